@@ -1,1 +1,31 @@
-//! Placeholder until the room is furnished.
+//! Everything that crosses a process boundary, and nothing else: manifests, call envelopes, results, errors,
+//! journal events, HTTP bodies, frames, compositions and the canonical hash.
+//!
+//! This crate does no I/O and knows neither a clock (but for formatting an instant) nor a runtime. Types that
+//! never leave one process belong to the room that owns them.
+
+pub mod canonical;
+pub mod capabilities_file;
+pub mod channel;
+pub mod composition;
+pub mod describe;
+pub mod envelope;
+pub mod error;
+pub mod event;
+pub mod frame;
+pub mod http;
+pub mod ids;
+pub mod keeper;
+pub mod link;
+pub mod manifest;
+pub mod python_json;
+pub mod result;
+pub mod runtime;
+pub mod runtime_check;
+pub mod time;
+
+pub use describe::{Described, ErrorReport};
+pub use error::{ErrorCategory, JobError};
+pub use ids::{CompositionId, EventId, InstanceId, JobId, RunId, WorkerSessionId};
+pub use manifest::Manifest;
+pub use time::Timestamp;

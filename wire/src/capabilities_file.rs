@@ -1,0 +1,165 @@
+//! `capabilities.yaml`: what to install. An entry is a Python package for an environment of its own, or a manifest
+//! of a tool that needs none. Unknown keys are ignored, as the ancestor does.
+
+use crate::describe::Described;
+use serde::{Deserialize, Serialize};
+
+/// The file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapabilitiesFile {
+    /// Entries, in order.
+    #[serde(default)]
+    pub capabilities: Vec<Entry>,
+}
+
+/// One capability to install.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Name in this file.
+    pub name: String,
+    /// Manifest of a tool that needs no environment, relative to this file. Excludes `package`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<String>,
+    /// Name of its environment.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub env_name: String,
+    /// Requirement for the installer (`name==1.0`), or a directory relative to this file (`./capabilities/x`).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub package: String,
+    /// Conda environment file; excludes `python_version`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env_file: Option<String>,
+    /// `3.11`, or a constraint such as `>=3.9`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub python_version: Option<String>,
+    /// Further requirements that both sides of a call share.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interface_libs: Vec<String>,
+    /// Task adapters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<Adapter>,
+}
+
+/// A task adapter of an entry.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adapter {
+    /// `module:Class`.
+    #[serde(rename = "impl")]
+    pub implementation: String,
+    /// Requirement it comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lib: Option<String>,
+}
+
+/// Why the file cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CapabilitiesFileError {
+    /// Not YAML of this shape; the message carries line and column.
+    #[error("{0}")]
+    Malformed(String),
+    /// An entry breaks a rule.
+    #[error("entry {entry}: {message}")]
+    Invalid {
+        /// Its name, or its place in the list.
+        entry: String,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+impl Described for CapabilitiesFileError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "capabilities_file.malformed",
+            Self::Invalid { .. } => "capabilities_file.invalid",
+        }
+    }
+
+    fn next_step(&self) -> String {
+        match self {
+            Self::Malformed(_) => "correct the file where the message points".to_owned(),
+            Self::Invalid { entry, .. } => format!("correct entry {entry}; the others are unaffected"),
+        }
+    }
+}
+
+impl CapabilitiesFile {
+    /// Reads and checks the file.
+    ///
+    /// # Errors
+    /// The first fault found, with its entry.
+    pub fn parse(text: &str) -> Result<Self, CapabilitiesFileError> {
+        let file: Self = serde_saphyr::from_str(text)
+            .map_err(|error| CapabilitiesFileError::Malformed(error.to_string()))?;
+        for (index, entry) in file.capabilities.iter().enumerate() {
+            entry.check().map_err(|message| CapabilitiesFileError::Invalid {
+                entry: if entry.name.is_empty() {
+                    format!("number {}", index + 1)
+                } else {
+                    format!("\"{}\"", entry.name)
+                },
+                message,
+            })?;
+            if file.capabilities[..index].iter().any(|earlier| earlier.name == entry.name) {
+                return Err(CapabilitiesFileError::Invalid {
+                    entry: format!("\"{}\"", entry.name),
+                    message: "the name stands twice in the file".into(),
+                });
+            }
+        }
+        Ok(file)
+    }
+}
+
+impl Entry {
+    fn check(&self) -> Result<(), String> {
+        if !crate::InstanceId::is_valid(&self.name) {
+            return Err("`name` must be 1 to 64 letters, digits, `-` or `_`".into());
+        }
+        match (&self.manifest, self.package.is_empty()) {
+            (Some(_), true) => Ok(()),
+            (Some(_), false) => Err("`manifest` and `package` exclude each other".into()),
+            (None, true) => {
+                Err("needs a `package` (with `env_name` and `python_version`) or a `manifest`".into())
+            }
+            (None, false) if !crate::InstanceId::is_valid(&self.env_name) => {
+                Err("`env_name` must be 1 to 64 letters, digits, `-` or `_`".into())
+            }
+            (None, false) if self.env_file.is_some() == self.python_version.is_some() => {
+                Err("needs exactly one of `python_version` and `env_file`".into())
+            }
+            (None, false) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_one_kind_or_the_other() {
+        let good = "capabilities:\n- {name: a, manifest: m.json}\n- {name: b, env_name: b, package: p, python_version: '3.11', adapters: [{impl: 'm:C', lib: l}]}\n";
+        let file = CapabilitiesFile::parse(good).expect("good");
+        assert_eq!(file.capabilities[1].adapters[0].implementation, "m:C");
+        for (entry, names) in [
+            ("{name: a}", "\"a\""),
+            ("{name: a, manifest: m, package: p}", "\"a\""),
+            ("{name: a, package: p, env_name: e}", "\"a\""),
+            ("{name: a, package: p, env_name: e, python_version: '3', env_file: f}", "\"a\""),
+            ("{name: '', manifest: m}", "number 1"),
+            ("{name: a, manifest: m}\n- {name: a, manifest: m}", "\"a\""),
+        ] {
+            match CapabilitiesFile::parse(&format!("capabilities:\n- {entry}\n")) {
+                Err(CapabilitiesFileError::Invalid { entry: found, .. }) => {
+                    assert_eq!(found, names, "{entry}")
+                }
+                other => panic!("{entry}: {other:?}"),
+            }
+        }
+        assert!(matches!(
+            CapabilitiesFile::parse("capabilities: 3\n"),
+            Err(CapabilitiesFileError::Malformed(_))
+        ));
+    }
+}

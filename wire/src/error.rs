@@ -1,0 +1,201 @@
+//! How a failed call is described on the wire: the ancestor's `JobError` object (a 500 body, a stream's last
+//! line, a terminal row's snapshot) and the classification of bare exceptions into its categories.
+//!
+//! The field set is closed: the ancestor drops an error object with a key it does not know. What the host knows
+//! beyond it (verdict, stderr tail) travels in [`Failure`], beside it.
+
+use crate::{Timestamp, describe::ErrorReport};
+use serde::{Deserialize, Serialize};
+
+/// Who can do something about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCategory {
+    /// The caller: the same call fails again.
+    UserInput,
+    /// Time: the same call may succeed later.
+    Transient,
+    /// The host: free memory, VRAM or disk first.
+    Resource,
+    /// Nobody but the tool's author.
+    Fatal,
+}
+
+impl ErrorCategory {
+    /// The ancestor's default: everything is retriable but `fatal`.
+    #[must_use]
+    pub fn retriable_by_default(self) -> bool {
+        self != Self::Fatal
+    }
+
+    /// The wire name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UserInput => "user_input",
+            Self::Transient => "transient",
+            Self::Resource => "resource",
+            Self::Fatal => "fatal",
+        }
+    }
+}
+
+/// A resource that ran short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Resource {
+    /// GPU memory, MB.
+    #[serde(rename = "gpu_vram_mb")]
+    GpuVram,
+    /// Main memory, MB.
+    #[serde(rename = "system_ram_mb")]
+    SystemRam,
+    /// Disk space, MB.
+    #[serde(rename = "disk_mb")]
+    Disk,
+}
+
+/// What was needed and what there was, in MB.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ResourceShortfall {
+    /// Which resource.
+    pub resource: Resource,
+    /// MB needed, when known.
+    pub needed: Option<f64>,
+    /// MB available, when known.
+    pub available: Option<f64>,
+}
+
+/// The ancestor's failure object, key for key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobError {
+    /// Who can do something about it.
+    pub category: ErrorCategory,
+    /// For people.
+    pub message: String,
+    /// Whether the same call may be tried again.
+    pub retriable: bool,
+    /// `repr()` of the exception, or the error's Rust form.
+    #[serde(default)]
+    pub original_exc_repr: String,
+    /// Traceback, where there is one.
+    #[serde(default)]
+    pub traceback: Option<String>,
+    /// Seconds the tool asks to wait before a retry.
+    #[serde(default)]
+    pub retry_after_seconds: Option<f64>,
+    /// Names of the arguments that were wrong.
+    #[serde(default)]
+    pub fields_invalid: Option<Vec<String>>,
+    /// For `resource` errors.
+    #[serde(default)]
+    pub resource_shortfall: Option<ResourceShortfall>,
+    /// The tool.
+    #[serde(default)]
+    pub capability_name: Option<String>,
+    /// Its instance; the host fills it in.
+    #[serde(default)]
+    pub capability_instance_id: Option<String>,
+    /// When.
+    #[serde(default)]
+    pub occurred_at: Option<Timestamp>,
+}
+
+impl JobError {
+    /// An error of `category` with its default retriability, occurring now.
+    #[must_use]
+    pub fn new(category: ErrorCategory, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self {
+            category,
+            retriable: category.retriable_by_default(),
+            original_exc_repr: message.clone(),
+            message,
+            traceback: None,
+            retry_after_seconds: None,
+            fields_invalid: None,
+            resource_shortfall: None,
+            capability_name: None,
+            capability_instance_id: None,
+            occurred_at: Some(Timestamp::now()),
+        }
+    }
+}
+
+/// The body of a 500 answer and the last line of a failed stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobErrorBody {
+    /// The failure.
+    #[serde(rename = "_job_error")]
+    pub job_error: JobError,
+}
+
+/// A terminal failure as the host records and shows it: the wire's object, and what only the host knows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The ancestor's object, which the snapshot of the terminal row carries.
+    pub error: JobError,
+    /// Code, causes, next step, stderr tail.
+    pub report: ErrorReport,
+}
+
+/// Bare exceptions, by the class names of a method resolution order, most derived first. `OSError` and its
+/// aliases stand last, for their subclasses that no line names.
+const BARE_EXCEPTIONS: [(&str, ErrorCategory); 16] = [
+    ("FileNotFoundError", ErrorCategory::UserInput),
+    ("NotADirectoryError", ErrorCategory::UserInput),
+    ("IsADirectoryError", ErrorCategory::UserInput),
+    ("PermissionError", ErrorCategory::UserInput),
+    ("KeyError", ErrorCategory::UserInput),
+    ("ValueError", ErrorCategory::UserInput),
+    ("TypeError", ErrorCategory::UserInput),
+    ("TimeoutError", ErrorCategory::Transient),
+    ("ConnectionError", ErrorCategory::Transient),
+    ("InterruptedError", ErrorCategory::Transient),
+    ("BlockingIOError", ErrorCategory::Transient),
+    ("MemoryError", ErrorCategory::Resource),
+    ("OSError", ErrorCategory::Transient),
+    ("IOError", ErrorCategory::Transient),
+    ("EnvironmentError", ErrorCategory::Transient),
+    ("Exception", ErrorCategory::Fatal),
+];
+
+/// Category of an exception that is not one of ours, from the names of its classes, most derived first.
+#[must_use]
+pub fn classify_bare_exception<'a>(class_names: impl IntoIterator<Item = &'a str>) -> ErrorCategory {
+    class_names
+        .into_iter()
+        .find_map(|name| {
+            BARE_EXCEPTIONS.iter().find(|(known, _)| *known == name).map(|(_, category)| *category)
+        })
+        .unwrap_or(ErrorCategory::Fatal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_captured_object_reads_and_writes_back_key_for_key() {
+        let text = r#"{"_job_error":{"category":"resource","message":"r","retriable":true,"original_exc_repr":"CapabilityResourceError('r')","traceback":"Traceback…","retry_after_seconds":null,"fields_invalid":null,"resource_shortfall":{"resource":"gpu_vram_mb","needed":9000.0,"available":100.5},"capability_name":"lab-capability","capability_instance_id":null,"occurred_at":"2026-11-20T20:23:30.845970+00:00"}}"#;
+        let body: JobErrorBody = serde_json::from_str(text).expect("captured body");
+        assert_eq!(serde_json::to_string(&body).expect("writes"), text);
+        let integer_needed = text.replace("9000.0", "9000");
+        assert_eq!(serde_json::from_str::<JobErrorBody>(&integer_needed).expect("integers too"), body);
+    }
+
+    #[test]
+    fn bare_exceptions_fall_into_the_ancestors_categories() {
+        for (order, category) in [
+            (vec!["FileNotFoundError", "OSError", "Exception"], ErrorCategory::UserInput),
+            (vec!["UnicodeDecodeError", "UnicodeError", "ValueError", "Exception"], ErrorCategory::UserInput),
+            (vec!["ConnectionResetError", "ConnectionError", "OSError"], ErrorCategory::Transient),
+            (vec!["ChildProcessError", "OSError", "Exception"], ErrorCategory::Transient),
+            (vec!["MemoryError", "Exception"], ErrorCategory::Resource),
+            (vec!["RuntimeError", "Exception"], ErrorCategory::Fatal),
+            (vec![], ErrorCategory::Fatal),
+        ] {
+            assert_eq!(classify_bare_exception(order.iter().copied()), category, "{order:?}");
+        }
+        assert!(!ErrorCategory::Fatal.retriable_by_default());
+    }
+}

@@ -1,0 +1,136 @@
+//! Names of things that live across processes, as newtypes, so that a job id cannot be passed for a run id.
+//! New ids are UUIDv7: the journal's unique index stays fast. Ids read back may be any text, because the
+//! ancestor's rows hold uuid4 and free-form run ids.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+macro_rules! id {
+    ($(#[$meta:meta])* $name:ident) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            /// A new, time-ordered id (UUIDv7, hyphenated lower case).
+            #[must_use]
+            pub fn new() -> Self {
+                Self(uuid::Uuid::now_v7().hyphenated().to_string())
+            }
+
+            /// Takes an id somebody else made, as it is.
+            #[must_use]
+            pub fn from_text(text: impl Into<String>) -> Self {
+                Self(text.into())
+            }
+
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// The first eight characters, for people.
+            #[must_use]
+            pub fn short(&self) -> &str {
+                self.0.get(..8).unwrap_or(&self.0)
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::new()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+id!(
+    /// One accepted job.
+    JobId
+);
+id!(
+    /// One run of a program or of a composition: groups jobs in the journal.
+    RunId
+);
+id!(
+    /// One composition submitted.
+    CompositionId
+);
+id!(
+    /// One row of the journal.
+    EventId
+);
+id!(
+    /// One spawn of one worker: its incarnation. A late word from a dead worker carries an old one.
+    WorkerSessionId
+);
+id!(
+    /// One loaded instance of a capability; survives the death and reload of its worker. Must match
+    /// `[A-Za-z0-9_-]{1,64}`; the default instance is named like its capability.
+    InstanceId
+);
+
+impl EventId {
+    /// The id of the terminal row of `job`: derived from the job alone, so that the journal's UNIQUE
+    /// constraint refuses a second one.
+    #[must_use]
+    pub fn terminal_of(job: &JobId) -> Self {
+        Self(format!("{job}:terminal"))
+    }
+}
+
+/// Longest instance id, in bytes.
+pub const INSTANCE_ID_BYTES_MAX: usize = 64;
+
+impl InstanceId {
+    /// True when the text is allowed as an explicit instance id.
+    #[must_use]
+    pub fn is_valid(text: &str) -> bool {
+        !text.is_empty()
+            && text.len() <= INSTANCE_ID_BYTES_MAX
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_ids_are_ordered_in_time_and_terminal_ids_are_derived() {
+        let first = JobId::new();
+        let second = JobId::new();
+        assert!(first < second, "{first} came before {second}");
+        assert_eq!(EventId::terminal_of(&first), EventId::terminal_of(&first));
+        assert_ne!(EventId::terminal_of(&first), EventId::terminal_of(&second));
+        assert_eq!(first.short().len(), 8);
+    }
+
+    #[test]
+    fn instance_ids_follow_the_ancestors_rule() {
+        for (text, valid) in [
+            ("asr", true),
+            ("asr-2_x", true),
+            ("", false),
+            ("a b", false),
+            ("ä", false),
+            (&"x".repeat(65), false),
+        ] {
+            assert_eq!(InstanceId::is_valid(text), valid, "{text:?}");
+        }
+    }
+}

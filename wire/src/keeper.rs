@@ -1,0 +1,1 @@
+//! Keeper protocol: being written.

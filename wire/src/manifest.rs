@@ -1,0 +1,403 @@
+//! The manifest v2.0 of a capability: read, checked, written back. Unknown keys survive a rewrite at every level;
+//! the written form has the ancestor's key order and two-space indent.
+//!
+//! Reading checks shape and meaning and reports the first fault with its place; it does not look at the disk:
+//! whether an interpreter exists is asked when it is needed.
+
+use crate::describe::Described;
+use crate::runtime::Runtime;
+use crate::{InstanceId, Timestamp, canonical};
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::path::PathBuf;
+
+/// The only format version there is.
+pub const FORMAT_VERSION: &str = "2.0";
+/// Largest manifest file, in bytes.
+pub const MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A capability's manifest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`FORMAT_VERSION`].
+    pub format_version: String,
+    /// Where and how it was installed.
+    #[serde(default)]
+    pub install: Install,
+    /// What it is.
+    pub code: Code,
+    /// Witness hashes, to notice that code and manifest have parted.
+    #[serde(default)]
+    pub drift_tracking: DriftTracking,
+    /// What the user changed by hand; survives every regeneration.
+    #[serde(default)]
+    pub overrides: Map<String, Value>,
+    /// Keys this version does not know.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+/// Section `install`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Install {
+    /// Interpreter that imports the module; empty for tools that are not Python.
+    #[serde(default)]
+    pub python_path: String,
+    /// Name of the environment.
+    #[serde(default)]
+    pub conda_env: String,
+    /// Unused by this version; kept.
+    #[serde(default)]
+    pub db_path: String,
+    /// Variables set for the worker.
+    #[serde(default)]
+    pub env_vars: IndexMap<String, String>,
+    /// When it was installed.
+    #[serde(default)]
+    pub installed_at: Option<Timestamp>,
+    /// By what.
+    #[serde(default)]
+    pub installer_version: String,
+    /// From what: a requirement, a path, or a manifest.
+    #[serde(default)]
+    pub package_source: String,
+    /// Keys this version does not know.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+/// Section `code`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Code {
+    /// Unique name; the file is named like it.
+    pub name: String,
+    /// Version of the tool.
+    pub version: String,
+    /// One sentence.
+    #[serde(default)]
+    pub description: String,
+    /// Python module; empty for tools that are not Python.
+    #[serde(default)]
+    pub module: String,
+    /// Python class in it.
+    #[serde(default)]
+    pub class: String,
+    /// What kind of tool it is; absent: a Python class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<Runtime>,
+    /// Resources it declares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Value>,
+    /// JSON Schema of its configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_schema: Option<Value>,
+    /// Variables its worker wants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker_env: Option<Vec<DeclaredVariable>>,
+    /// When this section was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regenerated_at: Option<Timestamp>,
+    /// Its public methods, properties and attributes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub structural_surface: Option<Value>,
+    /// Whether a call may safely run twice; unset follows the ancestor's rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotent: Option<bool>,
+    /// Keys this version does not know.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+/// A variable that a worker declares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeclaredVariable {
+    /// Its name.
+    pub name: String,
+    /// Kept in the secret store, set in the tool only.
+    #[serde(default)]
+    pub secret: bool,
+    /// The tool cannot work without it.
+    #[serde(default)]
+    pub required: bool,
+    /// For people.
+    #[serde(default)]
+    pub label: String,
+    /// For people.
+    #[serde(default)]
+    pub description: String,
+    /// Template with `${CJM_MODELS_DIR}`, `${CJM_CAPABILITY_DATA_DIR}`, `${CAPABILITY_DATA_DIR}`, `${CAPABILITY_NAME}`.
+    #[serde(default)]
+    pub default: Option<String>,
+    /// Choices to offer.
+    #[serde(default)]
+    pub options: Option<Value>,
+    /// Keys this version does not know.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+/// Section `drift_tracking`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriftTracking {
+    /// Canonical hash of `code.config_schema`.
+    #[serde(default)]
+    pub config_schema_hash: Option<String>,
+    /// Canonical hash of `code.structural_surface`; absent skips the check.
+    #[serde(default)]
+    pub structural_surface_hash: Option<String>,
+    /// Keys this version does not know.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+/// Why a manifest is not one.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// Not JSON, or a key has the wrong type.
+    #[error("line {line}, column {column}: {message}")]
+    Malformed {
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// What the parser says.
+        message: String,
+    },
+    /// Another `format_version`.
+    #[error("format_version is \"{0}\", and only \"{FORMAT_VERSION}\" is supported")]
+    UnsupportedVersion(String),
+    /// A rule beyond the types is broken.
+    #[error("{key}: {message}")]
+    Invalid {
+        /// Dotted path of the key.
+        key: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Above [`MANIFEST_BYTES_MAX`].
+    #[error("{0} bytes long, more than the {MANIFEST_BYTES_MAX} allowed")]
+    TooLarge(usize),
+}
+
+impl Described for ManifestError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed { .. } => "manifest.malformed",
+            Self::UnsupportedVersion(_) => "manifest.unsupported_version",
+            Self::Invalid { .. } => "manifest.invalid",
+            Self::TooLarge(_) => "manifest.too_large",
+        }
+    }
+
+    fn next_step(&self) -> String {
+        match self {
+            Self::Malformed { line, .. } => {
+                format!(
+                    "correct the file at line {line}; `cjm-ctl validate PATH` checks it without running anything"
+                )
+            }
+            Self::UnsupportedVersion(_) => {
+                "run `cjm-ctl install-all` again for this entry, which writes the present format".to_owned()
+            }
+            Self::Invalid { key, .. } => format!("correct `{key}`; `manifests/schema` describes every key"),
+            Self::TooLarge(_) => {
+                "move bulky data out of the manifest into the capability's data directory".to_owned()
+            }
+        }
+    }
+}
+
+impl Manifest {
+    /// Reads and checks a manifest.
+    ///
+    /// # Errors
+    /// The first fault found, with its place.
+    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        if text.len() > MANIFEST_BYTES_MAX {
+            return Err(ManifestError::TooLarge(text.len()));
+        }
+        let malformed = |error: &serde_json::Error| ManifestError::Malformed {
+            line: error.line(),
+            column: error.column(),
+            message: strip_place(&error.to_string()),
+        };
+        // The version first: a manifest of another version may differ in any other key.
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: String,
+        }
+        let version: Version = serde_json::from_str(text).map_err(|error| malformed(&error))?;
+        if version.format_version != FORMAT_VERSION {
+            return Err(ManifestError::UnsupportedVersion(version.format_version));
+        }
+        let manifest: Self = serde_json::from_str(text).map_err(|error| malformed(&error))?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// The text of the file: the ancestor's key order, two spaces, a final newline.
+    #[must_use]
+    pub fn to_file_text(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+
+    /// The kind of tool; a Python class when the manifest does not say.
+    #[must_use]
+    pub fn runtime(&self) -> Runtime {
+        self.code.runtime.clone().unwrap_or_default()
+    }
+
+    /// The file name below a `manifests` directory.
+    #[must_use]
+    pub fn file_name(&self) -> PathBuf {
+        PathBuf::from(format!("{}.json", self.code.name))
+    }
+
+    /// Fills in both witness hashes from the sections they witness.
+    pub fn seal(&mut self) {
+        let hash = |section: &Option<Value>| section.as_ref().map(canonical::canonical_hash_of);
+        self.drift_tracking.config_schema_hash = hash(&self.code.config_schema);
+        self.drift_tracking.structural_surface_hash = hash(&self.code.structural_surface);
+    }
+
+    fn check(&self) -> Result<(), ManifestError> {
+        let invalid =
+            |key: &str, message: String| Err(ManifestError::Invalid { key: key.to_owned(), message });
+        if !InstanceId::is_valid(&self.code.name) {
+            return invalid(
+                "code.name",
+                format!("\"{}\" must be 1 to 64 letters, digits, `-` or `_`", self.code.name),
+            );
+        }
+        if self.code.version.is_empty() {
+            return invalid("code.version", "is empty".to_owned());
+        }
+        match self.runtime() {
+            Runtime::Python {} => {
+                for (key, value) in [
+                    ("code.module", &self.code.module),
+                    ("code.class", &self.code.class),
+                    ("install.python_path", &self.install.python_path),
+                ] {
+                    if value.is_empty() {
+                        return invalid(key, "a Python capability needs it".to_owned());
+                    }
+                }
+            }
+            Runtime::Native { program, .. } => {
+                if program.is_empty() {
+                    return invalid("code.runtime.program", "is empty".to_owned());
+                }
+            }
+            Runtime::Executable(executable) => {
+                if let Err((key, message)) = crate::runtime_check::check(&executable) {
+                    return invalid(&format!("code.runtime.{key}"), message);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// serde_json ends its message with the place, which we give in fields.
+fn strip_place(message: &str) -> String {
+    message.rfind(" at line ").map_or(message, |at| &message[..at]).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn minimal() -> Value {
+        json!({
+            "format_version": "2.0",
+            "install": {"python_path": "/opt/envs/lab/bin/python", "mode": "editable"},
+            "code": {"name": "lab", "version": "1", "module": "m", "class": "C", "observability_class": "full"},
+            "drift_tracking": {}, "overrides": {"k": [1]}, "later": {"x": 1.50}
+        })
+    }
+
+    #[test]
+    fn unknown_keys_survive_a_rewrite_at_every_level() {
+        let read = Manifest::parse(&minimal().to_string()).expect("minimal");
+        let written = read.to_file_text();
+        assert_eq!(Manifest::parse(&written).expect("own text"), read);
+        let value: Value = serde_json::from_str(&written).expect("json");
+        assert_eq!(value["later"], json!({"x": 1.5}));
+        assert_eq!(value["install"]["mode"], "editable");
+        assert_eq!(value["code"]["observability_class"], "full");
+        assert_eq!(value["overrides"]["k"], json!([1]));
+    }
+
+    #[test]
+    fn faults_name_their_place() {
+        let broken = |pointer: &str, value: Value| {
+            let mut manifest = minimal();
+            *manifest.pointer_mut(pointer).expect(pointer) = value;
+            Manifest::parse(&manifest.to_string())
+        };
+        for (pointer, value, key) in [
+            ("/code/name", json!("a b"), "code.name"),
+            ("/code/version", json!(""), "code.version"),
+            ("/code/module", json!(""), "code.module"),
+            ("/install/python_path", json!(""), "install.python_path"),
+        ] {
+            match broken(pointer, value) {
+                Err(ManifestError::Invalid { key: found, .. }) => assert_eq!(found, key),
+                other => panic!("{pointer}: {other:?}"),
+            }
+        }
+        assert!(
+            matches!(broken("/format_version", json!("3.0")), Err(ManifestError::UnsupportedVersion(v)) if v == "3.0")
+        );
+        assert!(matches!(broken("/code/name", json!(7)), Err(ManifestError::Malformed { line: 1, .. })));
+        match Manifest::parse("{\n  \"format_version\": \"2.0\",\n  oops\n}") {
+            Err(ManifestError::Malformed { line: 3, column, message }) => {
+                assert_eq!(column, 3);
+                assert!(!message.contains(" at line "), "{message}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn executables_are_checked_beyond_their_types() {
+        let with_action = |action: Value| {
+            let mut manifest = minimal();
+            manifest["code"]["runtime"] =
+                json!({"kind": "executable", "program": "cat", "actions": {"a": action}});
+            Manifest::parse(&manifest.to_string())
+        };
+        with_action(json!({
+            "parameters": {"input": {"type": "input_file", "required": true}, "n": {"type": "integer", "default": 1}},
+            "argv": ["-n", "{n}", {"when": "n", "args": ["{input.stem}", "{{literal}}"]}],
+            "outputs": {"out": "{work_dir}/{input.name}"}, "result": "files",
+            "cancel": {"signal": "SIGINT", "grace_ms": 100},
+            "progress": {"stream": "stderr", "pattern": "(?<percent>[0-9]+)%"}
+        }))
+        .expect("a good action");
+        for (action, key) in [
+            (json!({"argv": ["{nope}"]}), "argv"),
+            (json!({"argv": ["{open"]}), "argv"),
+            (json!({"argv": [{"when": "x", "args": []}]}), "argv"),
+            (json!({"argv": [], "outputs": {"work_dir": "x"}}), "outputs.work_dir"),
+            (json!({"argv": [], "parameters": {"n": {"type": "integer", "default": "1"}}}), "parameters.n"),
+            (json!({"argv": [], "parameters": {"action": {"type": "string"}}}), "parameters.action"),
+            (json!({"argv": [], "cancel": {"signal": "SIGKILL", "grace_ms": 1}}), "cancel.signal"),
+            (json!({"argv": [], "progress": {"stream": "stdout", "pattern": "(x"}}), "progress.pattern"),
+            (json!({"argv": [], "progress": {"stream": "stdout", "pattern": "x"}}), "progress.pattern"),
+            (json!({"argv": [], "timeout_seconds": 0.0}), "timeout_seconds"),
+        ] {
+            match with_action(action.clone()) {
+                Err(ManifestError::Invalid { key: found, .. }) => {
+                    assert_eq!(found, format!("code.runtime.actions.a.{key}"))
+                }
+                other => panic!("{action}: {other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Checks an executable's actions beyond their types: templates name things that exist, patterns compile, signals
+//! are known. Pure; used when a manifest is read.
+
+use crate::runtime::{Action, Argument, Executable, ParameterKind};
+
+/// Words every template may use besides parameters and outputs.
+pub const BUILT_IN_NAMES: [&str; 2] = ["work_dir", "data_dir"];
+/// Signals a cancel rule may name.
+pub const CANCEL_SIGNALS: [&str; 4] = ["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP"];
+
+/// One part of a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TemplatePart {
+    /// Text as it is.
+    Text(String),
+    /// `{name}`, `{name.stem}`, `{name.name}`.
+    Name {
+        /// The parameter, output or built-in word.
+        name: String,
+        /// `stem` or `name` of a path, when asked for.
+        part: Option<String>,
+    },
+}
+
+/// Splits a template into its parts.
+///
+/// # Errors
+/// What is wrong with it: an open brace, an empty name, an unknown part.
+pub fn parse_template(text: &str) -> Result<Vec<TemplatePart>, String> {
+    let mut parts = Vec::new();
+    let mut literal = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(['{', '}']) {
+        literal.push_str(&rest[..at]);
+        let brace = &rest[at..=at];
+        let after = &rest[at + 1..];
+        if let Some(doubled) = after.strip_prefix(brace) {
+            literal.push_str(brace);
+            rest = doubled;
+            continue;
+        }
+        if brace == "}" {
+            return Err(format!("a `}}` without its `{{` in \"{text}\" (write `}}}}` for a brace)"));
+        }
+        let Some(end) = after.find('}') else {
+            return Err(format!("a `{{` without its `}}` in \"{text}\" (write `{{{{` for a brace)"));
+        };
+        let (name, part) = match after[..end].split_once('.') {
+            Some((name, part)) => (name, Some(part.to_owned())),
+            None => (&after[..end], None),
+        };
+        if name.is_empty() {
+            return Err(format!("an empty name in \"{text}\""));
+        }
+        if let Some(unknown) = part.as_deref().filter(|part| !["stem", "name"].contains(part)) {
+            return Err(format!("`{{{name}.{unknown}}}` in \"{text}\": only `.stem` and `.name` exist"));
+        }
+        if !literal.is_empty() {
+            parts.push(TemplatePart::Text(std::mem::take(&mut literal)));
+        }
+        parts.push(TemplatePart::Name { name: name.to_owned(), part });
+        rest = &after[end + 1..];
+    }
+    literal.push_str(rest);
+    if !literal.is_empty() {
+        parts.push(TemplatePart::Text(literal));
+    }
+    Ok(parts)
+}
+
+/// Key below `runtime`, and what is wrong with it.
+pub(crate) fn check(executable: &Executable) -> Result<(), (String, String)> {
+    if executable.program.is_empty() {
+        return Err(("program".into(), "is empty".into()));
+    }
+    if executable.actions.is_empty() {
+        return Err(("actions".into(), "an executable needs at least one action".into()));
+    }
+    if executable.concurrency_max == Some(0) {
+        return Err(("concurrency_max".into(), "must be at least 1".into()));
+    }
+    for (name, action) in &executable.actions {
+        check_action(action).map_err(|(key, message)| (format!("actions.{name}.{key}"), message))?;
+    }
+    Ok(())
+}
+
+fn check_action(action: &Action) -> Result<(), (String, String)> {
+    let known = |name: &str| {
+        BUILT_IN_NAMES.contains(&name)
+            || action.parameters.contains_key(name)
+            || action.outputs.contains_key(name)
+    };
+    let template = |key: &str, text: &str| -> Result<(), (String, String)> {
+        for part in parse_template(text).map_err(|message| (key.to_owned(), message))? {
+            if let TemplatePart::Name { name, .. } = part
+                && !known(&name)
+            {
+                return Err((key.to_owned(), format!("`{{{name}}}` is neither a parameter nor an output")));
+            }
+        }
+        Ok(())
+    };
+    for argument in &action.argv {
+        match argument {
+            Argument::Always(text) => template("argv", text)?,
+            Argument::When { when, args } => {
+                if !action.parameters.contains_key(when) {
+                    return Err(("argv".into(), format!("`when` names `{when}`, which is no parameter")));
+                }
+                for text in args {
+                    template("argv", text)?;
+                }
+            }
+        }
+    }
+    if let Some(text) = &action.stdin {
+        template("stdin", text)?;
+    }
+    for (name, text) in &action.outputs {
+        if BUILT_IN_NAMES.contains(&name.as_str()) || action.parameters.contains_key(name) {
+            return Err((format!("outputs.{name}"), "the name is taken".into()));
+        }
+        template(&format!("outputs.{name}"), text)?;
+    }
+    check_parameters(action)?;
+    if let Some(rule) = action.cancel.as_ref().filter(|rule| !CANCEL_SIGNALS.contains(&rule.signal.as_str()))
+    {
+        return Err(("cancel.signal".into(), format!("`{}` is none of {CANCEL_SIGNALS:?}", rule.signal)));
+    }
+    if let Some(progress) = &action.progress {
+        check_progress(&progress.pattern).map_err(|message| ("progress.pattern".to_owned(), message))?;
+    }
+    if action.timeout_seconds.is_some_and(|seconds| !seconds.is_finite() || seconds <= 0.0) {
+        return Err(("timeout_seconds".into(), "must be above 0".into()));
+    }
+    Ok(())
+}
+
+fn check_parameters(action: &Action) -> Result<(), (String, String)> {
+    for (name, parameter) in &action.parameters {
+        let key = format!("parameters.{name}");
+        if BUILT_IN_NAMES.contains(&name.as_str()) || name == crate::envelope::ACTION_KEY {
+            return Err((key, "the name is reserved".into()));
+        }
+        let fits = |value: &serde_json::Value| match parameter.kind {
+            ParameterKind::Boolean => value.is_boolean(),
+            ParameterKind::Integer => value.is_i64() || value.is_u64(),
+            ParameterKind::Number => value.is_number(),
+            ParameterKind::String | ParameterKind::InputFile | ParameterKind::Path => value.is_string(),
+        };
+        let given = parameter.default.iter().chain(parameter.choices.iter().flatten());
+        if let Some(value) = given.into_iter().find(|value| !fits(value)) {
+            return Err((key, format!("{value} is not of type {:?}", parameter.kind)));
+        }
+    }
+    Ok(())
+}
+
+fn check_progress(pattern: &str) -> Result<(), String> {
+    let regex = regex_lite::Regex::new(pattern).map_err(|error| error.to_string())?;
+    let names: Vec<&str> = regex.capture_names().flatten().collect();
+    let complete = names.contains(&"fraction")
+        || names.contains(&"percent")
+        || (names.contains(&"current") && names.contains(&"total"));
+    if complete {
+        Ok(())
+    } else {
+        Err("needs a group named `fraction`, `percent`, or `current` and `total`".into())
+    }
+}
