@@ -1,1 +1,22 @@
-//! Placeholder until the room is furnished.
+//! Everything that touches the Linux kernel: processes and their trees, descriptors that cross processes,
+//! locks, private directories, usage samples. All unsafe code of the product is here.
+//!
+//! It is not a place for policy: it knows neither workers nor jobs, depends on none of our crates, starts no
+//! thread and uses no async runtime, so that the keeper can link it and stay small. It needs Linux 5.11
+//! (`close_range` with CLOEXEC; pidfds are older).
+//!
+//! What must hold: a signal is only sent to a process that was verified through a pidfd or that is a child
+//! not yet reaped; no descriptor reaches a spawned program unless the request names it.
+
+pub mod fds;
+pub mod lock;
+mod proc_stat;
+pub mod process;
+pub mod runtime_dir;
+pub mod seqpacket;
+pub mod signals;
+pub mod spawn;
+pub mod tree;
+pub mod usage;
+
+pub use process::{Pid, PidFd, Signal, WaitStatus};

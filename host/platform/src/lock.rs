@@ -1,0 +1,176 @@
+//! One owner per file: `flock(2)` with the owner's name inside.
+//!
+//! The lock belongs to the open file, not to the process: a copy of the descriptor in another process keeps
+//! it. That is meant, since a keeper holds `tree.lock` on behalf of a host that is gone. What must hold: the
+//! kernel releases it when the last copy is closed, however its holders die.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::FlockOperation;
+
+/// How often a waiting `acquire` tries again. flock has no timeout of its own, and a signal to interrupt it
+/// would be felt by the whole embedding process.
+const RETRY_PAUSE: Duration = Duration::from_millis(5);
+/// Longest owner text that is read back.
+const OWNER_BYTES_MAX: u64 = 4096;
+
+/// An exclusive lock, held until this and every copy of its descriptor are closed.
+#[derive(Debug)]
+pub struct FileLock {
+    file: File,
+    path: PathBuf,
+}
+
+/// Why a lock was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Somebody else holds it.
+    #[error("{path} is locked by {}", holder.as_deref().unwrap_or("an unnamed process"))]
+    Held {
+        /// The lock file.
+        path: PathBuf,
+        /// What the holder wrote about itself, if it got so far.
+        holder: Option<String>,
+    },
+    /// The file could not be opened, locked or written.
+    #[error("cannot lock {path}: {source}")]
+    Io {
+        /// The lock file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+impl LockError {
+    /// Stable code for logs and callers.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Held { .. } => "lock.held",
+            Self::Io { .. } => "lock.io",
+        }
+    }
+}
+
+impl FileLock {
+    /// Takes the lock now or fails with `LockError::Held`. Creates the file (0600) and writes `owner` into it.
+    pub fn try_acquire(path: &Path, owner: &str) -> Result<Self, LockError> {
+        Self::acquire(path, owner, Duration::ZERO)
+    }
+
+    /// As `try_acquire`, but waits at most `timeout` for the holder to let go.
+    pub fn acquire(path: &Path, owner: &str, timeout: Duration) -> Result<Self, LockError> {
+        let failed = |source: io::Error| LockError::Io { path: path.to_owned(), source };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)
+            .map_err(failed)?;
+        let start = Instant::now();
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    let left = timeout.saturating_sub(start.elapsed());
+                    if left.is_zero() {
+                        return Err(LockError::Held { path: path.to_owned(), holder: holder(path) });
+                    }
+                    std::thread::sleep(left.min(RETRY_PAUSE));
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(err) => return Err(failed(err.into())),
+            }
+        }
+        file.set_len(0)
+            .and_then(|()| file.seek(SeekFrom::Start(0)))
+            .and_then(|_| file.write_all(owner.as_bytes()))
+            .map_err(failed)?;
+        Ok(Self { file, path: path.to_owned() })
+    }
+
+    /// The lock file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a new text about the owner, as when its socket is known.
+    pub fn set_owner(&mut self, owner: &str) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.write_all(owner.as_bytes())
+    }
+
+    /// A copy of the descriptor for another process, which then holds the lock as well.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        crate::fds::copy_of(&self.file)
+    }
+
+    /// The descriptor itself; the lock lives as long as that.
+    pub fn into_owned(self) -> OwnedFd {
+        self.file.into()
+    }
+}
+
+/// What the present or the last holder of `path` wrote about itself; None if nothing can be read. Only means
+/// "is held by" right after a failed attempt to lock.
+pub fn holder(path: &Path) -> Option<String> {
+    let mut text = String::new();
+    File::open(path).ok()?.take(OWNER_BYTES_MAX).read_to_string(&mut text).ok()?;
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_owner_is_refused_with_the_first_ones_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("host.lock");
+        let mut lock = FileLock::try_acquire(&path, "pid 1 a long first name").unwrap();
+        lock.set_owner("pid 7").unwrap();
+        let err = FileLock::try_acquire(&path, "other").unwrap_err();
+        assert_eq!(err.code(), "lock.held");
+        assert!(err.to_string().ends_with("is locked by pid 7"), "{err}");
+        drop(lock);
+        // Not at once: a child that another test is starting holds a copy until it executes.
+        FileLock::acquire(&path, "other", Duration::from_secs(30)).unwrap();
+        assert_eq!(holder(&path).as_deref(), Some("other"));
+    }
+
+    #[test]
+    fn a_copy_keeps_the_lock_and_a_waiter_gets_it_when_the_last_is_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tree.lock");
+        let lock = FileLock::try_acquire(&path, "host").unwrap();
+        let copy = lock.share().unwrap();
+        drop(lock);
+        assert_eq!(
+            FileLock::acquire(&path, "next", Duration::from_millis(20)).unwrap_err().code(),
+            "lock.held"
+        );
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| FileLock::acquire(&path, "next", Duration::from_secs(30)));
+            drop(copy);
+            waiter.join().unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_symlink_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("host.lock");
+        std::os::unix::fs::symlink(dir.path().join("elsewhere"), &path).unwrap();
+        assert_eq!(FileLock::try_acquire(&path, "me").unwrap_err().code(), "lock.io");
+        assert!(!dir.path().join("elsewhere").exists());
+    }
+}

@@ -1,0 +1,187 @@
+//! The private directory for sockets, and binding a socket in it.
+//!
+//! What must hold: the directory is a real directory, ours, and closed to everybody else, or it is refused;
+//! `/tmp` is shared, so a name found there may be somebody else's trap.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+/// Longest path of a socket in bytes: sun_path is 108 with its final NUL.
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+const NAME: &str = "cjm";
+
+/// Why there is no directory or no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeDirError {
+    /// It exists but is not safe to use.
+    #[error("{path} cannot hold sockets: {why}")]
+    Refused {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The socket's path does not fit into the kernel's address.
+    #[error("the socket path {path} has {bytes} bytes; the kernel takes {SOCKET_PATH_BYTES_MAX}")]
+    PathTooLong {
+        /// The socket.
+        path: PathBuf,
+        /// Its length.
+        bytes: usize,
+    },
+    /// A system call failed.
+    #[error("{step} {path} failed: {source}")]
+    Io {
+        /// What was tried.
+        step: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+impl RuntimeDirError {
+    /// Stable code for logs and callers.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Refused { .. } => "runtime_dir.refused",
+            Self::PathTooLong { .. } => "runtime_dir.path_too_long",
+            Self::Io { .. } => "runtime_dir.io",
+        }
+    }
+
+    /// What the reader can do about it.
+    pub fn next_step(&self) -> &'static str {
+        match self {
+            Self::Refused { .. } => {
+                "remove it, or set XDG_RUNTIME_DIR to a directory that belongs to you with mode 0700"
+            }
+            Self::PathTooLong { .. } => "set XDG_RUNTIME_DIR to a shorter path",
+            Self::Io { .. } => {
+                "check that the directory above it exists and is writable, and the disk not full"
+            }
+        }
+    }
+}
+
+/// The numeric user id this process acts as.
+pub fn effective_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Makes or verifies the runtime directory: `cjm` in `xdg` (the value of XDG_RUNTIME_DIR) if that is an
+/// absolute path to a directory of ours, else `/tmp/cjm-UID`.
+pub fn runtime_dir(xdg: Option<&Path>) -> Result<PathBuf, RuntimeDirError> {
+    let uid = effective_uid();
+    let usable = |dir: &&Path| {
+        dir.is_absolute() && std::fs::metadata(dir).is_ok_and(|meta| meta.is_dir() && meta.uid() == uid)
+    };
+    let path = match xdg.filter(usable) {
+        Some(base) => base.join(NAME),
+        None => PathBuf::from(format!("/tmp/{NAME}-{uid}")),
+    };
+    private_dir(&path)?;
+    Ok(path)
+}
+
+/// Makes `path` a directory that only we can enter, or verifies that it is one. The directory above must
+/// exist. One of ours with a wider mode is narrowed; a symlink or somebody else's is refused.
+pub fn private_dir(path: &Path) -> Result<(), RuntimeDirError> {
+    let failed = |step| move |source| RuntimeDirError::Io { step, path: path.to_owned(), source };
+    let refused = |why: String| RuntimeDirError::Refused { path: path.to_owned(), why };
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(failed("making")(err)),
+        Ok(()) | Err(_) => {}
+    }
+    let meta = std::fs::symlink_metadata(path).map_err(failed("looking at"))?;
+    if !meta.is_dir() {
+        return Err(refused("it is not a directory (a symlink is not followed)".to_owned()));
+    }
+    if meta.uid() != effective_uid() {
+        return Err(refused(format!("it belongs to uid {}, not to {}", meta.uid(), effective_uid())));
+    }
+    if meta.mode() & 0o777 != 0o700 {
+        // Ours and no symlink, and the sticky bit of /tmp keeps others from exchanging it.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(failed("closing"))?;
+    }
+    Ok(())
+}
+
+/// Binds and listens on `path`, which must not exist.
+pub fn bind_unix_listener(path: &Path) -> Result<UnixListener, RuntimeDirError> {
+    let bytes = path.as_os_str().as_bytes().len();
+    if bytes > SOCKET_PATH_BYTES_MAX {
+        return Err(RuntimeDirError::PathTooLong { path: path.to_owned(), bytes });
+    }
+    UnixListener::bind(path).map_err(|source| RuntimeDirError::Io {
+        step: "binding",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::symlink_metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn it_is_made_verified_and_narrowed() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = runtime_dir(Some(base.path())).unwrap();
+        assert_eq!(dir, base.path().join("cjm"));
+        assert_eq!(mode(&dir), 0o700);
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(runtime_dir(Some(base.path())).unwrap(), dir);
+        assert_eq!(mode(&dir), 0o700);
+    }
+
+    #[test]
+    fn without_a_usable_xdg_directory_it_is_in_tmp() {
+        let expected = PathBuf::from(format!("/tmp/cjm-{}", effective_uid()));
+        for xdg in [None, Some(Path::new("relative")), Some(Path::new("/nonexistent"))] {
+            assert_eq!(runtime_dir(xdg).unwrap(), expected);
+        }
+        assert_eq!(mode(&expected), 0o700);
+    }
+
+    #[test]
+    fn traps_are_refused() {
+        let base = tempfile::tempdir().unwrap();
+        let elsewhere = base.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        symlink(&elsewhere, base.path().join("link")).unwrap();
+        std::fs::write(base.path().join("file"), "").unwrap();
+        for name in ["link", "file"] {
+            let err = private_dir(&base.path().join(name)).unwrap_err();
+            assert_eq!(err.code(), "runtime_dir.refused", "{name}: {err}");
+        }
+        // Owned by root or, for root, by somebody else.
+        if effective_uid() != 0 {
+            assert_eq!(private_dir(Path::new("/usr")).unwrap_err().code(), "runtime_dir.refused");
+        } else {
+            std::os::unix::fs::chown(&elsewhere, Some(65534), None).unwrap();
+            assert_eq!(private_dir(&elsewhere).unwrap_err().code(), "runtime_dir.refused");
+        }
+    }
+
+    #[test]
+    fn a_socket_path_has_its_limit() {
+        let base = tempfile::tempdir().unwrap();
+        let used = base.path().as_os_str().len() + 1;
+        let fits = base.path().join("s".repeat(SOCKET_PATH_BYTES_MAX - used));
+        bind_unix_listener(&fits).unwrap();
+        let err = bind_unix_listener(&base.path().join("s".repeat(SOCKET_PATH_BYTES_MAX - used + 1)));
+        assert_eq!(err.unwrap_err().code(), "runtime_dir.path_too_long");
+        assert_eq!(bind_unix_listener(&fits).unwrap_err().code(), "runtime_dir.io");
+    }
+}
