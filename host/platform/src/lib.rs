@@ -2,14 +2,16 @@
 //! locks, private directories, usage samples. All unsafe code of the product is here.
 //!
 //! It is not a place for policy: it knows neither workers nor jobs, depends on none of our crates, starts no
-//! thread and uses no async runtime, so that the keeper can link it and stay small. It needs Linux 5.11
-//! (`close_range` with CLOEXEC; pidfds are older).
+//! thread and uses no async runtime, so that the keeper can link it and stay small. It needs Linux 5.9
+//! (`close_range`; pidfds are older).
 //!
 //! What must hold: a signal is only sent to a process that was verified through a pidfd or that is a child
 //! not yet reaped; no descriptor reaches a spawned program unless the request names it.
 
+pub mod child;
 pub mod fds;
 pub mod lock;
+pub mod poll;
 mod proc_stat;
 pub mod process;
 pub mod runtime_dir;

@@ -10,10 +10,11 @@ use std::fmt;
 use std::io;
 use std::num::NonZeroI32;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags};
 use rustix::process::{PidfdFlags, WaitId, WaitIdOptions};
+
+use crate::poll::{self, Interest};
 
 /// A process id, always positive.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -244,19 +245,7 @@ impl AsRawFd for PidFd {
 
 /// Waits at most `timeout` until `fd` is readable, hung up or in error; survives interruptions by signals.
 pub fn poll_readable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
-    let start = Instant::now();
-    loop {
-        let left = timeout.saturating_sub(start.elapsed());
-        let left = rustix::event::Timespec {
-            tv_sec: left.as_secs().min(i32::MAX as u64) as _,
-            tv_nsec: left.subsec_nanos().into(),
-        };
-        match rustix::event::poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&left)) {
-            Ok(ready) => return Ok(ready > 0),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(err) => return Err(err.into()),
-        }
-    }
+    Ok(poll::wait(&[(fd, Interest::Read)], Some(timeout))?[0].readable)
 }
 
 /// How the child `pid` ended, or None while it lives. It stays a zombie: its number cannot be given to
@@ -329,6 +318,12 @@ pub fn new_session() -> io::Result<Pid> {
 /// The session this process belongs to.
 pub fn current_session() -> io::Result<Pid> {
     Ok(Pid(rustix::process::getsid(None)?.as_raw_nonzero()))
+}
+
+/// Names this process (its main thread) in `ps` and `/proc`; at most 15 bytes are kept.
+pub fn set_name(name: &str) -> io::Result<()> {
+    let name = std::ffi::CString::new(name)?;
+    Ok(rustix::thread::set_name(&name)?)
 }
 
 /// Closes every descriptor from 3 up except `keep`.

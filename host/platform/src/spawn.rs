@@ -4,7 +4,7 @@
 //! `posix_spawn`; it is for the host, which may be embedded in a process of many gigabytes, where copying the
 //! page tables alone would take tens of milliseconds.
 //!
-//! What must hold: no descriptor, variable, ignored signal or blocked signal of ours reaches the program
+//! What must hold, but for what `spawn_small` says of itself: no descriptor, variable, ignored signal or blocked signal of ours reaches the program
 //! unless requested; an exec that fails is an error of the call, not a child that exits.
 
 #![expect(unsafe_code, reason = "what happens between fork and exec has no safe form")]
@@ -188,6 +188,7 @@ pub fn spawn(request: SpawnRequest) -> Result<Spawned, SpawnError> {
         envp: &prepared.env_pointers,
         cwd: prepared.cwd.as_deref().map(std::ffi::CStr::as_ptr),
         targets: targets.iter().map(|(source, target)| (source.as_raw_fd(), *target)).collect(),
+        closed: all_but(targets.iter().map(|(_, target)| *target).chain([failure_write.as_raw_fd()])),
         session: request.session,
         parent_death: request.parent_death,
         nofile: request.nofile,
@@ -225,7 +226,8 @@ pub fn spawn(request: SpawnRequest) -> Result<Spawned, SpawnError> {
 
 /// Starts the absolute path `program` through `posix_spawn`, with `stdin` as descriptor 0, `/dev/null` as 1
 /// and 2 and `env` as its whole environment. It never copies this process' page tables and runs no code of
-/// ours in between.
+/// ours in between; so a descriptor that the embedding program left without CLOEXEC is inherited, and the
+/// program started must begin with `process::close_inherited_except`.
 pub fn spawn_small(
     program: &Path,
     args: &[OsString],
@@ -351,6 +353,22 @@ fn prepare_targets(request: &SpawnRequest) -> io::Result<Vec<(OwnedFd, i32)>> {
     Ok(targets)
 }
 
+/// The ranges of descriptor numbers between those of `kept`.
+fn all_but(kept: impl Iterator<Item = RawFd>) -> Vec<(u32, u32)> {
+    let mut kept: Vec<u32> = kept.map(|fd| fd.unsigned_abs()).collect();
+    kept.sort_unstable();
+    let mut ranges = Vec::with_capacity(kept.len() + 1);
+    let mut first = 0;
+    for fd in kept {
+        if fd > first {
+            ranges.push((first, fd - 1));
+        }
+        first = fd + 1;
+    }
+    ranges.push((first, u32::MAX));
+    ranges
+}
+
 /// What the child needs between fork and exec, as plain numbers and pointers.
 struct ChildPlan<'a> {
     program: *const c_char,
@@ -358,6 +376,8 @@ struct ChildPlan<'a> {
     envp: &'a [*const c_char],
     cwd: Option<*const c_char>,
     targets: Vec<(RawFd, RawFd)>,
+    /// Ranges of descriptors to close, both ends included.
+    closed: Vec<(u32, u32)>,
     session: SessionMode,
     parent_death: Option<Signal>,
     nofile: Option<NofileLimit>,
@@ -366,7 +386,7 @@ struct ChildPlan<'a> {
 }
 
 /// What failed in the child, as one byte on the failure pipe.
-const STEPS: [&str; 7] = ["setsid", "setpgid", "close_range", "dup2", "setrlimit", "chdir", "exec"];
+const STEPS: [&str; 7] = ["setsid", "setpgid", "dup2", "close_range", "setrlimit", "chdir", "exec"];
 
 /// The child's life until exec.
 ///
@@ -405,11 +425,15 @@ unsafe fn become_program(plan: &ChildPlan<'_>) -> u8 {
                 libc::_exit(127);
             }
         }
-        if libc::syscall(libc::SYS_close_range, 0, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) < 0 {
-            return 2;
-        }
         for &(source, target) in &plan.targets {
             if libc::dup2(source, target) < 0 {
+                return 2;
+            }
+        }
+        // Closed, not only marked: our own copy of a descriptor open for writing on the program would make
+        // it busy until we execute, which we cannot while it is busy.
+        for &(first, last) in &plan.closed {
+            if libc::syscall(libc::SYS_close_range, first, last, 0) < 0 {
                 return 3;
             }
         }
@@ -428,8 +452,12 @@ unsafe fn become_program(plan: &ChildPlan<'_>) -> u8 {
             return 5;
         }
         // Ignored signals survive exec, and so does the mask; both are ours, not the program's.
+        // The bare system call, because the C library refuses 32 and 33, which it keeps for itself. All
+        // zeroes is SIG_DFL without flags and with an empty mask on every architecture.
+        let default = [0_u64; 4];
         for signal in 1..=64 {
-            libc::signal(signal, libc::SIG_DFL);
+            let unwanted = std::ptr::null_mut::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), unwanted, size_of::<u64>());
         }
         let none = crate::signals::empty_set();
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
@@ -469,5 +497,16 @@ fn kill_and_reap(pid: Pid) {
             Ok(None) => std::thread::sleep(REAP_PAUSE),
             Ok(Some(_)) | Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gaps_between_kept_numbers_are_closed() {
+        assert_eq!(all_but([5, 0, 2, 1].into_iter()), [(3, 4), (6, u32::MAX)]);
+        assert_eq!(all_but([1].into_iter()), [(0, 0), (2, u32::MAX)]);
     }
 }

@@ -106,7 +106,9 @@ pub(crate) fn below(root: i32, parents: &[(i32, i32)]) -> BTreeSet<i32> {
 pub struct ClearReport {
     /// How many living processes got SIGKILL.
     pub killed: u32,
-    /// What was still there when the limit passed; empty is success.
+    /// Whether nothing is left. False with no survivors named: something lives that `/proc` does not show us.
+    pub complete: bool,
+    /// What was still there when the limit passed.
     pub survivors: Vec<ProcessInfo>,
     /// How many walks it took.
     pub passes: u32,
@@ -151,20 +153,20 @@ impl Clear<'_> {
         let mut quiet = 0;
         loop {
             if exact && process::peek_any_exit()? == ChildPeek::NoChildren {
-                return Ok(state.report(start, Vec::new()));
+                return Ok(state.report(start, Left::Nothing));
             }
             let found = state.pass()?;
             let left: Vec<ProcessInfo> = found.into_iter().filter(|info| !self.is_done(info)).collect();
             if left.is_empty() && !exact {
                 quiet += 1;
                 if quiet >= QUIET_PASSES {
-                    return Ok(state.report(start, Vec::new()));
+                    return Ok(state.report(start, Left::Nothing));
                 }
                 continue;
             }
             quiet = 0;
             if start.elapsed() >= self.limit {
-                return Ok(state.report(start, left));
+                return Ok(state.report(start, Left::Survivors(left)));
             }
             state.wait_for_an_exit()?;
         }
@@ -231,6 +233,12 @@ struct ClearState<'a> {
     passes: u32,
 }
 
+/// How a clearing ended.
+enum Left {
+    Nothing,
+    Survivors(Vec<ProcessInfo>),
+}
+
 /// Who is what in one walk.
 #[derive(Default)]
 struct Walk {
@@ -263,8 +271,18 @@ impl<'a> ClearState<'a> {
         }
     }
 
-    fn report(&self, start: Instant, survivors: Vec<ProcessInfo>) -> ClearReport {
-        ClearReport { killed: self.killed, survivors, passes: self.passes, elapsed: start.elapsed() }
+    fn report(&self, start: Instant, left: Left) -> ClearReport {
+        let (complete, survivors) = match left {
+            Left::Nothing => (true, Vec::new()),
+            Left::Survivors(survivors) => (false, survivors),
+        };
+        ClearReport {
+            killed: self.killed,
+            complete,
+            survivors,
+            passes: self.passes,
+            elapsed: start.elapsed(),
+        }
     }
 
     /// One walk. Strikes what belongs to the tree the moment it is seen, and returns all of it.

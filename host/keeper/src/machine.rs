@@ -1,0 +1,768 @@
+//! The keeper's state machine: events in, effects out.
+//!
+//! ```text
+//!             Hello                 Shutdown, HostGone              AllCleared
+//!  Waiting ───────────▶ Serving ────────────────────────▶ Ending ──────────────▶ Ended
+//!     └── HostGone, Hello of another protocol ───────────────────────────────────▶ ┘
+//!
+//!  a worker while Serving:
+//!             Started             WorkerEnded               Cleared
+//!  Starting ───────────▶ Running ─────────────▶ Clearing ───────────▶ (reported, forgotten)
+//!     └── StartFailed ──▶ (reported, forgotten)
+//! ```
+//!
+//! No descriptors, no clock, no system calls here; descriptors beside a message stay with the shell, which
+//! says only how many came. What must hold: each worker's end is reported exactly once, after its tree was
+//! cleared and before its number can be reused; an event that does not fit the state changes nothing and is
+//! an error naming both.
+
+use std::collections::BTreeMap;
+
+use cjm_wire::keeper::{ExitWord, HostToKeeper, KEEPER_PROTOCOL, KeeperToHost, SpawnWorker};
+
+/// Most workers at a time. Each costs the keeper two descriptors.
+pub const WORKERS_MAX: usize = 4096;
+
+/// The errno that stands for "the request makes no sense".
+const EINVAL: i32 = 22;
+const EAGAIN: i32 = 11;
+const SIGKILL: i32 = 9;
+
+/// What can happen to the keeper.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// The host said something, with this many descriptors beside it.
+    Host {
+        /// What it said.
+        message: HostToKeeper,
+        /// How many descriptors came with it.
+        fd_count: usize,
+    },
+    /// The host's end of the socket is closed: it has died, or reads no more.
+    HostGone,
+    /// Outcome of `Effect::Start`.
+    Started {
+        /// The worker session.
+        worker: String,
+        /// The new process.
+        pid: i32,
+    },
+    /// Outcome of `Effect::Start`.
+    StartFailed {
+        /// The worker session.
+        worker: String,
+        /// The errno behind it, or 0.
+        errno: i32,
+        /// What failed.
+        message: String,
+        /// What to do about it.
+        next_step: String,
+    },
+    /// A worker process is a zombie.
+    WorkerEnded {
+        /// Its process.
+        pid: i32,
+        /// How it ended.
+        status: ExitWord,
+    },
+    /// Outcome of `Effect::Clear`.
+    Cleared {
+        /// The worker session.
+        worker: String,
+        /// What it took.
+        outcome: ClearOutcome,
+    },
+    /// Outcome of `Effect::ClearAll`.
+    AllCleared {
+        /// What it took.
+        outcome: ClearOutcome,
+        /// How each kept worker process ended.
+        ended: Vec<(i32, ExitWord)>,
+    },
+}
+
+/// What a clearing did.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ClearOutcome {
+    /// How many living processes were killed.
+    pub killed: u32,
+    /// How long it took, in milliseconds.
+    pub clear_ms: u64,
+    /// What outlived the time limit.
+    pub survivors: Vec<i32>,
+    /// Whether something is left, named among the survivors or hidden from us.
+    pub incomplete: bool,
+}
+
+/// What the shell has to do, in order.
+#[must_use]
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Keep the descriptor beside the present message open for as long as this process lives.
+    HoldTreeLock,
+    /// Workers get this soft limit on open descriptors.
+    LimitWorkerFiles {
+        /// The soft limit.
+        soft: u64,
+    },
+    /// Tell the host `Ready` with this process' id.
+    SendReady,
+    /// Tell the host; a pidfd goes with `Spawned`.
+    Send(KeeperToHost),
+    /// Start a worker with the descriptors beside the present message; answer `Started` or `StartFailed`.
+    Start(SpawnWorker),
+    /// Send a signal to an unreaped worker process.
+    Signal {
+        /// The process.
+        pid: i32,
+        /// The signal.
+        signal: i32,
+    },
+    /// Kill all descendants but `spare` and theirs, leaving the zombie `pid`; answer `Cleared`.
+    Clear {
+        /// The worker session this is for.
+        worker: String,
+        /// Its zombie.
+        pid: i32,
+        /// The other workers' processes.
+        spare: Vec<i32>,
+    },
+    /// Reap the worker process, close its lifeline, forget it.
+    Release {
+        /// The process.
+        pid: i32,
+    },
+    /// Kill all descendants, leaving the zombies of `keep`; answer `AllCleared`.
+    ClearAll {
+        /// Worker processes whose status is still to be reported.
+        keep: Vec<i32>,
+    },
+    /// Flush what is to be sent, then end the process with this exit code.
+    End {
+        /// The exit code.
+        code: u8,
+    },
+}
+
+/// One worker, as far as the keeper knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Worker {
+    Starting,
+    Running { pid: i32 },
+    Clearing { pid: i32, status: ExitWord },
+}
+
+impl Worker {
+    fn pid(&self) -> Option<i32> {
+        match self {
+            Self::Starting => None,
+            Self::Running { pid } | Self::Clearing { pid, .. } => Some(*pid),
+        }
+    }
+}
+
+type Workers = BTreeMap<String, Worker>;
+
+/// The keeper's life.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Keeper {
+    /// Not greeted yet.
+    #[default]
+    Waiting,
+    /// Starting and burying workers.
+    Serving(Serving),
+    /// Killing everything; what is left of the workers is to be reported if the host still listens.
+    Ending(Serving),
+    /// Nothing more to do.
+    Ended,
+}
+
+/// The workers of a keeper that serves or ends.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Serving {
+    workers: Workers,
+}
+
+/// An event that does not fit the state. Nothing was changed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the keeper, {state}, cannot take {event}")]
+pub struct IllegalEvent {
+    /// The state it was in.
+    pub state: String,
+    /// What it was given.
+    pub event: String,
+}
+
+/// The keeper's exit codes.
+pub mod exit_code {
+    /// Its tree is gone.
+    pub const DONE: u8 = 0;
+    /// It could not set itself up, or its socket failed.
+    pub const IO: u8 = 10;
+    /// The host speaks another protocol.
+    pub const PROTOCOL: u8 = 11;
+    /// Its time to clear the tree ran out with processes still there.
+    pub const SURVIVORS: u8 = 12;
+}
+
+impl Keeper {
+    /// Takes one event. The effects are to be performed in order, and outcomes fed back as events, before
+    /// any other event.
+    pub fn step(&mut self, event: Event) -> Result<Vec<Effect>, IllegalEvent> {
+        match (&mut *self, event) {
+            (Self::Waiting, Event::Host { message: HostToKeeper::Hello { .. }, fd_count })
+                if fd_count > 1 =>
+            {
+                Err(self.illegal(&format!("Hello with {fd_count} descriptors")))
+            }
+            (
+                Self::Waiting,
+                Event::Host { message: HostToKeeper::Hello { protocol, tree_lock, nofile_soft }, fd_count },
+            ) => self.hello(protocol, tree_lock, nofile_soft, fd_count),
+            (Self::Waiting, Event::HostGone) => {
+                *self = Self::Ended;
+                Ok(vec![Effect::End { code: exit_code::DONE }])
+            }
+            (Self::Serving(_), Event::HostGone) => Ok(self.end(Vec::new())),
+            (Self::Serving(serving), Event::Host { message: HostToKeeper::Shutdown, .. }) => {
+                let keep = serving.pids();
+                Ok(self.end(keep))
+            }
+            (Self::Serving(serving), event) => serving.step(event).map_err(|event| self.illegal(&event)),
+            // The end is already under way; it needs no second cause.
+            (Self::Ending(_) | Self::Ended, Event::HostGone)
+            | (Self::Ending(_), Event::Host { message: HostToKeeper::Shutdown, .. }) => Ok(Vec::new()),
+            (Self::Ending(serving), Event::AllCleared { outcome, ended }) => {
+                let effects = serving.bury_all(&outcome, &ended);
+                *self = Self::Ended;
+                Ok(effects)
+            }
+            (_, event) => Err(self.illegal(&event_name(&event))),
+        }
+    }
+
+    fn hello(
+        &mut self,
+        protocol: u32,
+        tree_lock: bool,
+        nofile_soft: Option<u64>,
+        fd_count: usize,
+    ) -> Result<Vec<Effect>, IllegalEvent> {
+        if protocol != KEEPER_PROTOCOL {
+            *self = Self::Ended;
+            let message = format!(
+                "the host speaks keeper protocol {protocol}, this keeper {KEEPER_PROTOCOL}: \
+                 install cjm-worker and the host from one build"
+            );
+            return Ok(vec![
+                Effect::Send(KeeperToHost::Trouble { message }),
+                Effect::End { code: exit_code::PROTOCOL },
+            ]);
+        }
+        if usize::from(tree_lock) != fd_count {
+            return Err(self.illegal("Hello whose tree_lock does not match its descriptors"));
+        }
+        *self = Self::Serving(Serving::default());
+        let mut effects = Vec::new();
+        if tree_lock {
+            effects.push(Effect::HoldTreeLock);
+        }
+        effects.extend(nofile_soft.map(|soft| Effect::LimitWorkerFiles { soft }));
+        effects.push(Effect::SendReady);
+        Ok(effects)
+    }
+
+    fn end(&mut self, keep: Vec<i32>) -> Vec<Effect> {
+        if let Self::Serving(serving) = std::mem::take(self) {
+            // Without `keep` nobody is left to be told, and the zombies are reaped with all others.
+            *self = Self::Ending(if keep.is_empty() { Serving::default() } else { serving });
+        }
+        vec![Effect::ClearAll { keep }]
+    }
+
+    fn illegal(&self, event: &str) -> IllegalEvent {
+        let state = match self {
+            Self::Waiting => "waiting for Hello".to_owned(),
+            Self::Serving(serving) => format!("serving {} workers", serving.workers.len()),
+            Self::Ending(_) => "ending".to_owned(),
+            Self::Ended => "ended".to_owned(),
+        };
+        IllegalEvent { state, event: event.to_owned() }
+    }
+}
+
+impl Serving {
+    /// An event while serving; an Err names the illegal one.
+    fn step(&mut self, event: Event) -> Result<Vec<Effect>, String> {
+        match event {
+            Event::Host { message: HostToKeeper::Spawn(spawn), fd_count } => Ok(self.spawn(spawn, fd_count)),
+            Event::Host { message: HostToKeeper::Signal { worker, signal }, .. } => {
+                Ok(self.signal(&worker, signal))
+            }
+            Event::Host { message: HostToKeeper::Kill { worker }, .. } => Ok(self.signal(&worker, SIGKILL)),
+            Event::Started { worker, pid } => {
+                self.change(&worker, "Started", |state| matches!(state, Worker::Starting))?;
+                self.workers.insert(worker.clone(), Worker::Running { pid });
+                Ok(vec![Effect::Send(KeeperToHost::Spawned { worker, pid })])
+            }
+            Event::StartFailed { worker, errno, message, next_step } => {
+                self.change(&worker, "StartFailed", |state| matches!(state, Worker::Starting))?;
+                self.workers.remove(&worker);
+                Ok(vec![Effect::Send(KeeperToHost::SpawnFailed { worker, errno, message, next_step })])
+            }
+            Event::WorkerEnded { pid, status } => self.worker_ended(pid, status),
+            Event::Cleared { worker, outcome } => {
+                self.change(&worker, "Cleared", |state| matches!(state, Worker::Clearing { .. }))?;
+                let Some(Worker::Clearing { pid, status }) = self.workers.remove(&worker) else {
+                    return Err(format!("Cleared for {worker}"));
+                };
+                Ok(bury(worker, pid, status, outcome))
+            }
+            other => Err(event_name(&other)),
+        }
+    }
+
+    fn spawn(&mut self, spawn: SpawnWorker, fd_count: usize) -> Vec<Effect> {
+        let refuse = |errno, message: String, next_step: &str| {
+            vec![Effect::Send(KeeperToHost::SpawnFailed {
+                worker: spawn.worker.clone(),
+                errno,
+                message,
+                next_step: next_step.to_owned(),
+            })]
+        };
+        if self.workers.contains_key(&spawn.worker) {
+            return refuse(
+                EINVAL,
+                format!("worker session {} already exists", spawn.worker),
+                "give every start a new worker session id",
+            );
+        }
+        if spawn.fd_targets.len() != fd_count {
+            return refuse(
+                EINVAL,
+                format!("{fd_count} descriptors came for {} numbers", spawn.fd_targets.len()),
+                "send one descriptor for each entry of fd_targets",
+            );
+        }
+        if self.workers.len() >= WORKERS_MAX {
+            return refuse(
+                EAGAIN,
+                format!("{WORKERS_MAX} workers are running already"),
+                "unload some workers first",
+            );
+        }
+        self.workers.insert(spawn.worker.clone(), Worker::Starting);
+        vec![Effect::Start(spawn)]
+    }
+
+    /// A signal for a worker that is not (any more) running is no error: its end may be on its way to the
+    /// host.
+    fn signal(&self, worker: &str, signal: i32) -> Vec<Effect> {
+        match self.workers.get(worker) {
+            Some(Worker::Running { pid }) => vec![Effect::Signal { pid: *pid, signal }],
+            _ => Vec::new(),
+        }
+    }
+
+    fn worker_ended(&mut self, pid: i32, status: ExitWord) -> Result<Vec<Effect>, String> {
+        let worker = self
+            .workers
+            .iter()
+            .find_map(|(worker, state)| (*state == Worker::Running { pid }).then(|| worker.clone()))
+            .ok_or_else(|| format!("WorkerEnded for process {pid}, which is no running worker"))?;
+        let spare = self.pids().into_iter().filter(|other| *other != pid).collect();
+        self.workers.insert(worker.clone(), Worker::Clearing { pid, status });
+        Ok(vec![Effect::Clear { worker, pid, spare }])
+    }
+
+    fn bury_all(&self, outcome: &ClearOutcome, ended: &[(i32, ExitWord)]) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        // One clearing served all, so what it killed is told once, with the first.
+        let mut shared = Some(ClearOutcome {
+            killed: outcome.killed.saturating_sub(u32::try_from(self.workers.len()).unwrap_or(u32::MAX)),
+            ..outcome.clone()
+        });
+        for (worker, state) in &self.workers {
+            let told = ended.iter().find(|(pid, _)| Some(*pid) == state.pid());
+            if let Some((pid, status)) = told {
+                effects.extend(bury(worker.clone(), *pid, *status, shared.take().unwrap_or_default()));
+            }
+        }
+        let code = if outcome.incomplete { exit_code::SURVIVORS } else { exit_code::DONE };
+        effects.push(Effect::End { code });
+        effects
+    }
+
+    fn change(&self, worker: &str, event: &str, fits: impl Fn(&Worker) -> bool) -> Result<(), String> {
+        match self.workers.get(worker) {
+            Some(state) if fits(state) => Ok(()),
+            Some(state) => Err(format!("{event} for worker {worker}, which is {state:?}")),
+            None => Err(format!("{event} for worker {worker}, which is unknown")),
+        }
+    }
+
+    fn pids(&self) -> Vec<i32> {
+        self.workers.values().filter_map(Worker::pid).collect()
+    }
+}
+
+/// The last words on a worker. Reaped first: from the report on, the host may reuse what the worker had.
+fn bury(worker: String, pid: i32, status: ExitWord, outcome: ClearOutcome) -> Vec<Effect> {
+    vec![
+        Effect::Release { pid },
+        Effect::Send(KeeperToHost::Exited {
+            worker,
+            pid,
+            status,
+            descendants_killed: outcome.killed,
+            clear_ms: outcome.clear_ms,
+            survivors: outcome.survivors,
+        }),
+    ]
+}
+
+fn event_name(event: &Event) -> String {
+    match event {
+        Event::Host { message, .. } => match message {
+            HostToKeeper::Hello { .. } => "Hello".to_owned(),
+            HostToKeeper::Spawn(spawn) => format!("Spawn of {}", spawn.worker),
+            HostToKeeper::Signal { worker, .. } => format!("Signal for {worker}"),
+            HostToKeeper::Kill { worker } => format!("Kill for {worker}"),
+            HostToKeeper::Shutdown => "Shutdown".to_owned(),
+        },
+        Event::HostGone => "HostGone".to_owned(),
+        Event::Started { worker, .. } => format!("Started for {worker}"),
+        Event::StartFailed { worker, .. } => format!("StartFailed for {worker}"),
+        Event::WorkerEnded { pid, .. } => format!("WorkerEnded for process {pid}"),
+        Event::Cleared { worker, .. } => format!("Cleared for {worker}"),
+        Event::AllCleared { .. } => "AllCleared".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const KILLED: ExitWord = ExitWord::Signaled { signal: 9, core_dumped: false };
+
+    fn hello(protocol: u32, tree_lock: bool, fd_count: usize) -> Event {
+        host(HostToKeeper::Hello { protocol, tree_lock, nofile_soft: None }, fd_count)
+    }
+
+    fn host(message: HostToKeeper, fd_count: usize) -> Event {
+        Event::Host { message, fd_count }
+    }
+
+    fn spawn(worker: &str) -> SpawnWorker {
+        SpawnWorker {
+            worker: worker.to_owned(),
+            program: "/bin/true".to_owned(),
+            argv: Vec::new(),
+            env: Vec::new(),
+            cwd: "/".to_owned(),
+            fd_targets: vec![1, 2],
+        }
+    }
+
+    fn serving(workers: &[(&str, i32)]) -> Keeper {
+        let mut keeper = Keeper::default();
+        assert_eq!(keeper.step(hello(KEEPER_PROTOCOL, false, 0)), Ok(vec![Effect::SendReady]));
+        for (worker, pid) in workers {
+            let start = keeper.step(host(HostToKeeper::Spawn(spawn(worker)), 2));
+            assert_eq!(start, Ok(vec![Effect::Start(spawn(worker))]));
+            let worker = (*worker).to_owned();
+            let told = keeper.step(Event::Started { worker: worker.clone(), pid: *pid });
+            assert_eq!(told, Ok(vec![Effect::Send(KeeperToHost::Spawned { worker, pid: *pid })]));
+        }
+        keeper
+    }
+
+    fn exited(worker: &str, pid: i32, killed: u32) -> Effect {
+        Effect::Send(KeeperToHost::Exited {
+            worker: worker.to_owned(),
+            pid,
+            status: KILLED,
+            descendants_killed: killed,
+            clear_ms: if killed > 0 { 3 } else { 0 },
+            survivors: Vec::new(),
+        })
+    }
+
+    fn check_illegal(keeper: &mut Keeper, event: Event, expected: &str) {
+        let before = keeper.clone();
+        assert_eq!(keeper.step(event).unwrap_err().to_string(), expected);
+        assert_eq!(*keeper, before, "an illegal event changes nothing");
+    }
+
+    #[test]
+    fn a_worker_is_cleared_then_reaped_then_reported() {
+        let mut keeper = serving(&[("a", 10), ("b", 20)]);
+        assert_eq!(
+            keeper.step(Event::WorkerEnded { pid: 10, status: KILLED }),
+            Ok(vec![Effect::Clear { worker: "a".to_owned(), pid: 10, spare: vec![20] }])
+        );
+        let outcome = ClearOutcome { killed: 2, clear_ms: 3, ..ClearOutcome::default() };
+        assert_eq!(
+            keeper.step(Event::Cleared { worker: "a".to_owned(), outcome }),
+            Ok(vec![Effect::Release { pid: 10 }, exited("a", 10, 2)])
+        );
+        check_illegal(
+            &mut keeper,
+            Event::WorkerEnded { pid: 10, status: KILLED },
+            "the keeper, serving 1 workers, cannot take WorkerEnded for process 10, which is no running worker",
+        );
+    }
+
+    #[test]
+    fn the_tree_lock_is_held_before_ready_is_said() {
+        let mut keeper = Keeper::default();
+        assert_eq!(
+            keeper.step(hello(KEEPER_PROTOCOL, true, 1)),
+            Ok(vec![Effect::HoldTreeLock, Effect::SendReady])
+        );
+    }
+
+    #[test]
+    fn another_protocol_ends_it() {
+        let mut keeper = Keeper::default();
+        let effects = keeper.step(hello(KEEPER_PROTOCOL + 1, false, 0)).unwrap();
+        assert!(matches!(
+            effects.as_slice(),
+            [Effect::Send(KeeperToHost::Trouble { .. }), Effect::End { code: exit_code::PROTOCOL }]
+        ));
+    }
+
+    #[test]
+    fn misfits_are_named() {
+        let mut waiting = Keeper::default();
+        check_illegal(
+            &mut waiting,
+            host(HostToKeeper::Spawn(spawn("a")), 2),
+            "the keeper, waiting for Hello, cannot take Spawn of a",
+        );
+        check_illegal(
+            &mut waiting,
+            hello(KEEPER_PROTOCOL, true, 0),
+            "the keeper, waiting for Hello, cannot take Hello whose tree_lock does not match its descriptors",
+        );
+        check_illegal(
+            &mut serving(&[("a", 10)]),
+            hello(KEEPER_PROTOCOL, false, 0),
+            "the keeper, serving 1 workers, cannot take Hello",
+        );
+        check_illegal(
+            &mut serving(&[("a", 10)]),
+            Event::Cleared { worker: "a".to_owned(), outcome: ClearOutcome::default() },
+            "the keeper, serving 1 workers, cannot take Cleared for worker a, which is Running { pid: 10 }",
+        );
+    }
+
+    #[test]
+    fn a_bad_spawn_is_refused_and_the_others_live_on() {
+        let mut keeper = serving(&[("a", 10)]);
+        for (worker, fd_count) in [("a", 2), ("b", 1)] {
+            let effects = keeper.step(host(HostToKeeper::Spawn(spawn(worker)), fd_count)).unwrap();
+            assert!(matches!(
+                effects.as_slice(),
+                [Effect::Send(KeeperToHost::SpawnFailed { errno: EINVAL, .. })]
+            ));
+        }
+        assert_eq!(
+            keeper.step(host(HostToKeeper::Kill { worker: "a".to_owned() }, 0)),
+            Ok(vec![Effect::Signal { pid: 10, signal: 9 }])
+        );
+    }
+
+    #[test]
+    fn a_signal_that_comes_too_late_is_ignored() {
+        let mut keeper = serving(&[("a", 10)]);
+        let late = |worker: &str| host(HostToKeeper::Signal { worker: worker.to_owned(), signal: 15 }, 0);
+        assert_eq!(keeper.step(late("gone")), Ok(Vec::new()));
+        let _ = keeper.step(Event::WorkerEnded { pid: 10, status: KILLED }).unwrap();
+        assert_eq!(keeper.step(late("a")), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn shutdown_reports_every_worker() {
+        let mut keeper = serving(&[("a", 10), ("b", 20)]);
+        assert_eq!(
+            keeper.step(host(HostToKeeper::Shutdown, 0)),
+            Ok(vec![Effect::ClearAll { keep: vec![10, 20] }])
+        );
+        assert_eq!(keeper.step(Event::HostGone), Ok(Vec::new()));
+        let outcome = ClearOutcome { killed: 5, clear_ms: 3, ..ClearOutcome::default() };
+        assert_eq!(
+            keeper.step(Event::AllCleared { outcome, ended: vec![(10, KILLED), (20, KILLED)] }),
+            Ok(vec![
+                Effect::Release { pid: 10 },
+                exited("a", 10, 3),
+                Effect::Release { pid: 20 },
+                exited("b", 20, 0),
+                Effect::End { code: exit_code::DONE },
+            ])
+        );
+        assert_eq!(keeper, Keeper::Ended);
+    }
+
+    #[test]
+    fn a_dead_host_is_told_nothing_and_survivors_show_in_the_exit_code() {
+        let mut keeper = serving(&[("a", 10)]);
+        assert_eq!(keeper.step(Event::HostGone), Ok(vec![Effect::ClearAll { keep: Vec::new() }]));
+        let outcome = ClearOutcome { killed: 1, clear_ms: 9, survivors: vec![99], incomplete: true };
+        assert_eq!(
+            keeper.step(Event::AllCleared { outcome, ended: Vec::new() }),
+            Ok(vec![Effect::End { code: exit_code::SURVIVORS }])
+        );
+    }
+
+    /// What the outside world does; the harness answers every effect at once, as the shell does.
+    #[derive(Clone, Debug)]
+    enum Happening {
+        Spawn { worker: u8, starts: bool },
+        Kill { worker: u8 },
+        End { nth: usize },
+        Shutdown,
+        HostGone,
+    }
+
+    fn happening() -> impl Strategy<Value = Happening> {
+        prop_oneof![
+            4 => (0..6_u8, prop::bool::weighted(0.8))
+                .prop_map(|(worker, starts)| Happening::Spawn { worker, starts }),
+            2 => (0..6_u8).prop_map(|worker| Happening::Kill { worker }),
+            4 => (0..6_usize).prop_map(|nth| Happening::End { nth }),
+            1 => Just(Happening::Shutdown),
+            1 => Just(Happening::HostGone),
+        ]
+    }
+
+    /// The world beyond the keeper: which processes live, which are zombies, what the host was told.
+    #[derive(Default)]
+    struct World {
+        pid_last: i32,
+        starts: bool,
+        living: Vec<i32>,
+        zombies: Vec<i32>,
+        started: Vec<String>,
+        ended: Vec<String>,
+        is_over: bool,
+    }
+
+    impl World {
+        /// Performs one effect and returns its outcome.
+        fn perform(&mut self, effect: Effect) -> Option<Event> {
+            assert!(!self.is_over, "nothing is done after the end");
+            match effect {
+                Effect::Start(spawn) if self.starts => {
+                    self.pid_last += 1;
+                    self.living.push(self.pid_last);
+                    Some(Event::Started { worker: spawn.worker, pid: self.pid_last })
+                }
+                Effect::Start(spawn) => Some(Event::StartFailed {
+                    worker: spawn.worker,
+                    errno: 2,
+                    message: "no such file".to_owned(),
+                    next_step: "install it".to_owned(),
+                }),
+                Effect::Signal { pid, signal } => {
+                    assert_eq!(signal, SIGKILL);
+                    assert!(self.living.contains(&pid), "only an unreaped worker is signalled");
+                    None
+                }
+                Effect::Clear { worker, pid, mut spare } => {
+                    assert!(self.zombies.contains(&pid));
+                    spare.sort_unstable();
+                    assert_eq!(spare, self.living, "every other worker is spared");
+                    Some(Event::Cleared { worker, outcome: ClearOutcome::default() })
+                }
+                Effect::Release { pid } => {
+                    let at = self.zombies.iter().position(|zombie| *zombie == pid);
+                    self.zombies.remove(at.expect("only a zombie is reaped, and once"));
+                    None
+                }
+                Effect::ClearAll { keep } => {
+                    let dead = std::mem::take(&mut self.living);
+                    self.zombies.extend(dead.iter().filter(|pid| keep.contains(pid)));
+                    let ended = keep.into_iter().map(|pid| (pid, KILLED)).collect();
+                    Some(Event::AllCleared { outcome: ClearOutcome::default(), ended })
+                }
+                Effect::Send(KeeperToHost::Spawned { worker, .. }) => {
+                    self.started.push(worker);
+                    None
+                }
+                Effect::Send(KeeperToHost::Exited { worker, pid, .. }) => {
+                    assert!(!self.living.contains(&pid) && !self.zombies.contains(&pid));
+                    self.ended.push(worker);
+                    None
+                }
+                Effect::End { .. } => {
+                    self.is_over = true;
+                    None
+                }
+                Effect::SendReady
+                | Effect::Send(_)
+                | Effect::HoldTreeLock
+                | Effect::LimitWorkerFiles { .. } => None,
+            }
+        }
+
+        fn feed(&mut self, keeper: &mut Keeper, event: Event) {
+            let mut effects = std::collections::VecDeque::from(keeper.step(event).expect("a legal event"));
+            while let Some(effect) = effects.pop_front() {
+                if let Some(outcome) = self.perform(effect) {
+                    effects.extend(keeper.step(outcome).expect("an outcome always fits"));
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_start_has_one_end(happenings in prop::collection::vec(happening(), 0..60)) {
+            let mut keeper = serving(&[]);
+            let mut world = World::default();
+            let mut is_told = true;
+            for happening in happenings {
+                if world.is_over {
+                    break;
+                }
+                let event = match happening {
+                    Happening::Spawn { worker, starts } => {
+                        world.starts = starts;
+                        host(HostToKeeper::Spawn(spawn(&format!("w{worker}"))), 2)
+                    }
+                    Happening::Kill { worker } => {
+                        host(HostToKeeper::Kill { worker: format!("w{worker}") }, 0)
+                    }
+                    Happening::End { nth } if world.living.is_empty() => {
+                        prop_assert!(nth < 6);
+                        continue;
+                    }
+                    Happening::End { nth } => {
+                        let pid = world.living.remove(nth % world.living.len());
+                        world.zombies.push(pid);
+                        Event::WorkerEnded { pid, status: KILLED }
+                    }
+                    Happening::Shutdown => host(HostToKeeper::Shutdown, 0),
+                    Happening::HostGone => {
+                        is_told = false;
+                        Event::HostGone
+                    }
+                };
+                world.feed(&mut keeper, event);
+            }
+            if !world.is_over {
+                world.feed(&mut keeper, host(HostToKeeper::Shutdown, 0));
+            }
+            prop_assert!(world.is_over && world.living.is_empty());
+            if is_told {
+                world.started.sort();
+                world.ended.sort();
+                prop_assert_eq!(world.started, world.ended);
+                prop_assert!(world.zombies.is_empty());
+            }
+        }
+    }
+}
