@@ -64,6 +64,7 @@ fn nothing_is_left_but_what_was_spared() {
         hostile_descendants_are_cleared(session);
     }
     a_spared_tree_lives_and_its_neighbour_is_cleared();
+    another_process_tree_is_cleared_below_it();
     a_kept_zombie_tells_its_status();
     forking_faster_than_one_can_look_does_not_help();
     adopted_zombies_are_reaped_and_own_ones_kept();
@@ -104,6 +105,17 @@ fn a_spared_tree_lives_and_its_neighbour_is_cleared() {
     for pidfd in same_session {
         assert!(pidfd.has_exited().unwrap());
     }
+}
+
+fn another_process_tree_is_cleared_below_it() {
+    let script = "setsid sh -c 'echo $$; exec sleep 1000' & sh -c 'echo $$; sleep 1000' & exec sleep 1000";
+    let (root, pipe) = start(script, SessionMode::NewSession);
+    let below = read_pids(pipe, 2);
+    let report = Clear { root: root.pid, ..Clear::own(CLEAR_LIMIT) }.run().unwrap();
+    assert!(report.complete && report.killed >= 2, "{report:?}");
+    assert!(below.iter().all(|pidfd| pidfd.has_exited().unwrap()));
+    assert!(!root.pidfd.has_exited().unwrap(), "the root itself is not touched");
+    assert!(tree::kill_descendants(&[], CLEAR_LIMIT).unwrap().complete);
 }
 
 fn a_kept_zombie_tells_its_status() {
