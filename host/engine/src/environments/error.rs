@@ -1,0 +1,230 @@
+//! What can go wrong when an environment is made, for people.
+
+use cjm_wire::capabilities_file::CapabilitiesFileError;
+use cjm_wire::describe::{Described, exit};
+use cjm_wire::manifest::ManifestError;
+use std::path::PathBuf;
+
+/// Why the installation, or one entry of it, failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvironmentError {
+    /// The list of capabilities is not there.
+    #[error("cannot read {}", path.display())]
+    CapabilitiesUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The list of capabilities is not one.
+    #[error("{}: {source}", path.display())]
+    CapabilitiesInvalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: CapabilitiesFileError,
+    },
+    /// Another installation works on this directory.
+    #[error("another installation is at work on {} ({holder})", path.display())]
+    InUse {
+        /// The data directory.
+        path: PathBuf,
+        /// What it wrote about itself.
+        holder: String,
+    },
+    /// A file or directory cannot be used.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No interpreter satisfies the entry.
+    #[error("no Python {wanted} on this machine (found: {found})")]
+    NoInterpreter {
+        /// The entry's `python_version`.
+        wanted: String,
+        /// The versions there are.
+        found: String,
+    },
+    /// `python_version` cannot be read.
+    #[error("`python_version: {0}` is no version and no constraint")]
+    BadConstraint(String),
+    /// uv is missing and was not to be had.
+    #[error("uv is not on the PATH and could not be installed: {reason}")]
+    NoUv {
+        /// Why not.
+        reason: String,
+        /// What to do.
+        next_step: String,
+        /// Last words of the attempt.
+        stderr_tail: Vec<String>,
+    },
+    /// A helper program could not be started or read.
+    #[error("{what}: cannot run {program}")]
+    HelperNotRun {
+        /// The step.
+        what: String,
+        /// The program.
+        program: String,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A helper program took too long and was stopped.
+    #[error("{what}: {program} did not end within {seconds} s and was stopped")]
+    HelperTooSlow {
+        /// The step.
+        what: String,
+        /// The program.
+        program: String,
+        /// How long it was given.
+        seconds: u64,
+    },
+    /// A helper program ended badly.
+    #[error("{what} failed: {program} ended with {ending}")]
+    HelperFailed {
+        /// The step.
+        what: String,
+        /// The program.
+        program: String,
+        /// Exit code or signal.
+        ending: String,
+        /// Its last words.
+        stderr_tail: Vec<String>,
+    },
+    /// The package is a folder and cannot be installed as it is.
+    #[error("the folder {} {problem}", path.display())]
+    BadFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What it lacks.
+        problem: String,
+    },
+    /// Something of the entry is for a later version.
+    #[error("{0} is not supported by this version")]
+    Unsupported(String),
+    /// Two entries want the same thing.
+    #[error("`env_name: {env_name}` is already the environment of \"{other}\"")]
+    SharedEnvironment {
+        /// The environment.
+        env_name: String,
+        /// The other entry.
+        other: String,
+    },
+    /// The capability cannot be looked into.
+    #[error("the installed package cannot be introspected: {message}")]
+    Introspection {
+        /// What the introspection said.
+        message: String,
+        /// Last words of the interpreter.
+        stderr_tail: Vec<String>,
+    },
+    /// A manifest that the entry names is not one.
+    #[error("the manifest {}: {source}", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ManifestError,
+    },
+    /// The program of a manifest is nowhere.
+    #[error("the program `{program}` was not found (searched: {searched})")]
+    ProgramMissing {
+        /// The program as the manifest names it.
+        program: String,
+        /// Where was looked.
+        searched: String,
+    },
+    /// The same capability comes from two entries.
+    #[error("\"{capability}\" is already installed by the entry \"{other}\"")]
+    CapabilityTwice {
+        /// The capability.
+        capability: String,
+        /// The entry that came first.
+        other: String,
+    },
+}
+
+impl Described for EnvironmentError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::CapabilitiesUnreadable { .. } => "install.capabilities_unreadable",
+            Self::CapabilitiesInvalid { .. } => "install.capabilities_invalid",
+            Self::InUse { .. } => "install.in_use",
+            Self::File { .. } => "install.file",
+            Self::NoInterpreter { .. } => "install.no_interpreter",
+            Self::BadConstraint(_) => "install.bad_python_version",
+            Self::NoUv { .. } => "install.no_uv",
+            Self::HelperNotRun { .. } => "install.helper_not_run",
+            Self::HelperTooSlow { .. } => "install.helper_too_slow",
+            Self::HelperFailed { .. } => "install.helper_failed",
+            Self::BadFolder { .. } => "install.bad_folder",
+            Self::Unsupported(_) => "install.unsupported",
+            Self::SharedEnvironment { .. } => "install.shared_environment",
+            Self::Introspection { .. } => "install.introspection",
+            Self::Manifest { source, .. } => source.code(),
+            Self::ProgramMissing { .. } => "install.program_missing",
+            Self::CapabilityTwice { .. } => "install.capability_twice",
+        }
+    }
+
+    fn next_step(&self) -> String {
+        match self {
+            Self::CapabilitiesUnreadable { .. } => {
+                "name the file with --capabilities FILE, or run the command where capabilities.yaml lies".to_owned()
+            }
+            Self::CapabilitiesInvalid { source, .. } => source.next_step(),
+            Self::InUse { .. } => "wait until it has ended, then run install-all again".to_owned(),
+            Self::File { .. } => "check the path, its permissions and the space on its disk".to_owned(),
+            Self::NoInterpreter { wanted, .. } => format!(
+                "install a Python that satisfies `{wanted}` (Debian: `apt-get install python3`), or widen \
+                 `python_version` in the entry"
+            ),
+            Self::BadConstraint(_) => "write `3.11`, `3.11.7`, or `>=3.9,<3.14`".to_owned(),
+            Self::NoUv { next_step, .. } => next_step.clone(),
+            Self::HelperNotRun { program, .. } => format!("see that `{program}` can be executed, then run install-all again"),
+            Self::HelperTooSlow { .. } => "check the network, then run install-all again: it goes on where it stopped".to_owned(),
+            Self::HelperFailed { .. } => {
+                "read the last lines; correct the entry or the network, then run install-all again: it goes on where \
+                 it stopped"
+                    .to_owned()
+            }
+            Self::BadFolder { .. } => {
+                "see docs/ENVIRONMENTS.md for the four lines of a pyproject.toml that suffice".to_owned()
+            }
+            Self::Unsupported(_) => "give `python_version` instead".to_owned(),
+            Self::SharedEnvironment { .. } => "give each entry an `env_name` of its own".to_owned(),
+            Self::Introspection { .. } => {
+                "read the last lines: the module must import in its own environment and hold one capability class; \
+                 then run install-all again"
+                    .to_owned()
+            }
+            Self::Manifest { source, .. } => source.next_step(),
+            Self::ProgramMissing { program, .. } => format!(
+                "install `{program}` (on Debian often `apt-get install {package}`), or give its absolute path in the \
+                 manifest; then run install-all again",
+                package = program.rsplit('/').next().unwrap_or(program)
+            ),
+            Self::CapabilityTwice { .. } => "remove one of the two entries".to_owned(),
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        exit::DOMAIN
+    }
+
+    fn stderr_tail(&self) -> Vec<String> {
+        match self {
+            Self::NoUv { stderr_tail, .. }
+            | Self::HelperFailed { stderr_tail, .. }
+            | Self::Introspection { stderr_tail, .. } => stderr_tail.clone(),
+            _ => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Small file work of an installation: whole-file writes that survive a crash, and the hash of a folder's content.
+
+use super::error::EnvironmentError;
+use cjm_wire::canonical::hex;
+use sha2::{Digest, Sha256};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Most files of one package folder.
+pub(super) const FOLDER_FILES_MAX: usize = 20_000;
+/// Deepest nesting of one package folder.
+const FOLDER_DEPTH_MAX: usize = 32;
+/// What a package folder may hold besides its source; hidden files and folders are skipped too.
+const NOT_SOURCE: [&str; 6] = ["__pycache__", "build", "dist", "node_modules", "target", "venv"];
+
+/// Writes a file in one step: readers see the old or the new text, never half of it.
+pub(super) fn write_whole(path: &Path, text: &[u8]) -> Result<(), EnvironmentError> {
+    let failed = |source| EnvironmentError::File { action: "write", path: path.to_owned(), source };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".new-{}", std::process::id()));
+    let beside = path.with_file_name(name);
+    std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, path)).map_err(|source| {
+        // What cannot be renamed is of no use; that it stays is no second error.
+        let _ = std::fs::remove_file(&beside);
+        failed(source)
+    })
+}
+
+/// Removes a directory with all it holds; one that is missing is removed already.
+pub(super) fn remove_dir(path: &Path) -> Result<(), EnvironmentError> {
+    match std::fs::remove_dir_all(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(EnvironmentError::File { action: "remove", path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `sha256:…` of some bytes.
+pub(super) fn hash_bytes(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex(&Sha256::digest(bytes)))
+}
+
+/// Hash over the names and contents of a folder's source files, whatever their times.
+///
+/// # Errors
+/// When the folder cannot be read, or is larger than a package is.
+pub(super) fn hash_folder(folder: &Path) -> Result<String, EnvironmentError> {
+    let mut files = Vec::new();
+    collect(folder, folder, 0, &mut files)?;
+    files.sort();
+    let mut whole = Sha256::new();
+    for relative in &files {
+        let path = folder.join(relative);
+        let unreadable = |source| EnvironmentError::File { action: "read", path: path.clone(), source };
+        let mut hash = Sha256::new();
+        if path.is_symlink() {
+            hash.update(std::fs::read_link(&path).map_err(unreadable)?.as_os_str().as_encoded_bytes());
+        } else {
+            let mut file = std::fs::File::open(&path).map_err(unreadable)?;
+            let mut buffer = vec![0; 64 * 1024];
+            loop {
+                let count = file.read(&mut buffer).map_err(unreadable)?;
+                if count == 0 {
+                    break;
+                }
+                hash.update(&buffer[..count]);
+            }
+        }
+        whole.update(relative.as_os_str().as_encoded_bytes());
+        whole.update([0]);
+        whole.update(hash.finalize());
+    }
+    Ok(format!("sha256:{}", hex(&whole.finalize())))
+}
+
+fn collect(root: &Path, folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), EnvironmentError> {
+    let unreadable = |source| EnvironmentError::File { action: "read", path: folder.to_owned(), source };
+    let problem =
+        |problem: String| Err(EnvironmentError::BadFolder { path: root.to_owned(), problem });
+    if depth > FOLDER_DEPTH_MAX {
+        return problem(format!("is nested deeper than {FOLDER_DEPTH_MAX} levels"));
+    }
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') || NOT_SOURCE.contains(&name.as_ref()) || name.ends_with(".egg-info") {
+            continue;
+        }
+        let path = entry.path();
+        let kind = entry.file_type().map_err(unreadable)?;
+        if kind.is_dir() {
+            collect(root, &path, depth + 1, files)?;
+        } else if kind.is_file() || kind.is_symlink() {
+            files.push(path.strip_prefix(root).unwrap_or(&path).to_owned());
+        }
+        if files.len() > FOLDER_FILES_MAX {
+            return problem(format!("holds more than {FOLDER_FILES_MAX} files"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_of_a_folder_is_its_source_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
+            std::fs::write(path, text).expect("write");
+        };
+        write("p/a.py", "1");
+        write("b.py", "2");
+        let first = hash_folder(folder.path()).expect("hash");
+        write("p/__pycache__/a.pyc", "x");
+        write(".venv/b", "x");
+        write("p.egg-info/c", "x");
+        assert_eq!(hash_folder(folder.path()).expect("hash"), first);
+        write("p/a.py", "3");
+        let changed = hash_folder(folder.path()).expect("hash");
+        assert_ne!(changed, first);
+        std::fs::rename(folder.path().join("b.py"), folder.path().join("c.py")).expect("rename");
+        assert_ne!(hash_folder(folder.path()).expect("hash"), changed);
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = folder.path().join("new/x.json");
+        for text in ["one", "two"] {
+            write_whole(&path, text.as_bytes()).expect("write");
+            assert_eq!(std::fs::read_to_string(&path).expect("read"), text);
+        }
+        let names: Vec<_> = std::fs::read_dir(folder.path().join("new")).expect("list").collect();
+        assert_eq!(names.len(), 1, "nothing is left beside it");
+        assert!(remove_dir(&folder.path().join("missing")).is_ok());
+    }
+}

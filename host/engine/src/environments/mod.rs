@@ -1,0 +1,25 @@
+//! Environments: what `install-all` makes of `capabilities.yaml`. One virtual environment per Python package, with a
+//! lock, an introspected manifest and a stamp; tools that need none get their manifest checked and copied.
+
+mod command;
+mod constraint;
+mod error;
+mod files;
+mod installer;
+mod interpreters;
+mod introspection;
+mod lock;
+mod manifests;
+mod package;
+mod python_entry;
+mod stamp;
+mod tool_entry;
+mod uv;
+
+pub use constraint::{Constraint, PythonVersion};
+pub use error::EnvironmentError;
+pub use installer::{
+    ENTRIES_AT_ONCE, EntryReport, INSTALLER_VERSION, InstallEvent, InstallOptions, InstallReport, Outcome, Step,
+    install_all, read_capabilities,
+};
+pub use interpreters::{Interpreter, discover as discover_interpreters};

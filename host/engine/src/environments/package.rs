@@ -1,0 +1,199 @@
+//! What an entry asks for, as requirements of the installer: names with versions, or folders relative to
+//! `capabilities.yaml`. A folder needs a `pyproject.toml` (or `setup.py`): it is built and installed like any
+//! package, so that the environment does not change when the folder does, until it is installed again.
+
+use super::error::EnvironmentError;
+use super::files::{hash_bytes, hash_folder};
+use cjm_wire::capabilities_file::Entry;
+use serde::Deserialize;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// Everything an environment is made of.
+#[derive(Debug)]
+pub(super) struct Requirements {
+    /// The entry's own package, first.
+    pub(super) packages: Vec<Package>,
+}
+
+/// One requirement.
+#[derive(Debug)]
+pub(super) enum Package {
+    /// `name==1.0`, or a URL, as the installer reads it.
+    Named(String),
+    /// A folder with the source of a package.
+    Folder(Folder),
+}
+
+/// A folder with the source of a package.
+#[derive(Debug)]
+pub(super) struct Folder {
+    /// Absolute.
+    pub(super) path: PathBuf,
+    /// Name of the distribution, where the folder says it plainly.
+    pub(super) distribution: Option<String>,
+    /// Of all its source files.
+    content_hash: String,
+    /// Of what decides its dependencies.
+    metadata_hash: String,
+}
+
+#[derive(Deserialize, Default)]
+struct PyProject {
+    #[serde(default)]
+    project: Project,
+}
+
+#[derive(Deserialize, Default)]
+struct Project {
+    name: Option<String>,
+}
+
+impl Requirements {
+    /// Reads the entry; folders are relative to `base`.
+    ///
+    /// # Errors
+    /// When a folder is not a package, or a requirement is not one.
+    pub(super) fn of(entry: &Entry, base: &Path) -> Result<Self, EnvironmentError> {
+        let adapters = entry.adapters.iter().filter_map(|adapter| adapter.lib.as_ref());
+        let texts = std::iter::once(&entry.package).chain(&entry.interface_libs).chain(adapters);
+        let packages = texts.map(|text| Package::parse(text, base)).collect::<Result<_, _>>()?;
+        Ok(Self { packages })
+    }
+
+    /// The input of the resolver, one requirement a line.
+    pub(super) fn lines(&self) -> String {
+        self.packages.iter().fold(String::new(), |mut lines, package| {
+            match package {
+                Package::Named(text) => lines.push_str(text),
+                Package::Folder(folder) => {
+                    if let Some(name) = &folder.distribution {
+                        // Writing to a String cannot fail.
+                        let _ = write!(lines, "{name} @ ");
+                    }
+                    lines.push_str(&file_url(&folder.path));
+                }
+            }
+            lines.push('\n');
+            lines
+        })
+    }
+
+    /// Changes when another resolution may be needed.
+    pub(super) fn resolution_hash(&self, python: &str) -> String {
+        let mut text = format!("{python}\n{}", self.lines());
+        for folder in self.folders() {
+            text.push_str(&folder.metadata_hash);
+        }
+        hash_bytes(text.as_bytes())
+    }
+
+    /// The folders, with the hash of their content.
+    pub(super) fn folder_hashes(&self) -> Vec<(&Path, &str)> {
+        self.folders().map(|folder| (folder.path.as_path(), folder.content_hash.as_str())).collect()
+    }
+
+    pub(super) fn folders(&self) -> impl Iterator<Item = &Folder> {
+        self.packages.iter().filter_map(|package| match package {
+            Package::Folder(folder) => Some(folder),
+            Package::Named(_) => None,
+        })
+    }
+}
+
+impl Package {
+    fn parse(text: &str, base: &Path) -> Result<Self, EnvironmentError> {
+        let text = text.trim();
+        let is_folder = text == "." || ["./", "../", "/"].iter().any(|start| text.starts_with(start));
+        if is_folder {
+            return Folder::read(&base.join(text)).map(Self::Folder);
+        }
+        // Written into a file of requirements: a line of its own could smuggle in options of the installer.
+        if text.starts_with('-') || text.contains(['\n', '\r']) {
+            return Err(EnvironmentError::Unsupported(format!("the requirement {text:?}")));
+        }
+        Ok(Self::Named(text.to_owned()))
+    }
+}
+
+impl Folder {
+    fn read(path: &Path) -> Result<Self, EnvironmentError> {
+        let bad = |problem: String| EnvironmentError::BadFolder { path: path.to_owned(), problem };
+        let path = path
+            .canonicalize()
+            .map_err(|source| EnvironmentError::File { action: "open the folder", path: path.to_owned(), source })?;
+        let project = std::fs::read_to_string(path.join("pyproject.toml"));
+        let setup = std::fs::read_to_string(path.join("setup.py"));
+        let distribution = match (&project, &setup) {
+            (Err(_), Err(_)) => return Err(bad("has no pyproject.toml".to_owned())),
+            (Err(_), Ok(_)) => None,
+            (Ok(text), _) => {
+                let parsed: PyProject = toml::from_str(text)
+                    .map_err(|error| bad(format!("has a broken pyproject.toml: {}", error.message())))?;
+                parsed.project.name
+            }
+        };
+        let metadata = format!("{}\0{}", project.unwrap_or_default(), setup.unwrap_or_default());
+        Ok(Self {
+            content_hash: hash_folder(&path)?,
+            metadata_hash: hash_bytes(metadata.as_bytes()),
+            distribution,
+            path,
+        })
+    }
+}
+
+/// `file:///a%20b`.
+fn file_url(path: &Path) -> String {
+    path.as_os_str().as_encoded_bytes().iter().fold("file://".to_owned(), |mut url, byte| {
+        if byte.is_ascii_alphanumeric() || b"/-._~".contains(byte) {
+            url.push(char::from(*byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(url, "%{byte:02X}");
+        }
+        url
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(package: &str) -> Entry {
+        Entry { name: "x".into(), package: package.into(), ..Entry::default() }
+    }
+
+    #[test]
+    fn folders_become_named_urls_and_their_content_counts() {
+        let base = tempfile::tempdir().expect("tempdir");
+        let folder = base.path().join("a tool");
+        std::fs::create_dir(&folder).expect("mkdir");
+        let missing = Requirements::of(&entry("./a tool"), base.path());
+        assert!(matches!(missing, Err(EnvironmentError::BadFolder { .. })), "{missing:?}");
+        std::fs::write(folder.join("pyproject.toml"), "[project]\nname = 'a-tool'\nversion = '1'\n").expect("write");
+        let first = Requirements::of(&entry("./a tool"), base.path()).expect("a package");
+        let lines = first.lines();
+        assert!(lines.starts_with("a-tool @ file:///") && lines.ends_with("/a%20tool\n"), "{lines}");
+        std::fs::write(folder.join("code.py"), "1").expect("write");
+        let second = Requirements::of(&entry("./a tool"), base.path()).expect("a package");
+        assert_ne!(first.folder_hashes(), second.folder_hashes());
+        assert_eq!(first.resolution_hash("3.11"), second.resolution_hash("3.11"));
+        assert_ne!(first.resolution_hash("3.11"), second.resolution_hash("3.12"));
+        std::fs::write(folder.join("pyproject.toml"), "[project\n").expect("write");
+        let broken = Requirements::of(&entry("./a tool"), base.path());
+        assert!(matches!(broken, Err(EnvironmentError::BadFolder { problem, .. }) if problem.contains("broken")));
+    }
+
+    #[test]
+    fn requirements_stay_as_they_are_and_options_are_refused() {
+        let mut whole = entry("lab==1.0");
+        whole.interface_libs = vec!["shared>=2".into()];
+        let requirements = Requirements::of(&whole, Path::new("/")).expect("requirements");
+        assert_eq!(requirements.lines(), "lab==1.0\nshared>=2\n");
+        for smuggled in ["--index-url=http://x", "a\n--pre"] {
+            assert!(Requirements::of(&entry(smuggled), Path::new("/")).is_err(), "{smuggled:?}");
+        }
+        assert!(Requirements::of(&entry("./nowhere"), Path::new("/nowhere")).is_err());
+    }
+}

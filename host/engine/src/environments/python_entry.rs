@@ -1,0 +1,274 @@
+//! One entry that is a Python package: interpreter, environment, lock, packages, introspection, manifest, stamp, in
+//! this order. Each step finds what an interrupted run left and goes on with it.
+
+use super::constraint::Constraint;
+use super::error::EnvironmentError;
+use super::files::{hash_bytes, remove_dir, write_whole};
+use super::installer::{INSTALLER_VERSION, Outcome, Step};
+use super::interpreters::{Interpreter, choose, probe};
+use super::introspection::{self, Introspected};
+use super::lock::{self, Lock};
+use super::manifests::{keep_from, read_existing};
+use super::package::Requirements;
+use super::stamp::Stamp;
+use super::uv::Uv;
+use cjm_wire::capabilities_file::Entry;
+use cjm_wire::manifest::{DriftTracking, FORMAT_VERSION, Install};
+use cjm_wire::{Manifest, Timestamp};
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+
+/// Interpreter and installer, found once for all entries.
+#[derive(Debug)]
+pub(super) struct Tools {
+    pub(super) uv: Uv,
+    pub(super) interpreters: Vec<Interpreter>,
+}
+
+/// One Python entry and where its parts go.
+#[derive(Debug)]
+pub(super) struct PythonEntry<'a> {
+    pub(super) entry: &'a Entry,
+    pub(super) requirements: Requirements,
+    /// Hash over everything that decides what is installed.
+    request: String,
+    pub(super) environment: PathBuf,
+    manifests: PathBuf,
+    sdk: &'a Path,
+}
+
+/// An entry that is installed.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) outcome: Outcome,
+    pub(super) capability: String,
+    pub(super) manifest: PathBuf,
+    pub(super) python_version: String,
+    pub(super) lock_hash: String,
+}
+
+/// How an entry tells what it does.
+pub(super) struct Teller<'a> {
+    pub(super) step: &'a (dyn Fn(Step) + Send + Sync),
+    pub(super) line: &'a (dyn Fn(&str) + Send + Sync),
+}
+
+impl<'a> PythonEntry<'a> {
+    /// Reads what the entry asks for; `base` is the folder of `capabilities.yaml`.
+    ///
+    /// # Errors
+    /// When the entry asks for what cannot be had.
+    pub(super) fn read(
+        entry: &'a Entry,
+        base: &Path,
+        data_dir: &Path,
+        sdk: &'a Path,
+        sdk_hash: &str,
+    ) -> Result<Self, EnvironmentError> {
+        if entry.env_file.is_some() {
+            return Err(EnvironmentError::Unsupported(
+                "`env_file` (an environment made by conda)".to_owned(),
+            ));
+        }
+        let requirements = Requirements::of(entry, base)?;
+        let whole = serde_json::json!({
+            "entry": entry,
+            "folders": requirements.folder_hashes(),
+            "installer": INSTALLER_VERSION,
+            "sdk": sdk_hash,
+        });
+        Ok(Self {
+            request: hash_bytes(whole.to_string().as_bytes()),
+            environment: data_dir.join("envs").join(&entry.env_name),
+            manifests: data_dir.join("manifests"),
+            entry,
+            requirements,
+            sdk,
+        })
+    }
+
+    /// What is installed already, if nothing has changed since.
+    pub(super) fn current(&self) -> Option<Done> {
+        let stamp = Stamp::read(&self.environment)?;
+        stamp.is_current(&self.request, &self.environment, &self.manifests).then(|| Done {
+            outcome: Outcome::Unchanged,
+            manifest: self.manifests.join(format!("{}.json", stamp.capability)),
+            python_version: stamp.python_version,
+            lock_hash: stamp.lock_hash,
+            capability: stamp.capability,
+        })
+    }
+
+    /// Installs it; with `force`, from nothing.
+    ///
+    /// # Errors
+    /// At the step that failed; what was done before stays and is used next time.
+    pub(super) async fn install(
+        &self,
+        tools: &Tools,
+        force: bool,
+        offline: bool,
+        teller: &Teller<'_>,
+    ) -> Result<Done, EnvironmentError> {
+        let before = Stamp::read(&self.environment);
+        Stamp::remove(&self.environment)?;
+        if force {
+            remove_dir(&self.environment)?;
+        }
+        (teller.step)(Step::Environment);
+        let interpreter = self.interpreter(&tools.interpreters)?;
+        self.ensure_environment(&tools.uv, interpreter, teller).await?;
+        let version = interpreter.version.to_string();
+        (teller.step)(Step::Resolving);
+        let lock =
+            lock::ensure(&tools.uv, &self.environment, &self.requirements, &version, offline, teller.line).await?;
+        (teller.step)(Step::Installing);
+        lock::sync(&tools.uv, &self.environment, &lock, &self.requirements, offline, teller.line).await?;
+        (teller.step)(Step::Introspecting);
+        let found = introspection::introspect(&self.python(), self.sdk, self.entry, &self.requirements, teller.line).await?;
+        (teller.step)(Step::Writing);
+        let capability = found.code.name.clone();
+        let manifest = self.write_manifest(found, &lock, &version, &tools.uv)?;
+        if let Some(old) = before.filter(|old| old.capability != capability) {
+            self.remove_manifest(&old.capability);
+        }
+        let stamp = Stamp::new(self.request.clone(), interpreter, lock.hash.clone(), capability.clone());
+        stamp.write(&self.environment)?;
+        Ok(Done { outcome: Outcome::Installed, capability, manifest, python_version: version, lock_hash: lock.hash })
+    }
+
+    fn python(&self) -> PathBuf {
+        self.environment.join("bin/python")
+    }
+
+    fn interpreter<'i>(&self, interpreters: &'i [Interpreter]) -> Result<&'i Interpreter, EnvironmentError> {
+        let wanted = self.entry.python_version.clone().unwrap_or_default();
+        let constraint =
+            Constraint::parse(&wanted).ok_or_else(|| EnvironmentError::BadConstraint(wanted.clone()))?;
+        choose(interpreters, &constraint).ok_or_else(|| {
+            let found: Vec<String> = interpreters.iter().map(|found| found.version.to_string()).collect();
+            let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+            EnvironmentError::NoInterpreter { wanted, found }
+        })
+    }
+
+    /// Keeps an environment that answers with the wanted interpreter; makes it anew otherwise.
+    async fn ensure_environment(
+        &self,
+        uv: &Uv,
+        interpreter: &Interpreter,
+        teller: &Teller<'_>,
+    ) -> Result<(), EnvironmentError> {
+        if self.environment.join("pyvenv.cfg").is_file()
+            && let Some(there) = probe(&self.python(), false).await
+            && there.version == interpreter.version
+            && same_file(&there.path, &interpreter.path)
+        {
+            return Ok(());
+        }
+        remove_dir(&self.environment)?;
+        if let Some(parent) = self.environment.parent() {
+            std::fs::create_dir_all(parent).map_err(|source| EnvironmentError::File {
+                action: "create",
+                path: parent.to_owned(),
+                source,
+            })?;
+        }
+        let mut command = uv.command(&["venv", "--no-project", "--quiet"], true);
+        command.arg("--prompt").arg(&self.entry.env_name);
+        command.arg("--python").arg(&interpreter.path).arg(&self.environment);
+        uv.run(command, "making the environment", teller.line).await.map(|_| ())
+    }
+
+    fn write_manifest(
+        &self,
+        found: Introspected,
+        lock: &Lock,
+        python_version: &str,
+        uv: &Uv,
+    ) -> Result<PathBuf, EnvironmentError> {
+        let mut unknown = Map::new();
+        for (key, value) in [
+            ("lock_hash", lock.hash.clone()),
+            ("lock_path", lock.path.display().to_string()),
+            ("python_version", python_version.to_owned()),
+            ("resolver", uv.version.clone()),
+        ] {
+            unknown.insert(key.to_owned(), Value::from(value));
+        }
+        let package_source = match self.requirements.folders().next() {
+            Some(folder) if !matches!(self.requirements.packages.first(), Some(super::package::Package::Named(_))) => {
+                folder.path.display().to_string()
+            }
+            _ => self.entry.package.clone(),
+        };
+        let now = Timestamp::now();
+        let mut manifest = Manifest {
+            format_version: FORMAT_VERSION.to_owned(),
+            install: Install {
+                python_path: self.python().display().to_string(),
+                conda_env: self.entry.env_name.clone(),
+                installed_at: Some(now.clone()),
+                installer_version: INSTALLER_VERSION.to_owned(),
+                package_source,
+                unknown,
+                ..Install::default()
+            },
+            code: found.code,
+            drift_tracking: DriftTracking::default(),
+            overrides: Map::new(),
+            unknown: Map::new(),
+        };
+        manifest.code.regenerated_at = Some(now);
+        let path = self.manifests.join(manifest.file_name());
+        if let Some(existing) = read_existing(&path) {
+            keep_from(&mut manifest, &existing);
+        }
+        manifest.seal();
+        let text = manifest.to_file_text();
+        // The name became a file's name and the rest is foreign too: what we write must be what we would read.
+        Manifest::parse(&text).map_err(|error| EnvironmentError::Introspection {
+            message: error.to_string(),
+            stderr_tail: Vec::new(),
+        })?;
+        for adapter in found.adapters {
+            self.write_adapter(adapter)?;
+        }
+        write_whole(&path, text.as_bytes())?;
+        Ok(path)
+    }
+
+    fn write_adapter(&self, mut adapter: Map<String, Value>) -> Result<(), EnvironmentError> {
+        let part = |key: &str| {
+            let text = adapter.get(key).and_then(Value::as_str).unwrap_or_default();
+            if cjm_wire::InstanceId::is_valid(text) {
+                Ok(text.to_owned())
+            } else {
+                Err(EnvironmentError::Introspection {
+                    message: format!("an adapter's `{key}` is \"{text}\", which cannot be part of a file name"),
+                    stderr_tail: Vec::new(),
+                })
+            }
+        };
+        let name = format!("adapter-{}-{}.json", part("task_name")?, part("class")?);
+        adapter.insert("conda_env".to_owned(), Value::from(self.entry.env_name.clone()));
+        let mut text = serde_json::to_string_pretty(&adapter).unwrap_or_default();
+        text.push('\n');
+        write_whole(&self.manifests.join(name), text.as_bytes())
+    }
+
+    /// The package was renamed: its old manifest would lead into an environment that no longer holds it.
+    fn remove_manifest(&self, capability: &str) {
+        let path = self.manifests.join(format!("{capability}.json"));
+        let ours = read_existing(&path)
+            .is_some_and(|manifest| Path::new(&manifest.install.python_path) == self.python());
+        if ours {
+            // One that stays is reported when somebody loads it.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}

@@ -1,0 +1,115 @@
+//! The stamp of a finished environment: written last, removed first, so that an environment with a stamp is whole,
+//! and one without is gone on with. Comparing it takes no network and executes nothing.
+
+use super::error::EnvironmentError;
+use super::files::write_whole;
+use super::interpreters::Interpreter;
+use cjm_wire::Manifest;
+use serde::{Deserialize, Serialize};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+const STAMP_FILE: &str = "cjm-stamp.json";
+
+/// What a finished environment was made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Stamp {
+    /// Hash over the entry, its folders, and who installs.
+    pub(super) request: String,
+    /// The interpreter it was made with.
+    pub(super) python_path: PathBuf,
+    /// Its version.
+    pub(super) python_version: String,
+    /// Its file's identity, which an upgrade of the system changes.
+    python_file: String,
+    /// Hash of the lock.
+    pub(super) lock_hash: String,
+    /// The capability it holds: its manifest's name.
+    pub(super) capability: String,
+}
+
+impl Stamp {
+    pub(super) fn new(request: String, interpreter: &Interpreter, lock_hash: String, capability: String) -> Self {
+        Self {
+            request,
+            python_path: interpreter.path.clone(),
+            python_version: interpreter.version.to_string(),
+            python_file: file_identity(&interpreter.path).unwrap_or_default(),
+            lock_hash,
+            capability,
+        }
+    }
+
+    /// The stamp of an environment, if it has one that can be read.
+    pub(super) fn read(environment: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(environment.join(STAMP_FILE)).ok()?).ok()
+    }
+
+    pub(super) fn write(&self, environment: &Path) -> Result<(), EnvironmentError> {
+        let text = serde_json::to_vec_pretty(self).unwrap_or_default();
+        write_whole(&environment.join(STAMP_FILE), &text)
+    }
+
+    /// From here on the environment is not whole.
+    pub(super) fn remove(environment: &Path) -> Result<(), EnvironmentError> {
+        let path = environment.join(STAMP_FILE);
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(EnvironmentError::File { action: "remove", path, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether nothing of it has changed: request, interpreter, environment, manifest.
+    pub(super) fn is_current(&self, request: &str, environment: &Path, manifests: &Path) -> bool {
+        let python = environment.join("bin/python");
+        let installed = || {
+            let text = std::fs::read_to_string(manifests.join(format!("{}.json", self.capability))).ok()?;
+            Some(Manifest::parse(&text).ok()?.install.python_path)
+        };
+        self.request == request
+            && file_identity(&self.python_path).is_some_and(|identity| identity == self.python_file)
+            && python.exists()
+            && installed().is_some_and(|path| Path::new(&path) == python)
+    }
+}
+
+/// Size and time of change of what the path leads to.
+fn file_identity(path: &Path) -> Option<String> {
+    let meta = std::fs::metadata(path).ok()?;
+    Some(format!("{}:{}.{}", meta.size(), meta.mtime(), meta.mtime_nsec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environments::constraint::PythonVersion;
+
+    #[test]
+    fn a_stamp_is_current_until_something_changes() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let (environment, manifests) = (folder.path().join("env"), folder.path().join("manifests"));
+        let base = folder.path().join("python3");
+        let python = environment.join("bin/python");
+        std::fs::create_dir_all(environment.join("bin")).expect("mkdir");
+        std::fs::write(&base, "interpreter").expect("write");
+        std::os::unix::fs::symlink(&base, &python).expect("link");
+        let manifest = format!(
+            r#"{{"format_version":"2.0","install":{{"python_path":"{}"}},"code":{{"name":"lab","version":"1","module":"m","class":"C"}}}}"#,
+            python.display()
+        );
+        write_whole(&manifests.join("lab.json"), manifest.as_bytes()).expect("write");
+        let interpreter = Interpreter { path: base.clone(), version: PythonVersion(3, 11, 7), is_default: true };
+        Stamp::new("r".into(), &interpreter, "l".into(), "lab".into()).write(&environment).expect("write");
+        let stamp = Stamp::read(&environment).expect("read back");
+        assert!(stamp.is_current("r", &environment, &manifests));
+        assert!(!stamp.is_current("other", &environment, &manifests));
+        std::fs::write(&base, "interpreter, upgraded").expect("write");
+        assert!(!stamp.is_current("r", &environment, &manifests));
+        std::fs::remove_file(manifests.join("lab.json")).expect("remove");
+        assert!(!Stamp::new("r".into(), &interpreter, "l".into(), "lab".into()).is_current("r", &environment, &manifests));
+        Stamp::remove(&environment).and_then(|()| Stamp::remove(&environment)).expect("twice is once");
+        assert_eq!(Stamp::read(&environment), None);
+    }
+}

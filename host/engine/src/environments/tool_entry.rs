@@ -1,0 +1,94 @@
+//! Entries with `manifest:`: tools that need no environment (executables, Rust capabilities). Their manifest is
+//! checked, their program found, and the manifest copied with the program's absolute path written in.
+
+use super::error::EnvironmentError;
+use super::files::write_whole;
+use super::installer::{INSTALLER_VERSION, Outcome};
+use super::manifests::{keep_from, read_existing};
+use crate::programs;
+use cjm_wire::runtime::Runtime;
+use cjm_wire::{Manifest, Timestamp};
+use std::path::{Path, PathBuf};
+
+/// Installs the manifest at `source` into `manifests`.
+///
+/// # Errors
+/// When it is not a manifest, or its program is not on this machine.
+pub(super) fn install(source: &Path, manifests: &Path, force: bool) -> Result<(Manifest, Outcome), EnvironmentError> {
+    let text = std::fs::read_to_string(source).map_err(|error| EnvironmentError::File {
+        action: "read the manifest",
+        path: source.to_owned(),
+        source: error,
+    })?;
+    let mut manifest = Manifest::parse(&text)
+        .map_err(|error| EnvironmentError::Manifest { path: source.to_owned(), source: error })?;
+    resolve_program(&mut manifest, source)?;
+    let target = manifests.join(manifest.file_name());
+    let existing = read_existing(&target);
+    manifest.install.package_source = source.display().to_string();
+    manifest.install.installer_version = INSTALLER_VERSION.to_owned();
+    manifest.install.installed_at = Some(Timestamp::now());
+    if let Some(existing) = &existing {
+        keep_from(&mut manifest, existing);
+    }
+    manifest.seal();
+    if !force && existing.as_ref() == Some(&manifest) {
+        return Ok((manifest, Outcome::Unchanged));
+    }
+    write_whole(&target, manifest.to_file_text().as_bytes())?;
+    Ok((manifest, Outcome::Installed))
+}
+
+fn resolve_program(manifest: &mut Manifest, source: &Path) -> Result<(), EnvironmentError> {
+    let base = source.parent().unwrap_or(Path::new("/"));
+    let found = |program: &str| -> Result<String, EnvironmentError> {
+        programs::find(program, Some(base))
+            .map(|path: PathBuf| path.display().to_string())
+            .map_err(|searched| EnvironmentError::ProgramMissing { program: program.to_owned(), searched })
+    };
+    match &mut manifest.code.runtime {
+        None | Some(Runtime::Python {}) => {
+            let python = found(&manifest.install.python_path)?;
+            manifest.install.python_path = python;
+        }
+        Some(Runtime::Executable(executable)) => executable.program = found(&executable.program)?,
+        Some(Runtime::Native { program, .. }) => *program = found(program)?,
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_manifest_is_copied_with_its_program_and_what_the_user_changed_stays() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let (source, manifests) = (folder.path().join("m.json"), folder.path().join("manifests"));
+        let text = r#"{"format_version":"2.0","code":{"name":"tool","version":"1","runtime":{"kind":"native","program":"./bin/tool"}}}"#;
+        std::fs::write(&source, text).expect("write");
+        let missing = install(&source, &manifests, false);
+        assert!(matches!(missing, Err(EnvironmentError::ProgramMissing { .. })), "{missing:?}");
+        let program = folder.path().join("bin/tool");
+        write_whole(&program, b"#!/bin/sh\n").expect("write");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        let (manifest, outcome) = install(&source, &manifests, false).expect("installs");
+        assert_eq!(outcome, Outcome::Installed);
+        let Some(Runtime::Native { program: written, .. }) = &manifest.code.runtime else { panic!("native") };
+        assert_eq!(Path::new(written), program);
+        assert_eq!(install(&source, &manifests, false).expect("again").1, Outcome::Unchanged);
+        let target = manifests.join("tool.json");
+        let mut changed = read_existing(&target).expect("readable");
+        changed.overrides.insert("k".into(), 1.into());
+        changed.install.env_vars.insert("A".into(), "b".into());
+        write_whole(&target, changed.to_file_text().as_bytes()).expect("write");
+        assert_eq!(install(&source, &manifests, false).expect("again").1, Outcome::Unchanged);
+        std::fs::write(&source, text.replace("\"1\"", "\"2\"")).expect("write");
+        assert_eq!(install(&source, &manifests, false).expect("again").1, Outcome::Installed);
+        let updated = read_existing(&target).expect("readable");
+        assert_eq!((updated.code.version.as_str(), &updated.overrides), ("2", &changed.overrides));
+        assert_eq!(updated.install.env_vars, changed.install.env_vars);
+        assert_eq!(updated.install.installed_at, changed.install.installed_at);
+    }
+}

@@ -1,0 +1,176 @@
+//! Finds uv, or makes it: uv is in no Debian package and pip refuses system installs, so it gets a home of its own
+//! below the data directory. It resolves and installs; what to install is decided elsewhere.
+
+use super::command::{Answer, command, run, run_well};
+use super::error::EnvironmentError;
+use super::interpreters::Interpreter;
+use cjm_wire::Described;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long `uv --version` may take.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the installation of uv may take.
+const BOOTSTRAP_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long one uv command may take: big wheels over a slow line.
+const UV_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Interpreters tried before giving up.
+const BOOTSTRAP_ATTEMPTS_MAX: usize = 4;
+
+/// A uv that answers.
+#[derive(Debug, Clone)]
+pub(super) struct Uv {
+    path: PathBuf,
+    /// `uv 0.13.8`, as it says itself.
+    pub(super) version: String,
+    /// Where it keeps what it fetched, if not in its usual place.
+    cache: Option<PathBuf>,
+}
+
+impl Uv {
+    /// On the PATH, in the places its own installer uses, or made by us earlier.
+    pub(super) async fn find(data_dir: &Path) -> Option<Self> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let folders = std::env::split_paths(&path)
+            .chain(home.into_iter().flat_map(|home| [home.join(".local/bin"), home.join(".cargo/bin")]))
+            .chain([own_home(data_dir).join("bin")]);
+        for folder in folders.filter(|folder| folder.is_absolute()) {
+            if let Some(uv) = Self::probe(&folder.join("uv")).await {
+                return Some(uv);
+            }
+        }
+        None
+    }
+
+    async fn probe(path: &Path) -> Option<Self> {
+        if !path.is_file() {
+            return None;
+        }
+        let mut question = command(path);
+        question.arg("--version");
+        let answer = run(question, "looking for uv", VERSION_TIMEOUT, &|_| {}).await.ok()?;
+        let text = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
+        let mut words = text.split_whitespace();
+        let named = words.next() == Some("uv");
+        let version = words.next()?;
+        (answer.success && named)
+            .then(|| Self { path: path.to_owned(), version: format!("uv {version}"), cache: None })
+    }
+
+    /// Installs uv below the data directory with the first interpreter that can.
+    ///
+    /// # Errors
+    /// When none can; the error carries the last words of the last attempt.
+    pub(super) async fn bootstrap(
+        data_dir: &Path,
+        interpreters: &[Interpreter],
+        on_line: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<Self, EnvironmentError> {
+        let home = own_home(data_dir);
+        let mut last = None;
+        for interpreter in interpreters.iter().take(BOOTSTRAP_ATTEMPTS_MAX) {
+            match install_with(interpreter, &home, on_line).await {
+                Ok(()) => {
+                    if let Some(uv) = Self::probe(&home.join("bin/uv")).await {
+                        return Ok(uv);
+                    }
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(no_uv(last, interpreters.is_empty()))
+    }
+
+    /// Gives it a cache below the data directory where its usual place cannot be written (a user without a home).
+    pub(super) fn with_usable_cache(mut self, data_dir: &Path) -> Self {
+        let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        if named("UV_CACHE_DIR").is_some() {
+            return self;
+        }
+        let usual = named("XDG_CACHE_HOME").or_else(|| named("HOME").map(|home| home.join(".cache")));
+        let usable = usual.is_some_and(|folder| {
+            let folder = folder.join("uv");
+            std::fs::create_dir_all(&folder).is_ok()
+                && rustix::fs::access(&folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_ok()
+        });
+        if !usable {
+            self.cache = Some(data_dir.join("tools/uv-cache"));
+        }
+        self
+    }
+
+    /// A command of this uv, deaf to projects around the working directory.
+    pub(super) fn command(&self, arguments: &[&str], offline: bool) -> tokio::process::Command {
+        let mut command = command(&self.path);
+        command.args(arguments).args(["--no-progress", "--color", "never"]);
+        if let Some(cache) = &self.cache {
+            command.env("UV_CACHE_DIR", cache);
+        }
+        if offline {
+            command.arg("--offline");
+        }
+        command
+    }
+
+    /// Runs such a command well.
+    ///
+    /// # Errors
+    /// With uv's last lines.
+    pub(super) async fn run(
+        &self,
+        command: tokio::process::Command,
+        what: &str,
+        on_line: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<Answer, EnvironmentError> {
+        run_well(command, what, UV_TIMEOUT, on_line).await
+    }
+}
+
+fn own_home(data_dir: &Path) -> PathBuf {
+    data_dir.join("tools/uv")
+}
+
+/// In a virtual environment; where the system lacks `ensurepip`, with the interpreter's own pip into a folder.
+async fn install_with(
+    interpreter: &Interpreter,
+    home: &Path,
+    on_line: &(dyn Fn(&str) + Send + Sync),
+) -> Result<(), EnvironmentError> {
+    super::files::remove_dir(home)?;
+    let mut venv = command(&interpreter.path);
+    venv.args(["-m", "venv"]).arg(home);
+    let made = run_well(venv, "making a home for uv", BOOTSTRAP_TIMEOUT, on_line).await;
+    let mut pip = if made.is_ok() {
+        let mut pip = command(&home.join("bin/python"));
+        pip.args(["-m", "pip", "install"]);
+        pip
+    } else {
+        super::files::remove_dir(home)?;
+        let mut pip = command(&interpreter.path);
+        pip.args(["-m", "pip", "install", "--target"]).arg(home);
+        pip
+    };
+    pip.args(["--disable-pip-version-check", "--no-input", "--only-binary", ":all:", "uv"]);
+    match run_well(pip, "installing uv", BOOTSTRAP_TIMEOUT, on_line).await {
+        Ok(_) => Ok(()),
+        // Without venv and without pip, what venv said is the useful message.
+        Err(error) => Err(made.err().unwrap_or(error)),
+    }
+}
+
+fn no_uv(last: Option<EnvironmentError>, no_interpreter: bool) -> EnvironmentError {
+    let stderr_tail = last.as_ref().map(EnvironmentError::stderr_tail).unwrap_or_default();
+    let (reason, next_step) = if no_interpreter {
+        ("there is no Python 3 on this machine".to_owned(), "apt-get install python3 python3-venv".to_owned())
+    } else {
+        let lacks_venv = stderr_tail.iter().any(|line| line.contains("ensurepip") || line.contains("python3-venv"));
+        let reason = last.as_ref().map_or_else(|| "it does not run".to_owned(), ToString::to_string);
+        if lacks_venv {
+            (reason, "`apt-get install python3-venv`, or install uv yourself, then run install-all again".to_owned())
+        } else {
+            (reason, "check the network, or install uv yourself (https://docs.astral.sh/uv), then run install-all again".to_owned())
+        }
+    };
+    EnvironmentError::NoUv { reason, next_step, stderr_tail }
+}
