@@ -1,1 +1,33 @@
-//! Placeholder until the room is furnished.
+//! Everything the host remembers: the journal with jobs, compositions and results in one file (`journal.db`), and what
+//! workers log and print in another (`diagnostics.db`). One writer each, readers beside it, one trait per store.
+//!
+//! It decides nothing: which job runs, or whether one may run again, is told to it. It must hold what the traits
+//! [`Journal`] and `Diagnostics` promise, whatever is killed at whatever instant.
+
+pub mod commit;
+mod error;
+pub mod events;
+pub mod fault;
+pub mod journal;
+pub mod payload;
+mod query;
+pub mod reader;
+pub mod records;
+mod recover;
+pub mod rows;
+pub mod schema;
+mod writer;
+
+pub use commit::{Commit, Receipt, WhenClosed, Write};
+pub use error::StoreError;
+pub use events::{Event, Gate, Subscription};
+pub use journal::{Committing, Journal, JournalOptions, SqliteJournal};
+pub use payload::{INLINE_BYTES_MAX, Payloads};
+pub use reader::{JobFilter, JournalFilter, JournalReader, SeqJob};
+pub use records::{
+    Body, CompositionBody, CompositionEnd, CompositionRecord, HostRecord, JobEnd, JobRecord, JobStart,
+    SeqRow, WorkerRecord,
+};
+pub use recover::{HOST_RESTARTED, Recovered, begin_host, host_restarted};
+pub use schema::{DIAGNOSTICS_FILE, Durability, JOURNAL_FILE};
+pub use writer::{BACKOFF_MS_MAX, BACKOFF_MS_MIN, BATCH_BYTES_MAX, BATCH_COMMITS_MAX, CLOSING_ATTEMPTS_MAX};

@@ -1,0 +1,175 @@
+//! What can go wrong with a store, told apart by who must hear of it: the caller whose rows were refused, everybody
+//! who waits while the disk fails, or a person because a file is not what it should be.
+
+use cjm_wire::describe::{Described, exit};
+use std::path::PathBuf;
+
+/// Why a store did not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The file does not exist: nothing has run on this data directory.
+    #[error("no store at {} (nothing has run here yet)", .path.display())]
+    NothingYet {
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// This commit breaks a rule of the store, such as a second terminal row; others were not affected.
+    #[error("the store refused the commit: {what}")]
+    Refused {
+        /// Which rule, with the ids.
+        what: String,
+    },
+    /// Larger than one commit may be.
+    #[error("{what} is {bytes} bytes long, more than the {bytes_max} allowed")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// Its size.
+        bytes: usize,
+        /// The named maximum.
+        bytes_max: usize,
+    },
+    /// No new work is accepted while the disk fails.
+    #[error("new work is not accepted while the journal cannot be written: {reason}")]
+    Closed {
+        /// What the disk said.
+        reason: String,
+    },
+    /// Too much is waiting to be written; this was not queued.
+    #[error(
+        "the store has more waiting than it may hold ({waiting_bytes_max} bytes); the row was not queued"
+    )]
+    Overloaded {
+        /// The named maximum.
+        waiting_bytes_max: usize,
+    },
+    /// The writer is gone: the host shuts down, or gave up on a failing disk while it did.
+    #[error("the store is closed{}{detail}", if .detail.is_empty() { "" } else { ": " })]
+    ShutDown {
+        /// What was going on, if anything.
+        detail: String,
+    },
+    /// Written by a later version of this program.
+    #[error("{} was written by a later version of cjm-substrate", .path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+    },
+    /// SQLite could not do it.
+    #[error("{doing}: {message}")]
+    Database {
+        /// What was being done.
+        doing: String,
+        /// SQLite's words.
+        message: String,
+        /// The file is damaged, not merely busy or the disk full.
+        damaged: bool,
+    },
+    /// The file system could not do it.
+    #[error("{doing} {}: {message}", .path.display())]
+    File {
+        /// What was being done.
+        doing: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The system's words.
+        message: String,
+    },
+    /// A stored value cannot be read back: a payload file is missing or is not what its name says, or a column
+    /// holds what no version writes.
+    #[error("{what}")]
+    Unreadable {
+        /// Which, and how.
+        what: String,
+    },
+}
+
+impl StoreError {
+    pub(crate) fn database(doing: impl Into<String>, error: &rusqlite::Error) -> Self {
+        let damaged = matches!(
+            error.sqlite_error_code(),
+            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+        );
+        Self::Database { doing: doing.into(), message: error.to_string(), damaged }
+    }
+
+    pub(crate) fn file(doing: &'static str, path: impl Into<PathBuf>, error: &std::io::Error) -> Self {
+        Self::File { doing, path: path.into(), message: error.to_string() }
+    }
+
+    pub(crate) fn unreadable(what: impl Into<String>) -> Self {
+        Self::Unreadable { what: what.into() }
+    }
+}
+
+impl Described for StoreError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NothingYet { .. } => "store.nothing_yet",
+            Self::Refused { .. } => "store.refused",
+            Self::TooLarge { .. } => "store.too_large",
+            Self::Closed { .. } => "store.closed",
+            Self::Overloaded { .. } => "store.overloaded",
+            Self::ShutDown { .. } => "store.shut_down",
+            Self::Newer { .. } => "store.newer",
+            Self::Database { damaged: true, .. } => "store.damaged",
+            Self::Database { .. } => "store.database",
+            Self::File { .. } => "store.file",
+            Self::Unreadable { .. } => "store.unreadable",
+        }
+    }
+
+    fn next_step(&self) -> String {
+        match self {
+            Self::NothingYet { .. } => "run something first, or name the right directory with --data-dir".into(),
+            Self::Refused { .. } => "look the job up in the journal: something else ended or started it first".into(),
+            Self::TooLarge { .. } => "pass bulky data as files and give their paths".into(),
+            Self::Closed { .. } => {
+                "free space on the disk of the data directory or make it writable; work is accepted again by itself".into()
+            }
+            Self::Overloaded { .. } => "send fewer calls at a time, or wait for each to be written".into(),
+            Self::ShutDown { .. } => "start the host again; what was committed is kept".into(),
+            Self::Newer { .. } => "use the version of cjm-substrate that wrote it, or another data directory".into(),
+            Self::Database { damaged: true, .. } => {
+                "keep the file, restore a backup or move it away, and check the disk".into()
+            }
+            Self::Database { .. } => "check free space and permissions of the data directory, then try again".into(),
+            Self::File { .. } => "check that the data directory is yours, writable and on a healthy disk".into(),
+            Self::Unreadable { .. } => "restore the data directory from a backup, or run the job again".into(),
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        exit::STORE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_names_a_next_step_and_a_code_of_its_own() {
+        let path = PathBuf::from("/d/journal.db");
+        let all = [
+            StoreError::NothingYet { path: path.clone() },
+            StoreError::Refused { what: "x".into() },
+            StoreError::TooLarge { what: "the row", bytes: 2, bytes_max: 1 },
+            StoreError::Closed { reason: "disk full".into() },
+            StoreError::Overloaded { waiting_bytes_max: 1 },
+            StoreError::ShutDown { detail: String::new() },
+            StoreError::Newer { path: path.clone() },
+            StoreError::Database { doing: "open".into(), message: "m".into(), damaged: false },
+            StoreError::Database { doing: "open".into(), message: "m".into(), damaged: true },
+            StoreError::File { doing: "write", path, message: "m".into() },
+            StoreError::unreadable("x"),
+        ];
+        let codes: std::collections::BTreeSet<&str> = all.iter().map(Described::code).collect();
+        assert_eq!(codes.len(), all.len());
+        for error in &all {
+            assert!(!error.next_step().is_empty() && !error.to_string().is_empty(), "{error:?}");
+            assert_eq!(error.exit_code(), exit::STORE);
+        }
+        assert_eq!(all[5].to_string(), "the store is closed");
+    }
+}

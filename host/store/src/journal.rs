@@ -1,0 +1,272 @@
+//! The journal as the host writes it: what is promised ([`Journal`]) and how SQLite keeps the promise
+//! ([`SqliteJournal`]). Reading is `reader`'s; what a commit may hold is `commit`'s.
+
+use crate::commit::{Commit, Prepared, Receipt, WhenClosed};
+use crate::error::StoreError;
+use crate::events::{Event, Gate, SUBSCRIBER_EVENTS_MAX, Subscription};
+use crate::fault::{Disk, RealDisk};
+use crate::payload::Payloads;
+use crate::schema::{Durability, open_journal};
+use crate::writer::{Entry, Message, Shared, Writer, write_payloads};
+use cjm_wire::event::JournalRow;
+use std::future::Future;
+use std::path::Path;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, JoinHandle, Thread};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
+
+/// Most bytes of commits that may wait for the writer; further callers wait until there is room.
+pub const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most bytes of detached commits that may wait; further ones are refused.
+pub const DETACHED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Shares of the waiting memory are counted in this unit.
+const SHARE_BYTES: usize = 1024;
+
+/// The answer to a commit.
+pub type Committing = Pin<Box<dyn Future<Output = Result<Receipt, StoreError>> + Send + 'static>>;
+
+/// What the host writes of jobs, compositions and events.
+///
+/// Promises, whatever is killed at whatever instant:
+/// - A commit that was answered `Ok` is in the store, whole. One that was not answered is there whole or not at all.
+/// - Commits are applied in the order in which they were queued; `seq` is that order.
+/// - A commit that breaks a rule is answered with its own error and touches no other, though they share a
+///   transaction.
+/// - While the disk fails, admitting commits are refused at once; the others wait and are written, in order, when it
+///   works again. What waits is lost if the host dies meanwhile, and was not answered.
+/// - Rows are fanned out after their commit, in order.
+pub trait Journal: Send + Sync + std::fmt::Debug {
+    /// Queues a commit once the future is polled; ready when it is durable or refused. Dropping the future does not
+    /// take back what was queued.
+    fn commit(&self, commit: Commit) -> Committing;
+
+    /// Queues a commit whose outcome nobody awaits: the rows of direct calls. Blocks for bodies above
+    /// [`INLINE_BYTES_MAX`](crate::payload::INLINE_BYTES_MAX), so give it none.
+    ///
+    /// # Errors
+    /// When too much is waiting or the store is closed. Later trouble is logged.
+    fn commit_detached(&self, commit: Commit) -> Result<(), StoreError>;
+
+    /// [`Self::commit`] for threads outside a runtime.
+    ///
+    /// # Errors
+    /// As there.
+    fn commit_blocking(&self, commit: Commit) -> Result<Receipt, StoreError> {
+        block_on(self.commit(commit))
+    }
+
+    /// Fans out an event that is not a row.
+    fn announce(&self, row: JournalRow);
+
+    /// Receives everything fanned out from now on.
+    fn subscribe(&self) -> Subscription;
+
+    /// Whether new work is accepted, and since when not.
+    fn gate(&self) -> watch::Receiver<Gate>;
+
+    /// Writes what is queued and ends; later commits are answered [`StoreError::ShutDown`]. Blocks, at most a few
+    /// seconds even where the disk fails. May be repeated.
+    fn close(&self);
+}
+
+/// How a journal is opened.
+#[derive(Debug, Clone)]
+pub struct JournalOptions {
+    /// What a commit survives.
+    pub durability: Durability,
+    /// Where tests make the disk fail.
+    pub disk: Arc<dyn Disk>,
+}
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        Self { durability: Durability::default(), disk: Arc::new(RealDisk) }
+    }
+}
+
+/// `journal.db` of a data directory. The caller holds the directory's lock: one host writes.
+#[derive(Debug)]
+pub struct SqliteJournal {
+    handle: Handle,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What a commit in flight needs; outlives the journal in futures.
+#[derive(Debug, Clone)]
+struct Handle {
+    queue: mpsc::UnboundedSender<Message>,
+    shares: Arc<Semaphore>,
+    detached_shares: Arc<Semaphore>,
+    shared: Arc<Shared>,
+}
+
+impl SqliteJournal {
+    /// Opens the journal of `data_dir`, creates or migrates it as needed, and starts its writer. Blocks.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or was written by a later version.
+    pub fn open(data_dir: &Path, options: JournalOptions) -> Result<Self, StoreError> {
+        let connection = open_journal(data_dir, options.durability)?;
+        let last_seq: i64 = connection
+            .query_row("SELECT coalesce(max(seq), 0) FROM journal", [], |row| row.get(0))
+            .map_err(|error| StoreError::database("read the journal", &error))?;
+        let (queue, receiver) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            gate: watch::Sender::new(Gate::Open),
+            events: broadcast::Sender::new(SUBSCRIBER_EVENTS_MAX),
+            last_seq: AtomicI64::new(last_seq),
+            closing: AtomicBool::new(false),
+            payloads: Payloads::of(data_dir),
+            disk: options.disk,
+        });
+        let writer = Writer { connection, queue: receiver, shared: Arc::clone(&shared) };
+        let thread = thread::Builder::new()
+            .name("cjm-journal".into())
+            .spawn(move || writer.run())
+            .map_err(|error| StoreError::file("start the writer of", data_dir, &error))?;
+        let handle = Handle {
+            queue,
+            shares: Arc::new(Semaphore::new(WAITING_BYTES_MAX / SHARE_BYTES)),
+            detached_shares: Arc::new(Semaphore::new(DETACHED_BYTES_MAX / SHARE_BYTES)),
+            shared,
+        };
+        Ok(Self { handle, thread: Mutex::new(Some(thread)) })
+    }
+}
+
+impl Journal for SqliteJournal {
+    fn commit(&self, commit: Commit) -> Committing {
+        let handle = self.handle.clone();
+        Box::pin(async move { handle.commit(commit).await })
+    }
+
+    fn commit_detached(&self, commit: Commit) -> Result<(), StoreError> {
+        let mut commit = Prepared::of(commit)?;
+        let share = Arc::clone(&self.handle.detached_shares)
+            .try_acquire_many_owned(shares_of(&commit))
+            .map_err(|_| StoreError::Overloaded { waiting_bytes_max: DETACHED_BYTES_MAX })?;
+        if let Err(error) = write_payloads(&mut commit, &self.handle.shared) {
+            tracing::debug!(%error, "a payload is left to the writer");
+        }
+        self.handle.send(commit, None, share)
+    }
+
+    fn announce(&self, row: JournalRow) {
+        // No receiver is no fault.
+        let _ = self.handle.shared.events.send(Event::Live(Arc::new(row)));
+    }
+
+    fn subscribe(&self) -> Subscription {
+        // First the number, then the receiver: a row in between can be read twice, never missed.
+        let seen = self.handle.shared.last_seq.load(Ordering::Acquire);
+        Subscription::new(self.handle.shared.events.subscribe(), seen)
+    }
+
+    fn gate(&self) -> watch::Receiver<Gate> {
+        self.handle.shared.gate.subscribe()
+    }
+
+    fn close(&self) {
+        self.handle.shared.closing.store(true, Ordering::Release);
+        // Refused only when the writer is gone already.
+        let _ = self.handle.queue.send(Message::Close);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            thread.thread().unpark();
+            if thread.join().is_err() {
+                tracing::error!("the journal's writer panicked");
+            }
+        }
+    }
+}
+
+impl Drop for SqliteJournal {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Handle {
+    async fn commit(self, commit: Commit) -> Result<Receipt, StoreError> {
+        let mut commit = Prepared::of(commit)?;
+        self.check_gate(commit.when_closed)?;
+        if !commit.payloads.is_empty() {
+            commit = self.write_payloads(commit).await?;
+        }
+        let share = Arc::clone(&self.shares)
+            .acquire_many_owned(shares_of(&commit))
+            .await
+            .map_err(|_| StoreError::ShutDown { detail: String::new() })?;
+        self.check_gate(commit.when_closed)?;
+        let (reply, answer) = oneshot::channel();
+        self.send(commit, Some(reply), share)?;
+        answer.await.unwrap_or_else(|_| Err(StoreError::ShutDown { detail: String::new() }))
+    }
+
+    /// Large bodies are written before the writer is bothered: their fsync would hold up everybody's commit.
+    async fn write_payloads(&self, mut commit: Prepared) -> Result<Prepared, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let write = move || {
+            let outcome = write_payloads(&mut commit, &shared);
+            (commit, outcome)
+        };
+        let (commit, outcome) = match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => runtime
+                .spawn_blocking(write)
+                .await
+                .map_err(|error| StoreError::ShutDown { detail: error.to_string() })?,
+            Err(_) => write(),
+        };
+        match (outcome, commit.when_closed) {
+            (Err(error), WhenClosed::Refuse) => Err(error),
+            // The result of accepted work waits for the disk: the writer tries it again.
+            _ => Ok(commit),
+        }
+    }
+
+    fn check_gate(&self, when_closed: WhenClosed) -> Result<(), StoreError> {
+        match (&*self.shared.gate.borrow(), when_closed) {
+            (Gate::Closed { reason, .. }, WhenClosed::Refuse) => {
+                Err(StoreError::Closed { reason: reason.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn send(
+        &self,
+        commit: Prepared,
+        reply: Option<oneshot::Sender<Result<Receipt, StoreError>>>,
+        share: OwnedSemaphorePermit,
+    ) -> Result<(), StoreError> {
+        self.queue
+            .send(Message::Write(Entry { commit, reply, _share: share }))
+            .map_err(|_| StoreError::ShutDown { detail: String::new() })
+    }
+}
+
+fn shares_of(commit: &Prepared) -> u32 {
+    u32::try_from(commit.bytes / SHARE_BYTES + 1).unwrap_or(u32::MAX)
+}
+
+/// Runs a future on this thread, which sleeps while there is nothing to do.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Large bodies as files named by their content, under `<data_dir>/payloads/`. A file is complete and on disk before
+//! any commit names it; identical content is one file. What no commit names any more is retention's to remove.
+
+use crate::error::StoreError;
+use crate::records::Body;
+use cjm_wire::canonical::hex;
+use sha2::{Digest, Sha256};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bodies up to this many bytes are kept in the database.
+pub const INLINE_BYTES_MAX: usize = 256 * 1024;
+/// Largest body.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// Folder of the payload files.
+pub const PAYLOADS_DIR: &str = "payloads";
+
+/// The payload files of one data directory.
+#[derive(Debug, Clone)]
+pub struct Payloads {
+    dir: PathBuf,
+}
+
+/// A large body on its way into a file.
+#[derive(Debug)]
+pub(crate) struct PendingPayload {
+    pub(crate) hash: String,
+    pub(crate) content: Vec<u8>,
+}
+
+impl Payloads {
+    /// The payloads of `data_dir`; creates nothing.
+    #[must_use]
+    pub fn of(data_dir: &Path) -> Self {
+        Self { dir: data_dir.join(PAYLOADS_DIR) }
+    }
+
+    /// Path of the file with this hash.
+    #[must_use]
+    pub fn path(&self, hash: &str) -> PathBuf {
+        self.dir.join(hash)
+    }
+
+    /// The content of `body`, checked against its name. Blocks.
+    ///
+    /// # Errors
+    /// When its file is missing, unreadable or holds something else.
+    pub fn load(&self, body: &Body) -> Result<Vec<u8>, StoreError> {
+        let (hash, length) = match body {
+            Body::Inline(bytes) => return Ok(bytes.clone()),
+            Body::File { hash, bytes } => (hash, *bytes),
+        };
+        if hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(StoreError::unreadable(format!("`{hash}` is not the name of a payload")));
+        }
+        let path = self.path(hash);
+        let mut content = Vec::new();
+        File::open(&path)
+            .and_then(|file| file.take(length + 1).read_to_end(&mut content))
+            .map_err(|error| StoreError::unreadable(format!("payload {}: {error}", path.display())))?;
+        if content.len() as u64 != length || hex(&Sha256::digest(&content)) != *hash {
+            return Err(StoreError::unreadable(format!(
+                "payload {} does not hold what its name says",
+                path.display()
+            )));
+        }
+        Ok(content)
+    }
+
+    /// Makes sure that the file is there, complete and on disk. Blocks; may be repeated.
+    pub(crate) fn ensure(&self, payload: &PendingPayload) -> Result<(), StoreError> {
+        // Several writers of one content in one process must not share a temporary file.
+        static UNIQUE: AtomicU64 = AtomicU64::new(0);
+        let path = self.path(&payload.hash);
+        if fs::metadata(&path).is_ok_and(|found| found.len() == payload.content.len() as u64) {
+            return self.sync_dir();
+        }
+        match DirBuilder::new().mode(0o700).create(&self.dir) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(StoreError::file("create", &self.dir, &error));
+            }
+            _ => {}
+        }
+        let turn = UNIQUE.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.dir.join(format!(".{}.{}.{turn}", payload.hash, std::process::id()));
+        let written = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)
+            .and_then(|mut file| {
+                file.write_all(&payload.content)?;
+                file.sync_all()
+            })
+            .and_then(|()| fs::rename(&temporary, &path));
+        if let Err(error) = written {
+            // Best effort: a leftover temporary file is named as one and harmless.
+            let _ = fs::remove_file(&temporary);
+            return Err(StoreError::file("write", &path, &error));
+        }
+        self.sync_dir()
+    }
+
+    fn sync_dir(&self) -> Result<(), StoreError> {
+        File::open(&self.dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(|error| StoreError::file("sync", &self.dir, &error))
+    }
+}
+
+/// Splits a body that is too large for the database from its content.
+pub(crate) fn spill(body: Body) -> Result<(Body, Option<PendingPayload>), StoreError> {
+    match body {
+        Body::Inline(content) if content.len() > BODY_BYTES_MAX => {
+            Err(StoreError::TooLarge { what: "the body", bytes: content.len(), bytes_max: BODY_BYTES_MAX })
+        }
+        Body::Inline(content) if content.len() > INLINE_BYTES_MAX => {
+            let hash = hex(&Sha256::digest(&content));
+            let body = Body::File { hash: hash.clone(), bytes: content.len() as u64 };
+            Ok((body, Some(PendingPayload { hash, content })))
+        }
+        body => Ok((body, None)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn content_is_kept_once_privately_and_checked_when_read() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let payloads = Payloads::of(dir.path());
+        let content = vec![b'x'; INLINE_BYTES_MAX + 1];
+        let (body, pending) = spill(Body::Inline(content.clone())).expect("fits");
+        let pending = pending.expect("too large for the database");
+        payloads.ensure(&pending).expect("written");
+        payloads.ensure(&pending).expect("written again");
+        let files: Vec<_> = fs::read_dir(dir.path().join(PAYLOADS_DIR)).expect("folder").collect();
+        assert_eq!(files.len(), 1);
+        let path = payloads.path(&pending.hash);
+        assert_eq!(fs::metadata(&path).expect("file").permissions().mode() & 0o777, 0o600);
+        assert_eq!(payloads.load(&body).expect("reads"), content);
+
+        fs::write(&path, vec![b'y'; content.len()]).expect("damaged");
+        assert!(matches!(payloads.load(&body), Err(StoreError::Unreadable { .. })));
+        fs::remove_file(&path).expect("removed");
+        assert!(matches!(payloads.load(&body), Err(StoreError::Unreadable { .. })));
+        let outside = Body::File { hash: "../../etc/passwd".into(), bytes: 1 };
+        assert!(matches!(payloads.load(&outside), Err(StoreError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn small_bodies_stay_in_the_database() {
+        let (body, pending) = spill(Body::Inline(vec![0; INLINE_BYTES_MAX])).expect("fits");
+        assert!(pending.is_none());
+        assert_eq!(body.bytes(), INLINE_BYTES_MAX as u64);
+    }
+}

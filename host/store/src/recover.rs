@@ -1,0 +1,156 @@
+//! What a host does with what dead hosts left in the store: their unfinished jobs and compositions end `failed`,
+//! transient, retriable, "host restarted". Nothing is run again here.
+
+use crate::commit::{Commit, Write};
+use crate::error::StoreError;
+use crate::journal::Journal;
+use crate::reader::{JobFilter, JournalReader};
+use crate::records::{CompositionEnd, CompositionRecord, HostRecord, JobEnd, JobRecord, WorkerRecord};
+use crate::rows;
+use cjm_wire::Timestamp;
+use cjm_wire::describe::{ErrorReport, exit};
+use cjm_wire::error::{ErrorCategory, Failure, JobError};
+use cjm_wire::event::JobStatus;
+
+/// Message of what ended because its host did.
+pub const HOST_RESTARTED: &str = "host restarted";
+/// Jobs ended in one commit.
+const JOBS_PER_COMMIT: usize = 64;
+/// States that only a living host can leave.
+const UNFINISHED: [JobStatus; 2] = [JobStatus::Pending, JobStatus::Running];
+
+/// What dead hosts had left.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Recovered {
+    /// Ended now.
+    pub jobs: Vec<JobRecord>,
+    /// Ended now.
+    pub compositions: Vec<CompositionRecord>,
+    /// Not known to be gone. The caller looks for their processes, ends them, and commits
+    /// [`Write::WorkerEnded`].
+    pub workers: Vec<WorkerRecord>,
+}
+
+/// Writes down that `host` began and every other host is dead, and ends what those left unfinished, at `now`. The
+/// caller holds the directory's lock and has accepted nothing yet. Blocks. May be repeated after a failure.
+///
+/// # Errors
+/// When the store cannot be read or written; what was ended before stays ended.
+pub fn begin_host(
+    journal: &dyn Journal,
+    reader: &JournalReader,
+    host: &HostRecord,
+    now: &Timestamp,
+) -> Result<Recovered, StoreError> {
+    let ended = Write::HostsEnded { except: host.host_session_id.clone(), ended_at: now.clone() };
+    journal.commit_blocking(Commit::telling().write(Write::HostStarted(host.clone())).write(ended))?;
+    let mut recovered = Recovered { workers: reader.living_workers()?, ..Recovered::default() };
+    recovered.workers.retain(|worker| worker.host_session_id != host.host_session_id);
+
+    let filter = JobFilter { statuses: UNFINISHED.to_vec(), ..JobFilter::default() };
+    let mut after_seq = 0;
+    loop {
+        let page = reader.jobs(&filter, after_seq, JOBS_PER_COMMIT)?;
+        let Some(last) = page.last() else { break };
+        after_seq = last.seq;
+        let jobs = page.into_iter().map(|found| found.job).collect();
+        recovered.jobs.extend(end_jobs(journal, jobs, now)?);
+    }
+    let mut after_seq = 0;
+    loop {
+        let page = reader.compositions(&UNFINISHED, after_seq, JOBS_PER_COMMIT)?;
+        let Some((last, _)) = page.last() else { break };
+        after_seq = *last;
+        for (_, composition) in page {
+            recovered.compositions.push(end_composition(journal, composition, now)?);
+        }
+    }
+    Ok(recovered)
+}
+
+/// How a job fails when the host that ran it is gone.
+#[must_use]
+pub fn host_restarted(capability_name: &str, instance_id: Option<&str>, now: &Timestamp) -> Failure {
+    let mut error = JobError::new(ErrorCategory::Transient, HOST_RESTARTED);
+    error.capability_name = (!capability_name.is_empty()).then(|| capability_name.to_owned());
+    error.capability_instance_id = instance_id.map(str::to_owned);
+    error.occurred_at = Some(now.clone());
+    Failure {
+        error,
+        report: ErrorReport {
+            code: "host.restarted".into(),
+            message: HOST_RESTARTED.into(),
+            causes: vec!["the host ended before this did".into()],
+            next_step: "run it again; look first at what the tool may have done already".into(),
+            stderr_tail: Vec::new(),
+            exit_code: exit::WORKER_DIED,
+        },
+    }
+}
+
+fn end_jobs(
+    journal: &dyn Journal,
+    jobs: Vec<JobRecord>,
+    now: &Timestamp,
+) -> Result<Vec<JobRecord>, StoreError> {
+    let ended: Vec<(JobStatus, JobRecord)> = jobs
+        .into_iter()
+        .map(|mut job| {
+            let from = job.status;
+            job.status = JobStatus::Failed;
+            job.completed_at = Some(now.clone());
+            job.failure = Some(host_restarted(&job.capability_name, job.instance_id.as_deref(), now));
+            (from, job)
+        })
+        .collect();
+    let together = ended.iter().fold(Commit::telling(), |commit, (from, job)| {
+        commit.write(end_of(job)).row(rows::terminal(job, *from))
+    });
+    match journal.commit_blocking(together) {
+        // One of them has a terminal row already, which only somebody else's writing can explain. The others must
+        // not suffer for it.
+        Err(StoreError::Refused { .. }) => {
+            for (from, job) in &ended {
+                let with_row = Commit::telling().write(end_of(job)).row(rows::terminal(job, *from));
+                if let Err(StoreError::Refused { what }) = journal.commit_blocking(with_row) {
+                    tracing::warn!(job = %job.job_id, what, "ended without a terminal row of its own");
+                    journal.commit_blocking(Commit::telling().write(end_of(job)))?;
+                }
+            }
+        }
+        other => {
+            other?;
+        }
+    }
+    Ok(ended.into_iter().map(|(_, job)| job).collect())
+}
+
+fn end_of(job: &JobRecord) -> Write {
+    Write::EndJob(Box::new(JobEnd {
+        job_id: job.job_id.clone(),
+        status: job.status,
+        completed_at: job.completed_at.clone().unwrap_or_else(|| job.submitted_at.clone()),
+        failure: job.failure.clone(),
+        result: None,
+    }))
+}
+
+fn end_composition(
+    journal: &dyn Journal,
+    mut composition: CompositionRecord,
+    now: &Timestamp,
+) -> Result<CompositionRecord, StoreError> {
+    let end = CompositionEnd {
+        composition_id: composition.composition_id.clone(),
+        status: JobStatus::Failed,
+        completed_at: now.clone(),
+        failure: Some(host_restarted("", None, now)),
+        output: None,
+    };
+    let row = rows::composition_finished(&composition, &end);
+    composition.status = end.status;
+    composition.completed_at = Some(now.clone());
+    composition.failure.clone_from(&end.failure);
+    journal.commit_blocking(Commit::telling().write(Write::EndComposition(Box::new(end))).row(row))?;
+    Ok(composition)
+}

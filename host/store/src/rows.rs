@@ -1,0 +1,249 @@
+//! Builds journal rows from records. Pure: no clock (instants are passed in) and no file. Every host process that
+//! tells of a job's life does it with these, so that all rows of one kind look alike and terminal ids are derived.
+
+use crate::records::{CompositionEnd, CompositionRecord, JobRecord};
+use cjm_wire::Timestamp;
+use cjm_wire::error::{Failure, JobError};
+use cjm_wire::event::{EventType, JobStatus, JournalRow};
+use cjm_wire::ids::EventId;
+use serde_json::{Map, Value};
+
+/// Longest text of one field of an error kept in a row; the middle of a longer one is cut out.
+pub const ERROR_TEXT_BYTES_MAX: usize = 64 * 1024;
+
+/// Null → `pending`: written in the commit that accepts the job.
+#[must_use]
+pub fn pending(job: &JobRecord) -> JournalRow {
+    transition(job, None, JobStatus::Pending, job.submitted_at.clone())
+}
+
+/// → `running`, for `job` as it is once the attempt has begun. `from` is what it was before: `pending`, or
+/// `running` when a failed attempt is followed by another.
+#[must_use]
+pub fn running(job: &JobRecord, from: JobStatus) -> JournalRow {
+    let ts = job.started_at.clone().unwrap_or_else(|| job.submitted_at.clone());
+    let mut row = transition(job, Some(from), JobStatus::Running, ts);
+    row.payload.insert("attempt".into(), job.attempt.into());
+    row
+}
+
+/// → its terminal status, for `job` as it is once it has ended. The id is derived from the job alone: the journal
+/// refuses a second one.
+#[must_use]
+pub fn terminal(job: &JobRecord, from: JobStatus) -> JournalRow {
+    let ts = job.completed_at.clone().unwrap_or_else(|| job.submitted_at.clone());
+    let mut row = transition(job, Some(from), job.status, ts);
+    row.event_id = EventId::terminal_of(&job.job_id);
+    row.payload.insert("attempt".into(), job.attempt.into());
+    row.payload.insert("job_snapshot".into(), Value::Object(job_snapshot(job)));
+    row
+}
+
+/// The `job_snapshot` of a terminal row, key for key as the ancestor reads it back.
+#[must_use]
+pub fn job_snapshot(job: &JobRecord) -> Map<String, Value> {
+    let mut map = Map::new();
+    let mut put = |key: &str, value: Value| {
+        map.insert(key.to_owned(), value);
+    };
+    put("id", job.job_id.as_str().into());
+    put("capability_instance_id", instance_of(job).into());
+    put("status", job.status.as_str().into());
+    put("priority", job.priority.into());
+    put("submitted_at", job.submitted_at.as_str().into());
+    put("started_at", text(job.started_at.as_ref()));
+    put("completed_at", text(job.completed_at.as_ref()));
+    put("retry_count", job.attempt.saturating_sub(1).into());
+    put("composition_id", text(job.composition_id.as_ref()));
+    put("node_id", text(job.node_id.as_ref()));
+    put("task_name", text(job.task_name.as_ref()));
+    put("method", text(job.method.as_ref()));
+    put("run_id", text(job.run_id.as_ref()));
+    put("actor", text(job.actor.as_ref()));
+    put("error", job.failure.as_ref().map_or(Value::Null, |failure| snapshot_error(&failure.error)));
+    map
+}
+
+/// A job's error as snapshots carry it: the wire's object, its instant written with a space instead of `T`.
+#[must_use]
+pub fn snapshot_error(error: &JobError) -> Value {
+    let mut error = bounded_error(error);
+    if let Some(at) = &error.occurred_at {
+        error.occurred_at = Some(Timestamp::from_text(at.as_str().replacen('T', " ", 1)));
+    }
+    serde_json::to_value(&error).unwrap_or(Value::Null)
+}
+
+/// `failure` with every text cut to [`ERROR_TEXT_BYTES_MAX`], so that no tool can make a terminal row too large
+/// to be written.
+#[must_use]
+pub fn bounded_failure(failure: &Failure) -> Failure {
+    let mut failure = failure.clone();
+    failure.error = bounded_error(&failure.error);
+    bound(&mut failure.report.message);
+    bound(&mut failure.report.next_step);
+    for lines in [&mut failure.report.causes, &mut failure.report.stderr_tail] {
+        lines.iter_mut().for_each(bound);
+        // The newest lines stay.
+        while lines.iter().map(String::len).sum::<usize>() > ERROR_TEXT_BYTES_MAX && lines.len() > 1 {
+            lines.remove(0);
+        }
+    }
+    failure
+}
+
+/// `run_started` of a composition: written in the commit that accepts it.
+#[must_use]
+pub fn composition_started(composition: &CompositionRecord) -> JournalRow {
+    let mut row = composition_row(EventType::RunStarted, composition, composition.submitted_at.clone());
+    row.payload.insert("name".into(), composition.name.as_str().into());
+    row
+}
+
+/// `run_finished` of a composition. Its id is derived, as that of a job's terminal row.
+#[must_use]
+pub fn composition_finished(composition: &CompositionRecord, end: &CompositionEnd) -> JournalRow {
+    let mut row = composition_row(EventType::RunFinished, composition, end.completed_at.clone());
+    row.event_id = EventId::from_text(format!("{}:terminal", composition.composition_id));
+    row.payload.insert("name".into(), composition.name.as_str().into());
+    row.payload.insert("status".into(), end.status.as_str().into());
+    let error = end.failure.as_ref().map_or(Value::Null, |failure| snapshot_error(&failure.error));
+    row.payload.insert("error".into(), error);
+    row
+}
+
+fn composition_row(kind: EventType, composition: &CompositionRecord, ts: Timestamp) -> JournalRow {
+    let mut row = JournalRow::new(kind, Map::new());
+    row.ts = ts;
+    row.run_id = composition.run_id.as_ref().map(ToString::to_string);
+    row.composition_id = Some(composition.composition_id.to_string());
+    row.actor.clone_from(&composition.actor);
+    row
+}
+
+fn transition(job: &JobRecord, from: Option<JobStatus>, to: JobStatus, ts: Timestamp) -> JournalRow {
+    let mut payload = Map::new();
+    payload.insert("from".into(), from.map_or(Value::Null, |status| status.as_str().into()));
+    payload.insert("to".into(), to.as_str().into());
+    let mut row = JournalRow::new(EventType::StateTransition, payload);
+    row.ts = ts;
+    describe_job(&mut row, job);
+    row
+}
+
+/// Fills the columns that say which job a row is about.
+pub fn describe_job(row: &mut JournalRow, job: &JobRecord) {
+    row.job_id = Some(job.job_id.to_string());
+    row.run_id = job.run_id.as_ref().map(ToString::to_string);
+    row.composition_id = job.composition_id.as_ref().map(ToString::to_string);
+    row.node_id.clone_from(&job.node_id);
+    row.capability_instance_id = Some(instance_of(job).to_owned());
+    row.capability_name = Some(job.capability_name.clone());
+    row.task_name.clone_from(&job.task_name);
+    row.method.clone_from(&job.method);
+    row.worker_session_id = job.worker_session_id.as_ref().map(ToString::to_string);
+    row.actor.clone_from(&job.actor);
+}
+
+/// The ancestor knows no job without an instance: before it runs, what was asked for stands in its place.
+fn instance_of(job: &JobRecord) -> &str {
+    job.instance_id.as_deref().unwrap_or(&job.target)
+}
+
+fn text<T: ToString>(value: Option<&T>) -> Value {
+    value.map_or(Value::Null, |value| Value::String(value.to_string()))
+}
+
+fn bounded_error(error: &JobError) -> JobError {
+    let mut error = error.clone();
+    bound(&mut error.message);
+    bound(&mut error.original_exc_repr);
+    if let Some(traceback) = &mut error.traceback {
+        bound(traceback);
+    }
+    error
+}
+
+/// Keeps the first and last half of what is too long: a traceback's first lines say where, its last say what.
+fn bound(text: &mut String) {
+    if text.len() <= ERROR_TEXT_BYTES_MAX {
+        return;
+    }
+    let half = ERROR_TEXT_BYTES_MAX / 2 - 64;
+    let head = text.floor_char_boundary(half);
+    let tail = text.ceil_char_boundary(text.len() - half);
+    *text = format!("{}\n[… {} bytes left out …]\n{}", &text[..head], tail - head, &text[tail..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cjm_wire::ErrorReport;
+    use cjm_wire::error::ErrorCategory;
+    use cjm_wire::ids::{JobId, RunId};
+    use cjm_wire::python_json::{Style, to_string};
+
+    fn failed_job() -> JobRecord {
+        let at = |text: &str| Timestamp::from_text(text);
+        let mut job = JobRecord::new(JobId::from_text("J"), "asr", at("2026-11-20T20:27:01+00:00"));
+        job.run_id = Some(RunId::from_text("R"));
+        job.instance_id = Some("asr-2".into());
+        job.attempt = 2;
+        job.status = JobStatus::Failed;
+        job.started_at = Some(at("2026-11-20T20:27:02.5+00:00"));
+        job.completed_at = Some(at("2026-11-20T20:27:03.224970+00:00"));
+        let mut error = JobError::new(ErrorCategory::Resource, "h\u{e9}llo");
+        error.occurred_at = Some(at("2026-11-20T20:27:03.000001+00:00"));
+        job.failure = Some(Failure {
+            error,
+            report: ErrorReport {
+                code: "tool.failed".into(),
+                message: "m".into(),
+                causes: vec![],
+                next_step: "n".into(),
+                stderr_tail: vec![],
+                exit_code: 12,
+            },
+        });
+        job
+    }
+
+    #[test]
+    fn a_terminal_row_is_the_ancestors_byte_for_byte_but_for_the_attempt() {
+        let row = terminal(&failed_job(), JobStatus::Running);
+        assert_eq!(row.event_id.as_str(), "J:terminal");
+        assert_eq!(row.ts.as_str(), "2026-11-20T20:27:03.224970+00:00");
+        assert_eq!(
+            to_string(&Value::Object(row.payload), Style::Payload),
+            r#"{"attempt": 2, "from": "running", "job_snapshot": {"actor": null, "capability_instance_id": "asr-2", "completed_at": "2026-11-20T20:27:03.224970+00:00", "composition_id": null, "error": {"capability_instance_id": null, "capability_name": null, "category": "resource", "fields_invalid": null, "message": "h\u00e9llo", "occurred_at": "2026-11-20 20:27:03.000001+00:00", "original_exc_repr": "h\u00e9llo", "resource_shortfall": null, "retriable": true, "retry_after_seconds": null, "traceback": null}, "id": "J", "method": null, "node_id": null, "priority": 0, "retry_count": 1, "run_id": "R", "started_at": "2026-11-20T20:27:02.5+00:00", "status": "failed", "submitted_at": "2026-11-20T20:27:01+00:00", "task_name": null}, "to": "failed"}"#
+        );
+    }
+
+    #[test]
+    fn a_pending_row_names_the_target_where_no_instance_is_known() {
+        let job = JobRecord::new(JobId::from_text("J"), "asr", Timestamp::from_micros(0));
+        let row = pending(&job);
+        assert_eq!(row.capability_instance_id.as_deref(), Some("asr"));
+        assert_eq!(
+            to_string(&Value::Object(row.payload), Style::Payload),
+            r#"{"from": null, "to": "pending"}"#
+        );
+        assert_ne!(row.event_id, EventId::terminal_of(&job.job_id));
+    }
+
+    #[test]
+    fn huge_errors_are_cut_in_the_middle() {
+        let mut job = failed_job();
+        let failure = job.failure.as_mut().expect("failed");
+        failure.error.traceback = Some(format!("first{}last", "\u{fc}".repeat(1 << 20)));
+        failure.report.stderr_tail = (0..1000).map(|n| format!("{n} {}", "x".repeat(1000))).collect();
+        let bounded = bounded_failure(failure);
+        assert_eq!(bounded.report.stderr_tail.last(), failure.report.stderr_tail.last());
+        assert!(serde_json::to_string(&bounded).expect("writes").len() < 6 * ERROR_TEXT_BYTES_MAX);
+        let traceback = bounded.error.traceback.expect("kept");
+        assert!(traceback.starts_with("first") && traceback.ends_with("last"));
+        assert!(traceback.len() <= ERROR_TEXT_BYTES_MAX, "{}", traceback.len());
+        let row = terminal(&job, JobStatus::Running);
+        assert!(to_string(&Value::Object(row.payload), Style::Payload).len() < 8 * ERROR_TEXT_BYTES_MAX);
+    }
+}

@@ -1,0 +1,296 @@
+//! The two database files: their tables, how their schema moves forward, and how a connection to them is opened.
+//!
+//! The `journal`, `records` and `stream_chunks` tables are the ancestor's to the column, because it reads and writes
+//! the same files. It never looks at `user_version`, so that number is ours: it counts our migrations. Every
+//! statement of the first one therefore says IF NOT EXISTS, for the file may be the ancestor's.
+
+use crate::error::StoreError;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite_migration::{Error as MigrationError, M, MigrationDefinitionError, Migrations};
+use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+/// File of the journal, jobs and results.
+pub const JOURNAL_FILE: &str = "journal.db";
+/// File of records and output.
+pub const DIAGNOSTICS_FILE: &str = "diagnostics.db";
+/// How long one statement waits for another process's lock. The ancestor's figure.
+pub const BUSY_TIMEOUT_MS: u64 = 10_000;
+/// The write-ahead log is cut back to this after a checkpoint.
+const WAL_BYTES_MAX: i64 = 4 * 1024 * 1024;
+
+/// What a commit survives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// The death of any process at any instant (`synchronous = NORMAL`).
+    #[default]
+    Process,
+    /// A power cut too (`synchronous = FULL`): each commit waits for the disk.
+    Power,
+}
+
+const JOURNAL_TABLES: &str = "
+CREATE TABLE IF NOT EXISTS journal (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    event_id TEXT NOT NULL UNIQUE,
+    ts TEXT NOT NULL,
+    event_type TEXT NOT NULL,
+    run_id TEXT, job_id TEXT, composition_id TEXT, node_id TEXT,
+    capability_instance_id TEXT, capability_name TEXT, config_hash TEXT,
+    task_name TEXT, method TEXT, worker_session_id TEXT, actor TEXT,
+    worker_reported INTEGER NOT NULL DEFAULT 0,
+    payload TEXT NOT NULL DEFAULT '{}'
+);
+CREATE INDEX IF NOT EXISTS idx_journal_job ON journal (job_id);
+CREATE INDEX IF NOT EXISTS idx_journal_run ON journal (run_id);
+CREATE INDEX IF NOT EXISTS idx_journal_comp ON journal (composition_id);
+CREATE INDEX IF NOT EXISTS idx_journal_type_ts ON journal (event_type, ts);
+CREATE INDEX IF NOT EXISTS idx_journal_instance_ts ON journal (capability_instance_id, ts);
+CREATE INDEX IF NOT EXISTS idx_journal_wsession ON journal (worker_session_id);
+";
+
+// Arguments and results stand in tables of their own: SQLite rewrites a whole row when a status changes.
+const OUR_TABLES: &str = "
+CREATE TABLE jobs (
+    seq INTEGER PRIMARY KEY,
+    job_id TEXT NOT NULL UNIQUE,
+    composition_id TEXT, node_id TEXT, element_index INTEGER,
+    run_id TEXT, actor TEXT,
+    capability_name TEXT NOT NULL, target TEXT NOT NULL,
+    action TEXT, task_name TEXT, method TEXT,
+    priority INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    idempotent INTEGER,
+    submitted_at TEXT NOT NULL, started_at TEXT, completed_at TEXT,
+    worker_session_id TEXT, instance_id TEXT,
+    control TEXT NOT NULL DEFAULT '{}',
+    failure TEXT
+);
+CREATE INDEX idx_jobs_unfinished ON jobs (seq) WHERE status IN ('pending', 'running');
+CREATE INDEX idx_jobs_run ON jobs (run_id) WHERE run_id IS NOT NULL;
+CREATE INDEX idx_jobs_composition ON jobs (composition_id) WHERE composition_id IS NOT NULL;
+CREATE TABLE arguments (
+    job_id TEXT PRIMARY KEY REFERENCES jobs (job_id),
+    bytes INTEGER NOT NULL, payload_hash TEXT, body BLOB
+);
+CREATE TABLE results (
+    job_id TEXT PRIMARY KEY REFERENCES jobs (job_id),
+    bytes INTEGER NOT NULL, payload_hash TEXT, body BLOB
+);
+CREATE TABLE compositions (
+    seq INTEGER PRIMARY KEY,
+    composition_id TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    run_id TEXT, actor TEXT,
+    status TEXT NOT NULL,
+    submitted_at TEXT NOT NULL, completed_at TEXT,
+    failure TEXT
+);
+CREATE INDEX idx_compositions_unfinished ON compositions (seq) WHERE status IN ('pending', 'running');
+CREATE TABLE composition_bodies (
+    composition_id TEXT NOT NULL REFERENCES compositions (composition_id),
+    kind TEXT NOT NULL,
+    bytes INTEGER NOT NULL, payload_hash TEXT, body BLOB,
+    PRIMARY KEY (composition_id, kind)
+);
+CREATE TABLE hosts (
+    host_session_id TEXT PRIMARY KEY,
+    pid INTEGER NOT NULL,
+    started_at TEXT NOT NULL, ended_at TEXT
+);
+CREATE TABLE workers (
+    worker_session_id TEXT PRIMARY KEY,
+    host_session_id TEXT NOT NULL,
+    instance_id TEXT NOT NULL, capability_name TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    spawned_at TEXT NOT NULL, ended_at TEXT
+);
+CREATE INDEX idx_workers_living ON workers (worker_session_id) WHERE ended_at IS NULL;
+";
+
+const DIAGNOSTICS_TABLES: &str = "
+CREATE TABLE IF NOT EXISTS records (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    ts TEXT NOT NULL,
+    worker_session_id TEXT, job_id TEXT,
+    level TEXT NOT NULL DEFAULT 'INFO',
+    logger_name TEXT NOT NULL DEFAULT '',
+    message TEXT NOT NULL,
+    exc_text TEXT
+);
+CREATE INDEX IF NOT EXISTS idx_records_job ON records (job_id);
+CREATE INDEX IF NOT EXISTS idx_records_session ON records (worker_session_id);
+CREATE INDEX IF NOT EXISTS idx_records_ts ON records (ts);
+CREATE TABLE IF NOT EXISTS stream_chunks (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    ts TEXT NOT NULL,
+    worker_session_id TEXT,
+    stream TEXT NOT NULL DEFAULT 'stdout',
+    content TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS idx_chunks_session ON stream_chunks (worker_session_id);
+CREATE INDEX IF NOT EXISTS idx_chunks_ts ON stream_chunks (ts);
+";
+
+const JOURNAL_MIGRATIONS: &[M<'static>] = &[M::up(JOURNAL_TABLES), M::up(OUR_TABLES)];
+const DIAGNOSTICS_MIGRATIONS: &[M<'static>] = &[M::up(DIAGNOSTICS_TABLES)];
+
+/// Opens `journal.db` of `data_dir` for writing; creates directory (0700) and file (0600) as needed.
+pub(crate) fn open_journal(data_dir: &Path, durability: Durability) -> Result<Connection, StoreError> {
+    open_writer(data_dir, JOURNAL_FILE, JOURNAL_MIGRATIONS, durability)
+}
+
+/// Opens `diagnostics.db` of `data_dir` for writing; creates directory and file as needed.
+pub(crate) fn open_diagnostics(data_dir: &Path) -> Result<Connection, StoreError> {
+    open_writer(data_dir, DIAGNOSTICS_FILE, DIAGNOSTICS_MIGRATIONS, Durability::Process)
+}
+
+/// A journal that lives in memory and dies with the connection.
+pub(crate) fn memory_journal() -> Result<Connection, StoreError> {
+    let mut connection = Connection::open_in_memory()
+        .map_err(|error| StoreError::database("open a journal in memory", &error))?;
+    migrate(&mut connection, JOURNAL_MIGRATIONS, Path::new(":memory:"))?;
+    Ok(connection)
+}
+
+/// Opens a database file for reading only. Works while others write, where nobody does, and in a directory that
+/// cannot be written.
+pub(crate) fn open_reader(data_dir: &Path, file: &str) -> Result<Connection, StoreError> {
+    let path = data_dir.join(file);
+    match fs::metadata(&path) {
+        // A file of no length was created by somebody who has not come to write its schema.
+        Ok(found) if found.len() > 0 => {}
+        Ok(_) => return Err(StoreError::NothingYet { path }),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Err(StoreError::NothingYet { path });
+        }
+        Err(error) => return Err(StoreError::file("read", path, &error)),
+    }
+    let doing = || format!("read {}", path.display());
+    let failed = |error: rusqlite::Error| StoreError::database(doing(), &error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(&path, flags).map_err(failed)?;
+    connection.busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS)).map_err(failed)?;
+    match connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get::<_, i64>(0)) {
+        Ok(0) => Err(StoreError::NothingYet { path }),
+        Ok(_) => Ok(connection),
+        // Reading a write-ahead log needs its index file, which cannot be made here. Nobody writes either, then.
+        Err(error)
+            if matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
+                && !has_log(&path) =>
+        {
+            let uri = format!("file:{}?immutable=1", percent_encoded(&path));
+            let connection = Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
+                .map_err(|error| StoreError::database(doing(), &error))?;
+            Ok(connection)
+        }
+        Err(error) => Err(StoreError::database(doing(), &error)),
+    }
+}
+
+/// True when the table exists in the file the connection reads.
+pub(crate) fn has_table(connection: &Connection, table: &str) -> Result<bool, StoreError> {
+    connection
+        .query_row("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?1", [table], |row| {
+            row.get::<_, i64>(0)
+        })
+        .map(|count| count > 0)
+        .map_err(|error| StoreError::database("look for our tables", &error))
+}
+
+fn open_writer(
+    data_dir: &Path,
+    file: &str,
+    migrations: &'static [M<'static>],
+    durability: Durability,
+) -> Result<Connection, StoreError> {
+    let path = data_dir.join(file);
+    create_private(data_dir, &path)?;
+    let failed = |error: rusqlite::Error| StoreError::database(format!("open {}", path.display()), &error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(&path, flags).map_err(failed)?;
+    connection.busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS)).map_err(failed)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+    let synchronous = match durability {
+        Durability::Process => "NORMAL",
+        Durability::Power => "FULL",
+    };
+    connection.pragma_update(None, "synchronous", synchronous).map_err(failed)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_BYTES_MAX).map_err(failed)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    migrate(&mut connection, migrations, &path)?;
+    Ok(connection)
+}
+
+fn migrate(
+    connection: &mut Connection,
+    migrations: &'static [M<'static>],
+    path: &Path,
+) -> Result<(), StoreError> {
+    Migrations::from_slice(migrations).to_latest(connection).map_err(|error| match error {
+        MigrationError::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => {
+            StoreError::Newer { path: path.to_owned() }
+        }
+        MigrationError::RusqliteError { err, .. } => {
+            StoreError::database(format!("bring {} up to date", path.display()), &err)
+        }
+        other => StoreError::Database {
+            doing: format!("bring {} up to date", path.display()),
+            message: other.to_string(),
+            damaged: false,
+        },
+    })
+}
+
+/// The file is private before SQLite writes a byte into it; its log and index take the mode over from it.
+fn create_private(data_dir: &Path, path: &Path) -> Result<(), StoreError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir)
+        .map_err(|error| StoreError::file("create", data_dir, &error))?;
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => tighten(path),
+        Err(error) => Err(StoreError::file("create", path, &error)),
+    }
+}
+
+/// A file the ancestor created is readable for everybody; it will hold arguments and results from now on.
+fn tighten(path: &Path) -> Result<(), StoreError> {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        match fs::metadata(&name) {
+            Ok(found) if found.permissions().mode() & 0o077 != 0 => {
+                fs::set_permissions(&name, fs::Permissions::from_mode(0o600))
+                    .map_err(|error| StoreError::file("make private", &name, &error))?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn has_log(path: &Path) -> bool {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    fs::metadata(name).is_ok_and(|found| found.len() > 0)
+}
+
+fn percent_encoded(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    path.as_os_str().as_bytes().iter().fold(String::new(), |mut out, byte| {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~' => {
+                out.push(char::from(*byte));
+            }
+            other => out.push_str(&format!("%{other:02x}")),
+        }
+        out
+    })
+}
