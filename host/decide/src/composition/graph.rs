@@ -1,0 +1,318 @@
+//! The graph of a composition: which node needs which, an order to run them in, and everything that makes it
+//! no graph: unknown names, a node that needs itself, a circle.
+
+use cjm_wire::composition::{Composition, CompositionError, Node, Reference, collect_references};
+use cjm_wire::describe::Described;
+use indexmap::IndexSet;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+/// Most names an error lists.
+const NAMES_SHOWN_MAX: usize = 12;
+
+/// Who needs whom. Nodes are numbered in the order of the document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Graph {
+    names: IndexSet<String>,
+    dependencies: Vec<Vec<usize>>,
+    dependents: Vec<Vec<usize>>,
+    order: Vec<usize>,
+}
+
+/// Why a document is no graph.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GraphError {
+    /// A fault that shows without looking at other nodes.
+    #[error(transparent)]
+    Document(#[from] CompositionError),
+    /// A name nobody has.
+    #[error("{place}: there is no node `{name}` (there is {known})")]
+    UnknownNode {
+        /// Dotted path.
+        place: String,
+        /// The name.
+        name: String,
+        /// Names that exist.
+        known: String,
+    },
+    /// A node that needs its own output.
+    #[error("{place}: node `{node}` refers to itself")]
+    SelfReference {
+        /// Dotted path.
+        place: String,
+        /// The node.
+        node: String,
+    },
+    /// Nodes that need each other.
+    #[error("nodes need each other in a circle: {}", .path.join(" → "))]
+    Cycle {
+        /// The whole circle, first and last the same; each needs the next.
+        path: Vec<String>,
+    },
+}
+
+impl Described for GraphError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Document(error) => error.code(),
+            Self::UnknownNode { .. } => "composition.unknown_node",
+            Self::SelfReference { .. } => "composition.self_reference",
+            Self::Cycle { .. } => "composition.cycle",
+        }
+    }
+
+    fn next_step(&self) -> String {
+        match self {
+            Self::Document(error) => error.next_step(),
+            Self::UnknownNode { place, .. } => format!("correct the name at `{place}`, or add the node"),
+            Self::SelfReference { place, .. } => {
+                format!("take the reference to the node itself out of `{place}`")
+            }
+            Self::Cycle { path } => {
+                format!(
+                    "take out one of the references along {}, for example by a node that does both",
+                    path.join(" → ")
+                )
+            }
+        }
+    }
+}
+
+impl Graph {
+    /// Reads the graph out of a composition, which is checked as a document first.
+    ///
+    /// # Errors
+    /// The first fault found, with its place.
+    pub fn build(composition: &Composition) -> Result<Self, GraphError> {
+        composition.check()?;
+        let names: IndexSet<String> = composition.nodes.keys().cloned().collect();
+        let mut dependencies = Vec::with_capacity(names.len());
+        for (name, node) in &composition.nodes {
+            dependencies.push(needs_of(name, node, &names)?);
+        }
+        if let Some(output) = &composition.output {
+            for reference in references("output", output)? {
+                if is_node(&reference) {
+                    find("output", &reference.root, &names)?;
+                }
+            }
+        }
+        let mut dependents = vec![Vec::new(); names.len()];
+        for (node, needs) in dependencies.iter().enumerate() {
+            for need in needs {
+                dependents[*need].push(node);
+            }
+        }
+        let order = topological_order(&dependencies, &dependents);
+        if order.len() < names.len() {
+            let path = circle(&dependencies, &order);
+            let path = path.into_iter().map(|node| names[node].clone()).collect();
+            return Err(GraphError::Cycle { path });
+        }
+        Ok(Self { names, dependencies, dependents, order })
+    }
+
+    /// How many nodes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// The name of a node.
+    ///
+    /// # Panics
+    /// When there is no such number.
+    #[must_use]
+    pub fn name(&self, node: usize) -> &str {
+        &self.names[node]
+    }
+
+    /// The number of a node.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.names.get_index_of(name)
+    }
+
+    /// What a node needs, ascending.
+    ///
+    /// # Panics
+    /// When there is no such number.
+    #[must_use]
+    pub fn dependencies(&self, node: usize) -> &[usize] {
+        &self.dependencies[node]
+    }
+
+    /// Who needs a node, ascending.
+    ///
+    /// # Panics
+    /// When there is no such number.
+    #[must_use]
+    pub fn dependents(&self, node: usize) -> &[usize] {
+        &self.dependents[node]
+    }
+
+    /// All nodes, each after what it needs.
+    #[must_use]
+    pub fn order(&self) -> &[usize] {
+        &self.order
+    }
+}
+
+fn needs_of(name: &str, node: &Node, names: &IndexSet<String>) -> Result<Vec<usize>, GraphError> {
+    let mut needs = BTreeSet::new();
+    let mut need = |place: String, root: &str| {
+        if root == name {
+            return Err(GraphError::SelfReference { place, node: name.to_owned() });
+        }
+        needs.insert(find(&place, root, names)?);
+        Ok(())
+    };
+    let place = format!("nodes.{name}.map");
+    for reference in
+        node.map.iter().map(|map| references(&place, map)).collect::<Result<Vec<_>, _>>()?.concat()
+    {
+        if is_node(&reference) {
+            need(place.clone(), &reference.root)?;
+        }
+    }
+    for (key, template) in &node.args {
+        let place = format!("nodes.{name}.args.{key}");
+        for reference in references(&place, template)? {
+            if is_node(&reference) {
+                need(place.clone(), &reference.root)?;
+            }
+        }
+    }
+    for earlier in &node.after {
+        need(format!("nodes.{name}.after"), earlier)?;
+    }
+    Ok(needs.into_iter().collect())
+}
+
+fn references(place: &str, template: &Value) -> Result<Vec<Reference>, GraphError> {
+    let mut found = Vec::new();
+    collect_references(template, &mut found)
+        .map_err(|message| CompositionError::Invalid { place: place.to_owned(), message })?;
+    Ok(found)
+}
+
+fn is_node(reference: &Reference) -> bool {
+    !cjm_wire::composition::RESERVED_NODE_NAMES.contains(&reference.root.as_str())
+}
+
+fn find(place: &str, name: &str, names: &IndexSet<String>) -> Result<usize, GraphError> {
+    names.get_index_of(name).ok_or_else(|| GraphError::UnknownNode {
+        place: place.to_owned(),
+        name: name.to_owned(),
+        known: list(names.iter()),
+    })
+}
+
+/// Names for people, at most [`NAMES_SHOWN_MAX`] of them.
+pub(super) fn list<'a>(names: impl ExactSizeIterator<Item = &'a String>) -> String {
+    let total = names.len();
+    let mut text = names.take(NAMES_SHOWN_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if total == 0 {
+        text.push_str("none");
+    } else if total > NAMES_SHOWN_MAX {
+        // Writing to a String cannot fail.
+        let _ = write!(text, ", and {} more", total - NAMES_SHOWN_MAX);
+    }
+    text
+}
+
+/// Kahn's order, by document order among equals; shorter than the graph when there is a circle.
+fn topological_order(dependencies: &[Vec<usize>], dependents: &[Vec<usize>]) -> Vec<usize> {
+    let mut left: Vec<usize> = dependencies.iter().map(Vec::len).collect();
+    let mut ready: BTreeSet<usize> = (0..left.len()).filter(|node| left[*node] == 0).collect();
+    let mut order = Vec::with_capacity(left.len());
+    while let Some(node) = ready.pop_first() {
+        order.push(node);
+        for dependent in &dependents[node] {
+            left[*dependent] -= 1;
+            if left[*dependent] == 0 {
+                ready.insert(*dependent);
+            }
+        }
+    }
+    order
+}
+
+/// One circle among the nodes that the order could not reach: each of them needs another of them, so that
+/// walking on must come back.
+fn circle(dependencies: &[Vec<usize>], ordered: &[usize]) -> Vec<usize> {
+    let ordered: BTreeSet<usize> = ordered.iter().copied().collect();
+    let stuck = |node: &usize| !ordered.contains(node);
+    let mut path = IndexSet::new();
+    let mut at = (0..dependencies.len()).find(|node| stuck(node));
+    while let Some(node) = at {
+        let (place, new) = path.insert_full(node);
+        if !new {
+            let mut circle: Vec<usize> = path.into_iter().skip(place).collect();
+            circle.push(node);
+            return circle;
+        }
+        at = dependencies[node].iter().copied().find(|need| stuck(need));
+    }
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(nodes: &str, expected: Result<&[&str], &str>) {
+        let text = format!("name: t\nnodes: {{{nodes}}}\n");
+        let composition: Composition = Composition::parse(&text).expect(&text);
+        let found = Graph::build(&composition);
+        match (found, expected) {
+            (Ok(graph), Ok(order)) => {
+                let names: Vec<&str> = graph.order().iter().map(|node| graph.name(*node)).collect();
+                assert_eq!(names, order, "{nodes}");
+            }
+            (Err(error), Err(message)) => {
+                assert_eq!(error.to_string(), message, "{nodes}");
+                assert!(!error.next_step().is_empty());
+            }
+            (found, expected) => panic!("{nodes}: {found:?} instead of {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn documents_become_graphs_or_named_faults() {
+        check("", Ok(&[]));
+        check("b: {capability: c, args: {x: '${a}'}}, a: {capability: c}", Ok(&["a", "b"]));
+        check(
+            "a: {capability: c}, b: {capability: c, map: '${d.list}'}, d: {capability: c, after: [a]}",
+            Ok(&["a", "d", "b"]),
+        );
+        check(
+            "a: {capability: c, args: {x: {deep: ['text ${b.f[0]}']}}}",
+            Err("nodes.a.args.x: there is no node `b` (there is a)"),
+        );
+        check("a: {capability: c, after: [z]}", Err("nodes.a.after: there is no node `z` (there is a)"));
+        check("a: {capability: c, map: '${a}'}", Err("nodes.a.map: node `a` refers to itself"));
+        check(
+            "z: {capability: c, args: {x: '${a}'}}, a: {capability: c, map: '${b}'}, b: {capability: c, after: [a]}",
+            Err("nodes need each other in a circle: a → b → a"),
+        );
+        check("a: {capability: c}}\noutput: {x: '${q}'", Err("output: there is no node `q` (there is a)"));
+    }
+
+    #[test]
+    fn a_long_circle_is_named_in_full() {
+        let nodes: Vec<String> =
+            (0..40).map(|i| format!("n{i}: {{capability: c, after: [n{}]}}", (i + 1) % 40)).collect();
+        let composition =
+            Composition::parse(&format!("name: t\nnodes: {{{}}}\n", nodes.join(", "))).expect("parses");
+        let Err(GraphError::Cycle { path }) = Graph::build(&composition) else { panic!("a circle") };
+        assert_eq!((path.len(), path.first()), (41, path.last()));
+    }
+}

@@ -1,0 +1,22 @@
+//! Compositions: what a document means as a graph, how its references bind, and what a run does next. Nothing
+//! here submits or stores; the shell submits the elements that the effects name and reports how they ended.
+//!
+//! Must hold: every node ends exactly once, every element in flight is named by one `SubmitElement`, and a run
+//! ends exactly once, when no node is left ([`CompositionRun::check_invariants`]).
+
+mod bind;
+mod elements;
+mod graph;
+mod inputs;
+mod run;
+mod types;
+
+pub use bind::{BIND_DEPTH_MAX, BindError, Found, Scope, bind};
+pub use elements::NODE_IN_FLIGHT_MAX;
+pub use graph::{Graph, GraphError};
+pub use inputs::InputsError;
+pub use run::{CompositionRun, RUN_IN_FLIGHT_MAX};
+pub use types::{
+    CompositionEffect, CompositionError, CompositionEvent, ElementOutcome, NodeError, NodeProgress,
+    NodeStatus, SubmitElement,
+};

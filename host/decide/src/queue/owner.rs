@@ -1,0 +1,470 @@
+//! The queue itself: takes one event at a time, changes the state, and says what is to be done. Jobs move by
+//! the function in `job`, are admitted by the rules in `ladder`, wait in `lines` and run on the `pool`.
+//!
+//! One decision costs the logarithm of what waits: only the heads of lines whose target has room are looked
+//! at, and only lines that an event touched are indexed again.
+
+use super::job::{Block, Illegal, Job, Life, LifeEvent, Next, Run};
+use super::ladder::{self, BlockReason, Facts, Ruling, SKIP_AHEAD_MAX};
+use super::lines::{Lines, OrderKey};
+use super::pool::{Instance, Pool, Recycle};
+use super::types::{
+    AttemptOutcome, CancelPhase, CancelReach, QueueEffect, QueueError, QueueEvent, QueueLimits, QueuedJob,
+    Start, Target,
+};
+use cjm_wire::event::JobStatus;
+use cjm_wire::{InstanceId, JobId, WorkerSessionId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// State of the queue. Owned by one task.
+#[derive(Debug)]
+pub struct Queue {
+    pub(super) limits: QueueLimits,
+    pub(super) jobs: BTreeMap<JobId, Job>,
+    pub(super) lines: Lines,
+    pub(super) pool: Pool,
+    pub(super) lanes_in_use: u32,
+    /// Why nothing may start, while nothing may.
+    pub(super) gate_closed: Option<String>,
+    /// When the grace of each cooperative cancel is over.
+    pub(super) deadlines: BTreeSet<(u64, JobId)>,
+    next_sequence: u64,
+    wake_announced_ms: Option<u64>,
+    /// Targets whose line or room this event changed.
+    touched: BTreeSet<Target>,
+}
+
+impl Queue {
+    /// An empty queue.
+    #[must_use]
+    pub fn new(limits: QueueLimits) -> Self {
+        Self {
+            limits: QueueLimits { lanes: limits.lanes.max(1), ..limits },
+            jobs: BTreeMap::new(),
+            lines: Lines::default(),
+            pool: Pool::default(),
+            lanes_in_use: 0,
+            gate_closed: None,
+            deadlines: BTreeSet::new(),
+            next_sequence: 0,
+            wake_announced_ms: None,
+            touched: BTreeSet::new(),
+        }
+    }
+
+    /// Whether `asked` more jobs may be submitted while `committing` others are on their way into the store.
+    /// To be asked before a job is committed, since an accepted job must not be refused afterwards.
+    ///
+    /// # Errors
+    /// [`QueueError::PendingFull`].
+    pub fn may_submit(&self, asked: usize, committing: usize) -> Result<(), QueueError> {
+        let pending = self.lines.len().saturating_add(committing);
+        let max = self.limits.pending_max;
+        if pending.saturating_add(asked) > max {
+            return Err(QueueError::PendingFull { pending, asked, max });
+        }
+        Ok(())
+    }
+
+    /// Takes one event that happened at `now_ms` (any clock that does not run backwards) and says what to do.
+    ///
+    /// # Errors
+    /// An event that cannot be; then nothing has changed.
+    pub fn handle(&mut self, event: QueueEvent, now_ms: u64) -> Result<Vec<QueueEffect>, QueueError> {
+        let mut effects = Vec::new();
+        match event {
+            QueueEvent::InstanceAdded { instance, session, capability, concurrency_max } => {
+                self.add_instance(&instance, session, capability, concurrency_max, now_ms, &mut effects);
+            }
+            QueueEvent::InstanceRemoved { instance, session } => {
+                self.remove_instance(&instance, &session, &mut effects);
+            }
+            QueueEvent::Submitted { job } => self.submit(job, now_ms)?,
+            QueueEvent::CancelRequested { job, reach } => {
+                self.request_cancel(&job, reach, now_ms, &mut effects)?;
+            }
+            QueueEvent::AttemptEnded { job, attempt, outcome } => {
+                self.end_attempt(&job, attempt, outcome, now_ms, &mut effects)?;
+            }
+            QueueEvent::AdmissionClosed { reason } => self.gate_closed = Some(reason),
+            QueueEvent::AdmissionOpened => self.gate_closed = None,
+            QueueEvent::Tick => {}
+        }
+        self.force_overdue(now_ms, &mut effects);
+        self.settle(now_ms, &mut effects);
+        self.announce_wake(&mut effects);
+        Ok(effects)
+    }
+
+    /// Status of a job that has not ended.
+    #[must_use]
+    pub fn status(&self, job: &JobId) -> Option<JobStatus> {
+        self.jobs.get(job).map(|job| job.life.status())
+    }
+
+    /// Jobs that wait.
+    #[must_use]
+    pub fn pending_count(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Attempts that run.
+    #[must_use]
+    pub fn lanes_in_use(&self) -> u32 {
+        self.lanes_in_use
+    }
+
+    /// All jobs that have not ended, by id.
+    pub fn jobs(&self) -> impl Iterator<Item = (&JobId, JobStatus)> {
+        self.jobs.iter().map(|(id, job)| (id, job.life.status()))
+    }
+
+    fn add_instance(
+        &mut self,
+        id: &InstanceId,
+        session: WorkerSessionId,
+        capability: String,
+        concurrency_max: u32,
+        now_ms: u64,
+        effects: &mut Vec<QueueEffect>,
+    ) {
+        if self.pool.current(id, &session).is_some() {
+            return;
+        }
+        self.touch(id, &capability);
+        let instance = Instance {
+            session,
+            capability,
+            concurrency_max: concurrency_max.max(1),
+            running: BTreeSet::new(),
+            idle_since_ms: now_ms,
+            recycle: None,
+        };
+        if let Some(earlier) = self.pool.put(id, instance) {
+            self.instance_gone(id, earlier, effects);
+        }
+    }
+
+    fn remove_instance(
+        &mut self,
+        id: &InstanceId,
+        session: &WorkerSessionId,
+        effects: &mut Vec<QueueEffect>,
+    ) {
+        if self.pool.current(id, session).is_none() {
+            return;
+        }
+        if let Some(instance) = self.pool.take(id) {
+            self.instance_gone(id, instance, effects);
+        }
+    }
+
+    /// Completes the cancels that waited for a killed incarnation to be replaced or given up.
+    fn instance_gone(&mut self, id: &InstanceId, instance: Instance, effects: &mut Vec<QueueEffect>) {
+        self.touch(id, &instance.capability);
+        for job in instance.recycle.map(|recycle| recycle.for_jobs).unwrap_or_default() {
+            phase(&job, CancelPhase::Reloading, CancelPhase::Completed, effects);
+        }
+    }
+
+    fn submit(&mut self, job: QueuedJob, now_ms: u64) -> Result<(), QueueError> {
+        if let Some(known) = self.jobs.get(&job.id) {
+            let state = known.life.name();
+            return Err(QueueError::Illegal { job: job.id, state, event: "submitted" });
+        }
+        self.may_submit(1, 0)?;
+        let key = OrderKey::new(job.priority, self.next_sequence);
+        self.next_sequence += 1;
+        self.lines.insert(&job.target, key, job.id.clone());
+        self.touched.insert(job.target.clone());
+        let entry = Job {
+            target: job.target,
+            priority: job.priority,
+            composition: job.composition,
+            submitted_ms: now_ms,
+            life: Life::Pending { key, attempts_done: 0, block: None },
+        };
+        self.jobs.insert(job.id, entry);
+        Ok(())
+    }
+
+    fn request_cancel(
+        &mut self,
+        id: &JobId,
+        reach: CancelReach,
+        now_ms: u64,
+        effects: &mut Vec<QueueEffect>,
+    ) -> Result<(), QueueError> {
+        let deadline_ms = now_ms.saturating_add(self.limits.cancel_grace_ms);
+        self.step(id, LifeEvent::CancelRequested { reach, deadline_ms }, now_ms, effects)
+    }
+
+    fn end_attempt(
+        &mut self,
+        id: &JobId,
+        attempt: u32,
+        outcome: AttemptOutcome,
+        now_ms: u64,
+        effects: &mut Vec<QueueEffect>,
+    ) -> Result<(), QueueError> {
+        self.step(id, LifeEvent::AttemptEnded { attempt, outcome }, now_ms, effects)
+    }
+
+    /// Moves one job, keeps every index in step with it, and says what follows. An unknown job has ended long
+    /// ago: late words about it change nothing.
+    fn step(
+        &mut self,
+        id: &JobId,
+        event: LifeEvent,
+        now_ms: u64,
+        effects: &mut Vec<QueueEffect>,
+    ) -> Result<(), QueueError> {
+        let Some(job) = self.jobs.get_mut(id) else { return Ok(()) };
+        let next = job.life.next(event).map_err(|Illegal { state, event }| QueueError::Illegal {
+            job: id.clone(),
+            state,
+            event,
+        })?;
+        match next {
+            Next::Stay => {}
+            Next::Become(life) => {
+                let before = std::mem::replace(&mut job.life, life.clone());
+                let target = job.target.clone();
+                self.leave(id, &target, &before);
+                self.enter(id, &before, &life, effects);
+            }
+            Next::End(status) => {
+                if let Some(job) = self.jobs.remove(id) {
+                    self.leave(id, &job.target, &job.life);
+                    self.end(id, &job, status, now_ms, effects);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what a state holds: a place in a line, a deadline. The lane and the slot go on in [`Self::end`].
+    fn leave(&mut self, id: &JobId, target: &Target, life: &Life) {
+        match life {
+            Life::Pending { key, .. } => {
+                self.lines.remove(target, *key);
+                self.touched.insert(target.clone());
+            }
+            Life::Cancelling { deadline_ms, .. } => {
+                self.deadlines.remove(&(*deadline_ms, id.clone()));
+            }
+            Life::Running(_) | Life::Forcing(_) => {}
+        }
+    }
+
+    /// Gives a new state what it holds and asks for what it needs.
+    fn enter(&mut self, id: &JobId, before: &Life, life: &Life, effects: &mut Vec<QueueEffect>) {
+        let (from, to) = (before.cancel_phase(), life.cancel_phase());
+        if from != to {
+            phase(id, from, to, effects);
+        }
+        match life {
+            Life::Pending { .. } => {}
+            Life::Running(run) => {
+                self.lanes_in_use += 1;
+                self.pool.update(&run.instance, &run.session, |instance| {
+                    instance.running.insert(id.clone());
+                });
+                self.touch_run(run);
+            }
+            Life::Cancelling { run, deadline_ms } => {
+                self.deadlines.insert((*deadline_ms, id.clone()));
+                effects.push(QueueEffect::SendCancel {
+                    job: id.clone(),
+                    instance: run.instance.clone(),
+                    session: run.session.clone(),
+                    attempt: run.attempt,
+                });
+            }
+            Life::Forcing(run) => self.recycle(id, run, effects),
+        }
+    }
+
+    fn recycle(&mut self, id: &JobId, run: &Run, effects: &mut Vec<QueueEffect>) {
+        let first =
+            self.pool.current(&run.instance, &run.session).is_some_and(|instance| instance.recycle.is_none());
+        if first {
+            self.pool.update(&run.instance, &run.session, |instance| {
+                instance.recycle = Some(Recycle::default());
+            });
+            self.touch_run(run);
+            effects.push(QueueEffect::ForceRecycle {
+                job: id.clone(),
+                instance: run.instance.clone(),
+                session: run.session.clone(),
+            });
+        }
+    }
+
+    fn end(&mut self, id: &JobId, job: &Job, status: JobStatus, now_ms: u64, effects: &mut Vec<QueueEffect>) {
+        if let Some(run) = job.life.run() {
+            self.lanes_in_use -= 1;
+            let forced = matches!(job.life, Life::Forcing(_));
+            let mut reloads = false;
+            self.pool.update(&run.instance, &run.session, |instance| {
+                instance.running.remove(id);
+                instance.idle_since_ms = now_ms;
+                if let Some(recycle) = instance.recycle.as_mut().filter(|_| forced) {
+                    recycle.for_jobs.push(id.clone());
+                    reloads = true;
+                }
+            });
+            self.touch_run(run);
+            if forced {
+                phase(id, CancelPhase::Force, CancelPhase::Reloading, effects);
+                if !reloads {
+                    phase(id, CancelPhase::Reloading, CancelPhase::Completed, effects);
+                }
+            } else if job.life.cancel_phase() == CancelPhase::Cooperative {
+                phase(id, CancelPhase::Cooperative, CancelPhase::Completed, effects);
+            }
+        }
+        effects.push(QueueEffect::Ended {
+            job: id.clone(),
+            from: job.life.status(),
+            status,
+            attempt: job.life.run().map(|run| run.attempt),
+        });
+    }
+
+    /// Turns to force where the grace is over. A call whose incarnation is gone already needs no killing: its
+    /// end is on the way.
+    fn force_overdue(&mut self, now_ms: u64, effects: &mut Vec<QueueEffect>) {
+        while let Some((deadline_ms, _)) = self.deadlines.first()
+            && *deadline_ms <= now_ms
+            && let Some((_, id)) = self.deadlines.pop_first()
+        {
+            let alive = self
+                .jobs
+                .get(&id)
+                .and_then(|job| job.life.run())
+                .is_some_and(|run| self.pool.current(&run.instance, &run.session).is_some());
+            if alive {
+                let moved = self.step(&id, LifeEvent::CancelOverdue, now_ms, effects);
+                debug_assert!(moved.is_ok(), "only a cancelling job has a deadline");
+            }
+        }
+    }
+
+    /// Admits all that may go now, then notes what the others wait for.
+    fn settle(&mut self, now_ms: u64, effects: &mut Vec<QueueEffect>) {
+        let mut changed = BTreeSet::new();
+        loop {
+            while let Some(target) = self.touched.pop_first() {
+                let has_room = self.pool.free_for(&target).is_some();
+                self.lines.reindex(&target, has_room);
+                changed.insert(target);
+            }
+            // Each round uses up one lane, so there are at most as many as lanes.
+            let Some((job, run)) = self.choose(now_ms) else { break };
+            self.admit(&job, run, now_ms, effects);
+        }
+        self.note_blocks(&changed, now_ms, effects);
+    }
+
+    /// The best job that the ladder lets go, and where.
+    fn choose(&self, now_ms: u64) -> Option<(JobId, Run)> {
+        for (_, target) in self.lines.ready().take(SKIP_AHEAD_MAX) {
+            match ladder::climb(&self.facts(target)) {
+                Ruling::Stop(_) => return None,
+                Ruling::Skip(_) => {}
+                Ruling::Admit => {
+                    let job = self.lines.head(target)?;
+                    let instance = self.pool.free_for(target)?;
+                    let session = self.pool.get(instance)?.session.clone();
+                    let Life::Pending { attempts_done, .. } = self.jobs.get(job)?.life else { return None };
+                    let (attempt, instance) = (attempts_done + 1, instance.clone());
+                    return Some((job.clone(), Run { attempt, instance, session, since_ms: now_ms }));
+                }
+            }
+        }
+        None
+    }
+
+    fn admit(&mut self, id: &JobId, run: Run, now_ms: u64, effects: &mut Vec<QueueEffect>) {
+        let submitted_ms = self.jobs.get(id).map_or(now_ms, |job| job.submitted_ms);
+        let start = Start {
+            job: id.clone(),
+            instance: run.instance.clone(),
+            session: run.session.clone(),
+            attempt: run.attempt,
+            waited_ms: now_ms.saturating_sub(submitted_ms),
+            lanes_in_use: self.lanes_in_use + 1,
+            exclusive: false,
+            gpu_reserved_mb: 0.0,
+            stats_available: false,
+        };
+        let moved = self.step(id, LifeEvent::Admitted(run), now_ms, effects);
+        debug_assert!(moved.is_ok(), "only a pending job is chosen");
+        effects.push(QueueEffect::Start(start));
+    }
+
+    pub(super) fn facts<'a>(&'a self, target: &Target) -> Facts<'a> {
+        let free = self.pool.free_for(target);
+        Facts {
+            free,
+            shortage: match free {
+                Some(_) => BlockReason::InstanceBusy,
+                None => self.pool.shortage_for(target),
+            },
+            admission_closed: self.gate_closed.is_some(),
+            lanes_in_use: self.lanes_in_use,
+            lanes_max: self.limits.lanes,
+        }
+    }
+
+    /// Compares what the heads of lines wait for with what they waited for: of lines that changed, and of the
+    /// first candidates, on which the rules about the whole queue bear.
+    fn note_blocks(&mut self, changed: &BTreeSet<Target>, now_ms: u64, effects: &mut Vec<QueueEffect>) {
+        let candidates = self.lines.ready().take(SKIP_AHEAD_MAX).map(|(_, target)| target);
+        let news: Vec<(JobId, BlockReason)> = changed
+            .iter()
+            .chain(candidates)
+            .filter_map(|target| {
+                let head = self.lines.head(target)?;
+                let reason = ladder::climb(&self.facts(target)).reason()?;
+                let Life::Pending { block, .. } = &self.jobs.get(head)?.life else { return None };
+                (block.map(|block| block.reason) != Some(reason)).then(|| (head.clone(), reason))
+            })
+            .collect();
+        for (id, to) in news {
+            let Some(Job { life: Life::Pending { block, .. }, .. }) = self.jobs.get_mut(&id) else {
+                continue;
+            };
+            let from = block.map(|block| block.reason);
+            if from != Some(to) {
+                *block = Some(Block { reason: to, since_ms: now_ms });
+                effects.push(QueueEffect::BlockReasonChanged { job: id, from, to });
+            }
+        }
+    }
+
+    fn announce_wake(&mut self, effects: &mut Vec<QueueEffect>) {
+        let earliest_ms = self.deadlines.first().map(|(deadline_ms, _)| *deadline_ms);
+        if earliest_ms != self.wake_announced_ms {
+            self.wake_announced_ms = earliest_ms;
+            effects.extend(earliest_ms.map(|at_ms| QueueEffect::WakeAt { at_ms }));
+        }
+    }
+
+    fn touch_run(&mut self, run: &Run) {
+        if let Some(instance) = self.pool.current(&run.instance, &run.session) {
+            let capability = instance.capability.clone();
+            self.touch(&run.instance, &capability);
+        }
+    }
+
+    fn touch(&mut self, instance: &InstanceId, capability: &str) {
+        self.touched.insert(Target::Instance(instance.clone()));
+        self.touched.insert(Target::Capability(capability.to_owned()));
+    }
+}
+
+fn phase(job: &JobId, from: CancelPhase, to: CancelPhase, effects: &mut Vec<QueueEffect>) {
+    effects.push(QueueEffect::CancelPhaseChanged { job: job.clone(), from, to });
+}

@@ -1,0 +1,409 @@
+//! The queue's behaviour, told as scripts: one line an event, and the effects it must have, all of them and in
+//! this order. Grammar in [`event`] and [`text`].
+
+use cjm_decide::queue::{
+    AttemptOutcome, CANCEL_GRACE_MS, CancelReach, Queue, QueueEffect, QueueError, QueueEvent, QueueLimits,
+    QueuedJob, Target,
+};
+use cjm_wire::describe::{Described, ErrorReport};
+use cjm_wire::{CompositionId, InstanceId, JobId, WorkerSessionId};
+
+/// `@MS` before an event sets the clock. `add INSTANCE/SESSION CAPABILITY CAP`, `remove INSTANCE/SESSION`,
+/// `submit JOB CAPABILITY|=INSTANCE PRIORITY`, `cancel JOB`, `cancel-pending JOB`, `end JOB#ATTEMPT ok|fail|gone`,
+/// `close`, `open`, `tick`.
+fn event(words: &[&str]) -> QueueEvent {
+    let instance = |text: &str| {
+        let (instance, session) = text.split_once('/').expect("INSTANCE/SESSION");
+        (InstanceId::from_text(instance), WorkerSessionId::from_text(session))
+    };
+    let job = JobId::from_text;
+    match *words {
+        ["add", name, capability, cap] => {
+            let (instance, session) = instance(name);
+            let concurrency_max = cap.parse().expect("a cap");
+            QueueEvent::InstanceAdded {
+                instance,
+                session,
+                capability: capability.to_owned(),
+                concurrency_max,
+            }
+        }
+        ["remove", name] => {
+            let (instance, session) = instance(name);
+            QueueEvent::InstanceRemoved { instance, session }
+        }
+        ["submit", id, target, priority] => QueueEvent::Submitted {
+            job: QueuedJob {
+                id: job(id),
+                target: match target.strip_prefix('=') {
+                    Some(instance) => Target::Instance(InstanceId::from_text(instance)),
+                    None => Target::Capability(target.to_owned()),
+                },
+                priority: priority.parse().expect("a priority"),
+                composition: Some(CompositionId::from_text("c")),
+            },
+        },
+        ["cancel", id] => QueueEvent::CancelRequested { job: job(id), reach: CancelReach::Any },
+        ["cancel-pending", id] => {
+            QueueEvent::CancelRequested { job: job(id), reach: CancelReach::PendingOnly }
+        }
+        ["end", id, outcome] => {
+            let (id, attempt) = id.split_once('#').expect("JOB#ATTEMPT");
+            let outcome = match outcome {
+                "ok" => AttemptOutcome::Completed,
+                "fail" => AttemptOutcome::Failed,
+                _ => AttemptOutcome::Cancelled,
+            };
+            QueueEvent::AttemptEnded { job: job(id), attempt: attempt.parse().expect("a number"), outcome }
+        }
+        ["close"] => QueueEvent::AdmissionClosed { reason: "the disk is full".to_owned() },
+        ["open"] => QueueEvent::AdmissionOpened,
+        ["tick"] => QueueEvent::Tick,
+        _ => panic!("no event: {words:?}"),
+    }
+}
+
+fn text(effect: &QueueEffect) -> String {
+    match effect {
+        QueueEffect::Start(start) => {
+            format!("start {}#{} {}/{}", start.job, start.attempt, start.instance, start.session)
+        }
+        QueueEffect::SendCancel { job, instance, session, attempt } => {
+            format!("send-cancel {job}#{attempt} {instance}/{session}")
+        }
+        QueueEffect::ForceRecycle { job, instance, session } => {
+            format!("recycle {instance}/{session} for {job}")
+        }
+        QueueEffect::CancelPhaseChanged { job, from, to } => {
+            format!("phase {job} {}>{}", from.as_str(), to.as_str())
+        }
+        QueueEffect::BlockReasonChanged { job, from, to } => {
+            format!("block {job} {}>{}", from.map_or("", |from| from.as_str()), to.as_str())
+        }
+        QueueEffect::Ended { job, from, status, .. } => format!("ended {job} {from}>{status}"),
+        QueueEffect::WakeAt { at_ms } => format!("wake {at_ms}"),
+    }
+}
+
+fn check_with(limits: QueueLimits, script: &[(&str, &[&str])]) -> Queue {
+    let mut queue = Queue::new(limits);
+    let mut now_ms = 0;
+    for (line, expected) in script {
+        let mut words: Vec<&str> = line.split_whitespace().collect();
+        if let Some(at) = words.first().and_then(|word| word.strip_prefix('@')) {
+            now_ms = at.parse().expect("a time");
+            words.remove(0);
+        }
+        let found = match queue.handle(event(&words), now_ms) {
+            Ok(effects) => effects.iter().map(text).collect(),
+            Err(error) => {
+                assert!(!ErrorReport::of(&error).next_step.is_empty());
+                vec![format!("{}: {error}", error.code())]
+            }
+        };
+        assert_eq!(found, *expected, "{line}");
+        queue.check_invariants().expect(line);
+    }
+    queue
+}
+
+fn check(script: &[(&str, &[&str])]) -> Queue {
+    check_with(QueueLimits::default(), script)
+}
+
+#[test]
+fn priority_comes_before_order_of_submission() {
+    check(&[
+        ("add a/s asr 1", &[]),
+        ("submit j1 asr 0", &["start j1#1 a/s"]),
+        ("submit j2 asr 0", &["block j2 >instance_busy"]),
+        ("submit j3 asr 0", &[]),
+        ("submit j4 asr 5", &["block j4 >instance_busy"]),
+        ("end j1#1 ok", &["ended j1 running>completed", "start j4#1 a/s"]),
+        ("end j4#1 fail", &["ended j4 running>failed", "start j2#1 a/s", "block j3 >instance_busy"]),
+        ("end j2#1 gone", &["ended j2 running>cancelled", "start j3#1 a/s"]),
+    ]);
+}
+
+#[test]
+fn a_busy_line_does_not_hold_up_another() {
+    check(&[
+        ("add a/s asr 1", &[]),
+        ("add b/s tts 1", &[]),
+        ("submit j1 asr 9", &["start j1#1 a/s"]),
+        ("submit j2 asr 9", &["block j2 >instance_busy"]),
+        ("submit j3 nobody 9", &["block j3 >no_instance"]),
+        ("submit j4 tts 0", &["start j4#1 b/s"]),
+    ]);
+}
+
+#[test]
+fn a_capability_takes_the_least_loaded_then_the_longest_idle_instance() {
+    check(&[
+        ("@1 add a/s asr 2", &[]),
+        ("@2 add b/s asr 2", &[]),
+        ("@3 submit j1 asr 0", &["start j1#1 a/s"]),
+        ("@3 submit j2 asr 0", &["start j2#1 b/s"]),
+        ("@4 end j1#1 ok", &["ended j1 running>completed"]),
+        ("@5 end j2#1 ok", &["ended j2 running>completed"]),
+        ("@6 submit j3 =b 0", &["start j3#1 b/s"]),
+        ("@6 submit j4 asr 0", &["start j4#1 a/s"]),
+        ("@7 end j4#1 ok", &["ended j4 running>completed"]),
+        ("@8 end j3#1 ok", &["ended j3 running>completed"]),
+        ("@9 submit j5 asr 0", &["start j5#1 a/s"]),
+    ]);
+}
+
+#[test]
+fn lanes_bound_all_instances_together() {
+    let limits = QueueLimits { lanes: 2, ..QueueLimits::default() };
+    check_with(
+        limits,
+        &[
+            ("add a/s asr 9", &[]),
+            ("add b/s tts 9", &[]),
+            ("submit j1 asr 0", &["start j1#1 a/s"]),
+            ("submit j2 tts 0", &["start j2#1 b/s"]),
+            ("submit j3 asr 0", &["block j3 >lanes_full"]),
+            ("submit j4 tts 1", &["block j4 >lanes_full"]),
+            ("end j1#1 ok", &["ended j1 running>completed", "start j4#1 b/s"]),
+            ("end j2#1 ok", &["ended j2 running>completed", "start j3#1 a/s"]),
+        ],
+    );
+}
+
+#[test]
+fn a_cancel_while_pending_ends_at_once() {
+    check(&[
+        ("submit j1 asr 0", &["block j1 >no_instance"]),
+        ("submit j2 asr 0", &[]),
+        ("cancel j1", &["ended j1 pending>cancelled", "block j2 >no_instance"]),
+        ("cancel j1", &[]),
+        ("cancel-pending j2", &["ended j2 pending>cancelled"]),
+        ("add a/s asr 1", &[]),
+        ("end j1#1 ok", &[]),
+    ]);
+}
+
+#[test]
+fn a_tool_that_cooperates_ends_cancelled_however_its_call_returns() {
+    for outcome in ["ok", "fail", "gone"] {
+        let end = format!("@20 end j1#1 {outcome}");
+        check(&[
+            ("add a/s asr 1", &[]),
+            ("submit j1 asr 0", &["start j1#1 a/s"]),
+            ("cancel-pending j1", &[]),
+            ("@10 cancel j1", &["phase j1 none>cooperative", "send-cancel j1#1 a/s", "wake 3010"]),
+            ("@11 cancel j1", &[]),
+            (&end, &["phase j1 cooperative>completed", "ended j1 running>cancelled"]),
+            ("@21 end j1#1 ok", &[]),
+            ("@3010 tick", &[]),
+        ]);
+    }
+}
+
+#[test]
+fn a_result_before_the_cancel_wins() {
+    check(&[
+        ("add a/s asr 1", &[]),
+        ("submit j1 asr 0", &["start j1#1 a/s"]),
+        ("end j1#1 ok", &["ended j1 running>completed"]),
+        ("cancel j1", &[]),
+    ]);
+}
+
+#[test]
+fn a_cancel_without_answer_recycles_the_instance() {
+    check(&[
+        ("add a/s1 asr 2", &[]),
+        ("submit j1 asr 0", &["start j1#1 a/s1"]),
+        ("submit j2 asr 0", &["start j2#1 a/s1"]),
+        ("submit j3 asr 0", &["block j3 >instance_busy"]),
+        ("@10 cancel j1", &["phase j1 none>cooperative", "send-cancel j1#1 a/s1", "wake 3010"]),
+        ("@3009 tick", &[]),
+        (
+            "@3010 tick",
+            &[
+                "phase j1 cooperative>force",
+                "recycle a/s1 for j1",
+                "block j3 instance_busy>instance_reloading",
+            ],
+        ),
+        ("@3011 end j2#1 fail", &["ended j2 running>failed"]),
+        ("@3012 end j1#1 fail", &["phase j1 force>reloading", "ended j1 running>cancelled"]),
+        ("@3020 add a/s2 asr 2", &["phase j1 reloading>completed", "start j3#1 a/s2"]),
+        ("remove a/s1", &[]),
+        ("end j3#1 ok", &["ended j3 running>completed"]),
+    ]);
+}
+
+#[test]
+fn one_recycle_serves_all_who_wait_for_it() {
+    check(&[
+        ("add a/s1 asr 2", &[]),
+        ("submit j1 asr 0", &["start j1#1 a/s1"]),
+        ("submit j2 asr 0", &["start j2#1 a/s1"]),
+        ("@1 cancel j1", &["phase j1 none>cooperative", "send-cancel j1#1 a/s1", "wake 3001"]),
+        ("@2 cancel j2", &["phase j2 none>cooperative", "send-cancel j2#1 a/s1"]),
+        ("@3001 tick", &["phase j1 cooperative>force", "recycle a/s1 for j1", "wake 3002"]),
+        ("@3002 tick", &["phase j2 cooperative>force"]),
+        ("end j1#1 fail", &["phase j1 force>reloading", "ended j1 running>cancelled"]),
+        ("remove a/s1", &["phase j1 reloading>completed"]),
+        (
+            "end j2#1 fail",
+            &["phase j2 force>reloading", "phase j2 reloading>completed", "ended j2 running>cancelled"],
+        ),
+    ]);
+}
+
+#[test]
+fn the_words_of_an_older_incarnation_change_nothing() {
+    check(&[
+        ("add a/s1 asr 1", &[]),
+        ("add a/s1 asr 5", &[]),
+        ("submit j1 asr 0", &["start j1#1 a/s1"]),
+        ("submit j2 asr 0", &["block j2 >instance_busy"]),
+        ("add a/s2 asr 1", &["start j2#1 a/s2"]),
+        ("remove a/s1", &[]),
+        // The old call's cancel kills nobody: its worker is gone, its end is on the way.
+        ("@1 cancel j1", &["phase j1 none>cooperative", "send-cancel j1#1 a/s1", "wake 3001"]),
+        ("@3001 tick", &[]),
+        ("end j1#0 fail", &[]),
+        ("end j1#1 fail", &["phase j1 cooperative>completed", "ended j1 running>cancelled"]),
+        ("end j2#1 ok", &["ended j2 running>completed"]),
+    ]);
+}
+
+#[test]
+fn the_gate_stops_starts_and_nothing_else() {
+    check(&[
+        ("add a/s asr 2", &[]),
+        ("submit j1 asr 0", &["start j1#1 a/s"]),
+        ("close", &[]),
+        ("submit j2 asr 0", &["block j2 >admission_closed"]),
+        ("submit j3 asr 0", &[]),
+        ("end j1#1 ok", &["ended j1 running>completed"]),
+        ("cancel j2", &["ended j2 pending>cancelled", "block j3 >admission_closed"]),
+        ("open", &["start j3#1 a/s"]),
+    ]);
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_both_names_and_changes_nothing() {
+    check(&[
+        ("submit j1 asr 0", &["block j1 >no_instance"]),
+        (
+            "end j1#1 ok",
+            &["queue.illegal_transition: job j1 is pending, where `attempt_ended` cannot happen"],
+        ),
+        (
+            "submit j1 asr 0",
+            &["queue.illegal_transition: job j1 is pending, where `submitted` cannot happen"],
+        ),
+        ("add a/s asr 1", &["start j1#1 a/s"]),
+        (
+            "end j1#2 ok",
+            &["queue.illegal_transition: job j1 is running, where `attempt_ended` cannot happen"],
+        ),
+    ]);
+}
+
+#[test]
+fn a_full_queue_refuses_with_numbers() {
+    let limits = QueueLimits { pending_max: 2, ..QueueLimits::default() };
+    let queue = check_with(
+        limits,
+        &[
+            ("submit j1 asr 0", &["block j1 >no_instance"]),
+            ("submit j2 asr 0", &[]),
+            (
+                "submit j3 asr 0",
+                &["queue.pending_full: 2 jobs wait already and 1 more would exceed the 2 allowed"],
+            ),
+            ("add a/s asr 1", &["start j1#1 a/s", "block j2 >instance_busy"]),
+        ],
+    );
+    assert_eq!(queue.may_submit(1, 0), Ok(()));
+    assert_eq!(queue.may_submit(1, 1), Err(QueueError::PendingFull { pending: 2, asked: 1, max: 2 }));
+}
+
+#[test]
+fn explanations_say_what_is_waited_for_in_numbers() {
+    let limits = QueueLimits { lanes: 1, ..QueueLimits::default() };
+    let mut queue = check_with(
+        limits,
+        &[
+            ("add a/s asr 1", &[]),
+            ("submit j1 asr 0", &["start j1#1 a/s"]),
+            ("@1000 submit j2 asr 0", &["block j2 >instance_busy"]),
+            ("@2000 submit j3 asr 0", &[]),
+            ("submit j4 tts 0", &["block j4 >no_instance"]),
+            ("@2500 submit j5 =b 0", &["block j5 >no_instance"]),
+        ],
+    );
+    let check = |queue: &Queue, job: &str, expected: &str| {
+        let explanation = queue.explain(&JobId::from_text(job), 4_500).expect(job);
+        assert_eq!(explanation.to_string(), expected, "{job}");
+    };
+    check(&queue, "j1", "runs on a (attempt 1) for 4.5 s");
+    check(&queue, "j2", "waits for 3.5 s: capability asr is busy (a runs 1 of 1) (since 3.5 s)");
+    check(
+        &queue,
+        "j3",
+        "waits for 2.5 s: capability asr is busy (a runs 1 of 1); 1 job for the same capability asr goes first",
+    );
+    check(&queue, "j4", "waits for 2.5 s: no instance of tts is loaded (since 2.5 s)");
+    check(&queue, "j5", "waits for 2.0 s: instance b is not loaded (since 2.0 s)");
+    let add = event(&["add", "t/s", "tts", "1"]);
+    let effects = queue.handle(add, 3_000).expect("an instance");
+    assert_eq!(effects.iter().map(text).collect::<Vec<_>>(), ["block j4 no_instance>lanes_full"]);
+    check(&queue, "j4", "waits for 2.5 s: all lanes are in use (1 of 1) (since 1.5 s)");
+    let _ = queue.handle(event(&["close"]), 3_000).expect("closes");
+    check(&queue, "j4", "waits for 2.5 s: nothing may start: the disk is full (since 1.5 s)");
+    let _ = queue.handle(event(&["cancel", "j1"]), 4_000).expect("cancels");
+    check(
+        &queue,
+        "j1",
+        "runs on a (attempt 1) for 4.5 s; the tool was asked to cancel and has not answered yet",
+    );
+    assert_eq!(queue.explain(&JobId::from_text("j0"), 0), None);
+    assert_eq!(CANCEL_GRACE_MS, 3_000, "the ancestor's grace");
+}
+
+#[test]
+fn a_hundred_thousand_wait_and_go_in_order() {
+    const JOBS: usize = 100_000;
+    const TARGETS: usize = 50;
+    let mut queue = Queue::new(QueueLimits { lanes: 8, ..QueueLimits::default() });
+    for job in 0..JOBS {
+        let (id, target) = (format!("j{job}"), format!("t{}", job % TARGETS));
+        let effects = queue.handle(event(&["submit", &id, &target, "0"]), 0).expect("accepted");
+        assert!(effects.len() <= 1, "{effects:?}");
+    }
+    let mut running = std::collections::VecDeque::new();
+    let mut last = [None; TARGETS];
+    let mut started = 0;
+    let mut note = |effects: Vec<QueueEffect>, running: &mut std::collections::VecDeque<JobId>| {
+        for effect in effects {
+            if let QueueEffect::Start(start) = effect {
+                let job: usize = start.job.as_str()[1..].parse().expect("a number");
+                assert!(last[job % TARGETS].replace(job) < Some(job), "order within a line");
+                started += 1;
+                running.push_back(start.job);
+            }
+        }
+        started
+    };
+    for target in 0..TARGETS {
+        let (instance, capability) = (format!("i{target}/s"), format!("t{target}"));
+        note(queue.handle(event(&["add", &instance, &capability, "2"]), 1).expect("added"), &mut running);
+    }
+    while let Some(job) = running.pop_front() {
+        let outcome = AttemptOutcome::Completed;
+        let end = QueueEvent::AttemptEnded { job, attempt: 1, outcome };
+        note(queue.handle(end, 2).expect("ended"), &mut running);
+    }
+    assert_eq!(note(Vec::new(), &mut running), JOBS);
+    assert_eq!((queue.pending_count(), queue.lanes_in_use()), (0, 0));
+    queue.check_invariants().expect("empty");
+}
