@@ -1,1 +1,36 @@
-//! Placeholder until the room is furnished.
+//! The engine: performs what `decide` chose. It starts and owns workers, talks to them, queues jobs, runs compositions,
+//! and makes environments. What it remembers goes through `store`; what it chooses comes from `decide`.
+//!
+//! What must hold: no process it started outlives it; no request leaves before its row is committed; nobody is told of
+//! an end before the end is durable.
+
+pub mod catalog;
+mod compositions;
+mod context;
+pub mod environments;
+pub mod error;
+pub mod events;
+mod frames;
+mod host;
+mod instances;
+mod jobs;
+mod keeper_client;
+mod monitor;
+pub mod options;
+mod plan;
+pub mod programs;
+mod proxy;
+mod pump;
+mod sinks;
+mod worker;
+pub mod worker_env;
+
+pub use catalog::{Catalog, CatalogEntry, CatalogError, CatalogProblem};
+pub use cjm_decide::queue::Target;
+pub use compositions::{CompositionOutcome, NodeOutcome};
+pub use error::{CallError, HostError, StartError};
+pub use events::{HostEvent, NodeState, WorkerState};
+pub use host::{ChunkStream, Host, JobRequest, ShutdownReport};
+pub use jobs::JobOutcome;
+pub use monitor::NodeUsage;
+pub use options::{HostOptions, LoadOptions};

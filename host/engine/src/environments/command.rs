@@ -66,7 +66,8 @@ pub(super) async fn run(
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.process_group(0).kill_on_drop(true);
     let program = command.as_std().get_program().to_string_lossy().into_owned();
-    let failed = |source| EnvironmentError::HelperNotRun { what: what.to_owned(), program: program.clone(), source };
+    let failed =
+        |source| EnvironmentError::HelperNotRun { what: what.to_owned(), program: program.clone(), source };
     let mut child = command.spawn().map_err(failed)?;
     // Declared after the child, so dropped before it: while the child is not reaped its group id is its own.
     let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
@@ -86,9 +87,11 @@ pub(super) async fn run(
             Ok(Answer { success: status.success(), ending, stdout, stderr_tail })
         }
         Ok(Err(source)) => Err(failed(source)),
-        Err(_) => {
-            Err(EnvironmentError::HelperTooSlow { what: what.to_owned(), program, seconds: timeout.as_secs() })
-        }
+        Err(_) => Err(EnvironmentError::HelperTooSlow {
+            what: what.to_owned(),
+            program,
+            seconds: timeout.as_secs(),
+        }),
     }
 }
 
@@ -143,7 +146,10 @@ async fn read_all(mut stream: impl AsyncRead + Unpin) -> std::io::Result<Vec<u8>
 }
 
 /// Reads to the end; `\n` and `\r` both end a line. A read error ends it like an end of file.
-async fn read_lines(mut stream: impl AsyncRead + Unpin, on_line: &(dyn Fn(&str) + Send + Sync)) -> Vec<String> {
+async fn read_lines(
+    mut stream: impl AsyncRead + Unpin,
+    on_line: &(dyn Fn(&str) + Send + Sync),
+) -> Vec<String> {
     let mut tail = VecDeque::with_capacity(STDERR_LINES_MAX);
     let mut line = Vec::new();
     let mut buffer = vec![0; 4096];
@@ -190,15 +196,18 @@ mod tests {
     async fn a_helper_is_heard_and_its_failure_told() {
         let lines = Mutex::new(Vec::new());
         let heard = |line: &str| lines.lock().expect("lock").push(line.to_owned());
-        let answer = run(shell("printf 'a\\rb\\n\\nc' >&2; echo out; exit 3"), "try", Duration::from_secs(20), &heard)
-            .await
-            .expect("ran");
+        let answer =
+            run(shell("printf 'a\\rb\\n\\nc' >&2; echo out; exit 3"), "try", Duration::from_secs(20), &heard)
+                .await
+                .expect("ran");
         assert!(!answer.success);
         assert_eq!((answer.ending.as_str(), answer.stdout.as_slice()), ("exit code 3", b"out\n".as_slice()));
         assert_eq!(answer.stderr_tail, ["a", "b", "c"]);
         assert_eq!(*lines.lock().expect("lock"), ["a", "b", "c"]);
         let error = run_well(shell("echo why >&2; exit 1"), "try", Duration::from_secs(20), &|_| {}).await;
-        assert!(matches!(error, Err(EnvironmentError::HelperFailed { stderr_tail, .. }) if stderr_tail == ["why"]));
+        assert!(
+            matches!(error, Err(EnvironmentError::HelperFailed { stderr_tail, .. }) if stderr_tail == ["why"])
+        );
         let missing = run(command(Path::new("/nowhere/uv")), "try", Duration::from_secs(20), &|_| {}).await;
         assert!(matches!(missing, Err(EnvironmentError::HelperNotRun { .. })));
     }

@@ -43,8 +43,11 @@ impl Constraint {
     /// Reads `3.11`, `==3.11.*`, `>=3.9,<3.14`, `~=3.10`; `None` when it is neither.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let clauses: Vec<Clause> =
-            text.split(',').take(CLAUSES_MAX).map(|part| Clause::parse(part.trim())).collect::<Option<_>>()?;
+        let clauses: Vec<Clause> = text
+            .split(',')
+            .take(CLAUSES_MAX)
+            .map(|part| Clause::parse(part.trim()))
+            .collect::<Option<_>>()?;
         Some(Self(clauses))
     }
 

@@ -77,10 +77,14 @@ pub(super) fn hash_folder(folder: &Path) -> Result<String, EnvironmentError> {
     Ok(format!("sha256:{}", hex(&whole.finalize())))
 }
 
-fn collect(root: &Path, folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), EnvironmentError> {
+fn collect(
+    root: &Path,
+    folder: &Path,
+    depth: usize,
+    files: &mut Vec<PathBuf>,
+) -> Result<(), EnvironmentError> {
     let unreadable = |source| EnvironmentError::File { action: "read", path: folder.to_owned(), source };
-    let problem =
-        |problem: String| Err(EnvironmentError::BadFolder { path: root.to_owned(), problem });
+    let problem = |problem: String| Err(EnvironmentError::BadFolder { path: root.to_owned(), problem });
     if depth > FOLDER_DEPTH_MAX {
         return problem(format!("is nested deeper than {FOLDER_DEPTH_MAX} levels"));
     }

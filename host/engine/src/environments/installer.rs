@@ -137,6 +137,8 @@ pub struct EntryReport {
     pub python_version: Option<String>,
     /// Hash of its lock.
     pub lock_hash: Option<String>,
+    /// What is odd, and no error.
+    pub warnings: Vec<String>,
     /// How long it took.
     pub seconds: f64,
     /// Why it failed.
@@ -259,7 +261,9 @@ impl Installation<'_> {
         if let Some(manifest) = &entry.manifest {
             return ended(self.install_tool(entry, manifest));
         }
-        let shared = entries[..index].iter().find(|other| other.env_name == entry.env_name && other.manifest.is_none());
+        let shared = entries[..index]
+            .iter()
+            .find(|other| other.env_name == entry.env_name && other.manifest.is_none());
         if let Some(other) = shared {
             return ended(Err(EnvironmentError::SharedEnvironment {
                 env_name: entry.env_name.clone(),
@@ -337,7 +341,9 @@ impl Installation<'_> {
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         match claims.insert(capability.to_owned(), entry.name.clone()) {
             None => Ok(()),
-            Some(other) => Err(EnvironmentError::CapabilityTwice { capability: capability.to_owned(), other }),
+            Some(other) => {
+                Err(EnvironmentError::CapabilityTwice { capability: capability.to_owned(), other })
+            }
         }
     }
 }
@@ -366,6 +372,7 @@ fn blank(entry: &Entry) -> EntryReport {
         environment: None,
         python_version: None,
         lock_hash: None,
+        warnings: Vec::new(),
         seconds: 0.0,
         error: None,
     }
@@ -383,6 +390,7 @@ fn report(entry: &PythonEntry<'_>, done: Done) -> EntryReport {
         environment: Some(entry.environment.clone()),
         python_version: Some(done.python_version),
         lock_hash: Some(done.lock_hash),
+        warnings: done.warnings,
         ..blank(entry.entry)
     }
 }

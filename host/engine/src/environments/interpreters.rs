@@ -84,11 +84,13 @@ fn candidates(path: &[PathBuf], home: Option<&Path>) -> Vec<(PathBuf, bool)> {
     let mut folders: Vec<PathBuf> = path.to_vec();
     folders.extend(["/usr/local/bin", "/usr/bin"].map(PathBuf::from));
     for folder in folders {
-        let mut named: Vec<PathBuf> = children(&folder).into_iter().filter(|path| is_versioned(path)).collect();
+        let mut named: Vec<PathBuf> =
+            children(&folder).into_iter().filter(|path| is_versioned(path)).collect();
         named.sort();
         list.extend(named.into_iter().map(|path| (path, false)));
     }
-    let pyenv = std::env::var_os("PYENV_ROOT").map(PathBuf::from).or_else(|| home.map(|home| home.join(".pyenv")));
+    let pyenv =
+        std::env::var_os("PYENV_ROOT").map(PathBuf::from).or_else(|| home.map(|home| home.join(".pyenv")));
     let managed = home.map(|home| home.join(".local/share/uv/python"));
     for versions in [pyenv.map(|root| root.join("versions")), managed].into_iter().flatten() {
         let mut installed = children(&versions);
@@ -97,7 +99,9 @@ fn candidates(path: &[PathBuf], home: Option<&Path>) -> Vec<(PathBuf, bool)> {
     }
     let mut seen = HashSet::new();
     list.retain(|(candidate, _)| match candidate.canonicalize() {
-        Ok(real) => candidate.is_absolute() && seen.insert((real, candidate.file_name().map(ToOwned::to_owned))),
+        Ok(real) => {
+            candidate.is_absolute() && seen.insert((real, candidate.file_name().map(ToOwned::to_owned)))
+        }
         Err(_) => false,
     });
     list.truncate(CANDIDATES_MAX);
@@ -112,9 +116,12 @@ fn children(folder: &Path) -> Vec<PathBuf> {
 
 /// `python3.11`, but not `python3.11-config`.
 fn is_versioned(path: &Path) -> bool {
-    path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("python3.")).is_some_and(
-        |minor| !minor.is_empty() && minor.len() <= 2 && minor.bytes().all(|byte| byte.is_ascii_digit()),
-    )
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .and_then(|name| name.strip_prefix("python3."))
+        .is_some_and(|minor| {
+            !minor.is_empty() && minor.len() <= 2 && minor.bytes().all(|byte| byte.is_ascii_digit())
+        })
 }
 
 #[cfg(test)]
@@ -132,16 +139,21 @@ mod tests {
             path
         };
         let shim = script("python3.12", "#!/bin/sh\necho 'command not found' >&2\nexit 127\n");
-        let good = script("python3.11", "#!/bin/sh\necho '[\"cpython\", [3, 11, 7], \"/opt/p/bin/python3.11\"]'\n");
+        let good =
+            script("python3.11", "#!/bin/sh\necho '[\"cpython\", [3, 11, 7], \"/opt/p/bin/python3.11\"]'\n");
         let other = script("python3.10", "#!/bin/sh\necho '[\"pypy\", [3, 10, 1], \"/opt/pypy\"]'\n");
         script("python3.11-config", "#!/bin/sh\nexit 0\n");
         let named = candidates(&[folder.path().to_owned()], None);
-        let here: Vec<_> = named.iter().map(|(path, _)| path).filter(|p| p.starts_with(folder.path())).collect();
+        let here: Vec<_> =
+            named.iter().map(|(path, _)| path).filter(|p| p.starts_with(folder.path())).collect();
         assert_eq!(here, [&other, &good, &shim]);
         assert_eq!(probe(&shim, true).await, None);
         assert_eq!(probe(&other, true).await, None);
         let found = probe(&good, false).await.expect("answers");
-        assert_eq!((found.path.to_str(), found.version), (Some("/opt/p/bin/python3.11"), PythonVersion(3, 11, 7)));
+        assert_eq!(
+            (found.path.to_str(), found.version),
+            (Some("/opt/p/bin/python3.11"), PythonVersion(3, 11, 7))
+        );
     }
 
     #[test]

@@ -1,27 +1,56 @@
 //! Looks into an installed package with the interpreter of its own environment: which capability it holds, its
 //! configuration, its surface, its adapters. What it answers comes from foreign code and is checked like any input.
 
-use super::command::{command, run};
+use super::command::{Answer, STDERR_LINES_MAX, command, run};
 use super::error::EnvironmentError;
 use super::package::{Package, Requirements};
 use cjm_wire::capabilities_file::Entry;
-use cjm_wire::manifest::Code;
+use cjm_wire::manifest::{Code, DeclaredVariable};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long importing a package may take; big ones read gigabytes.
 const INTROSPECTION_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What was found.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub(super) struct Introspected {
     /// The manifest's section `code`.
     pub(super) code: Code,
     /// Manifests of the adapters the entry names.
-    #[serde(default)]
     pub(super) adapters: Vec<Map<String, Value>>,
+    /// What is odd, and no error.
+    pub(super) warnings: Vec<String>,
+}
+
+/// The document the SDK prints about a tool.
+#[derive(Deserialize)]
+struct Document {
+    name: String,
+    version: String,
+    #[serde(default)]
+    description: String,
+    module: String,
+    class: String,
+    config_schema: Option<Value>,
+    worker_env: Option<Vec<DeclaredVariable>>,
+    structural_surface: Option<Value>,
+    actions: Option<Value>,
+    #[serde(default)]
+    adapters: Vec<Map<String, Value>>,
+    #[serde(default)]
+    warnings: Vec<String>,
+}
+
+/// The document it prints when it cannot.
+#[derive(Deserialize)]
+struct Refusal {
+    message: String,
+    #[serde(default)]
+    traceback: Option<String>,
 }
 
 /// Imports the entry's package and describes it.
@@ -29,28 +58,137 @@ pub(super) struct Introspected {
 /// # Errors
 /// When it does not import, holds no capability or several, or describes itself in another shape.
 pub(super) async fn introspect(
-    python: &Path,
+    environment: &Path,
     sdk: &Path,
     entry: &Entry,
     requirements: &Requirements,
     on_line: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<Introspected, EnvironmentError> {
-    let mut question = command(python);
-    question.env("PYTHONPATH", sdk).env("PYTHONDONTWRITEBYTECODE", "1").current_dir("/");
-    question.args(["-m", "cjm_sdk.introspect"]);
-    question.arg("--distribution").arg(distribution(requirements));
-    for adapter in &entry.adapters {
-        question.arg("--adapter").arg(&adapter.implementation);
+    let module = module_of(environment, &distribution(requirements))?;
+    let mut question = command(&environment.join("bin/python"));
+    question.env("PYTHONDONTWRITEBYTECODE", "1").current_dir(environment);
+    question.arg(sdk.join("cjm_sdk/introspect.py")).arg(module);
+    if !entry.adapters.is_empty() {
+        let adapters: Vec<&str> =
+            entry.adapters.iter().map(|adapter| adapter.implementation.as_str()).collect();
+        question.arg("--adapters").arg(adapters.join(","));
     }
     let answer = run(question, "introspecting", INTROSPECTION_TIMEOUT, on_line).await?;
     if !answer.success {
-        let last = answer.stderr_tail.last().cloned().unwrap_or_else(|| answer.ending.clone());
-        return Err(EnvironmentError::Introspection { message: last, stderr_tail: answer.stderr_tail });
+        return Err(refused(answer));
     }
-    serde_json::from_slice(&answer.stdout).map_err(|error| EnvironmentError::Introspection {
-        message: format!("it described itself in a shape we cannot read: {error}"),
-        stderr_tail: answer.stderr_tail,
-    })
+    let document: Document =
+        serde_json::from_slice(&answer.stdout).map_err(|error| EnvironmentError::Introspection {
+            message: format!("it described itself in a shape we cannot read: {error}"),
+            stderr_tail: answer.stderr_tail,
+        })?;
+    Ok(document.into_introspected())
+}
+
+impl Document {
+    fn into_introspected(self) -> Introspected {
+        let mut unknown = Map::new();
+        if let Some(actions) = self.actions {
+            unknown.insert("actions".to_owned(), actions);
+        }
+        let code = Code {
+            name: self.name,
+            version: self.version,
+            description: self.description,
+            module: self.module,
+            class: self.class,
+            runtime: None,
+            resources: None,
+            config_schema: self.config_schema,
+            worker_env: self.worker_env,
+            regenerated_at: None,
+            structural_surface: self.structural_surface,
+            idempotent: None,
+            unknown,
+        };
+        Introspected { code, adapters: self.adapters, warnings: self.warnings }
+    }
+}
+
+/// The introspection says itself what is wrong; where it cannot, the interpreter's last words have to do.
+fn refused(answer: Answer) -> EnvironmentError {
+    match serde_json::from_slice::<Refusal>(&answer.stdout) {
+        Ok(refusal) => {
+            let traceback = refusal.traceback.unwrap_or_default();
+            let lines: Vec<String> = traceback.lines().map(str::to_owned).collect();
+            let from = lines.len().saturating_sub(STDERR_LINES_MAX);
+            let stderr_tail = answer.stderr_tail.into_iter().chain(lines[from..].to_vec()).collect();
+            EnvironmentError::Introspection { message: refusal.message, stderr_tail }
+        }
+        Err(_) => EnvironmentError::Introspection {
+            message: format!("the interpreter ended with {}", answer.ending),
+            stderr_tail: answer.stderr_tail,
+        },
+    }
+}
+
+/// The importable module of an installed distribution: the one named like it, or its only one.
+fn module_of(environment: &Path, distribution: &str) -> Result<String, EnvironmentError> {
+    let wanted = normalized(distribution);
+    let record = site_packages(environment).into_iter().find(|path| {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = name
+            .strip_suffix(".dist-info")
+            .and_then(|name| name.split_once('-'))
+            .map(|(name, _)| name.to_owned());
+        name.is_some_and(|name| normalized(&name) == wanted)
+    });
+    let text =
+        record.and_then(|folder| std::fs::read_to_string(folder.join("RECORD")).ok()).unwrap_or_default();
+    let modules = modules_in(&text);
+    let named = wanted.replace('-', "_");
+    match modules.iter().find(|module| module.to_lowercase() == named).or(modules.iter().next()) {
+        Some(module) if modules.len() == 1 || module.to_lowercase() == named => Ok(module.clone()),
+        // An editable install lists no files of its own; the name is all there is to go by.
+        None => Ok(named),
+        Some(_) => {
+            let all: Vec<&str> = modules.iter().map(String::as_str).collect();
+            Err(EnvironmentError::Introspection {
+                message: format!(
+                    "the package {distribution} has several modules ({}) and none is named `{named}`",
+                    all.join(", ")
+                ),
+                stderr_tail: Vec::new(),
+            })
+        }
+    }
+}
+
+fn site_packages(environment: &Path) -> Vec<PathBuf> {
+    let list = |folder: PathBuf| -> Vec<PathBuf> {
+        std::fs::read_dir(folder)
+            .map(|listing| listing.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect())
+            .unwrap_or_default()
+    };
+    list(environment.join("lib")).into_iter().flat_map(|python| list(python.join("site-packages"))).collect()
+}
+
+/// Top-level modules and packages among a distribution's files.
+fn modules_in(record: &str) -> BTreeSet<String> {
+    let paths = record.lines().filter_map(|line| line.split(',').next());
+    paths
+        .filter_map(|path| match path.split_once('/') {
+            Some((top, rest)) => (rest.ends_with(".py") && !top.contains('.')).then(|| top.to_owned()),
+            None => path.strip_suffix(".py").map(str::to_owned),
+        })
+        .filter(|module| module != "__pycache__")
+        .collect()
+}
+
+/// How distributions are compared: lower case, runs of `-`, `_`, `.` as one `-`.
+fn normalized(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for c in name.chars().map(|c| if "-_.".contains(c) { '-' } else { c.to_ascii_lowercase() }) {
+        if c != '-' || !out.ends_with('-') {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// Name of the entry's own distribution: of its folder, or the beginning of its requirement.
@@ -80,6 +218,23 @@ fn requirement_name(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_files_of_a_distribution_name_its_modules() {
+        let record = "lab_tool/__init__.py,sha256=x,1\nlab_tool/data.bin,,\nhelper.py,,\n../../bin/lab,,\n\
+                      lab_tool-1.0.dist-info/RECORD,,\n__pycache__/helper.cpython-311.pyc,,\n";
+        assert_eq!(modules_in(record).into_iter().collect::<Vec<_>>(), ["helper", "lab_tool"]);
+        let environment = tempfile::tempdir().expect("tempdir");
+        let info = environment.path().join("lib/python3.11/site-packages/Lab.Tool-1.0.dist-info");
+        std::fs::create_dir_all(&info).expect("mkdir");
+        std::fs::write(info.join("RECORD"), record).expect("write");
+        assert_eq!(module_of(environment.path(), "lab-tool").expect("named"), "lab_tool");
+        std::fs::write(info.join("RECORD"), "other/__init__.py,,\n").expect("write");
+        assert_eq!(module_of(environment.path(), "lab-tool").expect("the only one"), "other");
+        std::fs::write(info.join("RECORD"), "a.py,,\nb.py,,\n").expect("write");
+        assert!(module_of(environment.path(), "lab-tool").is_err());
+        assert_eq!(module_of(environment.path(), "not-there").expect("a guess"), "not_there");
+    }
 
     #[test]
     fn a_requirement_names_its_distribution() {

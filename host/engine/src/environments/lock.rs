@@ -39,7 +39,9 @@ pub(super) async fn ensure(
     let path = environment.join(LOCK_FILE);
     let request = requirements.resolution_hash(python_version);
     let existing = std::fs::read_to_string(&path).ok();
-    let answers = existing.as_deref().filter(|text| text.lines().any(|line| line == format!("{REQUEST_MARK}{request}")));
+    let answers = existing
+        .as_deref()
+        .filter(|text| text.lines().any(|line| line == format!("{REQUEST_MARK}{request}")));
     let body = match answers {
         Some(text) => body_of(text).to_owned(),
         None => {

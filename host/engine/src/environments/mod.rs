@@ -19,7 +19,7 @@ mod uv;
 pub use constraint::{Constraint, PythonVersion};
 pub use error::EnvironmentError;
 pub use installer::{
-    ENTRIES_AT_ONCE, EntryReport, INSTALLER_VERSION, InstallEvent, InstallOptions, InstallReport, Outcome, Step,
-    install_all, read_capabilities,
+    ENTRIES_AT_ONCE, EntryReport, INSTALLER_VERSION, InstallEvent, InstallOptions, InstallReport, Outcome,
+    Step, install_all, read_capabilities,
 };
 pub use interpreters::{Interpreter, discover as discover_interpreters};

@@ -119,9 +119,11 @@ impl Package {
 impl Folder {
     fn read(path: &Path) -> Result<Self, EnvironmentError> {
         let bad = |problem: String| EnvironmentError::BadFolder { path: path.to_owned(), problem };
-        let path = path
-            .canonicalize()
-            .map_err(|source| EnvironmentError::File { action: "open the folder", path: path.to_owned(), source })?;
+        let path = path.canonicalize().map_err(|source| EnvironmentError::File {
+            action: "open the folder",
+            path: path.to_owned(),
+            source,
+        })?;
         let project = std::fs::read_to_string(path.join("pyproject.toml"));
         let setup = std::fs::read_to_string(path.join("setup.py"));
         let distribution = match (&project, &setup) {
@@ -171,7 +173,8 @@ mod tests {
         std::fs::create_dir(&folder).expect("mkdir");
         let missing = Requirements::of(&entry("./a tool"), base.path());
         assert!(matches!(missing, Err(EnvironmentError::BadFolder { .. })), "{missing:?}");
-        std::fs::write(folder.join("pyproject.toml"), "[project]\nname = 'a-tool'\nversion = '1'\n").expect("write");
+        std::fs::write(folder.join("pyproject.toml"), "[project]\nname = 'a-tool'\nversion = '1'\n")
+            .expect("write");
         let first = Requirements::of(&entry("./a tool"), base.path()).expect("a package");
         let lines = first.lines();
         assert!(lines.starts_with("a-tool @ file:///") && lines.ends_with("/a%20tool\n"), "{lines}");
@@ -182,7 +185,9 @@ mod tests {
         assert_ne!(first.resolution_hash("3.11"), second.resolution_hash("3.12"));
         std::fs::write(folder.join("pyproject.toml"), "[project\n").expect("write");
         let broken = Requirements::of(&entry("./a tool"), base.path());
-        assert!(matches!(broken, Err(EnvironmentError::BadFolder { problem, .. }) if problem.contains("broken")));
+        assert!(
+            matches!(broken, Err(EnvironmentError::BadFolder { problem, .. }) if problem.contains("broken"))
+        );
     }
 
     #[test]

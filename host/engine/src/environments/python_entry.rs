@@ -45,6 +45,7 @@ pub(super) struct Done {
     pub(super) manifest: PathBuf,
     pub(super) python_version: String,
     pub(super) lock_hash: String,
+    pub(super) warnings: Vec<String>,
 }
 
 /// How an entry tells what it does.
@@ -95,6 +96,7 @@ impl<'a> PythonEntry<'a> {
             manifest: self.manifests.join(format!("{}.json", stamp.capability)),
             python_version: stamp.python_version,
             lock_hash: stamp.lock_hash,
+            warnings: Vec::new(),
             capability: stamp.capability,
         })
     }
@@ -121,11 +123,20 @@ impl<'a> PythonEntry<'a> {
         let version = interpreter.version.to_string();
         (teller.step)(Step::Resolving);
         let lock =
-            lock::ensure(&tools.uv, &self.environment, &self.requirements, &version, offline, teller.line).await?;
+            lock::ensure(&tools.uv, &self.environment, &self.requirements, &version, offline, teller.line)
+                .await?;
         (teller.step)(Step::Installing);
         lock::sync(&tools.uv, &self.environment, &lock, &self.requirements, offline, teller.line).await?;
         (teller.step)(Step::Introspecting);
-        let found = introspection::introspect(&self.python(), self.sdk, self.entry, &self.requirements, teller.line).await?;
+        let found = introspection::introspect(
+            &self.environment,
+            self.sdk,
+            self.entry,
+            &self.requirements,
+            teller.line,
+        )
+        .await?;
+        let warnings = found.warnings.clone();
         (teller.step)(Step::Writing);
         let capability = found.code.name.clone();
         let manifest = self.write_manifest(found, &lock, &version, &tools.uv)?;
@@ -134,7 +145,14 @@ impl<'a> PythonEntry<'a> {
         }
         let stamp = Stamp::new(self.request.clone(), interpreter, lock.hash.clone(), capability.clone());
         stamp.write(&self.environment)?;
-        Ok(Done { outcome: Outcome::Installed, capability, manifest, python_version: version, lock_hash: lock.hash })
+        Ok(Done {
+            outcome: Outcome::Installed,
+            python_version: version,
+            lock_hash: lock.hash,
+            capability,
+            manifest,
+            warnings,
+        })
     }
 
     fn python(&self) -> PathBuf {
@@ -197,7 +215,9 @@ impl<'a> PythonEntry<'a> {
             unknown.insert(key.to_owned(), Value::from(value));
         }
         let package_source = match self.requirements.folders().next() {
-            Some(folder) if !matches!(self.requirements.packages.first(), Some(super::package::Package::Named(_))) => {
+            Some(folder)
+                if !matches!(self.requirements.packages.first(), Some(super::package::Package::Named(_))) =>
+            {
                 folder.path.display().to_string()
             }
             _ => self.entry.package.clone(),
@@ -245,7 +265,9 @@ impl<'a> PythonEntry<'a> {
                 Ok(text.to_owned())
             } else {
                 Err(EnvironmentError::Introspection {
-                    message: format!("an adapter's `{key}` is \"{text}\", which cannot be part of a file name"),
+                    message: format!(
+                        "an adapter's `{key}` is \"{text}\", which cannot be part of a file name"
+                    ),
                     stderr_tail: Vec::new(),
                 })
             }

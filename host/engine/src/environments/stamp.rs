@@ -29,7 +29,12 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    pub(super) fn new(request: String, interpreter: &Interpreter, lock_hash: String, capability: String) -> Self {
+    pub(super) fn new(
+        request: String,
+        interpreter: &Interpreter,
+        lock_hash: String,
+        capability: String,
+    ) -> Self {
         Self {
             request,
             python_path: interpreter.path.clone(),
@@ -100,7 +105,8 @@ mod tests {
             python.display()
         );
         write_whole(&manifests.join("lab.json"), manifest.as_bytes()).expect("write");
-        let interpreter = Interpreter { path: base.clone(), version: PythonVersion(3, 11, 7), is_default: true };
+        let interpreter =
+            Interpreter { path: base.clone(), version: PythonVersion(3, 11, 7), is_default: true };
         Stamp::new("r".into(), &interpreter, "l".into(), "lab".into()).write(&environment).expect("write");
         let stamp = Stamp::read(&environment).expect("read back");
         assert!(stamp.is_current("r", &environment, &manifests));
@@ -108,7 +114,11 @@ mod tests {
         std::fs::write(&base, "interpreter, upgraded").expect("write");
         assert!(!stamp.is_current("r", &environment, &manifests));
         std::fs::remove_file(manifests.join("lab.json")).expect("remove");
-        assert!(!Stamp::new("r".into(), &interpreter, "l".into(), "lab".into()).is_current("r", &environment, &manifests));
+        assert!(!Stamp::new("r".into(), &interpreter, "l".into(), "lab".into()).is_current(
+            "r",
+            &environment,
+            &manifests
+        ));
         Stamp::remove(&environment).and_then(|()| Stamp::remove(&environment)).expect("twice is once");
         assert_eq!(Stamp::read(&environment), None);
     }

@@ -14,7 +14,11 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// When it is not a manifest, or its program is not on this machine.
-pub(super) fn install(source: &Path, manifests: &Path, force: bool) -> Result<(Manifest, Outcome), EnvironmentError> {
+pub(super) fn install(
+    source: &Path,
+    manifests: &Path,
+    force: bool,
+) -> Result<(Manifest, Outcome), EnvironmentError> {
     let text = std::fs::read_to_string(source).map_err(|error| EnvironmentError::File {
         action: "read the manifest",
         path: source.to_owned(),

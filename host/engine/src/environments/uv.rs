@@ -54,8 +54,11 @@ impl Uv {
         let mut words = text.split_whitespace();
         let named = words.next() == Some("uv");
         let version = words.next()?;
-        (answer.success && named)
-            .then(|| Self { path: path.to_owned(), version: format!("uv {version}"), cache: None })
+        (answer.success && named).then(|| Self {
+            path: path.to_owned(),
+            version: format!("uv {version}"),
+            cache: None,
+        })
     }
 
     /// Installs uv below the data directory with the first interpreter that can.
@@ -92,7 +95,8 @@ impl Uv {
         let usable = usual.is_some_and(|folder| {
             let folder = folder.join("uv");
             std::fs::create_dir_all(&folder).is_ok()
-                && rustix::fs::access(&folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_ok()
+                && rustix::fs::access(&folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+                    .is_ok()
         });
         if !usable {
             self.cache = Some(data_dir.join("tools/uv-cache"));
@@ -164,10 +168,15 @@ fn no_uv(last: Option<EnvironmentError>, no_interpreter: bool) -> EnvironmentErr
     let (reason, next_step) = if no_interpreter {
         ("there is no Python 3 on this machine".to_owned(), "apt-get install python3 python3-venv".to_owned())
     } else {
-        let lacks_venv = stderr_tail.iter().any(|line| line.contains("ensurepip") || line.contains("python3-venv"));
+        let lacks_venv =
+            stderr_tail.iter().any(|line| line.contains("ensurepip") || line.contains("python3-venv"));
         let reason = last.as_ref().map_or_else(|| "it does not run".to_owned(), ToString::to_string);
         if lacks_venv {
-            (reason, "`apt-get install python3-venv`, or install uv yourself, then run install-all again".to_owned())
+            (
+                reason,
+                "`apt-get install python3-venv`, or install uv yourself, then run install-all again"
+                    .to_owned(),
+            )
         } else {
             (reason, "check the network, or install uv yourself (https://docs.astral.sh/uv), then run install-all again".to_owned())
         }

@@ -1,0 +1,510 @@
+//! Compositions, performed: loads what the document names, submits the elements that `decide` asks for, tells it how
+//! they ended, and writes the end down with what each node took.
+
+use crate::error::HostError;
+use crate::events::{HostEvent, NodeState};
+use crate::host::{ElementJob, Host, JobRequest};
+use crate::jobs::{ElementHook, JobOutcome, object};
+use crate::monitor::{Monitor, NodeUsage};
+use crate::options::LoadOptions;
+use cjm_decide::composition::{
+    CompositionEffect, CompositionEvent, CompositionRun, ElementOutcome, NodeProgress, NodeStatus,
+    SubmitElement,
+};
+use cjm_decide::queue::{CancelReach, Target};
+use cjm_store::{Body, Commit, CompositionEnd, CompositionRecord, Write, rows};
+use cjm_wire::composition::Composition;
+use cjm_wire::describe::{Described, ErrorReport, exit};
+use cjm_wire::error::{ErrorCategory, Failure, JobError};
+use cjm_wire::event::{EventType, JobStatus, JournalRow};
+use cjm_wire::{CompositionId, InstanceId, JobId, Timestamp};
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+
+/// How an element's job ended.
+pub(crate) struct ElementEnd {
+    pub(crate) node: String,
+    pub(crate) element: usize,
+    pub(crate) outcome: Arc<JobOutcome>,
+}
+
+/// A composition that runs.
+pub(crate) struct CompositionHandle {
+    pub(crate) id: CompositionId,
+    pub(crate) outcome: watch::Receiver<Option<Arc<CompositionOutcome>>>,
+    cancel: watch::Sender<bool>,
+}
+
+impl CompositionHandle {
+    pub(crate) fn cancel(&self) {
+        self.cancel.send_replace(true);
+    }
+}
+
+/// How a composition ended.
+#[derive(Debug, Clone)]
+pub struct CompositionOutcome {
+    /// Its id.
+    pub composition_id: CompositionId,
+    /// `completed`, `failed` or `cancelled`.
+    pub status: JobStatus,
+    /// The bound `output`, or the outputs of all completed nodes by name.
+    pub output: Value,
+    /// The first failure.
+    pub failure: Option<Failure>,
+    /// Every node, in the document's order.
+    pub nodes: Vec<NodeOutcome>,
+}
+
+/// How a node ended, and what it took.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct NodeOutcome {
+    /// Its name.
+    pub name: String,
+    /// The capability it calls.
+    pub capability: String,
+    /// Where it stands at the end.
+    pub status: NodeState,
+    /// Elements it had, 1 without `map`; 0 when it never began.
+    pub elements_total: usize,
+    /// Elements that completed.
+    pub elements_completed: usize,
+    /// When its first element began.
+    pub started_at: Option<Timestamp>,
+    /// When its last element ended.
+    pub completed_at: Option<Timestamp>,
+    /// Seconds from the one to the other.
+    pub wall_seconds: f64,
+    /// Seconds its elements took together.
+    pub busy_seconds: f64,
+    /// Instances it ran on.
+    pub instances: BTreeSet<String>,
+    /// Worker processes it ran in.
+    pub pids: BTreeSet<u32>,
+    /// What it used, when a monitor watched.
+    pub usage: Option<NodeUsage>,
+    /// Its first failure.
+    #[serde(skip)]
+    pub failure: Option<Failure>,
+}
+
+/// Loads what the composition needs and starts it.
+pub(crate) async fn start(
+    host: Host,
+    composition: Composition,
+    inputs: Map<String, Value>,
+) -> Result<CompositionHandle, HostError> {
+    let run = CompositionRun::new(composition.clone(), inputs.clone(), 0).map_err(|error| {
+        HostError::Graph { message: error.to_string(), code: error.code(), next_step: error.next_step() }
+    })?;
+    load_all(&host, &composition).await?;
+    let monitor = match &composition.monitor {
+        Some(capability) => Monitor::start(&host, capability).await,
+        None => None,
+    };
+    let id = CompositionId::new();
+    let record = CompositionRecord {
+        composition_id: id.clone(),
+        name: composition.name.clone(),
+        run_id: Some(host.run_id().clone()),
+        actor: Some(host.context().options.actor.clone()),
+        status: JobStatus::Pending,
+        submitted_at: Timestamp::now(),
+        completed_at: None,
+        failure: None,
+    };
+    let document = Body::of_json(&serde_json::to_value(&composition).unwrap_or_default());
+    let commit = Commit::admitting()
+        .row(rows::composition_started(&record))
+        .write(Write::InsertComposition(
+            Box::new(record.clone()),
+            document,
+            Body::of_json(&Value::Object(inputs)),
+        ))
+        .write(Write::StartComposition(id.clone()));
+    host.context().journal.commit(commit).await?;
+    let (outcome_sender, outcome) = watch::channel(None);
+    let (cancel, cancelled) = watch::channel(false);
+    let (ends_sender, ends) = mpsc::unbounded_channel();
+    let driver = Driver {
+        tallies: composition
+            .nodes
+            .iter()
+            .map(|(name, node)| (name.clone(), Tally::new(&node.capability)))
+            .collect(),
+        order: composition.nodes.keys().cloned().collect(),
+        host,
+        run,
+        record,
+        monitor,
+        jobs: HashMap::new(),
+        ends: ends_sender,
+    };
+    tokio::spawn(driver.drive(ends, cancelled, outcome_sender));
+    Ok(CompositionHandle { id, outcome, cancel })
+}
+
+/// Loads every capability of the document that is not loaded yet, all at once. What was loaded stays when another
+/// fails: the host's owner decides about it.
+async fn load_all(host: &Host, composition: &Composition) -> Result<(), HostError> {
+    let mut names: Vec<&str> = composition.nodes.values().map(|node| node.capability.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut loads = Vec::new();
+    for name in names {
+        let loaded = host.is_loaded(&InstanceId::from_text(name));
+        let wanted = composition.capabilities.get(name).cloned().unwrap_or_default();
+        if loaded && wanted.instances.is_none() {
+            continue;
+        }
+        if !loaded {
+            // Before anything is started: an unknown name must cost nothing.
+            host.check(name)?;
+        }
+        for number in 1..=wanted.instances.unwrap_or(1).max(1) {
+            let id = if number == 1 { name.to_owned() } else { format!("{name}-{number}") };
+            let id = InstanceId::from_text(id);
+            if host.is_loaded(&id) {
+                continue;
+            }
+            let options =
+                LoadOptions { instance_id: Some(id), config: wanted.config.clone(), concurrency_max: None };
+            loads.push(async move { host.load(name, options).await });
+        }
+    }
+    for loaded in futures_util::future::join_all(loads).await {
+        loaded?;
+    }
+    Ok(())
+}
+
+struct Driver {
+    host: Host,
+    run: CompositionRun,
+    record: CompositionRecord,
+    monitor: Option<Monitor>,
+    order: Vec<String>,
+    tallies: BTreeMap<String, Tally>,
+    jobs: HashMap<(String, usize), JobId>,
+    ends: mpsc::UnboundedSender<ElementEnd>,
+}
+
+/// What is known of a node so far.
+struct Tally {
+    capability: String,
+    total: usize,
+    completed: usize,
+    ended: usize,
+    state: NodeState,
+    spans: BTreeMap<u32, Vec<(i64, i64)>>,
+    started_at: Option<Timestamp>,
+    completed_at: Option<Timestamp>,
+    busy_seconds: f64,
+    instances: BTreeSet<String>,
+    failure: Option<Failure>,
+}
+
+impl Tally {
+    fn new(capability: &str) -> Self {
+        Self {
+            capability: capability.to_owned(),
+            total: 0,
+            completed: 0,
+            ended: 0,
+            state: NodeState::Waiting,
+            spans: BTreeMap::new(),
+            started_at: None,
+            completed_at: None,
+            busy_seconds: 0.0,
+            instances: BTreeSet::new(),
+            failure: None,
+        }
+    }
+
+    fn enter(&mut self, outcome: &JobOutcome) {
+        self.ended += 1;
+        self.completed += usize::from(outcome.status == JobStatus::Completed);
+        if self.failure.is_none() {
+            self.failure.clone_from(&outcome.failure);
+        }
+        self.instances.extend(outcome.instance_id.as_ref().map(ToString::to_string));
+        let (Some(start), Some(end)) = (&outcome.started_at, &outcome.completed_at) else { return };
+        if self.started_at.as_ref().is_none_or(|known| start < known) {
+            self.started_at = Some(start.clone());
+        }
+        if self.completed_at.as_ref().is_none_or(|known| end > known) {
+            self.completed_at = Some(end.clone());
+        }
+        if let (Some(from), Some(to)) = (start.as_micros(), end.as_micros()) {
+            self.busy_seconds += (to - from) as f64 / 1e6;
+            if let Some(pid) = outcome.worker_pid {
+                self.spans.entry(pid).or_default().push((from, to));
+            }
+        }
+    }
+
+    fn outcome(self, name: String, monitor: Option<&Monitor>) -> NodeOutcome {
+        let mut usage: Option<NodeUsage> = None;
+        for (pid, spans) in &self.spans {
+            if let Some(of_worker) = monitor.and_then(|monitor| monitor.usage(*pid, spans)) {
+                let sum = usage.get_or_insert_default();
+                sum.cpu_seconds += of_worker.cpu_seconds;
+                sum.peak_rss_mb = sum.peak_rss_mb.max(of_worker.peak_rss_mb);
+            }
+        }
+        let micros = |stamp: &Option<Timestamp>| stamp.as_ref().and_then(Timestamp::as_micros);
+        let wall_seconds = match (micros(&self.started_at), micros(&self.completed_at)) {
+            (Some(from), Some(to)) => (to - from) as f64 / 1e6,
+            _ => 0.0,
+        };
+        NodeOutcome {
+            name,
+            capability: self.capability,
+            status: self.state,
+            elements_total: self.total,
+            elements_completed: self.completed,
+            started_at: self.started_at,
+            completed_at: self.completed_at,
+            wall_seconds,
+            busy_seconds: self.busy_seconds,
+            instances: self.instances,
+            pids: self.spans.into_keys().collect(),
+            usage,
+            failure: self.failure,
+        }
+    }
+}
+
+impl Driver {
+    async fn drive(
+        mut self,
+        mut ends: mpsc::UnboundedReceiver<ElementEnd>,
+        mut cancelled: watch::Receiver<bool>,
+        outcome: watch::Sender<Option<Arc<CompositionOutcome>>>,
+    ) {
+        let mut events = VecDeque::from([CompositionEvent::Start]);
+        let mut cancel_told = false;
+        loop {
+            while let Some(event) = events.pop_front() {
+                let effects = match self.run.handle(event) {
+                    Ok(effects) => effects,
+                    Err(error) => {
+                        tracing::error!(%error, "a composition refused an event; this is a defect");
+                        continue;
+                    }
+                };
+                if let Some(end) = self.perform(effects, &mut events).await {
+                    outcome.send_replace(Some(Arc::new(end)));
+                    return;
+                }
+            }
+            tokio::select! {
+                Some(end) = ends.recv() => {
+                    if let Some(tally) = self.tallies.get_mut(&end.node) {
+                        tally.enter(&end.outcome);
+                    }
+                    self.jobs.remove(&(end.node.clone(), end.element));
+                    let ended = element_outcome(&end.outcome);
+                    self.tell(&end.node);
+                    events.push_back(CompositionEvent::ElementEnded { node: end.node, element: end.element, outcome: ended });
+                }
+                Ok(_) = cancelled.wait_for(|cancelled| *cancelled), if !cancel_told => {
+                    cancel_told = true;
+                    events.push_back(CompositionEvent::CancelRequested);
+                }
+            }
+        }
+    }
+
+    /// Performs effects; `Some` when the run is over.
+    async fn perform(
+        &mut self,
+        effects: Vec<CompositionEffect>,
+        events: &mut VecDeque<CompositionEvent>,
+    ) -> Option<CompositionOutcome> {
+        let mut submissions = Vec::new();
+        let mut over = None;
+        for effect in effects {
+            match effect {
+                CompositionEffect::Submit(element) => submissions.push(element),
+                CompositionEffect::CancelElement { node, element, reach } => {
+                    if let Some(job) = self.jobs.get(&(node, element)) {
+                        match reach {
+                            CancelReach::Any => self.host.cancel(job),
+                            CancelReach::PendingOnly => self.host.cancel_pending(job),
+                        }
+                    }
+                }
+                CompositionEffect::NodeEnded { node, status, error } => self.node_ended(&node, status, error),
+                CompositionEffect::Advanced { completed_node, enqueued_nodes } => {
+                    let payload =
+                        json!({ "completed_node": completed_node, "enqueued_nodes": enqueued_nodes });
+                    self.host.context().note(JournalRow {
+                        composition_id: Some(self.record.composition_id.to_string()),
+                        node_id: Some(completed_node),
+                        ..JournalRow::new(EventType::CompositionAdvanced, object(payload))
+                    });
+                }
+                CompositionEffect::Ended { status, output, first_error } => {
+                    over = Some((status, output, first_error));
+                }
+            }
+        }
+        if !submissions.is_empty() {
+            self.submit(submissions, events).await;
+        }
+        let (status, output, first_error) = over?;
+        Some(self.end(status, output, first_error.map(|error| (error.node, error.message))).await)
+    }
+
+    async fn submit(&mut self, elements: Vec<SubmitElement>, events: &mut VecDeque<CompositionEvent>) {
+        let mut places = Vec::with_capacity(elements.len());
+        let mut jobs = Vec::with_capacity(elements.len());
+        for element in elements {
+            if let Some(tally) = self.tallies.get_mut(&element.node) {
+                tally.total = element.elements_total;
+                tally.state = NodeState::Running;
+            }
+            places.push((element.node.clone(), element.element));
+            let hook =
+                ElementHook { node: element.node.clone(), element: element.element, ends: self.ends.clone() };
+            // A name that is an instance but no capability means that instance.
+            let instance = InstanceId::from_text(&element.capability);
+            let target =
+                if self.host.catalog().get(&element.capability).is_none() && self.host.is_loaded(&instance) {
+                    Target::Instance(instance)
+                } else {
+                    Target::Capability(element.capability)
+                };
+            let request = JobRequest {
+                action: element.action,
+                task: element.task.zip(element.method),
+                kwargs: element.kwargs,
+                priority: element.priority,
+                ..JobRequest::new(target)
+            };
+            jobs.push(ElementJob { request, composition: self.record.composition_id.clone(), hook });
+        }
+        let nodes: BTreeSet<String> = places.iter().map(|(node, _)| node.clone()).collect();
+        match self.host.submit_elements(jobs).await {
+            Ok(ids) => self.jobs.extend(places.into_iter().zip(ids)),
+            Err(error) => {
+                let message = error.to_string();
+                events.extend(places.into_iter().map(|(node, element)| CompositionEvent::ElementEnded {
+                    node,
+                    element,
+                    outcome: ElementOutcome::Failed(message.clone()),
+                }));
+            }
+        }
+        for node in nodes {
+            self.tell(&node);
+        }
+    }
+
+    fn node_ended(&mut self, node: &str, status: NodeStatus, error: Option<String>) {
+        let Some(tally) = self.tallies.get_mut(node) else { return };
+        tally.state = match status {
+            NodeStatus::Completed => NodeState::Completed,
+            NodeStatus::Failed => NodeState::Failed,
+            NodeStatus::Cancelled => NodeState::Cancelled,
+            NodeStatus::Skipped => NodeState::Skipped,
+        };
+        if status == NodeStatus::Failed && tally.failure.is_none() {
+            tally.failure = Some(node_failure(node, &error.unwrap_or_else(|| "failed".to_owned())));
+        }
+        self.tell(node);
+    }
+
+    fn tell(&self, node: &str) {
+        let Some(tally) = self.tallies.get(node) else { return };
+        let total = match self.run.progress(node) {
+            Some(NodeProgress::Running { elements_total, .. }) => Some(elements_total),
+            _ => Some(tally.total).filter(|total| *total > 0),
+        };
+        self.host.context().tell(HostEvent::Node {
+            composition_id: self.record.composition_id.clone(),
+            node: node.to_owned(),
+            state: tally.state,
+            elements_done: tally.ended,
+            elements_total: total,
+        });
+    }
+
+    async fn end(
+        &mut self,
+        status: JobStatus,
+        output: Value,
+        first_error: Option<(Option<String>, String)>,
+    ) -> CompositionOutcome {
+        let mut tallies = std::mem::take(&mut self.tallies);
+        let monitor = self.monitor.take();
+        let nodes: Vec<NodeOutcome> = self
+            .order
+            .iter()
+            .filter_map(|name| Some(tallies.remove(name)?.outcome(name.clone(), monitor.as_ref())))
+            .collect();
+        if let Some(monitor) = monitor {
+            monitor.stop(&self.host).await;
+        }
+        let failure = first_error.map(|(node, message)| {
+            let known = node.as_ref().and_then(|name| nodes.iter().find(|outcome| outcome.name == *name));
+            known
+                .and_then(|outcome| outcome.failure.clone())
+                .unwrap_or_else(|| node_failure(node.as_deref().unwrap_or("output"), &message))
+        });
+        let end = CompositionEnd {
+            composition_id: self.record.composition_id.clone(),
+            status,
+            completed_at: Timestamp::now(),
+            failure: failure.clone(),
+            output: Some(Body::of_json(&output)),
+        };
+        let mut row = rows::composition_finished(&self.record, &end);
+        row.payload.insert("nodes".to_owned(), serde_json::to_value(&nodes).unwrap_or_default());
+        let commit = Commit::telling().write(Write::EndComposition(Box::new(end))).row(row);
+        if let Err(error) = self.host.context().journal.commit(commit).await {
+            tracing::error!(%error, "the end of a composition could not be written");
+        }
+        CompositionOutcome {
+            composition_id: self.record.composition_id.clone(),
+            status,
+            output,
+            failure,
+            nodes,
+        }
+    }
+}
+
+fn element_outcome(outcome: &JobOutcome) -> ElementOutcome {
+    match (outcome.status, &outcome.result) {
+        (JobStatus::Completed, Some(body)) => match serde_json::from_slice(body) {
+            Ok(value) => ElementOutcome::Completed(value),
+            Err(error) => ElementOutcome::Failed(format!("its result is not JSON: {error}")),
+        },
+        (JobStatus::Cancelled, _) => ElementOutcome::Cancelled,
+        _ => ElementOutcome::Failed(
+            outcome
+                .failure
+                .as_ref()
+                .map_or_else(|| "failed".to_owned(), |failure| failure.report.message.clone()),
+        ),
+    }
+}
+
+/// The failure of a node that no job of it carries: its references did not bind.
+fn node_failure(node: &str, message: &str) -> Failure {
+    Failure {
+        error: JobError::new(ErrorCategory::UserInput, message),
+        report: ErrorReport {
+            code: "composition.node_failed".to_owned(),
+            message: format!("node `{node}`: {message}"),
+            causes: Vec::new(),
+            next_step: format!("correct node `{node}` of the composition, or what it refers to"),
+            stderr_tail: Vec::new(),
+            exit_code: exit::COMPOSITION_FAILED,
+        },
+    }
+}

@@ -1,0 +1,45 @@
+//! Reads and writes `wire` frames on an async stream: the host's end of the link.
+
+use cjm_wire::frame::{FRAME_HEADER_BYTES, FrameHeader};
+use std::io;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// One frame.
+#[derive(Debug, Clone)]
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// The next frame; `None` at the end of the stream. A frame longer than `payload_bytes_max` is an error, because
+/// the host link carries small things only.
+pub(crate) async fn read(
+    stream: &mut (impl AsyncRead + Unpin),
+    payload_bytes_max: usize,
+) -> io::Result<Option<Frame>> {
+    let mut head = [0u8; FRAME_HEADER_BYTES];
+    match stream.read_exact(&mut head).await {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        other => other?,
+    };
+    let header = FrameHeader::decode(&head).map_err(io::Error::other)?;
+    if header.payload_bytes > payload_bytes_max {
+        return Err(io::Error::other(format!("a link frame of {} bytes", header.payload_bytes)));
+    }
+    let mut payload = vec![0u8; header.payload_bytes];
+    stream.read_exact(&mut payload).await?;
+    Ok(Some(Frame { kind: header.kind, payload }))
+}
+
+/// Writes one frame that belongs to no call.
+pub(crate) async fn write(
+    stream: &mut (impl AsyncWrite + Unpin),
+    kind: u8,
+    payload: &[u8],
+) -> io::Result<()> {
+    let header = FrameHeader { payload_bytes: payload.len(), kind, call_id: 0 }.encode();
+    let mut message = Vec::with_capacity(header.len() + payload.len());
+    message.extend_from_slice(&header);
+    message.extend_from_slice(payload);
+    stream.write_all(&message).await
+}

@@ -1,0 +1,281 @@
+//! Instances: what a user loads and calls. An instance outlives its workers: each worker is one incarnation of it, and
+//! after a death the next call starts the next one. Nothing is restarted for nobody, so nothing can loop.
+//!
+//! The incarnation's id is chosen before the worker is started, so that queue, journal and worker speak of the same.
+
+use crate::context::Context;
+use crate::error::StartError;
+use crate::events::{HostEvent, WorkerState};
+use crate::plan::WorkerPlan;
+use crate::worker::{Death, NotStarted, Worker, death_payload};
+use cjm_decide::queue::QueueEvent;
+use cjm_wire::event::{EventType, JournalRow};
+use cjm_wire::{InstanceId, WorkerSessionId};
+use serde_json::{Map, Value, json};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// One loaded instance.
+pub(crate) struct Instance {
+    pub(crate) id: InstanceId,
+    pub(crate) plan: WorkerPlan,
+    pub(crate) concurrency_max: u32,
+    /// Single flight: whoever holds it starts or ends the worker.
+    starting: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+}
+
+struct State {
+    incarnation: WorkerSessionId,
+    worker: Option<Arc<Worker>>,
+    unloaded: bool,
+    /// Incarnations and their processes, the newest last; a job that has just ended still asks.
+    pids: std::collections::VecDeque<(WorkerSessionId, u32)>,
+}
+
+/// Dead incarnations whose process is remembered.
+const PIDS_KEPT_MAX: usize = 8;
+
+impl Instance {
+    pub(crate) fn new(plan: WorkerPlan, concurrency_max: u32) -> Self {
+        Self {
+            id: plan.instance.clone(),
+            plan,
+            concurrency_max,
+            starting: tokio::sync::Mutex::new(()),
+            state: Mutex::new(State {
+                incarnation: WorkerSessionId::new(),
+                worker: None,
+                unloaded: false,
+                pids: std::collections::VecDeque::new(),
+            }),
+        }
+    }
+
+    /// Tells the queue that the present incarnation takes calls.
+    pub(crate) fn announce(&self, context: &Context) {
+        context.tell_queue(QueueEvent::InstanceAdded {
+            instance: self.id.clone(),
+            session: self.incarnation(),
+            capability: self.plan.capability.clone(),
+            concurrency_max: self.concurrency_max,
+        });
+    }
+
+    /// The id of the worker that runs, or of the one that would be started now.
+    pub(crate) fn incarnation(&self) -> WorkerSessionId {
+        self.state().incarnation.clone()
+    }
+
+    /// The worker, if one lives.
+    pub(crate) fn worker(&self) -> Option<Arc<Worker>> {
+        self.state().worker.clone().filter(|worker| !worker.is_dead())
+    }
+
+    /// The process of the worker that is or was this incarnation.
+    pub(crate) fn last_pid(&self, session: Option<&WorkerSessionId>) -> Option<u32> {
+        let state = self.state();
+        state.pids.iter().rev().find(|(known, _)| Some(known) == session).map(|(_, pid)| *pid)
+    }
+
+    /// The living worker; started when there is none.
+    pub(crate) async fn ensure_worker(
+        self: &Arc<Self>,
+        context: &Arc<Context>,
+    ) -> Result<Arc<Worker>, StartError> {
+        if let Some(worker) = self.worker() {
+            return Ok(worker);
+        }
+        let _single_flight = self.starting.lock().await;
+        if let Some(worker) = self.worker() {
+            return Ok(worker);
+        }
+        if self.state().unloaded {
+            return Err(StartError::Spawn {
+                capability: self.plan.capability.clone(),
+                message: "the instance is being unloaded".to_owned(),
+                next_step: "load it again".to_owned(),
+            });
+        }
+        match self.start(context).await {
+            Ok(worker) => {
+                self.state().worker = Some(Arc::clone(&worker));
+                tokio::spawn(accompany(Arc::clone(self), Arc::clone(context), Arc::clone(&worker)));
+                Ok(worker)
+            }
+            Err(error) => {
+                // The next attempt is another incarnation, and its id must be another one in the journal.
+                self.renew(context);
+                Err(name_not_passed(error, &self.plan.not_passed))
+            }
+        }
+    }
+
+    async fn start(&self, context: &Arc<Context>) -> Result<Arc<Worker>, StartError> {
+        let plan = &self.plan;
+        let keeper = context.keeper(&plan.capability).await?;
+        let not_started = NotStarted {
+            plan,
+            session: self.incarnation(),
+            keeper,
+            sinks: Arc::clone(&context.sinks),
+            runtime_dir: context.runtime_dir.clone(),
+            log_level: context.options.log_level.clone(),
+        };
+        self.tell(context, WorkerState::Starting, None);
+        let spawned = not_started.spawn().await?;
+        let pid = spawned.pid;
+        context.note(self.row(
+            EventType::WorkerSpawned,
+            spawned.session(),
+            json!({
+                "pid": pid,
+                "port": Value::Null,
+                "socket": spawned.socket().display().to_string(),
+                "module": plan.module(),
+                "runtime": plan.runtime_kind(),
+                "version": plan.version,
+                "env_overlay_keys": plan.overlay_keys,
+            }),
+        ));
+        context.note_worker(spawned.session(), &self.id, &plan.capability, pid);
+        {
+            let mut state = self.state();
+            if state.pids.len() == PIDS_KEPT_MAX {
+                state.pids.pop_front();
+            }
+            state.pids.push_back((spawned.session().clone(), pid));
+        }
+        let session = spawned.session().clone();
+        let mut death = spawned.death_watch();
+        match spawned.ready(plan, context.options.ready_timeout).await {
+            Ok(worker) => {
+                self.journal_ready(context, &worker);
+                self.tell(context, WorkerState::Ready, Some(pid));
+                Ok(Arc::new(worker))
+            }
+            Err(error) => {
+                let phase = if matches!(error, StartError::NeverReady { .. }) {
+                    "startup_timeout"
+                } else {
+                    "startup"
+                };
+                let known = death.borrow_and_update().clone();
+                if let Some(death) = known {
+                    context.note(self.died_row(&session, &death, phase));
+                }
+                self.tell(context, WorkerState::Dead, Some(pid));
+                Err(error)
+            }
+        }
+    }
+
+    fn journal_ready(&self, context: &Context, worker: &Worker) {
+        let session = worker.session();
+        context.note(self.row(
+            EventType::WorkerReady,
+            session,
+            json!({
+                "wait_seconds": round_ms(worker.wait_seconds),
+                "pid": worker.pid,
+                "tool_pid": worker.ready.tool_pid,
+                "tool_name": worker.ready.name,
+                "tool_version": worker.ready.version,
+            }),
+        ));
+        if !self.plan.config.is_empty() {
+            let mut keys: Vec<&String> = self.plan.config.keys().collect();
+            keys.sort();
+            context.note(self.row(
+                EventType::ConfigApplied,
+                session,
+                json!({
+                    "phase": "load", "config_keys": keys, "enabled": true,
+                }),
+            ));
+        }
+    }
+
+    /// Ends the worker, if there is one, and takes the instance out of the queue.
+    pub(crate) async fn unload(&self, context: &Context) {
+        let _single_flight = self.starting.lock().await;
+        let (worker, session) = {
+            let mut state = self.state();
+            state.unloaded = true;
+            (state.worker.clone(), state.incarnation.clone())
+        };
+        context.tell_queue(QueueEvent::InstanceRemoved { instance: self.id.clone(), session });
+        if let Some(worker) = worker.filter(|worker| !worker.is_dead()) {
+            worker.unload(context.options.unload_grace).await;
+        }
+    }
+
+    fn renew(&self, context: &Context) {
+        let (old, unloaded) = {
+            let mut state = self.state();
+            let old = std::mem::take(&mut state.incarnation);
+            state.worker = None;
+            (old, state.unloaded)
+        };
+        context.tell_queue(QueueEvent::InstanceRemoved { instance: self.id.clone(), session: old });
+        if !unloaded {
+            self.announce(context);
+        }
+    }
+
+    fn row(&self, kind: EventType, session: &WorkerSessionId, payload: Value) -> JournalRow {
+        let payload = match payload {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        };
+        JournalRow {
+            capability_instance_id: Some(self.id.to_string()),
+            capability_name: Some(self.plan.capability.clone()),
+            config_hash: Some(self.plan.config_hash.clone()),
+            worker_session_id: Some(session.to_string()),
+            ..JournalRow::new(kind, payload)
+        }
+    }
+
+    fn died_row(&self, session: &WorkerSessionId, death: &Death, phase: &str) -> JournalRow {
+        self.row(EventType::WorkerDied, session, Value::Object(death_payload(death, phase)))
+    }
+
+    fn tell(&self, context: &Context, state: WorkerState, pid: Option<u32>) {
+        context.tell(HostEvent::Worker { instance_id: self.id.clone(), state, pid });
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Follows a worker to its death, and writes it down.
+async fn accompany(instance: Arc<Instance>, context: Arc<Context>, worker: Arc<Worker>) {
+    let Some(death) = worker.death().await else { return };
+    let unloaded = instance.state().unloaded;
+    let phase = if unloaded { "cleanup" } else { "running" };
+    context.note(instance.died_row(worker.session(), &death, phase));
+    context.note_worker_end(worker.session());
+    instance.tell(
+        &context,
+        if unloaded { WorkerState::Unloaded } else { WorkerState::Dead },
+        Some(worker.pid),
+    );
+    instance.renew(&context);
+}
+
+fn name_not_passed(error: StartError, names: &[String]) -> StartError {
+    match error {
+        StartError::LoadFailed { capability, message, stderr_tail, .. } => {
+            StartError::LoadFailed { capability, message, not_passed: names.to_vec(), stderr_tail }
+        }
+        StartError::Died { capability, verdict, stderr_tail, .. } => {
+            StartError::Died { capability, verdict, not_passed: names.to_vec(), stderr_tail }
+        }
+        other => other,
+    }
+}
+
+fn round_ms(seconds: f64) -> f64 {
+    (seconds * 1000.0).round() / 1000.0
+}

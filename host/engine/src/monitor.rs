@@ -1,0 +1,217 @@
+//! What each step used: listens to a monitor capability's stream of samples while a composition runs, and answers for
+//! a worker and a span of time. The monitor sees processes; which of them belong to which worker is told by their
+//! parents, and which job a worker had is told by the jobs' own times.
+
+use crate::host::Host;
+use crate::options::LoadOptions;
+use cjm_wire::envelope::ExecuteRequest;
+use cjm_wire::{InstanceId, Timestamp};
+use futures_util::StreamExt;
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::task::JoinHandle;
+
+/// Milliseconds between samples.
+pub(crate) const SAMPLE_INTERVAL_MS: u64 = 50;
+/// Samples kept of one worker; beyond it every second one is dropped, so that a long run stays bounded and whole.
+pub(crate) const SAMPLES_PER_WORKER_MAX: usize = 16_384;
+/// A span is answered for by samples this far outside it: short calls fall between two samples.
+const SLACK_MICROS: i64 = 1000 * 2 * SAMPLE_INTERVAL_MS as i64;
+
+/// What a step used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
+pub struct NodeUsage {
+    /// Processor time, user and system, of the worker's whole tree.
+    pub cpu_seconds: f64,
+    /// Largest resident memory of one worker's whole tree, MB (2^20 bytes).
+    pub peak_rss_mb: f64,
+}
+
+/// One sample of one worker's tree.
+#[derive(Debug, Clone, Copy)]
+struct Point {
+    at_micros: i64,
+    cpu_seconds: f64,
+    rss_mb: f64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Sample {
+    #[serde(default)]
+    processes: Vec<ProcessRow>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ProcessRow {
+    pid: u32,
+    ppid: u32,
+    #[serde(default)]
+    cpu_seconds: f64,
+    #[serde(default)]
+    memory_rss_mb: f64,
+}
+
+/// A running monitor.
+pub(crate) struct Monitor {
+    instance: InstanceId,
+    book: Arc<Mutex<Book>>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Book {
+    workers: HashMap<u32, Vec<Point>>,
+}
+
+impl Monitor {
+    /// Loads the monitor and starts listening. A monitor that does not work is no reason to fail a run: it is said
+    /// in the log, and nothing is reported.
+    pub(crate) async fn start(host: &Host, capability: &str) -> Option<Self> {
+        let warn = |error: &dyn std::fmt::Display| {
+            tracing::warn!(%error, capability, "the monitor does not work; the run goes on without it");
+        };
+        let instance = InstanceId::from_text(capability);
+        if !host.is_loaded(&instance) {
+            host.load(capability, LoadOptions::default()).await.inspect_err(|error| warn(error)).ok()?;
+        }
+        let root_pid = host.context().keeper(capability).await.inspect_err(|error| warn(error)).ok()?.pid();
+        let mut request = ExecuteRequest::default();
+        for (key, value) in [
+            ("action", serde_json::Value::from("watch")),
+            ("root_pid", root_pid.into()),
+            ("interval_ms", SAMPLE_INTERVAL_MS.into()),
+        ] {
+            request.kwargs.insert(key.to_owned(), value);
+        }
+        let mut stream = host.call_stream(&instance, request).await.inspect_err(|error| warn(error)).ok()?;
+        let book = Arc::new(Mutex::new(Book::default()));
+        let writing = Arc::clone(&book);
+        let task = tokio::spawn(async move {
+            while let Some(Ok(chunk)) = stream.next().await {
+                if let Ok(sample) = serde_json::from_str::<Sample>(chunk.get()) {
+                    let at = Timestamp::now().as_micros().unwrap_or_default();
+                    writing.lock().unwrap_or_else(PoisonError::into_inner).enter(root_pid, at, &sample);
+                }
+            }
+        });
+        Some(Self { instance, book, task })
+    }
+
+    /// What one worker's tree used over some spans of time (microseconds since the epoch, start and end).
+    pub(crate) fn usage(&self, worker_pid: u32, spans: &[(i64, i64)]) -> Option<NodeUsage> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner).usage(worker_pid, spans)
+    }
+
+    /// Stops listening and ends the monitor's worker.
+    pub(crate) async fn stop(self, host: &Host) {
+        // Dropping the stream closes its connection, which ends the call.
+        self.task.abort();
+        if let Err(error) = host.unload(&self.instance).await {
+            tracing::debug!(%error, "the monitor was gone already");
+        }
+    }
+}
+
+impl Book {
+    /// Sums each worker's tree. Workers are the children of the keeper.
+    fn enter(&mut self, keeper: u32, at_micros: i64, sample: &Sample) {
+        let parents: BTreeMap<u32, u32> = sample.processes.iter().map(|row| (row.pid, row.ppid)).collect();
+        let mut sums: HashMap<u32, (f64, f64)> = HashMap::new();
+        for row in &sample.processes {
+            let Some(worker) = worker_of(row.pid, keeper, &parents) else { continue };
+            let sum = sums.entry(worker).or_default();
+            sum.0 += row.cpu_seconds;
+            sum.1 += row.memory_rss_mb;
+        }
+        for (worker, (cpu_seconds, rss_mb)) in sums {
+            let points = self.workers.entry(worker).or_default();
+            if points.len() == SAMPLES_PER_WORKER_MAX {
+                let mut index = 0;
+                points.retain(|_| {
+                    index += 1;
+                    index % 2 == 0
+                });
+            }
+            points.push(Point { at_micros, cpu_seconds, rss_mb });
+        }
+    }
+
+    fn usage(&self, worker: u32, spans: &[(i64, i64)]) -> Option<NodeUsage> {
+        let points = self.workers.get(&worker)?;
+        let mut usage = NodeUsage::default();
+        for (start, end) in spans {
+            let first = points.partition_point(|point| point.at_micros < start - SLACK_MICROS);
+            let last = points.partition_point(|point| point.at_micros <= end + SLACK_MICROS);
+            let Some(within) = points.get(first..last).filter(|within| !within.is_empty()) else { continue };
+            for point in within {
+                usage.peak_rss_mb = usage.peak_rss_mb.max(point.rss_mb);
+            }
+            let (from, to) = (cpu_at(points, *start), cpu_at(points, *end));
+            usage.cpu_seconds += (to - from).max(0.0);
+        }
+        Some(usage)
+    }
+}
+
+/// Processor time at an instant, between the two samples around it.
+fn cpu_at(points: &[Point], at: i64) -> f64 {
+    let after = points.partition_point(|point| point.at_micros < at);
+    match (after.checked_sub(1).and_then(|index| points.get(index)), points.get(after)) {
+        (Some(before), Some(next)) => {
+            let span = (next.at_micros - before.at_micros).max(1) as f64;
+            let share = (at - before.at_micros) as f64 / span;
+            before.cpu_seconds + (next.cpu_seconds - before.cpu_seconds) * share
+        }
+        (Some(only), None) | (None, Some(only)) => only.cpu_seconds,
+        (None, None) => 0.0,
+    }
+}
+
+fn worker_of(pid: u32, keeper: u32, parents: &BTreeMap<u32, u32>) -> Option<u32> {
+    let mut current = pid;
+    // A tree cannot be deeper than it has members.
+    for _ in 0..=parents.len() {
+        let parent = *parents.get(&current)?;
+        if parent == keeper {
+            return Some(current);
+        }
+        current = parent;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(rows: &[(u32, u32, f64, f64)]) -> Sample {
+        let processes = rows
+            .iter()
+            .map(|(pid, ppid, cpu_seconds, memory_rss_mb)| ProcessRow {
+                pid: *pid,
+                ppid: *ppid,
+                cpu_seconds: *cpu_seconds,
+                memory_rss_mb: *memory_rss_mb,
+            })
+            .collect();
+        Sample { processes }
+    }
+
+    #[test]
+    fn a_tree_is_summed_under_its_worker_and_asked_by_span() {
+        let mut book = Book::default();
+        // Keeper 1, workers 10 and 20; 11 is a tool of 10, 99 belongs to nobody.
+        for (second, cpu, rss) in [(0, 1.0, 10.0), (1, 2.0, 50.0), (2, 4.0, 20.0)] {
+            let rows = [(10, 1, cpu, 1.0), (11, 10, cpu, rss), (20, 1, 0.5, 3.0), (99, 98, 9.0, 9.0)];
+            book.enter(1, second * 1_000_000, &sample(&rows));
+        }
+        let usage = book.usage(10, &[(1_000_000, 2_000_000)]).expect("known");
+        assert!((usage.cpu_seconds - 4.0).abs() < 1e-9, "{usage:?}");
+        assert!((usage.peak_rss_mb - 51.0).abs() < 1e-9, "{usage:?}");
+        let half = book.usage(10, &[(0, 500_000)]).expect("known");
+        assert!((half.cpu_seconds - 1.0).abs() < 1e-9, "{half:?}");
+        assert_eq!(book.usage(99, &[(0, 1)]), None);
+        assert!(book.usage(20, &[(0, 2_000_000)]).expect("known").cpu_seconds.abs() < 1e-9);
+    }
+}

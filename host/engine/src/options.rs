@@ -1,0 +1,76 @@
+//! What a host can be told when it starts. Every default is the one `cjm-ctl` uses.
+
+use cjm_wire::{InstanceId, RunId};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Lanes: jobs that run side by side.
+pub const LANES_DEFAULT: usize = 4;
+/// How long a worker may take until it is ready.
+pub const READY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// How long a starting host waits for the processes of a dead one to be gone.
+pub const LOCK_WAIT_DEFAULT: Duration = Duration::from_secs(5);
+/// How long a worker may take to end well.
+pub const UNLOAD_GRACE_DEFAULT: Duration = Duration::from_secs(2);
+
+/// Options of a host.
+#[derive(Debug, Clone)]
+pub struct HostOptions {
+    /// Everything the host keeps.
+    pub data_dir: PathBuf,
+    /// Where manifests are found, first match first.
+    pub manifest_dirs: Vec<PathBuf>,
+    /// The `cjm-worker` binary; looked for when absent: `$CJM_WORKER`, beside this program, on the PATH.
+    pub worker_binary: Option<PathBuf>,
+    /// Jobs that run side by side.
+    pub lanes: usize,
+    /// Who asks for the work; stands in every row.
+    pub actor: String,
+    /// Groups what this host does; a new one when absent.
+    pub run_id: Option<RunId>,
+    /// Names of variables that workers get beyond the fixed list.
+    pub worker_env_pass: Vec<String>,
+    /// How long a worker may take until it is ready.
+    pub ready_timeout: Duration,
+    /// How long to wait for the processes of a dead host on the same directory.
+    pub lock_wait: Duration,
+    /// How long a worker may take to end well before its tree is killed.
+    pub unload_grace: Duration,
+    /// Least level of records that tools send.
+    pub log_level: String,
+}
+
+impl HostOptions {
+    /// The defaults over one data directory: manifests from `./.cjm/manifests`, then `<data_dir>/manifests`.
+    #[must_use]
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        let data_dir = data_dir.into();
+        let local = std::env::current_dir().map(|cwd| cwd.join(".cjm/manifests")).ok();
+        let user = std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned());
+        Self {
+            manifest_dirs: local.into_iter().chain([data_dir.join("manifests")]).collect(),
+            data_dir,
+            worker_binary: None,
+            lanes: LANES_DEFAULT,
+            actor: format!("host:{user}"),
+            run_id: None,
+            worker_env_pass: Vec::new(),
+            ready_timeout: READY_TIMEOUT_DEFAULT,
+            lock_wait: LOCK_WAIT_DEFAULT,
+            unload_grace: UNLOAD_GRACE_DEFAULT,
+            log_level: std::env::var("CJM_LOG_LEVEL").unwrap_or_else(|_| "INFO".to_owned()),
+        }
+    }
+}
+
+/// How one instance is loaded.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// Its id; the capability's name when absent.
+    pub instance_id: Option<InstanceId>,
+    /// Its configuration; the tool's defaults when absent.
+    pub config: Option<Value>,
+    /// Calls it may run side by side; 1 when absent.
+    pub concurrency_max: Option<u32>,
+}

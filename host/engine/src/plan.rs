@@ -1,0 +1,271 @@
+//! From a manifest to what a worker needs: program, arguments, environment, configuration. Looks at the disk (is the
+//! interpreter there?), starts nothing. Every failure here names the capability and what to do.
+
+use crate::error::StartError;
+use crate::programs;
+use crate::worker_env::{self, WorkerEnvironment};
+use crate::{catalog::CatalogEntry, options::HostOptions};
+use cjm_wire::InstanceId;
+use cjm_wire::link::Launch;
+use cjm_wire::manifest::Manifest;
+use cjm_wire::runtime::Runtime;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// All that is needed to start the worker of one instance, again and again.
+#[derive(Debug, Clone)]
+pub(crate) struct WorkerPlan {
+    pub(crate) capability: String,
+    pub(crate) version: String,
+    pub(crate) instance: InstanceId,
+    pub(crate) program: PathBuf,
+    pub(crate) argv: Vec<String>,
+    pub(crate) env: BTreeMap<String, String>,
+    /// Names (names only) of what the manifest and the host add to the environment; for the journal.
+    pub(crate) overlay_keys: Vec<String>,
+    /// Names of variables that the host has and the worker does not get; for errors.
+    pub(crate) not_passed: Vec<String>,
+    pub(crate) launch: Launch,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) config: Map<String, Value>,
+    pub(crate) config_hash: String,
+    pub(crate) secrets: Map<String, Value>,
+}
+
+impl WorkerPlan {
+    /// `python`, `executable`, `native`.
+    pub(crate) fn runtime_kind(&self) -> &'static str {
+        match self.launch {
+            Launch::Python { .. } => "python",
+            Launch::Executable { .. } => "executable",
+            Launch::Native {} => "native",
+        }
+    }
+
+    /// What the journal names as the module: the Python module, or the program.
+    pub(crate) fn module(&self) -> &str {
+        match &self.launch {
+            Launch::Python { module, .. } => module,
+            Launch::Executable { program, .. } => program,
+            Launch::Native {} => self.argv.first().map_or("", String::as_str),
+        }
+    }
+}
+
+/// Plans the worker of `instance`.
+pub(crate) fn plan(
+    entry: &CatalogEntry,
+    instance: InstanceId,
+    config: Option<&Value>,
+    options: &HostOptions,
+    worker_binary: &Path,
+) -> Result<WorkerPlan, StartError> {
+    let manifest = &entry.manifest;
+    let name = &manifest.code.name;
+    let (program, argv, launch) = launch(entry, worker_binary)?;
+    let config = effective_config(manifest, config)?;
+    let data_dir = options.data_dir.join("data").join(name);
+    let WorkerEnvironment { variables, not_passed } =
+        worker_env::choose(worker_env::host_variables(), &options.worker_env_pass);
+    let overlay = overlay(manifest, &options.data_dir, &data_dir, &options.log_level);
+    let overlay_keys = overlay.keys().cloned().collect();
+    let mut env = variables;
+    env.extend(overlay);
+    let not_passed = not_passed.into_iter().filter(|name| !env.contains_key(name)).collect();
+    let config_hash = cjm_wire::canonical::canonical_hash_of(&Value::Object(config.clone()));
+    Ok(WorkerPlan {
+        capability: name.clone(),
+        version: manifest.code.version.clone(),
+        instance,
+        program,
+        argv,
+        env,
+        overlay_keys,
+        not_passed,
+        launch,
+        data_dir,
+        config,
+        config_hash,
+        secrets: Map::new(),
+    })
+}
+
+fn launch(entry: &CatalogEntry, worker_binary: &Path) -> Result<(PathBuf, Vec<String>, Launch), StartError> {
+    let manifest = &entry.manifest;
+    let name = &manifest.code.name;
+    let shim = |launch: Launch| {
+        let argv = vec![worker_binary.display().to_string(), "shim".to_owned()];
+        Ok((worker_binary.to_owned(), argv, launch))
+    };
+    match manifest.runtime() {
+        Runtime::Python {} => {
+            let python = PathBuf::from(&manifest.install.python_path);
+            check_interpreter(name, &python)?;
+            shim(Launch::Python {
+                python_path: manifest.install.python_path.clone(),
+                module: manifest.code.module.clone(),
+                class: manifest.code.class.clone(),
+                adapters: Vec::new(),
+            })
+        }
+        Runtime::Executable(executable) => {
+            let program = programs::capability_program(name, &executable.program, &entry.path)?;
+            shim(Launch::Executable { program: program.display().to_string(), executable })
+        }
+        Runtime::Native { program, args } => {
+            let program = programs::capability_program(name, &program, &entry.path)?;
+            let argv = std::iter::once(program.display().to_string()).chain(args).collect();
+            Ok((program, argv, Launch::Native {}))
+        }
+    }
+}
+
+fn check_interpreter(capability: &str, python: &Path) -> Result<(), StartError> {
+    let missing = |problem: &str| StartError::InterpreterMissing {
+        capability: capability.to_owned(),
+        path: python.to_owned(),
+        problem: problem.to_owned(),
+    };
+    use std::os::unix::fs::PermissionsExt;
+    match std::fs::metadata(python) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(missing("does not exist")),
+        Err(error) => Err(missing(&format!("cannot be used: {error}"))),
+        Ok(meta) if !meta.is_file() || meta.permissions().mode() & 0o111 == 0 => {
+            Err(missing("is not an executable file"))
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+/// The schema's defaults, overlaid by what the caller gives; a key the schema does not know is refused.
+fn effective_config(manifest: &Manifest, given: Option<&Value>) -> Result<Map<String, Value>, StartError> {
+    let bad = |message: String| StartError::BadConfiguration {
+        capability: manifest.code.name.clone(),
+        message,
+        stderr_tail: Vec::new(),
+    };
+    let given = match given {
+        None | Some(Value::Null) => Map::new(),
+        Some(Value::Object(map)) => map.clone(),
+        Some(other) => return Err(bad(format!("a configuration is a JSON object, not {other}"))),
+    };
+    let properties = manifest
+        .code
+        .config_schema
+        .as_ref()
+        .and_then(|schema| schema.get("properties"))
+        .and_then(Value::as_object);
+    let Some(properties) = properties else { return Ok(given) };
+    if let Some(unknown) = given.keys().find(|key| !properties.contains_key(*key)) {
+        let known: Vec<&str> = properties.keys().map(String::as_str).collect();
+        return Err(bad(format!("there is no key \"{unknown}\" (there are: {})", known.join(", "))));
+    }
+    let mut config = Map::new();
+    for (key, property) in properties {
+        if let Some(value) = given.get(key).or_else(|| property.get("default")) {
+            config.insert(key.clone(), value.clone());
+        }
+    }
+    Ok(config)
+}
+
+fn overlay(
+    manifest: &Manifest,
+    host_dir: &Path,
+    data_dir: &Path,
+    log_level: &str,
+) -> BTreeMap<String, String> {
+    let mut env: BTreeMap<String, String> =
+        manifest.install.env_vars.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let shared_data = host_dir.join("data").display().to_string();
+    let own_data = data_dir.display().to_string();
+    let models = std::env::var("CJM_MODELS_DIR").ok();
+    let lookup = |name: &str| match name {
+        "CJM_MODELS_DIR" => models.clone(),
+        "CJM_CAPABILITY_DATA_DIR" => Some(shared_data.clone()),
+        "CAPABILITY_DATA_DIR" => Some(own_data.clone()),
+        "CAPABILITY_NAME" => Some(manifest.code.name.clone()),
+        _ => None,
+    };
+    for declared in manifest.code.worker_env.iter().flatten().filter(|declared| !declared.secret) {
+        if env.contains_key(&declared.name) {
+            continue;
+        }
+        let Some(template) = &declared.default else { continue };
+        match expand(template, &lookup) {
+            Some(value) => {
+                env.insert(declared.name.clone(), value);
+            }
+            None => tracing::warn!(
+                variable = %declared.name, %template, capability = %manifest.code.name,
+                "the default names something unknown; the variable is left out"
+            ),
+        }
+    }
+    env.insert("CJM_CAPABILITY_DATA_DIR".to_owned(), shared_data.clone());
+    env.insert("CAPABILITY_DATA_DIR".to_owned(), own_data.clone());
+    env.insert("CJM_LOG_LEVEL".to_owned(), log_level.to_owned());
+    if let Some(models) = models {
+        env.insert("CJM_MODELS_DIR".to_owned(), models);
+    }
+    env
+}
+
+/// Replaces `${NAME}` in one pass; `None` when a name is unknown or unset.
+fn expand(template: &str, lookup: &impl Fn(&str) -> Option<String>) -> Option<String> {
+    let mut out = String::new();
+    let mut rest = template;
+    while let Some(at) = rest.find("${") {
+        let end = rest[at..].find('}')? + at;
+        out.push_str(&rest[..at]);
+        out.push_str(&lookup(&rest[at + 2..end])?);
+        rest = &rest[end + 1..];
+    }
+    out.push_str(rest);
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn manifest(code: &Value) -> Manifest {
+        let mut full = json!({"format_version": "2.0", "code": {"name": "t", "version": "1",
+            "runtime": {"kind": "native", "program": "x"}}});
+        for (key, value) in code.as_object().expect("object") {
+            full["code"][key] = value.clone();
+        }
+        Manifest::parse(&full.to_string()).expect("manifest")
+    }
+
+    #[test]
+    fn configuration_is_defaults_overlaid_and_unknown_keys_are_refused() {
+        let manifest = manifest(
+            &json!({"config_schema": {"properties": {"a": {"default": 1}, "b": {"default": 2}, "c": {}}}}),
+        );
+        let merged = effective_config(&manifest, Some(&json!({"b": 3}))).expect("good");
+        assert_eq!(Value::Object(merged), json!({"a": 1, "b": 3}));
+        let refused = effective_config(&manifest, Some(&json!({"z": 1}))).expect_err("unknown key");
+        assert!(
+            refused.to_string().contains("\"z\"") && refused.to_string().contains("a, b, c"),
+            "{refused}"
+        );
+        assert!(effective_config(&manifest, Some(&json!([1]))).is_err());
+    }
+
+    #[test]
+    fn declared_variables_expand_in_one_pass() {
+        let manifest = manifest(&json!({"worker_env": [
+            {"name": "HOME_DIR", "default": "${CAPABILITY_DATA_DIR}/home of ${CAPABILITY_NAME}"},
+            {"name": "ODD", "default": "${NOPE}/x"},
+            {"name": "PLAIN", "default": "static"},
+            {"name": "A_KEY", "secret": true, "default": "never"}
+        ]}));
+        let env = overlay(&manifest, Path::new("/d"), Path::new("/d/data/t"), "INFO");
+        assert_eq!(env.get("HOME_DIR").map(String::as_str), Some("/d/data/t/home of t"));
+        assert_eq!(env.get("PLAIN").map(String::as_str), Some("static"));
+        assert!(!env.contains_key("ODD") && !env.contains_key("A_KEY"));
+    }
+}

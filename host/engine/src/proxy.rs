@@ -1,0 +1,208 @@
+//! Speaks the uniform HTTP surface of one worker: requests out, answers mapped to results or typed errors. Knows
+//! nothing of jobs or journals.
+
+use crate::error::CallError;
+use bytes::Bytes;
+use cjm_wire::error::JobErrorBody;
+use cjm_wire::event::EventType;
+use cjm_wire::http::{self, Account, DetailBody};
+use futures_util::StreamExt;
+use serde_json::value::RawValue;
+use std::path::Path;
+use std::time::Duration;
+
+/// Longest line of a stream.
+pub(crate) const STREAM_LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long questions about state may take (health, stats, progress, cancel).
+const QUESTION_MAX: Duration = Duration::from_secs(2);
+const EXCERPT_CHARS_MAX: usize = 200;
+/// Any host name does: the socket decides where it goes.
+const BASE: &str = "http://worker";
+
+/// A client of one worker.
+#[derive(Debug, Clone)]
+pub(crate) struct Proxy {
+    client: reqwest::Client,
+    capability: String,
+}
+
+/// The answer of a call.
+#[derive(Debug, Clone)]
+pub(crate) struct Reply {
+    /// The result, JSON.
+    pub(crate) body: Bytes,
+    /// What the call accounted for.
+    pub(crate) accounts: Vec<Account>,
+}
+
+/// What became of a request before its meaning is known: an answer of the contract, or a broken connection, whose
+/// cause the worker's owner knows better.
+pub(crate) enum Failed {
+    /// The worker answered.
+    Answer(CallError),
+    /// It did not.
+    Connection(String),
+}
+
+impl Proxy {
+    pub(crate) fn new(capability: &str, socket: &Path) -> Result<Self, reqwest::Error> {
+        // One idle connection per lane stays open; a worker's socket does not time out.
+        let client =
+            reqwest::Client::builder().unix_socket(socket).pool_idle_timeout(None).no_proxy().build()?;
+        Ok(Self { client, capability: capability.to_owned() })
+    }
+
+    /// `POST` of a call: `/execute` or `/task`.
+    pub(crate) async fn call(&self, path: &str, body: Vec<u8>) -> Result<Reply, Failed> {
+        let response = self.post(path, body).await?;
+        let status = response.status().as_u16();
+        let accounts = accounts_of(&response);
+        let body = response.bytes().await.map_err(|error| Failed::Connection(chain(&error)))?;
+        if status == 200 {
+            return Ok(Reply { body, accounts });
+        }
+        Err(Failed::Answer(self.error_of(status, &body)))
+    }
+
+    /// `POST /execute_stream`; yields lines.
+    pub(crate) async fn stream(
+        &self,
+        body: Vec<u8>,
+    ) -> Result<impl futures_util::Stream<Item = Result<Box<RawValue>, Failed>> + Send + use<>, Failed> {
+        let response = self.post(http::EXECUTE_STREAM, body).await?;
+        let status = response.status().as_u16();
+        if status != 200 {
+            let body = response.bytes().await.map_err(|error| Failed::Connection(chain(&error)))?;
+            return Err(Failed::Answer(self.error_of(status, &body)));
+        }
+        let reader = tokio_util::io::StreamReader::new(
+            response.bytes_stream().map(|item| item.map_err(std::io::Error::other)),
+        );
+        let lines = tokio_util::codec::FramedRead::new(
+            reader,
+            tokio_util::codec::LinesCodec::new_with_max_length(STREAM_LINE_BYTES_MAX),
+        );
+        let proxy = self.clone();
+        Ok(lines.map(move |line| match line {
+            Ok(line) => proxy.line(line),
+            Err(error) => Err(Failed::Connection(error.to_string())),
+        }))
+    }
+
+    /// `POST` of a hook; `Err` holds the detail of a refusal.
+    pub(crate) async fn hook(&self, path: &str, body: Vec<u8>) -> Result<Bytes, Failed> {
+        self.call(path, body).await.map(|reply| reply.body)
+    }
+
+    /// `GET` of something small.
+    pub(crate) async fn get(&self, path: &str) -> Result<Bytes, Failed> {
+        let connection = |error: reqwest::Error| Failed::Connection(chain(&error));
+        let response = self
+            .client
+            .get(format!("{BASE}{path}"))
+            .timeout(QUESTION_MAX)
+            .send()
+            .await
+            .map_err(connection)?;
+        let status = response.status().as_u16();
+        let body = response.bytes().await.map_err(connection)?;
+        if status == 200 { Ok(body) } else { Err(Failed::Answer(self.error_of(status, &body))) }
+    }
+
+    /// `POST /cancel` for one job's call.
+    pub(crate) async fn cancel(&self, body: Vec<u8>) -> Result<(), Failed> {
+        let request = self.client.post(format!("{BASE}{}", http::CANCEL)).timeout(QUESTION_MAX).body(body);
+        request.send().await.map(|_| ()).map_err(|error| Failed::Connection(chain(&error)))
+    }
+
+    async fn post(&self, path: &str, body: Vec<u8>) -> Result<reqwest::Response, Failed> {
+        self.client
+            .post(format!("{BASE}{path}"))
+            .header("content-type", "application/json")
+            .body(body)
+            .send()
+            .await
+            .map_err(|error| Failed::Connection(chain(&error)))
+    }
+
+    fn line(&self, line: String) -> Result<Box<RawValue>, Failed> {
+        if line.starts_with("{\"_job_error\"")
+            && let Ok(body) = serde_json::from_str::<JobErrorBody>(&line)
+        {
+            // A stream has no status line any more: cancellation is told by the exception's name.
+            let cancelled = body.job_error.original_exc_repr.starts_with("CapabilityCancelledError");
+            return Err(Failed::Answer(if cancelled { self.cancelled() } else { self.tool(body) }));
+        }
+        let excerpt = excerpt(line.as_bytes());
+        RawValue::from_string(line).map_err(|error| {
+            Failed::Answer(
+                self.bad_answer(200, format!("a stream line that is not JSON ({error}): {excerpt}")),
+            )
+        })
+    }
+
+    fn error_of(&self, status: u16, body: &[u8]) -> CallError {
+        if status == 409 {
+            return self.cancelled();
+        }
+        if let Ok(body) = serde_json::from_slice::<JobErrorBody>(body) {
+            return self.tool(body);
+        }
+        let excerpt =
+            serde_json::from_slice::<DetailBody>(body).map_or_else(|_| excerpt(body), |body| body.detail);
+        self.bad_answer(status, excerpt)
+    }
+
+    fn cancelled(&self) -> CallError {
+        CallError::Cancelled { capability: self.capability.clone() }
+    }
+
+    fn tool(&self, body: JobErrorBody) -> CallError {
+        CallError::Tool {
+            capability: self.capability.clone(),
+            error: Box::new(body.job_error),
+            stderr_tail: Vec::new(),
+        }
+    }
+
+    fn bad_answer(&self, status: u16, excerpt: String) -> CallError {
+        CallError::BadAnswer { capability: self.capability.clone(), status, excerpt, stderr_tail: Vec::new() }
+    }
+}
+
+/// Only the worker's own kinds of rows: it must not be able to forge another job's history.
+fn accounts_of(response: &reqwest::Response) -> Vec<Account> {
+    let Some(header) = response.headers().get(http::ACCOUNTS_HEADER).and_then(|value| value.to_str().ok())
+    else {
+        return Vec::new();
+    };
+    if header.len() > http::ACCOUNTS_BYTES_MAX {
+        return Vec::new();
+    }
+    let accounts: Vec<Account> = serde_json::from_str(header).unwrap_or_default();
+    accounts
+        .into_iter()
+        .filter(|account| EventType::parse(&account.event_type).is_some_and(EventType::is_worker_account))
+        .collect()
+}
+
+fn excerpt(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(EXCERPT_CHARS_MAX * 4)]);
+    let mut excerpt: String = text.chars().take(EXCERPT_CHARS_MAX).collect();
+    if excerpt.len() < body.len() {
+        excerpt.push('…');
+    }
+    excerpt
+}
+
+/// reqwest hides the cause one level down.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,203 @@
+//! Reads what a worker prints, always, so that it never blocks on a full pipe: every line goes to the diagnostics
+//! store, the last ones are kept for errors. Above a named rate the middle is dropped and counted. After a death it
+//! reads until the pipe is empty or a moment has passed, never to the end of file: a grandchild may hold the pipe.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+use tokio::sync::watch;
+
+/// Longest line that is kept whole; the rest of a longer one is dropped.
+pub(crate) const LINE_BYTES_MAX: usize = 16 * 1024;
+/// Lines kept for error messages.
+pub(crate) const TAIL_LINES_MAX: usize = 20;
+/// Bytes a second that are stored of one stream; what is above is dropped and counted.
+pub(crate) const STORED_BYTES_PER_SECOND_MAX: usize = 1024 * 1024;
+/// How long a pipe is read on after the worker's death.
+const AFTER_DEATH_MAX: Duration = Duration::from_millis(50);
+const READ_BYTES: usize = 64 * 1024;
+
+/// Last lines of a stream, newest last.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tail(Arc<Mutex<VecDeque<String>>>);
+
+impl Tail {
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    fn push(&self, line: &str) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() == TAIL_LINES_MAX {
+            lines.pop_front();
+        }
+        lines.push_back(line.to_owned());
+    }
+}
+
+/// Reads one pipe until it ends, or until shortly after `dead` turns true. `keep` gets every stored line.
+pub(crate) async fn pump(
+    pipe_end: OwnedFd,
+    tail: Tail,
+    mut dead: watch::Receiver<bool>,
+    mut keep: impl FnMut(&str) + Send,
+) {
+    let Ok(mut receiver) = pipe::Receiver::from_owned_fd(pipe_end) else { return };
+    let mut lines = Lines::default();
+    let mut meter = Meter::new();
+    let mut buffer = vec![0u8; READ_BYTES];
+    let mut stop_at: Option<Instant> = None;
+    loop {
+        let read = tokio::select! {
+            biased;
+            read = receiver.read(&mut buffer) => read,
+            () = until(stop_at), if stop_at.is_some() => break,
+            _ = dead.wait_for(|dead| *dead), if stop_at.is_none() => {
+                stop_at = Some(Instant::now() + AFTER_DEATH_MAX);
+                continue;
+            }
+        };
+        let Ok(count @ 1..) = read else { break };
+        lines.feed(&buffer[..count], &mut |line| {
+            tail.push(line);
+            if let Some(dropped) = meter.admit(line.len()) {
+                if dropped > 0 {
+                    keep(&format!("[{dropped} lines dropped here: printed faster than {STORED_BYTES_PER_SECOND_MAX} bytes a second]"));
+                }
+                keep(line);
+            }
+        });
+    }
+    lines.finish(&mut |line| {
+        tail.push(line);
+        keep(line);
+    });
+    if meter.dropped > 0 {
+        keep(&format!("[{} lines dropped here]", meter.dropped));
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at.into()).await;
+    }
+}
+
+/// Splits bytes into the lines the stores keep: the text after the last `\r`, right-trimmed, empties dropped.
+#[derive(Default)]
+struct Lines {
+    partial: Vec<u8>,
+}
+
+impl Lines {
+    fn feed(&mut self, bytes: &[u8], emit: &mut impl FnMut(&str)) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let room = LINE_BYTES_MAX.saturating_sub(self.partial.len());
+            self.partial.extend_from_slice(&piece[..piece.len().min(room)]);
+            if piece.ends_with(b"\n") {
+                self.finish(emit);
+            }
+        }
+    }
+
+    fn finish(&mut self, emit: &mut impl FnMut(&str)) {
+        let text = String::from_utf8_lossy(&self.partial);
+        let trimmed = text.trim_end();
+        let shown = trimmed.rsplit('\r').next().unwrap_or(trimmed).trim_end();
+        if !shown.is_empty() {
+            emit(shown);
+        }
+        self.partial.clear();
+    }
+}
+
+/// Admits a bounded number of bytes a second.
+struct Meter {
+    second: Instant,
+    spent: usize,
+    dropped: u64,
+}
+
+impl Meter {
+    fn new() -> Self {
+        Self { second: Instant::now(), spent: 0, dropped: 0 }
+    }
+
+    /// `Some(lines dropped before)` when this line is stored.
+    fn admit(&mut self, bytes: usize) -> Option<u64> {
+        if self.second.elapsed() >= Duration::from_secs(1) {
+            self.second = Instant::now();
+            self.spent = 0;
+        }
+        self.spent += bytes;
+        if self.spent > STORED_BYTES_PER_SECOND_MAX {
+            self.dropped += 1;
+            return None;
+        }
+        Some(std::mem::take(&mut self.dropped))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn lines_of(chunks: &[&[u8]]) -> Vec<String> {
+        let mut lines = Lines::default();
+        let mut out = Vec::new();
+        for chunk in chunks {
+            lines.feed(chunk, &mut |line| out.push(line.to_owned()));
+        }
+        lines.finish(&mut |line| out.push(line.to_owned()));
+        out
+    }
+
+    #[test]
+    fn lines_are_cut_as_the_ancestor_cuts_them() {
+        assert_eq!(lines_of(&[b"a\nb", b"c  \n\n10%\r20%\r30%\r\nlast"]), ["a", "bc", "30%", "last"]);
+        assert_eq!(lines_of(&[&[b'x'; LINE_BYTES_MAX + 5], b"y\nz\n"])[1], "z");
+        assert_eq!(lines_of(&[b"\xff\xfe\n"]), ["\u{fffd}\u{fffd}"]);
+    }
+
+    #[tokio::test]
+    async fn a_pipe_held_by_somebody_else_does_not_hold_the_pump() {
+        let pipe = cjm_platform::fds::pipe_cloexec().expect("pipe");
+        let mut writer = std::fs::File::from(pipe.write);
+        writer.write_all(b"last words\n").expect("write");
+        let (dead_sender, dead) = watch::channel(true);
+        let tail = Tail::default();
+        let mut kept = Vec::new();
+        // The writer stays open, as a grandchild's copy would.
+        tokio::time::timeout(
+            Duration::from_secs(5),
+            pump(pipe.read, tail.clone(), dead, |l| kept.push(l.to_owned())),
+        )
+        .await
+        .expect("the pump gives up");
+        assert_eq!(kept, ["last words"]);
+        assert_eq!(tail.lines(), ["last words"]);
+        drop((writer, dead_sender));
+    }
+
+    #[tokio::test]
+    async fn a_flood_is_cut_in_the_middle_and_counted() {
+        let pipe = cjm_platform::fds::pipe_cloexec().expect("pipe");
+        let lines = 3 * STORED_BYTES_PER_SECOND_MAX / 100;
+        let flood = std::thread::spawn(move || {
+            let mut writer = std::io::BufWriter::new(std::fs::File::from(pipe.write));
+            for _ in 0..lines {
+                writer.write_all(&[b'x'; 99]).and_then(|()| writer.write_all(b"\n")).expect("write");
+            }
+        });
+        let (_alive, dead) = watch::channel(false);
+        let mut kept = Vec::new();
+        pump(pipe.read, Tail::default(), dead, |line| kept.push(line.to_owned())).await;
+        flood.join().expect("flood");
+        assert!(kept.len() < lines, "{} of {lines}", kept.len());
+        assert!(kept.iter().any(|line| line.contains("lines dropped here")));
+    }
+}

@@ -1,0 +1,59 @@
+//! Where the words of workers go: lines and records to the diagnostics store, progress to whoever watches. Never
+//! blocks a worker: a store that cannot keep up drops and counts.
+
+use crate::events::HostEvent;
+use cjm_store::{DiagnosticRecord, Diagnostics, StreamChunk};
+use cjm_wire::channel::Record;
+use cjm_wire::link::ProgressReport;
+use cjm_wire::{InstanceId, JobId, Timestamp, WorkerSessionId};
+use std::sync::Arc;
+use tokio::sync::broadcast;
+
+/// A stream of a worker, as the store names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OutputStreamName {
+    Stdout,
+    Stderr,
+}
+
+/// The sinks of one host.
+pub(crate) struct Sinks {
+    pub(crate) diagnostics: Arc<dyn Diagnostics>,
+    pub(crate) events: broadcast::Sender<HostEvent>,
+}
+
+impl Sinks {
+    pub(crate) fn chunk(&self, session: &WorkerSessionId, stream: OutputStreamName, line: &str) {
+        self.diagnostics.chunk(StreamChunk {
+            ts: Timestamp::now(),
+            worker_session_id: Some(session.to_string()),
+            stream: match stream {
+                OutputStreamName::Stdout => "stdout".to_owned(),
+                OutputStreamName::Stderr => "stderr".to_owned(),
+            },
+            content: line.to_owned(),
+        });
+    }
+
+    pub(crate) fn record(&self, session: &WorkerSessionId, record: Record) {
+        self.diagnostics.record(DiagnosticRecord {
+            ts: record.ts.unwrap_or_else(Timestamp::now),
+            worker_session_id: Some(session.to_string()),
+            job_id: record.job_id,
+            level: record.level,
+            logger_name: record.logger_name,
+            message: record.message,
+            exc_text: record.exc_text,
+        });
+    }
+
+    pub(crate) fn progress(&self, instance: &InstanceId, report: ProgressReport) {
+        // An error only says that nobody watches.
+        let _ = self.events.send(HostEvent::Progress {
+            job_id: report.job_id.map(JobId::from_text),
+            instance_id: instance.clone(),
+            progress: report.progress,
+            message: report.message,
+        });
+    }
+}

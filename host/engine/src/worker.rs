@@ -1,0 +1,590 @@
+//! One worker, from its plan to its death.
+//!
+//! ```text
+//!  NotStarted ──spawn──▶ Spawned ──ready──▶ Worker (Ready) ──▶ dead
+//!       │                   │ load failed, died, too slow,          ▲
+//!       └─ StartError       └─ bad configuration: killed, cleared ──┘
+//! ```
+//! Bring-up is typestate: no request can be sent to a worker that is not ready. Every way out of `Spawned` that is
+//! not `Worker` kills the tree first and waits for its end. A worker dies once; whoever waits is told with a verdict.
+
+use crate::error::{CallError, StartError};
+use crate::frames;
+use crate::keeper_client::{Keeper, SpawnedWorker, WorkerEnd};
+use crate::plan::WorkerPlan;
+use crate::proxy::{Failed, Proxy, Reply};
+use crate::pump::{Tail, pump};
+use crate::sinks::{OutputStreamName, Sinks};
+use cjm_decide::death::{Evidence, LifePhase, OwnKill, Verdict, verdict};
+use cjm_platform::{fds, runtime_dir};
+use cjm_wire::channel::{LoadFailure, Record};
+use cjm_wire::envelope::CancelRequest;
+use cjm_wire::error::ErrorCategory;
+use cjm_wire::frame::SMALL_PAYLOAD_BYTES_MAX;
+use cjm_wire::keeper::{SpawnWorker, worker_fd};
+use cjm_wire::link::{ProgressReport, ShutdownRequest, ToolExit, WorkerReady, WorkerSpec, to_host, to_shim};
+use cjm_wire::{InstanceId, JobId, WorkerSessionId, http};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{oneshot, watch};
+
+/// How long a failed start waits for the tree to be cleared.
+const CLEAR_MAX: Duration = Duration::from_secs(10);
+/// How long a broken connection waits for the news of the worker's death.
+const DEATH_NEWS_MAX: Duration = Duration::from_secs(2);
+/// Largest frame on the host link.
+const LINK_PAYLOAD_BYTES_MAX: usize = 4 * SMALL_PAYLOAD_BYTES_MAX;
+
+/// How a worker died, with what the host makes of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Death {
+    pub(crate) end: WorkerEnd,
+    pub(crate) tool_exit: Option<ToolExit>,
+    pub(crate) verdict: Verdict,
+    pub(crate) stderr_tail: Vec<String>,
+}
+
+/// What every part of a worker's life shares.
+struct Common {
+    session: WorkerSessionId,
+    capability: String,
+    keeper: Arc<Keeper>,
+    death: watch::Receiver<Option<Arc<Death>>>,
+    own_kill: Arc<Mutex<Option<OwnKill>>>,
+    phase: Arc<Mutex<LifePhase>>,
+    tail: Tail,
+    socket: PathBuf,
+}
+
+/// Nothing is running yet.
+pub(crate) struct NotStarted<'a> {
+    pub(crate) plan: &'a WorkerPlan,
+    pub(crate) session: WorkerSessionId,
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) sinks: Arc<Sinks>,
+    pub(crate) runtime_dir: PathBuf,
+    pub(crate) log_level: String,
+}
+
+/// A process runs; it has not said that it is ready.
+pub(crate) struct Spawned {
+    common: Common,
+    pub(crate) pid: u32,
+    link: OwnedWriteHalf,
+    first_word: oneshot::Receiver<FirstWord>,
+    started: Instant,
+    proxy: Proxy,
+}
+
+enum FirstWord {
+    Ready(WorkerReady),
+    LoadFailed(LoadFailure),
+}
+
+/// A worker that takes calls.
+pub(crate) struct Worker {
+    common: Common,
+    pub(crate) pid: u32,
+    pub(crate) ready: WorkerReady,
+    pub(crate) wait_seconds: f64,
+    proxy: Proxy,
+    link: tokio::sync::Mutex<OwnedWriteHalf>,
+}
+
+impl NotStarted<'_> {
+    /// Binds the socket, asks the keeper for the process, sends it its specification.
+    pub(crate) async fn spawn(self) -> Result<Spawned, StartError> {
+        let plan = self.plan;
+        let refused = |message: String, next_step: &str| StartError::Spawn {
+            capability: plan.capability.clone(),
+            message,
+            next_step: next_step.to_owned(),
+        };
+        let io = |error: std::io::Error| refused(error.to_string(), "check open descriptors and permissions");
+        std::fs::create_dir_all(&plan.data_dir).map_err(io)?;
+        let session = self.session;
+        let socket = self.runtime_dir.join(format!("{session}.sock"));
+        let listener = runtime_dir::bind_unix_listener(&socket)
+            .map_err(|error| refused(error.to_string(), error.next_step()))?;
+        let (stdout, stderr) = (fds::pipe_cloexec().map_err(io)?, fds::pipe_cloexec().map_err(io)?);
+        let (link_here, link_there) = fds::stream_pair().map_err(io)?;
+        let started = Instant::now();
+        let request = spawn_request(plan, &session);
+        let passed = vec![stdout.write, stderr.write, OwnedFd::from(listener), link_there];
+        let spawned = self
+            .keeper
+            .spawn(request, passed)
+            .await
+            .map_err(|refusal| refused(refusal.message, &refusal.next_step))?;
+        let SpawnedWorker { pid, end } = spawned;
+        let link = into_stream(link_here).map_err(io)?;
+        let (link_read, mut link) = link.into_split();
+        let spec = worker_spec(plan, &session, &self.log_level);
+        // A worker that is dead already breaks the link; its end says more than this error would.
+        let _ = frames::write(&mut link, to_shim::SPEC, &serde_json::to_vec(&spec).unwrap_or_default()).await;
+        let proxy = Proxy::new(&plan.capability, &socket)
+            .map_err(|error| refused(error.to_string(), "this is a fault of the host; please report it"))?;
+
+        let tail = Tail::default();
+        let own_kill = Arc::new(Mutex::new(None));
+        let phase = Arc::new(Mutex::new(LifePhase::Starting));
+        let (first_sender, first_word) = oneshot::channel();
+        let (death_sender, death) = watch::channel(None);
+        let life = Life {
+            session: session.clone(),
+            instance: plan.instance.clone(),
+            sinks: self.sinks,
+            tail: tail.clone(),
+            own_kill: Arc::clone(&own_kill),
+            phase: Arc::clone(&phase),
+            started,
+            socket: socket.clone(),
+        };
+        tokio::spawn(life.watch(end, link_read, stdout.read, stderr.read, first_sender, death_sender));
+        let common = Common {
+            session,
+            capability: plan.capability.clone(),
+            keeper: self.keeper,
+            death,
+            own_kill,
+            phase,
+            tail,
+            socket,
+        };
+        Ok(Spawned { common, pid, link, first_word, started, proxy })
+    }
+}
+
+impl Spawned {
+    pub(crate) fn session(&self) -> &WorkerSessionId {
+        &self.common.session
+    }
+
+    pub(crate) fn socket(&self) -> &std::path::Path {
+        &self.common.socket
+    }
+
+    /// The news of this worker's death, for whoever outlives the attempt to start it.
+    pub(crate) fn death_watch(&self) -> watch::Receiver<Option<Arc<Death>>> {
+        self.common.death.clone()
+    }
+
+    /// Waits for the first word, then hands the configuration over.
+    pub(crate) async fn ready(self, plan: &WorkerPlan, timeout: Duration) -> Result<Worker, StartError> {
+        let Self { common, pid, link, first_word, started, proxy } = self;
+        let mut death = common.death.clone();
+        // First words come before news of death: a tool that could not be loaded says why and exits.
+        let word = tokio::select! {
+            biased;
+            Ok(word) = first_word => word,
+            () = dead(&mut death) => return Err(common.died_at_start(plan)),
+            () = tokio::time::sleep(timeout) => {
+                common.kill_and_wait(OwnKill::StartTimeout { limit_ms: millis(timeout) }).await;
+                return Err(StartError::NeverReady {
+                    capability: plan.capability.clone(),
+                    seconds: timeout.as_secs_f64(),
+                    stderr_tail: common.tail.lines(),
+                });
+            }
+        };
+        let ready = match word {
+            FirstWord::Ready(ready) => ready,
+            FirstWord::LoadFailed(failure) => {
+                common.kill_and_wait(OwnKill::Unload).await;
+                let mut stderr_tail = common.tail.lines();
+                if let Some(traceback) = failure.traceback.filter(|_| stderr_tail.is_empty()) {
+                    stderr_tail = traceback
+                        .lines()
+                        .rev()
+                        .take(crate::pump::TAIL_LINES_MAX)
+                        .map(str::to_owned)
+                        .collect();
+                    stderr_tail.reverse();
+                }
+                return Err(StartError::LoadFailed {
+                    capability: plan.capability.clone(),
+                    message: failure.message,
+                    not_passed: Vec::new(),
+                    stderr_tail,
+                });
+            }
+        };
+        if !plan.config.is_empty() {
+            let remaining = timeout.saturating_sub(started.elapsed());
+            common.initialize(plan, &proxy, remaining).await?;
+        }
+        common.set_phase(LifePhase::Idle);
+        let wait_seconds = started.elapsed().as_secs_f64();
+        Ok(Worker { common, pid, ready, wait_seconds, proxy, link: tokio::sync::Mutex::new(link) })
+    }
+}
+
+impl Common {
+    async fn initialize(&self, plan: &WorkerPlan, proxy: &Proxy, within: Duration) -> Result<(), StartError> {
+        let body = serde_json::to_vec(&plan.config).unwrap_or_default();
+        let mut death = self.death.clone();
+        let answer = tokio::select! {
+            answer = proxy.hook(http::INITIALIZE, body) => answer,
+            () = dead(&mut death) => return Err(self.died_at_start(plan)),
+            () = tokio::time::sleep(within) => {
+                self.kill_and_wait(OwnKill::StartTimeout { limit_ms: millis(within) }).await;
+                return Err(StartError::NeverReady {
+                    capability: plan.capability.clone(),
+                    seconds: within.as_secs_f64(),
+                    stderr_tail: self.tail.lines(),
+                });
+            }
+        };
+        let message = match answer {
+            Ok(_) => return Ok(()),
+            Err(Failed::Answer(CallError::BadAnswer { excerpt, .. })) => excerpt,
+            Err(Failed::Answer(other)) => other.to_string(),
+            Err(Failed::Connection(message)) => {
+                return match self.news_of_death().await {
+                    Some(_) => Err(self.died_at_start(plan)),
+                    None => {
+                        self.kill_and_wait(OwnKill::Unload).await;
+                        Err(StartError::BadConfiguration {
+                            capability: plan.capability.clone(),
+                            message,
+                            stderr_tail: self.tail.lines(),
+                        })
+                    }
+                };
+            }
+        };
+        self.kill_and_wait(OwnKill::Unload).await;
+        Err(StartError::BadConfiguration {
+            capability: plan.capability.clone(),
+            message,
+            stderr_tail: self.tail.lines(),
+        })
+    }
+
+    fn died_at_start(&self, plan: &WorkerPlan) -> StartError {
+        let death = self.death.borrow().clone();
+        StartError::Died {
+            capability: plan.capability.clone(),
+            verdict: death
+                .as_ref()
+                .map_or_else(|| "for no known reason".to_owned(), |death| death.verdict.to_string()),
+            not_passed: Vec::new(),
+            stderr_tail: death.map(|death| death.stderr_tail.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Waits a bounded time for the worker's end to be known.
+    async fn news_of_death(&self) -> Option<Arc<Death>> {
+        let mut death = self.death.clone();
+        let waited = tokio::time::timeout(DEATH_NEWS_MAX, death.wait_for(Option::is_some)).await;
+        waited.ok()?.ok()?.clone()
+    }
+
+    /// Kills the worker for a reason that the verdict will know, and waits until its tree is gone.
+    async fn kill_and_wait(&self, reason: OwnKill) {
+        self.note_own_kill(reason);
+        self.keeper.kill(&self.session);
+        let mut death = self.death.clone();
+        // Bounded: a process stuck in the kernel must not hold the host.
+        let _ = tokio::time::timeout(CLEAR_MAX, death.wait_for(Option::is_some)).await;
+    }
+
+    fn note_own_kill(&self, reason: OwnKill) {
+        self.own_kill.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+    }
+
+    fn set_phase(&self, phase: LifePhase) {
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
+    }
+}
+
+impl Worker {
+    pub(crate) fn session(&self) -> &WorkerSessionId {
+        &self.common.session
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.common.death.borrow().is_some()
+    }
+
+    /// Resolves when the worker is dead.
+    pub(crate) async fn death(&self) -> Option<Arc<Death>> {
+        let mut death = self.common.death.clone();
+        death.wait_for(Option::is_some).await.ok()?.clone()
+    }
+
+    /// One call; a broken connection becomes the worker's death, with its verdict.
+    pub(crate) async fn call(&self, path: &str, body: Vec<u8>) -> Result<Reply, CallError> {
+        self.common.set_phase(LifePhase::Calling);
+        match self.proxy.call(path, body).await {
+            Ok(reply) => Ok(reply),
+            Err(failed) => Err(self.explain(failed).await),
+        }
+    }
+
+    /// One streamed call.
+    pub(crate) async fn stream(
+        &self,
+        body: Vec<u8>,
+    ) -> Result<
+        impl futures_util::Stream<Item = Result<Box<serde_json::value::RawValue>, Failed>> + Send + use<>,
+        CallError,
+    > {
+        self.common.set_phase(LifePhase::Calling);
+        match self.proxy.stream(body).await {
+            Ok(stream) => Ok(stream),
+            Err(failed) => Err(self.explain(failed).await),
+        }
+    }
+
+    /// Turns what the client saw into what happened.
+    pub(crate) async fn explain(&self, failed: Failed) -> CallError {
+        match failed {
+            Failed::Answer(CallError::Tool { capability, error, .. }) => {
+                let stderr_tail = if error.category == ErrorCategory::UserInput {
+                    Vec::new()
+                } else {
+                    self.common.tail.lines()
+                };
+                CallError::Tool { capability, error, stderr_tail }
+            }
+            Failed::Answer(CallError::BadAnswer { capability, status, excerpt, .. }) => {
+                CallError::BadAnswer { capability, status, excerpt, stderr_tail: self.common.tail.lines() }
+            }
+            Failed::Answer(other) => other,
+            Failed::Connection(message) => match self.common.news_of_death().await {
+                Some(death) => CallError::Died {
+                    capability: self.common.capability.clone(),
+                    verdict: Box::new(death.verdict.clone()),
+                    stderr_tail: death.stderr_tail.clone(),
+                },
+                None => CallError::Connection { capability: self.common.capability.clone(), message },
+            },
+        }
+    }
+
+    /// Asks the tool to stop one job's call.
+    pub(crate) async fn cancel(&self, job: &JobId) {
+        let body = serde_json::to_vec(&CancelRequest { job_id: Some(job.clone()) }).unwrap_or_default();
+        // No answer is needed: the call itself ends, or the grace does.
+        let _ = self.proxy.cancel(body).await;
+    }
+
+    /// A question about state, `GET`.
+    pub(crate) async fn question(&self, path: &str) -> Option<bytes::Bytes> {
+        self.proxy.get(path).await.ok()
+    }
+
+    /// Ends the worker well within `grace`, by force after it. Returns when its tree is gone.
+    pub(crate) async fn unload(&self, grace: Duration) {
+        self.common.set_phase(LifePhase::Stopping);
+        self.common.note_own_kill(OwnKill::Unload);
+        let grace_ms = millis(grace);
+        let request = serde_json::to_vec(&ShutdownRequest { grace_ms }).unwrap_or_default();
+        let asked = frames::write(&mut *self.link.lock().await, to_shim::SHUTDOWN, &request).await.is_ok();
+        let mut death = self.common.death.clone();
+        // The shim enforces the grace itself; ours is longer and for a shim that does not.
+        let patience = grace + Duration::from_millis(500);
+        if !asked || tokio::time::timeout(patience, death.wait_for(Option::is_some)).await.is_err() {
+            self.common.kill_and_wait(OwnKill::Unload).await;
+        }
+    }
+
+    /// Kills the worker at once.
+    pub(crate) async fn kill(&self, reason: OwnKill) {
+        self.common.kill_and_wait(reason).await;
+    }
+}
+
+/// The task that accompanies a worker to its end.
+struct Life {
+    session: WorkerSessionId,
+    instance: InstanceId,
+    sinks: Arc<Sinks>,
+    tail: Tail,
+    own_kill: Arc<Mutex<Option<OwnKill>>>,
+    phase: Arc<Mutex<LifePhase>>,
+    started: Instant,
+    socket: PathBuf,
+}
+
+#[derive(Default)]
+struct LinkNews {
+    tool_exit: Option<ToolExit>,
+    load_failure: Option<LoadFailure>,
+}
+
+impl Life {
+    async fn watch(
+        self,
+        end: oneshot::Receiver<WorkerEnd>,
+        link: OwnedReadHalf,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+        first_word: oneshot::Sender<FirstWord>,
+        death: watch::Sender<Option<Arc<Death>>>,
+    ) {
+        let (dead_sender, dead) = watch::channel(false);
+        let news = Arc::new(Mutex::new(LinkNews::default()));
+        let link_task = tokio::spawn(self.link_reader(link, first_word, Arc::clone(&news)));
+        let pumps = [
+            tokio::spawn(self.pump(stdout, OutputStreamName::Stdout, dead.clone())),
+            tokio::spawn(self.pump(stderr, OutputStreamName::Stderr, dead)),
+        ];
+        let end = end.await.unwrap_or(WorkerEnd { status: None, descendants_killed: 0, clear_ms: 0 });
+        // Nobody listens when both pumps have ended.
+        let _ = dead_sender.send(true);
+        for task in pumps.into_iter().chain([link_task]) {
+            // A panicking pump must not hide the death it accompanied.
+            let _ = task.await;
+        }
+        // The path is of no use any more; the runtime directory is wiped at the next start anyway.
+        let _ = std::fs::remove_file(&self.socket);
+        let LinkNews { tool_exit, load_failure } =
+            std::mem::take(&mut *news.lock().unwrap_or_else(PoisonError::into_inner));
+        let stderr_tail = self.tail.lines();
+        let phase = *self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        let evidence = Evidence {
+            own_kill: self.own_kill.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            keeper_lost: end.status.is_none(),
+            worker: end.status,
+            tool: tool_exit.as_ref().map(|exit| exit.status),
+            load_failure: load_failure.map(|failure| failure.message),
+            stderr_tail: stderr_tail.clone(),
+            elapsed_ms: millis(self.started.elapsed()),
+            ..Evidence::new(phase)
+        };
+        let verdict = verdict(&evidence);
+        death.send_replace(Some(Arc::new(Death { end, tool_exit, verdict, stderr_tail })));
+    }
+
+    fn pump(
+        &self,
+        pipe: OwnedFd,
+        stream: OutputStreamName,
+        dead: watch::Receiver<bool>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (sinks, session, tail) = (Arc::clone(&self.sinks), self.session.clone(), self.tail.clone());
+        // The tail of an error is what the tool complained of, and programs complain on either stream.
+        async move { pump(pipe, tail, dead, move |line| sinks.chunk(&session, stream, line)).await }
+    }
+
+    fn link_reader(
+        &self,
+        mut link: OwnedReadHalf,
+        first_word: oneshot::Sender<FirstWord>,
+        news: Arc<Mutex<LinkNews>>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (sinks, session, instance) =
+            (Arc::clone(&self.sinks), self.session.clone(), self.instance.clone());
+        async move {
+            let mut first_word = Some(first_word);
+            let mut say = |word: FirstWord| {
+                if let Some(sender) = first_word.take() {
+                    // The start may have been given up meanwhile.
+                    let _ = sender.send(word);
+                }
+            };
+            while let Ok(Some(frame)) = frames::read(&mut link, LINK_PAYLOAD_BYTES_MAX).await {
+                match frame.kind {
+                    to_host::READY => parse(&frame.payload).map(|ready| say(FirstWord::Ready(ready))),
+                    to_host::LOAD_FAILED => parse::<LoadFailure>(&frame.payload).map(|failure| {
+                        news.lock().unwrap_or_else(PoisonError::into_inner).load_failure =
+                            Some(failure.clone());
+                        say(FirstWord::LoadFailed(failure));
+                    }),
+                    to_host::RECORD => {
+                        parse::<Record>(&frame.payload).map(|record| sinks.record(&session, record))
+                    }
+                    to_host::PROGRESS => parse::<ProgressReport>(&frame.payload)
+                        .map(|report| sinks.progress(&instance, report)),
+                    to_host::TOOL_EXIT => parse::<ToolExit>(&frame.payload).map(|exit| {
+                        news.lock().unwrap_or_else(PoisonError::into_inner).tool_exit = Some(exit);
+                    }),
+                    to_host::DROPPED => parse::<cjm_wire::link::Dropped>(&frame.payload).map(|dropped| {
+                        sinks.chunk(
+                            &session,
+                            OutputStreamName::Stderr,
+                            &format!("[{} log records dropped here]", dropped.records),
+                        );
+                    }),
+                    // A later shim may say more than this host understands.
+                    _ => Some(()),
+                };
+            }
+        }
+    }
+}
+
+/// Resolves when the worker is dead; holds no lock over the wait's end, as `wait_for` itself would.
+async fn dead(death: &mut watch::Receiver<Option<Arc<Death>>>) {
+    // An error means that the accompanying task is gone, which is as dead.
+    let _ = death.wait_for(Option::is_some).await;
+}
+
+fn parse<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Option<T> {
+    serde_json::from_slice(payload)
+        .inspect_err(|error| tracing::warn!(%error, "a link frame cannot be read"))
+        .ok()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn into_stream(fd: OwnedFd) -> std::io::Result<UnixStream> {
+    let stream = std::os::unix::net::UnixStream::from(fd);
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
+}
+
+fn spawn_request(plan: &WorkerPlan, session: &WorkerSessionId) -> SpawnWorker {
+    let mut env: Vec<(String, String)> =
+        plan.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    env.push(("CJM_WORKER_SESSION_ID".to_owned(), session.to_string()));
+    let cwd = std::env::current_dir().map_or_else(|_| "/".to_owned(), |cwd| cwd.display().to_string());
+    SpawnWorker {
+        worker: session.to_string(),
+        program: plan.program.display().to_string(),
+        argv: plan.argv.clone(),
+        env,
+        cwd,
+        fd_targets: vec![worker_fd::STDOUT, worker_fd::STDERR, worker_fd::LISTENER, worker_fd::HOST_LINK],
+    }
+}
+
+fn worker_spec(plan: &WorkerPlan, session: &WorkerSessionId, log_level: &str) -> WorkerSpec {
+    WorkerSpec {
+        capability_name: plan.capability.clone(),
+        capability_version: plan.version.clone(),
+        instance_id: plan.instance.to_string(),
+        worker_session_id: session.to_string(),
+        launch: plan.launch.clone(),
+        data_dir: plan.data_dir.display().to_string(),
+        log_level: log_level.to_owned(),
+        secrets: plan.secrets.clone(),
+    }
+}
+
+/// What the journal's `worker_died` row says of a death.
+pub(crate) fn death_payload(death: &Death, phase: &str) -> serde_json::Map<String, serde_json::Value> {
+    let status = death.tool_exit.as_ref().map(|exit| exit.status).or(death.end.status);
+    let payload = serde_json::json!({
+        "phase": phase,
+        "returncode": status.map(cjm_wire::link::ExitStatus::returncode),
+        "reason": death.verdict.cause.as_str(),
+        "confidence": death.verdict.confidence.as_str(),
+        "verdict": death.verdict.to_string(),
+        "evidence": death.verdict.evidence,
+        "descendants_killed": death.end.descendants_killed,
+        "clear_ms": death.end.clear_ms,
+    });
+    match payload {
+        serde_json::Value::Object(map) => map,
+        _ => serde_json::Map::new(),
+    }
+}

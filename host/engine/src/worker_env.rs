@@ -1,0 +1,115 @@
+//! The environment of a worker: not the host's, but what is on a list. Secrets never stand in it; they travel over
+//! the host link and are set in the tool alone.
+
+use std::collections::BTreeMap;
+
+/// Variables that pass from the host to every worker, by exact name.
+const PASS_EXACT: [&str; 26] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "HF_HOME",
+    "TORCH_HOME",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "FTP_PROXY",
+    "ftp_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+];
+/// Variables that pass, by prefix.
+const PASS_PREFIX: [&str; 11] =
+    ["LC_", "XDG_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "OMP_", "MKL_", "OPENBLAS_", "HF_HUB_", "OTEL_"];
+/// Never pass, whatever a list says.
+const NEVER_CONTAINS: [&str; 4] = ["TOKEN", "KEY", "SECRET", "PASSWORD"];
+const NEVER_PREFIX: [&str; 2] = ["PYTHON", "CONDA_"];
+const NEVER_EXACT: [&str; 1] = ["VIRTUAL_ENV"];
+/// Variables that are nobody's business when a start fails: shells set them, tools do not read them.
+const NOT_WORTH_NAMING: [&str; 8] =
+    ["PWD", "OLDPWD", "SHLVL", "_", "TERM", "HOSTNAME", "LS_COLORS", "CJM_DATA_DIR"];
+
+/// What a worker gets of the host's variables.
+#[derive(Debug, Clone, Default)]
+pub struct WorkerEnvironment {
+    /// Passed variables.
+    pub variables: BTreeMap<String, String>,
+    /// Names of variables that the host has and the worker did not get.
+    pub not_passed: Vec<String>,
+}
+
+/// Chooses among `host`'s variables; `extra` are further exact names.
+#[must_use]
+pub fn choose(host: impl IntoIterator<Item = (String, String)>, extra: &[String]) -> WorkerEnvironment {
+    let mut chosen = WorkerEnvironment::default();
+    for (name, value) in host {
+        let wanted = PASS_EXACT.contains(&name.as_str())
+            || PASS_PREFIX.iter().any(|prefix| name.starts_with(prefix))
+            || extra.contains(&name);
+        if wanted && !is_forbidden(&name) {
+            chosen.variables.insert(name, value);
+        } else if !NOT_WORTH_NAMING.contains(&name.as_str()) {
+            chosen.not_passed.push(name);
+        }
+    }
+    chosen.not_passed.sort();
+    chosen
+}
+
+/// The host's own variables, those that are text.
+pub fn host_variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+fn is_forbidden(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    NEVER_EXACT.contains(&upper.as_str())
+        || NEVER_PREFIX.iter().any(|prefix| upper.starts_with(prefix))
+        || NEVER_CONTAINS.iter().any(|part| upper.contains(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_list_passes_and_secrets_never() {
+        let host = [
+            "PATH",
+            "LC_ALL",
+            "CUDA_VISIBLE_DEVICES",
+            "HF_HUB_TOKEN",
+            "OPENAI_API_KEY",
+            "PYTHONPATH",
+            "VIRTUAL_ENV",
+            "CONDA_PREFIX",
+            "MY_VAR",
+            "MY_SECRET",
+            "https_proxy",
+            "PWD",
+        ];
+        let extra = ["MY_VAR".to_owned(), "MY_SECRET".to_owned()];
+        let chosen = choose(host.map(|name| (name.to_owned(), "v".to_owned())), &extra);
+        let passed: Vec<&str> = chosen.variables.keys().map(String::as_str).collect();
+        assert_eq!(passed, ["CUDA_VISIBLE_DEVICES", "LC_ALL", "MY_VAR", "PATH", "https_proxy"]);
+        assert_eq!(
+            chosen.not_passed,
+            ["CONDA_PREFIX", "HF_HUB_TOKEN", "MY_SECRET", "OPENAI_API_KEY", "PYTHONPATH", "VIRTUAL_ENV"]
+        );
+    }
+}
