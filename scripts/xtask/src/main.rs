@@ -1,2 +1,96 @@
-//! Placeholder until the room is furnished.
-fn main() {}
+//! Tasks of developers: `cargo xtask TASK`. It starts cargo and scripts and reads nothing of the product.
+//!
+//! What must hold: a task ends with a code other than 0 if anything it ran did, and names it.
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Parser, Subcommand};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+/// Rounds of a soak when none are asked for.
+const ROUNDS_DEFAULT: u32 = 50;
+/// Most rounds: a mistyped number should not run for a week.
+const ROUNDS_MAX: u32 = 100_000;
+
+#[derive(Debug, Parser)]
+#[command(name = "xtask", about = "Tasks of developers")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// What should be green before a push: format, lints, tidy, unit tests
+    Prepush,
+    /// Long runs of short tests
+    Soak {
+        #[command(subcommand)]
+        what: Soak,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Soak {
+    /// The kill journey: every victim and every kind of tool, again and again on one data directory
+    Kill {
+        /// Rounds of each case
+        #[arg(long, default_value_t = ROUNDS_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=i64::from(ROUNDS_MAX)))]
+        count: u32,
+    },
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().task {
+        Task::Prepush => prepush(),
+        Task::Soak { what: Soak::Kill { count } } => soak_kill(count),
+    }
+}
+
+fn prepush() -> Result<()> {
+    step("format", cargo().args(["fmt", "--all", "--check"]))?;
+    step(
+        "lints",
+        cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    )?;
+    // The binaries, which tests start and cargo would not build for them.
+    step("build", cargo().args(["build", "--quiet", "--workspace"]))?;
+    step("tidy", cargo().args(["test", "--quiet", "--package", "cjm-tests", "--test", "tidy"]))?;
+    step("tests", cargo().args(["test", "--quiet", "--workspace", "--lib", "--bins"]))
+}
+
+fn soak_kill(count: u32) -> Result<()> {
+    step("build", cargo().args(["build", "--quiet", "--workspace"]))?;
+    let mut command = cargo();
+    command.args(["test", "--quiet", "--package", "cjm-tests", "--test", "kill"]);
+    command.env("CJM_SOAK_ROUNDS", count.to_string());
+    step(&format!("{count} rounds of each kill"), &mut command)
+}
+
+/// Cargo as it was called, in the repository's root, building where `scripts/test` builds.
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    if std::env::var_os("CARGO_TARGET_DIR").is_none()
+        && let Some(home) = std::env::var_os("HOME")
+    {
+        command.env("CARGO_TARGET_DIR", PathBuf::from(home).join(".cache/cjm-substrate/target"));
+    }
+    command
+}
+
+fn root() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.ancestors().nth(2).unwrap_or(own).to_owned()
+}
+
+fn step(name: &str, command: &mut Command) -> Result<()> {
+    let start = Instant::now();
+    let status = command.status().with_context(|| format!("{name}: {command:?} did not start"))?;
+    if !status.success() {
+        bail!("{name} failed ({status}): {command:?}");
+    }
+    eprintln!("{name}: ok, {:.1} s", start.elapsed().as_secs_f32());
+    Ok(())
+}
