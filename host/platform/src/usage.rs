@@ -47,6 +47,34 @@ pub fn sample_processes(pids: &[Pid]) -> UsageSample {
     sum(stats.iter())
 }
 
+/// What one process uses.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ProcessUsage {
+    /// Its id.
+    pub pid: Pid,
+    /// Its parent's id; 0 for one outside our pid namespace.
+    pub ppid: i32,
+    /// Processor time used so far by it and the children it has reaped, user and system, in seconds.
+    pub cpu_seconds: f64,
+    /// Resident memory in bytes.
+    pub rss_bytes: u64,
+    /// How many threads it has.
+    pub threads: u64,
+}
+
+/// Samples every process of this pid namespace, each for itself, in one walk.
+pub fn sample_each() -> io::Result<Vec<ProcessUsage>> {
+    Ok(proc_stat::pids()?.filter_map(proc_stat::read).filter_map(|stat| usage_of(&stat)).collect())
+}
+
+/// Samples the descendants of `root`, each for itself, `root` itself not, in one walk.
+pub fn sample_each_below(root: Pid) -> io::Result<Vec<ProcessUsage>> {
+    let all = sample_each()?;
+    let parents: Vec<(i32, i32)> = all.iter().map(|usage| (usage.pid.as_raw(), usage.ppid)).collect();
+    let below = tree::below(root.as_raw(), &parents);
+    Ok(all.into_iter().filter(|usage| below.contains(&usage.pid.as_raw())).collect())
+}
+
 /// What the machine has and uses.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct MachineSample {
@@ -98,6 +126,16 @@ fn sum<'a>(stats: impl Iterator<Item = &'a Stat>) -> UsageSample {
     }
     sample.cpu_seconds = ticks as f64 / ticks_per_second();
     sample
+}
+
+fn usage_of(stat: &Stat) -> Option<ProcessUsage> {
+    Some(ProcessUsage {
+        pid: Pid::from_raw(stat.pid)?,
+        ppid: stat.ppid,
+        cpu_seconds: stat.cpu_ticks as f64 / ticks_per_second(),
+        rss_bytes: stat.rss_pages * rustix::param::page_size() as u64,
+        threads: stat.threads,
+    })
 }
 
 fn ticks_per_second() -> f64 {
@@ -156,6 +194,10 @@ mod tests {
         let single = sample_processes(&[child_pid]);
         assert_eq!(single.pids, [child_pid]);
         assert!(tree.rss_bytes >= single.rss_bytes);
+        let below = sample_each_below(own).unwrap();
+        let each = below.iter().find(|usage| usage.pid == child_pid).unwrap();
+        assert_eq!((each.ppid, each.rss_bytes, each.threads), (own.as_raw(), single.rss_bytes, single.threads));
+        assert!(below.iter().all(|usage| usage.pid != own));
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(sample_tree(child_pid).unwrap(), UsageSample::default());
