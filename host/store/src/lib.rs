@@ -2,9 +2,11 @@
 //! workers log and print in another (`diagnostics.db`). One writer each, readers beside it, one trait per store.
 //!
 //! It decides nothing: which job runs, or whether one may run again, is told to it. It must hold what the traits
-//! [`Journal`] and `Diagnostics` promise, whatever is killed at whatever instant.
+//! [`Journal`] and [`Diagnostics`] promise, whatever is killed at whatever instant.
 
 pub mod commit;
+pub mod diagnostics;
+pub mod diagnostics_reader;
 mod error;
 pub mod events;
 pub mod fault;
@@ -19,6 +21,8 @@ pub mod schema;
 mod writer;
 
 pub use commit::{Commit, Receipt, WhenClosed, Write};
+pub use diagnostics::{DiagnosticRecord, Diagnostics, DroppedCounts, SqliteDiagnostics, StreamChunk};
+pub use diagnostics_reader::{DiagnosticsFilter, DiagnosticsReader, SeqChunk, SeqRecord};
 pub use error::StoreError;
 pub use events::{Event, Gate, Subscription};
 pub use journal::{Committing, Journal, JournalOptions, SqliteJournal};

@@ -1,6 +1,8 @@
 //! From columns to records. Tolerant where the ancestor writes more loosely than we do (NaN in payloads, event types
 //! of other versions), strict with what only we write.
 
+use crate::diagnostics::{DiagnosticRecord, StreamChunk};
+use crate::diagnostics_reader::{SeqChunk, SeqRecord};
 use crate::error::StoreError;
 use crate::reader::SeqJob;
 use crate::records::{Body, CompositionRecord, JobRecord, SeqRow, WorkerRecord};
@@ -129,6 +131,29 @@ pub(crate) fn worker(columns: &Columns<'_, '_>) -> Result<WorkerRecord, StoreErr
         spawned_at: Timestamp::from_text(columns.get::<String>(5)?),
         ended_at: columns.id(6, Timestamp::from_text)?,
     })
+}
+
+pub(crate) fn record(columns: &Columns<'_, '_>) -> Result<SeqRecord, StoreError> {
+    let record = DiagnosticRecord {
+        ts: Timestamp::from_text(columns.get::<String>(1)?),
+        worker_session_id: columns.get(2)?,
+        job_id: columns.get(3)?,
+        level: columns.get(4)?,
+        logger_name: columns.get(5)?,
+        message: columns.get(6)?,
+        exc_text: columns.get(7)?,
+    };
+    Ok(SeqRecord { seq: columns.get(0)?, record })
+}
+
+pub(crate) fn chunk(columns: &Columns<'_, '_>) -> Result<SeqChunk, StoreError> {
+    let chunk = StreamChunk {
+        ts: Timestamp::from_text(columns.get::<String>(1)?),
+        worker_session_id: columns.get(2)?,
+        stream: columns.get(3)?,
+        content: columns.get(4)?,
+    };
+    Ok(SeqChunk { seq: columns.get(0)?, chunk })
 }
 
 /// A payload as any writer left it. What is not JSON is kept as text under `unparsed`: a reader of a journal of

@@ -149,14 +149,6 @@ pub(crate) fn open_diagnostics(data_dir: &Path) -> Result<Connection, StoreError
     open_writer(data_dir, DIAGNOSTICS_FILE, DIAGNOSTICS_MIGRATIONS, Durability::Process)
 }
 
-/// A journal that lives in memory and dies with the connection.
-pub(crate) fn memory_journal() -> Result<Connection, StoreError> {
-    let mut connection = Connection::open_in_memory()
-        .map_err(|error| StoreError::database("open a journal in memory", &error))?;
-    migrate(&mut connection, JOURNAL_MIGRATIONS, Path::new(":memory:"))?;
-    Ok(connection)
-}
-
 /// Opens a database file for reading only. Works while others write, where nobody does, and in a directory that
 /// cannot be written.
 pub(crate) fn open_reader(data_dir: &Path, file: &str) -> Result<Connection, StoreError> {

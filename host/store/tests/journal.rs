@@ -25,7 +25,7 @@ async fn a_job_lives_through_its_commits_and_reads_back() {
     let running = started(&job, 1);
     journal.commit(begin(&running, JobStatus::Pending)).await.expect("begun");
     let done = ended(&running, JobStatus::Completed);
-    journal.commit(finish(&done, Some(json!({"text": "front"})))).await.expect("ended");
+    journal.commit(finish(&done, Some(&json!({"text": "front"})))).await.expect("ended");
 
     assert_eq!(reader.job(&job.job_id).expect("reads"), Some(done));
     let result = reader.result(&job.job_id).expect("reads").expect("kept");
@@ -130,7 +130,7 @@ async fn large_bodies_become_files_and_read_back() {
     let running = started(&job, 1);
     journal.commit(begin(&running, JobStatus::Pending)).await.expect("begun");
     let done = ended(&running, JobStatus::Completed);
-    journal.commit(finish(&done, Some(big.clone()))).await.expect("ended");
+    journal.commit(finish(&done, Some(&big))).await.expect("ended");
 
     let reader = JournalReader::open(dir.path()).expect("opens");
     let arguments = reader.arguments(&job.job_id).expect("reads").expect("kept");

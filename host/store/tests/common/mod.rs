@@ -70,13 +70,13 @@ pub(crate) fn begin(job: &JobRecord, from: JobStatus) -> Commit {
     Commit::telling().write(Write::StartJob(start)).row(rows::running(job, from))
 }
 
-pub(crate) fn finish(job: &JobRecord, result: Option<Value>) -> Commit {
+pub(crate) fn finish(job: &JobRecord, result: Option<&Value>) -> Commit {
     let end = JobEnd {
         job_id: job.job_id.clone(),
         status: job.status,
         completed_at: job.completed_at.clone().unwrap_or_else(|| job.submitted_at.clone()),
         failure: job.failure.clone(),
-        result: result.as_ref().map(Body::of_json),
+        result: result.map(Body::of_json),
     };
     Commit::telling().write(Write::EndJob(Box::new(end))).row(rows::terminal(job, JobStatus::Running))
 }

@@ -1,0 +1,415 @@
+//! What workers log and print, kept for people: the [`Diagnostics`] promise and its SQLite writer. It is best effort
+//! by design: nothing waits for it, and what comes faster than the disk takes it is dropped and counted, and the
+//! count is written. Reading is `diagnostics_reader`'s.
+
+use crate::error::StoreError;
+use crate::fault::{Disk, DiskStep, RealDisk};
+use crate::journal::block_on;
+use crate::schema::open_diagnostics;
+use cjm_wire::Timestamp;
+use rusqlite::{Connection, params};
+use serde::Serialize;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Most bytes of records that wait to be written. Output cannot push records out: it has a maximum of its own.
+pub const RECORDS_WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Most bytes of output that wait to be written.
+pub const CHUNKS_WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Longest message, traceback or chunk; the rest of a longer one is cut off.
+pub const TEXT_BYTES_MAX: usize = 256 * 1024;
+/// Most rows in one transaction.
+pub const DIAGNOSTICS_BATCH_ROWS_MAX: usize = 1024;
+/// A batch that has come to this size takes no further row.
+pub const DIAGNOSTICS_BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How often a batch is tried before it is dropped and counted.
+pub const DIAGNOSTICS_ATTEMPTS_MAX: u32 = 5;
+/// First pause between the attempts; each further one is twice as long.
+const PAUSE_MS: u64 = 20;
+/// What a row weighs beside its texts.
+const ROW_BYTES: usize = 256;
+/// Logger name of the store's own records.
+pub const OWN_LOGGER: &str = "cjm.diagnostics";
+
+/// One structured log record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DiagnosticRecord {
+    /// When it was said.
+    pub ts: Timestamp,
+    /// By which incarnation of a worker.
+    pub worker_session_id: Option<String>,
+    /// In whose call.
+    pub job_id: Option<String>,
+    /// `DEBUG`, `INFO`, `WARNING`, `ERROR`, `CRITICAL`, or whatever a tool invented.
+    pub level: String,
+    /// Dotted name.
+    pub logger_name: String,
+    /// The message.
+    pub message: String,
+    /// Formatted traceback.
+    pub exc_text: Option<String>,
+}
+
+/// One line of output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StreamChunk {
+    /// When it was read.
+    pub ts: Timestamp,
+    /// By which incarnation of a worker.
+    pub worker_session_id: Option<String>,
+    /// `stdout` or `stderr`.
+    pub stream: String,
+    /// The text.
+    pub content: String,
+}
+
+/// How much was not written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DroppedCounts {
+    /// Records.
+    pub records: u64,
+    /// Chunks of output.
+    pub chunks: u64,
+    /// Bytes of both.
+    pub bytes: u64,
+}
+
+/// Ready when everything handed in before is written or dropped.
+pub type Flushing = Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
+
+/// Takes what workers say.
+///
+/// Promises: a row handed in is written within the time of a few transactions or counted as dropped, and a record
+/// tells how many were dropped; order is kept among records and among chunks; no call waits for the disk; what
+/// waits takes at most [`RECORDS_WAITING_BYTES_MAX`] and [`CHUNKS_WAITING_BYTES_MAX`]. If the host dies, what
+/// waited is lost.
+pub trait Diagnostics: Send + Sync + std::fmt::Debug {
+    /// Hands a record in. False when it was dropped.
+    fn record(&self, record: DiagnosticRecord) -> bool;
+    /// Hands a chunk of output in. False when it was dropped.
+    fn chunk(&self, chunk: StreamChunk) -> bool;
+    /// All that was dropped since the store was opened.
+    fn dropped(&self) -> DroppedCounts;
+    /// Waits for what was handed in before.
+    fn flush(&self) -> Flushing;
+    /// [`Self::flush`] for threads outside a runtime.
+    fn flush_blocking(&self) {
+        block_on(self.flush());
+    }
+    /// Writes what is queued and ends; what comes later is dropped. Blocks. May be repeated.
+    fn close(&self);
+}
+
+/// `diagnostics.db` of a data directory. Genuine Python workers write the same file.
+#[derive(Debug)]
+pub struct SqliteDiagnostics {
+    queue: Arc<Queue>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Queue {
+    state: Mutex<State>,
+    arrived: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    items: VecDeque<Item>,
+    record_bytes: usize,
+    chunk_bytes: usize,
+    /// Since the store was opened.
+    dropped: DroppedCounts,
+    /// Of these, already told in a record.
+    told: DroppedCounts,
+    closing: bool,
+}
+
+#[derive(Debug)]
+enum Item {
+    Record(DiagnosticRecord),
+    Chunk(StreamChunk),
+    Flush(oneshot::Sender<()>),
+}
+
+impl SqliteDiagnostics {
+    /// Opens the diagnostics of `data_dir`, creates them as needed, and starts their writer. Blocks.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or was written by a later version.
+    pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        Self::open_on(data_dir, Arc::new(RealDisk))
+    }
+
+    /// [`Self::open`], with a disk that may fail.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_on(data_dir: &Path, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
+        let connection = open_diagnostics(data_dir)?;
+        let queue = Arc::new(Queue { state: Mutex::default(), arrived: Condvar::new() });
+        let writer = Writer { connection, queue: Arc::clone(&queue), disk };
+        let thread = thread::Builder::new()
+            .name("cjm-diagnostics".into())
+            .spawn(move || writer.run())
+            .map_err(|error| StoreError::file("start the writer of", data_dir, &error))?;
+        Ok(Self { queue, thread: Mutex::new(Some(thread)) })
+    }
+}
+
+impl Diagnostics for SqliteDiagnostics {
+    fn record(&self, mut record: DiagnosticRecord) -> bool {
+        cut(&mut record.message);
+        if let Some(text) = &mut record.exc_text {
+            cut(text);
+        }
+        self.queue.push(Item::Record(record))
+    }
+
+    fn chunk(&self, mut chunk: StreamChunk) -> bool {
+        cut(&mut chunk.content);
+        self.queue.push(Item::Chunk(chunk))
+    }
+
+    fn dropped(&self) -> DroppedCounts {
+        self.queue.lock().dropped
+    }
+
+    fn flush(&self) -> Flushing {
+        let (done, waiting) = oneshot::channel();
+        self.queue.push(Item::Flush(done));
+        // An answer that never comes means that the writer has ended, with everything written.
+        Box::pin(async move { waiting.await.unwrap_or_default() })
+    }
+
+    fn close(&self) {
+        self.queue.lock().closing = true;
+        self.queue.arrived.notify_one();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the writer of the diagnostics panicked");
+        }
+    }
+}
+
+impl Drop for SqliteDiagnostics {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, item: Item) -> bool {
+        let bytes = item.bytes();
+        let mut state = self.lock();
+        let State { record_bytes, chunk_bytes, closing, .. } = &mut *state;
+        let (used, bytes_max) = match &item {
+            Item::Record(_) => (record_bytes, RECORDS_WAITING_BYTES_MAX),
+            Item::Chunk(_) => (chunk_bytes, CHUNKS_WAITING_BYTES_MAX),
+            Item::Flush(_) if *closing => return false,
+            Item::Flush(_) => (record_bytes, usize::MAX),
+        };
+        if *closing || *used + bytes > bytes_max {
+            state.dropped.count(&item);
+            return false;
+        }
+        *used += bytes;
+        state.items.push_back(item);
+        drop(state);
+        self.arrived.notify_one();
+        true
+    }
+
+    /// The next batch, and what was dropped and not told so far; `None` when closed and empty.
+    fn take(&self) -> Option<(Vec<Item>, DroppedCounts)> {
+        let mut state = self.lock();
+        while state.items.is_empty() {
+            if state.closing {
+                return None;
+            }
+            state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let mut batch = Vec::new();
+        let mut batch_bytes = 0;
+        while batch.len() < DIAGNOSTICS_BATCH_ROWS_MAX && batch_bytes < DIAGNOSTICS_BATCH_BYTES_MAX {
+            let Some(item) = state.items.pop_front() else { break };
+            let bytes = item.bytes();
+            match &item {
+                Item::Chunk(_) => state.chunk_bytes -= bytes,
+                _ => state.record_bytes -= bytes,
+            }
+            batch_bytes += bytes;
+            batch.push(item);
+        }
+        let untold = state.dropped.less(state.told);
+        Some((batch, untold))
+    }
+}
+
+impl Item {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Record(record) => {
+                let exc_text = record.exc_text.as_ref().map_or(0, String::len);
+                ROW_BYTES + record.message.len() + record.logger_name.len() + record.level.len() + exc_text
+            }
+            Self::Chunk(chunk) => ROW_BYTES + chunk.content.len(),
+            Self::Flush(_) => 0,
+        }
+    }
+}
+
+impl DroppedCounts {
+    fn count(&mut self, item: &Item) {
+        match item {
+            Item::Record(_) => self.records += 1,
+            Item::Chunk(_) => self.chunks += 1,
+            Item::Flush(_) => return,
+        }
+        self.bytes += (item.bytes() - ROW_BYTES) as u64;
+    }
+
+    fn less(self, other: Self) -> Self {
+        Self {
+            records: self.records - other.records,
+            chunks: self.chunks - other.chunks,
+            bytes: self.bytes - other.bytes,
+        }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            records: self.records + other.records,
+            chunks: self.chunks + other.chunks,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+
+    fn as_record(self) -> DiagnosticRecord {
+        let Self { records, chunks, bytes } = self;
+        DiagnosticRecord {
+            ts: Timestamp::now(),
+            worker_session_id: None,
+            job_id: None,
+            level: "WARNING".into(),
+            logger_name: OWN_LOGGER.into(),
+            message: format!(
+                "dropped {records} records and {chunks} lines of output ({bytes} bytes): they came faster than \
+                 they could be written"
+            ),
+            exc_text: None,
+        }
+    }
+}
+
+struct Writer {
+    connection: Connection,
+    queue: Arc<Queue>,
+    disk: Arc<dyn Disk>,
+}
+
+impl Writer {
+    fn run(self) {
+        while let Some((batch, untold)) = self.queue.take() {
+            if self.write(&batch, untold) {
+                let mut state = self.queue.lock();
+                state.told = state.told.plus(untold);
+            } else {
+                let mut state = self.queue.lock();
+                batch.iter().for_each(|item| state.dropped.count(item));
+            }
+            for item in batch {
+                if let Item::Flush(done) = item {
+                    // Whoever asked may have gone.
+                    let _ = done.send(());
+                }
+            }
+        }
+    }
+
+    fn write(&self, batch: &[Item], untold: DroppedCounts) -> bool {
+        for attempt in 0..DIAGNOSTICS_ATTEMPTS_MAX {
+            let error = match self.transaction(batch, untold) {
+                Ok(()) => return true,
+                Err(error) => error,
+            };
+            if !self.connection.is_autocommit()
+                && let Err(error) = self.connection.execute_batch("ROLLBACK")
+            {
+                tracing::warn!(%error, "roll back a failed batch of diagnostics");
+            }
+            if attempt + 1 == DIAGNOSTICS_ATTEMPTS_MAX {
+                tracing::error!(%error, rows = batch.len(), "diagnostics dropped");
+            } else {
+                thread::sleep(Duration::from_millis(PAUSE_MS << attempt));
+            }
+        }
+        false
+    }
+
+    fn transaction(&self, batch: &[Item], untold: DroppedCounts) -> rusqlite::Result<()> {
+        let Self { connection, disk, .. } = self;
+        disk.before(DiskStep::Begin, connection)?;
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        if untold != DroppedCounts::default() {
+            insert_record(connection, &untold.as_record())?;
+        }
+        for item in batch {
+            match item {
+                Item::Record(record) => insert_record(connection, record)?,
+                Item::Chunk(chunk) => insert_chunk(connection, chunk)?,
+                Item::Flush(_) => {}
+            }
+        }
+        disk.before(DiskStep::Commit, connection)?;
+        connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+}
+
+fn insert_record(connection: &Connection, record: &DiagnosticRecord) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO records (ts, worker_session_id, job_id, level, logger_name, message, exc_text) \
+             VALUES (?1,?2,?3,?4,?5,?6,?7)",
+        )?
+        .execute(params![
+            record.ts.as_str(),
+            record.worker_session_id,
+            record.job_id,
+            record.level,
+            record.logger_name,
+            record.message,
+            record.exc_text
+        ])?;
+    Ok(())
+}
+
+fn insert_chunk(connection: &Connection, chunk: &StreamChunk) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO stream_chunks (ts, worker_session_id, stream, content) VALUES (?1,?2,?3,?4)",
+        )?
+        .execute(params![chunk.ts.as_str(), chunk.worker_session_id, chunk.stream, chunk.content])?;
+    Ok(())
+}
+
+fn cut(text: &mut String) {
+    if text.len() > TEXT_BYTES_MAX {
+        let end = text.floor_char_boundary(TEXT_BYTES_MAX);
+        let left_out = text.len() - end;
+        text.truncate(end);
+        text.shrink_to_fit();
+        text.push_str(&format!(" [… {left_out} bytes left out]"));
+    }
+}

@@ -1,0 +1,167 @@
+//! Reads what workers logged and printed. Never writes, needs no lock, works beside a host and after one. Like the
+//! journal's reader it finishes each statement before it returns, and blocks for the time of a query.
+
+use crate::diagnostics::{DiagnosticRecord, StreamChunk};
+use crate::error::StoreError;
+use crate::query;
+use crate::reader::{collect, limit_value, marks, text};
+use crate::schema::{DIAGNOSTICS_FILE, has_table, open_reader};
+use rusqlite::Connection;
+use rusqlite::types::Value as Sql;
+use serde::Serialize;
+use std::path::Path;
+
+/// Levels by weight, lightest first. Anything else a tool invented is shown at every level.
+pub const LEVELS: [&str; 6] = ["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"];
+
+/// Which records or chunks; empty selects all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DiagnosticsFilter {
+    /// Said in this job's call. Output carries no job: for chunks this is not looked at.
+    pub job: Option<String>,
+    /// Said by this incarnation of a worker.
+    pub session: Option<String>,
+    /// One of [`LEVELS`], in any case: this one and above. Not looked at for chunks.
+    pub level_min: Option<String>,
+}
+
+/// A record with its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SeqRecord {
+    /// Place; pages continue after it.
+    pub seq: i64,
+    /// The record.
+    #[serde(flatten)]
+    pub record: DiagnosticRecord,
+}
+
+/// A chunk with its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SeqChunk {
+    /// Place; pages continue after it.
+    pub seq: i64,
+    /// The chunk.
+    #[serde(flatten)]
+    pub chunk: StreamChunk,
+}
+
+/// A read-only view of one data directory's diagnostics.
+#[derive(Debug)]
+pub struct DiagnosticsReader {
+    connection: Connection,
+}
+
+impl DiagnosticsReader {
+    /// Opens the diagnostics of `data_dir`.
+    ///
+    /// # Errors
+    /// [`StoreError::NothingYet`] when there are none; others when they cannot be read.
+    pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        let connection = open_reader(data_dir, DIAGNOSTICS_FILE)?;
+        if !has_table(&connection, "records")? || !has_table(&connection, "stream_chunks")? {
+            return Err(StoreError::NothingYet { path: data_dir.join(DIAGNOSTICS_FILE) });
+        }
+        Ok(Self { connection })
+    }
+
+    /// Records after `after_seq`, oldest first, at most `limit` and [`PAGE_ROWS_MAX`](crate::reader::PAGE_ROWS_MAX).
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn records(
+        &self,
+        filter: &DiagnosticsFilter,
+        after_seq: i64,
+        limit: usize,
+    ) -> Result<Vec<SeqRecord>, StoreError> {
+        self.query_records(filter, after_seq, limit, "ASC")
+    }
+
+    /// The newest `n` records, oldest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn last_records(&self, filter: &DiagnosticsFilter, n: usize) -> Result<Vec<SeqRecord>, StoreError> {
+        let mut found = self.query_records(filter, 0, n, "DESC")?;
+        found.reverse();
+        Ok(found)
+    }
+
+    /// Chunks after `after_seq`, oldest first, at most `limit` and [`PAGE_ROWS_MAX`](crate::reader::PAGE_ROWS_MAX).
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn chunks(
+        &self,
+        filter: &DiagnosticsFilter,
+        after_seq: i64,
+        limit: usize,
+    ) -> Result<Vec<SeqChunk>, StoreError> {
+        self.query_chunks(filter, after_seq, limit, "ASC")
+    }
+
+    /// The newest `n` chunks, oldest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn last_chunks(&self, filter: &DiagnosticsFilter, n: usize) -> Result<Vec<SeqChunk>, StoreError> {
+        let mut found = self.query_chunks(filter, 0, n, "DESC")?;
+        found.reverse();
+        Ok(found)
+    }
+
+    fn query_records(
+        &self,
+        filter: &DiagnosticsFilter,
+        after_seq: i64,
+        limit: usize,
+        order: &str,
+    ) -> Result<Vec<SeqRecord>, StoreError> {
+        let mut condition = String::from("seq > ?");
+        let mut values = vec![Sql::Integer(after_seq)];
+        for (column, value) in [("job_id", &filter.job), ("worker_session_id", &filter.session)] {
+            if let Some(value) = value {
+                condition.push_str(&format!(" AND {column} = ?"));
+                values.push(text(value));
+            }
+        }
+        let lighter = filter.level_min.as_deref().map_or(&[][..], lighter_than);
+        if !lighter.is_empty() {
+            condition.push_str(&format!(" AND upper(level) NOT IN ({})", marks(lighter.len())));
+            values.extend(lighter.iter().map(|level| text(level)));
+        }
+        values.push(limit_value(limit));
+        let sql = format!(
+            "SELECT seq, ts, worker_session_id, job_id, level, logger_name, message, exc_text FROM records \
+             WHERE {condition} ORDER BY seq {order} LIMIT ?"
+        );
+        collect(&self.connection, &sql, &values, query::record)
+    }
+
+    fn query_chunks(
+        &self,
+        filter: &DiagnosticsFilter,
+        after_seq: i64,
+        limit: usize,
+        order: &str,
+    ) -> Result<Vec<SeqChunk>, StoreError> {
+        let mut values = vec![Sql::Integer(after_seq)];
+        let mut condition = "seq > ?";
+        if let Some(session) = &filter.session {
+            condition = "seq > ? AND worker_session_id = ?";
+            values.push(text(session));
+        }
+        values.push(limit_value(limit));
+        let sql = format!(
+            "SELECT seq, ts, worker_session_id, stream, content FROM stream_chunks WHERE {condition} \
+             ORDER BY seq {order} LIMIT ?"
+        );
+        collect(&self.connection, &sql, &values, query::chunk)
+    }
+}
+
+/// The levels below `level`; none for one that is not known.
+fn lighter_than(level: &str) -> &'static [&'static str] {
+    let position = LEVELS.iter().position(|known| known.eq_ignore_ascii_case(level)).unwrap_or(0);
+    &LEVELS[..position]
+}

@@ -1,0 +1,249 @@
+//! A host killed at random instants: what it was told is durable is there, nothing is there by half, and the next
+//! host finds and ends what was left.
+
+mod common;
+
+use cjm_store::*;
+use cjm_wire::Timestamp;
+use cjm_wire::error::ErrorCategory;
+use cjm_wire::event::JobStatus;
+use cjm_wire::ids::{JobId, WorkerSessionId};
+use common::*;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{BufRead, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+/// Where the writing process writes; without it that test does nothing.
+const DIR_VARIABLE: &str = "CJM_STORE_KILL_DIR";
+const ROUNDS: usize = 20;
+const TASKS: usize = 8;
+/// Says this far each job has certainly come.
+const STEPS: [&str; 3] = ["accepted", "begun", "ended"];
+
+/// Not a test of its own: the process that is killed. Tells on stdout what was acknowledged.
+#[test]
+fn writing_process() {
+    let Some(dir) = std::env::var_os(DIR_VARIABLE) else { return };
+    let journal = open(Path::new(&dir));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("runtime");
+    runtime.block_on(async {
+        let mut tasks = tokio::task::JoinSet::new();
+        for task in 0..TASKS {
+            tasks.spawn(write_for_ever(Arc::clone(&journal), task));
+        }
+        while tasks.join_next().await.is_some() {}
+    });
+}
+
+async fn write_for_ever(journal: Arc<SqliteJournal>, task: usize) {
+    for turn in task.. {
+        let job = job("asr");
+        // Some arguments and results are files.
+        let length = if turn % 5 == 0 { INLINE_BYTES_MAX + turn } else { turn };
+        let body = json!({"job": job.job_id, "text": "x".repeat(length)});
+        let running = started(&job, 1);
+        let done = ended(&running, JobStatus::Completed);
+        journal.commit(accept(&job, &body)).await.expect("accepted");
+        say(STEPS[0], &job.job_id);
+        journal.commit(begin(&running, JobStatus::Pending).row(account("beside", 0))).await.expect("begun");
+        say(STEPS[1], &job.job_id);
+        journal.commit(finish(&done, Some(&body))).await.expect("ended");
+        say(STEPS[2], &job.job_id);
+    }
+}
+
+/// One write, so that a kill cuts no line in two.
+fn say(step: &str, job: &JobId) {
+    std::io::stderr().write_all(format!("{step} {job}\n").as_bytes()).expect("the reader lives");
+}
+
+/// Starts a writing process, kills it after `lines` acknowledgements, returns how far each job was acknowledged.
+fn killed_after(dir: &Path, lines: usize) -> HashMap<JobId, usize> {
+    let mut child = Command::new(std::env::current_exe().expect("this test"))
+        .args(["writing_process", "--exact", "--nocapture"])
+        .env(DIR_VARIABLE, dir)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut acknowledged = HashMap::new();
+    for (n, line) in BufReader::new(child.stderr.take().expect("piped")).lines().enumerate() {
+        if n == lines {
+            child.kill().expect("SIGKILL");
+        }
+        let line = line.expect("text");
+        let (step, job) = line.split_once(' ').unwrap_or_else(|| panic!("the writer said: {line}"));
+        let step = STEPS.iter().position(|known| *known == step);
+        let step = step.unwrap_or_else(|| panic!("the writer said: {line}"));
+        acknowledged.insert(JobId::from_text(job), step);
+    }
+    child.wait().expect("reaped");
+    acknowledged
+}
+
+/// How far each job has come in the tables, checked against its rows.
+fn check(dir: &Path) -> HashMap<JobId, usize> {
+    let reader = JournalReader::open(dir).expect("opens after a kill");
+    let mut rows_of: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut after = 0;
+    loop {
+        let page = reader.page(&JournalFilter::default(), after, 5000).expect("reads");
+        let Some(last) = page.last() else { break };
+        after = last.seq;
+        for found in page.into_iter().filter(|found| found.row.job_id.as_deref() != Some("beside")) {
+            let to = found.row.payload["to"].as_str().expect("a transition").to_owned();
+            rows_of.entry(found.row.job_id.expect("a job")).or_default().push(to);
+        }
+    }
+    let mut come = HashMap::new();
+    let mut after = 0;
+    loop {
+        let page = reader.jobs(&JobFilter::default(), after, 1000).expect("reads");
+        let Some(last) = page.last() else { break };
+        after = last.seq;
+        for found in page {
+            let job = found.job;
+            let rows = rows_of.remove(job.job_id.as_str()).unwrap_or_default();
+            let expected: &[&str] = match job.status {
+                JobStatus::Pending => &["pending"],
+                JobStatus::Running => &["pending", "running"],
+                JobStatus::Completed => &["pending", "running", "completed"],
+                JobStatus::Failed if job.attempt == 0 => &["pending", "failed"],
+                JobStatus::Failed => &["pending", "running", "failed"],
+                JobStatus::Cancelled => panic!("nobody cancelled"),
+            };
+            assert_eq!(rows, expected, "{}", job.job_id);
+            let arguments = reader.arguments(&job.job_id).expect("reads").expect("kept");
+            check_body(&reader, &job.job_id, &arguments);
+            let result = reader.result(&job.job_id).expect("reads");
+            assert_eq!(result.is_some(), job.status == JobStatus::Completed, "{}", job.job_id);
+            result.iter().for_each(|result| check_body(&reader, &job.job_id, result));
+            come.insert(job.job_id, expected.len() - 1);
+        }
+    }
+    assert_eq!(rows_of.len(), 0, "rows without a job");
+    come
+}
+
+fn check_body(reader: &JournalReader, job: &JobId, body: &Body) {
+    let content = reader.load(body).expect("a payload that a commit names is there, whole");
+    let content: Value = serde_json::from_slice(&content).expect("JSON");
+    assert_eq!(content["job"], json!(job));
+}
+
+#[test]
+fn a_host_killed_at_random_instants_loses_nothing_it_acknowledged() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let random = |n: usize| usize::try_from(RandomState::new().hash_one(n) % 400).expect("small");
+    let mut all = 0;
+    for round in 0..ROUNDS {
+        let lines = random(round) + 1;
+        let acknowledged = killed_after(dir.path(), lines);
+        assert!(acknowledged.len() * STEPS.len() >= lines, "round {round}: killed before its time");
+        all += acknowledged.len();
+        let come = check(dir.path());
+        for (job, step) in &acknowledged {
+            let there =
+                come.get(job).unwrap_or_else(|| panic!("round {round}: {job} was acknowledged and is gone"));
+            assert!(there >= step, "round {round}: {job} was {}, now {}", STEPS[*step], STEPS[*there]);
+        }
+        // At most what was in flight is there without its acknowledgement.
+        assert!(come.len() <= all + TASKS * (round + 1), "{} jobs for {all} acknowledged", come.len());
+        let verdict: String = Connection::open(dir.path().join(JOURNAL_FILE))
+            .and_then(|db| db.query_row("PRAGMA integrity_check", [], |row| row.get(0)))
+            .expect("reads");
+        assert_eq!(verdict, "ok", "round {round}");
+    }
+    recover_and_check(dir.path());
+}
+
+fn recover_and_check(dir: &Path) {
+    let journal = open(dir);
+    let reader = JournalReader::open(dir).expect("opens");
+    let host = HostRecord { host_session_id: "H".into(), pid: 1, started_at: Timestamp::now() };
+    let recovered = begin_host(&*journal, &reader, &host, &Timestamp::now()).expect("recovers");
+    assert!(!recovered.jobs.is_empty(), "{ROUNDS} kills left nothing unfinished");
+    let unfinished =
+        JobFilter { statuses: vec![JobStatus::Pending, JobStatus::Running], ..JobFilter::default() };
+    assert_eq!(reader.jobs(&unfinished, 0, 10).expect("reads"), []);
+    check(dir);
+}
+
+#[test]
+fn the_next_host_ends_what_a_dead_one_left() {
+    let (dir, journal) = fresh();
+    let host = |name: &str| HostRecord {
+        host_session_id: name.into(),
+        pid: 7,
+        started_at: Timestamp::from_micros(1),
+    };
+    let reader = JournalReader::open(dir.path()).expect("opens");
+    let nothing = begin_host(&*journal, &reader, &host("first"), &Timestamp::from_micros(1)).expect("begins");
+    assert_eq!(nothing, Recovered::default());
+
+    let pending: Vec<JobRecord> = (0..150).map(|_| job("asr")).collect();
+    for job in &pending {
+        journal.commit_blocking(accept(job, &json!({}))).expect("accepted");
+    }
+    let running = started(&pending[149], 2);
+    journal.commit_blocking(begin(&running, JobStatus::Pending)).expect("begun");
+    let whole = composition("c");
+    let insert = Write::InsertComposition(
+        Box::new(whole),
+        Body::of_json(&json!({})),
+        Body::of_json(&json!({})),
+    );
+    journal.commit_blocking(Commit::admitting().write(insert)).expect("accepted");
+    let worker = WorkerRecord {
+        worker_session_id: WorkerSessionId::from_text("W"),
+        host_session_id: "first".into(),
+        instance_id: "asr".into(),
+        capability_name: "asr".into(),
+        pid: 9,
+        spawned_at: Timestamp::from_micros(2),
+        ended_at: None,
+    };
+    journal
+        .commit_blocking(Commit::telling().write(Write::WorkerSpawned(Box::new(worker.clone()))))
+        .expect("noted");
+    journal.close();
+
+    let journal = open(dir.path());
+    let now = Timestamp::from_micros(9_000_001);
+    let recovered = begin_host(&*journal, &reader, &host("second"), &now).expect("recovers");
+    assert_eq!(recovered.jobs.len(), 150);
+    assert_eq!(recovered.workers, std::slice::from_ref(&worker));
+    assert_eq!(recovered.compositions[0].status, JobStatus::Failed);
+    let ended = reader.job(&running.job_id).expect("reads").expect("there");
+    assert_eq!(recovered.jobs.iter().find(|job| job.job_id == ended.job_id), Some(&ended));
+    let error = &ended.failure.as_ref().expect("failed").error;
+    assert_eq!(
+        (error.category, error.retriable, error.message.as_str()),
+        (ErrorCategory::Transient, true, "host restarted")
+    );
+    let history = reader.history(&ended.job_id).expect("reads");
+    let terminal = &history.last().expect("rows").row;
+    assert_eq!(terminal.event_id, cjm_wire::EventId::terminal_of(&ended.job_id));
+    let snapshot = &terminal.payload["job_snapshot"];
+    assert_eq!(snapshot["retry_count"], 1);
+    assert_eq!(snapshot["error"]["occurred_at"], "1970-01-01 00:00:09.000001+00:00");
+    let first = reader.history(&pending[0].job_id).expect("reads");
+    assert_eq!(first.last().expect("rows").row.payload["from"], "pending");
+    let filter = JournalFilter { event_types: vec!["run_finished".into()], ..JournalFilter::default() };
+    let finished = &reader.last(&filter, 9).expect("reads")[0].row;
+    assert_eq!(
+        (&finished.payload["status"], &finished.payload["error"]["message"]),
+        (&json!("failed"), &json!("host restarted"))
+    );
+
+    journal
+        .commit_blocking(Commit::telling().write(Write::WorkerEnded(worker.worker_session_id, now.clone())))
+        .expect("noted");
+    let again = begin_host(&*journal, &reader, &host("third"), &now).expect("begins");
+    assert_eq!(again, Recovered::default(), "nothing is ended twice");
+}

@@ -1,0 +1,272 @@
+//! A disk that fails: who is refused, who waits, and that nothing is lost or changes place.
+
+mod common;
+
+use cjm_store::fault::{Disk, DiskStep};
+use cjm_store::*;
+use cjm_wire::Described;
+use cjm_wire::event::JobStatus;
+use common::*;
+use rusqlite::{Connection, ffi};
+use serde_json::json;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+/// Fails as it is told.
+#[derive(Debug, Default)]
+struct FaultyDisk {
+    plan: Mutex<Plan>,
+    begins: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+enum Plan {
+    #[default]
+    Healthy,
+    /// Every step of this kind fails with this SQLite result code.
+    Fail(DiskStep, i32),
+    /// The database may not grow by another page: SQLite itself finds it full.
+    Full,
+    /// Wait for other processes' locks this short.
+    Impatient,
+    /// Payload files cannot be written.
+    NoPayloads,
+    /// The next transaction waits for a word.
+    Hold(mpsc::Receiver<()>),
+}
+
+impl FaultyDisk {
+    fn set(&self, plan: Plan) {
+        *self.plan.lock().expect("lock") = plan;
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn before(&self, step: DiskStep, connection: &Connection) -> rusqlite::Result<()> {
+        if step == DiskStep::Begin {
+            self.begins.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut plan = self.plan.lock().expect("lock");
+        match (&*plan, step) {
+            (Plan::Fail(at, code), step) if *at == step => {
+                return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(*code), None));
+            }
+            (Plan::Full, DiskStep::Begin) => {
+                let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+                connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
+            }
+            (Plan::Healthy, DiskStep::Begin) => {
+                connection.pragma_update_and_check(None, "max_page_count", 1 << 30, |_| Ok(()))?;
+            }
+            (Plan::Impatient, DiskStep::Begin) => connection.busy_timeout(Duration::from_millis(20))?,
+            (Plan::Hold(_), DiskStep::Begin) => {
+                if let Plan::Hold(word) = std::mem::take(&mut *plan) {
+                    drop(plan);
+                    word.recv().expect("a word");
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn before_payload(&self, _: &Path) -> std::io::Result<()> {
+        match *self.plan.lock().expect("lock") {
+            Plan::NoPayloads => Err(std::io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn faulty() -> (TempDir, Arc<FaultyDisk>, Arc<SqliteJournal>) {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let disk = Arc::new(FaultyDisk::default());
+    let options = JournalOptions { disk: disk.clone(), ..JournalOptions::default() };
+    let journal = Arc::new(SqliteJournal::open(dir.path(), options).expect("opens"));
+    (dir, disk, journal)
+}
+
+async fn until(gate: &mut watch::Receiver<Gate>, open: bool) -> Gate {
+    let waiting = gate.wait_for(|gate| gate.is_open() == open);
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("in time").expect("alive").clone()
+}
+
+/// The disk fails by `plan` while a job runs; afterwards the story must be whole.
+async fn wedge(plan: Plan, reason: &str) {
+    let (dir, disk, journal) = faulty();
+    let mut gate = journal.gate();
+    let job = job("asr");
+    journal.commit(accept(&job, &json!({}))).await.expect("accepted");
+    let running = started(&job, 1);
+    journal.commit(begin(&running, JobStatus::Pending)).await.expect("begun");
+
+    disk.set(plan);
+    for n in 0..50 {
+        let mut row = account("direct", n);
+        // Enough to need new pages where the database is full.
+        row.payload.insert("text".into(), "x".repeat(1000).into());
+        journal.commit_detached(Commit::telling().row(row)).expect("waits in memory");
+    }
+    let done = ended(&running, JobStatus::Completed);
+    let ending = tokio::spawn(journal.commit(finish(&done, Some(&json!("front")))));
+    let Gate::Closed { reason: said, .. } = until(&mut gate, false).await else { panic!("open") };
+    assert!(said.contains(reason), "{said}");
+
+    let refused = journal.commit(accept(&common::job("asr"), &json!({}))).await.expect_err("closed");
+    assert_eq!(refused.code(), "store.closed");
+    assert!(refused.to_string().contains(reason), "{refused}");
+    let twice = tokio::spawn(journal.commit(finish(&done, None)));
+    assert!(!ending.is_finished() && !twice.is_finished(), "accepted work waits");
+    assert_eq!(last_seq(dir.path()), 2, "nothing half-written");
+
+    disk.set(Plan::Healthy);
+    until(&mut gate, true).await;
+    let receipt = ending.await.expect("no panic").expect("written after all");
+    assert_eq!(receipt.first_seq, 53, "after the rows that were queued before it");
+    assert_eq!(twice.await.expect("no panic").expect_err("its own fault").code(), "store.refused");
+    journal.commit(accept(&common::job("asr"), &json!({}))).await.expect("new work is accepted again");
+    let reader = JournalReader::open(dir.path()).expect("opens");
+    assert_eq!(reader.job(&job.job_id).expect("reads"), Some(done));
+    let direct = JournalFilter { job: Some("direct".into()), ..JournalFilter::default() };
+    let parts: Vec<_> =
+        reader.page(&direct, 0, 100).expect("reads").iter().map(|r| r.row.payload["part"].clone()).collect();
+    assert_eq!(parts, (0..50).map(|n| json!(n)).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_busy_database_closes_the_gate() {
+    wedge(Plan::Fail(DiskStep::Begin, ffi::SQLITE_BUSY), "locked").await;
+}
+
+#[tokio::test]
+async fn a_full_disk_closes_the_gate() {
+    wedge(Plan::Fail(DiskStep::Write, ffi::SQLITE_FULL), "full").await;
+}
+
+#[tokio::test]
+async fn a_database_that_sqlite_itself_finds_full_closes_the_gate() {
+    wedge(Plan::Full, "full").await;
+}
+
+#[tokio::test]
+async fn an_io_error_at_the_end_of_a_transaction_closes_the_gate() {
+    wedge(Plan::Fail(DiskStep::Commit, ffi::SQLITE_IOERR_FSYNC), "I/O").await;
+}
+
+#[tokio::test]
+async fn another_process_that_keeps_the_lock_closes_the_gate_until_it_lets_go() {
+    let (dir, disk, journal) = faulty();
+    let mut gate = journal.gate();
+    disk.set(Plan::Impatient);
+    let other = Connection::open(dir.path().join(JOURNAL_FILE)).expect("opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    let waiting = tokio::spawn(journal.commit(Commit::telling().row(account("j", 0))));
+    until(&mut gate, false).await;
+    other.execute_batch("ROLLBACK").expect("released");
+    waiting.await.expect("no panic").expect("written");
+    until(&mut gate, true).await;
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_told_and_not_tried_for_ever() {
+    let (_dir, disk, journal) = faulty();
+    disk.set(Plan::Fail(DiskStep::Begin, ffi::SQLITE_CORRUPT));
+    let error = journal.commit(Commit::telling().row(account("j", 0))).await.expect_err("damaged");
+    assert_eq!(error.code(), "store.damaged");
+    let error = journal.commit(accept(&job("asr"), &json!({}))).await.expect_err("closed");
+    assert_eq!(error.code(), "store.closed");
+}
+
+#[tokio::test]
+async fn payloads_that_cannot_be_written_refuse_new_work_and_hold_up_old() {
+    let (dir, disk, journal) = faulty();
+    let mut gate = journal.gate();
+    let job = job("asr");
+    journal.commit(accept(&job, &json!({}))).await.expect("accepted");
+    let big = json!("x".repeat(INLINE_BYTES_MAX));
+    disk.set(Plan::NoPayloads);
+    let error = journal.commit(accept(&common::job("asr"), &big)).await.expect_err("no room");
+    assert_eq!(error.code(), "store.file");
+    assert!(gate.borrow().is_open(), "one large argument does not stop everybody");
+
+    let done = ended(&started(&job, 1), JobStatus::Completed);
+    let ending = tokio::spawn(journal.commit(finish(&done, Some(&big))));
+    until(&mut gate, false).await;
+    assert!(!ending.is_finished());
+    assert_eq!(last_seq(dir.path()), 1);
+    disk.set(Plan::Healthy);
+    ending.await.expect("no panic").expect("written after all");
+    let reader = JournalReader::open(dir.path()).expect("opens");
+    let result = reader.result(&job.job_id).expect("reads").expect("kept");
+    assert_eq!(reader.load(&result).expect("there"), big.to_string().into_bytes());
+}
+
+#[tokio::test]
+async fn a_store_that_closes_on_a_failing_disk_gives_up_and_says_so() {
+    let (_dir, disk, journal) = faulty();
+    let mut gate = journal.gate();
+    disk.set(Plan::Fail(DiskStep::Begin, ffi::SQLITE_FULL));
+    let waiting = tokio::spawn(journal.commit(Commit::telling().row(account("j", 0))));
+    until(&mut gate, false).await;
+    let before = Instant::now();
+    let closing = journal.clone();
+    tokio::task::spawn_blocking(move || closing.close()).await.expect("no panic");
+    assert!(before.elapsed() < Duration::from_secs(15), "{:?}", before.elapsed());
+    let error = waiting.await.expect("no panic").expect_err("given up");
+    assert_eq!(error.code(), "store.shut_down");
+    assert!(error.to_string().contains("full"), "{error}");
+}
+
+#[tokio::test]
+async fn what_waits_for_one_transaction_shares_the_next() {
+    let (dir, disk, journal) = faulty();
+    let (release, word) = mpsc::channel();
+    disk.set(Plan::Hold(word));
+    const COMMITS: usize = 1000;
+    let mut waiting = Vec::new();
+    for n in 0..COMMITS {
+        let mut commit =
+            Commit::telling().row(account(&format!("job-{n}"), 0)).row(account(&format!("job-{n}"), 1));
+        if n % 100 == 7 {
+            let twin = commit.rows[0].clone();
+            commit = commit.row(twin);
+        }
+        waiting.push(tokio::spawn(journal.commit(commit)));
+    }
+    // One thread runs these tasks: after a turn each has queued its commit and waits for the writer, which is held.
+    tokio::task::yield_now().await;
+    release.send(()).expect("the writer waits");
+    for (n, task) in waiting.into_iter().enumerate() {
+        let outcome = task.await.expect("no panic");
+        assert_eq!(outcome.is_err(), n % 100 == 7, "{n}: {outcome:?}");
+    }
+    let transactions = disk.begins.load(Ordering::Relaxed);
+    let least = COMMITS.div_ceil(BATCH_COMMITS_MAX);
+    assert!((least..=least + 2).contains(&transactions), "{transactions} transactions");
+    let rows = JournalReader::open(dir.path())
+        .and_then(|r| r.page(&JournalFilter::default(), 0, 10_000))
+        .expect("reads");
+    assert_eq!(rows.len(), 2 * (COMMITS - COMMITS / 100), "no row of a refused commit");
+}
+
+#[tokio::test]
+async fn detached_rows_beyond_their_maximum_are_refused_and_awaited_ones_are_not() {
+    let (_dir, disk, journal) = faulty();
+    let mut gate = journal.gate();
+    disk.set(Plan::Fail(DiskStep::Begin, ffi::SQLITE_FULL));
+    let mut row = account("direct", 0);
+    row.payload.insert("text".into(), "x".repeat(500_000).into());
+    let refused = (0..1000).find_map(|_| {
+        row.event_id = cjm_wire::EventId::new();
+        journal.commit_detached(Commit::telling().row(row.clone())).err()
+    });
+    assert_eq!(refused.expect("bounded").code(), "store.overloaded");
+    let terminal = tokio::spawn(journal.commit(Commit::telling().row(account("j", 1))));
+    until(&mut gate, false).await;
+    disk.set(Plan::Healthy);
+    terminal.await.expect("no panic").expect("written");
+}
