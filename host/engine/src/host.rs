@@ -111,12 +111,14 @@ impl Host {
     ///
     /// # Errors
     /// When another host has the directory, it cannot be written, or the keeper does not start.
-    pub async fn start(options: HostOptions) -> Result<Self, HostError> {
+    pub async fn start(mut options: HostOptions) -> Result<Self, HostError> {
         let worker_binary = worker_binary(options.worker_binary.as_deref())?;
         let directory = options.data_dir.clone();
         let opened = tokio::task::spawn_blocking(move || open(&directory));
-        let Opened { lock, journal, diagnostics, socket_dir } =
+        let Opened { directory, lock, journal, diagnostics, socket_dir } =
             opened.await.unwrap_or(Err(HostError::ShuttingDown))?;
+        // Workers get absolute paths, whatever directory they or the host stand in.
+        options.data_dir = directory;
         let keeper = start_keeper(&options, worker_binary.clone()).await?;
         let host_session = RunId::new().to_string();
         let journal = begin(journal, &options.data_dir, &host_session).await?;
@@ -496,6 +498,7 @@ impl Host {
 }
 
 struct Opened {
+    directory: PathBuf,
     lock: FileLock,
     journal: SqliteJournal,
     diagnostics: Arc<SqliteDiagnostics>,
@@ -530,7 +533,7 @@ fn open(directory: &Path) -> Result<Opened, HostError> {
     private_dir(&socket_dir)?;
     let journal = SqliteJournal::open(&directory, JournalOptions::default())?;
     let diagnostics = Arc::new(SqliteDiagnostics::open(&directory)?);
-    Ok(Opened { lock, journal, diagnostics, socket_dir })
+    Ok(Opened { directory, lock, journal, diagnostics, socket_dir })
 }
 
 /// Writes down that this host began, and ends what a dead one left unfinished; it runs none of it again.

@@ -185,6 +185,13 @@ impl Keeper {
     }
 }
 
+impl Drop for Keeper {
+    /// A host that was dropped without a shutdown leaves nothing behind either.
+    fn drop(&mut self) {
+        self.request(HostToKeeper::Shutdown, Vec::new());
+    }
+}
+
 fn send(socket: &SeqPacket, outgoing: &Outgoing) -> Result<(), String> {
     let bytes = serde_json::to_vec(&outgoing.message).map_err(|error| error.to_string())?;
     let fds: Vec<_> = outgoing.fds.iter().map(AsFd::as_fd).collect();

@@ -26,6 +26,7 @@ use cjm_wire::link::{ProgressReport, ShutdownRequest, ToolExit, WorkerReady, Wor
 use cjm_wire::{InstanceId, JobId, WorkerSessionId, http};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
@@ -56,8 +57,18 @@ struct Common {
     death: watch::Receiver<Option<Arc<Death>>>,
     own_kill: Arc<Mutex<Option<OwnKill>>>,
     phase: Arc<Mutex<LifePhase>>,
+    calls_running: Arc<AtomicUsize>,
     tail: Tail,
     socket: PathBuf,
+}
+
+/// Counts one call as running until it is dropped: a verdict asks whether a death came in the middle of one.
+struct Running(Arc<AtomicUsize>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Nothing is running yet.
@@ -132,6 +143,7 @@ impl NotStarted<'_> {
         let tail = Tail::default();
         let own_kill = Arc::new(Mutex::new(None));
         let phase = Arc::new(Mutex::new(LifePhase::Starting));
+        let calls_running = Arc::new(AtomicUsize::new(0));
         let (first_sender, first_word) = oneshot::channel();
         let (death_sender, death) = watch::channel(None);
         let life = Life {
@@ -141,6 +153,7 @@ impl NotStarted<'_> {
             tail: tail.clone(),
             own_kill: Arc::clone(&own_kill),
             phase: Arc::clone(&phase),
+            calls_running: Arc::clone(&calls_running),
             started,
             socket: socket.clone(),
         };
@@ -152,6 +165,7 @@ impl NotStarted<'_> {
             death,
             own_kill,
             phase,
+            calls_running,
             tail,
             socket,
         };
@@ -297,6 +311,11 @@ impl Common {
         self.own_kill.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
     }
 
+    fn running(&self) -> Running {
+        self.calls_running.fetch_add(1, Ordering::AcqRel);
+        Running(Arc::clone(&self.calls_running))
+    }
+
     fn set_phase(&self, phase: LifePhase) {
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
     }
@@ -319,7 +338,7 @@ impl Worker {
 
     /// One call; a broken connection becomes the worker's death, with its verdict.
     pub(crate) async fn call(&self, path: &str, body: Vec<u8>) -> Result<Reply, CallError> {
-        self.common.set_phase(LifePhase::Calling);
+        let _running = self.common.running();
         match self.proxy.call(path, body).await {
             Ok(reply) => Ok(reply),
             Err(failed) => Err(self.explain(failed).await),
@@ -334,7 +353,7 @@ impl Worker {
         impl futures_util::Stream<Item = Result<Box<serde_json::value::RawValue>, Failed>> + Send + use<>,
         CallError,
     > {
-        self.common.set_phase(LifePhase::Calling);
+        let _running = self.common.running();
         match self.proxy.stream(body).await {
             Ok(stream) => Ok(stream),
             Err(failed) => Err(self.explain(failed).await),
@@ -408,6 +427,7 @@ struct Life {
     tail: Tail,
     own_kill: Arc<Mutex<Option<OwnKill>>>,
     phase: Arc<Mutex<LifePhase>>,
+    calls_running: Arc<AtomicUsize>,
     started: Instant,
     socket: PathBuf,
 }
@@ -447,7 +467,10 @@ impl Life {
         let LinkNews { tool_exit, load_failure } =
             std::mem::take(&mut *news.lock().unwrap_or_else(PoisonError::into_inner));
         let stderr_tail = self.tail.lines();
-        let phase = *self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut phase = *self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        if phase == LifePhase::Idle && self.calls_running.load(Ordering::Acquire) > 0 {
+            phase = LifePhase::Calling;
+        }
         let evidence = Evidence {
             own_kill: self.own_kill.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             keeper_lost: end.status.is_none(),
