@@ -1,0 +1,336 @@
+//! Compositions against a model: random graphs with random failures, in random order of events. Without haste
+//! (best effort) the model knows every node's end whatever the order; failing fast and cancels are held to the
+//! rules that no order may break. Then one graph whose every node fails in turn.
+
+use cjm_decide::composition::{
+    CompositionEffect, CompositionEvent, CompositionRun, ElementOutcome, NodeError, NodeStatus,
+};
+use cjm_wire::composition::Composition;
+use cjm_wire::event::JobStatus;
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Ten nodes of five elements.
+const EVENTS_MAX: usize = 50;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fate {
+    Complete,
+    Fail,
+    Cancel,
+}
+
+#[derive(Debug, Clone)]
+struct PlanNode {
+    needs: BTreeSet<usize>,
+    /// `None`: a plain call.
+    elements: Option<usize>,
+    fates: Vec<Fate>,
+}
+
+#[derive(Debug, Clone)]
+struct Plan {
+    nodes: Vec<PlanNode>,
+    fail_fast: bool,
+    /// After how many events somebody cancels.
+    cancel_after: Option<usize>,
+    /// Which element in flight ends next.
+    picks: Vec<usize>,
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    let fate = prop_oneof![8 => Just(Fate::Complete), 1 => Just(Fate::Fail), 1 => Just(Fate::Cancel)];
+    let node = (any::<u16>(), prop::option::weighted(0.4, 0..5_usize), prop::collection::vec(fate, 5));
+    (
+        prop::collection::vec(node, 0..10),
+        any::<bool>(),
+        prop::option::weighted(0.3, 0..12_usize),
+        prop::collection::vec(any::<usize>(), 60),
+    )
+        .prop_map(|(nodes, fail_fast, cancel_after, picks)| Plan {
+            nodes: nodes
+                .into_iter()
+                .enumerate()
+                .map(|(at, (bits, elements, fates))| PlanNode {
+                    needs: (0..at).filter(|need| bits >> need & 3 == 3).collect(),
+                    elements,
+                    fates,
+                })
+                .collect(),
+            fail_fast,
+            cancel_after,
+            picks,
+        })
+}
+
+impl PlanNode {
+    fn total(&self) -> usize {
+        self.elements.unwrap_or(1)
+    }
+
+    fn fates(&self) -> &[Fate] {
+        &self.fates[..self.total()]
+    }
+
+    fn output(&self, node: usize) -> Value {
+        match self.elements {
+            None => result(node, 0),
+            Some(total) => (0..total).map(|element| result(node, element)).collect(),
+        }
+    }
+}
+
+fn result(node: usize, element: usize) -> Value {
+    json!({"__wire__": "t", "data": {"made_by": format!("n{node}[{element}]")}})
+}
+
+impl Plan {
+    fn document(&self) -> Composition {
+        let nodes: Map<String, Value> = self
+            .nodes
+            .iter()
+            .enumerate()
+            .map(|(at, node)| {
+                let needs: Vec<String> = node.needs.iter().map(|need| format!("${{n{need}}}")).collect();
+                let mut document = json!({"capability": "c", "args": {"needs": needs}});
+                if let Some(elements) = node.elements {
+                    document["map"] = (0..elements).map(|element| json!({"e": element})).collect();
+                    document["args"]["e"] = json!("${item.e}/${index}");
+                }
+                (format!("n{at}"), document)
+            })
+            .collect();
+        let failure = if self.fail_fast { "fail_fast" } else { "best_effort" };
+        serde_json::from_value(json!({"name": "t", "failure": failure, "nodes": nodes})).expect("a document")
+    }
+
+    fn kwargs(&self, node: usize, element: usize) -> Value {
+        let needs: Vec<Value> =
+            self.nodes[node].needs.iter().map(|need| self.nodes[*need].output(*need)).collect();
+        let mut kwargs = json!({"needs": needs});
+        if self.nodes[node].elements.is_some() {
+            kwargs["e"] = json!(format!("{element}/{element}"));
+        }
+        kwargs
+    }
+
+    /// How every node ends when nothing is hasty and nobody cancels.
+    fn ends(&self) -> Vec<NodeStatus> {
+        let mut ends: Vec<NodeStatus> = Vec::new();
+        for node in &self.nodes {
+            ends.push(if node.needs.iter().any(|need| ends[*need] != NodeStatus::Completed) {
+                NodeStatus::Skipped
+            } else if node.fates().contains(&Fate::Fail) {
+                NodeStatus::Failed
+            } else if node.fates().contains(&Fate::Cancel) {
+                NodeStatus::Cancelled
+            } else {
+                NodeStatus::Completed
+            });
+        }
+        ends
+    }
+}
+
+/// What a run did.
+#[derive(Debug, Default)]
+struct Told {
+    flying: Vec<(usize, usize)>,
+    submitted: BTreeSet<(usize, usize)>,
+    ends: BTreeMap<usize, NodeStatus>,
+    end: Option<(JobStatus, Value, Option<NodeError>)>,
+    /// Nothing may be submitted any more.
+    halted: bool,
+}
+
+fn number(name: &str) -> usize {
+    name[1..].parse().expect("n and a number")
+}
+
+impl Told {
+    fn note(&mut self, plan: &Plan, effects: Vec<CompositionEffect>) {
+        for effect in effects {
+            assert!(self.end.is_none(), "nothing follows the end: {effect:?}");
+            match effect {
+                CompositionEffect::Submit(submit) => {
+                    let place = (number(&submit.node), submit.element);
+                    assert!(!self.halted, "submitted after the halt: {place:?}");
+                    assert!(self.submitted.insert(place), "submitted twice: {place:?}");
+                    assert_eq!(Value::Object(submit.kwargs), plan.kwargs(place.0, place.1));
+                    assert_eq!(submit.elements_total, plan.nodes[place.0].total());
+                    for need in &plan.nodes[place.0].needs {
+                        assert_eq!(
+                            self.ends.get(need),
+                            Some(&NodeStatus::Completed),
+                            "{place:?} needs {need}"
+                        );
+                    }
+                    self.flying.push(place);
+                }
+                CompositionEffect::CancelElement { node, element, .. } => {
+                    assert!(self.halted, "cancelled without need");
+                    assert!(self.flying.contains(&(number(&node), element)), "cancelled what does not fly");
+                }
+                CompositionEffect::NodeEnded { node, status, error } => {
+                    assert_eq!(error.is_some(), status == NodeStatus::Failed);
+                    assert!(self.ends.insert(number(&node), status).is_none(), "{node} ended twice");
+                }
+                CompositionEffect::Advanced { completed_node, .. } => {
+                    assert_eq!(self.ends.get(&number(&completed_node)), Some(&NodeStatus::Completed));
+                }
+                CompositionEffect::Ended { status, output, first_error } => {
+                    self.end = Some((status, output, first_error));
+                }
+            }
+        }
+    }
+}
+
+fn ended(node: usize, element: usize, fate: Fate) -> CompositionEvent {
+    let outcome = match fate {
+        Fate::Complete => ElementOutcome::Completed(result(node, element)),
+        Fate::Fail => ElementOutcome::Failed(format!("n{node}[{element}] failed")),
+        Fate::Cancel => ElementOutcome::Cancelled,
+    };
+    CompositionEvent::ElementEnded { node: format!("n{node}"), element, outcome }
+}
+
+/// Plays a plan to its end and holds it to the rules that no order may break.
+fn play(plan: &Plan) -> Told {
+    let mut run = CompositionRun::new(plan.document(), Map::new(), 0).expect("a run");
+    let mut told = Told::default();
+    let mut picks = plan.picks.iter().copied().chain(std::iter::repeat(0));
+    let step = |run: &mut CompositionRun, told: &mut Told, event: CompositionEvent| {
+        let described = format!("{event:?}");
+        let effects = run.handle(event).expect(&described);
+        told.note(plan, effects);
+        run.check_invariants().expect(&described);
+    };
+    step(&mut run, &mut told, CompositionEvent::Start);
+    let mut cancelled = false;
+    for events in 0..=EVENTS_MAX {
+        if plan.cancel_after == Some(events) && told.end.is_none() {
+            (told.halted, cancelled) = (true, true);
+            step(&mut run, &mut told, CompositionEvent::CancelRequested);
+        }
+        if told.flying.is_empty() {
+            break;
+        }
+        let at = picks.next().unwrap_or_default() % told.flying.len();
+        let (node, element) = told.flying.swap_remove(at);
+        let fate = plan.nodes[node].fates[element];
+        told.halted |= plan.fail_fast && fate == Fate::Fail;
+        step(&mut run, &mut told, ended(node, element, fate));
+        // Said twice, and differently: late news.
+        let late = run.handle(ended(node, element, Fate::Fail)).expect("late news is no error");
+        assert_eq!(late, Vec::new());
+    }
+    assert_eq!(told.ends.len(), plan.nodes.len(), "every node has ended");
+    let (status, output, first_error) = told.end.clone().expect("the run has ended");
+    assert_eq!(run.handle(CompositionEvent::CancelRequested).expect("late"), Vec::new());
+    let is = |wanted: NodeStatus| told.ends.values().any(|status| *status == wanted);
+    let expected = match (cancelled, is(NodeStatus::Failed), is(NodeStatus::Cancelled)) {
+        (true, _, _) => JobStatus::Cancelled,
+        (false, true, _) if plan.fail_fast => JobStatus::Failed,
+        (false, _, true) => JobStatus::Cancelled,
+        (false, _, false) => JobStatus::Completed,
+    };
+    assert_eq!(status, expected, "{:?}", told.ends);
+    assert_eq!(first_error.is_some(), is(NodeStatus::Failed));
+    let outputs: Map<String, Value> = told
+        .ends
+        .iter()
+        .filter(|(_, status)| **status == NodeStatus::Completed)
+        .map(|(node, _)| (format!("n{node}"), plan.nodes[*node].output(*node)))
+        .collect();
+    assert_eq!(output, Value::Object(outputs));
+    for (node, status) in &told.ends {
+        let unmet = plan.nodes[*node].needs.iter().any(|need| told.ends[need] != NodeStatus::Completed);
+        let ran = told.submitted.iter().any(|(at, _)| at == node);
+        assert!(!(unmet && ran), "n{node} ran though something it needs did not complete");
+        assert!(*status != NodeStatus::Skipped || unmet, "n{node} was skipped without need");
+    }
+    told
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_graphs_with_random_failures_end_as_they_must(plan in plan()) {
+        let told = play(&plan);
+        if !plan.fail_fast && plan.cancel_after.is_none() {
+            let ends: Vec<NodeStatus> = told.ends.into_values().collect();
+            prop_assert_eq!(ends, plan.ends());
+            let total: usize = plan
+                .nodes
+                .iter()
+                .zip(plan.ends())
+                .filter(|(_, end)| *end != NodeStatus::Skipped)
+                .map(|(node, _)| node.total())
+                .sum();
+            prop_assert_eq!(told.submitted.len(), total);
+        }
+    }
+}
+
+/// Two branches that meet, one of them mapped, and one that stands alone.
+fn diamond() -> Vec<PlanNode> {
+    let node = |needs: &[usize], elements| PlanNode {
+        needs: needs.iter().copied().collect(),
+        elements,
+        fates: vec![Fate::Complete; 5],
+    };
+    vec![
+        node(&[], None),
+        node(&[0], Some(3)),
+        node(&[0], None),
+        node(&[1, 2], None),
+        node(&[3], Some(2)),
+        node(&[], None),
+    ]
+}
+
+#[test]
+fn each_node_in_turn_fails_and_nothing_is_left_over() {
+    let downstream = [vec![1, 2, 3, 4], vec![3, 4], vec![3, 4], vec![4], vec![], vec![]];
+    for (failing, below) in downstream.iter().enumerate() {
+        for element in 0..diamond()[failing].total() {
+            for fail_fast in [false, true] {
+                let mut nodes = diamond();
+                nodes[failing].fates[element] = Fate::Fail;
+                let plan = Plan { nodes, fail_fast, cancel_after: None, picks: Vec::new() };
+                let told = play(&plan);
+                assert_eq!(told.ends[&failing], NodeStatus::Failed);
+                for node in below {
+                    assert_eq!(told.ends[node], NodeStatus::Skipped, "n{node} below n{failing}");
+                }
+                let (status, _, error) = told.end.expect("ended");
+                let expected = if fail_fast { JobStatus::Failed } else { JobStatus::Completed };
+                assert_eq!(status, expected);
+                let error = error.expect("the failure is named");
+                assert_eq!(error.node, Some(format!("n{failing}")));
+                assert_eq!(error.message, format!("n{failing}[{element}] failed"));
+                if !fail_fast {
+                    let others =
+                        told.ends.iter().filter(|(node, _)| **node != failing && !below.contains(node));
+                    assert!(others.into_iter().all(|(_, status)| *status == NodeStatus::Completed));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cancel_at_every_moment_leaves_nothing_over() {
+    let elements: usize = diamond().iter().map(PlanNode::total).sum();
+    for cancel_after in 0..elements {
+        for fail_fast in [false, true] {
+            let plan =
+                Plan { nodes: diamond(), fail_fast, cancel_after: Some(cancel_after), picks: Vec::new() };
+            let (status, _, error) = play(&plan).end.expect("ended");
+            assert_eq!((status, error), (JobStatus::Cancelled, None), "after {cancel_after}");
+        }
+    }
+}

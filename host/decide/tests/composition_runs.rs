@@ -1,0 +1,415 @@
+//! Compositions told as scripts: documents, and how a run of them goes when this or that ends so or so.
+
+use cjm_decide::composition::{
+    CompositionEffect, CompositionEvent, CompositionRun, ElementOutcome, NODE_IN_FLIGHT_MAX, NodeProgress,
+    NodeStatus, RUN_IN_FLIGHT_MAX,
+};
+use cjm_decide::queue::CancelReach;
+use cjm_wire::composition::Composition;
+use cjm_wire::describe::Described;
+use serde_json::{Map, Value, json};
+use std::collections::VecDeque;
+
+fn run_of(document: &str, inputs: &Value) -> CompositionRun {
+    let composition = Composition::parse(document).expect(document);
+    CompositionRun::new(composition, inputs.as_object().cloned().unwrap_or_default(), 3).expect(document)
+}
+
+fn text(effect: &CompositionEffect) -> String {
+    match effect {
+        CompositionEffect::Submit(submit) => {
+            let element = if submit.mapped { format!("[{}]", submit.element) } else { String::new() };
+            format!("submit {}{element} {}", submit.node, Value::Object(submit.kwargs.clone()))
+        }
+        CompositionEffect::CancelElement { node, element, reach } => {
+            let reach = if *reach == CancelReach::Any { "any" } else { "pending" };
+            format!("cancel {node}[{element}] {reach}")
+        }
+        CompositionEffect::NodeEnded { node, status, error } => {
+            format!(
+                "{} {node}{}",
+                status.as_str(),
+                error.as_ref().map_or(String::new(), |why| format!(": {why}"))
+            )
+        }
+        CompositionEffect::Advanced { completed_node, enqueued_nodes } => {
+            format!("advanced {completed_node} > {}", enqueued_nodes.join(" "))
+        }
+        CompositionEffect::Ended { status, output, first_error } => {
+            let error = first_error.as_ref().map_or(String::new(), |error| {
+                format!(" ({}: {})", error.node.as_deref().unwrap_or("-"), error.message)
+            });
+            format!("ended {status} {output}{error}")
+        }
+    }
+}
+
+/// `start`, `cancel`, `NODE[ELEMENT] JSON`, `NODE[ELEMENT] !message`, `NODE[ELEMENT] ~` (cancelled).
+fn event(line: &str) -> CompositionEvent {
+    match line {
+        "start" => CompositionEvent::Start,
+        "cancel" => CompositionEvent::CancelRequested,
+        _ => {
+            let (place, outcome) = line.split_once(' ').expect("a place and an outcome");
+            let (node, element) = place.trim_end_matches(']').split_once('[').expect("NODE[ELEMENT]");
+            let outcome = match outcome.strip_prefix('!') {
+                Some(message) => ElementOutcome::Failed(message.to_owned()),
+                None if outcome == "~" => ElementOutcome::Cancelled,
+                None => ElementOutcome::Completed(serde_json::from_str(outcome).expect(outcome)),
+            };
+            let element = element.parse().expect("a number");
+            CompositionEvent::ElementEnded { node: node.to_owned(), element, outcome }
+        }
+    }
+}
+
+fn check(document: &str, inputs: &Value, script: &[(&str, &[&str])]) -> CompositionRun {
+    let mut run = run_of(document, inputs);
+    for (line, expected) in script {
+        let found = match run.handle(event(line)) {
+            Ok(effects) => effects.iter().map(text).collect(),
+            Err(error) => {
+                assert!(!error.next_step().is_empty());
+                vec![format!("{}: {error}", error.code())]
+            }
+        };
+        assert_eq!(found, *expected, "{line}");
+        run.check_invariants().expect(line);
+    }
+    run
+}
+
+#[test]
+fn an_empty_composition_completes_at_its_start() {
+    check(
+        "name: t\nnodes: {}\n",
+        &json!({}),
+        &[
+            ("start", &["ended completed {}"]),
+            ("cancel", &[]),
+            ("start", &["composition.illegal_transition: the run is ended, where `start` cannot happen"]),
+        ],
+    );
+}
+
+#[test]
+fn outputs_bind_when_the_next_node_runs() {
+    let document = "
+name: t
+inputs: {path: {}, loud: {default: true}}
+nodes:
+  b: {capability: c, args: {deep: [{t: 'say ${a.text}'}], all: '${a}', l: '${inputs.loud}'}}
+  a: {capability: c, args: {p: '${inputs.path}'}}
+output: {said: '${b.words[0]}'}
+";
+    check(
+        document,
+        &json!({"path": "/x"}),
+        &[
+            ("start", &["submit a {\"p\":\"/x\"}"]),
+            (
+                "a[0] {\"__wire__\":\"r\",\"data\":{\"text\":\"hi\"}}",
+                &[
+                    "completed a",
+                    "advanced a > b",
+                    "submit b {\"deep\":[{\"t\":\"say hi\"}],\"all\":{\"__wire__\":\"r\",\"data\":{\"text\":\"hi\"}},\"l\":true}",
+                ],
+            ),
+            ("a[0] {}", &[]),
+            (
+                "b[0] {\"words\":[\"w\"]}",
+                &["completed b", "advanced b > ", "ended completed {\"said\":\"w\"}"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn map_keeps_order_and_fan_in_sees_a_list() {
+    let document = "
+name: t
+nodes:
+  list: {capability: c}
+  each: {capability: c, map: '${list.items}', args: {x: '${item.v}', i: '${index}'}}
+  none: {capability: c, map: []}
+  all: {capability: c, args: {xs: '${each}', first: '${each[0]}', none: '${none}'}}
+";
+    check(
+        document,
+        &json!({}),
+        &[
+            ("start", &["completed none", "advanced none > ", "submit list {}"]),
+            (
+                "list[0] {\"items\":[{\"v\":\"a\"},{\"v\":\"b\"},{\"v\":\"c\"}]}",
+                &[
+                    "completed list",
+                    "advanced list > each",
+                    "submit each[0] {\"x\":\"a\",\"i\":0}",
+                    "submit each[1] {\"x\":\"b\",\"i\":1}",
+                    "submit each[2] {\"x\":\"c\",\"i\":2}",
+                ],
+            ),
+            ("each[2] 30", &[]),
+            ("each[0] 10", &[]),
+            (
+                "each[1] 20",
+                &[
+                    "completed each",
+                    "advanced each > all",
+                    "submit all {\"xs\":[10,20,30],\"first\":10,\"none\":[]}",
+                ],
+            ),
+            (
+                "all[0] null",
+                &[
+                    "completed all",
+                    "advanced all > ",
+                    "ended completed {\"list\":{\"items\":[{\"v\":\"a\"},{\"v\":\"b\"},{\"v\":\"c\"}]},\"each\":[10,20,30],\"none\":[],\"all\":null}",
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn what_does_not_bind_fails_its_node() {
+    check(
+        "name: t\nnodes: {a: {capability: c}, b: {capability: c, map: '${a.x}'}, d: {capability: c, after: [b]}}\n",
+        &json!({}),
+        &[
+            ("start", &["submit a {}"]),
+            (
+                "a[0] {\"x\":\"text\"}",
+                &[
+                    "completed a",
+                    "advanced a > b",
+                    "failed b: `map` gave text, not a list",
+                    "skipped d",
+                    "ended failed {\"a\":{\"x\":\"text\"}} (b: `map` gave text, not a list)",
+                ],
+            ),
+        ],
+    );
+    check(
+        "name: t\nfailure: best_effort\nnodes: {a: {capability: c, map: [{v: 1}, {}, {v: 3}], args: {v: '${item.v}'}}}\n",
+        &json!({}),
+        &[
+            ("start", &["submit a[0] {\"v\":1}", "submit a[2] {\"v\":3}"]),
+            ("a[0] 1", &[]),
+            (
+                "a[2] 3",
+                &[
+                    "failed a: `${item.v}`: `item` has no field `v` (it has: )",
+                    "ended completed {} (a: `${item.v}`: `item` has no field `v` (it has: ))",
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn failing_fast_cancels_what_waits_and_lets_what_runs_finish() {
+    let nodes = "
+  a: {capability: c}
+  b: {capability: c, map: [1, 2]}
+  after_a: {capability: c, args: {x: '${a}'}}
+  after_b: {capability: c, after: [b]}
+";
+    check(
+        &format!("name: t\nnodes:{nodes}"),
+        &json!({}),
+        &[
+            ("start", &["submit a {}", "submit b[0] {}", "submit b[1] {}"]),
+            ("b[0] 1", &[]),
+            (
+                "a[0] !boom",
+                &["skipped after_a", "cancel b[1] pending", "cancelled after_b", "failed a: boom"],
+            ),
+            ("b[1] 2", &["completed b", "advanced b > ", "ended failed {\"b\":[1,2]} (a: boom)"]),
+        ],
+    );
+    check(
+        &format!("name: t\nfailure: best_effort\nnodes:{nodes}output: ['${{a.x.y}}', '${{after_b}}']\n"),
+        &json!({}),
+        &[
+            ("start", &["submit a {}", "submit b[0] {}", "submit b[1] {}"]),
+            ("a[0] !boom", &["failed a: boom", "skipped after_a"]),
+            ("b[0] 1", &[]),
+            ("b[1] 2", &["completed b", "advanced b > after_b", "submit after_b {}"]),
+            (
+                "after_b[0] 5",
+                &["completed after_b", "advanced after_b > ", "ended completed [null,5] (a: boom)"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_cancel_reaches_everything_and_outranks_a_failure() {
+    let document =
+        "name: t\nnodes: {a: {capability: c}, b: {capability: c}, d: {capability: c, after: [a]}}\n";
+    check(
+        document,
+        &json!({}),
+        &[
+            ("start", &["submit a {}", "submit b {}"]),
+            ("a[0] !boom", &["skipped d", "cancel b[0] pending", "failed a: boom"]),
+            ("cancel", &["cancel b[0] any"]),
+            ("cancel", &[]),
+            ("b[0] ~", &["cancelled b", "ended cancelled {} (a: boom)"]),
+        ],
+    );
+    check(
+        document,
+        &json!({}),
+        &[("cancel", &["cancelled a", "cancelled b", "cancelled d", "ended cancelled {}"]), ("start", &[])],
+    );
+    // One element that somebody cancelled is no failure: the rest goes on.
+    check(
+        document,
+        &json!({}),
+        &[
+            ("start", &["submit a {}", "submit b {}"]),
+            ("a[0] ~", &["cancelled a", "skipped d"]),
+            ("b[0] 1", &["completed b", "advanced b > ", "ended cancelled {\"b\":1}"]),
+        ],
+    );
+}
+
+#[test]
+fn an_output_that_does_not_bind_fails_a_run_that_would_have_completed() {
+    check(
+        "name: t\nnodes: {a: {capability: c}}\noutput: '${a.x}'\n",
+        &json!({}),
+        &[
+            ("start", &["submit a {}"]),
+            (
+                "a[0] {\"y\":1}",
+                &[
+                    "completed a",
+                    "advanced a > ",
+                    "ended failed null (-: output: `${a.x}`: `a` has no field `x` (it has: y))",
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let run = check(
+        "name: t\nnodes: {a: {capability: c, priority: 7}, b: {capability: c, after: [a]}}\n",
+        &json!({}),
+        &[
+            (
+                "a[0] 1",
+                &[
+                    "composition.illegal_transition: a[0] is not submitted, where `element_ended` cannot happen",
+                ],
+            ),
+            ("start", &["submit a {}"]),
+            (
+                "b[0] 1",
+                &[
+                    "composition.illegal_transition: b[0] is not submitted, where `element_ended` cannot happen",
+                ],
+            ),
+            (
+                "a[1] 1",
+                &[
+                    "composition.illegal_transition: a[1] is not submitted, where `element_ended` cannot happen",
+                ],
+            ),
+            (
+                "z[0] 1",
+                &["composition.illegal_transition: z is unknown, where `element_ended` cannot happen"],
+            ),
+            ("start", &["composition.illegal_transition: the run is running, where `start` cannot happen"]),
+        ],
+    );
+    let one = NodeProgress::Running { elements_total: 1, in_flight: 1, ended: 0, failed: 0 };
+    assert_eq!(run.progress("a"), Some(one));
+    assert_eq!((run.progress("b"), run.progress("z")), (Some(NodeProgress::Waiting), None));
+}
+
+#[test]
+fn priorities_are_inherited_and_order_what_is_submitted() {
+    let mut run = run_of(
+        "name: t\nnodes: {a: {capability: c}, b: {capability: c, priority: 9}, d: {capability: c, priority: -1}}\n",
+        &json!({}),
+    );
+    let submitted: Vec<(String, i32)> = run
+        .handle(CompositionEvent::Start)
+        .expect("starts")
+        .into_iter()
+        .filter_map(|effect| match effect {
+            CompositionEffect::Submit(submit) => Some((submit.node, submit.priority)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(submitted, [("b".to_owned(), 9), ("a".to_owned(), 3), ("d".to_owned(), -1)]);
+}
+
+/// Runs to the end, each element completing with its index; returns the most that was in flight and the output.
+fn run_through(document: &str, inputs: &Value) -> (usize, Value) {
+    let mut run = run_of(document, inputs);
+    let mut flying: VecDeque<(String, usize)> = VecDeque::new();
+    let mut most = 0;
+    let mut effects = run.handle(CompositionEvent::Start).expect("starts");
+    loop {
+        for effect in effects {
+            match effect {
+                CompositionEffect::Submit(submit) => flying.push_back((submit.node, submit.element)),
+                CompositionEffect::Ended { output, .. } => return (most, output),
+                _ => {}
+            }
+        }
+        most = most.max(flying.len());
+        // Newest and oldest in turn, so that results come out of order.
+        let next = if most % 2 == flying.len() % 2 { flying.pop_back() } else { flying.pop_front() };
+        let (node, element) = next.expect("a run that has not ended has something in flight");
+        let outcome = ElementOutcome::Completed(Value::from(element));
+        effects = run.handle(CompositionEvent::ElementEnded { node, element, outcome }).expect("in flight");
+    }
+}
+
+#[test]
+fn long_lists_are_submitted_as_room_appears() {
+    let document =
+        "name: t\ninputs: {l: {}}\nnodes: {a: {capability: c, map: '${inputs.l}'}}\noutput: '${a}'\n";
+    let list: Vec<usize> = (0..5_000).collect();
+    let (most, output) = run_through(document, &json!({"l": list}));
+    assert_eq!((most, output), (NODE_IN_FLIGHT_MAX, json!(list)));
+
+    let nodes: Vec<String> =
+        (0..40).map(|node| format!("n{node}: {{capability: c, map: '${{inputs.l}}'}}")).collect();
+    let document =
+        format!("name: t\ninputs: {{l: {{}}}}\nnodes: {{{}}}\noutput: '${{n39}}'\n", nodes.join(", "));
+    let list: Vec<usize> = (0..300).collect();
+    let (most, output) = run_through(&document, &json!({"l": list}));
+    assert_eq!((most, output), (RUN_IN_FLIGHT_MAX, json!(list)));
+}
+
+#[test]
+fn a_chain_as_long_as_a_composition_may_be_runs_and_unwinds() {
+    let document = |last_args: &str| {
+        let mut nodes = vec![format!("n0: {{capability: c{last_args}}}")];
+        nodes.extend((1..10_000).map(|n| format!("n{n}: {{capability: c, after: [n{}]}}", n - 1)));
+        format!("name: t\nnodes: {{{}}}\noutput: '${{n9999}}'\n", nodes.join(", "))
+    };
+    assert_eq!(run_through(&document(""), &json!({})), (1, json!(0)));
+    let mut run = run_of(&document(", map: 1"), &json!({}));
+    let effects = run.handle(CompositionEvent::Start).expect("starts");
+    let skipped = effects
+        .iter()
+        .filter(|effect| matches!(effect, CompositionEffect::NodeEnded { status: NodeStatus::Skipped, .. }));
+    assert_eq!(skipped.count(), 9_999);
+    assert!(run.has_ended());
+}
+
+#[test]
+fn inputs_are_checked_before_anything_runs() {
+    let composition = Composition::parse("name: t\ninputs: {a: {}}\nnodes: {}\n").expect("parses");
+    let error = CompositionRun::new(composition, Map::new(), 0).expect_err("an input is missing");
+    assert_eq!((error.code(), error.next_step().as_str()), ("composition.input_missing", "give it: a=VALUE"));
+}
