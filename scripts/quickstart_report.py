@@ -1,0 +1,153 @@
+"""The end of scripts/quickstart: what was recognised and whether it is right, a search, and what each step took.
+
+usage: quickstart_report.py CTL RESULT ROOT, with CJM_DATA_DIR set; RESULT is what `cjm-ctl --json run` printed.
+
+What not: deciding anything. The texts come from the run's own output, the figures from the journal. Only the nine
+recordings of alsa-utils are judged: their names say what is said in them, and no tool is told a name's meaning.
+Must hold: the exit code is 0 only if all eight voices were understood and the noise was not.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+NOISE = "Noise"
+VOICES = [f"{a}_{b}" for a in ("Front", "Rear", "Side") for b in ("Left", "Right", "Center") if (a, b) != ("Side", "Center")]
+QUERY = "left"
+
+
+def main(ctl, result_path, root):
+    with open(result_path, encoding="utf-8") as file:
+        text = file.read()
+    result = json.loads(text) if text.strip() else {}
+    documents = result.get("output")
+    if not isinstance(documents, list):
+        print("The run did not end well; the lines above say why.", file=sys.stderr)
+        return 1
+    right = recognised(documents)
+    searched(ctl)
+    used(ctl, result.get("composition_id"))
+    summary = conclusion(right)
+    next_steps(ctl, root, result)
+    print()
+    print(summary)
+    return 0 if right == (len(VOICES), True) else 1
+
+
+def recognised(documents):
+    """Prints every recording with what was heard; returns how many voices are right, and whether the noise is."""
+    heard, rows = {}, []
+    for document in documents:
+        name = os.path.splitext(os.path.basename(document["recording"]))[0]
+        heard[name] = document
+        shown = f"“{document['text']}”" if document["speech"] else "no speech"
+        if name == NOISE:
+            mark = "right" if not document["speech"] else "WRONG"
+        elif name in VOICES:
+            mark = "right" if document["text"] == expected(name) else f"WRONG, it is “{expected(name)}”"
+        else:
+            mark = ""
+        rows.append((os.path.basename(document["recording"]), shown, mark, f"document {document['id']}"))
+    title("What was recognised")
+    table(("recording", "heard", "", "stored as"), rows)
+    voices = sum(1 for name in VOICES if name in heard and heard[name]["text"] == expected(name))
+    return voices, NOISE in heard and not heard[NOISE]["speech"]
+
+
+def expected(name):
+    return name.lower().replace("_", " ")
+
+
+def searched(ctl):
+    """Searches the store as a user would."""
+    command = ["call", "transcript-store", "--action", "search", f"query={QUERY}"]
+    title("A search over it: cjm-ctl " + " ".join(command))
+    answer = ask(ctl, *command)
+    hits = answer.get("result", answer)["hits"]
+    rows = []
+    for hit in hits:
+        times = ", ".join(f"{time['start']:.2f}–{time['end']:.2f} s" for time in hit["times"])
+        rows.append((hit["highlighted"], os.path.basename(hit["recording"]), times))
+    table(("text", "recording", "when"), rows)
+
+
+def used(ctl, composition):
+    """What each step took, as the journal has it."""
+    journal = ask(ctl, "logs", "--journal", "-n", "0")
+    ends = [row for row in journal if row["event_type"] == "run_finished" and row["composition_id"] == composition]
+    title("What each step took (from the journal)")
+    if not ends:
+        print("the journal has no end of this run")
+        return
+    rows = []
+    for node in ends[-1]["payload"]["nodes"]:
+        usage = node.get("usage") or {}
+        rows.append(
+            (
+                node["name"],
+                node["capability"],
+                str(node["elements_completed"]),
+                seconds(node["wall_seconds"]),
+                seconds(usage.get("cpu_seconds")),
+                megabytes(usage.get("peak_rss_mb")),
+                ", ".join(map(str, node["pids"])),
+            )
+        )
+    table(("step", "tool", "calls", "took", "CPU", "memory", "processes"), rows)
+
+
+def conclusion(right):
+    voices, noise = right
+    noise_words = "the noise recognised as no speech" if noise else "the NOISE NOT recognised as no speech"
+    return f"{voices} of {len(VOICES)} voices right, {noise_words}."
+
+
+def next_steps(ctl, root, result):
+    folder = os.path.dirname(ctl)
+    title("Try next")
+    print(f"export PATH={quoted(folder)}:$PATH CJM_DATA_DIR={quoted(os.environ['CJM_DATA_DIR'])}")
+    print('cjm-ctl call transcript-store --action search query=\'"rear right" OR center\'')
+    print(f"cjm-ctl run {quoted(os.path.join(root, 'compositions/recordings.yaml'))} recordings=FOLDER")
+    run = result.get("run_id")
+    print("cjm-ctl logs --journal" + (f" --run {run}" if run else ""))
+
+
+def quoted(text):
+    import shlex
+
+    return shlex.quote(text)
+
+
+def ask(ctl, *arguments):
+    """One command of cjm-ctl, its answer as JSON."""
+    done = subprocess.run([ctl, "--json", "--quiet", *arguments], stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout)
+
+
+def seconds(value):
+    return "" if value is None else f"{value:.2f} s"
+
+
+def megabytes(value):
+    return "" if value is None else f"{value:.0f} MB"
+
+
+def title(text):
+    bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
+    print(f"\n{bold}{text}{plain}")
+
+
+def table(heads, rows):
+    rows = [heads, *rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
+    for row in rows:
+        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(*sys.argv[1:]))
+    except subprocess.CalledProcessError as error:
+        print(f"{' '.join(error.cmd)} ended with exit code {error.returncode}", file=sys.stderr)
+        sys.exit(1)
