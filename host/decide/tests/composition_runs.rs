@@ -390,6 +390,68 @@ fn long_lists_are_submitted_as_room_appears() {
     assert_eq!((most, output), (RUN_IN_FLIGHT_MAX, json!(list)));
 }
 
+/// A list longer than the window, of which the first element ends so; returns how many were submitted in all,
+/// how the node ended, and how many cancels were asked for.
+fn halted_list(failure: &str, first: &str) -> (usize, String, usize) {
+    let elements = NODE_IN_FLIGHT_MAX + 44;
+    let list: Vec<usize> = (0..elements).collect();
+    let document = format!(
+        "name: t\nfailure: {failure}\ninputs: {{l: {{}}}}\nnodes: {{a: {{capability: c, map: '${{inputs.l}}'}}}}\n"
+    );
+    let mut run = run_of(&document, &json!({"l": list}));
+    let (mut submitted, mut cancels, mut end) = (0, 0, String::new());
+    let mut lines = VecDeque::from(["start".to_owned(), first.to_owned()]);
+    while let Some(line) = lines.pop_front() {
+        for effect in run.handle(event(&line)).expect(&line) {
+            match effect {
+                CompositionEffect::Submit(submit) => {
+                    submitted += 1;
+                    if submit.element > 0 {
+                        lines.push_back(format!("a[{}] 1", submit.element));
+                    }
+                }
+                CompositionEffect::CancelElement { .. } => cancels += 1,
+                CompositionEffect::NodeEnded { status, .. } => end = status.as_str().to_owned(),
+                CompositionEffect::Advanced { .. } | CompositionEffect::Ended { .. } => {}
+            }
+        }
+        run.check_invariants().expect(&line);
+        if lines.is_empty() && first == "cancel" && end.is_empty() {
+            lines.push_back("a[0] ~".to_owned());
+        }
+    }
+    assert!(run.has_ended());
+    (submitted, end, cancels)
+}
+
+#[test]
+fn a_halted_list_submits_nothing_more_and_ends_when_the_last_has_landed() {
+    const WINDOW: usize = NODE_IN_FLIGHT_MAX;
+    for (failure, first, expected) in [
+        ("fail_fast", "a[0] !boom", (WINDOW, "failed", WINDOW - 1)),
+        ("best_effort", "a[0] !boom", (WINDOW + 44, "failed", 0)),
+        ("fail_fast", "a[0] ~", (WINDOW + 44, "cancelled", 0)),
+        ("fail_fast", "cancel", (WINDOW, "cancelled", WINDOW)),
+        ("best_effort", "cancel", (WINDOW, "cancelled", WINDOW)),
+    ] {
+        let (submitted, end, cancels) = halted_list(failure, first);
+        assert_eq!((submitted, end.as_str(), cancels), expected, "{failure}, {first}");
+    }
+    // All that was submitted completes after the cancel: the node did not, for the rest was never submitted.
+    let list: Vec<usize> = (0..=WINDOW).collect();
+    let mut run = run_of(
+        "name: t\ninputs: {l: {}}\nnodes: {a: {capability: c, map: '${inputs.l}'}}\n",
+        &json!({"l": list}),
+    );
+    let mut effects = run.handle(CompositionEvent::Start).expect("starts");
+    effects.extend(run.handle(CompositionEvent::CancelRequested).expect("cancels"));
+    for element in 0..WINDOW {
+        effects.extend(run.handle(event(&format!("a[{element}] 1"))).expect("in flight"));
+    }
+    let told: Vec<String> = effects.iter().map(text).collect();
+    assert_eq!(told[told.len() - 2..], ["cancelled a".to_owned(), "ended cancelled {}".to_owned()]);
+}
+
 #[test]
 fn a_chain_as_long_as_a_composition_may_be_runs_and_unwinds() {
     let document = |last_args: &str| {

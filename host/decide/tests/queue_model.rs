@@ -42,13 +42,13 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..INSTANCES, any::<bool>()).prop_map(|(instance, stale)| Op::Remove { instance, stale }),
         8 => (prop::option::weighted(0.3, 0..INSTANCES), 0..CAPABILITIES, -2..3)
             .prop_map(|(instance, capability, priority)| Op::Submit { instance, capability, priority }),
-        3 => (any::<usize>(), reach).prop_map(|(job, reach)| Op::Cancel { job, reach }),
-        6 => (any::<usize>(), outcome).prop_map(|(pick, outcome)| Op::End { pick, outcome }),
+        5 => (any::<usize>(), reach).prop_map(|(job, reach)| Op::Cancel { job, reach }),
+        4 => (any::<usize>(), outcome).prop_map(|(pick, outcome)| Op::End { pick, outcome }),
         1 => (any::<usize>(), 0..2_u32).prop_map(|(job, attempt)| Op::EndLate { job, attempt }),
         1 => any::<usize>().prop_map(|job| Op::EndImpossible { job }),
         1 => any::<usize>().prop_map(|job| Op::SubmitAgain { job }),
         1 => any::<bool>().prop_map(|open| Op::Gate { open }),
-        3 => (0..80_u64).prop_map(|ms| Op::Pass { ms }),
+        4 => (0..4_u64).prop_map(|halves| Op::Pass { ms: halves * GRACE_MS / 2 }),
     ]
 }
 
@@ -430,7 +430,7 @@ proptest! {
 
     #[test]
     fn random_events_do_what_the_model_says(
-        lanes in 1..4_u32,
+        lanes in 1..6_u32,
         ops in prop::collection::vec(op(), 1..120),
     ) {
         let mut pair = Pair::new(lanes);
