@@ -112,6 +112,44 @@ pub fn assert_nothing_lost(before: &[Row], after: &[Row]) {
     }
 }
 
+/// When one job of a node ran, and in which worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// The worker session.
+    pub worker: String,
+    /// When it began to run; texts of one format and zone compare as times.
+    pub from: String,
+    /// When it ended.
+    pub to: String,
+}
+
+/// The spans of all completed jobs of a node.
+#[must_use]
+pub fn spans(rows: &[Row], node: &str) -> Vec<Span> {
+    let of_node = |row: &&Row| row.node_id.as_deref() == Some(node) && row.event_type == "state_transition";
+    let running: BTreeMap<&String, &Row> = rows
+        .iter()
+        .filter(of_node)
+        .filter(|row| row.text("to") == "running")
+        .filter_map(|row| Some((row.job_id.as_ref()?, row)))
+        .collect();
+    rows.iter()
+        .filter(of_node)
+        .filter(|row| row.text("to") == "completed")
+        .filter_map(|end| {
+            let start = running.get(end.job_id.as_ref()?)?;
+            let worker = end.worker.clone().or_else(|| start.worker.clone())?;
+            Some(Span { worker, from: start.ts.clone(), to: end.ts.clone() })
+        })
+        .collect()
+}
+
+/// Whether two spans of different workers share an instant.
+#[must_use]
+pub fn overlap(spans: &[Span]) -> bool {
+    spans.iter().any(|a| spans.iter().any(|b| a.worker != b.worker && a.from < b.to && b.from < a.to))
+}
+
 /// Rows, one line each, for a message.
 #[must_use]
 pub fn tell(rows: &[Row]) -> String {

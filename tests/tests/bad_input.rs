@@ -1,0 +1,309 @@
+//! What a user gets when something is wrong: the right exit code, a stable code, what happened, what to do next,
+//! the tool's last words, and no process left over.
+
+use cjm_platform::process::Signal;
+use cjm_tests::world::{COMMAND_MAX, Outcome, World, eventually, manifest};
+use cjm_tests::{journal, python};
+use cjm_wire::describe::exit;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Runs a command with `--json` and without, and checks both faces of its error. Returns the error's document.
+#[track_caller]
+fn check(world: &World, arguments: &[&str], code: &str, exit_code: u8) -> Value {
+    let plain = world.run(arguments).expect(exit_code);
+    assert!(plain.stderr.contains("error: "), "what happened\n{}", plain.describe());
+    assert!(plain.stderr.contains("next: "), "what to do next\n{}", plain.describe());
+    assert!(plain.stdout.is_empty(), "results alone go to stdout\n{}", plain.describe());
+    world.assert_nothing_left();
+
+    let mut with_json = arguments.to_vec();
+    with_json.push("--json");
+    let outcome = world.run(&with_json).expect(exit_code);
+    let error = outcome.json()["error"].clone();
+    assert_eq!(error["code"], code, "{}", outcome.describe());
+    assert_eq!(error["exit_code"], exit_code, "{}", outcome.describe());
+    for key in ["message", "next_step"] {
+        assert!(error[key].as_str().is_some_and(|text| text.len() > 5), "{key}\n{}", outcome.describe());
+    }
+    world.assert_nothing_left();
+    error
+}
+
+#[track_caller]
+fn assert_last_words(error: &Value, words: &str) {
+    let tail = error["stderr_tail"].to_string();
+    assert!(tail.contains(words), "the tool's last lines hold \"{words}\": {error:#}");
+}
+
+fn python_tool(body: &str) -> String {
+    format!("import os, sys, time, ctypes\nfrom cjm_sdk import Capability, action\n{body}\n")
+}
+
+const GOOD_CLASS: &str = "
+class Tool(Capability):
+    name = 'tool'
+    version = '1.0.0'
+
+    @action
+    def go(self, **kwargs):
+        return 'gone'
+";
+
+#[test]
+fn a_malformed_manifest_is_named_with_line_and_column() {
+    let world = World::new();
+    let path = world.data_dir().join("manifests/broken.json");
+    std::fs::write(&path, "{\n  \"format_version\": \"2.0\",\n  \"code\": {\"name\": \"broken\",, }\n}\n")
+        .expect("written");
+    let error = check(&world, &["call", "broken"], "host.broken_manifest", exit::DOMAIN);
+    assert!(
+        error["message"].as_str().is_some_and(|m| m.contains("broken.json") && m.contains("line 3")),
+        "{error:#}"
+    );
+
+    let text = path.display().to_string();
+    let outcome = world.run(&["validate", &text, "--json"]).expect(exit::DOMAIN);
+    let verdict = outcome.json();
+    assert_eq!(verdict["valid"], false, "{verdict:#}");
+    assert!(verdict["errors"][0].to_string().contains("manifest.malformed"), "{verdict:#}");
+    assert!(world.run(&["validate", &text]).expect(exit::DOMAIN).stderr.contains('3'), "the line is named");
+    // One broken file does not take the others away.
+    world.install_python("tool", "Tool", &python_tool(GOOD_CLASS));
+    assert!(world.run(&["call", "tool"]).expect(exit::OK).stdout.contains("gone"));
+}
+
+#[test]
+fn a_manifest_that_breaks_a_rule_names_the_key() {
+    let world = World::new();
+    let path = world.install(
+        "odd",
+        &manifest("odd", &json!({"module": "", "class": "C"}), &json!({"python_path": "/usr/bin/python3"})),
+    );
+    let verdict = world.run(&["validate", &path.display().to_string(), "--json"]).expect(exit::DOMAIN).json();
+    assert!(verdict["errors"][0].to_string().contains("code.module"), "{verdict:#}");
+}
+
+#[test]
+fn an_unknown_capability_is_answered_with_its_neighbours() {
+    let world = World::new();
+    world.install_python("tool", "Tool", &python_tool(GOOD_CLASS));
+    let error = check(&world, &["call", "tol"], "host.unknown_capability", exit::DOMAIN);
+    assert!(error["message"].as_str().is_some_and(|m| m.contains("tool")), "did you mean: {error:#}");
+    let composition = world.write("c.yaml", "name: c\nnodes: {a: {capability: nowhere}}\n");
+    let outcome = world.run(&["run", &composition.display().to_string(), "--json"]).expect(exit::DOMAIN);
+    assert_eq!(outcome.json()["error"]["code"], "host.unknown_capability", "{}", outcome.describe());
+}
+
+#[test]
+fn a_missing_interpreter_or_program_is_named() {
+    let world = World::new();
+    let install = json!({"python_path": "/nowhere/bin/python"});
+    world.install("lost", &manifest("lost", &json!({"module": "m", "class": "C"}), &install));
+    let error = check(&world, &["call", "lost"], "worker.interpreter_missing", exit::WORKER_START);
+    assert!(error["message"].as_str().is_some_and(|m| m.contains("/nowhere/bin/python")), "{error:#}");
+    world.install_executable("gone", "no-such-program-anywhere", &json!({"a": {"argv": []}}));
+    let error = check(&world, &["call", "gone"], "worker.program_missing", exit::WORKER_START);
+    assert!(error["message"].as_str().is_some_and(|m| m.contains("no-such-program-anywhere")), "{error:#}");
+}
+
+#[test]
+fn garbage_where_json_was_promised_is_the_tools_failure() {
+    let world = World::new();
+    let script = "import sys; sys.stderr.write('warming up\\nout of cheese\\n'); print('<<< not json >>>')";
+    let actions = json!({"go": {"argv": ["-c", script], "result": "stdout_json"}});
+    world.install_executable("babbler", &python::interpreter().display().to_string(), &actions);
+    let error = check(&world, &["call", "babbler"], "call.tool_failed", exit::TOOL_FAILED);
+    assert_last_words(&error, "out of cheese");
+}
+
+#[test]
+fn what_a_python_tool_prints_is_not_mistaken_for_its_answer() {
+    let world = World::new();
+    let class = "
+print('{\"garbage\": at import', flush=True)
+class Tool(Capability):
+    name = 'tool'
+    version = '1.0.0'
+
+    @action
+    def go(self):
+        sys.stdout.write('HTTP/1.1 500 nonsense\\r\\n\\r\\n')
+        sys.stdout.flush()
+        os.write(2, b'\\xff\\xfe\\x00 bytes that are no text\\n')
+        return {'fine': True}
+";
+    world.install_python("tool", "Tool", &python_tool(class));
+    let outcome = world.run(&["call", "tool", "--json"]).expect(exit::OK);
+    assert_eq!(outcome.json()["result"]["fine"], true, "{}", outcome.describe());
+    let chunks = world.run(&["logs", "--chunks", "--json"]).expect(exit::OK).stdout;
+    assert!(chunks.contains("nonsense") && chunks.contains("no text"), "its output was kept: {chunks}");
+}
+
+#[test]
+fn garbage_on_the_runtime_channel_ends_the_worker_and_not_the_host() {
+    let world = World::new();
+    let class = "
+class Tool(Capability):
+    name = 'tool'
+    version = '1.0.0'
+
+    @action
+    def go(self):
+        sys.stderr.write('about to lie\\n')
+        sys.stderr.flush()
+        os.write(int(os.environ['CJM_CHANNEL_FD']), b'\\xff' * 4096)
+        time.sleep(60)
+";
+    world.install_python("tool", "Tool", &python_tool(class));
+    let outcome = world.run(&["call", "tool", "--json"]);
+    let error = outcome.json()["error"].clone();
+    assert!(
+        outcome.code == Some(exit::WORKER_DIED.into()) || outcome.code == Some(exit::TOOL_FAILED.into()),
+        "{}",
+        outcome.describe()
+    );
+    assert!(outcome.elapsed < Duration::from_secs(30), "it is not waited for\n{}", outcome.describe());
+    assert_last_words(&error, "about to lie");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_tool_that_exits_at_import_leaves_its_last_words() {
+    for (how, status) in [("sys.exit(3)", "3"), ("os._exit(4)", "4"), ("os.kill(os.getpid(), 11)", "SIGSEGV")]
+    {
+        let world = World::new();
+        let body = format!("sys.stderr.write('no model found\\n')\nsys.stderr.flush()\n{how}\n{GOOD_CLASS}");
+        world.install_python("tool", "Tool", &python_tool(&body));
+        let outcome = world.run(&["call", "tool", "--json"]).expect(exit::WORKER_START);
+        let error = outcome.json()["error"].clone();
+        let code = error["code"].as_str().unwrap_or_default();
+        assert!(["worker.died_at_start", "worker.load_failed"].contains(&code), "{how}: {error:#}");
+        assert!(error["message"].as_str().is_some_and(|m| m.contains(status)), "{how}: {error:#}");
+        assert_last_words(&error, "no model found");
+        world.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_tool_that_cannot_be_imported_shows_why() {
+    let world = World::new();
+    world.install_python("tool", "Tool", "import a_module_that_is_not_there\n");
+    let error = check(&world, &["call", "tool"], "worker.load_failed", exit::WORKER_START);
+    assert!(error.to_string().contains("a_module_that_is_not_there"), "{error:#}");
+}
+
+#[test]
+fn a_tool_that_is_never_ready_is_stopped() {
+    let world = World::new();
+    let body = format!(
+        "sys.stderr.write('downloading the internet\\n')\nsys.stderr.flush()\ntime.sleep(3600)\n{GOOD_CLASS}"
+    );
+    world.install_python("tool", "Tool", &python_tool(&body));
+    let outcome = world.run(&["call", "tool", "--json"]).expect(exit::WORKER_START);
+    let error = outcome.json()["error"].clone();
+    assert_eq!(error["code"], "worker.never_ready", "{}", outcome.describe());
+    assert_last_words(&error, "downloading the internet");
+    world.assert_nothing_left();
+    let rows = journal::rows(&world.journal());
+    assert!(rows.iter().any(|row| row.event_type == "worker_died"), "{}", journal::tell(&rows));
+}
+
+#[test]
+fn a_tool_that_dies_at_work_is_told_from_one_that_fails() {
+    let world = World::new();
+    let class = "
+class Tool(Capability):
+    name = 'tool'
+    version = '1.0.0'
+
+    @action
+    def die(self):
+        sys.stderr.write('goodbye\\n')
+        sys.stderr.flush()
+        ctypes.string_at(0)
+
+    @action
+    def fail(self):
+        sys.stderr.write('I tried\\n')
+        sys.stderr.flush()
+        raise RuntimeError('the tool is out of ideas')
+";
+    world.install_python("tool", "Tool", &python_tool(class));
+    let died = check(&world, &["call", "tool", "--action", "die"], "call.worker_died", exit::WORKER_DIED);
+    assert!(died["message"].as_str().is_some_and(|m| m.contains("SIGSEGV")), "{died:#}");
+    assert_last_words(&died, "goodbye");
+    let failed = check(&world, &["call", "tool", "--action", "fail"], "call.tool_failed", exit::TOOL_FAILED);
+    assert!(failed["message"].as_str().is_some_and(|m| m.contains("out of ideas")), "{failed:#}");
+    assert_last_words(&failed, "I tried");
+}
+
+#[test]
+fn a_missing_input_file_is_noticed_before_the_tool_runs() {
+    let world = World::new();
+    let actions = json!({"show": {
+        "parameters": {"input": {"type": "input_file", "required": true}},
+        "argv": ["{input}"], "result": "stdout_text",
+    }});
+    world.install_executable("show", "cat", &actions);
+    check(&world, &["call", "show", "input=@nowhere.txt"], "ctl.file_missing", exit::DOMAIN);
+    let error = check(&world, &["call", "show", "input=/nowhere.txt"], "call.tool_failed", exit::TOOL_FAILED);
+    assert!(error["message"].as_str().is_some_and(|m| m.contains("/nowhere.txt")), "{error:#}");
+    let composition = world.write(
+        "c.yaml",
+        "name: c\ninputs: {file: {type: file}}\nnodes: {a: {capability: show, args: {input: '${inputs.file}'}}}\n",
+    );
+    let text = composition.display().to_string();
+    let outcome = world.run(&["run", &text, "file=nowhere.txt", "--json"]).expect(exit::DOMAIN);
+    assert!(outcome.json()["error"]["message"].to_string().contains("nowhere.txt"), "{}", outcome.describe());
+    let outcome = world.run(&["run", "no-such-composition.yaml", "--json"]).expect(exit::DOMAIN);
+    assert!(
+        outcome.json()["error"]["next_step"].as_str().is_some_and(|t| !t.is_empty()),
+        "{}",
+        outcome.describe()
+    );
+}
+
+#[test]
+fn arguments_that_make_no_sense_are_a_usage_error() {
+    let world = World::new();
+    check(&world, &["call", "tool", "no-equals-sign"], "ctl.usage", exit::USAGE);
+    let nonsense: Outcome = world.run(&["frobnicate"]).expect(exit::USAGE);
+    assert!(nonsense.stdout.is_empty(), "{}", nonsense.describe());
+}
+
+#[test]
+fn a_second_host_is_refused_with_the_first_ones_name_and_readers_are_not() {
+    let world = World::new();
+    let actions = json!({"wait": {"argv": ["3600"]}});
+    world.install_executable("sleeper", "sleep", &actions);
+    let first = world.start(&["call", "sleeper", "--json"]);
+    eventually("worker_ready row", Duration::from_secs(20), || {
+        assert!(!first.has_ended(), "{}", first.stderr_so_far());
+        journal::rows(&world.journal()).into_iter().find(|row| row.event_type == "worker_ready")
+    });
+    let second = world.run(&["call", "sleeper", "--json"]).expect(exit::DIRECTORY_IN_USE);
+    let error = second.json()["error"].clone();
+    assert_eq!(error["code"], "host.directory_in_use", "{error:#}");
+    assert!(error["message"].as_str().is_some_and(|m| m.contains(&first.pid().to_string())), "{error:#}");
+    assert!(error["next_step"].as_str().is_some_and(|t| t.len() > 5), "{error:#}");
+    for reading in [
+        &["list", "--json"][..],
+        &["logs", "--json"],
+        &["logs", "--journal", "--json"],
+        &["logs", "--chunks"],
+    ] {
+        let _ = world.run(reading).expect(exit::OK);
+    }
+    assert!(!first.has_ended(), "the first host went on: {}", first.stderr_so_far());
+    // Ctrl-C: the first host stops its work, clears its tree, and says that it was interrupted.
+    first.signal(Signal::INT);
+    let outcome = first.wait(COMMAND_MAX);
+    assert!(
+        outcome.code == Some(130) || outcome.code == Some(exit::CANCELLED.into()),
+        "interrupted\n{}",
+        outcome.describe()
+    );
+    world.assert_nothing_left();
+    journal::assert_every_job_ended_once(&world.journal());
+}

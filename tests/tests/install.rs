@@ -1,0 +1,192 @@
+//! `cjm-ctl install-all`: side by side, idempotent, resumed after a failure, and honest about what failed.
+
+use cjm_tests::world::{World, manifest};
+use cjm_tests::{python, repo};
+use cjm_wire::describe::exit;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// An idempotent second run has nothing to do but look.
+const UNCHANGED_MAX: Duration = Duration::from_secs(10);
+
+/// A build backend inside the package itself, so that nothing has to be fetched to build it.
+const BACKEND: &str = r#"
+"""Builds a wheel of one module and nothing else, with the standard library alone."""
+import os
+import zipfile
+
+NAME, VERSION = "PACKAGE", "1.0.0"
+
+
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    """One folder and its metadata."""
+    folder = NAME.replace("-", "_")
+    wheel = "%s-%s-py3-none-any.whl" % (folder, VERSION)
+    info = "%s-%s.dist-info" % (folder, VERSION)
+    with zipfile.ZipFile(os.path.join(wheel_directory, wheel), "w") as out:
+        for name in sorted(os.listdir(folder)):
+            if name.endswith(".py"):
+                out.write(os.path.join(folder, name))
+        out.writestr(info + "/METADATA", "Metadata-Version: 2.1\nName: %s\nVersion: %s\n" % (NAME, VERSION))
+        out.writestr(info + "/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        out.writestr(info + "/RECORD", "")
+    return wheel
+"#;
+
+/// Writes a package whose capability answers with its own name.
+fn write_package(folder: &Path, name: &str) {
+    let module = name.replace('-', "_");
+    let inside = folder.join(name).join(&module);
+    std::fs::create_dir_all(&inside).expect("a folder");
+    let write = |path: &Path, text: &str| std::fs::write(path, text).expect("a file");
+    write(
+        &folder.join(name).join("pyproject.toml"),
+        &format!(
+            "[build-system]\nrequires = []\nbuild-backend = \"backend\"\nbackend-path = [\".\"]\n\n[project]\nname = \"{name}\"\nversion = \"1.0.0\"\ndescription = \"d\"\n"
+        ),
+    );
+    write(&folder.join(name).join("backend.py"), &BACKEND.replace("PACKAGE", name));
+    write(&inside.join("__init__.py"), "\"\"\"A package.\"\"\"\n");
+    write(
+        &inside.join("capability.py"),
+        &format!(
+            "from cjm_sdk import Capability, action\n\n\nclass Tool(Capability):\n    name = \"{name}\"\n    version = \"1.0.0\"\n\n    @action\n    def who(self):\n        return \"I am {name}\"\n"
+        ),
+    );
+}
+
+/// A world whose commands find uv; None, said loudly, where it cannot be had.
+fn world_with_uv(test: &str) -> Option<World> {
+    let uv = match python::uv() {
+        Ok(uv) => uv,
+        Err(error) => {
+            repo::skip(test, &error);
+            return None;
+        }
+    };
+    let mut world = World::new();
+    let path = std::env::var("PATH").unwrap_or_default();
+    world.set("PATH", format!("{}:{path}", uv.parent().expect("a folder").display()));
+    Some(world)
+}
+
+fn results(document: &Value) -> BTreeMap<String, String> {
+    let entries = document["entries"].as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    entries.iter().map(|entry| (text(&entry["name"]), text(&entry["result"]))).collect()
+}
+
+fn expected(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(name, result)| ((*name).to_owned(), (*result).to_owned())).collect()
+}
+
+/// When each manifest was last written.
+fn manifest_times(world: &World) -> BTreeMap<String, SystemTime> {
+    let entries = std::fs::read_dir(world.data_dir().join("manifests")).expect("manifests");
+    let time = |entry: std::fs::DirEntry| {
+        let modified = entry.metadata().and_then(|meta| meta.modified()).expect("a time");
+        (entry.file_name().to_string_lossy().into_owned(), modified)
+    };
+    entries.flatten().map(time).collect()
+}
+
+#[test]
+fn a_failed_entry_is_resumed_and_a_second_run_changes_nothing() {
+    let Some(world) = world_with_uv("a_failed_entry_is_resumed_and_a_second_run_changes_nothing") else {
+        return;
+    };
+    let folder = world.file("packages");
+    write_package(&folder, "tool-one");
+    write_package(&folder, "tool-two");
+    // The third is broken to begin with: its module cannot be imported.
+    write_package(&folder, "tool-three");
+    let module = folder.join("tool-three/tool_three/capability.py");
+    let good = std::fs::read_to_string(&module).expect("written above");
+    std::fs::write(&module, format!("import a_module_that_is_not_there\n{good}")).expect("a file");
+    let echo = manifest(
+        "echo",
+        &json!({"runtime": {"kind": "executable", "program": "echo", "actions": {"say": {"argv": ["hello"], "result": "stdout_text"}}}}),
+        &json!({}),
+    );
+    std::fs::write(folder.join("echo.json"), echo.to_string()).expect("a manifest");
+    let mut list = "capabilities:\n- name: echo\n  manifest: ./echo.json\n".to_owned();
+    for name in ["tool-one", "tool-two", "tool-three"] {
+        list.push_str(&format!(
+            "- name: {name}\n  package: ./{name}\n  env_name: {name}\n  python_version: \">=3.9\"\n"
+        ));
+    }
+    std::fs::write(folder.join("capabilities.yaml"), list).expect("a list");
+    let file = folder.join("capabilities.yaml").display().to_string();
+    let install = ["install-all", "--capabilities", &file, "--json"];
+
+    let first = world.run(&install).expect(exit::DOMAIN);
+    let document = first.json();
+    assert_eq!(
+        results(&document),
+        expected(&[
+            ("echo", "installed"),
+            ("tool-one", "installed"),
+            ("tool-two", "installed"),
+            ("tool-three", "failed")
+        ]),
+        "{}",
+        first.describe()
+    );
+    let failed = document["entries"]
+        .as_array()
+        .expect("entries")
+        .iter()
+        .find(|e| e["result"] == "failed")
+        .expect("one");
+    assert!(failed["error"].to_string().contains("a_module_that_is_not_there"), "{failed:#}");
+    assert!(failed["error"]["next_step"].as_str().is_some_and(|text| text.len() > 5), "{failed:#}");
+    let plain = world.run(&install[..3]).expect(exit::DOMAIN);
+    assert!(plain.stderr.contains("1 of 4 entries failed"), "{}", plain.describe());
+    // What was installed works while another entry is broken.
+    for (name, answer) in [("echo", "hello"), ("tool-one", "I am tool-one"), ("tool-two", "I am tool-two")] {
+        assert!(world.run(&["call", name]).expect(exit::OK).stdout.contains(answer), "{name}");
+    }
+
+    std::fs::write(&module, good).expect("a file");
+    let second = world.run(&install).expect(exit::OK);
+    let unchanged = [("echo", "unchanged"), ("tool-one", "unchanged"), ("tool-two", "unchanged")];
+    assert_eq!(
+        results(&second.json()),
+        expected(&[&unchanged[..], &[("tool-three", "installed")]].concat()),
+        "{}",
+        second.describe()
+    );
+    assert!(world.run(&["call", "tool-three"]).expect(exit::OK).stdout.contains("I am tool-three"));
+
+    let before = manifest_times(&world);
+    let third = world.run(&install).expect(exit::OK);
+    assert_eq!(results(&third.json()), expected(&[&unchanged[..], &[("tool-three", "unchanged")]].concat()));
+    assert_eq!(manifest_times(&world), before, "an idempotent run writes nothing");
+    assert!(third.elapsed < UNCHANGED_MAX, "{}", third.describe());
+
+    // A manifest names the exact environment it was introspected in.
+    let text = std::fs::read_to_string(world.data_dir().join("manifests/tool-one.json")).expect("a manifest");
+    let written: Value = serde_json::from_str(&text).expect("JSON");
+    let interpreter = written["install"]["python_path"].as_str().expect("a path");
+    assert!(interpreter.starts_with(&world.data_dir().display().to_string()), "{interpreter}");
+    assert!(python::version_of(Path::new(interpreter)).is_some(), "{interpreter} runs");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_list_that_cannot_be_read_installs_nothing_and_says_where() {
+    let world = World::new();
+    let file =
+        world.write("capabilities.yaml", "capabilities:\n- name: a\n  package: [1,\n").display().to_string();
+    let outcome = world.run(&["install-all", "--capabilities", &file, "--json"]).expect(exit::DOMAIN);
+    assert_eq!(outcome.json()["error"]["code"], "capabilities_file.malformed", "{}", outcome.describe());
+    let outcome =
+        world.run(&["install-all", "--capabilities", "nowhere.yaml", "--json"]).expect(exit::DOMAIN);
+    assert!(
+        outcome.json()["error"]["next_step"].as_str().is_some_and(|text| !text.is_empty()),
+        "{}",
+        outcome.describe()
+    );
+}

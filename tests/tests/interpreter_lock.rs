@@ -1,0 +1,131 @@
+//! A Python tool holds its interpreter's lock for ten seconds; its worker answers all the while, because the shim
+//! serves the surface and not the tool.
+
+use cjm_tests::world::{COMMAND_MAX, World, eventually};
+use cjm_tests::{journal, repo};
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long the tool holds the lock.
+const HOLD: Duration = Duration::from_secs(10);
+/// The goal for each answer, and how many times it a busy machine may take.
+const ANSWER_GOAL: Duration = Duration::from_millis(20);
+const ANSWER_SLACK: u32 = 5;
+/// Pause between two questions.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// `PyDLL` keeps the lock during the call, as a C extension that never lets go of it does.
+const TOOL: &str = r#"
+import ctypes
+
+from cjm_sdk import Capability, action
+
+
+class Holder(Capability):
+    name = "holder"
+    version = "1.0.0"
+
+    @action
+    def hold(self, seconds):
+        self.report_progress(0.25, "holding")
+        ctypes.PyDLL(None).sleep(int(seconds))
+        return {"held": seconds}
+"#;
+
+#[test]
+fn health_and_progress_answer_while_a_tool_holds_the_interpreter_lock() {
+    let world = World::new();
+    world.install_python("holder", "Holder", TOOL);
+    let seconds = format!("seconds={}", HOLD.as_secs());
+    let running = world.start(&["call", "holder", &seconds, "--json"]);
+    let socket = eventually("worker_spawned row", Duration::from_secs(20), || {
+        assert!(!running.has_ended(), "{}", running.stderr_so_far());
+        let rows = journal::rows(&world.journal());
+        let row = rows.into_iter().find(|row| row.event_type == "worker_spawned")?;
+        Some(PathBuf::from(row.text("socket")))
+    });
+    eventually("progress of the call", Duration::from_secs(20), || {
+        assert!(!running.has_ended(), "{}", running.stderr_so_far());
+        (ask(&socket, "/progress").1["message"] == "holding").then_some(())
+    });
+
+    let floor = bare_round_trip(&world);
+    let start = Instant::now();
+    let mut answers = Vec::new();
+    // A little less than the tool holds on, so that every question falls into that time.
+    while start.elapsed() < HOLD - Duration::from_millis(500) {
+        for path in ["/health", "/progress"] {
+            let (elapsed, body) = ask(&socket, path);
+            match path {
+                "/health" => assert_eq!(body["status"], "running", "{body}"),
+                _ => assert_eq!(
+                    (&body["progress"], &body["message"]),
+                    (&0.25.into(), &"holding".into()),
+                    "{body}"
+                ),
+            }
+            answers.push(elapsed);
+        }
+        std::thread::sleep(PAUSE);
+    }
+    assert!(!running.has_ended(), "the tool held on for as long as was asked");
+    let outcome = running.wait(COMMAND_MAX).expect(0);
+    assert!(outcome.stdout.contains("held"), "{}", outcome.describe());
+
+    answers.sort();
+    let (median, slowest) = (answers[answers.len() / 2], *answers.last().expect("answers"));
+    repo::measured(&format!(
+        "answers of a worker whose tool holds the interpreter lock: {} answers, median {median:?}, slowest \
+         {slowest:?}; bare socket {floor:?}, goal {ANSWER_GOAL:?}",
+        answers.len()
+    ));
+    assert!(answers.len() > 200, "only {} answers in {HOLD:?}", answers.len());
+    assert!(median <= ANSWER_GOAL, "median {median:?}");
+    assert!(slowest <= ANSWER_GOAL * ANSWER_SLACK, "slowest {slowest:?}");
+    world.assert_nothing_left();
+}
+
+/// One request on a fresh connection, as a stranger makes it.
+fn ask(socket: &Path, path: &str) -> (Duration, Value) {
+    let start = Instant::now();
+    let mut stream = UnixStream::connect(socket).unwrap_or_else(|e| panic!("{}: {e}", socket.display()));
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: worker\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let elapsed = start.elapsed();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    (elapsed, serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {body}")))
+}
+
+/// The median of connecting and exchanging a word with a thread of ours: what any answer costs.
+fn bare_round_trip(world: &World) -> Duration {
+    const EXCHANGES: usize = 101;
+    let path = world.file("bare");
+    let listener = UnixListener::bind(&path).expect("a socket");
+    let server = std::thread::spawn(move || {
+        for stream in listener.incoming().take(EXCHANGES) {
+            let mut stream = stream.expect("a connection");
+            let mut word = [0_u8; 4];
+            stream.read_exact(&mut word).expect("a word");
+            stream.write_all(&word).expect("an echo");
+        }
+    });
+    let mut times: Vec<Duration> = (0..EXCHANGES)
+        .map(|_| {
+            let start = Instant::now();
+            let mut stream = UnixStream::connect(&path).expect("a connection");
+            stream.write_all(b"word").expect("a word");
+            stream.read_to_end(&mut Vec::new()).expect("an echo");
+            start.elapsed()
+        })
+        .collect();
+    server.join().expect("the echo ends");
+    times.sort();
+    times[EXCHANGES / 2]
+}

@@ -1,0 +1,73 @@
+//! `scripts/quickstart` from a folder that holds nothing but the repository's files: twice, the second time without
+//! a network. The binaries are those of this build; `scripts/test` plays it once more with the script's own build.
+
+use cjm_platform::runtime_dir::effective_uid;
+use cjm_tests::world::{COMMAND_MAX, Outcome, World};
+use cjm_tests::{python, repo};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// The second run has to be this quick.
+const SECOND_RUN_MAX: Duration = Duration::from_secs(15);
+const RIGHT: &str = "8 of 8 voices right, the noise recognised as no speech.";
+
+#[test]
+fn the_quickstart_ends_well_and_a_second_time_fast_without_a_network() {
+    let mut world = World::new();
+    if let Ok(uv) = python::uv() {
+        let path = std::env::var("PATH").unwrap_or_default();
+        world.set("PATH", format!("{}:{path}", uv.parent().expect("a folder").display()));
+    }
+    let clone = world.file("clone");
+    copy_repository(&clone);
+    let binaries = repo::binary("cjm-ctl").parent().expect("a folder").display().to_string();
+    world.set("CJM_BIN_DIR", binaries);
+    let script = clone.join("scripts/quickstart").display().to_string();
+
+    let first = world.start_command(Command::new(&script)).wait(COMMAND_MAX).expect(0);
+    check(&first);
+
+    let mut again = Command::new(&script);
+    if effective_uid() == 0 {
+        again = Command::new("unshare");
+        again.args(["--net", "sh", "-c", "ip link set lo up && exec \"$0\"", &script]);
+    } else {
+        repo::skip("the second quickstart without a network", "only root can take the network away");
+    }
+    let second = world.start_command(again).wait(COMMAND_MAX).expect(0);
+    check(&second);
+    repo::measured(&format!(
+        "second quickstart without a network: {:?}, goal {SECOND_RUN_MAX:?}",
+        second.elapsed
+    ));
+    assert!(second.elapsed < SECOND_RUN_MAX, "{}", second.describe());
+    world.assert_nothing_left();
+}
+
+#[track_caller]
+fn check(outcome: &Outcome) {
+    assert!(outcome.stdout.contains(RIGHT), "{}", outcome.describe());
+    for part in ["What was recognised", "A search over it", "What each step took", "Try next"] {
+        assert!(outcome.stdout.contains(part), "{part}\n{}", outcome.describe());
+    }
+}
+
+/// What a clone would hold: files under version control, and new ones that are not ignored.
+fn copy_repository(target: &Path) {
+    std::fs::create_dir_all(target).expect("a folder");
+    let listed = Command::new("git")
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .current_dir(repo::root())
+        .output()
+        .expect("git runs");
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    for name in String::from_utf8_lossy(&listed.stdout).split('\0').filter(|name| !name.is_empty()) {
+        let (from, to) = (repo::root().join(name), target.join(name));
+        // A file that was deleted and not yet committed is still listed.
+        if from.is_file() {
+            std::fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
+            std::fs::copy(&from, &to).unwrap_or_else(|e| panic!("{name}: {e}"));
+        }
+    }
+}
