@@ -1,0 +1,87 @@
+"""Results and stream lines as JSON, the way hosts of both kinds expect them.
+
+What: registered result types become `{"__wire__": kind, "data": …}`; dataclasses, dates, paths and file-backed
+objects become plain JSON; the two ways to write it (unary: compact UTF-8; stream: Python's separators, ASCII).
+What not: decoding, which is plain `json.loads`.
+Must hold: NaN, Infinity and what has no JSON form raise ValueError or TypeError here and never reach the wire; only
+the exact registered class at the top of a result is tagged.
+"""
+
+import json
+import os
+import sys
+
+_KINDS = {}
+
+_compact = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=lambda value: _plain(value)
+).encode
+_spaced = json.JSONEncoder(ensure_ascii=True, allow_nan=False, default=lambda value: _plain(value)).encode
+
+
+def wire_type(kind):
+    """Class decorator: results of exactly this class (a dataclass, or one with `to_dict()`) are tagged with `kind`."""
+
+    def register(cls):
+        if not callable(getattr(cls, "to_dict", None)) and not hasattr(cls, "__dataclass_fields__"):
+            raise TypeError("%s must be a dataclass or have to_dict()" % cls.__name__)
+        for known, name in _KINDS.items():
+            if name == kind and known.__qualname__ != cls.__qualname__:
+                raise ValueError("the kind %r is taken by %s" % (kind, known.__qualname__))
+        _KINDS[cls] = kind
+        return cls
+
+    return register
+
+
+def result_bytes(value):
+    """The body of a 200 answer."""
+    return _compact(_tagged(value)).encode("utf-8")
+
+
+def line_bytes(value):
+    """One line of a stream, without its newline."""
+    return _spaced(_tagged(value)).encode("ascii")
+
+
+def plain_bytes(value):
+    """JSON of something that is no result: compact UTF-8."""
+    return _compact(value).encode("utf-8")
+
+
+def spaced_bytes(value):
+    """JSON of something that is no result, as stream lines are written."""
+    return _spaced(value).encode("ascii")
+
+
+def _tagged(value):
+    kind = _KINDS.get(type(value))
+    if kind is not None:
+        to_dict = getattr(value, "to_dict", None)
+        return {"__wire__": kind, "data": to_dict() if callable(to_dict) else _fields(value)}
+    # The ancestor's classes register with the ancestor, in whose module the tool put them.
+    ancestor = sys.modules.get("cjm_substrate.core.wire")
+    encode = getattr(ancestor, "wire_encode", None)
+    return encode(value) if callable(encode) else value
+
+
+def _plain(value):
+    to_temp_file = getattr(value, "to_temp_file", None)
+    if callable(to_temp_file) and not isinstance(value, type):
+        return str(to_temp_file())
+    if hasattr(type(value), "__dataclass_fields__"):
+        return _fields(value)
+    isoformat = getattr(value, "isoformat", None)
+    if callable(isoformat) and not isinstance(value, type):
+        return isoformat()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    hint = ""
+    if hasattr(value, "__next__"):
+        hint = " (an iterator: call the action as a stream)"
+    raise TypeError("Object of type %s is not JSON serializable%s" % (type(value).__name__, hint))
+
+
+def _fields(value):
+    dataclasses = sys.modules["dataclasses"]
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

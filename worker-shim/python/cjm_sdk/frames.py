@@ -1,0 +1,139 @@
+"""Frames of the runtime channel: sixteen bytes of head, then a payload (docs/RUNTIME-CHANNEL.md).
+
+What: the kinds, and one object that reads and writes whole frames on a descriptor.
+What not: the meaning of a payload. No `socket` module: `readv` and `writev` are enough and cost nothing to import.
+Must hold: a frame is written whole or the channel is closed; two frames never mix, not even when a signal handler
+or a finalizer writes in the middle of a write of its own thread; a large payload is not copied here.
+"""
+
+import os
+from threading import Lock, get_ident
+
+CHANNEL_VERSION = 1
+HEADER_BYTES = 16
+PAYLOAD_BYTES_MAX = 256 * 1024 * 1024 + 64 * 1024
+SMALL_PAYLOAD_BYTES_MAX = 64 * 1024
+READ_AHEAD_BYTES = 64 * 1024
+# Frames that finalizers and signal handlers left while their own thread was writing; more are dropped.
+DEFERRED_FRAMES_MAX = 256
+
+START, EXECUTE, EXECUTE_STREAM, TASK, INITIALIZE, RECONFIGURE, PREFETCH = range(0x01, 0x08)
+ON_DISABLE, ON_ENABLE, CLEANUP, CONFIG, CONFIG_SCHEMA, CONFIG_OPTIONS = range(0x08, 0x0E)
+STRUCTURAL_SURFACE, GET_SYSTEM_STATUS, LIST_PROCESSES = range(0x0E, 0x11)
+CANCEL, SHUTDOWN, CREDIT = range(0x20, 0x23)
+
+READY, RESULT, FAILURE, CHUNK, END, PROGRESS, RECORD, USAGE, ACCOUNT, LOAD_FAILED = range(0x81, 0x8B)
+
+
+class ChannelError(Exception):
+    """The peer broke the framing: nothing after this can be trusted."""
+
+
+class Channel:
+    """One end of the channel. Reads belong to one thread; writes may come from any."""
+
+    def __init__(self, descriptor):
+        self._descriptor = descriptor
+        self._buffer = b""
+        self._lock = Lock()
+        self._writer = 0
+        self._deferred = []
+        self.closed = False
+
+    def read(self):
+        """The next frame as (kind, call id, payload), or None when the peer closed the channel."""
+        head = self._take(HEADER_BYTES, at_boundary=True)
+        if head is None:
+            return None
+        size = int.from_bytes(head[:4], "big")
+        if head[5:8] != b"\0\0\0":
+            raise ChannelError("a frame header has reserved bytes set: the peer does not speak this protocol")
+        if size > PAYLOAD_BYTES_MAX:
+            raise ChannelError("a frame of %d bytes was announced, more than the %d allowed" % (size, PAYLOAD_BYTES_MAX))
+        payload = self._take(size) if size else b""
+        return head[4], int.from_bytes(head[8:16], "big"), payload
+
+    def send(self, kind, call_id, payload=b""):
+        """Writes one frame. After the peer is gone this does nothing: the reader sees the end and acts on it."""
+        me = get_ident()
+        if self._writer == me:
+            # A finalizer or a signal handler interrupted this thread between two writes of one frame.
+            if len(self._deferred) < DEFERRED_FRAMES_MAX:
+                self._deferred.append((kind, call_id, bytes(payload)))
+            return
+        with self._lock:
+            self._writer = me
+            try:
+                self._write(kind, call_id, payload)
+                while self._deferred:
+                    self._write(*self._deferred.pop(0))
+            finally:
+                self._writer = 0
+
+    def forget(self):
+        """In a forked child: let go of the channel, which belongs to the parent."""
+        self.closed = True
+        self._lock = Lock()
+        self._writer = 0
+        try:
+            os.close(self._descriptor)
+        except OSError:
+            pass
+
+    def _write(self, kind, call_id, payload):
+        if self.closed:
+            return
+        head = len(payload).to_bytes(4, "big") + bytes((kind, 0, 0, 0)) + call_id.to_bytes(8, "big")
+        try:
+            done = os.writev(self._descriptor, (head, payload))
+            if done == len(head) + len(payload):
+                return
+            if done < len(head):
+                rest = memoryview(head + bytes(payload))[done:]
+            else:
+                rest = memoryview(payload)[done - len(head) :]
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError:
+            self.closed = True
+
+    def _take(self, size, at_boundary=False):
+        have = len(self._buffer)
+        if have >= size:
+            taken, self._buffer = self._buffer[:size], self._buffer[size:]
+            return taken
+        if size <= READ_AHEAD_BYTES:
+            parts = self._buffer
+            while len(parts) < size:
+                got = self._read_some()
+                if not got:
+                    return self._ended(at_boundary and not parts)
+                parts += got
+            taken, self._buffer = parts[:size], parts[size:]
+            return taken
+        whole = bytearray(size)
+        view = memoryview(whole)
+        view[:have] = self._buffer
+        self._buffer = b""
+        while have < size:
+            try:
+                got = os.readv(self._descriptor, (view[have:],))
+            except ConnectionResetError:
+                got = 0
+            if not got:
+                return self._ended(False)
+            have += got
+        return whole
+
+    def _read_some(self):
+        try:
+            return os.read(self._descriptor, READ_AHEAD_BYTES)
+        except ConnectionResetError:
+            # A peer that dies with unread bytes of ours resets the stream: an end like any other.
+            return b""
+
+    @staticmethod
+    def _ended(cleanly):
+        if cleanly:
+            return None
+        raise ChannelError("the channel ended in the middle of a frame")

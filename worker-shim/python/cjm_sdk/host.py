@@ -1,0 +1,386 @@
+"""The tool's side of the runtime channel: loads the tool, runs its calls, ends the process.
+
+```text
+main thread   START → import, construct → READY → initialize, reconfigure, hooks, cleanup → exit
+reader        one daemon thread: frames in; sets cancel flags and grants credit at once, runs no code of the tool
+calls         up to `concurrency_max` daemon threads: execute, execute_stream, task, prefetch
+queries       up to QUERY_THREADS_MAX: configuration, surface, monitors, the tool's `cancel()`
+```
+What not: what an operation means (`ops.py`).
+Must hold: every call gets exactly one answer, after all its reports; `cleanup()` runs at most once; when the channel
+ends the process ends soon, whatever the tool is doing; what the tool prints never reaches the channel.
+"""
+
+import os
+import sys
+import threading
+import time
+
+from . import calls, encode, errors, frames, genuine, ops
+from .pool import Pool, SimpleQueue
+
+QUERY_THREADS_MAX = 4
+# How long running calls may take to notice that all is over, before cleanup() runs beside them.
+SHUTDOWN_CALLS_SECONDS_MAX = 0.5
+# How long cleanup() may take when the channel has ended and nobody waits for it.
+ORPHAN_SECONDS_MAX = 1.0
+EXIT_LOAD_FAILED, EXIT_CHANNEL_BROKEN = 1, 3
+CHANNEL_FD_VARIABLE = "CJM_CHANNEL_FD"
+
+_MAIN_THREAD = (frames.INITIALIZE, frames.RECONFIGURE, frames.ON_ENABLE, frames.ON_DISABLE, frames.CLEANUP)
+_WORK = (frames.EXECUTE, frames.EXECUTE_STREAM, frames.TASK, frames.PREFETCH)
+
+
+def main():
+    """Runs the tool process to its end."""
+    descriptor = int(os.environ.pop(CHANNEL_FD_VARIABLE, "3"))
+    # Neither a program that the tool starts nor a child it forks may hold the channel.
+    os.set_inheritable(descriptor, False)
+    channel = frames.Channel(descriptor)
+    os.register_at_fork(after_in_child=channel.forget)
+    first = channel.read()
+    if first is None:
+        os._exit(0)
+    if first[0] != frames.START:
+        sys.stderr.write("cjm: the first frame is of kind %#x, not START\n" % first[0])
+        os._exit(EXIT_CHANNEL_BROKEN)
+    Host(channel, encode.json.loads(first[2])).run()
+
+
+class Host:
+    """One tool process."""
+
+    def __init__(self, channel, start):
+        self.channel = channel
+        self.start = start
+        self.tool = None
+        self.name = start.get("capability_name") or start.get("class") or "unknown"
+        self.adapters = {}
+        self.initialized = False
+        self._initialize_error = None
+        self.concurrency_max = min(32, (os.cpu_count() or 1) + 4)
+        self._own = False
+        self._one_flag = False
+        self._calls = {}
+        self._main = SimpleQueue()
+        self._queries = Pool("cjm-query", QUERY_THREADS_MAX)
+        self._pool = None
+        self._log_handler = None
+        self._cleanup_lock = threading.Lock()
+        self._cleaned = False
+        self._ending = False
+        self._call_ended = threading.Condition()
+        calls.TOOL.sink = self
+
+    # --- the main thread
+
+    def run(self):
+        """Loads the tool and serves it until the channel says stop."""
+        threading.Thread(target=self._read_frames, name="cjm-channel", daemon=True).start()
+        try:
+            self._load()
+        except BaseException as error:
+            failure = {"message": errors.one_line(error), "traceback": errors.traceback_of(error)}
+            self.channel.send(frames.LOAD_FAILED, 0, encode.spaced_bytes(failure))
+            self._flush()
+            os._exit(EXIT_LOAD_FAILED)
+        while True:
+            try:
+                function, args = self._main.get()
+                function(*args)
+            except KeyboardInterrupt:
+                self._finish()
+
+    def _load(self):
+        secrets = self.start.get("secrets") or {}
+        os.environ.update((name, str(value)) for name, value in secrets.items())
+        from importlib import import_module
+
+        calls.follow_threads()
+        module = import_module(self.start["module"])
+        self._attach_logs()
+        cls = getattr(module, self.start["class"])
+        self.tool = tool = cls()
+        capability = sys.modules.get("cjm_sdk.capability")
+        self._own = capability is not None and isinstance(tool, capability.Capability)
+        if not self._own and genuine.has_shape(cls):
+            genuine.import_wire(tool)
+            self._one_flag = not genuine.make_per_call(tool)
+        self._attach_logs()
+        self.adapters = genuine.bind_adapters(tool, self.start.get("adapters") or (), self._adapter_failed)
+        self.name = self._word("name") or self.name
+        if self._own and not tool.name:
+            tool.name = self.name
+        wanted = getattr(tool, "concurrency_max", None) if self._own else None
+        if self._one_flag:
+            self.concurrency_max = 1
+        elif isinstance(wanted, int) and wanted > 0:
+            self.concurrency_max = wanted
+        self._pool = Pool("cjm-call", self.concurrency_max)
+        ready = {
+            "channel_version": frames.CHANNEL_VERSION,
+            "name": self.name,
+            "version": self._word("version") or self.start.get("capability_version", ""),
+            "supports": self._supports(),
+            "concurrency_max": self.concurrency_max,
+        }
+        self.channel.send(frames.READY, 0, encode.plain_bytes(ready))
+
+    def _word(self, attribute):
+        try:
+            return str(getattr(self.tool, attribute, None) or "")
+        except Exception:
+            # A property that needs initialize() first; the manifest's word stands in.
+            return ""
+
+    def _supports(self):
+        methods = {
+            "config": "get_current_config",
+            "config_schema": "get_config_schema",
+            "config_options": "get_config_options",
+        }
+        surface = [name for name in ops.names().values() if name not in ("execute", "task", "structural_surface")]
+        found = [name for name in surface + ["cancel"] if hasattr(self.tool, methods.get(name, name))]
+        return sorted(found + ["structural_surface"] + (["task"] if self.adapters else []))
+
+    def _adapter_failed(self, spec, error):
+        self.record(
+            "ERROR", "cjm_sdk", "adapter %s is not bound: %s" % (spec, errors.one_line(error)), errors.traceback_of(error)
+        )
+
+    # --- frames in
+
+    def _read_frames(self):
+        try:
+            while True:
+                frame = self.channel.read()
+                if frame is None:
+                    break
+                self._take(*frame)
+        except frames.ChannelError as error:
+            if not self._ending:
+                sys.stderr.write("cjm: %s\n" % error)
+                os._exit(EXIT_CHANNEL_BROKEN)
+        except BaseException as error:
+            errors.print_exception("cjm: the channel's reader failed:", error)
+            os._exit(EXIT_CHANNEL_BROKEN)
+        self._end()
+        time.sleep(ORPHAN_SECONDS_MAX)
+        os._exit(0)
+
+    def _take(self, kind, call_id, payload):
+        if kind in ops.OPERATIONS:
+            self._accept(kind, call_id, payload)
+        elif kind == frames.CANCEL:
+            self._cancel(call_id)
+        elif kind == frames.CREDIT:
+            call = self._calls.get(call_id)
+            if call is not None:
+                call.grant(int.from_bytes(payload[:4], "big"))
+        elif kind == frames.SHUTDOWN:
+            self._end()
+        elif call_id:
+            detail = {"detail": "this tool does not know frames of kind %#x" % kind}
+            self.channel.send(frames.FAILURE, call_id, ops.failure_bytes(ops.Failure(501, detail)))
+
+    def _accept(self, kind, call_id, payload):
+        call = calls.Call(call_id, self)
+        self._calls[call_id] = call
+        if kind in _WORK:
+            calls.RUNNING[call_id] = call
+            taken = self._pool is not None and self._pool.submit(self._run, call, kind, payload)
+        elif kind in _MAIN_THREAD:
+            self._main.put((self._run, (call, kind, payload)))
+            taken = True
+        else:
+            taken = self._queries.submit(self._run, call, kind, payload)
+        if not taken:
+            error = errors.TransientError("too many calls wait in the tool", retry_after_seconds=1)
+            body = {"_job_error": errors.job_error(error, self.name)}
+            self._answer(call, frames.FAILURE, ops.failure_bytes(ops.Failure(500, body)))
+
+    def _run(self, call, kind, payload):
+        try:
+            answer = call.run(self._perform, call, kind, payload)
+        except BaseException as error:
+            errors.print_exception("cjm: a call failed outside the tool:", error)
+            answer = frames.FAILURE, ops.failure_bytes(ops.Failure(500))
+        self._answer(call, *answer)
+
+    def _perform(self, call, kind, payload):
+        self._attach_logs()
+        call.started = True
+        if call.cancelled and kind in _WORK:
+            failure = ops.Failure(409, {"detail": str(errors.Cancelled(self.name))})
+            return frames.FAILURE, ops.failure_bytes(failure)
+        genuine.prepare(self.tool, call)
+        if self._one_flag and kind in _WORK:
+            self.tool._cancel_requested = False
+        return ops.perform(self, call, kind, payload)
+
+    def _answer(self, call, kind, payload):
+        call.flush_progress()
+        call.done = True
+        call.state.clear()
+        self._calls.pop(call.id, None)
+        calls.RUNNING.pop(call.id, None)
+        self.channel.send(kind, call.id, payload)
+        with self._call_ended:
+            self._call_ended.notify_all()
+
+    # --- what operations ask of the process
+
+    def begin(self, call):
+        """Inside the call's context, before the tool's code runs."""
+        genuine.begin(call)
+
+    def end(self, call):
+        """Inside the call's context, after the tool's code ran."""
+        genuine.end(call)
+
+    def initialize(self, config):
+        """Initializes the tool; on the main thread."""
+        try:
+            self.tool.initialize(config)
+            self.initialized, self._initialize_error = True, None
+        except BaseException as error:
+            self._initialize_error = error
+            raise
+        finally:
+            self._attach_logs()
+
+    def ensure_initialized(self):
+        """Initializes one of our own tools with its defaults if nobody did: its author relies on `initialize`."""
+        if self.initialized or not self._own:
+            return
+        outcome = SimpleQueue()
+        self._main.put((self._initialize_unless_done, (outcome,)))
+        error = outcome.get()
+        if error is not None:
+            raise error
+
+    def _initialize_unless_done(self, outcome):
+        try:
+            if self._initialize_error is not None:
+                # Its configuration was refused: running with the defaults instead would hide that.
+                raise self._initialize_error
+            if not self.initialized:
+                self.initialize({})
+            outcome.put(None)
+        except BaseException as error:
+            outcome.put(error)
+
+    def cleanup_once(self):
+        """Runs the tool's `cleanup()` if it has not run; a second caller waits for the first."""
+        with self._cleanup_lock:
+            if not self._cleaned and self.tool is not None:
+                self._cleaned = True
+                getattr(self.tool, "cleanup", lambda: None)()
+
+    # --- frames out
+
+    def record(self, level, logger_name, message, exc_text=None, call=None):
+        """Sends one log record, cut to what a record may hold."""
+        call = call or calls.current()
+        body = {"level": level, "logger_name": logger_name, "message": message}
+        if call is not None and call.job_id is not None:
+            body["job_id"] = call.job_id
+        if exc_text:
+            body["exc_text"] = exc_text
+        limit = frames.SMALL_PAYLOAD_BYTES_MAX
+        payload = encode.spaced_bytes(body)
+        while len(payload) > frames.SMALL_PAYLOAD_BYTES_MAX:
+            limit //= 2
+            body["message"] = message[:limit] + "…"
+            if exc_text:
+                body["exc_text"] = "…" + exc_text[-limit:]
+            payload = encode.spaced_bytes(body)
+        self.channel.send(frames.RECORD, 0 if call is None else call.id, payload)
+
+    def send_small(self, kind, call_id, body):
+        """Sends progress, usage or an account; what cannot be sent is said in a record instead."""
+        try:
+            payload = encode.plain_bytes(body)
+        except (TypeError, ValueError) as error:
+            self.record("WARNING", "cjm_sdk", "a report was dropped: " + errors.one_line(error))
+            return
+        if len(payload) > frames.SMALL_PAYLOAD_BYTES_MAX:
+            self.record("WARNING", "cjm_sdk", "a report of %d bytes was dropped: it is too long" % len(payload))
+            return
+        self.channel.send(kind, call_id, payload)
+
+    def _attach_logs(self):
+        if "logging" in sys.modules:
+            from . import logs
+
+            self._log_handler = logs.attach(self._log_handler, self, self.start.get("log_level") or "INFO")
+
+    # --- cancellation and the end
+
+    def _cancel(self, call_id):
+        if call_id:
+            call = self._calls.get(call_id)
+            targets = [] if call is None else [call]
+        else:
+            targets = list(calls.RUNNING.values())
+        for call in targets:
+            call.mark_cancelled()
+        if targets or not call_id:
+            self._queries.submit(self._cancel_in_tool, targets, not call_id)
+
+    def _cancel_in_tool(self, targets, everything):
+        try:
+            if everything and not targets and hasattr(self.tool, "cancel"):
+                self.tool.cancel()
+            for call in targets:
+                alone = everything or len(calls.running_now()) <= 1
+                if call.started and not call.done:
+                    call.run(self._cancel_one, call, alone)
+                    # The tool's own cancel() has now stopped everything, if that is what it does.
+                    everything = False
+        except BaseException as error:
+            self.record("WARNING", "cjm_sdk", "cancel() failed: " + errors.one_line(error), errors.traceback_of(error))
+
+    def _cancel_one(self, call, alone):
+        if not self._own:
+            genuine.cancel(self.tool, call, alone)
+            return
+        for callback in list(call.callbacks):
+            callback()
+        self.tool.cancel()
+
+    def _end(self):
+        """Cancels what runs and has the main thread finish; on the reader's thread."""
+        if self.tool is None:
+            os._exit(0)
+        if not self._ending:
+            self._ending = True
+            self._cancel(0)
+            self._main.put((self._finish, ()))
+
+    def _finish(self):
+        deadline = time.monotonic() + SHUTDOWN_CALLS_SECONDS_MAX
+        with self._call_ended:
+            while calls.RUNNING and time.monotonic() < deadline:
+                self._call_ended.wait(max(0.0, deadline - time.monotonic()))
+        try:
+            self.cleanup_once()
+        except BaseException as error:
+            errors.print_exception("cjm: cleanup() failed:", error)
+        try:
+            # Not sys.exit(): it would wait for threads of the tool, and C extensions crash under daemon threads.
+            import atexit
+
+            atexit._run_exitfuncs()
+        except BaseException as error:
+            errors.print_exception("cjm: an exit handler failed:", error)
+        self._flush()
+        os._exit(0)
+
+    @staticmethod
+    def _flush():
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except Exception:
+                pass

@@ -1,0 +1,311 @@
+"""What each request means for a tool: one function per operation of the uniform surface.
+
+What: decoding of a request, the call of the tool's method (found by its name, whoever wrote the class), and the
+answer, success or failure, with the status codes and texts of the ancestor's worker.
+What not: threads, frames and their order (`host.py`).
+Must hold: no exception of a tool gets past `perform`; what a cancelled call raises is its cancellation.
+"""
+
+import json
+import time
+
+from . import encode, errors, frames, genuine
+
+
+class Failure(Exception):
+    """An answer that is not 200: status, and a body that is an object or None (the framework's plain text)."""
+
+    def __init__(self, status, body=None):
+        super().__init__(status)
+        self.status, self.body = status, body
+
+
+def perform(host, call, kind, payload):
+    """Runs one operation and returns its answer's frame: kind and payload. Streams send their chunks themselves."""
+    try:
+        return OPERATIONS[kind](host, call, payload)
+    except Failure as failure:
+        return frames.FAILURE, failure_bytes(failure, spaced=kind == frames.EXECUTE_STREAM)
+    except BaseException as error:
+        errors.print_exception("cjm: %s failed:" % names()[kind], error)
+        return frames.FAILURE, failure_bytes(Failure(500))
+
+
+def failure_bytes(failure, spaced=False):
+    """Payload of a FAILURE frame; stream bodies are written as stream lines are."""
+    body = {"status": failure.status}
+    if failure.body is not None:
+        body["body"] = failure.body
+    try:
+        return encode.spaced_bytes(body) if spaced else encode.plain_bytes(body)
+    except UnicodeEncodeError:
+        # A lone surrogate in a message has no UTF-8; escaped it has a form.
+        return encode.spaced_bytes(body)
+
+
+def names():
+    """Frame kind → name of the operation on the surface."""
+    return {kind: function.__name__ for kind, function in OPERATIONS.items()}
+
+
+def execute(host, call, payload):
+    args, kwargs = _request(call, payload)
+    return frames.RESULT, _work(host, call, lambda: host.tool.execute(*args, **kwargs))
+
+
+def task(host, call, payload):
+    data = _object(call, payload)
+    name, method = data.get("task"), data.get("method") or ""
+    kwargs = data.get("kwargs", {})
+    if name not in host.adapters:
+        detail = "No adapter bound for task %r (bound: %s)" % (name, sorted(host.adapters))
+        raise Failure(404, {"detail": detail})
+    if not isinstance(method, str) or not method or method.startswith("_"):
+        raise Failure(404, {"detail": "Invalid task method %r" % (method,)})
+    function = getattr(host.adapters[name], method, None)
+    if not callable(function):
+        raise Failure(404, {"detail": "Task %r adapter has no method %r" % (name, method)})
+    account = {"task": name, "method": method, "ok": True}
+    began = time.monotonic()
+
+    def spent():
+        account["duration_s"] = round(time.monotonic() - began, 3)
+
+    try:
+        body = _work(host, call, lambda: function(**kwargs))
+    except Failure as failure:
+        if failure.status != 409:
+            account["ok"] = False
+            spent()
+            account["error_category"] = failure.body["_job_error"]["category"]
+            call.account("task_account", account)
+        raise
+    spent()
+    call.account("task_account", account)
+    return frames.RESULT, body
+
+
+def execute_stream(host, call, payload):
+    args, kwargs = _request(call, payload)
+    call.open_stream()
+    host.begin(call)
+    items = None
+    try:
+        stream = getattr(host.tool, "execute_stream", None)
+        items = iter(stream(*args, **kwargs) if stream is not None else (host.tool.execute(*args, **kwargs),))
+        for item in items:
+            line = encode.line_bytes(item)
+            _check_size(line)
+            if not call.take_credit():
+                break
+            host.channel.send(frames.CHUNK, call.id, line)
+        if call.cancelled:
+            # A stream that stopped early must not look like one that is complete.
+            raise errors.Cancelled(host.name)
+        return frames.END, b""
+    except BaseException as error:
+        raise _failure_of(host, call, error, in_stream=True) from None
+    finally:
+        _close(items)
+        host.end(call)
+
+
+def initialize(host, call, payload):
+    try:
+        host.initialize(json.loads(payload))
+    except BaseException as error:
+        raise _lifecycle_failure(host, 400, "initialize", error) from None
+    return frames.RESULT, b'{"status":"ok"}'
+
+
+def reconfigure(host, call, payload):
+    if not hasattr(host.tool, "reconfigure"):
+        return frames.RESULT, _status("not_supported")
+    try:
+        data = json.loads(payload)
+        host.tool.reconfigure(data.get("old_config"), data.get("new_config"))
+        host.initialized = True
+    except BaseException as error:
+        raise _lifecycle_failure(host, 500, "reconfigure", error) from None
+    return frames.RESULT, _status("reconfigured")
+
+
+def prefetch(host, call, payload):
+    if not hasattr(host.tool, "prefetch"):
+        return frames.RESULT, _status("not_supported")
+    host.begin(call)
+    try:
+        host.ensure_initialized()
+        host.tool.prefetch()
+    except BaseException as error:
+        raise _lifecycle_failure(host, 500, "prefetch", error) from None
+    finally:
+        host.end(call)
+    return frames.RESULT, _status("prefetched")
+
+
+def on_disable(host, call, payload):
+    return _hook(host, "on_disable", "disabled")
+
+
+def on_enable(host, call, payload):
+    return _hook(host, "on_enable", "enabled")
+
+
+def cleanup(host, call, payload):
+    if not hasattr(host.tool, "cleanup"):
+        return frames.RESULT, _status("not_supported")
+    host.cleanup_once()
+    return frames.RESULT, _status("cleaned")
+
+
+def config(host, call, payload):
+    return _dictionary(host, "get_current_config")
+
+
+def config_schema(host, call, payload):
+    return _dictionary(host, "get_config_schema")
+
+
+def config_options(host, call, payload):
+    return _dictionary(host, "get_config_options")
+
+
+def structural_surface(host, call, payload):
+    from . import surface
+
+    return frames.RESULT, encode.plain_bytes(surface.derive(type(host.tool)))
+
+
+def get_system_status(host, call, payload):
+    return _monitor(host, "get_system_status")
+
+
+def list_processes(host, call, payload):
+    return _monitor(host, "list_processes")
+
+
+OPERATIONS = {
+    frames.EXECUTE: execute,
+    frames.EXECUTE_STREAM: execute_stream,
+    frames.TASK: task,
+    frames.INITIALIZE: initialize,
+    frames.RECONFIGURE: reconfigure,
+    frames.PREFETCH: prefetch,
+    frames.ON_DISABLE: on_disable,
+    frames.ON_ENABLE: on_enable,
+    frames.CLEANUP: cleanup,
+    frames.CONFIG: config,
+    frames.CONFIG_SCHEMA: config_schema,
+    frames.CONFIG_OPTIONS: config_options,
+    frames.STRUCTURAL_SURFACE: structural_surface,
+    frames.GET_SYSTEM_STATUS: get_system_status,
+    frames.LIST_PROCESSES: list_processes,
+}
+
+
+def _object(call, payload):
+    """The request as an object, its envelope taken into the call. What is malformed is the framework's plain 500."""
+    data = json.loads(payload)
+    if not isinstance(data, dict):
+        raise TypeError("the body is a JSON %s, not an object" % type(data).__name__)
+    envelope = data.get("envelope") or {}
+    if not isinstance(envelope, dict):
+        raise TypeError("the envelope is not an object")
+    call.envelope = envelope
+    return data
+
+
+def _request(call, payload):
+    data = _object(call, payload)
+    return data.get("args", ()), data.get("kwargs", {})
+
+
+def _work(host, call, function):
+    """Runs the tool's part of a unary call and encodes its result; a failure becomes the answer's failure."""
+    host.begin(call)
+    try:
+        host.ensure_initialized()
+        body = encode.result_bytes(function())
+        _check_size(body)
+        return body
+    except BaseException as error:
+        raise _failure_of(host, call, error) from None
+    finally:
+        host.end(call)
+
+
+def _failure_of(host, call, error, in_stream=False):
+    if errors.is_cancelled(error) or call.cancelled:
+        if not errors.is_cancelled(error):
+            # Killing a child process to stop a call makes the call fail; that is how it stopped.
+            host.record("INFO", "cjm_sdk", "cancelled call ended with " + errors.one_line(error), call=call)
+            error = errors.Cancelled(host.name)
+        if in_stream:
+            return Failure(409, {"_job_error": errors.job_error(error, host.name)})
+        return Failure(409, {"detail": errors.text_of(error)})
+    return Failure(500, {"_job_error": errors.job_error(error, host.name)})
+
+
+def _lifecycle_failure(host, status, operation, error):
+    host.record(
+        "ERROR", "cjm_sdk", "%s failed: %s" % (operation, errors.one_line(error)), exc_text=errors.traceback_of(error)
+    )
+    return Failure(status, {"detail": errors.text_of(error)})
+
+
+def _hook(host, name, done):
+    hook = getattr(host.tool, name, None)
+    if hook is None:
+        return frames.RESULT, _status("not_supported")
+    try:
+        hook()
+    except BaseException as error:
+        body = encode.spaced_bytes({"status": "error", "detail": errors.text_of(error)})
+        return frames.RESULT, body
+    return frames.RESULT, _status(done)
+
+
+def _dictionary(host, method):
+    if not hasattr(host.tool, method):
+        return frames.RESULT, b"{}"
+    return frames.RESULT, encode.plain_bytes(getattr(host.tool, method)())
+
+
+def _monitor(host, method):
+    if not hasattr(host.tool, method):
+        detail = "Capability '%s' is not a monitor capability (no %s method)." % (host.name, method)
+        raise Failure(404, {"detail": detail})
+    try:
+        value = getattr(host.tool, method)()
+    except NotImplementedError as error:
+        raise Failure(501, {"detail": errors.text_of(error)}) from None
+    if isinstance(value, (list, tuple)):
+        value = [_as_dict(item) for item in value]
+    return frames.RESULT, encode.plain_bytes(_as_dict(value))
+
+
+def _as_dict(value):
+    to_dict = getattr(value, "to_dict", None)
+    return to_dict() if callable(to_dict) else value
+
+
+def _status(text):
+    return encode.plain_bytes({"status": text})
+
+
+def _check_size(body):
+    if len(body) > frames.PAYLOAD_BYTES_MAX:
+        limit = frames.PAYLOAD_BYTES_MAX
+        raise errors.FatalError(
+            "the result has %d bytes, at most %d travel as JSON: write it to a file and return its path" % (len(body), limit)
+        )
+
+
+def _close(items):
+    close = getattr(items, "close", None)
+    if close is not None:
+        try:
+            close()
+        except BaseException as error:
+            errors.print_exception("cjm: closing a stream failed:", error)

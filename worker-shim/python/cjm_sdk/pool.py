@@ -1,0 +1,60 @@
+"""Threads for calls: made when there is work for them, kept, at most so many.
+
+What not: `concurrent.futures`, which costs `logging` at import and joins its threads at exit.
+Must hold: daemon threads, so that a call that never ends cannot keep the process; no more threads than the maximum
+and no more waiting work than QUEUED_MAX.
+"""
+
+import threading
+
+from .errors import print_exception
+
+try:
+    from _queue import SimpleQueue
+except ImportError:
+    from queue import SimpleQueue
+
+QUEUED_MAX = 4096
+
+
+class Pool:
+    """Runs functions on up to `threads_max` daemon threads."""
+
+    def __init__(self, name, threads_max):
+        self._name = name
+        self._threads_max = threads_max
+        self._queue = SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._idle = 0
+        self._queued = 0
+
+    def submit(self, function, *args):
+        """Queues a call of `function`; False when too much waits already."""
+        with self._lock:
+            if self._queued >= QUEUED_MAX:
+                return False
+            self._queued += 1
+            grow = self._queued > self._idle and self._threads < self._threads_max
+            if grow:
+                self._threads += 1
+                number = self._threads
+        self._queue.put((function, args))
+        if grow:
+            threading.Thread(target=self._work, name="%s-%d" % (self._name, number), daemon=True).start()
+        return True
+
+    def _work(self):
+        while True:
+            with self._lock:
+                self._idle += 1
+            function, args = self._queue.get()
+            with self._lock:
+                self._idle -= 1
+                self._queued -= 1
+            try:
+                function(*args)
+            except BaseException as error:
+                print_exception("cjm: a thread of the pool %s failed:" % self._name, error)
+            # Arguments of a finished call may be large; the next may be far.
+            del function, args
