@@ -1,2 +1,114 @@
-//! Placeholder until the room is furnished.
-fn main() {}
+//! `cjm-ctl`: the command line of the capability host. It reads words, asks the engine or the stores, and prints what
+//! they say; it decides nothing and keeps nothing.
+
+mod assign;
+mod call;
+mod cli;
+mod fault;
+mod install_all;
+mod install_progress;
+mod interrupt;
+mod list;
+mod log_lines;
+mod logs;
+mod output;
+mod progress;
+mod run;
+mod run_inputs;
+mod run_report;
+mod sdk;
+mod validate;
+mod validate_machine;
+
+use crate::cli::{Cli, Command};
+use crate::fault::{CommandResult, Fault};
+use crate::interrupt::{Interrupts, interrupted};
+use crate::output::Output;
+use cjm_wire::describe::exit;
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Variable with the filter of the program's own log, as `info` or `cjm_engine=debug`.
+const LOG_VARIABLE: &str = "CJM_LOG";
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return ExitCode::from(usage(&error)),
+    };
+    let output = Output::new(cli.global.json, cli.global.quiet);
+    start_log(&output);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let fault =
+                Fault::new("ctl.runtime", "cannot start", "see that threads and descriptors are to be had");
+            return ExitCode::from(fault.caused_by(&error).show(&output));
+        }
+    };
+    let code = match runtime.block_on(dispatch(cli, &output)) {
+        Ok(code) => code,
+        Err(fault) => fault.show(&output),
+    };
+    // Whatever still runs in a blocking thread is not waited for: the answer is out.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}
+
+async fn dispatch(cli: Cli, output: &Output) -> CommandResult {
+    let interrupts = Interrupts::listen().map_err(|error| {
+        Fault::new("ctl.signals", "cannot catch signals", "see that descriptors are to be had")
+            .caused_by(&error)
+    })?;
+    let global = &cli.global;
+    if global.cjm_config.is_some() || global.conda_prefix.is_some() || global.conda_type.is_some() {
+        output.note("note: --cjm-config, --conda-prefix and --conda-type have no effect in this version");
+    }
+    let command = async {
+        match &cli.command {
+            Command::List(args) => list::run(global, args, output),
+            Command::Validate(args) => validate::run(global, args, output),
+            Command::Logs(args) => logs::run(global, args, output).await,
+            Command::InstallAll(args) => install_all::run(global, args, output).await,
+            // These two have something to clear away first.
+            Command::Call(args) => call::run(global, args, output, &interrupts).await,
+            Command::Run(args) => run::run(global, args, output, &interrupts).await,
+        }
+    };
+    match &cli.command {
+        Command::Call(_) | Command::Run(_) => command.await,
+        Command::Logs(args) if args.follow => tokio::select! {
+            result = command => result,
+            // Ctrl-C is how following ends; nothing is wrong.
+            code = interrupts.wait() => Ok(code),
+        },
+        _ => tokio::select! {
+            result = command => result,
+            code = interrupts.wait() => Err(interrupted(code)),
+        },
+    }
+}
+
+/// Help and version are results; everything else clap says is an error of usage.
+fn usage(error: &clap::Error) -> u8 {
+    let is_result = !error.use_stderr();
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    if is_result || !json {
+        // If the terminal is gone there is nobody left to tell.
+        let _ = error.print();
+        return if is_result { exit::OK } else { exit::USAGE };
+    }
+    let message = error.to_string();
+    let message = message.trim().trim_start_matches("error: ").to_owned();
+    Fault::usage(message, "`cjm-ctl --help` shows the commands").show(&Output::new(true, false))
+}
+
+fn start_log(output: &Output) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env(LOG_VARIABLE)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(output.stderr_color)
+        .init();
+}

@@ -93,7 +93,7 @@ pub enum InstallEvent {
         /// Which entry.
         entry: usize,
         /// How it ended.
-        report: EntryReport,
+        report: Box<EntryReport>,
     },
 }
 
@@ -240,7 +240,7 @@ impl Installation<'_> {
                     Looked::Ended(report) => report,
                     Looked::Open(entry) => self.install_python(index, &entry, tools.as_ref()).await,
                 };
-                (self.tell)(InstallEvent::Finished { entry: index, report: report.clone() });
+                (self.tell)(InstallEvent::Finished { entry: index, report: Box::new(report.clone()) });
                 (index, report)
             })
             .buffer_unordered(ENTRIES_AT_ONCE)

@@ -56,12 +56,15 @@ pub async fn discover() -> Vec<Interpreter> {
 
 /// The first of `interpreters` that satisfies the constraint.
 #[must_use]
-pub fn choose<'a>(interpreters: &'a [Interpreter], constraint: &Constraint) -> Option<&'a Interpreter> {
+pub(super) fn choose<'a>(
+    interpreters: &'a [Interpreter],
+    constraint: &Constraint,
+) -> Option<&'a Interpreter> {
     interpreters.iter().find(|interpreter| constraint.accepts(interpreter.version))
 }
 
 /// What the interpreter at `path` says of itself; `None` when it does not answer or is not CPython.
-pub async fn probe(path: &Path, is_default: bool) -> Option<Interpreter> {
+pub(super) async fn probe(path: &Path, is_default: bool) -> Option<Interpreter> {
     let mut question = command(path);
     question.args(["-I", "-c", PROBE]);
     let answer = run(question, "looking for Python", PROBE_TIMEOUT, &|_| {}).await.ok()?;

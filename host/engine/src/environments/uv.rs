@@ -82,7 +82,7 @@ impl Uv {
                 Err(error) => last = Some(error),
             }
         }
-        Err(no_uv(last, interpreters.is_empty()))
+        Err(no_uv(last.as_ref(), interpreters.is_empty()))
     }
 
     /// Gives it a cache below the data directory where its usual place cannot be written (a user without a home).
@@ -163,14 +163,14 @@ async fn install_with(
     }
 }
 
-fn no_uv(last: Option<EnvironmentError>, no_interpreter: bool) -> EnvironmentError {
-    let stderr_tail = last.as_ref().map(EnvironmentError::stderr_tail).unwrap_or_default();
+fn no_uv(last: Option<&EnvironmentError>, no_interpreter: bool) -> EnvironmentError {
+    let stderr_tail = last.map(EnvironmentError::stderr_tail).unwrap_or_default();
     let (reason, next_step) = if no_interpreter {
         ("there is no Python 3 on this machine".to_owned(), "apt-get install python3 python3-venv".to_owned())
     } else {
         let lacks_venv =
             stderr_tail.iter().any(|line| line.contains("ensurepip") || line.contains("python3-venv"));
-        let reason = last.as_ref().map_or_else(|| "it does not run".to_owned(), ToString::to_string);
+        let reason = last.map_or_else(|| "it does not run".to_owned(), ToString::to_string);
         if lacks_venv {
             (
                 reason,

@@ -1,0 +1,271 @@
+//! `call`: one call of one capability by a host that lives as long as the command. The result goes to stdout; the
+//! worker and everything it started are gone when the command returns.
+
+use crate::assign::{absolute_text, arguments, json_object};
+use crate::cli::{CallArgs, Global};
+use crate::fault::{CommandResult, Fault};
+use crate::interrupt::{Interrupts, interrupted};
+use crate::output::Output;
+use crate::progress::Board;
+use cjm_engine::{Catalog, Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Target};
+use cjm_wire::JobId;
+use cjm_wire::describe::exit;
+use cjm_wire::envelope::{ACTION_KEY, ExecuteRequest};
+use cjm_wire::event::JobStatus;
+use cjm_wire::runtime::{ParameterKind, Runtime};
+use futures_util::StreamExt;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a cancelled job may take to end before its worker is ended with it.
+const CANCEL_GRACE: Duration = Duration::from_secs(4);
+
+/// Runs the command.
+pub(crate) async fn run(
+    global: &Global,
+    args: &CallArgs,
+    output: &Output,
+    interrupts: &Interrupts,
+) -> CommandResult {
+    let options = host_options(global);
+    let cwd = current_dir()?;
+    let mut kwargs = arguments(args.args.as_deref(), &args.assignments, &cwd)?;
+    absolute_paths(&mut kwargs, args, &Catalog::discover(&options.manifest_dirs), &cwd)?;
+    let config =
+        args.config.as_deref().map(|text| json_object(text, "--config")).transpose()?.map(Value::Object);
+    let deadline = deadline(args.timeout)?;
+    let host = Host::start(options).await?;
+    let call = Call { host: &host, args, kwargs, config, output };
+    let result = tokio::select! {
+        result = call.perform(deadline, interrupts) => result,
+        // While a worker starts there is no job to cancel; the shutdown below ends it.
+        () = passed(deadline) => Err(timed_out(args)),
+    };
+    host.shutdown().await;
+    result
+}
+
+/// The options of the host that a command starts for itself.
+pub(crate) fn host_options(global: &Global) -> HostOptions {
+    let mut options = HostOptions::new(global.data_dir());
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+    options.actor = format!("cjm-ctl:{}", user.unwrap_or_else(|_| "unknown".to_owned()));
+    options
+}
+
+/// The present directory.
+///
+/// # Errors
+/// When it is gone.
+pub(crate) fn current_dir() -> Result<std::path::PathBuf, Fault> {
+    std::env::current_dir().map_err(|error| {
+        Fault::new("ctl.directory", "the present directory cannot be used", "change into another one")
+            .caused_by(&error)
+    })
+}
+
+/// When to give up, if ever.
+///
+/// # Errors
+/// When the number is not a time.
+pub(crate) fn deadline(seconds: Option<f64>) -> Result<Option<Instant>, Fault> {
+    let Some(seconds) = seconds else { return Ok(None) };
+    let duration = Duration::try_from_secs_f64(seconds).ok().filter(|duration| !duration.is_zero());
+    duration.and_then(|duration| Instant::now().checked_add(duration)).map(Some).ok_or_else(|| {
+        Fault::usage(format!("--timeout {seconds} is no time to wait"), "give seconds above 0")
+    })
+}
+
+/// Returns when the deadline, if there is one, has passed.
+pub(crate) async fn passed(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+struct Call<'a> {
+    host: &'a Host,
+    args: &'a CallArgs,
+    kwargs: Map<String, Value>,
+    config: Option<Value>,
+    output: &'a Output,
+}
+
+impl Call<'_> {
+    async fn perform(self, deadline: Option<Instant>, interrupts: &Interrupts) -> CommandResult {
+        let board = Board::new(self.output, [self.args.name.as_str()]);
+        let load = LoadOptions { config: self.config.clone(), ..LoadOptions::default() };
+        let instance = tokio::select! {
+            loaded = self.host.load(&self.args.name, load) => loaded?,
+            code = interrupts.wait() => return Err(interrupted(code)),
+        };
+        if self.args.stream {
+            return tokio::select! {
+                result = self.stream(&instance) => result,
+                code = interrupts.wait() => Err(interrupted(code)),
+            };
+        }
+        let mut request = JobRequest::new(Target::Instance(instance));
+        request.action.clone_from(&self.args.action);
+        request.kwargs.clone_from(&self.kwargs);
+        let events = self.host.events();
+        let job = self.host.submit(request).await?;
+        let outcome = tokio::select! {
+            outcome = self.host.wait(&job) => outcome?,
+            () = show_progress(events, &job, &board, &self.args.name) => return Err(lost()),
+            code = interrupts.wait() => {
+                self.cancel(&job).await;
+                return Err(interrupted(code));
+            }
+            () = passed(deadline) => {
+                self.cancel(&job).await;
+                return Err(timed_out(self.args));
+            }
+        };
+        board.clear();
+        self.print(&outcome)
+    }
+
+    async fn cancel(&self, job: &JobId) {
+        self.host.cancel(job);
+        // One that does not end in time ends with its worker.
+        let _ = tokio::time::timeout(CANCEL_GRACE, self.host.wait(job)).await;
+    }
+
+    async fn stream(&self, instance: &cjm_wire::InstanceId) -> CommandResult {
+        let mut kwargs = self.kwargs.clone();
+        if let Some(action) = &self.args.action {
+            kwargs.insert(ACTION_KEY.to_owned(), Value::from(action.clone()));
+        }
+        let request = ExecuteRequest { kwargs, ..ExecuteRequest::default() };
+        let mut chunks = self.host.call_stream(instance, request).await?;
+        while let Some(chunk) = chunks.next().await {
+            self.output.ndjson(&chunk?)?;
+        }
+        Ok(exit::OK)
+    }
+
+    fn print(&self, outcome: &Arc<JobOutcome>) -> CommandResult {
+        if let Some(failure) = &outcome.failure {
+            return Err(Fault::from_report(failure.report.clone()));
+        }
+        if outcome.status != JobStatus::Completed {
+            let message = format!("the call of \"{}\" ended {}", self.args.name, outcome.status);
+            return Err(Fault::new("call.cancelled", message, "call again when it is wanted")
+                .with_exit(exit::CANCELLED));
+        }
+        let result = outcome.result.as_deref().unwrap_or(b"null");
+        let result: &RawValue = serde_json::from_slice(result).map_err(|error| {
+            Fault::new("call.bad_answer", "the result is not JSON", "the fault is in the tool")
+                .caused_by(&error)
+                .with_exit(exit::TOOL_FAILED)
+        })?;
+        if self.output.json {
+            self.output.document(&json!({
+                "job_id": outcome.job_id,
+                "run_id": self.host.run_id(),
+                "capability": self.args.name,
+                "status": outcome.status,
+                "result": result,
+                "instance_id": outcome.instance_id,
+                "worker_session_id": outcome.worker_session_id,
+                "worker_pid": outcome.worker_pid,
+                "submitted_at": outcome.submitted_at,
+                "started_at": outcome.started_at,
+                "completed_at": outcome.completed_at,
+            }))?;
+        } else if self.args.raw
+            && let Ok(text) = serde_json::from_str::<String>(result.get())
+        {
+            self.output.line(&text)?;
+        } else if self.output.stdout_tty {
+            let value: Value = serde_json::from_str(result.get()).unwrap_or_default();
+            self.output.document(&value)?;
+        } else {
+            self.output.line(result.get())?;
+        }
+        Ok(exit::OK)
+    }
+}
+
+/// Arguments that the manifest declares as paths start at the present directory, wherever the tool runs.
+fn absolute_paths(
+    kwargs: &mut Map<String, Value>,
+    args: &CallArgs,
+    catalog: &Catalog,
+    cwd: &Path,
+) -> Result<(), Fault> {
+    let Some(Runtime::Executable(executable)) = catalog.get(&args.name).map(|entry| entry.manifest.runtime())
+    else {
+        return Ok(());
+    };
+    let named = args.action.as_ref().or_else(|| match executable.actions.len() {
+        1 => executable.actions.keys().next(),
+        _ => None,
+    });
+    let Some(action) = named.and_then(|name| executable.actions.get(name)) else { return Ok(()) };
+    for (name, parameter) in &action.parameters {
+        let Some(Value::String(path)) = kwargs.get(name) else { continue };
+        let absolute = match parameter.kind {
+            ParameterKind::InputFile | ParameterKind::Path => absolute_text(name, &cwd.join(path))?,
+            _ => continue,
+        };
+        kwargs.insert(name.clone(), Value::from(absolute));
+    }
+    Ok(())
+}
+
+/// Shows how far the job is, until the caller drops it.
+async fn show_progress(
+    mut events: tokio::sync::broadcast::Receiver<HostEvent>,
+    job: &JobId,
+    board: &Board,
+    name: &str,
+) {
+    let row = board.row(name, 0);
+    row.start();
+    row.detail("working");
+    loop {
+        match events.recv().await {
+            Ok(HostEvent::Progress { job_id: Some(id), progress, message, .. }) if id == *job => {
+                if progress >= 0.0 {
+                    row.at(percent(progress), 100);
+                }
+                row.detail(&message);
+            }
+            Ok(_) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
+            Err(tokio::sync::broadcast::error::RecvError::Closed) => return std::future::pending().await,
+        }
+    }
+}
+
+/// 0 to 100, whatever the tool said.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to 0..=100 before the cast"
+)]
+fn percent(progress: f64) -> u64 {
+    (progress * 100.0).clamp(0.0, 100.0) as u64
+}
+
+fn timed_out(args: &CallArgs) -> Fault {
+    Fault::new(
+        "call.timed_out",
+        format!(
+            "\"{}\" did not answer within {} s, and was stopped",
+            args.name,
+            args.timeout.unwrap_or_default()
+        ),
+        "give it more time with --timeout, or see what it did: `cjm-ctl logs --chunks`",
+    )
+    .with_exit(exit::TIMED_OUT)
+}
+
+fn lost() -> Fault {
+    Fault::new("call.lost", "the host stopped telling of the job", "see `cjm-ctl logs --journal`")
+}

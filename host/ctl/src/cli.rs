@@ -1,0 +1,200 @@
+//! The command line, as clap reads it. Only names and help: what a command does is in the file named like it.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Runs tools that cannot live in one process, each in its own; writes down what happened.
+#[derive(Debug, Parser)]
+#[command(name = "cjm-ctl", version, about, arg_required_else_help = true, subcommand_required = true, args_override_self = true)]
+#[command(
+    after_help = "Exit codes: 0 ok, 1 the request could not be met, 2 usage, 10 a worker did not start, \
+                        11 a worker died, 12 the tool failed, 13 timed out, 14 cancelled, 15 the data directory is \
+                        in use, 16 a composition failed, 17 a store refused, 128+n ended by a signal."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Everything the host keeps: manifests, environments, journal [default: ~/.cjm]
+    #[arg(long, global = true, env = "CJM_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// One JSON document on stdout; a line of JSON each while following or streaming
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Nothing on stderr but errors
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    #[arg(long, global = true, hide = true, value_name = "FILE")]
+    pub(crate) cjm_config: Option<PathBuf>,
+    #[arg(long, global = true, hide = true, value_name = "DIR")]
+    pub(crate) conda_prefix: Option<PathBuf>,
+    #[arg(long, global = true, hide = true, value_name = "TYPE")]
+    pub(crate) conda_type: Option<String>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List the installed capabilities
+    List(ListArgs),
+    /// Check a manifest, a capabilities.yaml or a composition without running anything
+    Validate(ValidateArgs),
+    /// Call one capability and print its result
+    Call(CallArgs),
+    /// Run a composition of capabilities
+    Run(RunArgs),
+    /// Show what happened: records of tools, their raw output, or the journal
+    Logs(LogsArgs),
+    /// Install everything that capabilities.yaml names
+    InstallAll(InstallAllArgs),
+}
+
+/// Of `list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Compare with this capabilities.yaml
+    #[arg(long, value_name = "FILE")]
+    pub(crate) capabilities: Option<PathBuf>,
+    /// Show environments (they are always shown)
+    #[arg(long, short, hide = true)]
+    pub(crate) envs: bool,
+}
+
+/// Of `validate`.
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// The file
+    pub(crate) path: PathBuf,
+    /// What it is, when its name and content do not say
+    #[arg(long, short, value_enum)]
+    pub(crate) format: Option<Format>,
+}
+
+/// Kinds of files that can be checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// A capability's manifest
+    Manifest,
+    /// A list of capabilities to install
+    #[value(name = "capabilities_yaml", alias = "capabilities-yaml")]
+    CapabilitiesYaml,
+    /// A composition
+    Composition,
+}
+
+/// Of `call`.
+#[derive(Debug, Args)]
+pub(crate) struct CallArgs {
+    /// The capability (see `cjm-ctl list`)
+    pub(crate) name: String,
+    /// Arguments: key=value (JSON if it reads as a number, true, false, null, list or object, else text),
+    /// key:=JSON, key=@PATH (absolute path of an existing file)
+    #[arg(value_name = "KEY=VALUE")]
+    pub(crate) assignments: Vec<String>,
+    /// Arguments as one JSON object; key=value wins
+    #[arg(long, value_name = "JSON")]
+    pub(crate) args: Option<String>,
+    /// Which of its actions
+    #[arg(long)]
+    pub(crate) action: Option<String>,
+    /// Print results as they come, one line of JSON each
+    #[arg(long)]
+    pub(crate) stream: bool,
+    /// Give up after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<f64>,
+    /// Configuration of the capability, as a JSON object
+    #[arg(long, value_name = "JSON")]
+    pub(crate) config: Option<String>,
+    /// Print a result that is text as it is
+    #[arg(long, short)]
+    pub(crate) raw: bool,
+}
+
+/// Of `run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The composition, YAML or JSON
+    pub(crate) composition: PathBuf,
+    /// Its inputs, by name
+    #[arg(value_name = "KEY=VALUE")]
+    pub(crate) inputs: Vec<String>,
+    /// Give up after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<f64>,
+}
+
+/// Of `logs`.
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// The journal: what was attempted, and how it ended
+    #[arg(long)]
+    pub(crate) journal: bool,
+    /// Raw output of the tools
+    #[arg(long)]
+    pub(crate) chunks: bool,
+    /// Only this job
+    #[arg(long, value_name = "ID")]
+    pub(crate) job: Option<String>,
+    /// Only this run (implies --journal)
+    #[arg(long, value_name = "ID")]
+    pub(crate) run: Option<String>,
+    /// Only this session of a worker
+    #[arg(long, value_name = "ID")]
+    pub(crate) session: Option<String>,
+    /// Only records of this level and above (TRACE, DEBUG, INFO, WARNING, ERROR, CRITICAL)
+    #[arg(long)]
+    pub(crate) level: Option<String>,
+    /// The newest N entries, 0 for all [default: 50; with --json all]
+    #[arg(short, long = "limit", value_name = "N", allow_negative_numbers = true)]
+    pub(crate) n: Option<i64>,
+    /// Go on with what comes (Ctrl-C ends)
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+}
+
+/// Of `install-all`.
+#[derive(Debug, Args)]
+pub(crate) struct InstallAllArgs {
+    /// The list of what to install
+    #[arg(long, value_name = "FILE", default_value = "capabilities.yaml")]
+    pub(crate) capabilities: PathBuf,
+    /// Start from nothing, and find the newest versions again
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Use what was fetched before and no network
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+impl Global {
+    /// The data directory as told, else `~/.cjm`; absolute.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        let told = self.data_dir.clone().filter(|path| !path.as_os_str().is_empty());
+        let path = told.unwrap_or_else(|| {
+            std::env::var_os("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from).join(".cjm")
+        });
+        std::path::absolute(&path).unwrap_or(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+        let cli = Cli::try_parse_from(["cjm-ctl", "call", "x", "a=1", "b:=[2]", "--json", "--action", "go"])
+            .expect("parses");
+        assert!(cli.global.json);
+        assert!(matches!(cli.command, Command::Call(call) if call.assignments == ["a=1", "b:=[2]"]));
+    }
+}

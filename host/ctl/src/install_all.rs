@@ -1,0 +1,96 @@
+//! `install-all`: hands the list to the engine's environments, shows them being made, and sums up. It fails when any
+//! entry failed, and says of each what to do.
+
+use crate::cli::{Global, InstallAllArgs};
+use crate::fault::{CommandResult, Fault, text};
+use crate::install_progress::InstallBoard;
+use crate::output::Output;
+use crate::sdk;
+use cjm_engine::environments::{
+    EntryReport, InstallOptions, InstallReport, Outcome, install_all, read_capabilities,
+};
+use cjm_wire::describe::exit;
+use comfy_table::{Table, presets};
+use serde_json::{Value, json};
+
+/// Runs the command.
+pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output) -> CommandResult {
+    let file = read_capabilities(&args.capabilities)?;
+    let options = InstallOptions {
+        data_dir: global.data_dir(),
+        capabilities_file: args.capabilities.clone(),
+        python_sdk: sdk::python_sdk()?,
+        force: args.force,
+        offline: args.offline,
+    };
+    let names: Vec<&str> = file.capabilities.iter().map(|entry| entry.name.as_str()).collect();
+    let board = InstallBoard::new(output, &names);
+    let report = install_all(&options, &file, &|event| board.show(event)).await;
+    board.end();
+    let report = report?;
+    if output.json {
+        output.document(&document(&report))?;
+    } else {
+        sum_up(&report, output)?;
+    }
+    Ok(if report.all_well() { exit::OK } else { exit::DOMAIN })
+}
+
+fn sum_up(report: &InstallReport, output: &Output) -> Result<(), Fault> {
+    if report.entries.is_empty() {
+        return output.line("Nothing to install: the list is empty.");
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["ENTRY", "RESULT", "CAPABILITY", "PYTHON", "SECONDS"]);
+    for entry in &report.entries {
+        table.add_row([
+            entry.name.clone(),
+            entry.outcome.as_str().to_owned(),
+            entry.capability.clone().unwrap_or_else(|| "-".to_owned()),
+            entry.python_version.clone().unwrap_or_else(|| "-".to_owned()),
+            format!("{:.1}", entry.seconds),
+        ]);
+    }
+    for line in table.lines() {
+        output.line(line.trim_end())?;
+    }
+    for entry in &report.entries {
+        for warning in &entry.warnings {
+            output.note(&format!("warning: {}: {warning}", entry.name));
+        }
+        if let Some(error) = &entry.error {
+            output.error(&format!("\n{}: {}", entry.name, text(error, output.stderr_color)));
+        }
+    }
+    let failed = report.entries.iter().filter(|entry| entry.outcome == Outcome::Failed).count();
+    if failed > 0 {
+        output.error(&format!(
+            "\n{failed} of {} entries failed; the others are installed.",
+            report.entries.len()
+        ));
+    }
+    Ok(())
+}
+
+fn document(report: &InstallReport) -> Value {
+    json!({
+        "ok": report.all_well(),
+        "seconds": report.seconds,
+        "entries": report.entries.iter().map(entry_document).collect::<Value>(),
+    })
+}
+
+fn entry_document(entry: &EntryReport) -> Value {
+    json!({
+        "name": entry.name,
+        "result": entry.outcome.as_str(),
+        "capability": entry.capability,
+        "manifest": entry.manifest,
+        "environment": entry.environment,
+        "python_version": entry.python_version,
+        "lock_hash": entry.lock_hash,
+        "warnings": entry.warnings,
+        "seconds": entry.seconds,
+        "error": entry.error,
+    })
+}

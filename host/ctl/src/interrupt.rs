@@ -1,0 +1,51 @@
+//! Ctrl-C and friends: the first one asks, the second one leaves at once (the keeper then clears what was started).
+
+use crate::fault::Fault;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Signals that end the program, with the exit code of each: 128 and the signal's number.
+const ENDING_SIGNALS: [(SignalKind, u8); 3] =
+    [(SignalKind::interrupt(), 130), (SignalKind::terminate(), 143), (SignalKind::hangup(), 129)];
+
+/// Tells whether the program was asked to end.
+#[derive(Debug, Clone)]
+pub(crate) struct Interrupts(watch::Receiver<Option<u8>>);
+
+impl Interrupts {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// When the signals cannot be caught.
+    pub(crate) fn listen() -> std::io::Result<Self> {
+        let (sender, receiver) = watch::channel(None);
+        let sender = std::sync::Arc::new(sender);
+        for (kind, code) in ENDING_SIGNALS {
+            let mut signals = signal(kind)?;
+            let sender = std::sync::Arc::clone(&sender);
+            tokio::spawn(async move {
+                while signals.recv().await.is_some() {
+                    if sender.send_replace(Some(code)).is_some() {
+                        std::process::exit(i32::from(code));
+                    }
+                }
+            });
+        }
+        Ok(Self(receiver))
+    }
+
+    /// Returns when the program was asked to end, with its exit code.
+    pub(crate) async fn wait(&self) -> u8 {
+        let mut receiver = self.0.clone();
+        match receiver.wait_for(Option::is_some).await {
+            Ok(code) => code.unwrap_or(130),
+            // Nobody listens any more: nobody will ask.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// What a command that was asked to end fails with.
+pub(crate) fn interrupted(code: u8) -> Fault {
+    Fault::new("ctl.interrupted", "interrupted", "run it again when it is wanted").with_exit(code)
+}

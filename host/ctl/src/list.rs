@@ -1,0 +1,152 @@
+//! `list`: what is installed. The text is the ancestor's, with a line about how each tool runs; the document has
+//! actions, schemas and paths as well.
+
+use crate::cli::{Global, ListArgs};
+use crate::fault::{CommandResult, Fault};
+use crate::output::Output;
+use cjm_engine::environments::read_capabilities;
+use cjm_engine::{Catalog, CatalogEntry, HostOptions};
+use cjm_wire::capabilities_file::CapabilitiesFile;
+use cjm_wire::describe::{Described, ErrorReport, exit};
+use cjm_wire::runtime::{Executable, Runtime};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Runs the command.
+pub(crate) fn run(global: &Global, args: &ListArgs, output: &Output) -> CommandResult {
+    let options = HostOptions::new(global.data_dir());
+    let catalog = Catalog::discover(&options.manifest_dirs);
+    let configured = args.capabilities.as_deref().map(read_list).transpose()?;
+    if output.json {
+        output.document(&document(&catalog, configured.as_ref()))?;
+        return Ok(exit::OK);
+    }
+    let entries: Vec<&CatalogEntry> = catalog.entries().collect();
+    if entries.is_empty() {
+        output.line(&format!("No capabilities found in {}", options.data_dir.join("manifests").display()))?;
+    } else {
+        output.line(&format!("=== Installed Capabilities ({}) ===\n", entries.len()))?;
+        for entry in entries {
+            output.line(&block(entry, configured.as_ref().zip(args.capabilities.as_deref())))?;
+        }
+    }
+    for problem in catalog.problems() {
+        output.error(&format!(
+            "warning: {}: {}\n  next: {}",
+            problem.path.display(),
+            problem.error,
+            problem.error.next_step()
+        ));
+    }
+    Ok(exit::OK)
+}
+
+fn read_list(path: &Path) -> Result<CapabilitiesFile, Fault> {
+    read_capabilities(path).map_err(Fault::from)
+}
+
+/// One capability for people, with a blank line after it.
+fn block(entry: &CatalogEntry, configured: Option<(&CapabilitiesFile, &Path)>) -> String {
+    let manifest = &entry.manifest;
+    let mut text = format!("{} v{}\n", manifest.code.name, manifest.code.version);
+    match manifest.runtime() {
+        Runtime::Python {} => {
+            let state = if python_exists(entry) { "exists" } else { "missing" };
+            text.push_str(&format!("  Env: {} ({state})\n", manifest.install.conda_env));
+        }
+        Runtime::Executable(executable) => {
+            let actions: Vec<&str> = executable.actions.keys().map(String::as_str).collect();
+            text.push_str(&format!("  Runtime: executable (actions: {})\n", actions.join(", ")));
+        }
+        Runtime::Native { program, .. } => text.push_str(&format!("  Runtime: native ({program})\n")),
+    }
+    if let Some((file, path)) = configured {
+        match file.capabilities.iter().find(|known| known.name == manifest.code.name) {
+            None => text.push_str(&format!("  (not in {})\n", path.display())),
+            Some(known) if !known.env_name.is_empty() && known.env_name != manifest.install.conda_env => {
+                text.push_str(&format!("  Config env: {} (differs from manifest)\n", known.env_name));
+            }
+            Some(_) => {}
+        }
+    }
+    text
+}
+
+fn document(catalog: &Catalog, configured: Option<&CapabilitiesFile>) -> Value {
+    let capabilities: Vec<Value> = catalog.entries().map(|entry| capability(entry, configured)).collect();
+    let problems: Vec<Value> = catalog
+        .problems()
+        .iter()
+        .map(|problem| json!({"path": problem.path, "error": ErrorReport::of(&problem.error)}))
+        .collect();
+    json!({"capabilities": capabilities, "problems": problems})
+}
+
+fn capability(entry: &CatalogEntry, configured: Option<&CapabilitiesFile>) -> Value {
+    let manifest = &entry.manifest;
+    let mut value = json!({
+        "name": manifest.code.name,
+        "version": manifest.code.version,
+        "description": manifest.code.description,
+        "runtime": manifest.runtime().kind(),
+        "manifest": entry.path,
+        "config_schema": manifest.code.config_schema,
+        "idempotent": manifest.code.idempotent,
+    });
+    match manifest.runtime() {
+        Runtime::Python {} => {
+            value["environment"] = json!({
+                "name": manifest.install.conda_env,
+                "python_path": manifest.install.python_path,
+                "exists": python_exists(entry),
+                "lock_hash": manifest.install.unknown.get("lock_hash"),
+            });
+            value["module"] = manifest.code.module.clone().into();
+            value["class"] = manifest.code.class.clone().into();
+            value["actions"] = actions_of_code(manifest.code.unknown.get("actions"));
+        }
+        Runtime::Executable(executable) => {
+            value["program"] = executable.program.clone().into();
+            value["actions"] = actions_of(&executable);
+        }
+        Runtime::Native { program, .. } => {
+            value["program"] = program.into();
+            value["actions"] = actions_of_code(manifest.code.unknown.get("actions"));
+        }
+    }
+    if let Some(file) = configured {
+        value["configured"] = file.capabilities.iter().any(|known| known.name == manifest.code.name).into();
+    }
+    value
+}
+
+/// Actions with the schema of their arguments.
+fn actions_of(executable: &Executable) -> Value {
+    executable
+        .actions
+        .iter()
+        .map(|(name, action)| {
+            json!({
+                "name": name,
+                "description": action.description,
+                "arguments": Executable::arguments_schema(action),
+            })
+        })
+        .collect()
+}
+
+/// What a manifest says of its tool's actions: names only, or objects with more.
+fn actions_of_code(actions: Option<&Value>) -> Value {
+    let Some(Value::Array(actions)) = actions else { return json!([]) };
+    actions
+        .iter()
+        .map(|action| match action {
+            Value::String(name) => json!({"name": name}),
+            other => other.clone(),
+        })
+        .collect()
+}
+
+fn python_exists(entry: &CatalogEntry) -> bool {
+    Path::new(&entry.manifest.install.python_path).is_file()
+}

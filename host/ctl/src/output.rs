@@ -1,0 +1,108 @@
+//! Where a command's words go: results on stdout, all else on stderr; colour only for people who want it.
+
+use crate::fault::Fault;
+use serde::Serialize;
+use std::io::{IsTerminal, Write};
+
+/// How this run of the program speaks.
+#[derive(Debug, Clone)]
+pub(crate) struct Output {
+    /// Documents instead of text.
+    pub(crate) json: bool,
+    /// Nothing on stderr but errors.
+    pub(crate) quiet: bool,
+    /// A person looks at stdout.
+    pub(crate) stdout_tty: bool,
+    /// Bars and colours may go to stderr.
+    pub(crate) stderr_tty: bool,
+    /// Errors may be coloured.
+    pub(crate) stderr_color: bool,
+}
+
+impl Output {
+    /// From the options, the terminal and `NO_COLOR`.
+    pub(crate) fn new(json: bool, quiet: bool) -> Self {
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let stderr_tty = std::io::stderr().is_terminal() && !dumb;
+        Self {
+            json,
+            quiet,
+            stdout_tty: std::io::stdout().is_terminal(),
+            stderr_tty,
+            stderr_color: stderr_tty && !no_color,
+        }
+    }
+
+    /// Bars are wanted, and there is a terminal to draw them on.
+    pub(crate) fn draws_bars(&self) -> bool {
+        self.stderr_tty && !self.quiet
+    }
+
+    /// One result line on stdout.
+    ///
+    /// # Errors
+    /// When stdout is closed or full.
+    pub(crate) fn line(&self, text: &str) -> Result<(), Fault> {
+        let mut stdout = std::io::stdout().lock();
+        written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(b"\n")))
+    }
+
+    /// Part of a result, as it is.
+    ///
+    /// # Errors
+    /// When stdout is closed or full.
+    pub(crate) fn text(&self, text: &str) -> Result<(), Fault> {
+        written(std::io::stdout().lock().write_all(text.as_bytes()))
+    }
+
+    /// One JSON document: indented for people, on one line for programs.
+    ///
+    /// # Errors
+    /// When stdout is closed or full.
+    pub(crate) fn document(&self, value: &impl Serialize) -> Result<(), Fault> {
+        let text =
+            if self.stdout_tty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
+        self.line(&text.unwrap_or_else(|error| format!("{{\"unwritable\":\"{error}\"}}")))
+    }
+
+    /// One JSON document of a stream, always on one line, out at once.
+    ///
+    /// # Errors
+    /// When stdout is closed or full.
+    pub(crate) fn ndjson(&self, value: &impl Serialize) -> Result<(), Fault> {
+        self.line(&serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned()))?;
+        self.flush()
+    }
+
+    /// Everything written so far is out.
+    ///
+    /// # Errors
+    /// When stdout is closed or full.
+    pub(crate) fn flush(&self) -> Result<(), Fault> {
+        written(std::io::stdout().flush())
+    }
+
+    /// A remark on stderr, unless `--quiet`.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.quiet {
+            self.error(text);
+        }
+    }
+
+    /// On stderr, always. If stderr is closed there is nobody to tell.
+    pub(crate) fn error(&self, text: &str) {
+        let _ = writeln!(std::io::stderr().lock(), "{text}");
+    }
+}
+
+fn written(result: std::io::Result<()>) -> Result<(), Fault> {
+    result.map_err(|error| {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            Fault::OutputClosed
+        } else {
+            Fault::new("ctl.output", "cannot write to stdout", "see that its disk has space")
+                .caused_by(&error)
+        }
+    })
+}

@@ -1,0 +1,124 @@
+//! Live progress on stderr: bars for people at a terminal, plain lines otherwise, nothing when `--quiet`. It only
+//! shows what it is told.
+
+use crate::output::Output;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::Write;
+use std::time::Duration;
+
+/// How often a spinner moves.
+const TICK: Duration = Duration::from_millis(120);
+/// Longest message beside a bar, in characters.
+const MESSAGE_CHARS_MAX: usize = 60;
+
+/// Several lines of progress, one below the other.
+#[derive(Debug)]
+pub(crate) struct Board {
+    bars: MultiProgress,
+    width: usize,
+    lines: bool,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(crate) struct Row {
+    bar: ProgressBar,
+    name: String,
+    lines: bool,
+}
+
+impl Board {
+    /// A board for rows with these names.
+    pub(crate) fn new<'a>(output: &Output, names: impl IntoIterator<Item = &'a str>) -> Self {
+        let target =
+            if output.draws_bars() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self {
+            bars: MultiProgress::with_draw_target(target),
+            width: names.into_iter().map(|name| name.chars().count()).max().unwrap_or(0),
+            lines: !output.draws_bars() && !output.quiet,
+        }
+    }
+
+    /// Adds a row below the others, with `total` steps (0: not known yet).
+    pub(crate) fn row(&self, name: &str, total: u64) -> Row {
+        let bar = self.bars.add(ProgressBar::new(total));
+        bar.set_style(style(total > 0));
+        bar.set_prefix(format!("{name:width$}", width = self.width));
+        bar.set_message("waiting");
+        Row { bar, name: name.to_owned(), lines: self.lines }
+    }
+
+    /// A line above all rows.
+    pub(crate) fn say(&self, text: &str) {
+        if self.lines {
+            line(text);
+        } else {
+            // Fails only when the terminal is gone.
+            let _ = self.bars.println(text);
+        }
+    }
+
+    /// Takes all rows off the terminal.
+    pub(crate) fn clear(&self) {
+        // Fails only when the terminal is gone.
+        let _ = self.bars.clear();
+    }
+}
+
+impl Row {
+    /// The row moves from now on.
+    pub(crate) fn start(&self) {
+        self.bar.enable_steady_tick(TICK);
+    }
+
+    /// How far, of how many.
+    pub(crate) fn at(&self, done: u64, total: u64) {
+        if self.bar.length() != Some(total) {
+            self.bar.set_length(total);
+            self.bar.set_style(style(total > 0));
+        }
+        self.bar.set_position(done);
+    }
+
+    /// What is being done, beside the bar only.
+    pub(crate) fn detail(&self, text: &str) {
+        self.bar.set_message(shortened(text));
+    }
+
+    /// What is being done: beside the bar, or on a line of its own.
+    pub(crate) fn say(&self, text: &str) {
+        self.detail(text);
+        if self.lines {
+            line(&format!("{}: {text}", self.name));
+        }
+    }
+
+    /// The last word on this row.
+    pub(crate) fn finish(&self, text: &str) {
+        self.bar.disable_steady_tick();
+        self.bar.finish_with_message(shortened(text));
+        if self.lines {
+            line(&format!("{}: {text}", self.name));
+        }
+    }
+}
+
+/// On stderr; if it is closed there is nobody to tell.
+fn line(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+fn style(with_bar: bool) -> ProgressStyle {
+    let template =
+        if with_bar { "{prefix} {bar:20} {pos:>3}/{len:<3} {msg}" } else { "{prefix} {spinner} {msg}" };
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("━╸─")
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MESSAGE_CHARS_MAX) {
+        None => text.to_owned(),
+        Some((at, _)) => format!("{}…", &text[..at]),
+    }
+}

@@ -1,0 +1,202 @@
+//! `run`: one composition by a host that lives as long as the command. Shows each node while it runs, then what each
+//! took, then the output.
+
+use crate::assign::arguments;
+use crate::call::{current_dir, deadline, host_options, passed};
+use crate::cli::{Global, RunArgs};
+use crate::fault::{CommandResult, Fault, text};
+use crate::interrupt::{Interrupts, interrupted};
+use crate::output::Output;
+use crate::progress::{Board, Row};
+use crate::run_inputs::resolve;
+use crate::run_report::{document, state_text, table};
+use cjm_engine::{CompositionOutcome, Host, HostEvent, NodeState, WorkerState};
+use cjm_wire::composition::Composition;
+use cjm_wire::describe::{ErrorReport, exit};
+use cjm_wire::event::JobStatus;
+use serde_json::{Map, Value};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+/// How long a cancelled composition may take to end before its workers are ended with it.
+const CANCEL_GRACE: Duration = Duration::from_secs(5);
+
+/// Runs the command.
+pub(crate) async fn run(
+    global: &Global,
+    args: &RunArgs,
+    output: &Output,
+    interrupts: &Interrupts,
+) -> CommandResult {
+    let composition = read(&args.composition)?;
+    let cwd = current_dir()?;
+    let inputs = resolve(&composition, &arguments(None, &args.inputs, &cwd)?, &cwd)?;
+    let deadline = deadline(args.timeout)?;
+    let host = Host::start(host_options(global)).await?;
+    let board = RunBoard::new(output, &composition);
+    let name = composition.name.clone();
+    let ended = tokio::select! {
+        ended = perform(&host, composition, inputs, &board) => ended,
+        code = interrupts.wait() => Err(interrupted(code)),
+        () = passed(deadline) => Err(timed_out(&name, args)),
+    };
+    if ended.is_err() {
+        cancel(&host, &board).await;
+    }
+    board.board.clear();
+    let run_id = host.run_id().to_string();
+    host.shutdown().await;
+    finish(&*ended?, &name, &run_id, output)
+}
+
+fn read(path: &Path) -> Result<Composition, Fault> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let message = format!("cannot read the composition {}", path.display());
+        Fault::new("composition.unreadable", message, "check the path").caused_by(&error)
+    })?;
+    Composition::parse(&text).map_err(|error| {
+        let mut report = ErrorReport::of(&error);
+        report.message = format!("{}: {}", path.display(), report.message);
+        report.next_step = format!("{}; `cjm-ctl validate {}` checks it", report.next_step, path.display());
+        Fault::from_report(report)
+    })
+}
+
+async fn perform(
+    host: &Host,
+    composition: Composition,
+    inputs: Map<String, Value>,
+    board: &RunBoard,
+) -> Result<Arc<CompositionOutcome>, Fault> {
+    let work = async {
+        let id = host.submit_composition(composition, inputs).await?;
+        board.running.replace(Some(id.clone()));
+        host.wait_composition(&id).await
+    };
+    let events = host.events();
+    tokio::select! {
+        biased;
+        outcome = work => outcome.map_err(Fault::from),
+        never = board.follow(events) => match never {},
+    }
+}
+
+/// Lets what runs end by itself if it can.
+async fn cancel(host: &Host, board: &RunBoard) {
+    let running = board.running.borrow().clone();
+    if let Some(id) = running {
+        host.cancel_composition(&id);
+        // One that does not end in time ends with its workers.
+        let _ = tokio::time::timeout(CANCEL_GRACE, host.wait_composition(&id)).await;
+    }
+}
+
+fn finish(outcome: &CompositionOutcome, name: &str, run_id: &str, output: &Output) -> CommandResult {
+    let code = match outcome.status {
+        JobStatus::Completed => exit::OK,
+        JobStatus::Cancelled => exit::CANCELLED,
+        _ => exit::COMPOSITION_FAILED,
+    };
+    if output.json {
+        output.document(&document(outcome, run_id))?;
+        return Ok(code);
+    }
+    for line in table(outcome) {
+        output.note(&line);
+    }
+    output.note(&format!("composition {} · run {run_id}", outcome.composition_id));
+    if code == exit::OK {
+        for node in &outcome.nodes {
+            if let Some(failure) = node.failure.as_ref().filter(|_| node.status == NodeState::Failed) {
+                output.error(&format!("{}: {}", node.name, text(&failure.report, output.stderr_color)));
+            }
+        }
+        match &outcome.output {
+            Value::String(text) => output.line(text)?,
+            Value::Null => {}
+            value if output.stdout_tty => output.document(value)?,
+            value => output.line(&value.to_string())?,
+        }
+        return Ok(code);
+    }
+    Err(match &outcome.failure {
+        Some(failure) => {
+            let mut report = failure.report.clone();
+            report.message = format!("composition \"{name}\" {}: {}", outcome.status, report.message);
+            Fault::from_report(report)
+        }
+        None => Fault::new(
+            "composition.ended",
+            format!("composition \"{name}\" {}", outcome.status),
+            format!("`cjm-ctl logs --journal --run {run_id}` shows what happened"),
+        ),
+    }
+    .with_exit(code))
+}
+
+fn timed_out(name: &str, args: &RunArgs) -> Fault {
+    let seconds = args.timeout.unwrap_or_default();
+    Fault::new(
+        "composition.timed_out",
+        format!("composition \"{name}\" did not end within {seconds} s, and was stopped"),
+        "give it more time with --timeout",
+    )
+    .with_exit(exit::TIMED_OUT)
+}
+
+/// A row per node.
+struct RunBoard {
+    board: Board,
+    rows: HashMap<String, Row>,
+    states: RefCell<HashMap<String, NodeState>>,
+    running: RefCell<Option<cjm_wire::CompositionId>>,
+}
+
+impl RunBoard {
+    fn new(output: &Output, composition: &Composition) -> Self {
+        let board = Board::new(output, composition.nodes.keys().map(String::as_str));
+        let rows = composition.nodes.keys().map(|name| (name.clone(), board.row(name, 0))).collect();
+        Self { board, rows, states: RefCell::default(), running: RefCell::default() }
+    }
+
+    /// Shows events for as long as it is polled.
+    async fn follow(&self, mut events: Receiver<HostEvent>) -> std::convert::Infallible {
+        loop {
+            match events.recv().await {
+                Ok(event) => self.show(&event),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return std::future::pending().await,
+            }
+        }
+    }
+
+    fn show(&self, event: &HostEvent) {
+        match event {
+            HostEvent::Node { node, state, elements_done, elements_total, .. } => {
+                let Some(row) = self.rows.get(node) else { return };
+                let total = elements_total.unwrap_or(0);
+                row.at(*elements_done as u64, total as u64);
+                if self.states.borrow_mut().insert(node.clone(), *state) == Some(*state) {
+                    return;
+                }
+                match state {
+                    NodeState::Waiting => row.detail("waiting"),
+                    NodeState::Running => {
+                        row.start();
+                        row.say("running");
+                    }
+                    ended => row.finish(&format!("{} ({elements_done}/{total})", state_text(*ended))),
+                }
+            }
+            HostEvent::Worker { instance_id, state: WorkerState::Dead, .. } => {
+                self.board.say(&format!("the worker of {instance_id} died"));
+            }
+            _ => {}
+        }
+    }
+}
