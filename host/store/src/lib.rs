@@ -4,6 +4,7 @@
 //! It decides nothing: which job runs, or whether one may run again, is told to it. It must hold what the traits
 //! [`Journal`] and [`Diagnostics`] promise, whatever is killed at whatever instant.
 
+mod apply;
 pub mod commit;
 pub mod diagnostics;
 pub mod diagnostics_reader;

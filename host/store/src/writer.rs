@@ -6,7 +6,8 @@
 //! open ──BUSY, FULL, IOERR──▶ closed (the whole batch is tried again, with growing pauses) ──success──▶ open
 //! ```
 
-use crate::commit::{NotApplied, Prepared, Receipt, apply};
+use crate::apply::{NotApplied, apply};
+use crate::commit::{Prepared, Receipt};
 use crate::error::StoreError;
 use crate::events::{Event, Gate};
 use crate::fault::{Disk, DiskStep};

@@ -44,7 +44,7 @@ async fn write_for_ever(journal: Arc<SqliteJournal>, task: usize) {
     for turn in task.. {
         let job = job("asr");
         // Some arguments and results are files.
-        let length = if turn % 5 == 0 { INLINE_BYTES_MAX + turn } else { turn };
+        let length = if turn % 8 == 0 { INLINE_BYTES_MAX + turn } else { turn };
         let body = json!({"job": job.job_id, "text": "x".repeat(length)});
         let running = started(&job, 1);
         let done = ended(&running, JobStatus::Completed);
@@ -193,11 +193,8 @@ fn the_next_host_ends_what_a_dead_one_left() {
     let running = started(&pending[149], 2);
     journal.commit_blocking(begin(&running, JobStatus::Pending)).expect("begun");
     let whole = composition("c");
-    let insert = Write::InsertComposition(
-        Box::new(whole),
-        Body::of_json(&json!({})),
-        Body::of_json(&json!({})),
-    );
+    let insert =
+        Write::InsertComposition(Box::new(whole), Body::of_json(&json!({})), Body::of_json(&json!({})));
     journal.commit_blocking(Commit::admitting().write(insert)).expect("accepted");
     let worker = WorkerRecord {
         worker_session_id: WorkerSessionId::from_text("W"),

@@ -9,9 +9,11 @@ use cjm_wire::event::JobStatus;
 use common::*;
 use rusqlite::{Connection, ffi};
 use serde_json::json;
+use std::future::Future;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -107,8 +109,8 @@ async fn wedge(plan: Plan, reason: &str) {
     disk.set(plan);
     for n in 0..50 {
         let mut row = account("direct", n);
-        // Enough to need new pages where the database is full.
-        row.payload.insert("text".into(), "x".repeat(1000).into());
+        // Every row needs new pages, so that a full database takes not even the first.
+        row.payload.insert("text".into(), "x".repeat(20_000).into());
         journal.commit_detached(Commit::telling().row(row)).expect("waits in memory");
     }
     let done = ended(&running, JobStatus::Completed);
@@ -235,13 +237,17 @@ async fn what_waits_for_one_transaction_shares_the_next() {
             let twin = commit.rows[0].clone();
             commit = commit.row(twin);
         }
-        waiting.push(tokio::spawn(journal.commit(commit)));
+        waiting.push(journal.commit(commit));
     }
-    // One thread runs these tasks: after a turn each has queued its commit and waits for the writer, which is held.
-    tokio::task::yield_now().await;
+    // Polled once, each has queued its commit and waits for the writer, which is held.
+    let queue_all = std::future::poll_fn(|context| {
+        let early = waiting.iter_mut().position(|commit| commit.as_mut().poll(context).is_ready());
+        Poll::Ready(early)
+    });
+    assert_eq!(tokio::task::unconstrained(queue_all).await, None, "answered while the writer is held");
     release.send(()).expect("the writer waits");
-    for (n, task) in waiting.into_iter().enumerate() {
-        let outcome = task.await.expect("no panic");
+    for (n, commit) in waiting.into_iter().enumerate() {
+        let outcome = commit.await;
         assert_eq!(outcome.is_err(), n % 100 == 7, "{n}: {outcome:?}");
     }
     let transactions = disk.begins.load(Ordering::Relaxed);
