@@ -171,12 +171,12 @@ impl Owner {
             Command::Event(event) => self.feed(event),
             Command::Submitted(active) => {
                 let Some(context) = self.context.upgrade() else { return };
-                let job = QueuedJob {
-                    id: active.id.clone(),
-                    target: active.target.clone(),
-                    priority: active.record().priority,
-                    composition: active.record().composition_id.clone(),
+                let (priority, composition) = {
+                    let record = active.record();
+                    (record.priority, record.composition_id.clone())
                 };
+                let job =
+                    QueuedJob { id: active.id.clone(), target: active.target.clone(), priority, composition };
                 context.active().insert(active.id.clone(), active);
                 self.feed(QueueEvent::Submitted { job });
             }
@@ -308,6 +308,7 @@ fn running_commit(active: &ActiveJob, start: &Start, worker: &Worker) -> Commit 
         })),
     );
     rows::describe_job(&mut admission, &record);
+    admission.ts = record.started_at.clone().unwrap_or_else(Timestamp::now);
     let mut running = rows::running(&record, from);
     running.payload.insert("worker_pid".into(), worker.pid.into());
     running.payload.insert("tool_pid".into(), worker.ready.tool_pid.into());
