@@ -9,7 +9,6 @@ use cjm_wire::event::JobStatus;
 use common::*;
 use rusqlite::{Connection, ffi};
 use serde_json::json;
-use std::future::Future;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
