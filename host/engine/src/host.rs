@@ -22,6 +22,7 @@ use cjm_store::{
 };
 use cjm_wire::composition::Composition;
 use cjm_wire::envelope::{ACTION_KEY, CallEnvelope, ExecuteRequest, TaskRequest};
+use cjm_wire::runtime::Runtime;
 use cjm_wire::{CompositionId, InstanceId, JobId, RunId, Timestamp, http};
 use futures_util::StreamExt;
 use serde_json::value::RawValue;
@@ -200,7 +201,13 @@ impl Host {
         };
         let context = &self.context;
         let plan = plan(entry, id.clone(), load.config.as_ref(), &context.options, &context.worker_binary)?;
-        let instance = Arc::new(Instance::new(plan, load.concurrency_max.unwrap_or(1).max(1)));
+        // Unset means one, as the ancestor has it; an executable may say more of itself.
+        let declared = match entry.manifest.runtime() {
+            Runtime::Executable(executable) => executable.concurrency_max,
+            Runtime::Python {} | Runtime::Native { .. } => None,
+        };
+        let concurrency_max = load.concurrency_max.or(declared).unwrap_or(1).max(1);
+        let instance = Arc::new(Instance::new(plan, concurrency_max));
         {
             let mut instances = context.instances();
             if instances.contains_key(&id) {
