@@ -1,1 +1,23 @@
-//! Placeholder until the room is furnished.
+//! The worker side of cjm-substrate: what every worker process runs, and what authors of capabilities in Rust
+//! link.
+//!
+//! A capability in Rust implements [`Capability`] and its `main` returns [`serve`]. All other tools are served
+//! by the binary `cjm-worker`, which calls [`run_shim`]. It knows nothing of hosts beyond the link to one, and
+//! of stores nothing at all.
+
+mod calls;
+mod children;
+mod descriptors;
+pub mod exit;
+mod frames;
+mod link;
+mod sdk;
+mod serve;
+mod surface;
+mod tool;
+mod watch;
+mod worker;
+
+pub use cjm_wire::error::{Resource, ResourceShortfall};
+pub use sdk::{Action, Call, Capability, Level, Logger, Setup, Sink, ToolError};
+pub use serve::{run_shim, serve};

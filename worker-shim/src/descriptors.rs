@@ -1,0 +1,68 @@
+//! The descriptors a host gives to a worker, taken over with a look at what they are, so that starting a worker
+//! by hand ends with a sentence and not with a riddle.
+
+use cjm_platform::fds::take_inherited;
+use cjm_wire::link::descriptors::{LIFELINE, LINK, LISTEN};
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+
+/// The listening socket the host bound.
+#[derive(Debug)]
+pub(crate) enum Listening {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+/// What a worker is given.
+#[derive(Debug)]
+pub(crate) struct Inherited {
+    pub(crate) listening: Listening,
+    pub(crate) link: UnixStream,
+    pub(crate) lifeline: OwnedFd,
+}
+
+/// A descriptor is not there, or is something else.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "descriptor {number} should be {expected} and is not ({source}).\nA worker is started by its host, which opens \
+     its descriptors. To run a capability, use: cjm-ctl call NAME"
+)]
+pub(crate) struct NotStartedByHost {
+    number: i32,
+    expected: &'static str,
+    source: io::Error,
+}
+
+impl Inherited {
+    /// Takes the descriptors over. Once in a process, first thing.
+    pub(crate) fn take() -> Result<Self, NotStartedByHost> {
+        let link: UnixStream = take(LINK, "the host link, a socket")?.into();
+        link.peer_addr().map_err(not(LINK, "the host link, a socket"))?;
+        let lifeline = take(LIFELINE, "the lifeline to the keeper")?;
+        Ok(Self { listening: listening()?, link, lifeline })
+    }
+}
+
+fn listening() -> Result<Listening, NotStartedByHost> {
+    const EXPECTED: &str = "a listening socket";
+    let fd = take(LISTEN, EXPECTED)?;
+    let unix = UnixListener::from(fd);
+    if unix.local_addr().is_ok() {
+        unix.set_nonblocking(true).map_err(not(LISTEN, EXPECTED))?;
+        return Ok(Listening::Unix(unix));
+    }
+    let tcp = TcpListener::from(OwnedFd::from(unix));
+    tcp.local_addr().map_err(not(LISTEN, EXPECTED))?;
+    tcp.set_nonblocking(true).map_err(not(LISTEN, EXPECTED))?;
+    Ok(Listening::Tcp(tcp))
+}
+
+fn take(number: i32, expected: &'static str) -> Result<OwnedFd, NotStartedByHost> {
+    take_inherited(number).map_err(not(number, expected))
+}
+
+fn not(number: i32, expected: &'static str) -> impl FnOnce(io::Error) -> NotStartedByHost {
+    move |source| NotStartedByHost { number, expected, source }
+}

@@ -1,0 +1,274 @@
+//! The host link as this side writes it: what must arrive, progress of which only the newest matters, and
+//! records that may be dropped. Reading it is `worker`'s.
+//!
+//! What must hold: `send` never waits and may be called from any thread; results and exits never stand behind
+//! records; a host that does not read costs records, never memory.
+
+use crate::frames::{Frame, write_frame};
+use bytes::Bytes;
+use cjm_wire::channel::Record;
+use cjm_wire::frame::SMALL_PAYLOAD_BYTES_MAX;
+use cjm_wire::link::{Dropped, ProgressReport, to_host};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Bytes of records that wait for the host at most; later ones are dropped and counted.
+pub(crate) const RECORDS_BYTES_MAX: usize = 1024 * 1024;
+/// Shortest time between two rounds of progress frames.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
+/// What a record costs beyond its payload, so that a flood of tiny ones is bounded as well.
+const RECORD_OVERHEAD_BYTES: usize = 64;
+
+/// Sends to the host. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct HostLink {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queues: Mutex<Queues>,
+    /// Something was queued.
+    filled: Notify,
+    /// All was written, or nobody will write any more.
+    drained: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queues {
+    /// Few by nature: one ready or failure, one exit.
+    control: VecDeque<Frame>,
+    /// The newest of each call; at most as many as calls run.
+    progress: BTreeMap<u64, ProgressReport>,
+    /// Progress of all calls that reported, being written in one round: no call can starve another.
+    round: VecDeque<Frame>,
+    records: VecDeque<Bytes>,
+    record_bytes: usize,
+    dropped: u64,
+    writing: bool,
+    closed: bool,
+}
+
+impl HostLink {
+    /// Queues a frame that must arrive.
+    pub(crate) fn control(&self, kind: u8, value: &impl serde::Serialize) {
+        self.lock().control.push_back(Frame::json(kind, 0, value));
+        self.shared.filled.notify_one();
+    }
+
+    /// Queues progress of a call in place of what it had queued before.
+    pub(crate) fn progress(&self, call_id: u64, report: ProgressReport) {
+        self.lock().progress.insert(call_id, report);
+        self.shared.filled.notify_one();
+    }
+
+    /// Queues a record, or drops it and counts.
+    pub(crate) fn record(&self, record: &Record) {
+        match serde_json::to_vec(record) {
+            Ok(payload) if payload.len() <= SMALL_PAYLOAD_BYTES_MAX => self.record_payload(payload.into()),
+            Ok(_) => {
+                let shortened = shorten(record.clone());
+                self.record_payload(serde_json::to_vec(&shortened).unwrap_or_default().into());
+            }
+            Err(_) => self.lock().dropped += 1,
+        }
+    }
+
+    /// Counts records that were dropped before they reached this queue.
+    pub(crate) fn count_dropped(&self, records: u64) {
+        self.lock().dropped += records;
+        self.shared.filled.notify_one();
+    }
+
+    fn record_payload(&self, payload: Bytes) {
+        let mut queues = self.lock();
+        let cost = payload.len() + RECORD_OVERHEAD_BYTES;
+        if queues.closed || queues.record_bytes + cost > RECORDS_BYTES_MAX {
+            queues.dropped += 1;
+            return;
+        }
+        queues.record_bytes += cost;
+        queues.records.push_back(payload);
+        drop(queues);
+        self.shared.filled.notify_one();
+    }
+
+    /// Waits until all that is queued was written, at most `limit`; false when the time ran out.
+    pub(crate) async fn flush(&self, limit: Duration) -> bool {
+        let all_written = async {
+            loop {
+                let drained = self.shared.drained.notified();
+                if self.lock().is_idle() {
+                    return;
+                }
+                drained.await;
+            }
+        };
+        tokio::time::timeout(limit, all_written).await.is_ok()
+    }
+
+    /// Writes what is queued until the link breaks.
+    pub(crate) async fn run_writer(self, mut stream: OwnedWriteHalf) {
+        let mut progress_due = Instant::now();
+        loop {
+            let filled = self.shared.filled.notified();
+            let now = Instant::now();
+            let next = self.lock().take(now >= progress_due);
+            match next {
+                Next::Frame(frame) => {
+                    if frame.kind == to_host::PROGRESS {
+                        progress_due = now + PROGRESS_INTERVAL;
+                    }
+                    if write_frame(&mut stream, frame).await.is_err() {
+                        break;
+                    }
+                }
+                Next::Wait => tokio::select! {
+                    () = filled => {}
+                    () = tokio::time::sleep_until(progress_due) => {}
+                },
+                Next::Nothing => {
+                    self.shared.drained.notify_waiters();
+                    filled.await;
+                }
+            }
+        }
+        self.lock().closed = true;
+        self.shared.drained.notify_waiters();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.shared.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Next {
+    Frame(Frame),
+    /// Only progress, and it is not due yet.
+    Wait,
+    Nothing,
+}
+
+impl Queues {
+    fn is_idle(&self) -> bool {
+        let empty = self.control.is_empty() && self.records.is_empty() && self.dropped == 0;
+        self.closed || (empty && self.progress.is_empty() && !self.writing)
+    }
+
+    /// What to write next. `writing` stands for the frame taken last, until the next is asked for.
+    fn take(&mut self, progress_is_due: bool) -> Next {
+        let next = self.choose(progress_is_due);
+        self.writing = matches!(next, Next::Frame(_));
+        next
+    }
+
+    fn choose(&mut self, progress_is_due: bool) -> Next {
+        if let Some(frame) = self.control.pop_front() {
+            return Next::Frame(frame);
+        }
+        if progress_is_due && self.round.is_empty() {
+            let newest = std::mem::take(&mut self.progress);
+            let frames =
+                newest.iter().map(|(call_id, report)| Frame::json(to_host::PROGRESS, *call_id, report));
+            self.round.extend(frames);
+        }
+        if let Some(frame) = self.round.pop_front() {
+            return Next::Frame(frame);
+        }
+        if let Some(payload) = self.records.pop_front() {
+            self.record_bytes = self.record_bytes.saturating_sub(payload.len() + RECORD_OVERHEAD_BYTES);
+            return Next::Frame(Frame { kind: to_host::RECORD, call_id: 0, payload });
+        }
+        if self.dropped > 0 {
+            let dropped = Dropped { records: std::mem::take(&mut self.dropped) };
+            return Next::Frame(Frame::json(to_host::DROPPED, 0, &dropped));
+        }
+        if self.progress.is_empty() { Next::Nothing } else { Next::Wait }
+    }
+}
+
+/// Cuts the long texts of a record so that it fits a small frame, whatever escaping adds.
+fn shorten(mut record: Record) -> Record {
+    // Escaping makes at most six bytes of one.
+    const TEXT_BYTES_MAX: usize = SMALL_PAYLOAD_BYTES_MAX / 6 / 5;
+    for text in [Some(&mut record.message), record.exc_text.as_mut(), record.job_id.as_mut()]
+        .into_iter()
+        .flatten()
+        .chain([&mut record.logger_name, &mut record.level])
+    {
+        if text.len() > TEXT_BYTES_MAX {
+            let end = (0..=TEXT_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+            text.truncate(end);
+            text.push_str(" … (cut)");
+        }
+    }
+    record
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frames::FrameReader;
+    use tokio::net::UnixStream;
+
+    fn record(message: String) -> Record {
+        Record {
+            ts: None,
+            level: "INFO".into(),
+            logger_name: "t".into(),
+            message,
+            exc_text: None,
+            job_id: None,
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn results_overtake_records_a_flood_is_counted_and_a_long_record_is_cut() {
+        let link = HostLink::default();
+        let sent = 3 * RECORDS_BYTES_MAX / 1024;
+        link.record(&record("\u{1}".repeat(SMALL_PAYLOAD_BYTES_MAX)));
+        for _ in 0..sent {
+            link.record(&record("x".repeat(1024)));
+        }
+        link.control(to_host::READY, &serde_json::json!({}));
+        for step in 0..1000 {
+            link.progress(7, ProgressReport { job_id: None, progress: 0.1, message: step.to_string() });
+        }
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (_keep, write_half) = ours.into_split();
+        let writer = tokio::spawn(link.clone().run_writer(write_half));
+        let mut reader = FrameReader::new(theirs);
+        let mut kinds = Vec::new();
+        let mut progress = Vec::new();
+        let mut dropped = 0;
+        while dropped == 0 {
+            let frame = reader.next().await.unwrap().unwrap();
+            kinds.push(frame.kind);
+            assert!(frame.payload.len() <= SMALL_PAYLOAD_BYTES_MAX && !frame.payload.is_empty());
+            match frame.kind {
+                to_host::PROGRESS => {
+                    progress.push(serde_json::from_slice::<ProgressReport>(&frame.payload).unwrap());
+                }
+                to_host::DROPPED => {
+                    dropped = serde_json::from_slice::<Dropped>(&frame.payload).unwrap().records;
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(kinds[0], to_host::READY, "what must arrive comes first");
+        let records = kinds.iter().filter(|kind| **kind == to_host::RECORD).count() as u64;
+        assert_eq!(records + dropped, sent as u64 + 1);
+        assert!(records > 100);
+        assert_eq!(progress.len(), 1, "only the newest progress is sent");
+        assert_eq!(progress[0].message, "999");
+        assert!(link.flush(Duration::from_secs(5)).await);
+        drop(reader);
+        link.control(to_host::READY, &serde_json::json!({}));
+        assert!(link.flush(Duration::from_secs(5)).await, "a broken link does not hold anybody");
+        writer.await.unwrap();
+    }
+}

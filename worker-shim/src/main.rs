@@ -1,0 +1,73 @@
+//! The binary `cjm-worker`: the shim that owns a tool and serves its surface, and the keeper of all workers.
+//! Nobody starts it by hand.
+
+use cjm_worker::exit;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cjm-worker: the worker side of cjm-substrate. The host starts it; there is nothing to run by hand.
+
+Usage: cjm-worker MODE
+
+  shim      own one tool and serve its HTTP surface on descriptor 3; the host link is 4, the lifeline 5
+  keeper    start workers for the host on descriptor 0 and clear what they leave
+
+To call a capability, use: cjm-ctl call NAME
+";
+
+enum Mode {
+    Keeper,
+    Shim,
+    Help,
+    Version,
+}
+
+fn main() -> ExitCode {
+    match mode(std::env::args_os().skip(1)) {
+        Ok(Mode::Keeper) => match cjm_platform::fds::take_inherited(0) {
+            Ok(control) => cjm_keeper::run(control),
+            Err(error) => usage(&format!("the keeper talks to its host on descriptor 0: {error}")),
+        },
+        Ok(Mode::Shim) => cjm_worker::run_shim(),
+        Ok(Mode::Help) => {
+            say(HELP);
+            ExitCode::from(exit::OK)
+        }
+        Ok(Mode::Version) => {
+            say(concat!("cjm-worker ", env!("CARGO_PKG_VERSION"), "\n"));
+            ExitCode::from(exit::OK)
+        }
+        Err(message) => usage(&message),
+    }
+}
+
+/// Reads the command line. One word today; forms that begin with `-` are told apart from it, because the
+/// ancestor's host starts a worker as `-m MODULE --module M --class C --fd N --ppid P`.
+fn mode(mut arguments: impl Iterator<Item = OsString>) -> Result<Mode, String> {
+    let Some(first) = arguments.next() else { return Err("a mode is missing".to_owned()) };
+    let mode = match first.to_str() {
+        Some("keeper") => Mode::Keeper,
+        Some("shim") => Mode::Shim,
+        Some("--help" | "-h" | "help") => return Ok(Mode::Help),
+        Some("--version" | "-V") => return Ok(Mode::Version),
+        _ => return Err(format!("there is no mode {}", first.display())),
+    };
+    match arguments.next() {
+        None => Ok(mode),
+        Some(extra) => {
+            Err(format!("{} takes no arguments, and {} was given", first.display(), extra.display()))
+        }
+    }
+}
+
+fn usage(message: &str) -> ExitCode {
+    eprintln!("cjm-worker: {message}\n\n{HELP}");
+    ExitCode::from(exit::USAGE)
+}
+
+fn say(text: &str) {
+    use std::io::Write as _;
+    // A closed pipe is the reader's business.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

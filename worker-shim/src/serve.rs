@@ -1,0 +1,70 @@
+//! The two ways a worker process begins: as the shim of a tool, or as a capability in Rust.
+
+use crate::sdk::{Capability, Setup};
+use crate::tool::Tool;
+use crate::tool::executable::ExecutableTool;
+use crate::tool::native::NativeTool;
+use crate::tool::python::PythonTool;
+use crate::worker::{self, Context, Loaded, Orphans};
+use cjm_wire::channel::LoadFailure;
+use cjm_wire::link::{Launch, WorkerReady, WorkerSpec};
+use std::process::ExitCode;
+
+/// Serves `T` until the host says otherwise. The whole `main` of a capability in Rust.
+///
+/// Ends the process itself; the returned code is only for starts that fail early (see [`crate::exit`]).
+pub fn serve<T: Capability>() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == "--help" || argument == "-h") {
+        eprintln!(
+            "A capability of cjm-substrate. Its host starts it, without arguments. To call it: cjm-ctl call NAME"
+        );
+        return ExitCode::from(crate::exit::OK);
+    }
+    worker::run(Box::new(|spec, context| Box::pin(load_native::<T>(spec, context))), Orphans::Leave)
+}
+
+/// Serves the tool the host's specification names, as the process that owns it.
+pub fn run_shim() -> ExitCode {
+    worker::run(Box::new(|spec, context| Box::pin(load_tool(spec, context))), Orphans::Reap)
+}
+
+async fn load_native<T: Capability>(spec: WorkerSpec, context: Context) -> Result<Loaded, LoadFailure> {
+    if !matches!(spec.launch, Launch::Native {}) {
+        return Err(failure(
+            "this program is a capability in Rust, and the host wanted to start something else",
+        ));
+    }
+    make_data_dir(&spec)?;
+    let (tool, facts) = NativeTool::load::<T>(Setup::new(spec, context.link))
+        .await
+        .map_err(|error| failure(&error.to_string()))?;
+    let ready = WorkerReady {
+        tool_pid: None,
+        name: facts.name,
+        version: facts.version,
+        supports: facts.supports,
+        concurrency_max: facts.concurrency_max,
+    };
+    Ok(Loaded { tool: Tool::Native(tool), ready })
+}
+
+async fn load_tool(spec: WorkerSpec, context: Context) -> Result<Loaded, LoadFailure> {
+    make_data_dir(&spec)?;
+    match spec.launch {
+        Launch::Executable { .. } => ExecutableTool::load(spec, context),
+        Launch::Python { .. } => PythonTool::load(spec, context).await,
+        Launch::Native {} => {
+            Err(failure("a capability in Rust serves itself; the host should start its own program"))
+        }
+    }
+}
+
+fn make_data_dir(spec: &WorkerSpec) -> Result<(), LoadFailure> {
+    std::fs::create_dir_all(&spec.data_dir)
+        .map_err(|error| failure(&format!("the directory {} cannot be made: {error}", spec.data_dir)))
+}
+
+/// A load failure without a traceback.
+pub(crate) fn failure(message: &str) -> LoadFailure {
+    LoadFailure { message: message.to_owned(), traceback: None }
+}

@@ -1,0 +1,96 @@
+//! `/health`, `/progress`, `/stats`, `/cancel`: answered from what this process knows, never from the tool.
+
+use super::answer;
+use super::body;
+use super::routes::Surface;
+use crate::tool::CancelScope;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use cjm_platform::Pid;
+use cjm_platform::usage::{UsageSample, sample_tree};
+use cjm_wire::envelope::CancelRequest;
+use cjm_wire::http::{Health, Stats, StatusBody};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// Bytes in a megabyte as the surface counts them.
+const MB: f64 = 1_048_576.0;
+
+pub(crate) async fn health(State(surface): State<Arc<Surface>>) -> Response {
+    answer::ok(&Health {
+        status: "running".to_owned(),
+        pid: std::process::id(),
+        name: surface.name.clone(),
+        version: surface.version.clone(),
+        substrate_version: None,
+        tool_pid: surface.tool_pid,
+        calls_running: Some(u32::try_from(surface.calls.running()).unwrap_or(u32::MAX)),
+    })
+}
+
+pub(crate) async fn progress(State(surface): State<Arc<Surface>>) -> Response {
+    answer::ok(&surface.calls.progress())
+}
+
+pub(crate) async fn stats(State(surface): State<Arc<Surface>>) -> Response {
+    // A walk over all processes; not on the thread that answers `/health`.
+    let sample = tokio::task::spawn_blocking(|| sample_tree(Pid::current()).unwrap_or_default())
+        .await
+        .unwrap_or_default();
+    answer::ok(&Stats {
+        pid: std::process::id(),
+        cpu_percent: surface.cpu.percent(&sample),
+        memory_rss_mb: (sample.rss_bytes as f64 / MB * 10.0).round() / 10.0,
+        subtree_pids: sample.pids.iter().filter_map(|pid| u32::try_from(pid.as_raw()).ok()).collect(),
+        usage: surface.calls.usage(),
+    })
+}
+
+/// Without a body, as the ancestor sends it, all calls are meant.
+pub(crate) async fn cancel(State(surface): State<Arc<Surface>>, body: Body) -> Response {
+    let body = match body::read(body).await {
+        Ok(body) => body,
+        Err(response) => return response,
+    };
+    let request = if body.trim_ascii().is_empty() {
+        CancelRequest::default()
+    } else {
+        match serde_json::from_slice(&body) {
+            Ok(request) => request,
+            Err(error) => {
+                let detail = Some(format!("the cancel request cannot be read: {error}"));
+                return answer::ok(&StatusBody { status: "error".to_owned(), detail });
+            }
+        }
+    };
+    let job_id = request.job_id.as_ref().map(|job| job.as_str());
+    let calls = surface.calls.cancel(job_id);
+    let scope = if job_id.is_none() { CancelScope::All } else { CancelScope::These };
+    surface.tool.cancel(&calls, scope);
+    answer::ok(&StatusBody { status: "cancelled".to_owned(), detail: None })
+}
+
+/// Processor use between two questions.
+#[derive(Debug)]
+pub(crate) struct CpuMeter {
+    last: Mutex<(Instant, f64)>,
+}
+
+impl CpuMeter {
+    /// The first question is measured from now.
+    pub(crate) fn new() -> Self {
+        Self { last: Mutex::new((Instant::now(), 0.0)) }
+    }
+
+    /// Percent of one core since the previous question, one decimal.
+    fn percent(&self, sample: &UsageSample) -> f64 {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let elapsed = now.duration_since(last.0).as_secs_f64();
+        // A process that ended unseen takes its time with it, so the sum can fall.
+        let used = (sample.cpu_seconds - last.1).max(0.0);
+        *last = (now, sample.cpu_seconds);
+        if elapsed > 0.0 { (used / elapsed * 1000.0).round() / 10.0 } else { 0.0 }
+    }
+}

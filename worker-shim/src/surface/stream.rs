@@ -1,0 +1,53 @@
+//! The body of `/execute_stream`: one line for each chunk, pulled as the client reads, so that a slow reader
+//! slows the tool and not this process' memory.
+
+use super::routes::Surface;
+use crate::calls::CallState;
+use crate::tool::{CancelScope, ChunkReader};
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+/// The body; dropping it before its end cancels the call, since nobody could read the rest.
+pub(crate) fn body(surface: Arc<Surface>, state: Arc<CallState>, chunks: ChunkReader) -> Body {
+    Body::from_stream(Lines { surface, state, chunks, ended: false })
+}
+
+struct Lines {
+    surface: Arc<Surface>,
+    state: Arc<CallState>,
+    chunks: ChunkReader,
+    ended: bool,
+}
+
+impl Stream for Lines {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let Some(line) = ready!(this.chunks.lines.poll_recv(context)) else {
+            this.ended = true;
+            return Poll::Ready(None);
+        };
+        if let Some(credit) = &mut this.chunks.credit {
+            credit.chunk_taken();
+        }
+        let mut out = BytesMut::with_capacity(line.len() + 1);
+        out.extend_from_slice(&line);
+        out.extend_from_slice(b"\n");
+        Poll::Ready(Some(Ok(out.freeze())))
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.state.cancel.cancel();
+            self.surface.tool.cancel(std::slice::from_ref(&self.state), CancelScope::These);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Checks named arguments against an action's typed parameters. Pure but for one question to the disk: whether
+//! an input file is there.
+
+use crate::sdk::ToolError;
+use cjm_wire::runtime::{Action, Parameter, ParameterKind};
+use indexmap::IndexMap;
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// What each parameter is; one that has no value is not in it.
+pub(crate) type Values = IndexMap<String, Value>;
+
+/// The values of all parameters, defaults filled in. A null counts as not given.
+pub(crate) fn check(
+    action_name: &str,
+    action: &Action,
+    kwargs: Map<String, Value>,
+) -> Result<Values, ToolError> {
+    let known = || action.parameters.keys().map(String::as_str).collect::<Vec<_>>();
+    let unknown: Vec<&String> = kwargs.keys().filter(|name| !action.parameters.contains_key(*name)).collect();
+    if !unknown.is_empty() {
+        let given = unknown.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let message = match known().as_slice() {
+            [] => format!("action `{action_name}` takes no arguments, and {given} was given"),
+            names => {
+                format!("action `{action_name}` has no parameter {given}; there are: {}", names.join(", "))
+            }
+        };
+        return Err(ToolError::user_input(message).fields(unknown));
+    }
+    let missing: Vec<&String> = action
+        .parameters
+        .iter()
+        .filter(|(name, parameter)| parameter.required && kwargs.get(*name).is_none_or(Value::is_null))
+        .map(|(name, _)| name)
+        .collect();
+    if let [first, ..] = missing.as_slice() {
+        let hint = describe(&action.parameters[*first]);
+        let names = missing.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let message =
+            format!("action `{action_name}` needs {names}{hint}; its parameters are: {}", known().join(", "));
+        return Err(ToolError::user_input(message).fields(missing));
+    }
+    let mut values = Values::new();
+    for (name, parameter) in &action.parameters {
+        let given = kwargs.get(name).filter(|value| !value.is_null());
+        let Some(value) = given.or(parameter.default.as_ref()) else { continue };
+        check_value(parameter, value)
+            .map_err(|why| ToolError::user_input(format!("argument `{name}` {why}")).fields([name]))?;
+        values.insert(name.clone(), value.clone());
+    }
+    Ok(values)
+}
+
+/// The value as text of an argument.
+pub(crate) fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// What is wrong with a value, as the end of a sentence.
+fn check_value(parameter: &Parameter, value: &Value) -> Result<(), String> {
+    let expected = match parameter.kind {
+        ParameterKind::String | ParameterKind::InputFile | ParameterKind::Path => {
+            (!value.is_string()).then_some("text")
+        }
+        ParameterKind::Integer => (!value.is_i64() && !value.is_u64()).then_some("a whole number"),
+        ParameterKind::Number => (!value.is_number()).then_some("a number"),
+        ParameterKind::Boolean => (!value.is_boolean()).then_some("true or false"),
+    };
+    if let Some(expected) = expected {
+        return Err(format!("is {value}, and {expected} is expected"));
+    }
+    if value.as_str().is_some_and(|text| text.contains('\0')) {
+        return Err("holds a NUL character, which no program can be given".to_owned());
+    }
+    if let Some(choices) = parameter.choices.as_ref().filter(|choices| !choices.contains(value)) {
+        let choices = choices.iter().map(text).collect::<Vec<_>>().join(", ");
+        return Err(format!("is {value}, and only these are allowed: {choices}"));
+    }
+    let number = value.as_f64().unwrap_or(0.0);
+    if let Some(minimum) = parameter.minimum.filter(|minimum| value.is_number() && number < *minimum) {
+        return Err(format!("is {value}, below the minimum of {minimum}"));
+    }
+    if let Some(maximum) = parameter.maximum.filter(|maximum| value.is_number() && number > *maximum) {
+        return Err(format!("is {value}, above the maximum of {maximum}"));
+    }
+    if parameter.kind == ParameterKind::InputFile {
+        let path = value.as_str().unwrap_or_default();
+        return check_input_file(Path::new(path));
+    }
+    Ok(())
+}
+
+fn check_input_file(path: &Path) -> Result<(), String> {
+    let shown = path.display();
+    if !path.is_absolute() {
+        // The program runs in a directory of its own, where a relative path means something else.
+        return Err(format!("is {shown}, and an absolute path is expected"));
+    }
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => Err(format!("is {shown}, which is a directory and no file")),
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("is {shown}, which cannot be read: {error}")),
+    }
+}
+
+fn describe(parameter: &Parameter) -> String {
+    if parameter.description.is_empty() { String::new() } else { format!(" ({})", parameter.description) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn action() -> Action {
+        serde_json::from_value(json!({
+            "argv": [],
+            "parameters": {
+                "input": {"type": "input_file", "required": true, "description": "what to read"},
+                "rate": {"type": "integer", "default": 16000, "minimum": 8000, "maximum": 48000},
+                "gain": {"type": "number", "maximum": 2.5},
+                "codec": {"type": "string", "enum": ["wav", "mp3"]},
+                "mono": {"type": "boolean"},
+            },
+        }))
+        .expect("an action")
+    }
+
+    #[test]
+    fn good_values_are_taken_and_defaults_filled_in() {
+        let kwargs = json!({"input": "/bin/sh", "gain": 1, "codec": null, "mono": false});
+        let Value::Object(kwargs) = kwargs else { panic!("an object") };
+        let values = check("convert", &action(), kwargs).expect("is good");
+        assert_eq!(json!(values), json!({"input": "/bin/sh", "rate": 16000, "gain": 1, "mono": false}));
+    }
+
+    #[test]
+    fn bad_values_are_refused_with_what_would_be_good() {
+        for (kwargs, field, words) in [
+            (json!({}), "input", "needs `input` (what to read)"),
+            (json!({"input": null}), "input", "needs `input`"),
+            (json!({"input": "/bin/sh", "x": 1}), "x", "there are: input, rate, gain, codec, mono"),
+            (json!({"input": 1}), "input", "text is expected"),
+            (json!({"input": "/nonexistent"}), "input", "cannot be read"),
+            (json!({"input": "/bin"}), "input", "is a directory"),
+            (json!({"input": "sh"}), "input", "absolute path"),
+            (json!({"input": "/bin/sh", "rate": 1.5}), "rate", "a whole number"),
+            (json!({"input": "/bin/sh", "rate": "8000"}), "rate", "a whole number"),
+            (json!({"input": "/bin/sh", "rate": 7999}), "rate", "below the minimum of 8000"),
+            (json!({"input": "/bin/sh", "gain": 2.6}), "gain", "above the maximum of 2.5"),
+            (json!({"input": "/bin/sh", "codec": "ogg"}), "codec", "only these are allowed: wav, mp3"),
+            (json!({"input": "/bin/sh", "codec": "a\u{0}b"}), "codec", "NUL"),
+            (json!({"input": "/bin/sh", "mono": "yes"}), "mono", "true or false"),
+        ] {
+            let Value::Object(map) = kwargs.clone() else { panic!("an object") };
+            let error = check("convert", &action(), map).expect_err("is refused");
+            assert!(error.to_string().contains(words), "{kwargs}: {error}");
+            let fields = error.job_error("lab").fields_invalid;
+            assert_eq!(fields.as_deref(), Some([field.to_owned()].as_slice()), "{kwargs}");
+        }
+    }
+}

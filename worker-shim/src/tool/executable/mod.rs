@@ -1,0 +1,295 @@
+//! A program that knows nothing of us: each call is one process, made from what its manifest says of the action.
+//!
+//! `arguments` checks what the caller gave, `plan` makes a command of it, `process` runs it to its end, `result`
+//! reads the answer. What must hold: no shell anywhere; a call that ends leaves no process behind.
+
+mod arguments;
+mod forward;
+mod lines;
+mod plan;
+mod process;
+mod progress;
+mod result;
+
+use super::native::error_line;
+use super::{ChunkReader, Operation, Outcome, STREAM_CHUNKS_MAX};
+use super::{internal_server_error, status_body};
+use crate::calls::RunningCall;
+use crate::sdk::{ToolError, chunk_line};
+use crate::serve::failure;
+use crate::tool::Tool;
+use crate::worker::{Context, Loaded};
+use bytes::Bytes;
+use cjm_wire::channel::{CallFailure, LoadFailure};
+use cjm_wire::envelope::{ACTION_KEY, ExecuteRequest, TaskRequest};
+use cjm_wire::link::{Launch, WorkerReady, WorkerSpec};
+use cjm_wire::runtime::{Action, Executable, ResultSource};
+use forward::Forwarder;
+use regex_lite::Regex;
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::{Semaphore, mpsc};
+
+/// The tool of a worker whose launch is `Executable`.
+#[derive(Debug)]
+pub(crate) struct ExecutableTool {
+    program: Arc<Program>,
+}
+
+/// What all calls share.
+#[derive(Debug)]
+pub(crate) struct Program {
+    capability: String,
+    path: PathBuf,
+    executable: Executable,
+    /// Compiled progress patterns by action.
+    patterns: HashMap<String, Regex>,
+    data_dir: PathBuf,
+    environment: Vec<(OsString, OsString)>,
+    permits: Semaphore,
+    context: Context,
+    stdout: Forwarder,
+    stderr: Forwarder,
+}
+
+impl ExecutableTool {
+    /// Checks that there is a program to run.
+    pub(crate) fn load(spec: WorkerSpec, context: Context) -> Result<Loaded, LoadFailure> {
+        let Launch::Executable { program, executable } = spec.launch else {
+            return Err(failure("this worker was not asked to run an executable"));
+        };
+        check_program(Path::new(&program))?;
+        let concurrency = executable.concurrency_max.unwrap_or(1).max(1);
+        let is_secret = |name: &OsString| name.to_str().is_some_and(|name| spec.secrets.contains_key(name));
+        let mut environment: Vec<(OsString, OsString)> =
+            std::env::vars_os().filter(|(name, _)| !is_secret(name)).collect();
+        let secrets = spec.secrets.iter().filter_map(|(name, value)| Some((name, value.as_str()?)));
+        environment.extend(secrets.map(|(name, value)| (name.into(), value.into())));
+        let program = Program {
+            capability: spec.capability_name.clone(),
+            path: program.into(),
+            patterns: compile_patterns(&executable)?,
+            executable,
+            data_dir: spec.data_dir.into(),
+            environment,
+            permits: Semaphore::new(concurrency as usize),
+            stdout: Forwarder::start(1),
+            stderr: Forwarder::start(2),
+            context,
+        };
+        let ready = WorkerReady {
+            tool_pid: None,
+            name: spec.capability_name,
+            version: spec.capability_version,
+            supports: vec!["execute_stream".to_owned()],
+            concurrency_max: concurrency,
+        };
+        Ok(Loaded { tool: Tool::Executable(Self { program: Arc::new(program) }), ready })
+    }
+
+    pub(crate) async fn call(&self, operation: Operation, call: RunningCall, body: Bytes) -> Outcome {
+        let program = Arc::clone(&self.program);
+        match operation {
+            Operation::Execute => {
+                // A task of its own: the call goes on when its connection is closed, and its process is seen
+                // to its end.
+                let task = tokio::spawn(async move { program.execute(call, &body).await });
+                task.await.unwrap_or_else(|_| Err(internal_server_error()))
+            }
+            Operation::Task => {
+                let request: TaskRequest =
+                    serde_json::from_slice(&body).map_err(|_| internal_server_error())?;
+                Err(CallFailure::detail(404, &format!("Unknown task: {}", request.task)))
+            }
+            Operation::Initialize => initialize(&body),
+            Operation::Reconfigure | Operation::Prefetch | Operation::OnDisable | Operation::OnEnable => {
+                Ok(status_body("not_supported"))
+            }
+            Operation::Cleanup => Ok(status_body("cleaned")),
+            Operation::Config | Operation::ConfigSchema | Operation::ConfigOptions => Ok("{}".into()),
+            Operation::StructuralSurface => Ok(self.program.surface().to_string().into()),
+            Operation::GetSystemStatus | Operation::ListProcesses => {
+                Err(CallFailure::detail(404, &format!("'{}' is not a monitor", self.program.capability)))
+            }
+        }
+    }
+
+    pub(crate) fn stream(&self, call: RunningCall, body: Bytes) -> ChunkReader {
+        let (sender, lines) = mpsc::channel(STREAM_CHUNKS_MAX);
+        let program = Arc::clone(&self.program);
+        tokio::spawn(async move {
+            let last = match program.stream(&call, &body, sender.clone()).await {
+                Ok(last) => last,
+                Err(error) => Some(error_line(&error, &program.capability)),
+            };
+            drop(call);
+            if let Some(last) = last {
+                // Only a reader that is gone refuses it.
+                let _ = sender.send(last).await;
+            }
+        });
+        ChunkReader { lines, credit: None }
+    }
+}
+
+impl Program {
+    async fn execute(&self, call: RunningCall, body: &[u8]) -> Outcome {
+        let request: ExecuteRequest = serde_json::from_slice(body).map_err(|_| internal_server_error())?;
+        let done = self.run(&call, request, None).await;
+        let body = done.and_then(|done| done.body());
+        drop(call);
+        body.map_err(|error| error.failure(&self.capability))
+    }
+
+    /// Runs a streaming call; returns the last line, if any is left to send.
+    async fn stream(
+        &self,
+        call: &RunningCall,
+        body: &[u8],
+        lines: mpsc::Sender<Bytes>,
+    ) -> Result<Option<Bytes>, ToolError> {
+        let request: ExecuteRequest = serde_json::from_slice(body)
+            .map_err(|error| ToolError::user_input(format!("the call cannot be read: {error}")))?;
+        let done = self.run(call, request, Some(lines)).await?;
+        if done.was_streamed() {
+            return Ok(None);
+        }
+        let value: Value = serde_json::from_slice(&done.body()?)
+            .map_err(|error| ToolError::fatal(format!("the result cannot be read again: {error}")))?;
+        Ok(Some(chunk_line(&value)))
+    }
+
+    /// One call, from its arguments to the judgement of how its process ended.
+    async fn run(
+        &self,
+        call: &RunningCall,
+        request: ExecuteRequest,
+        lines: Option<mpsc::Sender<Bytes>>,
+    ) -> Result<result::Done<'_>, ToolError> {
+        let state = call.state();
+        let (name, action, kwargs) = self.choose_action(request)?;
+        let values = arguments::check(name, action, kwargs)?;
+        let _permit = tokio::select! {
+            biased;
+            () = state.cancel.cancelled() => return Err(ToolError::cancelled()),
+            permit = self.permits.acquire() => {
+                permit.map_err(|_| ToolError::transient("the worker is ending"))?
+            }
+        };
+        let plan = plan::make(self, action, &values, state)?;
+        let lines = lines.filter(|_| action.result == ResultSource::StdoutLines);
+        let run = process::Run {
+            program: self,
+            action,
+            pattern: self.patterns.get(name),
+            plan: &plan,
+            call: state,
+        };
+        let ended = run.to_end(lines).await;
+        let done = ended.and_then(|ended| result::judge(self, action, &plan, ended));
+        plan.tidy(if done.is_ok() { plan::Succeeded::Yes } else { plan::Succeeded::No });
+        done
+    }
+
+    fn choose_action(
+        &self,
+        request: ExecuteRequest,
+    ) -> Result<(&String, &Action, Map<String, Value>), ToolError> {
+        let actions = &self.executable.actions;
+        let names = || actions.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        if !request.args.is_empty() {
+            let message = format!(
+                "`{}` takes named arguments only, and {} positional were given",
+                self.capability,
+                request.args.len()
+            );
+            return Err(ToolError::user_input(message).fields(["args"]));
+        }
+        let mut kwargs = request.kwargs;
+        let wanted = match kwargs.shift_remove(ACTION_KEY) {
+            Some(Value::String(name)) => Some(name),
+            Some(Value::Null) | None => None,
+            Some(other) => Some(other.to_string()),
+        };
+        let found = match &wanted {
+            Some(name) => actions.get_key_value(name),
+            None if actions.len() == 1 => actions.first(),
+            None => None,
+        };
+        let (name, action) = found.ok_or_else(|| {
+            let message = match wanted {
+                Some(name) => format!("there is no action `{name}`; there are: {}", names()),
+                None => format!("an action is needed; there are: {}", names()),
+            };
+            ToolError::user_input(message).fields([ACTION_KEY])
+        })?;
+        Ok((name, action, kwargs))
+    }
+
+    /// The path's last part, for messages.
+    fn short_name(&self) -> String {
+        self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned()
+    }
+
+    fn surface(&self) -> Value {
+        json!({
+            "methods": [{
+                "name": "execute",
+                "signature": "(self, action: str, **kwargs) -> Any",
+                "params": ["action", "kwargs"],
+            }],
+            "properties": ["name", "version"],
+            "attributes": [],
+        })
+    }
+}
+
+/// An executable has no configuration; an empty one is taken.
+fn initialize(body: &[u8]) -> Outcome {
+    let config: Map<String, Value> = if body.is_empty() {
+        Map::new()
+    } else {
+        serde_json::from_slice(body).map_err(|error| CallFailure::detail(400, &error.to_string()))?
+    };
+    match config.keys().next() {
+        None => Ok(status_body("ok")),
+        Some(key) => Err(CallFailure::detail(
+            400,
+            &format!("an executable has no configuration, and `{key}` was given; pass it with each call"),
+        )),
+    }
+}
+
+fn check_program(program: &Path) -> Result<(), LoadFailure> {
+    let shown = program.display();
+    if !program.is_absolute() {
+        return Err(failure(&format!("the program {shown} is not an absolute path")));
+    }
+    let meta = std::fs::metadata(program).map_err(|error| {
+        failure(&format!("the program {shown} cannot be used ({error}); install it, or correct the manifest"))
+    })?;
+    if !meta.is_file() || meta.permissions().mode() & 0o111 == 0 {
+        return Err(failure(&format!("{shown} is no executable file; correct the manifest, or chmod +x it")));
+    }
+    Ok(())
+}
+
+fn compile_patterns(executable: &Executable) -> Result<HashMap<String, Regex>, LoadFailure> {
+    let mut patterns = HashMap::new();
+    for (name, action) in &executable.actions {
+        let Some(progress) = &action.progress else { continue };
+        let pattern = Regex::new(&progress.pattern)
+            .map_err(|error| failure(&format!("the progress pattern of action `{name}`: {error}")))?;
+        patterns.insert(name.clone(), pattern);
+    }
+    Ok(patterns)
+}
+
+/// A failure of ours while running a program, such as no descriptors left.
+fn own_trouble(what: &str, error: &std::io::Error) -> ToolError {
+    ToolError::transient(format!("{what}: {error}"))
+}

@@ -1,0 +1,174 @@
+//! One call as a command: argv, standard input, output files and the directory of the call.
+//!
+//! What must hold: a template is never given to a shell and one template is always one argument; the directory
+//! is fresh.
+
+use super::Program;
+use super::arguments::{Values, text};
+use crate::calls::CallState;
+use crate::sdk::ToolError;
+use cjm_wire::runtime::{Action, Argument};
+use cjm_wire::runtime_check::{TemplatePart, parse_template};
+use indexmap::IndexMap;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// Outputs whose paths name other outputs, nested at most so deep.
+const OUTPUT_DEPTH_MAX: usize = 8;
+
+/// What to run.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// The whole vector, the program first.
+    pub(crate) argv: Vec<String>,
+    /// What the program reads; nothing when None.
+    pub(crate) stdin: Option<String>,
+    /// Name → absolute path.
+    pub(crate) outputs: IndexMap<String, PathBuf>,
+    /// The directory of this call, in which the program runs.
+    pub(crate) work_dir: PathBuf,
+}
+
+/// Renders the templates of `action` and makes the directories.
+pub(crate) fn make(
+    program: &Program,
+    action: &Action,
+    values: &Values,
+    call: &CallState,
+) -> Result<Plan, ToolError> {
+    let work_dir = program.data_dir.join("work").join(format!("{}-{}", std::process::id(), call.id));
+    make_fresh(&work_dir)?;
+    let made = render(program, action, values, &work_dir);
+    if made.is_err() {
+        let _ = std::fs::remove_dir_all(&work_dir);
+    }
+    made
+}
+
+impl Plan {
+    /// Removes what the call leaves in its directory when it failed, and the directory when it is empty.
+    pub(crate) fn tidy(&self, succeeded: Succeeded) {
+        // What cannot be removed is a leftover below the capability's own directory; retention finds it.
+        let _ = match succeeded {
+            Succeeded::Yes => std::fs::remove_dir(&self.work_dir),
+            Succeeded::No => std::fs::remove_dir_all(&self.work_dir),
+        };
+    }
+}
+
+/// Whether a call's files are worth keeping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Succeeded {
+    Yes,
+    No,
+}
+
+fn render(program: &Program, action: &Action, values: &Values, work_dir: &Path) -> Result<Plan, ToolError> {
+    let names = Names { action, values, work_dir, data_dir: &program.data_dir };
+    let mut outputs = IndexMap::new();
+    for name in action.outputs.keys() {
+        let path = names.output(name, 0)?;
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(|error| {
+                ToolError::from(error).context(&format!("the directory {} cannot be made", parent.display()))
+            })?;
+        }
+        outputs.insert(name.clone(), path);
+    }
+    let mut argv = vec![program.path.to_string_lossy().into_owned()];
+    for argument in &action.argv {
+        match argument {
+            Argument::Always(template) => argv.push(names.render(template, 0)?),
+            Argument::When { when, args } => {
+                if values.get(when).is_some_and(|value| *value != Value::Bool(false)) {
+                    for template in args {
+                        argv.push(names.render(template, 0)?);
+                    }
+                }
+            }
+        }
+    }
+    let stdin = action.stdin.as_ref().map(|template| names.render(template, 0)).transpose()?;
+    Ok(Plan { argv, stdin, outputs, work_dir: work_dir.to_owned() })
+}
+
+fn make_fresh(work_dir: &Path) -> Result<(), ToolError> {
+    let parent = work_dir.parent().unwrap_or(work_dir);
+    std::fs::create_dir_all(parent)
+        .and_then(|()| match std::fs::create_dir(work_dir) {
+            // Of an earlier worker that had our process id.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                std::fs::remove_dir_all(work_dir)?;
+                std::fs::create_dir(work_dir)
+            }
+            made => made,
+        })
+        .map_err(|error| {
+            ToolError::transient(format!(
+                "the call's directory {} cannot be made: {error}",
+                work_dir.display()
+            ))
+        })
+}
+
+/// What the words of a template stand for.
+struct Names<'a> {
+    action: &'a Action,
+    values: &'a Values,
+    work_dir: &'a Path,
+    data_dir: &'a Path,
+}
+
+impl Names<'_> {
+    fn render(&self, template: &str, depth: usize) -> Result<String, ToolError> {
+        let parts = parse_template(template)
+            .map_err(|why| ToolError::fatal(format!("a template of the manifest is broken: {why}")))?;
+        let mut out = String::new();
+        for part in parts {
+            match part {
+                TemplatePart::Text(literal) => out.push_str(&literal),
+                TemplatePart::Name { name, part } => {
+                    let value = self.value(&name, depth)?;
+                    out.push_str(&part_of(&value, part.as_deref()));
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    fn value(&self, name: &str, depth: usize) -> Result<String, ToolError> {
+        match name {
+            "work_dir" => return Ok(self.work_dir.to_string_lossy().into_owned()),
+            "data_dir" => return Ok(self.data_dir.to_string_lossy().into_owned()),
+            _ => {}
+        }
+        if self.action.outputs.contains_key(name) {
+            return Ok(self.output(name, depth + 1)?.to_string_lossy().into_owned());
+        }
+        self.values.get(name).map(text).ok_or_else(|| {
+            ToolError::user_input(format!("argument `{name}` is needed here and was not given"))
+                .fields([name])
+        })
+    }
+
+    fn output(&self, name: &str, depth: usize) -> Result<PathBuf, ToolError> {
+        if depth > OUTPUT_DEPTH_MAX {
+            return Err(ToolError::fatal(format!(
+                "the outputs of the manifest name each other in a circle (`{name}`)"
+            )));
+        }
+        let template = self.action.outputs.get(name).map(String::as_str).unwrap_or_default();
+        Ok(self.work_dir.join(self.render(template, depth)?))
+    }
+}
+
+/// The value, or its file name, or that without its ending.
+fn part_of(value: &str, part: Option<&str>) -> String {
+    let path = Path::new(value);
+    let chosen = match part {
+        Some("stem") => path.file_stem(),
+        Some("name") => path.file_name(),
+        _ => return value.to_owned(),
+    };
+    chosen.map(|chosen| chosen.to_string_lossy().into_owned()).unwrap_or_default()
+}

@@ -1,0 +1,153 @@
+//! From how a process ended and what it wrote to the call's answer.
+
+use super::Program;
+use super::plan::Plan;
+use super::process::{Ended, Stop};
+use crate::calls::truncated;
+use crate::sdk::ToolError;
+use bytes::Bytes;
+use cjm_platform::{Signal, WaitStatus};
+use cjm_wire::runtime::{Action, ResultSource};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+/// Bytes of garbage quoted in an error.
+const QUOTE_BYTES_MAX: usize = 200;
+
+/// A process that ended well.
+#[derive(Debug)]
+pub(crate) struct Done<'a> {
+    action: &'a Action,
+    code: i32,
+    ended: Ended,
+    files: Map<String, Value>,
+}
+
+/// Says whether the call succeeded, and if not, why.
+pub(crate) fn judge<'a>(
+    program: &Program,
+    action: &'a Action,
+    plan: &Plan,
+    ended: Ended,
+) -> Result<Done<'a>, ToolError> {
+    let name = program.short_name();
+    match ended.stop {
+        Some(Stop::Cancelled) => return Err(ToolError::cancelled()),
+        Some(Stop::TimedOut(limit)) => {
+            let error = ToolError::transient(format!(
+                "{name} was stopped: it ran longer than {} s",
+                limit.as_secs_f64()
+            ));
+            return Err(with_tail(error, &ended));
+        }
+        Some(Stop::TooMuchOutput(bytes_max)) => {
+            let message =
+                format!("{name} was stopped: it wrote more than {bytes_max} bytes where its result is read");
+            return Err(with_tail(ToolError::fatal(message), &ended));
+        }
+        None => {}
+    }
+    let code = match ended.status {
+        WaitStatus::Exited { code } => code,
+        // Nobody here sent it.
+        WaitStatus::Signaled { signal: 9, .. } => {
+            let message = format!(
+                "{name} was killed (SIGKILL) from outside; it is suspected to have run out of memory"
+            );
+            return Err(with_tail(ToolError::resource(message), &ended));
+        }
+        WaitStatus::Signaled { signal, core_dumped } => {
+            let signal =
+                Signal::from_raw(signal).map_or_else(|| signal.to_string(), |signal| signal.to_string());
+            let core = if core_dumped { " and dumped core" } else { "" };
+            return Err(with_tail(ToolError::fatal(format!("{name} was ended by {signal}{core}")), &ended));
+        }
+    };
+    let good = action.success_exit_codes.as_deref().unwrap_or(&[0]);
+    if !good.contains(&code) {
+        let words = ended.tail.last().map(|line| format!(": {line}")).unwrap_or_default();
+        return Err(with_tail(
+            ToolError::fatal(format!("{name} ended with exit code {code}{words}")),
+            &ended,
+        ));
+    }
+    let files = files(action, plan, &name)?;
+    Ok(Done { action, code, ended, files })
+}
+
+impl Done<'_> {
+    /// Whether the result went out line by line already.
+    pub(crate) fn was_streamed(&self) -> bool {
+        self.ended.streamed
+    }
+
+    /// The result as JSON.
+    pub(crate) fn body(self) -> Result<Bytes, ToolError> {
+        let value = match self.action.result {
+            ResultSource::ExitCode if self.action.outputs.is_empty() => json!({ "exit_code": self.code }),
+            ResultSource::ExitCode => json!({ "exit_code": self.code, "files": self.files }),
+            ResultSource::Files => Value::Object(self.files),
+            ResultSource::StdoutText => {
+                let text = String::from_utf8_lossy(&self.ended.stdout);
+                let text = text.strip_suffix('\n').unwrap_or(&text);
+                Value::from(text.strip_suffix('\r').unwrap_or(text))
+            }
+            ResultSource::StdoutLines => {
+                String::from_utf8_lossy(&self.ended.stdout).lines().map(Value::from).collect()
+            }
+            ResultSource::StdoutJson => return json_body(self.ended),
+        };
+        Ok(value.to_string().into())
+    }
+}
+
+/// The program's own bytes, once they are known to be one JSON value.
+fn json_body(ended: Ended) -> Result<Bytes, ToolError> {
+    let out = Bytes::from(ended.stdout);
+    let trimmed = out.slice_ref(out.trim_ascii());
+    match serde_json::from_slice::<&RawValue>(&trimmed) {
+        Ok(_) => Ok(trimmed),
+        Err(error) if trimmed.is_empty() => {
+            Err(ToolError::fatal(format!("the program wrote nothing where JSON was promised ({error})")))
+        }
+        Err(error) => {
+            let text = String::from_utf8_lossy(&trimmed[..trimmed.len().min(QUOTE_BYTES_MAX)]);
+            let quote = truncated(&text, QUOTE_BYTES_MAX);
+            let message =
+                format!("the program wrote something else where JSON was promised ({error}): {quote:?}");
+            let error = ToolError::fatal(message);
+            Err(match ended.tail.text() {
+                Some(tail) => error.traceback(tail),
+                None => error,
+            })
+        }
+    }
+}
+
+fn files(action: &Action, plan: &Plan, name: &str) -> Result<Map<String, Value>, ToolError> {
+    let mut files = Map::new();
+    for (output, path) in &plan.outputs {
+        match std::fs::metadata(path) {
+            Ok(meta) => {
+                files.insert(output.clone(), json!({"path": path.to_string_lossy(), "bytes": meta.len()}));
+            }
+            Err(error) if action.result == ResultSource::Files => {
+                let message = format!(
+                    "{name} ended well, and its output `{output}` is not there: {}: {error}",
+                    path.display()
+                );
+                return Err(ToolError::fatal(message));
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(files)
+}
+
+/// Adds the last lines of standard error.
+fn with_tail(error: ToolError, ended: &Ended) -> ToolError {
+    match ended.tail.text() {
+        Some(tail) => error.traceback(tail),
+        None => error,
+    }
+}

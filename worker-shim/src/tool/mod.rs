@@ -1,0 +1,130 @@
+//! The tool behind the surface, whichever kind it is: one enum, and what the surface asks of every kind.
+//!
+//! What must hold: a call's `RunningCall` moves into whatever carries the call, so that the call counts as
+//! running until the tool is done with it, also when nobody waits for its answer any more.
+
+pub(crate) mod executable;
+pub(crate) mod native;
+mod panics;
+mod pool;
+pub(crate) mod python;
+
+use crate::calls::{CallState, RunningCall};
+use bytes::Bytes;
+use cjm_wire::channel::CallFailure;
+use cjm_wire::error::{ErrorCategory, JobError};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Chunks that wait for a reader of a stream at most.
+pub(crate) const STREAM_CHUNKS_MAX: usize = 64;
+
+/// What the surface asks a tool to do, one answer each. Streams and cancels are methods of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Execute,
+    Task,
+    Initialize,
+    Reconfigure,
+    Prefetch,
+    OnDisable,
+    OnEnable,
+    Cleanup,
+    Config,
+    ConfigSchema,
+    ConfigOptions,
+    StructuralSurface,
+    GetSystemStatus,
+    ListProcesses,
+}
+
+/// Whom a cancel means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CancelScope {
+    /// Whatever runs.
+    All,
+    /// The calls that are named.
+    These,
+}
+
+/// The body of a 200 answer, or another answer.
+pub(crate) type Outcome = Result<Bytes, CallFailure>;
+
+/// A tool of any kind.
+#[derive(Debug)]
+pub(crate) enum Tool {
+    Executable(executable::ExecutableTool),
+    Native(native::NativeTool),
+    Python(python::PythonTool),
+}
+
+/// A stream of chunks on its way out; dropping it early cancels the call.
+#[derive(Debug)]
+pub(crate) struct ChunkReader {
+    /// Lines without newline; a failed call's last one is its error. Closed at the end.
+    pub(crate) lines: mpsc::Receiver<Bytes>,
+    /// Told of each chunk taken.
+    pub(crate) credit: Option<python::Credit>,
+}
+
+impl Tool {
+    /// Runs one operation to its end.
+    pub(crate) async fn call(&self, operation: Operation, call: RunningCall, body: Bytes) -> Outcome {
+        match self {
+            Self::Executable(tool) => tool.call(operation, call, body).await,
+            Self::Native(tool) => tool.call(operation, call, body).await,
+            Self::Python(tool) => tool.call(operation, call, body).await,
+        }
+    }
+
+    /// Starts a streaming call.
+    pub(crate) fn stream(&self, call: RunningCall, body: Bytes) -> ChunkReader {
+        match self {
+            Self::Executable(tool) => tool.stream(call, body),
+            Self::Native(tool) => tool.stream(call, body),
+            Self::Python(tool) => tool.stream(call, body),
+        }
+    }
+
+    /// Tells the tool that the flags of `calls` were raised. Does not wait.
+    pub(crate) fn cancel(&self, calls: &[Arc<CallState>], scope: CancelScope) {
+        match self {
+            // Each call's own task watches its flag.
+            Self::Executable(_) => {}
+            Self::Native(tool) => tool.cancel(calls, scope),
+            Self::Python(tool) => tool.cancel(calls, scope),
+        }
+    }
+
+    /// The tool's process is gone while the worker ends: whoever waits for an answer gets none.
+    pub(crate) fn forget_calls(&self) {
+        match self {
+            Self::Executable(_) | Self::Native(_) => {}
+            Self::Python(tool) => tool.forget_calls(),
+        }
+    }
+
+    /// Runs the tool's cleanup unless it has run, and ends it. Called when no call is running any more.
+    pub(crate) async fn finish(&self) {
+        match self {
+            Self::Executable(_) => {}
+            Self::Native(tool) => tool.finish().await,
+            Self::Python(tool) => tool.finish().await,
+        }
+    }
+}
+
+/// `{"status": …}` as a 200 body.
+pub(crate) fn status_body(status: &str) -> Bytes {
+    serde_json::json!({ "status": status }).to_string().into()
+}
+
+/// The framework's answer to a fault without a description: 500 `text/plain`.
+pub(crate) fn internal_server_error() -> CallFailure {
+    CallFailure { status: 500, body: None }
+}
+
+/// A failure that is the worker's own, not the tool's.
+pub(crate) fn worker_failure(category: ErrorCategory, message: impl Into<String>) -> CallFailure {
+    CallFailure::job_error(&JobError::new(category, message))
+}

@@ -1,0 +1,132 @@
+//! What the tool says, frame by frame. A trust boundary: a tool is believed about its own calls and nothing else.
+
+use super::waiting::Misfit;
+use super::{Shared, stream_line_of};
+use crate::calls::Calls;
+use crate::frames::{Frame, FrameReader, ReadError};
+use crate::link::HostLink;
+use cjm_wire::Timestamp;
+use cjm_wire::channel::{CallFailure, Record, to_shim};
+use cjm_wire::frame::SMALL_PAYLOAD_BYTES_MAX;
+use cjm_wire::http::{Account, Progress};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use std::time::Duration;
+use tokio::net::unix::OwnedReadHalf;
+
+/// How long a tool that closed its channel may take to exit by itself.
+const EXIT_AFTER_CLOSE_MAX: Duration = Duration::from_secs(2);
+
+/// A frame that may not be: the tool is ended for it.
+#[derive(Debug, thiserror::Error)]
+enum Offence {
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
+    #[error("it sent a failure that cannot be read ({0})")]
+    Failure(serde_json::Error),
+    #[error("it said that it is ready, or failed to load, after it was ready")]
+    Again,
+    #[error("it sent a frame of the unknown kind {0:#04x}")]
+    Kind(u8),
+}
+
+/// Reads until the channel ends or its rules are broken; in both cases the process will have to end.
+pub(super) async fn read_all(shared: &Shared, reader: &mut FrameReader<OwnedReadHalf>) {
+    let why = loop {
+        match reader.next().await {
+            Ok(Some(frame)) => {
+                if let Err(offence) = take(shared, frame) {
+                    return shared.condemn(&offence.to_string());
+                }
+            }
+            Ok(None) => break "it closed its channel and went on running".to_owned(),
+            // A process that is killed while it writes looks like this too, a moment before its exit.
+            Err(error) if matches!(error, ReadError::Cut | ReadError::Io(_)) => break error.to_string(),
+            Err(error) => return shared.condemn(&error.to_string()),
+        }
+    };
+    // Whoever called this ends it when the process has exited.
+    tokio::time::sleep(EXIT_AFTER_CLOSE_MAX).await;
+    shared.condemn(&why);
+}
+
+/// Takes what an exited tool has left in the channel.
+pub(super) async fn read_last(shared: &Shared, reader: &mut FrameReader<OwnedReadHalf>) {
+    while let Ok(Some(frame)) = reader.next().await {
+        if take(shared, frame).is_err() {
+            return;
+        }
+    }
+}
+
+/// Progress of the tool as a whole.
+pub(super) fn tool_progress(calls: &Calls, payload: &[u8]) {
+    if let Some(progress) = small::<Progress>(payload) {
+        calls.report_tool_progress(progress.progress, &progress.message);
+    }
+}
+
+/// A record that belongs to no call.
+pub(super) fn tool_record(link: &HostLink, payload: &[u8]) {
+    let Some(mut record) = small::<Record>(payload) else { return link.count_dropped(1) };
+    record.job_id = None;
+    record.ts.get_or_insert_with(Timestamp::now);
+    link.record(&record);
+}
+
+fn take(shared: &Shared, frame: Frame) -> Result<(), Offence> {
+    let Frame { kind, call_id, payload } = frame;
+    match kind {
+        to_shim::RESULT => shared.waiting.result(call_id, payload)?,
+        to_shim::FAILURE => {
+            let failure: CallFailure = serde_json::from_slice(&payload).map_err(Offence::Failure)?;
+            shared.waiting.failure(call_id, failure, stream_line_of)?;
+        }
+        to_shim::CHUNK => shared.waiting.chunk(call_id, payload)?,
+        to_shim::END => shared.waiting.end(call_id)?,
+        to_shim::PROGRESS => {
+            if call_id == 0 {
+                tool_progress(&shared.context.calls, &payload);
+            } else if let (Some(call), Some(said)) =
+                (shared.waiting.call(call_id), small::<Progress>(&payload))
+            {
+                call.report_progress(said.progress, &said.message);
+            }
+        }
+        to_shim::USAGE => {
+            let usage = small::<Map<String, Value>>(&payload);
+            if let (Some(call), Some(usage)) = (shared.waiting.call(call_id), usage) {
+                call.report_usage(usage);
+            }
+        }
+        to_shim::ACCOUNT => {
+            if let (Some(call), Some(account)) = (shared.waiting.call(call_id), small::<Account>(&payload)) {
+                // What is not a worker's to report is counted and said with the header.
+                let _ = call.account(account);
+            }
+        }
+        to_shim::RECORD => record(shared, call_id, &payload),
+        to_shim::READY | to_shim::LOAD_FAILED => return Err(Offence::Again),
+        unknown => return Err(Offence::Kind(unknown)),
+    }
+    Ok(())
+}
+
+/// Passes a record on. The job in it is the call's, whatever the tool says.
+fn record(shared: &Shared, call_id: u64, payload: &[u8]) {
+    let Some(mut record) = small::<Record>(payload) else { return shared.context.link.count_dropped(1) };
+    record.job_id = match shared.waiting.call(call_id) {
+        Some(call) => call.job_id.clone(),
+        None => record.job_id.filter(|job_id| shared.waiting.has_job(job_id)),
+    };
+    record.ts.get_or_insert_with(Timestamp::now);
+    shared.context.link.record(&record);
+}
+
+/// A report within its size; what is no report is dropped, since nobody waits for it.
+fn small<T: DeserializeOwned>(payload: &[u8]) -> Option<T> {
+    if payload.len() > SMALL_PAYLOAD_BYTES_MAX {
+        return None;
+    }
+    serde_json::from_slice(payload).ok()
+}

@@ -1,0 +1,186 @@
+//! A Python class in a process of its own, spoken to over the runtime channel.
+//!
+//! `start` brings the process up, `outgoing` queues what is said to it, `incoming` reads what it says, `calls`
+//! keeps who waits for what. What must hold: nothing here waits for the tool but those who asked it something;
+//! what breaks the channel's rules ends the tool, with the reason said.
+
+mod incoming;
+mod outgoing;
+mod sdk_files;
+mod start;
+mod waiting;
+
+use super::{CancelScope, ChunkReader, Operation, Outcome};
+use super::{internal_server_error, worker_failure};
+use crate::calls::{CallState, RunningCall};
+use crate::frames::Frame;
+use crate::sdk::ToolError;
+use crate::worker::{Context, Loaded};
+use bytes::Bytes;
+use cjm_platform::child::signal_group;
+use cjm_platform::{Pid, Signal};
+use cjm_wire::Timestamp;
+use cjm_wire::channel::{CallFailure, LoadFailure, Record, to_tool};
+use cjm_wire::error::ErrorCategory;
+use cjm_wire::link::WorkerSpec;
+use outgoing::Outgoing;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use waiting::{Answer, Waiting};
+
+pub(crate) use waiting::CREDIT_STEP;
+
+/// The tool of a worker whose launch is `Python`.
+#[derive(Debug)]
+pub(crate) struct PythonTool {
+    shared: Arc<Shared>,
+}
+
+/// What the tasks of one tool share.
+#[derive(Debug)]
+struct Shared {
+    name: String,
+    pid: Pid,
+    outgoing: Outgoing,
+    waiting: Waiting,
+    context: Context,
+    /// The process has exited and is reaped; its number is nobody's any more.
+    exited: CancellationToken,
+    killed: AtomicBool,
+}
+
+impl PythonTool {
+    /// Starts the process and waits until the class is loaded.
+    pub(crate) async fn load(spec: WorkerSpec, context: Context) -> Result<Loaded, LoadFailure> {
+        start::load(spec, context).await
+    }
+
+    pub(crate) async fn call(&self, operation: Operation, call: RunningCall, body: Bytes) -> Outcome {
+        let (answer, outcome) = oneshot::channel();
+        let frame = Frame { kind: frame_kind(operation), call_id: call.state().id, payload: body };
+        self.shared.send_call(frame, call, Answer::Unary(answer));
+        match outcome.await {
+            Ok(outcome) => outcome,
+            // The worker is ending.
+            Err(_) => Err(internal_server_error()),
+        }
+    }
+
+    pub(crate) fn stream(&self, call: RunningCall, body: Bytes) -> ChunkReader {
+        let (sender, lines) = mpsc::channel(waiting::STREAM_LINES_MAX);
+        let call_id = call.state().id;
+        let frame = Frame { kind: to_tool::EXECUTE_STREAM, call_id, payload: body };
+        self.shared.send_call(frame, call, Answer::stream(sender));
+        let credit = Credit { shared: Arc::clone(&self.shared), call_id, taken: 0 };
+        ChunkReader { lines, credit: Some(credit) }
+    }
+
+    pub(crate) fn cancel(&self, calls: &[Arc<CallState>], scope: CancelScope) {
+        let mut reached = Vec::new();
+        for call in calls {
+            if self.shared.outgoing.withdraw(call.id) {
+                // It never left; the tool knows nothing of it.
+                let error = ToolError::cancelled();
+                self.shared.waiting.refuse(call.id, &error, &self.shared.name);
+            } else {
+                reached.push(call.id);
+            }
+        }
+        match scope {
+            CancelScope::All => self.shared.outgoing.cancel(0),
+            CancelScope::These => reached.into_iter().for_each(|id| self.shared.outgoing.cancel(id)),
+        }
+    }
+
+    pub(crate) async fn finish(&self) {
+        self.shared.outgoing.control(Frame::empty(to_tool::SHUTDOWN, 0));
+        self.shared.exited.cancelled().await;
+    }
+
+    /// The tool is gone and the worker is ending well: nobody waits for its answers any more.
+    pub(crate) fn forget_calls(&self) {
+        self.shared.waiting.clear();
+    }
+}
+
+impl Shared {
+    fn send_call(&self, frame: Frame, call: RunningCall, answer: Answer) {
+        let id = frame.call_id;
+        self.waiting.insert(id, call, answer);
+        if !self.outgoing.call(frame) {
+            let error = ToolError::transient(
+                "the tool does not read its calls, and no more can wait for it; cancel some, or reload it",
+            );
+            self.waiting.refuse(id, &error, &self.name);
+        }
+    }
+
+    /// Kills a tool that broke the rules of the channel.
+    fn condemn(&self, why: &str) {
+        if self.killed.swap(true, Ordering::SeqCst) || self.exited.is_cancelled() {
+            return;
+        }
+        let message = format!("the tool was killed: {why}");
+        eprintln!("{message}");
+        self.context.link.record(&Record {
+            ts: Some(Timestamp::now()),
+            level: "ERROR".to_owned(),
+            logger_name: "cjm_worker.channel".to_owned(),
+            message,
+            exc_text: None,
+            job_id: None,
+        });
+        // It is not reaped while `exited` is not set. ESRCH cannot be.
+        let _ = signal_group(self.pid, Signal::KILL);
+    }
+}
+
+/// Grants the tool more chunks as a stream's reader takes them.
+#[derive(Debug)]
+pub(crate) struct Credit {
+    shared: Arc<Shared>,
+    call_id: u64,
+    taken: u32,
+}
+
+impl Credit {
+    pub(crate) fn chunk_taken(&mut self) {
+        self.taken += 1;
+        if self.taken >= CREDIT_STEP && self.shared.waiting.grant(self.call_id, self.taken) {
+            let payload = Bytes::copy_from_slice(&self.taken.to_be_bytes());
+            self.shared.outgoing.control(Frame { kind: to_tool::CREDIT, call_id: self.call_id, payload });
+            self.taken = 0;
+        }
+    }
+}
+
+fn frame_kind(operation: Operation) -> u8 {
+    match operation {
+        Operation::Execute => to_tool::EXECUTE,
+        Operation::Task => to_tool::TASK,
+        Operation::Initialize => to_tool::INITIALIZE,
+        Operation::Reconfigure => to_tool::RECONFIGURE,
+        Operation::Prefetch => to_tool::PREFETCH,
+        Operation::OnDisable => to_tool::ON_DISABLE,
+        Operation::OnEnable => to_tool::ON_ENABLE,
+        Operation::Cleanup => to_tool::CLEANUP,
+        Operation::Config => to_tool::CONFIG,
+        Operation::ConfigSchema => to_tool::CONFIG_SCHEMA,
+        Operation::ConfigOptions => to_tool::CONFIG_OPTIONS,
+        Operation::StructuralSurface => to_tool::STRUCTURAL_SURFACE,
+        Operation::GetSystemStatus => to_tool::GET_SYSTEM_STATUS,
+        Operation::ListProcesses => to_tool::LIST_PROCESSES,
+    }
+}
+
+/// What a failure of a unary call says in a stream, where it is the last line.
+fn stream_line_of(failure: CallFailure) -> Bytes {
+    let body = failure
+        .body
+        .or_else(|| worker_failure(ErrorCategory::Fatal, "the tool failed without saying how").body);
+    let Some(body) = body else { return Bytes::new() };
+    // A newline inside would make two lines of one.
+    String::from(Box::<str>::from(body)).replace(['\n', '\r'], " ").into()
+}

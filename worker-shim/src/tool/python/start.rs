@@ -1,0 +1,221 @@
+//! Bringing the tool's process up, and seeing it end.
+
+use super::outgoing::Outgoing;
+use super::waiting::Waiting;
+use super::{PythonTool, Shared, incoming, sdk_files};
+use crate::frames::{Frame, FrameReader, write_frame};
+use crate::serve::failure;
+use crate::tool::Tool;
+use crate::watch::ProcessWatch;
+use crate::worker::{Context, Event, Loaded};
+use cjm_platform::child::signal_group;
+use cjm_platform::fds::stream_pair;
+use cjm_platform::process::peek_exit;
+use cjm_platform::spawn::{SessionMode, SpawnRequest};
+use cjm_platform::{Pid, Signal, WaitStatus};
+use cjm_wire::channel::{
+    CHANNEL_FD, CHANNEL_FD_VARIABLE, CHANNEL_VERSION, LoadFailure, ToolReady, ToolStart, to_shim, to_tool,
+};
+use cjm_wire::link::{ExitStatus, Launch, ToolExit, WorkerReady, WorkerSpec};
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio_util::sync::CancellationToken;
+
+/// Longest time from the start of the process until the class is loaded. Generous, since imports may load
+/// models; a host that wants less kills the worker.
+const READY_WAIT_MAX: Duration = Duration::from_secs(600);
+/// How long what a dead tool has said last is read.
+const LAST_WORDS_MAX: Duration = Duration::from_millis(50);
+
+pub(super) async fn load(spec: WorkerSpec, context: Context) -> Result<Loaded, LoadFailure> {
+    let started = start(&spec, &context).await?;
+    let Started { pid, watch, mut reader, write_half } = started;
+    let ready = match wait_until_ready(&mut reader, &watch, pid, &context).await {
+        Ok(ready) => ready,
+        Err(failure) => {
+            // The zombie, if it is one, keeps the number ours until here.
+            let _ = signal_group(pid, Signal::KILL);
+            return Err(failure);
+        }
+    };
+    let shared = Arc::new(Shared {
+        name: ready.name.clone(),
+        pid,
+        outgoing: Outgoing::default(),
+        waiting: Waiting::default(),
+        context,
+        exited: CancellationToken::new(),
+        killed: AtomicBool::new(false),
+    });
+    let writing = Arc::clone(&shared);
+    tokio::spawn(async move { writing.outgoing.write_to(write_half).await });
+    tokio::spawn(attend(Arc::clone(&shared), reader, watch));
+    let ready = WorkerReady {
+        tool_pid: u32::try_from(pid.as_raw()).ok(),
+        name: ready.name,
+        version: ready.version,
+        supports: ready.supports,
+        concurrency_max: ready.concurrency_max,
+    };
+    Ok(Loaded { tool: Tool::Python(PythonTool { shared }), ready })
+}
+
+/// A process that runs and has been told what to load.
+struct Started {
+    pid: Pid,
+    watch: ProcessWatch,
+    reader: FrameReader<OwnedReadHalf>,
+    write_half: OwnedWriteHalf,
+}
+
+async fn start(spec: &WorkerSpec, context: &Context) -> Result<Started, LoadFailure> {
+    let trouble = |what: &'static str| move |error: io::Error| failure(&format!("{what}: {error}"));
+    let Launch::Python { python_path, module, class, adapters } = &spec.launch else {
+        return Err(failure("this worker was not asked to run Python"));
+    };
+    let script = sdk_files::unpack(&Path::new(&spec.data_dir).join(".cjm-sdk")).map_err(trouble(
+        "the Python SDK cannot be written, neither to the user's cache nor to the data directory",
+    ))?;
+    let (ours, theirs) = stream_pair().map_err(trouble("no channel to the tool"))?;
+    let request =
+        request(python_path, &script, theirs).map_err(trouble("the tool's output cannot be passed on"))?;
+    let spawned = context.children.spawn(request).await;
+    let spawned = spawned.map_err(|error| failure(&format!("{error}; {}", error.next_step())))?;
+    let watch = ProcessWatch::new(spawned.pidfd).map_err(trouble("the tool cannot be watched"))?;
+    let stream = std::os::unix::net::UnixStream::from(ours);
+    let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
+    let (read_half, mut write_half) = stream.map_err(trouble("no channel to the tool"))?.into_split();
+    let words = ToolStart {
+        channel_version: CHANNEL_VERSION,
+        capability_name: spec.capability_name.clone(),
+        capability_version: spec.capability_version.clone(),
+        module: module.clone(),
+        class: class.clone(),
+        adapters: adapters.clone(),
+        secrets: spec.secrets.clone(),
+        log_level: spec.log_level.clone(),
+    };
+    // A tool that died already is seen by its exit.
+    let _ = write_frame(&mut write_half, Frame::json(to_tool::START, 0, &words)).await;
+    Ok(Started { pid: spawned.pid, watch, reader: FrameReader::new(read_half), write_half })
+}
+
+fn request(python_path: &str, script: &Path, channel: OwnedFd) -> io::Result<SpawnRequest> {
+    let mut request = SpawnRequest::new(python_path);
+    request.argv = vec![python_path.into(), "-u".into(), script.into()];
+    request.env = std::env::vars_os().collect();
+    request.env.push((CHANNEL_FD_VARIABLE.into(), CHANNEL_FD.to_string().into()));
+    request.fds = vec![
+        (io::stdout().as_fd().try_clone_to_owned()?, 1),
+        (io::stderr().as_fd().try_clone_to_owned()?, 2),
+        (channel, CHANNEL_FD),
+    ];
+    request.session = SessionMode::NewGroup;
+    // The thread that spawns is the main one, which lives as long as this process.
+    request.parent_death = Some(Signal::KILL);
+    Ok(request)
+}
+
+async fn wait_until_ready(
+    reader: &mut FrameReader<OwnedReadHalf>,
+    watch: &ProcessWatch,
+    pid: Pid,
+    context: &Context,
+) -> Result<ToolReady, LoadFailure> {
+    let first = tokio::select! {
+        biased;
+        first = first_answer(reader, context) => first,
+        // Somebody else may hold the channel open.
+        () = watch.exited() => {
+            tokio::time::timeout(LAST_WORDS_MAX, first_answer(reader, context)).await.unwrap_or(Ok(None))
+        }
+        () = tokio::time::sleep(READY_WAIT_MAX) => {
+            let seconds = READY_WAIT_MAX.as_secs();
+            return Err(failure(&format!("the tool was not ready within {seconds} s; see its output")));
+        }
+    };
+    match first? {
+        Some(ready) if ready.channel_version == CHANNEL_VERSION => Ok(ready),
+        Some(ready) => Err(failure(&format!(
+            "the tool speaks version {} of the channel, and {CHANNEL_VERSION} is needed",
+            ready.channel_version
+        ))),
+        None => {
+            let _ = tokio::time::timeout(LAST_WORDS_MAX, watch.exited()).await;
+            let how = match peek_exit(pid) {
+                Ok(Some(status)) => {
+                    format!("ended before it was ready ({status}); see the last lines it wrote")
+                }
+                _ => "closed its channel before it was ready".to_owned(),
+            };
+            Err(failure(&format!("the tool's process {how}")))
+        }
+    }
+}
+
+/// Reads until the tool says that it is ready, or that it is not. None at the end of the channel.
+async fn first_answer(
+    reader: &mut FrameReader<OwnedReadHalf>,
+    context: &Context,
+) -> Result<Option<ToolReady>, LoadFailure> {
+    loop {
+        let frame = match reader.next().await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                return Err(failure(&format!("the tool does not speak the runtime channel: {error}")));
+            }
+        };
+        match frame.kind {
+            to_shim::READY => {
+                return serde_json::from_slice(&frame.payload)
+                    .map(Some)
+                    .map_err(|error| failure(&format!("the tool's first words cannot be read: {error}")));
+            }
+            to_shim::LOAD_FAILED => {
+                return Err(serde_json::from_slice(&frame.payload)
+                    .unwrap_or_else(|_| failure("the tool could not be loaded and did not say why")));
+            }
+            // Loading may take long, and be reported.
+            to_shim::PROGRESS => incoming::tool_progress(&context.calls, &frame.payload),
+            to_shim::RECORD => incoming::tool_record(&context.link, &frame.payload),
+            kind => {
+                return Err(failure(&format!(
+                    "the tool sent a frame of kind {kind:#04x} before it was ready"
+                )));
+            }
+        }
+    }
+}
+
+/// Attends to a tool from ready to reaped.
+async fn attend(shared: Arc<Shared>, mut reader: FrameReader<OwnedReadHalf>, watch: ProcessWatch) {
+    tokio::select! {
+        biased;
+        () = watch.exited() => {}
+        () = incoming::read_all(&shared, &mut reader) => watch.exited().await,
+    }
+    // Answers given before the end still count.
+    let _ = tokio::time::timeout(LAST_WORDS_MAX, incoming::read_last(&shared, &mut reader)).await;
+    let calls_running = u32::try_from(shared.context.calls.running()).unwrap_or(u32::MAX);
+    shared.context.children.clear_after(shared.pid).await;
+    // Condemning looks at this before it signals, and both run on this thread.
+    shared.exited.cancel();
+    let status = shared.context.children.reap(shared.pid).map(|(status, _)| status);
+    let status = match status {
+        Some(WaitStatus::Signaled { signal, .. }) => ExitStatus::Signal(signal),
+        Some(WaitStatus::Exited { code }) => ExitStatus::Code(code),
+        // Cannot be: nobody else reaps it.
+        None => ExitStatus::Code(-1),
+    };
+    let pid = u32::try_from(shared.pid.as_raw()).unwrap_or(0);
+    let exit = ToolExit { pid, status, calls_running };
+    // The main loop lives as long as this process.
+    let _ = shared.context.events.send(Event::ToolExited(exit)).await;
+}

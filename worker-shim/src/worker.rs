@@ -1,0 +1,374 @@
+//! The life of a worker process, from its descriptors to its exit code.
+//!
+//! ```text
+//!   descriptors ──► specification ──► loading ──► serving ──► shutting down ──► exit 0
+//!        │               │              │            │              │
+//!        └─ USAGE        │              ├─ LOAD_FAILED, told        └─ GRACE_OVER
+//!                        │              │            ├─ TOOL_DIED, told
+//!                        └──────────────┴────────────┴─ HOST_GONE, KEEPER_GONE, LINK_BROKEN: at once
+//! ```
+//! What must hold: whatever state it is in, the end of host link or lifeline kills the whole tree and ends the
+//! process; no end leaves a descendant; the surface serves before READY is sent.
+
+use crate::calls::Calls;
+use crate::children::Children;
+use crate::descriptors::{Inherited, Listening};
+use crate::exit;
+use crate::frames::FrameReader;
+use crate::link::HostLink;
+use crate::surface::{Surface, router};
+use crate::tool::{CancelScope, Tool};
+use crate::watch::lifeline_ended;
+use axum::serve::ListenerExt as _;
+use cjm_platform::process::become_subreaper;
+use cjm_wire::channel::LoadFailure;
+use cjm_wire::link::{ShutdownRequest, ToolExit, WorkerReady, WorkerSpec, to_host, to_shim};
+use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Events that wait for the main loop at most; each source sends one or two in its life.
+const EVENTS_MAX: usize = 16;
+/// How long the last words to the host may take when it does not read.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
+/// How long answers already given may take to reach their clients at the end.
+const LINGER_MAX: Duration = Duration::from_millis(200);
+/// Grace after a SIGTERM from anybody.
+const SIGTERM_GRACE: Duration = Duration::from_secs(2);
+/// Threads for short blocking work: reading `/proc`, clearing.
+const BLOCKING_THREADS_MAX: usize = 4;
+/// How long such a thread stays without work.
+const BLOCKING_IDLE_MAX: Duration = Duration::from_secs(2);
+
+/// What can happen to a worker from outside its surface.
+#[derive(Debug)]
+pub(crate) enum Event {
+    HostGone,
+    KeeperGone,
+    LinkBroken(String),
+    Shutdown(Duration),
+    /// The tool's process exited; it is still a zombie.
+    ToolExited(ToolExit),
+}
+
+/// What a tool needs to live in a worker.
+#[derive(Debug, Clone)]
+pub(crate) struct Context {
+    pub(crate) link: HostLink,
+    pub(crate) calls: Calls,
+    pub(crate) children: Children,
+    pub(crate) events: mpsc::Sender<Event>,
+}
+
+/// A tool that is ready, and what it says of itself.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) tool: Tool,
+    pub(crate) ready: WorkerReady,
+}
+
+/// Makes a tool from its specification.
+pub(crate) type Loader =
+    Box<dyn FnOnce(WorkerSpec, Context) -> Pin<Box<dyn Future<Output = Result<Loaded, LoadFailure>>>>>;
+
+/// Who reaps orphans that fall to this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Orphans {
+    /// This process does, as they fall.
+    Reap,
+    /// Nobody: the tool lives in this process, and its libraries wait for children of their own.
+    Leave,
+}
+
+/// Runs a worker on the calling thread, which must be the main one.
+pub(crate) fn run(loader: Loader, orphans: Orphans) -> ExitCode {
+    let inherited = match Inherited::take() {
+        Ok(inherited) => inherited,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(exit::USAGE);
+        }
+    };
+    let runtime = become_subreaper().and_then(|()| {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .thread_keep_alive(BLOCKING_IDLE_MAX)
+            .build()
+    });
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("the worker cannot start: {error}");
+            return ExitCode::from(exit::LOAD_FAILED);
+        }
+    };
+    let code = runtime.block_on(live(inherited, loader, orphans));
+    // Whatever way it ended: nothing below this process outlives it. A tool's threads may still run, so there
+    // is no waiting for them.
+    Children::kill_all();
+    std::process::exit(code.into())
+}
+
+async fn live(inherited: Inherited, loader: Loader, orphans: Orphans) -> u8 {
+    let (events_tx, mut events) = mpsc::channel(EVENTS_MAX);
+    let link = HostLink::default();
+    let context = Context {
+        calls: Calls::new(link.clone()),
+        link,
+        children: Children::default(),
+        events: events_tx.clone(),
+    };
+    let reader = match set_up(inherited.link, inherited.lifeline, &context, orphans) {
+        Ok(reader) => reader,
+        Err(error) => {
+            eprintln!("the worker cannot start: {error}");
+            return exit::LOAD_FAILED;
+        }
+    };
+    let spec = tokio::select! {
+        biased;
+        code = next_end(&mut events) => return code,
+        spec = read_spec(reader, events_tx) => match spec {
+            Ok(spec) => spec,
+            Err(code) => return code,
+        },
+    };
+    let loaded = tokio::select! {
+        biased;
+        code = next_end(&mut events) => return code,
+        loaded = loader(spec, context.clone()) => loaded,
+    };
+    match loaded {
+        Ok(loaded) => serve(inherited.listening, loaded, context, events).await,
+        Err(failure) => {
+            eprintln!("the tool cannot be loaded: {}", failure.message);
+            context.link.control(to_host::LOAD_FAILED, &failure);
+            context.link.flush(FLUSH_MAX).await;
+            exit::LOAD_FAILED
+        }
+    }
+}
+
+/// Starts what watches and writes; returns the reader of the host link.
+fn set_up(
+    link: std::os::unix::net::UnixStream,
+    lifeline: OwnedFd,
+    context: &Context,
+    orphans: Orphans,
+) -> io::Result<FrameReader<OwnedReadHalf>> {
+    link.set_nonblocking(true)?;
+    let (read_half, write_half) = tokio::net::UnixStream::from_std(link)?.into_split();
+    tokio::spawn(context.link.clone().run_writer(write_half));
+    let events = context.events.clone();
+    tokio::spawn(async move {
+        // An error means that the lifeline cannot be watched, which is as bad as its end.
+        let _ = lifeline_ended(lifeline).await;
+        let _ = events.send(Event::KeeperGone).await;
+    });
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let events = context.events.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        let _ = events.send(Event::Shutdown(SIGTERM_GRACE)).await;
+    });
+    if orphans == Orphans::Reap {
+        tokio::spawn(context.children.clone().run_reaper());
+    }
+    Ok(FrameReader::new(read_half))
+}
+
+/// Reads the first frame, then leaves a task behind that reads the others.
+async fn read_spec(
+    mut reader: FrameReader<OwnedReadHalf>,
+    events: mpsc::Sender<Event>,
+) -> Result<WorkerSpec, u8> {
+    let frame = match reader.next().await {
+        Ok(Some(frame)) => frame,
+        Ok(None) => return Err(exit::HOST_GONE),
+        Err(error) => {
+            eprintln!("the host link is broken: {error}");
+            return Err(exit::LINK_BROKEN);
+        }
+    };
+    let spec = if frame.kind == to_shim::SPEC {
+        serde_json::from_slice(&frame.payload).map_err(|error| error.to_string())
+    } else {
+        Err(format!("the first frame is of kind {:#04x}", frame.kind))
+    };
+    let spec = spec.map_err(|error| {
+        eprintln!("the host sent no specification of this worker: {error}");
+        exit::LINK_BROKEN
+    })?;
+    tokio::spawn(read_link(reader, events));
+    Ok(spec)
+}
+
+async fn read_link(mut reader: FrameReader<OwnedReadHalf>, events: mpsc::Sender<Event>) {
+    loop {
+        let event = match reader.next().await {
+            Ok(Some(frame)) if frame.kind == to_shim::SHUTDOWN => {
+                match serde_json::from_slice::<ShutdownRequest>(&frame.payload) {
+                    Ok(request) => Event::Shutdown(Duration::from_millis(request.grace_ms)),
+                    Err(error) => Event::LinkBroken(error.to_string()),
+                }
+            }
+            // A kind of a later version; it has to be one that may be ignored.
+            Ok(Some(_)) => continue,
+            Ok(None) => Event::HostGone,
+            Err(error) => Event::LinkBroken(error.to_string()),
+        };
+        let last = !matches!(event, Event::Shutdown(_));
+        if events.send(event).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+/// The exit code of whatever ends the worker before it serves.
+async fn next_end(events: &mut mpsc::Receiver<Event>) -> u8 {
+    loop {
+        match events.recv().await {
+            Some(Event::Shutdown(_)) => return exit::OK,
+            // Whoever loads the tool sees it as well, and knows more.
+            Some(Event::ToolExited(_)) => {}
+            Some(event) => return ends_at_once(&event),
+            None => return exit::HOST_GONE,
+        }
+    }
+}
+
+/// The exit code of an event that leaves nothing to do but to end.
+fn ends_at_once(event: &Event) -> u8 {
+    match event {
+        Event::KeeperGone => exit::KEEPER_GONE,
+        Event::LinkBroken(why) => {
+            eprintln!("the host link is broken: {why}");
+            exit::LINK_BROKEN
+        }
+        Event::ToolExited(_) => exit::TOOL_DIED,
+        Event::HostGone | Event::Shutdown(_) => exit::HOST_GONE,
+    }
+}
+
+async fn serve(
+    listening: Listening,
+    loaded: Loaded,
+    context: Context,
+    mut events: mpsc::Receiver<Event>,
+) -> u8 {
+    let surface = Arc::new(Surface {
+        name: loaded.ready.name.clone(),
+        version: loaded.ready.version.clone(),
+        tool_pid: loaded.ready.tool_pid,
+        tool: loaded.tool,
+        calls: context.calls.clone(),
+        cpu: crate::surface::CpuMeter::new(),
+    });
+    let stop = CancellationToken::new();
+    let serving = match start_serving(listening, Arc::clone(&surface), stop.clone()) {
+        Ok(serving) => serving,
+        Err(error) => {
+            eprintln!("the listening socket cannot be used: {error}");
+            return exit::LISTEN;
+        }
+    };
+    context.link.control(to_host::READY, &loaded.ready);
+    loop {
+        match events.recv().await {
+            Some(Event::Shutdown(grace)) => {
+                stop.cancel();
+                return shut_down(&surface, &context, &mut events, serving, grace).await;
+            }
+            Some(Event::ToolExited(exit)) => {
+                // Connections of running calls are open until this process ends, which is after these words.
+                context.link.control(to_host::TOOL_EXIT, &exit);
+                context.link.flush(FLUSH_MAX).await;
+                return exit::TOOL_DIED;
+            }
+            Some(event) => return ends_at_once(&event),
+            None => return exit::HOST_GONE,
+        }
+    }
+}
+
+fn start_serving(
+    listening: Listening,
+    surface: Arc<Surface>,
+    stop: CancellationToken,
+) -> io::Result<tokio::task::JoinHandle<()>> {
+    let router = router(surface);
+    let stopped = async move { stop.cancelled().await };
+    // Serving ends with the stop only: axum retries what accept reports.
+    Ok(match listening {
+        Listening::Unix(listener) => {
+            let listener = tokio::net::UnixListener::from_std(listener)?;
+            tokio::spawn(async move {
+                let _ = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
+            })
+        }
+        Listening::Tcp(listener) => {
+            let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|stream| {
+                // Without it small answers wait for the client's acknowledgement.
+                let _ = stream.set_nodelay(true);
+            });
+            tokio::spawn(async move {
+                let _ = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
+            })
+        }
+    })
+}
+
+/// Cancels what runs, lets the tool clean up once, and lets answers reach their clients.
+async fn shut_down(
+    surface: &Surface,
+    context: &Context,
+    events: &mut mpsc::Receiver<Event>,
+    serving: tokio::task::JoinHandle<()>,
+    grace: Duration,
+) -> u8 {
+    let calls = surface.calls.cancel(None);
+    if !calls.is_empty() {
+        surface.tool.cancel(&calls, CancelScope::All);
+    }
+    let end = async {
+        surface.calls.wait_until_idle().await;
+        surface.tool.finish().await;
+        let _ = tokio::time::timeout(LINGER_MAX, serving).await;
+        context.link.flush(FLUSH_MAX).await;
+    };
+    let interrupted = async {
+        loop {
+            match events.recv().await {
+                // Expected now; the host may still want to know how.
+                Some(Event::ToolExited(exit)) => {
+                    context.link.control(to_host::TOOL_EXIT, &exit);
+                    surface.tool.forget_calls();
+                }
+                Some(Event::Shutdown(_)) => {}
+                Some(event) => return ends_at_once(&event),
+                None => return exit::HOST_GONE,
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        code = interrupted => code,
+        ended = tokio::time::timeout(grace, end) => match ended {
+            Ok(()) => exit::OK,
+            Err(_) => exit::GRACE_OVER,
+        },
+    }
+}

@@ -1,0 +1,327 @@
+//! Programs described by their manifest alone.
+
+use crate::harness::{Worker, lives, shim, wait_number, wait_until_dead};
+use crate::lifecycle::script;
+use cjm_wire::link::{Launch, to_host};
+use serde_json::{Map, Value, json};
+use std::time::{Duration, Instant};
+
+fn worker(actions: Value) -> Worker {
+    Worker::ready(shim(), script(actions)).0
+}
+
+/// One action `run` that runs `text` with sh, with further keys.
+fn run(text: &str, more: Value) -> Worker {
+    let mut action = json!({"argv": ["-c", text, "sh"]});
+    for (key, value) in more.as_object().unwrap() {
+        action[key] = value.clone();
+    }
+    worker(json!({ "run": action }))
+}
+
+#[test]
+fn each_source_of_a_result_is_read() {
+    for (text, more, expected) in [
+        ("exit 0", json!({}), json!({"exit_code": 0})),
+        ("exit 3", json!({"success_exit_codes": [0, 3]}), json!({"exit_code": 3})),
+        ("echo '{{\"a\": [1.50, \"é\"]}}'", json!({"result": "stdout_json"}), json!({"a": [1.5, "é"]})),
+        ("echo ' one'; echo two", json!({"result": "stdout_text"}), json!(" one\ntwo")),
+        (
+            "printf 'one\\r\\ntwo\\n\\nlast'",
+            json!({"result": "stdout_lines"}),
+            json!(["one", "two", "", "last"]),
+        ),
+        ("cat", json!({"stdin": "read {{me}}", "result": "stdout_text"}), json!("read {me}")),
+        ("echo $LAB_VARIABLE $HOME_NOT", json!({"result": "stdout_text"}), json!("from the host")),
+    ] {
+        let worker = run(text, more);
+        let answer = worker.post("/execute", "{}");
+        assert_eq!((answer.status, answer.json()), (200, expected), "{text}");
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+    }
+}
+
+#[test]
+fn templates_become_arguments_and_never_a_command_line() {
+    let worker = worker(json!({
+        "show": {
+            "argv": [
+                "-c", "for a in \"$@\"; do printf '%s\\n' \"$a\"; done", "sh",
+                "{text}", "n={number}", {"when": "flag", "args": ["--flag", "{flag}"]},
+                {"when": "absent", "args": ["--absent", "{absent}"]}, "{file.stem}-{file.name}", "{{}}",
+            ],
+            "parameters": {
+                "text": {"type": "string", "required": true}, "number": {"type": "number", "default": 1.5},
+                "flag": {"type": "boolean"}, "absent": {"type": "string"}, "file": {"type": "path", "default": "/a/b.tar.gz"},
+            },
+            "result": "stdout_lines",
+        },
+    }));
+    let nasty = "$(touch /tmp/x); `id` 'q' \"d\" * é";
+    let answer = worker.execute("show", json!({"text": nasty, "flag": true}));
+    assert_eq!(answer.json(), json!([nasty, "n=1.5", "--flag", "true", "b.tar-b.tar.gz", "{}"]));
+    let answer = worker.execute("show", json!({"text": "", "flag": false, "number": 2}));
+    assert_eq!(answer.json(), json!(["", "n=2", "b.tar-b.tar.gz", "{}"]));
+    let error = worker.execute("show", json!({"text": "a", "typo": 1})).job_error();
+    assert_eq!((&error["category"], &error["fields_invalid"]), (&json!("user_input"), &json!(["typo"])));
+    assert!(
+        error["message"].as_str().unwrap().contains("there are: text, number, flag, absent, file"),
+        "{error}"
+    );
+    let error = worker.execute("hide", json!({})).job_error();
+    assert_eq!(error["message"], "there is no action `hide`; there are: show");
+    let error = worker.post("/execute", r#"{"args":[1]}"#).job_error();
+    assert_eq!(error["fields_invalid"], json!(["args"]));
+}
+
+#[test]
+fn files_are_found_made_room_for_and_missed() {
+    let worker = worker(json!({
+        "write": {
+            "argv": ["-c", "printf 12345 > \"$1\"; pwd > where", "sh", "{out}"],
+            "parameters": {"name": {"type": "string", "required": true}},
+            "outputs": {"out": "{work_dir}/deep/{name}.bin"}, "result": "files",
+        },
+        "forget": {"argv": ["-c", "exit 0"], "outputs": {"out": "{work_dir}/out"}, "result": "files"},
+        "code": {"argv": ["-c", "printf 1 > \"$1\"", "sh", "{out}"], "outputs": {"out": "out"}},
+        "nothing": {"argv": ["-c", "exit 0"]},
+    }));
+    let result = worker.execute("write", json!({"name": "x"})).json();
+    let path = result["out"]["path"].as_str().unwrap();
+    assert_eq!(std::fs::read_to_string(path).unwrap(), "12345");
+    assert_eq!(result["out"]["bytes"], 5);
+    let work = std::path::Path::new(path).parent().unwrap().parent().unwrap();
+    assert!(work.starts_with(worker.data_dir().join("work")));
+    assert_eq!(std::fs::read_to_string(work.join("where")).unwrap().trim(), work.to_str().unwrap());
+    let error = worker.execute("forget", json!({})).job_error();
+    assert!(error["message"].as_str().unwrap().contains("its output `out` is not there"), "{error}");
+    let result = worker.execute("code", json!({})).json();
+    assert_eq!((&result["exit_code"], &result["files"]["out"]["bytes"]), (&json!(0), &json!(1)));
+    assert_eq!(worker.execute("nothing", json!({})).json(), json!({"exit_code": 0}));
+    let left = std::fs::read_dir(worker.data_dir().join("work")).unwrap().count();
+    assert_eq!(left, 2, "only directories that hold results are kept");
+}
+
+#[test]
+fn failures_tell_the_code_the_last_words_and_the_category() {
+    for (text, more, category, words) in [
+        ("echo early >&2; echo late >&2; exit 7", json!({}), "fatal", "sh ended with exit code 7: late"),
+        ("echo '<html>oops'", json!({"result": "stdout_json"}), "fatal", "\"<html>oops\""),
+        ("echo NaN", json!({"result": "stdout_json"}), "fatal", "where JSON was promised"),
+        ("true", json!({"result": "stdout_json"}), "fatal", "wrote nothing"),
+        ("kill -SEGV $$", json!({}), "fatal", "sh was ended by SIGSEGV"),
+        ("kill -KILL $$", json!({}), "resource", "suspected to have run out of memory"),
+        ("sleep 100", json!({"timeout_seconds": 0.05}), "transient", "ran longer than 0.05 s"),
+        (
+            "head -c 70000000 /dev/zero",
+            json!({"result": "stdout_text"}),
+            "fatal",
+            "wrote more than 67108864 bytes",
+        ),
+    ] {
+        let worker = run(text, more);
+        let error = worker.post("/execute", "{}").job_error();
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(words), "{text}: {message}");
+        assert_eq!(error["category"], category, "{text}");
+        if text.contains("late") {
+            assert_eq!(error["traceback"], "early\nlate");
+            worker.wait_for("stderr", || worker.stderr().contains("early\nlate\n").then_some(()));
+        }
+        assert_eq!(std::fs::read_dir(worker.data_dir().join("work")).unwrap().count(), 0, "{text}");
+    }
+}
+
+#[test]
+fn output_that_is_no_result_goes_to_the_host() {
+    let worker = run("echo to the host; echo and this >&2", json!({}));
+    worker.post("/execute", "{}");
+    worker.wait_for("both", || {
+        (worker.stdout() == "to the host\n" && worker.stderr() == "and this\n").then_some(())
+    });
+}
+
+#[test]
+fn progress_is_read_from_lines_that_a_return_ends() {
+    let text = "printf 'at 10%% reading\\rat 55.5%% writing\\r' >&2; read line < {data_dir}/gate; echo";
+    let progress = json!({"stream": "stderr", "pattern": r"at (?P<percent>[0-9.]+)% (?P<message>\w+)"});
+    let mut worker = run(text, json!({ "progress": progress }));
+    let gate = worker.data_dir().join("gate");
+    assert!(std::process::Command::new("mkfifo").arg(&gate).status().unwrap().success());
+    let call = worker.execute_beside("run", json!({}), "job");
+    worker.wait_progress("writing");
+    assert_eq!(worker.get("/progress").json()["progress"], 0.555);
+    std::fs::write(&gate, "go\n").unwrap();
+    assert_eq!(call.join().unwrap().unwrap().status, 200);
+    let report = worker.frame(to_host::PROGRESS);
+    assert_eq!(report["job_id"], "job");
+    let usage = worker.get("/stats").json()["usage"].clone();
+    assert_eq!(usage["job_id"], "job");
+    assert!(usage["wall_seconds"].as_f64().unwrap() > 0.0 && usage["memory_peak_mb"].as_f64().unwrap() > 0.1);
+}
+
+#[test]
+fn a_cooperative_cancel_sends_the_rules_signal() {
+    let text = "trap 'echo stopping > {data_dir}/stopped; exit 0' INT; echo $$ > {data_dir}/up; while :; do sleep 0.01; done";
+    let worker = run(text, json!({"cancel": {"signal": "SIGINT", "grace_ms": 20_000}}));
+    let call = worker.execute_beside("run", json!({}), "job");
+    let pid = wait_number(&worker.data_dir().join("up"));
+    worker.post("/cancel", r#"{"job_id":"other"}"#);
+    assert!(lives(pid));
+    worker.post("/cancel", r#"{"job_id":"job"}"#);
+    let answer = call.join().unwrap().unwrap();
+    assert_eq!(
+        (answer.status, answer.text()),
+        (409, r#"{"detail":"Capability 'lab' cancelled by operator"}"#)
+    );
+    assert_eq!(std::fs::read_to_string(worker.data_dir().join("stopped")).unwrap(), "stopping\n");
+}
+
+#[test]
+fn a_cancel_that_is_ignored_kills_and_clears_what_left_the_group() {
+    let text = "trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$ > {data_dir}/escaped; sleep 1000' & \
+                while [ ! -s {data_dir}/escaped ]; do sleep 0.01; done; echo $$ > {data_dir}/up; while :; do sleep 0.01; done";
+    let worker = run(text, json!({"cancel": {"signal": "SIGTERM", "grace_ms": 50}}));
+    let call = worker.execute_beside("run", json!({}), "job");
+    let pids = ["up", "escaped"].map(|name| wait_number(&worker.data_dir().join(name)));
+    worker.post("/cancel", "");
+    assert_eq!(call.join().unwrap().unwrap().status, 409);
+    assert!(!pids.iter().any(|pid| lives(*pid)), "{pids:?}");
+    assert_eq!(worker.get("/stats").json()["subtree_pids"], json!([worker.pid.as_raw()]));
+}
+
+#[test]
+fn what_a_successful_call_leaves_behind_is_cleared() {
+    let text = "sleep 1000 & echo $! > {data_dir}/member; setsid sh -c 'echo $$ > {data_dir}/escaped; sleep 1000' & \
+                while [ ! -s {data_dir}/escaped ]; do sleep 0.01; done; echo done";
+    // The leftovers hold standard output open; the result must not wait for them.
+    let worker = run(text, json!({"result": "stdout_text"}));
+    for _ in 0..3 {
+        let answer = worker.post("/execute", "{}");
+        assert_eq!(answer.json(), json!("done"));
+        for name in ["member", "escaped"] {
+            let path = worker.data_dir().join(name);
+            let pid = wait_number(&path);
+            assert!(!lives(pid), "{name}");
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn calls_run_side_by_side_up_to_the_limit() {
+    let text = "echo $$ > {data_dir}/$1; read line < {data_dir}/gate-$1; echo $1";
+    let actions = json!({"run": {
+        "argv": ["-c", text, "sh", "{n}"], "parameters": {"n": {"type": "integer", "required": true}},
+        "result": "stdout_text",
+    }});
+    let executable = json!({"program": "/bin/sh", "concurrency_max": 2, "actions": actions});
+    let launch = Launch::Executable {
+        program: "/bin/sh".into(),
+        executable: serde_json::from_value(executable).unwrap(),
+    };
+    let (worker, ready) = Worker::ready(shim(), launch);
+    assert_eq!(ready.concurrency_max, 2);
+    for n in 0..3 {
+        let gate = worker.data_dir().join(format!("gate-{n}"));
+        assert!(std::process::Command::new("mkfifo").arg(gate).status().unwrap().success());
+    }
+    let calls: Vec<_> =
+        (0..3).map(|n| worker.execute_beside("run", json!({"n": n}), &n.to_string())).collect();
+    worker.wait_for("three", || (worker.get("/health").json()["calls_running"] == 3).then_some(()));
+    let up = |n: usize| worker.data_dir().join(n.to_string()).exists();
+    worker.wait_for("two", || ((0..3).filter(|n| up(*n)).count() == 2).then_some(()));
+    let waiting = (0..3).find(|n| !up(*n)).unwrap();
+    // One of the running ends by a cancel and leaves the other alone.
+    let cancelled = (0..3).find(|n| *n != waiting).unwrap();
+    worker.post("/cancel", &json!({"job_id": cancelled.to_string()}).to_string());
+    worker.wait_for("the third", || up(waiting).then_some(()));
+    for n in (0..3).filter(|n| *n != cancelled) {
+        std::fs::write(worker.data_dir().join(format!("gate-{n}")), "go\n").unwrap();
+    }
+    for (n, call) in calls.into_iter().enumerate() {
+        let answer = call.join().unwrap().unwrap();
+        let expected = if n == cancelled { 409 } else { 200 };
+        assert_eq!(answer.status, expected, "{n}: {}", answer.text());
+    }
+}
+
+#[test]
+fn lines_stream_as_they_come_and_a_reader_that_leaves_ends_the_program() {
+    let text = "echo $$ > {data_dir}/pid; i=0; while :; do echo line $i é; i=$((i+1)); done";
+    let worker = run(text, json!({"result": "stdout_lines"}));
+    let mut stream = worker.stream("run", json!({}));
+    let first = stream.chunk().unwrap().unwrap();
+    assert!(first.starts_with(b"\"line 0 \\u00e9\"\n"), "{}", String::from_utf8_lossy(&first));
+    let pid = wait_number(&worker.data_dir().join("pid"));
+    drop(stream);
+    wait_until_dead(pid);
+
+    let worker = run("echo a; printf b", json!({"result": "stdout_lines"}));
+    assert_eq!(worker.stream_lines("run", json!({})), ["\"a\"", "\"b\""]);
+    let worker = run("echo a; echo broken >&2; exit 4", json!({"result": "stdout_lines"}));
+    let lines = worker.stream_lines("run", json!({}));
+    assert_eq!(lines[0], "\"a\"");
+    assert!(lines[1].starts_with(
+        r#"{"_job_error": {"category": "fatal", "message": "sh ended with exit code 4: broken""#
+    ));
+    let worker = run("echo '{{\"a\":1}}'", json!({"result": "stdout_json"}));
+    assert_eq!(worker.stream_lines("run", json!({})), [r#"{"a": 1}"#]);
+}
+
+#[test]
+fn a_cancelled_stream_ends_with_its_error() {
+    let worker = run("echo a; echo x > {data_dir}/up; sleep 1000", json!({"result": "stdout_lines"}));
+    let mut stream = worker.stream("run", json!({}));
+    assert_eq!(stream.chunk().unwrap().unwrap(), b"\"a\"\n");
+    worker.post("/cancel", r#"{"job_id":"stream"}"#);
+    let last = String::from_utf8(stream.chunk().unwrap().unwrap()).unwrap();
+    assert!(last.contains(r#""original_exc_repr": "CapabilityCancelledError("#), "{last}");
+    assert_eq!(stream.chunk().unwrap(), None);
+}
+
+#[test]
+fn a_program_that_is_not_there_is_told_at_the_start() {
+    for (program, words) in [
+        ("/nonexistent/tool", "install it, or correct the manifest"),
+        ("tool", "not an absolute path"),
+        ("/etc/passwd", "no executable file"),
+    ] {
+        let mut worker = Worker::start(shim());
+        let executable = json!({"program": program, "actions": {"run": {"argv": []}}});
+        let executable = serde_json::from_value(executable).unwrap();
+        worker.send_spec(Launch::Executable { program: program.into(), executable }, Map::new());
+        let failure = worker.frame(to_host::LOAD_FAILED);
+        assert!(failure["message"].as_str().unwrap().contains(words), "{failure}");
+        assert_eq!(worker.exit_code(), 1);
+    }
+}
+
+#[test]
+fn secrets_are_set_in_the_program_and_nowhere_else() {
+    let mut worker = Worker::start(shim());
+    let launch = script(
+        json!({"run": {"argv": ["-c", "echo $LAB_KEY; cat /proc/$PPID/environ"], "result": "stdout_text"}}),
+    );
+    worker.send_spec(launch, Map::from_iter([("LAB_KEY".to_owned(), json!("s3cret"))]));
+    worker.wait_ready();
+    let answer = worker.post("/execute", "{}").json();
+    let text = answer.as_str().unwrap();
+    assert!(text.starts_with("s3cret\n") && text.matches("s3cret").count() == 1, "{text:?}");
+}
+
+#[test]
+fn the_surface_answers_while_programs_write_without_end() {
+    let worker = run("yes flood >&2", json!({"timeout_seconds": 0.5}));
+    let call = worker.execute_beside("run", json!({}), "job");
+    let mut times = Vec::new();
+    while !call.is_finished() {
+        let began = Instant::now();
+        assert_eq!(worker.get("/health").status, 200);
+        times.push(began.elapsed());
+    }
+    times.sort();
+    let median = times[times.len() / 2];
+    assert!(median < Duration::from_millis(20), "median {median:?} of {}", times.len());
+    assert_eq!(call.join().unwrap().unwrap().status, 500);
+}

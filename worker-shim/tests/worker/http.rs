@@ -1,0 +1,104 @@
+//! A raw HTTP/1.1 client over a Unix socket: what is on the wire is what is asserted.
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+/// Longest wait for a byte of an answer.
+const READ_WAIT: Duration = Duration::from_secs(30);
+
+/// An answer, whole.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("UTF-8")
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.text()))
+    }
+
+    /// The `_job_error` of a 500.
+    pub(crate) fn job_error(&self) -> Value {
+        assert_eq!(self.status, 500, "{}", self.text());
+        self.json()["_job_error"].clone()
+    }
+}
+
+/// An answer whose body is read bit by bit.
+pub(crate) struct Streaming {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    reader: BufReader<UnixStream>,
+}
+
+/// Sends a request and reads the head of its answer.
+pub(crate) fn open(socket: &Path, method: &str, path: &str, body: &[u8]) -> std::io::Result<Streaming> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(READ_WAIT))?;
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: worker\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body)?;
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = status.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::UnexpectedEof))?;
+    let mut headers = Vec::new();
+    loop {
+        line.clear();
+        reader.read_line(&mut line)?;
+        match line.trim_end().split_once(':') {
+            Some((name, value)) => headers.push((name.to_ascii_lowercase(), value.trim().to_owned())),
+            None => break,
+        }
+    }
+    Ok(Streaming { status, headers, reader })
+}
+
+/// A whole exchange.
+pub(crate) fn exchange(socket: &Path, method: &str, path: &str, body: &[u8]) -> std::io::Result<Answer> {
+    let mut open = open(socket, method, path, body)?;
+    let mut body = Vec::new();
+    if open.is_chunked() {
+        while let Some(chunk) = open.chunk()? {
+            body.extend_from_slice(&chunk);
+        }
+    } else {
+        open.reader.read_to_end(&mut body)?;
+    }
+    Ok(Answer { status: open.status, headers: open.headers, body })
+}
+
+impl Streaming {
+    fn is_chunked(&self) -> bool {
+        self.headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked")
+    }
+
+    /// The next chunk of a chunked body; None after the last.
+    pub(crate) fn chunk(&mut self) -> std::io::Result<Option<Vec<u8>>> {
+        let mut line = String::new();
+        self.reader.read_line(&mut line)?;
+        let length = usize::from_str_radix(line.trim_end(), 16)
+            .map_err(|_| std::io::Error::other(format!("not the length of a chunk: {line:?}")))?;
+        let mut chunk = vec![0; length + 2];
+        self.reader.read_exact(&mut chunk)?;
+        chunk.truncate(length);
+        Ok((length > 0).then_some(chunk))
+    }
+}

@@ -1,0 +1,10 @@
+//! Real worker processes, started as the keeper starts them and spoken to as the host does. One test binary, so
+//! that it links once.
+
+mod executable;
+mod harness;
+mod http;
+mod lifecycle;
+mod native;
+mod python;
+mod surface;

@@ -1,0 +1,1 @@
+//! Python classes behind the shim, with the SDK that it embeds.
