@@ -69,6 +69,7 @@ class Host:
         self._cleanup_lock = threading.Lock()
         self._cleaned = False
         self._ending = False
+        self._unanswered = set()
         self._call_ended = threading.Condition()
         calls.TOOL.sink = self
 
@@ -188,6 +189,8 @@ class Host:
         self._calls[call_id] = call
         if kind in _WORK:
             calls.RUNNING[call_id] = call
+            with self._call_ended:
+                self._unanswered.add(call_id)
             taken = self._pool is not None and self._pool.submit(self._run, call, kind, payload)
         elif kind in _MAIN_THREAD:
             self._main.put((self._run, (call, kind, payload)))
@@ -226,6 +229,7 @@ class Host:
         calls.RUNNING.pop(call.id, None)
         self.channel.send(kind, call.id, payload)
         with self._call_ended:
+            self._unanswered.discard(call.id)
             self._call_ended.notify_all()
 
     # --- what operations ask of the process
@@ -361,7 +365,7 @@ class Host:
     def _finish(self):
         deadline = time.monotonic() + SHUTDOWN_CALLS_SECONDS_MAX
         with self._call_ended:
-            while calls.RUNNING and time.monotonic() < deadline:
+            while self._unanswered and time.monotonic() < deadline:
                 self._call_ended.wait(max(0.0, deadline - time.monotonic()))
         try:
             self.cleanup_once()

@@ -27,7 +27,7 @@ ANSWERS = (RESULT, FAILURE, END)
 class Shim:
     """One tool process and this end of its channel."""
 
-    def __init__(self, module="lab_tool", cls="Lab", python=sys.executable, command=None, cwd=TOOLS, **start):
+    def __init__(self, module="lab_tool", cls="Lab", python=sys.executable, command=None, cwd=TOOLS, first=START, **start):
         ours, theirs = socket.socketpair()
         self.socket = ours
         self.socket.settimeout(DEADLINE_SECONDS)
@@ -57,7 +57,7 @@ class Shim:
             "log_level": "INFO",
         }
         message.update(start)
-        self.send(START, 0, message)
+        self.send(first, 0, message)
 
     def __enter__(self):
         return self
@@ -80,8 +80,8 @@ class Shim:
 
     def ready(self):
         """The tool's READY; fails with its words when it did not load."""
-        kind, _, payload = self.next()
-        assert kind == READY, (hex(kind), payload, self.text())
+        kind, _, payload = self.until([READY, LOAD_FAILED])
+        assert kind == READY, (payload, self.text())
         return json.loads(payload)
 
     def send(self, kind, call_id=0, body=None):
@@ -104,12 +104,19 @@ class Shim:
         return kind, call_id, self._exactly(size)
 
     def until(self, kinds, call_id=None, having=None):
-        """Frames up to the first of these kinds (of this call, with these bytes in it); the others are kept in `seen`."""
+        """The next frame of these kinds (of this call, with these bytes in it); the others are kept in `seen`."""
+
+        def wanted(frame):
+            kind, frame_id, payload = frame
+            return kind in kinds and call_id in (None, frame_id) and (having is None or having in payload)
+
+        for index, frame in enumerate(self.seen):
+            if wanted(frame):
+                return self.seen.pop(index)
         while True:
             frame = self.next()
             assert frame is not None, "the channel ended: " + self.text()
-            kind, frame_id, payload = frame
-            if kind in kinds and call_id in (None, frame_id) and (having is None or having in payload):
+            if wanted(frame):
                 return frame
             self.seen.append(frame)
 

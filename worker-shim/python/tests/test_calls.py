@@ -198,8 +198,7 @@ class Calls(unittest.TestCase):
         first = self.shim.begin(EXECUTE, request("wait", name="first"))
         second = self.shim.begin(EXECUTE, request("wait", name="second"))
         for name in (b"first", b"second"):
-            if not any(kind == PROGRESS and name in payload for kind, _, payload in self.shim.seen):
-                self.shim.until([PROGRESS], having=name)
+            self.shim.until([PROGRESS], having=name)
         self.shim.send(CANCEL, first)
         expected = {"status": 409, "body": {"detail": "Capability 'lab' cancelled by operator"}}
         self.assertEqual(self.shim.answer(first), (FAILURE, expected))
@@ -210,14 +209,10 @@ class Calls(unittest.TestCase):
     def test_cancel_of_everything(self):
         ids = [self.shim.begin(EXECUTE, request("wait", name="n%d" % index)) for index in range(3)]
         for call in ids:
-            if not any(kind == PROGRESS and seen == call for kind, seen, _ in self.shim.seen):
-                self.shim.until([PROGRESS], call)
+            self.shim.until([PROGRESS], call)
         self.shim.send(CANCEL, 0)
-        waiting = set(ids)
-        while waiting:
-            kind, call, payload = self.shim.until([FAILURE])
-            self.assertEqual(json.loads(payload)["status"], 409)
-            waiting.remove(call)
+        for call in ids:
+            self.assertEqual(self.shim.answer(call)[1]["status"], 409)
 
     def test_cancel_reaches_threads_and_children_of_the_call(self):
         for action in ("wait_in_thread", "child"):
@@ -230,17 +225,14 @@ class Calls(unittest.TestCase):
         running = self.ready["concurrency_max"]
         ids = [self.shim.begin(EXECUTE, request("wait", name="x")) for _ in range(running + 1)]
         for call in ids[:running]:
-            if not any(kind == PROGRESS and seen == call for kind, seen, _ in self.shim.seen):
-                self.shim.until([PROGRESS], call)
+            self.shim.until([PROGRESS], call)
         self.shim.send(CANCEL, ids[-1])
         self.shim.send(CANCEL, ids[0])
         for call in (ids[0], ids[-1]):
-            if not any(kind == FAILURE and seen == call for kind, seen, _ in self.shim.seen):
-                self.assertEqual(self.shim.answer(call)[1]["status"], 409)
+            self.assertEqual(self.shim.answer(call)[1]["status"], 409)
         self.shim.send(CANCEL, 0)
         for call in ids[1:-1]:
-            if not any(kind == FAILURE and seen == call for kind, seen, _ in self.shim.seen):
-                self.assertEqual(self.shim.answer(call)[1]["status"], 409)
+            self.assertEqual(self.shim.answer(call)[1]["status"], 409)
 
     def test_forked_children_are_not_heard(self):
         self.shim.seen.clear()

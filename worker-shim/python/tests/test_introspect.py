@@ -1,0 +1,84 @@
+"""What the introspection says of our own tools, and of what is none.
+
+What not: the ancestor's classes (`test_genuine.py`). Must hold: one JSON document on standard output, always.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from shim import RUN, TOOLS
+
+INTROSPECT = os.path.join(os.path.dirname(RUN), "introspect.py")
+
+
+def ask(*arguments, cwd=TOOLS):
+    """Exit code and document."""
+    environment = dict(os.environ, LAB_JOURNAL=os.devnull)
+    command = [sys.executable, INTROSPECT] + list(arguments)
+    done = subprocess.run(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return done.returncode, json.loads(done.stdout), done.stderr.decode()
+
+
+class Introspection(unittest.TestCase):
+    def test_our_own_class(self):
+        code, said, _ = ask("lab_tool", "--class", "Lab")
+        self.assertEqual(code, 0)
+        self.assertEqual((said["name"], said["version"], said["class"]), ("lab-tool", "2.0.1", "Lab"))
+        self.assertEqual(said["module"], "lab_tool")
+        self.assertEqual(said["config_schema"]["properties"]["model"], {"type": "string", "default": "base"})
+        self.assertIn("count", said["actions"])
+        self.assertIn("state", said["actions"])
+        self.assertIn("echo", [method["name"] for method in said["structural_surface"]["methods"]])
+        self.assertEqual(said["python"], "%d.%d.%d" % sys.version_info[:3])
+        self.assertEqual(said["warnings"], [])
+        self.assertNotIn("worker_env", said)
+
+    def test_the_only_class_needs_no_name(self):
+        self.assertEqual(ask("plain_tool")[1]["class"], "Plain")
+
+    def test_a_package_means_its_capability_module(self):
+        with tempfile.TemporaryDirectory() as directory:
+            os.mkdir(os.path.join(directory, "lab_package"))
+            for name, text in {
+                "__init__.py": "print('noise on import')\n",
+                "capability.py": '"""T."""\nfrom cjm_sdk import Capability\nclass Tool(Capability):\n    """Does it.\n\n    More.\n    """\n    name = "other-name"\n    WORKER_ENV = [{"name": "X"}]\n    def cleanup(self):\n        print("noise at the end")\n',
+            }.items():
+                with open(os.path.join(directory, "lab_package", name), "w") as module:
+                    module.write(text)
+            code, said, noise = ask("lab_package", cwd=directory)
+        self.assertEqual(code, 0)
+        self.assertEqual((said["name"], said["version"], said["description"]), ("other-name", "0.0.0", "Does it."))
+        self.assertEqual(said["module"], "lab_package.capability")
+        self.assertEqual(said["worker_env"], [{"name": "X"}])
+        self.assertIn("noise on import", noise)
+        self.assertIn("noise at the end", noise)
+
+    def test_a_class_that_cannot_be_made_has_a_warning_and_no_schema(self):
+        code, said, _ = ask("lab_tool", "--class", "Broken")
+        self.assertEqual(code, 0)
+        self.assertNotIn("config_schema", said)
+        self.assertIn("RuntimeError: cannot be made", said["warnings"][0])
+
+    def test_failures_are_documents(self):
+        for arguments, error, word in (
+            (["nowhere_at_all"], "module_missing", "nowhere_at_all"),
+            (["lab_tool"], "class_ambiguous", "--class"),
+            (["lab_tool", "--class", "Nope"], "class_missing", "Nope"),
+            (["shutil"], "class_missing", "none"),
+            (["loud_import"], "load_failed", "a_module_that_is_not_there"),
+            (["plain_tool", "--adapters", "x"], "adapter_malformed", "module:Class"),
+            (["plain_tool", "--adapters", "lab_tool:Voice"], "adapter_incomplete", "task_name"),
+        ):
+            with self.subTest(arguments):
+                code, said, _ = ask(*arguments)
+                self.assertEqual((code, said["error"]), (1, error))
+                self.assertIn(word, said["message"])
+                self.assertIn("Traceback", said["traceback"])
+
+
+if __name__ == "__main__":
+    unittest.main()
