@@ -23,7 +23,7 @@ def main(ctl, result_path, root):
     result = json.loads(text) if text.strip() else {}
     documents = result.get("output")
     if not isinstance(documents, list):
-        print("The run did not end well; the lines above say why.", file=sys.stderr)
+        failed(result)
         return 1
     right = recognised(documents)
     searched(ctl)
@@ -33,6 +33,17 @@ def main(ctl, result_path, root):
     print()
     print(summary)
     return 0 if right == (len(VOICES), True) else 1
+
+
+def failed(result):
+    """Says why there is nothing to show."""
+    error = result.get("error") or {}
+    lines = ["", f"The run failed: {error.get('message', 'the lines above say why')}"]
+    lines += [f"  because {cause}" for cause in error.get("causes", ())]
+    lines += [f"  | {line}" for line in error.get("stderr_tail", ())]
+    if error.get("next_step"):
+        lines.append(f"  next: {error['next_step']}")
+    print("\n".join(lines), file=sys.stderr)
 
 
 def recognised(documents):
