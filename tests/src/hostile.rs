@@ -39,8 +39,9 @@ impl Ear {
     /// Waits until all have reported; role → pid.
     ///
     /// # Panics
-    /// When they have not after a minute, or when `still_useful` says why waiting is vain.
-    pub fn hear_all(&self, mut still_useful: impl FnMut() -> Result<(), String>) -> BTreeMap<String, Pid> {
+    /// When they have not after a minute, or when `context` says why waiting is vain (its `Ok` is shown with the
+    /// former).
+    pub fn hear_all(&self, context: impl Fn() -> Result<String, String>) -> BTreeMap<String, Pid> {
         let start = Instant::now();
         let mut heard = BTreeMap::new();
         let mut buffer = [0_u8; 128];
@@ -52,10 +53,10 @@ impl Ear {
                 let role = if role == "naked" { "daemon" } else { role };
                 let pid = pid.parse().ok().and_then(Pid::from_raw).expect("a pid");
                 heard.insert(role.to_owned(), pid);
-            } else if let Err(reason) = still_useful() {
+            } else if let Err(reason) = context() {
                 panic!("the family is incomplete ({heard:?}): {reason}");
             }
-            assert!(start.elapsed() < COMPLETE_MAX, "only {heard:?} reported");
+            assert!(start.elapsed() < COMPLETE_MAX, "only {heard:?} reported: {:?}", context());
         }
         heard
     }
@@ -112,7 +113,7 @@ pub fn floor(world: &World) -> Duration {
         .stderr(Stdio::null())
         .spawn()
         .expect("python runs");
-    let family = ear.hear_all(|| Ok(()));
+    let family = ear.hear_all(|| Ok("the floor".to_owned()));
     let mut watch = Watch::default();
     family.values().for_each(|pid| watch.add(*pid));
     let start = Instant::now();

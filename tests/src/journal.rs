@@ -61,6 +61,11 @@ pub fn rows(path: &Path) -> Vec<Row> {
         return Vec::new();
     }
     let connection = open(path);
+    let tables = "SELECT count(*) FROM sqlite_master WHERE name = 'journal'";
+    // A host that starts has made the file and not yet the table.
+    if connection.query_row(tables, [], |row| row.get::<_, i64>(0)).expect("a database") == 0 {
+        return Vec::new();
+    }
     let mut statement = connection
         .prepare(
             "SELECT seq, event_id, ts, event_type, job_id, composition_id, node_id, capability_instance_id,

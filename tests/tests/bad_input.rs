@@ -37,7 +37,7 @@ fn assert_last_words(error: &Value, words: &str) {
 }
 
 fn python_tool(body: &str) -> String {
-    format!("import os, sys, time, ctypes\nfrom cjm_sdk import Capability, action\n{body}\n")
+    format!("import ctypes, os, stat, sys, time\nfrom cjm_sdk import Capability, action\n{body}\n")
 }
 
 const GOOD_CLASS: &str = "
@@ -152,7 +152,12 @@ class Tool(Capability):
     def go(self):
         sys.stderr.write('about to lie\\n')
         sys.stderr.flush()
-        os.write(int(os.environ['CJM_CHANNEL_FD']), b'\\xff' * 4096)
+        for number in map(int, os.listdir('/proc/self/fd')):
+            try:
+                if stat.S_ISSOCK(os.fstat(number).st_mode):
+                    os.write(number, b'\\xff' * 4096)
+            except OSError:
+                pass
         time.sleep(60)
 ";
     world.install_python("tool", "Tool", &python_tool(class));

@@ -5,7 +5,7 @@
 
 use cjm_platform::process::{Pid, Signal};
 use cjm_tests::hostile::{self, Ear};
-use cjm_tests::watch::Watch;
+use cjm_tests::watch::{Watch, command_line};
 use cjm_tests::world::{COMMAND_MAX, World};
 use cjm_tests::{journal, python, repo};
 use cjm_wire::describe::exit;
@@ -129,7 +129,15 @@ fn strike(world: &World, victim: Victim, kind: Kind) -> Duration {
         Kind::Executable => world.start(&["call", "hostile", &ear_argument, "--json"]),
         Kind::Python => world.start(&["run", &composition.display().to_string(), &ear_argument, "--json"]),
     };
-    let family = ear.hear_all(|| if running.has_ended() { Err(running.stderr_so_far()) } else { Ok(()) });
+    let family = ear.hear_all(|| {
+        let text = format!(
+            "{} {:?} {:?}",
+            running.stderr_so_far(),
+            Watch::below(running.pid()),
+            command_line(running.pid())
+        );
+        if running.has_ended() { Err(text) } else { Ok(text) }
+    });
     let host = running.pid();
     let watch = Watch::below(host);
     for (role, pid) in &family {
