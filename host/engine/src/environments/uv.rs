@@ -8,6 +8,8 @@ use cjm_wire::Described;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// What the machine trusts, on Debian and its kin.
+const SYSTEM_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// How long `uv --version` may take.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the installation of uv may take.
@@ -110,6 +112,10 @@ impl Uv {
         command.args(arguments).args(["--no-progress", "--color", "never"]);
         if let Some(cache) = &self.cache {
             command.env("UV_CACHE_DIR", cache);
+        }
+        // As pip does on Debian: what the machine trusts, a company's proxy included, not a list of uv's own.
+        if std::env::var_os("UV_SYSTEM_CERTS").is_none() && Path::new(SYSTEM_CERTIFICATES).exists() {
+            command.env("UV_SYSTEM_CERTS", "true");
         }
         if offline {
             command.arg("--offline");
