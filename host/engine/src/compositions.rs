@@ -3,10 +3,11 @@
 
 use crate::error::HostError;
 use crate::events::{HostEvent, NodeState};
-use crate::host::{ElementJob, Host, JobRequest};
+use crate::host::Host;
 use crate::jobs::{ElementHook, JobOutcome, object};
 use crate::monitor::{Monitor, NodeUsage};
 use crate::options::LoadOptions;
+use crate::submission::{ElementJob, JobRequest};
 use cjm_decide::composition::{
     CompositionEffect, CompositionEvent, CompositionRun, ElementOutcome, NodeProgress, NodeStatus,
     SubmitElement,

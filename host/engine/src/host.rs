@@ -1,41 +1,36 @@
 //! The host: start it, load capabilities, call them, end it. One executing host per data directory; everything it
 //! started is gone when it is, however it ends.
 
+use crate::bring_up::{StartedParts, start_parts};
 use crate::catalog::{Catalog, CatalogEntry};
 use crate::compositions::{CompositionHandle, CompositionOutcome};
-use crate::context::{Context, start_keeper};
+use crate::context::Context;
 use crate::error::{CallError, HostError};
-use crate::events::{EVENTS_BEHIND_MAX, HostEvent};
+use crate::events::HostEvent;
 use crate::instances::Instance;
-use crate::jobs::{ActiveJob, Command, ElementHook, JobOutcome, own_queue};
+use crate::jobs::JobOutcome;
+use crate::near::near;
 use crate::options::{HostOptions, LoadOptions};
+use crate::own_runtime::OwnRuntime;
 use crate::plan::plan;
-use crate::programs::worker_binary;
 use crate::proxy::Failed;
-use crate::sinks::Sinks;
-use cjm_decide::queue::{CancelReach, PENDING_MAX_DEFAULT, QueueEvent, QueueLimits, Target};
+use crate::worker::Worker;
+use cjm_decide::queue::{CancelReach, QueueEvent};
 use cjm_platform::lock::FileLock;
-use cjm_platform::runtime_dir::{private_dir, runtime_dir};
-use cjm_store::{
-    Body, Commit, Diagnostics, HostRecord, JobRecord, Journal, JournalOptions, JournalReader,
-    SqliteDiagnostics, SqliteJournal, Write, begin_host, rows,
-};
+use cjm_store::{Diagnostics, SqliteDiagnostics};
 use cjm_wire::composition::Composition;
-use cjm_wire::envelope::{ACTION_KEY, CallEnvelope, ExecuteRequest, TaskRequest};
+use cjm_wire::envelope::ExecuteRequest;
+use cjm_wire::event::{EventType, JournalRow};
 use cjm_wire::runtime::Runtime;
-use cjm_wire::{CompositionId, InstanceId, JobId, RunId, Timestamp, http};
+use cjm_wire::{CompositionId, InstanceId, JobId, RunId, http};
 use futures_util::StreamExt;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{broadcast, mpsc, watch};
-
-/// Names offered for an unknown one.
-const NEAR_NAMES_MAX: usize = 3;
+use tokio::sync::broadcast;
 
 /// A running host; clones are the same host.
 #[derive(Clone)]
@@ -51,41 +46,7 @@ struct Shared {
     /// Released when the host has ended.
     lock: Mutex<Option<FileLock>>,
     socket_dir: PathBuf,
-}
-
-/// What to run.
-#[derive(Debug, Clone)]
-pub struct JobRequest {
-    /// Whom it is for.
-    pub target: Target,
-    /// The tool's action.
-    pub action: Option<String>,
-    /// A method of a task adapter instead: task and method.
-    pub task: Option<(String, String)>,
-    /// Positional arguments.
-    pub args: Vec<Value>,
-    /// Named arguments.
-    pub kwargs: Map<String, Value>,
-    /// Higher runs first.
-    pub priority: i32,
-    /// Flags of this call.
-    pub control: Map<String, Value>,
-}
-
-impl JobRequest {
-    /// A call of `target` with nothing said.
-    #[must_use]
-    pub fn new(target: Target) -> Self {
-        Self {
-            target,
-            action: None,
-            task: None,
-            args: Vec::new(),
-            kwargs: Map::new(),
-            priority: 0,
-            control: Map::new(),
-        }
-    }
+    runtime: OwnRuntime,
 }
 
 /// What a shutdown did.
@@ -100,60 +61,50 @@ pub struct ShutdownReport {
 /// Chunks of a streamed call, as they come.
 pub type ChunkStream = Pin<Box<dyn futures_util::Stream<Item = Result<Box<RawValue>, CallError>> + Send>>;
 
-/// A composition's element on its way into the queue.
-pub(crate) struct ElementJob {
-    pub(crate) request: JobRequest,
-    pub(crate) composition: CompositionId,
-    pub(crate) hook: ElementHook,
-}
-
 impl Host {
     /// Takes the directory, ends what a dead host left there, starts the keeper.
     ///
     /// # Errors
     /// When another host has the directory, it cannot be written, or the keeper does not start.
-    pub async fn start(mut options: HostOptions) -> Result<Self, HostError> {
-        let worker_binary = worker_binary(options.worker_binary.as_deref())?;
-        let directory = options.data_dir.clone();
-        let opened = tokio::task::spawn_blocking(move || open(&directory));
-        let Opened { directory, lock, journal, diagnostics, socket_dir } =
-            opened.await.unwrap_or(Err(HostError::ShuttingDown))?;
-        // Workers get absolute paths, whatever directory they or the host stand in.
-        options.data_dir = directory;
-        let keeper = start_keeper(&options, worker_binary.clone()).await?;
-        let host_session = RunId::new().to_string();
-        let journal = begin(journal, &options.data_dir, &host_session).await?;
-        let (events, _) = broadcast::channel(EVENTS_BEHIND_MAX);
-        let (queue, commands) = mpsc::unbounded_channel();
-        let limits =
-            QueueLimits { lanes: u32::try_from(options.lanes).unwrap_or(u32::MAX), ..QueueLimits::default() };
-        let gate = journal.gate();
-        let catalog = Catalog::discover(&options.manifest_dirs);
-        let sinks = Arc::new(Sinks { diagnostics: Arc::clone(&diagnostics) as Arc<dyn Diagnostics>, events });
-        let context = Arc::new(Context {
-            run_id: options.run_id.clone().unwrap_or_default(),
-            options,
-            journal,
-            sinks,
-            runtime_dir: socket_dir.clone(),
-            worker_binary,
-            host_session,
-            queue,
-            waiting: 0.into(),
-            keeper: tokio::sync::Mutex::new(Some(Arc::new(keeper))),
-            instances: Mutex::default(),
-            active: Mutex::default(),
-            finished: Mutex::default(),
-        });
-        tokio::spawn(own_queue(Arc::downgrade(&context), commands, limits, gate));
-        let shared = Arc::new(Shared {
+    pub async fn start(options: HostOptions) -> Result<Self, HostError> {
+        let runtime = OwnRuntime::start()?;
+        let handle = runtime.handle()?.clone();
+        let parts = handle.spawn(start_parts(options)).await.map_err(|_| HostError::ShuttingDown)??;
+        let (context, catalog, StartedParts { diagnostics, lock, socket_dir }) = parts;
+        let shared = Shared {
             catalog,
             diagnostics,
             compositions: Mutex::default(),
             lock: Mutex::new(Some(lock)),
             socket_dir,
-        });
-        Ok(Self { context, shared })
+            runtime,
+        };
+        Ok(Self { context, shared: Arc::new(shared) })
+    }
+
+    /// [`Self::start`] for programs without a runtime.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Panics
+    /// Inside a runtime, whose thread it would block.
+    pub fn start_blocking(options: HostOptions) -> Result<Self, HostError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|source| {
+            HostError::Directory { action: "start threads for", path: "the host".into(), source }
+        })?;
+        runtime.block_on(Self::start(options))
+    }
+
+    /// Runs a future of this host to its end on the calling thread, for programs without a runtime.
+    ///
+    /// # Errors
+    /// When the host has ended.
+    ///
+    /// # Panics
+    /// Inside a runtime, whose thread it would block.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> Result<T, HostError> {
+        Ok(self.shared.runtime.handle()?.block_on(future))
     }
 
     /// What was found in the manifest directories when the host started.
@@ -166,6 +117,12 @@ impl Host {
     #[must_use]
     pub fn run_id(&self) -> &RunId {
         &self.context.run_id
+    }
+
+    /// Committed rows, and liveness events, from now on; a slow subscriber is told how many it lost.
+    #[must_use]
+    pub fn rows(&self) -> cjm_store::Subscription {
+        self.context.journal.subscribe()
     }
 
     /// Live events from now on.
@@ -181,12 +138,18 @@ impl Host {
     pub async fn load(&self, capability: &str, load: LoadOptions) -> Result<InstanceId, HostError> {
         let id = self.register(capability, load)?;
         let instance = self.context.instance(&id).ok_or_else(|| HostError::UnknownInstance(id.clone()))?;
-        if let Err(error) = instance.ensure_worker(&self.context).await {
-            self.context.instances().remove(&id);
-            instance.unload(&self.context).await;
-            return Err(error.into());
-        }
-        Ok(id)
+        let context = Arc::clone(&self.context);
+        self.shared
+            .runtime
+            .run(async move {
+                if let Err(error) = instance.ensure_worker(&context).await {
+                    context.instances().remove(&id);
+                    instance.unload(&context).await;
+                    return Err(error.into());
+                }
+                Ok(id)
+            })
+            .await
     }
 
     /// Makes an instance known without starting its worker; the first call does.
@@ -232,58 +195,14 @@ impl Host {
     pub async fn unload(&self, id: &InstanceId) -> Result<(), HostError> {
         let instance = self.context.instances().remove(id);
         let instance = instance.ok_or_else(|| HostError::UnknownInstance(id.clone()))?;
-        instance.unload(&self.context).await;
-        Ok(())
-    }
-
-    /// Accepts a job: returns once it is durable.
-    ///
-    /// # Errors
-    /// When too many wait, or the journal refuses.
-    pub async fn submit(&self, request: JobRequest) -> Result<JobId, HostError> {
-        let mut ids = self.submit_all(vec![(request, None, None)]).await?;
-        ids.pop().ok_or(HostError::ShuttingDown)
-    }
-
-    /// Accepts the elements of a composition in one commit.
-    pub(crate) async fn submit_elements(&self, elements: Vec<ElementJob>) -> Result<Vec<JobId>, HostError> {
-        let jobs = elements.into_iter().map(|e| (e.request, Some(e.composition), Some(e.hook))).collect();
-        self.submit_all(jobs).await
-    }
-
-    async fn submit_all(
-        &self,
-        requests: Vec<(JobRequest, Option<CompositionId>, Option<ElementHook>)>,
-    ) -> Result<Vec<JobId>, HostError> {
-        let context = &self.context;
-        let asked = requests.len();
-        let before = context.waiting.fetch_add(asked, Ordering::AcqRel);
-        // The queue itself refuses nothing that is committed, so the count is kept here.
-        if before + asked > PENDING_MAX_DEFAULT {
-            context.waiting.fetch_sub(asked, Ordering::AcqRel);
-            return Err(HostError::Refused(format!(
-                "{before} jobs wait already, and {PENDING_MAX_DEFAULT} may"
-            )));
-        }
-        let mut commit = Commit::admitting();
-        let mut jobs = Vec::with_capacity(asked);
-        for (request, composition, hook) in requests {
-            let (job, arguments) = self.job_of(request, composition, hook);
-            let record = job.record().clone();
-            commit = commit.row(rows::pending(&record)).write(Write::InsertJob(Box::new(record), arguments));
-            jobs.push(job);
-        }
-        if let Err(error) = context.journal.commit(commit).await {
-            context.waiting.fetch_sub(asked, Ordering::AcqRel);
-            return Err(error.into());
-        }
-        let ids = jobs.iter().map(|job| job.id.clone()).collect();
-        for job in jobs {
-            // Known before the queue knows it, so that a waiter finds it at once.
-            context.active().insert(job.id.clone(), Arc::clone(&job));
-            context.queue.send(Command::Submitted(job)).map_err(|_| HostError::ShuttingDown)?;
-        }
-        Ok(ids)
+        let context = Arc::clone(&self.context);
+        self.shared
+            .runtime
+            .run(async move {
+                instance.unload(&context).await;
+                Ok(())
+            })
+            .await
     }
 
     /// Waits for the end of a job.
@@ -322,14 +241,7 @@ impl Host {
         id: &InstanceId,
         mut request: ExecuteRequest,
     ) -> Result<ChunkStream, CallError> {
-        let instance = self.context.instance(id).ok_or_else(|| CallError::Connection {
-            capability: id.to_string(),
-            message: "no such instance is loaded".to_owned(),
-        })?;
-        let worker = instance
-            .ensure_worker(&self.context)
-            .await
-            .map_err(|error| CallError::NotStarted(Box::new(error)))?;
+        let worker = self.worker(id).await?;
         request.envelope.run_id.get_or_insert_with(|| self.context.run_id.clone());
         request.envelope.actor.get_or_insert_with(|| self.context.options.actor.clone());
         let body = serde_json::to_vec(&request).unwrap_or_default();
@@ -344,6 +256,52 @@ impl Host {
                 }
             }
         })))
+    }
+
+    /// A call directly on one instance, in the caller's own task: no queue, no lane, no job. What the tool accounts for
+    /// is journaled, and nobody waits for it. The instance's cap does not bind it.
+    ///
+    /// # Errors
+    /// When the worker does not start, dies, or the tool fails.
+    pub async fn call(
+        &self,
+        id: &InstanceId,
+        mut request: ExecuteRequest,
+    ) -> Result<bytes::Bytes, CallError> {
+        let worker = self.worker(id).await?;
+        request.envelope.run_id.get_or_insert_with(|| self.context.run_id.clone());
+        request.envelope.actor.get_or_insert_with(|| self.context.options.actor.clone());
+        let body = serde_json::to_vec(&request).unwrap_or_default();
+        let reply = worker.call(http::EXECUTE, body).await?;
+        for account in reply.accounts {
+            let mut row = JournalRow::new(EventType::TaskAccount, account.payload);
+            row.event_type = account.event_type;
+            row.worker_reported = true;
+            row.capability_instance_id = Some(id.to_string());
+            row.worker_session_id = Some(worker.session().to_string());
+            self.context.note(row);
+        }
+        Ok(reply.body)
+    }
+
+    /// The living worker of an instance; started, on the host's own runtime, when there is none.
+    async fn worker(&self, id: &InstanceId) -> Result<Arc<Worker>, CallError> {
+        let instance = self.context.instance(id).ok_or_else(|| CallError::Connection {
+            capability: id.to_string(),
+            message: "no such instance is loaded".to_owned(),
+        })?;
+        if let Some(worker) = instance.worker() {
+            return Ok(worker);
+        }
+        let context = Arc::clone(&self.context);
+        let started = self
+            .shared
+            .runtime
+            .run(async move { instance.ensure_worker(&context).await.map_err(HostError::from) });
+        started.await.map_err(|error| match error {
+            HostError::Start(error) => CallError::NotStarted(Box::new(error)),
+            other => CallError::Connection { capability: id.to_string(), message: other.to_string() },
+        })
     }
 
     /// A question about the state of an instance's worker: `GET` of one of the surface's paths. `None` when no worker
@@ -361,7 +319,8 @@ impl Host {
         composition: Composition,
         inputs: Map<String, Value>,
     ) -> Result<CompositionId, HostError> {
-        let handle = crate::compositions::start(self.clone(), composition, inputs).await?;
+        let host = self.clone();
+        let handle = self.shared.runtime.run(crate::compositions::start(host, composition, inputs)).await?;
         let id = handle.id.clone();
         self.compositions().insert(id.clone(), handle);
         Ok(id)
@@ -388,6 +347,12 @@ impl Host {
 
     /// Ends every worker, the keeper and the stores. Jobs that run are cut off; the next host marks them.
     pub async fn shutdown(self) -> ShutdownReport {
+        let host = self.clone();
+        let report = self.shared.runtime.run(async move { Ok::<_, HostError>(host.end().await) }).await;
+        report.unwrap_or(ShutdownReport { workers_ended: 0, tree_cleared: false })
+    }
+
+    async fn end(self) -> ShutdownReport {
         let instances: Vec<Arc<Instance>> =
             self.context.instances().drain().map(|(_, instance)| instance).collect();
         let workers_ended = instances.iter().filter(|instance| instance.worker().is_some()).count();
@@ -438,177 +403,5 @@ impl Host {
         }
         let names = self.shared.catalog.entries().map(|entry| entry.manifest.code.name.as_str());
         Err(HostError::UnknownCapability { name: capability.to_owned(), near: near(capability, names) })
-    }
-
-    fn job_of(
-        &self,
-        request: JobRequest,
-        composition: Option<CompositionId>,
-        element: Option<ElementHook>,
-    ) -> (Arc<ActiveJob>, Body) {
-        let context = &self.context;
-        let id = JobId::new();
-        let capability = match &request.target {
-            Target::Capability(name) => name.clone(),
-            Target::Instance(instance) => {
-                context.instance(instance).map_or_else(|| instance.to_string(), |i| i.plan.capability.clone())
-            }
-        };
-        let envelope = CallEnvelope {
-            job_id: Some(id.clone()),
-            run_id: Some(context.run_id.clone()),
-            composition_id: composition.clone(),
-            node_id: element.as_ref().map(|hook| hook.node.clone()),
-            actor: Some(context.options.actor.clone()),
-            control: request.control.clone(),
-        };
-        let mut record = JobRecord::new(id.clone(), capability, Timestamp::now());
-        record.target = match &request.target {
-            Target::Capability(name) => name.clone(),
-            Target::Instance(instance) => instance.to_string(),
-        };
-        record.composition_id = composition;
-        record.node_id.clone_from(&envelope.node_id);
-        record.element_index = element.as_ref().and_then(|hook| u32::try_from(hook.element).ok());
-        record.run_id = Some(context.run_id.clone());
-        record.actor = Some(context.options.actor.clone());
-        record.action.clone_from(&request.action);
-        record.priority = request.priority;
-        record.control.clone_from(&request.control);
-        let mut kwargs = request.kwargs;
-        if let Some(action) = request.action {
-            kwargs.insert(ACTION_KEY.to_owned(), Value::String(action));
-        }
-        let (path, body) = match request.task {
-            Some((task, method)) => {
-                record.task_name = Some(task.clone());
-                record.method = Some(method.clone());
-                (http::TASK, serde_json::to_vec(&TaskRequest { task, method, kwargs, envelope }))
-            }
-            None => {
-                (http::EXECUTE, serde_json::to_vec(&ExecuteRequest { args: request.args, kwargs, envelope }))
-            }
-        };
-        // Serialising our own structs cannot fail.
-        let body = body.unwrap_or_default();
-        let active = ActiveJob {
-            id,
-            target: request.target,
-            path,
-            body: body.clone(),
-            record: Mutex::new(record),
-            outcome: watch::Sender::new(None),
-            element,
-        };
-        (Arc::new(active), Body::Inline(body))
-    }
-}
-
-struct Opened {
-    directory: PathBuf,
-    lock: FileLock,
-    journal: SqliteJournal,
-    diagnostics: Arc<SqliteDiagnostics>,
-    socket_dir: PathBuf,
-}
-
-/// Locks the directory and opens what is in it. Blocks.
-fn open(directory: &Path) -> Result<Opened, HostError> {
-    let failed = |action| {
-        let path = directory.to_owned();
-        move |source| HostError::Directory { action, path, source }
-    };
-    std::fs::create_dir_all(directory).map_err(failed("make"))?;
-    let directory = std::fs::canonicalize(directory).map_err(failed("find"))?;
-    let xdg = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let base = runtime_dir(xdg.as_deref())?;
-    // Named by the data directory, so that the next host on it can wipe what a dead one left.
-    let hash = cjm_wire::canonical::canonical_hash_of(&Value::String(directory.display().to_string()));
-    let socket_dir = base.join(hash.trim_start_matches("sha256:").get(..12).unwrap_or("host"));
-    let owner = format!("pid {} since {}", std::process::id(), Timestamp::now());
-    let lock = FileLock::try_acquire(
-        &directory.join("host.lock"),
-        &format!("{owner}, sockets in {}", socket_dir.display()),
-    )
-    .map_err(|error| HostError::from_lock(error, directory.clone()))?;
-    match std::fs::remove_dir_all(&socket_dir) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            return Err(HostError::Directory { action: "clear", path: socket_dir, source });
-        }
-        Ok(()) | Err(_) => {}
-    }
-    private_dir(&socket_dir)?;
-    let journal = SqliteJournal::open(&directory, JournalOptions::default())?;
-    let diagnostics = Arc::new(SqliteDiagnostics::open(&directory)?);
-    Ok(Opened { directory, lock, journal, diagnostics, socket_dir })
-}
-
-/// Writes down that this host began, and ends what a dead one left unfinished; it runs none of it again.
-async fn begin(
-    journal: SqliteJournal,
-    data_dir: &Path,
-    host_session: &str,
-) -> Result<Arc<dyn Journal>, HostError> {
-    let now = Timestamp::now();
-    let host = HostRecord {
-        host_session_id: host_session.to_owned(),
-        pid: std::process::id(),
-        started_at: now.clone(),
-    };
-    let data_dir = data_dir.to_owned();
-    let blocking = tokio::task::spawn_blocking(move || {
-        let reader = JournalReader::open(&data_dir)?;
-        let recovered = begin_host(&journal, &reader, &host, &now)?;
-        // The dead host's keeper has let go of the tree lock, so its workers are gone.
-        for worker in recovered.workers {
-            journal.commit_blocking(
-                Commit::telling().write(Write::WorkerEnded(worker.worker_session_id, now.clone())),
-            )?;
-        }
-        let (jobs, compositions) = (recovered.jobs.len(), recovered.compositions.len());
-        if jobs + compositions > 0 {
-            tracing::info!(jobs, compositions, "ended what a dead host left unfinished");
-        }
-        Ok(Arc::new(journal) as Arc<dyn Journal>)
-    });
-    blocking.await.unwrap_or(Err(HostError::ShuttingDown))
-}
-
-/// Names that share a beginning or most letters with `name`.
-fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut scored: Vec<(usize, &str)> = known
-        .map(|candidate| (distance(name, candidate), candidate))
-        .filter(|(d, c)| *d <= 1 + c.len().max(name.len()) / 3)
-        .collect();
-    scored.sort();
-    scored.into_iter().take(NEAR_NAMES_MAX).map(|(_, candidate)| candidate.to_owned()).collect()
-}
-
-/// Edits that turn `a` into `b`.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn near_names_are_offered() {
-        let known = ["ffmpeg-convert", "speech-detector", "speech-recognizer"];
-        assert_eq!(near("ffmpeg-covert", known.into_iter()), ["ffmpeg-convert"]);
-        assert_eq!(near("speech-detect", known.into_iter()), ["speech-detector"]);
-        assert!(near("zzz", known.into_iter()).is_empty());
     }
 }

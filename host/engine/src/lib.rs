@@ -4,6 +4,7 @@
 //! What must hold: no process it started outlives it; no request leaves before its row is committed; nobody is told of
 //! an end before the end is durable.
 
+mod bring_up;
 pub mod catalog;
 mod compositions;
 mod context;
@@ -16,21 +17,27 @@ mod instances;
 mod jobs;
 mod keeper_client;
 mod monitor;
+mod near;
 pub mod options;
+mod own_runtime;
 mod plan;
 pub mod programs;
 mod proxy;
 mod pump;
 mod sinks;
+mod submission;
 mod worker;
 pub mod worker_env;
+mod worker_life;
 
 pub use catalog::{Catalog, CatalogEntry, CatalogError, CatalogProblem};
 pub use cjm_decide::queue::Target;
+pub use cjm_store::{Event as RowEvent, Subscription as RowSubscription};
 pub use compositions::{CompositionOutcome, NodeOutcome};
 pub use error::{CallError, HostError, StartError};
 pub use events::{HostEvent, NodeState, WorkerState};
-pub use host::{ChunkStream, Host, JobRequest, ShutdownReport};
+pub use host::{ChunkStream, Host, ShutdownReport};
 pub use jobs::JobOutcome;
 pub use monitor::NodeUsage;
 pub use options::{HostOptions, LoadOptions};
+pub use submission::JobRequest;

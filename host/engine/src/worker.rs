@@ -13,32 +13,30 @@ use crate::frames;
 use crate::keeper_client::{Keeper, SpawnedWorker, WorkerEnd};
 use crate::plan::WorkerPlan;
 use crate::proxy::{Failed, Proxy, Reply};
-use crate::pump::{Tail, pump};
-use crate::sinks::{OutputStreamName, Sinks};
-use cjm_decide::death::{Evidence, LifePhase, OwnKill, Verdict, verdict};
+use crate::pump::Tail;
+use crate::sinks::Sinks;
+use crate::worker_life::Life;
+use cjm_decide::death::{LifePhase, OwnKill, Verdict};
 use cjm_platform::{fds, runtime_dir};
-use cjm_wire::channel::{LoadFailure, Record};
+use cjm_wire::channel::LoadFailure;
 use cjm_wire::envelope::CancelRequest;
 use cjm_wire::error::ErrorCategory;
-use cjm_wire::frame::SMALL_PAYLOAD_BYTES_MAX;
 use cjm_wire::keeper::{SpawnWorker, worker_fd};
-use cjm_wire::link::{ProgressReport, ShutdownRequest, ToolExit, WorkerReady, WorkerSpec, to_host, to_shim};
-use cjm_wire::{InstanceId, JobId, WorkerSessionId, http};
+use cjm_wire::link::{ShutdownRequest, ToolExit, WorkerReady, WorkerSpec, to_shim};
+use cjm_wire::{JobId, WorkerSessionId, http};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{oneshot, watch};
 
 /// How long a failed start waits for the tree to be cleared.
 const CLEAR_MAX: Duration = Duration::from_secs(10);
 /// How long a broken connection waits for the news of the worker's death.
 const DEATH_NEWS_MAX: Duration = Duration::from_secs(2);
-/// Largest frame on the host link.
-const LINK_PAYLOAD_BYTES_MAX: usize = 4 * SMALL_PAYLOAD_BYTES_MAX;
 
 /// How a worker died, with what the host makes of it.
 #[derive(Debug, Clone)]
@@ -91,7 +89,8 @@ pub(crate) struct Spawned {
     proxy: Proxy,
 }
 
-enum FirstWord {
+/// What a worker says first.
+pub(crate) enum FirstWord {
     Ready(WorkerReady),
     LoadFailed(LoadFailure),
 }
@@ -419,143 +418,14 @@ impl Worker {
     }
 }
 
-/// The task that accompanies a worker to its end.
-struct Life {
-    session: WorkerSessionId,
-    instance: InstanceId,
-    sinks: Arc<Sinks>,
-    tail: Tail,
-    own_kill: Arc<Mutex<Option<OwnKill>>>,
-    phase: Arc<Mutex<LifePhase>>,
-    calls_running: Arc<AtomicUsize>,
-    started: Instant,
-    socket: PathBuf,
-}
-
-#[derive(Default)]
-struct LinkNews {
-    tool_exit: Option<ToolExit>,
-    load_failure: Option<LoadFailure>,
-}
-
-impl Life {
-    async fn watch(
-        self,
-        end: oneshot::Receiver<WorkerEnd>,
-        link: OwnedReadHalf,
-        stdout: OwnedFd,
-        stderr: OwnedFd,
-        first_word: oneshot::Sender<FirstWord>,
-        death: watch::Sender<Option<Arc<Death>>>,
-    ) {
-        let (dead_sender, dead) = watch::channel(false);
-        let news = Arc::new(Mutex::new(LinkNews::default()));
-        let link_task = tokio::spawn(self.link_reader(link, first_word, Arc::clone(&news)));
-        let pumps = [
-            tokio::spawn(self.pump(stdout, OutputStreamName::Stdout, dead.clone())),
-            tokio::spawn(self.pump(stderr, OutputStreamName::Stderr, dead)),
-        ];
-        let end = end.await.unwrap_or(WorkerEnd { status: None, descendants_killed: 0, clear_ms: 0 });
-        // Nobody listens when both pumps have ended.
-        let _ = dead_sender.send(true);
-        for task in pumps.into_iter().chain([link_task]) {
-            // A panicking pump must not hide the death it accompanied.
-            let _ = task.await;
-        }
-        // The path is of no use any more; the runtime directory is wiped at the next start anyway.
-        let _ = std::fs::remove_file(&self.socket);
-        let LinkNews { tool_exit, load_failure } =
-            std::mem::take(&mut *news.lock().unwrap_or_else(PoisonError::into_inner));
-        let stderr_tail = self.tail.lines();
-        let mut phase = *self.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        if phase == LifePhase::Idle && self.calls_running.load(Ordering::Acquire) > 0 {
-            phase = LifePhase::Calling;
-        }
-        let evidence = Evidence {
-            own_kill: self.own_kill.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            keeper_lost: end.status.is_none(),
-            worker: end.status,
-            tool: tool_exit.as_ref().map(|exit| exit.status),
-            load_failure: load_failure.map(|failure| failure.message),
-            stderr_tail: stderr_tail.clone(),
-            elapsed_ms: millis(self.started.elapsed()),
-            ..Evidence::new(phase)
-        };
-        let verdict = verdict(&evidence);
-        death.send_replace(Some(Arc::new(Death { end, tool_exit, verdict, stderr_tail })));
-    }
-
-    fn pump(
-        &self,
-        pipe: OwnedFd,
-        stream: OutputStreamName,
-        dead: watch::Receiver<bool>,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        let (sinks, session, tail) = (Arc::clone(&self.sinks), self.session.clone(), self.tail.clone());
-        // The tail of an error is what the tool complained of, and programs complain on either stream.
-        async move { pump(pipe, tail, dead, move |line| sinks.chunk(&session, stream, line)).await }
-    }
-
-    fn link_reader(
-        &self,
-        mut link: OwnedReadHalf,
-        first_word: oneshot::Sender<FirstWord>,
-        news: Arc<Mutex<LinkNews>>,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        let (sinks, session, instance) =
-            (Arc::clone(&self.sinks), self.session.clone(), self.instance.clone());
-        async move {
-            let mut first_word = Some(first_word);
-            let mut say = |word: FirstWord| {
-                if let Some(sender) = first_word.take() {
-                    // The start may have been given up meanwhile.
-                    let _ = sender.send(word);
-                }
-            };
-            while let Ok(Some(frame)) = frames::read(&mut link, LINK_PAYLOAD_BYTES_MAX).await {
-                match frame.kind {
-                    to_host::READY => parse(&frame.payload).map(|ready| say(FirstWord::Ready(ready))),
-                    to_host::LOAD_FAILED => parse::<LoadFailure>(&frame.payload).map(|failure| {
-                        news.lock().unwrap_or_else(PoisonError::into_inner).load_failure =
-                            Some(failure.clone());
-                        say(FirstWord::LoadFailed(failure));
-                    }),
-                    to_host::RECORD => {
-                        parse::<Record>(&frame.payload).map(|record| sinks.record(&session, record))
-                    }
-                    to_host::PROGRESS => parse::<ProgressReport>(&frame.payload)
-                        .map(|report| sinks.progress(&instance, report)),
-                    to_host::TOOL_EXIT => parse::<ToolExit>(&frame.payload).map(|exit| {
-                        news.lock().unwrap_or_else(PoisonError::into_inner).tool_exit = Some(exit);
-                    }),
-                    to_host::DROPPED => parse::<cjm_wire::link::Dropped>(&frame.payload).map(|dropped| {
-                        sinks.chunk(
-                            &session,
-                            OutputStreamName::Stderr,
-                            &format!("[{} log records dropped here]", dropped.records),
-                        );
-                    }),
-                    // A later shim may say more than this host understands.
-                    _ => Some(()),
-                };
-            }
-        }
-    }
-}
-
 /// Resolves when the worker is dead; holds no lock over the wait's end, as `wait_for` itself would.
 async fn dead(death: &mut watch::Receiver<Option<Arc<Death>>>) {
     // An error means that the accompanying task is gone, which is as dead.
     let _ = death.wait_for(Option::is_some).await;
 }
 
-fn parse<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Option<T> {
-    serde_json::from_slice(payload)
-        .inspect_err(|error| tracing::warn!(%error, "a link frame cannot be read"))
-        .ok()
-}
-
-fn millis(duration: Duration) -> u64 {
+/// Whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

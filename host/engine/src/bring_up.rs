@@ -1,0 +1,139 @@
+//! Brings a host up: locks its directory, opens the stores, ends what a dead host left, starts the keeper. All of it
+//! happens before anything can be asked of the host, in this order, and leaves nothing behind when it fails.
+
+use crate::catalog::Catalog;
+use crate::context::{Context, start_keeper};
+use crate::error::HostError;
+use crate::events::EVENTS_BEHIND_MAX;
+use crate::jobs::own_queue;
+use crate::options::HostOptions;
+use crate::programs::worker_binary;
+use crate::sinks::Sinks;
+use cjm_decide::queue::QueueLimits;
+use cjm_platform::lock::FileLock;
+use cjm_platform::runtime_dir::{private_dir, runtime_dir};
+use cjm_store::{
+    Commit, Diagnostics, HostRecord, Journal, JournalOptions, JournalReader, SqliteDiagnostics,
+    SqliteJournal, Write, begin_host,
+};
+use cjm_wire::{RunId, Timestamp};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use tokio::sync::{broadcast, mpsc};
+
+pub(crate) async fn start_parts(
+    mut options: HostOptions,
+) -> Result<(Arc<Context>, Catalog, StartedParts), HostError> {
+    let worker_binary = worker_binary(options.worker_binary.as_deref())?;
+    let directory = options.data_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || open(&directory));
+    let Opened { directory, lock, journal, diagnostics, socket_dir } =
+        opened.await.unwrap_or(Err(HostError::ShuttingDown))?;
+    // Workers get absolute paths, whatever directory they or the host stand in.
+    options.data_dir = directory;
+    let keeper = start_keeper(&options, worker_binary.clone()).await?;
+    let host_session = RunId::new().to_string();
+    let journal = begin(journal, &options.data_dir, &host_session).await?;
+    let (events, _) = broadcast::channel(EVENTS_BEHIND_MAX);
+    let (queue, commands) = mpsc::unbounded_channel();
+    let limits =
+        QueueLimits { lanes: u32::try_from(options.lanes).unwrap_or(u32::MAX), ..QueueLimits::default() };
+    let gate = journal.gate();
+    let catalog = Catalog::discover(&options.manifest_dirs);
+    let sinks = Arc::new(Sinks { diagnostics: Arc::clone(&diagnostics) as Arc<dyn Diagnostics>, events });
+    let context = Arc::new(Context {
+        run_id: options.run_id.clone().unwrap_or_default(),
+        options,
+        journal,
+        sinks,
+        runtime_dir: socket_dir.clone(),
+        worker_binary,
+        host_session,
+        queue,
+        waiting: 0.into(),
+        keeper: tokio::sync::Mutex::new(Some(Arc::new(keeper))),
+        instances: Mutex::default(),
+        active: Mutex::default(),
+        finished: Mutex::default(),
+    });
+    tokio::spawn(own_queue(Arc::downgrade(&context), commands, limits, gate));
+    Ok((context, catalog, StartedParts { diagnostics, lock, socket_dir }))
+}
+
+/// What a start hands over beside the context.
+pub(crate) struct StartedParts {
+    pub(crate) diagnostics: Arc<SqliteDiagnostics>,
+    pub(crate) lock: FileLock,
+    pub(crate) socket_dir: PathBuf,
+}
+
+struct Opened {
+    directory: PathBuf,
+    lock: FileLock,
+    journal: SqliteJournal,
+    diagnostics: Arc<SqliteDiagnostics>,
+    socket_dir: PathBuf,
+}
+
+/// Locks the directory and opens what is in it. Blocks.
+fn open(directory: &Path) -> Result<Opened, HostError> {
+    let failed = |action| {
+        let path = directory.to_owned();
+        move |source| HostError::Directory { action, path, source }
+    };
+    std::fs::create_dir_all(directory).map_err(failed("make"))?;
+    let directory = std::fs::canonicalize(directory).map_err(failed("find"))?;
+    let xdg = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let base = runtime_dir(xdg.as_deref())?;
+    // Named by the data directory, so that the next host on it can wipe what a dead one left.
+    let hash = cjm_wire::canonical::canonical_hash_of(&Value::String(directory.display().to_string()));
+    let socket_dir = base.join(hash.trim_start_matches("sha256:").get(..12).unwrap_or("host"));
+    let owner = format!("pid {} since {}", std::process::id(), Timestamp::now());
+    let lock = FileLock::try_acquire(
+        &directory.join("host.lock"),
+        &format!("{owner}, sockets in {}", socket_dir.display()),
+    )
+    .map_err(|error| HostError::from_lock(error, directory.clone()))?;
+    match std::fs::remove_dir_all(&socket_dir) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            return Err(HostError::Directory { action: "clear", path: socket_dir, source });
+        }
+        Ok(()) | Err(_) => {}
+    }
+    private_dir(&socket_dir)?;
+    let journal = SqliteJournal::open(&directory, JournalOptions::default())?;
+    let diagnostics = Arc::new(SqliteDiagnostics::open(&directory)?);
+    Ok(Opened { directory, lock, journal, diagnostics, socket_dir })
+}
+
+/// Writes down that this host began, and ends what a dead one left unfinished; it runs none of it again.
+async fn begin(
+    journal: SqliteJournal,
+    data_dir: &Path,
+    host_session: &str,
+) -> Result<Arc<dyn Journal>, HostError> {
+    let now = Timestamp::now();
+    let host = HostRecord {
+        host_session_id: host_session.to_owned(),
+        pid: std::process::id(),
+        started_at: now.clone(),
+    };
+    let data_dir = data_dir.to_owned();
+    let blocking = tokio::task::spawn_blocking(move || {
+        let reader = JournalReader::open(&data_dir)?;
+        let recovered = begin_host(&journal, &reader, &host, &now)?;
+        // The dead host's keeper has let go of the tree lock, so its workers are gone.
+        for worker in recovered.workers {
+            journal.commit_blocking(
+                Commit::telling().write(Write::WorkerEnded(worker.worker_session_id, now.clone())),
+            )?;
+        }
+        let (jobs, compositions) = (recovered.jobs.len(), recovered.compositions.len());
+        if jobs + compositions > 0 {
+            tracing::info!(jobs, compositions, "ended what a dead host left unfinished");
+        }
+        Ok(Arc::new(journal) as Arc<dyn Journal>)
+    });
+    blocking.await.unwrap_or(Err(HostError::ShuttingDown))
+}

@@ -1,0 +1,43 @@
+//! Names like a mistyped one, for errors that help.
+
+/// Names offered for an unknown one.
+const NEAR_NAMES_MAX: usize = 3;
+
+/// Names that share a beginning or most letters with `name`.
+pub(crate) fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut scored: Vec<(usize, &str)> = known
+        .map(|candidate| (distance(name, candidate), candidate))
+        .filter(|(d, c)| *d <= 1 + c.len().max(name.len()) / 3)
+        .collect();
+    scored.sort();
+    scored.into_iter().take(NEAR_NAMES_MAX).map(|(_, candidate)| candidate.to_owned()).collect()
+}
+
+/// Edits that turn `a` into `b`.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_names_are_offered() {
+        let known = ["ffmpeg-convert", "speech-detector", "speech-recognizer"];
+        assert_eq!(near("ffmpeg-covert", known.into_iter()), ["ffmpeg-convert"]);
+        assert_eq!(near("speech-detect", known.into_iter()), ["speech-detector"]);
+        assert!(near("zzz", known.into_iter()).is_empty());
+    }
+}

@@ -1,0 +1,170 @@
+//! Into the queue: a request becomes a job that is durable before its id is given out.
+
+use crate::error::HostError;
+use crate::host::Host;
+use crate::jobs::{ActiveJob, Command, ElementHook};
+use cjm_decide::queue::{PENDING_MAX_DEFAULT, Target};
+use cjm_store::{Body, Commit, JobRecord, Write, rows};
+use cjm_wire::envelope::{ACTION_KEY, CallEnvelope, ExecuteRequest, TaskRequest};
+use cjm_wire::{CompositionId, JobId, Timestamp, http};
+use serde_json::{Map, Value};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct JobRequest {
+    /// Whom it is for.
+    pub target: Target,
+    /// The tool's action.
+    pub action: Option<String>,
+    /// A method of a task adapter instead: task and method.
+    pub task: Option<(String, String)>,
+    /// Positional arguments.
+    pub args: Vec<Value>,
+    /// Named arguments.
+    pub kwargs: Map<String, Value>,
+    /// Higher runs first.
+    pub priority: i32,
+    /// Flags of this call.
+    pub control: Map<String, Value>,
+}
+
+impl JobRequest {
+    /// A call of `target` with nothing said.
+    #[must_use]
+    pub fn new(target: Target) -> Self {
+        Self {
+            target,
+            action: None,
+            task: None,
+            args: Vec::new(),
+            kwargs: Map::new(),
+            priority: 0,
+            control: Map::new(),
+        }
+    }
+}
+
+/// A composition's element on its way into the queue.
+pub(crate) struct ElementJob {
+    pub(crate) request: JobRequest,
+    pub(crate) composition: CompositionId,
+    pub(crate) hook: ElementHook,
+}
+
+impl Host {
+    /// Accepts a job: returns once it is durable.
+    ///
+    /// # Errors
+    /// When too many wait, or the journal refuses.
+    pub async fn submit(&self, request: JobRequest) -> Result<JobId, HostError> {
+        let mut ids = self.submit_all(vec![(request, None, None)]).await?;
+        ids.pop().ok_or(HostError::ShuttingDown)
+    }
+
+    /// Accepts the elements of a composition in one commit.
+    pub(crate) async fn submit_elements(&self, elements: Vec<ElementJob>) -> Result<Vec<JobId>, HostError> {
+        let jobs = elements.into_iter().map(|e| (e.request, Some(e.composition), Some(e.hook))).collect();
+        self.submit_all(jobs).await
+    }
+
+    async fn submit_all(
+        &self,
+        requests: Vec<(JobRequest, Option<CompositionId>, Option<ElementHook>)>,
+    ) -> Result<Vec<JobId>, HostError> {
+        let context = self.context();
+        let asked = requests.len();
+        let before = context.waiting.fetch_add(asked, Ordering::AcqRel);
+        // The queue itself refuses nothing that is committed, so the count is kept here.
+        if before + asked > PENDING_MAX_DEFAULT {
+            context.waiting.fetch_sub(asked, Ordering::AcqRel);
+            return Err(HostError::Refused(format!(
+                "{before} jobs wait already, and {PENDING_MAX_DEFAULT} may"
+            )));
+        }
+        let mut commit = Commit::admitting();
+        let mut jobs = Vec::with_capacity(asked);
+        for (request, composition, hook) in requests {
+            let (job, arguments) = self.job_of(request, composition, hook);
+            let record = job.record().clone();
+            commit = commit.row(rows::pending(&record)).write(Write::InsertJob(Box::new(record), arguments));
+            jobs.push(job);
+        }
+        if let Err(error) = context.journal.commit(commit).await {
+            context.waiting.fetch_sub(asked, Ordering::AcqRel);
+            return Err(error.into());
+        }
+        let ids = jobs.iter().map(|job| job.id.clone()).collect();
+        for job in jobs {
+            // Known before the queue knows it, so that a waiter finds it at once.
+            context.active().insert(job.id.clone(), Arc::clone(&job));
+            context.queue.send(Command::Submitted(job)).map_err(|_| HostError::ShuttingDown)?;
+        }
+        Ok(ids)
+    }
+
+    fn job_of(
+        &self,
+        request: JobRequest,
+        composition: Option<CompositionId>,
+        element: Option<ElementHook>,
+    ) -> (Arc<ActiveJob>, Body) {
+        let context = self.context();
+        let id = JobId::new();
+        let capability = match &request.target {
+            Target::Capability(name) => name.clone(),
+            Target::Instance(instance) => {
+                context.instance(instance).map_or_else(|| instance.to_string(), |i| i.plan.capability.clone())
+            }
+        };
+        let envelope = CallEnvelope {
+            job_id: Some(id.clone()),
+            run_id: Some(context.run_id.clone()),
+            composition_id: composition.clone(),
+            node_id: element.as_ref().map(|hook| hook.node.clone()),
+            actor: Some(context.options.actor.clone()),
+            control: request.control.clone(),
+        };
+        let mut record = JobRecord::new(id.clone(), capability, Timestamp::now());
+        record.target = match &request.target {
+            Target::Capability(name) => name.clone(),
+            Target::Instance(instance) => instance.to_string(),
+        };
+        record.composition_id = composition;
+        record.node_id.clone_from(&envelope.node_id);
+        record.element_index = element.as_ref().and_then(|hook| u32::try_from(hook.element).ok());
+        record.run_id = Some(context.run_id.clone());
+        record.actor = Some(context.options.actor.clone());
+        record.action.clone_from(&request.action);
+        record.priority = request.priority;
+        record.control.clone_from(&request.control);
+        let mut kwargs = request.kwargs;
+        if let Some(action) = request.action {
+            kwargs.insert(ACTION_KEY.to_owned(), Value::String(action));
+        }
+        let (path, body) = match request.task {
+            Some((task, method)) => {
+                record.task_name = Some(task.clone());
+                record.method = Some(method.clone());
+                (http::TASK, serde_json::to_vec(&TaskRequest { task, method, kwargs, envelope }))
+            }
+            None => {
+                (http::EXECUTE, serde_json::to_vec(&ExecuteRequest { args: request.args, kwargs, envelope }))
+            }
+        };
+        // Serialising our own structs cannot fail.
+        let body = body.unwrap_or_default();
+        let active = ActiveJob {
+            id,
+            target: request.target,
+            path,
+            body: body.clone(),
+            record: Mutex::new(record),
+            outcome: watch::Sender::new(None),
+            element,
+        };
+        (Arc::new(active), Body::Inline(body))
+    }
+}

@@ -1,0 +1,153 @@
+//! Accompanies a worker from its spawn to its death: reads its link and its pipes, and when the keeper tells its end,
+//! gathers the evidence and has the verdict made. Nothing here sends the worker anything.
+
+use crate::frames;
+use crate::keeper_client::WorkerEnd;
+use crate::pump::{Tail, pump};
+use crate::sinks::{OutputStreamName, Sinks};
+use crate::worker::{Death, FirstWord, millis};
+use cjm_decide::death::{Evidence, LifePhase, OwnKill, verdict};
+use cjm_wire::channel::{LoadFailure, Record};
+use cjm_wire::frame::SMALL_PAYLOAD_BYTES_MAX;
+use cjm_wire::link::{ProgressReport, ToolExit, to_host};
+use cjm_wire::{InstanceId, WorkerSessionId};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::sync::{oneshot, watch};
+
+/// Largest frame on the host link.
+const LINK_PAYLOAD_BYTES_MAX: usize = 4 * SMALL_PAYLOAD_BYTES_MAX;
+
+/// The task that accompanies a worker to its end.
+pub(crate) struct Life {
+    pub(crate) session: WorkerSessionId,
+    pub(crate) instance: InstanceId,
+    pub(crate) sinks: Arc<Sinks>,
+    pub(crate) tail: Tail,
+    pub(crate) own_kill: Arc<Mutex<Option<OwnKill>>>,
+    pub(crate) phase: Arc<Mutex<LifePhase>>,
+    pub(crate) calls_running: Arc<AtomicUsize>,
+    pub(crate) started: Instant,
+    pub(crate) socket: PathBuf,
+}
+
+#[derive(Default)]
+struct LinkNews {
+    tool_exit: Option<ToolExit>,
+    load_failure: Option<LoadFailure>,
+}
+
+impl Life {
+    pub(crate) async fn watch(
+        self,
+        end: oneshot::Receiver<WorkerEnd>,
+        link: OwnedReadHalf,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+        first_word: oneshot::Sender<FirstWord>,
+        death: watch::Sender<Option<Arc<Death>>>,
+    ) {
+        let (dead_sender, dead) = watch::channel(false);
+        let news = Arc::new(Mutex::new(LinkNews::default()));
+        let link_task = tokio::spawn(self.link_reader(link, first_word, Arc::clone(&news)));
+        let pumps = [
+            tokio::spawn(self.pump(stdout, OutputStreamName::Stdout, dead.clone())),
+            tokio::spawn(self.pump(stderr, OutputStreamName::Stderr, dead)),
+        ];
+        let end = end.await.unwrap_or(WorkerEnd { status: None, descendants_killed: 0, clear_ms: 0 });
+        // Nobody listens when both pumps have ended.
+        let _ = dead_sender.send(true);
+        for task in pumps.into_iter().chain([link_task]) {
+            // A panicking pump must not hide the death it accompanied.
+            let _ = task.await;
+        }
+        // The path is of no use any more; the runtime directory is wiped at the next start anyway.
+        let _ = std::fs::remove_file(&self.socket);
+        let LinkNews { tool_exit, load_failure } =
+            std::mem::take(&mut *news.lock().unwrap_or_else(PoisonError::into_inner));
+        let stderr_tail = self.tail.lines();
+        let mut phase = *self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        if phase == LifePhase::Idle && self.calls_running.load(Ordering::Acquire) > 0 {
+            phase = LifePhase::Calling;
+        }
+        let evidence = Evidence {
+            own_kill: self.own_kill.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            keeper_lost: end.status.is_none(),
+            worker: end.status,
+            tool: tool_exit.as_ref().map(|exit| exit.status),
+            load_failure: load_failure.map(|failure| failure.message),
+            stderr_tail: stderr_tail.clone(),
+            elapsed_ms: millis(self.started.elapsed()),
+            ..Evidence::new(phase)
+        };
+        let verdict = verdict(&evidence);
+        death.send_replace(Some(Arc::new(Death { end, tool_exit, verdict, stderr_tail })));
+    }
+
+    fn pump(
+        &self,
+        pipe: OwnedFd,
+        stream: OutputStreamName,
+        dead: watch::Receiver<bool>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (sinks, session, tail) = (Arc::clone(&self.sinks), self.session.clone(), self.tail.clone());
+        // The tail of an error is what the tool complained of, and programs complain on either stream.
+        async move { pump(pipe, tail, dead, move |line| sinks.chunk(&session, stream, line)).await }
+    }
+
+    fn link_reader(
+        &self,
+        mut link: OwnedReadHalf,
+        first_word: oneshot::Sender<FirstWord>,
+        news: Arc<Mutex<LinkNews>>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (sinks, session, instance) =
+            (Arc::clone(&self.sinks), self.session.clone(), self.instance.clone());
+        async move {
+            let mut first_word = Some(first_word);
+            let mut say = |word: FirstWord| {
+                if let Some(sender) = first_word.take() {
+                    // The start may have been given up meanwhile.
+                    let _ = sender.send(word);
+                }
+            };
+            while let Ok(Some(frame)) = frames::read(&mut link, LINK_PAYLOAD_BYTES_MAX).await {
+                match frame.kind {
+                    to_host::READY => parse(&frame.payload).map(|ready| say(FirstWord::Ready(ready))),
+                    to_host::LOAD_FAILED => parse::<LoadFailure>(&frame.payload).map(|failure| {
+                        news.lock().unwrap_or_else(PoisonError::into_inner).load_failure =
+                            Some(failure.clone());
+                        say(FirstWord::LoadFailed(failure));
+                    }),
+                    to_host::RECORD => {
+                        parse::<Record>(&frame.payload).map(|record| sinks.record(&session, record))
+                    }
+                    to_host::PROGRESS => parse::<ProgressReport>(&frame.payload)
+                        .map(|report| sinks.progress(&instance, report)),
+                    to_host::TOOL_EXIT => parse::<ToolExit>(&frame.payload).map(|exit| {
+                        news.lock().unwrap_or_else(PoisonError::into_inner).tool_exit = Some(exit);
+                    }),
+                    to_host::DROPPED => parse::<cjm_wire::link::Dropped>(&frame.payload).map(|dropped| {
+                        sinks.chunk(
+                            &session,
+                            OutputStreamName::Stderr,
+                            &format!("[{} log records dropped here]", dropped.records),
+                        );
+                    }),
+                    // A later shim may say more than this host understands.
+                    _ => Some(()),
+                };
+            }
+        }
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Option<T> {
+    serde_json::from_slice(payload)
+        .inspect_err(|error| tracing::warn!(%error, "a link frame cannot be read"))
+        .ok()
+}
