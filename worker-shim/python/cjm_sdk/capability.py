@@ -219,7 +219,8 @@ class Capability:
         if problems:
             listed = "; ".join("%s: %s" % item for item in sorted(problems.items()))
             known = ", ".join(sorted(properties)) or "none"
-            raise UserInputError("wrong configuration (%s). Fields: %s" % (listed, known), fields_invalid=sorted(problems))
+            message = "wrong configuration (%s). Fields: %s" % (listed, known)
+            raise UserInputError(message, fields_invalid=sorted(problems))
         return config
 
 

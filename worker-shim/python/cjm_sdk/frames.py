@@ -49,7 +49,8 @@ class Channel:
         if head[5:8] != b"\0\0\0":
             raise ChannelError("a frame header has reserved bytes set: the peer does not speak this protocol")
         if size > PAYLOAD_BYTES_MAX:
-            raise ChannelError("a frame of %d bytes was announced, more than the %d allowed" % (size, PAYLOAD_BYTES_MAX))
+            words = "a frame of %d bytes was announced, more than the %d allowed"
+            raise ChannelError(words % (size, PAYLOAD_BYTES_MAX))
         payload = self._take(size) if size else b""
         return head[4], int.from_bytes(head[8:16], "big"), payload
 

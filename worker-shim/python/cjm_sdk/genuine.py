@@ -1,4 +1,6 @@
-"""What the ancestor's `ToolCapability` needs around it, found by its shape and never imported.
+"""What the ancestor's `ToolCapability` needs around it, found by its shape.
+
+Nothing of the ancestor is needed; only for a tool whose class comes from there is its `wire` module loaded too.
 
 What: its cancel flag, cancel callbacks, progress and usage are attributes of the instance; here they become
 descriptors on its class that answer per call, so that two calls at once neither cancel nor overwrite one another,
@@ -67,7 +69,8 @@ def end(call):
 
 def import_wire(tool):
     """Loads the ancestor's wire module for a tool of its own family, whose helpers may import it in mid-call."""
-    if _WIRE not in sys.modules and any(cls.__module__.startswith("cjm_substrate.") for cls in type(tool).__mro__):
+    is_family = any(cls.__module__.startswith("cjm_substrate.") for cls in type(tool).__mro__)
+    if is_family and _WIRE not in sys.modules:
         from importlib import import_module
 
         import_module(_WIRE)

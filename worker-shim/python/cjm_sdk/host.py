@@ -145,9 +145,8 @@ class Host:
         return sorted(found + ["structural_surface"] + (["task"] if self.adapters else []))
 
     def _adapter_failed(self, spec, error):
-        self.record(
-            "ERROR", "cjm_sdk", "adapter %s is not bound: %s" % (spec, errors.one_line(error)), errors.traceback_of(error)
-        )
+        message = "adapter %s is not bound: %s" % (spec, errors.one_line(error))
+        self.record("ERROR", "cjm_sdk", message, errors.traceback_of(error))
 
     # --- frames in
 

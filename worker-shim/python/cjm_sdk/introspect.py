@@ -107,13 +107,16 @@ def _only_class(module):
     unique = list(dict.fromkeys(found))
     if len(unique) != 1:
         listed = ", ".join(cls.__name__ for cls in unique) or "none"
-        message = "%s must define exactly one concrete capability class, found %d (%s); name one with --class"
-        raise IntrospectionError("class_ambiguous" if unique else "class_missing", message % (module.__name__, len(unique), listed))
+        words = "%s must define exactly one concrete capability class, found %d (%s); name one with --class"
+        code = "class_ambiguous" if unique else "class_missing"
+        raise IntrospectionError(code, words % (module.__name__, len(unique), listed))
     return unique[0]
 
 
 def _is_tool(value, module):
-    if not isinstance(value, type) or value.__module__ != module.__name__ or getattr(value, "__abstractmethods__", None):
+    if not isinstance(value, type) or value.__module__ != module.__name__:
+        return False
+    if getattr(value, "__abstractmethods__", None):
         return False
     if _is_ours(value):
         return True

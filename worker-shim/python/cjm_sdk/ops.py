@@ -296,10 +296,8 @@ def _status(text):
 
 def _check_size(body):
     if len(body) > frames.PAYLOAD_BYTES_MAX:
-        limit = frames.PAYLOAD_BYTES_MAX
-        raise errors.FatalError(
-            "the result has %d bytes, at most %d travel as JSON: write it to a file and return its path" % (len(body), limit)
-        )
+        words = "the result has %d bytes, at most %d travel as JSON: write it to a file and return its path"
+        raise errors.FatalError(words % (len(body), frames.PAYLOAD_BYTES_MAX))
 
 
 def _close(items):
