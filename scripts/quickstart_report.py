@@ -61,7 +61,7 @@ def recognised(documents):
             mark = ""
         rows.append((os.path.basename(document["recording"]), shown, mark, f"document {document['id']}"))
     title("What was recognised")
-    table(("recording", "heard", "", "stored as"), rows)
+    table(("recording", "heard", "which is", "stored as"), rows)
     voices = sum(1 for name in VOICES if name in heard and heard[name]["text"] == expected(name))
     return voices, NOISE in heard and not heard[NOISE]["speech"]
 
@@ -117,11 +117,15 @@ def conclusion(right):
 def next_steps(ctl, root, result):
     folder = os.path.dirname(ctl)
     title("Try next")
-    print(f"export PATH={quoted(folder)}:$PATH CJM_DATA_DIR={quoted(os.environ['CJM_DATA_DIR'])}")
-    print('cjm-ctl call transcript-store --action search query=\'"rear right" OR center\'')
-    print(f"cjm-ctl run {quoted(os.path.join(root, 'compositions/recordings.yaml'))} recordings=FOLDER")
-    run = result.get("run_id")
-    print("cjm-ctl logs --journal" + (f" --run {run}" if run else ""))
+    composition = quoted(os.path.join(root, "compositions/recordings.yaml"))
+    for comment, command in [
+        ("once in this shell", f"export PATH={quoted(folder)}:$PATH CJM_DATA_DIR={quoted(os.environ['CJM_DATA_DIR'])}"),
+        ("another search", "cjm-ctl call transcript-store --action search query='\"rear right\" OR center'"),
+        ("where a text comes from", "cjm-ctl call transcript-store --action get id=1"),
+        ("everything that happened in this run", f"cjm-ctl logs --journal -n 0 --run {result['run_id']}"),
+        ("recordings of your own, in which positions are called out", f"cjm-ctl run {composition} recordings=FOLDER"),
+    ]:
+        print(f"  # {comment}\n  {command}")
 
 
 def quoted(text):
