@@ -208,7 +208,7 @@ impl CallState {
     }
 
     /// Keeps an account for the header; false when its type is not a worker's to report, or the header is full.
-    pub(crate) fn account(&self, account: Account) -> bool {
+    pub(crate) fn account(&self, account: &Account) -> bool {
         let allowed = EventType::parse(&account.event_type).is_some_and(EventType::is_worker_account);
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         let item = serde_json::json!({"event_type": account.event_type, "payload": account.payload});
@@ -302,14 +302,14 @@ mod tests {
         let calls = Calls::new(HostLink::default());
         let call = calls.begin(CallKind::Work, None).unwrap();
         assert_eq!(call.state().accounts_header(), None);
-        assert!(!call.state().account(account("state_transition", "forged")));
-        assert!(call.state().account(account("cache_hit", "é")));
+        assert!(!call.state().account(&account("state_transition", "forged")));
+        assert!(call.state().account(&account("cache_hit", "é")));
         assert_eq!(
             call.state().accounts_header().unwrap(),
             r#"[{"event_type": "cache_hit", "payload": {"k": "\u00e9"}}]"#
         );
         let filler = "x".repeat(1000);
-        let taken = (0..1000).filter(|_| call.state().account(account("cache_hit", &filler))).count();
+        let taken = (0..1000).filter(|_| call.state().account(&account("cache_hit", &filler))).count();
         let header = call.state().accounts_header().unwrap();
         assert!(header.len() <= ACCOUNTS_BYTES_MAX && taken > 50, "{} {taken}", header.len());
         assert!(header.is_ascii());

@@ -286,21 +286,19 @@ async fn serve(
         }
     };
     context.link.control(to_host::READY, &loaded.ready);
-    loop {
-        match events.recv().await {
-            Some(Event::Shutdown(grace)) => {
-                stop.cancel();
-                return shut_down(&surface, &context, &mut events, serving, grace).await;
-            }
-            Some(Event::ToolExited(exit)) => {
-                // Connections of running calls are open until this process ends, which is after these words.
-                context.link.control(to_host::TOOL_EXIT, &exit);
-                context.link.flush(FLUSH_MAX).await;
-                return exit::TOOL_DIED;
-            }
-            Some(event) => return ends_at_once(&event),
-            None => return exit::HOST_GONE,
+    match events.recv().await {
+        Some(Event::Shutdown(grace)) => {
+            stop.cancel();
+            shut_down(&surface, &context, &mut events, serving, grace).await
         }
+        Some(Event::ToolExited(exit)) => {
+            // Connections of running calls are open until this process ends, which is after these words.
+            context.link.control(to_host::TOOL_EXIT, &exit);
+            context.link.flush(FLUSH_MAX).await;
+            exit::TOOL_DIED
+        }
+        Some(event) => ends_at_once(&event),
+        None => exit::HOST_GONE,
     }
 }
 

@@ -102,7 +102,7 @@ impl Call {
     /// Adds a row to the host's journal: `task_account`, `result_saved`, `cache_hit` or `graph_extended`. False
     /// when the type is another one, or the call has accounted for more than fits.
     pub fn account(&self, event_type: &str, payload: Map<String, Value>) -> bool {
-        self.inner.state.account(Account { event_type: event_type.to_owned(), payload })
+        self.inner.state.account(&Account { event_type: event_type.to_owned(), payload })
     }
 
     /// Writes a record that carries this call's job.

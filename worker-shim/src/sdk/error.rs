@@ -6,8 +6,14 @@ use cjm_wire::error::{ErrorCategory, JobError, ResourceShortfall};
 /// A failed call. Made by the constructor of its category; the category decides who is asked to do something
 /// about it.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("{message}")]
+#[error("{}", details.message)]
 pub struct ToolError {
+    // Boxed, because it stands in every result of every tool.
+    details: Box<Details>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Details {
     kind: Kind,
     message: String,
     fields_invalid: Vec<String>,
@@ -59,81 +65,83 @@ impl ToolError {
     /// Names the arguments that were wrong.
     #[must_use]
     pub fn fields(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.fields_invalid = names.into_iter().map(Into::into).collect();
+        self.details.fields_invalid = names.into_iter().map(Into::into).collect();
         self
     }
 
     /// Says what ran short.
     #[must_use]
     pub fn shortfall(mut self, shortfall: ResourceShortfall) -> Self {
-        self.shortfall = Some(shortfall);
+        self.details.shortfall = Some(shortfall);
         self
     }
 
     /// Says how long to wait before another attempt, in seconds.
     #[must_use]
     pub fn retry_after(mut self, seconds: f64) -> Self {
-        self.retry_after_seconds = Some(seconds).filter(|seconds| seconds.is_finite());
+        self.details.retry_after_seconds = Some(seconds).filter(|seconds| seconds.is_finite());
         self
     }
 
     /// Adds lines that help the tool's author: a location, the end of standard error.
     #[must_use]
     pub fn traceback(mut self, text: impl Into<String>) -> Self {
-        self.traceback = Some(text.into());
+        self.details.traceback = Some(text.into());
         self
     }
 
     /// Says in front what was being done.
     #[must_use]
     pub fn context(mut self, what: &str) -> Self {
-        self.message = format!("{what}: {}", self.message);
+        self.details.message = format!("{what}: {}", self.details.message);
         self
     }
 
     pub(crate) fn kind(&self) -> Kind {
-        self.kind
+        self.details.kind
     }
 
     /// The wire's object, as a 500 body or a stream's last line carries it.
     pub(crate) fn job_error(&self, capability: &str) -> JobError {
-        let (category, name) = match self.kind {
+        let (category, name) = match self.details.kind {
             // In a stream a cancellation is told by this name alone; hosts look for it.
             Kind::Cancelled => (ErrorCategory::Transient, "CapabilityCancelledError"),
             Kind::NotSupported => (ErrorCategory::Fatal, "NotSupported"),
             Kind::Category(category) => (category, variant(category)),
         };
-        let mut error = JobError::new(category, self.message.clone());
-        if self.kind == Kind::Cancelled {
+        let mut error = JobError::new(category, self.details.message.clone());
+        if self.details.kind == Kind::Cancelled {
             error.retriable = false;
             error.message = format!("Capability '{capability}' cancelled by operator");
         }
         error.original_exc_repr = format!("{name}({:?})", error.message);
-        error.traceback = self.traceback.clone();
-        error.retry_after_seconds = self.retry_after_seconds;
-        error.fields_invalid = (!self.fields_invalid.is_empty()).then(|| self.fields_invalid.clone());
-        error.resource_shortfall = self.shortfall;
+        error.traceback = self.details.traceback.clone();
+        error.retry_after_seconds = self.details.retry_after_seconds;
+        error.fields_invalid =
+            (!self.details.fields_invalid.is_empty()).then(|| self.details.fields_invalid.clone());
+        error.resource_shortfall = self.details.shortfall;
         error.capability_name = Some(capability.to_owned());
         error
     }
 
     /// The HTTP answer of a unary call.
     pub(crate) fn failure(&self, capability: &str) -> CallFailure {
-        match self.kind {
+        match self.details.kind {
             Kind::Cancelled => CallFailure::cancelled(capability),
             Kind::NotSupported | Kind::Category(_) => CallFailure::job_error(&self.job_error(capability)),
         }
     }
 
     fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self {
+        let details = Details {
             kind,
             message: message.into(),
             fields_invalid: Vec::new(),
             shortfall: None,
             retry_after_seconds: None,
             traceback: None,
-        }
+        };
+        Self { details: Box::new(details) }
     }
 }
 

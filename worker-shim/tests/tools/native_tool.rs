@@ -52,14 +52,14 @@ impl Capability for Lab {
     }
 
     fn config(&self) -> Value {
-        Value::Object(self.config.lock().unwrap().clone())
+        Value::Object(self.config.lock().expect("no panic while it is held").clone())
     }
 
     fn initialize(&self, config: Map<String, Value>) -> Result<(), ToolError> {
         if config.contains_key("bad") {
             return Err(ToolError::user_input("`bad` is bad"));
         }
-        *self.config.lock().unwrap() = config;
+        *self.config.lock().expect("no panic while it is held") = config;
         Ok(())
     }
 

@@ -11,11 +11,8 @@ fn worker(actions: Value) -> Worker {
 }
 
 /// One action `run` that runs `text` with sh, with further keys.
-fn run(text: &str, more: Value) -> Worker {
-    let mut action = json!({"argv": ["-c", text, "sh"]});
-    for (key, value) in more.as_object().unwrap() {
-        action[key] = value.clone();
-    }
+fn run(text: &str, mut action: Value) -> Worker {
+    action["argv"] = json!(["-c", text, "sh"]);
     worker(json!({ "run": action }))
 }
 

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 pub(crate) const WAIT: Duration = Duration::from_secs(30);
 
 /// A frame as it came.
-pub(crate) type Frame = (u8, Value);
+type Frame = (u8, Value);
 
 /// A worker process and all its host holds of it.
 pub(crate) struct Worker {
@@ -30,11 +30,10 @@ pub(crate) struct Worker {
     pub(crate) dir: TempDir,
     pub(crate) link: Option<UnixStream>,
     pub(crate) lifeline: Option<OwnedFd>,
-    pub(crate) started: Instant,
     pidfd: PidFd,
     frames: Receiver<Frame>,
     /// Frames that were passed over while another was waited for.
-    pub(crate) seen: Vec<Frame>,
+    seen: Vec<Frame>,
     stdout: Arc<Mutex<Vec<u8>>>,
     stderr: Arc<Mutex<Vec<u8>>>,
     exit: Option<WaitStatus>,
@@ -51,7 +50,15 @@ pub(crate) fn native() -> (PathBuf, Vec<&'static str>) {
 
 impl Worker {
     /// Starts a process and says nothing to it.
-    pub(crate) fn start((program, args): (PathBuf, Vec<&str>)) -> Self {
+    pub(crate) fn start(program: (PathBuf, Vec<&str>)) -> Self {
+        Self::start_with(program, |_| Vec::new())
+    }
+
+    /// The same with further variables, made from the worker's directory.
+    pub(crate) fn start_with(
+        (program, args): (PathBuf, Vec<&str>),
+        variables: impl FnOnce(&Path) -> Vec<(&'static str, String)>,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join("s")).unwrap();
         let (link, link_theirs) = stream_pair().unwrap();
@@ -63,10 +70,11 @@ impl Worker {
         let keep = ["PATH", "HOME", "LANG"];
         request.env = std::env::vars_os().filter(|(name, _)| keep.iter().any(|kept| name == kept)).collect();
         request.env.push(("LAB_VARIABLE".into(), "from the host".into()));
+        let variables = variables(dir.path()).into_iter();
+        request.env.extend(variables.map(|(name, value)| (name.into(), value.into())));
         request.fds =
             vec![(out.write, 1), (err.write, 2), (listener.into(), 3), (link_theirs, 4), (lifeline.read, 5)];
         request.session = SessionMode::NewSession;
-        let started = Instant::now();
         let spawned = spawn(request).unwrap();
         let link = UnixStream::from(link);
         let (frames_tx, frames) = channel();
@@ -78,7 +86,6 @@ impl Worker {
             dir,
             link: Some(link),
             lifeline: Some(lifeline.write),
-            started,
             frames,
             seen: Vec::new(),
             stdout: collect(out.read),
@@ -142,13 +149,6 @@ impl Worker {
                 }
             }
         }
-    }
-
-    /// All frames up to the end of the link.
-    pub(crate) fn frames_to_the_end(&mut self) -> Vec<Frame> {
-        let mut frames = std::mem::take(&mut self.seen);
-        frames.extend(std::iter::from_fn(|| self.frames.recv_timeout(WAIT).ok()));
-        frames
     }
 
     pub(crate) fn socket(&self) -> PathBuf {

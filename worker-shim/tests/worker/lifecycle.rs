@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 /// An executable whose one action runs a script with `sh`.
 pub(crate) fn script(actions: serde_json::Value) -> Launch {
+    let mut executable = json!({"program": "/bin/sh"});
+    executable["actions"] = actions;
     Launch::Executable {
         program: "/bin/sh".to_owned(),
-        executable: serde_json::from_value(json!({"program": "/bin/sh", "actions": actions})).unwrap(),
+        executable: serde_json::from_value(executable).unwrap(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Real worker processes, started as the keeper starts them and spoken to as the host does. One test binary, so
 //! that it links once.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 mod executable;
 mod harness;
 mod http;

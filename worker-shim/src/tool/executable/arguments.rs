@@ -14,7 +14,7 @@ pub(crate) type Values = IndexMap<String, Value>;
 pub(crate) fn check(
     action_name: &str,
     action: &Action,
-    kwargs: Map<String, Value>,
+    kwargs: &Map<String, Value>,
 ) -> Result<Values, ToolError> {
     let known = || action.parameters.keys().map(String::as_str).collect::<Vec<_>>();
     let unknown: Vec<&String> = kwargs.keys().filter(|name| !action.parameters.contains_key(*name)).collect();
@@ -134,7 +134,7 @@ mod tests {
     fn good_values_are_taken_and_defaults_filled_in() {
         let kwargs = json!({"input": "/bin/sh", "gain": 1, "codec": null, "mono": false});
         let Value::Object(kwargs) = kwargs else { panic!("an object") };
-        let values = check("convert", &action(), kwargs).expect("is good");
+        let values = check("convert", &action(), &kwargs).expect("is good");
         assert_eq!(json!(values), json!({"input": "/bin/sh", "rate": 16000, "gain": 1, "mono": false}));
     }
 
@@ -157,7 +157,7 @@ mod tests {
             (json!({"input": "/bin/sh", "mono": "yes"}), "mono", "true or false"),
         ] {
             let Value::Object(map) = kwargs.clone() else { panic!("an object") };
-            let error = check("convert", &action(), map).expect_err("is refused");
+            let error = check("convert", &action(), &map).expect_err("is refused");
             assert!(error.to_string().contains(words), "{kwargs}: {error}");
             let fields = error.job_error("lab").fields_invalid;
             assert_eq!(fields.as_deref(), Some([field.to_owned()].as_slice()), "{kwargs}");

@@ -172,7 +172,7 @@ impl Program {
     ) -> Result<result::Done<'_>, ToolError> {
         let state = call.state();
         let (name, action, kwargs) = self.choose_action(request)?;
-        let values = arguments::check(name, action, kwargs)?;
+        let values = arguments::check(name, action, &kwargs)?;
         let _permit = tokio::select! {
             biased;
             () = state.cancel.cancelled() => return Err(ToolError::cancelled()),

@@ -102,7 +102,7 @@ fn take(shared: &Shared, frame: Frame) -> Result<(), Offence> {
         to_shim::ACCOUNT => {
             if let (Some(call), Some(account)) = (shared.waiting.call(call_id), small::<Account>(&payload)) {
                 // What is not a worker's to report is counted and said with the header.
-                let _ = call.account(account);
+                let _ = call.account(&account);
             }
         }
         to_shim::RECORD => record(shared, call_id, &payload),

@@ -1,0 +1,126 @@
+"""A tool with the misbehaviour the tests need; a genuine-looking class, imported by the embedded SDK."""
+
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+
+from cjm_sdk import Capability, UserInputError, calls
+
+log = logging.getLogger("lab")
+
+
+class Lab(Capability):
+    name = "python-lab"
+    version = "4.5.6"
+
+    def initialize(self, config):
+        if (config or {}).get("bad"):
+            raise ValueError("a bad configuration")
+
+    def cleanup(self):
+        with open(os.path.join(os.environ["LAB_DIR"], "cleanups"), "a") as out:
+            out.write("x")
+
+    def execute(self, action="echo", **kwargs):
+        return getattr(self, "do_" + action)(**kwargs)
+
+    def execute_stream(self, action="count", **kwargs):
+        for number in range(kwargs.get("to", 10**9)):
+            yield {"n": number, "é": 1.0}
+        if kwargs.get("then_fail"):
+            raise ConnectionError("broke off")
+
+    def do_echo(self, **kwargs):
+        return kwargs
+
+    def do_where(self):
+        return {
+            "pid": os.getpid(),
+            "pgid": os.getpgid(0),
+            "sid": os.getsid(0),
+            "stdin": os.readlink("/proc/self/fd/0"),
+            "secret": os.environ.get("LAB_KEY"),
+            "start_environment": b"LAB_KEY" in open("/proc/self/environ", "rb").read(),
+            "fds": sorted(int(fd) for fd in os.listdir("/proc/self/fd")),
+        }
+
+    def do_hold(self, seconds, file):
+        """Holds the interpreter lock: sum() over a range runs in C and gives it up nowhere."""
+        self.report_progress(0.5, "holding")
+        time.sleep(0.05)
+        sys.setswitchinterval(1000)
+        open(file, "w").write("1")
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            sum(range(100000))
+        sys.setswitchinterval(0.005)
+        return "held"
+
+    def do_wait(self):
+        self.report_progress(0.25, "waiting")
+        while True:
+            self.check_cancel()
+            time.sleep(0.002)
+
+    def do_fail(self, kind):
+        raise {"input": UserInputError("bad", fields_invalid=["x"]), "value": ValueError("v"), "os": OSError("o"),
+               "runtime": RuntimeError("r"), "memory": MemoryError("m")}[kind]
+
+    def do_die(self, how):
+        print("last words", file=sys.stderr, flush=True)
+        if how == "exit":
+            os._exit(7)
+        os.kill(os.getpid(), int(how))
+
+    def do_flood(self, records):
+        for number in range(records):
+            log.info("record %d", number)
+        log.debug("not wanted")
+        return records
+
+    def do_account(self):
+        self.account("cache_hit", {"k": "é"})
+        # Past the SDK, which refuses it: the shim must not believe it either.
+        self.do_say(0x89, calls.current().id, json.dumps({"event_type": "state_transition", "payload": {}}))
+        self.report_usage({"tokens": 7})
+        return 1
+
+    def do_big(self, size):
+        return "x" * size
+
+    def do_children(self, file):
+        subprocess.Popen(["setsid", "sh", "-c", "echo $$ > %s; trap '' TERM; sleep 1000" % file])
+        while not (os.path.exists(file) and os.path.getsize(file)):
+            time.sleep(0.005)
+        return None
+
+    def do_stop_reading(self, file):
+        """Stops the whole process; nobody reads the channel any more."""
+        open(file, "w").write("1")
+        os.kill(os.getpid(), 19)
+
+    def do_say(self, kind, call_id, payload, repeat=1):
+        """Writes a frame of its own, past the SDK."""
+        body = payload.encode()
+        head = len(body).to_bytes(4, "big") + bytes((kind, 0, 0, 0)) + call_id.to_bytes(8, "big")
+        for _ in range(repeat):
+            os.write(3, head + body)
+        return "said"
+
+    def do_garbage(self):
+        os.write(3, b"this is no frame at all, is it")
+        time.sleep(1000)
+
+    def do_close(self):
+        """Says nothing more, and goes on running."""
+        socket.socket(fileno=os.dup(3)).shutdown(socket.SHUT_WR)
+        time.sleep(1000)
+
+
+class Broken(Lab):
+    def __init__(self):
+        raise RuntimeError("cannot be made")
