@@ -196,7 +196,8 @@ mod tests {
         assert!(tree.rss_bytes >= single.rss_bytes);
         let below = sample_each_below(own).unwrap();
         let each = below.iter().find(|usage| usage.pid == child_pid).unwrap();
-        assert_eq!((each.ppid, each.rss_bytes, each.threads), (own.as_raw(), single.rss_bytes, single.threads));
+        assert_eq!((each.ppid, each.threads), (own.as_raw(), 1));
+        assert!(each.rss_bytes > 0);
         assert!(below.iter().all(|usage| usage.pid != own));
         child.kill().unwrap();
         child.wait().unwrap();
