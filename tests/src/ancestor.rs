@@ -3,6 +3,7 @@
 //! It is run, never imported into anything of ours. What must hold: its data directory is always named, because
 //! it writes to the home of the user otherwise.
 
+use crate::world::World;
 use crate::{python, repo};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -24,13 +25,13 @@ impl Ancestor {
     /// Installs a release, or finds it installed. None, after saying so loudly, where that cannot be; in CI that
     /// fails the test.
     #[must_use]
-    pub fn find(test: &str, version: &'static str) -> Option<Self> {
+    pub fn find(turn: &World, test: &str, version: &'static str) -> Option<Self> {
         let Some(interpreter) = python::at_least(PYTHON_MIN.0, PYTHON_MIN.1) else {
             repo::skip(test, &format!("no Python >= {}.{} answers here", PYTHON_MIN.0, PYTHON_MIN.1));
             return None;
         };
         let requirement = format!("cjm-substrate=={version}");
-        match python::environment(&format!("ancestor-{version}"), &interpreter, &[&requirement]) {
+        match python::environment(turn, &format!("ancestor-{version}"), &interpreter, &[&requirement]) {
             Ok(folder) => Some(Self { version, folder }),
             Err(error) => {
                 repo::skip(test, &format!("{requirement} could not be installed: {error}"));

@@ -1,9 +1,11 @@
 //! Interpreters and environments for tests: Debian's Python for tools, a newer one where the ancestor needs it.
 //!
 //! What must hold: an interpreter counts only after it has been executed and said its version; names on the
-//! PATH may be version shims that fail.
+//! PATH may be version shims that fail. What starts longer work takes a world, because a world that ends clears
+//! everything below this process.
 
 use crate::repo;
+use crate::world::World;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -52,7 +54,7 @@ pub fn at_least(major: u32, minor: u32) -> Option<PathBuf> {
 ///
 /// # Errors
 /// The last lines of what failed.
-pub fn uv() -> Result<PathBuf, String> {
+pub fn uv(_turn: &World) -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let home = repo::cache().join("uv/venv");
     let own = home.join("bin/uv");
@@ -71,7 +73,12 @@ pub fn uv() -> Result<PathBuf, String> {
 ///
 /// # Errors
 /// The last lines of what failed.
-pub fn environment(name: &str, interpreter: &Path, requirements: &[&str]) -> Result<PathBuf, String> {
+pub fn environment(
+    turn: &World,
+    name: &str,
+    interpreter: &Path,
+    requirements: &[&str],
+) -> Result<PathBuf, String> {
     let folder = repo::cache().join(name);
     let python = folder.join("bin/python");
     let stamp = folder.join(".complete");
@@ -79,7 +86,7 @@ pub fn environment(name: &str, interpreter: &Path, requirements: &[&str]) -> Res
     if std::fs::read_to_string(&stamp).is_ok_and(|made| made == wanted) && version_of(&python).is_some() {
         return Ok(folder);
     }
-    let uv = uv()?;
+    let uv = uv(turn)?;
     let _ = std::fs::remove_dir_all(&folder);
     run(Command::new(&uv)
         .args(["venv", "--quiet", "--no-project", "--python"])

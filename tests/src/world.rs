@@ -112,6 +112,17 @@ impl World {
         self.variables.push((name.to_owned(), value.into()));
     }
 
+    /// Lets all later commands find uv.
+    ///
+    /// # Errors
+    /// Why it cannot be had.
+    pub fn offer_uv(&mut self) -> Result<(), String> {
+        let uv = python::uv(self)?;
+        let path = std::env::var("PATH").unwrap_or_default();
+        self.set("PATH", format!("{}:{path}", uv.parent().unwrap_or(&uv).display()));
+        Ok(())
+    }
+
     /// Installs a manifest as it is.
     pub fn install(&self, name: &str, manifest: &Value) -> PathBuf {
         let path = self.data_dir().join(format!("manifests/{name}.json"));

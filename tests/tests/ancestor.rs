@@ -14,8 +14,10 @@ const EVENT_TYPES: [&str; 5] =
 #[test]
 fn the_ancestor_reads_the_same_journal() {
     for version in VERSIONS {
-        let Some(ancestor) = Ancestor::find("the_ancestor_reads_the_same_journal", version) else { continue };
         let world = World::new();
+        let Some(ancestor) = Ancestor::find(&world, "the_ancestor_reads_the_same_journal", version) else {
+            continue;
+        };
         play(&world);
         let ours = journal::rows(&world.journal());
         assert!(ours.len() >= 10, "{}", journal::tell(&ours));

@@ -11,6 +11,9 @@ use std::time::{Duration, SystemTime};
 /// An idempotent second run has nothing to do but look.
 const UNCHANGED_MAX: Duration = Duration::from_secs(10);
 
+/// The file with the fault.
+const BROKEN_MODULE: &str = "tool-three/tool_three/capability.py";
+
 /// A build backend inside the package itself, so that nothing has to be fetched to build it.
 const BACKEND: &str = r#"
 """Builds a wheel of one module and nothing else, with the standard library alone."""
@@ -59,17 +62,14 @@ fn write_package(folder: &Path, name: &str) {
 
 /// A world whose commands find uv; None, said loudly, where it cannot be had.
 fn world_with_uv(test: &str) -> Option<World> {
-    let uv = match python::uv() {
-        Ok(uv) => uv,
+    let mut world = World::new();
+    match world.offer_uv() {
+        Ok(()) => Some(world),
         Err(error) => {
             repo::skip(test, &error);
-            return None;
+            None
         }
-    };
-    let mut world = World::new();
-    let path = std::env::var("PATH").unwrap_or_default();
-    world.set("PATH", format!("{}:{path}", uv.parent().expect("a folder").display()));
-    Some(world)
+    }
 }
 
 fn results(document: &Value) -> BTreeMap<String, String> {
@@ -92,24 +92,17 @@ fn manifest_times(world: &World) -> BTreeMap<String, SystemTime> {
     entries.flatten().map(time).collect()
 }
 
-#[test]
-fn a_failed_entry_is_resumed_and_a_second_run_changes_nothing() {
-    let Some(world) = world_with_uv("a_failed_entry_is_resumed_and_a_second_run_changes_nothing") else {
-        return;
-    };
-    let folder = world.file("packages");
-    write_package(&folder, "tool-one");
-    write_package(&folder, "tool-two");
-    // The third is broken to begin with: its module cannot be imported.
-    write_package(&folder, "tool-three");
-    let module = folder.join("tool-three/tool_three/capability.py");
+/// Three packages, of which the third cannot be imported, a program, and the list that names them all.
+fn write_list(folder: &Path) {
+    for name in ["tool-one", "tool-two", "tool-three"] {
+        write_package(folder, name);
+    }
+    let module = folder.join(BROKEN_MODULE);
     let good = std::fs::read_to_string(&module).expect("written above");
     std::fs::write(&module, format!("import a_module_that_is_not_there\n{good}")).expect("a file");
-    let echo = manifest(
-        "echo",
-        &json!({"runtime": {"kind": "executable", "program": "echo", "actions": {"say": {"argv": ["hello"], "result": "stdout_text"}}}}),
-        &json!({}),
-    );
+    let actions = json!({"say": {"argv": ["hello"], "result": "stdout_text"}});
+    let runtime = json!({"kind": "executable", "program": "echo", "actions": actions});
+    let echo = manifest("echo", &json!({"runtime": runtime}), &json!({}));
     std::fs::write(folder.join("echo.json"), echo.to_string()).expect("a manifest");
     let mut list = "capabilities:\n- name: echo\n  manifest: ./echo.json\n".to_owned();
     for name in ["tool-one", "tool-two", "tool-three"] {
@@ -118,6 +111,22 @@ fn a_failed_entry_is_resumed_and_a_second_run_changes_nothing() {
         ));
     }
     std::fs::write(folder.join("capabilities.yaml"), list).expect("a list");
+}
+
+/// Takes the fault out of the third package.
+fn repair(folder: &Path) {
+    let module = folder.join(BROKEN_MODULE);
+    let text = std::fs::read_to_string(&module).expect("written before");
+    std::fs::write(&module, text.replace("import a_module_that_is_not_there\n", "")).expect("a file");
+}
+
+#[test]
+fn a_failed_entry_is_resumed_and_a_second_run_changes_nothing() {
+    let Some(world) = world_with_uv("a_failed_entry_is_resumed_and_a_second_run_changes_nothing") else {
+        return;
+    };
+    let folder = world.file("packages");
+    write_list(&folder);
     let file = folder.join("capabilities.yaml").display().to_string();
     let install = ["install-all", "--capabilities", &file, "--json"];
 
@@ -149,7 +158,7 @@ fn a_failed_entry_is_resumed_and_a_second_run_changes_nothing() {
         assert!(world.run(&["call", name]).expect(exit::OK).stdout.contains(answer), "{name}");
     }
 
-    std::fs::write(&module, good).expect("a file");
+    repair(&folder);
     let second = world.run(&install).expect(exit::OK);
     let unchanged = [("echo", "unchanged"), ("tool-one", "unchanged"), ("tool-two", "unchanged")];
     assert_eq!(
@@ -181,7 +190,7 @@ fn a_list_that_cannot_be_read_installs_nothing_and_says_where() {
     let file =
         world.write("capabilities.yaml", "capabilities:\n- name: a\n  package: [1,\n").display().to_string();
     let outcome = world.run(&["install-all", "--capabilities", &file, "--json"]).expect(exit::DOMAIN);
-    assert_eq!(outcome.json()["error"]["code"], "capabilities_file.malformed", "{}", outcome.describe());
+    assert_eq!(outcome.json()["error"]["code"], "install.capabilities_invalid", "{}", outcome.describe());
     let outcome =
         world.run(&["install-all", "--capabilities", "nowhere.yaml", "--json"]).expect(exit::DOMAIN);
     assert!(

@@ -2,8 +2,8 @@
 //! a network. The binaries are those of this build; `scripts/test` plays it once more with the script's own build.
 
 use cjm_platform::runtime_dir::effective_uid;
+use cjm_tests::repo;
 use cjm_tests::world::{COMMAND_MAX, Outcome, World};
-use cjm_tests::{python, repo};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -15,10 +15,8 @@ const RIGHT: &str = "8 of 8 voices right, the noise recognised as no speech.";
 #[test]
 fn the_quickstart_ends_well_and_a_second_time_fast_without_a_network() {
     let mut world = World::new();
-    if let Ok(uv) = python::uv() {
-        let path = std::env::var("PATH").unwrap_or_default();
-        world.set("PATH", format!("{}:{path}", uv.parent().expect("a folder").display()));
-    }
+    // Spares each run a download; without it the script makes its own.
+    let _ = world.offer_uv();
     let clone = world.file("clone");
     copy_repository(&clone);
     let binaries = repo::binary("cjm-ctl").parent().expect("a folder").display().to_string();

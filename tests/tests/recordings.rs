@@ -2,7 +2,7 @@
 //! and the shipped tools. No answer can come from a file name.
 
 use cjm_tests::world::World;
-use cjm_tests::{journal, python, repo};
+use cjm_tests::{journal, repo};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -63,15 +63,9 @@ fn install(world: &mut World, test: &str) -> bool {
         repo::skip(test, "the recordings of alsa-utils are missing");
         return false;
     }
-    match python::uv() {
-        Ok(uv) => {
-            let path = std::env::var("PATH").unwrap_or_default();
-            world.set("PATH", format!("{}:{path}", uv.parent().expect("a folder").display()));
-        }
-        Err(error) => {
-            repo::skip(test, &error);
-            return false;
-        }
+    if let Err(error) = world.offer_uv() {
+        repo::skip(test, &error);
+        return false;
     }
     let list = repo::root().join("capabilities.yaml").display().to_string();
     let _ = world.run(&["install-all", "--capabilities", &list]).expect(0);

@@ -1,0 +1,95 @@
+//! The README's tour, played as it stands there: its files are written, its commands run, and each answers what the
+//! README says after its arrow.
+
+use cjm_tests::repo;
+use cjm_tests::world::{COMMAND_MAX, World};
+use std::process::Command;
+
+/// A fenced block: its language, its `title=`, its text.
+struct Block {
+    language: String,
+    title: String,
+    text: String,
+}
+
+fn blocks(text: &str) -> Vec<Block> {
+    let mut found = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let Some(fence) = line.strip_prefix("```").filter(|fence| !fence.is_empty()) else { continue };
+        let inside: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+        let (language, rest) = fence.split_once(' ').unwrap_or((fence, ""));
+        let title = rest.strip_prefix("title=").unwrap_or_default();
+        found.push(Block { language: language.into(), title: title.into(), text: inside.join("\n") + "\n" });
+    }
+    found
+}
+
+fn readme() -> Vec<Block> {
+    blocks(&std::fs::read_to_string(repo::root().join("README.md")).expect("README.md"))
+}
+
+#[test]
+fn the_tour_does_what_it_says() {
+    let mut world = World::new();
+    if let Err(error) = world.offer_uv() {
+        repo::skip("the_tour_does_what_it_says", &error);
+        return;
+    }
+    let blocks = readme();
+    for block in blocks.iter().filter(|block| block.title.starts_with("tools/")) {
+        let path = world.file(&block.title);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, &block.text).expect("a file");
+    }
+    let tour = blocks.iter().find(|block| block.title == "tour").expect("the tour");
+    let binary = repo::binary("cjm-ctl");
+    let mut last = String::new();
+    let mut answers = 0;
+    for line in tour.text.lines() {
+        if let Some(expected) = line.strip_prefix("# → ") {
+            assert!(last.contains(expected), "the README promises \"{expected}\"\n{last}");
+            answers += 1;
+            continue;
+        }
+        let mut command = Command::new("sh");
+        let folder = binary.parent().expect("a folder").display();
+        command.args(["-c", &format!("PATH={folder}:$PATH; {line}")]).env("CJM_DATA_DIR", world.data_dir());
+        let outcome = world.start_command(command).wait(COMMAND_MAX).expect(0);
+        last = outcome.describe();
+        world.assert_nothing_left();
+    }
+    assert!(answers >= 6, "only {answers} answers were checked");
+}
+
+#[test]
+fn the_rust_example_is_the_one_that_a_doc_test_compiles() {
+    let source = repo::root().join("worker-shim/src/sdk/capability.rs");
+    let comments: String = std::fs::read_to_string(source)
+        .expect("the trait's file")
+        .lines()
+        .filter_map(|line| line.strip_prefix("///"))
+        .map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line)))
+        .collect();
+    let blocks = readme();
+    let example = blocks.iter().find(|block| block.language == "rust").expect("a Rust example");
+    assert!(
+        comments.contains(&example.text),
+        "the README's example differs from the trait's:\n{}",
+        example.text
+    );
+}
+
+#[test]
+fn the_exit_codes_are_those_of_the_code() {
+    let text = std::fs::read_to_string(repo::root().join("README.md")).expect("README.md");
+    let source = std::fs::read_to_string(repo::root().join("wire/src/describe.rs")).expect("the exit codes");
+    let codes: Vec<&str> = source
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("pub const ")?.split_once(": u8 = ")?.1.strip_suffix(';'))
+        .collect();
+    assert!(codes.len() >= 11, "{codes:?}");
+    for code in codes {
+        assert!(text.contains(&format!("| {code} | ")), "README.md lacks exit code {code}");
+    }
+}
