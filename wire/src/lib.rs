@@ -4,6 +4,7 @@
 //! This crate does no I/O and knows neither a clock (but for formatting an instant) nor a runtime. Types that
 //! never leave one process belong to the room that owns them.
 
+pub mod cache;
 pub mod canonical;
 pub mod capabilities_file;
 pub mod channel;

@@ -380,6 +380,15 @@ mod tests {
             "progress": {"stream": "stderr", "pattern": "(?<percent>[0-9]+)%"}
         }))
         .expect("a good action");
+        let kept = with_action(json!({
+            "parameters": {"text": {"type": "input_file"}, "page": {"type": "input_file", "required": true}},
+            "argv": ["{page}", "{out}"], "result": "files",
+            "outputs": {"out": "{cache_dir}/{page.stem}.txt", "image": "{page}"}
+        }))
+        .expect("an action whose files are kept");
+        let Runtime::Executable(executable) = kept.runtime() else { panic!("an executable") };
+        assert!(executable.actions["a"].uses_cache_dir());
+        assert_eq!(executable.actions["a"].main_input(), Some("page"));
         for (action, key) in [
             (json!({"argv": ["{nope}"]}), "argv"),
             (json!({"argv": ["{open"]}), "argv"),
@@ -391,6 +400,23 @@ mod tests {
             (json!({"argv": [], "progress": {"stream": "stdout", "pattern": "(x"}}), "progress.pattern"),
             (json!({"argv": [], "progress": {"stream": "stdout", "pattern": "x"}}), "progress.pattern"),
             (json!({"argv": [], "timeout_seconds": 0.0}), "timeout_seconds"),
+            (json!({"argv": [], "parameters": {"cache_dir": {"type": "string"}}}), "parameters.cache_dir"),
+            (json!({"argv": ["{cache_dir}"], "result": "files"}), "parameters"),
+            (
+                json!({"argv": ["{cache_dir}/x"], "result": "files",
+                    "parameters": {"f": {"type": "input_file", "required": true}}}),
+                "result",
+            ),
+            (
+                json!({"argv": [], "outputs": {"o": "{cache_dir}/o"},
+                    "parameters": {"f": {"type": "input_file", "required": true}}}),
+                "result",
+            ),
+            (
+                json!({"argv": [], "outputs": {"o": "{cache_dir}/o", "p": "{work_dir}/p"}, "result": "files",
+                    "parameters": {"f": {"type": "input_file", "required": true}}}),
+                "outputs.p",
+            ),
         ] {
             match with_action(action.clone()) {
                 Err(ManifestError::Invalid { key: found, .. }) => {

@@ -63,6 +63,10 @@ pub struct Executable {
 /// Templates (in `argv`, `stdin`, `outputs`) may hold `{NAME}` for a parameter or an output, and
 /// `{work_dir}` (a fresh directory of this call, below the capability's data directory), `{data_dir}`,
 /// `{NAME.stem}` and `{NAME.name}` (of a path), `{{` and `}}` for braces.
+///
+/// An action that writes its outputs into `{cache_dir}` is not run again for an unchanged input with unchanged
+/// arguments: the directory is named after both (see [`crate::cache`]). While the program runs it has another name,
+/// so that only whole results are ever found in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Action {
@@ -171,7 +175,8 @@ pub enum ResultSource {
     StdoutText,
     /// Standard output as a list of lines.
     StdoutLines,
-    /// `{NAME: {"path": …, "bytes": …}}` of the `outputs`; one that is missing fails the call.
+    /// `{NAME: {"path": …, "bytes": …, "sha256": …}}` of the `outputs`; one that is missing fails the call. A
+    /// directory has no `sha256`.
     Files,
 }
 
@@ -204,6 +209,22 @@ pub struct CancelRule {
     pub signal: String,
     /// Milliseconds until SIGKILL.
     pub grace_ms: u64,
+}
+
+impl Action {
+    /// Whether it writes into `{cache_dir}`, so that its files are kept for the next call like this one.
+    #[must_use]
+    pub fn uses_cache_dir(&self) -> bool {
+        self.outputs.values().any(|template| template.starts_with(crate::runtime_check::CACHE_DIR_PREFIX))
+    }
+
+    /// The file after whose content `{cache_dir}` is named: the first parameter of type `input_file` that must be given.
+    #[must_use]
+    pub fn main_input(&self) -> Option<&str> {
+        let is_main =
+            |parameter: &Parameter| parameter.kind == ParameterKind::InputFile && parameter.required;
+        self.parameters.iter().find(|(_, parameter)| is_main(parameter)).map(|(name, _)| name.as_str())
+    }
 }
 
 impl Executable {

@@ -1,10 +1,12 @@
 //! Checks an executable's actions beyond their types: templates name things that exist, patterns compile, signals
 //! are known. Pure; used when a manifest is read.
 
-use crate::runtime::{Action, Argument, Executable, ParameterKind};
+use crate::runtime::{Action, Argument, Executable, ParameterKind, ResultSource};
 
 /// Words every template may use besides parameters and outputs.
-pub const BUILT_IN_NAMES: [&str; 2] = ["work_dir", "data_dir"];
+pub const BUILT_IN_NAMES: [&str; 3] = ["work_dir", "data_dir", "cache_dir"];
+/// How the template of an output begins that is kept for the next call like this one.
+pub const CACHE_DIR_PREFIX: &str = "{cache_dir}/";
 /// Signals a cancel rule may name.
 pub const CANCEL_SIGNALS: [&str; 4] = ["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP"];
 
@@ -124,6 +126,7 @@ fn check_action(action: &Action) -> Result<(), (String, String)> {
         template(&format!("outputs.{name}"), text)?;
     }
     check_parameters(action)?;
+    check_cache(action)?;
     if let Some(rule) = action.cancel.as_ref().filter(|rule| !CANCEL_SIGNALS.contains(&rule.signal.as_str()))
     {
         return Err(("cancel.signal".into(), format!("`{}` is none of {CANCEL_SIGNALS:?}", rule.signal)));
@@ -133,6 +136,44 @@ fn check_action(action: &Action) -> Result<(), (String, String)> {
     }
     if action.timeout_seconds.is_some_and(|seconds| !seconds.is_finite() || seconds <= 0.0) {
         return Err(("timeout_seconds".into(), "must be above 0".into()));
+    }
+    Ok(())
+}
+
+/// What is kept is files, all of them, and they depend on a file: else the next call would find half a result, or an
+/// old one.
+fn check_cache(action: &Action) -> Result<(), (String, String)> {
+    let in_argv = action.argv.iter().flat_map(|argument| match argument {
+        Argument::Always(text) => std::slice::from_ref(text),
+        Argument::When { args, .. } => args.as_slice(),
+    });
+    let named = in_argv.chain(&action.stdin).chain(action.outputs.values()).any(|text| {
+        parse_template(text).is_ok_and(|parts| {
+            parts.iter().any(|part| matches!(part, TemplatePart::Name { name, .. } if name == "cache_dir"))
+        })
+    });
+    if !named {
+        return Ok(());
+    }
+    if action.main_input().is_none() {
+        let message =
+            "`{cache_dir}` is named after an input: it needs a required parameter of type `input_file`";
+        return Err(("parameters".into(), message.into()));
+    }
+    if action.result != ResultSource::Files || !action.uses_cache_dir() {
+        let message = "`{cache_dir}` keeps files: it needs `outputs` in it, and the result `files`";
+        return Err(("result".into(), message.into()));
+    }
+    for (name, text) in &action.outputs {
+        let is_input = action.parameters.iter().any(|(parameter, declared)| {
+            declared.kind == ParameterKind::InputFile && *text == format!("{{{parameter}}}")
+        });
+        if !is_input && !text.starts_with(CACHE_DIR_PREFIX) {
+            let message = format!(
+                "beside an output in `{{cache_dir}}` each begins with `{CACHE_DIR_PREFIX}` or is one of the input files"
+            );
+            return Err((format!("outputs.{name}"), message));
+        }
     }
     Ok(())
 }

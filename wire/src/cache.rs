@@ -1,0 +1,130 @@
+//! Where the files of one action on one input with one configuration lie, and what the host already knows of a call's
+//! input files. Pure: it names directories and hashes, and looks at no disk.
+//!
+//! The directory is the ancestor's, `ACTION/STEM/INPUT_CONFIG`, so that a capability finds the same files under either
+//! host. The two hashes in it are shortened: who trusts a directory compares the full ones, kept inside it.
+
+use crate::canonical::canonical_hash_of;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Longest stem, in characters.
+pub const STEM_CHARS_MAX: usize = 100;
+/// Digits of the input's hash in the name.
+pub const INPUT_HASH_DIGITS: usize = 6;
+/// Digits of the configuration's hash in the name.
+pub const CONFIG_HASH_DIGITS: usize = 12;
+/// What stands before the digits of a hash.
+pub const HASH_PREFIX: &str = "sha256:";
+
+/// Characters that some file system cannot have in a name.
+const UNSAFE_CHARACTERS: [char; 9] = ['<', '>', ':', '"', '/', '\\', '|', '?', '*'];
+
+/// A file as somebody found it: as long as size and time of change are the same, so is the content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileState {
+    /// Bytes.
+    pub size: u64,
+    /// Last change, nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// Content, as `sha256:` and 64 digits.
+    pub content_hash: String,
+}
+
+/// What the host knows of the files that a call names, by absolute path. Stands beside `args`, `kwargs` and `envelope`
+/// in the body of `POST /execute`; a worker that finds a file changed, or none here, reads the file itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownInputs {
+    /// The files.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub input_files: BTreeMap<String, FileState>,
+}
+
+/// Key of [`KnownInputs::input_files`] in a body.
+pub const INPUT_FILES_KEY: &str = "input_files";
+
+/// The directory below the capability's own: `ACTION/STEM/INPUT_CONFIG`. `input_hash` is of the input's content,
+/// `sha256:` or not; `config` is everything else the result depends on.
+#[must_use]
+pub fn relative_dir(action: &str, input: &Path, input_hash: &str, config: &Map<String, Value>) -> PathBuf {
+    let config_hash = canonical_hash_of(&Value::Object(config.clone()));
+    let digits = |hash: &str, count: usize| -> String {
+        hash.strip_prefix(HASH_PREFIX).unwrap_or(hash).chars().take(count).collect()
+    };
+    PathBuf::from(safe_name(action)).join(stem(input)).join(format!(
+        "{}_{}",
+        digits(input_hash, INPUT_HASH_DIGITS),
+        digits(&config_hash, CONFIG_HASH_DIGITS)
+    ))
+}
+
+/// The last part of a path without its ending, as every file system can have it; `_` when nothing is left.
+#[must_use]
+pub fn stem(path: &Path) -> String {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    safe_name(&stem)
+}
+
+fn safe_name(text: &str) -> String {
+    let replaced: String = text
+        .chars()
+        .map(|c| if UNSAFE_CHARACTERS.contains(&c) || u32::from(c) < 0x20 { '_' } else { c })
+        .collect();
+    let cut: String = replaced.trim_matches(['.', ' ', '\t']).chars().take(STEM_CHARS_MAX).collect();
+    if cut.is_empty() { "_".to_owned() } else { cut }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn stems_are_the_ancestors() {
+        for (path, expected) in [
+            ("/a/Front_Left.wav", "Front_Left"),
+            ("/a/.bashrc", "bashrc"),
+            ("/a/..", "_"),
+            ("/a/x.", "x"),
+            ("/a/ a b .tar.gz", "a b .tar"),
+            ("/a/q?<>:|*\"\\z.png", "q________z"),
+            ("/a/t\tb\u{1}\u{7f}.png", "t_b_\u{7f}"),
+            ("/a/...", "_"),
+            ("", "_"),
+            ("/a/ .png", "_"),
+        ] {
+            assert_eq!(stem(Path::new(path)), expected, "{path}");
+        }
+        assert_eq!(stem(Path::new(&format!("/a/{}.wav", "é".repeat(120)))), "é".repeat(100));
+        // Shortened last, so that a cut may end in a dot.
+        assert_eq!(stem(Path::new(&format!("/a/{}. y.z", "x".repeat(99)))), format!("{}.", "x".repeat(99)));
+    }
+
+    #[test]
+    fn directories_are_the_ancestors() {
+        let abc = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let Value::Object(config) = json!({"language": "eng", "dpi": 300, "f": 0.5}) else { panic!() };
+        let page = Path::new("/tmp/page one.png");
+        assert_eq!(relative_dir("read", page, abc, &config), Path::new("read/page one/ba7816_dfb37f70a126"));
+        let none = Map::new();
+        let bare = &abc[HASH_PREFIX.len()..];
+        assert_eq!(relative_dir("go", page, bare, &none), Path::new("go/page one/ba7816_44136fa355b3"));
+        // Here we differ: an action's name cannot lead out of the directory.
+        assert_eq!(relative_dir("../up", page, abc, &none), Path::new("_up/page one/ba7816_44136fa355b3"));
+    }
+
+    #[test]
+    fn known_inputs_ride_in_the_body_of_a_call() {
+        let state = FileState { size: 3, mtime_ns: -1, content_hash: "sha256:ab".to_owned() };
+        let known = KnownInputs { input_files: BTreeMap::from([("/a".to_owned(), state)]) };
+        let mut body = serde_json::to_value(&known).expect("writes");
+        assert!(body.get(INPUT_FILES_KEY).is_some());
+        body["kwargs"] = json!({"x": 1});
+        assert_eq!(serde_json::from_value::<KnownInputs>(body.clone()).expect("reads"), known);
+        let request: crate::envelope::ExecuteRequest = serde_json::from_value(body).expect("reads");
+        assert_eq!(request.kwargs.len(), 1);
+        assert_eq!(serde_json::from_str::<KnownInputs>("{}").expect("optional"), KnownInputs::default());
+    }
+}
