@@ -1,24 +1,53 @@
-//! The capability host as a library: what a program embeds. It re-exports the engine's public face and adds nothing;
-//! `create_pipeline()` comes with its own issue.
+//! The capability host as a library: what a program embeds.
+//!
+//! [`create_pipeline`] discovers manifests, starts one host, loads the capabilities it is given, and hands out a
+//! [`Binding`] for each. A binding is called directly ([`Binding::call`], warm, in your own task) or through the durable
+//! queue ([`Binding::submit`]). Every tool runs as its own process group; all of them are gone when the pipeline is,
+//! however your program ends.
 //!
 //! ```no_run
-//! # async fn run() -> Result<(), cjm_host::HostError> {
-//! use cjm_host::{Host, HostOptions, JobRequest, LoadOptions, Target};
+//! use cjm_host::create_pipeline;
 //!
-//! let host = Host::start(HostOptions::new("/tmp/cjm-example")).await?;
-//! host.load("transcript-store", LoadOptions::default()).await?;
-//! let mut request = JobRequest::new(Target::Capability("transcript-store".into()));
-//! request.action = Some("stats".into());
-//! let job = host.submit(request).await?;
-//! println!("{:?}", host.wait(&job).await?.result);
-//! host.shutdown().await;
-//! # Ok(())
-//! # }
+//! #[tokio::main]
+//! async fn main() -> Result<(), cjm_host::PipelineError> {
+//!     let pipeline = create_pipeline(["transcript-store"]).data_dir("/tmp/cjm-example").start().await?;
+//!     let store = pipeline.binding("transcript-store")?;
+//!     let job = store.submit("stats", serde_json::json!({})).await?;
+//!     println!("{}", job.result::<serde_json::Value>().await?);
+//!     pipeline.shutdown().await;
+//!     Ok(())
+//! }
 //! ```
+//!
+//! It works from any runtime, multi-threaded or not, and without one ([`PipelineBuilder::start_blocking`]): the host
+//! has its own threads. The embedding process is never forked.
+//!
+//! This crate adds nothing to the engine but this face; what a host can do stands in [`Host`].
 
+#![warn(rustdoc::broken_intra_doc_links)]
+
+mod binding;
+mod blocking;
+mod builder;
+mod error;
+mod events;
+mod job;
+mod pipeline;
+mod spec;
+
+pub use binding::Binding;
+pub use blocking::BlockingPipeline;
+pub use builder::{PipelineBuilder, Scheduler, create_pipeline};
 pub use cjm_engine::{
     CallError, Catalog, CatalogEntry, ChunkStream, CompositionOutcome, Host, HostError, HostEvent,
     HostOptions, JobOutcome, JobRequest, LoadOptions, NodeOutcome, NodeState, NodeUsage, ShutdownReport,
     StartError, Target, WorkerState,
 };
 pub use cjm_wire as wire;
+pub use cjm_wire::composition::Composition;
+pub use cjm_wire::{ErrorReport, InstanceId, JobId};
+pub use error::PipelineError;
+pub use events::{Events, PipelineEvent};
+pub use job::JobHandle;
+pub use pipeline::Pipeline;
+pub use spec::CapabilitySpec;

@@ -170,8 +170,11 @@ async fn load_all(host: &Host, composition: &Composition) -> Result<(), HostErro
             if host.is_loaded(&id) {
                 continue;
             }
-            let options =
-                LoadOptions { instance_id: Some(id), config: wanted.config.clone(), concurrency_max: None };
+            let options = LoadOptions {
+                instance_id: Some(id),
+                config: wanted.config.clone(),
+                ..LoadOptions::default()
+            };
             loads.push(async move { host.load(name, options).await });
         }
     }

@@ -136,7 +136,7 @@ impl Host {
     /// # Errors
     /// When there is no such capability, the id is taken, or the worker does not start; nothing is left then.
     pub async fn load(&self, capability: &str, load: LoadOptions) -> Result<InstanceId, HostError> {
-        let id = self.register(capability, load)?;
+        let id = self.register(capability, &load)?;
         let instance = self.context.instance(&id).ok_or_else(|| HostError::UnknownInstance(id.clone()))?;
         let context = Arc::clone(&self.context);
         self.shared
@@ -153,9 +153,9 @@ impl Host {
     }
 
     /// Makes an instance known without starting its worker; the first call does.
-    pub(crate) fn register(&self, capability: &str, load: LoadOptions) -> Result<InstanceId, HostError> {
+    pub(crate) fn register(&self, capability: &str, load: &LoadOptions) -> Result<InstanceId, HostError> {
         let entry = self.entry(capability)?;
-        let id = match load.instance_id {
+        let id = match load.instance_id.clone() {
             Some(id) if !InstanceId::is_valid(id.as_str()) => {
                 return Err(HostError::BadInstanceId(id.to_string()));
             }
@@ -163,7 +163,7 @@ impl Host {
             None => InstanceId::from_text(capability),
         };
         let context = &self.context;
-        let plan = plan(entry, id.clone(), load.config.as_ref(), &context.options, &context.worker_binary)?;
+        let plan = plan(entry, id.clone(), load, &context.options, &context.worker_binary)?;
         // Unset means one, as the ancestor has it; an executable may say more of itself.
         let declared = match entry.manifest.runtime() {
             Runtime::Executable(executable) => executable.concurrency_max,
@@ -302,6 +302,15 @@ impl Host {
             HostError::Start(error) => CallError::NotStarted(Box::new(error)),
             other => CallError::Connection { capability: id.to_string(), message: other.to_string() },
         })
+    }
+
+    /// `POST` of one of the surface's paths that take no body, such as `/get_system_status`.
+    ///
+    /// # Errors
+    /// When the worker does not start, dies, or does not support it.
+    pub async fn ask(&self, id: &InstanceId, path: &str) -> Result<bytes::Bytes, CallError> {
+        let worker = self.worker(id).await?;
+        Ok(worker.call(path, Vec::new()).await?.body)
     }
 
     /// A question about the state of an instance's worker: `GET` of one of the surface's paths. `None` when no worker

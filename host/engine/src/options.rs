@@ -73,4 +73,7 @@ pub struct LoadOptions {
     pub config: Option<Value>,
     /// Calls it may run side by side; 1 when absent.
     pub concurrency_max: Option<u32>,
+    /// Leave out, with a warning, configuration keys that the manifest's schema does not know; they are refused
+    /// otherwise.
+    pub ignore_unknown_config_keys: bool,
 }

@@ -1,10 +1,11 @@
 //! From a manifest to what a worker needs: program, arguments, environment, configuration. Looks at the disk (is the
 //! interpreter there?), starts nothing. Every failure here names the capability and what to do.
 
+use crate::catalog::CatalogEntry;
 use crate::error::StartError;
+use crate::options::{HostOptions, LoadOptions};
 use crate::programs;
 use crate::worker_env::{self, WorkerEnvironment};
-use crate::{catalog::CatalogEntry, options::HostOptions};
 use cjm_wire::InstanceId;
 use cjm_wire::link::Launch;
 use cjm_wire::manifest::Manifest;
@@ -57,14 +58,14 @@ impl WorkerPlan {
 pub(crate) fn plan(
     entry: &CatalogEntry,
     instance: InstanceId,
-    config: Option<&Value>,
+    load: &LoadOptions,
     options: &HostOptions,
     worker_binary: &Path,
 ) -> Result<WorkerPlan, StartError> {
     let manifest = &entry.manifest;
     let name = &manifest.code.name;
     let (program, argv, launch) = launch(entry, worker_binary)?;
-    let config = effective_config(manifest, config)?;
+    let config = effective_config(manifest, load.config.as_ref(), load.ignore_unknown_config_keys)?;
     let data_dir = options.data_dir.join("data").join(name);
     let WorkerEnvironment { variables, not_passed } =
         worker_env::choose(worker_env::host_variables(), &options.worker_env_pass);
@@ -139,7 +140,11 @@ fn check_interpreter(capability: &str, python: &Path) -> Result<(), StartError> 
 }
 
 /// The schema's defaults, overlaid by what the caller gives; a key the schema does not know is refused.
-fn effective_config(manifest: &Manifest, given: Option<&Value>) -> Result<Map<String, Value>, StartError> {
+fn effective_config(
+    manifest: &Manifest,
+    given: Option<&Value>,
+    ignore_unknown: bool,
+) -> Result<Map<String, Value>, StartError> {
     let bad = |message: String| StartError::BadConfiguration {
         capability: manifest.code.name.clone(),
         message,
@@ -159,7 +164,11 @@ fn effective_config(manifest: &Manifest, given: Option<&Value>) -> Result<Map<St
     let Some(properties) = properties else { return Ok(given) };
     if let Some(unknown) = given.keys().find(|key| !properties.contains_key(*key)) {
         let known: Vec<&str> = properties.keys().map(String::as_str).collect();
-        return Err(bad(format!("there is no key \"{unknown}\" (there are: {})", known.join(", "))));
+        if ignore_unknown {
+            tracing::warn!(key = %unknown, capability = %manifest.code.name, "an unknown configuration key is left out");
+        } else {
+            return Err(bad(format!("there is no key \"{unknown}\" (there are: {})", known.join(", "))));
+        }
     }
     let mut config = Map::new();
     for (key, property) in properties {
@@ -245,14 +254,16 @@ mod tests {
         let manifest = manifest(
             &json!({"config_schema": {"properties": {"a": {"default": 1}, "b": {"default": 2}, "c": {}}}}),
         );
-        let merged = effective_config(&manifest, Some(&json!({"b": 3}))).expect("good");
+        let merged = effective_config(&manifest, Some(&json!({"b": 3})), false).expect("good");
         assert_eq!(Value::Object(merged), json!({"a": 1, "b": 3}));
-        let refused = effective_config(&manifest, Some(&json!({"z": 1}))).expect_err("unknown key");
+        let refused = effective_config(&manifest, Some(&json!({"z": 1})), false).expect_err("unknown key");
+        let lenient = effective_config(&manifest, Some(&json!({"z": 1, "a": 7})), true).expect("left out");
+        assert_eq!(Value::Object(lenient), json!({"a": 7, "b": 2}));
         assert!(
             refused.to_string().contains("\"z\"") && refused.to_string().contains("a, b, c"),
             "{refused}"
         );
-        assert!(effective_config(&manifest, Some(&json!([1]))).is_err());
+        assert!(effective_config(&manifest, Some(&json!([1])), true).is_err());
     }
 
     #[test]

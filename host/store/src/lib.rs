@@ -1,5 +1,6 @@
 //! Everything the host remembers: the journal with jobs, compositions and results in one file (`journal.db`), and what
-//! workers log and print in another (`diagnostics.db`). One writer each, readers beside it, one trait per store.
+//! workers log and print in another (`diagnostics.db`). One writer each, readers beside it, one trait per store. Beside
+//! them lies what only saves time: hashes of input files (`input_hashes`).
 //!
 //! It decides nothing: which job runs, or whether one may run again, is told to it. It must hold what the traits
 //! [`Journal`] and [`Diagnostics`] promise, whatever is killed at whatever instant.
@@ -11,6 +12,7 @@ pub mod diagnostics_reader;
 mod error;
 pub mod events;
 pub mod fault;
+pub mod input_hashes;
 pub mod journal;
 pub mod payload;
 mod query;
@@ -26,6 +28,7 @@ pub use diagnostics::{DiagnosticRecord, Diagnostics, DroppedCounts, SqliteDiagno
 pub use diagnostics_reader::{DiagnosticsFilter, DiagnosticsReader, SeqChunk, SeqRecord};
 pub use error::StoreError;
 pub use events::{Event, Gate, Subscription};
+pub use input_hashes::InputHashes;
 pub use journal::{Committing, Journal, JournalOptions, SqliteJournal};
 pub use payload::{INLINE_BYTES_MAX, Payloads};
 pub use reader::{JobFilter, JournalFilter, JournalReader, SeqJob};

@@ -17,6 +17,8 @@ use std::time::Duration;
 pub const JOURNAL_FILE: &str = "journal.db";
 /// File of records and output.
 pub const DIAGNOSTICS_FILE: &str = "diagnostics.db";
+/// File of the input files' hashes.
+pub const INPUT_HASHES_FILE: &str = "input_hash_cache.db";
 /// How long one statement waits for another process's lock. The ancestor's figure.
 pub const BUSY_TIMEOUT_MS: u64 = 10_000;
 /// The write-ahead log is cut back to this after a checkpoint.
@@ -136,8 +138,19 @@ CREATE INDEX IF NOT EXISTS idx_chunks_session ON stream_chunks (worker_session_i
 CREATE INDEX IF NOT EXISTS idx_chunks_ts ON stream_chunks (ts);
 ";
 
+const INPUT_HASHES_TABLES: &str = "
+CREATE TABLE IF NOT EXISTS input_hash_cache (
+    path TEXT NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    content_hash TEXT NOT NULL,
+    PRIMARY KEY (path, mtime_ns, size)
+);
+";
+
 const JOURNAL_MIGRATIONS: &[M<'static>] = &[M::up(JOURNAL_TABLES), M::up(OUR_TABLES)];
 const DIAGNOSTICS_MIGRATIONS: &[M<'static>] = &[M::up(DIAGNOSTICS_TABLES)];
+const INPUT_HASHES_MIGRATIONS: &[M<'static>] = &[M::up(INPUT_HASHES_TABLES)];
 
 /// Opens `journal.db` of `data_dir` for writing; creates directory (0700) and file (0600) as needed.
 pub(crate) fn open_journal(data_dir: &Path, durability: Durability) -> Result<Connection, StoreError> {
@@ -147,6 +160,11 @@ pub(crate) fn open_journal(data_dir: &Path, durability: Durability) -> Result<Co
 /// Opens `diagnostics.db` of `data_dir` for writing; creates directory and file as needed.
 pub(crate) fn open_diagnostics(data_dir: &Path) -> Result<Connection, StoreError> {
     open_writer(data_dir, DIAGNOSTICS_FILE, DIAGNOSTICS_MIGRATIONS, Durability::Process)
+}
+
+/// Opens `input_hash_cache.db` of `data_dir` for writing; creates directory and file as needed.
+pub(crate) fn open_input_hashes(data_dir: &Path) -> Result<Connection, StoreError> {
+    open_writer(data_dir, INPUT_HASHES_FILE, INPUT_HASHES_MIGRATIONS, Durability::Process)
 }
 
 /// Opens a database file for reading only. Works while others write, where nobody does, and in a directory that

@@ -1,0 +1,149 @@
+//! One capability of a pipeline, ready to be called.
+
+use crate::spec::arguments;
+use crate::{CapabilitySpec, JobHandle, PipelineError};
+use cjm_engine::{CatalogEntry, ChunkStream, Host, JobRequest, Target};
+use cjm_wire::InstanceId;
+use cjm_wire::envelope::{ACTION_KEY, ExecuteRequest};
+use cjm_wire::http::{self, Stats};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// A capability and its loaded instances. Clones are the same binding.
+#[derive(Clone)]
+pub struct Binding {
+    host: Host,
+    spec: CapabilitySpec,
+    instances: Vec<InstanceId>,
+    strict: bool,
+}
+
+impl Binding {
+    pub(crate) fn new(host: Host, spec: CapabilitySpec, instances: Vec<InstanceId>, strict: bool) -> Self {
+        Self { host, spec, instances, strict }
+    }
+
+    /// The capability's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// Ids of its instances; direct calls go to the first.
+    #[must_use]
+    pub fn instances(&self) -> &[InstanceId] {
+        &self.instances
+    }
+
+    /// Its manifest and where that was found.
+    #[must_use]
+    pub fn manifest(&self) -> Option<&CatalogEntry> {
+        self.host.catalog().get(&self.spec.name)
+    }
+
+    /// The configuration it was given; `None` for the tool's defaults.
+    #[must_use]
+    pub fn config(&self) -> Option<&Value> {
+        self.spec.config.as_ref()
+    }
+
+    /// JSON Schema of its configuration, from the manifest.
+    #[must_use]
+    pub fn config_schema(&self) -> Option<&Value> {
+        self.manifest()?.manifest.code.config_schema.as_ref()
+    }
+
+    /// Whether at least one instance is loaded.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.instances.iter().any(|id| self.host.is_loaded(id))
+    }
+
+    /// Calls `action` on the first instance, directly, in this task: no queue, no lane, no job, no retry. An empty
+    /// action is the tool's only one. A dead worker is started again first.
+    ///
+    /// # Errors
+    /// When arguments or result do not fit their types, the worker does not start or dies, or the tool fails.
+    pub async fn call<T: DeserializeOwned>(
+        &self,
+        action: &str,
+        args: impl Serialize,
+    ) -> Result<T, PipelineError> {
+        let body = self.host.call(&self.instances[0], request(action, args)?).await?;
+        serde_json::from_slice(&body).map_err(|error| PipelineError::Result { message: error.to_string() })
+    }
+
+    /// Calls `action` directly and gives its results as they come. Dropping the stream cancels the call.
+    ///
+    /// # Errors
+    /// As [`Self::call`]; what fails later comes as an item.
+    pub async fn stream(&self, action: &str, args: impl Serialize) -> Result<ChunkStream, PipelineError> {
+        Ok(self.host.call_stream(&self.instances[0], request(action, args)?).await?)
+    }
+
+    /// Submits a durable job for any instance of the capability: it returns once the job is committed.
+    ///
+    /// # Errors
+    /// When arguments do not fit, too many jobs wait, or the journal refuses.
+    pub async fn submit(&self, action: &str, args: impl Serialize) -> Result<JobHandle, PipelineError> {
+        let mut job = JobRequest::new(Target::Capability(self.spec.name.clone()));
+        job.action = (!action.is_empty()).then(|| action.to_owned());
+        job.kwargs = arguments(args)?;
+        Ok(JobHandle::new(self.host.clone(), self.host.submit(job).await?))
+    }
+
+    /// What the first instance's worker and all its descendants use now; `None` when no worker lives.
+    pub async fn stats(&self) -> Option<Stats> {
+        let body = self.host.question(&self.instances[0], http::STATS).await?;
+        serde_json::from_slice(&body).ok()
+    }
+
+    /// Ends all instances' workers and takes them out of the queue.
+    ///
+    /// # Errors
+    /// When none is loaded.
+    pub async fn unload(&self) -> Result<(), PipelineError> {
+        for id in &self.instances {
+            self.host.unload(id).await?;
+        }
+        Ok(())
+    }
+
+    /// Loads the instances again after [`Self::unload`], with another configuration when one is given.
+    ///
+    /// # Errors
+    /// When they are loaded, or do not load.
+    pub async fn load(&mut self, config: Option<Value>) -> Result<(), PipelineError> {
+        if config.is_some() {
+            self.spec.config = config;
+        }
+        for id in &self.instances {
+            self.host.load(&self.spec.name, self.spec.load_options(id.clone(), self.strict)).await?;
+        }
+        Ok(())
+    }
+
+    /// [`Self::unload`], then [`Self::load`].
+    ///
+    /// # Errors
+    /// As these.
+    pub async fn reload(&mut self, config: Option<Value>) -> Result<(), PipelineError> {
+        self.unload().await?;
+        self.load(config).await
+    }
+}
+
+impl std::fmt::Debug for Binding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Binding").field("name", &self.spec.name).field("instances", &self.instances).finish()
+    }
+}
+
+fn request(action: &str, args: impl Serialize) -> Result<ExecuteRequest, PipelineError> {
+    let mut kwargs = arguments(args)?;
+    if !action.is_empty() {
+        kwargs.insert(ACTION_KEY.to_owned(), action.into());
+    }
+    Ok(ExecuteRequest { kwargs, ..ExecuteRequest::default() })
+}

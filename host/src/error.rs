@@ -1,0 +1,96 @@
+//! What can go wrong with a pipeline, for programs and for people.
+
+use cjm_engine::{CallError, HostError};
+use cjm_wire::describe::{Described, exit};
+use cjm_wire::error::Failure;
+
+/// Any failure of a pipeline. [`Described`] gives code, next step and exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The host could not start, load or accept something.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// A direct call failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// A job ended `failed` or `cancelled`; the report says why.
+    #[error("{}", failure.report.message)]
+    Job {
+        /// The tool's error in the taxonomy, and the host's report.
+        failure: Box<Failure>,
+    },
+    /// No binding has this name.
+    #[error("the pipeline has no binding \"{name}\"{}", reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default())]
+    NoBinding {
+        /// The name.
+        name: String,
+        /// Why it did not load, when it was asked for.
+        reason: Option<String>,
+    },
+    /// A record is not a specification.
+    #[error("a capability's specification cannot be read: {message}")]
+    Spec {
+        /// What is wrong.
+        message: String,
+    },
+    /// Arguments do not serialise to a JSON object.
+    #[error("the arguments cannot be sent: {message}")]
+    Arguments {
+        /// What is wrong.
+        message: String,
+    },
+    /// A result is not of the type that was asked for.
+    #[error("the result is not of the expected type: {message}")]
+    Result {
+        /// What is wrong.
+        message: String,
+    },
+}
+
+impl Described for PipelineError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Host(error) => error.code(),
+            Self::Call(error) => error.code(),
+            Self::Job { .. } => "job.failed",
+            Self::NoBinding { .. } => "pipeline.no_binding",
+            Self::Spec { .. } => "pipeline.spec",
+            Self::Arguments { .. } => "pipeline.arguments",
+            Self::Result { .. } => "pipeline.result",
+        }
+    }
+
+    fn next_step(&self) -> String {
+        match self {
+            Self::Host(error) => error.next_step(),
+            Self::Call(error) => error.next_step(),
+            Self::Job { failure } => failure.report.next_step.clone(),
+            Self::NoBinding { .. } => {
+                "name it in `create_pipeline`, and correct what kept it from loading".to_owned()
+            }
+            Self::Spec { .. } => {
+                "give a name, a name and a configuration, or an object with `name`".to_owned()
+            }
+            Self::Arguments { .. } => "pass a struct or a map with string keys".to_owned(),
+            Self::Result { .. } => "ask for `serde_json::Value` to see what the tool returns".to_owned(),
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Host(error) => error.exit_code(),
+            Self::Call(error) => error.exit_code(),
+            Self::Job { failure } => failure.report.exit_code,
+            _ => exit::DOMAIN,
+        }
+    }
+
+    fn stderr_tail(&self) -> Vec<String> {
+        match self {
+            Self::Host(error) => error.stderr_tail(),
+            Self::Call(error) => error.stderr_tail(),
+            Self::Job { failure } => failure.report.stderr_tail.clone(),
+            _ => Vec::new(),
+        }
+    }
+}
