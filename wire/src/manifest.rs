@@ -420,7 +420,7 @@ mod tests {
         ] {
             match with_action(action.clone()) {
                 Err(ManifestError::Invalid { key: found, .. }) => {
-                    assert_eq!(found, format!("code.runtime.actions.a.{key}"))
+                    assert_eq!(found, format!("code.runtime.actions.a.{key}"));
                 }
                 other => panic!("{action}: {other:?}"),
             }
