@@ -21,3 +21,16 @@ mod worker;
 pub use cjm_wire::error::{Resource, ResourceShortfall};
 pub use sdk::{Action, Call, Capability, Level, Logger, Setup, Sink, ToolError};
 pub use serve::{run_shim, serve};
+
+/// Unpacks the Python SDK where that has not been done: below the user's cache folder, else below `fallback`.
+/// Returns the folder that holds the package `cjm_sdk`.
+///
+/// # Errors
+/// When neither can be written.
+pub fn unpack_python_sdk(fallback: &std::path::Path) -> std::io::Result<std::path::PathBuf> {
+    let mut folder = tool::python::sdk_files::unpack(fallback)?;
+    // From the script, past the package.
+    folder.pop();
+    folder.pop();
+    Ok(folder)
+}

@@ -5,7 +5,14 @@ use std::path::PathBuf;
 
 /// Runs tools that cannot live in one process, each in its own; writes down what happened.
 #[derive(Debug, Parser)]
-#[command(name = "cjm-ctl", version, about, arg_required_else_help = true, subcommand_required = true, args_override_self = true)]
+#[command(
+    name = "cjm-ctl",
+    version,
+    about,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    args_override_self = true
+)]
 #[command(
     after_help = "Exit codes: 0 ok, 1 the request could not be met, 2 usage, 10 a worker did not start, \
                         11 a worker died, 12 the tool failed, 13 timed out, 14 cancelled, 15 the data directory is \

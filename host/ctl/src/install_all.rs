@@ -19,7 +19,7 @@ pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output)
     let options = InstallOptions {
         data_dir: global.data_dir(),
         capabilities_file: args.capabilities.clone(),
-        python_sdk: sdk::python_sdk()?,
+        python_sdk: sdk::python_sdk(&global.data_dir())?,
         force: args.force,
         offline: args.offline,
     };

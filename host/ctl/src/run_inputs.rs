@@ -232,10 +232,10 @@ mod tests {
     #[test]
     fn inputs_are_checked_by_kind_and_defaults_fill_in() {
         let root = Path::new("/");
-        let inputs = "{s: {type: string}, n: {type: number, default: 3}, b: {type: boolean, default: false}, a: {default: null}}";
+        let inputs = "{s: {type: string}, n: {type: number, default: 3}, b: {type: boolean, default: false}, a: {default: [1]}}";
         assert_eq!(
             resolved(inputs, json!({"s": 7}), root),
-            Ok(json!({"s": "7", "n": 3, "b": false, "a": null}))
+            Ok(json!({"s": "7", "n": 3, "b": false, "a": [1]}))
         );
         for (given, part) in [
             (json!({}), "needs the input `s` → give it: s=VALUE"),

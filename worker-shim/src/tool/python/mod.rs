@@ -6,7 +6,7 @@
 
 mod incoming;
 mod outgoing;
-mod sdk_files;
+pub(crate) mod sdk_files;
 mod start;
 mod waiting;
 
