@@ -237,7 +237,7 @@ impl<T: Capability> Hosted<T> {
         let tool = &self.capability;
         match operation {
             Operation::Initialize => {
-                let config = if body.is_empty() { Ok(Map::new()) } else { serde_json::from_slice(body) };
+                let config = serde_json::from_slice(body);
                 let config = config.map_err(|error| CallFailure::detail(400, &error.to_string()))?;
                 let done = guard(|| tool.initialize(config));
                 done.map(|()| status_body("ok")).map_err(|error| CallFailure::detail(400, &error.to_string()))

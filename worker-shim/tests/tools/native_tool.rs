@@ -90,9 +90,12 @@ impl Capability for Lab {
                 call.check_cancel()?;
                 Ok(Value::Null)
             }
-            "stubborn" => loop {
-                std::thread::park();
-            },
+            "stubborn" => {
+                call.report_progress(0.5, "stubborn");
+                loop {
+                    std::thread::park();
+                }
+            }
             "busy" => {
                 call.report_progress(0.25, "busy");
                 let end = std::time::Instant::now() + Duration::from_millis(500);

@@ -18,6 +18,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+/// What an answer of `/health` may take. The promise is 20 ms; a test on a machine that does other things as well
+/// gates at five times that.
+pub(crate) const ANSWER_MAX: Duration = Duration::from_millis(100);
 /// Longest wait for anything.
 pub(crate) const WAIT: Duration = Duration::from_secs(30);
 
@@ -229,6 +232,11 @@ impl Worker {
         }
     }
 
+    /// Waits until standard error holds `words`; what a dead worker wrote arrives a moment after its exit.
+    pub(crate) fn wait_stderr(&self, words: &str) {
+        self.wait_for(words, || self.stderr().contains(words).then_some(()));
+    }
+
     pub(crate) fn kill(&self, signal: Signal) {
         self.pidfd.send_signal(signal).unwrap();
     }
@@ -270,6 +278,12 @@ pub(crate) fn call(action: &str, kwargs: Value, job: Option<&str>) -> Value {
 pub(crate) fn lives(pid: i32) -> bool {
     let pid = Pid::from_raw(pid).expect("a pid");
     cjm_platform::tree::process_info(pid).is_some_and(|info| info.state != 'Z' && info.state != 'X')
+}
+
+/// Waits until a process is stopped.
+pub(crate) fn wait_until_stopped(pid: i32) {
+    let stopped = || cjm_platform::tree::process_info(Pid::from_raw(pid)?).filter(|info| info.state == 'T');
+    wait_for(&format!("the stop of process {pid}"), stopped);
 }
 
 pub(crate) fn wait_until_dead(pid: i32) {

@@ -90,7 +90,7 @@ fn a_broken_link_and_a_wrong_first_frame_are_refused() {
     let mut empty = Worker::start(shim());
     empty.send(to_shim::SPEC, b"{}");
     assert_eq!(empty.exit_code(), 23);
-    assert!(empty.stderr().contains("no specification"), "{}", empty.stderr());
+    empty.wait_stderr("no specification");
     let mut wrong = Worker::start(shim());
     wrong.send_spec(Launch::Native {}, Map::new());
     let failure = wrong.frame(to_host::LOAD_FAILED);
@@ -122,7 +122,7 @@ fn a_shutdown_ends_a_running_program_by_its_cancel_rule() {
 fn a_grace_that_is_over_kills() {
     let (mut worker, _) = Worker::ready(native(), Launch::Native {});
     let call = worker.execute_beside("stubborn", json!({}), "job");
-    worker.wait_for("the call", || (worker.get("/health").json()["calls_running"] == 1).then_some(()));
+    worker.wait_progress("stubborn");
     worker.shutdown(Duration::from_millis(100));
     assert_eq!(worker.exit_code(), 24);
     assert!(call.join().unwrap().is_none());

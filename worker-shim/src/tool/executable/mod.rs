@@ -250,11 +250,8 @@ impl Program {
 
 /// An executable has no configuration; an empty one is taken.
 fn initialize(body: &[u8]) -> Outcome {
-    let config: Map<String, Value> = if body.is_empty() {
-        Map::new()
-    } else {
-        serde_json::from_slice(body).map_err(|error| CallFailure::detail(400, &error.to_string()))?
-    };
+    let config: Map<String, Value> =
+        serde_json::from_slice(body).map_err(|error| CallFailure::detail(400, &error.to_string()))?;
     match config.keys().next() {
         None => Ok(status_body("ok")),
         Some(key) => Err(CallFailure::detail(
