@@ -13,7 +13,7 @@ use cjm_decide::queue::QueueLimits;
 use cjm_platform::lock::FileLock;
 use cjm_platform::runtime_dir::{private_dir, runtime_dir};
 use cjm_store::{
-    Commit, Diagnostics, HostRecord, Journal, JournalOptions, JournalReader, SqliteDiagnostics,
+    Commit, Diagnostics, HostRecord, InputHashes, Journal, JournalOptions, JournalReader, SqliteDiagnostics,
     SqliteJournal, Write, begin_host,
 };
 use cjm_wire::{RunId, Timestamp};
@@ -44,6 +44,7 @@ pub(crate) async fn start_parts(
     let sinks = Arc::new(Sinks { diagnostics: Arc::clone(&diagnostics) as Arc<dyn Diagnostics>, events });
     let context = Arc::new(Context {
         run_id: options.run_id.clone().unwrap_or_default(),
+        input_hashes: Arc::new(InputHashes::of(&options.data_dir)),
         options,
         journal,
         sinks,

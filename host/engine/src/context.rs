@@ -9,7 +9,7 @@ use crate::options::HostOptions;
 use crate::sinks::Sinks;
 use cjm_decide::queue::QueueEvent;
 use cjm_platform::lock::FileLock;
-use cjm_store::{Commit, Journal, WorkerRecord, Write};
+use cjm_store::{Commit, InputHashes, Journal, WorkerRecord, Write};
 use cjm_wire::event::JournalRow;
 use cjm_wire::{InstanceId, JobId, RunId, Timestamp, WorkerSessionId};
 use std::collections::HashMap;
@@ -35,6 +35,7 @@ pub(crate) struct Context {
     pub(crate) instances: Mutex<HashMap<InstanceId, Arc<Instance>>>,
     pub(crate) active: Mutex<HashMap<JobId, Arc<ActiveJob>>>,
     pub(crate) finished: Mutex<Finished>,
+    pub(crate) input_hashes: Arc<InputHashes>,
 }
 
 impl Context {

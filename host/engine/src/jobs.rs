@@ -7,6 +7,7 @@
 use crate::compositions::ElementEnd;
 use crate::context::Context;
 use crate::error::{CallError, StartError};
+use crate::known_inputs;
 use crate::proxy::Reply;
 use crate::worker::Worker;
 use cjm_decide::death::OwnKill;
@@ -286,7 +287,8 @@ async fn try_attempt(context: &Arc<Context>, active: &ActiveJob, start: &Start) 
         capability: capability.clone(),
         message: error.to_string(),
     })?;
-    worker.call(active.path, active.body.clone()).await
+    let body = known_inputs::told(context, &instance.plan, &active.body).await;
+    worker.call(active.path, body).await
 }
 
 /// The rows and changes that make a job `running` on `worker`.

@@ -16,6 +16,7 @@ mod host;
 mod instances;
 mod jobs;
 mod keeper_client;
+mod known_inputs;
 mod monitor;
 mod near;
 pub mod options;
