@@ -1,6 +1,7 @@
 //! `install-all`: brings everything `capabilities.yaml` names onto this machine, side by side, and leaves alone what
 //! is there already. An entry that fails harms no other. One installation at a time works on a data directory.
 
+use super::constraint::Constraint;
 use super::error::EnvironmentError;
 use super::files::hash_folder;
 use super::interpreters;
@@ -224,12 +225,22 @@ enum Looked<'a> {
     Open(PythonEntry<'a>),
 }
 
+impl Looked<'_> {
+    fn constraint(&self) -> Option<Constraint> {
+        match self {
+            Self::Open(entry) => Constraint::parse(entry.entry.python_version.as_deref()?),
+            Self::Ended(_) => None,
+        }
+    }
+}
+
 impl Installation<'_> {
     async fn install(&self, entries: &[Entry]) -> Vec<EntryReport> {
         let looked: Vec<Looked<'_>> =
             entries.iter().enumerate().map(|(index, entry)| self.look(entries, index, entry)).collect();
+        let wanted: Vec<Constraint> = looked.iter().filter_map(Looked::constraint).collect();
         let tools = if looked.iter().any(|entry| matches!(entry, Looked::Open(_))) {
-            Some(self.prepare().await.map_err(|error| ErrorReport::of(&error)))
+            Some(self.prepare(&wanted).await.map_err(|error| ErrorReport::of(&error)))
         } else {
             None
         };
@@ -316,9 +327,10 @@ impl Installation<'_> {
         ended
     }
 
-    async fn prepare(&self) -> Result<Tools, EnvironmentError> {
+    async fn prepare(&self, wanted: &[Constraint]) -> Result<Tools, EnvironmentError> {
         (self.tell)(InstallEvent::Preparing("looking for Python and uv".to_owned()));
-        let (interpreters, uv) = tokio::join!(interpreters::discover(), Uv::find(&self.data_dir));
+        let (mut interpreters, uv) =
+            tokio::join!(interpreters::discover_for(wanted), Uv::find(&self.data_dir));
         let uv = match uv {
             Some(uv) => uv,
             None if self.offline => {
@@ -330,6 +342,8 @@ impl Installation<'_> {
             }
             None => {
                 (self.tell)(InstallEvent::Preparing("installing uv".to_owned()));
+                // The plain one may lack venv and pip where another has them.
+                interpreters = interpreters::discover().await;
                 Uv::bootstrap(&self.data_dir, &interpreters, &|_| {}).await?
             }
         };

@@ -35,15 +35,42 @@ struct ProbeAnswer(String, (u32, u32, u32), PathBuf);
 
 /// All CPython interpreters of this machine that answer: those named plainly on the PATH first, then the newest.
 pub async fn discover() -> Vec<Interpreter> {
+    let (plain, versioned) = all_candidates();
+    let mut found = probe_all(plain).await;
+    found.extend(probe_all(versioned).await);
+    in_order(found)
+}
+
+/// As [`discover`], but looks no further than the plainly named ones when they satisfy all of `wanted`.
+pub(super) async fn discover_for(wanted: &[Constraint]) -> Vec<Interpreter> {
+    let (plain, versioned) = all_candidates();
+    let mut found = in_order(probe_all(plain).await);
+    if wanted.iter().any(|constraint| choose(&found, constraint).is_none()) {
+        found.extend(probe_all(versioned).await);
+    }
+    in_order(found)
+}
+
+type Candidates = Vec<(PathBuf, bool)>;
+
+fn all_candidates() -> (Candidates, Candidates) {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let candidates = candidates(&std::env::split_paths(&path).collect::<Vec<_>>(), home.as_deref());
-    let mut found: Vec<Interpreter> = stream::iter(candidates)
+    candidates(&std::env::split_paths(&path).collect::<Vec<_>>(), home.as_deref())
+        .into_iter()
+        .partition(|(_, is_default)| *is_default)
+}
+
+async fn probe_all(candidates: Candidates) -> Vec<Interpreter> {
+    stream::iter(candidates)
         .map(|(candidate, is_default)| async move { probe(&candidate, is_default).await })
         .buffered(PROBES_AT_ONCE)
         .filter_map(|found| async { found })
         .collect()
-        .await;
+        .await
+}
+
+fn in_order(mut found: Vec<Interpreter>) -> Vec<Interpreter> {
     let mut seen = HashSet::new();
     found.retain(|interpreter| seen.insert(interpreter.path.clone()));
     // Stable: the PATH's order stays among the plainly named.
@@ -79,7 +106,7 @@ pub(super) async fn probe(path: &Path, is_default: bool) -> Option<Interpreter> 
     Some(Interpreter { path: executable, version: PythonVersion(major, minor, patch), is_default })
 }
 
-fn candidates(path: &[PathBuf], home: Option<&Path>) -> Vec<(PathBuf, bool)> {
+fn candidates(path: &[PathBuf], home: Option<&Path>) -> Candidates {
     let mut list = Vec::new();
     for name in ["python3", "python"] {
         list.extend(path.iter().map(|folder| (folder.join(name), true)));
