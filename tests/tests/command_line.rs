@@ -1,0 +1,194 @@
+//! `cjm-ctl` with a host behind it: what `call` and `run` print where, deadlines, interruptions, closed pipes; and
+//! that an interrupted installation leaves no helper behind.
+
+use cjm_platform::process::Signal;
+use cjm_tests::journal;
+use cjm_tests::world::{COMMAND_MAX, World, eventually, write_script};
+use cjm_wire::describe::exit;
+use serde_json::json;
+use std::time::Duration;
+
+/// How long a thing may take to begin.
+const BEGIN_MAX: Duration = Duration::from_secs(30);
+
+fn world() -> World {
+    let world = World::new();
+    let actions = json!({
+        "say": {"parameters": {"text": {"type": "string", "required": true}}, "argv": ["-c", "printf '%s' \"$0\"", "{text}"],
+                "result": "stdout_text"},
+        "count": {"argv": ["-c", "echo one; echo two"], "result": "stdout_lines"},
+        "wait": {"argv": ["-c", "echo waiting >&2; exec sleep 3600"]},
+        "where": {"parameters": {"out": {"type": "path", "required": true}}, "argv": ["-c", "printf '%s' \"$0\"", "{out}"],
+                  "result": "stdout_text"},
+        "fail": {"argv": ["-c", "echo 'out of ideas' >&2; exit 3"]},
+    });
+    world.install_executable("shell", "sh", &actions);
+    world
+}
+
+#[test]
+fn a_result_is_json_text_on_request_and_a_document_with_its_story() {
+    let world = world();
+    let say = ["call", "shell", "--action", "say", "text=a \"b\""];
+    assert_eq!(world.run(&say).expect(exit::OK).stdout, "\"a \\\"b\\\"\"\n");
+    assert_eq!(world.run(&[&say[..], &["--raw"]].concat()).expect(exit::OK).stdout, "a \"b\"\n");
+    let document = world.json(&[&say[..], &["--json"]].concat());
+    assert_eq!(document["result"], "a \"b\"", "{document}");
+    assert_eq!(document["status"], "completed", "{document}");
+    let job = document["job_id"].as_str().expect("a job").to_owned();
+    let story = world.json(&["logs", "--journal", "--json", "--job", &job]);
+    assert!(story.as_array().is_some_and(|rows| rows.len() >= 3), "{story}");
+    let forced = ["call", "shell", "--action", "say", "--args", "{\"text\": \"x\"}", "text:=\"7\"", "-r"];
+    assert_eq!(world.run(&forced).expect(exit::OK).stdout, "7\n");
+    let path = world.run(&["call", "shell", "--action", "where", "out=later/x", "-r"]).expect(exit::OK);
+    assert!(
+        path.stdout.starts_with('/') && path.stdout.ends_with("/later/x\n"),
+        "made absolute: {}",
+        path.describe()
+    );
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_stream_is_one_document_a_line() {
+    let world = world();
+    world.install_python(
+        "ticker",
+        "Ticker",
+        "
+from cjm_sdk import Capability, action
+
+class Ticker(Capability):
+    name = 'ticker'
+    version = '1.0.0'
+
+    @action
+    def tick(self, n=3):
+        for i in range(n):
+            yield {'i': i}
+",
+    );
+    let outcome = world.run(&["call", "ticker", "n=3", "--action", "tick", "--stream"]).expect(exit::OK);
+    let ticks: Vec<_> = outcome.json_lines().into_iter().map(|line| line["i"].clone()).collect();
+    assert_eq!(ticks, [0, 1, 2], "{}", outcome.describe());
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_deadline_ends_the_call_and_its_processes() {
+    let world = world();
+    let outcome = world
+        .run(&["call", "shell", "--action", "wait", "--timeout", "0.5", "--json"])
+        .expect(exit::TIMED_OUT);
+    assert_eq!(outcome.json()["error"]["code"], "call.timed_out", "{}", outcome.describe());
+    world.assert_nothing_left();
+    journal::assert_every_job_ended_once(&world.journal());
+    let _ = world.run(&["call", "shell", "--action", "wait", "--timeout", "0"]).expect(exit::USAGE);
+}
+
+#[test]
+fn a_signal_cancels_clears_and_gives_its_exit_code() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let world = world();
+        let running = world.start(&["call", "shell", "--action", "wait"]);
+        eventually("the job to run", BEGIN_MAX, || {
+            let rows = journal::rows(&world.journal());
+            rows.into_iter()
+                .find(|row| row.event_type == "state_transition" && row.payload["to"] == "running")
+        });
+        running.signal(signal);
+        let outcome = running.wait(COMMAND_MAX).expect(code);
+        assert!(
+            outcome.stderr.contains("interrupted") && outcome.stdout.is_empty(),
+            "{}",
+            outcome.describe()
+        );
+        world.assert_nothing_left();
+        let rows = journal::rows(&world.journal());
+        assert!(rows.iter().any(|row| row.payload["to"] == "cancelled"), "{}", journal::tell(&rows));
+        journal::assert_every_job_ended_once(&world.journal());
+    }
+}
+
+const COMPOSITION: &str = "
+name: greetings
+inputs:
+  names: {description: whom to greet}
+nodes:
+  greet: {capability: shell, action: say, map: '${inputs.names}', args: {text: 'hello ${item}'}}
+  all: {capability: shell, action: say, args: {text: '${greet[0]}, ${greet[1]}'}}
+output: ${all}
+";
+
+#[test]
+fn a_run_gives_its_output_and_tells_its_nodes_apart() {
+    let world = world();
+    let file = world.write("c.yaml", COMPOSITION).display().to_string();
+    let outcome = world.run(&["run", &file, "names=[\"a\", \"b\"]"]).expect(exit::OK);
+    assert_eq!(
+        outcome.stdout,
+        "hello a, hello b\n",
+        "text as it is, and nothing else\n{}",
+        outcome.describe()
+    );
+    for word in ["greet: running", "greet: completed (2/2)", "NODE", "all"] {
+        assert!(outcome.stderr.contains(word), "{word}\n{}", outcome.describe());
+    }
+    let quiet = world.run(&["run", &file, "names=[\"a\", \"b\"]", "--quiet"]).expect(exit::OK);
+    assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("hello a, hello b\n", ""));
+    let document = world.json(&["run", &file, "names=[\"a\", \"b\"]", "--json"]);
+    assert_eq!((&document["status"], &document["output"]), (&"completed".into(), &"hello a, hello b".into()));
+    assert_eq!(document["nodes"][0]["name"], "greet", "{document}");
+    assert_eq!(document["nodes"][0]["elements_completed"], 2, "{document}");
+    for (arguments, code) in [
+        (vec!["run", &file], "composition.input_missing"),
+        (vec!["run", &file, "names=[]", "nmaes=1"], "composition.input_unknown"),
+    ] {
+        let error = world.run(&[&arguments[..], &["--json"]].concat()).expect(exit::DOMAIN).json();
+        assert_eq!(error["error"]["code"], code, "{error}");
+        assert!(error["error"]["next_step"].as_str().is_some_and(|step| step.contains("names")), "{error}");
+    }
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_failed_run_exits_16_with_the_first_error_in_full() {
+    let world = world();
+    let text = "name: f\nnodes:\n  bad: {capability: shell, action: fail}\n  after: {capability: shell, action: say, args: {text: '${bad}'}}\n";
+    let file = world.write("f.yaml", text).display().to_string();
+    let outcome = world.run(&["run", &file]).expect(exit::COMPOSITION_FAILED);
+    for word in ["composition \"f\" failed", "out of ideas", "next: ", "skipped"] {
+        assert!(outcome.stderr.contains(word), "{word}\n{}", outcome.describe());
+    }
+    let document = world.run(&["run", &file, "--json"]).expect(exit::COMPOSITION_FAILED).json();
+    assert_eq!(document["status"], "failed", "{document}");
+    assert!(document["error"]["stderr_tail"].to_string().contains("out of ideas"), "{document}");
+    assert_eq!(document["nodes"][1]["status"], "skipped", "{document}");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn an_interrupted_installation_leaves_no_helper_behind() {
+    let mut world = World::new();
+    // A uv that answers and then never ends, with a grandchild in its group.
+    let folder = world.file("bin");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let started = world.file("started");
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] && echo 'uv 0.13.8' && exit 0\nsleep 3600 &\necho > '{}'\nwait\n",
+        started.display()
+    );
+    write_script(&folder.join("uv"), &script);
+    let path = std::env::var("PATH").unwrap_or_default();
+    world.set("PATH", format!("{}:{path}", folder.display()));
+    let list = "capabilities:\n- {name: x, package: nothing==1, env_name: x, python_version: '3'}\n";
+    let file = world.write("capabilities.yaml", list).display().to_string();
+    let running = world.start(&["install-all", "--capabilities", &file]);
+    eventually("uv to begin", BEGIN_MAX, || started.exists().then_some(()));
+    let second = world.run(&["install-all", "--capabilities", &file, "--json"]).expect(exit::DOMAIN);
+    assert_eq!(second.json()["error"]["code"], "install.in_use", "{}", second.describe());
+    running.signal(Signal::TERM);
+    let outcome = running.wait(COMMAND_MAX).expect(143);
+    assert!(outcome.stderr.contains("interrupted"), "{}", outcome.describe());
+    world.assert_nothing_left();
+}
