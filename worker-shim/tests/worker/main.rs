@@ -6,6 +6,7 @@
 mod executable;
 mod harness;
 mod http;
+mod kept;
 mod lifecycle;
 mod native;
 mod python;

@@ -1,10 +1,12 @@
 //! A program that knows nothing of us: each call is one process, made from what its manifest says of the action.
 //!
 //! `arguments` checks what the caller gave, `plan` makes a command of it, `process` runs it to its end, `result`
-//! reads the answer. What must hold: no shell anywhere; a call that ends leaves no process behind.
+//! reads the answer, `cache` keeps the files of it for the next call like this one. What must hold: no shell anywhere; a call that ends leaves no process behind.
 
 mod arguments;
+mod cache;
 mod forward;
+mod hashing;
 mod lines;
 mod plan;
 mod process;
@@ -20,11 +22,14 @@ use crate::serve::failure;
 use crate::tool::Tool;
 use crate::worker::{Context, Loaded};
 use bytes::Bytes;
+use cache::Slot;
+use cjm_wire::cache::KnownInputs;
 use cjm_wire::channel::{CallFailure, LoadFailure};
 use cjm_wire::envelope::{ACTION_KEY, ExecuteRequest, TaskRequest};
 use cjm_wire::link::{Launch, WorkerReady, WorkerSpec};
 use cjm_wire::runtime::{Action, Executable, ResultSource};
 use forward::Forwarder;
+use hashing::Hashes;
 use regex_lite::Regex;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -33,6 +38,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
+
+/// Flag of a call that must run although its files are there.
+const FORCE_FLAG: &str = "force";
 
 /// The tool of a worker whose launch is `Executable`.
 #[derive(Debug)]
@@ -49,6 +57,8 @@ pub(crate) struct Program {
     /// Compiled progress patterns by action.
     patterns: HashMap<String, Regex>,
     data_dir: PathBuf,
+    /// Holds a directory for each call of this worker.
+    work_dir: PathBuf,
     environment: Vec<(OsString, OsString)>,
     permits: Semaphore,
     context: Context,
@@ -74,6 +84,7 @@ impl ExecutableTool {
             path: program.into(),
             patterns: compile_patterns(&executable)?,
             executable,
+            work_dir: Path::new(&spec.data_dir).join("work").join(&spec.worker_session_id),
             data_dir: spec.data_dir.into(),
             environment,
             permits: Semaphore::new(concurrency as usize),
@@ -139,7 +150,7 @@ impl ExecutableTool {
 impl Program {
     async fn execute(&self, call: RunningCall, body: &[u8]) -> Outcome {
         let request: ExecuteRequest = serde_json::from_slice(body).map_err(|_| internal_server_error())?;
-        let done = self.run(&call, request, None).await;
+        let done = self.run(&call, request, self.known_inputs(body), None).await;
         let body = done.and_then(|done| done.body());
         drop(call);
         body.map_err(|error| error.failure(&self.capability))
@@ -154,7 +165,7 @@ impl Program {
     ) -> Result<Option<Bytes>, ToolError> {
         let request: ExecuteRequest = serde_json::from_slice(body)
             .map_err(|error| ToolError::user_input(format!("the call cannot be read: {error}")))?;
-        let done = self.run(call, request, Some(lines)).await?;
+        let done = self.run(call, request, self.known_inputs(body), Some(lines)).await?;
         if done.was_streamed() {
             return Ok(None);
         }
@@ -168,9 +179,11 @@ impl Program {
         &self,
         call: &RunningCall,
         request: ExecuteRequest,
+        known: KnownInputs,
         lines: Option<mpsc::Sender<Bytes>>,
     ) -> Result<result::Done<'_>, ToolError> {
         let state = call.state();
+        let is_forced = request.envelope.control.get(FORCE_FLAG) == Some(&Value::Bool(true));
         let (name, action, kwargs) = self.choose_action(request)?;
         let values = arguments::check(name, action, &kwargs)?;
         let _permit = tokio::select! {
@@ -180,6 +193,18 @@ impl Program {
                 permit.map_err(|_| ToolError::transient("the worker is ending"))?
             }
         };
+        let hashes = Hashes::new(known, state.cancel.clone());
+        let slot = match action.uses_cache_dir() {
+            true => Some(Slot::of(self, name, action, &values, &hashes).await?),
+            false => None,
+        };
+        if let Some(slot) = slot.as_ref().filter(|_| !is_forced) {
+            let outputs = plan::outputs_in(slot.dir(), self, action, &values)?;
+            if let Some(files) = slot.find(&outputs, &hashes).await {
+                slot.account(state, &files);
+                return Ok(result::Done::before(action, files));
+            }
+        }
         let plan = plan::make(self, action, &values, state)?;
         let lines = lines.filter(|_| action.result == ResultSource::StdoutLines);
         let run = process::Run {
@@ -190,9 +215,24 @@ impl Program {
             call: state,
         };
         let ended = run.to_end(lines).await;
-        let done = ended.and_then(|ended| result::judge(self, action, &plan, ended));
+        let mut done = ended.and_then(|ended| result::judge(self, action, &plan, ended));
+        if let Ok(ended) = &mut done {
+            match (ended.hash_files(&hashes).await, &slot) {
+                (Err(error), _) => done = Err(error),
+                (Ok(()), Some(slot)) => slot.keep(&plan, ended.files_mut()),
+                (Ok(()), None) => {}
+            }
+        }
         plan.tidy(if done.is_ok() { plan::Succeeded::Yes } else { plan::Succeeded::No });
         done
+    }
+
+    /// What the host says of the input files; only actions that keep their files want to know.
+    fn known_inputs(&self, body: &[u8]) -> KnownInputs {
+        if !self.executable.actions.values().any(Action::uses_cache_dir) {
+            return KnownInputs::default();
+        }
+        serde_json::from_slice(body).unwrap_or_default()
     }
 
     fn choose_action(

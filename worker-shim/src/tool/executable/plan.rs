@@ -1,4 +1,4 @@
-//! One call as a command: argv, standard input, output files and the directory of the call.
+//! One call as a command: argv, standard input, output files and the directories of the call.
 //!
 //! What must hold: a template is never given to a shell and one template is always one argument; the directory
 //! is fresh.
@@ -27,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) outputs: IndexMap<String, PathBuf>,
     /// The directory of this call, in which the program runs.
     pub(crate) work_dir: PathBuf,
+    /// What `{cache_dir}` is while the program runs; made only for an action that names it.
+    pub(crate) cache_dir: PathBuf,
 }
 
 /// Renders the templates of `action` and makes the directories.
@@ -36,7 +38,8 @@ pub(crate) fn make(
     values: &Values,
     call: &CallState,
 ) -> Result<Plan, ToolError> {
-    let work_dir = program.data_dir.join("work").join(format!("{}-{}", std::process::id(), call.id));
+    // The session is in the path, because results of earlier workers stay where they are.
+    let work_dir = program.work_dir.join(call.id.to_string());
     make_fresh(&work_dir)?;
     let made = render(program, action, values, &work_dir);
     if made.is_err() {
@@ -45,14 +48,29 @@ pub(crate) fn make(
     made
 }
 
+/// Where the outputs of a call lie when `{cache_dir}` is this directory.
+pub(crate) fn outputs_in(
+    cache_dir: &Path,
+    program: &Program,
+    action: &Action,
+    values: &Values,
+) -> Result<IndexMap<String, PathBuf>, ToolError> {
+    let names = Names { action, values, work_dir: cache_dir, cache_dir, data_dir: &program.data_dir };
+    action.outputs.keys().map(|name| Ok((name.clone(), names.output(name, 0)?))).collect()
+}
+
 impl Plan {
     /// Removes what the call leaves in its directory when it failed, and the directory when it is empty.
     pub(crate) fn tidy(&self, succeeded: Succeeded) {
         // What cannot be removed is a leftover below the capability's own directory; retention finds it.
-        let _ = match succeeded {
+        let removed = match succeeded {
             Succeeded::Yes => std::fs::remove_dir(&self.work_dir),
             Succeeded::No => std::fs::remove_dir_all(&self.work_dir),
         };
+        if let (Ok(()), Some(of_session)) = (removed, self.work_dir.parent()) {
+            // Succeeds when no other call has anything there.
+            let _ = std::fs::remove_dir(of_session);
+        }
     }
 }
 
@@ -64,7 +82,8 @@ pub(crate) enum Succeeded {
 }
 
 fn render(program: &Program, action: &Action, values: &Values, work_dir: &Path) -> Result<Plan, ToolError> {
-    let names = Names { action, values, work_dir, data_dir: &program.data_dir };
+    let cache_dir = work_dir.join("kept");
+    let names = Names { action, values, work_dir, cache_dir: &cache_dir, data_dir: &program.data_dir };
     let mut outputs = IndexMap::new();
     for name in action.outputs.keys() {
         let path = names.output(name, 0)?;
@@ -89,26 +108,14 @@ fn render(program: &Program, action: &Action, values: &Values, work_dir: &Path) 
         }
     }
     let stdin = action.stdin.as_ref().map(|template| names.render(template, 0)).transpose()?;
-    Ok(Plan { argv, stdin, outputs, work_dir: work_dir.to_owned() })
+    Ok(Plan { argv, stdin, outputs, work_dir: work_dir.to_owned(), cache_dir })
 }
 
 fn make_fresh(work_dir: &Path) -> Result<(), ToolError> {
     let parent = work_dir.parent().unwrap_or(work_dir);
-    std::fs::create_dir_all(parent)
-        .and_then(|()| match std::fs::create_dir(work_dir) {
-            // Of an earlier worker that had our process id.
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                std::fs::remove_dir_all(work_dir)?;
-                std::fs::create_dir(work_dir)
-            }
-            made => made,
-        })
-        .map_err(|error| {
-            ToolError::transient(format!(
-                "the call's directory {} cannot be made: {error}",
-                work_dir.display()
-            ))
-        })
+    std::fs::create_dir_all(parent).and_then(|()| std::fs::create_dir(work_dir)).map_err(|error| {
+        ToolError::transient(format!("the call's directory {} cannot be made: {error}", work_dir.display()))
+    })
 }
 
 /// What the words of a template stand for.
@@ -116,6 +123,7 @@ struct Names<'a> {
     action: &'a Action,
     values: &'a Values,
     work_dir: &'a Path,
+    cache_dir: &'a Path,
     data_dir: &'a Path,
 }
 
@@ -139,6 +147,7 @@ impl Names<'_> {
     fn value(&self, name: &str, depth: usize) -> Result<String, ToolError> {
         match name {
             "work_dir" => return Ok(self.work_dir.to_string_lossy().into_owned()),
+            "cache_dir" => return Ok(self.cache_dir.to_string_lossy().into_owned()),
             "data_dir" => return Ok(self.data_dir.to_string_lossy().into_owned()),
             _ => {}
         }

@@ -70,6 +70,14 @@ pub(crate) struct Ended {
     pub(crate) streamed: bool,
 }
 
+impl Ended {
+    /// A process that need not run.
+    pub(crate) fn well() -> Self {
+        let status = WaitStatus::Exited { code: 0 };
+        Self { status, stdout: Vec::new(), tail: Tail::default(), stop: None, streamed: false }
+    }
+}
+
 impl Run<'_> {
     /// Runs it. `lines` takes standard output line by line.
     pub(crate) async fn to_end(&self, lines: Option<mpsc::Sender<Bytes>>) -> Result<Ended, ToolError> {

@@ -1,6 +1,8 @@
 //! From how a process ended and what it wrote to the call's answer.
 
 use super::Program;
+use super::cache::file_value;
+use super::hashing::{Hashes, digits};
 use super::plan::Plan;
 use super::process::{Ended, Stop};
 use crate::calls::truncated;
@@ -10,6 +12,7 @@ use cjm_platform::{Signal, WaitStatus};
 use cjm_wire::runtime::{Action, ResultSource};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use std::path::Path;
 
 /// Bytes of garbage quoted in an error.
 const QUOTE_BYTES_MAX: usize = 200;
@@ -75,7 +78,34 @@ pub(crate) fn judge<'a>(
     Ok(Done { action, code, ended, files })
 }
 
-impl Done<'_> {
+impl<'a> Done<'a> {
+    /// What a call like this one has made before.
+    pub(crate) fn before(action: &'a Action, files: Map<String, Value>) -> Self {
+        Self { action, code: 0, ended: Ended::well(), files }
+    }
+
+    /// Adds to each file what it holds.
+    pub(crate) async fn hash_files(&mut self, hashes: &Hashes) -> Result<(), ToolError> {
+        if !matches!(self.action.result, ResultSource::Files | ResultSource::ExitCode) {
+            return Ok(());
+        }
+        for file in self.files.values_mut() {
+            let path = Path::new(file["path"].as_str().unwrap_or_default());
+            // A directory has no content of its own, and a pipe none that could be read twice.
+            if std::fs::metadata(path).is_ok_and(|found| found.is_file()) {
+                let state = hashes.state(path).await?;
+                file["bytes"] = state.size.into();
+                file["sha256"] = digits(&state.content_hash).into();
+            }
+        }
+        Ok(())
+    }
+
+    /// The files, to correct where they lie.
+    pub(crate) fn files_mut(&mut self) -> &mut Map<String, Value> {
+        &mut self.files
+    }
+
     /// Whether the result went out line by line already.
     pub(crate) fn was_streamed(&self) -> bool {
         self.ended.streamed
@@ -129,7 +159,7 @@ fn files(action: &Action, plan: &Plan, name: &str) -> Result<Map<String, Value>,
     for (output, path) in &plan.outputs {
         match std::fs::metadata(path) {
             Ok(meta) => {
-                files.insert(output.clone(), json!({"path": path.to_string_lossy(), "bytes": meta.len()}));
+                files.insert(output.clone(), file_value(path, meta.len(), None));
             }
             Err(error) if action.result == ResultSource::Files => {
                 let message = format!(

@@ -1,0 +1,122 @@
+//! What the files of one call hold: each is read at most once, and not at all when the host knows it already.
+//!
+//! What must hold: a hash is believed only for the size and the time of change under which it was made; reading stops
+//! when the call is cancelled.
+
+use crate::sdk::ToolError;
+use cjm_wire::cache::{FileState, HASH_PREFIX, KnownInputs};
+use cjm_wire::canonical::hex;
+use sha2::{Digest as _, Sha256};
+use std::collections::HashMap;
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use tokio_util::sync::CancellationToken;
+
+/// Bytes read between two looks at the cancel flag.
+const CHUNK_BYTES: usize = 1024 * 1024;
+
+/// The files of one call.
+#[derive(Debug)]
+pub(crate) struct Hashes {
+    known: Mutex<HashMap<PathBuf, FileState>>,
+    cancel: CancellationToken,
+}
+
+impl Hashes {
+    pub(crate) fn new(known: KnownInputs, cancel: CancellationToken) -> Self {
+        let known = known.input_files.into_iter().map(|(path, state)| (path.into(), state)).collect();
+        Self { known: Mutex::new(known), cancel }
+    }
+
+    /// What the file is now; it must be a plain file.
+    pub(crate) async fn state(&self, path: &Path) -> Result<FileState, ToolError> {
+        let failed =
+            |error: io::Error| ToolError::from(error).context(&format!("reading {}", path.display()));
+        let found = std::fs::metadata(path).map_err(failed)?;
+        let known = self.lock().get(path).cloned();
+        if let Some(known) = known.filter(|known| is_unchanged(known, &found)) {
+            return Ok(known);
+        }
+        let (file, cancel) = (path.to_owned(), self.cancel.clone());
+        let read = tokio::task::spawn_blocking(move || read(&file, &cancel)).await;
+        let content_hash = read.map_err(|_| ToolError::transient("a file could not be read to its end"))?;
+        let content_hash = content_hash.map_err(failed)?.ok_or_else(ToolError::cancelled)?;
+        let state = FileState { size: found.len(), mtime_ns: mtime_ns(&found), content_hash };
+        self.lock().insert(path.to_owned(), state.clone());
+        Ok(state)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, FileState>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Time of change in nanoseconds since 1970.
+pub(crate) fn mtime_ns(found: &Metadata) -> i64 {
+    found.mtime().saturating_mul(1_000_000_000).saturating_add(found.mtime_nsec())
+}
+
+/// The digits of a hash, without what stands before them.
+pub(crate) fn digits(content_hash: &str) -> &str {
+    content_hash.strip_prefix(HASH_PREFIX).unwrap_or(content_hash)
+}
+
+/// Whether the file still has the size and the time of change that it had.
+pub(crate) fn is_unchanged(known: &FileState, found: &Metadata) -> bool {
+    known.size == found.len() && known.mtime_ns == mtime_ns(found)
+}
+
+/// None when the call was cancelled meanwhile.
+fn read(path: &Path, cancel: &CancellationToken) -> io::Result<Option<String>> {
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    while !cancel.is_cancelled() {
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok(Some(format!("{HASH_PREFIX}{}", hex(&hasher.finalize())))),
+            Ok(count) => hasher.update(&chunk[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    const ABC: &str = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    #[tokio::test]
+    async fn what_the_host_knows_is_believed_while_the_file_is_unchanged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, "abc").unwrap();
+        let found = std::fs::metadata(&path).unwrap();
+        for (size, told) in [(3, "sha256:told"), (4, ABC)] {
+            let state =
+                FileState { size, mtime_ns: mtime_ns(&found), content_hash: "sha256:told".to_owned() };
+            let known = KnownInputs { input_files: BTreeMap::from([(path.display().to_string(), state)]) };
+            let hashes = Hashes::new(known, CancellationToken::new());
+            assert_eq!(hashes.state(&path).await.unwrap().content_hash, told);
+        }
+        let hashes = Hashes::new(KnownInputs::default(), CancellationToken::new());
+        assert_eq!(hashes.state(&path).await.unwrap().content_hash, ABC);
+        std::fs::write(&path, "abcd").unwrap();
+        assert_ne!(hashes.state(&path).await.unwrap().content_hash, ABC);
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_call_reads_nothing() {
+        let cancel = CancellationToken::new();
+        cancel.cancel();
+        let hashes = Hashes::new(KnownInputs::default(), cancel);
+        let error = hashes.state(Path::new("/proc/self/exe")).await.unwrap_err();
+        assert_eq!(error.kind(), crate::sdk::ToolError::cancelled().kind());
+    }
+}

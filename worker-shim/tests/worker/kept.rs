@@ -1,0 +1,192 @@
+//! Files that are kept for the next call like the one that made them.
+
+use crate::harness::{Worker, call, shim};
+use crate::http::Answer;
+use crate::lifecycle::script;
+use cjm_wire::cache::relative_dir;
+use cjm_wire::link::Launch;
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+
+/// Calls that one worker of these tests takes side by side.
+const CALLS_AT_ONCE: u32 = 4;
+const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+const HELLO_ABC: &str = "89ee37f6626ebabe2d23ae92a841699695948eec42c3cafe7bb9bf6387377686";
+
+/// `text` runs with the input as $1, the output as $2, the greeting as $3; every run leaves a line in `runs`.
+fn worker(text: &str) -> Worker {
+    let line = format!("echo run >> \"$4/runs\"; {text}");
+    let action = json!({
+        "argv": ["-c", line, "sh", "{input}", "{out}", "{greeting}", "{data_dir}"],
+        "parameters": {
+            "input": {"type": "input_file", "required": true},
+            "greeting": {"type": "string", "default": "hello "},
+            "beside": {"type": "input_file"},
+        },
+        "outputs": {"out": "{cache_dir}/{input.stem}.txt", "source": "{input}"},
+        "result": "files",
+    });
+    let mut launch = script(json!({"greet": action}));
+    if let Launch::Executable { executable, .. } = &mut launch {
+        executable.concurrency_max = Some(CALLS_AT_ONCE);
+    }
+    Worker::ready(shim(), launch).0
+}
+
+const GREET: &str = "{{ printf %s \"$3\"; cat \"$1\"; }} > \"$2\"";
+
+fn input(worker: &Worker, name: &str, content: &str) -> PathBuf {
+    let path = worker.dir.path().join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, content).unwrap();
+    path
+}
+
+fn runs(worker: &Worker) -> usize {
+    std::fs::read_to_string(worker.data_dir().join("runs")).unwrap_or_default().lines().count()
+}
+
+fn greet(worker: &Worker, input: &Path, more: &Value) -> Answer {
+    let mut kwargs = json!({"input": input});
+    kwargs.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    worker.execute("greet", kwargs)
+}
+
+fn out_path(result: &Value) -> PathBuf {
+    PathBuf::from(result["out"]["path"].as_str().expect("a path"))
+}
+
+fn left_in_work(worker: &Worker) -> usize {
+    std::fs::read_dir(worker.data_dir().join("work")).map_or(0, Iterator::count)
+}
+
+#[test]
+fn an_unchanged_input_is_not_worked_on_twice() {
+    let worker = worker(GREET);
+    let page = input(&worker, "a page.png", "abc");
+    let first = greet(&worker, &page, &json!({}));
+    assert_eq!(first.header("x-cjm-accounts"), None);
+    let result = first.json();
+    let config = Map::from_iter([("greeting".to_owned(), json!("hello "))]);
+    let dir = worker.data_dir().join(relative_dir("greet", &page, ABC, &config));
+    assert_eq!(out_path(&result), dir.join("a page.txt"));
+    assert_eq!(std::fs::read_to_string(out_path(&result)).unwrap(), "hello abc");
+    assert_eq!(result["source"], json!({"path": page, "bytes": 3, "sha256": ABC}));
+    assert_eq!((&result["out"]["bytes"], &result["out"]["sha256"]), (&json!(9), &json!(HELLO_ABC)));
+
+    let second = greet(&worker, &page, &json!({"greeting": "hello "}));
+    assert_eq!((second.json(), runs(&worker)), (result.clone(), 1));
+    let accounts: Value = serde_json::from_str(second.header("x-cjm-accounts").unwrap()).unwrap();
+    assert_eq!(accounts[0]["event_type"], "cache_hit");
+    assert_eq!(accounts[0]["payload"]["input_hash"], format!("sha256:{ABC}"));
+    assert_eq!(accounts[0]["payload"]["directory"], json!(dir));
+    assert_eq!(accounts.as_array().map(Vec::len), Some(1));
+
+    // The same content under another path is the same work, and is told under its own path.
+    let copy = input(&worker, "elsewhere/a page.jpg", "abc");
+    let of_copy = greet(&worker, &copy, &json!({})).json();
+    assert_eq!((&of_copy["out"], of_copy["source"]["path"].as_str()), (&result["out"], copy.to_str()));
+    assert_eq!((runs(&worker), left_in_work(&worker)), (1, 0));
+}
+
+#[test]
+fn whatever_differs_is_worked_on_again() {
+    let worker = worker(GREET);
+    let page = input(&worker, "page", "abc");
+    let beside = input(&worker, "beside", "1");
+    let first = out_path(&greet(&worker, &page, &json!({})).json());
+    let mut expected = 1;
+    let mut again = |what: &str, more: Value| -> PathBuf {
+        expected += 1;
+        let path = out_path(&greet(&worker, &page, &more).json());
+        assert_eq!(runs(&worker), expected, "{what}");
+        path
+    };
+    assert_ne!(again("another argument", json!({"greeting": "bye "})), first);
+    let with_one = again("another file", json!({"beside": beside}));
+    std::fs::write(&beside, "2").unwrap();
+    assert_ne!(again("another content of the other file", json!({"beside": beside})), with_one);
+    std::fs::write(&first, "tampered").unwrap();
+    assert_eq!(again("a kept file was changed", json!({})), first);
+    assert_eq!(std::fs::read_to_string(&first).unwrap(), "hello abc");
+    std::fs::remove_file(&first).unwrap();
+    assert_eq!(again("a kept file was removed", json!({})), first);
+    // The name holds the beginning of two hashes; what it is of, its record says in full.
+    let record = first.parent().unwrap().join(".kept.json");
+    let text = std::fs::read_to_string(&record).unwrap();
+    std::fs::write(&record, text.replace(ABC, &ABC.replace("ba7816bf", "ba7816ff"))).unwrap();
+    assert_eq!(again("another input of the same short hash", json!({})), first);
+    std::fs::write(&record, "no record").unwrap();
+    assert_eq!(again("a damaged record", json!({})), first);
+    std::fs::write(&page, "abcd").unwrap();
+    assert_ne!(again("another content", json!({})), first);
+    assert_eq!(left_in_work(&worker), 0);
+}
+
+#[test]
+fn a_call_can_be_told_to_run_all_the_same() {
+    let worker = worker(GREET);
+    let page = input(&worker, "page", "abc");
+    let first = greet(&worker, &page, &json!({})).json();
+    let mut body = call("greet", json!({"input": page}), None);
+    body["envelope"]["control"] = json!({"force": true});
+    let forced = worker.post("/execute", &body.to_string());
+    assert_eq!((forced.json(), runs(&worker)), (first.clone(), 2));
+    assert_eq!(greet(&worker, &page, &json!({})).json(), first);
+    assert_eq!(runs(&worker), 2);
+}
+
+#[test]
+fn the_hosts_word_spares_reading_and_a_changed_file_is_read() {
+    use std::os::unix::fs::MetadataExt as _;
+    let worker = worker(GREET);
+    let page = input(&worker, "page", "abc");
+    let found = std::fs::metadata(&page).unwrap();
+    let mtime_ns = found.mtime() * 1_000_000_000 + found.mtime_nsec();
+    for (size, expected) in [(3, "told".repeat(16)), (4, ABC.to_owned())] {
+        let mut body = call("greet", json!({"input": page}), None);
+        let told = format!("sha256:{}", "told".repeat(16));
+        body["input_files"] =
+            json!({(page.to_str().unwrap()): {"size": size, "mtime_ns": mtime_ns, "content_hash": told}});
+        let result = worker.post("/execute", &body.to_string()).json();
+        assert_eq!(result["source"]["sha256"], expected);
+        let dir = out_path(&result).parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+        assert!(dir.starts_with(&format!("{}_", &expected[..6])), "{dir}");
+    }
+}
+
+#[test]
+fn what_failed_or_was_made_of_a_moving_input_is_not_kept() {
+    let failing = worker("echo half > \"$2\"; exit 3");
+    let page = input(&failing, "page", "abc");
+    for _ in 0..2 {
+        let error = greet(&failing, &page, &json!({})).job_error();
+        assert!(error["message"].as_str().unwrap().contains("exit code 3"), "{error}");
+    }
+    assert_eq!((runs(&failing), left_in_work(&failing)), (2, 0));
+    assert!(!failing.data_dir().join("greet").exists());
+
+    let moving = worker("cat \"$1\" > \"$2\"; echo more >> \"$1\"");
+    let page = input(&moving, "page", "abc");
+    let result = greet(&moving, &page, &json!({})).json();
+    assert!(out_path(&result).starts_with(moving.data_dir().join("work")), "{result}");
+    assert_eq!(std::fs::read_to_string(out_path(&result)).unwrap(), "abc");
+    assert!(!moving.data_dir().join("greet").exists());
+}
+
+#[test]
+fn calls_for_the_same_files_at_one_moment_both_get_them() {
+    // Each waits until all have begun, so that all find nothing and all have something to keep.
+    let gate = format!("while [ $(wc -l < \"$4/runs\") -lt {CALLS_AT_ONCE} ]; do sleep 0.01; done; {GREET}");
+    let worker = worker(&gate);
+    let page = input(&worker, "page", "abc");
+    let begin = |job: u32| worker.execute_beside("greet", json!({"input": page}), &job.to_string());
+    let calls: Vec<_> = (0..CALLS_AT_ONCE).map(begin).collect();
+    let results: Vec<Value> = calls.into_iter().map(|call| call.join().unwrap().unwrap().json()).collect();
+    for result in &results {
+        assert_eq!(std::fs::read_to_string(out_path(result)).unwrap(), "hello abc");
+    }
+    let kept = results.iter().filter(|result| out_path(result).starts_with(worker.data_dir().join("greet")));
+    assert!(kept.count() >= 1, "{results:?}");
+    assert_eq!(greet(&worker, &page, &json!({})).header("x-cjm-accounts").map(|_| ()), Some(()));
+}
