@@ -18,12 +18,14 @@ use cjm_wire::error::JobErrorBody;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 /// Hooks (prefetch, configuration, monitoring) that may run side by side, beside the calls.
 const HOOK_THREADS_MAX: usize = 4;
+/// Runs of the cancel hook that wait for one that hangs.
+const CANCEL_HOOKS_MAX: usize = 16;
 /// Calls that a capability may ask to run side by side.
 const CALL_THREADS_MAX: usize = 64;
 
@@ -33,6 +35,7 @@ pub(crate) struct NativeTool {
     capability: Arc<dyn Erased>,
     calls: Pool,
     hooks: Pool,
+    cancel_hooks: Arc<AtomicUsize>,
     cleaned: Arc<AtomicBool>,
     name: String,
 }
@@ -62,6 +65,7 @@ impl NativeTool {
             capability,
             calls: Pool::new("cjm-call", facts.concurrency_max as usize),
             hooks,
+            cancel_hooks: Arc::default(),
             cleaned: Arc::default(),
             name: facts.name.clone(),
         };
@@ -114,12 +118,21 @@ impl NativeTool {
     }
 
     pub(crate) fn cancel(&self, calls: &[Arc<CallState>], scope: CancelScope) {
+        let waiting = Arc::clone(&self.cancel_hooks);
+        if waiting.fetch_add(1, Ordering::SeqCst) >= CANCEL_HOOKS_MAX {
+            // The hook hangs; the flags that are raised must do.
+            waiting.fetch_sub(1, Ordering::SeqCst);
+            return;
+        }
         let capability = Arc::clone(&self.capability);
         let job_ids: Vec<String> = calls.iter().filter_map(|call| call.job_id.clone()).collect();
-        // Without a thread for the hook, the flags that are raised must do.
-        let _ = self.hooks.run(move || match scope {
-            CancelScope::All => capability.cancel(None),
-            CancelScope::These => job_ids.iter().for_each(|job_id| capability.cancel(Some(job_id))),
+        // The same without a thread for it.
+        let _ = self.hooks.run(move || {
+            match scope {
+                CancelScope::All => capability.cancel(None),
+                CancelScope::These => job_ids.iter().for_each(|job_id| capability.cancel(Some(job_id))),
+            }
+            waiting.fetch_sub(1, Ordering::SeqCst);
         });
     }
 

@@ -103,6 +103,8 @@ class Lab(Capability):
     def do_stop_reading(self):
         """Stops the whole process; nobody reads the channel any more."""
         os.kill(os.getpid(), 19)
+        # Another thread may take the signal; this one must not answer meanwhile.
+        time.sleep(0.5)
 
     def do_say(self, kind, call_id, payload, repeat=1):
         """Writes a frame of its own, past the SDK."""

@@ -95,7 +95,7 @@ fn files_are_found_made_room_for_and_missed() {
     let result = worker.execute("code", json!({})).json();
     assert_eq!((&result["exit_code"], &result["files"]["out"]["bytes"]), (&json!(0), &json!(1)));
     assert_eq!(worker.execute("nothing", json!({})).json(), json!({"exit_code": 0}));
-    let left = std::fs::read_dir(worker.data_dir().join("work")).unwrap().count();
+    let left = std::fs::read_dir(worker.data_dir().join("work/session")).unwrap().count();
     assert_eq!(left, 2, "only directories that hold results are kept");
 }
 
