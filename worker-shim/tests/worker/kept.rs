@@ -57,7 +57,7 @@ fn out_path(result: &Value) -> PathBuf {
 }
 
 fn left_in_work(worker: &Worker) -> usize {
-    std::fs::read_dir(worker.data_dir().join("work")).map_or(0, Iterator::count)
+    std::fs::read_dir(worker.data_dir().join("work/session")).map_or(0, Iterator::count)
 }
 
 #[test]

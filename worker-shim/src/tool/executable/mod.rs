@@ -1,7 +1,8 @@
 //! A program that knows nothing of us: each call is one process, made from what its manifest says of the action.
 //!
 //! `arguments` checks what the caller gave, `plan` makes a command of it, `process` runs it to its end, `result`
-//! reads the answer, `cache` keeps the files of it for the next call like this one. What must hold: no shell anywhere; a call that ends leaves no process behind.
+//! reads the answer, `cache` keeps the files of it for the next call like this one. What must hold: no shell
+//! anywhere; a call that ends leaves no process behind.
 
 mod arguments;
 mod cache;
