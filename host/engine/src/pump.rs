@@ -2,11 +2,11 @@
 //! store, the last ones are kept for errors. Above a named rate the middle is dropped and counted. After a death it
 //! reads until the pipe is empty or a moment has passed, never to the end of file: a grandchild may hold the pipe.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
-use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
@@ -18,19 +18,45 @@ pub(crate) const TAIL_LINES_MAX: usize = 20;
 pub(crate) const STORED_BYTES_PER_SECOND_MAX: usize = 1024 * 1024;
 /// How long a pipe is read on after the worker's death.
 const AFTER_DEATH_MAX: Duration = Duration::from_millis(50);
+/// How long an error waits for words printed before it.
+const CATCH_UP_MAX: Duration = Duration::from_millis(100);
+const CATCH_UP_INTERVAL: Duration = Duration::from_millis(1);
 const READ_BYTES: usize = 64 * 1024;
 
 /// Last lines of a stream, newest last.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Tail(Arc<Mutex<VecDeque<String>>>);
+pub(crate) struct Tail {
+    lines: Arc<Mutex<VecDeque<String>>>,
+    /// The pipes that feed it. Locked from before bytes leave a pipe until their lines are here, so that whoever
+    /// holds the lock and sees an empty pipe has all lines.
+    pipes: Arc<Mutex<Vec<Weak<pipe::Receiver>>>>,
+}
 
 impl Tail {
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// Waits until all that was printed before is here. An answer can overtake the words printed before it: it
+    /// comes by a socket, they come by a pipe. A tool that never stops printing is not waited for.
+    pub(crate) async fn caught_up(&self) {
+        let give_up = Instant::now() + CATCH_UP_MAX;
+        while self.is_behind() && Instant::now() < give_up {
+            tokio::time::sleep(CATCH_UP_INTERVAL).await;
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        let pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
+        pipes.iter().filter_map(Weak::upgrade).any(|pipe| {
+            let mut question = [PollFd::new(&*pipe, PollFlags::IN)];
+            let asked = poll(&mut question, Some(&Timespec::default()));
+            asked.is_ok() && question[0].revents().contains(PollFlags::IN)
+        })
     }
 
     fn push(&self, line: &str) {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() == TAIL_LINES_MAX {
             lines.pop_front();
         }
@@ -45,22 +71,32 @@ pub(crate) async fn pump(
     mut dead: watch::Receiver<bool>,
     mut keep: impl FnMut(&str) + Send,
 ) {
-    let Ok(mut receiver) = pipe::Receiver::from_owned_fd(pipe_end) else { return };
+    let Ok(receiver) = pipe::Receiver::from_owned_fd(pipe_end).map(Arc::new) else { return };
+    tail.pipes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&receiver));
     let mut lines = Lines::default();
     let mut meter = Meter::new();
     let mut buffer = vec![0u8; READ_BYTES];
     let mut stop_at: Option<Instant> = None;
     loop {
-        let read = tokio::select! {
+        let ready = tokio::select! {
             biased;
-            read = receiver.read(&mut buffer) => read,
+            ready = receiver.readable() => ready,
             () = until(stop_at), if stop_at.is_some() => break,
             _ = dead.wait_for(|dead| *dead), if stop_at.is_none() => {
                 stop_at = Some(Instant::now() + AFTER_DEATH_MAX);
                 continue;
             }
         };
-        let Ok(count @ 1..) = read else { break };
+        if ready.is_err() {
+            break;
+        }
+        let _moving = tail.pipes.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = match receiver.try_read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+            Err(_) => break,
+        };
         lines.feed(&buffer[..count], &mut |line| {
             tail.push(line);
             if let Some(dropped) = meter.admit(line.len()) {
@@ -181,6 +217,28 @@ mod tests {
         assert_eq!(kept, ["last words"]);
         assert_eq!(tail.lines(), ["last words"]);
         drop((writer, dead_sender));
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_the_tail_gets_what_was_printed_before() {
+        let pipe = cjm_platform::fds::pipe_cloexec().expect("pipe");
+        let mut writer = std::fs::File::from(pipe.write);
+        let (_alive, dead) = watch::channel(false);
+        let tail = Tail::default();
+        let pumping = tokio::spawn(pump(pipe.read, tail.clone(), dead, |_| {}));
+        // Known to the tail from the pump's first step on, as in a worker that has been ready for long.
+        while tail.pipes.lock().expect("lock").is_empty() {
+            tokio::task::yield_now().await;
+        }
+        for word in ["first", "second", "third"] {
+            // One thread, and no step of the pump between the write and the question.
+            writeln!(writer, "{word}").expect("write");
+            tail.caught_up().await;
+            assert_eq!(tail.lines().last().map(String::as_str), Some(word));
+        }
+        drop(writer);
+        pumping.await.expect("ends with its pipe");
+        assert!(!tail.is_behind(), "a closed pipe has nothing to say");
     }
 
     #[tokio::test]

@@ -366,11 +366,13 @@ impl Worker {
                 let stderr_tail = if error.category == ErrorCategory::UserInput {
                     Vec::new()
                 } else {
+                    self.common.tail.caught_up().await;
                     self.common.tail.lines()
                 };
                 CallError::Tool { capability, error, stderr_tail }
             }
             Failed::Answer(CallError::BadAnswer { capability, status, excerpt, .. }) => {
+                self.common.tail.caught_up().await;
                 CallError::BadAnswer { capability, status, excerpt, stderr_tail: self.common.tail.lines() }
             }
             Failed::Answer(other) => other,
