@@ -4,6 +4,52 @@ use crate::harness::{Worker, native};
 use cjm_wire::link::Launch;
 use serde_json::json;
 
+/// Method, path, body; status, content type and body of the answer. In this order, since some depend on others.
+const ANSWERS: &[(&str, &str, &str, u16, &str, &str)] = &[
+    ("GET", "/nowhere", "", 404, "application/json", r#"{"detail":"Not Found"}"#),
+    ("POST", "/nowhere", "", 404, "application/json", r#"{"detail":"Not Found"}"#),
+    ("POST", "/health", "", 405, "application/json", r#"{"detail":"Method Not Allowed"}"#),
+    ("GET", "/execute", "", 405, "application/json", r#"{"detail":"Method Not Allowed"}"#),
+    ("POST", "/execute", "{not json", 500, "text/plain; charset=utf-8", "Internal Server Error"),
+    ("POST", "/execute", "", 500, "text/plain; charset=utf-8", "Internal Server Error"),
+    ("POST", "/execute", "[]", 500, "text/plain; charset=utf-8", "Internal Server Error"),
+    ("POST", "/execute", r#"{"kwargs":[]}"#, 500, "text/plain; charset=utf-8", "Internal Server Error"),
+    ("POST", "/task", "{not json", 500, "text/plain; charset=utf-8", "Internal Server Error"),
+    ("POST", "/execute_stream", "{not json", 500, "text/plain; charset=utf-8", "Internal Server Error"),
+    (
+        "POST",
+        "/task",
+        r#"{"task":"t","method":"m"}"#,
+        404,
+        "application/json",
+        r#"{"detail":"Unknown task: t"}"#,
+    ),
+    ("GET", "/config", "", 200, "application/json", "{}"),
+    ("GET", "/config_options", "", 200, "application/json", "{}"),
+    ("POST", "/initialize", r#"{"model":"base"}"#, 200, "application/json", r#"{"status":"ok"}"#),
+    ("GET", "/config", "", 200, "application/json", r#"{"model":"base"}"#),
+    ("POST", "/initialize", r#"{"bad":1}"#, 400, "application/json", r#"{"detail":"`bad` is bad"}"#),
+    ("POST", "/reconfigure", "{}", 200, "application/json", r#"{"status":"not_supported"}"#),
+    ("POST", "/prefetch", "", 200, "application/json", r#"{"status":"prefetched"}"#),
+    ("GET", "/progress", "", 200, "application/json", r#"{"progress":0.75,"message":"prefetching"}"#),
+    (
+        "POST",
+        "/on_disable",
+        "",
+        200,
+        "application/json",
+        r#"{"status":"error","detail":"cannot be disabled"}"#,
+    ),
+    ("POST", "/on_enable", "", 200, "application/json", r#"{"status":"enabled"}"#),
+    ("POST", "/cancel", "", 200, "application/json", r#"{"status":"cancelled"}"#),
+    ("POST", "/cancel", r#"{"job_id":"nobody"}"#, 200, "application/json", r#"{"status":"cancelled"}"#),
+    ("POST", "/get_system_status", "", 200, "application/json", r#"{"memory_available_mb":1.5}"#),
+    ("POST", "/list_processes", "", 404, "application/json", r#"{"detail":"'lab' is not a monitor"}"#),
+    ("POST", "/execute", "{}", 200, "application/json", r#"{"args":[],"kwargs":{},"job":null}"#),
+    ("POST", "/cleanup", "", 200, "application/json", r#"{"status":"cleaned"}"#),
+    ("POST", "/cleanup", "", 200, "application/json", r#"{"status":"cleaned"}"#),
+];
+
 #[test]
 fn every_path_answers_as_the_ancestors_worker_does() {
     let (worker, ready) = Worker::ready(native(), Launch::Native {});
@@ -24,50 +70,7 @@ fn every_path_answers_as_the_ancestors_worker_does() {
     );
     assert!(stats["memory_rss_mb"].as_f64().unwrap() > 1.0 && stats["cpu_percent"].is_f64(), "{stats}");
 
-    for (method, path, body, status, content_type, expected) in [
-        ("GET", "/nowhere", "", 404, "application/json", r#"{"detail":"Not Found"}"#),
-        ("POST", "/nowhere", "", 404, "application/json", r#"{"detail":"Not Found"}"#),
-        ("POST", "/health", "", 405, "application/json", r#"{"detail":"Method Not Allowed"}"#),
-        ("GET", "/execute", "", 405, "application/json", r#"{"detail":"Method Not Allowed"}"#),
-        ("POST", "/execute", "{not json", 500, "text/plain; charset=utf-8", "Internal Server Error"),
-        ("POST", "/execute", "", 500, "text/plain; charset=utf-8", "Internal Server Error"),
-        ("POST", "/execute", "[]", 500, "text/plain; charset=utf-8", "Internal Server Error"),
-        ("POST", "/execute", r#"{"kwargs":[]}"#, 500, "text/plain; charset=utf-8", "Internal Server Error"),
-        ("POST", "/task", "{not json", 500, "text/plain; charset=utf-8", "Internal Server Error"),
-        ("POST", "/execute_stream", "{not json", 500, "text/plain; charset=utf-8", "Internal Server Error"),
-        (
-            "POST",
-            "/task",
-            r#"{"task":"t","method":"m"}"#,
-            404,
-            "application/json",
-            r#"{"detail":"Unknown task: t"}"#,
-        ),
-        ("GET", "/config", "", 200, "application/json", "{}"),
-        ("GET", "/config_options", "", 200, "application/json", "{}"),
-        ("POST", "/initialize", r#"{"model":"base"}"#, 200, "application/json", r#"{"status":"ok"}"#),
-        ("GET", "/config", "", 200, "application/json", r#"{"model":"base"}"#),
-        ("POST", "/initialize", r#"{"bad":1}"#, 400, "application/json", r#"{"detail":"`bad` is bad"}"#),
-        ("POST", "/reconfigure", "{}", 200, "application/json", r#"{"status":"not_supported"}"#),
-        ("POST", "/prefetch", "", 200, "application/json", r#"{"status":"prefetched"}"#),
-        ("GET", "/progress", "", 200, "application/json", r#"{"progress":0.75,"message":"prefetching"}"#),
-        (
-            "POST",
-            "/on_disable",
-            "",
-            200,
-            "application/json",
-            r#"{"status":"error","detail":"cannot be disabled"}"#,
-        ),
-        ("POST", "/on_enable", "", 200, "application/json", r#"{"status":"enabled"}"#),
-        ("POST", "/cancel", "", 200, "application/json", r#"{"status":"cancelled"}"#),
-        ("POST", "/cancel", r#"{"job_id":"nobody"}"#, 200, "application/json", r#"{"status":"cancelled"}"#),
-        ("POST", "/get_system_status", "", 200, "application/json", r#"{"memory_available_mb":1.5}"#),
-        ("POST", "/list_processes", "", 404, "application/json", r#"{"detail":"'lab' is not a monitor"}"#),
-        ("POST", "/execute", "{}", 200, "application/json", r#"{"args":[],"kwargs":{},"job":null}"#),
-        ("POST", "/cleanup", "", 200, "application/json", r#"{"status":"cleaned"}"#),
-        ("POST", "/cleanup", "", 200, "application/json", r#"{"status":"cleaned"}"#),
-    ] {
+    for &(method, path, body, status, content_type, expected) in ANSWERS {
         let answer = crate::http::exchange(&worker.socket(), method, path, body.as_bytes()).unwrap();
         let found = (answer.status, answer.header("content-type"), answer.text());
         assert_eq!(found, (status, Some(content_type), expected), "{method} {path} {body}");
