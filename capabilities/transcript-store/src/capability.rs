@@ -14,13 +14,14 @@ const LIMIT_DEFAULT: u32 = 20;
 const ACTIONS: [Action; 5] = [
     Action {
         name: "store",
-        description: "Stores `documents` (or one `document`): {recording, audio, text, speech, segments, steps}. \
-                      A recording with the same content and text is stored once.",
+        description: "Stores `documents` (or one `document`): {kind, recording, audio, text, speech, segments, steps}; \
+                      of a page {kind: page, page, text, segments, steps}. A recording or page with the same content \
+                      and text is stored once.",
     },
     Action {
         name: "search",
         description: "Documents that match `query` (words, \"phrases\", AND, OR, NOT, begin*), best first, at most \
-                      `limit`, with the times at which the words were said.",
+                      `limit`, with the times at which the words were said, or the sentences in which they stand.",
     },
     Action { name: "list", description: "Documents, newest first: `limit`, `offset`." },
     Action { name: "get", description: "All that is known of the document `id`, provenance included." },

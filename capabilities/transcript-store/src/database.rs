@@ -23,8 +23,9 @@ const MARK_BEGIN: char = '\u{2}';
 const MARK_END: char = '\u{3}';
 
 /// Never changed once released; later versions append.
-const MIGRATIONS: &[M<'static>] = &[M::up(
-    "CREATE TABLE documents (
+const MIGRATIONS: &[M<'static>] = &[
+    M::up(
+        "CREATE TABLE documents (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         recording TEXT NOT NULL,
         recording_sha256 TEXT NOT NULL,
@@ -51,7 +52,11 @@ const MIGRATIONS: &[M<'static>] = &[M::up(
         INSERT INTO documents_text (documents_text, rowid, text) VALUES ('delete', old.id, old.text);
         INSERT INTO documents_text (rowid, text) VALUES (new.id, new.text);
     END;",
-)];
+    ),
+    M::up(
+        "ALTER TABLE documents ADD COLUMN kind TEXT NOT NULL DEFAULT 'sound' CHECK (kind IN ('sound', 'page'));",
+    ),
+];
 
 /// The open file.
 #[derive(Debug)]
@@ -84,6 +89,7 @@ impl Database {
         // Hashing takes as long as the files are large; no other instance waits for the database meanwhile.
         let mut hashes = Vec::with_capacity(documents.len());
         for (index, document) in documents.iter().enumerate() {
+            document.check(index)?;
             hashes.push(content_hash(index, document.recording(index)?, is_cancelled)?);
         }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -97,15 +103,16 @@ impl Database {
             let (id, is_new) = insert(&transaction, document, recording, hash, origin)?;
             stored += usize::from(is_new);
             answers.push(json!({
-                "id": id, "recording": recording, "speech": document.has_speech(), "text": document.text,
-                "new": is_new,
+                "id": id, "kind": document.kind, "recording": recording, "speech": document.has_speech(),
+                "text": document.text, "new": is_new,
             }));
         }
         transaction.commit()?;
         Ok(json!({"stored": stored, "already_there": documents.len() - stored, "documents": answers}))
     }
 
-    /// Documents that match a full-text query, best first, with the times at which the words were said.
+    /// Documents that match a full-text query, best first, with the times at which the words were said, or the
+    /// sentences in which they stand.
     pub(crate) fn search(&self, query: &str, limit: u32) -> Result<Value, StoreError> {
         let bad_query = |error: rusqlite::Error| match error {
             // In these two statements only the query can be wrong.
@@ -126,7 +133,7 @@ impl Database {
             .map_err(bad_query)?;
         let mut statement = self.connection.prepare_cached(
             "SELECT d.id, d.recording, d.audio, d.text, d.segments, d.run_id, d.job_id, d.stored_at,
-                    highlight(documents_text, 0, ?3, ?4)
+                    highlight(documents_text, 0, ?3, ?4), d.kind
              FROM documents_text JOIN documents d ON d.id = documents_text.rowid
              WHERE documents_text MATCH ?1 ORDER BY documents_text.rank, d.id LIMIT ?2",
         )?;
@@ -139,13 +146,15 @@ impl Database {
             let (mut hit, segments, marked) = row.map_err(bad_query)?;
             let segments: Vec<Segment> = serde_json::from_str(&segments)?;
             let words = marked_words(&marked);
-            let times: Vec<Value> = segments
+            let found = segments.iter().filter(|segment| has_word(&segment.text, &words));
+            let (times, sentences): (Vec<&Segment>, Vec<&Segment>) =
+                found.partition(|segment| segment.start.is_some());
+            hit["highlighted"] = marked.replace(MARK_BEGIN, "[").replace(MARK_END, "]").into();
+            hit["times"] = times
                 .iter()
-                .filter(|segment| has_word(&segment.text, &words))
                 .map(|segment| json!({"start": segment.start, "end": segment.end, "text": segment.text}))
                 .collect();
-            hit["highlighted"] = marked.replace(MARK_BEGIN, "[").replace(MARK_END, "]").into();
-            hit["times"] = times.into();
+            hit["sentences"] = serde_json::to_value(sentences)?;
             hits.push(hit);
         }
         Ok(json!({"query": query, "total": total, "hits": hits}))
@@ -155,12 +164,12 @@ impl Database {
     pub(crate) fn list(&self, limit: u32, offset: u32) -> Result<Value, StoreError> {
         let total: i64 = self.connection.query_row("SELECT count(*) FROM documents", [], |row| row.get(0))?;
         let mut statement = self.connection.prepare_cached(
-            "SELECT id, recording, speech, text, stored_at FROM documents ORDER BY id DESC LIMIT ?1 OFFSET ?2",
+            "SELECT id, recording, speech, text, stored_at, kind FROM documents ORDER BY id DESC LIMIT ?1 OFFSET ?2",
         )?;
         let rows = statement.query_map([limit, offset], |row| {
             Ok(json!({
-                "id": row.get::<_, i64>(0)?, "recording": row.get::<_, String>(1)?,
-                "speech": row.get::<_, bool>(2)?, "text": row.get::<_, String>(3)?,
+                "id": row.get::<_, i64>(0)?, "kind": row.get::<_, String>(5)?,
+                "recording": row.get::<_, String>(1)?, "speech": row.get::<_, bool>(2)?, "text": row.get::<_, String>(3)?,
                 "stored_at": row.get::<_, String>(4)?,
             }))
         })?;
@@ -174,12 +183,13 @@ impl Database {
             .connection
             .query_row(
                 "SELECT id, recording, recording_sha256, audio, speech, text, segments, steps, run_id,
-                        composition_id, node_id, job_id, actor, stored_at
+                        composition_id, node_id, job_id, actor, stored_at, kind
                  FROM documents WHERE id = ?1",
                 [id],
                 |row| {
                     let document = json!({
-                        "id": row.get::<_, i64>(0)?, "recording": row.get::<_, String>(1)?,
+                        "id": row.get::<_, i64>(0)?, "kind": row.get::<_, String>(14)?,
+                        "recording": row.get::<_, String>(1)?,
                         "recording_sha256": row.get::<_, String>(2)?, "audio": row.get::<_, Option<String>>(3)?,
                         "speech": row.get::<_, bool>(4)?, "text": row.get::<_, String>(5)?,
                         "segments": null, "steps": null,
@@ -201,11 +211,12 @@ impl Database {
     /// How much there is, and where.
     pub(crate) fn stats(&self) -> Result<Value, StoreError> {
         let counts = self.connection.query_row(
-            "SELECT count(*), coalesce(sum(speech), 0), count(DISTINCT recording_sha256), max(stored_at) FROM documents",
+            "SELECT count(*), coalesce(sum(speech), 0), count(DISTINCT recording_sha256), max(stored_at),
+                    count(*) FILTER (WHERE kind = 'page') FROM documents",
             [],
             |row| {
                 Ok(json!({
-                    "documents": row.get::<_, i64>(0)?, "with_speech": row.get::<_, i64>(1)?,
+                    "documents": row.get::<_, i64>(0)?, "pages": row.get::<_, i64>(4)?, "with_speech": row.get::<_, i64>(1)?,
                     "recordings": row.get::<_, i64>(2)?, "last_stored_at": row.get::<_, Option<String>>(3)?,
                 }))
             },
@@ -235,8 +246,8 @@ fn insert(
     let added = connection
         .prepare_cached(
             "INSERT INTO documents (recording, recording_sha256, audio, speech, text, segments, steps,
-                                    run_id, composition_id, node_id, job_id, actor)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                                    run_id, composition_id, node_id, job_id, actor, kind)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
              ON CONFLICT (recording_sha256, text) DO NOTHING RETURNING id",
         )?
         .query_row(
@@ -253,6 +264,7 @@ fn insert(
                 origin.node_id,
                 origin.job_id,
                 origin.actor,
+                document.kind.as_str(),
             ],
             |row| row.get(0),
         )
@@ -268,9 +280,9 @@ fn insert(
 
 fn hit(row: &Row<'_>) -> rusqlite::Result<Value> {
     Ok(json!({
-        "id": row.get::<_, i64>(0)?, "recording": row.get::<_, String>(1)?,
+        "id": row.get::<_, i64>(0)?, "kind": row.get::<_, String>(9)?, "recording": row.get::<_, String>(1)?,
         "audio": row.get::<_, Option<String>>(2)?, "text": row.get::<_, String>(3)?,
-        "highlighted": null, "times": null,
+        "highlighted": null, "times": null, "sentences": null,
         "run_id": row.get::<_, Option<String>>(5)?, "job_id": row.get::<_, Option<String>>(6)?,
         "stored_at": row.get::<_, String>(7)?,
     }))

@@ -72,7 +72,7 @@ fn provenance_comes_back_whole() {
         .unwrap();
     let document = lab.database.get(answer["documents"][0]["id"].as_i64().unwrap()).unwrap();
     let expected = json!({
-        "id": document["id"], "recording": recording,
+        "id": document["id"], "kind": "sound", "recording": recording,
         "recording_sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
         "audio": "/work/a.wav", "speech": true, "text": "front left",
         "segments": [{"start": 0.5, "end": 1.25, "text": "front left", "score": 0.75}],
@@ -112,6 +112,53 @@ fn a_search_says_what_where_and_when() {
 }
 
 #[test]
+fn a_page_is_found_beside_sound_with_the_sentences_that_match() {
+    let mut lab = Lab::new();
+    let (page, recording) = (lab.recording("page.png", "picture"), lab.recording("a.wav", "sound"));
+    let sentences = json!([
+        {"number": 1, "paragraph": 1, "text": "The rear horn sounds."},
+        {"number": 2, "paragraph": 2, "text": "Nobody hears it."},
+    ]);
+    let answer = lab
+        .store(json!([
+            {"kind": "page", "page": page, "text": "The rear horn sounds.\n\nNobody hears it.",
+                "segments": sentences, "steps": [{"capability": "ocr"}], "measures": {}},
+            {"recording": recording, "text": "rear left", "segments": [{"start": 0.5, "end": 1.0, "text": "rear left"}]},
+        ]))
+        .unwrap();
+    assert_eq!(
+        (&answer["documents"][0]["kind"], &answer["documents"][0]["speech"]),
+        (&json!("page"), &json!(false))
+    );
+    let found = lab.database.search("rear", 10).unwrap();
+    let hit = |kind: &str| found["hits"].as_array().unwrap().iter().find(|hit| hit["kind"] == kind).unwrap();
+    assert_eq!((&hit("page")["recording"], &hit("page")["times"]), (&json!(page), &json!([])));
+    assert_eq!(hit("page")["sentences"], json!([sentences[0]]));
+    assert_eq!((&hit("sound")["times"][0]["start"], &hit("sound")["sentences"]), (&json!(0.5), &json!([])));
+    let document = lab.database.get(answer["documents"][0]["id"].as_i64().unwrap()).unwrap();
+    assert_eq!((&document["kind"], &document["segments"]), (&json!("page"), &sentences));
+    let stats = lab.database.stats().unwrap();
+    assert_eq!(
+        (&stats["documents"], &stats["pages"], &stats["with_speech"]),
+        (&json!(2), &json!(1), &json!(1))
+    );
+    assert_eq!(lab.database.list(1, 1).unwrap()["documents"][0]["kind"], "page");
+}
+
+#[test]
+fn a_database_from_before_there_were_pages_is_brought_up_to_date() {
+    let mut lab = Lab::new();
+    let recording = lab.recording("a.wav", "1");
+    lab.store(json!([{"recording": recording, "text": "front"}])).unwrap();
+    lab.database
+        .connection
+        .execute_batch("ALTER TABLE documents DROP COLUMN kind; PRAGMA user_version = 1;")
+        .unwrap();
+    let reopened = Database::open(&lab.folder.path().join("data")).unwrap();
+    assert_eq!(reopened.list(1, 0).unwrap()["documents"][0]["kind"], "sound");
+}
+
+#[test]
 fn a_query_that_is_none_is_the_callers_fault_with_a_hint() {
     let lab = Lab::new();
     for query in ["\"front", "front AND", "front-left", "text : (", "^", "'", "nope: x"] {
@@ -131,7 +178,11 @@ fn all_or_none_is_stored() {
     let recording = lab.recording("a.wav", "1");
     for (second, words) in [
         (json!({"recording": "/nowhere.wav", "text": "x"}), "documents[1]: the recording /nowhere.wav"),
-        (json!({"text": "x"}), "documents[1] names neither"),
+        (json!({"text": "x"}), "documents[1] names no `recording`"),
+        (
+            json!({"recording": "/x.wav", "text": "x", "segments": [{"start": 1.0, "text": "x"}]}),
+            "documents[1].segments[0] needs `start` and `end`",
+        ),
     ] {
         let failed = lab.store(json!([{"recording": recording, "text": "front"}, second])).unwrap_err();
         assert!(failed.to_string().contains(words), "{failed}");

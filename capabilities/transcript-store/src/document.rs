@@ -1,4 +1,4 @@
-//! What is stored: a transcript, where it comes from, and on whose behalf it was stored.
+//! What is stored: a transcript of a recording or of a page, where it comes from, and on whose behalf it was stored.
 
 use crate::error::StoreError;
 use serde::{Deserialize, Serialize};
@@ -13,21 +13,45 @@ pub(crate) const DOCUMENTS_MAX: usize = 100_000;
 /// Bytes of a recording that are hashed between two looks at the cancel flag.
 const HASH_CHUNK_BYTES: usize = 1024 * 1024;
 
+/// What a document was made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// A recording.
+    #[default]
+    Sound,
+    /// The picture of a page.
+    Page,
+}
+
+impl Kind {
+    /// As it stands in the database.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Sound => "sound",
+            Self::Page => "page",
+        }
+    }
+}
+
 /// One transcript as it is given; keys this version does not know are left out.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Document {
-    /// What was recorded: the file a person knows. `audio` when absent.
+    /// What it was made of; sound when absent.
     #[serde(default)]
+    pub(crate) kind: Kind,
+    /// What was recorded, or the picture of the page: the file a person knows. `audio` when absent.
+    #[serde(default, alias = "page")]
     pub(crate) recording: Option<String>,
     /// The file that was listened to, often a conversion of the recording.
     #[serde(default)]
     pub(crate) audio: Option<String>,
-    /// What was said; empty when nothing was.
+    /// What was said, or stands on the page; empty when nothing does.
     pub(crate) text: String,
-    /// Whether there was speech; whether there is text when absent.
+    /// Whether there was speech; when absent, whether there is text and it was sound.
     #[serde(default)]
     pub(crate) speech: Option<bool>,
-    /// When what was said.
+    /// When what was said, or the sentences of a page.
     #[serde(default)]
     pub(crate) segments: Vec<Segment>,
     /// Who made it, in order: capability, version, engine of each step.
@@ -35,14 +59,17 @@ pub(crate) struct Document {
     pub(crate) steps: Vec<Value>,
 }
 
-/// A stretch of a recording, in seconds from its start.
+/// A stretch of a recording, or a sentence of a page.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Segment {
-    pub(crate) start: f64,
-    pub(crate) end: f64,
+    /// Seconds from the start of the recording.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) start: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) end: Option<f64>,
     #[serde(default)]
     pub(crate) text: String,
-    /// Scores and the like, kept as they are.
+    /// Scores, numbers of sentences and the like, kept as they are.
     #[serde(flatten)]
     pub(crate) further: Map<String, Value>,
 }
@@ -62,7 +89,22 @@ pub(crate) struct Origin {
 impl Document {
     /// Whether somebody spoke.
     pub(crate) fn has_speech(&self) -> bool {
-        self.speech.unwrap_or_else(|| !self.text.trim().is_empty())
+        self.speech.unwrap_or_else(|| self.kind == Kind::Sound && !self.text.trim().is_empty())
+    }
+
+    /// Whether what was said has times: a search answers with them.
+    pub(crate) fn check(&self, index: usize) -> Result<(), StoreError> {
+        let untimed = |segment: &Segment| segment.start.is_none() || segment.end.is_none();
+        match self.segments.iter().position(untimed) {
+            Some(segment) if self.kind == Kind::Sound => Err(StoreError::BadArgument {
+                field: "documents",
+                message: format!(
+                    "documents[{index}].segments[{segment}] needs `start` and `end`, in seconds; only a page (kind: page) \
+                     has none"
+                ),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The file whose content identifies it.
@@ -70,7 +112,7 @@ impl Document {
         self.recording.as_deref().or(self.audio.as_deref()).filter(|path| !path.is_empty()).ok_or_else(|| {
             StoreError::BadArgument {
                 field: "documents",
-                message: format!("documents[{index}] names neither a `recording` nor an `audio` file"),
+                message: format!("documents[{index}] names no `recording`, no `page` and no `audio` file"),
             }
         })
     }

@@ -80,6 +80,7 @@ fn an_unchanged_input_is_not_worked_on_twice() {
     assert_eq!(accounts[0]["event_type"], "cache_hit");
     assert_eq!(accounts[0]["payload"]["input_hash"], format!("sha256:{ABC}"));
     assert_eq!(accounts[0]["payload"]["directory"], json!(dir));
+    assert_eq!((&accounts[0]["payload"]["files"], &accounts[0]["payload"]["bytes"]), (&json!(1), &json!(9)));
     assert_eq!(accounts.as_array().map(Vec::len), Some(1));
 
     // The same content under another path is the same work, and is told under its own path.

@@ -161,14 +161,18 @@ impl Slot {
 
     /// Tells the journal that files were given again.
     pub(crate) fn account(&self, call: &CallState, files: &Map<String, Value>) {
-        let bytes: u64 = files.values().filter_map(|file| file["bytes"].as_u64()).sum();
+        // Inputs are named among the files, and nobody made them.
+        let is_kept =
+            |file: &&Value| file["path"].as_str().is_some_and(|path| Path::new(path).starts_with(&self.dir));
+        let kept: Vec<&Value> = files.values().filter(is_kept).collect();
+        let bytes: u64 = kept.iter().filter_map(|file| file["bytes"].as_u64()).sum();
         let payload = json!({
             "action": self.key.action,
             "input": self.inputs.first().map(|(path, _)| path.to_string_lossy()),
             "input_hash": self.key.input_hash,
             "config_hash": self.key.config_hash,
             "directory": self.dir.to_string_lossy(),
-            "files": files.len(),
+            "files": kept.len(),
             "bytes": bytes,
         });
         if let Value::Object(payload) = payload {

@@ -1,0 +1,3 @@
+"""Sentence splitter: which sentences a page holds (see `capability`)."""
+
+__version__ = "0.1.0"
