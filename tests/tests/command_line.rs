@@ -88,9 +88,14 @@ fn a_deadline_ends_the_call_and_its_processes() {
 
 #[test]
 fn a_signal_cancels_clears_and_gives_its_exit_code() {
-    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+    let composition = "name: w\nnodes:\n  w: {capability: shell, action: wait}\n";
+    for (signal, code, composed) in
+        [(Signal::INT, 130, false), (Signal::TERM, 143, false), (Signal::TERM, 143, true)]
+    {
         let world = world();
-        let running = world.start(&["call", "shell", "--action", "wait"]);
+        let file = world.write("w.yaml", composition).display().to_string();
+        let call: &[&str] = if composed { &["run", &file] } else { &["call", "shell", "--action", "wait"] };
+        let running = world.start(call);
         eventually("the job to run", BEGIN_MAX, || {
             let rows = journal::rows(&world.journal());
             rows.into_iter()

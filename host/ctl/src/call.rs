@@ -39,11 +39,7 @@ pub(crate) async fn run(
     let deadline = deadline(args.timeout)?;
     let host = Host::start(options).await?;
     let call = Call { host: &host, args, kwargs, config, output };
-    let result = tokio::select! {
-        result = call.perform(deadline, interrupts) => result,
-        // While a worker starts there is no job to cancel; the shutdown below ends it.
-        () = passed(deadline) => Err(timed_out(args)),
-    };
+    let result = call.perform(deadline, interrupts).await;
     host.shutdown().await;
     result
 }
@@ -102,11 +98,14 @@ impl Call<'_> {
         let instance = tokio::select! {
             loaded = self.host.load(&self.args.name, load) => loaded?,
             code = interrupts.wait() => return Err(interrupted(code)),
+            // There is no job to cancel yet; the shutdown ends the worker that starts.
+            () = passed(deadline) => return Err(timed_out(self.args)),
         };
         if self.args.stream {
             return tokio::select! {
                 result = self.stream(&instance) => result,
                 code = interrupts.wait() => Err(interrupted(code)),
+                () = passed(deadline) => Err(timed_out(self.args)),
             };
         }
         let mut request = JobRequest::new(Target::Instance(instance));
