@@ -93,7 +93,7 @@ pub(crate) fn composition_warnings(composition: &Composition, catalog: &Catalog)
         let capability = catalog.get(&node.capability);
         match capability.map(|entry| entry.manifest.runtime()) {
             None => {
-                warnings.push(format!("nodes.{name}.capability: \"{}\" is not installed", node.capability))
+                warnings.push(format!("nodes.{name}.capability: \"{}\" is not installed", node.capability));
             }
             Some(Runtime::Executable(executable)) => {
                 let action = match &node.action {
