@@ -4,9 +4,10 @@ use crate::fault::Fault;
 use serde_json::{Map, Value};
 use std::path::Path;
 
-const HELP: &str = "write key=value, key:=JSON, or key=@PATH";
+const HELP: &str = "write key=value, key:=JSON, key=@PATH, or key=@- for standard input";
 
-/// Named arguments from `--args` and, above them, from the assignments; paths are relative to `cwd`.
+/// Named arguments from `--args` and, above them, from the assignments; paths are relative to `cwd`, and `stdin` is the
+/// file of standard input, if it was asked for.
 ///
 /// # Errors
 /// When one cannot be understood, or names a file that is not there.
@@ -14,10 +15,11 @@ pub(crate) fn arguments(
     object: Option<&str>,
     assignments: &[String],
     cwd: &Path,
+    stdin: Option<&Path>,
 ) -> Result<Map<String, Value>, Fault> {
     let mut all = object.map(|text| json_object(text, "--args")).transpose()?.unwrap_or_default();
     for assignment in assignments {
-        let (key, value) = parse(assignment, cwd)?;
+        let (key, value) = parse(assignment, cwd, stdin)?;
         all.insert(key, value);
     }
     Ok(all)
@@ -37,7 +39,7 @@ pub(crate) fn json_object(text: &str, option: &str) -> Result<Map<String, Value>
     }
 }
 
-fn parse(assignment: &str, cwd: &Path) -> Result<(String, Value), Fault> {
+fn parse(assignment: &str, cwd: &Path, stdin: Option<&Path>) -> Result<(String, Value), Fault> {
     let Some((left, right)) = assignment.split_once('=') else {
         return Err(Fault::usage(format!("`{assignment}` has no `=`"), HELP));
     };
@@ -56,6 +58,8 @@ fn parse(assignment: &str, cwd: &Path) -> Result<(String, Value), Fault> {
             )
             .caused_by(&error)
         })?
+    } else if let (Some(path), "@-") = (stdin, right) {
+        Value::from(absolute_text(key, path)?)
     } else if let Some(path) = right.strip_prefix('@') {
         Value::from(existing_file(key, path, cwd)?)
     } else {
@@ -110,7 +114,7 @@ mod tests {
     use serde_json::json;
 
     fn check(assignment: &str, expected: Value) {
-        let (key, value) = parse(assignment, Path::new("/")).expect(assignment);
+        let (key, value) = parse(assignment, Path::new("/"), None).expect(assignment);
         assert_eq!((key.as_str(), value), ("k", expected), "{assignment}");
     }
 
@@ -140,7 +144,7 @@ mod tests {
     fn what_cannot_be_understood_is_refused_with_the_right_exit_code() {
         for (assignment, exit) in [("k", 2), ("=1", 2), (":=1", 2), ("k:=text", 2), ("k=@/nowhere/at/all", 1)]
         {
-            match parse(assignment, Path::new("/")) {
+            match parse(assignment, Path::new("/"), None) {
                 Err(Fault::Shown(report)) => assert_eq!(report.exit_code, exit, "{assignment}"),
                 other => panic!("{assignment}: {other:?}"),
             }
@@ -153,7 +157,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("tempdir");
         std::fs::write(folder.path().join("a.wav"), "").expect("write");
         let given = ["x=2".to_owned(), "f=@./a.wav".to_owned()];
-        let all = arguments(Some(r#"{"x": 1, "y": 3}"#), &given, folder.path()).expect("arguments");
+        let of_stdin = parse("k=@-", folder.path(), Some(Path::new("/tmp/x/stdin"))).expect("a file");
+        assert_eq!(of_stdin.1, json!("/tmp/x/stdin"));
+        assert!(parse("k=@-", folder.path(), None).is_err(), "there is no file of that name");
+        let all = arguments(Some(r#"{"x": 1, "y": 3}"#), &given, folder.path(), None).expect("arguments");
         let path = folder.path().join("a.wav");
         assert_eq!(Value::Object(all), json!({"x": 2, "y": 3, "f": path}));
     }

@@ -5,8 +5,10 @@ use crate::assign::{absolute_text, arguments, json_object};
 use crate::cli::{CallArgs, Global};
 use crate::fault::{CommandResult, Fault};
 use crate::interrupt::{Interrupts, interrupted};
+use crate::out_folder;
 use crate::output::Output;
 use crate::progress::Board;
+use crate::stdin::Stdin;
 use cjm_engine::{Catalog, Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Target};
 use cjm_wire::JobId;
 use cjm_wire::describe::exit;
@@ -32,11 +34,14 @@ pub(crate) async fn run(
 ) -> CommandResult {
     let options = host_options(global);
     let cwd = current_dir()?;
-    let mut kwargs = arguments(args.args.as_deref(), &args.assignments, &cwd)?;
+    let stdin = Stdin::read(args.args.as_deref(), &args.assignments, output, interrupts).await?;
+    let object = stdin.text(args.args.as_deref());
+    let mut kwargs = arguments(object, &args.assignments, &cwd, stdin.file())?;
     absolute_paths(&mut kwargs, args, &Catalog::discover(&options.manifest_dirs), &cwd)?;
     let config =
         args.config.as_deref().map(|text| json_object(text, "--config")).transpose()?.map(Value::Object);
     let deadline = deadline(args.timeout)?;
+    args.output.as_deref().map(out_folder::make).transpose()?;
     let host = Host::start(options).await?;
     let call = Call { host: &host, args, kwargs, config, output };
     let result = call.perform(deadline, interrupts).await;
@@ -163,8 +168,14 @@ impl Call<'_> {
                 .caused_by(&error)
                 .with_exit(exit::TOOL_FAILED)
         })?;
+        let folder = self.args.output.as_deref();
+        let written = folder.map(|folder| out_folder::write(folder, result, &self.kwargs)).transpose()?;
+        let result = written.as_ref().map_or(result, |written| &written.result);
+        for (path, bytes) in written.iter().flat_map(|written| &written.files) {
+            self.output.note(&format!("wrote {} ({bytes} bytes)", path.display()));
+        }
         if self.output.json {
-            self.output.document(&json!({
+            let mut document = json!({
                 "job_id": outcome.job_id,
                 "run_id": self.host.run_id(),
                 "capability": self.args.name,
@@ -176,7 +187,12 @@ impl Call<'_> {
                 "submitted_at": outcome.submitted_at,
                 "started_at": outcome.started_at,
                 "completed_at": outcome.completed_at,
-            }))?;
+            });
+            if let Some(written) = &written {
+                let paths = written.files.iter().map(|(path, _)| Value::from(path.to_string_lossy()));
+                document["written"] = paths.collect();
+            }
+            self.output.document(&document)?;
         } else if self.args.raw
             && let Ok(text) = serde_json::from_str::<String>(result.get())
         {

@@ -101,10 +101,10 @@ pub(crate) struct CallArgs {
     /// The capability (see `cjm-ctl list`)
     pub(crate) name: String,
     /// Arguments: key=value (JSON if it reads as a number, true, false, null, list or object, else text),
-    /// key:=JSON, key=@PATH (absolute path of an existing file)
+    /// key:=JSON, key=@PATH (absolute path of an existing file), key=@- (a file of what comes on standard input)
     #[arg(value_name = "KEY=VALUE")]
     pub(crate) assignments: Vec<String>,
-    /// Arguments as one JSON object; key=value wins
+    /// Arguments as one JSON object, - reads it from standard input; key=value wins
     #[arg(long, value_name = "JSON")]
     pub(crate) args: Option<String>,
     /// Which of its actions
@@ -122,6 +122,9 @@ pub(crate) struct CallArgs {
     /// Print a result that is text as it is
     #[arg(long, short)]
     pub(crate) raw: bool,
+    /// Copy the files that the call makes, and its result, into this folder
+    #[arg(long, short, value_name = "DIR", conflicts_with = "stream")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 /// Of `run`.

@@ -11,12 +11,14 @@ mod interrupt;
 mod list;
 mod log_lines;
 mod logs;
+mod out_folder;
 mod output;
 mod progress;
 mod run;
 mod run_inputs;
 mod run_report;
 mod sdk;
+mod stdin;
 mod validate;
 mod validate_machine;
 

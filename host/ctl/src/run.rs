@@ -10,6 +10,7 @@ use crate::output::Output;
 use crate::progress::{Board, Row};
 use crate::run_inputs::resolve;
 use crate::run_report::{document, state_text, table};
+use crate::stdin::Stdin;
 use cjm_engine::{CompositionOutcome, Host, HostEvent, NodeState, WorkerState};
 use cjm_wire::composition::Composition;
 use cjm_wire::describe::{ErrorReport, exit};
@@ -35,7 +36,8 @@ pub(crate) async fn run(
 ) -> CommandResult {
     let composition = read(&args.composition)?;
     let cwd = current_dir()?;
-    let inputs = resolve(&composition, &arguments(None, &args.inputs, &cwd)?, &cwd)?;
+    let stdin = Stdin::read(None, &args.inputs, output, interrupts).await?;
+    let inputs = resolve(&composition, &arguments(None, &args.inputs, &cwd, stdin.file())?, &cwd)?;
     let deadline = deadline(args.timeout)?;
     let host = Host::start(host_options(global)).await?;
     let board = RunBoard::new(output, &composition);

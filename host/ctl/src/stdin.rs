@@ -1,0 +1,156 @@
+//! Standard input as an argument: `key=@-` makes a file of it, `--args -` reads the arguments themselves from it.
+//!
+//! What must hold: it is read once, for one of them; the file is gone when the command is done; Ctrl-C is heard while
+//! it is waited for.
+
+use crate::fault::Fault;
+use crate::interrupt::{Interrupts, interrupted};
+use crate::output::Output;
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// Largest file that is made of standard input.
+const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
+/// Longest text of arguments.
+const TEXT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How an assignment asks for it, and `--args`.
+const FILE_MARK: &str = "=@-";
+const TEXT_MARK: &str = "-";
+/// The file's name, and so the stem of what tools make of it.
+const FILE_NAME: &str = "stdin";
+
+/// What was read. The file lives as long as this.
+#[derive(Debug, Default)]
+pub(crate) struct Stdin {
+    text: Option<String>,
+    file: Option<(TempDir, PathBuf)>,
+}
+
+impl Stdin {
+    /// Reads standard input if the arguments ask for it.
+    ///
+    /// # Errors
+    /// When two of them ask, or it cannot be read or kept.
+    pub(crate) async fn read(
+        object: Option<&str>,
+        assignments: &[String],
+        output: &Output,
+        interrupts: &Interrupts,
+    ) -> Result<Self, Fault> {
+        let as_text = object == Some(TEXT_MARK);
+        let as_file = assignments.iter().filter(|assignment| is_file_mark(assignment)).count();
+        if usize::from(as_text) + as_file > 1 {
+            return Err(Fault::usage(
+                "standard input is asked for more than once".to_owned(),
+                "read one of them from it, and write the others out or to files",
+            ));
+        }
+        if !as_text && as_file == 0 {
+            return Ok(Self::default());
+        }
+        if std::io::stdin().is_terminal() {
+            output.note("reading from the terminal; Ctrl-D ends");
+        }
+        let reading = tokio::task::spawn_blocking(move || {
+            let stdin = std::io::stdin().lock();
+            if as_text { text_of(stdin) } else { file_of(stdin) }
+        });
+        tokio::select! {
+            read = reading => read.unwrap_or_else(|error| Err(unreadable(&error))),
+            code = interrupts.wait() => Err(interrupted(code)),
+        }
+    }
+
+    /// The text of `--args`: what was read, or what stands there.
+    pub(crate) fn text<'a>(&'a self, object: Option<&'a str>) -> Option<&'a str> {
+        self.text.as_deref().or(object)
+    }
+
+    /// The file that `key=@-` means.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.file.as_ref().map(|(_, path)| path.as_path())
+    }
+}
+
+/// `key=@-`, and not `key:=@-`, which is JSON and no good one.
+fn is_file_mark(assignment: &str) -> bool {
+    assignment
+        .split_once('=')
+        .is_some_and(|(key, _)| !key.ends_with(':') && assignment[key.len()..] == *FILE_MARK)
+}
+
+fn text_of(stdin: impl Read) -> Result<Stdin, Fault> {
+    let mut text = String::new();
+    stdin.take(TEXT_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| unreadable(&error))?;
+    if text.len() as u64 > TEXT_BYTES_MAX {
+        return Err(too_long(TEXT_BYTES_MAX));
+    }
+    Ok(Stdin { text: Some(text), file: None })
+}
+
+fn file_of(stdin: impl Read) -> Result<Stdin, Fault> {
+    let folder = tempfile::Builder::new().prefix("cjm-").tempdir().map_err(|error| unkept(&error))?;
+    let path = folder.path().join(FILE_NAME);
+    let mut file = std::fs::File::create_new(&path).map_err(|error| unkept(&error))?;
+    let bytes = std::io::copy(&mut stdin.take(FILE_BYTES_MAX + 1), &mut file).map_err(|error| {
+        // Reading and writing fail with the same type; a full disk is what happens.
+        if error.kind() == std::io::ErrorKind::StorageFull { unkept(&error) } else { unreadable(&error) }
+    })?;
+    if bytes > FILE_BYTES_MAX {
+        return Err(too_long(FILE_BYTES_MAX));
+    }
+    Ok(Stdin { text: None, file: Some((folder, path)) })
+}
+
+fn unreadable(error: &dyn ToString) -> Fault {
+    Fault::new("ctl.stdin", "cannot read standard input", "see what writes to it; text must be UTF-8")
+        .caused_by(error)
+}
+
+fn unkept(error: &std::io::Error) -> Fault {
+    let next = "free space in the folder for temporary files, or name another one with TMPDIR";
+    Fault::new("ctl.stdin", "cannot keep standard input in a file", next).caused_by(error)
+}
+
+fn too_long(bytes_max: u64) -> Fault {
+    let message = format!("standard input is longer than the {bytes_max} bytes allowed");
+    Fault::new("ctl.stdin", message, "write it to a file, and give the file's path")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_mark_asks_for_it() {
+        for (assignment, asks) in [
+            ("page=@-", true),
+            ("page=@-x", false),
+            ("page=@./-", false),
+            ("page=-", false),
+            ("page:=@-", false),
+            ("a=b=@-", false),
+        ] {
+            assert_eq!(is_file_mark(assignment), asks, "{assignment}");
+        }
+    }
+
+    #[test]
+    fn a_file_holds_what_was_read_and_ends_with_its_owner() {
+        let content = vec![7_u8; 300_000];
+        let read = file_of(content.as_slice()).expect("is kept");
+        let path = read.file().expect("a file").to_owned();
+        assert_eq!(std::fs::read(&path).expect("readable"), content);
+        assert_eq!(path.file_name().and_then(|name| name.to_str()), Some(FILE_NAME));
+        drop(read);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn text_must_be_text() {
+        assert_eq!(text_of(&b"{}"[..]).expect("text").text(Some("-")), Some("{}"));
+        assert!(text_of(&b"\xff"[..]).is_err());
+        assert_eq!(Stdin::default().text(Some("{\"a\": 1}")), Some("{\"a\": 1}"));
+    }
+}
