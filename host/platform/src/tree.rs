@@ -246,6 +246,8 @@ struct Walk {
     spared: BTreeSet<i32>,
     /// Seen before their parents, as happens once pid numbers have wrapped around.
     unplaced: Vec<ProcessInfo>,
+    /// Doomed children of the root, struck when all below them have been.
+    children: Vec<ProcessInfo>,
 }
 
 impl<'a> ClearState<'a> {
@@ -286,6 +288,9 @@ impl<'a> ClearState<'a> {
     }
 
     /// One walk. Strikes what belongs to the tree the moment it is seen, and returns all of it.
+    ///
+    /// Only the root's own children are struck last. They are the ones that could clear the rest should this
+    /// process be killed amid the walk: a keeper that had ended its shims first would leave their tools to nobody.
     fn pass(&mut self) -> io::Result<Vec<ProcessInfo>> {
         self.passes += 1;
         let mut walk = Walk::default();
@@ -304,6 +309,9 @@ impl<'a> ClearState<'a> {
             if walk.unplaced.len() == before {
                 break;
             }
+        }
+        for child in std::mem::take(&mut walk.children) {
+            self.strike(&child);
         }
         if self.passes >= GROUP_PASS_MIN {
             self.strike_groups(&walk);
@@ -325,7 +333,11 @@ impl<'a> ClearState<'a> {
                 walk.spared.insert(pid);
                 return;
             }
-            self.strike(&info);
+            if info.ppid == self.clear.root.as_raw() {
+                walk.children.push(info);
+            } else {
+                self.strike(&info);
+            }
             walk.doomed.insert(pid, info);
         } else {
             walk.unplaced.push(info);
