@@ -3,7 +3,7 @@
 use cjm_engine::{HostEvent, RowEvent, RowSubscription};
 use cjm_wire::event::JournalRow;
 use std::sync::Arc;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 /// One event.
 #[derive(Debug, Clone)]
@@ -29,11 +29,16 @@ pub enum PipelineEvent {
 pub struct Events {
     rows: Option<RowSubscription>,
     live: Option<broadcast::Receiver<HostEvent>>,
+    ended: watch::Receiver<bool>,
 }
 
 impl Events {
-    pub(crate) fn new(rows: RowSubscription, live: broadcast::Receiver<HostEvent>) -> Self {
-        Self { rows: Some(rows), live: Some(live) }
+    pub(crate) fn new(
+        rows: RowSubscription,
+        live: broadcast::Receiver<HostEvent>,
+        ended: watch::Receiver<bool>,
+    ) -> Self {
+        Self { rows: Some(rows), live: Some(live), ended }
     }
 
     /// The next event; `None` when the host has ended. Rows keep their order; between rows and the rest there is none.
@@ -44,6 +49,8 @@ impl Events {
                 return None;
             }
             tokio::select! {
+                // What was told before the end is delivered before it.
+                biased;
                 row = next_row(&mut self.rows), if self.rows.is_some() => match row {
                     Some(RowEvent::Row { seq, row }) => return Some(PipelineEvent::Row { seq, row }),
                     // Liveness rows come as host events.
@@ -60,6 +67,10 @@ impl Events {
                     Err(broadcast::error::RecvError::Lagged(count)) => return Some(PipelineEvent::Lost { count }),
                     Err(broadcast::error::RecvError::Closed) => self.live = None,
                 },
+                _ = self.ended.wait_for(|ended| *ended) => {
+                    self.rows = None;
+                    self.live = None;
+                }
             }
         }
     }

@@ -60,7 +60,7 @@ impl Pipeline {
     /// Everything that happens from now on.
     #[must_use]
     pub fn events(&self) -> Events {
-        Events::new(self.host.rows(), self.host.events())
+        Events::new(self.host.rows(), self.host.events(), self.host.ended())
     }
 
     /// Runs a composition to its end; capabilities it names are loaded when they are not yet. Inputs are taken as they

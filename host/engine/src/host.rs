@@ -30,7 +30,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 /// A running host; clones are the same host.
 #[derive(Clone)]
@@ -46,6 +46,8 @@ struct Shared {
     /// Released when the host has ended.
     lock: Mutex<Option<FileLock>>,
     socket_dir: PathBuf,
+    /// True once the host has ended, although handles of it may live on.
+    ended: watch::Sender<bool>,
     runtime: OwnRuntime,
 }
 
@@ -77,6 +79,7 @@ impl Host {
             compositions: Mutex::default(),
             lock: Mutex::new(Some(lock)),
             socket_dir,
+            ended: watch::Sender::new(false),
             runtime,
         };
         Ok(Self { context, shared: Arc::new(shared) })
@@ -129,6 +132,12 @@ impl Host {
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<HostEvent> {
         self.context.sinks.events.subscribe()
+    }
+
+    /// Turns true when the host has ended; what happened before was told before.
+    #[must_use]
+    pub fn ended(&self) -> watch::Receiver<bool> {
+        self.shared.ended.subscribe()
     }
 
     /// Loads one instance and waits until its worker is ready.
@@ -383,6 +392,7 @@ impl Host {
         // A panic in closing was reported by its thread; the lock is released all the same.
         let _ = closing.await;
         self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.shared.ended.send_replace(true);
         ShutdownReport { workers_ended, tree_cleared }
     }
 

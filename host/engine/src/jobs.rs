@@ -27,6 +27,10 @@ use tokio::sync::{mpsc, watch};
 
 /// Outcomes kept for callers who ask late; older ones are read from the store.
 pub(crate) const FINISHED_KEPT_MAX: usize = 1024;
+/// A cancel is repeated after this time while the call goes on.
+const CANCEL_REPEAT: Duration = Duration::from_millis(250);
+/// How often it is sent; the queue's grace ends before.
+const CANCEL_REQUESTS_MAX: u32 = 12;
 /// Commands taken at once.
 const COMMANDS_AT_ONCE_MAX: usize = 256;
 
@@ -210,8 +214,10 @@ impl Owner {
                 tokio::spawn(run_attempt(context, active, start));
             }
             QueueEffect::SendCancel { job, instance, .. } => {
-                if let Some(worker) = context.instance(&instance).and_then(|instance| instance.worker()) {
-                    tokio::spawn(async move { worker.cancel(&job).await });
+                let active = context.active().get(&job).cloned();
+                let worker = context.instance(&instance).and_then(|instance| instance.worker());
+                if let (Some(active), Some(worker)) = (active, worker) {
+                    tokio::spawn(ask_to_cancel(active, worker));
                 }
             }
             QueueEffect::ForceRecycle { job, instance, session } => {
@@ -246,6 +252,18 @@ impl Owner {
 async fn sleep_until(at: Option<Instant>) {
     if let Some(at) = at {
         tokio::time::sleep_until(at.into()).await;
+    }
+}
+
+/// Asks until the call has ended: a job is `running` a moment before its request reaches the worker, and a cancel that
+/// overtakes the request finds nothing to stop.
+async fn ask_to_cancel(active: Arc<ActiveJob>, worker: Arc<Worker>) {
+    let mut outcome = active.outcome.subscribe();
+    for _ in 0..CANCEL_REQUESTS_MAX {
+        worker.cancel(&active.id).await;
+        if tokio::time::timeout(CANCEL_REPEAT, outcome.wait_for(Option::is_some)).await.is_ok() {
+            return;
+        }
     }
 }
 
