@@ -1,4 +1,4 @@
-//! A job that was accepted.
+//! A job that was accepted: its id, its end, its result. A handle only: the job runs whether or not one exists.
 
 use crate::PipelineError;
 use cjm_engine::{Host, JobOutcome};
