@@ -142,3 +142,21 @@ fn usage_was_reported(answer: &Value) {
         assert!(node["pids"].as_array().is_some_and(|pids| !pids.is_empty()), "{node:#}");
     }
 }
+
+/// The README's program (see `library.rs` for its text), as its reader would run it.
+#[test]
+fn the_readmes_program_runs() {
+    let test = "the_readmes_program_runs";
+    let mut world = World::new();
+    if !install(&mut world, test) {
+        return;
+    }
+    let mut program = Command::new(repo::binary("examples/pipeline"));
+    program.arg(format!("{ALSA}/Rear_Left.wav")).env("CJM_WORKER", repo::binary("cjm-worker"));
+    world.set("CJM_DATA_DIR", world.data_dir().display().to_string());
+    let outcome = world.start_command(program).wait(cjm_tests::world::COMMAND_MAX).expect(0);
+    let speech: Value = outcome.json();
+    assert_eq!(speech["speech"], true, "{speech}");
+    assert!(outcome.stderr.contains("state_transition"), "its events are shown: {}", outcome.stderr);
+    world.assert_nothing_left();
+}
