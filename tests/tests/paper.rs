@@ -287,6 +287,9 @@ fn lies_where_the_ancestor_would_look(world: &World, picture: &Path, content: &s
     let config = config.as_object().cloned().unwrap_or_else(Map::new);
     let dir = world.data_dir().join("data/ocr").join(relative_dir("read", picture, content, &config));
     assert_eq!(direct["result"]["text"]["path"], json!(dir.join("page.txt")));
+    assert_eq!(hits_of(world, &direct), BTreeMap::from([("ocr", 1)]));
+    let forced = world.json(&["call", "ocr", "page=@page.png", "--force", "--json"]);
+    assert_eq!((&forced["result"], hits_of(world, &forced)), (&direct["result"], BTreeMap::new()));
     let database =
         rusqlite::Connection::open(world.data_dir().join("input_hash_cache.db")).expect("a database");
     let row: (String, i64, String) = database

@@ -116,6 +116,7 @@ impl Call<'_> {
         let mut request = JobRequest::new(Target::Instance(instance));
         request.action.clone_from(&self.args.action);
         request.kwargs.clone_from(&self.kwargs);
+        request.control = self.control();
         let events = self.host.events();
         let job = self.host.submit(request).await?;
         let outcome = tokio::select! {
@@ -134,6 +135,12 @@ impl Call<'_> {
         self.print(&outcome)
     }
 
+    /// Flags of the call.
+    fn control(&self) -> Map<String, Value> {
+        let force = self.args.force.then(|| ("force".to_owned(), Value::Bool(true)));
+        force.into_iter().collect()
+    }
+
     async fn cancel(&self, job: &JobId) {
         self.host.cancel(job);
         // One that does not end in time ends with its worker.
@@ -145,7 +152,8 @@ impl Call<'_> {
         if let Some(action) = &self.args.action {
             kwargs.insert(ACTION_KEY.to_owned(), Value::from(action.clone()));
         }
-        let request = ExecuteRequest { kwargs, ..ExecuteRequest::default() };
+        let mut request = ExecuteRequest { kwargs, ..ExecuteRequest::default() };
+        request.envelope.control = self.control();
         let mut chunks = self.host.call_stream(instance, request).await?;
         while let Some(chunk) = chunks.next().await {
             self.output.ndjson(&chunk?)?;

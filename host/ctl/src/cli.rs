@@ -122,6 +122,9 @@ pub(crate) struct CallArgs {
     /// Print a result that is text as it is
     #[arg(long, short)]
     pub(crate) raw: bool,
+    /// Do the work even if files of the same work are kept
+    #[arg(long)]
+    pub(crate) force: bool,
     /// Copy the files that the call makes, and its result, into this folder
     #[arg(long, short, value_name = "DIR", conflicts_with = "stream")]
     pub(crate) output: Option<PathBuf>,
