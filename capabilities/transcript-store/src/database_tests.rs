@@ -65,7 +65,7 @@ fn provenance_comes_back_whole() {
     let recording = lab.recording("a.wav", "abc");
     let answer = lab
         .store(json!([{
-            "recording": recording, "audio": "/work/a.wav", "text": "front left", "speech": true,
+            "recording": recording, "audio": "/kept/a.wav", "text": "front left", "speech": true,
             "segments": [{"start": 0.5, "end": 1.25, "text": "front left", "score": 0.75}],
             "steps": [{"capability": "speech-detector", "version": "1"}], "more": "is left out",
         }]))
@@ -74,7 +74,7 @@ fn provenance_comes_back_whole() {
     let expected = json!({
         "id": document["id"], "kind": "sound", "recording": recording,
         "recording_sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
-        "audio": "/work/a.wav", "speech": true, "text": "front left",
+        "audio": "/kept/a.wav", "speech": true, "text": "front left",
         "segments": [{"start": 0.5, "end": 1.25, "text": "front left", "score": 0.75}],
         "steps": [{"capability": "speech-detector", "version": "1"}, {"capability": "transcript-store"}],
         "run_id": "run", "composition_id": null, "node_id": null, "job_id": "job", "actor": null,

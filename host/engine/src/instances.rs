@@ -163,7 +163,10 @@ impl Instance {
                 if let Some(death) = known {
                     context.note(self.died_row(&session, &death, phase));
                 }
-                self.tell(context, WorkerState::Dead, Some(pid));
+                // Only what died by itself is news; the rest was ended by us, and the error says why.
+                let died = matches!(error, StartError::Died { .. });
+                let state = if died { WorkerState::Dead } else { WorkerState::Unloaded };
+                self.tell(context, state, Some(pid));
                 Err(error)
             }
         }
