@@ -2,6 +2,8 @@
 //!
 //! What must hold: a task ends with a code other than 0 if anything it ran did, and names it.
 
+mod bench;
+
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -24,6 +26,8 @@ struct Cli {
 enum Task {
     /// What should be green before a push: format, lints, tidy, unit tests
     Prepush,
+    /// Measures the product against floors of the same run, and fails where a gated row misses
+    Bench(bench::Bench),
     /// Long runs of short tests
     Soak {
         #[command(subcommand)]
@@ -44,6 +48,7 @@ enum Soak {
 fn main() -> Result<()> {
     match Cli::parse().task {
         Task::Prepush => prepush(),
+        Task::Bench(asked) => bench::bench(&asked),
         Task::Soak { what: Soak::Kill { count } } => soak_kill(count),
     }
 }

@@ -1,0 +1,50 @@
+//! `cargo xtask bench`: builds the bench and what it measures, optimised, and runs it. What is measured and what gates
+//! is the bench's own (`tests/bench`).
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use std::path::PathBuf;
+
+/// What is passed on to the bench.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// Parts to measure, separated by commas: calls, unpinned, payloads, starts, jobs, journal, journal-long, memory
+    #[arg(long)]
+    rows: Option<String>,
+    /// Short counts, as CI runs them
+    #[arg(long)]
+    short: bool,
+    /// Beside ours: the ancestor, two versions of it, and Ray, installed from PyPI
+    #[arg(long)]
+    peers: bool,
+    /// Print rows as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Builds and runs it; an error when a gated row misses.
+pub(crate) fn bench(asked: &Bench) -> Result<()> {
+    let mut build = crate::cargo();
+    build.args(["build", "--quiet", "--release", "--package", "cjm-bench", "--package", "cjm-worker"]);
+    crate::step("build", &mut build)?;
+    // Where cargo was told to build; its own default is a folder of the repository.
+    let told = build.get_envs().find(|(name, _)| *name == "CARGO_TARGET_DIR").and_then(|(_, value)| value);
+    let target = told
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from))
+        .map_or_else(|| crate::root().join("target"), |path| crate::root().join(path));
+    let mut command = std::process::Command::new(target.join("release/cjm-bench"));
+    if let Some(rows) = &asked.rows {
+        command.args(["--rows", rows]);
+    }
+    for (flag, set) in [("--short", asked.short), ("--peers", asked.peers), ("--json", asked.json)] {
+        if set {
+            command.arg(flag);
+        }
+    }
+    let status = command.status().with_context(|| format!("{command:?} did not start"))?;
+    if !status.success() {
+        bail!("the bench failed ({status})");
+    }
+    Ok(())
+}
