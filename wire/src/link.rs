@@ -1,19 +1,9 @@
 //! The host link: frames between the host and one shim (one stream socketpair, `frame` layout). End of file is a
-//! lifeline: without a host the shim ends its tool and itself.
+//! lifeline: without a host the shim ends its tool and itself. Its descriptor is `keeper::worker_fd::HOST_LINK`.
 
 use crate::runtime::Executable;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-
-/// Descriptors a worker finds open when it starts. 0 is `/dev/null`, 1 and 2 are pipes to the host.
-pub mod descriptors {
-    /// The listening socket the host bound.
-    pub const LISTEN: i32 = 3;
-    /// The host link.
-    pub const LINK: i32 = 4;
-    /// The lifeline to the keeper: end of file means that the keeper is gone.
-    pub const LIFELINE: i32 = 5;
-}
 
 /// Kinds of frames, host → shim.
 pub mod to_shim {

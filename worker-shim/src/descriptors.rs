@@ -2,7 +2,7 @@
 //! by hand ends with a sentence and not with a riddle.
 
 use cjm_platform::fds::take_inherited;
-use cjm_wire::link::descriptors::{LIFELINE, LINK, LISTEN};
+use cjm_wire::keeper::worker_fd::{HOST_LINK, LIFELINE, LISTENER};
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -38,8 +38,8 @@ pub(crate) struct NotStartedByHost {
 impl Inherited {
     /// Takes the descriptors over. Once in a process, first thing.
     pub(crate) fn take() -> Result<Self, NotStartedByHost> {
-        let link: UnixStream = take(LINK, "the host link, a socket")?.into();
-        link.peer_addr().map_err(not(LINK, "the host link, a socket"))?;
+        let link: UnixStream = take(HOST_LINK, "the host link, a socket")?.into();
+        link.peer_addr().map_err(not(HOST_LINK, "the host link, a socket"))?;
         let lifeline = take(LIFELINE, "the lifeline to the keeper")?;
         Ok(Self { listening: listening()?, link, lifeline })
     }
@@ -47,15 +47,15 @@ impl Inherited {
 
 fn listening() -> Result<Listening, NotStartedByHost> {
     const EXPECTED: &str = "a listening socket";
-    let fd = take(LISTEN, EXPECTED)?;
+    let fd = take(LISTENER, EXPECTED)?;
     let unix = UnixListener::from(fd);
     if unix.local_addr().is_ok() {
-        unix.set_nonblocking(true).map_err(not(LISTEN, EXPECTED))?;
+        unix.set_nonblocking(true).map_err(not(LISTENER, EXPECTED))?;
         return Ok(Listening::Unix(unix));
     }
     let tcp = TcpListener::from(OwnedFd::from(unix));
-    tcp.local_addr().map_err(not(LISTEN, EXPECTED))?;
-    tcp.set_nonblocking(true).map_err(not(LISTEN, EXPECTED))?;
+    tcp.local_addr().map_err(not(LISTENER, EXPECTED))?;
+    tcp.set_nonblocking(true).map_err(not(LISTENER, EXPECTED))?;
     Ok(Listening::Tcp(tcp))
 }
 
