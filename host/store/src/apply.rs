@@ -32,10 +32,11 @@ impl From<rusqlite::Error> for NotApplied {
     }
 }
 
-/// Applies one commit inside the open transaction, whole or not at all.
-pub(crate) fn apply(connection: &Connection, commit: &Prepared) -> Result<Receipt, NotApplied> {
+/// Applies one commit inside the open transaction, whole or not at all. Its savepoint has SQLite copy every page that
+/// the commit touches, which costs more than the commit.
+pub(crate) fn apply_alone(connection: &Connection, commit: &Prepared) -> Result<Receipt, NotApplied> {
     connection.prepare_cached("SAVEPOINT one_commit")?.execute([])?;
-    match apply_all(connection, commit) {
+    match apply(connection, commit) {
         Ok(receipt) => {
             connection.prepare_cached("RELEASE one_commit")?.execute([])?;
             Ok(receipt)
@@ -49,7 +50,9 @@ pub(crate) fn apply(connection: &Connection, commit: &Prepared) -> Result<Receip
     }
 }
 
-fn apply_all(connection: &Connection, commit: &Prepared) -> Result<Receipt, NotApplied> {
+/// Applies one commit inside the open transaction. When it is not applied, part of it may be: the transaction is then
+/// good for nothing but being rolled back.
+pub(crate) fn apply(connection: &Connection, commit: &Prepared) -> Result<Receipt, NotApplied> {
     for write in &commit.writes {
         apply_write(connection, write)?;
     }

@@ -6,7 +6,7 @@
 //! open ──BUSY, FULL, IOERR──▶ closed (the whole batch is tried again, with growing pauses) ──success──▶ open
 //! ```
 
-use crate::apply::{NotApplied, apply};
+use crate::apply::{NotApplied, apply, apply_alone};
 use crate::commit::{Prepared, Receipt};
 use crate::error::StoreError;
 use crate::events::{Event, Gate};
@@ -61,6 +61,19 @@ pub(crate) struct Writer {
     pub(crate) connection: Connection,
     pub(crate) queue: mpsc::UnboundedReceiver<Message>,
     pub(crate) shared: Arc<Shared>,
+}
+
+/// What became of each commit of a batch.
+type Outcomes = Vec<Result<Receipt, StoreError>>;
+
+/// How the commits of one transaction are kept apart, so that a refused one touches no other.
+#[derive(Clone, Copy)]
+enum Apart {
+    /// Not at all: a refused one spoils the transaction. Savepoints would cost more than all else, since SQLite keeps a
+    /// copy of every page that changes after one.
+    No,
+    /// Each can be taken back alone.
+    BySavepoints,
 }
 
 /// Why a batch was not written.
@@ -124,42 +137,59 @@ impl Writer {
     }
 
     /// One transaction. Either it is committed and every commit of it has an outcome, or nothing was written.
-    fn try_batch(&mut self, batch: &mut [Entry]) -> Result<Vec<Result<Receipt, StoreError>>, Trouble> {
+    fn try_batch(&mut self, batch: &mut [Entry]) -> Result<Outcomes, Trouble> {
         for entry in batch.iter_mut() {
             // Usually done on the caller's side; what failed there is tried again here until it succeeds.
             write_payloads(&mut entry.commit, &self.shared)
                 .map_err(|error| Trouble::Disk(error.to_string()))?;
         }
-        let done = self.transaction(batch);
-        if done.is_err()
+        // A refused commit is rare, and only then the others must be kept apart from it.
+        let done = match self.transaction(batch, Apart::No) {
+            Ok(None) => self.transaction(batch, Apart::BySavepoints),
+            done => done,
+        };
+        // With savepoints there are always outcomes.
+        done.map(Option::unwrap_or_default).map_err(|error| trouble(&error))
+    }
+
+    /// Applies a batch in one transaction. Nothing of it stays in the file unless it returns outcomes; None says that a
+    /// commit was refused which was not kept apart.
+    fn transaction(&self, batch: &[Entry], apart: Apart) -> rusqlite::Result<Option<Outcomes>> {
+        let done = self.apply_batch(batch, apart);
+        if !matches!(done, Ok(Some(_)))
             && !self.connection.is_autocommit()
             && let Err(error) = self.connection.execute_batch("ROLLBACK")
         {
             tracing::warn!(%error, "roll back a failed batch");
         }
-        done.map_err(|error| trouble(&error))
+        done
     }
 
-    fn transaction(&self, batch: &[Entry]) -> rusqlite::Result<Vec<Result<Receipt, StoreError>>> {
+    fn apply_batch(&self, batch: &[Entry], apart: Apart) -> rusqlite::Result<Option<Outcomes>> {
         let Self { connection, shared, .. } = self;
         shared.disk.before(DiskStep::Begin, connection)?;
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let mut outcomes = Vec::with_capacity(batch.len());
         for entry in batch {
             shared.disk.before(DiskStep::Write, connection)?;
-            outcomes.push(match apply(connection, &entry.commit) {
-                Ok(receipt) => Ok(receipt),
-                Err(NotApplied::Own(error)) => Err(error),
-                Err(NotApplied::Whole(error)) => return Err(error),
+            let applied = match apart {
+                Apart::No => apply(connection, &entry.commit),
+                Apart::BySavepoints => apply_alone(connection, &entry.commit),
+            };
+            outcomes.push(match (applied, apart) {
+                (Ok(receipt), _) => Ok(receipt),
+                (Err(NotApplied::Own(_)), Apart::No) => return Ok(None),
+                (Err(NotApplied::Own(error)), Apart::BySavepoints) => Err(error),
+                (Err(NotApplied::Whole(error)), _) => return Err(error),
             });
         }
         shared.disk.before(DiskStep::Commit, connection)?;
         connection.prepare_cached("COMMIT")?.execute([])?;
-        Ok(outcomes)
+        Ok(Some(outcomes))
     }
 
     /// After the commit: fan out in order, then answer.
-    fn tell(&self, batch: Vec<Entry>, outcomes: Vec<Result<Receipt, StoreError>>) {
+    fn tell(&self, batch: Vec<Entry>, outcomes: Outcomes) {
         for (entry, outcome) in batch.into_iter().zip(outcomes) {
             match &outcome {
                 Ok(receipt) if !entry.commit.rows.is_empty() => {

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 #[derive(Debug, Default)]
 struct FaultyDisk {
     plan: Mutex<Plan>,
-    begins: AtomicUsize,
+    ends: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -48,8 +48,8 @@ impl FaultyDisk {
 
 impl Disk for FaultyDisk {
     fn before(&self, step: DiskStep, connection: &Connection) -> rusqlite::Result<()> {
-        if step == DiskStep::Begin {
-            self.begins.fetch_add(1, Ordering::Relaxed);
+        if step == DiskStep::Commit {
+            self.ends.fetch_add(1, Ordering::Relaxed);
         }
         let mut plan = self.plan.lock().expect("lock");
         match (&*plan, step) {
@@ -249,7 +249,7 @@ async fn what_waits_for_one_transaction_shares_the_next() {
         let outcome = commit.await;
         assert_eq!(outcome.is_err(), n % 100 == 7, "{n}: {outcome:?}");
     }
-    let transactions = disk.begins.load(Ordering::Relaxed);
+    let transactions = disk.ends.load(Ordering::Relaxed);
     let least = COMMITS.div_ceil(BATCH_COMMITS_MAX);
     assert!((least..=least + 2).contains(&transactions), "{transactions} transactions");
     let rows = JournalReader::open(dir.path())
