@@ -1,8 +1,9 @@
 //! Frames over a stream: the one reader and writer for the host link and the runtime channel. The layout is
 //! `cjm_wire::frame`'s; meanings belong to `link` and `tool::python`.
 //!
-//! What must hold: reading survives being dropped between polls (nothing read is lost), and a payload is
-//! copied at most once on its way in and never on its way out.
+//! What must hold: reading survives being dropped between polls (nothing read is lost); memory follows what has come,
+//! not what was announced; a payload is copied at most once on its way in, once more at most while a large one grows,
+//! and never on its way out.
 
 use bytes::{Buf, Bytes, BytesMut};
 use cjm_wire::frame::{FRAME_HEADER_BYTES, FrameError, FrameHeader};
@@ -11,6 +12,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 /// Bytes asked for at once while no large payload is expected.
 const READ_BYTES: usize = 16 * 1024;
+/// Bytes for which room is made on a frame's word alone; from there on room doubles as they come. Growing moves no
+/// bytes where the allocator can remap them, as it does for blocks this large.
+const ANNOUNCED_BYTES_MAX: usize = 1024 * 1024;
 
 /// One frame.
 #[derive(Debug, Clone)]
@@ -70,11 +74,18 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 Taken::Frame(frame) => return Ok(Some(frame)),
                 Taken::Missing(bytes) => bytes,
             };
-            self.buffer.reserve(wanted.max(READ_BYTES));
+            let believed = wanted.min(self.buffer.len().max(ANNOUNCED_BYTES_MAX));
+            self.buffer.reserve(believed.max(READ_BYTES));
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return if self.buffer.is_empty() { Ok(None) } else { Err(ReadError::Cut) };
             }
         }
+    }
+
+    /// Bytes that the reader holds memory for.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn capacity(&self) -> usize {
+        self.buffer.capacity()
     }
 
     fn take(&mut self) -> Result<Taken, FrameError> {
@@ -107,6 +118,7 @@ pub(crate) async fn write_frame<W: AsyncWrite + Unpin>(stream: &mut W, frame: Fr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cjm_wire::frame::FRAME_PAYLOAD_BYTES_MAX;
     use tokio::io::duplex;
 
     #[tokio::test(flavor = "current_thread")]
@@ -135,5 +147,22 @@ mod tests {
         assert!(matches!(cut.next().await, Err(ReadError::Cut)));
         let mut foreign = FrameReader::new(&b"GET / HTTP/1.1\r\nHost: x"[..]);
         assert!(matches!(foreign.next().await, Err(ReadError::Frame(_))));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_long_frame_takes_memory_as_it_comes_and_not_as_it_is_announced() {
+        let announced = FrameHeader { payload_bytes: FRAME_PAYLOAD_BYTES_MAX, kind: 1, call_id: 1 };
+        let head = announced.encode();
+        let mut liar = FrameReader::new(&head[..]);
+        assert!(matches!(liar.next().await, Err(ReadError::Cut)));
+        assert!(liar.capacity() <= 2 * ANNOUNCED_BYTES_MAX, "{} bytes", liar.capacity());
+
+        let length = 5 * ANNOUNCED_BYTES_MAX + 3;
+        let header = FrameHeader { payload_bytes: length, kind: 1, call_id: 1 };
+        let sent: Vec<u8> = (0..length).map(|at| at as u8).collect();
+        let stream = [&header.encode()[..], &sent, b"\0"].concat();
+        let mut reader = FrameReader::new(&stream[..]);
+        assert!(reader.next().await.unwrap().unwrap().payload == sent);
+        assert!(matches!(reader.next().await, Err(ReadError::Cut)));
     }
 }

@@ -12,8 +12,10 @@ use serde_json::Value;
 
 /// Bodies above this are looked into on another thread, so that `/health` does not wait for it.
 const INLINE_BYTES_MAX: usize = 256 * 1024;
+/// Bytes for which room is made on a client's word alone; from there on room doubles as they come.
+const ANNOUNCED_BYTES_MAX: usize = 1024 * 1024;
 
-/// Reads the whole body. One that comes in one piece is not copied.
+/// Reads the whole body. One that comes in one piece is not copied, and memory follows what has come.
 pub(crate) async fn read(mut body: Body) -> Result<Bytes, Response> {
     let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if expected > BODY_BYTES_MAX {
@@ -30,7 +32,7 @@ pub(crate) async fn read(mut body: Body) -> Result<Bytes, Response> {
             continue;
         }
         if whole.is_empty() {
-            whole.reserve(expected.max(first.len() + data.len()));
+            whole.reserve(room(expected, first.len() + data.len()));
             whole.extend_from_slice(&std::mem::take(&mut first));
         }
         if whole.len() + data.len() > BODY_BYTES_MAX {
@@ -39,6 +41,11 @@ pub(crate) async fn read(mut body: Body) -> Result<Bytes, Response> {
         whole.extend_from_slice(&data);
     }
     Ok(if whole.is_empty() { first } else { whole.freeze() })
+}
+
+/// Bytes to make room for when `here` have come of `expected` that were announced.
+fn room(expected: usize, here: usize) -> usize {
+    expected.min(ANNOUNCED_BYTES_MAX).max(here)
 }
 
 /// The job a call is made for. An error when the body is not a JSON object.
@@ -87,6 +94,13 @@ fn too_large() -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn room_is_made_for_what_came_and_little_more() {
+        assert_eq!(room(BODY_BYTES_MAX, 10), ANNOUNCED_BYTES_MAX);
+        assert_eq!(room(BODY_BYTES_MAX, 2 * ANNOUNCED_BYTES_MAX), 2 * ANNOUNCED_BYTES_MAX);
+        assert_eq!((room(100, 10), room(0, 10)), (100, 10));
+    }
 
     #[test]
     fn only_the_job_is_read_and_only_objects_are_calls() {
