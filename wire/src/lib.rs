@@ -19,6 +19,7 @@ pub mod ids;
 pub mod keeper;
 pub mod link;
 pub mod manifest;
+pub mod ndjson;
 pub mod python_json;
 pub mod result;
 pub mod runtime;

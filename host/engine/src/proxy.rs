@@ -6,13 +6,12 @@ use bytes::Bytes;
 use cjm_wire::error::JobErrorBody;
 use cjm_wire::event::EventType;
 use cjm_wire::http::{self, Account, DetailBody};
+use cjm_wire::ndjson::{self, Line};
 use futures_util::StreamExt;
 use serde_json::value::RawValue;
 use std::path::Path;
 use std::time::Duration;
 
-/// Longest line of a stream.
-pub(crate) const STREAM_LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long questions about state may take (health, stats, progress, cancel).
 const QUESTION_MAX: Duration = Duration::from_secs(2);
 const EXCERPT_CHARS_MAX: usize = 200;
@@ -80,7 +79,7 @@ impl Proxy {
         );
         let lines = tokio_util::codec::FramedRead::new(
             reader,
-            tokio_util::codec::LinesCodec::new_with_max_length(STREAM_LINE_BYTES_MAX),
+            tokio_util::codec::LinesCodec::new_with_max_length(ndjson::LINE_BYTES_MAX),
         );
         let proxy = self.clone();
         Ok(lines.map(move |line| match line {
@@ -126,19 +125,15 @@ impl Proxy {
     }
 
     fn line(&self, line: String) -> Result<Box<RawValue>, Failed> {
-        if line.starts_with("{\"_job_error\"")
-            && let Ok(body) = serde_json::from_str::<JobErrorBody>(&line)
-        {
-            // A stream has no status line any more: cancellation is told by the exception's name.
-            let cancelled = body.job_error.original_exc_repr.starts_with("CapabilityCancelledError");
-            return Err(Failed::Answer(if cancelled { self.cancelled() } else { self.tool(body) }));
-        }
         let excerpt = excerpt(line.as_bytes());
-        RawValue::from_string(line).map_err(|error| {
-            Failed::Answer(
-                self.bad_answer(200, format!("a stream line that is not JSON ({error}): {excerpt}")),
-            )
-        })
+        Err(Failed::Answer(match Line::read(line) {
+            Ok(Line::Chunk(chunk)) => return Ok(chunk),
+            Ok(Line::Cancelled) => self.cancelled(),
+            Ok(Line::Failed(body)) => self.tool(*body),
+            Err(fault) => {
+                self.bad_answer(200, format!("a stream line that is not JSON ({fault}): {excerpt}"))
+            }
+        }))
     }
 
     fn error_of(&self, status: u16, body: &[u8]) -> CallError {
