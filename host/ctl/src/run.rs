@@ -108,10 +108,12 @@ fn finish(outcome: &CompositionOutcome, name: &str, run_id: &str, output: &Outpu
         output.document(&document(outcome, run_id))?;
         return Ok(code);
     }
-    for line in table(outcome) {
-        output.note(&line);
-    }
-    output.note(&format!("composition {} · run {run_id}", outcome.composition_id));
+    let tell_steps = || {
+        for line in table(outcome) {
+            output.note(&line);
+        }
+        output.note(&format!("composition {} · run {run_id}", outcome.composition_id));
+    };
     if code == exit::OK {
         for node in &outcome.nodes {
             if let Some(failure) = node.failure.as_ref().filter(|_| node.status == NodeState::Failed) {
@@ -124,8 +126,11 @@ fn finish(outcome: &CompositionOutcome, name: &str, run_id: &str, output: &Outpu
             value if output.stdout_tty => output.document(value)?,
             value => output.line(&value.to_string())?,
         }
+        // Last, so that a long output does not scroll it away.
+        tell_steps();
         return Ok(code);
     }
+    tell_steps();
     Err(match &outcome.failure {
         Some(failure) => {
             let mut report = failure.report.clone();
