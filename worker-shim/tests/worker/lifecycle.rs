@@ -20,7 +20,7 @@ pub(crate) fn script(actions: serde_json::Value) -> Launch {
 /// Writes its own pid and that of a descendant which left session and group, then waits.
 fn hostile() -> Launch {
     script(json!({"run": {"argv": ["-c", concat!(
-        "echo $$ > {data_dir}/tool; setsid sh -c 'echo $$ > {data_dir}/escaped; trap \"\" TERM; sleep 1000' & ",
+        "echo $$ > {data_dir}/tool; setsid sh -c 'echo $$ > {data_dir}/escaped; trap \"\" TERM; exec sleep 1000' & ",
         "while [ ! -s {data_dir}/escaped ]; do sleep 0.01; done; echo x > {data_dir}/up; sleep 1000",
     )]}}))
 }
