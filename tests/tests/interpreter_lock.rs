@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 
 /// How long the tool holds the lock.
 const HOLD: Duration = Duration::from_secs(10);
-/// The goal for each answer, and how many times it a busy machine may take.
+/// The goal for each answer.
 const ANSWER_GOAL: Duration = Duration::from_millis(20);
+/// How many times the goal, or the slowest bare exchange of the same seconds, one answer may take: on a busy machine
+/// whoever asks waits for its own turn too. An answer that waited for the lock would take seconds.
 const ANSWER_SLACK: u32 = 5;
 /// Pause between two questions.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -52,9 +54,9 @@ fn health_and_progress_answer_while_a_tool_holds_the_interpreter_lock() {
         (ask(&socket, "/progress").1["message"] == "holding").then_some(())
     });
 
-    let floor = bare_round_trip(&world);
+    let bare = Echo::start(&world);
     let start = Instant::now();
-    let mut answers = Vec::new();
+    let (mut answers, mut floors) = (Vec::new(), Vec::new());
     // A little less than the tool holds on, so that every question falls into that time.
     while start.elapsed() < HOLD - Duration::from_millis(500) {
         for path in ["/health", "/progress"] {
@@ -69,22 +71,23 @@ fn health_and_progress_answer_while_a_tool_holds_the_interpreter_lock() {
             }
             answers.push(elapsed);
         }
+        floors.push(bare.exchange());
         std::thread::sleep(PAUSE);
     }
     assert!(!running.has_ended(), "the tool held on for as long as was asked");
     let outcome = running.wait(COMMAND_MAX).expect(0);
     assert!(outcome.stdout.contains("held"), "{}", outcome.describe());
 
-    answers.sort();
-    let (median, slowest) = (answers[answers.len() / 2], *answers.last().expect("answers"));
+    bare.end();
+    let ([median, slowest], [floor, floor_slowest]) =
+        (median_and_slowest(answers), median_and_slowest(floors));
     repo::measured(&format!(
-        "answers of a worker whose tool holds the interpreter lock: {} answers, median {median:?}, slowest \
-         {slowest:?}; bare socket {floor:?}, goal {ANSWER_GOAL:?}",
-        answers.len()
+        "answers of a worker whose tool holds the interpreter lock: median {median:?}, slowest {slowest:?}; bare \
+         socket {floor:?}, slowest {floor_slowest:?}; goal {ANSWER_GOAL:?}"
     ));
-    assert!(answers.len() > 200, "only {} answers in {HOLD:?}", answers.len());
     assert!(median <= ANSWER_GOAL, "median {median:?}");
-    assert!(slowest <= ANSWER_GOAL * ANSWER_SLACK, "slowest {slowest:?}");
+    let slowest_max = ANSWER_GOAL.max(floor_slowest) * ANSWER_SLACK;
+    assert!(slowest <= slowest_max, "slowest {slowest:?}, more than {slowest_max:?}");
     world.assert_nothing_left();
 }
 
@@ -103,29 +106,46 @@ fn ask(socket: &Path, path: &str) -> (Duration, Value) {
     (elapsed, serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {body}")))
 }
 
-/// The median of connecting and exchanging a word with a thread of ours: what any answer costs.
-fn bare_round_trip(world: &World) -> Duration {
-    const EXCHANGES: usize = 101;
-    let path = world.file("bare");
-    let listener = UnixListener::bind(&path).expect("a socket");
-    let server = std::thread::spawn(move || {
-        for stream in listener.incoming().take(EXCHANGES) {
-            let mut stream = stream.expect("a connection");
-            let mut word = [0_u8; 4];
-            stream.read_exact(&mut word).expect("a word");
-            stream.write_all(&word).expect("an echo");
-        }
-    });
-    let mut times: Vec<Duration> = (0..EXCHANGES)
-        .map(|_| {
-            let start = Instant::now();
-            let mut stream = UnixStream::connect(&path).expect("a connection");
-            stream.write_all(b"word").expect("a word");
-            stream.read_to_end(&mut Vec::new()).expect("an echo");
-            start.elapsed()
-        })
-        .collect();
-    server.join().expect("the echo ends");
+fn median_and_slowest(mut times: Vec<Duration>) -> [Duration; 2] {
+    assert!(times.len() > 100, "only {} answers in {HOLD:?}", times.len());
     times.sort();
-    times[EXCHANGES / 2]
+    [times[times.len() / 2], times[times.len() - 1]]
+}
+
+/// A thread that echoes one word per connection: what any answer costs at least.
+struct Echo {
+    path: PathBuf,
+    server: std::thread::JoinHandle<()>,
+}
+
+impl Echo {
+    fn start(world: &World) -> Self {
+        let path = world.file("bare");
+        let listener = UnixListener::bind(&path).expect("a socket");
+        let server = std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("a connection");
+                let mut word = [0_u8; 4];
+                // A connection without a word ends the thread.
+                if stream.read_exact(&mut word).is_err() {
+                    return;
+                }
+                stream.write_all(&word).expect("an echo");
+            }
+        });
+        Self { path, server }
+    }
+
+    fn exchange(&self) -> Duration {
+        let start = Instant::now();
+        let mut stream = UnixStream::connect(&self.path).expect("a connection");
+        stream.write_all(b"word").expect("a word");
+        stream.read_to_end(&mut Vec::new()).expect("an echo");
+        start.elapsed()
+    }
+
+    fn end(self) {
+        drop(UnixStream::connect(&self.path).expect("a connection"));
+        self.server.join().expect("the echo ends");
+    }
 }
