@@ -151,22 +151,22 @@ pub enum ExitWord {
 mod tests {
     use super::*;
 
-    fn check<T>(value: T, expected: &str)
+    fn check<T>(value: &T, expected: &str)
     where
         T: Serialize + for<'de> Deserialize<'de> + PartialEq + std::fmt::Debug,
     {
-        let text = serde_json::to_string(&value).unwrap();
+        let text = serde_json::to_string(value).unwrap();
         assert_eq!(text, expected);
-        assert_eq!(serde_json::from_str::<T>(&text).unwrap(), value);
+        assert_eq!(serde_json::from_str::<T>(&text).unwrap(), *value);
     }
 
     #[test]
     fn the_form_on_the_socket_is_fixed() {
         check(
-            HostToKeeper::Hello { protocol: 1, tree_lock: true, nofile_soft: None },
+            &HostToKeeper::Hello { protocol: 1, tree_lock: true, nofile_soft: None },
             r#"{"type":"hello","protocol":1,"tree_lock":true}"#,
         );
-        check(HostToKeeper::Shutdown, r#"{"type":"shutdown"}"#);
+        check(&HostToKeeper::Shutdown, r#"{"type":"shutdown"}"#);
         let spawn = SpawnWorker {
             worker: "w".to_owned(),
             program: "/bin/true".to_owned(),
@@ -176,11 +176,11 @@ mod tests {
             fd_targets: vec![1, 2],
         };
         check(
-            HostToKeeper::Spawn(spawn),
+            &HostToKeeper::Spawn(spawn),
             r#"{"type":"spawn","worker":"w","program":"/bin/true","argv":["true"],"env":[["A","b"]],"cwd":"/","fd_targets":[1,2]}"#,
         );
         check(
-            KeeperToHost::Exited {
+            &KeeperToHost::Exited {
                 worker: "w".to_owned(),
                 pid: 7,
                 status: ExitWord::Signaled { signal: 9, core_dumped: false },
