@@ -152,7 +152,7 @@ mod tests {
         ] {
             match CapabilitiesFile::parse(&format!("capabilities:\n- {entry}\n")) {
                 Err(CapabilitiesFileError::Invalid { entry: found, .. }) => {
-                    assert_eq!(found, names, "{entry}")
+                    assert_eq!(found, names, "{entry}");
                 }
                 other => panic!("{entry}: {other:?}"),
             }
