@@ -10,6 +10,8 @@ mod children;
 mod descriptors;
 pub mod exit;
 mod frames;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod link;
 mod sdk;
 mod serve;

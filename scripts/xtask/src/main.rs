@@ -14,6 +14,10 @@ use std::time::Instant;
 const ROUNDS_DEFAULT: u32 = 50;
 /// Most rounds: a mistyped number should not run for a week.
 const ROUNDS_MAX: u32 = 100_000;
+/// Seconds of fuzzing for each target when none are asked for.
+const FUZZ_SECONDS_DEFAULT: u32 = 600;
+/// Most of them: a week.
+const FUZZ_SECONDS_MAX: u32 = 7 * 24 * 3600;
 
 #[derive(Debug, Parser)]
 #[command(name = "xtask", about = "Tasks of developers")]
@@ -43,6 +47,14 @@ enum Soak {
         #[arg(long, default_value_t = ROUNDS_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=i64::from(ROUNDS_MAX)))]
         count: u32,
     },
+    /// Fuzzing: `scripts/fuzz`, for longer
+    Fuzz {
+        /// Seconds for each target
+        #[arg(long, default_value_t = FUZZ_SECONDS_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=i64::from(FUZZ_SECONDS_MAX)))]
+        seconds: u32,
+        /// Which; all when none is named
+        targets: Vec<String>,
+    },
 }
 
 fn main() -> Result<()> {
@@ -50,6 +62,7 @@ fn main() -> Result<()> {
         Task::Prepush => prepush(),
         Task::Bench(asked) => bench::bench(&asked),
         Task::Soak { what: Soak::Kill { count } } => soak_kill(count),
+        Task::Soak { what: Soak::Fuzz { seconds, targets } } => soak_fuzz(seconds, &targets),
     }
 }
 
@@ -71,6 +84,12 @@ fn soak_kill(count: u32) -> Result<()> {
     command.args(["test", "--quiet", "--package", "cjm-tests", "--test", "kill"]);
     command.env("CJM_SOAK_ROUNDS", count.to_string());
     step(&format!("{count} rounds of each kill"), &mut command)
+}
+
+fn soak_fuzz(seconds: u32, targets: &[String]) -> Result<()> {
+    let mut command = Command::new(root().join("scripts/fuzz"));
+    command.arg("--seconds").arg(seconds.to_string()).args(targets);
+    step(&format!("{seconds} s of fuzzing each"), &mut command)
 }
 
 /// Cargo as it was called, in the repository's root, building where `scripts/test` builds.
