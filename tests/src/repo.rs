@@ -61,7 +61,7 @@ pub fn skip(test: &str, reason: &str) {
 
 /// Reports a figure beside its floor and its goal. `scripts/test` repeats these lines at its end.
 pub fn measured(text: &str) {
-    tell(&format!("MEASURED {text}\n"));
+    tell(&format!("\nMEASURED {text}\n"));
 }
 
 /// Written past the test harness, which captures `eprintln!` of a test that passes.
