@@ -2,7 +2,7 @@
 //! hears from every one of them before a test strikes.
 
 use crate::watch::Watch;
-use crate::world::World;
+use crate::world::{World, manifest};
 use crate::{python, repo};
 use cjm_platform::process::{Pid, Signal};
 use serde_json::json;
@@ -98,6 +98,19 @@ class Hostile(Capability):
         script = script().display().to_string()
     );
     world.install_python("hostile", "Hostile", &source);
+}
+
+/// Installs it as a native tool, a test program of the worker crate that runs the argument `argv`: `hostile`.
+pub fn install_native(world: &World) {
+    let program = repo::binary("cjm-test-native").display().to_string();
+    let runtime = json!({"kind": "native", "program": program});
+    world.install("hostile", &manifest("hostile", &json!({"runtime": runtime}), &json!({})));
+}
+
+/// The command line that raises the family by hand.
+#[must_use]
+pub fn command(ear: &Ear) -> Vec<String> {
+    [&python::interpreter(), &script(), &ear.path].map(|path| path.display().to_string()).to_vec()
 }
 
 /// How long the kernel alone needs to end such a family, when each member is killed by pidfd at once: the floor

@@ -36,6 +36,8 @@ enum Kind {
     Executable,
     /// A Python class, as a node of a composition.
     Python,
+    /// A program that links the worker library: shim and tool in one process.
+    Native,
 }
 
 impl Victim {
@@ -98,12 +100,38 @@ fn host_and_keeper_die_and_a_python_tool_with_them() {
     check(Victim::HostAndKeeper, Kind::Python);
 }
 
+#[test]
+fn the_host_dies_and_a_native_tool_with_it() {
+    check(Victim::Host, Kind::Native);
+}
+
+#[test]
+fn the_native_worker_dies_and_what_it_started_with_it() {
+    check(Victim::Shim, Kind::Native);
+}
+
+#[test]
+fn the_keeper_dies_and_a_native_tool_with_it() {
+    check(Victim::Keeper, Kind::Native);
+}
+
+#[test]
+fn host_and_native_worker_die_and_what_they_started_with_them() {
+    check(Victim::HostAndShim, Kind::Native);
+}
+
+#[test]
+fn host_and_keeper_die_and_a_native_tool_with_them() {
+    check(Victim::HostAndKeeper, Kind::Native);
+}
+
 /// Plays one case through, as often as asked, on one data directory.
 fn check(victim: Victim, kind: Kind) {
     let world = World::new();
     match kind {
         Kind::Executable => hostile::install_executable(&world),
         Kind::Python => hostile::install_python(&world),
+        Kind::Native => hostile::install_native(&world),
     }
     install_echo(&world);
     let floor = hostile::floor(&world);
@@ -127,12 +155,16 @@ fn strike(world: &World, victim: Victim, kind: Kind) -> Duration {
     let composition = world.write("hostile.yaml", COMPOSITION);
     let running = match kind {
         Kind::Executable => world.start(&["call", "hostile", &ear_argument, "--json"]),
+        Kind::Native => {
+            let argv = format!("argv:={}", json!(hostile::command(&ear)));
+            world.start(&["call", "hostile", "--action", "run", &argv, "--json"])
+        }
         Kind::Python => world.start(&["run", &composition.display().to_string(), &ear_argument, "--json"]),
     };
     let family = ear.hear_all(|| {
         let text = format!(
             "{} {:?} {:?}",
-            running.stderr_so_far(),
+            running.stderr_so_far() + &running.stdout_so_far(),
             Watch::below(running.pid()),
             command_line(running.pid())
         );

@@ -38,7 +38,7 @@ impl Capability for Lab {
     fn actions(&self) -> Vec<Action> {
         let names = [
             "echo", "add", "wait", "panic", "busy", "account", "secret", "fail", "count", "child", "nan",
-            "cancels", "big", "stubborn",
+            "cancels", "big", "stubborn", "run",
         ];
         names.map(|name| Action { name, description: "" }).to_vec()
     }
@@ -126,6 +126,15 @@ impl Capability for Lab {
                 let mut child = std::process::Command::new("setsid");
                 let child = child.args(["sleep", "1000"]).spawn().map_err(ToolError::from)?;
                 Ok(json!(child.id()))
+            }
+            "run" => {
+                let words: Vec<String> = serde_json::from_value(call.kwargs()["argv"].clone())
+                    .map_err(|error| ToolError::user_input(error.to_string()))?;
+                let (program, arguments) =
+                    words.split_first().ok_or_else(|| ToolError::user_input("`argv` is empty"))?;
+                let status =
+                    std::process::Command::new(program).args(arguments).status().map_err(ToolError::from)?;
+                Ok(json!(status.code()))
             }
             _ => Ok(json!({"args": call.args(), "kwargs": call.kwargs(), "job": call.envelope().job_id})),
         }
