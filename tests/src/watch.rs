@@ -108,11 +108,15 @@ impl Watch {
 }
 
 impl Watched {
-    /// Sends a signal to exactly this process.
+    /// Sends a signal to exactly this process; nothing if it has ended meanwhile.
+    ///
+    /// # Panics
+    /// If it lives and cannot be signalled.
     pub fn signal(&self, signal: Signal) {
-        self.pidfd
-            .send_signal(signal)
-            .unwrap_or_else(|e| panic!("{signal} to {} {}: {e}", self.pid, self.command));
+        if let Err(error) = self.pidfd.send_signal(signal) {
+            let ended = self.pidfd.has_exited().expect("a pidfd answers");
+            assert!(ended, "{signal} to {} {}: {error}", self.pid, self.command);
+        }
     }
 }
 

@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 const HOLD: Duration = Duration::from_secs(10);
 /// The goal for each answer.
 const ANSWER_GOAL: Duration = Duration::from_millis(20);
-/// How many times the goal, or the slowest bare exchange of the same seconds, one answer may take: on a busy machine
-/// whoever asks waits for its own turn too. An answer that waited for the lock would take seconds.
+/// How many times the goal all but one answer in a hundred may take.
 const ANSWER_SLACK: u32 = 5;
+/// What no answer may take. On a busy machine a single one waits for a processor; one that waited for the lock would
+/// take seconds.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// Pause between two questions.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -79,15 +81,13 @@ fn health_and_progress_answer_while_a_tool_holds_the_interpreter_lock() {
     assert!(outcome.stdout.contains("held"), "{}", outcome.describe());
 
     bare.end();
-    let ([median, slowest], [floor, floor_slowest]) =
-        (median_and_slowest(answers), median_and_slowest(floors));
+    let (answers, floors) = (Times::of(answers), Times::of(floors));
     repo::measured(&format!(
-        "answers of a worker whose tool holds the interpreter lock: median {median:?}, slowest {slowest:?}; bare \
-         socket {floor:?}, slowest {floor_slowest:?}; goal {ANSWER_GOAL:?}"
+        "answers of a worker whose tool holds the interpreter lock: {answers}; bare socket: {floors}; goal {ANSWER_GOAL:?}"
     ));
-    assert!(median <= ANSWER_GOAL, "median {median:?}");
-    let slowest_max = ANSWER_GOAL.max(floor_slowest) * ANSWER_SLACK;
-    assert!(slowest <= slowest_max, "slowest {slowest:?}, more than {slowest_max:?}");
+    assert!(answers.median <= ANSWER_GOAL, "{answers}");
+    assert!(answers.of_99 <= ANSWER_GOAL * ANSWER_SLACK, "{answers}");
+    assert!(answers.slowest <= ANSWER_MAX, "{answers}");
     world.assert_nothing_left();
 }
 
@@ -106,10 +106,27 @@ fn ask(socket: &Path, path: &str) -> (Duration, Value) {
     (elapsed, serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {body}")))
 }
 
-fn median_and_slowest(mut times: Vec<Duration>) -> [Duration; 2] {
-    assert!(times.len() > 100, "only {} answers in {HOLD:?}", times.len());
-    times.sort();
-    [times[times.len() / 2], times[times.len() - 1]]
+/// What many times come to.
+struct Times {
+    median: Duration,
+    /// 99 in 100 took no longer.
+    of_99: Duration,
+    slowest: Duration,
+}
+
+impl Times {
+    fn of(mut times: Vec<Duration>) -> Self {
+        assert!(times.len() > 100, "only {} answers in {HOLD:?}", times.len());
+        times.sort();
+        let at = |percent: usize| times[(times.len() - 1) * percent / 100];
+        Self { median: at(50), of_99: at(99), slowest: at(100) }
+    }
+}
+
+impl std::fmt::Display for Times {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "median {:?}, 99 % within {:?}, slowest {:?}", self.median, self.of_99, self.slowest)
+    }
 }
 
 /// A thread that echoes one word per connection: what any answer costs at least.

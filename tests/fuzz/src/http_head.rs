@@ -46,11 +46,26 @@ fuzz_target!(|data: &[u8]| {
             let served = runtime.block_on(Served::start()).expect("the capability loads");
             (runtime, served)
         });
-        let request = request(*how, rest);
         // Every other client goes away without waiting for an answer.
-        runtime.block_on(converse(served, &request, how & 1 == 0));
+        let patience = match how & 0b101 {
+            0b000 => Patience::Silence,
+            0b100 => Patience::Answer,
+            _ => Patience::None,
+        };
+        runtime.block_on(converse(served, &request(*how, rest), patience));
     });
 });
+
+/// What a client waits for before it goes away.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// Nothing.
+    None,
+    /// An answer, or silence: nobody knows whether these bytes ask for anything.
+    Silence,
+    /// An answer: these bytes are a request.
+    Answer,
+}
 
 /// The bytes to send.
 fn request(how: u8, rest: &[u8]) -> Vec<u8> {
@@ -69,7 +84,7 @@ fn request(how: u8, rest: &[u8]) -> Vec<u8> {
     }
 }
 
-async fn converse(served: &Served, request: &[u8], waits: bool) {
+async fn converse(served: &Served, request: &[u8], patience: Patience) {
     let (mut reading, mut writing) = tokio::io::split(served.connect(DUPLEX_BYTES).await);
     let mut answer = Vec::new();
     let talk = async {
@@ -90,13 +105,14 @@ async fn converse(served: &Served, request: &[u8], waits: bool) {
                         Ok(count) => answer.extend_from_slice(&piece[..count]),
                     },
                     _ = &mut sent, if !all_sent => {
-                        if !waits {
+                        if patience == Patience::None {
                             return false;
                         }
                         all_sent = true;
                     }
                     () = tokio::time::sleep(SILENCE), if all_sent => {
-                        if served.calls_running() == 0 {
+                        let owed = patience == Patience::Answer && answer.is_empty();
+                        if !owed && served.calls_running() == 0 {
                             return false;
                         }
                     }
