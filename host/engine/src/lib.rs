@@ -7,6 +7,7 @@
 mod bring_up;
 pub mod catalog;
 mod compositions;
+mod connections;
 mod context;
 pub mod environments;
 pub mod error;

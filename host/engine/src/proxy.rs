@@ -1,6 +1,7 @@
 //! Speaks the uniform HTTP surface of one worker: requests out, answers mapped to results or typed errors. Knows
 //! nothing of jobs or journals.
 
+use crate::connections::Connections;
 use crate::error::CallError;
 use bytes::Bytes;
 use cjm_wire::error::JobErrorBody;
@@ -8,8 +9,10 @@ use cjm_wire::event::EventType;
 use cjm_wire::http::{self, Account, DetailBody};
 use cjm_wire::ndjson::{self, Line};
 use futures_util::StreamExt;
+use hyper::header::HeaderMap;
 use serde_json::value::RawValue;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long questions about state may take (health, stats, progress, cancel).
@@ -21,6 +24,9 @@ const BASE: &str = "http://worker";
 /// A client of one worker.
 #[derive(Debug, Clone)]
 pub(crate) struct Proxy {
+    /// For calls: one answer each, as fast as can be.
+    connections: Arc<Connections>,
+    /// For streams, and for questions, which may time out.
     client: reqwest::Client,
     capability: String,
 }
@@ -48,19 +54,18 @@ impl Proxy {
         // One idle connection per lane stays open; a worker's socket does not time out.
         let client =
             reqwest::Client::builder().unix_socket(socket).pool_idle_timeout(None).no_proxy().build()?;
-        Ok(Self { client, capability: capability.to_owned() })
+        let connections = Arc::new(Connections::new(socket));
+        Ok(Self { connections, client, capability: capability.to_owned() })
     }
 
     /// `POST` of a call: `/execute` or `/task`.
     pub(crate) async fn call(&self, path: &str, body: Vec<u8>) -> Result<Reply, Failed> {
-        let response = self.post(path, body).await?;
-        let status = response.status().as_u16();
-        let accounts = accounts_of(&response);
-        let body = response.bytes().await.map_err(|error| Failed::Connection(chain(&error)))?;
-        if status == 200 {
-            return Ok(Reply { body, accounts });
+        let answer = self.connections.post(path, body).await;
+        let answer = answer.map_err(|error| Failed::Connection(chain(&error)))?;
+        if answer.status.as_u16() == 200 {
+            return Ok(Reply { accounts: accounts_of(&answer.headers), body: answer.body });
         }
-        Err(Failed::Answer(self.error_of(status, &body)))
+        Err(Failed::Answer(self.error_of(answer.status.as_u16(), &answer.body)))
     }
 
     /// `POST /execute_stream`; yields lines.
@@ -166,9 +171,8 @@ impl Proxy {
 }
 
 /// Only the worker's own kinds of rows: it must not be able to forge another job's history.
-fn accounts_of(response: &reqwest::Response) -> Vec<Account> {
-    let Some(header) = response.headers().get(http::ACCOUNTS_HEADER).and_then(|value| value.to_str().ok())
-    else {
+fn accounts_of(headers: &HeaderMap) -> Vec<Account> {
+    let Some(header) = headers.get(http::ACCOUNTS_HEADER).and_then(|value| value.to_str().ok()) else {
         return Vec::new();
     };
     if header.len() > http::ACCOUNTS_BYTES_MAX {

@@ -6,12 +6,13 @@ use cjm_wire::describe::{Described, ErrorReport, exit};
 use std::collections::BTreeSet;
 
 /// Error enums that no person ever sees, with the reason why.
-const INTERNAL: [(&str, &str); 11] = [
+const INTERNAL: [(&str, &str); 12] = [
     ("IllegalEvent", "a fault of the keeper's own; the keeper logs it and the host reports the worker's end"),
     ("LockError", "the host answers with its own error, which names the holder"),
     ("SeqPacketError", "keeper and host wrap it in what they were doing"),
     ("CanonicalError", "the caller names the value that cannot be hashed"),
     ("FrameError", "the reader of the frame names the peer that sent it"),
+    ("Broken", "the worker's owner turns it into the worker's death, or into a connection error"),
     ("ReadError", "the shim turns it into the failure of the call"),
     ("ToolError", "the tool's own words, which the host wraps"),
     ("StoreError in capabilities/transcript-store", "a tool's own words, which the host wraps"),

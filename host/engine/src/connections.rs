@@ -1,0 +1,256 @@
+//! The connections of one worker that carry its calls: HTTP/1.1 over its socket, driven by the task of whoever calls.
+//!
+//! A client that drives its connections in tasks of their own wakes another thread for each request and again for each
+//! answer, which costs more than all the rest of a small call. Here the caller's own task writes and reads. What must
+//! hold: a connection is used by one call at a time, goes back only after a whole answer, and is used again only on the
+//! runtime it was made on, since no other would wake its caller.
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
+use hyper::client::conn::http1::{Connection, SendRequest, handshake};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use std::collections::VecDeque;
+use std::future::{Future as _, poll_fn};
+use std::path::{Path, PathBuf};
+use std::pin::{Pin, pin};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use tokio::net::UnixStream;
+use tokio::runtime::{Handle, Id};
+
+/// Connections kept for later calls; the one unused longest goes first. More calls than this may run at once.
+const IDLE_MAX: usize = 32;
+/// Most that is set aside for an answer because its head says so; the rest as it comes.
+const SET_ASIDE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The connections of one worker.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    socket: PathBuf,
+    idle: Mutex<VecDeque<Idle>>,
+}
+
+/// A whole answer.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// What became of a connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    /// Nobody listens, or no more descriptors are to be had.
+    #[error("the worker's socket cannot be connected to")]
+    Connect(#[source] std::io::Error),
+    /// It ended in the middle of a call, or what came is not HTTP.
+    #[error("the connection to the worker broke")]
+    Http(#[from] hyper::Error),
+    /// The request cannot be written down.
+    #[error("the request cannot be made")]
+    Request(#[from] hyper::http::Error),
+}
+
+#[derive(Debug)]
+struct Idle {
+    runtime: Id,
+    line: Line,
+}
+
+/// One connection: what requests are handed to, and what writes and reads.
+#[derive(Debug)]
+struct Line {
+    sender: SendRequest<Full<Bytes>>,
+    driver: Connection<TokioIo<UnixStream>, Full<Bytes>>,
+}
+
+impl Connections {
+    /// Connects to nothing yet.
+    pub(crate) fn new(socket: &Path) -> Self {
+        Self { socket: socket.to_owned(), idle: Mutex::default() }
+    }
+
+    /// `POST` of JSON, and the whole answer.
+    pub(crate) async fn post(&self, path: &str, body: Vec<u8>) -> Result<Answer, Broken> {
+        let request = Request::post(path)
+            .header(HOST, "worker")
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)))?;
+        let runtime = Handle::current().id();
+        let mut line = match self.take(runtime) {
+            Some(line) => line,
+            None => Line::connect(&self.socket).await?,
+        };
+        let answer = line.exchange(request).await?;
+        self.put_back(Idle { runtime, line });
+        Ok(answer)
+    }
+
+    fn take(&self, runtime: Id) -> Option<Line> {
+        let mut idle = self.idle();
+        let newest = idle.iter().rposition(|one| one.runtime == runtime)?;
+        idle.remove(newest).map(|one| one.line)
+    }
+
+    fn put_back(&self, one: Idle) {
+        let mut idle = self.idle();
+        if idle.len() == IDLE_MAX {
+            idle.pop_front();
+        }
+        idle.push_back(one);
+    }
+
+    fn idle(&self) -> MutexGuard<'_, VecDeque<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Line {
+    async fn connect(socket: &Path) -> Result<Self, Broken> {
+        let stream = UnixStream::connect(socket).await.map_err(Broken::Connect)?;
+        let (sender, driver) = handshake(TokioIo::new(stream)).await?;
+        Ok(Self { sender, driver })
+    }
+
+    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, Broken> {
+        let Self { sender, driver } = self;
+        let mut answered = pin!(async move {
+            sender.ready().await?;
+            let (head, body) = sender.send_request(request).await?.into_parts();
+            Ok::<_, hyper::Error>(Answer {
+                status: head.status,
+                headers: head.headers,
+                body: whole(body).await?,
+            })
+        });
+        let mut ended = false;
+        let answer = poll_fn(move |context| {
+            // What is handed over is written, what is read is taken, each by the next look of the other; whatever is
+            // still to be done then wakes this task.
+            loop {
+                if let Poll::Ready(answer) = answered.as_mut().poll(context) {
+                    return Poll::Ready(answer);
+                }
+                if ended {
+                    return Poll::Pending;
+                }
+                match Pin::new(&mut *driver).poll(context) {
+                    Poll::Pending => return answered.as_mut().poll(context),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    // The peer closed after its answer, which may still be on its way from here to there.
+                    Poll::Ready(Ok(())) => ended = true,
+                }
+            }
+        });
+        Ok(answer.await?)
+    }
+}
+
+/// Reads a body to its end. One that comes in one piece is not copied.
+async fn whole(mut body: Incoming) -> Result<Bytes, hyper::Error> {
+    let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).min(SET_ASIDE_BYTES_MAX);
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if first.is_empty() && rest.is_empty() {
+            first = data;
+            continue;
+        }
+        if rest.is_empty() {
+            rest.reserve(expected.max(first.len() + data.len()));
+            rest.extend_from_slice(&std::mem::take(&mut first));
+        }
+        rest.extend_from_slice(&data);
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixListener;
+
+    /// A worker that answers each request of each connection with these pieces, and counts connections.
+    async fn answering(
+        dir: &Path,
+        pieces: Vec<Vec<u8>>,
+    ) -> (Connections, tokio::sync::watch::Receiver<usize>) {
+        let socket = dir.join("s");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let (count, connections) = tokio::sync::watch::channel(0);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                count.send_modify(|count| *count += 1);
+                let pieces = pieces.clone();
+                tokio::spawn(async move {
+                    let mut buffer = [0; 4096];
+                    while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
+                        for piece in &pieces {
+                            stream.write_all(piece).await.unwrap();
+                            tokio::task::yield_now().await;
+                        }
+                        if pieces.len() == 1 {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        (Connections::new(&socket), connections)
+    }
+
+    #[tokio::test]
+    async fn one_connection_carries_call_after_call_and_an_answer_may_come_in_pieces() {
+        let dir = tempfile::tempdir().unwrap();
+        let half = vec![b'x'; 600_000];
+        let head = b"HTTP/1.1 200 OK\r\nx-cjm-accounts: []\r\ncontent-length: 1200000\r\n\r\n".to_vec();
+        let (connections, count) = answering(dir.path(), vec![head, half.clone(), half]).await;
+        for _ in 0..5 {
+            let answer = connections.post("/execute", b"{}".to_vec()).await.unwrap();
+            assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 1_200_000));
+            assert_eq!(answer.headers["x-cjm-accounts"], "[]");
+        }
+        assert_eq!(*count.borrow(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_answer_cut_short_is_an_error_and_its_connection_is_not_used_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let cut = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nonly this".to_vec();
+        let (connections, count) = answering(dir.path(), vec![cut]).await;
+        for calls in 1..=3 {
+            let broken = connections.post("/execute", b"{}".to_vec()).await.err().unwrap();
+            assert!(matches!(broken, Broken::Http(_)), "{broken}");
+            assert_eq!(*count.borrow(), calls);
+        }
+        let nobody = Connections::new(&dir.path().join("nobody"));
+        assert!(matches!(nobody.post("/execute", Vec::new()).await.err().unwrap(), Broken::Connect(_)));
+    }
+
+    #[test]
+    fn a_connection_outlives_its_runtime_without_harm_and_serves_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let worker = runtime();
+        let answer = vec![b"HTTP/1.1 204 No Content\r\n".to_vec(), b"\r\n".to_vec()];
+        let (connections, count) = worker.block_on(answering(dir.path(), answer));
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let serving = std::thread::spawn(move || worker.block_on(stopped));
+        for calls in 1..=3 {
+            let caller = runtime();
+            for _ in 0..2 {
+                let answer = caller.block_on(connections.post("/execute", b"{}".to_vec())).unwrap();
+                assert_eq!(answer.status.as_u16(), 204);
+            }
+            assert_eq!(*count.borrow(), calls, "one for each runtime");
+        }
+        drop(connections);
+        stop.send(()).unwrap();
+        serving.join().unwrap().unwrap();
+    }
+}
