@@ -92,7 +92,7 @@ impl Shell {
         // A host that ignores SIGCHLD would have its children reaped by the kernel, statuses lost.
         signals::set_default(&[Signal::CHLD])?;
         process::close_inherited_except(&[control.as_fd()])?;
-        if process::current_session()? != Pid::current() {
+        if !process::leads_session()? {
             process::new_session()?;
         }
         std::env::set_current_dir("/")?;

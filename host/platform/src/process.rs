@@ -315,9 +315,16 @@ pub fn new_session() -> io::Result<Pid> {
     Ok(Pid(rustix::process::setsid()?.as_raw_nonzero()))
 }
 
-/// The session this process belongs to.
-pub fn current_session() -> io::Result<Pid> {
-    Ok(Pid(rustix::process::getsid(None)?.as_raw_nonzero()))
+/// Whether this process leads the session it belongs to.
+///
+/// Not through rustix, which holds a session to be a positive number: in a PID namespace whose session leader
+/// is outside (a container, `unshare --pid`) the kernel answers 0.
+pub fn leads_session() -> io::Result<bool> {
+    // SAFETY: getsid takes a number and gives one.
+    match unsafe { libc::getsid(0) } {
+        -1 => Err(io::Error::last_os_error()),
+        session => Ok(session == Pid::current().as_raw()),
+    }
 }
 
 /// Names this process (its main thread) in `ps` and `/proc`; at most 15 bytes are kept.
