@@ -24,6 +24,7 @@ pub mod python_json;
 pub mod result;
 pub mod runtime;
 pub mod runtime_check;
+pub mod settings_file;
 pub mod time;
 
 pub use describe::{Described, ErrorReport};

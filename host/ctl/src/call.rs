@@ -9,7 +9,9 @@ use crate::out_folder;
 use crate::output::Output;
 use crate::progress::Board;
 use crate::stdin::Stdin;
-use cjm_engine::{Catalog, Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Target};
+use cjm_engine::{
+    Catalog, Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Settings, Target,
+};
 use cjm_wire::JobId;
 use cjm_wire::describe::exit;
 use cjm_wire::envelope::{ACTION_KEY, ExecuteRequest};
@@ -32,7 +34,7 @@ pub(crate) async fn run(
     output: &Output,
     interrupts: &Interrupts,
 ) -> CommandResult {
-    let options = host_options(global);
+    let options = host_options(&global.settings()?);
     let cwd = current_dir()?;
     let stdin = Stdin::read(args.args.as_deref(), &args.assignments, output, interrupts).await?;
     let object = stdin.text(args.args.as_deref());
@@ -50,8 +52,8 @@ pub(crate) async fn run(
 }
 
 /// The options of the host that a command starts for itself.
-pub(crate) fn host_options(global: &Global) -> HostOptions {
-    let mut options = HostOptions::new(global.data_dir());
+pub(crate) fn host_options(settings: &Settings) -> HostOptions {
+    let mut options = settings.host_options();
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
     options.actor = format!("cjm-ctl:{}", user.unwrap_or_else(|_| "unknown".to_owned()));
     options

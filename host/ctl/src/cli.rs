@@ -1,5 +1,7 @@
 //! The command line, as clap reads it. Only names and help: what a command does is in the file named like it.
 
+use crate::fault::Fault;
+use cjm_engine::{Settings, Told};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -28,21 +30,24 @@ pub(crate) struct Cli {
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
-    /// Everything the host keeps: manifests, environments, journal [default: ~/.cjm]
-    #[arg(long, global = true, env = "CJM_DATA_DIR", value_name = "DIR")]
+    /// Everything the host keeps: manifests, environments, journal [env: CJM_DATA_DIR] [default: ~/.cjm]
+    #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Settings [default: the cjm.yaml of this folder or the next one above]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) cjm_config: Option<PathBuf>,
+    /// Where a project keeps its own conda environments [env: CJM_CONDA_PREFIX]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) conda_prefix: Option<PathBuf>,
+    /// What makes conda environments: micromamba, miniforge or conda [env: CJM_CONDA_TYPE]
+    #[arg(long, global = true, value_name = "TYPE")]
+    pub(crate) conda_type: Option<String>,
     /// One JSON document on stdout; a line of JSON each while following or streaming
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Nothing on stderr but errors
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
-    #[arg(long, global = true, hide = true, value_name = "FILE")]
-    pub(crate) cjm_config: Option<PathBuf>,
-    #[arg(long, global = true, hide = true, value_name = "DIR")]
-    pub(crate) conda_prefix: Option<PathBuf>,
-    #[arg(long, global = true, hide = true, value_name = "TYPE")]
-    pub(crate) conda_type: Option<String>,
 }
 
 /// What to do.
@@ -175,9 +180,9 @@ pub(crate) struct LogsArgs {
 /// Of `install-all`.
 #[derive(Debug, Args)]
 pub(crate) struct InstallAllArgs {
-    /// The list of what to install
-    #[arg(long, value_name = "FILE", default_value = "capabilities.yaml")]
-    pub(crate) capabilities: PathBuf,
+    /// The list of what to install [default: capabilities_config of cjm.yaml, else capabilities.yaml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) capabilities: Option<PathBuf>,
     /// Start from nothing, and find the newest versions again
     #[arg(long)]
     pub(crate) force: bool,
@@ -187,13 +192,18 @@ pub(crate) struct InstallAllArgs {
 }
 
 impl Global {
-    /// The data directory as told, else `~/.cjm`; absolute.
-    pub(crate) fn data_dir(&self) -> PathBuf {
-        let told = self.data_dir.clone().filter(|path| !path.as_os_str().is_empty());
-        let path = told.unwrap_or_else(|| {
-            std::env::var_os("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from).join(".cjm")
-        });
-        std::path::absolute(&path).unwrap_or(path)
+    /// What holds for this command: the command line, the environment, `cjm.yaml`, the defaults.
+    ///
+    /// # Errors
+    /// When a settings file is named or found and cannot be used.
+    pub(crate) fn settings(&self) -> Result<Settings, Fault> {
+        let told = Told {
+            cjm_config: self.cjm_config.clone(),
+            data_dir: self.data_dir.clone(),
+            conda_prefix: self.conda_prefix.clone(),
+            conda_type: self.conda_type.clone(),
+        };
+        Settings::resolve(&told).map_err(Fault::from)
     }
 }
 

@@ -15,11 +15,13 @@ use serde_json::{Value, json};
 
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output) -> CommandResult {
-    let file = read_capabilities(&args.capabilities)?;
+    let settings = global.settings()?;
+    let list = args.capabilities.as_ref().unwrap_or(&settings.capabilities_config);
+    let file = read_capabilities(list)?;
     let options = InstallOptions {
-        data_dir: global.data_dir(),
-        capabilities_file: args.capabilities.clone(),
-        python_sdk: sdk::python_sdk(&global.data_dir())?,
+        data_dir: settings.data_dir.clone(),
+        capabilities_file: list.clone(),
+        python_sdk: sdk::python_sdk(&settings.data_dir)?,
         force: args.force,
         offline: args.offline,
     };

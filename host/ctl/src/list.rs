@@ -5,7 +5,7 @@ use crate::cli::{Global, ListArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::output::Output;
 use cjm_engine::environments::read_capabilities;
-use cjm_engine::{Catalog, CatalogEntry, HostOptions};
+use cjm_engine::{Catalog, CatalogEntry};
 use cjm_wire::capabilities_file::CapabilitiesFile;
 use cjm_wire::describe::{Described, ErrorReport, exit};
 use cjm_wire::runtime::{Executable, Runtime};
@@ -14,8 +14,8 @@ use std::path::Path;
 
 /// Runs the command.
 pub(crate) fn run(global: &Global, args: &ListArgs, output: &Output) -> CommandResult {
-    let options = HostOptions::new(global.data_dir());
-    let catalog = Catalog::discover(&options.manifest_dirs);
+    let settings = global.settings()?;
+    let catalog = Catalog::discover(&settings.manifest_dirs());
     let configured = args.capabilities.as_deref().map(read_list).transpose()?;
     if output.json {
         output.document(&document(&catalog, configured.as_ref()))?;
@@ -23,7 +23,7 @@ pub(crate) fn run(global: &Global, args: &ListArgs, output: &Output) -> CommandR
     }
     let entries: Vec<&CatalogEntry> = catalog.entries().collect();
     if entries.is_empty() {
-        output.line(&format!("No capabilities found in {}", options.data_dir.join("manifests").display()))?;
+        output.line(&format!("No capabilities found in {}", settings.manifests_dir().display()))?;
     } else {
         output.line(&format!("=== Installed Capabilities ({}) ===\n", entries.len()))?;
         for entry in entries {
@@ -50,7 +50,7 @@ fn block(entry: &CatalogEntry, configured: Option<(&CapabilitiesFile, &Path)>) -
     let manifest = &entry.manifest;
     let mut text = format!("{} v{}\n", manifest.code.name, manifest.code.version);
     match manifest.runtime() {
-        Runtime::Python {} => {
+        Runtime::Python { .. } => {
             let state = if python_exists(entry) { "exists" } else { "missing" };
             text.push_str(&format!("  Env: {} ({state})\n", manifest.install.conda_env));
         }
@@ -94,7 +94,7 @@ fn capability(entry: &CatalogEntry, configured: Option<&CapabilitiesFile>) -> Va
         "idempotent": manifest.code.idempotent,
     });
     match manifest.runtime() {
-        Runtime::Python {} => {
+        Runtime::Python { .. } => {
             value["environment"] = json!({
                 "name": manifest.install.conda_env,
                 "python_path": manifest.install.python_path,

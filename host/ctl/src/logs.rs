@@ -36,7 +36,7 @@ pub(crate) async fn run(global: &Global, args: &LogsArgs, output: &Output) -> Co
             format!("one of {}", LEVELS.join(", ")),
         ));
     }
-    let data_dir = global.data_dir();
+    let data_dir = global.settings()?.data_dir;
     let view = View::of(args);
     let source = loop {
         match Source::open(&data_dir, args, view) {

@@ -63,9 +63,6 @@ async fn dispatch(cli: Cli, output: &Output) -> CommandResult {
             .caused_by(&error)
     })?;
     let global = &cli.global;
-    if global.cjm_config.is_some() || global.conda_prefix.is_some() || global.conda_type.is_some() {
-        output.note("note: --cjm-config, --conda-prefix and --conda-type have no effect in this version");
-    }
     let command = async {
         match &cli.command {
             Command::List(args) => list::run(global, args, output),

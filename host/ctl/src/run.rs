@@ -39,7 +39,7 @@ pub(crate) async fn run(
     let stdin = Stdin::read(None, &args.inputs, output, interrupts).await?;
     let inputs = resolve(&composition, &arguments(None, &args.inputs, &cwd, stdin.file())?, &cwd)?;
     let deadline = deadline(args.timeout)?;
-    let host = Host::start(host_options(global)).await?;
+    let host = Host::start(host_options(&global.settings()?)).await?;
     let board = RunBoard::new(output, &composition);
     let name = composition.name.clone();
     let ended = tokio::select! {

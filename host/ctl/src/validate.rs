@@ -6,7 +6,7 @@ use crate::fault::{CommandResult, Fault};
 use crate::output::Output;
 use crate::validate_machine as machine;
 use cjm_decide::composition::{Graph, GraphError};
-use cjm_engine::{Catalog, HostOptions};
+use cjm_engine::Catalog;
 use cjm_wire::Manifest;
 use cjm_wire::capabilities_file::{CapabilitiesFile, CapabilitiesFileError};
 use cjm_wire::composition::{Composition, CompositionError};
@@ -46,7 +46,7 @@ pub(crate) fn run(global: &Global, args: &ValidateArgs, output: &Output) -> Comm
         Format::Manifest => check_manifest(path, &text),
         Format::CapabilitiesYaml => check_capabilities(path, &text),
         Format::Composition => {
-            let catalog = Catalog::discover(&HostOptions::new(global.data_dir()).manifest_dirs);
+            let catalog = Catalog::discover(&global.settings()?.manifest_dirs());
             check_composition(&text, &catalog)
         }
     };

@@ -29,6 +29,8 @@ pub struct HostOptions {
     pub actor: String,
     /// Groups what this host does; a new one when absent.
     pub run_id: Option<RunId>,
+    /// Where tools keep models: their `CJM_MODELS_DIR`; the host's own variable of that name when absent.
+    pub models_dir: Option<PathBuf>,
     /// Names of variables that workers get beyond the fixed list.
     pub worker_env_pass: Vec<String>,
     /// How long a worker may take until it is ready.
@@ -55,6 +57,7 @@ impl HostOptions {
             lanes: LANES_DEFAULT,
             actor: format!("host:{user}"),
             run_id: None,
+            models_dir: None,
             worker_env_pass: Vec::new(),
             ready_timeout: READY_TIMEOUT_DEFAULT,
             lock_wait: LOCK_WAIT_DEFAULT,

@@ -69,7 +69,7 @@ pub(crate) fn plan(
     let data_dir = options.data_dir.join("data").join(name);
     let WorkerEnvironment { variables, not_passed } =
         worker_env::choose(worker_env::host_variables(), &options.worker_env_pass);
-    let overlay = overlay(manifest, &options.data_dir, &data_dir, &options.log_level);
+    let overlay = overlay(manifest, options, &data_dir);
     let overlay_keys = overlay.keys().cloned().collect();
     let mut env = variables;
     env.extend(overlay);
@@ -179,17 +179,13 @@ fn effective_config(
     Ok(config)
 }
 
-fn overlay(
-    manifest: &Manifest,
-    host_dir: &Path,
-    data_dir: &Path,
-    log_level: &str,
-) -> BTreeMap<String, String> {
+fn overlay(manifest: &Manifest, options: &HostOptions, data_dir: &Path) -> BTreeMap<String, String> {
     let mut env: BTreeMap<String, String> =
         manifest.install.env_vars.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    let shared_data = host_dir.join("data").display().to_string();
+    let shared_data = options.data_dir.join("data").display().to_string();
     let own_data = data_dir.display().to_string();
-    let models = std::env::var("CJM_MODELS_DIR").ok();
+    let models_dir = options.models_dir.as_ref().map(|path| path.display().to_string());
+    let models = models_dir.or_else(|| std::env::var("CJM_MODELS_DIR").ok());
     let lookup = |name: &str| match name {
         "CJM_MODELS_DIR" => models.clone(),
         "CJM_CAPABILITY_DATA_DIR" => Some(shared_data.clone()),
@@ -214,7 +210,7 @@ fn overlay(
     }
     env.insert("CJM_CAPABILITY_DATA_DIR".to_owned(), shared_data.clone());
     env.insert("CAPABILITY_DATA_DIR".to_owned(), own_data.clone());
-    env.insert("CJM_LOG_LEVEL".to_owned(), log_level.to_owned());
+    env.insert("CJM_LOG_LEVEL".to_owned(), options.log_level.clone());
     if let Some(models) = models {
         env.insert("CJM_MODELS_DIR".to_owned(), models);
     }
@@ -274,7 +270,9 @@ mod tests {
             {"name": "PLAIN", "default": "static"},
             {"name": "A_KEY", "secret": true, "default": "never"}
         ]}));
-        let env = overlay(&manifest, Path::new("/d"), Path::new("/d/data/t"), "INFO");
+        let options = HostOptions { models_dir: Some("/m".into()), ..HostOptions::new("/d") };
+        let env = overlay(&manifest, &options, Path::new("/d/data/t"));
+        assert_eq!(env.get("CJM_MODELS_DIR").map(String::as_str), Some("/m"));
         assert_eq!(env.get("HOME_DIR").map(String::as_str), Some("/d/data/t/home of t"));
         assert_eq!(env.get("PLAIN").map(String::as_str), Some("static"));
         assert!(!env.contains_key("ODD") && !env.contains_key("A_KEY"));

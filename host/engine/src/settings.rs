@@ -1,0 +1,344 @@
+//! Settings: what the command line, the environment and `cjm.yaml` say, in this order, over the defaults. It reads one
+//! file; it makes nothing. Every path it gives is absolute.
+
+use crate::options::HostOptions;
+use cjm_wire::describe::Described;
+use cjm_wire::settings_file::{
+    CondaType, RuntimeMode, RuntimeSection, SETTINGS_FILE, SettingsFile, SettingsFileError, SubstrateSection,
+};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Below the home directory, when nothing else is said.
+const DATA_DIR_DEFAULT: &str = ".cjm";
+/// In the present directory, when nothing else is said.
+const CAPABILITIES_DEFAULT: &str = "capabilities.yaml";
+/// How long records and output are kept, in days.
+pub const RETENTION_DAYS_DEFAULT: f64 = 30.0;
+/// How long a preparation may stand still, in seconds.
+pub const PREFETCH_STALL_SECONDS_DEFAULT: f64 = 60.0;
+
+/// What the command line says.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// `--cjm-config`.
+    pub cjm_config: Option<PathBuf>,
+    /// `--data-dir`.
+    pub data_dir: Option<PathBuf>,
+    /// `--conda-prefix`.
+    pub conda_prefix: Option<PathBuf>,
+    /// `--conda-type`.
+    pub conda_type: Option<String>,
+}
+
+/// Everything, decided.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The `cjm.yaml` that was read.
+    pub file: Option<PathBuf>,
+    /// Everything the host keeps.
+    pub data_dir: PathBuf,
+    /// The list of what to install.
+    pub capabilities_config: PathBuf,
+    /// Where tools keep models.
+    pub models_dir: Option<PathBuf>,
+    /// Where conda environments go.
+    pub mode: RuntimeMode,
+    /// Which program makes them.
+    pub conda_type: CondaType,
+    /// Folder of the project's own conda environments.
+    pub conda_prefix: Option<PathBuf>,
+    /// Platform → program.
+    pub binaries: BTreeMap<String, PathBuf>,
+    /// How the host behaves.
+    pub behaviour: Behaviour,
+    working_dir: PathBuf,
+}
+
+/// Section `substrate`, with defaults for what it leaves out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Behaviour {
+    /// Compare a tool's schema and surface with its manifest at each load.
+    pub drift_detection: bool,
+    /// Remember what each call used.
+    pub empirical_tracking: bool,
+    /// How long a preparation may stand still.
+    pub prefetch_stall_threshold_seconds: f64,
+    /// How long records and output are kept; `None`: for ever.
+    pub diagnostics_retention_days: Option<f64>,
+    /// Most that `diagnostics.db` may hold.
+    pub diagnostics_retention_max_mb: Option<f64>,
+    /// Names of variables that workers get beyond the fixed list.
+    pub worker_env_pass: Vec<String>,
+}
+
+/// Why settings cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file that was named, or found, cannot be read.
+    #[error("cannot read the settings file {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is no `cjm.yaml`.
+    #[error("the settings file {} is not right: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: SettingsFileError,
+    },
+    /// There is no such type.
+    #[error("{place} is \"{value}\", and not micromamba, miniforge or conda")]
+    CondaType {
+        /// Where it was said.
+        place: &'static str,
+        /// What was said.
+        value: String,
+    },
+}
+
+impl Described for SettingsError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } => "settings.unreadable",
+            Self::File { source, .. } => source.code(),
+            Self::CondaType { .. } => "settings.conda_type",
+        }
+    }
+
+    fn next_step(&self) -> String {
+        match self {
+            Self::Unreadable { .. } => {
+                "name an existing file with --cjm-config, or leave the option out".to_owned()
+            }
+            Self::File { source, .. } => source.next_step(),
+            Self::CondaType { place, .. } => format!("set {place} to micromamba, miniforge or conda"),
+        }
+    }
+}
+
+impl Settings {
+    /// Decides from the command line, this process' environment and the present directory.
+    ///
+    /// # Errors
+    /// When a settings file is named or found and cannot be used, or a value is none.
+    pub fn resolve(told: &Told) -> Result<Self, SettingsError> {
+        let cwd = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+        Self::resolve_from(told, &|name| std::env::var_os(name), &cwd)
+    }
+
+    /// As [`Settings::resolve`], with the environment and the directory given.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn resolve_from(
+        told: &Told,
+        variable: &dyn Fn(&str) -> Option<OsString>,
+        cwd: &Path,
+    ) -> Result<Self, SettingsError> {
+        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let path = |path: PathBuf| cwd.join(path);
+        let found = told.cjm_config.clone().map(path).or_else(|| find_upwards(cwd));
+        let file = found.as_deref().map(read).transpose()?.unwrap_or_default();
+        let base = found.as_deref().and_then(Path::parent).unwrap_or(cwd);
+        let runtime = file.runtime.unwrap_or_default();
+        let conda_type = conda_type(told, set("CJM_CONDA_TYPE"), &runtime)?;
+        let told_or = |told: &Option<PathBuf>, name: &str, in_file: Option<PathBuf>| {
+            let told = told.clone().filter(|path| !path.as_os_str().is_empty());
+            told.or_else(|| set(name).map(PathBuf::from)).map(path).or_else(|| in_file.map(|p| base.join(p)))
+        };
+        let home = set("HOME").map_or_else(|| cwd.to_owned(), PathBuf::from);
+        Ok(Self {
+            data_dir: told_or(&told.data_dir, "CJM_DATA_DIR", file.data_dir)
+                .map_or_else(|| home.join(DATA_DIR_DEFAULT), |path| clean(&path)),
+            capabilities_config: file
+                .capabilities_config
+                .map_or_else(|| cwd.join(CAPABILITIES_DEFAULT), |path| clean(&base.join(path))),
+            models_dir: file.models_dir.map(|path| clean(&base.join(path))),
+            mode: runtime.mode.unwrap_or_default(),
+            conda_type,
+            conda_prefix: told_or(&told.conda_prefix, "CJM_CONDA_PREFIX", runtime.prefix)
+                .map(|path| clean(&path)),
+            binaries: binaries(runtime.binaries, base),
+            behaviour: Behaviour::of(file.substrate.unwrap_or_default()),
+            file: found.clone(),
+            working_dir: cwd.to_owned(),
+        })
+    }
+
+    /// Where manifests are found, first match first: the project's, then the data directory's.
+    #[must_use]
+    pub fn manifest_dirs(&self) -> Vec<PathBuf> {
+        vec![self.working_dir.join(".cjm/manifests"), self.manifests_dir()]
+    }
+
+    /// Where manifests are written.
+    #[must_use]
+    pub fn manifests_dir(&self) -> PathBuf {
+        self.data_dir.join("manifests")
+    }
+
+    /// Where conda environments of this project go, if it keeps its own.
+    #[must_use]
+    pub fn own_prefix(&self) -> Option<&Path> {
+        match self.mode {
+            RuntimeMode::Local => self.conda_prefix.as_deref(),
+            RuntimeMode::System => None,
+        }
+    }
+
+    /// The options of a host with these settings.
+    #[must_use]
+    pub fn host_options(&self) -> HostOptions {
+        let mut options = HostOptions::new(&self.data_dir);
+        options.manifest_dirs = self.manifest_dirs();
+        options.models_dir.clone_from(&self.models_dir);
+        options.worker_env_pass.clone_from(&self.behaviour.worker_env_pass);
+        options
+    }
+}
+
+impl Behaviour {
+    fn of(section: SubstrateSection) -> Self {
+        let days = section.diagnostics_retention_days.unwrap_or(RETENTION_DAYS_DEFAULT);
+        Self {
+            drift_detection: section.drift_detection.unwrap_or(true),
+            empirical_tracking: section.empirical_tracking.unwrap_or(true),
+            prefetch_stall_threshold_seconds: section
+                .prefetch_stall_threshold_seconds
+                .unwrap_or(PREFETCH_STALL_SECONDS_DEFAULT),
+            diagnostics_retention_days: Some(days).filter(|days| *days > 0.0),
+            diagnostics_retention_max_mb: section.diagnostics_retention_max_mb,
+            worker_env_pass: section.worker_env_pass.unwrap_or_default(),
+        }
+    }
+}
+
+/// The platform as `runtime.binaries` names it: `linux-x64`.
+#[must_use]
+pub fn platform() -> String {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "x64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("{}-{arch}", std::env::consts::OS)
+}
+
+fn find_upwards(cwd: &Path) -> Option<PathBuf> {
+    cwd.ancestors().map(|folder| folder.join(SETTINGS_FILE)).find(|path| path.exists())
+}
+
+fn read(path: &Path) -> Result<SettingsFile, SettingsError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
+    SettingsFile::parse(&text).map_err(|source| SettingsError::File { path: path.to_owned(), source })
+}
+
+fn conda_type(
+    told: &Told,
+    variable: Option<OsString>,
+    runtime: &RuntimeSection,
+) -> Result<CondaType, SettingsError> {
+    let named = |place: &'static str, value: &str| {
+        CondaType::named(value).ok_or_else(|| SettingsError::CondaType { place, value: value.to_owned() })
+    };
+    match (told.conda_type.as_deref().filter(|told| !told.is_empty()), variable) {
+        (Some(told), _) => named("--conda-type", told),
+        (None, Some(variable)) => named("CJM_CONDA_TYPE", &variable.to_string_lossy()),
+        (None, None) => Ok(runtime.conda_type.unwrap_or_default()),
+    }
+}
+
+fn binaries(told: Option<BTreeMap<String, PathBuf>>, base: &Path) -> BTreeMap<String, PathBuf> {
+    told.unwrap_or_default().into_iter().map(|(platform, path)| (platform, clean(&base.join(path)))).collect()
+}
+
+/// Without `.` components; `..` stays, because a link may stand before it.
+fn clean(path: &Path) -> PathBuf {
+    path.components().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    const FILE: &str = "data_dir: ./.cjm\ncapabilities_config: tools.yaml\nmodels_dir: /models\nruntime: {mode: local, \
+                        conda_type: miniforge, prefix: rt, binaries: {linux-x64: ./bin/mm}}\nsubstrate: \
+                        {diagnostics_retention_days: 0, diagnostics_retention_max_mb: 2}\n";
+
+    fn resolve(told: &Told, variables: &[(&str, &str)], cwd: &Path) -> Result<Settings, SettingsError> {
+        let variables: HashMap<_, _> = variables.iter().copied().collect();
+        Settings::resolve_from(told, &|name| variables.get(name).map(OsString::from), cwd)
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_environment_over_the_file_over_the_defaults() {
+        let project = tempfile::tempdir().expect("tempdir");
+        let inner = project.path().join("a/b");
+        std::fs::create_dir_all(&inner).expect("mkdir");
+        let home = [("HOME", "/home/u")];
+        let defaults = resolve(&Told::default(), &home, &inner).expect("defaults");
+        assert_eq!(defaults.data_dir, Path::new("/home/u/.cjm"));
+        assert_eq!(defaults.capabilities_config, inner.join("capabilities.yaml"));
+        assert_eq!((defaults.mode, defaults.conda_type), (RuntimeMode::System, CondaType::Conda));
+        assert_eq!(defaults.behaviour.diagnostics_retention_days, Some(RETENTION_DAYS_DEFAULT));
+
+        std::fs::write(project.path().join("cjm.yaml"), FILE).expect("write");
+        let file = resolve(&Told::default(), &home, &inner).expect("file");
+        assert_eq!(file.file, Some(project.path().join("cjm.yaml")));
+        assert_eq!(file.data_dir, project.path().join(".cjm"));
+        assert_eq!(file.capabilities_config, project.path().join("tools.yaml"));
+        assert_eq!(file.models_dir, Some("/models".into()));
+        assert_eq!(
+            (file.conda_type, file.own_prefix()),
+            (CondaType::Miniforge, Some(&*project.path().join("rt")))
+        );
+        assert_eq!(file.binaries.get("linux-x64"), Some(&project.path().join("bin/mm")));
+        assert_eq!(
+            (file.behaviour.diagnostics_retention_days, file.behaviour.diagnostics_retention_max_mb),
+            (None, Some(2.0))
+        );
+
+        let variables =
+            [("CJM_DATA_DIR", "/env"), ("CJM_CONDA_PREFIX", "p"), ("CJM_CONDA_TYPE", "micromamba")];
+        let environment = resolve(&Told::default(), &variables, &inner).expect("environment");
+        assert_eq!(environment.data_dir, Path::new("/env"));
+        assert_eq!(
+            (environment.conda_type, environment.own_prefix()),
+            (CondaType::Micromamba, Some(&*inner.join("p")))
+        );
+        let told = Told {
+            data_dir: Some("told".into()),
+            conda_prefix: Some("/q".into()),
+            conda_type: Some("conda".into()),
+            cjm_config: None,
+        };
+        let told = resolve(&told, &variables, &inner).expect("told");
+        assert_eq!(told.data_dir, inner.join("told"));
+        assert_eq!((told.conda_type, told.own_prefix()), (CondaType::Conda, Some(Path::new("/q"))));
+        assert_eq!(told.manifest_dirs(), [inner.join(".cjm/manifests"), inner.join("told/manifests")]);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let told = Told { cjm_config: Some("none.yaml".into()), ..Told::default() };
+        assert!(matches!(resolve(&told, &[], folder.path()), Err(SettingsError::Unreadable { .. })));
+        std::fs::write(folder.path().join("cjm.yaml"), "runtime: {mode: 3}\n").expect("write");
+        assert!(matches!(resolve(&Told::default(), &[], folder.path()), Err(SettingsError::File { .. })));
+        std::fs::write(folder.path().join("cjm.yaml"), "").expect("write");
+        for (told, variable) in [(Some("pip"), "conda"), (None, "pip")] {
+            let told = Told { conda_type: told.map(str::to_owned), ..Told::default() };
+            let error = resolve(&told, &[("CJM_CONDA_TYPE", variable)], folder.path()).expect_err("pip");
+            assert!(error.to_string().contains("\"pip\"") && !error.next_step().is_empty(), "{error}");
+        }
+    }
+}

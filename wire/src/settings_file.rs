@@ -1,0 +1,210 @@
+//! `cjm.yaml`: the settings of a project or a user, as they stand in the file. Every key may be absent; keys that are
+//! not known are ignored, as the ancestor does. Which setting wins over which is the engine's to say.
+
+use crate::describe::Described;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Name of the file that is looked for.
+pub const SETTINGS_FILE: &str = "cjm.yaml";
+/// Largest such file, in bytes.
+pub const SETTINGS_BYTES_MAX: usize = 1024 * 1024;
+
+/// The file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SettingsFile {
+    /// Section `runtime`.
+    #[serde(default)]
+    pub runtime: Option<RuntimeSection>,
+    /// Everything the host keeps, relative to the file.
+    #[serde(default)]
+    pub data_dir: Option<PathBuf>,
+    /// The list of what to install, relative to the file.
+    #[serde(default)]
+    pub capabilities_config: Option<PathBuf>,
+    /// Where tools keep models, relative to the file.
+    #[serde(default)]
+    pub models_dir: Option<PathBuf>,
+    /// Section `substrate`.
+    #[serde(default)]
+    pub substrate: Option<SubstrateSection>,
+}
+
+/// Section `runtime`: how conda environments are made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuntimeSection {
+    /// Where environments go.
+    #[serde(default)]
+    pub mode: Option<RuntimeMode>,
+    /// Which program makes them.
+    #[serde(default)]
+    pub conda_type: Option<CondaType>,
+    /// Folder of the project's own environments, relative to the file.
+    #[serde(default)]
+    pub prefix: Option<PathBuf>,
+    /// Platform (`linux-x64`) → program, relative to the file.
+    #[serde(default)]
+    pub binaries: Option<BTreeMap<String, PathBuf>>,
+}
+
+/// Where conda environments go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RuntimeMode {
+    /// Below the project's own prefix.
+    Local,
+    /// Where conda keeps all of its environments.
+    #[default]
+    System,
+}
+
+/// Programs that make conda environments.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CondaType {
+    /// One binary that needs no installation.
+    Micromamba,
+    /// `mamba`.
+    Miniforge,
+    /// `conda`.
+    #[default]
+    Conda,
+}
+
+/// Section `substrate`: how the host behaves.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SubstrateSection {
+    /// Compare a tool's schema and surface with its manifest at each load.
+    #[serde(default)]
+    pub drift_detection: Option<bool>,
+    /// Remember what each call used.
+    #[serde(default)]
+    pub empirical_tracking: Option<bool>,
+    /// How long a preparation may stand still.
+    #[serde(default)]
+    pub prefetch_stall_threshold_seconds: Option<f64>,
+    /// How long records and output are kept; 0 or less: for ever.
+    #[serde(default)]
+    pub diagnostics_retention_days: Option<f64>,
+    /// Most that `diagnostics.db` may hold.
+    #[serde(default)]
+    pub diagnostics_retention_max_mb: Option<f64>,
+    /// Names of variables that workers get beyond the fixed list. Ours, not the ancestor's.
+    #[serde(default)]
+    pub worker_env_pass: Option<Vec<String>>,
+}
+
+/// Why the file cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsFileError {
+    /// Not YAML of this shape; the message carries line and column.
+    #[error("{0}")]
+    Malformed(String),
+    /// Above [`SETTINGS_BYTES_MAX`].
+    #[error("{0} bytes long, more than the {SETTINGS_BYTES_MAX} allowed")]
+    TooLarge(usize),
+}
+
+impl Described for SettingsFileError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "settings_file.malformed",
+            Self::TooLarge(_) => "settings_file.too_large",
+        }
+    }
+
+    fn next_step(&self) -> String {
+        match self {
+            Self::Malformed(_) => {
+                "correct the file where the message points; docs/CONFIGURATION.md lists the keys".to_owned()
+            }
+            Self::TooLarge(_) => format!("see that this is the {SETTINGS_FILE} you mean"),
+        }
+    }
+}
+
+impl SettingsFile {
+    /// Reads the file's text; an empty one sets nothing.
+    ///
+    /// # Errors
+    /// When it is no YAML, or a key holds what it cannot.
+    pub fn parse(text: &str) -> Result<Self, SettingsFileError> {
+        if text.len() > SETTINGS_BYTES_MAX {
+            return Err(SettingsFileError::TooLarge(text.len()));
+        }
+        let file: Option<Self> =
+            serde_saphyr::from_str(text).map_err(|error| SettingsFileError::Malformed(error.to_string()))?;
+        Ok(file.unwrap_or_default())
+    }
+}
+
+impl CondaType {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Micromamba, Self::Miniforge, Self::Conda];
+
+    /// As the file and the command line name it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Micromamba => "micromamba",
+            Self::Miniforge => "miniforge",
+            Self::Conda => "conda",
+        }
+    }
+
+    /// The type of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// The program it is called by on the PATH.
+    #[must_use]
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Micromamba => "micromamba",
+            Self::Miniforge => "mamba",
+            Self::Conda => "conda",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_read_and_others_are_ignored() {
+        let text = "runtime:\n  mode: local\n  conda_type: micromamba\n  prefix: ./.cjm/runtime\n  binaries:\n    \
+                    linux-x64: bin/mm\n  later: 1\ndata_dir: ./.cjm\ncapabilities_config: tools.yaml\nmodels_dir: \
+                    models\nsubstrate:\n  drift_detection: false\n  diagnostics_retention_days: 7\n  \
+                    diagnostics_retention_max_mb: 12.5\n  worker_env_pass: [MY_VAR]\nelse: [1]\n";
+        let file = SettingsFile::parse(text).expect("good");
+        let runtime = file.runtime.expect("runtime");
+        assert_eq!(runtime.mode, Some(RuntimeMode::Local));
+        assert_eq!(runtime.conda_type, Some(CondaType::Micromamba));
+        assert_eq!(
+            runtime.binaries.and_then(|binaries| binaries.get("linux-x64").cloned()),
+            Some("bin/mm".into())
+        );
+        let substrate = file.substrate.expect("substrate");
+        assert_eq!(substrate.diagnostics_retention_days, Some(7.0));
+        assert_eq!(substrate.diagnostics_retention_max_mb, Some(12.5));
+        assert_eq!((substrate.drift_detection, substrate.empirical_tracking), (Some(false), None));
+        assert_eq!(file.data_dir, Some("./.cjm".into()));
+    }
+
+    #[test]
+    fn an_empty_file_sets_nothing_and_a_wrong_one_is_refused_with_its_place() {
+        for text in ["", "# nothing\n", "runtime:\nsubstrate:\n"] {
+            assert_eq!(SettingsFile::parse(text), Ok(SettingsFile::default()), "{text:?}");
+        }
+        for text in
+            ["runtime: {mode: globe}", "data_dir: [1]", "runtime: {conda_type: pip}", "- a\n", "a: b: c"]
+        {
+            let error = SettingsFile::parse(text).expect_err(text);
+            assert!(error.to_string().contains("line"), "{text}: {error}");
+        }
+    }
+}
