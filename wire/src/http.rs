@@ -43,6 +43,10 @@ pub const EXECUTE_STREAM: &str = "/execute_stream";
 pub const GET_SYSTEM_STATUS: &str = "/get_system_status";
 /// `POST`, monitors only.
 pub const LIST_PROCESSES: &str = "/list_processes";
+/// `GET`: a description of this surface for programs.
+pub const OPENAPI: &str = "/openapi.json";
+/// `GET`: the same for people.
+pub const DOCS: &str = "/docs";
 
 /// Response header with what the call accounted for: a JSON list of [`Account`], ASCII.
 pub const ACCOUNTS_HEADER: &str = "x-cjm-accounts";
@@ -68,6 +72,9 @@ pub struct Health {
     /// Version of the contract the worker speaks, where it says so (ancestor ≥ 0.0.59).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub substrate_version: Option<String>,
+    /// The interpreter of a Python tool, where the worker says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub python_executable: Option<String>,
     /// The tool's own process, where it has one (our shim).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_pid: Option<u32>,

@@ -16,6 +16,11 @@ use std::path::PathBuf;
 pub const FORMAT_VERSION: &str = "2.0";
 /// Largest manifest file, in bytes.
 pub const MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// In `install.env_vars`: the interpreter of a Python tool whose `install.python_path` names our worker, so that the
+/// ancestor's host starts it.
+pub const WORKER_PYTHON_VARIABLE: &str = "CJM_WORKER_PYTHON";
+/// In `install.env_vars` or the environment: the release of the ancestor whose contract `/health` says is spoken.
+pub const SUBSTRATE_VERSION_VARIABLE: &str = "CJM_SUBSTRATE_VERSION";
 
 /// A capability's manifest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -250,6 +255,13 @@ impl Manifest {
         self.code.runtime.clone().unwrap_or_default()
     }
 
+    /// The interpreter of a Python tool: as [`WORKER_PYTHON_VARIABLE`] says, else `install.python_path`.
+    #[must_use]
+    pub fn interpreter(&self) -> &str {
+        let named = self.install.env_vars.get(WORKER_PYTHON_VARIABLE).filter(|path| !path.is_empty());
+        named.unwrap_or(&self.install.python_path)
+    }
+
     /// The file name below a `manifests` directory.
     #[must_use]
     pub fn file_name(&self) -> PathBuf {
@@ -276,7 +288,7 @@ impl Manifest {
             return invalid("code.version", "is empty".to_owned());
         }
         match self.runtime() {
-            Runtime::Python {} => {
+            Runtime::Python { .. } => {
                 for (key, value) in [
                     ("code.module", &self.code.module),
                     ("code.class", &self.code.class),

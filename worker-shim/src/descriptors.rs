@@ -2,7 +2,7 @@
 //! by hand ends with a sentence and not with a riddle.
 
 use cjm_platform::fds::take_inherited;
-use cjm_wire::keeper::worker_fd::{HOST_LINK, LIFELINE, LISTENER};
+use cjm_wire::keeper::worker_fd::{HOST_LINK, LIFELINE};
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -13,14 +13,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 pub(crate) enum Listening {
     Unix(UnixListener),
     Tcp(TcpListener),
-}
-
-/// What a worker is given.
-#[derive(Debug)]
-pub(crate) struct Inherited {
-    pub(crate) listening: Listening,
-    pub(crate) link: UnixStream,
-    pub(crate) lifeline: OwnedFd,
 }
 
 /// A descriptor is not there, or is something else.
@@ -35,28 +27,40 @@ pub(crate) struct NotStartedByHost {
     source: io::Error,
 }
 
-impl Inherited {
-    /// Takes the descriptors over. Once in a process, first thing.
-    pub(crate) fn take() -> Result<Self, NotStartedByHost> {
-        let link: UnixStream = take(HOST_LINK, "the host link, a socket")?.into();
-        link.peer_addr().map_err(not(HOST_LINK, "the host link, a socket"))?;
-        let lifeline = take(LIFELINE, "the lifeline to the keeper")?;
-        Ok(Self { listening: listening()?, link, lifeline })
+/// Takes the host link over. Once in a process, first thing, as the others.
+pub(crate) fn take_link() -> Result<UnixStream, NotStartedByHost> {
+    let link: UnixStream = take(HOST_LINK, "the host link, a socket")?.into();
+    link.peer_addr().map_err(not(HOST_LINK, "the host link, a socket"))?;
+    Ok(link)
+}
+
+/// Takes the lifeline over.
+pub(crate) fn take_lifeline() -> Result<OwnedFd, NotStartedByHost> {
+    take(LIFELINE, "the lifeline to the keeper")
+}
+
+impl NotStartedByHost {
+    /// What the system said.
+    pub(crate) fn cause(&self) -> &io::Error {
+        &self.source
     }
 }
 
-fn listening() -> Result<Listening, NotStartedByHost> {
-    const EXPECTED: &str = "a listening socket";
-    let fd = take(LISTENER, EXPECTED)?;
-    let unix = UnixListener::from(fd);
-    if unix.local_addr().is_ok() {
-        unix.set_nonblocking(true).map_err(not(LISTENER, EXPECTED))?;
-        return Ok(Listening::Unix(unix));
+impl Listening {
+    /// Takes a listening socket over, of either family.
+    pub(crate) fn inherited(number: i32) -> Result<Self, NotStartedByHost> {
+        const EXPECTED: &str = "a listening socket";
+        let fd = take(number, EXPECTED)?;
+        let unix = UnixListener::from(fd);
+        if unix.local_addr().is_ok() {
+            unix.set_nonblocking(true).map_err(not(number, EXPECTED))?;
+            return Ok(Self::Unix(unix));
+        }
+        let tcp = TcpListener::from(OwnedFd::from(unix));
+        tcp.local_addr().map_err(not(number, EXPECTED))?;
+        tcp.set_nonblocking(true).map_err(not(number, EXPECTED))?;
+        Ok(Self::Tcp(tcp))
     }
-    let tcp = TcpListener::from(OwnedFd::from(unix));
-    tcp.local_addr().map_err(not(LISTENER, EXPECTED))?;
-    tcp.set_nonblocking(true).map_err(not(LISTENER, EXPECTED))?;
-    Ok(Listening::Tcp(tcp))
 }
 
 fn take(number: i32, expected: &'static str) -> Result<OwnedFd, NotStartedByHost> {

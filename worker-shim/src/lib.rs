@@ -5,6 +5,7 @@
 //! by the binary `cjm-worker`, which calls [`run_shim`]. It knows nothing of hosts beyond the link to one, and
 //! of stores nothing at all.
 
+mod ancestor;
 mod calls;
 mod children;
 mod descriptors;
@@ -13,6 +14,7 @@ mod frames;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod link;
+mod owner;
 mod sdk;
 mod serve;
 mod surface;
@@ -20,9 +22,10 @@ mod tool;
 mod watch;
 mod worker;
 
+pub use ancestor::is_its_command_line as is_ancestors_command_line;
 pub use cjm_wire::error::{Resource, ResourceShortfall};
 pub use sdk::{Action, Call, Capability, Level, Logger, Setup, Sink, ToolError};
-pub use serve::{run_shim, serve};
+pub use serve::{run_for_ancestor, run_shim, serve};
 
 /// Unpacks the Python SDK where that has not been done: below the user's cache folder, else below `fallback`.
 /// Returns the folder that holds the package `cjm_sdk`.

@@ -4,6 +4,7 @@
 //! What must hold: `send` never waits and may be called from any thread; results and exits never stand behind
 //! records; a host that does not read costs records, never memory.
 
+use crate::ancestor::Recorder;
 use crate::frames::{Frame, write_frame};
 use bytes::Bytes;
 use cjm_wire::channel::Record;
@@ -27,6 +28,15 @@ const RECORD_OVERHEAD_BYTES: usize = 64;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct HostLink {
     shared: Arc<Shared>,
+}
+
+/// Where the frames go.
+#[derive(Debug)]
+pub(crate) enum LinkWriter {
+    /// To a host of ours.
+    Host(OwnedWriteHalf),
+    /// There is no such host: records are kept, the rest is for nobody.
+    Records(Recorder),
 }
 
 #[derive(Debug, Default)]
@@ -112,7 +122,7 @@ impl HostLink {
     }
 
     /// Writes what is queued until the link breaks.
-    pub(crate) async fn run_writer(self, mut stream: OwnedWriteHalf) {
+    pub(crate) async fn run_writer(self, mut writer: LinkWriter) {
         let mut progress_due = Instant::now();
         loop {
             let filled = self.shared.filled.notified();
@@ -123,7 +133,7 @@ impl HostLink {
                     if frame.kind == to_host::PROGRESS {
                         progress_due = now + PROGRESS_INTERVAL;
                     }
-                    if write_frame(&mut stream, frame).await.is_err() {
+                    if writer.write(frame).await.is_err() {
                         break;
                     }
                 }
@@ -132,6 +142,8 @@ impl HostLink {
                     () = tokio::time::sleep_until(progress_due) => {}
                 },
                 Next::Nothing => {
+                    writer.settle().await;
+                    self.lock().writing = false;
                     self.shared.drained.notify_waiters();
                     filled.await;
                 }
@@ -143,6 +155,26 @@ impl HostLink {
 
     fn lock(&self) -> MutexGuard<'_, Queues> {
         self.shared.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LinkWriter {
+    async fn write(&mut self, frame: Frame) -> std::io::Result<()> {
+        match self {
+            Self::Host(stream) => write_frame(stream, frame).await,
+            Self::Records(recorder) => {
+                recorder.put(&frame).await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn settle(&self) {
+        match self {
+            // What is written is with the host.
+            Self::Host(_) => {}
+            Self::Records(recorder) => recorder.settle().await,
+        }
     }
 }
 
@@ -159,10 +191,14 @@ impl Queues {
         self.closed || (empty && self.progress.is_empty() && !self.writing)
     }
 
-    /// What to write next. `writing` stands for the frame taken last, until the next is asked for.
+    /// What to write next. `writing` stands for the frame taken last, until the writer has settled or must wait.
     fn take(&mut self, progress_is_due: bool) -> Next {
         let next = self.choose(progress_is_due);
-        self.writing = matches!(next, Next::Frame(_));
+        match next {
+            Next::Frame(_) => self.writing = true,
+            Next::Wait => self.writing = false,
+            Next::Nothing => {}
+        }
         next
     }
 
@@ -240,7 +276,7 @@ mod tests {
         }
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (_keep, write_half) = ours.into_split();
-        let writer = tokio::spawn(link.clone().run_writer(write_half));
+        let writer = tokio::spawn(link.clone().run_writer(LinkWriter::Host(write_half)));
         let mut reader = FrameReader::new(theirs);
         let mut kinds = Vec::new();
         let mut progress = Vec::new();

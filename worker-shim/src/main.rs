@@ -1,5 +1,5 @@
 //! The binary `cjm-worker`: the shim that owns a tool and serves its surface, and the keeper of all workers.
-//! Nobody starts it by hand.
+//! Nobody starts it by hand. The ancestor's host may start it in the place of a Python interpreter.
 
 use cjm_worker::exit;
 use std::ffi::OsString;
@@ -12,6 +12,10 @@ Usage: cjm-worker MODE
 
   shim      own one tool and serve its HTTP surface on descriptor 3; the host link is 4, the lifeline 5
   keeper    start workers for the host on descriptor 0 and clear what they leave
+  -m cjm_substrate.core.worker --module M --class C (--fd N | --port P) [--ppid P] [--adapters A,B]
+            the same for a host of the Python package cjm-substrate: set this program as `install.python_path` of a
+            manifest, and in `install.env_vars`: CJM_WORKER_PYTHON, the interpreter of a Python tool;
+            CJM_SUBSTRATE_VERSION, the version that releases from 0.0.59 on ask for
 
 To call a capability, use: cjm-ctl call NAME
 ";
@@ -24,7 +28,11 @@ enum Mode {
 }
 
 fn main() -> ExitCode {
-    match mode(std::env::args_os().skip(1)) {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if cjm_worker::is_ancestors_command_line(&arguments) {
+        return cjm_worker::run_for_ancestor(&arguments);
+    }
+    match mode(arguments.into_iter()) {
         Ok(Mode::Keeper) => match cjm_platform::fds::take_inherited(0) {
             Ok(control) => cjm_keeper::run(control),
             Err(error) => usage(&format!("the keeper talks to its host on descriptor 0: {error}")),
@@ -42,8 +50,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Reads the command line. One word today; forms that begin with `-` are told apart from it, because the
-/// ancestor's host starts a worker as `-m MODULE --module M --class C --fd N --ppid P`.
+/// Reads the one word of a command line that is not the ancestor's.
 fn mode(mut arguments: impl Iterator<Item = OsString>) -> Result<Mode, String> {
     let Some(first) = arguments.next() else { return Err("a mode is missing".to_owned()) };
     let mode = match first.to_str() {

@@ -1,5 +1,9 @@
-//! The two ways a worker process begins: as the shim of a tool, or as a capability in Rust.
+//! The ways a worker process begins: as the shim of a tool, or as a capability in Rust, each for a host of ours or for
+//! the ancestor's.
 
+use crate::ancestor::{self, Program};
+use crate::exit;
+use crate::owner::Start;
 use crate::sdk::{Capability, Setup};
 use crate::tool::Tool;
 use crate::tool::executable::ExecutableTool;
@@ -8,24 +12,55 @@ use crate::tool::python::PythonTool;
 use crate::worker::{self, Context, Loaded, Orphans};
 use cjm_wire::channel::LoadFailure;
 use cjm_wire::link::{Launch, WorkerReady, WorkerSpec};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// Serves `T` until the host says otherwise. The whole `main` of a capability in Rust.
+/// Serves `T` until the host says otherwise. The whole `main` of a capability in Rust. The ancestor's host may start it
+/// as well, with the command line of its own worker.
 ///
 /// Ends the process itself; the returned code is only for starts that fail early (see [`crate::exit`]).
 pub fn serve<T: Capability>() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|argument| argument == "--help" || argument == "-h") {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if arguments.first().is_some_and(|argument| argument == "--help" || argument == "-h") {
         eprintln!(
             "A capability of cjm-substrate. Its host starts it, without arguments. To call it: cjm-ctl call NAME"
         );
-        return ExitCode::from(crate::exit::OK);
+        return ExitCode::from(exit::OK);
     }
-    worker::run(Box::new(|spec, context| Box::pin(load_native::<T>(spec, context))), Orphans::Leave)
+    let start = if ancestor::is_its_command_line(&arguments) {
+        ancestor::start(Program::Capability, &arguments)
+    } else {
+        for_a_host_of_ours()
+    };
+    match start {
+        Ok(start) => worker::run(
+            start,
+            Box::new(|spec, context| Box::pin(load_native::<T>(spec, context))),
+            Orphans::Leave,
+        ),
+        Err(code) => code,
+    }
 }
 
 /// Serves the tool the host's specification names, as the process that owns it.
 pub fn run_shim() -> ExitCode {
-    worker::run(Box::new(|spec, context| Box::pin(load_tool(spec, context))), Orphans::Reap)
+    for_a_host_of_ours().map_or_else(|code| code, |start| serve_tool(start))
+}
+
+/// Serves the tool that the ancestor's host means by its command line (all of it, without the program).
+pub fn run_for_ancestor(arguments: &[OsString]) -> ExitCode {
+    ancestor::start(Program::Shim, arguments).map_or_else(|code| code, |start| serve_tool(start))
+}
+
+fn serve_tool(start: Start) -> ! {
+    worker::run(start, Box::new(|spec, context| Box::pin(load_tool(spec, context))), Orphans::Reap)
+}
+
+fn for_a_host_of_ours() -> Result<Start, ExitCode> {
+    Start::inherited().map_err(|error| {
+        eprintln!("{error}");
+        ExitCode::from(exit::USAGE)
+    })
 }
 
 async fn load_native<T: Capability>(spec: WorkerSpec, context: Context) -> Result<Loaded, LoadFailure> {

@@ -12,25 +12,21 @@
 
 use crate::calls::Calls;
 use crate::children::Children;
-use crate::descriptors::{Inherited, Listening};
+use crate::descriptors::Listening;
 use crate::exit;
-use crate::frames::FrameReader;
 use crate::link::HostLink;
-use crate::surface::{Surface, router};
+use crate::owner::{Ending, Kind, Start};
+use crate::surface::{Identity, Surface, router};
 use crate::tool::{CancelScope, Tool};
-use crate::watch::lifeline_ended;
 use axum::serve::ListenerExt as _;
 use cjm_platform::process::become_subreaper;
 use cjm_wire::channel::LoadFailure;
-use cjm_wire::link::{ShutdownRequest, ToolExit, WorkerReady, WorkerSpec, to_host, to_shim};
+use cjm_wire::link::{ToolExit, WorkerReady, WorkerSpec, to_host};
 use std::future::Future;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::unix::OwnedReadHalf;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -41,8 +37,6 @@ const EVENTS_MAX: usize = 16;
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 /// How long answers already given may take to reach their clients at the end.
 const LINGER_MAX: Duration = Duration::from_millis(200);
-/// Grace after a SIGTERM from anybody.
-const SIGTERM_GRACE: Duration = Duration::from_secs(2);
 /// Threads for short blocking work: reading `/proc`, clearing.
 const BLOCKING_THREADS_MAX: usize = 4;
 /// How long such a thread stays without work.
@@ -89,14 +83,8 @@ pub(crate) enum Orphans {
 }
 
 /// Runs a worker on the calling thread, which must be the main one.
-pub(crate) fn run(loader: Loader, orphans: Orphans) -> ExitCode {
-    let inherited = match Inherited::take() {
-        Ok(inherited) => inherited,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::from(exit::USAGE);
-        }
-    };
+pub(crate) fn run(start: Start, loader: Loader, orphans: Orphans) -> ! {
+    let kind = start.owner.kind();
     let runtime = become_subreaper().and_then(|()| {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -104,21 +92,20 @@ pub(crate) fn run(loader: Loader, orphans: Orphans) -> ExitCode {
             .thread_keep_alive(BLOCKING_IDLE_MAX)
             .build()
     });
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
+    let ending = match runtime {
+        Ok(runtime) => runtime.block_on(live(start, &kind, loader, orphans)),
         Err(error) => {
             eprintln!("the worker cannot start: {error}");
-            return ExitCode::from(exit::LOAD_FAILED);
+            exit::LOAD_FAILED.into()
         }
     };
-    let code = runtime.block_on(live(inherited, loader, orphans));
     // Whatever way it ended: nothing below this process outlives it. A tool's threads may still run, so there
     // is no waiting for them.
     Children::kill_all();
-    std::process::exit(code.into())
+    kind.leave(ending)
 }
 
-async fn live(inherited: Inherited, loader: Loader, orphans: Orphans) -> u8 {
+async fn live(start: Start, kind: &Kind, loader: Loader, orphans: Orphans) -> Ending {
     let (events_tx, mut events) = mpsc::channel(EVENTS_MAX);
     let link = HostLink::default();
     let context = Context {
@@ -127,151 +114,99 @@ async fn live(inherited: Inherited, loader: Loader, orphans: Orphans) -> u8 {
         children: Children::default(),
         events: events_tx.clone(),
     };
-    let reader = match set_up(inherited.link, inherited.lifeline, &context, orphans) {
-        Ok(reader) => reader,
+    let attached = set_up(&context, kind, orphans).and_then(|()| start.owner.attach(&context));
+    let orders = match attached {
+        Ok(orders) => orders,
         Err(error) => {
             eprintln!("the worker cannot start: {error}");
-            return exit::LOAD_FAILED;
+            return exit::LOAD_FAILED.into();
         }
     };
     let spec = tokio::select! {
         biased;
-        code = next_end(&mut events) => return code,
-        spec = read_spec(reader, events_tx) => match spec {
+        ending = next_end(&mut events) => return ending,
+        spec = orders.spec(events_tx) => match spec {
             Ok(spec) => spec,
-            Err(code) => return code,
+            Err(code) => return code.into(),
         },
     };
+    let identity = Identity::of(&spec.launch);
     let loaded = tokio::select! {
         biased;
-        code = next_end(&mut events) => return code,
+        ending = next_end(&mut events) => return ending,
         loaded = loader(spec, context.clone()) => loaded,
     };
     match loaded {
-        Ok(loaded) => serve(inherited.listening, loaded, context, events).await,
+        Ok(loaded) => serve(start.listening, loaded, identity, context, events).await,
         Err(failure) => {
-            eprintln!("the tool cannot be loaded: {}", failure.message);
-            context.link.control(to_host::LOAD_FAILED, &failure);
+            kind.load_failed(&context, &failure);
             context.link.flush(FLUSH_MAX).await;
-            exit::LOAD_FAILED
+            exit::LOAD_FAILED.into()
         }
     }
 }
 
-/// Starts what watches and writes; returns the reader of the host link.
-fn set_up(
-    link: std::os::unix::net::UnixStream,
-    lifeline: OwnedFd,
-    context: &Context,
-    orphans: Orphans,
-) -> io::Result<FrameReader<OwnedReadHalf>> {
-    link.set_nonblocking(true)?;
-    let (read_half, write_half) = tokio::net::UnixStream::from_std(link)?.into_split();
-    tokio::spawn(context.link.clone().run_writer(write_half));
-    let events = context.events.clone();
-    tokio::spawn(async move {
-        // An error means that the lifeline cannot be watched, which is as bad as its end.
-        let _ = lifeline_ended(lifeline).await;
-        let _ = events.send(Event::KeeperGone).await;
-    });
+/// Starts what hears signals and reaps.
+fn set_up(context: &Context, kind: &Kind, orphans: Orphans) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let events = context.events.clone();
+    let grace = kind.signal_grace();
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        let _ = events.send(Event::Shutdown(SIGTERM_GRACE)).await;
+        let _ = events.send(Event::Shutdown(grace)).await;
     });
     if orphans == Orphans::Reap {
         tokio::spawn(context.children.clone().run_reaper());
     }
-    Ok(FrameReader::new(read_half))
+    Ok(())
 }
 
-/// Reads the first frame, then leaves a task behind that reads the others.
-async fn read_spec(
-    mut reader: FrameReader<OwnedReadHalf>,
-    events: mpsc::Sender<Event>,
-) -> Result<WorkerSpec, u8> {
-    let frame = match reader.next().await {
-        Ok(Some(frame)) => frame,
-        Ok(None) => return Err(exit::HOST_GONE),
-        Err(error) => {
-            eprintln!("the host link is broken: {error}");
-            return Err(exit::LINK_BROKEN);
-        }
-    };
-    let spec = if frame.kind == to_shim::SPEC {
-        serde_json::from_slice(&frame.payload).map_err(|error| error.to_string())
-    } else {
-        Err(format!("the first frame is of kind {:#04x}", frame.kind))
-    };
-    let spec = spec.map_err(|error| {
-        eprintln!("the host sent no specification of this worker: {error}");
-        exit::LINK_BROKEN
-    })?;
-    tokio::spawn(read_link(reader, events));
-    Ok(spec)
-}
-
-async fn read_link(mut reader: FrameReader<OwnedReadHalf>, events: mpsc::Sender<Event>) {
-    loop {
-        let event = match reader.next().await {
-            Ok(Some(frame)) if frame.kind == to_shim::SHUTDOWN => {
-                match serde_json::from_slice::<ShutdownRequest>(&frame.payload) {
-                    Ok(request) => Event::Shutdown(Duration::from_millis(request.grace_ms)),
-                    Err(error) => Event::LinkBroken(error.to_string()),
-                }
-            }
-            // A kind of a later version; it has to be one that may be ignored.
-            Ok(Some(_)) => continue,
-            Ok(None) => Event::HostGone,
-            Err(error) => Event::LinkBroken(error.to_string()),
-        };
-        let last = !matches!(event, Event::Shutdown(_));
-        if events.send(event).await.is_err() || last {
-            return;
-        }
-    }
-}
-
-/// The exit code of whatever ends the worker before it serves.
-async fn next_end(events: &mut mpsc::Receiver<Event>) -> u8 {
+/// Whatever ends the worker before it serves.
+async fn next_end(events: &mut mpsc::Receiver<Event>) -> Ending {
     loop {
         match events.recv().await {
-            Some(Event::Shutdown(_)) => return exit::OK,
+            Some(Event::Shutdown(_)) => return exit::OK.into(),
             // Whoever loads the tool sees it as well, and knows more.
             Some(Event::ToolExited(_)) => {}
             Some(event) => return ends_at_once(&event),
-            None => return exit::HOST_GONE,
+            None => return exit::HOST_GONE.into(),
         }
     }
 }
 
-/// The exit code of an event that leaves nothing to do but to end.
-fn ends_at_once(event: &Event) -> u8 {
-    match event {
+/// The ending of an event that leaves nothing to do but to end.
+fn ends_at_once(event: &Event) -> Ending {
+    let code = match event {
         Event::KeeperGone => exit::KEEPER_GONE,
         Event::LinkBroken(why) => {
             eprintln!("the host link is broken: {why}");
             exit::LINK_BROKEN
         }
-        Event::ToolExited(_) => exit::TOOL_DIED,
+        Event::ToolExited(exit) => return tool_died(exit),
         Event::HostGone | Event::Shutdown(_) => exit::HOST_GONE,
-    }
+    };
+    code.into()
+}
+
+fn tool_died(exit: &ToolExit) -> Ending {
+    Ending { code: exit::TOOL_DIED, tool: Some(exit.status) }
 }
 
 async fn serve(
     listening: Listening,
     loaded: Loaded,
+    identity: Identity,
     context: Context,
     mut events: mpsc::Receiver<Event>,
-) -> u8 {
+) -> Ending {
     let surface = Arc::new(Surface {
         name: loaded.ready.name.clone(),
         version: loaded.ready.version.clone(),
+        identity,
         tool_pid: loaded.ready.tool_pid,
         tool: loaded.tool,
         calls: context.calls.clone(),
@@ -282,7 +217,7 @@ async fn serve(
         Ok(serving) => serving,
         Err(error) => {
             eprintln!("the listening socket cannot be used: {error}");
-            return exit::LISTEN;
+            return exit::LISTEN.into();
         }
     };
     context.link.control(to_host::READY, &loaded.ready);
@@ -295,10 +230,10 @@ async fn serve(
             // Connections of running calls are open until this process ends, which is after these words.
             context.link.control(to_host::TOOL_EXIT, &exit);
             context.link.flush(FLUSH_MAX).await;
-            exit::TOOL_DIED
+            tool_died(&exit)
         }
         Some(event) => ends_at_once(&event),
-        None => exit::HOST_GONE,
+        None => exit::HOST_GONE.into(),
     }
 }
 
@@ -336,7 +271,7 @@ async fn shut_down(
     events: &mut mpsc::Receiver<Event>,
     serving: tokio::task::JoinHandle<()>,
     grace: Duration,
-) -> u8 {
+) -> Ending {
     let calls = surface.calls.cancel(None);
     if !calls.is_empty() {
         surface.tool.cancel(&calls, CancelScope::All);
@@ -357,16 +292,16 @@ async fn shut_down(
                 }
                 Some(Event::Shutdown(_)) => {}
                 Some(event) => return ends_at_once(&event),
-                None => return exit::HOST_GONE,
+                None => return exit::HOST_GONE.into(),
             }
         }
     };
     tokio::select! {
         biased;
-        code = interrupted => code,
+        ending = interrupted => ending,
         ended = tokio::time::timeout(grace, end) => match ended {
-            Ok(()) => exit::OK,
-            Err(_) => exit::GRACE_OVER,
+            Ok(()) => exit::OK.into(),
+            Err(_) => exit::GRACE_OVER.into(),
         },
     }
 }

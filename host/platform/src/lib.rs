@@ -14,6 +14,7 @@ pub mod lock;
 pub mod poll;
 mod proc_stat;
 pub mod process;
+pub mod programs;
 pub mod runtime_dir;
 pub mod seqpacket;
 pub mod signals;

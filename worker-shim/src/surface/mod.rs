@@ -4,9 +4,11 @@ mod answer;
 mod body;
 mod calls;
 mod hooks;
+mod identity;
 mod routes;
 mod status;
 mod stream;
 
+pub(crate) use identity::Identity;
 pub(crate) use routes::{Surface, router};
 pub(crate) use status::CpuMeter;

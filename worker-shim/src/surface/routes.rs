@@ -3,7 +3,7 @@
 
 use super::answer::detail;
 use super::status::CpuMeter;
-use super::{calls, hooks, status};
+use super::{Identity, calls, hooks, status};
 use crate::calls::Calls;
 use crate::tool::{Operation, Tool};
 use axum::Router;
@@ -18,6 +18,7 @@ use std::sync::Arc;
 pub(crate) struct Surface {
     pub(crate) name: String,
     pub(crate) version: String,
+    pub(crate) identity: Identity,
     /// The tool's own process, where it has one that lives as long as the worker.
     pub(crate) tool_pid: Option<u32>,
     pub(crate) tool: Tool,

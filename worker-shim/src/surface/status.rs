@@ -23,7 +23,8 @@ pub(crate) async fn health(State(surface): State<Arc<Surface>>) -> Response {
         pid: std::process::id(),
         name: surface.name.clone(),
         version: surface.version.clone(),
-        substrate_version: None,
+        substrate_version: surface.identity.substrate_version.clone(),
+        python_executable: surface.identity.python_executable.clone(),
         tool_pid: surface.tool_pid,
         calls_running: Some(u32::try_from(surface.calls.running()).unwrap_or(u32::MAX)),
     })

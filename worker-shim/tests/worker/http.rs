@@ -1,7 +1,8 @@
-//! A raw HTTP/1.1 client over a Unix socket: what is on the wire is what is asserted.
+//! A raw HTTP/1.1 client over a socket: what is on the wire is what is asserted.
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -41,13 +42,24 @@ impl Answer {
 pub(crate) struct Streaming {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
-    reader: BufReader<UnixStream>,
+    reader: BufReader<Box<dyn Wire>>,
 }
+
+/// A connected socket of either family.
+trait Wire: Read + Write + Send {}
+
+impl Wire for UnixStream {}
+
+impl Wire for TcpStream {}
 
 /// Sends a request and reads the head of its answer.
 pub(crate) fn open(socket: &Path, method: &str, path: &str, body: &[u8]) -> std::io::Result<Streaming> {
-    let mut stream = UnixStream::connect(socket)?;
+    let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(READ_WAIT))?;
+    open_on(Box::new(stream), method, path, body)
+}
+
+fn open_on(mut stream: Box<dyn Wire>, method: &str, path: &str, body: &[u8]) -> std::io::Result<Streaming> {
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: worker\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
         body.len()
@@ -73,7 +85,17 @@ pub(crate) fn open(socket: &Path, method: &str, path: &str, body: &[u8]) -> std:
 
 /// A whole exchange.
 pub(crate) fn exchange(socket: &Path, method: &str, path: &str, body: &[u8]) -> std::io::Result<Answer> {
-    let mut open = open(socket, method, path, body)?;
+    whole(open(socket, method, path, body)?)
+}
+
+/// A whole exchange with a port of 127.0.0.1.
+pub(crate) fn exchange_tcp(port: u16, method: &str, path: &str, body: &[u8]) -> std::io::Result<Answer> {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(READ_WAIT))?;
+    whole(open_on(Box::new(stream), method, path, body)?)
+}
+
+fn whole(mut open: Streaming) -> std::io::Result<Answer> {
     let mut body = Vec::new();
     if open.is_chunked() {
         while let Some(chunk) = open.chunk()? {
