@@ -65,6 +65,12 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Install everything that capabilities.yaml names
     InstallAll(InstallAllArgs),
+    /// Keep a secret of a capability: its tool gets it as a variable, nobody else does
+    SetSecret(SetSecretArgs),
+    /// List the names of a capability's secrets, never their values
+    ListSecrets(ListSecretsArgs),
+    /// Forget a secret of a capability
+    RemoveSecret(RemoveSecretArgs),
 }
 
 /// Of `list`.
@@ -189,6 +195,46 @@ pub(crate) struct InstallAllArgs {
     /// Use what was fetched before and no network
     #[arg(long)]
     pub(crate) offline: bool,
+}
+
+/// Of `set-secret`.
+#[derive(Debug, Args)]
+pub(crate) struct SetSecretArgs {
+    /// The capability, by the name in its manifest
+    pub(crate) capability: String,
+    /// The variable its tool reads
+    pub(crate) key: String,
+    /// `-` reads the value from standard input; without it, you are asked on the terminal
+    #[arg(value_name = "-", conflicts_with = "value")]
+    pub(crate) source: Option<String>,
+    /// The value; it stays in the shell's history
+    #[arg(long, value_name = "VALUE", allow_hyphen_values = true)]
+    pub(crate) value: Option<String>,
+    /// Whose secret it is, where several people share the directory
+    #[arg(long)]
+    pub(crate) scope: Option<String>,
+}
+
+/// Of `list-secrets`.
+#[derive(Debug, Args)]
+pub(crate) struct ListSecretsArgs {
+    /// The capability
+    pub(crate) capability: String,
+    /// Whose secrets
+    #[arg(long)]
+    pub(crate) scope: Option<String>,
+}
+
+/// Of `remove-secret`.
+#[derive(Debug, Args)]
+pub(crate) struct RemoveSecretArgs {
+    /// The capability
+    pub(crate) capability: String,
+    /// The variable
+    pub(crate) key: String,
+    /// Whose secret it is
+    #[arg(long)]
+    pub(crate) scope: Option<String>,
 }
 
 impl Global {

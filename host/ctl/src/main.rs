@@ -18,6 +18,7 @@ mod run;
 mod run_inputs;
 mod run_report;
 mod sdk;
+mod secrets;
 mod stdin;
 mod validate;
 mod validate_machine;
@@ -69,6 +70,9 @@ async fn dispatch(cli: Cli, output: &Output) -> CommandResult {
             Command::Validate(args) => validate::run(global, args, output),
             Command::Logs(args) => logs::run(global, args, output).await,
             Command::InstallAll(args) => install_all::run(global, args, output).await,
+            Command::SetSecret(args) => secrets::set(global, args, output).await,
+            Command::ListSecrets(args) => secrets::list(global, args, output),
+            Command::RemoveSecret(args) => secrets::remove(global, args, output),
             // These two have something to clear away first.
             Command::Call(args) => call::run(global, args, output, &interrupts).await,
             Command::Run(args) => run::run(global, args, output, &interrupts).await,

@@ -96,6 +96,14 @@ impl Output {
     }
 }
 
+/// In quotes, as the ancestor writes names in its sentences.
+pub(crate) fn quoted(text: &str) -> String {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let escaped = text.replace('\\', "\\\\").replace('\n', "\\n");
+    let escaped = if quote == '\'' { escaped.replace('\'', "\\'") } else { escaped };
+    format!("{quote}{escaped}{quote}")
+}
+
 fn written(result: std::io::Result<()>) -> Result<(), Fault> {
     result.map_err(|error| {
         if error.kind() == std::io::ErrorKind::BrokenPipe {

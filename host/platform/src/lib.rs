@@ -19,6 +19,7 @@ pub mod runtime_dir;
 pub mod seqpacket;
 pub mod signals;
 pub mod spawn;
+pub mod terminal;
 pub mod tree;
 pub mod usage;
 

@@ -1,6 +1,6 @@
 //! Everything the host remembers: the journal with jobs, compositions and results in one file (`journal.db`), and what
 //! workers log and print in another (`diagnostics.db`). One writer each, readers beside it, one trait per store. Beside
-//! them lies what only saves time: hashes of input files (`input_hashes`).
+//! them lies what only saves time: hashes of input files (`input_hashes`); and what users set: `secrets`.
 //!
 //! It decides nothing: which job runs, or whether one may run again, is told to it. It must hold what the traits
 //! [`Journal`] and [`Diagnostics`] promise, whatever is killed at whatever instant.
@@ -21,6 +21,7 @@ pub mod records;
 mod recover;
 pub mod rows;
 pub mod schema;
+pub mod secrets;
 mod writer;
 
 pub use commit::{Commit, Receipt, WhenClosed, Write};
@@ -38,4 +39,5 @@ pub use records::{
 };
 pub use recover::{HOST_RESTARTED, Recovered, begin_host, host_restarted};
 pub use schema::{DIAGNOSTICS_FILE, Durability, JOURNAL_FILE};
+pub use secrets::{FileSecrets, Secrets, SecretsError};
 pub use writer::{BACKOFF_MS_MAX, BACKOFF_MS_MIN, BATCH_BYTES_MAX, BATCH_COMMITS_MAX, CLOSING_ATTEMPTS_MAX};

@@ -1,0 +1,396 @@
+//! Secrets of capabilities, in one file that only its owner can read (`secrets/secrets.json`, the ancestor's format):
+//! `{scope: {capability: {KEY: value}}}`. Values leave it for the tool that declared them and for nobody else; no error
+//! and no log holds one.
+//!
+//! What must hold: the folder is 0700 and the file 0600, from their first instant; a reader sees the old file or the
+//! new one; a file that is not what it should be is refused and kept, never written over.
+
+use cjm_wire::describe::{Described, exit};
+use serde_json::{Map, Value};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Folder below the data directory.
+pub const SECRETS_DIR: &str = "secrets";
+/// The file in it.
+pub const SECRETS_FILE: &str = "secrets.json";
+/// The scope of whoever names none.
+pub const DEFAULT_SCOPE: &str = "__default__";
+/// Largest file that is read, in bytes.
+pub const SECRETS_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Longest value, in bytes: what a process can be given as one variable.
+pub const SECRET_BYTES_MAX: usize = 128 * 1024 - 1;
+/// How long a writer waits for another one.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How often it looks.
+const LOCK_POLL: Duration = Duration::from_millis(5);
+const LOCK_FILE: &str = ".secrets.lock";
+const DIR_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+/// Keeps secrets.
+///
+/// Promises: what was set is there for every later reader, whatever is killed when; two writers lose nothing of each
+/// other's.
+pub trait Secrets: Send + Sync + std::fmt::Debug {
+    /// One value, if there is one.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn get(&self, scope: Option<&str>, capability: &str, key: &str) -> Result<Option<String>, SecretsError>;
+    /// Names of a capability's secrets, sorted; never values.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn names(&self, scope: Option<&str>, capability: &str) -> Result<Vec<String>, SecretsError>;
+    /// Keeps a value, in place of the one there was.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written, or name or value cannot become a variable.
+    fn set(&self, scope: Option<&str>, capability: &str, key: &str, value: &str) -> Result<(), SecretsError>;
+    /// Forgets a value. False when there was none.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    fn remove(&self, scope: Option<&str>, capability: &str, key: &str) -> Result<bool, SecretsError>;
+}
+
+/// The file of one data directory. It is made with the first secret.
+#[derive(Debug, Clone)]
+pub struct FileSecrets {
+    folder: PathBuf,
+}
+
+/// Why secrets cannot be had or kept.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretsError {
+    /// Not JSON, or not of this shape. The text is not quoted: it may hold secrets.
+    #[error("{} is damaged: {problem}; it was left as it is", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with its place and without its text.
+        problem: String,
+    },
+    /// The file system could not do it.
+    #[error("cannot {doing} {}", path.display())]
+    File {
+        /// What was being done.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's words.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another process writes, and does not end.
+    #[error("another process has been writing {} for {} s", path.display(), LOCK_WAIT_MAX.as_secs())]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It could not become a variable of a process.
+    #[error("{what}")]
+    Unusable {
+        /// What, without the value.
+        what: String,
+    },
+}
+
+impl Described for SecretsError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Damaged { .. } => "secrets.damaged",
+            Self::File { .. } => "secrets.file",
+            Self::Busy { .. } => "secrets.busy",
+            Self::Unusable { .. } => "secrets.unusable",
+        }
+    }
+
+    fn next_step(&self) -> String {
+        match self {
+            Self::Damaged { path, .. } => format!(
+                "correct it by hand, or move it away (`mv {0} {0}.damaged`) and set the secrets again",
+                path.display()
+            ),
+            Self::File { .. } => "see that the data directory is yours and its disk has space".to_owned(),
+            Self::Busy { .. } => "end that process, or wait for it, then try again".to_owned(),
+            Self::Unusable { .. } => "give another name or value".to_owned(),
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Unusable { .. } => exit::DOMAIN,
+            _ => exit::STORE,
+        }
+    }
+}
+
+type Scopes = Map<String, Value>;
+
+impl FileSecrets {
+    /// The secrets of `data_dir`; touches nothing.
+    #[must_use]
+    pub fn of(data_dir: &Path) -> Self {
+        Self { folder: data_dir.join(SECRETS_DIR) }
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.folder.join(SECRETS_FILE)
+    }
+
+    fn failed(&self, doing: &'static str) -> impl Fn(std::io::Error) -> SecretsError {
+        let path = self.path();
+        move |source| SecretsError::File { doing, path: path.clone(), source }
+    }
+
+    fn read(&self) -> Result<Scopes, SecretsError> {
+        let path = self.path();
+        let damaged = |problem: String| SecretsError::Damaged { path: path.clone(), problem };
+        let meta = match std::fs::metadata(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Scopes::new()),
+            other => other.map_err(self.failed("read"))?,
+        };
+        if meta.len() > SECRETS_BYTES_MAX {
+            return Err(damaged(format!("{} bytes long, more than {SECRETS_BYTES_MAX}", meta.len())));
+        }
+        if meta.permissions().mode() & 0o077 != 0 {
+            tracing::warn!(path = %path.display(), "others may read the secrets; the next set-secret corrects it");
+        }
+        let text = std::fs::read(&path).map_err(self.failed("read"))?;
+        let value: Value = serde_json::from_slice(&text).map_err(|error| {
+            damaged(format!("not JSON from line {}, column {}", error.line(), error.column()))
+        })?;
+        let well_formed = value.as_object().is_some_and(|scopes| {
+            scopes.values().all(|scope| scope.as_object().is_some_and(|s| s.values().all(Value::is_object)))
+        });
+        match value {
+            Value::Object(scopes) if well_formed => Ok(scopes),
+            _ => Err(damaged("not of the shape {scope: {capability: {KEY: value}}}".to_owned())),
+        }
+    }
+
+    fn lock(&self) -> Result<File, SecretsError> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(DIR_MODE)
+            .create(&self.folder)
+            .and_then(|()| std::fs::set_permissions(&self.folder, Permissions::from_mode(DIR_MODE)))
+            .map_err(self.failed("make the folder of"))?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(FILE_MODE)
+            .open(self.folder.join(LOCK_FILE))
+            .map_err(self.failed("lock"))?;
+        let start = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_WAIT_MAX => {
+                    std::thread::sleep(LOCK_POLL);
+                }
+                Err(TryLockError::WouldBlock) => return Err(SecretsError::Busy { path: self.path() }),
+                Err(TryLockError::Error(source)) => return Err(self.failed("lock")(source)),
+            }
+        }
+    }
+
+    /// Beside it, to the disk, then in its place.
+    fn write(&self, scopes: &Scopes) -> Result<(), SecretsError> {
+        let text = serde_json::to_string_pretty(scopes).unwrap_or_default();
+        let beside = self.folder.join(format!(".{SECRETS_FILE}.new"));
+        let written = || {
+            // What an earlier writer left may be anybody's to read.
+            match std::fs::remove_file(&beside) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let mut file = OpenOptions::new().create_new(true).write(true).mode(FILE_MODE).open(&beside)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&beside, self.path())?;
+            File::open(&self.folder)?.sync_all()
+        };
+        written().map_err(self.failed("write"))
+    }
+}
+
+impl Secrets for FileSecrets {
+    fn get(&self, scope: Option<&str>, capability: &str, key: &str) -> Result<Option<String>, SecretsError> {
+        let scopes = self.read()?;
+        let value = scopes.get(scope_name(scope)).and_then(|s| s.get(capability)).and_then(|c| c.get(key));
+        Ok(value.and_then(Value::as_str).map(str::to_owned))
+    }
+
+    fn names(&self, scope: Option<&str>, capability: &str) -> Result<Vec<String>, SecretsError> {
+        let scopes = self.read()?;
+        let secrets =
+            scopes.get(scope_name(scope)).and_then(|s| s.get(capability)).and_then(Value::as_object);
+        let mut names: Vec<String> = secrets.into_iter().flat_map(Map::keys).cloned().collect();
+        names.sort();
+        Ok(names)
+    }
+
+    fn set(&self, scope: Option<&str>, capability: &str, key: &str, value: &str) -> Result<(), SecretsError> {
+        check(capability, key, value)?;
+        let _lock = self.lock()?;
+        let mut scopes = self.read()?;
+        let capabilities = scopes.entry(scope_name(scope)).or_insert_with(|| Value::Object(Map::new()));
+        let Value::Object(capabilities) = capabilities else { return Ok(()) };
+        let secrets = capabilities.entry(capability).or_insert_with(|| Value::Object(Map::new()));
+        if let Value::Object(secrets) = secrets {
+            secrets.insert(key.to_owned(), value.into());
+        }
+        self.write(&scopes)
+    }
+
+    fn remove(&self, scope: Option<&str>, capability: &str, key: &str) -> Result<bool, SecretsError> {
+        if !self.path().exists() {
+            return Ok(false);
+        }
+        let _lock = self.lock()?;
+        let mut scopes = self.read()?;
+        let scope = scope_name(scope);
+        let Some(Value::Object(capabilities)) = scopes.get_mut(scope) else { return Ok(false) };
+        let Some(Value::Object(secrets)) = capabilities.get_mut(capability) else { return Ok(false) };
+        // `remove` would move the last one into its place, and people compare files.
+        if secrets.shift_remove(key).is_none() {
+            return Ok(false);
+        }
+        if secrets.is_empty() {
+            capabilities.shift_remove(capability);
+        }
+        if capabilities.is_empty() {
+            scopes.shift_remove(scope);
+        }
+        self.write(&scopes)?;
+        Ok(true)
+    }
+}
+
+fn scope_name(scope: Option<&str>) -> &str {
+    scope.filter(|scope| !scope.is_empty()).unwrap_or(DEFAULT_SCOPE)
+}
+
+fn check(capability: &str, key: &str, value: &str) -> Result<(), SecretsError> {
+    let unusable = |what: String| Err(SecretsError::Unusable { what });
+    if capability.is_empty() {
+        return unusable("the capability has no name".to_owned());
+    }
+    if key.is_empty() || key.contains(['=', '\0']) {
+        return unusable(format!("{key:?} cannot be the name of a variable"));
+    }
+    if value.contains('\0') || value.len() > SECRET_BYTES_MAX {
+        return unusable(format!(
+            "the value cannot be that of a variable (a zero byte, or more than {SECRET_BYTES_MAX} bytes)"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).expect("there").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn secrets_are_kept_by_scope_and_capability_for_the_owner_alone() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let secrets = FileSecrets::of(&folder.path().join("data"));
+        assert_eq!(secrets.names(None, "lab").expect("none yet"), Vec::<String>::new());
+        assert!(!secrets.remove(None, "lab", "B").expect("none yet"));
+        assert!(!folder.path().join("data").exists(), "reading makes nothing");
+        for (scope, capability, key, value) in [
+            (None, "lab", "B", "1"),
+            (None, "lab", "A", "two\nlines"),
+            (Some(""), "lab", "B", "3"),
+            (Some("ann"), "lab", "B", "4"),
+            (None, "other", "C", ""),
+        ] {
+            secrets.set(scope, capability, key, value).expect("set");
+        }
+        assert_eq!(secrets.names(None, "lab").expect("names"), ["A", "B"]);
+        assert_eq!(secrets.get(None, "lab", "B").expect("get").as_deref(), Some("3"));
+        assert_eq!(secrets.get(Some("ann"), "lab", "B").expect("get").as_deref(), Some("4"));
+        assert_eq!((mode(&secrets.folder), mode(&secrets.path())), (0o700, 0o600));
+        let text = std::fs::read_to_string(secrets.path()).expect("text");
+        let value: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(value["__default__"]["lab"]["A"], "two\nlines");
+        assert!(text.starts_with("{\n  \"__default__\": {\n    \"lab\""), "{text}");
+        assert!(secrets.remove(Some("ann"), "lab", "B").expect("removed"));
+        assert!(!secrets.remove(Some("ann"), "lab", "B").expect("gone"));
+        let value: Value =
+            serde_json::from_slice(&std::fs::read(secrets.path()).expect("text")).expect("JSON");
+        assert!(value.get("ann").is_none(), "an empty scope goes: {value}");
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_and_kept_and_its_text_stands_in_no_message() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let secrets = FileSecrets::of(folder.path());
+        std::fs::create_dir(&secrets.folder).expect("mkdir");
+        for text in
+            ["{\"__default__\": {\"lab\": {\"K\": \"hush\"", "[\"hush\"]", "{\"a\": {\"lab\": \"hush\"}}"]
+        {
+            std::fs::write(secrets.path(), text).expect("write");
+            let errors = [
+                secrets.get(None, "lab", "K").expect_err("get"),
+                secrets.names(None, "lab").expect_err("names"),
+                secrets.set(None, "lab", "K", "new").expect_err("set"),
+                secrets.remove(None, "lab", "K").expect_err("remove"),
+            ];
+            for error in errors {
+                assert_eq!((error.code(), error.exit_code()), ("secrets.damaged", exit::STORE));
+                assert!(!format!("{error} {error:?} {}", error.next_step()).contains("hush"), "{error:?}");
+            }
+            assert_eq!(std::fs::read_to_string(secrets.path()).expect("kept"), text);
+        }
+    }
+
+    #[test]
+    fn loose_permissions_are_tightened_and_what_no_variable_can_hold_is_refused() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let secrets = FileSecrets::of(folder.path());
+        std::fs::create_dir(&secrets.folder).expect("mkdir");
+        std::fs::write(secrets.path(), "{}").expect("write");
+        for path in [&secrets.folder, &secrets.path()] {
+            std::fs::set_permissions(path, Permissions::from_mode(0o755)).expect("chmod");
+        }
+        secrets.set(None, "lab", "K", "v").expect("set");
+        assert_eq!((mode(&secrets.folder), mode(&secrets.path())), (0o700, 0o600));
+        for (capability, key, value) in
+            [("", "K", "v"), ("lab", "", "v"), ("lab", "A=B", "v"), ("lab", "K", "a\0b")]
+        {
+            let error = secrets.set(None, capability, key, value).expect_err("unusable");
+            assert_eq!(error.exit_code(), exit::DOMAIN, "{error}");
+        }
+    }
+
+    #[test]
+    fn writers_side_by_side_lose_nothing() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        std::thread::scope(|scope| {
+            for writer in 0..4 {
+                let secrets = FileSecrets::of(folder.path());
+                scope.spawn(move || {
+                    for turn in 0..10 {
+                        secrets.set(None, "lab", &format!("K{writer}_{turn}"), "v").expect("set");
+                        secrets.names(None, "lab").expect("whole at every instant");
+                    }
+                });
+            }
+        });
+        assert_eq!(FileSecrets::of(folder.path()).names(None, "lab").expect("names").len(), 40);
+    }
+}
