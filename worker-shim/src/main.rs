@@ -15,7 +15,7 @@ Usage: cjm-worker MODE
   -m cjm_substrate.core.worker --module M --class C (--fd N | --port P) [--ppid P] [--adapters A,B]
             the same for a host of the Python package cjm-substrate: set this program as `install.python_path` of a
             manifest, and in `install.env_vars`: CJM_WORKER_PYTHON, the interpreter of a Python tool;
-            CJM_SUBSTRATE_VERSION, the version that releases from 0.0.59 on ask for
+            CJM_SUBSTRATE_VERSION, the version that its later releases ask for
 
 To call a capability, use: cjm-ctl call NAME
 ";

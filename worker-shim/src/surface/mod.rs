@@ -3,6 +3,7 @@
 mod answer;
 mod body;
 mod calls;
+mod document;
 mod hooks;
 mod identity;
 mod routes;

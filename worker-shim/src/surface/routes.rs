@@ -3,7 +3,7 @@
 
 use super::answer::detail;
 use super::status::CpuMeter;
-use super::{Identity, calls, hooks, status};
+use super::{Identity, calls, document, hooks, status};
 use crate::calls::Calls;
 use crate::tool::{Operation, Tool};
 use axum::Router;
@@ -49,6 +49,8 @@ pub(crate) fn router(surface: Arc<Surface>) -> Router {
         .route(http::EXECUTE_STREAM, post(calls::execute_stream))
         .route(http::GET_SYSTEM_STATUS, hooks::with_body(Op::GetSystemStatus))
         .route(http::LIST_PROCESSES, hooks::with_body(Op::ListProcesses))
+        .route(http::OPENAPI, get(document::openapi))
+        .route(http::DOCS, get(document::docs))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .with_state(surface)

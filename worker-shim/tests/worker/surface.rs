@@ -1,6 +1,7 @@
 //! Statuses, content types and bodies of the surface, as the ancestor's worker answers.
 
 use crate::harness::{Worker, native};
+use crate::http::exchange;
 use cjm_wire::link::Launch;
 use serde_json::json;
 
@@ -128,4 +129,25 @@ fn streams_are_lines_in_pythons_form_and_errors_come_in_band() {
     assert!(lines[200].starts_with(r#"{"_job_error": {"category": "transient", "message": "broke off""#));
     let lines = worker.stream_lines("unknown", json!({}));
     assert!(lines[0].contains("there is no action `unknown`; there are: echo, add"), "{lines:?}");
+}
+
+#[test]
+fn the_surface_describes_itself_as_it_is() {
+    let (worker, _) = Worker::ready(native(), Launch::Native {});
+    let document = worker.get("/openapi.json").json();
+    assert_eq!(document["info"]["title"], "cjm-substrate worker: lab");
+    let paths = document["paths"].as_object().unwrap();
+    assert!(paths.len() > 15, "{document}");
+    for (path, operations) in paths {
+        let (other, named) = if operations.get("get").is_some() { ("POST", "GET") } else { ("GET", "POST") };
+        assert!(operations.get(named.to_lowercase()).is_some(), "{path}");
+        assert_eq!(exchange(&worker.socket(), other, path, b"").unwrap().status, 405, "{other} {path}");
+        // What ends the tool's work is not tried here; that it is there is said by the 405.
+        if !matches!(path.as_str(), "/cleanup") {
+            assert_ne!(exchange(&worker.socket(), named, path, b"{}").unwrap().status, 405, "{named} {path}");
+        }
+    }
+    let page = worker.get("/docs");
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    assert!(paths.keys().all(|path| page.text().contains(path.as_str())), "{}", page.text());
 }
