@@ -4,7 +4,7 @@ use crate::spec::arguments;
 use crate::{CapabilitySpec, JobHandle, PipelineError};
 use cjm_engine::{CatalogEntry, ChunkStream, Host, JobRequest, Target};
 use cjm_wire::InstanceId;
-use cjm_wire::envelope::{ACTION_KEY, ExecuteRequest};
+use cjm_wire::envelope::{ACTION_KEY, CallEnvelope, ExecuteRequest, TaskRequest};
 use cjm_wire::http::{self, Stats};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -89,6 +89,42 @@ impl Binding {
     pub async fn submit(&self, action: &str, args: impl Serialize) -> Result<JobHandle, PipelineError> {
         let mut job = JobRequest::new(Target::Capability(self.spec.name.clone()));
         job.action = (!action.is_empty()).then(|| action.to_owned());
+        job.kwargs = arguments(args)?;
+        Ok(JobHandle::new(self.host.clone(), self.host.submit(job).await?))
+    }
+
+    /// Calls a method of the task's adapter on the first instance, directly, as [`Self::call`] calls an action.
+    ///
+    /// # Errors
+    /// As there, and when no adapter of the task is bound.
+    pub async fn call_task<T: DeserializeOwned>(
+        &self,
+        task: &str,
+        method: &str,
+        args: impl Serialize,
+    ) -> Result<T, PipelineError> {
+        let request = TaskRequest {
+            task: task.to_owned(),
+            method: method.to_owned(),
+            kwargs: arguments(args)?,
+            envelope: CallEnvelope::default(),
+        };
+        let body = self.host.call_task(&self.instances[0], request).await?;
+        serde_json::from_slice(&body).map_err(|error| PipelineError::Result { message: error.to_string() })
+    }
+
+    /// Submits a durable job that calls a method of the task's adapter, as [`Self::submit`] does for an action.
+    ///
+    /// # Errors
+    /// As there, and when no adapter of the task is bound.
+    pub async fn submit_task(
+        &self,
+        task: &str,
+        method: &str,
+        args: impl Serialize,
+    ) -> Result<JobHandle, PipelineError> {
+        let mut job = JobRequest::new(Target::Capability(self.spec.name.clone()));
+        job.task = Some((task.to_owned(), method.to_owned()));
         job.kwargs = arguments(args)?;
         Ok(JobHandle::new(self.host.clone(), self.host.submit(job).await?))
     }

@@ -24,13 +24,14 @@ pub struct CapabilitySpec {
     pub(crate) config: Option<Value>,
     pub(crate) instances: u32,
     pub(crate) concurrency_max: Option<u32>,
+    pub(crate) adapters: Option<Vec<String>>,
 }
 
 impl CapabilitySpec {
     /// One instance with the tool's own defaults.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), config: None, instances: 1, concurrency_max: None }
+        Self { name: name.into(), config: None, instances: 1, concurrency_max: None, adapters: None }
     }
 
     /// From a JSON object with `name`; its configuration stands under `config`, or is the object itself without
@@ -74,6 +75,14 @@ impl CapabilitySpec {
         self
     }
 
+    /// Binds these task adapters (name, class or `module:Class`) and no others; one that does not fit the capability
+    /// fails the load with what is missing. Without this, every installed adapter that fits is bound.
+    #[must_use]
+    pub fn adapters<A: Into<String>>(mut self, adapters: impl IntoIterator<Item = A>) -> Self {
+        self.adapters = Some(adapters.into_iter().map(Into::into).collect());
+        self
+    }
+
     pub(crate) fn instance_ids(&self) -> Vec<InstanceId> {
         (1..=self.instances)
             .map(|number| match number {
@@ -88,6 +97,7 @@ impl CapabilitySpec {
             instance_id: Some(id),
             config: self.config.clone(),
             concurrency_max: self.concurrency_max,
+            adapters: self.adapters.clone(),
             ignore_unknown_config_keys: !strict,
         }
     }

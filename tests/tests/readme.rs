@@ -1,33 +1,11 @@
 //! The README's tour, played as it stands there: its files are written, its commands run, and each answers what the
 //! README says after its arrow.
 
+use cjm_tests::document::{blocks, play};
 use cjm_tests::repo;
-use cjm_tests::world::{COMMAND_MAX, World};
-use std::process::Command;
+use cjm_tests::world::World;
 
-/// A fenced block: its language, its `title=`, its text.
-struct Block {
-    language: String,
-    title: String,
-    text: String,
-}
-
-fn blocks(text: &str) -> Vec<Block> {
-    let mut found = Vec::new();
-    let mut lines = text.lines();
-    while let Some(line) = lines.next() {
-        let Some(fence) = line.strip_prefix("```").filter(|fence| !fence.is_empty()) else { continue };
-        let inside: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
-        let (language, rest) = fence.split_once(' ').unwrap_or((fence, ""));
-        let title = rest.strip_prefix("title=").unwrap_or_default();
-        found.push(Block { language: language.into(), title: title.into(), text: inside.join("\n") + "\n" });
-    }
-    found
-}
-
-fn readme() -> Vec<Block> {
-    blocks(&std::fs::read_to_string(repo::root().join("README.md")).expect("README.md"))
-}
+const README: &str = "README.md";
 
 #[test]
 fn the_tour_does_what_it_says() {
@@ -36,29 +14,12 @@ fn the_tour_does_what_it_says() {
         repo::skip("the_tour_does_what_it_says", &error);
         return;
     }
-    let blocks = readme();
-    for block in blocks.iter().filter(|block| block.title.starts_with("tools/")) {
+    for block in blocks(README).iter().filter(|block| block.title.starts_with("tools/")) {
         let path = world.file(&block.title);
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
         std::fs::write(path, &block.text).expect("a file");
     }
-    let tour = blocks.iter().find(|block| block.title == "tour").expect("the tour");
-    let binary = repo::binary("cjm-ctl");
-    let mut last = String::new();
-    let mut answers = 0;
-    for line in tour.text.lines() {
-        if let Some(expected) = line.strip_prefix("# → ") {
-            assert!(last.contains(expected), "the README promises \"{expected}\"\n{last}");
-            answers += 1;
-            continue;
-        }
-        let mut command = Command::new("sh");
-        let folder = binary.parent().expect("a folder").display();
-        command.args(["-c", &format!("PATH={folder}:$PATH; {line}")]).env("CJM_DATA_DIR", world.data_dir());
-        let outcome = world.start_command(command).wait(COMMAND_MAX).expect(0);
-        last = outcome.describe();
-        world.assert_nothing_left();
-    }
+    let answers = play(&world, README, "tour");
     assert!(answers >= 6, "only {answers} answers were checked");
 }
 
@@ -71,7 +32,7 @@ fn the_rust_example_is_the_one_that_a_doc_test_compiles() {
         .filter_map(|line| line.strip_prefix("///"))
         .map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line)))
         .collect();
-    let blocks = readme();
+    let blocks = blocks(README);
     let example = blocks.iter().find(|block| block.language == "rust").expect("a Rust example");
     assert!(
         comments.contains(&example.text),

@@ -4,6 +4,7 @@
 //! This crate does no I/O and knows neither a clock (but for formatting an instant) nor a runtime. Types that
 //! never leave one process belong to the room that owns them.
 
+pub mod adapter;
 pub mod cache;
 pub mod canonical;
 pub mod capabilities_file;
@@ -27,6 +28,7 @@ pub mod runtime_check;
 pub mod settings_file;
 pub mod time;
 
+pub use adapter::AdapterManifest;
 pub use describe::{Described, ErrorReport};
 pub use error::{ErrorCategory, JobError};
 pub use ids::{CompositionId, EventId, InstanceId, JobId, RunId, WorkerSessionId};

@@ -12,8 +12,12 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Runtime {
-    /// A Python class (`code.module`, `code.class`), hosted by our shim in `install.python_path`.
-    Python {},
+    /// A Python class (`code.module`, `code.class`) in `install.python_path`.
+    Python {
+        /// Who serves its surface.
+        #[serde(default, skip_serializing_if = "PythonWorker::is_default")]
+        worker: PythonWorker,
+    },
     /// A program described by its actions; every call is one process.
     Executable(Executable),
     /// A program that links the worker library and serves the surface itself.
@@ -27,9 +31,29 @@ pub enum Runtime {
     },
 }
 
+/// Who serves the surface of a Python class.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PythonWorker {
+    /// Our shim: nothing of the ancestor has to be installed beside the tool.
+    #[default]
+    Shim,
+    /// The ancestor's own worker, from the tool's environment. What it cannot give (redaction, cancel of one call,
+    /// answers while the tool is busy) nobody adds.
+    Genuine,
+}
+
+impl PythonWorker {
+    /// Whether it need not be said.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl Default for Runtime {
     fn default() -> Self {
-        Self::Python {}
+        Self::Python { worker: PythonWorker::default() }
     }
 }
 
@@ -38,7 +62,7 @@ impl Runtime {
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Python {} => "python",
+            Self::Python { .. } => "python",
             Self::Executable(_) => "executable",
             Self::Native { .. } => "native",
         }

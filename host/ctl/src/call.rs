@@ -101,7 +101,8 @@ struct Call<'a> {
 impl Call<'_> {
     async fn perform(self, deadline: Option<Instant>, interrupts: &Interrupts) -> CommandResult {
         let board = Board::new(self.output, [self.args.name.as_str()]);
-        let load = LoadOptions { config: self.config.clone(), ..LoadOptions::default() };
+        let adapters = (!self.args.adapter.is_empty()).then(|| self.args.adapter.clone());
+        let load = LoadOptions { config: self.config.clone(), adapters, ..LoadOptions::default() };
         let instance = tokio::select! {
             loaded = self.host.load(&self.args.name, load) => loaded?,
             code = interrupts.wait() => return Err(interrupted(code)),
@@ -117,6 +118,7 @@ impl Call<'_> {
         }
         let mut request = JobRequest::new(Target::Instance(instance));
         request.action.clone_from(&self.args.action);
+        request.task = self.args.task.clone().zip(self.args.method.clone());
         request.kwargs.clone_from(&self.kwargs);
         request.control = self.control();
         let events = self.host.events();

@@ -121,6 +121,15 @@ pub(crate) struct CallArgs {
     /// Which of its actions
     #[arg(long)]
     pub(crate) action: Option<String>,
+    /// Call a task adapter instead of the tool itself: the task
+    #[arg(long, requires = "method", conflicts_with_all = ["action", "stream"])]
+    pub(crate) task: Option<String>,
+    /// The method of the task's adapter
+    #[arg(long, requires = "task")]
+    pub(crate) method: Option<String>,
+    /// Bind this task adapter (name, class or module:Class) and no other; may be repeated [default: all that fit]
+    #[arg(long, value_name = "ADAPTER")]
+    pub(crate) adapter: Vec<String>,
     /// Print results as they come, one line of JSON each
     #[arg(long)]
     pub(crate) stream: bool,

@@ -19,7 +19,7 @@ pub(crate) fn manifest_warnings(manifest: &Manifest, path: &Path) -> Vec<String>
     };
     let mut warnings = Vec::new();
     match manifest.runtime() {
-        Runtime::Python {} => {
+        Runtime::Python { .. } => {
             let python = Path::new(&manifest.install.python_path);
             if !python.is_file() {
                 warnings.push(format!(

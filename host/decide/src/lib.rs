@@ -1,11 +1,12 @@
 //! Every choice the host makes, as functions of state, event and time: which job runs next and where
-//! ([`queue`]), what a composition does next ([`composition`]), and why a worker is held to have died
-//! ([`death`]).
+//! ([`queue`]), what a composition does next ([`composition`]), which adapters fit a capability ([`adapters`]), and
+//! why a worker is held to have died ([`death`]).
 //!
 //! This crate performs nothing. It has no runtime, files, clock, threads or randomness (its own `clippy.toml`
 //! bans them): the shell in `cjm-engine` feeds events with the time they happened, performs the effects that
 //! come back, and feeds their outcomes as further events. The same events give the same effects, always.
 
+pub mod adapters;
 pub mod composition;
 pub mod death;
 pub mod queue;

@@ -1,6 +1,7 @@
-//! Finds capabilities: manifests dropped into directories. It reads and checks them; it runs nothing, and a broken
-//! manifest is reported beside the good ones, never instead of them.
+//! Finds capabilities and adapters: manifests dropped into directories. It reads and checks them; it runs nothing, and
+//! a broken manifest is reported beside the good ones, never instead of them.
 
+use cjm_wire::adapter::{AdapterError, AdapterManifest, is_adapter};
 use cjm_wire::describe::Described;
 use cjm_wire::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
 use std::collections::BTreeMap;
@@ -36,6 +37,9 @@ pub enum CatalogError {
     /// It is not a manifest.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// It says that it is an adapter's manifest, and is none.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
 }
 
 impl Described for CatalogError {
@@ -43,6 +47,7 @@ impl Described for CatalogError {
         match self {
             Self::Unreadable(_) => "manifest.unreadable",
             Self::Manifest(error) => error.code(),
+            Self::Adapter(error) => error.code(),
         }
     }
 
@@ -50,6 +55,7 @@ impl Described for CatalogError {
         match self {
             Self::Unreadable(_) => "make the file readable, or remove it from the directory".to_owned(),
             Self::Manifest(error) => error.next_step(),
+            Self::Adapter(error) => error.next_step(),
         }
     }
 }
@@ -58,23 +64,29 @@ impl Described for CatalogError {
 #[derive(Debug, Default)]
 pub struct Catalog {
     entries: BTreeMap<String, CatalogEntry>,
+    /// In the order found, which is the order they are bound in.
+    adapters: Vec<AdapterManifest>,
     problems: Vec<CatalogProblem>,
 }
 
 impl Catalog {
     /// Reads `*.json` of each directory in order; the first manifest of a name wins, a missing directory is empty.
-    /// Adapter manifests (`"unit": "adapter"`) are left to whoever binds adapters.
+    /// So it does among adapters (`"unit": "adapter"`).
     #[must_use]
     pub fn discover(directories: &[PathBuf]) -> Self {
         let mut catalog = Self::default();
         for directory in directories {
             for path in manifest_files(directory) {
                 match read(&path) {
-                    Ok(Some(manifest)) => {
+                    Ok(Found::Capability(manifest)) => {
                         let name = manifest.code.name.clone();
-                        catalog.entries.entry(name).or_insert(CatalogEntry { path, manifest });
+                        catalog.entries.entry(name).or_insert(CatalogEntry { path, manifest: *manifest });
                     }
-                    Ok(None) => {}
+                    Ok(Found::Adapter(adapter)) => {
+                        if !catalog.adapters.iter().any(|known| known.name == adapter.name) {
+                            catalog.adapters.push(*adapter);
+                        }
+                    }
                     Err(error) => catalog.problems.push(CatalogProblem { path, error }),
                 }
             }
@@ -91,6 +103,12 @@ impl Catalog {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&CatalogEntry> {
         self.entries.get(name)
+    }
+
+    /// The adapters that were found.
+    #[must_use]
+    pub fn adapters(&self) -> &[AdapterManifest] {
+        &self.adapters
     }
 
     /// Files that are no manifests.
@@ -117,24 +135,21 @@ fn manifest_files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// `None` for an adapter's manifest.
-fn read(path: &Path) -> Result<Option<Manifest>, CatalogError> {
+enum Found {
+    Capability(Box<Manifest>),
+    Adapter(Box<AdapterManifest>),
+}
+
+fn read(path: &Path) -> Result<Found, CatalogError> {
     let bytes = std::fs::metadata(path)?.len();
     if bytes > MANIFEST_BYTES_MAX as u64 {
         return Err(ManifestError::TooLarge(usize::try_from(bytes).unwrap_or(usize::MAX)).into());
     }
     let text = std::fs::read_to_string(path)?;
-    #[derive(serde::Deserialize)]
-    struct Unit {
-        #[serde(default)]
-        unit: Option<String>,
+    if is_adapter(&text) {
+        return Ok(Found::Adapter(Box::new(AdapterManifest::parse(&text)?)));
     }
-    if let Ok(Unit { unit: Some(unit) }) = serde_json::from_str(&text)
-        && unit == "adapter"
-    {
-        return Ok(None);
-    }
-    Ok(Some(Manifest::parse(&text)?))
+    Ok(Found::Capability(Box::new(Manifest::parse(&text)?)))
 }
 
 #[cfg(test)]
@@ -152,7 +167,14 @@ mod tests {
         };
         std::fs::write(first.path().join("a.json"), manifest("a", "1")).expect("write");
         std::fs::write(first.path().join("broken.json"), "{").expect("write");
-        std::fs::write(first.path().join("adapter-x.json"), r#"{"unit":"adapter"}"#).expect("write");
+        let adapter = |version: &str| {
+            format!(
+                r#"{{"unit":"adapter","name":"m.A","version":"{version}","task_name":"t","module":"m","class":"A"}}"#
+            )
+        };
+        std::fs::write(first.path().join("adapter-t-A.json"), adapter("1")).expect("write");
+        std::fs::write(second.path().join("adapter-t-A.json"), adapter("2")).expect("write");
+        std::fs::write(second.path().join("adapter-x.json"), r#"{"unit":"adapter"}"#).expect("write");
         std::fs::write(first.path().join("notes.txt"), "not a manifest").expect("write");
         std::fs::write(second.path().join("a.json"), manifest("a", "2")).expect("write");
         std::fs::write(second.path().join("b.json"), manifest("b", "1")).expect("write");
@@ -164,7 +186,10 @@ mod tests {
             .map(|e| (e.manifest.code.name.as_str(), e.manifest.code.version.as_str()))
             .collect();
         assert_eq!(found, [("a", "1"), ("b", "1")]);
-        assert_eq!(catalog.problems().len(), 1);
+        let adapters: Vec<_> = catalog.adapters().iter().map(|a| (a.name.as_str(), &*a.version)).collect();
+        assert_eq!(adapters, [("m.A", "1")]);
+        let broken: Vec<_> = catalog.problems().iter().map(|problem| problem.error.code()).collect();
+        assert_eq!(broken, ["manifest.malformed", "adapter.malformed"]);
         assert_eq!(catalog.problem_of("broken").map(|p| p.error.code()), Some("manifest.malformed"));
     }
 }

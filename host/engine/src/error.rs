@@ -1,5 +1,6 @@
 //! What can go wrong in the host, for people: each with a stable code, the cause, and the next step.
 
+use crate::adapters::AdapterFault;
 use cjm_decide::death::Verdict;
 use cjm_platform::lock::LockError;
 use cjm_platform::runtime_dir::RuntimeDirError;
@@ -7,6 +8,7 @@ use cjm_store::StoreError;
 use cjm_wire::composition::CompositionError;
 use cjm_wire::describe::{Described, ErrorReport, exit};
 use cjm_wire::error::{ErrorCategory, Failure, JobError};
+use cjm_wire::http::Account;
 use cjm_wire::{InstanceId, JobId};
 use std::path::PathBuf;
 
@@ -84,6 +86,9 @@ pub enum HostError {
     /// The queue refused the job.
     #[error("the queue refuses the job: {0}")]
     Refused(String),
+    /// No adapter of the task is bound.
+    #[error(transparent)]
+    NoAdapter(AdapterFault),
     /// No such job in this host.
     #[error("there is no job {0}")]
     UnknownJob(JobId),
@@ -137,6 +142,9 @@ pub enum StartError {
         /// What is wrong with it.
         problem: String,
     },
+    /// An adapter was asked for that cannot be bound.
+    #[error(transparent)]
+    Adapter(AdapterFault),
     /// The operating system or the keeper refused to start it.
     #[error("\"{capability}\" could not be started: {message}")]
     Spawn {
@@ -209,6 +217,8 @@ pub enum CallError {
         capability: String,
         /// Its own words, in the taxonomy.
         error: Box<JobError>,
+        /// What the call accounted for before it failed.
+        accounts: Vec<Account>,
         /// Its last lines on standard error.
         stderr_tail: Vec<String>,
     },
@@ -271,6 +281,7 @@ impl Described for HostError {
             Self::Start(error) => error.code(),
             Self::Call(error) => error.code(),
             Self::Refused(_) => "queue.refused",
+            Self::NoAdapter(fault) => fault.code(),
             Self::UnknownJob(_) => "host.unknown_job",
             Self::Composition(error) => error.code(),
             Self::Graph { code, .. } => code,
@@ -305,6 +316,7 @@ impl Described for HostError {
             Self::Start(error) => error.next_step(),
             Self::Call(error) => error.next_step(),
             Self::Refused(_) => "try again when fewer jobs wait, or cancel some".to_owned(),
+            Self::NoAdapter(fault) => fault.next_step(),
             Self::UnknownJob(_) => "`cjm-ctl logs --journal` shows the jobs there were".to_owned(),
             Self::Composition(error) => error.next_step(),
             Self::Graph { next_step, .. } => next_step.clone(),
@@ -338,6 +350,7 @@ impl Described for StartError {
             Self::WorkerBinaryMissing { .. } => "worker.binary_missing",
             Self::ProgramMissing { .. } => "worker.program_missing",
             Self::InterpreterMissing { .. } => "worker.interpreter_missing",
+            Self::Adapter(fault) => fault.code(),
             Self::Spawn { .. } => "worker.spawn",
             Self::LoadFailed { .. } => "worker.load_failed",
             Self::Died { .. } => "worker.died_at_start",
@@ -357,6 +370,7 @@ impl Described for StartError {
             Self::InterpreterMissing { capability, .. } => {
                 format!("run `cjm-ctl install-all`, which makes the environment of \"{capability}\" anew")
             }
+            Self::Adapter(fault) => fault.next_step(),
             Self::Spawn { next_step, .. } => next_step.clone(),
             Self::LoadFailed { not_passed, .. } | Self::Died { not_passed, .. } if !not_passed.is_empty() => {
                 "read the tool's last lines; if it needs one of these variables, set it in the manifest \
@@ -478,6 +492,14 @@ impl CallError {
         Failure { error, report: ErrorReport::of(self) }
     }
 
+    /// What the call accounted for before it failed.
+    pub(crate) fn accounts(&self) -> &[Account] {
+        match self {
+            Self::Tool { accounts, .. } => accounts,
+            _ => &[],
+        }
+    }
+
     fn capability(&self) -> Option<&str> {
         match self {
             Self::Cancelled { capability }
@@ -504,7 +526,7 @@ impl HostError {
     }
 }
 
-fn near_text(near: &[String]) -> String {
+pub(crate) fn near_text(near: &[String]) -> String {
     match near {
         [] => String::new(),
         [one] => format!(" (did you mean \"{one}\"?)"),

@@ -172,11 +172,12 @@ impl Host {
             None => InstanceId::from_text(capability),
         };
         let context = &self.context;
-        let plan = plan(entry, id.clone(), load, &context.options, &context.worker_binary)?;
+        let adapters = self.shared.catalog.adapters();
+        let plan = plan(entry, adapters, id.clone(), load, &context.options, &context.worker_binary)?;
         // Unset means one, as the ancestor has it; an executable may say more of itself.
         let declared = match entry.manifest.runtime() {
             Runtime::Executable(executable) => executable.concurrency_max,
-            Runtime::Python {} | Runtime::Native { .. } => None,
+            Runtime::Python { .. } | Runtime::Native { .. } => None,
         };
         let concurrency_max = load.concurrency_max.or(declared).unwrap_or(1).max(1);
         let instance = Arc::new(Instance::new(plan, concurrency_max));
@@ -281,8 +282,22 @@ impl Host {
         request.envelope.run_id.get_or_insert_with(|| self.context.run_id.clone());
         request.envelope.actor.get_or_insert_with(|| self.context.options.actor.clone());
         let body = serde_json::to_vec(&request).unwrap_or_default();
-        let reply = worker.call(http::EXECUTE, body).await?;
-        for account in reply.accounts {
+        self.direct(id, &worker, http::EXECUTE, body).await
+    }
+
+    /// A call that is no job; what it accounts for is journaled, also when it fails.
+    pub(crate) async fn direct(
+        &self,
+        id: &InstanceId,
+        worker: &Worker,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<bytes::Bytes, CallError> {
+        let (accounts, outcome) = match worker.call(path, body).await {
+            Ok(reply) => (reply.accounts, Ok(reply.body)),
+            Err(error) => (error.accounts().to_vec(), Err(error)),
+        };
+        for account in accounts {
             let mut row = JournalRow::new(EventType::TaskAccount, account.payload);
             row.event_type = account.event_type;
             row.worker_reported = true;
@@ -290,11 +305,11 @@ impl Host {
             row.worker_session_id = Some(worker.session().to_string());
             self.context.note(row);
         }
-        Ok(reply.body)
+        outcome
     }
 
     /// The living worker of an instance; started, on the host's own runtime, when there is none.
-    async fn worker(&self, id: &InstanceId) -> Result<Arc<Worker>, CallError> {
+    pub(crate) async fn worker(&self, id: &InstanceId) -> Result<Arc<Worker>, CallError> {
         let instance = self.context.instance(id).ok_or_else(|| CallError::Connection {
             capability: id.to_string(),
             message: "no such instance is loaded".to_owned(),

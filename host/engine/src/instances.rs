@@ -137,6 +137,10 @@ impl Instance {
                 "env_overlay_keys": plan.overlay_keys,
             }),
         ));
+        if !plan.adapters.is_empty() {
+            let specs: Vec<&str> = plan.adapters.iter().map(|adapter| adapter.spec.as_str()).collect();
+            context.note(self.row(EventType::AdapterBound, spawned.session(), json!({ "specs": specs })));
+        }
         context.note_worker(spawned.session(), &self.id, &plan.capability, pid);
         {
             let mut state = self.state();

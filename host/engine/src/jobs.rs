@@ -362,6 +362,11 @@ async fn finish(
             Some(Err(error)) if status == JobStatus::Failed => Some(error.to_failure(&instance)),
             _ => None,
         };
+        let accounts = match &result {
+            Some(Ok(reply)) => reply.accounts.clone(),
+            Some(Err(error)) => error.accounts().to_vec(),
+            None => Vec::new(),
+        };
         let reply = result.and_then(Result::ok);
         let body = reply.as_ref().filter(|_| status == JobStatus::Completed).map(|reply| reply.body.clone());
         let mut commit = Commit::telling().write(Write::EndJob(Box::new(JobEnd {
@@ -371,9 +376,9 @@ async fn finish(
             failure: record.failure.clone(),
             result: body.as_ref().map(|body| Body::Inline(body.to_vec())),
         })));
-        for account in reply.iter().flat_map(|reply| &reply.accounts) {
-            let mut row = JournalRow::new(EventType::TaskAccount, account.payload.clone());
-            row.event_type.clone_from(&account.event_type);
+        for account in accounts {
+            let mut row = JournalRow::new(EventType::TaskAccount, account.payload);
+            row.event_type = account.event_type;
             row.worker_reported = true;
             rows::describe_job(&mut row, &record);
             commit = commit.row(row);

@@ -4,6 +4,7 @@
 //! What must hold: no process it started outlives it; no request leaves before its row is committed; nobody is told of
 //! an end before the end is durable.
 
+mod adapters;
 mod bring_up;
 pub mod catalog;
 mod compositions;
@@ -33,6 +34,7 @@ mod worker;
 pub mod worker_env;
 mod worker_life;
 
+pub use adapters::AdapterFault;
 pub use catalog::{Catalog, CatalogEntry, CatalogError, CatalogProblem};
 pub use cjm_decide::queue::Target;
 pub use cjm_store::{Event as RowEvent, Subscription as RowSubscription};

@@ -76,6 +76,9 @@ pub struct LoadOptions {
     pub config: Option<Value>,
     /// Calls it may run side by side; 1 when absent.
     pub concurrency_max: Option<u32>,
+    /// The task adapters to bind, by name, class or `module:Class`; one that does not fit is refused. When absent, all
+    /// that were found and fit.
+    pub adapters: Option<Vec<String>>,
     /// Leave out, with a warning, configuration keys that the manifest's schema does not know; they are refused
     /// otherwise.
     pub ignore_unknown_config_keys: bool,

@@ -1,15 +1,16 @@
 //! From a manifest to what a worker needs: program, arguments, environment, configuration. Looks at the disk (is the
 //! interpreter there?), starts nothing. Every failure here names the capability and what to do.
 
+use crate::adapters::{self, BoundAdapter};
 use crate::catalog::CatalogEntry;
 use crate::error::StartError;
 use crate::options::{HostOptions, LoadOptions};
 use crate::programs;
 use crate::worker_env::{self, WorkerEnvironment};
-use cjm_wire::InstanceId;
 use cjm_wire::link::Launch;
 use cjm_wire::manifest::Manifest;
 use cjm_wire::runtime::Runtime;
+use cjm_wire::{AdapterManifest, InstanceId};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,8 @@ pub(crate) struct WorkerPlan {
     /// Names of variables that the host has and the worker does not get; for errors.
     pub(crate) not_passed: Vec<String>,
     pub(crate) launch: Launch,
+    /// Task adapters that the worker binds.
+    pub(crate) adapters: Vec<BoundAdapter>,
     pub(crate) data_dir: PathBuf,
     pub(crate) config: Map<String, Value>,
     pub(crate) config_hash: String,
@@ -57,6 +60,7 @@ impl WorkerPlan {
 /// Plans the worker of `instance`.
 pub(crate) fn plan(
     entry: &CatalogEntry,
+    known_adapters: &[AdapterManifest],
     instance: InstanceId,
     load: &LoadOptions,
     options: &HostOptions,
@@ -64,7 +68,8 @@ pub(crate) fn plan(
 ) -> Result<WorkerPlan, StartError> {
     let manifest = &entry.manifest;
     let name = &manifest.code.name;
-    let (program, argv, launch) = launch(entry, worker_binary)?;
+    let adapters = adapters::bind(manifest, known_adapters, load.adapters.as_deref())?;
+    let (program, argv, launch) = launch(entry, &adapters, worker_binary)?;
     let config = effective_config(manifest, load.config.as_ref(), load.ignore_unknown_config_keys)?;
     let data_dir = options.data_dir.join("data").join(name);
     let WorkerEnvironment { variables, not_passed } =
@@ -85,6 +90,7 @@ pub(crate) fn plan(
         overlay_keys,
         not_passed,
         launch,
+        adapters,
         data_dir,
         config,
         config_hash,
@@ -92,7 +98,11 @@ pub(crate) fn plan(
     })
 }
 
-fn launch(entry: &CatalogEntry, worker_binary: &Path) -> Result<(PathBuf, Vec<String>, Launch), StartError> {
+fn launch(
+    entry: &CatalogEntry,
+    adapters: &[BoundAdapter],
+    worker_binary: &Path,
+) -> Result<(PathBuf, Vec<String>, Launch), StartError> {
     let manifest = &entry.manifest;
     let name = &manifest.code.name;
     let shim = |launch: Launch| {
@@ -100,14 +110,14 @@ fn launch(entry: &CatalogEntry, worker_binary: &Path) -> Result<(PathBuf, Vec<St
         Ok((worker_binary.to_owned(), argv, launch))
     };
     match manifest.runtime() {
-        Runtime::Python {} => {
-            let python = PathBuf::from(&manifest.install.python_path);
+        Runtime::Python { .. } => {
+            let python = PathBuf::from(manifest.interpreter());
             check_interpreter(name, &python)?;
             shim(Launch::Python {
-                python_path: manifest.install.python_path.clone(),
+                python_path: manifest.interpreter().to_owned(),
                 module: manifest.code.module.clone(),
                 class: manifest.code.class.clone(),
-                adapters: Vec::new(),
+                adapters: adapters.iter().map(|adapter| adapter.spec.clone()).collect(),
             })
         }
         Runtime::Executable(executable) => {

@@ -65,7 +65,11 @@ impl Proxy {
         if answer.status.as_u16() == 200 {
             return Ok(Reply { accounts: accounts_of(&answer.headers), body: answer.body });
         }
-        Err(Failed::Answer(self.error_of(answer.status.as_u16(), &answer.body)))
+        let mut error = self.error_of(answer.status.as_u16(), &answer.body);
+        if let CallError::Tool { accounts, .. } = &mut error {
+            *accounts = accounts_of(&answer.headers);
+        }
+        Err(Failed::Answer(error))
     }
 
     /// `POST /execute_stream`; yields lines.
@@ -161,6 +165,7 @@ impl Proxy {
         CallError::Tool {
             capability: self.capability.clone(),
             error: Box::new(body.job_error),
+            accounts: Vec::new(),
             stderr_tail: Vec::new(),
         }
     }

@@ -75,6 +75,9 @@ impl Host {
         requests: Vec<(JobRequest, Option<CompositionId>, Option<ElementHook>)>,
     ) -> Result<Vec<JobId>, HostError> {
         let context = self.context();
+        for (request, _, _) in &requests {
+            self.check_task(request)?;
+        }
         let asked = requests.len();
         let before = context.waiting.fetch_add(asked, Ordering::AcqRel);
         // The queue itself refuses nothing that is committed, so the count is kept here.

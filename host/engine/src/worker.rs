@@ -362,14 +362,14 @@ impl Worker {
     /// Turns what the client saw into what happened.
     pub(crate) async fn explain(&self, failed: Failed) -> CallError {
         match failed {
-            Failed::Answer(CallError::Tool { capability, error, .. }) => {
+            Failed::Answer(CallError::Tool { capability, error, accounts, .. }) => {
                 let stderr_tail = if error.category == ErrorCategory::UserInput {
                     Vec::new()
                 } else {
                     self.common.tail.caught_up().await;
                     self.common.tail.lines()
                 };
-                CallError::Tool { capability, error, stderr_tail }
+                CallError::Tool { capability, error, accounts, stderr_tail }
             }
             Failed::Answer(CallError::BadAnswer { capability, status, excerpt, .. }) => {
                 self.common.tail.caught_up().await;

@@ -76,6 +76,12 @@ def import_wire(tool):
         import_module(_WIRE)
 
 
+def overrides(tool, name):
+    """Whether the tool's author wrote this member; the ancestor's default does not count."""
+    owner = _owner(type(tool), name)
+    return owner is not None and not owner.__module__.startswith("cjm_substrate.")
+
+
 def cancel(tool, call, alone):
     """Inside the call's context: the tool's side of cancelling `call`, whose flag is set already; `alone`: no other call would be hit."""
     run = getattr(tool, "cancel", None)

@@ -182,7 +182,7 @@ def _adapter(spec):
     if not task or protocol is None:
         raise IntrospectionError("adapter_incomplete", "%s needs task_name and required_tool_protocol" % spec)
     root = sys.modules.get(module_name.partition(".")[0])
-    return {
+    document = {
         "unit": "adapter",
         "name": "%s.%s" % (module_name, class_name),
         "version": str(getattr(root, "__version__", "0.0.0")),
@@ -192,6 +192,18 @@ def _adapter(spec):
         "required_tool_protocol": "%s.%s" % (protocol.__module__, protocol.__qualname__),
         "protocol_members": surface.protocol_members(protocol),
     }
+    schema = _adapter_schema(cls)
+    if schema:
+        document["config_schema"] = schema
+    return document
+
+
+def _adapter_schema(cls):
+    """What an adapter that needs no tool to be made says of its configuration; most say nothing."""
+    try:
+        return cls().get_config_schema()
+    except Exception:
+        return None
 
 
 def _plain(entry):

@@ -50,7 +50,7 @@ def names():
 
 def execute(host, call, payload):
     args, kwargs = _request(call, payload)
-    return frames.RESULT, _work(host, call, lambda: host.tool.execute(*args, **kwargs))
+    return frames.RESULT, _work(host, call, lambda: _executable(host)(*args, **kwargs))
 
 
 def task(host, call, payload):
@@ -91,8 +91,7 @@ def execute_stream(host, call, payload):
     host.begin(call)
     items = None
     try:
-        stream = getattr(host.tool, "execute_stream", None)
-        items = iter(stream(*args, **kwargs) if stream is not None else (host.tool.execute(*args, **kwargs),))
+        items = iter(_streamed(host, args, kwargs))
         for item in items:
             line = encode.line_bytes(item)
             _check_size(line)
@@ -219,6 +218,24 @@ def _object(call, payload):
 def _request(call, payload):
     data = _object(call, payload)
     return data.get("args", ()), data.get("kwargs", {})
+
+
+def _executable(host):
+    """The tool's `execute`; where it has none (its author meant adapters to be called), one that takes its public
+    methods as actions."""
+    if hasattr(host.tool, "execute"):
+        return host.tool.execute
+    from . import methods
+
+    return lambda *args, **kwargs: methods.run(host.tool, args, kwargs)
+
+
+def _streamed(host, args, kwargs):
+    stream = getattr(host.tool, "execute_stream", None)
+    if stream is not None and (hasattr(host.tool, "execute") or genuine.overrides(host.tool, "execute_stream")):
+        return stream(*args, **kwargs)
+    result = _executable(host)(*args, **kwargs)
+    return result if hasattr(result, "__next__") else (result,)
 
 
 def _work(host, call, function):

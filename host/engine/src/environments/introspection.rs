@@ -4,6 +4,7 @@
 use super::command::{Answer, STDERR_LINES_MAX, command, run};
 use super::error::EnvironmentError;
 use super::package::{Package, Requirements};
+use cjm_wire::AdapterManifest;
 use cjm_wire::capabilities_file::Entry;
 use cjm_wire::manifest::{Code, DeclaredVariable};
 use serde::Deserialize;
@@ -21,7 +22,7 @@ pub(super) struct Introspected {
     /// The manifest's section `code`.
     pub(super) code: Code,
     /// Manifests of the adapters the entry names.
-    pub(super) adapters: Vec<Map<String, Value>>,
+    pub(super) adapters: Vec<AdapterManifest>,
     /// What is odd, and no error.
     pub(super) warnings: Vec<String>,
 }
@@ -40,7 +41,7 @@ struct Document {
     structural_surface: Option<Value>,
     actions: Option<Value>,
     #[serde(default)]
-    adapters: Vec<Map<String, Value>>,
+    adapters: Vec<AdapterManifest>,
     #[serde(default)]
     warnings: Vec<String>,
 }

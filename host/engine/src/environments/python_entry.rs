@@ -6,15 +6,15 @@ use super::error::EnvironmentError;
 use super::files::{hash_bytes, remove_dir, write_whole};
 use super::installer::{INSTALLER_VERSION, Outcome, Step};
 use super::interpreters::{Interpreter, choose, probe};
-use super::introspection::{self, Introspected};
+use super::introspection;
 use super::lock::{self, Lock};
 use super::manifests::{keep_from, read_existing};
 use super::package::Requirements;
 use super::stamp::Stamp;
 use super::uv::Uv;
 use cjm_wire::capabilities_file::Entry;
-use cjm_wire::manifest::{DriftTracking, FORMAT_VERSION, Install};
-use cjm_wire::{Manifest, Timestamp};
+use cjm_wire::manifest::{Code, DriftTracking, FORMAT_VERSION, Install};
+use cjm_wire::{AdapterManifest, Manifest, Timestamp};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -139,11 +139,13 @@ impl<'a> PythonEntry<'a> {
         let warnings = found.warnings.clone();
         (teller.step)(Step::Writing);
         let capability = found.code.name.clone();
-        let manifest = self.write_manifest(found, &lock, &version, &tools.uv)?;
+        let adapters = self.write_adapters(found.adapters)?;
+        let manifest = self.write_manifest(found.code, &lock, &version, &tools.uv)?;
         if let Some(old) = before.filter(|old| old.capability != capability) {
             self.remove_manifest(&old.capability);
         }
-        let stamp = Stamp::new(self.request.clone(), interpreter, lock.hash.clone(), capability.clone());
+        let stamp =
+            Stamp::new(self.request.clone(), interpreter, lock.hash.clone(), capability.clone(), adapters);
         stamp.write(&self.environment)?;
         Ok(Done {
             outcome: Outcome::Installed,
@@ -200,7 +202,7 @@ impl<'a> PythonEntry<'a> {
 
     fn write_manifest(
         &self,
-        found: Introspected,
+        code: Code,
         lock: &Lock,
         python_version: &str,
         uv: &Uv,
@@ -234,7 +236,7 @@ impl<'a> PythonEntry<'a> {
                 unknown,
                 ..Install::default()
             },
-            code: found.code,
+            code,
             drift_tracking: DriftTracking::default(),
             overrides: Map::new(),
             unknown: Map::new(),
@@ -251,32 +253,28 @@ impl<'a> PythonEntry<'a> {
             message: error.to_string(),
             stderr_tail: Vec::new(),
         })?;
-        for adapter in found.adapters {
-            self.write_adapter(adapter)?;
-        }
         write_whole(&path, text.as_bytes())?;
         Ok(path)
     }
 
-    fn write_adapter(&self, mut adapter: Map<String, Value>) -> Result<(), EnvironmentError> {
-        let part = |key: &str| {
-            let text = adapter.get(key).and_then(Value::as_str).unwrap_or_default();
-            if cjm_wire::InstanceId::is_valid(text) {
-                Ok(text.to_owned())
-            } else {
-                Err(EnvironmentError::Introspection {
+    /// Writes the manifests of the entry's adapters, and returns the names of their files.
+    fn write_adapters(&self, adapters: Vec<AdapterManifest>) -> Result<Vec<String>, EnvironmentError> {
+        adapters
+            .into_iter()
+            .map(|mut adapter| {
+                adapter.generated_at = Timestamp::now().to_string();
+                adapter.conda_env.clone_from(&self.entry.env_name);
+                let name = adapter.file_name().ok_or_else(|| EnvironmentError::Introspection {
                     message: format!(
-                        "an adapter's `{key}` is \"{text}\", which cannot be part of a file name"
+                        "the task \"{}\" of the adapter {} cannot be part of a file name",
+                        adapter.task_name, adapter.name
                     ),
                     stderr_tail: Vec::new(),
-                })
-            }
-        };
-        let name = format!("adapter-{}-{}.json", part("task_name")?, part("class")?);
-        adapter.insert("conda_env".to_owned(), Value::from(self.entry.env_name.clone()));
-        let mut text = serde_json::to_string_pretty(&adapter).unwrap_or_default();
-        text.push('\n');
-        write_whole(&self.manifests.join(name), text.as_bytes())
+                })?;
+                write_whole(&self.manifests.join(&name), adapter.to_file_text().as_bytes())?;
+                Ok(name)
+            })
+            .collect()
     }
 
     /// The package was renamed: its old manifest would lead into an environment that no longer holds it.

@@ -26,6 +26,9 @@ pub(super) struct Stamp {
     pub(super) lock_hash: String,
     /// The capability it holds: its manifest's name.
     pub(super) capability: String,
+    /// File names of its adapters' manifests.
+    #[serde(default)]
+    adapters: Vec<String>,
 }
 
 impl Stamp {
@@ -34,6 +37,7 @@ impl Stamp {
         interpreter: &Interpreter,
         lock_hash: String,
         capability: String,
+        adapters: Vec<String>,
     ) -> Self {
         Self {
             request,
@@ -42,6 +46,7 @@ impl Stamp {
             python_file: file_identity(&interpreter.path).unwrap_or_default(),
             lock_hash,
             capability,
+            adapters,
         }
     }
 
@@ -66,7 +71,7 @@ impl Stamp {
         }
     }
 
-    /// Whether nothing of it has changed: request, interpreter, environment, manifest.
+    /// Whether nothing of it has changed: request, interpreter, environment, manifests.
     pub(super) fn is_current(&self, request: &str, environment: &Path, manifests: &Path) -> bool {
         let python = environment.join("bin/python");
         let installed = || {
@@ -76,6 +81,7 @@ impl Stamp {
         self.request == request
             && file_identity(&self.python_path).is_some_and(|identity| identity == self.python_file)
             && python.exists()
+            && self.adapters.iter().all(|name| manifests.join(name).is_file())
             && installed().is_some_and(|path| Path::new(&path) == python)
     }
 }
@@ -107,14 +113,21 @@ mod tests {
         write_whole(&manifests.join("lab.json"), manifest.as_bytes()).expect("write");
         let interpreter =
             Interpreter { path: base.clone(), version: PythonVersion(3, 11, 7), is_default: true };
-        Stamp::new("r".into(), &interpreter, "l".into(), "lab".into()).write(&environment).expect("write");
+        let adapters = vec!["adapter-t-A.json".to_owned()];
+        write_whole(&manifests.join(&adapters[0]), b"{}").expect("write");
+        Stamp::new("r".into(), &interpreter, "l".into(), "lab".into(), adapters)
+            .write(&environment)
+            .expect("write");
         let stamp = Stamp::read(&environment).expect("read back");
         assert!(stamp.is_current("r", &environment, &manifests));
         assert!(!stamp.is_current("other", &environment, &manifests));
+        std::fs::rename(manifests.join("adapter-t-A.json"), manifests.join("a")).expect("rename");
+        assert!(!stamp.is_current("r", &environment, &manifests));
+        std::fs::rename(manifests.join("a"), manifests.join("adapter-t-A.json")).expect("rename");
         std::fs::write(&base, "interpreter, upgraded").expect("write");
         assert!(!stamp.is_current("r", &environment, &manifests));
         std::fs::remove_file(manifests.join("lab.json")).expect("remove");
-        assert!(!Stamp::new("r".into(), &interpreter, "l".into(), "lab".into()).is_current(
+        assert!(!Stamp::new("r".into(), &interpreter, "l".into(), "lab".into(), Vec::new()).is_current(
             "r",
             &environment,
             &manifests

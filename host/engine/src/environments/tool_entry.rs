@@ -51,7 +51,7 @@ fn resolve_program(manifest: &mut Manifest, source: &Path) -> Result<(), Environ
             .map_err(|searched| EnvironmentError::ProgramMissing { program: program.to_owned(), searched })
     };
     match &mut manifest.code.runtime {
-        None | Some(Runtime::Python {}) => {
+        None | Some(Runtime::Python { .. }) => {
             let python = found(&manifest.install.python_path)?;
             manifest.install.python_path = python;
         }
