@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Install everything that capabilities.yaml names
     InstallAll(InstallAllArgs),
+    /// Forget old records and output now; the journal is never touched
+    Retention(RetentionArgs),
     /// Keep a secret of a capability: its tool gets it as a variable, nobody else does
     SetSecret(SetSecretArgs),
     /// List the names of a capability's secrets, never their values
@@ -204,6 +206,17 @@ pub(crate) struct InstallAllArgs {
     /// Use what was fetched before and no network
     #[arg(long)]
     pub(crate) offline: bool,
+}
+
+/// Of `retention`.
+#[derive(Debug, Args)]
+pub(crate) struct RetentionArgs {
+    /// Forget what is older [default: diagnostics_retention_days of cjm.yaml, else 30]
+    #[arg(long, value_name = "DAYS", allow_negative_numbers = true)]
+    pub(crate) max_age_days: Option<f64>,
+    /// Forget the oldest until the database holds no more [default: diagnostics_retention_max_mb of cjm.yaml]
+    #[arg(long, value_name = "MB", allow_negative_numbers = true)]
+    pub(crate) max_total_mb: Option<f64>,
 }
 
 /// Of `set-secret`.

@@ -14,6 +14,7 @@ mod logs;
 mod out_folder;
 mod output;
 mod progress;
+mod retention;
 mod run;
 mod run_inputs;
 mod run_report;
@@ -70,6 +71,7 @@ async fn dispatch(cli: Cli, output: &Output) -> CommandResult {
             Command::Validate(args) => validate::run(global, args, output),
             Command::Logs(args) => logs::run(global, args, output).await,
             Command::InstallAll(args) => install_all::run(global, args, output).await,
+            Command::Retention(args) => retention::run(global, args, output),
             Command::SetSecret(args) => secrets::set(global, args, output).await,
             Command::ListSecrets(args) => secrets::list(global, args, output),
             Command::RemoveSecret(args) => secrets::remove(global, args, output),

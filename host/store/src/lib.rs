@@ -1,14 +1,17 @@
 //! Everything the host remembers: the journal with jobs, compositions and results in one file (`journal.db`), and what
 //! workers log and print in another (`diagnostics.db`). One writer each, readers beside it, one trait per store. Beside
-//! them lies what only saves time: hashes of input files (`input_hashes`); and what users set: `secrets`.
+//! them lies what only saves time: hashes of input files (`input_hashes`); what users set: `secrets`
+//! and `configs`; and what was measured: `empirical`.
 //!
 //! It decides nothing: which job runs, or whether one may run again, is told to it. It must hold what the traits
 //! [`Journal`] and [`Diagnostics`] promise, whatever is killed at whatever instant.
 
 mod apply;
 pub mod commit;
+pub mod configs;
 pub mod diagnostics;
 pub mod diagnostics_reader;
+pub mod empirical;
 mod error;
 pub mod events;
 pub mod fault;
@@ -19,14 +22,18 @@ mod query;
 pub mod reader;
 pub mod records;
 mod recover;
+pub mod retention;
 pub mod rows;
 pub mod schema;
 pub mod secrets;
+mod side_files;
 mod writer;
 
 pub use commit::{Commit, Receipt, WhenClosed, Write};
+pub use configs::{Configs, InstanceConfig, SqliteConfigs};
 pub use diagnostics::{DiagnosticRecord, Diagnostics, DroppedCounts, SqliteDiagnostics, StreamChunk};
 pub use diagnostics_reader::{DiagnosticsFilter, DiagnosticsReader, SeqChunk, SeqRecord};
+pub use empirical::{Empirical, Experience, Measured, Sample, SqliteEmpirical};
 pub use error::StoreError;
 pub use events::{Event, Gate, Subscription};
 pub use input_hashes::InputHashes;
@@ -38,6 +45,7 @@ pub use records::{
     SeqRow, WorkerRecord,
 };
 pub use recover::{HOST_RESTARTED, Recovered, begin_host, host_restarted};
+pub use retention::{Forgotten, Retention, apply_retention};
 pub use schema::{DIAGNOSTICS_FILE, Durability, JOURNAL_FILE};
 pub use secrets::{FileSecrets, Secrets, SecretsError};
 pub use writer::{BACKOFF_MS_MAX, BACKOFF_MS_MIN, BATCH_BYTES_MAX, BATCH_COMMITS_MAX, CLOSING_ATTEMPTS_MAX};

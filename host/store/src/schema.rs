@@ -257,7 +257,7 @@ fn migrate(
 }
 
 /// The file is private before SQLite writes a byte into it; its log and index take the mode over from it.
-fn create_private(data_dir: &Path, path: &Path) -> Result<(), StoreError> {
+pub(crate) fn create_private(data_dir: &Path, path: &Path) -> Result<(), StoreError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
