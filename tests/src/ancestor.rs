@@ -40,6 +40,12 @@ impl Ancestor {
         }
     }
 
+    /// The interpreter of its environment.
+    #[must_use]
+    pub fn python(&self) -> PathBuf {
+        self.folder.join("bin/python")
+    }
+
     /// Runs its `cjm-ctl` on a data directory.
     #[must_use]
     pub fn ctl(&self, data_dir: &Path, arguments: &[&str]) -> Output {

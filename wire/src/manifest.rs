@@ -268,11 +268,13 @@ impl Manifest {
         PathBuf::from(format!("{}.json", self.code.name))
     }
 
-    /// Fills in both witness hashes from the sections they witness.
+    /// Fills in both witness hashes from the sections they witness. A capability without a configuration has the hash of
+    /// an empty schema, which is what its worker answers and the ancestor's host compares.
     pub fn seal(&mut self) {
-        let hash = |section: &Option<Value>| section.as_ref().map(canonical::canonical_hash_of);
-        self.drift_tracking.config_schema_hash = hash(&self.code.config_schema);
-        self.drift_tracking.structural_surface_hash = hash(&self.code.structural_surface);
+        let schema = self.code.config_schema.as_ref().unwrap_or(&Value::Null);
+        self.drift_tracking.config_schema_hash = Some(canonical::canonical_hash_of(schema));
+        self.drift_tracking.structural_surface_hash =
+            self.code.structural_surface.as_ref().map(canonical::canonical_hash_of);
     }
 
     fn check(&self) -> Result<(), ManifestError> {

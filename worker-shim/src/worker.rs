@@ -92,13 +92,16 @@ pub(crate) fn run(start: Start, loader: Loader, orphans: Orphans) -> ! {
             .thread_keep_alive(BLOCKING_IDLE_MAX)
             .build()
     });
-    let ending = match runtime {
-        Ok(runtime) => runtime.block_on(live(start, &kind, loader, orphans)),
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("the worker cannot start: {error}");
-            exit::LOAD_FAILED.into()
+            kind.leave(exit::LOAD_FAILED.into())
         }
     };
+    // It is never dropped: connections close with the process and not before it, or who is connected would look at a
+    // worker that is still there and take its death for something else.
+    let ending = runtime.block_on(live(start, &kind, loader, orphans));
     // Whatever way it ended: nothing below this process outlives it. A tool's threads may still run, so there
     // is no waiting for them.
     Children::kill_all();

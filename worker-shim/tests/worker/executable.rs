@@ -153,7 +153,10 @@ fn progress_is_read_from_lines_that_a_return_ends() {
     let report = worker.frame(to_host::PROGRESS);
     assert_eq!(report["job_id"], "job");
     let usage = worker.get("/stats").json()["usage"].clone();
-    assert_eq!(usage["job_id"], "job");
+    assert!(
+        usage.as_object().unwrap().values().all(serde_json::Value::is_number),
+        "hosts add these up: {usage}"
+    );
     assert!(usage["wall_seconds"].as_f64().unwrap() > 0.0 && usage["memory_peak_mb"].as_f64().unwrap() > 0.1);
 }
 

@@ -242,7 +242,6 @@ impl Run<'_> {
     fn report_usage(&self, wall: Duration, usage: LifetimeUsage) {
         let seconds = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e6;
         let usage = json!({
-            "job_id": self.call.job_id,
             "wall_seconds": seconds(wall),
             "cpu_user_seconds": seconds(usage.cpu_user),
             "cpu_system_seconds": seconds(usage.cpu_system),
