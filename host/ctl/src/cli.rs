@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Install everything that capabilities.yaml names
     InstallAll(InstallAllArgs),
+    /// Take a capability away: its environment and its manifest
+    Remove(RemoveArgs),
     /// Forget old records and output now; the journal is never touched
     Retention(RetentionArgs),
     /// Keep a secret of a capability: its tool gets it as a variable, nobody else does
@@ -206,6 +208,22 @@ pub(crate) struct InstallAllArgs {
     /// Use what was fetched before and no network
     #[arg(long)]
     pub(crate) offline: bool,
+}
+
+/// Of `remove`.
+#[derive(Debug, Args)]
+pub(crate) struct RemoveArgs {
+    /// The capability
+    pub(crate) capability: String,
+    /// Look for the environment's name here when the manifest does not say it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) capabilities: Option<PathBuf>,
+    /// Keep the environment
+    #[arg(long)]
+    pub(crate) keep_env: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
 }
 
 /// Of `retention`.

@@ -4,6 +4,7 @@
 mod assign;
 mod call;
 mod cli;
+mod confirm;
 mod fault;
 mod install_all;
 mod install_progress;
@@ -14,6 +15,7 @@ mod logs;
 mod out_folder;
 mod output;
 mod progress;
+mod remove;
 mod retention;
 mod run;
 mod run_inputs;
@@ -71,6 +73,7 @@ async fn dispatch(cli: Cli, output: &Output) -> CommandResult {
             Command::Validate(args) => validate::run(global, args, output),
             Command::Logs(args) => logs::run(global, args, output).await,
             Command::InstallAll(args) => install_all::run(global, args, output).await,
+            Command::Remove(args) => remove::run(global, args, output).await,
             Command::Retention(args) => retention::run(global, args, output),
             Command::SetSecret(args) => secrets::set(global, args, output).await,
             Command::ListSecrets(args) => secrets::list(global, args, output),

@@ -3,6 +3,7 @@
 use cjm_wire::capabilities_file::CapabilitiesFileError;
 use cjm_wire::describe::{Described, exit};
 use cjm_wire::manifest::ManifestError;
+use cjm_wire::settings_file::CondaType;
 use std::path::PathBuf;
 
 /// Why the installation, or one entry of it, failed.
@@ -141,6 +142,36 @@ pub enum EnvironmentError {
         /// Where was looked.
         searched: String,
     },
+    /// The program that makes conda environments is not there.
+    #[error("{} is not to be had: {reason}", kind.as_str())]
+    NoConda {
+        /// Which one.
+        kind: CondaType,
+        /// Why not.
+        reason: String,
+    },
+    /// It answered something else than was asked.
+    #[error("{program} answered what cannot be read: {message}")]
+    CondaAnswer {
+        /// The program.
+        program: String,
+        /// What is wrong with the answer.
+        message: String,
+    },
+    /// There is no such capability.
+    #[error(
+        "Capability manifest not found: {capability}\nExpected at: {}{}",
+        expected.display(),
+        broken.as_ref().map(|why| format!("\nThere is a file, and it is broken: {why}")).unwrap_or_default()
+    )]
+    NotInstalled {
+        /// Its name.
+        capability: String,
+        /// Where its manifest would be.
+        expected: PathBuf,
+        /// What is wrong with the file that is there.
+        broken: Option<String>,
+    },
     /// The same capability comes from two entries.
     #[error("\"{capability}\" is already installed by the entry \"{other}\"")]
     CapabilityTwice {
@@ -170,6 +201,9 @@ impl Described for EnvironmentError {
             Self::Introspection { .. } => "install.introspection",
             Self::Manifest { source, .. } => source.code(),
             Self::ProgramMissing { .. } => "install.program_missing",
+            Self::NoConda { .. } => "install.no_conda",
+            Self::CondaAnswer { .. } => "install.conda_answer",
+            Self::NotInstalled { .. } => "install.not_installed",
             Self::CapabilityTwice { .. } => "install.capability_twice",
         }
     }
@@ -211,6 +245,18 @@ impl Described for EnvironmentError {
                  manifest; then run install-all again",
                 package = program.rsplit('/').next().unwrap_or(program)
             ),
+            Self::NoConda { kind: CondaType::Micromamba, .. } => {
+                "`cjm-ctl setup-runtime` says where micromamba belongs; or choose another with --conda-type, \
+                 CJM_CONDA_TYPE or `runtime.conda_type` in cjm.yaml"
+                    .to_owned()
+            }
+            Self::NoConda { kind, .. } => format!(
+                "put `{}` on the PATH, or choose another with --conda-type, CJM_CONDA_TYPE or `runtime.conda_type` in \
+                 cjm.yaml",
+                kind.program()
+            ),
+            Self::CondaAnswer { program, .. } => format!("see that `{program} env list --json` works"),
+            Self::NotInstalled { .. } => "`cjm-ctl list` shows what is installed".to_owned(),
             Self::CapabilityTwice { .. } => "remove one of the two entries".to_owned(),
         }
     }

@@ -362,7 +362,7 @@ impl Installation<'_> {
     }
 }
 
-fn lock(data_dir: &Path) -> Result<FileLock, EnvironmentError> {
+pub(super) fn lock(data_dir: &Path) -> Result<FileLock, EnvironmentError> {
     let path = data_dir.join("install.lock");
     FileLock::try_acquire(&path, &format!("pid {}", std::process::id())).map_err(|error| match error {
         LockError::Held { holder, .. } => EnvironmentError::InUse {

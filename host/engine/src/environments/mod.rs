@@ -2,6 +2,7 @@
 //! lock, an introspected manifest and a stamp; tools that need none get their manifest checked and copied.
 
 mod command;
+mod conda;
 mod constraint;
 mod error;
 mod files;
@@ -12,10 +13,12 @@ mod lock;
 mod manifests;
 mod package;
 mod python_entry;
+mod removal;
 mod stamp;
 mod tool_entry;
 mod uv;
 
+pub use conda::{Conda, CondaOptions, Estimate, micromamba_home};
 pub use constraint::{Constraint, PythonVersion};
 pub use error::EnvironmentError;
 pub use installer::{
@@ -23,3 +26,4 @@ pub use installer::{
     Step, install_all, read_capabilities,
 };
 pub use interpreters::{Interpreter, discover as discover_interpreters};
+pub use removal::{Place, Removal, find_environment, plan_removal};

@@ -1,0 +1,201 @@
+//! Takes a capability away: its environment, the manifests of the adapters that lived there, and its manifest last, so
+//! that what is interrupted can be run again.
+//!
+//! What must hold: no folder is deleted but `<data_dir>/envs/NAME`; what conda made, conda removes; an environment that
+//! another capability lives in stays.
+
+use super::conda::{Conda, CondaOptions};
+use super::error::EnvironmentError;
+use super::files::remove_dir;
+use super::installer::{lock, read_capabilities};
+use crate::catalog::{Catalog, CatalogEntry};
+use crate::settings::Settings;
+use cjm_wire::InstanceId;
+use std::path::{Path, PathBuf};
+
+/// What there is to take away.
+#[derive(Debug, Clone)]
+pub struct Removal {
+    /// The capability.
+    pub capability: String,
+    /// Its manifest.
+    pub manifest: PathBuf,
+    /// Name of its environment, if it has one.
+    pub env_name: Option<String>,
+    /// Where that is.
+    pub environment: Place,
+    /// Other capabilities that live there.
+    pub shared_with: Vec<String>,
+    /// Manifests of adapters that live there.
+    pub adapters: Vec<PathBuf>,
+    data_dir: PathBuf,
+}
+
+/// Where an environment is.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// A folder of ours.
+    Own(PathBuf),
+    /// One that conda made.
+    Conda(PathBuf, Conda),
+    /// Nowhere.
+    Missing,
+}
+
+impl Place {
+    /// Whether there is one.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        !matches!(self, Self::Missing)
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Own(path) | Self::Conda(path, _) => Some(path),
+            Self::Missing => None,
+        }
+    }
+}
+
+/// Finds the environment of this name: ours first, then conda's, if there is a conda.
+///
+/// # Errors
+/// When conda is there and cannot say.
+pub async fn find_environment(settings: &Settings, env_name: &str) -> Result<Place, EnvironmentError> {
+    if !InstanceId::is_valid(env_name) {
+        return Ok(Place::Missing);
+    }
+    let own = own_home(&settings.data_dir, env_name);
+    if own.join("pyvenv.cfg").is_file() && !own.is_symlink() {
+        return Ok(Place::Own(own));
+    }
+    let conda = match Conda::find(&CondaOptions::of(settings)).await {
+        Ok(conda) => conda,
+        // Nothing that conda could have made can be found without it.
+        Err(_) => return Ok(Place::Missing),
+    };
+    Ok(match conda.environment(env_name).await? {
+        Some(path) => Place::Conda(path, conda),
+        None => Place::Missing,
+    })
+}
+
+/// Looks at what taking `capability` away would mean; changes nothing. `list` is asked for the environment's name when
+/// the manifest does not know it.
+///
+/// # Errors
+/// When there is no such capability.
+pub async fn plan_removal(
+    settings: &Settings,
+    capability: &str,
+    list: Option<&Path>,
+) -> Result<Removal, EnvironmentError> {
+    let catalog = Catalog::discover(&settings.manifest_dirs());
+    let entry = catalog.get(capability).ok_or_else(|| not_installed(settings, &catalog, capability))?;
+    let mut env_name = env_name_of(entry);
+    if env_name.is_none()
+        && let Some(list) = list
+    {
+        let file = read_capabilities(list)?;
+        let named = file.capabilities.into_iter().find(|known| known.name == capability);
+        env_name = named.map(|known| known.env_name).filter(|name| !name.is_empty());
+    }
+    let environment = match &env_name {
+        Some(name) => find_environment(settings, name).await?,
+        None => Place::Missing,
+    };
+    let same = |other: &CatalogEntry| {
+        other.manifest.code.name != capability && env_name.is_some() && env_name_of(other) == env_name
+    };
+    let shared_with =
+        catalog.entries().filter(|other| same(other)).map(|other| other.manifest.code.name.clone()).collect();
+    let manifests = entry.path.parent().unwrap_or(Path::new("/"));
+    let adapters = catalog
+        .adapters()
+        .iter()
+        .filter(|adapter| env_name.as_deref() == Some(&adapter.conda_env))
+        .filter_map(|adapter| Some(manifests.join(adapter.file_name()?)))
+        .filter(|path| path.is_file())
+        .collect();
+    Ok(Removal {
+        capability: capability.to_owned(),
+        manifest: entry.path.clone(),
+        env_name,
+        environment,
+        shared_with,
+        adapters,
+        data_dir: settings.data_dir.clone(),
+    })
+}
+
+impl Removal {
+    /// Whether the environment goes too, when it is not to be kept.
+    #[must_use]
+    pub fn takes_environment(&self) -> bool {
+        self.environment.exists() && self.shared_with.is_empty()
+    }
+
+    /// Removes the environment and its adapters' manifests.
+    ///
+    /// # Errors
+    /// When it stays; then the manifest should stay as well.
+    pub async fn remove_environment(
+        &self,
+        on_line: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<(), EnvironmentError> {
+        let _lock = lock(&self.data_dir)?;
+        match &self.environment {
+            Place::Own(path) => remove_dir(path)?,
+            Place::Conda(_, conda) => {
+                let name = self.env_name.as_deref().unwrap_or_default();
+                conda.remove(name, on_line).await?;
+                let link = own_home(&self.data_dir, name);
+                if link.is_symlink() {
+                    remove_file(&link)?;
+                }
+            }
+            Place::Missing => {}
+        }
+        self.adapters.iter().try_for_each(|path| remove_file(path))
+    }
+
+    /// Removes the manifest.
+    ///
+    /// # Errors
+    /// When it stays.
+    pub fn remove_manifest(&self) -> Result<(), EnvironmentError> {
+        let _lock = lock(&self.data_dir)?;
+        remove_file(&self.manifest)
+    }
+}
+
+/// Where an environment of ours is, and where a link to conda's is.
+pub(super) fn own_home(data_dir: &Path, env_name: &str) -> PathBuf {
+    data_dir.join("envs").join(env_name)
+}
+
+/// What the manifest calls its environment; a manifest from elsewhere may only have the interpreter's path.
+pub(super) fn env_name_of(entry: &CatalogEntry) -> Option<String> {
+    let install = &entry.manifest.install;
+    if !install.conda_env.is_empty() {
+        return Some(install.conda_env.clone());
+    }
+    let mut parts = Path::new(&install.python_path).iter().skip_while(|part| *part != "envs");
+    parts.nth(1).map(|name| name.to_string_lossy().into_owned())
+}
+
+fn not_installed(settings: &Settings, catalog: &Catalog, capability: &str) -> EnvironmentError {
+    let expected = settings.manifests_dir().join(format!("{capability}.json"));
+    let broken = catalog.problem_of(capability).map(|problem| problem.error.to_string());
+    EnvironmentError::NotInstalled { capability: capability.to_owned(), expected, broken }
+}
+
+fn remove_file(path: &Path) -> Result<(), EnvironmentError> {
+    std::fs::remove_file(path).map_err(|source| EnvironmentError::File {
+        action: "remove",
+        path: path.to_owned(),
+        source,
+    })
+}
