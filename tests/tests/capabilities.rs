@@ -266,3 +266,64 @@ fn what_does_not_fit_is_refused(world: &World) {
         .expect(exit::OK);
     assert!(outcome.stdout.contains("\"sentence_count\":2"), "{}", outcome.describe());
 }
+
+/// Served by the ancestor's own worker; the graph store by its oldest release that we know.
+const GENUINE: &str = "capabilities:
+- name: pysbd
+  package: cjm-capability-pysbd==0.0.1
+  env_name: pysbd
+  python_version: '>=3.12'
+  worker: genuine
+  interface_libs: [cjm-substrate==0.0.74]
+  adapters:
+  - impl: cjm_sentence_segmentation_adapter_interface.generic:GenericSentenceSegmentationAdapter
+    lib: cjm-sentence-segmentation-adapter-interface==0.0.2
+- name: graph
+  package: cjm-capability-graph-sqlite==0.0.34
+  env_name: graph
+  python_version: '>=3.12'
+  worker: genuine
+  interface_libs: [cjm-substrate==0.0.51]
+  adapters:
+  - impl: cjm_graph_storage_adapter_interface.generic:GenericGraphStorageAdapter
+    lib: cjm-graph-storage-adapter-interface==0.0.11
+- name: monitor
+  package: cjm-capability-monitor-nvidia==0.0.26
+  env_name: monitor
+  python_version: '>=3.12'
+  worker: genuine
+  interface_libs: [cjm-substrate==0.0.51]
+";
+
+#[test]
+fn they_run_in_the_ancestors_own_worker_where_the_list_says_so() {
+    let test = "they_run_in_the_ancestors_own_worker_where_the_list_says_so";
+    let Some(world) = world(test) else { return };
+    let Some(()) = install(&world, test, GENUINE) else { return };
+    let text = json!({"text": "It rained. We left."});
+    let answer = task(&world, PYSBD, "sentence_segmentation", "segment_text", &text);
+    assert_eq!(answer["data"]["metadata"]["sentence_count"], 2, "{answer}");
+    // Here its methods are no actions.
+    let outcome = world.run(&["call", PYSBD, "--action", "segment_text"]).expect(exit::TOOL_FAILED);
+    assert!(outcome.stderr.contains("has no attribute 'execute'"), "{}", outcome.describe());
+
+    let nodes = json!({"nodes": [{"id": "a", "label": "Word", "properties": {}}]});
+    assert_eq!(task(&world, GRAPH, "graph-storage", "add_nodes", &nodes), json!(["a"]));
+    let schema = task(&world, GRAPH, "graph-storage", "get_schema", &json!({}));
+    assert_eq!(schema["counts"]["Word"], 1, "{schema}");
+    let outcome = world.run(&["call", MONITOR, "--action", "x"]).expect(exit::TOOL_FAILED);
+    assert!(outcome.stderr.contains("has no attribute 'execute'"), "{}", outcome.describe());
+
+    let rows = journal::rows(&world.journal());
+    let ready = |instance: &str| {
+        let of_it = |row: &&journal::Row| {
+            row.event_type == "worker_ready" && row.instance.as_deref() == Some(instance)
+        };
+        rows.iter().find(of_it).unwrap_or_else(|| panic!("{instance} was never ready")).payload.clone()
+    };
+    assert_eq!(ready(PYSBD)["substrate_version"], "0.0.74");
+    assert_eq!(ready(GRAPH)["substrate_version"], Value::Null);
+    assert!(rows.iter().all(|row| row.payload.get("drifted").is_none()), "{}", journal::tell(&rows));
+    journal::assert_every_job_ended_once(&world.journal());
+    world.assert_nothing_left();
+}

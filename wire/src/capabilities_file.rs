@@ -2,6 +2,7 @@
 //! of a tool that needs none. Unknown keys are ignored, as the ancestor does.
 
 use crate::describe::Described;
+use crate::runtime::PythonWorker;
 use serde::{Deserialize, Serialize};
 
 /// The file.
@@ -38,6 +39,9 @@ pub struct Entry {
     /// Task adapters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adapters: Vec<Adapter>,
+    /// Who serves its surface: `shim`, or `genuine` for the ancestor's own worker. An addition of ours.
+    #[serde(default, skip_serializing_if = "PythonWorker::is_default")]
+    pub worker: PythonWorker,
 }
 
 /// A task adapter of an entry.
@@ -142,6 +146,10 @@ mod tests {
         let good = "capabilities:\n- {name: a, manifest: m.json}\n- {name: b, env_name: b, package: p, python_version: '3.11', adapters: [{impl: 'm:C', lib: l}]}\n";
         let file = CapabilitiesFile::parse(good).expect("good");
         assert_eq!(file.capabilities[1].adapters[0].implementation, "m:C");
+        assert_eq!(file.capabilities[1].worker, PythonWorker::Shim);
+        let genuine = good.replace("package: p", "package: p, worker: genuine");
+        let genuine = CapabilitiesFile::parse(&genuine).expect("good");
+        assert_eq!(genuine.capabilities[1].worker, PythonWorker::Genuine);
         for (entry, names) in [
             ("{name: a}", "\"a\""),
             ("{name: a, manifest: m, package: p}", "\"a\""),

@@ -76,6 +76,9 @@ pub struct SpawnWorker {
     /// The numbers that the descriptors beside this message get, in their order. 0 is `/dev/null` unless
     /// named, and 5 the keeper's lifeline always.
     pub fd_targets: Vec<i32>,
+    /// The kernel kills it when the keeper dies: for workers that do not watch the lifeline.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dies_with_keeper: bool,
 }
 
 /// From the keeper to the host.
@@ -174,6 +177,7 @@ mod tests {
             env: vec![("A".to_owned(), "b".to_owned())],
             cwd: "/".to_owned(),
             fd_targets: vec![1, 2],
+            dies_with_keeper: false,
         };
         check(
             &HostToKeeper::Spawn(spawn),

@@ -120,6 +120,7 @@ impl Instance {
             sinks: Arc::clone(&context.sinks),
             runtime_dir: context.runtime_dir.clone(),
             log_level: context.options.log_level.clone(),
+            host_dir: context.options.data_dir.clone(),
         };
         self.tell(context, WorkerState::Starting, None);
         let spawned = not_started.spawn().await?;
@@ -178,17 +179,20 @@ impl Instance {
 
     fn journal_ready(&self, context: &Context, worker: &Worker) {
         let session = worker.session();
-        context.note(self.row(
-            EventType::WorkerReady,
-            session,
-            json!({
-                "wait_seconds": round_ms(worker.wait_seconds),
-                "pid": worker.pid,
-                "tool_pid": worker.ready.tool_pid,
-                "tool_name": worker.ready.name,
-                "tool_version": worker.ready.version,
-            }),
-        ));
+        let mut payload = json!({
+            "wait_seconds": round_ms(worker.wait_seconds),
+            "pid": worker.pid,
+            "tool_pid": worker.ready.tool_pid,
+            "tool_name": worker.ready.name,
+            "tool_version": worker.ready.version,
+        });
+        if let Some(genuine) = &worker.genuine {
+            payload["substrate_version"] = json!(genuine.substrate_version);
+            if !genuine.drifted.is_empty() {
+                payload["drifted"] = json!(genuine.drifted);
+            }
+        }
+        context.note(self.row(EventType::WorkerReady, session, payload));
         if !self.plan.config.is_empty() {
             let mut keys: Vec<&String> = self.plan.config.keys().collect();
             keys.sort();

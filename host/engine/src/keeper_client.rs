@@ -172,6 +172,11 @@ impl Keeper {
         self.request(HostToKeeper::Kill { worker: worker.to_string() }, Vec::new());
     }
 
+    /// A signal for the worker process alone.
+    pub(crate) fn signal(&self, worker: &WorkerSessionId, signal: i32) {
+        self.request(HostToKeeper::Signal { worker: worker.to_string(), signal }, Vec::new());
+    }
+
     /// Clears everything and waits until the keeper has ended. False when it did not in time.
     pub(crate) async fn shutdown(&self) -> bool {
         self.request(HostToKeeper::Shutdown, Vec::new());

@@ -14,6 +14,7 @@ pub mod environments;
 pub mod error;
 pub mod events;
 mod frames;
+mod genuine;
 mod host;
 mod instances;
 mod jobs;

@@ -4,11 +4,12 @@
 use crate::adapters::{self, BoundAdapter};
 use crate::catalog::CatalogEntry;
 use crate::error::StartError;
+use crate::genuine;
 use crate::options::{HostOptions, LoadOptions};
 use crate::programs;
 use crate::worker_env::{self, WorkerEnvironment};
 use cjm_wire::link::Launch;
-use cjm_wire::manifest::Manifest;
+use cjm_wire::manifest::{DriftTracking, Manifest};
 use cjm_wire::runtime::Runtime;
 use cjm_wire::{AdapterManifest, InstanceId};
 use serde_json::{Map, Value};
@@ -29,6 +30,10 @@ pub(crate) struct WorkerPlan {
     /// Names of variables that the host has and the worker does not get; for errors.
     pub(crate) not_passed: Vec<String>,
     pub(crate) launch: Launch,
+    /// It is the ancestor's own worker, which has no link; `launch` says what it is told on its command line.
+    pub(crate) genuine: bool,
+    /// What the manifest was made from.
+    pub(crate) drift: DriftTracking,
     /// Task adapters that the worker binds.
     pub(crate) adapters: Vec<BoundAdapter>,
     pub(crate) data_dir: PathBuf,
@@ -90,6 +95,8 @@ pub(crate) fn plan(
         overlay_keys,
         not_passed,
         launch,
+        genuine: genuine::is_asked_for(manifest),
+        drift: manifest.drift_tracking.clone(),
         adapters,
         data_dir,
         config,
@@ -113,12 +120,16 @@ fn launch(
         Runtime::Python { .. } => {
             let python = PathBuf::from(manifest.interpreter());
             check_interpreter(name, &python)?;
-            shim(Launch::Python {
+            let launch = Launch::Python {
                 python_path: manifest.interpreter().to_owned(),
                 module: manifest.code.module.clone(),
                 class: manifest.code.class.clone(),
                 adapters: adapters.iter().map(|adapter| adapter.spec.clone()).collect(),
-            })
+            };
+            if genuine::is_asked_for(manifest) {
+                return Ok((python, genuine::argv(manifest, adapters), launch));
+            }
+            shim(launch)
         }
         Runtime::Executable(executable) => {
             let program = programs::capability_program(name, &executable.program, &entry.path)?;

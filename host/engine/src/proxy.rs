@@ -104,14 +104,17 @@ impl Proxy {
 
     /// `GET` of something small.
     pub(crate) async fn get(&self, path: &str) -> Result<Bytes, Failed> {
+        self.answer_of(self.client.get(format!("{BASE}{path}")).timeout(QUESTION_MAX)).await
+    }
+
+    /// `GET` for who bounds the wait otherwise.
+    pub(crate) async fn get_unbounded(&self, path: &str) -> Result<Bytes, Failed> {
+        self.answer_of(self.client.get(format!("{BASE}{path}"))).await
+    }
+
+    async fn answer_of(&self, request: reqwest::RequestBuilder) -> Result<Bytes, Failed> {
         let connection = |error: reqwest::Error| Failed::Connection(chain(&error));
-        let response = self
-            .client
-            .get(format!("{BASE}{path}"))
-            .timeout(QUESTION_MAX)
-            .send()
-            .await
-            .map_err(connection)?;
+        let response = request.send().await.map_err(connection)?;
         let status = response.status().as_u16();
         let body = response.bytes().await.map_err(connection)?;
         if status == 200 { Ok(body) } else { Err(Failed::Answer(self.error_of(status, &body))) }

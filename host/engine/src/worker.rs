@@ -10,6 +10,7 @@
 
 use crate::error::{CallError, StartError};
 use crate::frames;
+use crate::genuine::{self, RunningJobs};
 use crate::keeper_client::{Keeper, SpawnedWorker, WorkerEnd};
 use crate::plan::WorkerPlan;
 use crate::proxy::{Failed, Proxy, Reply};
@@ -21,6 +22,7 @@ use cjm_platform::{fds, runtime_dir};
 use cjm_wire::channel::LoadFailure;
 use cjm_wire::envelope::CancelRequest;
 use cjm_wire::error::ErrorCategory;
+use cjm_wire::http::Health;
 use cjm_wire::keeper::{SpawnWorker, worker_fd};
 use cjm_wire::link::{ShutdownRequest, ToolExit, WorkerReady, WorkerSpec, to_shim};
 use cjm_wire::{JobId, WorkerSessionId, http};
@@ -37,6 +39,8 @@ use tokio::sync::{oneshot, watch};
 const CLEAR_MAX: Duration = Duration::from_secs(10);
 /// How long a broken connection waits for the news of the worker's death.
 const DEATH_NEWS_MAX: Duration = Duration::from_secs(2);
+
+const SIGTERM: i32 = 15;
 
 /// How a worker died, with what the host makes of it.
 #[derive(Debug, Clone)]
@@ -77,14 +81,18 @@ pub(crate) struct NotStarted<'a> {
     pub(crate) sinks: Arc<Sinks>,
     pub(crate) runtime_dir: PathBuf,
     pub(crate) log_level: String,
+    /// The host's data directory.
+    pub(crate) host_dir: PathBuf,
 }
 
 /// A process runs; it has not said that it is ready.
 pub(crate) struct Spawned {
     common: Common,
     pub(crate) pid: u32,
-    link: OwnedWriteHalf,
+    /// None: it is the ancestor's own worker, which has none.
+    link: Option<OwnedWriteHalf>,
     first_word: oneshot::Receiver<FirstWord>,
+    sinks: Arc<Sinks>,
     started: Instant,
     proxy: Proxy,
 }
@@ -92,6 +100,8 @@ pub(crate) struct Spawned {
 /// What a worker says first.
 pub(crate) enum FirstWord {
     Ready(WorkerReady),
+    /// The ancestor's own worker answers.
+    Serves(Health),
     LoadFailed(LoadFailure),
 }
 
@@ -101,8 +111,18 @@ pub(crate) struct Worker {
     pub(crate) pid: u32,
     pub(crate) ready: WorkerReady,
     pub(crate) wait_seconds: f64,
+    /// Of the ancestor's own worker: its version, and what differs from its manifest.
+    pub(crate) genuine: Option<GenuineFacts>,
     proxy: Proxy,
-    link: tokio::sync::Mutex<OwnedWriteHalf>,
+    link: Option<tokio::sync::Mutex<OwnedWriteHalf>>,
+    /// Of the ancestor's own worker: the jobs whose progress is asked for.
+    jobs: Option<Arc<RunningJobs>>,
+}
+
+/// What is known of the ancestor's own worker alone.
+pub(crate) struct GenuineFacts {
+    pub(crate) substrate_version: Option<String>,
+    pub(crate) drifted: Vec<&'static str>,
 }
 
 impl NotStarted<'_> {
@@ -116,26 +136,31 @@ impl NotStarted<'_> {
         };
         let io = |error: std::io::Error| refused(error.to_string(), "check open descriptors and permissions");
         std::fs::create_dir_all(&plan.data_dir).map_err(io)?;
-        let session = self.session;
+        let session = self.session.clone();
         let socket = self.runtime_dir.join(format!("{session}.sock"));
         let listener = runtime_dir::bind_unix_listener(&socket)
             .map_err(|error| refused(error.to_string(), error.next_step()))?;
         let (stdout, stderr) = (fds::pipe_cloexec().map_err(io)?, fds::pipe_cloexec().map_err(io)?);
-        let (link_here, link_there) = fds::stream_pair().map_err(io)?;
+        let (link_here, link_there) =
+            if plan.genuine { None } else { Some(fds::stream_pair().map_err(io)?) }.unzip();
         let started = Instant::now();
-        let request = spawn_request(plan, &session);
-        let passed = vec![stdout.write, stderr.write, OwnedFd::from(listener), link_there];
+        let request = self.request(&session);
+        let mut passed = vec![stdout.write, stderr.write, OwnedFd::from(listener)];
+        passed.extend(link_there);
         let spawned = self
             .keeper
             .spawn(request, passed)
             .await
             .map_err(|refusal| refused(refusal.message, &refusal.next_step))?;
         let SpawnedWorker { pid, end } = spawned;
-        let link = into_stream(link_here).map_err(io)?;
-        let (link_read, mut link) = link.into_split();
-        let spec = worker_spec(plan, &session, &self.log_level);
-        // A worker that is dead already breaks the link; its end says more than this error would.
-        let _ = frames::write(&mut link, to_shim::SPEC, &serde_json::to_vec(&spec).unwrap_or_default()).await;
+        let link = link_here.map(into_stream).transpose().map_err(io)?;
+        let (link_read, mut link) = link.map(UnixStream::into_split).unzip();
+        if let Some(link) = &mut link {
+            let spec = worker_spec(plan, &session, &self.log_level);
+            let spec = serde_json::to_vec(&spec).unwrap_or_default();
+            // A worker that is dead already breaks the link; its end says more than this error would.
+            let _ = frames::write(link, to_shim::SPEC, &spec).await;
+        }
         let proxy = Proxy::new(&plan.capability, &socket)
             .map_err(|error| refused(error.to_string(), "this is a fault of the host; please report it"))?;
 
@@ -148,7 +173,7 @@ impl NotStarted<'_> {
         let life = Life {
             session: session.clone(),
             instance: plan.instance.clone(),
-            sinks: self.sinks,
+            sinks: Arc::clone(&self.sinks),
             tail: tail.clone(),
             own_kill: Arc::clone(&own_kill),
             phase: Arc::clone(&phase),
@@ -168,7 +193,18 @@ impl NotStarted<'_> {
             tail,
             socket,
         };
-        Ok(Spawned { common, pid, link, first_word, started, proxy })
+        Ok(Spawned { common, pid, link, first_word, sinks: self.sinks, started, proxy })
+    }
+
+    fn request(&self, session: &WorkerSessionId) -> SpawnWorker {
+        let mut request = spawn_request(self.plan, session);
+        if self.plan.genuine {
+            request.argv.extend(["--ppid".to_owned(), self.keeper.pid().to_string()]);
+            request.env.extend(genuine::variables(self.plan, &self.host_dir));
+            request.fd_targets.retain(|target| *target != worker_fd::HOST_LINK);
+            request.dies_with_keeper = true;
+        }
+        request
     }
 }
 
@@ -188,8 +224,14 @@ impl Spawned {
 
     /// Waits for the first word, then hands the configuration over.
     pub(crate) async fn ready(self, plan: &WorkerPlan, timeout: Duration) -> Result<Worker, StartError> {
-        let Self { common, pid, link, first_word, started, proxy } = self;
+        let Self { common, pid, link, first_word, sinks, started, proxy } = self;
         let mut death = common.death.clone();
+        let first_word = async {
+            match plan.genuine {
+                true => Ok(FirstWord::Serves(genuine::first_word(&proxy).await)),
+                false => first_word.await,
+            }
+        };
         // First words come before news of death: a tool that could not be loaded says why and exits.
         let word = tokio::select! {
             biased;
@@ -204,8 +246,13 @@ impl Spawned {
                 });
             }
         };
-        let ready = match word {
-            FirstWord::Ready(ready) => ready,
+        let (ready, genuine) = match word {
+            FirstWord::Ready(ready) => (ready, None),
+            FirstWord::Serves(health) => {
+                let drifted = genuine::drift(&proxy, &plan.capability, &plan.drift).await;
+                let ready = genuine::ready(&health);
+                (ready, Some(GenuineFacts { substrate_version: health.substrate_version, drifted }))
+            }
             FirstWord::LoadFailed(failure) => {
                 common.kill_and_wait(OwnKill::Unload).await;
                 let mut stderr_tail = common.tail.lines();
@@ -232,7 +279,14 @@ impl Spawned {
         }
         common.set_phase(LifePhase::Idle);
         let wait_seconds = started.elapsed().as_secs_f64();
-        Ok(Worker { common, pid, ready, wait_seconds, proxy, link: tokio::sync::Mutex::new(link) })
+        let link = link.map(tokio::sync::Mutex::new);
+        let jobs = genuine.is_some().then(|| {
+            let jobs = Arc::new(RunningJobs::default());
+            let (proxy, instance) = (proxy.clone(), plan.instance.clone());
+            tokio::spawn(genuine::follow_progress(proxy, Arc::downgrade(&jobs), sinks, instance));
+            jobs
+        });
+        Ok(Worker { common, pid, ready, wait_seconds, genuine, proxy, link, jobs })
     }
 }
 
@@ -338,6 +392,7 @@ impl Worker {
     /// One call; a broken connection becomes the worker's death, with its verdict.
     pub(crate) async fn call(&self, path: &str, body: Vec<u8>) -> Result<Reply, CallError> {
         let _running = self.common.running();
+        let _job = self.jobs.as_ref().and_then(|jobs| jobs.begin(&body));
         match self.proxy.call(path, body).await {
             Ok(reply) => Ok(reply),
             Err(failed) => Err(self.explain(failed).await),
@@ -403,13 +458,25 @@ impl Worker {
     pub(crate) async fn unload(&self, grace: Duration) {
         self.common.set_phase(LifePhase::Stopping);
         self.common.note_own_kill(OwnKill::Unload);
+        let Some(link) = &self.link else { return self.end_genuine(grace).await };
         let grace_ms = millis(grace);
         let request = serde_json::to_vec(&ShutdownRequest { grace_ms }).unwrap_or_default();
-        let asked = frames::write(&mut *self.link.lock().await, to_shim::SHUTDOWN, &request).await.is_ok();
+        let asked = frames::write(&mut *link.lock().await, to_shim::SHUTDOWN, &request).await.is_ok();
         let mut death = self.common.death.clone();
         // The shim enforces the grace itself; ours is longer and for a shim that does not.
         let patience = grace + Duration::from_millis(500);
         if !asked || tokio::time::timeout(patience, death.wait_for(Option::is_some)).await.is_err() {
+            self.common.kill_and_wait(OwnKill::Unload).await;
+        }
+    }
+
+    /// The ancestor's worker cleans up when it is asked, and ends by SIGTERM once its calls have ended.
+    async fn end_genuine(&self, grace: Duration) {
+        let mut death = self.common.death.clone();
+        // What it answers changes nothing: it is to end.
+        let _ = tokio::time::timeout(grace, self.proxy.hook(http::CLEANUP, Vec::new())).await;
+        self.common.keeper.signal(&self.common.session, SIGTERM);
+        if tokio::time::timeout(grace, death.wait_for(Option::is_some)).await.is_err() {
             self.common.kill_and_wait(OwnKill::Unload).await;
         }
     }
@@ -449,6 +516,7 @@ fn spawn_request(plan: &WorkerPlan, session: &WorkerSessionId) -> SpawnWorker {
         env,
         cwd,
         fd_targets: vec![worker_fd::STDOUT, worker_fd::STDERR, worker_fd::LISTENER, worker_fd::HOST_LINK],
+        dies_with_keeper: false,
     }
 }
 

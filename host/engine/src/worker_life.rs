@@ -45,7 +45,7 @@ impl Life {
     pub(crate) async fn watch(
         self,
         end: oneshot::Receiver<WorkerEnd>,
-        link: OwnedReadHalf,
+        link: Option<OwnedReadHalf>,
         stdout: OwnedFd,
         stderr: OwnedFd,
         first_word: oneshot::Sender<FirstWord>,
@@ -53,7 +53,7 @@ impl Life {
     ) {
         let (dead_sender, dead) = watch::channel(false);
         let news = Arc::new(Mutex::new(LinkNews::default()));
-        let link_task = tokio::spawn(self.link_reader(link, first_word, Arc::clone(&news)));
+        let link_task = link.map(|link| tokio::spawn(self.link_reader(link, first_word, Arc::clone(&news))));
         let pumps = [
             tokio::spawn(self.pump(stdout, OutputStreamName::Stdout, dead.clone())),
             tokio::spawn(self.pump(stderr, OutputStreamName::Stderr, dead)),
@@ -61,7 +61,7 @@ impl Life {
         let end = end.await.unwrap_or(WorkerEnd { status: None, descendants_killed: 0, clear_ms: 0 });
         // Nobody listens when both pumps have ended.
         let _ = dead_sender.send(true);
-        for task in pumps.into_iter().chain([link_task]) {
+        for task in pumps.into_iter().chain(link_task) {
             // A panicking pump must not hide the death it accompanied.
             let _ = task.await;
         }

@@ -278,6 +278,8 @@ impl Shell {
             fds: mapped,
             session: SessionMode::NewSession,
             nofile: Some(self.nofile),
+            // Our one thread lives as long as we do.
+            parent_death: spawn.dies_with_keeper.then_some(Signal::KILL),
             ..SpawnRequest::new(spawn.program)
         })?;
         let held = Held { pidfd: spawned.pidfd, _lifeline: lifeline.write };

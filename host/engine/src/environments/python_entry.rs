@@ -14,6 +14,7 @@ use super::stamp::Stamp;
 use super::uv::Uv;
 use cjm_wire::capabilities_file::Entry;
 use cjm_wire::manifest::{Code, DriftTracking, FORMAT_VERSION, Install};
+use cjm_wire::runtime::Runtime;
 use cjm_wire::{AdapterManifest, Manifest, Timestamp};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -242,6 +243,9 @@ impl<'a> PythonEntry<'a> {
             unknown: Map::new(),
         };
         manifest.code.regenerated_at = Some(now);
+        if !self.entry.worker.is_default() {
+            manifest.code.runtime = Some(Runtime::Python { worker: self.entry.worker });
+        }
         let path = self.manifests.join(manifest.file_name());
         if let Some(existing) = read_existing(&path) {
             keep_from(&mut manifest, &existing);

@@ -21,6 +21,7 @@ fn spawn(worker: &str) -> SpawnWorker {
         env: Vec::new(),
         cwd: "/".to_owned(),
         fd_targets: vec![1, 2],
+        dies_with_keeper: false,
     }
 }
 

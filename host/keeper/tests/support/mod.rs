@@ -103,6 +103,7 @@ impl Host {
             env: vec![("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned())],
             cwd: "/".to_owned(),
             fd_targets: vec![1],
+            dies_with_keeper: false,
         });
         let bytes = serde_json::to_vec(&spawn).unwrap();
         self.control().send(&bytes, &[pipe.write.as_fd()]).unwrap();

@@ -1,0 +1,189 @@
+//! The ancestor's own worker (`python -m cjm_substrate.core.worker`), driven as its own host drives it: no link, no
+//! shim; the HTTP surface is all there is. It is owned like any other worker: the keeper's child, its tree cleared.
+//!
+//! What must hold: it is ready when `/health` answers, and a death is noticed while it is waited for; it is told to
+//! clean up before it is signalled; a version of the ancestor other than ours is told and never refused.
+
+use crate::plan::WorkerPlan;
+use crate::proxy::Proxy;
+use crate::sinks::Sinks;
+use cjm_wire::canonical::canonical_hash;
+use cjm_wire::envelope::ExecuteRequest;
+use cjm_wire::http::{self, Health, Progress};
+use cjm_wire::link::{ProgressReport, WorkerReady};
+use cjm_wire::manifest::{DriftTracking, Manifest};
+use cjm_wire::runtime::{PythonWorker, Runtime};
+use cjm_wire::{InstanceId, keeper::worker_fd};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Module that serves the surface.
+const WORKER_MODULE: &str = "cjm_substrate.core.worker";
+/// Between two questions of a start after a refused one.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(50);
+/// How often progress is asked for while calls run.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+/// How long questions about drift may take; a capability that needs longer is not asked further.
+const DRIFT_MAX: Duration = Duration::from_secs(5);
+/// Variable by which such a worker finds the diagnostics store; it writes its records there itself.
+const DIAGNOSTICS_VARIABLE: &str = "CJM_DIAGNOSTICS_DB";
+
+/// Whether a manifest asks for such a worker.
+pub(crate) fn is_asked_for(manifest: &Manifest) -> bool {
+    matches!(manifest.runtime(), Runtime::Python { worker: PythonWorker::Genuine })
+}
+
+/// The command line of the worker of `manifest`, without `--ppid`, which is known when it is spawned.
+pub(crate) fn argv(manifest: &Manifest, adapters: &[crate::adapters::BoundAdapter]) -> Vec<String> {
+    let mut argv: Vec<String> = [
+        manifest.install.python_path.as_str(),
+        "-m",
+        WORKER_MODULE,
+        "--module",
+        &manifest.code.module,
+        "--class",
+        &manifest.code.class,
+        "--fd",
+        &worker_fd::LISTENER.to_string(),
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    if !adapters.is_empty() {
+        let specs: Vec<&str> = adapters.iter().map(|adapter| adapter.spec.as_str()).collect();
+        argv.extend(["--adapters".to_owned(), specs.join(",")]);
+    }
+    argv
+}
+
+/// What it gets beyond the variables of every worker: where records go, and secrets, for which there is no link.
+pub(crate) fn variables(plan: &WorkerPlan, host_dir: &Path) -> Vec<(String, String)> {
+    let mut variables =
+        vec![(DIAGNOSTICS_VARIABLE.to_owned(), host_dir.join("diagnostics.db").display().to_string())];
+    let secrets =
+        plan.secrets.iter().filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
+    variables.extend(secrets);
+    variables
+}
+
+/// Waits until it serves. Connections queue in its socket until then, so one question usually suffices; the caller
+/// bounds the time and watches for its death.
+pub(crate) async fn first_word(proxy: &Proxy) -> Health {
+    loop {
+        if let Ok(body) = proxy.get_unbounded(http::HEALTH).await
+            && let Ok(health) = serde_json::from_slice(&body)
+        {
+            return health;
+        }
+        tokio::time::sleep(HEALTH_INTERVAL).await;
+    }
+}
+
+/// What a shim would have said.
+pub(crate) fn ready(health: &Health) -> WorkerReady {
+    WorkerReady {
+        tool_pid: None,
+        name: health.name.clone(),
+        version: health.version.clone(),
+        supports: Vec::new(),
+        concurrency_max: 0,
+    }
+}
+
+/// Which sections of the manifest are not what the code says now.
+pub(crate) async fn drift(proxy: &Proxy, capability: &str, tracking: &DriftTracking) -> Vec<&'static str> {
+    let mut drifted = Vec::new();
+    for (section, path, recorded) in [
+        ("config_schema", http::CONFIG_SCHEMA, &tracking.config_schema_hash),
+        ("structural_surface", http::STRUCTURAL_SURFACE, &tracking.structural_surface_hash),
+    ] {
+        let Some(recorded) = recorded else { continue };
+        let answer = tokio::time::timeout(DRIFT_MAX, proxy.get_unbounded(path)).await;
+        let Ok(Ok(body)) = answer else { return drifted };
+        let live = std::str::from_utf8(&body).ok().and_then(|text| canonical_hash(text).ok());
+        if live.is_some_and(|live| live != *recorded) {
+            tracing::warn!(
+                %capability, section,
+                "the code has changed since its manifest was made; `cjm-ctl install-all --force` makes it anew"
+            );
+            drifted.push(section);
+        }
+    }
+    drifted
+}
+
+/// Jobs whose calls run, so that what the worker says of its progress is told of them.
+#[derive(Debug, Default)]
+pub(crate) struct RunningJobs {
+    jobs: Mutex<Vec<String>>,
+    begun: Notify,
+}
+
+/// One running job, until it is dropped.
+pub(crate) struct RunningJob {
+    jobs: Arc<RunningJobs>,
+    id: String,
+}
+
+impl RunningJobs {
+    /// Notes the job of a request; `None` for a call that is no job.
+    pub(crate) fn begin(self: &Arc<Self>, body: &[u8]) -> Option<RunningJob> {
+        let request: ExecuteRequest = serde_json::from_slice(body).ok()?;
+        let id = request.envelope.job_id?.to_string();
+        self.list().push(id.clone());
+        self.begun.notify_one();
+        Some(RunningJob { jobs: Arc::clone(self), id })
+    }
+
+    fn list(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for RunningJob {
+    fn drop(&mut self) {
+        let mut jobs = self.jobs.list();
+        if let Some(at) = jobs.iter().position(|id| *id == self.id) {
+            jobs.swap_remove(at);
+        }
+    }
+}
+
+/// Asks for progress while jobs run, and tells what is new; ends with the worker.
+pub(crate) async fn follow_progress(
+    proxy: Proxy,
+    jobs: Weak<RunningJobs>,
+    sinks: Arc<Sinks>,
+    instance: InstanceId,
+) {
+    let mut told: Option<Progress> = None;
+    loop {
+        let Some(running) = jobs.upgrade() else { return };
+        if running.list().is_empty() {
+            // Wakes for the end too: a waiting task must not keep a dead worker's list.
+            let begun = tokio::time::timeout(PROGRESS_INTERVAL, running.begun.notified()).await;
+            if begun.is_err() {
+                continue;
+            }
+        }
+        drop(running);
+        tokio::time::sleep(PROGRESS_INTERVAL).await;
+        let Ok(body) = proxy.get(http::PROGRESS).await else { continue };
+        let Ok(progress) = serde_json::from_slice::<Progress>(&body) else { continue };
+        let Some(running) = jobs.upgrade() else { return };
+        // The value of an earlier call stays until the next one says something.
+        if told.as_ref() == Some(&progress) {
+            continue;
+        }
+        for job in running.list().iter() {
+            let report = ProgressReport {
+                job_id: Some(job.clone()),
+                progress: progress.progress,
+                message: progress.message.clone(),
+            };
+            sinks.progress(&instance, report);
+        }
+        told = Some(progress);
+    }
+}
