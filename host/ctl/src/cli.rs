@@ -65,6 +65,10 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Install everything that capabilities.yaml names
     InstallAll(InstallAllArgs),
+    /// Look into an installed capability once more and write its manifest anew
+    RegenerateManifest(RegenerateArgs),
+    /// Write the manifest of a task adapter that lives in an environment
+    GenerateAdapterManifest(GenerateAdapterArgs),
     /// Take a capability away: its environment and its manifest
     Remove(RemoveArgs),
     /// Forget old records and output now; the journal is never touched
@@ -208,6 +212,28 @@ pub(crate) struct InstallAllArgs {
     /// Use what was fetched before and no network
     #[arg(long)]
     pub(crate) offline: bool,
+}
+
+/// Of `regenerate-manifest`.
+#[derive(Debug, Args)]
+pub(crate) struct RegenerateArgs {
+    /// The capability
+    pub(crate) capability: String,
+    /// Look for its package here when the manifest does not say it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) capabilities: Option<PathBuf>,
+    /// Look into this package; it wins over what manifest and list say
+    #[arg(long, value_name = "PACKAGE")]
+    pub(crate) package: Option<String>,
+}
+
+/// Of `generate-adapter-manifest`.
+#[derive(Debug, Args)]
+pub(crate) struct GenerateAdapterArgs {
+    /// The environment that holds the adapter: that of its tool
+    pub(crate) env_name: String,
+    /// The adapter, as module:Class
+    pub(crate) target: String,
 }
 
 /// Of `remove`.

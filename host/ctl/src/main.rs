@@ -15,6 +15,7 @@ mod logs;
 mod out_folder;
 mod output;
 mod progress;
+mod regenerate;
 mod remove;
 mod retention;
 mod run;
@@ -73,6 +74,8 @@ async fn dispatch(cli: Cli, output: &Output) -> CommandResult {
             Command::Validate(args) => validate::run(global, args, output),
             Command::Logs(args) => logs::run(global, args, output).await,
             Command::InstallAll(args) => install_all::run(global, args, output).await,
+            Command::RegenerateManifest(args) => regenerate::manifest(global, args, output).await,
+            Command::GenerateAdapterManifest(args) => regenerate::adapter(global, args, output).await,
             Command::Remove(args) => remove::run(global, args, output).await,
             Command::Retention(args) => retention::run(global, args, output),
             Command::SetSecret(args) => secrets::set(global, args, output).await,

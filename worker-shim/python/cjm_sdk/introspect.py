@@ -1,8 +1,8 @@
-"""Says what a tool is, for its manifest: `PYTHON introspect.py MODULE [--class C] [--adapters m:C,…]`.
+"""Says what a tool is, for its manifest: `PYTHON introspect.py [MODULE] [--class C] [--adapters m:C,…]`.
 
 What: runs inside the tool's own environment and prints one JSON document on standard output: identity, configuration
 schema, declared environment, structural surface, adapters. MODULE may be a package; then its `capability` module is
-tried first.
+tried first. Without one, only the adapters are described.
 What not: an installer, and nothing is initialized: the class is constructed at most once.
 Must hold: what the tool prints goes to standard error; a failure is a JSON document too (`error`, `message`,
 `traceback`), with exit code 1; for a class of the ancestor's family every value equals the ancestor's own.
@@ -29,7 +29,10 @@ def main(arguments):
 
     try:
         module, class_name, adapters = _parse(arguments)
-        document = describe(module, class_name, adapters)
+        if module:
+            document = describe(module, class_name, adapters)
+        else:
+            document = {"adapters": [_adapter(spec) for spec in adapters]}
         text = json.dumps(document, indent=2, allow_nan=False)
         code = 0
     except BaseException as error:
@@ -221,7 +224,7 @@ def _parse(arguments):
     import argparse
 
     parser = argparse.ArgumentParser(prog="introspect.py", description="Prints what a tool is, as JSON.")
-    parser.add_argument("module", help="module or package that defines the tool")
+    parser.add_argument("module", nargs="?", help="module or package that defines the tool")
     parser.add_argument("--class", dest="class_name", help="the class, when the module defines several")
     parser.add_argument("--adapters", default="", help="task adapters, module:Class, separated by commas")
     parsed = parser.parse_args(arguments)

@@ -158,6 +158,15 @@ pub enum EnvironmentError {
         /// What is wrong with the answer.
         message: String,
     },
+    /// There is no such environment.
+    #[error("there is no environment \"{env_name}\"")]
+    EnvironmentMissing {
+        /// Its name.
+        env_name: String,
+    },
+    /// An adapter was named in another way.
+    #[error("adapter target must be 'module:ClassName', got '{0}'")]
+    AdapterTarget(String),
     /// There is no such capability.
     #[error(
         "Capability manifest not found: {capability}\nExpected at: {}{}",
@@ -203,6 +212,8 @@ impl Described for EnvironmentError {
             Self::ProgramMissing { .. } => "install.program_missing",
             Self::NoConda { .. } => "install.no_conda",
             Self::CondaAnswer { .. } => "install.conda_answer",
+            Self::EnvironmentMissing { .. } => "install.no_environment",
+            Self::AdapterTarget(_) => "install.adapter_target",
             Self::NotInstalled { .. } => "install.not_installed",
             Self::CapabilityTwice { .. } => "install.capability_twice",
         }
@@ -256,6 +267,10 @@ impl Described for EnvironmentError {
                 kind.program()
             ),
             Self::CondaAnswer { program, .. } => format!("see that `{program} env list --json` works"),
+            Self::EnvironmentMissing { .. } => {
+                "`cjm-ctl install-all` makes it; `cjm-ctl list --envs` shows which there are".to_owned()
+            }
+            Self::AdapterTarget(_) => "write the module, a colon, and the class in it".to_owned(),
             Self::NotInstalled { .. } => "`cjm-ctl list` shows what is installed".to_owned(),
             Self::CapabilityTwice { .. } => "remove one of the two entries".to_owned(),
         }

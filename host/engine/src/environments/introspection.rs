@@ -66,24 +66,87 @@ pub(super) async fn introspect(
     on_line: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<Introspected, EnvironmentError> {
     let module = module_of(environment, &distribution(requirements))?;
-    let mut question = command(&environment.join("bin/python"));
-    question.env("PYTHONDONTWRITEBYTECODE", "1").current_dir(environment);
-    question.arg(sdk.join("cjm_sdk/introspect.py")).arg(module);
-    if !entry.adapters.is_empty() {
-        let adapters: Vec<&str> =
-            entry.adapters.iter().map(|adapter| adapter.implementation.as_str()).collect();
+    let python = environment.join("bin/python");
+    let subject = Subject { python: &python, directory: environment, module: Some(&module) };
+    let adapters: Vec<&str> = entry.adapters.iter().map(|adapter| adapter.implementation.as_str()).collect();
+    ask(&subject, sdk, &adapters, on_line).await
+}
+
+/// What is looked into.
+#[derive(Debug)]
+pub(super) struct Subject<'a> {
+    /// The interpreter.
+    pub(super) python: &'a Path,
+    /// Where it runs: its environment.
+    pub(super) directory: &'a Path,
+    /// The module; none when only adapters are asked for.
+    pub(super) module: Option<&'a str>,
+}
+
+/// Imports a module and the adapters, and describes the capability.
+///
+/// # Errors
+/// As [`introspect`].
+pub(super) async fn ask(
+    subject: &Subject<'_>,
+    sdk: &Path,
+    adapters: &[&str],
+    on_line: &(dyn Fn(&str) + Send + Sync),
+) -> Result<Introspected, EnvironmentError> {
+    let document: Document = answer(subject, sdk, adapters, on_line).await?;
+    Ok(document.into_introspected())
+}
+
+/// Imports adapters and describes them.
+///
+/// # Errors
+/// As [`introspect`].
+pub(super) async fn ask_adapters(
+    subject: &Subject<'_>,
+    sdk: &Path,
+    adapters: &[&str],
+    on_line: &(dyn Fn(&str) + Send + Sync),
+) -> Result<Vec<AdapterManifest>, EnvironmentError> {
+    #[derive(Deserialize)]
+    struct Adapters {
+        adapters: Vec<AdapterManifest>,
+    }
+    let document: Adapters = answer(subject, sdk, adapters, on_line).await?;
+    Ok(document.adapters)
+}
+
+/// The module of a package by its requirement or folder.
+///
+/// # Errors
+/// When it has several and none is named like it.
+pub(super) fn module_of_package(environment: &Path, package: &str) -> Result<String, EnvironmentError> {
+    let package = package.trim().trim_start_matches("-e ").trim_end_matches('/');
+    let is_path = !package.contains("://") && package.contains('/');
+    let name =
+        if is_path { package.rsplit('/').next().unwrap_or(package) } else { requirement_name(package) };
+    module_of(environment, name)
+}
+
+async fn answer<T: for<'de> Deserialize<'de>>(
+    subject: &Subject<'_>,
+    sdk: &Path,
+    adapters: &[&str],
+    on_line: &(dyn Fn(&str) + Send + Sync),
+) -> Result<T, EnvironmentError> {
+    let mut question = command(subject.python);
+    question.env("PYTHONDONTWRITEBYTECODE", "1").current_dir(subject.directory);
+    question.arg(sdk.join("cjm_sdk/introspect.py")).args(subject.module);
+    if !adapters.is_empty() {
         question.arg("--adapters").arg(adapters.join(","));
     }
     let answer = run(question, "introspecting", INTROSPECTION_TIMEOUT, on_line).await?;
     if !answer.success {
         return Err(refused(answer));
     }
-    let document: Document =
-        serde_json::from_slice(&answer.stdout).map_err(|error| EnvironmentError::Introspection {
-            message: format!("it described itself in a shape we cannot read: {error}"),
-            stderr_tail: answer.stderr_tail,
-        })?;
-    Ok(document.into_introspected())
+    serde_json::from_slice(&answer.stdout).map_err(|error| EnvironmentError::Introspection {
+        message: format!("it described itself in a shape we cannot read: {error}"),
+        stderr_tail: answer.stderr_tail,
+    })
 }
 
 impl Document {

@@ -13,6 +13,7 @@ mod lock;
 mod manifests;
 mod package;
 mod python_entry;
+mod regenerate;
 mod removal;
 mod stamp;
 mod tool_entry;
@@ -26,4 +27,7 @@ pub use installer::{
     Step, install_all, read_capabilities,
 };
 pub use interpreters::{Interpreter, discover as discover_interpreters};
+pub use regenerate::{
+    PackageSource, Regenerated, Regeneration, generate_adapter_manifest, plan_regeneration,
+};
 pub use removal::{Place, Removal, find_environment, plan_removal};

@@ -186,7 +186,7 @@ pub(super) fn env_name_of(entry: &CatalogEntry) -> Option<String> {
     parts.nth(1).map(|name| name.to_string_lossy().into_owned())
 }
 
-fn not_installed(settings: &Settings, catalog: &Catalog, capability: &str) -> EnvironmentError {
+pub(super) fn not_installed(settings: &Settings, catalog: &Catalog, capability: &str) -> EnvironmentError {
     let expected = settings.manifests_dir().join(format!("{capability}.json"));
     let broken = catalog.problem_of(capability).map(|problem| problem.error.to_string());
     EnvironmentError::NotInstalled { capability: capability.to_owned(), expected, broken }

@@ -1,0 +1,59 @@
+//! `regenerate-manifest` and `generate-adapter-manifest`: what is installed says once more what it is.
+
+use crate::cli::{GenerateAdapterArgs, Global, RegenerateArgs};
+use crate::fault::CommandResult;
+use crate::output::Output;
+use crate::sdk;
+use cjm_engine::environments::{generate_adapter_manifest, plan_regeneration};
+use cjm_wire::describe::exit;
+use serde_json::json;
+
+/// Runs `regenerate-manifest`.
+pub(crate) async fn manifest(global: &Global, args: &RegenerateArgs, output: &Output) -> CommandResult {
+    let settings = global.settings()?;
+    let (package, list) = (args.package.as_deref(), args.capabilities.as_deref());
+    let planned = plan_regeneration(&settings, &args.capability, package, list).await?;
+    let from = if planned.package.is_empty() { "its module" } else { &planned.package };
+    output.note(&format!("Regenerating {} from {from} ({})...", args.capability, planned.source.as_str()));
+    let sdk = sdk::python_sdk(&settings.data_dir)?;
+    let done = planned.regenerate(&sdk, &|line| output.note(line)).await?;
+    for warning in &done.warnings {
+        output.note(&format!("warning: {warning}"));
+    }
+    if output.json {
+        output.document(&json!({
+            "capability": done.manifest.code.name,
+            "version": done.manifest.code.version,
+            "manifest": done.path,
+            "package": planned.package,
+            "package_from": planned.source.as_str(),
+            "changed": done.changed,
+            "warnings": done.warnings,
+        }))?;
+    } else {
+        output.line(&format!("✓ Regenerated manifest at {}", done.path.display()))?;
+    }
+    Ok(exit::OK)
+}
+
+/// Runs `generate-adapter-manifest`.
+pub(crate) async fn adapter(global: &Global, args: &GenerateAdapterArgs, output: &Output) -> CommandResult {
+    let settings = global.settings()?;
+    let sdk = sdk::python_sdk(&settings.data_dir)?;
+    let (path, adapter) =
+        generate_adapter_manifest(&settings, &args.env_name, &args.target, &sdk, &|line| output.note(line))
+            .await?;
+    if output.json {
+        output.document(&json!({"manifest": path, "adapter": adapter}))?;
+        return Ok(exit::OK);
+    }
+    output.line(&format!("Adapter manifest written: {}", path.display()))?;
+    output.line(&format!("  task: {}  protocol: {}", adapter.task_name, adapter.required_tool_protocol))?;
+    let members = &adapter.protocol_members;
+    output.line(&format!(
+        "  methods: {}  properties: {}",
+        members.methods.len(),
+        members.properties.len()
+    ))?;
+    Ok(exit::OK)
+}

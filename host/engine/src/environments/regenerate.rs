@@ -1,0 +1,246 @@
+//! Looks into what is installed once more: a capability's manifest is written anew, or an adapter's for the first time.
+//! Nothing is installed or made.
+//!
+//! What must hold: what belongs to the user (`overrides`, `env_vars`) and to the installation (`installed_at`, the
+//! interpreter, the lock) is as it was; only what the code says of itself is new.
+
+use super::error::EnvironmentError;
+use super::files::write_whole;
+use super::installer::{INSTALLER_VERSION, lock, read_capabilities};
+use super::introspection::{self, Introspected, Subject};
+use super::removal::{env_name_of, find_environment, not_installed};
+use super::tool_entry;
+use crate::catalog::{Catalog, CatalogEntry};
+use crate::settings::Settings;
+use cjm_wire::manifest::Code;
+use cjm_wire::runtime::Runtime;
+use cjm_wire::{AdapterManifest, Manifest, Timestamp};
+use std::path::{Path, PathBuf};
+
+/// Where the name of the package came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PackageSource {
+    /// It was told.
+    Told,
+    /// The manifest knows it.
+    Manifest,
+    /// The list of capabilities does.
+    List,
+    /// Nobody does; the manifest's module is looked into.
+    Unknown,
+}
+
+impl PackageSource {
+    /// As the ancestor calls it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Told => "--package override",
+            Self::Manifest => "manifest.install.package_source",
+            Self::List => "capabilities.yaml lookup",
+            Self::Unknown => "code.module of the manifest",
+        }
+    }
+}
+
+/// A capability to look into once more.
+#[derive(Debug, Clone)]
+pub struct Regeneration {
+    entry: CatalogEntry,
+    /// What it was installed from.
+    pub package: String,
+    /// Who says so.
+    pub source: PackageSource,
+    data_dir: PathBuf,
+    python: PathBuf,
+}
+
+/// A manifest that was written anew.
+#[derive(Debug, Clone)]
+pub struct Regenerated {
+    /// The file.
+    pub path: PathBuf,
+    /// What stands in it.
+    pub manifest: Manifest,
+    /// Whether the schema or the surface is another than before.
+    pub changed: bool,
+    /// What is odd, and no error.
+    pub warnings: Vec<String>,
+}
+
+/// Finds the capability, its interpreter and its package.
+///
+/// # Errors
+/// When it is not installed, or its environment is gone.
+pub async fn plan_regeneration(
+    settings: &Settings,
+    capability: &str,
+    package: Option<&str>,
+    list: Option<&Path>,
+) -> Result<Regeneration, EnvironmentError> {
+    let catalog = Catalog::discover(&settings.manifest_dirs());
+    let entry = catalog.get(capability).ok_or_else(|| not_installed(settings, &catalog, capability))?;
+    let (package, source) = match package {
+        Some(told) => (told.to_owned(), PackageSource::Told),
+        None => package_of(entry, list)?,
+    };
+    let python = match entry.manifest.runtime() {
+        Runtime::Python { .. } => interpreter(settings, entry).await?,
+        Runtime::Executable(_) | Runtime::Native { .. } => PathBuf::new(),
+    };
+    Ok(Regeneration { entry: entry.clone(), package, source, data_dir: settings.data_dir.clone(), python })
+}
+
+impl Regeneration {
+    /// Looks, and writes the manifest.
+    ///
+    /// # Errors
+    /// When the package cannot be looked into, or calls itself something else now.
+    pub async fn regenerate(
+        &self,
+        sdk: &Path,
+        on_line: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<Regenerated, EnvironmentError> {
+        let _lock = lock(&self.data_dir)?;
+        match self.entry.manifest.runtime() {
+            Runtime::Python { .. } => self.look_into_python(sdk, on_line).await,
+            Runtime::Executable(_) | Runtime::Native { .. } => self.copy_again(),
+        }
+    }
+
+    async fn look_into_python(
+        &self,
+        sdk: &Path,
+        on_line: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<Regenerated, EnvironmentError> {
+        let environment = self.python.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+        let existing = &self.entry.manifest;
+        let module = match self.source {
+            PackageSource::Told => introspection::module_of_package(environment, &self.package)?,
+            _ => existing.code.module.clone(),
+        };
+        let subject = Subject { python: &self.python, directory: environment, module: Some(&module) };
+        let Introspected { code, warnings, .. } = introspection::ask(&subject, sdk, &[], on_line).await?;
+        if code.name != existing.code.name {
+            return Err(EnvironmentError::Introspection {
+                message: format!(
+                    "it calls itself \"{}\" now, not \"{}\"; install it under its new name and remove the old one",
+                    code.name, existing.code.name
+                ),
+                stderr_tail: Vec::new(),
+            });
+        }
+        let mut manifest = existing.clone();
+        manifest.code = with_what_code_does_not_say(code, &existing.code);
+        manifest.code.regenerated_at = Some(Timestamp::now());
+        manifest.install.installer_version = INSTALLER_VERSION.to_owned();
+        manifest.install.package_source.clone_from(&self.package);
+        if manifest.install.python_path.is_empty() {
+            manifest.install.python_path = self.python.display().to_string();
+        }
+        manifest.seal();
+        write_whole(&self.entry.path, checked_text(&manifest)?.as_bytes())?;
+        let changed = manifest.drift_tracking != existing.drift_tracking;
+        Ok(Regenerated { path: self.entry.path.clone(), manifest, changed, warnings })
+    }
+
+    /// A tool without an environment says what it is in the manifest it was installed from.
+    fn copy_again(&self) -> Result<Regenerated, EnvironmentError> {
+        let manifests = self.entry.path.parent().unwrap_or(Path::new("/"));
+        let (manifest, _) = tool_entry::install(Path::new(&self.package), manifests, true)?;
+        let changed = manifest.code != self.entry.manifest.code;
+        Ok(Regenerated {
+            path: manifests.join(manifest.file_name()),
+            manifest,
+            changed,
+            warnings: Vec::new(),
+        })
+    }
+}
+
+/// Writes the manifest of one adapter that lives in an environment.
+///
+/// # Errors
+/// When there is no such environment, or the adapter cannot be looked into.
+pub async fn generate_adapter_manifest(
+    settings: &Settings,
+    env_name: &str,
+    target: &str,
+    sdk: &Path,
+    on_line: &(dyn Fn(&str) + Send + Sync),
+) -> Result<(PathBuf, AdapterManifest), EnvironmentError> {
+    let whole =
+        target.rsplit_once(':').is_some_and(|(module, class)| !module.is_empty() && !class.is_empty());
+    if !whole || target.contains(',') {
+        return Err(EnvironmentError::AdapterTarget(target.to_owned()));
+    }
+    let place = find_environment(settings, env_name).await?;
+    let environment =
+        place.path().ok_or_else(|| EnvironmentError::EnvironmentMissing { env_name: env_name.to_owned() })?;
+    let python = environment.join("bin/python");
+    let subject = Subject { python: &python, directory: environment, module: None };
+    let found = introspection::ask_adapters(&subject, sdk, &[target], on_line).await?;
+    let mut adapter = found.into_iter().next().ok_or_else(|| EnvironmentError::Introspection {
+        message: "it described no adapter".to_owned(),
+        stderr_tail: Vec::new(),
+    })?;
+    adapter.conda_env = env_name.to_owned();
+    adapter.generated_at = Timestamp::now().to_string();
+    let name = adapter.file_name().ok_or_else(|| EnvironmentError::Introspection {
+        message: format!("the task \"{}\" cannot be part of a file name", adapter.task_name),
+        stderr_tail: Vec::new(),
+    })?;
+    let path = settings.manifests_dir().join(name);
+    write_whole(&path, adapter.to_file_text().as_bytes())?;
+    Ok((path, adapter))
+}
+
+fn package_of(
+    entry: &CatalogEntry,
+    list: Option<&Path>,
+) -> Result<(String, PackageSource), EnvironmentError> {
+    let known = &entry.manifest.install.package_source;
+    if !known.is_empty() {
+        return Ok((known.clone(), PackageSource::Manifest));
+    }
+    let Some(list) = list else { return Ok((String::new(), PackageSource::Unknown)) };
+    let file = read_capabilities(list)?;
+    let listed = file.capabilities.into_iter().find(|known| known.name == entry.manifest.code.name);
+    Ok(match listed {
+        Some(listed) => (listed.manifest.unwrap_or(listed.package), PackageSource::List),
+        None => (String::new(), PackageSource::Unknown),
+    })
+}
+
+/// The one of the manifest, or of the environment it names.
+async fn interpreter(settings: &Settings, entry: &CatalogEntry) -> Result<PathBuf, EnvironmentError> {
+    let named = PathBuf::from(&entry.manifest.install.python_path);
+    if named.is_file() {
+        return Ok(named);
+    }
+    let env_name = env_name_of(entry).unwrap_or_default();
+    let place = find_environment(settings, &env_name).await?;
+    let python = place.path().map(|path| path.join("bin/python")).filter(|python| python.is_file());
+    python.ok_or(EnvironmentError::EnvironmentMissing { env_name })
+}
+
+/// A manifest also holds what nobody can read from the code: who serves it, what a user promised.
+fn with_what_code_does_not_say(mut code: Code, existing: &Code) -> Code {
+    code.runtime.clone_from(&existing.runtime);
+    code.idempotent = code.idempotent.or(existing.idempotent);
+    code.resources = code.resources.or_else(|| existing.resources.clone());
+    for (key, value) in &existing.unknown {
+        code.unknown.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    code
+}
+
+/// The rest is foreign, so that what is written must be what would be read.
+fn checked_text(manifest: &Manifest) -> Result<String, EnvironmentError> {
+    let text = manifest.to_file_text();
+    Manifest::parse(&text).map(|_| ()).map_err(|error| EnvironmentError::Introspection {
+        message: error.to_string(),
+        stderr_tail: Vec::new(),
+    })?;
+    Ok(text)
+}
