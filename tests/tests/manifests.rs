@@ -2,6 +2,10 @@
 //! both. What one of them accepts and the other refuses would be a rule that users cannot know.
 
 use cjm_wire::Manifest;
+use cjm_wire::adapter::AdapterManifest;
+use cjm_wire::capabilities_file::CapabilitiesFile;
+use cjm_wire::composition::Composition;
+use cjm_wire::placed::Placed;
 use std::path::{Path, PathBuf};
 
 fn files(folder: &str) -> Vec<PathBuf> {
@@ -19,8 +23,12 @@ fn read(path: &Path) -> String {
 }
 
 fn schema() -> jsonschema::Validator {
-    let text =
-        read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/schema/manifest-2.0.schema.json"));
+    schema_of("manifest-2.0")
+}
+
+fn schema_of(name: &str) -> jsonschema::Validator {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/schema");
+    let text = read(&folder.join(format!("{name}.schema.json")));
     jsonschema::validator_for(&serde_json::from_str(&text).expect("JSON")).expect("a schema")
 }
 
@@ -51,4 +59,85 @@ fn invalid_ones_are_refused_by_parser_and_schema() {
         let value = serde_json::from_str(&text).expect("JSON");
         assert!(!schema.is_valid(&value), "the schema accepts {}", path.display());
     }
+}
+
+/// Parser and schema must say the same of each text.
+#[track_caller]
+fn check(schema: &str, parse: impl Fn(&str) -> Result<(), String>, good: &[&str], bad: &[&str]) {
+    let validator = schema_of(schema);
+    let document = |text: &str| Placed::parse(text).unwrap_or_else(|error| panic!("{text}: {error}")).value;
+    for text in good {
+        parse(text).unwrap_or_else(|error| panic!("the parser refuses {text}: {error}"));
+        validator
+            .validate(&document(text))
+            .unwrap_or_else(|error| panic!("the schema refuses {text}: {error}"));
+    }
+    for text in bad {
+        assert!(parse(text).is_err(), "the parser accepts {text}");
+        assert!(!validator.is_valid(&document(text)), "the schema accepts {text}");
+    }
+}
+
+#[test]
+fn lists_of_capabilities_are_told_from_others_by_parser_and_schema() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let parse = |text: &str| CapabilitiesFile::parse(text).map(|_| ()).map_err(|error| error.to_string());
+    let entry = |fields: &str| format!("capabilities:\n- {{name: a, {fields}}}\n");
+    let good = [
+        read(&root.join("capabilities.yaml")),
+        entry("manifest: m.json"),
+        entry("env_name: e, package: p, python_version: '3.11', later: 1"),
+        entry("env_name: e, package: p, python_version: 3.11"),
+        entry(
+            "env_name: e, package: p, env_file: e.yml, interface_libs: [l], adapters: [{impl: 'm:C', lib: l}]",
+        ),
+        "capabilities: []".to_owned(),
+    ];
+    let bad = [
+        "capabilities: 3".to_owned(),
+        "capabilities:\n- {manifest: m}\n".to_owned(),
+        "capabilities:\n- {name: 'a b', manifest: m}\n".to_owned(),
+        entry("manifest: m, package: p"),
+        entry("package: p, python_version: '3'"),
+        entry("env_name: e, package: p"),
+        entry("env_name: e, package: p, python_version: '3', env_file: f"),
+        entry("env_name: e, package: p, python_version: '3', interface_libs: l"),
+        entry("env_name: e, package: p, python_version: '3', adapters: [{lib: l}]"),
+        entry("env_name: e/f, package: p, python_version: '3'"),
+    ];
+    check("capabilities", parse, &good.each_ref().map(String::as_str), &bad.each_ref().map(String::as_str));
+}
+
+#[test]
+fn adapters_and_compositions_are_told_from_others_by_parser_and_schema() {
+    let parse = |text: &str| AdapterManifest::parse(text).map(|_| ()).map_err(|error| error.to_string());
+    let whole = r#"{"unit": "adapter", "name": "m.C", "task_name": "t", "module": "m", "class": "C",
+        "protocol_members": {"methods": [{"name": "go", "params": ["x"]}], "properties": ["p"]}, "later": 1}"#;
+    let bad = [
+        whole.replace("\"adapter\"", "\"other\""),
+        whole.replace("\"task_name\": \"t\",", ""),
+        whole.replace("\"module\": \"m\"", "\"module\": \"\""),
+        whole.replace("[\"x\"]", "[1]"),
+        whole.replace("\"name\": \"go\",", ""),
+    ];
+    check("adapter-manifest", parse, &[whole], &bad.each_ref().map(String::as_str));
+
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../compositions");
+    let parse = |text: &str| Composition::parse(text).map(|_| ()).map_err(|error| error.to_string());
+    let shipped = ["recordings.yaml", "paper-and-sound.yaml"].map(|name| read(&root.join(name)));
+    let node = |fields: &str| format!("name: f\nnodes:\n  a: {{{fields}}}\n");
+    let small = node("capability: c, priority: -1, map: [1], args: {x: '${item}'}, after: []");
+    let good = [shipped[0].as_str(), &shipped[1], &small];
+    let bad = [
+        "name: f".to_owned(),
+        node("action: x"),
+        node("capability: c, oops: 1"),
+        node("capability: c, after: b"),
+        node("capability: c, priority: high"),
+        node("capability: c").replace("  a:", "  inputs:"),
+        format!("{}failure: sometimes\n", node("capability: c")),
+        format!("{}inputs: {{i: {{type: folder}}}}\n", node("capability: c")),
+        format!("{}later: 1\n", node("capability: c")),
+    ];
+    check("composition", parse, &good, &bad.each_ref().map(String::as_str));
 }

@@ -21,6 +21,7 @@ pub mod keeper;
 pub mod link;
 pub mod manifest;
 pub mod ndjson;
+pub mod placed;
 pub mod python_json;
 pub mod result;
 pub mod runtime;

@@ -55,7 +55,7 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// List the installed capabilities
     List(ListArgs),
-    /// Check a manifest, a capabilities.yaml or a composition without running anything
+    /// Check a manifest, a capabilities.yaml, a composition or a capability's source without running anything
     Validate(ValidateArgs),
     /// Call one capability and print its result
     Call(CallArgs),
@@ -87,15 +87,15 @@ pub(crate) struct ListArgs {
     /// Compare with this capabilities.yaml
     #[arg(long, value_name = "FILE")]
     pub(crate) capabilities: Option<PathBuf>,
-    /// Show environments (they are always shown)
-    #[arg(long, short, hide = true)]
+    /// Show the environments, and whether they are there
+    #[arg(long, short)]
     pub(crate) envs: bool,
 }
 
 /// Of `validate`.
 #[derive(Debug, Args)]
 pub(crate) struct ValidateArgs {
-    /// The file
+    /// The file, or a folder of source
     pub(crate) path: PathBuf,
     /// What it is, when its name and content do not say
     #[arg(long, short, value_enum)]
@@ -107,6 +107,10 @@ pub(crate) struct ValidateArgs {
 pub(crate) enum Format {
     /// A capability's manifest
     Manifest,
+    /// A task adapter's manifest
+    Adapter,
+    /// A capability's Python source, a file or a folder: how it configures logging
+    Source,
     /// A list of capabilities to install
     #[value(name = "capabilities_yaml", alias = "capabilities-yaml")]
     CapabilitiesYaml,

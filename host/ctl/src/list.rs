@@ -4,21 +4,22 @@
 use crate::cli::{Global, ListArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::output::Output;
-use cjm_engine::environments::read_capabilities;
-use cjm_engine::{Catalog, CatalogEntry};
+use cjm_engine::environments::{Conda, CondaOptions, env_name_of, read_capabilities};
+use cjm_engine::{Catalog, CatalogEntry, Settings};
 use cjm_wire::capabilities_file::CapabilitiesFile;
 use cjm_wire::describe::{Described, ErrorReport, exit};
 use cjm_wire::runtime::{Executable, Runtime};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Runs the command.
-pub(crate) fn run(global: &Global, args: &ListArgs, output: &Output) -> CommandResult {
+pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> CommandResult {
     let settings = global.settings()?;
     let catalog = Catalog::discover(&settings.manifest_dirs());
     let configured = args.capabilities.as_deref().map(read_list).transpose()?;
+    let environments = Environments::look(&settings, &catalog, args.envs || output.json).await;
     if output.json {
-        output.document(&document(&catalog, configured.as_ref()))?;
+        output.document(&document(&catalog, &environments, configured.as_ref()))?;
         return Ok(exit::OK);
     }
     let entries: Vec<&CatalogEntry> = catalog.entries().collect();
@@ -27,7 +28,11 @@ pub(crate) fn run(global: &Global, args: &ListArgs, output: &Output) -> CommandR
     } else {
         output.line(&format!("=== Installed Capabilities ({}) ===\n", entries.len()))?;
         for entry in entries {
-            output.line(&block(entry, configured.as_ref().zip(args.capabilities.as_deref())))?;
+            output.line(&block(
+                entry,
+                args.envs.then_some(&environments),
+                configured.as_ref().zip(args.capabilities.as_deref()),
+            ))?;
         }
     }
     for problem in catalog.problems() {
@@ -46,14 +51,22 @@ fn read_list(path: &Path) -> Result<CapabilitiesFile, Fault> {
 }
 
 /// One capability for people, with a blank line after it.
-fn block(entry: &CatalogEntry, configured: Option<(&CapabilitiesFile, &Path)>) -> String {
+fn block(
+    entry: &CatalogEntry,
+    environments: Option<&Environments>,
+    configured: Option<(&CapabilitiesFile, &Path)>,
+) -> String {
     let manifest = &entry.manifest;
     let mut text = format!("{} v{}\n", manifest.code.name, manifest.code.version);
     match manifest.runtime() {
-        Runtime::Python { .. } => {
-            let state = if python_exists(entry) { "exists" } else { "missing" };
-            text.push_str(&format!("  Env: {} ({state})\n", manifest.install.conda_env));
-        }
+        Runtime::Python { .. } => match (environments, env_name_of(entry)) {
+            (Some(environments), Some(name)) => {
+                let state = if environments.has(entry) { "exists" } else { "missing" };
+                text.push_str(&format!("  Env: {name} ({state})\n"));
+            }
+            (Some(_), None) => text.push_str("  Env: (not specified in manifest)\n"),
+            (None, _) => {}
+        },
         Runtime::Executable(executable) => {
             let actions: Vec<&str> = executable.actions.keys().map(String::as_str).collect();
             text.push_str(&format!("  Runtime: executable (actions: {})\n", actions.join(", ")));
@@ -63,7 +76,9 @@ fn block(entry: &CatalogEntry, configured: Option<(&CapabilitiesFile, &Path)>) -
     if let Some((file, path)) = configured {
         match file.capabilities.iter().find(|known| known.name == manifest.code.name) {
             None => text.push_str(&format!("  (not in {})\n", path.display())),
-            Some(known) if !known.env_name.is_empty() && known.env_name != manifest.install.conda_env => {
+            Some(known)
+                if !known.env_name.is_empty() && Some(&known.env_name) != env_name_of(entry).as_ref() =>
+            {
                 text.push_str(&format!("  Config env: {} (differs from manifest)\n", known.env_name));
             }
             Some(_) => {}
@@ -72,8 +87,9 @@ fn block(entry: &CatalogEntry, configured: Option<(&CapabilitiesFile, &Path)>) -
     text
 }
 
-fn document(catalog: &Catalog, configured: Option<&CapabilitiesFile>) -> Value {
-    let capabilities: Vec<Value> = catalog.entries().map(|entry| capability(entry, configured)).collect();
+fn document(catalog: &Catalog, environments: &Environments, configured: Option<&CapabilitiesFile>) -> Value {
+    let capabilities: Vec<Value> =
+        catalog.entries().map(|entry| capability(entry, environments, configured)).collect();
     let problems: Vec<Value> = catalog
         .problems()
         .iter()
@@ -82,7 +98,11 @@ fn document(catalog: &Catalog, configured: Option<&CapabilitiesFile>) -> Value {
     json!({"capabilities": capabilities, "problems": problems})
 }
 
-fn capability(entry: &CatalogEntry, configured: Option<&CapabilitiesFile>) -> Value {
+fn capability(
+    entry: &CatalogEntry,
+    environments: &Environments,
+    configured: Option<&CapabilitiesFile>,
+) -> Value {
     let manifest = &entry.manifest;
     let mut value = json!({
         "name": manifest.code.name,
@@ -96,9 +116,9 @@ fn capability(entry: &CatalogEntry, configured: Option<&CapabilitiesFile>) -> Va
     match manifest.runtime() {
         Runtime::Python { .. } => {
             value["environment"] = json!({
-                "name": manifest.install.conda_env,
+                "name": env_name_of(entry),
                 "python_path": manifest.install.python_path,
-                "exists": python_exists(entry),
+                "exists": environments.has(entry),
                 "lock_hash": manifest.install.unknown.get("lock_hash"),
             });
             value["module"] = manifest.code.module.clone().into();
@@ -145,6 +165,29 @@ fn actions_of_code(actions: Option<&Value>) -> Value {
             other => other.clone(),
         })
         .collect()
+}
+
+/// Which environments there are: conda is asked once, and only for what lies nowhere else.
+struct Environments(Vec<String>);
+
+impl Environments {
+    async fn look(settings: &Settings, catalog: &Catalog, wanted: bool) -> Self {
+        let unknown = |entry: &CatalogEntry| {
+            matches!(entry.manifest.runtime(), Runtime::Python { .. }) && !python_exists(entry)
+        };
+        if !wanted || !catalog.entries().any(unknown) {
+            return Self(Vec::new());
+        }
+        // Without a conda there is nothing that it made.
+        let Ok(conda) = Conda::find(&CondaOptions::of(settings)).await else { return Self(Vec::new()) };
+        let listed = conda.list().await.unwrap_or_default();
+        let name = |path: &PathBuf| Some(path.file_name()?.to_string_lossy().into_owned());
+        Self(listed.iter().filter_map(name).collect())
+    }
+
+    fn has(&self, entry: &CatalogEntry) -> bool {
+        python_exists(entry) || env_name_of(entry).is_some_and(|name| self.0.contains(&name))
+    }
 }
 
 fn python_exists(entry: &CatalogEntry) -> bool {

@@ -25,7 +25,9 @@ mod sdk;
 mod secrets;
 mod stdin;
 mod validate;
+mod validate_document;
 mod validate_machine;
+mod validate_source;
 
 use crate::cli::{Cli, Command};
 use crate::fault::{CommandResult, Fault};
@@ -70,7 +72,7 @@ async fn dispatch(cli: Cli, output: &Output) -> CommandResult {
     let global = &cli.global;
     let command = async {
         match &cli.command {
-            Command::List(args) => list::run(global, args, output),
+            Command::List(args) => list::run(global, args, output).await,
             Command::Validate(args) => validate::run(global, args, output),
             Command::Logs(args) => logs::run(global, args, output).await,
             Command::InstallAll(args) => install_all::run(global, args, output).await,

@@ -1,17 +1,14 @@
 //! `validate`: says what is wrong with a file, with its place, and what on this machine it would lack. It runs
-//! nothing.
+//! nothing. What is looked for is in `validate_document`, `validate_machine` and `validate_source`.
 
 use crate::cli::{Format, Global, ValidateArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::output::Output;
-use crate::validate_machine as machine;
-use cjm_decide::composition::{Graph, GraphError};
+use crate::{validate_document as document, validate_source as source};
 use cjm_engine::Catalog;
-use cjm_wire::Manifest;
-use cjm_wire::capabilities_file::{CapabilitiesFile, CapabilitiesFileError};
-use cjm_wire::composition::{Composition, CompositionError};
+use cjm_wire::adapter::is_adapter;
 use cjm_wire::describe::{Described, exit};
-use cjm_wire::manifest::ManifestError;
+use cjm_wire::placed::Place;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -20,39 +17,29 @@ const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Finding {
-    code: String,
-    message: String,
-    next_step: String,
+pub(crate) struct Finding {
+    /// Stable.
+    pub(crate) code: String,
+    /// What is wrong. Of source, with its place.
+    pub(crate) message: String,
+    /// What to do.
+    pub(crate) next_step: String,
     /// Line and column, from 1.
-    place: Option<(usize, usize)>,
+    pub(crate) place: Option<Place>,
 }
 
 /// Runs the command.
 pub(crate) fn run(global: &Global, args: &ValidateArgs, output: &Output) -> CommandResult {
     let path = &args.path;
-    let text = read(path)?;
-    let format = match args.format.or_else(|| detect(path, &text)) {
-        Some(format) => format,
-        None => {
-            return Err(Fault::new(
-                "validate.unknown_format",
-                format!("{} is neither JSON nor YAML by its name", path.display()),
-                "say what it is with --format manifest, capabilities_yaml or composition",
-            ));
-        }
-    };
-    let checked = match format {
-        Format::Manifest => check_manifest(path, &text),
-        Format::CapabilitiesYaml => check_capabilities(path, &text),
+    let (format, text) = read(path, args.format)?;
+    let (errors, warnings) = match format {
+        Format::Manifest => document::manifest(path, &text),
+        Format::Adapter => document::adapter(path, &text),
+        Format::CapabilitiesYaml => document::capabilities(path, &text),
         Format::Composition => {
-            let catalog = Catalog::discover(&global.settings()?.manifest_dirs());
-            check_composition(&text, &catalog)
+            document::composition(&text, &Catalog::discover(&global.settings()?.manifest_dirs()))
         }
-    };
-    let (errors, warnings) = match checked {
-        Ok(warnings) => (Vec::new(), warnings),
-        Err(finding) => (vec![finding], Vec::new()),
+        Format::Source => source::check(path),
     };
     let code = if errors.is_empty() { exit::OK } else { exit::DOMAIN };
     if output.json {
@@ -98,18 +85,28 @@ fn show(
     Ok(())
 }
 
-fn read(path: &Path) -> Result<String, Fault> {
-    let failed = |error: std::io::Error| {
-        Fault::new("validate.unreadable", format!("cannot read {}", path.display()), "check the path")
+/// What the file is, and its text; a package's text is read file by file later.
+fn read(path: &Path, told: Option<Format>) -> Result<(Format, String), Fault> {
+    let meta = std::fs::metadata(path).map_err(|error| {
+        let missing = error.kind() == std::io::ErrorKind::NotFound;
+        let what = if missing { "File not found" } else { "cannot read" };
+        Fault::new("validate.unreadable", format!("{what}: {}", path.display()), "check the path")
             .caused_by(&error)
-    };
-    let meta = std::fs::metadata(path).map_err(failed)?;
+    })?;
     if meta.is_dir() {
-        return Err(Fault::new(
-            "validate.directory",
-            format!("{} is a directory", path.display()),
-            "name a manifest, a capabilities.yaml or a composition in it",
-        ));
+        return match told {
+            None | Some(Format::Source) => Ok((Format::Source, String::new())),
+            Some(_) => Err(Fault::new(
+                "validate.directory",
+                format!("{} is a directory", path.display()),
+                "name a manifest, a capabilities.yaml or a composition in it",
+            )),
+        };
+    }
+    let is_source = told == Some(Format::Source)
+        || (told.is_none() && path.extension().is_some_and(|extension| extension == "py"));
+    if is_source {
+        return Ok((Format::Source, String::new()));
     }
     if meta.len() > FILE_BYTES_MAX {
         return Err(Fault::new(
@@ -118,7 +115,18 @@ fn read(path: &Path) -> Result<String, Fault> {
             "check the path",
         ));
     }
-    std::fs::read_to_string(path).map_err(failed)
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Fault::new("validate.unreadable", format!("cannot read {}", path.display()), "see that it is text")
+            .caused_by(&error)
+    })?;
+    match told.or_else(|| detect(path, &text)) {
+        Some(format) => Ok((format, text)),
+        None => Err(Fault::new(
+            "validate.unknown_format",
+            format!("cannot tell what {} is by its name", path.display()),
+            "say what it is with --format manifest, adapter, capabilities_yaml, composition or source",
+        )),
+    }
 }
 
 /// By name; a YAML file by its content.
@@ -129,6 +137,7 @@ fn detect(path: &Path, text: &str) -> Option<Format> {
         "json" if keyed.as_ref().is_some_and(|value| value.get("nodes").is_some()) => {
             Some(Format::Composition)
         }
+        "json" if is_adapter(text) => Some(Format::Adapter),
         "json" => Some(Format::Manifest),
         "yaml" | "yml" => {
             let has = |key: &str| {
@@ -143,74 +152,16 @@ fn detect(path: &Path, text: &str) -> Option<Format> {
 fn kind(format: Format) -> &'static str {
     match format {
         Format::Manifest => "manifest",
+        Format::Adapter => "adapter manifest",
+        Format::Source => "capability source",
         Format::CapabilitiesYaml => "capabilities.yaml",
         Format::Composition => "composition",
     }
 }
 
-fn check_manifest(path: &Path, text: &str) -> Result<Vec<String>, Finding> {
-    if serde_json::from_str::<Value>(text)
-        .is_ok_and(|value| value.get("unit").is_some_and(|unit| unit == "adapter"))
-    {
-        return Err(Finding {
-            code: "manifest.adapter".into(),
-            message: "is the manifest of an adapter, not of a capability".into(),
-            next_step: "validate the capability's manifest; install-all writes the adapter's".into(),
-            place: None,
-        });
-    }
-    let manifest = Manifest::parse(text).map_err(|error| {
-        let place = match &error {
-            ManifestError::Malformed { line, column, .. } => Some((*line, *column)),
-            ManifestError::Invalid { key, .. } => locate(text, key),
-            ManifestError::UnsupportedVersion(_) => locate(text, "format_version"),
-            ManifestError::TooLarge(_) => None,
-        };
-        let message = match &error {
-            ManifestError::Malformed { message, .. } => message.clone(),
-            other => other.to_string(),
-        };
-        Finding { message, ..Finding::of(&error, place) }
-    })?;
-    Ok(machine::manifest_warnings(&manifest, path))
-}
-
-fn check_capabilities(path: &Path, text: &str) -> Result<Vec<String>, Finding> {
-    let file = CapabilitiesFile::parse(text).map_err(|error| {
-        let place = match &error {
-            CapabilitiesFileError::Invalid { entry, .. } => locate_text(text, entry.trim_matches('"')),
-            CapabilitiesFileError::Malformed(_) => None,
-        };
-        Finding::of(&error, place)
-    })?;
-    Ok(machine::capabilities_warnings(&file, path))
-}
-
-fn check_composition(text: &str, catalog: &Catalog) -> Result<Vec<String>, Finding> {
-    let composition = Composition::parse(text).map_err(|error| {
-        let place = match &error {
-            CompositionError::Invalid { place, .. } => locate(text, place),
-            CompositionError::Malformed(_) | CompositionError::TooLarge(_) => None,
-        };
-        Finding::of(&error, place)
-    })?;
-    if let Err(error) = Graph::build(&composition) {
-        let place = match &error {
-            GraphError::UnknownNode { place, .. } | GraphError::SelfReference { place, .. } => {
-                locate(text, place)
-            }
-            GraphError::Cycle { path } => {
-                path.first().and_then(|node| locate(text, &format!("nodes.{node}")))
-            }
-            GraphError::Document(_) => None,
-        };
-        return Err(Finding::of(&error, place));
-    }
-    Ok(machine::composition_warnings(&composition, catalog))
-}
-
 impl Finding {
-    fn of(error: &dyn Described, place: Option<(usize, usize)>) -> Self {
+    /// From what a parser says.
+    pub(crate) fn of(error: &dyn Described, place: Option<Place>) -> Self {
         Self {
             code: error.code().to_owned(),
             message: error.to_string(),
@@ -221,10 +172,11 @@ impl Finding {
 
     fn text(&self) -> String {
         match self.place {
-            Some((line, column)) => {
+            // Of source, the message begins with the file and the place.
+            Some((line, column)) if !self.code.starts_with("source.") => {
                 format!("line {line}, column {column}: {}", self.message.trim_end().replace('\n', "\n    "))
             }
-            None => self.message.trim_end().replace('\n', "\n    "),
+            _ => self.message.trim_end().replace('\n', "\n    "),
         }
     }
 
@@ -239,55 +191,15 @@ impl Finding {
     }
 }
 
-/// Where a dotted path of keys stands in JSON or YAML: each key after the one before it. Good enough to lead a reader
-/// to the line; a key that is missing leads to its parent.
-fn locate(text: &str, dotted: &str) -> Option<(usize, usize)> {
-    let mut at = 0;
-    let mut found = None;
-    for key in dotted.split('.') {
-        let rest = &text[at..];
-        let candidates = [format!("\"{key}\""), format!("{key}:"), format!("'{key}'")];
-        let next = candidates.iter().filter_map(|written| {
-            rest.match_indices(written.as_str()).map(|(offset, _)| offset).find(|offset| {
-                let before = rest[..*offset].chars().next_back();
-                before.is_none_or(|c| !c.is_alphanumeric() && !"_-\"'".contains(c))
-            })
-        });
-        let Some(offset) = next.min() else { break };
-        found = Some(at + offset);
-        at += offset + key.len();
-    }
-    found.map(|offset| line_and_column(text, offset))
-}
-
-fn locate_text(text: &str, needle: &str) -> Option<(usize, usize)> {
-    text.find(needle).map(|offset| line_and_column(text, offset))
-}
-
-fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
-    let before = &text[..offset];
-    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_found_where_they_stand() {
-        let json = "{\n  \"install\": {\"name\": 1},\n  \"code\": {\n    \"name\": \"x\"\n  }\n}";
-        assert_eq!(locate(json, "code.name"), Some((4, 5)));
-        assert_eq!(locate(json, "code.missing"), Some((3, 3)));
-        assert_eq!(locate(json, "nowhere"), None);
-        let yaml = "nodes:\n  ab: {}\n  b:\n    args: {}\n";
-        assert_eq!(locate(yaml, "nodes.b.args"), Some((4, 5)));
-    }
-
-    #[test]
     fn files_are_known_by_name_and_content() {
         for (name, text, format) in [
             ("m.json", "{", Some(Format::Manifest)),
+            ("m.json", "{\"unit\": \"adapter\"}", Some(Format::Adapter)),
             ("c.json", "{\"nodes\": {}}", Some(Format::Composition)),
             ("c.yaml", "capabilities:\n  a: {}\nnodes:\n  x: 1\n", Some(Format::Composition)),
             ("capabilities.yml", "capabilities:\n- nodes: 1\n", Some(Format::CapabilitiesYaml)),

@@ -103,7 +103,12 @@ fn list_prints_the_ancestors_text_and_a_whole_document() {
     place.write("data/manifests/broken.json", "{\n  \"format_version\": \"2.0\",\n  oops\n}");
     let missing = place.path("env/bin/python");
     place.write("data/manifests/a-lab.json", &python_manifest(&missing));
-    let listed = place.run(&["list"], 0);
+    let short = place.run(&["list"], 0);
+    assert!(
+        short.stdout.starts_with("=== Installed Capabilities (2) ===\n\na-lab v1.0.0\n\ncatter v1.2\n"),
+        "{short:?}"
+    );
+    let listed = place.run(&["list", "-e"], 0);
     assert_eq!(
         listed.stdout,
         "=== Installed Capabilities (2) ===\n\na-lab v1.0.0\n  Env: lab-env (missing)\n\n\
@@ -112,7 +117,7 @@ fn list_prints_the_ancestors_text_and_a_whole_document() {
     assert!(listed.stderr.contains("broken.json: line 3") && listed.stderr.contains("next:"), "{listed:?}");
     place.write("env/bin/python", "");
     let file = place.write("capabilities.yaml", "capabilities:\n- {name: catter, manifest: m.json}\n");
-    let compared = place.run(&["list", "--capabilities", "capabilities.yaml"], 0);
+    let compared = place.run(&["list", "--envs", "--capabilities", "capabilities.yaml"], 0);
     assert!(
         compared.stdout.contains("  Env: lab-env (exists)\n  (not in capabilities.yaml)\n"),
         "{compared:?}"
@@ -162,9 +167,10 @@ fn validate_refuses_what_is_wrong_with_line_and_column() {
             "manifest.invalid",
             Some(2),
         ),
-        ("d.json", "{\"unit\": \"adapter\"}", "manifest.adapter", None),
+        ("d.json", "{\"unit\": \"adapter\"}", "adapter.malformed", Some(1)),
+        ("m.py", "import logging\n\nlogging.basicConfig(force=True)\n", "source.logging_forced", Some(3)),
         ("e.yaml", "capabilities:\n- {name: x}\n", "capabilities_file.invalid", None),
-        ("f.yaml", "capabilities: 3\n", "capabilities_file.malformed", None),
+        ("f.yaml", "capabilities: 3\n", "capabilities_file.malformed", Some(1)),
         (
             "g.yaml",
             "name: f\nnodes:\n  a: {capability: c, args: {x: '${b}'}}\n",
@@ -177,7 +183,7 @@ fn validate_refuses_what_is_wrong_with_line_and_column() {
             "composition.cycle",
             None,
         ),
-        ("i.yaml", "name: f\nnodes:\n  a: {capability: c, oops: 1}\n", "composition.malformed", None),
+        ("i.yaml", "name: f\nnodes:\n  a: {capability: c, oops: 1}\n", "composition.malformed", Some(3)),
     ] {
         place.write(name, text);
         let verdict = place.run(&["validate", name, "--json"], 1).json();
@@ -192,7 +198,15 @@ fn validate_refuses_what_is_wrong_with_line_and_column() {
         assert!(plain.stderr.contains("): 1 error(s)\n  - "), "{plain:?}");
     }
     assert!(place.run(&["validate", "missing.json"], 1).stderr.contains("next: "));
-    assert!(place.run(&["validate", "."], 1).stderr.contains("is a directory"));
+    assert!(place.run(&["validate", ".", "-f", "manifest"], 1).stderr.contains("is a directory"));
+    place.write(
+        "many.yaml",
+        "capabilities:\n- {name: x, manifest: m}\n- {name: '?', manifest: m}\n- {name: y}\n",
+    );
+    let many = place.run(&["validate", "many.yaml", "--json"], 1).json();
+    let lines: Vec<_> =
+        many["errors"].as_array().expect("a list").iter().map(|e| e["line"].clone()).collect();
+    assert!(lines.contains(&3.into()) && lines.contains(&4.into()), "all of them: {many}");
 }
 
 /// Stores as the ancestor makes them, with a few rows in them.

@@ -30,4 +30,4 @@ pub use interpreters::{Interpreter, discover as discover_interpreters};
 pub use regenerate::{
     PackageSource, Regenerated, Regeneration, generate_adapter_manifest, plan_regeneration,
 };
-pub use removal::{Place, Removal, find_environment, plan_removal};
+pub use removal::{Place, Removal, env_name_of, find_environment, plan_removal};

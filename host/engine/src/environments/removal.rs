@@ -177,7 +177,8 @@ pub(super) fn own_home(data_dir: &Path, env_name: &str) -> PathBuf {
 }
 
 /// What the manifest calls its environment; a manifest from elsewhere may only have the interpreter's path.
-pub(super) fn env_name_of(entry: &CatalogEntry) -> Option<String> {
+#[must_use]
+pub fn env_name_of(entry: &CatalogEntry) -> Option<String> {
     let install = &entry.manifest.install;
     if !install.conda_env.is_empty() {
         return Some(install.conda_env.clone());
