@@ -161,6 +161,15 @@ fn its_manager_queue_compositions_and_streams_drive_our_workers() {
         }
         check_rows(&world, version, &seen["job_ids"]);
         world.assert_nothing_left();
+        // The same manifests serve our host, on the databases that the other one has written.
+        for (arguments, answer) in [
+            (["call", "python-tool", "--action", "shout", "text=both"], json!("BOTH!")),
+            (["call", "script-tool", "--action", "say", "text=both"], json!("both")),
+        ] {
+            let outcome = world.run(&[&arguments[..], &["--json"]].concat()).expect(0);
+            assert!(outcome.json().to_string().contains(&answer.to_string()), "{}", outcome.describe());
+        }
+        world.assert_nothing_left();
     }
 }
 

@@ -131,12 +131,33 @@ impl<'a> Done<'a> {
     }
 }
 
-/// The program's own bytes, once they are known to be one JSON value.
+/// `json` without the white space between its parts; None where there is none.
+fn compact(json: &[u8]) -> Option<Vec<u8>> {
+    let mut in_text = false;
+    let mut escaped = false;
+    let mut keep = |byte: u8| {
+        let kept = in_text || !matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+        (in_text, escaped) = match (byte, escaped) {
+            (b'"', false) => (!in_text, false),
+            (b'\\', false) => (in_text, in_text),
+            _ => (in_text, false),
+        };
+        kept
+    };
+    let first = json.iter().position(|byte| !keep(*byte))?;
+    let mut out = Vec::with_capacity(json.len());
+    out.extend_from_slice(&json[..first]);
+    out.extend(json[first + 1..].iter().copied().filter(|byte| keep(*byte)));
+    Some(out)
+}
+
+/// The program's own words, once they are known to be one JSON value: compact, as all results are, and nothing else of
+/// them changed.
 fn json_body(ended: Ended) -> Result<Bytes, ToolError> {
     let out = Bytes::from(ended.stdout);
     let trimmed = out.slice_ref(out.trim_ascii());
     match serde_json::from_slice::<&RawValue>(&trimmed) {
-        Ok(_) => Ok(trimmed),
+        Ok(_) => Ok(compact(&trimmed).map_or(trimmed, Bytes::from)),
         Err(error) if trimmed.is_empty() => {
             Err(ToolError::fatal(format!("the program wrote nothing where JSON was promised ({error})")))
         }
@@ -179,5 +200,23 @@ fn with_tail(error: ToolError, ended: &Ended) -> ToolError {
     match ended.tail.text() {
         Some(tail) => error.traceback(tail),
         None => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn white_space_goes_and_texts_stay() {
+        for (given, expected) in [
+            (r#"{ "a b" : [ 1 , "\" x \\" , "é  ☃" ] }"#, Some(r#"{"a b":[1,"\" x \\","é  ☃"]}"#)),
+            ("[1,\n\t2]", Some("[1,2]")),
+            (r#"{"a":" "}"#, None),
+            ("7", None),
+        ] {
+            let found = compact(given.as_bytes()).map(|bytes| String::from_utf8(bytes).unwrap());
+            assert_eq!(found.as_deref(), expected, "{given}");
+        }
     }
 }
