@@ -39,9 +39,9 @@ pub use binding::Binding;
 pub use blocking::BlockingPipeline;
 pub use builder::{PipelineBuilder, Scheduler, create_pipeline};
 pub use cjm_engine::{
-    CallError, Catalog, CatalogEntry, ChunkStream, CompositionOutcome, Host, HostError, HostEvent,
-    HostOptions, JobOutcome, JobRequest, LoadOptions, NodeOutcome, NodeState, NodeUsage, ShutdownReport,
-    StartError, Target, WorkerState,
+    AdapterFault, CallError, Catalog, CatalogEntry, ChunkStream, CompositionOutcome, Host, HostError,
+    HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, NodeOutcome, NodeState, NodeUsage,
+    ShutdownReport, StartError, Target, WorkerState,
 };
 pub use cjm_wire as wire;
 pub use cjm_wire::composition::Composition;

@@ -12,7 +12,7 @@ use crate::proxy::Reply;
 use crate::worker::Worker;
 use cjm_decide::death::OwnKill;
 use cjm_decide::queue::{
-    AttemptOutcome, Queue, QueueEffect, QueueEvent, QueueLimits, QueuedJob, Start, Target,
+    AttemptOutcome, CancelPhase, Queue, QueueEffect, QueueEvent, QueueLimits, QueuedJob, Start, Target,
 };
 use cjm_store::{Body, Commit, Gate, JobEnd, JobRecord, JobStart, Write, rows};
 use cjm_wire::error::Failure;
@@ -227,7 +227,9 @@ impl Owner {
                 }
             }
             QueueEffect::CancelPhaseChanged { job, from, to } => {
-                let payload = json!({ "from": from.as_str(), "to": to.as_str() });
+                // Where nobody has asked yet, the ancestor's rows say null.
+                let from = (from != CancelPhase::None).then(|| from.as_str());
+                let payload = json!({ "from": from, "to": to.as_str() });
                 note_about_job(&context, &job, EventType::CancelPhaseChanged, payload);
             }
             QueueEffect::BlockReasonChanged { job, from, to } => {

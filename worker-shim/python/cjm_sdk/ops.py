@@ -36,11 +36,7 @@ def failure_bytes(failure, spaced=False):
     body = {"status": failure.status}
     if failure.body is not None:
         body["body"] = failure.body
-    try:
-        return encode.spaced_bytes(body) if spaced else encode.plain_bytes(body)
-    except UnicodeEncodeError:
-        # A lone surrogate in a message has no UTF-8; escaped it has a form.
-        return encode.spaced_bytes(body)
+    return encode.spaced_bytes(body) if spaced else _written(body)
 
 
 def names():
@@ -278,8 +274,7 @@ def _hook(host, name, done):
     try:
         hook()
     except BaseException as error:
-        body = encode.spaced_bytes({"status": "error", "detail": errors.text_of(error)})
-        return frames.RESULT, body
+        return frames.RESULT, _written({"status": "error", "detail": errors.text_of(error)})
     return frames.RESULT, _status(done)
 
 
@@ -309,6 +304,14 @@ def _as_dict(value):
 
 def _status(text):
     return encode.plain_bytes({"status": text})
+
+
+def _written(body):
+    try:
+        return encode.plain_bytes(body)
+    except UnicodeEncodeError:
+        # A lone surrogate in a message has no UTF-8; escaped it has a form.
+        return encode.spaced_bytes(body)
 
 
 def _check_size(body):
