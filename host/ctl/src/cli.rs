@@ -73,6 +73,10 @@ pub(crate) enum Command {
     Remove(RemoveArgs),
     /// Forget old records and output now; the journal is never touched
     Retention(RetentionArgs),
+    /// Install what callers share with capabilities into the present Python environment
+    SetupHost(SetupHostArgs),
+    /// Fetch the micromamba that makes a project's own conda environments
+    SetupRuntime(SetupRuntimeArgs),
     /// Keep a secret of a capability: its tool gets it as a variable, nobody else does
     SetSecret(SetSecretArgs),
     /// List the names of a capability's secrets, never their values
@@ -210,12 +214,43 @@ pub(crate) struct InstallAllArgs {
     /// The list of what to install [default: capabilities_config of cjm.yaml, else capabilities.yaml]
     #[arg(long, value_name = "FILE")]
     pub(crate) capabilities: Option<PathBuf>,
+    /// Put this package into every Python environment as well: a requirement, or a folder (also as `-e FOLDER`)
+    #[arg(long, value_name = "PACKAGE", allow_hyphen_values = true)]
+    pub(crate) substrate_source: Option<String>,
     /// Start from nothing, and find the newest versions again
     #[arg(long)]
     pub(crate) force: bool,
+    /// The default
+    #[arg(long, hide = true, conflicts_with = "force")]
+    pub(crate) no_force: bool,
     /// Use what was fetched before and no network
     #[arg(long)]
     pub(crate) offline: bool,
+}
+
+/// Of `setup-host`.
+#[derive(Debug, Args)]
+pub(crate) struct SetupHostArgs {
+    /// The list whose `interface_libs` are meant [default: capabilities_config of cjm.yaml, else capabilities.yaml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) capabilities: Option<PathBuf>,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+/// Of `setup-runtime`.
+#[derive(Debug, Args)]
+pub(crate) struct SetupRuntimeArgs {
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Fetch it again
+    #[arg(long, short)]
+    pub(crate) force: bool,
 }
 
 /// Of `regenerate-manifest`.

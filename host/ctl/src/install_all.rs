@@ -7,7 +7,7 @@ use crate::install_progress::InstallBoard;
 use crate::output::Output;
 use crate::sdk;
 use cjm_engine::environments::{
-    EntryReport, InstallOptions, InstallReport, Outcome, install_all, read_capabilities,
+    CondaOptions, EntryReport, InstallOptions, InstallReport, Outcome, install_all, read_capabilities,
 };
 use cjm_wire::describe::exit;
 use comfy_table::{Table, presets};
@@ -22,7 +22,9 @@ pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output)
         data_dir: settings.data_dir.clone(),
         capabilities_file: list.clone(),
         python_sdk: sdk::python_sdk(&settings.data_dir)?,
-        force: args.force,
+        substrate_source: args.substrate_source.as_deref().map(substrate_source),
+        conda: CondaOptions::of(&settings),
+        force: args.force && !args.no_force,
         offline: args.offline,
     };
     let names: Vec<&str> = file.capabilities.iter().map(|entry| entry.name.as_str()).collect();
@@ -36,6 +38,18 @@ pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output)
         sum_up(&report, output)?;
     }
     Ok(if report.all_well() { exit::OK } else { exit::DOMAIN })
+}
+
+/// A folder is meant from where the command is run, not from where the list lies.
+fn substrate_source(text: &str) -> String {
+    let folder = text.strip_prefix("-e ").map(str::trim);
+    let is_path = text == "." || ["./", "../", "/"].iter().any(|start| text.starts_with(start));
+    match folder.or(is_path.then_some(text)) {
+        Some(folder) => {
+            std::path::absolute(folder).map_or_else(|_| folder.to_owned(), |p| p.display().to_string())
+        }
+        None => text.to_owned(),
+    }
 }
 
 fn sum_up(report: &InstallReport, output: &Output) -> Result<(), Fault> {
@@ -91,6 +105,7 @@ fn entry_document(entry: &EntryReport) -> Value {
         "environment": entry.environment,
         "python_version": entry.python_version,
         "lock_hash": entry.lock_hash,
+        "to_fetch": entry.to_fetch.map(|fetch| json!({"bytes": fetch.bytes, "packages": fetch.packages})),
         "warnings": entry.warnings,
         "seconds": entry.seconds,
         "error": entry.error,

@@ -23,6 +23,7 @@ mod run_inputs;
 mod run_report;
 mod sdk;
 mod secrets;
+mod setup;
 mod stdin;
 mod validate;
 mod validate_document;
@@ -80,6 +81,8 @@ async fn dispatch(cli: Cli, output: &Output) -> CommandResult {
             Command::GenerateAdapterManifest(args) => regenerate::adapter(global, args, output).await,
             Command::Remove(args) => remove::run(global, args, output).await,
             Command::Retention(args) => retention::run(global, args, output),
+            Command::SetupHost(args) => setup::host(global, args, output).await,
+            Command::SetupRuntime(args) => setup::runtime(global, args, output).await,
             Command::SetSecret(args) => secrets::set(global, args, output).await,
             Command::ListSecrets(args) => secrets::list(global, args, output),
             Command::RemoveSecret(args) => secrets::remove(global, args, output),

@@ -16,7 +16,7 @@ pub(crate) async fn manifest(global: &Global, args: &RegenerateArgs, output: &Ou
     let from = if planned.package.is_empty() { "its module" } else { &planned.package };
     output.note(&format!("Regenerating {} from {from} ({})...", args.capability, planned.source.as_str()));
     let sdk = sdk::python_sdk(&settings.data_dir)?;
-    let done = planned.regenerate(&sdk, &|line| output.note(line)).await?;
+    let done = planned.regenerate(&sdk, &|_| {}).await?;
     for warning in &done.warnings {
         output.note(&format!("warning: {warning}"));
     }
@@ -41,8 +41,7 @@ pub(crate) async fn adapter(global: &Global, args: &GenerateAdapterArgs, output:
     let settings = global.settings()?;
     let sdk = sdk::python_sdk(&settings.data_dir)?;
     let (path, adapter) =
-        generate_adapter_manifest(&settings, &args.env_name, &args.target, &sdk, &|line| output.note(line))
-            .await?;
+        generate_adapter_manifest(&settings, &args.env_name, &args.target, &sdk, &|_| {}).await?;
     if output.json {
         output.document(&json!({"manifest": path, "adapter": adapter}))?;
         return Ok(exit::OK);

@@ -73,8 +73,10 @@ pub(crate) fn capabilities_warnings(file: &CapabilitiesFile, path: &Path) -> Vec
         if is_folder && !folder.join("pyproject.toml").is_file() && !folder.join("setup.py").is_file() {
             warnings.push(format!("entry \"{name}\": {} has no pyproject.toml", folder.display()));
         }
-        if entry.env_file.is_some() {
-            warnings.push(format!("entry \"{name}\": `env_file` is not supported by this version"));
+        if let Some(env_file) = entry.env_file.as_deref().filter(|file| !file.contains("://"))
+            && !base.join(env_file).is_file()
+        {
+            warnings.push(format!("entry \"{name}\": {} is not there", base.join(env_file).display()));
         }
         if file.capabilities[..index]
             .iter()

@@ -164,6 +164,17 @@ pub enum EnvironmentError {
         /// Its name.
         env_name: String,
     },
+    /// An environment that conda made holds no Python that answers.
+    #[error("the conda environment \"{env_name}\" holds no Python that answers ({})", python.display())]
+    NoPythonInside {
+        /// Its name.
+        env_name: String,
+        /// Where it should be.
+        python: PathBuf,
+    },
+    /// The settings name no place.
+    #[error("Cannot determine micromamba binary path")]
+    NoPlaceForMicromamba,
     /// An adapter was named in another way.
     #[error("adapter target must be 'module:ClassName', got '{0}'")]
     AdapterTarget(String),
@@ -213,6 +224,8 @@ impl Described for EnvironmentError {
             Self::NoConda { .. } => "install.no_conda",
             Self::CondaAnswer { .. } => "install.conda_answer",
             Self::EnvironmentMissing { .. } => "install.no_environment",
+            Self::NoPythonInside { .. } => "install.no_python_inside",
+            Self::NoPlaceForMicromamba => "install.no_place_for_micromamba",
             Self::AdapterTarget(_) => "install.adapter_target",
             Self::NotInstalled { .. } => "install.not_installed",
             Self::CapabilityTwice { .. } => "install.capability_twice",
@@ -243,7 +256,7 @@ impl Described for EnvironmentError {
             Self::BadFolder { .. } => {
                 "see docs/ENVIRONMENTS.md for the four lines of a pyproject.toml that suffice".to_owned()
             }
-            Self::Unsupported(_) => "give `python_version` instead".to_owned(),
+            Self::Unsupported(_) => "write it in another way; see docs/ENVIRONMENTS.md".to_owned(),
             Self::SharedEnvironment { .. } => "give each entry an `env_name` of its own".to_owned(),
             Self::Introspection { .. } => {
                 "read the last lines: the module must import in its own environment and hold one capability class; \
@@ -269,6 +282,12 @@ impl Described for EnvironmentError {
             Self::CondaAnswer { program, .. } => format!("see that `{program} env list --json` works"),
             Self::EnvironmentMissing { .. } => {
                 "`cjm-ctl install-all` makes it; `cjm-ctl list --envs` shows which there are".to_owned()
+            }
+            Self::NoPythonInside { .. } => "name `python` among the dependencies of the `env_file`, then run \
+                                            `cjm-ctl install-all --force`"
+                .to_owned(),
+            Self::NoPlaceForMicromamba => {
+                "Set 'runtime.prefix' or 'runtime.binaries' in cjm.yaml, or give --conda-prefix".to_owned()
             }
             Self::AdapterTarget(_) => "write the module, a colon, and the class in it".to_owned(),
             Self::NotInstalled { .. } => "`cjm-ctl list` shows what is installed".to_owned(),

@@ -1,11 +1,12 @@
 //! `install-all`: brings everything `capabilities.yaml` names onto this machine, side by side, and leaves alone what
 //! is there already. An entry that fails harms no other. One installation at a time works on a data directory.
 
+use super::conda::{CondaOptions, Estimate};
 use super::constraint::Constraint;
 use super::error::EnvironmentError;
 use super::files::hash_folder;
 use super::interpreters;
-use super::python_entry::{Done, PythonEntry, Teller, Tools};
+use super::python_entry::{Common, Done, PythonEntry, Teller, Tools};
 use super::tool_entry;
 use super::uv::Uv;
 use cjm_platform::lock::{FileLock, LockError};
@@ -31,6 +32,11 @@ pub struct InstallOptions {
     pub capabilities_file: PathBuf,
     /// The folder that holds the Python package `cjm_sdk`.
     pub python_sdk: PathBuf,
+    /// A requirement of every Python environment beyond what its entry asks for: the ancestor's package, for its own
+    /// workers. Folders are relative to the list.
+    pub substrate_source: Option<String>,
+    /// What makes the environments of entries with an `env_file`.
+    pub conda: CondaOptions,
     /// Start from nothing, and resolve anew.
     pub force: bool,
     /// Use no network.
@@ -138,6 +144,8 @@ pub struct EntryReport {
     pub python_version: Option<String>,
     /// Hash of its lock.
     pub lock_hash: Option<String>,
+    /// What conda had to fetch for it.
+    pub to_fetch: Option<Estimate>,
     /// What is odd, and no error.
     pub warnings: Vec<String>,
     /// How long it took.
@@ -194,13 +202,17 @@ pub async fn install_all(
     let _lock = lock(&data_dir)?;
     let list = absolute(&options.capabilities_file);
     let installation = Installation {
-        base: list.parent().unwrap_or(Path::new("/")).to_owned(),
-        sdk_hash: hash_folder(&options.python_sdk)?,
-        sdk: absolute(&options.python_sdk),
+        common: Common {
+            base: list.parent().unwrap_or(Path::new("/")).to_owned(),
+            sdk_hash: hash_folder(&options.python_sdk)?,
+            sdk: absolute(&options.python_sdk),
+            substrate_source: options.substrate_source.clone(),
+            conda: options.conda.clone(),
+            data_dir,
+        },
         claims: Mutex::default(),
         force: options.force,
         offline: options.offline,
-        data_dir,
         tell,
     };
     let entries = installation.install(&file.capabilities).await;
@@ -208,10 +220,7 @@ pub async fn install_all(
 }
 
 struct Installation<'a> {
-    data_dir: PathBuf,
-    base: PathBuf,
-    sdk: PathBuf,
-    sdk_hash: String,
+    common: Common,
     force: bool,
     offline: bool,
     /// Capability → entry that gives it.
@@ -281,7 +290,7 @@ impl Installation<'_> {
                 other: other.name.clone(),
             }));
         }
-        match PythonEntry::read(entry, &self.base, &self.data_dir, &self.sdk, &self.sdk_hash) {
+        match PythonEntry::read(entry, &self.common) {
             Err(error) => ended(Err(error)),
             Ok(python) => match (!self.force).then(|| python.current()).flatten() {
                 Some(done) => ended(self.claim(entry, &done.capability).map(|()| report(&python, done))),
@@ -291,8 +300,9 @@ impl Installation<'_> {
     }
 
     fn install_tool(&self, entry: &Entry, manifest: &str) -> Result<EntryReport, EnvironmentError> {
-        let manifests = self.data_dir.join("manifests");
-        let (manifest, outcome) = tool_entry::install(&self.base.join(manifest), &manifests, self.force)?;
+        let manifests = self.common.data_dir.join("manifests");
+        let (manifest, outcome) =
+            tool_entry::install(&self.common.base.join(manifest), &manifests, self.force)?;
         self.claim(entry, &manifest.code.name)?;
         Ok(EntryReport {
             outcome,
@@ -330,7 +340,7 @@ impl Installation<'_> {
     async fn prepare(&self, wanted: &[Constraint]) -> Result<Tools, EnvironmentError> {
         (self.tell)(InstallEvent::Preparing("looking for Python and uv".to_owned()));
         let (mut interpreters, uv) =
-            tokio::join!(interpreters::discover_for(wanted), Uv::find(&self.data_dir));
+            tokio::join!(interpreters::discover_for(wanted), Uv::find(&self.common.data_dir));
         let uv = match uv {
             Some(uv) => uv,
             None if self.offline => {
@@ -344,10 +354,14 @@ impl Installation<'_> {
                 (self.tell)(InstallEvent::Preparing("installing uv".to_owned()));
                 // The plain one may lack venv and pip where another has them.
                 interpreters = interpreters::discover().await;
-                Uv::bootstrap(&self.data_dir, &interpreters, &|_| {}).await?
+                Uv::bootstrap(&self.common.data_dir, &interpreters, &|_| {}).await?
             }
         };
-        Ok(Tools { uv: uv.with_usable_cache(&self.data_dir), interpreters })
+        Ok(Tools {
+            uv: uv.with_usable_cache(&self.common.data_dir),
+            interpreters,
+            conda_turn: tokio::sync::Mutex::default(),
+        })
     }
 
     /// The first entry that gives a capability has it.
@@ -386,6 +400,7 @@ fn blank(entry: &Entry) -> EntryReport {
         environment: None,
         python_version: None,
         lock_hash: None,
+        to_fetch: None,
         warnings: Vec::new(),
         seconds: 0.0,
         error: None,
@@ -404,6 +419,7 @@ fn report(entry: &PythonEntry<'_>, done: Done) -> EntryReport {
         environment: Some(entry.environment.clone()),
         python_version: Some(done.python_version),
         lock_hash: Some(done.lock_hash),
+        to_fetch: done.estimate,
         warnings: done.warnings,
         ..blank(entry.entry)
     }

@@ -92,6 +92,62 @@ pub(super) async fn sync(
     }
 }
 
+/// Adds the requested packages to an environment that others made, and takes nothing away from it.
+///
+/// # Errors
+/// When something cannot be fetched or built.
+pub(super) async fn add(
+    uv: &Uv,
+    environment: &Path,
+    requirements: &Requirements,
+    offline: bool,
+    on_line: &(dyn Fn(&str) + Send + Sync),
+) -> Result<(), EnvironmentError> {
+    let request = environment.join(REQUEST_FILE);
+    write_whole(&request, requirements.lines().as_bytes())?;
+    let command = |offline: bool| {
+        let mut command = uv.command(&["pip", "install"], offline);
+        command.arg("--python").arg(environment.join("bin/python"));
+        for folder in requirements.folders() {
+            match &folder.distribution {
+                Some(name) => command.args(["--reinstall-package", name]),
+                None => command.arg("--reinstall"),
+            };
+        }
+        command.arg("-r").arg(&request);
+        command
+    };
+    const WHAT: &str = "adding the packages";
+    let outcome = match uv.run(command(true), WHAT, on_line).await {
+        Err(EnvironmentError::HelperFailed { .. }) if !offline => uv.run(command(false), WHAT, on_line).await,
+        other => other,
+    };
+    // It is written anew each time; one that stays does no harm.
+    let _ = std::fs::remove_file(&request);
+    outcome.map(|_| ())
+}
+
+/// Writes down what an environment holds that others made.
+///
+/// # Errors
+/// When it cannot be listed or written.
+pub(super) async fn take_down(
+    uv: &Uv,
+    environment: &Path,
+    requirements: &Requirements,
+    python_version: &str,
+) -> Result<Lock, EnvironmentError> {
+    let mut command = uv.command(&["pip", "freeze"], true);
+    command.arg("--python").arg(environment.join("bin/python"));
+    let answer = uv.run(command, "listing the packages", &|_| {}).await?;
+    let body = String::from_utf8_lossy(&answer.stdout).into_owned();
+    let request = requirements.resolution_hash(python_version);
+    let text = with_header(&body, &request, requirements, python_version);
+    let path = environment.join(LOCK_FILE);
+    write_whole(&path, text.as_bytes())?;
+    Ok(Lock { hash: hash_bytes(text.as_bytes()), path })
+}
+
 async fn resolve(
     uv: &Uv,
     environment: &Path,

@@ -3,6 +3,7 @@
 
 mod command;
 mod conda;
+mod conda_entry;
 mod constraint;
 mod error;
 mod files;
@@ -15,6 +16,7 @@ mod package;
 mod python_entry;
 mod regenerate;
 mod removal;
+mod setup;
 mod stamp;
 mod tool_entry;
 mod uv;
@@ -31,3 +33,4 @@ pub use regenerate::{
     PackageSource, Regenerated, Regeneration, generate_adapter_manifest, plan_regeneration,
 };
 pub use removal::{Place, Removal, env_name_of, find_environment, plan_removal};
+pub use setup::{HostSetup, RuntimeSetup};

@@ -61,6 +61,16 @@ impl Requirements {
         Ok(Self { packages })
     }
 
+    /// With one more; `-e FOLDER` is a folder too.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub(super) fn with(mut self, text: &str, base: &Path) -> Result<Self, EnvironmentError> {
+        let text = text.trim().strip_prefix("-e ").unwrap_or(text);
+        self.packages.push(Package::parse(text, base)?);
+        Ok(self)
+    }
+
     /// The input of the resolver, one requirement a line.
     pub(super) fn lines(&self) -> String {
         self.packages.iter().fold(String::new(), |mut lines, package| {

@@ -1,6 +1,8 @@
 //! One entry that is a Python package: interpreter, environment, lock, packages, introspection, manifest, stamp, in
 //! this order. Each step finds what an interrupted run left and goes on with it.
 
+use super::conda::{CondaOptions, Estimate};
+use super::conda_entry::{CondaEntry, home};
 use super::constraint::Constraint;
 use super::error::EnvironmentError;
 use super::files::{hash_bytes, remove_dir, write_whole};
@@ -10,6 +12,7 @@ use super::introspection;
 use super::lock::{self, Lock};
 use super::manifests::{keep_from, read_existing};
 use super::package::Requirements;
+use super::removal::own_home;
 use super::stamp::Stamp;
 use super::uv::Uv;
 use cjm_wire::capabilities_file::Entry;
@@ -24,6 +27,21 @@ use std::path::{Path, PathBuf};
 pub(super) struct Tools {
     pub(super) uv: Uv,
     pub(super) interpreters: Vec<Interpreter>,
+    /// conda makes one environment at a time.
+    pub(super) conda_turn: tokio::sync::Mutex<()>,
+}
+
+/// What all entries of one installation share.
+#[derive(Debug)]
+pub(super) struct Common {
+    /// The folder of `capabilities.yaml`.
+    pub(super) base: PathBuf,
+    pub(super) data_dir: PathBuf,
+    pub(super) sdk: PathBuf,
+    pub(super) sdk_hash: String,
+    /// A requirement of every environment.
+    pub(super) substrate_source: Option<String>,
+    pub(super) conda: CondaOptions,
 }
 
 /// One Python entry and where its parts go.
@@ -36,6 +54,7 @@ pub(super) struct PythonEntry<'a> {
     pub(super) environment: PathBuf,
     manifests: PathBuf,
     sdk: &'a Path,
+    conda: Option<CondaEntry<'a>>,
 }
 
 /// An entry that is installed.
@@ -47,6 +66,8 @@ pub(super) struct Done {
     pub(super) python_version: String,
     pub(super) lock_hash: String,
     pub(super) warnings: Vec<String>,
+    /// What conda had to fetch.
+    pub(super) estimate: Option<Estimate>,
 }
 
 /// How an entry tells what it does.
@@ -56,49 +77,46 @@ pub(super) struct Teller<'a> {
 }
 
 impl<'a> PythonEntry<'a> {
-    /// Reads what the entry asks for; `base` is the folder of `capabilities.yaml`.
+    /// Reads what the entry asks for.
     ///
     /// # Errors
     /// When the entry asks for what cannot be had.
-    pub(super) fn read(
-        entry: &'a Entry,
-        base: &Path,
-        data_dir: &Path,
-        sdk: &'a Path,
-        sdk_hash: &str,
-    ) -> Result<Self, EnvironmentError> {
-        if entry.env_file.is_some() {
-            return Err(EnvironmentError::Unsupported(
-                "`env_file` (an environment made by conda)".to_owned(),
-            ));
+    pub(super) fn read(entry: &'a Entry, common: &'a Common) -> Result<Self, EnvironmentError> {
+        let conda = CondaEntry::read(entry, &common.base, &common.conda)?;
+        let mut requirements = Requirements::of(entry, &common.base)?;
+        if let Some(substrate) = &common.substrate_source {
+            requirements = requirements.with(substrate, &common.base)?;
         }
-        let requirements = Requirements::of(entry, base)?;
         let whole = serde_json::json!({
             "entry": entry,
             "folders": requirements.folder_hashes(),
             "installer": INSTALLER_VERSION,
-            "sdk": sdk_hash,
+            "sdk": common.sdk_hash,
+            "substrate": common.substrate_source,
+            "env_file": conda.as_ref().and_then(|conda| conda.content_hash.clone()),
         });
         Ok(Self {
             request: hash_bytes(whole.to_string().as_bytes()),
-            environment: data_dir.join("envs").join(&entry.env_name),
-            manifests: data_dir.join("manifests"),
+            environment: own_home(&common.data_dir, &entry.env_name),
+            manifests: common.data_dir.join("manifests"),
             entry,
             requirements,
-            sdk,
+            sdk: &common.sdk,
+            conda,
         })
     }
 
     /// What is installed already, if nothing has changed since.
     pub(super) fn current(&self) -> Option<Done> {
         let stamp = Stamp::read(&self.environment)?;
-        stamp.is_current(&self.request, &self.environment, &self.manifests).then(|| Done {
+        stamp.is_current(&self.request, &home(&self.environment), &self.manifests).then(|| Done {
             outcome: Outcome::Unchanged,
             manifest: self.manifests.join(format!("{}.json", stamp.capability)),
             python_version: stamp.python_version,
             lock_hash: stamp.lock_hash,
             warnings: Vec::new(),
             capability: stamp.capability,
+            estimate: None,
         })
     }
 
@@ -115,19 +133,10 @@ impl<'a> PythonEntry<'a> {
     ) -> Result<Done, EnvironmentError> {
         let before = Stamp::read(&self.environment);
         Stamp::remove(&self.environment)?;
-        if force {
-            remove_dir(&self.environment)?;
-        }
         (teller.step)(Step::Environment);
-        let interpreter = self.interpreter(&tools.interpreters)?;
-        self.ensure_environment(&tools.uv, interpreter, teller).await?;
+        let (interpreter, estimate) = self.environment(tools, force, teller).await?;
         let version = interpreter.version.to_string();
-        (teller.step)(Step::Resolving);
-        let lock =
-            lock::ensure(&tools.uv, &self.environment, &self.requirements, &version, offline, teller.line)
-                .await?;
-        (teller.step)(Step::Installing);
-        lock::sync(&tools.uv, &self.environment, &lock, &self.requirements, offline, teller.line).await?;
+        let lock = self.packages(&tools.uv, &version, offline, teller).await?;
         (teller.step)(Step::Introspecting);
         let found = introspection::introspect(
             &self.environment,
@@ -146,7 +155,7 @@ impl<'a> PythonEntry<'a> {
             self.remove_manifest(&old.capability);
         }
         let stamp =
-            Stamp::new(self.request.clone(), interpreter, lock.hash.clone(), capability.clone(), adapters);
+            Stamp::new(self.request.clone(), &interpreter, lock.hash.clone(), capability.clone(), adapters);
         stamp.write(&self.environment)?;
         Ok(Done {
             outcome: Outcome::Installed,
@@ -155,11 +164,54 @@ impl<'a> PythonEntry<'a> {
             capability,
             manifest,
             warnings,
+            estimate,
         })
     }
 
+    /// Of the environment itself, where a link leads to one of conda's.
     fn python(&self) -> PathBuf {
-        self.environment.join("bin/python")
+        home(&self.environment).join("bin/python")
+    }
+
+    /// Sees that the environment is there, whoever makes it.
+    async fn environment(
+        &self,
+        tools: &Tools,
+        force: bool,
+        teller: &Teller<'_>,
+    ) -> Result<(Interpreter, Option<Estimate>), EnvironmentError> {
+        if let Some(conda) = &self.conda {
+            let _turn = tools.conda_turn.lock().await;
+            let made = conda.ensure(&self.environment, force, teller.line).await?;
+            return Ok((made.interpreter, made.estimate));
+        }
+        if force || self.environment.is_symlink() {
+            remove_dir(&self.environment)?;
+        }
+        let interpreter = self.interpreter(&tools.interpreters)?;
+        self.ensure_environment(&tools.uv, interpreter, teller).await?;
+        Ok((interpreter.clone(), None))
+    }
+
+    /// Sees that the packages are in it. What conda put there stays, so that only what is ours can be resolved first.
+    async fn packages(
+        &self,
+        uv: &Uv,
+        version: &str,
+        offline: bool,
+        teller: &Teller<'_>,
+    ) -> Result<Lock, EnvironmentError> {
+        let (environment, requirements) = (&self.environment, &self.requirements);
+        if self.conda.is_some() {
+            (teller.step)(Step::Installing);
+            lock::add(uv, environment, requirements, offline, teller.line).await?;
+            return lock::take_down(uv, environment, requirements, version).await;
+        }
+        (teller.step)(Step::Resolving);
+        let lock = lock::ensure(uv, environment, requirements, version, offline, teller.line).await?;
+        (teller.step)(Step::Installing);
+        lock::sync(uv, environment, &lock, requirements, offline, teller.line).await?;
+        Ok(lock)
     }
 
     fn interpreter<'i>(&self, interpreters: &'i [Interpreter]) -> Result<&'i Interpreter, EnvironmentError> {

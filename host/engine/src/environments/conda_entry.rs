@@ -1,0 +1,114 @@
+//! The environment of an entry with an `env_file`: conda makes it, uv adds the packages, and what came of it is written
+//! down as the lock. A link at `<data_dir>/envs/NAME` leads to it, wherever conda put it.
+//!
+//! What is there is kept, also when the file has changed since: `--force` makes it anew, as the ancestor does.
+
+use super::conda::{Conda, CondaOptions, Estimate};
+use super::error::EnvironmentError;
+use super::files::remove_dir;
+use super::interpreters::{Interpreter, probe};
+use cjm_wire::capabilities_file::Entry;
+use std::path::{Path, PathBuf};
+
+const MB_BYTES: u64 = 1_000_000;
+
+/// What an entry says of its conda environment.
+#[derive(Debug)]
+pub(super) struct CondaEntry<'a> {
+    /// Path or URL of the file.
+    env_file: String,
+    /// Hash of a file's content; a URL's is not known before conda has read it.
+    pub(super) content_hash: Option<String>,
+    name: &'a str,
+    options: &'a CondaOptions,
+}
+
+/// A conda environment that is there.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) interpreter: Interpreter,
+    /// What was to be fetched, when it was made now and conda could say.
+    pub(super) estimate: Option<Estimate>,
+}
+
+impl<'a> CondaEntry<'a> {
+    /// Of an entry that has an `env_file`.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(super) fn read(
+        entry: &'a Entry,
+        base: &Path,
+        options: &'a CondaOptions,
+    ) -> Result<Option<Self>, EnvironmentError> {
+        let Some(env_file) = &entry.env_file else { return Ok(None) };
+        let name = &entry.env_name;
+        if env_file.contains("://") {
+            return Ok(Some(Self { env_file: env_file.clone(), content_hash: None, name, options }));
+        }
+        let path = base.join(env_file);
+        let text = std::fs::read(&path).map_err(|source| EnvironmentError::File {
+            action: "read the `env_file`",
+            path: path.clone(),
+            source,
+        })?;
+        let content_hash = Some(super::files::hash_bytes(&text));
+        Ok(Some(Self { env_file: path.display().to_string(), content_hash, name, options }))
+    }
+
+    /// Sees that the environment is there, and that `link` leads to it; with `force`, makes it anew.
+    ///
+    /// # Errors
+    /// With conda's last lines, or when the environment holds no Python.
+    pub(super) async fn ensure(
+        &self,
+        link: &Path,
+        force: bool,
+        on_line: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<Made, EnvironmentError> {
+        let conda = Conda::find(self.options).await?;
+        let mut found = conda.environment(self.name).await?;
+        if force && found.is_some() {
+            conda.remove(self.name, on_line).await?;
+            found = None;
+        }
+        let mut estimate = None;
+        if found.is_none() {
+            estimate = conda.estimate(self.name, &self.env_file).await;
+            if let Some(Estimate { bytes, packages }) = estimate {
+                on_line(&format!("{packages} packages to fetch, {} MB", bytes.div_ceil(MB_BYTES)));
+            }
+            conda.create(self.name, &self.env_file, on_line).await?;
+            found = conda.environment(self.name).await?;
+        }
+        let home =
+            found.ok_or_else(|| EnvironmentError::EnvironmentMissing { env_name: self.name.to_owned() })?;
+        lead(link, &home)?;
+        let python = home.join("bin/python");
+        let interpreter = probe(&python, false)
+            .await
+            .ok_or_else(|| EnvironmentError::NoPythonInside { env_name: self.name.to_owned(), python })?;
+        Ok(Made { interpreter, estimate })
+    }
+}
+
+/// Makes `link` lead to `home`.
+fn lead(link: &Path, home: &Path) -> Result<(), EnvironmentError> {
+    if std::fs::read_link(link).is_ok_and(|known| known == home) {
+        return Ok(());
+    }
+    let failed = |source| EnvironmentError::File { action: "link", path: link.to_owned(), source };
+    // A link is removed and not followed; a folder there is an environment that this one takes the place of.
+    if link.is_symlink() {
+        std::fs::remove_file(link).map_err(failed)?;
+    } else {
+        remove_dir(link)?;
+    }
+    std::fs::create_dir_all(link.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
+    std::os::unix::fs::symlink(home, link).map_err(failed)
+}
+
+/// Where an environment is: what a link leads to, or the folder itself.
+pub(super) fn home(environment: &Path) -> PathBuf {
+    std::fs::read_link(environment).unwrap_or_else(|_| environment.to_owned())
+}
