@@ -3,9 +3,9 @@
 
 use crate::calls::Calls;
 use crate::frames::FrameReader;
-use crate::link::HostLink;
+use crate::link::{HostLink, LinkWriter};
 use crate::sdk::{Call, Capability, Setup, ToolError};
-use crate::surface::{CpuMeter, Surface, router};
+use crate::surface::{CpuMeter, Identity, Surface, router};
 use crate::tool::Tool;
 use crate::tool::native::NativeTool;
 use bytes::Bytes;
@@ -61,7 +61,7 @@ impl Served {
         let (ours, mut host) =
             UnixStream::pair().map_err(|error| ToolError::fatal(format!("no host link: {error}")))?;
         let (reading, writing) = ours.into_split();
-        tokio::spawn(link.clone().run_writer(writing));
+        tokio::spawn(link.clone().run_writer(LinkWriter::Host(writing)));
         // A host that takes whatever it is told.
         tokio::spawn(async move {
             let _still_open = reading;
@@ -80,6 +80,7 @@ impl Served {
         let (tool, facts) = NativeTool::load::<Echo>(Setup::new(spec, link.clone())).await?;
         let calls = Calls::new(link);
         let surface = Arc::new(Surface {
+            identity: Identity::default(),
             name: facts.name,
             version: facts.version,
             tool_pid: None,
