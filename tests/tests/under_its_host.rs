@@ -334,8 +334,8 @@ fn its_host_is_killed_and_nothing_of_ours_lives_on() {
             assert!(!host.has_ended(), "{version}: {}{}", host.stdout_so_far(), host.stderr_so_far());
             let watch = Watch::below(host.pid());
             let asleep = watch.living().iter().filter(|line| line.contains("sleep 1000")).count();
-            // Python's and Rust's escaped ones with their sleepers, the script with both.
-            (asleep >= 6 && host.stdout_so_far().contains("all of them work")).then_some(watch)
+            // Python's shell and its sleeper, Rust's sleeper, the script and its shell with a sleeper each.
+            (asleep >= 7 && host.stdout_so_far().contains("all of them work")).then_some(watch)
         };
         let watch = eventually("every tool at work, each with an escaped process", UP_MAX, all_up);
         host.signal(Signal::KILL);

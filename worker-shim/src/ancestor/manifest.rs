@@ -12,6 +12,7 @@ use cjm_platform::programs;
 use cjm_wire::link::Launch;
 use cjm_wire::manifest::{MANIFEST_BYTES_MAX, Manifest};
 use cjm_wire::runtime::Runtime;
+use serde_json::{Map, Value};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,7 +24,7 @@ const MANIFESTS_MAX: usize = 4096;
 #[derive(Debug)]
 pub(super) enum Found {
     /// A tool that this process serves.
-    Tool(FoundTool),
+    Tool(Box<FoundTool>),
     /// A capability in Rust, to be started in the place of this process.
     Program {
         /// Absolute path.
@@ -48,7 +49,13 @@ pub(super) fn find(program: Program, arguments: &Arguments) -> Result<Found, Err
             };
             let name = place.name.clone().unwrap_or_else(|| arguments.class.clone());
             let data_dir = place.data_dir(&name);
-            return Ok(Found::Tool(FoundTool { name, version: String::new(), launch, data_dir }));
+            return Ok(Found::Tool(Box::new(FoundTool {
+                name,
+                version: String::new(),
+                launch,
+                data_dir,
+                secrets: Map::new(),
+            })));
         }
         Err(error) => return Err(error),
     };
@@ -64,9 +71,18 @@ pub(super) fn find(program: Program, arguments: &Arguments) -> Result<Found, Err
             return Ok(Found::Program { program, args });
         }
     };
+    let secrets = secrets(&manifest);
     let name = manifest.code.name;
     let data_dir = place.data_dir(&name);
-    Ok(Found::Tool(FoundTool { name, version: manifest.code.version, launch, data_dir }))
+    Ok(Found::Tool(Box::new(FoundTool { name, version: manifest.code.version, launch, data_dir, secrets })))
+}
+
+/// The secrets that the manifest declares and the host has set.
+fn secrets(manifest: &Manifest) -> Map<String, Value> {
+    let declared = manifest.code.worker_env.iter().flatten().filter(|variable| variable.secret);
+    let set =
+        declared.filter_map(|variable| Some((variable.name.clone(), std::env::var(&variable.name).ok()?)));
+    set.map(|(name, value)| (name, Value::String(value))).collect()
 }
 
 /// Starts `program` in the place of this process, with the host's own arguments and descriptors; returns only when

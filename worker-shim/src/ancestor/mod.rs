@@ -22,6 +22,7 @@ use cjm_wire::describe::Described as _;
 use cjm_wire::link::{ExitStatus, Launch, WorkerSpec};
 use error::AncestorStartError;
 use manifest::Found;
+use serde_json::{Map, Value};
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
@@ -116,7 +117,7 @@ pub(crate) fn start(program: Program, arguments: &[OsString]) -> Result<Start, E
         launch: found.launch,
         data_dir: found.data_dir.display().to_string(),
         log_level: variable(LOG_LEVEL_VARIABLE).unwrap_or_else(|| "INFO".to_owned()).to_uppercase(),
-        secrets: serde_json::Map::new(),
+        secrets: found.secrets,
     };
     let tool = arguments.tool();
     Ok(Start { listening, owner: Owner::Ancestor(Box::new(AncestorHost { process, spec, recorder, tool })) })
@@ -171,4 +172,6 @@ struct FoundTool {
     version: String,
     launch: Launch,
     data_dir: PathBuf,
+    /// This host sets declared secrets as variables; a tool asks for them as it does under a host of ours.
+    secrets: Map<String, Value>,
 }

@@ -218,13 +218,19 @@ fn an_executable_and_a_capability_in_rust_are_found_by_their_manifests() {
     worker.terminate();
 
     for program in [SHIM, NATIVE] {
-        let mut host = Host::with(&json!({"runtime": {"kind": "native", "program": NATIVE}}));
+        let declared = json!([{"name": "LAB_KEY", "secret": true}, {"name": "LAB_OTHER", "secret": true}]);
+        let mut host = Host::with(&json!({
+            "runtime": {"kind": "native", "program": NATIVE}, "worker_env": declared,
+        }));
         host.program = program.into();
+        host.variables.push(("LAB_KEY", "s3cret".to_owned()));
         let mut worker = host.start(&[]);
         let health = worker.get("/health").json();
         assert_eq!(health["pid"], worker.pid.as_raw(), "in the place of the shim: {program}");
         let answer = worker.execute(&json!({"action": "echo", "x": 1})).json();
         assert!(answer.to_string().contains("\"x\":1"), "{program}: {answer}");
+        let secret = worker.execute(&json!({"action": "secret"})).json();
+        assert_eq!(secret["secret"], "s3cret", "{program}: as under a host of ours");
         assert_eq!(signaled(worker.terminate().0), Some(Signal::TERM.as_raw()), "{program}");
     }
 }
