@@ -13,8 +13,8 @@ use cjm_decide::queue::QueueLimits;
 use cjm_platform::lock::FileLock;
 use cjm_platform::runtime_dir::{private_dir, runtime_dir};
 use cjm_store::{
-    Commit, Diagnostics, HostRecord, InputHashes, Journal, JournalOptions, JournalReader, SqliteDiagnostics,
-    SqliteJournal, Write, begin_host,
+    Commit, Diagnostics, HostRecord, InputHashes, Journal, JournalOptions, JournalReader, Retention,
+    SqliteDiagnostics, SqliteJournal, Write, begin_host,
 };
 use cjm_wire::{RunId, Timestamp};
 use serde_json::Value;
@@ -26,8 +26,8 @@ pub(crate) async fn start_parts(
     mut options: HostOptions,
 ) -> Result<(Arc<Context>, Catalog, StartedParts), HostError> {
     let worker_binary = worker_binary(options.worker_binary.as_deref())?;
-    let directory = options.data_dir.clone();
-    let opened = tokio::task::spawn_blocking(move || open(&directory));
+    let (directory, retention) = (options.data_dir.clone(), options.retention);
+    let opened = tokio::task::spawn_blocking(move || open(&directory, retention));
     let Opened { directory, lock, journal, diagnostics, socket_dir } =
         opened.await.unwrap_or(Err(HostError::ShuttingDown))?;
     // Workers get absolute paths, whatever directory they or the host stand in.
@@ -78,7 +78,7 @@ struct Opened {
 }
 
 /// Locks the directory and opens what is in it. Blocks.
-fn open(directory: &Path) -> Result<Opened, HostError> {
+fn open(directory: &Path, retention: Retention) -> Result<Opened, HostError> {
     let failed = |action| {
         let path = directory.to_owned();
         move |source| HostError::Directory { action, path, source }
@@ -104,7 +104,7 @@ fn open(directory: &Path) -> Result<Opened, HostError> {
     }
     private_dir(&socket_dir)?;
     let journal = SqliteJournal::open(&directory, JournalOptions::default())?;
-    let diagnostics = Arc::new(SqliteDiagnostics::open(&directory)?);
+    let diagnostics = Arc::new(SqliteDiagnostics::open_keeping(&directory, retention)?);
     Ok(Opened { directory, lock, journal, diagnostics, socket_dir })
 }
 

@@ -1,6 +1,7 @@
 //! What can go wrong in the host, for people: each with a stable code, the cause, and the next step.
 
 use crate::adapters::AdapterFault;
+use crate::kept::KeptFault;
 use cjm_decide::death::Verdict;
 use cjm_platform::lock::LockError;
 use cjm_platform::runtime_dir::RuntimeDirError;
@@ -142,6 +143,9 @@ pub enum StartError {
         /// What is wrong with it.
         problem: String,
     },
+    /// What is kept for it does not allow it.
+    #[error(transparent)]
+    Kept(std::sync::Arc<KeptFault>),
     /// An adapter was asked for that cannot be bound.
     #[error(transparent)]
     Adapter(AdapterFault),
@@ -350,6 +354,7 @@ impl Described for StartError {
             Self::WorkerBinaryMissing { .. } => "worker.binary_missing",
             Self::ProgramMissing { .. } => "worker.program_missing",
             Self::InterpreterMissing { .. } => "worker.interpreter_missing",
+            Self::Kept(fault) => fault.code(),
             Self::Adapter(fault) => fault.code(),
             Self::Spawn { .. } => "worker.spawn",
             Self::LoadFailed { .. } => "worker.load_failed",
@@ -370,6 +375,7 @@ impl Described for StartError {
             Self::InterpreterMissing { capability, .. } => {
                 format!("run `cjm-ctl install-all`, which makes the environment of \"{capability}\" anew")
             }
+            Self::Kept(fault) => fault.next_step(),
             Self::Adapter(fault) => fault.next_step(),
             Self::Spawn { next_step, .. } => next_step.clone(),
             Self::LoadFailed { not_passed, .. } | Self::Died { not_passed, .. } if !not_passed.is_empty() => {
@@ -392,7 +398,10 @@ impl Described for StartError {
     }
 
     fn exit_code(&self) -> u8 {
-        exit::WORKER_START
+        match self {
+            Self::Kept(fault) => fault.exit_code(),
+            _ => exit::WORKER_START,
+        }
     }
 
     fn stderr_tail(&self) -> Vec<String> {

@@ -1,5 +1,7 @@
 //! What a host can be told when it starts. Every default is the one `cjm-ctl` uses.
 
+use crate::settings::RETENTION_DAYS_DEFAULT;
+use cjm_store::Retention;
 use cjm_wire::{InstanceId, RunId};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -33,6 +35,8 @@ pub struct HostOptions {
     pub models_dir: Option<PathBuf>,
     /// Names of variables that workers get beyond the fixed list.
     pub worker_env_pass: Vec<String>,
+    /// What is old among records and output; it is forgotten when the host starts.
+    pub retention: Retention,
     /// How long a worker may take until it is ready.
     pub ready_timeout: Duration,
     /// How long to wait for the processes of a dead host on the same directory.
@@ -59,6 +63,7 @@ impl HostOptions {
             run_id: None,
             models_dir: None,
             worker_env_pass: Vec::new(),
+            retention: Retention { age_max_days: Some(RETENTION_DAYS_DEFAULT), size_max_mb: None },
             ready_timeout: READY_TIMEOUT_DEFAULT,
             lock_wait: LOCK_WAIT_DEFAULT,
             unload_grace: UNLOAD_GRACE_DEFAULT,

@@ -5,6 +5,7 @@ use crate::adapters::{self, BoundAdapter};
 use crate::catalog::CatalogEntry;
 use crate::error::StartError;
 use crate::genuine;
+use crate::kept::kept_for;
 use crate::options::{HostOptions, LoadOptions};
 use crate::programs;
 use crate::worker_env::{self, WorkerEnvironment};
@@ -75,11 +76,14 @@ pub(crate) fn plan(
     let name = &manifest.code.name;
     let adapters = adapters::bind(manifest, known_adapters, load.adapters.as_deref())?;
     let (program, argv, launch) = launch(entry, &adapters, worker_binary)?;
-    let config = effective_config(manifest, load.config.as_ref(), load.ignore_unknown_config_keys)?;
+    let kept = kept_for(manifest, &instance, options)
+        .map_err(|fault| StartError::Kept(std::sync::Arc::new(fault)))?;
+    let config = configuration(manifest, load, kept.config)?;
     let data_dir = options.data_dir.join("data").join(name);
     let WorkerEnvironment { variables, not_passed } =
         worker_env::choose(worker_env::host_variables(), &options.worker_env_pass);
-    let overlay = overlay(manifest, options, &data_dir);
+    let mut overlay = overlay(manifest, options, &data_dir);
+    overlay.extend(kept.worker_env);
     let overlay_keys = overlay.keys().cloned().collect();
     let mut env = variables;
     env.extend(overlay);
@@ -101,7 +105,7 @@ pub(crate) fn plan(
         data_dir,
         config,
         config_hash,
-        secrets: Map::new(),
+        secrets: kept.secrets,
     })
 }
 
@@ -157,6 +161,23 @@ fn check_interpreter(capability: &str, python: &Path) -> Result<(), StartError> 
             Err(missing("is not an executable file"))
         }
         Ok(_) => Ok(()),
+    }
+}
+
+/// What the caller gives, else what is kept, else the defaults. What is kept may be of an older version of the tool,
+/// whose keys are left out.
+fn configuration(
+    manifest: &Manifest,
+    load: &LoadOptions,
+    kept: Option<Map<String, Value>>,
+) -> Result<Map<String, Value>, StartError> {
+    let nothing_given = load
+        .config
+        .as_ref()
+        .is_none_or(|config| config.is_null() || config.as_object().is_some_and(Map::is_empty));
+    match kept.filter(|_| nothing_given) {
+        Some(kept) => effective_config(manifest, Some(&Value::Object(kept)), true),
+        None => effective_config(manifest, load.config.as_ref(), load.ignore_unknown_config_keys),
     }
 }
 

@@ -2,6 +2,7 @@
 //! file; it makes nothing. Every path it gives is absolute.
 
 use crate::options::HostOptions;
+use cjm_store::Retention;
 use cjm_wire::describe::Described;
 use cjm_wire::settings_file::{
     CondaType, RuntimeMode, RuntimeSection, SETTINGS_FILE, SettingsFile, SettingsFileError, SubstrateSection,
@@ -199,12 +200,22 @@ impl Settings {
         let mut options = HostOptions::new(&self.data_dir);
         options.manifest_dirs = self.manifest_dirs();
         options.models_dir.clone_from(&self.models_dir);
+        options.retention = self.behaviour.retention();
         options.worker_env_pass.clone_from(&self.behaviour.worker_env_pass);
         options
     }
 }
 
 impl Behaviour {
+    /// What is old among records and output.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        Retention {
+            age_max_days: self.diagnostics_retention_days,
+            size_max_mb: self.diagnostics_retention_max_mb,
+        }
+    }
+
     fn of(section: SubstrateSection) -> Self {
         let days = section.diagnostics_retention_days.unwrap_or(RETENTION_DAYS_DEFAULT);
         Self {

@@ -5,6 +5,7 @@
 use crate::error::StoreError;
 use crate::fault::{Disk, DiskStep, RealDisk};
 use crate::journal::block_on;
+use crate::retention::{Retention, SWEEP_BATCHES_MAX, sweep};
 use crate::schema::open_diagnostics;
 use cjm_wire::Timestamp;
 use rusqlite::{Connection, params};
@@ -147,17 +148,35 @@ impl SqliteDiagnostics {
         Self::open_on(data_dir, Arc::new(RealDisk))
     }
 
+    /// [`Self::open`], and forgets what is old before anything is written, as far as that goes quickly
+    /// ([`SWEEP_BATCHES_MAX`]).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_keeping(data_dir: &Path, retention: Retention) -> Result<Self, StoreError> {
+        Self::open_with(data_dir, Arc::new(RealDisk), retention)
+    }
+
     /// [`Self::open`], with a disk that may fail.
     ///
     /// # Errors
     /// As there.
     pub fn open_on(data_dir: &Path, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
+        Self::open_with(data_dir, disk, Retention::default())
+    }
+
+    fn open_with(data_dir: &Path, disk: Arc<dyn Disk>, retention: Retention) -> Result<Self, StoreError> {
         let connection = open_diagnostics(data_dir)?;
         let queue = Arc::new(Queue { state: Mutex::default(), arrived: Condvar::new() });
         let writer = Writer { connection, queue: Arc::clone(&queue), disk };
         let thread = thread::Builder::new()
             .name("cjm-diagnostics".into())
-            .spawn(move || writer.run())
+            .spawn(move || {
+                if let Err(error) = sweep(&writer.connection, &retention, SWEEP_BATCHES_MAX) {
+                    tracing::warn!(%error, "old records and output could not be forgotten");
+                }
+                writer.run();
+            })
             .map_err(|error| StoreError::file("start the writer of", data_dir, &error))?;
         Ok(Self { queue, thread: Mutex::new(Some(thread)) })
     }

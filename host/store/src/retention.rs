@@ -12,6 +12,8 @@ use std::path::Path;
 /// Most rows of one table that one transaction deletes. The ancestor's figure: where a size decides, both stop at the
 /// same row.
 pub const RETENTION_BATCH_ROWS: i64 = 500;
+/// Most batches of each table when a host starts; what is left goes the next time.
+pub const SWEEP_BATCHES_MAX: u64 = 100;
 const DAY_MICROS: f64 = 86_400e6;
 const MB_BYTES: f64 = 1024.0 * 1024.0;
 
@@ -45,17 +47,29 @@ pub fn apply_retention(data_dir: &Path, retention: &Retention) -> Result<Forgott
     let path = data_dir.join(DIAGNOSTICS_FILE);
     let file_bytes = std::fs::metadata(&path).map(|meta| meta.len()).unwrap_or_default();
     let connection = schema::open_diagnostics(data_dir)?;
-    let mut forgotten = Forgotten { file_bytes, ..Forgotten::default() };
-    let failed = |error: rusqlite::Error| StoreError::database("delete old diagnostics", &error);
+    let forgotten = sweep(&connection, retention, u64::MAX)
+        .map_err(|error| StoreError::database("delete old diagnostics", &error))?;
+    Ok(Forgotten { file_bytes, ..forgotten })
+}
+
+/// Deletes what is old, in at most so many batches of each table.
+pub(crate) fn sweep(
+    connection: &Connection,
+    retention: &Retention,
+    batches_max: u64,
+) -> rusqlite::Result<Forgotten> {
+    let mut forgotten = Forgotten::default();
     if let Some(days) = retention.age_max_days {
         let cutoff = cutoff(days);
-        forgotten.records += delete_older(&connection, "records", &cutoff).map_err(failed)?;
-        forgotten.chunks += delete_older(&connection, "stream_chunks", &cutoff).map_err(failed)?;
+        forgotten.records += delete_older(connection, "records", &cutoff, batches_max)?;
+        forgotten.chunks += delete_older(connection, "stream_chunks", &cutoff, batches_max)?;
     }
     if let Some(mb) = retention.size_max_mb {
-        while held_bytes(&connection).map_err(failed)? > mb * MB_BYTES {
-            let records = delete_oldest(&connection, "records").map_err(failed)?;
-            let chunks = delete_oldest(&connection, "stream_chunks").map_err(failed)?;
+        let mut batches = 0;
+        while batches < batches_max && held_bytes(connection)? > mb * MB_BYTES {
+            batches += 1;
+            let records = delete_oldest(connection, "records")?;
+            let chunks = delete_oldest(connection, "stream_chunks")?;
             forgotten.records += records;
             forgotten.chunks += chunks;
             if records + chunks == 0 {
@@ -73,18 +87,24 @@ fn cutoff(days: f64) -> Timestamp {
 }
 
 /// Timestamps are text whose order is that of time.
-fn delete_older(connection: &Connection, table: &str, cutoff: &Timestamp) -> rusqlite::Result<u64> {
+fn delete_older(
+    connection: &Connection,
+    table: &str,
+    cutoff: &Timestamp,
+    batches_max: u64,
+) -> rusqlite::Result<u64> {
     let sql = format!(
         "DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table} WHERE ts < ?1 ORDER BY ts LIMIT ?2)"
     );
     let mut deleted = 0;
-    loop {
+    for _ in 0..batches_max {
         let batch = connection.execute(&sql, params![cutoff.as_str(), RETENTION_BATCH_ROWS])?;
         deleted += batch as u64;
         if batch == 0 {
-            return Ok(deleted);
+            break;
         }
     }
+    Ok(deleted)
 }
 
 fn delete_oldest(connection: &Connection, table: &str) -> rusqlite::Result<u64> {
@@ -151,6 +171,17 @@ mod tests {
         assert_eq!(held(folder.path()), (2, 2));
         let far = Retention { age_max_days: Some(1e300), size_max_mb: None };
         assert_eq!(apply_retention(folder.path(), &far).expect("applies").records, 0);
+    }
+
+    #[test]
+    fn a_store_that_is_opened_forgets_what_is_old() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        fill(folder.path(), &[40, 0], 10);
+        let age = Retention { age_max_days: Some(30.0), size_max_mb: None };
+        let store = SqliteDiagnostics::open_keeping(folder.path(), age).expect("opens");
+        store.flush_blocking();
+        assert_eq!(held(folder.path()), (1, 1));
+        store.close();
     }
 
     #[test]
