@@ -1,5 +1,6 @@
 //! Why a worker cannot find out what to run for the ancestor's host.
 
+use cjm_platform::runtime_dir::RuntimeDirError;
 use cjm_wire::describe::Described;
 use cjm_wire::manifest::ManifestError;
 use std::io;
@@ -53,6 +54,9 @@ pub(super) enum AncestorStartError {
         /// The places, for people.
         searched: String,
     },
+    /// There is no place for the tool's files.
+    #[error("the host gave no directory, and the user's own cannot be used")]
+    Directory(#[from] RuntimeDirError),
     /// A capability in Rust was found, and did not start in the place of this process.
     #[error("{} could not be started", program.display())]
     Exec {
@@ -72,6 +76,7 @@ impl Described for AncestorStartError {
             Self::Manifest { .. } => "worker.bad_manifest",
             Self::NoInterpreter(_) => "worker.no_interpreter",
             Self::NoProgram { .. } => "worker.no_program",
+            Self::Directory(_) => "worker.no_directory",
             Self::Exec { .. } => "worker.program_did_not_start",
         }
     }
@@ -88,6 +93,9 @@ impl Described for AncestorStartError {
                 format!("name the interpreter by {} in `install.env_vars`", super::PYTHON_VARIABLE)
             }
             Self::NoProgram { .. } => "install it, or correct `code.runtime.program`".to_owned(),
+            Self::Directory(source) => {
+                format!("set {}, or {}", super::DATA_DIR_VARIABLE, source.next_step())
+            }
             Self::Exec { .. } => "run the program by hand with --help to see what ails it".to_owned(),
         }
     }

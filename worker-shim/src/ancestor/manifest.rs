@@ -8,7 +8,7 @@ use super::arguments::Arguments;
 use super::error::AncestorStartError as Error;
 use super::{DATA_DIR_VARIABLE, FoundTool, MANIFEST_VARIABLE, PYTHON_VARIABLE, Program};
 use super::{SHARED_DATA_DIR_VARIABLE, error};
-use cjm_platform::programs;
+use cjm_platform::{programs, runtime_dir};
 use cjm_wire::link::Launch;
 use cjm_wire::manifest::{MANIFEST_BYTES_MAX, Manifest};
 use cjm_wire::runtime::Runtime;
@@ -19,6 +19,8 @@ use std::process::Command;
 
 /// Manifests looked at in one folder at most.
 const MANIFESTS_MAX: usize = 4096;
+/// Below the user's runtime directory: directories of tools whose worker no host has started.
+const FOLDER_WITHOUT_HOST: &str = "tools";
 
 /// What stands behind a command line.
 #[derive(Debug)]
@@ -48,7 +50,7 @@ pub(super) fn find(program: Program, arguments: &Arguments) -> Result<Found, Err
                 (Program::Shim, None) => return Err(error),
             };
             let name = place.name.clone().unwrap_or_else(|| arguments.class.clone());
-            let data_dir = place.data_dir(&name);
+            let data_dir = place.data_dir(&name)?;
             return Ok(Found::Tool(Box::new(FoundTool {
                 name,
                 version: String::new(),
@@ -73,7 +75,7 @@ pub(super) fn find(program: Program, arguments: &Arguments) -> Result<Found, Err
     };
     let secrets = secrets(&manifest);
     let name = manifest.code.name;
-    let data_dir = place.data_dir(&name);
+    let data_dir = place.data_dir(&name)?;
     Ok(Found::Tool(Box::new(FoundTool { name, version: manifest.code.version, launch, data_dir, secrets })))
 }
 
@@ -124,11 +126,16 @@ impl Place {
         Self { name: name.map(str::to_owned), own_dir, folders }
     }
 
-    /// The directory of the capability; a temporary one where the host gave none.
-    fn data_dir(&self, name: &str) -> PathBuf {
-        self.own_dir.clone().unwrap_or_else(|| {
-            std::env::temp_dir().join(format!("cjm-worker-{}", std::process::id())).join(name)
-        })
+    /// The directory of the capability; where the host gave none, one of the user's that does not outlive a reboot.
+    fn data_dir(&self, name: &str) -> Result<PathBuf, Error> {
+        if let Some(own) = &self.own_dir {
+            return Ok(own.clone());
+        }
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let runtime = runtime_dir::runtime_dir(runtime.as_deref())?;
+        Ok(runtime
+            .join(FOLDER_WITHOUT_HOST)
+            .join(Path::new(name).file_name().unwrap_or(FOLDER_WITHOUT_HOST.as_ref())))
     }
 }
 
