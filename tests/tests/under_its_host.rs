@@ -159,6 +159,11 @@ fn its_manager_queue_compositions_and_streams_drive_our_workers() {
         for (key, expected) in expected() {
             assert_eq!(seen[key], expected, "{version}: {key}\n{}", outcome.describe());
         }
+        // A tool that is killed looks to its host like a worker that is: again after a reload, then given up. It asks
+        // whether the process is gone the moment the connection is, and on a busy machine that may be too early, with
+        // its own worker as with ours.
+        let died = seen["died"]["error"].as_str().unwrap_or_default();
+        assert!(["WorkerOOMError", "RemoteProtocolError"].contains(&died), "{died}\n{}", outcome.describe());
         check_rows(&world, version, &seen["job_ids"]);
         world.assert_nothing_left();
         // The same manifests serve our host, on the databases that the other one has written.
@@ -235,8 +240,6 @@ fn expected() -> Vec<(&'static str, Value)> {
                 "script-tool": cancelled("script-tool")}),
         ),
         ("after_cancel", completed(json!("AFTER!"))),
-        // A tool that is killed looks to its host like a worker that is: again after a reload, then given up.
-        ("died", json!({"error": "WorkerOOMError"})),
         ("reloaded", json!({"result": true})),
         ("after_reload", json!({"result": 9})),
     ]
@@ -295,8 +298,9 @@ fn check_rows(world: &World, version: &str, jobs: &Value) {
     let deaths = rows(world, "journal.db", "SELECT payload FROM journal WHERE event_type = 'worker_died'");
     let by =
         |code: &str| deaths.iter().filter(|row| row[0].as_ref().is_some_and(|p| p.ends_with(code))).count();
-    assert_eq!(by("\"returncode\": -9}"), 2, "{version}: {deaths:?}");
-    assert_eq!(by("\"returncode\": -15}"), deaths.len() - 2, "{version}: {deaths:?}");
+    let killed = by("\"returncode\": -9}");
+    assert!((1..=2).contains(&killed), "{version}: {deaths:?}");
+    assert_eq!(by("\"returncode\": -15}"), deaths.len() - killed, "{version}: {deaths:?}");
 }
 
 #[test]
