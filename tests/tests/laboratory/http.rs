@@ -1,6 +1,7 @@
 //! A request at a worker's surface and its answer, byte by byte: a client that knows nothing of either side.
 
-use super::steps::Request;
+use super::steps::{Request, get, post};
+use cjm_tests::world::eventually;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -51,6 +52,20 @@ pub(crate) fn ask(address: &Address, request: &Request) -> Value {
         // Bytes count where hosts split lines or compare texts.
         "text": text,
     })
+}
+
+/// [`ask`], and a cancel once the tool has said what the request waits for.
+pub(crate) fn ask_and_cancel(address: &Address, request: &Request, message: &str) -> Value {
+    let (there, same) = (address.clone(), request.clone());
+    let asking = std::thread::spawn(move || ask(&there, &same));
+    let progress = get("/progress");
+    eventually("the tool's word", ANSWER_MAX, || {
+        assert!(!asking.is_finished(), "{} has ended", request.id);
+        (ask(address, &progress)["body"]["message"] == message).then_some(())
+    });
+    let cancelled = ask(address, &post("", "/cancel", &Value::Null));
+    assert_eq!(cancelled["body"]["status"], "cancelled", "{cancelled}");
+    asking.join().expect("an answer")
 }
 
 fn exchange(address: &Address, request: &Request) -> std::io::Result<Vec<u8>> {

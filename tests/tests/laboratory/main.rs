@@ -4,6 +4,8 @@
 
 mod compare;
 mod http;
+mod library;
+mod life;
 mod ours;
 mod pair;
 mod steps;

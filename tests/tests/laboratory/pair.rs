@@ -1,7 +1,7 @@
 //! One pair of host and worker: brings it up on a data directory of its own, asks all that `steps` lists, and says what
 //! it answered, what the journal holds and what the diagnostics hold.
 
-use super::http::{Address, ask};
+use super::http::{Address, ask, ask_and_cancel};
 use super::steps;
 use cjm_tests::ancestor::Ancestor;
 use cjm_tests::repo;
@@ -139,7 +139,11 @@ pub(crate) fn ask_surface(journal: &Path) -> Vec<(String, Value)> {
             (None, None) => None,
         }
     });
-    steps::requests().iter().map(|request| (request.id.clone(), ask(&address, request))).collect()
+    let answer = |request: &steps::Request| match request.cancel_at {
+        Some(message) => ask_and_cancel(&address, request, message),
+        None => ask(&address, request),
+    };
+    steps::requests().iter().map(|request| (request.id.clone(), answer(request))).collect()
 }
 
 fn theirs(world: &World, ancestor: &Ancestor) -> (Vec<(String, Value)>, Map<String, Value>) {

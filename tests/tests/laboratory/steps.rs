@@ -13,15 +13,25 @@ pub(crate) struct Request {
     pub(crate) path: &'static str,
     /// The body, as it goes out.
     pub(crate) body: Option<String>,
+    /// Everything is cancelled once the tool has said this.
+    pub(crate) cancel_at: Option<&'static str>,
 }
 
-fn get(path: &'static str) -> Request {
-    Request { id: format!("GET {path}"), method: "GET", path, body: None }
+/// A question.
+pub(crate) fn get(path: &'static str) -> Request {
+    Request { id: format!("GET {path}"), method: "GET", path, body: None, cancel_at: None }
 }
 
-fn post(name: &str, path: &'static str, body: &Value) -> Request {
+/// A request with a body.
+pub(crate) fn post(name: &str, path: &'static str, body: &Value) -> Request {
     let body = (!body.is_null()).then(|| body.to_string());
-    Request { id: format!("POST {path} {name}").trim_end().to_owned(), method: "POST", path, body }
+    Request {
+        id: format!("POST {path} {name}").trim_end().to_owned(),
+        method: "POST",
+        path,
+        body,
+        cancel_at: None,
+    }
 }
 
 /// One call of an action at the surface.
@@ -89,6 +99,8 @@ pub(crate) fn requests() -> Vec<Request> {
         get("/config"),
         get("/config_options"),
         get("/structural_surface"),
+        post("with a heartbeat", "/prefetch", &Value::Null),
+        Request { id: "GET /progress after a heartbeat".to_owned(), ..get("/progress") },
         get("/nowhere"),
         get("/execute"),
         post("", "/health", &Value::Null),
@@ -129,8 +141,21 @@ pub(crate) fn requests() -> Vec<Request> {
     ]);
     all.extend(tasks());
     all.extend(streams());
+    all.extend(cancelled());
     all.extend(life());
     all
+}
+
+fn cancelled() -> Vec<Request> {
+    let wait = |message: &str| json!({"message": message});
+    let kwargs = json!({"kwargs": {"n": 4, "wait_at": 2}});
+    let task = json!({"task": "lab-task", "method": "wait", "kwargs": wait("in the task")});
+    vec![
+        Request { cancel_at: Some("in a call"), ..execute("wait", &wait("in a call")) },
+        Request { cancel_at: Some("in another"), ..execute("wait-and-return", &wait("in another")) },
+        Request { cancel_at: Some("in the task"), ..post("cancelled midway", "/task", &task) },
+        Request { cancel_at: Some("in the stream"), ..post("cancelled midway", "/execute_stream", &kwargs) },
+    ]
 }
 
 fn tasks() -> Vec<Request> {

@@ -32,7 +32,8 @@ def make_per_call(tool):
         cls._cjm_cancel_overridden = _owner(cls, "cancel") is not _owner(cls, "_cancel_requested")
         cls._cancel_callbacks = _PerCall("_cancel_callbacks", tool)
         cls._last_api_usage = _PerCall("_last_api_usage", tool, default=None, written=_usage_written)
-        cls._progress = _PerCall("_progress", tool, default=0.0)
+        # No default: a heartbeat that finds none begins at its own.
+        cls._progress = _PerCall("_progress", tool)
         cls._status_message_base = _PerCall("_status_message_base", tool)
         cls._status_message = _PerCall("_status_message", tool, default="", written=_message_written)
         cls._cancel_requested = _CancelFlag(tool)
@@ -168,7 +169,7 @@ class _CancelFlag:
 
 
 def _message_written(tool, message):
-    (calls.current() or calls.TOOL).report_progress(tool._progress, message)
+    (calls.current() or calls.TOOL).report_progress(getattr(tool, "_progress", 0.0), message)
 
 
 def _usage_written(_tool, usage):
