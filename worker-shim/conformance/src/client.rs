@@ -1,4 +1,4 @@
-//! A plain HTTP/1.1 client: one connection for each exchange, nothing followed, nothing decoded, so that a check sees
+//! A plain HTTP/1.1 client: one connection for each exchange unless it is asked for more, nothing followed, nothing decoded, so that a check sees
 //! what is on the wire.
 
 use cjm_wire::describe::{Described, exit};
@@ -149,6 +149,26 @@ impl Endpoint {
         self.open(method, path, content_type, body)?.whole(method == "HEAD")
     }
 
+    /// Asks for these paths one after the other over one connection.
+    ///
+    /// # Errors
+    /// As [`Self::exchange`]; also when the connection is closed between two of them.
+    pub fn converse(&self, paths: &[&str]) -> Result<Vec<Answer>, ClientError> {
+        let doing = |path: &str| format!("GET {path} on a connection kept open");
+        let broken = |path: &str, source| ClientError::Io { doing: doing(path), source };
+        let stream = self.connect().map_err(|source| broken(paths.first().unwrap_or(&""), source))?;
+        let mut reader = BufReader::new(stream);
+        let mut answers = Vec::new();
+        for path in paths {
+            let head = format!("GET {path} HTTP/1.1\r\nHost: worker\r\n\r\n");
+            reader.get_mut().write_all(head.as_bytes()).map_err(|source| broken(path, source))?;
+            let mut streaming = Streaming::begin(reader, doing(path))?;
+            answers.push(streaming.whole(false)?);
+            reader = streaming.reader;
+        }
+        Ok(answers)
+    }
+
     /// Sends a request and reads the head of its answer.
     ///
     /// # Errors
@@ -169,21 +189,7 @@ impl Endpoint {
             body.len()
         );
         stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).map_err(broken)?;
-        let mut reader = BufReader::new(stream);
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let before = head.len();
-            (&mut reader).take(HEAD_BYTES_MAX).read_until(b'\n', &mut head).map_err(broken)?;
-            if head.len() == before || head.len() as u64 > HEAD_BYTES_MAX {
-                return Err(not_http(
-                    &doing,
-                    "the connection was closed before the head of an answer was whole",
-                ));
-            }
-        }
-        let (status, headers) = read_head(&String::from_utf8_lossy(&head))
-            .ok_or_else(|| not_http(&doing, "the answer does not begin as HTTP/1.1"))?;
-        Ok(Streaming { status, headers, reader, doing })
+        Streaming::begin(BufReader::new(stream), doing)
     }
 
     fn connect(&self) -> std::io::Result<Box<dyn Wire>> {
@@ -242,7 +248,26 @@ impl Streaming {
         Ok((bytes > 0).then_some(chunk))
     }
 
-    fn whole(mut self, is_head: bool) -> Result<Answer, ClientError> {
+    /// Reads the head of an answer.
+    fn begin(mut reader: BufReader<Box<dyn Wire>>, doing: String) -> Result<Self, ClientError> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let before = head.len();
+            let read = (&mut reader).take(HEAD_BYTES_MAX).read_until(b'\n', &mut head);
+            read.map_err(|source| ClientError::Io { doing: doing.clone(), source })?;
+            if head.len() == before || head.len() as u64 > HEAD_BYTES_MAX {
+                return Err(not_http(
+                    &doing,
+                    "the connection was closed before the head of an answer was whole",
+                ));
+            }
+        }
+        let (status, headers) = read_head(&String::from_utf8_lossy(&head))
+            .ok_or_else(|| not_http(&doing, "the answer does not begin as HTTP/1.1"))?;
+        Ok(Self { status, headers, reader, doing })
+    }
+
+    fn whole(&mut self, is_head: bool) -> Result<Answer, ClientError> {
         let mut body = Vec::new();
         if self.header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
             while let Some(chunk) = self.chunk()? {
@@ -257,7 +282,7 @@ impl Streaming {
                 return Err(not_http(&self.doing, "the body is shorter than announced"));
             }
         }
-        Ok(Answer { status: self.status, headers: self.headers, body })
+        Ok(Answer { status: self.status, headers: self.headers.clone(), body })
     }
 }
 

@@ -68,6 +68,10 @@ impl Session {
         (!missing.is_empty()).then(|| format!("the fixture has no {}", missing.join(", ")))
     }
 
+    pub(crate) fn converse(&self, paths: &[&str]) -> Result<Vec<Answer>, ClientError> {
+        self.endpoint.converse(paths)
+    }
+
     pub(crate) fn get(&self, path: &str) -> Result<Answer, ClientError> {
         self.endpoint.exchange("GET", path, "application/json", b"")
     }

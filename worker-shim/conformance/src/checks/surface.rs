@@ -9,6 +9,7 @@ pub(super) const CHECKS: &[Check] = &[
     reads("serve.unknown_path", "1.1", "an unknown path is 404 with a detail", unknown_path),
     reads("serve.wrong_method", "1.2", "a wrong method is 405 with a detail, HEAD too", wrong_method),
     reads("serve.described", "1.3", "/openapi.json names every path, /docs is a page", described),
+    reads("serve.keep_alive", "1.4", "a connection serves one request after the other", keep_alive),
     reads("health.shape", "2.1", "/health says running, pid, name and version", health),
     reads("stats.shape", "2.2", "/stats says what the worker and all below it use", stats),
     reads("progress.shape", "2.3", "/progress says a number from 0 to 1, or -1, and a message", progress),
@@ -78,6 +79,12 @@ fn described(session: &Session) -> Outcome {
     let page = session.get(paths::DOCS)?;
     let is_page = page.header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
     judge(page.status == 200 && is_page, format!("{} paths; the page is {}", PATHS.len(), page.status))
+}
+
+fn keep_alive(session: &Session) -> Outcome {
+    let answers = session.converse(&[paths::HEALTH, paths::STATS, paths::PROGRESS])?;
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    judge(statuses == [200, 200, 200], format!("{statuses:?}"))
 }
 
 fn health(session: &Session) -> Outcome {

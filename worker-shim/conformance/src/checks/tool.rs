@@ -24,7 +24,8 @@ pub(super) const CHECKS: &[Check] = &[
     asks("reconfigure.takes", "3.5", "old and new configuration are taken", &[], reconfigure),
     asks("hooks.prefetch", "4.1", "/prefetch says prefetched, or that it is not supported", &[], prefetch),
     asks("hooks.disable", "4.2", "/on_disable and /on_enable say what they did", &[], disable),
-    asks("hooks.monitor", "4.3", "a tool that is no monitor answers monitors' paths with 404", &[], monitor),
+    asks("hooks.failing", "4.3", "a hook that fails is a 200 that says so", &["configurable"], failing),
+    asks("hooks.monitor", "4.4", "a tool that is no monitor answers monitors' paths with 404", &[], monitor),
     asks(
         "health.busy",
         "2.4",
@@ -35,7 +36,7 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 /// What ends the tool's work, and so comes after everything.
-pub(super) const LAST: &[Check] = &[asks("hooks.cleanup", "4.4", "/cleanup says cleaned", &[], cleanup)];
+pub(super) const LAST: &[Check] = &[asks("hooks.cleanup", "4.5", "/cleanup says cleaned", &[], cleanup)];
 
 /// How long the tool is kept busy.
 const HOLD: Duration = Duration::from_millis(1500);
@@ -67,6 +68,14 @@ fn disable(session: &Session) -> Outcome {
     let off = status_of(&session.send("POST", paths::ON_DISABLE, b"")?, &["disabled", "not_supported"])?;
     let on = status_of(&session.send("POST", paths::ON_ENABLE, b"")?, &["enabled", "not_supported"])?;
     Ok(format!("{off} {on}"))
+}
+
+fn failing(session: &Session) -> Outcome {
+    session.post(paths::INITIALIZE, &json!({"disable_fails": true}))?;
+    let body = json_of(&session.send("POST", paths::ON_DISABLE, b"")?)?;
+    session.post(paths::INITIALIZE, &json!({}))?;
+    let words = body["detail"].as_str().is_some_and(|detail| detail.contains("cannot be disabled"));
+    judge(body["status"] == "error" && words, body.to_string())
 }
 
 fn monitor(session: &Session) -> Outcome {
