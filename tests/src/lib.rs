@@ -5,6 +5,7 @@
 //! with the facts at hand (command line, both outputs, what still lives), because nobody can look afterwards.
 
 pub mod ancestor;
+pub mod both;
 pub mod document;
 pub mod hostile;
 pub mod journal;

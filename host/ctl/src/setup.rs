@@ -8,6 +8,7 @@ use cjm_engine::environments::{HostSetup, RuntimeSetup, read_capabilities};
 use cjm_wire::describe::exit;
 use cjm_wire::settings_file::CondaType;
 use serde_json::json;
+use std::path::Path;
 
 /// Runs `setup-host`.
 pub(crate) async fn host(global: &Global, args: &SetupHostArgs, output: &Output) -> CommandResult {
@@ -20,7 +21,7 @@ pub(crate) async fn host(global: &Global, args: &SetupHostArgs, output: &Output)
         say(output, "No interface libraries found in config.")?;
         return finish(output, &document(false));
     }
-    say(output, &format!("Reading {}...", list.display()))?;
+    say(output, &format!("Reading {}...", from_here(list).display()))?;
     say(output, &format!("Found {} unique interface libraries:", setup.libraries.len()))?;
     for library in &setup.libraries {
         say(output, &format!("  - {library}"))?;
@@ -75,6 +76,12 @@ pub(crate) async fn runtime(global: &Global, args: &SetupRuntimeArgs, output: &O
     say(output, &format!("Micromamba installed to {}", setup.destination.display()))?;
     say(output, "\nRuntime setup complete!")?;
     finish(output, &document(true))
+}
+
+/// As a person in this folder would name it.
+fn from_here(path: &Path) -> &Path {
+    let Ok(cwd) = std::env::current_dir() else { return path };
+    path.strip_prefix(cwd).unwrap_or(path)
 }
 
 fn say(output: &Output, text: &str) -> Result<(), Fault> {

@@ -1,0 +1,216 @@
+//! Entries with an `env_file`, through each of the three programs that make conda environments. No conda is to be had
+//! here: a stand-in on the PATH records how it is called and makes a plain virtual environment.
+
+use cjm_tests::ancestor::{Ancestor, PYTHON_MIN, VERSIONS};
+use cjm_tests::both::{Both, Said, Who};
+use cjm_tests::world::{World, write_script};
+use cjm_tests::{python, repo};
+use serde_json::{Value, json};
+use std::path::Path;
+
+const PYPROJECT: &str = "[project]\nname = \"my-tool\"\nversion = \"0.1.0\"\ndescription = \"Says where it runs.\"\n\n\
+    [build-system]\nrequires = [\"uv_build\"]\nbuild-backend = \"uv_build\"\n\n[tool.uv.build-backend]\nmodule-root = \"\"\n";
+const MODULE: &str = "import sys\nfrom cjm_sdk import Capability, action\n\n\nclass Tool(Capability):\n    name = \"my-tool\"\n    \
+    version = \"1.0.0\"\n\n    @action\n    def where(self):\n        return sys.prefix\n";
+const LIST: &str =
+    "capabilities:\n- name: my-tool\n  env_name: my-env\n  package: ./my-tool\n  env_file: env.yml\n";
+
+/// A project in a place with stand-ins, and uv on the PATH; None, said loudly, where one cannot be had.
+fn project(world: &World, test: &str) -> Option<Both> {
+    let ancestor = Ancestor::find(world, test, VERSIONS[0])?;
+    let python = python::at_least(PYTHON_MIN.0, PYTHON_MIN.1)?;
+    let uv = match python::uv(world) {
+        Ok(uv) => uv,
+        Err(error) => {
+            repo::skip(test, &error);
+            return None;
+        }
+    };
+    let both = Both::new(world, ancestor, &python);
+    both.add_program("uv", &uv);
+    both.empty();
+    both.write("my-tool/pyproject.toml", PYPROJECT);
+    both.write("my-tool/my_tool/__init__.py", MODULE);
+    both.write("env.yml", "name: x\ndependencies: [python=3.12]\n");
+    both.write("capabilities.yaml", LIST);
+    Some(both)
+}
+
+#[track_caller]
+fn document(said: &Said, code: i32) -> Value {
+    assert_eq!(said.code, Some(code), "{said:#?}");
+    serde_json::from_str(&said.stdout).unwrap_or_else(|e| panic!("{e}: {said:#?}"))
+}
+
+/// Installs, calls, installs again, removes; the stand-in must have been asked exactly `asked`.
+fn check(
+    settings: &str,
+    home: impl Fn(&Both) -> std::path::PathBuf,
+    asked: impl Fn(&Both) -> Vec<String>,
+    test: &str,
+) {
+    let world = World::new();
+    let Some(both) = project(&world, test) else { return };
+    both.write("cjm.yaml", settings);
+    let ours = |arguments: &[&str]| both.run_with(Who::Ours, arguments, "", &[]);
+    let installed = document(&ours(&["install-all", "--json"]), 0);
+    let entry = &installed["entries"][0];
+    assert_eq!(entry["result"], "installed", "{installed}");
+    assert_eq!(entry["to_fetch"], json!({"bytes": 2_000_000, "packages": 2}), "{installed}");
+    assert_eq!(both.asked(), asked(&both), "as it was installed");
+
+    let home = home(&both);
+    let path = entry["manifest"].as_str().expect("a manifest");
+    let manifest: Value = serde_json::from_slice(&std::fs::read(path).expect("written")).expect("JSON");
+    let python = home.join("bin/python").display().to_string();
+    assert_eq!(
+        (&manifest["install"]["python_path"], &manifest["install"]["conda_env"]),
+        (&json!(python), &json!("my-env"))
+    );
+    let lock = std::fs::read_to_string(home.join("cjm-lock.txt")).expect("a lock");
+    assert!(lock.contains("my-tool @ file://"), "{lock}");
+    // What we write, the ancestor finds good, and finds.
+    let verdict = both.run(Who::Theirs, &["validate", path], "");
+    assert_eq!(verdict.code, Some(0), "{verdict:#?}");
+    let called = ours(&["call", "my-tool", "--action", "where", "--raw"]);
+    assert_eq!(called.stdout.trim_end(), home.display().to_string(), "{called:#?}");
+    let listed = ours(&["list", "-e"]);
+    assert!(listed.stdout.contains("  Env: my-env (exists)\n"), "{listed:#?}");
+
+    let before = both.asked().len();
+    let again = document(&ours(&["install-all", "--json"]), 0);
+    assert_eq!(
+        (&again["entries"][0]["result"], both.asked().len()),
+        (&json!("unchanged"), before),
+        "{again}"
+    );
+    let removed = document(&ours(&["remove", "my-tool", "-y", "--json"]), 0);
+    assert_eq!(removed["environment_removed"], true, "{removed}");
+    assert!(!home.exists() && !Path::new(path).exists());
+    world.assert_nothing_left();
+}
+
+#[test]
+fn conda_makes_and_removes_environments_of_the_system() {
+    check(
+        "data_dir: ./.cjm\n",
+        |both| both.environment("my-env"),
+        |both| {
+            let file = both.file("env.yml").display().to_string();
+            vec![
+                "conda --version".into(),
+                "conda env list --json".into(),
+                format!("conda env create -f {file} -n my-env --dry-run --json"),
+                format!("conda env create -f {file} -n my-env"),
+                "conda env list --json".into(),
+            ]
+        },
+        "conda_makes_and_removes_environments_of_the_system",
+    );
+}
+
+#[test]
+fn mamba_makes_environments_below_the_projects_own_prefix() {
+    check(
+        "data_dir: ./.cjm\nruntime: {mode: local, conda_type: miniforge, prefix: ./runtime}\n",
+        |both| both.file("runtime/envs/my-env"),
+        |both| {
+            let (file, home) = (both.file("env.yml"), both.file("runtime/envs/my-env"));
+            let (file, home) = (file.display(), home.display());
+            vec![
+                "mamba --version".into(),
+                "mamba env list --json".into(),
+                format!("mamba env create -f {file} -p {home} --dry-run --json"),
+                format!("mamba env create -f {file} -p {home}"),
+                "mamba env list --json".into(),
+            ]
+        },
+        "mamba_makes_environments_below_the_projects_own_prefix",
+    );
+}
+
+#[test]
+fn micromamba_has_a_root_of_the_projects_own() {
+    check(
+        "data_dir: ./.cjm\nruntime: {mode: local, conda_type: micromamba, prefix: ./runtime}\n",
+        |both| both.file("runtime/envs/my-env"),
+        |both| {
+            let (file, root) = (both.file("env.yml"), both.file("runtime"));
+            let (file, root) = (file.display(), root.display());
+            vec![
+                "micromamba --version".into(),
+                format!("micromamba -r {root} env list --json"),
+                format!("micromamba -r {root} create -f {file} -n my-env --dry-run --json"),
+                format!("micromamba -r {root} create -f {file} -n my-env -y"),
+                format!("micromamba -r {root} env list --json"),
+            ]
+        },
+        "micromamba_has_a_root_of_the_projects_own",
+    );
+}
+
+#[test]
+fn what_conda_cannot_do_is_told_and_force_begins_anew() {
+    let world = World::new();
+    let Some(both) = project(&world, "what_conda_cannot_do_is_told_and_force_begins_anew") else { return };
+    let install = |more: &[&str]| both.run(Who::Ours, &[&["install-all", "--json"], more].concat(), "");
+    both.write("env.yml", "dependencies: [unsatisfiable]\n");
+    let failed = document(&install(&[]), 1);
+    let error = &failed["entries"][0]["error"];
+    assert_eq!(error["code"], "install.helper_failed", "{failed}");
+    assert!(error["stderr_tail"].to_string().contains("ResolvePackageNotFound"), "{failed}");
+    both.write("env.yml", "dependencies: [python]\n");
+    assert_eq!(document(&install(&[]), 0)["entries"][0]["result"], "installed");
+    let mark = both.environment("my-env").join("mark");
+    std::fs::write(&mark, "").expect("written");
+    // What is there is kept, also when the file has changed, as the ancestor does; --force makes it anew.
+    both.write("env.yml", "dependencies: [python, more]\n");
+    assert_eq!(document(&install(&[]), 0)["entries"][0]["result"], "installed");
+    assert!(mark.exists());
+    assert_eq!(document(&install(&["--force"]), 0)["entries"][0]["result"], "installed");
+    assert!(
+        !mark.exists() && both.asked().contains(&"conda env remove -n my-env -y".to_owned()),
+        "{:?}",
+        both.asked()
+    );
+
+    both.write("env.yml", "");
+    std::fs::remove_file(both.file("env.yml")).expect("removed");
+    assert_eq!(document(&install(&[]), 1)["entries"][0]["error"]["code"], "install.file");
+    let silent = both.file("silent");
+    std::fs::create_dir_all(&silent).expect("a folder");
+    write_script(&silent.join("conda"), "#!/bin/sh\nexit 3\n");
+    both.write("env.yml", "dependencies: [python]\n");
+    let path = format!("{}:/usr/bin:/bin", silent.display());
+    let variables = [("PATH", path.as_str()), ("CJM_DATA_DIR", "elsewhere")];
+    let uv = python::uv(&world).expect("found before");
+    std::os::unix::fs::symlink(uv, silent.join("uv")).expect("a link");
+    let missing = both.run_with(Who::Ours, &["install-all", "--json"], "", &variables);
+    assert_eq!(document(&missing, 1)["entries"][0]["error"]["code"], "install.no_conda");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn micromamba_is_fetched_to_its_place() {
+    let world = World::new();
+    let Some(both) = project(&world, "micromamba_is_fetched_to_its_place") else { return };
+    // Stands in for the network: answers any address with an archive of one program.
+    let curl = "#!/bin/sh\nwhile [ $# -gt 0 ]; do case $1 in --output) out=$2 ;; esac; shift; done\n\
+                mkdir -p fetched/bin && echo program >fetched/bin/micromamba && tar -cjf \"$out\" -C fetched bin/micromamba\n";
+    both.add_script("curl", curl);
+    both.write("cjm.yaml", "runtime: {conda_type: micromamba, prefix: ./runtime}\n");
+    let setup =
+        |more: &[&str]| document(&both.run(Who::Ours, &[&["setup-runtime", "--json"], more].concat(), ""), 0);
+    let destination = both.file("runtime/bin/micromamba");
+    let shown = setup(&["--dry-run"]);
+    assert_eq!((&shown["fetched"], &shown["destination"]), (&json!(false), &json!(destination)), "{shown}");
+    assert!(!destination.exists());
+    assert_eq!(setup(&[])["fetched"], true);
+    assert_eq!(std::fs::read_to_string(&destination).expect("fetched"), "program\n");
+    assert_eq!(setup(&[])["fetched"], false, "it is there");
+    assert_eq!(setup(&["-f"])["fetched"], true);
+    both.add_script("curl", "#!/bin/sh\necho 'no route to host' >&2\nexit 7\n");
+    let failed = both.run(Who::Ours, &["setup-runtime", "-f"], "");
+    assert!(failed.code == Some(1) && failed.stderr.contains("no route to host"), "{failed:#?}");
+    assert_eq!(std::fs::read_to_string(&destination).expect("kept"), "program\n");
+}

@@ -1,0 +1,214 @@
+//! What each side keeps beside the journal is read and written by the other: configurations in both schemas,
+//! measurements, secrets. And it is not only read: our host starts a worker with it.
+
+use cjm_store::{
+    Configs, Empirical, FileSecrets, InstanceConfig, Measured, Sample, Secrets, SqliteConfigs,
+    SqliteEmpirical,
+};
+use cjm_tests::ancestor::{Ancestor, PYTHON_MIN, VERSIONS};
+use cjm_tests::both::{Both, Who};
+use cjm_tests::python;
+use cjm_tests::world::World;
+use cjm_wire::Timestamp;
+use cjm_wire::describe::exit;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// Writes and reads configurations with the ancestor's own store: `FILE [NAME CONFIG ENABLED]…`.
+const CONFIGS: &str = "
+import json, sys
+from pathlib import Path
+from cjm_substrate.core.config_store import LocalCapabilityConfigStore, CapabilityConfigRecord
+store = LocalCapabilityConfigStore(Path(sys.argv[1]))
+for name, config, enabled in zip(*[iter(sys.argv[2:])] * 3):
+    store.set(name, CapabilityConfigRecord(config=json.loads(config), enabled=enabled == 'yes'))
+print(json.dumps({name: [r.config, r.enabled, getattr(r, 'worker_env', {})] for name, r in store.list_all().items()}))
+";
+
+/// Folds samples in with the ancestor's own store, and prints all records: `FILE SAMPLES`.
+const EMPIRICAL: &str = "
+import json, sys
+from datetime import datetime
+from pathlib import Path
+from cjm_substrate.core.empirical_store import LocalEmpiricalResourceStore, ResourceSample
+store = LocalEmpiricalResourceStore(Path(sys.argv[1]))
+for s in json.loads(sys.argv[2]):
+    s['observed_at'] = datetime.fromisoformat(s['observed_at'])
+    store.record_sample('lab', 'lab', 'sha256:0', ResourceSample(**s))
+print(json.dumps([[r.instance_id, r.sample_count, r.success_rate, r.cpu_percent_mean, r.memory_mb_peak_max,
+    r.memory_mb_peak_mean, r.gpu_memory_mb_peak_mean, r.duration_seconds_mean, r.last_observed.isoformat(),
+    r.api_usage_totals] for r in store.list_records('lab')]))
+";
+
+/// Reads and writes secrets with the ancestor's own store: `FOLDER [KEY VALUE]…`.
+const SECRETS: &str = "
+import json, sys
+from pathlib import Path
+from cjm_substrate.core.secret_store import LocalSecretStore
+store = LocalSecretStore(Path(sys.argv[1]))
+for key, value in zip(*[iter(sys.argv[2:])] * 2):
+    store.set_secret('lab', key, value)
+print(json.dumps({key: store.get_secret('lab', key) for key in store.list_keys('lab')}))
+";
+
+fn with_each_release(test: &str, run: impl Fn(&Both)) {
+    for version in VERSIONS {
+        let world = World::new();
+        let Some(ancestor) = Ancestor::find(&world, test, version) else { continue };
+        let python =
+            python::at_least(PYTHON_MIN.0, PYTHON_MIN.1).expect("the ancestor was installed with it");
+        let both = Both::new(&world, ancestor, &python);
+        both.empty();
+        run(&both);
+        world.assert_nothing_left();
+    }
+}
+
+fn object(value: &Value) -> Map<String, Value> {
+    value.as_object().cloned().expect("an object")
+}
+
+fn text(path: &std::path::Path) -> String {
+    path.display().to_string()
+}
+
+#[test]
+fn configurations_are_read_and_written_in_the_schema_that_is_there() {
+    with_each_release("configurations_are_read_and_written_in_the_schema_that_is_there", |both| {
+        let file = text(&both.data().join("capability_configs.db"));
+        let later = both.ancestor.version != "0.0.51";
+        let store = SqliteConfigs::of(&both.data());
+        let row = |config: Value, enabled: bool| InstanceConfig {
+            config: object(&config),
+            enabled,
+            ..Default::default()
+        };
+        // A new file of ours, then theirs goes on with it (the later release changes its schema), then we do.
+        store.set("ours", &row(json!({"a": [1, 2.5], "é": null}), true)).expect("set");
+        let read = both.ask(CONFIGS, &[&file, "theirs", "{\"b\": \"☃\"}", "no"]);
+        assert_eq!(read["ours"], json!([{"a": [1, 2.5], "é": null}, true, {}]), "{read}");
+        let theirs = store.get("theirs").expect("get").expect("there");
+        assert_eq!((Value::Object(theirs.config), theirs.enabled), (json!({"b": "☃"}), false));
+        let mut changed = row(json!({"b": 2}), true);
+        if later {
+            changed.worker_env = object(&json!({"VAR": "1"}));
+        }
+        store.set("theirs", &changed).expect("set");
+        assert!(store.remove("ours").expect("removed"));
+        let read = both.ask(CONFIGS, &[&file]);
+        let worker_env = if later { json!({"VAR": "1"}) } else { json!({}) };
+        assert_eq!(read, json!({"theirs": [{"b": 2}, true, worker_env]}));
+        let connection = rusqlite::Connection::open(&file).expect("opens");
+        let key: String = connection
+            .query_row("SELECT name FROM pragma_table_info('capability_configs') WHERE pk = 1", [], |row| {
+                row.get(0)
+            })
+            .expect("a key");
+        assert_eq!(key, if later { "instance_id" } else { "capability_name" });
+    });
+}
+
+#[test]
+fn measurements_fold_into_the_same_row_whoever_measured() {
+    with_each_release("measurements_fold_into_the_same_row_whoever_measured", |both| {
+        let file = text(&both.data().join("empirical_resources.db"));
+        let alone = text(&both.data().join("alone.db"));
+        let store = SqliteEmpirical::of(&both.data());
+        let of =
+            Measured { instance: "lab".into(), capability: "lab".into(), config_hash: "sha256:0".into() };
+        let samples: Vec<Value> = (0..6)
+            .map(|turn| {
+                let x = f64::from(turn);
+                json!({"cpu_percent": 10.1 * x, "memory_mb_peak": 100.0 / (x + 1.0), "gpu_memory_mb_peak": x * 0.3,
+                       "duration_seconds": 0.1 * x, "success": turn % 3 != 0,
+                       "observed_at": format!("2026-11-20T20:27:1{turn}.25+00:00"), "api_usage": {"tokens": 0.1 * x}})
+            })
+            .collect();
+        let number = |sample: &Value, key: &str| sample[key].as_f64().expect(key);
+        for (turn, sample) in samples.iter().enumerate() {
+            if turn % 2 == 0 {
+                let mine = Sample {
+                    cpu_percent: number(sample, "cpu_percent"),
+                    memory_mb: number(sample, "memory_mb_peak"),
+                    gpu_memory_mb: number(sample, "gpu_memory_mb_peak"),
+                    duration_s: number(sample, "duration_seconds"),
+                    success: sample["success"] == true,
+                    observed_at: Timestamp::from_text(format!("2026-11-20T20:27:1{turn}.250000+00:00")),
+                    usage: BTreeMap::from([("tokens".to_owned(), number(&sample["api_usage"], "tokens"))]),
+                };
+                store.record(&of, &mine).expect("record");
+            } else {
+                let _ = both.ask(EMPIRICAL, &[&file, &json!([sample]).to_string()]);
+            }
+        }
+        let together = both.ask(EMPIRICAL, &[&file, "[]"]);
+        let theirs = both.ask(EMPIRICAL, &[&alone, &json!(samples).to_string()]);
+        assert_eq!(together, theirs, "the same bits as if the ancestor had measured all");
+        let known = store.get("lab", "sha256:0").expect("get").expect("known");
+        assert_eq!((known.samples, known.successes), (6, 4));
+        assert_eq!(json!(known.memory_mb_mean), theirs[0][5]);
+    });
+}
+
+#[test]
+fn secrets_and_the_last_configuration_reach_the_worker_of_our_host() {
+    with_each_release("secrets_and_the_last_configuration_reach_the_worker_of_our_host", |both| {
+        let folder = text(&both.data().join("secrets"));
+        let secrets = FileSecrets::of(&both.data());
+        secrets.set(None, "lab", "OURS", "o").expect("set");
+        let read = both.ask(SECRETS, &[&folder, "THEIRS", "t é"]);
+        assert_eq!(read, json!({"OURS": "o", "THEIRS": "t é"}));
+        assert_eq!(secrets.get(None, "lab", "THEIRS").expect("get").as_deref(), Some("t é"));
+
+        let module = "
+import os
+from cjm_sdk import Capability, action
+
+
+class Lab(Capability):
+    name = 'lab'
+    version = '1'
+
+    def initialize(self, config=None):
+        self.given = dict(config or {})
+
+    @action
+    def told(self):
+        return {'config': self.given, 'variables': {n: os.environ.get(n) for n in ('OURS', 'THEIRS', 'UNDECLARED')}}
+";
+        both.write("lab.py", module);
+        let secret = |name: &str| json!({"name": name, "secret": true});
+        let manifest = json!({
+            "format_version": "2.0",
+            "install": {"python_path": python::interpreter(), "env_vars": {"PYTHONPATH": both.folder}},
+            "code": {"name": "lab", "version": "1", "module": "lab", "class": "Lab",
+                     "config_schema": {"properties": {"model": {"default": "base"}, "beam": {"default": 5}}},
+                     "worker_env": [secret("OURS"), secret("THEIRS"), secret("NOT_SET")]},
+        });
+        both.write("data/manifests/lab.json", &manifest.to_string());
+        secrets.set(None, "lab", "UNDECLARED", "u").expect("set");
+        let call = |config: Option<&str>| {
+            let mut arguments = vec!["call", "lab", "--action", "told"];
+            arguments.extend(config.iter().flat_map(|config| ["--config", config]));
+            let said = both.run(Who::Ours, &arguments, "");
+            assert_eq!(said.code, Some(0), "{said:?}");
+            serde_json::from_str::<Value>(&said.stdout).expect("JSON")
+        };
+        let told = call(None);
+        assert_eq!(told["variables"], json!({"OURS": "o", "THEIRS": "t é", "UNDECLARED": null}));
+        assert_eq!(told["config"], json!({"model": "base", "beam": 5}));
+
+        let file = text(&both.data().join("capability_configs.db"));
+        let _ = both.ask(CONFIGS, &[&file, "lab", "{\"model\": \"large\", \"gone\": 1}", "yes"]);
+        assert_eq!(call(None)["config"], json!({"model": "large", "beam": 5}), "what the ancestor kept");
+        assert_eq!(
+            call(Some("{\"beam\": 1}"))["config"],
+            json!({"model": "base", "beam": 1}),
+            "what is told wins"
+        );
+        let _ = both.ask(CONFIGS, &[&file, "lab", "{}", "no"]);
+        let said = both.run(Who::Ours, &["call", "lab", "--action", "told", "--json"], "");
+        assert_eq!(said.code, Some(i32::from(exit::WORKER_START)), "{said:?}");
+        assert!(said.stdout.contains("worker.disabled"), "{said:?}");
+    });
+}
