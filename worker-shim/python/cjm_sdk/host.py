@@ -3,7 +3,8 @@
 ```text
 main thread   START → import, construct → READY → initialize, reconfigure, hooks, cleanup → exit
 reader        one daemon thread: frames in; sets cancel flags and grants credit at once, runs no code of the tool
-calls         up to `concurrency_max` daemon threads: execute, execute_stream, task, prefetch
+calls         up to `concurrency_max` daemon threads: execute, execute_stream, task, prefetch; the one that runs short
+              calls one after the other reads too, while the reader watches it (`reading.py`)
 queries       up to QUERY_THREADS_MAX: configuration, surface, monitors, the tool's `cancel()`
 ```
 What not: what an operation means (`ops.py`).
@@ -18,6 +19,7 @@ import time
 
 from . import calls, encode, errors, frames, genuine, ops
 from .pool import Pool, SimpleQueue
+from .reading import Turns
 
 QUERY_THREADS_MAX = 4
 # How long running calls may take to notice that all is over, before cleanup() runs beside them.
@@ -29,6 +31,8 @@ CHANNEL_FD_VARIABLE = "CJM_CHANNEL_FD"
 
 _MAIN_THREAD = (frames.INITIALIZE, frames.RECONFIGURE, frames.ON_ENABLE, frames.ON_DISABLE, frames.CLEANUP)
 _WORK = (frames.EXECUTE, frames.EXECUTE_STREAM, frames.TASK, frames.PREFETCH)
+# Work that needs nothing from the channel but its request, and may be short.
+_PLAIN_WORK = (frames.EXECUTE, frames.TASK)
 
 
 def main():
@@ -63,6 +67,7 @@ class Host:
         self._one_flag = False
         self._calls = {}
         self._main = SimpleQueue()
+        self._turns = Turns(self._read_frames)
         self._queries = Pool("cjm-query", QUERY_THREADS_MAX)
         self._pool = None
         self._log_handler = None
@@ -77,7 +82,7 @@ class Host:
 
     def run(self):
         """Loads the tool and serves it until the channel says stop."""
-        threading.Thread(target=self._read_frames, name="cjm-channel", daemon=True).start()
+        threading.Thread(target=self._turns.read, name="cjm-channel", daemon=True).start()
         try:
             self._load()
         except BaseException as error:
@@ -150,13 +155,15 @@ class Host:
 
     # --- frames in
 
-    def _read_frames(self):
+    def _read_frames(self, mine):
         try:
-            while True:
+            while mine():
                 frame = self.channel.read()
                 if frame is None:
                     break
                 self._take(*frame)
+            else:
+                return
         except frames.ChannelError as error:
             if not self._ending:
                 sys.stderr.write("cjm: %s\n" % error)
@@ -188,9 +195,10 @@ class Host:
         self._calls[call_id] = call
         if kind in _WORK:
             calls.RUNNING[call_id] = call
-            with self._call_ended:
-                self._unanswered.add(call_id)
-            taken = self._pool is not None and self._pool.submit(self._run, call, kind, payload)
+            self._unanswered.add(call_id)
+            taken = self._pool is not None and self._turns.submit(
+                self._pool, len(calls.RUNNING), kind in _PLAIN_WORK, self._run, call, kind, payload
+            )
         elif kind in _MAIN_THREAD:
             self._main.put((self._run, (call, kind, payload)))
             taken = True
@@ -227,9 +235,11 @@ class Host:
         self._calls.pop(call.id, None)
         calls.RUNNING.pop(call.id, None)
         self.channel.send(kind, call.id, payload)
-        with self._call_ended:
-            self._unanswered.discard(call.id)
-            self._call_ended.notify_all()
+        self._unanswered.discard(call.id)
+        # Who waits for answers has set `_ending` before it looked at what is unanswered.
+        if self._ending:
+            with self._call_ended:
+                self._call_ended.notify_all()
 
     # --- what operations ask of the process
 

@@ -201,7 +201,7 @@ OPERATIONS = {
 
 def _object(call, payload):
     """The request as an object, its envelope taken into the call. What is malformed is the framework's plain 500."""
-    data = json.loads(payload)
+    data = _loads(payload)
     if not isinstance(data, dict):
         raise TypeError("the body is a JSON %s, not an object" % type(data).__name__)
     envelope = data.get("envelope") or {}
@@ -209,6 +209,17 @@ def _object(call, payload):
         raise TypeError("the envelope is not an object")
     call.envelope = envelope
     return data
+
+
+_decode = json.JSONDecoder().decode
+
+
+def _loads(payload):
+    """As `json.loads`, which looks for other encodings first; nearly every body is UTF-8."""
+    try:
+        return _decode(payload.decode("utf-8"))
+    except ValueError:
+        return json.loads(payload)
 
 
 def _request(call, payload):

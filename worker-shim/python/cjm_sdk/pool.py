@@ -26,16 +26,27 @@ class Pool:
         self._queue = SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
-        self._idle = 0
         self._queued = 0
+        self._undone = 0
 
-    def submit(self, function, *args):
-        """Queues a call of `function`; False when too much waits already."""
+    @property
+    def threads(self):
+        """How many threads there are."""
+        return self._threads
+
+    def submit(self, function, *args, threads_wanted=None):
+        """Queues a call of `function`; False when too much waits already.
+
+        `threads_wanted`: as many as there is work that is not done, this included, where the caller knows better than
+        the pool. To the pool a thread is busy that has given its answer and is on its way back.
+        """
         with self._lock:
             if self._queued >= QUEUED_MAX:
                 return False
             self._queued += 1
-            grow = self._queued > self._idle and self._threads < self._threads_max
+            self._undone += 1
+            wanted = self._undone if threads_wanted is None else threads_wanted
+            grow = self._threads < min(wanted, self._threads_max)
             if grow:
                 self._threads += 1
                 number = self._threads
@@ -46,11 +57,8 @@ class Pool:
 
     def _work(self):
         while True:
-            with self._lock:
-                self._idle += 1
             function, args = self._queue.get()
             with self._lock:
-                self._idle -= 1
                 self._queued -= 1
             try:
                 function(*args)
@@ -58,3 +66,5 @@ class Pool:
                 print_exception("cjm: a thread of the pool %s failed:" % self._name, error)
             # Arguments of a finished call may be large; the next may be far.
             del function, args
+            with self._lock:
+                self._undone -= 1
