@@ -10,6 +10,7 @@ use crate::tool::executable::ExecutableTool;
 use crate::tool::native::NativeTool;
 use crate::tool::python::PythonTool;
 use crate::worker::{self, Context, Loaded, Orphans};
+use cjm_platform::memory;
 use cjm_wire::channel::LoadFailure;
 use cjm_wire::link::{Launch, WorkerReady, WorkerSpec};
 use std::ffi::OsString;
@@ -85,13 +86,20 @@ async fn load_native<T: Capability>(spec: WorkerSpec, context: Context) -> Resul
 
 async fn load_tool(spec: WorkerSpec, context: Context) -> Result<Loaded, LoadFailure> {
     make_data_dir(&spec)?;
-    match spec.launch {
+    let loaded = match spec.launch {
         Launch::Executable { .. } => ExecutableTool::load(spec, context),
         Launch::Python { .. } => PythonTool::load(spec, context).await,
         Launch::Native {} => {
             Err(failure("a capability in Rust serves itself; the host should start its own program"))
         }
-    }
+    }?;
+    tokio::spawn(async {
+        // After the host has heard that the tool is ready: from now on this process mostly waits.
+        tokio::task::yield_now().await;
+        // What starting needed and waiting does not; nothing is lost if the kernel refuses.
+        let _ = memory::release_clean_file_pages();
+    });
+    Ok(loaded)
 }
 
 fn make_data_dir(spec: &WorkerSpec) -> Result<(), LoadFailure> {

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use cjm_platform::fds::{self, NofileLimit};
+use cjm_platform::memory;
 use cjm_platform::poll::{self, Interest, Readiness};
 use cjm_platform::process::{self, Pid, PidFd, Signal, WaitStatus};
 use cjm_platform::seqpacket::{Message, Received, SeqPacket, SeqPacketError};
@@ -223,7 +224,11 @@ impl Shell {
                 let soft = self.nofile.hard.map_or(soft, |hard| soft.min(hard));
                 self.nofile.soft = Some(soft);
             }
-            Effect::SendReady => self.send(&KeeperToHost::Ready { pid: Pid::current().as_raw() }),
+            Effect::SendReady => {
+                self.send(&KeeperToHost::Ready { pid: Pid::current().as_raw() });
+                // What starting needed and waiting does not; nothing is lost if the kernel refuses.
+                let _ = memory::release_clean_file_pages();
+            }
             Effect::Send(message) => self.send(&message),
             Effect::Start(spawn) => return Some(self.start(spawn, fds.take().unwrap_or_default())),
             Effect::Signal { pid, signal } => self.signal(pid, signal),

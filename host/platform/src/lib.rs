@@ -11,6 +11,7 @@
 pub mod child;
 pub mod fds;
 pub mod lock;
+pub mod memory;
 pub mod poll;
 mod proc_stat;
 pub mod process;
