@@ -6,6 +6,7 @@
 //! runtime it was made on, since no other would wake its caller.
 
 use bytes::{Bytes, BytesMut};
+use cjm_wire::http::BODY_BYTES_MAX;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{Connection, SendRequest, handshake};
@@ -26,11 +27,15 @@ const IDLE_MAX: usize = 32;
 /// Most that is set aside for an answer because its head says so; the rest as it comes.
 const SET_ASIDE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// An answer up to this size leaves its memory for the next one: touching new memory costs more than copying into old.
+const SPARE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// The connections of one worker.
 #[derive(Debug)]
 pub(crate) struct Connections {
     socket: PathBuf,
     idle: Mutex<VecDeque<Idle>>,
+    spare: Mutex<BytesMut>,
 }
 
 /// A whole answer.
@@ -49,6 +54,12 @@ pub(crate) enum Broken {
     /// It ended in the middle of a call, or what came is not HTTP.
     #[error("the connection to the worker broke")]
     Http(#[from] hyper::Error),
+    /// Not read to its end.
+    #[error("its answer has more than the {BODY_BYTES_MAX} bytes that are allowed")]
+    TooLong {
+        /// Of the answer.
+        status: StatusCode,
+    },
     /// The request cannot be written down.
     #[error("the request cannot be made")]
     Request(#[from] hyper::http::Error),
@@ -70,7 +81,7 @@ struct Line {
 impl Connections {
     /// Connects to nothing yet.
     pub(crate) fn new(socket: &Path) -> Self {
-        Self { socket: socket.to_owned(), idle: Mutex::default() }
+        Self { socket: socket.to_owned(), idle: Mutex::default(), spare: Mutex::default() }
     }
 
     /// `POST` of JSON, and the whole answer.
@@ -84,7 +95,11 @@ impl Connections {
             Some(line) => line,
             None => Line::connect(&self.socket).await?,
         };
-        let answer = line.exchange(request).await?;
+        let mut spare = std::mem::take(&mut *self.spare());
+        let answer = line.exchange(request, &mut spare).await?;
+        if answer.body.len() <= SPARE_BYTES_MAX {
+            *self.spare() = spare;
+        }
         self.put_back(Idle { runtime, line });
         Ok(answer)
     }
@@ -103,6 +118,10 @@ impl Connections {
         idle.push_back(one);
     }
 
+    fn spare(&self) -> MutexGuard<'_, BytesMut> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn idle(&self) -> MutexGuard<'_, VecDeque<Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -115,16 +134,17 @@ impl Line {
         Ok(Self { sender, driver })
     }
 
-    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, Broken> {
+    async fn exchange(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        spare: &mut BytesMut,
+    ) -> Result<Answer, Broken> {
         let Self { sender, driver } = self;
         let mut answered = pin!(async move {
             sender.ready().await?;
             let (head, body) = sender.send_request(request).await?.into_parts();
-            Ok::<_, hyper::Error>(Answer {
-                status: head.status,
-                headers: head.headers,
-                body: whole(body).await?,
-            })
+            let body = whole(body, spare).await?.ok_or(Broken::TooLong { status: head.status })?;
+            Ok::<_, Broken>(Answer { status: head.status, headers: head.headers, body })
         });
         let mut ended = false;
         let answer = poll_fn(move |context| {
@@ -139,34 +159,46 @@ impl Line {
                 }
                 match Pin::new(&mut *driver).poll(context) {
                     Poll::Pending => return answered.as_mut().poll(context),
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                     // The peer closed after its answer, which may still be on its way from here to there.
                     Poll::Ready(Ok(())) => ended = true,
                 }
             }
         });
-        Ok(answer.await?)
+        answer.await
     }
 }
 
-/// Reads a body to its end. One that comes in one piece is not copied.
-async fn whole(mut body: Incoming) -> Result<Bytes, hyper::Error> {
-    let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).min(SET_ASIDE_BYTES_MAX);
+/// Reads a body to its end; nothing if it is too long. One that comes in one piece is not copied.
+async fn whole(mut body: Incoming, spare: &mut BytesMut) -> Result<Option<Bytes>, hyper::Error> {
+    let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if expected > BODY_BYTES_MAX {
+        return Ok(None);
+    }
     let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
+    let mut rest = std::mem::take(spare);
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
         if first.is_empty() && rest.is_empty() {
             first = data;
             continue;
         }
+        if first.len() + rest.len() + data.len() > BODY_BYTES_MAX {
+            return Ok(None);
+        }
         if rest.is_empty() {
-            rest.reserve(expected.max(first.len() + data.len()));
+            rest.reserve(expected.min(SET_ASIDE_BYTES_MAX).max(first.len() + data.len()));
             rest.extend_from_slice(&std::mem::take(&mut first));
         }
         rest.extend_from_slice(&data);
     }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
+    if rest.is_empty() {
+        *spare = rest;
+        return Ok(Some(first));
+    }
+    let whole = rest.split().freeze();
+    *spare = rest;
+    Ok(Some(whole))
 }
 
 #[cfg(test)]

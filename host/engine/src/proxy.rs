@@ -1,9 +1,9 @@
 //! Speaks the uniform HTTP surface of one worker: requests out, answers mapped to results or typed errors. Knows
 //! nothing of jobs or journals.
 
-use crate::connections::Connections;
+use crate::connections::{Broken, Connections};
 use crate::error::CallError;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use cjm_wire::error::JobErrorBody;
 use cjm_wire::event::EventType;
 use cjm_wire::http::{self, Account, DetailBody};
@@ -61,7 +61,10 @@ impl Proxy {
     /// `POST` of a call: `/execute` or `/task`.
     pub(crate) async fn call(&self, path: &str, body: Vec<u8>) -> Result<Reply, Failed> {
         let answer = self.connections.post(path, body).await;
-        let answer = answer.map_err(|error| Failed::Connection(chain(&error)))?;
+        let answer = answer.map_err(|error| match error {
+            Broken::TooLong { status } => Failed::Answer(self.bad_answer(status.as_u16(), error.to_string())),
+            error => Failed::Connection(chain(&error)),
+        })?;
         if answer.status.as_u16() == 200 {
             return Ok(Reply { accounts: accounts_of(&answer.headers), body: answer.body });
         }
@@ -80,7 +83,7 @@ impl Proxy {
         let response = self.post(http::EXECUTE_STREAM, body).await?;
         let status = response.status().as_u16();
         if status != 200 {
-            let body = response.bytes().await.map_err(|error| Failed::Connection(chain(&error)))?;
+            let body = self.bounded(response).await?;
             return Err(Failed::Answer(self.error_of(status, &body)));
         }
         let reader = tokio_util::io::StreamReader::new(
@@ -116,7 +119,7 @@ impl Proxy {
         let connection = |error: reqwest::Error| Failed::Connection(chain(&error));
         let response = request.send().await.map_err(connection)?;
         let status = response.status().as_u16();
-        let body = response.bytes().await.map_err(connection)?;
+        let body = self.bounded(response).await?;
         if status == 200 { Ok(body) } else { Err(Failed::Answer(self.error_of(status, &body))) }
     }
 
@@ -124,6 +127,20 @@ impl Proxy {
     pub(crate) async fn cancel(&self, body: Vec<u8>) -> Result<(), Failed> {
         let request = self.client.post(format!("{BASE}{}", http::CANCEL)).timeout(QUESTION_MAX).body(body);
         request.send().await.map(|_| ()).map_err(|error| Failed::Connection(chain(&error)))
+    }
+
+    /// A whole answer, if it is no longer than any may be.
+    async fn bounded(&self, mut response: reqwest::Response) -> Result<Bytes, Failed> {
+        let mut whole = BytesMut::new();
+        while let Some(piece) = response.chunk().await.map_err(|error| Failed::Connection(chain(&error)))? {
+            if whole.len() + piece.len() > http::BODY_BYTES_MAX {
+                let status = response.status().as_u16();
+                let words = format!("an answer of more than {} bytes", http::BODY_BYTES_MAX);
+                return Err(Failed::Answer(self.bad_answer(status, words)));
+            }
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole.freeze())
     }
 
     async fn post(&self, path: &str, body: Vec<u8>) -> Result<reqwest::Response, Failed> {

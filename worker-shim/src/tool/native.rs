@@ -10,13 +10,15 @@ use super::{CancelScope, ChunkReader, Operation, Outcome, STREAM_CHUNKS_MAX};
 use super::{internal_server_error, status_body, worker_failure};
 use crate::calls::{CallState, RunningCall};
 use crate::sdk::{Call, Capability, Kind, Logger, Setup, Sink, ToolError, chunk_line};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use cjm_wire::channel::CallFailure;
 use cjm_wire::envelope::{ExecuteRequest, TaskRequest};
 use cjm_wire::error::ErrorCategory;
 use cjm_wire::error::JobErrorBody;
+use cjm_wire::python_json::{self, Style};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::runtime::Handle;
@@ -28,6 +30,10 @@ const HOOK_THREADS_MAX: usize = 4;
 const CANCEL_HOOKS_MAX: usize = 16;
 /// Calls that a capability may ask to run side by side.
 const CALL_THREADS_MAX: usize = 64;
+/// Room for a result beside its longest texts.
+const RESULT_BYTES_USUAL: usize = 256;
+/// A result up to this size leaves its memory for the next one of its thread.
+const SPARE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A loaded capability.
 #[derive(Debug)]
@@ -154,6 +160,31 @@ impl NativeTool {
     }
 }
 
+thread_local! {
+    /// Memory of results that were sent, for the next one: touching new memory costs more than writing into old.
+    static SPARE: RefCell<BytesMut> = RefCell::default();
+}
+
+/// A result as JSON.
+fn json_of(value: &Value) -> Bytes {
+    let text_bytes = |value: &Value| value.as_str().map_or(0, str::len);
+    let texts: usize = match value {
+        Value::Array(items) => items.iter().map(text_bytes).sum(),
+        Value::Object(members) => members.values().map(text_bytes).sum(),
+        other => text_bytes(other),
+    };
+    SPARE.with_borrow_mut(|spare| {
+        // Room for long texts at once, instead of copying them as it grows.
+        spare.reserve(texts + texts / 16 + RESULT_BYTES_USUAL);
+        python_json::write(spare, value, Style::Compact);
+        let json = spare.split().freeze();
+        if json.len() > SPARE_BYTES_MAX {
+            *spare = BytesMut::new();
+        }
+        json
+    })
+}
+
 /// The last line of a stream that failed.
 pub(crate) fn error_line(error: &ToolError, capability: &str) -> Bytes {
     let body = JobErrorBody { job_error: error.job_error(capability) };
@@ -229,7 +260,7 @@ impl<T: Capability> Hosted<T> {
 
     fn answer(&self, result: Result<Value, ToolError>) -> Outcome {
         match result {
-            Ok(value) => Ok(value.to_string().into()),
+            Ok(value) => Ok(json_of(&value)),
             Err(error) => Err(error.failure(&self.name)),
         }
     }
