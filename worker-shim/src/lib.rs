@@ -15,6 +15,7 @@ mod frames;
 pub mod fuzzing;
 mod link;
 mod owner;
+mod quiet_socket;
 mod sdk;
 mod serve;
 mod surface;

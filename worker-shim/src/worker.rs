@@ -250,7 +250,7 @@ fn start_serving(
     // Serving ends with the stop only: axum retries what accept reports.
     Ok(match listening {
         Listening::Unix(listener) => {
-            let listener = tokio::net::UnixListener::from_std(listener)?;
+            let listener = crate::quiet_socket::QuietListener(tokio::net::UnixListener::from_std(listener)?);
             tokio::spawn(async move {
                 let _ = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
             })

@@ -16,6 +16,7 @@ pub mod poll;
 mod proc_stat;
 pub mod process;
 pub mod programs;
+pub mod read;
 pub mod runtime_dir;
 pub mod seqpacket;
 pub mod signals;
