@@ -115,6 +115,8 @@ pub(crate) fn install(world: &World, ancestor: &Ancestor, host: HostKind, worker
 pub(crate) fn play(ancestor: &Ancestor, host: HostKind, worker: WorkerKind) -> Told {
     let world = World::new();
     install(&world, ancestor, host, worker);
+    let stored = world.run(&["set-secret", NAME, "LABORATORY_KEY", "--value", "a key ☃"]).expect(0);
+    assert!(!stored.stdout.contains('☃'), "{}", stored.describe());
     let (surface, calls) = match host {
         HostKind::Ours => super::ours::play(&world),
         HostKind::Theirs => theirs(&world, ancestor),

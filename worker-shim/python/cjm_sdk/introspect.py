@@ -78,6 +78,8 @@ def describe(module_name, class_name=None, adapters=()):
     from cjm_sdk import errors, surface
 
     document["structural_surface"] = surface.derive(cls)
+    if getattr(cls, "observability_class", None) in ("full", "ambient"):
+        document["observability_class"] = cls.observability_class
     if ours:
         document["actions"] = sorted(cls.actions())
     document["adapters"] = [_adapter(spec) for spec in adapters]

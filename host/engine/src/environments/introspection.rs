@@ -40,6 +40,7 @@ struct Document {
     worker_env: Option<Vec<DeclaredVariable>>,
     structural_surface: Option<Value>,
     actions: Option<Value>,
+    observability_class: Option<String>,
     #[serde(default)]
     adapters: Vec<AdapterManifest>,
     #[serde(default)]
@@ -154,6 +155,9 @@ impl Document {
         let mut unknown = Map::new();
         if let Some(actions) = self.actions {
             unknown.insert("actions".to_owned(), actions);
+        }
+        if let Some(class) = self.observability_class {
+            unknown.insert("observability_class".to_owned(), Value::from(class));
         }
         let code = Code {
             name: self.name,

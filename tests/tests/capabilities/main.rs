@@ -1,6 +1,8 @@
 //! The ancestor's capabilities as PyPI has them, unmodified on our host: installed by `install-all`, each in an
 //! environment of its own, and called through their task adapters and by their methods.
 
+mod manifests;
+
 use cjm_tests::document::{blocks, play};
 use cjm_tests::world::{Outcome, World};
 use cjm_tests::{journal, python, repo};
