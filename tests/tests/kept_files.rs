@@ -212,3 +212,59 @@ class Lab(Capability):
         assert!(said.stdout.contains("worker.disabled"), "{said:?}");
     });
 }
+
+/// Runs a program on a terminal of its own, types TYPED when it asks, and says what the terminal showed:
+/// `TYPED PROGRAM…`.
+const TERMINAL: &str = r"
+import json, os, pty, sys, termios
+echo = lambda fd: bool(termios.tcgetattr(fd)[3] & termios.ECHO)
+pid, fd = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[2], sys.argv[2:])
+shown = b''
+while not shown.endswith(b': '):
+    shown += os.read(fd, 1000)
+while_asked = echo(fd)
+os.write(fd, sys.argv[1].encode())
+while True:
+    try:
+        more = os.read(fd, 1000)
+    except OSError:
+        break
+    if not more:
+        break
+    shown += more
+code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+print(json.dumps({'shown': shown.decode(), 'code': code, 'echo_while_asked': while_asked, 'echo_after': echo(fd)}))
+";
+
+#[test]
+fn a_secret_is_asked_for_without_echo_and_the_echo_comes_back() {
+    let world = World::new();
+    let data_dir = text(&world.data_dir());
+    let set = [text(&cjm_tests::repo::binary("cjm-ctl")), "--data-dir".into(), data_dir, "set-secret".into()];
+    let ask = |typed: &str, key: &str| {
+        let mut command = std::process::Command::new(python::interpreter());
+        command.args(["-c", TERMINAL, typed]).args(&set).args(["lab", key]);
+        world.start_command(command).wait(cjm_tests::world::COMMAND_MAX).expect(0).json()
+    };
+    let typed = ask("hush hush\n", "A_KEY");
+    assert_eq!(
+        (&typed["code"], &typed["echo_while_asked"], &typed["echo_after"]),
+        (&json!(0), &json!(false), &json!(true))
+    );
+    assert!(!typed["shown"].to_string().contains("hush"), "{typed}");
+    let secrets = FileSecrets::of(&world.data_dir());
+    assert_eq!(secrets.get(None, "lab", "A_KEY").expect("get").as_deref(), Some("hush hush"));
+    // Ctrl-C in the middle of the answer.
+    let interrupted = ask("half\u{3}", "B_KEY");
+    assert_eq!(
+        (&interrupted["code"], &interrupted["echo_after"]),
+        (&json!(130), &json!(true)),
+        "{interrupted}"
+    );
+    let nothing = ask("\n", "B_KEY");
+    assert_eq!((&nothing["code"], &nothing["echo_after"]), (&json!(1), &json!(true)), "{nothing}");
+    assert_eq!(secrets.get(None, "lab", "B_KEY").expect("get"), None);
+    world.assert_nothing_left();
+}
