@@ -125,6 +125,7 @@ fn the_published_capabilities_run_unmodified() {
     let Some(()) = install(&world, test, &FOUR.replace("ADAPTER", &adapter)) else { return };
     each_has_its_own_environment(&world);
     sentences(&world);
+    a_composition(&world);
     graph(&world);
     media(&world);
     monitor(&world);
@@ -175,6 +176,29 @@ fn sentences(world: &World) {
         let outcome = world.run(&["call", PYSBD, "--action", wrong]).expect(exit::TOOL_FAILED);
         assert!(outcome.stderr.contains("is_available, segment_text"), "{}", outcome.describe());
     }
+}
+
+fn a_composition(world: &World) {
+    let text = "name: c
+inputs: {text: {type: string}}
+nodes:
+  split:
+    capability: cjm-capability-pysbd
+    task: sentence_segmentation
+    method: segment_text
+    args: {text: '${inputs.text}'}
+  again:
+    capability: cjm-capability-pysbd
+    action: segment_text
+    args: {text: 'There were ${split.data.metadata.sentence_count}. So be it.'}
+";
+    let file = world.write("c.yaml", text).display().to_string();
+    let document = world.json(&["run", &file, "text=One. Two. Three.", "--json"]);
+    assert_eq!(document["output"]["split"]["data"]["metadata"]["sentence_count"], 3, "{document}");
+    assert_eq!(document["output"]["again"]["data"]["metadata"]["sentence_count"], 2, "{document}");
+    let file = world.write("bad.yaml", text.replace("sentence_segmentation", "media")).display().to_string();
+    let outcome = world.run(&["run", &file, "text=x", "--json"]).expect(exit::COMPOSITION_FAILED);
+    assert!(outcome.stdout.contains("missing methods: convert, get_info"), "{}", outcome.describe());
 }
 
 fn graph(world: &World) {
