@@ -116,7 +116,8 @@ pub struct ToolReady {
     pub name: String,
     /// Its own version.
     pub version: String,
-    /// Hooks and methods it has beyond `execute`: names of the surface, such as `prefetch`, `execute_stream`.
+    /// Hooks and methods it has beyond `execute`: names of the surface, such as `prefetch`, `execute_stream`; and
+    /// `task/NAME` for each task that an adapter is bound for.
     #[serde(default)]
     pub supports: Vec<String>,
     /// Calls it will run side by side; further ones wait in the tool.

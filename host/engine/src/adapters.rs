@@ -7,6 +7,7 @@
 use crate::error::{HostError, StartError, near_text};
 use crate::host::Host;
 use crate::near::near;
+use crate::plan::WorkerPlan;
 use crate::submission::JobRequest;
 use cjm_decide::adapters::{Refusal, choose, fit, surface_of};
 use cjm_decide::queue::Target;
@@ -47,6 +48,14 @@ pub enum AdapterFault {
         /// What the capability would need.
         missing: String,
     },
+    /// An adapter was asked for that fits, and could not be loaded beside the tool.
+    #[error("the adapter \"{adapter}\" fits \"{capability}\", and could not be loaded in its environment")]
+    NotLoaded {
+        /// The capability.
+        capability: String,
+        /// The adapter, `module:Class`.
+        adapter: String,
+    },
     /// A task was asked for that no adapter of the capability serves.
     #[error("\"{capability}\" has no adapter for the task \"{task}\"{}", instead(bound, refused))]
     NotBound {
@@ -66,6 +75,7 @@ impl Described for AdapterFault {
         match self {
             Self::Unknown { .. } => "adapter.unknown",
             Self::Incompatible { .. } => "adapter.incompatible",
+            Self::NotLoaded { .. } => "adapter.not_loaded",
             Self::NotBound { .. } => "adapter.not_bound",
         }
     }
@@ -75,6 +85,11 @@ impl Described for AdapterFault {
             Self::Incompatible { .. } => {
                 "leave it out (all adapters that fit are bound without being named), or install the release of the \
                  capability that it was written for"
+                    .to_owned()
+            }
+            Self::NotLoaded { .. } => {
+                "name its package as `lib` beside `impl` in the capability's own entry of capabilities.yaml and run \
+                 `cjm-ctl install-all`; `cjm-ctl logs --level ERROR` shows why it could not be loaded"
                     .to_owned()
             }
             Self::NotBound { bound, .. } if !bound.is_empty() => {
@@ -134,6 +149,21 @@ pub(crate) fn bind(
     Ok(chosen.into_iter().map(bound).collect())
 }
 
+/// Refuses a worker that did not load an adapter it was to bind by name; what was only found is told in the log, and by
+/// the worker. `supports` is its own word.
+pub(crate) fn check_loaded(plan: &WorkerPlan, supports: &[String]) -> Result<(), AdapterFault> {
+    let missing = plan.adapters.iter().find(|adapter| !supports.contains(&format!("task/{}", adapter.task)));
+    let Some(missing) = missing else { return Ok(()) };
+    if plan.adapters_named {
+        return Err(AdapterFault::NotLoaded {
+            capability: plan.capability.clone(),
+            adapter: missing.spec.clone(),
+        });
+    }
+    tracing::warn!(capability = %plan.capability, adapter = %missing.spec, "an adapter that fits could not be loaded");
+    Ok(())
+}
+
 impl Host {
     /// A call of an adapter's method directly on one instance, as [`Host::call`] is one of an action.
     ///
@@ -163,7 +193,7 @@ impl Host {
 
     fn check_bound(&self, target: &Target, task: &str) -> Result<(), HostError> {
         let context = self.context();
-        let plans = |wanted: &dyn Fn(&crate::plan::WorkerPlan) -> bool| {
+        let plans = |wanted: &dyn Fn(&WorkerPlan) -> bool| {
             context
                 .instances()
                 .values()

@@ -37,6 +37,8 @@ pub(crate) struct WorkerPlan {
     pub(crate) drift: DriftTracking,
     /// Task adapters that the worker binds.
     pub(crate) adapters: Vec<BoundAdapter>,
+    /// They were asked for, not only found.
+    pub(crate) adapters_named: bool,
     pub(crate) data_dir: PathBuf,
     pub(crate) config: Map<String, Value>,
     pub(crate) config_hash: String,
@@ -102,6 +104,7 @@ pub(crate) fn plan(
         genuine: genuine::is_asked_for(manifest),
         drift: manifest.drift_tracking.clone(),
         adapters,
+        adapters_named: load.adapters.is_some(),
         data_dir,
         config,
         config_hash,

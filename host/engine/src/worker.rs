@@ -8,6 +8,7 @@
 //! Bring-up is typestate: no request can be sent to a worker that is not ready. Every way out of `Spawned` that is
 //! not `Worker` kills the tree first and waits for its end. A worker dies once; whoever waits is told with a verdict.
 
+use crate::adapters::check_loaded;
 use crate::error::{CallError, StartError};
 use crate::frames;
 use crate::genuine::{self, RunningJobs};
@@ -247,7 +248,13 @@ impl Spawned {
             }
         };
         let (ready, genuine) = match word {
-            FirstWord::Ready(ready) => (ready, None),
+            FirstWord::Ready(ready) => {
+                if let Err(fault) = check_loaded(plan, &ready.supports) {
+                    common.kill_and_wait(OwnKill::Unload).await;
+                    return Err(StartError::Adapter(fault));
+                }
+                (ready, None)
+            }
             FirstWord::Serves(health) => {
                 let drifted = genuine::drift(&proxy, &plan.capability, &plan.drift).await;
                 let ready = genuine::ready(&health);

@@ -36,6 +36,7 @@ async fn choose(world: &World) {
 }
 
 async fn use_it(world: &World) {
+    let before = journal::rows(&world.journal()).last().map_or(0, |row| row.seq);
     let pipeline = builder(world, NAME.into()).start().await.unwrap_or_else(|error| panic!("{error}"));
     let binding = pipeline.binding(NAME).expect("a binding");
     let wanted =
@@ -54,6 +55,7 @@ async fn use_it(world: &World) {
     assert!(pipeline.shutdown().await.tree_cleared);
     // Direct calls account as jobs do, also for a failure.
     let rows = journal::rows(&world.journal());
+    let rows: Vec<journal::Row> = rows.into_iter().filter(|row| row.seq > before).collect();
     let accounts: Vec<(bool, bool)> = rows
         .iter()
         .filter(|row| row.event_type == "task_account")
@@ -61,6 +63,26 @@ async fn use_it(world: &World) {
         .collect();
     assert_eq!(accounts, [(false, true), (true, true), (false, false)], "{}", journal::tell(&rows));
     assert!(rows.iter().any(|row| row.event_type == "graph_extended" && row.payload == json!({"nodes": 1})));
+}
+
+/// An adapter that fits, and is not in the environment: asked for it is refused, found it is left out.
+async fn miss_one(world: &World) {
+    let ghost = json!({
+        "unit": "adapter", "name": "nowhere.Ghost", "task_name": "ghost", "module": "nowhere", "class": "Ghost",
+        "protocol_members": {"methods": [{"name": "lab_method"}], "properties": []},
+    });
+    let path = world.data_dir().join("manifests/adapter-ghost-Ghost.json");
+    std::fs::write(&path, ghost.to_string()).expect("a manifest");
+    let named = CapabilitySpec::new(NAME).adapters(["Ghost"]);
+    let error = builder(world, named).start().await.expect_err("it cannot be imported");
+    assert_eq!(error.code(), "adapter.not_loaded");
+    assert!(error.to_string().contains("nowhere:Ghost"), "{error}");
+    world.assert_nothing_left();
+    let pipeline = builder(world, NAME.into()).start().await.unwrap_or_else(|error| panic!("{error}"));
+    let binding = pipeline.binding(NAME).expect("a binding");
+    let _: Value = binding.call_task("lab-task", "run", ()).await.expect("the other one is bound");
+    assert!(pipeline.shutdown().await.tree_cleared);
+    std::fs::remove_file(path).expect("removed");
 }
 
 #[test]
@@ -77,6 +99,9 @@ fn adapters_are_chosen_refused_and_called() {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 choose(&world).await;
+                if worker == WorkerKind::Ours {
+                    miss_one(&world).await;
+                }
                 use_it(&world).await;
             });
             world.assert_nothing_left();

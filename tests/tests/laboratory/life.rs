@@ -65,6 +65,31 @@ fn what_it_prints_and_logs_is_kept() {
 }
 
 #[test]
+fn code_that_has_parted_from_its_manifest_is_noticed() {
+    each("code_that_has_parted_from_its_manifest_is_noticed", |world, _| {
+        let path = world.data_dir().join("manifests").join(format!("{NAME}.json"));
+        let mut manifest: Value =
+            serde_json::from_str(&std::fs::read_to_string(&path).expect("a manifest")).expect("JSON");
+        let drifted = |world: &World| {
+            assert_eq!(
+                world.json(&["call", NAME, "x=1", "--json"])["result"],
+                json!({"x": 1}),
+                "it runs all the same"
+            );
+            let rows = journal::rows(&world.journal());
+            rows.iter().rfind(|row| row.event_type == "worker_ready").expect("ready").payload["drifted"]
+                .clone()
+        };
+        assert_eq!(drifted(world), Value::Null);
+        for key in ["config_schema_hash", "structural_surface_hash"] {
+            manifest["drift_tracking"][key] = "sha256:0".into();
+        }
+        std::fs::write(&path, manifest.to_string()).expect("a manifest");
+        assert_eq!(drifted(world), json!(["config_schema", "structural_surface"]));
+    });
+}
+
+#[test]
 fn its_death_is_told_with_a_verdict() {
     each("its_death_is_told_with_a_verdict", |world, _| {
         let died = call(world, "die", &[]).wait(COMMAND_MAX).expect(exit::WORKER_DIED).json();

@@ -147,7 +147,8 @@ class Host:
         }
         surface = [name for name in ops.names().values() if name not in ("execute", "task", "structural_surface")]
         found = [name for name in surface + ["cancel"] if hasattr(self.tool, methods.get(name, name))]
-        return sorted(found + ["structural_surface"] + (["task"] if self.adapters else []))
+        tasks = ["task"] + ["task/" + name for name in self.adapters] if self.adapters else []
+        return sorted(found + ["structural_surface"] + tasks)
 
     def _adapter_failed(self, spec, error):
         message = "adapter %s is not bound: %s" % (spec, errors.one_line(error))
