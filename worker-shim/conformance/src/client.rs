@@ -188,7 +188,8 @@ impl Endpoint {
              Content-Length: {}\r\n\r\n",
             body.len()
         );
-        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).map_err(broken)?;
+        // In one piece: a worker that does not look at the body may have closed the connection before a second one.
+        stream.write_all(&[head.as_bytes(), body].concat()).map_err(broken)?;
         Streaming::begin(BufReader::new(stream), doing)
     }
 

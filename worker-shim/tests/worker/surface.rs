@@ -144,7 +144,9 @@ fn the_surface_describes_itself_as_it_is() {
         assert_eq!(exchange(&worker.socket(), other, path, b"").unwrap().status, 405, "{other} {path}");
         // What ends the tool's work is not tried here; that it is there is said by the 405.
         if !matches!(path.as_str(), "/cleanup") {
-            assert_ne!(exchange(&worker.socket(), named, path, b"{}").unwrap().status, 405, "{named} {path}");
+            // A GET has no body: nobody would read it, and writing it meets a connection that may be closed by then.
+            let body: &[u8] = if named == "POST" { b"{}" } else { b"" };
+            assert_ne!(exchange(&worker.socket(), named, path, body).unwrap().status, 405, "{named} {path}");
         }
     }
     let page = worker.get("/docs");
