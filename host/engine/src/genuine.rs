@@ -150,13 +150,15 @@ impl Drop for RunningJob {
     }
 }
 
+/// Follows the progress of a worker's jobs until the list is dropped.
+pub(crate) fn follow(proxy: &Proxy, instance: InstanceId, sinks: Arc<Sinks>) -> Arc<RunningJobs> {
+    let jobs = Arc::new(RunningJobs::default());
+    tokio::spawn(follow_progress(proxy.clone(), Arc::downgrade(&jobs), sinks, instance));
+    jobs
+}
+
 /// Asks for progress while jobs run, and tells what is new; ends with the worker.
-pub(crate) async fn follow_progress(
-    proxy: Proxy,
-    jobs: Weak<RunningJobs>,
-    sinks: Arc<Sinks>,
-    instance: InstanceId,
-) {
+async fn follow_progress(proxy: Proxy, jobs: Weak<RunningJobs>, sinks: Arc<Sinks>, instance: InstanceId) {
     let mut told: Option<Progress> = None;
     loop {
         let Some(running) = jobs.upgrade() else { return };

@@ -261,23 +261,7 @@ impl Spawned {
                 (ready, Some(GenuineFacts { substrate_version: health.substrate_version, drifted }))
             }
             FirstWord::LoadFailed(failure) => {
-                common.kill_and_wait(OwnKill::Unload).await;
-                let mut stderr_tail = common.tail.lines();
-                if let Some(traceback) = failure.traceback.filter(|_| stderr_tail.is_empty()) {
-                    stderr_tail = traceback
-                        .lines()
-                        .rev()
-                        .take(crate::pump::TAIL_LINES_MAX)
-                        .map(str::to_owned)
-                        .collect();
-                    stderr_tail.reverse();
-                }
-                return Err(StartError::LoadFailed {
-                    capability: plan.capability.clone(),
-                    message: failure.message,
-                    not_passed: Vec::new(),
-                    stderr_tail,
-                });
+                return Err(common.load_failed(plan, failure).await);
             }
         };
         if !plan.config.is_empty() {
@@ -287,12 +271,7 @@ impl Spawned {
         common.set_phase(LifePhase::Idle);
         let wait_seconds = started.elapsed().as_secs_f64();
         let link = link.map(tokio::sync::Mutex::new);
-        let jobs = genuine.is_some().then(|| {
-            let jobs = Arc::new(RunningJobs::default());
-            let (proxy, instance) = (proxy.clone(), plan.instance.clone());
-            tokio::spawn(genuine::follow_progress(proxy, Arc::downgrade(&jobs), sinks, instance));
-            jobs
-        });
+        let jobs = genuine.is_some().then(|| genuine::follow(&proxy, plan.instance.clone(), sinks));
         Ok(Worker { common, pid, ready, wait_seconds, genuine, proxy, link, jobs })
     }
 }
@@ -337,6 +316,22 @@ impl Common {
             message,
             stderr_tail: self.tail.lines(),
         })
+    }
+
+    async fn load_failed(&self, plan: &WorkerPlan, failure: LoadFailure) -> StartError {
+        self.kill_and_wait(OwnKill::Unload).await;
+        let mut stderr_tail = self.tail.lines();
+        if let Some(traceback) = failure.traceback.filter(|_| stderr_tail.is_empty()) {
+            let last = traceback.lines().rev().take(crate::pump::TAIL_LINES_MAX);
+            stderr_tail = last.map(str::to_owned).collect();
+            stderr_tail.reverse();
+        }
+        StartError::LoadFailed {
+            capability: plan.capability.clone(),
+            message: failure.message,
+            not_passed: Vec::new(),
+            stderr_tail,
+        }
     }
 
     fn died_at_start(&self, plan: &WorkerPlan) -> StartError {
