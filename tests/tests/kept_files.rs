@@ -268,3 +268,21 @@ fn a_secret_is_asked_for_without_echo_and_the_echo_comes_back() {
     assert_eq!(secrets.get(None, "lab", "B_KEY").expect("get"), None);
     world.assert_nothing_left();
 }
+
+#[test]
+fn what_install_all_makes_of_a_bare_program_is_valid_there_and_found() {
+    with_each_release("what_install_all_makes_of_a_bare_program_is_valid_there_and_found", |both| {
+        let actions = json!({"count": {"argv": ["-w"]}});
+        let runtime = json!({"kind": "executable", "program": "wc", "actions": actions});
+        let bare = json!({"format_version": "2.0", "code": {"name": "bare", "version": "1.0.0", "runtime": runtime}});
+        both.write("bare.json", &bare.to_string());
+        both.write("capabilities.yaml", "capabilities:\n- name: bare\n  manifest: ./bare.json\n");
+        let installed = both.run(Who::Ours, &["install-all"], "");
+        assert_eq!(installed.code, Some(0), "{installed:?}");
+        let written = both.data().join("manifests/bare.json").display().to_string();
+        let verdict = both.run(Who::Theirs, &["validate", "--format", "manifest", &written], "");
+        assert_eq!(verdict.code, Some(0), "{verdict:?}");
+        let listed = both.run(Who::Theirs, &["list"], "");
+        assert!(listed.stdout.contains("bare v1.0.0"), "{listed:?}");
+    });
+}

@@ -268,6 +268,24 @@ impl Manifest {
         PathBuf::from(format!("{}.json", self.code.name))
     }
 
+    /// Fills in what the ancestor insists on and a tool that is no Python class does not need: a description, a module and
+    /// a class. Its host passes the last two on to whatever `install.python_path` names, and asks no more of them.
+    pub fn complete_for_the_ancestor(&mut self) {
+        let kind = match self.runtime() {
+            Runtime::Python { .. } => return,
+            Runtime::Executable(_) => "Executable",
+            Runtime::Native { .. } => "Native",
+        };
+        let words = [
+            (&mut self.code.description, self.code.name.as_str()),
+            (&mut self.code.module, "cjm_worker"),
+            (&mut self.code.class, kind),
+        ];
+        for (word, filling) in words.into_iter().filter(|(word, _)| word.is_empty()) {
+            filling.clone_into(word);
+        }
+    }
+
     /// Fills in both witness hashes from the sections they witness. A capability without a configuration has the hash of
     /// an empty schema, which is what its worker answers and the ancestor's host compares.
     pub fn seal(&mut self) {

@@ -35,6 +35,13 @@ pub(super) fn install(
     if let Some(existing) = &existing {
         keep_from(&mut manifest, existing);
     }
+    manifest.complete_for_the_ancestor();
+    if manifest.install.python_path.is_empty()
+        && let Ok(worker) = programs::worker_binary(None)
+    {
+        // Not an interpreter: what the ancestor's host is to start, which serves this tool there too.
+        manifest.install.python_path = worker.display().to_string();
+    }
     manifest.seal();
     if !force && existing.as_ref() == Some(&manifest) {
         return Ok((manifest, Outcome::Unchanged));
