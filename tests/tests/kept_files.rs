@@ -2,7 +2,7 @@
 //! measurements, secrets. And it is not only read: our host starts a worker with it.
 
 use cjm_store::{
-    Configs, Empirical, FileSecrets, InstanceConfig, Measured, Sample, Secrets, SqliteConfigs,
+    Configs, Empirical, FileSecrets, InputHashes, InstanceConfig, Measured, Sample, Secrets, SqliteConfigs,
     SqliteEmpirical,
 };
 use cjm_tests::ancestor::{Ancestor, PYTHON_MIN, VERSIONS};
@@ -49,6 +49,14 @@ store = LocalSecretStore(Path(sys.argv[1]))
 for key, value in zip(*[iter(sys.argv[2:])] * 2):
     store.set_secret('lab', key, value)
 print(json.dumps({key: store.get_secret('lab', key) for key in store.list_keys('lab')}))
+";
+
+/// What the ancestor takes the content hash of a file to be: `DATABASE FILE`.
+const INPUT_HASH: &str = "
+import json, sys
+from pathlib import Path
+from cjm_substrate.utils import cache_paths
+print(json.dumps(cache_paths._hash_input_with_stat_cache(Path(sys.argv[2]), cache_path=Path(sys.argv[1]))))
 ";
 
 fn with_each_release(test: &str, run: impl Fn(&Both)) {
@@ -284,5 +292,41 @@ fn what_install_all_makes_of_a_bare_program_is_valid_there_and_found() {
         assert_eq!(verdict.code, Some(0), "{verdict:?}");
         let listed = both.run(Who::Theirs, &["list"], "");
         assert!(listed.stdout.contains("bare v1.0.0"), "{listed:?}");
+    });
+}
+
+/// Each finds the row of the other: a hash planted there is what the next one answers.
+#[test]
+fn hashes_of_input_files_are_looked_up_in_the_same_rows() {
+    with_each_release("hashes_of_input_files_are_looked_up_in_the_same_rows", |both| {
+        let database = text(&both.data().join("input_hash_cache.db"));
+        let planted = format!("sha256:{}", "5".repeat(64));
+        let plant = |file: &str| {
+            let connection = rusqlite::Connection::open(&database).expect("opens");
+            let change = "UPDATE input_hash_cache SET content_hash = ?1 WHERE path = ?2";
+            assert_eq!(connection.execute(change, [&planted, file]).expect("planted"), 1, "{file}");
+        };
+        // What changed within the last second is not remembered by us.
+        let file = |name: &str| {
+            let path = both.write(name, name);
+            let then = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+            std::fs::File::options()
+                .write(true)
+                .open(&path)
+                .and_then(|f| f.set_modified(then))
+                .expect("aged");
+            text(&path)
+        };
+        let (ours, theirs) = (file("ours.txt"), file("theirs.txt"));
+        let hashes = InputHashes::of(&both.data());
+        let first = hashes.state(std::path::Path::new(&ours)).expect("hashed").content_hash;
+        plant(&ours);
+        assert_eq!(both.ask(INPUT_HASH, &[&database, &ours]), planted, "the ancestor reads our row");
+        assert_ne!(first, planted);
+        let read = both.ask(INPUT_HASH, &[&database, &theirs]);
+        plant(&theirs);
+        let known = hashes.state(std::path::Path::new(&theirs)).expect("known").content_hash;
+        assert_eq!(known, planted, "we read the ancestor's row");
+        assert_eq!(read.as_str().map(str::len), Some(first.len()));
     });
 }
