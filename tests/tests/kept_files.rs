@@ -59,6 +59,25 @@ from cjm_substrate.utils import cache_paths
 print(json.dumps(cache_paths._hash_input_with_stat_cache(Path(sys.argv[2]), cache_path=Path(sys.argv[1]))))
 ";
 
+/// Writes a journal and diagnostics with the ancestor's own stores: `FOLDER`.
+const STORES: &str = "
+import json, sys
+from pathlib import Path
+from cjm_substrate.core.diagnostics_store import DiagnosticRecord, LocalDiagnosticsStore, StreamChunk
+from cjm_substrate.core.journal_store import JournalEvent, LocalJournalStore
+folder = Path(sys.argv[1])
+journal = LocalJournalStore(folder / 'journal.db')
+for number in range(3):
+    journal.append(JournalEvent(event_type='state_transition', job_id='job-%d-1234567' % number, run_id='R',
+        capability_instance_id='lab', capability_name='lab', payload={'from': 'pending', 'to': 'running', 'é': [number]}))
+journal.append(JournalEvent(event_type='task_account', worker_reported=True, payload={'task': 't', 'ok': True}))
+diagnostics = LocalDiagnosticsStore(folder / 'diagnostics.db')
+diagnostics.append_record(DiagnosticRecord(message='went wrong ☃', level='ERROR', logger_name='lab', job_id='job-1-1234567',
+    worker_session_id='0123456789abcdef', exc_text='Traceback'))
+diagnostics.append_chunk(StreamChunk(content='loading model', worker_session_id='0123456789abcdef'))
+print(json.dumps(True))
+";
+
 fn with_each_release(test: &str, run: impl Fn(&Both)) {
     for version in VERSIONS {
         let world = World::new();
@@ -328,5 +347,26 @@ fn hashes_of_input_files_are_looked_up_in_the_same_rows() {
         let known = hashes.state(std::path::Path::new(&theirs)).expect("known").content_hash;
         assert_eq!(known, planted, "we read the ancestor's row");
         assert_eq!(read.as_str().map(str::len), Some(first.len()));
+    });
+}
+
+#[test]
+fn what_its_stores_wrote_is_told_by_both_in_the_same_words() {
+    with_each_release("what_its_stores_wrote_is_told_by_both_in_the_same_words", |both| {
+        both.ask(STORES, &[&text(&both.data())]);
+        for arguments in [
+            &["logs", "--journal"][..],
+            &["logs", "--journal", "--job", "job-1-1234567"],
+            &["logs"],
+            &["logs", "--level", "ERROR"],
+            &["logs", "--chunks", "-n", "5"],
+        ] {
+            let (theirs, ours) = (both.run(Who::Theirs, arguments, ""), both.run(Who::Ours, arguments, ""));
+            assert_eq!(theirs, ours, "{arguments:?}");
+            assert!(theirs.code == Some(0) && !theirs.stdout.trim().is_empty(), "{arguments:?} {theirs:?}");
+        }
+        let rows = both.run(Who::Ours, &["logs", "--journal", "--json"], "");
+        let rows: Value = serde_json::from_str(&rows.stdout).expect("one document");
+        assert_eq!(rows.as_array().map(Vec::len), Some(4), "{rows}");
     });
 }
