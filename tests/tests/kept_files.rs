@@ -353,7 +353,7 @@ fn hashes_of_input_files_are_looked_up_in_the_same_rows() {
 #[test]
 fn what_its_stores_wrote_is_told_by_both_in_the_same_words() {
     with_each_release("what_its_stores_wrote_is_told_by_both_in_the_same_words", |both| {
-        both.ask(STORES, &[&text(&both.data())]);
+        assert_eq!(both.ask(STORES, &[&text(&both.data())]), json!(true));
         for arguments in [
             &["logs", "--journal"][..],
             &["logs", "--journal", "--job", "job-1-1234567"],
