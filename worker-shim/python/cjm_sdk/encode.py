@@ -2,21 +2,20 @@
 
 What: registered result types become `{"__wire__": kind, "data": …}`; dataclasses, dates, paths and file-backed
 objects become plain JSON; the two ways to write it (unary: compact UTF-8; stream: Python's separators, ASCII).
-What not: decoding, which is plain `json.loads`.
+What not: decoding (`json_codec.loads`).
 Must hold: NaN, Infinity and what has no JSON form raise ValueError or TypeError here and never reach the wire; only
 the exact registered class at the top of a result is tagged.
 """
 
-import json
 import os
 import sys
 
+from .json_codec import encoder
+
 _KINDS = {}
 
-_compact = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=lambda value: _plain(value)
-).encode
-_spaced = json.JSONEncoder(ensure_ascii=True, allow_nan=False, default=lambda value: _plain(value)).encode
+_compact = encoder(False, (",", ":"), lambda value: _plain(value))
+_spaced = encoder(True, (", ", ": "), lambda value: _plain(value))
 
 
 def wire_type(kind):

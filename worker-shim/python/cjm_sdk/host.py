@@ -18,6 +18,7 @@ import threading
 import time
 
 from . import calls, encode, errors, frames, genuine, ops
+from .json_codec import loads
 from .pool import Pool, SimpleQueue
 from .reading import Turns
 
@@ -48,7 +49,7 @@ def main():
     if first[0] != frames.START:
         sys.stderr.write("cjm: the first frame is of kind %#x, not START\n" % first[0])
         os._exit(EXIT_CHANNEL_BROKEN)
-    Host(channel, encode.json.loads(first[2])).run()
+    Host(channel, loads(first[2])).run()
 
 
 class Host:

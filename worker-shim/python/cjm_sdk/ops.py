@@ -6,10 +6,10 @@ What not: threads, frames and their order (`host.py`).
 Must hold: no exception of a tool gets past `perform`; what a cancelled call raises is its cancellation.
 """
 
-import json
 import time
 
 from . import encode, errors, frames, genuine
+from .json_codec import loads
 
 
 class Failure(Exception):
@@ -107,7 +107,7 @@ def execute_stream(host, call, payload):
 
 def initialize(host, call, payload):
     try:
-        host.initialize(json.loads(payload))
+        host.initialize(loads(payload))
     except BaseException as error:
         raise _lifecycle_failure(host, 400, "initialize", error) from None
     return frames.RESULT, b'{"status":"ok"}'
@@ -117,7 +117,7 @@ def reconfigure(host, call, payload):
     if not hasattr(host.tool, "reconfigure"):
         return frames.RESULT, _status("not_supported")
     try:
-        data = json.loads(payload)
+        data = loads(payload)
         host.tool.reconfigure(data.get("old_config"), data.get("new_config"))
         host.initialized = True
     except BaseException as error:
@@ -201,7 +201,7 @@ OPERATIONS = {
 
 def _object(call, payload):
     """The request as an object, its envelope taken into the call. What is malformed is the framework's plain 500."""
-    data = _loads(payload)
+    data = loads(payload)
     if not isinstance(data, dict):
         raise TypeError("the body is a JSON %s, not an object" % type(data).__name__)
     envelope = data.get("envelope") or {}
@@ -209,17 +209,6 @@ def _object(call, payload):
         raise TypeError("the envelope is not an object")
     call.envelope = envelope
     return data
-
-
-_decode = json.JSONDecoder().decode
-
-
-def _loads(payload):
-    """As `json.loads`, which looks for other encodings first; nearly every body is UTF-8."""
-    try:
-        return _decode(payload.decode("utf-8"))
-    except ValueError:
-        return json.loads(payload)
 
 
 def _request(call, payload):

@@ -1,0 +1,63 @@
+"""JSON by the interpreter's own C functions, as the package `json` calls them, without importing that package.
+
+The import costs a quarter of the start of a tool that needs nothing else (it loads `re`), and each of its calls looks
+for cases that do not occur here. What not: another JSON; whatever is out of the ordinary is left to `json` itself,
+and so is everything where the interpreter has no such functions.
+"""
+
+
+class _Context:
+    """What the scanner asks its maker for; the values are those of `json.loads`."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+    parse_constant = {"-Infinity": float("-inf"), "Infinity": float("inf"), "NaN": float("nan")}.__getitem__
+    memo = {}
+
+
+try:
+    from _json import encode_basestring as _text
+    from _json import encode_basestring_ascii as _ascii_text
+    from _json import make_encoder as _make_encoder
+    from _json import make_scanner
+
+    _scan = make_scanner(_Context)
+except Exception:
+    _scan = _make_encoder = _text = _ascii_text = None
+
+
+def encoder(ascii_only, separators, default):
+    """A function from values to text. NaN, Infinity and circles raise ValueError; `default` makes what is no JSON."""
+    item, key = separators
+
+    def encode(value):
+        # A new encoder each time: what it remembers against circles would outlive a failure.
+        made = _make_encoder({}, default, _ascii_text if ascii_only else _text, None, key, item, False, False, False)
+        return "".join(made(value, 0))
+
+    try:
+        if encode({"é": [1.5, None]}) == '{%s%s[1.5%snull]}' % ('"\\u00e9"' if ascii_only else '"é"', key, item):
+            return encode
+    except Exception:
+        pass
+    from json import JSONEncoder
+
+    return JSONEncoder(ensure_ascii=ascii_only, allow_nan=False, separators=separators, default=default).encode
+
+
+def loads(data):
+    """The value of a JSON text in UTF-8 (or whatever else `json.loads` takes)."""
+    try:
+        text = data.decode("utf-8")
+        value, end = _scan(text, 0)
+        if end == len(text):
+            return value
+    except Exception:
+        pass
+    # Space around it, another encoding, or no JSON at all, which is told with its place.
+    import json
+
+    return json.loads(data)
