@@ -11,6 +11,7 @@ characters are wrong, all its sentences are right, and two tools used two versio
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -18,6 +19,8 @@ NOISE = "Noise"
 VOICES = [f"{a}_{b}" for a in ("Front", "Rear", "Side") for b in ("Left", "Right", "Center") if (a, b) != ("Side", "Center")]
 QUERY = "rear"
 CHARACTER_ERRORS_MAX = 0.02
+# Lines are cut to the terminal; where there is none they may be this long.
+COLUMNS = shutil.get_terminal_size((120, 24)).columns
 
 
 def main(ctl, result_path, root):
@@ -96,7 +99,7 @@ def read(page, known_path):
     table(
         ("", "sentence", "which is"),
         [
-            (str(number), shortened(sentence), "right" if known[number - 1 : number] == [sentence] else "WRONG")
+            (str(number), shortened(sentence, COLUMNS - 20), "right" if known[number - 1 : number] == [sentence] else "WRONG")
             for number, sentence in enumerate(sentences, 1)
         ],
     )
@@ -107,7 +110,8 @@ def read(page, known_path):
     return share <= CHARACTER_ERRORS_MAX and sentences == known, line
 
 
-def shortened(text, length=100):
+def shortened(text, length):
+    length = max(length, 30)
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
@@ -147,7 +151,7 @@ def searched(ctl):
         times = ", ".join(f"{time['start']:.2f}–{time['end']:.2f} s" for time in hit["times"])
         sentences = ", ".join(f"sentence {sentence['number']}" for sentence in hit["sentences"])
         text = " … ".join(sentence["text"] for sentence in hit["sentences"]) or hit["highlighted"]
-        rows.append((shortened(text), os.path.basename(hit["recording"]), times or sentences))
+        rows.append((shortened(text, COLUMNS - 44), os.path.basename(hit["recording"]), times or sentences))
     table(("text", "in", "where"), rows)
 
 
