@@ -1,7 +1,7 @@
 //! Workers started as the ancestor's host starts its own: its command line and its variables, a socket of the network
 //! family, no link and no keeper. `tests/tests/under_its_host.rs` has the genuine host do it.
 
-use crate::harness::{WAIT, lives, wait_number, wait_until_dead};
+use crate::harness::{WAIT, lives, wait_for, wait_number, wait_until_dead};
 use crate::http::{Answer, exchange_tcp};
 use cjm_platform::fds::pipe_cloexec;
 use cjm_platform::process::reap;
@@ -341,11 +341,7 @@ fn a_port_serves_as_well_and_one_that_is_taken_is_refused() {
     drop(probe);
     let spawned = spawn(host.request(&words)).unwrap();
     let mut worker = Worker { pid: spawned.pid, pidfd: spawned.pidfd, port, output: None };
-    let deadline = Instant::now() + WAIT;
-    while exchange_tcp(port, "GET", "/health", b"").is_err() {
-        assert!(Instant::now() < deadline, "nobody listens on {port}");
-        std::thread::sleep(Duration::from_millis(3));
-    }
+    wait_for("a listener", || exchange_tcp(port, "GET", "/health", b"").ok());
     assert_eq!(worker.execute(&json!({})).json(), json!("by port"));
     worker.terminate();
 }

@@ -295,7 +295,8 @@ pub(crate) fn wait_number(path: &Path) -> i32 {
     wait_for(&path.display().to_string(), || std::fs::read_to_string(path).ok()?.trim().parse().ok())
 }
 
-fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+/// Waits until something is found, and returns it.
+pub(crate) fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + WAIT;
     loop {
         if let Some(value) = found() {
