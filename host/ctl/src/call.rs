@@ -9,9 +9,8 @@ use crate::out_folder;
 use crate::output::Output;
 use crate::progress::Board;
 use crate::stdin::Stdin;
-use cjm_engine::{
-    Catalog, Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Settings, Target,
-};
+use cjm_catalog::{Catalog, Settings};
+use cjm_engine::{Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Target};
 use cjm_wire::JobId;
 use cjm_wire::describe::exit;
 use cjm_wire::envelope::{ACTION_KEY, ExecuteRequest};
@@ -53,7 +52,7 @@ pub(crate) async fn run(
 
 /// The options of the host that a command starts for itself.
 pub(crate) fn host_options(settings: &Settings) -> HostOptions {
-    let mut options = settings.host_options();
+    let mut options = HostOptions::from(settings);
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
     options.actor = format!("cjm-ctl:{}", user.unwrap_or_else(|_| "unknown".to_owned()));
     options

@@ -1,7 +1,7 @@
 //! The command line, as clap reads it. Only names and help: what a command does is in the file named like it.
 
 use crate::fault::Fault;
-use cjm_engine::{Settings, Told};
+use cjm_catalog::{Settings, Told};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 

@@ -5,7 +5,7 @@ use crate::cli::{Format, Global, ValidateArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::output::Output;
 use crate::{validate_document as document, validate_source as source};
-use cjm_engine::Catalog;
+use cjm_catalog::Catalog;
 use cjm_wire::adapter::is_adapter;
 use cjm_wire::describe::{Described, exit};
 use cjm_wire::placed::Place;

@@ -3,8 +3,8 @@
 
 use crate::validate::Finding;
 use crate::validate_machine as machine;
+use cjm_catalog::Catalog;
 use cjm_decide::composition::{Graph, GraphError};
-use cjm_engine::Catalog;
 use cjm_wire::Manifest;
 use cjm_wire::adapter::{AdapterError, AdapterManifest};
 use cjm_wire::capabilities_file::{CapabilitiesFile, CapabilitiesFileError};

@@ -1,7 +1,7 @@
 //! What a valid file would lack on this machine: programs, interpreters, capabilities. Warnings only, because the file
 //! may be meant for another machine.
 
-use cjm_engine::{Catalog, programs};
+use cjm_catalog::{Catalog, programs};
 use cjm_wire::Manifest;
 use cjm_wire::capabilities_file::CapabilitiesFile;
 use cjm_wire::composition::{Composition, Node};

@@ -4,11 +4,11 @@
 //! What must hold: without names everything that fits is bound and nobody is bothered with the rest; an adapter that was
 //! asked for, or a task that was, is refused with what is missing before a worker is started or called for it.
 
-use crate::error::{HostError, StartError, near_text};
+use crate::error::{HostError, StartError};
 use crate::host::Host;
-use crate::near::near;
 use crate::plan::WorkerPlan;
 use crate::submission::JobRequest;
+use cjm_catalog::suggestions::{self, suggestions};
 use cjm_decide::adapters::{Refusal, choose, fit, surface_of};
 use cjm_decide::queue::Target;
 use cjm_wire::describe::{Described, exit};
@@ -29,7 +29,7 @@ pub(crate) struct BoundAdapter {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AdapterFault {
     /// An adapter was asked for that is not installed.
-    #[error("there is no adapter \"{adapter}\" for \"{capability}\"{}", near_text(known))]
+    #[error("there is no adapter \"{adapter}\" for \"{capability}\"{}", suggestions::in_words(known))]
     Unknown {
         /// The capability.
         capability: String,
@@ -134,7 +134,7 @@ pub(crate) fn bind(
         StartError::Adapter(match refusal {
             Refusal::Unknown { name } => AdapterFault::Unknown {
                 capability: capability.clone(),
-                known: near(&name, known.iter().map(|adapter| adapter.name.as_str())),
+                known: suggestions(&name, known.iter().map(|adapter| adapter.name.as_str())),
                 adapter: name,
             },
             Refusal::Incompatible { name, fit } => AdapterFault::Incompatible {

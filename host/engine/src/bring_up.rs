@@ -1,14 +1,14 @@
 //! Brings a host up: locks its directory, opens the stores, ends what a dead host left, starts the keeper. All of it
 //! happens before anything can be asked of the host, in this order, and leaves nothing behind when it fails.
 
-use crate::catalog::Catalog;
 use crate::context::{Context, start_keeper};
-use crate::error::HostError;
+use crate::error::{HostError, StartError};
 use crate::events::EVENTS_BEHIND_MAX;
 use crate::jobs::own_queue;
 use crate::options::HostOptions;
-use crate::programs::worker_binary;
 use crate::sinks::Sinks;
+use cjm_catalog::Catalog;
+use cjm_catalog::programs::worker_binary;
 use cjm_decide::queue::QueueLimits;
 use cjm_platform::lock::FileLock;
 use cjm_platform::runtime_dir::{private_dir, runtime_dir};
@@ -25,7 +25,7 @@ use tokio::sync::{broadcast, mpsc};
 pub(crate) async fn start_parts(
     mut options: HostOptions,
 ) -> Result<(Arc<Context>, Catalog, StartedParts), HostError> {
-    let worker_binary = worker_binary(options.worker_binary.as_deref())?;
+    let worker_binary = worker_binary(options.worker_binary.as_deref()).map_err(StartError::from)?;
     let (directory, retention) = (options.data_dir.clone(), options.retention);
     let opened = tokio::task::spawn_blocking(move || open(&directory, retention));
     let Opened { directory, lock, journal, diagnostics, socket_dir } =

@@ -2,6 +2,7 @@
 
 use crate::adapters::AdapterFault;
 use crate::kept::KeptFault;
+use cjm_catalog::{ProgramError, suggestions};
 use cjm_decide::death::Verdict;
 use cjm_platform::lock::LockError;
 use cjm_platform::runtime_dir::RuntimeDirError;
@@ -52,12 +53,12 @@ pub enum HostError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// No manifest has this name.
-    #[error("there is no capability named \"{name}\"{}", near_text(near))]
+    #[error("there is no capability named \"{name}\"{}", suggestions::in_words(suggestions))]
     UnknownCapability {
         /// The name asked for.
         name: String,
         /// Names like it.
-        near: Vec<String>,
+        suggestions: Vec<String>,
     },
     /// There is a manifest of this name, and it is broken.
     #[error("the manifest {} of \"{name}\" cannot be used: {message}", path.display())]
@@ -117,22 +118,9 @@ pub enum HostError {
 /// Why a worker did not become ready. All of them leave no process behind.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StartError {
-    /// The shim's binary was not found.
-    #[error("the worker binary `cjm-worker` was not found (looked at {searched})")]
-    WorkerBinaryMissing {
-        /// Where.
-        searched: String,
-    },
-    /// The tool's program was not found.
-    #[error("\"{capability}\" needs the program `{program}`, which was not found (looked at {searched})")]
-    ProgramMissing {
-        /// The capability.
-        capability: String,
-        /// Its program.
-        program: String,
-        /// Where.
-        searched: String,
-    },
+    /// The worker binary, or the tool's program, was not found.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
     /// The interpreter is not there.
     #[error("the interpreter {} of \"{capability}\" {problem}", path.display())]
     InterpreterMissing {
@@ -351,8 +339,7 @@ impl Described for HostError {
 impl Described for StartError {
     fn code(&self) -> &'static str {
         match self {
-            Self::WorkerBinaryMissing { .. } => "worker.binary_missing",
-            Self::ProgramMissing { .. } => "worker.program_missing",
+            Self::Program(error) => error.code(),
             Self::InterpreterMissing { .. } => "worker.interpreter_missing",
             Self::Kept(fault) => fault.code(),
             Self::Adapter(fault) => fault.code(),
@@ -366,12 +353,7 @@ impl Described for StartError {
 
     fn next_step(&self) -> String {
         match self {
-            Self::WorkerBinaryMissing { .. } => {
-                "build it (`cargo build --release`) or point CJM_WORKER to it".to_owned()
-            }
-            Self::ProgramMissing { program, .. } => {
-                format!("install `{program}`, or give its absolute path in the manifest (`code.runtime.program`)")
-            }
+            Self::Program(error) => error.next_step(),
             Self::InterpreterMissing { capability, .. } => {
                 format!("run `cjm-ctl install-all`, which makes the environment of \"{capability}\" anew")
             }
@@ -532,14 +514,6 @@ impl HostError {
             },
             LockError::Io { path, source } => Self::Directory { action: "lock", path, source },
         }
-    }
-}
-
-pub(crate) fn near_text(near: &[String]) -> String {
-    match near {
-        [] => String::new(),
-        [one] => format!(" (did you mean \"{one}\"?)"),
-        several => format!(" (did you mean one of \"{}\"?)", several.join("\", \"")),
     }
 }
 

@@ -2,19 +2,19 @@
 //! started is gone when it is, however it ends.
 
 use crate::bring_up::{StartedParts, start_parts};
-use crate::catalog::{Catalog, CatalogEntry};
 use crate::compositions::{CompositionHandle, CompositionOutcome};
 use crate::context::Context;
 use crate::error::{CallError, HostError};
 use crate::events::HostEvent;
 use crate::instances::Instance;
 use crate::jobs::JobOutcome;
-use crate::near::near;
 use crate::options::{HostOptions, LoadOptions};
 use crate::own_runtime::OwnRuntime;
 use crate::plan::plan;
 use crate::proxy::Failed;
 use crate::worker::Worker;
+use cjm_catalog::suggestions::suggestions;
+use cjm_catalog::{Catalog, CatalogEntry};
 use cjm_decide::queue::{CancelReach, QueueEvent};
 use cjm_platform::lock::FileLock;
 use cjm_store::{Diagnostics, SqliteDiagnostics};
@@ -436,6 +436,9 @@ impl Host {
             });
         }
         let names = self.shared.catalog.entries().map(|entry| entry.manifest.code.name.as_str());
-        Err(HostError::UnknownCapability { name: capability.to_owned(), near: near(capability, names) })
+        Err(HostError::UnknownCapability {
+            name: capability.to_owned(),
+            suggestions: suggestions(capability, names),
+        })
     }
 }

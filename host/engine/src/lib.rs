@@ -6,7 +6,6 @@
 
 mod adapters;
 mod bring_up;
-pub mod catalog;
 mod compositions;
 mod connections;
 mod context;
@@ -22,14 +21,11 @@ mod keeper_client;
 mod kept;
 mod known_inputs;
 mod monitor;
-mod near;
 pub mod options;
 mod own_runtime;
 mod plan;
-pub mod programs;
 mod proxy;
 mod pump;
-pub mod settings;
 mod sinks;
 mod submission;
 mod worker;
@@ -37,7 +33,7 @@ pub mod worker_env;
 mod worker_life;
 
 pub use adapters::AdapterFault;
-pub use catalog::{Catalog, CatalogEntry, CatalogError, CatalogProblem};
+pub use cjm_catalog::{Catalog, CatalogEntry};
 pub use cjm_decide::queue::Target;
 pub use cjm_store::{Event as RowEvent, Subscription as RowSubscription};
 pub use compositions::{CompositionOutcome, NodeOutcome};
@@ -48,5 +44,4 @@ pub use jobs::JobOutcome;
 pub use kept::KeptFault;
 pub use monitor::NodeUsage;
 pub use options::{HostOptions, LoadOptions};
-pub use settings::{Settings, SettingsError, Told};
 pub use submission::JobRequest;

@@ -1,6 +1,7 @@
 //! What a host can be told when it starts. Every default is the one `cjm-ctl` uses.
 
-use crate::settings::RETENTION_DAYS_DEFAULT;
+use cjm_catalog::Settings;
+use cjm_catalog::settings::RETENTION_DAYS_DEFAULT;
 use cjm_store::Retention;
 use cjm_wire::{InstanceId, RunId};
 use serde_json::Value;
@@ -69,6 +70,17 @@ impl HostOptions {
             unload_grace: UNLOAD_GRACE_DEFAULT,
             log_level: std::env::var("CJM_LOG_LEVEL").unwrap_or_else(|_| "INFO".to_owned()),
         }
+    }
+}
+
+impl From<&Settings> for HostOptions {
+    fn from(settings: &Settings) -> Self {
+        let mut options = Self::new(&settings.data_dir);
+        options.manifest_dirs = settings.manifest_dirs();
+        options.models_dir.clone_from(&settings.models_dir);
+        options.retention = settings.behaviour.retention();
+        options.worker_env_pass.clone_from(&settings.behaviour.worker_env_pass);
+        options
     }
 }
 

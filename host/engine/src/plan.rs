@@ -2,13 +2,12 @@
 //! interpreter there?), starts nothing. Every failure here names the capability and what to do.
 
 use crate::adapters::{self, BoundAdapter};
-use crate::catalog::CatalogEntry;
 use crate::error::StartError;
 use crate::genuine;
 use crate::kept::kept_for;
 use crate::options::{HostOptions, LoadOptions};
-use crate::programs;
 use crate::worker_env::{self, WorkerEnvironment};
+use cjm_catalog::{CatalogEntry, programs};
 use cjm_wire::link::Launch;
 use cjm_wire::manifest::{DriftTracking, Manifest};
 use cjm_wire::runtime::Runtime;

@@ -5,7 +5,7 @@
 
 use super::command::{Answer, command, run, run_well};
 use super::error::EnvironmentError;
-use crate::settings::{Settings, platform};
+use cjm_catalog::settings::{Settings, platform};
 use cjm_wire::settings_file::CondaType;
 use serde::Deserialize;
 use std::ffi::OsString;

@@ -8,8 +8,8 @@ use super::conda::{Conda, CondaOptions};
 use super::error::EnvironmentError;
 use super::files::remove_dir;
 use super::installer::{lock, read_capabilities};
-use crate::catalog::{Catalog, CatalogEntry};
-use crate::settings::Settings;
+use cjm_catalog::Settings;
+use cjm_catalog::{Catalog, CatalogEntry};
 use cjm_wire::InstanceId;
 use std::path::{Path, PathBuf};
 

@@ -4,7 +4,7 @@
 use super::command::{command, run_well};
 use super::conda::micromamba_home;
 use super::error::EnvironmentError;
-use crate::settings::{Settings, platform};
+use cjm_catalog::settings::{Settings, platform};
 use cjm_wire::capabilities_file::CapabilitiesFile;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

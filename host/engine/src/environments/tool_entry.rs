@@ -5,7 +5,7 @@ use super::error::EnvironmentError;
 use super::files::write_whole;
 use super::installer::{INSTALLER_VERSION, Outcome};
 use super::manifests::{keep_from, read_existing};
-use crate::programs;
+use cjm_catalog::programs;
 use cjm_wire::runtime::Runtime;
 use cjm_wire::{Manifest, Timestamp};
 use std::path::{Path, PathBuf};

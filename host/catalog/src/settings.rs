@@ -1,7 +1,6 @@
 //! Settings: what the command line, the environment and `cjm.yaml` say, in this order, over the defaults. It reads one
 //! file; it makes nothing. Every path it gives is absolute.
 
-use crate::options::HostOptions;
 use cjm_store::Retention;
 use cjm_wire::describe::Described;
 use cjm_wire::settings_file::{
@@ -192,17 +191,6 @@ impl Settings {
             RuntimeMode::Local => self.conda_prefix.as_deref(),
             RuntimeMode::System => None,
         }
-    }
-
-    /// The options of a host with these settings.
-    #[must_use]
-    pub fn host_options(&self) -> HostOptions {
-        let mut options = HostOptions::new(&self.data_dir);
-        options.manifest_dirs = self.manifest_dirs();
-        options.models_dir.clone_from(&self.models_dir);
-        options.retention = self.behaviour.retention();
-        options.worker_env_pass.clone_from(&self.behaviour.worker_env_pass);
-        options
     }
 }
 

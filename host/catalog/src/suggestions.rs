@@ -1,16 +1,27 @@
 //! Names like a mistyped one, for errors that help.
 
 /// Names offered for an unknown one.
-const NEAR_NAMES_MAX: usize = 3;
+const SUGGESTIONS_MAX: usize = 3;
 
 /// Names that share a beginning or most letters with `name`.
-pub(crate) fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
+#[must_use]
+pub fn suggestions<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut scored: Vec<(usize, &str)> = known
         .map(|candidate| (distance(name, candidate), candidate))
         .filter(|(d, c)| *d <= 1 + c.len().max(name.len()) / 3)
         .collect();
     scored.sort();
-    scored.into_iter().take(NEAR_NAMES_MAX).map(|(_, candidate)| candidate.to_owned()).collect()
+    scored.into_iter().take(SUGGESTIONS_MAX).map(|(_, candidate)| candidate.to_owned()).collect()
+}
+
+/// The names as an error appends them; nothing when there are none.
+#[must_use]
+pub fn in_words(suggestions: &[String]) -> String {
+    match suggestions {
+        [] => String::new(),
+        [one] => format!(" (did you mean \"{one}\"?)"),
+        several => format!(" (did you mean one of \"{}\"?)", several.join("\", \"")),
+    }
 }
 
 /// Edits that turn `a` into `b`.
@@ -36,8 +47,8 @@ mod tests {
     #[test]
     fn near_names_are_offered() {
         let known = ["ffmpeg-convert", "speech-detector", "speech-recognizer"];
-        assert_eq!(near("ffmpeg-covert", known.into_iter()), ["ffmpeg-convert"]);
-        assert_eq!(near("speech-detect", known.into_iter()), ["speech-detector"]);
-        assert!(near("zzz", known.into_iter()).is_empty());
+        assert_eq!(suggestions("ffmpeg-covert", known.into_iter()), ["ffmpeg-convert"]);
+        assert_eq!(suggestions("speech-detect", known.into_iter()), ["speech-detector"]);
+        assert!(suggestions("zzz", known.into_iter()).is_empty());
     }
 }

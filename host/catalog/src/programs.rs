@@ -1,0 +1,88 @@
+//! Finds programs: the worker binary, a capability's own binary, the program of an executable. Relative paths start at
+//! the manifest; how the rest is found is `cjm_platform::programs`'.
+
+use cjm_platform::programs::is_executable;
+use cjm_wire::describe::{Described, exit};
+use std::path::{Path, PathBuf};
+
+pub use cjm_platform::programs::find;
+
+/// Variable that names the worker binary.
+pub const WORKER_BINARY_VARIABLE: &str = "CJM_WORKER";
+const WORKER_BINARY: &str = "cjm-worker";
+
+/// Why there is no program to run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProgramError {
+    /// The shim's binary was not found.
+    #[error("the worker binary `cjm-worker` was not found (looked at {searched})")]
+    WorkerBinaryMissing {
+        /// Where.
+        searched: String,
+    },
+    /// The tool's program was not found.
+    #[error("\"{capability}\" needs the program `{program}`, which was not found (looked at {searched})")]
+    ProgramMissing {
+        /// The capability.
+        capability: String,
+        /// Its program.
+        program: String,
+        /// Where.
+        searched: String,
+    },
+}
+
+impl Described for ProgramError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::WorkerBinaryMissing { .. } => "worker.binary_missing",
+            Self::ProgramMissing { .. } => "worker.program_missing",
+        }
+    }
+
+    fn next_step(&self) -> String {
+        match self {
+            Self::WorkerBinaryMissing { .. } => {
+                "build it (`cargo build --release`) or point CJM_WORKER to it".to_owned()
+            }
+            Self::ProgramMissing { program, .. } => {
+                format!(
+                    "install `{program}`, or give its absolute path in the manifest (`code.runtime.program`)"
+                )
+            }
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        exit::WORKER_START
+    }
+}
+
+/// The worker binary: as told, else as `CJM_WORKER` says, else beside this program, else on the PATH.
+///
+/// # Errors
+/// When it is in none of these places.
+pub fn worker_binary(told: Option<&Path>) -> Result<PathBuf, ProgramError> {
+    let named =
+        told.map(Path::to_owned).or_else(|| std::env::var_os(WORKER_BINARY_VARIABLE).map(PathBuf::from));
+    if let Some(path) = named {
+        return if is_executable(&path) {
+            Ok(std::path::absolute(&path).unwrap_or(path))
+        } else {
+            Err(ProgramError::WorkerBinaryMissing { searched: path.display().to_string() })
+        };
+    }
+    find(WORKER_BINARY, None).map_err(|searched| ProgramError::WorkerBinaryMissing { searched })
+}
+
+/// The program of a capability.
+///
+/// # Errors
+/// When it is nowhere; the message says where was looked.
+pub fn capability_program(capability: &str, program: &str, manifest: &Path) -> Result<PathBuf, ProgramError> {
+    find(program, manifest.parent()).map_err(|searched| ProgramError::ProgramMissing {
+        capability: capability.to_owned(),
+        program: program.to_owned(),
+        searched,
+    })
+}
