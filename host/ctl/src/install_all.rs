@@ -6,7 +6,7 @@ use crate::fault::{CommandResult, Fault, text};
 use crate::install_progress::InstallBoard;
 use crate::output::Output;
 use crate::sdk;
-use cjm_engine::environments::{
+use cjm_environments::{
     CondaOptions, EntryReport, InstallOptions, InstallReport, Outcome, install_all, read_capabilities,
 };
 use cjm_wire::describe::exit;

@@ -2,7 +2,7 @@
 
 use crate::output::Output;
 use crate::progress::{Board, Row};
-use cjm_engine::environments::{InstallEvent, Outcome, Step};
+use cjm_environments::{InstallEvent, Outcome, Step};
 
 /// The rows of all entries.
 pub(crate) struct InstallBoard {

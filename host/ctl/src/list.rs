@@ -5,7 +5,7 @@ use crate::cli::{Global, ListArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::output::Output;
 use cjm_catalog::{Catalog, CatalogEntry, Settings};
-use cjm_engine::environments::{Conda, CondaOptions, env_name_of, read_capabilities};
+use cjm_environments::{Conda, CondaOptions, env_name_of, read_capabilities};
 use cjm_wire::capabilities_file::CapabilitiesFile;
 use cjm_wire::describe::{Described, ErrorReport, exit};
 use cjm_wire::runtime::{Executable, Runtime};

@@ -4,7 +4,7 @@ use crate::cli::{GenerateAdapterArgs, Global, RegenerateArgs};
 use crate::fault::CommandResult;
 use crate::output::Output;
 use crate::sdk;
-use cjm_engine::environments::{generate_adapter_manifest, plan_regeneration};
+use cjm_environments::{generate_adapter_manifest, plan_regeneration};
 use cjm_wire::describe::exit;
 use serde_json::json;
 

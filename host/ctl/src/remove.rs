@@ -4,7 +4,7 @@ use crate::cli::{Global, RemoveArgs};
 use crate::confirm::confirm;
 use crate::fault::{CommandResult, Fault};
 use crate::output::Output;
-use cjm_engine::environments::{Place, Removal, plan_removal};
+use cjm_environments::{Place, Removal, plan_removal};
 use cjm_wire::describe::exit;
 use serde_json::json;
 

@@ -4,7 +4,7 @@ use crate::cli::{Global, SetupHostArgs, SetupRuntimeArgs};
 use crate::confirm::confirm;
 use crate::fault::{CommandResult, Fault};
 use crate::output::Output;
-use cjm_engine::environments::{HostSetup, RuntimeSetup, read_capabilities};
+use cjm_environments::{HostSetup, RuntimeSetup, read_capabilities};
 use cjm_wire::describe::exit;
 use cjm_wire::settings_file::CondaType;
 use serde_json::json;

@@ -9,7 +9,6 @@ mod bring_up;
 mod compositions;
 mod connections;
 mod context;
-pub mod environments;
 pub mod error;
 pub mod events;
 mod frames;

@@ -1,26 +1,26 @@
 //! The lock of an environment: the exact packages it is made of, with hashes, and the content of the folders among
 //! them. It is resolved once and kept until the request changes; the hash of its text names the environment.
 
-use super::error::EnvironmentError;
-use super::files::{hash_bytes, write_whole};
-use super::package::Requirements;
-use super::uv::Uv;
+use crate::error::EnvironmentError;
+use crate::files::{hash_bytes, write_whole};
+use crate::package::Requirements;
+use crate::uv::Uv;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Name of the lock in its environment.
-pub(super) const LOCK_FILE: &str = "cjm-lock.txt";
+pub(crate) const LOCK_FILE: &str = "cjm-lock.txt";
 const REQUEST_FILE: &str = "cjm-requirements.txt";
 const RESOLVED_FILE: &str = "cjm-resolved.txt";
 const REQUEST_MARK: &str = "# request: ";
 
 /// A lock on the disk.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(crate) struct Lock {
     /// The file.
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Hash of its text.
-    pub(super) hash: String,
+    pub(crate) hash: String,
 }
 
 /// The lock of `environment`: the one there is if it answers this request, else a new resolution that keeps its
@@ -28,7 +28,7 @@ pub(super) struct Lock {
 ///
 /// # Errors
 /// When the request cannot be resolved.
-pub(super) async fn ensure(
+pub(crate) async fn ensure(
     uv: &Uv,
     environment: &Path,
     requirements: &Requirements,
@@ -61,7 +61,7 @@ pub(super) async fn ensure(
 ///
 /// # Errors
 /// When something cannot be fetched or built.
-pub(super) async fn sync(
+pub(crate) async fn sync(
     uv: &Uv,
     environment: &Path,
     lock: &Lock,
@@ -96,7 +96,7 @@ pub(super) async fn sync(
 ///
 /// # Errors
 /// When something cannot be fetched or built.
-pub(super) async fn add(
+pub(crate) async fn add(
     uv: &Uv,
     environment: &Path,
     requirements: &Requirements,
@@ -131,7 +131,7 @@ pub(super) async fn add(
 ///
 /// # Errors
 /// When it cannot be listed or written.
-pub(super) async fn take_down(
+pub(crate) async fn take_down(
     uv: &Uv,
     environment: &Path,
     requirements: &Requirements,

@@ -4,12 +4,12 @@
 //! What must hold: what belongs to the user (`overrides`, `env_vars`) and to the installation (`installed_at`, the
 //! interpreter, the lock) is as it was; only what the code says of itself is new.
 
-use super::error::EnvironmentError;
-use super::files::write_whole;
-use super::installer::{INSTALLER_VERSION, lock, read_capabilities};
-use super::introspection::{self, Introspected, Subject};
-use super::removal::{env_name_of, find_environment, not_installed};
-use super::tool_entry;
+use crate::error::EnvironmentError;
+use crate::files::write_whole;
+use crate::installer::{INSTALLER_VERSION, lock, read_capabilities};
+use crate::introspection::{self, Introspected, Subject};
+use crate::removal::{env_name_of, find_environment, not_installed};
+use crate::tool_entry;
 use cjm_catalog::Settings;
 use cjm_catalog::{Catalog, CatalogEntry};
 use cjm_wire::manifest::Code;

@@ -1,5 +1,7 @@
 //! Environments: what `install-all` makes of `capabilities.yaml`. One virtual environment per Python package, with a
 //! lock, an introspected manifest and a stamp; tools that need none get their manifest checked and copied.
+//!
+//! It knows no running host: the command line uses it directly.
 
 mod command;
 mod conda;

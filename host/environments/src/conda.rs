@@ -3,8 +3,8 @@
 //!
 //! What must hold: in a project's own prefix nothing outside it is listed or removed.
 
-use super::command::{Answer, command, run, run_well};
-use super::error::EnvironmentError;
+use crate::command::{Answer, command, run, run_well};
+use crate::error::EnvironmentError;
 use cjm_catalog::settings::{Settings, platform};
 use cjm_wire::settings_file::CondaType;
 use serde::Deserialize;

@@ -4,12 +4,12 @@ use cjm_wire::Manifest;
 use std::path::Path;
 
 /// The manifest at `path`, if there is one that can be read; a broken one is replaced.
-pub(super) fn read_existing(path: &Path) -> Option<Manifest> {
+pub(crate) fn read_existing(path: &Path) -> Option<Manifest> {
     Manifest::parse(&std::fs::read_to_string(path).ok()?).ok()
 }
 
 /// Takes over what belongs to the user: overrides, variables, and the date of the first installation.
-pub(super) fn keep_from(manifest: &mut Manifest, existing: &Manifest) {
+pub(crate) fn keep_from(manifest: &mut Manifest, existing: &Manifest) {
     for (key, value) in &existing.overrides {
         manifest.overrides.insert(key.clone(), value.clone());
     }

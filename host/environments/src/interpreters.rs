@@ -1,8 +1,8 @@
 //! Finds Python interpreters by executing candidates: a version shim on the PATH may exist and fail, so that only
 //! an answer counts. It chooses; it installs nothing.
 
-use super::command::{command, run};
-use super::constraint::{Constraint, PythonVersion};
+use crate::command::{command, run};
+use crate::constraint::{Constraint, PythonVersion};
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use std::collections::HashSet;
@@ -42,7 +42,7 @@ pub async fn discover() -> Vec<Interpreter> {
 }
 
 /// As [`discover`], but looks no further than the plainly named ones when they satisfy all of `wanted`.
-pub(super) async fn discover_for(wanted: &[Constraint]) -> Vec<Interpreter> {
+pub(crate) async fn discover_for(wanted: &[Constraint]) -> Vec<Interpreter> {
     let (plain, versioned) = all_candidates();
     let mut found = in_order(probe_all(plain).await);
     if wanted.iter().any(|constraint| choose(&found, constraint).is_none()) {
@@ -83,7 +83,7 @@ fn in_order(mut found: Vec<Interpreter>) -> Vec<Interpreter> {
 
 /// The first of `interpreters` that satisfies the constraint.
 #[must_use]
-pub(super) fn choose<'a>(
+pub(crate) fn choose<'a>(
     interpreters: &'a [Interpreter],
     constraint: &Constraint,
 ) -> Option<&'a Interpreter> {
@@ -91,7 +91,7 @@ pub(super) fn choose<'a>(
 }
 
 /// What the interpreter at `path` says of itself; `None` when it does not answer or is not CPython.
-pub(super) async fn probe(path: &Path, is_default: bool) -> Option<Interpreter> {
+pub(crate) async fn probe(path: &Path, is_default: bool) -> Option<Interpreter> {
     let mut question = command(path);
     question.args(["-I", "-c", PROBE]);
     let answer = run(question, "looking for Python", PROBE_TIMEOUT, &|_| {}).await.ok()?;

@@ -1,9 +1,9 @@
 //! Finds uv, or makes it: uv is in no Debian package and pip refuses system installs, so it gets a home of its own
 //! below the data directory. It resolves and installs; what to install is decided elsewhere.
 
-use super::command::{Answer, command, run, run_well};
-use super::error::EnvironmentError;
-use super::interpreters::Interpreter;
+use crate::command::{Answer, command, run, run_well};
+use crate::error::EnvironmentError;
+use crate::interpreters::Interpreter;
 use cjm_wire::Described;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,17 +21,17 @@ const BOOTSTRAP_ATTEMPTS_MAX: usize = 4;
 
 /// A uv that answers.
 #[derive(Debug, Clone)]
-pub(super) struct Uv {
+pub(crate) struct Uv {
     path: PathBuf,
     /// `uv 0.13.8`, as it says itself.
-    pub(super) version: String,
+    pub(crate) version: String,
     /// Where it keeps what it fetched, if not in its usual place.
     cache: Option<PathBuf>,
 }
 
 impl Uv {
     /// On the PATH, in the places its own installer uses, or made by us earlier.
-    pub(super) async fn find(data_dir: &Path) -> Option<Self> {
+    pub(crate) async fn find(data_dir: &Path) -> Option<Self> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let home = std::env::var_os("HOME").map(PathBuf::from);
         let folders = std::env::split_paths(&path)
@@ -67,7 +67,7 @@ impl Uv {
     ///
     /// # Errors
     /// When none can; the error carries the last words of the last attempt.
-    pub(super) async fn bootstrap(
+    pub(crate) async fn bootstrap(
         data_dir: &Path,
         interpreters: &[Interpreter],
         on_line: &(dyn Fn(&str) + Send + Sync),
@@ -88,7 +88,7 @@ impl Uv {
     }
 
     /// Gives it a cache below the data directory where its usual place cannot be written (a user without a home).
-    pub(super) fn with_usable_cache(mut self, data_dir: &Path) -> Self {
+    pub(crate) fn with_usable_cache(mut self, data_dir: &Path) -> Self {
         let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         if named("UV_CACHE_DIR").is_some() {
             return self;
@@ -107,7 +107,7 @@ impl Uv {
     }
 
     /// A command of this uv, deaf to projects around the working directory.
-    pub(super) fn command(&self, arguments: &[&str], offline: bool) -> tokio::process::Command {
+    pub(crate) fn command(&self, arguments: &[&str], offline: bool) -> tokio::process::Command {
         let mut command = command(&self.path);
         command.args(arguments).args(["--no-progress", "--color", "never"]);
         if let Some(cache) = &self.cache {
@@ -127,7 +127,7 @@ impl Uv {
     ///
     /// # Errors
     /// With uv's last lines.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         &self,
         command: tokio::process::Command,
         what: &str,
@@ -147,7 +147,7 @@ async fn install_with(
     home: &Path,
     on_line: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<(), EnvironmentError> {
-    super::files::remove_dir(home)?;
+    crate::files::remove_dir(home)?;
     let mut venv = command(&interpreter.path);
     venv.args(["-m", "venv"]).arg(home);
     let made = run_well(venv, "making a home for uv", BOOTSTRAP_TIMEOUT, on_line).await;
@@ -156,7 +156,7 @@ async fn install_with(
         pip.args(["-m", "pip", "install"]);
         pip
     } else {
-        super::files::remove_dir(home)?;
+        crate::files::remove_dir(home)?;
         let mut pip = command(&interpreter.path);
         pip.args(["-m", "pip", "install", "--target"]).arg(home);
         pip

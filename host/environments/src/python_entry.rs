@@ -1,20 +1,20 @@
 //! One entry that is a Python package: interpreter, environment, lock, packages, introspection, manifest, stamp, in
 //! this order. Each step finds what an interrupted run left and goes on with it.
 
-use super::conda::{CondaOptions, Estimate};
-use super::conda_entry::{CondaEntry, home};
-use super::constraint::Constraint;
-use super::error::EnvironmentError;
-use super::files::{hash_bytes, remove_dir, write_whole};
-use super::installer::{INSTALLER_VERSION, Outcome, Step};
-use super::interpreters::{Interpreter, choose, probe};
-use super::introspection;
-use super::lock::{self, Lock};
-use super::manifests::{keep_from, read_existing};
-use super::package::Requirements;
-use super::removal::own_home;
-use super::stamp::Stamp;
-use super::uv::Uv;
+use crate::conda::{CondaOptions, Estimate};
+use crate::conda_entry::{CondaEntry, home};
+use crate::constraint::Constraint;
+use crate::error::EnvironmentError;
+use crate::files::{hash_bytes, remove_dir, write_whole};
+use crate::installer::{INSTALLER_VERSION, Outcome, Step};
+use crate::interpreters::{Interpreter, choose, probe};
+use crate::introspection;
+use crate::lock::{self, Lock};
+use crate::manifests::{keep_from, read_existing};
+use crate::package::Requirements;
+use crate::removal::own_home;
+use crate::stamp::Stamp;
+use crate::uv::Uv;
 use cjm_wire::capabilities_file::Entry;
 use cjm_wire::manifest::{Code, DriftTracking, FORMAT_VERSION, Install};
 use cjm_wire::runtime::Runtime;
@@ -24,34 +24,34 @@ use std::path::{Path, PathBuf};
 
 /// Interpreter and installer, found once for all entries.
 #[derive(Debug)]
-pub(super) struct Tools {
-    pub(super) uv: Uv,
-    pub(super) interpreters: Vec<Interpreter>,
+pub(crate) struct Tools {
+    pub(crate) uv: Uv,
+    pub(crate) interpreters: Vec<Interpreter>,
     /// conda makes one environment at a time.
-    pub(super) conda_turn: tokio::sync::Mutex<()>,
+    pub(crate) conda_turn: tokio::sync::Mutex<()>,
 }
 
 /// What all entries of one installation share.
 #[derive(Debug)]
-pub(super) struct Common {
+pub(crate) struct Common {
     /// The folder of `capabilities.yaml`.
-    pub(super) base: PathBuf,
-    pub(super) data_dir: PathBuf,
-    pub(super) sdk: PathBuf,
-    pub(super) sdk_hash: String,
+    pub(crate) base: PathBuf,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) sdk: PathBuf,
+    pub(crate) sdk_hash: String,
     /// A requirement of every environment.
-    pub(super) substrate_source: Option<String>,
-    pub(super) conda: CondaOptions,
+    pub(crate) substrate_source: Option<String>,
+    pub(crate) conda: CondaOptions,
 }
 
 /// One Python entry and where its parts go.
 #[derive(Debug)]
-pub(super) struct PythonEntry<'a> {
-    pub(super) entry: &'a Entry,
-    pub(super) requirements: Requirements,
+pub(crate) struct PythonEntry<'a> {
+    pub(crate) entry: &'a Entry,
+    pub(crate) requirements: Requirements,
     /// Hash over everything that decides what is installed.
     request: String,
-    pub(super) environment: PathBuf,
+    pub(crate) environment: PathBuf,
     manifests: PathBuf,
     sdk: &'a Path,
     conda: Option<CondaEntry<'a>>,
@@ -59,21 +59,21 @@ pub(super) struct PythonEntry<'a> {
 
 /// An entry that is installed.
 #[derive(Debug)]
-pub(super) struct Done {
-    pub(super) outcome: Outcome,
-    pub(super) capability: String,
-    pub(super) manifest: PathBuf,
-    pub(super) python_version: String,
-    pub(super) lock_hash: String,
-    pub(super) warnings: Vec<String>,
+pub(crate) struct Done {
+    pub(crate) outcome: Outcome,
+    pub(crate) capability: String,
+    pub(crate) manifest: PathBuf,
+    pub(crate) python_version: String,
+    pub(crate) lock_hash: String,
+    pub(crate) warnings: Vec<String>,
     /// What conda had to fetch.
-    pub(super) estimate: Option<Estimate>,
+    pub(crate) estimate: Option<Estimate>,
 }
 
 /// How an entry tells what it does.
-pub(super) struct Teller<'a> {
-    pub(super) step: &'a (dyn Fn(Step) + Send + Sync),
-    pub(super) line: &'a (dyn Fn(&str) + Send + Sync),
+pub(crate) struct Teller<'a> {
+    pub(crate) step: &'a (dyn Fn(Step) + Send + Sync),
+    pub(crate) line: &'a (dyn Fn(&str) + Send + Sync),
 }
 
 impl<'a> PythonEntry<'a> {
@@ -81,7 +81,7 @@ impl<'a> PythonEntry<'a> {
     ///
     /// # Errors
     /// When the entry asks for what cannot be had.
-    pub(super) fn read(entry: &'a Entry, common: &'a Common) -> Result<Self, EnvironmentError> {
+    pub(crate) fn read(entry: &'a Entry, common: &'a Common) -> Result<Self, EnvironmentError> {
         let conda = CondaEntry::read(entry, &common.base, &common.conda)?;
         let mut requirements = Requirements::of(entry, &common.base)?;
         if let Some(substrate) = &common.substrate_source {
@@ -107,7 +107,7 @@ impl<'a> PythonEntry<'a> {
     }
 
     /// What is installed already, if nothing has changed since.
-    pub(super) fn current(&self) -> Option<Done> {
+    pub(crate) fn current(&self) -> Option<Done> {
         let stamp = Stamp::read(&self.environment)?;
         stamp.is_current(&self.request, &home(&self.environment), &self.manifests).then(|| Done {
             outcome: Outcome::Unchanged,
@@ -124,7 +124,7 @@ impl<'a> PythonEntry<'a> {
     ///
     /// # Errors
     /// At the step that failed; what was done before stays and is used next time.
-    pub(super) async fn install(
+    pub(crate) async fn install(
         &self,
         tools: &Tools,
         force: bool,
@@ -271,7 +271,7 @@ impl<'a> PythonEntry<'a> {
         }
         let package_source = match self.requirements.folders().next() {
             Some(folder)
-                if !matches!(self.requirements.packages.first(), Some(super::package::Package::Named(_))) =>
+                if !matches!(self.requirements.packages.first(), Some(crate::package::Package::Named(_))) =>
             {
                 folder.path.display().to_string()
             }

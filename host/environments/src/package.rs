@@ -2,8 +2,8 @@
 //! `capabilities.yaml`. A folder needs a `pyproject.toml` (or `setup.py`): it is built and installed like any
 //! package, so that the environment does not change when the folder does, until it is installed again.
 
-use super::error::EnvironmentError;
-use super::files::{hash_bytes, hash_folder};
+use crate::error::EnvironmentError;
+use crate::files::{hash_bytes, hash_folder};
 use cjm_wire::capabilities_file::Entry;
 use serde::Deserialize;
 use std::fmt::Write as _;
@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 
 /// Everything an environment is made of.
 #[derive(Debug)]
-pub(super) struct Requirements {
+pub(crate) struct Requirements {
     /// The entry's own package, first.
-    pub(super) packages: Vec<Package>,
+    pub(crate) packages: Vec<Package>,
 }
 
 /// One requirement.
 #[derive(Debug)]
-pub(super) enum Package {
+pub(crate) enum Package {
     /// `name==1.0`, or a URL, as the installer reads it.
     Named(String),
     /// A folder with the source of a package.
@@ -27,11 +27,11 @@ pub(super) enum Package {
 
 /// A folder with the source of a package.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     /// Absolute.
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Name of the distribution, where the folder says it plainly.
-    pub(super) distribution: Option<String>,
+    pub(crate) distribution: Option<String>,
     /// Of all its source files.
     content_hash: String,
     /// Of what decides its dependencies.
@@ -54,7 +54,7 @@ impl Requirements {
     ///
     /// # Errors
     /// When a folder is not a package, or a requirement is not one.
-    pub(super) fn of(entry: &Entry, base: &Path) -> Result<Self, EnvironmentError> {
+    pub(crate) fn of(entry: &Entry, base: &Path) -> Result<Self, EnvironmentError> {
         let adapters = entry.adapters.iter().filter_map(|adapter| adapter.lib.as_ref());
         let texts = std::iter::once(&entry.package).chain(&entry.interface_libs).chain(adapters);
         let packages = texts.map(|text| Package::parse(text, base)).collect::<Result<_, _>>()?;
@@ -65,14 +65,14 @@ impl Requirements {
     ///
     /// # Errors
     /// When it is none.
-    pub(super) fn with(mut self, text: &str, base: &Path) -> Result<Self, EnvironmentError> {
+    pub(crate) fn with(mut self, text: &str, base: &Path) -> Result<Self, EnvironmentError> {
         let text = text.trim().strip_prefix("-e ").unwrap_or(text);
         self.packages.push(Package::parse(text, base)?);
         Ok(self)
     }
 
     /// The input of the resolver, one requirement a line.
-    pub(super) fn lines(&self) -> String {
+    pub(crate) fn lines(&self) -> String {
         self.packages.iter().fold(String::new(), |mut lines, package| {
             match package {
                 Package::Named(text) => lines.push_str(text),
@@ -90,7 +90,7 @@ impl Requirements {
     }
 
     /// Changes when another resolution may be needed.
-    pub(super) fn resolution_hash(&self, python: &str) -> String {
+    pub(crate) fn resolution_hash(&self, python: &str) -> String {
         let mut text = format!("{python}\n{}", self.lines());
         for folder in self.folders() {
             text.push_str(&folder.metadata_hash);
@@ -99,11 +99,11 @@ impl Requirements {
     }
 
     /// The folders, with the hash of their content.
-    pub(super) fn folder_hashes(&self) -> Vec<(&Path, &str)> {
+    pub(crate) fn folder_hashes(&self) -> Vec<(&Path, &str)> {
         self.folders().map(|folder| (folder.path.as_path(), folder.content_hash.as_str())).collect()
     }
 
-    pub(super) fn folders(&self) -> impl Iterator<Item = &Folder> {
+    pub(crate) fn folders(&self) -> impl Iterator<Item = &Folder> {
         self.packages.iter().filter_map(|package| match package {
             Package::Folder(folder) => Some(folder),
             Package::Named(_) => None,

@@ -1,7 +1,7 @@
 //! Runs one helper program of an installation (an interpreter, uv) and reads what it says. Not for workers: those
 //! belong to the keeper. A helper leads its own process group, and the group dies with the future that runs it.
 
-use super::error::EnvironmentError;
+use crate::error::EnvironmentError;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -13,7 +13,7 @@ use tokio::process::Command;
 /// Most bytes of standard output that are kept; more is an error.
 const STDOUT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most lines of standard error that ride in an error.
-pub(super) const STDERR_LINES_MAX: usize = 25;
+pub(crate) const STDERR_LINES_MAX: usize = 25;
 /// Longest of these lines, in bytes; the rest is cut off.
 const STDERR_LINE_BYTES_MAX: usize = 400;
 /// Variables of the caller's own Python environment, which would lead a helper astray.
@@ -32,19 +32,19 @@ const MISLEADING_VARIABLES: [&str; 10] = [
 
 /// What a helper answered.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// It exited with 0.
-    pub(super) success: bool,
+    pub(crate) success: bool,
     /// `exit code 1`, `signal 9`.
-    pub(super) ending: String,
+    pub(crate) ending: String,
     /// Standard output.
-    pub(super) stdout: Vec<u8>,
+    pub(crate) stdout: Vec<u8>,
     /// Last lines of standard error, newest last.
-    pub(super) stderr_tail: Vec<String>,
+    pub(crate) stderr_tail: Vec<String>,
 }
 
 /// A command for `program`, cleared of what would mislead it.
-pub(super) fn command(program: &Path) -> Command {
+pub(crate) fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     for name in MISLEADING_VARIABLES {
         command.env_remove(name);
@@ -57,7 +57,7 @@ pub(super) fn command(program: &Path) -> Command {
 ///
 /// # Errors
 /// When it cannot be started, says too much, or takes longer than `timeout` (it is then killed).
-pub(super) async fn run(
+pub(crate) async fn run(
     mut command: Command,
     what: &str,
     timeout: Duration,
@@ -96,7 +96,7 @@ pub(super) async fn run(
 }
 
 /// [`run`], and an exit code other than 0 is an error too.
-pub(super) async fn run_well(
+pub(crate) async fn run_well(
     command: Command,
     what: &str,
     timeout: Duration,

@@ -1,9 +1,9 @@
 //! Readies the machine for others than our workers: the libraries that both sides of a call share, for a Python program
 //! of the user's, and the micromamba that makes a project's own conda environments.
 
-use super::command::{command, run_well};
-use super::conda::micromamba_home;
-use super::error::EnvironmentError;
+use crate::command::{command, run_well};
+use crate::conda::micromamba_home;
+use crate::error::EnvironmentError;
 use cjm_catalog::settings::{Settings, platform};
 use cjm_wire::capabilities_file::CapabilitiesFile;
 use std::collections::BTreeSet;

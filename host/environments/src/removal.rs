@@ -4,10 +4,10 @@
 //! What must hold: no folder is deleted but `<data_dir>/envs/NAME`; what conda made, conda removes; an environment that
 //! another capability lives in stays.
 
-use super::conda::{Conda, CondaOptions};
-use super::error::EnvironmentError;
-use super::files::remove_dir;
-use super::installer::{lock, read_capabilities};
+use crate::conda::{Conda, CondaOptions};
+use crate::error::EnvironmentError;
+use crate::files::remove_dir;
+use crate::installer::{lock, read_capabilities};
 use cjm_catalog::Settings;
 use cjm_catalog::{Catalog, CatalogEntry};
 use cjm_wire::InstanceId;
@@ -172,7 +172,7 @@ impl Removal {
 }
 
 /// Where an environment of ours is, and where a link to conda's is.
-pub(super) fn own_home(data_dir: &Path, env_name: &str) -> PathBuf {
+pub(crate) fn own_home(data_dir: &Path, env_name: &str) -> PathBuf {
     data_dir.join("envs").join(env_name)
 }
 
@@ -187,7 +187,7 @@ pub fn env_name_of(entry: &CatalogEntry) -> Option<String> {
     parts.nth(1).map(|name| name.to_string_lossy().into_owned())
 }
 
-pub(super) fn not_installed(settings: &Settings, catalog: &Catalog, capability: &str) -> EnvironmentError {
+pub(crate) fn not_installed(settings: &Settings, catalog: &Catalog, capability: &str) -> EnvironmentError {
     let expected = settings.manifests_dir().join(format!("{capability}.json"));
     let broken = catalog.problem_of(capability).map(|problem| problem.error.to_string());
     EnvironmentError::NotInstalled { capability: capability.to_owned(), expected, broken }

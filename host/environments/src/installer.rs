@@ -1,14 +1,14 @@
 //! `install-all`: brings everything `capabilities.yaml` names onto this machine, side by side, and leaves alone what
 //! is there already. An entry that fails harms no other. One installation at a time works on a data directory.
 
-use super::conda::{CondaOptions, Estimate};
-use super::constraint::Constraint;
-use super::error::EnvironmentError;
-use super::files::hash_folder;
-use super::interpreters;
-use super::python_entry::{Common, Done, PythonEntry, Teller, Tools};
-use super::tool_entry;
-use super::uv::Uv;
+use crate::conda::{CondaOptions, Estimate};
+use crate::constraint::Constraint;
+use crate::error::EnvironmentError;
+use crate::files::hash_folder;
+use crate::interpreters;
+use crate::python_entry::{Common, Done, PythonEntry, Teller, Tools};
+use crate::tool_entry;
+use crate::uv::Uv;
 use cjm_platform::lock::{FileLock, LockError};
 use cjm_wire::ErrorReport;
 use cjm_wire::capabilities_file::{CapabilitiesFile, Entry};
@@ -376,7 +376,7 @@ impl Installation<'_> {
     }
 }
 
-pub(super) fn lock(data_dir: &Path) -> Result<FileLock, EnvironmentError> {
+pub(crate) fn lock(data_dir: &Path) -> Result<FileLock, EnvironmentError> {
     let path = data_dir.join("install.lock");
     FileLock::try_acquire(&path, &format!("pid {}", std::process::id())).map_err(|error| match error {
         LockError::Held { holder, .. } => EnvironmentError::InUse {

@@ -1,9 +1,9 @@
 //! The stamp of a finished environment: written last, removed first, so that an environment with a stamp is whole,
 //! and one without is gone on with. Comparing it takes no network and executes nothing.
 
-use super::error::EnvironmentError;
-use super::files::write_whole;
-use super::interpreters::Interpreter;
+use crate::error::EnvironmentError;
+use crate::files::write_whole;
+use crate::interpreters::Interpreter;
 use cjm_wire::Manifest;
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;
@@ -13,26 +13,26 @@ const STAMP_FILE: &str = "cjm-stamp.json";
 
 /// What a finished environment was made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Stamp {
+pub(crate) struct Stamp {
     /// Hash over the entry, its folders, and who installs.
-    pub(super) request: String,
+    pub(crate) request: String,
     /// The interpreter it was made with.
-    pub(super) python_path: PathBuf,
+    pub(crate) python_path: PathBuf,
     /// Its version.
-    pub(super) python_version: String,
+    pub(crate) python_version: String,
     /// Its file's identity, which an upgrade of the system changes.
     python_file: String,
     /// Hash of the lock.
-    pub(super) lock_hash: String,
+    pub(crate) lock_hash: String,
     /// The capability it holds: its manifest's name.
-    pub(super) capability: String,
+    pub(crate) capability: String,
     /// File names of its adapters' manifests.
     #[serde(default)]
     adapters: Vec<String>,
 }
 
 impl Stamp {
-    pub(super) fn new(
+    pub(crate) fn new(
         request: String,
         interpreter: &Interpreter,
         lock_hash: String,
@@ -51,17 +51,17 @@ impl Stamp {
     }
 
     /// The stamp of an environment, if it has one that can be read.
-    pub(super) fn read(environment: &Path) -> Option<Self> {
+    pub(crate) fn read(environment: &Path) -> Option<Self> {
         serde_json::from_slice(&std::fs::read(environment.join(STAMP_FILE)).ok()?).ok()
     }
 
-    pub(super) fn write(&self, environment: &Path) -> Result<(), EnvironmentError> {
+    pub(crate) fn write(&self, environment: &Path) -> Result<(), EnvironmentError> {
         let text = serde_json::to_vec_pretty(self).unwrap_or_default();
         write_whole(&environment.join(STAMP_FILE), &text)
     }
 
     /// From here on the environment is not whole.
-    pub(super) fn remove(environment: &Path) -> Result<(), EnvironmentError> {
+    pub(crate) fn remove(environment: &Path) -> Result<(), EnvironmentError> {
         let path = environment.join(STAMP_FILE);
         match std::fs::remove_file(&path) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
@@ -72,7 +72,7 @@ impl Stamp {
     }
 
     /// Whether nothing of it has changed: request, interpreter, environment, manifests.
-    pub(super) fn is_current(&self, request: &str, environment: &Path, manifests: &Path) -> bool {
+    pub(crate) fn is_current(&self, request: &str, environment: &Path, manifests: &Path) -> bool {
         let python = environment.join("bin/python");
         let installed = || {
             let text = std::fs::read_to_string(manifests.join(format!("{}.json", self.capability))).ok()?;
@@ -95,7 +95,7 @@ fn file_identity(path: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environments::constraint::PythonVersion;
+    use crate::constraint::PythonVersion;
 
     #[test]
     fn a_stamp_is_current_until_something_changes() {

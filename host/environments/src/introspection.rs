@@ -1,9 +1,9 @@
 //! Looks into an installed package with the interpreter of its own environment: which capability it holds, its
 //! configuration, its surface, its adapters. What it answers comes from foreign code and is checked like any input.
 
-use super::command::{Answer, STDERR_LINES_MAX, command, run};
-use super::error::EnvironmentError;
-use super::package::{Package, Requirements};
+use crate::command::{Answer, STDERR_LINES_MAX, command, run};
+use crate::error::EnvironmentError;
+use crate::package::{Package, Requirements};
 use cjm_wire::AdapterManifest;
 use cjm_wire::capabilities_file::Entry;
 use cjm_wire::manifest::{Code, DeclaredVariable};
@@ -18,13 +18,13 @@ const INTROSPECTION_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What was found.
 #[derive(Debug)]
-pub(super) struct Introspected {
+pub(crate) struct Introspected {
     /// The manifest's section `code`.
-    pub(super) code: Code,
+    pub(crate) code: Code,
     /// Manifests of the adapters the entry names.
-    pub(super) adapters: Vec<AdapterManifest>,
+    pub(crate) adapters: Vec<AdapterManifest>,
     /// What is odd, and no error.
-    pub(super) warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// The document the SDK prints about a tool.
@@ -59,7 +59,7 @@ struct Refusal {
 ///
 /// # Errors
 /// When it does not import, holds no capability or several, or describes itself in another shape.
-pub(super) async fn introspect(
+pub(crate) async fn introspect(
     environment: &Path,
     sdk: &Path,
     entry: &Entry,
@@ -75,20 +75,20 @@ pub(super) async fn introspect(
 
 /// What is looked into.
 #[derive(Debug)]
-pub(super) struct Subject<'a> {
+pub(crate) struct Subject<'a> {
     /// The interpreter.
-    pub(super) python: &'a Path,
+    pub(crate) python: &'a Path,
     /// Where it runs: its environment.
-    pub(super) directory: &'a Path,
+    pub(crate) directory: &'a Path,
     /// The module; none when only adapters are asked for.
-    pub(super) module: Option<&'a str>,
+    pub(crate) module: Option<&'a str>,
 }
 
 /// Imports a module and the adapters, and describes the capability.
 ///
 /// # Errors
 /// As [`introspect`].
-pub(super) async fn ask(
+pub(crate) async fn ask(
     subject: &Subject<'_>,
     sdk: &Path,
     adapters: &[&str],
@@ -102,7 +102,7 @@ pub(super) async fn ask(
 ///
 /// # Errors
 /// As [`introspect`].
-pub(super) async fn ask_adapters(
+pub(crate) async fn ask_adapters(
     subject: &Subject<'_>,
     sdk: &Path,
     adapters: &[&str],
@@ -120,7 +120,7 @@ pub(super) async fn ask_adapters(
 ///
 /// # Errors
 /// When it has several and none is named like it.
-pub(super) fn module_of_package(environment: &Path, package: &str) -> Result<String, EnvironmentError> {
+pub(crate) fn module_of_package(environment: &Path, package: &str) -> Result<String, EnvironmentError> {
     let package = package.trim().trim_start_matches("-e ").trim_end_matches('/');
     let is_path = !package.contains("://") && package.contains('/');
     let name =

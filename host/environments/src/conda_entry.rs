@@ -3,10 +3,10 @@
 //!
 //! What is there is kept, also when the file has changed since: `--force` makes it anew, as the ancestor does.
 
-use super::conda::{Conda, CondaOptions, Estimate};
-use super::error::EnvironmentError;
-use super::files::remove_dir;
-use super::interpreters::{Interpreter, probe};
+use crate::conda::{Conda, CondaOptions, Estimate};
+use crate::error::EnvironmentError;
+use crate::files::remove_dir;
+use crate::interpreters::{Interpreter, probe};
 use cjm_wire::capabilities_file::Entry;
 use std::path::{Path, PathBuf};
 
@@ -14,21 +14,21 @@ const MB_BYTES: u64 = 1_000_000;
 
 /// What an entry says of its conda environment.
 #[derive(Debug)]
-pub(super) struct CondaEntry<'a> {
+pub(crate) struct CondaEntry<'a> {
     /// Path or URL of the file.
     env_file: String,
     /// Hash of a file's content; a URL's is not known before conda has read it.
-    pub(super) content_hash: Option<String>,
+    pub(crate) content_hash: Option<String>,
     name: &'a str,
     options: &'a CondaOptions,
 }
 
 /// A conda environment that is there.
 #[derive(Debug)]
-pub(super) struct Made {
-    pub(super) interpreter: Interpreter,
+pub(crate) struct Made {
+    pub(crate) interpreter: Interpreter,
     /// What was to be fetched, when it was made now and conda could say.
-    pub(super) estimate: Option<Estimate>,
+    pub(crate) estimate: Option<Estimate>,
 }
 
 impl<'a> CondaEntry<'a> {
@@ -36,7 +36,7 @@ impl<'a> CondaEntry<'a> {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub(super) fn read(
+    pub(crate) fn read(
         entry: &'a Entry,
         base: &Path,
         options: &'a CondaOptions,
@@ -52,7 +52,7 @@ impl<'a> CondaEntry<'a> {
             path: path.clone(),
             source,
         })?;
-        let content_hash = Some(super::files::hash_bytes(&text));
+        let content_hash = Some(crate::files::hash_bytes(&text));
         Ok(Some(Self { env_file: path.display().to_string(), content_hash, name, options }))
     }
 
@@ -60,7 +60,7 @@ impl<'a> CondaEntry<'a> {
     ///
     /// # Errors
     /// With conda's last lines, or when the environment holds no Python.
-    pub(super) async fn ensure(
+    pub(crate) async fn ensure(
         &self,
         link: &Path,
         force: bool,
@@ -109,6 +109,6 @@ fn lead(link: &Path, home: &Path) -> Result<(), EnvironmentError> {
 }
 
 /// Where an environment is: what a link leads to, or the folder itself.
-pub(super) fn home(environment: &Path) -> PathBuf {
+pub(crate) fn home(environment: &Path) -> PathBuf {
     std::fs::read_link(environment).unwrap_or_else(|_| environment.to_owned())
 }

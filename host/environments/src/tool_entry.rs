@@ -1,10 +1,10 @@
 //! Entries with `manifest:`: tools that need no environment (executables, Rust capabilities). Their manifest is
 //! checked, their program found, and the manifest copied with the program's absolute path written in.
 
-use super::error::EnvironmentError;
-use super::files::write_whole;
-use super::installer::{INSTALLER_VERSION, Outcome};
-use super::manifests::{keep_from, read_existing};
+use crate::error::EnvironmentError;
+use crate::files::write_whole;
+use crate::installer::{INSTALLER_VERSION, Outcome};
+use crate::manifests::{keep_from, read_existing};
 use cjm_catalog::programs;
 use cjm_wire::runtime::Runtime;
 use cjm_wire::{Manifest, Timestamp};
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// When it is not a manifest, or its program is not on this machine.
-pub(super) fn install(
+pub(crate) fn install(
     source: &Path,
     manifests: &Path,
     force: bool,

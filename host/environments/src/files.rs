@@ -1,20 +1,20 @@
 //! Small file work of an installation: whole-file writes that survive a crash, and the hash of a folder's content.
 
-use super::error::EnvironmentError;
+use crate::error::EnvironmentError;
 use cjm_wire::canonical::hex;
 use sha2::{Digest, Sha256};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Most files of one package folder.
-pub(super) const FOLDER_FILES_MAX: usize = 20_000;
+pub(crate) const FOLDER_FILES_MAX: usize = 20_000;
 /// Deepest nesting of one package folder.
 const FOLDER_DEPTH_MAX: usize = 32;
 /// What a package folder may hold besides its source; hidden files and folders are skipped too.
 const NOT_SOURCE: [&str; 6] = ["__pycache__", "build", "dist", "node_modules", "target", "venv"];
 
 /// Writes a file in one step: readers see the old or the new text, never half of it.
-pub(super) fn write_whole(path: &Path, text: &[u8]) -> Result<(), EnvironmentError> {
+pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<(), EnvironmentError> {
     let failed = |source| EnvironmentError::File { action: "write", path: path.to_owned(), source };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;
@@ -30,7 +30,7 @@ pub(super) fn write_whole(path: &Path, text: &[u8]) -> Result<(), EnvironmentErr
 }
 
 /// Removes a directory with all it holds; one that is missing is removed already.
-pub(super) fn remove_dir(path: &Path) -> Result<(), EnvironmentError> {
+pub(crate) fn remove_dir(path: &Path) -> Result<(), EnvironmentError> {
     match std::fs::remove_dir_all(path) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
             Err(EnvironmentError::File { action: "remove", path: path.to_owned(), source })
@@ -40,7 +40,7 @@ pub(super) fn remove_dir(path: &Path) -> Result<(), EnvironmentError> {
 }
 
 /// `sha256:…` of some bytes.
-pub(super) fn hash_bytes(bytes: &[u8]) -> String {
+pub(crate) fn hash_bytes(bytes: &[u8]) -> String {
     format!("sha256:{}", hex(&Sha256::digest(bytes)))
 }
 
@@ -48,7 +48,7 @@ pub(super) fn hash_bytes(bytes: &[u8]) -> String {
 ///
 /// # Errors
 /// When the folder cannot be read, or is larger than a package is.
-pub(super) fn hash_folder(folder: &Path) -> Result<String, EnvironmentError> {
+pub(crate) fn hash_folder(folder: &Path) -> Result<String, EnvironmentError> {
     let mut files = Vec::new();
     collect(folder, folder, 0, &mut files)?;
     files.sort();
