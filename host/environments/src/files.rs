@@ -1,6 +1,8 @@
-//! Small file work of an installation: whole-file writes that survive a crash, and the hash of a folder's content.
+//! Small file work of an installation: its lock, whole-file writes that survive a crash, and the hash of a folder's
+//! content.
 
 use crate::error::EnvironmentError;
+use cjm_platform::lock::{FileLock, LockError};
 use cjm_wire::canonical::hex;
 use sha2::{Digest, Sha256};
 use std::io::Read;
@@ -12,6 +14,23 @@ pub(crate) const FOLDER_FILES_MAX: usize = 20_000;
 const FOLDER_DEPTH_MAX: usize = 32;
 /// What a package folder may hold besides its source; hidden files and folders are skipped too.
 const NOT_SOURCE: [&str; 6] = ["__pycache__", "build", "dist", "node_modules", "target", "venv"];
+
+/// One installation at a time works on a data directory: who has the lock is told to the next.
+pub(crate) fn lock(data_dir: &Path) -> Result<FileLock, EnvironmentError> {
+    let path = data_dir.join("install.lock");
+    FileLock::try_acquire(&path, &format!("pid {}", std::process::id())).map_err(|error| match error {
+        LockError::Held { holder, .. } => EnvironmentError::InUse {
+            path: data_dir.to_owned(),
+            holder: holder.unwrap_or_else(|| "unnamed".to_owned()),
+        },
+        LockError::Io { path, source } => EnvironmentError::File { action: "lock", path, source },
+    })
+}
+
+/// Where an environment of ours is, and where a link to conda's is.
+pub(crate) fn own_home(data_dir: &Path, env_name: &str) -> PathBuf {
+    data_dir.join("envs").join(env_name)
+}
 
 /// Writes a file in one step: readers see the old or the new text, never half of it.
 pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<(), EnvironmentError> {

@@ -12,12 +12,14 @@ mod files;
 mod installer;
 mod interpreters;
 mod introspection;
+mod list;
 mod lock;
 mod manifests;
 mod package;
 mod python_entry;
 mod regenerate;
 mod removal;
+mod report;
 mod setup;
 mod stamp;
 mod tool_entry;
@@ -26,13 +28,14 @@ mod uv;
 pub use conda::{Conda, CondaOptions, Estimate, micromamba_home};
 pub use constraint::{Constraint, PythonVersion};
 pub use error::EnvironmentError;
-pub use installer::{
-    ENTRIES_AT_ONCE, EntryReport, INSTALLER_VERSION, InstallEvent, InstallOptions, InstallReport, Outcome,
-    Step, install_all, read_capabilities,
-};
+pub use installer::{ENTRIES_AT_ONCE, install_all};
 pub use interpreters::{Interpreter, discover as discover_interpreters};
+pub use list::read_capabilities;
 pub use regenerate::{
     PackageSource, Regenerated, Regeneration, generate_adapter_manifest, plan_regeneration,
 };
 pub use removal::{Place, Removal, env_name_of, find_environment, plan_removal};
+pub use report::{
+    EntryReport, INSTALLER_VERSION, InstallEvent, InstallOptions, InstallReport, Outcome, Step,
+};
 pub use setup::{HostSetup, RuntimeSetup};

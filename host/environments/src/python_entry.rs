@@ -5,14 +5,13 @@ use crate::conda::{CondaOptions, Estimate};
 use crate::conda_entry::{CondaEntry, home};
 use crate::constraint::Constraint;
 use crate::error::EnvironmentError;
-use crate::files::{hash_bytes, remove_dir, write_whole};
-use crate::installer::{INSTALLER_VERSION, Outcome, Step};
+use crate::files::{hash_bytes, own_home, remove_dir, write_whole};
 use crate::interpreters::{Interpreter, choose, probe};
 use crate::introspection;
 use crate::lock::{self, Lock};
 use crate::manifests::{keep_from, read_existing};
 use crate::package::Requirements;
-use crate::removal::own_home;
+use crate::report::{INSTALLER_VERSION, Outcome, Step};
 use crate::stamp::Stamp;
 use crate::uv::Uv;
 use cjm_wire::capabilities_file::Entry;
@@ -71,7 +70,7 @@ pub(crate) struct Done {
 }
 
 /// How an entry tells what it does.
-pub(crate) struct Teller<'a> {
+pub(crate) struct Reporter<'a> {
     pub(crate) step: &'a (dyn Fn(Step) + Send + Sync),
     pub(crate) line: &'a (dyn Fn(&str) + Send + Sync),
 }
@@ -129,25 +128,25 @@ impl<'a> PythonEntry<'a> {
         tools: &Tools,
         force: bool,
         offline: bool,
-        teller: &Teller<'_>,
+        reporter: &Reporter<'_>,
     ) -> Result<Done, EnvironmentError> {
         let before = Stamp::read(&self.environment);
         Stamp::remove(&self.environment)?;
-        (teller.step)(Step::Environment);
-        let (interpreter, estimate) = self.environment(tools, force, teller).await?;
+        (reporter.step)(Step::Environment);
+        let (interpreter, estimate) = self.environment(tools, force, reporter).await?;
         let version = interpreter.version.to_string();
-        let lock = self.packages(&tools.uv, &version, offline, teller).await?;
-        (teller.step)(Step::Introspecting);
+        let lock = self.packages(&tools.uv, &version, offline, reporter).await?;
+        (reporter.step)(Step::Introspecting);
         let found = introspection::introspect(
             &self.environment,
             self.sdk,
             self.entry,
             &self.requirements,
-            teller.line,
+            reporter.line,
         )
         .await?;
         let warnings = found.warnings.clone();
-        (teller.step)(Step::Writing);
+        (reporter.step)(Step::Writing);
         let capability = found.code.name.clone();
         let adapters = self.write_adapters(found.adapters)?;
         let manifest = self.write_manifest(found.code, &lock, &version, &tools.uv)?;
@@ -178,18 +177,18 @@ impl<'a> PythonEntry<'a> {
         &self,
         tools: &Tools,
         force: bool,
-        teller: &Teller<'_>,
+        reporter: &Reporter<'_>,
     ) -> Result<(Interpreter, Option<Estimate>), EnvironmentError> {
         if let Some(conda) = &self.conda {
             let _turn = tools.conda_turn.lock().await;
-            let made = conda.ensure(&self.environment, force, teller.line).await?;
+            let made = conda.ensure(&self.environment, force, reporter.line).await?;
             return Ok((made.interpreter, made.estimate));
         }
         if force || self.environment.is_symlink() {
             remove_dir(&self.environment)?;
         }
         let interpreter = self.interpreter(&tools.interpreters)?;
-        self.ensure_environment(&tools.uv, interpreter, teller).await?;
+        self.ensure_environment(&tools.uv, interpreter, reporter).await?;
         Ok((interpreter.clone(), None))
     }
 
@@ -199,18 +198,18 @@ impl<'a> PythonEntry<'a> {
         uv: &Uv,
         version: &str,
         offline: bool,
-        teller: &Teller<'_>,
+        reporter: &Reporter<'_>,
     ) -> Result<Lock, EnvironmentError> {
         let (environment, requirements) = (&self.environment, &self.requirements);
         if self.conda.is_some() {
-            (teller.step)(Step::Installing);
-            lock::add(uv, environment, requirements, offline, teller.line).await?;
+            (reporter.step)(Step::Installing);
+            lock::add(uv, environment, requirements, offline, reporter.line).await?;
             return lock::take_down(uv, environment, requirements, version).await;
         }
-        (teller.step)(Step::Resolving);
-        let lock = lock::ensure(uv, environment, requirements, version, offline, teller.line).await?;
-        (teller.step)(Step::Installing);
-        lock::sync(uv, environment, &lock, requirements, offline, teller.line).await?;
+        (reporter.step)(Step::Resolving);
+        let lock = lock::ensure(uv, environment, requirements, version, offline, reporter.line).await?;
+        (reporter.step)(Step::Installing);
+        lock::sync(uv, environment, &lock, requirements, offline, reporter.line).await?;
         Ok(lock)
     }
 
@@ -230,7 +229,7 @@ impl<'a> PythonEntry<'a> {
         &self,
         uv: &Uv,
         interpreter: &Interpreter,
-        teller: &Teller<'_>,
+        reporter: &Reporter<'_>,
     ) -> Result<(), EnvironmentError> {
         if self.environment.join("pyvenv.cfg").is_file()
             && let Some(there) = probe(&self.python(), false).await
@@ -250,7 +249,7 @@ impl<'a> PythonEntry<'a> {
         let mut command = uv.command(&["venv", "--no-project", "--quiet"], true);
         command.arg("--prompt").arg(&self.entry.env_name);
         command.arg("--python").arg(&interpreter.path).arg(&self.environment);
-        uv.run(command, "making the environment", teller.line).await.map(|_| ())
+        uv.run(command, "making the environment", reporter.line).await.map(|_| ())
     }
 
     fn write_manifest(

@@ -5,10 +5,11 @@
 //! interpreter, the lock) is as it was; only what the code says of itself is new.
 
 use crate::error::EnvironmentError;
-use crate::files::write_whole;
-use crate::installer::{INSTALLER_VERSION, lock, read_capabilities};
+use crate::files::{lock, write_whole};
 use crate::introspection::{self, Introspected, Subject};
+use crate::list::read_capabilities;
 use crate::removal::{env_name_of, find_environment, not_installed};
+use crate::report::INSTALLER_VERSION;
 use crate::tool_entry;
 use cjm_catalog::Settings;
 use cjm_catalog::{Catalog, CatalogEntry};

@@ -6,10 +6,9 @@
 
 use crate::conda::{Conda, CondaOptions};
 use crate::error::EnvironmentError;
-use crate::files::remove_dir;
-use crate::installer::{lock, read_capabilities};
-use cjm_catalog::Settings;
-use cjm_catalog::{Catalog, CatalogEntry};
+use crate::files::{lock, own_home, remove_dir};
+use crate::list::read_capabilities;
+use cjm_catalog::{Catalog, CatalogEntry, Settings};
 use cjm_wire::InstanceId;
 use std::path::{Path, PathBuf};
 
@@ -169,11 +168,6 @@ impl Removal {
         let _lock = lock(&self.data_dir)?;
         remove_file(&self.manifest)
     }
-}
-
-/// Where an environment of ours is, and where a link to conda's is.
-pub(crate) fn own_home(data_dir: &Path, env_name: &str) -> PathBuf {
-    data_dir.join("envs").join(env_name)
 }
 
 /// What the manifest calls its environment; a manifest from elsewhere may only have the interpreter's path.

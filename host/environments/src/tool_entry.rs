@@ -3,8 +3,8 @@
 
 use crate::error::EnvironmentError;
 use crate::files::write_whole;
-use crate::installer::{INSTALLER_VERSION, Outcome};
 use crate::manifests::{keep_from, read_existing};
+use crate::report::{INSTALLER_VERSION, Outcome};
 use cjm_catalog::programs;
 use cjm_wire::runtime::Runtime;
 use cjm_wire::{Manifest, Timestamp};

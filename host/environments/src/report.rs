@@ -1,0 +1,157 @@
+//! What an installation is asked and what it answers: options, steps, events while it goes on, and a report for each
+//! entry.
+
+use crate::conda::{CondaOptions, Estimate};
+use cjm_wire::ErrorReport;
+use std::path::PathBuf;
+
+/// Who installs, as manifests name it; a new version looks at everything again.
+pub const INSTALLER_VERSION: &str = concat!("cjm-ctl ", env!("CARGO_PKG_VERSION"));
+
+/// What to install, and how.
+#[derive(Debug, Clone)]
+pub struct InstallOptions {
+    /// The host's data directory: environments, manifests and tools go below it.
+    pub data_dir: PathBuf,
+    /// The list of capabilities.
+    pub capabilities_file: PathBuf,
+    /// The folder that holds the Python package `cjm_sdk`.
+    pub python_sdk: PathBuf,
+    /// A requirement of every Python environment beyond what its entry asks for: the ancestor's package, for its own
+    /// workers. Folders are relative to the list.
+    pub substrate_source: Option<String>,
+    /// What makes the environments of entries with an `env_file`.
+    pub conda: CondaOptions,
+    /// Start from nothing, and resolve anew.
+    pub force: bool,
+    /// Use no network.
+    pub offline: bool,
+}
+
+/// A step of one entry, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Interpreter and virtual environment.
+    Environment,
+    /// Finding the exact versions.
+    Resolving,
+    /// Fetching and installing them.
+    Installing,
+    /// Looking into the package.
+    Introspecting,
+    /// Manifest and stamp.
+    Writing,
+}
+
+impl Step {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Environment, Self::Resolving, Self::Installing, Self::Introspecting, Self::Writing];
+
+    /// For people.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Environment => "making the environment",
+            Self::Resolving => "resolving packages",
+            Self::Installing => "installing packages",
+            Self::Introspecting => "introspecting",
+            Self::Writing => "writing the manifest",
+        }
+    }
+}
+
+/// What happens while it happens; `entry` is the place in [`InstallReport::entries`].
+#[derive(Debug, Clone)]
+pub enum InstallEvent {
+    /// Something all entries wait for.
+    Preparing(String),
+    /// An entry reached a step.
+    Step {
+        /// Which entry.
+        entry: usize,
+        /// Which step.
+        step: Step,
+    },
+    /// A helper of the present step said something.
+    Line {
+        /// Which entry.
+        entry: usize,
+        /// One line.
+        text: String,
+    },
+    /// An entry is done.
+    Finished {
+        /// Which entry.
+        entry: usize,
+        /// How it ended.
+        report: Box<EntryReport>,
+    },
+}
+
+/// How an entry ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Installed, or brought up to date.
+    Installed,
+    /// Nothing had changed.
+    Unchanged,
+    /// See the error.
+    Failed,
+}
+
+impl Outcome {
+    /// `installed`, `unchanged`, `failed`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Installed => "installed",
+            Self::Unchanged => "unchanged",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// One entry, after.
+#[derive(Debug, Clone)]
+pub struct EntryReport {
+    /// Name in the list.
+    pub name: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The capability it gives.
+    pub capability: Option<String>,
+    /// Its manifest.
+    pub manifest: Option<PathBuf>,
+    /// Its environment, if it has one.
+    pub environment: Option<PathBuf>,
+    /// Version of its Python.
+    pub python_version: Option<String>,
+    /// Hash of its lock.
+    pub lock_hash: Option<String>,
+    /// What conda had to fetch for it.
+    pub to_fetch: Option<Estimate>,
+    /// What is odd, and no error.
+    pub warnings: Vec<String>,
+    /// How long it took.
+    pub seconds: f64,
+    /// Why it failed.
+    pub error: Option<ErrorReport>,
+}
+
+/// All entries, in the order of the list.
+#[derive(Debug, Clone)]
+pub struct InstallReport {
+    /// One for each entry.
+    pub entries: Vec<EntryReport>,
+    /// How long all took.
+    pub seconds: f64,
+}
+
+impl InstallReport {
+    /// Whether no entry failed.
+    #[must_use]
+    pub fn all_well(&self) -> bool {
+        self.entries.iter().all(|entry| entry.outcome != Outcome::Failed)
+    }
+}
