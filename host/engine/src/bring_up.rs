@@ -2,11 +2,8 @@
 //! happens before anything can be asked of the host, in this order, and leaves nothing behind when it fails.
 
 use crate::context::{Context, start_keeper};
-use crate::error::{HostError, StartError};
-use crate::events::EVENTS_BEHIND_MAX;
+use crate::error::HostError;
 use crate::jobs::own_queue;
-use crate::options::HostOptions;
-use crate::sinks::Sinks;
 use cjm_catalog::Catalog;
 use cjm_catalog::programs::worker_binary;
 use cjm_decide::queue::QueueLimits;
@@ -17,6 +14,10 @@ use cjm_store::{
     SqliteDiagnostics, SqliteJournal, Write, begin_host,
 };
 use cjm_wire::{RunId, Timestamp};
+use cjm_workers::HostOptions;
+use cjm_workers::Sinks;
+use cjm_workers::StartError;
+use cjm_workers::events::EVENTS_BEHIND_MAX;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

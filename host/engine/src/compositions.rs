@@ -2,11 +2,9 @@
 //! they ended, and writes the end down with what each node took.
 
 use crate::error::HostError;
-use crate::events::{HostEvent, NodeState};
 use crate::host::Host;
 use crate::jobs::{ElementHook, JobOutcome, object};
 use crate::monitor::{Monitor, NodeUsage};
-use crate::options::LoadOptions;
 use crate::submission::{ElementJob, JobRequest};
 use cjm_decide::composition::{
     CompositionEffect, CompositionEvent, CompositionRun, ElementOutcome, NodeProgress, NodeStatus,
@@ -19,6 +17,8 @@ use cjm_wire::describe::{Described, ErrorReport, exit};
 use cjm_wire::error::{ErrorCategory, Failure, JobError};
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use cjm_wire::{CompositionId, InstanceId, JobId, Timestamp};
+use cjm_workers::LoadOptions;
+use cjm_workers::{HostEvent, NodeState};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;

@@ -1,17 +1,18 @@
 //! What every part of a running host shares: options, stores, keeper, instances, and the way to the queue's owner.
 
-use crate::error::{HostError, StartError};
-use crate::events::HostEvent;
+use crate::error::HostError;
 use crate::instances::Instance;
 use crate::jobs::{ActiveJob, Command, Finished};
-use crate::keeper_client::Keeper;
-use crate::options::HostOptions;
-use crate::sinks::Sinks;
 use cjm_decide::queue::QueueEvent;
 use cjm_platform::lock::FileLock;
 use cjm_store::{Commit, InputHashes, Journal, WorkerRecord, Write};
 use cjm_wire::event::JournalRow;
 use cjm_wire::{InstanceId, JobId, RunId, Timestamp, WorkerSessionId};
+use cjm_workers::HostEvent;
+use cjm_workers::HostOptions;
+use cjm_workers::Keeper;
+use cjm_workers::Sinks;
+use cjm_workers::StartError;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;

@@ -4,15 +4,10 @@
 use crate::bring_up::{StartedParts, start_parts};
 use crate::compositions::{CompositionHandle, CompositionOutcome};
 use crate::context::Context;
-use crate::error::{CallError, HostError};
-use crate::events::HostEvent;
+use crate::error::HostError;
 use crate::instances::Instance;
 use crate::jobs::JobOutcome;
-use crate::options::{HostOptions, LoadOptions};
 use crate::own_runtime::OwnRuntime;
-use crate::plan::plan;
-use crate::proxy::Failed;
-use crate::worker::Worker;
 use cjm_catalog::suggestions::suggestions;
 use cjm_catalog::{Catalog, CatalogEntry};
 use cjm_decide::queue::{CancelReach, QueueEvent};
@@ -23,12 +18,14 @@ use cjm_wire::envelope::ExecuteRequest;
 use cjm_wire::event::{EventType, JournalRow};
 use cjm_wire::runtime::Runtime;
 use cjm_wire::{CompositionId, InstanceId, JobId, RunId, http};
-use futures_util::StreamExt;
-use serde_json::value::RawValue;
+use cjm_workers::CallError;
+use cjm_workers::HostEvent;
+use cjm_workers::plan;
+use cjm_workers::{ChunkStream, Worker};
+use cjm_workers::{HostOptions, LoadOptions};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{broadcast, watch};
 
@@ -59,9 +56,6 @@ pub struct ShutdownReport {
     /// Whether the keeper confirmed that nothing is left.
     pub tree_cleared: bool,
 }
-
-/// Chunks of a streamed call, as they come.
-pub type ChunkStream = Pin<Box<dyn futures_util::Stream<Item = Result<Box<RawValue>, CallError>> + Send>>;
 
 impl Host {
     /// Takes the directory, ends what a dead host left there, starts the keeper.
@@ -255,17 +249,7 @@ impl Host {
         request.envelope.run_id.get_or_insert_with(|| self.context.run_id.clone());
         request.envelope.actor.get_or_insert_with(|| self.context.options.actor.clone());
         let body = serde_json::to_vec(&request).unwrap_or_default();
-        let stream = worker.stream(body).await?;
-        Ok(Box::pin(stream.then(move |item| {
-            let worker = Arc::clone(&worker);
-            async move {
-                match item {
-                    Ok(chunk) => Ok(chunk),
-                    Err(Failed::Answer(error)) => Err(worker.explain(Failed::Answer(error)).await),
-                    Err(connection) => Err(worker.explain(connection).await),
-                }
-            }
-        })))
+        worker.stream(body).await
     }
 
     /// A call directly on one instance, in the caller's own task: no queue, no lane, no job. What the tool accounts for

@@ -4,13 +4,13 @@
 //! The incarnation's id is chosen before the worker is started, so that queue, journal and worker speak of the same.
 
 use crate::context::Context;
-use crate::error::StartError;
-use crate::events::{HostEvent, WorkerState};
-use crate::plan::WorkerPlan;
-use crate::worker::{Death, NotStarted, Worker, death_payload};
 use cjm_decide::queue::QueueEvent;
 use cjm_wire::event::{EventType, JournalRow};
 use cjm_wire::{InstanceId, WorkerSessionId};
+use cjm_workers::StartError;
+use cjm_workers::WorkerPlan;
+use cjm_workers::{Death, NotStarted, Worker};
+use cjm_workers::{HostEvent, WorkerState};
 use serde_json::{Map, Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -105,7 +105,7 @@ impl Instance {
             Err(error) => {
                 // The next attempt is another incarnation, and its id must be another one in the journal.
                 self.renew(context);
-                Err(name_not_passed(error, &self.plan.not_passed))
+                Err(error)
             }
         }
     }
@@ -248,7 +248,7 @@ impl Instance {
     }
 
     fn died_row(&self, session: &WorkerSessionId, death: &Death, phase: &str) -> JournalRow {
-        self.row(EventType::WorkerDied, session, Value::Object(death_payload(death, phase)))
+        self.row(EventType::WorkerDied, session, Value::Object(death.payload(phase)))
     }
 
     fn tell(&self, context: &Context, state: WorkerState, pid: Option<u32>) {
@@ -273,18 +273,6 @@ async fn accompany(instance: Arc<Instance>, context: Arc<Context>, worker: Arc<W
         Some(worker.pid),
     );
     instance.renew(&context);
-}
-
-fn name_not_passed(error: StartError, names: &[String]) -> StartError {
-    match error {
-        StartError::LoadFailed { capability, message, stderr_tail, .. } => {
-            StartError::LoadFailed { capability, message, not_passed: names.to_vec(), stderr_tail }
-        }
-        StartError::Died { capability, verdict, stderr_tail, .. } => {
-            StartError::Died { capability, verdict, not_passed: names.to_vec(), stderr_tail }
-        }
-        other => other,
-    }
 }
 
 fn round_ms(seconds: f64) -> f64 {

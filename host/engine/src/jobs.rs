@@ -6,10 +6,6 @@
 
 use crate::compositions::ElementEnd;
 use crate::context::Context;
-use crate::error::{CallError, StartError};
-use crate::known_inputs;
-use crate::proxy::Reply;
-use crate::worker::Worker;
 use cjm_decide::death::OwnKill;
 use cjm_decide::queue::{
     AttemptOutcome, CancelPhase, Queue, QueueEffect, QueueEvent, QueueLimits, QueuedJob, Start, Target,
@@ -18,6 +14,10 @@ use cjm_store::{Body, Commit, Gate, JobEnd, JobRecord, JobStart, Write, rows};
 use cjm_wire::error::Failure;
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use cjm_wire::{InstanceId, JobId, Timestamp};
+use cjm_workers::Reply;
+use cjm_workers::Worker;
+use cjm_workers::with_known_hashes;
+use cjm_workers::{CallError, StartError};
 use serde_json::{Map, Value, json};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
@@ -307,7 +307,7 @@ async fn try_attempt(context: &Arc<Context>, active: &ActiveJob, start: &Start) 
         capability: capability.clone(),
         message: error.to_string(),
     })?;
-    let body = known_inputs::told(context, &instance.plan, &active.body).await;
+    let body = with_known_hashes(&context.input_hashes, &instance.plan, &active.body).await;
     worker.call(active.path, body).await
 }
 

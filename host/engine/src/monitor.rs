@@ -3,9 +3,9 @@
 //! parents, and which job a worker had is told by the jobs' own times.
 
 use crate::host::Host;
-use crate::options::LoadOptions;
 use cjm_wire::envelope::ExecuteRequest;
 use cjm_wire::{InstanceId, Timestamp};
+use cjm_workers::LoadOptions;
 use futures_util::StreamExt;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};

@@ -1,11 +1,11 @@
 //! Accompanies a worker from its spawn to its death: reads its link and its pipes, and when the keeper tells its end,
 //! gathers the evidence and has the verdict made. Nothing here sends the worker anything.
 
+use crate::death::{Death, FirstWord, millis};
 use crate::frames;
 use crate::keeper_client::WorkerEnd;
 use crate::pump::{Tail, pump};
 use crate::sinks::{OutputStreamName, Sinks};
-use crate::worker::{Death, FirstWord, millis};
 use cjm_decide::death::{Evidence, LifePhase, OwnKill, verdict};
 use cjm_wire::channel::{LoadFailure, Record};
 use cjm_wire::frame::SMALL_PAYLOAD_BYTES_MAX;

@@ -17,9 +17,11 @@ pub(crate) enum OutputStreamName {
 }
 
 /// The sinks of one host.
-pub(crate) struct Sinks {
-    pub(crate) diagnostics: Arc<dyn Diagnostics>,
-    pub(crate) events: broadcast::Sender<HostEvent>,
+pub struct Sinks {
+    /// Where lines and records go.
+    pub diagnostics: Arc<dyn Diagnostics>,
+    /// Where progress goes.
+    pub events: broadcast::Sender<HostEvent>,
 }
 
 impl Sinks {

@@ -4,7 +4,7 @@
 //! What must hold: it is ready when `/health` answers, and a death is noticed while it is waited for; it is told to
 //! clean up before it is signalled; a version of the ancestor other than ours is told and never refused.
 
-use crate::plan::WorkerPlan;
+use crate::binding::BoundAdapter;
 use crate::proxy::Proxy;
 use crate::sinks::Sinks;
 use cjm_wire::canonical::canonical_hash;
@@ -14,6 +14,7 @@ use cjm_wire::link::{ProgressReport, WorkerReady};
 use cjm_wire::manifest::{DriftTracking, Manifest};
 use cjm_wire::runtime::{PythonWorker, Runtime};
 use cjm_wire::{InstanceId, keeper::worker_fd};
+use serde_json::{Map, Value};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -36,7 +37,7 @@ pub(crate) fn is_asked_for(manifest: &Manifest) -> bool {
 }
 
 /// The command line of the worker of `manifest`, without `--ppid`, which is known when it is spawned.
-pub(crate) fn argv(manifest: &Manifest, adapters: &[crate::adapters::BoundAdapter]) -> Vec<String> {
+pub(crate) fn argv(manifest: &Manifest, adapters: &[BoundAdapter]) -> Vec<String> {
     let mut argv: Vec<String> = [
         manifest.install.python_path.as_str(),
         "-m",
@@ -58,11 +59,10 @@ pub(crate) fn argv(manifest: &Manifest, adapters: &[crate::adapters::BoundAdapte
 }
 
 /// What it gets beyond the variables of every worker: where records go, and secrets, for which there is no link.
-pub(crate) fn variables(plan: &WorkerPlan, host_dir: &Path) -> Vec<(String, String)> {
+pub(crate) fn variables(secrets: &Map<String, Value>, host_dir: &Path) -> Vec<(String, String)> {
     let mut variables =
         vec![(DIAGNOSTICS_VARIABLE.to_owned(), host_dir.join("diagnostics.db").display().to_string())];
-    let secrets =
-        plan.secrets.iter().filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
+    let secrets = secrets.iter().filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
     variables.extend(secrets);
     variables
 }

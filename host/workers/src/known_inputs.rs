@@ -3,8 +3,8 @@
 //!
 //! It only spares work: a file that cannot be read here is left out, and the worker says what is wrong with it.
 
-use crate::context::Context;
 use crate::plan::WorkerPlan;
+use cjm_store::InputHashes;
 use cjm_wire::cache::{FileState, INPUT_FILES_KEY};
 use cjm_wire::envelope::{ACTION_KEY, ExecuteRequest};
 use cjm_wire::link::Launch;
@@ -15,13 +15,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The body with what is known of its input files; the body as it is where nothing need be known.
-pub(crate) async fn told(context: &Arc<Context>, plan: &WorkerPlan, body: &[u8]) -> Vec<u8> {
+pub async fn with_known_hashes(hashes: &Arc<InputHashes>, plan: &WorkerPlan, body: &[u8]) -> Vec<u8> {
     let Launch::Executable { executable, .. } = &plan.launch else { return body.to_vec() };
     let paths = input_paths(executable, body);
     if paths.is_empty() {
         return body.to_vec();
     }
-    let hashes = Arc::clone(&context.input_hashes);
+    let hashes = Arc::clone(hashes);
     let reading = tokio::task::spawn_blocking(move || {
         let known = paths.into_iter().filter_map(|path| {
             let state = hashes.state(Path::new(&path)).ok()?;
@@ -30,7 +30,7 @@ pub(crate) async fn told(context: &Arc<Context>, plan: &WorkerPlan, body: &[u8])
         known.collect::<BTreeMap<String, FileState>>()
     });
     match reading.await {
-        Ok(known) if !known.is_empty() => with_known(body, &known),
+        Ok(known) if !known.is_empty() => with_files(body, &known),
         _ => body.to_vec(),
     }
 }
@@ -56,7 +56,7 @@ fn input_paths(executable: &Executable, body: &[u8]) -> Vec<String> {
 }
 
 /// Puts the files beside the other keys. As text: a value read and written again could lose digits.
-fn with_known(body: &[u8], known: &BTreeMap<String, FileState>) -> Vec<u8> {
+fn with_files(body: &[u8], known: &BTreeMap<String, FileState>) -> Vec<u8> {
     let Ok(text) = serde_json::to_vec(known) else { return body.to_vec() };
     let Some(rest) = body.strip_prefix(b"{") else { return body.to_vec() };
     let comma: &[u8] = if rest.trim_ascii_start().starts_with(b"}") { b"" } else { b"," };
@@ -97,8 +97,8 @@ mod tests {
         let state = FileState { size: 1, mtime_ns: 2, content_hash: "sha256:aa".to_owned() };
         let known = BTreeMap::from([("/a \"b\"".to_owned(), state)]);
         for body in [r#"{"kwargs":{"n":123456789012345678901234567890}}"#, "{}", "{ }"] {
-            let told = with_known(body.as_bytes(), &known);
-            let text = String::from_utf8(told).expect("text");
+            let whole = with_files(body.as_bytes(), &known);
+            let text = String::from_utf8(whole).expect("text");
             assert!(text.ends_with(&body[1..]), "{text}");
             let read: KnownInputs = serde_json::from_str(&text).expect("JSON");
             assert_eq!(read.input_files, known);

@@ -45,16 +45,18 @@ const NOT_WORTH_NAMING: [&str; 8] =
 
 /// What a worker gets of the host's variables.
 #[derive(Debug, Clone, Default)]
-pub struct WorkerEnvironment {
+pub(crate) struct WorkerEnvironment {
     /// Passed variables.
-    pub variables: BTreeMap<String, String>,
+    pub(crate) variables: BTreeMap<String, String>,
     /// Names of variables that the host has and the worker did not get.
-    pub not_passed: Vec<String>,
+    pub(crate) not_passed: Vec<String>,
 }
 
 /// Chooses among `host`'s variables; `extra` are further exact names.
-#[must_use]
-pub fn choose(host: impl IntoIterator<Item = (String, String)>, extra: &[String]) -> WorkerEnvironment {
+pub(crate) fn choose(
+    host: impl IntoIterator<Item = (String, String)>,
+    extra: &[String],
+) -> WorkerEnvironment {
     let mut chosen = WorkerEnvironment::default();
     for (name, value) in host {
         let wanted = PASS_EXACT.contains(&name.as_str())
@@ -71,7 +73,7 @@ pub fn choose(host: impl IntoIterator<Item = (String, String)>, extra: &[String]
 }
 
 /// The host's own variables, those that are text.
-pub fn host_variables() -> impl Iterator<Item = (String, String)> {
+pub(crate) fn host_variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }

@@ -44,9 +44,11 @@ pub(crate) struct SpawnedWorker {
 
 /// Why the keeper could not start a worker.
 #[derive(Debug, Clone)]
-pub(crate) struct SpawnRefusal {
-    pub(crate) message: String,
-    pub(crate) next_step: String,
+pub struct SpawnRefusal {
+    /// What was refused.
+    pub message: String,
+    /// What to do.
+    pub next_step: String,
 }
 
 struct PendingSpawn {
@@ -66,7 +68,7 @@ struct Outgoing {
 }
 
 /// A running keeper.
-pub(crate) struct Keeper {
+pub struct Keeper {
     pid: u32,
     requests: mpsc::SyncSender<Outgoing>,
     table: Arc<Mutex<Table>>,
@@ -76,7 +78,10 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// Starts `worker_binary keeper` and waits until it is ready. Blocks; call it off the runtime. `tree_lock` is
     /// kept by the keeper until its tree is gone.
-    pub(crate) fn start(worker_binary: &Path, tree_lock: OwnedFd) -> Result<Self, SpawnRefusal> {
+    ///
+    /// # Errors
+    /// When it does not start, or is another program.
+    pub fn start(worker_binary: &Path, tree_lock: OwnedFd) -> Result<Self, SpawnRefusal> {
         let refuse = |what: &str, error: &dyn std::fmt::Display| SpawnRefusal {
             message: format!("the keeper could not be started: {what}: {error}"),
             next_step: format!("check that {} is the `cjm-worker` of this version", worker_binary.display()),
@@ -136,12 +141,14 @@ impl Keeper {
     }
 
     /// The keeper's process.
-    pub(crate) fn pid(&self) -> u32 {
+    #[must_use]
+    pub fn pid(&self) -> u32 {
         self.pid
     }
 
     /// True once its socket has closed: all workers are dead then.
-    pub(crate) fn is_gone(&self) -> bool {
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
         *self.gone.borrow() || lock(&self.table).gone
     }
 
@@ -178,7 +185,7 @@ impl Keeper {
     }
 
     /// Clears everything and waits until the keeper has ended. False when it did not in time.
-    pub(crate) async fn shutdown(&self) -> bool {
+    pub async fn shutdown(&self) -> bool {
         self.request(HostToKeeper::Shutdown, Vec::new());
         let mut gone = self.gone.clone();
         tokio::time::timeout(KEEPER_END_MAX, gone.wait_for(|gone| *gone)).await.is_ok()

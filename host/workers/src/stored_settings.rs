@@ -1,4 +1,4 @@
-//! What is kept for an instance beside its manifest: the secrets it declares, and the configuration that a host was
+//! What is stored for an instance beside its manifest: the secrets it declares, and the configuration that a host was
 //! last left with (ours or the ancestor's). Reads files; keeps nothing itself.
 //!
 //! What must hold: a secret goes to nobody who did not declare it; what cannot be read fails the start and is not taken
@@ -12,20 +12,20 @@ use cjm_wire::manifest::{DeclaredVariable, Manifest};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// What is kept for one instance.
+/// What is stored for one instance.
 #[derive(Debug, Default)]
-pub(crate) struct Kept {
+pub(crate) struct StoredSettings {
     /// Declared secrets that there are.
     pub(crate) secrets: Map<String, Value>,
-    /// The configuration, when one is kept.
+    /// The configuration, when one is stored.
     pub(crate) config: Option<Map<String, Value>>,
     /// Variables of the worker beyond the manifest's.
     pub(crate) worker_env: BTreeMap<String, String>,
 }
 
-/// Why an instance cannot be started with what is kept for it.
+/// Why an instance cannot be started with what is stored for it.
 #[derive(Debug, thiserror::Error)]
-pub enum KeptFault {
+pub enum StoredSettingsFault {
     /// Its secrets cannot be read.
     #[error("the secrets of \"{capability}\" cannot be read: {source}")]
     Secrets {
@@ -50,7 +50,7 @@ pub enum KeptFault {
     },
 }
 
-impl Described for KeptFault {
+impl Described for StoredSettingsFault {
     fn code(&self) -> &'static str {
         match self {
             Self::Secrets { source, .. } => source.code(),
@@ -79,27 +79,27 @@ impl Described for KeptFault {
     }
 }
 
-/// Looks up what is kept for an instance of a capability.
-pub(crate) fn kept_for(
+/// Looks up what is stored for an instance of a capability.
+pub(crate) fn stored_settings(
     manifest: &Manifest,
     instance: &InstanceId,
     options: &HostOptions,
-) -> Result<Kept, KeptFault> {
+) -> Result<StoredSettings, StoredSettingsFault> {
     let configuration = SqliteConfigs::of(&options.data_dir)
         .get(instance.as_str())
-        .map_err(|source| KeptFault::Configuration { instance: instance.to_string(), source })?;
-    let mut kept = Kept { secrets: secrets(manifest, options)?, ..Kept::default() };
-    let Some(InstanceConfig { config, enabled, worker_env, .. }) = configuration else { return Ok(kept) };
+        .map_err(|source| StoredSettingsFault::Configuration { instance: instance.to_string(), source })?;
+    let mut stored = StoredSettings { secrets: secrets(manifest, options)?, ..StoredSettings::default() };
+    let Some(InstanceConfig { config, enabled, worker_env, .. }) = configuration else { return Ok(stored) };
     if !enabled {
-        return Err(KeptFault::Disabled { instance: instance.to_string() });
+        return Err(StoredSettingsFault::Disabled { instance: instance.to_string() });
     }
-    kept.config = Some(config).filter(|config| !config.is_empty());
-    kept.worker_env =
+    stored.config = Some(config).filter(|config| !config.is_empty());
+    stored.worker_env =
         worker_env.into_iter().filter_map(|(name, value)| Some((name, text(&value)?))).collect();
-    Ok(kept)
+    Ok(stored)
 }
 
-fn secrets(manifest: &Manifest, options: &HostOptions) -> Result<Map<String, Value>, KeptFault> {
+fn secrets(manifest: &Manifest, options: &HostOptions) -> Result<Map<String, Value>, StoredSettingsFault> {
     let declared: Vec<&DeclaredVariable> =
         manifest.code.worker_env.iter().flatten().filter(|declared| declared.secret).collect();
     let mut found = Map::new();
@@ -108,7 +108,7 @@ fn secrets(manifest: &Manifest, options: &HostOptions) -> Result<Map<String, Val
         let capability = &manifest.code.name;
         let value = store
             .get(None, capability, &variable.name)
-            .map_err(|source| KeptFault::Secrets { capability: capability.clone(), source })?;
+            .map_err(|source| StoredSettingsFault::Secrets { capability: capability.clone(), source })?;
         match value {
             Some(value) => {
                 found.insert(variable.name.clone(), value.into());
@@ -138,18 +138,18 @@ mod tests {
     use serde_json::json;
     use std::path::Path;
 
-    fn kept(data_dir: &Path) -> Result<Kept, KeptFault> {
+    fn stored(data_dir: &Path) -> Result<StoredSettings, StoredSettingsFault> {
         let manifest = json!({"format_version": "2.0", "code": {"name": "lab", "version": "1",
             "runtime": {"kind": "native", "program": "x"},
             "worker_env": [{"name": "A_KEY", "secret": true, "required": true}, {"name": "PLAIN"}]}});
         let manifest = Manifest::parse(&manifest.to_string()).expect("manifest");
-        kept_for(&manifest, &InstanceId::from_text("lab"), &HostOptions::new(data_dir))
+        stored_settings(&manifest, &InstanceId::from_text("lab"), &HostOptions::new(data_dir))
     }
 
     #[test]
     fn declared_secrets_and_the_last_configuration_are_found() {
         let folder = tempfile::tempdir().expect("tempdir");
-        let nothing = kept(folder.path()).expect("nothing is kept");
+        let nothing = stored(folder.path()).expect("nothing is kept");
         assert!(nothing.secrets.is_empty() && nothing.config.is_none());
         let secrets = FileSecrets::of(folder.path());
         for key in ["A_KEY", "PLAIN", "OTHER"] {
@@ -163,7 +163,7 @@ mod tests {
             ..InstanceConfig::default()
         };
         configs.set("lab", &row).expect("set");
-        let found = kept(folder.path()).expect("all of it");
+        let found = stored(folder.path()).expect("all of it");
         assert_eq!(Value::Object(found.secrets), json!({"A_KEY": "v"}));
         assert_eq!(found.config.map(Value::Object), Some(json!({"a": 1})));
         let variables: Vec<_> =
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(variables, [("N", "2"), ("S", "x")]);
         row.enabled = false;
         configs.set("lab", &row).expect("set");
-        assert!(matches!(kept(folder.path()), Err(KeptFault::Disabled { .. })));
+        assert!(matches!(stored(folder.path()), Err(StoredSettingsFault::Disabled { .. })));
     }
 
     #[test]
@@ -179,11 +179,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("tempdir");
         std::fs::create_dir(folder.path().join("secrets")).expect("mkdir");
         std::fs::write(folder.path().join("secrets/secrets.json"), "{").expect("write");
-        let error = kept(folder.path()).expect_err("damaged");
+        let error = stored(folder.path()).expect_err("damaged");
         assert_eq!((error.code(), error.exit_code()), ("secrets.damaged", exit::STORE));
         std::fs::remove_dir_all(folder.path().join("secrets")).expect("remove");
         std::fs::write(folder.path().join("capability_configs.db"), "no database at all, but long enough")
             .expect("write");
-        assert!(matches!(kept(folder.path()), Err(KeptFault::Configuration { .. })));
+        assert!(matches!(stored(folder.path()), Err(StoredSettingsFault::Configuration { .. })));
     }
 }

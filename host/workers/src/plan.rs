@@ -1,12 +1,12 @@
 //! From a manifest to what a worker needs: program, arguments, environment, configuration. Looks at the disk (is the
 //! interpreter there?), starts nothing. Every failure here names the capability and what to do.
 
-use crate::adapters::{self, BoundAdapter};
+use crate::binding::{self, BoundAdapter};
+use crate::environment::{self, WorkerEnvironment};
 use crate::error::StartError;
 use crate::genuine;
-use crate::kept::kept_for;
 use crate::options::{HostOptions, LoadOptions};
-use crate::worker_env::{self, WorkerEnvironment};
+use crate::stored_settings::stored_settings;
 use cjm_catalog::{CatalogEntry, programs};
 use cjm_wire::link::Launch;
 use cjm_wire::manifest::{DriftTracking, Manifest};
@@ -18,15 +18,18 @@ use std::path::{Path, PathBuf};
 
 /// All that is needed to start the worker of one instance, again and again.
 #[derive(Debug, Clone)]
-pub(crate) struct WorkerPlan {
-    pub(crate) capability: String,
-    pub(crate) version: String,
-    pub(crate) instance: InstanceId,
+pub struct WorkerPlan {
+    /// The capability.
+    pub capability: String,
+    /// Its version.
+    pub version: String,
+    /// The instance whose worker it is.
+    pub instance: InstanceId,
     pub(crate) program: PathBuf,
     pub(crate) argv: Vec<String>,
     pub(crate) env: BTreeMap<String, String>,
     /// Names (names only) of what the manifest and the host add to the environment; for the journal.
-    pub(crate) overlay_keys: Vec<String>,
+    pub overlay_keys: Vec<String>,
     /// Names of variables that the host has and the worker does not get; for errors.
     pub(crate) not_passed: Vec<String>,
     pub(crate) launch: Launch,
@@ -35,18 +38,21 @@ pub(crate) struct WorkerPlan {
     /// What the manifest was made from.
     pub(crate) drift: DriftTracking,
     /// Task adapters that the worker binds.
-    pub(crate) adapters: Vec<BoundAdapter>,
+    pub adapters: Vec<BoundAdapter>,
     /// They were asked for, not only found.
     pub(crate) adapters_named: bool,
     pub(crate) data_dir: PathBuf,
-    pub(crate) config: Map<String, Value>,
-    pub(crate) config_hash: String,
+    /// The configuration that the worker gets.
+    pub config: Map<String, Value>,
+    /// Its canonical hash; for the journal.
+    pub config_hash: String,
     pub(crate) secrets: Map<String, Value>,
 }
 
 impl WorkerPlan {
     /// `python`, `executable`, `native`.
-    pub(crate) fn runtime_kind(&self) -> &'static str {
+    #[must_use]
+    pub fn runtime_kind(&self) -> &'static str {
         match self.launch {
             Launch::Python { .. } => "python",
             Launch::Executable { .. } => "executable",
@@ -55,7 +61,8 @@ impl WorkerPlan {
     }
 
     /// What the journal names as the module: the Python module, or the program.
-    pub(crate) fn module(&self) -> &str {
+    #[must_use]
+    pub fn module(&self) -> &str {
         match &self.launch {
             Launch::Python { module, .. } => module,
             Launch::Executable { program, .. } => program,
@@ -65,7 +72,10 @@ impl WorkerPlan {
 }
 
 /// Plans the worker of `instance`.
-pub(crate) fn plan(
+///
+/// # Errors
+/// When a program is missing, an adapter that was named does not fit, or its configuration is not right.
+pub fn plan(
     entry: &CatalogEntry,
     known_adapters: &[AdapterManifest],
     instance: InstanceId,
@@ -75,16 +85,17 @@ pub(crate) fn plan(
 ) -> Result<WorkerPlan, StartError> {
     let manifest = &entry.manifest;
     let name = &manifest.code.name;
-    let adapters = adapters::bind(manifest, known_adapters, load.adapters.as_deref())?;
+    let adapters =
+        binding::bind(manifest, known_adapters, load.adapters.as_deref()).map_err(StartError::Adapter)?;
     let (program, argv, launch) = launch(entry, &adapters, worker_binary)?;
-    let kept = kept_for(manifest, &instance, options)
-        .map_err(|fault| StartError::Kept(std::sync::Arc::new(fault)))?;
-    let config = configuration(manifest, load, kept.config)?;
+    let stored = stored_settings(manifest, &instance, options)
+        .map_err(|fault| StartError::StoredSettings(std::sync::Arc::new(fault)))?;
+    let config = configuration(manifest, load, stored.config)?;
     let data_dir = options.data_dir.join("data").join(name);
     let WorkerEnvironment { variables, not_passed } =
-        worker_env::choose(worker_env::host_variables(), &options.worker_env_pass);
+        environment::choose(environment::host_variables(), &options.worker_env_pass);
     let mut overlay = overlay(manifest, options, &data_dir);
-    overlay.extend(kept.worker_env);
+    overlay.extend(stored.worker_env);
     let overlay_keys = overlay.keys().cloned().collect();
     let mut env = variables;
     env.extend(overlay);
@@ -107,7 +118,7 @@ pub(crate) fn plan(
         data_dir,
         config,
         config_hash,
-        secrets: kept.secrets,
+        secrets: stored.secrets,
     })
 }
 
@@ -166,19 +177,19 @@ fn check_interpreter(capability: &str, python: &Path) -> Result<(), StartError> 
     }
 }
 
-/// What the caller gives, else what is kept, else the defaults. What is kept may be of an older version of the tool,
+/// What the caller gives, else what is stored, else the defaults. What is stored may be of an older version of the tool,
 /// whose keys are left out.
 fn configuration(
     manifest: &Manifest,
     load: &LoadOptions,
-    kept: Option<Map<String, Value>>,
+    stored: Option<Map<String, Value>>,
 ) -> Result<Map<String, Value>, StartError> {
     let nothing_given = load
         .config
         .as_ref()
         .is_none_or(|config| config.is_null() || config.as_object().is_some_and(Map::is_empty));
-    match kept.filter(|_| nothing_given) {
-        Some(kept) => effective_config(manifest, Some(&Value::Object(kept)), true),
+    match stored.filter(|_| nothing_given) {
+        Some(stored) => effective_config(manifest, Some(&Value::Object(stored)), true),
         None => effective_config(manifest, load.config.as_ref(), load.ignore_unknown_config_keys),
     }
 }

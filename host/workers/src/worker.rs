@@ -8,27 +8,30 @@
 //! Bring-up is typestate: no request can be sent to a worker that is not ready. Every way out of `Spawned` that is
 //! not `Worker` kills the tree first and waits for its end. A worker dies once; whoever waits is told with a verdict.
 
-use crate::adapters::check_loaded;
+use crate::binding::AdapterFault;
+use crate::death::{Death, FirstWord, millis};
 use crate::error::{CallError, StartError};
 use crate::frames;
 use crate::genuine::{self, RunningJobs};
-use crate::keeper_client::{Keeper, SpawnedWorker, WorkerEnd};
+use crate::keeper_client::{Keeper, SpawnedWorker};
+use crate::life::Life;
 use crate::plan::WorkerPlan;
 use crate::proxy::{Failed, Proxy, Reply};
 use crate::pump::Tail;
 use crate::sinks::Sinks;
-use crate::worker_life::Life;
-use cjm_decide::death::{LifePhase, OwnKill, Verdict};
+use cjm_decide::death::{LifePhase, OwnKill};
 use cjm_platform::{fds, runtime_dir};
 use cjm_wire::channel::LoadFailure;
 use cjm_wire::envelope::CancelRequest;
 use cjm_wire::error::ErrorCategory;
-use cjm_wire::http::Health;
 use cjm_wire::keeper::{SpawnWorker, worker_fd};
-use cjm_wire::link::{ShutdownRequest, ToolExit, WorkerReady, WorkerSpec, to_shim};
+use cjm_wire::link::{ShutdownRequest, WorkerReady, WorkerSpec, to_shim};
 use cjm_wire::{JobId, WorkerSessionId, http};
+use futures_util::StreamExt;
+use serde_json::value::RawValue;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -43,14 +46,8 @@ const DEATH_NEWS_MAX: Duration = Duration::from_secs(2);
 
 const SIGTERM: i32 = 15;
 
-/// How a worker died, with what the host makes of it.
-#[derive(Debug, Clone)]
-pub(crate) struct Death {
-    pub(crate) end: WorkerEnd,
-    pub(crate) tool_exit: Option<ToolExit>,
-    pub(crate) verdict: Verdict,
-    pub(crate) stderr_tail: Vec<String>,
-}
+/// Chunks of a streamed call, as they come.
+pub type ChunkStream = Pin<Box<dyn futures_util::Stream<Item = Result<Box<RawValue>, CallError>> + Send>>;
 
 /// What every part of a worker's life shares.
 struct Common {
@@ -75,21 +72,28 @@ impl Drop for Running {
 }
 
 /// Nothing is running yet.
-pub(crate) struct NotStarted<'a> {
-    pub(crate) plan: &'a WorkerPlan,
-    pub(crate) session: WorkerSessionId,
-    pub(crate) keeper: Arc<Keeper>,
-    pub(crate) sinks: Arc<Sinks>,
-    pub(crate) runtime_dir: PathBuf,
-    pub(crate) log_level: String,
+pub struct NotStarted<'a> {
+    /// What to start.
+    pub plan: &'a WorkerPlan,
+    /// The id of this incarnation.
+    pub session: WorkerSessionId,
+    /// Who spawns it.
+    pub keeper: Arc<Keeper>,
+    /// Where its words go.
+    pub sinks: Arc<Sinks>,
+    /// Where its socket goes.
+    pub runtime_dir: PathBuf,
+    /// Least level of records that its tool sends.
+    pub log_level: String,
     /// The host's data directory.
-    pub(crate) host_dir: PathBuf,
+    pub host_dir: PathBuf,
 }
 
 /// A process runs; it has not said that it is ready.
-pub(crate) struct Spawned {
+pub struct Spawned {
     common: Common,
-    pub(crate) pid: u32,
+    /// Its process.
+    pub pid: u32,
     /// None: it is the ancestor's own worker, which has none.
     link: Option<OwnedWriteHalf>,
     first_word: oneshot::Receiver<FirstWord>,
@@ -98,22 +102,17 @@ pub(crate) struct Spawned {
     proxy: Proxy,
 }
 
-/// What a worker says first.
-pub(crate) enum FirstWord {
-    Ready(WorkerReady),
-    /// The ancestor's own worker answers.
-    Serves(Health),
-    LoadFailed(LoadFailure),
-}
-
 /// A worker that takes calls.
-pub(crate) struct Worker {
+pub struct Worker {
     common: Common,
-    pub(crate) pid: u32,
-    pub(crate) ready: WorkerReady,
-    pub(crate) wait_seconds: f64,
+    /// Its process.
+    pub pid: u32,
+    /// What it said of itself.
+    pub ready: WorkerReady,
+    /// How long it took to be ready.
+    pub wait_seconds: f64,
     /// Of the ancestor's own worker: its version, and what differs from its manifest.
-    pub(crate) genuine: Option<GenuineFacts>,
+    pub genuine: Option<GenuineFacts>,
     proxy: Proxy,
     link: Option<tokio::sync::Mutex<OwnedWriteHalf>>,
     /// Of the ancestor's own worker: the jobs whose progress is asked for.
@@ -121,14 +120,19 @@ pub(crate) struct Worker {
 }
 
 /// What is known of the ancestor's own worker alone.
-pub(crate) struct GenuineFacts {
-    pub(crate) substrate_version: Option<String>,
-    pub(crate) drifted: Vec<&'static str>,
+pub struct GenuineFacts {
+    /// The ancestor's version.
+    pub substrate_version: Option<String>,
+    /// Sections of the manifest that are not what the code says now.
+    pub drifted: Vec<&'static str>,
 }
 
 impl NotStarted<'_> {
     /// Binds the socket, asks the keeper for the process, sends it its specification.
-    pub(crate) async fn spawn(self) -> Result<Spawned, StartError> {
+    ///
+    /// # Errors
+    /// When the system or the keeper refuses it.
+    pub async fn spawn(self) -> Result<Spawned, StartError> {
         let plan = self.plan;
         let refused = |message: String, next_step: &str| StartError::Spawn {
             capability: plan.capability.clone(),
@@ -201,7 +205,7 @@ impl NotStarted<'_> {
         let mut request = spawn_request(self.plan, session);
         if self.plan.genuine {
             request.argv.extend(["--ppid".to_owned(), self.keeper.pid().to_string()]);
-            request.env.extend(genuine::variables(self.plan, &self.host_dir));
+            request.env.extend(genuine::variables(&self.plan.secrets, &self.host_dir));
             request.fd_targets.retain(|target| *target != worker_fd::HOST_LINK);
             request.dies_with_keeper = true;
         }
@@ -210,21 +214,29 @@ impl NotStarted<'_> {
 }
 
 impl Spawned {
-    pub(crate) fn session(&self) -> &WorkerSessionId {
+    /// Its incarnation.
+    #[must_use]
+    pub fn session(&self) -> &WorkerSessionId {
         &self.common.session
     }
 
-    pub(crate) fn socket(&self) -> &std::path::Path {
+    /// Where it will serve.
+    #[must_use]
+    pub fn socket(&self) -> &std::path::Path {
         &self.common.socket
     }
 
     /// The news of this worker's death, for whoever outlives the attempt to start it.
-    pub(crate) fn death_watch(&self) -> watch::Receiver<Option<Arc<Death>>> {
+    #[must_use]
+    pub fn death_watch(&self) -> watch::Receiver<Option<Arc<Death>>> {
         self.common.death.clone()
     }
 
     /// Waits for the first word, then hands the configuration over.
-    pub(crate) async fn ready(self, plan: &WorkerPlan, timeout: Duration) -> Result<Worker, StartError> {
+    ///
+    /// # Errors
+    /// When it could not be loaded, died, was too slow, or refused its configuration; it is gone then.
+    pub async fn ready(self, plan: &WorkerPlan, timeout: Duration) -> Result<Worker, StartError> {
         let Self { common, pid, link, first_word, sinks, started, proxy } = self;
         let mut death = common.death.clone();
         let first_word = async {
@@ -329,7 +341,7 @@ impl Common {
         StartError::LoadFailed {
             capability: plan.capability.clone(),
             message: failure.message,
-            not_passed: Vec::new(),
+            not_passed: plan.not_passed.clone(),
             stderr_tail,
         }
     }
@@ -341,7 +353,7 @@ impl Common {
             verdict: death
                 .as_ref()
                 .map_or_else(|| "for no known reason".to_owned(), |death| death.verdict.to_string()),
-            not_passed: Vec::new(),
+            not_passed: plan.not_passed.clone(),
             stderr_tail: death.map(|death| death.stderr_tail.clone()).unwrap_or_default(),
         }
     }
@@ -377,22 +389,29 @@ impl Common {
 }
 
 impl Worker {
-    pub(crate) fn session(&self) -> &WorkerSessionId {
+    /// Its incarnation.
+    #[must_use]
+    pub fn session(&self) -> &WorkerSessionId {
         &self.common.session
     }
 
-    pub(crate) fn is_dead(&self) -> bool {
+    /// Whether it is known to be dead.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
         self.common.death.borrow().is_some()
     }
 
     /// Resolves when the worker is dead.
-    pub(crate) async fn death(&self) -> Option<Arc<Death>> {
+    pub async fn death(&self) -> Option<Arc<Death>> {
         let mut death = self.common.death.clone();
         death.wait_for(Option::is_some).await.ok()?.clone()
     }
 
     /// One call; a broken connection becomes the worker's death, with its verdict.
-    pub(crate) async fn call(&self, path: &str, body: Vec<u8>) -> Result<Reply, CallError> {
+    ///
+    /// # Errors
+    /// When the tool failed, was cancelled, or the worker died.
+    pub async fn call(&self, path: &str, body: Vec<u8>) -> Result<Reply, CallError> {
         let _running = self.common.running();
         let _job = self.jobs.as_ref().and_then(|jobs| jobs.begin(&body));
         match self.proxy.call(path, body).await {
@@ -401,23 +420,30 @@ impl Worker {
         }
     }
 
-    /// One streamed call.
-    pub(crate) async fn stream(
-        &self,
-        body: Vec<u8>,
-    ) -> Result<
-        impl futures_util::Stream<Item = Result<Box<serde_json::value::RawValue>, Failed>> + Send + use<>,
-        CallError,
-    > {
+    /// One streamed call; what breaks it is explained as [`Worker::call`] explains it.
+    ///
+    /// # Errors
+    /// When the worker refuses the call or died.
+    pub async fn stream(self: &Arc<Self>, body: Vec<u8>) -> Result<ChunkStream, CallError> {
         let _running = self.common.running();
-        match self.proxy.stream(body).await {
-            Ok(stream) => Ok(stream),
-            Err(failed) => Err(self.explain(failed).await),
-        }
+        let stream = match self.proxy.stream(body).await {
+            Ok(stream) => stream,
+            Err(failed) => return Err(self.explain(failed).await),
+        };
+        let worker = Arc::clone(self);
+        Ok(Box::pin(stream.then(move |item| {
+            let worker = Arc::clone(&worker);
+            async move {
+                match item {
+                    Ok(chunk) => Ok(chunk),
+                    Err(failed) => Err(worker.explain(failed).await),
+                }
+            }
+        })))
     }
 
     /// Turns what the client saw into what happened.
-    pub(crate) async fn explain(&self, failed: Failed) -> CallError {
+    async fn explain(&self, failed: Failed) -> CallError {
         match failed {
             Failed::Answer(CallError::Tool { capability, error, accounts, .. }) => {
                 let stderr_tail = if error.category == ErrorCategory::UserInput {
@@ -445,19 +471,19 @@ impl Worker {
     }
 
     /// Asks the tool to stop one job's call.
-    pub(crate) async fn cancel(&self, job: &JobId) {
+    pub async fn cancel(&self, job: &JobId) {
         let body = serde_json::to_vec(&CancelRequest { job_id: Some(job.clone()) }).unwrap_or_default();
         // No answer is needed: the call itself ends, or the grace does.
         let _ = self.proxy.cancel(body).await;
     }
 
     /// A question about state, `GET`.
-    pub(crate) async fn question(&self, path: &str) -> Option<bytes::Bytes> {
+    pub async fn question(&self, path: &str) -> Option<bytes::Bytes> {
         self.proxy.get(path).await.ok()
     }
 
     /// Ends the worker well within `grace`, by force after it. Returns when its tree is gone.
-    pub(crate) async fn unload(&self, grace: Duration) {
+    pub async fn unload(&self, grace: Duration) {
         self.common.set_phase(LifePhase::Stopping);
         self.common.note_own_kill(OwnKill::Unload);
         let Some(link) = &self.link else { return self.end_genuine(grace).await };
@@ -484,7 +510,7 @@ impl Worker {
     }
 
     /// Kills the worker at once.
-    pub(crate) async fn kill(&self, reason: OwnKill) {
+    pub async fn kill(&self, reason: OwnKill) {
         self.common.kill_and_wait(reason).await;
     }
 }
@@ -495,9 +521,19 @@ async fn dead(death: &mut watch::Receiver<Option<Arc<Death>>>) {
     let _ = death.wait_for(Option::is_some).await;
 }
 
-/// Whole milliseconds.
-pub(crate) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+/// Refuses a worker that did not load an adapter it was to bind by name; what was only found is told in the log, and by
+/// the worker. `supports` is its own word.
+fn check_loaded(plan: &WorkerPlan, supports: &[String]) -> Result<(), AdapterFault> {
+    let missing = plan.adapters.iter().find(|adapter| !supports.contains(&format!("task/{}", adapter.task)));
+    let Some(missing) = missing else { return Ok(()) };
+    if plan.adapters_named {
+        return Err(AdapterFault::NotLoaded {
+            capability: plan.capability.clone(),
+            adapter: missing.spec.clone(),
+        });
+    }
+    tracing::warn!(capability = %plan.capability, adapter = %missing.spec, "an adapter that fits could not be loaded");
+    Ok(())
 }
 
 fn into_stream(fd: OwnedFd) -> std::io::Result<UnixStream> {
@@ -532,24 +568,5 @@ fn worker_spec(plan: &WorkerPlan, session: &WorkerSessionId, log_level: &str) ->
         data_dir: plan.data_dir.display().to_string(),
         log_level: log_level.to_owned(),
         secrets: plan.secrets.clone(),
-    }
-}
-
-/// What the journal's `worker_died` row says of a death.
-pub(crate) fn death_payload(death: &Death, phase: &str) -> serde_json::Map<String, serde_json::Value> {
-    let status = death.tool_exit.as_ref().map(|exit| exit.status).or(death.end.status);
-    let payload = serde_json::json!({
-        "phase": phase,
-        "returncode": status.map(cjm_wire::link::ExitStatus::returncode),
-        "reason": death.verdict.cause.as_str(),
-        "confidence": death.verdict.confidence.as_str(),
-        "verdict": death.verdict.to_string(),
-        "evidence": death.verdict.evidence,
-        "descendants_killed": death.end.descendants_killed,
-        "clear_ms": death.end.clear_ms,
-    });
-    match payload {
-        serde_json::Value::Object(map) => map,
-        _ => serde_json::Map::new(),
     }
 }

@@ -33,11 +33,11 @@ pub(crate) struct Proxy {
 
 /// The answer of a call.
 #[derive(Debug, Clone)]
-pub(crate) struct Reply {
+pub struct Reply {
     /// The result, JSON.
-    pub(crate) body: Bytes,
+    pub body: Bytes,
     /// What the call accounted for.
-    pub(crate) accounts: Vec<Account>,
+    pub accounts: Vec<Account>,
 }
 
 /// What became of a request before its meaning is known: an answer of the contract, or a broken connection, whose

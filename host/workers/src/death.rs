@@ -1,0 +1,53 @@
+//! How a worker begins to speak and how it ended: the first word and the last, between the task that accompanies it and
+//! whoever owns it.
+
+use crate::keeper_client::WorkerEnd;
+use cjm_decide::death::Verdict;
+use cjm_wire::channel::LoadFailure;
+use cjm_wire::http::Health;
+use cjm_wire::link::{ToolExit, WorkerReady};
+use std::time::Duration;
+
+/// How a worker died, with what the host makes of it.
+#[derive(Debug, Clone)]
+pub struct Death {
+    pub(crate) end: WorkerEnd,
+    pub(crate) tool_exit: Option<ToolExit>,
+    pub(crate) verdict: Verdict,
+    pub(crate) stderr_tail: Vec<String>,
+}
+
+impl Death {
+    /// What the journal's `worker_died` row says of a self.
+    #[must_use]
+    pub fn payload(&self, phase: &str) -> serde_json::Map<String, serde_json::Value> {
+        let status = self.tool_exit.as_ref().map(|exit| exit.status).or(self.end.status);
+        let payload = serde_json::json!({
+            "phase": phase,
+            "returncode": status.map(cjm_wire::link::ExitStatus::returncode),
+            "reason": self.verdict.cause.as_str(),
+            "confidence": self.verdict.confidence.as_str(),
+            "verdict": self.verdict.to_string(),
+            "evidence": self.verdict.evidence,
+            "descendants_killed": self.end.descendants_killed,
+            "clear_ms": self.end.clear_ms,
+        });
+        match payload {
+            serde_json::Value::Object(map) => map,
+            _ => serde_json::Map::new(),
+        }
+    }
+}
+
+/// What a worker says first.
+pub(crate) enum FirstWord {
+    Ready(WorkerReady),
+    /// The ancestor's own worker answers.
+    Serves(Health),
+    LoadFailed(LoadFailure),
+}
+
+/// Whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,330 @@
+//! What can go wrong with a worker, for people: why it did not become ready, and why a call of it gave no result.
+
+use crate::binding::AdapterFault;
+use crate::stored_settings::StoredSettingsFault;
+use cjm_catalog::ProgramError;
+use cjm_decide::death::Verdict;
+use cjm_wire::InstanceId;
+use cjm_wire::describe::{Described, ErrorReport, exit};
+use cjm_wire::error::{ErrorCategory, Failure, JobError};
+use cjm_wire::http::Account;
+use std::path::PathBuf;
+
+/// Why a worker did not become ready. All of them leave no process behind.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StartError {
+    /// The worker binary, or the tool's program, was not found.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// The interpreter is not there.
+    #[error("the interpreter {} of \"{capability}\" {problem}", path.display())]
+    InterpreterMissing {
+        /// The capability.
+        capability: String,
+        /// From its manifest.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// What is stored for it does not allow it.
+    #[error(transparent)]
+    StoredSettings(std::sync::Arc<StoredSettingsFault>),
+    /// An adapter was asked for that cannot be bound.
+    #[error(transparent)]
+    Adapter(AdapterFault),
+    /// The operating system or the keeper refused to start it.
+    #[error("\"{capability}\" could not be started: {message}")]
+    Spawn {
+        /// The capability.
+        capability: String,
+        /// What was refused.
+        message: String,
+        /// What to do.
+        next_step: String,
+    },
+    /// The tool could not be loaded: its import or constructor failed.
+    #[error("\"{capability}\" could not be loaded: {message}{}", missing_text(not_passed))]
+    LoadFailed {
+        /// The capability.
+        capability: String,
+        /// One line from the tool.
+        message: String,
+        /// Names of variables that the host has and the worker did not get.
+        not_passed: Vec<String>,
+        /// The tool's last words.
+        stderr_tail: Vec<String>,
+    },
+    /// It ended before it was ready.
+    #[error("\"{capability}\" ended while it started: {verdict}{}", missing_text(not_passed))]
+    Died {
+        /// The capability.
+        capability: String,
+        /// Why, as far as can be told.
+        verdict: String,
+        /// See `LoadFailed`.
+        not_passed: Vec<String>,
+        /// The tool's last words.
+        stderr_tail: Vec<String>,
+    },
+    /// It did not answer in time, and was killed.
+    #[error("\"{capability}\" was not ready after {seconds} s and was stopped")]
+    NeverReady {
+        /// The capability.
+        capability: String,
+        /// How long it was given.
+        seconds: f64,
+        /// The tool's last words.
+        stderr_tail: Vec<String>,
+    },
+    /// It refused its configuration.
+    #[error("\"{capability}\" refused its configuration: {message}")]
+    BadConfiguration {
+        /// The capability.
+        capability: String,
+        /// What it said.
+        message: String,
+        /// The tool's last words.
+        stderr_tail: Vec<String>,
+    },
+}
+
+/// Why a call gave no result.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CallError {
+    /// Somebody asked for it.
+    #[error("the call of \"{capability}\" was cancelled")]
+    Cancelled {
+        /// The capability.
+        capability: String,
+    },
+    /// The tool says why.
+    #[error("\"{capability}\" failed: {}", error.message)]
+    Tool {
+        /// The capability.
+        capability: String,
+        /// Its own words, in the taxonomy.
+        error: Box<JobError>,
+        /// What the call accounted for before it failed.
+        accounts: Vec<Account>,
+        /// Its last lines on standard error.
+        stderr_tail: Vec<String>,
+    },
+    /// The worker died meanwhile.
+    #[error("the worker of \"{capability}\" died during the call: {verdict}")]
+    Died {
+        /// The capability.
+        capability: String,
+        /// Why, with evidence.
+        verdict: Box<Verdict>,
+        /// Its last lines on standard error.
+        stderr_tail: Vec<String>,
+    },
+    /// The worker answered with something that is not the contract's.
+    #[error("\"{capability}\" answered with status {status}, which is not an answer to this call: {excerpt}")]
+    BadAnswer {
+        /// The capability.
+        capability: String,
+        /// The HTTP status.
+        status: u16,
+        /// The beginning of the body.
+        excerpt: String,
+        /// Its last lines on standard error.
+        stderr_tail: Vec<String>,
+    },
+    /// The worker lives, and the connection to it broke.
+    #[error("the connection to \"{capability}\" broke: {message}")]
+    Connection {
+        /// The capability.
+        capability: String,
+        /// What the client says.
+        message: String,
+    },
+    /// No worker could be had for the call.
+    #[error(transparent)]
+    NotStarted(Box<StartError>),
+    /// The journal refused, so the request was not sent.
+    #[error("the call of \"{capability}\" was not sent, because the journal refused its row: {message}")]
+    NotJournaled {
+        /// The capability.
+        capability: String,
+        /// What the store said.
+        message: String,
+    },
+}
+
+impl Described for StartError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Program(error) => error.code(),
+            Self::InterpreterMissing { .. } => "worker.interpreter_missing",
+            Self::StoredSettings(fault) => fault.code(),
+            Self::Adapter(fault) => fault.code(),
+            Self::Spawn { .. } => "worker.spawn",
+            Self::LoadFailed { .. } => "worker.load_failed",
+            Self::Died { .. } => "worker.died_at_start",
+            Self::NeverReady { .. } => "worker.never_ready",
+            Self::BadConfiguration { .. } => "worker.bad_configuration",
+        }
+    }
+
+    fn next_step(&self) -> String {
+        match self {
+            Self::Program(error) => error.next_step(),
+            Self::InterpreterMissing { capability, .. } => {
+                format!("run `cjm-ctl install-all`, which makes the environment of \"{capability}\" anew")
+            }
+            Self::StoredSettings(fault) => fault.next_step(),
+            Self::Adapter(fault) => fault.next_step(),
+            Self::Spawn { next_step, .. } => next_step.clone(),
+            Self::LoadFailed { not_passed, .. } | Self::Died { not_passed, .. } if !not_passed.is_empty() => {
+                "read the tool's last lines; if it needs one of these variables, set it in the manifest \
+                 (`install.env_vars`) or pass it on"
+                    .to_owned()
+            }
+            Self::LoadFailed { .. } | Self::Died { .. } => {
+                "read the tool's last lines; if a module is missing, run `cjm-ctl install-all` again".to_owned()
+            }
+            Self::NeverReady { .. } => {
+                "see what it waits for (`cjm-ctl logs --chunks`); a slow tool should load in `prefetch` or its first \
+                 call"
+                    .to_owned()
+            }
+            Self::BadConfiguration { .. } => {
+                "correct the configuration; `cjm-ctl list --json` shows its schema".to_owned()
+            }
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::StoredSettings(fault) => fault.exit_code(),
+            _ => exit::WORKER_START,
+        }
+    }
+
+    fn stderr_tail(&self) -> Vec<String> {
+        match self {
+            Self::LoadFailed { stderr_tail, .. }
+            | Self::Died { stderr_tail, .. }
+            | Self::NeverReady { stderr_tail, .. }
+            | Self::BadConfiguration { stderr_tail, .. } => stderr_tail.clone(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Described for CallError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Cancelled { .. } => "call.cancelled",
+            Self::Tool { .. } => "call.tool_failed",
+            Self::Died { .. } => "call.worker_died",
+            Self::BadAnswer { .. } => "call.bad_answer",
+            Self::Connection { .. } => "call.connection",
+            Self::NotStarted(error) => error.code(),
+            Self::NotJournaled { .. } => "call.not_journaled",
+        }
+    }
+
+    fn next_step(&self) -> String {
+        match self {
+            Self::Cancelled { .. } => "submit it again when it is wanted".to_owned(),
+            Self::Tool { error, .. } => match error.category {
+                ErrorCategory::UserInput => "correct the arguments and call again".to_owned(),
+                ErrorCategory::Transient => match error.retry_after_seconds {
+                    Some(seconds) => format!("try again after {seconds} s"),
+                    None => "try again".to_owned(),
+                },
+                ErrorCategory::Resource => "free what it ran short of, then try again".to_owned(),
+                ErrorCategory::Fatal => {
+                    "read the tool's last lines and the traceback (`cjm-ctl logs --level ERROR`); the fault is in the \
+                     tool"
+                        .to_owned()
+                }
+            },
+            Self::Died { verdict, .. } => verdict.next_step(),
+            Self::BadAnswer { .. } => "read the tool's last lines; the fault is in the worker".to_owned(),
+            Self::Connection { .. } => "try again; `cjm-ctl logs --chunks` shows what the worker printed".to_owned(),
+            Self::NotStarted(error) => error.next_step(),
+            Self::NotJournaled { .. } => "free disk space or repair the journal, then try again".to_owned(),
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Cancelled { .. } => exit::CANCELLED,
+            Self::Tool { .. } | Self::BadAnswer { .. } => exit::TOOL_FAILED,
+            Self::Died { .. } | Self::Connection { .. } => exit::WORKER_DIED,
+            Self::NotStarted(error) => error.exit_code(),
+            Self::NotJournaled { .. } => exit::STORE,
+        }
+    }
+
+    fn stderr_tail(&self) -> Vec<String> {
+        match self {
+            Self::Tool { stderr_tail, .. }
+            | Self::Died { stderr_tail, .. }
+            | Self::BadAnswer { stderr_tail, .. } => stderr_tail.clone(),
+            Self::NotStarted(error) => error.stderr_tail(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl CallError {
+    /// The failure as rows and callers keep it.
+    #[must_use]
+    pub fn to_failure(&self, instance: &InstanceId) -> Failure {
+        let (category, retriable) = match self {
+            Self::Cancelled { .. } => (ErrorCategory::Transient, false),
+            Self::Tool { error, .. } => (error.category, error.retriable),
+            Self::Died { verdict, .. } => (verdict.category, verdict.retriable),
+            Self::BadAnswer { .. } => (ErrorCategory::Fatal, false),
+            Self::Connection { .. } => (ErrorCategory::Transient, true),
+            Self::NotStarted(error) => match **error {
+                StartError::BadConfiguration { .. } => (ErrorCategory::UserInput, true),
+                StartError::NeverReady { .. } | StartError::Spawn { .. } => (ErrorCategory::Transient, true),
+                _ => (ErrorCategory::Fatal, false),
+            },
+            Self::NotJournaled { .. } => (ErrorCategory::Resource, true),
+        };
+        let mut error = match self {
+            Self::Tool { error, .. } => (**error).clone(),
+            other => JobError { retriable, ..JobError::new(category, other.to_string()) },
+        };
+        error.capability_instance_id = Some(instance.to_string());
+        if error.capability_name.is_none() {
+            error.capability_name = self.capability().map(str::to_owned);
+        }
+        Failure { error, report: ErrorReport::of(self) }
+    }
+
+    /// What the call accounted for before it failed.
+    #[must_use]
+    pub fn accounts(&self) -> &[Account] {
+        match self {
+            Self::Tool { accounts, .. } => accounts,
+            _ => &[],
+        }
+    }
+
+    fn capability(&self) -> Option<&str> {
+        match self {
+            Self::Cancelled { capability }
+            | Self::Tool { capability, .. }
+            | Self::Died { capability, .. }
+            | Self::BadAnswer { capability, .. }
+            | Self::Connection { capability, .. }
+            | Self::NotJournaled { capability, .. } => Some(capability),
+            Self::NotStarted(_) => None,
+        }
+    }
+}
+
+fn missing_text(not_passed: &[String]) -> String {
+    if not_passed.is_empty() {
+        String::new()
+    } else {
+        format!(" (variables of the host that it did not get: {})", not_passed.join(", "))
+    }
+}
