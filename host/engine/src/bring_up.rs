@@ -1,9 +1,9 @@
 //! Brings a host up: locks its directory, opens the stores, ends what a dead host left, starts the keeper. All of it
 //! happens before anything can be asked of the host, in this order, and leaves nothing behind when it fails.
 
-use crate::context::{Context, start_keeper};
 use crate::error::HostError;
-use crate::jobs::own_queue;
+use crate::queue::owner::own_queue;
+use crate::services::{Context, start_keeper};
 use cjm_catalog::Catalog;
 use cjm_catalog::programs::worker_binary;
 use cjm_decide::queue::QueueLimits;

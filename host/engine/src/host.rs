@@ -2,18 +2,17 @@
 //! started is gone when it is, however it ends.
 
 use crate::bring_up::{StartedParts, start_parts};
-use crate::compositions::{CompositionHandle, CompositionOutcome};
-use crate::context::Context;
+use crate::compositions::state::CompositionHandle;
 use crate::error::HostError;
 use crate::instances::Instance;
-use crate::jobs::JobOutcome;
 use crate::own_runtime::OwnRuntime;
+use crate::queue::state::JobOutcome;
+use crate::services::Context;
 use cjm_catalog::suggestions::suggestions;
 use cjm_catalog::{Catalog, CatalogEntry};
 use cjm_decide::queue::{CancelReach, QueueEvent};
 use cjm_platform::lock::FileLock;
 use cjm_store::{Diagnostics, SqliteDiagnostics};
-use cjm_wire::composition::Composition;
 use cjm_wire::envelope::ExecuteRequest;
 use cjm_wire::event::{EventType, JournalRow};
 use cjm_wire::runtime::Runtime;
@@ -23,7 +22,6 @@ use cjm_workers::HostEvent;
 use cjm_workers::plan;
 use cjm_workers::{ChunkStream, Worker};
 use cjm_workers::{HostOptions, LoadOptions};
-use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -327,41 +325,6 @@ impl Host {
         self.context.instance(id)?.worker()?.question(path).await
     }
 
-    /// Accepts a composition: loads what it needs, then runs it.
-    ///
-    /// # Errors
-    /// When it is malformed, its graph is not one, or a capability does not load.
-    pub async fn submit_composition(
-        &self,
-        composition: Composition,
-        inputs: Map<String, Value>,
-    ) -> Result<CompositionId, HostError> {
-        let host = self.clone();
-        let handle = self.shared.runtime.run(crate::compositions::start(host, composition, inputs)).await?;
-        let id = handle.id.clone();
-        self.compositions().insert(id.clone(), handle);
-        Ok(id)
-    }
-
-    /// Waits for the end of a composition.
-    ///
-    /// # Errors
-    /// When this host knows none with this id.
-    pub async fn wait_composition(&self, id: &CompositionId) -> Result<Arc<CompositionOutcome>, HostError> {
-        let unknown = || HostError::UnknownComposition(id.clone());
-        let mut outcome =
-            self.compositions().get(id).map(|handle| handle.outcome.clone()).ok_or_else(unknown)?;
-        let ended = outcome.wait_for(Option::is_some).await.map_err(|_| HostError::ShuttingDown)?;
-        ended.clone().ok_or(HostError::ShuttingDown)
-    }
-
-    /// Asks for the end of a composition.
-    pub fn cancel_composition(&self, id: &CompositionId) {
-        if let Some(handle) = self.compositions().get(id) {
-            handle.cancel();
-        }
-    }
-
     /// Ends every worker, the keeper and the stores. Jobs that run are cut off; the next host marks them.
     pub async fn shutdown(self) -> ShutdownReport {
         let host = self.clone();
@@ -395,11 +358,18 @@ impl Host {
         ShutdownReport { workers_ended, tree_cleared }
     }
 
+    pub(crate) fn runtime(&self) -> &OwnRuntime {
+        &self.shared.runtime
+    }
+
     pub(crate) fn context(&self) -> &Arc<Context> {
         &self.context
     }
 
-    fn compositions(&self) -> std::sync::MutexGuard<'_, HashMap<CompositionId, CompositionHandle>> {
+    /// The compositions of this host, those that have ended too.
+    pub(crate) fn compositions(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<CompositionId, CompositionHandle>> {
         self.shared.compositions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -3,7 +3,7 @@
 //!
 //! The incarnation's id is chosen before the worker is started, so that queue, journal and worker speak of the same.
 
-use crate::context::Context;
+use crate::services::Context;
 use cjm_decide::queue::QueueEvent;
 use cjm_wire::event::{EventType, JournalRow};
 use cjm_wire::{InstanceId, WorkerSessionId};

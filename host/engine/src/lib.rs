@@ -6,14 +6,12 @@
 
 mod bring_up;
 mod compositions;
-mod context;
 mod error;
 mod host;
 mod instances;
-mod jobs;
-mod monitor;
 mod own_runtime;
-mod submission;
+mod queue;
+mod services;
 mod task_calls;
 
 pub use cjm_catalog::{Catalog, CatalogEntry};
@@ -23,9 +21,8 @@ pub use cjm_workers::{
     AdapterFault, CallError, ChunkStream, HostEvent, HostOptions, LoadOptions, NodeState, StartError,
     WorkerState,
 };
-pub use compositions::{CompositionOutcome, NodeOutcome};
+pub use compositions::state::{CompositionOutcome, NodeOutcome, NodeUsage};
 pub use error::HostError;
 pub use host::{Host, ShutdownReport};
-pub use jobs::JobOutcome;
-pub use monitor::NodeUsage;
-pub use submission::JobRequest;
+pub use queue::state::JobOutcome;
+pub use queue::submission::JobRequest;

@@ -3,7 +3,7 @@
 
 use crate::error::HostError;
 use crate::host::Host;
-use crate::submission::JobRequest;
+use crate::queue::submission::JobRequest;
 use cjm_decide::adapters::{fit, surface_of};
 use cjm_decide::queue::Target;
 use cjm_wire::envelope::TaskRequest;

@@ -1,11 +1,13 @@
 //! Compositions, performed: loads what the document names, submits the elements that `decide` asks for, tells it how
 //! they ended, and writes the end down with what each node took.
 
+use crate::compositions::monitor::Monitor;
+use crate::compositions::state::{CompositionHandle, CompositionOutcome, NodeOutcome};
+use crate::compositions::tally::Tally;
 use crate::error::HostError;
 use crate::host::Host;
-use crate::jobs::{ElementHook, JobOutcome, object};
-use crate::monitor::{Monitor, NodeUsage};
-use crate::submission::{ElementJob, JobRequest};
+use crate::queue::state::{ElementEnd, ElementHook, JobOutcome, object};
+use crate::queue::submission::{ElementJob, JobRequest};
 use cjm_decide::composition::{
     CompositionEffect, CompositionEvent, CompositionRun, ElementOutcome, NodeProgress, NodeStatus,
     SubmitElement,
@@ -24,75 +26,45 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
-/// How an element's job ended.
-pub(crate) struct ElementEnd {
-    pub(crate) node: String,
-    pub(crate) element: usize,
-    pub(crate) outcome: Arc<JobOutcome>,
-}
+impl Host {
+    /// Accepts a composition: loads what it needs, then runs it.
+    ///
+    /// # Errors
+    /// When it is malformed, its graph is not one, or a capability does not load.
+    pub async fn submit_composition(
+        &self,
+        composition: Composition,
+        inputs: Map<String, Value>,
+    ) -> Result<CompositionId, HostError> {
+        let host = self.clone();
+        let handle = self.runtime().run(start(host, composition, inputs)).await?;
+        let id = handle.id.clone();
+        self.compositions().insert(id.clone(), handle);
+        Ok(id)
+    }
 
-/// A composition that runs.
-pub(crate) struct CompositionHandle {
-    pub(crate) id: CompositionId,
-    pub(crate) outcome: watch::Receiver<Option<Arc<CompositionOutcome>>>,
-    cancel: watch::Sender<bool>,
-}
+    /// Waits for the end of a composition.
+    ///
+    /// # Errors
+    /// When this host knows none with this id.
+    pub async fn wait_composition(&self, id: &CompositionId) -> Result<Arc<CompositionOutcome>, HostError> {
+        let unknown = || HostError::UnknownComposition(id.clone());
+        let mut outcome =
+            self.compositions().get(id).map(|handle| handle.outcome.clone()).ok_or_else(unknown)?;
+        let ended = outcome.wait_for(Option::is_some).await.map_err(|_| HostError::ShuttingDown)?;
+        ended.clone().ok_or(HostError::ShuttingDown)
+    }
 
-impl CompositionHandle {
-    pub(crate) fn cancel(&self) {
-        self.cancel.send_replace(true);
+    /// Asks for the end of a composition.
+    pub fn cancel_composition(&self, id: &CompositionId) {
+        if let Some(handle) = self.compositions().get(id) {
+            handle.cancel();
+        }
     }
 }
 
-/// How a composition ended.
-#[derive(Debug, Clone)]
-pub struct CompositionOutcome {
-    /// Its id.
-    pub composition_id: CompositionId,
-    /// `completed`, `failed` or `cancelled`.
-    pub status: JobStatus,
-    /// The bound `output`, or the outputs of all completed nodes by name.
-    pub output: Value,
-    /// The first failure.
-    pub failure: Option<Failure>,
-    /// Every node, in the document's order.
-    pub nodes: Vec<NodeOutcome>,
-}
-
-/// How a node ended, and what it took.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct NodeOutcome {
-    /// Its name.
-    pub name: String,
-    /// The capability it calls.
-    pub capability: String,
-    /// Where it stands at the end.
-    pub status: NodeState,
-    /// Elements it had, 1 without `map`; 0 when it never began.
-    pub elements_total: usize,
-    /// Elements that completed.
-    pub elements_completed: usize,
-    /// When its first element began.
-    pub started_at: Option<Timestamp>,
-    /// When its last element ended.
-    pub completed_at: Option<Timestamp>,
-    /// Seconds from the one to the other.
-    pub wall_seconds: f64,
-    /// Seconds its elements took together.
-    pub busy_seconds: f64,
-    /// Instances it ran on.
-    pub instances: BTreeSet<String>,
-    /// Worker processes it ran in.
-    pub pids: BTreeSet<u32>,
-    /// What it used, when a monitor watched.
-    pub usage: Option<NodeUsage>,
-    /// Its first failure.
-    #[serde(skip)]
-    pub failure: Option<Failure>,
-}
-
 /// Loads what the composition needs and starts it.
-pub(crate) async fn start(
+async fn start(
     host: Host,
     composition: Composition,
     inputs: Map<String, Value>,
@@ -193,92 +165,6 @@ struct Driver {
     tallies: BTreeMap<String, Tally>,
     jobs: HashMap<(String, usize), JobId>,
     ends: mpsc::UnboundedSender<ElementEnd>,
-}
-
-/// What is known of a node so far.
-struct Tally {
-    capability: String,
-    total: usize,
-    completed: usize,
-    ended: usize,
-    state: NodeState,
-    spans: BTreeMap<u32, Vec<(i64, i64)>>,
-    started_at: Option<Timestamp>,
-    completed_at: Option<Timestamp>,
-    busy_seconds: f64,
-    instances: BTreeSet<String>,
-    failure: Option<Failure>,
-}
-
-impl Tally {
-    fn new(capability: &str) -> Self {
-        Self {
-            capability: capability.to_owned(),
-            total: 0,
-            completed: 0,
-            ended: 0,
-            state: NodeState::Waiting,
-            spans: BTreeMap::new(),
-            started_at: None,
-            completed_at: None,
-            busy_seconds: 0.0,
-            instances: BTreeSet::new(),
-            failure: None,
-        }
-    }
-
-    fn enter(&mut self, outcome: &JobOutcome) {
-        self.ended += 1;
-        self.completed += usize::from(outcome.status == JobStatus::Completed);
-        if self.failure.is_none() {
-            self.failure.clone_from(&outcome.failure);
-        }
-        self.instances.extend(outcome.instance_id.as_ref().map(ToString::to_string));
-        let (Some(start), Some(end)) = (&outcome.started_at, &outcome.completed_at) else { return };
-        if self.started_at.as_ref().is_none_or(|known| start < known) {
-            self.started_at = Some(start.clone());
-        }
-        if self.completed_at.as_ref().is_none_or(|known| end > known) {
-            self.completed_at = Some(end.clone());
-        }
-        if let (Some(from), Some(to)) = (start.as_micros(), end.as_micros()) {
-            self.busy_seconds += (to - from) as f64 / 1e6;
-            if let Some(pid) = outcome.worker_pid {
-                self.spans.entry(pid).or_default().push((from, to));
-            }
-        }
-    }
-
-    fn outcome(self, name: String, monitor: Option<&Monitor>) -> NodeOutcome {
-        let mut usage: Option<NodeUsage> = None;
-        for (pid, spans) in &self.spans {
-            if let Some(of_worker) = monitor.and_then(|monitor| monitor.usage(*pid, spans)) {
-                let sum = usage.get_or_insert_default();
-                sum.cpu_seconds += of_worker.cpu_seconds;
-                sum.peak_rss_mb = sum.peak_rss_mb.max(of_worker.peak_rss_mb);
-            }
-        }
-        let micros = |stamp: &Option<Timestamp>| stamp.as_ref().and_then(Timestamp::as_micros);
-        let wall_seconds = match (micros(&self.started_at), micros(&self.completed_at)) {
-            (Some(from), Some(to)) => (to - from) as f64 / 1e6,
-            _ => 0.0,
-        };
-        NodeOutcome {
-            name,
-            capability: self.capability,
-            status: self.state,
-            elements_total: self.total,
-            elements_completed: self.completed,
-            started_at: self.started_at,
-            completed_at: self.completed_at,
-            wall_seconds,
-            busy_seconds: self.busy_seconds,
-            instances: self.instances,
-            pids: self.spans.into_keys().collect(),
-            usage,
-            failure: self.failure,
-        }
-    }
 }
 
 impl Driver {

@@ -2,6 +2,7 @@
 //! a worker and a span of time. The monitor sees processes; which of them belong to which worker is told by their
 //! parents, and which job a worker had is told by the jobs' own times.
 
+use crate::compositions::state::NodeUsage;
 use crate::host::Host;
 use cjm_wire::envelope::ExecuteRequest;
 use cjm_wire::{InstanceId, Timestamp};
@@ -18,15 +19,6 @@ pub(crate) const SAMPLE_INTERVAL_MS: u64 = 50;
 pub(crate) const SAMPLES_PER_WORKER_MAX: usize = 16_384;
 /// A span is answered for by samples this far outside it: short calls fall between two samples.
 const SLACK_MICROS: i64 = 1000 * 2 * SAMPLE_INTERVAL_MS as i64;
-
-/// What a step used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
-pub struct NodeUsage {
-    /// Processor time, user and system, of the worker's whole tree.
-    pub cpu_seconds: f64,
-    /// Largest resident memory of one worker's whole tree, MB (2^20 bytes).
-    pub peak_rss_mb: f64,
-}
 
 /// One sample of one worker's tree.
 #[derive(Debug, Clone, Copy)]

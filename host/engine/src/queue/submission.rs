@@ -2,7 +2,7 @@
 
 use crate::error::HostError;
 use crate::host::Host;
-use crate::jobs::{ActiveJob, Command, ElementHook};
+use crate::queue::state::{ActiveJob, Command, ElementHook};
 use cjm_decide::queue::{PENDING_MAX_DEFAULT, Target};
 use cjm_store::{Body, Commit, JobRecord, Write, rows};
 use cjm_wire::envelope::{ACTION_KEY, CallEnvelope, ExecuteRequest, TaskRequest};

@@ -2,7 +2,7 @@
 
 use crate::error::HostError;
 use crate::instances::Instance;
-use crate::jobs::{ActiveJob, Command, Finished};
+use crate::queue::state::{ActiveJob, Command, Finished};
 use cjm_decide::queue::QueueEvent;
 use cjm_platform::lock::FileLock;
 use cjm_store::{Commit, InputHashes, Journal, WorkerRecord, Write};
