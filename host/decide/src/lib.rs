@@ -1,5 +1,5 @@
 //! Every choice the host makes, as functions of state, event and time: which job runs next and where
-//! ([`queue`]), what a composition does next ([`composition`]), which adapters fit a capability ([`adapters`]), and
+//! ([`queue`]), which incarnation of an instance is the present one ([`instance`]), what a composition does next ([`composition`]), which adapters fit a capability ([`adapters`]), and
 //! why a worker is held to have died ([`death`]).
 //!
 //! This crate performs nothing. It has no runtime, files, clock, threads or randomness (its own `clippy.toml`
@@ -9,6 +9,7 @@
 pub mod adapters;
 pub mod composition;
 pub mod death;
+pub mod instance;
 pub mod queue;
 
 #[cfg(test)]

@@ -33,7 +33,8 @@ fn op() -> impl Strategy<Value = Op> {
     let outcome = prop_oneof![
         Just(AttemptOutcome::Completed),
         Just(AttemptOutcome::Failed),
-        Just(AttemptOutcome::Cancelled)
+        Just(AttemptOutcome::Cancelled),
+        Just(AttemptOutcome::NotRun)
     ];
     let reach = prop_oneof![3 => Just(CancelReach::Any), 1 => Just(CancelReach::PendingOnly)];
     prop_oneof![
@@ -107,7 +108,7 @@ impl Model {
 
     fn end(&mut self, job: usize, outcome: AttemptOutcome, seen: &mut Vec<Seen>) {
         let status = match self.jobs[job].stage {
-            Stage::Running { cancel_due: Some(_), .. } => JobStatus::Cancelled,
+            Stage::Running { cancel_due: Some(_), .. } => Some(JobStatus::Cancelled),
             _ => outcome.status(),
         };
         if let Stage::Running { instance, session, .. } = self.jobs[job].stage
@@ -115,6 +116,16 @@ impl Model {
         {
             on.idle_since = self.now;
         }
+        if outcome == AttemptOutcome::NotRun
+            && let Stage::Running { instance, session, .. } = self.jobs[job].stage
+            && self.instances.get(&instance).is_some_and(|on| on.session == session)
+        {
+            self.instances.remove(&instance);
+        }
+        let Some(status) = status else {
+            self.jobs[job].stage = Stage::Pending;
+            return;
+        };
         self.jobs[job].stage = Stage::Ended(status);
         seen.push(Seen::Ended { job, status });
     }
@@ -277,8 +288,10 @@ impl Pair {
                 None
             }
             QueueEffect::BlockReasonChanged { job, from, to } => {
+                // A job that was sent back has not come to the head of its line again.
                 let known = self.blocks.insert(number(job.as_str()), *to);
-                assert!(known == *from && *from != Some(*to), "{job}: {known:?}, {from:?}, {to:?}");
+                assert!(from.is_none() || known == *from, "{job}: {known:?}, {from:?}, {to:?}");
+                assert_ne!(*from, Some(*to), "{job}");
                 None
             }
             QueueEffect::WakeAt { at_ms } => {
@@ -305,9 +318,11 @@ impl Pair {
     }
 
     fn end(&mut self, job: usize, outcome: AttemptOutcome) {
+        let Stage::Running { session, .. } = self.model.jobs[job].stage else { return };
+        let session = session_id(session);
         let mut expected = Vec::new();
         self.model.end(job, outcome, &mut expected);
-        self.event(QueueEvent::AttemptEnded { job: job_id(job), attempt: 1, outcome }, expected);
+        self.event(QueueEvent::AttemptEnded { job: job_id(job), attempt: 1, session, outcome }, expected);
     }
 
     fn apply(&mut self, op: Op) {
@@ -374,13 +389,18 @@ impl Pair {
                 self.model.cancel(job, reach, &mut expected);
                 self.event(QueueEvent::CancelRequested { job: job_id(job), reach }, expected);
             }
-            // Of an ended job every attempt is late; of another one, attempt 0.
+            // Of an ended job every attempt is late; of one that runs, what another incarnation says of it; of another
+            // one, attempt 0.
             Op::EndLate { attempt, .. } => {
-                let attempt = if ended { attempt } else { 0 };
-                self.event(QueueEvent::AttemptEnded { job: job_id(job), attempt, outcome }, Vec::new());
+                let running = matches!(self.model.jobs[job].stage, Stage::Running { .. });
+                let attempt = if ended || running { attempt } else { 0 };
+                let session = session_id(0);
+                let event = QueueEvent::AttemptEnded { job: job_id(job), attempt, session, outcome };
+                self.event(event, Vec::new());
             }
             Op::EndImpossible { .. } if !ended => {
-                self.refused(&QueueEvent::AttemptEnded { job: job_id(job), attempt: 2, outcome });
+                let session = session_id(self.model.sessions);
+                self.refused(&QueueEvent::AttemptEnded { job: job_id(job), attempt: 2, session, outcome });
             }
             Op::SubmitAgain { .. } if !ended => {
                 let target = self.model.jobs[job].target.clone();
@@ -422,7 +442,9 @@ fn added(instance: usize, session: u64, capability_number: usize, cap: u32) -> Q
 }
 
 fn submitted(id: usize, target: Target, priority: i32) -> QueueEvent {
-    QueueEvent::Submitted { job: QueuedJob { id: job_id(id), target, priority, composition: None } }
+    QueueEvent::Submitted {
+        job: QueuedJob { id: job_id(id), target, priority, composition: None, deadline_ms: None },
+    }
 }
 
 proptest! {

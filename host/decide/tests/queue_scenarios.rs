@@ -3,14 +3,14 @@
 
 use cjm_decide::queue::{
     AttemptOutcome, CANCEL_GRACE_MS, CancelReach, Queue, QueueEffect, QueueError, QueueEvent, QueueLimits,
-    QueuedJob, Target,
+    QueuedJob, StopReason, Target,
 };
 use cjm_wire::describe::{Described, ErrorReport};
 use cjm_wire::{CompositionId, InstanceId, JobId, WorkerSessionId};
 
 /// `@MS` before an event sets the clock. `add INSTANCE/SESSION CAPABILITY CAP`, `remove INSTANCE/SESSION`,
-/// `submit JOB CAPABILITY|=INSTANCE PRIORITY`, `cancel JOB`, `cancel-pending JOB`, `end JOB#ATTEMPT ok|fail|gone`,
-/// `close`, `open`, `tick`.
+/// `submit JOB CAPABILITY|=INSTANCE PRIORITY [DEADLINE_MS]`, `cancel JOB`, `cancel-pending JOB`,
+/// `end JOB#ATTEMPT[@SESSION] ok|fail|gone|missed` (session `s` when unsaid), `close`, `open`, `tick`.
 fn event(words: &[&str]) -> QueueEvent {
     let instance = |text: &str| {
         let (instance, session) = text.split_once('/').expect("INSTANCE/SESSION");
@@ -32,7 +32,7 @@ fn event(words: &[&str]) -> QueueEvent {
             let (instance, session) = instance(name);
             QueueEvent::InstanceRemoved { instance, session }
         }
-        ["submit", id, target, priority] => QueueEvent::Submitted {
+        ["submit", id, target, priority, ref deadline @ ..] => QueueEvent::Submitted {
             job: QueuedJob {
                 id: job(id),
                 target: match target.strip_prefix('=') {
@@ -41,6 +41,7 @@ fn event(words: &[&str]) -> QueueEvent {
                 },
                 priority: priority.parse().expect("a priority"),
                 composition: Some(CompositionId::from_text("c")),
+                deadline_ms: deadline.first().map(|ms| ms.parse().expect("a deadline")),
             },
         },
         ["cancel", id] => QueueEvent::CancelRequested { job: job(id), reach: CancelReach::Any },
@@ -49,12 +50,20 @@ fn event(words: &[&str]) -> QueueEvent {
         }
         ["end", id, outcome] => {
             let (id, attempt) = id.split_once('#').expect("JOB#ATTEMPT");
+            let (attempt, session) = attempt.split_once('@').unwrap_or((attempt, "s"));
+            let session = WorkerSessionId::from_text(session);
             let outcome = match outcome {
                 "ok" => AttemptOutcome::Completed,
                 "fail" => AttemptOutcome::Failed,
+                "missed" => AttemptOutcome::NotRun,
                 _ => AttemptOutcome::Cancelled,
             };
-            QueueEvent::AttemptEnded { job: job(id), attempt: attempt.parse().expect("a number"), outcome }
+            QueueEvent::AttemptEnded {
+                job: job(id),
+                attempt: attempt.parse().expect("a number"),
+                session,
+                outcome,
+            }
         }
         ["close"] => QueueEvent::AdmissionClosed { reason: "the disk is full".to_owned() },
         ["open"] => QueueEvent::AdmissionOpened,
@@ -71,16 +80,20 @@ fn text(effect: &QueueEffect) -> String {
         QueueEffect::SendCancel { job, instance, session, attempt } => {
             format!("send-cancel {job}#{attempt} {instance}/{session}")
         }
-        QueueEffect::ForceRecycle { job, instance, session } => {
-            format!("recycle {instance}/{session} for {job}")
-        }
+        QueueEffect::ForceRecycle { job, instance, session, reason } => match reason {
+            StopReason::Cancel => format!("recycle {instance}/{session} for {job}"),
+            StopReason::Deadline => format!("recycle {instance}/{session} for the deadline of {job}"),
+        },
         QueueEffect::CancelPhaseChanged { job, from, to } => {
             format!("phase {job} {}>{}", from.as_str(), to.as_str())
         }
         QueueEffect::BlockReasonChanged { job, from, to } => {
             format!("block {job} {}>{}", from.map_or("", |from| from.as_str()), to.as_str())
         }
-        QueueEffect::Ended { job, from, status, .. } => format!("ended {job} {from}>{status}"),
+        QueueEffect::Ended { job, from, status, stopped, .. } => match stopped {
+            Some(StopReason::Deadline) => format!("ended {job} {from}>{status} at its deadline"),
+            Some(StopReason::Cancel) | None => format!("ended {job} {from}>{status}"),
+        },
         QueueEffect::WakeAt { at_ms } => format!("wake {at_ms}"),
     }
 }
@@ -229,11 +242,11 @@ fn a_cancel_without_answer_recycles_the_instance() {
                 "block j3 instance_busy>instance_reloading",
             ],
         ),
-        ("@3011 end j2#1 fail", &["ended j2 running>failed"]),
-        ("@3012 end j1#1 fail", &["phase j1 force>reloading", "ended j1 running>cancelled"]),
+        ("@3011 end j2#1@s1 fail", &["ended j2 running>failed"]),
+        ("@3012 end j1#1@s1 fail", &["phase j1 force>reloading", "ended j1 running>cancelled"]),
         ("@3020 add a/s2 asr 2", &["phase j1 reloading>completed", "start j3#1 a/s2"]),
         ("remove a/s1", &[]),
-        ("end j3#1 ok", &["ended j3 running>completed"]),
+        ("end j3#1@s2 ok", &["ended j3 running>completed"]),
     ]);
 }
 
@@ -247,10 +260,10 @@ fn one_recycle_serves_all_who_wait_for_it() {
         ("@2 cancel j2", &["phase j2 none>cooperative", "send-cancel j2#1 a/s1"]),
         ("@3001 tick", &["phase j1 cooperative>force", "recycle a/s1 for j1", "wake 3002"]),
         ("@3002 tick", &["phase j2 cooperative>force"]),
-        ("end j1#1 fail", &["phase j1 force>reloading", "ended j1 running>cancelled"]),
+        ("end j1#1@s1 fail", &["phase j1 force>reloading", "ended j1 running>cancelled"]),
         ("remove a/s1", &["phase j1 reloading>completed"]),
         (
-            "end j2#1 fail",
+            "end j2#1@s1 fail",
             &["phase j2 force>reloading", "phase j2 reloading>completed", "ended j2 running>cancelled"],
         ),
     ]);
@@ -268,9 +281,9 @@ fn the_words_of_an_older_incarnation_change_nothing() {
         // The old call's cancel kills nobody: its worker is gone, its end is on the way.
         ("@1 cancel j1", &["phase j1 none>cooperative", "send-cancel j1#1 a/s1", "wake 3001"]),
         ("@3001 tick", &[]),
-        ("end j1#0 fail", &[]),
-        ("end j1#1 fail", &["phase j1 cooperative>completed", "ended j1 running>cancelled"]),
-        ("end j2#1 ok", &["ended j2 running>completed"]),
+        ("end j1#0@s1 fail", &[]),
+        ("end j1#1@s1 fail", &["phase j1 cooperative>completed", "ended j1 running>cancelled"]),
+        ("end j2#1@s2 ok", &["ended j2 running>completed"]),
     ]);
 }
 
@@ -309,22 +322,72 @@ fn what_cannot_be_is_refused_with_both_names_and_changes_nothing() {
 }
 
 #[test]
-fn a_full_queue_refuses_with_numbers() {
+fn a_full_queue_refuses_with_numbers_before_anything_is_committed() {
     let limits = QueueLimits { pending_max: 2, ..QueueLimits::default() };
-    let queue = check_with(
-        limits,
-        &[
-            ("submit j1 asr 0", &["block j1 >no_instance"]),
-            ("submit j2 asr 0", &[]),
-            (
-                "submit j3 asr 0",
-                &["queue.pending_full: 2 jobs wait already and 1 more would exceed the 2 allowed"],
-            ),
-            ("add a/s asr 1", &["start j1#1 a/s", "block j2 >instance_busy"]),
-        ],
+    assert_eq!(limits.may_submit(1, 1), Ok(()));
+    assert_eq!(limits.may_submit(2, 0), Ok(()));
+    let refused = QueueError::PendingFull { pending: 1, asked: 2, max: 2 };
+    assert_eq!(refused.to_string(), "1 jobs wait already and 2 more would exceed the 2 allowed");
+    assert_eq!(limits.may_submit(1, 2), Err(refused));
+    assert!(limits.may_submit(usize::MAX, 1).is_err());
+    // What was accepted is never refused afterwards.
+    check_with(
+        QueueLimits { pending_max: 0, ..limits },
+        &[("submit j1 asr 0", &["block j1 >no_instance"]), ("submit j2 asr 0", &[])],
     );
-    assert_eq!(queue.may_submit(1, 0), Ok(()));
-    assert_eq!(queue.may_submit(1, 1), Err(QueueError::PendingFull { pending: 2, asked: 1, max: 2 }));
+}
+
+#[test]
+fn an_attempt_that_missed_its_incarnation_takes_its_old_place_again() {
+    check(&[
+        ("submit j1 asr 0", &["block j1 >no_instance"]),
+        ("submit j2 asr 0", &[]),
+        ("add a/s asr 1", &["start j1#1 a/s", "block j2 >instance_busy"]),
+        // The news of the end came first, and the next incarnation is there: same attempt number, nothing skipped.
+        ("remove a/s", &["block j2 instance_busy>no_instance"]),
+        ("add a/t asr 1", &["start j2#1 a/t"]),
+        ("end j1#1 missed", &["block j1 >instance_busy"]),
+        ("end j2#1@t ok", &["ended j2 running>completed", "start j1#1 a/t"]),
+        // The first incarnation's word about the same attempt comes too late.
+        ("end j1#1@s ok", &[]),
+        ("end j1#1@t ok", &["ended j1 running>completed"]),
+    ]);
+    // Without that news the attempt itself brings it; else the job would be sent back at once, for ever.
+    check(&[
+        ("add a/s asr 1", &[]),
+        ("submit j1 asr 0", &["start j1#1 a/s"]),
+        ("end j1#1 missed", &["block j1 >no_instance"]),
+        ("remove a/s", &[]),
+        ("add a/t asr 1", &["start j1#1 a/t"]),
+        ("cancel j1", &["phase j1 none>cooperative", "send-cancel j1#1 a/t", "wake 3000"]),
+        ("end j1#1@t missed", &["phase j1 cooperative>completed", "ended j1 running>cancelled"]),
+        ("add a/u asr 1", &[]),
+    ]);
+}
+
+#[test]
+fn a_deadline_ends_a_job_that_waits_and_stops_one_that_runs() {
+    check(&[
+        ("submit j1 asr 0 50", &["block j1 >no_instance", "wake 50"]),
+        ("submit j2 asr 0 100", &[]),
+        ("@50 tick", &["ended j1 pending>failed at its deadline", "block j2 >no_instance", "wake 100"]),
+        ("@60 add a/s asr 1", &["start j2#1 a/s"]),
+        ("@100 tick", &["phase j2 none>cooperative", "send-cancel j2#1 a/s", "wake 3100"]),
+        // A cancel comes too late to change the reason.
+        ("@101 cancel j2", &[]),
+        ("@3100 tick", &["phase j2 cooperative>force", "recycle a/s for the deadline of j2"]),
+        ("@3101 end j2#1 ok", &["phase j2 force>reloading", "ended j2 running>failed at its deadline"]),
+    ]);
+    // What ends in time is not touched by its deadline, and a cancel comes before it.
+    check(&[
+        ("add a/s asr 2", &[]),
+        ("submit j1 asr 0 50", &["start j1#1 a/s", "wake 50"]),
+        ("submit j2 asr 0 60", &["start j2#1 a/s"]),
+        ("@10 end j1#1 ok", &["ended j1 running>completed", "wake 60"]),
+        ("@20 cancel j2", &["phase j2 none>cooperative", "send-cancel j2#1 a/s"]),
+        ("@60 tick", &["wake 3020"]),
+        ("@61 end j2#1 fail", &["phase j2 cooperative>completed", "ended j2 running>cancelled"]),
+    ]);
 }
 
 #[test]
@@ -400,7 +463,8 @@ fn a_hundred_thousand_wait_and_go_in_order() {
     }
     while let Some(job) = running.pop_front() {
         let outcome = AttemptOutcome::Completed;
-        let end = QueueEvent::AttemptEnded { job, attempt: 1, outcome };
+        let end =
+            QueueEvent::AttemptEnded { job, attempt: 1, session: WorkerSessionId::from_text("s"), outcome };
         note(queue.handle(end, 2).expect("ended"), &mut running);
     }
     assert_eq!(note(Vec::new(), &mut running), JOBS);

@@ -89,7 +89,7 @@ impl Queue {
                 let since = block.filter(|block| ahead == 0 && Some(block.reason) == reason);
                 (reason, since.map(|block| now_ms.saturating_sub(block.since_ms)), ahead)
             }
-            Life::Running(_) | Life::Cancelling { .. } | Life::Forcing(_) => (None, None, 0),
+            Life::Running(_) | Life::Stopping { .. } | Life::Forcing { .. } => (None, None, 0),
         };
         let loads = self.pool.instances_for(&job.target).map(|(instance, state)| InstanceLoad {
             instance: instance.clone(),

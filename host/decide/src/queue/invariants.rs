@@ -72,11 +72,20 @@ impl Queue {
     }
 
     fn check_deadlines(&self) -> Result<(), String> {
-        for (deadline_ms, job) in &self.deadlines {
+        for (grace_ends_ms, job) in &self.graces {
             let own = self.jobs.get(job).is_some_and(
-                |entry| matches!(entry.life, Life::Cancelling { deadline_ms: due, .. } if due == *deadline_ms),
+                |entry| matches!(entry.life, Life::Stopping { grace_ends_ms: ends, .. } if ends == *grace_ends_ms),
             );
-            ensure(own, || format!("{job} has a deadline and is not being cancelled"))?;
+            ensure(own, || format!("{job} has a grace and is not being stopped"))?;
+        }
+        for (due_ms, job) in &self.dues {
+            let own = self.jobs.get(job).is_some_and(|entry| entry.due_ms == Some(*due_ms));
+            ensure(own, || format!("{job} is due at a time that is not its own"))?;
+        }
+        for (id, job) in &self.jobs {
+            let waits_for_due = !matches!(job.life, Life::Stopping { .. } | Life::Forcing { .. });
+            let listed = job.due_ms.is_none_or(|due_ms| self.dues.contains(&(due_ms, id.clone())));
+            ensure(listed || !waits_for_due, || format!("the deadline of {id} is forgotten"))?;
         }
         Ok(())
     }

@@ -3,26 +3,30 @@
 //!
 //! ```text
 //!  Submitted
-//!      │
-//!      ▼         Admitted                 AttemptEnded
-//!  ┌─Pending────────────────▶ Running ──────────────────────▶ ended: completed | failed | cancelled
-//!  │                             │
-//!  │ CancelRequested             │ CancelRequested (reach: any)
+//!      │         Admitted
+//!      ▼ ─────────────────────▶        AttemptEnded
+//!  ┌─Pending                  Running ──────────────────────▶ ended: completed | failed | cancelled
+//!  │     ◀─────────────────────  │
+//!  │      AttemptEnded: not run  │
+//!  │ StopAsked                   │ StopAsked (reach: any)
 //!  │                             ▼        AttemptEnded, however
-//!  │                         Cancelling ────────────────────▶ ended: cancelled
-//!  │                             │ CancelOverdue                  ▲
+//!  │                         Stopping ──────────────────────▶ ended: cancelled, or failed at its deadline
+//!  │                             │ GraceOver                      ▲
 //!  │                             ▼        AttemptEnded, however   │
 //!  │                          Forcing ────────────────────────────┤
 //!  └──────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! A result that arrives before the cancel is handled wins (the job has ended, the cancel finds nothing). Once
-//! the cancel is handled the job ends `cancelled`, whatever the call still returns: who asked for an end must
-//! not be told later that it went on, and a tool that fails *because* it was cancelled has cooperated.
+//! A result that arrives before the stop is handled wins (the job has ended, the stop finds nothing). Once the
+//! stop is handled the job ends as its reason says, whatever the call still returns: who asked for an end must
+//! not be told later that it went on, and a tool that fails *because* it was stopped has cooperated.
+//!
+//! An attempt that did not find the incarnation it was admitted to has not run: nothing was committed for it,
+//! and the job takes its old place in its line again, under the same attempt number.
 
 use super::ladder::BlockReason;
 use super::lines::OrderKey;
-use super::types::{AttemptOutcome, CancelPhase, CancelReach, Target};
+use super::types::{AttemptOutcome, CancelPhase, CancelReach, StopReason, Target};
 use cjm_wire::event::JobStatus;
 use cjm_wire::{CompositionId, InstanceId, WorkerSessionId};
 
@@ -33,6 +37,8 @@ pub(super) struct Job {
     pub(super) priority: i32,
     pub(super) composition: Option<CompositionId>,
     pub(super) submitted_ms: u64,
+    /// When it must have ended.
+    pub(super) due_ms: Option<u64>,
     pub(super) life: Life,
 }
 
@@ -43,6 +49,8 @@ pub(super) struct Run {
     pub(super) instance: InstanceId,
     pub(super) session: WorkerSessionId,
     pub(super) since_ms: u64,
+    /// Its place in the line, to which it goes back when the attempt did not run.
+    pub(super) key: OrderKey,
 }
 
 /// What a job waits for, and since when.
@@ -57,17 +65,17 @@ pub(super) struct Block {
 pub(super) enum Life {
     Pending { key: OrderKey, attempts_done: u32, block: Option<Block> },
     Running(Run),
-    Cancelling { run: Run, deadline_ms: u64 },
-    Forcing(Run),
+    Stopping { run: Run, reason: StopReason, grace_ends_ms: u64 },
+    Forcing { run: Run, reason: StopReason },
 }
 
 /// What moves it.
 #[derive(Debug, Clone)]
 pub(super) enum LifeEvent {
     Admitted(Run),
-    CancelRequested { reach: CancelReach, deadline_ms: u64 },
-    CancelOverdue,
-    AttemptEnded { attempt: u32, outcome: AttemptOutcome },
+    StopAsked { reach: CancelReach, reason: StopReason, grace_ends_ms: u64 },
+    GraceOver,
+    AttemptEnded { attempt: u32, session: WorkerSessionId, outcome: AttemptOutcome },
 }
 
 /// Where that leads.
@@ -77,6 +85,8 @@ pub(super) enum Next {
     Stay,
     Become(Life),
     End(JobStatus),
+    /// It was stopped; its status is the reason's.
+    Stopped(StopReason),
 }
 
 /// A pair of state and event that cannot be.
@@ -100,33 +110,50 @@ impl Life {
             }
             (_, LifeEvent::Admitted(_)) => Err(illegal),
 
-            (Self::Pending { .. }, LifeEvent::CancelRequested { .. }) => Ok(Next::End(JobStatus::Cancelled)),
-            (Self::Running(run), LifeEvent::CancelRequested { reach: CancelReach::Any, deadline_ms }) => {
-                Ok(Next::Become(Self::Cancelling { run: run.clone(), deadline_ms }))
+            (Self::Pending { .. }, LifeEvent::StopAsked { reason, .. }) => Ok(Next::Stopped(reason)),
+            (Self::Running(run), LifeEvent::StopAsked { reach: CancelReach::Any, reason, grace_ends_ms }) => {
+                Ok(Next::Become(Self::Stopping { run: run.clone(), reason, grace_ends_ms }))
             }
-            (_, LifeEvent::CancelRequested { .. }) => Ok(Next::Stay),
+            (_, LifeEvent::StopAsked { .. }) => Ok(Next::Stay),
 
-            (Self::Cancelling { run, .. }, LifeEvent::CancelOverdue) => {
-                Ok(Next::Become(Self::Forcing(run.clone())))
+            (Self::Stopping { run, reason, .. }, LifeEvent::GraceOver) => {
+                Ok(Next::Become(Self::Forcing { run: run.clone(), reason: *reason }))
             }
-            (_, LifeEvent::CancelOverdue) => Err(illegal),
+            (_, LifeEvent::GraceOver) => Err(illegal),
 
             (Self::Pending { attempts_done, .. }, LifeEvent::AttemptEnded { attempt, .. }) => {
                 if attempt <= *attempts_done { Ok(Next::Stay) } else { Err(illegal) }
             }
-            (Self::Running(run), LifeEvent::AttemptEnded { attempt, outcome }) => {
-                Self::ended(run, attempt, outcome.status(), illegal)
+            (Self::Running(run), LifeEvent::AttemptEnded { attempt, session, outcome }) => {
+                let next = match outcome.status() {
+                    Some(status) => Next::End(status),
+                    None => Next::Become(Self::Pending {
+                        key: run.key,
+                        attempts_done: run.attempt - 1,
+                        block: None,
+                    }),
+                };
+                Self::attempt_ended(run, attempt, &session, next, illegal)
             }
-            (Self::Cancelling { run, .. } | Self::Forcing(run), LifeEvent::AttemptEnded { attempt, .. }) => {
-                Self::ended(run, attempt, JobStatus::Cancelled, illegal)
-            }
+            (
+                Self::Stopping { run, reason, .. } | Self::Forcing { run, reason },
+                LifeEvent::AttemptEnded { attempt, session, .. },
+            ) => Self::attempt_ended(run, attempt, &session, Next::Stopped(*reason), illegal),
         }
     }
 
-    fn ended(run: &Run, attempt: u32, status: JobStatus, illegal: Illegal) -> Result<Next, Illegal> {
+    /// An older attempt, or one on another incarnation, is late news.
+    fn attempt_ended(
+        run: &Run,
+        attempt: u32,
+        session: &WorkerSessionId,
+        next: Next,
+        illegal: Illegal,
+    ) -> Result<Next, Illegal> {
         match attempt.cmp(&run.attempt) {
             std::cmp::Ordering::Less => Ok(Next::Stay),
-            std::cmp::Ordering::Equal => Ok(Next::End(status)),
+            std::cmp::Ordering::Equal if *session != run.session => Ok(Next::Stay),
+            std::cmp::Ordering::Equal => Ok(next),
             std::cmp::Ordering::Greater => Err(illegal),
         }
     }
@@ -135,7 +162,7 @@ impl Life {
     pub(super) fn run(&self) -> Option<&Run> {
         match self {
             Self::Pending { .. } => None,
-            Self::Running(run) | Self::Cancelling { run, .. } | Self::Forcing(run) => Some(run),
+            Self::Running(run) | Self::Stopping { run, .. } | Self::Forcing { run, .. } => Some(run),
         }
     }
 
@@ -143,8 +170,8 @@ impl Life {
     pub(super) fn cancel_phase(&self) -> CancelPhase {
         match self {
             Self::Pending { .. } | Self::Running(_) => CancelPhase::None,
-            Self::Cancelling { .. } => CancelPhase::Cooperative,
-            Self::Forcing(_) => CancelPhase::Force,
+            Self::Stopping { .. } => CancelPhase::Cooperative,
+            Self::Forcing { .. } => CancelPhase::Force,
         }
     }
 
@@ -157,8 +184,8 @@ impl Life {
         match self {
             Self::Pending { .. } => "pending",
             Self::Running(_) => "running",
-            Self::Cancelling { .. } => "cancelling",
-            Self::Forcing(_) => "being ended by force",
+            Self::Stopping { .. } => "being stopped",
+            Self::Forcing { .. } => "being ended by force",
         }
     }
 }
@@ -167,8 +194,8 @@ impl LifeEvent {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Admitted(_) => "admitted",
-            Self::CancelRequested { .. } => "cancel_requested",
-            Self::CancelOverdue => "cancel_overdue",
+            Self::StopAsked { .. } => "stop_asked",
+            Self::GraceOver => "grace_over",
             Self::AttemptEnded { .. } => "attempt_ended",
         }
     }
@@ -184,6 +211,7 @@ mod tests {
             instance: InstanceId::from_text("i"),
             session: WorkerSessionId::from_text("s"),
             since_ms: 0,
+            key: OrderKey::new(0, 1),
         }
     }
 
@@ -192,47 +220,88 @@ mod tests {
         assert_eq!(&life.next(event), expected, "{} × {name}", life.name());
     }
 
-    #[test]
-    fn every_pair_of_state_and_event_has_one_answer() {
-        let pending = Life::Pending { key: OrderKey::new(0, 1), attempts_done: 1, block: None };
-        let running = Life::Running(run(2));
-        let cancelling = Life::Cancelling { run: run(2), deadline_ms: 9 };
-        let forcing = Life::Forcing(run(2));
-        let cancel = |reach| LifeEvent::CancelRequested { reach, deadline_ms: 9 };
-        let over = |attempt, outcome| LifeEvent::AttemptEnded { attempt, outcome };
-        let illegal = |life: &Life, event| Err(Illegal { state: life.name(), event });
-        let end = |status| Ok(Next::End(status));
-        use AttemptOutcome::{Cancelled, Completed, Failed};
+    fn pending() -> Life {
+        Life::Pending { key: OrderKey::new(0, 1), attempts_done: 1, block: None }
+    }
 
+    fn stop(reach: CancelReach, reason: StopReason) -> LifeEvent {
+        LifeEvent::StopAsked { reach, reason, grace_ends_ms: 9 }
+    }
+
+    fn over(attempt: u32, outcome: AttemptOutcome) -> LifeEvent {
+        LifeEvent::AttemptEnded { attempt, session: WorkerSessionId::from_text("s"), outcome }
+    }
+
+    fn illegal(life: &Life, event: &'static str) -> Result<Next, Illegal> {
+        Err(Illegal { state: life.name(), event })
+    }
+
+    #[test]
+    fn a_job_that_waits_or_runs_has_one_answer_to_every_event() {
+        use AttemptOutcome::{Cancelled, Completed, Failed, NotRun};
+        let (pending, running) = (pending(), Life::Running(run(2)));
+        let end = |status| Ok(Next::End(status));
         check(&pending, LifeEvent::Admitted(run(2)), &Ok(Next::Become(running.clone())));
         check(&pending, LifeEvent::Admitted(run(3)), &illegal(&pending, "admitted"));
-        check(&pending, cancel(CancelReach::Any), &end(JobStatus::Cancelled));
-        check(&pending, cancel(CancelReach::PendingOnly), &end(JobStatus::Cancelled));
-        check(&pending, LifeEvent::CancelOverdue, &illegal(&pending, "cancel_overdue"));
+        for reason in [StopReason::Cancel, StopReason::Deadline] {
+            check(&pending, stop(CancelReach::Any, reason), &Ok(Next::Stopped(reason)));
+            check(&pending, stop(CancelReach::PendingOnly, reason), &Ok(Next::Stopped(reason)));
+            let stopping = Life::Stopping { run: run(2), reason, grace_ends_ms: 9 };
+            check(&running, stop(CancelReach::Any, reason), &Ok(Next::Become(stopping)));
+            check(&running, stop(CancelReach::PendingOnly, reason), &Ok(Next::Stay));
+        }
+        check(&pending, LifeEvent::GraceOver, &illegal(&pending, "grace_over"));
         check(&pending, over(1, Completed), &Ok(Next::Stay));
         check(&pending, over(2, Completed), &illegal(&pending, "attempt_ended"));
 
         check(&running, LifeEvent::Admitted(run(3)), &illegal(&running, "admitted"));
-        check(&running, cancel(CancelReach::Any), &Ok(Next::Become(cancelling.clone())));
-        check(&running, cancel(CancelReach::PendingOnly), &Ok(Next::Stay));
-        check(&running, LifeEvent::CancelOverdue, &illegal(&running, "cancel_overdue"));
+        check(&running, LifeEvent::GraceOver, &illegal(&running, "grace_over"));
         check(&running, over(1, Completed), &Ok(Next::Stay));
         check(&running, over(2, Completed), &end(JobStatus::Completed));
         check(&running, over(2, Failed), &end(JobStatus::Failed));
         check(&running, over(2, Cancelled), &end(JobStatus::Cancelled));
+        check(&running, over(2, NotRun), &Ok(Next::Become(pending.clone())));
         check(&running, over(3, Completed), &illegal(&running, "attempt_ended"));
+    }
 
-        check(&cancelling, LifeEvent::CancelOverdue, &Ok(Next::Become(forcing.clone())));
-        check(&forcing, LifeEvent::CancelOverdue, &illegal(&forcing, "cancel_overdue"));
-        for life in [&cancelling, &forcing] {
-            check(life, LifeEvent::Admitted(run(3)), &illegal(life, "admitted"));
-            check(life, cancel(CancelReach::Any), &Ok(Next::Stay));
-            check(life, cancel(CancelReach::PendingOnly), &Ok(Next::Stay));
-            check(life, over(1, Failed), &Ok(Next::Stay));
-            check(life, over(3, Failed), &illegal(life, "attempt_ended"));
-            for outcome in [Completed, Failed, Cancelled] {
-                check(life, over(2, outcome), &end(JobStatus::Cancelled));
+    #[test]
+    fn a_job_that_is_stopped_ends_as_the_reason_says_however_its_call_ends() {
+        use AttemptOutcome::{Cancelled, Completed, Failed, NotRun};
+        for reason in [StopReason::Cancel, StopReason::Deadline] {
+            let stopping = Life::Stopping { run: run(2), reason, grace_ends_ms: 9 };
+            let forcing = Life::Forcing { run: run(2), reason };
+            check(&stopping, LifeEvent::GraceOver, &Ok(Next::Become(forcing.clone())));
+            check(&forcing, LifeEvent::GraceOver, &illegal(&forcing, "grace_over"));
+            for life in [&stopping, &forcing] {
+                check(life, LifeEvent::Admitted(run(3)), &illegal(life, "admitted"));
+                for other in [StopReason::Cancel, StopReason::Deadline] {
+                    check(life, stop(CancelReach::Any, other), &Ok(Next::Stay));
+                    check(life, stop(CancelReach::PendingOnly, other), &Ok(Next::Stay));
+                }
+                check(life, over(1, Failed), &Ok(Next::Stay));
+                check(life, over(3, Failed), &illegal(life, "attempt_ended"));
+                for outcome in [Completed, Failed, Cancelled, NotRun] {
+                    check(life, over(2, outcome), &Ok(Next::Stopped(reason)));
+                }
             }
+        }
+    }
+
+    #[test]
+    fn the_word_of_another_incarnation_changes_nothing() {
+        let late = |outcome| LifeEvent::AttemptEnded {
+            attempt: 2,
+            session: WorkerSessionId::from_text("an earlier one"),
+            outcome,
+        };
+        let reason = StopReason::Cancel;
+        for life in [
+            Life::Running(run(2)),
+            Life::Stopping { run: run(2), reason, grace_ends_ms: 9 },
+            Life::Forcing { run: run(2), reason },
+        ] {
+            check(&life, late(AttemptOutcome::Completed), &Ok(Next::Stay));
+            check(&life, late(AttemptOutcome::NotRun), &Ok(Next::Stay));
         }
     }
 }

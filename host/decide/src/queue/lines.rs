@@ -16,7 +16,7 @@ impl OrderKey {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Line {
     waiting: BTreeMap<OrderKey, JobId>,
     /// Under which key the line stands in `ready`.
@@ -24,7 +24,7 @@ struct Line {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Lines {
     lines: BTreeMap<Target, Line>,
     /// Heads of the lines whose target has room, best first.

@@ -18,5 +18,5 @@ pub use ladder::{BlockReason, SKIP_AHEAD_MAX};
 pub use owner::Queue;
 pub use types::{
     AttemptOutcome, CANCEL_GRACE_MS, CancelPhase, CancelReach, LANES_DEFAULT, PENDING_MAX_DEFAULT,
-    QueueEffect, QueueError, QueueEvent, QueueLimits, QueuedJob, Start, Target,
+    QueueEffect, QueueError, QueueEvent, QueueLimits, QueuedJob, Start, StopReason, Target,
 };

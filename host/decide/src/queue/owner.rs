@@ -10,14 +10,14 @@ use super::lines::{Lines, OrderKey};
 use super::pool::{Instance, Pool, Recycle};
 use super::types::{
     AttemptOutcome, CancelPhase, CancelReach, QueueEffect, QueueError, QueueEvent, QueueLimits, QueuedJob,
-    Start, Target,
+    Start, StopReason, Target,
 };
 use cjm_wire::event::JobStatus;
 use cjm_wire::{InstanceId, JobId, WorkerSessionId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// State of the queue. Owned by one task.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Queue {
     pub(super) limits: QueueLimits,
     pub(super) jobs: BTreeMap<JobId, Job>,
@@ -26,8 +26,10 @@ pub struct Queue {
     pub(super) lanes_in_use: u32,
     /// Why nothing may start, while nothing may.
     pub(super) gate_closed: Option<String>,
-    /// When the grace of each cooperative cancel is over.
-    pub(super) deadlines: BTreeSet<(u64, JobId)>,
+    /// When the grace of each job that is being stopped is over.
+    pub(super) graces: BTreeSet<(u64, JobId)>,
+    /// When jobs that have a deadline and are not being stopped yet must have ended.
+    pub(super) dues: BTreeSet<(u64, JobId)>,
     next_sequence: u64,
     wake_announced_ms: Option<u64>,
     /// Targets whose line or room this event changed.
@@ -45,25 +47,12 @@ impl Queue {
             pool: Pool::default(),
             lanes_in_use: 0,
             gate_closed: None,
-            deadlines: BTreeSet::new(),
+            graces: BTreeSet::new(),
+            dues: BTreeSet::new(),
             next_sequence: 0,
             wake_announced_ms: None,
             touched: BTreeSet::new(),
         }
-    }
-
-    /// Whether `asked` more jobs may be submitted while `committing` others are on their way into the store.
-    /// To be asked before a job is committed, since an accepted job must not be refused afterwards.
-    ///
-    /// # Errors
-    /// [`QueueError::PendingFull`].
-    pub fn may_submit(&self, asked: usize, committing: usize) -> Result<(), QueueError> {
-        let pending = self.lines.len().saturating_add(committing);
-        let max = self.limits.pending_max;
-        if pending.saturating_add(asked) > max {
-            return Err(QueueError::PendingFull { pending, asked, max });
-        }
-        Ok(())
     }
 
     /// Takes one event that happened at `now_ms` (any clock that does not run backwards) and says what to do.
@@ -83,13 +72,14 @@ impl Queue {
             QueueEvent::CancelRequested { job, reach } => {
                 self.request_cancel(&job, reach, now_ms, &mut effects)?;
             }
-            QueueEvent::AttemptEnded { job, attempt, outcome } => {
-                self.end_attempt(&job, attempt, outcome, now_ms, &mut effects)?;
+            QueueEvent::AttemptEnded { job, attempt, session, outcome } => {
+                self.end_attempt(&job, attempt, session, outcome, now_ms, &mut effects)?;
             }
             QueueEvent::AdmissionClosed { reason } => self.gate_closed = Some(reason),
             QueueEvent::AdmissionOpened => self.gate_closed = None,
             QueueEvent::Tick => {}
         }
+        self.stop_due(now_ms, &mut effects);
         self.force_overdue(now_ms, &mut effects);
         self.settle(now_ms, &mut effects);
         self.announce_wake(&mut effects);
@@ -172,16 +162,18 @@ impl Queue {
             let state = known.life.name();
             return Err(QueueError::Illegal { job: job.id, state, event: "submitted" });
         }
-        self.may_submit(1, 0)?;
         let key = OrderKey::new(job.priority, self.next_sequence);
         self.next_sequence += 1;
         self.lines.insert(&job.target, key, job.id.clone());
         self.touched.insert(job.target.clone());
+        let due_ms = job.deadline_ms.map(|within_ms| now_ms.saturating_add(within_ms));
+        self.dues.extend(due_ms.map(|due_ms| (due_ms, job.id.clone())));
         let entry = Job {
             target: job.target,
             priority: job.priority,
             composition: job.composition,
             submitted_ms: now_ms,
+            due_ms,
             life: Life::Pending { key, attempts_done: 0, block: None },
         };
         self.jobs.insert(job.id, entry);
@@ -195,19 +187,50 @@ impl Queue {
         now_ms: u64,
         effects: &mut Vec<QueueEffect>,
     ) -> Result<(), QueueError> {
-        let deadline_ms = now_ms.saturating_add(self.limits.cancel_grace_ms);
-        self.step(id, LifeEvent::CancelRequested { reach, deadline_ms }, now_ms, effects)
+        let grace_ends_ms = now_ms.saturating_add(self.limits.cancel_grace_ms);
+        let asked = LifeEvent::StopAsked { reach, reason: StopReason::Cancel, grace_ends_ms };
+        self.step(id, asked, now_ms, effects)
+    }
+
+    /// Stops what has run past its deadline.
+    fn stop_due(&mut self, now_ms: u64, effects: &mut Vec<QueueEffect>) {
+        let grace_ends_ms = now_ms.saturating_add(self.limits.cancel_grace_ms);
+        while let Some((due_ms, _)) = self.dues.first()
+            && *due_ms <= now_ms
+            && let Some((_, id)) = self.dues.pop_first()
+        {
+            let passed =
+                LifeEvent::StopAsked { reach: CancelReach::Any, reason: StopReason::Deadline, grace_ends_ms };
+            let moved = self.step(&id, passed, now_ms, effects);
+            debug_assert!(moved.is_ok(), "any job may be stopped");
+        }
     }
 
     fn end_attempt(
         &mut self,
         id: &JobId,
         attempt: u32,
+        session: WorkerSessionId,
         outcome: AttemptOutcome,
         now_ms: u64,
         effects: &mut Vec<QueueEffect>,
     ) -> Result<(), QueueError> {
-        self.step(id, LifeEvent::AttemptEnded { attempt, outcome }, now_ms, effects)
+        let missed = self.jobs.get(id).and_then(|job| job.life.run()).filter(|run| {
+            outcome == AttemptOutcome::NotRun && run.attempt == attempt && run.session == session
+        });
+        let missed = missed.map(|run| run.instance.clone());
+        self.step(
+            id,
+            LifeEvent::AttemptEnded { attempt, session: session.clone(), outcome },
+            now_ms,
+            effects,
+        )?;
+        if let Some(instance) = missed {
+            // Who did not find an incarnation brings the news of its end; were it kept, the job would go back to it
+            // at once and for ever.
+            self.remove_instance(&instance, &session, effects);
+        }
+        Ok(())
     }
 
     /// Moves one job, keeps every index in step with it, and says what follows. An unknown job has ended long
@@ -231,40 +254,74 @@ impl Queue {
                 let before = std::mem::replace(&mut job.life, life.clone());
                 let target = job.target.clone();
                 self.leave(id, &target, &before);
-                self.enter(id, &before, &life, effects);
-            }
-            Next::End(status) => {
-                if let Some(job) = self.jobs.remove(id) {
-                    self.leave(id, &job.target, &job.life);
-                    self.end(id, &job, status, now_ms, effects);
+                if let (Some(run), Life::Pending { .. }) = (before.run(), &life) {
+                    self.end_run(id, run, &before, now_ms, effects);
                 }
+                self.enter(id, &target, &before, &life, effects);
             }
+            Next::End(status) => self.take_out(id, status, None, now_ms, effects),
+            Next::Stopped(reason) => self.take_out(id, reason.status(), Some(reason), now_ms, effects),
         }
         Ok(())
     }
 
-    /// Takes what a state holds: a place in a line, a deadline. The lane and the slot go on in [`Self::end`].
+    fn take_out(
+        &mut self,
+        id: &JobId,
+        status: JobStatus,
+        stopped: Option<StopReason>,
+        now_ms: u64,
+        effects: &mut Vec<QueueEffect>,
+    ) {
+        let Some(job) = self.jobs.remove(id) else { return };
+        self.leave(id, &job.target, &job.life);
+        if let Some(run) = job.life.run() {
+            self.end_run(id, run, &job.life, now_ms, effects);
+        }
+        if let Some(due_ms) = job.due_ms {
+            self.dues.remove(&(due_ms, id.clone()));
+        }
+        effects.push(QueueEffect::Ended {
+            job: id.clone(),
+            from: job.life.status(),
+            status,
+            attempt: job.life.run().map(|run| run.attempt),
+            stopped,
+        });
+    }
+
+    /// Takes what a state holds: a place in a line, a grace. The lane and the slot go on in [`Self::end_run`].
     fn leave(&mut self, id: &JobId, target: &Target, life: &Life) {
         match life {
             Life::Pending { key, .. } => {
                 self.lines.remove(target, *key);
                 self.touched.insert(target.clone());
             }
-            Life::Cancelling { deadline_ms, .. } => {
-                self.deadlines.remove(&(*deadline_ms, id.clone()));
+            Life::Stopping { grace_ends_ms, .. } => {
+                self.graces.remove(&(*grace_ends_ms, id.clone()));
             }
-            Life::Running(_) | Life::Forcing(_) => {}
+            Life::Running(_) | Life::Forcing { .. } => {}
         }
     }
 
     /// Gives a new state what it holds and asks for what it needs.
-    fn enter(&mut self, id: &JobId, before: &Life, life: &Life, effects: &mut Vec<QueueEffect>) {
+    fn enter(
+        &mut self,
+        id: &JobId,
+        target: &Target,
+        before: &Life,
+        life: &Life,
+        effects: &mut Vec<QueueEffect>,
+    ) {
         let (from, to) = (before.cancel_phase(), life.cancel_phase());
         if from != to {
             phase(id, from, to, effects);
         }
         match life {
-            Life::Pending { .. } => {}
+            Life::Pending { key, .. } => {
+                self.lines.insert(target, *key, id.clone());
+                self.touched.insert(target.clone());
+            }
             Life::Running(run) => {
                 self.lanes_in_use += 1;
                 self.pool.update(&run.instance, &run.session, |instance| {
@@ -272,8 +329,8 @@ impl Queue {
                 });
                 self.touch_run(run);
             }
-            Life::Cancelling { run, deadline_ms } => {
-                self.deadlines.insert((*deadline_ms, id.clone()));
+            Life::Stopping { run, grace_ends_ms, .. } => {
+                self.graces.insert((*grace_ends_ms, id.clone()));
                 effects.push(QueueEffect::SendCancel {
                     job: id.clone(),
                     instance: run.instance.clone(),
@@ -281,11 +338,11 @@ impl Queue {
                     attempt: run.attempt,
                 });
             }
-            Life::Forcing(run) => self.recycle(id, run, effects),
+            Life::Forcing { run, reason } => self.recycle(id, run, *reason, effects),
         }
     }
 
-    fn recycle(&mut self, id: &JobId, run: &Run, effects: &mut Vec<QueueEffect>) {
+    fn recycle(&mut self, id: &JobId, run: &Run, reason: StopReason, effects: &mut Vec<QueueEffect>) {
         let first =
             self.pool.current(&run.instance, &run.session).is_some_and(|instance| instance.recycle.is_none());
         if first {
@@ -297,47 +354,41 @@ impl Queue {
                 job: id.clone(),
                 instance: run.instance.clone(),
                 session: run.session.clone(),
+                reason,
             });
         }
     }
 
-    fn end(&mut self, id: &JobId, job: &Job, status: JobStatus, now_ms: u64, effects: &mut Vec<QueueEffect>) {
-        if let Some(run) = job.life.run() {
-            self.lanes_in_use -= 1;
-            let forced = matches!(job.life, Life::Forcing(_));
-            let mut reloads = false;
-            self.pool.update(&run.instance, &run.session, |instance| {
-                instance.running.remove(id);
-                instance.idle_since_ms = now_ms;
-                if let Some(recycle) = instance.recycle.as_mut().filter(|_| forced) {
-                    recycle.for_jobs.push(id.clone());
-                    reloads = true;
-                }
-            });
-            self.touch_run(run);
-            if forced {
-                phase(id, CancelPhase::Force, CancelPhase::Reloading, effects);
-                if !reloads {
-                    phase(id, CancelPhase::Reloading, CancelPhase::Completed, effects);
-                }
-            } else if job.life.cancel_phase() == CancelPhase::Cooperative {
-                phase(id, CancelPhase::Cooperative, CancelPhase::Completed, effects);
+    /// Gives back the lane and the slot of an attempt that is over, and closes what its stop had begun.
+    fn end_run(&mut self, id: &JobId, run: &Run, life: &Life, now_ms: u64, effects: &mut Vec<QueueEffect>) {
+        self.lanes_in_use -= 1;
+        let forced = matches!(life, Life::Forcing { .. });
+        let mut reloads = false;
+        self.pool.update(&run.instance, &run.session, |instance| {
+            instance.running.remove(id);
+            instance.idle_since_ms = now_ms;
+            if let Some(recycle) = instance.recycle.as_mut().filter(|_| forced) {
+                recycle.for_jobs.push(id.clone());
+                reloads = true;
             }
-        }
-        effects.push(QueueEffect::Ended {
-            job: id.clone(),
-            from: job.life.status(),
-            status,
-            attempt: job.life.run().map(|run| run.attempt),
         });
+        self.touch_run(run);
+        if forced {
+            phase(id, CancelPhase::Force, CancelPhase::Reloading, effects);
+            if !reloads {
+                phase(id, CancelPhase::Reloading, CancelPhase::Completed, effects);
+            }
+        } else if life.cancel_phase() == CancelPhase::Cooperative {
+            phase(id, CancelPhase::Cooperative, CancelPhase::Completed, effects);
+        }
     }
 
     /// Turns to force where the grace is over. A call whose incarnation is gone already needs no killing: its
     /// end is on the way.
     fn force_overdue(&mut self, now_ms: u64, effects: &mut Vec<QueueEffect>) {
-        while let Some((deadline_ms, _)) = self.deadlines.first()
-            && *deadline_ms <= now_ms
-            && let Some((_, id)) = self.deadlines.pop_first()
+        while let Some((grace_ends_ms, _)) = self.graces.first()
+            && *grace_ends_ms <= now_ms
+            && let Some((_, id)) = self.graces.pop_first()
         {
             let alive = self
                 .jobs
@@ -345,8 +396,8 @@ impl Queue {
                 .and_then(|job| job.life.run())
                 .is_some_and(|run| self.pool.current(&run.instance, &run.session).is_some());
             if alive {
-                let moved = self.step(&id, LifeEvent::CancelOverdue, now_ms, effects);
-                debug_assert!(moved.is_ok(), "only a cancelling job has a deadline");
+                let moved = self.step(&id, LifeEvent::GraceOver, now_ms, effects);
+                debug_assert!(moved.is_ok(), "only a job that is being stopped has a grace");
             }
         }
     }
@@ -377,9 +428,11 @@ impl Queue {
                     let job = self.lines.head(target)?;
                     let instance = self.pool.free_for(target)?;
                     let session = self.pool.get(instance)?.session.clone();
-                    let Life::Pending { attempts_done, .. } = self.jobs.get(job)?.life else { return None };
+                    let Life::Pending { key, attempts_done, .. } = self.jobs.get(job)?.life else {
+                        return None;
+                    };
                     let (attempt, instance) = (attempts_done + 1, instance.clone());
-                    return Some((job.clone(), Run { attempt, instance, session, since_ms: now_ms }));
+                    return Some((job.clone(), Run { attempt, instance, session, since_ms: now_ms, key }));
                 }
             }
         }
@@ -445,7 +498,8 @@ impl Queue {
     }
 
     fn announce_wake(&mut self, effects: &mut Vec<QueueEffect>) {
-        let earliest_ms = self.deadlines.first().map(|(deadline_ms, _)| *deadline_ms);
+        let first = |set: &BTreeSet<(u64, JobId)>| set.first().map(|(at_ms, _)| *at_ms);
+        let earliest_ms = first(&self.graces).into_iter().chain(first(&self.dues)).min();
         if earliest_ms != self.wake_announced_ms {
             self.wake_announced_ms = earliest_ms;
             effects.extend(earliest_ms.map(|at_ms| QueueEffect::WakeAt { at_ms }));

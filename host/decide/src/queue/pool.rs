@@ -7,7 +7,7 @@ use cjm_wire::{InstanceId, JobId, WorkerSessionId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One incarnation of one instance.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Instance {
     pub(super) session: WorkerSessionId,
     pub(super) capability: String,
@@ -20,7 +20,7 @@ pub(super) struct Instance {
 }
 
 /// Who waits for a killed instance to come back.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Recycle {
     /// Ended jobs whose cancel is complete when it is back, or gone for good.
     pub(super) for_jobs: Vec<JobId>,
@@ -38,7 +38,7 @@ impl Instance {
 
 type FreeKey = (u32, u64, InstanceId);
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Shelf {
     all: BTreeSet<InstanceId>,
     /// Those with room, best first.
@@ -46,7 +46,7 @@ struct Shelf {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Pool {
     instances: BTreeMap<InstanceId, Instance>,
     shelves: BTreeMap<String, Shelf>,

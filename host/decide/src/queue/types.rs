@@ -40,6 +40,21 @@ pub enum Target {
     Instance(InstanceId),
 }
 
+impl QueueLimits {
+    /// Whether `asked` more jobs may be accepted while `waiting` wait or are being committed. To be asked before a job
+    /// is committed: an accepted job is never refused afterwards.
+    ///
+    /// # Errors
+    /// [`QueueError::PendingFull`].
+    pub fn may_submit(&self, waiting: usize, asked: usize) -> Result<(), QueueError> {
+        let max = self.pending_max;
+        if waiting.saturating_add(asked) > max {
+            return Err(QueueError::PendingFull { pending: waiting, asked, max });
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -60,6 +75,8 @@ pub struct QueuedJob {
     pub priority: i32,
     /// The composition it belongs to.
     pub composition: Option<CompositionId>,
+    /// Milliseconds from its submission until it must have ended; `None`: whenever.
+    pub deadline_ms: Option<u64>,
 }
 
 /// What happens to the queue.
@@ -96,12 +113,14 @@ pub enum QueueEvent {
         /// Whether a running attempt is meant too.
         reach: CancelReach,
     },
-    /// The call of an attempt is over, whatever ended it. Every [`QueueEffect::Start`] is answered by one.
+    /// An attempt is over, whatever ended it. Every [`QueueEffect::Start`] is answered by one.
     AttemptEnded {
         /// The job.
         job: JobId,
         /// The number its `Start` carried; an older one is late news and ignored.
         attempt: u32,
+        /// The incarnation its `Start` named; another one than the job is on is late news and ignored.
+        session: WorkerSessionId,
         /// How.
         outcome: AttemptOutcome,
     },
@@ -134,16 +153,39 @@ pub enum AttemptOutcome {
     Failed,
     /// The tool says that it was cancelled.
     Cancelled,
+    /// The incarnation that it was admitted to is no longer the present one. Nothing was committed, nothing was sent.
+    NotRun,
 }
 
 impl AttemptOutcome {
-    /// What a job becomes whose last attempt ended so, when nobody asked for a cancel.
+    /// Final status of a job after an attempt with this outcome, if nobody stopped the job. `None`: it waits again.
+    #[must_use]
+    pub fn status(self) -> Option<JobStatus> {
+        match self {
+            Self::Completed => Some(JobStatus::Completed),
+            Self::Failed => Some(JobStatus::Failed),
+            Self::Cancelled => Some(JobStatus::Cancelled),
+            Self::NotRun => None,
+        }
+    }
+}
+
+/// Why a job is ended before its call has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StopReason {
+    /// Somebody asked.
+    Cancel,
+    /// Its deadline passed.
+    Deadline,
+}
+
+impl StopReason {
+    /// Final status of a job that was stopped for this reason.
     #[must_use]
     pub fn status(self) -> JobStatus {
         match self {
-            Self::Completed => JobStatus::Completed,
-            Self::Failed => JobStatus::Failed,
-            Self::Cancelled => JobStatus::Cancelled,
+            Self::Cancel => JobStatus::Cancelled,
+            Self::Deadline => JobStatus::Failed,
         }
     }
 }
@@ -225,6 +267,8 @@ pub enum QueueEffect {
         instance: InstanceId,
         /// The incarnation to kill.
         session: WorkerSessionId,
+        /// Why.
+        reason: StopReason,
     },
     /// A cancel moved on. From `reloading` to `completed` may come after the job's `Ended`.
     CancelPhaseChanged {
@@ -254,6 +298,8 @@ pub enum QueueEffect {
         status: JobStatus,
         /// The attempt that ended it; `None` when it never ran.
         attempt: Option<u32>,
+        /// Why it was stopped, when it was.
+        stopped: Option<StopReason>,
     },
     /// Send a [`QueueEvent::Tick`] at this time; replaces an earlier wish.
     WakeAt {
