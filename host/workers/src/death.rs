@@ -18,6 +18,25 @@ pub struct Death {
 }
 
 impl Death {
+    /// The death of a worker of which nothing is known but this.
+    #[must_use]
+    pub fn told(verdict: Verdict, stderr_tail: Vec<String>) -> Self {
+        let end = WorkerEnd { status: None, descendants_killed: 0, clear_ms: 0 };
+        Self { end, tool_exit: None, verdict, stderr_tail }
+    }
+
+    /// Why, with evidence.
+    #[must_use]
+    pub fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    /// Its last lines.
+    #[must_use]
+    pub fn stderr_tail(&self) -> &[String] {
+        &self.stderr_tail
+    }
+
     /// What the journal's `worker_died` row says of a self.
     #[must_use]
     pub fn payload(&self, phase: &str) -> serde_json::Map<String, serde_json::Value> {

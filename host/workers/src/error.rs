@@ -139,6 +139,26 @@ pub enum CallError {
         /// What the client says.
         message: String,
     },
+    /// Its deadline passed before it ended; it was stopped.
+    #[error("the call of \"{capability}\" was stopped at its deadline, after {seconds} s")]
+    DeadlinePassed {
+        /// The capability.
+        capability: String,
+        /// How long it was given.
+        seconds: f64,
+    },
+    /// No instance has this id.
+    #[error("no instance \"{instance}\" is loaded")]
+    NotLoaded {
+        /// The id.
+        instance: InstanceId,
+    },
+    /// The host ends.
+    #[error("the call of \"{capability}\" ended with the host")]
+    HostEnded {
+        /// The capability.
+        capability: String,
+    },
     /// No worker could be had for the call.
     #[error(transparent)]
     NotStarted(Box<StartError>),
@@ -221,6 +241,9 @@ impl Described for CallError {
             Self::Died { .. } => "call.worker_died",
             Self::BadAnswer { .. } => "call.bad_answer",
             Self::Connection { .. } => "call.connection",
+            Self::DeadlinePassed { .. } => "call.deadline",
+            Self::NotLoaded { .. } => "call.not_loaded",
+            Self::HostEnded { .. } => "call.host_ended",
             Self::NotStarted(error) => error.code(),
             Self::NotJournaled { .. } => "call.not_journaled",
         }
@@ -245,6 +268,9 @@ impl Described for CallError {
             Self::Died { verdict, .. } => verdict.next_step(),
             Self::BadAnswer { .. } => "read the tool's last lines; the fault is in the worker".to_owned(),
             Self::Connection { .. } => "try again; `cjm-ctl logs --chunks` shows what the worker printed".to_owned(),
+            Self::DeadlinePassed { .. } => "give it more time, or less to do".to_owned(),
+            Self::NotLoaded { .. } => "load it first; `cjm-ctl list` shows what is installed".to_owned(),
+            Self::HostEnded { .. } => "call it again with the next host".to_owned(),
             Self::NotStarted(error) => error.next_step(),
             Self::NotJournaled { .. } => "free disk space or repair the journal, then try again".to_owned(),
         }
@@ -255,6 +281,9 @@ impl Described for CallError {
             Self::Cancelled { .. } => exit::CANCELLED,
             Self::Tool { .. } | Self::BadAnswer { .. } => exit::TOOL_FAILED,
             Self::Died { .. } | Self::Connection { .. } => exit::WORKER_DIED,
+            Self::DeadlinePassed { .. } => exit::TIMED_OUT,
+            Self::NotLoaded { .. } => exit::DOMAIN,
+            Self::HostEnded { .. } => exit::CANCELLED,
             Self::NotStarted(error) => error.exit_code(),
             Self::NotJournaled { .. } => exit::STORE,
         }
@@ -286,6 +315,8 @@ impl CallError {
                 StartError::NeverReady { .. } | StartError::Spawn { .. } => (ErrorCategory::Transient, true),
                 _ => (ErrorCategory::Fatal, false),
             },
+            Self::DeadlinePassed { .. } | Self::HostEnded { .. } => (ErrorCategory::Transient, true),
+            Self::NotLoaded { .. } => (ErrorCategory::UserInput, false),
             Self::NotJournaled { .. } => (ErrorCategory::Resource, true),
         };
         let mut error = match self {
@@ -315,8 +346,10 @@ impl CallError {
             | Self::Died { capability, .. }
             | Self::BadAnswer { capability, .. }
             | Self::Connection { capability, .. }
+            | Self::DeadlinePassed { capability, .. }
+            | Self::HostEnded { capability }
             | Self::NotJournaled { capability, .. } => Some(capability),
-            Self::NotStarted(_) => None,
+            Self::NotStarted(_) | Self::NotLoaded { .. } => None,
         }
     }
 }

@@ -4,11 +4,12 @@
 //! What must hold: no process outlives its worker; no request can be sent to a worker that is not ready; a worker dies
 //! once, and whoever waits for it is told with a verdict.
 //!
-//! What others use is little: a [`plan()`] is made, [`NotStarted::spawn`] and [`Spawned::ready`] start it,
-//! [`Worker::call`], [`Worker::stream`] and [`Worker::cancel`] talk to it, [`Worker::unload`] and [`Worker::kill`] end it,
-//! and [`Worker::death`] says how it ended.
+//! What others use is little: a [`plan()`] is made, and three traits do the rest: [`Workers`] starts one, [`StartingWorker`]
+//! waits until it is ready, [`Worker`] is called, ended, and asked how it ended.
 
+mod api;
 mod binding;
+mod bring_up;
 mod connections;
 mod death;
 mod environment;
@@ -27,7 +28,9 @@ mod sinks;
 mod stored_settings;
 mod worker;
 
+pub use api::{ChunkStream, GenuineFacts, StartKiller, StartingWorker, Worker, WorkerFacts, Workers};
 pub use binding::{AdapterFault, BoundAdapter};
+pub use bring_up::NotStarted;
 pub use death::Death;
 pub use error::{CallError, StartError};
 pub use events::{HostEvent, NodeState, WorkerState};
@@ -38,4 +41,3 @@ pub use plan::{WorkerPlan, plan};
 pub use proxy::Reply;
 pub use sinks::Sinks;
 pub use stored_settings::StoredSettingsFault;
-pub use worker::{ChunkStream, GenuineFacts, NotStarted, Spawned, Worker};
