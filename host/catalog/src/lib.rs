@@ -8,4 +8,4 @@ pub mod suggestions;
 
 pub use catalog::{Catalog, CatalogEntry, CatalogError, CatalogProblem, MANIFESTS_MAX};
 pub use programs::ProgramError;
-pub use settings::{Settings, SettingsError, Told};
+pub use settings::{CliOverrides, Settings, SettingsError};

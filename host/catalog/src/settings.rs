@@ -19,9 +19,9 @@ pub const RETENTION_DAYS_DEFAULT: f64 = 30.0;
 /// How long a preparation may stand still, in seconds.
 pub const PREFETCH_STALL_SECONDS_DEFAULT: f64 = 60.0;
 
-/// What the command line says.
+/// What the command line says, over everything else.
 #[derive(Debug, Clone, Default)]
-pub struct Told {
+pub struct CliOverrides {
     /// `--cjm-config`.
     pub cjm_config: Option<PathBuf>,
     /// `--data-dir`.
@@ -128,9 +128,9 @@ impl Settings {
     ///
     /// # Errors
     /// When a settings file is named or found and cannot be used, or a value is none.
-    pub fn resolve(told: &Told) -> Result<Self, SettingsError> {
+    pub fn resolve(cli: &CliOverrides) -> Result<Self, SettingsError> {
         let cwd = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-        Self::resolve_from(told, &|name| std::env::var_os(name), &cwd)
+        Self::resolve_from(cli, &|name| std::env::var_os(name), &cwd)
     }
 
     /// As [`Settings::resolve`], with the environment and the directory given.
@@ -138,24 +138,24 @@ impl Settings {
     /// # Errors
     /// As there.
     pub fn resolve_from(
-        told: &Told,
+        cli: &CliOverrides,
         variable: &dyn Fn(&str) -> Option<OsString>,
         cwd: &Path,
     ) -> Result<Self, SettingsError> {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
         let path = |path: PathBuf| cwd.join(path);
-        let found = told.cjm_config.clone().map(path).or_else(|| find_upwards(cwd));
+        let found = cli.cjm_config.clone().map(path).or_else(|| find_upwards(cwd));
         let file = found.as_deref().map(read).transpose()?.unwrap_or_default();
         let base = found.as_deref().and_then(Path::parent).unwrap_or(cwd);
         let runtime = file.runtime.unwrap_or_default();
-        let conda_type = conda_type(told, set("CJM_CONDA_TYPE"), &runtime)?;
-        let told_or = |told: &Option<PathBuf>, name: &str, in_file: Option<PathBuf>| {
-            let told = told.clone().filter(|path| !path.as_os_str().is_empty());
-            told.or_else(|| set(name).map(PathBuf::from)).map(path).or_else(|| in_file.map(|p| base.join(p)))
+        let conda_type = conda_type(cli, set("CJM_CONDA_TYPE"), &runtime)?;
+        let first_said = |cli: &Option<PathBuf>, name: &str, in_file: Option<PathBuf>| {
+            let cli = cli.clone().filter(|path| !path.as_os_str().is_empty());
+            cli.or_else(|| set(name).map(PathBuf::from)).map(path).or_else(|| in_file.map(|p| base.join(p)))
         };
         let home = set("HOME").map_or_else(|| cwd.to_owned(), PathBuf::from);
         Ok(Self {
-            data_dir: told_or(&told.data_dir, "CJM_DATA_DIR", file.data_dir)
+            data_dir: first_said(&cli.data_dir, "CJM_DATA_DIR", file.data_dir)
                 .map_or_else(|| home.join(DATA_DIR_DEFAULT), |path| clean(&path)),
             capabilities_config: file
                 .capabilities_config
@@ -163,7 +163,7 @@ impl Settings {
             models_dir: file.models_dir.map(|path| clean(&base.join(path))),
             mode: runtime.mode.unwrap_or_default(),
             conda_type,
-            conda_prefix: told_or(&told.conda_prefix, "CJM_CONDA_PREFIX", runtime.prefix)
+            conda_prefix: first_said(&cli.conda_prefix, "CJM_CONDA_PREFIX", runtime.prefix)
                 .map(|path| clean(&path)),
             binaries: binaries(runtime.binaries, base),
             behaviour: Behaviour::of(file.substrate.unwrap_or_default()),
@@ -241,22 +241,26 @@ fn read(path: &Path) -> Result<SettingsFile, SettingsError> {
 }
 
 fn conda_type(
-    told: &Told,
+    cli: &CliOverrides,
     variable: Option<OsString>,
     runtime: &RuntimeSection,
 ) -> Result<CondaType, SettingsError> {
     let named = |place: &'static str, value: &str| {
         CondaType::named(value).ok_or_else(|| SettingsError::CondaType { place, value: value.to_owned() })
     };
-    match (told.conda_type.as_deref().filter(|told| !told.is_empty()), variable) {
-        (Some(told), _) => named("--conda-type", told),
+    match (cli.conda_type.as_deref().filter(|value| !value.is_empty()), variable) {
+        (Some(value), _) => named("--conda-type", value),
         (None, Some(variable)) => named("CJM_CONDA_TYPE", &variable.to_string_lossy()),
         (None, None) => Ok(runtime.conda_type.unwrap_or_default()),
     }
 }
 
-fn binaries(told: Option<BTreeMap<String, PathBuf>>, base: &Path) -> BTreeMap<String, PathBuf> {
-    told.unwrap_or_default().into_iter().map(|(platform, path)| (platform, clean(&base.join(path)))).collect()
+fn binaries(named: Option<BTreeMap<String, PathBuf>>, base: &Path) -> BTreeMap<String, PathBuf> {
+    named
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(platform, path)| (platform, clean(&base.join(path))))
+        .collect()
 }
 
 /// Without `.` components; `..` stays, because a link may stand before it.
@@ -273,9 +277,13 @@ mod tests {
                         conda_type: miniforge, prefix: rt, binaries: {linux-x64: ./bin/mm}}\nsubstrate: \
                         {diagnostics_retention_days: 0, diagnostics_retention_max_mb: 2}\n";
 
-    fn resolve(told: &Told, variables: &[(&str, &str)], cwd: &Path) -> Result<Settings, SettingsError> {
+    fn resolve(
+        cli: &CliOverrides,
+        variables: &[(&str, &str)],
+        cwd: &Path,
+    ) -> Result<Settings, SettingsError> {
         let variables: HashMap<_, _> = variables.iter().copied().collect();
-        Settings::resolve_from(told, &|name| variables.get(name).map(OsString::from), cwd)
+        Settings::resolve_from(cli, &|name| variables.get(name).map(OsString::from), cwd)
     }
 
     #[test]
@@ -284,14 +292,14 @@ mod tests {
         let inner = project.path().join("a/b");
         std::fs::create_dir_all(&inner).expect("mkdir");
         let home = [("HOME", "/home/u")];
-        let defaults = resolve(&Told::default(), &home, &inner).expect("defaults");
+        let defaults = resolve(&CliOverrides::default(), &home, &inner).expect("defaults");
         assert_eq!(defaults.data_dir, Path::new("/home/u/.cjm"));
         assert_eq!(defaults.capabilities_config, inner.join("capabilities.yaml"));
         assert_eq!((defaults.mode, defaults.conda_type), (RuntimeMode::System, CondaType::Conda));
         assert_eq!(defaults.behaviour.diagnostics_retention_days, Some(RETENTION_DAYS_DEFAULT));
 
         std::fs::write(project.path().join("cjm.yaml"), FILE).expect("write");
-        let file = resolve(&Told::default(), &home, &inner).expect("file");
+        let file = resolve(&CliOverrides::default(), &home, &inner).expect("file");
         assert_eq!(file.file, Some(project.path().join("cjm.yaml")));
         assert_eq!(file.data_dir, project.path().join(".cjm"));
         assert_eq!(file.capabilities_config, project.path().join("tools.yaml"));
@@ -308,35 +316,38 @@ mod tests {
 
         let variables =
             [("CJM_DATA_DIR", "/env"), ("CJM_CONDA_PREFIX", "p"), ("CJM_CONDA_TYPE", "micromamba")];
-        let environment = resolve(&Told::default(), &variables, &inner).expect("environment");
+        let environment = resolve(&CliOverrides::default(), &variables, &inner).expect("environment");
         assert_eq!(environment.data_dir, Path::new("/env"));
         assert_eq!(
             (environment.conda_type, environment.own_prefix()),
             (CondaType::Micromamba, Some(&*inner.join("p")))
         );
-        let told = Told {
+        let cli = CliOverrides {
             data_dir: Some("told".into()),
             conda_prefix: Some("/q".into()),
             conda_type: Some("conda".into()),
             cjm_config: None,
         };
-        let told = resolve(&told, &variables, &inner).expect("told");
-        assert_eq!(told.data_dir, inner.join("told"));
-        assert_eq!((told.conda_type, told.own_prefix()), (CondaType::Conda, Some(Path::new("/q"))));
-        assert_eq!(told.manifest_dirs(), [inner.join(".cjm/manifests"), inner.join("told/manifests")]);
+        let resolved = resolve(&cli, &variables, &inner).expect("the command line");
+        assert_eq!(resolved.data_dir, inner.join("told"));
+        assert_eq!((resolved.conda_type, resolved.own_prefix()), (CondaType::Conda, Some(Path::new("/q"))));
+        assert_eq!(resolved.manifest_dirs(), [inner.join(".cjm/manifests"), inner.join("told/manifests")]);
     }
 
     #[test]
     fn what_cannot_be_used_is_refused() {
         let folder = tempfile::tempdir().expect("tempdir");
-        let told = Told { cjm_config: Some("none.yaml".into()), ..Told::default() };
-        assert!(matches!(resolve(&told, &[], folder.path()), Err(SettingsError::Unreadable { .. })));
+        let cli = CliOverrides { cjm_config: Some("none.yaml".into()), ..CliOverrides::default() };
+        assert!(matches!(resolve(&cli, &[], folder.path()), Err(SettingsError::Unreadable { .. })));
         std::fs::write(folder.path().join("cjm.yaml"), "runtime: {mode: 3}\n").expect("write");
-        assert!(matches!(resolve(&Told::default(), &[], folder.path()), Err(SettingsError::File { .. })));
+        assert!(matches!(
+            resolve(&CliOverrides::default(), &[], folder.path()),
+            Err(SettingsError::File { .. })
+        ));
         std::fs::write(folder.path().join("cjm.yaml"), "").expect("write");
         for (told, variable) in [(Some("pip"), "conda"), (None, "pip")] {
-            let told = Told { conda_type: told.map(str::to_owned), ..Told::default() };
-            let error = resolve(&told, &[("CJM_CONDA_TYPE", variable)], folder.path()).expect_err("pip");
+            let cli = CliOverrides { conda_type: told.map(str::to_owned), ..CliOverrides::default() };
+            let error = resolve(&cli, &[("CJM_CONDA_TYPE", variable)], folder.path()).expect_err("pip");
             assert!(error.to_string().contains("\"pip\"") && !error.next_step().is_empty(), "{error}");
         }
     }

@@ -1,7 +1,7 @@
 //! The command line, as clap reads it. Only names and help: what a command does is in the file named like it.
 
 use crate::fault::Fault;
-use cjm_catalog::{Settings, Told};
+use cjm_catalog::{CliOverrides, Settings};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -348,13 +348,13 @@ impl Global {
     /// # Errors
     /// When a settings file is named or found and cannot be used.
     pub(crate) fn settings(&self) -> Result<Settings, Fault> {
-        let told = Told {
+        let overrides = CliOverrides {
             cjm_config: self.cjm_config.clone(),
             data_dir: self.data_dir.clone(),
             conda_prefix: self.conda_prefix.clone(),
             conda_type: self.conda_type.clone(),
         };
-        Settings::resolve(&told).map_err(Fault::from)
+        Settings::resolve(&overrides).map_err(Fault::from)
     }
 }
 

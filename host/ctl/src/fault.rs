@@ -1,6 +1,5 @@
-//! How a command fails, and how that is shown: what, cause, the tool's last lines, next step; the exit code with it.
+//! How a command fails, and how that reads: what, cause, the tool's last lines, next step; the exit code with it.
 
-use crate::output::Output;
 use cjm_wire::describe::{Described, ErrorReport, exit};
 
 /// What a command ends with: an exit code, or why it could not go on.
@@ -58,18 +57,6 @@ impl Fault {
             report.exit_code = code;
         }
         self
-    }
-
-    /// Shows it where it belongs, and gives the exit code.
-    pub(crate) fn show(&self, output: &Output) -> u8 {
-        let Self::Shown(report) = self else { return exit::OK };
-        if output.json {
-            // If stdout is closed there is nobody left to tell.
-            let _ = output.document(&serde_json::json!({ "error": report }));
-        } else {
-            output.error(&text(report, output.stderr_color));
-        }
-        report.exit_code
     }
 }
 

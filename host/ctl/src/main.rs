@@ -26,9 +26,6 @@ mod secrets;
 mod setup;
 mod stdin;
 mod validate;
-mod validate_document;
-mod validate_machine;
-mod validate_source;
 
 use crate::cli::{Cli, Command};
 use crate::fault::{CommandResult, Fault};
@@ -53,12 +50,12 @@ fn main() -> ExitCode {
         Err(error) => {
             let fault =
                 Fault::new("ctl.runtime", "cannot start", "see that threads and descriptors are to be had");
-            return ExitCode::from(fault.caused_by(&error).show(&output));
+            return ExitCode::from(output.show(&fault.caused_by(&error)));
         }
     };
     let code = match runtime.block_on(dispatch(cli, &output)) {
         Ok(code) => code,
-        Err(fault) => fault.show(&output),
+        Err(fault) => output.show(&fault),
     };
     // Whatever still runs in a blocking thread is not waited for: the answer is out.
     runtime.shutdown_background();
@@ -116,7 +113,7 @@ fn usage(error: &clap::Error) -> u8 {
     }
     let message = error.to_string();
     let message = message.trim().trim_start_matches("error: ").to_owned();
-    Fault::usage(message, "`cjm-ctl --help` shows the commands").show(&Output::new(true, false))
+    Output::new(true, false).show(&Fault::usage(message, "`cjm-ctl --help` shows the commands"))
 }
 
 fn start_log(output: &Output) {

@@ -1,6 +1,7 @@
 //! Where a command's words go: results on stdout, all else on stderr; colour only for people who want it.
 
-use crate::fault::Fault;
+use crate::fault::{self, Fault};
+use cjm_wire::describe::exit;
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 
@@ -88,6 +89,18 @@ impl Output {
         if !self.quiet {
             self.error(text);
         }
+    }
+
+    /// Shows a fault where it belongs, and gives the exit code.
+    pub(crate) fn show(&self, fault: &Fault) -> u8 {
+        let Fault::Shown(report) = fault else { return exit::OK };
+        if self.json {
+            // If stdout is closed there is nobody left to tell.
+            let _ = self.document(&serde_json::json!({ "error": report }));
+        } else {
+            self.error(&fault::text(report, self.stderr_color));
+        }
+        report.exit_code
     }
 
     /// On stderr, always. If stderr is closed there is nobody to tell.

@@ -2,8 +2,10 @@
 //! happens before anything can be asked of the host, in this order, and leaves nothing behind when it fails.
 
 use crate::error::HostError;
+use crate::queue::attempt::Runner;
 use crate::queue::owner::own_queue;
-use crate::services::{Context, start_keeper};
+use crate::queue::state::Jobs;
+use crate::services::{Services, start_keeper};
 use cjm_catalog::Catalog;
 use cjm_catalog::programs::worker_binary;
 use cjm_decide::queue::QueueLimits;
@@ -14,18 +16,15 @@ use cjm_store::{
     SqliteDiagnostics, SqliteJournal, Write, begin_host,
 };
 use cjm_wire::{RunId, Timestamp};
-use cjm_workers::HostOptions;
-use cjm_workers::Sinks;
-use cjm_workers::StartError;
-use cjm_workers::events::EVENTS_BEHIND_MAX;
+use cjm_workers::{HostOptions, Sinks, StartError, events::EVENTS_BEHIND_MAX};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc};
 
 pub(crate) async fn start_parts(
     mut options: HostOptions,
-) -> Result<(Arc<Context>, Catalog, StartedParts), HostError> {
+) -> Result<(Runner, Catalog, StartedParts), HostError> {
     let worker_binary = worker_binary(options.worker_binary.as_deref()).map_err(StartError::from)?;
     let (directory, retention) = (options.data_dir.clone(), options.retention);
     let opened = tokio::task::spawn_blocking(move || open(&directory, retention));
@@ -43,7 +42,7 @@ pub(crate) async fn start_parts(
     let gate = journal.gate();
     let catalog = Catalog::discover(&options.manifest_dirs);
     let sinks = Arc::new(Sinks { diagnostics: Arc::clone(&diagnostics) as Arc<dyn Diagnostics>, events });
-    let context = Arc::new(Context {
+    let services = Services {
         run_id: options.run_id.clone().unwrap_or_default(),
         input_hashes: Arc::new(InputHashes::of(&options.data_dir)),
         options,
@@ -52,18 +51,15 @@ pub(crate) async fn start_parts(
         runtime_dir: socket_dir.clone(),
         worker_binary,
         host_session,
-        queue,
-        waiting: 0.into(),
         keeper: tokio::sync::Mutex::new(Some(Arc::new(keeper))),
-        instances: Mutex::default(),
-        active: Mutex::default(),
-        finished: Mutex::default(),
-    });
-    tokio::spawn(own_queue(Arc::downgrade(&context), commands, limits, gate));
-    Ok((context, catalog, StartedParts { diagnostics, lock, socket_dir }))
+    };
+    let runner =
+        Runner { services: Arc::new(services), instances: Arc::default(), jobs: Arc::new(Jobs::new(queue)) };
+    tokio::spawn(own_queue(runner.downgrade(), commands, limits, gate));
+    Ok((runner, catalog, StartedParts { diagnostics, lock, socket_dir }))
 }
 
-/// What a start hands over beside the context.
+/// What a start hands over beside what runs jobs.
 pub(crate) struct StartedParts {
     pub(crate) diagnostics: Arc<SqliteDiagnostics>,
     pub(crate) lock: FileLock,

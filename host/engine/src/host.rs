@@ -4,10 +4,11 @@
 use crate::bring_up::{StartedParts, start_parts};
 use crate::compositions::state::CompositionHandle;
 use crate::error::HostError;
-use crate::instances::Instance;
+use crate::instances::{Instance, Instances};
 use crate::own_runtime::OwnRuntime;
-use crate::queue::state::JobOutcome;
-use crate::services::Context;
+use crate::queue::attempt::Runner;
+use crate::queue::state::{JobOutcome, Jobs};
+use crate::services::Services;
 use cjm_catalog::suggestions::suggestions;
 use cjm_catalog::{Catalog, CatalogEntry};
 use cjm_decide::queue::{CancelReach, QueueEvent};
@@ -17,11 +18,7 @@ use cjm_wire::envelope::ExecuteRequest;
 use cjm_wire::event::{EventType, JournalRow};
 use cjm_wire::runtime::Runtime;
 use cjm_wire::{CompositionId, InstanceId, JobId, RunId, http};
-use cjm_workers::CallError;
-use cjm_workers::HostEvent;
-use cjm_workers::plan;
-use cjm_workers::{ChunkStream, Worker};
-use cjm_workers::{HostOptions, LoadOptions};
+use cjm_workers::{CallError, ChunkStream, HostEvent, HostOptions, LoadOptions, Worker, plan};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +27,7 @@ use tokio::sync::{broadcast, watch};
 /// A running host; clones are the same host.
 #[derive(Clone)]
 pub struct Host {
-    context: Arc<Context>,
+    runner: Runner,
     shared: Arc<Shared>,
 }
 
@@ -64,7 +61,7 @@ impl Host {
         let runtime = OwnRuntime::start()?;
         let handle = runtime.handle()?.clone();
         let parts = handle.spawn(start_parts(options)).await.map_err(|_| HostError::ShuttingDown)??;
-        let (context, catalog, StartedParts { diagnostics, lock, socket_dir }) = parts;
+        let (runner, catalog, StartedParts { diagnostics, lock, socket_dir }) = parts;
         let shared = Shared {
             catalog,
             diagnostics,
@@ -74,7 +71,7 @@ impl Host {
             ended: watch::Sender::new(false),
             runtime,
         };
-        Ok(Self { context, shared: Arc::new(shared) })
+        Ok(Self { runner, shared: Arc::new(shared) })
     }
 
     /// [`Self::start`] for programs without a runtime.
@@ -111,19 +108,19 @@ impl Host {
     /// The run this host's rows belong to.
     #[must_use]
     pub fn run_id(&self) -> &RunId {
-        &self.context.run_id
+        &self.runner.services.run_id
     }
 
     /// Committed rows, and liveness events, from now on; a slow subscriber is told how many it lost.
     #[must_use]
     pub fn rows(&self) -> cjm_store::Subscription {
-        self.context.journal.subscribe()
+        self.runner.services.journal.subscribe()
     }
 
     /// Live events from now on.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<HostEvent> {
-        self.context.sinks.events.subscribe()
+        self.runner.services.sinks.events.subscribe()
     }
 
     /// Turns true when the host has ended; what happened before was told before.
@@ -138,14 +135,15 @@ impl Host {
     /// When there is no such capability, the id is taken, or the worker does not start; nothing is left then.
     pub async fn load(&self, capability: &str, load: LoadOptions) -> Result<InstanceId, HostError> {
         let id = self.register(capability, &load)?;
-        let instance = self.context.instance(&id).ok_or_else(|| HostError::UnknownInstance(id.clone()))?;
-        let context = Arc::clone(&self.context);
+        let instance =
+            self.runner.instances.get(&id).ok_or_else(|| HostError::UnknownInstance(id.clone()))?;
+        let Runner { services, instances, jobs } = self.runner.clone();
         self.shared
             .runtime
             .run(async move {
-                if let Err(error) = instance.ensure_worker(&context).await {
-                    context.instances().remove(&id);
-                    instance.unload(&context).await;
+                if let Err(error) = instance.ensure_worker(&services, &jobs).await {
+                    instances.remove(&id);
+                    instance.unload(&services, &jobs).await;
                     return Err(error.into());
                 }
                 Ok(id)
@@ -163,9 +161,9 @@ impl Host {
             Some(id) => id,
             None => InstanceId::from_text(capability),
         };
-        let context = &self.context;
+        let services = &self.runner.services;
         let adapters = self.shared.catalog.adapters();
-        let plan = plan(entry, adapters, id.clone(), load, &context.options, &context.worker_binary)?;
+        let plan = plan(entry, adapters, id.clone(), load, &services.options, &services.worker_binary)?;
         // Unset means one, as the ancestor has it; an executable may say more of itself.
         let declared = match entry.manifest.runtime() {
             Runtime::Executable(executable) => executable.concurrency_max,
@@ -173,21 +171,17 @@ impl Host {
         };
         let concurrency_max = load.concurrency_max.or(declared).unwrap_or(1).max(1);
         let instance = Arc::new(Instance::new(plan, concurrency_max));
-        {
-            let mut instances = context.instances();
-            if instances.contains_key(&id) {
-                return Err(HostError::InstanceExists(id));
-            }
-            instances.insert(id.clone(), Arc::clone(&instance));
+        if !self.runner.instances.add(&instance) {
+            return Err(HostError::InstanceExists(id));
         }
-        instance.announce(context);
+        instance.announce(&self.runner.jobs);
         Ok(id)
     }
 
     /// True when an instance of this id is loaded.
     #[must_use]
     pub fn is_loaded(&self, id: &InstanceId) -> bool {
-        self.context.instance(id).is_some()
+        self.runner.instances.get(id).is_some()
     }
 
     /// Ends an instance's worker and forgets the instance.
@@ -195,13 +189,13 @@ impl Host {
     /// # Errors
     /// When there is none.
     pub async fn unload(&self, id: &InstanceId) -> Result<(), HostError> {
-        let instance = self.context.instances().remove(id);
+        let instance = self.runner.instances.remove(id);
         let instance = instance.ok_or_else(|| HostError::UnknownInstance(id.clone()))?;
-        let context = Arc::clone(&self.context);
+        let Runner { services, jobs, .. } = self.runner.clone();
         self.shared
             .runtime
             .run(async move {
-                instance.unload(&context).await;
+                instance.unload(&services, &jobs).await;
                 Ok(())
             })
             .await
@@ -212,25 +206,19 @@ impl Host {
     /// # Errors
     /// When this host knows no such job.
     pub async fn wait(&self, job: &JobId) -> Result<Arc<JobOutcome>, HostError> {
-        let active = self.context.active().get(job).cloned();
-        if let Some(active) = active {
-            let mut outcome = active.outcome.subscribe();
-            if let Ok(outcome) = outcome.wait_for(Option::is_some).await
-                && let Some(outcome) = outcome.clone()
-            {
-                return Ok(outcome);
-            }
-        }
-        self.context.finished().get(job).ok_or_else(|| HostError::UnknownJob(job.clone()))
+        self.runner.jobs.wait(job).await.ok_or_else(|| HostError::UnknownJob(job.clone()))
     }
 
     /// Asks for the end of a job; its outcome says what came of it. A job that has ended stays as it is.
     pub fn cancel(&self, job: &JobId) {
-        self.context.tell_queue(QueueEvent::CancelRequested { job: job.clone(), reach: CancelReach::Any });
+        self.runner
+            .jobs
+            .tell_queue(QueueEvent::CancelRequested { job: job.clone(), reach: CancelReach::Any });
     }
 
     pub(crate) fn cancel_pending(&self, job: &JobId) {
-        self.context
+        self.runner
+            .jobs
             .tell_queue(QueueEvent::CancelRequested { job: job.clone(), reach: CancelReach::PendingOnly });
     }
 
@@ -244,8 +232,8 @@ impl Host {
         mut request: ExecuteRequest,
     ) -> Result<ChunkStream, CallError> {
         let worker = self.worker(id).await?;
-        request.envelope.run_id.get_or_insert_with(|| self.context.run_id.clone());
-        request.envelope.actor.get_or_insert_with(|| self.context.options.actor.clone());
+        request.envelope.run_id.get_or_insert_with(|| self.runner.services.run_id.clone());
+        request.envelope.actor.get_or_insert_with(|| self.runner.services.options.actor.clone());
         let body = serde_json::to_vec(&request).unwrap_or_default();
         worker.stream(body).await
     }
@@ -261,8 +249,8 @@ impl Host {
         mut request: ExecuteRequest,
     ) -> Result<bytes::Bytes, CallError> {
         let worker = self.worker(id).await?;
-        request.envelope.run_id.get_or_insert_with(|| self.context.run_id.clone());
-        request.envelope.actor.get_or_insert_with(|| self.context.options.actor.clone());
+        request.envelope.run_id.get_or_insert_with(|| self.runner.services.run_id.clone());
+        request.envelope.actor.get_or_insert_with(|| self.runner.services.options.actor.clone());
         let body = serde_json::to_vec(&request).unwrap_or_default();
         self.direct(id, &worker, http::EXECUTE, body).await
     }
@@ -285,25 +273,25 @@ impl Host {
             row.worker_reported = true;
             row.capability_instance_id = Some(id.to_string());
             row.worker_session_id = Some(worker.session().to_string());
-            self.context.note(row);
+            self.runner.services.note(row);
         }
         outcome
     }
 
     /// The living worker of an instance; started, on the host's own runtime, when there is none.
     pub(crate) async fn worker(&self, id: &InstanceId) -> Result<Arc<Worker>, CallError> {
-        let instance = self.context.instance(id).ok_or_else(|| CallError::Connection {
+        let instance = self.runner.instances.get(id).ok_or_else(|| CallError::Connection {
             capability: id.to_string(),
             message: "no such instance is loaded".to_owned(),
         })?;
         if let Some(worker) = instance.worker() {
             return Ok(worker);
         }
-        let context = Arc::clone(&self.context);
+        let Runner { services, jobs, .. } = self.runner.clone();
         let started = self
             .shared
             .runtime
-            .run(async move { instance.ensure_worker(&context).await.map_err(HostError::from) });
+            .run(async move { instance.ensure_worker(&services, &jobs).await.map_err(HostError::from) });
         started.await.map_err(|error| match error {
             HostError::Start(error) => CallError::NotStarted(Box::new(error)),
             other => CallError::Connection { capability: id.to_string(), message: other.to_string() },
@@ -322,7 +310,7 @@ impl Host {
     /// A question about the state of an instance's worker: `GET` of one of the surface's paths. `None` when no worker
     /// lives or it does not answer.
     pub async fn question(&self, id: &InstanceId, path: &str) -> Option<bytes::Bytes> {
-        self.context.instance(id)?.worker()?.question(path).await
+        self.runner.instances.get(id)?.worker()?.question(path).await
     }
 
     /// Ends every worker, the keeper and the stores. Jobs that run are cut off; the next host marks them.
@@ -333,17 +321,17 @@ impl Host {
     }
 
     async fn end(self) -> ShutdownReport {
-        let instances: Vec<Arc<Instance>> =
-            self.context.instances().drain().map(|(_, instance)| instance).collect();
+        let Runner { services, instances, jobs } = &self.runner;
+        let instances = instances.take_all();
         let workers_ended = instances.iter().filter(|instance| instance.worker().is_some()).count();
-        let context = &self.context;
-        futures_util::future::join_all(instances.iter().map(|instance| instance.unload(context))).await;
-        let keeper = context.keeper.lock().await.take();
+        let ends = instances.iter().map(|instance| instance.unload(services, jobs));
+        futures_util::future::join_all(ends).await;
+        let keeper = services.keeper.lock().await.take();
         let tree_cleared = match keeper {
             Some(keeper) => keeper.shutdown().await,
             None => true,
         };
-        let (journal, diagnostics) = (Arc::clone(&context.journal), Arc::clone(&self.shared.diagnostics));
+        let (journal, diagnostics) = (Arc::clone(&services.journal), Arc::clone(&self.shared.diagnostics));
         let socket_dir = self.shared.socket_dir.clone();
         let closing = tokio::task::spawn_blocking(move || {
             journal.close();
@@ -362,8 +350,16 @@ impl Host {
         &self.shared.runtime
     }
 
-    pub(crate) fn context(&self) -> &Arc<Context> {
-        &self.context
+    pub(crate) fn services(&self) -> &Arc<Services> {
+        &self.runner.services
+    }
+
+    pub(crate) fn instances(&self) -> &Instances {
+        &self.runner.instances
+    }
+
+    pub(crate) fn jobs(&self) -> &Jobs {
+        &self.runner.jobs
     }
 
     /// The compositions of this host, those that have ended too.

@@ -3,16 +3,16 @@
 //!
 //! The incarnation's id is chosen before the worker is started, so that queue, journal and worker speak of the same.
 
-use crate::services::Context;
+use crate::queue::state::Jobs;
+use crate::services::Services;
 use cjm_decide::queue::QueueEvent;
 use cjm_wire::event::{EventType, JournalRow};
 use cjm_wire::{InstanceId, WorkerSessionId};
-use cjm_workers::StartError;
-use cjm_workers::WorkerPlan;
-use cjm_workers::{Death, NotStarted, Worker};
-use cjm_workers::{HostEvent, WorkerState};
+use cjm_workers::{Death, HostEvent, NotStarted, StartError, Worker, WorkerPlan, WorkerState};
 use serde_json::{Map, Value, json};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One loaded instance.
 pub(crate) struct Instance {
@@ -29,7 +29,7 @@ struct State {
     worker: Option<Arc<Worker>>,
     unloaded: bool,
     /// Incarnations and their processes, the newest last; a job that has just ended still asks.
-    pids: std::collections::VecDeque<(WorkerSessionId, u32)>,
+    pids: VecDeque<(WorkerSessionId, u32)>,
 }
 
 /// Dead incarnations whose process is remembered.
@@ -46,14 +46,14 @@ impl Instance {
                 incarnation: WorkerSessionId::new(),
                 worker: None,
                 unloaded: false,
-                pids: std::collections::VecDeque::new(),
+                pids: VecDeque::new(),
             }),
         }
     }
 
     /// Tells the queue that the present incarnation takes calls.
-    pub(crate) fn announce(&self, context: &Context) {
-        context.tell_queue(QueueEvent::InstanceAdded {
+    pub(crate) fn announce(&self, jobs: &Jobs) {
+        jobs.tell_queue(QueueEvent::InstanceAdded {
             instance: self.id.clone(),
             session: self.incarnation(),
             capability: self.plan.capability.clone(),
@@ -80,7 +80,8 @@ impl Instance {
     /// The living worker; started when there is none.
     pub(crate) async fn ensure_worker(
         self: &Arc<Self>,
-        context: &Arc<Context>,
+        services: &Arc<Services>,
+        jobs: &Arc<Jobs>,
     ) -> Result<Arc<Worker>, StartError> {
         if let Some(worker) = self.worker() {
             return Ok(worker);
@@ -96,36 +97,41 @@ impl Instance {
                 next_step: "load it again".to_owned(),
             });
         }
-        match self.start(context).await {
+        match self.start(services).await {
             Ok(worker) => {
                 self.state().worker = Some(Arc::clone(&worker));
-                tokio::spawn(accompany(Arc::clone(self), Arc::clone(context), Arc::clone(&worker)));
+                tokio::spawn(accompany(
+                    Arc::clone(self),
+                    Arc::clone(services),
+                    Arc::clone(jobs),
+                    Arc::clone(&worker),
+                ));
                 Ok(worker)
             }
             Err(error) => {
                 // The next attempt is another incarnation, and its id must be another one in the journal.
-                self.renew(context);
+                self.renew(jobs);
                 Err(error)
             }
         }
     }
 
-    async fn start(&self, context: &Arc<Context>) -> Result<Arc<Worker>, StartError> {
+    async fn start(&self, services: &Services) -> Result<Arc<Worker>, StartError> {
         let plan = &self.plan;
-        let keeper = context.keeper(&plan.capability).await?;
+        let keeper = services.keeper(&plan.capability).await?;
         let not_started = NotStarted {
             plan,
             session: self.incarnation(),
             keeper,
-            sinks: Arc::clone(&context.sinks),
-            runtime_dir: context.runtime_dir.clone(),
-            log_level: context.options.log_level.clone(),
-            host_dir: context.options.data_dir.clone(),
+            sinks: Arc::clone(&services.sinks),
+            runtime_dir: services.runtime_dir.clone(),
+            log_level: services.options.log_level.clone(),
+            host_dir: services.options.data_dir.clone(),
         };
-        self.tell(context, WorkerState::Starting, None);
+        self.tell(services, WorkerState::Starting, None);
         let spawned = not_started.spawn().await?;
         let pid = spawned.pid;
-        context.note(self.row(
+        services.note(self.row(
             EventType::WorkerSpawned,
             spawned.session(),
             json!({
@@ -140,9 +146,9 @@ impl Instance {
         ));
         if !plan.adapters.is_empty() {
             let specs: Vec<&str> = plan.adapters.iter().map(|adapter| adapter.spec.as_str()).collect();
-            context.note(self.row(EventType::AdapterBound, spawned.session(), json!({ "specs": specs })));
+            services.note(self.row(EventType::AdapterBound, spawned.session(), json!({ "specs": specs })));
         }
-        context.note_worker(spawned.session(), &self.id, &plan.capability, pid);
+        services.note_worker(spawned.session(), &self.id, &plan.capability, pid);
         {
             let mut state = self.state();
             if state.pids.len() == PIDS_KEPT_MAX {
@@ -152,10 +158,10 @@ impl Instance {
         }
         let session = spawned.session().clone();
         let mut death = spawned.death_watch();
-        match spawned.ready(plan, context.options.ready_timeout).await {
+        match spawned.ready(plan, services.options.ready_timeout).await {
             Ok(worker) => {
-                self.journal_ready(context, &worker);
-                self.tell(context, WorkerState::Ready, Some(pid));
+                self.journal_ready(services, &worker);
+                self.tell(services, WorkerState::Ready, Some(pid));
                 Ok(Arc::new(worker))
             }
             Err(error) => {
@@ -166,18 +172,18 @@ impl Instance {
                 };
                 let known = death.borrow_and_update().clone();
                 if let Some(death) = known {
-                    context.note(self.died_row(&session, &death, phase));
+                    services.note(self.died_row(&session, &death, phase));
                 }
                 // Only what died by itself is news; the rest was ended by us, and the error says why.
                 let died = matches!(error, StartError::Died { .. });
                 let state = if died { WorkerState::Dead } else { WorkerState::Unloaded };
-                self.tell(context, state, Some(pid));
+                self.tell(services, state, Some(pid));
                 Err(error)
             }
         }
     }
 
-    fn journal_ready(&self, context: &Context, worker: &Worker) {
+    fn journal_ready(&self, services: &Services, worker: &Worker) {
         let session = worker.session();
         let mut payload = json!({
             "wait_seconds": round_ms(worker.wait_seconds),
@@ -192,11 +198,11 @@ impl Instance {
                 payload["drifted"] = json!(genuine.drifted);
             }
         }
-        context.note(self.row(EventType::WorkerReady, session, payload));
+        services.note(self.row(EventType::WorkerReady, session, payload));
         if !self.plan.config.is_empty() {
             let mut keys: Vec<&String> = self.plan.config.keys().collect();
             keys.sort();
-            context.note(self.row(
+            services.note(self.row(
                 EventType::ConfigApplied,
                 session,
                 json!({
@@ -207,29 +213,29 @@ impl Instance {
     }
 
     /// Ends the worker, if there is one, and takes the instance out of the queue.
-    pub(crate) async fn unload(&self, context: &Context) {
+    pub(crate) async fn unload(&self, services: &Services, jobs: &Jobs) {
         let _single_flight = self.starting.lock().await;
         let (worker, session) = {
             let mut state = self.state();
             state.unloaded = true;
             (state.worker.clone(), state.incarnation.clone())
         };
-        context.tell_queue(QueueEvent::InstanceRemoved { instance: self.id.clone(), session });
+        jobs.tell_queue(QueueEvent::InstanceRemoved { instance: self.id.clone(), session });
         if let Some(worker) = worker.filter(|worker| !worker.is_dead()) {
-            worker.unload(context.options.unload_grace).await;
+            worker.unload(services.options.unload_grace).await;
         }
     }
 
-    fn renew(&self, context: &Context) {
+    fn renew(&self, jobs: &Jobs) {
         let (old, unloaded) = {
             let mut state = self.state();
             let old = std::mem::take(&mut state.incarnation);
             state.worker = None;
             (old, state.unloaded)
         };
-        context.tell_queue(QueueEvent::InstanceRemoved { instance: self.id.clone(), session: old });
+        jobs.tell_queue(QueueEvent::InstanceRemoved { instance: self.id.clone(), session: old });
         if !unloaded {
-            self.announce(context);
+            self.announce(jobs);
         }
     }
 
@@ -251,28 +257,67 @@ impl Instance {
         self.row(EventType::WorkerDied, session, Value::Object(death.payload(phase)))
     }
 
-    fn tell(&self, context: &Context, state: WorkerState, pid: Option<u32>) {
-        context.tell(HostEvent::Worker { instance_id: self.id.clone(), state, pid });
+    fn tell(&self, services: &Services, state: WorkerState, pid: Option<u32>) {
+        services.tell(HostEvent::Worker { instance_id: self.id.clone(), state, pid });
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// The instances of one host.
+#[derive(Default)]
+pub(crate) struct Instances(Mutex<HashMap<InstanceId, Arc<Instance>>>);
+
+impl Instances {
+    pub(crate) fn get(&self, id: &InstanceId) -> Option<Arc<Instance>> {
+        self.map().get(id).cloned()
+    }
+
+    /// Adds one; false when its id is taken.
+    pub(crate) fn add(&self, instance: &Arc<Instance>) -> bool {
+        match self.map().entry(instance.id.clone()) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(Arc::clone(instance));
+                true
+            }
+        }
+    }
+
+    pub(crate) fn remove(&self, id: &InstanceId) -> Option<Arc<Instance>> {
+        self.map().remove(id)
+    }
+
+    /// Takes them all.
+    pub(crate) fn take_all(&self) -> Vec<Arc<Instance>> {
+        self.map().drain().map(|(_, instance)| instance).collect()
+    }
+
+    /// Any that is wanted.
+    pub(crate) fn find(&self, wanted: impl Fn(&Instance) -> bool) -> Option<Arc<Instance>> {
+        self.map().values().find(|instance| wanted(instance)).cloned()
+    }
+
+    fn map(&self) -> MutexGuard<'_, HashMap<InstanceId, Arc<Instance>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Follows a worker to its death, and writes it down.
-async fn accompany(instance: Arc<Instance>, context: Arc<Context>, worker: Arc<Worker>) {
+async fn accompany(instance: Arc<Instance>, services: Arc<Services>, jobs: Arc<Jobs>, worker: Arc<Worker>) {
     let Some(death) = worker.death().await else { return };
     let unloaded = instance.state().unloaded;
     let phase = if unloaded { "cleanup" } else { "running" };
-    context.note(instance.died_row(worker.session(), &death, phase));
-    context.note_worker_end(worker.session());
+    services.note(instance.died_row(worker.session(), &death, phase));
+    services.note_worker_end(worker.session());
     instance.tell(
-        &context,
+        &services,
         if unloaded { WorkerState::Unloaded } else { WorkerState::Dead },
         Some(worker.pid),
     );
-    instance.renew(&context);
+    instance.renew(&jobs);
 }
 
 fn round_ms(seconds: f64) -> f64 {

@@ -1,25 +1,16 @@
-//! What every part of a running host shares: options, stores, keeper, instances, and the way to the queue's owner.
+//! What every part of a running host shares: options, stores, keeper, and whom events are told. It knows neither
+//! instances nor jobs.
 
 use crate::error::HostError;
-use crate::instances::Instance;
-use crate::queue::state::{ActiveJob, Command, Finished};
-use cjm_decide::queue::QueueEvent;
 use cjm_platform::lock::FileLock;
 use cjm_store::{Commit, InputHashes, Journal, WorkerRecord, Write};
 use cjm_wire::event::JournalRow;
-use cjm_wire::{InstanceId, JobId, RunId, Timestamp, WorkerSessionId};
-use cjm_workers::HostEvent;
-use cjm_workers::HostOptions;
-use cjm_workers::Keeper;
-use cjm_workers::Sinks;
-use cjm_workers::StartError;
-use std::collections::HashMap;
+use cjm_wire::{InstanceId, RunId, Timestamp, WorkerSessionId};
+use cjm_workers::{HostEvent, HostOptions, Keeper, Sinks, StartError};
 use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::mpsc;
+use std::sync::Arc;
 
-pub(crate) struct Context {
+pub(crate) struct Services {
     pub(crate) options: HostOptions,
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) sinks: Arc<Sinks>,
@@ -27,19 +18,11 @@ pub(crate) struct Context {
     pub(crate) worker_binary: PathBuf,
     pub(crate) run_id: RunId,
     pub(crate) host_session: String,
-    /// To the queue's owner. Unbounded as a channel, bounded by what may be in it: every job is counted against
-    /// `pending_max` before it is accepted, and has a handful of events in its life.
-    pub(crate) queue: mpsc::UnboundedSender<Command>,
-    /// Jobs accepted and not yet running, with those being committed.
-    pub(crate) waiting: AtomicUsize,
     pub(crate) keeper: tokio::sync::Mutex<Option<Arc<Keeper>>>,
-    pub(crate) instances: Mutex<HashMap<InstanceId, Arc<Instance>>>,
-    pub(crate) active: Mutex<HashMap<JobId, Arc<ActiveJob>>>,
-    pub(crate) finished: Mutex<Finished>,
     pub(crate) input_hashes: Arc<InputHashes>,
 }
 
-impl Context {
+impl Services {
     /// The keeper; a new one when there is none, or when it died.
     pub(crate) async fn keeper(&self, capability: &str) -> Result<Arc<Keeper>, StartError> {
         let mut slot = self.keeper.lock().await;
@@ -100,28 +83,6 @@ impl Context {
     pub(crate) fn tell(&self, event: HostEvent) {
         // An error only says that nobody does.
         let _ = self.sinks.events.send(event);
-    }
-
-    /// Tells the queue's owner.
-    pub(crate) fn tell_queue(&self, event: QueueEvent) {
-        // The owner ends last; without it nothing is decided any more.
-        let _ = self.queue.send(Command::Event(event));
-    }
-
-    pub(crate) fn instance(&self, id: &InstanceId) -> Option<Arc<Instance>> {
-        self.instances().get(id).cloned()
-    }
-
-    pub(crate) fn instances(&self) -> std::sync::MutexGuard<'_, HashMap<InstanceId, Arc<Instance>>> {
-        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn active(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, Arc<ActiveJob>>> {
-        self.active.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn finished(&self) -> std::sync::MutexGuard<'_, Finished> {
-        self.finished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,12 +3,11 @@
 
 use crate::error::HostError;
 use crate::host::Host;
-use crate::queue::submission::JobRequest;
 use cjm_decide::adapters::{fit, surface_of};
 use cjm_decide::queue::Target;
 use cjm_wire::envelope::TaskRequest;
 use cjm_wire::{InstanceId, http};
-use cjm_workers::{AdapterFault, WorkerPlan};
+use cjm_workers::AdapterFault;
 
 impl Host {
     /// A call of an adapter's method directly on one instance, as [`Host::call`] is one of an action.
@@ -22,34 +21,20 @@ impl Host {
     ) -> Result<bytes::Bytes, HostError> {
         self.check_bound(&Target::Instance(id.clone()), &request.task)?;
         let worker = self.worker(id).await?;
-        request.envelope.run_id.get_or_insert_with(|| self.context().run_id.clone());
-        request.envelope.actor.get_or_insert_with(|| self.context().options.actor.clone());
+        request.envelope.run_id.get_or_insert_with(|| self.services().run_id.clone());
+        request.envelope.actor.get_or_insert_with(|| self.services().options.actor.clone());
         // Serialising our own structs cannot fail.
         let body = serde_json::to_vec(&request).unwrap_or_default();
         Ok(self.direct(id, &worker, http::TASK, body).await?)
     }
 
-    /// Refuses a job whose task no adapter serves, before it is one.
-    pub(crate) fn check_task(&self, request: &JobRequest) -> Result<(), HostError> {
-        match &request.task {
-            Some((task, _)) => self.check_bound(&request.target, task),
-            None => Ok(()),
-        }
-    }
-
-    fn check_bound(&self, target: &Target, task: &str) -> Result<(), HostError> {
-        let context = self.context();
-        let plans = |wanted: &dyn Fn(&WorkerPlan) -> bool| {
-            context
-                .instances()
-                .values()
-                .find(|instance| wanted(&instance.plan))
-                .map(|instance| instance.plan.clone())
-        };
-        let plan = match target {
-            Target::Instance(id) => plans(&|plan| plan.instance == *id),
-            Target::Capability(name) => plans(&|plan| plan.capability == *name),
-        };
+    /// Refuses a task that no adapter of the target serves.
+    pub(crate) fn check_bound(&self, target: &Target, task: &str) -> Result<(), HostError> {
+        let instance = self.instances().find(|instance| match target {
+            Target::Instance(id) => instance.id == *id,
+            Target::Capability(name) => instance.plan.capability == *name,
+        });
+        let plan = instance.as_ref().map(|instance| &instance.plan);
         // What is not loaded is refused by whoever looks for its worker; other runtimes may serve tasks themselves.
         let Some(plan) = plan.filter(|plan| plan.runtime_kind() == "python") else { return Ok(()) };
         if plan.adapters.iter().any(|adapter| adapter.task == task) {
@@ -65,8 +50,12 @@ impl Host {
             .filter(|(_, fit)| !fit.is_compatible())
             .map(|(adapter, fit)| format!("{} does not fit: {}", adapter.name, fit.describe()))
             .collect();
-        let fault =
-            AdapterFault::NotBound { capability: plan.capability, task: task.to_owned(), bound, refused };
+        let fault = AdapterFault::NotBound {
+            capability: plan.capability.clone(),
+            task: task.to_owned(),
+            bound,
+            refused,
+        };
         Err(HostError::NoAdapter(fault))
     }
 }

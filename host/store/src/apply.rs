@@ -4,8 +4,8 @@
 use crate::commit::{Prepared, Receipt, Write};
 use crate::error::StoreError;
 use crate::records::{Body, CompositionBody, CompositionEnd, CompositionRecord, JobEnd, JobRecord, JobStart};
+use crate::rows::failure_text;
 use cjm_wire::Timestamp;
-use cjm_wire::error::Failure;
 use cjm_wire::event::JournalRow;
 use cjm_wire::ids::{CompositionId, WorkerSessionId};
 use rusqlite::{Connection, ErrorCode, params};
@@ -315,10 +315,6 @@ fn body_columns(body: &Body) -> (Option<&str>, Option<&[u8]>) {
         Body::Inline(bytes) => (None, Some(bytes)),
         Body::File { hash, .. } => (Some(hash), None),
     }
-}
-
-pub(crate) fn failure_text(failure: Option<&Failure>) -> Option<String> {
-    failure.and_then(|failure| serde_json::to_string(failure).ok())
 }
 
 fn refused(what: String) -> NotApplied {

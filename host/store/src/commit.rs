@@ -7,13 +7,13 @@
 //! ```
 //! Every other change of a job is refused, to its caller alone.
 
-use crate::apply::failure_text;
 use crate::error::StoreError;
 use crate::payload::{PendingPayload, spill};
 use crate::records::{
     Body, CompositionEnd, CompositionRecord, HostRecord, JobEnd, JobRecord, JobStart, WorkerRecord,
 };
 use crate::rows::bounded_failure;
+use crate::rows::failure_text;
 use cjm_wire::Timestamp;
 use cjm_wire::error::Failure;
 use cjm_wire::event::JournalRow;

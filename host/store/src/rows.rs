@@ -175,6 +175,11 @@ fn bound(text: &mut String) {
     *text = format!("{}\n[… {} bytes left out …]\n{}", &text[..head], tail - head, &text[tail..]);
 }
 
+/// A failure as a column holds it.
+pub(crate) fn failure_text(failure: Option<&Failure>) -> Option<String> {
+    failure.and_then(|failure| serde_json::to_string(failure).ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,8 +19,7 @@ use cjm_wire::describe::{Described, ErrorReport, exit};
 use cjm_wire::error::{ErrorCategory, Failure, JobError};
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use cjm_wire::{CompositionId, InstanceId, JobId, Timestamp};
-use cjm_workers::LoadOptions;
-use cjm_workers::{HostEvent, NodeState};
+use cjm_workers::{HostEvent, LoadOptions, NodeState};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -82,7 +81,7 @@ async fn start(
         composition_id: id.clone(),
         name: composition.name.clone(),
         run_id: Some(host.run_id().clone()),
-        actor: Some(host.context().options.actor.clone()),
+        actor: Some(host.services().options.actor.clone()),
         status: JobStatus::Pending,
         submitted_at: Timestamp::now(),
         completed_at: None,
@@ -97,7 +96,7 @@ async fn start(
             Body::of_json(&Value::Object(inputs)),
         ))
         .write(Write::StartComposition(id.clone()));
-    host.context().journal.commit(commit).await?;
+    host.services().journal.commit(commit).await?;
     let (outcome_sender, outcome) = watch::channel(None);
     let (cancel, cancelled) = watch::channel(false);
     let (ends_sender, ends) = mpsc::unbounded_channel();
@@ -231,7 +230,7 @@ impl Driver {
                 CompositionEffect::Advanced { completed_node, enqueued_nodes } => {
                     let payload =
                         json!({ "completed_node": completed_node, "enqueued_nodes": enqueued_nodes });
-                    self.host.context().note(JournalRow {
+                    self.host.services().note(JournalRow {
                         composition_id: Some(self.record.composition_id.to_string()),
                         node_id: Some(completed_node),
                         ..JournalRow::new(EventType::CompositionAdvanced, object(payload))
@@ -314,7 +313,7 @@ impl Driver {
             Some(NodeProgress::Running { elements_total, .. }) => Some(elements_total),
             _ => Some(tally.total).filter(|total| *total > 0),
         };
-        self.host.context().tell(HostEvent::Node {
+        self.host.services().tell(HostEvent::Node {
             composition_id: self.record.composition_id.clone(),
             node: node.to_owned(),
             state: tally.state,
@@ -355,7 +354,7 @@ impl Driver {
         let mut row = rows::composition_finished(&self.record, &end);
         row.payload.insert("nodes".to_owned(), serde_json::to_value(&nodes).unwrap_or_default());
         let commit = Commit::telling().write(Write::EndComposition(Box::new(end))).row(row);
-        if let Err(error) = self.host.context().journal.commit(commit).await {
+        if let Err(error) = self.host.services().journal.commit(commit).await {
             tracing::error!(%error, "the end of a composition could not be written");
         }
         CompositionOutcome {

@@ -3,21 +3,57 @@
 //! What must hold: `running` is committed before a request leaves the host; a waiter is told after the terminal row is
 //! committed.
 
-use crate::queue::state::{ActiveJob, Command, ElementEnd, JobOutcome, object};
-use crate::services::Context;
+use crate::instances::Instances;
+use crate::queue::state::{ActiveJob, JobOutcome, Jobs, object};
+use crate::services::Services;
 use cjm_decide::queue::Start;
 use cjm_store::{Body, Commit, JobEnd, JobRecord, JobStart, Write, rows};
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use cjm_wire::{InstanceId, JobId, Timestamp};
 use cjm_workers::{CallError, Reply, StartError, Worker, with_known_hashes};
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// A cancel is repeated after this time while the call goes on.
 const CANCEL_REPEAT: Duration = Duration::from_millis(250);
 /// How often it is sent; the queue's grace ends before.
 const CANCEL_REQUESTS_MAX: u32 = 12;
+
+/// What runs jobs.
+#[derive(Clone)]
+pub(crate) struct Runner {
+    pub(crate) services: Arc<Services>,
+    pub(crate) instances: Arc<Instances>,
+    pub(crate) jobs: Arc<Jobs>,
+}
+
+/// A [`Runner`] that keeps nothing alive, for the queue's owner: the jobs hold the sender whose end ends it.
+pub(crate) struct WeakRunner {
+    services: Weak<Services>,
+    instances: Weak<Instances>,
+    jobs: Weak<Jobs>,
+}
+
+impl Runner {
+    pub(crate) fn downgrade(&self) -> WeakRunner {
+        WeakRunner {
+            services: Arc::downgrade(&self.services),
+            instances: Arc::downgrade(&self.instances),
+            jobs: Arc::downgrade(&self.jobs),
+        }
+    }
+}
+
+impl WeakRunner {
+    pub(crate) fn upgrade(&self) -> Option<Runner> {
+        Some(Runner {
+            services: self.services.upgrade()?,
+            instances: self.instances.upgrade()?,
+            jobs: self.jobs.upgrade()?,
+        })
+    }
+}
 
 /// Asks until the call has ended: a job is `running` a moment before its request reaches the worker, and a cancel that
 /// overtakes the request finds nothing to stop.
@@ -31,26 +67,25 @@ pub(crate) async fn ask_to_cancel(active: Arc<ActiveJob>, worker: Arc<Worker>) {
     }
 }
 
-pub(crate) fn note_about_job(context: &Context, job: &JobId, kind: EventType, payload: Value) {
+pub(crate) fn note_about_job(runner: &Runner, job: &JobId, kind: EventType, payload: Value) {
     let mut row = JournalRow::new(kind, object(payload));
-    if let Some(active) = context.active().get(job) {
+    if let Some(active) = runner.jobs.get(job) {
         rows::describe_job(&mut row, &active.record());
     } else {
         row.job_id = Some(job.to_string());
     }
-    context.note(row);
+    runner.services.note(row);
 }
 
 /// One attempt: worker, row, call.
-pub(crate) async fn run_attempt(context: Arc<Context>, active: Arc<ActiveJob>, start: Start) {
-    let result = try_attempt(&context, &active, &start).await;
-    // The owner outlives every attempt; it ends only with the context.
-    let _ = context.queue.send(Command::AttemptOver { job: start.job, attempt: start.attempt, result });
+pub(crate) async fn run_attempt(runner: Runner, active: Arc<ActiveJob>, start: Start) {
+    let result = try_attempt(&runner, &active, &start).await;
+    runner.jobs.attempt_over(start.job, start.attempt, result);
 }
 
-async fn try_attempt(context: &Arc<Context>, active: &ActiveJob, start: &Start) -> Result<Reply, CallError> {
+async fn try_attempt(runner: &Runner, active: &ActiveJob, start: &Start) -> Result<Reply, CallError> {
     let capability = active.record().capability_name.clone();
-    let instance = context.instance(&start.instance).ok_or_else(|| {
+    let instance = runner.instances.get(&start.instance).ok_or_else(|| {
         CallError::NotStarted(Box::new(StartError::Spawn {
             capability: capability.clone(),
             message: "its instance was unloaded".to_owned(),
@@ -62,14 +97,16 @@ async fn try_attempt(context: &Arc<Context>, active: &ActiveJob, start: &Start) 
         record.instance_id = Some(start.instance.to_string());
         record.worker_session_id = Some(instance.incarnation());
     }
-    let worker =
-        instance.ensure_worker(context).await.map_err(|error| CallError::NotStarted(Box::new(error)))?;
+    let worker = instance
+        .ensure_worker(&runner.services, &runner.jobs)
+        .await
+        .map_err(|error| CallError::NotStarted(Box::new(error)))?;
     let commit = running_commit(active, start, &worker);
-    context.journal.commit(commit).await.map_err(|error| CallError::NotJournaled {
+    runner.services.journal.commit(commit).await.map_err(|error| CallError::NotJournaled {
         capability: capability.clone(),
         message: error.to_string(),
     })?;
-    let body = with_known_hashes(&context.input_hashes, &instance.plan, &active.body).await;
+    let body = with_known_hashes(&runner.services.input_hashes, &instance.plan, &active.body).await;
     worker.call(active.path, body).await
 }
 
@@ -110,7 +147,7 @@ fn running_commit(active: &ActiveJob, start: &Start, worker: &Worker) -> Commit 
 
 /// Commits the end of a job, then tells who waits.
 pub(crate) async fn finish(
-    context: Arc<Context>,
+    runner: Runner,
     active: Arc<ActiveJob>,
     status: JobStatus,
     result: Option<Result<Reply, CallError>>,
@@ -153,33 +190,21 @@ pub(crate) async fn finish(
                 .payload
                 .insert("report".into(), serde_json::to_value(&failure.report).unwrap_or_default());
         }
-        let outcome = outcome_of(&context, &active.id, &record, body);
+        let outcome = outcome_of(&runner, &active.id, &record, body);
         (outcome, commit.row(terminal))
     };
-    if let Err(error) = context.journal.commit(commit).await {
+    if let Err(error) = runner.services.journal.commit(commit).await {
         // Whoever waits still learns the truth; the journal does not, and says so in the log.
         tracing::error!(%error, job = %active.id, "the end of a job could not be written");
     }
-    let outcome = Arc::new(outcome);
-    context.finished().keep(Arc::clone(&outcome));
-    context.active().remove(&active.id);
-    active.outcome.send_replace(Some(Arc::clone(&outcome)));
-    if let Some(hook) = &active.element {
-        // The composition may have ended meanwhile.
-        let _ = hook.ends.send(ElementEnd { node: hook.node.clone(), element: hook.element, outcome });
-    }
+    runner.jobs.ended(&active, Arc::new(outcome));
 }
 
-fn outcome_of(
-    context: &Context,
-    job: &JobId,
-    record: &JobRecord,
-    result: Option<bytes::Bytes>,
-) -> JobOutcome {
+fn outcome_of(runner: &Runner, job: &JobId, record: &JobRecord, result: Option<bytes::Bytes>) -> JobOutcome {
     let instance_id = record.instance_id.clone().map(InstanceId::from_text);
     let worker_pid = instance_id
         .as_ref()
-        .and_then(|id| context.instance(id))
+        .and_then(|id| runner.instances.get(id))
         .and_then(|instance| instance.last_pid(record.worker_session_id.as_ref()));
     JobOutcome {
         job_id: job.clone(),

@@ -4,9 +4,8 @@
 //! What must hold: `running` is committed before a request leaves the host; a waiter is told after the terminal row is
 //! committed; a job ends exactly once (the queue says so, and the journal's unique id enforces it).
 
-use crate::queue::attempt::{ask_to_cancel, finish, note_about_job, run_attempt};
+use crate::queue::attempt::{WeakRunner, ask_to_cancel, finish, note_about_job, run_attempt};
 use crate::queue::state::Command;
-use crate::services::Context;
 use cjm_decide::death::OwnKill;
 use cjm_decide::queue::{
     AttemptOutcome, CancelPhase, Queue, QueueEffect, QueueEvent, QueueLimits, QueuedJob,
@@ -17,7 +16,6 @@ use cjm_wire::event::{EventType, JobStatus};
 use cjm_workers::{CallError, Reply};
 use serde_json::json;
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
@@ -26,14 +24,14 @@ const COMMANDS_AT_ONCE_MAX: usize = 256;
 
 /// The owner's task; ends when every sender is gone.
 pub(crate) async fn own_queue(
-    context: std::sync::Weak<Context>,
+    runner: WeakRunner,
     mut commands: mpsc::UnboundedReceiver<Command>,
     limits: QueueLimits,
     mut gate: watch::Receiver<Gate>,
 ) {
     let mut owner = Owner {
         queue: Queue::new(limits),
-        context,
+        runner,
         started: Instant::now(),
         results: HashMap::new(),
         wake_at: None,
@@ -67,8 +65,7 @@ pub(crate) async fn own_queue(
 
 struct Owner {
     queue: Queue,
-    /// Weak: the context holds the sender whose end ends this task.
-    context: std::sync::Weak<Context>,
+    runner: WeakRunner,
     started: Instant,
     /// Results of attempts that are over, until the queue says what the job becomes.
     results: HashMap<JobId, Result<Reply, CallError>>,
@@ -80,14 +77,12 @@ impl Owner {
         match command {
             Command::Event(event) => self.feed(event),
             Command::Submitted(active) => {
-                let Some(context) = self.context.upgrade() else { return };
                 let (priority, composition) = {
                     let record = active.record();
                     (record.priority, record.composition_id.clone())
                 };
                 let job =
                     QueuedJob { id: active.id.clone(), target: active.target.clone(), priority, composition };
-                context.active().insert(active.id.clone(), active);
                 self.feed(QueueEvent::Submitted { job });
             }
             Command::AttemptOver { job, attempt, result } => {
@@ -111,22 +106,22 @@ impl Owner {
     }
 
     fn perform(&mut self, effect: QueueEffect) {
-        let Some(context) = self.context.upgrade() else { return };
+        let Some(runner) = self.runner.upgrade() else { return };
         match effect {
             QueueEffect::Start(start) => {
-                let Some(active) = context.active().get(&start.job).cloned() else { return };
-                context.waiting.fetch_sub(1, Ordering::AcqRel);
-                tokio::spawn(run_attempt(context, active, start));
+                let Some(active) = runner.jobs.get(&start.job) else { return };
+                runner.jobs.give_places_back(1);
+                tokio::spawn(run_attempt(runner, active, start));
             }
             QueueEffect::SendCancel { job, instance, .. } => {
-                let active = context.active().get(&job).cloned();
-                let worker = context.instance(&instance).and_then(|instance| instance.worker());
+                let active = runner.jobs.get(&job);
+                let worker = runner.instances.get(&instance).and_then(|instance| instance.worker());
                 if let (Some(active), Some(worker)) = (active, worker) {
                     tokio::spawn(ask_to_cancel(active, worker));
                 }
             }
             QueueEffect::ForceRecycle { job, instance, session } => {
-                let worker = context.instance(&instance).and_then(|instance| instance.worker());
+                let worker = runner.instances.get(&instance).and_then(|instance| instance.worker());
                 if let Some(worker) = worker.filter(|worker| *worker.session() == session) {
                     tokio::spawn(async move { worker.kill(OwnKill::ForceCancel { job }).await });
                 }
@@ -135,20 +130,20 @@ impl Owner {
                 // Where nobody has asked yet, the ancestor's rows say null.
                 let from = (from != CancelPhase::None).then(|| from.as_str());
                 let payload = json!({ "from": from, "to": to.as_str() });
-                note_about_job(&context, &job, EventType::CancelPhaseChanged, payload);
+                note_about_job(&runner, &job, EventType::CancelPhaseChanged, payload);
             }
             QueueEffect::BlockReasonChanged { job, from, to } => {
                 let payload = json!({ "from": from.map(|reason| reason.as_str()), "to": to.as_str() });
-                note_about_job(&context, &job, EventType::BlockReasonChanged, payload);
+                note_about_job(&runner, &job, EventType::BlockReasonChanged, payload);
             }
             QueueEffect::Ended { job, from, status, .. } => {
                 if from == JobStatus::Pending {
-                    context.waiting.fetch_sub(1, Ordering::AcqRel);
+                    runner.jobs.give_places_back(1);
                 }
                 let result = self.results.remove(&job);
-                let active = context.active().get(&job).cloned();
+                let active = runner.jobs.get(&job);
                 if let Some(active) = active {
-                    tokio::spawn(finish(context, active, status, result));
+                    tokio::spawn(finish(runner, active, status, result));
                 }
             }
             QueueEffect::WakeAt { at_ms } => self.wake_at = Some(self.started + Duration::from_millis(at_ms)),

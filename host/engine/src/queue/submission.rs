@@ -2,13 +2,12 @@
 
 use crate::error::HostError;
 use crate::host::Host;
-use crate::queue::state::{ActiveJob, Command, ElementHook};
+use crate::queue::state::{ActiveJob, ElementHook};
 use cjm_decide::queue::{PENDING_MAX_DEFAULT, Target};
 use cjm_store::{Body, Commit, JobRecord, Write, rows};
 use cjm_wire::envelope::{ACTION_KEY, CallEnvelope, ExecuteRequest, TaskRequest};
 use cjm_wire::{CompositionId, JobId, Timestamp, http};
 use serde_json::{Map, Value};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
@@ -74,19 +73,16 @@ impl Host {
         &self,
         requests: Vec<(JobRequest, Option<CompositionId>, Option<ElementHook>)>,
     ) -> Result<Vec<JobId>, HostError> {
-        let context = self.context();
+        let (services, jobs_of_host) = (self.services(), self.jobs());
         for (request, _, _) in &requests {
-            self.check_task(request)?;
+            if let Some((task, _)) = &request.task {
+                self.check_bound(&request.target, task)?;
+            }
         }
         let asked = requests.len();
-        let before = context.waiting.fetch_add(asked, Ordering::AcqRel);
-        // The queue itself refuses nothing that is committed, so the count is kept here.
-        if before + asked > PENDING_MAX_DEFAULT {
-            context.waiting.fetch_sub(asked, Ordering::AcqRel);
-            return Err(HostError::Refused(format!(
-                "{before} jobs wait already, and {PENDING_MAX_DEFAULT} may"
-            )));
-        }
+        jobs_of_host.take_places(asked).map_err(|waiting| {
+            HostError::Refused(format!("{waiting} jobs wait already, and {PENDING_MAX_DEFAULT} may"))
+        })?;
         let mut commit = Commit::admitting();
         let mut jobs = Vec::with_capacity(asked);
         for (request, composition, hook) in requests {
@@ -95,15 +91,15 @@ impl Host {
             commit = commit.row(rows::pending(&record)).write(Write::InsertJob(Box::new(record), arguments));
             jobs.push(job);
         }
-        if let Err(error) = context.journal.commit(commit).await {
-            context.waiting.fetch_sub(asked, Ordering::AcqRel);
+        if let Err(error) = services.journal.commit(commit).await {
+            jobs_of_host.give_places_back(asked);
             return Err(error.into());
         }
         let ids = jobs.iter().map(|job| job.id.clone()).collect();
         for job in jobs {
-            // Known before the queue knows it, so that a waiter finds it at once.
-            context.active().insert(job.id.clone(), Arc::clone(&job));
-            context.queue.send(Command::Submitted(job)).map_err(|_| HostError::ShuttingDown)?;
+            if !jobs_of_host.submitted(job) {
+                return Err(HostError::ShuttingDown);
+            }
         }
         Ok(ids)
     }
@@ -114,20 +110,21 @@ impl Host {
         composition: Option<CompositionId>,
         element: Option<ElementHook>,
     ) -> (Arc<ActiveJob>, Body) {
-        let context = self.context();
+        let services = self.services();
         let id = JobId::new();
         let capability = match &request.target {
             Target::Capability(name) => name.clone(),
-            Target::Instance(instance) => {
-                context.instance(instance).map_or_else(|| instance.to_string(), |i| i.plan.capability.clone())
-            }
+            Target::Instance(instance) => self
+                .instances()
+                .get(instance)
+                .map_or_else(|| instance.to_string(), |i| i.plan.capability.clone()),
         };
         let envelope = CallEnvelope {
             job_id: Some(id.clone()),
-            run_id: Some(context.run_id.clone()),
+            run_id: Some(services.run_id.clone()),
             composition_id: composition.clone(),
             node_id: element.as_ref().map(|hook| hook.node.clone()),
-            actor: Some(context.options.actor.clone()),
+            actor: Some(services.options.actor.clone()),
             control: request.control.clone(),
         };
         let mut record = JobRecord::new(id.clone(), capability, Timestamp::now());
@@ -138,8 +135,8 @@ impl Host {
         record.composition_id = composition;
         record.node_id.clone_from(&envelope.node_id);
         record.element_index = element.as_ref().and_then(|hook| u32::try_from(hook.element).ok());
-        record.run_id = Some(context.run_id.clone());
-        record.actor = Some(context.options.actor.clone());
+        record.run_id = Some(services.run_id.clone());
+        record.actor = Some(services.options.actor.clone());
         record.action.clone_from(&request.action);
         record.priority = request.priority;
         record.control.clone_from(&request.control);

@@ -1,8 +1,8 @@
 //! Checks documents: by the parser that reads them when they are used, whose word counts, and by the published schema,
 //! which finds all faults where the parser ends at the first.
 
-use crate::validate::Finding;
-use crate::validate_machine as machine;
+use crate::validate::finding::Finding;
+use crate::validate::machine;
 use cjm_catalog::Catalog;
 use cjm_decide::composition::{Graph, GraphError};
 use cjm_wire::Manifest;
@@ -20,10 +20,10 @@ pub(crate) const FINDINGS_MAX: usize = 50;
 /// Resource keys that the host once read; what a tool needs is measured now.
 const STALE_RESOURCES: [&str; 3] = ["min_gpu_vram_mb", "recommended_gpu_vram_mb", "min_system_ram_mb"];
 
-const MANIFEST_SCHEMA: &str = include_str!("../../../manifests/schema/manifest-2.0.schema.json");
-const ADAPTER_SCHEMA: &str = include_str!("../../../manifests/schema/adapter-manifest.schema.json");
-const CAPABILITIES_SCHEMA: &str = include_str!("../../../manifests/schema/capabilities.schema.json");
-const COMPOSITION_SCHEMA: &str = include_str!("../../../manifests/schema/composition.schema.json");
+const MANIFEST_SCHEMA: &str = include_str!("../../../../manifests/schema/manifest-2.0.schema.json");
+const ADAPTER_SCHEMA: &str = include_str!("../../../../manifests/schema/adapter-manifest.schema.json");
+const CAPABILITIES_SCHEMA: &str = include_str!("../../../../manifests/schema/capabilities.schema.json");
+const COMPOSITION_SCHEMA: &str = include_str!("../../../../manifests/schema/composition.schema.json");
 
 /// Errors, and warnings when there are none.
 pub(crate) type Checked = (Vec<Finding>, Vec<String>);

@@ -1,32 +1,23 @@
 //! `validate`: says what is wrong with a file, with its place, and what on this machine it would lack. It runs
-//! nothing. What is looked for is in `validate_document`, `validate_machine` and `validate_source`.
+//! nothing. What is looked for is in `document`, `machine` and `source`.
+
+mod document;
+mod finding;
+mod machine;
+mod source;
 
 use crate::cli::{Format, Global, ValidateArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::output::Output;
-use crate::{validate_document as document, validate_source as source};
+use crate::validate::finding::Finding;
 use cjm_catalog::Catalog;
 use cjm_wire::adapter::is_adapter;
-use cjm_wire::describe::{Described, exit};
-use cjm_wire::placed::Place;
+use cjm_wire::describe::exit;
 use serde_json::{Value, json};
 use std::path::Path;
 
 /// Largest file that is looked at, in bytes.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
-
-/// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Finding {
-    /// Stable.
-    pub(crate) code: String,
-    /// What is wrong. Of source, with its place.
-    pub(crate) message: String,
-    /// What to do.
-    pub(crate) next_step: String,
-    /// Line and column, from 1.
-    pub(crate) place: Option<Place>,
-}
 
 /// Runs the command.
 pub(crate) fn run(global: &Global, args: &ValidateArgs, output: &Output) -> CommandResult {
@@ -156,38 +147,6 @@ fn kind(format: Format) -> &'static str {
         Format::Source => "capability source",
         Format::CapabilitiesYaml => "capabilities.yaml",
         Format::Composition => "composition",
-    }
-}
-
-impl Finding {
-    /// From what a parser says.
-    pub(crate) fn of(error: &dyn Described, place: Option<Place>) -> Self {
-        Self {
-            code: error.code().to_owned(),
-            message: error.to_string(),
-            next_step: error.next_step(),
-            place,
-        }
-    }
-
-    fn text(&self) -> String {
-        match self.place {
-            // Of source, the message begins with the file and the place.
-            Some((line, column)) if !self.code.starts_with("source.") => {
-                format!("line {line}, column {column}: {}", self.message.trim_end().replace('\n', "\n    "))
-            }
-            _ => self.message.trim_end().replace('\n', "\n    "),
-        }
-    }
-
-    fn document(&self) -> Value {
-        json!({
-            "code": self.code,
-            "message": self.message,
-            "line": self.place.map(|(line, _)| line),
-            "column": self.place.map(|(_, column)| column),
-            "next_step": self.next_step,
-        })
     }
 }
 

@@ -4,7 +4,7 @@
 //! It reads Python as far as comments, strings and names go; what is called by another way (`getattr`, a variable) is
 //! not found.
 
-use crate::validate::Finding;
+use crate::validate::finding::Finding;
 use std::path::{Path, PathBuf};
 
 /// Most files that are looked at.
