@@ -1,7 +1,7 @@
 //! One capability of a pipeline, ready to be called.
 
 use crate::spec::arguments;
-use crate::{CapabilitySpec, JobHandle, PipelineError};
+use crate::{CapabilitySpec, JobHandle, PipelineError, SubmitOptions};
 use cjm_engine::{CatalogEntry, ChunkStream, Host, JobRequest, Target};
 use cjm_wire::InstanceId;
 use cjm_wire::envelope::{ACTION_KEY, CallEnvelope, ExecuteRequest, TaskRequest};
@@ -9,6 +9,7 @@ use cjm_wire::http::{self, Stats};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::time::Duration;
 
 /// A capability and its loaded instances. Clones are the same binding.
 #[derive(Clone)]
@@ -30,7 +31,7 @@ impl Binding {
         &self.spec.name
     }
 
-    /// Ids of its instances; direct calls go to the first.
+    /// Ids of its instances; a direct call goes to the one with the fewest direct calls.
     #[must_use]
     pub fn instances(&self) -> &[InstanceId] {
         &self.instances
@@ -60,8 +61,10 @@ impl Binding {
         self.instances.iter().any(|id| self.host.is_loaded(id))
     }
 
-    /// Calls `action` on the first instance, directly, in this task: no queue, no lane, no job, no retry. An empty
-    /// action is the tool's only one. A dead worker is started again first.
+    /// Calls `action` on one instance, directly, in this task: no queue, no lane, no job, no retry. An empty action is
+    /// the tool's only one. A dead worker is started again first.
+    ///
+    /// Dropping the future cancels the call: the tool is asked to stop, and killed when it does not.
     ///
     /// # Errors
     /// When arguments or result do not fit their types, the worker does not start or dies, or the tool fails.
@@ -70,8 +73,20 @@ impl Binding {
         action: &str,
         args: impl Serialize,
     ) -> Result<T, PipelineError> {
-        let body = self.host.call(&self.instances[0], request(action, args)?).await?;
-        serde_json::from_slice(&body).map_err(|error| PipelineError::Result { message: error.to_string() })
+        result_of(&self.host.call(self.free(), request(action, args)?, None).await?)
+    }
+
+    /// [`Self::call`] with an end: when `timeout` passes first, the call is cancelled as if it were dropped.
+    ///
+    /// # Errors
+    /// As there, and when the timeout passes.
+    pub async fn call_within<T: DeserializeOwned>(
+        &self,
+        timeout: Duration,
+        action: &str,
+        args: impl Serialize,
+    ) -> Result<T, PipelineError> {
+        result_of(&self.host.call(self.free(), request(action, args)?, Some(timeout)).await?)
     }
 
     /// Calls `action` directly and gives its results as they come. Dropping the stream cancels the call.
@@ -79,21 +94,35 @@ impl Binding {
     /// # Errors
     /// As [`Self::call`]; what fails later comes as an item.
     pub async fn stream(&self, action: &str, args: impl Serialize) -> Result<ChunkStream, PipelineError> {
-        Ok(self.host.call_stream(&self.instances[0], request(action, args)?).await?)
+        Ok(self.host.call_stream(self.free(), request(action, args)?).await?)
     }
 
-    /// Submits a durable job for any instance of the capability: it returns once the job is committed.
+    /// Submits a durable job for any instance of the capability: it returns once the job is committed. A future that is
+    /// dropped before has either submitted nothing, or a job that runs.
     ///
     /// # Errors
     /// When arguments do not fit, too many jobs wait, or the journal refuses.
     pub async fn submit(&self, action: &str, args: impl Serialize) -> Result<JobHandle, PipelineError> {
-        let mut job = JobRequest::new(Target::Capability(self.spec.name.clone()));
+        self.submit_with(action, args, SubmitOptions::default()).await
+    }
+
+    /// [`Self::submit`], with a priority, an end, or on behalf of somebody.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn submit_with(
+        &self,
+        action: &str,
+        args: impl Serialize,
+        options: SubmitOptions,
+    ) -> Result<JobHandle, PipelineError> {
+        let mut job = options.apply(JobRequest::new(Target::Capability(self.spec.name.clone())));
         job.action = (!action.is_empty()).then(|| action.to_owned());
         job.kwargs = arguments(args)?;
         Ok(JobHandle::new(self.host.clone(), self.host.submit(job).await?))
     }
 
-    /// Calls a method of the task's adapter on the first instance, directly, as [`Self::call`] calls an action.
+    /// Calls a method of the task's adapter on one instance, directly, as [`Self::call`] calls an action.
     ///
     /// # Errors
     /// As there, and when no adapter of the task is bound.
@@ -109,8 +138,7 @@ impl Binding {
             kwargs: arguments(args)?,
             envelope: CallEnvelope::default(),
         };
-        let body = self.host.call_task(&self.instances[0], request).await?;
-        serde_json::from_slice(&body).map_err(|error| PipelineError::Result { message: error.to_string() })
+        result_of(&self.host.call_task(self.free(), request, None).await?)
     }
 
     /// Submits a durable job that calls a method of the task's adapter, as [`Self::submit`] does for an action.
@@ -170,10 +198,22 @@ impl Binding {
     }
 }
 
+impl Binding {
+    /// Where a direct call goes.
+    fn free(&self) -> &InstanceId {
+        // A binding has at least one instance.
+        self.host.least_busy(&self.instances).unwrap_or(&self.instances[0])
+    }
+}
+
 impl std::fmt::Debug for Binding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Binding").field("name", &self.spec.name).field("instances", &self.instances).finish()
     }
+}
+
+fn result_of<T: DeserializeOwned>(body: &[u8]) -> Result<T, PipelineError> {
+    serde_json::from_slice(body).map_err(|error| PipelineError::Result { message: error.to_string() })
 }
 
 fn request(action: &str, args: impl Serialize) -> Result<ExecuteRequest, PipelineError> {

@@ -1,11 +1,12 @@
 //! What can go wrong with a pipeline, for programs and for people.
 
 use cjm_engine::{CallError, HostError};
-use cjm_wire::describe::{Described, exit};
+use cjm_wire::describe::{Described, ErrorReport, exit};
 use cjm_wire::error::Failure;
 
-/// Any failure of a pipeline. [`Described`] gives code, next step and exit code.
-#[derive(Debug, thiserror::Error)]
+/// Any failure of a pipeline. [`Described`] gives code, next step and exit code. `Debug` prints what happened, why, the
+/// tool's last lines and the next step, since that is what a `main` that returns it shows.
+#[derive(thiserror::Error)]
 pub enum PipelineError {
     /// The host could not start, load or accept something.
     #[error(transparent)]
@@ -45,6 +46,20 @@ pub enum PipelineError {
         /// What is wrong.
         message: String,
     },
+}
+
+impl std::fmt::Debug for PipelineError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let report = ErrorReport::of(self);
+        write!(f, "{} [{}]", report.message, report.code)?;
+        for cause in &report.causes {
+            write!(f, "\n  because: {cause}")?;
+        }
+        for line in &report.stderr_tail {
+            write!(f, "\n  | {line}")?;
+        }
+        write!(f, "\n  next: {}", report.next_step)
+    }
 }
 
 impl Described for PipelineError {

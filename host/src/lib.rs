@@ -48,6 +48,6 @@ pub use cjm_wire::composition::Composition;
 pub use cjm_wire::{ErrorReport, InstanceId, JobId};
 pub use error::PipelineError;
 pub use events::{Events, PipelineEvent};
-pub use job::JobHandle;
+pub use job::{JobHandle, JobProgress, SubmitOptions};
 pub use pipeline::Pipeline;
 pub use spec::CapabilitySpec;

@@ -2,25 +2,28 @@
 //! happens before anything can be asked of the host, in this order, and leaves nothing behind when it fails.
 
 use crate::error::HostError;
+use crate::process_workers::{ProcessWorkers, start_keeper};
 use crate::queue::attempt::Runner;
 use crate::queue::owner::own_queue;
 use crate::queue::state::Jobs;
-use crate::services::{Services, start_keeper};
+use crate::services::{History, Services};
 use cjm_catalog::Catalog;
 use cjm_catalog::programs::worker_binary;
 use cjm_decide::queue::QueueLimits;
 use cjm_platform::lock::FileLock;
 use cjm_platform::runtime_dir::{private_dir, runtime_dir};
 use cjm_store::{
-    Commit, Diagnostics, HostRecord, InputHashes, Journal, JournalOptions, JournalReader, Retention,
-    SqliteDiagnostics, SqliteJournal, Write, begin_host,
+    Commit, Diagnostics, HostRecord, InputHashes, JobRecord, Journal, JournalOptions, JournalReader,
+    Retention, SqliteDiagnostics, SqliteJournal, StoreError, Write, begin_host,
 };
-use cjm_wire::{RunId, Timestamp};
+use cjm_wire::{JobId, RunId, Timestamp};
 use cjm_workers::{HostOptions, Sinks, StartError, events::EVENTS_BEHIND_MAX};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 pub(crate) async fn start_parts(
     mut options: HostOptions,
@@ -42,21 +45,46 @@ pub(crate) async fn start_parts(
     let gate = journal.gate();
     let catalog = Catalog::discover(&options.manifest_dirs);
     let sinks = Arc::new(Sinks { diagnostics: Arc::clone(&diagnostics) as Arc<dyn Diagnostics>, events });
+    let workers = ProcessWorkers {
+        options: options.clone(),
+        worker_binary: worker_binary.clone(),
+        socket_dir: socket_dir.clone(),
+        sinks: Arc::clone(&sinks),
+        keeper: tokio::sync::Mutex::new(Some(Arc::new(keeper))),
+    };
     let services = Services {
         run_id: options.run_id.clone().unwrap_or_default(),
         input_hashes: Arc::new(InputHashes::of(&options.data_dir)),
+        history: Arc::new(StoredHistory { data_dir: options.data_dir.clone() }),
         options,
         journal,
         sinks,
-        runtime_dir: socket_dir.clone(),
-        worker_binary,
+        workers: Arc::new(workers),
         host_session,
-        keeper: tokio::sync::Mutex::new(Some(Arc::new(keeper))),
+        tasks: TaskTracker::new(),
+        closing: CancellationToken::new(),
     };
-    let runner =
-        Runner { services: Arc::new(services), instances: Arc::default(), jobs: Arc::new(Jobs::new(queue)) };
+    let runner = Runner {
+        services: Arc::new(services),
+        instances: Arc::default(),
+        jobs: Arc::new(Jobs::new(queue, limits)),
+    };
     tokio::spawn(own_queue(runner.downgrade(), commands, limits, gate));
-    Ok((runner, catalog, StartedParts { diagnostics, lock, socket_dir }))
+    Ok((runner, catalog, StartedParts { diagnostics, lock, socket_dir, worker_binary }))
+}
+
+/// Jobs of any age, read from the journal's file.
+struct StoredHistory {
+    data_dir: PathBuf,
+}
+
+impl History for StoredHistory {
+    fn job(&self, job: &JobId) -> Result<Option<(JobRecord, Option<Vec<u8>>)>, StoreError> {
+        let reader = JournalReader::open(&self.data_dir)?;
+        let Some(record) = reader.job(job)? else { return Ok(None) };
+        let body = reader.result(job)?.map(|body| reader.load(&body)).transpose()?;
+        Ok(Some((record, body)))
+    }
 }
 
 /// What a start hands over beside what runs jobs.
@@ -64,6 +92,7 @@ pub(crate) struct StartedParts {
     pub(crate) diagnostics: Arc<SqliteDiagnostics>,
     pub(crate) lock: FileLock,
     pub(crate) socket_dir: PathBuf,
+    pub(crate) worker_binary: PathBuf,
 }
 
 struct Opened {

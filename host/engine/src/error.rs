@@ -1,6 +1,7 @@
 //! What can go wrong in the host, for people: each with a stable code, the cause, and the next step.
 
 use cjm_catalog::suggestions;
+use cjm_decide::queue::QueueError;
 use cjm_platform::lock::LockError;
 use cjm_platform::runtime_dir::RuntimeDirError;
 use cjm_store::StoreError;
@@ -83,7 +84,22 @@ pub enum HostError {
     Call(#[from] CallError),
     /// The queue refused the job.
     #[error("the queue refuses the job: {0}")]
-    Refused(String),
+    Refused(#[from] QueueError),
+    /// The operating system gives no threads.
+    #[error("the host's threads cannot be started")]
+    Threads {
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The process that starts workers cannot be started.
+    #[error("the keeper cannot be started: {message}")]
+    Keeper {
+        /// What was refused.
+        message: String,
+        /// What to do.
+        next_step: String,
+    },
     /// No adapter of the task is bound.
     #[error(transparent)]
     NoAdapter(AdapterFault),
@@ -126,7 +142,9 @@ impl Described for HostError {
             Self::BadInstanceId(_) => "host.bad_instance_id",
             Self::Start(error) => error.code(),
             Self::Call(error) => error.code(),
-            Self::Refused(_) => "queue.refused",
+            Self::Refused(error) => error.code(),
+            Self::Threads { .. } => "host.threads",
+            Self::Keeper { .. } => "host.keeper",
             Self::NoAdapter(fault) => fault.code(),
             Self::UnknownJob(_) => "host.unknown_job",
             Self::Composition(error) => error.code(),
@@ -161,7 +179,11 @@ impl Described for HostError {
             Self::BadInstanceId(_) => "use 1 to 64 letters, digits, `-` or `_`".to_owned(),
             Self::Start(error) => error.next_step(),
             Self::Call(error) => error.next_step(),
-            Self::Refused(_) => "try again when fewer jobs wait, or cancel some".to_owned(),
+            Self::Refused(error) => error.next_step(),
+            Self::Threads { .. } => {
+                "raise the limit of processes (`ulimit -u`), or end some of this user's".to_owned()
+            }
+            Self::Keeper { next_step, .. } => next_step.clone(),
             Self::NoAdapter(fault) => fault.next_step(),
             Self::UnknownJob(_) => "`cjm-ctl logs --journal` shows the jobs there were".to_owned(),
             Self::Composition(error) => error.next_step(),
@@ -177,6 +199,7 @@ impl Described for HostError {
             Self::Store(error) => error.exit_code(),
             Self::Start(error) => error.exit_code(),
             Self::Call(error) => error.exit_code(),
+            Self::Keeper { .. } => exit::WORKER_START,
             _ => exit::DOMAIN,
         }
     }

@@ -3,26 +3,34 @@
 
 use crate::bring_up::{StartedParts, start_parts};
 use crate::compositions::state::CompositionHandle;
+use crate::direct_call::{AbortOnDrop, DirectCall};
 use crate::error::HostError;
-use crate::instances::{Instance, Instances};
-use crate::own_runtime::OwnRuntime;
+use crate::instances::{DirectCallCount, Instance, Instances, NoWorker};
+use crate::own_runtime::{Enduring, OwnRuntime};
 use crate::queue::attempt::Runner;
 use crate::queue::state::{JobOutcome, Jobs};
 use crate::services::Services;
 use cjm_catalog::suggestions::suggestions;
 use cjm_catalog::{Catalog, CatalogEntry};
+use cjm_decide::death::OwnKill;
 use cjm_decide::queue::{CancelReach, QueueEvent};
 use cjm_platform::lock::FileLock;
-use cjm_store::{Diagnostics, SqliteDiagnostics};
-use cjm_wire::envelope::ExecuteRequest;
-use cjm_wire::event::{EventType, JournalRow};
+use cjm_store::Diagnostics;
+use cjm_wire::envelope::{CallEnvelope, ExecuteRequest};
+use cjm_wire::event::JobStatus;
 use cjm_wire::runtime::Runtime;
 use cjm_wire::{CompositionId, InstanceId, JobId, RunId, http};
 use cjm_workers::{CallError, ChunkStream, HostEvent, HostOptions, LoadOptions, Worker, plan};
+use futures_util::StreamExt;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+
+/// How long an ending host waits for jobs that were cut off and for rows of deaths.
+const TASKS_END_MAX: Duration = Duration::from_secs(3);
 
 /// A running host; clones are the same host.
 #[derive(Clone)]
@@ -33,11 +41,13 @@ pub struct Host {
 
 struct Shared {
     catalog: Catalog,
-    diagnostics: Arc<SqliteDiagnostics>,
+    diagnostics: Arc<dyn Diagnostics>,
     compositions: Mutex<HashMap<CompositionId, CompositionHandle>>,
     /// Released when the host has ended.
     lock: Mutex<Option<FileLock>>,
     socket_dir: PathBuf,
+    /// What plans of workers start.
+    worker_binary: PathBuf,
     /// True once the host has ended, although handles of it may live on.
     ended: watch::Sender<bool>,
     runtime: OwnRuntime,
@@ -61,13 +71,14 @@ impl Host {
         let runtime = OwnRuntime::start()?;
         let handle = runtime.handle()?.clone();
         let parts = handle.spawn(start_parts(options)).await.map_err(|_| HostError::ShuttingDown)??;
-        let (runner, catalog, StartedParts { diagnostics, lock, socket_dir }) = parts;
+        let (runner, catalog, StartedParts { diagnostics, lock, socket_dir, worker_binary }) = parts;
         let shared = Shared {
             catalog,
             diagnostics,
             compositions: Mutex::default(),
             lock: Mutex::new(Some(lock)),
             socket_dir,
+            worker_binary,
             ended: watch::Sender::new(false),
             runtime,
         };
@@ -82,9 +93,9 @@ impl Host {
     /// # Panics
     /// Inside a runtime, whose thread it would block.
     pub fn start_blocking(options: HostOptions) -> Result<Self, HostError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|source| {
-            HostError::Directory { action: "start threads for", path: "the host".into(), source }
-        })?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .map_err(|source| HostError::Threads { source })?;
         runtime.block_on(Self::start(options))
     }
 
@@ -129,24 +140,25 @@ impl Host {
         self.shared.ended.subscribe()
     }
 
-    /// Loads one instance and waits until its worker is ready.
+    /// Loads one instance and waits until its worker is ready. It goes on when the caller goes away.
     ///
     /// # Errors
     /// When there is no such capability, the id is taken, or the worker does not start; nothing is left then.
     pub async fn load(&self, capability: &str, load: LoadOptions) -> Result<InstanceId, HostError> {
         let id = self.register(capability, &load)?;
-        let instance =
-            self.runner.instances.get(&id).ok_or_else(|| HostError::UnknownInstance(id.clone()))?;
+        let instance = self.instances().get(&id).ok_or_else(|| HostError::UnknownInstance(id.clone()))?;
         let Runner { services, instances, jobs } = self.runner.clone();
         self.shared
             .runtime
             .run(async move {
-                if let Err(error) = instance.ensure_worker(&services, &jobs).await {
-                    instances.remove(&id);
-                    instance.unload(&services, &jobs).await;
-                    return Err(error.into());
-                }
-                Ok(id)
+                let error = match instance.ensure_worker(&services, &jobs, None).await {
+                    Ok(_) => return Ok(id),
+                    Err(NoWorker::Failed(error)) => HostError::Start(*error),
+                    Err(NoWorker::Missed | NoWorker::Retired) => HostError::UnknownInstance(id.clone()),
+                };
+                instances.remove(&id);
+                instance.unload(&services, &jobs, OwnKill::Unload).await;
+                Err(error)
             })
             .await
     }
@@ -163,7 +175,7 @@ impl Host {
         };
         let services = &self.runner.services;
         let adapters = self.shared.catalog.adapters();
-        let plan = plan(entry, adapters, id.clone(), load, &services.options, &services.worker_binary)?;
+        let plan = plan(entry, adapters, id.clone(), load, &services.options, &self.shared.worker_binary)?;
         // Unset means one, as the ancestor has it; an executable may say more of itself.
         let declared = match entry.manifest.runtime() {
             Runtime::Executable(executable) => executable.concurrency_max,
@@ -195,18 +207,41 @@ impl Host {
         self.shared
             .runtime
             .run(async move {
-                instance.unload(&services, &jobs).await;
+                instance.unload(&services, &jobs, OwnKill::Unload).await;
                 Ok(())
             })
             .await
     }
 
-    /// Waits for the end of a job.
+    /// Waits for the end of a job, of this host or an earlier one.
     ///
     /// # Errors
-    /// When this host knows no such job.
+    /// When there is no such job, the host ends before it does, or the store cannot be read.
     pub async fn wait(&self, job: &JobId) -> Result<Arc<JobOutcome>, HostError> {
-        self.runner.jobs.wait(job).await.ok_or_else(|| HostError::UnknownJob(job.clone()))
+        match self.jobs().wait(job).await {
+            Some(outcome) => return outcome.map_err(|_| HostError::ShuttingDown),
+            None if self.jobs().is_closed() => return Err(HostError::ShuttingDown),
+            None => {}
+        }
+        let (history, id) = (Arc::clone(&self.services().history), job.clone());
+        let read = move || history.job(&id);
+        let stored = self.shared.runtime.handle()?.spawn_blocking(read).await;
+        let (record, body) = stored
+            .map_err(|_| HostError::ShuttingDown)??
+            .filter(|(record, _)| record.status.is_terminal())
+            .ok_or_else(|| HostError::UnknownJob(job.clone()))?;
+        Ok(Arc::new(JobOutcome::of(&record, body.map(bytes::Bytes::from))))
+    }
+
+    /// Where a job stands now: `pending`, `running`, or how it ended.
+    ///
+    /// # Errors
+    /// When there is no such job, or the store cannot be read.
+    pub async fn job_status(&self, job: &JobId) -> Result<JobStatus, HostError> {
+        if let Some(active) = self.jobs().get(job) {
+            return Ok(active.record().status);
+        }
+        Ok(self.wait(job).await?.status)
     }
 
     /// Asks for the end of a job; its outcome says what came of it. A job that has ended stays as it is.
@@ -222,7 +257,8 @@ impl Host {
             .tell_queue(QueueEvent::CancelRequested { job: job.clone(), reach: CancelReach::PendingOnly });
     }
 
-    /// A streamed call, directly on one instance: its rows are not awaited, and it takes no lane.
+    /// A streamed call, directly on one instance: its rows are not awaited, and it takes no lane. Dropping the stream
+    /// cancels the call.
     ///
     /// # Errors
     /// When the worker does not start or refuses the call.
@@ -231,70 +267,101 @@ impl Host {
         id: &InstanceId,
         mut request: ExecuteRequest,
     ) -> Result<ChunkStream, CallError> {
-        let worker = self.worker(id).await?;
-        request.envelope.run_id.get_or_insert_with(|| self.runner.services.run_id.clone());
-        request.envelope.actor.get_or_insert_with(|| self.runner.services.options.actor.clone());
+        let (instance, worker) = self.worker(id).await?;
+        self.sign(&mut request.envelope);
         let body = serde_json::to_vec(&request).unwrap_or_default();
-        worker.stream(body).await
+        let counted = DirectCallCount::on(&instance);
+        let stream = worker.stream(body).await?;
+        Ok(Box::pin(stream.inspect(move |_| {
+            // It lives as long as the stream does.
+            let _ = &counted;
+        })))
     }
 
     /// A call directly on one instance, in the caller's own task: no queue, no lane, no job. What the tool accounts for
     /// is journaled, and nobody waits for it. The instance's cap does not bind it.
     ///
+    /// A caller who goes away, or whose `timeout` passes, cancels the call: the tool is asked, and its worker killed when
+    /// it does not answer within the grace of a job's cancel.
+    ///
     /// # Errors
-    /// When the worker does not start, dies, or the tool fails.
+    /// When the worker does not start, dies, the tool fails, or the timeout passes.
     pub async fn call(
         &self,
         id: &InstanceId,
         mut request: ExecuteRequest,
+        timeout: Option<Duration>,
     ) -> Result<bytes::Bytes, CallError> {
-        let worker = self.worker(id).await?;
-        request.envelope.run_id.get_or_insert_with(|| self.runner.services.run_id.clone());
-        request.envelope.actor.get_or_insert_with(|| self.runner.services.options.actor.clone());
+        let call = self.sign(&mut request.envelope);
         let body = serde_json::to_vec(&request).unwrap_or_default();
-        self.direct(id, &worker, http::EXECUTE, body).await
+        self.direct(id, http::EXECUTE, body, call, timeout).await
+    }
+
+    /// Fills in what a direct call's envelope leaves open; gives the id under which it can be cancelled.
+    pub(crate) fn sign(&self, envelope: &mut CallEnvelope) -> JobId {
+        envelope.run_id.get_or_insert_with(|| self.services().run_id.clone());
+        envelope.actor.get_or_insert_with(|| self.services().options.actor.clone());
+        envelope.job_id.get_or_insert_with(JobId::new).clone()
     }
 
     /// A call that is no job; what it accounts for is journaled, also when it fails.
     pub(crate) async fn direct(
         &self,
         id: &InstanceId,
-        worker: &Worker,
-        path: &str,
+        path: &'static str,
         body: Vec<u8>,
+        call: JobId,
+        timeout: Option<Duration>,
     ) -> Result<bytes::Bytes, CallError> {
-        let (accounts, outcome) = match worker.call(path, body).await {
-            Ok(reply) => (reply.accounts, Ok(reply.body)),
-            Err(error) => (error.accounts().to_vec(), Err(error)),
-        };
-        for account in accounts {
-            let mut row = JournalRow::new(EventType::TaskAccount, account.payload);
-            row.event_type = account.event_type;
-            row.worker_reported = true;
-            row.capability_instance_id = Some(id.to_string());
-            row.worker_session_id = Some(worker.session().to_string());
-            self.runner.services.note(row);
+        let (instance, worker) = self.worker(id).await?;
+        let capability = instance.plan.capability.clone();
+        let abandoned = CancellationToken::new();
+        let call = DirectCall { runner: self.runner.clone(), instance, worker, path, call };
+        let ended = |_| CallError::HostEnded { capability: capability.clone() };
+        let runtime = self.shared.runtime.handle().map_err(ended)?;
+        let calling = Enduring::new(runtime, abandoned.clone(), call.run(body, abandoned));
+        let Some(timeout) = timeout else { return calling.await };
+        // The caller's runtime may have no clock; the host's has one.
+        let passed = AbortOnDrop(runtime.spawn(tokio::time::sleep(timeout)));
+        tokio::select! {
+            biased;
+            answer = calling => answer,
+            _ = passed => Err(CallError::DeadlinePassed { capability, seconds: timeout.as_secs_f64() }),
         }
-        outcome
     }
 
     /// The living worker of an instance; started, on the host's own runtime, when there is none.
-    pub(crate) async fn worker(&self, id: &InstanceId) -> Result<Arc<Worker>, CallError> {
-        let instance = self.runner.instances.get(id).ok_or_else(|| CallError::Connection {
-            capability: id.to_string(),
-            message: "no such instance is loaded".to_owned(),
-        })?;
+    pub(crate) async fn worker(
+        &self,
+        id: &InstanceId,
+    ) -> Result<(Arc<Instance>, Arc<dyn Worker>), CallError> {
+        let not_loaded = || CallError::NotLoaded { instance: id.clone() };
+        let instance = self.instances().get(id).ok_or_else(not_loaded)?;
         if let Some(worker) = instance.worker() {
-            return Ok(worker);
+            return Ok((instance, worker));
         }
         let Runner { services, jobs, .. } = self.runner.clone();
-        let started = self
-            .shared
-            .runtime
-            .run(async move { instance.ensure_worker(&services, &jobs).await.map_err(HostError::from) });
-        started.await.map_err(|error| match error {
-            HostError::Start(error) => CallError::NotStarted(Box::new(error)),
-            other => CallError::Connection { capability: id.to_string(), message: other.to_string() },
+        let starting = Arc::clone(&instance);
+        let runtime = self.shared.runtime.handle();
+        let runtime =
+            runtime.map_err(|_| CallError::HostEnded { capability: instance.plan.capability.clone() })?;
+        let started =
+            runtime.spawn(async move { starting.ensure_worker(&services, &jobs, None).await }).await;
+        match started {
+            Ok(Ok(worker)) => Ok((instance, worker)),
+            Ok(Err(NoWorker::Failed(error))) => Err(CallError::NotStarted(error)),
+            Ok(Err(NoWorker::Missed | NoWorker::Retired)) => Err(not_loaded()),
+            Err(_) => Err(CallError::HostEnded { capability: instance.plan.capability.clone() }),
+        }
+    }
+
+    /// Of these instances, the one with the fewest direct calls; the first among equals.
+    #[must_use]
+    pub fn least_busy<'a>(&self, ids: &'a [InstanceId]) -> Option<&'a InstanceId> {
+        ids.iter().min_by_key(|id| {
+            self.instances().get(id).map_or(usize::MAX, |instance| {
+                instance.direct_calls.load(std::sync::atomic::Ordering::Acquire)
+            })
         })
     }
 
@@ -303,7 +370,7 @@ impl Host {
     /// # Errors
     /// When the worker does not start, dies, or does not support it.
     pub async fn ask(&self, id: &InstanceId, path: &str) -> Result<bytes::Bytes, CallError> {
-        let worker = self.worker(id).await?;
+        let (_, worker) = self.worker(id).await?;
         Ok(worker.call(path, Vec::new()).await?.body)
     }
 
@@ -313,7 +380,8 @@ impl Host {
         self.runner.instances.get(id)?.worker()?.question(path).await
     }
 
-    /// Ends every worker, the keeper and the stores. Jobs that run are cut off; the next host marks them.
+    /// Ends every worker, the keeper and the stores. What runs is cut off and ends `failed`, transient; what waits stays
+    /// pending, and the next host decides about it.
     pub async fn shutdown(self) -> ShutdownReport {
         let host = self.clone();
         let report = self.shared.runtime.run(async move { Ok::<_, HostError>(host.end().await) }).await;
@@ -322,15 +390,17 @@ impl Host {
 
     async fn end(self) -> ShutdownReport {
         let Runner { services, instances, jobs } = &self.runner;
+        services.closing.cancel();
         let instances = instances.take_all();
         let workers_ended = instances.iter().filter(|instance| instance.worker().is_some()).count();
-        let ends = instances.iter().map(|instance| instance.unload(services, jobs));
-        futures_util::future::join_all(ends).await;
-        let keeper = services.keeper.lock().await.take();
-        let tree_cleared = match keeper {
-            Some(keeper) => keeper.shutdown().await,
-            None => true,
-        };
+        let unloads = instances.iter().map(|instance| instance.unload(services, jobs, OwnKill::HostShutdown));
+        futures_util::future::join_all(unloads).await;
+        // Jobs that ran have been cut off and deaths are being written: their rows come before the store closes.
+        services.tasks.close();
+        if tokio::time::timeout(TASKS_END_MAX, services.tasks.wait()).await.is_err() {
+            tracing::warn!(tasks = services.tasks.len(), "the host ends before all it had begun has ended");
+        }
+        let tree_cleared = services.workers.shutdown().await;
         let (journal, diagnostics) = (Arc::clone(&services.journal), Arc::clone(&self.shared.diagnostics));
         let socket_dir = self.shared.socket_dir.clone();
         let closing = tokio::task::spawn_blocking(move || {
@@ -341,9 +411,14 @@ impl Host {
         });
         // A panic in closing was reported by its thread; the lock is released all the same.
         let _ = closing.await;
+        jobs.close();
         self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.shared.ended.send_replace(true);
         ShutdownReport { workers_ended, tree_cleared }
+    }
+
+    pub(crate) fn runner(&self) -> &Runner {
+        &self.runner
     }
 
     pub(crate) fn runtime(&self) -> &OwnRuntime {

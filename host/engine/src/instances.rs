@@ -1,74 +1,99 @@
 //! Instances: what a user loads and calls. An instance outlives its workers: each worker is one incarnation of it, and
-//! after a death the next call starts the next one. Nothing is restarted for nobody, so nothing can loop.
+//! after a death the next call starts the next one. A dead worker is never started again on its own, so nothing can loop.
 //!
-//! The incarnation's id is chosen before the worker is started, so that queue, journal and worker speak of the same.
+//! Which incarnation is the present one is `decide`'s word ([`Lifecycle`]). Whatever changes it is told to the queue while
+//! the lock is held, so that nobody learns of an end before the queue is told of it.
 
 use crate::queue::state::Jobs;
 use crate::services::Services;
+use cjm_decide::death::OwnKill;
+use cjm_decide::instance::{Entry, Lifecycle, Recycling, Renewal};
 use cjm_decide::queue::QueueEvent;
+use cjm_store::{Commit, WorkerRecord, Write};
 use cjm_wire::event::{EventType, JournalRow};
-use cjm_wire::{InstanceId, WorkerSessionId};
-use cjm_workers::{Death, HostEvent, NotStarted, StartError, Worker, WorkerPlan, WorkerState};
+use cjm_wire::{InstanceId, Timestamp, WorkerSessionId};
+use cjm_workers::{
+    Death, HostEvent, StartError, StartKiller, StartingWorker, Worker, WorkerPlan, WorkerState,
+};
 use serde_json::{Map, Value, json};
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque, btree_map};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{oneshot, watch};
+
+/// Dead incarnations whose process is remembered.
+const PIDS_KEPT_MAX: usize = 8;
 
 /// One loaded instance.
 pub(crate) struct Instance {
     pub(crate) id: InstanceId,
-    pub(crate) plan: WorkerPlan,
+    pub(crate) plan: Arc<WorkerPlan>,
     pub(crate) concurrency_max: u32,
-    /// Single flight: whoever holds it starts or ends the worker.
-    starting: tokio::sync::Mutex<()>,
+    /// Direct calls on it.
+    pub(crate) direct_calls: AtomicUsize,
     state: Mutex<State>,
+    /// Wakes those who wait for a start.
+    changed: watch::Sender<()>,
 }
 
 struct State {
-    incarnation: WorkerSessionId,
-    worker: Option<Arc<Worker>>,
-    unloaded: bool,
+    life: Lifecycle<Arc<dyn Worker>>,
+    start: Start,
     /// Incarnations and their processes, the newest last; a job that has just ended still asks.
     pids: VecDeque<(WorkerSessionId, u32)>,
 }
 
-/// Dead incarnations whose process is remembered.
-const PIDS_KEPT_MAX: usize = 8;
+/// What is known of the start under way, or of the last one.
+#[derive(Default)]
+struct Start {
+    /// Why it is to be given up.
+    kill: Option<OwnKill>,
+    /// Kills its process, once there is one.
+    killer: Option<StartKiller>,
+    /// Why it failed, for those who waited for it.
+    failed: Option<(WorkerSessionId, StartError)>,
+}
+
+/// Why there is no worker.
+pub(crate) enum NoWorker {
+    /// The incarnation that was asked for is not the present one.
+    Missed,
+    /// The instance was unloaded.
+    Retired,
+    /// It could not be started.
+    Failed(Box<StartError>),
+}
 
 impl Instance {
     pub(crate) fn new(plan: WorkerPlan, concurrency_max: u32) -> Self {
         Self {
             id: plan.instance.clone(),
-            plan,
+            plan: Arc::new(plan),
             concurrency_max,
-            starting: tokio::sync::Mutex::new(()),
+            direct_calls: AtomicUsize::new(0),
             state: Mutex::new(State {
-                incarnation: WorkerSessionId::new(),
-                worker: None,
-                unloaded: false,
+                life: Lifecycle::Announced(WorkerSessionId::new()),
+                start: Start::default(),
                 pids: VecDeque::new(),
             }),
+            changed: watch::Sender::new(()),
         }
     }
 
     /// Tells the queue that the present incarnation takes calls.
     pub(crate) fn announce(&self, jobs: &Jobs) {
-        jobs.tell_queue(QueueEvent::InstanceAdded {
-            instance: self.id.clone(),
-            session: self.incarnation(),
-            capability: self.plan.capability.clone(),
-            concurrency_max: self.concurrency_max,
-        });
-    }
-
-    /// The id of the worker that runs, or of the one that would be started now.
-    pub(crate) fn incarnation(&self) -> WorkerSessionId {
-        self.state().incarnation.clone()
+        let state = self.state();
+        self.tell_added(jobs, state.life.session());
     }
 
     /// The worker, if one lives.
-    pub(crate) fn worker(&self) -> Option<Arc<Worker>> {
-        self.state().worker.clone().filter(|worker| !worker.is_dead())
+    pub(crate) fn worker(&self) -> Option<Arc<dyn Worker>> {
+        self.state().life.worker().filter(|worker| !worker.is_dead()).cloned()
+    }
+
+    /// The worker of this incarnation, if it lives.
+    pub(crate) fn worker_of(&self, session: &WorkerSessionId) -> Option<Arc<dyn Worker>> {
+        self.worker().filter(|worker| worker.facts().session == *session)
     }
 
     /// The process of the worker that is or was this incarnation.
@@ -77,105 +102,142 @@ impl Instance {
         state.pids.iter().rev().find(|(known, _)| Some(known) == session).map(|(_, pid)| *pid)
     }
 
-    /// The living worker; started when there is none.
+    /// The living worker, of the incarnation `asked` for where one is named; started when there is none. A start that was
+    /// begun goes on when the caller goes away.
     pub(crate) async fn ensure_worker(
         self: &Arc<Self>,
         services: &Arc<Services>,
         jobs: &Arc<Jobs>,
-    ) -> Result<Arc<Worker>, StartError> {
-        if let Some(worker) = self.worker() {
-            return Ok(worker);
-        }
-        let _single_flight = self.starting.lock().await;
-        if let Some(worker) = self.worker() {
-            return Ok(worker);
-        }
-        if self.state().unloaded {
-            return Err(StartError::Spawn {
-                capability: self.plan.capability.clone(),
-                message: "the instance is being unloaded".to_owned(),
-                next_step: "load it again".to_owned(),
-            });
-        }
-        match self.start(services).await {
-            Ok(worker) => {
-                self.state().worker = Some(Arc::clone(&worker));
-                tokio::spawn(accompany(
-                    Arc::clone(self),
-                    Arc::clone(services),
-                    Arc::clone(jobs),
-                    Arc::clone(&worker),
-                ));
-                Ok(worker)
-            }
-            Err(error) => {
-                // The next attempt is another incarnation, and its id must be another one in the journal.
-                self.renew(jobs);
-                Err(error)
+        asked: Option<&WorkerSessionId>,
+    ) -> Result<Arc<dyn Worker>, NoWorker> {
+        loop {
+            let mut changed = self.changed.subscribe();
+            match self.enter(jobs, asked) {
+                Entry::Use(worker) => return Ok(worker),
+                Entry::Gone => return Err(NoWorker::Missed),
+                Entry::Retired => return Err(NoWorker::Retired),
+                Entry::Start(session) => {
+                    let (told, outcome) = oneshot::channel();
+                    let instance = Arc::clone(self);
+                    let starting = instance.bring_up(Arc::clone(services), Arc::clone(jobs), session, told);
+                    services.tasks.spawn(starting);
+                    // Without a word the host has ended.
+                    return outcome.await.unwrap_or(Err(NoWorker::Retired));
+                }
+                Entry::Wait(session) => {
+                    // The sender lives as long as this instance does.
+                    let _ = changed.changed().await;
+                    let failed = self.state().start.failed.clone().filter(|(of, _)| *of == session);
+                    if let (None, Some((_, error))) = (asked, failed) {
+                        return Err(NoWorker::Failed(Box::new(error)));
+                    }
+                }
             }
         }
     }
 
-    async fn start(&self, services: &Services) -> Result<Arc<Worker>, StartError> {
-        let plan = &self.plan;
-        let keeper = services.keeper(&plan.capability).await?;
-        let not_started = NotStarted {
-            plan,
-            session: self.incarnation(),
-            keeper,
-            sinks: Arc::clone(&services.sinks),
-            runtime_dir: services.runtime_dir.clone(),
-            log_level: services.options.log_level.clone(),
-            host_dir: services.options.data_dir.clone(),
-        };
-        self.tell(services, WorkerState::Starting, None);
-        let spawned = not_started.spawn().await?;
-        let pid = spawned.pid;
-        services.note(self.row(
-            EventType::WorkerSpawned,
-            spawned.session(),
-            json!({
-                "pid": pid,
-                "port": Value::Null,
-                "socket": spawned.socket().display().to_string(),
-                "module": plan.module(),
-                "runtime": plan.runtime_kind(),
-                "version": plan.version,
-                "env_overlay_keys": plan.overlay_keys,
-            }),
-        ));
-        if !plan.adapters.is_empty() {
-            let specs: Vec<&str> = plan.adapters.iter().map(|adapter| adapter.spec.as_str()).collect();
-            services.note(self.row(EventType::AdapterBound, spawned.session(), json!({ "specs": specs })));
+    /// What is to be done for whoever needs the worker. A death that nobody has noted yet is noted first.
+    fn enter(&self, jobs: &Jobs, asked: Option<&WorkerSessionId>) -> Entry<Arc<dyn Worker>> {
+        let mut state = self.state();
+        if let Some(worker) = state.life.worker().filter(|worker| worker.is_dead()).cloned() {
+            self.end_incarnation(&mut state, jobs, &worker.facts().session);
         }
-        services.note_worker(spawned.session(), &self.id, &plan.capability, pid);
+        let entry = state.life.enter(asked);
+        if let Entry::Start(_) = entry {
+            state.start = Start::default();
+        }
+        entry
+    }
+
+    /// Renews the instance after the end of `session`, if that is not done yet.
+    fn end_incarnation(&self, state: &mut State, jobs: &Jobs, session: &WorkerSessionId) {
+        if let Some(renewal) = state.life.ended(session, WorkerSessionId::new()) {
+            self.tell_renewed(jobs, &renewal);
+        }
+    }
+
+    fn tell_renewed(&self, jobs: &Jobs, renewal: &Renewal) {
+        self.tell_removed(jobs, renewal.removed.clone());
+        self.tell_added(jobs, &renewal.announced);
+        self.changed.send_replace(());
+    }
+
+    fn tell_removed(&self, jobs: &Jobs, session: WorkerSessionId) {
+        jobs.tell_queue(QueueEvent::InstanceRemoved { instance: self.id.clone(), session });
+    }
+
+    fn tell_added(&self, jobs: &Jobs, session: &WorkerSessionId) {
+        jobs.tell_queue(QueueEvent::InstanceAdded {
+            instance: self.id.clone(),
+            session: session.clone(),
+            capability: self.plan.capability.clone(),
+            concurrency_max: self.concurrency_max,
+        });
+    }
+
+    /// Starts the worker of `session`, and tells how that went.
+    async fn bring_up(
+        self: Arc<Self>,
+        services: Arc<Services>,
+        jobs: Arc<Jobs>,
+        session: WorkerSessionId,
+        told: oneshot::Sender<Result<Arc<dyn Worker>, NoWorker>>,
+    ) {
+        self.tell(&services, WorkerState::Starting, None);
+        let outcome = match services.workers.spawn(Arc::clone(&self.plan), session.clone()).await {
+            Ok(spawned) => self.await_ready(&services, &jobs, &session, spawned).await,
+            Err(error) => Err(error),
+        };
+        let outcome = match outcome {
+            Ok(worker) => self.take_over(&services, &jobs, worker).await,
+            Err(error) => {
+                let mut state = self.state();
+                state.start.failed = Some((session.clone(), error.clone()));
+                // The next attempt is another incarnation, and its id must be another one in the journal.
+                self.end_incarnation(&mut state, &jobs, &session);
+                Err(NoWorker::Failed(Box::new(error)))
+            }
+        };
+        self.changed.send_replace(());
+        // Whoever asked may have gone.
+        let _ = told.send(outcome);
+    }
+
+    /// Writes down what was spawned, and waits until it is ready, is dead, or is to be killed.
+    async fn await_ready(
+        &self,
+        services: &Services,
+        jobs: &Jobs,
+        session: &WorkerSessionId,
+        spawned: Box<dyn StartingWorker>,
+    ) -> Result<Arc<dyn Worker>, StartError> {
+        let pid = spawned.pid();
+        services.write(self.spawned_commit(services, session, pid, &spawned.socket()));
+        let killer = spawned.killer();
         {
             let mut state = self.state();
             if state.pids.len() == PIDS_KEPT_MAX {
                 state.pids.pop_front();
             }
-            state.pids.push_back((spawned.session().clone(), pid));
-        }
-        let session = spawned.session().clone();
-        let mut death = spawned.death_watch();
-        match spawned.ready(plan, services.options.ready_timeout).await {
-            Ok(worker) => {
-                self.journal_ready(services, &worker);
-                self.tell(services, WorkerState::Ready, Some(pid));
-                Ok(Arc::new(worker))
+            state.pids.push_back((session.clone(), pid));
+            if let Some(reason) = &state.start.kill {
+                killer(reason.clone());
             }
-            Err(error) => {
-                let phase = if matches!(error, StartError::NeverReady { .. }) {
-                    "startup_timeout"
-                } else {
-                    "startup"
-                };
-                let known = death.borrow_and_update().clone();
-                if let Some(death) = known {
-                    services.note(self.died_row(&session, &death, phase));
+            state.start.killer = Some(killer);
+        }
+        match spawned.ready(services.options.ready_timeout).await {
+            Ok(worker) => {
+                self.journal_ready(services, &*worker);
+                Ok(worker)
+            }
+            Err((error, death)) => {
+                let late = matches!(error, StartError::NeverReady { .. });
+                let phase = if late { "startup_timeout" } else { "startup" };
+                if let Some(death) = death {
+                    services.write(self.died_commit(session, &death, phase));
                 }
                 // Only what died by itself is news; the rest was ended by us, and the error says why.
-                let died = matches!(error, StartError::Died { .. });
+                let died = matches!(error, StartError::Died { .. }) && !jobs.is_closed();
                 let state = if died { WorkerState::Dead } else { WorkerState::Unloaded };
                 self.tell(services, state, Some(pid));
                 Err(error)
@@ -183,16 +245,133 @@ impl Instance {
         }
     }
 
-    fn journal_ready(&self, services: &Services, worker: &Worker) {
-        let session = worker.session();
+    /// Makes a worker that is ready the present one; ends it when the start was given up meanwhile.
+    async fn take_over(
+        self: &Arc<Self>,
+        services: &Arc<Services>,
+        jobs: &Arc<Jobs>,
+        worker: Arc<dyn Worker>,
+    ) -> Result<Arc<dyn Worker>, NoWorker> {
+        let session = worker.facts().session.clone();
+        let (taken, kill) = {
+            let mut state = self.state();
+            (state.life.started(&session, Arc::clone(&worker)), state.start.kill.take())
+        };
+        let following =
+            Arc::clone(self).accompany(Arc::clone(services), Arc::clone(jobs), Arc::clone(&worker));
+        services.tasks.spawn(following);
+        if let Some(reason) = kill {
+            worker.kill(reason).await;
+        } else if !taken {
+            worker.kill(OwnKill::Unload).await;
+        }
+        if !taken {
+            return Err(NoWorker::Retired);
+        }
+        self.tell(services, WorkerState::Ready, Some(worker.facts().pid));
+        Ok(worker)
+    }
+
+    /// Follows a worker to its death, writes it down, and renews the instance.
+    async fn accompany(self: Arc<Self>, services: Arc<Services>, jobs: Arc<Jobs>, worker: Arc<dyn Worker>) {
+        let death = worker.death().await;
+        let facts = worker.facts();
+        let unloaded = self.state().life.is_retired();
+        if let Some(death) = &death {
+            let phase = if unloaded { "cleanup" } else { "running" };
+            services.write(self.died_commit(&facts.session, death, phase));
+        }
+        let state = if unloaded { WorkerState::Unloaded } else { WorkerState::Dead };
+        self.tell(&services, state, Some(facts.pid));
+        self.end_incarnation(&mut self.state(), &jobs, &facts.session);
+    }
+
+    /// Kills the incarnation `session`, however far it has come; its end is told to the queue in any case.
+    pub(crate) fn recycle(
+        &self,
+        services: &Services,
+        jobs: &Jobs,
+        session: &WorkerSessionId,
+        reason: OwnKill,
+    ) {
+        let mut state = self.state();
+        match state.life.recycle(session, WorkerSessionId::new()) {
+            Recycling::Kill(worker) => {
+                services.tasks.spawn(async move { worker.kill(reason).await });
+            }
+            Recycling::KillStart => state.start.give_up(reason),
+            Recycling::Renewed(renewal) => self.tell_renewed(jobs, &renewal),
+            Recycling::Gone => {}
+        }
+    }
+
+    /// Takes the instance out of the queue and ends its worker, if there is one. What is being started is killed; whoever
+    /// starts it waits for its end.
+    pub(crate) async fn unload(&self, services: &Services, jobs: &Jobs, reason: OwnKill) {
+        let retirement = {
+            let mut state = self.state();
+            let Some(retirement) = state.life.retire() else { return };
+            self.tell_removed(jobs, retirement.removed.clone());
+            self.changed.send_replace(());
+            if retirement.starting {
+                state.start.give_up(reason.clone());
+            }
+            retirement
+        };
+        if let Some(worker) = retirement.worker.filter(|worker| !worker.is_dead()) {
+            worker.unload(services.options.unload_grace, reason).await;
+        }
+    }
+
+    fn spawned_commit(
+        &self,
+        services: &Services,
+        session: &WorkerSessionId,
+        pid: u32,
+        socket: &std::path::Path,
+    ) -> Commit {
+        let plan = &self.plan;
+        let mut commit = Commit::telling()
+            .row(self.row(
+                EventType::WorkerSpawned,
+                session,
+                json!({
+                    "pid": pid,
+                    "port": Value::Null,
+                    "socket": socket.display().to_string(),
+                    "module": plan.module(),
+                    "runtime": plan.runtime_kind(),
+                    "version": plan.version,
+                    "env_overlay_keys": plan.overlay_keys,
+                }),
+            ))
+            .write(Write::WorkerSpawned(Box::new(WorkerRecord {
+                worker_session_id: session.clone(),
+                host_session_id: services.host_session.clone(),
+                instance_id: self.id.to_string(),
+                capability_name: plan.capability.clone(),
+                pid,
+                spawned_at: Timestamp::now(),
+                ended_at: None,
+            })));
+        if !plan.adapters.is_empty() {
+            let specs: Vec<&str> = plan.adapters.iter().map(|adapter| adapter.spec.as_str()).collect();
+            commit = commit.row(self.row(EventType::AdapterBound, session, json!({ "specs": specs })));
+        }
+        commit
+    }
+
+    fn journal_ready(&self, services: &Services, worker: &dyn Worker) {
+        let facts = worker.facts();
+        let session = &facts.session;
         let mut payload = json!({
-            "wait_seconds": round_ms(worker.wait_seconds),
-            "pid": worker.pid,
-            "tool_pid": worker.ready.tool_pid,
-            "tool_name": worker.ready.name,
-            "tool_version": worker.ready.version,
+            "wait_seconds": round_ms(facts.wait_seconds),
+            "pid": facts.pid,
+            "tool_pid": facts.ready.tool_pid,
+            "tool_name": facts.ready.name,
+            "tool_version": facts.ready.version,
         });
-        if let Some(genuine) = &worker.genuine {
+        if let Some(genuine) = &facts.genuine {
             payload["substrate_version"] = json!(genuine.substrate_version);
             if !genuine.drifted.is_empty() {
                 payload["drifted"] = json!(genuine.drifted);
@@ -212,31 +391,9 @@ impl Instance {
         }
     }
 
-    /// Ends the worker, if there is one, and takes the instance out of the queue.
-    pub(crate) async fn unload(&self, services: &Services, jobs: &Jobs) {
-        let _single_flight = self.starting.lock().await;
-        let (worker, session) = {
-            let mut state = self.state();
-            state.unloaded = true;
-            (state.worker.clone(), state.incarnation.clone())
-        };
-        jobs.tell_queue(QueueEvent::InstanceRemoved { instance: self.id.clone(), session });
-        if let Some(worker) = worker.filter(|worker| !worker.is_dead()) {
-            worker.unload(services.options.unload_grace).await;
-        }
-    }
-
-    fn renew(&self, jobs: &Jobs) {
-        let (old, unloaded) = {
-            let mut state = self.state();
-            let old = std::mem::take(&mut state.incarnation);
-            state.worker = None;
-            (old, state.unloaded)
-        };
-        jobs.tell_queue(QueueEvent::InstanceRemoved { instance: self.id.clone(), session: old });
-        if !unloaded {
-            self.announce(jobs);
-        }
+    fn died_commit(&self, session: &WorkerSessionId, death: &Death, phase: &str) -> Commit {
+        let row = self.row(EventType::WorkerDied, session, Value::Object(death.payload(phase)));
+        Commit::telling().row(row).write(Write::WorkerEnded(session.clone(), Timestamp::now()))
     }
 
     fn row(&self, kind: EventType, session: &WorkerSessionId, payload: Value) -> JournalRow {
@@ -253,10 +410,6 @@ impl Instance {
         }
     }
 
-    fn died_row(&self, session: &WorkerSessionId, death: &Death, phase: &str) -> JournalRow {
-        self.row(EventType::WorkerDied, session, Value::Object(death.payload(phase)))
-    }
-
     fn tell(&self, services: &Services, state: WorkerState, pid: Option<u32>) {
         services.tell(HostEvent::Worker { instance_id: self.id.clone(), state, pid });
     }
@@ -266,9 +419,35 @@ impl Instance {
     }
 }
 
+impl Start {
+    /// Kills what is being brought up: now, or as soon as it has a process.
+    fn give_up(&mut self, reason: OwnKill) {
+        if let Some(killer) = &self.killer {
+            killer(reason.clone());
+        }
+        self.kill.get_or_insert(reason);
+    }
+}
+
+/// Counts a direct call for as long as it lives.
+pub(crate) struct DirectCallCount(Arc<Instance>);
+
+impl DirectCallCount {
+    pub(crate) fn on(instance: &Arc<Instance>) -> Self {
+        instance.direct_calls.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(instance))
+    }
+}
+
+impl Drop for DirectCallCount {
+    fn drop(&mut self) {
+        self.0.direct_calls.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// The instances of one host.
 #[derive(Default)]
-pub(crate) struct Instances(Mutex<HashMap<InstanceId, Arc<Instance>>>);
+pub(crate) struct Instances(Mutex<BTreeMap<InstanceId, Arc<Instance>>>);
 
 impl Instances {
     pub(crate) fn get(&self, id: &InstanceId) -> Option<Arc<Instance>> {
@@ -278,8 +457,8 @@ impl Instances {
     /// Adds one; false when its id is taken.
     pub(crate) fn add(&self, instance: &Arc<Instance>) -> bool {
         match self.map().entry(instance.id.clone()) {
-            Entry::Occupied(_) => false,
-            Entry::Vacant(place) => {
+            btree_map::Entry::Occupied(_) => false,
+            btree_map::Entry::Vacant(place) => {
                 place.insert(Arc::clone(instance));
                 true
             }
@@ -292,7 +471,7 @@ impl Instances {
 
     /// Takes them all.
     pub(crate) fn take_all(&self) -> Vec<Arc<Instance>> {
-        self.map().drain().map(|(_, instance)| instance).collect()
+        std::mem::take(&mut *self.map()).into_values().collect()
     }
 
     /// Any that is wanted.
@@ -300,24 +479,9 @@ impl Instances {
         self.map().values().find(|instance| wanted(instance)).cloned()
     }
 
-    fn map(&self) -> MutexGuard<'_, HashMap<InstanceId, Arc<Instance>>> {
+    fn map(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Arc<Instance>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Follows a worker to its death, and writes it down.
-async fn accompany(instance: Arc<Instance>, services: Arc<Services>, jobs: Arc<Jobs>, worker: Arc<Worker>) {
-    let Some(death) = worker.death().await else { return };
-    let unloaded = instance.state().unloaded;
-    let phase = if unloaded { "cleanup" } else { "running" };
-    services.note(instance.died_row(worker.session(), &death, phase));
-    services.note_worker_end(worker.session());
-    instance.tell(
-        &services,
-        if unloaded { WorkerState::Unloaded } else { WorkerState::Dead },
-        Some(worker.pid),
-    );
-    instance.renew(&jobs);
 }
 
 fn round_ms(seconds: f64) -> f64 {

@@ -6,10 +6,12 @@
 
 mod bring_up;
 mod compositions;
+mod direct_call;
 mod error;
 mod host;
 mod instances;
 mod own_runtime;
+mod process_workers;
 mod queue;
 mod services;
 mod task_calls;

@@ -1,10 +1,14 @@
 //! The host's own runtime. Background work must outlive the caller's thread and runtime: a program may make a host on
 //! a thread that ends, or block its only runtime thread, and its workers must still be watched. Direct calls alone do
-//! their I/O in the caller's task.
+//! their I/O in the caller's task, and move here when the caller goes away.
 
 use crate::error::HostError;
+use futures_util::future::BoxFuture;
 use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio_util::sync::CancellationToken;
 
 /// Threads of the runtime: what it does is waiting; two keep a long decision from delaying a death.
 const THREADS: usize = 2;
@@ -13,7 +17,12 @@ const BLOCKING_THREADS_MAX: usize = 8;
 
 /// A runtime that may be dropped anywhere, also inside itself.
 #[derive(Debug)]
-pub(crate) struct OwnRuntime(Option<Runtime>);
+pub(crate) enum OwnRuntime {
+    Own(Option<Runtime>),
+    /// Somebody else's, with its clock: the simulator's.
+    #[cfg(test)]
+    Of(Handle),
+}
 
 impl OwnRuntime {
     pub(crate) fn start() -> Result<Self, HostError> {
@@ -23,16 +32,16 @@ impl OwnRuntime {
             .thread_name("cjm-host")
             .enable_all()
             .build()
-            .map_err(|source| HostError::Directory {
-                action: "start threads for",
-                path: "the host".into(),
-                source,
-            })?;
-        Ok(Self(Some(runtime)))
+            .map_err(|source| HostError::Threads { source })?;
+        Ok(Self::Own(Some(runtime)))
     }
 
     pub(crate) fn handle(&self) -> Result<&Handle, HostError> {
-        self.0.as_ref().map(Runtime::handle).ok_or(HostError::ShuttingDown)
+        match self {
+            Self::Own(runtime) => runtime.as_ref().map(Runtime::handle).ok_or(HostError::ShuttingDown),
+            #[cfg(test)]
+            Self::Of(handle) => Ok(handle),
+        }
     }
 
     /// Runs `future` here, whatever runtime awaits it. It goes on when the caller gives up.
@@ -54,9 +63,53 @@ impl OwnRuntime {
 
 impl Drop for OwnRuntime {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        match self {
             // Dropping a runtime waits for its threads, which panics inside one of them.
-            runtime.shutdown_background();
+            Self::Own(runtime) => runtime.take().into_iter().for_each(Runtime::shutdown_background),
+            #[cfg(test)]
+            Self::Of(_) => {}
+        }
+    }
+}
+
+/// A future that is polled in the caller's task, and goes on in the host's runtime when the caller drops it unfinished.
+/// `abandoned` tells it that nobody waits any more. One that was never polled has not begun, and does not.
+pub(crate) struct Enduring<T: Send + 'static> {
+    future: Option<BoxFuture<'static, T>>,
+    begun: bool,
+    abandoned: CancellationToken,
+    runtime: Handle,
+}
+
+impl<T: Send + 'static> Enduring<T> {
+    pub(crate) fn new(
+        runtime: &Handle,
+        abandoned: CancellationToken,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Self {
+        Self { future: Some(Box::pin(future)), begun: false, abandoned, runtime: runtime.clone() }
+    }
+}
+
+impl<T: Send + 'static> Future for Enduring<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        self.begun = true;
+        let Some(future) = &mut self.future else { return Poll::Pending };
+        let polled = future.as_mut().poll(context);
+        if polled.is_ready() {
+            self.future = None;
+        }
+        polled
+    }
+}
+
+impl<T: Send + 'static> Drop for Enduring<T> {
+    fn drop(&mut self) {
+        if let Some(future) = self.future.take().filter(|_| self.begun) {
+            self.abandoned.cancel();
+            self.runtime.spawn(async move { drop(future.await) });
         }
     }
 }

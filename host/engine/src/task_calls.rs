@@ -8,6 +8,7 @@ use cjm_decide::queue::Target;
 use cjm_wire::envelope::TaskRequest;
 use cjm_wire::{InstanceId, http};
 use cjm_workers::AdapterFault;
+use std::time::Duration;
 
 impl Host {
     /// A call of an adapter's method directly on one instance, as [`Host::call`] is one of an action.
@@ -18,14 +19,13 @@ impl Host {
         &self,
         id: &InstanceId,
         mut request: TaskRequest,
+        timeout: Option<Duration>,
     ) -> Result<bytes::Bytes, HostError> {
         self.check_bound(&Target::Instance(id.clone()), &request.task)?;
-        let worker = self.worker(id).await?;
-        request.envelope.run_id.get_or_insert_with(|| self.services().run_id.clone());
-        request.envelope.actor.get_or_insert_with(|| self.services().options.actor.clone());
+        let call = self.sign(&mut request.envelope);
         // Serialising our own structs cannot fail.
         let body = serde_json::to_vec(&request).unwrap_or_default();
-        Ok(self.direct(id, &worker, http::TASK, body).await?)
+        Ok(self.direct(id, http::TASK, body, call, timeout).await?)
     }
 
     /// Refuses a task that no adapter of the target serves.

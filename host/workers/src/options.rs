@@ -14,6 +14,8 @@ pub const LANES_DEFAULT: usize = 4;
 pub const READY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// How long a starting host waits for the processes of a dead one to be gone.
 pub const LOCK_WAIT_DEFAULT: Duration = Duration::from_secs(5);
+/// How long a call may take when nothing else is said: long enough for any work, so that none is without an end.
+pub const CALL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a worker may take to end well.
 pub const UNLOAD_GRACE_DEFAULT: Duration = Duration::from_secs(2);
 
@@ -40,6 +42,8 @@ pub struct HostOptions {
     pub retention: Retention,
     /// How long a worker may take until it is ready.
     pub ready_timeout: Duration,
+    /// How long a call or job may take, waiting included, when it does not say.
+    pub call_timeout: Duration,
     /// How long to wait for the processes of a dead host on the same directory.
     pub lock_wait: Duration,
     /// How long a worker may take to end well before its tree is killed.
@@ -66,6 +70,7 @@ impl HostOptions {
             worker_env_pass: Vec::new(),
             retention: Retention { age_max_days: Some(RETENTION_DAYS_DEFAULT), size_max_mb: None },
             ready_timeout: READY_TIMEOUT_DEFAULT,
+            call_timeout: CALL_TIMEOUT_DEFAULT,
             lock_wait: LOCK_WAIT_DEFAULT,
             unload_grace: UNLOAD_GRACE_DEFAULT,
             log_level: std::env::var("CJM_LOG_LEVEL").unwrap_or_else(|_| "INFO".to_owned()),

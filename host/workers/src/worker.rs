@@ -161,7 +161,7 @@ impl Common {
         self.own_kill.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
     }
 
-    pub(crate) fn running(&self) -> Running {
+    fn running(&self) -> Running {
         self.calls_running.fetch_add(1, Ordering::AcqRel);
         Running(Arc::clone(&self.calls_running))
     }

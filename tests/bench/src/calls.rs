@@ -93,7 +93,7 @@ async fn calls(host: &Host, id: &InstanceId, request: &ExecuteRequest, times: us
     for _ in 0..times {
         let request = request.clone();
         let start = Instant::now();
-        let answer = host.call(id, request).await?;
+        let answer = host.call(id, request, None).await?;
         taken.push(micros(start.elapsed()));
         ensure!(answer == SMALL_ANSWER.as_bytes() || answer.len() < 20, "an unexpected answer: {answer:?}");
     }
@@ -193,7 +193,7 @@ async fn one_size(
         for _ in 0..times {
             let asked = request.clone();
             let start = Instant::now();
-            let answer = host.call(tool, asked).await?;
+            let answer = host.call(tool, asked, None).await?;
             taken.push(micros(start.elapsed()));
             ensure!(answer.len() == bytes + 2, "a result of {} bytes", answer.len());
             let start = Instant::now();
@@ -251,7 +251,7 @@ async fn calls_of_file(
     for _ in 0..times {
         let asked = request.clone();
         let start = Instant::now();
-        let answer = host.call(tool, asked).await?;
+        let answer = host.call(tool, asked, None).await?;
         taken.push(micros(start.elapsed()));
         let answer: serde_json::Value = serde_json::from_slice(&answer)?;
         ensure!(answer["bytes"] == FILE_BYTES, "an unexpected answer: {answer}");

@@ -67,7 +67,7 @@ impl Monitor {
         if !host.is_loaded(&instance) {
             host.load(capability, LoadOptions::default()).await.inspect_err(|error| warn(error)).ok()?;
         }
-        let root_pid = host.services().keeper(capability).await.inspect_err(|error| warn(error)).ok()?.pid();
+        let root_pid = host.services().workers.root_pid().await.inspect_err(|error| warn(error)).ok()?;
         let mut request = ExecuteRequest::default();
         for (key, value) in [
             ("action", serde_json::Value::from("watch")),

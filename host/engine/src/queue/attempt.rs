@@ -4,19 +4,22 @@
 //! committed.
 
 use crate::instances::Instances;
-use crate::queue::state::{ActiveJob, JobOutcome, Jobs, object};
+use crate::instances::NoWorker;
+use crate::queue::state::{ActiveJob, AttemptEnd, JobOutcome, Jobs, object};
 use crate::services::Services;
-use cjm_decide::queue::Start;
-use cjm_store::{Body, Commit, JobEnd, JobRecord, JobStart, Write, rows};
+use cjm_decide::queue::{Start, StopReason};
+use cjm_store::{Body, Commit, JobEnd, JobRecord, JobStart, StoreError, Write, rows};
+use cjm_wire::describe::ErrorReport;
+use cjm_wire::error::{ErrorCategory, Failure, JobError};
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use cjm_wire::{InstanceId, JobId, Timestamp};
-use cjm_workers::{CallError, Reply, StartError, Worker, with_known_hashes};
+use cjm_workers::{CallError, Reply, Worker, with_known_hashes};
 use serde_json::{Value, json};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// A cancel is repeated after this time while the call goes on.
-const CANCEL_REPEAT: Duration = Duration::from_millis(250);
+pub(crate) const CANCEL_REPEAT: Duration = Duration::from_millis(250);
 /// How often it is sent; the queue's grace ends before.
 const CANCEL_REQUESTS_MAX: u32 = 12;
 
@@ -57,7 +60,7 @@ impl WeakRunner {
 
 /// Asks until the call has ended: a job is `running` a moment before its request reaches the worker, and a cancel that
 /// overtakes the request finds nothing to stop.
-pub(crate) async fn ask_to_cancel(active: Arc<ActiveJob>, worker: Arc<Worker>) {
+pub(crate) async fn ask_to_cancel(active: Arc<ActiveJob>, worker: Arc<dyn Worker>) {
     let mut outcome = active.outcome.subscribe();
     for _ in 0..CANCEL_REQUESTS_MAX {
         worker.cancel(&active.id).await;
@@ -79,45 +82,59 @@ pub(crate) fn note_about_job(runner: &Runner, job: &JobId, kind: EventType, payl
 
 /// One attempt: worker, row, call.
 pub(crate) async fn run_attempt(runner: Runner, active: Arc<ActiveJob>, start: Start) {
-    let result = try_attempt(&runner, &active, &start).await;
-    runner.jobs.attempt_over(start.job, start.attempt, result);
+    let end = try_attempt(&runner, &active, &start).await;
+    runner.jobs.attempt_over(start.job, start.attempt, start.session, end);
 }
 
-async fn try_attempt(runner: &Runner, active: &ActiveJob, start: &Start) -> Result<Reply, CallError> {
+async fn try_attempt(runner: &Runner, active: &ActiveJob, start: &Start) -> AttemptEnd {
     let capability = active.record().capability_name.clone();
-    let instance = runner.instances.get(&start.instance).ok_or_else(|| {
-        CallError::NotStarted(Box::new(StartError::Spawn {
-            capability: capability.clone(),
-            message: "its instance was unloaded".to_owned(),
-            next_step: "load it again".to_owned(),
-        }))
-    })?;
-    {
-        let mut record = active.record();
-        record.instance_id = Some(start.instance.to_string());
-        record.worker_session_id = Some(instance.incarnation());
+    let cancelled = || AttemptEnd::Over(Err(CallError::Cancelled { capability: capability.clone() }));
+    let Some(instance) = runner.instances.get(&start.instance) else { return AttemptEnd::NotRun };
+    let worker = tokio::select! {
+        biased;
+        // Whoever is stopped before its request is out need not wait for the worker.
+        () = active.stopping.cancelled() => return cancelled(),
+        worker = instance.ensure_worker(&runner.services, &runner.jobs, Some(&start.session)) => worker,
+    };
+    let worker = match worker {
+        Ok(worker) => worker,
+        Err(NoWorker::Missed | NoWorker::Retired) => return AttemptEnd::NotRun,
+        Err(NoWorker::Failed(error)) => {
+            let mut record = active.record();
+            record.instance_id = Some(start.instance.to_string());
+            record.worker_session_id = Some(start.session.clone());
+            return AttemptEnd::Over(Err(CallError::NotStarted(error)));
+        }
+    };
+    let (record, commit) = running_commit(active, start, &*worker);
+    let committed = tokio::select! {
+        biased;
+        committed = runner.services.journal.commit(commit) => committed,
+        () = active.stopping.cancelled() => return cancelled(),
+    };
+    if let Err(error) = committed {
+        let message = error.to_string();
+        return AttemptEnd::Over(Err(CallError::NotJournaled { capability, message }));
     }
-    let worker = instance
-        .ensure_worker(&runner.services, &runner.jobs)
-        .await
-        .map_err(|error| CallError::NotStarted(Box::new(error)))?;
-    let commit = running_commit(active, start, &worker);
-    runner.services.journal.commit(commit).await.map_err(|error| CallError::NotJournaled {
-        capability: capability.clone(),
-        message: error.to_string(),
-    })?;
+    *active.record() = record;
     let body = with_known_hashes(&runner.services.input_hashes, &instance.plan, &active.body).await;
-    worker.call(active.path, body).await
+    if active.stopping.is_cancelled() {
+        return cancelled();
+    }
+    AttemptEnd::Over(worker.call(active.path, body).await)
 }
 
-/// The rows and changes that make a job `running` on `worker`.
-fn running_commit(active: &ActiveJob, start: &Start, worker: &Worker) -> Commit {
-    let mut record = active.record();
+/// The job as it is once it runs on `worker`, and the rows and changes that make it so.
+fn running_commit(active: &ActiveJob, start: &Start, worker: &dyn Worker) -> (JobRecord, Commit) {
+    let mut record = active.record().clone();
     let from = record.status;
+    let facts = worker.facts();
+    let started_at = Timestamp::now();
     record.status = JobStatus::Running;
     record.attempt = start.attempt;
-    record.started_at = Some(Timestamp::now());
-    record.worker_session_id = Some(worker.session().clone());
+    record.started_at = Some(started_at.clone());
+    record.instance_id = Some(start.instance.to_string());
+    record.worker_session_id = Some(facts.session.clone());
     let mut admission = JournalRow::new(
         EventType::AdmissionDecided,
         object(json!({
@@ -129,93 +146,128 @@ fn running_commit(active: &ActiveJob, start: &Start, worker: &Worker) -> Commit 
         })),
     );
     rows::describe_job(&mut admission, &record);
-    admission.ts = record.started_at.clone().unwrap_or_else(Timestamp::now);
+    admission.ts = started_at.clone();
     let mut running = rows::running(&record, from);
-    running.payload.insert("worker_pid".into(), worker.pid.into());
-    running.payload.insert("tool_pid".into(), worker.ready.tool_pid.into());
-    Commit::telling()
+    running.payload.insert("worker_pid".into(), facts.pid.into());
+    running.payload.insert("tool_pid".into(), facts.ready.tool_pid.into());
+    let commit = Commit::telling()
         .write(Write::StartJob(JobStart {
             job_id: active.id.clone(),
             attempt: start.attempt,
             instance_id: start.instance.to_string(),
-            worker_session_id: Some(worker.session().clone()),
-            started_at: record.started_at.clone().unwrap_or_else(Timestamp::now),
+            worker_session_id: Some(facts.session.clone()),
+            started_at,
         }))
         .row(admission)
-        .row(running)
+        .row(running);
+    (record, commit)
 }
 
-/// Commits the end of a job, then tells who waits.
-pub(crate) async fn finish(
-    runner: Runner,
-    active: Arc<ActiveJob>,
-    status: JobStatus,
-    result: Option<Result<Reply, CallError>>,
-) {
-    let (outcome, commit) = {
-        let mut record = active.record();
-        let from = record.status;
-        record.status = status;
-        record.completed_at = Some(Timestamp::now());
-        let instance =
-            InstanceId::from_text(record.instance_id.clone().unwrap_or_else(|| record.target.clone()));
-        record.failure = match &result {
-            Some(Err(error)) if status == JobStatus::Failed => Some(error.to_failure(&instance)),
-            _ => None,
-        };
-        let accounts = match &result {
-            Some(Ok(reply)) => reply.accounts.clone(),
-            Some(Err(error)) => error.accounts().to_vec(),
-            None => Vec::new(),
-        };
-        let reply = result.and_then(Result::ok);
-        let body = reply.as_ref().filter(|_| status == JobStatus::Completed).map(|reply| reply.body.clone());
-        let mut commit = Commit::telling().write(Write::EndJob(Box::new(JobEnd {
+/// What the queue says of a job that has ended, with what its last attempt brought.
+pub(crate) struct End {
+    pub(crate) status: JobStatus,
+    pub(crate) stopped: Option<StopReason>,
+    pub(crate) result: Option<Result<Reply, CallError>>,
+}
+
+/// Commits the end of a job, then tells who waits. An end that the store refuses is no success: the job fails, with the
+/// reason, and whoever waits is told that.
+pub(crate) async fn finish(runner: Runner, active: Arc<ActiveJob>, end: End) {
+    let (body, commit) = end_commit(&active, end);
+    let outcome = match runner.services.journal.commit(commit).await {
+        Ok(_) => outcome_of(&runner, &active, body),
+        Err(error) => {
+            tracing::error!(%error, job = %active.id, "the end of a job could not be written");
+            let commit = refused_commit(&active, &error);
+            if let Err(error) = runner.services.journal.commit(commit).await {
+                tracing::error!(%error, job = %active.id, "nor could its failure; the next host ends it");
+            }
+            outcome_of(&runner, &active, None)
+        }
+    };
+    runner.jobs.ended(&active, Arc::new(outcome));
+    active.let_close();
+}
+
+/// Rows and changes of a job's end; its result, when it has one.
+fn end_commit(active: &ActiveJob, end: End) -> (Option<bytes::Bytes>, Commit) {
+    let End { status, stopped, result } = end;
+    let mut record = active.record();
+    let from = record.status;
+    record.status = status;
+    record.completed_at = Some(Timestamp::now());
+    let instance = InstanceId::from_text(record.instance_id.clone().unwrap_or_else(|| record.target.clone()));
+    record.failure = match (&result, stopped) {
+        (_, Some(StopReason::Deadline)) => {
+            let seconds = active.timeout.as_secs_f64();
+            let error = CallError::DeadlinePassed { capability: record.capability_name.clone(), seconds };
+            Some(error.to_failure(&instance))
+        }
+        (Some(Err(error)), _) if status == JobStatus::Failed => Some(error.to_failure(&instance)),
+        _ => None,
+    };
+    let accounts = match &result {
+        Some(Ok(reply)) => reply.accounts.clone(),
+        Some(Err(error)) => error.accounts().to_vec(),
+        None => Vec::new(),
+    };
+    let reply = result.and_then(Result::ok);
+    let body = reply.filter(|_| status == JobStatus::Completed).map(|reply| reply.body);
+    let mut commit = Commit::telling().write(Write::EndJob(Box::new(JobEnd {
+        job_id: active.id.clone(),
+        status,
+        completed_at: record.completed_at.clone().unwrap_or_else(Timestamp::now),
+        failure: record.failure.clone(),
+        result: body.as_ref().map(|body| Body::Inline(body.to_vec())),
+    })));
+    for account in accounts {
+        let mut row = JournalRow::new(EventType::TaskAccount, account.payload);
+        row.event_type = account.event_type;
+        row.worker_reported = true;
+        rows::describe_job(&mut row, &record);
+        commit = commit.row(row);
+    }
+    (body, commit.row(terminal_row(&record, from)))
+}
+
+/// The end of a job whose end the store refused: it fails, in a commit that is small whatever the job brought.
+fn refused_commit(active: &ActiveJob, refusal: &StoreError) -> Commit {
+    let mut record = active.record();
+    let from = if record.attempt == 0 { JobStatus::Pending } else { JobStatus::Running };
+    let report = ErrorReport {
+        message: format!("the end of job {} ({}) could not be kept: {refusal}", active.id, record.status),
+        ..ErrorReport::of(refusal)
+    };
+    let error =
+        JobError { retriable: true, ..JobError::new(ErrorCategory::Resource, report.message.clone()) };
+    record.status = JobStatus::Failed;
+    record.failure = Some(Failure { error, report });
+    Commit::telling()
+        .write(Write::EndJob(Box::new(JobEnd {
             job_id: active.id.clone(),
-            status,
+            status: JobStatus::Failed,
             completed_at: record.completed_at.clone().unwrap_or_else(Timestamp::now),
             failure: record.failure.clone(),
-            result: body.as_ref().map(|body| Body::Inline(body.to_vec())),
-        })));
-        for account in accounts {
-            let mut row = JournalRow::new(EventType::TaskAccount, account.payload);
-            row.event_type = account.event_type;
-            row.worker_reported = true;
-            rows::describe_job(&mut row, &record);
-            commit = commit.row(row);
-        }
-        let mut terminal = rows::terminal(&record, from);
-        if let Some(failure) = &record.failure {
-            terminal
-                .payload
-                .insert("report".into(), serde_json::to_value(&failure.report).unwrap_or_default());
-        }
-        let outcome = outcome_of(&runner, &active.id, &record, body);
-        (outcome, commit.row(terminal))
-    };
-    if let Err(error) = runner.services.journal.commit(commit).await {
-        // Whoever waits still learns the truth; the journal does not, and says so in the log.
-        tracing::error!(%error, job = %active.id, "the end of a job could not be written");
-    }
-    runner.jobs.ended(&active, Arc::new(outcome));
+            result: None,
+        })))
+        .row(terminal_row(&record, from))
 }
 
-fn outcome_of(runner: &Runner, job: &JobId, record: &JobRecord, result: Option<bytes::Bytes>) -> JobOutcome {
-    let instance_id = record.instance_id.clone().map(InstanceId::from_text);
-    let worker_pid = instance_id
-        .as_ref()
-        .and_then(|id| runner.instances.get(id))
-        .and_then(|instance| instance.last_pid(record.worker_session_id.as_ref()));
-    JobOutcome {
-        job_id: job.clone(),
-        status: record.status,
-        result,
-        failure: record.failure.clone(),
-        submitted_at: record.submitted_at.clone(),
-        started_at: record.started_at.clone(),
-        completed_at: record.completed_at.clone(),
-        instance_id,
-        worker_session_id: record.worker_session_id.as_ref().map(ToString::to_string),
-        worker_pid,
+fn terminal_row(record: &JobRecord, from: JobStatus) -> JournalRow {
+    let mut terminal = rows::terminal(record, from);
+    if let Some(failure) = &record.failure {
+        let report = serde_json::to_value(&failure.report).unwrap_or_default();
+        terminal.payload.insert("report".into(), report);
     }
+    terminal
+}
+
+/// How a job ended, as its record says.
+fn outcome_of(runner: &Runner, active: &ActiveJob, result: Option<bytes::Bytes>) -> JobOutcome {
+    let record = active.record();
+    let instance = record.instance_id.clone().map(InstanceId::from_text);
+    let worker_pid = instance
+        .and_then(|id| runner.instances.get(&id))
+        .and_then(|instance| instance.last_pid(record.worker_session_id.as_ref()));
+    JobOutcome { worker_pid, ..JobOutcome::of(&record, result) }
 }

@@ -4,20 +4,22 @@
 //! What must hold: `running` is committed before a request leaves the host; a waiter is told after the terminal row is
 //! committed; a job ends exactly once (the queue says so, and the journal's unique id enforces it).
 
-use crate::queue::attempt::{WeakRunner, ask_to_cancel, finish, note_about_job, run_attempt};
-use crate::queue::state::Command;
+use crate::queue::attempt::{End, WeakRunner, ask_to_cancel, finish, note_about_job, run_attempt};
+use crate::queue::state::{AttemptEnd, Command};
 use cjm_decide::death::OwnKill;
 use cjm_decide::queue::{
-    AttemptOutcome, CancelPhase, Queue, QueueEffect, QueueEvent, QueueLimits, QueuedJob,
+    AttemptOutcome, CancelPhase, Queue, QueueEffect, QueueEvent, QueueLimits, QueuedJob, StopReason,
 };
 use cjm_store::Gate;
 use cjm_wire::JobId;
-use cjm_wire::event::{EventType, JobStatus};
+use cjm_wire::event::EventType;
 use cjm_workers::{CallError, Reply};
 use serde_json::json;
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 /// Commands taken at once.
 const COMMANDS_AT_ONCE_MAX: usize = 256;
@@ -40,14 +42,8 @@ pub(crate) async fn own_queue(
     loop {
         let wake_at = owner.wake_at;
         tokio::select! {
-            count = commands.recv_many(&mut batch, COMMANDS_AT_ONCE_MAX) => {
-                if count == 0 {
-                    return;
-                }
-                for command in batch.drain(..) {
-                    owner.take(command);
-                }
-            }
+            // In a fixed order, so that a simulated run can be repeated; a grace that is over comes before further news.
+            biased;
             () = sleep_until(wake_at), if wake_at.is_some() => {
                 owner.wake_at = None;
                 owner.feed(QueueEvent::Tick);
@@ -58,6 +54,14 @@ pub(crate) async fn own_queue(
                     Gate::Closed { reason, .. } => QueueEvent::AdmissionClosed { reason: reason.clone() },
                 };
                 owner.feed(event);
+            }
+            count = commands.recv_many(&mut batch, COMMANDS_AT_ONCE_MAX) => {
+                if count == 0 {
+                    return;
+                }
+                for command in batch.drain(..) {
+                    owner.take(command);
+                }
             }
         }
     }
@@ -76,23 +80,38 @@ impl Owner {
     fn take(&mut self, command: Command) {
         match command {
             Command::Event(event) => self.feed(event),
-            Command::Submitted(active) => {
-                let (priority, composition) = {
+            Command::Submitted(active, _place) => {
+                let job = {
                     let record = active.record();
-                    (record.priority, record.composition_id.clone())
+                    QueuedJob {
+                        id: active.id.clone(),
+                        target: active.target.clone(),
+                        priority: record.priority,
+                        composition: record.composition_id.clone(),
+                        deadline_ms: u64::try_from(active.timeout.as_millis()).ok(),
+                    }
                 };
-                let job =
-                    QueuedJob { id: active.id.clone(), target: active.target.clone(), priority, composition };
+                // The place is given back once the queue counts the job.
                 self.feed(QueueEvent::Submitted { job });
             }
-            Command::AttemptOver { job, attempt, result } => {
-                let outcome = match &result {
-                    Ok(_) => AttemptOutcome::Completed,
-                    Err(CallError::Cancelled { .. }) => AttemptOutcome::Cancelled,
-                    Err(_) => AttemptOutcome::Failed,
+            Command::AttemptOver { job, attempt, session, end } => {
+                let outcome = match &end {
+                    AttemptEnd::NotRun => AttemptOutcome::NotRun,
+                    AttemptEnd::Over(Ok(_)) => AttemptOutcome::Completed,
+                    AttemptEnd::Over(Err(CallError::Cancelled { .. })) => AttemptOutcome::Cancelled,
+                    AttemptEnd::Over(Err(_)) => AttemptOutcome::Failed,
                 };
-                self.results.insert(job.clone(), result);
-                self.feed(QueueEvent::AttemptEnded { job, attempt, outcome });
+                match end {
+                    AttemptEnd::Over(result) => {
+                        self.results.insert(job.clone(), result);
+                    }
+                    AttemptEnd::NotRun => {
+                        // It waits again, and what waits keeps nothing open.
+                        let active = self.runner.upgrade().and_then(|runner| runner.jobs.get(&job));
+                        active.iter().for_each(|active| active.let_close());
+                    }
+                }
+                self.feed(QueueEvent::AttemptEnded { job, attempt, session, outcome });
             }
         }
     }
@@ -103,27 +122,35 @@ impl Owner {
             Ok(effects) => effects.into_iter().for_each(|effect| self.perform(effect)),
             Err(error) => tracing::error!(%error, "the queue refused an event; this is a defect"),
         }
+        if let Some(runner) = self.runner.upgrade() {
+            runner.jobs.pending.store(self.queue.pending_count(), Ordering::Release);
+        }
     }
 
     fn perform(&mut self, effect: QueueEffect) {
         let Some(runner) = self.runner.upgrade() else { return };
         match effect {
             QueueEffect::Start(start) => {
+                // The owner hears of a job after it is known, and of its end before it is forgotten.
                 let Some(active) = runner.jobs.get(&start.job) else { return };
-                runner.jobs.give_places_back(1);
+                active.keep_open(&runner.services.tasks);
                 tokio::spawn(run_attempt(runner, active, start));
             }
-            QueueEffect::SendCancel { job, instance, .. } => {
-                let active = runner.jobs.get(&job);
-                let worker = runner.instances.get(&instance).and_then(|instance| instance.worker());
-                if let (Some(active), Some(worker)) = (active, worker) {
+            QueueEffect::SendCancel { job, instance, session, .. } => {
+                let Some(active) = runner.jobs.get(&job) else { return };
+                active.stopping.cancel();
+                let instance = runner.instances.get(&instance);
+                if let Some(worker) = instance.and_then(|instance| instance.worker_of(&session)) {
                     tokio::spawn(ask_to_cancel(active, worker));
                 }
             }
-            QueueEffect::ForceRecycle { job, instance, session } => {
-                let worker = runner.instances.get(&instance).and_then(|instance| instance.worker());
-                if let Some(worker) = worker.filter(|worker| *worker.session() == session) {
-                    tokio::spawn(async move { worker.kill(OwnKill::ForceCancel { job }).await });
+            QueueEffect::ForceRecycle { job, instance, session, reason } => {
+                let reason = match reason {
+                    StopReason::Cancel => OwnKill::ForceCancel { job },
+                    StopReason::Deadline => OwnKill::Deadline { job },
+                };
+                if let Some(instance) = runner.instances.get(&instance) {
+                    instance.recycle(&runner.services, &runner.jobs, &session, reason);
                 }
             }
             QueueEffect::CancelPhaseChanged { job, from, to } => {
@@ -136,14 +163,11 @@ impl Owner {
                 let payload = json!({ "from": from.map(|reason| reason.as_str()), "to": to.as_str() });
                 note_about_job(&runner, &job, EventType::BlockReasonChanged, payload);
             }
-            QueueEffect::Ended { job, from, status, .. } => {
-                if from == JobStatus::Pending {
-                    runner.jobs.give_places_back(1);
-                }
+            QueueEffect::Ended { job, status, stopped, .. } => {
                 let result = self.results.remove(&job);
-                let active = runner.jobs.get(&job);
-                if let Some(active) = active {
-                    tokio::spawn(finish(runner, active, status, result));
+                if let Some(active) = runner.jobs.get(&job) {
+                    active.keep_open(&runner.services.tasks);
+                    tokio::spawn(finish(runner, active, End { status, stopped, result }));
                 }
             }
             QueueEffect::WakeAt { at_ms } => self.wake_at = Some(self.started + Duration::from_millis(at_ms)),
@@ -153,6 +177,6 @@ impl Owner {
 
 async fn sleep_until(at: Option<Instant>) {
     if let Some(at) = at {
-        tokio::time::sleep_until(at.into()).await;
+        tokio::time::sleep_until(at).await;
     }
 }

@@ -1,17 +1,21 @@
 //! What the queue's parts share: a job that has not ended, how one ended, whom to tell the end, and what is said to the
 //! owner.
 
-use cjm_decide::queue::{PENDING_MAX_DEFAULT, QueueEvent, Target};
+use cjm_decide::queue::{QueueError, QueueEvent, QueueLimits, Target};
 use cjm_store::JobRecord;
 use cjm_wire::error::Failure;
 use cjm_wire::event::JobStatus;
-use cjm_wire::{InstanceId, JobId, Timestamp};
+use cjm_wire::{InstanceId, JobId, Timestamp, WorkerSessionId};
 use cjm_workers::{CallError, Reply};
 use serde_json::{Map, Value};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// Outcomes kept for callers who ask late; older ones are read from the store.
 const FINISHED_KEPT_MAX: usize = 1024;
@@ -20,10 +24,18 @@ const FINISHED_KEPT_MAX: usize = 1024;
 pub(crate) enum Command {
     /// Something that happened to an instance, or a cancel.
     Event(QueueEvent),
-    /// A job was accepted and committed.
-    Submitted(Arc<ActiveJob>),
-    /// The call of an attempt is over.
-    AttemptOver { job: JobId, attempt: u32, result: Result<Reply, CallError> },
+    /// A job was accepted and committed; it is counted by its place until the queue counts it.
+    Submitted(Arc<ActiveJob>, Place),
+    /// An attempt is over.
+    AttemptOver { job: JobId, attempt: u32, session: WorkerSessionId, end: AttemptEnd },
+}
+
+/// How an attempt ended.
+pub(crate) enum AttemptEnd {
+    /// The call is over.
+    Over(Result<Reply, CallError>),
+    /// The incarnation it was admitted to is not the present one: nothing was committed, nothing was sent.
+    NotRun,
 }
 
 /// A job that has not ended.
@@ -34,7 +46,13 @@ pub(crate) struct ActiveJob {
     /// The request as it goes out, envelope included.
     pub(crate) body: Vec<u8>,
     pub(crate) record: Mutex<JobRecord>,
+    /// How long it may take, from its submission.
+    pub(crate) timeout: Duration,
     pub(crate) outcome: watch::Sender<Option<Arc<JobOutcome>>>,
+    /// The queue has asked for the end of the attempt that runs.
+    pub(crate) stopping: CancellationToken,
+    /// Keeps the stores open from the first attempt to the terminal row.
+    pub(crate) keeps_open: Mutex<Option<TaskTrackerToken>>,
     /// Who waits for it as an element of a composition.
     pub(crate) element: Option<ElementHook>,
 }
@@ -54,20 +72,53 @@ pub(crate) struct ElementHook {
     pub(crate) ends: mpsc::UnboundedSender<ElementEnd>,
 }
 
+/// Jobs that are being committed, counted against those that may wait until it is dropped.
+pub(crate) struct Place {
+    committing: Arc<AtomicUsize>,
+    jobs: usize,
+}
+
+impl Place {
+    /// A part of it, for one job.
+    fn split_one(&mut self) -> Self {
+        self.jobs -= 1;
+        Self { committing: Arc::clone(&self.committing), jobs: 1 }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.committing.fetch_sub(self.jobs, Ordering::AcqRel);
+    }
+}
+
 /// The jobs of one host: those that have not ended, the newest that have, and the way to the queue's owner.
 pub(crate) struct Jobs {
+    limits: QueueLimits,
     /// To the queue's owner. Unbounded as a channel, bounded by what may be in it: every job is counted against
     /// `pending_max` before it is accepted, and has a handful of events in its life.
     queue: mpsc::UnboundedSender<Command>,
-    /// Jobs accepted and not yet running, with those being committed.
-    waiting: AtomicUsize,
+    /// Jobs on their way into the queue.
+    committing: Arc<AtomicUsize>,
+    /// Jobs that wait in the queue, as its owner counted them last.
+    pub(crate) pending: AtomicUsize,
     active: Mutex<HashMap<JobId, Arc<ActiveJob>>>,
     finished: Mutex<Finished>,
+    /// The host has ended: what has no end yet gets none here.
+    closed: CancellationToken,
 }
 
 impl Jobs {
-    pub(crate) fn new(queue: mpsc::UnboundedSender<Command>) -> Self {
-        Self { queue, waiting: 0.into(), active: Mutex::default(), finished: Mutex::default() }
+    pub(crate) fn new(queue: mpsc::UnboundedSender<Command>, limits: QueueLimits) -> Self {
+        Self {
+            limits,
+            queue,
+            committing: Arc::default(),
+            pending: 0.into(),
+            active: Mutex::default(),
+            finished: Mutex::default(),
+            closed: CancellationToken::new(),
+        }
     }
 
     /// Tells the queue's owner what happened.
@@ -76,36 +127,30 @@ impl Jobs {
         let _ = self.queue.send(Command::Event(event));
     }
 
-    /// Counts jobs that are about to wait.
+    /// Counts jobs that are about to be committed.
     ///
     /// # Errors
-    /// When too many would; how many wait already is the error.
-    pub(crate) fn take_places(&self, asked: usize) -> Result<(), usize> {
-        let before = self.waiting.fetch_add(asked, Ordering::AcqRel);
-        // The queue itself refuses nothing that is committed, so the count is kept here.
-        if before + asked > PENDING_MAX_DEFAULT {
-            self.give_places_back(asked);
-            return Err(before);
+    /// When too many would wait.
+    pub(crate) fn take_places(&self, asked: usize) -> Result<Place, QueueError> {
+        let before = self.committing.fetch_add(asked, Ordering::AcqRel);
+        let place = Place { committing: Arc::clone(&self.committing), jobs: asked };
+        self.limits.may_submit(before + self.pending.load(Ordering::Acquire), asked)?;
+        Ok(place)
+    }
+
+    /// Hands committed jobs to the owner. They are known before the queue knows them, so that a waiter finds them at once.
+    pub(crate) fn submitted(&self, jobs: Vec<Arc<ActiveJob>>, mut place: Place) {
+        for job in jobs {
+            self.active().insert(job.id.clone(), Arc::clone(&job));
+            // Without an owner the host has ended, and the next one finds them pending.
+            let _ = self.queue.send(Command::Submitted(job, place.split_one()));
         }
-        Ok(())
     }
 
-    /// These wait no longer.
-    pub(crate) fn give_places_back(&self, count: usize) {
-        self.waiting.fetch_sub(count, Ordering::AcqRel);
-    }
-
-    /// Hands a committed job to the owner. It is known before the queue knows it, so that a waiter finds it at once.
-    /// False when there is no owner any more.
-    pub(crate) fn submitted(&self, job: Arc<ActiveJob>) -> bool {
-        self.active().insert(job.id.clone(), Arc::clone(&job));
-        self.queue.send(Command::Submitted(job)).is_ok()
-    }
-
-    /// Tells the owner that the call of an attempt is over.
-    pub(crate) fn attempt_over(&self, job: JobId, attempt: u32, result: Result<Reply, CallError>) {
+    /// Tells the owner that an attempt is over.
+    pub(crate) fn attempt_over(&self, job: JobId, attempt: u32, session: WorkerSessionId, end: AttemptEnd) {
         // The owner outlives every attempt; it ends only with the jobs.
-        let _ = self.queue.send(Command::AttemptOver { job, attempt, result });
+        let _ = self.queue.send(Command::AttemptOver { job, attempt, session, end });
     }
 
     /// A job that has not ended.
@@ -124,17 +169,28 @@ impl Jobs {
         }
     }
 
-    /// Waits for the end of a job; `None` when it is not known.
-    pub(crate) async fn wait(&self, job: &JobId) -> Option<Arc<JobOutcome>> {
+    /// Waits for the end of a job. `None`: it is not in memory.
+    pub(crate) async fn wait(&self, job: &JobId) -> Option<Result<Arc<JobOutcome>, HostGone>> {
         if let Some(active) = self.get(job) {
             let mut outcome = active.outcome.subscribe();
-            if let Ok(outcome) = outcome.wait_for(Option::is_some).await
-                && let Some(outcome) = outcome.clone()
-            {
-                return Some(outcome);
-            }
+            let told = tokio::select! {
+                biased;
+                told = outcome.wait_for(Option::is_some) => told.ok().and_then(|told| told.clone()),
+                () = self.closed.cancelled() => None,
+            };
+            return Some(told.ok_or(HostGone));
         }
-        self.finished().get(job)
+        self.finished().get(job).map(Ok)
+    }
+
+    /// The host has ended: whoever waits is told.
+    pub(crate) fn close(&self) {
+        self.closed.cancel();
+    }
+
+    /// Whether the host has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.is_cancelled()
     }
 
     fn active(&self) -> MutexGuard<'_, HashMap<JobId, Arc<ActiveJob>>> {
@@ -145,6 +201,9 @@ impl Jobs {
         self.finished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// The host ended before the job did.
+pub(crate) struct HostGone;
 
 /// How a job ended.
 #[derive(Debug, Clone)]
@@ -171,6 +230,24 @@ pub struct JobOutcome {
     pub worker_pid: Option<u32>,
 }
 
+impl JobOutcome {
+    /// How the job of this record ended.
+    pub(crate) fn of(record: &JobRecord, result: Option<bytes::Bytes>) -> Self {
+        Self {
+            job_id: record.job_id.clone(),
+            status: record.status,
+            result,
+            failure: record.failure.clone(),
+            submitted_at: record.submitted_at.clone(),
+            started_at: record.started_at.clone(),
+            completed_at: record.completed_at.clone(),
+            instance_id: record.instance_id.clone().map(InstanceId::from_text),
+            worker_session_id: record.worker_session_id.as_ref().map(ToString::to_string),
+            worker_pid: None,
+        }
+    }
+}
+
 /// The newest outcomes.
 #[derive(Default)]
 struct Finished {
@@ -195,6 +272,16 @@ impl Finished {
 }
 
 impl ActiveJob {
+    /// From now on the stores wait for its end.
+    pub(crate) fn keep_open(&self, tasks: &TaskTracker) {
+        self.keeps_open.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| tasks.token());
+    }
+
+    /// The stores wait no longer for its end.
+    pub(crate) fn let_close(&self) {
+        self.keeps_open.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
     pub(crate) fn record(&self) -> MutexGuard<'_, JobRecord> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }

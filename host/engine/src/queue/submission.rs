@@ -2,14 +2,17 @@
 
 use crate::error::HostError;
 use crate::host::Host;
+use crate::own_runtime::Enduring;
 use crate::queue::state::{ActiveJob, ElementHook};
-use cjm_decide::queue::{PENDING_MAX_DEFAULT, Target};
+use cjm_decide::queue::Target;
 use cjm_store::{Body, Commit, JobRecord, Write, rows};
 use cjm_wire::envelope::{ACTION_KEY, CallEnvelope, ExecuteRequest, TaskRequest};
-use cjm_wire::{CompositionId, JobId, Timestamp, http};
+use cjm_wire::{CompositionId, JobId, RunId, Timestamp, http};
 use serde_json::{Map, Value};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -26,6 +29,14 @@ pub struct JobRequest {
     pub kwargs: Map<String, Value>,
     /// Higher runs first.
     pub priority: i32,
+    /// How long it may take from its submission, waiting included; [`HostOptions::call_timeout`] when absent.
+    ///
+    /// [`HostOptions::call_timeout`]: cjm_workers::HostOptions::call_timeout
+    pub timeout: Option<Duration>,
+    /// Who asks for it; the host's own actor when absent.
+    pub actor: Option<String>,
+    /// The run its rows belong to; the host's own when absent.
+    pub run_id: Option<RunId>,
     /// Flags of this call.
     pub control: Map<String, Value>,
 }
@@ -41,6 +52,9 @@ impl JobRequest {
             args: Vec::new(),
             kwargs: Map::new(),
             priority: 0,
+            timeout: None,
+            actor: None,
+            run_id: None,
             control: Map::new(),
         }
     }
@@ -54,10 +68,11 @@ pub(crate) struct ElementJob {
 }
 
 impl Host {
-    /// Accepts a job: returns once it is durable.
+    /// Accepts a job: returns once it is durable. A caller who goes away before has either submitted nothing, or a job
+    /// that runs.
     ///
     /// # Errors
-    /// When too many wait, or the journal refuses.
+    /// When too many wait, the host is ending, or the journal refuses.
     pub async fn submit(&self, request: JobRequest) -> Result<JobId, HostError> {
         let mut ids = self.submit_all(vec![(request, None, None)]).await?;
         ids.pop().ok_or(HostError::ShuttingDown)
@@ -73,35 +88,32 @@ impl Host {
         &self,
         requests: Vec<(JobRequest, Option<CompositionId>, Option<ElementHook>)>,
     ) -> Result<Vec<JobId>, HostError> {
-        let (services, jobs_of_host) = (self.services(), self.jobs());
+        if self.services().closing.is_cancelled() {
+            return Err(HostError::ShuttingDown);
+        }
         for (request, _, _) in &requests {
             if let Some((task, _)) = &request.task {
                 self.check_bound(&request.target, task)?;
             }
         }
-        let asked = requests.len();
-        jobs_of_host.take_places(asked).map_err(|waiting| {
-            HostError::Refused(format!("{waiting} jobs wait already, and {PENDING_MAX_DEFAULT} may"))
-        })?;
+        let place = self.jobs().take_places(requests.len())?;
         let mut commit = Commit::admitting();
-        let mut jobs = Vec::with_capacity(asked);
+        let mut jobs = Vec::with_capacity(requests.len());
         for (request, composition, hook) in requests {
             let (job, arguments) = self.job_of(request, composition, hook);
             let record = job.record().clone();
             commit = commit.row(rows::pending(&record)).write(Write::InsertJob(Box::new(record), arguments));
             jobs.push(job);
         }
-        if let Err(error) = services.journal.commit(commit).await {
-            jobs_of_host.give_places_back(asked);
-            return Err(error.into());
-        }
-        let ids = jobs.iter().map(|job| job.id.clone()).collect();
-        for job in jobs {
-            if !jobs_of_host.submitted(job) {
-                return Err(HostError::ShuttingDown);
-            }
-        }
-        Ok(ids)
+        let runner = self.runner().clone();
+        // Once the commit is queued nothing takes it back, so what follows it must follow, whoever waits.
+        Enduring::new(self.runtime().handle()?, CancellationToken::new(), async move {
+            runner.services.journal.commit(commit).await?;
+            let ids = jobs.iter().map(|job| job.id.clone()).collect();
+            runner.jobs.submitted(jobs, place);
+            Ok(ids)
+        })
+        .await
     }
 
     fn job_of(
@@ -112,6 +124,8 @@ impl Host {
     ) -> (Arc<ActiveJob>, Body) {
         let services = self.services();
         let id = JobId::new();
+        let run_id = request.run_id.unwrap_or_else(|| services.run_id.clone());
+        let actor = request.actor.unwrap_or_else(|| services.options.actor.clone());
         let capability = match &request.target {
             Target::Capability(name) => name.clone(),
             Target::Instance(instance) => self
@@ -121,10 +135,10 @@ impl Host {
         };
         let envelope = CallEnvelope {
             job_id: Some(id.clone()),
-            run_id: Some(services.run_id.clone()),
+            run_id: Some(run_id.clone()),
             composition_id: composition.clone(),
             node_id: element.as_ref().map(|hook| hook.node.clone()),
-            actor: Some(services.options.actor.clone()),
+            actor: Some(actor.clone()),
             control: request.control.clone(),
         };
         let mut record = JobRecord::new(id.clone(), capability, Timestamp::now());
@@ -135,8 +149,8 @@ impl Host {
         record.composition_id = composition;
         record.node_id.clone_from(&envelope.node_id);
         record.element_index = element.as_ref().and_then(|hook| u32::try_from(hook.element).ok());
-        record.run_id = Some(services.run_id.clone());
-        record.actor = Some(services.options.actor.clone());
+        record.run_id = Some(run_id);
+        record.actor = Some(actor);
         record.action.clone_from(&request.action);
         record.priority = request.priority;
         record.control.clone_from(&request.control);
@@ -162,7 +176,10 @@ impl Host {
             path,
             body: body.clone(),
             record: Mutex::new(record),
+            timeout: request.timeout.unwrap_or(services.options.call_timeout),
             outcome: watch::Sender::new(None),
+            stopping: CancellationToken::new(),
+            keeps_open: Mutex::default(),
             element,
         };
         (Arc::new(active), Body::Inline(body))
