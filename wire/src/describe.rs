@@ -46,6 +46,38 @@ pub trait Described: std::error::Error {
     }
 }
 
+/// What an error says of itself besides its words, in one place: an enum answers it with one match, and
+/// [`Described`] from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// See [`Described::code`].
+    pub code: &'static str,
+    /// See [`Described::exit_code`].
+    pub exit_code: u8,
+    /// See [`Described::next_step`].
+    pub next_step: String,
+}
+
+impl Facts {
+    /// Of a case with these.
+    #[must_use]
+    pub fn new(code: &'static str, exit_code: u8, next_step: impl Into<String>) -> Self {
+        Self { code, exit_code, next_step: next_step.into() }
+    }
+
+    /// Of an error that another one only passes on.
+    #[must_use]
+    pub fn of(error: &dyn Described) -> Self {
+        Self { code: error.code(), exit_code: error.exit_code(), next_step: error.next_step() }
+    }
+
+    /// With another exit code.
+    #[must_use]
+    pub fn with_exit(self, exit_code: u8) -> Self {
+        Self { exit_code, ..self }
+    }
+}
+
 /// An error as it leaves the process: what `--json` prints under `error`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorReport {

@@ -8,6 +8,9 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+/// How the template of an output begins that is kept for the next call like this one.
+pub const CACHE_DIR_PREFIX: &str = "{cache_dir}/";
+
 /// Which kind of tool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -239,7 +242,7 @@ impl Action {
     /// Whether it writes into `{cache_dir}`, so that its files are kept for the next call like this one.
     #[must_use]
     pub fn uses_cache_dir(&self) -> bool {
-        self.outputs.values().any(|template| template.starts_with(crate::runtime_check::CACHE_DIR_PREFIX))
+        self.outputs.values().any(|template| template.starts_with(CACHE_DIR_PREFIX))
     }
 
     /// The file after whose content `{cache_dir}` is named: the first parameter of type `input_file` that must be given.

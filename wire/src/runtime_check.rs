@@ -1,12 +1,10 @@
 //! Checks an executable's actions beyond their types: templates name things that exist, patterns compile, signals
 //! are known. Pure; used when a manifest is read.
 
-use crate::runtime::{Action, Argument, Executable, ParameterKind, ResultSource};
+use crate::runtime::{Action, Argument, CACHE_DIR_PREFIX, Executable, ParameterKind, ResultSource};
 
 /// Words every template may use besides parameters and outputs.
 pub const BUILT_IN_NAMES: [&str; 3] = ["work_dir", "data_dir", "cache_dir"];
-/// How the template of an output begins that is kept for the next call like this one.
-pub const CACHE_DIR_PREFIX: &str = "{cache_dir}/";
 /// Signals a cancel rule may name.
 pub const CANCEL_SIGNALS: [&str; 4] = ["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP"];
 

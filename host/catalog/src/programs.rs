@@ -58,13 +58,14 @@ impl Described for ProgramError {
     }
 }
 
-/// The worker binary: as told, else as `CJM_WORKER` says, else beside this program, else on the PATH.
+/// The worker binary: as configured, else as `CJM_WORKER` says, else beside this program, else on the PATH.
 ///
 /// # Errors
 /// When it is in none of these places.
-pub fn worker_binary(told: Option<&Path>) -> Result<PathBuf, ProgramError> {
-    let named =
-        told.map(Path::to_owned).or_else(|| std::env::var_os(WORKER_BINARY_VARIABLE).map(PathBuf::from));
+pub fn worker_binary(configured: Option<&Path>) -> Result<PathBuf, ProgramError> {
+    let named = configured
+        .map(Path::to_owned)
+        .or_else(|| std::env::var_os(WORKER_BINARY_VARIABLE).map(PathBuf::from));
     if let Some(path) = named {
         return if is_executable(&path) {
             Ok(std::path::absolute(&path).unwrap_or(path))

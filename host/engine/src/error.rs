@@ -6,7 +6,7 @@ use cjm_platform::lock::LockError;
 use cjm_platform::runtime_dir::RuntimeDirError;
 use cjm_store::StoreError;
 use cjm_wire::composition::CompositionError;
-use cjm_wire::describe::{Described, exit};
+use cjm_wire::describe::{Described, Facts, exit};
 use cjm_wire::{InstanceId, JobId};
 use cjm_workers::{AdapterFault, CallError, StartError};
 use std::path::PathBuf;
@@ -129,79 +129,15 @@ pub enum HostError {
 
 impl Described for HostError {
     fn code(&self) -> &'static str {
-        match self {
-            Self::DirectoryInUse { .. } => "host.directory_in_use",
-            Self::TreeStillEnding { .. } => "host.tree_still_ending",
-            Self::Directory { .. } => "host.directory",
-            Self::RuntimeDir(error) => error.code(),
-            Self::Store(error) => error.code(),
-            Self::UnknownCapability { .. } => "host.unknown_capability",
-            Self::BrokenManifest { .. } => "host.broken_manifest",
-            Self::UnknownInstance(_) => "host.unknown_instance",
-            Self::InstanceExists(_) => "host.instance_exists",
-            Self::BadInstanceId(_) => "host.bad_instance_id",
-            Self::Start(error) => error.code(),
-            Self::Call(error) => error.code(),
-            Self::Refused(error) => error.code(),
-            Self::Threads { .. } => "host.threads",
-            Self::Keeper { .. } => "host.keeper",
-            Self::NoAdapter(fault) => fault.code(),
-            Self::UnknownJob(_) => "host.unknown_job",
-            Self::Composition(error) => error.code(),
-            Self::Graph { code, .. } => code,
-            Self::UnknownComposition(_) => "host.unknown_composition",
-            Self::ShuttingDown => "host.shutting_down",
-        }
+        self.facts().code
     }
 
     fn next_step(&self) -> String {
-        match self {
-            Self::DirectoryInUse { .. } => {
-                "wait for it to end or stop it, or use another directory with --data-dir; `cjm-ctl logs --follow` \
-                 watches what it does meanwhile"
-                    .to_owned()
-            }
-            Self::TreeStillEnding { .. } => {
-                "look at that process (it may be stuck in the kernel), then try again".to_owned()
-            }
-            Self::Directory { .. } => "check the path, its permissions and the space on its disk".to_owned(),
-            Self::RuntimeDir(error) => error.next_step().to_owned(),
-            Self::Store(error) => error.next_step(),
-            Self::UnknownCapability { .. } => {
-                "`cjm-ctl list` shows what is installed; `cjm-ctl install-all` installs what capabilities.yaml names"
-                    .to_owned()
-            }
-            Self::BrokenManifest { path, .. } => {
-                format!("correct the file; `cjm-ctl validate {}` shows its faults", path.display())
-            }
-            Self::UnknownInstance(_) => "load it first".to_owned(),
-            Self::InstanceExists(_) => "unload it, or choose another instance id".to_owned(),
-            Self::BadInstanceId(_) => "use 1 to 64 letters, digits, `-` or `_`".to_owned(),
-            Self::Start(error) => error.next_step(),
-            Self::Call(error) => error.next_step(),
-            Self::Refused(error) => error.next_step(),
-            Self::Threads { .. } => {
-                "raise the limit of processes (`ulimit -u`), or end some of this user's".to_owned()
-            }
-            Self::Keeper { next_step, .. } => next_step.clone(),
-            Self::NoAdapter(fault) => fault.next_step(),
-            Self::UnknownJob(_) => "`cjm-ctl logs --journal` shows the jobs there were".to_owned(),
-            Self::Composition(error) => error.next_step(),
-            Self::Graph { next_step, .. } => next_step.clone(),
-            Self::UnknownComposition(_) => "`cjm-ctl logs --journal` shows the compositions there were".to_owned(),
-            Self::ShuttingDown => "start a new host".to_owned(),
-        }
+        self.facts().next_step
     }
 
     fn exit_code(&self) -> u8 {
-        match self {
-            Self::DirectoryInUse { .. } | Self::TreeStillEnding { .. } => exit::DIRECTORY_IN_USE,
-            Self::Store(error) => error.exit_code(),
-            Self::Start(error) => error.exit_code(),
-            Self::Call(error) => error.exit_code(),
-            Self::Keeper { .. } => exit::WORKER_START,
-            _ => exit::DOMAIN,
-        }
+        self.facts().exit_code
     }
 
     fn stderr_tail(&self) -> Vec<String> {
@@ -214,6 +150,62 @@ impl Described for HostError {
 }
 
 impl HostError {
+    fn facts(&self) -> Facts {
+        let domain = |code, next_step: &str| Facts::new(code, exit::DOMAIN, next_step);
+        match self {
+            Self::DirectoryInUse { .. } => Facts::new(
+                "host.directory_in_use",
+                exit::DIRECTORY_IN_USE,
+                "wait for it to end or stop it, or use another directory with --data-dir; `cjm-ctl logs --follow` \
+                 watches what it does meanwhile",
+            ),
+            Self::TreeStillEnding { .. } => Facts::new(
+                "host.tree_still_ending",
+                exit::DIRECTORY_IN_USE,
+                "look at that process (it may be stuck in the kernel), then try again",
+            ),
+            Self::Directory { .. } => {
+                domain("host.directory", "check the path, its permissions and the space on its disk")
+            }
+            Self::RuntimeDir(error) => domain(error.code(), error.next_step()),
+            Self::Store(error) => Facts::of(error),
+            Self::UnknownCapability { .. } => domain(
+                "host.unknown_capability",
+                "`cjm-ctl list` shows what is installed; `cjm-ctl install-all` installs what capabilities.yaml names",
+            ),
+            Self::BrokenManifest { path, .. } => domain(
+                "host.broken_manifest",
+                &format!("correct the file; `cjm-ctl validate {}` shows its faults", path.display()),
+            ),
+            Self::UnknownInstance(_) => domain("host.unknown_instance", "load it first"),
+            Self::InstanceExists(_) => {
+                domain("host.instance_exists", "unload it, or choose another instance id")
+            }
+            Self::BadInstanceId(_) => {
+                domain("host.bad_instance_id", "use 1 to 64 letters, digits, `-` or `_`")
+            }
+            Self::Start(error) => Facts::of(error),
+            Self::Call(error) => Facts::of(error),
+            Self::Refused(error) => Facts::of(error),
+            Self::Threads { .. } => domain(
+                "host.threads",
+                "raise the limit of processes (`ulimit -u`), or end some of this user's processes",
+            ),
+            Self::Keeper { next_step, .. } => Facts::new("host.keeper", exit::WORKER_START, next_step),
+            Self::NoAdapter(fault) => Facts::of(fault),
+            Self::UnknownJob(_) => {
+                domain("host.unknown_job", "`cjm-ctl logs --journal` shows the jobs there were")
+            }
+            Self::Composition(error) => Facts::of(error),
+            Self::Graph { code, next_step, .. } => domain(code, next_step),
+            Self::UnknownComposition(_) => domain(
+                "host.unknown_composition",
+                "`cjm-ctl logs --journal` shows the compositions there were",
+            ),
+            Self::ShuttingDown => domain("host.shutting_down", "start a new host"),
+        }
+    }
+
     /// From a failed attempt to take one of the two locks.
     pub(crate) fn from_lock(error: LockError, directory: PathBuf) -> Self {
         match error {

@@ -5,11 +5,11 @@
 use crate::error::StoreError;
 use crate::fault::{Disk, DiskStep, RealDisk};
 use crate::journal::block_on;
+use crate::records::{DiagnosticRecord, StreamChunk};
 use crate::retention::{Retention, SWEEP_BATCHES_MAX, sweep};
 use crate::schema::open_diagnostics;
 use cjm_wire::Timestamp;
 use rusqlite::{Connection, params};
-use serde::Serialize;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::path::Path;
@@ -37,38 +37,6 @@ const PAUSE_MS: u64 = 20;
 const ROW_BYTES: usize = 256;
 /// Logger name of the store's own records.
 pub const OWN_LOGGER: &str = "cjm.diagnostics";
-
-/// One structured log record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DiagnosticRecord {
-    /// When it was said.
-    pub ts: Timestamp,
-    /// By which incarnation of a worker.
-    pub worker_session_id: Option<String>,
-    /// In whose call.
-    pub job_id: Option<String>,
-    /// `DEBUG`, `INFO`, `WARNING`, `ERROR`, `CRITICAL`, or whatever a tool invented.
-    pub level: String,
-    /// Dotted name.
-    pub logger_name: String,
-    /// The message.
-    pub message: String,
-    /// Formatted traceback.
-    pub exc_text: Option<String>,
-}
-
-/// One line of output.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct StreamChunk {
-    /// When it was read.
-    pub ts: Timestamp,
-    /// By which incarnation of a worker.
-    pub worker_session_id: Option<String>,
-    /// `stdout` or `stderr`.
-    pub stream: String,
-    /// The text.
-    pub content: String,
-}
 
 /// How much was not written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -1,14 +1,13 @@
 //! Reads what workers logged and printed. Never writes, needs no lock, works beside a host and after one. Like the
 //! journal's reader it finishes each statement before it returns, and blocks for the time of a query.
 
-use crate::diagnostics::{DiagnosticRecord, StreamChunk};
 use crate::error::StoreError;
 use crate::query;
 use crate::reader::{collect, limit_value, marks, text};
+use crate::records::{SeqChunk, SeqRecord};
 use crate::schema::{DIAGNOSTICS_FILE, has_table, open_reader};
 use rusqlite::Connection;
 use rusqlite::types::Value as Sql;
-use serde::Serialize;
 use std::path::Path;
 
 /// Levels by weight, lightest first. Anything else a tool invented is shown at every level.
@@ -23,26 +22,6 @@ pub struct DiagnosticsFilter {
     pub session: Option<String>,
     /// One of [`LEVELS`], in any case: this one and above. Not looked at for chunks.
     pub level_min: Option<String>,
-}
-
-/// A record with its place.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SeqRecord {
-    /// Place; pages continue after it.
-    pub seq: i64,
-    /// The record.
-    #[serde(flatten)]
-    pub record: DiagnosticRecord,
-}
-
-/// A chunk with its place.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SeqChunk {
-    /// Place; pages continue after it.
-    pub seq: i64,
-    /// The chunk.
-    #[serde(flatten)]
-    pub chunk: StreamChunk,
 }
 
 /// A read-only view of one data directory's diagnostics.

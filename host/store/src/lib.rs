@@ -31,18 +31,18 @@ mod writer;
 
 pub use commit::{Commit, Receipt, WhenClosed, Write};
 pub use configs::{Configs, InstanceConfig, SqliteConfigs};
-pub use diagnostics::{DiagnosticRecord, Diagnostics, DroppedCounts, SqliteDiagnostics, StreamChunk};
-pub use diagnostics_reader::{DiagnosticsFilter, DiagnosticsReader, SeqChunk, SeqRecord};
+pub use diagnostics::{Diagnostics, DroppedCounts, SqliteDiagnostics};
+pub use diagnostics_reader::{DiagnosticsFilter, DiagnosticsReader};
 pub use empirical::{Empirical, Experience, Measured, Sample, SqliteEmpirical};
 pub use error::StoreError;
 pub use events::{Event, Gate, Subscription};
 pub use input_hashes::InputHashes;
 pub use journal::{Committing, Journal, JournalOptions, SqliteJournal};
 pub use payload::{INLINE_BYTES_MAX, Payloads};
-pub use reader::{JobFilter, JournalFilter, JournalReader, SeqJob};
+pub use reader::{JobFilter, JournalFilter, JournalReader};
 pub use records::{
-    Body, CompositionBody, CompositionEnd, CompositionRecord, HostRecord, JobEnd, JobRecord, JobStart,
-    SeqRow, WorkerRecord,
+    Body, CompositionBody, CompositionEnd, CompositionRecord, DiagnosticRecord, HostRecord, JobEnd,
+    JobRecord, JobStart, SeqChunk, SeqJob, SeqRecord, SeqRow, StreamChunk, WorkerRecord,
 };
 pub use recover::{HOST_RESTARTED, Recovered, begin_host, host_restarted};
 pub use retention::{Forgotten, Retention, apply_retention};

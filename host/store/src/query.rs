@@ -1,11 +1,11 @@
 //! From columns to records. Tolerant where the ancestor writes more loosely than we do (NaN in payloads, event types
 //! of other versions), strict with what only we write.
 
-use crate::diagnostics::{DiagnosticRecord, StreamChunk};
-use crate::diagnostics_reader::{SeqChunk, SeqRecord};
 use crate::error::StoreError;
-use crate::reader::SeqJob;
-use crate::records::{Body, CompositionRecord, JobRecord, SeqRow, WorkerRecord};
+use crate::records::{
+    Body, CompositionRecord, DiagnosticRecord, JobRecord, SeqChunk, SeqJob, SeqRecord, SeqRow, StreamChunk,
+    WorkerRecord,
+};
 use cjm_wire::Timestamp;
 use cjm_wire::event::{JobStatus, JournalRow};
 use cjm_wire::ids::{CompositionId, EventId, JobId, RunId, WorkerSessionId};

@@ -5,7 +5,7 @@
 use crate::error::StoreError;
 use crate::payload::Payloads;
 use crate::query::{self, Columns};
-use crate::records::{Body, CompositionBody, CompositionRecord, JobRecord, SeqRow, WorkerRecord};
+use crate::records::{Body, CompositionBody, CompositionRecord, JobRecord, SeqJob, SeqRow, WorkerRecord};
 use crate::schema::{JOURNAL_FILE, has_table, open_reader};
 use cjm_wire::event::{EventType, JobStatus};
 use cjm_wire::ids::{CompositionId, JobId};
@@ -42,16 +42,6 @@ pub struct JobFilter {
     pub composition: Option<String>,
     /// Of this capability.
     pub capability: Option<String>,
-}
-
-/// One job of a listing, with its place in the order of acceptance.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct SeqJob {
-    /// Place; pages continue after it.
-    pub seq: i64,
-    /// The job.
-    #[serde(flatten)]
-    pub job: JobRecord,
 }
 
 /// A read-only view of one data directory's journal. Each call sees what was committed when it began.

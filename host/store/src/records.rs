@@ -247,3 +247,65 @@ pub struct SeqRow {
     #[serde(flatten)]
     pub row: JournalRow,
 }
+
+/// One job of a listing, with its place in the order of acceptance.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SeqJob {
+    /// Place; pages continue after it.
+    pub seq: i64,
+    /// The job.
+    #[serde(flatten)]
+    pub job: JobRecord,
+}
+
+/// One structured log record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DiagnosticRecord {
+    /// When it was said.
+    pub ts: Timestamp,
+    /// By which incarnation of a worker.
+    pub worker_session_id: Option<String>,
+    /// In whose call.
+    pub job_id: Option<String>,
+    /// `DEBUG`, `INFO`, `WARNING`, `ERROR`, `CRITICAL`, or whatever a tool invented.
+    pub level: String,
+    /// Dotted name.
+    pub logger_name: String,
+    /// The message.
+    pub message: String,
+    /// Formatted traceback.
+    pub exc_text: Option<String>,
+}
+
+/// One line of output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StreamChunk {
+    /// When it was read.
+    pub ts: Timestamp,
+    /// By which incarnation of a worker.
+    pub worker_session_id: Option<String>,
+    /// `stdout` or `stderr`.
+    pub stream: String,
+    /// The text.
+    pub content: String,
+}
+
+/// A record with its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SeqRecord {
+    /// Place; pages continue after it.
+    pub seq: i64,
+    /// The record.
+    #[serde(flatten)]
+    pub record: DiagnosticRecord,
+}
+
+/// A chunk with its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SeqChunk {
+    /// Place; pages continue after it.
+    pub seq: i64,
+    /// The chunk.
+    #[serde(flatten)]
+    pub chunk: StreamChunk,
+}

@@ -122,8 +122,9 @@ fn held_bytes(connection: &Connection) -> rusqlite::Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnostics::{DiagnosticRecord, Diagnostics, SqliteDiagnostics, StreamChunk};
+    use crate::diagnostics::{Diagnostics, SqliteDiagnostics};
     use crate::diagnostics_reader::DiagnosticsFilter;
+    use crate::records::{DiagnosticRecord, StreamChunk};
 
     fn fill(data_dir: &Path, days: &[i64], bytes: usize) {
         let store = SqliteDiagnostics::open(data_dir).expect("opens");

@@ -5,7 +5,7 @@ use crate::stored_settings::StoredSettingsFault;
 use cjm_catalog::ProgramError;
 use cjm_decide::death::Verdict;
 use cjm_wire::InstanceId;
-use cjm_wire::describe::{Described, ErrorReport, exit};
+use cjm_wire::describe::{Described, ErrorReport, Facts, exit};
 use cjm_wire::error::{ErrorCategory, Failure, JobError};
 use cjm_wire::http::Account;
 use std::path::PathBuf;
@@ -172,54 +172,44 @@ pub enum CallError {
     },
 }
 
+impl StartError {
+    fn facts(&self) -> Facts {
+        let start = |code, next_step: &str| Facts::new(code, exit::WORKER_START, next_step);
+        match self {
+            Self::Program(error) => Facts::of(error),
+            Self::InterpreterMissing { capability, .. } => start(
+                "worker.interpreter_missing",
+                &format!("run `cjm-ctl install-all`, which makes the environment of \"{capability}\" anew"),
+            ),
+            Self::StoredSettings(fault) => Facts::of(&**fault),
+            Self::Adapter(fault) => Facts::of(fault).with_exit(exit::WORKER_START),
+            Self::Spawn { next_step, .. } => start("worker.spawn", next_step),
+            Self::LoadFailed { not_passed, .. } => start("worker.load_failed", last_lines(not_passed)),
+            Self::Died { not_passed, .. } => start("worker.died_at_start", last_lines(not_passed)),
+            Self::NeverReady { .. } => start(
+                "worker.never_ready",
+                "see what it waits for (`cjm-ctl logs --chunks`); a slow tool should load in `prefetch` or its first \
+                 call",
+            ),
+            Self::BadConfiguration { .. } => start(
+                "worker.bad_configuration",
+                "correct the configuration; `cjm-ctl list --json` shows its schema",
+            ),
+        }
+    }
+}
+
 impl Described for StartError {
     fn code(&self) -> &'static str {
-        match self {
-            Self::Program(error) => error.code(),
-            Self::InterpreterMissing { .. } => "worker.interpreter_missing",
-            Self::StoredSettings(fault) => fault.code(),
-            Self::Adapter(fault) => fault.code(),
-            Self::Spawn { .. } => "worker.spawn",
-            Self::LoadFailed { .. } => "worker.load_failed",
-            Self::Died { .. } => "worker.died_at_start",
-            Self::NeverReady { .. } => "worker.never_ready",
-            Self::BadConfiguration { .. } => "worker.bad_configuration",
-        }
+        self.facts().code
     }
 
     fn next_step(&self) -> String {
-        match self {
-            Self::Program(error) => error.next_step(),
-            Self::InterpreterMissing { capability, .. } => {
-                format!("run `cjm-ctl install-all`, which makes the environment of \"{capability}\" anew")
-            }
-            Self::StoredSettings(fault) => fault.next_step(),
-            Self::Adapter(fault) => fault.next_step(),
-            Self::Spawn { next_step, .. } => next_step.clone(),
-            Self::LoadFailed { not_passed, .. } | Self::Died { not_passed, .. } if !not_passed.is_empty() => {
-                "read the tool's last lines; if it needs one of these variables, set it in the manifest \
-                 (`install.env_vars`) or pass it on"
-                    .to_owned()
-            }
-            Self::LoadFailed { .. } | Self::Died { .. } => {
-                "read the tool's last lines; if a module is missing, run `cjm-ctl install-all` again".to_owned()
-            }
-            Self::NeverReady { .. } => {
-                "see what it waits for (`cjm-ctl logs --chunks`); a slow tool should load in `prefetch` or its first \
-                 call"
-                    .to_owned()
-            }
-            Self::BadConfiguration { .. } => {
-                "correct the configuration; `cjm-ctl list --json` shows its schema".to_owned()
-            }
-        }
+        self.facts().next_step
     }
 
     fn exit_code(&self) -> u8 {
-        match self {
-            Self::StoredSettings(fault) => fault.exit_code(),
-            _ => exit::WORKER_START,
-        }
+        self.facts().exit_code
     }
 
     fn stderr_tail(&self) -> Vec<String> {
@@ -235,58 +225,15 @@ impl Described for StartError {
 
 impl Described for CallError {
     fn code(&self) -> &'static str {
-        match self {
-            Self::Cancelled { .. } => "call.cancelled",
-            Self::Tool { .. } => "call.tool_failed",
-            Self::Died { .. } => "call.worker_died",
-            Self::BadAnswer { .. } => "call.bad_answer",
-            Self::Connection { .. } => "call.connection",
-            Self::DeadlinePassed { .. } => "call.deadline",
-            Self::NotLoaded { .. } => "call.not_loaded",
-            Self::HostEnded { .. } => "call.host_ended",
-            Self::NotStarted(error) => error.code(),
-            Self::NotJournaled { .. } => "call.not_journaled",
-        }
+        self.facts().code
     }
 
     fn next_step(&self) -> String {
-        match self {
-            Self::Cancelled { .. } => "submit it again when it is wanted".to_owned(),
-            Self::Tool { error, .. } => match error.category {
-                ErrorCategory::UserInput => "correct the arguments and call again".to_owned(),
-                ErrorCategory::Transient => match error.retry_after_seconds {
-                    Some(seconds) => format!("try again after {seconds} s"),
-                    None => "try again".to_owned(),
-                },
-                ErrorCategory::Resource => "free what it ran short of, then try again".to_owned(),
-                ErrorCategory::Fatal => {
-                    "read the tool's last lines and the traceback (`cjm-ctl logs --level ERROR`); the fault is in the \
-                     tool"
-                        .to_owned()
-                }
-            },
-            Self::Died { verdict, .. } => verdict.next_step(),
-            Self::BadAnswer { .. } => "read the tool's last lines; the fault is in the worker".to_owned(),
-            Self::Connection { .. } => "try again; `cjm-ctl logs --chunks` shows what the worker printed".to_owned(),
-            Self::DeadlinePassed { .. } => "give it more time, or less to do".to_owned(),
-            Self::NotLoaded { .. } => "load it first; `cjm-ctl list` shows what is installed".to_owned(),
-            Self::HostEnded { .. } => "call it again with the next host".to_owned(),
-            Self::NotStarted(error) => error.next_step(),
-            Self::NotJournaled { .. } => "free disk space or repair the journal, then try again".to_owned(),
-        }
+        self.facts().next_step
     }
 
     fn exit_code(&self) -> u8 {
-        match self {
-            Self::Cancelled { .. } => exit::CANCELLED,
-            Self::Tool { .. } | Self::BadAnswer { .. } => exit::TOOL_FAILED,
-            Self::Died { .. } | Self::Connection { .. } => exit::WORKER_DIED,
-            Self::DeadlinePassed { .. } => exit::TIMED_OUT,
-            Self::NotLoaded { .. } => exit::DOMAIN,
-            Self::HostEnded { .. } => exit::CANCELLED,
-            Self::NotStarted(error) => error.exit_code(),
-            Self::NotJournaled { .. } => exit::STORE,
-        }
+        self.facts().exit_code
     }
 
     fn stderr_tail(&self) -> Vec<String> {
@@ -301,6 +248,45 @@ impl Described for CallError {
 }
 
 impl CallError {
+    fn facts(&self) -> Facts {
+        match self {
+            Self::Cancelled { .. } => {
+                Facts::new("call.cancelled", exit::CANCELLED, "submit it again when it is wanted")
+            }
+            Self::Tool { error, .. } => Facts::new("call.tool_failed", exit::TOOL_FAILED, after_tool(error)),
+            Self::Died { verdict, .. } => {
+                Facts::new("call.worker_died", exit::WORKER_DIED, verdict.next_step())
+            }
+            Self::BadAnswer { .. } => Facts::new(
+                "call.bad_answer",
+                exit::TOOL_FAILED,
+                "read the tool's last lines; the fault is in the worker",
+            ),
+            Self::Connection { .. } => Facts::new(
+                "call.connection",
+                exit::WORKER_DIED,
+                "try again; `cjm-ctl logs --chunks` shows what the worker printed",
+            ),
+            Self::DeadlinePassed { .. } => {
+                Facts::new("call.deadline", exit::TIMED_OUT, "give it more time, or less to do")
+            }
+            Self::NotLoaded { .. } => Facts::new(
+                "call.not_loaded",
+                exit::DOMAIN,
+                "load it first; `cjm-ctl list` shows what is installed",
+            ),
+            Self::HostEnded { .. } => {
+                Facts::new("call.host_ended", exit::CANCELLED, "call it again with the next host")
+            }
+            Self::NotStarted(error) => error.facts(),
+            Self::NotJournaled { .. } => Facts::new(
+                "call.not_journaled",
+                exit::STORE,
+                "free disk space or repair the journal, then try again",
+            ),
+        }
+    }
+
     /// The failure as rows and callers keep it.
     #[must_use]
     pub fn to_failure(&self, instance: &InstanceId) -> Failure {
@@ -350,6 +336,30 @@ impl CallError {
             | Self::HostEnded { capability }
             | Self::NotJournaled { capability, .. } => Some(capability),
             Self::NotStarted(_) | Self::NotLoaded { .. } => None,
+        }
+    }
+}
+
+/// What to do when a tool ended or could not be loaded.
+fn last_lines(not_passed: &[String]) -> &'static str {
+    if not_passed.is_empty() {
+        "read the tool's last lines; if a module is missing, run `cjm-ctl install-all` again"
+    } else {
+        "read the tool's last lines; if it needs one of these variables, set it in the manifest \
+         (`install.env_vars`) or pass it on"
+    }
+}
+
+/// What to do about a failure that the tool reported.
+fn after_tool(error: &JobError) -> String {
+    match (error.category, error.retry_after_seconds) {
+        (ErrorCategory::UserInput, _) => "correct the arguments and call again".to_owned(),
+        (ErrorCategory::Transient, Some(seconds)) => format!("try again after {seconds} s"),
+        (ErrorCategory::Transient, None) => "try again".to_owned(),
+        (ErrorCategory::Resource, _) => "free what it ran short of, then try again".to_owned(),
+        (ErrorCategory::Fatal, _) => {
+            "read the tool's last lines and the traceback (`cjm-ctl logs --level ERROR`); the fault is in the tool"
+                .to_owned()
         }
     }
 }

@@ -7,7 +7,7 @@
 use crate::options::HostOptions;
 use cjm_store::{Configs, FileSecrets, InstanceConfig, Secrets, SecretsError, SqliteConfigs, StoreError};
 use cjm_wire::InstanceId;
-use cjm_wire::describe::{Described, exit};
+use cjm_wire::describe::{Described, Facts, exit};
 use cjm_wire::manifest::{DeclaredVariable, Manifest};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -50,32 +50,34 @@ pub enum StoredSettingsFault {
     },
 }
 
-impl Described for StoredSettingsFault {
-    fn code(&self) -> &'static str {
+impl StoredSettingsFault {
+    fn facts(&self) -> Facts {
         match self {
-            Self::Secrets { source, .. } => source.code(),
-            Self::Configuration { source, .. } => source.code(),
-            Self::Disabled { .. } => "worker.disabled",
-        }
-    }
-
-    fn next_step(&self) -> String {
-        match self {
-            Self::Secrets { source, .. } => source.next_step(),
-            Self::Configuration { source, .. } => source.next_step(),
-            Self::Disabled { instance } => format!(
-                "enable it in the program that disabled it, or delete the row of \"{instance}\" from \
-                 capability_configs.db"
+            Self::Secrets { source, .. } => Facts::of(source),
+            Self::Configuration { source, .. } => Facts::of(source),
+            Self::Disabled { instance } => Facts::new(
+                "worker.disabled",
+                exit::WORKER_START,
+                format!(
+                    "enable it in the program that disabled it, or delete the row of \"{instance}\" from \
+                     capability_configs.db"
+                ),
             ),
         }
     }
+}
+
+impl Described for StoredSettingsFault {
+    fn code(&self) -> &'static str {
+        self.facts().code
+    }
+
+    fn next_step(&self) -> String {
+        self.facts().next_step
+    }
 
     fn exit_code(&self) -> u8 {
-        match self {
-            Self::Secrets { source, .. } => source.exit_code(),
-            Self::Configuration { source, .. } => source.exit_code(),
-            Self::Disabled { .. } => exit::WORKER_START,
-        }
+        self.facts().exit_code
     }
 }
 

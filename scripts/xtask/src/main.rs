@@ -3,12 +3,12 @@
 //! What must hold: a task ends with a code other than 0 if anything it ran did, and names it.
 
 mod bench;
+mod steps;
 
-use anyhow::{Context as _, Result, bail};
+use crate::steps::{cargo, root, step};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
-use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Instant;
 
 /// Rounds of a soak when none are asked for.
 const ROUNDS_DEFAULT: u32 = 50;
@@ -95,31 +95,4 @@ fn soak_fuzz(seconds: u32, targets: &[String]) -> Result<()> {
     let mut command = Command::new(root().join("scripts/fuzz"));
     command.arg("--seconds").arg(seconds.to_string()).args(targets);
     step(&format!("{seconds} s of fuzzing each"), &mut command)
-}
-
-/// Cargo as it was called, in the repository's root, building where `scripts/test` builds.
-fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root());
-    if std::env::var_os("CARGO_TARGET_DIR").is_none()
-        && let Some(home) = std::env::var_os("HOME")
-    {
-        command.env("CARGO_TARGET_DIR", PathBuf::from(home).join(".cache/cjm-substrate/target"));
-    }
-    command
-}
-
-fn root() -> PathBuf {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    own.ancestors().nth(2).unwrap_or(own).to_owned()
-}
-
-fn step(name: &str, command: &mut Command) -> Result<()> {
-    let start = Instant::now();
-    let status = command.status().with_context(|| format!("{name}: {command:?} did not start"))?;
-    if !status.success() {
-        bail!("{name} failed ({status}): {command:?}");
-    }
-    eprintln!("{name}: ok, {:.1} s", start.elapsed().as_secs_f32());
-    Ok(())
 }

@@ -47,8 +47,18 @@ fn error_enums() -> Vec<(String, String, String)> {
     found
 }
 
-/// The text of `fn next_step` in an `impl` of `name` somewhere in `room`.
+/// What an enum answers as its next step: `fn next_step`, with `fn facts` where that has it.
 fn next_step_of(name: &str, room: &str) -> Option<String> {
+    let next_step = method_of("next_step", name, room)?;
+    match next_step.contains("self.facts()") {
+        true => method_of("facts", name, room),
+        false => Some(next_step),
+    }
+}
+
+/// The text of a method in an `impl` of `name` somewhere in `room`.
+fn method_of(method: &str, name: &str, room: &str) -> Option<String> {
+    let head_of_method = format!("fn {method}(");
     let prefix = format!("{room}/src/");
     for file in all_files().iter().filter(|file| file.path.starts_with(&prefix)) {
         let code = source::rust_code_only(&file.text);
@@ -59,7 +69,7 @@ fn next_step_of(name: &str, room: &str) -> Option<String> {
                 continue;
             }
             let block_end = code[at..].find("\n}").map_or(code.len(), |end| at + end);
-            if let Some(start) = code[at..block_end].find("fn next_step") {
+            if let Some(start) = code[at..block_end].find(&head_of_method) {
                 let body = &code[at + start..block_end];
                 let length = body[3..].find("\n    fn ").map_or(body.len(), |end| end + 3);
                 return Some(file.text[at + start..at + start + length].to_owned());
@@ -92,22 +102,38 @@ fn every_error_enum_answers_what_to_do_next() {
     assert_none(&complaints);
 }
 
+/// The codes that a file's errors answer: all texts of `fn code`, and of `fn facts` each first argument of a call.
+fn codes_in<'t>(text: &'t str, code: &str) -> Vec<&'t str> {
+    let mut found = Vec::new();
+    for (method, first_arguments_only) in [("fn code(&self)", false), ("fn facts(&self)", true)] {
+        for (at, _) in code.match_indices(method) {
+            let end = code[at..].find("\n    }").map_or(code.len(), |end| at + end);
+            let pieces: Vec<&str> = text[at..end].split('"').collect();
+            // Code and text by turns.
+            for pair in pieces.chunks_exact(2) {
+                let before = pair[0].trim_end();
+                if !first_arguments_only || (before.ends_with('(') && !before.ends_with("!(")) {
+                    found.push(pair[1]);
+                }
+            }
+        }
+    }
+    found
+}
+
 #[test]
 fn codes_are_dotted_stable_and_used_once() {
     let mut seen: BTreeSet<String> = BTreeSet::new();
     let mut complaints = Vec::new();
     for file in all_files().iter().filter(|file| file.extension() == "rs" && file.path.contains("/src/")) {
         let code = source::rust_code_only(&file.text);
-        for (at, _) in code.match_indices("fn code(&self)") {
-            let end = code[at..].find("\n    }").map_or(code.len(), |end| at + end);
-            for text in file.text[at..end].split('"').skip(1).step_by(2) {
-                let dotted = text.split('.').count() >= 2
-                    && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._".contains(c));
-                if !dotted {
-                    complaints.push(format!("{}: code \"{text}\" is not `room.what`", file.path));
-                } else if !seen.insert(text.to_owned()) && !SHARED_CODES.contains(&text) {
-                    complaints.push(format!("{}: code \"{text}\" has two meanings", file.path));
-                }
+        for text in codes_in(&file.text, &code) {
+            let dotted = text.split('.').count() >= 2
+                && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._".contains(c));
+            if !dotted {
+                complaints.push(format!("{}: code \"{text}\" is not `room.what`", file.path));
+            } else if !seen.insert(text.to_owned()) && !SHARED_CODES.contains(&text) {
+                complaints.push(format!("{}: code \"{text}\" has two meanings", file.path));
             }
         }
     }

@@ -3,6 +3,7 @@
 //! A rule that a lint can check is a lint (root Cargo.toml, clippy.toml), not repeated here. What must hold:
 //! every complaint names the file, the line and what to do.
 
+mod circles;
 mod dependencies;
 mod documents;
 mod errors;

@@ -77,7 +77,7 @@ fn show(
 }
 
 /// What the file is, and its text; a package's text is read file by file later.
-fn read(path: &Path, told: Option<Format>) -> Result<(Format, String), Fault> {
+fn read(path: &Path, asked: Option<Format>) -> Result<(Format, String), Fault> {
     let meta = std::fs::metadata(path).map_err(|error| {
         let missing = error.kind() == std::io::ErrorKind::NotFound;
         let what = if missing { "File not found" } else { "cannot read" };
@@ -85,7 +85,7 @@ fn read(path: &Path, told: Option<Format>) -> Result<(Format, String), Fault> {
             .caused_by(&error)
     })?;
     if meta.is_dir() {
-        return match told {
+        return match asked {
             None | Some(Format::Source) => Ok((Format::Source, String::new())),
             Some(_) => Err(Fault::new(
                 "validate.directory",
@@ -94,8 +94,8 @@ fn read(path: &Path, told: Option<Format>) -> Result<(Format, String), Fault> {
             )),
         };
     }
-    let is_source = told == Some(Format::Source)
-        || (told.is_none() && path.extension().is_some_and(|extension| extension == "py"));
+    let is_source = asked == Some(Format::Source)
+        || (asked.is_none() && path.extension().is_some_and(|extension| extension == "py"));
     if is_source {
         return Ok((Format::Source, String::new()));
     }
@@ -110,7 +110,7 @@ fn read(path: &Path, told: Option<Format>) -> Result<(Format, String), Fault> {
         Fault::new("validate.unreadable", format!("cannot read {}", path.display()), "see that it is text")
             .caused_by(&error)
     })?;
-    match told.or_else(|| detect(path, &text)) {
+    match asked.or_else(|| detect(path, &text)) {
         Some(format) => Ok((format, text)),
         None => Err(Fault::new(
             "validate.unknown_format",

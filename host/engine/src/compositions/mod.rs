@@ -1,4 +1,5 @@
-//! Compositions, performed.
+//! Compositions, performed: what one is to others, what is known of its nodes, what they used, and the driver that
+//! does what `decide` asks for.
 
 pub(crate) mod driver;
 pub(crate) mod monitor;
