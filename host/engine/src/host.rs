@@ -5,7 +5,7 @@ use crate::bring_up::{StartedParts, start_parts};
 use crate::compositions::state::CompositionHandle;
 use crate::direct_call::{AbortOnDrop, DirectCall};
 use crate::error::HostError;
-use crate::instances::{DirectCallCount, Instance, Instances, NoWorker};
+use crate::instances::{DirectCallCount, Instance, Instances, NoWorker, NotAdded};
 use crate::own_runtime::{Enduring, OwnRuntime};
 use crate::queue::attempt::Runner;
 use crate::queue::state::{JobOutcome, Jobs};
@@ -53,6 +53,15 @@ struct Shared {
     runtime: OwnRuntime,
 }
 
+/// What the simulator makes a host of.
+#[cfg(test)]
+pub(crate) struct SimulatedParts {
+    pub(crate) runner: Runner,
+    pub(crate) catalog: Catalog,
+    pub(crate) diagnostics: Arc<dyn Diagnostics>,
+    pub(crate) directory: PathBuf,
+}
+
 /// What a shutdown did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShutdownReport {
@@ -83,6 +92,23 @@ impl Host {
             runtime,
         };
         Ok(Self { runner, shared: Arc::new(shared) })
+    }
+
+    /// A host over workers and stores that are simulated, on the runtime this is called in.
+    #[cfg(test)]
+    pub(crate) fn simulated(parts: SimulatedParts) -> Self {
+        let SimulatedParts { runner, catalog, diagnostics, directory } = parts;
+        let shared = Shared {
+            catalog,
+            diagnostics,
+            compositions: Mutex::default(),
+            lock: Mutex::new(None),
+            socket_dir: directory.join("sockets"),
+            worker_binary: "/bin/true".into(),
+            ended: watch::Sender::new(false),
+            runtime: OwnRuntime::Of(tokio::runtime::Handle::current()),
+        };
+        Self { runner, shared: Arc::new(shared) }
     }
 
     /// [`Self::start`] for programs without a runtime.
@@ -183,8 +209,10 @@ impl Host {
         };
         let concurrency_max = load.concurrency_max.or(declared).unwrap_or(1).max(1);
         let instance = Arc::new(Instance::new(plan, concurrency_max));
-        if !self.runner.instances.add(&instance) {
-            return Err(HostError::InstanceExists(id));
+        match self.runner.instances.add(&instance) {
+            Ok(()) => {}
+            Err(NotAdded::Taken) => return Err(HostError::InstanceExists(id)),
+            Err(NotAdded::HostEnds) => return Err(HostError::ShuttingDown),
         }
         instance.announce(&self.runner.jobs);
         Ok(id)
@@ -391,7 +419,7 @@ impl Host {
     async fn end(self) -> ShutdownReport {
         let Runner { services, instances, jobs } = &self.runner;
         services.closing.cancel();
-        let instances = instances.take_all();
+        let instances = instances.close();
         let workers_ended = instances.iter().filter(|instance| instance.worker().is_some()).count();
         let unloads = instances.iter().map(|instance| instance.unload(services, jobs, OwnKill::HostShutdown));
         futures_util::future::join_all(unloads).await;

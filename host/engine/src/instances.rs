@@ -80,10 +80,12 @@ impl Instance {
         }
     }
 
-    /// Tells the queue that the present incarnation takes calls.
+    /// Tells the queue that the present incarnation takes calls, unless somebody has unloaded the instance already.
     pub(crate) fn announce(&self, jobs: &Jobs) {
         let state = self.state();
-        self.tell_added(jobs, state.life.session());
+        if !state.life.is_retired() {
+            self.tell_added(jobs, state.life.session());
+        }
     }
 
     /// The worker, if one lives.
@@ -447,39 +449,58 @@ impl Drop for DirectCallCount {
 
 /// The instances of one host.
 #[derive(Default)]
-pub(crate) struct Instances(Mutex<BTreeMap<InstanceId, Arc<Instance>>>);
+pub(crate) struct Instances(Mutex<Loaded>);
+
+#[derive(Default)]
+struct Loaded {
+    by_id: BTreeMap<InstanceId, Arc<Instance>>,
+    /// The host is ending: none is added any more.
+    closed: bool,
+}
+
+/// Why an instance cannot be added.
+pub(crate) enum NotAdded {
+    Taken,
+    HostEnds,
+}
 
 impl Instances {
     pub(crate) fn get(&self, id: &InstanceId) -> Option<Arc<Instance>> {
-        self.map().get(id).cloned()
+        self.loaded().by_id.get(id).cloned()
     }
 
-    /// Adds one; false when its id is taken.
-    pub(crate) fn add(&self, instance: &Arc<Instance>) -> bool {
-        match self.map().entry(instance.id.clone()) {
-            btree_map::Entry::Occupied(_) => false,
+    /// Adds one.
+    pub(crate) fn add(&self, instance: &Arc<Instance>) -> Result<(), NotAdded> {
+        let mut loaded = self.loaded();
+        if loaded.closed {
+            return Err(NotAdded::HostEnds);
+        }
+        match loaded.by_id.entry(instance.id.clone()) {
+            btree_map::Entry::Occupied(_) => Err(NotAdded::Taken),
             btree_map::Entry::Vacant(place) => {
                 place.insert(Arc::clone(instance));
-                true
+                Ok(())
             }
         }
     }
 
     pub(crate) fn remove(&self, id: &InstanceId) -> Option<Arc<Instance>> {
-        self.map().remove(id)
+        self.loaded().by_id.remove(id)
     }
 
-    /// Takes them all.
-    pub(crate) fn take_all(&self) -> Vec<Arc<Instance>> {
-        std::mem::take(&mut *self.map()).into_values().collect()
+    /// Takes them all, and lets none be added any more.
+    pub(crate) fn close(&self) -> Vec<Arc<Instance>> {
+        let mut loaded = self.loaded();
+        loaded.closed = true;
+        std::mem::take(&mut loaded.by_id).into_values().collect()
     }
 
     /// Any that is wanted.
     pub(crate) fn find(&self, wanted: impl Fn(&Instance) -> bool) -> Option<Arc<Instance>> {
-        self.map().values().find(|instance| wanted(instance)).cloned()
+        self.loaded().by_id.values().find(|instance| wanted(instance)).cloned()
     }
 
-    fn map(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Arc<Instance>>> {
+    fn loaded(&self) -> MutexGuard<'_, Loaded> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -14,6 +14,8 @@ mod own_runtime;
 mod process_workers;
 mod queue;
 mod services;
+#[cfg(test)]
+mod simulation;
 mod task_calls;
 
 pub use cjm_catalog::{Catalog, CatalogEntry};

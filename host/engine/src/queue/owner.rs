@@ -122,6 +122,8 @@ impl Owner {
             Ok(effects) => effects.into_iter().for_each(|effect| self.perform(effect)),
             Err(error) => tracing::error!(%error, "the queue refused an event; this is a defect"),
         }
+        #[cfg(test)]
+        self.queue.check_invariants().expect("the queue is whole");
         if let Some(runner) = self.runner.upgrade() {
             runner.jobs.pending.store(self.queue.pending_count(), Ordering::Release);
         }

@@ -138,6 +138,12 @@ impl Jobs {
         Ok(place)
     }
 
+    /// Places that are taken.
+    #[cfg(test)]
+    pub(crate) fn places_taken(&self) -> usize {
+        self.committing.load(Ordering::Acquire)
+    }
+
     /// Hands committed jobs to the owner. They are known before the queue knows them, so that a waiter finds them at once.
     pub(crate) fn submitted(&self, jobs: Vec<Arc<ActiveJob>>, mut place: Place) {
         for job in jobs {

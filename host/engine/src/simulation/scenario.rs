@@ -1,0 +1,484 @@
+//! One scenario: a host over simulated workers, callers who submit, cancel, call, go away, unload and load again, a disk
+//! that fails for a while, sometimes an end in the middle. Then everything is accounted for.
+
+use super::journal::{FullDisk, SimulatedJournal};
+use super::seed::Seed;
+use super::workers::{Seen, SimulatedWorkers};
+use crate::host::{Host, SimulatedParts};
+use crate::queue::attempt::Runner;
+use crate::queue::owner::own_queue;
+use crate::queue::state::Jobs;
+use crate::queue::submission::JobRequest;
+use crate::services::{History, Services};
+use cjm_catalog::Catalog;
+use cjm_decide::queue::{CANCEL_GRACE_MS, QueueLimits, Target};
+use cjm_store::{DiagnosticRecord, Diagnostics, DroppedCounts, InputHashes, Journal, StreamChunk};
+use cjm_wire::composition::Composition;
+use cjm_wire::envelope::ExecuteRequest;
+use cjm_wire::event::JobStatus;
+use cjm_wire::{InstanceId, JobId, RunId};
+use cjm_workers::{HostOptions, LoadOptions, Sinks, Workers};
+use serde_json::{Map, Value, json};
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::Poll;
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What the host may take, beyond the grace, from a cancel to the end of a job.
+const CANCEL_SLACK: Duration = Duration::from_millis(500);
+/// Nothing may take longer, however it goes.
+const PATIENCE: Duration = Duration::from_secs(20 * 60);
+
+/// What a scenario was made of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told {
+    pub(super) jobs: u64,
+}
+
+/// What is decided at the beginning.
+#[derive(Debug, Clone)]
+struct Plan {
+    lanes: u32,
+    cap: u32,
+    instances: usize,
+    jobs: usize,
+    start_failures: u64,
+    full_disk: Option<FullDisk>,
+    ends_early: Option<Duration>,
+    unloads: bool,
+    composition: bool,
+    direct_calls: usize,
+}
+
+impl Plan {
+    fn of(seed: &mut Seed) -> Self {
+        let ends_early = seed.percent(35).then(|| seed.millis(1_500));
+        Self {
+            lanes: u32::try_from(1 + seed.below(4)).expect("small"),
+            cap: u32::try_from(1 + seed.below(3)).expect("small"),
+            instances: usize::try_from(1 + seed.below(2)).expect("small"),
+            jobs: usize::try_from(3 + seed.below(25)).expect("small"),
+            start_failures: *seed.pick(&[0, 0, 10, 40]),
+            full_disk: seed
+                .percent(25)
+                .then(|| FullDisk { after: seed.millis(800), lasts: seed.millis(3_000) }),
+            ends_early,
+            unloads: seed.percent(20),
+            composition: seed.percent(25),
+            direct_calls: usize::try_from(seed.below(6)).expect("small"),
+        }
+    }
+}
+
+/// Runs the scenario of a seed.
+///
+/// # Errors
+/// What was broken.
+pub(super) fn run(seed: u64) -> Result<Told, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .map_err(|error| error.to_string())?;
+    runtime.block_on(play(Seed::new(seed)))
+}
+
+/// What the callers know.
+#[derive(Debug, Default)]
+struct Callers {
+    /// Jobs whose submission was answered.
+    accepted: Vec<JobId>,
+    /// When somebody asked for the end of a job.
+    cancelled: Vec<(JobId, Instant)>,
+    /// What callers wait for.
+    waits: std::collections::BTreeMap<u64, String>,
+    /// What waiters were told.
+    told: Vec<(JobId, JobStatus)>,
+}
+
+struct Stage {
+    host: Host,
+    journal: Arc<SimulatedJournal>,
+    seen: Arc<Mutex<Seen>>,
+    callers: Mutex<Callers>,
+    instances: Vec<InstanceId>,
+}
+
+async fn play(mut seed: Seed) -> Result<Told, String> {
+    let plan = Plan::of(&mut seed);
+    let journal = SimulatedJournal::new(seed.fork());
+    let workers = SimulatedWorkers::new(
+        Arc::clone(&journal),
+        seed.fork(),
+        usize::try_from(plan.cap).unwrap_or(1),
+        plan.start_failures,
+    );
+    let seen = Arc::clone(&workers.seen);
+    tokio::spawn(Arc::clone(&journal).write_on());
+    let host = host(&plan, &journal, Arc::new(workers));
+    let instances: Vec<InstanceId> =
+        (1..=plan.instances).map(|number| InstanceId::from_text(format!("tool-{number}"))).collect();
+    for id in &instances {
+        host.register("tool", &load(id, plan.cap)).map_err(|error| error.to_string())?;
+    }
+    let stage = Arc::new(Stage { host, journal, seen, callers: Mutex::default(), instances });
+    let mut parts = tokio::task::JoinSet::new();
+    for _ in 0..plan.jobs {
+        parts.spawn(Arc::clone(&stage).submit(seed.fork()));
+    }
+    for _ in 0..plan.direct_calls {
+        parts.spawn(Arc::clone(&stage).call(seed.fork()));
+    }
+    if plan.unloads {
+        parts.spawn(Arc::clone(&stage).unload_and_load(seed.fork(), plan.cap));
+    }
+    if plan.composition {
+        parts.spawn(Arc::clone(&stage).compose(seed.fork()));
+    }
+    if let Some(FullDisk { after, lasts }) = plan.full_disk {
+        let journal = Arc::clone(&stage.journal);
+        parts.spawn(async move {
+            tokio::time::sleep(after).await;
+            journal.set_failing(true);
+            tokio::time::sleep(lasts).await;
+            journal.set_failing(false);
+        });
+    }
+    let all = async { while parts.join_next().await.is_some_and(|part| part.is_ok()) {} };
+    match plan.ends_early {
+        Some(after) => {
+            let _ = tokio::time::timeout(after, all).await;
+        }
+        None => tokio::time::timeout(PATIENCE, all).await.map_err(|_| stage.hangs(&plan))?,
+    }
+    if plan.ends_early.is_none() {
+        tokio::time::timeout(PATIENCE, stage.all_end()).await.map_err(|_| stage.hangs(&plan))?;
+    }
+    let failing = plan.ends_early.is_some() && plan.full_disk.is_some();
+    let report = tokio::time::timeout(PATIENCE, stage.host.clone().shutdown());
+    report.await.map_err(|_| format!("the host does not end: {plan:?}"))?;
+    parts.abort_all();
+    stage.check(&plan, failing)?;
+    let jobs = stage.journal.kept(|kept| kept.jobs.len() as u64);
+    Ok(Told { jobs })
+}
+
+fn load(id: &InstanceId, cap: u32) -> LoadOptions {
+    LoadOptions { instance_id: Some(id.clone()), concurrency_max: Some(cap), ..LoadOptions::default() }
+}
+
+impl Stage {
+    fn callers(&self) -> std::sync::MutexGuard<'_, Callers> {
+        self.callers.lock().expect("not poisoned")
+    }
+
+    /// Submits one job, waits for it or not, cancels it or not, goes away or not.
+    async fn submit(self: Arc<Self>, mut seed: Seed) {
+        tokio::time::sleep(seed.millis(900)).await;
+        let target = if seed.percent(80) {
+            Target::Capability("tool".to_owned())
+        } else {
+            Target::Instance(seed.pick(&self.instances).clone())
+        };
+        let mut request = JobRequest::new(target);
+        let acts = ["ok", "ok", "ok", "fail", "die", "answer-and-die", "hang", "deaf", "stubborn", "large"];
+        let act = *seed.pick(&acts);
+        let endless = matches!(act, "hang" | "deaf" | "stubborn");
+        request.kwargs = arguments(act, seed.below(60), true);
+        request.priority = i32::try_from(seed.below(3)).expect("small");
+        let cancels = endless || seed.percent(15);
+        if !cancels || seed.percent(20) {
+            request.timeout = seed.percent(30).then(|| Duration::from_millis(1 + seed.below(500)));
+        }
+        if endless && seed.percent(30) {
+            request.timeout = Some(seed.millis(300));
+        }
+        let cancels = cancels && !(endless && request.timeout.is_some());
+        if seed.percent(20) {
+            // Nobody will ask for its end.
+            request.timeout = endless.then(|| seed.millis(500));
+            return abandon(self.host.submit(request), &mut seed).await;
+        }
+        let caller = seed.next();
+        self.waits(caller, format!("to submit {act}"));
+        let submitted = self.host.submit(request).await;
+        self.waits(caller, format!("for {submitted:?}, which is to {act}"));
+        let Ok(id) = submitted else { return self.waits_no_more(caller) };
+        self.callers().accepted.push(id.clone());
+        if cancels {
+            let (stage, id, after) = (Arc::clone(&self), id.clone(), seed.millis(400));
+            tokio::spawn(async move {
+                tokio::time::sleep(after).await;
+                stage.host.cancel(&id);
+                stage.callers().cancelled.push((id, Instant::now()));
+            });
+        }
+        if let Ok(outcome) = self.host.wait(&id).await {
+            self.callers().told.push((id, outcome.status));
+        }
+        self.waits_no_more(caller);
+    }
+
+    fn waits(&self, caller: u64, what: String) {
+        self.callers().waits.insert(caller, what);
+    }
+
+    fn waits_no_more(&self, caller: u64) {
+        self.callers().waits.remove(&caller);
+    }
+
+    /// A direct call, which is waited for, given a time, or dropped.
+    async fn call(self: Arc<Self>, mut seed: Seed) {
+        tokio::time::sleep(seed.millis(900)).await;
+        let act = *seed.pick(&["ok", "fail", "die", "hang", "deaf", "stubborn"]);
+        let request =
+            ExecuteRequest { kwargs: arguments(act, seed.below(60), false), ..ExecuteRequest::default() };
+        let id = seed.pick(&self.instances).clone();
+        let endless = matches!(act, "hang" | "deaf" | "stubborn");
+        if seed.percent(30) {
+            return abandon(self.host.call(&id, request, None), &mut seed).await;
+        }
+        let timeout = (endless || seed.percent(20)).then(|| seed.millis(300));
+        let caller = seed.next();
+        self.waits(caller, format!("for a call of {id} to {act}, at most {timeout:?}"));
+        let _ = self.host.call(&id, request, timeout).await;
+        self.waits_no_more(caller);
+    }
+
+    async fn unload_and_load(self: Arc<Self>, mut seed: Seed, cap: u32) {
+        tokio::time::sleep(seed.millis(800)).await;
+        let id = seed.pick(&self.instances).clone();
+        if seed.percent(30) {
+            abandon(self.host.unload(&id), &mut seed).await;
+        } else {
+            let _ = self.host.unload(&id).await;
+        }
+        tokio::time::sleep(seed.millis(200)).await;
+        // Its load may fail, which unloads it again; who waits for it must be served all the same.
+        while !self.host.is_loaded(&id) {
+            if self.host.load("tool", load(&id, cap)).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+
+    /// A mapped node and one that needs it.
+    async fn compose(self: Arc<Self>, mut seed: Seed) {
+        tokio::time::sleep(seed.millis(600)).await;
+        let acts = ["ok", "ok", "ok", "fail", "die"];
+        let items: Vec<Value> =
+            (0..1 + seed.below(6)).map(|_| json!({"do": *seed.pick(&acts), "ms": seed.below(40)})).collect();
+        let document = json!({
+            "name": "simulated",
+            "failure": if seed.percent(50) { "best_effort" } else { "fail_fast" },
+            "nodes": {
+                "many": {
+                    "capability": self.instances[0].as_str(), "map": items,
+                    "args": {"do": "${item.do}", "ms": "${item.ms}", "job": true},
+                },
+                "one": {
+                    "capability": self.instances[0].as_str(), "after": ["many"],
+                    "args": {"do": "ok", "ms": 3, "job": true},
+                },
+            },
+        });
+        let composition: Composition = serde_json::from_value(document).expect("a composition");
+        let Ok(id) = self.host.submit_composition(composition, Map::new()).await else { return };
+        if seed.percent(30) {
+            tokio::time::sleep(seed.millis(100)).await;
+            self.host.cancel_composition(&id);
+        }
+        let _ = self.host.wait_composition(&id).await;
+    }
+
+    /// Waits until every accepted job has ended, those of callers who went away too, and nothing is being called.
+    async fn all_end(&self) {
+        let mut quiet = 0;
+        while quiet < 3 {
+            let open =
+                self.journal.kept(|kept| kept.jobs.values().filter(|job| !job.status.is_terminal()).count());
+            let running = self.seen.lock().expect("not poisoned").running();
+            // What a caller who went away has begun may still be on its way into the store.
+            quiet = if open == 0 && running == 0 { quiet + 1 } else { 0 };
+            // A clock that is moved costs nothing to look at.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn hangs(&self, plan: &Plan) -> String {
+        let open = self.journal.kept(|kept| {
+            kept.jobs
+                .values()
+                .filter(|job| !job.status.is_terminal())
+                .map(|job| format!("{} {} {:?}", job.job_id, job.status, job.worker_session_id))
+                .collect::<Vec<_>>()
+        });
+        let waits = &self.callers().waits;
+        format!("something does not end: {open:#?}, {waits:#?}, {plan:?}")
+    }
+
+    fn check(&self, plan: &Plan, disk_may_fail: bool) -> Result<(), String> {
+        let seen = self.seen.lock().expect("not poisoned");
+        ensure(seen.broken.is_empty(), || format!("{:?}, {plan:?}", seen.broken))?;
+        ensure(seen.running() == 0, || "a call runs on after the host has ended".to_owned())?;
+        ensure(seen.living.is_empty(), || format!("workers outlive the host: {:?}", seen.living))?;
+        let callers = self.callers();
+        self.journal.kept(|kept| -> Result<(), String> {
+            ensure(kept.broken.is_empty(), || format!("{:?}, {plan:?}", kept.broken))?;
+            for (job, rows) in &kept.terminal_rows {
+                ensure(*rows == 1, || format!("{job} has {rows} terminal rows"))?;
+            }
+            for id in &callers.accepted {
+                ensure(kept.jobs.contains_key(id), || format!("{id} was accepted and is not kept"))?;
+            }
+            for (id, job) in &kept.jobs {
+                let ended = job.status.is_terminal();
+                ensure(ended == kept.terminal_rows.contains_key(id.as_str()), || {
+                    format!("{id} is {} and its rows say otherwise", job.status)
+                })?;
+                if disk_may_fail {
+                    continue;
+                }
+                let never_ran = plan.ends_early.is_some() && job.status == JobStatus::Pending;
+                ensure(ended || never_ran, || {
+                    format!("{id} is {} when the host has ended, {plan:?}", job.status)
+                })?;
+            }
+            for (id, status) in &callers.told {
+                let kept_status = kept.jobs.get(id).map(|job| job.status);
+                ensure(
+                    kept_status == Some(*status) || (disk_may_fail && *status != JobStatus::Completed),
+                    || format!("a waiter was told that {id} is {status}, and the store says {kept_status:?}"),
+                )?;
+            }
+            if disk_may_fail {
+                return Ok(());
+            }
+            ensure(kept.spawned == kept.died, || {
+                let undead: Vec<_> = kept.spawned.symmetric_difference(&kept.died).collect();
+                format!("spawned and died are not the same: {undead:?}, {plan:?}")
+            })?;
+            ensure(kept.workers_open.is_empty(), || format!("open workers: {:?}", kept.workers_open))?;
+            ensure(kept.spawned.len() == seen.sessions.len(), || "a spawned worker has no row".to_owned())?;
+            if plan.full_disk.is_none() {
+                for (id, at) in &callers.cancelled {
+                    let Some(ended) = kept.ended_at.get(id) else { continue };
+                    let took = ended.saturating_duration_since(*at);
+                    let may = Duration::from_millis(CANCEL_GRACE_MS) + CANCEL_SLACK;
+                    ensure(took <= may, || format!("{id} ended {took:?} after its cancel, {plan:?}"))?;
+                }
+            }
+            Ok(())
+        })?;
+        let runner = self.host.runner();
+        ensure(runner.services.tasks.is_empty() || disk_may_fail, || {
+            format!("{} tasks are left, {plan:?}", runner.services.tasks.len())
+        })?;
+        ensure(runner.jobs.places_taken() == 0, || "places are leaked".to_owned())
+    }
+}
+
+fn ensure(holds: bool, complaint: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(complaint()) }
+}
+
+fn arguments(act: &str, ms: u64, job: bool) -> Map<String, Value> {
+    let mut arguments = Map::from_iter([("do".to_owned(), act.into()), ("ms".to_owned(), ms.into())]);
+    if job {
+        arguments.insert("job".to_owned(), true.into());
+    }
+    arguments
+}
+
+/// Polls a future a few times, or for a while, and drops it.
+async fn abandon<T>(future: impl Future<Output = T>, seed: &mut Seed) {
+    if seed.percent(50) {
+        let mut polls = seed.below(4);
+        let mut future = std::pin::pin!(future);
+        std::future::poll_fn(|context| {
+            if polls == 0 || future.as_mut().poll(context).is_ready() {
+                return Poll::Ready(());
+            }
+            polls -= 1;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    } else {
+        let _ = tokio::time::timeout(seed.millis(200), future).await;
+    }
+}
+
+/// A host as `bring_up` makes one, over what is simulated.
+fn host(plan: &Plan, journal: &Arc<SimulatedJournal>, workers: Arc<dyn Workers>) -> Host {
+    let directory = manifests();
+    let mut options = HostOptions::new(directory.join("data"));
+    options.actor = "simulator".to_owned();
+    options.ready_timeout = Duration::from_secs(5);
+    let (events, _) = broadcast::channel(64);
+    let (queue, commands) = mpsc::unbounded_channel();
+    let limits = QueueLimits { lanes: plan.lanes, ..QueueLimits::default() };
+    let services = Services {
+        run_id: RunId::new(),
+        input_hashes: Arc::new(InputHashes::of(&options.data_dir)),
+        history: Arc::clone(journal) as Arc<dyn History>,
+        options,
+        journal: Arc::clone(journal) as Arc<dyn Journal>,
+        sinks: Arc::new(Sinks { diagnostics: Arc::new(Deaf), events }),
+        workers,
+        host_session: "simulated".to_owned(),
+        tasks: TaskTracker::new(),
+        closing: CancellationToken::new(),
+    };
+    let runner = Runner {
+        services: Arc::new(services),
+        instances: Arc::default(),
+        jobs: Arc::new(Jobs::new(queue, limits)),
+    };
+    tokio::spawn(own_queue(runner.downgrade(), commands, limits, journal.gate()));
+    let catalog = Catalog::discover(std::slice::from_ref(&directory));
+    Host::simulated(SimulatedParts { runner, catalog, diagnostics: Arc::new(Deaf), directory })
+}
+
+/// A folder with the manifest of the one capability, made once.
+fn manifests() -> PathBuf {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let manifest = json!({
+            "format_version": "2.0",
+            "code": {
+                "name": "tool", "version": "1", "description": "simulated",
+                "runtime": {"kind": "native", "program": "/bin/true"},
+            },
+        });
+        std::fs::write(folder.path().join("tool.json"), manifest.to_string()).expect("written");
+        folder
+    });
+    folder.path().to_owned()
+}
+
+/// Diagnostics that nobody keeps.
+#[derive(Debug)]
+struct Deaf;
+
+impl Diagnostics for Deaf {
+    fn record(&self, _: DiagnosticRecord) -> bool {
+        true
+    }
+    fn chunk(&self, _: StreamChunk) -> bool {
+        true
+    }
+    fn dropped(&self) -> DroppedCounts {
+        DroppedCounts::default()
+    }
+    fn flush(&self) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
+        Box::pin(async {})
+    }
+    fn close(&self) {}
+}
