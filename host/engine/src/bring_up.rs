@@ -6,15 +6,15 @@ use crate::process_workers::{ProcessWorkers, start_keeper};
 use crate::queue::attempt::Runner;
 use crate::queue::owner::own_queue;
 use crate::queue::state::Jobs;
-use crate::services::{History, Services};
+use crate::services::{History, Services, StoredJob};
 use cjm_catalog::Catalog;
 use cjm_catalog::programs::worker_binary;
 use cjm_decide::queue::QueueLimits;
 use cjm_platform::lock::FileLock;
 use cjm_platform::runtime_dir::{private_dir, runtime_dir};
 use cjm_store::{
-    Commit, Diagnostics, HostRecord, InputHashes, JobRecord, Journal, JournalOptions, JournalReader,
-    Retention, SqliteDiagnostics, SqliteJournal, StoreError, Write, begin_host,
+    Commit, Diagnostics, HostRecord, InputHashes, Journal, JournalOptions, JournalReader, Retention,
+    SqliteDiagnostics, SqliteJournal, StoreError, Write, begin_host,
 };
 use cjm_wire::{JobId, RunId, Timestamp};
 use cjm_workers::{HostOptions, Sinks, StartError, events::EVENTS_BEHIND_MAX};
@@ -79,7 +79,7 @@ struct StoredHistory {
 }
 
 impl History for StoredHistory {
-    fn job(&self, job: &JobId) -> Result<Option<(JobRecord, Option<Vec<u8>>)>, StoreError> {
+    fn job(&self, job: &JobId) -> Result<Option<StoredJob>, StoreError> {
         let reader = JournalReader::open(&self.data_dir)?;
         let Some(record) = reader.job(job)? else { return Ok(None) };
         let body = reader.result(job)?.map(|body| reader.load(&body)).transpose()?;

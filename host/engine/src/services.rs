@@ -25,10 +25,13 @@ pub(crate) struct Services {
     pub(crate) closing: CancellationToken,
 }
 
+/// A job as the store has it, and its result.
+pub(crate) type StoredJob = (JobRecord, Option<Vec<u8>>);
+
 /// What is known of jobs that this host no longer has in memory.
 pub(crate) trait History: Send + Sync {
     /// A job as the store has it, with its result. Blocks.
-    fn job(&self, job: &JobId) -> Result<Option<(JobRecord, Option<Vec<u8>>)>, StoreError>;
+    fn job(&self, job: &JobId) -> Result<Option<StoredJob>, StoreError>;
 }
 
 impl Services {

@@ -22,6 +22,9 @@ pub type ChunkStream = Pin<Box<dyn futures_util::Stream<Item = Result<Box<RawVal
 /// Kills what is being brought up, for a reason that its death will name.
 pub type StartKiller = Box<dyn Fn(OwnKill) + Send + Sync>;
 
+/// A worker that takes calls; or why there is none, with its death where it is known.
+pub type Started = Result<Arc<dyn Worker>, (StartError, Option<Arc<Death>>)>;
+
 /// Starts workers.
 pub trait Workers: Send + Sync + 'static {
     /// Starts the process of one worker, under an id that no worker had before.
@@ -59,10 +62,7 @@ pub trait StartingWorker: Send {
     ///
     /// # Errors
     /// When it could not be loaded, died, refused its configuration, or took longer than `timeout`.
-    fn ready(
-        self: Box<Self>,
-        timeout: Duration,
-    ) -> BoxFuture<'static, Result<Arc<dyn Worker>, (StartError, Option<Arc<Death>>)>>;
+    fn ready(self: Box<Self>, timeout: Duration) -> BoxFuture<'static, Started>;
 }
 
 /// What is known of a worker that is ready.

@@ -8,9 +8,9 @@
 //! It is typestate: no request can be sent to a worker that is not ready. Every way out of `Spawned` that is not a worker
 //! kills the tree first and waits for its end.
 
-use crate::api::{GenuineFacts, StartKiller, StartingWorker, Worker, WorkerFacts};
+use crate::api::{GenuineFacts, StartKiller, Started, StartingWorker, Worker, WorkerFacts};
 use crate::binding::AdapterFault;
-use crate::death::{Death, FirstWord, millis};
+use crate::death::{FirstWord, millis};
 use crate::error::StartError;
 use crate::frames;
 use crate::genuine;
@@ -227,10 +227,7 @@ impl StartingWorker for Spawned {
         })
     }
 
-    fn ready(
-        self: Box<Self>,
-        timeout: Duration,
-    ) -> BoxFuture<'static, Result<Arc<dyn Worker>, (StartError, Option<Arc<Death>>)>> {
+    fn ready(self: Box<Self>, timeout: Duration) -> BoxFuture<'static, Started> {
         let death = self.common.death.clone();
         Box::pin(async move {
             match self.first_word(timeout).await {

@@ -28,7 +28,9 @@ mod sinks;
 mod stored_settings;
 mod worker;
 
-pub use api::{ChunkStream, GenuineFacts, StartKiller, StartingWorker, Worker, WorkerFacts, Workers};
+pub use api::{
+    ChunkStream, GenuineFacts, StartKiller, Started, StartingWorker, Worker, WorkerFacts, Workers,
+};
 pub use binding::{AdapterFault, BoundAdapter};
 pub use bring_up::NotStarted;
 pub use death::Death;

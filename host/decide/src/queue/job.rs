@@ -260,8 +260,8 @@ mod tests {
         check(&running, over(2, Completed), &end(JobStatus::Completed));
         check(&running, over(2, Failed), &end(JobStatus::Failed));
         check(&running, over(2, Cancelled), &end(JobStatus::Cancelled));
-        check(&running, over(2, NotRun), &Ok(Next::Become(pending.clone())));
         check(&running, over(3, Completed), &illegal(&running, "attempt_ended"));
+        check(&running, over(2, NotRun), &Ok(Next::Become(pending)));
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Queue {
                 self.request_cancel(&job, reach, now_ms, &mut effects)?;
             }
             QueueEvent::AttemptEnded { job, attempt, session, outcome } => {
-                self.end_attempt(&job, attempt, session, outcome, now_ms, &mut effects)?;
+                self.end_attempt(&job, attempt, &session, outcome, now_ms, &mut effects)?;
             }
             QueueEvent::AdmissionClosed { reason } => self.gate_closed = Some(reason),
             QueueEvent::AdmissionOpened => self.gate_closed = None,
@@ -210,13 +210,13 @@ impl Queue {
         &mut self,
         id: &JobId,
         attempt: u32,
-        session: WorkerSessionId,
+        session: &WorkerSessionId,
         outcome: AttemptOutcome,
         now_ms: u64,
         effects: &mut Vec<QueueEffect>,
     ) -> Result<(), QueueError> {
         let missed = self.jobs.get(id).and_then(|job| job.life.run()).filter(|run| {
-            outcome == AttemptOutcome::NotRun && run.attempt == attempt && run.session == session
+            outcome == AttemptOutcome::NotRun && run.attempt == attempt && run.session == *session
         });
         let missed = missed.map(|run| run.instance.clone());
         self.step(
@@ -228,7 +228,7 @@ impl Queue {
         if let Some(instance) = missed {
             // Who did not find an incarnation brings the news of its end; were it kept, the job would go back to it
             // at once and for ever.
-            self.remove_instance(&instance, &session, effects);
+            self.remove_instance(&instance, session, effects);
         }
         Ok(())
     }

@@ -25,6 +25,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
+/// Compositions whose outcome is kept after they have ended.
+const ENDED_COMPOSITIONS_MAX: usize = 256;
+
 impl Host {
     /// Accepts a composition: loads what it needs, then runs it.
     ///
@@ -36,10 +39,30 @@ impl Host {
         inputs: Map<String, Value>,
     ) -> Result<CompositionId, HostError> {
         let host = self.clone();
-        let handle = self.runtime().run(start(host, composition, inputs)).await?;
-        let id = handle.id.clone();
-        self.compositions().insert(id.clone(), handle);
-        Ok(id)
+        if self.services().closing.is_cancelled() {
+            return Err(HostError::ShuttingDown);
+        }
+        self.runtime()
+            .run(async move {
+                let handle = start(host.clone(), composition, inputs).await?;
+                let id = handle.id.clone();
+                host.keep_composition(handle);
+                Ok(id)
+            })
+            .await
+    }
+
+    /// Keeps a handle for whoever asks; of compositions that have ended only the newest.
+    fn keep_composition(&self, handle: CompositionHandle) {
+        let mut compositions = self.compositions();
+        let ended = compositions.iter().filter(|(_, known)| known.outcome.borrow().is_some());
+        let mut ended: Vec<CompositionId> = ended.map(|(id, _)| id.clone()).collect();
+        if ended.len() >= ENDED_COMPOSITIONS_MAX {
+            // Their ids are in the order of their submission.
+            ended.sort();
+            compositions.remove(&ended[0]);
+        }
+        compositions.insert(handle.id.clone(), handle);
     }
 
     /// Waits for the end of a composition.
@@ -114,7 +137,8 @@ async fn start(
         jobs: HashMap::new(),
         ends: ends_sender,
     };
-    tokio::spawn(driver.drive(ends, cancelled, outcome_sender));
+    let tasks = driver.host.services().tasks.clone();
+    tasks.spawn(driver.drive(ends, cancelled, outcome_sender));
     Ok(CompositionHandle { id, outcome, cancel })
 }
 
@@ -175,6 +199,7 @@ impl Driver {
     ) {
         let mut events = VecDeque::from([CompositionEvent::Start]);
         let mut cancel_told = false;
+        let closing = self.host.services().closing.clone();
         loop {
             while let Some(event) = events.pop_front() {
                 let effects = match self.run.handle(event) {
@@ -190,6 +215,9 @@ impl Driver {
                 }
             }
             tokio::select! {
+                biased;
+                // The next host ends what this one leaves.
+                () = closing.cancelled() => return,
                 Some(end) = ends.recv() => {
                     if let Some(tally) = self.tallies.get_mut(&end.node) {
                         tally.enter(&end.outcome);

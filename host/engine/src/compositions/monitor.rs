@@ -5,7 +5,7 @@
 use crate::compositions::state::NodeUsage;
 use crate::host::Host;
 use cjm_wire::envelope::ExecuteRequest;
-use cjm_wire::{InstanceId, Timestamp};
+use cjm_wire::{CompositionId, InstanceId, Timestamp};
 use cjm_workers::LoadOptions;
 use futures_util::StreamExt;
 use serde::Deserialize;
@@ -63,10 +63,12 @@ impl Monitor {
         let warn = |error: &dyn std::fmt::Display| {
             tracing::warn!(%error, capability, "the monitor does not work; the run goes on without it");
         };
-        let instance = InstanceId::from_text(capability);
-        if !host.is_loaded(&instance) {
-            host.load(capability, LoadOptions::default()).await.inspect_err(|error| warn(error)).ok()?;
-        }
+        // An instance of its own: another composition, or whoever loaded the capability, ends theirs at another time.
+        let own = LoadOptions {
+            instance_id: Some(InstanceId::from_text(format!("monitor-{}", CompositionId::new()))),
+            ..LoadOptions::default()
+        };
+        let instance = host.load(capability, own).await.inspect_err(|error| warn(error)).ok()?;
         let root_pid = host.services().workers.root_pid().await.inspect_err(|error| warn(error)).ok()?;
         let mut request = ExecuteRequest::default();
         for (key, value) in [

@@ -2,7 +2,7 @@
 //! in the order in which they were queued, after a while, and holds each change against the rules of a job's life.
 
 use super::seed::Seed;
-use crate::services::History;
+use crate::services::{History, StoredJob};
 use cjm_store::{
     Body, Commit, Gate, JobRecord, Journal, Receipt, StoreError, Subscription, WhenClosed, Write,
 };
@@ -184,7 +184,7 @@ impl Journal for SimulatedJournal {
 }
 
 impl History for SimulatedJournal {
-    fn job(&self, job: &JobId) -> Result<Option<(JobRecord, Option<Vec<u8>>)>, StoreError> {
+    fn job(&self, job: &JobId) -> Result<Option<StoredJob>, StoreError> {
         Ok(self.kept(|kept| Some((kept.jobs.get(job)?.clone(), kept.results.get(job).cloned()))))
     }
 }
@@ -274,18 +274,13 @@ impl Kept {
 
     fn note(&mut self, row: &JournalRow) {
         let session = row.worker_session_id.as_deref().map(WorkerSessionId::from_text);
-        match (EventType::parse(&row.event_type), session) {
-            (Some(EventType::WorkerSpawned), Some(session)) => {
-                if !self.spawned.insert(session.clone()) {
-                    self.broken.push(format!("{session} is spawned twice"));
-                }
-            }
-            (Some(EventType::WorkerDied), Some(session)) => {
-                if !self.died.insert(session.clone()) {
-                    self.broken.push(format!("{session} dies twice"));
-                }
-            }
-            _ => {}
+        let first = match (EventType::parse(&row.event_type), session) {
+            (Some(EventType::WorkerSpawned), Some(session)) => self.spawned.insert(session),
+            (Some(EventType::WorkerDied), Some(session)) => self.died.insert(session),
+            _ => true,
+        };
+        if !first {
+            self.broken.push(format!("{:?} has a second row {}", row.worker_session_id, row.event_type));
         }
         if let Some(job) = row.job_id.as_ref().filter(|_| row.event_id.as_str().ends_with(":terminal")) {
             *self.terminal_rows.entry(job.clone()).or_default() += 1;

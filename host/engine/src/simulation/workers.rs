@@ -10,8 +10,8 @@ use cjm_wire::error::{ErrorCategory, JobError};
 use cjm_wire::link::WorkerReady;
 use cjm_wire::{JobId, WorkerSessionId};
 use cjm_workers::{
-    CallError, ChunkStream, Death, Reply, StartError, StartKiller, StartingWorker, Worker, WorkerFacts,
-    WorkerPlan, Workers,
+    CallError, ChunkStream, Death, Reply, StartError, StartKiller, Started, StartingWorker, Worker,
+    WorkerFacts, WorkerPlan, Workers,
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -207,10 +207,7 @@ impl StartingWorker for Starting {
         Box::new(move |reason| body.kill(Why::Killed(reason)))
     }
 
-    fn ready(
-        self: Box<Self>,
-        timeout: Duration,
-    ) -> BoxFuture<'static, Result<Arc<dyn Worker>, (StartError, Option<Arc<Death>>)>> {
+    fn ready(self: Box<Self>, timeout: Duration) -> BoxFuture<'static, Started> {
         Box::pin(async move {
             let Self { body, pid, fate } = *self;
             let capability = body.capability.clone();
