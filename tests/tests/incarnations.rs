@@ -1,0 +1,268 @@
+//! Workers that die while others wait for them, callers who go away, handles that are asked late: the engine keeps its word
+//! with real processes. `CJM_ELEMENTS`, `CJM_ROUNDS`, `CJM_COMMANDS`, `CJM_JOBS` make it long.
+
+use cjm_host::{JobHandle, Pipeline, PipelineBuilder, create_pipeline};
+use cjm_tests::journal::{self, Row};
+use cjm_tests::repo;
+use cjm_tests::world::World;
+use cjm_wire::event::JobStatus;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::process::{Child, Command, Stdio};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// A Python tool that does as it is told.
+const FLAKY: &str = r#"
+import os, time
+from cjm_sdk import Capability, action
+
+class Flaky(Capability):
+    name = "flaky"
+    version = "1.0.0"
+
+    @action
+    def work(self, how):
+        if how == "die":
+            os._exit(7)
+        while how == "hang":
+            time.sleep(0.05)
+        return how
+"#;
+
+fn number(variable: &str, default: usize) -> usize {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn flaky() -> World {
+    let world = World::new();
+    world.install_python("flaky", "Flaky", FLAKY);
+    world
+}
+
+fn builder(world: &World, name: &str) -> PipelineBuilder {
+    create_pipeline([name]).data_dir(world.data_dir()).worker_binary(repo::binary("cjm-worker"))
+}
+
+fn sessions(rows: &[Row], event: &str) -> Vec<String> {
+    let of = rows.iter().filter(|row| row.event_type == event);
+    of.map(|row| row.worker.clone().expect("a session")).collect()
+}
+
+/// Every worker that was spawned has died, once, and no id was used twice.
+fn assert_each_spawned_worker_died_once(rows: &[Row]) {
+    let (spawned, died) = (sessions(rows, "worker_spawned"), sessions(rows, "worker_died"));
+    let (spawned_ids, died_ids): (BTreeSet<_>, BTreeSet<_>) =
+        (spawned.iter().collect(), died.iter().collect());
+    assert_eq!(spawned.len(), spawned_ids.len(), "a session was used twice");
+    assert_eq!(died.len(), died_ids.len(), "a session died twice");
+    assert_eq!(spawned_ids, died_ids, "spawned without an end, or ended without a beginning");
+}
+
+#[test]
+fn a_tool_that_dies_on_every_second_element_takes_no_innocent_with_it() {
+    let elements = number("CJM_ELEMENTS", 120);
+    let world = flaky();
+    let items: Vec<&str> = (0..elements).map(|n| if n % 2 == 0 { "die" } else { "live" }).collect();
+    world.write(
+        "race.yaml",
+        format!(
+            "name: race\nfailure: best_effort\nnodes:\n  m: {{ capability: flaky, action: work, map: {}, args: {{ how: \"${{item}}\" }} }}\n",
+            json!(items)
+        ),
+    );
+    let path = world.file("race.yaml");
+    world
+        .start(&["run", &path.display().to_string()])
+        .wait(Duration::from_secs(20) + LONG * elements as u32 / 60);
+    let ends = journal::assert_every_job_ended_once(&world.journal());
+    let completed = ends.values().filter(|status| *status == "completed").count();
+    assert_eq!((ends.len(), completed), (elements, elements / 2), "exactly the innocent complete");
+    let rows = journal::rows(&world.journal());
+    assert_each_spawned_worker_died_once(&rows);
+    assert_eq!(
+        sessions(&rows, "worker_spawned").len(),
+        elements.div_ceil(2) + usize::from(elements % 2 == 0)
+    );
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_cancel_after_a_death_is_forced_within_its_grace() {
+    let rounds = number("CJM_ROUNDS", 5);
+    let world = flaky();
+    let pipeline = builder(&world, "flaky").start_blocking().expect("a pipeline");
+    for round in 0..rounds {
+        pipeline.submit("flaky", "work", json!({"how": "die"})).expect("accepted");
+        let hanging = pipeline.submit("flaky", "work", json!({"how": "hang"})).expect("accepted");
+        pipeline.pipeline().host().block_on(runs(&hanging)).expect("a host");
+        let asked = Instant::now();
+        hanging.cancel();
+        let outcome =
+            pipeline.pipeline().host().block_on(hanging.outcome()).expect("a host").expect("an end");
+        assert_eq!(outcome.status, JobStatus::Cancelled, "round {round}");
+        assert!(asked.elapsed() < Duration::from_secs(6), "round {round} took {:?}", asked.elapsed());
+    }
+    assert!(pipeline.shutdown().tree_cleared);
+    assert_each_spawned_worker_died_once(&journal::rows(&world.journal()));
+    world.assert_nothing_left();
+}
+
+/// Waits until a job runs.
+async fn runs(job: &JobHandle) {
+    while job.status().await.expect("known") == JobStatus::Pending {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[test]
+fn commands_on_busy_processors_leave_no_worker_without_its_end() {
+    let commands = number("CJM_COMMANDS", 24);
+    let world = World::new();
+    world.install_executable("echo", "true", &json!({"go": {"argv": []}}));
+    let busy: Vec<Child> = (0..3)
+        .map(|_| {
+            Command::new("sh")
+                .args(["-c", "while :; do :; done"])
+                .stdin(Stdio::null())
+                .spawn()
+                .expect("a loop")
+        })
+        .collect();
+    let each: Vec<_> = (0..commands).map(|_| world.run(&["call", "echo"])).collect();
+    for mut child in busy {
+        child.kill().expect("it ran");
+        child.wait().expect("it is ours");
+    }
+    for outcome in each {
+        let _ = outcome.expect(0);
+    }
+    let rows = journal::rows(&world.journal());
+    assert_eq!(sessions(&rows, "worker_spawned").len(), commands);
+    assert_each_spawned_worker_died_once(&rows);
+}
+
+/// A pipeline over a program that answers at once, eight at a time.
+async fn echo_pipeline(world: &World) -> Pipeline {
+    let action = json!({"say": {"parameters": {"n": {"type": "integer", "required": true}}, "argv": ["{n}"], "result": "stdout_json"}});
+    world.install_executable("echo", "echo", &action);
+    builder(world, "echo").lanes(8).start().await.expect("a pipeline")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handles_are_answered_in_the_order_of_submission_however_old_they_are() {
+    let jobs = number("CJM_JOBS", 1_500);
+    let world = World::new();
+    let pipeline = echo_pipeline(&world).await;
+    let echo = pipeline.binding("echo").expect("bound");
+    let mut handles = Vec::new();
+    for n in 0..jobs {
+        handles.push(echo.submit("say", json!({"n": n})).await.expect("accepted"));
+    }
+    // The last first, so that the others have long ended when they are asked.
+    assert_eq!(handles.last().expect("one").result::<usize>().await.expect("the last"), jobs - 1);
+    for (n, handle) in handles.iter().enumerate() {
+        assert_eq!(handle.result::<usize>().await.expect("kept"), n);
+        assert_eq!(handle.status().await.expect("known"), JobStatus::Completed);
+    }
+    pipeline.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submission_that_is_dropped_is_not_begun_or_runs() {
+    let jobs = number("CJM_JOBS", 1_000);
+    let world = World::new();
+    let pipeline = echo_pipeline(&world).await;
+    let echo = pipeline.binding("echo").expect("bound");
+    for n in 0..jobs {
+        poll_at_most(n % 4, echo.submit("say", json!({"n": n}))).await;
+    }
+    // Whatever was begun is ahead of this one.
+    let last = echo.submit("say", json!({"n": jobs})).await.expect("the queue has room");
+    last.result::<usize>().await.expect("it runs");
+    let ends = tokio::time::timeout(LONG, async {
+        loop {
+            let rows = journal::rows(&world.journal());
+            let begun: BTreeSet<_> =
+                rows.iter().filter(|row| row.text("to") == "pending").map(|row| row.job_id.clone()).collect();
+            let ended: BTreeSet<_> =
+                rows.iter().filter(|row| row.terminal().is_some()).map(|row| row.job_id.clone()).collect();
+            if begun == ended {
+                return ended.len();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let ended = ends.await.expect("every job that was begun ends");
+    assert!((2..=jobs + 1).contains(&ended), "{ended} of {jobs} were begun");
+    journal::assert_every_job_ended_once(&world.journal());
+    pipeline.shutdown().await;
+}
+
+/// Polls a future so often, then drops it.
+async fn poll_at_most<T>(times: usize, future: impl Future<Output = T>) {
+    let (mut left, mut future) = (times, std::pin::pin!(future));
+    std::future::poll_fn(|context| {
+        if left == 0 || future.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        left -= 1;
+        Poll::Pending
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_direct_call_that_is_dropped_is_stopped_and_a_deadline_is_told() {
+    let world = flaky();
+    let pipeline = builder(&world, "flaky").start().await.expect("a pipeline");
+    let flaky = pipeline.binding("flaky").expect("bound");
+    let hang = json!({"how": "hang"});
+    let error = flaky
+        .call_within::<Value>(Duration::from_millis(300), "work", &hang)
+        .await
+        .expect_err("it never answers");
+    assert_eq!(cjm_wire::describe::Described::code(&error), "call.deadline");
+    // The tool does not stop when it is asked, so its worker is killed; the next call meets another.
+    deaths(&world, 1).await;
+    assert_eq!(flaky.call::<String>("work", json!({"how": "live"})).await.expect("another worker"), "live");
+    let dropped = tokio::time::timeout(Duration::from_millis(300), flaky.call::<Value>("work", &hang)).await;
+    assert!(dropped.is_err(), "it never answers");
+    deaths(&world, 2).await;
+    pipeline.shutdown().await;
+    let rows = journal::rows(&world.journal());
+    assert_eq!(sessions(&rows, "worker_spawned").len(), 2, "{}", journal::tell(&rows));
+    assert_each_spawned_worker_died_once(&rows);
+}
+
+/// Waits until so many workers have died.
+async fn deaths(world: &World, count: usize) {
+    let waited = tokio::time::timeout(LONG, async {
+        while sessions(&journal::rows(&world.journal()), "worker_died").len() < count {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waited.await.expect("a worker that does not stop is killed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_past_its_deadline_ends_failed_and_says_so() {
+    let world = flaky();
+    let pipeline = builder(&world, "flaky").start().await.expect("a pipeline");
+    let flaky = pipeline.binding("flaky").expect("bound");
+    let options = || cjm_host::SubmitOptions::new().timeout(Duration::from_millis(300));
+    let running = flaky.submit_with("work", json!({"how": "hang"}), options()).await.expect("accepted");
+    let waiting = flaky.submit_with("work", json!({"how": "hang"}), options()).await.expect("accepted");
+    for job in [running, waiting] {
+        let outcome = job.outcome().await.expect("an end");
+        assert_eq!(outcome.status, JobStatus::Failed);
+        assert_eq!(outcome.failure.as_ref().expect("why").report.code, "call.deadline");
+    }
+    pipeline.shutdown().await;
+    let rows = journal::rows(&world.journal());
+    let failed = rows.iter().filter(|row| row.terminal() == Some("failed")).count();
+    assert_eq!(failed, 2, "{}", journal::tell(&rows));
+}
