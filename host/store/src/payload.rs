@@ -3,6 +3,7 @@
 
 use crate::error::StoreError;
 use crate::records::Body;
+use crate::room::{LEFT_FREE_BYTES, available};
 use cjm_wire::canonical::hex;
 use sha2::{Digest, Sha256};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -10,6 +11,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 /// Bodies up to this many bytes are kept in the database.
 pub const INLINE_BYTES_MAX: usize = 256 * 1024;
@@ -75,14 +77,21 @@ impl Payloads {
         // Several writers of one content in one process must not share a temporary file.
         static UNIQUE: AtomicU64 = AtomicU64::new(0);
         let path = self.path(&payload.hash);
-        if fs::metadata(&path).is_ok_and(|found| found.len() == payload.content.len() as u64) {
+        let bytes = payload.content.len();
+        if self.is_kept(&path, bytes as u64) {
             return self.sync_dir();
         }
         match DirBuilder::new().mode(0o700).create(&self.dir) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(StoreError::file("create", &self.dir, &error));
+                return Err(StoreError::writing("create", &self.dir, bytes, &error));
             }
             _ => {}
+        }
+        // Others must not find the disk full for the time it takes to find out that this does not fit.
+        if let Some(free) = available(&self.dir)
+            && free < bytes as u64 + LEFT_FREE_BYTES
+        {
+            return Err(StoreError::NoRoom { bytes, reason: format!("{free} bytes are free") });
         }
         let turn = UNIQUE.fetch_add(1, Ordering::Relaxed);
         let temporary = self.dir.join(format!(".{}.{}.{turn}", payload.hash, std::process::id()));
@@ -97,11 +106,20 @@ impl Payloads {
             })
             .and_then(|()| fs::rename(&temporary, &path));
         if let Err(error) = written {
-            // Best effort: a leftover temporary file is named as one and harmless.
+            // Best effort: what stays is removed when the next host opens the store.
             let _ = fs::remove_file(&temporary);
-            return Err(StoreError::file("write", &path, &error));
+            return Err(StoreError::writing("write", &path, bytes, &error));
         }
         self.sync_dir()
+    }
+
+    /// True when the file is there, whole, and marked as just used, so that retention leaves it for now.
+    fn is_kept(&self, path: &Path, bytes: u64) -> bool {
+        let Ok(file) = OpenOptions::new().write(true).open(path) else { return false };
+        file.metadata().is_ok_and(|found| found.len() == bytes)
+            && file.set_modified(SystemTime::now()).is_ok()
+            // Retention takes a file out of sight before it looks at its time again.
+            && path.exists()
     }
 
     fn sync_dir(&self) -> Result<(), StoreError> {

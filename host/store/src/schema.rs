@@ -114,6 +114,9 @@ CREATE TABLE workers (
 CREATE INDEX idx_workers_living ON workers (worker_session_id) WHERE ended_at IS NULL;
 ";
 
+// What is put into it and taken out again says whether the disk takes a small commit.
+const PROBE_TABLE: &str = "CREATE TABLE room_probe (id INTEGER PRIMARY KEY, filler BLOB NOT NULL);";
+
 const DIAGNOSTICS_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS records (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -148,7 +151,7 @@ CREATE TABLE IF NOT EXISTS input_hash_cache (
 );
 ";
 
-const JOURNAL_MIGRATIONS: &[M<'static>] = &[M::up(JOURNAL_TABLES), M::up(OUR_TABLES)];
+const JOURNAL_MIGRATIONS: &[M<'static>] = &[M::up(JOURNAL_TABLES), M::up(OUR_TABLES), M::up(PROBE_TABLE)];
 const DIAGNOSTICS_MIGRATIONS: &[M<'static>] = &[M::up(DIAGNOSTICS_TABLES)];
 const INPUT_HASHES_MIGRATIONS: &[M<'static>] = &[M::up(INPUT_HASHES_TABLES)];
 
