@@ -11,6 +11,7 @@ pub mod commit;
 pub mod configs;
 pub mod diagnostics;
 pub mod diagnostics_reader;
+mod diagnostics_writer;
 pub mod empirical;
 pub mod ends;
 mod error;

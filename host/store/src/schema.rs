@@ -227,6 +227,10 @@ fn open_writer(
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(&path, flags).map_err(failed)?;
     connection.busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS)).map_err(failed)?;
+    if file == DIAGNOSTICS_FILE && fs::metadata(&path).is_ok_and(|found| found.len() == 0) {
+        // To be said before the first page is written: retention can then give pages back to a full disk.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
+    }
     connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
     let synchronous = match durability {
         Durability::Process => "NORMAL",

@@ -148,6 +148,38 @@ async fn at_every_fill_level_running_jobs_end_and_nobody_hangs() {
     }
 }
 
+#[test]
+fn a_flood_of_output_leaves_room_for_the_journal_and_retention_gives_the_disk_back() {
+    let Some(disk) = SmallDisk::mounted() else { return };
+    let data_dir = disk.data_dir();
+    let journal = open(&data_dir);
+    let store = SqliteDiagnostics::open(&data_dir).expect("opens");
+    for n in 0..5000 {
+        let content = format!("{n} {}", "x".repeat(10_000));
+        let ts = cjm_wire::Timestamp::now();
+        store.chunk(StreamChunk { ts, worker_session_id: None, stream: "stdout".into(), content });
+    }
+    let before = Instant::now();
+    store.flush_blocking();
+    assert!(before.elapsed() < ANSWER_MAX, "{:?}", before.elapsed());
+    let dropped = store.dropped();
+    assert!(dropped.chunks > 0, "50 MB do not fit on 6 MB");
+    journal.commit_blocking(accept(&job("asr"), &json!({}))).expect("the journal goes on");
+    assert!(journal.gate().borrow().is_open());
+    store.close();
+    journal.close();
+
+    disk.fill(0);
+    let size = |file: &str| fs::metadata(data_dir.join(file)).expect("there").len();
+    let held = size(DIAGNOSTICS_FILE);
+    let all = Retention { age_max_days: None, size_max_mb: Some(0.1) };
+    let forgotten = apply_retention(&data_dir, &all).expect("works on a full disk");
+    assert!(forgotten.chunks > 0);
+    assert!(size(DIAGNOSTICS_FILE) < held / 4, "{} of {held} bytes", size(DIAGNOSTICS_FILE));
+    assert!(data_dir.join(cjm_store::room::RESERVE_FILE).exists(), "the reserve is there again");
+    is_sound(&data_dir);
+}
+
 #[tokio::test]
 async fn the_reserve_holds_the_ends_of_many_jobs() {
     let Some(disk) = SmallDisk::mounted() else { return };
