@@ -6,7 +6,9 @@ use crate::error::StoreError;
 use crate::events::{Event, Gate, SUBSCRIBER_EVENTS_MAX, Subscription};
 use crate::fault::{Disk, RealDisk};
 use crate::identity::HeldFiles;
+use crate::keeping::{JOBS_DAYS_DEFAULT, Keeping};
 use crate::payload::{Payloads, PendingPayload};
+use crate::reader::last_seq;
 use crate::room::{Reserve, SMALL_DISK_BYTES, available};
 use crate::schema::{Durability, JOURNAL_FILE, open_journal};
 use crate::writer::{Entry, Message, Shared, Writer};
@@ -98,6 +100,8 @@ pub trait Journal: Send + Sync + std::fmt::Debug {
 pub struct JournalOptions {
     /// What a commit survives.
     pub durability: Durability,
+    /// How many days ended jobs and compositions are kept; None: for ever.
+    pub jobs_days: Option<f64>,
     /// Files beside the journal that must keep their names while it is written, such as the lock of the directory.
     pub guarded: Vec<PathBuf>,
     /// Where tests make the disk fail.
@@ -106,7 +110,12 @@ pub struct JournalOptions {
 
 impl Default for JournalOptions {
     fn default() -> Self {
-        Self { durability: Durability::default(), guarded: Vec::new(), disk: Arc::new(RealDisk) }
+        Self {
+            durability: Durability::default(),
+            jobs_days: Some(JOBS_DAYS_DEFAULT),
+            guarded: Vec::new(),
+            disk: Arc::new(RealDisk),
+        }
     }
 }
 
@@ -133,16 +142,17 @@ impl SqliteJournal {
     /// When the file cannot be opened or was written by a later version.
     pub fn open(data_dir: &Path, options: JournalOptions) -> Result<Self, StoreError> {
         let connection = open_journal(data_dir, options.durability)?;
-        let last_seq: i64 = connection
-            .query_row("SELECT coalesce(max(seq), 0) FROM journal", [], |row| row.get(0))
-            .map_err(|error| StoreError::database("read the journal", &error))?;
+        let last_seq = last_seq(&connection)?;
+        let payloads = Payloads::of(data_dir);
+        payloads.remove_half_written();
+        let keeping = options.jobs_days.map(|days| Keeping::new(payloads.clone(), days));
         let (queue, receiver) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             gate: watch::Sender::new(Gate::Open),
             events: broadcast::Sender::new(SUBSCRIBER_EVENTS_MAX),
             last_seq: AtomicI64::new(last_seq),
             closing: AtomicBool::new(false),
-            payloads: Payloads::of(data_dir),
+            payloads,
             disk: options.disk,
             files: Mutex::new(HeldFiles::of(&data_dir.join(JOURNAL_FILE), &options.guarded)),
             sleeper: OnceLock::new(),
@@ -153,8 +163,9 @@ impl SqliteJournal {
             .pragma_update(None, "wal_autocheckpoint", checkpoint_pages)
             .map_err(|error| StoreError::database("set up the journal", &error))?;
         let reserve = Reserve::of(data_dir);
+        let shared_too = Arc::clone(&shared);
         let writer =
-            Writer { connection, queue: receiver, shared: Arc::clone(&shared), reserve, checkpoint_pages };
+            Writer { connection, queue: receiver, shared: shared_too, reserve, checkpoint_pages, keeping };
         let thread = thread::Builder::new()
             .name("cjm-journal".into())
             .spawn(move || writer.run())

@@ -7,6 +7,7 @@
 //! [`Journal`] and [`Diagnostics`] promise, whatever is killed at whatever instant.
 
 mod apply;
+pub mod archive;
 pub mod commit;
 pub mod configs;
 pub mod diagnostics;
@@ -20,6 +21,8 @@ pub mod fault;
 mod identity;
 pub mod input_hashes;
 pub mod journal;
+pub mod keeping;
+pub mod lookup;
 pub mod payload;
 mod query;
 pub mod reader;
@@ -34,6 +37,7 @@ mod side_files;
 pub mod wedge;
 mod writer;
 
+pub use archive::{Archived, archive_journal, archives};
 pub use commit::{Commit, Receipt, WhenClosed, Write};
 pub use configs::{Configs, InstanceConfig, SqliteConfigs};
 pub use diagnostics::{DiagnosticRecord, Diagnostics, DroppedCounts, SqliteDiagnostics, StreamChunk};
@@ -44,13 +48,15 @@ pub use error::StoreError;
 pub use events::{Event, Gate, Subscription};
 pub use input_hashes::InputHashes;
 pub use journal::{Committing, Journal, JournalOptions, SqliteJournal};
+pub use keeping::{ForgottenJobs, JOBS_DAYS_DEFAULT, forget_jobs};
+pub use lookup::{IdKind, ResolvedId, StoredOutcome};
 pub use payload::{INLINE_BYTES_MAX, Payloads};
 pub use reader::{JobFilter, JournalFilter, JournalReader, SeqJob};
 pub use records::{
     Body, CompositionBody, CompositionEnd, CompositionRecord, HostRecord, JobEnd, JobRecord, JobStart,
     SeqRow, WorkerRecord,
 };
-pub use recover::{HOST_RESTARTED, Recovered, begin_host, host_restarted};
+pub use recover::{HOST_RESTARTED, Recovered, begin_host, end_dead_workers, host_restarted, never_begun};
 pub use retention::{Forgotten, Retention, apply_retention};
 pub use schema::{DIAGNOSTICS_FILE, Durability, JOURNAL_FILE};
 pub use secrets::{FileSecrets, Secrets, SecretsError};

@@ -176,7 +176,7 @@ impl Steps<'_> {
     }
 }
 
-fn cutoff(days: f64) -> Timestamp {
+pub(crate) fn cutoff(days: f64) -> Timestamp {
     let now = Timestamp::now().as_micros().unwrap_or_default();
     #[expect(clippy::cast_possible_truncation, reason = "`as` saturates, and nothing is older than that")]
     Timestamp::from_micros(now.saturating_sub((days * DAY_MICROS) as i64).max(0))

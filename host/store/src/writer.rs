@@ -8,6 +8,7 @@ use crate::error::StoreError;
 use crate::events::{Event, Gate};
 use crate::fault::{Disk, DiskStep};
 use crate::identity::HeldFiles;
+use crate::keeping::Keeping;
 use crate::payload::Payloads;
 use crate::room::Reserve;
 use cjm_wire::Timestamp;
@@ -60,6 +61,8 @@ pub(crate) struct Writer {
     pub(crate) reserve: Reserve,
     /// Pages in the log after which SQLite writes them back into the database.
     pub(crate) checkpoint_pages: u32,
+    /// Forgets old jobs, unless they are kept for ever.
+    pub(crate) keeping: Option<Keeping>,
 }
 
 impl Shared {
@@ -135,6 +138,9 @@ impl Writer {
             }
             if !batch.is_empty() {
                 self.write(batch);
+            }
+            if let Some(keeping) = &mut self.keeping {
+                keeping.turn_if_due(&self.connection);
             }
         }
     }
