@@ -23,6 +23,7 @@ pub mod input_hashes;
 pub mod journal;
 pub mod keeping;
 pub mod lookup;
+pub mod owners;
 pub mod payload;
 mod query;
 pub mod reader;
