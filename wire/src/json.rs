@@ -320,7 +320,7 @@ fn depth(text: &str) -> usize {
 }
 
 /// The numbers in valid JSON text.
-fn numbers(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn numbers(text: &str) -> impl Iterator<Item = &str> {
     let mut strings = Strings::default();
     text.split(move |c: char| {
         let inside = strings.inside(c);

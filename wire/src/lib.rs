@@ -14,6 +14,7 @@ pub mod describe;
 pub mod envelope;
 pub mod error;
 pub mod event;
+mod exact_yaml;
 pub mod frame;
 pub mod http;
 pub mod ids;
@@ -28,6 +29,7 @@ pub mod result;
 pub mod runtime;
 pub mod runtime_check;
 pub mod settings_file;
+pub mod template;
 pub mod time;
 
 pub use adapter::AdapterManifest;
