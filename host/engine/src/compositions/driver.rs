@@ -312,6 +312,7 @@ impl Driver {
             NodeStatus::Cancelled => NodeState::Cancelled,
             NodeStatus::Skipped => NodeState::Skipped,
         };
+        tally.reason.clone_from(&reason);
         if status == NodeStatus::Failed && tally.failure.is_none() {
             tally.failure = Some(node_failure(node, &reason.unwrap_or_else(|| "failed".to_owned())));
         }
@@ -402,6 +403,7 @@ fn failure_at(first: &NodeError, nodes: &[NodeOutcome]) -> Failure {
     let Some(mut failure) = known else { return node_failure(name, &first.message) };
     let place = first.element.map_or_else(|| name.clone(), |element| format!("{name}[{element}]"));
     failure.report.message = format!("node {place}: {}", failure.report.message);
+    failure.report.exit_code = exit::COMPOSITION_FAILED;
     failure
 }
 

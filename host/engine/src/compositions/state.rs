@@ -70,6 +70,9 @@ pub struct NodeOutcome {
     pub pids: BTreeSet<u32>,
     /// What it used, when a monitor watched.
     pub usage: Option<NodeUsage>,
+    /// In words, where it did not complete: why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Its first failure.
     #[serde(skip)]
     pub failure: Option<Failure>,
