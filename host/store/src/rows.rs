@@ -203,6 +203,7 @@ mod tests {
                 next_step: "n".into(),
                 stderr_tail: vec![],
                 exit_code: 12,
+                details: Box::default(),
             },
         });
         job

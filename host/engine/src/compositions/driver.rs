@@ -404,6 +404,7 @@ fn failure_at(first: &NodeError, nodes: &[NodeOutcome]) -> Failure {
     let place = first.element.map_or_else(|| name.clone(), |element| format!("{name}[{element}]"));
     failure.report.message = format!("node {place}: {}", failure.report.message);
     failure.report.exit_code = exit::COMPOSITION_FAILED;
+    failure.report = failure.report.at_node(name.clone(), first.element);
     failure
 }
 
@@ -418,6 +419,8 @@ fn node_failure(node: &str, message: &str) -> Failure {
             next_step: format!("correct node `{node}` of the composition, or what it refers to"),
             stderr_tail: Vec::new(),
             exit_code: exit::COMPOSITION_FAILED,
-        },
+            details: Box::default(),
+        }
+        .at_node(node, None),
     }
 }
