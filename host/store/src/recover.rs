@@ -76,17 +76,17 @@ pub fn host_restarted(capability_name: &str, instance_id: Option<&str>, now: &Ti
     error.capability_name = (!capability_name.is_empty()).then(|| capability_name.to_owned());
     error.capability_instance_id = instance_id.map(str::to_owned);
     error.occurred_at = Some(now.clone());
-    Failure {
-        error,
-        report: ErrorReport {
-            code: "host.restarted".into(),
-            message: HOST_RESTARTED.into(),
-            causes: vec!["the host ended before this did".into()],
-            next_step: "run it again; look first at what the tool may have done already".into(),
-            stderr_tail: Vec::new(),
-            exit_code: exit::WORKER_DIED,
-        },
+    let report = ErrorReport {
+        code: "host.restarted".into(),
+        message: HOST_RESTARTED.into(),
+        causes: vec!["the host ended before this did".into()],
+        next_step: "run it again; look first at what the tool may have done already".into(),
+        stderr_tail: Vec::new(),
+        exit_code: exit::WORKER_DIED,
+        details: Box::default(),
     }
+    .with_job_error(&error);
+    Failure { error, report }
 }
 
 /// How a job fails that had not begun when its host ended.

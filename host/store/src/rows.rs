@@ -230,6 +230,7 @@ mod tests {
                 next_step: "n".into(),
                 stderr_tail: vec![],
                 exit_code: 12,
+                details: Box::default(),
             },
         });
         job

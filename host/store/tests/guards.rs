@@ -104,6 +104,7 @@ async fn a_failure_is_kept_in_bounds() {
         next_step: "n".into(),
         stderr_tail: vec!["s".repeat(1 << 20)],
         exit_code: 12,
+        details: Box::default(),
     };
     done.failure = Some(Failure { error, report });
     journal.commit(begin(&started(&job, 1), JobStatus::Pending)).await.expect("begun");
