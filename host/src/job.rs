@@ -155,6 +155,9 @@ fn cancelled(id: &JobId) -> Failure {
         next_step: "submit it again when it is wanted".to_owned(),
         stderr_tail: Vec::new(),
         exit_code: exit::CANCELLED,
-    };
+        details: Box::default(),
+    }
+    .with_job_error(&error)
+    .of_job(id.clone(), None);
     Failure { error, report }
 }

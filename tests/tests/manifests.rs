@@ -126,7 +126,8 @@ fn adapters_and_compositions_are_told_from_others_by_parser_and_schema() {
     let parse = |text: &str| Composition::parse(text).map(|_| ()).map_err(|error| error.to_string());
     let shipped = ["recordings.yaml", "paper-and-sound.yaml"].map(|name| read(&root.join(name)));
     let node = |fields: &str| format!("name: f\nnodes:\n  a: {{{fields}}}\n");
-    let small = node("capability: c, priority: -1, map: [1], args: {x: '${item}'}, after: []");
+    let small =
+        node("capability: c, priority: -1, map: [1], args: {x: '${item}'}, after: [], allow_partial: true");
     let good = [shipped[0].as_str(), &shipped[1], &small];
     let bad = [
         "name: f".to_owned(),
@@ -134,6 +135,7 @@ fn adapters_and_compositions_are_told_from_others_by_parser_and_schema() {
         node("capability: c, oops: 1"),
         node("capability: c, after: b"),
         node("capability: c, priority: high"),
+        node("capability: c, allow_partial: perhaps"),
         node("capability: c").replace("  a:", "  inputs:"),
         format!("{}failure: sometimes\n", node("capability: c")),
         format!("{}inputs: {{i: {{type: folder}}}}\n", node("capability: c")),

@@ -6,10 +6,15 @@
 //! else becomes the value itself, of any type; inside longer text the value is written out. `$${` is a plain `${`.
 
 use crate::describe::Described;
+use crate::event::JobStatus;
+use crate::exact_yaml;
+use crate::json::{Arguments, Json};
+use crate::template::{Template, is_name};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::fmt;
+
+pub use crate::template::{PathStep, Reference, TEMPLATE_DEPTH_MAX, TextPart, parse_reference, parse_text};
 
 /// Most nodes of one composition.
 pub const NODES_MAX: usize = 10_000;
@@ -32,7 +37,7 @@ pub struct Composition {
     /// Values given when it is run (`key=value`).
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub inputs: IndexMap<String, Input>,
-    /// What a failed node means for the others.
+    /// What a failure means for the rest.
     #[serde(default)]
     pub failure: FailurePolicy,
     /// Loaded for the time of the run, watches what each step uses.
@@ -45,7 +50,7 @@ pub struct Composition {
     pub nodes: IndexMap<String, Node>,
     /// What the whole returns: a template; all nodes' outputs when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output: Option<Value>,
+    pub output: Option<Json>,
 }
 
 /// A value the composition is given.
@@ -57,7 +62,7 @@ pub struct Input {
     pub kind: InputKind,
     /// Used when it is not given; without one it must be given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub default: Option<Value>,
+    pub default: Option<Json>,
     /// For people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
@@ -93,18 +98,66 @@ pub struct CapabilityUse {
     pub instances: Option<u32>,
     /// Configuration of every instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config: Option<Value>,
+    pub config: Option<serde_json::Value>,
 }
 
-/// What a failed node means for the others.
+/// What a failure means for the rest of the run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailurePolicy {
-    /// Pending nodes are cancelled, running ones finish.
+    /// The first failure ends the run: callers are told at once, what waits does not begin, and what runs is cancelled
+    /// (cooperatively, then by force, as any cancelled job). The run is `failed`.
     #[default]
     FailFast,
-    /// Only what depends on the failed node is skipped.
+    /// Everything that can still be made is made. A mapped node of which some elements failed is `partial`: its good
+    /// results stay in their places, with null at the others. Of what comes after it, only what needs a missing element
+    /// is skipped: `${each[2]}` needs one element, `${each}` all of them (unless the node says `allow_partial`), and
+    /// `map: ${each}` runs over those that are there. The run is `partial`, or `failed` where nothing good came of it.
     BestEffort,
+}
+
+/// How a whole run ended. Wider than [`JobStatus`], which is the ancestor's and knows no success in part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunOutcome {
+    /// Everything completed.
+    Completed,
+    /// Best effort: something failed, and what did not is there.
+    Partial,
+    /// It failed.
+    Failed,
+    /// Somebody asked for its end.
+    Cancelled,
+}
+
+impl RunOutcome {
+    /// For rows and people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Partial => "partial",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The status in the ancestor's words. A partial success is `failed` there: who reads only this must not take it
+    /// for a whole one.
+    #[must_use]
+    pub fn job_status(self) -> JobStatus {
+        match self {
+            Self::Completed => JobStatus::Completed,
+            Self::Partial | Self::Failed => JobStatus::Failed,
+            Self::Cancelled => JobStatus::Cancelled,
+        }
+    }
+}
+
+impl fmt::Display for RunOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// One call, or one call per element of a list.
@@ -124,43 +177,20 @@ pub struct Node {
     pub method: Option<String>,
     /// Template that gives a list: the node runs once per element, its output is the list of results, in order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub map: Option<Value>,
+    pub map: Option<Json>,
     /// Named arguments; references bind when the node runs.
-    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
-    pub args: serde_json::Map<String, Value>,
+    #[serde(default, skip_serializing_if = "Arguments::is_empty")]
+    pub args: Arguments,
     /// Nodes that must complete first though nothing of them is used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
+    /// Whether a list of which some elements are missing will do: it then comes with null at their places. Without it
+    /// this node is skipped when it uses such a list as a whole.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_partial: bool,
     /// Higher runs first; 0 inherits the composition's.
     #[serde(default)]
     pub priority: i32,
-}
-
-/// One step of a reference's path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PathStep {
-    /// `.name`
-    Field(String),
-    /// `[3]`
-    Index(usize),
-}
-
-/// One reference, parsed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reference {
-    /// `inputs`, `item`, `index`, or a node.
-    pub root: String,
-    /// What to take of it.
-    pub path: Vec<PathStep>,
-}
-
-/// One part of a template string.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TextPart {
-    /// As it is.
-    Text(String),
-    /// `${…}`
-    Reference(Reference),
 }
 
 /// Why a composition is not one.
@@ -177,6 +207,9 @@ pub enum CompositionError {
         /// What is wrong.
         message: String,
     },
+    /// A number beyond 64 bits that is written so that its digits are lost.
+    #[error("a number beyond 64 bits, whose digits this way of writing it would lose")]
+    Inexact,
     /// Above [`COMPOSITION_BYTES_MAX`].
     #[error("{0} bytes long, more than the {COMPOSITION_BYTES_MAX} allowed")]
     TooLarge(usize),
@@ -187,6 +220,7 @@ impl Described for CompositionError {
         match self {
             Self::Malformed(_) => "composition.malformed",
             Self::Invalid { .. } => "composition.invalid",
+            Self::Inexact => "composition.inexact",
             Self::TooLarge(_) => "composition.too_large",
         }
     }
@@ -195,6 +229,7 @@ impl Described for CompositionError {
         match self {
             Self::Malformed(_) => "correct the file where the message points".to_owned(),
             Self::Invalid { place, .. } => format!("correct `{place}`"),
+            Self::Inexact => "write the number in plain digits, or as text".to_owned(),
             Self::TooLarge(_) => "pass bulky data as files".to_owned(),
         }
     }
@@ -210,10 +245,44 @@ impl Composition {
         if text.len() > COMPOSITION_BYTES_MAX {
             return Err(CompositionError::TooLarge(text.len()));
         }
-        let composition: Self =
+        let mut composition: Self =
             serde_saphyr::from_str(text).map_err(|error| CompositionError::Malformed(error.to_string()))?;
+        if composition.values().any(exact_yaml::may_be_rounded) {
+            composition.take_exact(text)?;
+        }
         composition.check()?;
         Ok(composition)
+    }
+
+    /// Every value in it that reaches a tool.
+    fn values(&self) -> impl Iterator<Item = &Json> {
+        let inputs = self.inputs.values().filter_map(|input| input.default.as_ref());
+        let nodes = self.nodes.values().flat_map(|node| node.args.values().chain(&node.map));
+        inputs.chain(nodes).chain(&self.output)
+    }
+
+    /// Puts the numbers of the document in the place of those that its reader rounded.
+    fn take_exact(&mut self, text: &str) -> Result<(), CompositionError> {
+        let exact = exact_yaml::parse(text).ok_or(CompositionError::Inexact)?;
+        let at = |path: &[&str]| {
+            path.iter().try_fold(exact.clone(), |value, key| value.fields()?.swap_remove(*key))
+        };
+        let put = |value: &mut Json, path: &[&str]| {
+            if let Some(exact) = at(path) {
+                *value = exact;
+            }
+        };
+        for (name, input) in &mut self.inputs {
+            input.default.iter_mut().for_each(|value| put(value, &["inputs", name, "default"]));
+        }
+        for (name, node) in &mut self.nodes {
+            node.map.iter_mut().for_each(|value| put(value, &["nodes", name, "map"]));
+            for (key, value) in &mut node.args {
+                put(value, &["nodes", name, "args", key]);
+            }
+        }
+        self.output.iter_mut().for_each(|value| put(value, &["output"]));
+        Ok(())
     }
 
     /// The checks of [`Self::parse`], for a composition made by a program.
@@ -240,42 +309,35 @@ impl Composition {
             if node.task.is_some() && node.action.is_some() {
                 return invalid(place, "`action` and `task` exclude each other".into());
             }
-            let mut references = Vec::new();
-            let args = Value::Object(node.args.clone());
-            for (key, template) in [("map", node.map.as_ref()), ("args", Some(&args))] {
-                let Some(template) = template else { continue };
-                references.clear();
-                collect_references(template, &mut references).map_err(|message| {
-                    CompositionError::Invalid { place: format!("{place}.{key}"), message }
-                })?;
-                let element_allowed = key == "args" && node.map.is_some();
+            let args =
+                node.args.iter().map(|(key, template)| (format!("{place}.args.{key}"), template, true));
+            let map = node.map.iter().map(|template| (format!("{place}.map"), template, false));
+            for (place, template, in_args) in map.chain(args) {
+                let references = references(&place, template)?;
+                let element_allowed = in_args && node.map.is_some();
                 if let Some(stray) =
                     references.iter().find(|r| !element_allowed && (r.root == "item" || r.root == "index"))
                 {
                     return invalid(
-                        format!("{place}.{key}"),
+                        place,
                         format!("`${{{}}}` exists only in the args of a node with `map`", stray.root),
                     );
                 }
-                self.check_inputs(&place, key, &references)?;
+                self.check_inputs(&place, &references)?;
             }
         }
         if let Some(output) = &self.output {
-            let mut references = Vec::new();
-            collect_references(output, &mut references)
-                .map_err(|message| CompositionError::Invalid { place: "output".into(), message })?;
-            self.check_inputs("output", "", &references)?;
+            self.check_inputs("output", &references("output", output)?)?;
         }
         Ok(())
     }
 
-    fn check_inputs(&self, place: &str, key: &str, references: &[Reference]) -> Result<(), CompositionError> {
+    fn check_inputs(&self, place: &str, references: &[Reference]) -> Result<(), CompositionError> {
         for reference in references.iter().filter(|r| r.root == "inputs") {
             let known = matches!(reference.path.first(), Some(PathStep::Field(name)) if self.inputs.contains_key(name));
             if !known {
-                let place = if key.is_empty() { place.to_owned() } else { format!("{place}.{key}") };
                 return Err(CompositionError::Invalid {
-                    place,
+                    place: place.to_owned(),
                     message: format!("`{reference}` is not declared under `inputs`"),
                 });
             }
@@ -284,103 +346,15 @@ impl Composition {
     }
 }
 
-/// All references in a template, in order.
+/// All references in the template at `place`, in order.
 ///
 /// # Errors
-/// What is wrong with the first malformed one.
-pub fn collect_references(template: &Value, into: &mut Vec<Reference>) -> Result<(), String> {
-    match template {
-        Value::String(text) => {
-            into.extend(parse_text(text)?.into_iter().filter_map(|part| match part {
-                TextPart::Reference(reference) => Some(reference),
-                TextPart::Text(_) => None,
-            }));
-            Ok(())
-        }
-        Value::Array(items) => items.iter().try_for_each(|item| collect_references(item, into)),
-        Value::Object(map) => map.values().try_for_each(|value| collect_references(value, into)),
-        _ => Ok(()),
+/// The first malformed one.
+pub fn references(place: &str, template: &Json) -> Result<Vec<Reference>, CompositionError> {
+    match Template::parse(template) {
+        Ok(template) => Ok(template.references().into_iter().cloned().collect()),
+        Err(message) => Err(CompositionError::Invalid { place: place.to_owned(), message }),
     }
-}
-
-/// Splits a string into text and references.
-///
-/// # Errors
-/// What is wrong with the first malformed reference.
-pub fn parse_text(text: &str) -> Result<Vec<TextPart>, String> {
-    let mut parts = Vec::new();
-    let mut literal = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find("${") {
-        if rest[..at].ends_with('$') {
-            literal.push_str(&rest[..at - 1]);
-            literal.push_str("${");
-            rest = &rest[at + 2..];
-            continue;
-        }
-        literal.push_str(&rest[..at]);
-        let after = &rest[at + 2..];
-        let end = after.find('}').ok_or_else(|| format!("a `${{` without its `}}` in \"{text}\""))?;
-        if !literal.is_empty() {
-            parts.push(TextPart::Text(std::mem::take(&mut literal)));
-        }
-        parts.push(TextPart::Reference(parse_reference(&after[..end])?));
-        rest = &after[end + 1..];
-    }
-    literal.push_str(rest);
-    if !literal.is_empty() || parts.is_empty() {
-        parts.push(TextPart::Text(literal));
-    }
-    Ok(parts)
-}
-
-/// Reads the inside of `${…}`.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn parse_reference(inside: &str) -> Result<Reference, String> {
-    let wrong = || format!("`${{{inside}}}` is no reference (write `${{node.field[0]}}`)");
-    let inside_trimmed = inside.trim();
-    let root_end = inside_trimmed.find(['.', '[']).unwrap_or(inside_trimmed.len());
-    let root = &inside_trimmed[..root_end];
-    if !is_name(root) {
-        return Err(wrong());
-    }
-    let mut path = Vec::new();
-    let mut rest = &inside_trimmed[root_end..];
-    while !rest.is_empty() {
-        if let Some(after) = rest.strip_prefix('[') {
-            let end = after.find(']').ok_or_else(wrong)?;
-            path.push(PathStep::Index(after[..end].parse().map_err(|_| wrong())?));
-            rest = &after[end + 1..];
-        } else {
-            let after = rest.strip_prefix('.').ok_or_else(wrong)?;
-            let end = after.find(['.', '[']).unwrap_or(after.len());
-            if end == 0 {
-                return Err(wrong());
-            }
-            path.push(PathStep::Field(after[..end].to_owned()));
-            rest = &after[end..];
-        }
-    }
-    Ok(Reference { root: root.to_owned(), path })
-}
-
-impl fmt::Display for Reference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "${{{}", self.root)?;
-        for step in &self.path {
-            match step {
-                PathStep::Field(name) => write!(f, ".{name}")?,
-                PathStep::Index(index) => write!(f, "[{index}]")?,
-            }
-        }
-        f.write_str("}")
-    }
-}
-
-fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
 #[cfg(test)]
@@ -388,31 +362,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn references_parse_and_print_back() {
-        for text in ["${a}", "${a.b}", "${a[0].b-c[12]}", "${inputs.x}"] {
-            let parts = parse_text(text).expect(text);
-            let [TextPart::Reference(reference)] = parts.as_slice() else {
-                panic!("{text} is one reference")
-            };
-            assert_eq!(reference.to_string(), text);
-        }
-        for text in ["${", "${}", "${a..b}", "${a[x]}", "${a[1}", "${a b}", "${.a}"] {
-            assert!(parse_text(text).is_err(), "{text}");
-        }
-        assert_eq!(parse_text("cost $${x} now").expect("escaped"), [TextPart::Text("cost ${x} now".into())]);
-        assert_eq!(parse_text("").expect("empty"), [TextPart::Text(String::new())]);
-    }
-
-    #[test]
     fn faults_carry_their_place() {
         let base = "name: t\ninputs: {n: {type: number}}\nnodes:\n";
         for (nodes, place) in [
             ("  inputs: {capability: c}", "nodes.inputs"),
             ("  a: {capability: c, task: t}", "nodes.a"),
-            ("  a: {capability: c, args: {x: '${item}'}}", "nodes.a.args"),
+            ("  a: {capability: c, args: {x: '${item}'}}", "nodes.a.args.x"),
             ("  a: {capability: c, map: '${item}'}", "nodes.a.map"),
-            ("  a: {capability: c, args: {x: ['${inputs.m}']}}", "nodes.a.args"),
-            ("  a: {capability: c, args: {x: '${b'}}", "nodes.a.args"),
+            ("  a: {capability: c, args: {x: ['${inputs.m}']}}", "nodes.a.args.x"),
+            ("  a: {capability: c, args: {x: '${b'}}", "nodes.a.args.x"),
         ] {
             match Composition::parse(&format!("{base}{nodes}\n")) {
                 Err(CompositionError::Invalid { place: found, .. }) => assert_eq!(found, place),
@@ -425,5 +383,28 @@ mod tests {
             "{base}  a: {{capability: c, map: '${{inputs.n}}', args: {{x: '${{item}} of ${{index}}'}}}}\n"
         ))
         .expect("a good one");
+    }
+
+    #[test]
+    fn numbers_of_a_document_keep_their_digits() {
+        let of_yaml = Composition::parse(
+            "name: t\ninputs: {n: {default: 18446744073709551616}}\nnodes:\n  a:\n    capability: c\n    map: [-9223372036854775809]\n    args:\n      block: {x: [1, 18446744073709551617, 1e20, 0.5, '18446744073709551618', +18446744073709551619]}\noutput: 340282366920938463463374607431768211457\n",
+        )
+        .expect("a good one");
+        let texts: Vec<String> = of_yaml.values().map(Json::compact).collect();
+        assert_eq!(
+            texts,
+            [
+                "18446744073709551616",
+                "{\"x\":[1,18446744073709551617,1e20,0.5,\"18446744073709551618\",18446744073709551619]}",
+                "[-9223372036854775809]",
+                "340282366920938463463374607431768211457",
+            ]
+        );
+        let written = serde_json::to_string(&of_yaml).expect("writes");
+        assert_eq!(serde_json::from_str::<Composition>(&written).expect("its own text"), of_yaml);
+        assert_eq!(Composition::parse(&written).expect("JSON is YAML"), of_yaml);
+        let infinite = Composition::parse("name: t\nnodes: {a: {capability: c, args: {x: 1e400}}}\n");
+        assert!(matches!(infinite, Err(CompositionError::Malformed(_))), "{infinite:?}");
     }
 }

@@ -1,6 +1,8 @@
 //! What every error of the product must be able to say of itself, and the exit codes of `cjm-ctl`.
 //! Public text lives here; details for a log stay in each error's `Debug`.
 
+use crate::error::{ErrorCategory, JobError, ResourceShortfall};
+use crate::ids::{JobId, RunId};
 use serde::{Deserialize, Serialize};
 
 /// Exit codes of `cjm-ctl`. 0, 1 and 2 are the ancestor's; further ones start at 10. Ended by a signal: 128+n.
@@ -46,6 +48,11 @@ pub trait Described: std::error::Error {
     }
 }
 
+/// Most lines of a traceback in a report: the last ones, which say what and where.
+pub const TRACEBACK_LINES_MAX: usize = 20;
+/// Longest line of a traceback in a report, in characters.
+pub const TRACEBACK_LINE_CHARS_MAX: usize = 1_000;
+
 /// What an error says of itself besides its words, in one place: an enum answers it with one match, and
 /// [`Described`] from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +86,7 @@ impl Facts {
 }
 
 /// An error as it leaves the process: what `--json` prints under `error`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ErrorReport {
     /// See [`Described::code`].
     pub code: String,
@@ -95,12 +102,72 @@ pub struct ErrorReport {
     pub stderr_tail: Vec<String>,
     /// See [`Described::exit_code`].
     pub exit_code: u8,
+    /// What else is known; its keys stand beside the others.
+    #[serde(flatten)]
+    pub details: Box<ErrorDetails>,
+}
+
+/// What is known of some errors only. A key without a value stays away.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ErrorDetails {
+    /// Who can do something about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<ErrorCategory>,
+    /// Whether the same call may be tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retriable: Option<bool>,
+    /// Seconds the tool asks to wait before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_seconds: Option<f64>,
+    /// Names of the arguments that were wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fields_invalid: Option<Vec<String>>,
+    /// What ran short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_shortfall: Option<ResourceShortfall>,
+    /// Class of the tool's exception, such as `KeyError`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exception: Option<String>,
+    /// Last lines of its traceback.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traceback: Vec<String>,
+    /// The job that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<JobId>,
+    /// The run it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<RunId>,
+    /// The node of a composition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// The element of a mapped node, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub element: Option<usize>,
 }
 
 /// Longest chain of causes that is followed.
 const CAUSES_MAX: usize = 8;
 
 impl ErrorReport {
+    /// A report of no particular error type.
+    #[must_use]
+    pub fn new(
+        code: impl Into<String>,
+        message: impl Into<String>,
+        next_step: impl Into<String>,
+        exit_code: u8,
+    ) -> Self {
+        Self {
+            code: code.into(),
+            message: message.into(),
+            causes: Vec::new(),
+            next_step: next_step.into(),
+            stderr_tail: Vec::new(),
+            exit_code,
+            details: Box::default(),
+        }
+    }
+
     /// Collects what `error` says of itself.
     #[must_use]
     pub fn of(error: &dyn Described) -> Self {
@@ -115,13 +182,82 @@ impl ErrorReport {
             }
             source = cause.source();
         }
-        Self {
-            code: error.code().to_owned(),
-            message,
-            causes,
-            next_step: error.next_step(),
-            stderr_tail: error.stderr_tail(),
-            exit_code: error.exit_code(),
-        }
+        let report = Self::new(error.code(), message, error.next_step(), error.exit_code());
+        Self { causes, stderr_tail: error.stderr_tail(), ..report }
+    }
+
+    /// With what the wire's failure object says.
+    #[must_use]
+    pub fn with_job_error(mut self, error: &JobError) -> Self {
+        let details = &mut *self.details;
+        details.category = Some(error.category);
+        details.retriable = Some(error.retriable);
+        details.retry_after_seconds = error.retry_after_seconds;
+        details.fields_invalid.clone_from(&error.fields_invalid);
+        details.resource_shortfall = error.resource_shortfall;
+        details.exception = error.exception_class().map(str::to_owned);
+        details.traceback = error.traceback.as_deref().map(last_lines).unwrap_or_default();
+        self
+    }
+
+    /// With the job it is about, and that job's run.
+    #[must_use]
+    pub fn of_job(mut self, job_id: JobId, run_id: Option<RunId>) -> Self {
+        self.details.job_id = Some(job_id);
+        self.details.run_id = run_id;
+        self
+    }
+
+    /// With its place in a composition.
+    #[must_use]
+    pub fn at_node(mut self, node: impl Into<String>, element: Option<usize>) -> Self {
+        self.details.node = Some(node.into());
+        self.details.element = element;
+        self
+    }
+}
+
+fn last_lines(traceback: &str) -> Vec<String> {
+    let lines: Vec<&str> = traceback.trim_end().lines().collect();
+    let last = &lines[lines.len().saturating_sub(TRACEBACK_LINES_MAX)..];
+    last.iter().map(|line| line.chars().take(TRACEBACK_LINE_CHARS_MAX).collect()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_says_of_a_tools_failure_what_the_wire_said_and_nothing_that_is_not_known() {
+        let mut error = JobError::new(ErrorCategory::UserInput, "'nokey'");
+        error.original_exc_repr = "KeyError('nokey')".to_owned();
+        let lines: Vec<String> = (0..30).map(|line| format!("  line {line}")).collect();
+        error.traceback = Some(format!("Traceback:\n{}\nKeyError: 'nokey'\n", lines.join("\n")));
+        error.retry_after_seconds = Some(1.5);
+        error.fields_invalid = Some(vec!["key".to_owned()]);
+        let bare = ErrorReport::new("call.tool_failed", "failed", "look", exit::TOOL_FAILED);
+        assert_eq!(
+            serde_json::to_string(&bare).expect("writes"),
+            r#"{"code":"call.tool_failed","message":"failed","next_step":"look","exit_code":12}"#
+        );
+        let report = bare
+            .clone()
+            .with_job_error(&error)
+            .of_job(JobId::from_text("J"), Some(RunId::from_text("R")))
+            .at_node("n", Some(3));
+        let value = serde_json::to_value(&report).expect("writes");
+        let expected = serde_json::json!({
+            "code": "call.tool_failed", "message": "failed", "next_step": "look", "exit_code": 12,
+            "category": "user_input", "retriable": true, "retry_after_seconds": 1.5, "fields_invalid": ["key"],
+            "exception": "KeyError", "traceback": value["traceback"],
+            "job_id": "J", "run_id": "R", "node": "n", "element": 3,
+        });
+        assert_eq!(value, expected);
+        let traceback = value["traceback"].as_array().expect("lines");
+        assert_eq!((traceback.len(), &traceback[19]), (TRACEBACK_LINES_MAX, &"KeyError: 'nokey'".into()));
+        assert_eq!(serde_json::from_value::<ErrorReport>(value).expect("reads"), report);
+        // What an earlier version wrote.
+        let old = r#"{"code":"c.d","message":"m","next_step":"n","exit_code":1}"#;
+        assert_eq!(serde_json::from_str::<ErrorReport>(old).expect("reads").details, Box::default());
     }
 }

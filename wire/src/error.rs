@@ -119,6 +119,17 @@ impl JobError {
             occurred_at: Some(Timestamp::now()),
         }
     }
+
+    /// The class of the exception, from its `repr()`: `KeyError` of `KeyError('x')`. `None` where the text is no such
+    /// form.
+    #[must_use]
+    pub fn exception_class(&self) -> Option<&str> {
+        let repr = self.original_exc_repr.trim();
+        let (class, _) = repr.strip_suffix(')')?.split_once('(')?;
+        let mut chars = class.chars();
+        let begins = chars.next().is_some_and(|c| c.is_alphabetic() || c == '_');
+        (begins && chars.all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | ':'))).then_some(class)
+    }
 }
 
 /// The body of a 500 answer and the last line of a failed stream.
@@ -181,6 +192,25 @@ mod tests {
         assert_eq!(serde_json::to_string(&body).expect("writes"), text);
         let integer_needed = text.replace("9000.0", "9000");
         assert_eq!(serde_json::from_str::<JobErrorBody>(&integer_needed).expect("integers too"), body);
+    }
+
+    #[test]
+    fn the_class_of_an_exception_is_read_from_its_repr() {
+        for (repr, class) in [
+            ("KeyError('x')", Some("KeyError")),
+            ("AssertionError()", Some("AssertionError")),
+            ("pkg.errors.Odd_1(\"a (b)\")", Some("pkg.errors.Odd_1")),
+            ("ToolError::Fatal(\"x\")", Some("ToolError::Fatal")),
+            ("the disk is full (again)", None),
+            ("KeyError", None),
+            ("(x)", None),
+            ("1st(x)", None),
+            ("", None),
+        ] {
+            let error =
+                JobError { original_exc_repr: repr.into(), ..JobError::new(ErrorCategory::Fatal, "m") };
+            assert_eq!(error.exception_class(), class, "{repr}");
+        }
     }
 
     #[test]

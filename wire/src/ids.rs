@@ -31,10 +31,10 @@ macro_rules! id {
                 &self.0
             }
 
-            /// The first eight characters, for people.
+            /// See [`short`].
             #[must_use]
             pub fn short(&self) -> &str {
-                self.0.get(..8).unwrap_or(&self.0)
+                short(&self.0)
             }
         }
 
@@ -84,6 +84,30 @@ id!(
     InstanceId
 );
 
+/// Characters of a shortened id.
+pub const SHORT_CHARS: usize = 8;
+
+/// An id as people see it: its first eight characters, as the ancestor has it. The UUIDv7 of one minute begin alike, so
+/// of them it is the last eight, which are random.
+#[must_use]
+pub fn short(id: &str) -> &str {
+    if is_uuid_v7(id) {
+        return &id[id.len() - SHORT_CHARS..];
+    }
+    id.char_indices().nth(SHORT_CHARS).map_or(id, |(at, _)| &id[..at])
+}
+
+/// Whether an id was made by [`JobId::new`] and its kind.
+#[must_use]
+pub fn is_uuid_v7(id: &str) -> bool {
+    id.len() == 36
+        && id.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            14 => byte == b'7',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
 impl EventId {
     /// The id of the terminal row of `job`: derived from the job alone, so that the journal's UNIQUE
     /// constraint refuses a second one.
@@ -117,7 +141,23 @@ mod tests {
         assert!(first < second, "{first} came before {second}");
         assert_eq!(EventId::terminal_of(&first), EventId::terminal_of(&first));
         assert_ne!(EventId::terminal_of(&first), EventId::terminal_of(&second));
-        assert_eq!(first.short().len(), 8);
+    }
+
+    #[test]
+    fn shortened_ids_of_one_second_differ_and_the_ancestors_are_shortened_as_it_does() {
+        let ids: Vec<JobId> = (0..500).map(|_| JobId::new()).collect();
+        let shortened: std::collections::BTreeSet<&str> = ids.iter().map(JobId::short).collect();
+        assert_eq!(shortened.len(), ids.len());
+        assert!(ids.iter().all(|id| id.as_str().ends_with(id.short()) && id.short().len() == SHORT_CHARS));
+        for (id, expected) in [
+            ("11111111-2222-4333-8444-555555555555", "11111111"),
+            ("job-1-1234567", "job-1-12"),
+            ("R", "R"),
+            ("äöüäöüäöü", "äöüäöüäö"),
+            ("01a22132-9352-7117-b7ac-5313fc7ebe7x", "01a22132"),
+        ] {
+            assert_eq!(short(id), expected);
+        }
     }
 
     #[test]

@@ -30,6 +30,7 @@ impl Fault {
             next_step: next_step.into(),
             stderr_tail: Vec::new(),
             exit_code: exit::DOMAIN,
+            details: Box::default(),
         }))
     }
 
@@ -95,6 +96,7 @@ mod tests {
             next_step: "use glue".into(),
             stderr_tail: vec!["crack".into()],
             exit_code: 12,
+            details: Box::default(),
         };
         assert_eq!(
             text(&report, false),

@@ -172,6 +172,7 @@ impl Source {
                     job: args.job.clone(),
                     session: args.session.clone(),
                     level_min: args.level.clone(),
+                    ..DiagnosticsFilter::default()
                 },
                 view,
             ),

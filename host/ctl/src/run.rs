@@ -4,7 +4,7 @@
 use crate::assign::arguments;
 use crate::call::{current_dir, deadline, host_options, passed};
 use crate::cli::{Global, RunArgs};
-use crate::fault::{CommandResult, Fault, text};
+use crate::fault::{CommandResult, Fault};
 use crate::interrupt::{Interrupts, interrupted};
 use crate::output::Output;
 use crate::progress::{Board, Row};
@@ -12,9 +12,9 @@ use crate::run_inputs::resolve;
 use crate::run_report::{document, state_text, table};
 use crate::stdin::Stdin;
 use cjm_engine::{CompositionOutcome, Host, HostEvent, NodeState, WorkerState};
-use cjm_wire::composition::Composition;
+use cjm_wire::composition::{Composition, RunOutcome};
 use cjm_wire::describe::{ErrorReport, exit};
-use cjm_wire::event::JobStatus;
+use cjm_wire::json::JsonKind;
 use serde_json::{Map, Value};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -99,10 +99,10 @@ async fn cancel(host: &Host, board: &RunBoard) {
 }
 
 fn finish(outcome: &CompositionOutcome, name: &str, run_id: &str, output: &Output) -> CommandResult {
-    let code = match outcome.status {
-        JobStatus::Completed => exit::OK,
-        JobStatus::Cancelled => exit::CANCELLED,
-        _ => exit::COMPOSITION_FAILED,
+    let code = match outcome.outcome {
+        RunOutcome::Completed => exit::OK,
+        RunOutcome::Cancelled => exit::CANCELLED,
+        RunOutcome::Partial | RunOutcome::Failed => exit::COMPOSITION_FAILED,
     };
     if output.json {
         output.document(&document(outcome, run_id))?;
@@ -114,18 +114,23 @@ fn finish(outcome: &CompositionOutcome, name: &str, run_id: &str, output: &Outpu
         }
         output.note(&format!("composition {} · run {run_id}", outcome.composition_id));
     };
-    if code == exit::OK {
-        for node in &outcome.nodes {
-            if let Some(failure) = node.failure.as_ref().filter(|_| node.status == NodeState::Failed) {
-                output.error(&format!("{}: {}", node.name, text(&failure.report, output.stderr_color)));
+    if matches!(outcome.outcome, RunOutcome::Completed | RunOutcome::Partial) {
+        for failure in outcome.failures.listed() {
+            output.error(&failure.to_string());
+        }
+        if outcome.failures.left_out() > 0 {
+            output.error(&format!("and {} more failures", outcome.failures.left_out()));
+        }
+        match (outcome.output.kind(), outcome.output.as_text()) {
+            (_, Some(text)) => output.line(&text)?,
+            (JsonKind::Null, _) => {}
+            _ if output.stdout_tty && outcome.output.to_value().is_ok() => {
+                output.document(&outcome.output.to_value().unwrap_or_default())?;
             }
+            _ => output.line(&outcome.output.compact())?,
         }
-        match &outcome.output {
-            Value::String(text) => output.line(text)?,
-            Value::Null => {}
-            value if output.stdout_tty => output.document(value)?,
-            value => output.line(&value.to_string())?,
-        }
+    }
+    if outcome.outcome == RunOutcome::Completed {
         // Last, so that a long output does not scroll it away.
         tell_steps();
         return Ok(code);
@@ -134,16 +139,24 @@ fn finish(outcome: &CompositionOutcome, name: &str, run_id: &str, output: &Outpu
     Err(match &outcome.failure {
         Some(failure) => {
             let mut report = failure.report.clone();
-            report.message = format!("composition \"{name}\" {}: {}", outcome.status, report.message);
+            report.message =
+                format!("composition \"{name}\" {}: {}", ended_words(outcome.outcome), report.message);
             Fault::from_report(report)
         }
         None => Fault::new(
             "composition.ended",
-            format!("composition \"{name}\" {}", outcome.status),
+            format!("composition \"{name}\" {}", ended_words(outcome.outcome)),
             format!("`cjm-ctl logs --journal --run {run_id}` shows what happened"),
         ),
     }
     .with_exit(code))
+}
+
+fn ended_words(outcome: RunOutcome) -> &'static str {
+    match outcome {
+        RunOutcome::Partial => "completed in part",
+        RunOutcome::Completed | RunOutcome::Failed | RunOutcome::Cancelled => outcome.as_str(),
+    }
 }
 
 fn timed_out(name: &str, args: &RunArgs) -> Fault {

@@ -27,7 +27,13 @@ pub(crate) fn resolve(
     }
     let mut resolved = Map::new();
     for (name, input) in &composition.inputs {
-        let Some(value) = given.get(name).or(input.default.as_ref()) else {
+        let default = match &input.default {
+            // The run takes it from the document, digit by digit.
+            Some(_) if input.kind == InputKind::Any && !given.contains_key(name) => continue,
+            Some(default) => Some(default.to_value().map_err(Fault::from)?),
+            None => None,
+        };
+        let Some(value) = given.get(name).or(default.as_ref()) else {
             let example = match input.kind {
                 InputKind::File | InputKind::Path => "PATH",
                 InputKind::Files => "FOLDER, or a pattern such as '*.wav'",

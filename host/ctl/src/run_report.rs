@@ -1,6 +1,10 @@
 //! What a run of a composition took, node by node: a table for people, the numbers for programs.
 
 use cjm_engine::{CompositionOutcome, NodeOutcome, NodeState};
+use cjm_wire::ErrorReport;
+use cjm_wire::composition::RunOutcome;
+use cjm_wire::event::JobStatus;
+use cjm_wire::json::Json;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
@@ -48,6 +52,7 @@ pub(crate) fn state_text(state: NodeState) -> &'static str {
         NodeState::Waiting => "waiting",
         NodeState::Running => "running",
         NodeState::Completed => "completed",
+        NodeState::Partial => "partial",
         NodeState::Failed => "failed",
         NodeState::Cancelled => "cancelled",
         NodeState::Skipped => "skipped",
@@ -55,7 +60,7 @@ pub(crate) fn state_text(state: NodeState) -> &'static str {
 }
 
 /// The whole run as one document.
-pub(crate) fn document(outcome: &CompositionOutcome, run_id: &str) -> Value {
+pub(crate) fn document(outcome: &CompositionOutcome, run_id: &str) -> Document {
     let nodes: Value = outcome
         .nodes
         .iter()
@@ -65,15 +70,45 @@ pub(crate) fn document(outcome: &CompositionOutcome, run_id: &str) -> Value {
             value
         })
         .collect();
-    let mut value = json!({
-        "composition_id": outcome.composition_id,
-        "run_id": run_id,
-        "status": outcome.status,
-        "output": outcome.output,
-        "nodes": nodes,
-    });
-    if let Some(failure) = &outcome.failure {
-        value["error"] = json!(failure.report);
+    let failures: Vec<Value> = outcome
+        .failures
+        .listed()
+        .iter()
+        .map(|error| json!({"node": error.node, "element": error.element, "message": error.message}))
+        .collect();
+    Document {
+        composition_id: outcome.composition_id.to_string(),
+        run_id: run_id.to_owned(),
+        status: outcome.status,
+        outcome: outcome.outcome,
+        partial: outcome.outcome == RunOutcome::Partial,
+        output: outcome.output.clone(),
+        nodes,
+        failures,
+        failures_left_out: outcome.failures.left_out(),
+        error: outcome.failure.as_ref().map(|failure| failure.report.clone()),
     }
-    value
+}
+
+/// What `run --json` prints. The output stays text, so that nothing in it is rounded.
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct Document {
+    composition_id: String,
+    run_id: String,
+    status: JobStatus,
+    outcome: RunOutcome,
+    partial: bool,
+    output: Json,
+    nodes: Value,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failures: Vec<Value>,
+    #[serde(skip_serializing_if = "is_zero")]
+    failures_left_out: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorReport>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }

@@ -3,10 +3,11 @@
 //! rules that no order may break. Then one graph whose every node fails in turn.
 
 use cjm_decide::composition::{
-    CompositionEffect, CompositionEvent, CompositionRun, ElementOutcome, NodeError, NodeStatus,
+    CompositionEffect, CompositionEvent, CompositionRun, ElementOutcome, Failures, NodeStatus,
 };
-use cjm_wire::composition::Composition;
-use cjm_wire::event::JobStatus;
+use cjm_decide::queue::CancelReach;
+use cjm_wire::composition::{Composition, RunOutcome};
+use cjm_wire::json::{Arguments, Json};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -115,21 +116,43 @@ impl Plan {
         kwargs
     }
 
-    /// How every node ends when nothing is hasty and nobody cancels.
+    /// How every node ends when nothing is hasty and nobody cancels. Each uses all that the others have made.
     fn ends(&self) -> Vec<NodeStatus> {
         let mut ends: Vec<NodeStatus> = Vec::new();
         for node in &self.nodes {
+            let good = node.fates().iter().filter(|fate| **fate == Fate::Complete).count();
             ends.push(if node.needs.iter().any(|need| ends[*need] != NodeStatus::Completed) {
                 NodeStatus::Skipped
+            } else if good == node.total() {
+                NodeStatus::Completed
+            } else if good > 0 {
+                NodeStatus::Partial
             } else if node.fates().contains(&Fate::Fail) {
                 NodeStatus::Failed
-            } else if node.fates().contains(&Fate::Cancel) {
-                NodeStatus::Cancelled
             } else {
-                NodeStatus::Completed
+                NodeStatus::Cancelled
             });
         }
         ends
+    }
+
+    /// What the run gives, of what completed.
+    fn outputs(&self, told: &Told) -> Value {
+        let mut outputs = Map::new();
+        for (at, node) in self.nodes.iter().enumerate() {
+            let made: Vec<Value> = (0..node.total())
+                .map(|element| match told.completed.contains(&(at, element)) {
+                    true => result(at, element),
+                    false => Value::Null,
+                })
+                .collect();
+            let nothing = made.iter().all(Value::is_null) && told.ends[&at] != NodeStatus::Completed;
+            if !nothing {
+                let whole = if node.elements.is_some() { made.into() } else { made[0].clone() };
+                outputs.insert(format!("n{at}"), whole);
+            }
+        }
+        Value::Object(outputs)
     }
 }
 
@@ -138,8 +161,11 @@ impl Plan {
 struct Told {
     flying: Vec<(usize, usize)>,
     submitted: BTreeSet<(usize, usize)>,
+    completed: BTreeSet<(usize, usize)>,
     ends: BTreeMap<usize, NodeStatus>,
-    end: Option<(JobStatus, Value, Option<NodeError>)>,
+    end: Option<(RunOutcome, Json, Failures)>,
+    /// What callers of a run that fails fast were told.
+    first_failure: Option<String>,
     /// Nothing may be submitted any more.
     halted: bool,
 }
@@ -157,7 +183,10 @@ impl Told {
                     let place = (number(&submit.node), submit.element);
                     assert!(!self.halted, "submitted after the halt: {place:?}");
                     assert!(self.submitted.insert(place), "submitted twice: {place:?}");
-                    assert_eq!(Value::Object(submit.kwargs), plan.kwargs(place.0, place.1));
+                    assert_eq!(
+                        serde_json::to_value(&submit.kwargs).expect("an object"),
+                        plan.kwargs(place.0, place.1)
+                    );
                     assert_eq!(submit.elements_total, plan.nodes[place.0].total());
                     for need in &plan.nodes[place.0].needs {
                         assert_eq!(
@@ -168,19 +197,26 @@ impl Told {
                     }
                     self.flying.push(place);
                 }
-                CompositionEffect::CancelElement { node, element, .. } => {
-                    assert!(self.halted, "cancelled without need");
+                CompositionEffect::CancelElement { node, element, reach } => {
+                    assert!(self.halted && reach == CancelReach::Any, "cancelled without need");
                     assert!(self.flying.contains(&(number(&node), element)), "cancelled what does not fly");
                 }
-                CompositionEffect::NodeEnded { node, status, error } => {
-                    assert_eq!(error.is_some(), status == NodeStatus::Failed);
+                CompositionEffect::FirstFailure(error) => {
+                    assert!(plan.fail_fast && self.halted, "told without need");
+                    assert!(self.first_failure.replace(error.to_string()).is_none(), "told twice");
+                }
+                CompositionEffect::NodeEnded { node, status, failures, reason } => {
+                    assert_eq!(reason.is_some(), status != NodeStatus::Completed);
+                    assert!(!failures.is_empty() || status != NodeStatus::Failed);
+                    assert!(failures.listed().iter().all(|error| error.node.as_ref() == Some(&node)));
                     assert!(self.ends.insert(number(&node), status).is_none(), "{node} ended twice");
                 }
                 CompositionEffect::Advanced { completed_node, .. } => {
-                    assert_eq!(self.ends.get(&number(&completed_node)), Some(&NodeStatus::Completed));
+                    let status = self.ends.get(&number(&completed_node));
+                    assert!(matches!(status, Some(NodeStatus::Completed | NodeStatus::Partial)));
                 }
-                CompositionEffect::Ended { status, output, first_error } => {
-                    self.end = Some((status, output, first_error));
+                CompositionEffect::Ended { outcome, output, failures } => {
+                    self.end = Some((outcome, output, failures));
                 }
             }
         }
@@ -189,7 +225,7 @@ impl Told {
 
 fn ended(node: usize, element: usize, fate: Fate) -> CompositionEvent {
     let outcome = match fate {
-        Fate::Complete => ElementOutcome::Completed(result(node, element)),
+        Fate::Complete => ElementOutcome::Completed(Json::from(result(node, element))),
         Fate::Fail => ElementOutcome::Failed(format!("n{node}[{element}] failed")),
         Fate::Cancel => ElementOutcome::Cancelled,
     };
@@ -198,7 +234,7 @@ fn ended(node: usize, element: usize, fate: Fate) -> CompositionEvent {
 
 /// Plays a plan to its end and holds it to the rules that no order may break.
 fn play(plan: &Plan) -> Told {
-    let mut run = CompositionRun::new(plan.document(), Map::new(), 0).expect("a run");
+    let mut run = CompositionRun::new(plan.document(), Arguments::new(), 0).expect("a run");
     let mut told = Told::default();
     let mut picks = plan.picks.iter().copied().chain(std::iter::repeat(0));
     let step = |run: &mut CompositionRun, told: &mut Told, event: CompositionEvent| {
@@ -211,7 +247,8 @@ fn play(plan: &Plan) -> Told {
     let mut cancelled = false;
     for events in 0..=EVENTS_MAX {
         if plan.cancel_after == Some(events) && told.end.is_none() {
-            (told.halted, cancelled) = (true, true);
+            cancelled = !told.halted;
+            told.halted = true;
             step(&mut run, &mut told, CompositionEvent::CancelRequested);
         }
         if told.flying.is_empty() {
@@ -221,30 +258,33 @@ fn play(plan: &Plan) -> Told {
         let (node, element) = told.flying.swap_remove(at);
         let fate = plan.nodes[node].fates[element];
         told.halted |= plan.fail_fast && fate == Fate::Fail;
+        if fate == Fate::Complete {
+            told.completed.insert((node, element));
+        }
         step(&mut run, &mut told, ended(node, element, fate));
         // Said twice, and differently: late news.
         let late = run.handle(ended(node, element, Fate::Fail)).expect("late news is no error");
         assert_eq!(late, Vec::new());
     }
     assert_eq!(told.ends.len(), plan.nodes.len(), "every node has ended");
-    let (status, output, first_error) = told.end.clone().expect("the run has ended");
+    let (outcome, output, failures) = told.end.clone().expect("the run has ended");
     assert_eq!(run.handle(CompositionEvent::CancelRequested).expect("late"), Vec::new());
     let is = |wanted: NodeStatus| told.ends.values().any(|status| *status == wanted);
-    let expected = match (cancelled, is(NodeStatus::Failed), is(NodeStatus::Cancelled)) {
-        (true, _, _) => JobStatus::Cancelled,
-        (false, true, _) if plan.fail_fast => JobStatus::Failed,
-        (false, _, true) => JobStatus::Cancelled,
-        (false, _, false) => JobStatus::Completed,
+    let good = is(NodeStatus::Completed) || is(NodeStatus::Partial);
+    let expected = match (cancelled, &told.first_failure) {
+        (true, _) => RunOutcome::Cancelled,
+        (false, Some(_)) => RunOutcome::Failed,
+        _ if told.ends.values().all(|status| *status == NodeStatus::Completed) => RunOutcome::Completed,
+        _ if !plan.fail_fast && good => RunOutcome::Partial,
+        _ if is(NodeStatus::Failed) => RunOutcome::Failed,
+        _ => RunOutcome::Cancelled,
     };
-    assert_eq!(status, expected, "{:?}", told.ends);
-    assert_eq!(first_error.is_some(), is(NodeStatus::Failed));
-    let outputs: Map<String, Value> = told
-        .ends
-        .iter()
-        .filter(|(_, status)| **status == NodeStatus::Completed)
-        .map(|(node, _)| (format!("n{node}"), plan.nodes[*node].output(*node)))
-        .collect();
-    assert_eq!(output, Value::Object(outputs));
+    assert_eq!(outcome, expected, "{:?}", told.ends);
+    assert!(!failures.is_empty() || !is(NodeStatus::Failed));
+    if let Some(first) = &told.first_failure {
+        assert_eq!(failures.first().map(ToString::to_string).as_ref(), Some(first), "it stays the first");
+    }
+    assert_eq!(output.to_value().expect("a value"), plan.outputs(&told));
     for (node, status) in &told.ends {
         let unmet = plan.nodes[*node].needs.iter().any(|need| told.ends[need] != NodeStatus::Completed);
         let ran = told.submitted.iter().any(|(at, _)| at == node);
@@ -302,15 +342,17 @@ fn each_node_in_turn_fails_and_nothing_is_left_over() {
                 nodes[failing].fates[element] = Fate::Fail;
                 let plan = Plan { nodes, fail_fast, cancel_after: None, picks: Vec::new() };
                 let told = play(&plan);
-                assert_eq!(told.ends[&failing], NodeStatus::Failed);
+                let partial = !fail_fast && told.ends[&failing] == NodeStatus::Partial;
+                assert!(partial || told.ends[&failing] == NodeStatus::Failed);
+                assert_eq!(partial, !fail_fast && diamond()[failing].total() > 1);
                 for node in below {
                     assert_eq!(told.ends[node], NodeStatus::Skipped, "n{node} below n{failing}");
                 }
-                let (status, _, error) = told.end.expect("ended");
-                let expected = if fail_fast { JobStatus::Failed } else { JobStatus::Completed };
-                assert_eq!(status, expected);
-                let error = error.expect("the failure is named");
+                let (outcome, _, failures) = told.end.expect("ended");
+                assert_eq!(outcome, if fail_fast { RunOutcome::Failed } else { RunOutcome::Partial });
+                let error = failures.first().expect("the failure is named");
                 assert_eq!(error.node, Some(format!("n{failing}")));
+                assert_eq!(error.element, diamond()[failing].elements.map(|_| element));
                 assert_eq!(error.message, format!("n{failing}[{element}] failed"));
                 if !fail_fast {
                     let others =
@@ -329,8 +371,8 @@ fn a_cancel_at_every_moment_leaves_nothing_over() {
         for fail_fast in [false, true] {
             let plan =
                 Plan { nodes: diamond(), fail_fast, cancel_after: Some(cancel_after), picks: Vec::new() };
-            let (status, _, error) = play(&plan).end.expect("ended");
-            assert_eq!((status, error), (JobStatus::Cancelled, None), "after {cancel_after}");
+            let (outcome, _, failures) = play(&plan).end.expect("ended");
+            assert_eq!((outcome, failures.total()), (RunOutcome::Cancelled, 0), "after {cancel_after}");
         }
     }
 }

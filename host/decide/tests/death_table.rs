@@ -2,8 +2,11 @@
 
 use Confidence::{Certain, Likely, Suspected};
 use LifePhase::{Calling, Idle, Starting, Stopping};
-use cjm_decide::death::{Cause, Confidence, Evidence, LifePhase, OwnKill, verdict};
-use cjm_wire::describe::ErrorReport;
+use cjm_decide::death::{
+    Cause, Confidence, Evidence, LifePhase, MemoryEvidence, OwnKill, PLENTY_FREE_MB, SincePhaseBegan,
+    TAIL_LINES_MAX, verdict,
+};
+use cjm_wire::describe::{Described, ErrorReport};
 use cjm_wire::error::ErrorCategory::{self, Fatal, Resource, Transient};
 use cjm_wire::ids::JobId;
 use cjm_wire::link::ExitStatus::{Code, Signal};
@@ -23,17 +26,22 @@ fn check(evidence: &Evidence, cause: &Cause, confidence: Confidence, category: E
 }
 
 fn at(phase: LifePhase) -> Evidence {
-    Evidence { elapsed_ms: 1_200, ..Evidence::new(phase) }
+    Evidence::new(phase, SincePhaseBegan { output: Vec::new(), elapsed_ms: 1_200 })
 }
 
-fn said(lines: &[&str]) -> Vec<String> {
-    lines.iter().map(|line| (*line).to_owned()).collect()
+/// [`at`], with last lines.
+fn said(phase: LifePhase, lines: &[&str]) -> Evidence {
+    let output = lines.iter().map(|line| (*line).to_owned()).collect();
+    Evidence::new(phase, SincePhaseBegan { output, elapsed_ms: 1_200 })
+}
+
+fn killed(signal: i32) -> Cause {
+    Cause::Killed { signal, free_mb: None }
 }
 
 #[test]
 fn what_the_host_did_itself_never_reads_as_lack_of_memory() {
     let force = OwnKill::ForceCancel { job: JobId::from_text("j7") };
-    let memory = said(&["MemoryError"]);
     for own in [
         OwnKill::Unload,
         OwnKill::HostShutdown,
@@ -51,8 +59,7 @@ fn what_the_host_did_itself_never_reads_as_lack_of_memory() {
                         own_kill: Some(own.clone()),
                         worker,
                         tool,
-                        stderr_tail: memory.clone(),
-                        ..at(phase)
+                        ..said(phase, &["MemoryError"])
                     };
                     check(&evidence, &Cause::HostKill { reason: own.clone() }, Certain, Transient);
                 }
@@ -64,35 +71,197 @@ fn what_the_host_did_itself_never_reads_as_lack_of_memory() {
 }
 
 #[test]
-fn a_kill_from_outside_is_suspected_to_be_for_memory() {
+fn an_own_kill_is_judged_before_the_keepers_loss_and_before_the_shims_word() {
+    for fault in [None, Some("an unknown frame".to_owned())] {
+        let evidence = Evidence {
+            own_kill: Some(OwnKill::HostShutdown),
+            protocol_fault: fault,
+            keeper_lost: true,
+            worker: Some(Signal(9)),
+            ..at(Stopping)
+        };
+        check(&evidence, &Cause::HostKill { reason: OwnKill::HostShutdown }, Certain, Transient);
+    }
+}
+
+#[test]
+fn a_tool_that_broke_the_protocol_did_not_die_of_memory() {
+    let fault = "it announced a frame of 4294967295 bytes";
+    for status in [None, Some(Signal(9)), Some(Code(137))] {
+        for keeper_lost in [false, true] {
+            let evidence = Evidence {
+                protocol_fault: Some(fault.to_owned()),
+                keeper_lost,
+                tool: status,
+                ..said(Calling, &["MemoryError"])
+            };
+            check(&evidence, &Cause::Protocol { fault: fault.to_owned() }, Certain, Fatal);
+            let found = verdict(&evidence);
+            assert_eq!(
+                found.to_string(),
+                format!("broke the protocol in the middle of a call, and was ended for it: {fault}")
+            );
+            assert!(found.next_step().contains("runtime channel"), "{}", found.next_step());
+            assert_eq!((found.code(), found.memory_hint), ("worker.protocol", None));
+        }
+    }
+}
+
+/// What the kernel says: counter, free memory.
+fn kernel(oom_kill_delta: Option<u64>, available_memory_mb: Option<u64>) -> MemoryEvidence {
+    MemoryEvidence { oom_kill_delta, available_memory_mb }
+}
+
+#[test]
+fn a_kill_from_outside_is_for_memory_as_far_as_the_kernel_says_so() {
+    let plenty = Some(PLENTY_FREE_MB);
+    let exonerated = Cause::Killed { signal: 9, free_mb: plenty };
+    let oom = Cause::SuspectedOom;
     for phase in [Starting, Idle, Calling, Stopping] {
         for (worker, tool) in
             [(None, Some(Signal(9))), (Some(Signal(9)), None), (Some(Signal(9)), Some(Signal(9)))]
         {
-            let silent = Evidence { worker, tool, ..at(phase) };
-            check(&silent, &Cause::SuspectedOom, Suspected, Resource);
-            let spoken = Evidence { stderr_tail: said(&["x", "Cannot allocate memory", "y"]), ..silent };
-            check(&spoken, &Cause::SuspectedOom, Likely, Resource);
+            for (memory, cause, confidence, category) in [
+                (kernel(None, None), &oom, Suspected, Resource),
+                (kernel(None, Some(0)), &oom, Suspected, Resource),
+                (kernel(None, plenty), &oom, Suspected, Resource),
+                (kernel(Some(0), None), &oom, Suspected, Resource),
+                // A guard in user space may have done it.
+                (kernel(Some(0), Some(PLENTY_FREE_MB - 1)), &oom, Suspected, Resource),
+                (kernel(Some(1), None), &oom, Likely, Resource),
+                (kernel(Some(2), plenty), &oom, Likely, Resource),
+                (kernel(Some(0), plenty), &exonerated, Certain, Transient),
+            ] {
+                let evidence = Evidence { worker, tool, memory, ..at(phase) };
+                check(&evidence, cause, confidence, category);
+                // Words change nothing of it.
+                let spoken = said(phase, &["x", "Cannot allocate memory", "y"]);
+                let spoken = Evidence { since_phase_began: spoken.since_phase_began, ..evidence };
+                check(&spoken, cause, confidence, category);
+                assert_eq!(verdict(&spoken).memory_hint, Some("Cannot allocate memory".to_owned()));
+            }
         }
     }
-    check(&Evidence { tool: Some(Code(137)), ..at(Calling) }, &Cause::SuspectedOom, Suspected, Resource);
+    let shell = |memory| Evidence { tool: Some(Code(137)), memory, ..at(Calling) };
+    check(&shell(kernel(None, None)), &oom, Suspected, Resource);
+    check(&shell(kernel(Some(1), None)), &oom, Suspected, Resource);
+    check(&shell(kernel(Some(0), plenty)), &exonerated, Suspected, Transient);
 }
 
 #[test]
-fn words_about_memory_turn_an_own_end_into_lack_of_memory() {
+fn a_kill_from_outside_is_told_with_what_speaks_for_and_against() {
+    let with = |memory| verdict(&Evidence { tool: Some(Signal(9)), memory, ..at(Calling) });
+    let refuted = with(kernel(Some(0), Some(20_000)));
+    assert_eq!(
+        refuted.to_string(),
+        "was killed by SIGKILL from outside in the middle of a call (not for lack of memory: 20000 MB were free and \
+         the kernel's OOM counter stood still)"
+    );
+    assert!(refuted.next_step().contains("who sent it"));
+    let unknown = with(kernel(None, None));
+    assert_eq!(
+        unknown.to_string(),
+        "was killed by SIGKILL from outside in the middle of a call: by somebody, or by the kernel for lack of memory \
+         (suspected)"
+    );
+    assert!(unknown.next_step().starts_with("find out whether somebody sent the signal"));
+    let proved = with(kernel(Some(3), Some(5)));
+    assert_eq!(proved.to_string(), "died in the middle of a call, for lack of memory (likely)");
+    assert_eq!(
+        proved.evidence,
+        [
+            "the tool was killed by SIGKILL, and the host did not send it",
+            "the kernel killed 3 process(es) for lack of memory meanwhile",
+            "5 MB of memory were available",
+            "tool: SIGKILL",
+            "1200 ms after it began, in the middle of a call",
+        ]
+    );
+    assert!(proved.next_step().starts_with("look at free memory"));
+}
+
+#[test]
+fn words_about_memory_are_a_hint_and_change_no_cause() {
     for line in [
         "MemoryError",
         "terminate called after throwing an instance of 'std::bad_alloc'",
         "memory allocation of 8589934592 bytes failed",
-        "torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
+        "sh: fork: Cannot allocate memory",
+        "CUDA ran out of memory. Tried to allocate 2.00 GiB",
+        "torch.OutOfMemoryError",
+        "constraint=CONSTRAINT_MEMCG oom-kill:",
     ] {
-        for status in [Signal(6), Code(1), Code(134)] {
-            let evidence = Evidence { tool: Some(status), stderr_tail: said(&[line]), ..at(Calling) };
-            check(&evidence, &Cause::SuspectedOom, Likely, Resource);
+        for (status, cause, confidence) in [
+            (Signal(6), Cause::Crash { signal: 6 }, Certain),
+            (Code(1), Cause::Exit { code: 1 }, Certain),
+            (Code(3), Cause::Exit { code: 3 }, Certain),
+            (Code(134), Cause::Crash { signal: 6 }, Likely),
+            (Signal(15), killed(15), Certain),
+        ] {
+            let evidence = Evidence { tool: Some(status), ..said(Calling, &["a", line, "b"]) };
+            check(&evidence, &cause, confidence, Transient);
+            let found = verdict(&evidence);
+            assert_eq!(found.memory_hint.as_deref(), Some(line));
+            let ground = format!("a hint and no proof, its output speaks of memory: \"{line}\"");
+            assert!(found.evidence.contains(&ground), "{found:?}");
+            if !matches!(status, Signal(15)) {
+                assert!(found.next_step().contains("if it ran short"), "{}", found.next_step());
+            }
         }
     }
-    let fine = Evidence { tool: Some(Code(0)), stderr_tail: said(&["MemoryError"]), ..at(Calling) };
-    check(&fine, &Cause::Exit { code: 0 }, Certain, Transient);
+    // A good end needs no explanation, and what is not about memory is no hint.
+    for (status, line) in [(Code(0), "MemoryError"), (Code(1), "room for 3 GiB"), (Signal(6), "out of range")]
+    {
+        let evidence = Evidence { tool: Some(status), ..said(Calling, &[line]) };
+        assert_eq!(verdict(&evidence).memory_hint, None, "{line}");
+    }
+}
+
+#[test]
+fn as_many_lines_are_looked_at_as_the_maximum_says() {
+    let mut lines = vec!["MemoryError"];
+    lines.extend(vec!["."; TAIL_LINES_MAX - 1]);
+    let exactly = verdict(&Evidence { tool: Some(Code(1)), ..said(Calling, &lines) });
+    assert_eq!((exactly.stderr_tail.len(), exactly.memory_hint.is_some()), (TAIL_LINES_MAX, true));
+    lines.push(".");
+    let beyond = verdict(&Evidence { tool: Some(Code(1)), ..said(Calling, &lines) });
+    assert_eq!((beyond.stderr_tail.len(), beyond.memory_hint.is_some()), (TAIL_LINES_MAX, false));
+    // Enough for a traceback.
+    assert_eq!(TAIL_LINES_MAX, 50);
+}
+
+#[test]
+fn the_time_is_told_in_the_unit_it_is_in() {
+    for (phase, words) in [
+        (Starting, "1200 ms after it began, while it started"),
+        (Idle, "1200 ms after it began, while it was idle"),
+        (Calling, "1200 ms after it began, in the middle of a call"),
+        (Stopping, "1200 ms after it began, while it was being stopped"),
+    ] {
+        assert_eq!(verdict(&at(phase)).evidence.last().map(String::as_str), Some(words));
+    }
+}
+
+#[test]
+fn every_cause_has_its_own_code_and_its_own_next_step() {
+    let causes = [
+        Evidence { own_kill: Some(OwnKill::Unload), ..at(Idle) },
+        Evidence { own_kill: Some(OwnKill::StartTimeout { limit_ms: 5 }), ..at(Starting) },
+        Evidence { protocol_fault: Some("x".into()), ..at(Calling) },
+        Evidence { keeper_lost: true, ..at(Calling) },
+        Evidence { load_failure: Some("x".into()), ..at(Starting) },
+        Evidence { tool: Some(Signal(9)), ..at(Calling) },
+        Evidence { tool: Some(Signal(11)), ..at(Calling) },
+        Evidence { tool: Some(Signal(15)), ..at(Calling) },
+        Evidence { tool: Some(Code(1)), ..at(Calling) },
+        at(Calling),
+    ];
+    let of = |tell: fn(&cjm_decide::death::Verdict) -> String| {
+        causes.iter().map(|evidence| tell(&verdict(evidence))).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(of(|found| found.code().to_owned()).len(), causes.len());
+    assert_eq!(of(|found| found.cause.as_str().to_owned()).len(), causes.len());
+    assert_eq!(of(Described::next_step).len(), causes.len());
 }
 
 #[test]
@@ -110,8 +279,8 @@ fn faults_signals_and_exits() {
         check(&stopped, &Cause::Crash { signal }, Likely, Transient);
     }
     for signal in [1, 2, 15] {
-        let killed = Evidence { worker: Some(Signal(signal)), ..at(Idle) };
-        check(&killed, &Cause::Killed { signal }, Certain, Transient);
+        let ended = Evidence { worker: Some(Signal(signal)), ..at(Idle) };
+        check(&ended, &killed(signal), Certain, Transient);
     }
     for code in [0, 1, 3, 255] {
         let exited = Evidence { tool: Some(Code(code)), ..at(Calling) };
@@ -134,11 +303,10 @@ fn starts_that_fail() {
     check(&told, &Cause::LoadFailed { message: "no module x".into() }, Certain, Fatal);
 
     let fatal = "FATAL: Failed to load m:C - No module named 'torch'";
-    let printed =
-        Evidence { worker: Some(Code(1)), stderr_tail: said(&["Traceback", fatal, "bye"]), ..at(Starting) };
+    let printed = Evidence { worker: Some(Code(1)), ..said(Starting, &["Traceback", fatal, "bye"]) };
     check(&printed, &Cause::LoadFailed { message: fatal.into() }, Certain, Fatal);
 
-    let left = Evidence { tool: Some(Code(1)), stderr_tail: said(&["ImportError: x", " "]), ..at(Starting) };
+    let left = Evidence { tool: Some(Code(1)), ..said(Starting, &["ImportError: x", " "]) };
     check(&left, &Cause::LoadFailed { message: "ImportError: x".into() }, Likely, Fatal);
     let silent = Evidence { tool: Some(Code(0)), ..at(Starting) };
     check(&silent, &Cause::LoadFailed { message: "it said nothing".into() }, Likely, Fatal);

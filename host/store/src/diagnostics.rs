@@ -2,21 +2,19 @@
 //! by design: nothing waits for it, and what comes faster than the disk takes it is dropped and counted, and the
 //! count is written. Reading is `diagnostics_reader`'s.
 
+use crate::diagnostics_writer::Writer;
 use crate::error::StoreError;
-use crate::fault::{Disk, DiskStep, RealDisk};
+use crate::fault::{Disk, RealDisk};
 use crate::journal::block_on;
 use crate::records::{DiagnosticRecord, StreamChunk};
-use crate::retention::{Retention, SWEEP_BATCHES_MAX, sweep};
-use crate::schema::open_diagnostics;
+use crate::retention::Retention;
 use cjm_wire::Timestamp;
-use rusqlite::{Connection, params};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Most bytes of records that wait to be written. Output cannot push records out: it has a maximum of its own.
@@ -29,10 +27,8 @@ pub const TEXT_BYTES_MAX: usize = 256 * 1024;
 pub const DIAGNOSTICS_BATCH_ROWS_MAX: usize = 1024;
 /// A batch that has come to this size takes no further row.
 pub const DIAGNOSTICS_BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How often a batch is tried before it is dropped and counted.
-pub const DIAGNOSTICS_ATTEMPTS_MAX: u32 = 5;
-/// First pause between the attempts; each further one is twice as long.
-const PAUSE_MS: u64 = 20;
+/// Most that is held where nobody says otherwise, in MB; the oldest go first.
+pub const DIAGNOSTICS_MB_MAX_DEFAULT: f64 = 500.0;
 /// What a row weighs beside its texts.
 const ROW_BYTES: usize = 256;
 /// Logger name of the store's own records.
@@ -55,7 +51,8 @@ pub type Flushing = Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
 /// Takes what workers say.
 ///
 /// Promises: a row handed in is written within the time of a few transactions or counted as dropped, and a record
-/// tells how many were dropped; order is kept among records and among chunks; no call waits for the disk; what
+/// tells how many were dropped, once there is room for it; the last room on a disk is left to the journal; no more is held
+/// than the maximum, for which the oldest go; order is kept among records and among chunks; no call waits for the disk; what
 /// waits takes at most [`RECORDS_WAITING_BYTES_MAX`] and [`CHUNKS_WAITING_BYTES_MAX`]. If the host dies, what
 /// waited is lost.
 pub trait Diagnostics: Send + Sync + std::fmt::Debug {
@@ -83,7 +80,7 @@ pub struct SqliteDiagnostics {
 }
 
 #[derive(Debug)]
-struct Queue {
+pub(crate) struct Queue {
     state: Mutex<State>,
     arrived: Condvar,
 }
@@ -101,7 +98,7 @@ struct State {
 }
 
 #[derive(Debug)]
-enum Item {
+pub(crate) enum Item {
     Record(DiagnosticRecord),
     Chunk(StreamChunk),
     Flush(oneshot::Sender<()>),
@@ -117,7 +114,8 @@ impl SqliteDiagnostics {
     }
 
     /// [`Self::open`], and forgets what is old before anything is written, as far as that goes quickly
-    /// ([`SWEEP_BATCHES_MAX`]).
+    /// ([`SWEEP_BATCHES_MAX`](crate::retention::SWEEP_BATCHES_MAX)). Without a maximum in `retention`, no more than
+    /// [`DIAGNOSTICS_MB_MAX_DEFAULT`] is held. What exceeds the maximum while the store is open goes as well.
     ///
     /// # Errors
     /// As there.
@@ -134,17 +132,11 @@ impl SqliteDiagnostics {
     }
 
     fn open_with(data_dir: &Path, disk: Arc<dyn Disk>, retention: Retention) -> Result<Self, StoreError> {
-        let connection = open_diagnostics(data_dir)?;
         let queue = Arc::new(Queue { state: Mutex::default(), arrived: Condvar::new() });
-        let writer = Writer { connection, queue: Arc::clone(&queue), disk };
+        let writer = Writer::open(data_dir, Arc::clone(&queue), disk, retention)?;
         let thread = thread::Builder::new()
             .name("cjm-diagnostics".into())
-            .spawn(move || {
-                if let Err(error) = sweep(&writer.connection, &retention, SWEEP_BATCHES_MAX) {
-                    tracing::warn!(%error, "old records and output could not be forgotten");
-                }
-                writer.run();
-            })
+            .spawn(move || writer.run())
             .map_err(|error| StoreError::file("start the writer of", data_dir, &error))?;
         Ok(Self { queue, thread: Mutex::new(Some(thread)) })
     }
@@ -217,8 +209,17 @@ impl Queue {
         true
     }
 
+    /// What was dropped in `batch`, or told by it.
+    pub(crate) fn settle(&self, batch: &[Item], told: Option<DroppedCounts>) {
+        let mut state = self.lock();
+        match told {
+            Some(told) => state.told = state.told.plus(told),
+            None => batch.iter().for_each(|item| state.dropped.count(item)),
+        }
+    }
+
     /// The next batch, and what was dropped and not told so far; `None` when closed and empty.
-    fn take(&self) -> Option<(Vec<Item>, DroppedCounts)> {
+    pub(crate) fn take(&self, bytes_max: usize) -> Option<(Vec<Item>, DroppedCounts)> {
         let mut state = self.lock();
         while state.items.is_empty() {
             if state.closing {
@@ -228,7 +229,7 @@ impl Queue {
         }
         let mut batch = Vec::new();
         let mut batch_bytes = 0;
-        while batch.len() < DIAGNOSTICS_BATCH_ROWS_MAX && batch_bytes < DIAGNOSTICS_BATCH_BYTES_MAX {
+        while batch.len() < DIAGNOSTICS_BATCH_ROWS_MAX && batch_bytes < bytes_max {
             let Some(item) = state.items.pop_front() else { break };
             let bytes = item.bytes();
             match &item {
@@ -244,7 +245,7 @@ impl Queue {
 }
 
 impl Item {
-    fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Record(record) => {
                 let exc_text = record.exc_text.as_ref().map_or(0, String::len);
@@ -282,7 +283,7 @@ impl DroppedCounts {
         }
     }
 
-    fn as_record(self) -> DiagnosticRecord {
+    pub(crate) fn as_record(self) -> DiagnosticRecord {
         let Self { records, chunks, bytes } = self;
         DiagnosticRecord {
             ts: Timestamp::now(),
@@ -292,103 +293,11 @@ impl DroppedCounts {
             logger_name: OWN_LOGGER.into(),
             message: format!(
                 "dropped {records} records and {chunks} lines of output ({bytes} bytes): they came faster than \
-                 they could be written"
+                 they could be written, or there was no room for them"
             ),
             exc_text: None,
         }
     }
-}
-
-struct Writer {
-    connection: Connection,
-    queue: Arc<Queue>,
-    disk: Arc<dyn Disk>,
-}
-
-impl Writer {
-    fn run(self) {
-        while let Some((batch, untold)) = self.queue.take() {
-            if self.write(&batch, untold) {
-                let mut state = self.queue.lock();
-                state.told = state.told.plus(untold);
-            } else {
-                let mut state = self.queue.lock();
-                batch.iter().for_each(|item| state.dropped.count(item));
-            }
-            for item in batch {
-                if let Item::Flush(done) = item {
-                    // Whoever asked may have gone.
-                    let _ = done.send(());
-                }
-            }
-        }
-    }
-
-    fn write(&self, batch: &[Item], untold: DroppedCounts) -> bool {
-        for attempt in 0..DIAGNOSTICS_ATTEMPTS_MAX {
-            let error = match self.transaction(batch, untold) {
-                Ok(()) => return true,
-                Err(error) => error,
-            };
-            if !self.connection.is_autocommit()
-                && let Err(error) = self.connection.execute_batch("ROLLBACK")
-            {
-                tracing::warn!(%error, "roll back a failed batch of diagnostics");
-            }
-            if attempt + 1 == DIAGNOSTICS_ATTEMPTS_MAX {
-                tracing::error!(%error, rows = batch.len(), "diagnostics dropped");
-            } else {
-                thread::sleep(Duration::from_millis(PAUSE_MS << attempt));
-            }
-        }
-        false
-    }
-
-    fn transaction(&self, batch: &[Item], untold: DroppedCounts) -> rusqlite::Result<()> {
-        let Self { connection, disk, .. } = self;
-        disk.before(DiskStep::Begin, connection)?;
-        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        if untold != DroppedCounts::default() {
-            insert_record(connection, &untold.as_record())?;
-        }
-        for item in batch {
-            match item {
-                Item::Record(record) => insert_record(connection, record)?,
-                Item::Chunk(chunk) => insert_chunk(connection, chunk)?,
-                Item::Flush(_) => {}
-            }
-        }
-        disk.before(DiskStep::Commit, connection)?;
-        connection.prepare_cached("COMMIT")?.execute([])?;
-        Ok(())
-    }
-}
-
-fn insert_record(connection: &Connection, record: &DiagnosticRecord) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO records (ts, worker_session_id, job_id, level, logger_name, message, exc_text) \
-             VALUES (?1,?2,?3,?4,?5,?6,?7)",
-        )?
-        .execute(params![
-            record.ts.as_str(),
-            record.worker_session_id,
-            record.job_id,
-            record.level,
-            record.logger_name,
-            record.message,
-            record.exc_text
-        ])?;
-    Ok(())
-}
-
-fn insert_chunk(connection: &Connection, chunk: &StreamChunk) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO stream_chunks (ts, worker_session_id, stream, content) VALUES (?1,?2,?3,?4)",
-        )?
-        .execute(params![chunk.ts.as_str(), chunk.worker_session_id, chunk.stream, chunk.content])?;
-    Ok(())
 }
 
 fn cut(text: &mut String) {

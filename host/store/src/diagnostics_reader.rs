@@ -3,9 +3,10 @@
 
 use crate::error::StoreError;
 use crate::query;
-use crate::reader::{collect, limit_value, marks, text};
+use crate::reader::{collect, limit_value, marks, seq_floor, text};
 use crate::records::{SeqChunk, SeqRecord};
 use crate::schema::{DIAGNOSTICS_FILE, has_table, open_reader};
+use cjm_wire::Timestamp;
 use rusqlite::Connection;
 use rusqlite::types::Value as Sql;
 use std::path::Path;
@@ -22,6 +23,10 @@ pub struct DiagnosticsFilter {
     pub session: Option<String>,
     /// One of [`LEVELS`], in any case: this one and above. Not looked at for chunks.
     pub level_min: Option<String>,
+    /// Said by one of these incarnations; see [`JournalReader::sessions_of`](crate::reader::JournalReader::sessions_of).
+    pub sessions: Option<Vec<String>>,
+    /// Not older than this.
+    pub since: Option<Timestamp>,
 }
 
 /// A read-only view of one data directory's diagnostics.
@@ -96,8 +101,7 @@ impl DiagnosticsReader {
         limit: usize,
         order: &str,
     ) -> Result<Vec<SeqRecord>, StoreError> {
-        let mut condition = String::from("seq > ?");
-        let mut values = vec![Sql::Integer(after_seq)];
+        let (mut condition, mut values) = self.place_and_time("records", filter, after_seq)?;
         for (column, value) in [("job_id", &filter.job), ("worker_session_id", &filter.session)] {
             if let Some(value) = value {
                 condition.push_str(&format!(" AND {column} = ?"));
@@ -124,10 +128,9 @@ impl DiagnosticsReader {
         limit: usize,
         order: &str,
     ) -> Result<Vec<SeqChunk>, StoreError> {
-        let mut values = vec![Sql::Integer(after_seq)];
-        let mut condition = "seq > ?";
+        let (mut condition, mut values) = self.place_and_time("stream_chunks", filter, after_seq)?;
         if let Some(session) = &filter.session {
-            condition = "seq > ? AND worker_session_id = ?";
+            condition.push_str(" AND worker_session_id = ?");
             values.push(text(session));
         }
         values.push(limit_value(limit));
@@ -136,6 +139,30 @@ impl DiagnosticsReader {
              ORDER BY seq {order} LIMIT ?"
         );
         collect(&self.connection, &sql, &values, query::chunk)
+    }
+}
+
+impl DiagnosticsReader {
+    /// What filters of records and of chunks have in common.
+    fn place_and_time(
+        &self,
+        table: &str,
+        filter: &DiagnosticsFilter,
+        after_seq: i64,
+    ) -> Result<(String, Vec<Sql>), StoreError> {
+        let floor = seq_floor(&self.connection, table, filter.since.as_ref())?;
+        let mut condition = String::from("seq > ?");
+        let mut values = vec![Sql::Integer(after_seq.max(floor))];
+        if let Some(since) = &filter.since {
+            condition.push_str(" AND +ts >= ?");
+            values.push(text(since.as_str()));
+        }
+        if let Some(sessions) = &filter.sessions {
+            // One value, however many: a statement has a maximum of them.
+            condition.push_str(" AND worker_session_id IN (SELECT value FROM json_each(?))");
+            values.push(text(&serde_json::Value::from(sessions.as_slice()).to_string()));
+        }
+        Ok((condition, values))
     }
 }
 

@@ -1,7 +1,9 @@
 //! What can go wrong with a store, told apart by who must hear of it: the caller whose rows were refused, everybody
 //! who waits while the disk fails, or a person because a file is not what it should be.
 
+use crate::room::is_about_room;
 use cjm_wire::describe::{Described, exit};
+use cjm_wire::error::ErrorCategory;
 use std::path::PathBuf;
 
 /// Why a store did not do what it was asked.
@@ -34,6 +36,29 @@ pub enum StoreError {
     Closed {
         /// What the disk said.
         reason: String,
+    },
+    /// This commit did not fit on the disk, while smaller ones do: it fails alone.
+    #[error("the disk of the data directory did not take {bytes} bytes: {reason}")]
+    NoRoom {
+        /// Its size.
+        bytes: usize,
+        /// What the disk said.
+        reason: String,
+    },
+    /// Not written after the longest time a caller waits. It stays in memory and is written when the disk works again;
+    /// it is lost if the host ends before.
+    #[error("not written after {waited_s} s, since the journal cannot be written: {reason}")]
+    Unwritten {
+        /// How long the caller waited.
+        waited_s: u64,
+        /// What the disk said.
+        reason: String,
+    },
+    /// A file the host works with has lost its name: what is written to it would be lost.
+    #[error("{} was removed or replaced while the host was using it", .path.display())]
+    Moved {
+        /// The name.
+        path: PathBuf,
     },
     /// Too much is waiting to be written; this was not queued.
     #[error(
@@ -97,6 +122,33 @@ impl StoreError {
         Self::File { doing, path: path.into(), message: error.to_string() }
     }
 
+    /// A file could not be written: for want of room, or for another reason.
+    pub(crate) fn writing(
+        doing: &'static str,
+        path: impl Into<PathBuf>,
+        bytes: usize,
+        error: &std::io::Error,
+    ) -> Self {
+        if is_about_room(error) {
+            Self::NoRoom { bytes, reason: error.to_string() }
+        } else {
+            Self::file(doing, path, error)
+        }
+    }
+
+    /// What kind of failure a job has that this error ended.
+    #[must_use]
+    pub fn category(&self) -> ErrorCategory {
+        match self {
+            Self::NoRoom { .. } | Self::Closed { .. } | Self::Unwritten { .. } | Self::Overloaded { .. } => {
+                ErrorCategory::Resource
+            }
+            Self::TooLarge { .. } => ErrorCategory::UserInput,
+            Self::ShutDown { .. } => ErrorCategory::Transient,
+            _ => ErrorCategory::Fatal,
+        }
+    }
+
     pub(crate) fn unreadable(what: impl Into<String>) -> Self {
         Self::Unreadable { what: what.into() }
     }
@@ -109,6 +161,9 @@ impl Described for StoreError {
             Self::Refused { .. } => "store.refused",
             Self::TooLarge { .. } => "store.too_large",
             Self::Closed { .. } => "store.closed",
+            Self::NoRoom { .. } => "store.no_room",
+            Self::Unwritten { .. } => "store.unwritten",
+            Self::Moved { .. } => "store.moved",
             Self::Overloaded { .. } => "store.overloaded",
             Self::ShutDown { .. } => "store.shut_down",
             Self::Newer { .. } => "store.newer",
@@ -126,6 +181,15 @@ impl Described for StoreError {
             Self::TooLarge { .. } => "pass bulky data as files and give their paths".into(),
             Self::Closed { .. } => {
                 "free space on the disk of the data directory or make it writable; work is accepted again by itself".into()
+            }
+            Self::NoRoom { .. } => {
+                "free space on the disk of the data directory, or pass bulky data as files elsewhere; then run it again".into()
+            }
+            Self::Unwritten { .. } => {
+                "free space on the disk of the data directory or make it writable; what waits is then written by itself".into()
+            }
+            Self::Moved { .. } => {
+                "end this host and start another one; where the file was renamed, put it back first".into()
             }
             Self::Overloaded { .. } => "send fewer calls at a time, or wait for each to be written".into(),
             Self::ShutDown { .. } => "start the host again; what was committed is kept".into(),
@@ -157,6 +221,9 @@ mod tests {
             StoreError::TooLarge { what: "the row", bytes: 2, bytes_max: 1 },
             StoreError::Closed { reason: "disk full".into() },
             StoreError::Overloaded { waiting_bytes_max: 1 },
+            StoreError::NoRoom { bytes: 1, reason: "disk full".into() },
+            StoreError::Unwritten { waited_s: 1, reason: "disk full".into() },
+            StoreError::Moved { path: path.clone() },
             StoreError::ShutDown { detail: String::new() },
             StoreError::Newer { path: path.clone() },
             StoreError::Database { doing: "open".into(), message: "m".into(), damaged: false },
@@ -170,6 +237,6 @@ mod tests {
             assert!(!error.next_step().is_empty() && !error.to_string().is_empty(), "{error:?}");
             assert_eq!(error.exit_code(), exit::STORE);
         }
-        assert_eq!(all[5].to_string(), "the store is closed");
+        assert_eq!(StoreError::ShutDown { detail: String::new() }.to_string(), "the store is closed");
     }
 }

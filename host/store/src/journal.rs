@@ -5,23 +5,32 @@ use crate::commit::{Commit, Prepared, Receipt, WhenClosed};
 use crate::error::StoreError;
 use crate::events::{Event, Gate, SUBSCRIBER_EVENTS_MAX, Subscription};
 use crate::fault::{Disk, RealDisk};
-use crate::payload::Payloads;
-use crate::schema::{Durability, open_journal};
-use crate::writer::{Entry, Message, Shared, Writer, write_payloads};
+use crate::identity::HeldFiles;
+use crate::keeping::{JOBS_DAYS_DEFAULT, Keeping};
+use crate::payload::{Payloads, PendingPayload};
+use crate::reader::last_seq;
+use crate::room::{Reserve, SMALL_DISK_BYTES, available};
+use crate::schema::{Durability, JOURNAL_FILE, open_journal};
+use crate::writer::{Entry, Message, Shared, Writer};
 use cjm_wire::event::JournalRow;
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, JoinHandle, Thread};
+use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
 /// Most bytes of commits that may wait for the writer; further callers wait until there is room.
 pub const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most bytes of detached commits that may wait; further ones are refused.
 pub const DETACHED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Pages in the log after which they are written back. SQLite's own figure.
+const CHECKPOINT_PAGES: u32 = 1000;
+/// On a small disk the log takes room that the rows need.
+const CHECKPOINT_PAGES_SMALL: u32 = 128;
 /// Shares of the waiting memory are counted in this unit.
 const SHARE_BYTES: usize = 1024;
 
@@ -35,8 +44,13 @@ pub type Committing = Pin<Box<dyn Future<Output = Result<Receipt, StoreError>> +
 /// - Commits are applied in the order in which they were queued; `seq` is that order.
 /// - A commit that breaks a rule is answered with its own error and touches no other, though they share a
 ///   transaction.
-/// - While the disk fails, admitting commits are refused at once; the others wait and are written, in order, when it
-///   works again. What waits is lost if the host dies meanwhile, and was not answered.
+/// - A commit that does not fit on the disk while small ones do fails alone ([`StoreError::NoRoom`]), and so does one
+///   whose large body cannot be written.
+/// - While the disk takes nothing, admitting commits are refused at once; the others wait and are written, in order, when
+///   it works again, small ones before in the room of a reserve. Who waits for one is told after
+///   [`COMMIT_WAIT_MAX`](crate::wedge::COMMIT_WAIT_MAX) that it is not written so far. What waits is lost if the host dies
+///   meanwhile.
+/// - No success is told once the journal's file was removed or replaced ([`StoreError::Moved`]).
 /// - Rows are fanned out after their commit, in order.
 pub trait Journal: Send + Sync + std::fmt::Debug {
     /// Queues a commit once the future is polled; ready when it is durable or refused. Dropping the future does not
@@ -67,6 +81,15 @@ pub trait Journal: Send + Sync + std::fmt::Debug {
     /// Whether new work is accepted, and since when not.
     fn gate(&self) -> watch::Receiver<Gate>;
 
+    /// Whether the files the journal works with still have their names, looked at now. It is also looked at before each
+    /// success is told, and closes the gate. The default says that all is well.
+    ///
+    /// # Errors
+    /// [`StoreError::Moved`] names the file that was removed or replaced.
+    fn check_files(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Writes what is queued and ends; later commits are answered [`StoreError::ShutDown`]. Blocks, at most a few
     /// seconds even where the disk fails. May be repeated.
     fn close(&self);
@@ -77,13 +100,22 @@ pub trait Journal: Send + Sync + std::fmt::Debug {
 pub struct JournalOptions {
     /// What a commit survives.
     pub durability: Durability,
+    /// How many days ended jobs and compositions are kept; None: for ever.
+    pub jobs_days: Option<f64>,
+    /// Files beside the journal that must keep their names while it is written, such as the lock of the directory.
+    pub guarded: Vec<PathBuf>,
     /// Where tests make the disk fail.
     pub disk: Arc<dyn Disk>,
 }
 
 impl Default for JournalOptions {
     fn default() -> Self {
-        Self { durability: Durability::default(), disk: Arc::new(RealDisk) }
+        Self {
+            durability: Durability::default(),
+            jobs_days: Some(JOBS_DAYS_DEFAULT),
+            guarded: Vec::new(),
+            disk: Arc::new(RealDisk),
+        }
     }
 }
 
@@ -110,19 +142,30 @@ impl SqliteJournal {
     /// When the file cannot be opened or was written by a later version.
     pub fn open(data_dir: &Path, options: JournalOptions) -> Result<Self, StoreError> {
         let connection = open_journal(data_dir, options.durability)?;
-        let last_seq: i64 = connection
-            .query_row("SELECT coalesce(max(seq), 0) FROM journal", [], |row| row.get(0))
-            .map_err(|error| StoreError::database("read the journal", &error))?;
+        let last_seq = last_seq(&connection)?;
+        let payloads = Payloads::of(data_dir);
+        payloads.remove_half_written();
+        let keeping = options.jobs_days.map(|days| Keeping::new(payloads.clone(), days));
         let (queue, receiver) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             gate: watch::Sender::new(Gate::Open),
             events: broadcast::Sender::new(SUBSCRIBER_EVENTS_MAX),
             last_seq: AtomicI64::new(last_seq),
             closing: AtomicBool::new(false),
-            payloads: Payloads::of(data_dir),
+            payloads,
             disk: options.disk,
+            files: Mutex::new(HeldFiles::of(&data_dir.join(JOURNAL_FILE), &options.guarded)),
+            sleeper: OnceLock::new(),
         });
-        let writer = Writer { connection, queue: receiver, shared: Arc::clone(&shared) };
+        let is_small_disk = available(data_dir).is_some_and(|bytes| bytes < SMALL_DISK_BYTES);
+        let checkpoint_pages = if is_small_disk { CHECKPOINT_PAGES_SMALL } else { CHECKPOINT_PAGES };
+        connection
+            .pragma_update(None, "wal_autocheckpoint", checkpoint_pages)
+            .map_err(|error| StoreError::database("set up the journal", &error))?;
+        let reserve = Reserve::of(data_dir);
+        let shared_too = Arc::clone(&shared);
+        let writer =
+            Writer { connection, queue: receiver, shared: shared_too, reserve, checkpoint_pages, keeping };
         let thread = thread::Builder::new()
             .name("cjm-journal".into())
             .spawn(move || writer.run())
@@ -148,9 +191,7 @@ impl Journal for SqliteJournal {
         let share = Arc::clone(&self.handle.detached_shares)
             .try_acquire_many_owned(shares_of(&commit))
             .map_err(|_| StoreError::Overloaded { waiting_bytes_max: DETACHED_BYTES_MAX })?;
-        if let Err(error) = write_payloads(&mut commit, &self.handle.shared) {
-            tracing::debug!(%error, "a payload is left to the writer");
-        }
+        write_payloads(&std::mem::take(&mut commit.payloads), &self.handle.shared)?;
         self.handle.send(commit, None, share)
     }
 
@@ -167,6 +208,14 @@ impl Journal for SqliteJournal {
 
     fn gate(&self) -> watch::Receiver<Gate> {
         self.handle.shared.gate.subscribe()
+    }
+
+    fn check_files(&self) -> Result<(), StoreError> {
+        let found = self.handle.shared.files.lock().unwrap_or_else(PoisonError::into_inner).check_all();
+        if let Err(error) = &found {
+            self.handle.shared.close_gate(&error.to_string());
+        }
+        found
     }
 
     fn close(&self) {
@@ -194,36 +243,42 @@ impl Handle {
         let mut commit = Prepared::of(commit)?;
         self.check_gate(commit.when_closed)?;
         if !commit.payloads.is_empty() {
-            commit = self.write_payloads(commit).await?;
+            self.write_payloads(std::mem::take(&mut commit.payloads)).await?;
         }
-        let share = Arc::clone(&self.shares)
-            .acquire_many_owned(shares_of(&commit))
-            .await
-            .map_err(|_| StoreError::ShutDown { detail: String::new() })?;
+        let share = self.share(&commit).await?;
         self.check_gate(commit.when_closed)?;
         let (reply, answer) = oneshot::channel();
         self.send(commit, Some(reply), share)?;
         answer.await.unwrap_or_else(|_| Err(StoreError::ShutDown { detail: String::new() }))
     }
 
-    /// Large bodies are written before the writer is bothered: their fsync would hold up everybody's commit.
-    async fn write_payloads(&self, mut commit: Prepared) -> Result<Prepared, StoreError> {
+    /// A share of the memory that may wait. While the gate is closed nobody waits for one: it may be closed for long.
+    async fn share(&self, commit: &Prepared) -> Result<OwnedSemaphorePermit, StoreError> {
+        let closed = |_| StoreError::ShutDown { detail: String::new() };
+        if let Ok(share) = Arc::clone(&self.shares).try_acquire_many_owned(shares_of(commit)) {
+            return Ok(share);
+        }
+        let mut gate = self.shared.gate.subscribe();
+        tokio::select! {
+            biased;
+            share = Arc::clone(&self.shares).acquire_many_owned(shares_of(commit)) => share.map_err(closed),
+            _ = gate.wait_for(|gate| !gate.is_open()) => {
+                Err(StoreError::Overloaded { waiting_bytes_max: WAITING_BYTES_MAX })
+            }
+        }
+    }
+
+    /// Large bodies are written before the writer is bothered: their fsync would hold up everybody's commit. One that
+    /// cannot be written fails its own commit and no other.
+    async fn write_payloads(&self, payloads: Vec<PendingPayload>) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
-        let write = move || {
-            let outcome = write_payloads(&mut commit, &shared);
-            (commit, outcome)
-        };
-        let (commit, outcome) = match tokio::runtime::Handle::try_current() {
+        let write = move || write_payloads(&payloads, &shared);
+        match tokio::runtime::Handle::try_current() {
             Ok(runtime) => runtime
                 .spawn_blocking(write)
                 .await
                 .map_err(|error| StoreError::ShutDown { detail: error.to_string() })?,
             Err(_) => write(),
-        };
-        match (outcome, commit.when_closed) {
-            (Err(error), WhenClosed::Refuse) => Err(error),
-            // The result of accepted work waits for the disk: the writer tries it again.
-            _ => Ok(commit),
         }
     }
 
@@ -243,9 +298,28 @@ impl Handle {
         share: OwnedSemaphorePermit,
     ) -> Result<(), StoreError> {
         self.queue
-            .send(Message::Write(Entry { commit, reply, _share: share }))
-            .map_err(|_| StoreError::ShutDown { detail: String::new() })
+            .send(Message::Write(Entry { commit, reply, queued_at: Instant::now(), _share: share }))
+            .map_err(|_| StoreError::ShutDown { detail: String::new() })?;
+        if !self.shared.gate.borrow().is_open()
+            && let Some(writer) = self.shared.sleeper.get()
+        {
+            // It sleeps between two attempts; a small commit may be written in the room of the reserve.
+            writer.unpark();
+        }
+        Ok(())
     }
+}
+
+fn write_payloads(payloads: &[PendingPayload], shared: &Shared) -> Result<(), StoreError> {
+    for payload in payloads {
+        let dir = shared.payloads.path("");
+        shared
+            .disk
+            .before_payload(&dir)
+            .map_err(|error| StoreError::writing("write", &dir, payload.content.len(), &error))?;
+        shared.payloads.ensure(payload)?;
+    }
+    Ok(())
 }
 
 fn shares_of(commit: &Prepared) -> u32 {

@@ -7,45 +7,59 @@
 //! [`Journal`] and [`Diagnostics`] promise, whatever is killed at whatever instant.
 
 mod apply;
+pub mod archive;
 pub mod commit;
 pub mod configs;
 pub mod diagnostics;
 pub mod diagnostics_reader;
+mod diagnostics_writer;
 pub mod empirical;
+pub mod ends;
 mod error;
 pub mod events;
 pub mod fault;
+mod identity;
 pub mod input_hashes;
 pub mod journal;
+pub mod keeping;
+pub mod lookup;
+pub mod owners;
 pub mod payload;
 mod query;
 pub mod reader;
 pub mod records;
 mod recover;
 pub mod retention;
+pub mod room;
 pub mod rows;
 pub mod schema;
 pub mod secrets;
 mod side_files;
+pub mod wedge;
 mod writer;
 
+pub use archive::{Archived, archive_journal, archives};
 pub use commit::{Commit, Receipt, WhenClosed, Write};
 pub use configs::{Configs, InstanceConfig, SqliteConfigs};
 pub use diagnostics::{Diagnostics, DroppedCounts, SqliteDiagnostics};
 pub use diagnostics_reader::{DiagnosticsFilter, DiagnosticsReader};
 pub use empirical::{Empirical, Experience, Measured, Sample, SqliteEmpirical};
+pub use ends::{end_without_result, is_too_large_to_keep};
 pub use error::StoreError;
 pub use events::{Event, Gate, Subscription};
 pub use input_hashes::InputHashes;
 pub use journal::{Committing, Journal, JournalOptions, SqliteJournal};
+pub use keeping::{ForgottenJobs, JOBS_DAYS_DEFAULT, forget_jobs};
+pub use lookup::{IdKind, ResolvedId, StoredOutcome};
 pub use payload::{INLINE_BYTES_MAX, Payloads};
 pub use reader::{JobFilter, JournalFilter, JournalReader};
 pub use records::{
     Body, CompositionBody, CompositionEnd, CompositionRecord, DiagnosticRecord, HostRecord, JobEnd,
     JobRecord, JobStart, SeqChunk, SeqJob, SeqRecord, SeqRow, StreamChunk, WorkerRecord,
 };
-pub use recover::{HOST_RESTARTED, Recovered, begin_host, host_restarted};
+pub use recover::{HOST_RESTARTED, Recovered, begin_host, end_dead_workers, host_restarted, never_begun};
 pub use retention::{Forgotten, Retention, apply_retention};
 pub use schema::{DIAGNOSTICS_FILE, Durability, JOURNAL_FILE};
 pub use secrets::{FileSecrets, Secrets, SecretsError};
-pub use writer::{BACKOFF_MS_MAX, BACKOFF_MS_MIN, BATCH_BYTES_MAX, BATCH_COMMITS_MAX, CLOSING_ATTEMPTS_MAX};
+pub use wedge::{BACKOFF_MS_MAX, BACKOFF_MS_MIN, CLOSING_ATTEMPTS_MAX, COMMIT_WAIT_MAX, SMALL_COMMIT_BYTES};
+pub use writer::{BATCH_BYTES_MAX, BATCH_COMMITS_MAX};

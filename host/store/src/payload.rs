@@ -2,14 +2,18 @@
 //! any commit names it; identical content is one file. What no commit names any more is retention's to remove.
 
 use crate::error::StoreError;
+use crate::keeping::{Hidden, is_at_rest};
 use crate::records::Body;
+use crate::room::{LEFT_FREE_BYTES, available};
 use cjm_wire::canonical::hex;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 /// Bodies up to this many bytes are kept in the database.
 pub const INLINE_BYTES_MAX: usize = 256 * 1024;
@@ -53,7 +57,7 @@ impl Payloads {
             Body::Inline(bytes) => return Ok(bytes.clone()),
             Body::File { hash, bytes } => (hash, *bytes),
         };
-        if hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
+        if !is_hash(hash) {
             return Err(StoreError::unreadable(format!("`{hash}` is not the name of a payload")));
         }
         let path = self.path(hash);
@@ -75,14 +79,21 @@ impl Payloads {
         // Several writers of one content in one process must not share a temporary file.
         static UNIQUE: AtomicU64 = AtomicU64::new(0);
         let path = self.path(&payload.hash);
-        if fs::metadata(&path).is_ok_and(|found| found.len() == payload.content.len() as u64) {
+        let bytes = payload.content.len();
+        if self.is_kept(&path, bytes as u64) {
             return self.sync_dir();
         }
         match DirBuilder::new().mode(0o700).create(&self.dir) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(StoreError::file("create", &self.dir, &error));
+                return Err(StoreError::writing("create", &self.dir, bytes, &error));
             }
             _ => {}
+        }
+        // Others must not find the disk full for the time it takes to find out that this does not fit.
+        if let Some(free) = available(&self.dir)
+            && free < bytes as u64 + LEFT_FREE_BYTES
+        {
+            return Err(StoreError::NoRoom { bytes, reason: format!("{free} bytes are free") });
         }
         let turn = UNIQUE.fetch_add(1, Ordering::Relaxed);
         let temporary = self.dir.join(format!(".{}.{}.{turn}", payload.hash, std::process::id()));
@@ -97,11 +108,49 @@ impl Payloads {
             })
             .and_then(|()| fs::rename(&temporary, &path));
         if let Err(error) = written {
-            // Best effort: a leftover temporary file is named as one and harmless.
+            // Best effort: what stays is removed when the next host opens the store.
             let _ = fs::remove_file(&temporary);
-            return Err(StoreError::file("write", &path, &error));
+            return Err(StoreError::writing("write", &path, bytes, &error));
         }
         self.sync_dir()
+    }
+
+    /// Removes what killed writers left half-written. To be called before anything is written.
+    pub(crate) fn remove_half_written(&self) {
+        let Ok(files) = fs::read_dir(&self.dir) else { return };
+        for file in files.flatten().filter(|file| file.file_name().as_encoded_bytes().starts_with(b".")) {
+            if let Err(error) = fs::remove_file(file.path()) {
+                tracing::debug!(%error, path = %file.path().display(), "a half-written body stays");
+            }
+        }
+    }
+
+    /// Names of the files, at most so many.
+    pub(crate) fn names(&self, names_max: usize) -> BTreeSet<String> {
+        let Ok(files) = fs::read_dir(&self.dir) else { return BTreeSet::new() };
+        let names = files.flatten().filter_map(|file| file.file_name().into_string().ok());
+        names.filter(|name| is_hash(name)).take(names_max).collect()
+    }
+
+    /// True when nobody wrote or used the file for so long.
+    pub(crate) fn was_left_alone(&self, hash: &str, rest: Duration) -> bool {
+        is_at_rest(&self.path(hash), rest)
+    }
+
+    /// Takes a file out of sight.
+    pub(crate) fn hide(&self, hash: &str) -> Option<Hidden> {
+        let path = self.path(hash);
+        let hidden = self.dir.join(format!(".{hash}.going"));
+        fs::rename(&path, &hidden).ok().map(|()| Hidden { path, hidden })
+    }
+
+    /// True when the file is there, whole, and marked as just used, so that retention leaves it for now.
+    fn is_kept(&self, path: &Path, bytes: u64) -> bool {
+        let Ok(file) = OpenOptions::new().write(true).open(path) else { return false };
+        file.metadata().is_ok_and(|found| found.len() == bytes)
+            && file.set_modified(SystemTime::now()).is_ok()
+            // Retention takes a file out of sight before it looks at its time again.
+            && path.exists()
     }
 
     fn sync_dir(&self) -> Result<(), StoreError> {
@@ -109,6 +158,10 @@ impl Payloads {
             .and_then(|dir| dir.sync_all())
             .map_err(|error| StoreError::file("sync", &self.dir, &error))
     }
+}
+
+fn is_hash(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// Splits a body that is too large for the database from its content.

@@ -49,6 +49,11 @@ impl Columns<'_, '_> {
     }
 }
 
+/// The first column.
+pub(crate) fn text(columns: &Columns<'_, '_>) -> Result<String, StoreError> {
+    columns.get(0)
+}
+
 pub(crate) fn row(columns: &Columns<'_, '_>) -> Result<SeqRow, StoreError> {
     let row = JournalRow {
         event_id: EventId::from_text(columns.get::<String>(1)?),

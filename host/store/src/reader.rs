@@ -2,11 +2,13 @@
 //! and after one. Every method finishes its statement before it returns: an open cursor would keep the write-ahead
 //! log from being cut back. All of them block for the time of a query.
 
+use crate::archive::archives;
 use crate::error::StoreError;
 use crate::payload::Payloads;
 use crate::query::{self, Columns};
 use crate::records::{Body, CompositionBody, CompositionRecord, JobRecord, SeqJob, SeqRow, WorkerRecord};
 use crate::schema::{JOURNAL_FILE, has_table, open_reader};
+use cjm_wire::Timestamp;
 use cjm_wire::event::{EventType, JobStatus};
 use cjm_wire::ids::{CompositionId, JobId};
 use rusqlite::types::Value as Sql;
@@ -15,6 +17,8 @@ use std::path::Path;
 
 /// Most rows of one page.
 pub const PAGE_ROWS_MAX: usize = 10_000;
+/// How much younger a row may be than rows before it.
+const CLOCK_SLACK_MICROS: i64 = 86_400_000_000;
 
 /// Which journal rows; empty selects all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,6 +33,14 @@ pub struct JournalFilter {
     pub composition: Option<String>,
     /// Of these types, as text.
     pub event_types: Vec<String>,
+    /// Of this node of a composition.
+    pub node: Option<String>,
+    /// Of this capability.
+    pub capability: Option<String>,
+    /// That tell of a job or composition becoming one of these.
+    pub statuses: Vec<JobStatus>,
+    /// Not older than this.
+    pub since: Option<Timestamp>,
 }
 
 /// Which jobs; empty selects all.
@@ -42,12 +54,18 @@ pub struct JobFilter {
     pub composition: Option<String>,
     /// Of this capability.
     pub capability: Option<String>,
+    /// Of this node of a composition.
+    pub node: Option<String>,
+    /// Accepted at this instant or later.
+    pub since: Option<Timestamp>,
 }
 
 /// A read-only view of one data directory's journal. Each call sees what was committed when it began.
 #[derive(Debug)]
 pub struct JournalReader {
     connection: Connection,
+    /// Files into which old rows were moved.
+    archives: Vec<Connection>,
     payloads: Payloads,
 }
 
@@ -57,11 +75,39 @@ impl JournalReader {
     /// # Errors
     /// [`StoreError::NothingYet`] when there is none; others when it cannot be read.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
-        let connection = open_reader(data_dir, JOURNAL_FILE)?;
-        if !has_table(&connection, "journal")? {
-            return Err(StoreError::NothingYet { path: data_dir.join(JOURNAL_FILE) });
+        let connection = open_journal_table(data_dir, JOURNAL_FILE)?;
+        Ok(Self { connection, archives: Vec::new(), payloads: Payloads::of(data_dir) })
+    }
+
+    /// [`Self::open`], and reads what was moved into [`archives`](crate::archive::archives) as if it had stayed.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_with_archives(data_dir: &Path) -> Result<Self, StoreError> {
+        let mut reader = Self::open(data_dir)?;
+        for path in archives(data_dir) {
+            reader.archives.push(open_file(&path)?);
         }
-        Ok(Self { connection, payloads: Payloads::of(data_dir) })
+        Ok(reader)
+    }
+
+    /// Opens one file of rows, such as an archive that was moved elsewhere.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_archive(path: &Path) -> Result<Self, StoreError> {
+        let payloads = Payloads::of(path.parent().unwrap_or(path));
+        Ok(Self { connection: open_file(path)?, archives: Vec::new(), payloads })
+    }
+
+    /// The journal itself.
+    pub(crate) fn live(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Every file that is read, the journal first.
+    pub(crate) fn connections(&self) -> impl Iterator<Item = &Connection> {
+        std::iter::once(&self.connection).chain(&self.archives)
     }
 
     /// Rows after `after_seq`, oldest first, at most `limit` and [`PAGE_ROWS_MAX`]. The last row's `seq` is where
@@ -109,9 +155,7 @@ impl JournalReader {
     /// # Errors
     /// When the store cannot be read.
     pub fn last_seq(&self) -> Result<i64, StoreError> {
-        self.connection
-            .query_row("SELECT coalesce(max(seq), 0) FROM journal", [], |row| row.get(0))
-            .map_err(|error| failed(&error))
+        last_seq(&self.connection)
     }
 
     /// One job.
@@ -234,30 +278,20 @@ impl JournalReader {
         limit: usize,
         order: &str,
     ) -> Result<Vec<SeqRow>, StoreError> {
-        let mut values = vec![Sql::Integer(after_seq.unwrap_or(0))];
-        let mut condition = String::from("seq > ?");
-        for (column, value) in [
-            ("job_id", &filter.job),
-            ("run_id", &filter.run),
-            ("worker_session_id", &filter.session),
-            ("composition_id", &filter.composition),
-        ] {
-            if let Some(value) = value {
-                condition.push_str(&format!(" AND {column} = ?"));
-                values.push(text(value));
+        let mut found = Vec::new();
+        for connection in self.connections() {
+            found.extend(rows_of(connection, filter, after_seq, limit, order)?);
+        }
+        if !self.archives.is_empty() {
+            // A row may stand in two files where a move was cut off.
+            found.sort_by_key(|row| row.seq);
+            found.dedup_by_key(|row| row.seq);
+            if order == "DESC" {
+                found.reverse();
             }
+            found.truncate(limit.min(PAGE_ROWS_MAX));
         }
-        if !filter.event_types.is_empty() {
-            // The plus keeps SQLite from an index in the order of time, which would have to be sorted by seq.
-            condition.push_str(&format!(" AND +event_type IN ({})", marks(filter.event_types.len())));
-            values.extend(filter.event_types.iter().map(|kind| text(kind)));
-        }
-        values.push(limit_value(limit));
-        let sql = format!(
-            "SELECT {} FROM journal WHERE {condition} ORDER BY seq {order} LIMIT ?",
-            query::ROW_COLUMNS
-        );
-        collect(&self.connection, &sql, &values, query::row)
+        Ok(found)
     }
 
     /// A query of our own tables, which a file of the ancestor does not have.
@@ -272,6 +306,104 @@ impl JournalReader {
             other => other,
         }
     }
+}
+
+fn open_journal_table(data_dir: &Path, file: &str) -> Result<Connection, StoreError> {
+    let connection = open_reader(data_dir, file)?;
+    if !has_table(&connection, "journal")? {
+        return Err(StoreError::NothingYet { path: data_dir.join(file) });
+    }
+    Ok(connection)
+}
+
+fn open_file(path: &Path) -> Result<Connection, StoreError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    open_journal_table(path.parent().unwrap_or(path), &name)
+}
+
+/// The highest place that was ever given, also to rows that were archived since; 0 in a new journal.
+pub(crate) fn last_seq(connection: &Connection) -> Result<i64, StoreError> {
+    let sql = "SELECT max(coalesce((SELECT max(seq) FROM journal), 0), \
+               coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'journal'), 0))";
+    connection.query_row(sql, [], |row| row.get(0)).map_err(|error| failed(&error))
+}
+
+/// Rows of one file.
+fn rows_of(
+    connection: &Connection,
+    filter: &JournalFilter,
+    after_seq: Option<i64>,
+    limit: usize,
+    order: &str,
+) -> Result<Vec<SeqRow>, StoreError> {
+    let floor = seq_floor(connection, "journal", filter.since.as_ref())?;
+    let mut values = vec![Sql::Integer(after_seq.unwrap_or(0).max(floor))];
+    let mut condition = String::from("seq > ?");
+    for (column, value) in [
+        ("job_id", &filter.job),
+        ("run_id", &filter.run),
+        ("worker_session_id", &filter.session),
+        ("composition_id", &filter.composition),
+        ("+node_id", &filter.node),
+        ("+capability_name", &filter.capability),
+    ] {
+        if let Some(value) = value {
+            condition.push_str(&format!(" AND {column} = ?"));
+            values.push(text(value));
+        }
+    }
+    if !filter.event_types.is_empty() {
+        // The plus keeps SQLite from an index in the order of time, which would have to be sorted by seq.
+        condition.push_str(&format!(" AND +event_type IN ({})", marks(filter.event_types.len())));
+        values.extend(filter.event_types.iter().map(|kind| text(kind)));
+    }
+    if let Some(since) = &filter.since {
+        condition.push_str(" AND +ts >= ?");
+        values.push(text(since.as_str()));
+    }
+    if !filter.statuses.is_empty() {
+        // What other writers left may be no JSON to SQLite.
+        let marks = marks(filter.statuses.len());
+        condition.push_str(&format!(
+            " AND CASE WHEN json_valid(payload) THEN \
+                 coalesce(payload ->> 'to', payload ->> 'status') IN ({marks}) END"
+        ));
+        values.extend(filter.statuses.iter().map(|status| text(status.as_str())));
+    }
+    values.push(limit_value(limit));
+    let sql =
+        format!("SELECT {} FROM journal WHERE {condition} ORDER BY seq {order} LIMIT ?", query::ROW_COLUMNS);
+    collect(connection, &sql, &values, query::row)
+}
+
+/// A place before which nothing is as young as `since`, so that years need not be looked through. Places are in the order
+/// of commits, which is that of time but for rows that waited and clocks that were set; a day is left for both.
+pub(crate) fn seq_floor(
+    connection: &Connection,
+    table: &str,
+    since: Option<&Timestamp>,
+) -> Result<i64, StoreError> {
+    let Some(micros) = since.and_then(Timestamp::as_micros) else { return Ok(0) };
+    let before = Timestamp::from_micros(micros.saturating_sub(CLOCK_SLACK_MICROS).max(0));
+    let ends = format!("SELECT coalesce(min(seq), 1), coalesce(max(seq), 0) FROM {table}");
+    let (mut low, mut high): (i64, i64) = connection
+        .query_row(&ends, [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .map_err(|error| failed(&error))?;
+    let at = format!("SELECT ts FROM {table} WHERE seq >= ?1 ORDER BY seq LIMIT 1");
+    // All before `low` are older, as far as was looked at; what is at `high` or after it is not.
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let ts: String = connection
+            .prepare_cached(&at)
+            .and_then(|mut select| select.query_row([middle], |row| row.get(0)))
+            .map_err(|error| failed(&error))?;
+        if ts.as_str() < before.as_str() {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low - 1)
 }
 
 /// Runs one query to its end.
@@ -309,11 +441,16 @@ fn job_condition(filter: &JobFilter, first: &str, after_seq: i64) -> (String, Ve
         ("run_id", &filter.run),
         ("composition_id", &filter.composition),
         ("capability_name", &filter.capability),
+        ("node_id", &filter.node),
     ] {
         if let Some(value) = value {
             condition.push_str(&format!(" AND {column} = ?"));
             values.push(text(value));
         }
+    }
+    if let Some(since) = &filter.since {
+        condition.push_str(" AND submitted_at >= ?");
+        values.push(text(since.as_str()));
     }
     condition.push(' ');
     condition.push_str(&statuses_condition(&filter.statuses));

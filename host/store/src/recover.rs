@@ -16,6 +16,8 @@ use cjm_wire::event::JobStatus;
 pub const HOST_RESTARTED: &str = "host restarted";
 /// Jobs ended in one commit.
 const JOBS_PER_COMMIT: usize = 64;
+/// Most spawns, newest first, that a new host looks for ends of.
+const SPAWNS_LOOKED_AT: usize = 1000;
 /// States that only a living host can leave.
 const UNFINISHED: [JobStatus; 2] = [JobStatus::Pending, JobStatus::Running];
 
@@ -26,8 +28,7 @@ pub struct Recovered {
     pub jobs: Vec<JobRecord>,
     /// Ended now.
     pub compositions: Vec<CompositionRecord>,
-    /// Not known to be gone. The caller looks for their processes, ends them, and commits
-    /// [`Write::WorkerEnded`].
+    /// Not known to be gone. The caller looks for their processes, ends them, and calls [`end_dead_workers`].
     pub workers: Vec<WorkerRecord>,
 }
 
@@ -75,17 +76,58 @@ pub fn host_restarted(capability_name: &str, instance_id: Option<&str>, now: &Ti
     error.capability_name = (!capability_name.is_empty()).then(|| capability_name.to_owned());
     error.capability_instance_id = instance_id.map(str::to_owned);
     error.occurred_at = Some(now.clone());
-    Failure {
-        error,
-        report: ErrorReport {
-            code: "host.restarted".into(),
-            message: HOST_RESTARTED.into(),
-            causes: vec!["the host ended before this did".into()],
-            next_step: "run it again; look first at what the tool may have done already".into(),
-            stderr_tail: Vec::new(),
-            exit_code: exit::WORKER_DIED,
-        },
+    let report = ErrorReport {
+        code: "host.restarted".into(),
+        message: HOST_RESTARTED.into(),
+        causes: vec!["the host ended before this did".into()],
+        next_step: "run it again; look first at what the tool may have done already".into(),
+        stderr_tail: Vec::new(),
+        exit_code: exit::WORKER_DIED,
+        details: Box::default(),
     }
+    .with_job_error(&error);
+    Failure { error, report }
+}
+
+/// How a job fails that had not begun when its host ended.
+#[must_use]
+pub fn never_begun(capability_name: &str, now: &Timestamp) -> Failure {
+    let mut failure = host_restarted(capability_name, None, now);
+    failure.report.causes = vec!["the host ended before this began".into()];
+    failure.report.next_step = "submit it again: it had not begun, so nothing of it was done".into();
+    failure
+}
+
+/// Ends in the store what dead hosts' workers left open, once the caller knows that their processes are gone: the record
+/// of each worker, and a `worker_died` row for each `worker_spawned` that has none. Returns how many rows were written.
+/// Blocks. May be repeated.
+///
+/// # Errors
+/// When the store cannot be read or written.
+pub fn end_dead_workers(
+    journal: &dyn Journal,
+    reader: &JournalReader,
+    host_session_id: &str,
+    now: &Timestamp,
+) -> Result<usize, StoreError> {
+    for worker in reader.living_workers()? {
+        if worker.host_session_id != host_session_id {
+            let ended = Write::WorkerEnded(worker.worker_session_id, now.clone());
+            journal.commit_blocking(Commit::telling().write(ended))?;
+        }
+    }
+    let mut written = 0;
+    for spawned in reader.spawned_without_end(SPAWNS_LOOKED_AT)? {
+        match journal.commit_blocking(Commit::telling().row(rows::died_with_its_host(&spawned.row, now))) {
+            // Another row has the id: it was written before, and archived or forgotten since.
+            Err(StoreError::Refused { .. }) => {}
+            other => {
+                other?;
+                written += 1;
+            }
+        }
+    }
+    Ok(written)
 }
 
 fn end_jobs(
@@ -99,7 +141,12 @@ fn end_jobs(
             let from = job.status;
             job.status = JobStatus::Failed;
             job.completed_at = Some(now.clone());
-            job.failure = Some(host_restarted(&job.capability_name, job.instance_id.as_deref(), now));
+            // Counted before a request can reach the tool.
+            job.failure = Some(if job.attempt == 0 {
+                never_begun(&job.capability_name, now)
+            } else {
+                host_restarted(&job.capability_name, job.instance_id.as_deref(), now)
+            });
             (from, job)
         })
         .collect();
@@ -109,12 +156,18 @@ fn end_jobs(
     match journal.commit_blocking(together) {
         // One of them has a terminal row already, which only somebody else's writing can explain. The others must
         // not suffer for it.
-        Err(StoreError::Refused { .. }) => {
+        // Or all together do not fit on a full disk, and each alone may.
+        Err(StoreError::Refused { .. } | StoreError::NoRoom { .. }) => {
             for (from, job) in &ended {
                 let with_row = Commit::telling().write(end_of(job)).row(rows::terminal(job, *from));
-                if let Err(StoreError::Refused { what }) = journal.commit_blocking(with_row) {
-                    tracing::warn!(job = %job.job_id, what, "ended without a terminal row of its own");
-                    journal.commit_blocking(Commit::telling().write(end_of(job)))?;
+                match journal.commit_blocking(with_row) {
+                    Err(StoreError::Refused { what }) => {
+                        tracing::warn!(job = %job.job_id, what, "ended without a terminal row of its own");
+                        journal.commit_blocking(Commit::telling().write(end_of(job)))?;
+                    }
+                    other => {
+                        other?;
+                    }
                 }
             }
         }

@@ -1,9 +1,11 @@
-//! Forgets old records and output. Only `diagnostics.db` has a retention: the journal is never touched.
+//! Forgets old records and output of `diagnostics.db`. The journal is never touched; what jobs leave in its file is
+//! `keeping`'s.
 //!
 //! What must hold: each batch is a transaction of its own and short, so that workers and a host write on meanwhile.
 
 use crate::diagnostics_reader::DiagnosticsReader;
 use crate::error::StoreError;
+use crate::room::{RESERVE_BYTES, SMALL_DISK_BYTES, available, give_up_reserve, make_reserve};
 use crate::schema::{self, DIAGNOSTICS_FILE};
 use cjm_wire::Timestamp;
 use rusqlite::{Connection, params};
@@ -14,8 +16,12 @@ use std::path::Path;
 pub const RETENTION_BATCH_ROWS: i64 = 500;
 /// Most batches of each table when a host starts; what is left goes the next time.
 pub const SWEEP_BATCHES_MAX: u64 = 100;
+/// Most rows that one transaction deletes where there is little room: each row touches a page of each index.
+const TIGHT_BATCH_ROWS: i64 = 25;
+/// Pages that one transaction gives back to the disk.
+const TIGHT_VACUUM_PAGES: i64 = 32;
 const DAY_MICROS: f64 = 86_400e6;
-const MB_BYTES: f64 = 1024.0 * 1024.0;
+pub(crate) const MB_BYTES: f64 = 1024.0 * 1024.0;
 
 /// What is old.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -37,19 +43,43 @@ pub struct Forgotten {
     pub file_bytes: u64,
 }
 
-/// Applies a retention to the diagnostics of `data_dir`. Blocks.
+/// Applies a retention to the diagnostics of `data_dir`. Works on a full disk too, in smaller steps: the log is cut back
+/// after each, freed pages are given back to the disk where the file was made for it, and the journal's reserve lends its
+/// room. Blocks.
 ///
 /// # Errors
 /// [`StoreError::NothingYet`] when there are none; others when they cannot be read or written.
 pub fn apply_retention(data_dir: &Path, retention: &Retention) -> Result<Forgotten, StoreError> {
+    match forget(data_dir, retention) {
+        Err(StoreError::NothingYet { path }) => Err(StoreError::NothingYet { path }),
+        Err(_) if is_full(data_dir) && give_up_reserve(data_dir) => {
+            let forgotten = forget(data_dir, retention);
+            // Where there is no room for it yet, the next host makes it.
+            make_reserve(data_dir);
+            forgotten
+        }
+        done => done,
+    }
+}
+
+fn forget(data_dir: &Path, retention: &Retention) -> Result<Forgotten, StoreError> {
     // Opening for writing would make the file.
     drop(DiagnosticsReader::open(data_dir)?);
     let path = data_dir.join(DIAGNOSTICS_FILE);
     let file_bytes = std::fs::metadata(&path).map(|meta| meta.len()).unwrap_or_default();
     let connection = schema::open_diagnostics(data_dir)?;
-    let forgotten = sweep(&connection, retention, u64::MAX)
-        .map_err(|error| StoreError::database("delete old diagnostics", &error))?;
+    let is_tight = available(data_dir).is_some_and(|bytes| bytes < SMALL_DISK_BYTES);
+    let steps = Steps { connection: &connection, is_tight, batches_max: u64::MAX };
+    let failed = |error| StoreError::database("delete old diagnostics", &error);
+    let forgotten = steps.sweep(retention).map_err(failed)?;
+    if is_tight {
+        steps.give_back().map_err(failed)?;
+    }
     Ok(Forgotten { file_bytes, ..forgotten })
+}
+
+fn is_full(data_dir: &Path) -> bool {
+    available(data_dir).is_some_and(|bytes| bytes < RESERVE_BYTES)
 }
 
 /// Deletes what is old, in at most so many batches of each table.
@@ -58,65 +88,109 @@ pub(crate) fn sweep(
     retention: &Retention,
     batches_max: u64,
 ) -> rusqlite::Result<Forgotten> {
-    let mut forgotten = Forgotten::default();
-    if let Some(days) = retention.age_max_days {
-        let cutoff = cutoff(days);
-        forgotten.records += delete_older(connection, "records", &cutoff, batches_max)?;
-        forgotten.chunks += delete_older(connection, "stream_chunks", &cutoff, batches_max)?;
+    Steps { connection, is_tight: false, batches_max }.sweep(retention)
+}
+
+/// How it is forgotten: each batch in a transaction of its own.
+struct Steps<'a> {
+    connection: &'a Connection,
+    /// There is little room: small batches, and the log is cut back after each.
+    is_tight: bool,
+    batches_max: u64,
+}
+
+impl Steps<'_> {
+    fn sweep(&self, retention: &Retention) -> rusqlite::Result<Forgotten> {
+        let mut forgotten = Forgotten::default();
+        if let Some(days) = retention.age_max_days {
+            let cutoff = cutoff(days);
+            forgotten.records += self.delete_older("records", &cutoff)?;
+            forgotten.chunks += self.delete_older("stream_chunks", &cutoff)?;
+        }
+        if let Some(mb) = retention.size_max_mb {
+            let mut batches = 0;
+            while batches < self.batches_max && held_bytes(self.connection)? > mb * MB_BYTES {
+                batches += 1;
+                let records = self.delete_oldest("records")?;
+                let chunks = self.delete_oldest("stream_chunks")?;
+                forgotten.records += records;
+                forgotten.chunks += chunks;
+                if records + chunks == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(forgotten)
     }
-    if let Some(mb) = retention.size_max_mb {
-        let mut batches = 0;
-        while batches < batches_max && held_bytes(connection)? > mb * MB_BYTES {
-            batches += 1;
-            let records = delete_oldest(connection, "records")?;
-            let chunks = delete_oldest(connection, "stream_chunks")?;
-            forgotten.records += records;
-            forgotten.chunks += chunks;
-            if records + chunks == 0 {
+
+    fn rows(&self) -> i64 {
+        if self.is_tight { TIGHT_BATCH_ROWS } else { RETENTION_BATCH_ROWS }
+    }
+
+    /// Timestamps are text whose order is that of time.
+    fn delete_older(&self, table: &str, cutoff: &Timestamp) -> rusqlite::Result<u64> {
+        let sql = format!(
+            "DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table} WHERE ts < ?1 ORDER BY ts LIMIT ?2)"
+        );
+        let mut deleted = 0;
+        for _ in 0..self.batches_max {
+            let batch = self.connection.execute(&sql, params![cutoff.as_str(), self.rows()])?;
+            deleted += batch as u64;
+            self.shorten_log()?;
+            if batch == 0 {
                 break;
             }
         }
+        Ok(deleted)
     }
-    Ok(forgotten)
+
+    fn delete_oldest(&self, table: &str) -> rusqlite::Result<u64> {
+        let sql = format!("DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table} ORDER BY seq LIMIT ?1)");
+        let deleted = self.connection.execute(&sql, [self.rows()])? as u64;
+        self.shorten_log()?;
+        Ok(deleted)
+    }
+
+    /// Gives free pages back to the disk, a few at a time, where the file was made for it.
+    fn give_back(&self) -> rusqlite::Result<()> {
+        let sql = format!("PRAGMA incremental_vacuum({TIGHT_VACUUM_PAGES})");
+        let mut free = pragma(self.connection, "freelist_count")?;
+        while free > 0 {
+            self.connection.execute_batch(&sql)?;
+            self.shorten_log()?;
+            let left = pragma(self.connection, "freelist_count")?;
+            if left >= free {
+                break;
+            }
+            free = left;
+        }
+        Ok(())
+    }
+
+    fn shorten_log(&self) -> rusqlite::Result<()> {
+        if self.is_tight {
+            // A reader may be in the way; then the next one does it.
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        }
+        Ok(())
+    }
 }
 
-fn cutoff(days: f64) -> Timestamp {
+pub(crate) fn cutoff(days: f64) -> Timestamp {
     let now = Timestamp::now().as_micros().unwrap_or_default();
     #[expect(clippy::cast_possible_truncation, reason = "`as` saturates, and nothing is older than that")]
     Timestamp::from_micros(now.saturating_sub((days * DAY_MICROS) as i64).max(0))
 }
 
-/// Timestamps are text whose order is that of time.
-fn delete_older(
-    connection: &Connection,
-    table: &str,
-    cutoff: &Timestamp,
-    batches_max: u64,
-) -> rusqlite::Result<u64> {
-    let sql = format!(
-        "DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table} WHERE ts < ?1 ORDER BY ts LIMIT ?2)"
-    );
-    let mut deleted = 0;
-    for _ in 0..batches_max {
-        let batch = connection.execute(&sql, params![cutoff.as_str(), RETENTION_BATCH_ROWS])?;
-        deleted += batch as u64;
-        if batch == 0 {
-            break;
-        }
-    }
-    Ok(deleted)
-}
-
-fn delete_oldest(connection: &Connection, table: &str) -> rusqlite::Result<u64> {
-    let sql = format!("DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table} ORDER BY seq LIMIT ?1)");
-    connection.execute(&sql, [RETENTION_BATCH_ROWS]).map(|deleted| deleted as u64)
-}
-
 /// What the file holds, without the pages that are free.
 #[expect(clippy::cast_precision_loss, reason = "exact up to 8 PB")]
-fn held_bytes(connection: &Connection) -> rusqlite::Result<f64> {
-    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    Ok(((pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?) as f64)
+pub(crate) fn held_bytes(connection: &Connection) -> rusqlite::Result<f64> {
+    let pages = pragma(connection, "page_count")? - pragma(connection, "freelist_count")?;
+    Ok((pages * pragma(connection, "page_size")?) as f64)
+}
+
+fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, name, |row| row.get(0))
 }
 
 #[cfg(test)]
@@ -145,6 +219,56 @@ mod tests {
             assert!(store.chunk(StreamChunk { ts, worker_session_id: None, stream, content: "c".into() }));
         }
         store.close();
+    }
+
+    #[test]
+    fn the_oldest_go_first_whatever_index_is_shorter() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let store = SqliteDiagnostics::open(folder.path()).expect("opens");
+        for n in 0..2000 {
+            let mut record = DiagnosticRecord {
+                ts: Timestamp::now(),
+                worker_session_id: None,
+                job_id: Some(format!("job-{:04}", 2000 - n)),
+                level: "INFO".into(),
+                logger_name: "t".into(),
+                message: "m".repeat(1000),
+                exc_text: None,
+            };
+            // Later rows have smaller ids of jobs and earlier times: only their place says what is older.
+            record.ts = Timestamp::from_micros(2_000_000_000 - n);
+            assert!(store.record(record));
+        }
+        store.close();
+        let size = Retention { age_max_days: None, size_max_mb: Some(1.5) };
+        let forgotten = apply_retention(folder.path(), &size).expect("applies").records;
+        assert!((500..2000).contains(&forgotten), "{forgotten}");
+        let reader = DiagnosticsReader::open(folder.path()).expect("opens");
+        let left = reader.records(&DiagnosticsFilter::default(), 0, 5000).expect("reads");
+        assert_eq!(left.first().map(|found| found.seq), Some(i64::try_from(forgotten).expect("small") + 1));
+        assert_eq!(left.len() as u64, 2000 - forgotten);
+    }
+
+    #[test]
+    fn no_more_is_held_than_the_maximum_while_the_store_is_open() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let size = Retention { age_max_days: None, size_max_mb: Some(2.0) };
+        let store = SqliteDiagnostics::open_keeping(folder.path(), size).expect("opens");
+        for n in 0..8000 {
+            let ts = Timestamp::now();
+            let content = format!("{n} {}", "c".repeat(2000));
+            store.chunk(StreamChunk { ts, worker_session_id: None, stream: "stdout".into(), content });
+            if n % 500 == 0 {
+                store.flush_blocking();
+            }
+        }
+        store.close();
+        let connection = Connection::open(folder.path().join(DIAGNOSTICS_FILE)).expect("opens");
+        let held = held_bytes(&connection).expect("reads");
+        assert!(held < 2.0 * MB_BYTES * 1.6, "{held}");
+        let reader = DiagnosticsReader::open(folder.path()).expect("opens");
+        let last = reader.last_chunks(&DiagnosticsFilter::default(), 1).expect("reads");
+        assert!(last[0].chunk.content.starts_with("7999 "), "the newest stay");
     }
 
     fn held(data_dir: &Path) -> (usize, usize) {

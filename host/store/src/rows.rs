@@ -112,6 +112,28 @@ pub fn composition_finished(composition: &CompositionRecord, end: &CompositionEn
     row
 }
 
+/// `worker_died` for the worker of this `worker_spawned` row, whose host ended without telling of its end. Its id is
+/// derived, so that it is written once.
+#[must_use]
+pub fn died_with_its_host(spawned: &JournalRow, now: &Timestamp) -> JournalRow {
+    let payload = serde_json::json!({
+        "phase": "running",
+        "returncode": null,
+        "reason": "host_gone",
+        "confidence": "certain",
+        "verdict": "its host ended, and its keeper cleared it",
+        "evidence": ["a new host found no end of it in the journal"],
+    });
+    let payload = if let Value::Object(map) = payload { map } else { Map::new() };
+    let mut row = JournalRow { worker_reported: false, ..spawned.clone() };
+    let session = spawned.worker_session_id.as_deref().unwrap_or_default();
+    row.event_id = EventId::from_text(format!("{session}:died"));
+    row.ts = now.clone();
+    row.event_type = EventType::WorkerDied.as_str().to_owned();
+    row.payload = payload;
+    row
+}
+
 fn composition_row(kind: EventType, composition: &CompositionRecord, ts: Timestamp) -> JournalRow {
     let mut row = JournalRow::new(kind, Map::new());
     row.ts = ts;
@@ -208,6 +230,7 @@ mod tests {
                 next_step: "n".into(),
                 stderr_tail: vec![],
                 exit_code: 12,
+                details: Box::default(),
             },
         });
         job

@@ -34,7 +34,7 @@ pub enum Durability {
     Power,
 }
 
-const JOURNAL_TABLES: &str = "
+pub(crate) const JOURNAL_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS journal (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     event_id TEXT NOT NULL UNIQUE,
@@ -114,6 +114,15 @@ CREATE TABLE workers (
 CREATE INDEX idx_workers_living ON workers (worker_session_id) WHERE ended_at IS NULL;
 ";
 
+// What is put into `room_probe` and taken out again says whether the disk takes a small commit. The indexes say whether
+// the file of a large body is still named; small bodies have no part in them.
+const OUR_LATER_TABLES: &str = "
+CREATE TABLE room_probe (id INTEGER PRIMARY KEY, filler BLOB NOT NULL);
+CREATE INDEX idx_arguments_payload ON arguments (payload_hash) WHERE payload_hash IS NOT NULL;
+CREATE INDEX idx_results_payload ON results (payload_hash) WHERE payload_hash IS NOT NULL;
+CREATE INDEX idx_bodies_payload ON composition_bodies (payload_hash) WHERE payload_hash IS NOT NULL;
+";
+
 const DIAGNOSTICS_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS records (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -148,7 +157,8 @@ CREATE TABLE IF NOT EXISTS input_hash_cache (
 );
 ";
 
-const JOURNAL_MIGRATIONS: &[M<'static>] = &[M::up(JOURNAL_TABLES), M::up(OUR_TABLES)];
+const JOURNAL_MIGRATIONS: &[M<'static>] =
+    &[M::up(JOURNAL_TABLES), M::up(OUR_TABLES), M::up(OUR_LATER_TABLES)];
 const DIAGNOSTICS_MIGRATIONS: &[M<'static>] = &[M::up(DIAGNOSTICS_TABLES)];
 const INPUT_HASHES_MIGRATIONS: &[M<'static>] = &[M::up(INPUT_HASHES_TABLES)];
 
@@ -224,6 +234,10 @@ fn open_writer(
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(&path, flags).map_err(failed)?;
     connection.busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS)).map_err(failed)?;
+    if file == DIAGNOSTICS_FILE && fs::metadata(&path).is_ok_and(|found| found.len() == 0) {
+        // To be said before the first page is written: retention can then give pages back to a full disk.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
+    }
     connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
     let synchronous = match durability {
         Durability::Process => "NORMAL",

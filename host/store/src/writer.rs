@@ -1,36 +1,28 @@
-//! The journal's one writer: a thread that turns what callers hand in into transactions, many commits in one, and
-//! keeps the wedge gate. It must never lose a commit it took without telling its caller, and never tell one before
-//! it is durable.
-//!
-//! ```text
-//! open ──BUSY, FULL, IOERR──▶ closed (the whole batch is tried again, with growing pauses) ──success──▶ open
-//! ```
+//! The journal's one writer: a thread that turns what callers hand in into transactions, many commits in one. It must
+//! never lose a commit it took without telling its caller, and never tell one before it is durable. What it does while
+//! the disk fails is `wedge`'s.
 
 use crate::apply::{NotApplied, apply, apply_alone};
 use crate::commit::{Prepared, Receipt};
 use crate::error::StoreError;
 use crate::events::{Event, Gate};
 use crate::fault::{Disk, DiskStep};
+use crate::identity::HeldFiles;
+use crate::keeping::Keeping;
 use crate::payload::Payloads;
+use crate::room::Reserve;
 use cjm_wire::Timestamp;
 use rusqlite::{Connection, ErrorCode};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::thread;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::Thread;
+use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot, watch};
 
 /// Most commits in one transaction.
 pub const BATCH_COMMITS_MAX: usize = 256;
 /// A batch that has come to this size takes no further commit.
 pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// First pause before a failed batch is tried again.
-pub const BACKOFF_MS_MIN: u64 = 10;
-/// Longest pause. How often it is tried is not limited while the host lives: accepted work is not given up.
-pub const BACKOFF_MS_MAX: u64 = 2_000;
-/// How often a batch is tried once the host shuts down.
-pub const CLOSING_ATTEMPTS_MAX: u32 = 5;
-
 /// What callers send.
 pub(crate) enum Message {
     Write(Entry),
@@ -40,8 +32,10 @@ pub(crate) enum Message {
 /// A commit that waits to be written.
 pub(crate) struct Entry {
     pub(crate) commit: Prepared,
-    /// Absent for detached commits.
+    /// Absent for detached commits, and once a caller was told that it waited long enough.
     pub(crate) reply: Option<oneshot::Sender<Result<Receipt, StoreError>>>,
+    /// When it was handed in.
+    pub(crate) queued_at: Instant,
     /// Its share of the memory that may wait; given back when it is written.
     pub(crate) _share: OwnedSemaphorePermit,
 }
@@ -55,16 +49,52 @@ pub(crate) struct Shared {
     pub(crate) closing: AtomicBool,
     pub(crate) payloads: Payloads,
     pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) files: Mutex<HeldFiles>,
+    /// The writer, while it may sleep between two attempts.
+    pub(crate) sleeper: OnceLock<Thread>,
 }
 
 pub(crate) struct Writer {
     pub(crate) connection: Connection,
     pub(crate) queue: mpsc::UnboundedReceiver<Message>,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) reserve: Reserve,
+    /// Pages in the log after which SQLite writes them back into the database.
+    pub(crate) checkpoint_pages: u32,
+    /// Forgets old jobs, unless they are kept for ever.
+    pub(crate) keeping: Option<Keeping>,
+}
+
+impl Shared {
+    pub(crate) fn open_gate(&self) {
+        self.gate.send_if_modified(|gate| {
+            let was_closed = !gate.is_open();
+            if was_closed {
+                tracing::info!("the journal can be written again");
+                *gate = Gate::Open;
+            }
+            was_closed
+        });
+    }
+
+    pub(crate) fn close_gate(&self, reason: &str) {
+        self.gate.send_if_modified(|gate| match gate {
+            Gate::Closed { reason: known, .. } if known == reason => false,
+            Gate::Closed { reason: known, .. } => {
+                reason.clone_into(known);
+                true
+            }
+            Gate::Open => {
+                tracing::error!(reason, "the journal cannot be written: new work is refused");
+                *gate = Gate::Closed { since: Timestamp::now(), reason: reason.to_owned() };
+                true
+            }
+        });
+    }
 }
 
 /// What became of each commit of a batch.
-type Outcomes = Vec<Result<Receipt, StoreError>>;
+pub(crate) type Outcomes = Vec<Result<Receipt, StoreError>>;
 
 /// How the commits of one transaction are kept apart, so that a refused one touches no other.
 #[derive(Clone, Copy)]
@@ -77,9 +107,11 @@ enum Apart {
 }
 
 /// Why a batch was not written.
-enum Trouble {
-    /// Passing, as far as anybody knows.
-    Disk(String),
+pub(crate) enum Trouble {
+    /// The disk did not take it. Less of it may fit.
+    Room(String),
+    /// Passing, as far as anybody knows, and the same for every commit.
+    Passing(String),
     /// The file is damaged, or SQLite was misused: trying again is pointless.
     Hopeless(StoreError),
 }
@@ -87,6 +119,8 @@ enum Trouble {
 impl Writer {
     /// Writes until told to close, and then what is still queued.
     pub(crate) fn run(mut self) {
+        // Set once, by the only thread that runs this.
+        let _ = self.shared.sleeper.set(std::thread::current());
         while let Some(message) = self.queue.blocking_recv() {
             let mut batch = Vec::new();
             let mut bytes = 0;
@@ -105,57 +139,45 @@ impl Writer {
             if !batch.is_empty() {
                 self.write(batch);
             }
-        }
-    }
-
-    fn write(&mut self, mut batch: Vec<Entry>) {
-        let mut attempts = 0;
-        let mut pause_ms = BACKOFF_MS_MIN;
-        loop {
-            match self.try_batch(&mut batch) {
-                Ok(outcomes) => {
-                    self.open_gate();
-                    return self.tell(batch, outcomes);
-                }
-                Err(Trouble::Disk(reason)) => {
-                    self.close_gate(&reason);
-                    attempts += 1;
-                    if self.shared.closing.load(Ordering::Acquire) && attempts >= CLOSING_ATTEMPTS_MAX {
-                        tracing::error!(commits = batch.len(), reason, "gave up on unwritten commits");
-                        return fail_all(batch, &StoreError::ShutDown { detail: reason });
-                    }
-                    // Whoever closes the store unparks this thread.
-                    thread::park_timeout(Duration::from_millis(pause_ms));
-                    pause_ms = (pause_ms * 2).min(BACKOFF_MS_MAX);
-                }
-                Err(Trouble::Hopeless(error)) => {
-                    self.close_gate(&error.to_string());
-                    return fail_all(batch, &error);
-                }
+            if let Some(keeping) = &mut self.keeping {
+                keeping.turn_if_due(&self.connection);
             }
         }
     }
 
-    /// One transaction. Either it is committed and every commit of it has an outcome, or nothing was written.
-    fn try_batch(&mut self, batch: &mut [Entry]) -> Result<Outcomes, Trouble> {
-        for entry in batch.iter_mut() {
-            // Usually done on the caller's side; what failed there is tried again here until it succeeds.
-            write_payloads(&mut entry.commit, &self.shared)
-                .map_err(|error| Trouble::Disk(error.to_string()))?;
+    fn write(&mut self, batch: Vec<Entry>) {
+        match self.try_batch(&batch) {
+            Ok(outcomes) => {
+                self.tell(batch, outcomes, true);
+            }
+            Err(Trouble::Hopeless(error)) => self.give_up(batch, &error),
+            Err(Trouble::Room(_)) => self.write_on_failing_disk(batch, None),
+            Err(Trouble::Passing(reason)) => self.write_on_failing_disk(batch, Some(reason)),
         }
+    }
+
+    pub(crate) fn give_up(&self, batch: impl IntoIterator<Item = Entry>, error: &StoreError) {
+        self.shared.close_gate(&error.to_string());
+        fail_all(batch, error);
+    }
+
+    /// One transaction. Either it is committed and every commit of it has an outcome, or nothing was written.
+    pub(crate) fn try_batch(&self, batch: &[Entry]) -> Result<Outcomes, Trouble> {
         // A refused commit is rare, and only then the others must be kept apart from it.
-        let done = match self.transaction(batch, Apart::No) {
-            Ok(None) => self.transaction(batch, Apart::BySavepoints),
+        let done = match self.transaction(|| self.apply_batch(batch, Apart::No)) {
+            Ok(None) => self.transaction(|| self.apply_batch(batch, Apart::BySavepoints)),
             done => done,
         };
         // With savepoints there are always outcomes.
         done.map(Option::unwrap_or_default).map_err(|error| trouble(&error))
     }
 
-    /// Applies a batch in one transaction. Nothing of it stays in the file unless it returns outcomes; None says that a
-    /// commit was refused which was not kept apart.
-    fn transaction(&self, batch: &[Entry], apart: Apart) -> rusqlite::Result<Option<Outcomes>> {
-        let done = self.apply_batch(batch, apart);
+    /// Does `work`, which begins and ends a transaction. Nothing of it stays in the file unless it returns something.
+    pub(crate) fn transaction<T>(
+        &self,
+        work: impl FnOnce() -> rusqlite::Result<Option<T>>,
+    ) -> rusqlite::Result<Option<T>> {
+        let done = work();
         if !matches!(done, Ok(Some(_)))
             && !self.connection.is_autocommit()
             && let Err(error) = self.connection.execute_batch("ROLLBACK")
@@ -165,6 +187,7 @@ impl Writer {
         done
     }
 
+    /// Applies a batch. None says that a commit was refused which was not kept apart.
     fn apply_batch(&self, batch: &[Entry], apart: Apart) -> rusqlite::Result<Option<Outcomes>> {
         let Self { connection, shared, .. } = self;
         shared.disk.before(DiskStep::Begin, connection)?;
@@ -188,8 +211,16 @@ impl Writer {
         Ok(Some(outcomes))
     }
 
-    /// After the commit: fan out in order, then answer.
-    fn tell(&self, batch: Vec<Entry>, outcomes: Outcomes) {
+    /// After the commit: open the gate where that is due, fan out in order, then answer. Where the file has lost its name,
+    /// nobody is told of a success, for those rows end with this process.
+    pub(crate) fn tell(&self, batch: impl IntoIterator<Item = Entry>, outcomes: Outcomes, opens_gate: bool) {
+        let moved = self.shared.files.lock().unwrap_or_else(PoisonError::into_inner).check().err();
+        if let Some(error) = moved {
+            return self.give_up(batch, &error);
+        }
+        if opens_gate {
+            self.shared.open_gate();
+        }
         for (entry, outcome) in batch.into_iter().zip(outcomes) {
             match &outcome {
                 Ok(receipt) if !entry.commit.rows.is_empty() => {
@@ -202,82 +233,43 @@ impl Writer {
                     }
                 }
                 Err(error) if entry.reply.is_none() => {
-                    tracing::warn!(%error, "a detached commit was refused");
+                    tracing::warn!(%error, "a commit that nobody waits for was refused");
                 }
                 _ => {}
             }
             answer(entry.reply, outcome);
         }
     }
-
-    fn open_gate(&self) {
-        self.shared.gate.send_if_modified(|gate| {
-            let was_closed = !gate.is_open();
-            if was_closed {
-                tracing::info!("the journal can be written again");
-                *gate = Gate::Open;
-            }
-            was_closed
-        });
-    }
-
-    fn close_gate(&self, reason: &str) {
-        self.shared.gate.send_if_modified(|gate| match gate {
-            Gate::Closed { reason: known, .. } if known == reason => false,
-            Gate::Closed { reason: known, .. } => {
-                reason.clone_into(known);
-                true
-            }
-            Gate::Open => {
-                tracing::error!(reason, "the journal cannot be written: new work is refused");
-                *gate = Gate::Closed { since: Timestamp::now(), reason: reason.to_owned() };
-                true
-            }
-        });
-    }
 }
 
-/// Writes the large bodies of a commit; those written are forgotten, so that it may be repeated.
-pub(crate) fn write_payloads(commit: &mut Prepared, shared: &Shared) -> Result<(), StoreError> {
-    while let Some(payload) = commit.payloads.last() {
-        let dir = shared.payloads.path("");
-        shared.disk.before_payload(&dir).map_err(|error| StoreError::file("write", &dir, &error))?;
-        shared.payloads.ensure(payload)?;
-        commit.payloads.pop();
-    }
-    Ok(())
-}
-
-fn trouble(error: &rusqlite::Error) -> Trouble {
-    let passing = matches!(
-        error.sqlite_error_code(),
+pub(crate) fn trouble(error: &rusqlite::Error) -> Trouble {
+    match error.sqlite_error_code() {
+        // A quota and the greatest length of a file are told as errors of the disk.
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => Trouble::Room(error.to_string()),
         Some(
             ErrorCode::DatabaseBusy
-                | ErrorCode::DatabaseLocked
-                | ErrorCode::DiskFull
-                | ErrorCode::SystemIoFailure
-                | ErrorCode::ReadOnly
-                | ErrorCode::CannotOpen
-                | ErrorCode::PermissionDenied
-                | ErrorCode::FileLockingProtocolFailed
-                | ErrorCode::OutOfMemory
-                | ErrorCode::SchemaChanged
-        )
-    );
-    if passing {
-        Trouble::Disk(error.to_string())
-    } else {
-        Trouble::Hopeless(StoreError::database("write the journal", error))
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::ReadOnly
+            | ErrorCode::CannotOpen
+            | ErrorCode::PermissionDenied
+            | ErrorCode::FileLockingProtocolFailed
+            | ErrorCode::OutOfMemory
+            | ErrorCode::SchemaChanged,
+        ) => Trouble::Passing(error.to_string()),
+        _ => Trouble::Hopeless(StoreError::database("write the journal", error)),
     }
 }
 
-fn fail_all(batch: Vec<Entry>, error: &StoreError) {
+pub(crate) fn fail_all(batch: impl IntoIterator<Item = Entry>, error: &StoreError) {
     for entry in batch {
         answer(entry.reply, Err(error.clone()));
     }
 }
 
-fn answer(reply: Option<oneshot::Sender<Result<Receipt, StoreError>>>, outcome: Result<Receipt, StoreError>) {
+pub(crate) fn answer(
+    reply: Option<oneshot::Sender<Result<Receipt, StoreError>>>,
+    outcome: Result<Receipt, StoreError>,
+) {
     if let Some(reply) = reply {
         // A caller that has gone away no longer wants to know.
         let _ = reply.send(outcome);

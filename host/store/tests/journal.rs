@@ -206,6 +206,7 @@ async fn filters_select_and_pages_continue() {
             session: some(session),
             composition: some(composition),
             event_types: some(kind).into_iter().collect(),
+            ..JournalFilter::default()
         }
     };
     for (filter, expected) in [

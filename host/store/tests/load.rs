@@ -78,7 +78,8 @@ async fn records_and_output_are_kept_in_order_and_filtered() {
     let reader = DiagnosticsReader::open(dir.path()).expect("opens");
     let records = |job: &str, level: &str, after: i64| -> String {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        let filter = DiagnosticsFilter { job: some(job), session: None, level_min: some(level) };
+        let filter =
+            DiagnosticsFilter { job: some(job), level_min: some(level), ..DiagnosticsFilter::default() };
         reader
             .records(&filter, after, 10)
             .expect("reads")

@@ -188,7 +188,7 @@ fn pragmas_are_as_promised() {
     for (durability, synchronous) in [(Durability::Process, 1), (Durability::Power, 2)] {
         let dir = tempfile::tempdir().expect("temporary directory");
         let disk = std::sync::Arc::new(Inspect::default());
-        let options = JournalOptions { durability, disk: disk.clone() };
+        let options = JournalOptions { durability, disk: disk.clone(), ..JournalOptions::default() };
         let journal = SqliteJournal::open(dir.path(), options).expect("opens");
         journal.commit_blocking(Commit::telling().row(account("j", 0))).expect("written");
         let seen = disk.0.lock().expect("lock").clone().expect("asked");

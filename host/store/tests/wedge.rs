@@ -2,94 +2,20 @@
 
 mod common;
 
-use cjm_store::fault::{Disk, DiskStep};
+use cjm_store::fault::DiskStep;
 use cjm_store::*;
-use cjm_wire::Described;
+use cjm_wire::error::{ErrorCategory, Resource};
 use cjm_wire::event::JobStatus;
+use cjm_wire::{Described, Timestamp};
+use common::faulty::{Plan, faulty};
 use common::*;
 use rusqlite::{Connection, ffi};
 use serde_json::json;
-use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 use tokio::sync::watch;
-
-/// Fails as it is told.
-#[derive(Debug, Default)]
-struct FaultyDisk {
-    plan: Mutex<Plan>,
-    ends: AtomicUsize,
-}
-
-#[derive(Debug, Default)]
-enum Plan {
-    #[default]
-    Healthy,
-    /// Every step of this kind fails with this SQLite result code.
-    Fail(DiskStep, i32),
-    /// The database may not grow by another page: SQLite itself finds it full.
-    Full,
-    /// Wait for other processes' locks this short.
-    Impatient,
-    /// Payload files cannot be written.
-    NoPayloads,
-    /// The next transaction waits for a word.
-    Hold(mpsc::Receiver<()>),
-}
-
-impl FaultyDisk {
-    fn set(&self, plan: Plan) {
-        *self.plan.lock().expect("lock") = plan;
-    }
-}
-
-impl Disk for FaultyDisk {
-    fn before(&self, step: DiskStep, connection: &Connection) -> rusqlite::Result<()> {
-        if step == DiskStep::Commit {
-            self.ends.fetch_add(1, Ordering::Relaxed);
-        }
-        let mut plan = self.plan.lock().expect("lock");
-        match (&*plan, step) {
-            (Plan::Fail(at, code), step) if *at == step => {
-                return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(*code), None));
-            }
-            (Plan::Full, DiskStep::Begin) => {
-                let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
-                connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
-            }
-            (Plan::Healthy, DiskStep::Begin) => {
-                connection.pragma_update_and_check(None, "max_page_count", 1 << 30, |_| Ok(()))?;
-            }
-            (Plan::Impatient, DiskStep::Begin) => connection.busy_timeout(Duration::from_millis(20))?,
-            (Plan::Hold(_), DiskStep::Begin) => {
-                if let Plan::Hold(word) = std::mem::take(&mut *plan) {
-                    drop(plan);
-                    word.recv().expect("a word");
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn before_payload(&self, _: &Path) -> std::io::Result<()> {
-        match *self.plan.lock().expect("lock") {
-            Plan::NoPayloads => Err(std::io::ErrorKind::StorageFull.into()),
-            _ => Ok(()),
-        }
-    }
-}
-
-fn faulty() -> (TempDir, Arc<FaultyDisk>, Arc<SqliteJournal>) {
-    let dir = tempfile::tempdir().expect("temporary directory");
-    let disk = Arc::new(FaultyDisk::default());
-    let options = JournalOptions { disk: disk.clone(), ..JournalOptions::default() };
-    let journal = Arc::new(SqliteJournal::open(dir.path(), options).expect("opens"));
-    (dir, disk, journal)
-}
 
 async fn until(gate: &mut watch::Receiver<Gate>, open: bool) -> Gate {
     let waiting = gate.wait_for(|gate| gate.is_open() == open);
@@ -183,27 +109,72 @@ async fn a_damaged_file_is_told_and_not_tried_for_ever() {
 }
 
 #[tokio::test]
-async fn payloads_that_cannot_be_written_refuse_new_work_and_hold_up_old() {
+async fn a_body_that_cannot_be_written_fails_its_own_commit_and_holds_up_no_other() {
     let (dir, disk, journal) = faulty();
-    let mut gate = journal.gate();
+    let gate = journal.gate();
     let job = job("asr");
     journal.commit(accept(&job, &json!({}))).await.expect("accepted");
+    let running = started(&job, 1);
+    journal.commit(begin(&running, JobStatus::Pending)).await.expect("begun");
     let big = json!("x".repeat(INLINE_BYTES_MAX));
     disk.set(Plan::NoPayloads);
     let error = journal.commit(accept(&common::job("asr"), &big)).await.expect_err("no room");
-    assert_eq!(error.code(), "store.file");
-    assert!(gate.borrow().is_open(), "one large argument does not stop everybody");
+    assert_eq!(error.code(), "store.no_room");
+    let done = ended(&running, JobStatus::Completed);
+    let error = journal.commit(finish(&done, Some(&big))).await.expect_err("no room");
+    assert_eq!((error.code(), error.exit_code()), ("store.no_room", 17));
+    assert!(is_too_large_to_keep(&error));
+    journal.commit(accept(&common::job("asr"), &json!({}))).await.expect("others go on");
+    assert!(gate.borrow().is_open());
 
-    let done = ended(&started(&job, 1), JobStatus::Completed);
-    let ending = tokio::spawn(journal.commit(finish(&done, Some(&big))));
-    until(&mut gate, false).await;
-    assert!(!ending.is_finished());
-    assert_eq!(last_seq(dir.path()), 1);
-    disk.set(Plan::Healthy);
-    ending.await.expect("no panic").expect("written after all");
+    let (failed, commit) =
+        end_without_result(&done, JobStatus::Running, &error, &Timestamp::from_micros(4_000_000));
+    journal.commit(commit).await.expect("a small end is kept");
     let reader = JournalReader::open(dir.path()).expect("opens");
-    let result = reader.result(&job.job_id).expect("reads").expect("kept");
-    assert_eq!(reader.load(&result).expect("there"), big.to_string().into_bytes());
+    assert_eq!(reader.job(&job.job_id).expect("reads"), Some(failed.clone()));
+    let failure = failed.failure.expect("failed");
+    assert_eq!(failure.report.exit_code, 17);
+    assert_eq!(failure.error.category, ErrorCategory::Resource);
+    assert_eq!(failure.error.resource_shortfall.expect("disk").resource, Resource::Disk);
+}
+
+#[tokio::test]
+async fn a_commit_that_does_not_fit_fails_alone_while_small_ones_are_written() {
+    let (dir, disk, journal) = faulty();
+    disk.set(Plan::PagesLeft(40));
+    let mut big = account("big", 0);
+    big.payload.insert("text".into(), "x".repeat(500_000).into());
+    let (before, own, after) = tokio::join!(
+        journal.commit(Commit::telling().row(account("j", 0))),
+        journal.commit(Commit::telling().row(big)),
+        journal.commit(Commit::telling().row(account("j", 1))),
+    );
+    let error = own.expect_err("does not fit");
+    assert_eq!(error.code(), "store.no_room");
+    before.expect("fits");
+    after.expect("fits");
+    assert!(journal.gate().borrow().is_open(), "small rows are written, so new work is accepted");
+    journal.commit(accept(&job("asr"), &json!({}))).await.expect("accepted");
+    assert_eq!(last_seq(dir.path()), 3);
+    let probes: i64 = Connection::open(dir.path().join(JOURNAL_FILE))
+        .and_then(|db| db.query_row("SELECT count(*) FROM room_probe", [], |row| row.get(0)))
+        .expect("reads");
+    assert_eq!(probes, 0, "what was tried is taken away again");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_disk_is_told_in_time_and_the_commit_waits_on() {
+    let (dir, disk, journal) = faulty();
+    disk.set(Plan::Fail(DiskStep::Write, ffi::SQLITE_FULL));
+    let before = Instant::now();
+    let error = journal.commit(Commit::telling().row(account("j", 0))).await.expect_err("told");
+    assert_eq!((error.code(), error.exit_code()), ("store.unwritten", 17));
+    assert!(before.elapsed() >= COMMIT_WAIT_MAX, "{:?}", before.elapsed());
+    assert!(before.elapsed() < COMMIT_WAIT_MAX * 2 + Duration::from_secs(1), "{:?}", before.elapsed());
+    assert_eq!(last_seq(dir.path()), 0);
+    disk.set(Plan::Healthy);
+    until(&mut journal.gate(), true).await;
+    assert_eq!(last_seq(dir.path()), 1, "written after all");
 }
 
 #[tokio::test]
@@ -264,7 +235,7 @@ async fn detached_rows_beyond_their_maximum_are_refused_and_awaited_ones_are_not
     let mut gate = journal.gate();
     disk.set(Plan::Fail(DiskStep::Begin, ffi::SQLITE_FULL));
     let mut row = account("direct", 0);
-    row.payload.insert("text".into(), "x".repeat(500_000).into());
+    row.payload.insert("text".into(), "x".repeat(50_000).into());
     let refused = (0..1000).find_map(|_| {
         row.event_id = cjm_wire::EventId::new();
         journal.commit_detached(Commit::telling().row(row.clone())).err()

@@ -313,7 +313,8 @@ impl CallError {
         if error.capability_name.is_none() {
             error.capability_name = self.capability().map(str::to_owned);
         }
-        Failure { error, report: ErrorReport::of(self) }
+        let report = ErrorReport::of(self).with_job_error(&error);
+        Failure { error, report }
     }
 
     /// What the call accounted for before it failed.

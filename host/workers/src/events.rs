@@ -54,7 +54,9 @@ pub enum NodeState {
     Running,
     /// All elements completed.
     Completed,
-    /// An element failed.
+    /// Best effort: some elements completed.
+    Partial,
+    /// An element failed; best effort: none completed.
     Failed,
     /// Somebody asked.
     Cancelled,

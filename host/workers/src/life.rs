@@ -6,7 +6,7 @@ use crate::frames;
 use crate::keeper_client::WorkerEnd;
 use crate::pump::{Tail, pump};
 use crate::sinks::{OutputStreamName, Sinks};
-use cjm_decide::death::{Evidence, LifePhase, OwnKill, verdict};
+use cjm_decide::death::{Evidence, LifePhase, OwnKill, SincePhaseBegan, verdict};
 use cjm_wire::channel::{LoadFailure, Record};
 use cjm_wire::frame::SMALL_PAYLOAD_BYTES_MAX;
 use cjm_wire::link::{ProgressReport, ToolExit, to_host};
@@ -74,15 +74,16 @@ impl Life {
         if phase == LifePhase::Idle && self.calls_running.load(Ordering::Acquire) > 0 {
             phase = LifePhase::Calling;
         }
+        // Not yet what the name says: the tail and the clock are those of the whole life.
+        let since_phase_began =
+            SincePhaseBegan { output: stderr_tail.clone(), elapsed_ms: millis(self.started.elapsed()) };
         let evidence = Evidence {
             own_kill: self.own_kill.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             keeper_lost: end.status.is_none(),
             worker: end.status,
             tool: tool_exit.as_ref().map(|exit| exit.status),
             load_failure: load_failure.map(|failure| failure.message),
-            stderr_tail: stderr_tail.clone(),
-            elapsed_ms: millis(self.started.elapsed()),
-            ..Evidence::new(phase)
+            ..Evidence::new(phase, since_phase_began)
         };
         let verdict = verdict(&evidence);
         death.send_replace(Some(Arc::new(Death { end, tool_exit, verdict, stderr_tail })));

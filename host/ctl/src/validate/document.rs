@@ -125,7 +125,9 @@ pub(crate) fn composition(text: &str, catalog: &Catalog) -> Checked {
         .map_err(|error| {
             let key = match &error {
                 CompositionError::Invalid { place, .. } => Some(place.clone()),
-                CompositionError::Malformed(_) | CompositionError::TooLarge(_) => None,
+                CompositionError::Malformed(_)
+                | CompositionError::Inexact
+                | CompositionError::TooLarge(_) => None,
             };
             first(&error, key)
         })

@@ -1,31 +1,31 @@
 //! Binding: a template and what its references stand for become a value. A string that is one reference and
 //! nothing else becomes the value itself; inside longer text the value is written out, text as it is and all
-//! else as compact JSON. Paths look through the tags of typed results.
+//! else as compact JSON. Paths look through the tags of typed results. Values pass as the text they came as: a path
+//! opens the levels it goes through and no others, so that nothing is rounded and no depth is too deep.
 
-use cjm_wire::composition::{PathStep, Reference, TextPart, parse_text};
+use cjm_wire::composition::{PathStep, Reference, TextPart};
 use cjm_wire::describe::Described;
-use cjm_wire::result::untag;
-use serde_json::{Map, Value};
-use std::borrow::Cow;
+use cjm_wire::json::{Arguments, Json, JsonKind, Piece};
+use cjm_wire::result::{DATA_KEY, KIND_KEY};
+use cjm_wire::template::Template;
+use indexmap::IndexMap;
 
-/// Deepest nesting of a template.
-pub const BIND_DEPTH_MAX: usize = 128;
 /// Most tags looked through at one place.
 const TAG_DEPTH_MAX: usize = 8;
 /// Most field names an error lists.
 const FIELDS_SHOWN_MAX: usize = 12;
 
-/// What the roots of references stand for.
+/// What references stand for.
 pub trait Scope {
-    /// The value of `inputs`, `item`, `index` or a node.
-    fn value_of(&self, root: &str) -> Found<'_>;
+    /// The value of `inputs`, `item`, `index` or a node, or already what one of its elements is.
+    fn value_of(&self, reference: &Reference) -> Found;
 }
 
 /// Answer of a [`Scope`].
 #[derive(Debug, Clone, PartialEq)]
-pub enum Found<'a> {
-    /// This.
-    Value(Cow<'a, Value>),
+pub enum Found {
+    /// This, with so many steps of the path already taken.
+    Value(Json, usize),
     /// Known, and has no value: the whole reference is null.
     Null,
     /// Not known here.
@@ -68,9 +68,6 @@ pub enum BindError {
         /// The limit.
         max: usize,
     },
-    /// Nested beyond [`BIND_DEPTH_MAX`].
-    #[error("nested deeper than {BIND_DEPTH_MAX} levels")]
-    TooDeep,
 }
 
 impl Described for BindError {
@@ -81,7 +78,6 @@ impl Described for BindError {
             Self::Path { .. } => "composition.bind.path",
             Self::NotAList { .. } => "composition.bind.not_a_list",
             Self::TooManyElements { .. } => "composition.bind.too_many_elements",
-            Self::TooDeep => "composition.bind.too_deep",
         }
     }
 
@@ -98,7 +94,6 @@ impl Described for BindError {
                 "let `map` refer to a list, for example to a field of the result".to_owned()
             }
             Self::TooManyElements { .. } => "split the list into several runs".to_owned(),
-            Self::TooDeep => "flatten the arguments".to_owned(),
         }
     }
 }
@@ -107,63 +102,107 @@ impl Described for BindError {
 ///
 /// # Errors
 /// The first reference that stands for nothing.
-pub fn bind(template: &Value, scope: &dyn Scope) -> Result<Value, BindError> {
-    bind_at(template, scope, 0)
+pub fn bind(template: &Json, scope: &dyn Scope) -> Result<Json, BindError> {
+    bind_template(&Template::parse(template).map_err(BindError::Malformed)?, scope)
 }
 
-/// Like [`bind`], for the arguments of a call.
-pub(super) fn bind_args(
-    args: &Map<String, Value>,
-    scope: &dyn Scope,
-) -> Result<Map<String, Value>, BindError> {
-    args.iter().map(|(key, template)| Ok((key.clone(), bind_at(template, scope, 1)?))).collect()
+/// [`bind`] for a template that was read before.
+pub(super) fn bind_template(template: &Template, scope: &dyn Scope) -> Result<Json, BindError> {
+    bind_with(template, &|reference| resolve(reference, scope))
 }
 
-fn bind_at(template: &Value, scope: &dyn Scope, depth: usize) -> Result<Value, BindError> {
-    if depth > BIND_DEPTH_MAX {
-        return Err(BindError::TooDeep);
+/// [`bind`] that goes on where a reference stands for nothing: it becomes null, and its error is kept.
+pub(super) fn bind_leniently(template: &Json, scope: &dyn Scope) -> (Json, Vec<BindError>) {
+    let template = match Template::parse(template) {
+        Ok(template) => template,
+        Err(message) => return (Json::null(), vec![BindError::Malformed(message)]),
+    };
+    let errors = std::cell::RefCell::new(Vec::new());
+    let bound = bind_with(&template, &|reference| {
+        Ok(resolve(reference, scope).unwrap_or_else(|error| {
+            errors.borrow_mut().push(error);
+            Json::null()
+        }))
+    });
+    (bound.unwrap_or_default(), errors.into_inner())
+}
+
+/// The arguments of a call, read and bound as far as that is possible before an element is chosen: what does not
+/// depend on the element is looked up once, however many elements there are.
+#[derive(Debug, Clone)]
+pub(super) struct Args(Vec<(String, Template)>);
+
+impl Args {
+    pub(super) fn prepare(args: &Arguments, scope: &dyn Scope) -> Result<Self, BindError> {
+        args.iter()
+            .map(|(key, template)| {
+                let template = Template::parse(template).map_err(BindError::Malformed)?;
+                Ok((key.clone(), known(template, scope)))
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
+
+    pub(super) fn bind(&self, scope: &dyn Scope) -> Result<Arguments, BindError> {
+        self.0.iter().map(|(key, template)| Ok((key.clone(), bind_template(template, scope)?))).collect()
+    }
+}
+
+/// Whole references that stand for something already; all else stays as it is, and fails where it must later.
+fn known(template: Template, scope: &dyn Scope) -> Template {
     match template {
-        Value::String(text) => bind_text(text, scope),
-        Value::Array(items) => items
-            .iter()
-            .map(|item| bind_at(item, scope, depth + 1))
-            .collect::<Result<_, _>>()
-            .map(Value::Array),
-        Value::Object(map) => map
-            .iter()
-            .map(|(key, value)| Ok((key.clone(), bind_at(value, scope, depth + 1)?)))
-            .collect::<Result<_, _>>()
-            .map(Value::Object),
-        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(template.clone()),
+        Template::Reference(reference) => match resolve(&reference, scope) {
+            Ok(value) => Template::Plain(value),
+            Err(_) => Template::Reference(reference),
+        },
+        Template::List(items) => Template::List(items.into_iter().map(|item| known(item, scope)).collect()),
+        Template::Object(fields) => {
+            let fields = fields.into_iter();
+            Template::Object(fields.map(|(key, value)| (key, known(value, scope))).collect())
+        }
+        Template::Plain(_) | Template::Text(_) => template,
     }
 }
 
-fn bind_text(text: &str, scope: &dyn Scope) -> Result<Value, BindError> {
-    if !text.contains("${") {
-        return Ok(Value::from(text));
-    }
-    let parts = parse_text(text).map_err(BindError::Malformed)?;
-    if let [TextPart::Reference(reference)] = parts.as_slice() {
-        return resolve(reference, scope).map(Cow::into_owned);
-    }
-    let mut bound = String::with_capacity(text.len());
-    for part in parts {
-        match part {
-            TextPart::Text(literal) => bound.push_str(&literal),
-            TextPart::Reference(reference) => match resolve(&reference, scope)?.as_ref() {
-                Value::String(value) => bound.push_str(value),
-                other => bound.push_str(&other.to_string()),
-            },
+type Resolve<'a> = dyn Fn(&Reference) -> Result<Json, BindError> + 'a;
+
+fn bind_with(template: &Template, resolve: &Resolve<'_>) -> Result<Json, BindError> {
+    match template {
+        Template::Plain(json) => Ok(json.clone()),
+        Template::Reference(reference) => resolve(reference),
+        Template::Text(parts) => {
+            let values = parts
+                .iter()
+                .map(|part| match part {
+                    TextPart::Text(_) => Ok(None),
+                    TextPart::Reference(reference) => resolve(reference).map(Some),
+                })
+                .collect::<Result<Vec<_>, _>>()?;
+            Ok(Json::text_of(parts.iter().zip(&values).filter_map(|(part, value)| match (part, value) {
+                (_, Some(value)) => Some(Piece::Value(value)),
+                (TextPart::Text(literal), None) => Some(Piece::Literal(literal)),
+                (TextPart::Reference(_), None) => None,
+            })))
+        }
+        Template::List(items) => {
+            let items: Vec<Json> =
+                items.iter().map(|item| bind_with(item, resolve)).collect::<Result<_, _>>()?;
+            Ok(Json::list(&items))
+        }
+        Template::Object(fields) => {
+            let fields: Vec<(&str, Json)> = fields
+                .iter()
+                .map(|(key, value)| Ok((key.as_str(), bind_with(value, resolve)?)))
+                .collect::<Result<_, _>>()?;
+            Ok(Json::object(fields.iter().map(|(key, value)| (*key, value))))
         }
     }
-    Ok(Value::String(bound))
 }
 
-fn resolve<'a>(reference: &Reference, scope: &'a dyn Scope) -> Result<Cow<'a, Value>, BindError> {
-    let root = match scope.value_of(&reference.root) {
-        Found::Value(root) => root,
-        Found::Null => return Ok(Cow::Owned(Value::Null)),
+fn resolve(reference: &Reference, scope: &dyn Scope) -> Result<Json, BindError> {
+    let (mut at, taken) = match scope.value_of(reference) {
+        Found::Value(value, taken) => (value, taken),
+        Found::Null => return Ok(Json::null()),
         Found::Unknown => {
             return Err(BindError::Unknown {
                 reference: reference.to_string(),
@@ -171,89 +210,97 @@ fn resolve<'a>(reference: &Reference, scope: &'a dyn Scope) -> Result<Cow<'a, Va
             });
         }
     };
-    match root {
-        Cow::Borrowed(value) => walk(reference, value).map(Cow::Borrowed),
-        Cow::Owned(value) => walk(reference, &value).cloned().map(Cow::Owned),
-    }
-}
-
-fn walk<'a>(reference: &Reference, root: &'a Value) -> Result<&'a Value, BindError> {
-    let mut at = root;
-    for (done, step) in reference.path.iter().enumerate() {
-        at = take(at, step).ok_or_else(|| BindError::Path {
+    for (done, step) in reference.path.iter().enumerate().skip(taken) {
+        let inner = look_through(&at);
+        at = take(&at, &inner, step).ok_or_else(|| BindError::Path {
             reference: reference.to_string(),
-            problem: problem(reference, done, at, step),
+            problem: problem(reference, done, &inner, step),
         })?;
     }
     Ok(at)
 }
 
 /// One step. A tag's own two keys can be reached where the value inside has no such field.
-fn take<'a>(at: &'a Value, step: &PathStep) -> Option<&'a Value> {
-    let inner = look_through(at);
+fn take(at: &Json, inner: &Json, step: &PathStep) -> Option<Json> {
+    let field = |value: &Json, name: &str| value.fields()?.swap_remove(name);
     match step {
-        PathStep::Field(name) => inner.get(name.as_str()).or_else(|| at.get(name.as_str())),
-        PathStep::Index(index) => inner.get(*index),
+        PathStep::Field(name) => field(inner, name).or_else(|| field(at, name)),
+        PathStep::Index(index) => inner.items()?.into_iter().nth(*index),
     }
 }
 
 /// The value inside the tags of a typed result.
-pub(super) fn look_through(value: &Value) -> &Value {
-    let mut inner = value;
+pub(super) fn look_through(value: &Json) -> Json {
+    let mut inner = value.clone();
     for _ in 0..TAG_DEPTH_MAX {
-        match untag(inner) {
-            Some((_, data)) => inner = data,
+        match untagged(&inner) {
+            Some(data) => inner = data,
             None => break,
         }
     }
     inner
 }
 
-fn problem(reference: &Reference, done: usize, at: &Value, step: &PathStep) -> String {
+/// As `cjm_wire::result::untag`, on text.
+fn untagged(value: &Json) -> Option<Json> {
+    // Most values have no tag, and are not opened to find that out.
+    let tagged = value.kind() == JsonKind::Object && value.text().contains(KIND_KEY);
+    let mut fields: IndexMap<String, Json> = if tagged { value.fields()? } else { return None };
+    if fields.len() != 2 || fields.get(KIND_KEY)?.kind() != JsonKind::Text {
+        return None;
+    }
+    fields.swap_remove(DATA_KEY)
+}
+
+fn problem(reference: &Reference, done: usize, inner: &Json, step: &PathStep) -> String {
     let before = Reference { root: reference.root.clone(), path: reference.path[..done].to_vec() };
     let before = before.to_string();
     let before = before.trim_start_matches("${").trim_end_matches('}');
-    match (look_through(at), step) {
-        (Value::Object(map), PathStep::Field(name)) => {
-            let fields: Vec<&str> = map.keys().take(FIELDS_SHOWN_MAX).map(String::as_str).collect();
-            let more = if map.len() > FIELDS_SHOWN_MAX { ", …" } else { "" };
-            format!("`{before}` has no field `{name}` (it has: {}{more})", fields.join(", "))
+    match (inner.kind(), step) {
+        (JsonKind::Object, PathStep::Field(name)) => {
+            let Some(fields) = inner.fields() else {
+                return format!("`{before}` has a key that cannot be read (a lone surrogate)");
+            };
+            let shown: Vec<&str> = fields.keys().take(FIELDS_SHOWN_MAX).map(String::as_str).collect();
+            let more = if fields.len() > FIELDS_SHOWN_MAX { ", …" } else { "" };
+            format!("`{before}` has no field `{name}` (it has: {}{more})", shown.join(", "))
         }
-        (Value::Array(items), PathStep::Index(index)) => {
-            format!("`{before}` has {} elements, so there is no [{index}]", items.len())
+        (JsonKind::List, PathStep::Index(index)) => {
+            let elements = inner.items().map_or(0, |items| items.len());
+            format!("`{before}` has {elements} elements, so there is no [{index}]")
         }
-        (other, PathStep::Field(name)) => {
-            format!("`{before}` is {}, which has no field `{name}`", kind(other))
+        (_, PathStep::Field(name)) => {
+            format!("`{before}` is {}, which has no field `{name}`", kind(inner))
         }
-        (other, PathStep::Index(index)) => format!("`{before}` is {}, which has no [{index}]", kind(other)),
+        (_, PathStep::Index(index)) => format!("`{before}` is {}, which has no [{index}]", kind(inner)),
     }
 }
 
 /// What a value is, for people.
-pub(super) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
+pub(super) fn kind(value: &Json) -> &'static str {
+    match value.kind() {
+        JsonKind::Null => "null",
+        JsonKind::Boolean => "a boolean",
+        JsonKind::Number => "a number",
+        JsonKind::Text => "text",
+        JsonKind::List => "a list",
+        JsonKind::Object => "an object",
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     struct Table(Value);
 
     impl Scope for Table {
-        fn value_of(&self, root: &str) -> Found<'_> {
-            match self.0.get(root) {
-                Some(_) if root == "absent" => Found::Null,
-                Some(value) => Found::Value(Cow::Borrowed(value)),
-                None if root == "index" => Found::Value(Cow::Owned(json!(7))),
+        fn value_of(&self, reference: &Reference) -> Found {
+            match self.0.get(&reference.root) {
+                Some(_) if reference.root == "absent" => Found::Null,
+                Some(value) => Found::Value(Json::from(value), 0),
+                None if reference.root == "index" => Found::Value(Json::of(7), 0),
                 None => Found::Unknown,
             }
         }
@@ -267,8 +314,13 @@ mod tests {
             "odd": {"__wire__": "t", "data": "bare"},
             "absent": 1,
         }));
-        let found = bind(template, &scope).map_err(|error| error.to_string());
-        assert_eq!(found, expected.map_err(str::to_owned), "{template}");
+        let template = Json::from(template);
+        let found = bind(&template, &scope).map_err(|error| error.to_string());
+        assert_eq!(found, expected.map(Json::from).map_err(str::to_owned), "{template}");
+        // In two steps, as the arguments of a mapped node are bound.
+        let args = Args::prepare(&Arguments::from([("x".to_owned(), template.clone())]), &scope);
+        let bound = args.and_then(|args| args.bind(&scope)).map(|mut args| args.swap_remove("x"));
+        assert_eq!(bound.map_err(|error| error.to_string()), found.map(Some), "{template}");
     }
 
     #[test]
@@ -311,11 +363,72 @@ mod tests {
     }
 
     #[test]
-    fn nesting_has_a_maximum() {
-        let mut template = json!("x");
-        for _ in 0..=BIND_DEPTH_MAX {
-            template = json!([template]);
+    fn what_a_parsed_value_cannot_hold_is_bound_unchanged() {
+        struct One(Json);
+        impl Scope for One {
+            fn value_of(&self, _: &Reference) -> Found {
+                Found::Value(self.0.clone(), 0)
+            }
         }
-        check(&template, Err("nested deeper than 128 levels"));
+        let deep = format!("{}18446744073709551616{}", "[".repeat(5_000), "]".repeat(5_000));
+        for text in ["18446744073709551616", "1e400", r#""\udc00""#, &deep] {
+            let value = Json::parse(&format!("{{\"v\":{{\"__wire__\":\"t\",\"data\":[{text}]}}}}"));
+            let scope = One(value.expect(text));
+            let bound = |template: Value| bind(&Json::from(template), &scope).expect(text);
+            assert_eq!(bound(json!("${a.v[0]}")).text(), text);
+            assert_eq!(bound(json!({"x": ["${a.v[0]}"]})).text(), format!("{{\"x\":[{text}]}}"));
+            assert_eq!(
+                bound(json!("v=${a.v[0]}")).text(),
+                format!("\"v={}\"", text.trim_matches('"')),
+                "a string is spliced in as it is escaped"
+            );
+        }
+    }
+
+    #[test]
+    fn a_lenient_binding_keeps_what_is_there() {
+        let scope = Table(json!({"good": {"x": 1}}));
+        let template = json!({"a": "${good.x}", "b": "${good.y}", "c": ["${nobody}"], "d": "see ${good.z}"});
+        let (bound, errors) = bind_leniently(&Json::from(template), &scope);
+        assert_eq!(bound, Json::from(json!({"a": 1, "b": null, "c": [null], "d": "see null"})));
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(errors.len(), 3);
+        assert_eq!(errors[0], "`${good.y}`: `good` has no field `y` (it has: x)");
+    }
+
+    proptest::proptest! {
+        /// What a reference takes out of a value is what stood there, whatever it was.
+        #[test]
+        fn what_is_put_in_comes_out(
+            number in "-?[1-9][0-9]{0,60}(\\.[0-9]{1,30})?([eE][+-]?[0-9]{1,6})?",
+            text in proptest::prelude::any::<String>(),
+            levels in 0_usize..600,
+            steps in proptest::collection::vec((0_usize..3, "[a-z_]{1,6}"), 0..6),
+        ) {
+            struct One(Json);
+            impl Scope for One {
+                fn value_of(&self, _: &Reference) -> Found {
+                    Found::Value(self.0.clone(), 0)
+                }
+            }
+            let inner = format!("{{\"n\":{number},\"t\":{}}}", Value::from(text));
+            let core = format!("{}{inner}{}", "[".repeat(levels), "]".repeat(levels));
+            let (mut value, mut path) = (core.clone(), String::new());
+            for (kind, name) in &steps {
+                value = match kind {
+                    0 => format!("[null, {value}]"),
+                    1 => format!("{{\"{name}\":{value}}}"),
+                    _ => format!("{{\"__wire__\":\"k\",\"data\":[{value}]}}"),
+                };
+                path = match kind {
+                    0 => format!("[1]{path}"),
+                    1 => format!(".{name}{path}"),
+                    _ => format!("[0]{path}"),
+                };
+            }
+            let scope = One(Json::parse(&value).expect("JSON"));
+            let bound = bind(&Json::of(format!("${{a{path}}}")), &scope).expect("it is there");
+            proptest::prop_assert_eq!(bound.text(), core);
+        }
     }
 }

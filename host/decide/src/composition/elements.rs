@@ -1,7 +1,8 @@
 //! The elements of one running node: one for a plain call, one per entry for `map`. Counts what was submitted,
-//! what is in flight and how it ended, and keeps results in order.
+//! what is in flight and how it ended, and keeps results in their places.
 
-use serde_json::Value;
+use super::types::{Failures, NodeError, NodeStatus};
+use cjm_wire::json::Json;
 use std::collections::BTreeSet;
 
 /// Most elements of one node that are in flight at once; further ones are submitted as these end.
@@ -11,7 +12,8 @@ pub const NODE_IN_FLIGHT_MAX: usize = 256;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Shape {
     Single,
-    Mapped(Vec<Value>),
+    /// `None` where the list it runs over has a gap: there is nothing to call with.
+    Mapped(Vec<Option<Json>>),
 }
 
 /// How one element was told to have ended, against what is known of it.
@@ -24,26 +26,56 @@ pub(super) enum Known {
     NotSubmitted,
 }
 
+/// What a node has made.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Output {
+    One(Json),
+    /// One result per element, `None` where there is none.
+    List(Vec<Option<Json>>),
+}
+
+impl Output {
+    /// As one value: null where a result is missing.
+    pub(super) fn whole(&self) -> Json {
+        match self {
+            Self::One(value) => value.clone(),
+            Self::List(results) => {
+                let null = Json::null();
+                Json::list(results.iter().map(|result| result.as_ref().unwrap_or(&null)))
+            }
+        }
+    }
+
+    /// How many results are missing, and of how many.
+    pub(super) fn missing(&self) -> (usize, usize) {
+        match self {
+            Self::One(_) => (0, 1),
+            Self::List(results) => (results.iter().filter(|result| result.is_none()).count(), results.len()),
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub(super) struct Elements {
     shape: Shape,
-    results: Vec<Option<Value>>,
+    results: Vec<Option<Json>>,
     next: usize,
     in_flight: BTreeSet<usize>,
-    failed: usize,
+    good: usize,
     cancelled: usize,
-    first_error: Option<String>,
+    failures: Failures,
     /// Nothing more is to be submitted.
     halted: bool,
 }
 
 /// What came of all of them.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Outcome {
-    Completed(Value),
-    Failed(String),
-    Cancelled,
+pub(super) struct Conclusion {
+    pub(super) status: NodeStatus,
+    pub(super) output: Option<Output>,
+    pub(super) failures: Failures,
+    pub(super) reason: Option<String>,
 }
 
 impl Elements {
@@ -52,20 +84,32 @@ impl Elements {
             Shape::Single => 1,
             Shape::Mapped(items) => items.len(),
         };
-        Self {
+        let mut elements = Self {
             shape,
             results: vec![None; total],
             next: 0,
             in_flight: BTreeSet::new(),
-            failed: 0,
+            good: 0,
             cancelled: 0,
-            first_error: None,
+            failures: Failures::default(),
             halted: false,
-        }
+        };
+        elements.pass_gaps();
+        elements
     }
 
     pub(super) fn total(&self) -> usize {
         self.results.len()
+    }
+
+    fn is_gap(&self, element: usize) -> bool {
+        matches!(&self.shape, Shape::Mapped(items) if matches!(items.get(element), Some(None)))
+    }
+
+    fn pass_gaps(&mut self) {
+        while self.is_gap(self.next) {
+            self.next += 1;
+        }
     }
 
     /// The element to submit next, if the window has room.
@@ -75,28 +119,30 @@ impl Elements {
     }
 
     /// The entry of the list that an element runs over; `None` for a plain call.
-    pub(super) fn item(&self, element: usize) -> Option<&Value> {
+    pub(super) fn item(&self, element: usize) -> Option<&Json> {
         match &self.shape {
             Shape::Single => None,
-            Shape::Mapped(items) => items.get(element),
+            Shape::Mapped(items) => items.get(element)?.as_ref(),
         }
     }
 
     pub(super) fn submitted(&mut self) {
         self.in_flight.insert(self.next);
         self.next += 1;
+        self.pass_gaps();
     }
 
     /// The next element ends without having been submitted: its arguments do not bind.
-    pub(super) fn unbound(&mut self, message: String) {
+    pub(super) fn unbound(&mut self, error: NodeError) {
         self.next += 1;
-        self.failed(message);
+        self.pass_gaps();
+        self.failed(error);
     }
 
     pub(super) fn known(&self, element: usize) -> Known {
         if self.in_flight.contains(&element) {
             Known::InFlight
-        } else if element < self.next {
+        } else if element < self.next && !self.is_gap(element) {
             Known::Ended
         } else {
             Known::NotSubmitted
@@ -107,15 +153,15 @@ impl Elements {
         self.in_flight.remove(&element);
     }
 
-    pub(super) fn completed(&mut self, element: usize, value: Value) {
+    pub(super) fn completed(&mut self, element: usize, value: Json) {
         if let Some(result) = self.results.get_mut(element) {
             *result = Some(value);
+            self.good += 1;
         }
     }
 
-    pub(super) fn failed(&mut self, message: String) {
-        self.failed += 1;
-        self.first_error.get_or_insert(message);
+    pub(super) fn failed(&mut self, error: NodeError) {
+        self.failures.push(error);
     }
 
     pub(super) fn cancelled(&mut self) {
@@ -130,13 +176,13 @@ impl Elements {
         &self.in_flight
     }
 
-    /// How many have ended.
+    /// How many have ended, gaps included.
     pub(super) fn ended_count(&self) -> usize {
         self.next - self.in_flight.len()
     }
 
     pub(super) fn failed_count(&self) -> usize {
-        self.failed
+        self.failures.total()
     }
 
     /// Nothing is in flight and nothing more will be.
@@ -144,18 +190,36 @@ impl Elements {
         self.in_flight.is_empty() && (self.halted || self.next == self.total())
     }
 
-    /// What came of a drained node.
-    pub(super) fn outcome(&mut self) -> Outcome {
-        if self.failed > 0 {
-            return Outcome::Failed(self.first_error.take().unwrap_or_default());
-        }
-        if self.cancelled > 0 || self.next < self.total() {
-            return Outcome::Cancelled;
-        }
-        let mut results = std::mem::take(&mut self.results).into_iter().map(Option::unwrap_or_default);
-        Outcome::Completed(match &self.shape {
-            Shape::Single => results.next().unwrap_or_default(),
-            Shape::Mapped(_) => results.collect(),
-        })
+    /// What came of a drained node. What its good elements made is kept however it ended.
+    pub(super) fn conclude(&mut self, best_effort: bool) -> Conclusion {
+        let (good, total) = (self.good, self.total());
+        let of = |count: usize| format!("{count} of {total} elements");
+        let (status, reason) = if good == total {
+            (NodeStatus::Completed, None)
+        } else if best_effort && !self.halted && good > 0 {
+            let missing = total - good;
+            let failed = self.failures.total();
+            let reason = match failed {
+                0 => format!("{} missing", of(missing)),
+                failed if failed == missing => format!("{} failed", of(failed)),
+                failed => format!("{} missing, {failed} of them failed", of(missing)),
+            };
+            (NodeStatus::Partial, Some(reason))
+        } else if let Some(first) = self.failures.first() {
+            (NodeStatus::Failed, Some(first.message.clone()))
+        } else {
+            let reason = match (&self.shape, self.halted) {
+                (Shape::Single, _) => "its call was cancelled".to_owned(),
+                (Shape::Mapped(_), true) => format!("{} had completed when it was cancelled", of(good)),
+                (Shape::Mapped(_), false) => format!("{} were cancelled", of(self.cancelled)),
+            };
+            (NodeStatus::Cancelled, Some(reason))
+        };
+        let mut results = std::mem::take(&mut self.results);
+        let output = match &self.shape {
+            Shape::Single => results.pop().flatten().map(Output::One),
+            Shape::Mapped(_) => (good > 0 || total == 0).then_some(Output::List(results)),
+        };
+        Conclusion { status, output, failures: std::mem::take(&mut self.failures), reason }
     }
 }

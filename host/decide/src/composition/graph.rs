@@ -1,10 +1,9 @@
 //! The graph of a composition: which node needs which, an order to run them in, and everything that makes it
 //! no graph: unknown names, a node that needs itself, a circle.
 
-use cjm_wire::composition::{Composition, CompositionError, Node, Reference, collect_references};
+use cjm_wire::composition::{Composition, CompositionError, Node, Reference, references};
 use cjm_wire::describe::Described;
 use indexmap::IndexSet;
-use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -194,13 +193,6 @@ fn needs_of(name: &str, node: &Node, names: &IndexSet<String>) -> Result<Vec<usi
         need(format!("nodes.{name}.after"), earlier)?;
     }
     Ok(needs.into_iter().collect())
-}
-
-fn references(place: &str, template: &Value) -> Result<Vec<Reference>, GraphError> {
-    let mut found = Vec::new();
-    collect_references(template, &mut found)
-        .map_err(|message| CompositionError::Invalid { place: place.to_owned(), message })?;
-    Ok(found)
 }
 
 fn is_node(reference: &Reference) -> bool {

@@ -3,7 +3,7 @@
 use super::graph::list;
 use cjm_wire::composition::Composition;
 use cjm_wire::describe::Described;
-use serde_json::{Map, Value};
+use cjm_wire::json::Arguments;
 
 /// Why a run cannot have these inputs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,10 +41,7 @@ impl Described for InputsError {
 }
 
 /// All declared inputs, in the order of the document. Types are the caller's business: it knows files.
-pub(super) fn complete(
-    composition: &Composition,
-    mut given: Map<String, Value>,
-) -> Result<Map<String, Value>, InputsError> {
+pub(super) fn complete(composition: &Composition, mut given: Arguments) -> Result<Arguments, InputsError> {
     if let Some(name) = given.keys().find(|name| !composition.inputs.contains_key(*name)) {
         return Err(InputsError::Unknown { name: name.clone(), known: list(composition.inputs.keys()) });
     }
@@ -52,7 +49,7 @@ pub(super) fn complete(
         .inputs
         .iter()
         .map(|(name, input)| {
-            let value = given.remove(name).or_else(|| input.default.clone());
+            let value = given.swap_remove(name).or_else(|| input.default.clone());
             value
                 .map(|value| (name.clone(), value))
                 .ok_or_else(|| InputsError::Missing { name: name.clone() })
@@ -63,14 +60,16 @@ pub(super) fn complete(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn check(given: &Value, expected: Result<&Value, &str>) {
         let composition =
             Composition::parse("name: t\ninputs: {a: {}, b: {default: 2}}\nnodes: {}\n").expect("parses");
-        let found = complete(&composition, given.as_object().cloned().expect("object"));
+        let found = complete(&composition, serde_json::from_value(given.clone()).expect("object"));
         match (found, expected) {
-            (Ok(found), Ok(expected)) => assert_eq!(&Value::Object(found), expected),
+            (Ok(found), Ok(expected)) => {
+                assert_eq!(&serde_json::to_value(found).expect("an object"), expected);
+            }
             (Err(error), Err(message)) => assert_eq!(error.to_string(), message),
             (found, expected) => panic!("{given}: {found:?} instead of {expected:?}"),
         }

@@ -5,18 +5,21 @@
 //! ends exactly once, when no node is left ([`CompositionRun::check_invariants`]).
 
 mod bind;
+mod check;
 mod elements;
+mod ends;
 mod graph;
 mod inputs;
 mod run;
+mod state;
 mod types;
 
-pub use bind::{BIND_DEPTH_MAX, BindError, Found, Scope, bind};
+pub use bind::{BindError, Found, Scope, bind};
 pub use elements::NODE_IN_FLIGHT_MAX;
 pub use graph::{Graph, GraphError};
 pub use inputs::InputsError;
-pub use run::{CompositionRun, RUN_IN_FLIGHT_MAX};
+pub use state::{CompositionRun, RUN_IN_FLIGHT_MAX};
 pub use types::{
-    CompositionEffect, CompositionError, CompositionEvent, ElementOutcome, NodeError, NodeProgress,
-    NodeStatus, SubmitElement,
+    CompositionEffect, CompositionError, CompositionEvent, ElementOutcome, FAILURES_LISTED_MAX, Failures,
+    NodeError, NodeProgress, NodeStatus, SubmitElement,
 };

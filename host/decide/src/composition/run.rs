@@ -1,149 +1,36 @@
 //! One run of a composition, from its start to its one end. Nodes move through
 //!
 //! ```text
-//!                    all it needs completed
-//!   Waiting ────────────────────────────────▶ Running (elements) ──▶ Ended: completed | failed | cancelled
+//!                    all it needs is there
+//!   Waiting ────────────────────────────────▶ Running (elements) ──▶ Ended: completed | partial | failed | cancelled
 //!      │                                         ▲
-//!      │ something it needs did not complete ────┼──────────────────▶ Ended: skipped
+//!      │ something it needs is missing ──────────┼──────────────────▶ Ended: skipped
 //!      │ the run is cancelled, or fails fast ────┼──────────────────▶ Ended: cancelled
 //!      │ its `map` does not bind ────────────────┼──────────────────▶ Ended: failed
 //!      └─────────────────────────────────────────┘
 //! ```
 //!
-//! Failing fast begins with the first failed element: what needs its node is skipped, other waiting nodes are
-//! cancelled, nothing more is submitted, and what is submitted already is cancelled as long as it waits; what
-//! runs may finish. Best effort only skips what needs the failed node. Only a failure fails fast: a single
+//! Failing fast begins with the first failed element: the failure is told at once, what needs its node is skipped,
+//! other waiting nodes are cancelled, nothing more is submitted, and what is submitted already is cancelled, running or
+//! not. Best effort goes on with everything that does not need what is missing. Only a failure fails fast: a single
 //! element that somebody cancelled makes its node `cancelled`, what needs it is skipped, the rest goes on.
+//!
+//! This file takes events and begins things; how nodes and the run end is in `ends`.
 
-use super::bind::{self, BindError, Found, Scope, look_through};
-use super::elements::{Elements, Known, Outcome, Shape};
-use super::graph::Graph;
-use super::inputs;
+use super::bind::{self, Args, BindError, look_through};
+use super::elements::{Elements, Known, Output, Shape};
+use super::state::{CompositionRun, NodeState, RUN_IN_FLIGHT_MAX, RunScope, Stage};
 use super::types::{
-    CompositionEffect, CompositionError, CompositionEvent, ElementOutcome, NodeError, NodeProgress,
-    NodeStatus, SubmitElement,
+    CompositionEffect, CompositionError, CompositionEvent, ElementOutcome, Failures, NodeError, NodeStatus,
+    SubmitElement,
 };
 use crate::queue::CancelReach;
-use cjm_wire::composition::{Composition, FailurePolicy, MAP_ELEMENTS_MAX, Node};
-use cjm_wire::event::JobStatus;
-use serde_json::{Map, Value};
-use std::borrow::Cow;
+use cjm_wire::composition::{MAP_ELEMENTS_MAX, Reference};
+use cjm_wire::json::{Json, JsonKind};
+use cjm_wire::template::Template;
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, VecDeque};
-
-/// Most elements of one run that are in flight at once. Above a node's own maximum, so that one long `map`
-/// does not keep a side branch waiting.
-pub const RUN_IN_FLIGHT_MAX: usize = 4_096;
-
-#[derive(Debug, Clone)]
-enum NodeState {
-    Waiting { needs: usize },
-    Running(Elements),
-    Ended { status: NodeStatus, output: Option<Value> },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    NotStarted,
-    Running,
-    Ended,
-}
-
-impl Stage {
-    fn name(self) -> &'static str {
-        match self {
-            Self::NotStarted => "not started",
-            Self::Running => "running",
-            Self::Ended => "ended",
-        }
-    }
-}
-
-/// State of one run. Owned by one task.
-#[derive(Debug, Clone)]
-pub struct CompositionRun {
-    composition: Composition,
-    graph: Graph,
-    inputs: Value,
-    priority: i32,
-    stage: Stage,
-    nodes: Vec<NodeState>,
-    unended: usize,
-    in_flight: usize,
-    /// Nodes whose needs are met and which have not begun.
-    opening: VecDeque<usize>,
-    /// Running nodes with an element to submit and room for it, best first.
-    submittable: BTreeSet<(Reverse<i32>, usize)>,
-    cancel_requested: bool,
-    failing_fast: bool,
-    first_error: Option<NodeError>,
-}
 
 impl CompositionRun {
-    /// A run that has not begun. `priority` is what nodes without one inherit.
-    ///
-    /// # Errors
-    /// A document that is no graph; inputs that do not fit.
-    pub fn new(
-        composition: Composition,
-        given: Map<String, Value>,
-        priority: i32,
-    ) -> Result<Self, CompositionError> {
-        let graph = Graph::build(&composition)?;
-        let inputs = Value::Object(inputs::complete(&composition, given)?);
-        let nodes = (0..graph.len())
-            .map(|node| NodeState::Waiting { needs: graph.dependencies(node).len() })
-            .collect();
-        Ok(Self {
-            inputs,
-            priority,
-            stage: Stage::NotStarted,
-            nodes,
-            unended: graph.len(),
-            in_flight: 0,
-            opening: VecDeque::new(),
-            submittable: BTreeSet::new(),
-            cancel_requested: false,
-            failing_fast: false,
-            first_error: None,
-            composition,
-            graph,
-        })
-    }
-
-    /// The graph it runs.
-    #[must_use]
-    pub fn graph(&self) -> &Graph {
-        &self.graph
-    }
-
-    /// The document it runs.
-    #[must_use]
-    pub fn composition(&self) -> &Composition {
-        &self.composition
-    }
-
-    /// Whether it is over.
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.stage == Stage::Ended
-    }
-
-    /// How far a node is.
-    #[must_use]
-    pub fn progress(&self, node: &str) -> Option<NodeProgress> {
-        Some(match self.nodes.get(self.graph.find(node)?)? {
-            NodeState::Waiting { .. } => NodeProgress::Waiting,
-            NodeState::Running(elements) => NodeProgress::Running {
-                elements_total: elements.total(),
-                in_flight: elements.in_flight().len(),
-                ended: elements.ended_count(),
-                failed: elements.failed_count(),
-            },
-            NodeState::Ended { status, .. } => NodeProgress::Ended(*status),
-        })
-    }
-
     /// Takes one event and says what to do.
     ///
     /// # Errors
@@ -165,12 +52,13 @@ impl CompositionRun {
                 self.element_ended(index, element, outcome, &mut effects);
             }
             CompositionEvent::CancelRequested => {
-                if self.cancel_requested || self.stage == Stage::Ended {
+                // A run that fails fast has cancelled everything already, and its callers know how it ends.
+                if self.is_halted() || self.stage == Stage::Ended {
                     return Ok(effects);
                 }
                 self.stage = Stage::Running;
                 self.cancel_requested = true;
-                self.halt(None, CancelReach::Any, &mut effects);
+                self.halt(None, &mut effects);
             }
         }
         self.advance(&mut effects);
@@ -201,7 +89,7 @@ impl CompositionRun {
         match self.nodes.get(index) {
             None | Some(NodeState::Waiting { .. }) => Err(not_submitted()),
             Some(NodeState::Ended { .. }) => Ok(None),
-            Some(NodeState::Running(elements)) => match elements.known(element) {
+            Some(NodeState::Running { elements, .. }) => match elements.known(element) {
                 Known::InFlight => Ok(Some(index)),
                 Known::Ended => Ok(None),
                 Known::NotSubmitted => Err(not_submitted()),
@@ -216,65 +104,70 @@ impl CompositionRun {
         outcome: ElementOutcome,
         effects: &mut Vec<CompositionEffect>,
     ) {
-        let Some(NodeState::Running(elements)) = self.nodes.get_mut(node) else { return };
+        let Some(elements) = self.elements(node) else { return };
         elements.landed(element);
-        self.in_flight -= 1;
         match outcome {
             ElementOutcome::Completed(value) => elements.completed(element, value),
             ElementOutcome::Cancelled => elements.cancelled(),
             ElementOutcome::Failed(message) => {
-                elements.failed(message.clone());
-                self.element_failed(node, element, message, effects);
+                let error = self.error_of(node, Some(element), message);
+                if let Some(elements) = self.elements(node) {
+                    elements.failed(error.clone());
+                }
+                self.node_failed(node, error, effects);
             }
         }
+        self.in_flight -= 1;
         self.after_element(node, effects);
     }
 
-    fn element_failed(
-        &mut self,
-        node: usize,
-        element: usize,
-        message: String,
-        effects: &mut Vec<CompositionEffect>,
-    ) {
-        let element = self.node(node).map.is_some().then_some(element);
-        self.node_failed(node, element, message, effects);
+    fn error_of(&self, node: usize, element: Option<usize>, message: String) -> NodeError {
+        let element = element.filter(|_| self.node(node).map.is_some());
+        NodeError { node: Some(self.graph.name(node).to_owned()), element, message }
     }
 
-    /// Remembers the first error and fails fast where that is the policy.
-    fn node_failed(
-        &mut self,
-        node: usize,
-        element: Option<usize>,
-        message: String,
-        effects: &mut Vec<CompositionEffect>,
-    ) {
-        let name = self.graph.name(node).to_owned();
-        self.first_error.get_or_insert(NodeError { node: Some(name), element, message });
-        let fast = self.composition.failure == FailurePolicy::FailFast;
-        if fast && !self.failing_fast && !self.cancel_requested {
+    /// Remembers a failure and fails fast where that is the policy.
+    fn node_failed(&mut self, node: usize, error: NodeError, effects: &mut Vec<CompositionEffect>) {
+        self.failures.push(error.clone());
+        if !self.is_best_effort() && !self.is_halted() {
             self.failing_fast = true;
-            self.halt(Some(node), CancelReach::PendingOnly, effects);
+            effects.push(CompositionEffect::FirstFailure(error));
+            self.halt(Some(node), effects);
         }
     }
 
-    /// Ends what waits and submits nothing more; what is in flight ends by its own events.
-    fn halt(&mut self, failed: Option<usize>, reach: CancelReach, effects: &mut Vec<CompositionEffect>) {
+    /// Ends what waits and submits nothing more; what is in flight is cancelled, and ends by its own events.
+    fn halt(&mut self, failed: Option<usize>, effects: &mut Vec<CompositionEffect>) {
         if let Some(failed) = failed {
-            self.skip_dependents(failed, effects);
+            self.skip_all_after(failed, effects);
         }
         self.opening.clear();
         self.submittable.clear();
         for node in 0..self.nodes.len() {
             match self.nodes.get_mut(node) {
                 Some(NodeState::Waiting { .. }) => {
-                    self.end_node(node, NodeStatus::Cancelled, None, None, effects);
+                    let reason = match failed {
+                        Some(failed) => format!("{} failed, and the run fails fast", self.graph.name(failed)),
+                        None => "the run was cancelled".to_owned(),
+                    };
+                    self.end_node(
+                        node,
+                        NodeStatus::Cancelled,
+                        None,
+                        Failures::default(),
+                        Some(reason),
+                        effects,
+                    );
                 }
-                Some(NodeState::Running(elements)) => {
+                Some(NodeState::Running { elements, .. }) => {
                     elements.halt();
                     let name = self.graph.name(node);
                     effects.extend(elements.in_flight().iter().map(|element| {
-                        CompositionEffect::CancelElement { node: name.to_owned(), element: *element, reach }
+                        CompositionEffect::CancelElement {
+                            node: name.to_owned(),
+                            element: *element,
+                            reach: CancelReach::Any,
+                        }
                     }));
                     if Some(node) != failed {
                         self.close_if_drained(node, effects);
@@ -305,34 +198,54 @@ impl CompositionRun {
         if !matches!(self.nodes.get(node), Some(NodeState::Waiting { .. })) {
             return;
         }
-        match self.bind_shape(node) {
-            Ok(shape) => {
+        match self.bind_node(node) {
+            Ok((shape, args)) => {
                 if let Some(state) = self.nodes.get_mut(node) {
-                    *state = NodeState::Running(Elements::new(shape));
+                    *state = NodeState::Running { elements: Elements::new(shape), args };
                 }
                 self.after_element(node, effects);
             }
             Err(error) => {
-                let message = error.to_string();
-                self.end_node(node, NodeStatus::Failed, None, Some(message.clone()), effects);
-                self.node_failed(node, None, message, effects);
+                let error = self.error_of(node, None, error.to_string());
+                let mut failures = Failures::default();
+                failures.push(error.clone());
+                let reason = Some(error.message.clone());
+                self.end_node(node, NodeStatus::Failed, None, failures, reason, effects);
+                self.node_failed(node, error, effects);
             }
         }
     }
 
-    fn bind_shape(&self, node: usize) -> Result<Shape, BindError> {
-        let Some(template) = &self.node(node).map else { return Ok(Shape::Single) };
-        let scope = RunScope { run: self, element: None, absent: Found::Unknown };
-        let mut bound = bind::bind(template, &scope)?;
-        if !bound.is_array() {
-            bound = look_through(&bound).clone();
+    fn bind_node(&self, node: usize) -> Result<(Shape, Args), BindError> {
+        let scope = RunScope::of_node(self);
+        let args = Args::prepare(&self.node(node).args, &scope)?;
+        let Some(template) = &self.node(node).map else { return Ok((Shape::Single, args)) };
+        let template = Template::parse(template).map_err(BindError::Malformed)?;
+        if let Template::Reference(reference) = &template
+            && let Some(results) = self.results_of(reference)
+        {
+            return Ok((Shape::Mapped(results.clone()), args));
         }
-        match bound {
-            Value::Array(items) if items.len() > MAP_ELEMENTS_MAX => {
+        let mut bound = bind::bind_template(&template, &scope)?;
+        if bound.kind() != JsonKind::List {
+            bound = look_through(&bound);
+        }
+        match bound.items() {
+            Some(items) if items.len() > MAP_ELEMENTS_MAX => {
                 Err(BindError::TooManyElements { elements: items.len(), max: MAP_ELEMENTS_MAX })
             }
-            Value::Array(items) => Ok(Shape::Mapped(items)),
-            other => Err(BindError::NotAList { found: bind::kind(&other) }),
+            Some(items) => Ok((Shape::Mapped(items.into_iter().map(Some).collect()), args)),
+            None => Err(BindError::NotAList { found: bind::kind(&bound) }),
+        }
+    }
+
+    /// The results of a mapped node, gaps and all, where the reference is to all of them.
+    pub(super) fn results_of(&self, reference: &Reference) -> Option<&Vec<Option<Json>>> {
+        match self.nodes.get(self.graph.find(&reference.root)?)? {
+            NodeState::Ended { output: Some(Output::List(results)), .. } if reference.path.is_empty() => {
+                Some(results)
+            }
+            _ => None,
         }
     }
 
@@ -341,16 +254,16 @@ impl CompositionRun {
             Some((_, Ok(submit))) => {
                 effects.push(CompositionEffect::Submit(submit));
                 self.in_flight += 1;
-                if let Some(NodeState::Running(elements)) = self.nodes.get_mut(node) {
+                if let Some(elements) = self.elements(node) {
                     elements.submitted();
                 }
             }
             Some((element, Err(error))) => {
-                let message = error.to_string();
-                if let Some(NodeState::Running(elements)) = self.nodes.get_mut(node) {
-                    elements.unbound(message.clone());
+                let error = self.error_of(node, Some(element), error.to_string());
+                if let Some(elements) = self.elements(node) {
+                    elements.unbound(error.clone());
                 }
-                self.element_failed(node, element, message, effects);
+                self.node_failed(node, error, effects);
             }
             None => {}
         }
@@ -358,12 +271,12 @@ impl CompositionRun {
     }
 
     fn bind_next(&self, node: usize) -> Option<(usize, Result<SubmitElement, BindError>)> {
-        let NodeState::Running(elements) = self.nodes.get(node)? else { return None };
+        let NodeState::Running { elements, args } = self.nodes.get(node)? else { return None };
         let element = elements.next()?;
         let item = elements.item(element);
-        let scope = RunScope { run: self, element: item.map(|item| (item, element)), absent: Found::Unknown };
+        let scope = RunScope { element: item.map(|item| (item, element)), ..RunScope::of_node(self) };
         let call = self.node(node);
-        let submit = bind::bind_args(&call.args, &scope).map(|kwargs| SubmitElement {
+        let submit = args.bind(&scope).map(|kwargs| SubmitElement {
             node: self.graph.name(node).to_owned(),
             element,
             elements_total: elements.total(),
@@ -380,8 +293,7 @@ impl CompositionRun {
 
     /// Ends the node if that was all, and keeps its place among the submittable in step.
     fn after_element(&mut self, node: usize, effects: &mut Vec<CompositionEffect>) {
-        let more =
-            matches!(self.nodes.get(node), Some(NodeState::Running(elements)) if elements.next().is_some());
+        let more = self.elements(node).is_some_and(|elements| elements.next().is_some());
         let place = (Reverse(self.priority_of(node)), node);
         if more {
             self.submittable.insert(place);
@@ -390,202 +302,8 @@ impl CompositionRun {
         }
         self.close_if_drained(node, effects);
     }
-
-    fn close_if_drained(&mut self, node: usize, effects: &mut Vec<CompositionEffect>) {
-        let Some(NodeState::Running(elements)) = self.nodes.get_mut(node) else { return };
-        if !elements.is_drained() {
-            return;
-        }
-        match elements.outcome() {
-            Outcome::Completed(output) => {
-                self.end_node(node, NodeStatus::Completed, Some(output), None, effects);
-            }
-            Outcome::Failed(message) => {
-                self.end_node(node, NodeStatus::Failed, None, Some(message), effects);
-            }
-            Outcome::Cancelled => self.end_node(node, NodeStatus::Cancelled, None, None, effects),
-        }
-    }
-
-    fn end_node(
-        &mut self,
-        node: usize,
-        status: NodeStatus,
-        output: Option<Value>,
-        error: Option<String>,
-        effects: &mut Vec<CompositionEffect>,
-    ) {
-        let Some(state) = self.nodes.get_mut(node) else { return };
-        *state = NodeState::Ended { status, output };
-        self.unended -= 1;
-        effects.push(CompositionEffect::NodeEnded { node: self.graph.name(node).to_owned(), status, error });
-        match status {
-            NodeStatus::Completed => self.release_dependents(node, effects),
-            // A run that is being halted has ended, or is about to end, all that waits.
-            NodeStatus::Failed | NodeStatus::Cancelled if !self.failing_fast && !self.cancel_requested => {
-                self.skip_dependents(node, effects);
-            }
-            NodeStatus::Failed | NodeStatus::Cancelled | NodeStatus::Skipped => {}
-        }
-    }
-
-    fn release_dependents(&mut self, node: usize, effects: &mut Vec<CompositionEffect>) {
-        let mut enqueued_nodes = Vec::new();
-        for dependent in self.graph.dependents(node) {
-            if let Some(NodeState::Waiting { needs }) = self.nodes.get_mut(*dependent) {
-                *needs -= 1;
-                if *needs == 0 {
-                    self.opening.push_back(*dependent);
-                    enqueued_nodes.push(self.graph.name(*dependent).to_owned());
-                }
-            }
-        }
-        let completed_node = self.graph.name(node).to_owned();
-        effects.push(CompositionEffect::Advanced { completed_node, enqueued_nodes });
-    }
-
-    /// Skips all that waits and needs `node`, at any distance.
-    fn skip_dependents(&mut self, node: usize, effects: &mut Vec<CompositionEffect>) {
-        let mut left: VecDeque<usize> = self.graph.dependents(node).iter().copied().collect();
-        while let Some(dependent) = left.pop_front() {
-            if matches!(self.nodes.get(dependent), Some(NodeState::Waiting { .. })) {
-                self.end_node(dependent, NodeStatus::Skipped, None, None, effects);
-                left.extend(self.graph.dependents(dependent));
-            }
-        }
-    }
-
-    fn end_if_done(&mut self, effects: &mut Vec<CompositionEffect>) {
-        if self.stage != Stage::Running || self.unended > 0 {
-            return;
-        }
-        self.stage = Stage::Ended;
-        let mut status = self.final_status();
-        let output = self.output().unwrap_or_else(|error| {
-            if status == JobStatus::Completed {
-                status = JobStatus::Failed;
-            }
-            let message = format!("output: {error}");
-            self.first_error.get_or_insert(NodeError { node: None, element: None, message });
-            Value::Null
-        });
-        let first_error = self.first_error.clone();
-        effects.push(CompositionEffect::Ended { status, output, first_error });
-    }
-
-    fn final_status(&self) -> JobStatus {
-        let any = |wanted: NodeStatus| {
-            self.nodes.iter().any(|node| matches!(node, NodeState::Ended { status, .. } if *status == wanted))
-        };
-        if self.cancel_requested {
-            JobStatus::Cancelled
-        } else if any(NodeStatus::Failed) && self.composition.failure == FailurePolicy::FailFast {
-            JobStatus::Failed
-        } else if any(NodeStatus::Cancelled) {
-            JobStatus::Cancelled
-        } else {
-            JobStatus::Completed
-        }
-    }
-
-    /// What did not complete counts as null in a template, and is left out without one.
-    fn output(&self) -> Result<Value, BindError> {
-        if let Some(template) = &self.composition.output {
-            return bind::bind(template, &RunScope { run: self, element: None, absent: Found::Null });
-        }
-        let outputs = self.nodes.iter().enumerate().filter_map(|(node, state)| match state {
-            NodeState::Ended { output: Some(output), .. } => {
-                Some((self.graph.name(node).to_owned(), output.clone()))
-            }
-            NodeState::Ended { .. } | NodeState::Waiting { .. } | NodeState::Running(_) => None,
-        });
-        Ok(Value::Object(outputs.collect()))
-    }
-
-    fn node(&self, node: usize) -> &Node {
-        &self.composition.nodes[node]
-    }
-
-    fn priority_of(&self, node: usize) -> i32 {
-        match self.node(node).priority {
-            0 => self.priority,
-            own => own,
-        }
-    }
-
-    /// Checks the whole state; linear in it, for tests and for asking a suspect host.
-    ///
-    /// # Errors
-    /// The first violation found, in words.
-    pub fn check_invariants(&self) -> Result<(), String> {
-        let (mut in_flight, mut unended) = (0, 0);
-        for (node, state) in self.nodes.iter().enumerate() {
-            let name = self.graph.name(node);
-            match state {
-                NodeState::Waiting { needs } => {
-                    unended += 1;
-                    let open = |need: &&usize| {
-                        !matches!(self.nodes[**need], NodeState::Ended { status: NodeStatus::Completed, .. })
-                    };
-                    if self.graph.dependencies(node).iter().filter(open).count() != *needs {
-                        return Err(format!("{name} miscounts what it needs"));
-                    }
-                    if *needs == 0 && self.stage == Stage::Running {
-                        return Err(format!("{name} waits for nothing"));
-                    }
-                }
-                NodeState::Running(elements) => {
-                    unended += 1;
-                    in_flight += elements.in_flight().len();
-                    if elements.is_drained() {
-                        return Err(format!("{name} is drained and has not ended"));
-                    }
-                    if elements.next().is_some()
-                        && self.in_flight < RUN_IN_FLIGHT_MAX
-                        && self.stage == Stage::Running
-                    {
-                        return Err(format!("{name} has room and an element left to submit"));
-                    }
-                }
-                NodeState::Ended { .. } => {}
-            }
-        }
-        if (in_flight, unended) != (self.in_flight, self.unended) {
-            return Err(format!(
-                "{in_flight} in flight and {unended} unended, counted as {} and {}",
-                self.in_flight, self.unended
-            ));
-        }
-        if self.has_ended() && (unended > 0 || !self.submittable.is_empty() || !self.opening.is_empty()) {
-            return Err("something is left over at the end".to_owned());
-        }
-        Ok(())
-    }
 }
 
 fn illegal(subject: String, state: &'static str, event: &'static str) -> CompositionError {
     CompositionError::Illegal { subject, state, event }
-}
-
-/// What references stand for in a run.
-struct RunScope<'a> {
-    run: &'a CompositionRun,
-    element: Option<(&'a Value, usize)>,
-    /// For a node that has not completed.
-    absent: Found<'static>,
-}
-
-impl Scope for RunScope<'_> {
-    fn value_of(&self, root: &str) -> Found<'_> {
-        match (root, self.element) {
-            ("inputs", _) => Found::Value(Cow::Borrowed(&self.run.inputs)),
-            ("item", Some((item, _))) => Found::Value(Cow::Borrowed(item)),
-            ("index", Some((_, index))) => Found::Value(Cow::Owned(Value::from(index))),
-            _ => match self.run.graph.find(root).and_then(|node| self.run.nodes.get(node)) {
-                Some(NodeState::Ended { output: Some(output), .. }) => Found::Value(Cow::Borrowed(output)),
-                Some(_) => self.absent.clone(),
-                None => Found::Unknown,
-            },
-        }
-    }
 }

@@ -4,9 +4,13 @@
 use super::graph::GraphError;
 use super::inputs::InputsError;
 use crate::queue::CancelReach;
+use cjm_wire::composition::RunOutcome;
 use cjm_wire::describe::Described;
-use cjm_wire::event::JobStatus;
-use serde_json::{Map, Value};
+use cjm_wire::json::{Arguments, Json};
+use std::fmt;
+
+/// Most failures of a node or a run that are told one by one; the rest is counted.
+pub const FAILURES_LISTED_MAX: usize = 100;
 
 /// What happens to a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,7 +44,7 @@ impl CompositionEvent {
 #[derive(Debug, Clone, PartialEq)]
 pub enum ElementOutcome {
     /// With this result.
-    Completed(Value),
+    Completed(Json),
     /// With an error; the text is for people.
     Failed(String),
     /// Cancelled.
@@ -52,7 +56,9 @@ pub enum ElementOutcome {
 pub enum NodeStatus {
     /// All its elements completed.
     Completed,
-    /// An element failed, or its references did not bind.
+    /// Best effort: some of its elements completed, and their results are there.
+    Partial,
+    /// An element failed, or its references did not bind; best effort: no element completed.
     Failed,
     /// It did not run to its end because somebody asked, or because the run fails fast.
     Cancelled,
@@ -66,6 +72,7 @@ impl NodeStatus {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Completed => "completed",
+            Self::Partial => "partial",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
             Self::Skipped => "skipped",
@@ -93,7 +100,7 @@ pub struct SubmitElement {
     /// Method of an adapter call.
     pub method: Option<String>,
     /// Arguments, bound; without the action.
-    pub kwargs: Map<String, Value>,
+    pub kwargs: Arguments,
     /// Inherited already.
     pub priority: i32,
 }
@@ -110,19 +117,24 @@ pub enum CompositionEffect {
         node: String,
         /// From 0.
         element: usize,
-        /// Failing fast lets running calls finish.
+        /// How far the cancel goes.
         reach: CancelReach,
     },
+    /// The run fails fast and this is why: callers are to be told now. What still runs is being cancelled, and the
+    /// run's `Ended` follows when all is quiet. At most once, before the cancels that it causes.
+    FirstFailure(NodeError),
     /// A node is over.
     NodeEnded {
         /// The node.
         node: String,
         /// How.
         status: NodeStatus,
-        /// Of a failed node: why.
-        error: Option<String>,
+        /// Its own failures.
+        failures: Failures,
+        /// In words, of every node that did not complete: why.
+        reason: Option<String>,
     },
-    /// A node completed: the `composition_advanced` row.
+    /// A node completed, in part at least: the `composition_advanced` row.
     Advanced {
         /// The node.
         completed_node: String,
@@ -131,24 +143,84 @@ pub enum CompositionEffect {
     },
     /// The run is over. Exactly once.
     Ended {
-        /// `completed`, `failed` or `cancelled`.
-        status: JobStatus,
-        /// The bound `output`, or the outputs of all completed nodes by name.
-        output: Value,
-        /// The first failure, also of a best-effort run that completed.
-        first_error: Option<NodeError>,
+        /// How.
+        outcome: RunOutcome,
+        /// The bound `output`, or what all nodes have made, by name. Of a node that ended in part it is a list with null
+        /// at the places of the elements that are missing; a node that made nothing counts as null in a template, and is
+        /// left out without one.
+        output: Json,
+        /// Everything that failed, the first one first.
+        failures: Failures,
     },
 }
 
 /// A failure, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeError {
-    /// The node; `None` when the run's `output` did not bind.
+    /// The node; `None` when a reference in the run's `output` did not bind.
     pub node: Option<String>,
     /// The element of a mapped node.
     pub element: Option<usize>,
     /// For people.
     pub message: String,
+}
+
+impl fmt::Display for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.node, self.element) {
+            (Some(node), Some(element)) => write!(f, "{node}[{element}]: {}", self.message),
+            (Some(node), None) => write!(f, "{node}: {}", self.message),
+            (None, _) => write!(f, "output: {}", self.message),
+        }
+    }
+}
+
+/// Failures in the order in which they happened, the first [`FAILURES_LISTED_MAX`] of them, and how many more.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Failures {
+    listed: Vec<NodeError>,
+    left_out: usize,
+}
+
+impl Failures {
+    /// Adds one.
+    pub fn push(&mut self, error: NodeError) {
+        if self.listed.len() < FAILURES_LISTED_MAX {
+            self.listed.push(error);
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    /// The first one.
+    #[must_use]
+    pub fn first(&self) -> Option<&NodeError> {
+        self.listed.first()
+    }
+
+    /// Those that are told one by one.
+    #[must_use]
+    pub fn listed(&self) -> &[NodeError] {
+        &self.listed
+    }
+
+    /// How many more there were.
+    #[must_use]
+    pub fn left_out(&self) -> usize {
+        self.left_out
+    }
+
+    /// How many there were in all.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.listed.len() + self.left_out
+    }
+
+    /// Whether there were none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.listed.is_empty()
+    }
 }
 
 /// How far a node is.
@@ -162,7 +234,7 @@ pub enum NodeProgress {
         elements_total: usize,
         /// Of them, submitted and not ended.
         in_flight: usize,
-        /// Of them, ended in any way.
+        /// Of them, ended in any way, or with nothing to do because what they need is missing.
         ended: usize,
         /// Of those, failed.
         failed: usize,

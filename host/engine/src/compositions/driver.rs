@@ -9,15 +9,16 @@ use crate::host::Host;
 use crate::queue::state::{ElementEnd, ElementHook, JobOutcome, object};
 use crate::queue::submission::{ElementJob, JobRequest};
 use cjm_decide::composition::{
-    CompositionEffect, CompositionEvent, CompositionRun, ElementOutcome, NodeProgress, NodeStatus,
-    SubmitElement,
+    CompositionEffect, CompositionEvent, CompositionRun, ElementOutcome, Failures, NodeError, NodeProgress,
+    NodeStatus, SubmitElement,
 };
 use cjm_decide::queue::{CancelReach, Target};
 use cjm_store::{Body, Commit, CompositionEnd, CompositionRecord, Write, rows};
-use cjm_wire::composition::Composition;
+use cjm_wire::composition::{Composition, RunOutcome};
 use cjm_wire::describe::{Described, ErrorReport, exit};
 use cjm_wire::error::{ErrorCategory, Failure, JobError};
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
+use cjm_wire::json::{Arguments, Json};
 use cjm_wire::{CompositionId, InstanceId, JobId, Timestamp};
 use cjm_workers::{HostEvent, LoadOptions, NodeState};
 use serde_json::{Map, Value, json};
@@ -91,6 +92,7 @@ async fn start(
     composition: Composition,
     inputs: Map<String, Value>,
 ) -> Result<CompositionHandle, HostError> {
+    let inputs: Arguments = inputs.iter().map(|(name, value)| (name.clone(), Json::from(value))).collect();
     let run = CompositionRun::new(composition.clone(), inputs.clone(), 0).map_err(|error| {
         HostError::Graph { message: error.to_string(), code: error.code(), next_step: error.next_step() }
     })?;
@@ -110,13 +112,14 @@ async fn start(
         completed_at: None,
         failure: None,
     };
-    let document = Body::of_json(&serde_json::to_value(&composition).unwrap_or_default());
+    let as_text = |value: serde_json::Result<Vec<u8>>| Body::Inline(value.unwrap_or_default());
+    let document = as_text(serde_json::to_vec(&composition));
     let commit = Commit::admitting()
         .row(rows::composition_started(&record))
         .write(Write::InsertComposition(
             Box::new(record.clone()),
             document,
-            Body::of_json(&Value::Object(inputs)),
+            as_text(serde_json::to_vec(&inputs)),
         ))
         .write(Write::StartComposition(id.clone()));
     host.services().journal.commit(commit).await?;
@@ -254,7 +257,11 @@ impl Driver {
                         }
                     }
                 }
-                CompositionEffect::NodeEnded { node, status, error } => self.node_ended(&node, status, error),
+                // Callers learn it when the run has ended, which the cancels' grace bounds.
+                CompositionEffect::FirstFailure(_) => {}
+                CompositionEffect::NodeEnded { node, status, reason, .. } => {
+                    self.node_ended(&node, status, reason);
+                }
                 CompositionEffect::Advanced { completed_node, enqueued_nodes } => {
                     let payload =
                         json!({ "completed_node": completed_node, "enqueued_nodes": enqueued_nodes });
@@ -264,16 +271,16 @@ impl Driver {
                         ..JournalRow::new(EventType::CompositionAdvanced, object(payload))
                     });
                 }
-                CompositionEffect::Ended { status, output, first_error } => {
-                    over = Some((status, output, first_error));
+                CompositionEffect::Ended { outcome, output, failures } => {
+                    over = Some((outcome, output, failures));
                 }
             }
         }
         if !submissions.is_empty() {
             self.submit(submissions, events).await;
         }
-        let (status, output, first_error) = over?;
-        Some(self.end(status, output, first_error.map(|error| (error.node, error.message))).await)
+        let (outcome, output, failures) = over?;
+        Some(self.end(outcome, output, failures).await)
     }
 
     async fn submit(&mut self, elements: Vec<SubmitElement>, events: &mut VecDeque<CompositionEvent>) {
@@ -285,8 +292,12 @@ impl Driver {
                 tally.state = NodeState::Running;
             }
             places.push((element.node.clone(), element.element));
-            let hook =
-                ElementHook { node: element.node.clone(), element: element.element, ends: self.ends.clone() };
+            let hook = ElementHook {
+                node: element.node.clone(),
+                element: element.element,
+                kwargs: element.kwargs,
+                ends: self.ends.clone(),
+            };
             // A name that is an instance but no capability means that instance.
             let instance = InstanceId::from_text(&element.capability);
             let target =
@@ -298,7 +309,6 @@ impl Driver {
             let request = JobRequest {
                 action: element.action,
                 task: element.task.zip(element.method),
-                kwargs: element.kwargs,
                 priority: element.priority,
                 ..JobRequest::new(target)
             };
@@ -321,16 +331,18 @@ impl Driver {
         }
     }
 
-    fn node_ended(&mut self, node: &str, status: NodeStatus, error: Option<String>) {
+    fn node_ended(&mut self, node: &str, status: NodeStatus, reason: Option<String>) {
         let Some(tally) = self.tallies.get_mut(node) else { return };
         tally.state = match status {
             NodeStatus::Completed => NodeState::Completed,
+            NodeStatus::Partial => NodeState::Partial,
             NodeStatus::Failed => NodeState::Failed,
             NodeStatus::Cancelled => NodeState::Cancelled,
             NodeStatus::Skipped => NodeState::Skipped,
         };
+        tally.reason.clone_from(&reason);
         if status == NodeStatus::Failed && tally.failure.is_none() {
-            tally.failure = Some(node_failure(node, &error.unwrap_or_else(|| "failed".to_owned())));
+            tally.failure = Some(node_failure(node, &reason.unwrap_or_else(|| "failed".to_owned())));
         }
         self.tell(node);
     }
@@ -350,12 +362,8 @@ impl Driver {
         });
     }
 
-    async fn end(
-        &mut self,
-        status: JobStatus,
-        output: Value,
-        first_error: Option<(Option<String>, String)>,
-    ) -> CompositionOutcome {
+    async fn end(&mut self, outcome: RunOutcome, output: Json, failures: Failures) -> CompositionOutcome {
+        let status = outcome.job_status();
         let mut tallies = std::mem::take(&mut self.tallies);
         let monitor = self.monitor.take();
         let nodes: Vec<NodeOutcome> = self
@@ -366,30 +374,33 @@ impl Driver {
         if let Some(monitor) = monitor {
             monitor.stop(&self.host).await;
         }
-        let failure = first_error.map(|(node, message)| {
-            let known = node.as_ref().and_then(|name| nodes.iter().find(|outcome| outcome.name == *name));
-            known
-                .and_then(|outcome| outcome.failure.clone())
-                .unwrap_or_else(|| node_failure(node.as_deref().unwrap_or("output"), &message))
-        });
+        let failure = failures.first().map(|first| failure_at(first, &nodes));
         let end = CompositionEnd {
             composition_id: self.record.composition_id.clone(),
             status,
             completed_at: Timestamp::now(),
             failure: failure.clone(),
-            output: Some(Body::of_json(&output)),
+            output: Some(Body::Inline(output.text().as_bytes().to_vec())),
         };
         let mut row = rows::composition_finished(&self.record, &end);
         row.payload.insert("nodes".to_owned(), serde_json::to_value(&nodes).unwrap_or_default());
+        row.payload.insert("outcome".to_owned(), outcome.as_str().into());
+        row.payload.insert("partial".to_owned(), (outcome == RunOutcome::Partial).into());
+        let listed = failures.listed().iter();
+        let listed = listed.map(|f| json!({"node": f.node, "element": f.element, "message": f.message}));
+        row.payload.insert("failures".to_owned(), listed.collect());
+        row.payload.insert("failures_left_out".to_owned(), failures.left_out().into());
         let commit = Commit::telling().write(Write::EndComposition(Box::new(end))).row(row);
         if let Err(error) = self.host.services().journal.commit(commit).await {
             tracing::error!(%error, "the end of a composition could not be written");
         }
         CompositionOutcome {
             composition_id: self.record.composition_id.clone(),
+            outcome,
             status,
             output,
             failure,
+            failures,
             nodes,
         }
     }
@@ -397,9 +408,9 @@ impl Driver {
 
 fn element_outcome(outcome: &JobOutcome) -> ElementOutcome {
     match (outcome.status, &outcome.result) {
-        (JobStatus::Completed, Some(body)) => match serde_json::from_slice(body) {
+        (JobStatus::Completed, Some(body)) => match Json::from_slice(body) {
             Ok(value) => ElementOutcome::Completed(value),
-            Err(error) => ElementOutcome::Failed(format!("its result is not JSON: {error}")),
+            Err(error) => ElementOutcome::Failed(format!("its result does not pass: {error}")),
         },
         (JobStatus::Cancelled, _) => ElementOutcome::Cancelled,
         _ => ElementOutcome::Failed(
@@ -409,6 +420,20 @@ fn element_outcome(outcome: &JobOutcome) -> ElementOutcome {
                 .map_or_else(|| "failed".to_owned(), |failure| failure.report.message.clone()),
         ),
     }
+}
+
+/// The failure of the job that failed first, told with its node and element.
+fn failure_at(first: &NodeError, nodes: &[NodeOutcome]) -> Failure {
+    let Some(name) = &first.node else {
+        return node_failure("output", &first.message);
+    };
+    let known = nodes.iter().find(|node| node.name == *name).and_then(|node| node.failure.clone());
+    let Some(mut failure) = known else { return node_failure(name, &first.message) };
+    let place = first.element.map_or_else(|| name.clone(), |element| format!("{name}[{element}]"));
+    failure.report.message = format!("node {place}: {}", failure.report.message);
+    failure.report.exit_code = exit::COMPOSITION_FAILED;
+    failure.report = failure.report.at_node(name.clone(), first.element);
+    failure
 }
 
 /// The failure of a node that no job of it carries: its references did not bind.
@@ -422,6 +447,8 @@ fn node_failure(node: &str, message: &str) -> Failure {
             next_step: format!("correct node `{node}` of the composition, or what it refers to"),
             stderr_tail: Vec::new(),
             exit_code: exit::COMPOSITION_FAILED,
-        },
+            details: Box::default(),
+        }
+        .at_node(node, None),
     }
 }

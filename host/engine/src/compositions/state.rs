@@ -1,10 +1,12 @@
 //! A composition as others see it: a handle while it runs, and how it and its nodes ended.
 
+use cjm_decide::composition::Failures;
+use cjm_wire::composition::RunOutcome;
 use cjm_wire::error::Failure;
 use cjm_wire::event::JobStatus;
+use cjm_wire::json::Json;
 use cjm_wire::{CompositionId, Timestamp};
 use cjm_workers::NodeState;
-use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -27,12 +29,16 @@ impl CompositionHandle {
 pub struct CompositionOutcome {
     /// Its id.
     pub composition_id: CompositionId,
-    /// `completed`, `failed` or `cancelled`.
+    /// How.
+    pub outcome: RunOutcome,
+    /// The same in the words of jobs: what completed in part is `failed`.
     pub status: JobStatus,
-    /// The bound `output`, or the outputs of all completed nodes by name.
-    pub output: Value,
+    /// The bound `output`, or what all nodes have made, by name.
+    pub output: Json,
     /// The first failure.
     pub failure: Option<Failure>,
+    /// All of them, with node and element.
+    pub failures: Failures,
     /// Every node, in the document's order.
     pub nodes: Vec<NodeOutcome>,
 }
@@ -64,6 +70,9 @@ pub struct NodeOutcome {
     pub pids: BTreeSet<u32>,
     /// What it used, when a monitor watched.
     pub usage: Option<NodeUsage>,
+    /// In words, where it did not complete: why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Its first failure.
     #[serde(skip)]
     pub failure: Option<Failure>,

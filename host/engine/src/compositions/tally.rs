@@ -21,6 +21,7 @@ pub(crate) struct Tally {
     completed_at: Option<Timestamp>,
     busy_seconds: f64,
     instances: BTreeSet<String>,
+    pub(crate) reason: Option<String>,
     pub(crate) failure: Option<Failure>,
 }
 
@@ -37,6 +38,7 @@ impl Tally {
             completed_at: None,
             busy_seconds: 0.0,
             instances: BTreeSet::new(),
+            reason: None,
             failure: None,
         }
     }
@@ -90,6 +92,7 @@ impl Tally {
             instances: self.instances,
             pids: self.spans.into_keys().collect(),
             usage,
+            reason: self.reason,
             failure: self.failure,
         }
     }

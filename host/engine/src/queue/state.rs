@@ -69,6 +69,8 @@ pub(crate) struct ElementEnd {
 pub(crate) struct ElementHook {
     pub(crate) node: String,
     pub(crate) element: usize,
+    /// Arguments of the call; taken when its job is made.
+    pub(crate) kwargs: cjm_wire::json::Arguments,
     pub(crate) ends: mpsc::UnboundedSender<ElementEnd>,
 }
 

@@ -6,7 +6,8 @@ use crate::own_runtime::Enduring;
 use crate::queue::state::{ActiveJob, ElementHook};
 use cjm_decide::queue::Target;
 use cjm_store::{Body, Commit, JobRecord, Write, rows};
-use cjm_wire::envelope::{ACTION_KEY, CallEnvelope, ExecuteRequest, TaskRequest};
+use cjm_wire::envelope::{ACTION_KEY, CallEnvelope};
+use cjm_wire::json::{Arguments, Json};
 use cjm_wire::{CompositionId, JobId, RunId, Timestamp, http};
 use serde_json::{Map, Value};
 use std::sync::{Arc, Mutex};
@@ -58,6 +59,23 @@ impl JobRequest {
             control: Map::new(),
         }
     }
+}
+
+/// [`cjm_wire::envelope::ExecuteRequest`] with its named arguments as text.
+#[derive(serde::Serialize)]
+struct ExecuteBody<'a> {
+    args: &'a [Value],
+    kwargs: Arguments,
+    envelope: CallEnvelope,
+}
+
+/// [`cjm_wire::envelope::TaskRequest`] with its named arguments as text.
+#[derive(serde::Serialize)]
+struct TaskBody<'a> {
+    task: &'a str,
+    method: &'a str,
+    kwargs: Arguments,
+    envelope: CallEnvelope,
 }
 
 /// A composition's element on its way into the queue.
@@ -120,7 +138,7 @@ impl Host {
         &self,
         request: JobRequest,
         composition: Option<CompositionId>,
-        element: Option<ElementHook>,
+        mut element: Option<ElementHook>,
     ) -> (Arc<ActiveJob>, Body) {
         let services = self.services();
         let id = JobId::new();
@@ -154,18 +172,20 @@ impl Host {
         record.action.clone_from(&request.action);
         record.priority = request.priority;
         record.control.clone_from(&request.control);
-        let mut kwargs = request.kwargs;
+        // An element's arguments were bound as text.
+        let mut kwargs = element.as_mut().map(|hook| std::mem::take(&mut hook.kwargs)).unwrap_or_default();
+        kwargs.extend(request.kwargs.iter().map(|(key, value)| (key.clone(), Json::from(value))));
         if let Some(action) = request.action {
-            kwargs.insert(ACTION_KEY.to_owned(), Value::String(action));
+            kwargs.insert(ACTION_KEY.to_owned(), Json::of(action));
         }
         let (path, body) = match request.task {
             Some((task, method)) => {
                 record.task_name = Some(task.clone());
                 record.method = Some(method.clone());
-                (http::TASK, serde_json::to_vec(&TaskRequest { task, method, kwargs, envelope }))
+                (http::TASK, serde_json::to_vec(&TaskBody { task: &task, method: &method, kwargs, envelope }))
             }
             None => {
-                (http::EXECUTE, serde_json::to_vec(&ExecuteRequest { args: request.args, kwargs, envelope }))
+                (http::EXECUTE, serde_json::to_vec(&ExecuteBody { args: &request.args, kwargs, envelope }))
             }
         };
         // Serialising our own structs cannot fail.

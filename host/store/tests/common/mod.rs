@@ -1,6 +1,8 @@
 //! Builders shared by the store's tests.
 #![allow(dead_code, reason = "each test binary uses some of them")]
 
+pub(crate) mod faulty;
+
 use cjm_store::*;
 use cjm_wire::Timestamp;
 use cjm_wire::event::{EventType, JobStatus, JournalRow};

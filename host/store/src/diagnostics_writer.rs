@@ -1,0 +1,219 @@
+//! The one writer of `diagnostics.db` in a host: a thread that puts what waits into transactions. What cannot be written
+//! is dropped and counted: at once where there is no room, after a few attempts where another process is in the way.
+//!
+//! What must hold: nobody waits for it, it never takes the last room of a disk, and the file holds no more than its
+//! maximum (the oldest go first).
+
+use crate::diagnostics::{
+    DIAGNOSTICS_BATCH_BYTES_MAX, DIAGNOSTICS_MB_MAX_DEFAULT, DroppedCounts, Item, Queue,
+};
+use crate::error::StoreError;
+use crate::fault::{Disk, DiskStep};
+use crate::records::{DiagnosticRecord, StreamChunk};
+use crate::retention::{MB_BYTES, Retention, SWEEP_BATCHES_MAX, held_bytes, sweep};
+use crate::room::{SMALL_DISK_BYTES, available};
+use crate::schema::open_diagnostics;
+use rusqlite::{Connection, ErrorCode, params};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+/// How often a batch is tried before it is dropped and counted.
+const DIAGNOSTICS_ATTEMPTS_MAX: u32 = 5;
+/// First pause between the attempts; each further one is twice as long.
+const PAUSE_MS: u64 = 20;
+/// A disk with less room than this, beside what a batch takes in log and file, gets no diagnostics.
+const LEFT_TO_OTHERS_BYTES: u64 = 1024 * 1024;
+/// A batch on a small disk takes no more than this.
+const SMALL_BATCH_BYTES: usize = 128 * 1024;
+/// Pages in the log of a small disk after which they are written back.
+const CHECKPOINT_PAGES_SMALL: u32 = 128;
+/// Most batches of each table that are forgotten between two transactions.
+const SWEEP_TURN_BATCHES: u64 = 4;
+/// The maximum is looked at whenever this share of it was written.
+const LOOK_SHARE: f64 = 0.02;
+/// Beyond this multiple of the maximum nothing is taken until enough was forgotten.
+const OVER_FACTOR: f64 = 1.1;
+
+pub(crate) struct Writer {
+    connection: Connection,
+    queue: Arc<Queue>,
+    disk: Arc<dyn Disk>,
+    data_dir: PathBuf,
+    retention: Retention,
+    /// Most the file may hold.
+    bytes_max: f64,
+    /// Written since the maximum was looked at.
+    unlooked_bytes: f64,
+    /// More is held than may be.
+    is_over: bool,
+    /// That rows are lost was said, and they still are.
+    is_losing: bool,
+}
+
+impl Writer {
+    pub(crate) fn open(
+        data_dir: &Path,
+        queue: Arc<Queue>,
+        disk: Arc<dyn Disk>,
+        retention: Retention,
+    ) -> Result<Self, StoreError> {
+        let connection = open_diagnostics(data_dir)?;
+        if is_small_disk(data_dir) {
+            connection
+                .pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES_SMALL)
+                .map_err(|error| StoreError::database("set up the diagnostics", &error))?;
+        }
+        let mb_max = retention.size_max_mb.unwrap_or(DIAGNOSTICS_MB_MAX_DEFAULT);
+        Ok(Self {
+            connection,
+            queue,
+            disk,
+            data_dir: data_dir.to_owned(),
+            retention: Retention { size_max_mb: Some(mb_max), ..retention },
+            bytes_max: mb_max * MB_BYTES,
+            unlooked_bytes: 0.0,
+            is_over: false,
+            is_losing: false,
+        })
+    }
+
+    pub(crate) fn run(mut self) {
+        self.forget(&self.retention, SWEEP_BATCHES_MAX);
+        loop {
+            let bytes_max =
+                if is_small_disk(&self.data_dir) { SMALL_BATCH_BYTES } else { DIAGNOSTICS_BATCH_BYTES_MAX };
+            let Some((batch, untold)) = self.queue.take(bytes_max) else { break };
+            let written = self.write(&batch, untold);
+            self.queue.settle(&batch, written.then_some(untold));
+            for item in batch {
+                if let Item::Flush(done) = item {
+                    // Whoever asked may have gone.
+                    let _ = done.send(());
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, batch: &[Item], untold: DroppedCounts) -> bool {
+        let bytes: usize = batch.iter().map(Item::bytes).sum();
+        if bytes == 0 && untold == DroppedCounts::default() {
+            return true;
+        }
+        self.keep_maximum(bytes);
+        let refused = if self.is_over {
+            Err("diagnostics.db holds its maximum, and more came than could be forgotten".to_owned())
+        } else if !self.has_room(bytes) {
+            Err("the disk is almost full".to_owned())
+        } else {
+            self.try_some_times(batch, untold)
+        };
+        match refused {
+            Ok(()) => self.is_losing = false,
+            Err(_) if bytes == 0 => {}
+            Err(reason) => {
+                // Said once: a flood of losses would be a flood of words.
+                if !self.is_losing {
+                    tracing::error!(reason, rows = batch.len(), "diagnostics are dropped from here on");
+                }
+                self.is_losing = true;
+                return false;
+            }
+        }
+        true
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        available(&self.data_dir).is_none_or(|free| free >= LEFT_TO_OTHERS_BYTES + 2 * bytes as u64)
+    }
+
+    /// Forgets the oldest when the file holds more than its maximum.
+    fn keep_maximum(&mut self, bytes: usize) {
+        #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
+        let bytes = bytes as f64;
+        self.unlooked_bytes += bytes;
+        if !self.is_over && self.unlooked_bytes < self.bytes_max * LOOK_SHARE {
+            return;
+        }
+        self.unlooked_bytes = 0.0;
+        let size = Retention { age_max_days: None, ..self.retention };
+        self.forget(&size, SWEEP_TURN_BATCHES);
+        self.is_over = held_bytes(&self.connection).is_ok_and(|held| held > self.bytes_max * OVER_FACTOR);
+    }
+
+    fn forget(&self, retention: &Retention, batches_max: u64) {
+        if let Err(error) = sweep(&self.connection, retention, batches_max) {
+            tracing::warn!(%error, "old records and output could not be forgotten");
+        }
+    }
+
+    fn try_some_times(&self, batch: &[Item], untold: DroppedCounts) -> Result<(), String> {
+        let mut attempt = 0;
+        loop {
+            let Err(error) = self.transaction(batch, untold) else { return Ok(()) };
+            if !self.connection.is_autocommit()
+                && let Err(error) = self.connection.execute_batch("ROLLBACK")
+            {
+                tracing::warn!(%error, "roll back a failed batch of diagnostics");
+            }
+            attempt += 1;
+            // Room does not come back within the time that anybody could wait.
+            let is_full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
+            if is_full || attempt == DIAGNOSTICS_ATTEMPTS_MAX {
+                return Err(error.to_string());
+            }
+            thread::sleep(Duration::from_millis(PAUSE_MS << attempt));
+        }
+    }
+
+    fn transaction(&self, batch: &[Item], untold: DroppedCounts) -> rusqlite::Result<()> {
+        let Self { connection, disk, .. } = self;
+        disk.before(DiskStep::Begin, connection)?;
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        if untold != DroppedCounts::default() {
+            insert_record(connection, &untold.as_record())?;
+        }
+        for item in batch {
+            match item {
+                Item::Record(record) => insert_record(connection, record)?,
+                Item::Chunk(chunk) => insert_chunk(connection, chunk)?,
+                Item::Flush(_) => {}
+            }
+        }
+        disk.before(DiskStep::Commit, connection)?;
+        connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+}
+
+fn is_small_disk(data_dir: &Path) -> bool {
+    available(data_dir).is_some_and(|bytes| bytes < SMALL_DISK_BYTES)
+}
+
+fn insert_record(connection: &Connection, record: &DiagnosticRecord) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO records (ts, worker_session_id, job_id, level, logger_name, message, exc_text) \
+             VALUES (?1,?2,?3,?4,?5,?6,?7)",
+        )?
+        .execute(params![
+            record.ts.as_str(),
+            record.worker_session_id,
+            record.job_id,
+            record.level,
+            record.logger_name,
+            record.message,
+            record.exc_text
+        ])?;
+    Ok(())
+}
+
+fn insert_chunk(connection: &Connection, chunk: &StreamChunk) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO stream_chunks (ts, worker_session_id, stream, content) VALUES (?1,?2,?3,?4)",
+        )?
+        .execute(params![chunk.ts.as_str(), chunk.worker_session_id, chunk.stream, chunk.content])?;
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! How long jobs are kept: their records, arguments, results, compositions, large bodies, and what is known of hosts and
+//! workers that ended. The journal's rows are not touched.
+//!
+//! What must hold: nothing unfinished goes, nor a job whose composition is unfinished; each turn is one short transaction;
+//! a body's file goes only when no record names it and nobody used it a moment ago.
+
+use crate::error::StoreError;
+use crate::payload::Payloads;
+use crate::retention::cutoff;
+use crate::room::{RESERVE_BYTES, available, give_up_reserve, make_reserve};
+use crate::schema::{Durability, JOURNAL_FILE, open_journal};
+use cjm_wire::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How many days jobs are kept where nobody says otherwise.
+pub const JOBS_DAYS_DEFAULT: f64 = 30.0;
+/// Jobs or compositions that one transaction looks at.
+const TURN_ROWS: i64 = 64;
+/// A body's file is left alone for so long after its last use: a commit that names it may be on its way.
+const PAYLOAD_REST: Duration = Duration::from_secs(3600);
+/// Files of bodies that are looked at in one sweep.
+const SWEEP_FILES_MAX: usize = 10_000;
+/// How often a host looks for what is old.
+const LOOK_INTERVAL: Duration = Duration::from_secs(3600);
+/// The pause between two turns, in which others write.
+const TURN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ForgottenJobs {
+    /// Jobs, with arguments and results.
+    pub jobs: u64,
+    /// Compositions, with documents, inputs and outputs.
+    pub compositions: u64,
+    /// Files of large bodies.
+    pub files: u64,
+    /// Bytes in those files.
+    pub file_bytes: u64,
+}
+
+/// Forgets jobs and compositions of `data_dir` that ended more than `days` ago. Works beside a host, and on a full disk in
+/// the room of the reserve. Blocks.
+///
+/// # Errors
+/// [`StoreError::NothingYet`] when there is no journal; others when it cannot be read or written.
+pub fn forget_jobs(data_dir: &Path, days: f64) -> Result<ForgottenJobs, StoreError> {
+    let path = data_dir.join(JOURNAL_FILE);
+    if !path.exists() {
+        return Err(StoreError::NothingYet { path });
+    }
+    match forget_all(data_dir, days) {
+        Err(_)
+            if available(data_dir).is_some_and(|free| free < RESERVE_BYTES) && give_up_reserve(data_dir) =>
+        {
+            let forgotten = forget_all(data_dir, days);
+            make_reserve(data_dir);
+            forgotten
+        }
+        done => done,
+    }
+}
+
+fn forget_all(data_dir: &Path, days: f64) -> Result<ForgottenJobs, StoreError> {
+    let connection = open_journal(data_dir, Durability::Process)?;
+    let mut keeping = Keeping::new(Payloads::of(data_dir), days);
+    let failed = |error| StoreError::database("forget old jobs", &error);
+    while !keeping.turn(&connection).map_err(failed)? {
+        // A log of many turns would need as much room as what goes.
+        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).map_err(failed)?;
+    }
+    Ok(keeping.forgotten)
+}
+
+/// Where a sweep stands, turn by turn.
+#[derive(Debug)]
+pub(crate) struct Keeping {
+    payloads: Payloads,
+    days: f64,
+    cutoff: Timestamp,
+    step: Step,
+    forgotten: ForgottenJobs,
+    due: Instant,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// After this place.
+    Jobs(i64),
+    /// After this place.
+    Compositions(i64),
+    /// Hosts and workers, then files that no record names.
+    Rest,
+}
+
+/// Records of one turn and the bodies they named.
+#[derive(Debug, Default)]
+struct Turn {
+    gone: u64,
+    last_seq: Option<i64>,
+    hashes: BTreeSet<String>,
+}
+
+impl Keeping {
+    pub(crate) fn new(payloads: Payloads, days: f64) -> Self {
+        let (cutoff, due) = (cutoff(days), Instant::now());
+        Self { payloads, days, cutoff, step: Step::Jobs(0), forgotten: ForgottenJobs::default(), due }
+    }
+
+    /// One turn, if it is time for one. For the writer, between two transactions.
+    pub(crate) fn turn_if_due(&mut self, connection: &Connection) {
+        if Instant::now() < self.due {
+            return;
+        }
+        self.due = Instant::now() + TURN_INTERVAL;
+        match self.turn(connection) {
+            Ok(false) => {}
+            Ok(true) => {
+                if self.forgotten != ForgottenJobs::default() {
+                    tracing::info!(forgotten = ?self.forgotten, "forgot old jobs");
+                }
+                *self = Self::new(self.payloads.clone(), self.days);
+                self.due += LOOK_INTERVAL;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "old jobs could not be forgotten");
+                self.due += LOOK_INTERVAL;
+            }
+        }
+    }
+
+    /// Does a little; true when nothing is left to do.
+    fn turn(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
+        match self.step {
+            Step::Jobs(after) => {
+                let turn = one_transaction(connection, || self.old_jobs(connection, after))?;
+                self.forgotten.jobs += turn.gone;
+                self.remove_unnamed(connection, &turn.hashes)?;
+                self.step = turn.last_seq.map_or(Step::Compositions(0), Step::Jobs);
+            }
+            Step::Compositions(after) => {
+                let turn = one_transaction(connection, || self.old_compositions(connection, after))?;
+                self.forgotten.compositions += turn.gone;
+                self.remove_unnamed(connection, &turn.hashes)?;
+                self.step = turn.last_seq.map_or(Step::Rest, Step::Compositions);
+            }
+            Step::Rest => {
+                one_transaction(connection, || {
+                    for table in ["workers", "hosts"] {
+                        let sql = format!("DELETE FROM {table} WHERE ended_at < ?1");
+                        connection.execute(&sql, [self.cutoff.as_str()])?;
+                    }
+                    Ok(())
+                })?;
+                let files = self.payloads.names(SWEEP_FILES_MAX);
+                self.remove_unnamed(connection, &files)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Jobs stand in the order of acceptance: the first one accepted after the cutoff ends the search.
+    fn old_jobs(&self, connection: &Connection, after: i64) -> rusqlite::Result<Turn> {
+        let mut select = connection.prepare_cached(
+            "SELECT seq, job_id, submitted_at, completed_at < ?2 AND NOT EXISTS (SELECT 1 FROM compositions \
+             WHERE compositions.composition_id = jobs.composition_id AND status IN ('pending', 'running')) \
+             FROM jobs WHERE seq > ?1 ORDER BY seq LIMIT ?3",
+        )?;
+        let mut turn = Turn::default();
+        for (seq, job, submitted_at, is_old) in old_rows(&mut select, after, &self.cutoff)? {
+            if submitted_at.as_str() >= self.cutoff.as_str() {
+                return Ok(Turn { last_seq: None, ..turn });
+            }
+            turn.last_seq = Some(seq);
+            if is_old {
+                for table in ["arguments", "results"] {
+                    let named = format!("SELECT payload_hash FROM {table} WHERE job_id = ?1");
+                    let hash: Option<Option<String>> =
+                        connection.prepare_cached(&named)?.query_row([&job], |row| row.get(0)).optional()?;
+                    turn.hashes.extend(hash.flatten());
+                    let delete = format!("DELETE FROM {table} WHERE job_id = ?1");
+                    connection.prepare_cached(&delete)?.execute([&job])?;
+                }
+                connection.prepare_cached("DELETE FROM jobs WHERE job_id = ?1")?.execute([&job])?;
+                turn.gone += 1;
+            }
+        }
+        Ok(turn)
+    }
+
+    fn old_compositions(&self, connection: &Connection, after: i64) -> rusqlite::Result<Turn> {
+        let mut select = connection.prepare_cached(
+            "SELECT seq, composition_id, submitted_at, completed_at < ?2 AND NOT EXISTS (SELECT 1 FROM jobs \
+             WHERE jobs.composition_id = compositions.composition_id) \
+             FROM compositions WHERE seq > ?1 ORDER BY seq LIMIT ?3",
+        )?;
+        let mut turn = Turn::default();
+        for (seq, id, submitted_at, is_old) in old_rows(&mut select, after, &self.cutoff)? {
+            if submitted_at.as_str() >= self.cutoff.as_str() {
+                return Ok(Turn { last_seq: None, ..turn });
+            }
+            turn.last_seq = Some(seq);
+            if is_old {
+                let mut named = connection.prepare_cached(
+                    "SELECT payload_hash FROM composition_bodies WHERE composition_id = ?1",
+                )?;
+                for hash in named.query_map([&id], |row| row.get::<_, Option<String>>(0))? {
+                    turn.hashes.extend(hash?);
+                }
+                for table in ["composition_bodies", "compositions"] {
+                    let delete = format!("DELETE FROM {table} WHERE composition_id = ?1");
+                    connection.prepare_cached(&delete)?.execute([&id])?;
+                }
+                turn.gone += 1;
+            }
+        }
+        Ok(turn)
+    }
+
+    /// Removes the files of those bodies that no record names any more.
+    fn remove_unnamed(&mut self, connection: &Connection, hashes: &BTreeSet<String>) -> rusqlite::Result<()> {
+        for hash in hashes {
+            if is_named(connection, hash)? || !self.payloads.was_left_alone(hash, PAYLOAD_REST) {
+                continue;
+            }
+            // Out of sight first: who uses it from here on finds it missing, and writes it again.
+            let Some(hidden) = self.payloads.hide(hash) else { continue };
+            if is_named(connection, hash)? || !hidden.was_left_alone(PAYLOAD_REST) {
+                hidden.put_back();
+                continue;
+            }
+            if let Some(bytes) = hidden.remove() {
+                self.forgotten.files += 1;
+                self.forgotten.file_bytes += bytes;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Place, id, time of acceptance, and whether it may go.
+type OldRow = (i64, String, String, bool);
+
+fn old_rows(
+    select: &mut rusqlite::Statement<'_>,
+    after: i64,
+    cutoff: &Timestamp,
+) -> rusqlite::Result<Vec<OldRow>> {
+    let rows = select.query_map(params![after, cutoff.as_str(), TURN_ROWS], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get::<_, Option<bool>>(3)?.unwrap_or_default()))
+    })?;
+    rows.collect()
+}
+
+fn is_named(connection: &Connection, hash: &str) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM arguments WHERE payload_hash = ?1) \
+             OR EXISTS (SELECT 1 FROM results WHERE payload_hash = ?1) \
+             OR EXISTS (SELECT 1 FROM composition_bodies WHERE payload_hash = ?1)",
+        )?
+        .query_row([hash], |row| row.get(0))
+}
+
+fn one_transaction<T>(
+    connection: &Connection,
+    work: impl FnOnce() -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let done = work().and_then(|value| connection.execute_batch("COMMIT").map(|()| value));
+    if done.is_err() && !connection.is_autocommit() {
+        // The first error says what is wrong.
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    done
+}
+
+/// A body's file under a name that no record uses.
+pub(crate) struct Hidden {
+    pub(crate) path: std::path::PathBuf,
+    pub(crate) hidden: std::path::PathBuf,
+}
+
+impl Hidden {
+    fn was_left_alone(&self, rest: Duration) -> bool {
+        is_at_rest(&self.hidden, rest)
+    }
+
+    fn put_back(&self) {
+        if let Err(error) = fs::rename(&self.hidden, &self.path) {
+            tracing::error!(%error, path = %self.path.display(), "a body's file could not be put back");
+        }
+    }
+
+    fn remove(&self) -> Option<u64> {
+        let bytes = fs::metadata(&self.hidden).ok()?.len();
+        fs::remove_file(&self.hidden).ok().map(|()| bytes)
+    }
+}
+
+/// True when the file was not written or used for so long.
+pub(crate) fn is_at_rest(path: &Path, rest: Duration) -> bool {
+    fs::metadata(path)
+        .and_then(|found| found.modified())
+        .is_ok_and(|used| SystemTime::now().duration_since(used).is_ok_and(|since| since >= rest))
+}

@@ -1,0 +1,138 @@
+//! Room on the disk: how much there is, and the reserve, a file that does nothing but occupy some. On a full disk it is
+//! given up, so that the ends of running jobs can still be written, and it is made again before new work is accepted.
+//!
+//! ```text
+//! held ──the disk is full──▶ given up ──there is room for it again──▶ held
+//! none: the disk was too small or too full when the store was opened
+//! ```
+//! The room of the reserve serves the write-ahead log alone, which grows at its end: while it is given up, no checkpoint
+//! runs, for that would spend it on the pages of the database.
+
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// File of the reserve, in the data directory.
+pub const RESERVE_FILE: &str = "journal.reserve";
+/// How much it occupies: about 25 ends of jobs, each in a transaction of its own (10 to 15 pages of 4 KiB).
+pub const RESERVE_BYTES: u64 = 1024 * 1024;
+/// Nothing but the journal takes the last so many bytes of a disk: diagnostics are dropped, large bodies refused.
+pub const LEFT_FREE_BYTES: u64 = 512 * 1024;
+/// On a disk with less room than this when the store is opened, the write-ahead log is kept short.
+pub(crate) const SMALL_DISK_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Bytes that this user may still write on the disk of `path`; None when the system does not say.
+pub(crate) fn available(path: &Path) -> Option<u64> {
+    let found = statvfs(path).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+/// True when the error says that there is no room: a full disk, a quota, a file of the greatest length allowed.
+pub(crate) fn is_about_room(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge | ErrorKind::WriteZero
+    )
+}
+
+/// Makes the reserve of `data_dir` if there is none and leaves as much again free. True when it is there.
+pub(crate) fn make_reserve(data_dir: &Path) -> bool {
+    let path = data_dir.join(RESERVE_FILE);
+    if fs::metadata(&path).is_ok_and(|found| found.len() >= RESERVE_BYTES) {
+        return true;
+    }
+    if available(data_dir).is_some_and(|bytes| bytes < RESERVE_BYTES + LEFT_FREE_BYTES) {
+        return false;
+    }
+    match occupy(&path) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::debug!(%error, path = %path.display(), "no room for the reserve");
+            // What was written of it is of no use and in the way.
+            let _ = fs::remove_file(&path);
+            false
+        }
+    }
+}
+
+/// Gives the room of the reserve back to the disk. False when there was none.
+pub(crate) fn give_up_reserve(data_dir: &Path) -> bool {
+    fs::remove_file(data_dir.join(RESERVE_FILE)).is_ok()
+}
+
+fn occupy(path: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    match fallocate(&file, FallocateFlags::empty(), 0, RESERVE_BYTES) {
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+            let zeros = [0; 64 * 1024];
+            for _ in 0..RESERVE_BYTES / zeros.len() as u64 {
+                file.write_all(&zeros)?;
+            }
+            file.sync_all()
+        }
+        other => other.map_err(io::Error::from),
+    }
+}
+
+/// The reserve as the journal's writer knows it.
+#[derive(Debug)]
+pub(crate) struct Reserve {
+    data_dir: PathBuf,
+    state: ReserveState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ReserveState {
+    None,
+    Held,
+    GivenUp,
+}
+
+impl Reserve {
+    pub(crate) fn of(data_dir: &Path) -> Self {
+        let state = if make_reserve(data_dir) { ReserveState::Held } else { ReserveState::None };
+        Self { data_dir: data_dir.to_owned(), state }
+    }
+
+    /// True when there was room to give up.
+    pub(crate) fn give_up(&mut self) -> bool {
+        if self.state != ReserveState::Held {
+            return false;
+        }
+        self.state = ReserveState::GivenUp;
+        give_up_reserve(&self.data_dir)
+    }
+
+    /// True when new work may be accepted: the reserve is there, or there never was one.
+    pub(crate) fn restore(&mut self) -> bool {
+        if self.state == ReserveState::GivenUp && make_reserve(&self.data_dir) {
+            self.state = ReserveState::Held;
+        }
+        self.state != ReserveState::GivenUp
+    }
+
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.state == ReserveState::GivenUp
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reserve_occupies_room_until_it_is_given_up() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join(RESERVE_FILE);
+        let mut reserve = Reserve::of(dir.path());
+        assert_eq!(fs::metadata(&path).expect("made").len(), RESERVE_BYTES);
+        assert!(reserve.restore() && !reserve.is_given_up());
+        assert!(reserve.give_up() && !path.exists());
+        assert!(reserve.is_given_up() && !reserve.give_up(), "it can be given up once");
+        assert!(reserve.restore() && path.exists() && !reserve.is_given_up());
+        let missing = Reserve::of(&dir.path().join("not/there"));
+        assert_eq!(missing.state, ReserveState::None);
+    }
+}

@@ -1,0 +1,102 @@
+//! A disk that fails as a test tells it.
+
+use cjm_store::fault::{Disk, DiskStep};
+use cjm_store::*;
+use rusqlite::{Connection, ffi};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Fails as it is told.
+#[derive(Debug, Default)]
+pub(crate) struct FaultyDisk {
+    plan: Mutex<Plan>,
+    /// Transactions that came to their end.
+    pub(crate) ends: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+pub(crate) enum Plan {
+    #[default]
+    Healthy,
+    /// Every step of this kind fails with this SQLite result code.
+    Fail(DiskStep, i32),
+    /// So many transactions fail to begin with this SQLite result code, and then none.
+    FailTimes(u32, i32),
+    /// The database may not grow by another page: SQLite itself finds it full.
+    Full,
+    /// The database may grow by so many pages and no more.
+    PagesLeft(i64),
+    /// Wait for other processes' locks this short.
+    Impatient,
+    /// It was limited so.
+    Limited,
+    /// Payload files cannot be written.
+    NoPayloads,
+    /// The next transaction waits for a word.
+    Hold(mpsc::Receiver<()>),
+}
+
+impl FaultyDisk {
+    pub(crate) fn set(&self, plan: Plan) {
+        *self.plan.lock().expect("lock") = plan;
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn before(&self, step: DiskStep, connection: &Connection) -> rusqlite::Result<()> {
+        if step == DiskStep::Commit {
+            self.ends.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut plan = self.plan.lock().expect("lock");
+        match (&*plan, step) {
+            (Plan::Fail(at, code), step) if *at == step => {
+                return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(*code), None));
+            }
+            (Plan::FailTimes(left, code), DiskStep::Begin) if *left > 0 => {
+                let error = ffi::Error::new(*code);
+                *plan = Plan::FailTimes(*left - 1, *code);
+                return Err(rusqlite::Error::SqliteFailure(error, None));
+            }
+            (Plan::Full, DiskStep::Begin) => {
+                let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+                connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
+            }
+            (Plan::PagesLeft(left), DiskStep::Begin) => {
+                let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+                let limit = pages + left;
+                *plan = Plan::Limited;
+                connection.pragma_update_and_check(None, "max_page_count", limit, |_| Ok(()))?;
+            }
+            (Plan::Healthy, DiskStep::Begin) => {
+                connection.pragma_update_and_check(None, "max_page_count", 1 << 30, |_| Ok(()))?;
+            }
+            (Plan::Impatient, DiskStep::Begin) => connection.busy_timeout(Duration::from_millis(20))?,
+            (Plan::Hold(_), DiskStep::Begin) => {
+                if let Plan::Hold(word) = std::mem::take(&mut *plan) {
+                    drop(plan);
+                    word.recv().expect("a word");
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn before_payload(&self, _: &Path) -> std::io::Result<()> {
+        match *self.plan.lock().expect("lock") {
+            Plan::NoPayloads => Err(std::io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+pub(crate) fn faulty() -> (TempDir, Arc<FaultyDisk>, Arc<SqliteJournal>) {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let disk = Arc::new(FaultyDisk::default());
+    let options = JournalOptions { disk: disk.clone(), ..JournalOptions::default() };
+    let journal = Arc::new(SqliteJournal::open(dir.path(), options).expect("opens"));
+    (dir, disk, journal)
+}

@@ -1,0 +1,156 @@
+//! One test for each guard that stands in a single line of the store and that nothing else would miss: what is guarded,
+//! and what would happen without it. Retention's ORDER BY has its own test beside it
+//! (`the_oldest_go_first_whatever_index_is_shorter`).
+
+mod common;
+
+use cjm_store::rows::ERROR_TEXT_BYTES_MAX;
+use cjm_store::*;
+use cjm_wire::error::{ErrorCategory, Failure, JobError};
+use cjm_wire::event::JobStatus;
+use cjm_wire::ids::WorkerSessionId;
+use cjm_wire::{Described, ErrorReport, Timestamp};
+use common::faulty::{Plan, faulty};
+use common::*;
+use rusqlite::ffi;
+use serde_json::json;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::task::Poll;
+
+/// Guards `attempt < ?` of a start: without it one attempt could begin twice, and its request reach the tool twice.
+#[tokio::test]
+async fn an_attempt_begins_once() {
+    let (_dir, journal) = fresh();
+    let job = job("asr");
+    journal.commit(accept(&job, &json!({}))).await.expect("accepted");
+    journal.commit(begin(&started(&job, 2), JobStatus::Pending)).await.expect("begun");
+    for attempt in [2, 1] {
+        let error =
+            journal.commit(begin(&started(&job, attempt), JobStatus::Running)).await.expect_err("again");
+        assert_eq!(error.code(), "store.refused", "attempt {attempt}");
+    }
+    journal.commit(begin(&started(&job, 3), JobStatus::Running)).await.expect("the next one begins");
+}
+
+/// Guards the list of errors that pass: without one of them, a directory that is made read-only for a moment would lose
+/// what was accepted.
+#[tokio::test]
+async fn errors_that_may_pass_are_waited_for() {
+    for code in [
+        ffi::SQLITE_BUSY,
+        ffi::SQLITE_LOCKED,
+        ffi::SQLITE_READONLY,
+        ffi::SQLITE_CANTOPEN,
+        ffi::SQLITE_PERM,
+        ffi::SQLITE_PROTOCOL,
+        ffi::SQLITE_NOMEM,
+        ffi::SQLITE_SCHEMA,
+        ffi::SQLITE_FULL,
+        ffi::SQLITE_IOERR,
+    ] {
+        let (dir, disk, journal) = faulty();
+        disk.set(Plan::FailTimes(3, code));
+        journal.commit(Commit::telling().row(account("j", 0))).await.unwrap_or_else(|error| {
+            panic!("result code {code}: {error}");
+        });
+        assert_eq!(last_seq(dir.path()), 1, "result code {code}");
+    }
+}
+
+/// Guards BATCH_BYTES_MAX: without it, all that waits would become one transaction of any size.
+#[tokio::test]
+async fn a_transaction_takes_no_more_than_its_bytes() {
+    let (_dir, disk, journal) = faulty();
+    let (release, word) = mpsc::channel();
+    disk.set(Plan::Hold(word));
+    const COMMITS: usize = 40;
+    let mut row = account("j", 0);
+    row.payload.insert("text".into(), "x".repeat(1_000_000).into());
+    let mut waiting: Vec<Committing> = (0..COMMITS)
+        .map(|_| {
+            row.event_id = cjm_wire::EventId::new();
+            journal.commit(Commit::telling().row(row.clone()))
+        })
+        .collect();
+    let queue_all = std::future::poll_fn(|context| {
+        waiting.iter_mut().for_each(|commit| assert!(commit.as_mut().poll(context).is_pending()));
+        Poll::Ready(())
+    });
+    tokio::task::unconstrained(queue_all).await;
+    release.send(()).expect("the writer waits");
+    for commit in waiting {
+        commit.await.expect("written");
+    }
+    let transactions = disk.ends.load(Ordering::Relaxed);
+    let least = COMMITS * 1_000_000 / (BATCH_BYTES_MAX + 1_001_000);
+    assert!(transactions >= least && least > 1, "{transactions} transactions, at least {least}");
+}
+
+/// Guards the bound on what is kept of a failure: without it, a tool could make its job's record of any size, and the
+/// commit too large to be written.
+#[tokio::test]
+async fn a_failure_is_kept_in_bounds() {
+    let (dir, journal) = fresh();
+    let job = job("asr");
+    journal.commit(accept(&job, &json!({}))).await.expect("accepted");
+    let mut done = ended(&started(&job, 1), JobStatus::Failed);
+    let mut error = JobError::new(ErrorCategory::Fatal, "m".repeat(1 << 20));
+    error.traceback = Some("t".repeat(1 << 20));
+    let report = ErrorReport {
+        code: "tool.failed".into(),
+        message: "m".repeat(1 << 20),
+        causes: vec!["c".repeat(1 << 20)],
+        next_step: "n".into(),
+        stderr_tail: vec!["s".repeat(1 << 20)],
+        exit_code: 12,
+        details: Box::default(),
+    };
+    done.failure = Some(Failure { error, report });
+    journal.commit(begin(&started(&job, 1), JobStatus::Pending)).await.expect("begun");
+    journal.commit(finish(&done, None)).await.expect("ended");
+    let reader = JournalReader::open(dir.path()).expect("opens");
+    let kept = reader.job(&job.job_id).expect("reads").expect("there").failure.expect("failed");
+    let bytes = serde_json::to_string(&kept).expect("writes").len();
+    assert!(bytes < 8 * ERROR_TEXT_BYTES_MAX, "{bytes} bytes");
+}
+
+/// Guards CLOSING_ATTEMPTS_MAX: without it, a host that ends while another process holds the lock for an instant would
+/// lose what it had accepted.
+#[tokio::test]
+async fn a_store_that_closes_tries_more_than_once() {
+    let (dir, disk, journal) = faulty();
+    disk.set(Plan::FailTimes(u32::MAX, ffi::SQLITE_BUSY));
+    let waiting = tokio::spawn(journal.commit(Commit::telling().row(account("j", 0))));
+    journal.gate().wait_for(|gate| !gate.is_open()).await.expect("alive");
+    disk.set(Plan::FailTimes(CLOSING_ATTEMPTS_MAX - 1, ffi::SQLITE_BUSY));
+    let closing = journal.clone();
+    tokio::task::spawn_blocking(move || closing.close()).await.expect("no panic");
+    waiting.await.expect("no panic").expect("written at the last");
+    assert_eq!(last_seq(dir.path()), 1);
+}
+
+/// Guards the look at a worker's host: without it, a host would take its own workers for leftovers and end them.
+#[test]
+fn a_hosts_own_workers_are_no_leftovers() {
+    let (dir, journal) = fresh();
+    let reader = JournalReader::open(dir.path()).expect("opens");
+    for (session, host) in [("W1", "dead"), ("W2", "living")] {
+        let worker = WorkerRecord {
+            worker_session_id: WorkerSessionId::from_text(session),
+            host_session_id: host.into(),
+            instance_id: "asr".into(),
+            capability_name: "asr".into(),
+            pid: 9,
+            spawned_at: Timestamp::from_micros(2),
+            ended_at: None,
+        };
+        journal
+            .commit_blocking(Commit::telling().write(Write::WorkerSpawned(Box::new(worker))))
+            .expect("noted");
+    }
+    let host = HostRecord { host_session_id: "living".into(), pid: 7, started_at: Timestamp::from_micros(1) };
+    let recovered = begin_host(&*journal, &reader, &host, &Timestamp::from_micros(3)).expect("begins");
+    let left: Vec<&str> = recovered.workers.iter().map(|worker| worker.worker_session_id.as_str()).collect();
+    assert_eq!(left, ["W1"]);
+}

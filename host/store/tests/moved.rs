@@ -1,0 +1,64 @@
+//! Files taken away under a running host: no success is told for rows that end with the process.
+
+mod common;
+
+use cjm_store::*;
+use cjm_wire::Described;
+use common::*;
+use serde_json::json;
+use std::fs;
+use std::path::Path;
+
+/// Takes something away from the data directory; the journal must tell so instead of a success.
+async fn check(what: &str, take_away: impl Fn(&Path), put_back: Option<&dyn Fn(&Path)>) {
+    let parent = tempfile::tempdir().expect("temporary directory");
+    let data_dir = parent.path().join("data");
+    let journal = open(&data_dir);
+    journal.commit(accept(&job("asr"), &json!({}))).await.expect("accepted");
+    journal.check_files().expect("all is well");
+    take_away(&data_dir);
+    let error = journal.commit(Commit::telling().row(account("j", 0))).await.expect_err(what);
+    assert_eq!((error.code(), error.exit_code()), ("store.moved", 17), "{what}");
+    let Gate::Closed { reason, .. } = journal.gate().borrow().clone() else { panic!("{what}: open") };
+    assert!(reason.contains("was removed or replaced"), "{what}: {reason}");
+    let error = journal.commit(accept(&job("asr"), &json!({}))).await.expect_err("no new work");
+    assert_eq!(error.code(), "store.closed", "{what}");
+    if let Some(put_back) = put_back {
+        put_back(&data_dir);
+        journal.commit(Commit::telling().row(account("j", 1))).await.expect("written where it belongs");
+        journal.commit(accept(&job("asr"), &json!({}))).await.expect("accepted again");
+    }
+}
+
+#[tokio::test]
+async fn a_journal_that_was_removed_replaced_or_moved_is_told() {
+    let journal = |dir: &Path| dir.join(JOURNAL_FILE);
+    check("removed", |dir| fs::remove_file(journal(dir)).expect("removed"), None).await;
+    let replace = |dir: &Path| {
+        fs::copy(journal(dir), dir.join("copy")).expect("copied");
+        fs::rename(dir.join("copy"), journal(dir)).expect("replaced");
+    };
+    check("replaced", replace, None).await;
+    check("without its log", |dir| fs::remove_file(dir.join("journal.db-wal")).expect("removed"), None).await;
+    check("without its directory", |dir| fs::remove_dir_all(dir).expect("removed"), None).await;
+    let away = |dir: &Path| fs::rename(dir, dir.with_extension("away")).expect("moved");
+    let back = |dir: &Path| fs::rename(dir.with_extension("away"), dir).expect("moved back");
+    check("moved and put back", away, Some(&back)).await;
+}
+
+#[tokio::test]
+async fn a_lock_that_was_removed_is_told_when_it_is_looked_at() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let lock = dir.path().join("host.lock");
+    fs::write(&lock, "").expect("written");
+    let absent = dir.path().join("absent.lock");
+    let options = JournalOptions { guarded: vec![lock.clone(), absent], ..JournalOptions::default() };
+    let journal = SqliteJournal::open(dir.path(), options).expect("opens");
+    journal.check_files().expect("all is well");
+    fs::write(&lock, "the same file, other words").expect("written");
+    journal.check_files().expect("all is well");
+    fs::remove_file(&lock).expect("removed");
+    let error = journal.check_files().expect_err("removed");
+    assert!(error.to_string().contains("host.lock"), "{error}");
+    assert!(!journal.gate().borrow().is_open());
+}

@@ -1,0 +1,242 @@
+//! Templates of a composition: JSON whose strings hold references (`${node.field[0]}`). Reading them is here;
+//! what they stand for is `decide`'s.
+
+use crate::json::{Json, JsonKind};
+use std::fmt;
+
+/// Deepest nesting of a template that holds references; plain data may be nested as any other value.
+pub const TEMPLATE_DEPTH_MAX: usize = 128;
+
+/// A template, read.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Template {
+    /// No reference in it.
+    Plain(Json),
+    /// One reference and nothing else: it becomes the value itself, of any type.
+    Reference(Reference),
+    /// Text with references in it.
+    Text(Vec<TextPart>),
+    /// A list with references in it.
+    List(Vec<Template>),
+    /// An object with references in it.
+    Object(Vec<(String, Template)>),
+}
+
+/// One step of a reference's path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathStep {
+    /// `.name`
+    Field(String),
+    /// `[3]`
+    Index(usize),
+}
+
+/// One reference, parsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// `inputs`, `item`, `index`, or a node.
+    pub root: String,
+    /// What to take of it.
+    pub path: Vec<PathStep>,
+}
+
+/// One part of a template string.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TextPart {
+    /// As it is.
+    Text(String),
+    /// `${…}`
+    Reference(Reference),
+}
+
+impl Template {
+    /// Reads a template.
+    ///
+    /// # Errors
+    /// What is wrong with the first malformed reference, or that it is nested too deeply.
+    pub fn parse(json: &Json) -> Result<Self, String> {
+        Self::parse_at(json, 0)
+    }
+
+    fn parse_at(json: &Json, depth: usize) -> Result<Self, String> {
+        // A `$` or `{` may be written as an escape.
+        if !json.text().contains("${") && !json.text().contains("\\u00") {
+            return Ok(Self::Plain(json.clone()));
+        }
+        if depth >= TEMPLATE_DEPTH_MAX {
+            return Err(format!("references nested deeper than {TEMPLATE_DEPTH_MAX} levels"));
+        }
+        let unreadable = || "a string in it cannot be read (a lone surrogate)".to_owned();
+        match json.kind() {
+            JsonKind::Text => {
+                let mut parts = parse_text(&json.as_text().ok_or_else(unreadable)?)?;
+                Ok(match parts.as_slice() {
+                    [TextPart::Text(text)] => Self::Plain(Json::of(text.as_str())),
+                    [TextPart::Reference(_)] => match parts.pop() {
+                        Some(TextPart::Reference(reference)) => Self::Reference(reference),
+                        Some(TextPart::Text(_)) | None => Self::Plain(json.clone()),
+                    },
+                    _ => Self::Text(parts),
+                })
+            }
+            JsonKind::List => {
+                let items = json.items().ok_or_else(unreadable)?;
+                items
+                    .iter()
+                    .map(|item| Self::parse_at(item, depth + 1))
+                    .collect::<Result<_, _>>()
+                    .map(Self::List)
+            }
+            JsonKind::Object => {
+                let fields = json.fields().ok_or_else(unreadable)?;
+                let fields = fields.into_iter();
+                fields
+                    .map(|(key, value)| Ok((key, Self::parse_at(&value, depth + 1)?)))
+                    .collect::<Result<_, _>>()
+                    .map(Self::Object)
+            }
+            JsonKind::Null | JsonKind::Boolean | JsonKind::Number => Ok(Self::Plain(json.clone())),
+        }
+    }
+
+    /// All references in it, in order.
+    #[must_use]
+    pub fn references(&self) -> Vec<&Reference> {
+        let mut found = Vec::new();
+        self.collect(&mut found);
+        found
+    }
+
+    fn collect<'a>(&'a self, into: &mut Vec<&'a Reference>) {
+        match self {
+            Self::Plain(_) => {}
+            Self::Reference(reference) => into.push(reference),
+            Self::Text(parts) => into.extend(parts.iter().filter_map(|part| match part {
+                TextPart::Reference(reference) => Some(reference),
+                TextPart::Text(_) => None,
+            })),
+            Self::List(items) => items.iter().for_each(|item| item.collect(into)),
+            Self::Object(fields) => fields.iter().for_each(|(_, value)| value.collect(into)),
+        }
+    }
+}
+
+/// Splits a string into text and references.
+///
+/// # Errors
+/// What is wrong with the first malformed reference.
+pub fn parse_text(text: &str) -> Result<Vec<TextPart>, String> {
+    let mut parts = Vec::new();
+    let mut literal = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        if rest[..at].ends_with('$') {
+            literal.push_str(&rest[..at - 1]);
+            literal.push_str("${");
+            rest = &rest[at + 2..];
+            continue;
+        }
+        literal.push_str(&rest[..at]);
+        let after = &rest[at + 2..];
+        let end = after.find('}').ok_or_else(|| format!("a `${{` without its `}}` in \"{text}\""))?;
+        if !literal.is_empty() {
+            parts.push(TextPart::Text(std::mem::take(&mut literal)));
+        }
+        parts.push(TextPart::Reference(parse_reference(&after[..end])?));
+        rest = &after[end + 1..];
+    }
+    literal.push_str(rest);
+    if !literal.is_empty() || parts.is_empty() {
+        parts.push(TextPart::Text(literal));
+    }
+    Ok(parts)
+}
+
+/// Reads the inside of `${…}`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_reference(inside: &str) -> Result<Reference, String> {
+    let wrong = || format!("`${{{inside}}}` is no reference (write `${{node.field[0]}}`)");
+    let inside_trimmed = inside.trim();
+    let root_end = inside_trimmed.find(['.', '[']).unwrap_or(inside_trimmed.len());
+    let root = &inside_trimmed[..root_end];
+    if !is_name(root) {
+        return Err(wrong());
+    }
+    let mut path = Vec::new();
+    let mut rest = &inside_trimmed[root_end..];
+    while !rest.is_empty() {
+        if let Some(after) = rest.strip_prefix('[') {
+            let end = after.find(']').ok_or_else(wrong)?;
+            path.push(PathStep::Index(after[..end].parse().map_err(|_| wrong())?));
+            rest = &after[end + 1..];
+        } else {
+            let after = rest.strip_prefix('.').ok_or_else(wrong)?;
+            let end = after.find(['.', '[']).unwrap_or(after.len());
+            if end == 0 {
+                return Err(wrong());
+            }
+            path.push(PathStep::Field(after[..end].to_owned()));
+            rest = &after[end..];
+        }
+    }
+    Ok(Reference { root: root.to_owned(), path })
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "${{{}", self.root)?;
+        for step in &self.path {
+            match step {
+                PathStep::Field(name) => write!(f, ".{name}")?,
+                PathStep::Index(index) => write!(f, "[{index}]")?,
+            }
+        }
+        f.write_str("}")
+    }
+}
+
+/// Whether `text` may be the name of a node.
+pub(crate) fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_parse_and_print_back() {
+        for text in ["${a}", "${a.b}", "${a[0].b-c[12]}", "${inputs.x}"] {
+            let parts = parse_text(text).expect(text);
+            let [TextPart::Reference(reference)] = parts.as_slice() else {
+                panic!("{text} is one reference")
+            };
+            assert_eq!(reference.to_string(), text);
+        }
+        for text in ["${", "${}", "${a..b}", "${a[x]}", "${a[1}", "${a b}", "${.a}"] {
+            assert!(parse_text(text).is_err(), "{text}");
+        }
+        assert_eq!(parse_text("cost $${x} now").expect("escaped"), [TextPart::Text("cost ${x} now".into())]);
+        assert_eq!(parse_text("").expect("empty"), [TextPart::Text(String::new())]);
+    }
+
+    #[test]
+    fn plain_data_stays_text_and_references_are_found_however_they_are_written() {
+        let parse = |text: &str| Template::parse(&Json::parse(text).expect(text));
+        let deep = format!("{}1{}", "[".repeat(500), "]".repeat(500));
+        for plain in ["18446744073709551616", "{ \"a\" : 1e400 }", r#""\ud800""#, &deep] {
+            assert_eq!(parse(plain), Ok(Template::Plain(Json::parse(plain).expect(plain))), "{plain}");
+        }
+        let reference = Template::Reference(parse_reference("a.b").expect("one"));
+        assert_eq!(parse(r#""${a.b}""#), Ok(reference.clone()));
+        assert_eq!(parse(r#""\u0024{a.b}""#), Ok(reference));
+        assert_eq!(parse(r#""$${a}""#), Ok(Template::Plain(Json::of("${a}"))));
+        let mixed = parse(r#"{"x": [1, "see ${a}"], "y": {"z": "${b[0]}"}}"#).expect("a template");
+        let roots: Vec<&str> = mixed.references().iter().map(|reference| reference.root.as_str()).collect();
+        assert_eq!(roots, ["a", "b"]);
+        let too_deep = format!("{}\"${{a}}\"{}", "[".repeat(129), "]".repeat(129));
+        assert_eq!(parse(&too_deep), Err("references nested deeper than 128 levels".to_owned()));
+    }
+}
