@@ -3,8 +3,9 @@
 
 use crate::diagnostics::{DiagnosticRecord, StreamChunk};
 use crate::error::StoreError;
+use crate::filters::seq_floor;
 use crate::query;
-use crate::reader::{collect, limit_value, marks, seq_floor, text};
+use crate::reader::{collect, limit_value, marks, text};
 use crate::schema::{DIAGNOSTICS_FILE, has_table, open_reader};
 use cjm_wire::Timestamp;
 use rusqlite::Connection;
