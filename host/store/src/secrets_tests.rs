@@ -1,4 +1,4 @@
-//! Tests of `secrets`.
+//! Secrets against real files: for whom they are kept, what is refused, and what happens to a damaged or torn file.
 
 use super::*;
 
