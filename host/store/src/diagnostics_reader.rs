@@ -2,8 +2,9 @@
 //! journal's reader it finishes each statement before it returns, and blocks for the time of a query.
 
 use crate::error::StoreError;
+use crate::filters::seq_floor;
 use crate::query;
-use crate::reader::{collect, limit_value, marks, seq_floor, text};
+use crate::reader::{collect, limit_value, marks, text};
 use crate::records::{SeqChunk, SeqRecord};
 use crate::schema::{DIAGNOSTICS_FILE, has_table, open_reader};
 use cjm_wire::Timestamp;

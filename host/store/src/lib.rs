@@ -18,6 +18,7 @@ pub mod ends;
 mod error;
 pub mod events;
 pub mod fault;
+mod filters;
 mod identity;
 pub mod input_hashes;
 pub mod journal;
@@ -47,12 +48,13 @@ pub use empirical::{Empirical, Experience, Measured, Sample, SqliteEmpirical};
 pub use ends::{end_without_result, is_too_large_to_keep};
 pub use error::StoreError;
 pub use events::{Event, Gate, Subscription};
+pub use filters::{JobFilter, JournalFilter};
 pub use input_hashes::InputHashes;
 pub use journal::{Committing, Journal, JournalOptions, SqliteJournal};
 pub use keeping::{ForgottenJobs, JOBS_DAYS_DEFAULT, forget_jobs};
 pub use lookup::{IdKind, ResolvedId, StoredOutcome};
 pub use payload::{INLINE_BYTES_MAX, Payloads};
-pub use reader::{JobFilter, JournalFilter, JournalReader};
+pub use reader::JournalReader;
 pub use records::{
     Body, CompositionBody, CompositionEnd, CompositionRecord, DiagnosticRecord, HostRecord, JobEnd,
     JobRecord, JobStart, SeqChunk, SeqJob, SeqRecord, SeqRow, StreamChunk, WorkerRecord,

@@ -4,11 +4,11 @@
 
 use crate::archive::archives;
 use crate::error::StoreError;
+use crate::filters::{JobFilter, JournalFilter, job_condition, rows_of, statuses_condition};
 use crate::payload::Payloads;
 use crate::query::{self, Columns};
 use crate::records::{Body, CompositionBody, CompositionRecord, JobRecord, SeqJob, SeqRow, WorkerRecord};
 use crate::schema::{JOURNAL_FILE, has_table, open_reader};
-use cjm_wire::Timestamp;
 use cjm_wire::event::{EventType, JobStatus};
 use cjm_wire::ids::{CompositionId, JobId};
 use rusqlite::types::Value as Sql;
@@ -17,48 +17,6 @@ use std::path::Path;
 
 /// Most rows of one page.
 pub const PAGE_ROWS_MAX: usize = 10_000;
-/// How much younger a row may be than rows before it.
-const CLOCK_SLACK_MICROS: i64 = 86_400_000_000;
-
-/// Which journal rows; empty selects all.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct JournalFilter {
-    /// Of this job.
-    pub job: Option<String>,
-    /// Of this run.
-    pub run: Option<String>,
-    /// Of this incarnation of a worker.
-    pub session: Option<String>,
-    /// Of this composition.
-    pub composition: Option<String>,
-    /// Of these types, as text.
-    pub event_types: Vec<String>,
-    /// Of this node of a composition.
-    pub node: Option<String>,
-    /// Of this capability.
-    pub capability: Option<String>,
-    /// That tell of a job or composition becoming one of these.
-    pub statuses: Vec<JobStatus>,
-    /// Not older than this.
-    pub since: Option<Timestamp>,
-}
-
-/// Which jobs; empty selects all.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct JobFilter {
-    /// In one of these.
-    pub statuses: Vec<JobStatus>,
-    /// Of this run.
-    pub run: Option<String>,
-    /// Of this composition.
-    pub composition: Option<String>,
-    /// Of this capability.
-    pub capability: Option<String>,
-    /// Of this node of a composition.
-    pub node: Option<String>,
-    /// Accepted at this instant or later.
-    pub since: Option<Timestamp>,
-}
 
 /// A read-only view of one data directory's journal. Each call sees what was committed when it began.
 #[derive(Debug)]
@@ -328,84 +286,6 @@ pub(crate) fn last_seq(connection: &Connection) -> Result<i64, StoreError> {
     connection.query_row(sql, [], |row| row.get(0)).map_err(|error| failed(&error))
 }
 
-/// Rows of one file.
-fn rows_of(
-    connection: &Connection,
-    filter: &JournalFilter,
-    after_seq: Option<i64>,
-    limit: usize,
-    order: &str,
-) -> Result<Vec<SeqRow>, StoreError> {
-    let floor = seq_floor(connection, "journal", filter.since.as_ref())?;
-    let mut values = vec![Sql::Integer(after_seq.unwrap_or(0).max(floor))];
-    let mut condition = String::from("seq > ?");
-    for (column, value) in [
-        ("job_id", &filter.job),
-        ("run_id", &filter.run),
-        ("worker_session_id", &filter.session),
-        ("composition_id", &filter.composition),
-        ("+node_id", &filter.node),
-        ("+capability_name", &filter.capability),
-    ] {
-        if let Some(value) = value {
-            condition.push_str(&format!(" AND {column} = ?"));
-            values.push(text(value));
-        }
-    }
-    if !filter.event_types.is_empty() {
-        // The plus keeps SQLite from an index in the order of time, which would have to be sorted by seq.
-        condition.push_str(&format!(" AND +event_type IN ({})", marks(filter.event_types.len())));
-        values.extend(filter.event_types.iter().map(|kind| text(kind)));
-    }
-    if let Some(since) = &filter.since {
-        condition.push_str(" AND +ts >= ?");
-        values.push(text(since.as_str()));
-    }
-    if !filter.statuses.is_empty() {
-        // What other writers left may be no JSON to SQLite.
-        let marks = marks(filter.statuses.len());
-        condition.push_str(&format!(
-            " AND CASE WHEN json_valid(payload) THEN \
-                 coalesce(payload ->> 'to', payload ->> 'status') IN ({marks}) END"
-        ));
-        values.extend(filter.statuses.iter().map(|status| text(status.as_str())));
-    }
-    values.push(limit_value(limit));
-    let sql =
-        format!("SELECT {} FROM journal WHERE {condition} ORDER BY seq {order} LIMIT ?", query::ROW_COLUMNS);
-    collect(connection, &sql, &values, query::row)
-}
-
-/// A place before which nothing is as young as `since`, so that years need not be looked through. Places are in the order
-/// of commits, which is that of time but for rows that waited and clocks that were set; a day is left for both.
-pub(crate) fn seq_floor(
-    connection: &Connection,
-    table: &str,
-    since: Option<&Timestamp>,
-) -> Result<i64, StoreError> {
-    let Some(micros) = since.and_then(Timestamp::as_micros) else { return Ok(0) };
-    let before = Timestamp::from_micros(micros.saturating_sub(CLOCK_SLACK_MICROS).max(0));
-    let ends = format!("SELECT coalesce(min(seq), 1), coalesce(max(seq), 0) FROM {table}");
-    let (mut low, mut high): (i64, i64) = connection
-        .query_row(&ends, [], |row| Ok((row.get(0)?, row.get(1)?)))
-        .map_err(|error| failed(&error))?;
-    let at = format!("SELECT ts FROM {table} WHERE seq >= ?1 ORDER BY seq LIMIT 1");
-    // All before `low` are older, as far as was looked at; what is at `high` or after it is not.
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let ts: String = connection
-            .prepare_cached(&at)
-            .and_then(|mut select| select.query_row([middle], |row| row.get(0)))
-            .map_err(|error| failed(&error))?;
-        if ts.as_str() < before.as_str() {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    Ok(low - 1)
-}
-
 /// Runs one query to its end.
 pub(crate) fn collect<T>(
     connection: &Connection,
@@ -434,38 +314,6 @@ pub(crate) fn marks(count: usize) -> String {
     vec!["?"; count].join(",")
 }
 
-fn job_condition(filter: &JobFilter, first: &str, after_seq: i64) -> (String, Vec<Sql>) {
-    let mut values = vec![Sql::Integer(after_seq)];
-    let mut condition = first.to_owned();
-    for (column, value) in [
-        ("run_id", &filter.run),
-        ("composition_id", &filter.composition),
-        ("capability_name", &filter.capability),
-        ("node_id", &filter.node),
-    ] {
-        if let Some(value) = value {
-            condition.push_str(&format!(" AND {column} = ?"));
-            values.push(text(value));
-        }
-    }
-    if let Some(since) = &filter.since {
-        condition.push_str(" AND submitted_at >= ?");
-        values.push(text(since.as_str()));
-    }
-    condition.push(' ');
-    condition.push_str(&statuses_condition(&filter.statuses));
-    (condition, values)
-}
-
-/// The words are written into the statement, so that the index over unfinished rows is used.
-fn statuses_condition(statuses: &[JobStatus]) -> String {
-    if statuses.is_empty() {
-        return String::new();
-    }
-    let words: Vec<String> = statuses.iter().map(|status| format!("'{status}'")).collect();
-    format!("AND status IN ({})", words.join(","))
-}
-
-fn failed(error: &rusqlite::Error) -> StoreError {
+pub(crate) fn failed(error: &rusqlite::Error) -> StoreError {
     StoreError::database("read the journal", error)
 }

@@ -3,8 +3,9 @@
 
 use crate::commit::{Commit, Write};
 use crate::error::StoreError;
+use crate::filters::JobFilter;
 use crate::journal::Journal;
-use crate::reader::{JobFilter, JournalReader};
+use crate::reader::JournalReader;
 use crate::records::{CompositionEnd, CompositionRecord, HostRecord, JobEnd, JobRecord, WorkerRecord};
 use crate::rows;
 use cjm_wire::Timestamp;

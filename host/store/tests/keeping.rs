@@ -76,8 +76,7 @@ fn rest(data_dir: &Path) {
 #[test]
 fn old_jobs_go_with_all_they_left_and_nothing_else_does() {
     let dir = tempfile::tempdir().expect("temporary directory");
-    let options = JournalOptions { jobs_days: None, ..JournalOptions::default() };
-    let journal = SqliteJournal::open(dir.path(), options).expect("opens");
+    let journal = open(dir.path());
     let (running, over) = (put_composition(&journal, 60), put_composition(&journal, 60));
     let old_body = json!("o".repeat(INLINE_BYTES_MAX));
     let shared_body = json!("s".repeat(INLINE_BYTES_MAX));
@@ -143,14 +142,13 @@ fn a_body_that_was_used_a_moment_ago_stays_and_half_written_ones_go() {
 #[test]
 fn a_host_forgets_old_jobs_while_it_writes() {
     let dir = tempfile::tempdir().expect("temporary directory");
-    let forever = JournalOptions { jobs_days: None, ..JournalOptions::default() };
-    let journal = SqliteJournal::open(dir.path(), forever).expect("opens");
+    let journal = open(dir.path());
     for _ in 0..100 {
         put(&journal, None, 50, Some(40), &json!(1));
     }
     let kept = put(&journal, None, 1, Some(1), &json!(1));
     journal.close();
-    let journal = open(dir.path());
+    let journal = SqliteJournal::open(dir.path(), JournalOptions::default()).expect("opens");
     let reader = JournalReader::open(dir.path()).expect("opens");
     let left = || reader.jobs(&JobFilter::default(), 0, 1000).expect("reads");
     let deadline = std::time::Instant::now() + Duration::from_secs(20);

@@ -96,7 +96,7 @@ impl Disk for FaultyDisk {
 pub(crate) fn faulty() -> (TempDir, Arc<FaultyDisk>, Arc<SqliteJournal>) {
     let dir = tempfile::tempdir().expect("temporary directory");
     let disk = Arc::new(FaultyDisk::default());
-    let options = JournalOptions { disk: disk.clone(), ..JournalOptions::default() };
+    let options = JournalOptions { disk: disk.clone(), jobs_days: None, ..JournalOptions::default() };
     let journal = Arc::new(SqliteJournal::open(dir.path(), options).expect("opens"));
     (dir, disk, journal)
 }

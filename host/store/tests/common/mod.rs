@@ -19,7 +19,9 @@ pub(crate) fn fresh() -> (TempDir, Arc<SqliteJournal>) {
 }
 
 pub(crate) fn open(dir: &Path) -> Arc<SqliteJournal> {
-    Arc::new(SqliteJournal::open(dir, JournalOptions::default()).expect("opens"))
+    // Instants in tests are long past, and nothing must be forgotten meanwhile.
+    let options = JournalOptions { jobs_days: None, ..JournalOptions::default() };
+    Arc::new(SqliteJournal::open(dir, options).expect("opens"))
 }
 
 pub(crate) fn job(capability: &str) -> JobRecord {
