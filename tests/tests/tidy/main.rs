@@ -5,6 +5,7 @@
 
 mod dependencies;
 mod documents;
+mod error_index;
 mod errors;
 mod files;
 mod ratchet;

@@ -160,7 +160,15 @@ pub(crate) async fn finish(
         let instance =
             InstanceId::from_text(record.instance_id.clone().unwrap_or_else(|| record.target.clone()));
         record.failure = match &result {
-            Some(Err(error)) if status == JobStatus::Failed => Some(error.to_failure(&instance)),
+            Some(Err(error)) if status == JobStatus::Failed => {
+                let mut failure = error.to_failure(&instance);
+                failure.report = failure.report.of_job(active.id.clone(), record.run_id.clone());
+                if let Some(node) = &record.node_id {
+                    // Only of a mapped node does the number of an element say anything.
+                    failure.report = failure.report.at_node(node.clone(), None);
+                }
+                Some(failure)
+            }
             _ => None,
         };
         let accounts = match &result {
