@@ -41,6 +41,14 @@ pub fn sample_trees(roots: &[Pid]) -> io::Result<Vec<UsageSample>> {
     Ok(roots.iter().map(sample).collect())
 }
 
+/// How many processes the kernel has killed for lack of memory since it booted (`oom_kill` in `/proc/vmstat`); `None` where
+/// it does not say.
+#[must_use]
+pub fn oom_kills() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/vmstat").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+}
+
 /// Samples exactly these processes.
 pub fn sample_processes(pids: &[Pid]) -> UsageSample {
     let stats: Vec<Stat> = pids.iter().filter_map(|pid| proc_stat::read(pid.as_raw())).collect();

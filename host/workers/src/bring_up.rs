@@ -16,6 +16,7 @@ use crate::frames;
 use crate::genuine;
 use crate::keeper_client::{Keeper, SpawnedWorker};
 use crate::life::Life;
+use crate::phase::Phases;
 use crate::plan::WorkerPlan;
 use crate::proxy::Proxy;
 use crate::pump::Tail;
@@ -29,7 +30,6 @@ use cjm_wire::link::{WorkerSpec, to_shim};
 use futures_util::future::BoxFuture;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
@@ -111,8 +111,7 @@ impl NotStarted {
 
         let tail = Tail::default();
         let own_kill = Arc::new(Mutex::new(None));
-        let phase = Arc::new(Mutex::new(LifePhase::Starting));
-        let calls_running = Arc::new(AtomicUsize::new(0));
+        let phases = Phases::starting(tail.clone());
         let (first_sender, first_word) = oneshot::channel();
         let (death_sender, death) = watch::channel(None);
         let life = Life {
@@ -121,9 +120,7 @@ impl NotStarted {
             sinks: Arc::clone(&self.sinks),
             tail: tail.clone(),
             own_kill: Arc::clone(&own_kill),
-            phase: Arc::clone(&phase),
-            calls_running: Arc::clone(&calls_running),
-            started,
+            phases: phases.clone(),
             socket: socket.clone(),
         };
         tokio::spawn(life.watch(end, link_read, stdout.read, stderr.read, first_sender, death_sender));
@@ -133,8 +130,7 @@ impl NotStarted {
             keeper: self.keeper,
             death,
             own_kill,
-            phase,
-            calls_running,
+            phases,
             tail,
             socket,
         };
@@ -200,7 +196,7 @@ impl Spawned {
             let remaining = timeout.saturating_sub(started.elapsed());
             common.initialize(plan, &proxy, remaining).await?;
         }
-        common.set_phase(LifePhase::Idle);
+        common.phases.set(LifePhase::Idle);
         let wait_seconds = started.elapsed().as_secs_f64();
         let link = link.map(tokio::sync::Mutex::new);
         let jobs = genuine.is_some().then(|| genuine::follow(&proxy, plan.instance.clone(), sinks));

@@ -21,6 +21,7 @@ mod keeper_client;
 mod known_inputs;
 mod life;
 pub mod options;
+mod phase;
 mod plan;
 mod proxy;
 mod pump;

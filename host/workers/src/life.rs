@@ -1,21 +1,20 @@
 //! Accompanies a worker from its spawn to its death: reads its link and its pipes, and when the keeper tells its end,
 //! gathers the evidence and has the verdict made. Nothing here sends the worker anything.
 
-use crate::death::{Death, FirstWord, millis};
+use crate::death::{Death, FirstWord};
 use crate::frames;
 use crate::keeper_client::WorkerEnd;
+use crate::phase::Phases;
 use crate::pump::{Tail, pump};
 use crate::sinks::{OutputStreamName, Sinks};
-use cjm_decide::death::{Evidence, LifePhase, OwnKill, SincePhaseBegan, verdict};
+use cjm_decide::death::{Evidence, OwnKill, verdict};
 use cjm_wire::channel::{LoadFailure, Record};
 use cjm_wire::frame::SMALL_PAYLOAD_BYTES_MAX;
 use cjm_wire::link::{ProgressReport, ToolExit, to_host};
 use cjm_wire::{InstanceId, WorkerSessionId};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{oneshot, watch};
 
@@ -29,9 +28,7 @@ pub(crate) struct Life {
     pub(crate) sinks: Arc<Sinks>,
     pub(crate) tail: Tail,
     pub(crate) own_kill: Arc<Mutex<Option<OwnKill>>>,
-    pub(crate) phase: Arc<Mutex<LifePhase>>,
-    pub(crate) calls_running: Arc<AtomicUsize>,
-    pub(crate) started: Instant,
+    pub(crate) phases: Phases,
     pub(crate) socket: PathBuf,
 }
 
@@ -70,19 +67,14 @@ impl Life {
         let LinkNews { tool_exit, load_failure } =
             std::mem::take(&mut *news.lock().unwrap_or_else(PoisonError::into_inner));
         let stderr_tail = self.tail.lines();
-        let mut phase = *self.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        if phase == LifePhase::Idle && self.calls_running.load(Ordering::Acquire) > 0 {
-            phase = LifePhase::Calling;
-        }
-        // Not yet what the name says: the tail and the clock are those of the whole life.
-        let since_phase_began =
-            SincePhaseBegan { output: stderr_tail.clone(), elapsed_ms: millis(self.started.elapsed()) };
+        let (phase, since_phase_began, memory) = self.phases.at_death();
         let evidence = Evidence {
             own_kill: self.own_kill.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             keeper_lost: end.status.is_none(),
             worker: end.status,
             tool: tool_exit.as_ref().map(|exit| exit.status),
             load_failure: load_failure.map(|failure| failure.message),
+            memory,
             ..Evidence::new(phase, since_phase_began)
         };
         let verdict = verdict(&evidence);

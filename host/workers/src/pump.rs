@@ -26,15 +26,21 @@ const READ_BYTES: usize = 64 * 1024;
 /// Last lines of a stream, newest last.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tail {
-    lines: Arc<Mutex<VecDeque<String>>>,
+    lines: Arc<Mutex<LastLines>>,
     /// The pipes that feed it. Locked from before bytes leave a pipe until their lines are here, so that whoever
     /// holds the lock and sees an empty pipe has all lines.
     pipes: Arc<Mutex<Vec<Weak<pipe::Receiver>>>>,
 }
 
+#[derive(Debug, Default)]
+struct LastLines {
+    last: VecDeque<String>,
+    ever: u64,
+}
+
 impl Tail {
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).last.iter().cloned().collect()
     }
 
     /// Waits until all that was printed before is here. An answer can overtake the words printed before it: it
@@ -55,12 +61,25 @@ impl Tail {
         })
     }
 
-    fn push(&self, line: &str) {
+    /// Lines there have been so far, those included that are not kept.
+    pub(crate) fn lines_ever(&self) -> u64 {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).ever
+    }
+
+    /// Lines that came after so many, as far as they are kept.
+    pub(crate) fn lines_since(&self, lines_before: u64) -> Vec<String> {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = usize::try_from(lines.ever.saturating_sub(lines_before)).unwrap_or(usize::MAX);
+        lines.last.iter().skip(lines.last.len().saturating_sub(since)).cloned().collect()
+    }
+
+    pub(crate) fn push(&self, line: &str) {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() == TAIL_LINES_MAX {
-            lines.pop_front();
+        if lines.last.len() == TAIL_LINES_MAX {
+            lines.last.pop_front();
         }
-        lines.push_back(line.to_owned());
+        lines.last.push_back(line.to_owned());
+        lines.ever += 1;
     }
 }
 

@@ -6,6 +6,7 @@ use crate::error::{CallError, StartError};
 use crate::frames;
 use crate::genuine::RunningJobs;
 use crate::keeper_client::Keeper;
+use crate::phase::Phases;
 use crate::plan::WorkerPlan;
 use crate::proxy::{Failed, Proxy, Reply};
 use crate::pump::Tail;
@@ -18,7 +19,6 @@ use cjm_wire::{JobId, WorkerSessionId, http};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::unix::OwnedWriteHalf;
@@ -40,19 +40,9 @@ pub(crate) struct Common {
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) death: watch::Receiver<Option<Arc<Death>>>,
     pub(crate) own_kill: Arc<Mutex<Option<OwnKill>>>,
-    pub(crate) phase: Arc<Mutex<LifePhase>>,
-    pub(crate) calls_running: Arc<AtomicUsize>,
+    pub(crate) phases: Phases,
     pub(crate) tail: Tail,
     pub(crate) socket: PathBuf,
-}
-
-/// Counts one call as running until it is dropped: a verdict asks whether a death came in the middle of one.
-struct Running(Arc<AtomicUsize>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 /// A worker that takes calls; its process is the keeper's child.
@@ -160,15 +150,6 @@ impl Common {
     pub(crate) fn note_own_kill(&self, reason: OwnKill) {
         self.own_kill.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
     }
-
-    fn running(&self) -> Running {
-        self.calls_running.fetch_add(1, Ordering::AcqRel);
-        Running(Arc::clone(&self.calls_running))
-    }
-
-    pub(crate) fn set_phase(&self, phase: LifePhase) {
-        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
-    }
 }
 
 impl Worker for ProcessWorker {
@@ -187,7 +168,7 @@ impl Worker for ProcessWorker {
 
     fn call<'a>(&'a self, path: &'a str, body: Vec<u8>) -> BoxFuture<'a, Result<Reply, CallError>> {
         Box::pin(async move {
-            let _running = self.common.running();
+            let _running = self.common.phases.call_begins();
             let _job = self.jobs.as_ref().and_then(|jobs| jobs.begin(&body));
             let mut death = self.common.death.clone();
             let answer = self.proxy.call(path, body);
@@ -210,7 +191,7 @@ impl Worker for ProcessWorker {
 
     fn stream(self: Arc<Self>, body: Vec<u8>) -> BoxFuture<'static, Result<ChunkStream, CallError>> {
         Box::pin(async move {
-            let running = self.common.running();
+            let running = self.common.phases.call_begins();
             let stream = match self.proxy.stream(body).await {
                 Ok(stream) => stream,
                 Err(failed) => return Err(self.explain(failed).await),
@@ -242,7 +223,7 @@ impl Worker for ProcessWorker {
 
     fn unload(&self, grace: Duration, reason: OwnKill) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            self.common.set_phase(LifePhase::Stopping);
+            self.common.phases.set(LifePhase::Stopping);
             self.common.note_own_kill(reason.clone());
             let Some(link) = &self.link else { return self.end_genuine(grace, reason).await };
             let grace_ms = millis(grace);

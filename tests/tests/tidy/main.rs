@@ -6,6 +6,7 @@
 mod circles;
 mod dependencies;
 mod documents;
+mod error_index;
 mod errors;
 mod files;
 mod ratchet;

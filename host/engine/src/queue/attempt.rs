@@ -206,6 +206,7 @@ fn end_commit(active: &ActiveJob, end: End) -> (Option<bytes::Bytes>, Commit) {
         (Some(Err(error)), _) if status == JobStatus::Failed => Some(error.to_failure(&instance)),
         _ => None,
     };
+    record.failure = record.failure.take().map(|failure| of_job(failure, &record));
     let accounts = match &result {
         Some(Ok(reply)) => reply.accounts.clone(),
         Some(Err(error)) => error.accounts().to_vec(),
@@ -241,7 +242,7 @@ fn refused_commit(active: &ActiveJob, refusal: &StoreError) -> Commit {
     let error =
         JobError { retriable: true, ..JobError::new(ErrorCategory::Resource, report.message.clone()) };
     record.status = JobStatus::Failed;
-    record.failure = Some(Failure { error, report });
+    record.failure = Some(of_job(Failure { error, report }, &record));
     Commit::telling()
         .write(Write::EndJob(Box::new(JobEnd {
             job_id: active.id.clone(),
@@ -251,6 +252,12 @@ fn refused_commit(active: &ActiveJob, refusal: &StoreError) -> Commit {
             result: None,
         })))
         .row(terminal_row(&record, from))
+}
+
+/// A failure that names its job.
+fn of_job(failure: Failure, record: &JobRecord) -> Failure {
+    let report = failure.report.of_job(record.job_id.clone(), record.run_id.clone());
+    Failure { report, ..failure }
 }
 
 fn terminal_row(record: &JobRecord, from: JobStatus) -> JournalRow {

@@ -4,7 +4,7 @@
 use super::journal::SimulatedJournal;
 use super::seed::Seed;
 use bytes::Bytes;
-use cjm_decide::death::{Evidence, LifePhase, OwnKill, verdict};
+use cjm_decide::death::{Evidence, LifePhase, OwnKill, SincePhaseBegan, verdict};
 use cjm_wire::envelope::ExecuteRequest;
 use cjm_wire::error::{ErrorCategory, JobError};
 use cjm_wire::link::WorkerReady;
@@ -167,7 +167,7 @@ impl Body {
         let mut seed = self.seed();
         tokio::time::sleep(seed.millis(10)).await;
         self.seen().living.remove(&self.session);
-        let mut evidence = Evidence::new(LifePhase::Calling);
+        let mut evidence = Evidence::new(LifePhase::Calling, SincePhaseBegan::default());
         match why {
             Some(Why::Killed(reason)) => evidence.own_kill = Some(reason),
             Some(Why::ByItself) | None => evidence.keeper_lost = true,
