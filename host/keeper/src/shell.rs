@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cjm_platform::fds::{self, NofileLimit};
+use cjm_platform::fds::{self, Inherited, NofileLimit};
 use cjm_platform::memory;
 use cjm_platform::poll::{self, Interest, Readiness};
 use cjm_platform::process::{self, Pid, PidFd, Signal, WaitStatus};
@@ -24,6 +24,8 @@ use cjm_wire::keeper::{ExitWord, HostToKeeper, KeeperToHost, SpawnWorker, worker
 
 use crate::machine::{ClearOutcome, Effect, Event, IllegalEvent, Keeper, exit_code};
 
+/// Where the host has put its socket.
+const CONTROL_FD: i32 = 0;
 /// Longest time to clear what one worker left; then the host is told who survived.
 const CLEAR_LIMIT: Duration = Duration::from_secs(2);
 /// Longest time to clear everything at the end; then the keeper goes, and `tree.lock` with it.
@@ -35,21 +37,24 @@ const MESSAGES_PER_TURN_MAX: usize = 32;
 /// How long the last words wait for a host that does not read.
 const FLUSH_WAIT: Duration = Duration::from_millis(500);
 
-/// Runs a keeper whose host holds the other end of `control`, until its tree is gone.
+/// Runs a keeper whose host holds the other end of descriptor 0, until its tree is gone. An error says that there
+/// is no such descriptor; nothing was done then.
 ///
 /// To be called first thing in a process of its own: it closes every other descriptor above 2, leaves the
 /// session, the working directory and the usual signals of its parent, and must be the only thread. The exit
 /// codes are those of `machine::exit_code`.
-pub fn run(control: OwnedFd) -> ExitCode {
-    let result = Shell::set_up(SeqPacket::from_owned(control)).and_then(|mut shell| shell.serve());
-    match result {
+pub fn run() -> io::Result<ExitCode> {
+    let mut inherited = Inherited::claim().ok_or(io::ErrorKind::ResourceBusy)?;
+    let control = SeqPacket::from_owned(inherited.take(CONTROL_FD)?);
+    let result = Shell::set_up(control, inherited).and_then(|mut shell| shell.serve());
+    Ok(match result {
         Ok(code) => ExitCode::from(code),
         // Nothing sensible is left but to clear and go; standard error is /dev/null and the host sees the end.
         Err(_) => {
             let _ = tree::kill_descendants(&[], CLEAR_ALL_LIMIT);
             ExitCode::from(exit_code::IO)
         }
-    }
+    })
 }
 
 /// What the keeper holds of one worker.
@@ -79,7 +84,7 @@ struct Shell {
 }
 
 impl Shell {
-    fn set_up(control: SeqPacket) -> io::Result<Self> {
+    fn set_up(control: SeqPacket, inherited: Inherited) -> io::Result<Self> {
         // First of all, since a terminal's Ctrl-C reaches us until we have a session of our own.
         signals::ignore(&[
             Signal::TERM,
@@ -92,7 +97,7 @@ impl Shell {
         ])?;
         // A host that ignores SIGCHLD would have its children reaped by the kernel, statuses lost.
         signals::set_default(&[Signal::CHLD])?;
-        process::close_inherited_except(&[control.as_fd()])?;
+        inherited.close_all_but(&[control.as_fd()])?;
         if !process::leads_session()? {
             process::new_session()?;
         }
