@@ -9,6 +9,9 @@ use std::io::{self, Read};
 /// A stat line is at most 64 bytes of name and some 50 numbers of at most 20 digits.
 const STAT_BYTES_MAX: usize = 2048;
 
+/// Room for a list of children at first: what the kernel gives in one read.
+const CHILDREN_BYTES: usize = 4096;
+
 /// The fields of `/proc/PID/stat` that anybody here needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
@@ -49,7 +52,7 @@ pub(crate) fn lists_children() -> bool {
 /// kernel has no such lists is not told apart: ask `lists_children` first.
 pub(crate) fn children(pid: i32) -> io::Result<Children> {
     let mut children = Children::default();
-    let mut text = Vec::new();
+    let mut text = Vec::with_capacity(CHILDREN_BYTES);
     let tasks = match std::fs::read_dir(format!("/proc/{pid}/task")) {
         Ok(tasks) => tasks,
         Err(error) if is_gone(&error) => return Ok(children),

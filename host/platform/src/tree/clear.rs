@@ -174,9 +174,16 @@ struct Found {
 
 /// Who is not to be touched.
 struct Spared {
-    trees: BTreeSet<i32>,
+    /// In order.
+    trees: Vec<i32>,
     /// Kept zombies that had ended before the look began: all that they left had fallen to us by then.
     ended: BTreeSet<i32>,
+}
+
+impl Spared {
+    fn is_tree(&self, pid: i32) -> bool {
+        self.trees.binary_search(&pid).is_ok()
+    }
 }
 
 impl Clearing {
@@ -188,9 +195,10 @@ impl Clearing {
     /// Strikes all that is doomed, reaps what has ended, and says who is left. Waits for nobody. `spare` and
     /// `keep_zombies` are as in `Clear`, and are children of ours.
     pub fn sweep(&mut self, spare: &[Pid], keep_zombies: &[Pid]) -> io::Result<Sweep> {
-        let raw = |pids: &[Pid]| pids.iter().map(|pid| pid.as_raw()).collect::<BTreeSet<i32>>();
-        let keep = raw(keep_zombies);
-        let mut spared = Spared { trees: raw(spare), ended: BTreeSet::new() };
+        let keep: BTreeSet<i32> = keep_zombies.iter().map(|pid| pid.as_raw()).collect();
+        let mut trees: Vec<i32> = spare.iter().map(|pid| pid.as_raw()).collect();
+        trees.sort_unstable();
+        let mut spared = Spared { trees, ended: BTreeSet::new() };
         let mut all: BTreeMap<i32, Doomed> = BTreeMap::new();
         let mut looked_at = 0;
         let mut quiet = 0;
@@ -257,14 +265,14 @@ impl Clearing {
         let own = proc_stat::children(self.own.as_raw())?;
         // One thread's list only grows at its end while we read it, since we alone reap.
         let mut found = Found { is_exact: own.threads == 1, ..Found::default() };
-        let untouched = |pid: &i32| spared.trees.contains(pid) || spared.ended.contains(pid);
+        let untouched = |pid: &i32| spared.is_tree(*pid) || spared.ended.contains(pid);
         for pid in own.pids.into_iter().filter(|pid| !untouched(pid)).filter_map(Pid::from_raw) {
             found.looked_at += 1;
             match super::process_info(pid) {
                 // The number is another's by now.
                 Some(info) if info.ppid != self.own.as_raw() => {}
                 // An orphan in the session of a spared process can only descend from that one.
-                Some(info) if spared.trees.contains(&info.sid) => {
+                Some(info) if spared.is_tree(info.sid) => {
                     let _ = process::reap(pid);
                 }
                 Some(info) => self.add(&mut found, info, pid),
@@ -298,7 +306,7 @@ impl Clearing {
 
     fn look_at_all(&mut self, spared: &Spared) -> io::Result<Found> {
         let mut found = Found::default();
-        let mut spared_below: BTreeSet<i32> = spared.trees.union(&spared.ended).copied().collect();
+        let mut spared_below: BTreeSet<i32> = spared.trees.iter().chain(&spared.ended).copied().collect();
         // Parents mostly come before their children; those that do not are tried again.
         let mut waiting = Vec::new();
         for pid in proc_stat::pids()? {
@@ -330,7 +338,7 @@ impl Clearing {
         if info.pid == self.own || spared_below.contains(&pid) {
             return true;
         }
-        if spared_below.contains(&info.ppid) || is_child && spared.trees.contains(&info.sid) {
+        if spared_below.contains(&info.ppid) || is_child && spared.is_tree(info.sid) {
             spared_below.insert(pid);
             if is_child {
                 let _ = process::reap(info.pid);
