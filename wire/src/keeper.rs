@@ -121,9 +121,15 @@ pub enum KeeperToHost {
         /// How long that took, in milliseconds.
         clear_ms: u64,
         /// Processes that outlived the clearing's time limit, as by uninterruptible I/O. They have a SIGKILL
-        /// pending, and the keeper goes on trying with every later clearing.
+        /// pending; the keeper reaps them when they end, and waits for them no more.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         survivors: Vec<i32>,
+    },
+    /// A signal has told the keeper to end: it starts nothing more, kills and clears all workers as if the host had
+    /// said `Shutdown`, and ends.
+    Ending {
+        /// What told it, in a sentence.
+        cause: String,
     },
     /// Something that answers no request and leaves the keeper serving, such as a message it cannot read.
     Trouble {
@@ -133,7 +139,7 @@ pub enum KeeperToHost {
 }
 
 /// How a process ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ExitWord {
     /// It returned or called `exit`.
@@ -183,6 +189,8 @@ mod tests {
             &HostToKeeper::Spawn(spawn),
             r#"{"type":"spawn","worker":"w","program":"/bin/true","argv":["true"],"env":[["A","b"]],"cwd":"/","fd_targets":[1,2]}"#,
         );
+        let ending = KeeperToHost::Ending { cause: "told".to_owned() };
+        check(&ending, r#"{"type":"ending","cause":"told"}"#);
         check(
             &KeeperToHost::Exited {
                 worker: "w".to_owned(),

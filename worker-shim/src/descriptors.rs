@@ -1,12 +1,13 @@
 //! The descriptors a host gives to a worker, taken over with a look at what they are, so that starting a worker
 //! by hand ends with a sentence and not with a riddle.
 
-use cjm_platform::fds::take_inherited;
+use cjm_platform::fds::Inherited;
 use cjm_wire::keeper::worker_fd::{HOST_LINK, LIFELINE};
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// The listening socket the host bound.
 #[derive(Debug)]
@@ -64,7 +65,11 @@ impl Listening {
 }
 
 fn take(number: i32, expected: &'static str) -> Result<OwnedFd, NotStartedByHost> {
-    take_inherited(number).map_err(not(number, expected))
+    // Whoever embeds this crate may have claimed it; then nothing here is ours to take.
+    static INHERITED: LazyLock<Mutex<Option<Inherited>>> = LazyLock::new(|| Mutex::new(Inherited::claim()));
+    let mut inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
+    let taken = inherited.as_mut().map(|inherited| inherited.take(number));
+    taken.unwrap_or_else(|| Err(io::ErrorKind::ResourceBusy.into())).map_err(not(number, expected))
 }
 
 fn not(number: i32, expected: &'static str) -> impl FnOnce(io::Error) -> NotStartedByHost {

@@ -33,8 +33,8 @@ fn main() -> ExitCode {
         return cjm_worker::run_for_ancestor(&arguments);
     }
     match mode(arguments.into_iter()) {
-        Ok(Mode::Keeper) => match cjm_platform::fds::take_inherited(0) {
-            Ok(control) => cjm_keeper::run(control),
+        Ok(Mode::Keeper) => match cjm_keeper::run() {
+            Ok(code) => code,
             Err(error) => usage(&format!("the keeper talks to its host on descriptor 0: {error}")),
         },
         Ok(Mode::Shim) => cjm_worker::run_shim(),

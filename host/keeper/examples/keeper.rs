@@ -3,8 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match cjm_platform::fds::take_inherited(0) {
-        Ok(control) => cjm_keeper::run(control),
-        Err(_) => ExitCode::from(cjm_keeper::machine::exit_code::IO),
-    }
+    cjm_keeper::run().unwrap_or(ExitCode::from(cjm_keeper::machine::exit_code::IO))
 }

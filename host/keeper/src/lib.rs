@@ -7,6 +7,8 @@
 //! `machine` is the state machine, without I/O; `shell` performs its effects.
 
 pub mod machine;
+mod outbox;
 mod shell;
+mod timers;
 
 pub use shell::run;

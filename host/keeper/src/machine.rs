@@ -1,31 +1,37 @@
 //! The keeper's state machine: events in, effects out.
 //!
 //! ```text
-//!             Hello                 Shutdown, HostGone              AllCleared
-//!  Waiting ───────────▶ Serving ────────────────────────▶ Ending ──────────────▶ Ended
-//!     └── HostGone, Hello of another protocol ───────────────────────────────────▶ ┘
+//!             Hello              Shutdown, HostGone, Terminated       all are cleared, EndDeadline
+//!  Waiting ───────────▶ Serving ────────────────────────▶ Ending ─────────────────────────▶ Ended
+//!     └── HostGone, Terminated, Hello of another protocol ─────────────────────────────────▶ ┘
 //!
-//!  a worker while Serving:
-//!             Started             WorkerEnded               Cleared
-//!  Starting ───────────▶ Running ─────────────▶ Clearing ───────────▶ (reported, forgotten)
-//!     └── StartFailed ──▶ (reported, forgotten)
+//!  a worker:
+//!             Started             WorkersEnded             a sweep finds nothing of it, ClearDeadline
+//!  Starting ───────────▶ Running ──────────────▶ Clearing ──────────────────▶ (buried and told, forgotten)
+//!     └── StartFailed ──▶ (told, forgotten)
 //! ```
 //!
 //! No descriptors, no clock, no system calls here; descriptors beside a message stay with the shell, which
-//! says only how many came. What must hold: each worker's end is reported exactly once, after its tree was
-//! cleared and before its number can be reused; an event that does not fit the state changes nothing and is
-//! an error naming both.
+//! says only how many came, and deadlines are events that the shell is asked for. What must hold: each worker's end
+//! is told exactly once, after its tree was cleared and before its number can be reused; nobody waits for what
+//! cannot be killed longer than one deadline, and never a second time; an event that does not fit the state changes
+//! nothing and is an error naming both.
 
-use std::collections::BTreeMap;
+mod house;
 
 use cjm_wire::keeper::{ExitWord, HostToKeeper, KEEPER_PROTOCOL, KeeperToHost, SpawnWorker};
 
+use house::House;
+
 /// Most workers at a time. Each costs the keeper two descriptors.
 pub const WORKERS_MAX: usize = 4096;
+/// Most messages waiting for a host that does not read; one more, and it counts as gone.
+pub const OUTGOING_MAX: usize = 4096;
 
 /// The errno that stands for "the request makes no sense".
 const EINVAL: i32 = 22;
 const EAGAIN: i32 = 11;
+const ESHUTDOWN: i32 = 108;
 const SIGKILL: i32 = 9;
 
 /// What can happen to the keeper.
@@ -40,6 +46,8 @@ pub enum Event {
     },
     /// The host's end of the socket is closed: it has died, or reads no more.
     HostGone,
+    /// Somebody asked this process to end.
+    Terminated,
     /// Outcome of `Effect::Start`.
     Started {
         /// The worker session.
@@ -58,40 +66,57 @@ pub enum Event {
         /// What to do about it.
         next_step: String,
     },
-    /// A worker process is a zombie.
-    WorkerEnded {
-        /// Its process.
-        pid: i32,
-        /// How it ended.
-        status: ExitWord,
+    /// These worker processes are zombies now; all that one turn found together.
+    WorkersEnded {
+        /// Their processes, and how each ended.
+        ended: Vec<(i32, ExitWord)>,
     },
-    /// Outcome of `Effect::Clear`.
-    Cleared {
+    /// Outcome of `Effect::Sweep`.
+    Swept {
+        /// Everything below the keeper that belongs to no running worker.
+        doomed: Vec<DoomedProcess>,
+    },
+    /// Outcome of `Effect::Sweep`: it could not look.
+    SweepFailed {
+        /// Why not.
+        message: String,
+    },
+    /// What `Effect::SweepSoon` asked for.
+    SweepDue,
+    /// What `Effect::SetClearDeadline` asked for.
+    ClearDeadline {
         /// The worker session.
         worker: String,
-        /// What it took.
-        outcome: ClearOutcome,
     },
-    /// Outcome of `Effect::ClearAll`.
-    AllCleared {
-        /// What it took.
-        outcome: ClearOutcome,
-        /// How each kept worker process ended.
-        ended: Vec<(i32, ExitWord)>,
+    /// What `Effect::SetEndDeadline` asked for.
+    EndDeadline,
+    /// This many messages have left, or cannot be sent at all.
+    Sent {
+        /// How many.
+        count: usize,
+    },
+    /// Something failed that the host should know of.
+    Trouble {
+        /// What, in a sentence.
+        message: String,
     },
 }
 
-/// What a clearing did.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct ClearOutcome {
-    /// How many living processes were killed.
-    pub killed: u32,
-    /// How long it took, in milliseconds.
-    pub clear_ms: u64,
-    /// What outlived the time limit.
-    pub survivors: Vec<i32>,
-    /// Whether something is left, named among the survivors or hidden from us.
-    pub incomplete: bool,
+/// A process that a sweep found and that is to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DoomedProcess {
+    /// Its id.
+    pub pid: i32,
+    /// When it started; with the pid it names one process for good.
+    pub start_ticks: u64,
+    /// Its session.
+    pub session: i32,
+    /// The child of the keeper that it hangs below, or itself.
+    pub top: i32,
+    /// It lived, and got its SIGKILL in this sweep.
+    pub was_struck: bool,
+    /// It was still there when the sweep ended.
+    pub is_left: bool,
 }
 
 /// What the shell has to do, in order.
@@ -118,24 +143,28 @@ pub enum Effect {
         /// The signal.
         signal: i32,
     },
-    /// Kill all descendants but `spare` and theirs, leaving the zombie `pid`; answer `Cleared`.
-    Clear {
-        /// The worker session this is for.
-        worker: String,
-        /// Its zombie.
-        pid: i32,
-        /// The other workers' processes.
+    /// Kill all descendants but `spare` and theirs, without waiting; answer `Swept` or `SweepFailed`.
+    Sweep {
+        /// Running workers.
         spare: Vec<i32>,
+        /// Workers whose zombies are still needed.
+        keep: Vec<i32>,
     },
-    /// Reap the worker process, close its lifeline, forget it.
+    /// Say `SweepDue` when a descendant has ended, or after a moment.
+    SweepSoon,
+    /// Say `ClearDeadline` when the time for clearing what this worker left has passed, unless it is buried before.
+    SetClearDeadline {
+        /// The worker session.
+        worker: String,
+    },
+    /// Say `EndDeadline` when the time for clearing everything has passed.
+    SetEndDeadline,
+    /// Reap the worker process, close its lifeline, forget it; then tell the host `Exited`.
+    Bury(Burial),
+    /// As `Bury`, with nobody to be told.
     Release {
         /// The process.
         pid: i32,
-    },
-    /// Kill all descendants, leaving the zombies of `keep`; answer `AllCleared`.
-    ClearAll {
-        /// Worker processes whose status is still to be reported.
-        keep: Vec<i32>,
     },
     /// Flush what is to be sent, then end the process with this exit code.
     End {
@@ -144,43 +173,66 @@ pub enum Effect {
     },
 }
 
-/// One worker, as far as the keeper knows it.
+/// The last words on a worker.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Worker {
-    Starting,
-    Running { pid: i32 },
-    Clearing { pid: i32, status: ExitWord },
+pub struct Burial {
+    /// The worker session.
+    pub worker: String,
+    /// Its zombie.
+    pub pid: i32,
+    /// How it ended.
+    pub status: ExitWord,
+    /// How many living processes it had left behind.
+    pub descendants_killed: u32,
+    /// What outlived the deadline.
+    pub survivors: Vec<i32>,
 }
 
-impl Worker {
-    fn pid(&self) -> Option<i32> {
-        match self {
-            Self::Starting => None,
-            Self::Running { pid } | Self::Clearing { pid, .. } => Some(*pid),
-        }
+impl Effect {
+    /// Whether a message to the host comes of it.
+    fn tells(&self) -> bool {
+        matches!(self, Self::SendReady | Self::Send(_) | Self::Bury(_))
     }
 }
 
-type Workers = BTreeMap<String, Worker>;
+/// What the keeper allows.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Limits {
+    /// Most workers at a time.
+    pub workers_max: usize,
+    /// Most messages that wait for the host.
+    pub outgoing_max: usize,
+}
 
-/// The keeper's life.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub enum Keeper {
+impl Default for Limits {
+    fn default() -> Self {
+        Self { workers_max: WORKERS_MAX, outgoing_max: OUTGOING_MAX }
+    }
+}
+
+/// The keeper.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Keeper {
+    limits: Limits,
+    life: Life,
+    /// Messages that the host has not taken yet.
+    unsent: usize,
+    /// Nobody is left to be told anything.
+    host_gone: bool,
+}
+
+/// Where it is in its life.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+enum Life {
     /// Not greeted yet.
     #[default]
     Waiting,
     /// Starting and burying workers.
-    Serving(Serving),
-    /// Killing everything; what is left of the workers is to be reported if the host still listens.
-    Ending(Serving),
+    Serving(House),
+    /// Killing everything.
+    Ending(House),
     /// Nothing more to do.
     Ended,
-}
-
-/// The workers of a keeper that serves or ends.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Serving {
-    workers: Workers,
 }
 
 /// An event that does not fit the state. Nothing was changed.
@@ -201,43 +253,79 @@ pub mod exit_code {
     pub const IO: u8 = 10;
     /// The host speaks another protocol.
     pub const PROTOCOL: u8 = 11;
-    /// Its time to clear the tree ran out with processes still there.
+    /// It ended with processes still there that no SIGKILL ends.
     pub const SURVIVORS: u8 = 12;
 }
 
 impl Keeper {
+    /// A keeper that has not been greeted yet.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
     /// Takes one event. The effects are to be performed in order, and outcomes fed back as events, before
-    /// any other event.
+    /// any other event. What is due (`SweepDue`, `ClearDeadline`, `EndDeadline`) is said after `WorkersEnded` for all
+    /// workers that had ended when the last sweep was made.
     pub fn step(&mut self, event: Event) -> Result<Vec<Effect>, IllegalEvent> {
-        match (&mut *self, event) {
-            (Self::Waiting, Event::Host { message: HostToKeeper::Hello { .. }, fd_count })
+        let effects = self.react(event)?;
+        Ok(self.bounded(effects))
+    }
+
+    fn react(&mut self, event: Event) -> Result<Vec<Effect>, IllegalEvent> {
+        match (&mut self.life, event) {
+            (_, Event::HostGone) => {
+                self.host_gone = true;
+                Ok(self.begin_end())
+            }
+            (Life::Serving(_), Event::Terminated) => {
+                let cause = "a signal (SIGTERM) told the keeper to end".to_owned();
+                let mut effects = vec![Effect::Send(KeeperToHost::Ending { cause })];
+                effects.extend(self.begin_end());
+                Ok(effects)
+            }
+            (_, Event::Terminated) => Ok(self.begin_end()),
+            (_, Event::Sent { .. }) if self.host_gone => Ok(Vec::new()),
+            (_, Event::Sent { count }) => match self.unsent.checked_sub(count) {
+                Some(left) => {
+                    self.unsent = left;
+                    Ok(Vec::new())
+                }
+                None => Err(self.illegal(&format!("Sent of {count} with {} unsent", self.unsent))),
+            },
+            (Life::Waiting | Life::Serving(_) | Life::Ending(_), Event::Trouble { message }) => {
+                Ok(vec![Effect::Send(KeeperToHost::Trouble { message })])
+            }
+            (Life::Waiting, Event::Host { message: HostToKeeper::Hello { .. }, fd_count })
                 if fd_count > 1 =>
             {
                 Err(self.illegal(&format!("Hello with {fd_count} descriptors")))
             }
             (
-                Self::Waiting,
+                Life::Waiting,
                 Event::Host { message: HostToKeeper::Hello { protocol, tree_lock, nofile_soft }, fd_count },
             ) => self.hello(protocol, tree_lock, nofile_soft, fd_count),
-            (Self::Waiting, Event::HostGone) => {
-                *self = Self::Ended;
-                Ok(vec![Effect::End { code: exit_code::DONE }])
+            // An end that is under way needs no second cause.
+            (Life::Serving(_) | Life::Ending(_), Event::Host { message: HostToKeeper::Shutdown, .. }) => {
+                Ok(self.begin_end())
             }
-            (Self::Serving(_), Event::HostGone) => Ok(self.end(Vec::new())),
-            (Self::Serving(serving), Event::Host { message: HostToKeeper::Shutdown, .. }) => {
-                let keep = serving.pids();
-                Ok(self.end(keep))
+            (Life::Serving(house), Event::Host { message, fd_count }) => {
+                house.host(message, fd_count, self.limits.workers_max).map_err(|event| self.illegal(&event))
             }
-            (Self::Serving(serving), event) => serving.step(event).map_err(|event| self.illegal(&event)),
-            // The end is already under way; it needs no second cause.
-            (Self::Ending(_) | Self::Ended, Event::HostGone)
-            | (Self::Ending(_), Event::Host { message: HostToKeeper::Shutdown, .. }) => Ok(Vec::new()),
-            (Self::Ending(serving), Event::AllCleared { outcome, ended }) => {
-                let effects = serving.bury_all(&outcome, &ended);
-                *self = Self::Ended;
+            (Life::Ending(house), Event::Host { message, .. }) => {
+                house.host_while_ending(message).map_err(|event| self.illegal(&event))
+            }
+            (Life::Serving(house), event) => house.step(event).map_err(|event| self.illegal(&event)),
+            (Life::Ending(house), event) => {
+                let mut effects = house.step_while_ending(event).map_err(|event| self.illegal(&event))?;
+                if let Life::Ending(house) = &self.life
+                    && let Some(code) = house.end_code()
+                {
+                    self.life = Life::Ended;
+                    effects.push(Effect::End { code });
+                }
                 Ok(effects)
             }
-            (_, event) => Err(self.illegal(&event_name(&event))),
+            (Life::Waiting | Life::Ended, event) => Err(self.illegal(&event_name(&event))),
         }
     }
 
@@ -249,7 +337,7 @@ impl Keeper {
         fd_count: usize,
     ) -> Result<Vec<Effect>, IllegalEvent> {
         if protocol != KEEPER_PROTOCOL {
-            *self = Self::Ended;
+            self.life = Life::Ended;
             let message = format!(
                 "the host speaks keeper protocol {protocol}, this keeper {KEEPER_PROTOCOL}: \
                  install cjm-worker and the host from one build"
@@ -262,7 +350,7 @@ impl Keeper {
         if usize::from(tree_lock) != fd_count {
             return Err(self.illegal("Hello whose tree_lock does not match its descriptors"));
         }
-        *self = Self::Serving(Serving::default());
+        self.life = Life::Serving(House::default());
         let mut effects = Vec::new();
         if tree_lock {
             effects.push(Effect::HoldTreeLock);
@@ -272,173 +360,85 @@ impl Keeper {
         Ok(effects)
     }
 
-    fn end(&mut self, keep: Vec<i32>) -> Vec<Effect> {
-        if let Self::Serving(serving) = std::mem::take(self) {
-            // Without `keep` nobody is left to be told, and the zombies are reaped with all others.
-            *self = Self::Ending(if keep.is_empty() { Serving::default() } else { serving });
+    fn begin_end(&mut self) -> Vec<Effect> {
+        match std::mem::take(&mut self.life) {
+            Life::Waiting => {
+                self.life = Life::Ended;
+                vec![Effect::End { code: exit_code::DONE }]
+            }
+            Life::Serving(mut house) => {
+                let sweep = house.begin_end();
+                self.life = Life::Ending(house);
+                vec![Effect::SetEndDeadline, sweep]
+            }
+            life @ (Life::Ending(_) | Life::Ended) => {
+                self.life = life;
+                Vec::new()
+            }
         }
-        vec![Effect::ClearAll { keep }]
+    }
+
+    /// Counts what is to be sent. One message too many, and the host counts as gone; whoever is gone is told nothing.
+    fn bounded(&mut self, effects: Vec<Effect>) -> Vec<Effect> {
+        let was_gone = self.host_gone;
+        let mut bounded = Vec::with_capacity(effects.len());
+        for effect in effects {
+            if effect.tells() && !self.host_gone {
+                self.host_gone = self.unsent >= self.limits.outgoing_max;
+                self.unsent += usize::from(!self.host_gone);
+            }
+            match effect {
+                Effect::Bury(Burial { pid, .. }) if self.host_gone => bounded.push(Effect::Release { pid }),
+                told if told.tells() && self.host_gone => {}
+                other => bounded.push(other),
+            }
+        }
+        if self.host_gone && !was_gone {
+            bounded.extend(self.begin_end());
+        }
+        bounded
     }
 
     fn illegal(&self, event: &str) -> IllegalEvent {
-        let state = match self {
-            Self::Waiting => "waiting for Hello".to_owned(),
-            Self::Serving(serving) => format!("serving {} workers", serving.workers.len()),
-            Self::Ending(_) => "ending".to_owned(),
-            Self::Ended => "ended".to_owned(),
+        let state = match &self.life {
+            Life::Waiting => "waiting for Hello".to_owned(),
+            Life::Serving(house) => format!("serving {} workers", house.worker_count()),
+            Life::Ending(_) => "ending".to_owned(),
+            Life::Ended => "ended".to_owned(),
         };
         IllegalEvent { state, event: event.to_owned() }
     }
 }
 
-impl Serving {
-    /// An event while serving; an Err names the illegal one.
-    fn step(&mut self, event: Event) -> Result<Vec<Effect>, String> {
-        match event {
-            Event::Host { message: HostToKeeper::Spawn(spawn), fd_count } => Ok(self.spawn(spawn, fd_count)),
-            Event::Host { message: HostToKeeper::Signal { worker, signal }, .. } => {
-                Ok(self.signal(&worker, signal))
-            }
-            Event::Host { message: HostToKeeper::Kill { worker }, .. } => Ok(self.signal(&worker, SIGKILL)),
-            Event::Started { worker, pid } => {
-                self.change(&worker, "Started", |state| matches!(state, Worker::Starting))?;
-                self.workers.insert(worker.clone(), Worker::Running { pid });
-                Ok(vec![Effect::Send(KeeperToHost::Spawned { worker, pid })])
-            }
-            Event::StartFailed { worker, errno, message, next_step } => {
-                self.change(&worker, "StartFailed", |state| matches!(state, Worker::Starting))?;
-                self.workers.remove(&worker);
-                Ok(vec![Effect::Send(KeeperToHost::SpawnFailed { worker, errno, message, next_step })])
-            }
-            Event::WorkerEnded { pid, status } => self.worker_ended(pid, status),
-            Event::Cleared { worker, outcome } => {
-                self.change(&worker, "Cleared", |state| matches!(state, Worker::Clearing { .. }))?;
-                let Some(Worker::Clearing { pid, status }) = self.workers.remove(&worker) else {
-                    return Err(format!("Cleared for {worker}"));
-                };
-                Ok(bury(worker, pid, status, outcome))
-            }
-            other => Err(event_name(&other)),
-        }
-    }
-
-    fn spawn(&mut self, spawn: SpawnWorker, fd_count: usize) -> Vec<Effect> {
-        let refuse = |errno, message: String, next_step: &str| {
-            vec![Effect::Send(KeeperToHost::SpawnFailed {
-                worker: spawn.worker.clone(),
-                errno,
-                message,
-                next_step: next_step.to_owned(),
-            })]
-        };
-        if self.workers.contains_key(&spawn.worker) {
-            return refuse(
-                EINVAL,
-                format!("worker session {} already exists", spawn.worker),
-                "give every start a new worker session id",
-            );
-        }
-        if spawn.fd_targets.len() != fd_count {
-            return refuse(
-                EINVAL,
-                format!("{fd_count} descriptors came for {} numbers", spawn.fd_targets.len()),
-                "send one descriptor for each entry of fd_targets",
-            );
-        }
-        if self.workers.len() >= WORKERS_MAX {
-            return refuse(
-                EAGAIN,
-                format!("{WORKERS_MAX} workers are running already"),
-                "unload some workers first",
-            );
-        }
-        self.workers.insert(spawn.worker.clone(), Worker::Starting);
-        vec![Effect::Start(spawn)]
-    }
-
-    /// A signal for a worker that is not (any more) running is no error: its end may be on its way to the
-    /// host.
-    fn signal(&self, worker: &str, signal: i32) -> Vec<Effect> {
-        match self.workers.get(worker) {
-            Some(Worker::Running { pid }) => vec![Effect::Signal { pid: *pid, signal }],
-            _ => Vec::new(),
-        }
-    }
-
-    fn worker_ended(&mut self, pid: i32, status: ExitWord) -> Result<Vec<Effect>, String> {
-        let worker = self
-            .workers
-            .iter()
-            .find_map(|(worker, state)| (*state == Worker::Running { pid }).then(|| worker.clone()))
-            .ok_or_else(|| format!("WorkerEnded for process {pid}, which is no running worker"))?;
-        let spare = self.pids().into_iter().filter(|other| *other != pid).collect();
-        self.workers.insert(worker.clone(), Worker::Clearing { pid, status });
-        Ok(vec![Effect::Clear { worker, pid, spare }])
-    }
-
-    fn bury_all(&self, outcome: &ClearOutcome, ended: &[(i32, ExitWord)]) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        // One clearing served all, so what it killed is told once, with the first.
-        let mut shared = Some(ClearOutcome {
-            killed: outcome.killed.saturating_sub(u32::try_from(self.workers.len()).unwrap_or(u32::MAX)),
-            ..outcome.clone()
-        });
-        for (worker, state) in &self.workers {
-            let told = ended.iter().find(|(pid, _)| Some(*pid) == state.pid());
-            if let Some((pid, status)) = told {
-                effects.extend(bury(worker.clone(), *pid, *status, shared.take().unwrap_or_default()));
-            }
-        }
-        let code = if outcome.incomplete { exit_code::SURVIVORS } else { exit_code::DONE };
-        effects.push(Effect::End { code });
-        effects
-    }
-
-    fn change(&self, worker: &str, event: &str, fits: impl Fn(&Worker) -> bool) -> Result<(), String> {
-        match self.workers.get(worker) {
-            Some(state) if fits(state) => Ok(()),
-            Some(state) => Err(format!("{event} for worker {worker}, which is {state:?}")),
-            None => Err(format!("{event} for worker {worker}, which is unknown")),
-        }
-    }
-
-    fn pids(&self) -> Vec<i32> {
-        self.workers.values().filter_map(Worker::pid).collect()
-    }
-}
-
-/// The last words on a worker. Reaped first: from the report on, the host may reuse what the worker had.
-fn bury(worker: String, pid: i32, status: ExitWord, outcome: ClearOutcome) -> Vec<Effect> {
-    vec![
-        Effect::Release { pid },
-        Effect::Send(KeeperToHost::Exited {
-            worker,
-            pid,
-            status,
-            descendants_killed: outcome.killed,
-            clear_ms: outcome.clear_ms,
-            survivors: outcome.survivors,
-        }),
-    ]
-}
-
 fn event_name(event: &Event) -> String {
     match event {
-        Event::Host { message, .. } => match message {
-            HostToKeeper::Hello { .. } => "Hello".to_owned(),
-            HostToKeeper::Spawn(spawn) => format!("Spawn of {}", spawn.worker),
-            HostToKeeper::Signal { worker, .. } => format!("Signal for {worker}"),
-            HostToKeeper::Kill { worker } => format!("Kill for {worker}"),
-            HostToKeeper::Shutdown => "Shutdown".to_owned(),
-        },
+        Event::Host { message, .. } => message_name(message),
         Event::HostGone => "HostGone".to_owned(),
+        Event::Terminated => "Terminated".to_owned(),
         Event::Started { worker, .. } => format!("Started for {worker}"),
         Event::StartFailed { worker, .. } => format!("StartFailed for {worker}"),
-        Event::WorkerEnded { pid, .. } => format!("WorkerEnded for process {pid}"),
-        Event::Cleared { worker, .. } => format!("Cleared for {worker}"),
-        Event::AllCleared { .. } => "AllCleared".to_owned(),
+        Event::WorkersEnded { .. } => "WorkersEnded".to_owned(),
+        Event::Swept { .. } => "Swept".to_owned(),
+        Event::SweepFailed { .. } => "SweepFailed".to_owned(),
+        Event::SweepDue => "SweepDue".to_owned(),
+        Event::ClearDeadline { worker } => format!("ClearDeadline for {worker}"),
+        Event::EndDeadline => "EndDeadline".to_owned(),
+        Event::Sent { .. } => "Sent".to_owned(),
+        Event::Trouble { .. } => "Trouble".to_owned(),
     }
 }
 
+fn message_name(message: &HostToKeeper) -> String {
+    match message {
+        HostToKeeper::Hello { .. } => "Hello".to_owned(),
+        HostToKeeper::Spawn(spawn) => format!("Spawn of {}", spawn.worker),
+        HostToKeeper::Signal { worker, .. } => format!("Signal for {worker}"),
+        HostToKeeper::Kill { worker } => format!("Kill for {worker}"),
+        HostToKeeper::Shutdown => "Shutdown".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod exploration;
 #[cfg(test)]
 mod tests;

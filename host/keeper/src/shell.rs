@@ -1,55 +1,57 @@
 //! Performs the machine's effects: one thread, one `poll`, no runtime.
 //!
 //! It decides nothing that the machine could decide. What must hold: the host's end is seen before what it
-//! said last is obeyed; a worker's zombie is kept until its tree was cleared; the keeper never waits for the
-//! host to read.
+//! said last is obeyed; a worker's zombie is kept until its tree was cleared; the keeper waits for nobody but in
+//! `poll`, neither for the host to read nor for a process to die.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use cjm_platform::fds::{self, NofileLimit};
+use cjm_platform::fds::{self, Inherited, NofileLimit};
 use cjm_platform::memory;
 use cjm_platform::poll::{self, Interest, Readiness};
 use cjm_platform::process::{self, Pid, PidFd, Signal, WaitStatus};
 use cjm_platform::seqpacket::{Message, Received, SeqPacket, SeqPacketError};
 use cjm_platform::signals::{self, SignalFd};
 use cjm_platform::spawn::{self, SessionMode, SpawnError, SpawnRequest};
-use cjm_platform::tree::{self, ClearReport};
+use cjm_platform::tree::{self, Clearing, Look};
 use cjm_wire::keeper::{ExitWord, HostToKeeper, KeeperToHost, SpawnWorker, worker_fd};
 
-use crate::machine::{ClearOutcome, Effect, Event, IllegalEvent, Keeper, exit_code};
+use crate::machine::{Burial, DoomedProcess, Effect, Event, Keeper, exit_code};
+use crate::outbox::Outbox;
+use crate::timers::Timers;
 
-/// Longest time to clear what one worker left; then the host is told who survived.
-const CLEAR_LIMIT: Duration = Duration::from_secs(2);
-/// Longest time to clear everything at the end; then the keeper goes, and `tree.lock` with it.
+/// Where the host has put its socket.
+const CONTROL_FD: i32 = 0;
+/// Longest time to clear everything when the keeper itself has failed.
 const CLEAR_ALL_LIMIT: Duration = Duration::from_secs(60);
-/// Most messages waiting for a host that does not read; one more, and it counts as gone.
-const OUTGOING_MAX: usize = 4096;
 /// Most messages taken from the host before the workers are looked at again.
 const MESSAGES_PER_TURN_MAX: usize = 32;
-/// How long the last words wait for a host that does not read.
-const FLUSH_WAIT: Duration = Duration::from_millis(500);
 
-/// Runs a keeper whose host holds the other end of `control`, until its tree is gone.
+/// Runs a keeper whose host holds the other end of descriptor 0, until its tree is gone. An error says that there
+/// is no such descriptor; nothing was done then.
 ///
 /// To be called first thing in a process of its own: it closes every other descriptor above 2, leaves the
 /// session, the working directory and the usual signals of its parent, and must be the only thread. The exit
 /// codes are those of `machine::exit_code`.
-pub fn run(control: OwnedFd) -> ExitCode {
-    let result = Shell::set_up(SeqPacket::from_owned(control)).and_then(|mut shell| shell.serve());
-    match result {
+pub fn run() -> io::Result<ExitCode> {
+    let mut inherited = Inherited::claim().ok_or(io::ErrorKind::ResourceBusy)?;
+    let control = SeqPacket::from_owned(inherited.take(CONTROL_FD)?);
+    let result = Shell::set_up(control, inherited).and_then(|mut shell| shell.serve());
+    Ok(match result {
         Ok(code) => ExitCode::from(code),
         // Nothing sensible is left but to clear and go; standard error is /dev/null and the host sees the end.
         Err(_) => {
             let _ = tree::kill_descendants(&[], CLEAR_ALL_LIMIT);
             ExitCode::from(exit_code::IO)
         }
-    }
+    })
 }
 
 /// What the keeper holds of one worker.
@@ -57,57 +59,56 @@ struct Held {
     pidfd: PidFd,
     /// Closed with the worker, or with the keeper: then each shim reads EOF and clears its own tree.
     _lifeline: OwnedFd,
-}
-
-/// A message that the host has not taken yet.
-struct Outgoing {
-    bytes: Vec<u8>,
-    fd: Option<OwnedFd>,
+    /// When its end was noticed.
+    ended: Option<Instant>,
 }
 
 struct Shell {
     control: SeqPacket,
-    children: SignalFd,
+    signals: SignalFd,
     machine: Keeper,
     workers: BTreeMap<i32, Held>,
-    outgoing: VecDeque<Outgoing>,
+    outbox: Outbox,
+    clearing: Clearing,
+    timers: Timers,
     nofile: NofileLimit,
     /// Held for its lock alone.
     tree_lock: Option<OwnedFd>,
+    /// The host's end is closed, and the machine knows.
     host_gone: bool,
     end: Option<u8>,
 }
 
+/// What one wait found.
+struct Turn {
+    control: Readiness,
+    signals: Vec<Signal>,
+}
+
 impl Shell {
-    fn set_up(control: SeqPacket) -> io::Result<Self> {
+    fn set_up(control: SeqPacket, inherited: Inherited) -> io::Result<Self> {
         // First of all, since a terminal's Ctrl-C reaches us until we have a session of our own.
-        signals::ignore(&[
-            Signal::TERM,
-            Signal::INT,
-            Signal::HUP,
-            Signal::QUIT,
-            Signal::PIPE,
-            Signal::USR1,
-            Signal::USR2,
-        ])?;
+        signals::ignore(&[Signal::INT, Signal::HUP, Signal::QUIT, Signal::PIPE, Signal::USR1, Signal::USR2])?;
         // A host that ignores SIGCHLD would have its children reaped by the kernel, statuses lost.
-        signals::set_default(&[Signal::CHLD])?;
-        process::close_inherited_except(&[control.as_fd()])?;
+        signals::set_default(&[Signal::CHLD, Signal::TERM])?;
+        let signals = SignalFd::block(&[Signal::CHLD, Signal::TERM])?;
+        inherited.close_all_but(&[control.as_fd(), signals.as_fd()])?;
         if !process::leads_session()? {
             process::new_session()?;
         }
         std::env::set_current_dir("/")?;
         process::become_subreaper()?;
         process::set_name("cjm-keeper")?;
-        let children = SignalFd::block(&[Signal::CHLD])?;
         // Two descriptors for each worker, and those in flight; workers get the limit as it was.
         let nofile = fds::raise_nofile_soft_limit()?;
         Ok(Self {
             control,
-            children,
+            signals,
             machine: Keeper::default(),
             workers: BTreeMap::new(),
-            outgoing: VecDeque::new(),
+            outbox: Outbox::default(),
+            clearing: Clearing::new(Look::best()),
+            timers: Timers::default(),
             nofile,
             tree_lock: None,
             host_gone: false,
@@ -121,53 +122,91 @@ impl Shell {
             if let Some(code) = self.end {
                 return Ok(code);
             }
-            if self.host_gone {
-                self.feed(Event::HostGone, Vec::new());
-                continue;
-            }
-            let Turn { control, children, ended } = self.wait()?;
-            if control.hung_up {
-                // What it said last is not obeyed any more: nobody waits for it.
-                self.host_gone = true;
-                continue;
-            }
-            for pid in ended {
-                self.worker_ended(pid)?;
-            }
-            if children {
-                self.children.drain()?;
-                tree::reap_adopted(&self.worker_pids())?;
-            }
-            if control.writable {
-                self.flush();
-            }
-            if control.readable {
-                self.read_control();
-            }
+            let turn = self.wait()?;
+            self.turn(&turn)?;
         }
     }
 
-    fn wait(&self) -> io::Result<Turn> {
-        let control = if self.outgoing.is_empty() { Interest::Read } else { Interest::ReadWrite };
-        let mut watched: Vec<(BorrowedFd<'_>, Interest)> =
-            vec![(self.control.as_fd(), control), (self.children.as_fd(), Interest::Read)];
-        watched.extend(self.workers.values().map(|held| (held.pidfd.as_fd(), Interest::Read)));
-        let ready = poll::wait(&watched, None)?;
-        let ended = self.workers.keys().zip(&ready[2..]).filter(|(_, ready)| ready.readable);
-        Ok(Turn {
-            control: ready[0],
-            children: ready[1].readable,
-            ended: ended.map(|(pid, _)| *pid).collect(),
-        })
+    fn turn(&mut self, turn: &Turn) -> io::Result<()> {
+        // What it said last is not obeyed any more: nobody waits for it.
+        let host_ends = turn.control.hung_up || self.outbox.is_closed();
+        let mut sweeps = host_ends && !self.host_gone;
+        if sweeps {
+            self.host_gone = true;
+            self.feed(Event::HostGone, Vec::new());
+        }
+        // Taken before the workers are looked at: whoever ends later sends another one.
+        let child_ended = turn.signals.contains(&Signal::CHLD);
+        if child_ended {
+            sweeps |= self.workers_ended()?;
+        }
+        if turn.signals.contains(&Signal::TERM) {
+            sweeps = true;
+            self.feed(Event::Terminated, Vec::new());
+        }
+        // What is due waits a turn after a sweep: workers that had ended by then are noticed first.
+        if !sweeps {
+            self.feed_due(child_ended)?;
+        }
+        if turn.control.writable {
+            self.flush();
+        }
+        if turn.control.readable && !self.host_gone {
+            self.read_control();
+        }
+        Ok(())
     }
 
-    fn worker_ended(&mut self, raw: i32) -> io::Result<()> {
-        // It may have been released in this very turn.
-        let (Some(pid), true) = (Pid::from_raw(raw), self.workers.contains_key(&raw)) else {
-            return Ok(());
-        };
-        if let Some(status) = process::peek_exit(pid)? {
-            self.feed(Event::WorkerEnded { pid: raw, status: exit_word(status) }, Vec::new());
+    fn wait(&self) -> io::Result<Turn> {
+        let mut watched: Vec<(BorrowedFd<'_>, Interest)> = vec![(self.signals.as_fd(), Interest::Read)];
+        if !self.host_gone {
+            let interest = if self.outbox.is_empty() { Interest::Read } else { Interest::ReadWrite };
+            watched.push((self.control.as_fd(), interest));
+        }
+        let is_news = self.outbox.is_closed() && !self.host_gone;
+        let timeout = if is_news { Some(Duration::ZERO) } else { self.timers.wait(Instant::now()) };
+        let ready = poll::wait(&watched, timeout)?;
+        let signals = if ready[0].readable { self.signals.drain()? } else { Vec::new() };
+        Ok(Turn { control: ready.get(1).copied().unwrap_or_default(), signals })
+    }
+
+    /// Tells the machine of all workers that have ended, at once; whether there were any.
+    fn workers_ended(&mut self) -> io::Result<bool> {
+        let living = || self.workers.iter().filter(|(_, held)| held.ended.is_none());
+        let watched: Vec<_> = living().map(|(_, held)| (held.pidfd.as_fd(), Interest::Read)).collect();
+        let ready = poll::wait(&watched, Some(Duration::ZERO))?;
+        let pids: Vec<i32> =
+            living().zip(ready).filter(|(_, ready)| ready.readable).map(|((pid, _), _)| *pid).collect();
+        let mut ended = Vec::with_capacity(pids.len());
+        for raw in pids {
+            let status = Pid::from_raw(raw).map(process::peek_exit).transpose()?.flatten();
+            if let (Some(status), Some(held)) = (status, self.workers.get_mut(&raw)) {
+                held.ended = Some(Instant::now());
+                ended.push((raw, exit_word(status)));
+            }
+        }
+        let any = !ended.is_empty();
+        if any {
+            self.timers.hurry();
+            self.feed(Event::WorkersEnded { ended }, Vec::new());
+        }
+        Ok(any)
+    }
+
+    fn feed_due(&mut self, child_ended: bool) -> io::Result<()> {
+        let now = Instant::now();
+        for worker in self.timers.overdue_clears(now) {
+            self.feed(Event::ClearDeadline { worker }, Vec::new());
+        }
+        if self.timers.end_is_overdue(now) {
+            self.feed(Event::EndDeadline, Vec::new());
+        } else if self.timers.take_sweep(now, child_ended) {
+            self.feed(Event::SweepDue, Vec::new());
+        }
+        if child_ended && !self.timers.sweeps_soon() {
+            // Orphans of living workers, and what survived a clearing; a sweep takes them along.
+            let own: Vec<Pid> = self.workers.keys().copied().filter_map(Pid::from_raw).collect();
+            tree::reap_adopted(&own)?;
         }
         Ok(())
     }
@@ -176,9 +215,9 @@ impl Shell {
         for _ in 0..MESSAGES_PER_TURN_MAX {
             match self.control.try_recv() {
                 Ok(Received::Message(message)) => self.take(message),
-                Ok(Received::Closed) => return self.host_gone = true,
+                // Told by the next wait as a hang-up.
                 Err(SeqPacketError::WouldBlock) => return,
-                Err(SeqPacketError::Io(_)) => return self.host_gone = true,
+                Ok(Received::Closed) | Err(SeqPacketError::Io(_)) => return self.outbox.close(),
                 Err(refused) => self.trouble(format!("a message of the host was dropped: {refused}")),
             }
             if self.end.is_some() {
@@ -211,10 +250,10 @@ impl Shell {
     }
 
     fn step(&mut self, event: Event, effects: &mut VecDeque<Effect>) {
-        match self.machine.step(event) {
-            Ok(more) => effects.extend(more),
-            Err(illegal @ IllegalEvent { .. }) => self.trouble(illegal.to_string()),
-        }
+        let told = |illegal: crate::machine::IllegalEvent| Event::Trouble { message: illegal.to_string() };
+        let more = self.machine.step(event).or_else(|illegal| self.machine.step(told(illegal)));
+        // A keeper that has ended has nobody to tell.
+        effects.extend(more.unwrap_or_default());
     }
 
     fn perform(&mut self, effect: Effect, fds: &mut Option<Vec<OwnedFd>>) -> Option<Event> {
@@ -225,34 +264,65 @@ impl Shell {
                 self.nofile.soft = Some(soft);
             }
             Effect::SendReady => {
-                self.send(&KeeperToHost::Ready { pid: Pid::current().as_raw() });
+                let sent = self.send(&KeeperToHost::Ready { pid: Pid::current().as_raw() });
                 // What starting needed and waiting does not; nothing is lost if the kernel refuses.
                 let _ = memory::release_clean_file_pages();
+                return sent;
             }
-            Effect::Send(message) => self.send(&message),
+            Effect::Send(message) => return self.send(&message),
             Effect::Start(spawn) => return Some(self.start(spawn, fds.take().unwrap_or_default())),
-            Effect::Signal { pid, signal } => self.signal(pid, signal),
-            Effect::Clear { worker, pid, spare } => {
-                let outcome = clear(&spare, &[pid], CLEAR_LIMIT);
-                return Some(Event::Cleared { worker, outcome });
-            }
+            Effect::Signal { pid, signal } => return self.signal(pid, signal),
+            Effect::Sweep { spare, keep } => return Some(self.sweep(&spare, &keep)),
+            Effect::SweepSoon => self.timers.sweep_soon(Instant::now()),
+            Effect::SetClearDeadline { worker } => self.timers.set_clear(worker, Instant::now()),
+            Effect::SetEndDeadline => self.timers.set_end(Instant::now()),
+            Effect::Bury(burial) => return self.bury(burial),
             Effect::Release { pid } => {
-                self.workers.remove(&pid);
-                // An error here means that it is no child of ours any more, which is what is wanted.
-                let _ = Pid::from_raw(pid).map(process::reap);
-            }
-            Effect::ClearAll { keep } => {
-                let outcome = clear(&[], &keep, CLEAR_ALL_LIMIT);
-                let status = |pid: &i32| process::peek_exit(Pid::from_raw(*pid)?).ok()?;
-                let ended = keep.iter().filter_map(|pid| Some((*pid, exit_word(status(pid)?)))).collect();
-                return Some(Event::AllCleared { outcome, ended });
+                self.release(pid);
             }
             Effect::End { code } => {
-                self.flush_finally();
+                self.outbox.flush_finally(&self.control);
                 self.end = Some(code);
             }
         }
         None
+    }
+
+    fn sweep(&mut self, spare: &[i32], keep: &[i32]) -> Event {
+        let pids = |raw: &[i32]| raw.iter().copied().filter_map(Pid::from_raw).collect::<Vec<_>>();
+        match self.clearing.sweep(&pids(spare), &pids(keep)) {
+            Ok(sweep) => {
+                let doomed = sweep.doomed.iter().map(|doomed| DoomedProcess {
+                    pid: doomed.info.pid.as_raw(),
+                    start_ticks: doomed.info.start_ticks,
+                    session: doomed.info.sid,
+                    top: doomed.top.as_raw(),
+                    was_struck: doomed.was_struck,
+                    is_left: doomed.is_left,
+                });
+                Event::Swept { doomed: doomed.collect() }
+            }
+            Err(err) => Event::SweepFailed {
+                message: format!("the keeper cannot look for what workers have left, and tries again: {err}"),
+            },
+        }
+    }
+
+    fn bury(&mut self, burial: Burial) -> Option<Event> {
+        let Burial { worker, pid, status, descendants_killed, survivors } = burial;
+        self.timers.forget_clear(&worker);
+        // Reaped first: from the report on, the host may reuse what the worker had.
+        let took = self.release(pid).map_or(Duration::ZERO, |ended| ended.elapsed());
+        let clear_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.send(&KeeperToHost::Exited { worker, pid, status, descendants_killed, clear_ms, survivors })
+    }
+
+    /// Lets go of a dead worker; when its end was noticed.
+    fn release(&mut self, pid: i32) -> Option<Instant> {
+        let held = self.workers.remove(&pid);
+        // An error here means that it is no child of ours any more, which is what is wanted.
+        let _ = Pid::from_raw(pid).map(process::reap);
+        held.and_then(|held| held.ended)
     }
 
     fn start(&mut self, spawn: SpawnWorker, given: Vec<OwnedFd>) -> Event {
@@ -287,97 +357,40 @@ impl Shell {
             parent_death: spawn.dies_with_keeper.then_some(Signal::KILL),
             ..SpawnRequest::new(spawn.program)
         })?;
-        let held = Held { pidfd: spawned.pidfd, _lifeline: lifeline.write };
+        let held = Held { pidfd: spawned.pidfd, _lifeline: lifeline.write, ended: None };
         self.workers.insert(spawned.pid.as_raw(), held);
         Ok(spawned.pid)
     }
 
-    fn signal(&mut self, pid: i32, number: i32) {
+    fn signal(&mut self, pid: i32, number: i32) -> Option<Event> {
         let (Some(held), Some(signal)) = (self.workers.get(&pid), Signal::from_raw(number)) else {
-            return self.trouble(format!("there is no signal {number}"));
+            return Some(Event::Trouble { message: format!("there is no signal {number}") });
         };
-        if let Err(err) = held.pidfd.send_signal(signal) {
-            self.trouble(format!("{signal} could not be sent to worker process {pid}: {err}"));
-        }
+        let err = held.pidfd.send_signal(signal).err()?;
+        let message = format!("{signal} could not be sent to worker process {pid}: {err}");
+        Some(Event::Trouble { message })
     }
 
     fn trouble(&mut self, message: String) {
-        self.send(&KeeperToHost::Trouble { message });
+        self.feed(Event::Trouble { message }, Vec::new());
     }
 
     /// Queues a message, and sends what can be sent without waiting.
-    fn send(&mut self, message: &KeeperToHost) {
-        let Ok(bytes) = serde_json::to_vec(message) else {
-            unreachable!("the messages hold only strings, numbers and lists of them");
-        };
+    fn send(&mut self, message: &KeeperToHost) -> Option<Event> {
         let fd = match message {
             KeeperToHost::Spawned { pid, .. } => {
                 self.workers.get(pid).and_then(|held| held.pidfd.try_clone().ok())
             }
             _ => None,
         };
-        if self.outgoing.len() >= OUTGOING_MAX {
-            self.host_gone = true;
-            return;
-        }
-        self.outgoing.push_back(Outgoing { bytes, fd: fd.map(PidFd::into_owned) });
-        self.flush();
+        self.outbox.push(message, fd.map(PidFd::into_owned));
+        let count = self.outbox.flush(&self.control);
+        (count > 0).then_some(Event::Sent { count })
     }
 
     fn flush(&mut self) {
-        while let Some(next) = self.outgoing.front() {
-            let fds: Vec<BorrowedFd<'_>> = next.fd.iter().map(AsFd::as_fd).collect();
-            match self.control.try_send(&next.bytes, &fds) {
-                Ok(()) => {}
-                Err(SeqPacketError::WouldBlock) => return,
-                Err(SeqPacketError::Empty | SeqPacketError::TooLong { .. } | SeqPacketError::TooManyFds) => {
-                    // Cannot be sent at all; later messages can.
-                }
-                Err(SeqPacketError::PeerClosed | SeqPacketError::Io(_)) => {
-                    self.host_gone = true;
-                    self.outgoing.clear();
-                    return;
-                }
-            }
-            self.outgoing.pop_front();
-        }
-    }
-
-    /// The last words: waits a little for a slow reader, not for one that has stopped.
-    fn flush_finally(&mut self) {
-        self.flush();
-        while !self.outgoing.is_empty() {
-            match poll::wait(&[(self.control.as_fd(), Interest::ReadWrite)], Some(FLUSH_WAIT)) {
-                Ok(ready) if ready[0].writable && !ready[0].hung_up => self.flush(),
-                _ => return,
-            }
-        }
-    }
-
-    fn worker_pids(&self) -> Vec<Pid> {
-        self.workers.keys().copied().filter_map(Pid::from_raw).collect()
-    }
-}
-
-/// What one wait found.
-struct Turn {
-    control: Readiness,
-    children: bool,
-    ended: Vec<i32>,
-}
-
-fn clear(spare: &[i32], keep: &[i32], limit: Duration) -> ClearOutcome {
-    let pids = |raw: &[i32]| raw.iter().copied().filter_map(Pid::from_raw).collect::<Vec<_>>();
-    let (spare, keep_zombies) = (pids(spare), pids(keep));
-    let clear = tree::Clear { spare: &spare, keep_zombies: &keep_zombies, ..tree::Clear::own(limit) };
-    // /proc cannot be listed: out of memory or of descriptors. Nothing was cleared then, and the next clearing
-    // tries again.
-    let report = clear.run().unwrap_or_else(|_| ClearReport::default());
-    ClearOutcome {
-        killed: report.killed,
-        clear_ms: u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
-        survivors: report.survivors.iter().map(|info| info.pid.as_raw()).collect(),
-        incomplete: !report.complete,
+        let count = self.outbox.flush(&self.control);
+        self.feed(Event::Sent { count }, Vec::new());
     }
 }
 

@@ -8,7 +8,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::FdFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -39,22 +40,63 @@ pub fn dev_null() -> io::Result<OwnedFd> {
     Ok(OpenOptions::new().read(true).write(true).open("/dev/null")?.into())
 }
 
-/// Takes over descriptor `number`, which the parent process left open for us, and sets CLOEXEC on it.
-///
-/// Fails with EBADF if it is not open. Call it once for each number, before anything else in the process can
-/// have opened descriptors: two owners of one number would close each other's.
-pub fn take_inherited(number: i32) -> io::Result<OwnedFd> {
-    if number < 0 {
-        return Err(io::Error::from_raw_os_error(libc::EBADF));
+/// The right to the descriptors that the parent process left open for us. There is one in a process, ever.
+#[derive(Debug)]
+pub struct Inherited(());
+
+static CLAIMED: AtomicBool = AtomicBool::new(false);
+
+impl Inherited {
+    /// Claims the right; None if it was claimed before. For the first lines of `main`: until then, nothing else
+    /// may have taken an inherited number for its own.
+    pub fn claim() -> Option<Self> {
+        (!CLAIMED.swap(true, Ordering::Relaxed)).then_some(Self(()))
     }
-    // SAFETY: F_GETFD on any number is harmless and tells whether it is open.
-    if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
-        return Err(io::Error::last_os_error());
+
+    /// Takes over descriptor `number` and sets CLOEXEC on it.
+    ///
+    /// EBADF if it is not open, or was not inherited: what comes through an exec has no CLOEXEC, and all that
+    /// this process opens or has taken over before has it. So no number gets two owners.
+    pub fn take(&mut self, number: i32) -> io::Result<OwnedFd> {
+        let not_inherited = || io::Error::from_raw_os_error(libc::EBADF);
+        if number < 0 {
+            return Err(not_inherited());
+        }
+        // SAFETY: F_GETFD on any number is harmless and tells whether it is open.
+        let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+        if flags < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if flags & libc::FD_CLOEXEC != 0 {
+            return Err(not_inherited());
+        }
+        // SAFETY: it is open, came from the parent, and was not taken before; only the one holder of this token takes.
+        let fd = unsafe { OwnedFd::from_raw_fd(number) };
+        rustix::io::fcntl_setfd(&fd, FdFlags::CLOEXEC)?;
+        Ok(fd)
     }
-    // SAFETY: it is open, and by the documented contract nobody else in this process owns it.
-    let fd = unsafe { OwnedFd::from_raw_fd(number) };
-    rustix::io::fcntl_setfd(&fd, FdFlags::CLOEXEC)?;
-    Ok(fd)
+
+    /// Closes every descriptor from 3 up except `keep`, and gives the right up.
+    ///
+    /// For a helper program that has opened nothing yet: a host that forgot CLOEXEC would else live on in our
+    /// descriptors. Anything this process opened itself and does not name becomes invalid.
+    pub fn close_all_but(self, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut kept: Vec<u32> =
+            keep.iter().map(|fd| fd.as_raw_fd().unsigned_abs()).filter(|fd| *fd >= 3).collect();
+        kept.sort_unstable();
+        let mut first = 3_u32;
+        for fd in kept.into_iter().chain([u32::MAX]) {
+            if fd > first {
+                // SAFETY: the token was claimed before this process opened anything beyond `keep`.
+                let rc = unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) };
+                if rc != 0 {
+                    return Err(io::Error::last_os_error());
+                }
+            }
+            first = fd.saturating_add(1);
+        }
+        Ok(())
+    }
 }
 
 /// Sets or clears O_NONBLOCK on the open file behind `fd` (shared by all its copies).
@@ -134,13 +176,20 @@ mod tests {
 
     #[test]
     fn an_inherited_descriptor_is_taken_and_sealed_and_a_closed_one_refused() {
+        let mut inherited = Inherited::claim().unwrap();
+        assert!(Inherited::claim().is_none(), "there is one right in a process");
         let pipe = pipe_cloexec().unwrap();
-        rustix::io::fcntl_setfd(&pipe.read, FdFlags::empty()).unwrap();
-        let taken = take_inherited(pipe.read.into_raw_fd()).unwrap();
+        let number = pipe.read.into_raw_fd();
+        let mut refused = |number| inherited.take(number).unwrap_err().raw_os_error() == Some(libc::EBADF);
+        assert!(refused(number), "this process opened it itself");
+        assert!(refused(1_000_000) && refused(-1), "nothing is open there");
+        // As if it had come through an exec.
+        // SAFETY: the number is open, and only flags are changed.
+        unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
+        let taken = inherited.take(number).unwrap();
         assert!(is_cloexec(&taken));
+        assert!(inherited.take(number).is_err(), "it has its owner now");
         rustix::io::write(&pipe.write, b"x").unwrap();
         assert_eq!(rustix::io::read(&taken, &mut [0; 4]).unwrap(), 1);
-        assert_eq!(take_inherited(1_000_000).unwrap_err().raw_os_error(), Some(libc::EBADF));
-        assert_eq!(take_inherited(-1).unwrap_err().raw_os_error(), Some(libc::EBADF));
     }
 }

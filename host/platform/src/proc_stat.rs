@@ -9,6 +9,9 @@ use std::io::{self, Read};
 /// A stat line is at most 64 bytes of name and some 50 numbers of at most 20 digits.
 const STAT_BYTES_MAX: usize = 2048;
 
+/// Room for a list of children at first: what the kernel gives in one read.
+const CHILDREN_BYTES: usize = 4096;
+
 /// The fields of `/proc/PID/stat` that anybody here needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
@@ -29,6 +32,54 @@ pub(crate) fn pids() -> io::Result<impl Iterator<Item = i32>> {
     Ok(std::fs::read_dir("/proc")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
         .filter(|pid| *pid > 0))
+}
+
+/// The children of one process.
+#[derive(Debug, Default)]
+pub(crate) struct Children {
+    pub(crate) pids: Vec<i32>,
+    /// How many threads the process has. Each has a list of its own, and one that ends hands its list to another,
+    /// so what is read of several threads may miss some.
+    pub(crate) threads: usize,
+}
+
+/// Whether this kernel lists the children of a process (`CONFIG_PROC_CHILDREN`).
+pub(crate) fn lists_children() -> bool {
+    std::fs::metadata("/proc/thread-self/children").is_ok()
+}
+
+/// The children of `pid` as the kernel lists them, oldest first; empty if it is gone. NotFound alone where the
+/// kernel has no such lists is not told apart: ask `lists_children` first.
+pub(crate) fn children(pid: i32) -> io::Result<Children> {
+    let mut children = Children::default();
+    let mut text = Vec::with_capacity(CHILDREN_BYTES);
+    let tasks = match std::fs::read_dir(format!("/proc/{pid}/task")) {
+        Ok(tasks) => tasks,
+        Err(error) if is_gone(&error) => return Ok(children),
+        Err(error) => return Err(error),
+    };
+    for task in tasks {
+        let path = match task {
+            Ok(task) => task.path().join("children"),
+            Err(error) if is_gone(&error) => continue,
+            Err(error) => return Err(error),
+        };
+        children.threads += 1;
+        text.clear();
+        match File::open(path).and_then(|mut file| file.read_to_end(&mut text)) {
+            Ok(_) => {}
+            Err(error) if is_gone(&error) => continue,
+            Err(error) => return Err(error),
+        }
+        let words = text.split(u8::is_ascii_whitespace);
+        children.pids.extend(words.filter_map(|word| std::str::from_utf8(word).ok()?.parse::<i32>().ok()));
+    }
+    Ok(children)
+}
+
+/// The process or thread asked about has ended, or is hidden from us.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH | libc::EACCES | libc::EPERM))
 }
 
 /// The stat of `pid`, or None if there is no such process (any more).
@@ -102,6 +153,19 @@ mod tests {
     fn a_cut_line_is_refused() {
         assert_eq!(parse(b"4711 (x) S 12 34"), None);
         assert_eq!(parse(b""), None);
+    }
+
+    #[test]
+    fn children_are_listed_and_a_gone_process_has_none() {
+        let mut child = std::process::Command::new("/bin/sleep").arg("100").spawn().unwrap();
+        let id = child.id() as i32;
+        if lists_children() {
+            let own = children(std::process::id() as i32).unwrap();
+            assert!(own.pids.contains(&id) && own.threads >= 1, "{own:?}");
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(children(id).unwrap().pids.is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! a pid given by the caller is ever reaped. There is no `waitpid(-1)` here, because it would steal the
 //! exit statuses of children that belong to a library in the same process.
 
-#![expect(unsafe_code, reason = "waitid's si_pid, setsid and close_range have no safe form in rustix")]
+#![expect(unsafe_code, reason = "waitid's si_pid, pidfd_send_signal and getsid have no safe form in rustix")]
 
 use std::fmt;
 use std::io;
@@ -331,28 +331,6 @@ pub fn leads_session() -> io::Result<bool> {
 pub fn set_name(name: &str) -> io::Result<()> {
     let name = std::ffi::CString::new(name)?;
     Ok(rustix::thread::set_name(&name)?)
-}
-
-/// Closes every descriptor from 3 up except `keep`.
-///
-/// For the first lines of a helper program's `main`, before it has opened anything: a host that forgot
-/// CLOEXEC would else live on in our descriptors. Anything this process opened itself and does not name
-/// becomes invalid, as after a stray `close`.
-pub fn close_inherited_except(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).filter(|fd| *fd >= 3).collect();
-    kept.sort_unstable();
-    let mut first = 3_u32;
-    for fd in kept.into_iter().chain([u32::MAX]) {
-        if fd > first {
-            // SAFETY: the documented contract is that the caller owns no open descriptor beyond `keep`.
-            let rc = unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) };
-            if rc != 0 {
-                return Err(io::Error::last_os_error());
-            }
-        }
-        first = fd.saturating_add(1);
-    }
-    Ok(())
 }
 
 fn wait_on(pid: Pid, options: WaitIdOptions) -> io::Result<Option<WaitStatus>> {

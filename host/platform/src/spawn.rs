@@ -227,7 +227,7 @@ pub fn spawn(request: SpawnRequest) -> Result<Spawned, SpawnError> {
 /// Starts the absolute path `program` through `posix_spawn`, with `stdin` as descriptor 0, `/dev/null` as 1
 /// and 2 and `env` as its whole environment. It never copies this process' page tables and runs no code of
 /// ours in between; so a descriptor that the embedding program left without CLOEXEC is inherited, and the
-/// program started must begin with `process::close_inherited_except`.
+/// program started must begin with `fds::Inherited::close_all_but`.
 pub fn spawn_small(
     program: &Path,
     args: &[OsString],

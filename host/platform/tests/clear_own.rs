@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use cjm_platform::process::{self, ChildPeek, WaitStatus};
 use cjm_platform::spawn::{SessionMode, SpawnRequest, Spawned, spawn};
-use cjm_platform::tree::{self, Clear};
+use cjm_platform::tree::{self, Clear, ClearReport, Clearing, Look};
 use cjm_platform::{Pid, PidFd, fds};
 
 const READY_WAIT: Duration = Duration::from_secs(20);
@@ -60,22 +60,30 @@ fn read_pids(pipe: OwnedFd, count: usize) -> Vec<PidFd> {
 #[test]
 fn nothing_is_left_but_what_was_spared() {
     process::become_subreaper().unwrap();
-    for session in [SessionMode::NewSession, SessionMode::NewGroup, SessionMode::Inherit] {
-        hostile_descendants_are_cleared(session);
+    // Where the kernel lists no children, the best look is a scan, and both rounds are the same.
+    for look in [Look::best(), Look::Scan] {
+        for session in [SessionMode::NewSession, SessionMode::NewGroup, SessionMode::Inherit] {
+            hostile_descendants_are_cleared(session, look);
+        }
+        a_spared_tree_lives_and_its_neighbour_is_cleared(look);
+        a_kept_zombie_tells_its_status(look);
+        forking_faster_than_one_can_look_does_not_help(look);
     }
-    a_spared_tree_lives_and_its_neighbour_is_cleared();
-    another_process_tree_is_cleared_below_it();
-    a_kept_zombie_tells_its_status();
-    forking_faster_than_one_can_look_does_not_help();
+    a_sweep_waits_for_nobody_and_costs_what_is_doomed();
     adopted_zombies_are_reaped_and_own_ones_kept();
 }
 
-fn hostile_descendants_are_cleared(session: SessionMode) {
+/// Clears everything below this process.
+fn clear_all(look: Look) -> ClearReport {
+    Clear { look, ..Clear::own(CLEAR_LIMIT) }.run().unwrap()
+}
+
+fn hostile_descendants_are_cleared(session: SessionMode, look: Look) {
     let (spawned, pipe) = start(HOSTILE, session);
     let hostile = read_pids(pipe, HOSTILE_COUNT);
     assert!(tree::descendants(Pid::current()).unwrap().len() > HOSTILE_COUNT);
-    let report = tree::kill_descendants(&[], CLEAR_LIMIT).unwrap();
-    println!("{session:?}: {report:?}");
+    let report = clear_all(look);
+    println!("{session:?} by {look:?}: {report:?}");
     assert!(report.complete && report.survivors.is_empty());
     assert!(report.killed as usize > HOSTILE_COUNT);
     for pidfd in hostile.iter().chain([&spawned.pidfd]) {
@@ -84,7 +92,7 @@ fn hostile_descendants_are_cleared(session: SessionMode) {
     assert_eq!(process::peek_any_exit().unwrap(), ChildPeek::NoChildren);
 }
 
-fn a_spared_tree_lives_and_its_neighbour_is_cleared() {
+fn a_spared_tree_lives_and_its_neighbour_is_cleared(look: Look) {
     let (spared, spared_pipe) = start(HOSTILE, SessionMode::NewSession);
     let spared_tree = read_pids(spared_pipe, HOSTILE_COUNT);
     // Its children in the same group; what has daemonised away fell to us and cannot be told from a stranger.
@@ -92,7 +100,7 @@ fn a_spared_tree_lives_and_its_neighbour_is_cleared() {
     let before = tree::descendants(spared.pid).unwrap();
     let (doomed, doomed_pipe) = start(HOSTILE, SessionMode::NewSession);
     let doomed_tree = read_pids(doomed_pipe, HOSTILE_COUNT);
-    let report = Clear { spare: &[spared.pid], ..Clear::own(CLEAR_LIMIT) }.run().unwrap();
+    let report = Clear { spare: &[spared.pid], look, ..Clear::own(CLEAR_LIMIT) }.run().unwrap();
     assert!(report.complete, "{report:?}");
     for pidfd in doomed_tree.iter().chain([&doomed.pidfd]) {
         assert!(pidfd.has_exited().unwrap());
@@ -101,33 +109,22 @@ fn a_spared_tree_lives_and_its_neighbour_is_cleared() {
     let after = tree::descendants(spared.pid).unwrap();
     assert!(before.len() >= 4, "{before:?}");
     assert_eq!(after.len(), before.len(), "all that hang below the spared one live");
-    assert!(tree::kill_descendants(&[], CLEAR_LIMIT).unwrap().complete);
+    assert!(clear_all(look).complete);
     for pidfd in same_session {
         assert!(pidfd.has_exited().unwrap());
     }
 }
 
-fn another_process_tree_is_cleared_below_it() {
-    let script = "setsid sh -c 'echo $$; exec sleep 1000' & sh -c 'echo $$; sleep 1000' & exec sleep 1000";
-    let (root, pipe) = start(script, SessionMode::NewSession);
-    let below = read_pids(pipe, 2);
-    let report = Clear { root: root.pid, ..Clear::own(CLEAR_LIMIT) }.run().unwrap();
-    assert!(report.complete && report.killed >= 2, "{report:?}");
-    assert!(below.iter().all(|pidfd| pidfd.has_exited().unwrap()));
-    assert!(!root.pidfd.has_exited().unwrap(), "the root itself is not touched");
-    assert!(tree::kill_descendants(&[], CLEAR_LIMIT).unwrap().complete);
-}
-
-fn a_kept_zombie_tells_its_status() {
+fn a_kept_zombie_tells_its_status(look: Look) {
     let (kept, _pipe) = start("exec sleep 1000", SessionMode::NewSession);
-    let report = Clear { keep_zombies: &[kept.pid], ..Clear::own(CLEAR_LIMIT) }.run().unwrap();
+    let report = Clear { keep_zombies: &[kept.pid], look, ..Clear::own(CLEAR_LIMIT) }.run().unwrap();
     assert!(report.complete && report.killed == 1, "{report:?}");
     let killed = Some(WaitStatus::Signaled { signal: 9, core_dumped: false });
     assert_eq!(process::peek_exit(kept.pid).unwrap(), killed);
     assert_eq!(process::reap(kept.pid).unwrap(), killed);
 }
 
-fn forking_faster_than_one_can_look_does_not_help() {
+fn forking_faster_than_one_can_look_does_not_help(look: Look) {
     // Four chains in sessions of their own, each process of which forks the next and ends, beside sixty that
     // only wait. Each chain ends by itself when its fuel is burnt, should the test fail.
     let storm = r#"
@@ -139,13 +136,41 @@ fn forking_faster_than_one_can_look_does_not_help() {
     "#;
     let (storm, pipe) = start(storm, SessionMode::NewSession);
     read_pids(pipe, 1);
-    let report = tree::kill_descendants(&[], CLEAR_LIMIT).unwrap();
+    let report = clear_all(look);
     println!(
-        "storm: {} killed in {} passes, {:?}, complete {}",
-        report.killed, report.passes, report.elapsed, report.complete
+        "storm by {look:?}: {} killed in {} sweeps, {:?}, complete {}",
+        report.killed, report.sweeps, report.elapsed, report.complete
     );
     assert!(report.complete, "{report:?}");
     assert!(storm.pidfd.has_exited().unwrap());
+}
+
+fn a_sweep_waits_for_nobody_and_costs_what_is_doomed() {
+    const SPARED: usize = 60;
+    let (spared, _pipes): (Vec<Pid>, Vec<OwnedFd>) = (0..SPARED)
+        .map(|_| start("exec sleep 1000", SessionMode::NewSession))
+        .map(|(spawned, pipe)| (spawned.pid, pipe))
+        .unzip();
+    let (doomed, pipe) = start("sh -c 'echo $$; exec sleep 1000' & exec sleep 1000", SessionMode::NewSession);
+    let below = read_pids(pipe, 1);
+    for look in [Look::best(), Look::Scan] {
+        let quiet = Clearing::new(look).sweep(&[&spared[..], &[doomed.pid]].concat(), &[]).unwrap();
+        assert!(quiet.doomed.is_empty(), "{quiet:?}");
+        if look == Look::Children {
+            assert_eq!(quiet.looked_at, 0, "what is spared is not looked at");
+        }
+    }
+    let mut clearing = Clearing::new(Look::best());
+    let first = clearing.sweep(&spared, &[]).unwrap();
+    assert_eq!(first.doomed.iter().filter(|doomed| doomed.was_struck).count(), 2, "{first:?}");
+    assert!(first.doomed.iter().all(|one| one.top == doomed.pid || one.info.pid == one.top));
+    if Look::best() == Look::Children {
+        assert!(first.looked_at < SPARED / 2, "{} looked at", first.looked_at);
+    }
+    assert!(below[0].wait_exit(READY_WAIT).unwrap() && doomed.pidfd.wait_exit(READY_WAIT).unwrap());
+    let second = clearing.sweep(&spared, &[]).unwrap();
+    assert!(second.doomed.iter().all(|one| !one.was_struck && !one.is_left), "{second:?}");
+    assert!(clear_all(Look::best()).killed as usize == SPARED);
 }
 
 fn adopted_zombies_are_reaped_and_own_ones_kept() {

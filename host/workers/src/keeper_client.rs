@@ -1,12 +1,14 @@
 //! The host's side of the keeper: starts it, asks it for workers, learns how they ended.
 //!
 //! Two threads, not tasks, own the control socket, so that no runtime has to be alive for a death to be noticed and
-//! no caller is blocked by a keeper that is busy clearing. What must hold: each worker's end is told exactly once,
-//! and a keeper that is gone means that all its workers are.
+//! no caller is blocked by a keeper that is busy. What must hold: each worker's end is told exactly once, a keeper
+//! that is gone means that all its workers are, and a keeper that is stopped or hangs holds nobody beyond a named
+//! time.
 
 use cjm_platform::seqpacket::{Received, SeqPacket};
-use cjm_platform::spawn::spawn_small;
-use cjm_platform::{Pid, PidFd, process};
+use cjm_platform::spawn::{Spawned, spawn_small};
+use cjm_platform::tree::process_info;
+use cjm_platform::{Pid, PidFd, Signal, process};
 use cjm_wire::WorkerSessionId;
 use cjm_wire::keeper::{ExitWord, HostToKeeper, KEEPER_PROTOCOL, KeeperToHost, SpawnWorker};
 use cjm_wire::link::ExitStatus;
@@ -14,15 +16,25 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Duration;
+use std::sync::mpsc::{self, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 /// How long a keeper may take to say that it is ready.
 const KEEPER_READY_MAX: Duration = Duration::from_secs(10);
-/// How long a shutdown waits for the keeper to clear its tree and end.
+/// How long a keeper may take to answer. It needs milliseconds; a busy machine gets more.
+const KEEPER_ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How long a shutdown waits for the keeper to clear its tree and end. Then it is killed, and each worker that still
+/// lives clears its own.
 const KEEPER_END_MAX: Duration = Duration::from_secs(10);
-/// Requests that may wait for the keeper.
+/// How long a stopped keeper may stay stopped while something waits for it: somebody may be looking at it.
+const KEEPER_STOPPED_MAX: Duration = Duration::from_secs(1);
+/// How often a keeper that does not answer is looked at.
+const KEEPER_LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// How long the end of a killed keeper may take.
+const KEEPER_KILLED_MAX: Duration = Duration::from_secs(2);
+/// Requests that may wait for the keeper. More mean that it has stopped reading.
 const REQUESTS_MAX: usize = 1024;
 
 /// How a worker ended, as the keeper saw it.
@@ -59,6 +71,8 @@ struct PendingSpawn {
 struct Table {
     spawning: HashMap<String, PendingSpawn>,
     running: HashMap<String, oneshot::Sender<WorkerEnd>>,
+    /// It was told to end by somebody else, and kills all workers: none of them ended by itself.
+    ending: bool,
     gone: bool,
 }
 
@@ -69,7 +83,8 @@ struct Outgoing {
 
 /// A running keeper.
 pub struct Keeper {
-    pid: u32,
+    pid: Pid,
+    pidfd: PidFd,
     requests: mpsc::SyncSender<Outgoing>,
     table: Arc<Mutex<Table>>,
     gone: watch::Receiver<bool>,
@@ -93,6 +108,7 @@ impl Keeper {
             .collect();
         let child = spawn_small(worker_binary, &["keeper".into()], &env, theirs.into_owned())
             .map_err(|error| refuse("spawn", &error))?;
+        let child = Unready(Some(child));
         let nofile_soft = cjm_platform::fds::nofile_limit().soft;
         let hello = HostToKeeper::Hello { protocol: KEEPER_PROTOCOL, tree_lock: true, nofile_soft };
         send(&ours, &Outgoing { message: hello, fds: vec![tree_lock] })
@@ -104,103 +120,196 @@ impl Keeper {
             },
             other => return Err(refuse("its first word", &format!("{other:?}"))),
         }
+        let writer = ours.try_clone().map_err(|error| refuse("dup", &error))?;
+        Self::serve(child, ours, writer).map_err(|error| refuse("threads", &error))
+    }
+
+    /// Starts the two threads.
+    fn serve(mut child: Unready, ours: SeqPacket, writer: SeqPacket) -> std::io::Result<Self> {
+        let Some(Spawned { pid, pidfd }) = &child.0 else { return Err(std::io::ErrorKind::NotFound.into()) };
+        let (pid, handle) = (*pid, pidfd.try_clone()?);
+        let reaped = pidfd.try_clone()?;
         let table = Arc::new(Mutex::new(Table::default()));
         let (gone_sender, gone) = watch::channel(false);
         let (requests, outgoing) = mpsc::sync_channel::<Outgoing>(REQUESTS_MAX);
-        let writer = ours.try_clone().map_err(|error| refuse("dup", &error))?;
-        let spawn_thread = |name: &str, body: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new()
-                .name(name.to_owned())
-                .spawn(body)
-                .map_err(|error| refuse("thread", &error))
-        };
-        spawn_thread(
-            "cjm-keeper-out",
-            Box::new(move || {
-                // Ends when every sender is gone or the keeper is.
-                while let Ok(request) = outgoing.recv() {
-                    if send(&writer, &request).is_err() {
-                        break;
-                    }
+        let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+        let writer_table = Arc::clone(&table);
+        thread("cjm-keeper-out").spawn(move || {
+            // Ends when every sender is gone or the keeper is.
+            while let Ok(request) = outgoing.recv() {
+                if !is_given_up(&writer_table, &request) && send(&writer, &request).is_err() {
+                    break;
                 }
-            }),
-        )?;
-        let reader_table = Arc::clone(&table);
-        spawn_thread(
-            "cjm-keeper-in",
-            Box::new(move || {
-                read_until_gone(&ours, &reader_table);
-                declare_all_dead(&reader_table);
-                reap(&child.pidfd, child.pid);
-                // Nobody may be listening any more.
-                let _ = gone_sender.send(true);
-            }),
-        )?;
-        let pid = u32::try_from(child.pid.as_raw()).unwrap_or_default();
-        Ok(Self { pid, requests, table, gone })
+            }
+        })?;
+        let (reader_table, replies) = (Arc::clone(&table), requests.clone());
+        thread("cjm-keeper-in").spawn(move || {
+            read_until_gone(&ours, &reader_table, &replies);
+            declare_all_dead(&reader_table);
+            reap(&reaped, pid);
+            // Nobody may be listening any more.
+            let _ = gone_sender.send(true);
+        })?;
+        child.0 = None;
+        Ok(Self { pid, pidfd: handle, requests, table, gone })
     }
 
     /// The keeper's process.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.pid
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid.as_raw().unsigned_abs()
     }
 
-    /// True once its socket has closed: all workers are dead then.
-    #[must_use]
+    /// True once its socket has closed, when all workers are dead, or when it has said that it ends.
     pub fn is_gone(&self) -> bool {
-        *self.gone.borrow() || lock(&self.table).gone
+        let table = lock(&self.table);
+        *self.gone.borrow() || table.gone || table.ending
     }
 
-    /// Starts a worker.
+    /// Starts a worker. Takes at most `KEEPER_ANSWER_MAX`.
     pub(crate) async fn spawn(
         &self,
         request: SpawnWorker,
         fds: Vec<OwnedFd>,
     ) -> Result<SpawnedWorker, SpawnRefusal> {
-        let gone = || SpawnRefusal {
-            message: "the keeper is gone".to_owned(),
-            next_step: "try again: the host starts a new keeper".to_owned(),
-        };
         let (answer, receiver) = oneshot::channel();
+        let worker = request.worker.clone();
         {
             let mut table = lock(&self.table);
-            if table.gone {
-                return Err(gone());
+            if table.gone || table.ending {
+                return Err(SpawnRefusal::gone());
             }
-            table.spawning.insert(request.worker.clone(), PendingSpawn { answer });
+            table.spawning.insert(worker.clone(), PendingSpawn { answer });
         }
-        self.request(HostToKeeper::Spawn(request), fds);
-        receiver.await.unwrap_or_else(|_| Err(gone()))
+        // Also when the caller drops this future: what comes of the request then is nobody's, and is killed.
+        let _given_up = GiveUp { table: &self.table, worker: &worker };
+        self.request(HostToKeeper::Spawn(request), fds)?;
+        match tokio::time::timeout(KEEPER_ANSWER_MAX, receiver).await {
+            Ok(answer) => answer.unwrap_or_else(|_| Err(SpawnRefusal::gone())),
+            Err(_) => Err(self.silence(&format!("has not answered for {} s", KEEPER_ANSWER_MAX.as_secs()))),
+        }
     }
 
-    /// SIGKILL for a worker; its tree is cleared, and its end told.
+    /// SIGKILL for a worker; its tree is cleared, and its end told. A keeper that takes no more requests is told of in
+    /// the log.
     pub(crate) fn kill(&self, worker: &WorkerSessionId) {
-        self.request(HostToKeeper::Kill { worker: worker.to_string() }, Vec::new());
+        self.request_or_log(HostToKeeper::Kill { worker: worker.to_string() });
     }
 
     /// A signal for the worker process alone.
     pub(crate) fn signal(&self, worker: &WorkerSessionId, signal: i32) {
-        self.request(HostToKeeper::Signal { worker: worker.to_string(), signal }, Vec::new());
+        self.request_or_log(HostToKeeper::Signal { worker: worker.to_string(), signal });
     }
 
-    /// Clears everything and waits until the keeper has ended. False when it did not in time.
+    /// Clears everything and waits until the keeper has ended. False when it did not in time, or stood still, and had
+    /// to be killed: then each worker that still lives clears its own tree, and nobody confirms it.
     pub async fn shutdown(&self) -> bool {
-        self.request(HostToKeeper::Shutdown, Vec::new());
+        self.request_or_log(HostToKeeper::Shutdown);
         let mut gone = self.gone.clone();
-        tokio::time::timeout(KEEPER_END_MAX, gone.wait_for(|gone| *gone)).await.is_ok()
+        let give_up = Instant::now() + KEEPER_END_MAX;
+        let mut stopped_since: Option<Instant> = None;
+        loop {
+            let look = tokio::time::timeout(KEEPER_LOOK_INTERVAL, gone.wait_for(|gone| *gone));
+            if look.await.is_ok() {
+                return true;
+            }
+            let now = Instant::now();
+            stopped_since = self.is_stopped().then(|| stopped_since.unwrap_or(now));
+            if now >= give_up || stopped_since.is_some_and(|since| now - since >= KEEPER_STOPPED_MAX) {
+                break;
+            }
+        }
+        let refusal = self.silence("does not end");
+        tracing::warn!(message = refusal.message, "the keeper is killed; its workers end themselves");
+        // An error says that it has just ended.
+        let _ = self.pidfd.send_signal(Signal::KILL);
+        // Its end, seen by the reader, is that of all it had; more cannot be done.
+        let _ = tokio::time::timeout(KEEPER_KILLED_MAX, gone.wait_for(|gone| *gone)).await;
+        false
     }
 
-    fn request(&self, message: HostToKeeper, fds: Vec<OwnedFd>) {
-        // A full queue means that the keeper has stopped reading; its end is then told by the reader.
-        let _ = self.requests.try_send(Outgoing { message, fds });
+    fn request(&self, message: HostToKeeper, fds: Vec<OwnedFd>) -> Result<(), SpawnRefusal> {
+        self.requests.try_send(Outgoing { message, fds }).map_err(|error| match error {
+            TrySendError::Full(_) => self.silence(&format!("has left {REQUESTS_MAX} requests unread")),
+            TrySendError::Disconnected(_) => SpawnRefusal::gone(),
+        })
     }
+
+    fn request_or_log(&self, message: HostToKeeper) {
+        if let Err(SpawnRefusal { message, next_step }) = self.request(message, Vec::new())
+            && !self.is_gone()
+        {
+            tracing::warn!(message, next_step, "a request did not reach the keeper");
+        }
+    }
+
+    /// Whether it stands still by SIGSTOP, or under a debugger.
+    fn is_stopped(&self) -> bool {
+        process_info(self.pid).is_some_and(|info| matches!(info.state, 'T' | 't'))
+    }
+
+    fn silence(&self, what: &str) -> SpawnRefusal {
+        let pid = self.pid;
+        if self.is_stopped() {
+            return SpawnRefusal {
+                message: format!("the keeper, process {pid}, {what}: it is stopped"),
+                next_step: format!(
+                    "let it go on with `kill -CONT {pid}`, or end it with `kill -KILL {pid}`: the host starts another"
+                ),
+            };
+        }
+        SpawnRefusal {
+            message: format!("the keeper, process {pid}, {what}"),
+            next_step: format!(
+                "look at it (`cat /proc/{pid}/status`); `kill -KILL {pid}` ends it and its workers, and the host starts another"
+            ),
+        }
+    }
+}
+
+impl SpawnRefusal {
+    fn gone() -> Self {
+        Self {
+            message: "the keeper is gone".to_owned(),
+            next_step: "try again: the host starts a new keeper".to_owned(),
+        }
+    }
+}
+
+/// A keeper that has not shown that it is one. If it never does, it is killed and reaped.
+struct Unready(Option<Spawned>);
+
+impl Drop for Unready {
+    fn drop(&mut self) {
+        if let Some(Spawned { pid, pidfd }) = self.0.take() {
+            // An error says that it has ended already.
+            let _ = pidfd.send_signal(Signal::KILL);
+            reap(&pidfd, pid);
+        }
+    }
+}
+
+/// Takes a start out of the table when nobody waits for it any more.
+struct GiveUp<'a> {
+    table: &'a Mutex<Table>,
+    worker: &'a str,
+}
+
+impl Drop for GiveUp<'_> {
+    fn drop(&mut self) {
+        lock(self.table).spawning.remove(self.worker);
+    }
+}
+
+/// A start that its caller gave up while it waited to be sent.
+fn is_given_up(table: &Mutex<Table>, request: &Outgoing) -> bool {
+    matches!(&request.message, HostToKeeper::Spawn(spawn) if !lock(table).spawning.contains_key(&spawn.worker))
 }
 
 impl Drop for Keeper {
     /// A host that was dropped without a shutdown leaves nothing behind either.
     fn drop(&mut self) {
-        self.request(HostToKeeper::Shutdown, Vec::new());
+        // A keeper that does not read sees its socket close with this process.
+        let _ = self.request(HostToKeeper::Shutdown, Vec::new());
     }
 }
 
@@ -210,16 +319,22 @@ fn send(socket: &SeqPacket, outgoing: &Outgoing) -> Result<(), String> {
     socket.send(&bytes, &fds).map_err(|error| error.to_string())
 }
 
-fn read_until_gone(socket: &SeqPacket, table: &Mutex<Table>) {
+fn read_until_gone(socket: &SeqPacket, table: &Mutex<Table>, replies: &mpsc::SyncSender<Outgoing>) {
     while let Ok(Received::Message(message)) = socket.recv() {
         match serde_json::from_slice::<KeeperToHost>(&message.bytes) {
-            Ok(event) => note(table, event),
+            Ok(event) => {
+                if let Some(reply) = note(table, event) {
+                    // It has just said something, so it reads; if its queue is full all the same, its end kills them.
+                    let _ = replies.try_send(Outgoing { message: reply, fds: Vec::new() });
+                }
+            }
             Err(error) => tracing::warn!(%error, "a message of the keeper cannot be read"),
         }
     }
 }
 
-fn note(table: &Mutex<Table>, event: KeeperToHost) {
+/// Takes over what the keeper says; what is to be answered.
+fn note(table: &Mutex<Table>, event: KeeperToHost) -> Option<HostToKeeper> {
     match event {
         KeeperToHost::Ready { .. } => {}
         KeeperToHost::Spawned { worker, pid } => {
@@ -229,11 +344,10 @@ fn note(table: &Mutex<Table>, event: KeeperToHost) {
                 table.running.insert(worker.clone(), end_sender);
                 table.spawning.remove(&worker)
             };
-            if let Some(pending) = pending {
-                let spawned = SpawnedWorker { pid: u32::try_from(pid).unwrap_or_default(), end };
-                // A caller that has given up drops the receiver; it kills by session id.
-                let _ = pending.answer.send(Ok(spawned));
-            }
+            let spawned = SpawnedWorker { pid: u32::try_from(pid).unwrap_or_default(), end };
+            let taken = pending.is_some_and(|pending| pending.answer.send(Ok(spawned)).is_ok());
+            // Its caller has given up meanwhile: it is nobody's.
+            return (!taken).then_some(HostToKeeper::Kill { worker });
         }
         KeeperToHost::SpawnFailed { worker, message, next_step, .. } => {
             if let Some(pending) = lock(table).spawning.remove(&worker) {
@@ -244,16 +358,19 @@ fn note(table: &Mutex<Table>, event: KeeperToHost) {
             if !survivors.is_empty() {
                 tracing::warn!(?survivors, %worker, "processes of a dead worker outlive SIGKILL");
             }
-            if let Some(sender) = lock(table).running.remove(&worker) {
-                let _ = sender.send(WorkerEnd {
-                    status: Some(exit_status(status)),
-                    descendants_killed,
-                    clear_ms,
-                });
+            let mut table = lock(table);
+            let status = (!table.ending).then(|| exit_status(status));
+            if let Some(sender) = table.running.remove(&worker) {
+                let _ = sender.send(WorkerEnd { status, descendants_killed, clear_ms });
             }
+        }
+        KeeperToHost::Ending { cause } => {
+            tracing::warn!(%cause, "the keeper ends and kills all workers; the next start gets a new one");
+            lock(table).ending = true;
         }
         KeeperToHost::Trouble { message } => tracing::warn!(%message, "the keeper reports trouble"),
     }
+    None
 }
 
 fn declare_all_dead(table: &Mutex<Table>) {

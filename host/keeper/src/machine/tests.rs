@@ -1,7 +1,6 @@
-//! The keeper's machine against single cases, and against a small model of the world under random events.
+//! The keeper's machine against single cases: the words it uses, the limits it keeps, who is waited for.
 
 use super::*;
-use proptest::prelude::*;
 
 const KILLED: ExitWord = ExitWord::Signaled { signal: 9, core_dumped: false };
 
@@ -38,15 +37,34 @@ fn serving(workers: &[(&str, i32)]) -> Keeper {
     keeper
 }
 
-fn exited(worker: &str, pid: i32, killed: u32) -> Effect {
-    Effect::Send(KeeperToHost::Exited {
+fn doomed(pid: i32, session: i32, was_struck: bool) -> DoomedProcess {
+    DoomedProcess { pid, start_ticks: 1, session, top: pid, was_struck, is_left: true }
+}
+
+fn bury(worker: &str, pid: i32, killed: u32, survivors: &[i32]) -> Effect {
+    Effect::Bury(Burial {
         worker: worker.to_owned(),
         pid,
         status: KILLED,
         descendants_killed: killed,
-        clear_ms: if killed > 0 { 3 } else { 0 },
-        survivors: Vec::new(),
+        survivors: survivors.to_vec(),
     })
+}
+
+fn ended(pids: &[i32]) -> Event {
+    Event::WorkersEnded { ended: pids.iter().map(|pid| (*pid, KILLED)).collect() }
+}
+
+fn deadline(worker: &str) -> Effect {
+    Effect::SetClearDeadline { worker: worker.to_owned() }
+}
+
+fn sweep(spare: &[i32], keep: &[i32]) -> Effect {
+    Effect::Sweep { spare: spare.to_vec(), keep: keep.to_vec() }
+}
+
+fn swept(keeper: &mut Keeper, found: &[DoomedProcess]) -> Vec<Effect> {
+    keeper.step(Event::Swept { doomed: found.to_vec() }).expect("a sweep is under way")
 }
 
 fn check_illegal(keeper: &mut Keeper, event: Event, expected: &str) {
@@ -56,22 +74,53 @@ fn check_illegal(keeper: &mut Keeper, event: Event, expected: &str) {
 }
 
 #[test]
-fn a_worker_is_cleared_then_reaped_then_reported() {
-    let mut keeper = serving(&[("a", 10), ("b", 20)]);
-    assert_eq!(
-        keeper.step(Event::WorkerEnded { pid: 10, status: KILLED }),
-        Ok(vec![Effect::Clear { worker: "a".to_owned(), pid: 10, spare: vec![20] }])
-    );
-    let outcome = ClearOutcome { killed: 2, clear_ms: 3, ..ClearOutcome::default() };
-    assert_eq!(
-        keeper.step(Event::Cleared { worker: "a".to_owned(), outcome }),
-        Ok(vec![Effect::Release { pid: 10 }, exited("a", 10, 2)])
+fn one_sweep_serves_all_that_ended_in_a_turn() {
+    let mut keeper = serving(&[("a", 10), ("b", 20), ("c", 30)]);
+    let effects = keeper.step(ended(&[10, 30]));
+    assert_eq!(effects, Ok(vec![deadline("a"), deadline("c"), sweep(&[20], &[10, 30])]));
+    assert_eq!(swept(&mut keeper, &[]), [bury("a", 10, 0, &[]), bury("c", 30, 0, &[])]);
+    check_illegal(
+        &mut keeper,
+        ended(&[10]),
+        "the keeper, serving 1 workers, cannot take WorkersEnded for process 10, which is no running worker",
     );
     check_illegal(
         &mut keeper,
-        Event::WorkerEnded { pid: 10, status: KILLED },
-        "the keeper, serving 1 workers, cannot take WorkerEnded for process 10, which is no running worker",
+        ended(&[20, 20]),
+        "the keeper, serving 1 workers, cannot take WorkersEnded for process 20 twice",
     );
+}
+
+#[test]
+fn a_worker_waits_for_its_own_and_counts_it() {
+    let mut keeper = serving(&[("a", 10), ("b", 20)]);
+    let _ = keeper.step(ended(&[10, 20])).unwrap();
+    // One in the session of b, one that has escaped and may be anybody's.
+    assert_eq!(swept(&mut keeper, &[doomed(21, 20, true), doomed(99, 99, true)]), [Effect::SweepSoon]);
+    assert_eq!(keeper.step(Event::SweepDue), Ok(vec![sweep(&[], &[10, 20])]));
+    assert_eq!(swept(&mut keeper, &[doomed(21, 20, false)]), [bury("a", 10, 1, &[]), Effect::SweepSoon]);
+    let _ = keeper.step(Event::SweepDue).unwrap();
+    assert_eq!(swept(&mut keeper, &[]), [bury("b", 20, 1, &[])]);
+}
+
+#[test]
+fn what_outlived_a_deadline_is_named_once_and_waited_for_by_nobody_else() {
+    let mut keeper = serving(&[("a", 10), ("b", 20), ("c", 30)]);
+    let stuck = doomed(11, 10, false);
+    let _ = keeper.step(ended(&[10])).unwrap();
+    assert_eq!(swept(&mut keeper, &[DoomedProcess { was_struck: true, ..stuck }]), [Effect::SweepSoon]);
+    // Another ends while the first is still waited for.
+    let _ = keeper.step(ended(&[20])).unwrap();
+    assert_eq!(swept(&mut keeper, &[stuck]), [bury("b", 20, 0, &[]), Effect::SweepSoon]);
+    let overdue = keeper.step(Event::ClearDeadline { worker: "a".to_owned() });
+    assert_eq!(overdue, Ok(vec![bury("a", 10, 1, &[11])]));
+    assert_eq!(keeper.step(Event::SweepDue), Ok(Vec::new()), "nobody waits for it");
+    let _ = keeper.step(ended(&[30])).unwrap();
+    assert_eq!(swept(&mut keeper, &[stuck]), [bury("c", 30, 0, &[])]);
+    // Nor does the end, which says so.
+    let end = keeper.step(Event::HostGone);
+    assert_eq!(end, Ok(vec![Effect::SetEndDeadline, sweep(&[], &[])]));
+    assert_eq!(swept(&mut keeper, &[stuck]), [Effect::End { code: exit_code::SURVIVORS }]);
 }
 
 #[test]
@@ -106,16 +155,18 @@ fn misfits_are_named() {
         hello(KEEPER_PROTOCOL, true, 0),
         "the keeper, waiting for Hello, cannot take Hello whose tree_lock does not match its descriptors",
     );
+    let mut serving = serving(&[("a", 10)]);
+    let cannot = |event: &str| format!("the keeper, serving 1 workers, cannot take {event}");
+    check_illegal(&mut serving, hello(KEEPER_PROTOCOL, false, 0), &cannot("Hello"));
+    check_illegal(&mut serving, Event::Swept { doomed: Vec::new() }, &cannot("Swept"));
+    check_illegal(&mut serving, Event::SweepDue, &cannot("SweepDue"));
+    check_illegal(&mut serving, Event::EndDeadline, &cannot("EndDeadline"));
     check_illegal(
-        &mut serving(&[("a", 10)]),
-        hello(KEEPER_PROTOCOL, false, 0),
-        "the keeper, serving 1 workers, cannot take Hello",
+        &mut serving,
+        Event::ClearDeadline { worker: "a".to_owned() },
+        &cannot("ClearDeadline for worker a, which is Running { pid: 10, killed: 0 }"),
     );
-    check_illegal(
-        &mut serving(&[("a", 10)]),
-        Event::Cleared { worker: "a".to_owned(), outcome: ClearOutcome::default() },
-        "the keeper, serving 1 workers, cannot take Cleared for worker a, which is Running { pid: 10 }",
-    );
+    check_illegal(&mut serving, Event::Sent { count: 99 }, &cannot("Sent of 99 with 2 unsent"));
 }
 
 #[test]
@@ -135,191 +186,101 @@ fn a_bad_spawn_is_refused_and_the_others_live_on() {
 }
 
 #[test]
+fn one_worker_more_than_the_maximum_is_refused() {
+    let mut keeper = serving(&[]);
+    for n in 0..WORKERS_MAX {
+        let started = keeper.step(host(HostToKeeper::Spawn(spawn(&n.to_string())), 2)).unwrap();
+        assert!(matches!(started.as_slice(), [Effect::Start(_)]), "worker {n} of {WORKERS_MAX}");
+    }
+    let refused = keeper.step(host(HostToKeeper::Spawn(spawn("more")), 2)).unwrap();
+    let [Effect::Send(KeeperToHost::SpawnFailed { errno: EAGAIN, message, next_step, .. })] =
+        refused.as_slice()
+    else {
+        panic!("{refused:?}");
+    };
+    assert!(message.contains("4096 workers") && next_step.contains("unload"), "{message}: {next_step}");
+}
+
+#[test]
+fn a_host_that_leaves_one_message_more_than_the_maximum_unread_counts_as_gone() {
+    let mut keeper = serving(&[("a", 10)]);
+    let trouble = || Event::Trouble { message: "x".to_owned() };
+    // Ready and Spawned are unread already.
+    for n in 2..OUTGOING_MAX {
+        let told = keeper.step(trouble()).unwrap();
+        assert!(matches!(told.as_slice(), [Effect::Send(_)]), "message {n} of {OUTGOING_MAX}");
+    }
+    let mut reading = keeper.clone();
+    assert_eq!(keeper.step(trouble()), Ok(vec![Effect::SetEndDeadline, sweep(&[], &[10])]));
+    assert_eq!(keeper.step(trouble()), Ok(Vec::new()), "it is told nothing more");
+    assert_eq!(reading.step(Event::Sent { count: 1 }), Ok(Vec::new()));
+    assert!(matches!(reading.step(trouble()).unwrap().as_slice(), [Effect::Send(_)]), "it has read one");
+}
+
+#[test]
 fn a_signal_that_comes_too_late_is_ignored() {
     let mut keeper = serving(&[("a", 10)]);
     let late = |worker: &str| host(HostToKeeper::Signal { worker: worker.to_owned(), signal: 15 }, 0);
     assert_eq!(keeper.step(late("gone")), Ok(Vec::new()));
-    let _ = keeper.step(Event::WorkerEnded { pid: 10, status: KILLED }).unwrap();
+    let _ = keeper.step(ended(&[10])).unwrap();
     assert_eq!(keeper.step(late("a")), Ok(Vec::new()));
 }
 
 #[test]
 fn shutdown_reports_every_worker() {
     let mut keeper = serving(&[("a", 10), ("b", 20)]);
-    assert_eq!(
-        keeper.step(host(HostToKeeper::Shutdown, 0)),
-        Ok(vec![Effect::ClearAll { keep: vec![10, 20] }])
-    );
+    let end = keeper.step(host(HostToKeeper::Shutdown, 0));
+    assert_eq!(end, Ok(vec![Effect::SetEndDeadline, sweep(&[], &[10, 20])]));
+    let below = DoomedProcess { top: 10, ..doomed(11, 99, true) };
+    let found = [doomed(10, 10, true), below, doomed(20, 20, true)];
+    assert_eq!(swept(&mut keeper, &found), [Effect::SweepSoon]);
+    let refused = keeper.step(host(HostToKeeper::Spawn(spawn("c")), 2)).unwrap();
+    assert!(matches!(refused.as_slice(), [Effect::Send(KeeperToHost::SpawnFailed { .. })]), "{refused:?}");
+    let _ = keeper.step(ended(&[10, 20])).unwrap();
+    let done = [bury("a", 10, 1, &[]), bury("b", 20, 0, &[]), Effect::End { code: exit_code::DONE }];
+    assert_eq!(swept(&mut keeper, &[]), done);
     assert_eq!(keeper.step(Event::HostGone), Ok(Vec::new()));
-    let outcome = ClearOutcome { killed: 5, clear_ms: 3, ..ClearOutcome::default() };
-    assert_eq!(
-        keeper.step(Event::AllCleared { outcome, ended: vec![(10, KILLED), (20, KILLED)] }),
-        Ok(vec![
-            Effect::Release { pid: 10 },
-            exited("a", 10, 3),
-            Effect::Release { pid: 20 },
-            exited("b", 20, 0),
-            Effect::End { code: exit_code::DONE },
-        ])
+}
+
+#[test]
+fn a_keeper_told_to_end_says_so_and_reports_every_worker() {
+    let mut keeper = serving(&[("a", 10)]);
+    let effects = keeper.step(Event::Terminated).unwrap();
+    assert!(
+        matches!(
+            effects.as_slice(),
+            [Effect::Send(KeeperToHost::Ending { .. }), Effect::SetEndDeadline, Effect::Sweep { .. }]
+        ),
+        "{effects:?}"
     );
-    assert_eq!(keeper, Keeper::Ended);
+    assert_eq!(swept(&mut keeper, &[doomed(10, 10, true)]), [Effect::SweepSoon]);
+    let _ = keeper.step(ended(&[10])).unwrap();
+    assert_eq!(swept(&mut keeper, &[]), [bury("a", 10, 0, &[]), Effect::End { code: exit_code::DONE }]);
+    let greeted = Keeper::default().step(Event::Terminated);
+    assert_eq!(greeted, Ok(vec![Effect::End { code: exit_code::DONE }]), "before it had anything to clear");
 }
 
 #[test]
 fn a_dead_host_is_told_nothing_and_survivors_show_in_the_exit_code() {
     let mut keeper = serving(&[("a", 10)]);
-    assert_eq!(keeper.step(Event::HostGone), Ok(vec![Effect::ClearAll { keep: Vec::new() }]));
-    let outcome = ClearOutcome { killed: 1, clear_ms: 9, survivors: vec![99], incomplete: true };
-    assert_eq!(
-        keeper.step(Event::AllCleared { outcome, ended: Vec::new() }),
-        Ok(vec![Effect::End { code: exit_code::SURVIVORS }])
-    );
+    let end = keeper.step(Event::HostGone);
+    assert_eq!(end, Ok(vec![Effect::SetEndDeadline, sweep(&[], &[10])]));
+    assert_eq!(swept(&mut keeper, &[doomed(10, 10, true), doomed(99, 99, true)]), [Effect::SweepSoon]);
+    let _ = keeper.step(ended(&[10])).unwrap();
+    assert_eq!(swept(&mut keeper, &[doomed(99, 99, false)]), [Effect::SweepSoon]);
+    let over = keeper.step(Event::EndDeadline);
+    assert_eq!(over, Ok(vec![Effect::Release { pid: 10 }, Effect::End { code: exit_code::SURVIVORS }]));
 }
 
-/// What the outside world does; the harness answers every effect at once, as the shell does.
-#[derive(Clone, Debug)]
-enum Happening {
-    Spawn { worker: u8, starts: bool },
-    Kill { worker: u8 },
-    End { nth: usize },
-    Shutdown,
-    HostGone,
-}
-
-fn happening() -> impl Strategy<Value = Happening> {
-    prop_oneof![
-        4 => (0..6_u8, prop::bool::weighted(0.8))
-            .prop_map(|(worker, starts)| Happening::Spawn { worker, starts }),
-        2 => (0..6_u8).prop_map(|worker| Happening::Kill { worker }),
-        4 => (0..6_usize).prop_map(|nth| Happening::End { nth }),
-        1 => Just(Happening::Shutdown),
-        1 => Just(Happening::HostGone),
-    ]
-}
-
-/// The world beyond the keeper: which processes live, which are zombies, what the host was told.
-#[derive(Default)]
-struct World {
-    pid_last: i32,
-    starts: bool,
-    living: Vec<i32>,
-    zombies: Vec<i32>,
-    started: Vec<String>,
-    ended: Vec<String>,
-    is_over: bool,
-}
-
-impl World {
-    /// Performs one effect and returns its outcome.
-    fn perform(&mut self, effect: Effect) -> Option<Event> {
-        assert!(!self.is_over, "nothing is done after the end");
-        match effect {
-            Effect::Start(spawn) if self.starts => {
-                self.pid_last += 1;
-                self.living.push(self.pid_last);
-                Some(Event::Started { worker: spawn.worker, pid: self.pid_last })
-            }
-            Effect::Start(spawn) => Some(Event::StartFailed {
-                worker: spawn.worker,
-                errno: 2,
-                message: "no such file".to_owned(),
-                next_step: "install it".to_owned(),
-            }),
-            Effect::Signal { pid, signal } => {
-                assert_eq!(signal, SIGKILL);
-                assert!(self.living.contains(&pid), "only an unreaped worker is signalled");
-                None
-            }
-            Effect::Clear { worker, pid, mut spare } => {
-                assert!(self.zombies.contains(&pid));
-                spare.sort_unstable();
-                assert_eq!(spare, self.living, "every other worker is spared");
-                Some(Event::Cleared { worker, outcome: ClearOutcome::default() })
-            }
-            Effect::Release { pid } => {
-                let at = self.zombies.iter().position(|zombie| *zombie == pid);
-                self.zombies.remove(at.expect("only a zombie is reaped, and once"));
-                None
-            }
-            Effect::ClearAll { keep } => {
-                let dead = std::mem::take(&mut self.living);
-                self.zombies.extend(dead.iter().filter(|pid| keep.contains(pid)));
-                let ended = keep.into_iter().map(|pid| (pid, KILLED)).collect();
-                Some(Event::AllCleared { outcome: ClearOutcome::default(), ended })
-            }
-            Effect::Send(KeeperToHost::Spawned { worker, .. }) => {
-                self.started.push(worker);
-                None
-            }
-            Effect::Send(KeeperToHost::Exited { worker, pid, .. }) => {
-                assert!(!self.living.contains(&pid) && !self.zombies.contains(&pid));
-                self.ended.push(worker);
-                None
-            }
-            Effect::End { .. } => {
-                self.is_over = true;
-                None
-            }
-            Effect::SendReady | Effect::Send(_) | Effect::HoldTreeLock | Effect::LimitWorkerFiles { .. } => {
-                None
-            }
-        }
-    }
-
-    fn feed(&mut self, keeper: &mut Keeper, event: Event) {
-        let mut effects = std::collections::VecDeque::from(keeper.step(event).expect("a legal event"));
-        while let Some(effect) = effects.pop_front() {
-            if let Some(outcome) = self.perform(effect) {
-                effects.extend(keeper.step(outcome).expect("an outcome always fits"));
-            }
-        }
-    }
-}
-
-proptest! {
-    #[test]
-    fn every_start_has_one_end(happenings in prop::collection::vec(happening(), 0..60)) {
-        let mut keeper = serving(&[]);
-        let mut world = World::default();
-        let mut is_told = true;
-        for happening in happenings {
-            if world.is_over {
-                break;
-            }
-            let event = match happening {
-                Happening::Spawn { worker, starts } => {
-                    world.starts = starts;
-                    host(HostToKeeper::Spawn(spawn(&format!("w{worker}"))), 2)
-                }
-                Happening::Kill { worker } => {
-                    host(HostToKeeper::Kill { worker: format!("w{worker}") }, 0)
-                }
-                Happening::End { nth } if world.living.is_empty() => {
-                    prop_assert!(nth < 6);
-                    continue;
-                }
-                Happening::End { nth } => {
-                    let pid = world.living.remove(nth % world.living.len());
-                    world.zombies.push(pid);
-                    Event::WorkerEnded { pid, status: KILLED }
-                }
-                Happening::Shutdown => host(HostToKeeper::Shutdown, 0),
-                Happening::HostGone => {
-                    is_told = false;
-                    Event::HostGone
-                }
-            };
-            world.feed(&mut keeper, event);
-        }
-        if !world.is_over {
-            world.feed(&mut keeper, host(HostToKeeper::Shutdown, 0));
-        }
-        prop_assert!(world.is_over && world.living.is_empty());
-        if is_told {
-            world.started.sort();
-            world.ended.sort();
-            prop_assert_eq!(world.started, world.ended);
-            prop_assert!(world.zombies.is_empty());
-        }
-    }
+#[test]
+fn a_sweep_that_fails_is_told_once_and_tried_again() {
+    let mut keeper = serving(&[("a", 10)]);
+    let _ = keeper.step(ended(&[10])).unwrap();
+    let failed = || Event::SweepFailed { message: "out of descriptors".to_owned() };
+    let told = keeper.step(failed()).unwrap();
+    assert!(matches!(told.as_slice(), [Effect::Send(KeeperToHost::Trouble { .. }), Effect::SweepSoon]));
+    let _ = keeper.step(Event::SweepDue).unwrap();
+    assert_eq!(keeper.step(failed()), Ok(vec![Effect::SweepSoon]));
+    let _ = keeper.step(Event::SweepDue).unwrap();
+    assert_eq!(swept(&mut keeper, &[]), [bury("a", 10, 0, &[])]);
 }
