@@ -8,6 +8,7 @@
 mod ancestor;
 mod calls;
 mod children;
+mod context;
 mod descriptors;
 pub mod exit;
 mod frames;

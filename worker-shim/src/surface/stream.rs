@@ -1,7 +1,7 @@
 //! The body of `/execute_stream`: one line for each chunk, pulled as the client reads, so that a slow reader
 //! slows the tool and not this process' memory.
 
-use super::routes::Surface;
+use super::state::Surface;
 use crate::calls::CallState;
 use crate::tool::{CancelScope, ChunkReader};
 use axum::body::Body;

@@ -4,6 +4,8 @@
 //! running until the tool is done with it, also when nobody waits for its answer any more.
 
 pub(crate) mod executable;
+pub(crate) mod failures;
+pub(crate) mod loaded;
 pub(crate) mod native;
 mod panics;
 mod pool;

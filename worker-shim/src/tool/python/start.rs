@@ -3,11 +3,12 @@
 use super::outgoing::Outgoing;
 use super::waiting::Waiting;
 use super::{PythonTool, Shared, incoming, sdk_files};
+use crate::context::{Context, Event};
 use crate::frames::{Frame, FrameReader, write_frame};
-use crate::serve::failure;
 use crate::tool::Tool;
+use crate::tool::failures::failure;
+use crate::tool::loaded::Loaded;
 use crate::watch::ProcessWatch;
-use crate::worker::{Context, Event, Loaded};
 use cjm_platform::child::signal_group;
 use cjm_platform::fds::stream_pair;
 use cjm_platform::process::peek_exit;
