@@ -112,6 +112,9 @@ pub struct ToolExit {
     pub status: ExitStatus,
     /// Calls that were in flight.
     pub calls_running: u32,
+    /// Which rule of the runtime channel the tool broke, where that is why the shim killed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol_fault: Option<String>,
 }
 
 /// A wait status that can travel.

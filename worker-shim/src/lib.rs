@@ -14,6 +14,7 @@ pub mod exit;
 mod frames;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod json_text;
 mod link;
 mod owner;
 mod quiet_socket;

@@ -15,11 +15,12 @@ mod progress;
 mod result;
 
 use super::native::error_line;
-use super::{ChunkReader, Operation, Outcome, STREAM_CHUNKS_MAX};
-use super::{internal_server_error, status_body};
+use super::{ChunkReader, Operation, Outcome, STREAM_CHUNKS_MAX, StreamLine};
+use super::{internal_server_error, read_call, status_body};
 use crate::calls::RunningCall;
 use crate::context::Context;
-use crate::sdk::{ToolError, chunk_line};
+use crate::json_text::stream_line;
+use crate::sdk::ToolError;
 use crate::tool::Tool;
 use crate::tool::failures::failure;
 use crate::tool::loaded::Loaded;
@@ -39,8 +40,11 @@ use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 
+/// How long output that was read may take to reach the host at the end, for each stream.
+const FLUSH_MAX: Duration = Duration::from_millis(500);
 /// Flag of a call that must run although its files are there.
 const FORCE_FLAG: &str = "force";
 
@@ -131,18 +135,24 @@ impl ExecutableTool {
         }
     }
 
+    /// Lets what its programs have said reach the host.
+    pub(crate) async fn finish(&self) {
+        self.program.stdout.flush(FLUSH_MAX).await;
+        self.program.stderr.flush(FLUSH_MAX).await;
+    }
+
     pub(crate) fn stream(&self, call: RunningCall, body: Bytes) -> ChunkReader {
         let (sender, lines) = mpsc::channel(STREAM_CHUNKS_MAX);
         let program = Arc::clone(&self.program);
         tokio::spawn(async move {
-            let last = match program.stream(&call, &body, sender.clone()).await {
-                Ok(last) => last,
-                Err(error) => Some(error_line(&error, &program.capability)),
+            let words = match program.stream(&call, &body, sender.clone()).await {
+                Ok(last) => last.map(StreamLine::Chunk).into_iter().chain([StreamLine::End]).collect(),
+                Err(error) => vec![StreamLine::Failed(error_line(&error, &program.capability))],
             };
             drop(call);
-            if let Some(last) = last {
+            for word in words {
                 // Only a reader that is gone refuses it.
-                let _ = sender.send(last).await;
+                let _ = sender.send(word).await;
             }
         });
         ChunkReader { lines, credit: None }
@@ -151,7 +161,8 @@ impl ExecutableTool {
 
 impl Program {
     async fn execute(&self, call: RunningCall, body: &[u8]) -> Outcome {
-        let request: ExecuteRequest = serde_json::from_slice(body).map_err(|_| internal_server_error())?;
+        let request: ExecuteRequest =
+            read_call(body).map_err(|unreadable| unreadable.failure(&self.capability))?;
         let done = self.run(&call, request, self.known_inputs(body), None).await;
         let body = done.and_then(|done| done.body());
         drop(call);
@@ -163,17 +174,14 @@ impl Program {
         &self,
         call: &RunningCall,
         body: &[u8],
-        lines: mpsc::Sender<Bytes>,
+        lines: mpsc::Sender<StreamLine>,
     ) -> Result<Option<Bytes>, ToolError> {
-        let request: ExecuteRequest = serde_json::from_slice(body)
-            .map_err(|error| ToolError::user_input(format!("the call cannot be read: {error}")))?;
+        let request: ExecuteRequest = read_call(body)?;
         let done = self.run(call, request, self.known_inputs(body), Some(lines)).await?;
         if done.was_streamed() {
             return Ok(None);
         }
-        let value: Value = serde_json::from_slice(&done.body()?)
-            .map_err(|error| ToolError::fatal(format!("the result cannot be read again: {error}")))?;
-        Ok(Some(chunk_line(&value)))
+        Ok(Some(stream_line(&done.body()?)))
     }
 
     /// One call, from its arguments to the judgement of how its process ended.
@@ -182,7 +190,7 @@ impl Program {
         call: &RunningCall,
         request: ExecuteRequest,
         known: KnownInputs,
-        lines: Option<mpsc::Sender<Bytes>>,
+        lines: Option<mpsc::Sender<StreamLine>>,
     ) -> Result<result::Done<'_>, ToolError> {
         let state = call.state();
         let is_forced = request.envelope.control.get(FORCE_FLAG) == Some(&Value::Bool(true));

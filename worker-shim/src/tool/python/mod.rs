@@ -25,8 +25,7 @@ use cjm_wire::channel::{CallFailure, LoadFailure, Record, to_tool};
 use cjm_wire::error::ErrorCategory;
 use cjm_wire::link::WorkerSpec;
 use outgoing::Outgoing;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use waiting::{Answer, Waiting};
@@ -49,7 +48,8 @@ struct Shared {
     context: Context,
     /// The process has exited and is reaped; its number is nobody's any more.
     exited: CancellationToken,
-    killed: AtomicBool,
+    /// Which rule of the channel the tool broke; it is killed for the first one.
+    fault: OnceLock<String>,
 }
 
 impl PythonTool {
@@ -120,7 +120,7 @@ impl Shared {
 
     /// Kills a tool that broke the rules of the channel.
     fn condemn(&self, why: &str) {
-        if self.killed.swap(true, Ordering::SeqCst) || self.exited.is_cancelled() {
+        if self.exited.is_cancelled() || self.fault.set(why.to_owned()).is_err() {
             return;
         }
         let message = format!("the tool was killed: {why}");

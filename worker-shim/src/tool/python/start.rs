@@ -5,6 +5,7 @@ use super::waiting::Waiting;
 use super::{PythonTool, Shared, incoming, sdk_files};
 use crate::context::{Context, Event};
 use crate::frames::{Frame, FrameReader, write_frame};
+use crate::json_text::show_lone_surrogates;
 use crate::tool::Tool;
 use crate::tool::failures::failure;
 use crate::tool::loaded::Loaded;
@@ -21,8 +22,7 @@ use cjm_wire::link::{ExitStatus, Launch, ToolExit, WorkerReady, WorkerSpec};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -52,7 +52,7 @@ pub(super) async fn load(spec: WorkerSpec, context: Context) -> Result<Loaded, L
         waiting: Waiting::default(),
         context,
         exited: CancellationToken::new(),
-        killed: AtomicBool::new(false),
+        fault: OnceLock::new(),
     });
     let writing = Arc::clone(&shared);
     tokio::spawn(async move { writing.outgoing.write_to(write_half).await });
@@ -175,12 +175,12 @@ async fn first_answer(
         };
         match frame.kind {
             to_shim::READY => {
-                return serde_json::from_slice(&frame.payload)
+                return serde_json::from_slice(&show_lone_surrogates(&frame.payload))
                     .map(Some)
                     .map_err(|error| failure(&format!("the tool's first words cannot be read: {error}")));
             }
             to_shim::LOAD_FAILED => {
-                return Err(serde_json::from_slice(&frame.payload)
+                return Err(serde_json::from_slice(&show_lone_surrogates(&frame.payload))
                     .unwrap_or_else(|_| failure("the tool could not be loaded and did not say why")));
             }
             // Loading may take long, and be reported.
@@ -202,8 +202,10 @@ async fn attend(shared: Arc<Shared>, mut reader: FrameReader<OwnedReadHalf>, wat
         () = watch.exited() => {}
         () = incoming::read_all(&shared, &mut reader) => watch.exited().await,
     }
-    // Answers given before the end still count.
-    let _ = tokio::time::timeout(LAST_WORDS_MAX, incoming::read_last(&shared, &mut reader)).await;
+    // Answers given before the end still count, unless the tool broke the rules before it gave them.
+    if shared.fault.get().is_none() {
+        let _ = tokio::time::timeout(LAST_WORDS_MAX, incoming::read_last(&shared, &mut reader)).await;
+    }
     let calls_running = u32::try_from(shared.context.calls.running()).unwrap_or(u32::MAX);
     shared.context.children.clear_after(shared.pid).await;
     // Condemning looks at this before it signals, and both run on this thread.
@@ -216,7 +218,8 @@ async fn attend(shared: Arc<Shared>, mut reader: FrameReader<OwnedReadHalf>, wat
         None => ExitStatus::Code(-1),
     };
     let pid = u32::try_from(shared.pid.as_raw()).unwrap_or(0);
-    let exit = ToolExit { pid, status, calls_running };
+    let protocol_fault = shared.fault.get().cloned();
+    let exit = ToolExit { pid, status, calls_running, protocol_fault };
     // The main loop lives as long as this process.
     let _ = shared.context.events.send(Event::ToolExited(exit)).await;
 }
