@@ -45,6 +45,8 @@ use tokio::sync::{Semaphore, mpsc};
 
 /// How long output that was read may take to reach the host at the end, for each stream.
 const FLUSH_MAX: Duration = Duration::from_millis(500);
+/// How long an answer waits for what the program said on standard error before it.
+const WORDS_FIRST_MAX: Duration = Duration::from_millis(250);
 /// Flag of a call that must run although its files are there.
 const FORCE_FLAG: &str = "force";
 
@@ -225,6 +227,8 @@ impl Program {
             call: state,
         };
         let ended = run.to_end(lines).await;
+        // What it said reaches the host before the answer, so that the answer is told with it.
+        self.stderr.flush(WORDS_FIRST_MAX).await;
         let mut done = ended.and_then(|ended| result::judge(self, action, &plan, ended));
         if let Ok(ended) = &mut done {
             match (ended.hash_files(&hashes).await, &slot) {
