@@ -75,6 +75,13 @@ pub enum Launch {
     },
     /// The worker process is the tool.
     Native {},
+    /// A program that speaks the runtime channel.
+    Channel {
+        /// Absolute path of the program.
+        program: String,
+        /// Its arguments.
+        args: Vec<String>,
+    },
 }
 
 /// The worker serves.

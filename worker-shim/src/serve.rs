@@ -7,11 +7,11 @@ use crate::exit;
 use crate::owner::{Owner, Start};
 use crate::sdk::{Capability, Setup};
 use crate::tool::Tool;
+use crate::tool::channel::ChannelTool;
 use crate::tool::executable::ExecutableTool;
 use crate::tool::failures::failure;
 use crate::tool::loaded::Loaded;
 use crate::tool::native::NativeTool;
-use crate::tool::python::PythonTool;
 use crate::worker::{self, Orphans};
 use cjm_platform::memory;
 use cjm_wire::channel::LoadFailure;
@@ -96,7 +96,7 @@ async fn load_tool(spec: WorkerSpec, context: Context) -> Result<Loaded, LoadFai
     make_data_dir(&spec)?;
     let loaded = match spec.launch {
         Launch::Executable { .. } => ExecutableTool::load(spec, context),
-        Launch::Python { .. } => PythonTool::load(spec, context).await,
+        Launch::Python { .. } | Launch::Channel { .. } => ChannelTool::load(spec, context).await,
         Launch::Native {} => {
             Err(failure("a capability in Rust serves itself; the host should start its own program"))
         }

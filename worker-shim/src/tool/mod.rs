@@ -3,13 +3,14 @@
 //! What must hold: a call's `RunningCall` moves into whatever carries the call, so that the call counts as
 //! running until the tool is done with it, also when nobody waits for its answer any more.
 
+pub(crate) mod channel;
 pub(crate) mod executable;
 pub(crate) mod failures;
 pub(crate) mod loaded;
 pub(crate) mod native;
 mod panics;
 mod pool;
-pub(crate) mod python;
+mod program;
 
 use crate::calls::{CallState, RunningCall};
 use crate::json_text::unfit_number;
@@ -63,7 +64,7 @@ pub(crate) type Outcome = Result<Bytes, CallFailure>;
 pub(crate) enum Tool {
     Executable(executable::ExecutableTool),
     Native(native::NativeTool),
-    Python(python::PythonTool),
+    Channel(channel::ChannelTool),
 }
 
 /// What comes out of a stream, one by one. Closed without a last word it was cut: nobody knows what is missing.
@@ -82,7 +83,7 @@ pub(crate) enum StreamLine {
 pub(crate) struct ChunkReader {
     pub(crate) lines: mpsc::Receiver<StreamLine>,
     /// Told of each chunk taken.
-    pub(crate) credit: Option<python::Credit>,
+    pub(crate) credit: Option<channel::Credit>,
 }
 
 impl Tool {
@@ -91,7 +92,7 @@ impl Tool {
         match self {
             Self::Executable(tool) => tool.call(operation, call, body).await,
             Self::Native(tool) => tool.call(operation, call, body).await,
-            Self::Python(tool) => tool.call(operation, call, body).await,
+            Self::Channel(tool) => tool.call(operation, call, body).await,
         }
     }
 
@@ -100,7 +101,7 @@ impl Tool {
         match self {
             Self::Executable(tool) => tool.stream(call, body),
             Self::Native(tool) => tool.stream(call, body),
-            Self::Python(tool) => tool.stream(call, body),
+            Self::Channel(tool) => tool.stream(call, body),
         }
     }
 
@@ -110,7 +111,7 @@ impl Tool {
             // Each call's own task watches its flag.
             Self::Executable(_) => {}
             Self::Native(tool) => tool.cancel(calls, scope),
-            Self::Python(tool) => tool.cancel(calls, scope),
+            Self::Channel(tool) => tool.cancel(calls, scope),
         }
     }
 
@@ -118,7 +119,7 @@ impl Tool {
     pub(crate) fn forget_calls(&self) {
         match self {
             Self::Executable(_) | Self::Native(_) => {}
-            Self::Python(tool) => tool.forget_calls(),
+            Self::Channel(tool) => tool.forget_calls(),
         }
     }
 
@@ -127,7 +128,7 @@ impl Tool {
         match self {
             Self::Executable(tool) => tool.finish().await,
             Self::Native(tool) => tool.finish().await,
-            Self::Python(tool) => tool.finish().await,
+            Self::Channel(tool) => tool.finish().await,
         }
     }
 }

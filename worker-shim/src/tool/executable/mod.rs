@@ -24,6 +24,7 @@ use crate::sdk::ToolError;
 use crate::tool::Tool;
 use crate::tool::failures::failure;
 use crate::tool::loaded::Loaded;
+use crate::tool::program::check_program;
 use bytes::Bytes;
 use cache::Slot;
 use cjm_wire::cache::KnownInputs;
@@ -37,7 +38,6 @@ use regex_lite::Regex;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -313,20 +313,6 @@ fn initialize(body: &[u8]) -> Outcome {
             &format!("an executable has no configuration, and `{key}` was given; pass it with each call"),
         )),
     }
-}
-
-fn check_program(program: &Path) -> Result<(), LoadFailure> {
-    let shown = program.display();
-    if !program.is_absolute() {
-        return Err(failure(&format!("the program {shown} is not an absolute path")));
-    }
-    let meta = std::fs::metadata(program).map_err(|error| {
-        failure(&format!("the program {shown} cannot be used ({error}); install it, or correct the manifest"))
-    })?;
-    if !meta.is_file() || meta.permissions().mode() & 0o111 == 0 {
-        return Err(failure(&format!("{shown} is no executable file; correct the manifest, or chmod +x it")));
-    }
-    Ok(())
 }
 
 fn compile_patterns(executable: &Executable) -> Result<HashMap<String, Regex>, LoadFailure> {

@@ -2,13 +2,14 @@
 
 use super::outgoing::Outgoing;
 use super::waiting::Waiting;
-use super::{PythonTool, Shared, incoming, sdk_files};
+use super::{ChannelTool, Shared, incoming, sdk_files};
 use crate::context::{Context, Event};
 use crate::frames::{Frame, FrameReader, write_frame};
 use crate::json_text::show_lone_surrogates;
 use crate::tool::Tool;
 use crate::tool::failures::failure;
 use crate::tool::loaded::Loaded;
+use crate::tool::program::check_program;
 use crate::watch::ProcessWatch;
 use cjm_platform::child::signal_group;
 use cjm_platform::fds::stream_pair;
@@ -19,6 +20,7 @@ use cjm_wire::channel::{
     CHANNEL_FD, CHANNEL_FD_VARIABLE, CHANNEL_VERSION, LoadFailure, ToolReady, ToolStart, to_shim, to_tool,
 };
 use cjm_wire::link::{ExitStatus, Launch, ToolExit, WorkerReady, WorkerSpec};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
@@ -64,7 +66,7 @@ pub(super) async fn load(spec: WorkerSpec, context: Context) -> Result<Loaded, L
         supports: ready.supports,
         concurrency_max: ready.concurrency_max,
     };
-    Ok(Loaded { tool: Tool::Python(PythonTool { shared }), ready })
+    Ok(Loaded { tool: Tool::Channel(ChannelTool { shared }), ready })
 }
 
 /// A process that runs and has been told what to load.
@@ -77,15 +79,9 @@ struct Started {
 
 async fn start(spec: &WorkerSpec, context: &Context) -> Result<Started, LoadFailure> {
     let trouble = |what: &'static str| move |error: io::Error| failure(&format!("{what}: {error}"));
-    let Launch::Python { python_path, module, class, adapters } = &spec.launch else {
-        return Err(failure("this worker was not asked to run Python"));
-    };
-    let script = sdk_files::unpack(&Path::new(&spec.data_dir).join(".cjm-sdk")).map_err(trouble(
-        "the Python SDK cannot be written, neither to the user's cache nor to the data directory",
-    ))?;
+    let Command { argv, module, class, adapters } = command(spec)?;
     let (ours, theirs) = stream_pair().map_err(trouble("no channel to the tool"))?;
-    let request =
-        request(python_path, &script, theirs).map_err(trouble("the tool's output cannot be passed on"))?;
+    let request = request(argv, theirs).map_err(trouble("the tool's output cannot be passed on"))?;
     let spawned = context.children.spawn(request).await;
     let spawned = spawned.map_err(|error| failure(&format!("{error}; {}", error.next_step())))?;
     let watch = ProcessWatch::new(spawned.pidfd).map_err(trouble("the tool cannot be watched"))?;
@@ -96,9 +92,9 @@ async fn start(spec: &WorkerSpec, context: &Context) -> Result<Started, LoadFail
         channel_version: CHANNEL_VERSION,
         capability_name: spec.capability_name.clone(),
         capability_version: spec.capability_version.clone(),
-        module: module.clone(),
-        class: class.clone(),
-        adapters: adapters.clone(),
+        module,
+        class,
+        adapters,
         secrets: spec.secrets.clone(),
         log_level: spec.log_level.clone(),
     };
@@ -107,9 +103,44 @@ async fn start(spec: &WorkerSpec, context: &Context) -> Result<Started, LoadFail
     Ok(Started { pid: spawned.pid, watch, reader: FrameReader::new(read_half), write_half })
 }
 
-fn request(python_path: &str, script: &Path, channel: OwnedFd) -> io::Result<SpawnRequest> {
-    let mut request = SpawnRequest::new(python_path);
-    request.argv = vec![python_path.into(), "-u".into(), script.into()];
+/// What to start, and what to tell it.
+struct Command {
+    /// The whole vector, the program first.
+    argv: Vec<OsString>,
+    module: String,
+    class: String,
+    adapters: Vec<String>,
+}
+
+fn command(spec: &WorkerSpec) -> Result<Command, LoadFailure> {
+    match &spec.launch {
+        Launch::Python { python_path, module, class, adapters } => {
+            let script = sdk_files::unpack(&Path::new(&spec.data_dir).join(".cjm-sdk")).map_err(|error| {
+                failure(&format!(
+                    "the Python SDK cannot be written, neither to the user's cache nor to the data directory: {error}"
+                ))
+            })?;
+            Ok(Command {
+                argv: vec![python_path.into(), "-u".into(), script.into()],
+                module: module.clone(),
+                class: class.clone(),
+                adapters: adapters.clone(),
+            })
+        }
+        Launch::Channel { program, args } => {
+            check_program(Path::new(program))?;
+            let argv = std::iter::once(program).chain(args).map(OsString::from).collect();
+            Ok(Command { argv, module: String::new(), class: String::new(), adapters: Vec::new() })
+        }
+        Launch::Executable { .. } | Launch::Native {} => {
+            Err(failure("this worker was asked to run something that does not speak the runtime channel"))
+        }
+    }
+}
+
+fn request(argv: Vec<OsString>, channel: OwnedFd) -> io::Result<SpawnRequest> {
+    let mut request = SpawnRequest::new(argv.first().cloned().unwrap_or_default());
+    request.argv = argv;
     request.env = std::env::vars_os().collect();
     request.env.push((CHANNEL_FD_VARIABLE.into(), CHANNEL_FD.to_string().into()));
     request.fds = vec![

@@ -1,4 +1,5 @@
-//! A Python class in a process of its own, spoken to over the runtime channel.
+//! A tool in a process of its own that is spoken to over the runtime channel: a Python class in the SDK, or any program
+//! that speaks it.
 //!
 //! `start` brings the process up, `outgoing` queues what is said to it, `incoming` reads what it says, `calls`
 //! keeps who waits for what. What must hold: nothing here waits for the tool but those who asked it something;
@@ -32,9 +33,9 @@ use waiting::{Answer, Waiting};
 
 pub(crate) use waiting::CREDIT_STEP;
 
-/// The tool of a worker whose launch is `Python`.
+/// The tool of a worker whose launch is `Python` or `Channel`.
 #[derive(Debug)]
-pub(crate) struct PythonTool {
+pub(crate) struct ChannelTool {
     shared: Arc<Shared>,
 }
 
@@ -52,8 +53,8 @@ struct Shared {
     fault: OnceLock<String>,
 }
 
-impl PythonTool {
-    /// Starts the process and waits until the class is loaded.
+impl ChannelTool {
+    /// Starts the process and waits until the tool is loaded.
     pub(crate) async fn load(spec: WorkerSpec, context: Context) -> Result<Loaded, LoadFailure> {
         start::load(spec, context).await
     }
