@@ -46,12 +46,13 @@ pub(crate) struct WorkerPlan {
 }
 
 impl WorkerPlan {
-    /// `python`, `executable`, `native`.
+    /// `python`, `executable`, `native`, `channel`.
     pub(crate) fn runtime_kind(&self) -> &'static str {
         match self.launch {
             Launch::Python { .. } => "python",
             Launch::Executable { .. } => "executable",
             Launch::Native {} => "native",
+            Launch::Channel { .. } => "channel",
         }
     }
 
@@ -59,7 +60,7 @@ impl WorkerPlan {
     pub(crate) fn module(&self) -> &str {
         match &self.launch {
             Launch::Python { module, .. } => module,
-            Launch::Executable { program, .. } => program,
+            Launch::Executable { program, .. } | Launch::Channel { program, .. } => program,
             Launch::Native {} => self.argv.first().map_or("", String::as_str),
         }
     }
@@ -141,6 +142,10 @@ fn launch(
         Runtime::Executable(executable) => {
             let program = programs::capability_program(name, &executable.program, &entry.path)?;
             shim(Launch::Executable { program: program.display().to_string(), executable })
+        }
+        Runtime::Channel { program, args } => {
+            let program = programs::capability_program(name, &program, &entry.path)?;
+            shim(Launch::Channel { program: program.display().to_string(), args })
         }
         Runtime::Native { program, args } => {
             let program = programs::capability_program(name, &program, &entry.path)?;
