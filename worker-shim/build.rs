@@ -1,4 +1,4 @@
-//! Embeds the Python SDK: writes a list of its files for `tool::python::sdk_files` to include.
+//! Embeds the Python SDK: writes a list of its files for `tool::channel::sdk_files` to include.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

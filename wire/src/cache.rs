@@ -22,13 +22,23 @@ pub const HASH_PREFIX: &str = "sha256:";
 /// Characters that some file system cannot have in a name.
 const UNSAFE_CHARACTERS: [char; 9] = ['<', '>', ':', '"', '/', '\\', '|', '?', '*'];
 
-/// A file as somebody found it: as long as size and time of change are the same, so is the content.
+/// A file as somebody found it: as long as all of this is the same, so is the content.
+///
+/// Size and time of change alone do not tell: whoever unpacks an archive, copies with times or moves another file into
+/// its place sets the time back. That leaves another inode, or another time of the inode's own change, which nobody can
+/// set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileState {
     /// Bytes.
     pub size: u64,
-    /// Last change, nanoseconds since 1970.
+    /// Last change of the content, nanoseconds since 1970.
     pub mtime_ns: i64,
+    /// Number of the inode; a state without it is of no use but to be read.
+    #[serde(default)]
+    pub inode: Option<u64>,
+    /// Last change of the inode, nanoseconds since 1970.
+    #[serde(default)]
+    pub ctime_ns: Option<i64>,
     /// Content, as `sha256:` and 64 digits.
     pub content_hash: String,
 }
@@ -117,7 +127,13 @@ mod tests {
 
     #[test]
     fn known_inputs_ride_in_the_body_of_a_call() {
-        let state = FileState { size: 3, mtime_ns: -1, content_hash: "sha256:ab".to_owned() };
+        let state = FileState {
+            size: 3,
+            mtime_ns: -1,
+            inode: Some(7),
+            ctime_ns: Some(i64::MAX),
+            content_hash: "sha256:ab".to_owned(),
+        };
         let known = KnownInputs { input_files: BTreeMap::from([("/a".to_owned(), state)]) };
         let mut body = serde_json::to_value(&known).expect("writes");
         assert!(body.get(INPUT_FILES_KEY).is_some());

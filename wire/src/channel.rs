@@ -93,9 +93,9 @@ pub struct ToolStart {
     pub capability_name: String,
     /// Its version.
     pub capability_version: String,
-    /// Python module.
+    /// Python module; empty for a tool that is no Python class.
     pub module: String,
-    /// Python class.
+    /// Python class; likewise.
     pub class: String,
     /// Task adapters to bind, `module:Class`.
     #[serde(default)]

@@ -75,6 +75,13 @@ pub enum Launch {
     },
     /// The worker process is the tool.
     Native {},
+    /// A program that speaks the runtime channel.
+    Channel {
+        /// Absolute path of the program.
+        program: String,
+        /// Its arguments.
+        args: Vec<String>,
+    },
 }
 
 /// The worker serves.
@@ -112,6 +119,9 @@ pub struct ToolExit {
     pub status: ExitStatus,
     /// Calls that were in flight.
     pub calls_running: u32,
+    /// Which rule of the runtime channel the tool broke, where that is why the shim killed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol_fault: Option<String>,
 }
 
 /// A wait status that can travel.

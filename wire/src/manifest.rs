@@ -275,6 +275,7 @@ impl Manifest {
             Runtime::Python { .. } => return,
             Runtime::Executable(_) => "Executable",
             Runtime::Native { .. } => "Native",
+            Runtime::Channel { .. } => "Channel",
         };
         let words = [
             (&mut self.code.description, self.code.name.as_str()),
@@ -319,7 +320,7 @@ impl Manifest {
                     }
                 }
             }
-            Runtime::Native { program, .. } => {
+            Runtime::Native { program, .. } | Runtime::Channel { program, .. } => {
                 if program.is_empty() {
                     return invalid("code.runtime.program", "is empty".to_owned());
                 }

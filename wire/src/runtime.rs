@@ -32,6 +32,14 @@ pub enum Runtime {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         args: Vec<String>,
     },
+    /// A program in any language that speaks the runtime channel (`docs/RUNTIME-CHANNEL.md`) and lives for many calls.
+    Channel {
+        /// Absolute path, a path relative to the manifest (it holds a `/`), or a name to look up on the PATH.
+        program: String,
+        /// Its arguments, as they are: none of them is a path relative to the manifest.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        args: Vec<String>,
+    },
 }
 
 /// Who serves the surface of a Python class.
@@ -61,13 +69,14 @@ impl Default for Runtime {
 }
 
 impl Runtime {
-    /// `python`, `executable`, `native`.
+    /// `python`, `executable`, `native`, `channel`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Python { .. } => "python",
             Self::Executable(_) => "executable",
             Self::Native { .. } => "native",
+            Self::Channel { .. } => "channel",
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Frames over a stream: the one reader and writer for the host link and the runtime channel. The layout is
-//! `cjm_wire::frame`'s; meanings belong to `link` and `tool::python`.
+//! `cjm_wire::frame`'s; meanings belong to `link` and `tool::channel`.
 //!
 //! What must hold: reading survives being dropped between polls (nothing read is lost); memory follows what has come,
 //! not what was announced; a payload is copied at most once on its way in, once more at most while a large one grows,

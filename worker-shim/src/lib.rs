@@ -8,11 +8,13 @@
 mod ancestor;
 mod calls;
 mod children;
+mod context;
 mod descriptors;
 pub mod exit;
 mod frames;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod json_text;
 mod link;
 mod owner;
 mod quiet_socket;
@@ -34,7 +36,7 @@ pub use serve::{run_for_ancestor, run_shim, serve};
 /// # Errors
 /// When neither can be written.
 pub fn unpack_python_sdk(fallback: &std::path::Path) -> std::io::Result<std::path::PathBuf> {
-    let mut folder = tool::python::sdk_files::unpack(fallback)?;
+    let mut folder = tool::channel::sdk_files::unpack(fallback)?;
     // From the script, past the package.
     folder.pop();
     folder.pop();

@@ -4,13 +4,13 @@
 //! What must hold: `send` never waits and may be called from any thread; results and exits never stand behind
 //! records; a host that does not read costs records, never memory.
 
-use crate::ancestor::Recorder;
 use crate::frames::{Frame, write_frame};
 use bytes::Bytes;
 use cjm_wire::channel::Record;
 use cjm_wire::frame::SMALL_PAYLOAD_BYTES_MAX;
 use cjm_wire::link::{Dropped, ProgressReport, to_host};
 use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::unix::OwnedWriteHalf;
@@ -36,7 +36,15 @@ pub(crate) enum LinkWriter {
     /// To a host of ours.
     Host(OwnedWriteHalf),
     /// There is no such host: records are kept, the rest is for nobody.
-    Records(Recorder),
+    Records(Box<dyn RecordSink>),
+}
+
+/// Keeps records where no host of ours takes them.
+pub(crate) trait RecordSink: std::fmt::Debug + Send {
+    /// Takes a frame that would have gone to a host of ours.
+    fn put<'a>(&'a self, frame: &'a Frame) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+    /// Waits until what was put is written.
+    fn settle<'a>(&'a self) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 }
 
 #[derive(Debug, Default)]
@@ -169,7 +177,7 @@ impl LinkWriter {
         }
     }
 
-    async fn settle(&self) {
+    async fn settle(&mut self) {
         match self {
             // What is written is with the host.
             Self::Host(_) => {}

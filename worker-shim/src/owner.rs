@@ -2,13 +2,13 @@
 //! neither: its process is watched, and its word is a signal.
 
 use crate::ancestor::{self, AncestorHost};
+use crate::context::{Context, Event};
 use crate::descriptors::{Listening, NotStartedByHost};
 use crate::descriptors::{take_lifeline, take_link};
 use crate::exit;
 use crate::frames::FrameReader;
 use crate::link::LinkWriter;
 use crate::watch::{ProcessWatch, lifeline_ended};
-use crate::worker::{Context, Event};
 use cjm_wire::channel::LoadFailure;
 use cjm_wire::keeper::worker_fd::LISTENER;
 use cjm_wire::link::{ExitStatus, ShutdownRequest, WorkerSpec, to_host, to_shim};
@@ -103,7 +103,7 @@ impl Owner {
             }
             Self::Ancestor(host) => {
                 let AncestorHost { process, spec, recorder, tool: _ } = *host;
-                tokio::spawn(context.link.clone().run_writer(LinkWriter::Records(recorder)));
+                tokio::spawn(context.link.clone().run_writer(LinkWriter::Records(Box::new(recorder))));
                 if let Some(process) = process {
                     let watch = ProcessWatch::new(process)?;
                     tokio::spawn(async move {

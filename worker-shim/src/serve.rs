@@ -2,14 +2,17 @@
 //! the ancestor's.
 
 use crate::ancestor::{self, Program};
+use crate::context::Context;
 use crate::exit;
-use crate::owner::Start;
+use crate::owner::{Owner, Start};
 use crate::sdk::{Capability, Setup};
 use crate::tool::Tool;
+use crate::tool::channel::ChannelTool;
 use crate::tool::executable::ExecutableTool;
+use crate::tool::failures::failure;
+use crate::tool::loaded::Loaded;
 use crate::tool::native::NativeTool;
-use crate::tool::python::PythonTool;
-use crate::worker::{self, Context, Loaded, Orphans};
+use crate::worker::{self, Orphans};
 use cjm_platform::memory;
 use cjm_wire::channel::LoadFailure;
 use cjm_wire::link::{Launch, WorkerReady, WorkerSpec};
@@ -29,7 +32,7 @@ pub fn serve<T: Capability>() -> ExitCode {
         return ExitCode::from(exit::OK);
     }
     let start = if ancestor::is_its_command_line(&arguments) {
-        ancestor::start(Program::Capability, &arguments)
+        for_the_ancestor(Program::Capability, &arguments)
     } else {
         for_a_host_of_ours()
     };
@@ -50,7 +53,7 @@ pub fn run_shim() -> ExitCode {
 
 /// Serves the tool that the ancestor's host means by its command line (all of it, without the program).
 pub fn run_for_ancestor(arguments: &[OsString]) -> ExitCode {
-    ancestor::start(Program::Shim, arguments).map_or_else(|code| code, |start| serve_tool(start))
+    for_the_ancestor(Program::Shim, arguments).map_or_else(|code| code, |start| serve_tool(start))
 }
 
 fn serve_tool(start: Start) -> ! {
@@ -62,6 +65,11 @@ fn for_a_host_of_ours() -> Result<Start, ExitCode> {
         eprintln!("{error}");
         ExitCode::from(exit::USAGE)
     })
+}
+
+fn for_the_ancestor(program: Program, arguments: &[OsString]) -> Result<Start, ExitCode> {
+    let (listening, host) = ancestor::start(program, arguments)?;
+    Ok(Start { listening, owner: Owner::Ancestor(Box::new(host)) })
 }
 
 async fn load_native<T: Capability>(spec: WorkerSpec, context: Context) -> Result<Loaded, LoadFailure> {
@@ -88,7 +96,7 @@ async fn load_tool(spec: WorkerSpec, context: Context) -> Result<Loaded, LoadFai
     make_data_dir(&spec)?;
     let loaded = match spec.launch {
         Launch::Executable { .. } => ExecutableTool::load(spec, context),
-        Launch::Python { .. } => PythonTool::load(spec, context).await,
+        Launch::Python { .. } | Launch::Channel { .. } => ChannelTool::load(spec, context).await,
         Launch::Native {} => {
             Err(failure("a capability in Rust serves itself; the host should start its own program"))
         }
@@ -105,9 +113,4 @@ async fn load_tool(spec: WorkerSpec, context: Context) -> Result<Loaded, LoadFai
 fn make_data_dir(spec: &WorkerSpec) -> Result<(), LoadFailure> {
     std::fs::create_dir_all(&spec.data_dir)
         .map_err(|error| failure(&format!("the directory {} cannot be made: {error}", spec.data_dir)))
-}
-
-/// A load failure without a traceback.
-pub(crate) fn failure(message: &str) -> LoadFailure {
-    LoadFailure { message: message.to_owned(), traceback: None }
 }

@@ -12,16 +12,18 @@
 
 use crate::calls::Calls;
 use crate::children::Children;
+use crate::context::{Context, Event};
 use crate::descriptors::Listening;
 use crate::exit;
 use crate::link::HostLink;
 use crate::owner::{Ending, Kind, Start};
 use crate::surface::{Identity, Surface, router};
-use crate::tool::{CancelScope, Tool};
+use crate::tool::CancelScope;
+use crate::tool::loaded::Loaded;
 use axum::serve::ListenerExt as _;
 use cjm_platform::process::become_subreaper;
 use cjm_wire::channel::LoadFailure;
-use cjm_wire::link::{ToolExit, WorkerReady, WorkerSpec, to_host};
+use cjm_wire::link::{ToolExit, WorkerSpec, to_host};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -41,33 +43,6 @@ const LINGER_MAX: Duration = Duration::from_millis(200);
 const BLOCKING_THREADS_MAX: usize = 4;
 /// How long such a thread stays without work.
 const BLOCKING_IDLE_MAX: Duration = Duration::from_secs(2);
-
-/// What can happen to a worker from outside its surface.
-#[derive(Debug)]
-pub(crate) enum Event {
-    HostGone,
-    KeeperGone,
-    LinkBroken(String),
-    Shutdown(Duration),
-    /// The tool's process exited; it is still a zombie.
-    ToolExited(ToolExit),
-}
-
-/// What a tool needs to live in a worker.
-#[derive(Debug, Clone)]
-pub(crate) struct Context {
-    pub(crate) link: HostLink,
-    pub(crate) calls: Calls,
-    pub(crate) children: Children,
-    pub(crate) events: mpsc::Sender<Event>,
-}
-
-/// A tool that is ready, and what it says of itself.
-#[derive(Debug)]
-pub(crate) struct Loaded {
-    pub(crate) tool: Tool,
-    pub(crate) ready: WorkerReady,
-}
 
 /// Makes a tool from its specification.
 pub(crate) type Loader =

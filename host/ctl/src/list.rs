@@ -72,6 +72,7 @@ fn block(
             text.push_str(&format!("  Runtime: executable (actions: {})\n", actions.join(", ")));
         }
         Runtime::Native { program, .. } => text.push_str(&format!("  Runtime: native ({program})\n")),
+        Runtime::Channel { program, .. } => text.push_str(&format!("  Runtime: channel ({program})\n")),
     }
     if let Some((file, path)) = configured {
         match file.capabilities.iter().find(|known| known.name == manifest.code.name) {
@@ -129,7 +130,7 @@ fn capability(
             value["program"] = executable.program.clone().into();
             value["actions"] = actions_of(&executable);
         }
-        Runtime::Native { program, .. } => {
+        Runtime::Native { program, .. } | Runtime::Channel { program, .. } => {
             value["program"] = program.into();
             value["actions"] = actions_of_code(manifest.code.unknown.get("actions"));
         }

@@ -205,7 +205,7 @@ impl Host {
         // Unset means one, as the ancestor has it; an executable may say more of itself.
         let declared = match entry.manifest.runtime() {
             Runtime::Executable(executable) => executable.concurrency_max,
-            Runtime::Python { .. } | Runtime::Native { .. } => None,
+            Runtime::Python { .. } | Runtime::Native { .. } | Runtime::Channel { .. } => None,
         };
         let concurrency_max = load.concurrency_max.or(declared).unwrap_or(1).max(1);
         let instance = Arc::new(Instance::new(plan, concurrency_max));

@@ -87,7 +87,7 @@ pub async fn plan_regeneration(
     };
     let python = match entry.manifest.runtime() {
         Runtime::Python { .. } => interpreter(settings, entry).await?,
-        Runtime::Executable(_) | Runtime::Native { .. } => PathBuf::new(),
+        Runtime::Executable(_) | Runtime::Native { .. } | Runtime::Channel { .. } => PathBuf::new(),
     };
     Ok(Regeneration { entry: entry.clone(), package, source, data_dir: settings.data_dir.clone(), python })
 }
@@ -105,7 +105,7 @@ impl Regeneration {
         let _lock = lock(&self.data_dir)?;
         match self.entry.manifest.runtime() {
             Runtime::Python { .. } => self.look_into_python(sdk, on_line).await,
-            Runtime::Executable(_) | Runtime::Native { .. } => self.copy_again(),
+            Runtime::Executable(_) | Runtime::Native { .. } | Runtime::Channel { .. } => self.copy_again(),
         }
     }
 

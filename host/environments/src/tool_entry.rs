@@ -63,7 +63,9 @@ fn resolve_program(manifest: &mut Manifest, source: &Path) -> Result<(), Environ
             manifest.install.python_path = python;
         }
         Some(Runtime::Executable(executable)) => executable.program = found(&executable.program)?,
-        Some(Runtime::Native { program, .. }) => *program = found(program)?,
+        Some(Runtime::Native { program, .. } | Runtime::Channel { program, .. }) => {
+            *program = found(program)?;
+        }
     }
     Ok(())
 }

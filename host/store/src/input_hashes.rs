@@ -1,10 +1,12 @@
 //! Content hashes of files, kept by path, time of change and size, so that an unchanged file is read once
-//! (`input_hash_cache.db`). The table is the ancestor's, whose workers write the same file.
+//! (`input_hash_cache.db`). The table is the ancestor's, whose workers write the same file; beside it stands which inode
+//! was read, since another file with the same size and time may be moved into the place of the first.
 //!
 //! It saves time and is nobody's truth: where the database fails, the file is read. What must hold: a hash is given out
 //! only if the file had the same size and time before it was read and after; and one is remembered only when the file
 //! had rested, because a change within one tick of the clock leaves no trace in its time.
 
+use crate::error::StoreError;
 use crate::schema::{self, INPUT_HASHES_FILE};
 use cjm_wire::cache::{FileState, HASH_PREFIX};
 use cjm_wire::canonical::hex;
@@ -23,6 +25,13 @@ pub const INPUT_HASHES_MAX: i64 = 200_000;
 pub const RESTED_MS_MIN: u64 = 1_000;
 /// How often a file that changes while it is read is read again.
 pub const READS_MAX: u32 = 3;
+/// How far the change of an inode may lie behind that of its content in a row that says nothing of the inode: whoever
+/// sets the time of a file back leaves a larger gap.
+const INODE_CHANGE_LATER_NS_MAX: i64 = 2_000_000_000;
+/// Which inode a row of the ancestor's table was read from.
+const INODES_TABLE: &str = "CREATE TABLE IF NOT EXISTS input_inodes (
+    path TEXT PRIMARY KEY, mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL,
+    inode INTEGER NOT NULL, ctime_ns INTEGER NOT NULL)";
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
@@ -74,23 +83,34 @@ impl InputHashes {
     }
 
     fn look_up(&self, path: &Path, found: &Metadata) -> Option<String> {
-        let (mtime_ns, size) = identity(found);
-        self.with(|connection| {
+        let Identity { mtime_ns, size, inode, ctime_ns } = identity(found);
+        let row = self.with(|connection| {
             connection
                 .prepare_cached(
-                    "SELECT content_hash FROM input_hash_cache WHERE path = ?1 AND mtime_ns = ?2 AND size = ?3",
+                    "SELECT content_hash, inode, ctime_ns FROM input_hash_cache AS hash
+                     LEFT JOIN input_inodes AS node ON node.path = hash.path
+                        AND node.mtime_ns = hash.mtime_ns AND node.size = hash.size
+                     WHERE hash.path = ?1 AND hash.mtime_ns = ?2 AND hash.size = ?3",
                 )?
-                .query_row(params![path.to_str(), mtime_ns, size], |row| row.get::<_, String>(0))
+                .query_row(params![path.to_str(), mtime_ns, size], |row| {
+                    Ok((row.get::<_, String>(0)?, row.get::<_, Option<i64>>(1)?, row.get(2)?))
+                })
                 .optional()
-        })
-        .flatten()
-        .filter(|hash| hash.strip_prefix(HASH_PREFIX).is_some_and(|digits| digits.len() == 64))
+        });
+        let (hash, known_inode, known_ctime_ns) = row.flatten()?;
+        let is_same = match (known_inode, known_ctime_ns) {
+            (Some(known_inode), Some(known_ctime_ns)) => (known_inode, known_ctime_ns) == (inode, ctime_ns),
+            // The ancestor's: nobody has touched the file since its content was written.
+            _ => (0..=INODE_CHANGE_LATER_NS_MAX).contains(&ctime_ns.saturating_sub(mtime_ns)),
+        };
+        Some(hash)
+            .filter(|hash| is_same && hash.strip_prefix(HASH_PREFIX).is_some_and(|digits| digits.len() == 64))
     }
 
     fn remember(&self, path: &Path, found: &Metadata, content_hash: &str) {
         // A name that is no text cannot be a key that the ancestor reads.
         let Some(text) = path.to_str() else { return };
-        let (mtime_ns, size) = identity(found);
+        let Identity { mtime_ns, size, inode, ctime_ns } = identity(found);
         self.with(|connection| {
             let transaction = connection.unchecked_transaction()?;
             // What the file was before it is no more.
@@ -100,9 +120,16 @@ impl InputHashes {
                 params![text, mtime_ns, size, content_hash],
             )?;
             transaction.execute(
-                "DELETE FROM input_hash_cache WHERE rowid <= (SELECT max(rowid) FROM input_hash_cache) - ?1",
-                [INPUT_HASHES_MAX],
+                "INSERT OR REPLACE INTO input_inodes (path, mtime_ns, size, inode, ctime_ns)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![text, mtime_ns, size, inode, ctime_ns],
             )?;
+            for table in ["input_hash_cache", "input_inodes"] {
+                transaction.execute(
+                    &format!("DELETE FROM {table} WHERE rowid <= (SELECT max(rowid) FROM {table}) - ?1"),
+                    [INPUT_HASHES_MAX],
+                )?;
+            }
             transaction.commit()
         });
     }
@@ -111,7 +138,12 @@ impl InputHashes {
     fn with<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Option<T> {
         let mut opened = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*opened, Opened::NotYet) {
-            *opened = match schema::open_input_hashes(&self.data_dir) {
+            let connection = schema::open_input_hashes(&self.data_dir).and_then(|connection| {
+                let made = connection.execute_batch(INODES_TABLE);
+                made.map_err(|error| StoreError::database(INPUT_HASHES_FILE.to_owned(), &error))?;
+                Ok(connection)
+            });
+            *opened = match connection {
                 Ok(connection) => Opened::Yes(connection),
                 Err(error) => {
                     tracing::warn!(%error, "{INPUT_HASHES_FILE} cannot be used; input files are read each time");
@@ -151,14 +183,35 @@ fn metadata(path: &Path) -> io::Result<Metadata> {
     if found.is_file() { Ok(found) } else { Err(io::Error::other("not a file")) }
 }
 
-/// Time of change in nanoseconds, and size.
-fn identity(found: &Metadata) -> (i64, i64) {
-    let mtime_ns = found.mtime().saturating_mul(1_000_000_000).saturating_add(found.mtime_nsec());
-    (mtime_ns, i64::try_from(found.len()).unwrap_or(i64::MAX))
+/// What is the same as long as a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    mtime_ns: i64,
+    size: i64,
+    inode: i64,
+    ctime_ns: i64,
+}
+
+fn identity(found: &Metadata) -> Identity {
+    let ns = |seconds: i64, ns: i64| seconds.saturating_mul(1_000_000_000).saturating_add(ns);
+    Identity {
+        mtime_ns: ns(found.mtime(), found.mtime_nsec()),
+        size: i64::try_from(found.len()).unwrap_or(i64::MAX),
+        // SQLite has no unsigned numbers; the same bits are the same file.
+        inode: found.ino().cast_signed(),
+        ctime_ns: ns(found.ctime(), found.ctime_nsec()),
+    }
 }
 
 fn state(found: &Metadata, content_hash: String) -> FileState {
-    FileState { size: found.len(), mtime_ns: identity(found).0, content_hash }
+    let Identity { mtime_ns, ctime_ns, .. } = identity(found);
+    FileState {
+        size: found.len(),
+        mtime_ns,
+        inode: Some(found.ino()),
+        ctime_ns: Some(ctime_ns),
+        content_hash,
+    }
 }
 
 fn has_rested(found: &Metadata) -> bool {
@@ -202,11 +255,22 @@ mod tests {
             [(path.display().to_string(), first.mtime_ns, 3, ABC.to_owned())],
             "as the ancestor writes it"
         );
-        // Same size and time, other content: only who does not read it can say that it is the same.
+        let planted = format!("sha256:{}", "5".repeat(64));
+        let plant = |path: &Path| {
+            let connection = Connection::open(folder.path().join(INPUT_HASHES_FILE)).unwrap();
+            let change = "UPDATE input_hash_cache SET content_hash = ?1 WHERE path = ?2";
+            connection.execute(change, [&planted, path.to_str().unwrap()]).unwrap()
+        };
+        assert_eq!(plant(&path), 1);
+        assert_eq!(hashes.state(&path).unwrap().content_hash, planted, "it was not read");
+        // As archives and copies with times leave it: same size and time of change, other content.
         let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
-        std::fs::write(&path, "xyz").unwrap();
-        File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
-        assert_eq!(hashes.state(&path).unwrap(), first, "it was not read");
+        std::fs::write(folder.path().join("b"), "xyz").unwrap();
+        File::options().write(true).open(folder.path().join("b")).unwrap().set_modified(modified).unwrap();
+        std::fs::rename(folder.path().join("b"), &path).unwrap();
+        let replaced = hashes.state(&path).unwrap();
+        assert_eq!((replaced.size, replaced.mtime_ns), (first.size, first.mtime_ns));
+        assert!(replaced.content_hash != planted && replaced.content_hash != ABC, "{replaced:?}");
         let path = file(&folder, "a", "xyz", 50);
         assert_ne!(hashes.state(&path).unwrap().content_hash, ABC);
         assert_eq!(rows(&folder).len(), 1, "what the file was is forgotten");

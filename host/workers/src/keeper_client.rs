@@ -155,7 +155,8 @@ impl Keeper {
     }
 
     /// The keeper's process.
-    pub(crate) fn pid(&self) -> u32 {
+    #[must_use]
+    pub fn pid(&self) -> u32 {
         self.pid.as_raw().unsigned_abs()
     }
 

@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn the_rest_of_the_body_stays_as_it_is() {
-        let state = FileState { size: 1, mtime_ns: 2, content_hash: "sha256:aa".to_owned() };
+        let content_hash = "sha256:aa".to_owned();
+        let state = FileState { size: 1, mtime_ns: 2, inode: Some(3), ctime_ns: Some(4), content_hash };
         let known = BTreeMap::from([("/a \"b\"".to_owned(), state)]);
         for body in [r#"{"kwargs":{"n":123456789012345678901234567890}}"#, "{}", "{ }"] {
             let whole = with_files(body.as_bytes(), &known);

@@ -50,13 +50,14 @@ pub struct WorkerPlan {
 }
 
 impl WorkerPlan {
-    /// `python`, `executable`, `native`.
+    /// `python`, `executable`, `native`, `channel`.
     #[must_use]
     pub fn runtime_kind(&self) -> &'static str {
         match self.launch {
             Launch::Python { .. } => "python",
             Launch::Executable { .. } => "executable",
             Launch::Native {} => "native",
+            Launch::Channel { .. } => "channel",
         }
     }
 
@@ -65,7 +66,7 @@ impl WorkerPlan {
     pub fn module(&self) -> &str {
         match &self.launch {
             Launch::Python { module, .. } => module,
-            Launch::Executable { program, .. } => program,
+            Launch::Executable { program, .. } | Launch::Channel { program, .. } => program,
             Launch::Native {} => self.argv.first().map_or("", String::as_str),
         }
     }
@@ -151,6 +152,10 @@ fn launch(
         Runtime::Executable(executable) => {
             let program = programs::capability_program(name, &executable.program, &entry.path)?;
             shim(Launch::Executable { program: program.display().to_string(), executable })
+        }
+        Runtime::Channel { program, args } => {
+            let program = programs::capability_program(name, &program, &entry.path)?;
+            shim(Launch::Channel { program: program.display().to_string(), args })
         }
         Runtime::Native { program, args } => {
             let program = programs::capability_program(name, &program, &entry.path)?;

@@ -10,7 +10,7 @@ import contextvars
 import threading
 import time
 
-from . import frames
+from . import errors, frames
 
 STREAM_CREDIT_INITIAL = 64
 PROGRESS_INTERVAL_SECONDS_MIN = 0.01
@@ -70,7 +70,7 @@ class Call:
         """Sends the progress that was held back."""
         held, self._progress_held = self._progress_held, None
         if held is not None and self.sink is not None:
-            self.sink.send_small(frames.PROGRESS, self.id, {"progress": _fraction(held[0]), "message": str(held[1])})
+            self.sink.send_small(frames.PROGRESS, self.id, {"progress": _fraction(held[0]), "message": errors.shown(str(held[1]))})
 
     def report_usage(self, usage):
         """Sends what the call used: unit → number."""

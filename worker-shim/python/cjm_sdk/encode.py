@@ -3,8 +3,9 @@
 What: registered result types become `{"__wire__": kind, "data": …}`; dataclasses, dates, paths and file-backed
 objects become plain JSON; the two ways to write it (unary: compact UTF-8; stream: Python's separators, ASCII).
 What not: decoding (`json_codec.loads`).
-Must hold: NaN, Infinity and what has no JSON form raise ValueError or TypeError here and never reach the wire; only
-the exact registered class at the top of a result is tagged.
+Must hold: NaN, Infinity and what has no JSON form never reach the wire: a result with one raises Unwritable, which says
+where it stands and what it is; half a surrogate pair, as in the name of a file that is not UTF-8, is written as its
+escape and comes out as it was; only the exact registered class at the top of a result is tagged.
 """
 
 import os
@@ -15,6 +16,7 @@ from .json_codec import encoder
 _KINDS = {}
 
 _compact = encoder(False, (",", ":"), lambda value: _plain(value))
+_escaped = encoder(True, (",", ":"), lambda value: _plain(value))
 _spaced = encoder(True, (", ", ": "), lambda value: _plain(value))
 
 
@@ -35,22 +37,35 @@ def wire_type(kind):
 
 def result_bytes(value):
     """The body of a 200 answer."""
-    return _compact(_tagged(value)).encode("utf-8")
+    return _of_tool(plain_bytes, value)
 
 
 def line_bytes(value):
     """One line of a stream, without its newline."""
-    return _spaced(_tagged(value)).encode("ascii")
+    return _of_tool(spaced_bytes, value)
 
 
 def plain_bytes(value):
     """JSON of something that is no result: compact UTF-8."""
-    return _compact(value).encode("utf-8")
+    text = _compact(value)
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        return _escaped(value).encode("ascii")
 
 
 def spaced_bytes(value):
     """JSON of something that is no result, as stream lines are written."""
     return _spaced(value).encode("ascii")
+
+
+def _of_tool(write, value):
+    try:
+        return write(_tagged(value))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        from .places import unwritable
+
+        raise unwritable(value, error, _plain) from None
 
 
 def _tagged(value):

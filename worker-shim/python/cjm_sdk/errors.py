@@ -3,7 +3,8 @@
 What: the SDK's own exceptions; the classification of every other one by the class names of its method resolution
 order, which covers the ancestor's error classes without importing them; the `_job_error` object.
 What not: HTTP. Which status carries the object is the host's business (`ops.py`).
-Must hold: the object has exactly the wire's keys in the wire's order, and describing an exception never raises.
+Must hold: the object has exactly the wire's keys in the wire's order, and describing an exception never raises; an
+exception without words is told by its class, and what no reader could decode is shown escaped.
 """
 
 import sys
@@ -96,6 +97,11 @@ _CATEGORIES = {
 }
 
 
+_TOLD = frozenset(
+    ("CapabilityCancelledError", "CapabilityInputError", "CapabilityTransientError", "CapabilityResourceError")
+)
+
+
 def classify(error):
     """The category of an exception: its own word first, then the first known name of its classes."""
     if isinstance(error, SDKError):
@@ -105,6 +111,13 @@ def classify(error):
         if known is not None:
             return known
     return FATAL
+
+
+def is_told(error):
+    """Whether the tool chose a class that says whose the failure is, and whose words are enough."""
+    return isinstance(error, SDKError) and not isinstance(error, FatalError) or any(
+        cls.__name__ in _TOLD for cls in type(error).__mro__
+    )
 
 
 def is_cancelled(error):
@@ -141,26 +154,36 @@ def now():
 
 
 def text_of(error):
-    """`str(error)`, whatever its class does."""
+    """`str(error)`, whatever its class does; the name of the class where that says nothing."""
     try:
-        return str(error)
+        text = str(error)
+        return shown(text) if text.strip() else type(error).__name__
     except Exception:
         return "<%s whose str() fails>" % type(error).__name__
+
+
+def shown(text):
+    """The text for every reader: half a surrogate pair, as in the name of a file that is not UTF-8, as its escape."""
+    try:
+        text.encode("utf-8")
+        return text
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def repr_of(error):
     """`repr(error)`, whatever its class does."""
     try:
-        return repr(error)
+        return shown(repr(error))
     except Exception:
         return "<%s whose repr() fails>" % type(error).__name__
 
 
 def one_line(error):
     """`ModuleNotFoundError: No module named 'x'`."""
-    text = text_of(error).strip()
-    first = text.splitlines()[0] if text else ""
-    return ("%s: %s" % (type(error).__name__, first)) if first else type(error).__name__
+    name = type(error).__name__
+    first = text_of(error).strip().partition("\n")[0].rstrip()
+    return name if first == name else "%s: %s" % (name, first)
 
 
 def traceback_of(error):
@@ -173,10 +196,12 @@ def traceback_of(error):
     while entry is not None and entry.tb_frame.f_code.co_filename.startswith(home):
         entry = entry.tb_next
     try:
-        shown = entry if entry is not None else error.__traceback__
-        text = "".join(traceback.format_exception(type(error), error, shown))
+        # Of an error that the SDK itself found, such as a wrong argument, they are all there is.
+        begin = entry if entry is not None or isinstance(error, SDKError) else error.__traceback__
+        text = "".join(traceback.format_exception(type(error), error, begin))
     except Exception:
         text = repr_of(error)
+    text = shown(text)
     if len(text) > TRACEBACK_CHARS_MAX:
         half = TRACEBACK_CHARS_MAX // 2
         text = text[:half] + "\n  … %d characters left out …\n" % (len(text) - 2 * half) + text[-half:]
@@ -199,7 +224,7 @@ def _is_a(error, class_name):
 def _fields(error):
     fields = getattr(error, "fields_invalid", None)
     if isinstance(fields, (list, tuple, set, frozenset)):
-        return [str(field) for field in fields]
+        return [shown(str(field)) for field in fields]
     is_input = isinstance(error, UserInputError) or _is_a(error, "CapabilityInputError")
     return [] if is_input else None
 

@@ -1,10 +1,10 @@
 """The tool's side of the runtime channel: loads the tool, runs its calls, ends the process.
 
 ```text
-main thread   START → import, construct → READY → initialize, reconfigure, hooks, cleanup → exit
+main thread   START → import, construct → READY → initialize, hooks and calls → cleanup → exit; while it runs short
+              calls one after the other it reads too, and the reader watches it (`reading.py`)
 reader        one daemon thread: frames in; sets cancel flags and grants credit at once, runs no code of the tool
-calls         up to `concurrency_max` daemon threads: execute, execute_stream, task, prefetch; the one that runs short
-              calls one after the other reads too, while the reader watches it (`reading.py`)
+calls         daemon threads for what comes while the main thread has a call, up to `concurrency_max` with it
 queries       up to QUERY_THREADS_MAX: configuration, surface, monitors, the tool's `cancel()`
 ```
 What not: what an operation means (`ops.py`).
@@ -19,7 +19,8 @@ import time
 
 from . import calls, encode, errors, frames, genuine, ops
 from .json_codec import loads
-from .pool import Pool, SimpleQueue
+from .lanes import Lanes
+from .pool import Pool
 from .reading import Turns
 
 QUERY_THREADS_MAX = 4
@@ -67,14 +68,17 @@ class Host:
         self._own = False
         self._one_flag = False
         self._calls = {}
-        self._main = SimpleQueue()
+        self._tried = threading.Event()
         self._turns = Turns(self._read_frames)
         self._queries = Pool("cjm-query", QUERY_THREADS_MAX)
-        self._pool = None
+        self._lanes = None
         self._log_handler = None
         self._cleanup_lock = threading.Lock()
         self._cleaned = False
         self._ending = False
+        self._finishing = threading.Lock()
+        self._finish_begun = threading.Event()
+        self._finish_at = 0.0
         self._unanswered = set()
         self._call_ended = threading.Condition()
         calls.TOOL.sink = self
@@ -93,8 +97,7 @@ class Host:
             os._exit(EXIT_LOAD_FAILED)
         while True:
             try:
-                function, args = self._main.get()
-                function(*args)
+                self._lanes.serve()
             except KeyboardInterrupt:
                 self._finish()
 
@@ -123,7 +126,7 @@ class Host:
             self.concurrency_max = 1
         elif isinstance(wanted, int) and wanted > 0:
             self.concurrency_max = wanted
-        self._pool = Pool("cjm-call", self.concurrency_max)
+        self._lanes = Lanes(self.concurrency_max)
         ready = {
             "channel_version": frames.CHANNEL_VERSION,
             "name": self.name,
@@ -174,8 +177,10 @@ class Host:
             errors.print_exception("cjm: the channel's reader failed:", error)
             os._exit(EXIT_CHANNEL_BROKEN)
         self._end()
-        time.sleep(ORPHAN_SECONDS_MAX)
-        os._exit(0)
+        if self._lanes is None or not self._lanes.on_main():
+            time.sleep(ORPHAN_SECONDS_MAX)
+            os._exit(0)
+        # The main thread has something to do; the reader, whose turn it is now, finds the end as well.
 
     def _take(self, kind, call_id, payload):
         if kind in ops.OPERATIONS:
@@ -198,18 +203,32 @@ class Host:
         if kind in _WORK:
             calls.RUNNING[call_id] = call
             self._unanswered.add(call_id)
-            taken = self._pool is not None and self._turns.submit(
-                self._pool, len(calls.RUNNING), kind in _PLAIN_WORK, self._run, call, kind, payload
+            taken = self._lanes is not None and self._turns.submit(
+                self._lanes, len(calls.RUNNING), kind in _PLAIN_WORK, self._run, call, kind, payload
             )
-        elif kind in _MAIN_THREAD:
-            self._main.put((self._run, (call, kind, payload)))
-            taken = True
         else:
-            taken = self._queries.submit(self._run, call, kind, payload)
+            taken = self._accept_hook(kind, (self._run, call, kind, payload))
         if not taken:
             error = errors.TransientError("too many calls wait in the tool", retry_after_seconds=1)
             body = {"_job_error": errors.job_error(error, self.name)}
             self._answer(call, frames.FAILURE, ops.failure_bytes(ops.Failure(500, body)))
+
+    def _accept_hook(self, kind, work):
+        """What is no work: on the main thread where it belongs there, and not behind a call that may be long."""
+        lanes = self._lanes
+        if lanes is None:
+            return False
+        is_question = kind not in _MAIN_THREAD
+        # Where everything runs on one thread, an answer too may need what belongs to it.
+        belongs = lanes.only_main if is_question else True
+        may_wait = lanes.only_main and not is_question
+        if not belongs or (calls.RUNNING and not may_wait):
+            return self._queries.submit(*work)
+        lanes.put(*work)
+        if lanes.on_main():
+            # It was reading.
+            self._turns.leave()
+        return True
 
     def _run(self, call, kind, payload):
         try:
@@ -254,36 +273,39 @@ class Host:
         genuine.end(call)
 
     def initialize(self, config):
-        """Initializes the tool; on the main thread."""
+        """Initializes the tool."""
         try:
             self.tool.initialize(config)
             self.initialized, self._initialize_error = True, None
         except BaseException as error:
-            self._initialize_error = error
+            self._initialize_error = error, error.__traceback__
             raise
         finally:
+            self._tried.set()
             self._attach_logs()
 
     def ensure_initialized(self):
         """Initializes one of our own tools with its defaults if nobody did: its author relies on `initialize`."""
         if self.initialized or not self._own:
             return
-        outcome = SimpleQueue()
-        self._main.put((self._initialize_unless_done, (outcome,)))
-        error = outcome.get()
-        if error is not None:
-            raise error
+        if self._lanes.on_main():
+            self._initialize_unless_tried()
+        elif not self._tried.is_set():
+            # Not for the end of a call that the main thread may have begun: each begins with this.
+            self._lanes.put(self._initialize_unless_tried)
+            self._tried.wait()
+        error = self._initialize_error
+        if not self.initialized and error is not None:
+            # Its configuration was refused: running with the defaults instead would hide that.
+            raise error[0].with_traceback(error[1])
 
-    def _initialize_unless_done(self, outcome):
+    def _initialize_unless_tried(self):
         try:
-            if self._initialize_error is not None:
-                # Its configuration was refused: running with the defaults instead would hide that.
-                raise self._initialize_error
-            if not self.initialized:
+            if not self._tried.is_set():
                 self.initialize({})
-            outcome.put(None)
-        except BaseException as error:
-            outcome.put(error)
+        except BaseException:
+            # Kept for whoever needs the tool.
+            pass
 
     def cleanup_once(self):
         """Runs the tool's `cleanup()` if it has not run; a second caller waits for the first."""
@@ -297,11 +319,13 @@ class Host:
     def record(self, level, logger_name, message, exc_text=None, call=None):
         """Sends one log record, cut to what a record may hold."""
         call = call or calls.current()
-        body = {"level": level, "logger_name": logger_name, "message": message}
+        shown = errors.shown
+        message = shown(message)
+        body = {"level": level, "logger_name": shown(logger_name), "message": message}
         if call is not None and call.job_id is not None:
             body["job_id"] = call.job_id
         if exc_text:
-            body["exc_text"] = exc_text
+            body["exc_text"] = exc_text = shown(exc_text)
         limit = frames.SMALL_PAYLOAD_BYTES_MAX
         payload = encode.spaced_bytes(body)
         while len(payload) > frames.SMALL_PAYLOAD_BYTES_MAX:
@@ -365,19 +389,32 @@ class Host:
         self.tool.cancel()
 
     def _end(self):
-        """Cancels what runs and has the main thread finish; on the reader's thread."""
-        if self.tool is None:
+        """Cancels what runs and has the process finish; on the thread that reads."""
+        if self._lanes is None:
             os._exit(0)
-        if not self._ending:
-            self._ending = True
-            self._cancel(0)
-            self._main.put((self._finish, ()))
+        if self._ending:
+            return
+        self._ending = True
+        self._finish_at = time.monotonic() + SHUTDOWN_CALLS_SECONDS_MAX
+        self._cancel(0)
+        self._lanes.put(self._finish)
+        if self._lanes.on_main():
+            self._turns.leave()
+        threading.Thread(target=self._finish_beside, name="cjm-end", daemon=True).start()
+
+    def _finish_beside(self):
+        """Finishes where the main thread has a call that does not end."""
+        if not self._finish_begun.wait(SHUTDOWN_CALLS_SECONDS_MAX):
+            self._finish()
 
     def _finish(self):
-        deadline = time.monotonic() + SHUTDOWN_CALLS_SECONDS_MAX
+        if not self._finishing.acquire(blocking=False):
+            # Another thread is at it, and ends the process.
+            threading.Event().wait()
+        self._finish_begun.set()
         with self._call_ended:
-            while self._unanswered and time.monotonic() < deadline:
-                self._call_ended.wait(max(0.0, deadline - time.monotonic()))
+            while self._unanswered and time.monotonic() < self._finish_at:
+                self._call_ended.wait(max(0.0, self._finish_at - time.monotonic()))
         try:
             self.cleanup_once()
         except BaseException as error:

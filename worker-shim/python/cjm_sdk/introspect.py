@@ -112,7 +112,7 @@ def _only_class(module):
     unique = list(dict.fromkeys(found))
     if len(unique) != 1:
         listed = ", ".join(cls.__name__ for cls in unique) or "none"
-        words = "%s must define exactly one concrete capability class, found %d (%s); name one with --class"
+        words = "%s must define exactly one concrete capability class, found %d (%s): leave one in it, or write a manifest that names one in `code.class`"
         code = "class_ambiguous" if unique else "class_missing"
         raise IntrospectionError(code, words % (module.__name__, len(unique), listed))
     return unique[0]
@@ -245,7 +245,8 @@ def _fix_path():
     home = os.path.dirname(os.path.abspath(__file__))
     parent = os.path.dirname(home)
     if sys.path and os.path.abspath(sys.path[0]) == home:
-        sys.path[0] = os.getcwd()
+        # Whoever installs a tool may stand in any folder: its files are none of the tool's.
+        del sys.path[0]
     sys.path.insert(0, parent)
     import cjm_sdk  # noqa: F401  (found here before any package of its name)
 

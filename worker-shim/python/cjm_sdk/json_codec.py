@@ -3,16 +3,26 @@
 The import costs a quarter of the start of a tool that needs nothing else (it loads `re`), and each of its calls looks
 for cases that do not occur here. What not: another JSON; whatever is out of the ordinary is left to `json` itself,
 and so is everything where the interpreter has no such functions.
+Must hold: no number is rounded beyond what a float is, and none becomes infinite.
 """
+
+from .errors import UserInputError
+
+
+def _number(text):
+    value = float(text)
+    if value - value != 0:
+        raise ValueError("the number %.80s is beyond what a float can hold" % text)
+    return value
 
 
 class _Context:
-    """What the scanner asks its maker for; the values are those of `json.loads`."""
+    """What the scanner asks its maker for; the values are those of `json.loads`, but that no number becomes infinite."""
 
     strict = True
     object_hook = None
     object_pairs_hook = None
-    parse_float = float
+    parse_float = _number
     parse_int = int
     parse_constant = {"-Infinity": float("-inf"), "Infinity": float("inf"), "NaN": float("nan")}.__getitem__
     memo = {}
@@ -48,8 +58,15 @@ def encoder(ascii_only, separators, default):
     return JSONEncoder(ensure_ascii=ascii_only, allow_nan=False, separators=separators, default=default).encode
 
 
+class Unfit(UserInputError):
+    """JSON that Python's values cannot hold as it is."""
+
+
 def loads(data):
-    """The value of a JSON text in UTF-8 (or whatever else `json.loads` takes)."""
+    """The value of a JSON text in UTF-8 (or whatever else `json.loads` takes).
+
+    What is no JSON raises ValueError; what is, and would have to be changed to be had in Python, raises Unfit.
+    """
     try:
         text = data.decode("utf-8")
         value, end = _scan(text, 0)
@@ -60,4 +77,11 @@ def loads(data):
     # Space around it, another encoding, or no JSON at all, which is told with its place.
     import json
 
-    return json.loads(data)
+    try:
+        return json.loads(data, parse_float=_number)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise
+    except RecursionError:
+        raise Unfit("the call is nested too deeply for Python: flatten it, or pass a file") from None
+    except ValueError as error:
+        raise Unfit("the call cannot be passed to Python as it is: %s" % error) from None

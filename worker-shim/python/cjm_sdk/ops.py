@@ -9,7 +9,7 @@ Must hold: no exception of a tool gets past `perform`; what a cancelled call rai
 import time
 
 from . import encode, errors, frames, genuine
-from .json_codec import loads
+from .json_codec import Unfit, loads
 
 
 class Failure(Exception):
@@ -24,10 +24,14 @@ def perform(host, call, kind, payload):
     """Runs one operation and returns its answer's frame: kind and payload. Streams send their chunks themselves."""
     try:
         return OPERATIONS[kind](host, call, payload)
+    except Unfit as error:
+        failure = Failure(500, {"_job_error": errors.job_error(error, host.name)})
+        return frames.FAILURE, failure_bytes(failure, spaced=kind == frames.EXECUTE_STREAM)
     except Failure as failure:
         return frames.FAILURE, failure_bytes(failure, spaced=kind == frames.EXECUTE_STREAM)
     except BaseException as error:
         errors.print_exception("cjm: %s failed:" % names()[kind], error)
+        _record(host, names()[kind], error)
         return frames.FAILURE, failure_bytes(Failure(500))
 
 
@@ -36,7 +40,7 @@ def failure_bytes(failure, spaced=False):
     body = {"status": failure.status}
     if failure.body is not None:
         body["body"] = failure.body
-    return encode.spaced_bytes(body) if spaced else _written(body)
+    return encode.spaced_bytes(body) if spaced else encode.plain_bytes(body)
 
 
 def names():
@@ -87,6 +91,7 @@ def execute_stream(host, call, payload):
     host.begin(call)
     items = None
     try:
+        host.ensure_initialized()
         items = iter(_streamed(host, args, kwargs))
         for item in items:
             line = encode.line_bytes(item)
@@ -257,14 +262,21 @@ def _failure_of(host, call, error, in_stream=False):
         if in_stream:
             return Failure(409, {"_job_error": errors.job_error(error, host.name)})
         return Failure(409, {"detail": errors.text_of(error)})
+    if not errors.is_told(error):
+        _record(host, "a call", error, call)
     return Failure(500, {"_job_error": errors.job_error(error, host.name)})
 
 
+def _record(host, what, error, call=None):
+    """Puts a failure where the logs are looked through for it, with its traceback."""
+    words = "%s failed: %s" % (what, errors.one_line(error))
+    host.record("ERROR", "cjm_sdk", words, errors.traceback_of(error), call)
+
+
 def _lifecycle_failure(host, status, operation, error):
-    host.record(
-        "ERROR", "cjm_sdk", "%s failed: %s" % (operation, errors.one_line(error)), exc_text=errors.traceback_of(error)
-    )
-    return Failure(status, {"detail": errors.text_of(error)})
+    _record(host, operation, error)
+    # `detail` is what every host reads; the rest is for ours.
+    return Failure(status, {"detail": errors.text_of(error), "_job_error": errors.job_error(error, host.name)})
 
 
 def _hook(host, name, done):
@@ -274,7 +286,8 @@ def _hook(host, name, done):
     try:
         hook()
     except BaseException as error:
-        return frames.RESULT, _written({"status": "error", "detail": errors.text_of(error)})
+        _record(host, name, error)
+        return frames.RESULT, encode.plain_bytes({"status": "error", "detail": errors.text_of(error)})
     return frames.RESULT, _status(done)
 
 
@@ -304,14 +317,6 @@ def _as_dict(value):
 
 def _status(text):
     return encode.plain_bytes({"status": text})
-
-
-def _written(body):
-    try:
-        return encode.plain_bytes(body)
-    except UnicodeEncodeError:
-        # A lone surrogate in a message has no UTF-8; escaped it has a form.
-        return encode.spaced_bytes(body)
 
 
 def _check_size(body):

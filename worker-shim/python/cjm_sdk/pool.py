@@ -55,6 +55,20 @@ class Pool:
             threading.Thread(target=self._work, name="%s-%d" % (self._name, number), daemon=True).start()
         return True
 
+    def take(self):
+        """Work that waits, for a thread that is not of this pool; None when none waits."""
+        if self._queue.empty():
+            return None
+        try:
+            work = self._queue.get_nowait()
+        except Exception:
+            # A thread of the pool was faster.
+            return None
+        with self._lock:
+            self._queued -= 1
+            self._undone -= 1
+        return work
+
     def _work(self):
         while True:
             function, args = self._queue.get()

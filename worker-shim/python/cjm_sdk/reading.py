@@ -1,14 +1,13 @@
-"""Whose turn it is to read the channel: a thread of its own, or the one thread that runs the calls.
+"""Whose turn it is to read the channel: a thread of its own, or the main thread, which runs the calls.
 
 Handing each call from the reader to another thread costs a wake-up and a change of the interpreter lock: a fifth of a
-short call's time. So a tool whose calls have been short, and came one at a time, has its calling thread read too:
+short call's time. So a tool whose calls have been short, and came one at a time, has its main thread read too:
 
 ```text
-reader reads   --[SHORT_CALLS_MIN short calls in a row, one thread has run them all]-->   caller reads
-caller reads   --[a call runs longer than WATCH_SECONDS, or is no plain call]-->          reader reads
+reader reads   --[SHORT_CALLS_MIN short calls in a row, and the main thread is free]-->             caller reads
+caller reads   --[a call runs longer than WATCH_SECONDS, is no plain call, or a hook comes]-->      reader reads
 ```
-What not: the frames' meaning (`host.py`). A call never changes its thread while the tool's calls come one at a time:
-what belongs to a thread, a database connection for one, is found again.
+What not: the frames' meaning (`host.py`), or which thread runs what (`lanes.py`).
 Must hold: exactly one thread reads; while a call runs on the caller, somebody reads again after at most two periods
 of the watch, so that a cancel or a second call waits no longer than that.
 """
@@ -46,7 +45,12 @@ class Turns:
             self._serve_turn(self._turn)
             self._watch()
 
-    def submit(self, pool, unanswered, is_plain, run, *args):
+    def leave(self):
+        """Has the reader read again where the main thread reads, which calls this to get at something else."""
+        if self._turn % 2 == 1:
+            self._end_turn()
+
+    def submit(self, lanes, unanswered, is_plain, run, *args):
         """Takes one call, on the thread that reads; False when too many wait. `unanswered`: calls, with this one."""
         if self._turn % 2 == 1:
             if is_plain:
@@ -56,10 +60,13 @@ class Turns:
             self._end_turn()
             run(*args)
             return True
-        if is_plain and self._short_calls >= SHORT_CALLS_MIN and unanswered == 1 and pool.threads == 1:
+        if is_plain and self._short_calls >= SHORT_CALLS_MIN and unanswered == 1:
+            # First the turn, then the call: the main thread must find it its own, however fast it is.
             self._turn += 1
-            return pool.submit(self._call_and_read, self._turn, run, args, threads_wanted=1)
-        return pool.submit(self._timed, run, args, threads_wanted=unanswered)
+            if lanes.submit_if_free(self._call_and_read, self._turn, run, args):
+                return True
+            self._turn -= 1
+        return lanes.submit(unanswered, self._timed, run, args)
 
     # --- on the caller
 

@@ -1,8 +1,9 @@
 """The tool process: `PYTHON -u …/cjm_sdk/run.py`, started by the shim with the runtime channel on a descriptor.
 
-What: makes the import path that of `python -m`, then hands over to `host`. What not: anything else, because a script
-is compiled anew at every start.
-Must hold: this SDK is found before any other package of its name, and hides no module of the tool's.
+What: makes the import path that of an installed program, then hands over to `host`. What not: anything else, because
+a script is compiled anew at every start.
+Must hold: this SDK is found before any other package of its name, and hides no module of the tool's; the present folder
+is on no path, because it is that of whoever called, whose files are none of the tool's.
 """
 
 import os
@@ -13,8 +14,6 @@ if __name__ == "__main__":
     parent = os.path.dirname(home)
     if sys.path and os.path.abspath(sys.path[0]) == home:
         del sys.path[0]
-        if not getattr(sys.flags, "safe_path", False):
-            sys.path.insert(0, os.getcwd())
     sys.path.insert(0, parent)
     from cjm_sdk import host
 

@@ -27,7 +27,7 @@ ANSWERS = (RESULT, FAILURE, END)
 class Shim:
     """One tool process and this end of its channel."""
 
-    def __init__(self, module="lab_tool", cls="Lab", python=sys.executable, command=None, cwd=TOOLS, first=START, **start):
+    def __init__(self, module="lab_tool", cls="Lab", python=sys.executable, command=None, path=TOOLS, cwd=TOOLS, first=START, **start):
         ours, theirs = socket.socketpair()
         self.socket = ours
         self.socket.settimeout(DEADLINE_SECONDS)
@@ -36,7 +36,7 @@ class Shim:
         self.directory = tempfile.TemporaryDirectory()
         self.journal_path = os.path.join(self.directory.name, "journal")
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-        environment.update(CJM_CHANNEL_FD=str(theirs.fileno()), LAB_JOURNAL=self.journal_path)
+        environment.update(CJM_CHANNEL_FD=str(theirs.fileno()), LAB_JOURNAL=self.journal_path, PYTHONPATH=path)
         self.output = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             command or [python, "-u", RUN],

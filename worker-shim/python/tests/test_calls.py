@@ -74,11 +74,6 @@ class Calls(unittest.TestCase):
     def test_positional_arguments_may_name_the_action(self):
         self.assertEqual(self.shim.ask(EXECUTE, {"args": ["echo"], "kwargs": {"a": 1}}), (RESULT, {"a": 1}))
 
-    def test_what_has_no_json_form_is_user_input(self):
-        for kind in ("nan", "object"):
-            status, body = self.shim.execute("value", kind=kind)
-            self.assertEqual((status, body["_job_error"]["category"]), (500, "user_input"), body)
-
     def test_errors_carry_all_keys_in_order(self):
         expected = {
             "input": ("user_input", True, {"fields_invalid": ["kind"]}),

@@ -205,7 +205,7 @@ class Genuine(unittest.TestCase):
                     self.assertEqual(shim.ask(SURFACE), (RESULT, surface))
 
     def output(self, command):
-        environment = dict(os.environ, LAB_JOURNAL=os.devnull)
+        environment = dict(os.environ, LAB_JOURNAL=os.devnull, PYTHONPATH=TOOLS)
         done = subprocess.run(command, cwd=TOOLS, env=environment, stdout=subprocess.PIPE, check=True)
         return json.loads(done.stdout)
 

@@ -15,11 +15,11 @@ from shim import RUN, TOOLS
 INTROSPECT = os.path.join(os.path.dirname(RUN), "introspect.py")
 
 
-def ask(*arguments, cwd=TOOLS):
+def ask(*arguments, path=TOOLS):
     """Exit code and document."""
-    environment = dict(os.environ, LAB_JOURNAL=os.devnull)
+    environment = dict(os.environ, LAB_JOURNAL=os.devnull, PYTHONPATH=path)
     command = [sys.executable, INTROSPECT] + list(arguments)
-    done = subprocess.run(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     return done.returncode, json.loads(done.stdout), done.stderr.decode()
 
 
@@ -49,7 +49,7 @@ class Introspection(unittest.TestCase):
             }.items():
                 with open(os.path.join(directory, "lab_package", name), "w") as module:
                     module.write(text)
-            code, said, noise = ask("lab_package", cwd=directory)
+            code, said, noise = ask("lab_package", path=directory)
         self.assertEqual(code, 0)
         self.assertEqual((said["name"], said["version"], said["description"]), ("other-name", "0.0.0", "Does it."))
         self.assertEqual(said["module"], "lab_package.capability")
@@ -66,7 +66,7 @@ class Introspection(unittest.TestCase):
     def test_failures_are_documents(self):
         for arguments, error, word in (
             (["nowhere_at_all"], "module_missing", "nowhere_at_all"),
-            (["lab_tool"], "class_ambiguous", "--class"),
+            (["lab_tool"], "class_ambiguous", "`code.class`"),
             (["lab_tool", "--class", "Nope"], "class_missing", "Nope"),
             (["shutil"], "class_missing", "none"),
             (["loud_import"], "load_failed", "a_module_that_is_not_there"),

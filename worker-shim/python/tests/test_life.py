@@ -102,11 +102,21 @@ class Loading(unittest.TestCase):
             self.assertIn("has no task_name", said[1])
             self.assertEqual(shim.execute("echo"), {})
 
-    def test_the_path_is_that_of_python_m(self):
+    def test_the_folder_of_the_caller_is_on_no_path(self):
+        with tempfile.TemporaryDirectory() as directory:
+            for name in ("statistics", "secrets", "json", "logging", "queue"):
+                with open(os.path.join(directory, name + ".py"), "w") as module:
+                    module.write("raise RuntimeError('code of the caller ran')\n")
+            with Shim(cwd=directory) as shim:
+                shim.ready()
+                self.assertTrue(shim.execute("say"))
+                self.assertNotIn(os.path.realpath(directory), [os.path.realpath(path) for path in shim.execute("path")])
+
+    def test_the_path_is_that_of_an_installed_program(self):
         with tempfile.TemporaryDirectory() as directory:
             with open(os.path.join(directory, "errors.py"), "w") as module:
                 module.write("from cjm_sdk import Capability, action\nimport sys\nclass Mine(Capability):\n    @action\n    def path(self): return sys.path\n")
-            with Shim(module="errors", cls="Mine", cwd=directory) as shim:
+            with Shim(module="errors", cls="Mine", path=directory) as shim:
                 shim.ready()
                 path = shim.execute("path")
         self.assertEqual(os.path.realpath(path[0]), os.path.realpath(directory))
@@ -119,7 +129,7 @@ class Loading(unittest.TestCase):
             with open(os.path.join(directory, "cjm_sdk", "__init__.py"), "w") as module:
                 module.write("raise RuntimeError('the wrong one')\n")
             shutil.copy(os.path.join(HERE, "tools", "plain_tool.py"), directory)
-            with Shim(module="plain_tool", cls="Plain", cwd=directory) as shim:
+            with Shim(module="plain_tool", cls="Plain", path=directory) as shim:
                 shim.ready()
 
     def test_it_runs_from_a_directory_it_cannot_write(self):

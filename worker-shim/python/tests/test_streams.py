@@ -76,8 +76,8 @@ class Streams(unittest.TestCase):
         call = self.shim.begin(STREAM, request("count", n=5, bad=2))
         _, _, payload = self.shim.until([FAILURE], call)
         error = json.loads(payload)["body"]["_job_error"]
-        self.assertEqual((error["category"], json.loads(payload)["status"]), ("user_input", 500))
-        self.assertIn(b'{"_job_error": {"category": "user_input", ', payload)
+        self.assertEqual((error["category"], json.loads(payload)["status"]), ("fatal", 500))
+        self.assertIn(b'{"_job_error": {"category": "fatal", ', payload)
         self.assertEqual(len(self.shim.of_kind(CHUNK)), 2)
         self.assertNotIn(b"Infinity", b"".join(frame[2] for frame in self.shim.seen))
 

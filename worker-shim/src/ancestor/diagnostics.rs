@@ -7,11 +7,13 @@
 //! none.
 
 use crate::frames::Frame;
+use crate::link::RecordSink;
 use cjm_wire::Timestamp;
 use cjm_wire::channel::Record;
 use cjm_wire::link::{Dropped, to_host};
 use rusqlite::{Connection, params};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -64,9 +66,20 @@ impl Recorder {
         }
         Self { words }
     }
+}
 
-    /// Takes a frame that would have gone to a host of ours.
-    pub(crate) async fn put(&self, frame: &Frame) {
+impl RecordSink for Recorder {
+    fn put<'a>(&'a self, frame: &'a Frame) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(self.take(frame))
+    }
+
+    fn settle<'a>(&'a self) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(self.written())
+    }
+}
+
+impl Recorder {
+    async fn take(&self, frame: &Frame) {
         let record = match frame.kind {
             to_host::RECORD => serde_json::from_slice(&frame.payload).ok(),
             to_host::DROPPED => {
@@ -81,8 +94,7 @@ impl Recorder {
         }
     }
 
-    /// Waits until what was put is written.
-    pub(crate) async fn settle(&self) {
+    async fn written(&self) {
         let (done, written) = oneshot::channel();
         if self.words.send(Word::Settle(done)).await.is_ok() {
             let _ = written.await;

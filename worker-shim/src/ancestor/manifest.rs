@@ -68,6 +68,10 @@ pub(super) fn find(program: Program, arguments: &Arguments) -> Result<Found, Err
             let program = capability_program(&manifest, &executable.program, &path)?;
             Launch::Executable { program: program.display().to_string(), executable }
         }
+        (Program::Shim, Runtime::Channel { program, args }) => {
+            let program = capability_program(&manifest, &program, &path)?;
+            Launch::Channel { program: program.display().to_string(), args }
+        }
         (Program::Shim, Runtime::Native { program, args }) => {
             let program = capability_program(&manifest, &program, &path)?;
             return Ok(Found::Program { program, args });

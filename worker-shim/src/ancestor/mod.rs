@@ -13,13 +13,13 @@ mod manifest;
 
 use crate::descriptors::Listening;
 use crate::exit;
-use crate::owner::{Owner, Start};
 use arguments::{Arguments, Endpoint};
 use cjm_platform::process::Pid;
 use cjm_platform::{PidFd, Signal, signals};
 use cjm_wire::channel::LoadFailure;
 use cjm_wire::describe::Described as _;
 use cjm_wire::link::{ExitStatus, Launch, WorkerSpec};
+use diagnostics::Recorder;
 use error::AncestorStartError;
 use manifest::Found;
 use serde_json::{Map, Value};
@@ -28,8 +28,6 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-
-pub(crate) use diagnostics::Recorder;
 
 /// Names a manifest where the data directory of the host does not: a path, or a capability's name.
 pub(crate) const MANIFEST_VARIABLE: &str = "CJM_WORKER_MANIFEST";
@@ -72,7 +70,7 @@ pub fn is_its_command_line(arguments: &[OsString]) -> bool {
 
 /// Gets ready to serve, or says why not with the exit code of the ancestor's worker. Replaces this process where the
 /// manifest names a capability in Rust and this is the shim. First thing in a process.
-pub(crate) fn start(program: Program, arguments: &[OsString]) -> Result<Start, ExitCode> {
+pub(crate) fn start(program: Program, arguments: &[OsString]) -> Result<(Listening, AncestorHost), ExitCode> {
     let arguments = Arguments::parse(arguments).map_err(|message| {
         eprintln!("cjm-worker: {message}");
         ExitCode::from(exit::USAGE)
@@ -120,7 +118,7 @@ pub(crate) fn start(program: Program, arguments: &[OsString]) -> Result<Start, E
         secrets: found.secrets,
     };
     let tool = arguments.tool();
-    Ok(Start { listening, owner: Owner::Ancestor(Box::new(AncestorHost { process, spec, recorder, tool })) })
+    Ok((listening, AncestorHost { process, spec, recorder, tool }))
 }
 
 /// Says of a tool that could not be loaded what the ancestor's worker says.

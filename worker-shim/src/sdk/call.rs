@@ -4,6 +4,7 @@ use super::error::ToolError;
 use super::fields;
 use super::setup::{Level, Logger};
 use crate::calls::CallState;
+use crate::tool::StreamLine;
 use bytes::Bytes;
 use cjm_wire::envelope::{ACTION_KEY, CallEnvelope, ExecuteRequest};
 use cjm_wire::http::Account;
@@ -114,13 +115,13 @@ impl Call {
 /// Where a streaming call puts its chunks. Waits while the reader is behind.
 #[derive(Debug)]
 pub struct Sink {
-    sender: mpsc::Sender<Bytes>,
+    sender: mpsc::Sender<StreamLine>,
     state: Arc<CallState>,
     handle: Handle,
 }
 
 impl Sink {
-    pub(crate) fn new(sender: mpsc::Sender<Bytes>, state: Arc<CallState>, handle: Handle) -> Self {
+    pub(crate) fn new(sender: mpsc::Sender<StreamLine>, state: Arc<CallState>, handle: Handle) -> Self {
         Self { sender, state, handle }
     }
 
@@ -131,7 +132,7 @@ impl Sink {
     pub fn send(&mut self, chunk: &impl Serialize) -> Result<(), ToolError> {
         let value = serde_json::to_value(chunk)
             .map_err(|error| ToolError::fatal(format!("a chunk cannot be written as JSON: {error}")))?;
-        let line = match self.sender.try_send(chunk_line(&value)) {
+        let line = match self.sender.try_send(StreamLine::Chunk(chunk_line(&value))) {
             Ok(()) => return Ok(()),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(ToolError::cancelled()),
             Err(mpsc::error::TrySendError::Full(line)) => line,

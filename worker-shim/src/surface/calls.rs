@@ -1,6 +1,6 @@
 //! `/execute`, `/task`, `/execute_stream`.
 
-use super::routes::Surface;
+use super::state::Surface;
 use super::{answer, body, stream};
 use crate::calls::{CALLS_MAX, CallKind, RunningCall};
 use crate::tool::{Operation, worker_failure};

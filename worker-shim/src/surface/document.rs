@@ -2,7 +2,7 @@
 //! and answers is the tool's, and stands in its manifest; bodies of ours are named, not invented.
 
 use super::answer;
-use super::routes::Surface;
+use super::state::Surface;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;

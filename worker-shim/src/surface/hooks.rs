@@ -1,6 +1,6 @@
 //! The paths that ask the tool something without being a job: configuration, hooks, monitoring.
 
-use super::routes::Surface;
+use super::state::Surface;
 use super::{answer, body};
 use crate::calls::CallKind;
 use crate::tool::{Operation, worker_failure};

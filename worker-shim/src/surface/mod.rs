@@ -3,13 +3,16 @@
 mod answer;
 mod body;
 mod calls;
+mod cpu;
 mod document;
 mod hooks;
 mod identity;
 mod routes;
+mod state;
 mod status;
 mod stream;
 
+pub(crate) use cpu::CpuMeter;
 pub(crate) use identity::Identity;
-pub(crate) use routes::{Surface, router};
-pub(crate) use status::CpuMeter;
+pub(crate) use routes::router;
+pub(crate) use state::Surface;

@@ -1,30 +1,16 @@
-//! The table of paths, and what all handlers share. To change the surface: paths and bodies are `wire::http`'s
+//! The table of paths. To change the surface: paths and bodies are `wire::http`'s
 //! and a contract with hosts we do not ship; add, never alter.
 
 use super::answer::detail;
-use super::status::CpuMeter;
-use super::{Identity, calls, document, hooks, status};
-use crate::calls::Calls;
-use crate::tool::{Operation, Tool};
+use super::state::Surface;
+use super::{calls, document, hooks, status};
+use crate::tool::Operation;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 use cjm_wire::http;
 use std::sync::Arc;
-
-/// What the handlers of one worker share.
-#[derive(Debug)]
-pub(crate) struct Surface {
-    pub(crate) name: String,
-    pub(crate) version: String,
-    pub(crate) identity: Identity,
-    /// The tool's own process, where it has one that lives as long as the worker.
-    pub(crate) tool_pid: Option<u32>,
-    pub(crate) tool: Tool,
-    pub(crate) calls: Calls,
-    pub(crate) cpu: CpuMeter,
-}
 
 /// All paths.
 pub(crate) fn router(surface: Arc<Surface>) -> Router {

@@ -2,17 +2,16 @@
 
 use super::answer;
 use super::body;
-use super::routes::Surface;
+use super::state::Surface;
 use crate::tool::CancelScope;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use cjm_platform::Pid;
-use cjm_platform::usage::{UsageSample, sample_tree};
+use cjm_platform::usage::sample_tree;
 use cjm_wire::envelope::CancelRequest;
 use cjm_wire::http::{Health, Stats, StatusBody};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
 
 /// Bytes in a megabyte as the surface counts them.
 const MB: f64 = 1_048_576.0;
@@ -70,28 +69,4 @@ pub(crate) async fn cancel(State(surface): State<Arc<Surface>>, body: Body) -> R
     let scope = if job_id.is_none() { CancelScope::All } else { CancelScope::These };
     surface.tool.cancel(&calls, scope);
     answer::ok(&StatusBody { status: "cancelled".to_owned(), detail: None })
-}
-
-/// Processor use between two questions.
-#[derive(Debug)]
-pub(crate) struct CpuMeter {
-    last: Mutex<(Instant, f64)>,
-}
-
-impl CpuMeter {
-    /// The first question is measured from now.
-    pub(crate) fn new() -> Self {
-        Self { last: Mutex::new((Instant::now(), 0.0)) }
-    }
-
-    /// Percent of one core since the previous question, one decimal.
-    fn percent(&self, sample: &UsageSample) -> f64 {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let elapsed = now.duration_since(last.0).as_secs_f64();
-        // A process that ended unseen takes its time with it, so the sum can fall.
-        let used = (sample.cpu_seconds - last.1).max(0.0);
-        *last = (now, sample.cpu_seconds);
-        if elapsed > 0.0 { (used / elapsed * 1000.0).round() / 10.0 } else { 0.0 }
-    }
 }

@@ -1,13 +1,12 @@
 //! The body of `/execute_stream`: one line for each chunk, pulled as the client reads, so that a slow reader
 //! slows the tool and not this process' memory.
 
-use super::routes::Surface;
+use super::state::Surface;
 use crate::calls::CallState;
-use crate::tool::{CancelScope, ChunkReader};
+use crate::tool::{CancelScope, ChunkReader, StreamLine};
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -21,17 +20,29 @@ struct Lines {
     surface: Arc<Surface>,
     state: Arc<CallState>,
     chunks: ChunkReader,
+    /// The last word was taken, or will never come.
     ended: bool,
 }
 
+/// The tool is gone and its stream has no end: the connection is broken off, since a whole answer would look complete.
+#[derive(Debug, thiserror::Error)]
+#[error("the stream was cut: its tool ended before it")]
+struct Cut;
+
 impl Stream for Lines {
-    type Item = Result<Bytes, Infallible>;
+    type Item = Result<Bytes, Cut>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        let Some(line) = ready!(this.chunks.lines.poll_recv(context)) else {
-            this.ended = true;
+        if this.ended {
             return Poll::Ready(None);
+        }
+        let word = ready!(this.chunks.lines.poll_recv(context));
+        this.ended = !matches!(word, Some(StreamLine::Chunk(_)));
+        let line = match word {
+            Some(StreamLine::Chunk(line) | StreamLine::Failed(line)) => line,
+            Some(StreamLine::End) => return Poll::Ready(None),
+            None => return Poll::Ready(Some(Err(Cut))),
         };
         if let Some(credit) = &mut this.chunks.credit {
             credit.chunk_taken();

@@ -3,21 +3,30 @@
 //! What must hold: a call's `RunningCall` moves into whatever carries the call, so that the call counts as
 //! running until the tool is done with it, also when nobody waits for its answer any more.
 
+pub(crate) mod channel;
 pub(crate) mod executable;
+pub(crate) mod failures;
+pub(crate) mod loaded;
 pub(crate) mod native;
 mod panics;
 mod pool;
-pub(crate) mod python;
+mod program;
 
 use crate::calls::{CallState, RunningCall};
+use crate::json_text::unfit_number;
+use crate::sdk::ToolError;
 use bytes::Bytes;
 use cjm_wire::channel::CallFailure;
 use cjm_wire::error::{ErrorCategory, JobError};
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Chunks that wait for a reader of a stream at most.
 pub(crate) const STREAM_CHUNKS_MAX: usize = 64;
+
+/// Longest number quoted in an error.
+const NUMBER_BYTES_SHOWN_MAX: usize = 80;
 
 /// What the surface asks a tool to do, one answer each. Streams and cancels are methods of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,16 +64,26 @@ pub(crate) type Outcome = Result<Bytes, CallFailure>;
 pub(crate) enum Tool {
     Executable(executable::ExecutableTool),
     Native(native::NativeTool),
-    Python(python::PythonTool),
+    Channel(channel::ChannelTool),
+}
+
+/// What comes out of a stream, one by one. Closed without a last word it was cut: nobody knows what is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StreamLine {
+    /// One chunk, without newline.
+    Chunk(Bytes),
+    /// The error of a failed call; the last word.
+    Failed(Bytes),
+    /// All was sent; the last word.
+    End,
 }
 
 /// A stream of chunks on its way out; dropping it early cancels the call.
 #[derive(Debug)]
 pub(crate) struct ChunkReader {
-    /// Lines without newline; a failed call's last one is its error. Closed at the end.
-    pub(crate) lines: mpsc::Receiver<Bytes>,
+    pub(crate) lines: mpsc::Receiver<StreamLine>,
     /// Told of each chunk taken.
-    pub(crate) credit: Option<python::Credit>,
+    pub(crate) credit: Option<channel::Credit>,
 }
 
 impl Tool {
@@ -73,7 +92,7 @@ impl Tool {
         match self {
             Self::Executable(tool) => tool.call(operation, call, body).await,
             Self::Native(tool) => tool.call(operation, call, body).await,
-            Self::Python(tool) => tool.call(operation, call, body).await,
+            Self::Channel(tool) => tool.call(operation, call, body).await,
         }
     }
 
@@ -82,7 +101,7 @@ impl Tool {
         match self {
             Self::Executable(tool) => tool.stream(call, body),
             Self::Native(tool) => tool.stream(call, body),
-            Self::Python(tool) => tool.stream(call, body),
+            Self::Channel(tool) => tool.stream(call, body),
         }
     }
 
@@ -92,7 +111,7 @@ impl Tool {
             // Each call's own task watches its flag.
             Self::Executable(_) => {}
             Self::Native(tool) => tool.cancel(calls, scope),
-            Self::Python(tool) => tool.cancel(calls, scope),
+            Self::Channel(tool) => tool.cancel(calls, scope),
         }
     }
 
@@ -100,16 +119,65 @@ impl Tool {
     pub(crate) fn forget_calls(&self) {
         match self {
             Self::Executable(_) | Self::Native(_) => {}
-            Self::Python(tool) => tool.forget_calls(),
+            Self::Channel(tool) => tool.forget_calls(),
         }
     }
 
     /// Runs the tool's cleanup unless it has run, and ends it. Called when no call is running any more.
     pub(crate) async fn finish(&self) {
         match self {
-            Self::Executable(_) => {}
+            Self::Executable(tool) => tool.finish().await,
             Self::Native(tool) => tool.finish().await,
-            Self::Python(tool) => tool.finish().await,
+            Self::Channel(tool) => tool.finish().await,
+        }
+    }
+}
+
+/// Why a call cannot be taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreadable {
+    /// It has not the form of a call.
+    #[error("{0}")]
+    Malformed(String),
+    /// It says something that this tool cannot be told as it is.
+    #[error(transparent)]
+    Unfit(ToolError),
+}
+
+/// Reads a call for a tool that gets parsed values. The surface has seen that it is a JSON object. What a parsed value
+/// would have to round, or cannot hold, is refused.
+pub(crate) fn read_call<T: DeserializeOwned>(body: &[u8]) -> Result<T, Unreadable> {
+    let unfit = |why: String| Unreadable::Unfit(ToolError::user_input(why));
+    if let Some(number) = unfit_number(body) {
+        let shown = crate::calls::truncated(number, NUMBER_BYTES_SHOWN_MAX);
+        return Err(unfit(format!(
+            "the number {shown} cannot be passed to this tool without rounding it: pass it as text"
+        )));
+    }
+    serde_json::from_slice(body).map_err(|error| match error.classify() {
+        serde_json::error::Category::Syntax => {
+            unfit(format!("the call cannot be passed to this tool as it is: {error}"))
+        }
+        _ => Unreadable::Malformed(error.to_string()),
+    })
+}
+
+impl Unreadable {
+    /// The answer of a unary call.
+    pub(crate) fn failure(&self, capability: &str) -> CallFailure {
+        match self {
+            Self::Malformed(_) => internal_server_error(),
+            Self::Unfit(error) => error.failure(capability),
+        }
+    }
+}
+
+impl From<Unreadable> for ToolError {
+    /// For streams, whose answer is the last line.
+    fn from(unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::Malformed(why) => Self::user_input(format!("the call cannot be read: {why}")),
+            Unreadable::Unfit(error) => error,
         }
     }
 }

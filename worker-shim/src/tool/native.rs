@@ -6,8 +6,8 @@
 
 use super::panics::{guard, install_hook};
 use super::pool::Pool;
-use super::{CancelScope, ChunkReader, Operation, Outcome, STREAM_CHUNKS_MAX};
-use super::{internal_server_error, status_body, worker_failure};
+use super::{CancelScope, ChunkReader, Operation, Outcome, STREAM_CHUNKS_MAX, StreamLine};
+use super::{internal_server_error, read_call, status_body, worker_failure};
 use crate::calls::{CallState, RunningCall};
 use crate::sdk::{Call, Capability, Kind, Logger, Setup, Sink, ToolError, chunk_line};
 use bytes::{Bytes, BytesMut};
@@ -110,15 +110,17 @@ impl NativeTool {
         let failed = sender.clone();
         let job = move || {
             let sink = Sink::new(sender, Arc::clone(call.state()), handle);
-            if let Err(error) = capability.run_stream(&call, &body, sink)
-                && let Ok(last) = last
-            {
-                last.send(error_line(&error, &name));
+            let word = match capability.run_stream(&call, &body, sink) {
+                Ok(()) => StreamLine::End,
+                Err(error) => StreamLine::Failed(error_line(&error, &name)),
+            };
+            if let Ok(last) = last {
+                last.send(word);
             }
         };
         if let Err(error) = self.calls.run(job) {
             let error = ToolError::transient(format!("no thread for the call: {error}"));
-            let _ = failed.try_send(error_line(&error, &self.name));
+            let _ = failed.try_send(StreamLine::Failed(error_line(&error, &self.name)));
         }
         ChunkReader { lines, credit: None }
     }
@@ -237,7 +239,7 @@ struct ReconfigureRequest {
 
 impl<T: Capability> Hosted<T> {
     fn execute_call(&self, call: &RunningCall, body: &[u8]) -> Result<Call, CallFailure> {
-        let request: ExecuteRequest = serde_json::from_slice(body).map_err(|_| internal_server_error())?;
+        let request: ExecuteRequest = read_call(body).map_err(|unreadable| unreadable.failure(&self.name))?;
         let call = self.call_of(request, call.state());
         self.check_action(&call).map_err(|error| error.failure(&self.name))?;
         Ok(call)
@@ -281,14 +283,14 @@ impl<T: Capability> Hosted<T> {
         let tool = &self.capability;
         match operation {
             Operation::Initialize => {
-                let config = serde_json::from_slice(body);
+                let config = read_call(body);
                 let config = config.map_err(|error| CallFailure::detail(400, &error.to_string()))?;
                 let done = guard(|| tool.initialize(config));
                 done.map(|()| status_body("ok")).map_err(|error| CallFailure::detail(400, &error.to_string()))
             }
             Operation::Reconfigure => {
-                let request: ReconfigureRequest = serde_json::from_slice(body)
-                    .map_err(|error| CallFailure::detail(500, &error.to_string()))?;
+                let request: ReconfigureRequest =
+                    read_call(body).map_err(|error| CallFailure::detail(500, &error.to_string()))?;
                 detailed("reconfigured", guard(|| tool.reconfigure(request.old_config, request.new_config)))
             }
             Operation::Prefetch => {
@@ -365,8 +367,7 @@ impl<T: Capability> Erased for Hosted<T> {
     }
 
     fn run_stream(&self, call: &RunningCall, body: &[u8], mut sink: Sink) -> Result<(), ToolError> {
-        let request: ExecuteRequest = serde_json::from_slice(body)
-            .map_err(|error| ToolError::user_input(format!("the call cannot be read: {error}")))?;
+        let request: ExecuteRequest = read_call(body)?;
         let call = self.call_of(request, call.state());
         self.check_action(&call)?;
         call.check_cancel()?;

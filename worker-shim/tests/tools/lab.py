@@ -30,7 +30,14 @@ class Lab(Capability):
 
     def execute_stream(self, action="count", **kwargs):
         for number in range(kwargs.get("to", 10**9)):
-            yield {"n": number, "é": 1.0}
+            try:
+                yield {"n": number, "é": 1.0}
+            except GeneratorExit:
+                if kwargs.get("die_on_cancel"):
+                    os._exit(5)
+                raise
+        if kwargs.get("then_die"):
+            self.do_die(kwargs["then_die"])
         if kwargs.get("then_fail"):
             raise ConnectionError("broke off")
 
@@ -113,6 +120,14 @@ class Lab(Capability):
         for _ in range(repeat):
             os.write(3, head + body)
         return "said"
+
+    def do_breach_and_answer(self):
+        """A frame of no known kind and the answer of this very call, in one breath."""
+        body = b'"answered all the same"'
+        unknown = bytes((0, 0, 0, 0, 0x42, 0, 0, 0)) + bytes(8)
+        answer = len(body).to_bytes(4, "big") + bytes((0x82, 0, 0, 0)) + calls.current().id.to_bytes(8, "big") + body
+        os.write(3, unknown + answer)
+        time.sleep(1000)
 
     def do_garbage(self):
         os.write(3, b"this is no frame at all, is it")

@@ -100,6 +100,86 @@ fn files_are_found_made_room_for_and_missed() {
 }
 
 #[test]
+fn numbers_and_depths_pass_as_they_are_or_are_refused_in_words() {
+    let worker = worker(json!({
+        "say": {"argv": ["-c", "cat \"$1\"", "sh", "{file}"], "parameters": {"file": {"type": "input_file", "required": true}},
+            "result": "stdout_json"},
+        "take": {"argv": ["-c", "exit 0"], "parameters": {"n": {"type": "number"}}},
+    }));
+    let deep = format!("{}18446744073709551616{}", "[".repeat(600), "]".repeat(600));
+    for said in [deep.as_str(), "[1e400,-123456789012345678901234567890]", r#"{"name":"caf\udce9"}"#] {
+        let file = worker.dir.path().join("said.json");
+        std::fs::write(&file, said).unwrap();
+        let answer = worker.execute("say", json!({"file": file}));
+        assert_eq!((answer.status, answer.text()), (200, said));
+        let spaced = said.replace(',', ", ").replace(':', ": ");
+        assert_eq!(worker.stream_lines("say", json!({"file": file})), [spaced]);
+    }
+    let nested = format!(r#"{{"kwargs":{{"action":"take","n":{}1{}}}}}"#, "[".repeat(600), "]".repeat(600));
+    for (body, words) in [
+        (r#"{"kwargs":{"action":"take","n":18446744073709551616}}"#, "the number 18446744073709551616"),
+        (r#"{"kwargs":{"action":"take","n":1e400}}"#, "the number 1e400"),
+        (nested.as_str(), "recursion limit"),
+        (r#"{"kwargs":{"action":"take","n":"\udce9"}}"#, "surrogate"),
+    ] {
+        let error = worker.post("/execute", body).job_error();
+        assert_eq!(error["category"], "user_input", "{error}");
+        assert!(error["message"].as_str().unwrap().contains(words), "{error}");
+        assert!(worker.post("/execute_stream", body).text().contains(words), "{body}");
+    }
+    assert_eq!(worker.post("/execute", r#"{"kwargs":[]}"#).text(), "Internal Server Error");
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_at_once_going_in_and_coming_out() {
+    let worker = worker(json!({
+        "read": {"argv": ["-c", "cat \"$1\"", "sh", "{file}"],
+            "parameters": {"file": {"type": "input_file", "required": true}}, "result": "stdout_text"},
+        "make": {"argv": ["-c", "mkfifo \"$1\"", "sh", "{out}"], "outputs": {"out": "{work_dir}/out"}, "result": "files"},
+    }));
+    let pipe = worker.dir.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let pipe = pipe.to_str().unwrap();
+    for (file, kind) in [(pipe, "named pipe"), ("/dev/zero", "device"), ("/proc", "directory")] {
+        let error = worker.execute("read", json!({"file": file})).job_error();
+        assert_eq!((&error["category"], &error["fields_invalid"]), (&json!("user_input"), &json!(["file"])));
+        assert!(error["message"].as_str().unwrap().contains(&format!("a {kind} and no file")), "{error}");
+    }
+    let error = worker.execute("make", json!({})).job_error();
+    assert!(
+        error["message"].as_str().unwrap().contains("output `out` is a named pipe and no file"),
+        "{error}"
+    );
+}
+
+#[test]
+fn last_words_survive_a_flood_a_long_line_and_the_end_of_the_worker() {
+    for flood in [
+        "head -c 20000000 /dev/zero | tr '\\0' z >&2; echo >&2",
+        "yes 'one more record of many' | head -n 800000 >&2",
+        "i=0; while [ $i -lt 2000 ]; do printf '\\r%s%%' $i >&2; i=$((i+1)); done; echo >&2",
+    ] {
+        let mut worker = run(
+            &format!("echo first words >&2; {flood}; echo last words: no space left >&2; exit 1"),
+            json!({}),
+        );
+        let error = worker.post("/execute", "{}").job_error();
+        assert_eq!(error["message"], "sh ended with exit code 1: last words: no space left", "{flood}");
+        worker.shutdown(std::time::Duration::from_secs(20));
+        assert_eq!(worker.exit_code(), 0);
+        worker.wait_stderr("last words: no space left");
+        assert!(worker.stderr().starts_with("first words"), "{flood}");
+    }
+    // A line whose reason stands at its end.
+    let worker = run(
+        "printf 'error: ' >&2; head -c 50000 /dev/zero | tr '\\0' x >&2; echo ' because of this' >&2; exit 1",
+        json!({}),
+    );
+    let message = worker.post("/execute", "{}").job_error()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("error: xx") && message.ends_with("xx because of this"), "{message}");
+}
+
+#[test]
 fn failures_tell_the_code_the_last_words_and_the_category() {
     for (text, more, category, words) in [
         ("echo early >&2; echo late >&2; exit 7", json!({}), "fatal", "sh ended with exit code 7: late"),

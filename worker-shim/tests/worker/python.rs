@@ -69,13 +69,17 @@ fn hooks_and_failures_pass_as_the_tool_says_them() {
     let worker = lab();
     for (path, body, status, expected) in [
         ("/initialize", r#"{"a":1}"#, 200, r#"{"status":"ok"}"#),
-        ("/initialize", r#"{"bad":1}"#, 400, r#"{"detail":"a bad configuration"}"#),
         ("/cancel", "", 200, r#"{"status":"cancelled"}"#),
         ("/execute", "{broken", 500, "Internal Server Error"),
     ] {
         let answer = worker.post(path, body);
         assert_eq!((answer.status, answer.text()), (status, expected), "{path} {body}");
     }
+    let refused = worker.post("/initialize", r#"{"bad":1}"#);
+    assert_eq!((refused.status, &refused.json()["detail"]), (400, &json!("a bad configuration")));
+    let beside = &refused.json()["_job_error"];
+    assert_eq!(beside["original_exc_repr"], "ValueError('a bad configuration')");
+    assert!(beside["traceback"].as_str().unwrap().contains("in initialize"), "{beside}");
     worker.post("/initialize", "{}");
     for (kind, category) in [
         ("input", "user_input"),
@@ -226,12 +230,68 @@ fn a_tool_that_breaks_the_channel_is_killed_and_the_reason_said() {
         let call = worker.execute_beside(action, kwargs.clone(), "job");
         let exit = worker.frame(to_host::TOOL_EXIT);
         assert_eq!(exit["status"], json!({"signal": 9}), "{action} {kwargs}");
+        assert!(exit["protocol_fault"].as_str().is_some_and(|why| why.contains(words)), "{action}: {exit}");
         assert_eq!(worker.exit_code(), 20);
         let record = worker.frame(to_host::RECORD);
         assert!(record["message"].as_str().unwrap().contains(words), "{action} {kwargs}: {record}");
         worker.wait_stderr(words);
         let _ = call.join();
     }
+}
+
+#[test]
+fn an_answer_behind_a_breach_of_the_channel_does_not_count() {
+    let mut worker = lab();
+    let call = worker.execute_beside("breach_and_answer", json!({}), "job");
+    let exit = worker.frame(to_host::TOOL_EXIT);
+    assert_eq!(exit["protocol_fault"], "it sent a frame of the unknown kind 0x42");
+    assert_eq!(worker.exit_code(), 20);
+    assert!(call.join().unwrap().is_none(), "the call has no answer");
+}
+
+/// Reads a stream to what ends it: lines, and whether it ended as a whole one does.
+fn read_out(mut stream: crate::http::Streaming) -> (usize, bool) {
+    let mut lines = 0;
+    loop {
+        match stream.chunk() {
+            Ok(Some(chunk)) => lines += chunk.iter().filter(|byte| **byte == b'\n').count(),
+            Ok(None) => return (lines, true),
+            Err(_) => return (lines, false),
+        }
+    }
+}
+
+#[test]
+fn a_stream_whose_tool_is_gone_is_broken_off_and_never_looks_whole() {
+    for how in ["exit", "11", "9"] {
+        let mut worker = lab();
+        let stream = worker.stream("count", json!({"to": 5, "then_die": how}));
+        assert_eq!(read_out(stream), (5, false), "{how}");
+        assert_eq!(worker.exit_code(), 20);
+    }
+    // The same while the worker ends, which lets running calls end first.
+    let mut worker = lab();
+    let mut stream = worker.stream("count", json!({"die_on_cancel": true}));
+    stream.chunk().unwrap().unwrap();
+    worker.shutdown(Duration::from_secs(20));
+    assert!(!read_out(stream).1);
+    assert_eq!(worker.exit_code(), 0);
+    // And one that is whole ends as such.
+    let worker = lab();
+    assert_eq!(read_out(worker.stream("count", json!({"to": 5}))), (5, true));
+}
+
+#[test]
+fn words_that_no_reader_can_decode_are_shown() {
+    let mut worker = lab();
+    for (kind, payload) in [
+        (0x87, r#"{"level":"INFO","message":"saw caf\udce9.txt"}"#),
+        (0x86, r#"{"progress":0.5,"message":"at caf\udce9.txt"}"#),
+    ] {
+        worker.execute("say", json!({"kind": kind, "call_id": 0, "payload": payload}));
+    }
+    assert_eq!(worker.frame(to_host::RECORD)["message"], r"saw caf\udce9.txt");
+    worker.wait_progress(r"at caf\udce9.txt");
 }
 
 #[test]

@@ -216,6 +216,10 @@ class Lab(Capability):
                 time.sleep(0.002)
 
     @action
+    def path(self):
+        return sys.path
+
+    @action
     def modules(self):
         return sorted(sys.modules)
 

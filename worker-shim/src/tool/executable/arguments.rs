@@ -5,6 +5,8 @@ use crate::sdk::ToolError;
 use cjm_wire::runtime::{Action, Parameter, ParameterKind};
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
+use std::fs::FileType;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 /// What each parameter is; one that has no value is not in it.
@@ -101,9 +103,23 @@ fn check_input_file(path: &Path) -> Result<(), String> {
         return Err(format!("is {shown}, and an absolute path is expected"));
     }
     match std::fs::metadata(path) {
-        Ok(meta) if meta.is_dir() => Err(format!("is {shown}, which is a directory and no file")),
-        Ok(_) => Ok(()),
+        // Whoever reads a pipe or a device may wait for ever, and finds something else the second time.
+        Ok(meta) => match kind_of_file(meta.file_type()) {
+            "file" => Ok(()),
+            kind => Err(format!("is {shown}, which is a {kind} and no file")),
+        },
         Err(error) => Err(format!("is {shown}, which cannot be read: {error}")),
+    }
+}
+
+/// What stands at a path, in a word; `file` is a regular one.
+pub(crate) fn kind_of_file(found: FileType) -> &'static str {
+    match found {
+        _ if found.is_file() => "file",
+        _ if found.is_dir() => "directory",
+        _ if found.is_fifo() => "named pipe",
+        _ if found.is_socket() => "socket",
+        _ => "device",
     }
 }
 
@@ -146,7 +162,8 @@ mod tests {
             (json!({"input": "/bin/sh", "x": 1}), "x", "there are: input, rate, gain, codec, mono"),
             (json!({"input": 1}), "input", "text is expected"),
             (json!({"input": "/nonexistent"}), "input", "cannot be read"),
-            (json!({"input": "/bin"}), "input", "is a directory"),
+            (json!({"input": "/bin/"}), "input", "is a directory"),
+            (json!({"input": "/dev/null"}), "input", "is a device and no file"),
             (json!({"input": "sh"}), "input", "absolute path"),
             (json!({"input": "/bin/sh", "rate": 1.5}), "rate", "a whole number"),
             (json!({"input": "/bin/sh", "rate": "8000"}), "rate", "a whole number"),

@@ -1,8 +1,9 @@
 //! What the files of one call hold: each is read at most once, and not at all when the host knows it already.
 //!
-//! What must hold: a hash is believed only for the size and the time of change under which it was made; reading stops
-//! when the call is cancelled.
+//! What must hold: a hash is believed only for the very file, unchanged, of which it was made; nothing but regular files
+//! is opened; reading stops when the call is cancelled.
 
+use super::arguments::kind_of_file;
 use crate::sdk::ToolError;
 use cjm_wire::cache::{FileState, HASH_PREFIX, KnownInputs};
 use cjm_wire::canonical::hex;
@@ -36,6 +37,10 @@ impl Hashes {
         let failed =
             |error: io::Error| ToolError::from(error).context(&format!("reading {}", path.display()));
         let found = std::fs::metadata(path).map_err(failed)?;
+        if !found.is_file() {
+            let kind = kind_of_file(found.file_type());
+            return Err(ToolError::user_input(format!("{} is a {kind} and no file", path.display())));
+        }
         let known = self.lock().get(path).cloned();
         if let Some(known) = known.filter(|known| is_unchanged(known, &found)) {
             return Ok(known);
@@ -44,7 +49,7 @@ impl Hashes {
         let read = tokio::task::spawn_blocking(move || read(&file, &cancel)).await;
         let content_hash = read.map_err(|_| ToolError::transient("a file could not be read to its end"))?;
         let content_hash = content_hash.map_err(failed)?.ok_or_else(ToolError::cancelled)?;
-        let state = FileState { size: found.len(), mtime_ns: mtime_ns(&found), content_hash };
+        let state = state_of(&found, content_hash);
         self.lock().insert(path.to_owned(), state.clone());
         Ok(state)
     }
@@ -64,9 +69,20 @@ pub(crate) fn digits(content_hash: &str) -> &str {
     content_hash.strip_prefix(HASH_PREFIX).unwrap_or(content_hash)
 }
 
-/// Whether the file still has the size and the time of change that it had.
+/// Whether this is still the file that it was, and unchanged.
 pub(crate) fn is_unchanged(known: &FileState, found: &Metadata) -> bool {
-    known.size == found.len() && known.mtime_ns == mtime_ns(found)
+    *known == state_of(found, known.content_hash.clone())
+}
+
+fn state_of(found: &Metadata, content_hash: String) -> FileState {
+    let ctime_ns = found.ctime().saturating_mul(1_000_000_000).saturating_add(found.ctime_nsec());
+    FileState {
+        size: found.len(),
+        mtime_ns: mtime_ns(found),
+        inode: Some(found.ino()),
+        ctime_ns: Some(ctime_ns),
+        content_hash,
+    }
 }
 
 /// None when the call was cancelled meanwhile.
@@ -98,9 +114,14 @@ mod tests {
         let path = folder.path().join("a");
         std::fs::write(&path, "abc").unwrap();
         let found = std::fs::metadata(&path).unwrap();
-        for (size, told) in [(3, "sha256:told"), (4, ABC)] {
-            let state =
-                FileState { size, mtime_ns: mtime_ns(&found), content_hash: "sha256:told".to_owned() };
+        let same = state_of(&found, "sha256:told".to_owned());
+        for (state, told) in [
+            (same.clone(), "sha256:told"),
+            (FileState { size: 4, ..same.clone() }, ABC),
+            (FileState { inode: same.inode.map(|number| number + 1), ..same.clone() }, ABC),
+            (FileState { ctime_ns: same.ctime_ns.map(|time| time - 1), ..same.clone() }, ABC),
+            (FileState { inode: None, ctime_ns: None, ..same.clone() }, ABC),
+        ] {
             let known = KnownInputs { input_files: BTreeMap::from([(path.display().to_string(), state)]) };
             let hashes = Hashes::new(known, CancellationToken::new());
             assert_eq!(hashes.state(&path).await.unwrap().content_hash, told);

@@ -4,8 +4,12 @@ use std::collections::VecDeque;
 
 /// Lines of standard error kept for an error's text.
 const TAIL_LINES_MAX: usize = 20;
-/// Longest line kept there, or looked at for progress, in bytes.
+/// Longest line kept there, or looked at for progress, in bytes; of a longer one the middle goes.
 pub(crate) const LINE_BYTES_MAX: usize = 2048;
+/// How much of the end of a long line is kept at most, in bytes.
+const LAST_BYTES_MAX: usize = LINE_BYTES_MAX / 2;
+/// What stands for the middle of a long line.
+const CUT_MARK: &[u8] = " … ".as_bytes();
 
 /// Which bytes end a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,41 +20,56 @@ pub(crate) enum LineEnd {
     NewlineOrReturn,
 }
 
-/// Cuts bytes into lines. An unfinished line is kept up to a maximum, what is beyond it is not.
+/// What ended a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// A newline, or the end of all output.
+    ForGood,
+    /// `\r`: a terminal would write the next line over it.
+    ToBeOverwritten,
+}
+
+/// Cuts bytes into lines. Of a line beyond the maximum its beginning and its end are kept: what a program says last
+/// stands at the end.
 #[derive(Debug)]
 pub(crate) struct LineCutter {
     end: LineEnd,
     bytes_max: usize,
+    /// The beginning of the line that has no end yet.
     open: Vec<u8>,
+    /// What came behind the beginning, the newest at the end.
+    rest: VecDeque<u8>,
     overflowed: bool,
 }
 
 impl LineCutter {
     pub(crate) fn new(end: LineEnd, bytes_max: usize) -> Self {
-        Self { end, bytes_max, open: Vec::new(), overflowed: false }
+        Self { end, bytes_max, open: Vec::new(), rest: VecDeque::new(), overflowed: false }
     }
 
     /// Gives each line that `bytes` completes to `take`, without its end.
-    pub(crate) fn push(&mut self, bytes: &[u8], mut take: impl FnMut(&[u8])) {
+    pub(crate) fn push(&mut self, bytes: &[u8], mut take: impl FnMut(&[u8], Ended)) {
         let mut rest = bytes;
-        let ends = |byte: &u8| *byte == b'\n' || (self.end == LineEnd::NewlineOrReturn && *byte == b'\r');
+        let returns = self.end == LineEnd::NewlineOrReturn;
+        let ends = |byte: &u8| *byte == b'\n' || (returns && *byte == b'\r');
         while let Some(at) = rest.iter().position(ends) {
-            if self.open.is_empty() {
-                take(&rest[..at.min(self.bytes_max)]);
+            let ended = if rest[at] == b'\r' { Ended::ToBeOverwritten } else { Ended::ForGood };
+            if self.open.is_empty() && at <= self.bytes_max {
+                take(&rest[..at], ended);
             } else {
-                keep(&mut self.open, &rest[..at], self.bytes_max, &mut self.overflowed);
-                take(&self.open);
+                self.keep(&rest[..at]);
+                take(self.close(), ended);
                 self.open.clear();
             }
             rest = &rest[at + 1..];
         }
-        keep(&mut self.open, rest, self.bytes_max, &mut self.overflowed);
+        self.keep(rest);
     }
 
     /// Gives the last line to `take` if it has no end.
-    pub(crate) fn finish(&mut self, take: impl FnOnce(&[u8])) {
+    pub(crate) fn finish(&mut self, take: impl FnOnce(&[u8], Ended)) {
         if !self.open.is_empty() {
-            take(&self.open);
+            take(self.close(), Ended::ForGood);
             self.open.clear();
         }
     }
@@ -59,26 +78,61 @@ impl LineCutter {
     pub(crate) fn overflowed(&self) -> bool {
         self.overflowed
     }
-}
 
-fn keep(open: &mut Vec<u8>, bytes: &[u8], bytes_max: usize, overflowed: &mut bool) {
-    let room = bytes_max.saturating_sub(open.len());
-    *overflowed |= bytes.len() > room;
-    open.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    fn keep(&mut self, bytes: &[u8]) {
+        let room = self.bytes_max.saturating_sub(self.open.len());
+        let (first, behind) = bytes.split_at(bytes.len().min(room));
+        self.open.extend_from_slice(first);
+        if behind.is_empty() {
+            return;
+        }
+        self.overflowed = true;
+        let last_max = self.last_max();
+        let newest = &behind[behind.len().saturating_sub(last_max)..];
+        let too_many = (self.rest.len() + newest.len()).saturating_sub(last_max);
+        self.rest.drain(..too_many);
+        self.rest.extend(newest);
+    }
+
+    /// The open line as it is given: whole, or its beginning and its end.
+    fn close(&mut self) -> &[u8] {
+        if !self.rest.is_empty() {
+            let last_max = self.last_max();
+            let end: Vec<u8> = self.open.iter().chain(&self.rest).copied().collect();
+            let end = &end[end.len().saturating_sub(last_max)..];
+            self.open.truncate(self.bytes_max.saturating_sub(last_max + CUT_MARK.len()));
+            self.open.extend_from_slice(CUT_MARK);
+            self.open.extend_from_slice(end);
+            self.rest.clear();
+        }
+        &self.open
+    }
+
+    /// How much of the end of a long line is kept.
+    fn last_max(&self) -> usize {
+        (self.bytes_max / 2).min(LAST_BYTES_MAX)
+    }
 }
 
 /// The last lines of a stream that are not blank.
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
     lines: VecDeque<String>,
+    /// The next line takes the place of the newest one.
+    overwrites: bool,
 }
 
 impl Tail {
-    pub(crate) fn push(&mut self, line: &[u8]) {
+    pub(crate) fn push(&mut self, line: &[u8], ended: Ended) {
         let text = String::from_utf8_lossy(line);
         let text = text.trim_end();
         if text.trim().is_empty() {
+            // `\r\n` ends a line for good as well: its second byte comes here as an empty line.
+            self.overwrites &= ended == Ended::ToBeOverwritten;
             return;
+        }
+        if std::mem::replace(&mut self.overwrites, ended == Ended::ToBeOverwritten) {
+            self.lines.pop_back();
         }
         if self.lines.len() == TAIL_LINES_MAX {
             self.lines.pop_front();
@@ -108,9 +162,9 @@ mod tests {
         let mut cutter = LineCutter::new(end, bytes_max);
         let mut lines = Vec::new();
         for piece in pieces {
-            cutter.push(piece.as_bytes(), |line| lines.push(String::from_utf8_lossy(line).into_owned()));
+            cutter.push(piece.as_bytes(), |line, _| lines.push(String::from_utf8_lossy(line).into_owned()));
         }
-        cutter.finish(|line| lines.push(String::from_utf8_lossy(line).into_owned()));
+        cutter.finish(|line, _| lines.push(String::from_utf8_lossy(line).into_owned()));
         lines
     }
 
@@ -119,7 +173,34 @@ mod tests {
         assert_eq!(cut(LineEnd::Newline, 99, &["a\nb", "b\n\n", "c"]), ["a", "bb", "", "c"]);
         assert_eq!(cut(LineEnd::Newline, 99, &["a\rb\n"]), ["a\rb"]);
         assert_eq!(cut(LineEnd::NewlineOrReturn, 99, &["1%\r2", "%\r3%\n"]), ["1%", "2%", "3%"]);
-        assert_eq!(cut(LineEnd::Newline, 3, &["abc", "def\nghijk\nx"]), ["abc", "ghi", "x"]);
+    }
+
+    #[test]
+    fn of_a_long_line_the_middle_goes() {
+        let long = format!("begin{}end", "x".repeat(5000));
+        for size in [1, 7, 1000, 6000] {
+            let pieces: Vec<&str> =
+                long.as_bytes().chunks(size).map(|piece| std::str::from_utf8(piece).unwrap()).collect();
+            let lines = cut(LineEnd::NewlineOrReturn, 100, &pieces);
+            assert_eq!(lines.len(), 1);
+            assert!(lines[0].starts_with("beginxx") && lines[0].ends_with("xxend"), "{size}: {lines:?}");
+            assert!(lines[0].contains(" … ") && lines[0].len() <= 100, "{size}: {lines:?}");
+        }
+        // What comes behind a long line is whole.
+        assert_eq!(cut(LineEnd::Newline, 10, &["0123456789abcdefgh\nnext\n"]), [" … defgh", "next"]);
+    }
+
+    #[test]
+    fn what_a_terminal_would_write_over_leaves_room_for_the_rest() {
+        let mut tail = Tail::default();
+        let mut cutter = LineCutter::new(LineEnd::NewlineOrReturn, LINE_BYTES_MAX);
+        cutter.push(b"opening the file\r\nreading\n", |line, ended| tail.push(line, ended));
+        for percent in 0..=100 {
+            cutter.push(format!("\r{percent}%").as_bytes(), |line, ended| tail.push(line, ended));
+        }
+        cutter.push(b"\nlast words", |line, ended| tail.push(line, ended));
+        cutter.finish(|line, ended| tail.push(line, ended));
+        assert_eq!(tail.text().unwrap(), "opening the file\nreading\n100%\nlast words");
     }
 
     #[test]
@@ -127,8 +208,8 @@ mod tests {
         let mut tail = Tail::default();
         assert_eq!(tail.text(), None);
         for line in 0..100 {
-            tail.push(format!("line {line}  ").as_bytes());
-            tail.push(b"   ");
+            tail.push(format!("line {line}  ").as_bytes(), Ended::ForGood);
+            tail.push(b"   ", Ended::ForGood);
         }
         assert_eq!(tail.last(), Some("line 99"));
         assert_eq!(tail.text().expect("has lines").lines().count(), TAIL_LINES_MAX);

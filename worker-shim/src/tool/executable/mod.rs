@@ -15,13 +15,16 @@ mod progress;
 mod result;
 
 use super::native::error_line;
-use super::{ChunkReader, Operation, Outcome, STREAM_CHUNKS_MAX};
-use super::{internal_server_error, status_body};
+use super::{ChunkReader, Operation, Outcome, STREAM_CHUNKS_MAX, StreamLine};
+use super::{internal_server_error, read_call, status_body};
 use crate::calls::RunningCall;
-use crate::sdk::{ToolError, chunk_line};
-use crate::serve::failure;
+use crate::context::Context;
+use crate::json_text::stream_line;
+use crate::sdk::ToolError;
 use crate::tool::Tool;
-use crate::worker::{Context, Loaded};
+use crate::tool::failures::failure;
+use crate::tool::loaded::Loaded;
+use crate::tool::program::check_program;
 use bytes::Bytes;
 use cache::Slot;
 use cjm_wire::cache::KnownInputs;
@@ -35,11 +38,15 @@ use regex_lite::Regex;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 
+/// How long output that was read may take to reach the host at the end, for each stream.
+const FLUSH_MAX: Duration = Duration::from_millis(500);
+/// How long an answer waits for what the program said on standard error before it.
+const WORDS_FIRST_MAX: Duration = Duration::from_millis(250);
 /// Flag of a call that must run although its files are there.
 const FORCE_FLAG: &str = "force";
 
@@ -130,18 +137,24 @@ impl ExecutableTool {
         }
     }
 
+    /// Lets what its programs have said reach the host.
+    pub(crate) async fn finish(&self) {
+        self.program.stdout.flush(FLUSH_MAX).await;
+        self.program.stderr.flush(FLUSH_MAX).await;
+    }
+
     pub(crate) fn stream(&self, call: RunningCall, body: Bytes) -> ChunkReader {
         let (sender, lines) = mpsc::channel(STREAM_CHUNKS_MAX);
         let program = Arc::clone(&self.program);
         tokio::spawn(async move {
-            let last = match program.stream(&call, &body, sender.clone()).await {
-                Ok(last) => last,
-                Err(error) => Some(error_line(&error, &program.capability)),
+            let words = match program.stream(&call, &body, sender.clone()).await {
+                Ok(last) => last.map(StreamLine::Chunk).into_iter().chain([StreamLine::End]).collect(),
+                Err(error) => vec![StreamLine::Failed(error_line(&error, &program.capability))],
             };
             drop(call);
-            if let Some(last) = last {
+            for word in words {
                 // Only a reader that is gone refuses it.
-                let _ = sender.send(last).await;
+                let _ = sender.send(word).await;
             }
         });
         ChunkReader { lines, credit: None }
@@ -150,7 +163,8 @@ impl ExecutableTool {
 
 impl Program {
     async fn execute(&self, call: RunningCall, body: &[u8]) -> Outcome {
-        let request: ExecuteRequest = serde_json::from_slice(body).map_err(|_| internal_server_error())?;
+        let request: ExecuteRequest =
+            read_call(body).map_err(|unreadable| unreadable.failure(&self.capability))?;
         let done = self.run(&call, request, self.known_inputs(body), None).await;
         let body = done.and_then(|done| done.body());
         drop(call);
@@ -162,17 +176,14 @@ impl Program {
         &self,
         call: &RunningCall,
         body: &[u8],
-        lines: mpsc::Sender<Bytes>,
+        lines: mpsc::Sender<StreamLine>,
     ) -> Result<Option<Bytes>, ToolError> {
-        let request: ExecuteRequest = serde_json::from_slice(body)
-            .map_err(|error| ToolError::user_input(format!("the call cannot be read: {error}")))?;
+        let request: ExecuteRequest = read_call(body)?;
         let done = self.run(call, request, self.known_inputs(body), Some(lines)).await?;
         if done.was_streamed() {
             return Ok(None);
         }
-        let value: Value = serde_json::from_slice(&done.body()?)
-            .map_err(|error| ToolError::fatal(format!("the result cannot be read again: {error}")))?;
-        Ok(Some(chunk_line(&value)))
+        Ok(Some(stream_line(&done.body()?)))
     }
 
     /// One call, from its arguments to the judgement of how its process ended.
@@ -181,7 +192,7 @@ impl Program {
         call: &RunningCall,
         request: ExecuteRequest,
         known: KnownInputs,
-        lines: Option<mpsc::Sender<Bytes>>,
+        lines: Option<mpsc::Sender<StreamLine>>,
     ) -> Result<result::Done<'_>, ToolError> {
         let state = call.state();
         let is_forced = request.envelope.control.get(FORCE_FLAG) == Some(&Value::Bool(true));
@@ -216,6 +227,8 @@ impl Program {
             call: state,
         };
         let ended = run.to_end(lines).await;
+        // What it said reaches the host before the answer, so that the answer is told with it.
+        self.stderr.flush(WORDS_FIRST_MAX).await;
         let mut done = ended.and_then(|ended| result::judge(self, action, &plan, ended));
         if let Ok(ended) = &mut done {
             match (ended.hash_files(&hashes).await, &slot) {
@@ -300,20 +313,6 @@ fn initialize(body: &[u8]) -> Outcome {
             &format!("an executable has no configuration, and `{key}` was given; pass it with each call"),
         )),
     }
-}
-
-fn check_program(program: &Path) -> Result<(), LoadFailure> {
-    let shown = program.display();
-    if !program.is_absolute() {
-        return Err(failure(&format!("the program {shown} is not an absolute path")));
-    }
-    let meta = std::fs::metadata(program).map_err(|error| {
-        failure(&format!("the program {shown} cannot be used ({error}); install it, or correct the manifest"))
-    })?;
-    if !meta.is_file() || meta.permissions().mode() & 0o111 == 0 {
-        return Err(failure(&format!("{shown} is no executable file; correct the manifest, or chmod +x it")));
-    }
-    Ok(())
 }
 
 fn compile_patterns(executable: &Executable) -> Result<HashMap<String, Regex>, LoadFailure> {

@@ -14,6 +14,7 @@ use super::plan::Plan;
 use super::{Program, own_trouble, progress};
 use crate::calls::CallState;
 use crate::sdk::{ToolError, chunk_line};
+use crate::tool::StreamLine;
 use crate::watch::ProcessWatch;
 use bytes::Bytes;
 use cjm_platform::child::{LifetimeUsage, signal_group};
@@ -80,7 +81,7 @@ impl Ended {
 
 impl Run<'_> {
     /// Runs it. `lines` takes standard output line by line.
-    pub(crate) async fn to_end(&self, lines: Option<mpsc::Sender<Bytes>>) -> Result<Ended, ToolError> {
+    pub(crate) async fn to_end(&self, lines: Option<mpsc::Sender<StreamLine>>) -> Result<Ended, ToolError> {
         let began = Instant::now();
         let captures = matches!(
             self.action.result,
@@ -267,7 +268,7 @@ enum StdoutUse {
     /// It is the result.
     Keep(Vec<u8>),
     /// Its lines are the result, as they come.
-    Stream(mpsc::Sender<Bytes>),
+    Stream(mpsc::Sender<StreamLine>),
     /// It is the host's.
     Forward,
 }
@@ -310,21 +311,21 @@ impl<'a> Output<'a> {
             }
             StdoutUse::Stream(_) => {
                 let pending = &mut self.pending;
-                self.stream_lines.push(bytes, |line| pending.push_back(stream_line(line)));
+                self.stream_lines.push(bytes, |line, _| pending.push_back(stream_line(line)));
                 self.too_much |= self.stream_lines.overflowed();
             }
         }
         if self.run.reads_progress(OutputStream::Stdout) {
             let run = self.run;
-            self.out_lines.push(bytes, |line| run.read_progress(line));
+            self.out_lines.push(bytes, |line, _| run.read_progress(line));
         }
     }
 
     fn take_stderr(&mut self, bytes: &[u8]) {
         self.run.program.stderr.push(bytes);
         let (run, tail) = (self.run, &mut self.tail);
-        self.err_lines.push(bytes, |line| {
-            tail.push(line);
+        self.err_lines.push(bytes, |line, ended| {
+            tail.push(line, ended);
             if run.reads_progress(OutputStream::Stderr) {
                 run.read_progress(line);
             }
@@ -334,9 +335,9 @@ impl<'a> Output<'a> {
     /// The last lines may have no end.
     async fn finish(&mut self) {
         let tail = &mut self.tail;
-        self.err_lines.finish(|line| tail.push(line));
+        self.err_lines.finish(|line, ended| tail.push(line, ended));
         let pending = &mut self.pending;
-        self.stream_lines.finish(|line| pending.push_back(stream_line(line)));
+        self.stream_lines.finish(|line, _| pending.push_back(stream_line(line)));
         while self.is_behind() {
             self.send_pending().await;
         }
@@ -367,7 +368,7 @@ impl<'a> Output<'a> {
         match lines.reserve().await {
             Ok(permit) => {
                 if let Some(line) = self.pending.pop_front() {
-                    permit.send(line);
+                    permit.send(StreamLine::Chunk(line));
                 }
             }
             // The reader is gone, and with it the call was cancelled.

@@ -1,6 +1,7 @@
 //! From how a process ended and what it wrote to the call's answer.
 
 use super::Program;
+use super::arguments::kind_of_file;
 use super::cache::file_value;
 use super::hashing::{Hashes, digits};
 use super::plan::Plan;
@@ -91,7 +92,7 @@ impl<'a> Done<'a> {
         }
         for file in self.files.values_mut() {
             let path = Path::new(file["path"].as_str().unwrap_or_default());
-            // A directory has no content of its own, and a pipe none that could be read twice.
+            // A directory has no content of its own.
             if std::fs::metadata(path).is_ok_and(|found| found.is_file()) {
                 let state = hashes.state(path).await?;
                 file["bytes"] = state.size.into();
@@ -179,6 +180,14 @@ fn files(action: &Action, plan: &Plan, name: &str) -> Result<Map<String, Value>,
     let mut files = Map::new();
     for (output, path) in &plan.outputs {
         match std::fs::metadata(path) {
+            Ok(meta) if !meta.is_file() && !meta.is_dir() => {
+                let message = format!(
+                    "{name} ended well, and its output `{output}` is a {} and no file: {}",
+                    kind_of_file(meta.file_type()),
+                    path.display()
+                );
+                return Err(ToolError::fatal(message));
+            }
             Ok(meta) => {
                 files.insert(output.clone(), file_value(path, meta.len(), None));
             }

@@ -2,12 +2,15 @@
 
 use super::outgoing::Outgoing;
 use super::waiting::Waiting;
-use super::{PythonTool, Shared, incoming, sdk_files};
+use super::{ChannelTool, Shared, incoming, sdk_files};
+use crate::context::{Context, Event};
 use crate::frames::{Frame, FrameReader, write_frame};
-use crate::serve::failure;
+use crate::json_text::show_lone_surrogates;
 use crate::tool::Tool;
+use crate::tool::failures::failure;
+use crate::tool::loaded::Loaded;
+use crate::tool::program::check_program;
 use crate::watch::ProcessWatch;
-use crate::worker::{Context, Event, Loaded};
 use cjm_platform::child::signal_group;
 use cjm_platform::fds::stream_pair;
 use cjm_platform::process::peek_exit;
@@ -17,11 +20,11 @@ use cjm_wire::channel::{
     CHANNEL_FD, CHANNEL_FD_VARIABLE, CHANNEL_VERSION, LoadFailure, ToolReady, ToolStart, to_shim, to_tool,
 };
 use cjm_wire::link::{ExitStatus, Launch, ToolExit, WorkerReady, WorkerSpec};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -51,7 +54,7 @@ pub(super) async fn load(spec: WorkerSpec, context: Context) -> Result<Loaded, L
         waiting: Waiting::default(),
         context,
         exited: CancellationToken::new(),
-        killed: AtomicBool::new(false),
+        fault: OnceLock::new(),
     });
     let writing = Arc::clone(&shared);
     tokio::spawn(async move { writing.outgoing.write_to(write_half).await });
@@ -63,7 +66,7 @@ pub(super) async fn load(spec: WorkerSpec, context: Context) -> Result<Loaded, L
         supports: ready.supports,
         concurrency_max: ready.concurrency_max,
     };
-    Ok(Loaded { tool: Tool::Python(PythonTool { shared }), ready })
+    Ok(Loaded { tool: Tool::Channel(ChannelTool { shared }), ready })
 }
 
 /// A process that runs and has been told what to load.
@@ -76,15 +79,9 @@ struct Started {
 
 async fn start(spec: &WorkerSpec, context: &Context) -> Result<Started, LoadFailure> {
     let trouble = |what: &'static str| move |error: io::Error| failure(&format!("{what}: {error}"));
-    let Launch::Python { python_path, module, class, adapters } = &spec.launch else {
-        return Err(failure("this worker was not asked to run Python"));
-    };
-    let script = sdk_files::unpack(&Path::new(&spec.data_dir).join(".cjm-sdk")).map_err(trouble(
-        "the Python SDK cannot be written, neither to the user's cache nor to the data directory",
-    ))?;
+    let Command { argv, module, class, adapters } = command(spec)?;
     let (ours, theirs) = stream_pair().map_err(trouble("no channel to the tool"))?;
-    let request =
-        request(python_path, &script, theirs).map_err(trouble("the tool's output cannot be passed on"))?;
+    let request = request(argv, theirs).map_err(trouble("the tool's output cannot be passed on"))?;
     let spawned = context.children.spawn(request).await;
     let spawned = spawned.map_err(|error| failure(&format!("{error}; {}", error.next_step())))?;
     let watch = ProcessWatch::new(spawned.pidfd).map_err(trouble("the tool cannot be watched"))?;
@@ -95,9 +92,9 @@ async fn start(spec: &WorkerSpec, context: &Context) -> Result<Started, LoadFail
         channel_version: CHANNEL_VERSION,
         capability_name: spec.capability_name.clone(),
         capability_version: spec.capability_version.clone(),
-        module: module.clone(),
-        class: class.clone(),
-        adapters: adapters.clone(),
+        module,
+        class,
+        adapters,
         secrets: spec.secrets.clone(),
         log_level: spec.log_level.clone(),
     };
@@ -106,9 +103,44 @@ async fn start(spec: &WorkerSpec, context: &Context) -> Result<Started, LoadFail
     Ok(Started { pid: spawned.pid, watch, reader: FrameReader::new(read_half), write_half })
 }
 
-fn request(python_path: &str, script: &Path, channel: OwnedFd) -> io::Result<SpawnRequest> {
-    let mut request = SpawnRequest::new(python_path);
-    request.argv = vec![python_path.into(), "-u".into(), script.into()];
+/// What to start, and what to tell it.
+struct Command {
+    /// The whole vector, the program first.
+    argv: Vec<OsString>,
+    module: String,
+    class: String,
+    adapters: Vec<String>,
+}
+
+fn command(spec: &WorkerSpec) -> Result<Command, LoadFailure> {
+    match &spec.launch {
+        Launch::Python { python_path, module, class, adapters } => {
+            let script = sdk_files::unpack(&Path::new(&spec.data_dir).join(".cjm-sdk")).map_err(|error| {
+                failure(&format!(
+                    "the Python SDK cannot be written, neither to the user's cache nor to the data directory: {error}"
+                ))
+            })?;
+            Ok(Command {
+                argv: vec![python_path.into(), "-u".into(), script.into()],
+                module: module.clone(),
+                class: class.clone(),
+                adapters: adapters.clone(),
+            })
+        }
+        Launch::Channel { program, args } => {
+            check_program(Path::new(program))?;
+            let argv = std::iter::once(program).chain(args).map(OsString::from).collect();
+            Ok(Command { argv, module: String::new(), class: String::new(), adapters: Vec::new() })
+        }
+        Launch::Executable { .. } | Launch::Native {} => {
+            Err(failure("this worker was asked to run something that does not speak the runtime channel"))
+        }
+    }
+}
+
+fn request(argv: Vec<OsString>, channel: OwnedFd) -> io::Result<SpawnRequest> {
+    let mut request = SpawnRequest::new(argv.first().cloned().unwrap_or_default());
+    request.argv = argv;
     request.env = std::env::vars_os().collect();
     request.env.push((CHANNEL_FD_VARIABLE.into(), CHANNEL_FD.to_string().into()));
     request.fds = vec![
@@ -174,12 +206,12 @@ async fn first_answer(
         };
         match frame.kind {
             to_shim::READY => {
-                return serde_json::from_slice(&frame.payload)
+                return serde_json::from_slice(&show_lone_surrogates(&frame.payload))
                     .map(Some)
                     .map_err(|error| failure(&format!("the tool's first words cannot be read: {error}")));
             }
             to_shim::LOAD_FAILED => {
-                return Err(serde_json::from_slice(&frame.payload)
+                return Err(serde_json::from_slice(&show_lone_surrogates(&frame.payload))
                     .unwrap_or_else(|_| failure("the tool could not be loaded and did not say why")));
             }
             // Loading may take long, and be reported.
@@ -201,8 +233,10 @@ async fn attend(shared: Arc<Shared>, mut reader: FrameReader<OwnedReadHalf>, wat
         () = watch.exited() => {}
         () = incoming::read_all(&shared, &mut reader) => watch.exited().await,
     }
-    // Answers given before the end still count.
-    let _ = tokio::time::timeout(LAST_WORDS_MAX, incoming::read_last(&shared, &mut reader)).await;
+    // Answers given before the end still count, unless the tool broke the rules before it gave them.
+    if shared.fault.get().is_none() {
+        let _ = tokio::time::timeout(LAST_WORDS_MAX, incoming::read_last(&shared, &mut reader)).await;
+    }
     let calls_running = u32::try_from(shared.context.calls.running()).unwrap_or(u32::MAX);
     shared.context.children.clear_after(shared.pid).await;
     // Condemning looks at this before it signals, and both run on this thread.
@@ -215,7 +249,8 @@ async fn attend(shared: Arc<Shared>, mut reader: FrameReader<OwnedReadHalf>, wat
         None => ExitStatus::Code(-1),
     };
     let pid = u32::try_from(shared.pid.as_raw()).unwrap_or(0);
-    let exit = ToolExit { pid, status, calls_running };
+    let protocol_fault = shared.fault.get().cloned();
+    let exit = ToolExit { pid, status, calls_running, protocol_fault };
     // The main loop lives as long as this process.
     let _ = shared.context.events.send(Event::ToolExited(exit)).await;
 }

@@ -1,4 +1,5 @@
-//! A Python class in a process of its own, spoken to over the runtime channel.
+//! A tool in a process of its own that is spoken to over the runtime channel: a Python class in the SDK, or any program
+//! that speaks it.
 //!
 //! `start` brings the process up, `outgoing` queues what is said to it, `incoming` reads what it says, `calls`
 //! keeps who waits for what. What must hold: nothing here waits for the tool but those who asked it something;
@@ -13,9 +14,10 @@ mod waiting;
 use super::{CancelScope, ChunkReader, Operation, Outcome};
 use super::{internal_server_error, worker_failure};
 use crate::calls::{CallState, RunningCall};
+use crate::context::Context;
 use crate::frames::Frame;
 use crate::sdk::ToolError;
-use crate::worker::{Context, Loaded};
+use crate::tool::loaded::Loaded;
 use bytes::Bytes;
 use cjm_platform::child::signal_group;
 use cjm_platform::{Pid, Signal};
@@ -24,17 +26,16 @@ use cjm_wire::channel::{CallFailure, LoadFailure, Record, to_tool};
 use cjm_wire::error::ErrorCategory;
 use cjm_wire::link::WorkerSpec;
 use outgoing::Outgoing;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use waiting::{Answer, Waiting};
 
 pub(crate) use waiting::CREDIT_STEP;
 
-/// The tool of a worker whose launch is `Python`.
+/// The tool of a worker whose launch is `Python` or `Channel`.
 #[derive(Debug)]
-pub(crate) struct PythonTool {
+pub(crate) struct ChannelTool {
     shared: Arc<Shared>,
 }
 
@@ -48,11 +49,12 @@ struct Shared {
     context: Context,
     /// The process has exited and is reaped; its number is nobody's any more.
     exited: CancellationToken,
-    killed: AtomicBool,
+    /// Which rule of the channel the tool broke; it is killed for the first one.
+    fault: OnceLock<String>,
 }
 
-impl PythonTool {
-    /// Starts the process and waits until the class is loaded.
+impl ChannelTool {
+    /// Starts the process and waits until the tool is loaded.
     pub(crate) async fn load(spec: WorkerSpec, context: Context) -> Result<Loaded, LoadFailure> {
         start::load(spec, context).await
     }
@@ -119,7 +121,7 @@ impl Shared {
 
     /// Kills a tool that broke the rules of the channel.
     fn condemn(&self, why: &str) {
-        if self.killed.swap(true, Ordering::SeqCst) || self.exited.is_cancelled() {
+        if self.exited.is_cancelled() || self.fault.set(why.to_owned()).is_err() {
             return;
         }
         let message = format!("the tool was killed: {why}");

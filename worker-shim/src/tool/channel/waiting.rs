@@ -4,8 +4,8 @@
 
 use crate::calls::{CallState, RunningCall};
 use crate::sdk::ToolError;
-use crate::tool::Outcome;
 use crate::tool::native::error_line;
+use crate::tool::{Outcome, StreamLine};
 use bytes::Bytes;
 use cjm_wire::channel::STREAM_CREDIT_INITIAL;
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Chunks a reader takes before they are granted again in one frame.
 pub(crate) const CREDIT_STEP: u32 = STREAM_CREDIT_INITIAL / 4;
-/// Lines of a stream that may wait for their reader: all that was granted, and the last line of a failure.
+/// Lines of a stream that may wait for their reader: all that was granted, and its last word.
 pub(crate) const STREAM_LINES_MAX: usize = STREAM_CREDIT_INITIAL as usize + 1;
 
 /// All calls the tool has not answered.
@@ -33,7 +33,7 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) enum Answer {
     Unary(oneshot::Sender<Outcome>),
-    Stream { lines: mpsc::Sender<Bytes>, credit: u32 },
+    Stream { lines: mpsc::Sender<StreamLine>, credit: u32 },
 }
 
 /// What the tool said does not fit what it was asked.
@@ -50,7 +50,7 @@ pub(crate) enum Misfit {
 }
 
 impl Answer {
-    pub(crate) fn stream(lines: mpsc::Sender<Bytes>) -> Self {
+    pub(crate) fn stream(lines: mpsc::Sender<StreamLine>) -> Self {
         Self::Stream { lines, credit: STREAM_CREDIT_INITIAL }
     }
 }
@@ -95,7 +95,7 @@ impl Waiting {
             }
             Answer::Stream { lines, .. } => {
                 // There is room: one line more than can be granted.
-                let _ = lines.try_send(line(failure));
+                let _ = lines.try_send(StreamLine::Failed(line(failure)));
             }
         }
         Ok(())
@@ -110,7 +110,7 @@ impl Waiting {
         if line.contains(&b'\n') || line.contains(&b'\r') {
             return Err(Misfit::BrokenLine);
         }
-        match lines.try_send(line) {
+        match lines.try_send(StreamLine::Chunk(line)) {
             Err(mpsc::error::TrySendError::Full(_)) => Err(Misfit::NoCredit),
             // A reader that is gone has cancelled the call; the tool will come to know.
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
@@ -120,7 +120,11 @@ impl Waiting {
     /// A stream ended well.
     pub(crate) fn end(&self, id: u64) -> Result<(), Misfit> {
         match self.lock().remove(&id).ok_or(Misfit::UnknownCall)?.answer {
-            Answer::Stream { .. } => Ok(()),
+            Answer::Stream { lines, .. } => {
+                // There is room, as for a failure.
+                let _ = lines.try_send(StreamLine::End);
+                Ok(())
+            }
             Answer::Unary(_) => Err(Misfit::WrongForm),
         }
     }
@@ -142,6 +146,7 @@ impl Waiting {
         let _ = self.failure(id, error.failure(capability), |_| error_line(error, capability));
     }
 
+    /// Nobody answers any more: who waits for an answer gets none, and streams are cut.
     pub(crate) fn clear(&self) {
         let calls = std::mem::take(&mut *self.lock());
         drop(calls);
@@ -169,7 +174,7 @@ mod tests {
         }
         assert_eq!(waiting.chunk(1, Bytes::from_static(b"1")), Err(Misfit::NoCredit));
         assert!(waiting.grant(1, 1));
-        assert_eq!(reader.try_recv().unwrap(), "1");
+        assert_eq!(reader.try_recv().unwrap(), StreamLine::Chunk(Bytes::from_static(b"1")));
         waiting.chunk(1, Bytes::from_static(b"2")).unwrap();
         waiting.refuse(1, &ToolError::cancelled(), "lab");
         assert_eq!(calls.running(), 0);
@@ -178,7 +183,8 @@ mod tests {
             rest.push(line);
         }
         assert_eq!(rest.len(), STREAM_CREDIT_INITIAL as usize + 1);
-        assert!(rest.last().unwrap().starts_with(b"{\"_job_error\""));
+        let Some(StreamLine::Failed(last)) = rest.last() else { panic!("{rest:?}") };
+        assert!(last.starts_with(b"{\"_job_error\""));
         assert!(!waiting.grant(1, 1));
     }
 
@@ -194,9 +200,10 @@ mod tests {
         waiting.result(7, Bytes::from_static(b"1")).unwrap();
         assert_eq!(outcome.try_recv().unwrap().unwrap(), "1");
         assert_eq!(waiting.result(7, Bytes::new()), Err(Misfit::UnknownCall), "one answer each");
-        let (lines, _reader) = mpsc::channel(STREAM_LINES_MAX);
+        let (lines, mut reader) = mpsc::channel(STREAM_LINES_MAX);
         waiting.insert(8, calls.begin(CallKind::Work, None).unwrap(), Answer::stream(lines));
         assert_eq!(waiting.chunk(8, Bytes::from_static(b"a\nb")), Err(Misfit::BrokenLine));
         assert_eq!(waiting.end(8), Ok(()));
+        assert_eq!(reader.try_recv(), Ok(StreamLine::End));
     }
 }

@@ -4,6 +4,7 @@ use super::waiting::Misfit;
 use super::{Shared, stream_line_of};
 use crate::calls::Calls;
 use crate::frames::{Frame, FrameReader, ReadError};
+use crate::json_text::show_lone_surrogates;
 use crate::link::HostLink;
 use cjm_wire::Timestamp;
 use cjm_wire::channel::{CallFailure, Record, to_shim};
@@ -53,8 +54,8 @@ pub(super) async fn read_all(shared: &Shared, reader: &mut FrameReader<OwnedRead
 /// Takes what an exited tool has left in the channel.
 pub(super) async fn read_last(shared: &Shared, reader: &mut FrameReader<OwnedReadHalf>) {
     while let Ok(Some(frame)) = reader.next().await {
-        if take(shared, frame).is_err() {
-            return;
+        if let Err(offence) = take(shared, frame) {
+            return shared.condemn(&offence.to_string());
         }
     }
 }
@@ -79,7 +80,8 @@ fn take(shared: &Shared, frame: Frame) -> Result<(), Offence> {
     match kind {
         to_shim::RESULT => shared.waiting.result(call_id, payload)?,
         to_shim::FAILURE => {
-            let failure: CallFailure = serde_json::from_slice(&payload).map_err(Offence::Failure)?;
+            let failure: CallFailure =
+                serde_json::from_slice(&show_lone_surrogates(&payload)).map_err(Offence::Failure)?;
             shared.waiting.failure(call_id, failure, stream_line_of)?;
         }
         to_shim::CHUNK => shared.waiting.chunk(call_id, payload)?,
@@ -128,5 +130,5 @@ fn small<T: DeserializeOwned>(payload: &[u8]) -> Option<T> {
     if payload.len() > SMALL_PAYLOAD_BYTES_MAX {
         return None;
     }
-    serde_json::from_slice(payload).ok()
+    serde_json::from_slice(payload).or_else(|_| serde_json::from_slice(&show_lone_surrogates(payload))).ok()
 }

@@ -1,0 +1,107 @@
+"""On which thread a tool's code runs, and that nothing waits behind it that must not."""
+
+import json
+import unittest
+
+from shim import CANCEL, CONFIG_OPTIONS, EXECUTE, FAILURE, INITIALIZE, ON_ENABLE, PROGRESS, RESULT, SHUTDOWN, STREAM
+from shim import Shim, request
+
+
+class Threads(unittest.TestCase):
+    def start(self, cls):
+        shim = Shim("thread_tool", cls)
+        self.addCleanup(shim.close)
+        shim.ready()
+        return shim
+
+    def began(self, shim, action):
+        """A call that runs: its id, and the thread it said."""
+        call = shim.begin(EXECUTE, request(action))
+        return call, json.loads(shim.until([PROGRESS], call)[2])["message"]
+
+    def test_calls_one_at_a_time_find_what_initialize_made(self):
+        for cls in ("Threads", "OneThread"):
+            shim = self.start(cls)
+            shim.ask(INITIALIZE, {})
+            # More than enough for the main thread to read the channel as well.
+            for number in range(1, 31):
+                self.assertEqual(shim.execute("add"), [number, "loaded"])
+            self.assertEqual(shim.execute("where"), "main")
+            call = shim.begin(STREAM, request("count"))
+            self.assertEqual([shim.until([0x84], call)[2] for _ in range(2)], [b'"main"', b'[31, "loaded"]'])
+            self.assertEqual(shim.ask(ON_ENABLE), (RESULT, {"status": "enabled"}))
+            self.assertEqual(shim.execute("add"), [32, "loaded"])
+
+    def test_nobody_has_to_initialize_before_a_call_or_a_stream(self):
+        shim = self.start("Threads")
+        call = shim.begin(STREAM, request("count"))
+        self.assertEqual([shim.until([0x84], call)[2] for _ in range(2)], [b'"main"', b'[1, "loaded"]'])
+        shim = self.start("Threads")
+        self.assertEqual(shim.execute("add"), [1, "loaded"])
+
+    def test_what_only_the_main_thread_may_do_works_in_a_call(self):
+        shim = self.start("Threads")
+        for _ in range(10):
+            self.assertEqual(shim.execute("where"), "main")
+        self.assertEqual((shim.execute("child"), shim.execute("alarm"), shim.execute("alarm")), ("hi", "rung", "rung"))
+
+    def test_a_second_call_at_once_runs_beside_and_no_more_than_may(self):
+        shim = self.start("TwoThreads")
+        first, first_thread = self.began(shim, "wait")
+        second, second_thread = self.began(shim, "wait")
+        self.assertEqual(first_thread, "main")
+        self.assertNotEqual(second_thread, "main")
+        third = shim.begin(EXECUTE, request("where"))
+        # Hooks and questions do not stand behind calls that may be long.
+        self.assertEqual(shim.ask(ON_ENABLE)[0], RESULT)
+        self.assertNotEqual(shim.ask(CONFIG_OPTIONS)[1]["thread"], "main")
+        self.assertEqual([kind for kind, call, _ in shim.seen if call == third], [])
+        shim.send(CANCEL, first)
+        self.assertEqual(shim.answer(first)[1]["status"], 409)
+        self.assertEqual(shim.answer(third), (RESULT, "main"), "whoever is free first takes it")
+        shim.send(CANCEL, second)
+        self.assertEqual(shim.answer(second)[1]["status"], 409)
+
+    def test_with_one_call_at_a_time_everything_is_on_one_thread(self):
+        shim = self.start("OneThread")
+        shim.ask(INITIALIZE, {})
+        self.assertEqual(shim.ask(CONFIG_OPTIONS), (RESULT, {"seen": 1}))
+        for _ in range(20):
+            shim.execute("where")
+        self.assertEqual(shim.ask(CONFIG_OPTIONS), (RESULT, {"seen": 2}))
+        running, _ = self.began(shim, "wait")
+        waiting = shim.begin(EXECUTE, request("where"))
+        cancelled = shim.begin(EXECUTE, request("where"))
+        shim.send(CANCEL, cancelled)
+        shim.send(CANCEL, running)
+        self.assertEqual(shim.answer(running)[0], FAILURE)
+        self.assertEqual(shim.answer(waiting), (RESULT, "main"))
+        self.assertEqual(shim.answer(cancelled)[1]["status"], 409)
+
+    def test_the_end_waits_for_no_call(self):
+        for cls, action in (("Threads", "wait"), ("Threads", "deaf"), ("OneThread", "deaf")):
+            for leave in ("shutdown", "hang up"):
+                shim = self.start(cls)
+                self.began(shim, action)
+                if leave == "shutdown":
+                    shim.send(SHUTDOWN)
+                else:
+                    shim.socket.close()
+                self.assertEqual(shim.exit_code(), 0)
+                self.assertEqual(shim.journal(), ["cleanup"], (cls, action, leave))
+
+    def test_the_end_comes_while_the_main_thread_reads(self):
+        for leave in ("shutdown", "hang up"):
+            shim = self.start("Threads")
+            for _ in range(20):
+                shim.execute("where")
+            if leave == "shutdown":
+                shim.send(SHUTDOWN)
+            else:
+                shim.socket.close()
+            self.assertEqual(shim.exit_code(), 0)
+            self.assertEqual(shim.journal(), ["cleanup"], leave)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,95 @@
+"""A tool whose things belong to the thread that made them."""
+
+import signal
+import sqlite3
+import threading
+import time
+
+from cjm_sdk import Capability, action
+
+
+def thread():
+    return "main" if threading.current_thread() is threading.main_thread() else threading.current_thread().name
+
+
+class Threads(Capability):
+    def initialize(self, config=None):
+        super().initialize(config)
+        self.database = sqlite3.connect(":memory:")
+        self.database.execute("create table seen (word)")
+        self.local = threading.local()
+        self.local.model = "loaded"
+        self.cleaned_on = []
+
+    @action
+    def add(self, word="x"):
+        self.database.execute("insert into seen values (?)", (word,))
+        return [self.database.execute("select count(*) from seen").fetchone()[0], self.local.model]
+
+    @action
+    def where(self):
+        return thread()
+
+    @action
+    def alarm(self):
+        """A step with a time limit, as libraries set it."""
+        rung = []
+        before = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            while not rung:
+                time.sleep(0.001)
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        return "rung"
+
+    @action
+    def child(self):
+        import asyncio
+
+        async def work():
+            process = await asyncio.create_subprocess_exec("echo", "hi", stdout=asyncio.subprocess.PIPE)
+            return (await process.communicate())[0].decode().strip()
+
+        return asyncio.run(work())
+
+    @action
+    def count(self):
+        yield thread()
+        yield self.add()
+
+    @action
+    def wait(self):
+        self.report_progress(0.5, thread())
+        while not self.cancel_requested:
+            time.sleep(0.002)
+        self.check_cancel()
+
+    @action
+    def deaf(self):
+        self.report_progress(0.5, thread())
+        while True:
+            time.sleep(0.01)
+
+    def get_config_options(self):
+        return {"thread": thread()}
+
+    def on_enable(self):
+        self.report_progress(0.1, "enabled on " + thread())
+
+    def cleanup(self):
+        import os
+
+        with open(os.environ["LAB_JOURNAL"], "a") as journal:
+            journal.write("cleanup\n")
+
+
+class OneThread(Threads):
+    concurrency_max = 1
+
+    def get_config_options(self):
+        return {"seen": self.add()[0]}
+
+
+class TwoThreads(Threads):
+    concurrency_max = 2

@@ -1,0 +1,11 @@
+//! A tool that is ready to be served.
+
+use super::Tool;
+use cjm_wire::link::WorkerReady;
+
+/// A tool that is ready, and what it says of itself.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) tool: Tool,
+    pub(crate) ready: WorkerReady,
+}
