@@ -10,6 +10,7 @@
 
 pub mod child;
 pub mod fds;
+pub mod files;
 pub mod lock;
 pub mod memory;
 pub mod poll;
@@ -24,5 +25,6 @@ pub mod spawn;
 pub mod terminal;
 pub mod tree;
 pub mod usage;
+pub mod user;
 
 pub use process::{Pid, PidFd, Signal, WaitStatus};

@@ -7,7 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -109,6 +109,19 @@ impl FileLock {
         self.file.write_all(owner.as_bytes())
     }
 
+    /// Whether the path still leads to the locked file. False once it was removed, replaced or moved away with its
+    /// directory: somebody else can then lock the path beside us, and what stands under it is not ours any more.
+    pub fn still_named(&self) -> io::Result<bool> {
+        let locked = self.file.metadata()?;
+        match std::fs::symlink_metadata(&self.path) {
+            Ok(named) => Ok((named.dev(), named.ino()) == (locked.dev(), locked.ino())),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// A copy of the descriptor for another process, which then holds the lock as well.
     pub fn share(&self) -> io::Result<OwnedFd> {
         crate::fds::copy_of(&self.file)
@@ -163,6 +176,24 @@ mod tests {
             drop(copy);
             waiter.join().unwrap().unwrap();
         });
+    }
+
+    #[test]
+    fn a_lock_that_was_taken_away_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, moved) = (dir.path().join("data"), dir.path().join("moved"));
+        std::fs::create_dir(&data).unwrap();
+        let path = data.join("host.lock");
+        let lock = FileLock::try_acquire(&path, "me").unwrap();
+        assert!(lock.still_named().unwrap());
+        std::fs::rename(&data, &moved).unwrap();
+        assert!(!lock.still_named().unwrap(), "the directory is gone");
+        std::fs::rename(&moved, &data).unwrap();
+        assert!(lock.still_named().unwrap());
+        std::fs::remove_file(&path).unwrap();
+        assert!(!lock.still_named().unwrap(), "removed");
+        let other = FileLock::try_acquire(&path, "somebody else").unwrap();
+        assert!(!lock.still_named().unwrap() && other.still_named().unwrap(), "replaced");
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub fn release_clean_file_pages() -> io::Result<usize> {
 
 /// Start and length of a mapping of which no page can differ from its file: code, and the read-only head of an ELF
 /// file. What the loader relocates and then protects (`.data.rel.ro`) is readable alone too, but never at offset 0.
+///
+/// Code equals its file unless the loader had to relocate it (`DT_TEXTREL`). Neither our position-independent
+/// programs nor the C library have such text relocations: the linkers refuse to make them unless told otherwise.
 fn clean_file_mapping(line: &str) -> Option<(usize, usize)> {
     let mut fields = line.split_ascii_whitespace();
     let (range, permissions, offset) = (fields.next()?, fields.next()?, fields.next()?);

@@ -89,6 +89,16 @@ pub fn runtime_dir(xdg: Option<&Path>) -> Result<PathBuf, RuntimeDirError> {
     Ok(path)
 }
 
+/// A short name for what belongs to `path`: the same for the same bytes, another for any others, UTF-8 or not.
+pub fn name_for(path: &Path) -> String {
+    // FNV-1a, 64 bits, of which 48 are shown: a socket's path has little room. Names of one user's own
+    // directories need no protection from that user.
+    let hash = path.as_os_str().as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("{:012x}", (hash >> 48) ^ (hash & 0xffff_ffff_ffff))
+}
+
 /// Makes `path` a directory that only we can enter, or verifies that it is one. The directory above must
 /// exist. One of ours with a wider mode is narrowed; a symlink or somebody else's is refused.
 pub fn private_dir(path: &Path) -> Result<(), RuntimeDirError> {
@@ -152,6 +162,18 @@ mod tests {
             assert_eq!(runtime_dir(xdg).unwrap(), expected);
         }
         assert_eq!(mode(&expected), 0o700);
+    }
+
+    #[test]
+    fn names_differ_where_the_bytes_of_the_path_do() {
+        use std::ffi::OsStr;
+        let name = |bytes: &[u8]| name_for(Path::new(OsStr::from_bytes(bytes)));
+        // What people are shown of the first two is the same.
+        let paths: [&[u8]; 5] = [b"/data/\xfe", b"/data/\xff", b"/data/\xef\xbf\xbd", b"/data", b"/data/"];
+        let names: std::collections::BTreeSet<String> = paths.iter().map(|path| name(path)).collect();
+        assert_eq!(names.len(), paths.len());
+        assert!(names.iter().all(|name| name.len() == 12 && name.chars().all(|c| c.is_ascii_hexdigit())));
+        assert_eq!(name(b"/home/a/data"), "7b8a7636619e");
     }
 
     #[test]

@@ -1,0 +1,269 @@
+//! Opening files that somebody else names: only regular files, and only so much of them.
+//!
+//! A path from a manifest, a list or a command line may lead to a FIFO, on which opening waits for ever, or to
+//! `/dev/zero`, which never ends. What must hold: nothing here waits for another process, and no file takes more
+//! memory than its reader allowed, also when it grows while it is read.
+
+use std::fs::{File, FileType, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Why a file was not opened or read.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It is something else than a regular file.
+    #[error("{path} is {what}, not a regular file")]
+    NotRegular {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// It holds more than the reader allows.
+    #[error("{path} holds more than {bytes_max} bytes")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The most that is read.
+        bytes_max: u64,
+    },
+    /// It was to be text, and is not UTF-8.
+    #[error("{path} is not UTF-8 text: byte {offset} begins no character")]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// How many bytes are good.
+        offset: usize,
+    },
+    /// A system call failed.
+    #[error("{path} cannot be {action}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was tried: opened, read, written.
+        action: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+impl FileError {
+    /// Stable code for logs and callers.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotRegular { .. } => "file.not_regular",
+            Self::TooLarge { .. } => "file.too_large",
+            Self::NotText { .. } => "file.not_text",
+            Self::Io { .. } => "file.io",
+        }
+    }
+
+    /// What the reader can do about it.
+    pub fn next_step(&self) -> &'static str {
+        match self {
+            Self::NotRegular { .. } => "name a regular file, or remove this one from the folder",
+            Self::TooLarge { .. } => "check that it is the file you mean, and make it smaller",
+            Self::NotText { .. } => "save it as UTF-8, or name another file",
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "check the path; the file does not exist (any more)"
+            }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "give your user the right to it (ls -l shows who has it)"
+            }
+            Self::Io { .. } => "check the path and the disk it is on",
+        }
+    }
+
+    /// The kernel's answer, where there is one.
+    pub fn io_kind(&self) -> Option<io::ErrorKind> {
+        match self {
+            Self::Io { source, .. } => Some(source.kind()),
+            _ => None,
+        }
+    }
+}
+
+/// Opens the regular file `path` for reading; a link is followed. Anything else is refused at once.
+pub fn open_regular(path: &Path) -> Result<File, FileError> {
+    let failed = |source| FileError::Io { path: path.to_owned(), action: "opened", source };
+    // Asked first, since opening alone can disturb: it lets a writer of a FIFO go on, and some devices act on it.
+    refuse_irregular(path, std::fs::metadata(path).map_err(failed)?.file_type())?;
+    // The name may lead elsewhere by now, so opening must not wait, and what was opened is asked again.
+    let file = OpenOptions::new().read(true).custom_flags(GUARD_FLAGS).open(path).map_err(failed)?;
+    refuse_irregular(path, file.metadata().map_err(failed)?.file_type())?;
+    Ok(file)
+}
+
+/// Opens `path` for writing, empty: a new file, or a regular one that is there. Anything else is refused at once
+/// and left as it is.
+pub fn create_regular(path: &Path) -> Result<File, FileError> {
+    let failed = |source| FileError::Io { path: path.to_owned(), action: "written", source };
+    match std::fs::metadata(path) {
+        Ok(meta) => refuse_irregular(path, meta.file_type())?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).custom_flags(GUARD_FLAGS);
+    let file = options.open(path).map_err(failed)?;
+    refuse_irregular(path, file.metadata().map_err(failed)?.file_type())?;
+    file.set_len(0).map_err(failed)?;
+    Ok(file)
+}
+
+/// Reads the regular file `path` whole, unless it holds more than `bytes_max`.
+pub fn read_regular(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FileError> {
+    let failed = |source| FileError::Io { path: path.to_owned(), action: "read", source };
+    let too_large = || FileError::TooLarge { path: path.to_owned(), bytes_max };
+    let file = open_regular(path)?;
+    let told = file.metadata().map_err(failed)?.len();
+    if told > bytes_max {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(told).unwrap_or(0));
+    // One more than allowed: a file may grow meanwhile, and those of /proc say that they are empty.
+    file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(too_large());
+    }
+    Ok(bytes)
+}
+
+/// As `read_regular`, for text.
+pub fn read_regular_to_string(path: &Path, bytes_max: u64) -> Result<String, FileError> {
+    String::from_utf8(read_regular(path, bytes_max)?).map_err(|error| FileError::NotText {
+        path: path.to_owned(),
+        offset: error.utf8_error().valid_up_to(),
+    })
+}
+
+/// Opening returns at once, whatever it is, and gives us no controlling terminal. CLOEXEC is the standard library's.
+const GUARD_FLAGS: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
+
+fn refuse_irregular(path: &Path, kind: FileType) -> Result<(), FileError> {
+    let what = if kind.is_file() {
+        return Ok(());
+    } else if kind.is_dir() {
+        "a directory"
+    } else if kind.is_fifo() {
+        "a FIFO"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    };
+    Err(FileError::NotRegular { path: path.to_owned(), what })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+    use std::os::unix::fs::symlink;
+
+    fn check_refused(path: &Path, code: &str, part: &str) {
+        for error in [read_regular(path, 10).unwrap_err(), read_regular_to_string(path, 10).unwrap_err()] {
+            assert_eq!(error.code(), code, "{error}");
+            assert!(error.to_string().contains(part) && error.to_string().contains("the-file"), "{error}");
+            assert!(error.next_step().len() > 10);
+        }
+    }
+
+    fn fifo(path: &Path) {
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("the-file");
+        let irregular = |what| check_refused(&path, "file.not_regular", what);
+        fifo(&path);
+        irregular("a FIFO");
+        assert_eq!(create_regular(&path).unwrap_err().code(), "file.not_regular");
+        std::fs::remove_file(&path).unwrap();
+        symlink("/dev/zero", &path).unwrap();
+        irregular("a device");
+        std::fs::remove_file(&path).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        irregular("a socket");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        irregular("a directory");
+    }
+
+    #[test]
+    fn what_became_a_fifo_after_the_first_look_is_refused_without_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("the-file");
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // The name changes hands all the time, each time by a rename, so it always leads somewhere.
+                let (plain, pipe) = (dir.path().join("plain"), dir.path().join("pipe"));
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::fs::write(&plain, "text").unwrap();
+                    std::fs::rename(&plain, &path).unwrap();
+                    fifo(&pipe);
+                    std::fs::rename(&pipe, &path).unwrap();
+                }
+            });
+            for _ in 0..2_000 {
+                match read_regular(&path, 10) {
+                    Ok(bytes) => assert_eq!(bytes, b"text"),
+                    Err(FileError::NotRegular { what, .. }) => assert_eq!(what, "a FIFO"),
+                    Err(error) => assert_eq!(error.io_kind(), Some(io::ErrorKind::NotFound), "{error}"),
+                }
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+    }
+
+    #[test]
+    fn no_more_is_read_than_was_allowed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("the-file");
+        std::fs::write(&path, "0123456789").unwrap();
+        assert_eq!(read_regular_to_string(&path, 10).unwrap(), "0123456789");
+        std::fs::write(&path, "0123456789a").unwrap();
+        check_refused(&path, "file.too_large", "more than 10 bytes");
+        // It says that it is empty, and is not.
+        let own = read_regular(Path::new("/proc/self/status"), 20).unwrap_err();
+        assert_eq!(own.code(), "file.too_large");
+        assert!(!read_regular(Path::new("/proc/self/status"), 100_000).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_missing_forbidden_or_no_text_is_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("the-file");
+        check_refused(&path, "file.io", "cannot be opened");
+        symlink(dir.path().join("nowhere"), &path).unwrap();
+        assert_eq!(open_regular(&path).unwrap_err().io_kind(), Some(io::ErrorKind::NotFound));
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, b"good \xff").unwrap();
+        let error = read_regular_to_string(&path, 10).unwrap_err();
+        assert_eq!((error.code(), error.to_string().contains("byte 5")), ("file.not_text", true), "{error}");
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
+        // Root reads all.
+        if crate::runtime_dir::effective_uid() != 0 {
+            let error = read_regular(&path, 10).unwrap_err();
+            assert_eq!(error.io_kind(), Some(io::ErrorKind::PermissionDenied));
+            assert!(error.next_step().contains("right"));
+        }
+    }
+
+    #[test]
+    fn a_result_is_written_to_a_new_file_or_over_a_regular_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("the-file");
+        for text in ["a longer text", "short"] {
+            create_regular(&path).unwrap().write_all(text.as_bytes()).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+        let missing = create_regular(&dir.path().join("no/folder")).unwrap_err();
+        assert_eq!((missing.code(), missing.io_kind()), ("file.io", Some(io::ErrorKind::NotFound)));
+    }
+}
