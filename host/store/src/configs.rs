@@ -23,6 +23,14 @@ CREATE TABLE IF NOT EXISTS capability_configs (
     enabled INTEGER NOT NULL DEFAULT 1,
     updated_at REAL NOT NULL
 )";
+/// Ours alone: for which manifest a row was kept, as long as it is that row.
+const OWNERS_TABLE: &str = "config_owners";
+const OWNERS_SQL: &str = "
+CREATE TABLE IF NOT EXISTS config_owners (
+    instance TEXT PRIMARY KEY,
+    manifest TEXT NOT NULL,
+    updated_at REAL NOT NULL
+)";
 const WORKER_ENV_SQL: &str =
     "ALTER TABLE capability_configs ADD COLUMN worker_env_json TEXT NOT NULL DEFAULT '{}'";
 
@@ -60,6 +68,17 @@ pub trait Configs: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// When the store cannot be written.
     fn set(&self, instance: &str, config: &InstanceConfig) -> Result<(), StoreError>;
+    /// Keeps it for the manifest at `owner`, an absolute path, and for no other of the same name.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn set_for(&self, instance: &str, config: &InstanceConfig, owner: &Path) -> Result<(), StoreError>;
+    /// The manifest it was kept for. None where nobody said so: it was kept without one, or by the ancestor since; then it
+    /// belongs to the data directory's own manifests. [`belongs_to`](crate::owners::belongs_to) answers both.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn owner_of(&self, instance: &str) -> Result<Option<PathBuf>, StoreError>;
     /// Forgets it. False when there was nothing.
     ///
     /// # Errors
@@ -121,16 +140,8 @@ impl SqliteConfigs {
     }
 }
 
-impl Configs for SqliteConfigs {
-    fn get(&self, instance: &str) -> Result<Option<InstanceConfig>, StoreError> {
-        let found = self.read(|connection, shape| {
-            let sql = format!("{} WHERE {} = ?1", shape.select(), shape.key);
-            connection.query_row(&sql, [instance], from_row).optional()
-        })?;
-        Ok(found.flatten().map(|(_, config)| config))
-    }
-
-    fn set(&self, instance: &str, config: &InstanceConfig) -> Result<(), StoreError> {
+impl SqliteConfigs {
+    fn keep(&self, instance: &str, config: &InstanceConfig, owner: Option<&str>) -> Result<(), StoreError> {
         let connection = side_files::open_writer(&self.data_dir, CONFIGS_FILE, TABLE_SQL)?;
         let write = || {
             let mut shape = Shape::of(&connection)?;
@@ -152,9 +163,57 @@ impl Configs for SqliteConfigs {
             } else {
                 transaction.execute(&sql, params![instance, text, enabled, now])?;
             }
+            let owned = side_files::columns(&transaction, OWNERS_TABLE)?;
+            if let Some(owner) = owner {
+                transaction.execute_batch(OWNERS_SQL)?;
+                let sql = format!("INSERT OR REPLACE INTO {OWNERS_TABLE} VALUES (?1, ?2, ?3)");
+                transaction.execute(&sql, params![instance, owner, now])?;
+            } else if !owned.is_empty() {
+                transaction
+                    .execute(&format!("DELETE FROM {OWNERS_TABLE} WHERE instance = ?1"), [instance])?;
+            }
             transaction.commit()
         };
         write().map_err(|error| StoreError::database("keep a configuration", &error))
+    }
+}
+
+impl Configs for SqliteConfigs {
+    fn get(&self, instance: &str) -> Result<Option<InstanceConfig>, StoreError> {
+        let found = self.read(|connection, shape| {
+            let sql = format!("{} WHERE {} = ?1", shape.select(), shape.key);
+            connection.query_row(&sql, [instance], from_row).optional()
+        })?;
+        Ok(found.flatten().map(|(_, config)| config))
+    }
+
+    fn set(&self, instance: &str, config: &InstanceConfig) -> Result<(), StoreError> {
+        self.keep(instance, config, None)
+    }
+
+    fn set_for(&self, instance: &str, config: &InstanceConfig, owner: &Path) -> Result<(), StoreError> {
+        match owner.to_str().filter(|_| owner.is_absolute()) {
+            Some(owner) => self.keep(instance, config, Some(owner)),
+            None => Err(StoreError::Refused {
+                what: format!("{} cannot be kept as the path of a manifest", owner.display()),
+            }),
+        }
+    }
+
+    fn owner_of(&self, instance: &str) -> Result<Option<PathBuf>, StoreError> {
+        let found = self.read(|connection, shape| {
+            if side_files::columns(connection, OWNERS_TABLE)?.is_empty() {
+                return Ok(None);
+            }
+            // What the ancestor kept since has another time.
+            let sql = format!(
+                "SELECT manifest FROM {OWNERS_TABLE} AS o JOIN {TABLE} AS c ON c.{} = o.instance \
+                 AND c.updated_at = o.updated_at WHERE o.instance = ?1",
+                shape.key
+            );
+            connection.query_row(&sql, [instance], |row| row.get::<_, String>(0)).optional()
+        })?;
+        Ok(found.flatten().map(PathBuf::from))
     }
 
     fn remove(&self, instance: &str) -> Result<bool, StoreError> {
@@ -211,6 +270,7 @@ fn now_s() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cjm_wire::Described;
     use serde_json::json;
 
     /// What the later ancestor makes.
@@ -252,6 +312,33 @@ mod tests {
         store.set("lab", &kept).expect("set");
         assert_eq!(store.get("lab").expect("get").expect("there").worker_env, kept.worker_env);
         check(folder.path(), &[&older[..], &["worker_env_json"]].concat());
+    }
+
+    #[test]
+    fn a_configuration_belongs_to_the_manifest_it_was_kept_for_until_others_keep_another() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let store = SqliteConfigs::of(folder.path());
+        let mine = Path::new("/p/.cjm/manifests/lab.json");
+        let kept = config(&json!({"a": 1}), true, &json!({}));
+        let owner = || store.owner_of("lab").expect("reads");
+        assert_eq!(owner(), None);
+        store.set("lab", &kept).expect("kept");
+        assert_eq!(owner(), None);
+        store.set_for("lab", &kept, mine).expect("kept");
+        assert_eq!(owner().as_deref(), Some(mine));
+        let own = folder.path().join("manifests/lab.json");
+        assert!(crate::owners::belongs_to(folder.path(), owner().as_deref(), mine));
+        assert!(!crate::owners::belongs_to(folder.path(), owner().as_deref(), &own));
+        let connection = Connection::open(folder.path().join(CONFIGS_FILE)).expect("opens");
+        connection.execute("UPDATE capability_configs SET updated_at = 7.5", []).expect("as the ancestor");
+        assert_eq!(owner(), None);
+        store.set_for("lab", &kept, mine).expect("kept");
+        store.set("lab", &kept).expect("kept for the directory's own");
+        assert_eq!(owner(), None);
+        assert_eq!(
+            store.set_for("lab", &kept, Path::new("lab.json")).expect_err("relative").code(),
+            "store.refused"
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod events;
 pub mod fault;
 pub mod input_hashes;
 pub mod journal;
+pub mod owners;
 pub mod payload;
 mod query;
 pub mod reader;

@@ -2,11 +2,16 @@
 //! `{scope: {capability: {KEY: value}}}`. Values leave it for the tool that declared them and for nobody else; no error
 //! and no log holds one.
 //!
+//! For which manifest a secret was set stands beside it (`secrets.owners.json`): a name alone gives no right to it.
+//!
 //! What must hold: the folder is 0700 and the file 0600, from their first instant; a reader sees the old file or the
 //! new one; a file that is not what it should be is refused and kept, never written over.
 
+use cjm_wire::canonical::hex;
 use cjm_wire::describe::{Described, exit};
-use serde_json::{Map, Value};
+use cjm_wire::ids::{INSTANCE_ID_BYTES_MAX, InstanceId};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -17,6 +22,8 @@ use std::time::{Duration, Instant};
 pub const SECRETS_DIR: &str = "secrets";
 /// The file in it.
 pub const SECRETS_FILE: &str = "secrets.json";
+/// Beside it, ours alone: for which manifest a secret was set.
+pub const OWNERS_FILE: &str = "secrets.owners.json";
 /// The scope of whoever names none.
 pub const DEFAULT_SCOPE: &str = "__default__";
 /// Largest file that is read, in bytes.
@@ -27,6 +34,10 @@ pub const SECRET_BYTES_MAX: usize = 128 * 1024 - 1;
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How often it looks.
 const LOCK_POLL: Duration = Duration::from_millis(5);
+/// How often a file that is no JSON is read before it counts as damaged.
+const READS_MAX: u32 = 5;
+/// The pause between two reads.
+const READ_PAUSE: Duration = Duration::from_millis(20);
 const LOCK_FILE: &str = ".secrets.lock";
 const DIR_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
@@ -46,11 +57,34 @@ pub trait Secrets: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// When the store cannot be read.
     fn names(&self, scope: Option<&str>, capability: &str) -> Result<Vec<String>, SecretsError>;
-    /// Keeps a value, in place of the one there was.
+    /// Keeps a value, in place of the one there was, for the data directory's own manifests.
     ///
     /// # Errors
     /// When the store cannot be read or written, or name or value cannot become a variable.
     fn set(&self, scope: Option<&str>, capability: &str, key: &str, value: &str) -> Result<(), SecretsError>;
+    /// Keeps a value for the manifest at `owner`, an absolute path, and for no other of the same name.
+    ///
+    /// # Errors
+    /// As [`Self::set`].
+    fn set_for(
+        &self,
+        scope: Option<&str>,
+        capability: &str,
+        key: &str,
+        value: &str,
+        owner: &Path,
+    ) -> Result<(), SecretsError>;
+    /// The manifest that a value was set for. None where nobody said so: it was set without one, or by the ancestor; then
+    /// it belongs to the data directory's own manifests. [`belongs_to`](crate::owners::belongs_to) answers both.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn owner_of(
+        &self,
+        scope: Option<&str>,
+        capability: &str,
+        key: &str,
+    ) -> Result<Option<PathBuf>, SecretsError>;
     /// Forgets a value. False when there was none.
     ///
     /// # Errors
@@ -150,20 +184,33 @@ impl FileSecrets {
         move |source| SecretsError::File { doing, path: path.clone(), source }
     }
 
+    /// Reads the file; where it is no JSON, a few times: somebody may be writing it in place.
     fn read(&self) -> Result<Scopes, SecretsError> {
-        let path = self.path();
-        let damaged = |problem: String| SecretsError::Damaged { path: path.clone(), problem };
-        let meta = match std::fs::metadata(&path) {
+        for _ in 1..READS_MAX {
+            match self.read_once(&self.path()) {
+                Err(SecretsError::Damaged { .. }) => std::thread::sleep(READ_PAUSE),
+                done => return done,
+            }
+        }
+        self.read_once(&self.path())
+    }
+
+    fn read_once(&self, path: &Path) -> Result<Scopes, SecretsError> {
+        let damaged = |problem: String| SecretsError::Damaged { path: path.to_owned(), problem };
+        let meta = match std::fs::metadata(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Scopes::new()),
             other => other.map_err(self.failed("read"))?,
         };
+        if !meta.is_file() {
+            return Err(damaged("not a regular file".to_owned()));
+        }
         if meta.len() > SECRETS_BYTES_MAX {
             return Err(damaged(format!("{} bytes long, more than {SECRETS_BYTES_MAX}", meta.len())));
         }
         if meta.permissions().mode() & 0o077 != 0 {
             tracing::warn!(path = %path.display(), "others may read the secrets; the next set-secret corrects it");
         }
-        let text = std::fs::read(&path).map_err(self.failed("read"))?;
+        let text = std::fs::read(path).map_err(self.failed("read"))?;
         let value: Value = serde_json::from_slice(&text).map_err(|error| {
             damaged(format!("not JSON from line {}, column {}", error.line(), error.column()))
         })?;
@@ -204,22 +251,56 @@ impl FileSecrets {
     }
 
     /// Beside it, to the disk, then in its place.
-    fn write(&self, scopes: &Scopes) -> Result<(), SecretsError> {
+    fn write(&self, file: &str, scopes: &Scopes) -> Result<(), SecretsError> {
         let text = serde_json::to_string_pretty(scopes).unwrap_or_default();
-        let beside = self.folder.join(format!(".{SECRETS_FILE}.new"));
+        let beside = self.folder.join(format!(".{file}.new"));
         let written = || {
             // What an earlier writer left may be anybody's to read.
             match std::fs::remove_file(&beside) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            let mut file = OpenOptions::new().create_new(true).write(true).mode(FILE_MODE).open(&beside)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            std::fs::rename(&beside, self.path())?;
+            let mut new = OpenOptions::new().create_new(true).write(true).mode(FILE_MODE).open(&beside)?;
+            new.write_all(text.as_bytes())?;
+            new.sync_all()?;
+            std::fs::rename(&beside, self.folder.join(file))?;
             File::open(&self.folder)?.sync_all()
         };
         written().map_err(self.failed("write"))
+    }
+
+    fn keep(
+        &self,
+        scope: Option<&str>,
+        capability: &str,
+        key: &str,
+        value: &str,
+        owner: Option<&Path>,
+    ) -> Result<(), SecretsError> {
+        check(capability, key, value)?;
+        let _lock = self.lock()?;
+        let mut scopes = self.read()?;
+        put(&mut scopes, scope, capability, key, value.into());
+        let mut owners = self.owners()?;
+        match owner {
+            Some(owner) => {
+                // With the hash of the value, so that what others set later in its place is not taken for the owner's.
+                let record = json!({"manifest": owner, "value_sha256": fingerprint(value)});
+                put(&mut owners, scope, capability, key, record);
+            }
+            None => {
+                take(&mut owners, scope, capability, key);
+            }
+        }
+        if owner.is_some() || self.folder.join(OWNERS_FILE).exists() {
+            // First the owner: a value without one would belong to others.
+            self.write(OWNERS_FILE, &owners)?;
+        }
+        self.write(SECRETS_FILE, &scopes)
+    }
+
+    fn owners(&self) -> Result<Scopes, SecretsError> {
+        self.read_once(&self.folder.join(OWNERS_FILE))
     }
 }
 
@@ -240,16 +321,36 @@ impl Secrets for FileSecrets {
     }
 
     fn set(&self, scope: Option<&str>, capability: &str, key: &str, value: &str) -> Result<(), SecretsError> {
-        check(capability, key, value)?;
-        let _lock = self.lock()?;
-        let mut scopes = self.read()?;
-        let capabilities = scopes.entry(scope_name(scope)).or_insert_with(|| Value::Object(Map::new()));
-        let Value::Object(capabilities) = capabilities else { return Ok(()) };
-        let secrets = capabilities.entry(capability).or_insert_with(|| Value::Object(Map::new()));
-        if let Value::Object(secrets) = secrets {
-            secrets.insert(key.to_owned(), value.into());
+        self.keep(scope, capability, key, value, None)
+    }
+
+    fn set_for(
+        &self,
+        scope: Option<&str>,
+        capability: &str,
+        key: &str,
+        value: &str,
+        owner: &Path,
+    ) -> Result<(), SecretsError> {
+        if owner.to_str().is_none() || !owner.is_absolute() {
+            let what = format!("{} cannot be kept as the path of a manifest", owner.display());
+            return Err(SecretsError::Unusable { what });
         }
-        self.write(&scopes)
+        self.keep(scope, capability, key, value, Some(owner))
+    }
+
+    fn owner_of(
+        &self,
+        scope: Option<&str>,
+        capability: &str,
+        key: &str,
+    ) -> Result<Option<PathBuf>, SecretsError> {
+        let Some(value) = self.get(scope, capability, key)? else { return Ok(None) };
+        let owners = self.owners()?;
+        let record = owners.get(scope_name(scope)).and_then(|s| s.get(capability)).and_then(|c| c.get(key));
+        let text = |name: &str| record.and_then(|record| record.get(name)).and_then(Value::as_str);
+        let is_of_this_value = text("value_sha256") == Some(fingerprint(&value).as_str());
+        Ok(text("manifest").filter(|_| is_of_this_value).map(PathBuf::from))
     }
 
     fn remove(&self, scope: Option<&str>, capability: &str, key: &str) -> Result<bool, SecretsError> {
@@ -258,22 +359,47 @@ impl Secrets for FileSecrets {
         }
         let _lock = self.lock()?;
         let mut scopes = self.read()?;
-        let scope = scope_name(scope);
-        let Some(Value::Object(capabilities)) = scopes.get_mut(scope) else { return Ok(false) };
-        let Some(Value::Object(secrets)) = capabilities.get_mut(capability) else { return Ok(false) };
-        // `remove` would move the last one into its place, and people compare files.
-        if secrets.shift_remove(key).is_none() {
+        if !take(&mut scopes, scope, capability, key) {
             return Ok(false);
         }
-        if secrets.is_empty() {
-            capabilities.shift_remove(capability);
+        self.write(SECRETS_FILE, &scopes)?;
+        let mut owners = self.owners()?;
+        if take(&mut owners, scope, capability, key) {
+            self.write(OWNERS_FILE, &owners)?;
         }
-        if capabilities.is_empty() {
-            scopes.shift_remove(scope);
-        }
-        self.write(&scopes)?;
         Ok(true)
     }
+}
+
+fn put(scopes: &mut Scopes, scope: Option<&str>, capability: &str, key: &str, value: Value) {
+    let capabilities = scopes.entry(scope_name(scope)).or_insert_with(|| Value::Object(Map::new()));
+    let Value::Object(capabilities) = capabilities else { return };
+    let keys = capabilities.entry(capability).or_insert_with(|| Value::Object(Map::new()));
+    if let Value::Object(keys) = keys {
+        keys.insert(key.to_owned(), value);
+    }
+}
+
+/// False when there was none.
+fn take(scopes: &mut Scopes, scope: Option<&str>, capability: &str, key: &str) -> bool {
+    let scope = scope_name(scope);
+    let Some(Value::Object(capabilities)) = scopes.get_mut(scope) else { return false };
+    let Some(Value::Object(keys)) = capabilities.get_mut(capability) else { return false };
+    // `remove` would move the last one into its place, and people compare files.
+    if keys.shift_remove(key).is_none() {
+        return false;
+    }
+    if keys.is_empty() {
+        capabilities.shift_remove(capability);
+    }
+    if capabilities.is_empty() {
+        scopes.shift_remove(scope);
+    }
+    true
+}
+
+fn fingerprint(value: &str) -> String {
+    hex(&Sha256::digest(value.as_bytes()))
 }
 
 fn scope_name(scope: Option<&str>) -> &str {
@@ -282,11 +408,16 @@ fn scope_name(scope: Option<&str>) -> &str {
 
 fn check(capability: &str, key: &str, value: &str) -> Result<(), SecretsError> {
     let unusable = |what: String| Err(SecretsError::Unusable { what });
-    if capability.is_empty() {
-        return unusable("the capability has no name".to_owned());
+    if !InstanceId::is_valid(capability) {
+        return unusable(format!(
+            "{capability:?} cannot be the name of a capability (letters, digits, `.`, `_`, `-`; at most \
+             {INSTANCE_ID_BYTES_MAX} bytes)"
+        ));
     }
-    if key.is_empty() || key.contains(['=', '\0']) {
-        return unusable(format!("{key:?} cannot be the name of a variable"));
+    if !is_variable_name(key) {
+        return unusable(format!(
+            "{key:?} cannot be the name of a variable (letters, digits and `_`, and no digit first)"
+        ));
     }
     if value.contains('\0') || value.len() > SECRET_BYTES_MAX {
         return unusable(format!(
@@ -294,6 +425,12 @@ fn check(capability: &str, key: &str, value: &str) -> Result<(), SecretsError> {
         ));
     }
     Ok(())
+}
+
+fn is_variable_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 #[cfg(test)]
@@ -369,12 +506,69 @@ mod tests {
         }
         secrets.set(None, "lab", "K", "v").expect("set");
         assert_eq!((mode(&secrets.folder), mode(&secrets.path())), (0o700, 0o600));
-        for (capability, key, value) in
-            [("", "K", "v"), ("lab", "", "v"), ("lab", "A=B", "v"), ("lab", "K", "a\0b")]
-        {
+        for (capability, key, value) in [
+            ("", "K", "v"),
+            ("../lab", "K", "v"),
+            ("lab\n", "K", "v"),
+            ("lab", "", "v"),
+            ("lab", "A=B", "v"),
+            ("lab", "1A", "v"),
+            ("lab", "A B", "v"),
+            ("lab", "\u{1b}[2J", "v"),
+            ("lab", "K", "a\0b"),
+        ] {
             let error = secrets.set(None, capability, key, value).expect_err("unusable");
             assert_eq!(error.exit_code(), exit::DOMAIN, "{error}");
         }
+    }
+
+    #[test]
+    fn a_secret_belongs_to_the_manifest_it_was_set_for_and_to_no_other_of_its_name() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let secrets = FileSecrets::of(folder.path());
+        let (mine, own) = (Path::new("/p/.cjm/manifests/lab.json"), folder.path().join("manifests/lab.json"));
+        let owner = |key: &str| secrets.owner_of(None, "lab", key).expect("reads");
+        let belongs = |key: &str, manifest: &Path| {
+            crate::owners::belongs_to(folder.path(), owner(key).as_deref(), manifest)
+        };
+        secrets.set(None, "lab", "PLAIN", "1").expect("set");
+        assert!(!folder.path().join(SECRETS_DIR).join(OWNERS_FILE).exists());
+        secrets.set_for(None, "lab", "K", "1", mine).expect("set");
+        assert_eq!(mode(&folder.path().join(SECRETS_DIR).join(OWNERS_FILE)), 0o600);
+        assert_eq!((owner("K").as_deref(), owner("PLAIN"), owner("NONE")), (Some(mine), None, None));
+        assert!(belongs("K", mine) && !belongs("K", &own));
+        assert!(belongs("PLAIN", &own) && !belongs("PLAIN", mine));
+
+        // The ancestor, which knows nothing of owners, sets another value.
+        let text =
+            std::fs::read_to_string(secrets.path()).expect("text").replace("\"K\": \"1\"", "\"K\": \"2\"");
+        std::fs::write(secrets.path(), text).expect("written");
+        assert_eq!(owner("K"), None);
+        secrets.set_for(None, "lab", "K", "3", mine).expect("set");
+        secrets.set(None, "lab", "K", "3").expect("set for the directory's own");
+        assert_eq!(owner("K"), None);
+        secrets.set_for(None, "lab", "K", "4", mine).expect("set");
+        assert!(secrets.remove(None, "lab", "K").expect("removed"));
+        secrets.set(None, "lab", "K", "4").expect("set");
+        assert_eq!(owner("K"), None, "what was removed leaves no owner");
+        let error = secrets.set_for(None, "lab", "K", "v", Path::new("relative.json")).expect_err("relative");
+        assert_eq!(error.code(), "secrets.unusable");
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_in_place_is_read_again() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let secrets = FileSecrets::of(folder.path());
+        secrets.set(None, "lab", "K", "v").expect("set");
+        let whole = std::fs::read(secrets.path()).expect("text");
+        std::fs::write(secrets.path(), &whole[..10]).expect("torn");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(READ_PAUSE);
+                std::fs::write(secrets.path(), &whole).expect("whole again");
+            });
+            assert_eq!(secrets.get(None, "lab", "K").expect("read again").as_deref(), Some("v"));
+        });
     }
 
     #[test]
