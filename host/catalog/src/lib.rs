@@ -9,6 +9,7 @@ pub mod settings;
 pub mod suggestions;
 
 pub use catalog::{Catalog, CatalogEntry, CatalogError, CatalogProblem, MANIFESTS_MAX, NotAllowed};
+pub use cjm_wire::manifest::MANIFEST_BYTES_MAX;
 pub use folders::{ManifestFolder, Standing, manifest_folders};
 pub use programs::ProgramError;
 pub use settings::{CliOverrides, Settings, SettingsError};
