@@ -1,6 +1,7 @@
 //! `call`: one call of one capability by a host that lives as long as the command. The result goes to stdout; the
 //! worker and everything it started are gone when the command returns.
 
+use crate::allow::tell_choice;
 use crate::assign::{absolute_text, arguments, json_object};
 use crate::cli::{CallArgs, Global};
 use crate::fault::{CommandResult, Fault};
@@ -10,7 +11,9 @@ use crate::output::Output;
 use crate::progress::Board;
 use crate::stdin::Stdin;
 use cjm_catalog::{Catalog, Settings};
-use cjm_engine::{Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Target};
+use cjm_engine::{
+    Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Target, actor, check_known,
+};
 use cjm_wire::JobId;
 use cjm_wire::describe::exit;
 use cjm_wire::envelope::{ACTION_KEY, ExecuteRequest};
@@ -38,7 +41,11 @@ pub(crate) async fn run(
     let stdin = Stdin::read(args.args.as_deref(), &args.assignments, output, interrupts).await?;
     let object = stdin.text(args.args.as_deref());
     let mut kwargs = arguments(object, &args.assignments, &cwd, stdin.file())?;
-    absolute_paths(&mut kwargs, args, &Catalog::discover(&options.manifest_dirs), &cwd)?;
+    let catalog = Catalog::discover(&options.manifest_dirs);
+    // Before anything is made: a data directory that is not there is likely the wrong one.
+    check_known(&options, [args.name.as_str()])?;
+    tell_choice(&catalog, [args.name.as_str()], output);
+    absolute_paths(&mut kwargs, args, &catalog, &cwd)?;
     let config =
         args.config.as_deref().map(|text| json_object(text, "--config")).transpose()?.map(Value::Object);
     let deadline = deadline(args.timeout)?;
@@ -53,8 +60,7 @@ pub(crate) async fn run(
 /// The options of the host that a command starts for itself.
 pub(crate) fn host_options(settings: &Settings) -> HostOptions {
     let mut options = HostOptions::from(settings);
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
-    options.actor = format!("cjm-ctl:{}", user.unwrap_or_else(|_| "unknown".to_owned()));
+    options.actor = actor("cjm-ctl");
     options
 }
 

@@ -1,6 +1,7 @@
 //! `cjm-ctl`: the command line of the capability host. It reads words, asks the engine or the stores, and prints what
 //! they say; it decides nothing and keeps nothing.
 
+mod allow;
 mod assign;
 mod call;
 mod cli;
@@ -71,6 +72,7 @@ async fn dispatch(cli: Cli, output: &Output) -> CommandResult {
     let command = async {
         match &cli.command {
             Command::List(args) => list::run(global, args, output).await,
+            Command::Allow(args) => allow::run(global, args, output),
             Command::Validate(args) => validate::run(global, args, output),
             Command::Logs(args) => logs::run(global, args, output).await,
             Command::InstallAll(args) => install_all::run(global, args, output).await,

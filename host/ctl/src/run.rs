@@ -1,6 +1,7 @@
 //! `run`: one composition by a host that lives as long as the command. Shows each node while it runs, then what each
 //! took, then the output.
 
+use crate::allow::tell_choice;
 use crate::assign::arguments;
 use crate::call::{current_dir, deadline, host_options, passed};
 use crate::cli::{Global, RunArgs};
@@ -40,6 +41,7 @@ pub(crate) async fn run(
     let inputs = resolve(&composition, &arguments(None, &args.inputs, &cwd, stdin.file())?, &cwd)?;
     let deadline = deadline(args.timeout)?;
     let host = Host::start(host_options(&global.settings()?)).await?;
+    tell_choice(host.catalog(), composition.nodes.values().map(|node| node.capability.as_str()), output);
     let board = RunBoard::new(output, &composition);
     let name = composition.name.clone();
     let ended = tokio::select! {

@@ -11,14 +11,13 @@ use cjm_catalog::Catalog;
 use cjm_catalog::programs::worker_binary;
 use cjm_decide::queue::QueueLimits;
 use cjm_platform::lock::FileLock;
-use cjm_platform::runtime_dir::{private_dir, runtime_dir};
+use cjm_platform::runtime_dir::{name_for, private_dir, runtime_dir};
 use cjm_store::{
-    Commit, Diagnostics, HostRecord, InputHashes, Journal, JournalOptions, JournalReader, Retention,
-    SqliteDiagnostics, SqliteJournal, StoreError, Write, begin_host,
+    Diagnostics, HostRecord, InputHashes, Journal, JournalOptions, JournalReader, Retention,
+    SqliteDiagnostics, SqliteJournal, StoreError, begin_host, end_dead_workers,
 };
 use cjm_wire::{JobId, RunId, Timestamp};
 use cjm_workers::{HostOptions, Sinks, StartError, events::EVENTS_BEHIND_MAX};
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc};
@@ -114,8 +113,7 @@ fn open(directory: &Path, retention: Retention) -> Result<Opened, HostError> {
     let xdg = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let base = runtime_dir(xdg.as_deref())?;
     // Named by the data directory, so that the next host on it can wipe what a dead one left.
-    let hash = cjm_wire::canonical::canonical_hash_of(&Value::String(directory.display().to_string()));
-    let socket_dir = base.join(hash.trim_start_matches("sha256:").get(..12).unwrap_or("host"));
+    let socket_dir = base.join(name_for(&directory));
     let owner = format!("pid {} since {}", std::process::id(), Timestamp::now());
     let lock = FileLock::try_acquire(
         &directory.join("host.lock"),
@@ -129,7 +127,9 @@ fn open(directory: &Path, retention: Retention) -> Result<Opened, HostError> {
         Ok(()) | Err(_) => {}
     }
     private_dir(&socket_dir)?;
-    let journal = SqliteJournal::open(&directory, JournalOptions::default())?;
+    // Without the names of its locks this host would not keep another one out.
+    let guarded = ["host.lock", "tree.lock"].map(|name| directory.join(name)).to_vec();
+    let journal = SqliteJournal::open(&directory, JournalOptions { guarded, ..JournalOptions::default() })?;
     let diagnostics = Arc::new(SqliteDiagnostics::open_keeping(&directory, retention)?);
     Ok(Opened { directory, lock, journal, diagnostics, socket_dir })
 }
@@ -151,11 +151,7 @@ async fn begin(
         let reader = JournalReader::open(&data_dir)?;
         let recovered = begin_host(&journal, &reader, &host, &now)?;
         // The dead host's keeper has let go of the tree lock, so its workers are gone.
-        for worker in recovered.workers {
-            journal.commit_blocking(
-                Commit::telling().write(Write::WorkerEnded(worker.worker_session_id, now.clone())),
-            )?;
-        }
+        end_dead_workers(&journal, &reader, &host.host_session_id, &now)?;
         let (jobs, compositions) = (recovered.jobs.len(), recovered.compositions.len());
         if jobs + compositions > 0 {
             tracing::info!(jobs, compositions, "ended what a dead host left unfinished");

@@ -10,6 +10,7 @@ mod direct_call;
 mod error;
 mod host;
 mod instances;
+mod lookup;
 mod own_runtime;
 mod process_workers;
 mod queue;
@@ -18,15 +19,16 @@ mod services;
 mod simulation;
 mod task_calls;
 
-pub use cjm_catalog::{Catalog, CatalogEntry};
+pub use cjm_catalog::{Catalog, CatalogEntry, ManifestFolder, NotAllowed, SettingsError, Standing};
 pub use cjm_decide::queue::Target;
 pub use cjm_store::{Event as RowEvent, Subscription as RowSubscription};
 pub use cjm_workers::{
     AdapterFault, CallError, ChunkStream, HostEvent, HostOptions, LoadOptions, NodeState, StartError,
-    WorkerState,
+    WorkerState, actor,
 };
 pub use compositions::state::{CompositionOutcome, NodeOutcome, NodeUsage};
 pub use error::HostError;
 pub use host::{Host, ShutdownReport};
+pub use lookup::check_known;
 pub use queue::state::JobOutcome;
 pub use queue::submission::JobRequest;

@@ -1,5 +1,8 @@
 //! What can go wrong when an environment is made, for people.
 
+use cjm_catalog::NotAllowed;
+use cjm_catalog::allowed::AllowedError;
+use cjm_platform::files::FileError;
 use cjm_wire::capabilities_file::CapabilitiesFileError;
 use cjm_wire::describe::{Described, exit};
 use cjm_wire::manifest::ManifestError;
@@ -16,7 +19,7 @@ pub enum EnvironmentError {
         path: PathBuf,
         /// The system's answer.
         #[source]
-        source: std::io::Error,
+        source: FileError,
     },
     /// The list of capabilities is not one.
     #[error("{}: {source}", path.display())]
@@ -192,6 +195,12 @@ pub enum EnvironmentError {
         /// What is wrong with the file that is there.
         broken: Option<String>,
     },
+    /// Its manifest lies where nobody set it up, and the user has not allowed it.
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
+    /// What was allowed cannot be read or kept.
+    #[error(transparent)]
+    Allowed(#[from] AllowedError),
     /// The same capability comes from two entries.
     #[error("\"{capability}\" is already installed by the entry \"{other}\"")]
     CapabilityTwice {
@@ -228,6 +237,8 @@ impl Described for EnvironmentError {
             Self::NoPlaceForMicromamba => "install.no_place_for_micromamba",
             Self::AdapterTarget(_) => "install.adapter_target",
             Self::NotInstalled { .. } => "install.not_installed",
+            Self::NotAllowed(error) => error.code(),
+            Self::Allowed(error) => error.code(),
             Self::CapabilityTwice { .. } => "install.capability_twice",
         }
     }
@@ -291,6 +302,8 @@ impl Described for EnvironmentError {
             }
             Self::AdapterTarget(_) => "write the module, a colon, and the class in it".to_owned(),
             Self::NotInstalled { .. } => "`cjm-ctl list` shows what is installed".to_owned(),
+            Self::NotAllowed(error) => error.next_step(),
+            Self::Allowed(error) => error.next_step(),
             Self::CapabilityTwice { .. } => "remove one of the two entries".to_owned(),
         }
     }

@@ -5,6 +5,7 @@ use crate::constraint::Constraint;
 use crate::error::EnvironmentError;
 use crate::files::{hash_folder, lock};
 use crate::interpreters;
+use crate::manifests::remember_installed;
 use crate::python_entry::{Common, Done, PythonEntry, Reporter, Tools};
 use crate::report::{EntryReport, InstallEvent, InstallOptions, InstallReport, Outcome};
 use crate::tool_entry;
@@ -141,9 +142,11 @@ impl Installation<'_> {
         let (manifest, outcome) =
             tool_entry::install(&self.common.base.join(manifest), &manifests, self.force)?;
         self.claim(entry, &manifest.code.name)?;
+        let path = manifests.join(manifest.file_name());
+        remember_installed(std::slice::from_ref(&path));
         Ok(EntryReport {
             outcome,
-            manifest: Some(manifests.join(manifest.file_name())),
+            manifest: Some(path),
             capability: Some(manifest.code.name),
             ..blank(entry)
         })
@@ -238,6 +241,8 @@ fn failed(entry: &Entry, error: &ErrorReport) -> EntryReport {
 }
 
 fn report(entry: &PythonEntry<'_>, done: Done) -> EntryReport {
+    let manifests: Vec<_> = done.adapters.iter().chain([&done.manifest]).cloned().collect();
+    remember_installed(&manifests);
     EntryReport {
         outcome: done.outcome,
         capability: Some(done.capability),

@@ -39,7 +39,7 @@ pub use error::{CallError, StartError};
 pub use events::{HostEvent, NodeState, WorkerState};
 pub use keeper_client::{Keeper, SpawnRefusal};
 pub use known_inputs::with_known_hashes;
-pub use options::{HostOptions, LoadOptions};
+pub use options::{HostOptions, LoadOptions, actor};
 pub use plan::{WorkerPlan, plan};
 pub use proxy::Reply;
 pub use sinks::Sinks;

@@ -69,6 +69,7 @@ impl Life {
         let stderr_tail = self.tail.lines();
         let (phase, since_phase_began, memory) = self.phases.at_death();
         let evidence = Evidence {
+            protocol_fault: tool_exit.as_ref().and_then(|exit| exit.protocol_fault.clone()),
             own_kill: self.own_kill.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             keeper_lost: end.status.is_none(),
             worker: end.status,

@@ -8,12 +8,13 @@ use crate::instances::NoWorker;
 use crate::queue::state::{ActiveJob, AttemptEnd, JobOutcome, Jobs, object};
 use crate::services::Services;
 use cjm_decide::queue::{Start, StopReason};
+use cjm_store::ends::{end_without_result, is_too_large_to_keep};
 use cjm_store::{Body, Commit, JobEnd, JobRecord, JobStart, StoreError, Write, rows};
-use cjm_wire::describe::ErrorReport;
-use cjm_wire::error::{ErrorCategory, Failure, JobError};
+use cjm_wire::error::Failure;
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use cjm_wire::{InstanceId, JobId, Timestamp};
 use cjm_workers::{CallError, Reply, Worker, with_known_hashes};
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -170,17 +171,27 @@ pub(crate) struct End {
     pub(crate) result: Option<Result<Reply, CallError>>,
 }
 
-/// Commits the end of a job, then tells who waits. An end that the store refuses is no success: the job fails, with the
-/// reason, and whoever waits is told that.
+/// Commits the end of a job, then tells who waits. An end that is not durable is no success: whoever waits is told that
+/// the job failed, with the store's reason. Where the end only waits for the disk, the store says later how it ended.
 pub(crate) async fn finish(runner: Runner, active: Arc<ActiveJob>, end: End) {
+    let from = active.record().status;
     let (body, commit) = end_commit(&active, end);
     let outcome = match runner.services.journal.commit(commit).await {
         Ok(_) => outcome_of(&runner, &active, body),
         Err(error) => {
             tracing::error!(%error, job = %active.id, "the end of a job could not be written");
-            let commit = refused_commit(&active, &error);
-            if let Err(error) = runner.services.journal.commit(commit).await {
-                tracing::error!(%error, job = %active.id, "nor could its failure; the next host ends it");
+            let (failed, commit) = end_without_result(&active.record(), from, &error, &Timestamp::now());
+            let failure = failed.failure.clone().map(|failure| of_job(failure, &failed));
+            *active.record() = JobRecord { failure, ..failed };
+            let second = runner.services.journal.commit(commit);
+            if matches!(error, StoreError::Unwritten { .. }) {
+                // The end waits for the disk, and its result may yet find no room: then this one, queued behind it, is
+                // the end. Otherwise the store refuses it, as any second end.
+                drop(second.now_or_never());
+            } else if is_too_large_to_keep(&error)
+                && let Err(error) = second.await
+            {
+                tracing::error!(%error, "nor could its failure; the next host ends it");
             }
             outcome_of(&runner, &active, None)
         }
@@ -229,29 +240,6 @@ fn end_commit(active: &ActiveJob, end: End) -> (Option<bytes::Bytes>, Commit) {
         commit = commit.row(row);
     }
     (body, commit.row(terminal_row(&record, from)))
-}
-
-/// The end of a job whose end the store refused: it fails, in a commit that is small whatever the job brought.
-fn refused_commit(active: &ActiveJob, refusal: &StoreError) -> Commit {
-    let mut record = active.record();
-    let from = if record.attempt == 0 { JobStatus::Pending } else { JobStatus::Running };
-    let report = ErrorReport {
-        message: format!("the end of job {} ({}) could not be kept: {refusal}", active.id, record.status),
-        ..ErrorReport::of(refusal)
-    };
-    let error =
-        JobError { retriable: true, ..JobError::new(ErrorCategory::Resource, report.message.clone()) };
-    record.status = JobStatus::Failed;
-    record.failure = Some(of_job(Failure { error, report }, &record));
-    Commit::telling()
-        .write(Write::EndJob(Box::new(JobEnd {
-            job_id: active.id.clone(),
-            status: JobStatus::Failed,
-            completed_at: record.completed_at.clone().unwrap_or_else(Timestamp::now),
-            failure: record.failure.clone(),
-            result: None,
-        })))
-        .row(terminal_row(&record, from))
 }
 
 /// A failure that names its job.

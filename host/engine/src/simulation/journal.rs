@@ -16,6 +16,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
+/// As with the real one.
+const COMMIT_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Results longer than this never fit.
 pub(super) const RESULT_BYTES_MAX: usize = 1_000;
 
@@ -40,7 +42,7 @@ pub(super) struct Kept {
 #[derive(Debug)]
 struct State {
     kept: Kept,
-    queue: VecDeque<(Commit, Option<Reply>)>,
+    queue: VecDeque<(Commit, Option<Reply>, Instant)>,
     seed: Seed,
     failing: bool,
     closed: bool,
@@ -90,7 +92,9 @@ impl SimulatedJournal {
             };
             let Some(pause) = pause else {
                 self.tell_gate();
-                self.arrived.notified().await;
+                self.tell_unwritten();
+                // While the disk fails those who wait are told after a while.
+                let _ = tokio::time::timeout(COMMIT_WAIT_MAX / 4, self.arrived.notified()).await;
                 continue;
             };
             tokio::time::sleep(pause).await;
@@ -98,12 +102,38 @@ impl SimulatedJournal {
             if state.failing {
                 continue;
             }
-            let Some((commit, reply)) = state.queue.pop_front() else { continue };
+            let Some((commit, reply, _)) = state.queue.pop_front() else { continue };
             let outcome = state.kept.apply(&commit);
             drop(state);
             self.tell_gate();
             if let Some(reply) = reply {
                 let _ = reply.send(outcome);
+            }
+        }
+    }
+
+    /// Refuses new work, and tells those who have waited long enough; their commits go on waiting.
+    fn tell_unwritten(&self) {
+        let mut state = self.state();
+        if !state.failing {
+            return;
+        }
+        for (commit, reply, since) in std::mem::take(&mut state.queue) {
+            let (error, goes_on) = match commit.when_closed {
+                WhenClosed::Refuse => (StoreError::Closed { reason: "the disk is full".to_owned() }, false),
+                WhenClosed::Wait => {
+                    (StoreError::Unwritten { waited_s: 2, reason: "the disk is full".to_owned() }, true)
+                }
+            };
+            let reply = match reply {
+                Some(reply) if !goes_on || since.elapsed() >= COMMIT_WAIT_MAX => {
+                    let _ = reply.send(Err(error));
+                    None
+                }
+                reply => reply,
+            };
+            if goes_on {
+                state.queue.push_back((commit, reply, since));
             }
         }
     }
@@ -131,7 +161,7 @@ impl SimulatedJournal {
         if state.failing && commit.when_closed == WhenClosed::Refuse {
             return Err(StoreError::Closed { reason: "the disk is full".to_owned() });
         }
-        state.queue.push_back((commit, reply));
+        state.queue.push_back((commit, reply, Instant::now()));
         drop(state);
         self.arrived.notify_one();
         Ok(())
@@ -168,7 +198,7 @@ impl Journal for SimulatedJournal {
     fn close(&self) {
         let mut state = self.state();
         state.closed = true;
-        while let Some((commit, reply)) = state.queue.pop_front() {
+        while let Some((commit, reply, _)) = state.queue.pop_front() {
             let outcome = if state.failing {
                 Err(StoreError::ShutDown { detail: "the disk is full".to_owned() })
             } else {
@@ -228,12 +258,15 @@ impl Kept {
             Write::EndJob(end) => {
                 let job = self.jobs.get(&end.job_id);
                 if job.is_none_or(|job| job.status.is_terminal()) {
-                    self.broken.push(format!("{} cannot end: {job:?}", end.job_id));
+                    // A second end is told apart from a first one by its being refused.
+                    if job.is_none() {
+                        self.broken.push(format!("{} ends and was never accepted", end.job_id));
+                    }
                     return Err(refused("an end that cannot be"));
                 }
                 match &end.result {
                     Some(Body::Inline(bytes)) if bytes.len() > RESULT_BYTES_MAX => {
-                        Err(refused("more than the disk holds"))
+                        Err(StoreError::NoRoom { bytes: bytes.len(), reason: "the disk is full".to_owned() })
                     }
                     _ => Ok(()),
                 }
