@@ -22,7 +22,7 @@ async fn check(what: &str, take_away: impl Fn(&Path), put_back: Option<&dyn Fn(&
     let Gate::Closed { reason, .. } = journal.gate().borrow().clone() else { panic!("{what}: open") };
     assert!(reason.contains("was removed or replaced"), "{what}: {reason}");
     let error = journal.commit(accept(&job("asr"), &json!({}))).await.expect_err("no new work");
-    assert_eq!(error.code(), "store.closed", "{what}");
+    assert_eq!(error.code(), "store.moved", "{what}");
     if let Some(put_back) = put_back {
         put_back(&data_dir);
         journal.commit(Commit::telling().row(account("j", 1))).await.expect("written where it belongs");
