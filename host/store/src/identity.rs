@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How often files beside the journal are looked at; the journal's own are looked at before each success is told.
+/// How often the log and files beside the journal are looked at; the journal itself before each success is told.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A file as it was when it was opened.
@@ -50,7 +50,8 @@ pub(crate) struct HeldFiles {
     log_path: PathBuf,
     log: Option<Known>,
     others: Vec<Known>,
-    looked: Instant,
+    /// When all of them were last found in their places; None after one was not.
+    all_well_at: Option<Instant>,
 }
 
 impl HeldFiles {
@@ -63,37 +64,37 @@ impl HeldFiles {
             log_path: log_path.into(),
             log: None,
             others: others.iter().filter_map(|path| Known::of(path)).collect(),
-            looked: Instant::now(),
+            all_well_at: Some(Instant::now()),
         }
     }
 
-    /// To be asked after each commit and before its success is told.
+    /// To be asked after each commit and before its success is told. The journal is looked at each time; its log and the
+    /// others once a second, and each time after one was missed.
     pub(crate) fn check(&mut self) -> Result<(), StoreError> {
-        if let Some(journal) = &self.journal {
-            journal.check()?;
+        let is_recent = self.all_well_at.is_some_and(|at| at.elapsed() < LOOK_INTERVAL);
+        if !is_recent || self.log.is_none() {
+            return self.check_all();
         }
+        self.check_journal()
+    }
+
+    /// Looks at all of them, however long ago that was done.
+    pub(crate) fn check_all(&mut self) -> Result<(), StoreError> {
+        self.all_well_at = None;
+        self.check_journal()?;
         match &self.log {
             Some(log) => log.check()?,
             // It is there from the first commit to the end of the connection.
             None => self.log = Known::of(&self.log_path),
         }
-        if self.looked.elapsed() >= LOOK_INTERVAL {
-            self.check_others()?;
-        }
-        Ok(())
-    }
-
-    /// Looks at the files beside the journal too, however long ago that was done.
-    pub(crate) fn check_all(&mut self) -> Result<(), StoreError> {
-        self.check()?;
-        self.check_others()
-    }
-
-    fn check_others(&mut self) -> Result<(), StoreError> {
         for other in &self.others {
             other.check()?;
         }
-        self.looked = Instant::now();
+        self.all_well_at = Some(Instant::now());
         Ok(())
+    }
+
+    fn check_journal(&self) -> Result<(), StoreError> {
+        self.journal.as_ref().map_or(Ok(()), Known::check)
     }
 }

@@ -283,12 +283,13 @@ impl Handle {
     }
 
     fn check_gate(&self, when_closed: WhenClosed) -> Result<(), StoreError> {
-        match (&*self.shared.gate.borrow(), when_closed) {
-            (Gate::Closed { reason, .. }, WhenClosed::Refuse) => {
-                Err(StoreError::Closed { reason: reason.clone() })
-            }
-            _ => Ok(()),
-        }
+        let reason = match (&*self.shared.gate.borrow(), when_closed) {
+            (Gate::Closed { reason, .. }, WhenClosed::Refuse) => reason.clone(),
+            _ => return Ok(()),
+        };
+        // Where the file was taken away, room on the disk is not the cure.
+        self.shared.files.lock().unwrap_or_else(PoisonError::into_inner).check()?;
+        Err(StoreError::Closed { reason })
     }
 
     fn send(

@@ -57,7 +57,7 @@ pub fn forget_jobs(data_dir: &Path, days: f64) -> Result<ForgottenJobs, StoreErr
             if available(data_dir).is_some_and(|free| free < RESERVE_BYTES) && give_up_reserve(data_dir) =>
         {
             let forgotten = forget_all(data_dir, days);
-            make_reserve(data_dir);
+            make_reserve(data_dir, 0);
             forgotten
         }
         done => done,

@@ -54,8 +54,8 @@ pub fn apply_retention(data_dir: &Path, retention: &Retention) -> Result<Forgott
         Err(StoreError::NothingYet { path }) => Err(StoreError::NothingYet { path }),
         Err(_) if is_full(data_dir) && give_up_reserve(data_dir) => {
             let forgotten = forget(data_dir, retention);
-            // Where there is no room for it yet, the next host makes it.
-            make_reserve(data_dir);
+            // It was lent: what it occupied goes back to it first.
+            make_reserve(data_dir, 0);
             forgotten
         }
         done => done,

@@ -37,13 +37,13 @@ pub(crate) fn is_about_room(error: &io::Error) -> bool {
     )
 }
 
-/// Makes the reserve of `data_dir` if there is none and leaves as much again free. True when it is there.
-pub(crate) fn make_reserve(data_dir: &Path) -> bool {
+/// Makes the reserve of `data_dir` if there is none and so many bytes stay free beside it. True when it is there.
+pub(crate) fn make_reserve(data_dir: &Path, left_bytes: u64) -> bool {
     let path = data_dir.join(RESERVE_FILE);
     if fs::metadata(&path).is_ok_and(|found| found.len() >= RESERVE_BYTES) {
         return true;
     }
-    if available(data_dir).is_some_and(|bytes| bytes < RESERVE_BYTES + LEFT_FREE_BYTES) {
+    if available(data_dir).is_some_and(|bytes| bytes < RESERVE_BYTES + left_bytes) {
         return false;
     }
     match occupy(&path) {
@@ -92,7 +92,8 @@ enum ReserveState {
 
 impl Reserve {
     pub(crate) fn of(data_dir: &Path) -> Self {
-        let state = if make_reserve(data_dir) { ReserveState::Held } else { ReserveState::None };
+        let state =
+            if make_reserve(data_dir, LEFT_FREE_BYTES) { ReserveState::Held } else { ReserveState::None };
         Self { data_dir: data_dir.to_owned(), state }
     }
 
@@ -107,7 +108,7 @@ impl Reserve {
 
     /// True when new work may be accepted: the reserve is there, or there never was one.
     pub(crate) fn restore(&mut self) -> bool {
-        if self.state == ReserveState::GivenUp && make_reserve(&self.data_dir) {
+        if self.state == ReserveState::GivenUp && make_reserve(&self.data_dir, LEFT_FREE_BYTES) {
             self.state = ReserveState::Held;
         }
         self.state != ReserveState::GivenUp

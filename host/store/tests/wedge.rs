@@ -246,3 +246,27 @@ async fn detached_rows_beyond_their_maximum_are_refused_and_awaited_ones_are_not
     disk.set(Plan::Healthy);
     terminal.await.expect("no panic").expect("written");
 }
+
+#[tokio::test]
+async fn what_may_wait_in_memory_is_bounded_and_nobody_waits_for_a_share_of_it() {
+    let (_dir, disk, journal) = faulty();
+    disk.set(Plan::Fail(DiskStep::Begin, ffi::SQLITE_BUSY));
+    let mut row = account("j", 0);
+    row.payload.insert("text".into(), "x".repeat(1_000_000).into());
+    let commit = || {
+        let mut row = row.clone();
+        row.event_id = cjm_wire::EventId::new();
+        journal.commit(Commit::telling().row(row))
+    };
+    let waiting: Vec<_> = (0..80).map(|_| tokio::spawn(commit())).collect();
+    let mut overloaded = 0;
+    for commit in waiting {
+        let error = commit.await.expect("no panic").expect_err("the disk takes nothing");
+        overloaded += usize::from(error.code() == "store.overloaded");
+    }
+    let held_max = journal::WAITING_BYTES_MAX / 1_000_000;
+    assert!((80 - held_max..=80 - held_max + 2).contains(&overloaded), "{overloaded} were refused");
+    disk.set(Plan::Healthy);
+    until(&mut journal.gate(), true).await;
+    commit().await.expect("there is room in memory again");
+}
