@@ -241,7 +241,6 @@ mod tests {
             r#"{"code":"call.tool_failed","message":"failed","next_step":"look","exit_code":12}"#
         );
         let report = bare
-            .clone()
             .with_job_error(&error)
             .of_job(JobId::from_text("J"), Some(RunId::from_text("R")))
             .at_node("n", Some(3));

@@ -10,6 +10,7 @@ use cjm_wire::composition::{Composition, FailurePolicy, Node, PathStep, Referenc
 use cjm_wire::json::{Arguments, Json};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// Most elements of one run that are in flight at once. Above a node's own maximum, so that one long `map`
 /// does not keep a side branch waiting.
@@ -42,8 +43,9 @@ impl Stage {
 /// State of one run. Owned by one task.
 #[derive(Debug, Clone)]
 pub struct CompositionRun {
-    pub(super) composition: Composition,
-    pub(super) graph: Graph,
+    /// Shared by the copies of a run, which tests make by the million.
+    pub(super) composition: Arc<Composition>,
+    pub(super) graph: Arc<Graph>,
     pub(super) inputs: Arguments,
     pub(super) priority: i32,
     pub(super) stage: Stage,
@@ -81,8 +83,8 @@ impl CompositionRun {
             cancel_requested: false,
             failing_fast: false,
             failures: Failures::default(),
-            composition,
-            graph,
+            composition: Arc::new(composition),
+            graph: Arc::new(graph),
         })
     }
 
