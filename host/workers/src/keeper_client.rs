@@ -244,7 +244,7 @@ impl Keeper {
     }
 
     /// Whether it stands still by SIGSTOP, or under a debugger.
-    fn is_stopped(&self) -> bool {
+    pub fn is_stopped(&self) -> bool {
         process_info(self.pid).is_some_and(|info| matches!(info.state, 'T' | 't'))
     }
 
@@ -410,3 +410,6 @@ fn lock(table: &Mutex<Table>) -> std::sync::MutexGuard<'_, Table> {
     // The table is consistent between any two statements; a panicking holder changes nothing about that.
     table.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,7 +31,7 @@ const GROUP_LOOK_MIN: u32 = 2;
 /// Where a look cannot be relied on to see all, this many in a row must find nothing that is new or gone.
 const QUIET_LOOKS: u32 = 2;
 /// Most looks of one sweep; the next sweep goes on.
-const LOOKS_MAX: u32 = 16;
+const LOOKS_MAX: u32 = 4;
 
 /// How a look finds what descends from us.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,0 +1,101 @@
+//! The host's side against a process in the place of a keeper, which says what a test makes it say.
+
+use super::*;
+
+/// A process in the place of a keeper, which neither reads nor writes, and its end of the socket.
+fn mute_keeper() -> (Keeper, SeqPacket) {
+    let (ours, theirs) = SeqPacket::pair().unwrap();
+    let null = cjm_platform::fds::dev_null().unwrap();
+    let child = spawn_small("/bin/sleep".as_ref(), &["1000".into()], &[], null).unwrap();
+    let writer = ours.try_clone().unwrap();
+    (Keeper::serve(Unready(Some(child)), ours, writer).unwrap(), theirs)
+}
+
+fn spawn_request(worker: &str) -> SpawnWorker {
+    SpawnWorker {
+        worker: worker.to_owned(),
+        program: "/bin/true".to_owned(),
+        argv: Vec::new(),
+        env: Vec::new(),
+        cwd: "/".to_owned(),
+        fd_targets: Vec::new(),
+        dies_with_keeper: false,
+    }
+}
+
+fn hear(socket: &SeqPacket) -> HostToKeeper {
+    match socket.recv_timeout(KEEPER_ANSWER_MAX).unwrap() {
+        Some(Received::Message(message)) => serde_json::from_slice(&message.bytes).unwrap(),
+        other => panic!("instead of a message came {other:?}"),
+    }
+}
+
+fn say(socket: &SeqPacket, message: &KeeperToHost) {
+    socket.send(&serde_json::to_vec(message).unwrap(), &[]).unwrap();
+}
+
+#[tokio::test]
+async fn what_a_stopped_keeper_does_not_read_is_refused_with_what_to_do() {
+    const REQUESTS: usize = 100_000;
+    let (keeper, _theirs) = mute_keeper();
+    keeper.pidfd.send_signal(Signal::STOP).unwrap();
+    while !keeper.is_stopped() {
+        tokio::task::yield_now().await;
+    }
+    let request = || keeper.request(HostToKeeper::Kill { worker: "w".to_owned() }, Vec::new());
+    let refusal = (0..REQUESTS).find_map(|_| request().err()).expect("the queue has a maximum");
+    let pid = keeper.pid();
+    assert!(refusal.message.contains(&format!("process {pid}")), "{refusal:?}");
+    assert!(refusal.message.contains("it is stopped"), "{refusal:?}");
+    assert!(refusal.next_step.contains(&format!("kill -CONT {pid}")), "{refusal:?}");
+    let start = keeper.spawn(spawn_request("late"), Vec::new()).await;
+    assert!(start.is_err_and(|refusal| refusal.next_step.contains("kill -CONT")), "not even tried");
+    let start = Instant::now();
+    assert!(!keeper.shutdown().await, "nobody confirms that all is cleared");
+    assert!(start.elapsed() < KEEPER_END_MAX, "a stopped one is not waited for as long");
+    // Its socket is still open here, as if by another process; the process itself is gone.
+    assert!(keeper.pidfd.wait_exit(KEEPER_KILLED_MAX).unwrap());
+}
+
+#[tokio::test]
+async fn a_worker_that_nobody_waits_for_any_more_is_killed() {
+    let (keeper, theirs) = mute_keeper();
+    let abandoned =
+        tokio::time::timeout(Duration::from_millis(20), keeper.spawn(spawn_request("abandoned"), Vec::new()));
+    assert!(abandoned.await.is_err(), "nobody answers");
+    assert!(matches!(hear(&theirs), HostToKeeper::Spawn(_)));
+    say(&theirs, &KeeperToHost::Spawned { worker: "abandoned".to_owned(), pid: 7 });
+    assert_eq!(hear(&theirs), HostToKeeper::Kill { worker: "abandoned".to_owned() });
+    let _ = keeper.pidfd.send_signal(Signal::KILL);
+}
+
+#[tokio::test]
+async fn the_workers_of_a_keeper_that_was_told_to_end_are_lost_with_it() {
+    let (keeper, theirs) = mute_keeper();
+    let start = keeper.spawn(spawn_request("w"), Vec::new());
+    let answer = async {
+        tokio::task::yield_now().await;
+        assert!(matches!(hear(&theirs), HostToKeeper::Spawn(_)));
+        say(&theirs, &KeeperToHost::Spawned { worker: "w".to_owned(), pid: 7 });
+    };
+    let (spawned, ()) = tokio::join!(start, answer);
+    let spawned = spawned.unwrap();
+    say(&theirs, &KeeperToHost::Ending { cause: "told to".to_owned() });
+    let killed = ExitWord::Signaled { signal: 9, core_dumped: false };
+    say(
+        &theirs,
+        &KeeperToHost::Exited {
+            worker: "w".to_owned(),
+            pid: 7,
+            status: killed,
+            descendants_killed: 1,
+            clear_ms: 2,
+            survivors: Vec::new(),
+        },
+    );
+    let end = spawned.end.await.unwrap();
+    assert_eq!(end, WorkerEnd { status: None, descendants_killed: 1, clear_ms: 2 });
+    assert!(keeper.is_gone(), "the next start gets another keeper");
+    assert!(keeper.spawn(spawn_request("x"), Vec::new()).await.is_err());
+    let _ = keeper.pidfd.send_signal(Signal::KILL);
+}

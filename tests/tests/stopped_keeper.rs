@@ -1,0 +1,91 @@
+//! A keeper that stands still (SIGSTOP) while its host needs it: nobody hangs, the error says what to do, the host ends
+//! by itself, and nothing is left, although the one who would clear cannot.
+
+use cjm_platform::process::{Pid, Signal};
+use cjm_platform::tree::process_info;
+use cjm_tests::repo;
+use cjm_tests::watch::Watch;
+use cjm_tests::world::{Running, World, eventually};
+use cjm_wire::describe::exit;
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Longest wait for what takes moments.
+const SOON: Duration = Duration::from_secs(20);
+/// A refused start takes 10 s at most, and the end of a host whose workers' deaths nobody can see some 15 more.
+const END_MAX: Duration = Duration::from_secs(40);
+
+/// A world with two tools: `first` says by a file that it runs and waits for another file, `second` prints a word.
+struct Scene {
+    world: World,
+    runs: PathBuf,
+    go_on: PathBuf,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let world = World::new();
+        let (runs, go_on) = (world.file("runs"), world.file("go-on"));
+        let script = format!(
+            "touch '{}'; until [ -e '{}' ]; do sleep 0.05; done; echo done",
+            runs.display(),
+            go_on.display()
+        );
+        let action = |script: &str| json!({"run": {"argv": ["-c", script], "result": "stdout_text"}});
+        world.install_executable("first", "sh", &action(&script));
+        world.install_executable("second", "sh", &action("echo second"));
+        Self { world, runs, go_on }
+    }
+
+    /// Starts the command, and waits until `first` runs; also its keeper.
+    fn start(&self, arguments: &[&str]) -> (Running, Watch, Pid) {
+        let running = self.world.start(arguments);
+        eventually("the first tool runs", SOON, || self.runs.exists().then_some(()));
+        let watch = Watch::below(running.pid());
+        let [keeper] = watch.children_of(running.pid())[..] else {
+            panic!("a host has one child: {watch:?}")
+        };
+        (running, watch, keeper)
+    }
+}
+
+fn signal(watch: &Watch, pid: Pid, signal: Signal) {
+    watch.all().iter().find(|watched| watched.pid == pid).expect("watched").signal(signal);
+}
+
+#[test]
+fn a_start_is_refused_with_what_to_do_and_the_host_ends_by_itself() {
+    let scene = Scene::new();
+    let composition = scene.world.write(
+        "two.yaml",
+        "name: two\nnodes:\n  a: {capability: first, action: run}\n  b: {capability: second, action: run, after: [a]}\n",
+    );
+    let (running, watch, keeper) = scene.start(&["run", &composition.display().to_string(), "--json"]);
+    // The second tool's worker, which is idle, dies: its next call has to start it anew.
+    let idle = watch.children_of(keeper).into_iter().find(|worker| watch.children_of(*worker).is_empty());
+    let idle = idle.expect("the worker of the second tool has started nothing yet");
+    signal(&watch, idle, Signal::KILL);
+    eventually("its end is told", SOON, || process_info(idle).is_none().then_some(()));
+    signal(&watch, keeper, Signal::STOP);
+    let start = Instant::now();
+    std::fs::write(&scene.go_on, "").expect("a file is written");
+    let outcome = running.wait(END_MAX).expect(exit::COMPOSITION_FAILED);
+    repo::measured(&format!("a run whose keeper stands still ended after {:?}", start.elapsed()));
+    let text = format!("{}{}", outcome.stdout, outcome.stderr);
+    assert!(text.contains(&format!("kill -CONT {keeper}")), "{}", outcome.describe());
+    scene.world.assert_nothing_left();
+}
+
+#[test]
+fn a_host_that_is_told_to_end_does_so_and_leaves_nothing() {
+    let scene = Scene::new();
+    let (running, watch, keeper) = scene.start(&["call", "first", "--action", "run"]);
+    signal(&watch, keeper, Signal::STOP);
+    let start = Instant::now();
+    running.signal(Signal::TERM);
+    let outcome = running.wait(END_MAX);
+    repo::measured(&format!("a call whose keeper stands still ended after {:?}", start.elapsed()));
+    assert!(start.elapsed() < END_MAX, "{}", outcome.describe());
+    scene.world.assert_nothing_left();
+}
