@@ -21,6 +21,7 @@ mod quiet_socket;
 mod sdk;
 mod serve;
 mod surface;
+mod tcp;
 mod tool;
 mod watch;
 mod worker;
