@@ -21,6 +21,7 @@ mod quiet_socket;
 mod sdk;
 mod serve;
 mod surface;
+mod tcp;
 mod tool;
 mod watch;
 mod worker;
@@ -29,6 +30,11 @@ pub use ancestor::is_its_command_line as is_ancestors_command_line;
 pub use cjm_wire::error::{Resource, ResourceShortfall};
 pub use sdk::{Action, Call, Capability, Level, Logger, Setup, Sink, ToolError};
 pub use serve::{run_for_ancestor, run_shim, serve};
+
+/// The page of the Rust SDK: its programs are compiled as doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/RUST-SDK.md")]
+pub struct RustSdkPage;
 
 /// Unpacks the Python SDK where that has not been done: below the user's cache folder, else below `fallback`.
 /// Returns the folder that holds the package `cjm_sdk`.

@@ -20,7 +20,6 @@ use crate::owner::{Ending, Kind, Start};
 use crate::surface::{Identity, Surface, router};
 use crate::tool::CancelScope;
 use crate::tool::loaded::Loaded;
-use axum::serve::ListenerExt as _;
 use cjm_platform::process::become_subreaper;
 use cjm_wire::channel::LoadFailure;
 use cjm_wire::link::{ToolExit, WorkerSpec, to_host};
@@ -221,22 +220,21 @@ fn start_serving(
     stop: CancellationToken,
 ) -> io::Result<tokio::task::JoinHandle<()>> {
     let router = router(surface);
-    let stopped = async move { stop.cancelled().await };
     // Serving ends with the stop only: axum retries what accept reports.
     Ok(match listening {
         Listening::Unix(listener) => {
+            let stopped = async move { stop.cancelled().await };
             let listener = crate::quiet_socket::QuietListener(tokio::net::UnixListener::from_std(listener)?);
             tokio::spawn(async move {
                 let _ = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
             })
         }
         Listening::Tcp(listener) => {
-            let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|stream| {
-                // Without it small answers wait for the client's acknowledgement.
-                let _ = stream.set_nodelay(true);
-            });
+            let serving = crate::tcp::serve(listener, router, stop);
             tokio::spawn(async move {
-                let _ = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
+                if let Err(error) = serving.await {
+                    eprintln!("the listening socket cannot be used: {error}");
+                }
             })
         }
     })

@@ -160,7 +160,7 @@ impl Endpoint {
         let mut reader = BufReader::new(stream);
         let mut answers = Vec::new();
         for path in paths {
-            let head = format!("GET {path} HTTP/1.1\r\nHost: worker\r\n\r\n");
+            let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host());
             reader.get_mut().write_all(head.as_bytes()).map_err(|source| broken(path, source))?;
             let mut streaming = Streaming::begin(reader, doing(path))?;
             answers.push(streaming.whole(false)?);
@@ -184,13 +184,21 @@ impl Endpoint {
         let broken = |source| ClientError::Io { doing: doing.clone(), source };
         let mut stream = self.connect().map_err(broken)?;
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: worker\r\nConnection: close\r\nContent-Type: {content_type}\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: {content_type}\r\n\
              Content-Length: {}\r\n\r\n",
+            self.host(),
             body.len()
         );
         // In one piece: a worker that does not look at the body may have closed the connection before a second one.
         stream.write_all(&[head.as_bytes(), body].concat()).map_err(broken)?;
         Streaming::begin(BufReader::new(stream), doing)
+    }
+
+    fn host(&self) -> &str {
+        match self {
+            Self::Tcp(address) => address,
+            Self::Unix(_) => "worker",
+        }
     }
 
     fn connect(&self) -> std::io::Result<Box<dyn Wire>> {

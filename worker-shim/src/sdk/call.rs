@@ -65,7 +65,8 @@ impl Call {
     /// Named arguments as a type of yours (the action is not among them).
     ///
     /// # Errors
-    /// A `user_input` error that names the argument which is missing, unknown or of the wrong type.
+    /// A `user_input` error that names the argument which is missing or of the wrong type; also one that is unknown,
+    /// where the type carries `#[serde(deny_unknown_fields)]`.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ToolError> {
         fields::parse(&self.inner.kwargs)
     }

@@ -5,6 +5,7 @@ mod body;
 mod calls;
 mod cpu;
 mod document;
+mod guard;
 mod hooks;
 mod identity;
 mod routes;
@@ -13,6 +14,7 @@ mod status;
 mod stream;
 
 pub(crate) use cpu::CpuMeter;
+pub(crate) use guard::only_this_machine;
 pub(crate) use identity::Identity;
 pub(crate) use routes::router;
 pub(crate) use state::Surface;

@@ -7,6 +7,7 @@ use crate::tool::{CancelScope, ChunkReader, StreamLine};
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -24,13 +25,8 @@ struct Lines {
     ended: bool,
 }
 
-/// The tool is gone and its stream has no end: the connection is broken off, since a whole answer would look complete.
-#[derive(Debug, thiserror::Error)]
-#[error("the stream was cut: its tool ended before it")]
-struct Cut;
-
 impl Stream for Lines {
-    type Item = Result<Bytes, Cut>;
+    type Item = io::Result<Bytes>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
@@ -42,7 +38,9 @@ impl Stream for Lines {
         let line = match word {
             Some(StreamLine::Chunk(line) | StreamLine::Failed(line)) => line,
             Some(StreamLine::End) => return Poll::Ready(None),
-            None => return Poll::Ready(Some(Err(Cut))),
+            // The tool is gone and its stream has no end. The connection is broken off: an answer that ended would look
+            // complete.
+            None => return Poll::Ready(Some(Err(io::Error::other("the tool ended before its stream")))),
         };
         if let Some(credit) = &mut this.chunks.credit {
             credit.chunk_taken();

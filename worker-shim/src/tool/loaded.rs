@@ -1,4 +1,5 @@
-//! A tool that is ready to be served.
+//! A tool that is ready to be served, as whoever loads it hands it over. What it is while it loads is its kind's own
+//! business.
 
 use super::Tool;
 use cjm_wire::link::WorkerReady;

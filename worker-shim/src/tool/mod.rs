@@ -134,13 +134,11 @@ impl Tool {
 }
 
 /// Why a call cannot be taken.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub(crate) enum Unreadable {
     /// It has not the form of a call.
-    #[error("{0}")]
     Malformed(String),
     /// It says something that this tool cannot be told as it is.
-    #[error(transparent)]
     Unfit(ToolError),
 }
 
@@ -168,6 +166,15 @@ impl Unreadable {
         match self {
             Self::Malformed(_) => internal_server_error(),
             Self::Unfit(error) => error.failure(capability),
+        }
+    }
+}
+
+impl std::fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Malformed(why) => f.write_str(why),
+            Self::Unfit(error) => error.fmt(f),
         }
     }
 }

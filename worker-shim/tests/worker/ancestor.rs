@@ -9,7 +9,7 @@ use cjm_platform::spawn::{SessionMode, SpawnRequest, spawn};
 use cjm_platform::{Pid, PidFd, Signal, WaitStatus};
 use rusqlite::Connection;
 use serde_json::{Value, json};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -343,6 +343,49 @@ fn a_port_serves_as_well_and_one_that_is_taken_is_refused() {
     let mut worker = Worker { pid: spawned.pid, pidfd: spawned.pidfd, port, output: None };
     wait_for("a listener", || exchange_tcp(port, "GET", "/health", b"").ok());
     assert_eq!(worker.execute(&json!({})).json(), json!("by port"));
+    worker.terminate();
+}
+
+#[test]
+fn a_port_answers_programs_of_this_machine_and_no_page_in_a_browser() {
+    let host = Host::script("echo ran > ran; echo done");
+    let mut worker = host.start(&[]);
+    let port = worker.port;
+    let ask = |head: &str, body: &str| {
+        let mut stream = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let head = format!(
+            "POST /execute HTTP/1.1\r\nConnection: close\r\n{head}Content-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let json = "Content-Type: application/json\r\n";
+    for (head, status, words) in [
+        ("Host: evil.example\r\nContent-Type: application/json\r\n", 403, "evil.example"),
+        (
+            "Host: 127.0.0.1\r\nOrigin: https://evil.example\r\nContent-Type: application/json\r\n",
+            403,
+            "web pages",
+        ),
+        ("Host: 127.0.0.1\r\nContent-Type: text/plain\r\n", 415, "application/json"),
+    ] {
+        let answer = ask(head, "{}");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(words), "{answer}");
+    }
+    assert!(ask(&format!("Host: 127.0.0.1:{port}\r\n{json}"), "{}").starts_with("HTTP/1.1 200 OK"));
+
+    // Heads that never end hold no connection for ever; others are served meanwhile.
+    let mut half = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    half.write_all(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Long: ").unwrap();
+    assert_eq!(worker.execute(&json!({})).status, 200);
+    half.set_read_timeout(Some(WAIT)).unwrap();
+    let mut rest = Vec::new();
+    half.read_to_end(&mut rest).expect("closed by the worker");
+    assert!(!rest.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&rest));
     worker.terminate();
 }
 

@@ -187,7 +187,7 @@ fn failures_tell_the_code_the_last_words_and_the_category() {
         ("echo NaN", json!({"result": "stdout_json"}), "fatal", "where JSON was promised"),
         ("true", json!({"result": "stdout_json"}), "fatal", "wrote nothing"),
         ("kill -SEGV $$", json!({}), "fatal", "sh was ended by SIGSEGV"),
-        ("kill -KILL $$", json!({}), "resource", "suspected to have run out of memory"),
+        ("kill -KILL $$", json!({}), "resource", "by the kernel for lack of memory"),
         ("sleep 100", json!({"timeout_seconds": 0.05}), "transient", "ran longer than 0.05 s"),
         (
             "head -c 70000000 /dev/zero",

@@ -61,7 +61,7 @@ pub(crate) fn open(socket: &Path, method: &str, path: &str, body: &[u8]) -> std:
 
 fn open_on(mut stream: Box<dyn Wire>, method: &str, path: &str, body: &[u8]) -> std::io::Result<Streaming> {
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: worker\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes())?;

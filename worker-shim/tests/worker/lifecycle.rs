@@ -173,7 +173,7 @@ fn a_tcp_socket_serves_as_well() {
     link.write_all(&header.encode()).unwrap();
     link.write_all(payload.as_bytes()).unwrap();
     let mut stream = std::net::TcpStream::connect(address).unwrap();
-    stream.write_all(b"GET /health HTTP/1.1\r\nHost: w\r\nConnection: close\r\n\r\n").unwrap();
+    stream.write_all(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(

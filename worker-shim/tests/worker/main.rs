@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod ancestor;
+mod channel;
 mod executable;
 mod harness;
 mod http;

@@ -20,7 +20,7 @@ pub(super) const CHECKS: &[Check] = &[
     asks(
         "failure.not_json",
         "6.3",
-        "a result that JSON cannot hold is the tool's input error",
+        "a result that JSON cannot hold is a failure, the tool's own or an input error",
         &["not_json"],
         not_json,
     ),
@@ -104,6 +104,9 @@ fn fatal(session: &Session) -> Outcome {
 }
 
 fn not_json(session: &Session) -> Outcome {
-    let error = failure(session, &session.execute("not_json", json!({}))?, "user_input")?;
+    let answer = session.execute("not_json", json!({}))?;
+    let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let category = if told["_job_error"]["category"] == "user_input" { "user_input" } else { "fatal" };
+    let error = failure(session, &answer, category)?;
     Ok(error["message"].to_string())
 }

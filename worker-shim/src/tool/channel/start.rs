@@ -4,7 +4,7 @@ use super::outgoing::Outgoing;
 use super::waiting::Waiting;
 use super::{ChannelTool, Shared, incoming, sdk_files};
 use crate::context::{Context, Event};
-use crate::frames::{Frame, FrameReader, write_frame};
+use crate::frames::{Frame, FrameReader, ReadError, write_frame};
 use crate::json_text::show_lone_surrogates;
 use crate::tool::Tool;
 use crate::tool::failures::failure;
@@ -199,7 +199,8 @@ async fn first_answer(
     loop {
         let frame = match reader.next().await {
             Ok(Some(frame)) => frame,
-            Ok(None) => return Ok(None),
+            // A process that ends before it has read its first frame resets the channel.
+            Ok(None) | Err(ReadError::Cut | ReadError::Io(_)) => return Ok(None),
             Err(error) => {
                 return Err(failure(&format!("the tool does not speak the runtime channel: {error}")));
             }
