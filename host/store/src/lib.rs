@@ -7,6 +7,7 @@
 //! [`Journal`] and [`Diagnostics`] promise, whatever is killed at whatever instant.
 
 mod apply;
+mod by_command;
 pub mod commit;
 pub mod configs;
 pub mod diagnostics;
@@ -30,6 +31,7 @@ pub mod secrets;
 mod side_files;
 mod writer;
 
+pub use by_command::note_command;
 pub use commit::{Commit, Receipt, WhenClosed, Write};
 pub use configs::{Configs, InstanceConfig, SqliteConfigs};
 pub use diagnostics::{Diagnostics, DroppedCounts, SqliteDiagnostics};
