@@ -199,3 +199,80 @@ fn a_list_that_cannot_be_read_installs_nothing_and_says_where() {
         outcome.describe()
     );
 }
+
+#[test]
+fn what_lies_about_in_the_callers_folder_and_environment_breaks_no_installation() {
+    let Some(mut world) =
+        world_with_uv("what_lies_about_in_the_callers_folder_and_environment_breaks_no_installation")
+    else {
+        return;
+    };
+    let packages = world.file("packages");
+    write_package(&packages, "tool-one");
+    let list = packages.join("capabilities.yaml");
+    let entry = "capabilities: [{name: tool-one, package: ./tool-one, env_name: tool-one, python_version: \">=3.9\"}]\n";
+    std::fs::write(&list, entry).expect("a list");
+    let (ran, junk) = (world.file("ran"), world.file("junk"));
+    std::fs::create_dir_all(&junk).expect("a folder");
+    let stray =
+        format!("open({:?}, 'a').write(__name__)\nraise RuntimeError('a stray module')\n", ran.display());
+    for module in ["json", "ast", "inspect", "zipfile"] {
+        world.write(&format!("{module}.py"), &stray);
+        std::fs::write(junk.join(format!("{module}.py")), &stray).expect("a module");
+    }
+    world.write("pyproject.toml", "[tool.uv]\nrequired-version = '>=999'\n");
+    world.write("uv.toml", "required-version = '>=999'\n");
+    let nowhere = world.file("nowhere").display().to_string();
+    for name in ["VIRTUAL_ENV", "CONDA_PREFIX", "UV_PROJECT_ENVIRONMENT", "PIP_TARGET", "UV_TARGET"] {
+        world.set(name, nowhere.clone());
+    }
+    for (name, value) in
+        [("UV_SYSTEM_PYTHON", "1"), ("PIP_REQUIRE_VIRTUALENV", "1"), ("UV_EXCLUDE_NEWER", "2001-01-01")]
+    {
+        world.set(name, value);
+    }
+    world.set("PYTHONPATH", junk.display().to_string());
+    world.set("PYTHONSTARTUP", junk.join("json.py").display().to_string());
+    let document = world.json(&["install-all", "--capabilities", &list.display().to_string(), "--json"]);
+    assert_eq!(results(&document), expected(&[("tool-one", "installed")]), "{document:#}");
+    assert!(!ran.exists(), "ran: {:?}", std::fs::read_to_string(&ran));
+}
+
+#[test]
+fn an_environment_that_a_running_host_uses_is_left_alone_unless_the_user_says_so() {
+    let Some(world) =
+        world_with_uv("an_environment_that_a_running_host_uses_is_left_alone_unless_the_user_says_so")
+    else {
+        return;
+    };
+    write_package(&world.file(""), "tool-one");
+    let module = world.file("tool-one/tool_one/capability.py");
+    let source = std::fs::read_to_string(&module).expect("written above");
+    let waits = "\n    @action\n    def wait(self):\n        import time\n        print('waiting', flush=True)\n        time.sleep(600)\n";
+    std::fs::write(&module, format!("{source}{waits}")).expect("a module");
+    world.write(
+        "capabilities.yaml",
+        "capabilities: [{name: tool-one, package: ./tool-one, env_name: tool-one, python_version: \">=3.9\"}]\n",
+    );
+    let _ = world.run(&["install-all"]).expect(0);
+    let running = world.start(&["call", "tool-one", "--action", "wait"]);
+    cjm_tests::world::eventually("the call runs", Duration::from_secs(30), || {
+        world.run(&["logs", "--chunks"]).stdout.contains("waiting").then_some(())
+    });
+    for command in [&["remove", "tool-one", "-y"][..], &["install-all", "--force"]] {
+        let mut with_json = command.to_vec();
+        with_json.push("--json");
+        let refused = world.run(&with_json);
+        let text = refused.stdout.clone();
+        assert_ne!(refused.code, Some(0), "{}", refused.describe());
+        assert!(text.contains("install.host_runs") && text.contains("pid "), "{}", refused.describe());
+        assert!(text.contains("--while-running"), "{}", refused.describe());
+    }
+    let python = world.data_dir().join("envs/tool-one/bin/python");
+    assert!(python.exists(), "it is still there");
+    let _ = world.run(&["remove", "tool-one", "-y", "--while-running"]).expect(0);
+    assert!(!python.exists());
+    running.signal(cjm_platform::process::Signal::INT);
+    let _ = running.wait(cjm_tests::world::COMMAND_MAX);
+    world.assert_nothing_left();
+}

@@ -3,12 +3,14 @@
 
 use crate::cli::{AllowArgs, Global};
 use crate::fault::{CommandResult, Fault};
+use crate::journaled;
 use crate::output::Output;
 use cjm_catalog::allowed::{Allowed, Register};
 use cjm_catalog::{Catalog, MANIFEST_BYTES_MAX, ManifestFolder, Settings, Standing};
 use cjm_platform::files::read_regular;
 use cjm_wire::Manifest;
 use cjm_wire::describe::{Described, exit};
+use cjm_wire::event::EventType;
 use cjm_wire::runtime::Runtime;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -21,7 +23,7 @@ pub(crate) fn run(global: &Global, args: &AllowArgs, output: &Output) -> Command
     }
     let place = place(args)?;
     if args.revoke {
-        return revoke(&register, &place, output);
+        return revoke(global, &register, &place, output);
     }
     let folders = folders(global, &place)?;
     let catalog = Catalog::discover_allowing(&folders, || Ok(Allowed::default()));
@@ -49,6 +51,7 @@ pub(crate) fn run(global: &Global, args: &AllowArgs, output: &Output) -> Command
         ));
     }
     register.allow(manifests.iter().map(|(path, content)| (path.as_path(), content.as_slice())))?;
+    journal(global, EventType::ManifestsAllowed, manifests.iter().map(|(path, _)| path), output)?;
     let shown: Vec<Value> = manifests.iter().map(|(path, content)| described(path, content)).collect();
     if output.json {
         output.document(&json!({"allowed": shown, "register": register.path()}))?;
@@ -85,8 +88,11 @@ fn list(register: &Register, output: &Output) -> CommandResult {
     Ok(exit::OK)
 }
 
-fn revoke(register: &Register, place: &Path, output: &Output) -> CommandResult {
+fn revoke(global: &Global, register: &Register, place: &Path, output: &Output) -> CommandResult {
     let taken = register.revoke(place)?;
+    if !taken.is_empty() {
+        journal(global, EventType::ManifestsRevoked, &taken, output)?;
+    }
     if output.json {
         output.document(&json!({"revoked": taken}))?;
         return Ok(exit::OK);
@@ -98,6 +104,19 @@ fn revoke(register: &Register, place: &Path, output: &Output) -> CommandResult {
         output.line(&format!("No longer allowed: {}", path.display()))?;
     }
     Ok(exit::OK)
+}
+
+/// Who gave the word, and for what, stands in the journal as well, if there is one.
+fn journal<'p>(
+    global: &Global,
+    kind: EventType,
+    manifests: impl IntoIterator<Item = &'p PathBuf>,
+    output: &Output,
+) -> Result<(), Fault> {
+    let manifests: Vec<&PathBuf> = manifests.into_iter().collect();
+    let row = journaled::row(kind, None, json!({"manifests": manifests}));
+    journaled::note(&global.settings()?.data_dir, vec![row], output);
+    Ok(())
 }
 
 fn place(args: &AllowArgs) -> Result<PathBuf, Fault> {

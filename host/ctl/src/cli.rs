@@ -242,6 +242,9 @@ pub(crate) struct InstallAllArgs {
     /// Use what was fetched before and no network
     #[arg(long)]
     pub(crate) offline: bool,
+    /// Also change environments in which a running host has a worker
+    #[arg(long)]
+    pub(crate) while_running: bool,
 }
 
 /// Of `setup-host`.
@@ -302,6 +305,9 @@ pub(crate) struct RemoveArgs {
     /// Keep the environment
     #[arg(long)]
     pub(crate) keep_env: bool,
+    /// Take it away although a running host has a worker in it
+    #[arg(long)]
+    pub(crate) while_running: bool,
     /// Do not ask
     #[arg(long, short)]
     pub(crate) yes: bool,
@@ -334,6 +340,12 @@ pub(crate) struct SetSecretArgs {
     /// Whose secret it is, where several people share the directory
     #[arg(long)]
     pub(crate) scope: Option<String>,
+    /// The manifest it is for, and no other of that name [default: the one that `list` shows]
+    #[arg(long, value_name = "FILE", conflicts_with = "force")]
+    pub(crate) manifest: Option<PathBuf>,
+    /// Keep it for a capability that is not installed yet
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 /// Of `list-secrets`.

@@ -10,9 +10,11 @@ mod fault;
 mod install_all;
 mod install_progress;
 mod interrupt;
+mod journaled;
 mod list;
 mod log_lines;
 mod logs;
+mod notes;
 mod out_folder;
 mod output;
 mod progress;
@@ -35,6 +37,7 @@ use crate::output::Output;
 use cjm_wire::describe::exit;
 use clap::Parser;
 use std::process::ExitCode;
+use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// Variable with the filter of the program's own log, as `info` or `cjm_engine=debug`.
 const LOG_VARIABLE: &str = "CJM_LOG";
@@ -119,11 +122,8 @@ fn usage(error: &clap::Error) -> u8 {
 }
 
 fn start_log(output: &Output) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env(LOG_VARIABLE)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(output.stderr_color)
-        .init();
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("error"));
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(output.stderr_color);
+    let notes = (!output.quiet).then_some(notes::Notes);
+    tracing_subscriber::registry().with(log.with_filter(filter)).with(notes).init();
 }

@@ -6,6 +6,7 @@
 
 mod bring_up;
 mod compositions;
+mod data_folder;
 mod direct_call;
 mod error;
 mod host;
@@ -23,7 +24,7 @@ pub use cjm_catalog::{Catalog, CatalogEntry, ManifestFolder, NotAllowed, Setting
 pub use cjm_decide::queue::Target;
 pub use cjm_store::{Event as RowEvent, Subscription as RowSubscription};
 pub use cjm_workers::{
-    AdapterFault, CallError, ChunkStream, HostEvent, HostOptions, LoadOptions, NodeState, StartError,
+    AdapterFault, CallError, ChunkStream, HostEvent, HostOptions, LoadOptions, NOTES, NodeState, StartError,
     WorkerState, actor,
 };
 pub use compositions::state::{CompositionOutcome, NodeOutcome, NodeUsage};

@@ -37,6 +37,14 @@ pub enum EnvironmentError {
         /// What it wrote about itself.
         holder: String,
     },
+    /// A running host has a worker in the environment.
+    #[error("\"{capability}\" runs in a host ({holder}), and its environment would be taken from under it")]
+    HostRuns {
+        /// The capability.
+        capability: String,
+        /// What the host wrote about itself.
+        holder: String,
+    },
     /// A file or directory cannot be used.
     #[error("cannot {action} {}", path.display())]
     File {
@@ -217,6 +225,7 @@ impl Described for EnvironmentError {
             Self::CapabilitiesUnreadable { .. } => "install.capabilities_unreadable",
             Self::CapabilitiesInvalid { .. } => "install.capabilities_invalid",
             Self::InUse { .. } => "install.in_use",
+            Self::HostRuns { .. } => "install.host_runs",
             Self::File { .. } => "install.file",
             Self::NoInterpreter { .. } => "install.no_interpreter",
             Self::BadConstraint(_) => "install.bad_python_version",
@@ -249,6 +258,9 @@ impl Described for EnvironmentError {
                 "name the file with --capabilities FILE, or run the command where capabilities.yaml lies".to_owned()
             }
             Self::CapabilitiesInvalid { source, .. } => source.next_step(),
+            Self::HostRuns { .. } => {
+                "end that host, or let it unload the capability; `--while-running` does it all the same".to_owned()
+            }
             Self::InUse { .. } => "wait until it has ended, then run install-all again".to_owned(),
             Self::File { .. } => "check the path, its permissions and the space on its disk".to_owned(),
             Self::NoInterpreter { wanted, .. } => format!(
@@ -309,7 +321,10 @@ impl Described for EnvironmentError {
     }
 
     fn exit_code(&self) -> u8 {
-        exit::DOMAIN
+        match self {
+            Self::HostRuns { .. } => exit::DIRECTORY_IN_USE,
+            _ => exit::DOMAIN,
+        }
     }
 
     fn stderr_tail(&self) -> Vec<String> {

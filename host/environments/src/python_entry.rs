@@ -122,6 +122,11 @@ impl<'a> PythonEntry<'a> {
         })
     }
 
+    /// The capability that its environment holds, as it is on the disk now.
+    pub(crate) fn held(&self) -> Option<String> {
+        Stamp::read(&self.environment).map(|stamp| stamp.capability)
+    }
+
     /// Installs it; with `force`, from nothing.
     ///
     /// # Errors

@@ -40,6 +40,8 @@ pub struct HostOptions {
     pub models_dir: Option<PathBuf>,
     /// Names of variables that workers get beyond the fixed list.
     pub worker_env_pass: Vec<String>,
+    /// Whether each new worker is asked if its code still is what its manifest says.
+    pub drift_detection: bool,
     /// What is old among records and output; it is forgotten when the host starts.
     pub retention: Retention,
     /// How long a worker may take until it is ready.
@@ -69,6 +71,7 @@ impl HostOptions {
             run_id: None,
             models_dir: None,
             worker_env_pass: Vec::new(),
+            drift_detection: true,
             retention: Retention { age_max_days: Some(RETENTION_DAYS_DEFAULT), size_max_mb: None },
             ready_timeout: READY_TIMEOUT_DEFAULT,
             call_timeout: CALL_TIMEOUT_DEFAULT,
@@ -110,6 +113,7 @@ impl From<&Settings> for HostOptions {
         let mut options = Self::new(&settings.data_dir);
         options.manifest_dirs = settings.manifest_dirs();
         options.models_dir.clone_from(&settings.models_dir);
+        options.drift_detection = settings.behaviour.drift_detection;
         options.retention = settings.behaviour.retention();
         options.worker_env_pass.clone_from(&settings.behaviour.worker_env_pass);
         options
