@@ -132,3 +132,8 @@ pub(crate) fn arguments(args: impl serde::Serialize) -> Result<Map<String, Value
         Err(error) => Err(PipelineError::Arguments { message: error.to_string() }),
     }
 }
+
+/// The same arguments as jobs carry them.
+pub(crate) fn exact(arguments: &Map<String, Value>) -> Arguments {
+    arguments.iter().map(|(name, value)| (name.clone(), Json::from(value))).collect()
+}

@@ -26,6 +26,7 @@ mod proxy;
 mod pump;
 mod sinks;
 mod stored_settings;
+mod tool_failure;
 mod worker;
 
 pub use api::{ChunkStream, GenuineFacts, StartKiller, StartingWorker, Worker, WorkerFacts, Workers};
