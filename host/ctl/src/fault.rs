@@ -6,6 +6,8 @@ use cjm_wire::describe::{Described, ErrorReport, exit};
 
 /// Exit code when nobody reads our output any more, as a program has that SIGPIPE ends: what was cut is no success.
 pub(crate) const OUTPUT_CLOSED: u8 = 128 + 13;
+/// Where the frames of the Python SDK lie.
+const SDK_FOLDER: &str = "/cjm_sdk/";
 /// Lines of a traceback that are shown: the last frames, and what was raised.
 const TRACEBACK_LINES_SHOWN: usize = 6;
 
@@ -94,8 +96,11 @@ pub(crate) fn text(report: &ErrorReport, color: bool) -> String {
 /// The lines of the traceback that help: none where the words of the failure are all there is to know.
 fn traceback_end(report: &ErrorReport) -> &[String] {
     let details = &report.details;
-    let is_traceback = details.traceback.iter().any(|line| line.trim_start().starts_with("File \""));
-    if !is_traceback || details.fields_invalid.as_ref().is_some_and(|fields| !fields.is_empty()) {
+    // Frames of the SDK alone tell nothing about the tool.
+    let is_tools = |line: &String| line.trim_start().starts_with("File \"") && !line.contains(SDK_FOLDER);
+    if !details.traceback.iter().any(is_tools)
+        || details.fields_invalid.as_ref().is_some_and(|fields| !fields.is_empty())
+    {
         return &[];
     }
     &details.traceback[details.traceback.len().saturating_sub(TRACEBACK_LINES_SHOWN)..]

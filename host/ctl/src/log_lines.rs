@@ -128,12 +128,15 @@ impl<'a> Told<'a> {
         let report = row.payload.get("report");
         let code = report.and_then(|report| report.get("code")).and_then(Value::as_str);
         let mut reason = code.unwrap_or(error.category.as_str()).to_owned();
-        reason.push_str(": ");
-        if let Some(class) = error.exception_class().filter(|class| !class.contains("::")) {
-            reason.push_str(class);
-            reason.push_str(": ");
+        let message: String = error.message.chars().take(MESSAGE_CHARS_MAX).collect();
+        for part in
+            [error.exception_class().filter(|class| !class.contains("::")).unwrap_or_default(), &message]
+        {
+            if !part.is_empty() && !reason.ends_with(part) {
+                reason.push_str(": ");
+                reason.push_str(part);
+            }
         }
-        reason.extend(error.message.chars().take(MESSAGE_CHARS_MAX));
         let traceback = object.get("traceback").and_then(Value::as_str).unwrap_or_default();
         let frame = traceback.lines().rev().map(str::trim).find(|line| line.starts_with("File \""));
         if let Some(frame) = frame {

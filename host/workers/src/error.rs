@@ -144,7 +144,7 @@ pub enum CallError {
         message: String,
     },
     /// Its deadline passed before it ended; it was stopped.
-    #[error("the call of \"{capability}\" was stopped at its deadline, after {seconds} s")]
+    #[error("the call of \"{capability}\" was stopped at its deadline, after {seconds:.1} s")]
     DeadlinePassed {
         /// The capability.
         capability: String,

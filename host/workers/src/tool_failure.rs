@@ -95,9 +95,11 @@ pub(crate) fn facts(error: &JobError) -> Facts {
             "correct the argument that the message speaks of; if it speaks of none, the fault is in the tool, where the \
              traceback ends",
         ),
-        Origin::Tool if error.traceback.is_some() => failed(
-            "look where the traceback ends: the fault is in the tool, and other arguments only avoid it",
-        ),
+        Origin::Tool if error.traceback.as_deref().is_some_and(|text| frames(text).next().is_some()) => {
+            failed(
+                "look where the traceback ends: the fault is in the tool, and other arguments only avoid it",
+            )
+        }
         Origin::Tool => failed("read the message and the tool's last lines: the fault is in the tool"),
         Origin::Result => failed(
             "let the tool return plain JSON values (no NaN, no sets, no objects of its own), or the path of a file",
