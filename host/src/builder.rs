@@ -2,7 +2,7 @@
 
 use crate::binding::Binding;
 use crate::{BlockingPipeline, CapabilitySpec, Pipeline, PipelineError};
-use cjm_engine::{Host, HostOptions};
+use cjm_engine::{Host, HostOptions, ManifestFolder, check_known};
 use cjm_wire::RunId;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,8 +24,12 @@ pub fn create_pipeline<S: Into<CapabilitySpec>>(
 ) -> PipelineBuilder {
     PipelineBuilder {
         specs: capabilities.into_iter().map(Into::into).collect(),
-        options: HostOptions::new(default_data_dir()),
+        data_dir: None,
         search_paths: Vec::new(),
+        lanes: None,
+        actor: None,
+        run_id: None,
+        worker_binary: None,
         system_monitor: None,
         strict: true,
         require_all: true,
@@ -48,8 +52,12 @@ pub enum Scheduler {
 #[must_use = "a builder does nothing until it is started"]
 pub struct PipelineBuilder {
     specs: Vec<CapabilitySpec>,
-    options: HostOptions,
+    data_dir: Option<PathBuf>,
     search_paths: Vec<PathBuf>,
+    lanes: Option<usize>,
+    actor: Option<String>,
+    run_id: Option<RunId>,
+    worker_binary: Option<PathBuf>,
     system_monitor: Option<String>,
     strict: bool,
     require_all: bool,
@@ -63,15 +71,18 @@ impl PipelineBuilder {
     }
 
     /// Where the host keeps everything, and one of the places where manifests are found (`manifests` in it). Default:
-    /// `$CJM_DATA_DIR`, else `~/.cjm`. One executing host per directory.
+    /// as for `cjm-ctl` in the present folder, so that program and command line agree: `$CJM_DATA_DIR`, else what
+    /// `cjm.yaml` there or above says, else `~/.cjm`. One executing host per directory.
+    ///
+    /// What this names runs without being asked for; what merely lies in the present folder (`.cjm/manifests`) runs only
+    /// if the user allowed it (`cjm-ctl allow`).
     pub fn data_dir(mut self, directory: impl Into<PathBuf>) -> Self {
-        let fresh = HostOptions::new(directory);
-        self.options.data_dir = fresh.data_dir;
-        self.options.manifest_dirs = fresh.manifest_dirs;
+        self.data_dir = Some(directory.into());
         self
     }
 
-    /// Looks for manifests here and nowhere else; may be repeated, the first match wins.
+    /// Looks for manifests here and nowhere else; may be repeated, the first match wins. What lies here runs: it is
+    /// this program's word.
     pub fn search_path(mut self, directory: impl Into<PathBuf>) -> Self {
         self.search_paths.push(directory.into());
         self
@@ -80,14 +91,14 @@ impl PipelineBuilder {
     /// How jobs are admitted.
     pub fn scheduler(mut self, scheduler: Scheduler) -> Self {
         if scheduler == Scheduler::OneAtATime {
-            self.options.lanes = 1;
+            self.lanes = Some(1);
         }
         self
     }
 
     /// Jobs that run side by side; 4 by default.
     pub fn lanes(mut self, lanes: usize) -> Self {
-        self.options.lanes = lanes.max(1);
+        self.lanes = Some(lanes.max(1));
         self
     }
 
@@ -113,32 +124,30 @@ impl PipelineBuilder {
 
     /// Who asks for the work; stands in every row of the journal.
     pub fn actor(mut self, actor: impl Into<String>) -> Self {
-        self.options.actor = actor.into();
+        self.actor = Some(actor.into());
         self
     }
 
     /// Groups this pipeline's rows in the journal; a new id by default.
     pub fn run_id(mut self, run_id: impl Into<String>) -> Self {
-        self.options.run_id = Some(RunId::from_text(run_id));
+        self.run_id = Some(RunId::from_text(run_id));
         self
     }
 
     /// The `cjm-worker` binary. Default: `$CJM_WORKER`, beside this program, on the PATH.
     pub fn worker_binary(mut self, path: impl Into<PathBuf>) -> Self {
-        self.options.worker_binary = Some(path.into());
+        self.worker_binary = Some(path.into());
         self
     }
 
-    /// Starts the host and loads everything, side by side.
+    /// Starts the host and loads everything, side by side. A name that nothing was found for fails it before anything
+    /// is made.
     ///
     /// # Errors
-    /// When the host does not start, or (see [`Self::require_all`]) a capability does not load; no process is left
-    /// then.
-    pub async fn start(mut self) -> Result<Pipeline, PipelineError> {
-        if !self.search_paths.is_empty() {
-            self.options.manifest_dirs = std::mem::take(&mut self.search_paths);
-        }
-        let host = Host::start(self.options.clone()).await?;
+    /// When the settings cannot be read, the host does not start, or (see [`Self::require_all`]) a capability does not
+    /// load; no process is left then.
+    pub async fn start(self) -> Result<Pipeline, PipelineError> {
+        let host = Host::start(self.options()?).await?;
         self.load(host).await
     }
 
@@ -149,13 +158,29 @@ impl PipelineBuilder {
     ///
     /// # Panics
     /// Inside a runtime, whose thread it would block.
-    pub fn start_blocking(mut self) -> Result<BlockingPipeline, PipelineError> {
-        if !self.search_paths.is_empty() {
-            self.options.manifest_dirs = std::mem::take(&mut self.search_paths);
-        }
-        let host = Host::start_blocking(self.options.clone())?;
+    pub fn start_blocking(self) -> Result<BlockingPipeline, PipelineError> {
+        let host = Host::start_blocking(self.options()?)?;
         let pipeline = host.clone().block_on(self.load(host))??;
         Ok(BlockingPipeline::new(pipeline))
+    }
+
+    /// What holds in the present folder, under what this builder was told.
+    fn options(&self) -> Result<HostOptions, PipelineError> {
+        let mut options = HostOptions::resolve(self.data_dir.clone())?;
+        if !self.search_paths.is_empty() {
+            options.manifest_dirs = self.search_paths.iter().map(ManifestFolder::named).collect();
+        }
+        options.lanes = self.lanes.unwrap_or(options.lanes);
+        options.run_id.clone_from(&self.run_id);
+        options.worker_binary.clone_from(&self.worker_binary);
+        if let Some(actor) = &self.actor {
+            options.actor.clone_from(actor);
+        }
+        if self.require_all {
+            let monitor = self.system_monitor.as_deref();
+            check_known(&options, self.specs.iter().map(|spec| spec.name.as_str()).chain(monitor))?;
+        }
+        Ok(options)
     }
 
     async fn load(self, host: Host) -> Result<Pipeline, PipelineError> {
@@ -197,9 +222,4 @@ impl PipelineBuilder {
         }
         Ok(Pipeline::new(host, bindings, failures, self.system_monitor))
     }
-}
-
-fn default_data_dir() -> PathBuf {
-    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/".into())).join(".cjm");
-    std::env::var_os("CJM_DATA_DIR").map_or_else(home, PathBuf::from)
 }

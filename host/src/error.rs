@@ -1,6 +1,6 @@
 //! What can go wrong with a pipeline, for programs and for people.
 
-use cjm_engine::{CallError, HostError};
+use cjm_engine::{CallError, HostError, SettingsError};
 use cjm_wire::describe::{Described, ErrorReport, exit};
 use cjm_wire::error::Failure;
 
@@ -11,6 +11,9 @@ pub enum PipelineError {
     /// The host could not start, load or accept something.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// The settings of the present folder cannot be used.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// A direct call failed.
     #[error(transparent)]
     Call(#[from] CallError),
@@ -66,6 +69,7 @@ impl Described for PipelineError {
     fn code(&self) -> &'static str {
         match self {
             Self::Host(error) => error.code(),
+            Self::Settings(error) => error.code(),
             Self::Call(error) => error.code(),
             Self::Job { .. } => "job.failed",
             Self::NoBinding { .. } => "pipeline.no_binding",
@@ -78,6 +82,7 @@ impl Described for PipelineError {
     fn next_step(&self) -> String {
         match self {
             Self::Host(error) => error.next_step(),
+            Self::Settings(error) => error.next_step(),
             Self::Call(error) => error.next_step(),
             Self::Job { failure } => failure.report.next_step.clone(),
             Self::NoBinding { .. } => {

@@ -40,8 +40,8 @@ pub use blocking::BlockingPipeline;
 pub use builder::{PipelineBuilder, Scheduler, create_pipeline};
 pub use cjm_engine::{
     AdapterFault, CallError, Catalog, CatalogEntry, ChunkStream, CompositionOutcome, Host, HostError,
-    HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, NodeOutcome, NodeState, NodeUsage,
-    ShutdownReport, StartError, Target, WorkerState,
+    HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, ManifestFolder, NodeOutcome, NodeState,
+    NodeUsage, NotAllowed, SettingsError, ShutdownReport, Standing, StartError, Target, WorkerState,
 };
 pub use cjm_wire as wire;
 pub use cjm_wire::composition::Composition;

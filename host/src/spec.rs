@@ -3,6 +3,7 @@
 use crate::PipelineError;
 use cjm_engine::LoadOptions;
 use cjm_wire::InstanceId;
+use cjm_wire::json::{Arguments, Json};
 use serde_json::{Map, Value};
 
 /// One capability to load.

@@ -183,6 +183,7 @@ impl Both {
             .current_dir(&self.folder)
             .env("PATH", &self.path)
             .env("HOME", &self.folder)
+            .env_remove("XDG_STATE_HOME")
             .env("STAND_IN_ROOT", &self.root)
             .env("STAND_IN_LOG", self.root.with_extension("log"))
             .env("STAND_IN_PYTHON", &self.python)

@@ -167,6 +167,7 @@ impl World {
             .env_remove("CJM_DATA_DIR")
             .env_remove("CI")
             .env("XDG_RUNTIME_DIR", self.dir.path().join("run"))
+            .env("XDG_STATE_HOME", self.dir.path().join("state"))
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(File::create(&output).expect("an output file"))

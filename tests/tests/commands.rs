@@ -277,13 +277,23 @@ fn secrets_are_kept_alike_and_a_damaged_file_is_not_lost() {
     with_each_release("secrets_are_kept_alike_and_a_damaged_file_is_not_lost", |both| {
         compare(both, Equal::Words, &nothing, &["list-secrets", "lab"], "");
         let set = ["set-secret", "lab", "A_KEY", "--value", "v é"];
-        compare(both, Equal::Words, &nothing, &set, "");
+        // Ours wants to know the capability.
+        let secrets = ["A_KEY", "B_S", "B", "PIPED"].map(|name| json!({"name": name, "secret": true}));
+        let installed = |both: &Both| {
+            let code =
+                json!({"name": "lab", "version": "1", "module": "m", "class": "C", "worker_env": secrets});
+            let manifest =
+                json!({"format_version": "2.0", "code": code, "install": {"python_path": "/bin/true"}});
+            drop(both.write("data/manifests/lab.json", &manifest.to_string()));
+        };
+        compare(both, Equal::Words, &installed, &set, "");
         // Each goes on with what the other wrote.
         for (first, second) in [(Who::Theirs, Who::Ours), (Who::Ours, Who::Theirs)] {
             both.empty();
+            installed(both);
             assert_eq!(both.run(first, &set, "").code, Some(0));
             assert_eq!(
-                both.run(second, &["set-secret", "lab", "B'S", "--value", "2", "--scope", "ann"], "").code,
+                both.run(second, &["set-secret", "lab", "B_S", "--value", "2", "--scope", "ann"], "").code,
                 Some(0)
             );
             assert_eq!(both.run(second, &["set-secret", "lab", "B", "--value", "2"], "").code, Some(0));
@@ -291,7 +301,7 @@ fn secrets_are_kept_alike_and_a_damaged_file_is_not_lost() {
             let kept: Value = serde_json::from_slice(&std::fs::read(&path).expect("kept")).expect("JSON");
             assert_eq!(
                 kept,
-                json!({"__default__": {"lab": {"A_KEY": "v é", "B": "2"}}, "ann": {"lab": {"B'S": "2"}}})
+                json!({"__default__": {"lab": {"A_KEY": "v é", "B": "2"}}, "ann": {"lab": {"B_S": "2"}}})
             );
             let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
             assert_eq!((mode(&path), mode(path.parent().expect("a folder"))), (0o600, 0o700));
@@ -307,8 +317,10 @@ fn secrets_are_kept_alike_and_a_damaged_file_is_not_lost() {
         assert_eq!(both.run(Who::Ours, &["remove-secret", "lab", "PIPED"], "").code, Some(0));
         assert_eq!(both.run(Who::Ours, &["remove-secret", "lab", "PIPED"], "").code, Some(1));
 
-        let damaged =
-            |both: &Both| drop(both.write("data/secrets/secrets.json", "{\"__default__\": {\"lab\": "));
+        let damaged = |both: &Both| {
+            installed(both);
+            both.write("data/secrets/secrets.json", "{\"__default__\": {\"lab\": ");
+        };
         compare(both, Equal::Codes(0, 17), &damaged, &set, "");
         let kept = std::fs::read_to_string(both.data().join("secrets/secrets.json")).expect("kept");
         assert_eq!(kept, "{\"__default__\": {\"lab\": ", "ours ran last, and left it as it is");

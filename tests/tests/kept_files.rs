@@ -268,6 +268,9 @@ print(json.dumps({'shown': shown.decode(), 'code': code, 'echo_while_asked': whi
 #[test]
 fn a_secret_is_asked_for_without_echo_and_the_echo_comes_back() {
     let world = World::new();
+    let secrets = ["A_KEY", "B_KEY"].map(|name| json!({"name": name, "secret": true}));
+    let code = json!({"worker_env": secrets, "runtime": {"kind": "native", "program": "/bin/true"}});
+    world.install("lab", &cjm_tests::world::manifest("lab", &code, &json!({})));
     let data_dir = text(&world.data_dir());
     let set = [text(&cjm_tests::repo::binary("cjm-ctl")), "--data-dir".into(), data_dir, "set-secret".into()];
     let ask = |typed: &str, key: &str| {

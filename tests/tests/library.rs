@@ -179,3 +179,73 @@ fn the_readme_shows_the_example_as_it_is() {
         example.split("async fn main").nth(1).and_then(|rest| rest.split("\n}\n").next()).expect("main");
     assert!(main.lines().count() < 30, "a program of under 30 lines");
 }
+
+/// A program that is this test once more, in another folder.
+fn program_there(world: &World, folder: &std::path::Path, name: &str) -> cjm_tests::world::Outcome {
+    let mut command = std::process::Command::new("/bin/sh");
+    command.arg("-c").arg("cd \"$0\" && exec \"$@\"").arg(folder);
+    command.arg(std::env::current_exe().expect("this test"));
+    command.args(["a_program_in_a_folder", "--exact", "--ignored", "--nocapture"]);
+    command.env("HOME", world.file("home")).env("CJM_WORKER", repo::binary("cjm-worker")).env("LOADS", name);
+    world.start_command(command).wait(cjm_tests::world::COMMAND_MAX)
+}
+
+#[test]
+#[ignore = "the program that `program_and_command_line_agree_on_the_data_directory` starts"]
+fn a_program_in_a_folder() {
+    let name = std::env::var("LOADS").expect("told what to load");
+    match create_pipeline([name.as_str()]).start_blocking() {
+        Ok(pipeline) => {
+            let said: String = pipeline.call(&name, "say", json!({})).expect("said");
+            pipeline.shutdown();
+            println!("said {said}");
+        }
+        Err(error) => println!("refused {error:?}"),
+    }
+}
+
+#[test]
+fn program_and_command_line_agree_on_the_data_directory() {
+    let world = World::new();
+    let project = world.file("project");
+    let inner = project.join("src");
+    std::fs::create_dir_all(&inner).expect("mkdir");
+    std::fs::create_dir_all(world.file("home")).expect("mkdir");
+    let write = |path: std::path::PathBuf, text: &str| std::fs::write(path, text).expect("write");
+    let say = json!({"say": {"argv": ["-c", "echo hello"], "result": "stdout_text"}});
+    let runtime = json!({"kind": "executable", "program": "sh", "actions": say});
+    let tool = cjm_tests::world::manifest("greeter", &json!({"runtime": runtime}), &json!({}));
+    write(project.join("greeter.json"), &tool.to_string());
+    write(project.join("cjm.yaml"), "data_dir: kept\n");
+    write(project.join("capabilities.yaml"), "capabilities: [{name: greeter, manifest: greeter.json}]\n");
+    let ctl = |arguments: &str| {
+        let mut command = std::process::Command::new("/bin/sh");
+        command.arg("-c").arg(format!("cd \"$0\" && exec \"$1\" {arguments}")).arg(&project);
+        command.arg(repo::binary("cjm-ctl")).env("HOME", world.file("home"));
+        world.start_command(command).wait(cjm_tests::world::COMMAND_MAX)
+    };
+    let refused = program_there(&world, &inner, "greeter").expect(0);
+    assert!(
+        refused.stdout.contains("refused") && refused.stdout.contains("project/kept/manifests"),
+        "{refused:?}"
+    );
+    assert!(!project.join("kept").exists() && !world.file("home/.cjm").exists(), "asking makes nothing");
+    let _ = ctl("install-all").expect(0);
+    let said = program_there(&world, &inner, "greeter").expect(0);
+    assert!(said.stdout.contains("said hello"), "{}", said.describe());
+    let logs = ctl("logs --journal --json").expect(0);
+    assert!(logs.stdout.contains("worker_spawned"), "the command line sees what the program did: {logs:?}");
+    assert!(!world.file("home/.cjm").exists(), "all of it is in the project's directory");
+
+    // What merely lies in the folder does not run for a program either, until it is allowed.
+    let strange = project.join(".cjm/manifests");
+    std::fs::create_dir_all(&strange).expect("mkdir");
+    let stranger = cjm_tests::world::manifest("stranger", &json!({"runtime": runtime}), &json!({}));
+    write(strange.join("stranger.json"), &stranger.to_string());
+    let refused = program_there(&world, &project, "stranger").expect(0);
+    assert!(refused.stdout.contains("manifest.not_allowed"), "{}", refused.describe());
+    assert!(refused.stdout.contains("cjm-ctl allow"), "{}", refused.describe());
+    let _ = ctl("allow").expect(0);
+    assert!(program_there(&world, &project, "stranger").expect(0).stdout.contains("said hello"));
+    world.assert_nothing_left();
+}

@@ -38,7 +38,8 @@ event_types! {
     WorkerReady = "worker_ready",
     /// It is gone. Payload: phase, returncode, and our verdict with its evidence.
     WorkerDied = "worker_died",
-    /// A configuration took effect. Payload: phase, config_keys, enabled.
+    /// A configuration took effect. Payload: phase, config_keys, enabled, and our config: the values that are no
+    /// secret and not long.
     ConfigApplied = "config_applied",
     /// A pending job may run. Payload: exclusive, gpu_reserved_mb, lanes_in_use, stats_available.
     AdmissionDecided = "admission_decided",
@@ -66,6 +67,20 @@ event_types! {
     RunFinished = "run_finished",
     /// A check of a result.
     VerifyOutcome = "verify_outcome",
+    /// A command installed a capability, or made it anew. Payload: entry, result, forced, version, manifest, lock_hash.
+    CapabilityInstalled = "capability_installed",
+    /// A command took a capability away. Payload: manifest, environment, environment_removed.
+    CapabilityRemoved = "capability_removed",
+    /// A command wrote a manifest anew. Payload: manifest, changed.
+    ManifestRegenerated = "manifest_regenerated",
+    /// A command kept a secret. Payload: key, scope, manifest; never the value.
+    SecretSet = "secret_set",
+    /// A command forgot a secret. Payload: key, scope.
+    SecretRemoved = "secret_removed",
+    /// The user allowed manifests to run. Payload: manifests.
+    ManifestsAllowed = "manifests_allowed",
+    /// The user took that back. Payload: manifests.
+    ManifestsRevoked = "manifests_revoked",
     /// Fan-out only, never a row. Payload: progress, status_message.
     ProgressChanged = "progress_changed",
     /// Fan-out only, never a row. Payload: snapshot.
@@ -236,7 +251,8 @@ mod tests {
             "worker_spawned adapter_bound worker_ready worker_died config_applied admission_decided \
              state_transition composition_advanced cancel_phase_changed block_reason_changed retry_started \
              task_account result_saved cache_hit graph_extended run_started run_finished verify_outcome \
-             progress_changed resource_snapshot"
+             capability_installed capability_removed manifest_regenerated secret_set secret_removed \
+             manifests_allowed manifests_revoked progress_changed resource_snapshot"
         );
         for kind in EventType::ALL {
             assert_eq!(EventType::parse(kind.as_str()), Some(*kind));

@@ -1,9 +1,14 @@
 //! Finds capabilities and adapters: manifests dropped into directories. It reads and checks them; it runs nothing, and
-//! a broken manifest is reported beside the good ones, never instead of them.
+//! a broken manifest is reported beside the good ones, never instead of them. What lies in a folder that nobody named
+//! is withheld until the user allows it, and takes no place of what may run.
 
+use crate::allowed::{Allowed, AllowedError, Register};
+use crate::folders::{ManifestFolder, Standing};
+use cjm_platform::files::{FileError, read_regular_to_string};
 use cjm_wire::adapter::{AdapterError, AdapterManifest, is_adapter};
 use cjm_wire::describe::Described;
 use cjm_wire::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -34,6 +39,24 @@ pub enum CatalogError {
     /// It cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(#[from] std::io::Error),
+    /// It is something else than a file.
+    #[error("is {what}, not a regular file; nothing was read of it")]
+    NotRegular {
+        /// What it is.
+        what: &'static str,
+    },
+    /// It is not text.
+    #[error("is not UTF-8 text: byte {offset} begins no character")]
+    NotText {
+        /// How many bytes are good.
+        offset: usize,
+    },
+    /// The directory holds more than is read.
+    #[error("holds more than {MANIFESTS_MAX} manifests; the others are not read")]
+    TooMany,
+    /// What the user allowed cannot be read, so nothing that was found counts as allowed.
+    #[error(transparent)]
+    Allowed(#[from] AllowedError),
     /// It is not a manifest.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -46,6 +69,10 @@ impl Described for CatalogError {
     fn code(&self) -> &'static str {
         match self {
             Self::Unreadable(_) => "manifest.unreadable",
+            Self::NotRegular { .. } => "manifest.not_regular",
+            Self::NotText { .. } => "manifest.not_text",
+            Self::TooMany => "manifest.too_many",
+            Self::Allowed(error) => error.code(),
             Self::Manifest(error) => error.code(),
             Self::Adapter(error) => error.code(),
         }
@@ -54,9 +81,46 @@ impl Described for CatalogError {
     fn next_step(&self) -> String {
         match self {
             Self::Unreadable(_) => "make the file readable, or remove it from the directory".to_owned(),
+            Self::NotRegular { .. } => "remove it from the directory (`rm`)".to_owned(),
+            Self::NotText { .. } => "save it as UTF-8, or remove it from the directory".to_owned(),
+            Self::TooMany => "move manifests that are not needed to another directory".to_owned(),
+            Self::Allowed(error) => error.next_step(),
             Self::Manifest(error) => error.next_step(),
             Self::Adapter(error) => error.next_step(),
         }
+    }
+}
+
+/// A manifest that was found where nobody set it up, and that the user has not allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the manifest {} of \"{name}\" lies in a folder that you did not set up, and you have not allowed it{}",
+    path.display(), changed(*was_allowed)
+)]
+pub struct NotAllowed {
+    /// The capability, or the adapter.
+    pub name: String,
+    /// The manifest.
+    pub path: PathBuf,
+    /// The user allowed this file when it held something else.
+    pub was_allowed: bool,
+}
+
+fn changed(was_allowed: bool) -> &'static str {
+    if was_allowed { " as it is now: it has changed since" } else { "" }
+}
+
+impl Described for NotAllowed {
+    fn code(&self) -> &'static str {
+        "manifest.not_allowed"
+    }
+
+    fn next_step(&self) -> String {
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        format!(
+            "look at what it runs; if you trust it, `cjm-ctl allow {}` allows what lies there as it is now",
+            folder.display()
+        )
     }
 }
 
@@ -64,34 +128,93 @@ impl Described for CatalogError {
 #[derive(Debug, Default)]
 pub struct Catalog {
     entries: BTreeMap<String, CatalogEntry>,
+    /// Manifests of a name that another one has already, by name.
+    shadowed: BTreeMap<String, Vec<PathBuf>>,
     /// In the order found, which is the order they are bound in.
     adapters: Vec<AdapterManifest>,
+    withheld: Vec<NotAllowed>,
     problems: Vec<CatalogProblem>,
+    folders: Vec<PathBuf>,
 }
 
 impl Catalog {
     /// Reads `*.json` of each directory in order; the first manifest of a name wins, a missing directory is empty.
-    /// So it does among adapters (`"unit": "adapter"`).
+    /// So it does among adapters (`"unit": "adapter"`). Of a directory that was only found, what this user allowed
+    /// is taken and the rest withheld.
     #[must_use]
-    pub fn discover(directories: &[PathBuf]) -> Self {
-        let mut catalog = Self::default();
-        for directory in directories {
-            for path in manifest_files(directory) {
+    pub fn discover(folders: &[ManifestFolder]) -> Self {
+        Self::discover_allowing(folders, || Register::of_user().and_then(|register| register.read()))
+    }
+
+    /// As [`Catalog::discover`], with the user's word given; it is asked for when the first manifest needs it.
+    pub fn discover_allowing(
+        folders: &[ManifestFolder],
+        word: impl Fn() -> Result<Allowed, AllowedError>,
+    ) -> Self {
+        let mut catalog =
+            Self { folders: folders.iter().map(|f| f.path.clone()).collect(), ..Self::default() };
+        let allowed = OnceCell::new();
+        for ManifestFolder { path: folder, standing } in folders {
+            let files = match manifest_files(folder) {
+                Ok(files) => files,
+                Err(error) => {
+                    catalog.problems.push(CatalogProblem { path: folder.clone(), error });
+                    continue;
+                }
+            };
+            if files.len() > MANIFESTS_MAX {
+                let error = CatalogError::TooMany;
+                catalog.problems.push(CatalogProblem { path: folder.clone(), error });
+            }
+            for path in files.into_iter().take(MANIFESTS_MAX) {
                 match read(&path) {
-                    Ok(Found::Capability(manifest)) => {
-                        let name = manifest.code.name.clone();
-                        catalog.entries.entry(name).or_insert(CatalogEntry { path, manifest: *manifest });
+                    Ok((found, text)) if *standing == Standing::Found => {
+                        let allowed = allowed.get_or_init(|| catalog.heard(folder, word()));
+                        catalog.weigh(path, found, &text, allowed);
                     }
-                    Ok(Found::Adapter(adapter)) => {
-                        if !catalog.adapters.iter().any(|known| known.name == adapter.name) {
-                            catalog.adapters.push(*adapter);
-                        }
-                    }
+                    Ok((found, _)) => catalog.take(path, found),
                     Err(error) => catalog.problems.push(CatalogProblem { path, error }),
                 }
             }
         }
         catalog
+    }
+
+    /// The user's word; none where it cannot be had.
+    fn heard(&mut self, folder: &Path, word: Result<Allowed, AllowedError>) -> Allowed {
+        word.unwrap_or_else(|error| {
+            self.problems.push(CatalogProblem { path: folder.to_owned(), error: error.into() });
+            Allowed::default()
+        })
+    }
+
+    fn weigh(&mut self, path: PathBuf, found: Found, text: &str, allowed: &Allowed) {
+        if allowed.covers(&path, text.as_bytes()) {
+            return self.take(path, found);
+        }
+        let name = match found {
+            Found::Capability(manifest) => manifest.code.name.clone(),
+            Found::Adapter(adapter) => adapter.name.clone(),
+        };
+        self.withheld.push(NotAllowed { was_allowed: allowed.knows(&path), name, path });
+    }
+
+    fn take(&mut self, path: PathBuf, found: Found) {
+        match found {
+            Found::Capability(manifest) => {
+                let name = manifest.code.name.clone();
+                if self.entries.contains_key(&name) {
+                    self.shadowed.entry(name).or_default().push(path);
+                } else {
+                    self.entries.insert(name, CatalogEntry { path, manifest: *manifest });
+                }
+            }
+            Found::Adapter(adapter) => {
+                if !self.adapters.iter().any(|known| known.name == adapter.name) {
+                    self.adapters.push(*adapter);
+                }
+            }
+        }
     }
 
     /// What was found, sorted by name.
@@ -103,6 +226,24 @@ impl Catalog {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&CatalogEntry> {
         self.entries.get(name)
+    }
+
+    /// Manifests of this name that another one of the same name stands before.
+    #[must_use]
+    pub fn shadowed_by(&self, name: &str) -> &[PathBuf] {
+        self.shadowed.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// What the user has not allowed.
+    #[must_use]
+    pub fn withheld(&self) -> &[NotAllowed] {
+        &self.withheld
+    }
+
+    /// The manifest of `name` that the user has not allowed, if there is one.
+    #[must_use]
+    pub fn withheld_of(&self, name: &str) -> Option<&NotAllowed> {
+        self.withheld.iter().find(|withheld| withheld.name == name)
     }
 
     /// The adapters that were found.
@@ -122,17 +263,28 @@ impl Catalog {
     pub fn problem_of(&self, name: &str) -> Option<&CatalogProblem> {
         self.problems.iter().find(|problem| problem.path.file_stem().is_some_and(|stem| stem == name))
     }
+
+    /// The directories that were looked at.
+    #[must_use]
+    pub fn folders(&self) -> &[PathBuf] {
+        &self.folders
+    }
 }
 
-fn manifest_files(directory: &Path) -> Vec<PathBuf> {
-    let Ok(listing) = std::fs::read_dir(directory) else { return Vec::new() };
+/// At most one more than is read, so that what is left out can be told.
+fn manifest_files(directory: &Path) -> Result<Vec<PathBuf>, CatalogError> {
+    let listing = match std::fs::read_dir(directory) {
+        Ok(listing) => listing,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
     let mut files: Vec<PathBuf> = listing
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
-        .take(MANIFESTS_MAX)
+        .take(MANIFESTS_MAX + 1)
         .collect();
     files.sort();
-    files
+    Ok(files)
 }
 
 enum Found {
@@ -140,16 +292,24 @@ enum Found {
     Adapter(Box<AdapterManifest>),
 }
 
-fn read(path: &Path) -> Result<Found, CatalogError> {
-    let bytes = std::fs::metadata(path)?.len();
-    if bytes > MANIFEST_BYTES_MAX as u64 {
-        return Err(ManifestError::TooLarge(usize::try_from(bytes).unwrap_or(usize::MAX)).into());
-    }
-    let text = std::fs::read_to_string(path)?;
-    if is_adapter(&text) {
-        return Ok(Found::Adapter(Box::new(AdapterManifest::parse(&text)?)));
-    }
-    Ok(Found::Capability(Box::new(Manifest::parse(&text)?)))
+/// What a file says, and its text.
+fn read(path: &Path) -> Result<(Found, String), CatalogError> {
+    let text = read_regular_to_string(path, MANIFEST_BYTES_MAX as u64).map_err(|error| match error {
+        FileError::NotRegular { what, .. } => CatalogError::NotRegular { what },
+        FileError::TooLarge { .. } => {
+            let bytes = std::fs::metadata(path).map_or(0, |meta| meta.len());
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).max(MANIFEST_BYTES_MAX + 1);
+            ManifestError::TooLarge(bytes).into()
+        }
+        FileError::NotText { offset, .. } => CatalogError::NotText { offset },
+        FileError::Io { source, .. } => source.into(),
+    })?;
+    let found = if is_adapter(&text) {
+        Found::Adapter(Box::new(AdapterManifest::parse(&text)?))
+    } else {
+        Found::Capability(Box::new(Manifest::parse(&text)?))
+    };
+    Ok((found, text))
 }
 
 #[cfg(test)]
@@ -179,17 +339,108 @@ mod tests {
         std::fs::write(second.path().join("a.json"), manifest("a", "2")).expect("write");
         std::fs::write(second.path().join("b.json"), manifest("b", "1")).expect("write");
         let directories =
-            [first.path().to_owned(), second.path().to_owned(), PathBuf::from("/nowhere/at/all")];
+            [first.path(), second.path(), Path::new("/nowhere/at/all")].map(ManifestFolder::named);
         let catalog = Catalog::discover(&directories);
         let found: Vec<_> = catalog
             .entries()
             .map(|e| (e.manifest.code.name.as_str(), e.manifest.code.version.as_str()))
             .collect();
         assert_eq!(found, [("a", "1"), ("b", "1")]);
+        assert_eq!(catalog.shadowed_by("a"), [second.path().join("a.json")]);
         let adapters: Vec<_> = catalog.adapters().iter().map(|a| (a.name.as_str(), &*a.version)).collect();
         assert_eq!(adapters, [("m.A", "1")]);
         let broken: Vec<_> = catalog.problems().iter().map(|problem| problem.error.code()).collect();
         assert_eq!(broken, ["manifest.malformed", "adapter.malformed"]);
         assert_eq!(catalog.problem_of("broken").map(|p| p.error.code()), Some("manifest.malformed"));
+    }
+
+    const TOOL: &str = r#"{"format_version":"2.0","code":{"name":"a","version":"1","runtime":{"kind":"native","program":"x"}}}"#;
+
+    #[test]
+    fn what_was_only_found_is_withheld_until_it_is_allowed_and_takes_no_name() {
+        let (found, own) = (tempfile::tempdir().expect("tempdir"), tempfile::tempdir().expect("tempdir"));
+        let state = tempfile::tempdir().expect("tempdir");
+        let register = Register::at(state.path().to_owned());
+        let (stranger, mine) = (found.path().join("wc.json"), own.path().join("a.json"));
+        std::fs::write(&stranger, TOOL).expect("write");
+        std::fs::write(&mine, TOOL).expect("write");
+        let adapter =
+            r#"{"unit":"adapter","name":"m.A","version":"1","task_name":"t","module":"m","class":"A"}"#;
+        std::fs::write(found.path().join("adapter-t-A.json"), adapter).expect("write");
+        let folders = [ManifestFolder::found(found.path()), ManifestFolder::named(own.path())];
+        let look = || Catalog::discover_allowing(&folders, || register.read());
+        let chosen = |catalog: &Catalog| catalog.get("a").map(|entry| entry.path.clone());
+
+        let before = look();
+        assert_eq!(chosen(&before), Some(mine.clone()), "the user's own tool stays");
+        assert!(before.adapters().is_empty() && before.shadowed_by("a").is_empty());
+        let withheld = before.withheld_of("a").expect("withheld");
+        assert!(withheld.to_string().contains("wc.json") && !withheld.was_allowed, "{withheld}");
+        assert!(withheld.next_step().contains(&format!("cjm-ctl allow {}", found.path().display())));
+
+        register.allow([(&*stranger, TOOL.as_bytes())]).expect("allow");
+        let allowed = look();
+        assert_eq!(chosen(&allowed), Some(stranger.clone()));
+        assert_eq!(allowed.shadowed_by("a"), std::slice::from_ref(&mine));
+
+        std::fs::write(&stranger, TOOL.replace("\"x\"", "\"sh\"")).expect("write");
+        let changed = look();
+        assert_eq!(chosen(&changed), Some(mine));
+        assert!(changed.withheld_of("a").is_some_and(|withheld| withheld.was_allowed));
+    }
+
+    #[test]
+    fn without_a_register_nothing_that_was_found_runs_and_that_is_told() {
+        let found = tempfile::tempdir().expect("tempdir");
+        let folders = [ManifestFolder::found(found.path())];
+        let look = || Catalog::discover_allowing(&folders, || Err(AllowedError::NoPlace));
+        assert!(look().problems().is_empty(), "nobody needs the word");
+        std::fs::write(found.path().join("a.json"), TOOL).expect("write");
+        let catalog = look();
+        assert_eq!(
+            catalog.problems().iter().map(|p| p.error.code()).collect::<Vec<_>>(),
+            ["allowed.no_place"]
+        );
+        assert!(catalog.get("a").is_none() && catalog.withheld_of("a").is_some());
+    }
+
+    #[test]
+    fn what_is_no_file_is_named_and_takes_no_tool_away() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("good.json"), TOOL).expect("write");
+        rustix::fs::mknodat(rustix::fs::CWD, path("pipe.json"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
+            .expect("fifo");
+        std::os::unix::fs::symlink("/dev/zero", path("device.json")).expect("link");
+        std::fs::create_dir(path("folder.json")).expect("mkdir");
+        std::os::unix::fs::symlink("nowhere", path("gone.json")).expect("link");
+        std::fs::write(path("binary.json"), b"{\xff").expect("write");
+        let huge = std::fs::File::create(path("huge.json")).expect("create");
+        huge.set_len(1 << 40).expect("a hole takes no room");
+        let catalog = Catalog::discover(&[ManifestFolder::named(folder.path())]);
+        assert!(catalog.get("a").is_some());
+        let told: Vec<_> = catalog
+            .problems()
+            .iter()
+            .map(|problem| {
+                assert!(!problem.error.next_step().is_empty());
+                let name = problem.path.file_name().and_then(|name| name.to_str()).expect("name");
+                (name.trim_end_matches(".json"), problem.error.code())
+            })
+            .collect();
+        let expected = [
+            ("binary", "manifest.not_text"),
+            ("device", "manifest.not_regular"),
+            ("folder", "manifest.not_regular"),
+            ("gone", "manifest.unreadable"),
+            ("huge", "manifest.too_large"),
+            ("pipe", "manifest.not_regular"),
+        ];
+        assert_eq!(told, expected);
+        let no_folder = Catalog::discover(&[ManifestFolder::named(path("good.json"))]);
+        assert_eq!(
+            no_folder.problems().iter().map(|p| p.error.code()).collect::<Vec<_>>(),
+            ["manifest.unreadable"]
+        );
     }
 }

@@ -1,11 +1,15 @@
 //! The catalog: finds what is there. Manifests in folders, names and their neighbours, programs, settings. It reads; it
 //! makes nothing, runs nothing, and knows neither workers nor jobs.
 
+pub mod allowed;
 mod catalog;
+mod folders;
 pub mod programs;
 pub mod settings;
 pub mod suggestions;
 
-pub use catalog::{Catalog, CatalogEntry, CatalogError, CatalogProblem, MANIFESTS_MAX};
+pub use catalog::{Catalog, CatalogEntry, CatalogError, CatalogProblem, MANIFESTS_MAX, NotAllowed};
+pub use cjm_wire::manifest::MANIFEST_BYTES_MAX;
+pub use folders::{ManifestFolder, Standing, manifest_folders};
 pub use programs::ProgramError;
 pub use settings::{CliOverrides, Settings, SettingsError};

@@ -1,10 +1,13 @@
 //! Settings: what the command line, the environment and `cjm.yaml` say, in this order, over the defaults. It reads one
 //! file; it makes nothing. Every path it gives is absolute.
 
+use crate::folders::{ManifestFolder, Standing, manifest_folders};
+use cjm_platform::files::{FileError, read_regular_to_string};
 use cjm_store::Retention;
 use cjm_wire::describe::Described;
 use cjm_wire::settings_file::{
-    CondaType, RuntimeMode, RuntimeSection, SETTINGS_FILE, SettingsFile, SettingsFileError, SubstrateSection,
+    CondaType, RuntimeMode, RuntimeSection, SETTINGS_BYTES_MAX, SETTINGS_FILE, SettingsFile,
+    SettingsFileError, SubstrateSection,
 };
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -39,6 +42,8 @@ pub struct Settings {
     pub file: Option<PathBuf>,
     /// Everything the host keeps.
     pub data_dir: PathBuf,
+    /// Whether the user named the data directory, or a `cjm.yaml` that was found did.
+    pub data_dir_standing: Standing,
     /// The list of what to install.
     pub capabilities_config: PathBuf,
     /// Where tools keep models.
@@ -83,7 +88,7 @@ pub enum SettingsError {
         path: PathBuf,
         /// Why not.
         #[source]
-        source: std::io::Error,
+        source: FileError,
     },
     /// It is no `cjm.yaml`.
     #[error("the settings file {} is not right: {source}", path.display())]
@@ -115,7 +120,8 @@ impl Described for SettingsError {
     fn next_step(&self) -> String {
         match self {
             Self::Unreadable { .. } => {
-                "name an existing file with --cjm-config, or leave the option out".to_owned()
+                "name an existing file with --cjm-config, or remove what lies there under this name"
+                    .to_owned()
             }
             Self::File { source, .. } => source.next_step(),
             Self::CondaType { place, .. } => format!("set {place} to micromamba, miniforge or conda"),
@@ -153,8 +159,13 @@ impl Settings {
             let cli = cli.clone().filter(|path| !path.as_os_str().is_empty());
             cli.or_else(|| set(name).map(PathBuf::from)).map(path).or_else(|| in_file.map(|p| base.join(p)))
         };
-        let home = set("HOME").map_or_else(|| cwd.to_owned(), PathBuf::from);
+        let home = set("HOME").map(PathBuf::from);
+        let data_dir_named = cli.data_dir.as_ref().is_some_and(|path| !path.as_os_str().is_empty())
+            || set("CJM_DATA_DIR").is_some()
+            || (if file.data_dir.is_some() { cli.cjm_config.is_some() } else { home.is_some() });
+        let home = home.unwrap_or_else(|| cwd.to_owned());
         Ok(Self {
+            data_dir_standing: if data_dir_named { Standing::Named } else { Standing::Found },
             data_dir: first_said(&cli.data_dir, "CJM_DATA_DIR", file.data_dir)
                 .map_or_else(|| home.join(DATA_DIR_DEFAULT), |path| clean(&path)),
             capabilities_config: file
@@ -172,10 +183,10 @@ impl Settings {
         })
     }
 
-    /// Where manifests are found, first match first: the project's, then the data directory's.
+    /// Where manifests are found, first match first: the present folder's, then the data directory's.
     #[must_use]
-    pub fn manifest_dirs(&self) -> Vec<PathBuf> {
-        vec![self.working_dir.join(".cjm/manifests"), self.manifests_dir()]
+    pub fn manifest_dirs(&self) -> Vec<ManifestFolder> {
+        manifest_folders(&self.data_dir, self.data_dir_standing, Some(&self.working_dir))
     }
 
     /// Where manifests are written.
@@ -235,7 +246,7 @@ fn find_upwards(cwd: &Path) -> Option<PathBuf> {
 }
 
 fn read(path: &Path) -> Result<SettingsFile, SettingsError> {
-    let text = std::fs::read_to_string(path)
+    let text = read_regular_to_string(path, SETTINGS_BYTES_MAX as u64)
         .map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
     SettingsFile::parse(&text).map_err(|source| SettingsError::File { path: path.to_owned(), source })
 }
@@ -331,7 +342,31 @@ mod tests {
         let resolved = resolve(&cli, &variables, &inner).expect("the command line");
         assert_eq!(resolved.data_dir, inner.join("told"));
         assert_eq!((resolved.conda_type, resolved.own_prefix()), (CondaType::Conda, Some(Path::new("/q"))));
-        assert_eq!(resolved.manifest_dirs(), [inner.join(".cjm/manifests"), inner.join("told/manifests")]);
+        let expected = [
+            ManifestFolder::found(inner.join(".cjm/manifests")),
+            ManifestFolder::named(inner.join("told/manifests")),
+        ];
+        assert_eq!(resolved.manifest_dirs(), expected);
+    }
+
+    #[test]
+    fn a_data_directory_that_only_a_found_file_names_is_nobodys_word() {
+        let project = tempfile::tempdir().expect("tempdir");
+        std::fs::write(project.path().join("cjm.yaml"), FILE).expect("write");
+        let standing = |cli: &CliOverrides, variables: &[(&str, &str)], cwd: &Path| {
+            resolve(cli, variables, cwd).expect("settings").data_dir_standing
+        };
+        let nothing = CliOverrides::default();
+        let home = [("HOME", "/home/u")];
+        assert_eq!(standing(&nothing, &home, project.path()), Standing::Found);
+        assert_eq!(standing(&nothing, &[("CJM_DATA_DIR", ".cjm")], project.path()), Standing::Named);
+        let told = CliOverrides { data_dir: Some(".cjm".into()), ..CliOverrides::default() };
+        assert_eq!(standing(&told, &home, project.path()), Standing::Named);
+        let file = CliOverrides { cjm_config: Some("cjm.yaml".into()), ..CliOverrides::default() };
+        assert_eq!(standing(&file, &home, project.path()), Standing::Named);
+        std::fs::write(project.path().join("cjm.yaml"), "").expect("write");
+        assert_eq!(standing(&nothing, &home, project.path()), Standing::Named, "the user's own home");
+        assert_eq!(standing(&nothing, &[], project.path()), Standing::Found, "without a home");
     }
 
     #[test]
@@ -339,6 +374,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("tempdir");
         let cli = CliOverrides { cjm_config: Some("none.yaml".into()), ..CliOverrides::default() };
         assert!(matches!(resolve(&cli, &[], folder.path()), Err(SettingsError::Unreadable { .. })));
+        let file = folder.path().join("cjm.yaml");
+        rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+            .expect("fifo");
+        let hanging = resolve(&CliOverrides::default(), &[], folder.path()).expect_err("a FIFO");
+        assert!(matches!(hanging, SettingsError::Unreadable { source: FileError::NotRegular { .. }, .. }));
+        std::fs::remove_file(&file).expect("remove");
         std::fs::write(folder.path().join("cjm.yaml"), "runtime: {mode: 3}\n").expect("write");
         assert!(matches!(
             resolve(&CliOverrides::default(), &[], folder.path()),

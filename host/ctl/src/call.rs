@@ -1,6 +1,7 @@
 //! `call`: one call of one capability by a host that lives as long as the command. The result goes to stdout; the
 //! worker and everything it started are gone when the command returns.
 
+use crate::allow::tell_choice;
 use crate::assign::{ARGUMENTS_BYTES_MAX, Declared, absolute_text, arguments, json_object, text_of_file};
 use crate::cli::{CallArgs, Global};
 use crate::declared::{action_of, declared};
@@ -11,7 +12,9 @@ use crate::output::Output;
 use crate::progress::Board;
 use crate::stdin::Stdin;
 use cjm_catalog::{Catalog, CatalogEntry, Settings};
-use cjm_engine::{Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Target};
+use cjm_engine::{
+    Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Target, actor, check_known,
+};
 use cjm_wire::JobId;
 use cjm_wire::describe::{ErrorReport, exit};
 use cjm_wire::envelope::{ACTION_KEY, ExecuteRequest};
@@ -45,6 +48,9 @@ pub(crate) async fn run(
     let file = file.map(|path| text_of_file(&cwd.join(path), ARGUMENTS_BYTES_MAX)).transpose()?;
     let object = file.as_deref().or(stdin.text(args.args.as_deref()));
     let catalog = Catalog::discover(&options.manifest_dirs);
+    // Before anything is made: a data directory that is not there is likely the wrong one.
+    check_known(&options, [args.name.as_str()])?;
+    tell_choice(&catalog, [args.name.as_str()], output);
     let entry = catalog.get(&args.name);
     let of_tool =
         |key: &str| entry.map_or(Declared::Unknown, |entry| declared(entry, args.action.as_deref(), key));
@@ -64,8 +70,7 @@ pub(crate) async fn run(
 /// The options of the host that a command starts for itself.
 pub(crate) fn host_options(settings: &Settings) -> HostOptions {
     let mut options = HostOptions::from(settings);
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
-    options.actor = format!("cjm-ctl:{}", user.unwrap_or_else(|_| "unknown".to_owned()));
+    options.actor = actor("cjm-ctl");
     options
 }
 

@@ -71,6 +71,8 @@ pub(crate) enum Command {
     GenerateAdapterManifest(GenerateAdapterArgs),
     /// Take a capability away: its environment and its manifest
     Remove(RemoveArgs),
+    /// Allow the manifests of a folder that came from elsewhere to run, as they are now
+    Allow(AllowArgs),
     /// Forget old records and output now; the journal is never touched
     Retention(RetentionArgs),
     /// Install what callers share with capabilities into the present Python environment
@@ -94,6 +96,20 @@ pub(crate) struct ListArgs {
     /// Show the environments, and whether they are there
     #[arg(long, short)]
     pub(crate) envs: bool,
+}
+
+/// Of `allow`.
+#[derive(Debug, Args)]
+pub(crate) struct AllowArgs {
+    /// A project's folder, its folder of manifests, or one manifest [default: the present folder]
+    #[arg(value_name = "DIR")]
+    pub(crate) place: Option<PathBuf>,
+    /// Show what is allowed
+    #[arg(long, conflicts_with_all = ["place", "revoke"])]
+    pub(crate) list: bool,
+    /// Take the word back for everything at or below DIR
+    #[arg(long)]
+    pub(crate) revoke: bool,
 }
 
 /// Of `validate`.
@@ -245,6 +261,9 @@ pub(crate) struct InstallAllArgs {
     /// Use what was fetched before and no network
     #[arg(long)]
     pub(crate) offline: bool,
+    /// Also change environments in which a running host has a worker
+    #[arg(long)]
+    pub(crate) while_running: bool,
 }
 
 /// Of `setup-host`.
@@ -305,6 +324,9 @@ pub(crate) struct RemoveArgs {
     /// Keep the environment
     #[arg(long)]
     pub(crate) keep_env: bool,
+    /// Take it away although a running host has a worker in it
+    #[arg(long)]
+    pub(crate) while_running: bool,
     /// Do not ask
     #[arg(long, short)]
     pub(crate) yes: bool,
@@ -337,6 +359,12 @@ pub(crate) struct SetSecretArgs {
     /// Whose secret it is, where several people share the directory
     #[arg(long)]
     pub(crate) scope: Option<String>,
+    /// The manifest it is for, and no other of that name [default: the one that `list` shows]
+    #[arg(long, value_name = "FILE", conflicts_with = "force")]
+    pub(crate) manifest: Option<PathBuf>,
+    /// Keep it for a capability that is not installed yet
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 /// Of `list-secrets`.
@@ -367,13 +395,17 @@ impl Global {
     /// # Errors
     /// When a settings file is named or found and cannot be used.
     pub(crate) fn settings(&self) -> Result<Settings, Fault> {
-        let overrides = CliOverrides {
+        Settings::resolve(&self.overrides()).map_err(Fault::from)
+    }
+
+    /// What the command line says of it.
+    pub(crate) fn overrides(&self) -> CliOverrides {
+        CliOverrides {
             cjm_config: self.cjm_config.clone(),
             data_dir: self.data_dir.clone(),
             conda_prefix: self.conda_prefix.clone(),
             conda_type: self.conda_type.clone(),
-        };
-        Settings::resolve(&overrides).map_err(Fault::from)
+        }
     }
 }
 

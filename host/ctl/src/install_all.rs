@@ -4,12 +4,14 @@
 use crate::cli::{Global, InstallAllArgs};
 use crate::fault::{CommandResult, Fault, text};
 use crate::install_progress::InstallBoard;
+use crate::journaled;
 use crate::output::Output;
 use crate::sdk;
 use cjm_environments::{
     CondaOptions, EntryReport, InstallOptions, InstallReport, Outcome, install_all, read_capabilities,
 };
 use cjm_wire::describe::exit;
+use cjm_wire::event::{EventType, JournalRow};
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
@@ -26,18 +28,37 @@ pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output)
         conda: CondaOptions::of(&settings),
         force: args.force && !args.no_force,
         offline: args.offline,
+        in_use: if args.while_running { None } else { journaled::in_use(&settings.data_dir)? },
     };
     let names: Vec<&str> = file.capabilities.iter().map(|entry| entry.name.as_str()).collect();
     let board = InstallBoard::new(output, &names);
     let report = install_all(&options, &file, &|event| board.show(event)).await;
     board.end();
     let report = report?;
+    let changed = report.entries.iter().filter(|entry| entry.outcome != Outcome::Unchanged);
+    let rows = changed.map(|entry| row(entry, options.force)).collect();
+    journaled::note(&settings.data_dir, rows, output);
     if output.json {
         output.document(&document(&report))?;
     } else {
         sum_up(&report, output)?;
     }
     Ok(if report.all_well() { exit::OK } else { exit::DOMAIN })
+}
+
+/// What the journal keeps of an entry that was installed, or failed.
+fn row(entry: &EntryReport, forced: bool) -> JournalRow {
+    let payload = json!({
+        "entry": entry.name,
+        "result": entry.outcome.as_str(),
+        "forced": forced,
+        "manifest": entry.manifest,
+        "environment": entry.environment,
+        "python_version": entry.python_version,
+        "lock_hash": entry.lock_hash,
+        "error": entry.error.as_ref().map(|error| json!({"code": error.code, "message": error.message})),
+    });
+    journaled::row(EventType::CapabilityInstalled, entry.capability.as_deref(), payload)
 }
 
 /// A folder is meant from where the command is run, not from where the list lies.

@@ -30,10 +30,14 @@ pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> Co
         for entry in entries {
             output.line(&block(
                 entry,
+                catalog.shadowed_by(&entry.manifest.code.name),
                 args.envs.then_some(&environments),
                 configured.as_ref().zip(args.capabilities.as_deref()),
             ))?;
         }
+    }
+    for withheld in catalog.withheld() {
+        output.error(&format!("warning: {withheld}\n  next: {}", withheld.next_step()));
     }
     for problem in catalog.problems() {
         output.error(&format!(
@@ -53,6 +57,7 @@ fn read_list(path: &Path) -> Result<CapabilitiesFile, Fault> {
 /// One capability for people, with a blank line after it.
 fn block(
     entry: &CatalogEntry,
+    shadowed: &[PathBuf],
     environments: Option<&Environments>,
     configured: Option<(&CapabilitiesFile, &Path)>,
 ) -> String {
@@ -73,6 +78,12 @@ fn block(
         }
         Runtime::Native { program, .. } => text.push_str(&format!("  Runtime: native ({program})\n")),
     }
+    if !shadowed.is_empty() {
+        text.push_str(&format!("  Manifest: {}\n", entry.path.display()));
+        for path in shadowed {
+            text.push_str(&format!("  Shadows: {}\n", path.display()));
+        }
+    }
     if let Some((file, path)) = configured {
         match file.capabilities.iter().find(|known| known.name == manifest.code.name) {
             None => text.push_str(&format!("  (not in {})\n", path.display())),
@@ -89,16 +100,24 @@ fn block(
 
 fn document(catalog: &Catalog, environments: &Environments, configured: Option<&CapabilitiesFile>) -> Value {
     let capabilities: Vec<Value> =
-        catalog.entries().map(|entry| capability(entry, environments, configured)).collect();
+        catalog.entries().map(|entry| capability(catalog, entry, environments, configured)).collect();
+    let withheld: Vec<Value> = catalog
+        .withheld()
+        .iter()
+        .map(|withheld| {
+            json!({"name": withheld.name, "path": withheld.path, "error": ErrorReport::of(withheld)})
+        })
+        .collect();
     let problems: Vec<Value> = catalog
         .problems()
         .iter()
         .map(|problem| json!({"path": problem.path, "error": ErrorReport::of(&problem.error)}))
         .collect();
-    json!({"capabilities": capabilities, "problems": problems})
+    json!({"capabilities": capabilities, "withheld": withheld, "problems": problems})
 }
 
 fn capability(
+    catalog: &Catalog,
     entry: &CatalogEntry,
     environments: &Environments,
     configured: Option<&CapabilitiesFile>,
@@ -110,6 +129,7 @@ fn capability(
         "description": manifest.code.description,
         "runtime": manifest.runtime().kind(),
         "manifest": entry.path,
+        "shadows": catalog.shadowed_by(&manifest.code.name),
         "config_schema": manifest.code.config_schema,
         "idempotent": manifest.code.idempotent,
     });

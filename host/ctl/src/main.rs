@@ -1,6 +1,7 @@
 //! `cjm-ctl`: the command line of the capability host. It reads words, asks the engine or the stores, and prints what
 //! they say; it decides nothing and keeps nothing.
 
+mod allow;
 mod assign;
 mod call;
 mod cli;
@@ -10,10 +11,12 @@ mod fault;
 mod install_all;
 mod install_progress;
 mod interrupt;
+mod journaled;
 mod list;
 mod log_filter;
 mod log_lines;
 mod logs;
+mod notes;
 mod out_folder;
 mod output;
 mod progress;
@@ -37,6 +40,7 @@ use crate::output::Output;
 use cjm_wire::describe::exit;
 use clap::Parser;
 use std::process::ExitCode;
+use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// Variable with the filter of the program's own log, as `info` or `cjm_engine=debug`.
 const LOG_VARIABLE: &str = "CJM_LOG";
@@ -74,6 +78,7 @@ async fn dispatch(cli: Cli, output: &Output) -> CommandResult {
     let command = async {
         match &cli.command {
             Command::List(args) => list::run(global, args, output).await,
+            Command::Allow(args) => allow::run(global, args, output),
             Command::Validate(args) => validate::run(global, args, output),
             Command::Logs(args) => logs::run(global, args, output).await,
             Command::InstallAll(args) => install_all::run(global, args, output).await,
@@ -120,11 +125,8 @@ fn usage(error: &clap::Error) -> u8 {
 }
 
 fn start_log(output: &Output) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env(LOG_VARIABLE)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(output.stderr_color)
-        .init();
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("error"));
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(output.stderr_color);
+    let notes = (!output.quiet).then_some(notes::Notes);
+    tracing_subscriber::registry().with(log.with_filter(filter)).with(notes).init();
 }

@@ -2,10 +2,12 @@
 
 use crate::cli::{GenerateAdapterArgs, Global, RegenerateArgs};
 use crate::fault::CommandResult;
+use crate::journaled;
 use crate::output::Output;
 use crate::sdk;
 use cjm_environments::{generate_adapter_manifest, plan_regeneration};
 use cjm_wire::describe::exit;
+use cjm_wire::event::EventType;
 use serde_json::json;
 
 /// Runs `regenerate-manifest`.
@@ -17,6 +19,10 @@ pub(crate) async fn manifest(global: &Global, args: &RegenerateArgs, output: &Ou
     output.note(&format!("Regenerating {} from {from} ({})...", args.capability, planned.source.as_str()));
     let sdk = sdk::python_sdk(&settings.data_dir)?;
     let done = planned.regenerate(&sdk, &|_| {}).await?;
+    let payload =
+        json!({"manifest": done.path, "changed": done.changed, "version": done.manifest.code.version});
+    let row = journaled::row(EventType::ManifestRegenerated, Some(&args.capability), payload);
+    journaled::note(&settings.data_dir, vec![row], output);
     for warning in &done.warnings {
         output.note(&format!("warning: {warning}"));
     }

@@ -3,9 +3,11 @@
 use crate::cli::{Global, RemoveArgs};
 use crate::confirm::confirm;
 use crate::fault::{CommandResult, Fault};
+use crate::journaled;
 use crate::output::Output;
-use cjm_environments::{Place, Removal, plan_removal};
+use cjm_environments::{InUse, Place, Removal, plan_removal};
 use cjm_wire::describe::exit;
+use cjm_wire::event::EventType;
 use serde_json::json;
 
 /// Runs the command.
@@ -13,6 +15,9 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
     let settings = global.settings()?;
     let removal = plan_removal(&settings, &args.capability, args.capabilities.as_deref()).await?;
     let takes_environment = removal.takes_environment() && !args.keep_env;
+    if takes_environment && !args.while_running {
+        InUse::check(journaled::in_use(&settings.data_dir)?.as_ref(), &args.capability)?;
+    }
     if !output.json {
         show(&removal, args.keep_env, output)?;
     }
@@ -25,6 +30,12 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
     }
     say(output, &format!("Removing manifest: {}...", removal.manifest.display()))?;
     removal.remove_manifest()?;
+    let payload = json!({
+        "manifest": removal.manifest, "environment": removal.environment.path(),
+        "environment_removed": takes_environment,
+    });
+    let row = journaled::row(EventType::CapabilityRemoved, Some(&removal.capability), payload);
+    journaled::note(&settings.data_dir, vec![row], output);
     let file = removal.manifest.file_name().unwrap_or_default().to_string_lossy().into_owned();
     say(output, &format!("  Removed: {file}"))?;
     say(output, &format!("\nCapability '{}' removed successfully.", args.capability))?;

@@ -1,6 +1,7 @@
 //! `run`: one composition by a host that lives as long as the command. Shows each node while it runs, then what each
 //! took, then the output.
 
+use crate::allow::tell_choice;
 use crate::assign::{ARGUMENTS_BYTES_MAX, arguments, text_of_file};
 use crate::call::{current_dir, deadline, host_options, passed};
 use crate::cli::{Global, RunArgs};
@@ -43,6 +44,7 @@ pub(crate) async fn run(
     let inputs = resolve(&composition, &given, &cwd)?;
     let deadline = deadline(args.timeout)?;
     let host = Host::start(host_options(&global.settings()?)).await?;
+    tell_choice(host.catalog(), composition.nodes.values().map(|node| node.capability.as_str()), output);
     let board = RunBoard::new(output, &composition);
     let name = composition.name.clone();
     let ended = tokio::select! {

@@ -2,13 +2,18 @@
 
 use crate::cli::{Global, ListSecretsArgs, RemoveSecretArgs, SetSecretArgs};
 use crate::fault::{CommandResult, Fault};
+use crate::journaled;
 use crate::output::{Output, quoted};
+use cjm_catalog::suggestions::{in_words, suggestions};
+use cjm_catalog::{Catalog, CatalogEntry, ManifestFolder, Settings};
 use cjm_platform::terminal::Hidden;
 use cjm_store::secrets::SECRET_BYTES_MAX;
 use cjm_store::{FileSecrets, Secrets as _};
 use cjm_wire::describe::exit;
+use cjm_wire::event::EventType;
 use serde_json::json;
 use std::io::Read;
+use std::path::Path;
 
 /// How the command line says "read it from standard input".
 const STDIN_MARK: &str = "-";
@@ -18,12 +23,31 @@ const RELOAD_HINT: &str =
 
 /// Runs `set-secret`.
 pub(crate) async fn set(global: &Global, args: &SetSecretArgs, output: &Output) -> CommandResult {
-    let store = FileSecrets::of(&global.settings()?.data_dir);
+    let settings = global.settings()?;
+    let store = FileSecrets::of(&settings.data_dir);
+    // Asked before the value is: nobody types a secret in vain.
+    let owner = owner(&settings, args)?;
+    match &owner {
+        Some(entry) => tell_undeclared(entry, &args.key, output),
+        None => output.note(&format!(
+            "note: {} is not installed; its tool gets the secret once it is, from {}",
+            quoted(&args.capability),
+            settings.manifests_dir().display()
+        )),
+    }
     let value = value(args, output).await?;
-    store.set(args.scope.as_deref(), &args.capability, &args.key, &value)?;
+    let (scope, manifest) = (args.scope.as_deref(), owner.as_ref().map(|entry| &entry.path));
+    match manifest {
+        Some(path) => store.set_for(scope, &args.capability, &args.key, &value, path)?,
+        None => store.set(scope, &args.capability, &args.key, &value)?,
+    }
+    let payload = json!({"key": args.key, "scope": args.scope, "manifest": manifest});
+    let row = journaled::row(EventType::SecretSet, Some(&args.capability), payload);
+    journaled::note(&settings.data_dir, vec![row], output);
     if output.json {
         output.document(&json!({
             "capability": args.capability, "key": args.key, "scope": args.scope, "path": store.path(),
+            "manifest": manifest,
         }))?;
         return Ok(exit::OK);
     }
@@ -35,6 +59,61 @@ pub(crate) async fn set(global: &Global, args: &SetSecretArgs, output: &Output) 
     ))?;
     output.line(RELOAD_HINT)?;
     Ok(exit::OK)
+}
+
+/// The manifest that the secret is for; none where the user keeps one for what is to come.
+fn owner(settings: &Settings, args: &SetSecretArgs) -> Result<Option<CatalogEntry>, Fault> {
+    let name = &args.capability;
+    let folders = match &args.manifest {
+        Some(file) => {
+            let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+            vec![ManifestFolder::named(file.parent().unwrap_or(Path::new("/")))]
+        }
+        None => settings.manifest_dirs(),
+    };
+    let catalog = Catalog::discover(&folders);
+    let is_meant = |entry: &&CatalogEntry| {
+        args.manifest.as_ref().is_none_or(|file| file.file_name() == entry.path.file_name())
+    };
+    if let Some(entry) = catalog.get(name).filter(is_meant) {
+        return Ok(Some(entry.clone()));
+    }
+    if let Some(file) = &args.manifest {
+        let message = format!("{} is not the manifest of a capability {}", file.display(), quoted(name));
+        let next = format!("`cjm-ctl validate {}` says what it is", file.display());
+        return Err(Fault::new("secrets.manifest", message, next));
+    }
+    if args.force {
+        return Ok(None);
+    }
+    if let Some(withheld) = catalog.withheld_of(name) {
+        return Err(withheld.clone().into());
+    }
+    let near = suggestions(name, catalog.entries().map(|entry| entry.manifest.code.name.as_str()));
+    let message = format!("there is no capability {}{}", quoted(name), in_words(&near));
+    let next =
+        "`cjm-ctl list` shows what is installed; `--force` keeps the secret for what is to be installed";
+    Err(Fault::new("secrets.unknown_capability", message, next))
+}
+
+/// A secret that the manifest does not declare reaches nobody.
+fn tell_undeclared(entry: &CatalogEntry, key: &str, output: &Output) {
+    let declared = || entry.manifest.code.worker_env.iter().flatten();
+    let secrets: Vec<&str> =
+        declared().filter(|variable| variable.secret).map(|variable| variable.name.as_str()).collect();
+    if secrets.contains(&key) {
+        return;
+    }
+    let known = if secrets.is_empty() { "none".to_owned() } else { secrets.join(", ") };
+    let what = match declared().any(|variable| variable.name == key) {
+        true => "declares it as a variable that is no secret",
+        false => "does not declare it",
+    };
+    output.note(&format!(
+        "note: {} {what}, so its tool does not get it (declared secrets: {known}){}",
+        entry.path.display(),
+        in_words(&suggestions(key, secrets.into_iter()))
+    ));
 }
 
 /// Runs `list-secrets`.
@@ -59,13 +138,17 @@ pub(crate) fn list(global: &Global, args: &ListSecretsArgs, output: &Output) -> 
 
 /// Runs `remove-secret`.
 pub(crate) fn remove(global: &Global, args: &RemoveSecretArgs, output: &Output) -> CommandResult {
-    let store = FileSecrets::of(&global.settings()?.data_dir);
+    let data_dir = global.settings()?.data_dir;
+    let store = FileSecrets::of(&data_dir);
     let capability = quoted(&args.capability);
     if !store.remove(args.scope.as_deref(), &args.capability, &args.key)? {
         let message = format!("no secret {} is stored for {capability}", quoted(&args.key));
         let next = format!("`cjm-ctl list-secrets {}` shows which there are", args.capability);
         return Err(Fault::new("secrets.not_there", message, next));
     }
+    let payload = json!({"key": args.key, "scope": args.scope});
+    let row = journaled::row(EventType::SecretRemoved, Some(&args.capability), payload);
+    journaled::note(&data_dir, vec![row], output);
     if output.json {
         output.document(&json!({"capability": args.capability, "key": args.key, "scope": args.scope}))?;
         return Ok(exit::OK);

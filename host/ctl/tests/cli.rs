@@ -28,6 +28,7 @@ impl Place {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cjm-ctl"));
         command.args(arguments).current_dir(self.0.path()).env("CJM_DATA_DIR", self.path("data"));
+        command.env("XDG_STATE_HOME", self.path("state"));
         command.env_remove("CJM_LOG").stdin(Stdio::null());
         command
     }

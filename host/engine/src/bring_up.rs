@@ -1,6 +1,7 @@
 //! Brings a host up: locks its directory, opens the stores, ends what a dead host left, starts the keeper. All of it
 //! happens before anything can be asked of the host, in this order, and leaves nothing behind when it fails.
 
+use crate::data_folder;
 use crate::error::HostError;
 use crate::process_workers::{ProcessWorkers, start_keeper};
 use crate::queue::attempt::Runner;
@@ -109,8 +110,9 @@ fn open(directory: &Path, retention: Retention) -> Result<Opened, HostError> {
         let path = directory.to_owned();
         move |source| HostError::Directory { action, path, source }
     };
-    std::fs::create_dir_all(directory).map_err(failed("make"))?;
+    data_folder::make(directory).map_err(failed("make"))?;
     let directory = std::fs::canonicalize(directory).map_err(failed("find"))?;
+    data_folder::keep_private(&directory).map_err(failed("close to others"))?;
     let xdg = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let base = runtime_dir(xdg.as_deref())?;
     // Named by the data directory, so that the next host on it can wipe what a dead one left.

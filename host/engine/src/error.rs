@@ -1,6 +1,6 @@
 //! What can go wrong in the host, for people: each with a stable code, the cause, and the next step.
 
-use cjm_catalog::suggestions;
+use cjm_catalog::{NotAllowed, suggestions};
 use cjm_decide::queue::QueueError;
 use cjm_platform::lock::LockError;
 use cjm_platform::runtime_dir::RuntimeDirError;
@@ -50,13 +50,22 @@ pub enum HostError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// No manifest has this name.
-    #[error("there is no capability named \"{name}\"{}", suggestions::in_words(suggestions))]
+    #[error(
+        "there is no capability named \"{name}\"{}; looked in {}",
+        suggestions::in_words(suggestions),
+        paths(searched)
+    )]
     UnknownCapability {
         /// The name asked for.
         name: String,
         /// Names like it.
         suggestions: Vec<String>,
+        /// The folders of manifests that were looked at.
+        searched: Vec<PathBuf>,
     },
+    /// There is a manifest of this name, and the user has not allowed it.
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
     /// There is a manifest of this name, and it is broken.
     #[error("the manifest {} of \"{name}\" cannot be used: {message}", path.display())]
     BrokenManifest {
@@ -173,6 +182,7 @@ impl HostError {
                 "host.unknown_capability",
                 "`cjm-ctl list` shows what is installed; `cjm-ctl install-all` installs what capabilities.yaml names",
             ),
+            Self::NotAllowed(error) => Facts::of(error),
             Self::BrokenManifest { path, .. } => domain(
                 "host.broken_manifest",
                 &format!("correct the file; `cjm-ctl validate {}` shows its faults", path.display()),
@@ -216,4 +226,8 @@ impl HostError {
             LockError::Io { path, source } => Self::Directory { action: "lock", path, source },
         }
     }
+}
+
+fn paths(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and ")
 }

@@ -6,11 +6,11 @@ use crate::compositions::state::CompositionHandle;
 use crate::direct_call::{AbortOnDrop, DirectCall};
 use crate::error::HostError;
 use crate::instances::{DirectCallCount, Instance, Instances, NoWorker};
+use crate::lookup::find;
 use crate::own_runtime::{Enduring, OwnRuntime};
 use crate::queue::attempt::Runner;
 use crate::queue::state::{JobOutcome, Jobs};
 use crate::services::Services;
-use cjm_catalog::suggestions::suggestions;
 use cjm_catalog::{Catalog, CatalogEntry};
 use cjm_decide::death::OwnKill;
 use cjm_decide::queue::{CancelReach, QueueEvent};
@@ -450,20 +450,6 @@ impl Host {
     }
 
     fn entry(&self, capability: &str) -> Result<&CatalogEntry, HostError> {
-        if let Some(entry) = self.shared.catalog.get(capability) {
-            return Ok(entry);
-        }
-        if let Some(problem) = self.shared.catalog.problem_of(capability) {
-            return Err(HostError::BrokenManifest {
-                name: capability.to_owned(),
-                path: problem.path.clone(),
-                message: problem.error.to_string(),
-            });
-        }
-        let names = self.shared.catalog.entries().map(|entry| entry.manifest.code.name.as_str());
-        Err(HostError::UnknownCapability {
-            name: capability.to_owned(),
-            suggestions: suggestions(capability, names),
-        })
+        find(&self.shared.catalog, capability)
     }
 }

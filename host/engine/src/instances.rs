@@ -373,9 +373,9 @@ impl Instance {
         });
         if let Some(genuine) = &facts.genuine {
             payload["substrate_version"] = json!(genuine.substrate_version);
-            if !genuine.drifted.is_empty() {
-                payload["drifted"] = json!(genuine.drifted);
-            }
+        }
+        if !facts.drifted.is_empty() {
+            payload["drifted"] = json!(facts.drifted);
         }
         services.note(self.row(EventType::WorkerReady, session, payload));
         if !self.plan.config.is_empty() {
@@ -386,6 +386,7 @@ impl Instance {
                 session,
                 json!({
                     "phase": "load", "config_keys": keys, "enabled": true,
+                    "config": self.plan.config_to_show(),
                 }),
             ));
         }

@@ -6,25 +6,28 @@
 
 mod bring_up;
 mod compositions;
+mod data_folder;
 mod direct_call;
 mod error;
 mod host;
 mod instances;
+mod lookup;
 mod own_runtime;
 mod process_workers;
 mod queue;
 mod services;
 mod task_calls;
 
-pub use cjm_catalog::{Catalog, CatalogEntry};
+pub use cjm_catalog::{Catalog, CatalogEntry, ManifestFolder, NotAllowed, SettingsError, Standing};
 pub use cjm_decide::queue::Target;
 pub use cjm_store::{Event as RowEvent, Subscription as RowSubscription};
 pub use cjm_workers::{
-    AdapterFault, CallError, ChunkStream, HostEvent, HostOptions, LoadOptions, NodeState, StartError,
-    WorkerState,
+    AdapterFault, CallError, ChunkStream, HostEvent, HostOptions, LoadOptions, NOTES, NodeState, StartError,
+    WorkerState, actor,
 };
 pub use compositions::state::{CompositionOutcome, NodeOutcome, NodeUsage};
 pub use error::HostError;
 pub use host::{Host, ShutdownReport};
+pub use lookup::check_known;
 pub use queue::state::JobOutcome;
 pub use queue::submission::JobRequest;

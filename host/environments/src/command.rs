@@ -16,19 +16,57 @@ const STDOUT_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub(crate) const STDERR_LINES_MAX: usize = 25;
 /// Longest of these lines, in bytes; the rest is cut off.
 const STDERR_LINE_BYTES_MAX: usize = 400;
-/// Variables of the caller's own Python environment, which would lead a helper astray.
-const MISLEADING_VARIABLES: [&str; 10] = [
+/// Where helpers run: nothing of a caller's project lies there, so no `json.py` is imported and no `pyproject.toml` obeyed.
+const NEUTRAL_FOLDER: &str = "/";
+/// Variables of the caller's own Python environments, which would lead a helper astray.
+const MISLEADING_EXACT: [&str; 9] = [
     "VIRTUAL_ENV",
+    "VIRTUAL_ENV_PROMPT",
     "CONDA_PREFIX",
     "CONDA_DEFAULT_ENV",
-    "PYTHONPATH",
-    "PYTHONHOME",
-    "PYTHONSTARTUP",
-    "PYTHONUSERBASE",
-    "UV_PYTHON",
-    "UV_PROJECT_ENVIRONMENT",
+    "CONDA_SHLVL",
+    "CONDA_PROMPT_MODIFIER",
+    "CONDA_PYTHON_EXE",
+    "PIPENV_ACTIVE",
     "__PYVENV_LAUNCHER__",
 ];
+/// Programs whose settings are the caller's, and not of an installation that is to come out alike everywhere.
+const MISLEADING_PREFIX: [&str; 4] = ["PYTHON", "PIP_", "UV_", "CONDA_PREFIX_"];
+/// Of these settings: what reaches the registry, and what it costs; not what is installed, nor where.
+const KEPT_SETTINGS: [&str; 30] = [
+    "INDEX_URL",
+    "EXTRA_INDEX_URL",
+    "DEFAULT_INDEX",
+    "INDEX",
+    "INDEX_STRATEGY",
+    "FIND_LINKS",
+    "NO_INDEX",
+    "TRUSTED_HOST",
+    "INSECURE_HOST",
+    "ALLOW_INSECURE_HOST",
+    "CERT",
+    "CLIENT_CERT",
+    "SSL_CLIENT_CERT",
+    "SYSTEM_CERTS",
+    "NATIVE_TLS",
+    "PROXY",
+    "KEYRING_PROVIDER",
+    "OFFLINE",
+    "CACHE_DIR",
+    "TIMEOUT",
+    "DEFAULT_TIMEOUT",
+    "RETRIES",
+    "HTTP_TIMEOUT",
+    "HTTP_CONNECT_TIMEOUT",
+    "HTTP_RETRIES",
+    "REQUEST_TIMEOUT",
+    "CONCURRENT_DOWNLOADS",
+    "LINK_MODE",
+    "CONFIG_FILE",
+    "BREAK_SYSTEM_PACKAGES",
+];
+/// Ends of names of those that hold a path, which the caller means from where the command is run.
+const PATH_SETTINGS: [&str; 6] = ["FIND_LINKS", "CERT", "CERT_FILE", "CACHE_DIR", "CONFIG_FILE", "CA_BUNDLE"];
 
 /// What a helper answered.
 #[derive(Debug)]
@@ -43,14 +81,38 @@ pub(crate) struct Answer {
     pub(crate) stderr_tail: Vec<String>,
 }
 
-/// A command for `program`, cleared of what would mislead it.
+/// A command for `program`, cleared of what would mislead it, in a folder that holds nothing of the caller's.
 pub(crate) fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
-    for name in MISLEADING_VARIABLES {
-        command.env_remove(name);
+    for (name, value) in std::env::vars_os() {
+        let Some(text) = name.to_str() else { continue };
+        if is_misleading(text) {
+            command.env_remove(name);
+        } else if is_setting(text) && PATH_SETTINGS.iter().any(|end| text.ends_with(end)) {
+            let path = Path::new(&value);
+            if path.is_relative() && path.exists() {
+                command.env(&name, std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+            }
+        }
     }
+    command.current_dir(NEUTRAL_FOLDER);
     command.env("UV_PYTHON_DOWNLOADS", "never").env("NO_COLOR", "1").env("PYTHONUTF8", "1");
     command
+}
+
+fn is_setting(name: &str) -> bool {
+    ["PIP_", "UV_", "SSL_", "REQUESTS_", "CURL_"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+fn is_misleading(name: &str) -> bool {
+    let setting = ["PIP_", "UV_"].iter().find_map(|prefix| name.strip_prefix(prefix));
+    let reaches_registry = setting.is_some_and(|setting| {
+        // uv names indexes: UV_INDEX_NAME_USERNAME, UV_INDEX_NAME_PASSWORD.
+        KEPT_SETTINGS.contains(&setting) || (name.starts_with("UV_INDEX_") && !setting.is_empty())
+    });
+    let is_of_caller =
+        MISLEADING_EXACT.contains(&name) || MISLEADING_PREFIX.iter().any(|prefix| name.starts_with(prefix));
+    is_of_caller && !reaches_registry
 }
 
 /// Runs it to its end; `on_line` sees each line of its standard error as it comes.
@@ -190,6 +252,59 @@ mod tests {
         let mut command = command(Path::new("/bin/sh"));
         command.arg("-c").arg(script);
         command
+    }
+
+    #[test]
+    fn the_callers_settings_stay_behind_but_for_what_reaches_the_registry() {
+        for name in [
+            "PYTHONPATH",
+            "PYTHONHOME",
+            "PYTHONSTARTUP",
+            "PYTHONSAFEPATH",
+            "VIRTUAL_ENV",
+            "CONDA_PREFIX",
+            "CONDA_PREFIX_1",
+            "PIP_TARGET",
+            "PIP_USER",
+            "PIP_REQUIRE_VIRTUALENV",
+            "PIP_NO_BINARY",
+            "PIP_CONSTRAINT",
+            "UV_PYTHON",
+            "UV_SYSTEM_PYTHON",
+            "UV_PROJECT_ENVIRONMENT",
+            "UV_NO_BINARY",
+            "UV_CONSTRAINT",
+            "UV_PRERELEASE",
+            "UV_EXCLUDE_NEWER",
+            "UV_TARGET",
+        ] {
+            assert!(is_misleading(name), "{name}");
+        }
+        for name in [
+            "PATH",
+            "HOME",
+            "https_proxy",
+            "SSL_CERT_FILE",
+            "PIP_INDEX_URL",
+            "PIP_CERT",
+            "PIP_FIND_LINKS",
+            "UV_DEFAULT_INDEX",
+            "UV_INDEX",
+            "UV_INDEX_OURS_PASSWORD",
+            "UV_SYSTEM_CERTS",
+            "UV_CACHE_DIR",
+            "CONDARC",
+            "CONDA_PKGS_DIRS",
+            "CONDA_CHANNELS",
+        ] {
+            assert!(!is_misleading(name), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_helper_runs_where_nothing_of_the_caller_lies() {
+        let answer = run(shell("pwd"), "ask", Duration::from_secs(20), &|_| {}).await.expect("ran");
+        assert_eq!(answer.stdout, b"/\n");
     }
 
     #[tokio::test]

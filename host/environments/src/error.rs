@@ -1,5 +1,8 @@
 //! What can go wrong when an environment is made, for people.
 
+use cjm_catalog::NotAllowed;
+use cjm_catalog::allowed::AllowedError;
+use cjm_platform::files::FileError;
 use cjm_wire::capabilities_file::CapabilitiesFileError;
 use cjm_wire::describe::{Described, exit};
 use cjm_wire::manifest::ManifestError;
@@ -16,7 +19,7 @@ pub enum EnvironmentError {
         path: PathBuf,
         /// The system's answer.
         #[source]
-        source: std::io::Error,
+        source: FileError,
     },
     /// The list of capabilities is not one.
     #[error("{}: {source}", path.display())]
@@ -32,6 +35,14 @@ pub enum EnvironmentError {
         /// The data directory.
         path: PathBuf,
         /// What it wrote about itself.
+        holder: String,
+    },
+    /// A running host has a worker in the environment.
+    #[error("\"{capability}\" runs in a host ({holder}), and its environment would be taken from under it")]
+    HostRuns {
+        /// The capability.
+        capability: String,
+        /// What the host wrote about itself.
         holder: String,
     },
     /// A file or directory cannot be used.
@@ -192,6 +203,12 @@ pub enum EnvironmentError {
         /// What is wrong with the file that is there.
         broken: Option<String>,
     },
+    /// Its manifest lies where nobody set it up, and the user has not allowed it.
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
+    /// What was allowed cannot be read or kept.
+    #[error(transparent)]
+    Allowed(#[from] AllowedError),
     /// The same capability comes from two entries.
     #[error("\"{capability}\" is already installed by the entry \"{other}\"")]
     CapabilityTwice {
@@ -208,6 +225,7 @@ impl Described for EnvironmentError {
             Self::CapabilitiesUnreadable { .. } => "install.capabilities_unreadable",
             Self::CapabilitiesInvalid { .. } => "install.capabilities_invalid",
             Self::InUse { .. } => "install.in_use",
+            Self::HostRuns { .. } => "install.host_runs",
             Self::File { .. } => "install.file",
             Self::NoInterpreter { .. } => "install.no_interpreter",
             Self::BadConstraint(_) => "install.bad_python_version",
@@ -228,6 +246,8 @@ impl Described for EnvironmentError {
             Self::NoPlaceForMicromamba => "install.no_place_for_micromamba",
             Self::AdapterTarget(_) => "install.adapter_target",
             Self::NotInstalled { .. } => "install.not_installed",
+            Self::NotAllowed(error) => error.code(),
+            Self::Allowed(error) => error.code(),
             Self::CapabilityTwice { .. } => "install.capability_twice",
         }
     }
@@ -238,6 +258,9 @@ impl Described for EnvironmentError {
                 "name the file with --capabilities FILE, or run the command where capabilities.yaml lies".to_owned()
             }
             Self::CapabilitiesInvalid { source, .. } => source.next_step(),
+            Self::HostRuns { .. } => {
+                "end that host, or let it unload the capability; `--while-running` does it all the same".to_owned()
+            }
             Self::InUse { .. } => "wait until it has ended, then run install-all again".to_owned(),
             Self::File { .. } => "check the path, its permissions and the space on its disk".to_owned(),
             Self::NoInterpreter { wanted, .. } => format!(
@@ -291,12 +314,17 @@ impl Described for EnvironmentError {
             }
             Self::AdapterTarget(_) => "write the module, a colon, and the class in it".to_owned(),
             Self::NotInstalled { .. } => "`cjm-ctl list` shows what is installed".to_owned(),
+            Self::NotAllowed(error) => error.next_step(),
+            Self::Allowed(error) => error.next_step(),
             Self::CapabilityTwice { .. } => "remove one of the two entries".to_owned(),
         }
     }
 
     fn exit_code(&self) -> u8 {
-        exit::DOMAIN
+        match self {
+            Self::HostRuns { .. } => exit::DIRECTORY_IN_USE,
+            _ => exit::DOMAIN,
+        }
     }
 
     fn stderr_tail(&self) -> Vec<String> {

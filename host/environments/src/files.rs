@@ -2,12 +2,15 @@
 //! content.
 
 use crate::error::EnvironmentError;
+use cjm_platform::files::{open_regular, read_regular_to_string};
 use cjm_platform::lock::{FileLock, LockError};
 use cjm_wire::canonical::hex;
 use sha2::{Digest, Sha256};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+/// Longest text of a lock's holder that is read.
+const HOLDER_BYTES_MAX: u64 = 4096;
 /// Most files of one package folder.
 pub(crate) const FOLDER_FILES_MAX: usize = 20_000;
 /// Deepest nesting of one package folder.
@@ -25,6 +28,20 @@ pub(crate) fn lock(data_dir: &Path) -> Result<FileLock, EnvironmentError> {
         },
         LockError::Io { path, source } => EnvironmentError::File { action: "lock", path, source },
     })
+}
+
+/// What the host that runs on this directory says of itself, if one does. Asking takes the lock, shared, for an instant.
+#[must_use]
+pub fn running_host(data_dir: &Path) -> Option<String> {
+    let path = data_dir.join("host.lock");
+    let file = open_regular(&path).ok()?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared) {
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let said = read_regular_to_string(&path, HOLDER_BYTES_MAX).unwrap_or_default();
+            Some(if said.is_empty() { "unnamed".to_owned() } else { said })
+        }
+        Ok(()) | Err(_) => None,
+    }
 }
 
 /// Where an environment of ours is, and where a link to conda's is.
@@ -165,5 +182,17 @@ mod tests {
         let names: Vec<_> = std::fs::read_dir(folder.path().join("new")).expect("list").collect();
         assert_eq!(names.len(), 1, "nothing is left beside it");
         assert!(remove_dir(&folder.path().join("missing")).is_ok());
+    }
+
+    #[test]
+    fn a_running_host_is_named_by_its_lock() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        assert_eq!(running_host(folder.path()), None);
+        let path = folder.path().join("host.lock");
+        let lock = FileLock::try_acquire(&path, "pid 7 since then").expect("lock");
+        assert_eq!(running_host(folder.path()).as_deref(), Some("pid 7 since then"));
+        drop(lock);
+        assert_eq!(running_host(folder.path()), None, "the text stays, the host does not");
+        assert!(FileLock::try_acquire(&path, "next").is_ok());
     }
 }

@@ -5,14 +5,17 @@ use crate::constraint::Constraint;
 use crate::error::EnvironmentError;
 use crate::files::{hash_folder, lock};
 use crate::interpreters;
+use crate::manifests::remember_installed;
 use crate::python_entry::{Common, Done, PythonEntry, Reporter, Tools};
-use crate::report::{EntryReport, InstallEvent, InstallOptions, InstallReport, Outcome};
+use crate::report::{EntryReport, InUse, InstallEvent, InstallOptions, InstallReport, Outcome};
 use crate::tool_entry;
 use crate::uv::Uv;
 use cjm_wire::ErrorReport;
 use cjm_wire::capabilities_file::{CapabilitiesFile, Entry};
 use futures_util::{StreamExt, stream};
 use std::collections::HashMap;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -31,11 +34,12 @@ pub async fn install_all(
 ) -> Result<InstallReport, EnvironmentError> {
     let started = Instant::now();
     let data_dir = absolute(&options.data_dir);
-    std::fs::create_dir_all(&data_dir).map_err(|source| EnvironmentError::File {
-        action: "create",
-        path: data_dir.clone(),
-        source,
-    })?;
+    // For its user alone, as the host makes it.
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&data_dir)
+        .map_err(|source| EnvironmentError::File { action: "create", path: data_dir.clone(), source })?;
     let _lock = lock(&data_dir)?;
     let list = absolute(&options.capabilities_file);
     let installation = Installation {
@@ -50,6 +54,7 @@ pub async fn install_all(
         claims: Mutex::default(),
         force: options.force,
         offline: options.offline,
+        in_use: options.in_use.clone(),
         tell,
     };
     let entries = installation.install(&file.capabilities).await;
@@ -60,6 +65,7 @@ struct Installation<'a> {
     common: Common,
     force: bool,
     offline: bool,
+    in_use: Option<InUse>,
     /// Capability → entry that gives it.
     claims: Mutex<HashMap<String, String>>,
     tell: &'a (dyn Fn(InstallEvent) + Send + Sync),
@@ -131,7 +137,10 @@ impl Installation<'_> {
             Err(error) => ended(Err(error)),
             Ok(python) => match (!self.force).then(|| python.current()).flatten() {
                 Some(done) => ended(self.claim(entry, &done.capability).map(|()| report(&python, done))),
-                None => FirstLook::ToInstall(python),
+                None => match python.held().map(|held| InUse::check(self.in_use.as_ref(), &held)) {
+                    Some(Err(error)) => ended(Err(error)),
+                    _ => FirstLook::ToInstall(python),
+                },
             },
         }
     }
@@ -141,9 +150,11 @@ impl Installation<'_> {
         let (manifest, outcome) =
             tool_entry::install(&self.common.base.join(manifest), &manifests, self.force)?;
         self.claim(entry, &manifest.code.name)?;
+        let path = manifests.join(manifest.file_name());
+        remember_installed(std::slice::from_ref(&path));
         Ok(EntryReport {
             outcome,
-            manifest: Some(manifests.join(manifest.file_name())),
+            manifest: Some(path),
             capability: Some(manifest.code.name),
             ..blank(entry)
         })
@@ -238,6 +249,8 @@ fn failed(entry: &Entry, error: &ErrorReport) -> EntryReport {
 }
 
 fn report(entry: &PythonEntry<'_>, done: Done) -> EntryReport {
+    let manifests: Vec<_> = done.adapters.iter().chain([&done.manifest]).cloned().collect();
+    remember_installed(&manifests);
     EntryReport {
         outcome: done.outcome,
         capability: Some(done.capability),

@@ -16,6 +16,7 @@ mod list;
 mod lock;
 mod manifests;
 mod package;
+mod pip_settings;
 mod python_entry;
 mod regenerate;
 mod removal;
@@ -28,6 +29,7 @@ mod uv;
 pub use conda::{Conda, CondaOptions, Estimate, micromamba_home};
 pub use constraint::{Constraint, PythonVersion};
 pub use error::EnvironmentError;
+pub use files::running_host;
 pub use installer::{ENTRIES_AT_ONCE, install_all};
 pub use interpreters::{Interpreter, discover as discover_interpreters};
 pub use list::read_capabilities;
@@ -36,6 +38,6 @@ pub use regenerate::{
 };
 pub use removal::{Place, Removal, env_name_of, find_environment, plan_removal};
 pub use report::{
-    EntryReport, INSTALLER_VERSION, InstallEvent, InstallOptions, InstallReport, Outcome, Step,
+    EntryReport, INSTALLER_VERSION, InUse, InstallEvent, InstallOptions, InstallReport, Outcome, Step,
 };
 pub use setup::{HostSetup, RuntimeSetup};

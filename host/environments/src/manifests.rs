@@ -1,11 +1,26 @@
-//! Manifests written by an installation: what the user changed by hand survives every rewrite.
+//! Manifests written by an installation: what the user changed by hand survives every rewrite, and that the user
+//! installed them is remembered outside the data directory, which may be a folder that came from elsewhere.
 
+use cjm_catalog::MANIFEST_BYTES_MAX;
+use cjm_catalog::allowed::Register;
+use cjm_platform::files::{read_regular, read_regular_to_string};
 use cjm_wire::Manifest;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Whoever installs something has allowed it. Where that cannot be kept, the manifests still run from a data directory
+/// that the user names, so it fails no installation; anywhere else the next call says what is missing.
+pub(crate) fn remember_installed(manifests: &[PathBuf]) {
+    let read = |path: &PathBuf| Some((path.clone(), read_regular(path, MANIFEST_BYTES_MAX as u64).ok()?));
+    let contents: Vec<_> = manifests.iter().filter_map(read).collect();
+    let given = contents.iter().map(|(path, content)| (path.as_path(), content.as_slice()));
+    if let Err(error) = Register::of_user().and_then(|register| register.allow(given)) {
+        tracing::warn!(%error, "it cannot be kept that these manifests were installed");
+    }
+}
 
 /// The manifest at `path`, if there is one that can be read; a broken one is replaced.
 pub(crate) fn read_existing(path: &Path) -> Option<Manifest> {
-    Manifest::parse(&std::fs::read_to_string(path).ok()?).ok()
+    Manifest::parse(&read_regular_to_string(path, MANIFEST_BYTES_MAX as u64).ok()?).ok()
 }
 
 /// Takes over what belongs to the user: overrides, variables, and the date of the first installation.

@@ -62,6 +62,8 @@ pub(crate) struct Done {
     pub(crate) outcome: Outcome,
     pub(crate) capability: String,
     pub(crate) manifest: PathBuf,
+    /// Manifests of its adapters.
+    pub(crate) adapters: Vec<PathBuf>,
     pub(crate) python_version: String,
     pub(crate) lock_hash: String,
     pub(crate) warnings: Vec<String>,
@@ -111,12 +113,18 @@ impl<'a> PythonEntry<'a> {
         stamp.is_current(&self.request, &home(&self.environment), &self.manifests).then(|| Done {
             outcome: Outcome::Unchanged,
             manifest: self.manifests.join(format!("{}.json", stamp.capability)),
+            adapters: stamp.adapters.iter().map(|name| self.manifests.join(name)).collect(),
             python_version: stamp.python_version,
             lock_hash: stamp.lock_hash,
             warnings: Vec::new(),
             capability: stamp.capability,
             estimate: None,
         })
+    }
+
+    /// The capability that its environment holds, as it is on the disk now.
+    pub(crate) fn held(&self) -> Option<String> {
+        Stamp::read(&self.environment).map(|stamp| stamp.capability)
     }
 
     /// Installs it; with `force`, from nothing.
@@ -153,6 +161,7 @@ impl<'a> PythonEntry<'a> {
         if let Some(old) = before.filter(|old| old.capability != capability) {
             self.remove_manifest(&old.capability);
         }
+        let adapter_files = adapters.iter().map(|name| self.manifests.join(name)).collect();
         let stamp =
             Stamp::new(self.request.clone(), &interpreter, lock.hash.clone(), capability.clone(), adapters);
         stamp.write(&self.environment)?;
@@ -162,6 +171,7 @@ impl<'a> PythonEntry<'a> {
             lock_hash: lock.hash,
             capability,
             manifest,
+            adapters: adapter_files,
             warnings,
             estimate,
         })

@@ -8,6 +8,7 @@ use crate::error::EnvironmentError;
 use crate::files::{lock, write_whole};
 use crate::introspection::{self, Introspected, Subject};
 use crate::list::read_capabilities;
+use crate::manifests::remember_installed;
 use crate::removal::{env_name_of, find_environment, not_installed};
 use crate::report::INSTALLER_VERSION;
 use crate::tool_entry;
@@ -103,10 +104,12 @@ impl Regeneration {
         on_line: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<Regenerated, EnvironmentError> {
         let _lock = lock(&self.data_dir)?;
-        match self.entry.manifest.runtime() {
+        let regenerated = match self.entry.manifest.runtime() {
             Runtime::Python { .. } => self.look_into_python(sdk, on_line).await,
             Runtime::Executable(_) | Runtime::Native { .. } => self.copy_again(),
-        }
+        }?;
+        remember_installed(std::slice::from_ref(&regenerated.path));
+        Ok(regenerated)
     }
 
     async fn look_into_python(
@@ -193,6 +196,7 @@ pub async fn generate_adapter_manifest(
     })?;
     let path = settings.manifests_dir().join(name);
     write_whole(&path, adapter.to_file_text().as_bytes())?;
+    remember_installed(std::slice::from_ref(&path));
     Ok((path, adapter))
 }
 

@@ -182,6 +182,9 @@ pub fn env_name_of(entry: &CatalogEntry) -> Option<String> {
 }
 
 pub(crate) fn not_installed(settings: &Settings, catalog: &Catalog, capability: &str) -> EnvironmentError {
+    if let Some(withheld) = catalog.withheld_of(capability) {
+        return withheld.clone().into();
+    }
     let expected = settings.manifests_dir().join(format!("{capability}.json"));
     let broken = catalog.problem_of(capability).map(|problem| problem.error.to_string());
     EnvironmentError::NotInstalled { capability: capability.to_owned(), expected, broken }

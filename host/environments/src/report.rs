@@ -2,7 +2,9 @@
 //! entry.
 
 use crate::conda::{CondaOptions, Estimate};
+use crate::error::EnvironmentError;
 use cjm_wire::ErrorReport;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// Who installs, as manifests name it; a new version looks at everything again.
@@ -26,6 +28,33 @@ pub struct InstallOptions {
     pub force: bool,
     /// Use no network.
     pub offline: bool,
+    /// What a running host has in use: those environments are left alone, and their entries fail.
+    pub in_use: Option<InUse>,
+}
+
+/// What a running host has in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InUse {
+    /// What the host wrote about itself.
+    pub holder: String,
+    /// Capabilities whose workers it has.
+    pub capabilities: BTreeSet<String>,
+}
+
+impl InUse {
+    /// Refuses to touch the environment of a capability that is in use.
+    ///
+    /// # Errors
+    /// When it is.
+    pub fn check(in_use: Option<&Self>, capability: &str) -> Result<(), EnvironmentError> {
+        match in_use.filter(|in_use| in_use.capabilities.contains(capability)) {
+            None => Ok(()),
+            Some(in_use) => Err(EnvironmentError::HostRuns {
+                capability: capability.to_owned(),
+                holder: in_use.holder.clone(),
+            }),
+        }
+    }
 }
 
 /// A step of one entry, in order.

@@ -28,7 +28,7 @@ pub(crate) struct Stamp {
     pub(crate) capability: String,
     /// File names of its adapters' manifests.
     #[serde(default)]
-    adapters: Vec<String>,
+    pub(crate) adapters: Vec<String>,
 }
 
 impl Stamp {

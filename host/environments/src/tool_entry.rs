@@ -5,7 +5,8 @@ use crate::error::EnvironmentError;
 use crate::files::write_whole;
 use crate::manifests::{keep_from, read_existing};
 use crate::report::{INSTALLER_VERSION, Outcome};
-use cjm_catalog::programs;
+use cjm_catalog::{MANIFEST_BYTES_MAX, programs};
+use cjm_platform::files::read_regular_to_string;
 use cjm_wire::runtime::Runtime;
 use cjm_wire::{Manifest, Timestamp};
 use std::path::{Path, PathBuf};
@@ -19,10 +20,12 @@ pub(crate) fn install(
     manifests: &Path,
     force: bool,
 ) -> Result<(Manifest, Outcome), EnvironmentError> {
-    let text = std::fs::read_to_string(source).map_err(|error| EnvironmentError::File {
-        action: "read the manifest",
-        path: source.to_owned(),
-        source: error,
+    let text = read_regular_to_string(source, MANIFEST_BYTES_MAX as u64).map_err(|error| {
+        EnvironmentError::File {
+            action: "read the manifest",
+            path: source.to_owned(),
+            source: std::io::Error::other(error),
+        }
     })?;
     let mut manifest = Manifest::parse(&text)
         .map_err(|error| EnvironmentError::Manifest { path: source.to_owned(), source: error })?;

@@ -4,6 +4,7 @@
 use crate::command::{Answer, command, run, run_well};
 use crate::error::EnvironmentError;
 use crate::interpreters::Interpreter;
+use crate::pip_settings;
 use cjm_wire::Described;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -161,6 +162,8 @@ async fn install_with(
         pip.args(["-m", "pip", "install", "--target"]).arg(home);
         pip
     };
+    let python = if made.is_ok() { home.join("bin/python") } else { interpreter.path.clone() };
+    pip.envs(pip_settings::for_registry_alone(&python).await);
     pip.args(["--disable-pip-version-check", "--no-input", "--only-binary", ":all:", "uv"]);
     match run_well(pip, "installing uv", BOOTSTRAP_TIMEOUT, on_line).await {
         Ok(_) => Ok(()),

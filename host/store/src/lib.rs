@@ -8,6 +8,7 @@
 
 mod apply;
 pub mod archive;
+mod by_command;
 pub mod commit;
 pub mod configs;
 pub mod diagnostics;
@@ -39,6 +40,7 @@ pub mod wedge;
 mod writer;
 
 pub use archive::{Archived, archive_journal, archives};
+pub use by_command::note_command;
 pub use commit::{Commit, Receipt, WhenClosed, Write};
 pub use configs::{Configs, InstanceConfig, SqliteConfigs};
 pub use diagnostics::{Diagnostics, DroppedCounts, SqliteDiagnostics};

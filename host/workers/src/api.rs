@@ -76,7 +76,9 @@ pub struct WorkerFacts {
     pub ready: WorkerReady,
     /// From its spawn until it was ready.
     pub wait_seconds: f64,
-    /// Of the ancestor's own worker: its version, and what differs from its manifest.
+    /// Sections of its manifest that are not what its code says now.
+    pub drifted: Vec<&'static str>,
+    /// Of the ancestor's own worker.
     pub genuine: Option<GenuineFacts>,
 }
 
@@ -85,8 +87,6 @@ pub struct WorkerFacts {
 pub struct GenuineFacts {
     /// Its version.
     pub substrate_version: Option<String>,
-    /// What differs from its manifest.
-    pub drifted: Vec<&'static str>,
 }
 
 /// A worker that takes calls.

@@ -11,6 +11,7 @@
 use crate::api::{GenuineFacts, StartKiller, StartingWorker, Worker, WorkerFacts};
 use crate::binding::AdapterFault;
 use crate::death::{Death, FirstWord, millis};
+use crate::drift::drift;
 use crate::error::StartError;
 use crate::frames;
 use crate::genuine;
@@ -188,14 +189,14 @@ impl Spawned {
                 (ready, None)
             }
             FirstWord::Serves(health) => {
-                let drifted = genuine::drift(&proxy, &plan.capability, &plan.drift).await;
                 let ready = genuine::ready(&health);
-                (ready, Some(GenuineFacts { substrate_version: health.substrate_version, drifted }))
+                (ready, Some(GenuineFacts { substrate_version: health.substrate_version }))
             }
             FirstWord::LoadFailed(failure) => {
                 return Err(common.load_failed(plan, failure).await);
             }
         };
+        let drifted = drift(&proxy, &plan.capability, &plan.drift).await;
         if !plan.config.is_empty() {
             let remaining = timeout.saturating_sub(started.elapsed());
             common.initialize(plan, &proxy, remaining).await?;
@@ -204,7 +205,8 @@ impl Spawned {
         let wait_seconds = started.elapsed().as_secs_f64();
         let link = link.map(tokio::sync::Mutex::new);
         let jobs = genuine.is_some().then(|| genuine::follow(&proxy, plan.instance.clone(), sinks));
-        let facts = WorkerFacts { session: common.session.clone(), pid, ready, wait_seconds, genuine };
+        let facts =
+            WorkerFacts { session: common.session.clone(), pid, ready, wait_seconds, drifted, genuine };
         Ok(ProcessWorker { common, facts, proxy, link, jobs })
     }
 }

@@ -82,7 +82,13 @@ fn is_forbidden(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
     NEVER_EXACT.contains(&upper.as_str())
         || NEVER_PREFIX.iter().any(|prefix| upper.starts_with(prefix))
-        || NEVER_CONTAINS.iter().any(|part| upper.contains(part))
+        || is_secret_name(&upper)
+}
+
+/// Whether a name says that its value is nobody's business.
+pub(crate) fn is_secret_name(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    NEVER_CONTAINS.iter().any(|part| upper.contains(part))
 }
 
 #[cfg(test)]

@@ -7,11 +7,10 @@
 use crate::binding::BoundAdapter;
 use crate::proxy::Proxy;
 use crate::sinks::Sinks;
-use cjm_wire::canonical::canonical_hash;
 use cjm_wire::envelope::ExecuteRequest;
 use cjm_wire::http::{self, Health, Progress};
 use cjm_wire::link::{ProgressReport, WorkerReady};
-use cjm_wire::manifest::{DriftTracking, Manifest};
+use cjm_wire::manifest::Manifest;
 use cjm_wire::runtime::{PythonWorker, Runtime};
 use cjm_wire::{InstanceId, keeper::worker_fd};
 use serde_json::{Map, Value};
@@ -26,8 +25,6 @@ const WORKER_MODULE: &str = "cjm_substrate.core.worker";
 const HEALTH_INTERVAL: Duration = Duration::from_millis(50);
 /// How often progress is asked for while calls run.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
-/// How long questions about drift may take; a capability that needs longer is not asked further.
-const DRIFT_MAX: Duration = Duration::from_secs(5);
 /// Variable by which such a worker finds the diagnostics store; it writes its records there itself.
 const DIAGNOSTICS_VARIABLE: &str = "CJM_DIAGNOSTICS_DB";
 
@@ -89,28 +86,6 @@ pub(crate) fn ready(health: &Health) -> WorkerReady {
         supports: Vec::new(),
         concurrency_max: 0,
     }
-}
-
-/// Which sections of the manifest are not what the code says now.
-pub(crate) async fn drift(proxy: &Proxy, capability: &str, tracking: &DriftTracking) -> Vec<&'static str> {
-    let mut drifted = Vec::new();
-    for (section, path, recorded) in [
-        ("config_schema", http::CONFIG_SCHEMA, &tracking.config_schema_hash),
-        ("structural_surface", http::STRUCTURAL_SURFACE, &tracking.structural_surface_hash),
-    ] {
-        let Some(recorded) = recorded else { continue };
-        let answer = tokio::time::timeout(DRIFT_MAX, proxy.get_unbounded(path)).await;
-        let Ok(Ok(body)) = answer else { return drifted };
-        let live = std::str::from_utf8(&body).ok().and_then(|text| canonical_hash(text).ok());
-        if live.is_some_and(|live| live != *recorded) {
-            tracing::warn!(
-                %capability, section,
-                "the code has changed since its manifest was made; `cjm-ctl install-all --force` makes it anew"
-            );
-            drifted.push(section);
-        }
-    }
-    drifted
 }
 
 /// Jobs whose calls run, so that what the worker says of its progress is told of them.

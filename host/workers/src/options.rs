@@ -1,7 +1,8 @@
 //! What a host can be told when it starts. Every default is the one `cjm-ctl` uses.
 
-use cjm_catalog::Settings;
 use cjm_catalog::settings::RETENTION_DAYS_DEFAULT;
+use cjm_catalog::{CliOverrides, ManifestFolder, Settings, SettingsError, Standing, manifest_folders};
+use cjm_platform::user::real_user_name;
 use cjm_store::Retention;
 use cjm_wire::{InstanceId, RunId};
 use serde_json::Value;
@@ -24,8 +25,9 @@ pub const UNLOAD_GRACE_DEFAULT: Duration = Duration::from_secs(2);
 pub struct HostOptions {
     /// Everything the host keeps.
     pub data_dir: PathBuf,
-    /// Where manifests are found, first match first.
-    pub manifest_dirs: Vec<PathBuf>,
+    /// Where manifests are found, first match first. What lies in a folder that nobody named runs only if the user
+    /// allowed it (`cjm-ctl allow`).
+    pub manifest_dirs: Vec<ManifestFolder>,
     /// The `cjm-worker` binary; looked for when absent: `$CJM_WORKER`, beside this program, on the PATH.
     pub worker_binary: Option<PathBuf>,
     /// Jobs that run side by side.
@@ -38,6 +40,8 @@ pub struct HostOptions {
     pub models_dir: Option<PathBuf>,
     /// Names of variables that workers get beyond the fixed list.
     pub worker_env_pass: Vec<String>,
+    /// Whether each new worker is asked if its code still is what its manifest says.
+    pub drift_detection: bool,
     /// What is old among records and output; it is forgotten when the host starts.
     pub retention: Retention,
     /// How long a worker may take until it is ready.
@@ -57,17 +61,17 @@ impl HostOptions {
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         let data_dir = data_dir.into();
-        let local = std::env::current_dir().map(|cwd| cwd.join(".cjm/manifests")).ok();
-        let user = std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned());
+        let working_dir = std::env::current_dir().ok();
         Self {
-            manifest_dirs: local.into_iter().chain([data_dir.join("manifests")]).collect(),
+            manifest_dirs: manifest_folders(&data_dir, Standing::Named, working_dir.as_deref()),
             data_dir,
             worker_binary: None,
             lanes: LANES_DEFAULT,
-            actor: format!("host:{user}"),
+            actor: actor("host"),
             run_id: None,
             models_dir: None,
             worker_env_pass: Vec::new(),
+            drift_detection: true,
             retention: Retention { age_max_days: Some(RETENTION_DAYS_DEFAULT), size_max_mb: None },
             ready_timeout: READY_TIMEOUT_DEFAULT,
             call_timeout: CALL_TIMEOUT_DEFAULT,
@@ -76,6 +80,32 @@ impl HostOptions {
             log_level: std::env::var("CJM_LOG_LEVEL").unwrap_or_else(|_| "INFO".to_owned()),
         }
     }
+
+    /// The options that hold in the present folder, as `cjm-ctl` has them there: `data_dir` if it is given, else the
+    /// environment, `cjm.yaml` and the defaults.
+    ///
+    /// # Errors
+    /// When a `cjm.yaml` is found and cannot be used.
+    pub fn resolve(data_dir: Option<PathBuf>) -> Result<Self, SettingsError> {
+        Settings::resolve(&CliOverrides { data_dir, ..CliOverrides::default() }).map(|s| Self::from(&s))
+    }
+}
+
+/// Who acts, as rows name it: the program and the real user. What the environment calls the user stands beside it
+/// where it differs (after `sudo`, say), and counts for nothing.
+#[must_use]
+pub fn actor(program: &str) -> String {
+    let said = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    named_actor(program, &real_user_name(), said.as_deref())
+}
+
+fn named_actor(program: &str, user: &str, said: Option<&str>) -> String {
+    // A label stays one: what could be read as something else is left out.
+    let is_plain = |name: &str| name.chars().all(|c| c.is_alphanumeric() || "._-@+".contains(c));
+    match said.filter(|said| !said.is_empty() && *said != user && is_plain(said)) {
+        Some(said) => format!("{program}:{user} (as {said})"),
+        None => format!("{program}:{user}"),
+    }
 }
 
 impl From<&Settings> for HostOptions {
@@ -83,6 +113,7 @@ impl From<&Settings> for HostOptions {
         let mut options = Self::new(&settings.data_dir);
         options.manifest_dirs = settings.manifest_dirs();
         options.models_dir.clone_from(&settings.models_dir);
+        options.drift_detection = settings.behaviour.drift_detection;
         options.retention = settings.behaviour.retention();
         options.worker_env_pass.clone_from(&settings.behaviour.worker_env_pass);
         options
@@ -104,4 +135,18 @@ pub struct LoadOptions {
     /// Leave out, with a warning, configuration keys that the manifest's schema does not know; they are refused
     /// otherwise.
     pub ignore_unknown_config_keys: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_actor_is_the_real_user_and_the_environment_only_a_label() {
+        assert_eq!(named_actor("cjm-ctl", "bob", None), "cjm-ctl:bob");
+        assert_eq!(named_actor("cjm-ctl", "bob", Some("bob")), "cjm-ctl:bob");
+        assert_eq!(named_actor("cjm-ctl", "bob", Some("alice")), "cjm-ctl:bob (as alice)");
+        assert_eq!(named_actor("cjm-ctl", "bob", Some("alice) or (root")), "cjm-ctl:bob");
+        assert!(actor("host").starts_with(&format!("host:{}", real_user_name())));
+    }
 }

@@ -6,7 +6,7 @@ use crate::environment::{self, WorkerEnvironment};
 use crate::error::StartError;
 use crate::genuine;
 use crate::options::{HostOptions, LoadOptions};
-use crate::stored_settings::stored_settings;
+use crate::stored_settings::{NOTES, check_required, stored_settings};
 use cjm_catalog::{CatalogEntry, programs};
 use cjm_wire::link::Launch;
 use cjm_wire::manifest::{DriftTracking, Manifest};
@@ -15,6 +15,11 @@ use cjm_wire::{AdapterManifest, InstanceId};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+/// Longest value of a configuration that the journal keeps, in bytes.
+const SHOWN_BYTES_MAX: usize = 1024;
+/// Where tools keep models: the one variable of a default that may have no value.
+const MODELS_VARIABLE: &str = "CJM_MODELS_DIR";
 
 /// All that is needed to start the worker of one instance, again and again.
 #[derive(Debug, Clone)]
@@ -60,6 +65,21 @@ impl WorkerPlan {
         }
     }
 
+    /// The configuration as the journal keeps it: what looks like a secret, or is long, is left out of it.
+    #[must_use]
+    pub fn config_to_show(&self) -> Value {
+        let shown = |(key, value): (&String, &Value)| {
+            let length = value.to_string().len();
+            let shown = match () {
+                () if environment::is_secret_name(key) => "(hidden)".into(),
+                () if length > SHOWN_BYTES_MAX => format!("({length} bytes)").into(),
+                () => value.clone(),
+            };
+            (key.clone(), shown)
+        };
+        self.config.iter().map(shown).collect()
+    }
+
     /// What the journal names as the module: the Python module, or the program.
     #[must_use]
     pub fn module(&self) -> &str {
@@ -88,8 +108,8 @@ pub fn plan(
     let adapters =
         binding::bind(manifest, known_adapters, load.adapters.as_deref()).map_err(StartError::Adapter)?;
     let (program, argv, launch) = launch(entry, &adapters, worker_binary)?;
-    let stored = stored_settings(manifest, &instance, options)
-        .map_err(|fault| StartError::StoredSettings(std::sync::Arc::new(fault)))?;
+    let not_to_be_had = |fault| StartError::StoredSettings(std::sync::Arc::new(fault));
+    let stored = stored_settings(entry, &instance, options).map_err(not_to_be_had)?;
     let config = configuration(manifest, load, stored.config)?;
     let data_dir = options.data_dir.join("data").join(name);
     let WorkerEnvironment { variables, not_passed } =
@@ -99,6 +119,8 @@ pub fn plan(
     let overlay_keys = overlay.keys().cloned().collect();
     let mut env = variables;
     env.extend(overlay);
+    let has = |variable: &str| env.contains_key(variable) || stored.secrets.contains_key(variable);
+    check_required(entry, options, has).map_err(not_to_be_had)?;
     let not_passed = not_passed.into_iter().filter(|name| !env.contains_key(name)).collect();
     let config_hash = cjm_wire::canonical::canonical_hash_of(&Value::Object(config.clone()));
     Ok(WorkerPlan {
@@ -112,7 +134,10 @@ pub fn plan(
         not_passed,
         launch,
         genuine: genuine::is_asked_for(manifest),
-        drift: manifest.drift_tracking.clone(),
+        drift: match manifest.runtime() {
+            Runtime::Python { .. } if options.drift_detection => manifest.drift_tracking.clone(),
+            _ => DriftTracking::default(),
+        },
         adapters,
         adapters_named: load.adapters.is_some(),
         data_dir,
@@ -240,9 +265,9 @@ fn overlay(manifest: &Manifest, options: &HostOptions, data_dir: &Path) -> BTree
     let shared_data = options.data_dir.join("data").display().to_string();
     let own_data = data_dir.display().to_string();
     let models_dir = options.models_dir.as_ref().map(|path| path.display().to_string());
-    let models = models_dir.or_else(|| std::env::var("CJM_MODELS_DIR").ok());
+    let models = models_dir.or_else(|| std::env::var(MODELS_VARIABLE).ok());
     let lookup = |name: &str| match name {
-        "CJM_MODELS_DIR" => models.clone(),
+        MODELS_VARIABLE => models.clone(),
         "CJM_CAPABILITY_DATA_DIR" => Some(shared_data.clone()),
         "CAPABILITY_DATA_DIR" => Some(own_data.clone()),
         "CAPABILITY_NAME" => Some(manifest.code.name.clone()),
@@ -254,12 +279,14 @@ fn overlay(manifest: &Manifest, options: &HostOptions, data_dir: &Path) -> BTree
         }
         let Some(template) = &declared.default else { continue };
         match expand(template, &lookup) {
-            Some(value) => {
+            Ok(value) => {
                 env.insert(declared.name.clone(), value);
             }
-            None => tracing::warn!(
-                variable = %declared.name, %template, capability = %manifest.code.name,
-                "the default names something unknown; the variable is left out"
+            // One that is required is refused, with what to do.
+            Err(_) if declared.required => {}
+            Err(unset) => tracing::warn!(
+                target: NOTES, "\"{}\" does not get {}: its default `{template}` names {}", manifest.code.name,
+                declared.name, unset.text()
             ),
         }
     }
@@ -267,23 +294,45 @@ fn overlay(manifest: &Manifest, options: &HostOptions, data_dir: &Path) -> BTree
     env.insert("CAPABILITY_DATA_DIR".to_owned(), own_data.clone());
     env.insert("CJM_LOG_LEVEL".to_owned(), options.log_level.clone());
     if let Some(models) = models {
-        env.insert("CJM_MODELS_DIR".to_owned(), models);
+        env.insert(MODELS_VARIABLE.to_owned(), models);
     }
     env
 }
 
-/// Replaces `${NAME}` in one pass; `None` when a name is unknown or unset.
-fn expand(template: &str, lookup: &impl Fn(&str) -> Option<String>) -> Option<String> {
+/// Why a default has no value.
+#[derive(Debug, PartialEq, Eq)]
+enum Unset {
+    /// It names a variable that is known and has no value.
+    Variable(String),
+    /// It names what nobody knows, or does not end.
+    Unknown(String),
+}
+
+impl Unset {
+    fn text(&self) -> String {
+        match self {
+            Self::Variable(name) => format!("{name}, which is not set (`models_dir` in cjm.yaml sets it)"),
+            Self::Unknown(name) => format!("`{name}`, which there is not"),
+        }
+    }
+}
+
+/// Replaces `${NAME}` in one pass.
+fn expand(template: &str, lookup: &impl Fn(&str) -> Option<String>) -> Result<String, Unset> {
     let mut out = String::new();
     let mut rest = template;
     while let Some(at) = rest.find("${") {
-        let end = rest[at..].find('}')? + at;
+        let end = rest[at..].find('}').ok_or_else(|| Unset::Unknown(rest[at..].to_owned()))? + at;
         out.push_str(&rest[..at]);
-        out.push_str(&lookup(&rest[at + 2..end])?);
+        let name = &rest[at + 2..end];
+        out.push_str(&lookup(name).ok_or_else(|| match name {
+            MODELS_VARIABLE => Unset::Variable(name.to_owned()),
+            _ => Unset::Unknown(name.to_owned()),
+        })?);
         rest = &rest[end + 1..];
     }
     out.push_str(rest);
-    Some(out)
+    Ok(out)
 }
 
 #[cfg(test)]
@@ -331,5 +380,8 @@ mod tests {
         assert_eq!(env.get("HOME_DIR").map(String::as_str), Some("/d/data/t/home of t"));
         assert_eq!(env.get("PLAIN").map(String::as_str), Some("static"));
         assert!(!env.contains_key("ODD") && !env.contains_key("A_KEY"));
+        let without = |template: &str| expand(template, &|_| None).expect_err("unset").text();
+        assert!(without("${CJM_MODELS_DIR}/hf").contains("CJM_MODELS_DIR, which is not set"));
+        assert!(without("a ${NOPE}").contains("`NOPE`") && without("a ${NO").contains("`${NO`"));
     }
 }

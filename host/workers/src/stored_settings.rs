@@ -1,16 +1,22 @@
 //! What is stored for an instance beside its manifest: the secrets it declares, and the configuration that a host was
 //! last left with (ours or the ancestor's). Reads files; keeps nothing itself.
 //!
-//! What must hold: a secret goes to nobody who did not declare it; what cannot be read fails the start and is not taken
-//! for nothing.
+//! What must hold: a secret goes to nobody who did not declare it, and to no other manifest than the one it was set for,
+//! whatever its name; what cannot be read fails the start and is not taken for nothing.
 
 use crate::options::HostOptions;
+use cjm_catalog::CatalogEntry;
+use cjm_store::owners::belongs_to;
 use cjm_store::{Configs, FileSecrets, InstanceConfig, Secrets, SecretsError, SqliteConfigs, StoreError};
 use cjm_wire::InstanceId;
 use cjm_wire::describe::{Described, Facts, exit};
-use cjm_wire::manifest::{DeclaredVariable, Manifest};
+use cjm_wire::manifest::DeclaredVariable;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Target of log lines that are for the user, not for whoever looks for a fault: `cjm-ctl` shows them as notes.
+pub const NOTES: &str = "cjm_note";
 
 /// What is stored for one instance.
 #[derive(Debug, Default)]
@@ -42,6 +48,18 @@ pub enum StoredSettingsFault {
         /// Why not.
         source: StoreError,
     },
+    /// A variable that it cannot do without has no value.
+    #[error("\"{capability}\" needs {}, which {}", names.join(", "), unset(of_others, names.len()))]
+    RequiredMissing {
+        /// The capability.
+        capability: String,
+        /// The names.
+        names: Vec<String>,
+        /// All of them are secrets.
+        secret: bool,
+        /// They are set, but for this other manifest of the same name.
+        of_others: Option<PathBuf>,
+    },
     /// Somebody disabled it.
     #[error("\"{instance}\" is disabled")]
     Disabled {
@@ -55,6 +73,9 @@ impl StoredSettingsFault {
         match self {
             Self::Secrets { source, .. } => Facts::of(source),
             Self::Configuration { source, .. } => Facts::of(source),
+            Self::RequiredMissing { capability, names, secret, .. } => {
+                Facts::new("worker.required_missing", exit::WORKER_START, cure(capability, names, *secret))
+            }
             Self::Disabled { instance } => Facts::new(
                 "worker.disabled",
                 exit::WORKER_START,
@@ -81,17 +102,44 @@ impl Described for StoredSettingsFault {
     }
 }
 
+fn unset(of_others: &Option<PathBuf>, count: usize) -> String {
+    let verb = if count == 1 { "is" } else { "are" };
+    match of_others {
+        Some(owner) => format!("{verb} set for another manifest of this name, {}", owner.display()),
+        None => format!("{verb} not set"),
+    }
+}
+
+fn cure(capability: &str, names: &[String], secret: bool) -> String {
+    let name = names.first().map_or("NAME", String::as_str);
+    if secret {
+        return format!("`cjm-ctl set-secret {capability} {name}` asks for the value and keeps it");
+    }
+    format!(
+        "set {name} in the manifest (`install.env_vars`), or set it for the host and name it in `cjm.yaml` \
+         (`substrate: {{worker_env_pass: [{name}]}}`)"
+    )
+}
+
 /// Looks up what is stored for an instance of a capability.
 pub(crate) fn stored_settings(
-    manifest: &Manifest,
+    entry: &CatalogEntry,
     instance: &InstanceId,
     options: &HostOptions,
 ) -> Result<StoredSettings, StoredSettingsFault> {
-    let configuration = SqliteConfigs::of(&options.data_dir)
-        .get(instance.as_str())
-        .map_err(|source| StoredSettingsFault::Configuration { instance: instance.to_string(), source })?;
-    let mut stored = StoredSettings { secrets: secrets(manifest, options)?, ..StoredSettings::default() };
-    let Some(InstanceConfig { config, enabled, worker_env, .. }) = configuration else { return Ok(stored) };
+    let unreadable = |source| StoredSettingsFault::Configuration { instance: instance.to_string(), source };
+    let mut stored = StoredSettings { secrets: secrets(entry, options)?, ..StoredSettings::default() };
+    let configs = SqliteConfigs::of(&options.data_dir);
+    let Some(found) = configs.get(instance.as_str()).map_err(unreadable)? else { return Ok(stored) };
+    let owner = configs.owner_of(instance.as_str()).map_err(unreadable)?;
+    if !belongs_to(&options.data_dir, owner.as_deref(), &entry.path) {
+        tracing::warn!(
+            target: NOTES, "the kept configuration of \"{instance}\" belongs to {}, not to {}, and is not used",
+            owner_text(&options.data_dir, owner.as_deref()), entry.path.display()
+        );
+        return Ok(stored);
+    }
+    let InstanceConfig { config, enabled, worker_env, .. } = found;
     if !enabled {
         return Err(StoredSettingsFault::Disabled { instance: instance.to_string() });
     }
@@ -101,28 +149,60 @@ pub(crate) fn stored_settings(
     Ok(stored)
 }
 
-fn secrets(manifest: &Manifest, options: &HostOptions) -> Result<Map<String, Value>, StoredSettingsFault> {
-    let declared: Vec<&DeclaredVariable> =
-        manifest.code.worker_env.iter().flatten().filter(|declared| declared.secret).collect();
+fn secrets(entry: &CatalogEntry, options: &HostOptions) -> Result<Map<String, Value>, StoredSettingsFault> {
+    let capability = &entry.manifest.code.name;
     let mut found = Map::new();
+    let unreadable = |source| StoredSettingsFault::Secrets { capability: capability.clone(), source };
     let store = FileSecrets::of(&options.data_dir);
-    for variable in declared {
-        let capability = &manifest.code.name;
-        let value = store
-            .get(None, capability, &variable.name)
-            .map_err(|source| StoredSettingsFault::Secrets { capability: capability.clone(), source })?;
-        match value {
-            Some(value) => {
-                found.insert(variable.name.clone(), value.into());
-            }
-            None if variable.required => tracing::warn!(
-                %capability, secret = %variable.name,
-                "a required secret is not set; `cjm-ctl set-secret` sets it"
-            ),
-            None => {}
+    for variable in declared(entry).filter(|variable| variable.secret) {
+        let name = &variable.name;
+        let Some(value) = store.get(None, capability, name).map_err(unreadable)? else { continue };
+        let owner = store.owner_of(None, capability, name).map_err(unreadable)?;
+        if belongs_to(&options.data_dir, owner.as_deref(), &entry.path) {
+            found.insert(name.clone(), value.into());
+        } else {
+            tracing::warn!(
+                target: NOTES, "the secret {name} of \"{capability}\" belongs to {}, not to {}, which does not get it",
+                owner_text(&options.data_dir, owner.as_deref()), entry.path.display()
+            );
         }
     }
     Ok(found)
+}
+
+fn declared(entry: &CatalogEntry) -> impl Iterator<Item = &DeclaredVariable> {
+    entry.manifest.code.worker_env.iter().flatten()
+}
+
+fn owner_text(data_dir: &Path, owner: Option<&Path>) -> String {
+    owner.map_or_else(
+        || format!("the manifests in {}", data_dir.join("manifests").display()),
+        |owner| owner.display().to_string(),
+    )
+}
+
+/// Refuses to start what lacks a variable that its manifest calls required; `has` says whether its tool will see one.
+pub(crate) fn check_required(
+    entry: &CatalogEntry,
+    options: &HostOptions,
+    has: impl Fn(&str) -> bool,
+) -> Result<(), StoredSettingsFault> {
+    let missing: Vec<&DeclaredVariable> =
+        declared(entry).filter(|variable| variable.required && !has(&variable.name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let capability = &entry.manifest.code.name;
+    let secret = missing.iter().all(|variable| variable.secret);
+    let names: Vec<String> = missing.into_iter().map(|variable| variable.name.clone()).collect();
+    let store = FileSecrets::of(&options.data_dir);
+    // That it is there for somebody else is only an explanation: where it cannot be had, there is none.
+    let of_others = names
+        .first()
+        .filter(|name| secret && store.get(None, capability, name).is_ok_and(|value| value.is_some()))
+        .map(|name| store.owner_of(None, capability, name).ok().flatten())
+        .map(|owner| owner.unwrap_or_else(|| options.data_dir.join("manifests")));
+    Err(StoredSettingsFault::RequiredMissing { capability: capability.clone(), names, secret, of_others })
 }
 
 /// As an environment holds it.
@@ -137,15 +217,68 @@ fn text(value: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cjm_wire::manifest::Manifest;
     use serde_json::json;
-    use std::path::Path;
 
-    fn stored(data_dir: &Path) -> Result<StoredSettings, StoredSettingsFault> {
+    fn entry(path: &Path) -> CatalogEntry {
         let manifest = json!({"format_version": "2.0", "code": {"name": "lab", "version": "1",
             "runtime": {"kind": "native", "program": "x"},
             "worker_env": [{"name": "A_KEY", "secret": true, "required": true}, {"name": "PLAIN"}]}});
         let manifest = Manifest::parse(&manifest.to_string()).expect("manifest");
-        stored_settings(&manifest, &InstanceId::from_text("lab"), &HostOptions::new(data_dir))
+        CatalogEntry { path: path.to_owned(), manifest }
+    }
+
+    fn stored_for(data_dir: &Path, manifest: &Path) -> Result<StoredSettings, StoredSettingsFault> {
+        stored_settings(&entry(manifest), &InstanceId::from_text("lab"), &HostOptions::new(data_dir))
+    }
+
+    /// Of the manifest in the data directory.
+    fn stored(data_dir: &Path) -> Result<StoredSettings, StoredSettingsFault> {
+        stored_for(data_dir, &data_dir.join("manifests/lab.json"))
+    }
+
+    #[test]
+    fn what_was_set_for_one_manifest_is_not_for_another_of_its_name() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let (data, mine) = (folder.path(), folder.path().join("manifests/lab.json"));
+        let stranger = folder.path().join("repo/.cjm/manifests/lab.json");
+        for path in [&mine, &stranger] {
+            std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
+            std::fs::write(path, "{}").expect("write");
+        }
+        let secrets = FileSecrets::of(data);
+        let configs = SqliteConfigs::of(data);
+        let row =
+            InstanceConfig { config: Map::from_iter([("a".to_owned(), json!(1))]), ..Default::default() };
+        let given = |path: &Path| {
+            let stored = stored_for(data, path).expect("readable");
+            (stored.secrets.contains_key("A_KEY"), stored.config.is_some())
+        };
+        secrets.set(None, "lab", "A_KEY", "v").expect("set");
+        configs.set("lab", &row).expect("set");
+        assert_eq!(
+            (given(&mine), given(&stranger)),
+            ((true, true), (false, false)),
+            "set for nobody in particular"
+        );
+        secrets.set_for(None, "lab", "A_KEY", "v", &stranger).expect("set");
+        configs.set_for("lab", &row, &stranger).expect("set");
+        assert_eq!((given(&mine), given(&stranger)), ((false, false), (true, true)), "set for the other one");
+    }
+
+    #[test]
+    fn a_required_variable_without_a_value_is_refused_with_its_cure() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let (data, options) = (folder.path(), HostOptions::new(folder.path()));
+        let entry = entry(&data.join("repo/lab.json"));
+        let refused = || check_required(&entry, &options, |_| false).expect_err("missing");
+        let error = refused();
+        assert_eq!((error.code(), error.exit_code()), ("worker.required_missing", exit::WORKER_START));
+        assert!(error.to_string().ends_with("needs A_KEY, which is not set"), "{error}");
+        assert!(error.next_step().starts_with("`cjm-ctl set-secret lab A_KEY`"), "{}", error.next_step());
+        assert!(check_required(&entry, &options, |name| name == "A_KEY").is_ok());
+        FileSecrets::of(data).set(None, "lab", "A_KEY", "v").expect("set");
+        assert!(refused().to_string().contains("for another manifest of this name"), "{}", refused());
     }
 
     #[test]

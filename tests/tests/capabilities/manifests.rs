@@ -3,7 +3,7 @@
 
 use super::{FOUR, GRAPH, MONITOR, PYSBD, install, task, world};
 use cjm_decide::adapters::{Fit, fit, surface_of};
-use cjm_host::Catalog;
+use cjm_host::{Catalog, ManifestFolder};
 use cjm_tests::ancestor::{Ancestor, VERSIONS};
 use cjm_tests::repo;
 use cjm_tests::world::{World, write_script};
@@ -167,7 +167,7 @@ fn both_have_the_same_opinion_on_every_pair() {
 
 /// Compares what both make of a folder, for each release; returns how many pairs there were.
 fn opinions(world: &World, test: &str, folder: &Path) -> Option<usize> {
-    let catalog = Catalog::discover(&[folder.to_owned()]);
+    let catalog = Catalog::discover(&[ManifestFolder::named(folder)]);
     assert!(catalog.problems().is_empty(), "{:?}", catalog.problems());
     let mut pairs = None;
     for version in VERSIONS {

@@ -1,0 +1,195 @@
+//! `allow`: the user's word that manifests may run which lie in a folder that came from elsewhere. It shows what each of
+//! them would run, keeps the word outside that folder, and takes it back.
+
+use crate::cli::{AllowArgs, Global};
+use crate::fault::{CommandResult, Fault};
+use crate::journaled;
+use crate::output::Output;
+use cjm_catalog::allowed::{Allowed, Register};
+use cjm_catalog::{Catalog, MANIFEST_BYTES_MAX, ManifestFolder, Settings, Standing};
+use cjm_platform::files::read_regular;
+use cjm_wire::Manifest;
+use cjm_wire::describe::{Described, exit};
+use cjm_wire::event::EventType;
+use cjm_wire::runtime::Runtime;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// Runs the command.
+pub(crate) fn run(global: &Global, args: &AllowArgs, output: &Output) -> CommandResult {
+    let register = Register::of_user()?;
+    if args.list {
+        return list(&register, output);
+    }
+    let place = place(args)?;
+    if args.revoke {
+        return revoke(global, &register, &place, output);
+    }
+    let folders = folders(global, &place)?;
+    let catalog = Catalog::discover_allowing(&folders, || Ok(Allowed::default()));
+    let mut manifests = Vec::new();
+    for path in catalog.withheld().iter().map(|withheld| &withheld.path) {
+        if place.is_file() && !same(&place, path) {
+            continue;
+        }
+        manifests.push((path.clone(), read_regular(path, MANIFEST_BYTES_MAX as u64).map_err(unreadable)?));
+    }
+    for problem in catalog.problems() {
+        let (path, error) = (problem.path.display(), &problem.error);
+        output.error(&format!("warning: {path}: {error}\n  next: {}", error.next_step()));
+    }
+    if manifests.is_empty() {
+        let looked: Vec<String> = folders.iter().map(|folder| folder.path.display().to_string()).collect();
+        return Err(Fault::new(
+            "allow.nothing",
+            format!(
+                "there is nothing to allow at {}: no manifest in {}",
+                place.display(),
+                looked.join(" or ")
+            ),
+            "name a project's folder, its folder of manifests, or one manifest",
+        ));
+    }
+    register.allow(manifests.iter().map(|(path, content)| (path.as_path(), content.as_slice())))?;
+    journal(global, EventType::ManifestsAllowed, manifests.iter().map(|(path, _)| path), output)?;
+    let shown: Vec<Value> = manifests.iter().map(|(path, content)| described(path, content)).collect();
+    if output.json {
+        output.document(&json!({"allowed": shown, "register": register.path()}))?;
+        return Ok(exit::OK);
+    }
+    for manifest in &shown {
+        let text = |key: &str| manifest[key].as_str().unwrap_or_default().to_owned();
+        output.line(&format!("Allowed {}: runs {}", text("name"), text("runs")))?;
+        output.line(&format!("  {}", text("manifest")))?;
+    }
+    output.line("They run as they are now; one that changes must be allowed again.")?;
+    Ok(exit::OK)
+}
+
+fn list(register: &Register, output: &Output) -> CommandResult {
+    let allowed = register.read()?;
+    let paths: Vec<&Path> = allowed.paths().collect();
+    let unchanged = |path: &Path| {
+        read_regular(path, MANIFEST_BYTES_MAX as u64).is_ok_and(|content| allowed.covers(path, &content))
+    };
+    if output.json {
+        let manifests: Vec<Value> =
+            paths.iter().map(|path| json!({"manifest": path, "unchanged": unchanged(path)})).collect();
+        output.document(&json!({"allowed": manifests, "register": register.path()}))?;
+        return Ok(exit::OK);
+    }
+    if paths.is_empty() {
+        output.line("Nothing is allowed. Manifests of data directories that you name need no word.")?;
+    }
+    for path in paths {
+        let changed = if unchanged(path) { "" } else { "  (gone or changed: withheld)" };
+        output.line(&format!("{}{changed}", path.display()))?;
+    }
+    Ok(exit::OK)
+}
+
+fn revoke(global: &Global, register: &Register, place: &Path, output: &Output) -> CommandResult {
+    let taken = register.revoke(place)?;
+    if !taken.is_empty() {
+        journal(global, EventType::ManifestsRevoked, &taken, output)?;
+    }
+    if output.json {
+        output.document(&json!({"revoked": taken}))?;
+        return Ok(exit::OK);
+    }
+    if taken.is_empty() {
+        output.line(&format!("Nothing at {} was allowed.", place.display()))?;
+    }
+    for path in taken {
+        output.line(&format!("No longer allowed: {}", path.display()))?;
+    }
+    Ok(exit::OK)
+}
+
+/// Who gave the word, and for what, stands in the journal as well, if there is one.
+fn journal<'p>(
+    global: &Global,
+    kind: EventType,
+    manifests: impl IntoIterator<Item = &'p PathBuf>,
+    output: &Output,
+) -> Result<(), Fault> {
+    let manifests: Vec<&PathBuf> = manifests.into_iter().collect();
+    let row = journaled::row(kind, None, json!({"manifests": manifests}));
+    journaled::note(&global.settings()?.data_dir, vec![row], output);
+    Ok(())
+}
+
+fn place(args: &AllowArgs) -> Result<PathBuf, Fault> {
+    let place = args.place.clone().unwrap_or_else(|| PathBuf::from("."));
+    match std::fs::canonicalize(&place) {
+        Ok(real) if place.is_dir() => Ok(real),
+        // A manifest that is a link is that link, wherever it leads.
+        Ok(_) => Ok(std::path::absolute(&place).unwrap_or(place)),
+        // What is gone can be revoked.
+        Err(_) if args.revoke => Ok(std::path::absolute(&place).unwrap_or(place)),
+        Err(error) => {
+            let message = format!("there is no {}", place.display());
+            Err(Fault::new("allow.place", message, "name a folder or a manifest that exists")
+                .caused_by(&error))
+        }
+    }
+}
+
+/// Where manifests lie that need a word: of a project, what a command there would find; else the folder itself.
+fn folders(global: &Global, place: &Path) -> Result<Vec<ManifestFolder>, Fault> {
+    if !place.is_dir() {
+        return Ok(vec![ManifestFolder::found(place.parent().unwrap_or(Path::new("/")))]);
+    }
+    let settings = Settings::resolve_from(&global.overrides(), &|name| std::env::var_os(name), place)?;
+    let mut folders = settings.manifest_dirs();
+    folders.retain(|folder| folder.standing == Standing::Found);
+    let has_some = |folder: &ManifestFolder| folder.path.is_dir();
+    if !folders.iter().any(has_some) {
+        folders.push(ManifestFolder::found(place));
+    }
+    Ok(folders)
+}
+
+fn described(path: &Path, content: &[u8]) -> Value {
+    let manifest = std::str::from_utf8(content).ok().and_then(|text| Manifest::parse(text).ok());
+    let Some(manifest) = manifest else {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        return json!({"name": name, "runs": "inside the tools that it fits (a task adapter)", "manifest": path});
+    };
+    json!({"name": manifest.code.name, "runs": runs(&manifest), "manifest": path})
+}
+
+/// What would be started.
+fn runs(manifest: &Manifest) -> String {
+    match manifest.runtime() {
+        Runtime::Python { .. } => {
+            format!("{} in {}", manifest.code.module, manifest.interpreter())
+        }
+        Runtime::Executable(executable) => executable.program,
+        Runtime::Native { program, .. } => program,
+    }
+}
+
+fn same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| Some(std::fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?));
+    real(one) == real(other)
+}
+
+fn unreadable(error: cjm_platform::files::FileError) -> Fault {
+    Fault::new(error.code(), error.to_string(), error.next_step())
+}
+
+/// Says, before capabilities of these names run, which manifest is meant where there are several.
+pub(crate) fn tell_choice<'n>(catalog: &Catalog, names: impl IntoIterator<Item = &'n str>, output: &Output) {
+    for name in names {
+        let Some(entry) = catalog.get(name) else { continue };
+        for shadowed in catalog.shadowed_by(name) {
+            let (used, not_used) = (entry.path.display(), shadowed.display());
+            output.note(&format!("note: \"{name}\" is {used}, which stands before {not_used}"));
+        }
+        for withheld in catalog.withheld().iter().filter(|withheld| withheld.name == name) {
+            let used = entry.path.display();
+            output.note(&format!("note: {withheld}; {used} runs\n  next: {}", withheld.next_step()));
+        }
+    }
+}

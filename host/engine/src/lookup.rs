@@ -1,0 +1,45 @@
+//! Finds a capability by its name among the manifests, or says why it cannot be had. It needs no running host, so a
+//! caller can ask before anything is made.
+
+use crate::error::HostError;
+use cjm_catalog::suggestions::suggestions;
+use cjm_catalog::{Catalog, CatalogEntry};
+use cjm_workers::HostOptions;
+
+/// Whether all of these capabilities can be found; nothing is made or started.
+///
+/// # Errors
+/// For the first that cannot.
+pub fn check_known<'n>(
+    options: &HostOptions,
+    names: impl IntoIterator<Item = &'n str>,
+) -> Result<(), HostError> {
+    let catalog = Catalog::discover(&options.manifest_dirs);
+    names.into_iter().try_for_each(|name| find(&catalog, name).map(|_| ()))
+}
+
+/// The capability of this name.
+pub(crate) fn find<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c CatalogEntry, HostError> {
+    if let Some(entry) = catalog.get(name) {
+        if let Some(withheld) = catalog.withheld_of(name) {
+            tracing::warn!(used = %entry.path.display(), next = %cjm_wire::Described::next_step(withheld), "{withheld}");
+        }
+        return Ok(entry);
+    }
+    if let Some(withheld) = catalog.withheld_of(name) {
+        return Err(withheld.clone().into());
+    }
+    if let Some(problem) = catalog.problem_of(name) {
+        return Err(HostError::BrokenManifest {
+            name: name.to_owned(),
+            path: problem.path.clone(),
+            message: problem.error.to_string(),
+        });
+    }
+    let names = catalog.entries().map(|entry| entry.manifest.code.name.as_str());
+    Err(HostError::UnknownCapability {
+        name: name.to_owned(),
+        suggestions: suggestions(name, names),
+        searched: catalog.folders().to_vec(),
+    })
+}

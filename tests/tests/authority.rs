@@ -1,0 +1,239 @@
+//! A name gives no right: what lies in a folder that came from elsewhere does not run by itself, gets nobody's secrets,
+//! and takes no tool away; and what is asked of the user can be done as it is told.
+
+use cjm_tests::world::{Outcome, World, manifest};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A manifest of a shell command.
+fn shell(name: &str, script: &str, more: &Value) -> Value {
+    let actions = json!({"go": {"argv": ["-c", script], "result": "stdout_text"}});
+    let mut code = json!({"runtime": {"kind": "executable", "program": "/bin/sh", "actions": actions}});
+    for (key, value) in more.as_object().into_iter().flatten() {
+        code[key] = value.clone();
+    }
+    manifest(name, &code, &json!({}))
+}
+
+fn declares_key(required: bool) -> Value {
+    json!({"worker_env": [{"name": "API_KEY", "secret": true, "required": required}]})
+}
+
+/// A folder as it comes out of an archive, with these manifests in `.cjm/manifests`.
+fn cloned(world: &World, manifests: &[(&str, Value)]) -> PathBuf {
+    let project = world.file("cloned");
+    let folder = project.join(".cjm/manifests");
+    std::fs::create_dir_all(&folder).expect("mkdir");
+    for (file, manifest) in manifests {
+        std::fs::write(folder.join(file), manifest.to_string()).expect("write");
+    }
+    project
+}
+
+/// Runs `cjm-ctl` there. The user's own data directory is named by HOME alone, as most people have it.
+fn there(world: &World, folder: &Path, arguments: &[&str]) -> Outcome {
+    let mut command = Command::new("/bin/sh");
+    let script = "cd \"$0\" && exec \"$@\"";
+    command.arg("-c").arg(script).arg(folder).arg(cjm_tests::repo::binary("cjm-ctl")).args(arguments);
+    command.env("HOME", world.file("home"));
+    world.start_command(command).wait(cjm_tests::world::COMMAND_MAX)
+}
+
+/// A home whose data directory holds `manifests`.
+fn home(world: &World, manifests: &[(&str, Value)]) -> PathBuf {
+    let folder = world.file("home/.cjm/manifests");
+    std::fs::create_dir_all(&folder).expect("mkdir");
+    for (file, manifest) in manifests {
+        std::fs::write(folder.join(file), manifest.to_string()).expect("write");
+    }
+    world.file("home/.cjm")
+}
+
+fn rows(journal: &Path, kind: &str) -> Vec<(Option<String>, String, Value)> {
+    let connection = rusqlite::Connection::open(journal).expect("opens");
+    let sql = "SELECT capability_name, actor, payload FROM journal WHERE event_type = ?1 ORDER BY seq";
+    let mut statement = connection.prepare(sql).expect("prepares");
+    let read = |row: &rusqlite::Row<'_>| {
+        let payload: String = row.get(2)?;
+        Ok((row.get(0)?, row.get(1)?, serde_json::from_str(&payload).unwrap_or(Value::Null)))
+    };
+    statement.query_map([kind], read).expect("rows").map(|row| row.expect("row")).collect()
+}
+
+#[test]
+fn a_cloned_folder_runs_nothing_and_gets_no_secret_until_it_is_allowed() {
+    let world = World::new();
+    let mine = shell("words", "echo mine $API_KEY", &declares_key(false));
+    let theirs = shell("words", "echo theirs $API_KEY; touch ran", &declares_key(false));
+    let own = home(&world, &[("words.json", mine)]);
+    let only_theirs = shell("other", "echo other; touch ran", &json!({}));
+    let project = cloned(&world, &[("wc.json", theirs), ("other.json", only_theirs)]);
+    let _ = there(&world, &world.file(""), &["set-secret", "words", "API_KEY", "--value", "hush"]).expect(0);
+
+    let call = there(&world, &project, &["call", "words", "-r"]).expect(0);
+    assert_eq!(call.stdout.trim(), "mine hush", "the user's own tool goes on working");
+    assert!(call.stderr.contains("wc.json") && call.stderr.contains("cjm-ctl allow"), "{}", call.describe());
+    let refused = there(&world, &project, &["call", "other", "--json"]).expect(1);
+    let error = refused.json()["error"].clone();
+    assert_eq!(error["code"], "manifest.not_allowed", "{}", refused.describe());
+    let folder = project.join(".cjm/manifests");
+    let says = |text: &str| error.to_string().contains(text);
+    assert!(says("other.json") && says(&format!("cjm-ctl allow {}", folder.display())), "{error}");
+    let list = there(&world, &project, &["list", "--json"]).expect(0).json();
+    assert_eq!(list["withheld"].as_array().map(Vec::len), Some(2), "{list}");
+    assert!(!project.join("ran").exists() && !own.join("data/other").exists(), "nothing of it ran");
+
+    let allowed = there(&world, &project, &["allow"]).expect(0);
+    assert!(allowed.stdout.contains("Allowed words: runs /bin/sh"), "{}", allowed.describe());
+    assert_eq!(there(&world, &project, &["call", "other", "-r"]).expect(0).stdout.trim(), "other");
+    let call = there(&world, &project, &["call", "words", "-r"]).expect(0);
+    assert_eq!(call.stdout.trim(), "theirs", "allowed, and still no business of the user's secret");
+    assert!(call.stderr.contains("stands before") && call.stderr.contains("API_KEY"), "{}", call.describe());
+    let list = there(&world, &project, &["list"]).expect(0);
+    assert!(list.stdout.contains(&format!("Shadows: {}", own.join("manifests/words.json").display())));
+
+    let changed = shell("other", "echo changed", &json!({}));
+    std::fs::write(folder.join("other.json"), changed.to_string()).expect("write");
+    let refused = there(&world, &project, &["call", "other"]).expect(1);
+    assert!(refused.stderr.contains("changed since"), "{}", refused.describe());
+    let _ = there(&world, &project, &["allow", "--revoke"]).expect(0);
+    assert_eq!(there(&world, &project, &["call", "words", "-r"]).expect(0).stdout.trim(), "mine hush");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_data_directory_that_the_folder_brings_along_is_found_too_and_installing_is_the_word() {
+    let world = World::new();
+    home(&world, &[]);
+    let project = cloned(&world, &[("evil.json", shell("evil", "touch ran", &json!({})))]);
+    std::fs::write(project.join("cjm.yaml"), "data_dir: ./.cjm\n").expect("write");
+    std::fs::write(project.join("tool.json"), shell("tool", "echo good", &json!({})).to_string())
+        .expect("write");
+    std::fs::write(project.join("capabilities.yaml"), "capabilities: [{name: tool, manifest: tool.json}]\n")
+        .expect("write");
+    let refused = there(&world, &project, &["call", "evil"]).expect(1);
+    assert!(refused.stderr.contains("not allowed"), "{}", refused.describe());
+    let _ = there(&world, &project, &["install-all"]).expect(0);
+    assert_eq!(there(&world, &project, &["call", "tool", "-r"]).expect(0).stdout.trim(), "good");
+    let _ = there(&world, &project, &["call", "evil"]).expect(1);
+    let _ = there(&world, &project, &["remove", "evil", "-y"]).expect(1);
+    assert!(!project.join("ran").exists());
+    // Whoever names the directory has given the word for it.
+    let _ = there(&world, &project, &["--data-dir", ".cjm", "call", "evil"]).expect(0);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn what_is_no_file_hangs_nobody_and_takes_no_tool_away() {
+    let world = World::new();
+    world.install("good", &shell("good", "echo good", &json!({})));
+    let manifests = world.data_dir().join("manifests");
+    let status = Command::new("mkfifo").arg(manifests.join("pipe.json")).status().expect("mkfifo");
+    assert!(status.success());
+    std::os::unix::fs::symlink("/dev/zero", manifests.join("zero.json")).expect("link");
+    std::fs::create_dir(manifests.join("folder.json")).expect("mkdir");
+    let list = world.json(&["list", "--json"]);
+    let mut codes: Vec<_> = list["problems"].as_array().into_iter().flatten().collect();
+    codes.retain(|problem| problem["error"]["code"] == "manifest.not_regular");
+    assert_eq!(codes.len(), 3, "{list}");
+    assert_eq!(world.run(&["call", "good", "-r"]).expect(0).stdout.trim(), "good");
+    let config = world.file("cjm.yaml");
+    assert!(Command::new("mkfifo").arg(&config).status().expect("mkfifo").success());
+    let refused = world.run(&["list"]).expect(1);
+    assert!(refused.stderr.contains("a FIFO"), "{}", refused.describe());
+    std::fs::remove_file(&config).expect("remove");
+    let list = world.file("capabilities.yaml");
+    assert!(Command::new("mkfifo").arg(&list).status().expect("mkfifo").success());
+    let refused = world.run(&["install-all"]).expect(1);
+    assert!(refused.stderr.contains("a FIFO"), "{}", refused.describe());
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_name_that_nothing_has_makes_nothing_and_says_where_was_looked() {
+    let world = World::new();
+    std::fs::create_dir_all(world.file("home")).expect("mkdir");
+    let refused = there(&world, &world.file(""), &["call", "nosuch"]).expect(1);
+    assert!(refused.stderr.contains(".cjm/manifests"), "{}", refused.describe());
+    assert!(!world.file("home/.cjm").exists(), "asking makes no data directory");
+}
+
+#[test]
+fn a_secret_is_checked_and_one_that_is_required_is_asked_for() {
+    let world = World::new();
+    world.install("speech-api", &shell("speech-api", "echo got $API_KEY", &declares_key(true)));
+    let refused = world.run(&["call", "speech-api"]).expect(10);
+    let cure = "cjm-ctl set-secret speech-api API_KEY";
+    assert!(refused.stderr.contains(cure), "{}", refused.describe());
+    let unknown = world.run(&["set-secret", "speech-ap", "API_KEY", "--value", "v"]).expect(1);
+    assert!(unknown.stderr.contains("did you mean \"speech-api\"?"), "{}", unknown.describe());
+    let undeclared = world.run(&["set-secret", "speech-api", "API_KEX", "--value", "v"]).expect(0);
+    assert!(undeclared.stderr.contains("does not declare it"), "{}", undeclared.describe());
+    assert!(undeclared.stderr.contains("did you mean \"API_KEY\"?"), "{}", undeclared.describe());
+    let _ = world.run(&["set-secret", "later", "KEY", "--value", "v", "--force"]).expect(0);
+    let _ = world.run(&["set-secret", "speech-api", "API_KEY", "--value", "hush"]).expect(0);
+    assert_eq!(world.run(&["call", "speech-api", "-r"]).expect(0).stdout.trim(), "got hush");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_default_without_a_value_is_told() {
+    let world = World::new();
+    let declares = json!({"worker_env": [{"name": "HUB", "default": "${CJM_MODELS_DIR}/hf"}]});
+    world.install("hub", &shell("hub", "echo [$HUB]", &declares));
+    let call = world.run(&["call", "hub", "-r"]).expect(0);
+    assert_eq!(call.stdout.trim(), "[]");
+    let told = "note: \"hub\" does not get HUB";
+    assert!(call.stderr.contains(told) && call.stderr.contains("models_dir"), "{}", call.describe());
+    assert!(!world.run(&["-q", "call", "hub", "-r"]).expect(0).stderr.contains(told));
+}
+
+#[test]
+fn code_that_changed_since_its_manifest_is_told_with_the_command() {
+    let world = World::new();
+    let source = "class T:\n    def get_config_schema(self):\n        return {}\n    def execute(self, **kwargs):\n        return 'done'\n";
+    let path = world.install_python("lab", "T", source);
+    let quiet = world.run(&["call", "lab"]).expect(0);
+    assert!(!quiet.stderr.contains("has changed"), "{}", quiet.describe());
+    let mut manifest: Value = serde_json::from_slice(&std::fs::read(&path).expect("read")).expect("JSON");
+    manifest["drift_tracking"] = json!({"structural_surface_hash": "sha256:00"});
+    std::fs::write(&path, manifest.to_string()).expect("write");
+    let told = world.run(&["call", "lab"]).expect(0);
+    assert!(told.stderr.contains("`cjm-ctl regenerate-manifest lab`"), "{}", told.describe());
+    let ready = rows(&world.journal(), "worker_ready");
+    let drifted: Vec<bool> = ready.iter().map(|row| row.2.get("drifted").is_some()).collect();
+    assert_eq!(drifted, [false, true]);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn what_commands_do_stands_in_the_journal_with_the_real_user() {
+    let mut world = World::new();
+    world.set("USER", "somebody-else");
+    world.install("first", &shell("first", "echo 1", &declares_key(false)));
+    let _ = world.run(&["call", "first"]).expect(0);
+    world.write("tool.json", shell("tool", "echo 2", &json!({})).to_string());
+    world.write("capabilities.yaml", "capabilities: [{name: entry, manifest: tool.json}]\n");
+    let _ = world.run(&["install-all"]).expect(0);
+    let _ = world.run(&["install-all"]).expect(0);
+    let _ = world.run(&["set-secret", "first", "API_KEY", "--value", "hush"]).expect(0);
+    let _ = world.run(&["remove-secret", "first", "API_KEY"]).expect(0);
+    let _ = world.run(&["regenerate-manifest", "tool"]).expect(0);
+    let _ = world.run(&["remove", "tool", "-y"]).expect(0);
+    let user = cjm_platform::user::real_user_name();
+    let actor = format!("cjm-ctl:{user} (as somebody-else)");
+    for (kind, capability, key) in [
+        ("capability_installed", "tool", "forced"),
+        ("secret_set", "first", "key"),
+        ("secret_removed", "first", "key"),
+        ("manifest_regenerated", "tool", "changed"),
+        ("capability_removed", "tool", "manifest"),
+    ] {
+        let rows = rows(&world.journal(), kind);
+        let [(name, by, payload)] = rows.as_slice() else { panic!("{kind}: {rows:?}") };
+        assert_eq!((name.as_deref(), by), (Some(capability), &actor), "{kind}");
+        assert!(payload.get(key).is_some() && !payload.to_string().contains("hush"), "{payload}");
+    }
+    assert!(rows(&world.journal(), "state_transition").iter().all(|row| row.1 == actor));
+}
