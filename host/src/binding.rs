@@ -1,6 +1,6 @@
 //! One capability of a pipeline, ready to be called.
 
-use crate::spec::arguments;
+use crate::spec::{arguments, exact};
 use crate::{CapabilitySpec, JobHandle, PipelineError, SubmitOptions};
 use cjm_engine::{CatalogEntry, ChunkStream, Host, JobRequest, Target};
 use cjm_wire::InstanceId;
@@ -118,7 +118,7 @@ impl Binding {
     ) -> Result<JobHandle, PipelineError> {
         let mut job = options.apply(JobRequest::new(Target::Capability(self.spec.name.clone())));
         job.action = (!action.is_empty()).then(|| action.to_owned());
-        job.kwargs = arguments(args)?;
+        job.kwargs = exact(&arguments(args)?);
         Ok(JobHandle::new(self.host.clone(), self.host.submit(job).await?))
     }
 
@@ -153,7 +153,7 @@ impl Binding {
     ) -> Result<JobHandle, PipelineError> {
         let mut job = JobRequest::new(Target::Capability(self.spec.name.clone()));
         job.task = Some((task.to_owned(), method.to_owned()));
-        job.kwargs = arguments(args)?;
+        job.kwargs = exact(&arguments(args)?);
         Ok(JobHandle::new(self.host.clone(), self.host.submit(job).await?))
     }
 

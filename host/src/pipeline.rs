@@ -1,5 +1,6 @@
 //! A running host with its capabilities bound.
 
+use crate::spec::exact;
 use crate::{Binding, Events, PipelineError};
 use cjm_engine::{CompositionOutcome, Host, HostError, ShutdownReport};
 use cjm_wire::composition::Composition;
@@ -73,7 +74,7 @@ impl Pipeline {
         composition: Composition,
         inputs: Map<String, Value>,
     ) -> Result<Arc<CompositionOutcome>, PipelineError> {
-        let id = self.host.submit_composition(composition, inputs).await?;
+        let id = self.host.submit_composition(composition, exact(&inputs)).await?;
         Ok(self.host.wait_composition(&id).await?)
     }
 

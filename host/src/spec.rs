@@ -3,6 +3,7 @@
 use crate::PipelineError;
 use cjm_engine::LoadOptions;
 use cjm_wire::InstanceId;
+use cjm_wire::json::{Arguments, Json};
 use serde_json::{Map, Value};
 
 /// One capability to load.
@@ -131,4 +132,9 @@ pub(crate) fn arguments(args: impl serde::Serialize) -> Result<Map<String, Value
         }
         Err(error) => Err(PipelineError::Arguments { message: error.to_string() }),
     }
+}
+
+/// The same arguments as jobs carry them.
+pub(crate) fn exact(arguments: &Map<String, Value>) -> Arguments {
+    arguments.iter().map(|(name, value)| (name.clone(), Json::from(value))).collect()
 }

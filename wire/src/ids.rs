@@ -104,6 +104,7 @@ pub fn is_uuid_v7(id: &str) -> bool {
         && id.bytes().enumerate().all(|(at, byte)| match at {
             8 | 13 | 18 | 23 => byte == b'-',
             14 => byte == b'7',
+            19 => matches!(byte.to_ascii_lowercase(), b'8' | b'9' | b'a' | b'b'),
             _ => byte.is_ascii_hexdigit(),
         })
 }
@@ -152,6 +153,7 @@ mod tests {
         for (id, expected) in [
             ("11111111-2222-4333-8444-555555555555", "11111111"),
             ("job-1-1234567", "job-1-12"),
+            ("99999999-8888-7777-6666-555555555555", "99999999"),
             ("R", "R"),
             ("äöüäöüäöü", "äöüäöüäö"),
             ("01a22132-9352-7117-b7ac-5313fc7ebe7x", "01a22132"),

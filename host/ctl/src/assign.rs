@@ -1,10 +1,28 @@
-//! `key=value` on the command line becomes named arguments. Text stays text unless it plainly is something else.
+//! `key=value` on the command line becomes named arguments. What the tool declares decides how a value is read; where it
+//! declares nothing, text stays text unless it plainly is something else. Numbers keep their digits.
 
 use crate::fault::Fault;
+use cjm_platform::files::{FileError, read_regular_to_string};
+use cjm_wire::json::{Arguments, Json, JsonKind};
 use serde_json::{Map, Value};
 use std::path::Path;
 
 const HELP: &str = "write key=value, key:=JSON, key=@PATH, or key=@- for standard input";
+/// Longest file of arguments, in bytes.
+pub(crate) const ARGUMENTS_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// What is known of the type of an argument before its value is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Declared {
+    /// Text, whatever it looks like.
+    Text,
+    /// A number, or text that the tool will refuse.
+    Number,
+    /// `true` or `false`, or text that the tool will refuse.
+    Boolean,
+    /// Nothing.
+    Unknown,
+}
 
 /// Named arguments from `--args` and, above them, from the assignments; paths are relative to `cwd`, and `stdin` is the
 /// file of standard input, if it was asked for.
@@ -16,10 +34,11 @@ pub(crate) fn arguments(
     assignments: &[String],
     cwd: &Path,
     stdin: Option<&Path>,
-) -> Result<Map<String, Value>, Fault> {
-    let mut all = object.map(|text| json_object(text, "--args")).transpose()?.unwrap_or_default();
+    declared: impl Fn(&str) -> Declared,
+) -> Result<Arguments, Fault> {
+    let mut all = object.map(|text| exact_object(text, "--args")).transpose()?.unwrap_or_default();
     for assignment in assignments {
-        let (key, value) = parse(assignment, cwd, stdin)?;
+        let (key, value) = parse(assignment, cwd, stdin, &declared)?;
         all.insert(key, value);
     }
     Ok(all)
@@ -32,14 +51,34 @@ pub(crate) fn arguments(
 pub(crate) fn json_object(text: &str, option: &str) -> Result<Map<String, Value>, Fault> {
     match serde_json::from_str(text) {
         Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(Fault::usage(format!("{option} is JSON, but not an object"), "write {\"key\": value}")),
-        Err(error) => {
-            Err(Fault::usage(format!("{option} is not JSON"), "write {\"key\": value}").caused_by(&error))
-        }
+        Ok(_) => Err(no_object(option)),
+        Err(error) => Err(no_json(option).caused_by(&error)),
     }
 }
 
-fn parse(assignment: &str, cwd: &Path, stdin: Option<&Path>) -> Result<(String, Value), Fault> {
+/// A JSON object whose values keep their digits.
+///
+/// # Errors
+/// When it is not one.
+pub(crate) fn exact_object(text: &str, what: &str) -> Result<Arguments, Fault> {
+    let json = Json::parse(text).map_err(|error| no_json(what).caused_by(&error))?;
+    json.fields().ok_or_else(|| no_object(what))
+}
+
+fn no_object(what: &str) -> Fault {
+    Fault::usage(format!("{what} is JSON, but not an object"), "write {\"key\": value}")
+}
+
+fn no_json(what: &str) -> Fault {
+    Fault::usage(format!("{what} is not JSON"), "write {\"key\": value}")
+}
+
+fn parse(
+    assignment: &str,
+    cwd: &Path,
+    stdin: Option<&Path>,
+    declared: &impl Fn(&str) -> Declared,
+) -> Result<(String, Json), Fault> {
     let Some((left, right)) = assignment.split_once('=') else {
         return Err(Fault::usage(format!("`{assignment}` has no `=`"), HELP));
     };
@@ -51,7 +90,7 @@ fn parse(assignment: &str, cwd: &Path, stdin: Option<&Path>) -> Result<(String, 
         return Err(Fault::usage(format!("`{assignment}` has no name before its `=`"), HELP));
     }
     let value = if forced {
-        serde_json::from_str(right).map_err(|error| {
+        Json::parse(right).map_err(|error| {
             Fault::usage(
                 format!("the value of `{key}:=` is not JSON: {right}"),
                 "quote text: key:='\"text\"'",
@@ -59,31 +98,43 @@ fn parse(assignment: &str, cwd: &Path, stdin: Option<&Path>) -> Result<(String, 
             .caused_by(&error)
         })?
     } else if let (Some(path), "@-") = (stdin, right) {
-        Value::from(absolute_text(key, path)?)
+        Json::of(absolute_text(key, path)?)
     } else if let Some(path) = right.strip_prefix('@') {
-        Value::from(existing_file(key, path, cwd)?)
+        Json::of(existing_file(key, path, cwd)?)
     } else {
-        plain(right)
+        plain(right, declared(key))
     };
     Ok((key.to_owned(), value))
 }
 
-/// JSON that is not a bare string, else the text itself.
-fn plain(text: &str) -> Value {
-    match serde_json::from_str(text) {
-        Ok(Value::String(_)) | Err(_) => Value::from(text),
-        Ok(value) => value,
+/// The text as a value of the declared type, else the text itself.
+fn plain(text: &str, declared: Declared) -> Json {
+    let wanted = |kind: JsonKind| match declared {
+        Declared::Text => false,
+        Declared::Number => kind == JsonKind::Number,
+        Declared::Boolean => kind == JsonKind::Boolean,
+        Declared::Unknown => kind != JsonKind::Text,
+    };
+    match Json::parse(text) {
+        Ok(json) if wanted(json.kind()) => json,
+        _ => Json::of(text),
     }
 }
 
-/// The absolute path of a file that must be there.
+/// The absolute path of a file or folder that must be there. What is neither, such as a pipe, is refused: a tool would
+/// wait for it.
 ///
 /// # Errors
 /// When it is not.
 pub(crate) fn existing_file(key: &str, path: &str, cwd: &Path) -> Result<String, Fault> {
     let absolute = cwd.join(path);
     match std::fs::metadata(&absolute) {
-        Ok(_) => absolute_text(key, &absolute),
+        Ok(meta) if meta.is_file() || meta.is_dir() => absolute_text(key, &absolute),
+        Ok(_) => Err(Fault::new(
+            "ctl.file_irregular",
+            format!("the file for `{key}` is a pipe, a device or a socket: {}", absolute.display()),
+            format!("name a regular file; {key}=@- makes one of standard input"),
+        )),
         Err(error) => Err(Fault::new(
             "ctl.file_missing",
             format!("the file for `{key}` is not there: {}", absolute.display()),
@@ -91,6 +142,19 @@ pub(crate) fn existing_file(key: &str, path: &str, cwd: &Path) -> Result<String,
         )
         .caused_by(&error)),
     }
+}
+
+/// The text of a file that a person named.
+///
+/// # Errors
+/// When it is no regular file, is too long, or cannot be read.
+pub(crate) fn text_of_file(path: &Path, bytes_max: u64) -> Result<String, Fault> {
+    read_regular_to_string(path, bytes_max).map_err(|error| unreadable(&error))
+}
+
+/// Why a file that a person named was not read.
+pub(crate) fn unreadable(error: &FileError) -> Fault {
+    Fault::new(error.code(), error.to_string(), error.next_step())
 }
 
 /// A path as JSON can carry it.
@@ -113,9 +177,38 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn read(assignment: &str, declared: Declared) -> Json {
+        let (key, value) = parse(assignment, Path::new("/"), None, &|_: &str| declared).expect(assignment);
+        assert_eq!(key, "k", "{assignment}");
+        value
+    }
+
+    #[test]
+    fn the_declared_type_decides_how_a_value_is_read_and_numbers_keep_their_digits() {
+        use Declared::{Boolean, Number, Text, Unknown};
+        for (assignment, declared, expected) in [
+            ("k=42", Text, "\"42\""),
+            ("k=1.10", Text, "\"1.10\""),
+            ("k=true", Text, "\"true\""),
+            ("k=[1]", Text, "\"[1]\""),
+            ("k=42", Number, "42"),
+            ("k=true", Number, "\"true\""),
+            ("k=true", Boolean, "true"),
+            ("k=1", Boolean, "\"1\""),
+            ("k=18446744073709551616", Number, "18446744073709551616"),
+            ("k=123456789012345678901234567890", Unknown, "123456789012345678901234567890"),
+            ("k=1e400", Unknown, "1e400"),
+            ("k:=42", Text, "42"),
+            ("k:=18446744073709551617", Unknown, "18446744073709551617"),
+        ] {
+            assert_eq!(read(assignment, declared).text(), expected, "{assignment} as {declared:?}");
+        }
+        let all = arguments(Some(r#"{"n": 18446744073709551616}"#), &[], Path::new("/"), None, |_| Unknown);
+        assert_eq!(all.expect("an object")["n"].text(), "18446744073709551616");
+    }
+
     fn check(assignment: &str, expected: Value) {
-        let (key, value) = parse(assignment, Path::new("/"), None).expect(assignment);
-        assert_eq!((key.as_str(), value), ("k", expected), "{assignment}");
+        assert_eq!(read(assignment, Declared::Unknown), Json::from(expected), "{assignment}");
     }
 
     #[test]
@@ -144,7 +237,7 @@ mod tests {
     fn what_cannot_be_understood_is_refused_with_the_right_exit_code() {
         for (assignment, exit) in [("k", 2), ("=1", 2), (":=1", 2), ("k:=text", 2), ("k=@/nowhere/at/all", 1)]
         {
-            match parse(assignment, Path::new("/"), None) {
+            match parse(assignment, Path::new("/"), None, &|_: &str| Declared::Unknown) {
                 Err(Fault::Shown(report)) => assert_eq!(report.exit_code, exit, "{assignment}"),
                 other => panic!("{assignment}: {other:?}"),
             }
@@ -157,11 +250,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("tempdir");
         std::fs::write(folder.path().join("a.wav"), "").expect("write");
         let given = ["x=2".to_owned(), "f=@./a.wav".to_owned()];
-        let of_stdin = parse("k=@-", folder.path(), Some(Path::new("/tmp/x/stdin"))).expect("a file");
-        assert_eq!(of_stdin.1, json!("/tmp/x/stdin"));
-        assert!(parse("k=@-", folder.path(), None).is_err(), "there is no file of that name");
-        let all = arguments(Some(r#"{"x": 1, "y": 3}"#), &given, folder.path(), None).expect("arguments");
+        let any = |_: &str| Declared::Unknown;
+        let of_stdin = parse("k=@-", folder.path(), Some(Path::new("/tmp/x/stdin")), &any).expect("a file");
+        assert_eq!(of_stdin.1, Json::of("/tmp/x/stdin"));
+        assert!(parse("k=@-", folder.path(), None, &any).is_err(), "there is no file of that name");
+        let all =
+            arguments(Some(r#"{"x": 1, "y": 3}"#), &given, folder.path(), None, any).expect("arguments");
         let path = folder.path().join("a.wav");
-        assert_eq!(Value::Object(all), json!({"x": 2, "y": 3, "f": path}));
+        assert_eq!(json!(all), json!({"x": 2, "y": 3, "f": path}));
     }
 }

@@ -2,22 +2,24 @@
 //! worker and everything it started are gone when the command returns.
 
 use crate::allow::tell_choice;
-use crate::assign::{absolute_text, arguments, json_object};
+use crate::assign::{ARGUMENTS_BYTES_MAX, Declared, absolute_text, arguments, json_object, text_of_file};
 use crate::cli::{CallArgs, Global};
+use crate::declared::{action_of, declared};
 use crate::fault::{CommandResult, Fault};
 use crate::interrupt::{Interrupts, interrupted};
 use crate::out_folder;
 use crate::output::Output;
 use crate::progress::Board;
 use crate::stdin::Stdin;
-use cjm_catalog::{Catalog, Settings};
+use cjm_catalog::{Catalog, CatalogEntry, Settings};
 use cjm_engine::{
     Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Target, actor, check_known,
 };
 use cjm_wire::JobId;
-use cjm_wire::describe::exit;
+use cjm_wire::describe::{ErrorReport, exit};
 use cjm_wire::envelope::{ACTION_KEY, ExecuteRequest};
 use cjm_wire::event::JobStatus;
+use cjm_wire::json::{Arguments, Json};
 use cjm_wire::runtime::{ParameterKind, Runtime};
 use futures_util::StreamExt;
 use serde_json::value::RawValue;
@@ -29,6 +31,9 @@ use std::time::{Duration, Instant};
 /// How long a cancelled job may take to end before its worker is ended with it.
 const CANCEL_GRACE: Duration = Duration::from_secs(4);
 
+/// How long a job may take to end once its deadline has passed: the tool is asked, then its worker is ended.
+const DEADLINE_GRACE: Duration = Duration::from_secs(15);
+
 /// Runs the command.
 pub(crate) async fn run(
     global: &Global,
@@ -39,13 +44,18 @@ pub(crate) async fn run(
     let options = host_options(&global.settings()?);
     let cwd = current_dir()?;
     let stdin = Stdin::read(args.args.as_deref(), &args.assignments, output, interrupts).await?;
-    let object = stdin.text(args.args.as_deref());
-    let mut kwargs = arguments(object, &args.assignments, &cwd, stdin.file())?;
+    let file = args.args.as_deref().and_then(|text| text.strip_prefix('@'));
+    let file = file.map(|path| text_of_file(&cwd.join(path), ARGUMENTS_BYTES_MAX)).transpose()?;
+    let object = file.as_deref().or(stdin.text(args.args.as_deref()));
     let catalog = Catalog::discover(&options.manifest_dirs);
     // Before anything is made: a data directory that is not there is likely the wrong one.
     check_known(&options, [args.name.as_str()])?;
     tell_choice(&catalog, [args.name.as_str()], output);
-    absolute_paths(&mut kwargs, args, &catalog, &cwd)?;
+    let entry = catalog.get(&args.name);
+    let of_tool =
+        |key: &str| entry.map_or(Declared::Unknown, |entry| declared(entry, args.action.as_deref(), key));
+    let mut kwargs = arguments(object, &args.assignments, &cwd, stdin.file(), of_tool)?;
+    absolute_paths(&mut kwargs, entry, args.action.as_deref(), &cwd)?;
     let config =
         args.config.as_deref().map(|text| json_object(text, "--config")).transpose()?.map(Value::Object);
     let deadline = deadline(args.timeout)?;
@@ -98,7 +108,7 @@ pub(crate) async fn passed(deadline: Option<Instant>) {
 struct Call<'a> {
     host: &'a Host,
     args: &'a CallArgs,
-    kwargs: Map<String, Value>,
+    kwargs: Arguments,
     config: Option<Value>,
     output: &'a Output,
 }
@@ -126,6 +136,8 @@ impl Call<'_> {
         request.task = self.args.task.clone().zip(self.args.method.clone());
         request.kwargs.clone_from(&self.kwargs);
         request.control = self.control();
+        // What is left of it: loading the tool took some. The job tells the journal that it was a deadline.
+        request.timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let events = self.host.events();
         let job = self.host.submit(request).await?;
         let outcome = tokio::select! {
@@ -135,7 +147,8 @@ impl Call<'_> {
                 self.cancel(&job).await;
                 return Err(interrupted(code));
             }
-            () = passed(deadline) => {
+            // The job has the same deadline and ends by itself; this is for a host that does not see to it.
+            () = passed(deadline.and_then(|at| at.checked_add(DEADLINE_GRACE))) => {
                 self.cancel(&job).await;
                 return Err(timed_out(self.args));
             }
@@ -157,7 +170,10 @@ impl Call<'_> {
     }
 
     async fn stream(&self, instance: &cjm_wire::InstanceId) -> CommandResult {
-        let mut kwargs = self.kwargs.clone();
+        let mut kwargs = Map::new();
+        for (name, value) in &self.kwargs {
+            kwargs.insert(name.clone(), value.to_value()?);
+        }
         if let Some(action) = &self.args.action {
             kwargs.insert(ACTION_KEY.to_owned(), Value::from(action.clone()));
         }
@@ -170,9 +186,23 @@ impl Call<'_> {
         Ok(exit::OK)
     }
 
+    /// A failed job as a fault: with its ids, and where its story stands.
+    fn failed(&self, report: ErrorReport, job: &JobId) -> Fault {
+        let mut report = report.of_job(job.clone(), Some(self.host.run_id().clone()));
+        if report.exit_code == exit::TIMED_OUT {
+            // The job had what was left after the tool was loaded; the caller knows what he gave.
+            let given = self.args.timeout.unwrap_or_default();
+            report.message =
+                format!("\"{}\" did not answer within {given} s, and was stopped", self.args.name);
+        }
+        report.next_step =
+            format!("{}; `cjm-ctl logs --journal --job {}` tells its story", report.next_step, job.short());
+        Fault::from_report(report)
+    }
+
     fn print(&self, outcome: &Arc<JobOutcome>) -> CommandResult {
         if let Some(failure) = &outcome.failure {
-            return Err(Fault::from_report(failure.report.clone()));
+            return Err(self.failed(failure.report.clone(), &outcome.job_id));
         }
         if outcome.status != JobStatus::Completed {
             let message = format!("the call of \"{}\" ended {}", self.args.name, outcome.status);
@@ -213,12 +243,12 @@ impl Call<'_> {
         } else if self.args.raw
             && let Ok(text) = serde_json::from_str::<String>(result.get())
         {
-            self.output.line(&text)?;
+            self.output.result(&text)?;
         } else if self.output.stdout_tty {
             let value: Value = serde_json::from_str(result.get()).unwrap_or_default();
             self.output.document(&value)?;
         } else {
-            self.output.line(result.get())?;
+            self.output.json_text(result.get())?;
         }
         Ok(exit::OK)
     }
@@ -226,27 +256,22 @@ impl Call<'_> {
 
 /// Arguments that the manifest declares as paths start at the present directory, wherever the tool runs.
 fn absolute_paths(
-    kwargs: &mut Map<String, Value>,
-    args: &CallArgs,
-    catalog: &Catalog,
+    kwargs: &mut Arguments,
+    entry: Option<&CatalogEntry>,
+    action: Option<&str>,
     cwd: &Path,
 ) -> Result<(), Fault> {
-    let Some(Runtime::Executable(executable)) = catalog.get(&args.name).map(|entry| entry.manifest.runtime())
-    else {
+    let Some(Runtime::Executable(executable)) = entry.map(|entry| entry.manifest.runtime()) else {
         return Ok(());
     };
-    let named = args.action.as_ref().or_else(|| match executable.actions.len() {
-        1 => executable.actions.keys().next(),
-        _ => None,
-    });
-    let Some(action) = named.and_then(|name| executable.actions.get(name)) else { return Ok(()) };
+    let Some(action) = action_of(&executable, action) else { return Ok(()) };
     for (name, parameter) in &action.parameters {
-        let Some(Value::String(path)) = kwargs.get(name) else { continue };
+        let Some(path) = kwargs.get(name).and_then(Json::as_text) else { continue };
         let absolute = match parameter.kind {
             ParameterKind::InputFile | ParameterKind::Path => absolute_text(name, &cwd.join(path))?,
             _ => continue,
         };
-        kwargs.insert(name.clone(), Value::from(absolute));
+        kwargs.insert(name.clone(), Json::of(absolute));
     }
     Ok(())
 }

@@ -143,11 +143,12 @@ pub(crate) enum Format {
 pub(crate) struct CallArgs {
     /// The capability (see `cjm-ctl list`)
     pub(crate) name: String,
-    /// Arguments: key=value (JSON if it reads as a number, true, false, null, list or object, else text),
-    /// key:=JSON, key=@PATH (absolute path of an existing file), key=@- (a file of what comes on standard input)
+    /// Arguments: key=value (read as the tool declares it; where it declares nothing, JSON if it reads as a number,
+    /// true, false, null, list or object, else text), key:=JSON, key=@PATH (absolute path of an existing file),
+    /// key=@- (a file of what comes on standard input)
     #[arg(value_name = "KEY=VALUE")]
     pub(crate) assignments: Vec<String>,
-    /// Arguments as one JSON object, - reads it from standard input; key=value wins
+    /// Arguments as one JSON object; @FILE reads it from a file, - from standard input; key=value wins
     #[arg(long, value_name = "JSON")]
     pub(crate) args: Option<String>,
     /// Which of its actions
@@ -187,9 +188,12 @@ pub(crate) struct CallArgs {
 pub(crate) struct RunArgs {
     /// The composition, YAML or JSON
     pub(crate) composition: PathBuf,
-    /// Its inputs, by name
+    /// Its inputs, by name: key=value (read as the composition declares it), key:=JSON, key=@PATH, key=@-
     #[arg(value_name = "KEY=VALUE")]
     pub(crate) inputs: Vec<String>,
+    /// Inputs as one object in a file, JSON or YAML; - reads them from standard input; key=value wins
+    #[arg(long = "inputs", value_name = "FILE")]
+    pub(crate) inputs_file: Option<String>,
     /// Give up after so many seconds
     #[arg(long, value_name = "SECONDS")]
     pub(crate) timeout: Option<f64>,
@@ -204,7 +208,7 @@ pub(crate) struct LogsArgs {
     /// Raw output of the tools
     #[arg(long)]
     pub(crate) chunks: bool,
-    /// Only this job
+    /// Only this job; like every id, whole or as shown
     #[arg(long, value_name = "ID")]
     pub(crate) job: Option<String>,
     /// Only this run (implies --journal)
@@ -213,6 +217,21 @@ pub(crate) struct LogsArgs {
     /// Only this session of a worker
     #[arg(long, value_name = "ID")]
     pub(crate) session: Option<String>,
+    /// Only this capability
+    #[arg(long, value_name = "NAME")]
+    pub(crate) capability: Option<String>,
+    /// Only since then: how long ago (90s, 10m, 2h, 1d), or an instant (2026-11-28, '2026-11-28 14:30', UTC)
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) since: Option<String>,
+    /// Only rows of this type, as worker_died (implies --journal); may be repeated
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
+    pub(crate) types: Vec<String>,
+    /// Only what became pending, running, completed, failed or cancelled (implies --journal); may be repeated
+    #[arg(long, value_name = "STATUS", value_delimiter = ',')]
+    pub(crate) status: Vec<String>,
+    /// Only this node of a composition (implies --journal)
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
     /// Only records of this level and above (TRACE, DEBUG, INFO, WARNING, ERROR, CRITICAL)
     #[arg(long)]
     pub(crate) level: Option<String>,

@@ -2,6 +2,7 @@
 
 use crate::fault::Fault;
 use crate::output::Output;
+use crate::visible::visible;
 use cjm_wire::describe::exit;
 use std::io::{BufRead, Read, Write};
 
@@ -18,7 +19,7 @@ pub(crate) async fn confirm(question: &str, output: &Output) -> Result<bool, Fau
     }
     let mut stderr = std::io::stderr();
     // If stderr is closed there is nobody to read the question; the answer is what it is.
-    let _ = write!(stderr, "{question} [y/N]: ").and_then(|()| stderr.flush());
+    let _ = write!(stderr, "{} [y/N]: ", visible(question)).and_then(|()| stderr.flush());
     let reading = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
         std::io::stdin().lock().take(ANSWER_BYTES_MAX).read_line(&mut line).map(|_| line)

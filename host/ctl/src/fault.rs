@@ -1,6 +1,15 @@
-//! How a command fails, and how that reads: what, cause, the tool's last lines, next step; the exit code with it.
+//! How a command fails, and how that reads: what, cause, the traceback's end, the tool's last lines, next step; the exit
+//! code with it.
 
+use crate::visible::{one_line, visible};
 use cjm_wire::describe::{Described, ErrorReport, exit};
+
+/// Exit code when nobody reads our output any more, as a program has that SIGPIPE ends: what was cut is no success.
+pub(crate) const OUTPUT_CLOSED: u8 = 128 + 13;
+/// Where the frames of the Python SDK lie.
+const SDK_FOLDER: &str = "/cjm_sdk/";
+/// Lines of a traceback that are shown: the last frames, and what was raised.
+const TRACEBACK_LINES_SHOWN: usize = 6;
 
 /// What a command ends with: an exit code, or why it could not go on.
 pub(crate) type CommandResult = Result<u8, Fault>;
@@ -70,22 +79,60 @@ pub(crate) fn text(report: &ErrorReport, color: bool) -> String {
     for cause in &report.causes {
         lines.push(format!("  {} {}", paint("1", "cause:"), indent(cause)));
     }
+    let quoted = |line: &String| format!("    | {}", one_line(line));
+    let traceback = traceback_end(report);
+    if !traceback.is_empty() {
+        lines.push(format!("  {}", paint("1", "the end of its traceback:")));
+        lines.extend(traceback.iter().map(quoted));
+    }
     if !report.stderr_tail.is_empty() {
         lines.push(format!("  {}", paint("1", "the tool's last lines:")));
-        lines.extend(report.stderr_tail.iter().map(|line| format!("    | {line}")));
+        lines.extend(report.stderr_tail.iter().map(quoted));
     }
     lines.push(format!("  {} {}", paint("1", "next:"), indent(&report.next_step)));
     lines.join("\n")
 }
 
+/// The lines of the traceback that help: none where the words of the failure are all there is to know.
+fn traceback_end(report: &ErrorReport) -> &[String] {
+    let details = &report.details;
+    // Frames of the SDK alone tell nothing about the tool.
+    let is_tools = |line: &String| line.trim_start().starts_with("File \"") && !line.contains(SDK_FOLDER);
+    if !details.traceback.iter().any(is_tools)
+        || details.fields_invalid.as_ref().is_some_and(|fields| !fields.is_empty())
+    {
+        return &[];
+    }
+    &details.traceback[details.traceback.len().saturating_sub(TRACEBACK_LINES_SHOWN)..]
+}
+
 /// Further lines of a text below its first.
 fn indent(text: &str) -> String {
-    text.trim_end().replace('\n', "\n    ")
+    visible(text.trim_end()).replace('\n', "\n    ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_of_a_tool_shows_the_end_of_its_traceback_and_no_escape_is_obeyed() {
+        let mut report = ErrorReport::new("x.y", "\u{1b}]0;t\u{7}", "go\rback", 12);
+        report.stderr_tail = vec!["\u{1b}[2J".into()];
+        report.details.traceback = (0..9)
+            .map(|number| format!("  File \"t.py\", line {number}"))
+            .chain(["KeyError: 'x'".into()])
+            .collect();
+        let shown = text(&report, false);
+        assert!(
+            shown.contains("    | KeyError: 'x'") && shown.contains("line 4") && !shown.contains("line 3"),
+            "{shown}"
+        );
+        assert!(shown.contains("\\x1b[2J") && shown.contains("go\\rback"), "{shown}");
+        assert!(!shown.contains(['\u{1b}', '\u{7}', '\r']), "{shown:?}");
+        report.details.fields_invalid = Some(vec!["a".into()]);
+        assert!(!text(&report, false).contains("traceback"), "the words say it all");
+    }
 
     #[test]
     fn a_fault_says_what_why_and_what_next() {

@@ -1,13 +1,20 @@
 //! How rows of the stores look to people: the ancestor's lines, byte for byte, so that what reads its output reads
-//! ours.
+//! ours. Where a row of our own knows why something ended, that stands first.
 
+use crate::visible::one_line;
 use cjm_store::{DiagnosticRecord, StreamChunk};
-use cjm_wire::event::JournalRow;
+use cjm_wire::error::JobError;
+use cjm_wire::event::{EventType, JournalRow};
+use cjm_wire::ids::{self, is_uuid_v7};
 use cjm_wire::python_json::{Style, to_string};
 use serde_json::Value;
 
 /// Most characters of a payload on its line.
 const PAYLOAD_CHARS_MAX: usize = 160;
+/// Most characters of a failure's message on its line.
+const MESSAGE_CHARS_MAX: usize = 300;
+/// How the verdict on a worker begins that the host ended itself.
+const ENDED_BY_HOST: &str = "ended by the host: ";
 /// Payload key whose value is too long for a line.
 const SNAPSHOT_KEY: &str = "job_snapshot";
 
@@ -29,38 +36,124 @@ pub(crate) fn record(record: &DiagnosticRecord) -> String {
     line
 }
 
-/// `2026-11-20 20:27:09 [11111111] raw line`
-pub(crate) fn chunk(chunk: &StreamChunk) -> String {
-    format!("{} [{}] {}", chunk.ts.for_people(), short(chunk.worker_session_id.as_deref()), chunk.content)
+/// `2026-11-20 20:27:09 [11111111] raw line`; where the tool of that session is known, `[… tool stdout]`.
+pub(crate) fn chunk(chunk: &StreamChunk, tool: Option<&str>) -> String {
+    let session = short(chunk.worker_session_id.as_deref());
+    let source =
+        tool.map(|tool| format!(" {} {}", one_line(tool), one_line(&chunk.stream))).unwrap_or_default();
+    format!("{} [{session}{source}] {}", chunk.ts.for_people(), chunk.content)
 }
 
-/// `2026-11-20 20:27:05 run_started            [job=- run=R] - {}`
-pub(crate) fn journal(row: &JournalRow) -> String {
+/// `2026-11-20 20:27:05 run_started            [job=- run=R] - {}`; a row that tells of an end has the reason before its
+/// payload. `whole` shows all of a failure's traceback below it.
+pub(crate) fn journal(row: &JournalRow, whole: bool) -> String {
+    let told = Told::of(row, whole);
     let mut payload = row.payload.clone();
+    for key in told.keys {
+        payload.shift_remove(*key);
+    }
     if let Some(snapshot) = payload.get_mut(SNAPSHOT_KEY) {
         let status = snapshot.get("status").and_then(Value::as_str).unwrap_or("?");
         *snapshot = Value::from(format!("<snapshot:{status}>"));
     }
     let text = to_string(&Value::Object(payload), Style::Payload);
     let subject = row.capability_instance_id.as_deref().or(row.capability_name.as_deref());
-    format!(
-        "{} {:22} [job={} run={}] {}{} {}",
+    let run = row.run_id.as_deref().filter(|run| !run.is_empty());
+    let mut line = format!(
+        "{} {:22} [job={} run={}] {}{} ",
         row.ts.for_people(),
-        row.event_type,
+        told.label.unwrap_or(&row.event_type),
         short(row.job_id.as_deref()),
-        row.run_id.as_deref().filter(|run| !run.is_empty()).unwrap_or("-"),
+        // The ancestor shows a run as it is; of our own the end is enough, and is taken as a filter.
+        run.map_or("-", |run| if is_uuid_v7(run) { ids::short(run) } else { run }),
         subject.filter(|name| !name.is_empty()).unwrap_or("-"),
         if row.worker_reported { " (worker)" } else { "" },
-        cut(&text)
-    )
+    );
+    match &told.reason {
+        Some(reason) => line.push_str(&format!("{} {}", one_line(reason), cut(&text))),
+        None => line.push_str(&cut(&text)),
+    }
+    for below in told.below.lines() {
+        line.push_str("\n    ");
+        line.push_str(below);
+    }
+    line
 }
 
-/// The first eight characters, or `-`.
-fn short(id: Option<&str>) -> &str {
-    match id.filter(|id| !id.is_empty()) {
-        None => "-",
-        Some(id) => id.char_indices().nth(8).map_or(id, |(at, _)| &id[..at]),
+/// What a row of our own tells before its payload.
+#[derive(Default)]
+struct Told<'a> {
+    /// In place of the type's name.
+    label: Option<&'a str>,
+    /// Why something ended.
+    reason: Option<String>,
+    /// Keys of the payload that say no more than that.
+    keys: &'static [&'static str],
+    /// Lines below.
+    below: &'a str,
+}
+
+impl<'a> Told<'a> {
+    fn of(row: &'a JournalRow, whole: bool) -> Self {
+        match EventType::parse(&row.event_type) {
+            Some(EventType::WorkerDied) => Self::end_of_worker(row),
+            Some(EventType::StateTransition) => {
+                let error = row.payload.get(SNAPSHOT_KEY).and_then(|snapshot| snapshot.get("error"));
+                Self::failure(row, error, whole)
+            }
+            Some(EventType::RunFinished) => Self::failure(row, row.payload.get("error"), whole),
+            _ => Self::default(),
+        }
     }
+
+    /// What the host did itself is no death: an unload, its own end, a worker it had to replace.
+    fn end_of_worker(row: &JournalRow) -> Self {
+        let Some(verdict) = row.payload.get("verdict").and_then(Value::as_str) else {
+            return Self::default();
+        };
+        match verdict.strip_prefix(ENDED_BY_HOST) {
+            Some(why) => Self {
+                label: Some("worker ended"),
+                reason: Some(format!("({why})")),
+                keys: &["verdict", "reason", "confidence", "evidence"],
+                below: "",
+            },
+            None => Self { reason: Some(verdict.to_owned()), keys: &["verdict"], ..Self::default() },
+        }
+    }
+
+    fn failure(row: &JournalRow, error: Option<&'a Value>, whole: bool) -> Self {
+        let Some(object) = error.filter(|error| error.is_object()) else { return Self::default() };
+        let Ok(error) = serde_json::from_value::<JobError>(object.clone()) else { return Self::default() };
+        let report = row.payload.get("report");
+        let code = report.and_then(|report| report.get("code")).and_then(Value::as_str);
+        let mut reason = code.unwrap_or(error.category.as_str()).to_owned();
+        let message: String = error.message.chars().take(MESSAGE_CHARS_MAX).collect();
+        for part in
+            [error.exception_class().filter(|class| !class.contains("::")).unwrap_or_default(), &message]
+        {
+            if !part.is_empty() && !reason.ends_with(part) {
+                reason.push_str(": ");
+                reason.push_str(part);
+            }
+        }
+        let traceback = object.get("traceback").and_then(Value::as_str).unwrap_or_default();
+        let frame = traceback.lines().rev().map(str::trim).find(|line| line.starts_with("File \""));
+        if let Some(frame) = frame {
+            reason.push_str(&format!(" ({frame})"));
+        }
+        Self {
+            label: None,
+            reason: Some(reason),
+            keys: &["report", "error"],
+            below: if whole { traceback } else { "" },
+        }
+    }
+}
+
+/// As [`ids::short`], or `-`.
+fn short(id: Option<&str>) -> &str {
+    id.filter(|id| !id.is_empty()).map_or("-", ids::short)
 }
 
 fn cut(text: &str) -> String {
@@ -99,25 +192,64 @@ mod tests {
         ended.run_id = Some("R".into());
         ended.capability_instance_id = Some("lab-1".into());
         assert_eq!(
-            journal(&ended),
+            journal(&ended, false),
             r#"2026-11-20 20:27:03 state_transition       [job=99999999 run=R] lab-1 {"from": "running", "job_snapshot": "<snapshot:failed>", "to": "failed"}"#
         );
         let mut account = row("task_account", json!({"ok": true, "task": "t", "duration_s": 0.001}));
         account.capability_name = Some("lab".into());
         account.worker_reported = true;
         assert_eq!(
-            journal(&account),
+            journal(&account, false),
             r#"2026-11-20 20:27:03 task_account           [job=- run=-] lab (worker) {"duration_s": 0.001, "ok": true, "task": "t"}"#
         );
         assert_eq!(
-            journal(&row("run_started", json!({}))),
+            journal(&row("run_started", json!({})), false),
             "2026-11-20 20:27:03 run_started            [job=- run=-] - {}"
         );
-        let long = journal(&row("future_type", json!({"x": "y".repeat(400)})));
+        let long = journal(&row("future_type", json!({"x": "y".repeat(400)})), false);
         let payload = long.split(" - ").nth(1).expect("payload");
         assert_eq!(payload, format!("{{\"x\": \"{}…", "y".repeat(152)));
-        let odd = journal(&row("x", json!({"a": "h\u{e9}llo", "job_snapshot": {"x": 1}})));
+        let odd = journal(&row("x", json!({"a": "h\u{e9}llo", "job_snapshot": {"x": 1}})), false);
         assert!(odd.ends_with(r#"{"a": "h\u00e9llo", "job_snapshot": "<snapshot:?>"}"#), "{odd}");
+    }
+
+    #[test]
+    fn rows_of_our_own_tell_why_something_ended_before_all_else() {
+        let death = json!({"clear_ms": 2, "confidence": "certain", "evidence": ["x".repeat(300)],
+            "reason": "crash", "verdict": "crashed in the middle of a call (SIGSEGV)"});
+        let died = journal(&row("worker_died", death), false);
+        assert!(
+            died.contains(r#"worker_died            [job=- run=-] - crashed in the middle of a call (SIGSEGV) {"clear_ms""#),
+            "{died}"
+        );
+        let unload = json!({"reason": "host_kill", "verdict": "ended by the host: unloaded", "evidence": [], "returncode": 0});
+        assert_eq!(
+            journal(&row("worker_died", unload), false),
+            r#"2026-11-20 20:27:03 worker ended           [job=- run=-] - (unloaded) {"returncode": 0}"#
+        );
+        assert!(
+            journal(&row("worker_died", json!({"returncode": -9})), false)
+                .contains(r#"- {"returncode": -9}"#)
+        );
+
+        let traceback =
+            "Traceback (most recent call last):\n  File \"kit.py\", line 7, in go\nKeyError: 'nokey'\n";
+        let error = json!({"category": "user_input", "message": "'nokey'\u{1b}[2J", "retriable": true,
+            "original_exc_repr": "KeyError('nokey')", "traceback": traceback});
+        let failed = json!({"from": "running", "to": "failed", "report": {"code": "call.tool_failed"},
+            "job_snapshot": {"status": "failed", "error": error}});
+        let mut failed = row("state_transition", failed);
+        failed.job_id = Some("01a22132-941d-738b-b016-e73fef30c72f".into());
+        failed.run_id = Some("01a22132-93f5-765b-89a3-6c2755c90f0d".into());
+        let line = journal(&failed, false);
+        assert_eq!(
+            line,
+            "2026-11-20 20:27:03 state_transition       [job=ef30c72f run=55c90f0d] - call.tool_failed: KeyError: \
+             'nokey'\\x1b[2J (File \"kit.py\", line 7, in go) {\"from\": \"running\", \"job_snapshot\": \
+             \"<snapshot:failed>\", \"to\": \"failed\"}"
+        );
+        let whole = journal(&failed, true);
+        assert!(whole.starts_with(&line) && whole.ends_with("\n    KeyError: 'nokey'"), "{whole}");
     }
 
     #[test]
@@ -145,6 +277,6 @@ mod tests {
             stream: "stdout".into(),
             content: "raw line".into(),
         };
-        assert_eq!(chunk(&line), "2026-11-20 20:27:09 [-] raw line");
+        assert_eq!(chunk(&line, None), "2026-11-20 20:27:09 [-] raw line");
     }
 }

@@ -2,15 +2,17 @@
 
 use crate::cli::{Global, LogsArgs};
 use crate::fault::{CommandResult, Fault};
+use crate::log_filter::{Asked, View};
 use crate::log_lines;
 use crate::output::Output;
 use cjm_store::{
     DIAGNOSTICS_FILE, DiagnosticsFilter, DiagnosticsReader, JOURNAL_FILE, JournalFilter, JournalReader,
-    SeqChunk, SeqRecord, SeqRow, StoreError, diagnostics_reader::LEVELS,
+    SeqChunk, SeqRecord, SeqRow, StoreError,
 };
 use cjm_wire::describe::exit;
 use serde::Serialize;
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,36 +25,24 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &LogsArgs, output: &Output) -> CommandResult {
-    if args.journal && args.chunks {
-        // The ancestor's words and exit code.
-        let message = "--journal and --chunks are different views; pick one.";
-        return Err(Fault::new("logs.two_views", message, "give one of them"));
-    }
-    if let Some(level) = &args.level
-        && !LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level))
-    {
-        return Err(Fault::usage(
-            format!("there is no level \"{level}\""),
-            format!("one of {}", LEVELS.join(", ")),
-        ));
-    }
+    let view = View::of(args)?;
+    let asked = Asked::of(args)?;
     let data_dir = global.settings()?.data_dir;
-    let view = View::of(args);
     let source = loop {
-        match Source::open(&data_dir, args, view) {
-            Ok(source) => break source,
-            Err(StoreError::NothingYet { .. }) if args.follow => tokio::time::sleep(FOLLOW_INTERVAL).await,
-            Err(StoreError::NothingYet { .. }) => return nothing_yet(&data_dir, view, output),
-            Err(error) => return Err(error.into()),
+        match Source::open(&data_dir, &asked, args, view)? {
+            Some(source) => break source,
+            None if args.follow => tokio::time::sleep(FOLLOW_INTERVAL).await,
+            None => return nothing_yet(&data_dir, view, output),
         }
     };
     let wanted = match args.n {
         None if output.json => usize::MAX,
         None => ENTRIES_DEFAULT,
-        Some(n) if n <= 0 => usize::MAX,
+        Some(0) => usize::MAX,
         Some(n) => usize::try_from(n).unwrap_or(usize::MAX),
     };
-    let mut printer = Printer { output, listed: 0, follow: args.follow };
+    let tools = Tools { data_dir: &data_dir, known: RefCell::default() };
+    let mut printer = Printer { output, tools, listed: 0, follow: args.follow, whole: args.job.is_some() };
     printer.begin()?;
     let mut seq = newest(&source, wanted, &mut printer)?;
     if !args.follow {
@@ -103,25 +93,6 @@ fn newest(source: &Source, wanted: usize, printer: &mut Printer<'_>) -> Result<i
     Ok(seq)
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum View {
-    Journal,
-    Records,
-    Chunks,
-}
-
-impl View {
-    fn of(args: &LogsArgs) -> Self {
-        if args.chunks {
-            Self::Chunks
-        } else if args.journal || args.run.is_some() {
-            Self::Journal
-        } else {
-            Self::Records
-        }
-    }
-}
-
 enum Source {
     Journal(JournalReader, JournalFilter),
     Diagnostics(DiagnosticsReader, DiagnosticsFilter, View),
@@ -145,38 +116,59 @@ impl Entry {
         }
     }
 
-    fn line(&self) -> String {
+    fn line(&self, tools: &Tools<'_>, whole: bool) -> String {
         match self {
-            Self::Journal(row) => log_lines::journal(&row.row),
+            Self::Journal(row) => log_lines::journal(&row.row, whole),
             Self::Record(record) => log_lines::record(&record.record),
-            Self::Chunk(chunk) => log_lines::chunk(&chunk.chunk),
+            Self::Chunk(chunk) => {
+                let tool = tools.of(chunk.chunk.worker_session_id.as_deref());
+                log_lines::chunk(&chunk.chunk, tool.as_deref())
+            }
         }
     }
 }
 
+/// Which tool a session belongs to: output does not say it, the journal does.
+struct Tools<'a> {
+    data_dir: &'a Path,
+    known: RefCell<HashMap<String, Option<String>>>,
+}
+
+impl Tools<'_> {
+    fn of(&self, session: Option<&str>) -> Option<String> {
+        let session = session?;
+        if let Some(known) = self.known.borrow().get(session) {
+            return known.clone();
+        }
+        // Without a journal, or where it cannot be read, output is shown all the same.
+        let found = self.look(session).unwrap_or_default();
+        self.known.borrow_mut().insert(session.to_owned(), found.clone());
+        found
+    }
+
+    fn look(&self, session: &str) -> Result<Option<String>, StoreError> {
+        let filter = JournalFilter { session: Some(session.to_owned()), ..JournalFilter::default() };
+        let rows = JournalReader::open_with_archives(self.data_dir)?.page(&filter, 0, 1)?;
+        Ok(rows.into_iter().find_map(|row| row.row.capability_instance_id.or(row.row.capability_name)))
+    }
+}
+
 impl Source {
-    fn open(data_dir: &Path, args: &LogsArgs, view: View) -> Result<Self, StoreError> {
-        Ok(match view {
-            View::Journal => Self::Journal(
-                JournalReader::open(data_dir)?,
-                JournalFilter {
-                    job: args.job.clone(),
-                    run: args.run.clone(),
-                    session: args.session.clone(),
-                    ..JournalFilter::default()
-                },
-            ),
-            View::Records | View::Chunks => Self::Diagnostics(
-                DiagnosticsReader::open(data_dir)?,
-                DiagnosticsFilter {
-                    job: args.job.clone(),
-                    session: args.session.clone(),
-                    level_min: args.level.clone(),
-                    ..DiagnosticsFilter::default()
-                },
-                view,
-            ),
-        })
+    /// None where nothing has been written yet.
+    fn open(data_dir: &Path, asked: &Asked, args: &LogsArgs, view: View) -> Result<Option<Self>, Fault> {
+        let opened = match view {
+            View::Journal => JournalReader::open_with_archives(data_dir)
+                .map(|reader| asked.journal(&reader, args).map(|filter| Self::Journal(reader, filter))),
+            View::Records | View::Chunks => DiagnosticsReader::open(data_dir).map(|reader| {
+                let filter = asked.diagnostics(&reader, data_dir, args, view);
+                filter.map(|filter| Self::Diagnostics(reader, filter, view))
+            }),
+        };
+        match opened {
+            Ok(source) => source.map(Some),
+            Err(StoreError::NothingYet { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn page(&self, after_seq: i64, limit: usize) -> Result<Vec<Entry>, StoreError> {
@@ -212,8 +204,11 @@ fn journal_entries(rows: Vec<SeqRow>) -> Vec<Entry> {
 /// each when it goes on.
 struct Printer<'a> {
     output: &'a Output,
+    tools: Tools<'a>,
     listed: usize,
     follow: bool,
+    /// Tracebacks are shown whole: one job is asked for.
+    whole: bool,
 }
 
 impl Printer<'_> {
@@ -228,11 +223,11 @@ impl Printer<'_> {
     fn entry(&mut self, entry: &Entry) -> Result<(), Fault> {
         self.listed += 1;
         if !self.output.json {
-            return self.output.line(&entry.line());
+            return self.output.line(&entry.line(&self.tools, self.whole));
         }
         let text = serde_json::to_string(entry).unwrap_or_else(|_| "null".to_owned());
         if self.follow {
-            return self.output.line(&text);
+            return self.output.json_text(&text);
         }
         let separator = if self.listed == 1 { "\n" } else { ",\n" };
         self.output.text(&format!("{separator}{text}"))
@@ -240,7 +235,7 @@ impl Printer<'_> {
 
     fn end(&self) -> Result<(), Fault> {
         if self.is_array() {
-            self.output.line(if self.listed == 0 { "]" } else { "\n]" })?;
+            self.output.json_text(if self.listed == 0 { "]" } else { "\n]" })?;
         }
         self.output.flush()
     }
@@ -249,7 +244,7 @@ impl Printer<'_> {
 fn nothing_yet(data_dir: &Path, view: View, output: &Output) -> CommandResult {
     let file = if view == View::Journal { JOURNAL_FILE } else { DIAGNOSTICS_FILE };
     if output.json {
-        output.line("[]")?;
+        output.json_text("[]")?;
     } else {
         output.line(&format!("No store at {} (nothing has run here yet).", data_dir.join(file).display()))?;
     }

@@ -5,6 +5,7 @@
 
 use crate::fault::Fault;
 use cjm_wire::canonical::hex;
+use cjm_wire::json::Arguments;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -41,7 +42,7 @@ pub(crate) fn make(folder: &Path) -> Result<(), Fault> {
 ///
 /// # Errors
 /// When a file is gone, is not what the result says, or cannot be written.
-pub(crate) fn write(folder: &Path, result: &RawValue, given: &Map<String, Value>) -> Result<Written, Fault> {
+pub(crate) fn write(folder: &Path, result: &RawValue, given: &Arguments) -> Result<Written, Fault> {
     let mut value: Value = serde_json::from_str(result.get()).unwrap_or_default();
     let name = if value.is_string() { "result.txt" } else { "result.json" };
     let mut out = Out {
@@ -52,7 +53,10 @@ pub(crate) fn write(folder: &Path, result: &RawValue, given: &Map<String, Value>
         files: Vec::new(),
     };
     out.taken.insert(name.to_owned());
-    collect_texts(&Value::Object(given.clone()), &mut out.given);
+    for argument in given.values() {
+        // What a value cannot hold is nested deeper than any list of paths.
+        collect_texts(&argument.to_value().unwrap_or_default(), &mut out.given);
+    }
     let is_changed = out.copy_files(&mut value)?;
     let content = match &value {
         Value::String(text) => text.clone() + "\n",
@@ -269,7 +273,7 @@ mod tests {
         }
 
         fn write(&self, result: &Value, given: &Value) -> Result<Written, String> {
-            let Value::Object(given) = given.clone() else { panic!("an object") };
+            let given = cjm_wire::Json::from(given).fields().expect("an object");
             make(&self.out()).expect("a folder");
             let result = to_raw_value(result).expect("raw");
             write(&self.out(), &result, &given).map_err(|fault| match fault {
@@ -326,7 +330,7 @@ mod tests {
         assert_eq!(lab.write(&json!("some\ntext"), &json!({})).expect("written").files.len(), 1);
         assert_eq!(lab.read("result.txt"), "some\ntext\n");
         let many = RawValue::from_string("{\"n\": 123456789012345678901234567890}".to_owned()).expect("JSON");
-        let written = write(&lab.out(), &many, &Map::new()).expect("written");
+        let written = write(&lab.out(), &many, &Arguments::new()).expect("written");
         assert_eq!((lab.read("result.json").trim_end(), written.result.get()), (many.get(), many.get()));
     }
 

@@ -1,7 +1,8 @@
-//! Where a command's words go: results on stdout, all else on stderr; colour only for people who want it.
+//! Where a command's words go: results on stdout, all else on stderr; colour only for people who want it. What a
+//! terminal would obey is shown, whoever said it; only documents and asked-for bytes go out as they are.
 
 use crate::fault::{self, Fault};
-use cjm_wire::describe::exit;
+use crate::visible::{visible, visible_json};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 
@@ -40,16 +41,35 @@ impl Output {
         self.stderr_tty && !self.quiet
     }
 
-    /// One result line on stdout.
+    /// A line of words on stdout.
     ///
     /// # Errors
     /// When stdout is closed or full.
     pub(crate) fn line(&self, text: &str) -> Result<(), Fault> {
-        let mut stdout = std::io::stdout().lock();
-        written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(b"\n")))
+        self.text(&format!("{}\n", visible(text)))
     }
 
-    /// Part of a result, as it is.
+    /// A result that is text: byte for byte into a file or pipe, shown on a terminal.
+    ///
+    /// # Errors
+    /// When stdout is closed or full.
+    pub(crate) fn result(&self, text: &str) -> Result<(), Fault> {
+        if self.stdout_tty { self.line(text) } else { self.text(&format!("{text}\n")) }
+    }
+
+    /// A result that is one JSON text: as it is, on a terminal with escapes.
+    ///
+    /// # Errors
+    /// When stdout is closed or full.
+    pub(crate) fn json_text(&self, text: &str) -> Result<(), Fault> {
+        if self.stdout_tty {
+            self.text(&format!("{}\n", visible_json(text)))
+        } else {
+            self.text(&format!("{text}\n"))
+        }
+    }
+
+    /// Part of a document, as it is.
     ///
     /// # Errors
     /// When stdout is closed or full.
@@ -64,7 +84,7 @@ impl Output {
     pub(crate) fn document(&self, value: &impl Serialize) -> Result<(), Fault> {
         let text =
             if self.stdout_tty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
-        self.line(&text.unwrap_or_else(|error| format!("{{\"unwritable\":\"{error}\"}}")))
+        self.json_text(&text.unwrap_or_else(|error| format!("{{\"unwritable\":\"{error}\"}}")))
     }
 
     /// One JSON document of a stream, always on one line, out at once.
@@ -72,7 +92,7 @@ impl Output {
     /// # Errors
     /// When stdout is closed or full.
     pub(crate) fn ndjson(&self, value: &impl Serialize) -> Result<(), Fault> {
-        self.line(&serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned()))?;
+        self.json_text(&serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned()))?;
         self.flush()
     }
 
@@ -93,18 +113,23 @@ impl Output {
 
     /// Shows a fault where it belongs, and gives the exit code.
     pub(crate) fn show(&self, fault: &Fault) -> u8 {
-        let Fault::Shown(report) = fault else { return exit::OK };
+        let Fault::Shown(report) = fault else { return fault::OUTPUT_CLOSED };
         if self.json {
             // If stdout is closed there is nobody left to tell.
             let _ = self.document(&serde_json::json!({ "error": report }));
         } else {
-            self.error(&fault::text(report, self.stderr_color));
+            self.colored(&fault::text(report, self.stderr_color));
         }
         report.exit_code
     }
 
     /// On stderr, always. If stderr is closed there is nobody to tell.
     pub(crate) fn error(&self, text: &str) {
+        self.colored(&visible(text));
+    }
+
+    /// On stderr, with our own colours in it.
+    fn colored(&self, text: &str) {
         let _ = writeln!(std::io::stderr().lock(), "{text}");
     }
 }

@@ -2,6 +2,7 @@
 //! shows what it is told.
 
 use crate::output::Output;
+use crate::visible::{one_line, visible};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::Write;
 use std::time::Duration;
@@ -43,7 +44,7 @@ impl Board {
     pub(crate) fn row(&self, name: &str, total: u64) -> Row {
         let bar = self.bars.add(ProgressBar::new(total));
         bar.set_style(style(total > 0));
-        bar.set_prefix(format!("{name:width$}", width = self.width));
+        bar.set_prefix(format!("{:width$}", one_line(name), width = self.width));
         bar.set_message("waiting");
         Row { bar, name: name.to_owned(), lines: self.lines }
     }
@@ -54,7 +55,7 @@ impl Board {
             line(text);
         } else {
             // Fails only when the terminal is gone.
-            let _ = self.bars.println(text);
+            let _ = self.bars.println(visible(text));
         }
     }
 
@@ -105,7 +106,7 @@ impl Row {
 
 /// On stderr; if it is closed there is nobody to tell.
 fn line(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", visible(text));
 }
 
 fn style(with_bar: bool) -> ProgressStyle {
@@ -117,8 +118,9 @@ fn style(with_bar: bool) -> ProgressStyle {
 }
 
 fn shortened(text: &str) -> String {
+    let text = one_line(text);
     match text.char_indices().nth(MESSAGE_CHARS_MAX) {
-        None => text.to_owned(),
+        None => text.into_owned(),
         Some((at, _)) => format!("{}…", &text[..at]),
     }
 }

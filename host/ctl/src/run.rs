@@ -2,21 +2,21 @@
 //! took, then the output.
 
 use crate::allow::tell_choice;
-use crate::assign::arguments;
+use crate::assign::{ARGUMENTS_BYTES_MAX, arguments, text_of_file};
 use crate::call::{current_dir, deadline, host_options, passed};
 use crate::cli::{Global, RunArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::interrupt::{Interrupts, interrupted};
 use crate::output::Output;
 use crate::progress::{Board, Row};
-use crate::run_inputs::resolve;
+use crate::run_inputs::{self, resolve};
 use crate::run_report::{document, state_text, table};
 use crate::stdin::Stdin;
 use cjm_engine::{CompositionOutcome, Host, HostEvent, NodeState, WorkerState};
-use cjm_wire::composition::{Composition, RunOutcome};
-use cjm_wire::describe::{ErrorReport, exit};
-use cjm_wire::json::JsonKind;
-use serde_json::{Map, Value};
+use cjm_wire::composition::{COMPOSITION_BYTES_MAX, Composition, RunOutcome};
+use cjm_wire::describe::{Described, ErrorReport, exit};
+use cjm_wire::inputs_file::parse_inputs;
+use cjm_wire::json::{Arguments, JsonKind};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
@@ -37,8 +37,11 @@ pub(crate) async fn run(
 ) -> CommandResult {
     let composition = read(&args.composition)?;
     let cwd = current_dir()?;
-    let stdin = Stdin::read(None, &args.inputs, output, interrupts).await?;
-    let inputs = resolve(&composition, &arguments(None, &args.inputs, &cwd, stdin.file())?, &cwd)?;
+    let stdin = Stdin::read(args.inputs_file.as_deref(), &args.inputs, output, interrupts).await?;
+    let declared = |name: &str| run_inputs::declared(&composition, name);
+    let mut given = of_file(args.inputs_file.as_deref(), &stdin, &cwd)?;
+    given.extend(arguments(None, &args.inputs, &cwd, stdin.file(), declared)?);
+    let inputs = resolve(&composition, &given, &cwd)?;
     let deadline = deadline(args.timeout)?;
     let host = Host::start(host_options(&global.settings()?)).await?;
     tell_choice(host.catalog(), composition.nodes.values().map(|node| node.capability.as_str()), output);
@@ -58,11 +61,22 @@ pub(crate) async fn run(
     finish(&*ended?, &name, &run_id, output)
 }
 
-fn read(path: &Path) -> Result<Composition, Fault> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let message = format!("cannot read the composition {}", path.display());
-        Fault::new("composition.unreadable", message, "check the path").caused_by(&error)
+/// The inputs that `--inputs` names: a file of JSON or YAML, or standard input.
+fn of_file(file: Option<&str>, stdin: &Stdin, cwd: &Path) -> Result<Arguments, Fault> {
+    let Some(file) = file else { return Ok(Arguments::new()) };
+    let text = match stdin.text(None) {
+        Some(text) => text.to_owned(),
+        None => text_of_file(&cwd.join(file), ARGUMENTS_BYTES_MAX)?,
+    };
+    let inputs = parse_inputs(&text).map_err(|error| {
+        let next_step = "write one object of inputs by name, as JSON or YAML";
+        Fault::new(error.code(), format!("--inputs {file}: {error}"), next_step)
     })?;
+    Ok(inputs)
+}
+
+fn read(path: &Path) -> Result<Composition, Fault> {
+    let text = text_of_file(path, COMPOSITION_BYTES_MAX as u64)?;
     Composition::parse(&text).map_err(|error| {
         let mut report = ErrorReport::of(&error);
         report.message = format!("{}: {}", path.display(), report.message);
@@ -74,7 +88,7 @@ fn read(path: &Path) -> Result<Composition, Fault> {
 async fn perform(
     host: &Host,
     composition: Composition,
-    inputs: Map<String, Value>,
+    inputs: Arguments,
     board: &RunBoard,
 ) -> Result<Arc<CompositionOutcome>, Fault> {
     let work = async {

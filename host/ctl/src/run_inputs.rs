@@ -1,21 +1,31 @@
 //! The inputs of a composition, from the command line and its defaults: checked by kind, files found and made
 //! absolute. Runs nothing.
 
-use crate::assign::{absolute_text, existing_file};
+use crate::assign::{Declared, absolute_text, existing_file};
 use crate::fault::Fault;
 use cjm_wire::composition::{Composition, Input, InputKind, MAP_ELEMENTS_MAX};
-use serde_json::{Map, Value};
+use cjm_wire::json::{Arguments, Json, JsonKind};
 use std::path::{Path, PathBuf};
+
+/// Most characters of a value in a message.
+const EXCERPT_CHARS_MAX: usize = 80;
+
+/// How the value of an input is read from `key=value`.
+pub(crate) fn declared(composition: &Composition, name: &str) -> Declared {
+    match composition.inputs.get(name).map(|input| input.kind) {
+        Some(InputKind::String | InputKind::File | InputKind::Path) => Declared::Text,
+        Some(InputKind::Number) => Declared::Number,
+        Some(InputKind::Boolean) => Declared::Boolean,
+        // A list of files may be given as JSON.
+        Some(InputKind::Files | InputKind::Any) | None => Declared::Unknown,
+    }
+}
 
 /// Every input of `composition`, from `given` and its defaults; relative paths start at `cwd`.
 ///
 /// # Errors
 /// When one is missing, unknown, of the wrong type, or names files that are not there.
-pub(crate) fn resolve(
-    composition: &Composition,
-    given: &Map<String, Value>,
-    cwd: &Path,
-) -> Result<Map<String, Value>, Fault> {
+pub(crate) fn resolve(composition: &Composition, given: &Arguments, cwd: &Path) -> Result<Arguments, Fault> {
     let known = || {
         let names: Vec<String> =
             composition.inputs.iter().map(|(name, input)| described(name, input)).collect();
@@ -25,15 +35,9 @@ pub(crate) fn resolve(
         let message = format!("composition \"{}\" has no input `{name}`", composition.name);
         return Err(Fault::new("composition.input_unknown", message, known()));
     }
-    let mut resolved = Map::new();
+    let mut resolved = Arguments::new();
     for (name, input) in &composition.inputs {
-        let default = match &input.default {
-            // The run takes it from the document, digit by digit.
-            Some(_) if input.kind == InputKind::Any && !given.contains_key(name) => continue,
-            Some(default) => Some(default.to_value().map_err(Fault::from)?),
-            None => None,
-        };
-        let Some(value) = given.get(name).or(default.as_ref()) else {
+        let Some(value) = given.get(name).or(input.default.as_ref()) else {
             let example = match input.kind {
                 InputKind::File | InputKind::Path => "PATH",
                 InputKind::Files => "FOLDER, or a pattern such as '*.wav'",
@@ -54,57 +58,64 @@ fn described(name: &str, input: &Input) -> String {
     if input.description.is_empty() { name.to_owned() } else { format!("{name} ({})", input.description) }
 }
 
-fn of_kind(name: &str, kind: InputKind, value: &Value, cwd: &Path) -> Result<Value, Fault> {
+fn of_kind(name: &str, kind: InputKind, value: &Json, cwd: &Path) -> Result<Json, Fault> {
     let wrong = |wanted: &str| {
         Err(Fault::new(
             "composition.input_type",
-            format!("the input `{name}` must be {wanted}, and is {value}"),
+            format!("the input `{name}` must be {wanted}, and is {}", excerpt(value)),
             format!("give it as {name}=VALUE, or {name}:=JSON"),
         ))
     };
-    match kind {
-        InputKind::Any => Ok(value.clone()),
-        // What reads as a number or as `true` is text all the same where text is wanted.
-        InputKind::String => match value {
-            Value::String(_) => Ok(value.clone()),
-            Value::Number(_) | Value::Bool(_) => Ok(Value::from(value.to_string())),
-            _ => wrong("text"),
-        },
-        InputKind::Number if value.is_number() => Ok(value.clone()),
-        InputKind::Number => wrong("a number"),
-        InputKind::Boolean if value.is_boolean() => Ok(value.clone()),
-        InputKind::Boolean => wrong("true or false"),
-        InputKind::File => match path_text(value) {
+    match (kind, value.kind()) {
+        (InputKind::Any, _)
+        | (InputKind::String, JsonKind::Text)
+        | (InputKind::Number, JsonKind::Number)
+        | (InputKind::Boolean, JsonKind::Boolean) => Ok(value.clone()),
+        // What a file gives as a number or as `true` is text all the same where text is wanted.
+        (InputKind::String, JsonKind::Number | JsonKind::Boolean) => Ok(Json::of(value.text())),
+        (InputKind::String, _) => wrong("text"),
+        (InputKind::Number, _) => wrong("a number"),
+        (InputKind::Boolean, _) => wrong("true or false"),
+        (InputKind::File, _) => match path_text(value) {
             Some(path) if cwd.join(&path).is_dir() => wrong("one file, not a folder"),
-            Some(path) => existing_file(name, &path, cwd).map(Value::from),
+            Some(path) => existing_file(name, &path, cwd).map(Json::of),
             None => wrong("the path of a file"),
         },
-        InputKind::Path => match path_text(value) {
-            Some(path) => absolute_text(name, &cwd.join(path)).map(Value::from),
+        (InputKind::Path, _) => match path_text(value) {
+            Some(path) => absolute_text(name, &cwd.join(path)).map(Json::of),
             None => wrong("a path"),
         },
-        InputKind::Files => files(name, value, cwd),
+        (InputKind::Files, _) => files(name, value, cwd),
     }
 }
 
+/// The beginning of a value, for a message.
+fn excerpt(value: &Json) -> String {
+    let mut text: String = value.text().chars().take(EXCERPT_CHARS_MAX).collect();
+    if text.len() < value.text().len() {
+        text.push('…');
+    }
+    text
+}
+
 /// A path that is all digits reads as a number.
-fn path_text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
+fn path_text(value: &Json) -> Option<String> {
+    match value.kind() {
+        JsonKind::Text => value.as_text(),
+        JsonKind::Number => Some(value.text().to_owned()),
         _ => None,
     }
 }
 
-fn files(name: &str, value: &Value, cwd: &Path) -> Result<Value, Fault> {
-    let parts: Vec<String> = match value {
-        Value::Array(items) => items.iter().filter_map(path_text).collect(),
-        other => path_text(other).into_iter().collect(),
+fn files(name: &str, value: &Json, cwd: &Path) -> Result<Json, Fault> {
+    let parts: Vec<String> = match value.items() {
+        Some(items) => items.iter().filter_map(path_text).collect(),
+        None => path_text(value).into_iter().collect(),
     };
     if parts.is_empty() {
         return Err(Fault::new(
             "composition.input_type",
-            format!("the input `{name}` must be files, and is {value}"),
+            format!("the input `{name}` must be files, and is {}", excerpt(value)),
             format!("give {name}=FOLDER, a pattern such as '*.wav', or {name}:='[\"a\", \"b\"]'"),
         ));
     }
@@ -134,7 +145,7 @@ fn files(name: &str, value: &Value, cwd: &Path) -> Result<Value, Fault> {
         found.iter().map(|path| absolute_text(name, path)).collect::<Result<_, _>>()?;
     texts.sort();
     texts.dedup();
-    Ok(texts.into_iter().map(Value::from).collect())
+    Ok(Json::of(texts))
 }
 
 fn none_found(name: &str, path: &Path, what: &str) -> Fault {
@@ -221,15 +232,15 @@ fn matches_pattern(name: &str, pattern: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn composition(inputs: &str) -> Composition {
         Composition::parse(&format!("name: t\ninputs: {inputs}\nnodes: {{}}\n")).expect("composition")
     }
 
     fn resolved(inputs: &str, given: Value, cwd: &Path) -> Result<Value, String> {
-        let Value::Object(given) = given else { panic!("an object") };
-        resolve(&composition(inputs), &given, cwd).map(Value::Object).map_err(|fault| match fault {
+        let given = Json::from(given).fields().expect("an object");
+        resolve(&composition(inputs), &given, cwd).map(|found| json!(found)).map_err(|fault| match fault {
             Fault::Shown(report) => format!("{}: {} → {}", report.code, report.message, report.next_step),
             Fault::OutputClosed => "closed".to_owned(),
         })

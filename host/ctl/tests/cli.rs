@@ -272,11 +272,10 @@ fn logs_print_the_ancestors_lines_byte_for_byte() {
         (&["logs", "--chunks"], "2026-11-20 20:27:09 [11111111] raw line\n"),
         (&["logs", "--journal", "--job", "99999999-8888"], transition),
         (&["logs", "--run", "R", "-n", "1"], transition),
-        (&["logs", "--journal", "--run", "nobody"], ""),
     ] {
         assert_eq!(place.run(arguments, 0).stdout, expected, "{arguments:?}");
     }
-    let both = place.run(&["logs", "--journal", "--chunks"], 1);
+    let both = place.run(&["logs", "--journal", "--chunks"], 2);
     assert!(both.stderr.contains("--journal and --chunks are different views; pick one."), "{both:?}");
     assert_eq!(place.run(&["logs", "--journal", "-n", "0"], 0).stdout.lines().count(), 3);
 }
@@ -295,7 +294,76 @@ fn logs_as_json_are_one_list_of_whole_rows() {
     let records = place.run(&["logs", "--json", "-n", "1"], 0).json();
     assert_eq!(records[0]["exc_text"], "Traceback\n  E", "{records}");
     assert_eq!(place.run(&["logs", "--chunks", "--json"], 0).json()[0]["content"], "raw line");
-    assert_eq!(place.run(&["logs", "--chunks", "--session", "x", "--json"], 0).json(), Value::Array(vec![]));
+    let unknown = place.run(&["logs", "--chunks", "--session", "x", "--json"], 1).json();
+    assert_eq!(unknown["error"]["code"], "logs.unknown", "{unknown}");
+}
+
+/// Rows of our own, of two jobs of one second.
+fn two_jobs(place: &Place) -> [&'static str; 2] {
+    let ids = ["01a22132-941d-738b-b016-e73fef30c72f", "01a22132-941e-7123-8016-a73fef30c001"];
+    let stamp = "2026-11-28T08:08:12.602433+00:00";
+    let journal = rusqlite::Connection::open(place.path("data/journal.db")).expect("opens");
+    for (id, tool, node, to) in [(ids[0], "lab", "a", "failed"), (ids[1], "other", "b", "completed")] {
+        let session = id.replace("01a22132", "01a22131");
+        journal
+            .execute(
+                "INSERT INTO journal (event_id, ts, event_type, run_id, job_id, node_id, capability_name, worker_session_id, payload)
+                 VALUES (?1, ?2, 'state_transition', ?1, ?1, ?3, ?4, ?5, ?6)",
+                [id, stamp, node, tool, &session, &format!("{{\"to\": \"{to}\"}}")],
+            )
+            .expect("inserts");
+        let spawned = "INSERT INTO journal (event_id, ts, event_type, capability_name, capability_instance_id, worker_session_id)
+                       VALUES (?1 || 's', ?2, 'worker_spawned', ?3, ?3, ?4)";
+        journal.execute(spawned, [id, stamp, tool, &session]).expect("inserts");
+        let diagnostics = rusqlite::Connection::open(place.path("data/diagnostics.db")).expect("opens");
+        let line = "INSERT INTO stream_chunks (ts, worker_session_id, stream, content) VALUES (?1, ?2, 'stderr', ?3)";
+        diagnostics.execute(line, [stamp, &session, &format!("{tool} speaks \u{1b}[2J")]).expect("inserts");
+    }
+    ids
+}
+
+#[test]
+fn shortened_ids_and_other_filters_find_their_rows_and_what_names_nothing_is_refused() {
+    let place = Place::new();
+    ancestors_stores(&place);
+    let ids = two_jobs(&place);
+    let lines = |arguments: &[&str]| place.run(&[&["logs"][..], arguments].concat(), 0).stdout;
+    for (arguments, has, has_not) in [
+        (&["--journal", "--job", "ef30c72f"][..], "[job=ef30c72f run=ef30c72f] lab", "ef30c001"),
+        (&["--journal", "--job", ids[1]], "[job=ef30c001", "ef30c72f"),
+        (&["--journal", "--job", "01a22132-941e"], "ef30c001", "ef30c72f"),
+        (&["--run", "ef30c001"], "ef30c001", "ef30c72f"),
+        (&["--journal", "--capability", "lab"], "ef30c72f", "ef30c001"),
+        (&["--node", "b"], "ef30c001", "ef30c72f"),
+        (&["--status", "failed"], "ef30c72f", "ef30c001"),
+        (&["--type", "state_transition", "--since", "2026-11-28"], "ef30c72f", "99999999"),
+        (&["--type", "future_type"], "future_type", "ef30c72f"),
+        (&["--chunks", "--job", "ef30c72f"], "[ef30c72f lab stderr] lab speaks \\x1b[2J", "other"),
+        (&["--chunks", "--capability", "other"], "other speaks", "lab"),
+        (&["--chunks", "--since", "2026-11-27"], "other speaks", "raw line"),
+        (&["--job", "99999999"], "hello", "bad"),
+    ] {
+        let shown = lines(arguments);
+        assert!(shown.contains(has) && !shown.contains(has_not), "{arguments:?}: {shown}");
+    }
+    assert_eq!(lines(&["--journal", "--since", "0s"]), "", "nothing is younger than now");
+    for (arguments, code, word) in [
+        (&["--journal", "--job", "nobody"][..], 1, "nothing is known of it"),
+        (&["--job", "nobody"], 1, "nothing is known of it"),
+        (&["--chunks", "--session", "nobody"], 1, "nothing is known of it"),
+        (&["--run", "nobody"], 1, "nothing is known of it"),
+        (&["--capability", "nobody"], 1, "nothing is known of it"),
+        (&["--node", "nobody"], 1, "nothing is known of it"),
+        (&["--journal", "--job", "01a22132"], 1, ids[1]),
+        (&["--type", "worker_dyed"], 2, "worker_died"),
+        (&["--status", "fialed"], 2, "failed"),
+        (&["--since", "yesterday"], 2, "10m"),
+        (&["-n", "-3"], 2, "0 for all"),
+        (&["--chunks", "--status", "failed"], 2, "--job"),
+    ] {
+        let answer = place.run(&[&["logs"][..], arguments].concat(), code);
+        assert!(answer.stdout.is_empty() && answer.stderr.contains(word), "{arguments:?}: {answer:?}");
+    }
 }
 
 #[test]
@@ -344,6 +412,6 @@ fn a_closed_output_ends_it_quietly() {
         .expect("starts");
     drop(reader.stdout.take());
     let output = reader.wait_with_output().expect("ends");
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(output.status.code(), Some(141), "as if SIGPIPE had ended it: {output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
 }

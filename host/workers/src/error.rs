@@ -2,6 +2,7 @@
 
 use crate::binding::AdapterFault;
 use crate::stored_settings::StoredSettingsFault;
+use crate::tool_failure;
 use cjm_catalog::ProgramError;
 use cjm_decide::death::Verdict;
 use cjm_wire::InstanceId;
@@ -9,6 +10,9 @@ use cjm_wire::describe::{Described, ErrorReport, Facts, exit};
 use cjm_wire::error::{ErrorCategory, Failure, JobError};
 use cjm_wire::http::Account;
 use std::path::PathBuf;
+
+/// Status of an answer to a method that the tool does not have.
+const NOT_FOUND: u16 = 404;
 
 /// Why a worker did not become ready. All of them leave no process behind.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -98,7 +102,7 @@ pub enum CallError {
         capability: String,
     },
     /// The tool says why.
-    #[error("\"{capability}\" failed: {}", error.message)]
+    #[error("\"{capability}\" failed: {}", tool_failure::words(error))]
     Tool {
         /// The capability.
         capability: String,
@@ -120,7 +124,7 @@ pub enum CallError {
         stderr_tail: Vec<String>,
     },
     /// The worker answered with something that is not the contract's.
-    #[error("\"{capability}\" answered with status {status}, which is not an answer to this call: {excerpt}")]
+    #[error("{}", bad_answer_text(capability, *status, excerpt))]
     BadAnswer {
         /// The capability.
         capability: String,
@@ -140,7 +144,7 @@ pub enum CallError {
         message: String,
     },
     /// Its deadline passed before it ended; it was stopped.
-    #[error("the call of \"{capability}\" was stopped at its deadline, after {seconds} s")]
+    #[error("the call of \"{capability}\" was stopped at its deadline, after {seconds:.1} s")]
     DeadlinePassed {
         /// The capability.
         capability: String,
@@ -188,11 +192,11 @@ impl StartError {
             Self::Died { not_passed, .. } => start("worker.died_at_start", last_lines(not_passed)),
             Self::NeverReady { .. } => start(
                 "worker.never_ready",
-                "see what it waits for (`cjm-ctl logs --chunks`); a slow tool should load in `prefetch` or its first \
-                 call",
+                "see what it waits for (`cjm-ctl logs --chunks`); a tool that loads slowly should do so in its first call",
             ),
-            Self::BadConfiguration { .. } => start(
+            Self::BadConfiguration { .. } => Facts::new(
                 "worker.bad_configuration",
+                exit::DOMAIN,
                 "correct the configuration; `cjm-ctl list --json` shows its schema",
             ),
         }
@@ -253,10 +257,15 @@ impl CallError {
             Self::Cancelled { .. } => {
                 Facts::new("call.cancelled", exit::CANCELLED, "submit it again when it is wanted")
             }
-            Self::Tool { error, .. } => Facts::new("call.tool_failed", exit::TOOL_FAILED, after_tool(error)),
+            Self::Tool { error, .. } => tool_failure::facts(error),
             Self::Died { verdict, .. } => {
                 Facts::new("call.worker_died", exit::WORKER_DIED, verdict.next_step())
             }
+            Self::BadAnswer { status: NOT_FOUND, .. } => Facts::new(
+                "call.unknown_method",
+                exit::DOMAIN,
+                "name a task and a method that the message lists, or that the adapter's source has",
+            ),
             Self::BadAnswer { .. } => Facts::new(
                 "call.bad_answer",
                 exit::TOOL_FAILED,
@@ -294,6 +303,7 @@ impl CallError {
             Self::Cancelled { .. } => (ErrorCategory::Transient, false),
             Self::Tool { error, .. } => (error.category, error.retriable),
             Self::Died { verdict, .. } => (verdict.category, verdict.retriable),
+            Self::BadAnswer { status: NOT_FOUND, .. } => (ErrorCategory::UserInput, false),
             Self::BadAnswer { .. } => (ErrorCategory::Fatal, false),
             Self::Connection { .. } => (ErrorCategory::Transient, true),
             Self::NotStarted(error) => match **error {
@@ -351,18 +361,11 @@ fn last_lines(not_passed: &[String]) -> &'static str {
     }
 }
 
-/// What to do about a failure that the tool reported.
-fn after_tool(error: &JobError) -> String {
-    match (error.category, error.retry_after_seconds) {
-        (ErrorCategory::UserInput, _) => "correct the arguments and call again".to_owned(),
-        (ErrorCategory::Transient, Some(seconds)) => format!("try again after {seconds} s"),
-        (ErrorCategory::Transient, None) => "try again".to_owned(),
-        (ErrorCategory::Resource, _) => "free what it ran short of, then try again".to_owned(),
-        (ErrorCategory::Fatal, _) => {
-            "read the tool's last lines and the traceback (`cjm-ctl logs --level ERROR`); the fault is in the tool"
-                .to_owned()
-        }
+fn bad_answer_text(capability: &str, status: u16, excerpt: &str) -> String {
+    if status == NOT_FOUND {
+        return format!("\"{capability}\" has no such task or method: {excerpt}");
     }
+    format!("\"{capability}\" answered with status {status}, which is not an answer to this call: {excerpt}")
 }
 
 fn missing_text(not_passed: &[String]) -> String {

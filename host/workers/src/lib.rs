@@ -28,6 +28,7 @@ mod proxy;
 mod pump;
 mod sinks;
 mod stored_settings;
+mod tool_failure;
 mod worker;
 
 pub use api::{

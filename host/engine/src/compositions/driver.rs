@@ -21,7 +21,7 @@ use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use cjm_wire::json::{Arguments, Json};
 use cjm_wire::{CompositionId, InstanceId, JobId, Timestamp};
 use cjm_workers::{HostEvent, LoadOptions, NodeState};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -37,7 +37,7 @@ impl Host {
     pub async fn submit_composition(
         &self,
         composition: Composition,
-        inputs: Map<String, Value>,
+        inputs: Arguments,
     ) -> Result<CompositionId, HostError> {
         let host = self.clone();
         if self.services().closing.is_cancelled() {
@@ -90,9 +90,8 @@ impl Host {
 async fn start(
     host: Host,
     composition: Composition,
-    inputs: Map<String, Value>,
+    inputs: Arguments,
 ) -> Result<CompositionHandle, HostError> {
-    let inputs: Arguments = inputs.iter().map(|(name, value)| (name.clone(), Json::from(value))).collect();
     let run = CompositionRun::new(composition.clone(), inputs.clone(), 0).map_err(|error| {
         HostError::Graph { message: error.to_string(), code: error.code(), next_step: error.next_step() }
     })?;

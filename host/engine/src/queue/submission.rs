@@ -27,7 +27,7 @@ pub struct JobRequest {
     /// Positional arguments.
     pub args: Vec<Value>,
     /// Named arguments.
-    pub kwargs: Map<String, Value>,
+    pub kwargs: Arguments,
     /// Higher runs first.
     pub priority: i32,
     /// How long it may take from its submission, waiting included; [`HostOptions::call_timeout`] when absent.
@@ -51,7 +51,7 @@ impl JobRequest {
             action: None,
             task: None,
             args: Vec::new(),
-            kwargs: Map::new(),
+            kwargs: Arguments::new(),
             priority: 0,
             timeout: None,
             actor: None,
@@ -174,7 +174,7 @@ impl Host {
         record.control.clone_from(&request.control);
         // An element's arguments were bound as text.
         let mut kwargs = element.as_mut().map(|hook| std::mem::take(&mut hook.kwargs)).unwrap_or_default();
-        kwargs.extend(request.kwargs.iter().map(|(key, value)| (key.clone(), Json::from(value))));
+        kwargs.extend(request.kwargs);
         if let Some(action) = request.action {
             kwargs.insert(ACTION_KEY.to_owned(), Json::of(action));
         }

@@ -1,0 +1,290 @@
+//! What `logs` is asked to show: which store, and which of its rows. Shortened ids become whole ones here; what names
+//! nothing is refused, since an empty answer would read as "nothing happened".
+
+use crate::cli::LogsArgs;
+use crate::fault::Fault;
+use cjm_store::diagnostics_reader::LEVELS;
+use cjm_store::{
+    DiagnosticsFilter, DiagnosticsReader, IdKind, JournalFilter, JournalReader, ResolvedId, StoreError,
+};
+use cjm_wire::Timestamp;
+use cjm_wire::event::{EventType, JobStatus};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Most rows of a job that are looked at for the sessions it ran in.
+const JOB_ROWS_MAX: usize = 1000;
+const STATUSES: [JobStatus; 5] =
+    [JobStatus::Pending, JobStatus::Running, JobStatus::Completed, JobStatus::Failed, JobStatus::Cancelled];
+
+/// Which rows are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum View {
+    /// What was attempted.
+    Journal,
+    /// What tools logged.
+    Records,
+    /// What they printed.
+    Chunks,
+}
+
+impl View {
+    /// The view that the options mean.
+    ///
+    /// # Errors
+    /// When they mean two.
+    pub(crate) fn of(args: &LogsArgs) -> Result<Self, Fault> {
+        if args.journal && args.chunks {
+            // The ancestor's words.
+            let message = "--journal and --chunks are different views; pick one.";
+            return Err(Fault::usage(message, "give one of them"));
+        }
+        let of_journal = [
+            ("--run", args.run.is_some()),
+            ("--node", args.node.is_some()),
+            ("--type", !args.types.is_empty()),
+            ("--status", !args.status.is_empty()),
+        ];
+        match of_journal.iter().find(|(_, given)| *given) {
+            Some((option, _)) if args.chunks => Err(Fault::usage(
+                format!("{option} asks for the journal, and --chunks for output"),
+                "give one of them; output can be asked for by --job, --session, --capability and --since",
+            )),
+            Some(_) => Ok(Self::Journal),
+            None if args.journal => Ok(Self::Journal),
+            None if args.chunks => Ok(Self::Chunks),
+            None => Ok(Self::Records),
+        }
+    }
+}
+
+/// What can be read from the options alone.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    since: Option<Timestamp>,
+    statuses: Vec<JobStatus>,
+}
+
+impl Asked {
+    /// Checks the options that need no store.
+    ///
+    /// # Errors
+    /// When a level, status, time or number is none.
+    pub(crate) fn of(args: &LogsArgs) -> Result<Self, Fault> {
+        if let Some(level) = &args.level
+            && !LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level))
+        {
+            return Err(Fault::usage(
+                format!("there is no level \"{level}\""),
+                format!("one of {}", LEVELS.join(", ")),
+            ));
+        }
+        if let Some(n) = args.n.filter(|n| *n < 0) {
+            return Err(Fault::usage(
+                format!("-n {n} is no number of entries"),
+                "give 1 or more, or 0 for all",
+            ));
+        }
+        let statuses = args.status.iter().map(|text| {
+            JobStatus::parse(&text.to_lowercase()).ok_or_else(|| {
+                let known = STATUSES.map(JobStatus::as_str).join(", ");
+                Fault::usage(format!("there is no status \"{text}\""), format!("one of {known}"))
+            })
+        });
+        Ok(Self {
+            since: args.since.as_deref().map(|text| since(text, jiff::Timestamp::now())).transpose()?,
+            statuses: statuses.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The filter of journal rows.
+    ///
+    /// # Errors
+    /// When a name or id names nothing or several things, or the store cannot be read.
+    pub(crate) fn journal(&self, reader: &JournalReader, args: &LogsArgs) -> Result<JournalFilter, Fault> {
+        let whole = |kind, option, id: &Option<String>| {
+            id.as_deref().map(|id| whole_id(reader, kind, option, id, args.follow)).transpose()
+        };
+        let filter = JournalFilter {
+            job: whole(IdKind::Job, "--job", &args.job)?,
+            run: whole(IdKind::Run, "--run", &args.run)?,
+            session: whole(IdKind::Session, "--session", &args.session)?,
+            node: args.node.clone(),
+            capability: args.capability.clone(),
+            event_types: args.types.clone(),
+            statuses: self.statuses.clone(),
+            since: self.since.clone(),
+            ..JournalFilter::default()
+        };
+        for kind in args.types.iter().filter(|kind| EventType::parse(kind).is_none()) {
+            // A later version may have written it.
+            let one = JournalFilter { event_types: vec![kind.clone()], ..JournalFilter::default() };
+            if reader.last(&one, 1)?.is_empty() {
+                let known = EventType::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ");
+                return Err(Fault::usage(format!("there is no type \"{kind}\""), format!("one of {known}")));
+            }
+        }
+        for (option, name, one) in [
+            (
+                "--capability",
+                &args.capability,
+                JournalFilter { capability: args.capability.clone(), ..JournalFilter::default() },
+            ),
+            ("--node", &args.node, JournalFilter { node: args.node.clone(), ..JournalFilter::default() }),
+        ] {
+            if let Some(name) = name
+                && !args.follow
+                && reader.last(&one, 1)?.is_empty()
+            {
+                return Err(unknown(option, name));
+            }
+        }
+        Ok(filter)
+    }
+
+    /// The filter of records or output. What is known of ids stands in the journal, if there is one.
+    ///
+    /// # Errors
+    /// As [`Self::journal`].
+    pub(crate) fn diagnostics(
+        &self,
+        reader: &DiagnosticsReader,
+        data_dir: &Path,
+        args: &LogsArgs,
+        view: View,
+    ) -> Result<DiagnosticsFilter, Fault> {
+        let journal = match JournalReader::open_with_archives(data_dir) {
+            Ok(journal) => Some(journal),
+            Err(StoreError::NothingYet { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let mut filter = DiagnosticsFilter {
+            level_min: args.level.clone(),
+            since: self.since.clone(),
+            ..DiagnosticsFilter::default()
+        };
+        // Workers of other hosts may have said something that no journal knows of.
+        let said = |one: DiagnosticsFilter| -> Result<bool, StoreError> {
+            Ok(!reader.last_records(&one, 1)?.is_empty()
+                || (one.job.is_none() && !reader.last_chunks(&one, 1)?.is_empty()))
+        };
+        let whole = |kind, option, id: &str, one: DiagnosticsFilter| -> Result<String, Fault> {
+            match &journal {
+                Some(journal) if !said(one.clone())? => whole_id(journal, kind, option, id, args.follow),
+                None if !args.follow && !said(one.clone())? => Err(unknown(option, id)),
+                _ => Ok(id.to_owned()),
+            }
+        };
+        if let Some(id) = &args.session {
+            let one = DiagnosticsFilter { session: Some(id.clone()), ..DiagnosticsFilter::default() };
+            filter.session = Some(whole(IdKind::Session, "--session", id, one)?);
+        }
+        if let Some(id) = &args.job {
+            let one = DiagnosticsFilter { job: Some(id.clone()), ..DiagnosticsFilter::default() };
+            filter.job = Some(whole(IdKind::Job, "--job", id, one)?);
+        }
+        if let Some(name) = &args.capability {
+            let sessions = journal.as_ref().map(|journal| journal.sessions_of(name)).transpose()?;
+            let sessions = sessions.unwrap_or_default();
+            if sessions.is_empty() && !args.follow {
+                return Err(unknown("--capability", name));
+            }
+            filter.sessions = Some(sessions);
+        }
+        if view == View::Chunks
+            && let (Some(job), Some(journal)) = (filter.job.take(), &journal)
+        {
+            // Output carries no job: it is that of the workers it ran in.
+            let of_job = sessions_of_job(journal, &job)?;
+            filter.sessions = Some(match filter.sessions {
+                Some(sessions) => sessions.into_iter().filter(|session| of_job.contains(session)).collect(),
+                None => of_job.into_iter().collect(),
+            });
+        }
+        Ok(filter)
+    }
+}
+
+fn sessions_of_job(journal: &JournalReader, job: &str) -> Result<BTreeSet<String>, StoreError> {
+    let filter = JournalFilter { job: Some(job.to_owned()), ..JournalFilter::default() };
+    Ok(journal
+        .page(&filter, 0, JOB_ROWS_MAX)?
+        .into_iter()
+        .filter_map(|row| row.row.worker_session_id)
+        .collect())
+}
+
+/// The one id that a shortened one means. A follower may wait for what is not known yet.
+fn whole_id(
+    reader: &JournalReader,
+    kind: IdKind,
+    option: &str,
+    id: &str,
+    follow: bool,
+) -> Result<String, Fault> {
+    match reader.resolve_id(kind, id)? {
+        ResolvedId::One(id) => Ok(id),
+        ResolvedId::Unknown if follow => Ok(id.to_owned()),
+        ResolvedId::Unknown => Err(unknown(option, id)),
+        ResolvedId::Several(ids) => Err(Fault::new(
+            "logs.ambiguous_id",
+            format!("{option} {id} means {} things: {}", ids.len(), ids.join(", ")),
+            "give more of its beginning or its end",
+        )),
+    }
+}
+
+fn unknown(option: &str, name: &str) -> Fault {
+    Fault::new(
+        "logs.unknown",
+        format!("{option} {name}: nothing is known of it"),
+        "`cjm-ctl logs --journal` shows what there was, with ids that may be given here",
+    )
+}
+
+/// An instant: a time before `now` (`90s`, `10m`, `2h`, `1d`), or a date with or without a time, in UTC where it names no
+/// zone.
+fn since(text: &str, now: jiff::Timestamp) -> Result<Timestamp, Fault> {
+    let before = || {
+        let span: jiff::Span = text.parse().ok()?;
+        let ago = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?;
+        now.checked_sub(ago.abs()).ok()
+    };
+    let at = || {
+        let civil = text.parse::<jiff::civil::DateTime>().ok()?;
+        civil.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+    };
+    let instant = text.parse::<jiff::Timestamp>().ok().or_else(before).or_else(at).ok_or_else(|| {
+        Fault::usage(
+            format!("--since {text} is no time"),
+            "give how long ago (90s, 10m, 2h, 1d), or an instant (2026-11-28, '2026-11-28 14:30', in UTC)",
+        )
+    })?;
+    Ok(Timestamp::from_micros(instant.as_microsecond()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_how_long_ago_or_an_instant() {
+        let now: jiff::Timestamp = "2026-11-28T08:00:00Z".parse().expect("an instant");
+        for (text, expected) in [
+            ("10m", "2026-11-28T07:50:00+00:00"),
+            ("2h", "2026-11-28T06:00:00+00:00"),
+            ("1d", "2026-11-27T08:00:00+00:00"),
+            ("90s", "2026-11-28T07:58:30+00:00"),
+            ("1h 30m", "2026-11-28T06:30:00+00:00"),
+            ("2026-11-20", "2026-11-20T00:00:00+00:00"),
+            ("2026-11-20 20:27", "2026-11-20T20:27:00+00:00"),
+            ("2026-11-20T20:27:03", "2026-11-20T20:27:03+00:00"),
+            ("2026-11-20T20:27:03+02:00", "2026-11-20T18:27:03+00:00"),
+        ] {
+            assert_eq!(since(text, now).expect(text).as_str(), expected, "{text}");
+        }
+        for text in ["yesterday", "10", "", "-", "1x"] {
+            assert!(matches!(since(text, now), Err(Fault::Shown(report)) if report.exit_code == 2), "{text}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What to make of a failure that a tool's worker reported: whose it is, the words for people, and what to do.
+//!
+//! The wire's categories come from the ancestor, which counts every `KeyError` as the caller's mistake. What must hold
+//! here: advice follows where the failure arose, and the exit code says that a tool failed only if it ran.
+
+use cjm_wire::describe::{Facts, exit};
+use cjm_wire::error::{ErrorCategory, JobError};
+
+/// Classes by which a tool says whose the failure is; its words are enough, the class would only repeat them.
+const TOLD_CLASSES: [&str; 11] = [
+    "UserInputError",
+    "TransientError",
+    "ResourceError",
+    "FatalError",
+    "Cancelled",
+    "CapabilityInputError",
+    "CapabilityTransientError",
+    "CapabilityResourceError",
+    "CapabilityFatalError",
+    "CapabilityCancelledError",
+    "NotSupported",
+];
+/// Exceptions about a file that is named, but not as it should be.
+const FILE_CLASSES: [&str; 4] =
+    ["FileNotFoundError", "NotADirectoryError", "IsADirectoryError", "PermissionError"];
+/// Folder of the Python SDK, and files of it that write results.
+const SDK_FOLDER: &str = "/cjm_sdk/";
+const RESULT_FILES: [&str; 2] = ["/cjm_sdk/encode.py", "/cjm_sdk/json_codec.py"];
+/// Class of the SDK's own for a result that is no JSON.
+const UNWRITABLE: &str = "Unwritable";
+
+/// Whose failure it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// The arguments were refused before the tool ran.
+    Refused,
+    /// The tool says that its caller is wrong.
+    Caller,
+    /// A file of the caller's is not as the tool needs it.
+    File,
+    /// An exception that may mean either.
+    Unclear,
+    /// A fault in the tool.
+    Tool,
+    /// What it returned is no JSON.
+    Result,
+    /// It may work later.
+    Later,
+    /// Something ran short.
+    Resource,
+}
+
+impl Origin {
+    fn of(error: &JobError) -> Self {
+        let class = error.exception_class().map(last_name).unwrap_or_default();
+        let traceback = error.traceback.as_deref();
+        if class == UNWRITABLE || traceback.is_some_and(writes_result) {
+            return Self::Result;
+        }
+        match error.category {
+            ErrorCategory::Transient => Self::Later,
+            ErrorCategory::Resource => Self::Resource,
+            ErrorCategory::Fatal => Self::Tool,
+            ErrorCategory::UserInput => {
+                let names_arguments = error.fields_invalid.as_ref().is_some_and(|fields| !fields.is_empty());
+                match traceback {
+                    // A worker that is no interpreter checks arguments itself.
+                    None if names_arguments => Self::Refused,
+                    Some(text) if text.starts_with("Traceback") && !frames(text).any(is_tools) => {
+                        Self::Refused
+                    }
+                    _ if names_arguments => Self::Caller,
+                    _ if FILE_CLASSES.contains(&class) => Self::File,
+                    _ if class == "ValueError" => Self::Unclear,
+                    _ if matches!(class, "KeyError" | "TypeError") => Self::Tool,
+                    _ => Self::Caller,
+                }
+            }
+        }
+    }
+}
+
+/// Code, exit code and next step.
+pub(crate) fn facts(error: &JobError) -> Facts {
+    let failed = |next_step: &str| Facts::new("call.tool_failed", exit::TOOL_FAILED, next_step);
+    match Origin::of(error) {
+        Origin::Refused => Facts::new(
+            "call.arguments_refused",
+            exit::DOMAIN,
+            format!("correct {} and call again; the tool has not run", arguments(error)),
+        ),
+        Origin::Caller => failed(&format!("correct {} and call again", arguments(error))),
+        Origin::File => failed("see that the file is there and may be read, then call again"),
+        Origin::Unclear => failed(
+            "correct the argument that the message speaks of; if it speaks of none, the fault is in the tool, where the \
+             traceback ends",
+        ),
+        Origin::Tool if error.traceback.as_deref().is_some_and(|text| frames(text).next().is_some()) => {
+            failed(
+                "look where the traceback ends: the fault is in the tool, and other arguments only avoid it",
+            )
+        }
+        Origin::Tool => failed("read the message and the tool's last lines: the fault is in the tool"),
+        Origin::Result => failed(
+            "let the tool return plain JSON values (no NaN, no sets, no objects of its own), or the path of a file",
+        ),
+        Origin::Later => failed(&match error.retry_after_seconds {
+            Some(seconds) => format!("try again after {seconds} s"),
+            None => "try again".to_owned(),
+        }),
+        Origin::Resource => failed("free what it ran short of, then try again"),
+    }
+}
+
+/// The failure in words: with the class of the exception, unless the tool chose it to carry its words.
+pub(crate) fn words(error: &JobError) -> String {
+    let class = error.exception_class().filter(|class| !class.contains("::")).map(last_name);
+    let message = error.message.trim();
+    match class.filter(|class| !TOLD_CLASSES.contains(class) && *class != UNWRITABLE) {
+        Some(class) if message.is_empty() || message == class => class.to_owned(),
+        Some(class) => format!("{class}: {message}"),
+        None if message.is_empty() => "it gave no reason".to_owned(),
+        None => message.to_owned(),
+    }
+}
+
+fn arguments(error: &JobError) -> String {
+    match error.fields_invalid.as_deref() {
+        None | Some([]) => "the arguments".to_owned(),
+        Some(names) => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn last_name(class: &str) -> &str {
+    class.rsplit('.').next().unwrap_or(class)
+}
+
+/// The files of a Python traceback, outermost first.
+fn frames(traceback: &str) -> impl Iterator<Item = &str> {
+    traceback.lines().filter_map(|line| line.trim_start().strip_prefix("File \"")?.split('"').next())
+}
+
+fn is_tools(file: &str) -> bool {
+    !file.contains(SDK_FOLDER)
+}
+
+/// Whether the SDK was writing the result when it failed: the tool had returned.
+fn writes_result(traceback: &str) -> bool {
+    !frames(traceback).any(is_tools)
+        && frames(traceback).any(|file| RESULT_FILES.iter().any(|end| file.ends_with(end)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(category: ErrorCategory, repr: &str, traceback: Option<&str>, fields: &[&str]) -> JobError {
+        JobError {
+            original_exc_repr: repr.to_owned(),
+            traceback: traceback.map(str::to_owned),
+            fields_invalid: (!fields.is_empty()).then(|| fields.iter().map(ToString::to_string).collect()),
+            ..JobError::new(category, "words")
+        }
+    }
+
+    const IN_TOOL: &str = "Traceback (most recent call last):\n  File \"/c/cjm_sdk/ops.py\", line 1, in _work\n  File \
+                           \"/t/tool.py\", line 9, in go\nKeyError: 'x'\n";
+    const IN_SDK: &str = "Traceback (most recent call last):\n  File \"/c/cjm_sdk/capability.py\", line 1, in execute\n\
+                          TypeError: words\n";
+    const IN_RESULT: &str = "Traceback (most recent call last):\n  File \"/c/cjm_sdk/ops.py\", line 1, in _work\n  File \
+                             \"/c/cjm_sdk/encode.py\", line 2, in result_bytes\nValueError: words\n";
+
+    #[test]
+    fn advice_and_exit_code_follow_where_the_failure_arose() {
+        use ErrorCategory::{Fatal, Resource, Transient, UserInput};
+        for (error, exit_code, advice) in [
+            (error(UserInput, "KeyError('x')", Some(IN_TOOL), &[]), 12, "the fault is in the tool"),
+            (error(UserInput, "KeyError('x')", None, &[]), 12, "the fault is in the tool"),
+            (error(UserInput, "ValueError('x')", Some(IN_TOOL), &[]), 12, "if it speaks of none"),
+            (error(UserInput, "FileNotFoundError(2)", Some(IN_TOOL), &[]), 12, "the file is there"),
+            (error(UserInput, "TypeError('x')", Some(IN_SDK), &[]), 1, "has not run"),
+            (error(UserInput, "UserInputError('x')", Some(IN_SDK), &["action"]), 1, "correct `action`"),
+            (error(UserInput, "UserInputError('x')", Some(IN_TOOL), &["a", "b"]), 12, "correct `a`, `b`"),
+            (error(UserInput, "ToolError::UserInput(\"x\")", None, &["text"]), 1, "correct `text`"),
+            (error(UserInput, "ToolError::UserInput(\"x\")", None, &[]), 12, "correct the arguments"),
+            (error(UserInput, "ValueError('NaN')", Some(IN_RESULT), &[]), 12, "plain JSON"),
+            (error(Fatal, "Unwritable('x')", None, &[]), 12, "plain JSON"),
+            (error(Fatal, "RuntimeError('x')", Some(IN_TOOL), &[]), 12, "the traceback ends"),
+            (error(Fatal, "ToolError::Fatal(\"x\")", None, &[]), 12, "last lines"),
+            (error(Transient, "TransientError('x')", Some(IN_TOOL), &[]), 12, "try again"),
+            (error(Resource, "MemoryError()", Some(IN_TOOL), &[]), 12, "free what"),
+        ] {
+            let facts = facts(&error);
+            assert!(facts.next_step.contains(advice), "{error:?}: {facts:?}");
+            assert_eq!(facts.exit_code, exit_code, "{error:?}");
+            assert_eq!(facts.code == "call.arguments_refused", exit_code == exit::DOMAIN, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn the_class_is_told_unless_the_tool_chose_it_for_its_words() {
+        for (repr, message, expected) in [
+            ("KeyError('nokey')", "'nokey'", "KeyError: 'nokey'"),
+            ("MemoryError()", "", "MemoryError"),
+            ("MemoryError()", "MemoryError", "MemoryError"),
+            ("requests.exceptions.HTTPError('404')", "404", "HTTPError: 404"),
+            ("UserInputError('no such page')", "no such page", "no such page"),
+            ("ToolError::Fatal(\"x\")", "ended with 3", "ended with 3"),
+            ("", "", "it gave no reason"),
+        ] {
+            let error = JobError {
+                original_exc_repr: repr.to_owned(),
+                ..JobError::new(ErrorCategory::Fatal, message)
+            };
+            assert_eq!(words(&error), expected, "{repr}");
+        }
+    }
+}
