@@ -166,7 +166,7 @@ fn runs(manifest: &Manifest) -> String {
             format!("{} in {}", manifest.code.module, manifest.interpreter())
         }
         Runtime::Executable(executable) => executable.program,
-        Runtime::Native { program, .. } => program,
+        Runtime::Native { program, .. } | Runtime::Channel { program, .. } => program,
     }
 }
 
