@@ -94,7 +94,7 @@ async fn measure(world: &World, tool: &str, jobs: usize) -> Result<f64> {
 async fn submit(host: &Host, tool: &str, jobs: usize) -> Result<()> {
     let mut request = JobRequest::new(Target::Instance(cjm_host::wire::InstanceId::from_text(tool)));
     request.action = Some("echo".to_owned());
-    request.kwargs.insert("text".to_owned(), Value::String("a".repeat(ARGUMENT_BYTES)));
+    request.kwargs.insert("text".to_owned(), Value::String("a".repeat(ARGUMENT_BYTES)).into());
     let one = async |request: JobRequest| -> Result<()> {
         let job = host.submit(request).await?;
         let outcome = host.wait(&job).await?;
