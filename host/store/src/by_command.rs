@@ -36,8 +36,9 @@ pub fn note_command(data_dir: &Path, rows: Vec<JournalRow>) -> Result<bool, Stor
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::filters::JournalFilter;
     use crate::journal::{Journal, JournalOptions, SqliteJournal};
-    use crate::reader::{JournalFilter, JournalReader};
+    use crate::reader::JournalReader;
     use cjm_wire::event::EventType;
     use serde_json::Map;
 

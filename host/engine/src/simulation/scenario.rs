@@ -16,6 +16,7 @@ use cjm_store::{DiagnosticRecord, Diagnostics, DroppedCounts, InputHashes, Journ
 use cjm_wire::composition::Composition;
 use cjm_wire::envelope::ExecuteRequest;
 use cjm_wire::event::JobStatus;
+use cjm_wire::json::Arguments;
 use cjm_wire::{InstanceId, JobId, RunId};
 use cjm_workers::{HostOptions, LoadOptions, Sinks, Workers};
 use serde_json::{Map, Value, json};
@@ -189,7 +190,10 @@ impl Stage {
         let acts = ["ok", "ok", "ok", "fail", "die", "answer-and-die", "hang", "deaf", "stubborn", "large"];
         let act = *seed.pick(&acts);
         let endless = matches!(act, "hang" | "deaf" | "stubborn");
-        request.kwargs = arguments(act, seed.below(60), true);
+        request.kwargs = arguments(act, seed.below(60), true)
+            .into_iter()
+            .map(|(name, value)| (name, value.into()))
+            .collect();
         request.priority = i32::try_from(seed.below(3)).expect("small");
         let cancels = endless || seed.percent(15);
         if !cancels || seed.percent(20) {
@@ -288,7 +292,7 @@ impl Stage {
             },
         });
         let composition: Composition = serde_json::from_value(document).expect("a composition");
-        let Ok(id) = self.host.submit_composition(composition, Map::new()).await else { return };
+        let Ok(id) = self.host.submit_composition(composition, Arguments::new()).await else { return };
         if seed.percent(30) {
             tokio::time::sleep(seed.millis(100)).await;
             self.host.cancel_composition(&id);

@@ -240,6 +240,7 @@ impl StartingWorker for Starting {
                         ready,
                         wait_seconds: 0.0,
                         genuine: None,
+                        drifted: Vec::new(),
                     };
                     return Ok(Arc::new(SimulatedWorker { body, facts }) as Arc<dyn Worker>);
                 }
