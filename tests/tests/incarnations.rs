@@ -85,7 +85,7 @@ fn a_tool_that_dies_on_every_second_element_takes_no_innocent_with_it() {
     assert_each_spawned_worker_died_once(&rows);
     assert_eq!(
         sessions(&rows, "worker_spawned").len(),
-        elements.div_ceil(2) + usize::from(elements % 2 == 0)
+        elements.div_ceil(2) + usize::from(elements.is_multiple_of(2))
     );
     world.assert_nothing_left();
 }
