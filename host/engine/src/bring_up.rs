@@ -21,9 +21,13 @@ use cjm_wire::{JobId, RunId, Timestamp};
 use cjm_workers::{HostOptions, Sinks, StartError, events::EVENTS_BEHIND_MAX};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// How often an idle host looks whether its files still have their names.
+const FILES_INTERVAL: Duration = Duration::from_secs(2);
 
 pub(crate) async fn start_parts(
     mut options: HostOptions,
@@ -70,6 +74,7 @@ pub(crate) async fn start_parts(
         jobs: Arc::new(Jobs::new(queue, limits)),
     };
     tokio::spawn(own_queue(runner.downgrade(), commands, limits, gate));
+    tokio::spawn(watch_files(Arc::clone(&runner.services)));
     Ok((runner, catalog, StartedParts { diagnostics, lock, socket_dir, worker_binary }))
 }
 
@@ -84,6 +89,23 @@ impl History for StoredHistory {
         let Some(record) = reader.job(job)? else { return Ok(None) };
         let body = reader.result(job)?.map(|body| reader.load(&body)).transpose()?;
         Ok(Some((record, body)))
+    }
+}
+
+/// Looks now and then whether locks and journal still have their names, also while nothing is written: a host whose
+/// directory was taken away must not go on as if its rows were kept.
+async fn watch_files(services: Arc<Services>) {
+    loop {
+        tokio::select! {
+            () = services.closing.cancelled() => return,
+            () = tokio::time::sleep(FILES_INTERVAL) => {}
+        }
+        let journal = Arc::clone(&services.journal);
+        // What is wrong closes the journal's gate, which is told where it is seen.
+        let looked = tokio::task::spawn_blocking(move || journal.check_files()).await;
+        if matches!(looked, Ok(Err(StoreError::Moved { .. }))) {
+            return;
+        }
     }
 }
 

@@ -26,6 +26,8 @@ use tokio::sync::watch;
 
 /// How long a failed start waits for the tree to be cleared.
 const CLEAR_MAX: Duration = Duration::from_secs(10);
+/// How long a kill waits for a keeper that is stopped.
+const STOPPED_KEEPER_MAX: Duration = Duration::from_millis(500);
 /// How long a broken connection waits for the news of the worker's death.
 const DEATH_NEWS_MAX: Duration = Duration::from_secs(2);
 /// How long an answer that was sent before its worker died may take to be read.
@@ -143,8 +145,10 @@ impl Common {
         self.note_own_kill(reason);
         self.keeper.kill(&self.session);
         let mut death = self.death.clone();
-        // Bounded: a process stuck in the kernel must not hold the host.
-        let _ = tokio::time::timeout(CLEAR_MAX, death.wait_for(Option::is_some)).await;
+        // Bounded: a process stuck in the kernel must not hold the host. A keeper that stands still clears nothing before it
+        // goes on or is killed, which is its owner's to do.
+        let limit = if self.keeper.is_stopped() { STOPPED_KEEPER_MAX } else { CLEAR_MAX };
+        let _ = tokio::time::timeout(limit, death.wait_for(Option::is_some)).await;
     }
 
     pub(crate) fn note_own_kill(&self, reason: OwnKill) {

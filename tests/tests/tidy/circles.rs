@@ -10,7 +10,7 @@ use cjm_tests::source;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Circles that may stay: where all files of one begin so, and why.
-const RIGHT: [(&[&str], &str); 3] = [
+const RIGHT: [(&[&str], &str); 8] = [
     (
         &["worker-shim/conformance/src/checks/", "worker-shim/conformance/src/session.rs"],
         "a register of checks and its entries, which all are given the session",
@@ -18,6 +18,34 @@ const RIGHT: [(&[&str], &str); 3] = [
     (
         &["tests/src/python.rs", "tests/src/world.rs"],
         "a world's tools need an interpreter, and who makes one needs the world's turn",
+    ),
+    (
+        &["host/keeper/src/machine.rs", "host/keeper/src/machine/house.rs"],
+        "one machine in two files: its events, and the workers it keeps",
+    ),
+    (
+        &["host/platform/src/tree.rs", "host/platform/src/tree/clear.rs"],
+        "one walk in two files: the tree of processes, and the clearing of it",
+    ),
+    (
+        &["host/store/src/diagnostics.rs", "host/store/src/diagnostics_writer.rs"],
+        "a store and its thread share the queue between them",
+    ),
+    (
+        &[
+            "host/store/src/diagnostics_reader.rs",
+            "host/store/src/filters.rs",
+            "host/store/src/keeping.rs",
+            "host/store/src/payload.rs",
+            "host/store/src/reader.rs",
+            "host/store/src/retention.rs",
+        ],
+        "reader and filters are one reader in two files; what is forgotten is found by reading, and bodies are swept by who \
+         keeps them",
+    ),
+    (
+        &["wire/src/describe.rs", "wire/src/error.rs"],
+        "a failure holds a report, and a report tells what the error object of a failure says",
     ),
     (
         &["worker-shim/src/"],
