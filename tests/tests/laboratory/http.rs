@@ -71,7 +71,7 @@ pub(crate) fn ask_and_cancel(address: &Address, request: &Request, message: &str
 fn exchange(address: &Address, request: &Request) -> std::io::Result<Vec<u8>> {
     let body = request.body.clone().unwrap_or_default();
     let text = format!(
-        "{} {} HTTP/1.1\r\nhost: worker\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        "{} {} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         request.method,
         request.path,
         body.len()

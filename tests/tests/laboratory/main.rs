@@ -17,15 +17,27 @@ use pair::{HostKind, Told, WorkerKind, play};
 use std::collections::BTreeSet;
 
 /// Allowed at the surface.
-const SURFACE: [Difference; 4] = [
+const SURFACE: [Difference; 10] = [
     Difference { at: "GET /health/body/*", because: "Further keys of `/health`" },
     Difference { at: "GET /health/text/*", because: "Further keys of `/health`" },
     Difference { at: "GET /progress/body/*", because: "Progress of a new call" },
     Difference { at: "POST /task */payload/io", because: "`io` in `task_account`" },
+    Difference { at: "POST /execute nan/body/_job_error/*", because: "A result that is no JSON" },
+    Difference { at: "POST /execute unserialisable/body/_job_error/*", because: "A result that is no JSON" },
+    Difference {
+        at: "POST /initialize */body/_job_error",
+        because: "A refused configuration, a failed hook",
+    },
+    Difference { at: "POST /initialize */text/keys", because: "A refused configuration, a failed hook" },
+    Difference {
+        at: "POST /reconfigure */body/_job_error",
+        because: "A refused configuration, a failed hook",
+    },
+    Difference { at: "POST /reconfigure */text/keys", because: "A refused configuration, a failed hook" },
 ];
 
 /// Allowed in what calls through the host come to.
-const CALLS: [Difference; 8] = [
+const CALLS: [Difference; 9] = [
     Difference { at: "call/*/error/capability_name", because: "The error of a failed job" },
     Difference { at: "call/*/error/original_exc_repr", because: "The error of a failed job" },
     Difference { at: "call/*/error/traceback", because: "The error of a failed job" },
@@ -34,14 +46,16 @@ const CALLS: [Difference; 8] = [
     Difference { at: "call/cancel task/*", because: "A cancelled call" },
     Difference { at: "call/fail cancelled/*", because: "A cancelled call" },
     Difference { at: "call/cancel/error", because: "A cancelled call" },
+    Difference { at: "call/nan/error/*", because: "A result that is no JSON" },
 ];
 
 /// Allowed in the journal.
-const ROWS: [Difference; 13] = [
+const ROWS: [Difference; 14] = [
     Difference { at: "rows of */job_snapshot/error/capability_name", because: "The error of a failed job" },
     Difference { at: "rows of */job_snapshot/error/original_exc_repr", because: "The error of a failed job" },
     Difference { at: "rows of */job_snapshot/error/traceback", because: "The error of a failed job" },
     Difference { at: "rows of */job_snapshot/error/fields_invalid", because: "The error of a failed job" },
+    Difference { at: "rows of nan/*/job_snapshot/error/*", because: "A result that is no JSON" },
     Difference { at: "rows of cancel", because: "A cancelled call" },
     Difference { at: "rows of cancel task", because: "A cancelled call" },
     Difference { at: "rows of fail cancelled", because: "A cancelled call" },

@@ -36,7 +36,7 @@ pub(crate) fn manifest_warnings(manifest: &Manifest, path: &Path) -> Vec<String>
         }
         Runtime::Executable(executable) => warnings.extend(program(&executable.program)),
         Runtime::Native { program: name, .. } | Runtime::Channel { program: name, .. } => {
-            warnings.extend(program(&name))
+            warnings.extend(program(&name));
         }
     }
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
