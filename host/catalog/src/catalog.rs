@@ -10,6 +10,7 @@ use cjm_wire::describe::Described;
 use cjm_wire::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 /// Most manifests read from one directory.
@@ -203,10 +204,13 @@ impl Catalog {
         match found {
             Found::Capability(manifest) => {
                 let name = manifest.code.name.clone();
-                if self.entries.contains_key(&name) {
-                    self.shadowed.entry(name).or_default().push(path);
-                } else {
-                    self.entries.insert(name, CatalogEntry { path, manifest: *manifest });
+                match self.entries.entry(name) {
+                    Entry::Occupied(known) => {
+                        self.shadowed.entry(known.key().clone()).or_default().push(path);
+                    }
+                    Entry::Vacant(place) => {
+                        place.insert(CatalogEntry { path, manifest: *manifest });
+                    }
                 }
             }
             Found::Adapter(adapter) => {

@@ -35,7 +35,8 @@ pub(crate) fn run(global: &Global, args: &AllowArgs, output: &Output) -> Command
         if place.is_file() && !same(&place, path) {
             continue;
         }
-        manifests.push((path.clone(), read_regular(path, MANIFEST_BYTES_MAX as u64).map_err(unreadable)?));
+        manifests
+            .push((path.clone(), read_regular(path, MANIFEST_BYTES_MAX as u64).map_err(|e| unreadable(&e))?));
     }
     for problem in catalog.problems() {
         let (path, error) = (problem.path.display(), &problem.error);
@@ -183,7 +184,7 @@ fn same(one: &Path, other: &Path) -> bool {
     real(one) == real(other)
 }
 
-fn unreadable(error: cjm_platform::files::FileError) -> Fault {
+fn unreadable(error: &cjm_platform::files::FileError) -> Fault {
     Fault::new(error.code(), error.to_string(), error.next_step())
 }
 
