@@ -125,6 +125,26 @@ fn a_data_directory_that_the_folder_brings_along_is_found_too_and_installing_is_
 }
 
 #[test]
+fn a_program_that_only_a_found_file_names_is_not_run_for_a_look() {
+    let world = World::new();
+    let python = json!({"python_path": "/nowhere/python", "conda_env": "lab"});
+    let lab = manifest("lab", &json!({"module": "m", "class": "C"}), &python);
+    home(&world, &[("lab.json", lab)]);
+    let project = cloned(&world, &[]);
+    let conda = project.join("bin/micromamba");
+    std::fs::create_dir_all(project.join("bin")).expect("mkdir");
+    cjm_tests::world::write_script(&conda, &format!("#!/bin/sh\ntouch {}/ran\n", project.display()));
+    let config = "runtime: {conda_type: micromamba, binaries: {linux-x64: bin/micromamba, linux-arm64: bin/micromamba}}\n";
+    std::fs::write(project.join("cjm.yaml"), config).expect("write");
+    let _ = there(&world, &project, &["list", "--json"]).expect(0);
+    assert!(!project.join("ran").exists());
+    let allowed = there(&world, &project, &["allow"]).expect(0);
+    assert!(allowed.stdout.contains("bin/micromamba"), "{}", allowed.describe());
+    let _ = there(&world, &project, &["list", "--json"]).expect(0);
+    assert!(project.join("ran").exists(), "with the user's word it is asked");
+}
+
+#[test]
 fn what_is_no_file_hangs_nobody_and_takes_no_tool_away() {
     let world = World::new();
     world.install("good", &shell("good", "echo good", &json!({})));
@@ -133,6 +153,8 @@ fn what_is_no_file_hangs_nobody_and_takes_no_tool_away() {
     assert!(status.success());
     std::os::unix::fs::symlink("/dev/zero", manifests.join("zero.json")).expect("link");
     std::fs::create_dir(manifests.join("folder.json")).expect("mkdir");
+    let pipe = manifests.join("pipe.json").display().to_string();
+    let _ = world.run(&["validate", &pipe]).expect(1);
     let list = world.json(&["list", "--json"]);
     let mut codes: Vec<_> = list["problems"].as_array().into_iter().flatten().collect();
     codes.retain(|problem| problem["error"]["code"] == "manifest.not_regular");

@@ -192,6 +192,7 @@ fn program_there(world: &World, folder: &std::path::Path, name: &str) -> cjm_tes
 
 #[test]
 #[ignore = "the program that `program_and_command_line_agree_on_the_data_directory` starts"]
+#[expect(clippy::print_stdout, reason = "what it says is what the other test reads")]
 fn a_program_in_a_folder() {
     let name = std::env::var("LOADS").expect("told what to load");
     match create_pipeline([name.as_str()]).start_blocking() {

@@ -1,8 +1,9 @@
 //! Settings: what the command line, the environment and `cjm.yaml` say, in this order, over the defaults. It reads one
 //! file; it makes nothing. Every path it gives is absolute.
 
+use crate::allowed::{AllowedError, Register};
 use crate::folders::{ManifestFolder, Standing, manifest_folders};
-use cjm_platform::files::{FileError, read_regular_to_string};
+use cjm_platform::files::{FileError, read_regular, read_regular_to_string};
 use cjm_store::Retention;
 use cjm_wire::describe::Described;
 use cjm_wire::settings_file::{
@@ -40,6 +41,8 @@ pub struct CliOverrides {
 pub struct Settings {
     /// The `cjm.yaml` that was read.
     pub file: Option<PathBuf>,
+    /// Whether the user named that file.
+    pub file_standing: Standing,
     /// Everything the host keeps.
     pub data_dir: PathBuf,
     /// Whether the user named the data directory, or a `cjm.yaml` that was found did.
@@ -178,6 +181,7 @@ impl Settings {
                 .map(|path| clean(&path)),
             binaries: binaries(runtime.binaries, base),
             behaviour: Behaviour::of(file.substrate.unwrap_or_default()),
+            file_standing: if cli.cjm_config.is_some() { Standing::Named } else { Standing::Found },
             file: found.clone(),
             working_dir: cwd.to_owned(),
         })
@@ -187,6 +191,34 @@ impl Settings {
     #[must_use]
     pub fn manifest_dirs(&self) -> Vec<ManifestFolder> {
         manifest_folders(&self.data_dir, self.data_dir_standing, Some(&self.working_dir))
+    }
+
+    /// Whether programs that the settings file names may be run without the user's asking for it: there is no such
+    /// file, the user named it, or allowed it as it is.
+    #[must_use]
+    pub fn programs_are_allowed(&self) -> bool {
+        if self.file_standing == Standing::Named || !self.names_programs() {
+            return true;
+        }
+        let Some(file) = &self.file else { return true };
+        let allowed = Register::of_user().and_then(|register| register.read()).unwrap_or_default();
+        read_regular(file, SETTINGS_BYTES_MAX as u64).is_ok_and(|content| allowed.covers(file, &content))
+    }
+
+    /// Whether there are programs, or a folder of programs, that this project names.
+    #[must_use]
+    pub fn names_programs(&self) -> bool {
+        !self.binaries.is_empty() || self.conda_prefix.is_some()
+    }
+
+    /// Keeps the user's word for the settings file, given by a command that works with the programs it names.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub fn allow_programs(&self) -> Result<(), AllowedError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let Ok(content) = read_regular(file, SETTINGS_BYTES_MAX as u64) else { return Ok(()) };
+        Register::of_user()?.allow([(file.as_path(), content.as_slice())])
     }
 
     /// Where manifests are written.

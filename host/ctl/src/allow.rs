@@ -12,6 +12,7 @@ use cjm_wire::Manifest;
 use cjm_wire::describe::{Described, exit};
 use cjm_wire::event::EventType;
 use cjm_wire::runtime::Runtime;
+use cjm_wire::settings_file::SETTINGS_FILE;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -25,20 +26,23 @@ pub(crate) fn run(global: &Global, args: &AllowArgs, output: &Output) -> Command
     if args.revoke {
         return revoke(global, &register, &place, output);
     }
-    let folders = folders(global, &place)?;
+    let (folders, settings) = folders(global, &place)?;
+    // A settings file of the folder may name programs, and goes with the manifests.
+    let settings = settings.filter(|settings| !settings.programs_are_allowed());
     let catalog = Catalog::discover_allowing(&folders, || Ok(Allowed::default()));
     let mut manifests = Vec::new();
     for path in catalog.withheld().iter().map(|withheld| &withheld.path) {
         if place.is_file() && !same(&place, path) {
             continue;
         }
-        manifests.push((path.clone(), read_regular(path, MANIFEST_BYTES_MAX as u64).map_err(unreadable)?));
+        manifests
+            .push((path.clone(), read_regular(path, MANIFEST_BYTES_MAX as u64).map_err(|e| unreadable(&e))?));
     }
     for problem in catalog.problems() {
         let (path, error) = (problem.path.display(), &problem.error);
         output.error(&format!("warning: {path}: {error}\n  next: {}", error.next_step()));
     }
-    if manifests.is_empty() {
+    if manifests.is_empty() && settings.is_none() {
         let looked: Vec<String> = folders.iter().map(|folder| folder.path.display().to_string()).collect();
         return Err(Fault::new(
             "allow.nothing",
@@ -51,8 +55,14 @@ pub(crate) fn run(global: &Global, args: &AllowArgs, output: &Output) -> Command
         ));
     }
     register.allow(manifests.iter().map(|(path, content)| (path.as_path(), content.as_slice())))?;
-    journal(global, EventType::ManifestsAllowed, manifests.iter().map(|(path, _)| path), output)?;
-    let shown: Vec<Value> = manifests.iter().map(|(path, content)| described(path, content)).collect();
+    let mut shown: Vec<Value> = manifests.iter().map(|(path, content)| described(path, content)).collect();
+    if let Some(settings) = &settings {
+        settings.allow_programs()?;
+        let programs = settings.binaries.values().chain(&settings.conda_prefix);
+        let programs: Vec<String> = programs.map(|path| path.display().to_string()).collect();
+        shown.push(json!({"name": SETTINGS_FILE, "runs": programs.join(", "), "manifest": settings.file}));
+    }
+    journal(global, EventType::ManifestsAllowed, &shown, output)?;
     if output.json {
         output.document(&json!({"allowed": shown, "register": register.path()}))?;
         return Ok(exit::OK);
@@ -107,13 +117,12 @@ fn revoke(global: &Global, register: &Register, place: &Path, output: &Output) -
 }
 
 /// Who gave the word, and for what, stands in the journal as well, if there is one.
-fn journal<'p>(
+fn journal(
     global: &Global,
     kind: EventType,
-    manifests: impl IntoIterator<Item = &'p PathBuf>,
+    manifests: &impl serde::Serialize,
     output: &Output,
 ) -> Result<(), Fault> {
-    let manifests: Vec<&PathBuf> = manifests.into_iter().collect();
     let row = journaled::row(kind, None, json!({"manifests": manifests}));
     journaled::note(&global.settings()?.data_dir, vec![row], output);
     Ok(())
@@ -136,9 +145,9 @@ fn place(args: &AllowArgs) -> Result<PathBuf, Fault> {
 }
 
 /// Where manifests lie that need a word: of a project, what a command there would find; else the folder itself.
-fn folders(global: &Global, place: &Path) -> Result<Vec<ManifestFolder>, Fault> {
+fn folders(global: &Global, place: &Path) -> Result<(Vec<ManifestFolder>, Option<Settings>), Fault> {
     if !place.is_dir() {
-        return Ok(vec![ManifestFolder::found(place.parent().unwrap_or(Path::new("/")))]);
+        return Ok((vec![ManifestFolder::found(place.parent().unwrap_or(Path::new("/")))], None));
     }
     let settings = Settings::resolve_from(&global.overrides(), &|name| std::env::var_os(name), place)?;
     let mut folders = settings.manifest_dirs();
@@ -147,7 +156,7 @@ fn folders(global: &Global, place: &Path) -> Result<Vec<ManifestFolder>, Fault> 
     if !folders.iter().any(has_some) {
         folders.push(ManifestFolder::found(place));
     }
-    Ok(folders)
+    Ok((folders, Some(settings)))
 }
 
 fn described(path: &Path, content: &[u8]) -> Value {
@@ -175,7 +184,7 @@ fn same(one: &Path, other: &Path) -> bool {
     real(one) == real(other)
 }
 
-fn unreadable(error: cjm_platform::files::FileError) -> Fault {
+fn unreadable(error: &cjm_platform::files::FileError) -> Fault {
     Fault::new(error.code(), error.to_string(), error.next_step())
 }
 

@@ -35,6 +35,7 @@ pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output)
     let report = install_all(&options, &file, &|event| board.show(event)).await;
     board.end();
     let report = report?;
+    journaled::remember_settings(&settings, output);
     let changed = report.entries.iter().filter(|entry| entry.outcome != Outcome::Unchanged);
     let rows = changed.map(|entry| row(entry, options.force)).collect();
     journaled::note(&settings.data_dir, rows, output);

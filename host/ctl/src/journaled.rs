@@ -3,6 +3,7 @@
 
 use crate::fault::Fault;
 use crate::output::Output;
+use cjm_catalog::Settings;
 use cjm_engine::actor;
 use cjm_environments::{InUse, running_host};
 use cjm_store::{JournalReader, StoreError, note_command};
@@ -29,6 +30,13 @@ pub(crate) fn note(data_dir: &Path, rows: Vec<JournalRow>, output: &Output) {
     }
     if let Err(error) = note_command(data_dir, rows) {
         output.error(&format!("warning: the journal has no row of this: {error}"));
+    }
+}
+
+/// Whoever installs with the settings of a project has allowed the programs they name, as they stand there now.
+pub(crate) fn remember_settings(settings: &Settings, output: &Output) {
+    if let Err(error) = settings.allow_programs() {
+        output.note(&format!("note: that these settings were used cannot be kept: {error}"));
     }
 }
 

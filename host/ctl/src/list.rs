@@ -196,7 +196,8 @@ impl Environments {
         let unknown = |entry: &CatalogEntry| {
             matches!(entry.manifest.runtime(), Runtime::Python { .. }) && !python_exists(entry)
         };
-        if !wanted || !catalog.entries().any(unknown) {
+        // A conda that only a found file names is not run for a look.
+        if !wanted || !catalog.entries().any(unknown) || !settings.programs_are_allowed() {
             return Self(Vec::new());
         }
         // Without a conda there is nothing that it made.

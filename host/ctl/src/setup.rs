@@ -3,6 +3,7 @@
 use crate::cli::{Global, SetupHostArgs, SetupRuntimeArgs};
 use crate::confirm::confirm;
 use crate::fault::{CommandResult, Fault};
+use crate::journaled;
 use crate::output::Output;
 use cjm_environments::{HostSetup, RuntimeSetup, read_capabilities};
 use cjm_wire::describe::exit;
@@ -73,6 +74,7 @@ pub(crate) async fn runtime(global: &Global, args: &SetupRuntimeArgs, output: &O
         return finish(output, &document(false));
     }
     setup.fetch(&|line| output.note(line)).await?;
+    journaled::remember_settings(&settings, output);
     say(output, &format!("Micromamba installed to {}", setup.destination.display()))?;
     say(output, "\nRuntime setup complete!")?;
     finish(output, &document(true))

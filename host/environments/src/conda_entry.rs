@@ -7,8 +7,12 @@ use crate::conda::{Conda, CondaOptions, Estimate};
 use crate::error::EnvironmentError;
 use crate::files::remove_dir;
 use crate::interpreters::{Interpreter, probe};
+use cjm_platform::files::read_regular;
 use cjm_wire::capabilities_file::Entry;
 use std::path::{Path, PathBuf};
+
+/// Largest `env_file`, in bytes.
+const ENV_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 const MB_BYTES: u64 = 1_000_000;
 
@@ -47,10 +51,10 @@ impl<'a> CondaEntry<'a> {
             return Ok(Some(Self { env_file: env_file.clone(), content_hash: None, name, options }));
         }
         let path = base.join(env_file);
-        let text = std::fs::read(&path).map_err(|source| EnvironmentError::File {
+        let text = read_regular(&path, ENV_FILE_BYTES_MAX).map_err(|error| EnvironmentError::File {
             action: "read the `env_file`",
             path: path.clone(),
-            source,
+            source: std::io::Error::other(error),
         })?;
         let content_hash = Some(crate::files::hash_bytes(&text));
         Ok(Some(Self { env_file: path.display().to_string(), content_hash, name, options }))

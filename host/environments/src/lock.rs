@@ -5,9 +5,12 @@ use crate::error::EnvironmentError;
 use crate::files::{hash_bytes, write_whole};
 use crate::package::Requirements;
 use crate::uv::Uv;
+use cjm_platform::files::read_regular_to_string;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+/// Longest lock that is read, in bytes.
+const LOCK_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Name of the lock in its environment.
 pub(crate) const LOCK_FILE: &str = "cjm-lock.txt";
 const REQUEST_FILE: &str = "cjm-requirements.txt";
@@ -38,7 +41,7 @@ pub(crate) async fn ensure(
 ) -> Result<Lock, EnvironmentError> {
     let path = environment.join(LOCK_FILE);
     let request = requirements.resolution_hash(python_version);
-    let existing = std::fs::read_to_string(&path).ok();
+    let existing = read_regular_to_string(&path, LOCK_BYTES_MAX).ok();
     let answers = existing
         .as_deref()
         .filter(|text| text.lines().any(|line| line == format!("{REQUEST_MARK}{request}")));

@@ -4,11 +4,14 @@
 
 use crate::error::EnvironmentError;
 use crate::files::{hash_bytes, hash_folder};
+use cjm_platform::files::read_regular_to_string;
 use cjm_wire::capabilities_file::Entry;
 use serde::Deserialize;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+/// Largest `pyproject.toml` or `setup.py`, in bytes.
+const PROJECT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Everything an environment is made of.
 #[derive(Debug)]
 pub(crate) struct Requirements {
@@ -134,8 +137,8 @@ impl Folder {
             path: path.to_owned(),
             source,
         })?;
-        let project = std::fs::read_to_string(path.join("pyproject.toml"));
-        let setup = std::fs::read_to_string(path.join("setup.py"));
+        let project = read_regular_to_string(&path.join("pyproject.toml"), PROJECT_BYTES_MAX);
+        let setup = read_regular_to_string(&path.join("setup.py"), PROJECT_BYTES_MAX);
         let distribution = match (&project, &setup) {
             (Err(_), Err(_)) => return Err(bad("has no pyproject.toml".to_owned())),
             (Err(_), Ok(_)) => None,

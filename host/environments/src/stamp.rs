@@ -4,11 +4,14 @@
 use crate::error::EnvironmentError;
 use crate::files::write_whole;
 use crate::interpreters::Interpreter;
-use cjm_wire::Manifest;
+use crate::manifests::read_existing;
+use cjm_platform::files::read_regular;
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+/// Largest stamp that is read, in bytes.
+const STAMP_BYTES_MAX: u64 = 1024 * 1024;
 const STAMP_FILE: &str = "cjm-stamp.json";
 
 /// What a finished environment was made of.
@@ -52,7 +55,7 @@ impl Stamp {
 
     /// The stamp of an environment, if it has one that can be read.
     pub(crate) fn read(environment: &Path) -> Option<Self> {
-        serde_json::from_slice(&std::fs::read(environment.join(STAMP_FILE)).ok()?).ok()
+        serde_json::from_slice(&read_regular(&environment.join(STAMP_FILE), STAMP_BYTES_MAX).ok()?).ok()
     }
 
     pub(crate) fn write(&self, environment: &Path) -> Result<(), EnvironmentError> {
@@ -75,8 +78,8 @@ impl Stamp {
     pub(crate) fn is_current(&self, request: &str, environment: &Path, manifests: &Path) -> bool {
         let python = environment.join("bin/python");
         let installed = || {
-            let text = std::fs::read_to_string(manifests.join(format!("{}.json", self.capability))).ok()?;
-            Some(Manifest::parse(&text).ok()?.install.python_path)
+            let manifest = read_existing(&manifests.join(format!("{}.json", self.capability)))?;
+            Some(manifest.install.python_path)
         };
         self.request == request
             && file_identity(&self.python_path).is_some_and(|identity| identity == self.python_file)

@@ -1,7 +1,9 @@
 //! What a valid file would lack on this machine: programs, interpreters, capabilities. Warnings only, because the file
 //! may be meant for another machine.
 
+use cjm_catalog::MANIFEST_BYTES_MAX;
 use cjm_catalog::{Catalog, programs};
+use cjm_platform::files::read_regular_to_string;
 use cjm_wire::Manifest;
 use cjm_wire::capabilities_file::CapabilitiesFile;
 use cjm_wire::composition::{Composition, Node};
@@ -57,7 +59,7 @@ pub(crate) fn capabilities_warnings(file: &CapabilitiesFile, path: &Path) -> Vec
         let name = &entry.name;
         if let Some(manifest) = &entry.manifest {
             let manifest = base.join(manifest);
-            match std::fs::read_to_string(&manifest) {
+            match read_regular_to_string(&manifest, MANIFEST_BYTES_MAX as u64) {
                 Err(error) => warnings.push(format!("entry \"{name}\": {}: {error}", manifest.display())),
                 Ok(text) => match Manifest::parse(&text) {
                     Err(error) => warnings.push(format!("entry \"{name}\": {}: {error}", manifest.display())),

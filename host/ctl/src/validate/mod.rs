@@ -11,6 +11,7 @@ use crate::fault::{CommandResult, Fault};
 use crate::output::Output;
 use crate::validate::finding::Finding;
 use cjm_catalog::Catalog;
+use cjm_platform::files::read_regular_to_string;
 use cjm_wire::adapter::is_adapter;
 use cjm_wire::describe::exit;
 use serde_json::{Value, json};
@@ -106,8 +107,8 @@ fn read(path: &Path, asked: Option<Format>) -> Result<(Format, String), Fault> {
             "check the path",
         ));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        Fault::new("validate.unreadable", format!("cannot read {}", path.display()), "see that it is text")
+    let text = read_regular_to_string(path, FILE_BYTES_MAX).map_err(|error| {
+        Fault::new("validate.unreadable", format!("cannot read {}", path.display()), error.next_step())
             .caused_by(&error)
     })?;
     match asked.or_else(|| detect(path, &text)) {

@@ -5,6 +5,7 @@
 //! not found.
 
 use crate::validate::finding::Finding;
+use cjm_platform::files::{FileError, read_regular};
 use std::path::{Path, PathBuf};
 
 /// Most files that are looked at.
@@ -31,9 +32,8 @@ pub(crate) fn check(path: &Path) -> (Vec<Finding>, Vec<String>) {
         warnings.push(format!("only the first {FILES_MAX} files were looked at"));
     }
     for file in files {
-        let large = std::fs::metadata(&file).is_ok_and(|meta| meta.len() > FILE_BYTES_MAX);
-        let text = match std::fs::read(&file) {
-            Ok(_) if large => {
+        let text = match read_regular(&file, FILE_BYTES_MAX) {
+            Err(FileError::TooLarge { .. }) => {
                 warnings.push(format!("{}: too large to be source", file.display()));
                 continue;
             }
