@@ -48,13 +48,13 @@ pub(crate) async fn run(
     let file = file.map(|path| text_of_file(&cwd.join(path), ARGUMENTS_BYTES_MAX)).transpose()?;
     let object = file.as_deref().or(stdin.text(args.args.as_deref()));
     let catalog = Catalog::discover(&options.manifest_dirs);
-    // Before anything is made: a data directory that is not there is likely the wrong one.
-    check_known(&options, [args.name.as_str()])?;
-    tell_choice(&catalog, [args.name.as_str()], output);
     let entry = catalog.get(&args.name);
     let of_tool =
         |key: &str| entry.map_or(Declared::Unknown, |entry| declared(entry, args.action.as_deref(), key));
     let mut kwargs = arguments(object, &args.assignments, &cwd, stdin.file(), of_tool)?;
+    // Before anything is made: a data directory that is not there is likely the wrong one.
+    check_known(&options, [args.name.as_str()])?;
+    tell_choice(&catalog, [args.name.as_str()], output);
     absolute_paths(&mut kwargs, entry, args.action.as_deref(), &cwd)?;
     let config =
         args.config.as_deref().map(|text| json_object(text, "--config")).transpose()?.map(Value::Object);

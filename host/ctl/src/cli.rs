@@ -390,6 +390,17 @@ pub(crate) struct RemoveSecretArgs {
 }
 
 impl Global {
+    /// `cjm-ctl` with those of these options that say where, so that a command told to somebody finds the same things.
+    pub(crate) fn command(&self) -> String {
+        let mut command = "cjm-ctl".to_owned();
+        for (option, path) in [("--data-dir", &self.data_dir), ("--cjm-config", &self.cjm_config)] {
+            if let Some(path) = path {
+                command.push_str(&format!(" {option} {}", shell_word(&path.display().to_string())));
+            }
+        }
+        command
+    }
+
     /// What holds for this command: the command line, the environment, `cjm.yaml`, the defaults.
     ///
     /// # Errors
@@ -409,9 +420,28 @@ impl Global {
     }
 }
 
+/// A word as a shell reads it back.
+fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+:@%,=".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_that_is_told_finds_the_same_things() {
+        let global = |arguments: &[&str]| {
+            Cli::try_parse_from([&["cjm-ctl"][..], arguments, &["list"]].concat()).expect("parses").global
+        };
+        assert_eq!(global(&[]).command(), "cjm-ctl");
+        assert_eq!(global(&["--data-dir", "/d"]).command(), "cjm-ctl --data-dir /d");
+        assert_eq!(global(&["--data-dir", "it's d"]).command(), "cjm-ctl --data-dir 'it'\\''s d'");
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -60,9 +60,10 @@ fn main() -> ExitCode {
             return ExitCode::from(output.show(&fault.caused_by(&error)));
         }
     };
+    let command = cli.global.command();
     let code = match runtime.block_on(dispatch(cli, &output)) {
         Ok(code) => code,
-        Err(fault) => output.show(&fault),
+        Err(fault) => output.show(&fault.with_command(&command)),
     };
     // Whatever still runs in a blocking thread is not waited for: the answer is out.
     runtime.shutdown_background();
