@@ -217,6 +217,12 @@ fn an_error_as_json_says_what_a_program_must_know() {
     for id in ["job_id", "run_id"] {
         assert_eq!(error[id].as_str().map(str::len), Some(36), "{error:#}");
     }
+    let stream = world.run(&["call", "kit", "--action", "key", "--stream", "--json"]).expect(12).json();
+    assert_eq!(
+        (&stream["error"]["category"], &stream["error"]["exception"]),
+        (&json!("user_input"), &json!("KeyError"))
+    );
+    assert!(stream["error"]["run_id"].is_string(), "{stream:#}");
     let refused = world.run(&["call", "shell", "--action", "say", "n=1", "--json"]).expect(1).json();
     assert_eq!(refused["error"]["fields_invalid"], json!(["n"]), "{refused:#}");
 }
@@ -224,6 +230,8 @@ fn an_error_as_json_says_what_a_program_must_know() {
 /// Options and subcommands that an error names exist, whether or not a test provokes that error.
 #[test]
 fn every_command_that_a_text_names_can_be_typed() {
+    // A world that ends clears every process of this one away; while this one is held, none does.
+    let _world = World::new();
     let mut seen = 0;
     for path in repo::sources() {
         let Ok(text) = std::fs::read_to_string(&path) else { continue };

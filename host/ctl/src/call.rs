@@ -13,10 +13,10 @@ use crate::progress::Board;
 use crate::stdin::Stdin;
 use cjm_catalog::{Catalog, CatalogEntry, Settings};
 use cjm_engine::{
-    Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Target, actor, check_known,
+    CallError, Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Target, actor, check_known,
 };
 use cjm_wire::JobId;
-use cjm_wire::describe::{ErrorReport, exit};
+use cjm_wire::describe::{ErrorDetails, ErrorReport, exit};
 use cjm_wire::envelope::{ACTION_KEY, ExecuteRequest};
 use cjm_wire::event::JobStatus;
 use cjm_wire::json::{Arguments, Json};
@@ -179,9 +179,20 @@ impl Call<'_> {
         }
         let mut request = ExecuteRequest { kwargs, ..ExecuteRequest::default() };
         request.envelope.control = self.control();
-        let mut chunks = self.host.call_stream(instance, request).await?;
+        let fault = |error: CallError| {
+            let report = error.to_failure(instance).report;
+            let report = ErrorReport {
+                details: Box::new(ErrorDetails {
+                    run_id: Some(self.host.run_id().clone()),
+                    ..*report.details
+                }),
+                ..report
+            };
+            Fault::from_report(report)
+        };
+        let mut chunks = self.host.call_stream(instance, request).await.map_err(fault)?;
         while let Some(chunk) = chunks.next().await {
-            self.output.ndjson(&chunk?)?;
+            self.output.ndjson(&chunk.map_err(fault)?)?;
         }
         Ok(exit::OK)
     }

@@ -29,6 +29,7 @@ pub(crate) struct Cli {
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Everything the host keeps: manifests, environments, journal [env: CJM_DATA_DIR] [default: ~/.cjm]
     #[arg(long, global = true, value_name = "DIR")]
@@ -85,6 +86,10 @@ pub(crate) enum Command {
     ListSecrets(ListSecretsArgs),
     /// Forget a secret of a capability
     RemoveSecret(RemoveSecretArgs),
+    /// Print the script that lets a shell complete words of this program
+    Completions(CompletionsArgs),
+    /// Write manual pages into a folder
+    Man(ManArgs),
 }
 
 /// Of `list`.
@@ -93,6 +98,9 @@ pub(crate) struct ListArgs {
     /// Compare with this capabilities.yaml
     #[arg(long, value_name = "FILE")]
     pub(crate) capabilities: Option<PathBuf>,
+    /// Show what each does: description, actions with their parameters, manifest
+    #[arg(long, short)]
+    pub(crate) long: bool,
     /// Show the environments, and whether they are there
     #[arg(long, short)]
     pub(crate) envs: bool,
@@ -387,6 +395,22 @@ pub(crate) struct RemoveSecretArgs {
     /// Whose secret it is
     #[arg(long)]
     pub(crate) scope: Option<String>,
+}
+
+/// Of `completions`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// For bash: cjm-ctl completions bash > ~/.local/share/bash-completion/completions/cjm-ctl
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Of `man`.
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// The folder; it is made if need be
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
 }
 
 impl Global {

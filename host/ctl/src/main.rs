@@ -29,6 +29,7 @@ mod run_report;
 mod sdk;
 mod secrets;
 mod setup;
+mod shell_help;
 mod stdin;
 mod validate;
 mod visible;
@@ -91,6 +92,8 @@ async fn dispatch(cli: Cli, output: &Output) -> CommandResult {
             Command::SetupRuntime(args) => setup::runtime(global, args, output).await,
             Command::SetSecret(args) => secrets::set(global, args, output).await,
             Command::ListSecrets(args) => secrets::list(global, args, output),
+            Command::Completions(args) => shell_help::completions(args, output),
+            Command::Man(args) => shell_help::man(args, output),
             Command::RemoveSecret(args) => secrets::remove(global, args, output),
             // These two have something to clear away first.
             Command::Call(args) => call::run(global, args, output, &interrupts).await,

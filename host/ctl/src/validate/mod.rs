@@ -6,6 +6,7 @@ mod finding;
 mod machine;
 mod source;
 
+use crate::assign::text_of_file;
 use crate::cli::{Format, Global, ValidateArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::output::Output;
@@ -99,17 +100,7 @@ fn read(path: &Path, asked: Option<Format>) -> Result<(Format, String), Fault> {
     if is_source {
         return Ok((Format::Source, String::new()));
     }
-    if meta.len() > FILE_BYTES_MAX {
-        return Err(Fault::new(
-            "validate.too_large",
-            format!("{} is {} bytes long, more than any such file is", path.display(), meta.len()),
-            "check the path",
-        ));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        Fault::new("validate.unreadable", format!("cannot read {}", path.display()), "see that it is text")
-            .caused_by(&error)
-    })?;
+    let text = text_of_file(path, FILE_BYTES_MAX)?;
     match asked.or_else(|| detect(path, &text)) {
         Some(format) => Ok((format, text)),
         None => Err(Fault::new(
