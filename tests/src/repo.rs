@@ -21,6 +21,24 @@ pub fn root() -> PathBuf {
     own.parent().unwrap_or(own).to_owned()
 }
 
+/// The Rust sources of the product.
+#[must_use]
+pub fn sources() -> Vec<PathBuf> {
+    let mut waiting: Vec<PathBuf> = ["host", "wire", "worker-shim"].map(|folder| root().join(folder)).into();
+    let mut found = Vec::new();
+    while let Some(folder) = waiting.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
 /// A built program of ours.
 ///
 /// # Panics

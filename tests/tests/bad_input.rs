@@ -252,7 +252,8 @@ fn a_missing_input_file_is_noticed_before_the_tool_runs() {
     }});
     world.install_executable("show", "cat", &actions);
     check(&world, &["call", "show", "input=@nowhere.txt"], "ctl.file_missing", exit::DOMAIN);
-    let error = check(&world, &["call", "show", "input=/nowhere.txt"], "call.tool_failed", exit::TOOL_FAILED);
+    let error =
+        check(&world, &["call", "show", "input=/nowhere.txt"], "call.arguments_refused", exit::DOMAIN);
     assert!(error["message"].as_str().is_some_and(|m| m.contains("/nowhere.txt")), "{error:#}");
     let composition = world.write(
         "c.yaml",

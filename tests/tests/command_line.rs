@@ -80,7 +80,17 @@ fn a_deadline_ends_the_call_and_its_processes() {
     let outcome = world
         .run(&["call", "shell", "--action", "wait", "--timeout", "0.5", "--json"])
         .expect(exit::TIMED_OUT);
-    assert_eq!(outcome.json()["error"]["code"], "call.timed_out", "{}", outcome.describe());
+    let error = outcome.json()["error"].clone();
+    assert_eq!(
+        (&error["code"], &error["retriable"]),
+        (&"call.deadline".into(), &true.into()),
+        "{}",
+        outcome.describe()
+    );
+    let rows = journal::rows(&world.journal());
+    let ended =
+        rows.iter().find(|row| row.payload["to"] == "failed").expect("the journal tells of a failure");
+    assert_eq!(ended.payload["report"]["code"], "call.deadline", "and of a deadline: {ended:?}");
     world.assert_nothing_left();
     journal::assert_every_job_ended_once(&world.journal());
     let _ = world.run(&["call", "shell", "--action", "wait", "--timeout", "0"]).expect(exit::USAGE);

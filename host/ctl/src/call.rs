@@ -13,10 +13,10 @@ use crate::progress::Board;
 use crate::stdin::Stdin;
 use cjm_catalog::{Catalog, CatalogEntry, Settings};
 use cjm_engine::{
-    Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Target, actor, check_known,
+    CallError, Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Target, actor, check_known,
 };
 use cjm_wire::JobId;
-use cjm_wire::describe::{ErrorReport, exit};
+use cjm_wire::describe::{ErrorDetails, ErrorReport, exit};
 use cjm_wire::envelope::{ACTION_KEY, ExecuteRequest};
 use cjm_wire::event::JobStatus;
 use cjm_wire::json::{Arguments, Json};
@@ -48,13 +48,13 @@ pub(crate) async fn run(
     let file = file.map(|path| text_of_file(&cwd.join(path), ARGUMENTS_BYTES_MAX)).transpose()?;
     let object = file.as_deref().or(stdin.text(args.args.as_deref()));
     let catalog = Catalog::discover(&options.manifest_dirs);
-    // Before anything is made: a data directory that is not there is likely the wrong one.
-    check_known(&options, [args.name.as_str()])?;
-    tell_choice(&catalog, [args.name.as_str()], output);
     let entry = catalog.get(&args.name);
     let of_tool =
         |key: &str| entry.map_or(Declared::Unknown, |entry| declared(entry, args.action.as_deref(), key));
     let mut kwargs = arguments(object, &args.assignments, &cwd, stdin.file(), of_tool)?;
+    // Before anything is made: a data directory that is not there is likely the wrong one.
+    check_known(&options, [args.name.as_str()])?;
+    tell_choice(&catalog, [args.name.as_str()], output);
     absolute_paths(&mut kwargs, entry, args.action.as_deref(), &cwd)?;
     let config =
         args.config.as_deref().map(|text| json_object(text, "--config")).transpose()?.map(Value::Object);
@@ -179,9 +179,20 @@ impl Call<'_> {
         }
         let mut request = ExecuteRequest { kwargs, ..ExecuteRequest::default() };
         request.envelope.control = self.control();
-        let mut chunks = self.host.call_stream(instance, request).await?;
+        let fault = |error: CallError| {
+            let report = error.to_failure(instance).report;
+            let report = ErrorReport {
+                details: Box::new(ErrorDetails {
+                    run_id: Some(self.host.run_id().clone()),
+                    ..*report.details
+                }),
+                ..report
+            };
+            Fault::from_report(report)
+        };
+        let mut chunks = self.host.call_stream(instance, request).await.map_err(fault)?;
         while let Some(chunk) = chunks.next().await {
-            self.output.ndjson(&chunk?)?;
+            self.output.ndjson(&chunk.map_err(fault)?)?;
         }
         Ok(exit::OK)
     }

@@ -29,6 +29,7 @@ pub(crate) struct Cli {
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Everything the host keeps: manifests, environments, journal [env: CJM_DATA_DIR] [default: ~/.cjm]
     #[arg(long, global = true, value_name = "DIR")]
@@ -85,6 +86,10 @@ pub(crate) enum Command {
     ListSecrets(ListSecretsArgs),
     /// Forget a secret of a capability
     RemoveSecret(RemoveSecretArgs),
+    /// Print the script that lets a shell complete words of this program
+    Completions(CompletionsArgs),
+    /// Write manual pages into a folder
+    Man(ManArgs),
 }
 
 /// Of `list`.
@@ -93,6 +98,9 @@ pub(crate) struct ListArgs {
     /// Compare with this capabilities.yaml
     #[arg(long, value_name = "FILE")]
     pub(crate) capabilities: Option<PathBuf>,
+    /// Show what each does: description, actions with their parameters, manifest
+    #[arg(long, short)]
+    pub(crate) long: bool,
     /// Show the environments, and whether they are there
     #[arg(long, short)]
     pub(crate) envs: bool,
@@ -389,7 +397,34 @@ pub(crate) struct RemoveSecretArgs {
     pub(crate) scope: Option<String>,
 }
 
+/// Of `completions`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// For bash: cjm-ctl completions bash > ~/.local/share/bash-completion/completions/cjm-ctl
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Of `man`.
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// The folder; it is made if need be
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+}
+
 impl Global {
+    /// `cjm-ctl` with those of these options that say where, so that a command told to somebody finds the same things.
+    pub(crate) fn command(&self) -> String {
+        let mut command = "cjm-ctl".to_owned();
+        for (option, path) in [("--data-dir", &self.data_dir), ("--cjm-config", &self.cjm_config)] {
+            if let Some(path) = path {
+                command.push_str(&format!(" {option} {}", shell_word(&path.display().to_string())));
+            }
+        }
+        command
+    }
+
     /// What holds for this command: the command line, the environment, `cjm.yaml`, the defaults.
     ///
     /// # Errors
@@ -409,9 +444,28 @@ impl Global {
     }
 }
 
+/// A word as a shell reads it back.
+fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+:@%,=".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_that_is_told_finds_the_same_things() {
+        let global = |arguments: &[&str]| {
+            Cli::try_parse_from([&["cjm-ctl"][..], arguments, &["list"]].concat()).expect("parses").global
+        };
+        assert_eq!(global(&[]).command(), "cjm-ctl");
+        assert_eq!(global(&["--data-dir", "/d"]).command(), "cjm-ctl --data-dir /d");
+        assert_eq!(global(&["--data-dir", "it's d"]).command(), "cjm-ctl --data-dir 'it'\\''s d'");
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

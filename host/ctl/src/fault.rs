@@ -61,6 +61,14 @@ impl Fault {
         self
     }
 
+    /// With its commands as they must be typed here: `cjm-ctl list` where `command` is `cjm-ctl --data-dir D`.
+    pub(crate) fn with_command(mut self, command: &str) -> Self {
+        if let Self::Shown(report) = &mut self {
+            report.next_step = report.next_step.replace("`cjm-ctl ", &format!("`{command} "));
+        }
+        self
+    }
+
     /// With another exit code.
     pub(crate) fn with_exit(mut self, code: u8) -> Self {
         if let Self::Shown(report) = &mut self {

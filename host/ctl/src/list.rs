@@ -4,6 +4,7 @@
 use crate::cli::{Global, ListArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::output::Output;
+use crate::visible::one_line;
 use cjm_catalog::{Catalog, CatalogEntry, Settings};
 use cjm_environments::{Conda, CondaOptions, env_name_of, read_capabilities};
 use cjm_wire::capabilities_file::CapabilitiesFile;
@@ -32,6 +33,7 @@ pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> Co
                 entry,
                 catalog.shadowed_by(&entry.manifest.code.name),
                 args.envs.then_some(&environments),
+                args.long,
                 configured.as_ref().zip(args.capabilities.as_deref()),
             ))?;
         }
@@ -59,10 +61,14 @@ fn block(
     entry: &CatalogEntry,
     shadowed: &[PathBuf],
     environments: Option<&Environments>,
+    long: bool,
     configured: Option<(&CapabilitiesFile, &Path)>,
 ) -> String {
     let manifest = &entry.manifest;
-    let mut text = format!("{} v{}\n", manifest.code.name, manifest.code.version);
+    let mut text = format!("{} v{}\n", one_line(&manifest.code.name), one_line(&manifest.code.version));
+    if long {
+        text.push_str(&details(entry));
+    }
     match manifest.runtime() {
         Runtime::Python { .. } => match (environments, env_name_of(entry)) {
             (Some(environments), Some(name)) => {
@@ -79,7 +85,7 @@ fn block(
         Runtime::Native { program, .. } => text.push_str(&format!("  Runtime: native ({program})\n")),
         Runtime::Channel { program, .. } => text.push_str(&format!("  Runtime: channel ({program})\n")),
     }
-    if !shadowed.is_empty() {
+    if long || !shadowed.is_empty() {
         text.push_str(&format!("  Manifest: {}\n", entry.path.display()));
         for path in shadowed {
             text.push_str(&format!("  Shadows: {}\n", path.display()));
@@ -97,6 +103,41 @@ fn block(
         }
     }
     text
+}
+
+/// Description, and each action with what it takes.
+fn details(entry: &CatalogEntry) -> String {
+    let code = &entry.manifest.code;
+    let mut text = String::new();
+    if !code.description.is_empty() {
+        text.push_str(&format!("  {}\n", one_line(&code.description)));
+    }
+    let actions = match entry.manifest.runtime() {
+        Runtime::Executable(executable) => actions_of(&executable),
+        _ => actions_of_code(code.unknown.get("actions")),
+    };
+    for action in actions.as_array().into_iter().flatten() {
+        let name = action["name"].as_str().unwrap_or_default();
+        text.push_str(&format!("  - {}{}\n", one_line(name), one_line(&parameters(&action["arguments"]))));
+        if let Some(words) = action["description"].as_str().filter(|words| !words.is_empty()) {
+            text.push_str(&format!("      {}\n", one_line(words)));
+        }
+    }
+    text
+}
+
+/// ` file=STRING [n=INTEGER]`: what an action takes, in brackets what may be left out.
+fn parameters(schema: &Value) -> String {
+    let required = schema["required"].as_array().cloned().unwrap_or_default();
+    let properties = schema["properties"].as_object();
+    let parts = properties.into_iter().flatten().map(|(name, property)| {
+        let kind = property["type"].as_str().unwrap_or("value").to_uppercase();
+        match required.iter().any(|needed| needed == name) {
+            true => format!(" {name}={kind}"),
+            false => format!(" [{name}={kind}]"),
+        }
+    });
+    parts.collect()
 }
 
 fn document(catalog: &Catalog, environments: &Environments, configured: Option<&CapabilitiesFile>) -> Value {

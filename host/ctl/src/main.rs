@@ -29,6 +29,7 @@ mod run_report;
 mod sdk;
 mod secrets;
 mod setup;
+mod shell_help;
 mod stdin;
 mod validate;
 mod visible;
@@ -60,9 +61,10 @@ fn main() -> ExitCode {
             return ExitCode::from(output.show(&fault.caused_by(&error)));
         }
     };
+    let command = cli.global.command();
     let code = match runtime.block_on(dispatch(cli, &output)) {
         Ok(code) => code,
-        Err(fault) => output.show(&fault),
+        Err(fault) => output.show(&fault.with_command(&command)),
     };
     // Whatever still runs in a blocking thread is not waited for: the answer is out.
     runtime.shutdown_background();
@@ -90,6 +92,8 @@ async fn dispatch(cli: Cli, output: &Output) -> CommandResult {
             Command::SetupRuntime(args) => setup::runtime(global, args, output).await,
             Command::SetSecret(args) => secrets::set(global, args, output).await,
             Command::ListSecrets(args) => secrets::list(global, args, output),
+            Command::Completions(args) => shell_help::completions(args, output),
+            Command::Man(args) => shell_help::man(args, output),
             Command::RemoveSecret(args) => secrets::remove(global, args, output),
             // These two have something to clear away first.
             Command::Call(args) => call::run(global, args, output, &interrupts).await,

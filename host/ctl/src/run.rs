@@ -226,7 +226,11 @@ impl RunBoard {
                         row.start();
                         row.say("running");
                     }
-                    ended => row.finish(&format!("{} ({elements_done}/{total})", state_text(*ended))),
+                    NodeState::Completed => row.finish(&format!("completed ({elements_done}/{total})")),
+                    // The table says how many of them completed.
+                    ended => {
+                        row.finish(&format!("{} ({elements_done} of {total} ended)", state_text(*ended)))
+                    }
                 }
             }
             HostEvent::Worker { instance_id, state: WorkerState::Dead, .. } => {

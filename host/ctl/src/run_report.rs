@@ -1,21 +1,27 @@
 //! What a run of a composition took, node by node: a table for people, the numbers for programs.
 
+use crate::visible::one_line;
 use cjm_engine::{CompositionOutcome, NodeOutcome, NodeState};
 use cjm_wire::ErrorReport;
 use cjm_wire::composition::RunOutcome;
 use cjm_wire::event::JobStatus;
 use cjm_wire::json::Json;
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
 /// Most process ids shown for one node.
 const PIDS_SHOWN_MAX: usize = 4;
 
+/// Width of a table where nothing says how wide it may be, and the least that is of use.
+const COLUMNS_DEFAULT: u16 = 80;
+const COLUMNS_MIN: u16 = 40;
+
 /// The table, one line each.
 pub(crate) fn table(outcome: &CompositionOutcome) -> Vec<String> {
     let mut table = Table::new();
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns());
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["NODE", "STATUS", "ELEMENTS", "WALL s", "BUSY s", "PROCESSES", "CPU s", "PEAK MB"]);
+    table.set_header(["NODE", "STATUS", "DONE", "WALL s", "BUSY s", "PROCESSES", "CPU s", "PEAK MB"]);
     for column in [2, 3, 4, 6, 7] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -24,7 +30,18 @@ pub(crate) fn table(outcome: &CompositionOutcome) -> Vec<String> {
     for node in &outcome.nodes {
         table.add_row(cells(node));
     }
-    table.lines().map(|line| line.trim_end().to_owned()).collect()
+    let mut lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    if outcome.nodes.iter().any(|node| node.usage.is_none() && node.started_at.is_some()) {
+        lines.push("CPU s and PEAK MB are measured where the composition names a `monitor:`".to_owned());
+    }
+    lines
+}
+
+/// How wide a table may be: as COLUMNS says, else as the terminal is, else 80.
+fn columns() -> u16 {
+    let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let terminal = || comfy_table::Table::new().width();
+    told.or_else(terminal).filter(|columns| *columns >= COLUMNS_MIN).unwrap_or(COLUMNS_DEFAULT)
 }
 
 fn cells(node: &NodeOutcome) -> [String; 8] {
@@ -35,7 +52,7 @@ fn cells(node: &NodeOutcome) -> [String; 8] {
         pids.push(format!("+{}", node.pids.len() - PIDS_SHOWN_MAX));
     }
     [
-        node.name.clone(),
+        one_line(&node.name).into_owned(),
         state_text(node.status).to_owned(),
         format!("{}/{}", node.elements_completed, node.elements_total),
         seconds(node.wall_seconds),

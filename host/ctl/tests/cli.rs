@@ -137,6 +137,59 @@ fn list_prints_the_ancestors_text_and_a_whole_document() {
 }
 
 #[test]
+fn what_tools_do_is_listed_on_request_and_escapes_in_names_are_shown() {
+    let place = Place::new();
+    place.write("data/manifests/catter.json", EXECUTABLE);
+    let odd = EXECUTABLE.replace("catter", "odd").replace("Shows.", "Sh\\u001b[2Jows.");
+    place.write("data/manifests/odd.json", &odd);
+    let long = place.run(&["list", "--long"], 0).stdout;
+    for words in
+        ["  - show file=STRING\n      Shows.\n", "  - number\n", "manifests/catter.json", "Sh\\x1b[2Jows."]
+    {
+        assert!(long.contains(words), "{words}: {long}");
+    }
+    assert!(!long.contains('\u{1b}'), "{long:?}");
+}
+
+#[test]
+fn shells_and_readers_get_what_they_want_to_know() {
+    let place = Place::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = place.run(&["completions", shell], 0).stdout;
+        assert!(script.contains("regenerate-manifest") && script.contains("capability"), "{shell}");
+    }
+    place.run(&["man", "pages"], 0);
+    let page = std::fs::read_to_string(place.path("pages/cjm-ctl-logs.1")).expect("a page for each command");
+    assert!(page.contains("since"), "{page}");
+    place.write("file", "");
+    assert!(place.run(&["man", "file/x"], 1).stderr.contains("next: "));
+    assert!(place.run(&["logs", "-h"], 0).stdout.contains("Global options:"));
+}
+
+#[test]
+fn files_that_never_end_are_refused_at_once() {
+    let place = Place::new();
+    place.write("data/manifests/catter.json", EXECUTABLE);
+    let made = Command::new("mkfifo").arg(place.path("pipe")).status().expect("mkfifo");
+    assert!(made.success());
+    place.write("flow.yaml", "name: f\ninputs: {x: {}}\nnodes:\n  a: {capability: catter, action: show, args: {file: '${inputs.x}'}}\n");
+    for arguments in [
+        &["run", "pipe"][..],
+        &["run", "flow.yaml", "--inputs", "pipe"],
+        &["run", "flow.yaml", "--inputs", "/dev/zero"],
+        &["call", "catter", "file=@pipe"],
+        &["call", "catter", "--args", "@pipe"],
+        &["validate", "pipe"],
+        &["validate", "/dev/zero"],
+    ] {
+        let started = std::time::Instant::now();
+        let answer = place.run(arguments, 1);
+        assert!(answer.stderr.contains("next: "), "{arguments:?}: {answer:?}");
+        assert!(started.elapsed() < std::time::Duration::from_secs(5), "{arguments:?}");
+    }
+}
+
+#[test]
 fn validate_tells_kind_verdict_and_place() {
     let place = Place::new();
     place.write("good.json", EXECUTABLE);

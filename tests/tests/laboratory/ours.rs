@@ -64,8 +64,7 @@ async fn perform(pipeline: &Pipeline, step: &Value) -> Value {
 
 async fn submit(pipeline: &Pipeline, step: &Value) -> JobId {
     let mut request = JobRequest::new(Target::Capability(NAME.to_owned()));
-    let kwargs = step["kwargs"].as_object().cloned().unwrap_or_default();
-    request.kwargs = kwargs.into_iter().map(|(name, value)| (name, value.into())).collect();
+    request.kwargs = cjm_wire::Json::from(&step["kwargs"]).fields().unwrap_or_default();
     request.args = step["args"].as_array().cloned().unwrap_or_default();
     request.control = step["control"].as_object().cloned().unwrap_or_default();
     if let (Some(task), Some(method)) = (step["task"].as_str(), step["method"].as_str()) {

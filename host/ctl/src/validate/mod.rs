@@ -6,6 +6,7 @@ mod finding;
 mod machine;
 mod source;
 
+use crate::assign::text_of_file;
 use crate::cli::{Format, Global, ValidateArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::output::Output;
@@ -100,17 +101,7 @@ fn read(path: &Path, asked: Option<Format>) -> Result<(Format, String), Fault> {
     if is_source {
         return Ok((Format::Source, String::new()));
     }
-    if meta.len() > FILE_BYTES_MAX {
-        return Err(Fault::new(
-            "validate.too_large",
-            format!("{} is {} bytes long, more than any such file is", path.display(), meta.len()),
-            "check the path",
-        ));
-    }
-    let text = read_regular_to_string(path, FILE_BYTES_MAX).map_err(|error| {
-        Fault::new("validate.unreadable", format!("cannot read {}", path.display()), error.next_step())
-            .caused_by(&error)
-    })?;
+    let text = text_of_file(path, FILE_BYTES_MAX)?;
     match asked.or_else(|| detect(path, &text)) {
         Some(format) => Ok((format, text)),
         None => Err(Fault::new(

@@ -108,7 +108,7 @@ impl Described for Verdict {
             Cause::Crash { .. } => "see its last output; a fault that repeats with this input is the tool's",
             Cause::Killed { .. } => "call again; if nobody sent that signal on purpose, find out who did",
             Cause::Exit { .. } => "see its last output: a tool must not exit while it is loaded",
-            Cause::Vanished => "call again; `cjm-ctl logs --session` shows what it said last",
+            Cause::Vanished => "call again; `cjm-ctl logs --chunks` shows what it said last",
         };
         text.to_owned()
     }

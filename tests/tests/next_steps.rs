@@ -1,0 +1,255 @@
+//! Every next step that an error names is tried: what stands in backticks is run as a person would type it, and shows
+//! what it promises. A step that leads to nothing is worse than none.
+
+use cjm_tests::repo;
+use cjm_tests::world::{COMMAND_MAX, Outcome, World};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::Command;
+
+const KIT: &str = "
+from cjm_sdk import Capability, action
+import os
+
+class Kit(Capability):
+    name = 'kit'
+    version = '1.0.0'
+    config_schema = {'greeting': 'Hello'}
+
+    @action
+    def key(self):
+        return {}['nokey']
+
+    @action
+    def set(self):
+        return {1, 2}
+
+    @action
+    def refuse(self, page=1):
+        raise ValueError('page %s is not there' % page)
+
+    @action
+    def die(self):
+        os._exit(3)
+";
+
+/// One error, and what its next steps must show.
+struct Case {
+    arguments: &'static [&'static str],
+    exit: u8,
+    code: &'static str,
+    /// Words of the error itself, as text.
+    says: &'static [&'static str],
+    /// Exit code of each command that the next step names, and what it shows on either stream, in order.
+    shows: &'static [(u8, &'static str)],
+}
+
+const CASES: [Case; 13] = [
+    Case {
+        arguments: &["call", "kit", "--action", "key"],
+        exit: 12,
+        code: "call.tool_failed",
+        says: &["KeyError: 'nokey'", "in key", "the fault is in the tool"],
+        shows: &[(0, "    KeyError: 'nokey'")],
+    },
+    Case {
+        arguments: &["call", "kit", "--action", "set"],
+        exit: 12,
+        code: "call.tool_failed",
+        says: &["let the tool return plain JSON"],
+        shows: &[(0, "call.tool_failed")],
+    },
+    Case {
+        arguments: &["call", "kit", "--action", "refuse"],
+        exit: 12,
+        code: "call.tool_failed",
+        says: &["ValueError: page 1 is not there", "correct the argument that the message speaks of"],
+        shows: &[(0, "page 1 is not there")],
+    },
+    Case {
+        arguments: &["call", "kit", "--action", "key", "zzz=1"],
+        exit: 1,
+        code: "call.arguments_refused",
+        says: &["zzz", "the tool has not run"],
+        shows: &[(0, "call.arguments_refused")],
+    },
+    Case {
+        arguments: &["call", "kit", "--action", "die"],
+        exit: 11,
+        code: "call.worker_died",
+        says: &["with code 3"],
+        shows: &[(0, "with code 3")],
+    },
+    Case {
+        arguments: &["call", "shell", "--action", "say"],
+        exit: 1,
+        code: "call.arguments_refused",
+        says: &["needs `text`", "correct `text`"],
+        shows: &[(0, "call.arguments_refused")],
+    },
+    Case {
+        arguments: &["call", "shell", "--action", "fail"],
+        exit: 12,
+        code: "call.tool_failed",
+        says: &["out of ideas"],
+        shows: &[(0, "out of ideas")],
+    },
+    Case {
+        arguments: &["call", "shell", "--action", "wait", "--timeout", "0.7"],
+        exit: 13,
+        code: "call.deadline",
+        says: &["did not answer within 0.7 s"],
+        shows: &[(0, "call.deadline")],
+    },
+    Case {
+        arguments: &["call", "kit", "--action", "key", "--config", "{\"gone\": 1}"],
+        exit: 1,
+        code: "worker.bad_configuration",
+        says: &["gone"],
+        shows: &[(0, "greeting")],
+    },
+    Case {
+        arguments: &["call", "kitt"],
+        exit: 1,
+        code: "host.unknown_capability",
+        says: &["kitt", "kit"],
+        shows: &[(0, "kit v1.0.0"), (0, "Nothing to install")],
+    },
+    Case {
+        arguments: &["call", "broken"],
+        exit: 1,
+        code: "host.broken_manifest",
+        says: &["line 2"],
+        shows: &[(1, "line 2")],
+    },
+    Case {
+        arguments: &["run", "wrong.yaml"],
+        exit: 1,
+        code: "composition.malformed",
+        says: &["wrong.yaml"],
+        shows: &[(1, "oops")],
+    },
+    Case {
+        arguments: &["logs", "--journal", "--job", "nobody"],
+        exit: 1,
+        code: "logs.unknown",
+        says: &["nothing is known of it"],
+        shows: &[(0, "worker_spawned")],
+    },
+];
+
+fn world() -> World {
+    let world = World::new();
+    let path = world.install_python("kit", "Kit", KIT);
+    // What install-all would have found.
+    let manifest = std::fs::read_to_string(&path).expect("a manifest");
+    let mut manifest: Value = serde_json::from_str(&manifest).expect("JSON");
+    manifest["code"]["config_schema"] =
+        json!({"type": "object", "properties": {"greeting": {"default": "Hello"}}});
+    std::fs::write(&path, manifest.to_string()).expect("written");
+    world.install_executable(
+        "shell",
+        "sh",
+        &json!({
+            "say": {"parameters": {"text": {"type": "string", "required": true}}, "argv": ["-c", "printf '%s' \"$0\"", "{text}"],
+                    "result": "stdout_text"},
+            "fail": {"argv": ["-c", "echo 'out of ideas' >&2; exit 3"]},
+            "wait": {"argv": ["-c", "exec sleep 3600"]},
+        }),
+    );
+    std::fs::write(world.data_dir().join("manifests/broken.json"), "{\n oops }").expect("written");
+    world.write("wrong.yaml", "name: w\nnodes:\n  a: {capability: kit, oops: 1}\n");
+    world.write("capabilities.yaml", "capabilities: []\n");
+    world
+}
+
+/// The commands in backticks.
+fn commands(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).filter(|part| part.starts_with("cjm-ctl ")).collect()
+}
+
+/// Runs a command as it is told, through a shell, without what the world adds.
+fn follow(world: &World, command: &str) -> Outcome {
+    let binary = repo::binary("cjm-ctl");
+    let mut shell = Command::new("sh");
+    let folder = binary.parent().unwrap_or(Path::new("/")).display().to_string();
+    let path = std::env::var("PATH").unwrap_or_default();
+    shell.args(["-c", command]).env("PATH", format!("{folder}:{path}"));
+    world.start_command(shell).wait(COMMAND_MAX)
+}
+
+#[test]
+fn every_next_step_shows_what_it_promises() {
+    let world = world();
+    for case in &CASES {
+        let plain = world.run(case.arguments).expect(case.exit);
+        for words in case.says {
+            assert!(plain.stderr.contains(words), "{words}\n{}", plain.describe());
+        }
+        let with_json = world.run(&[case.arguments, &["--json"]].concat()).expect(case.exit);
+        let error = with_json.json()["error"].clone();
+        assert_eq!(error["code"], case.code, "{}", with_json.describe());
+        for next in [plain.stderr.as_str(), error["next_step"].as_str().unwrap_or_default()] {
+            let named = commands(next);
+            assert_eq!(named.len(), case.shows.len(), "{:?} names {named:?}", case.arguments);
+            for (command, (exit, shown)) in named.into_iter().zip(case.shows) {
+                let outcome = follow(&world, command).expect(*exit);
+                let text = format!("{}{}", outcome.stdout, outcome.stderr);
+                assert!(text.contains(shown), "{command} shows \"{shown}\"\n{}", outcome.describe());
+            }
+        }
+    }
+    world.assert_nothing_left();
+}
+
+#[test]
+fn an_error_as_json_says_what_a_program_must_know() {
+    let world = world();
+    let outcome = world.run(&["call", "kit", "--action", "key", "--json"]).expect(12);
+    let error = outcome.json()["error"].clone();
+    for (key, value) in
+        [("category", json!("user_input")), ("retriable", json!(true)), ("exception", json!("KeyError"))]
+    {
+        assert_eq!(error[key], value, "{error:#}");
+    }
+    let last = error["traceback"].as_array().and_then(|lines| lines.last()).cloned();
+    assert_eq!(last, Some(json!("KeyError: 'nokey'")), "{error:#}");
+    for id in ["job_id", "run_id"] {
+        assert_eq!(error[id].as_str().map(str::len), Some(36), "{error:#}");
+    }
+    let stream = world.run(&["call", "kit", "--action", "key", "--stream", "--json"]).expect(12).json();
+    assert_eq!(
+        (&stream["error"]["category"], &stream["error"]["exception"]),
+        (&json!("user_input"), &json!("KeyError"))
+    );
+    assert!(stream["error"]["run_id"].is_string(), "{stream:#}");
+    let refused = world.run(&["call", "shell", "--action", "say", "n=1", "--json"]).expect(1).json();
+    assert_eq!(refused["error"]["fields_invalid"], json!(["n"]), "{refused:#}");
+}
+
+/// Options and subcommands that an error names exist, whether or not a test provokes that error.
+#[test]
+fn every_command_that_a_text_names_can_be_typed() {
+    // A world that ends clears every process of this one away; while this one is held, none does.
+    let _world = World::new();
+    let mut seen = 0;
+    for path in repo::sources() {
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        for command in commands(&text.replace("\\\n", " ")) {
+            if command.len() > 120 || command.contains(['\n', '…', '|', '"', '&']) {
+                continue;
+            }
+            let words: Vec<String> = command
+                .split_whitespace()
+                .skip(1)
+                .map(|word| if word.contains('{') { "x".to_owned() } else { word.to_owned() })
+                .collect();
+            let mut arguments: Vec<&str> = words.iter().map(String::as_str).collect();
+            arguments.push("--help");
+            let output = Command::new(repo::binary("cjm-ctl")).args(&arguments).output().expect("runs");
+            assert!(output.status.success(), "{}: `{command}` is no command: {output:?}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 15, "only {seen} commands found");
+}
