@@ -366,6 +366,27 @@ fn an_attempt_that_missed_its_incarnation_takes_its_old_place_again() {
 }
 
 #[test]
+fn a_start_says_how_long_its_job_waited_and_how_many_run_with_it() {
+    let mut queue = Queue::new(QueueLimits::default());
+    let mut starts = Vec::new();
+    for (now_ms, line) in [
+        (0, "submit j1 asr 0"),
+        (5, "submit j2 asr 0"),
+        (7, "add a/s asr 2"),
+        (9, "end j1#1 ok"),
+        (11, "submit j3 asr 0"),
+    ] {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        for effect in queue.handle(event(&words), now_ms).expect(line) {
+            if let QueueEffect::Start(start) = effect {
+                starts.push((start.job.to_string(), start.waited_ms, start.lanes_in_use));
+            }
+        }
+    }
+    assert_eq!(starts, [("j1".to_owned(), 7, 1), ("j2".to_owned(), 2, 2), ("j3".to_owned(), 0, 2)]);
+}
+
+#[test]
 fn a_deadline_ends_a_job_that_waits_and_stops_one_that_runs() {
     check(&[
         ("submit j1 asr 0 50", &["block j1 >no_instance", "wake 50"]),

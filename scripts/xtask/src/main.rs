@@ -35,7 +35,7 @@ enum Task {
     Bench(bench::Bench),
     /// Plants known faults one at a time, in a copy of the tree, and fails where no test finds one
     Mutants {
-        /// Only faults whose name contains one of these texts; all when none is given
+        /// Only faults whose name or file contains one of these texts; all when none is given
         names: Vec<String>,
     },
     /// Long runs of short tests

@@ -7,6 +7,7 @@ mod copy;
 mod entries;
 
 use anyhow::{Result, bail, ensure};
+use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use copy::{Copy, Run};
 use entries::Mutation;
@@ -50,14 +51,15 @@ impl Verdict {
 /// Plants and prints; false when a fault was not found.
 pub(crate) fn mutants(names: &[String]) -> Result<bool> {
     let mut mutations = entries::read(&crate::steps::root())?;
-    if let Some(name) = names.iter().find(|name| !mutations.iter().any(|known| known.name.contains(*name))) {
-        bail!("no fault is named `{name}`");
+    let meant = |known: &Mutation, name: &String| known.name.contains(name) || known.file.contains(name);
+    if let Some(name) = names.iter().find(|name| !mutations.iter().any(|known| meant(known, name))) {
+        bail!("no fault is named `{name}` or planted in such a file");
     }
-    mutations.retain(|known| names.is_empty() || names.iter().any(|name| known.name.contains(name)));
+    mutations.retain(|known| names.is_empty() || names.iter().any(|name| meant(known, name)));
     let copy = Copy::of_the_checkout()?;
     pass_without_faults(&copy, &mutations)?;
     let mut table = Table::new();
-    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["fault", "planted in", "test", "verdict", "s"]);
     let mut verdicts = Vec::new();
     for mutation in &mutations {

@@ -119,3 +119,15 @@ async fn what_waits_is_counted_against_what_may_wait() {
     host.submit(request("ok")).await.expect("there is room again");
     host.shutdown().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn killing_one_incarnation_spares_the_next() {
+    let (host, instance) = stage(QueueLimits::default(), 1, 0);
+    let runner = host.runner();
+    let first = instance.session();
+    instance.recycle(&runner.services, &runner.jobs, &first, OwnKill::Evicted);
+    let second = instance.session();
+    instance.recycle(&runner.services, &runner.jobs, &first, OwnKill::Evicted);
+    assert_eq!(instance.session(), second, "it had nothing to do with that");
+    host.shutdown().await;
+}

@@ -1,7 +1,7 @@
 //! One scenario: a host over simulated workers, callers who submit, cancel, call, go away, unload and load again, a disk
 //! that fails for a while, sometimes an end in the middle. Then everything is accounted for.
 
-use super::journal::{FullDisk, SimulatedJournal};
+use super::journal::{FullDisk, Kept, SimulatedJournal};
 use super::seed::Seed;
 use super::workers::{Seen, SimulatedWorkers};
 use crate::host::{Host, SimulatedParts};
@@ -215,7 +215,9 @@ impl Stage {
         let Ok(id) = submitted else { return self.waits_no_more(caller) };
         self.callers().accepted.push(id.clone());
         if cancels {
-            let (stage, id, after) = (Arc::clone(&self), id.clone(), seed.millis(400));
+            // Some cancels come while the request is on its way.
+            let within_ms = *seed.pick(&[400, 400, 8]);
+            let (stage, id, after) = (Arc::clone(&self), id.clone(), seed.millis(within_ms));
             tokio::spawn(async move {
                 tokio::time::sleep(after).await;
                 stage.host.cancel(&id);
@@ -405,21 +407,27 @@ impl Stage {
 impl Stage {
     /// Whoever is killed for a job is told the reason for which the job ends, and was asked before.
     fn check_kill(&self, reason: &OwnKill, seen: &Seen) -> Result<(), String> {
-        let (job, expected) = match reason {
-            OwnKill::ForceCancel { job } => (job, JobStatus::Cancelled),
-            OwnKill::Deadline { job } => (job, JobStatus::Failed),
+        let (job, for_deadline) = match reason {
+            OwnKill::ForceCancel { job } => (job, false),
+            OwnKill::Deadline { job } => (job, true),
             _ => return Ok(()),
         };
         ensure(!seen.cooperative.contains(job), || {
             format!("{reason:?}, and it would have ended when asked")
         })?;
-        // A direct call is no job, and its end has one reason only.
-        let status = self.journal.kept(|kept| kept.jobs.get(job).map(|job| job.status));
-        let fits = status.map_or(expected == JobStatus::Cancelled, |status| {
-            // Its end may be one that could not be written.
-            status == expected || status == JobStatus::Failed || !status.is_terminal()
-        });
-        ensure(fits, || format!("{reason:?}, and the job is {status:?}"))
+        let ended = |kept: &Kept| {
+            kept.jobs.get(job).filter(|job| job.status.is_terminal()).map(|job| job.failure.clone())
+        };
+        let failure = self.journal.kept(ended);
+        // A direct call is no job, and a host may end before its jobs do.
+        let Some(failure) = failure else { return Ok(()) };
+        let Some(failure) = failure else {
+            return ensure(!for_deadline, || format!("{reason:?}, and the job did not fail"));
+        };
+        // An end that could not be written has failed for that reason.
+        let refused = failure.report.code.starts_with("store.");
+        let at_deadline = failure.report.code == "call.deadline";
+        ensure(refused || at_deadline == for_deadline, || format!("{reason:?}, and {failure:?}"))
     }
 }
 

@@ -409,7 +409,7 @@ impl Worker for SimulatedWorker {
         Box::pin(async move {
             let request: ExecuteRequest = serde_json::from_slice(&body).expect("a request");
             let counted = self.enter(&request);
-            let on_its_way = self.body.seed().millis(4);
+            let on_its_way = self.body.seed().millis(8);
             let answer = async {
                 // What asks for its end before it has arrived finds nothing to stop.
                 tokio::time::sleep(on_its_way).await;
