@@ -284,6 +284,8 @@ fn the_words_of_an_older_incarnation_change_nothing() {
         ("end j1#0@s1 fail", &[]),
         ("end j1#1@s1 fail", &["phase j1 cooperative>completed", "ended j1 running>cancelled"]),
         ("end j2#1@s2 ok", &["ended j2 running>completed"]),
+        // The present one is still there.
+        ("submit j3 asr 0", &["start j3#1 a/s2"]),
     ]);
 }
 

@@ -59,7 +59,7 @@ pub(crate) fn mutants(names: &[String]) -> Result<bool> {
     let copy = Copy::of_the_checkout()?;
     pass_without_faults(&copy, &mutations)?;
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["fault", "planted in", "test", "verdict", "s"]);
     let mut verdicts = Vec::new();
     for mutation in &mutations {

@@ -91,11 +91,19 @@ impl Copy {
 
     /// Runs the test of a mutation as the copy is.
     pub(crate) fn run(&self, mutation: &Mutation) -> Result<Run> {
-        let mut build = cargo();
-        self.test_of(mutation, &mut build).args(["--no-run", "--quiet"]);
-        let built = build.output().with_context(|| format!("{build:?} did not start"))?;
-        if !built.status.success() {
-            return Ok(Run::NotBuilt(String::from_utf8_lossy(&built.stderr).into_owned()));
+        let mut builds = vec![cargo()];
+        self.test_of(mutation, &mut builds[0]).args(["--no-run", "--quiet"]);
+        if !mutation.programs.is_empty() {
+            let mut programs = cargo();
+            self.in_copy(&mut programs).args(["build", "--quiet", "--bins"]);
+            programs.args(mutation.programs.iter().flat_map(|package| ["--package", package]));
+            builds.push(programs);
+        }
+        for mut build in builds {
+            let built = build.output().with_context(|| format!("{build:?} did not start"))?;
+            if !built.status.success() {
+                return Ok(Run::NotBuilt(String::from_utf8_lossy(&built.stderr).into_owned()));
+            }
         }
         let mut limited = Command::new("timeout");
         limited.arg(format!("--kill-after={KILL_AFTER_SECONDS}")).arg(TEST_SECONDS_MAX.to_string());
@@ -109,10 +117,13 @@ impl Copy {
         })
     }
 
+    fn in_copy<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.current_dir(&self.tree).env("CARGO_TARGET_DIR", &self.target)
+    }
+
     /// Has cargo, which `command` starts, run the test of a mutation in the copy.
     fn test_of<'a>(&self, mutation: &Mutation, command: &'a mut Command) -> &'a mut Command {
-        command.current_dir(&self.tree).env("CARGO_TARGET_DIR", &self.target);
-        command.args(["test", "--package", &mutation.package]);
+        self.in_copy(command).args(["test", "--package", &mutation.package]);
         match mutation.target.as_str() {
             "lib" => command.arg("--lib"),
             name => command.args(["--test", name]),
