@@ -75,6 +75,34 @@ class Ticker(Capability):
 }
 
 #[test]
+fn a_tool_that_ends_in_its_stream_is_told_to_have_been_called() {
+    let world = world();
+    world.install_python(
+        "quitter",
+        "Quitter",
+        "
+import os
+
+from cjm_sdk import Capability, action
+
+class Quitter(Capability):
+    name = 'quitter'
+    version = '1.0.0'
+
+    @action
+    def tick(self):
+        yield {'i': 0}
+        os._exit(4)
+",
+    );
+    let outcome =
+        world.run(&["call", "quitter", "--action", "tick", "--stream", "--json"]).expect(exit::WORKER_DIED);
+    let told = outcome.describe();
+    assert!(told.contains("in the middle of a call") && !told.contains("while it was idle"), "{told}");
+    world.assert_nothing_left();
+}
+
+#[test]
 fn a_deadline_ends_the_call_and_its_processes() {
     let world = world();
     let outcome = world

@@ -284,6 +284,8 @@ fn the_words_of_an_older_incarnation_change_nothing() {
         ("end j1#0@s1 fail", &[]),
         ("end j1#1@s1 fail", &["phase j1 cooperative>completed", "ended j1 running>cancelled"]),
         ("end j2#1@s2 ok", &["ended j2 running>completed"]),
+        // The present one is still there.
+        ("submit j3 asr 0", &["start j3#1 a/s2"]),
     ]);
 }
 
@@ -363,6 +365,27 @@ fn an_attempt_that_missed_its_incarnation_takes_its_old_place_again() {
         ("end j1#1@t missed", &["phase j1 cooperative>completed", "ended j1 running>cancelled"]),
         ("add a/u asr 1", &[]),
     ]);
+}
+
+#[test]
+fn a_start_says_how_long_its_job_waited_and_how_many_run_with_it() {
+    let mut queue = Queue::new(QueueLimits::default());
+    let mut starts = Vec::new();
+    for (now_ms, line) in [
+        (0, "submit j1 asr 0"),
+        (5, "submit j2 asr 0"),
+        (7, "add a/s asr 2"),
+        (9, "end j1#1 ok"),
+        (11, "submit j3 asr 0"),
+    ] {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        for effect in queue.handle(event(&words), now_ms).expect(line) {
+            if let QueueEffect::Start(start) = effect {
+                starts.push((start.job.to_string(), start.waited_ms, start.lanes_in_use));
+            }
+        }
+    }
+    assert_eq!(starts, [("j1".to_owned(), 7, 1), ("j2".to_owned(), 2, 2), ("j3".to_owned(), 0, 2)]);
 }
 
 #[test]

@@ -98,6 +98,12 @@ impl Instance {
         self.worker().filter(|worker| worker.facts().session == *session)
     }
 
+    /// The present incarnation.
+    #[cfg(test)]
+    pub(crate) fn session(&self) -> WorkerSessionId {
+        self.state().life.session().clone()
+    }
+
     /// The process of the worker that is or was this incarnation.
     pub(crate) fn last_pid(&self, session: Option<&WorkerSessionId>) -> Option<u32> {
         let state = self.state();

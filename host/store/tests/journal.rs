@@ -353,3 +353,25 @@ async fn subscribers_get_rows_after_their_commit_and_the_slow_are_told_what_they
     assert_eq!(missed.iter().filter(|found| found.seq < seq).count(), 500);
     journal.close();
 }
+
+#[tokio::test]
+async fn a_job_ends_once_also_without_a_row() {
+    let (dir, journal) = fresh();
+    let job = job("asr");
+    journal.commit(accept(&job, &json!({}))).await.expect("accepted");
+    let end = |status| {
+        Commit::telling().write(Write::EndJob(Box::new(JobEnd {
+            job_id: job.job_id.clone(),
+            status,
+            completed_at: Timestamp::now(),
+            failure: None,
+            result: None,
+        })))
+    };
+    journal.commit(end(JobStatus::Cancelled)).await.expect("ended");
+    let error = journal.commit(end(JobStatus::Completed)).await.expect_err("a second time");
+    assert_eq!(error.code(), "store.refused");
+    let reader = JournalReader::open(dir.path()).expect("opens");
+    let kept = reader.job(&job.job_id).expect("reads").expect("there");
+    assert_eq!(kept.status, JobStatus::Cancelled);
+}

@@ -1,10 +1,9 @@
 //! `cargo xtask bench`: builds the bench and what it measures, optimised, and runs it. What is measured and what gates
 //! is the bench's own (`tests/bench`).
 
-use crate::steps::{cargo, root, step};
+use crate::steps::{cargo, step, target_folder};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use std::path::PathBuf;
 
 /// What is passed on to the bench.
 #[derive(Debug, Args)]
@@ -28,13 +27,7 @@ pub(crate) fn bench(asked: &Bench) -> Result<bool> {
     let mut build = cargo();
     build.args(["build", "--quiet", "--release", "--package", "cjm-bench", "--package", "cjm-worker"]);
     step("build", &mut build)?;
-    // Where cargo was told to build; its own default is a folder of the repository.
-    let told = build.get_envs().find(|(name, _)| *name == "CARGO_TARGET_DIR").and_then(|(_, value)| value);
-    let target = told
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from))
-        .map_or_else(|| root().join("target"), |path| root().join(path));
-    let mut command = std::process::Command::new(target.join("release/cjm-bench"));
+    let mut command = std::process::Command::new(target_folder().join("release/cjm-bench"));
     if let Some(rows) = &asked.rows {
         command.args(["--rows", rows]);
     }

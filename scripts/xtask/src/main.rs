@@ -3,6 +3,7 @@
 //! What must hold: a task ends with a code other than 0 if anything it ran did, and names it.
 
 mod bench;
+mod mutants;
 mod steps;
 
 use crate::steps::{cargo, root, step};
@@ -32,6 +33,11 @@ enum Task {
     Prepush,
     /// Measures the product against floors of the same run, and fails where a gated row misses
     Bench(bench::Bench),
+    /// Plants known faults one at a time, in a copy of the tree, and fails where no test finds one
+    Mutants {
+        /// Only faults whose name or file contains one of these texts; all when none is given
+        names: Vec<String>,
+    },
     /// Long runs of short tests
     Soak {
         #[command(subcommand)]
@@ -60,8 +66,12 @@ enum Soak {
 fn main() -> Result<ExitCode> {
     match Cli::parse().task {
         Task::Prepush => prepush(),
-        // What missed is in the bench's table; there is nothing to add.
+        // What missed is in the table; there is nothing to add.
         Task::Bench(asked) => match bench::bench(&asked)? {
+            true => Ok(()),
+            false => return Ok(ExitCode::FAILURE),
+        },
+        Task::Mutants { names } => match mutants::mutants(&names)? {
             true => Ok(()),
             false => return Ok(ExitCode::FAILURE),
         },

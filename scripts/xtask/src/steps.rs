@@ -17,6 +17,16 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// Where [`cargo`] builds.
+pub(crate) fn target_folder() -> PathBuf {
+    let cargo = cargo();
+    let told = cargo.get_envs().find(|(name, _)| *name == "CARGO_TARGET_DIR").and_then(|(_, value)| value);
+    // Its own default is a folder of the repository.
+    told.map(PathBuf::from)
+        .or_else(|| std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from))
+        .map_or_else(|| root().join("target"), |path| root().join(path))
+}
+
 pub(crate) fn root() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.ancestors().nth(2).unwrap_or(own).to_owned()

@@ -1,16 +1,17 @@
 //! One scenario: a host over simulated workers, callers who submit, cancel, call, go away, unload and load again, a disk
 //! that fails for a while, sometimes an end in the middle. Then everything is accounted for.
 
-use super::journal::{FullDisk, SimulatedJournal};
+use super::journal::{FullDisk, Kept, SimulatedJournal};
 use super::seed::Seed;
 use super::workers::{Seen, SimulatedWorkers};
 use crate::host::{Host, SimulatedParts};
 use crate::queue::attempt::Runner;
 use crate::queue::owner::own_queue;
-use crate::queue::state::Jobs;
+use crate::queue::state::{JobOutcome, Jobs};
 use crate::queue::submission::JobRequest;
 use crate::services::{History, Services};
 use cjm_catalog::{Catalog, ManifestFolder};
+use cjm_decide::death::OwnKill;
 use cjm_decide::queue::{CANCEL_GRACE_MS, QueueLimits, Target};
 use cjm_store::{DiagnosticRecord, Diagnostics, DroppedCounts, InputHashes, Journal, StreamChunk};
 use cjm_wire::composition::Composition;
@@ -32,6 +33,8 @@ use tokio_util::task::TaskTracker;
 
 /// What the host may take, beyond the grace, from a cancel to the end of a job.
 const CANCEL_SLACK: Duration = Duration::from_millis(500);
+/// What it may take where there is nobody to ask: the request is not out yet.
+const CANCEL_UNSENT_MAX: Duration = Duration::from_millis(100);
 /// Nothing may take longer, however it goes.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);
 
@@ -99,7 +102,7 @@ struct Callers {
     /// What callers wait for.
     waits: std::collections::BTreeMap<u64, String>,
     /// What waiters were told.
-    told: Vec<(JobId, JobStatus)>,
+    told: Vec<Arc<JobOutcome>>,
 }
 
 struct Stage {
@@ -121,7 +124,8 @@ async fn play(mut seed: Seed) -> Result<Told, String> {
     );
     let seen = Arc::clone(&workers.seen);
     tokio::spawn(Arc::clone(&journal).write_on());
-    let host = host(&plan, &journal, Arc::new(workers));
+    let limits = QueueLimits { lanes: plan.lanes, ..QueueLimits::default() };
+    let host = host(limits, &journal, Arc::new(workers));
     let instances: Vec<InstanceId> =
         (1..=plan.instances).map(|number| InstanceId::from_text(format!("tool-{number}"))).collect();
     for id in &instances {
@@ -169,7 +173,7 @@ async fn play(mut seed: Seed) -> Result<Told, String> {
     Ok(Told { jobs })
 }
 
-fn load(id: &InstanceId, cap: u32) -> LoadOptions {
+pub(super) fn load(id: &InstanceId, cap: u32) -> LoadOptions {
     LoadOptions { instance_id: Some(id.clone()), concurrency_max: Some(cap), ..LoadOptions::default() }
 }
 
@@ -215,7 +219,9 @@ impl Stage {
         let Ok(id) = submitted else { return self.waits_no_more(caller) };
         self.callers().accepted.push(id.clone());
         if cancels {
-            let (stage, id, after) = (Arc::clone(&self), id.clone(), seed.millis(400));
+            // Some cancels come while the request is on its way.
+            let within_ms = *seed.pick(&[400, 400, 8]);
+            let (stage, id, after) = (Arc::clone(&self), id.clone(), seed.millis(within_ms));
             tokio::spawn(async move {
                 tokio::time::sleep(after).await;
                 stage.host.cancel(&id);
@@ -223,7 +229,7 @@ impl Stage {
             });
         }
         if let Ok(outcome) = self.host.wait(&id).await {
-            self.callers().told.push((id, outcome.status));
+            self.callers().told.push(outcome);
         }
         self.waits_no_more(caller);
     }
@@ -331,6 +337,9 @@ impl Stage {
         let seen = self.seen.lock().expect("not poisoned");
         ensure(seen.broken.is_empty(), || format!("{:?}, {plan:?}", seen.broken))?;
         ensure(seen.running() == 0, || "a call runs on after the host has ended".to_owned())?;
+        for reason in &seen.kills {
+            self.check_kill(reason, &seen)?;
+        }
         ensure(seen.living.is_empty(), || format!("workers outlive the host: {:?}", seen.living))?;
         let callers = self.callers();
         self.journal.kept(|kept| -> Result<(), String> {
@@ -346,6 +355,10 @@ impl Stage {
                 ensure(ended == kept.terminal_rows.contains_key(id.as_str()), || {
                     format!("{id} is {} and its rows say otherwise", job.status)
                 })?;
+                let why = job.failure.is_some();
+                ensure(why == (job.status == JobStatus::Failed), || {
+                    format!("{id} is {}, and why is {:?}", job.status, job.failure)
+                })?;
                 if disk_may_fail {
                     continue;
                 }
@@ -354,7 +367,11 @@ impl Stage {
                     format!("{id} is {} when the host has ended, {plan:?}", job.status)
                 })?;
             }
-            for (id, status) in &callers.told {
+            for outcome in &callers.told {
+                let JobOutcome { job_id: id, status, .. } = &**outcome;
+                // An instance that was taken away takes the numbers of its processes along.
+                let ran = outcome.started_at.is_some() && plan.ends_early.is_none() && !plan.unloads;
+                ensure(!ran || outcome.worker_pid.is_some(), || format!("{id} ran in no process, {plan:?}"))?;
                 let kept_status = kept.jobs.get(id).map(|job| job.status);
                 // An end that waits for the disk is told as a failure, and written later.
                 let unwritten = plan.full_disk.is_some() && *status == JobStatus::Failed;
@@ -375,7 +392,11 @@ impl Stage {
                 for (id, at) in &callers.cancelled {
                     let Some(ended) = kept.ended_at.get(id) else { continue };
                     let took = ended.saturating_duration_since(*at);
-                    let may = Duration::from_millis(CANCEL_GRACE_MS) + CANCEL_SLACK;
+                    let may = if seen.sent.contains(id) {
+                        Duration::from_millis(CANCEL_GRACE_MS) + CANCEL_SLACK
+                    } else {
+                        CANCEL_UNSENT_MAX
+                    };
                     ensure(took <= may, || format!("{id} ended {took:?} after its cancel, {plan:?}"))?;
                 }
             }
@@ -389,11 +410,38 @@ impl Stage {
     }
 }
 
+impl Stage {
+    /// Whoever is killed for a job is told the reason for which the job ends, and was asked before.
+    fn check_kill(&self, reason: &OwnKill, seen: &Seen) -> Result<(), String> {
+        let (job, for_deadline) = match reason {
+            OwnKill::ForceCancel { job } => (job, false),
+            OwnKill::Deadline { job } => (job, true),
+            _ => return Ok(()),
+        };
+        ensure(!seen.cooperative.contains(job), || {
+            format!("{reason:?}, and it would have ended when asked")
+        })?;
+        let ended = |kept: &Kept| {
+            kept.jobs.get(job).filter(|job| job.status.is_terminal()).map(|job| job.failure.clone())
+        };
+        let failure = self.journal.kept(ended);
+        // A direct call is no job, and a host may end before its jobs do.
+        let Some(failure) = failure else { return Ok(()) };
+        let Some(failure) = failure else {
+            return ensure(!for_deadline, || format!("{reason:?}, and the job did not fail"));
+        };
+        // An end that could not be written has failed for that reason.
+        let refused = failure.report.code.starts_with("store.");
+        let at_deadline = failure.report.code == "call.deadline";
+        ensure(refused || at_deadline == for_deadline, || format!("{reason:?}, and {failure:?}"))
+    }
+}
+
 fn ensure(holds: bool, complaint: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(complaint()) }
 }
 
-fn arguments(act: &str, ms: u64, job: bool) -> Map<String, Value> {
+pub(super) fn arguments(act: &str, ms: u64, job: bool) -> Map<String, Value> {
     let mut arguments = Map::from_iter([("do".to_owned(), act.into()), ("ms".to_owned(), ms.into())]);
     if job {
         arguments.insert("job".to_owned(), true.into());
@@ -421,14 +469,13 @@ async fn abandon<T>(future: impl Future<Output = T>, seed: &mut Seed) {
 }
 
 /// A host as `bring_up` makes one, over what is simulated.
-fn host(plan: &Plan, journal: &Arc<SimulatedJournal>, workers: Arc<dyn Workers>) -> Host {
+pub(super) fn host(limits: QueueLimits, journal: &Arc<SimulatedJournal>, workers: Arc<dyn Workers>) -> Host {
     let directory = manifests();
     let mut options = HostOptions::new(directory.join("data"));
     options.actor = "simulator".to_owned();
     options.ready_timeout = Duration::from_secs(5);
     let (events, _) = broadcast::channel(64);
     let (queue, commands) = mpsc::unbounded_channel();
-    let limits = QueueLimits { lanes: plan.lanes, ..QueueLimits::default() };
     let services = Services {
         run_id: RunId::new(),
         input_hashes: Arc::new(InputHashes::of(&options.data_dir)),

@@ -30,13 +30,19 @@ pub(super) struct Seen {
     calls: BTreeMap<WorkerSessionId, BTreeSet<JobId>>,
     /// Jobs whose request has reached a worker.
     pub(super) sent: BTreeSet<JobId>,
+    /// What runs, called directly.
+    direct: BTreeSet<JobId>,
+    /// Calls that end when they are asked to.
+    pub(super) cooperative: BTreeSet<JobId>,
+    /// Why the host killed workers.
+    pub(super) kills: Vec<OwnKill>,
     pub(super) broken: Vec<String>,
     pid: u32,
 }
 
 impl Seen {
     pub(super) fn running(&self) -> usize {
-        self.calls.values().map(BTreeSet::len).sum()
+        self.calls.values().map(BTreeSet::len).sum::<usize>() + self.direct.len()
     }
 }
 
@@ -164,6 +170,9 @@ impl Body {
     async fn die(self: Arc<Self>) {
         let mut dying = self.dying.subscribe();
         let why = dying.wait_for(Option::is_some).await.expect("the sender is ours").clone();
+        if let Some(Why::Killed(reason)) = &why {
+            self.seen().kills.push(reason.clone());
+        }
         let mut seed = self.seed();
         tokio::time::sleep(seed.millis(10)).await;
         self.seen().living.remove(&self.session);
@@ -288,7 +297,9 @@ struct Counted<'a>(&'a Body, JobId);
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        if let Some(calls) = self.0.seen().calls.get_mut(&self.0.session) {
+        let mut seen = self.0.seen();
+        seen.direct.remove(&self.1);
+        if let Some(calls) = seen.calls.get_mut(&self.0.session) {
             calls.remove(&self.1);
         }
     }
@@ -310,6 +321,12 @@ impl SimulatedWorker {
             if !seen.sent.insert(job.clone()) {
                 complain.push(format!("{job} is sent twice"));
             }
+        }
+        if request.kwargs.get("do").is_some_and(|act| act == "hang") {
+            seen.cooperative.insert(job.clone());
+        }
+        if !is_job {
+            seen.direct.insert(job.clone());
         }
         let calls = seen.calls.entry(body.session.clone()).or_default();
         if is_job {
@@ -393,8 +410,14 @@ impl Worker for SimulatedWorker {
         Box::pin(async move {
             let request: ExecuteRequest = serde_json::from_slice(&body).expect("a request");
             let counted = self.enter(&request);
-            let (sender, mut cancelled) = watch::channel(false);
-            CANCELS.with_borrow_mut(|cancels| cancels.insert(counted.1.clone(), sender));
+            let on_its_way = self.body.seed().millis(8);
+            let answer = async {
+                // What asks for its end before it has arrived finds nothing to stop.
+                tokio::time::sleep(on_its_way).await;
+                let (sender, mut cancelled) = watch::channel(false);
+                CANCELS.with_borrow_mut(|cancels| cancels.insert(counted.1.clone(), sender));
+                self.answer(&request, &mut cancelled).await
+            };
             tokio::select! {
                 biased;
                 death = self.body.dead() => {
@@ -404,7 +427,7 @@ impl Worker for SimulatedWorker {
                         stderr_tail: Vec::new(),
                     })
                 }
-                answer = self.answer(&request, &mut cancelled) => answer,
+                answer = answer => answer,
             }
         })
     }

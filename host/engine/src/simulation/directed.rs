@@ -1,0 +1,133 @@
+//! What no random scenario comes upon, or none would miss: single moments, over the same simulated workers and journal.
+
+use super::journal::SimulatedJournal;
+use super::scenario::{arguments, host, load};
+use super::seed::Seed;
+use super::workers::SimulatedWorkers;
+use crate::error::HostError;
+use crate::host::Host;
+use crate::instances::Instance;
+use crate::queue::submission::JobRequest;
+use cjm_decide::death::OwnKill;
+use cjm_decide::queue::{QueueError, QueueLimits, Target};
+use cjm_wire::InstanceId;
+use cjm_wire::event::JobStatus;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Seeds that are tried until one makes a worker whose start hangs.
+const SEEDS_MAX: u64 = 100;
+/// A start that does not hang is over by then.
+const START_MAX: Duration = Duration::from_millis(100);
+
+/// A host with one instance. Of a hundred starts so many fail.
+fn stage(limits: QueueLimits, seed: u64, start_failures: u64) -> (Host, Arc<Instance>) {
+    let mut seed = Seed::new(seed);
+    let journal = SimulatedJournal::new(seed.fork());
+    tokio::spawn(Arc::clone(&journal).write_on());
+    let workers = SimulatedWorkers::new(Arc::clone(&journal), seed.fork(), 1, start_failures);
+    let host = host(limits, &journal, Arc::new(workers));
+    let id = InstanceId::from_text("tool-1");
+    host.register("tool", &load(&id, 1)).expect("registered");
+    let instance = host.instances().get(&id).expect("registered");
+    (host, instance)
+}
+
+fn request(act: &str) -> JobRequest {
+    let mut request = JobRequest::new(Target::Capability("tool".to_owned()));
+    request.kwargs = arguments(act, 1, true);
+    request
+}
+
+#[tokio::test(start_paused = true)]
+async fn killing_an_incarnation_that_has_no_process_announces_the_next_one() {
+    let (host, instance) = stage(QueueLimits::default(), 1, 0);
+    let runner = host.runner();
+    let before = instance.session();
+    instance.recycle(&runner.services, &runner.jobs, &before, OwnKill::Evicted);
+    assert_ne!(instance.session(), before);
+    // The queue was told: what it admits now is found.
+    let job = host.submit(request("ok")).await.expect("accepted");
+    let told = tokio::time::timeout(Duration::from_secs(1), host.wait(&job)).await.expect("it runs");
+    let told = told.expect("told");
+    assert_eq!(
+        (told.status, told.worker_session_id.clone()),
+        (JobStatus::Completed, Some(instance.session().to_string()))
+    );
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn killing_an_incarnation_that_starts_ends_its_start() {
+    for seed in 1..SEEDS_MAX {
+        let (host, instance) = stage(QueueLimits::default(), seed, 100);
+        let runner = host.runner().clone();
+        let starting = {
+            let (instance, runner) = (Arc::clone(&instance), runner.clone());
+            tokio::spawn(async move {
+                instance.ensure_worker(&runner.services, &runner.jobs, None).await.map(|_| ()).map_err(|_| ())
+            })
+        };
+        tokio::time::sleep(START_MAX).await;
+        if starting.is_finished() {
+            host.shutdown().await;
+            continue;
+        }
+        let (begun, session) = (Instant::now(), instance.session());
+        instance.recycle(&runner.services, &runner.jobs, &session, OwnKill::Evicted);
+        assert_eq!(starting.await.expect("no panic"), Err(()), "it was killed");
+        assert!(begun.elapsed() < START_MAX, "{:?}", begun.elapsed());
+        assert_ne!(instance.session(), session);
+        host.shutdown().await;
+        return;
+    }
+    panic!("no start hangs");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_asks_late_is_told_of_the_process_too() {
+    let (host, _) = stage(QueueLimits::default(), 1, 0);
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        let job = host.submit(request("ok")).await.expect("accepted");
+        told.push(host.wait(&job).await.expect("told"));
+    }
+    for outcome in told {
+        let late = host.wait(&outcome.job_id).await.expect("told");
+        assert!(late.worker_pid.is_some(), "{late:?}");
+        assert_eq!(late.worker_pid, outcome.worker_pid);
+    }
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_counted_against_what_may_wait() {
+    let limits = QueueLimits { pending_max: 2, ..QueueLimits::default() };
+    let (host, instance) = stage(limits, 1, 0);
+    host.unload(&instance.id).await.expect("unloaded");
+    let waiting = [request("ok"), request("ok")].map(|request| host.submit(request));
+    let waiting = futures_util::future::join_all(waiting).await;
+    // The owner has counted them.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let refused = host.submit(request("ok")).await.expect_err("full");
+    let full = QueueError::PendingFull { pending: 2, asked: 1, max: 2 };
+    assert!(matches!(&refused, HostError::Refused(error) if *error == full), "{refused:?}");
+    let first = waiting[0].as_ref().expect("accepted");
+    host.cancel(first);
+    assert_eq!(host.wait(first).await.expect("told").status, JobStatus::Cancelled);
+    host.submit(request("ok")).await.expect("there is room again");
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn killing_one_incarnation_spares_the_next() {
+    let (host, instance) = stage(QueueLimits::default(), 1, 0);
+    let runner = host.runner();
+    let first = instance.session();
+    instance.recycle(&runner.services, &runner.jobs, &first, OwnKill::Evicted);
+    let second = instance.session();
+    instance.recycle(&runner.services, &runner.jobs, &first, OwnKill::Evicted);
+    assert_eq!(instance.session(), second, "it had nothing to do with that");
+    host.shutdown().await;
+}
