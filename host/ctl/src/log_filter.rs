@@ -164,14 +164,14 @@ impl Asked {
             ..DiagnosticsFilter::default()
         };
         // Workers of other hosts may have said something that no journal knows of.
-        let said = |one: DiagnosticsFilter| -> Result<bool, StoreError> {
-            Ok(!reader.last_records(&one, 1)?.is_empty()
-                || (one.job.is_none() && !reader.last_chunks(&one, 1)?.is_empty()))
+        let said = |one: &DiagnosticsFilter| -> Result<bool, StoreError> {
+            Ok(!reader.last_records(one, 1)?.is_empty()
+                || (one.job.is_none() && !reader.last_chunks(one, 1)?.is_empty()))
         };
         let whole = |kind, option, id: &str, one: DiagnosticsFilter| -> Result<String, Fault> {
             match &journal {
-                Some(journal) if !said(one.clone())? => whole_id(journal, kind, option, id, args.follow),
-                None if !args.follow && !said(one.clone())? => Err(unknown(option, id)),
+                Some(journal) if !said(&one)? => whole_id(journal, kind, option, id, args.follow),
+                None if !args.follow && !said(&one)? => Err(unknown(option, id)),
                 _ => Ok(id.to_owned()),
             }
         };

@@ -12,7 +12,6 @@ use crate::fault::{CommandResult, Fault};
 use crate::output::Output;
 use crate::validate::finding::Finding;
 use cjm_catalog::Catalog;
-use cjm_platform::files::read_regular_to_string;
 use cjm_wire::adapter::is_adapter;
 use cjm_wire::describe::exit;
 use serde_json::{Value, json};

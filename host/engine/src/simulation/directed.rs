@@ -36,7 +36,7 @@ fn stage(limits: QueueLimits, seed: u64, start_failures: u64) -> (Host, Arc<Inst
 
 fn request(act: &str) -> JobRequest {
     let mut request = JobRequest::new(Target::Capability("tool".to_owned()));
-    request.kwargs = arguments(act, 1, true);
+    request.kwargs = arguments(act, 1, true).into_iter().map(|(name, value)| (name, value.into())).collect();
     request
 }
 
