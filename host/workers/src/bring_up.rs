@@ -21,6 +21,7 @@ use crate::phase::Phases;
 use crate::plan::WorkerPlan;
 use crate::proxy::Proxy;
 use crate::pump::Tail;
+use crate::redaction::Redaction;
 use crate::sinks::Sinks;
 use crate::worker::{Common, ProcessWorker, dead};
 use cjm_decide::death::{LifePhase, OwnKill};
@@ -107,7 +108,8 @@ impl NotStarted {
             // A worker that is dead already breaks the link; its end says more than this error would.
             let _ = frames::write(link, to_shim::SPEC, &spec).await;
         }
-        let proxy = Proxy::new(&plan.capability, &socket)
+        let redaction = Arc::new(Redaction::of(&plan.secrets));
+        let proxy = Proxy::new(&plan.capability, &socket, Arc::clone(&redaction))
             .map_err(|error| refused(error.to_string(), "this is a fault of the host; please report it"))?;
 
         let tail = Tail::default();
@@ -120,6 +122,7 @@ impl NotStarted {
             instance: plan.instance.clone(),
             sinks: Arc::clone(&self.sinks),
             tail: tail.clone(),
+            redaction,
             own_kill: Arc::clone(&own_kill),
             phases: phases.clone(),
             socket: socket.clone(),

@@ -26,6 +26,7 @@ mod phase;
 mod plan;
 mod proxy;
 mod pump;
+mod redaction;
 mod sinks;
 mod stored_settings;
 mod tool_failure;

@@ -6,6 +6,7 @@ use crate::frames;
 use crate::keeper_client::WorkerEnd;
 use crate::phase::Phases;
 use crate::pump::{Tail, pump};
+use crate::redaction::Redaction;
 use crate::sinks::{OutputStreamName, Sinks};
 use cjm_decide::death::{Evidence, OwnKill, verdict};
 use cjm_wire::channel::{LoadFailure, Record};
@@ -27,6 +28,7 @@ pub(crate) struct Life {
     pub(crate) instance: InstanceId,
     pub(crate) sinks: Arc<Sinks>,
     pub(crate) tail: Tail,
+    pub(crate) redaction: Arc<Redaction>,
     pub(crate) own_kill: Arc<Mutex<Option<OwnKill>>>,
     pub(crate) phases: Phases,
     pub(crate) socket: PathBuf,
@@ -90,7 +92,8 @@ impl Life {
     ) -> impl Future<Output = ()> + Send + 'static {
         let (sinks, session, tail) = (Arc::clone(&self.sinks), self.session.clone(), self.tail.clone());
         // The tail of an error is what the tool complained of, and programs complain on either stream.
-        async move { pump(pipe, tail, dead, move |line| sinks.chunk(&session, stream, line)).await }
+        let redaction = Arc::clone(&self.redaction);
+        async move { pump(pipe, tail, redaction, dead, move |line| sinks.chunk(&session, stream, line)).await }
     }
 
     fn link_reader(
@@ -101,6 +104,7 @@ impl Life {
     ) -> impl Future<Output = ()> + Send + 'static {
         let (sinks, session, instance) =
             (Arc::clone(&self.sinks), self.session.clone(), self.instance.clone());
+        let redaction = Arc::clone(&self.redaction);
         async move {
             let mut first_word = Some(first_word);
             let mut say = |word: FirstWord| {
@@ -109,7 +113,8 @@ impl Life {
                     let _ = sender.send(word);
                 }
             };
-            while let Ok(Some(frame)) = frames::read(&mut link, LINK_PAYLOAD_BYTES_MAX).await {
+            while let Ok(Some(mut frame)) = frames::read(&mut link, LINK_PAYLOAD_BYTES_MAX).await {
+                frame.payload = redaction.bytes(frame.payload.into()).into();
                 match frame.kind {
                     to_host::READY => parse(&frame.payload).map(|ready| say(FirstWord::Ready(ready))),
                     to_host::LOAD_FAILED => parse::<LoadFailure>(&frame.payload).map(|failure| {

@@ -3,6 +3,7 @@
 
 use crate::connections::{Broken, Connections};
 use crate::error::CallError;
+use crate::redaction::Redaction;
 use bytes::{Bytes, BytesMut};
 use cjm_wire::error::JobErrorBody;
 use cjm_wire::event::EventType;
@@ -29,6 +30,8 @@ pub(crate) struct Proxy {
     /// For streams, and for questions, which may time out.
     client: reqwest::Client,
     capability: String,
+    /// Of what the tool says, what nobody is to see.
+    redaction: Arc<Redaction>,
 }
 
 /// The answer of a call.
@@ -50,12 +53,16 @@ pub(crate) enum Failed {
 }
 
 impl Proxy {
-    pub(crate) fn new(capability: &str, socket: &Path) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(
+        capability: &str,
+        socket: &Path,
+        redaction: Arc<Redaction>,
+    ) -> Result<Self, reqwest::Error> {
         // One idle connection per lane stays open; a worker's socket does not time out.
         let client =
             reqwest::Client::builder().unix_socket(socket).pool_idle_timeout(None).no_proxy().build()?;
         let connections = Arc::new(Connections::new(socket));
-        Ok(Self { connections, client, capability: capability.to_owned() })
+        Ok(Self { connections, client, capability: capability.to_owned(), redaction })
     }
 
     /// `POST` of a call: `/execute` or `/task`.
@@ -65,12 +72,13 @@ impl Proxy {
             Broken::TooLong { status } => Failed::Answer(self.bad_answer(status.as_u16(), error.to_string())),
             error => Failed::Connection(chain(&error)),
         })?;
+        let body = self.redaction.bytes(answer.body);
         if answer.status.as_u16() == 200 {
-            return Ok(Reply { accounts: accounts_of(&answer.headers), body: answer.body });
+            return Ok(Reply { accounts: self.accounts_of(&answer.headers), body });
         }
-        let mut error = self.error_of(answer.status.as_u16(), &answer.body);
+        let mut error = self.error_of(answer.status.as_u16(), &body);
         if let CallError::Tool { accounts, .. } = &mut error {
-            *accounts = accounts_of(&answer.headers);
+            *accounts = self.accounts_of(&answer.headers);
         }
         Err(Failed::Answer(error))
     }
@@ -95,7 +103,7 @@ impl Proxy {
         );
         let proxy = self.clone();
         Ok(lines.map(move |line| match line {
-            Ok(line) => proxy.line(line),
+            Ok(line) => proxy.line(proxy.redaction.text(&line).into_owned()),
             Err(error) => Err(Failed::Connection(error.to_string())),
         }))
     }
@@ -140,7 +148,7 @@ impl Proxy {
             }
             whole.extend_from_slice(&piece);
         }
-        Ok(whole.freeze())
+        Ok(self.redaction.bytes(whole.freeze()))
     }
 
     async fn post(&self, path: &str, body: Vec<u8>) -> Result<reqwest::Response, Failed> {
@@ -177,6 +185,21 @@ impl Proxy {
         self.bad_answer(status, excerpt)
     }
 
+    /// Only the worker's own kinds of rows: it must not be able to forge another job's history.
+    fn accounts_of(&self, headers: &HeaderMap) -> Vec<Account> {
+        let Some(header) = headers.get(http::ACCOUNTS_HEADER).and_then(|value| value.to_str().ok()) else {
+            return Vec::new();
+        };
+        if header.len() > http::ACCOUNTS_BYTES_MAX {
+            return Vec::new();
+        }
+        let accounts: Vec<Account> = serde_json::from_str(&self.redaction.text(header)).unwrap_or_default();
+        accounts
+            .into_iter()
+            .filter(|account| EventType::parse(&account.event_type).is_some_and(EventType::is_worker_account))
+            .collect()
+    }
+
     fn cancelled(&self) -> CallError {
         CallError::Cancelled { capability: self.capability.clone() }
     }
@@ -193,21 +216,6 @@ impl Proxy {
     fn bad_answer(&self, status: u16, excerpt: String) -> CallError {
         CallError::BadAnswer { capability: self.capability.clone(), status, excerpt, stderr_tail: Vec::new() }
     }
-}
-
-/// Only the worker's own kinds of rows: it must not be able to forge another job's history.
-fn accounts_of(headers: &HeaderMap) -> Vec<Account> {
-    let Some(header) = headers.get(http::ACCOUNTS_HEADER).and_then(|value| value.to_str().ok()) else {
-        return Vec::new();
-    };
-    if header.len() > http::ACCOUNTS_BYTES_MAX {
-        return Vec::new();
-    }
-    let accounts: Vec<Account> = serde_json::from_str(header).unwrap_or_default();
-    accounts
-        .into_iter()
-        .filter(|account| EventType::parse(&account.event_type).is_some_and(EventType::is_worker_account))
-        .collect()
 }
 
 fn excerpt(body: &[u8]) -> String {

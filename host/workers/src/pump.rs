@@ -2,6 +2,7 @@
 //! store, the last ones are kept for errors. Above a named rate the middle is dropped and counted. After a death it
 //! reads until the pipe is empty or a moment has passed, never to the end of file: a grandchild may hold the pipe.
 
+use crate::redaction::Redaction;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -10,12 +11,13 @@ use std::time::{Duration, Instant};
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
-/// Longest line that is kept whole; the rest of a longer one is dropped.
+/// Longest line that is kept whole; the middle of a longer one is dropped.
 pub(crate) const LINE_BYTES_MAX: usize = 16 * 1024;
 /// Lines kept for error messages.
 pub(crate) const TAIL_LINES_MAX: usize = 20;
 /// Bytes a second that are stored of one stream; what is above is dropped and counted.
 pub(crate) const STORED_BYTES_PER_SECOND_MAX: usize = 1024 * 1024;
+const METER_PERIOD: Duration = Duration::from_secs(1);
 /// How long a pipe is read on after the worker's death.
 const AFTER_DEATH_MAX: Duration = Duration::from_millis(50);
 /// How long an error waits for words printed before it.
@@ -87,6 +89,7 @@ impl Tail {
 pub(crate) async fn pump(
     pipe_end: OwnedFd,
     tail: Tail,
+    redaction: Arc<Redaction>,
     mut dead: watch::Receiver<bool>,
     mut keep: impl FnMut(&str) + Send,
 ) {
@@ -101,6 +104,11 @@ pub(crate) async fn pump(
             biased;
             ready = receiver.readable() => ready,
             () = until(stop_at), if stop_at.is_some() => break,
+            // A flood is over, and its last words are still held back.
+            () = until(meter.release_at()), if meter.holds() => {
+                meter.release(&mut keep);
+                continue;
+            }
             _ = dead.wait_for(|dead| *dead), if stop_at.is_none() => {
                 stop_at = Some(Instant::now() + AFTER_DEATH_MAX);
                 continue;
@@ -117,22 +125,17 @@ pub(crate) async fn pump(
             Err(_) => break,
         };
         lines.feed(&buffer[..count], &mut |line| {
+            let line = &*redaction.text(line);
             tail.push(line);
-            if let Some(dropped) = meter.admit(line.len()) {
-                if dropped > 0 {
-                    keep(&format!("[{dropped} lines dropped here: printed faster than {STORED_BYTES_PER_SECOND_MAX} bytes a second]"));
-                }
-                keep(line);
-            }
+            meter.take(line, &mut keep);
         });
     }
     lines.finish(&mut |line| {
+        let line = &*redaction.text(line);
         tail.push(line);
-        keep(line);
+        meter.take(line, &mut keep);
     });
-    if meter.dropped > 0 {
-        keep(&format!("[{} lines dropped here]", meter.dropped));
-    }
+    meter.release(&mut keep);
 }
 
 async fn until(at: Option<Instant>) {
@@ -141,58 +144,104 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// Splits bytes into the lines the stores keep: the text after the last `\r`, right-trimmed, empties dropped.
+/// Splits bytes into the lines the stores keep: the text after the last `\r`, right-trimmed, empties dropped. Of a line
+/// that is too long the middle is dropped and counted.
 #[derive(Default)]
 struct Lines {
-    partial: Vec<u8>,
+    head: Vec<u8>,
+    /// What came after the head, as far as it is kept.
+    end: VecDeque<u8>,
+    dropped: usize,
 }
 
 impl Lines {
     fn feed(&mut self, bytes: &[u8], emit: &mut impl FnMut(&str)) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let room = LINE_BYTES_MAX.saturating_sub(self.partial.len());
-            self.partial.extend_from_slice(&piece[..piece.len().min(room)]);
+            let (head, rest) = piece.split_at(piece.len().min(LINE_BYTES_MAX / 2 - self.head.len()));
+            self.head.extend_from_slice(head);
+            self.push_end(rest);
             if piece.ends_with(b"\n") {
                 self.finish(emit);
             }
         }
     }
 
+    fn push_end(&mut self, rest: &[u8]) {
+        let kept = &rest[rest.len().saturating_sub(LINE_BYTES_MAX / 2)..];
+        let room = LINE_BYTES_MAX / 2 - kept.len();
+        let gone = self.end.len().saturating_sub(room);
+        self.end.drain(..gone);
+        self.end.extend(kept);
+        self.dropped += gone + rest.len() - kept.len();
+    }
+
     fn finish(&mut self, emit: &mut impl FnMut(&str)) {
-        let text = String::from_utf8_lossy(&self.partial);
+        let mut whole = std::mem::take(&mut self.head);
+        if self.dropped > 0 {
+            whole.extend_from_slice(format!("[{} bytes dropped here]", self.dropped).as_bytes());
+        }
+        whole.extend(self.end.drain(..));
+        self.dropped = 0;
+        let text = String::from_utf8_lossy(&whole);
         let trimmed = text.trim_end();
         let shown = trimmed.rsplit('\r').next().unwrap_or(trimmed).trim_end();
         if !shown.is_empty() {
             emit(shown);
         }
-        self.partial.clear();
+        whole.clear();
+        self.head = whole;
     }
 }
 
-/// Admits a bounded number of bytes a second.
+/// Lets a bounded number of bytes a second through. Of what is above, the last lines are held back and come when the
+/// flood is over: the middle is dropped and counted, never the end.
 struct Meter {
     second: Instant,
     spent: usize,
+    held: VecDeque<String>,
     dropped: u64,
 }
 
 impl Meter {
     fn new() -> Self {
-        Self { second: Instant::now(), spent: 0, dropped: 0 }
+        Self { second: Instant::now(), spent: 0, held: VecDeque::new(), dropped: 0 }
     }
 
-    /// `Some(lines dropped before)` when this line is stored.
-    fn admit(&mut self, bytes: usize) -> Option<u64> {
-        if self.second.elapsed() >= Duration::from_secs(1) {
+    fn take(&mut self, line: &str, keep: &mut impl FnMut(&str)) {
+        if self.second.elapsed() >= METER_PERIOD {
+            self.release(keep);
             self.second = Instant::now();
             self.spent = 0;
         }
-        self.spent += bytes;
-        if self.spent > STORED_BYTES_PER_SECOND_MAX {
-            self.dropped += 1;
-            return None;
+        self.spent += line.len();
+        if self.spent <= STORED_BYTES_PER_SECOND_MAX {
+            return keep(line);
         }
-        Some(std::mem::take(&mut self.dropped))
+        if self.held.len() == TAIL_LINES_MAX {
+            self.held.pop_front();
+            self.dropped += 1;
+        }
+        self.held.push_back(line.to_owned());
+    }
+
+    fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    fn release_at(&self) -> Option<Instant> {
+        Some(self.second + METER_PERIOD)
+    }
+
+    /// Says how many lines were dropped, then those that were held back.
+    fn release(&mut self, keep: &mut impl FnMut(&str)) {
+        if self.dropped > 0 {
+            keep(&format!(
+                "[{} lines dropped here: printed faster than {STORED_BYTES_PER_SECOND_MAX} bytes a second]",
+                self.dropped
+            ));
+            self.dropped = 0;
+        }
+        self.held.drain(..).for_each(|line| keep(&line));
     }
 }
 
@@ -218,6 +267,43 @@ mod tests {
         assert_eq!(lines_of(&[b"\xff\xfe\n"]), ["\u{fffd}\u{fffd}"]);
     }
 
+    #[test]
+    fn of_a_long_line_the_middle_is_dropped_and_counted() {
+        let mut long = vec![b'a'; LINE_BYTES_MAX];
+        long.extend(vec![b'b'; 3 * LINE_BYTES_MAX]);
+        long.extend(b"the reason\n");
+        // However it is cut into pieces.
+        for piece in [1000, LINE_BYTES_MAX, long.len()] {
+            let shown = lines_of(&long.chunks(piece).collect::<Vec<_>>());
+            let dropped = long.len() - LINE_BYTES_MAX;
+            assert!(shown[0].starts_with("aaaa") && shown[0].ends_with("bbthe reason"), "{}", &shown[0][..9]);
+            assert!(shown[0].contains(&format!("a[{dropped} bytes dropped here]b")), "{piece}");
+        }
+        let progress: Vec<u8> = (0..20_000).flat_map(|n| format!("{n} of 20000\r").into_bytes()).collect();
+        assert_eq!(lines_of(&[&progress, b"done\n"]), ["done"]);
+    }
+
+    #[test]
+    fn of_a_flood_the_middle_is_dropped_and_the_end_comes() {
+        let mut meter = Meter::new();
+        let mut kept = Vec::new();
+        let line = "x".repeat(1000);
+        let count = 10 * STORED_BYTES_PER_SECOND_MAX / line.len();
+        for _ in 0..count {
+            meter.take(&line, &mut |line| kept.push(line.to_owned()));
+        }
+        meter.take("last words", &mut |line| kept.push(line.to_owned()));
+        assert!(meter.holds());
+        meter.release(&mut |line| kept.push(line.to_owned()));
+        assert_eq!(kept.last().map(String::as_str), Some("last words"));
+        let told: u64 = kept
+            .iter()
+            .filter_map(|line| line.strip_prefix('[')?.split(' ').next()?.parse::<u64>().ok())
+            .sum();
+        let shown = kept.iter().filter(|line| **line == line.trim_start_matches('[')).count() as u64;
+        assert_eq!(told + shown, count as u64 + 1, "what is dropped is counted");
+    }
+
     #[tokio::test]
     async fn a_pipe_held_by_somebody_else_does_not_hold_the_pump() {
         let pipe = cjm_platform::fds::pipe_cloexec().expect("pipe");
@@ -229,7 +315,7 @@ mod tests {
         // The writer stays open, as a grandchild's copy would.
         tokio::time::timeout(
             Duration::from_secs(5),
-            pump(pipe.read, tail.clone(), dead, |l| kept.push(l.to_owned())),
+            pump(pipe.read, tail.clone(), Arc::default(), dead, |l| kept.push(l.to_owned())),
         )
         .await
         .expect("the pump gives up");
@@ -244,7 +330,7 @@ mod tests {
         let mut writer = std::fs::File::from(pipe.write);
         let (_alive, dead) = watch::channel(false);
         let tail = Tail::default();
-        let pumping = tokio::spawn(pump(pipe.read, tail.clone(), dead, |_| {}));
+        let pumping = tokio::spawn(pump(pipe.read, tail.clone(), Arc::default(), dead, |_| {}));
         // Known to the tail from the pump's first step on, as in a worker that has been ready for long.
         while tail.pipes.lock().expect("lock").is_empty() {
             tokio::task::yield_now().await;
@@ -272,7 +358,7 @@ mod tests {
         });
         let (_alive, dead) = watch::channel(false);
         let mut kept = Vec::new();
-        pump(pipe.read, Tail::default(), dead, |line| kept.push(line.to_owned())).await;
+        pump(pipe.read, Tail::default(), Arc::default(), dead, |line: &str| kept.push(line.to_owned())).await;
         flood.join().expect("flood");
         assert!(kept.len() < lines, "{} of {lines}", kept.len());
         assert!(kept.iter().any(|line| line.contains("lines dropped here")));
