@@ -46,7 +46,10 @@ pub(crate) fn run(global: &Global, args: &AllowArgs, output: &Output) -> Command
         let looked: Vec<String> = folders.iter().map(|folder| folder.path.display().to_string()).collect();
         return Err(Fault::new(
             "allow.nothing",
-            format!("there is nothing to allow at {} (looked in: {})", place.display(), looked.join(", ")),
+            match looked.is_empty() {
+                true => format!("{} has nothing that needs your word", place.display()),
+                false => format!("no manifest at {} (looked in {})", place.display(), looked.join(", ")),
+            },
             "name a project's folder, its folder of manifests, or one manifest",
         ));
     }
