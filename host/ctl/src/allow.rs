@@ -26,7 +26,7 @@ pub(crate) fn run(global: &Global, args: &AllowArgs, output: &Output) -> Command
     if args.revoke {
         return revoke(global, &register, &place, output);
     }
-    let (folders, settings) = folders(global, &place)?;
+    let (folders, settings) = folders(global, &place, args.place.is_some())?;
     // A settings file of the folder may name programs, and goes with the manifests.
     let settings = settings.filter(|settings| !settings.programs_are_allowed());
     let catalog = Catalog::discover_allowing(&folders, || Ok(Allowed::default()));
@@ -46,11 +46,10 @@ pub(crate) fn run(global: &Global, args: &AllowArgs, output: &Output) -> Command
         let looked: Vec<String> = folders.iter().map(|folder| folder.path.display().to_string()).collect();
         return Err(Fault::new(
             "allow.nothing",
-            format!(
-                "there is nothing to allow at {}: no manifest in {}",
-                place.display(),
-                looked.join(" or ")
-            ),
+            match looked.is_empty() {
+                true => format!("{} has nothing that needs your word", place.display()),
+                false => format!("no manifest at {} (looked in {})", place.display(), looked.join(", ")),
+            },
             "name a project's folder, its folder of manifests, or one manifest",
         ));
     }
@@ -145,7 +144,11 @@ fn place(args: &AllowArgs) -> Result<PathBuf, Fault> {
 }
 
 /// Where manifests lie that need a word: of a project, what a command there would find; else the folder itself.
-fn folders(global: &Global, place: &Path) -> Result<(Vec<ManifestFolder>, Option<Settings>), Fault> {
+fn folders(
+    global: &Global,
+    place: &Path,
+    was_named: bool,
+) -> Result<(Vec<ManifestFolder>, Option<Settings>), Fault> {
     if !place.is_dir() {
         return Ok((vec![ManifestFolder::found(place.parent().unwrap_or(Path::new("/")))], None));
     }
@@ -153,7 +156,7 @@ fn folders(global: &Global, place: &Path) -> Result<(Vec<ManifestFolder>, Option
     let mut folders = settings.manifest_dirs();
     folders.retain(|folder| folder.standing == Standing::Found);
     let has_some = |folder: &ManifestFolder| folder.path.is_dir();
-    if !folders.iter().any(has_some) {
+    if was_named && !folders.iter().any(has_some) {
         folders.push(ManifestFolder::found(place));
     }
     Ok((folders, Some(settings)))
