@@ -169,9 +169,10 @@ impl Asked {
                 || (one.job.is_none() && !reader.last_chunks(&one, 1)?.is_empty()))
         };
         let whole = |kind, option, id: &str, one: DiagnosticsFilter| -> Result<String, Fault> {
+            let is_said = said(one)?;
             match &journal {
-                Some(journal) if !said(one.clone())? => whole_id(journal, kind, option, id, args.follow),
-                None if !args.follow && !said(one.clone())? => Err(unknown(option, id)),
+                Some(journal) if !is_said => whole_id(journal, kind, option, id, args.follow),
+                None if !args.follow && !is_said => Err(unknown(option, id)),
                 _ => Ok(id.to_owned()),
             }
         };

@@ -229,7 +229,7 @@ impl RunBoard {
                     NodeState::Completed => row.finish(&format!("completed ({elements_done}/{total})")),
                     // The table says how many of them completed.
                     ended => {
-                        row.finish(&format!("{} ({elements_done} of {total} ended)", state_text(*ended)))
+                        row.finish(&format!("{} ({elements_done} of {total} ended)", state_text(*ended)));
                     }
                 }
             }
