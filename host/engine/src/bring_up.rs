@@ -158,6 +158,10 @@ async fn begin(
                 Commit::telling().write(Write::WorkerEnded(worker.worker_session_id, now.clone())),
             )?;
         }
+        let calls = data_folder::clear_killed_calls(&data_dir);
+        if calls > 0 {
+            tracing::info!(calls, "removed what killed calls had left");
+        }
         let (jobs, compositions) = (recovered.jobs.len(), recovered.compositions.len());
         if jobs + compositions > 0 {
             tracing::info!(jobs, compositions, "ended what a dead host left unfinished");
