@@ -173,6 +173,33 @@ fn what_is_no_file_hangs_nobody_and_takes_no_tool_away() {
 }
 
 #[test]
+fn what_a_killed_call_left_goes_with_the_next_host() {
+    let world = World::new();
+    let actions = json!({
+        "fill": {"argv": ["-c", "echo much > big; echo filled; sleep 600"]},
+        "make": {"argv": ["-c", "echo x > \"$0\"", "{out}"], "outputs": {"out": "out"}, "result": "files"},
+    });
+    world.install_executable("filler", "sh", &actions);
+    let work = world.data_dir().join("data/filler/work");
+    let made = world.run(&["call", "filler", "--action", "make", "--json"]).expect(0).json();
+    let result = PathBuf::from(made["result"]["out"]["path"].as_str().expect("a path"));
+    let running = world.start(&["call", "filler", "--action", "fill"]);
+    let found = |name: &str| {
+        let output = Command::new("find").arg(&work).args(["-name", name]).output().expect("find");
+        !output.stdout.is_empty()
+    };
+    cjm_tests::world::eventually("the call fills", std::time::Duration::from_secs(30), || {
+        found("big").then_some(())
+    });
+    running.signal(cjm_platform::process::Signal::KILL);
+    let _ = running.wait(cjm_tests::world::COMMAND_MAX);
+    let _ = world.run(&["call", "filler", "--action", "make"]).expect(0);
+    assert!(!found("big") && !found("*.running"), "what the killed call left is gone");
+    assert!(result.exists(), "the result of an earlier call stays");
+    world.assert_nothing_left();
+}
+
+#[test]
 fn a_name_that_nothing_has_makes_nothing_and_says_where_was_looked() {
     let world = World::new();
     std::fs::create_dir_all(world.file("home")).expect("mkdir");

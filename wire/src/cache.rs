@@ -8,6 +8,7 @@ use crate::canonical::canonical_hash_of;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// Longest stem, in characters.
@@ -18,6 +19,25 @@ pub const INPUT_HASH_DIGITS: usize = 6;
 pub const CONFIG_HASH_DIGITS: usize = 12;
 /// What stands before the digits of a hash.
 pub const HASH_PREFIX: &str = "sha256:";
+
+/// Ends of the name of the mark that stands beside a call's directory while the call runs.
+const RUNNING_MARK: (&str, &str) = (".", ".running");
+
+/// The mark of a call's directory: there while it runs, and locked by whoever runs it.
+#[must_use]
+pub fn running_mark(work_dir: &Path) -> PathBuf {
+    let mut name = OsString::from(RUNNING_MARK.0);
+    name.push(work_dir.file_name().unwrap_or_default());
+    name.push(RUNNING_MARK.1);
+    work_dir.with_file_name(name)
+}
+
+/// The call's directory that a mark stands for; none when the path is no mark.
+#[must_use]
+pub fn marked_directory(mark: &Path) -> Option<PathBuf> {
+    let name = mark.file_name()?.to_str()?.strip_prefix(RUNNING_MARK.0)?.strip_suffix(RUNNING_MARK.1)?;
+    (!name.is_empty() && !name.starts_with('.')).then(|| mark.with_file_name(name))
+}
 
 /// Characters that some file system cannot have in a name.
 const UNSAFE_CHARACTERS: [char; 9] = ['<', '>', ':', '"', '/', '\\', '|', '?', '*'];
@@ -142,5 +162,16 @@ mod tests {
         let request: crate::envelope::ExecuteRequest = serde_json::from_value(body).expect("reads");
         assert_eq!(request.kwargs.len(), 1);
         assert_eq!(serde_json::from_str::<KnownInputs>("{}").expect("optional"), KnownInputs::default());
+    }
+
+    #[test]
+    fn a_mark_names_its_directory_and_nothing_else_is_one() {
+        let directory = Path::new("/d/work/session/7");
+        let mark = running_mark(directory);
+        assert_eq!(mark, Path::new("/d/work/session/.7.running"));
+        assert_eq!(marked_directory(&mark).as_deref(), Some(directory));
+        for other in ["/d/7", "/d/7.running", "/d/.running", "/d/..running", "/d/...running"] {
+            assert_eq!(marked_directory(Path::new(other)), None, "{other}");
+        }
     }
 }

@@ -176,6 +176,10 @@ async fn begin(
         let recovered = begin_host(&journal, &reader, &host, &now)?;
         // The dead host's keeper has let go of the tree lock, so its workers are gone.
         end_dead_workers(&journal, &reader, &host.host_session_id, &now)?;
+        let calls = data_folder::clear_killed_calls(&data_dir);
+        if calls > 0 {
+            tracing::info!(calls, "removed what killed calls had left");
+        }
         let (jobs, compositions) = (recovered.jobs.len(), recovered.compositions.len());
         if jobs + compositions > 0 {
             tracing::info!(jobs, compositions, "ended what a dead host left unfinished");

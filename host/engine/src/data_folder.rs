@@ -1,8 +1,11 @@
 //! The folders of a data directory are the user's own, whatever umask made them: what tools keep there may be anything.
+//! And what killed calls left in theirs goes with the next host: nothing lives there any more.
 
+use cjm_platform::lock::FileLock;
+use cjm_wire::cache::marked_directory;
 use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Bits of a mode that let others in.
 const OTHERS: u32 = 0o077;
@@ -23,6 +26,49 @@ pub(crate) fn keep_private(data_dir: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Removes the directories of calls that were killed; says how many. Results of calls that ended well, and files kept for
+/// later calls, have no mark and stay. The caller holds the host's lock, and no worker of a dead host lives.
+pub(crate) fn clear_killed_calls(data_dir: &Path) -> usize {
+    let sessions = children(&data_dir.join("data")).into_iter().flat_map(|tool| children(&tool.join("work")));
+    let mut cleared = 0;
+    for session in sessions {
+        for mark in children_or_files(&session) {
+            let Some(left) = marked_directory(&mark) else { continue };
+            // A worker of the ancestor's host may be at work here; its call holds the lock.
+            let Ok(_lock) = FileLock::try_acquire(&mark, "") else { continue };
+            let gone = match std::fs::remove_dir_all(&left) {
+                Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+                Ok(()) => true,
+            };
+            if gone {
+                // What stays is found again by the next host.
+                let _ = std::fs::remove_file(&mark);
+                cleared += 1;
+            } else {
+                tracing::warn!(path = %left.display(), "what a killed call left cannot be removed");
+            }
+        }
+        // Succeeds when nothing else lies there.
+        let _ = std::fs::remove_dir(&session);
+    }
+    cleared
+}
+
+/// Folders in a folder, links not followed.
+fn children(folder: &Path) -> Vec<PathBuf> {
+    if !std::fs::symlink_metadata(folder).is_ok_and(|meta| meta.is_dir()) {
+        return Vec::new();
+    }
+    let Ok(listing) = std::fs::read_dir(folder) else { return Vec::new() };
+    let is_folder = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    listing.filter_map(Result::ok).filter(is_folder).map(|entry| entry.path()).collect()
+}
+
+fn children_or_files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(listing) = std::fs::read_dir(folder) else { return Vec::new() };
+    listing.filter_map(Result::ok).map(|entry| entry.path()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,5 +84,29 @@ mod tests {
         std::fs::set_permissions(&fresh, Permissions::from_mode(0o755)).expect("chmod");
         make(&fresh).and_then(|()| keep_private(&fresh)).expect("kept");
         assert_eq!((mode(&fresh), mode(&fresh.join("data"))), (0o755, 0o700));
+    }
+
+    #[test]
+    fn what_killed_calls_left_goes_and_results_and_kept_files_stay() {
+        use cjm_wire::cache::running_mark;
+        let folder = tempfile::tempdir().expect("tempdir");
+        let session = folder.path().join("data/tool/work/session");
+        let call = |name: &str| {
+            let path = session.join(name);
+            std::fs::create_dir_all(&path).expect("mkdir");
+            std::fs::write(path.join("file"), "x").expect("write");
+            path
+        };
+        let (killed, result, runs) = (call("1"), call("2"), call("3"));
+        std::fs::write(running_mark(&killed), "").expect("write");
+        let held = FileLock::try_acquire(&running_mark(&runs), "").expect("lock");
+        let kept = folder.path().join("data/tool/act/page/abc");
+        std::fs::create_dir_all(&kept).expect("mkdir");
+        assert_eq!(clear_killed_calls(folder.path()), 1);
+        assert!(!killed.exists() && !running_mark(&killed).exists());
+        assert!(result.join("file").exists() && runs.join("file").exists() && kept.exists());
+        drop(held);
+        assert_eq!(clear_killed_calls(folder.path()), 1);
+        assert!(!runs.exists() && result.exists());
     }
 }

@@ -7,6 +7,8 @@ use super::Program;
 use super::arguments::{Values, text};
 use crate::calls::CallState;
 use crate::sdk::ToolError;
+use cjm_platform::lock::FileLock;
+use cjm_wire::cache::running_mark;
 use cjm_wire::runtime::{Action, Argument};
 use cjm_wire::runtime_check::{TemplatePart, parse_template};
 use indexmap::IndexMap;
@@ -29,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) work_dir: PathBuf,
     /// What `{cache_dir}` is while the program runs; made only for an action that names it.
     pub(crate) cache_dir: PathBuf,
+    /// Beside the directory while the call runs, so that the next host knows what a killed call left.
+    running: FileLock,
 }
 
 /// Renders the templates of `action` and makes the directories.
@@ -40,12 +44,17 @@ pub(crate) fn make(
 ) -> Result<Plan, ToolError> {
     // The session is in the path, because results of earlier workers stay where they are.
     let work_dir = program.work_dir.join(call.id.to_string());
-    make_fresh(&work_dir)?;
-    let made = render(program, action, values, &work_dir);
-    if made.is_err() {
-        let _ = std::fs::remove_dir_all(&work_dir);
+    let running = make_fresh(&work_dir)?;
+    match render(program, action, values, &work_dir) {
+        Ok(Rendered { argv, stdin, outputs, cache_dir }) => {
+            Ok(Plan { argv, stdin, outputs, work_dir, cache_dir, running })
+        }
+        Err(error) => {
+            let _ = std::fs::remove_dir_all(&work_dir);
+            let _ = std::fs::remove_file(running.path());
+            Err(error)
+        }
     }
-    made
 }
 
 /// Where the outputs of a call lie when `{cache_dir}` is this directory.
@@ -67,6 +76,8 @@ impl Plan {
             Succeeded::Yes => std::fs::remove_dir(&self.work_dir),
             Succeeded::No => std::fs::remove_dir_all(&self.work_dir),
         };
+        // Last, so that what is interrupted in between counts as left by a killed call.
+        let _ = std::fs::remove_file(self.running.path());
         if let (Ok(()), Some(of_session)) = (removed, self.work_dir.parent()) {
             // Succeeds when no other call has anything there.
             let _ = std::fs::remove_dir(of_session);
@@ -81,7 +92,20 @@ pub(crate) enum Succeeded {
     No,
 }
 
-fn render(program: &Program, action: &Action, values: &Values, work_dir: &Path) -> Result<Plan, ToolError> {
+/// A plan before its call begins.
+struct Rendered {
+    argv: Vec<String>,
+    stdin: Option<String>,
+    outputs: IndexMap<String, PathBuf>,
+    cache_dir: PathBuf,
+}
+
+fn render(
+    program: &Program,
+    action: &Action,
+    values: &Values,
+    work_dir: &Path,
+) -> Result<Rendered, ToolError> {
     let cache_dir = work_dir.join("kept");
     let names = Names { action, values, work_dir, cache_dir: &cache_dir, data_dir: &program.data_dir };
     let mut outputs = IndexMap::new();
@@ -108,14 +132,19 @@ fn render(program: &Program, action: &Action, values: &Values, work_dir: &Path) 
         }
     }
     let stdin = action.stdin.as_ref().map(|template| names.render(template, 0)).transpose()?;
-    Ok(Plan { argv, stdin, outputs, work_dir: work_dir.to_owned(), cache_dir })
+    Ok(Rendered { argv, stdin, outputs, cache_dir })
 }
 
-fn make_fresh(work_dir: &Path) -> Result<(), ToolError> {
-    let parent = work_dir.parent().unwrap_or(work_dir);
-    std::fs::create_dir_all(parent).and_then(|()| std::fs::create_dir(work_dir)).map_err(|error| {
+/// The directory, and before it the mark that its call runs.
+fn make_fresh(work_dir: &Path) -> Result<FileLock, ToolError> {
+    let failed = |error: &dyn std::fmt::Display| {
         ToolError::transient(format!("the call's directory {} cannot be made: {error}", work_dir.display()))
-    })
+    };
+    let parent = work_dir.parent().unwrap_or(work_dir);
+    std::fs::create_dir_all(parent).map_err(|error| failed(&error))?;
+    let running = FileLock::try_acquire(&running_mark(work_dir), "").map_err(|error| failed(&error))?;
+    std::fs::create_dir(work_dir).map_err(|error| failed(&error))?;
+    Ok(running)
 }
 
 /// What the words of a template stand for.
