@@ -363,15 +363,7 @@ impl Stage {
                 })?;
             }
             for outcome in &callers.told {
-                let JobOutcome { job_id: id, status, .. } = &**outcome;
-                // An instance that was taken away takes the numbers of its processes along.
-                let ran = outcome.started_at.is_some() && plan.ends_early.is_none() && !plan.unloads;
-                ensure(!ran || outcome.worker_pid.is_some(), || format!("{id} ran in no process, {plan:?}"))?;
-                let kept_status = kept.jobs.get(id).map(|job| job.status);
-                ensure(
-                    kept_status == Some(*status) || (disk_may_fail && *status != JobStatus::Completed),
-                    || format!("a waiter was told that {id} is {status}, and the store says {kept_status:?}"),
-                )?;
+                check_told(outcome, kept, plan, disk_may_fail)?;
             }
             if disk_may_fail {
                 return Ok(());
@@ -429,6 +421,18 @@ impl Stage {
         let at_deadline = failure.report.code == "call.deadline";
         ensure(refused || at_deadline == for_deadline, || format!("{reason:?}, and {failure:?}"))
     }
+}
+
+/// A waiter is told what the store says, and in which process the job ran.
+fn check_told(outcome: &JobOutcome, kept: &Kept, plan: &Plan, disk_may_fail: bool) -> Result<(), String> {
+    let JobOutcome { job_id: id, status, .. } = outcome;
+    // An instance that was taken away takes the numbers of its processes along.
+    let ran = outcome.started_at.is_some() && plan.ends_early.is_none() && !plan.unloads;
+    ensure(!ran || outcome.worker_pid.is_some(), || format!("{id} ran in no process, {plan:?}"))?;
+    let kept_status = kept.jobs.get(id).map(|job| job.status);
+    ensure(kept_status == Some(*status) || (disk_may_fail && *status != JobStatus::Completed), || {
+        format!("a waiter was told that {id} is {status}, and the store says {kept_status:?}")
+    })
 }
 
 fn ensure(holds: bool, complaint: impl FnOnce() -> String) -> Result<(), String> {
