@@ -368,16 +368,7 @@ impl Stage {
                 })?;
             }
             for outcome in &callers.told {
-                let JobOutcome { job_id: id, status, .. } = &**outcome;
-                // An instance that was taken away takes the numbers of its processes along.
-                let ran = outcome.started_at.is_some() && plan.ends_early.is_none() && !plan.unloads;
-                ensure(!ran || outcome.worker_pid.is_some(), || format!("{id} ran in no process, {plan:?}"))?;
-                let kept_status = kept.jobs.get(id).map(|job| job.status);
-                // An end that waits for the disk is told as a failure, and written later.
-                let unwritten = plan.full_disk.is_some() && *status == JobStatus::Failed;
-                ensure(kept_status == Some(*status) || unwritten, || {
-                    format!("a waiter was told that {id} is {status}, and the store says {kept_status:?}")
-                })?;
+                check_told(outcome, kept, plan)?;
             }
             if disk_may_fail {
                 return Ok(());
@@ -435,6 +426,20 @@ impl Stage {
         let at_deadline = failure.report.code == "call.deadline";
         ensure(refused || at_deadline == for_deadline, || format!("{reason:?}, and {failure:?}"))
     }
+}
+
+/// A waiter is told what the store says, and in which process the job ran.
+fn check_told(outcome: &JobOutcome, kept: &Kept, plan: &Plan) -> Result<(), String> {
+    let JobOutcome { job_id: id, status, .. } = outcome;
+    // An instance that was taken away takes the numbers of its processes along.
+    let ran = outcome.started_at.is_some() && plan.ends_early.is_none() && !plan.unloads;
+    ensure(!ran || outcome.worker_pid.is_some(), || format!("{id} ran in no process, {plan:?}"))?;
+    let kept_status = kept.jobs.get(id).map(|job| job.status);
+    // An end that waits for the disk is told as a failure, and written later.
+    let unwritten = plan.full_disk.is_some() && *status == JobStatus::Failed;
+    ensure(kept_status == Some(*status) || unwritten, || {
+        format!("a waiter was told that {id} is {status}, and the store says {kept_status:?}")
+    })
 }
 
 fn ensure(holds: bool, complaint: impl FnOnce() -> String) -> Result<(), String> {
