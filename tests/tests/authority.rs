@@ -213,7 +213,7 @@ fn a_secret_is_checked_and_one_that_is_required_is_asked_for() {
     let world = World::new();
     world.install("speech-api", &shell("speech-api", "echo got $API_KEY", &declares_key(true)));
     let refused = world.run(&["call", "speech-api"]).expect(10);
-    let cure = "cjm-ctl set-secret speech-api API_KEY";
+    let cure = "set-secret speech-api API_KEY`";
     assert!(refused.stderr.contains(cure), "{}", refused.describe());
     let unknown = world.run(&["set-secret", "speech-ap", "API_KEY", "--value", "v"]).expect(1);
     assert!(unknown.stderr.contains("did you mean \"speech-api\"?"), "{}", unknown.describe());

@@ -301,7 +301,7 @@ fn secrets_are_kept_alike_and_a_damaged_file_is_not_lost() {
             let kept: Value = serde_json::from_slice(&std::fs::read(&path).expect("kept")).expect("JSON");
             assert_eq!(
                 kept,
-                json!({"__default__": {"lab": {"A_KEY": "v é", "B": "2"}}, "ann": {"lab": {"B_S": "2"}}})
+                json!({"__default__": {"lab": {"A_KEY": "v é", "B": "2"}}, "ann": {"lab": {"B'S": "2"}}})
             );
             let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
             assert_eq!((mode(&path), mode(path.parent().expect("a folder"))), (0o600, 0o700));

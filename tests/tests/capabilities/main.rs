@@ -173,7 +173,7 @@ fn sentences(world: &World) {
     assert_eq!(action(world, PYSBD, "segment_text", &text), through);
     // What is no method of the author's is no action.
     for wrong in ["initialize", "check_cancel", "_tool", "nope"] {
-        let outcome = world.run(&["call", PYSBD, "--action", wrong]).expect(exit::TOOL_FAILED);
+        let outcome = world.run(&["call", PYSBD, "--action", wrong]).expect(exit::DOMAIN);
         assert!(outcome.stderr.contains("is_available, segment_text"), "{}", outcome.describe());
     }
 }
@@ -218,7 +218,7 @@ fn graph(world: &World) {
     assert!(world.data_dir().join("data").join(GRAPH).is_dir());
     let bad = world
         .run(&["call", GRAPH, "--task", "graph-storage", "--method", "get_node", "--json"])
-        .expect(exit::TOOL_FAILED);
+        .expect(exit::DOMAIN);
     assert!(bad.stdout.contains("node_id"), "{}", bad.describe());
     let rows = journal::rows(&world.journal());
     let failed = rows.iter().rfind(|row| row.event_type == "task_account").expect("an account");

@@ -249,7 +249,9 @@ fn read(reader: &mut impl BufRead) -> std::io::Result<Request> {
 /// Byte for byte, both ways, so that a client that goes away is seen behind.
 fn tunnel(request: &Request, mut client: UnixStream, port: u16) -> std::io::Result<()> {
     let mut worker = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    let head = String::from_utf8_lossy(&request.head).into_owned();
+    // On a port a worker answers to its own name alone.
+    let own = format!("Host: 127.0.0.1:{port}");
+    let head = String::from_utf8_lossy(&request.head).replace("Host: worker", &own);
     let kept: Vec<&str> =
         head.lines().filter(|line| !line.is_empty() && !line.starts_with("Content-Length")).collect();
     let head = format!("{}\r\nContent-Length: {}\r\n\r\n", kept.join("\r\n"), request.body.len());
