@@ -15,15 +15,16 @@ use cjm_catalog::{Catalog, CatalogEntry, Settings};
 use cjm_engine::{
     CallError, Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Target, actor, check_known,
 };
-use cjm_wire::JobId;
 use cjm_wire::describe::{ErrorDetails, ErrorReport, exit};
 use cjm_wire::envelope::{ACTION_KEY, ExecuteRequest};
 use cjm_wire::event::JobStatus;
 use cjm_wire::json::{Arguments, Json};
 use cjm_wire::runtime::{ParameterKind, Runtime};
+use cjm_wire::{InstanceId, JobId, RunId, Timestamp};
 use futures_util::StreamExt;
+use serde::Serialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -233,36 +234,55 @@ impl Call<'_> {
             self.output.note(&format!("wrote {} ({bytes} bytes)", path.display()));
         }
         if self.output.json {
-            let mut document = json!({
-                "job_id": outcome.job_id,
-                "run_id": self.host.run_id(),
-                "capability": self.args.name,
-                "status": outcome.status,
-                "result": result,
-                "instance_id": outcome.instance_id,
-                "worker_session_id": outcome.worker_session_id,
-                "worker_pid": outcome.worker_pid,
-                "submitted_at": outcome.submitted_at,
-                "started_at": outcome.started_at,
-                "completed_at": outcome.completed_at,
-            });
-            if let Some(written) = &written {
-                let paths = written.files.iter().map(|(path, _)| Value::from(path.to_string_lossy()));
-                document["written"] = paths.collect();
-            }
+            let written = written.iter().flat_map(|written| &written.files);
+            let document = CallDocument {
+                job_id: &outcome.job_id,
+                run_id: self.host.run_id(),
+                capability: &self.args.name,
+                status: outcome.status,
+                result,
+                instance_id: outcome.instance_id.as_ref(),
+                worker_session_id: outcome.worker_session_id.as_deref(),
+                worker_pid: outcome.worker_pid,
+                submitted_at: &outcome.submitted_at,
+                started_at: outcome.started_at.as_ref(),
+                completed_at: outcome.completed_at.as_ref(),
+                written: written.map(|(path, _)| path.to_string_lossy()).collect(),
+            };
             self.output.document(&document)?;
         } else if self.args.raw
             && let Ok(text) = serde_json::from_str::<String>(result.get())
         {
             self.output.result(&text)?;
         } else if self.output.stdout_tty {
-            let value: Value = serde_json::from_str(result.get()).unwrap_or_default();
-            self.output.document(&value)?;
+            match serde_json::from_str::<Value>(result.get()) {
+                Ok(value) => self.output.document(&value)?,
+                // Deeper than a parsed value can be, or text that it cannot hold.
+                Err(_) => self.output.json_text(result.get())?,
+            }
         } else {
             self.output.json_text(result.get())?;
         }
         Ok(exit::OK)
     }
+}
+
+/// What `--json` shows of a call. The result is passed on as the text it is: no parsed value holds every one.
+#[derive(Serialize)]
+struct CallDocument<'a> {
+    job_id: &'a JobId,
+    run_id: &'a RunId,
+    capability: &'a str,
+    status: JobStatus,
+    result: &'a RawValue,
+    instance_id: Option<&'a InstanceId>,
+    worker_session_id: Option<&'a str>,
+    worker_pid: Option<u32>,
+    submitted_at: &'a Timestamp,
+    started_at: Option<&'a Timestamp>,
+    completed_at: Option<&'a Timestamp>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    written: Vec<std::borrow::Cow<'a, str>>,
 }
 
 /// Arguments that the manifest declares as paths start at the present directory, wherever the tool runs.

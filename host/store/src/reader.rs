@@ -37,7 +37,7 @@ impl JournalReader {
         Ok(Self { connection, archives: Vec::new(), payloads: Payloads::of(data_dir) })
     }
 
-    /// [`Self::open`], and reads what was moved into [`archives`](crate::archive::archives) as if it had stayed.
+    /// [`Self::open`], and reads what was moved into [`archives`] as if it had stayed.
     ///
     /// # Errors
     /// As there.

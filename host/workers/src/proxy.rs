@@ -72,10 +72,11 @@ impl Proxy {
             Broken::TooLong { status } => Failed::Answer(self.bad_answer(status.as_u16(), error.to_string())),
             error => Failed::Connection(chain(&error)),
         })?;
-        let body = self.redaction.bytes(answer.body);
         if answer.status.as_u16() == 200 {
-            return Ok(Reply { accounts: self.accounts_of(&answer.headers), body });
+            // A result is its caller's, also where the tool gives a secret back on purpose.
+            return Ok(Reply { accounts: self.accounts_of(&answer.headers), body: answer.body });
         }
+        let body = self.redaction.bytes(answer.body);
         let mut error = self.error_of(answer.status.as_u16(), &body);
         if let CallError::Tool { accounts, .. } = &mut error {
             *accounts = self.accounts_of(&answer.headers);
@@ -103,7 +104,7 @@ impl Proxy {
         );
         let proxy = self.clone();
         Ok(lines.map(move |line| match line {
-            Ok(line) => proxy.line(proxy.redaction.text(&line).into_owned()),
+            Ok(line) => proxy.line(line),
             Err(error) => Err(Failed::Connection(error.to_string())),
         }))
     }
@@ -148,7 +149,7 @@ impl Proxy {
             }
             whole.extend_from_slice(&piece);
         }
-        Ok(self.redaction.bytes(whole.freeze()))
+        Ok(whole.freeze())
     }
 
     async fn post(&self, path: &str, body: Vec<u8>) -> Result<reqwest::Response, Failed> {
@@ -166,11 +167,17 @@ impl Proxy {
         Err(Failed::Answer(match Line::read(line) {
             Ok(Line::Chunk(chunk)) => return Ok(chunk),
             Ok(Line::Cancelled) => self.cancelled(),
-            Ok(Line::Failed(body)) => self.tool(*body),
+            Ok(Line::Failed(body)) => self.tool(self.struck(*body)),
             Err(fault) => {
                 self.bad_answer(200, format!("a stream line that is not JSON ({fault}): {excerpt}"))
             }
         }))
+    }
+
+    /// A failure without the secrets that stand in it.
+    fn struck(&self, body: JobErrorBody) -> JobErrorBody {
+        let Ok(text) = serde_json::to_string(&body) else { return body };
+        serde_json::from_str(&self.redaction.text(&text)).unwrap_or(body)
     }
 
     fn error_of(&self, status: u16, body: &[u8]) -> CallError {
