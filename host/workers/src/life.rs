@@ -93,7 +93,11 @@ impl Life {
         let (sinks, session, tail) = (Arc::clone(&self.sinks), self.session.clone(), self.tail.clone());
         // The tail of an error is what the tool complained of, and programs complain on either stream.
         let redaction = Arc::clone(&self.redaction);
-        async move { pump(pipe, tail, redaction, dead, move |line| sinks.chunk(&session, stream, line)).await }
+        let diagnostics = Arc::clone(&sinks.diagnostics);
+        let settled = move || diagnostics.flush();
+        async move {
+            pump(pipe, tail, redaction, dead, move |line| sinks.chunk(&session, stream, line), settled).await;
+        }
     }
 
     fn link_reader(

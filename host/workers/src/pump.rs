@@ -3,6 +3,7 @@
 //! reads until the pipe is empty or a moment has passed, never to the end of file: a grandchild may hold the pipe.
 
 use crate::redaction::Redaction;
+use futures_util::future::BoxFuture;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -17,6 +18,8 @@ pub(crate) const LINE_BYTES_MAX: usize = 16 * 1024;
 pub(crate) const TAIL_LINES_MAX: usize = 20;
 /// Bytes a second that are stored of one stream; what is above is dropped and counted.
 pub(crate) const STORED_BYTES_PER_SECOND_MAX: usize = 1024 * 1024;
+/// How long the last words of a flood wait for what was stored before them.
+const SETTLE_MAX: Duration = Duration::from_secs(1);
 const METER_PERIOD: Duration = Duration::from_secs(1);
 /// How long a pipe is read on after the worker's death.
 const AFTER_DEATH_MAX: Duration = Duration::from_millis(50);
@@ -85,13 +88,15 @@ impl Tail {
     }
 }
 
-/// Reads one pipe until it ends, or until shortly after `dead` turns true. `keep` gets every stored line.
+/// Reads one pipe until it ends, or until shortly after `dead` turns true. `keep` gets every stored line; `settled` waits
+/// until those before are stored.
 pub(crate) async fn pump(
     pipe_end: OwnedFd,
     tail: Tail,
     redaction: Arc<Redaction>,
     mut dead: watch::Receiver<bool>,
     mut keep: impl FnMut(&str) + Send,
+    settled: impl Fn() -> BoxFuture<'static, ()> + Send + Sync,
 ) {
     let Ok(receiver) = pipe::Receiver::from_owned_fd(pipe_end).map(Arc::new) else { return };
     tail.pipes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&receiver));
@@ -135,6 +140,10 @@ pub(crate) async fn pump(
         tail.push(line);
         meter.take(line, &mut keep);
     });
+    if meter.holds() {
+        // After a flood the store may have no room yet for the words that matter most.
+        let _ = tokio::time::timeout(SETTLE_MAX, settled()).await;
+    }
     meter.release(&mut keep);
 }
 
@@ -250,6 +259,10 @@ mod tests {
     use super::*;
     use std::io::Write;
 
+    fn at_once() -> BoxFuture<'static, ()> {
+        Box::pin(async {})
+    }
+
     fn lines_of(chunks: &[&[u8]]) -> Vec<String> {
         let mut lines = Lines::default();
         let mut out = Vec::new();
@@ -315,7 +328,7 @@ mod tests {
         // The writer stays open, as a grandchild's copy would.
         tokio::time::timeout(
             Duration::from_secs(5),
-            pump(pipe.read, tail.clone(), Arc::default(), dead, |l| kept.push(l.to_owned())),
+            pump(pipe.read, tail.clone(), Arc::default(), dead, |l: &str| kept.push(l.to_owned()), at_once),
         )
         .await
         .expect("the pump gives up");
@@ -330,7 +343,8 @@ mod tests {
         let mut writer = std::fs::File::from(pipe.write);
         let (_alive, dead) = watch::channel(false);
         let tail = Tail::default();
-        let pumping = tokio::spawn(pump(pipe.read, tail.clone(), Arc::default(), dead, |_| {}));
+        let pumping =
+            tokio::spawn(pump(pipe.read, tail.clone(), Arc::default(), dead, |_: &str| {}, at_once));
         // Known to the tail from the pump's first step on, as in a worker that has been ready for long.
         while tail.pipes.lock().expect("lock").is_empty() {
             tokio::task::yield_now().await;
@@ -358,7 +372,15 @@ mod tests {
         });
         let (_alive, dead) = watch::channel(false);
         let mut kept = Vec::new();
-        pump(pipe.read, Tail::default(), Arc::default(), dead, |line: &str| kept.push(line.to_owned())).await;
+        pump(
+            pipe.read,
+            Tail::default(),
+            Arc::default(),
+            dead,
+            |line: &str| kept.push(line.to_owned()),
+            at_once,
+        )
+        .await;
         flood.join().expect("flood");
         assert!(kept.len() < lines, "{} of {lines}", kept.len());
         assert!(kept.iter().any(|line| line.contains("lines dropped here")));
