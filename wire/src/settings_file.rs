@@ -90,6 +90,9 @@ pub struct SubstrateSection {
     /// Most that `diagnostics.db` may hold.
     #[serde(default)]
     pub diagnostics_retention_max_mb: Option<f64>,
+    /// How long ended jobs and compositions are kept; 0 or less: for ever. Ours, not the ancestor's.
+    #[serde(default)]
+    pub jobs_retention_days: Option<f64>,
     /// Names of variables that workers get beyond the fixed list. Ours, not the ancestor's.
     #[serde(default)]
     pub worker_env_pass: Option<Vec<String>>,

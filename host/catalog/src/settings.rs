@@ -4,7 +4,7 @@
 use crate::allowed::{AllowedError, Register};
 use crate::folders::{ManifestFolder, Standing, manifest_folders};
 use cjm_platform::files::{FileError, read_regular, read_regular_to_string};
-use cjm_store::Retention;
+use cjm_store::{JOBS_DAYS_DEFAULT, Retention};
 use cjm_wire::describe::Described;
 use cjm_wire::settings_file::{
     CondaType, RuntimeMode, RuntimeSection, SETTINGS_BYTES_MAX, SETTINGS_FILE, SettingsFile,
@@ -77,6 +77,8 @@ pub struct Behaviour {
     pub diagnostics_retention_days: Option<f64>,
     /// Most that `diagnostics.db` may hold.
     pub diagnostics_retention_max_mb: Option<f64>,
+    /// How long ended jobs and compositions are kept; `None`: for ever.
+    pub jobs_retention_days: Option<f64>,
     /// Names of variables that workers get beyond the fixed list.
     pub worker_env_pass: Vec<String>,
 }
@@ -248,15 +250,16 @@ impl Behaviour {
     }
 
     fn of(section: SubstrateSection) -> Self {
-        let days = section.diagnostics_retention_days.unwrap_or(RETENTION_DAYS_DEFAULT);
+        let days = |said: Option<f64>, default| Some(said.unwrap_or(default)).filter(|days| *days > 0.0);
         Self {
             drift_detection: section.drift_detection.unwrap_or(true),
             empirical_tracking: section.empirical_tracking.unwrap_or(true),
             prefetch_stall_threshold_seconds: section
                 .prefetch_stall_threshold_seconds
                 .unwrap_or(PREFETCH_STALL_SECONDS_DEFAULT),
-            diagnostics_retention_days: Some(days).filter(|days| *days > 0.0),
+            diagnostics_retention_days: days(section.diagnostics_retention_days, RETENTION_DAYS_DEFAULT),
             diagnostics_retention_max_mb: section.diagnostics_retention_max_mb,
+            jobs_retention_days: days(section.jobs_retention_days, JOBS_DAYS_DEFAULT),
             worker_env_pass: section.worker_env_pass.unwrap_or_default(),
         }
     }
@@ -318,7 +321,7 @@ mod tests {
 
     const FILE: &str = "data_dir: ./.cjm\ncapabilities_config: tools.yaml\nmodels_dir: /models\nruntime: {mode: local, \
                         conda_type: miniforge, prefix: rt, binaries: {linux-x64: ./bin/mm}}\nsubstrate: \
-                        {diagnostics_retention_days: 0, diagnostics_retention_max_mb: 2}\n";
+                        {diagnostics_retention_days: 0, diagnostics_retention_max_mb: 2, jobs_retention_days: 7.5}\n";
 
     fn resolve(
         cli: &CliOverrides,
@@ -340,6 +343,7 @@ mod tests {
         assert_eq!(defaults.capabilities_config, inner.join("capabilities.yaml"));
         assert_eq!((defaults.mode, defaults.conda_type), (RuntimeMode::System, CondaType::Conda));
         assert_eq!(defaults.behaviour.diagnostics_retention_days, Some(RETENTION_DAYS_DEFAULT));
+        assert_eq!(defaults.behaviour.jobs_retention_days, Some(JOBS_DAYS_DEFAULT));
 
         std::fs::write(project.path().join("cjm.yaml"), FILE).expect("write");
         let file = resolve(&CliOverrides::default(), &home, &inner).expect("file");
@@ -356,6 +360,7 @@ mod tests {
             (file.behaviour.diagnostics_retention_days, file.behaviour.diagnostics_retention_max_mb),
             (None, Some(2.0))
         );
+        assert_eq!(file.behaviour.jobs_retention_days, Some(7.5));
 
         let variables =
             [("CJM_DATA_DIR", "/env"), ("CJM_CONDA_PREFIX", "p"), ("CJM_CONDA_TYPE", "micromamba")];

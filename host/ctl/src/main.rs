@@ -10,6 +10,7 @@ mod declared;
 mod fault;
 mod install_all;
 mod install_progress;
+mod instant;
 mod interrupt;
 mod journaled;
 mod list;

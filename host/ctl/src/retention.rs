@@ -1,73 +1,173 @@
-//! `retention`: applies the retention of records and output now. The journal has none.
+//! `retention`: forgets old records and output now; forgets old jobs and moves old rows of the journal away where that is
+//! asked for.
 
 use crate::cli::{Global, RetentionArgs};
 use crate::fault::{CommandResult, Fault};
+use crate::instant::instant;
 use crate::output::Output;
-use cjm_store::{DIAGNOSTICS_FILE, Forgotten, Retention, StoreError, apply_retention};
+use cjm_store::{
+    Archived, DIAGNOSTICS_FILE, Forgotten, ForgottenJobs, JOURNAL_FILE, Retention, StoreError,
+    apply_retention, archive_journal, forget_jobs,
+};
+use cjm_wire::Timestamp;
 use cjm_wire::describe::exit;
-use serde_json::json;
+use serde_json::{Map, Value, json};
+use std::path::Path;
 
 const MB_BYTES: f64 = 1024.0 * 1024.0;
 
 /// Runs the command.
 pub(crate) fn run(global: &Global, args: &RetentionArgs, output: &Output) -> CommandResult {
-    for (option, value) in [("--max-age-days", args.max_age_days), ("--max-total-mb", args.max_total_mb)] {
+    for (option, value) in [
+        ("--max-age-days", args.max_age_days),
+        ("--max-total-mb", args.max_total_mb),
+        ("--jobs-max-age-days", args.jobs_max_age_days),
+    ] {
         if value.is_some_and(|value| !value.is_finite()) {
             return Err(Fault::usage(format!("{option} is no number of anything"), "give a number"));
         }
     }
+    if args.jobs_max_age_days.is_some_and(|days| days < 0.0) {
+        return Err(Fault::usage("--jobs-max-age-days is negative", "give 0 or more"));
+    }
+    let before =
+        args.archive_journal.as_deref().map(|text| instant("--archive-journal", text)).transpose()?;
     let settings = global.settings()?;
-    let retention = Retention {
-        age_max_days: args
-            .max_age_days
-            .or(settings.behaviour.diagnostics_retention_days)
-            .filter(|days| *days > 0.0),
-        size_max_mb: args.max_total_mb.or(settings.behaviour.diagnostics_retention_max_mb),
-    };
-    if retention == Retention::default() {
-        let text = "Retention disabled (diagnostics_retention_days <= 0, no size budget). Pass --max-age-days / \
-                    --max-total-mb or set the cjm.yaml substrate policy.";
-        return nothing(output, text, &retention);
+    let data_dir = settings.data_dir.as_path();
+    let mut told = Told { output, document: Map::new() };
+    let asks_for_diagnostics = args.max_age_days.is_some() || args.max_total_mb.is_some();
+    if asks_for_diagnostics || (args.jobs_max_age_days.is_none() && before.is_none()) {
+        let retention = Retention {
+            age_max_days: args
+                .max_age_days
+                .or(settings.behaviour.diagnostics_retention_days)
+                .filter(|days| *days > 0.0),
+            size_max_mb: args.max_total_mb.or(settings.behaviour.diagnostics_retention_max_mb),
+        };
+        told.diagnostics(data_dir, &retention)?;
     }
-    match apply_retention(&settings.data_dir, &retention) {
-        Err(StoreError::NothingYet { .. }) => {
-            let path = settings.data_dir.join(DIAGNOSTICS_FILE);
-            nothing(
-                output,
-                &format!("No diagnostics store at {}; nothing to do.", path.display()),
-                &retention,
-            )
-        }
-        Err(error) => Err(error.into()),
-        Ok(forgotten) => told(output, &forgotten, &retention),
+    if let Some(days) = args.jobs_max_age_days {
+        told.jobs(data_dir, days)?;
     }
+    if let Some(before) = before {
+        told.journal(data_dir, &before)?;
+    }
+    told.end()
 }
 
-fn nothing(output: &Output, text: &str, retention: &Retention) -> CommandResult {
-    if output.json {
-        return told(output, &Forgotten::default(), retention);
-    }
-    output.line(text)?;
-    Ok(exit::OK)
+/// What was done so far: lines as they come, or one document at the end.
+struct Told<'a> {
+    output: &'a Output,
+    document: Map<String, Value>,
 }
 
-fn told(output: &Output, forgotten: &Forgotten, retention: &Retention) -> CommandResult {
-    if output.json {
-        output.document(&json!({
+impl Told<'_> {
+    fn diagnostics(&mut self, data_dir: &Path, retention: &Retention) -> Result<(), Fault> {
+        let forgotten = if *retention == Retention::default() {
+            self.line(
+                "Retention disabled (diagnostics_retention_days <= 0, no size budget). Pass --max-age-days / \
+                 --max-total-mb or set the cjm.yaml substrate policy.",
+            )?;
+            Forgotten::default()
+        } else if let Some(forgotten) =
+            self.unless_nothing(apply_retention(data_dir, retention), "diagnostics store", DIAGNOSTICS_FILE)?
+        {
+            let Forgotten { records, chunks, file_bytes } = forgotten;
+            self.line(&format!(
+                "diagnostics retention: deleted {records} record(s) + {chunks} chunk(s) (db {:.1} MB; freed pages reuse \
+                 before the file shrinks). Journal untouched.",
+                mb(file_bytes)
+            ))?;
+            forgotten
+        } else {
+            Forgotten::default()
+        };
+        self.add(&json!({
             "max_age_days": retention.age_max_days,
             "max_total_mb": retention.size_max_mb,
             "records_deleted": forgotten.records,
             "chunks_deleted": forgotten.chunks,
             "file_bytes_before": forgotten.file_bytes,
-        }))?;
-        return Ok(exit::OK);
+        }));
+        Ok(())
     }
-    #[expect(clippy::cast_precision_loss, reason = "one decimal of megabytes is shown")]
-    let mb = forgotten.file_bytes as f64 / MB_BYTES;
-    output.line(&format!(
-        "diagnostics retention: deleted {} record(s) + {} chunk(s) (db {mb:.1} MB; freed pages reuse before the file \
-         shrinks). Journal untouched.",
-        forgotten.records, forgotten.chunks
-    ))?;
-    Ok(exit::OK)
+
+    fn jobs(&mut self, data_dir: &Path, days: f64) -> Result<(), Fault> {
+        let found = self.unless_nothing(forget_jobs(data_dir, days), "journal", JOURNAL_FILE)?;
+        if let Some(ForgottenJobs { jobs, compositions, files, file_bytes }) = found {
+            self.line(&format!(
+                "jobs: forgot {jobs} job(s) + {compositions} composition(s) that ended more than {days} day(s) ago, and \
+                 {files} file(s) of large bodies ({:.1} MB). Their rows in the journal stay.",
+                mb(file_bytes)
+            ))?;
+        }
+        let ForgottenJobs { jobs, compositions, files, file_bytes } = found.unwrap_or_default();
+        self.add(&json!({
+            "jobs_max_age_days": days,
+            "jobs_deleted": jobs,
+            "compositions_deleted": compositions,
+            "payload_files_deleted": files,
+            "payload_bytes_deleted": file_bytes,
+        }));
+        Ok(())
+    }
+
+    fn journal(&mut self, data_dir: &Path, before: &Timestamp) -> Result<(), Fault> {
+        let found = self.unless_nothing(archive_journal(data_dir, before), "journal", JOURNAL_FILE)?;
+        match &found {
+            Some(Archived { rows: 0, .. }) => {
+                self.line(&format!("journal: nothing that ended is from before {before}; nothing moved."))?;
+            }
+            Some(Archived { rows, path }) => self.line(&format!(
+                "journal: moved {rows} row(s) from before {before} to {}. `cjm-ctl logs` reads them there.",
+                path.display()
+            ))?,
+            None => {}
+        }
+        let archived = found.filter(|archived| archived.rows > 0);
+        self.add(&json!({
+            "archive_journal_before": before,
+            "journal_rows_archived": archived.as_ref().map_or(0, |archived| archived.rows),
+            "archive": archived.as_ref().map(|archived| archived.path.display().to_string()),
+        }));
+        Ok(())
+    }
+
+    /// None, and a word, where there is no such store yet.
+    fn unless_nothing<T>(
+        &self,
+        done: Result<T, StoreError>,
+        store: &str,
+        file: &str,
+    ) -> Result<Option<T>, Fault> {
+        match done {
+            Ok(done) => Ok(Some(done)),
+            Err(StoreError::NothingYet { path }) => {
+                let folder = path.parent().unwrap_or(&path);
+                self.line(&format!("No {store} at {}; nothing to do.", folder.join(file).display()))?;
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn line(&self, text: &str) -> Result<(), Fault> {
+        if self.output.json { Ok(()) } else { self.output.line(text) }
+    }
+
+    fn add(&mut self, more: &Value) {
+        self.document.extend(more.as_object().cloned().unwrap_or_default());
+    }
+
+    fn end(self) -> CommandResult {
+        if self.output.json {
+            self.output.document(&Value::Object(self.document))?;
+        }
+        Ok(exit::OK)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "one decimal of megabytes is shown")]
+fn mb(bytes: u64) -> f64 {
+    bytes as f64 / MB_BYTES
 }

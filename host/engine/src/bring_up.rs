@@ -14,8 +14,8 @@ use cjm_decide::queue::QueueLimits;
 use cjm_platform::lock::FileLock;
 use cjm_platform::runtime_dir::{name_for, private_dir, runtime_dir};
 use cjm_store::{
-    Diagnostics, HostRecord, InputHashes, Journal, JournalOptions, JournalReader, Retention,
-    SqliteDiagnostics, SqliteJournal, StoreError, begin_host, end_dead_workers,
+    Diagnostics, HostRecord, InputHashes, Journal, JournalOptions, JournalReader, SqliteDiagnostics,
+    SqliteJournal, StoreError, begin_host, end_dead_workers,
 };
 use cjm_wire::{JobId, RunId, Timestamp};
 use cjm_workers::{HostOptions, Sinks, StartError, events::EVENTS_BEHIND_MAX};
@@ -33,8 +33,8 @@ pub(crate) async fn start_parts(
     mut options: HostOptions,
 ) -> Result<(Runner, Catalog, StartedParts), HostError> {
     let worker_binary = worker_binary(options.worker_binary.as_deref()).map_err(StartError::from)?;
-    let (directory, retention) = (options.data_dir.clone(), options.retention);
-    let opened = tokio::task::spawn_blocking(move || open(&directory, retention));
+    let asked = options.clone();
+    let opened = tokio::task::spawn_blocking(move || open(&asked));
     let Opened { directory, lock, journal, diagnostics, socket_dir } =
         opened.await.unwrap_or(Err(HostError::ShuttingDown))?;
     // Workers get absolute paths, whatever directory they or the host stand in.
@@ -126,7 +126,8 @@ struct Opened {
 }
 
 /// Locks the directory and opens what is in it. Blocks.
-fn open(directory: &Path, retention: Retention) -> Result<Opened, HostError> {
+fn open(options: &HostOptions) -> Result<Opened, HostError> {
+    let directory = options.data_dir.as_path();
     let failed = |action| {
         let path = directory.to_owned();
         move |source| HostError::Directory { action, path, source }
@@ -153,8 +154,10 @@ fn open(directory: &Path, retention: Retention) -> Result<Opened, HostError> {
     private_dir(&socket_dir)?;
     // Without the names of its locks this host would not keep another one out.
     let guarded = ["host.lock", "tree.lock"].map(|name| directory.join(name)).to_vec();
-    let journal = SqliteJournal::open(&directory, JournalOptions { guarded, ..JournalOptions::default() })?;
-    let diagnostics = Arc::new(SqliteDiagnostics::open_keeping(&directory, retention)?);
+    let jobs_days = options.jobs_retention_days;
+    let journal =
+        SqliteJournal::open(&directory, JournalOptions { guarded, jobs_days, ..JournalOptions::default() })?;
+    let diagnostics = Arc::new(SqliteDiagnostics::open_keeping(&directory, options.retention)?);
     Ok(Opened { directory, lock, journal, diagnostics, socket_dir })
 }
 

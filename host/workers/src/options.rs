@@ -3,7 +3,7 @@
 use cjm_catalog::settings::RETENTION_DAYS_DEFAULT;
 use cjm_catalog::{CliOverrides, ManifestFolder, Settings, SettingsError, Standing, manifest_folders};
 use cjm_platform::user::real_user_name;
-use cjm_store::Retention;
+use cjm_store::{JOBS_DAYS_DEFAULT, Retention};
 use cjm_wire::{InstanceId, RunId};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -44,6 +44,8 @@ pub struct HostOptions {
     pub drift_detection: bool,
     /// What is old among records and output; it is forgotten when the host starts.
     pub retention: Retention,
+    /// How many days ended jobs and compositions are kept; None: for ever.
+    pub jobs_retention_days: Option<f64>,
     /// How long a worker may take until it is ready.
     pub ready_timeout: Duration,
     /// How long a call or job may take, waiting included, when it does not say.
@@ -73,6 +75,7 @@ impl HostOptions {
             worker_env_pass: Vec::new(),
             drift_detection: true,
             retention: Retention { age_max_days: Some(RETENTION_DAYS_DEFAULT), size_max_mb: None },
+            jobs_retention_days: Some(JOBS_DAYS_DEFAULT),
             ready_timeout: READY_TIMEOUT_DEFAULT,
             call_timeout: CALL_TIMEOUT_DEFAULT,
             lock_wait: LOCK_WAIT_DEFAULT,
@@ -115,6 +118,7 @@ impl From<&Settings> for HostOptions {
         options.models_dir.clone_from(&settings.models_dir);
         options.drift_detection = settings.behaviour.drift_detection;
         options.retention = settings.behaviour.retention();
+        options.jobs_retention_days = settings.behaviour.jobs_retention_days;
         options.worker_env_pass.clone_from(&settings.behaviour.worker_env_pass);
         options
     }

@@ -1,0 +1,94 @@
+//! The second year: `cjm-ctl retention` moves old rows of the journal away and forgets old jobs, and `logs` tells the same
+//! story as before.
+
+use cjm_tests::journal;
+use cjm_tests::world::World;
+use serde_json::{Value, json};
+
+fn world() -> World {
+    let world = World::new();
+    let actions = json!({"echo": {
+        "parameters": {"text": {"type": "string", "required": true}},
+        "argv": ["{text}"], "result": "stdout_text",
+    }});
+    world.install_executable("echo", "echo", &actions);
+    world
+}
+
+fn told(world: &World) -> Value {
+    world.json(&["logs", "--journal", "--json", "-n", "0"])
+}
+
+#[test]
+fn what_was_moved_into_an_archive_is_told_as_before() {
+    let world = world();
+    let _ = world.run(&["call", "echo", "text=first"]).expect(0);
+    let before = told(&world);
+    let moved = world.json(&["retention", "--archive-journal", "0s", "--json"]);
+    let rows = before.as_array().expect("rows").len();
+    assert_eq!(moved["journal_rows_archived"], rows, "{moved}");
+    assert!(moved["records_deleted"].is_null(), "records and output are left alone: {moved}");
+    assert_eq!(journal::rows(&world.journal()).len(), 0, "the journal's own file");
+    let archive = moved["archive"].as_str().expect("a file").to_owned();
+    assert_eq!(journal::rows(archive.as_ref()).len(), rows, "the ancestor's table, in the archive");
+    assert_eq!(told(&world), before);
+    let again = world.json(&["retention", "--archive-journal", "0s", "--json"]);
+    assert_eq!((&again["journal_rows_archived"], &again["archive"]), (&json!(0), &Value::Null), "{again}");
+
+    // A later call goes on from there: no place is given twice.
+    let _ = world.run(&["call", "echo", "text=second"]).expect(0);
+    let after = told(&world);
+    let (after, before) = (after.as_array().expect("rows"), before.as_array().expect("rows"));
+    assert_eq!(&after[..rows], &before[..]);
+    let places: Vec<i64> = after.iter().filter_map(|row| row["seq"].as_i64()).collect();
+    assert!(places.len() == after.len() && places.windows(2).all(|pair| pair[0] < pair[1]), "{places:?}");
+    let job = before.iter().find_map(|row| row["job_id"].as_str()).expect("a job");
+    let shown = world.run(&["logs", "--journal", "--job", job]);
+    assert!(shown.expect(0).stdout.contains("completed"), "a job of the archive is found by its id");
+}
+
+#[test]
+fn old_jobs_are_forgotten_on_request_and_their_rows_stay() {
+    let world = world();
+    let _ = world.run(&["call", "echo", "text=first"]).expect(0);
+    let before = told(&world);
+    let kept = world.json(&["retention", "--jobs-max-age-days", "1", "--json"]);
+    assert_eq!(kept["jobs_deleted"], 0, "{kept}");
+    let gone = world.json(&["retention", "--jobs-max-age-days", "0", "--json"]);
+    assert_eq!(gone["jobs_deleted"], 1, "{gone}");
+    assert_eq!(told(&world), before);
+}
+
+#[test]
+fn a_project_says_in_cjm_yaml_how_long_jobs_are_kept() {
+    let world = world();
+    let settings =
+        |days: &str| world.write("cjm.yaml", format!("substrate: {{jobs_retention_days: {days}}}\n"));
+    let jobs = || {
+        let connection = rusqlite::Connection::open(world.journal()).expect("opens");
+        connection.query_row("SELECT count(*) FROM jobs", [], |row| row.get::<_, i64>(0)).expect("counts")
+    };
+    let path = settings("0").display().to_string();
+    let _ = world.run(&["call", "echo", "text=first", "--cjm-config", &path]).expect(0);
+    let _ = world.run(&["call", "echo", "text=second", "--cjm-config", &path]).expect(0);
+    assert_eq!(jobs(), 2, "0 keeps them for ever");
+    settings("0.0000001");
+    let _ = world.run(&["call", "echo", "text=third", "--cjm-config", &path]).expect(0);
+    assert!(jobs() < 3, "older than a hundredth of a second is old");
+}
+
+#[test]
+fn a_time_that_is_none_is_refused_and_nothing_is_moved() {
+    let world = world();
+    let _ = world.run(&["call", "echo", "text=first"]).expect(0);
+    let rows = journal::rows(&world.journal()).len();
+    for wrong in [["--archive-journal", "yesterday"], ["--jobs-max-age-days", "nan"]] {
+        let refused = world.run(&["retention", wrong[0], wrong[1]]).expect(2);
+        assert!(
+            refused.stderr.contains(wrong[0]) && refused.stderr.contains("next:"),
+            "{}",
+            refused.describe()
+        );
+    }
+    assert_eq!(journal::rows(&world.journal()).len(), rows);
+}
