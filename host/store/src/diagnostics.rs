@@ -21,6 +21,8 @@ use tokio::sync::oneshot;
 pub const RECORDS_WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most bytes of output that wait to be written.
 pub const CHUNKS_WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What of that is left to output that cannot wait, such as the last words of a worker.
+const CHUNKS_RESERVE_BYTES: usize = 1024 * 1024;
 /// Longest message, traceback or chunk; the rest of a longer one is cut off.
 pub const TEXT_BYTES_MAX: usize = 256 * 1024;
 /// Most rows in one transaction.
@@ -60,6 +62,11 @@ pub trait Diagnostics: Send + Sync + std::fmt::Debug {
     fn record(&self, record: DiagnosticRecord) -> bool;
     /// Hands a chunk of output in. False when it was dropped.
     fn chunk(&self, chunk: StreamChunk) -> bool;
+    /// Whether there is room for a chunk that can wait. What cannot wait may be handed in without asking: the last part
+    /// of what output may take is left to it.
+    fn has_room(&self) -> bool {
+        true
+    }
     /// All that was dropped since the store was opened.
     fn dropped(&self) -> DroppedCounts;
     /// Waits for what was handed in before.
@@ -154,6 +161,10 @@ impl Diagnostics for SqliteDiagnostics {
     fn chunk(&self, mut chunk: StreamChunk) -> bool {
         cut(&mut chunk.content);
         self.queue.push(Item::Chunk(chunk))
+    }
+
+    fn has_room(&self) -> bool {
+        self.queue.lock().chunk_bytes <= CHUNKS_WAITING_BYTES_MAX - CHUNKS_RESERVE_BYTES
     }
 
     fn dropped(&self) -> DroppedCounts {

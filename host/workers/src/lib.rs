@@ -16,6 +16,7 @@ mod drift;
 mod environment;
 mod error;
 pub mod events;
+mod flood;
 mod frames;
 mod genuine;
 mod keeper_client;

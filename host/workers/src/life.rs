@@ -7,7 +7,7 @@ use crate::keeper_client::WorkerEnd;
 use crate::phase::Phases;
 use crate::pump::{Tail, pump};
 use crate::redaction::Redaction;
-use crate::sinks::{OutputStreamName, Sinks};
+use crate::sinks::{OutputStreamName, Sinks, StoredLines};
 use cjm_decide::death::{Evidence, OwnKill, verdict};
 use cjm_wire::channel::{LoadFailure, Record};
 use cjm_wire::frame::SMALL_PAYLOAD_BYTES_MAX;
@@ -93,11 +93,8 @@ impl Life {
         let (sinks, session, tail) = (Arc::clone(&self.sinks), self.session.clone(), self.tail.clone());
         // The tail of an error is what the tool complained of, and programs complain on either stream.
         let redaction = Arc::clone(&self.redaction);
-        let diagnostics = Arc::clone(&sinks.diagnostics);
-        let settled = move || diagnostics.flush();
-        async move {
-            pump(pipe, tail, redaction, dead, move |line| sinks.chunk(&session, stream, line), settled).await;
-        }
+        let store = StoredLines { sinks, session, stream };
+        async move { pump(pipe, tail, redaction, dead, store).await }
     }
 
     fn link_reader(

@@ -2,8 +2,8 @@
 //! store, the last ones are kept for errors. Above a named rate the middle is dropped and counted. After a death it
 //! reads until the pipe is empty or a moment has passed, never to the end of file: a grandchild may hold the pipe.
 
+use crate::flood::{LineStore, Meter};
 use crate::redaction::Redaction;
-use futures_util::future::BoxFuture;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -16,11 +16,6 @@ use tokio::sync::watch;
 pub(crate) const LINE_BYTES_MAX: usize = 16 * 1024;
 /// Lines kept for error messages.
 pub(crate) const TAIL_LINES_MAX: usize = 20;
-/// Bytes a second that are stored of one stream; what is above is dropped and counted.
-pub(crate) const STORED_BYTES_PER_SECOND_MAX: usize = 1024 * 1024;
-/// How long the last words of a flood wait for what was stored before them.
-const SETTLE_MAX: Duration = Duration::from_secs(1);
-const METER_PERIOD: Duration = Duration::from_secs(1);
 /// How long a pipe is read on after the worker's death.
 const AFTER_DEATH_MAX: Duration = Duration::from_millis(50);
 /// How long an error waits for words printed before it.
@@ -88,15 +83,13 @@ impl Tail {
     }
 }
 
-/// Reads one pipe until it ends, or until shortly after `dead` turns true. `keep` gets every stored line; `settled` waits
-/// until those before are stored.
+/// Reads one pipe until it ends, or until shortly after `dead` turns true.
 pub(crate) async fn pump(
     pipe_end: OwnedFd,
     tail: Tail,
     redaction: Arc<Redaction>,
     mut dead: watch::Receiver<bool>,
-    mut keep: impl FnMut(&str) + Send,
-    settled: impl Fn() -> BoxFuture<'static, ()> + Send + Sync,
+    mut store: impl LineStore,
 ) {
     let Ok(receiver) = pipe::Receiver::from_owned_fd(pipe_end).map(Arc::new) else { return };
     tail.pipes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&receiver));
@@ -110,8 +103,8 @@ pub(crate) async fn pump(
             ready = receiver.readable() => ready,
             () = until(stop_at), if stop_at.is_some() => break,
             // A flood is over, and its last words are still held back.
-            () = until(meter.release_at()), if meter.holds() => {
-                meter.release(&mut keep);
+            () = until(Some(meter.release_at())), if meter.holds() => {
+                meter.release(&mut store);
                 continue;
             }
             _ = dead.wait_for(|dead| *dead), if stop_at.is_none() => {
@@ -132,19 +125,15 @@ pub(crate) async fn pump(
         lines.feed(&buffer[..count], &mut |line| {
             let line = &*redaction.text(line);
             tail.push(line);
-            meter.take(line, &mut keep);
+            meter.take(line, &mut store);
         });
     }
     lines.finish(&mut |line| {
         let line = &*redaction.text(line);
         tail.push(line);
-        meter.take(line, &mut keep);
+        meter.take(line, &mut store);
     });
-    if meter.holds() {
-        // After a flood the store may have no room yet for the words that matter most.
-        let _ = tokio::time::timeout(SETTLE_MAX, settled()).await;
-    }
-    meter.release(&mut keep);
+    meter.end(&mut store).await;
 }
 
 async fn until(at: Option<Instant>) {
@@ -202,66 +191,11 @@ impl Lines {
     }
 }
 
-/// Lets a bounded number of bytes a second through. Of what is above, the last lines are held back and come when the
-/// flood is over: the middle is dropped and counted, never the end.
-struct Meter {
-    second: Instant,
-    spent: usize,
-    held: VecDeque<String>,
-    dropped: u64,
-}
-
-impl Meter {
-    fn new() -> Self {
-        Self { second: Instant::now(), spent: 0, held: VecDeque::new(), dropped: 0 }
-    }
-
-    fn take(&mut self, line: &str, keep: &mut impl FnMut(&str)) {
-        if self.second.elapsed() >= METER_PERIOD {
-            self.release(keep);
-            self.second = Instant::now();
-            self.spent = 0;
-        }
-        self.spent += line.len();
-        if self.spent <= STORED_BYTES_PER_SECOND_MAX {
-            return keep(line);
-        }
-        if self.held.len() == TAIL_LINES_MAX {
-            self.held.pop_front();
-            self.dropped += 1;
-        }
-        self.held.push_back(line.to_owned());
-    }
-
-    fn holds(&self) -> bool {
-        !self.held.is_empty()
-    }
-
-    fn release_at(&self) -> Option<Instant> {
-        Some(self.second + METER_PERIOD)
-    }
-
-    /// Says how many lines were dropped, then those that were held back.
-    fn release(&mut self, keep: &mut impl FnMut(&str)) {
-        if self.dropped > 0 {
-            keep(&format!(
-                "[{} lines dropped here: printed faster than {STORED_BYTES_PER_SECOND_MAX} bytes a second]",
-                self.dropped
-            ));
-            self.dropped = 0;
-        }
-        self.held.drain(..).for_each(|line| keep(&line));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flood::{Kept, STORED_BYTES_PER_SECOND_MAX};
     use std::io::Write;
-
-    fn at_once() -> BoxFuture<'static, ()> {
-        Box::pin(async {})
-    }
 
     fn lines_of(chunks: &[&[u8]]) -> Vec<String> {
         let mut lines = Lines::default();
@@ -296,27 +230,6 @@ mod tests {
         assert_eq!(lines_of(&[&progress, b"done\n"]), ["done"]);
     }
 
-    #[test]
-    fn of_a_flood_the_middle_is_dropped_and_the_end_comes() {
-        let mut meter = Meter::new();
-        let mut kept = Vec::new();
-        let line = "x".repeat(1000);
-        let count = 10 * STORED_BYTES_PER_SECOND_MAX / line.len();
-        for _ in 0..count {
-            meter.take(&line, &mut |line| kept.push(line.to_owned()));
-        }
-        meter.take("last words", &mut |line| kept.push(line.to_owned()));
-        assert!(meter.holds());
-        meter.release(&mut |line| kept.push(line.to_owned()));
-        assert_eq!(kept.last().map(String::as_str), Some("last words"));
-        let told: u64 = kept
-            .iter()
-            .filter_map(|line| line.strip_prefix('[')?.split(' ').next()?.parse::<u64>().ok())
-            .sum();
-        let shown = kept.iter().filter(|line| **line == line.trim_start_matches('[')).count() as u64;
-        assert_eq!(told + shown, count as u64 + 1, "what is dropped is counted");
-    }
-
     #[tokio::test]
     async fn a_pipe_held_by_somebody_else_does_not_hold_the_pump() {
         let pipe = cjm_platform::fds::pipe_cloexec().expect("pipe");
@@ -324,15 +237,15 @@ mod tests {
         writer.write_all(b"last words\n").expect("write");
         let (dead_sender, dead) = watch::channel(true);
         let tail = Tail::default();
-        let mut kept = Vec::new();
+        let kept = Kept::default();
         // The writer stays open, as a grandchild's copy would.
         tokio::time::timeout(
             Duration::from_secs(5),
-            pump(pipe.read, tail.clone(), Arc::default(), dead, |l: &str| kept.push(l.to_owned()), at_once),
+            pump(pipe.read, tail.clone(), Arc::default(), dead, kept.clone()),
         )
         .await
         .expect("the pump gives up");
-        assert_eq!(kept, ["last words"]);
+        assert_eq!(kept.lines(), ["last words"]);
         assert_eq!(tail.lines(), ["last words"]);
         drop((writer, dead_sender));
     }
@@ -343,8 +256,7 @@ mod tests {
         let mut writer = std::fs::File::from(pipe.write);
         let (_alive, dead) = watch::channel(false);
         let tail = Tail::default();
-        let pumping =
-            tokio::spawn(pump(pipe.read, tail.clone(), Arc::default(), dead, |_: &str| {}, at_once));
+        let pumping = tokio::spawn(pump(pipe.read, tail.clone(), Arc::default(), dead, Kept::default()));
         // Known to the tail from the pump's first step on, as in a worker that has been ready for long.
         while tail.pipes.lock().expect("lock").is_empty() {
             tokio::task::yield_now().await;
@@ -371,17 +283,10 @@ mod tests {
             }
         });
         let (_alive, dead) = watch::channel(false);
-        let mut kept = Vec::new();
-        pump(
-            pipe.read,
-            Tail::default(),
-            Arc::default(),
-            dead,
-            |line: &str| kept.push(line.to_owned()),
-            at_once,
-        )
-        .await;
+        let kept = Kept::default();
+        pump(pipe.read, Tail::default(), Arc::default(), dead, kept.clone()).await;
         flood.join().expect("flood");
+        let kept = kept.lines();
         assert!(kept.len() < lines, "{} of {lines}", kept.len());
         assert!(kept.iter().any(|line| line.contains("lines dropped here")));
     }

@@ -2,10 +2,12 @@
 //! blocks a worker: a store that cannot keep up drops and counts.
 
 use crate::events::HostEvent;
+use crate::flood::LineStore;
 use cjm_store::{DiagnosticRecord, Diagnostics, StreamChunk};
 use cjm_wire::channel::Record;
 use cjm_wire::link::ProgressReport;
 use cjm_wire::{InstanceId, JobId, Timestamp, WorkerSessionId};
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
@@ -57,5 +59,26 @@ impl Sinks {
             progress: report.progress,
             message: report.message,
         });
+    }
+}
+
+/// The lines of one stream of a worker, in the diagnostics store.
+pub(crate) struct StoredLines {
+    pub(crate) sinks: Arc<Sinks>,
+    pub(crate) session: WorkerSessionId,
+    pub(crate) stream: OutputStreamName,
+}
+
+impl LineStore for StoredLines {
+    fn has_room(&self) -> bool {
+        self.sinks.diagnostics.has_room()
+    }
+
+    fn keep(&mut self, line: &str) {
+        self.sinks.chunk(&self.session, self.stream, line);
+    }
+
+    fn settled(&self) -> BoxFuture<'static, ()> {
+        self.sinks.diagnostics.flush()
     }
 }

@@ -1,0 +1,180 @@
+//! What is stored of a stream that prints faster than anybody reads: a bounded number of bytes a second, and no more than
+//! the store has room for.
+//!
+//! What must hold: the middle is dropped and counted, never the end, because what a tool says last is why it failed.
+
+use crate::pump::TAIL_LINES_MAX;
+use futures_util::future::BoxFuture;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Bytes a second that are stored of one stream; what is above is dropped and counted.
+pub(crate) const STORED_BYTES_PER_SECOND_MAX: usize = 1024 * 1024;
+const METER_PERIOD: Duration = Duration::from_secs(1);
+/// How long the last words of a flood wait for what was stored before them.
+const SETTLE_MAX: Duration = Duration::from_secs(1);
+
+/// Where the lines of one stream are kept.
+pub(crate) trait LineStore: Send {
+    /// Whether there is room for lines that can wait. Last words are kept also where there is none.
+    fn has_room(&self) -> bool;
+    /// Keeps a line.
+    fn keep(&mut self, line: &str);
+    /// Waits until the lines before are stored.
+    fn settled(&self) -> BoxFuture<'static, ()>;
+}
+
+/// Lets a bounded number of bytes a second through. Of what is above, and of what the store has no room for, the last
+/// lines are held back and come when the flood is over.
+pub(crate) struct Meter {
+    second: Instant,
+    spent: usize,
+    held: VecDeque<String>,
+    dropped: u64,
+}
+
+impl Meter {
+    pub(crate) fn new() -> Self {
+        Self { second: Instant::now(), spent: 0, held: VecDeque::new(), dropped: 0 }
+    }
+
+    pub(crate) fn take(&mut self, line: &str, store: &mut impl LineStore) {
+        if self.second.elapsed() >= METER_PERIOD {
+            self.release(store);
+        }
+        self.spent += line.len();
+        if self.held.is_empty() && self.spent <= STORED_BYTES_PER_SECOND_MAX && store.has_room() {
+            return store.keep(line);
+        }
+        if self.held.len() == TAIL_LINES_MAX {
+            self.held.pop_front();
+            self.dropped += 1;
+        }
+        self.held.push_back(line.to_owned());
+    }
+
+    pub(crate) fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    pub(crate) fn release_at(&self) -> Instant {
+        self.second + METER_PERIOD
+    }
+
+    /// Another second begins: what was held back is kept now, if there is room.
+    pub(crate) fn release(&mut self, store: &mut impl LineStore) {
+        self.second = Instant::now();
+        self.spent = 0;
+        if store.has_room() {
+            self.let_go(store);
+        }
+    }
+
+    /// The stream has ended: what is held back is what matters most.
+    pub(crate) async fn end(mut self, store: &mut impl LineStore) {
+        if self.holds() {
+            let _ = tokio::time::timeout(SETTLE_MAX, store.settled()).await;
+            self.let_go(store);
+        }
+    }
+
+    /// Says how many lines were dropped, then those that were held back.
+    fn let_go(&mut self, store: &mut impl LineStore) {
+        if self.dropped > 0 {
+            store.keep(&format!(
+                "[{} lines dropped here: printed faster than they could be stored]",
+                self.dropped
+            ));
+            self.dropped = 0;
+        }
+        self.held.drain(..).for_each(|line| store.keep(&line));
+    }
+}
+
+#[cfg(test)]
+pub(crate) use tests::Kept;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex};
+
+    /// Keeps lines in memory; has room for so many until it is asked to settle.
+    #[derive(Clone)]
+    pub(crate) struct Kept {
+        lines: Arc<Mutex<Vec<String>>>,
+        room: Arc<AtomicUsize>,
+    }
+
+    impl Default for Kept {
+        fn default() -> Self {
+            Self::with_room(usize::MAX)
+        }
+    }
+
+    impl Kept {
+        fn with_room(lines: usize) -> Self {
+            Self { lines: Arc::default(), room: Arc::new(AtomicUsize::new(lines)) }
+        }
+
+        pub(crate) fn lines(&self) -> Vec<String> {
+            self.lines.lock().expect("lock").clone()
+        }
+    }
+
+    impl LineStore for Kept {
+        fn has_room(&self) -> bool {
+            self.lines.lock().expect("lock").len() < self.room.load(Ordering::Relaxed)
+        }
+
+        fn keep(&mut self, line: &str) {
+            self.lines.lock().expect("lock").push(line.to_owned());
+        }
+
+        fn settled(&self) -> BoxFuture<'static, ()> {
+            let room = Arc::clone(&self.room);
+            Box::pin(async move { room.store(usize::MAX, Ordering::Relaxed) })
+        }
+    }
+
+    /// The end is there, and what is shown and what is told as dropped is all there was.
+    fn assert_whole(kept: &[String], count: u64) {
+        assert_eq!(kept.last().map(String::as_str), Some("last words"));
+        let told: u64 = kept
+            .iter()
+            .filter_map(|line| line.strip_prefix('[')?.split(' ').next()?.parse::<u64>().ok())
+            .sum();
+        let shown = kept.iter().filter(|line| !line.starts_with('[')).count() as u64;
+        assert_eq!(told + shown, count, "what is dropped is counted");
+    }
+
+    #[tokio::test]
+    async fn of_a_flood_the_middle_is_dropped_and_the_end_comes() {
+        let (mut meter, mut kept) = (Meter::new(), Kept::default());
+        let line = "x".repeat(1000);
+        let count = 10 * STORED_BYTES_PER_SECOND_MAX / line.len();
+        for _ in 0..count {
+            meter.take(&line, &mut kept);
+        }
+        meter.take("last words", &mut kept);
+        assert!(meter.holds());
+        meter.end(&mut kept).await;
+        assert_whole(&kept.lines(), count as u64 + 1);
+    }
+
+    #[tokio::test]
+    async fn last_words_wait_for_a_store_that_has_no_room() {
+        let (mut meter, mut kept) = (Meter::new(), Kept::with_room(10));
+        for _ in 0..100 {
+            meter.take("short", &mut kept);
+        }
+        meter.take("last words", &mut kept);
+        assert_eq!(kept.lines().len(), 10);
+        meter.release(&mut kept);
+        assert_eq!(kept.lines().len(), 10, "another second brings no room");
+        meter.end(&mut kept).await;
+        assert_whole(&kept.lines(), 101);
+        assert_eq!(kept.lines().len(), 10 + 1 + TAIL_LINES_MAX);
+    }
+}
