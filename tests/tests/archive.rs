@@ -92,3 +92,38 @@ fn a_time_that_is_none_is_refused_and_nothing_is_moved() {
     }
     assert_eq!(journal::rows(&world.journal()).len(), rows);
 }
+
+#[test]
+fn an_archive_that_cannot_be_read_is_told_and_hides_no_other_row() {
+    let world = world();
+    let _ = world.run(&["call", "echo", "text=first"]).expect(0);
+    let rows = journal::rows(&world.journal()).len();
+    let folder = world.data_dir().join("archives");
+    std::fs::create_dir(&folder).expect("made");
+    std::fs::write(folder.join("journal-before-20200101T000000.db"), "no database").expect("written");
+    let shown = world.run(&["logs", "--journal", "--json", "-n", "0"]).expect(17);
+    let told: Value = serde_json::from_str(&shown.stdout).expect("one document");
+    assert_eq!(told.as_array().map(Vec::len), Some(rows), "{}", shown.describe());
+    assert!(
+        shown.stderr.contains("20200101T000000") && shown.stderr.contains("next:"),
+        "{}",
+        shown.describe()
+    );
+}
+
+#[test]
+fn a_move_that_is_killed_at_any_instant_hides_no_row() {
+    let world = world();
+    let _ = world.run(&["call", "echo", "text=first"]).expect(0);
+    let before = told(&world);
+    for round in 0..12 {
+        let moving = world.start(&["retention", "--archive-journal", "0s"]);
+        std::thread::sleep(std::time::Duration::from_millis(3 * round));
+        moving.signal(cjm_platform::process::Signal::KILL);
+        let _ = moving.wait(std::time::Duration::from_secs(20));
+        assert_eq!(told(&world), before, "killed after {} ms", 3 * round);
+    }
+    let _ = world.run(&["retention", "--archive-journal", "0s"]).expect(0);
+    assert_eq!(told(&world), before);
+    assert_eq!(journal::rows(&world.journal()).len(), 0);
+}

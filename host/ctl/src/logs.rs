@@ -9,7 +9,7 @@ use cjm_store::{
     DIAGNOSTICS_FILE, DiagnosticsFilter, DiagnosticsReader, JOURNAL_FILE, JournalFilter, JournalReader,
     SeqChunk, SeqRecord, SeqRow, StoreError,
 };
-use cjm_wire::describe::exit;
+use cjm_wire::describe::{Described as _, exit};
 use serde::Serialize;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -47,8 +47,9 @@ pub(crate) async fn run(global: &Global, args: &LogsArgs, output: &Output) -> Co
     let mut seq = newest(&source, wanted, &mut printer)?;
     if !args.follow {
         printer.end()?;
-        return Ok(exit::OK);
+        return Ok(source.tell_what_is_missing(output));
     }
+    source.tell_what_is_missing(output);
     loop {
         output.flush()?;
         let page = source.page(seq, PAGE_ROWS)?;
@@ -169,6 +170,17 @@ impl Source {
             Err(StoreError::NothingYet { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Names archives whose rows could not be shown; the exit code says so too.
+    fn tell_what_is_missing(&self, output: &Output) -> u8 {
+        let Self::Journal(reader, _) = self else { return exit::OK };
+        let unreadable = reader.unreadable();
+        for error in &unreadable {
+            output.error(&format!("warning: the rows of an archive are missing here: {error}"));
+            output.error(&format!("  next: {}", error.next_step()));
+        }
+        if unreadable.is_empty() { exit::OK } else { exit::STORE }
     }
 
     fn page(&self, after_seq: i64, limit: usize) -> Result<Vec<Entry>, StoreError> {

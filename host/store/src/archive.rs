@@ -1,22 +1,29 @@
 //! Moves old rows of the journal into files of their own, below `archives/`: the ancestor's `journal` table in its exact
 //! form, so that our readers and the ancestor's open them.
 //!
-//! What must hold: at every instant a row is in the archive or in the journal, or in both; never in neither. A batch is
-//! on disk in the archive before it leaves the journal, and only rows that were found there leave it. Rows that stand in
-//! both after a crash are told once, for they have the same place.
+//! What must hold: at every instant a row is in an archive or in the journal, or in both; never in neither. An archive is
+//! whole before it has its name, and is never written again; rows leave the journal after that, and only those that were
+//! found in it. Rows that stand in both after a crash are told once: they have the same place and id.
 
 use crate::error::StoreError;
 use crate::query::ROW_COLUMNS;
 use crate::schema::{Durability, JOURNAL_FILE, JOURNAL_TABLES, create_private, open_journal};
 use cjm_wire::Timestamp;
 use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params, params_from_iter};
+use rusqlite::{Connection, OpenFlags, params, params_from_iter};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Folder of the archives in the data directory.
 pub const ARCHIVES_DIR: &str = "archives";
 /// Rows of one transaction.
 const BATCH_ROWS: i64 = 500;
+/// Held by whoever makes an archive.
+const LOCK_FILE: &str = "lock";
+/// How the name of an archive ends, and of one that is being made.
+const ENDING: &str = "db";
+const UNFINISHED_ENDING: &str = "new";
 /// Archives that are read together.
 pub const ARCHIVES_MAX: usize = 1000;
 
@@ -29,13 +36,14 @@ pub struct Archived {
     pub path: PathBuf,
 }
 
-/// Moves the rows of `data_dir`'s journal that are older than `before` into `archives/journal-before-….db`. Rows of
-/// unfinished jobs and compositions and of living workers stay. Works beside a host. May be repeated, also after it was
-/// cut off. Blocks.
+/// Moves the rows of `data_dir`'s journal that are older than `before` into a new file `archives/journal-before-….db`.
+/// Rows of unfinished jobs and compositions and of living workers stay. Works beside a host. May be repeated, also after
+/// it was cut off. Blocks.
 ///
 /// # Errors
-/// [`StoreError::NothingYet`] when there is no journal, [`StoreError::Refused`] when `before` is no instant or the
-/// archive holds rows of another journal; others when a file cannot be read or written.
+/// [`StoreError::NothingYet`] when there is no journal, [`StoreError::Refused`] when `before` is no instant,
+/// [`StoreError::Busy`] when somebody else makes an archive now; others when a file cannot be read or written, and then nothing was moved, or what was moved
+/// is in an archive.
 pub fn archive_journal(data_dir: &Path, before: &Timestamp) -> Result<Archived, StoreError> {
     let journal_path = data_dir.join(JOURNAL_FILE);
     if !journal_path.exists() {
@@ -45,24 +53,26 @@ pub fn archive_journal(data_dir: &Path, before: &Timestamp) -> Result<Archived, 
         .as_micros()
         .ok_or_else(|| StoreError::Refused { what: format!("`{before}` is no instant") })?;
     let before = Timestamp::from_micros(micros);
-    let path = data_dir.join(ARCHIVES_DIR).join(file_name(&before));
+    let folder = data_dir.join(ARCHIVES_DIR);
     let journal = open_journal(data_dir, Durability::Process)?;
-    let mut archive = None;
-    let (mut rows, mut after_seq) = (0, 0);
-    loop {
-        let batch = old_rows(&journal, &before, after_seq)
-            .map_err(|error| StoreError::database("read the journal", &error))?;
-        let Some(Row { seq, .. }) = batch.last() else { break };
-        after_seq = *seq;
-        if archive.is_none() {
-            archive = Some(open_archive(&path)?);
-        }
-        if let Some(archive) = &mut archive {
-            copy(archive, &batch, &path)?;
-        }
-        rows += leave(&journal, &batch)
-            .map_err(|error| StoreError::database("take rows out of the journal", &error))?;
+    let mut batch = old_rows(&journal, &before, 0)?;
+    if batch.is_empty() {
+        return Ok(Archived { rows: 0, path: folder.join(file_name(&before, 1)) });
     }
+    let _turn = take_turn(&folder)?;
+    let unfinished = folder.join(file_name(&before, 1)).with_extension(UNFINISHED_ENDING);
+    let mut archive = open_new(&folder, &unfinished)?;
+    let copied = (|| {
+        while let Some(Row { seq, .. }) = batch.last() {
+            let after_seq = *seq;
+            copy(&mut archive, &batch, &unfinished)?;
+            batch = old_rows(&journal, &before, after_seq)?;
+        }
+        name(&folder, &unfinished, &before)
+    })();
+    let path = copied.inspect_err(|_| drop(fs::remove_file(&unfinished)))?;
+    let rows = leave(&journal, &archive)
+        .map_err(|error| StoreError::database("take rows out of the journal", &error))?;
     Ok(Archived { rows, path })
 }
 
@@ -73,7 +83,7 @@ pub fn archives(data_dir: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = files
         .flatten()
         .map(|file| file.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "db"))
+        .filter(|path| path.extension().is_some_and(|extension| extension == ENDING))
         .take(ARCHIVES_MAX)
         .collect();
     paths.sort();
@@ -83,17 +93,58 @@ pub fn archives(data_dir: &Path) -> Vec<PathBuf> {
 /// One row, column by column.
 struct Row {
     seq: i64,
-    event_id: String,
     columns: Vec<Sql>,
 }
 
-fn file_name(before: &Timestamp) -> String {
+fn file_name(before: &Timestamp, number: u32) -> String {
     // To the second: `20261029T080738`.
     let instant: String = before.as_str().chars().take(19).filter(char::is_ascii_alphanumeric).collect();
-    format!("journal-before-{instant}.db")
+    match number {
+        1 => format!("journal-before-{instant}.{ENDING}"),
+        _ => format!("journal-before-{instant}-{number}.{ENDING}"),
+    }
 }
 
-fn old_rows(journal: &Connection, before: &Timestamp, after_seq: i64) -> rusqlite::Result<Vec<Row>> {
+/// Keeps others from making an archive until the file is closed; its holder's death lets go of it. What somebody who died
+/// left half made goes.
+fn take_turn(folder: &Path) -> Result<File, StoreError> {
+    fs::create_dir_all(folder).map_err(|error| StoreError::file("create", folder, &error))?;
+    let path = folder.join(LOCK_FILE);
+    let options = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let lock = options.map_err(|error| StoreError::file("open", &path, &error))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let what = format!("somebody else is making an archive in {} now", folder.display());
+            return Err(StoreError::Busy { what });
+        }
+        Err(TryLockError::Error(error)) => return Err(StoreError::file("lock", &path, &error)),
+    }
+    let left = fs::read_dir(folder).map_err(|error| StoreError::file("read", folder, &error))?;
+    for path in left.flatten().map(|entry| entry.path()) {
+        if path.extension().is_some_and(|extension| extension == UNFINISHED_ENDING) {
+            fs::remove_file(&path).map_err(|error| StoreError::file("remove", &path, &error))?;
+        }
+    }
+    Ok(lock)
+}
+
+/// Gives an archive that is whole, and on disk, its name. A file of that name is another archive.
+fn name(folder: &Path, unfinished: &Path, before: &Timestamp) -> Result<PathBuf, StoreError> {
+    let names = (1..).map(|number| folder.join(file_name(before, number)));
+    let path = names.into_iter().find(|path| fs::symlink_metadata(path).is_err());
+    let path = path.unwrap_or_else(|| unfinished.with_extension(ENDING));
+    let named = fs::rename(unfinished, &path).and_then(|()| File::open(folder)?.sync_all());
+    named.map_err(|error| StoreError::file("name", &path, &error))?;
+    Ok(path)
+}
+
+fn old_rows(journal: &Connection, before: &Timestamp, after_seq: i64) -> Result<Vec<Row>, StoreError> {
+    select_old_rows(journal, before, after_seq)
+        .map_err(|error| StoreError::database("read the journal", &error))
+}
+
+fn select_old_rows(journal: &Connection, before: &Timestamp, after_seq: i64) -> rusqlite::Result<Vec<Row>> {
     let sql = format!(
         "SELECT {ROW_COLUMNS} FROM journal WHERE seq > ?1 AND ts < ?2 \
          AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.job_id = journal.job_id \
@@ -108,14 +159,14 @@ fn old_rows(journal: &Connection, before: &Timestamp, after_seq: i64) -> rusqlit
     let count = select.column_count();
     let rows = select.query_map(params![after_seq, before.as_str(), BATCH_ROWS], |row| {
         let columns = (0..count).map(|column| row.get(column)).collect::<rusqlite::Result<Vec<Sql>>>()?;
-        Ok(Row { seq: row.get(0)?, event_id: row.get(1)?, columns })
+        Ok(Row { seq: row.get(0)?, columns })
     })?;
     rows.collect()
 }
 
 /// Its journal mode is SQLite's own, so that one file is all of it; what was written is on disk when it is committed.
-fn open_archive(path: &Path) -> Result<Connection, StoreError> {
-    create_private(path.parent().unwrap_or(path), path)?;
+fn open_new(folder: &Path, path: &Path) -> Result<Connection, StoreError> {
+    create_private(folder, path)?;
     let failed = |error: rusqlite::Error| StoreError::database(format!("open {}", path.display()), &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let archive = Connection::open_with_flags(path, flags).map_err(failed)?;
@@ -124,37 +175,36 @@ fn open_archive(path: &Path) -> Result<Connection, StoreError> {
     Ok(archive)
 }
 
-/// Puts a batch into the archive; rows that are there already stay as they are.
 fn copy(archive: &mut Connection, batch: &[Row], path: &Path) -> Result<(), StoreError> {
     let failed = |error: rusqlite::Error| StoreError::database(format!("write {}", path.display()), &error);
     let marks = vec!["?"; ROW_COLUMNS.split(',').count()].join(",");
-    let insert = format!("INSERT OR IGNORE INTO journal ({ROW_COLUMNS}) VALUES ({marks})");
+    let insert = format!("INSERT INTO journal ({ROW_COLUMNS}) VALUES ({marks})");
     let transaction = archive.transaction().map_err(failed)?;
     for row in batch {
         transaction
             .prepare_cached(&insert)
             .and_then(|mut insert| insert.execute(params_from_iter(&row.columns)))
             .map_err(failed)?;
-        let kept: Option<String> = transaction
-            .prepare_cached("SELECT event_id FROM journal WHERE seq = ?1")
-            .and_then(|mut select| select.query_row([row.seq], |row| row.get(0)).optional())
-            .map_err(failed)?;
-        if kept.as_deref() != Some(row.event_id.as_str()) {
-            let what = format!("{} holds rows of another journal; move it away first", path.display());
-            return Err(StoreError::Refused { what });
-        }
     }
     transaction.commit().map_err(failed)
 }
 
-fn leave(journal: &Connection, batch: &[Row]) -> rusqlite::Result<u64> {
-    let transaction = journal.unchecked_transaction()?;
-    let mut gone = 0;
-    for row in batch {
-        gone += transaction
-            .prepare_cached("DELETE FROM journal WHERE seq = ?1 AND event_id = ?2")?
-            .execute(params![row.seq, row.event_id])?;
+/// Takes what stands in the archive out of the journal.
+fn leave(journal: &Connection, archive: &Connection) -> rusqlite::Result<u64> {
+    let mut select =
+        archive.prepare("SELECT seq, event_id FROM journal WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
+    let (mut gone, mut after_seq) = (0, 0);
+    loop {
+        let found = select.query_map(params![after_seq, BATCH_ROWS], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let batch = found.collect::<rusqlite::Result<Vec<(i64, String)>>>()?;
+        let Some((last, _)) = batch.last() else { return Ok(gone as u64) };
+        after_seq = *last;
+        let transaction = journal.unchecked_transaction()?;
+        for (seq, event_id) in &batch {
+            gone += transaction
+                .prepare_cached("DELETE FROM journal WHERE seq = ?1 AND event_id = ?2")?
+                .execute(params![seq, event_id])?;
+        }
+        transaction.commit()?;
     }
-    transaction.commit()?;
-    Ok(gone as u64)
 }

@@ -21,6 +21,12 @@ pub enum StoreError {
         /// Which rule, with the ids.
         what: String,
     },
+    /// Somebody else does the same now.
+    #[error("{what}")]
+    Busy {
+        /// What, and where.
+        what: String,
+    },
     /// Larger than one commit may be.
     #[error("{what} is {bytes} bytes long, more than the {bytes_max} allowed")]
     TooLarge {
@@ -144,7 +150,7 @@ impl StoreError {
                 ErrorCategory::Resource
             }
             Self::TooLarge { .. } => ErrorCategory::UserInput,
-            Self::ShutDown { .. } => ErrorCategory::Transient,
+            Self::Busy { .. } | Self::ShutDown { .. } => ErrorCategory::Transient,
             _ => ErrorCategory::Fatal,
         }
     }
@@ -159,6 +165,7 @@ impl Described for StoreError {
         match self {
             Self::NothingYet { .. } => "store.nothing_yet",
             Self::Refused { .. } => "store.refused",
+            Self::Busy { .. } => "store.busy",
             Self::TooLarge { .. } => "store.too_large",
             Self::Closed { .. } => "store.closed",
             Self::NoRoom { .. } => "store.no_room",
@@ -178,6 +185,7 @@ impl Described for StoreError {
         match self {
             Self::NothingYet { .. } => "run something first, or name the right directory with --data-dir".into(),
             Self::Refused { .. } => "look the job up in the journal: something else ended or started it first".into(),
+            Self::Busy { .. } => "wait until that has ended, then run this again".into(),
             Self::TooLarge { .. } => "pass bulky data as files and give their paths".into(),
             Self::Closed { .. } => {
                 "free space on the disk of the data directory or make it writable; work is accepted again by itself".into()
@@ -218,6 +226,7 @@ mod tests {
         let all = [
             StoreError::NothingYet { path: path.clone() },
             StoreError::Refused { what: "x".into() },
+            StoreError::Busy { what: "x".into() },
             StoreError::TooLarge { what: "the row", bytes: 2, bytes_max: 1 },
             StoreError::Closed { reason: "disk full".into() },
             StoreError::Overloaded { waiting_bytes_max: 1 },

@@ -116,9 +116,10 @@ impl JournalReader {
         let sql = "SELECT DISTINCT worker_session_id FROM journal WHERE event_type = 'worker_spawned' \
                    AND capability_name = ?1 AND worker_session_id IS NOT NULL ORDER BY 1";
         let mut found = BTreeSet::new();
-        for connection in self.connections() {
-            found.extend(collect(connection, sql, &[text(capability)], query::text)?);
-        }
+        self.ask_each(|file| {
+            found.extend(collect(file, sql, &[text(capability)], query::text)?);
+            Ok(())
+        })?;
         Ok(found.into_iter().collect())
     }
 
@@ -147,9 +148,10 @@ impl JournalReader {
         let limit = i64::try_from(CANDIDATES_MAX + 1).unwrap_or(i64::MAX);
         let values = [text(begin), text(&format!("{begin}{LAST_CHARACTER}")), text(end), Sql::Integer(limit)];
         let mut found = BTreeSet::new();
-        for connection in self.connections() {
-            found.extend(collect(connection, &sql, &values, query::text)?);
-        }
+        self.ask_each(|file| {
+            found.extend(collect(file, &sql, &values, query::text)?);
+            Ok(())
+        })?;
         Ok(found)
     }
 }

@@ -13,7 +13,9 @@ use cjm_wire::event::{EventType, JobStatus};
 use cjm_wire::ids::{CompositionId, JobId};
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, params_from_iter};
-use std::path::Path;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// Most rows of one page.
 pub const PAGE_ROWS_MAX: usize = 10_000;
@@ -22,8 +24,8 @@ pub const PAGE_ROWS_MAX: usize = 10_000;
 #[derive(Debug)]
 pub struct JournalReader {
     connection: Connection,
-    /// Files into which old rows were moved.
-    archives: Vec<Connection>,
+    /// Files into which old rows were moved, if they are to be read.
+    archives: Option<RefCell<Archives>>,
     payloads: Payloads,
 }
 
@@ -34,19 +36,27 @@ impl JournalReader {
     /// [`StoreError::NothingYet`] when there is none; others when it cannot be read.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
         let connection = open_journal_table(data_dir, JOURNAL_FILE)?;
-        Ok(Self { connection, archives: Vec::new(), payloads: Payloads::of(data_dir) })
+        let payloads = Payloads::of(data_dir);
+        Ok(Self { connection, archives: None, payloads })
     }
 
-    /// [`Self::open`], and reads what was moved into [`archives`] as if it had stayed.
+    /// [`Self::open`], and reads what was moved into [`archives`] as if it had stayed. An archive that cannot be read keeps
+    /// nobody from the rest: [`Self::unreadable`] names it.
     ///
     /// # Errors
     /// As there.
     pub fn open_with_archives(data_dir: &Path) -> Result<Self, StoreError> {
-        let mut reader = Self::open(data_dir)?;
-        for path in archives(data_dir) {
-            reader.archives.push(open_file(&path)?);
-        }
-        Ok(reader)
+        let reader = Self::open(data_dir)?;
+        let mut archives = Archives { data_dir: data_dir.to_owned(), opened: BTreeMap::new() };
+        archives.look();
+        Ok(Self { archives: Some(RefCell::new(archives)), ..reader })
+    }
+
+    /// Why archives could not be opened so far; their rows are missing in every answer.
+    #[must_use]
+    pub fn unreadable(&self) -> Vec<StoreError> {
+        let Some(archives) = &self.archives else { return Vec::new() };
+        archives.borrow().opened.values().filter_map(|opened| opened.as_ref().err().cloned()).collect()
     }
 
     /// Opens one file of rows, such as an archive that was moved elsewhere.
@@ -55,7 +65,7 @@ impl JournalReader {
     /// As [`Self::open`].
     pub fn open_archive(path: &Path) -> Result<Self, StoreError> {
         let payloads = Payloads::of(path.parent().unwrap_or(path));
-        Ok(Self { connection: open_file(path)?, archives: Vec::new(), payloads })
+        Ok(Self { connection: open_file(path)?, archives: None, payloads })
     }
 
     /// The journal itself.
@@ -63,9 +73,16 @@ impl JournalReader {
         &self.connection
     }
 
-    /// Every file that is read, the journal first.
-    pub(crate) fn connections(&self) -> impl Iterator<Item = &Connection> {
-        std::iter::once(&self.connection).chain(&self.archives)
+    /// Asks every file that is read, the journal first: what leaves it meanwhile stands in an archive that has its name
+    /// by then.
+    pub(crate) fn ask_each(
+        &self,
+        mut ask: impl FnMut(&Connection) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        ask(&self.connection)?;
+        let Some(archives) = &self.archives else { return Ok(()) };
+        archives.borrow_mut().look();
+        archives.borrow().opened.values().flatten().flatten().try_for_each(ask)
     }
 
     /// Rows after `after_seq`, oldest first, at most `limit` and [`PAGE_ROWS_MAX`]. The last row's `seq` is where
@@ -237,13 +254,14 @@ impl JournalReader {
         order: &str,
     ) -> Result<Vec<SeqRow>, StoreError> {
         let mut found = Vec::new();
-        for connection in self.connections() {
-            found.extend(rows_of(connection, filter, after_seq, limit, order)?);
-        }
-        if !self.archives.is_empty() {
+        self.ask_each(|file| {
+            found.extend(rows_of(file, filter, after_seq, limit, order)?);
+            Ok(())
+        })?;
+        if self.archives.is_some() {
             // A row may stand in two files where a move was cut off.
             found.sort_by_key(|row| row.seq);
-            found.dedup_by_key(|row| row.seq);
+            found.dedup_by(|a, b| a.seq == b.seq && a.row.event_id == b.row.event_id);
             if order == "DESC" {
                 found.reverse();
             }
@@ -262,6 +280,26 @@ impl JournalReader {
         match collect(&self.connection, sql, values, read) {
             Err(_) if !has_table(&self.connection, "jobs")? => Ok(Vec::new()),
             other => other,
+        }
+    }
+}
+
+/// Archives of a data directory; new ones are looked for with each question.
+#[derive(Debug)]
+struct Archives {
+    data_dir: PathBuf,
+    /// None where a file holds no rows.
+    opened: BTreeMap<PathBuf, Result<Option<Connection>, StoreError>>,
+}
+
+impl Archives {
+    fn look(&mut self) {
+        for path in archives(&self.data_dir) {
+            self.opened.entry(path).or_insert_with_key(|path| match open_file(path) {
+                Ok(archive) => Ok(Some(archive)),
+                Err(StoreError::NothingYet { .. }) => Ok(None),
+                Err(error) => Err(error),
+            });
         }
     }
 }

@@ -234,7 +234,48 @@ fn a_move_that_was_cut_off_loses_no_row_and_tells_none_twice() {
              actor, worker_reported, payload FROM archive.journal WHERE seq = 3",
         )
         .expect("put in");
-    let error = archive_journal(dir.path(), &month).expect_err("another journal's rows");
-    assert_eq!(error.code(), "store.refused");
+    assert_eq!(all_rows(dir.path()).len(), before.len() + 1);
+    assert_eq!(archive_journal(dir.path(), &month).expect("another journal's row").rows, 1);
+    assert_eq!(in_journal(dir.path()), 0);
+    assert_eq!(all_rows(dir.path()).len(), before.len() + 1);
+}
+
+#[test]
+fn an_archive_that_was_never_finished_hides_nothing() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let journal = open(dir.path());
+    let mut row = account("old", 0);
+    row.ts = days_ago(40);
+    journal.commit_blocking(Commit::telling().row(row)).expect("written");
+    let before = all_rows(dir.path());
+    let folder = dir.path().join("archives");
+    std::fs::create_dir(&folder).expect("mkdir");
+    std::fs::write(folder.join("journal-before-20200101T000000.db"), "").expect("written");
+    std::fs::write(folder.join("journal-before-20200102T000000.new"), "half of one").expect("written");
+    assert_eq!(all_rows(dir.path()), before);
+    std::fs::write(folder.join("journal-before-20200103T000000.db"), "no database").expect("written");
+    assert_eq!(all_rows(dir.path()), before, "one that is damaged takes only its own rows away");
+    let reader = JournalReader::open_with_archives(dir.path()).expect("opens");
+    let unreadable: Vec<String> = reader.unreadable().iter().map(ToString::to_string).collect();
+    assert!(unreadable.len() == 1 && unreadable[0].contains("20200103"), "{unreadable:?}");
+    assert_eq!(archive_journal(dir.path(), &days_ago(30)).expect("archives").rows, 1);
+    assert_eq!(all_rows(dir.path()), before);
+    assert!(!folder.join("journal-before-20200102T000000.new").exists(), "what is half made goes");
+}
+
+#[test]
+fn two_do_not_make_an_archive_at_once() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let journal = open(dir.path());
+    let mut row = account("old", 0);
+    row.ts = days_ago(40);
+    journal.commit_blocking(Commit::telling().row(row)).expect("written");
+    std::fs::create_dir(dir.path().join("archives")).expect("mkdir");
+    let lock = std::fs::File::create(dir.path().join("archives/lock")).expect("made");
+    lock.lock().expect("locked");
+    let error = archive_journal(dir.path(), &days_ago(30)).expect_err("somebody does");
+    assert_eq!(error.code(), "store.busy");
     assert_eq!(in_journal(dir.path()), 1);
+    drop(lock);
+    assert_eq!(archive_journal(dir.path(), &days_ago(30)).expect("archives").rows, 1);
 }
