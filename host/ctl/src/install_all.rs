@@ -44,7 +44,19 @@ pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output)
     } else {
         sum_up(&report, output)?;
     }
-    Ok(if report.all_well() { exit::OK } else { exit::DOMAIN })
+    Ok(exit_code(&report))
+}
+
+/// A full disk is told apart from entries that are at fault themselves.
+fn exit_code(report: &InstallReport) -> u8 {
+    let errors = || report.entries.iter().filter_map(|entry| entry.error.as_ref());
+    if report.all_well() {
+        exit::OK
+    } else if errors().any(|error| error.exit_code == exit::STORE) {
+        exit::STORE
+    } else {
+        exit::DOMAIN
+    }
 }
 
 /// What the journal keeps of an entry that was installed, or failed.

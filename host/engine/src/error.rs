@@ -5,6 +5,7 @@ use cjm_decide::queue::QueueError;
 use cjm_platform::lock::LockError;
 use cjm_platform::runtime_dir::RuntimeDirError;
 use cjm_store::StoreError;
+use cjm_store::room::is_about_room;
 use cjm_wire::composition::CompositionError;
 use cjm_wire::describe::{Described, Facts, exit};
 use cjm_wire::{InstanceId, JobId};
@@ -172,6 +173,11 @@ impl HostError {
                 "host.tree_still_ending",
                 exit::DIRECTORY_IN_USE,
                 "look at that process (it may be stuck in the kernel), then try again",
+            ),
+            Self::Directory { source, path, .. } if is_about_room(source) => Facts::new(
+                "host.no_room",
+                exit::STORE,
+                format!("free space on the disk of {}, then run it again", path.display()),
             ),
             Self::Directory { .. } => {
                 domain("host.directory", "check the path, its permissions and the space on its disk")

@@ -3,6 +3,7 @@
 use cjm_catalog::NotAllowed;
 use cjm_catalog::allowed::AllowedError;
 use cjm_platform::files::FileError;
+use cjm_store::room::is_about_room;
 use cjm_wire::capabilities_file::CapabilitiesFileError;
 use cjm_wire::describe::{Described, exit};
 use cjm_wire::manifest::ManifestError;
@@ -226,6 +227,7 @@ impl Described for EnvironmentError {
             Self::CapabilitiesInvalid { .. } => "install.capabilities_invalid",
             Self::InUse { .. } => "install.in_use",
             Self::HostRuns { .. } => "install.host_runs",
+            Self::File { source, .. } if is_about_room(source) => "install.no_room",
             Self::File { .. } => "install.file",
             Self::NoInterpreter { .. } => "install.no_interpreter",
             Self::BadConstraint(_) => "install.bad_python_version",
@@ -262,6 +264,9 @@ impl Described for EnvironmentError {
                 "end that host, or let it unload the capability; `--while-running` does it all the same".to_owned()
             }
             Self::InUse { .. } => "wait until it has ended, then run install-all again".to_owned(),
+            Self::File { source, path, .. } if is_about_room(source) => {
+                format!("free space on the disk of {}, then run it again: it goes on where it stopped", path.display())
+            }
             Self::File { .. } => "check the path, its permissions and the space on its disk".to_owned(),
             Self::NoInterpreter { wanted, .. } => format!(
                 "install a Python that satisfies `{wanted}` (Debian: `apt-get install python3`), or widen \
@@ -323,6 +328,7 @@ impl Described for EnvironmentError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::HostRuns { .. } => exit::DIRECTORY_IN_USE,
+            Self::File { source, .. } if is_about_room(source) => exit::STORE,
             _ => exit::DOMAIN,
         }
     }

@@ -30,7 +30,8 @@ pub(crate) fn available(path: &Path) -> Option<u64> {
 }
 
 /// True when the error says that there is no room: a full disk, a quota, a file of the greatest length allowed.
-pub(crate) fn is_about_room(error: &io::Error) -> bool {
+#[must_use]
+pub fn is_about_room(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge | ErrorKind::WriteZero

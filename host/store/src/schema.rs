@@ -198,10 +198,18 @@ pub(crate) fn open_reader(data_dir: &Path, file: &str) -> Result<Connection, Sto
     match connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get::<_, i64>(0)) {
         Ok(0) => Err(StoreError::NothingYet { path }),
         Ok(_) => Ok(connection),
-        // Reading a write-ahead log needs its index file, which cannot be made here. Nobody writes either, then.
+        // Reading a write-ahead log needs its index file, which cannot be made here: the directory is not to be written,
+        // or its disk is full. Nobody writes either, then.
         Err(error)
-            if matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
-                && !has_log(&path) =>
+            if matches!(
+                error.sqlite_error_code(),
+                Some(
+                    ErrorCode::CannotOpen
+                        | ErrorCode::ReadOnly
+                        | ErrorCode::DiskFull
+                        | ErrorCode::SystemIoFailure
+                )
+            ) && !has_log(&path) =>
         {
             let uri = format!("file:{}?immutable=1", percent_encoded(&path));
             let connection = Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
