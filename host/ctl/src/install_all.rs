@@ -5,7 +5,7 @@ use crate::cli::{Global, InstallAllArgs};
 use crate::fault::{CommandResult, Fault, text};
 use crate::install_progress::InstallBoard;
 use crate::journaled;
-use crate::output::Output;
+use crate::output::{Output, path_text};
 use crate::sdk;
 use cjm_environments::{
     CondaOptions, EntryReport, InstallOptions, InstallReport, Outcome, install_all, read_capabilities,
@@ -65,8 +65,8 @@ fn row(entry: &EntryReport, forced: bool) -> JournalRow {
         "entry": entry.name,
         "result": entry.outcome.as_str(),
         "forced": forced,
-        "manifest": entry.manifest,
-        "environment": entry.environment,
+        "manifest": entry.manifest.as_ref().map(path_text),
+        "environment": entry.environment.as_ref().map(path_text),
         "python_version": entry.python_version,
         "lock_hash": entry.lock_hash,
         "error": entry.error.as_ref().map(|error| json!({"code": error.code, "message": error.message})),
@@ -135,8 +135,8 @@ fn entry_document(entry: &EntryReport) -> Value {
         "name": entry.name,
         "result": entry.outcome.as_str(),
         "capability": entry.capability,
-        "manifest": entry.manifest,
-        "environment": entry.environment,
+        "manifest": entry.manifest.as_ref().map(path_text),
+        "environment": entry.environment.as_ref().map(path_text),
         "python_version": entry.python_version,
         "lock_hash": entry.lock_hash,
         "to_fetch": entry.to_fetch.map(|fetch| json!({"bytes": fetch.bytes, "packages": fetch.packages})),

@@ -93,7 +93,7 @@ async fn dispatch(cli: Cli, output: &Output) -> CommandResult {
         match &cli.command {
             Command::List(args) => list::run(global, args, output).await,
             Command::Allow(args) => allow::run(global, args, output),
-            Command::Validate(args) => validate::run(global, args, output),
+            Command::Validate(args) => validate::run(global, args, output).await,
             Command::Logs(args) => logs::run(global, args, output).await,
             Command::InstallAll(args) => install_all::run(global, args, output).await,
             Command::RegenerateManifest(args) => regenerate::manifest(global, args, output).await,

@@ -119,6 +119,18 @@ pub enum EnvironmentError {
         /// What it lacks.
         problem: String,
     },
+    /// The package's own description is no such thing.
+    #[error("{}:{line}:{column}: {message}", path.display())]
+    BrokenProject {
+        /// The `pyproject.toml`.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+        /// What is wrong.
+        message: String,
+    },
     /// Something of the entry is for a later version.
     #[error("{0} is not supported by this version")]
     Unsupported(String),
@@ -236,6 +248,7 @@ impl Described for EnvironmentError {
             Self::HelperTooSlow { .. } => "install.helper_too_slow",
             Self::HelperFailed { .. } => "install.helper_failed",
             Self::BadFolder { .. } => "install.bad_folder",
+            Self::BrokenProject { .. } => "install.broken_project",
             Self::Unsupported(_) => "install.unsupported",
             Self::SharedEnvironment { .. } => "install.shared_environment",
             Self::Introspection { .. } => "install.introspection",
@@ -281,7 +294,7 @@ impl Described for EnvironmentError {
                  it stopped"
                     .to_owned()
             }
-            Self::BadFolder { .. } => {
+            Self::BadFolder { .. } | Self::BrokenProject { .. } => {
                 "see docs/ENVIRONMENTS.md for the four lines of a pyproject.toml that suffice".to_owned()
             }
             Self::Unsupported(_) => "write it in another way; see docs/ENVIRONMENTS.md".to_owned(),

@@ -278,6 +278,9 @@ fn migrate(
     })
 }
 
+/// What is said of a database that is a link, a FIFO, a folder.
+const NOT_OURS: &str = "it is not a regular file; move it away, or put the file itself there";
+
 /// The file is private before SQLite writes a byte into it; its log and index take the mode over from it.
 pub(crate) fn create_private(data_dir: &Path, path: &Path) -> Result<(), StoreError> {
     fs::DirBuilder::new()
@@ -287,7 +290,17 @@ pub(crate) fn create_private(data_dir: &Path, path: &Path) -> Result<(), StoreEr
         .map_err(|error| StoreError::file("create", data_dir, &error))?;
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => tighten(path),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            // SQLite would follow a link, and make a journal of whatever database it leads to.
+            match fs::symlink_metadata(path) {
+                Ok(found) if !found.is_file() => Err(StoreError::File {
+                    doing: "write",
+                    path: path.to_owned(),
+                    message: NOT_OURS.to_owned(),
+                }),
+                _ => tighten(path),
+            }
+        }
         Err(error) => Err(StoreError::file("create", path, &error)),
     }
 }
