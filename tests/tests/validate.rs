@@ -5,6 +5,13 @@ use cjm_tests::world::{World, manifest};
 use serde_json::{Value, json};
 use std::fs;
 
+/// Without a user's version shims, which take seconds to say which Python they mean.
+fn world() -> World {
+    let mut world = World::new();
+    world.set("PATH", "/usr/local/bin:/usr/bin:/bin");
+    world
+}
+
 /// File, line, code of each error, in their order.
 fn errors(verdict: &Value) -> Vec<(String, Option<u64>, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -42,7 +49,7 @@ const PROJECT: &str = "[project]\nname = 'tool'\nversion = '1'\n";
 
 #[test]
 fn a_folder_is_looked_through_and_each_fault_has_its_place() {
-    let world = World::new();
+    let world = world();
     put(&world, "tool/pyproject.toml", PROJECT);
     put(&world, "tool/tool_pkg/__init__.py", "x = 1\n\ndef f(:\n    pass\n");
     put(
@@ -129,7 +136,7 @@ fn list_of_faults(world: &World) {
 
 #[test]
 fn a_list_is_refused_for_what_install_all_would_refuse() {
-    let world = World::new();
+    let world = world();
     list_of_faults(&world);
     let verdict = world.run(&["validate", "capabilities.yaml", "--json"]).expect(1).json();
     let found = errors(&verdict);
@@ -177,7 +184,7 @@ fn a_list_is_refused_for_what_install_all_would_refuse() {
 
 #[test]
 fn what_is_right_is_told_and_what_only_this_machine_lacks_is_a_warning() {
-    let world = World::new();
+    let world = world();
     let mut tool = program("tool");
     tool["code"]["runtime"]["program"] = "no-such-program-anywhere".into();
     put(&world, "tool.json", &tool.to_string());

@@ -112,7 +112,7 @@ fn revoke(global: &Global, register: &Register, place: &Path, output: &Output) -
         output.line(&format!("Nothing at {} was allowed.", place.display()))?;
     }
     for path in taken {
-        output.line(&format!("No longer allowed: {}", path))?;
+        output.line(&format!("No longer allowed: {path}"))?;
     }
     Ok(exit::OK)
 }

@@ -44,6 +44,17 @@ pub enum HostError {
         #[source]
         source: std::io::Error,
     },
+    /// The disk of the directory is full.
+    #[error("cannot {action} {}: there is no room on its disk", path.display())]
+    NoRoom {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
     /// The directory for sockets cannot be used.
     #[error(transparent)]
     RuntimeDir(#[from] RuntimeDirError),
@@ -174,7 +185,7 @@ impl HostError {
                 exit::DIRECTORY_IN_USE,
                 "look at that process (it may be stuck in the kernel), then try again",
             ),
-            Self::Directory { source, path, .. } if is_about_room(source) => Facts::new(
+            Self::NoRoom { path, .. } => Facts::new(
                 "host.no_room",
                 exit::STORE,
                 format!("free space on the disk of {}, then run it again", path.display()),
@@ -229,7 +240,16 @@ impl HostError {
                 path: directory,
                 holder: holder.unwrap_or_else(|| "unnamed".to_owned()),
             },
-            LockError::Io { path, source } => Self::Directory { action: "lock", path, source },
+            LockError::Io { path, source } => Self::writing("lock", path, source),
+        }
+    }
+
+    /// What the system answered where something was to be written.
+    pub(crate) fn writing(action: &'static str, path: PathBuf, source: std::io::Error) -> Self {
+        if is_about_room(&source) {
+            Self::NoRoom { action, path, source }
+        } else {
+            Self::Directory { action, path, source }
         }
     }
 }

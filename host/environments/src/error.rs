@@ -57,6 +57,17 @@ pub enum EnvironmentError {
         #[source]
         source: std::io::Error,
     },
+    /// The disk is full.
+    #[error("cannot {action} {}: there is no room on its disk", path.display())]
+    NoRoom {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
     /// No interpreter satisfies the entry.
     #[error("no Python {wanted} on this machine (found: {found})")]
     NoInterpreter {
@@ -232,6 +243,17 @@ pub enum EnvironmentError {
     },
 }
 
+impl EnvironmentError {
+    /// What the system answered where something was to be written.
+    pub(crate) fn writing(action: &'static str, path: PathBuf, source: std::io::Error) -> Self {
+        if is_about_room(&source) {
+            Self::NoRoom { action, path, source }
+        } else {
+            Self::File { action, path, source }
+        }
+    }
+}
+
 impl Described for EnvironmentError {
     fn code(&self) -> &'static str {
         match self {
@@ -239,8 +261,8 @@ impl Described for EnvironmentError {
             Self::CapabilitiesInvalid { .. } => "install.capabilities_invalid",
             Self::InUse { .. } => "install.in_use",
             Self::HostRuns { .. } => "install.host_runs",
-            Self::File { source, .. } if is_about_room(source) => "install.no_room",
             Self::File { .. } => "install.file",
+            Self::NoRoom { .. } => "install.no_room",
             Self::NoInterpreter { .. } => "install.no_interpreter",
             Self::BadConstraint(_) => "install.bad_python_version",
             Self::NoUv { .. } => "install.no_uv",
@@ -277,7 +299,7 @@ impl Described for EnvironmentError {
                 "end that host, or let it unload the capability; `--while-running` does it all the same".to_owned()
             }
             Self::InUse { .. } => "wait until it has ended, then run install-all again".to_owned(),
-            Self::File { source, path, .. } if is_about_room(source) => {
+            Self::NoRoom { path, .. } => {
                 format!("free space on the disk of {}, then run it again: it goes on where it stopped", path.display())
             }
             Self::File { .. } => "check the path, its permissions and the space on its disk".to_owned(),
@@ -341,7 +363,7 @@ impl Described for EnvironmentError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::HostRuns { .. } => exit::DIRECTORY_IN_USE,
-            Self::File { source, .. } if is_about_room(source) => exit::STORE,
+            Self::NoRoom { .. } => exit::STORE,
             _ => exit::DOMAIN,
         }
     }

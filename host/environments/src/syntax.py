@@ -1,3 +1,5 @@
+"""Compiles the files that its arguments name, runs none of them, and prints what is wrong: one JSON line each."""
+
 import json
 import os
 import stat

@@ -3,7 +3,7 @@
 use crate::command::{command, run};
 use crate::constraint::Constraint;
 use crate::error::EnvironmentError;
-use crate::interpreters::{Interpreter, choose, discover_for};
+use crate::interpreters::{Interpreter, choose, discover_for, usual};
 use serde::Deserialize;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -39,12 +39,9 @@ struct Said {
 
 /// The interpreter that an entry with this `python_version` would get here, or the usual one.
 pub async fn interpreter_for(python_version: Option<&str>) -> Option<Interpreter> {
-    let constraint = python_version.and_then(Constraint::parse);
-    let found = discover_for(constraint.as_slice()).await;
-    match constraint {
-        Some(constraint) => choose(&found, &constraint).cloned(),
-        None => found.into_iter().next(),
-    }
+    let Some(constraint) = python_version.and_then(Constraint::parse) else { return usual().await };
+    let found = discover_for(std::slice::from_ref(&constraint)).await;
+    choose(&found, &constraint).cloned()
 }
 
 /// What in these files does not compile, in their order.

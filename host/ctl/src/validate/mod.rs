@@ -4,6 +4,7 @@
 mod document;
 mod finding;
 mod folder;
+mod format;
 mod machine;
 mod source;
 
@@ -12,14 +13,11 @@ use crate::cli::{Format, Global, ValidateArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::output::{Output, path_text};
 use crate::validate::finding::Finding;
+use crate::validate::format::{FILE_BYTES_MAX, detect};
 use cjm_catalog::Catalog;
-use cjm_wire::adapter::is_adapter;
 use cjm_wire::describe::exit;
 use serde_json::{Value, json};
 use std::path::Path;
-
-/// Largest file that is looked at, in bytes.
-const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &ValidateArgs, output: &Output) -> CommandResult {
@@ -45,7 +43,8 @@ pub(crate) async fn run(global: &Global, args: &ValidateArgs, output: &Output) -
         }
         Format::Source => {
             let (files, limits) = source::files(path);
-            let (syntax, logging) = (source::syntax(&files, None).await, source::logging(&files));
+            let logging = source::logging(&files);
+            let syntax = source::syntax(&files, None).await;
             ([syntax.0, logging.0].concat(), [limits, syntax.1, logging.1].concat())
         }
     };
@@ -139,26 +138,6 @@ fn read(path: &Path, asked: Option<Format>) -> Result<(Format, String), Fault> {
     }
 }
 
-/// By name; a YAML file by its content.
-fn detect(path: &Path, text: &str) -> Option<Format> {
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    let keyed: Option<Value> = serde_json::from_str(text).ok();
-    match extension {
-        "json" if keyed.as_ref().is_some_and(|value| value.get("nodes").is_some()) => {
-            Some(Format::Composition)
-        }
-        "json" if is_adapter(text) => Some(Format::Adapter),
-        "json" => Some(Format::Manifest),
-        "yaml" | "yml" => {
-            let has = |key: &str| {
-                text.lines().any(|line| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':')))
-            };
-            Some(if has("nodes") { Format::Composition } else { Format::CapabilitiesYaml })
-        }
-        _ => None,
-    }
-}
-
 fn kind(format: Format) -> &'static str {
     match format {
         Format::Manifest => "manifest",
@@ -166,24 +145,5 @@ fn kind(format: Format) -> &'static str {
         Format::Source => "capability source",
         Format::CapabilitiesYaml => "capabilities.yaml",
         Format::Composition => "composition",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_are_known_by_name_and_content() {
-        for (name, text, format) in [
-            ("m.json", "{", Some(Format::Manifest)),
-            ("m.json", "{\"unit\": \"adapter\"}", Some(Format::Adapter)),
-            ("c.json", "{\"nodes\": {}}", Some(Format::Composition)),
-            ("c.yaml", "capabilities:\n  a: {}\nnodes:\n  x: 1\n", Some(Format::Composition)),
-            ("capabilities.yml", "capabilities:\n- nodes: 1\n", Some(Format::CapabilitiesYaml)),
-            ("x.txt", "", None),
-        ] {
-            assert_eq!(detect(Path::new(name), text), format, "{name}");
-        }
     }
 }

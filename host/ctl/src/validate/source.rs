@@ -75,6 +75,8 @@ pub(crate) fn logging(files: &[PathBuf]) -> (Vec<Finding>, Vec<String>) {
 /// What in these files is no Python to the interpreter that an installation would take, which compiles them and runs
 /// nothing of them.
 pub(crate) async fn syntax(files: &[PathBuf], python_version: Option<&str>) -> (Vec<Finding>, Vec<String>) {
+    // What cannot be read is told elsewhere, and is no reason to look for an interpreter.
+    let files: Vec<PathBuf> = files.iter().filter(|file| file.is_file()).cloned().collect();
     if files.is_empty() {
         return (Vec::new(), Vec::new());
     }
@@ -89,7 +91,7 @@ pub(crate) async fn syntax(files: &[PathBuf], python_version: Option<&str>) -> (
         file: Some(fault.file),
         place: fault.place,
     };
-    match syntax_faults(&interpreter, files).await {
+    match syntax_faults(&interpreter, &files).await {
         Ok(faults) => (faults.into_iter().take(FINDINGS_MAX).map(finding).collect(), Vec::new()),
         Err(error) => (Vec::new(), vec![format!("the syntax was not looked at: {error}")]),
     }
