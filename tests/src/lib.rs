@@ -11,6 +11,7 @@ pub mod hostile;
 pub mod journal;
 pub mod python;
 pub mod repo;
+pub mod small_disk;
 pub mod source;
 pub mod watch;
 pub mod world;

@@ -93,7 +93,7 @@ impl CapabilitiesFile {
     /// # Errors
     /// The first fault found, with its entry.
     pub fn parse(text: &str) -> Result<Self, CapabilitiesFileError> {
-        let file: Self = serde_saphyr::from_str(text)
+        let file: Self = crate::yaml::from_str(text)
             .map_err(|error| CapabilitiesFileError::Malformed(error.to_string()))?;
         for (index, entry) in file.capabilities.iter().enumerate() {
             entry.check().map_err(|message| CapabilitiesFileError::Invalid {

@@ -246,7 +246,7 @@ impl Composition {
             return Err(CompositionError::TooLarge(text.len()));
         }
         let mut composition: Self =
-            serde_saphyr::from_str(text).map_err(|error| CompositionError::Malformed(error.to_string()))?;
+            crate::yaml::from_str(text).map_err(|error| CompositionError::Malformed(error.to_string()))?;
         if composition.values().any(exact_yaml::may_be_rounded) {
             composition.take_exact(text)?;
         }

@@ -24,7 +24,7 @@ fn is_large(number: &f64) -> bool {
 /// The whole document as one value, large numbers as they are written. `None` when one of them cannot be found in the
 /// text or is written in a way that JSON has not.
 pub(crate) fn parse(text: &str) -> Option<Json> {
-    let document: Spanned<Part> = serde_saphyr::from_str(text).ok()?;
+    let document: Spanned<Part> = crate::yaml::from_str(text).ok()?;
     exact(&document, text)
 }
 

@@ -13,7 +13,7 @@ pub fn parse_inputs(text: &str) -> Result<Arguments, CompositionError> {
         return Ok(inputs);
     }
     let inputs: Arguments =
-        serde_saphyr::from_str(text).map_err(|error| CompositionError::Malformed(error.to_string()))?;
+        crate::yaml::from_str(text).map_err(|error| CompositionError::Malformed(error.to_string()))?;
     if !inputs.values().any(exact_yaml::may_be_rounded) {
         return Ok(inputs);
     }

@@ -32,6 +32,7 @@ pub mod runtime_check;
 pub mod settings_file;
 pub mod template;
 pub mod time;
+mod yaml;
 
 pub use adapter::AdapterManifest;
 pub use describe::{Described, ErrorReport};

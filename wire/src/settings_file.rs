@@ -137,7 +137,7 @@ impl SettingsFile {
             return Err(SettingsFileError::TooLarge(text.len()));
         }
         let file: Option<Self> =
-            serde_saphyr::from_str(text).map_err(|error| SettingsFileError::Malformed(error.to_string()))?;
+            crate::yaml::from_str(text).map_err(|error| SettingsFileError::Malformed(error.to_string()))?;
         Ok(file.unwrap_or_default())
     }
 }

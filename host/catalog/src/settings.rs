@@ -103,6 +103,16 @@ pub enum SettingsError {
         /// What is wrong.
         source: SettingsFileError,
     },
+    /// A data directory that only a found file names leads out of itself.
+    #[error("{} is a link to {}, in a data directory that nobody but {} names", path.display(), target.display(), file.display())]
+    LinkInside {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+        /// The settings file.
+        file: PathBuf,
+    },
     /// There is no such type.
     #[error("{place} is \"{value}\", and not micromamba, miniforge or conda")]
     CondaType {
@@ -118,6 +128,7 @@ impl Described for SettingsError {
         match self {
             Self::Unreadable { .. } => "settings.unreadable",
             Self::File { source, .. } => source.code(),
+            Self::LinkInside { .. } => "settings.link_inside",
             Self::CondaType { .. } => "settings.conda_type",
         }
     }
@@ -129,6 +140,10 @@ impl Described for SettingsError {
                     .to_owned()
             }
             Self::File { source, .. } => source.next_step(),
+            Self::LinkInside { path, .. } => {
+                let directory = path.parent().unwrap_or(path).display();
+                format!("remove the link; or, if you made it, name the directory: --data-dir {directory}")
+            }
             Self::CondaType { place, .. } => format!("set {place} to micromamba, miniforge or conda"),
         }
     }
@@ -169,10 +184,14 @@ impl Settings {
             || set("CJM_DATA_DIR").is_some()
             || (if file.data_dir.is_some() { cli.cjm_config.is_some() } else { home.is_some() });
         let home = home.unwrap_or_else(|| cwd.to_owned());
+        let data_dir = first_said(&cli.data_dir, "CJM_DATA_DIR", file.data_dir)
+            .map_or_else(|| home.join(DATA_DIR_DEFAULT), |path| clean(&path));
+        if let (false, Some(found)) = (data_dir_named, &found) {
+            refuse_links(&data_dir, found)?;
+        }
         Ok(Self {
             data_dir_standing: if data_dir_named { Standing::Named } else { Standing::Found },
-            data_dir: first_said(&cli.data_dir, "CJM_DATA_DIR", file.data_dir)
-                .map_or_else(|| home.join(DATA_DIR_DEFAULT), |path| clean(&path)),
+            data_dir,
             capabilities_config: file
                 .capabilities_config
                 .map_or_else(|| cwd.join(CAPABILITIES_DEFAULT), |path| clean(&base.join(path))),
@@ -278,6 +297,19 @@ pub fn platform() -> String {
 
 fn find_upwards(cwd: &Path) -> Option<PathBuf> {
     cwd.ancestors().map(|folder| folder.join(SETTINGS_FILE)).find(|path| path.exists())
+}
+
+/// What a host writes, replaces and removes must be in the directory itself where that came with a folder from elsewhere: a
+/// link at the name of `envs` would have an installation clear away what it leads to.
+fn refuse_links(data_dir: &Path, file: &Path) -> Result<(), SettingsError> {
+    for entry in std::fs::read_dir(data_dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+            let path = entry.path();
+            let target = std::fs::read_link(&path).unwrap_or_default();
+            return Err(SettingsError::LinkInside { path, target, file: file.to_owned() });
+        }
+    }
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<SettingsFile, SettingsError> {
@@ -404,6 +436,13 @@ mod tests {
         std::fs::write(project.path().join("cjm.yaml"), "").expect("write");
         assert_eq!(standing(&nothing, &home, project.path()), Standing::Named, "the user's own home");
         assert_eq!(standing(&nothing, &[], project.path()), Standing::Found, "without a home");
+
+        std::fs::write(project.path().join("cjm.yaml"), FILE).expect("write");
+        std::fs::create_dir(project.path().join(".cjm")).expect("mkdir");
+        std::os::unix::fs::symlink("/home/u", project.path().join(".cjm/envs")).expect("link");
+        let refused = resolve(&nothing, &home, project.path()).expect_err("it leads out of the folder");
+        assert_eq!(refused.code(), "settings.link_inside");
+        assert_eq!(standing(&told, &home, project.path()), Standing::Named, "the user's own link");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use crate::cli::{AllowArgs, Global};
 use crate::fault::{CommandResult, Fault};
 use crate::journaled;
-use crate::output::Output;
+use crate::output::{Output, path_text};
 use cjm_catalog::allowed::{Allowed, Register};
 use cjm_catalog::{Catalog, MANIFEST_BYTES_MAX, ManifestFolder, Settings, Standing};
 use cjm_platform::files::read_regular;
@@ -59,11 +59,11 @@ pub(crate) fn run(global: &Global, args: &AllowArgs, output: &Output) -> Command
         settings.allow_programs()?;
         let programs = settings.binaries.values().chain(&settings.conda_prefix);
         let programs: Vec<String> = programs.map(|path| path.display().to_string()).collect();
-        shown.push(json!({"name": SETTINGS_FILE, "runs": programs.join(", "), "manifest": settings.file}));
+        shown.push(json!({"name": SETTINGS_FILE, "runs": programs.join(", "), "manifest": settings.file.as_ref().map(path_text)}));
     }
     journal(global, EventType::ManifestsAllowed, &shown, output)?;
     if output.json {
-        output.document(&json!({"allowed": shown, "register": register.path()}))?;
+        output.document(&json!({"allowed": shown, "register": path_text(register.path())}))?;
         return Ok(exit::OK);
     }
     for manifest in &shown {
@@ -82,9 +82,11 @@ fn list(register: &Register, output: &Output) -> CommandResult {
         read_regular(path, MANIFEST_BYTES_MAX as u64).is_ok_and(|content| allowed.covers(path, &content))
     };
     if output.json {
-        let manifests: Vec<Value> =
-            paths.iter().map(|path| json!({"manifest": path, "unchanged": unchanged(path)})).collect();
-        output.document(&json!({"allowed": manifests, "register": register.path()}))?;
+        let manifests: Vec<Value> = paths
+            .iter()
+            .map(|path| json!({"manifest": path_text(path), "unchanged": unchanged(path)}))
+            .collect();
+        output.document(&json!({"allowed": manifests, "register": path_text(register.path())}))?;
         return Ok(exit::OK);
     }
     if paths.is_empty() {
@@ -98,7 +100,7 @@ fn list(register: &Register, output: &Output) -> CommandResult {
 }
 
 fn revoke(global: &Global, register: &Register, place: &Path, output: &Output) -> CommandResult {
-    let taken = register.revoke(place)?;
+    let taken: Vec<String> = register.revoke(place)?.iter().map(path_text).collect();
     if !taken.is_empty() {
         journal(global, EventType::ManifestsRevoked, &taken, output)?;
     }
@@ -110,7 +112,7 @@ fn revoke(global: &Global, register: &Register, place: &Path, output: &Output) -
         output.line(&format!("Nothing at {} was allowed.", place.display()))?;
     }
     for path in taken {
-        output.line(&format!("No longer allowed: {}", path.display()))?;
+        output.line(&format!("No longer allowed: {path}"))?;
     }
     Ok(exit::OK)
 }
@@ -166,9 +168,9 @@ fn described(path: &Path, content: &[u8]) -> Value {
     let manifest = std::str::from_utf8(content).ok().and_then(|text| Manifest::parse(text).ok());
     let Some(manifest) = manifest else {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        return json!({"name": name, "runs": "inside the tools that it fits (a task adapter)", "manifest": path});
+        return json!({"name": name, "runs": "inside the tools that it fits (a task adapter)", "manifest": path_text(path)});
     };
-    json!({"name": manifest.code.name, "runs": runs(&manifest), "manifest": path})
+    json!({"name": manifest.code.name, "runs": runs(&manifest), "manifest": path_text(path)})
 }
 
 /// What would be started.

@@ -56,7 +56,7 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// List the installed capabilities
     List(ListArgs),
-    /// Check a manifest, a capabilities.yaml, a composition or a capability's source without running anything
+    /// Check a folder, a manifest, a capabilities.yaml, a composition or Python source without running anything of it
     Validate(ValidateArgs),
     /// Call one capability and print its result
     Call(CallArgs),
@@ -123,7 +123,7 @@ pub(crate) struct AllowArgs {
 /// Of `validate`.
 #[derive(Debug, Args)]
 pub(crate) struct ValidateArgs {
-    /// The file, or a folder of source
+    /// The file, or a folder: its list, manifests, compositions, settings, package and Python source
     pub(crate) path: PathBuf,
     /// What it is, when its name and content do not say
     #[arg(long, short, value_enum)]
@@ -137,7 +137,7 @@ pub(crate) enum Format {
     Manifest,
     /// A task adapter's manifest
     Adapter,
-    /// A capability's Python source, a file or a folder: how it configures logging
+    /// A capability's Python source, a file or a folder: its syntax, and how it configures logging
     Source,
     /// A list of capabilities to install
     #[value(name = "capabilities_yaml", alias = "capabilities-yaml")]

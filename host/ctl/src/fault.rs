@@ -69,6 +69,11 @@ impl Fault {
         self
     }
 
+    /// Whether a store could not be written or read, so that troubles of the same kind need not be told again.
+    pub(crate) fn is_of_a_store(&self) -> bool {
+        matches!(self, Self::Shown(report) if report.exit_code == exit::STORE)
+    }
+
     /// With another exit code.
     pub(crate) fn with_exit(mut self, code: u8) -> Self {
         if let Self::Shown(report) = &mut self {

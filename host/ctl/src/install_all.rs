@@ -5,7 +5,7 @@ use crate::cli::{Global, InstallAllArgs};
 use crate::fault::{CommandResult, Fault, text};
 use crate::install_progress::InstallBoard;
 use crate::journaled;
-use crate::output::Output;
+use crate::output::{Output, path_text};
 use crate::sdk;
 use cjm_environments::{
     CondaOptions, EntryReport, InstallOptions, InstallReport, Outcome, install_all, read_capabilities,
@@ -44,7 +44,19 @@ pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output)
     } else {
         sum_up(&report, output)?;
     }
-    Ok(if report.all_well() { exit::OK } else { exit::DOMAIN })
+    Ok(exit_code(&report))
+}
+
+/// A full disk is told apart from entries that are at fault themselves.
+fn exit_code(report: &InstallReport) -> u8 {
+    let errors = || report.entries.iter().filter_map(|entry| entry.error.as_ref());
+    if report.all_well() {
+        exit::OK
+    } else if errors().any(|error| error.exit_code == exit::STORE) {
+        exit::STORE
+    } else {
+        exit::DOMAIN
+    }
 }
 
 /// What the journal keeps of an entry that was installed, or failed.
@@ -53,8 +65,8 @@ fn row(entry: &EntryReport, forced: bool) -> JournalRow {
         "entry": entry.name,
         "result": entry.outcome.as_str(),
         "forced": forced,
-        "manifest": entry.manifest,
-        "environment": entry.environment,
+        "manifest": entry.manifest.as_ref().map(path_text),
+        "environment": entry.environment.as_ref().map(path_text),
         "python_version": entry.python_version,
         "lock_hash": entry.lock_hash,
         "error": entry.error.as_ref().map(|error| json!({"code": error.code, "message": error.message})),
@@ -123,8 +135,8 @@ fn entry_document(entry: &EntryReport) -> Value {
         "name": entry.name,
         "result": entry.outcome.as_str(),
         "capability": entry.capability,
-        "manifest": entry.manifest,
-        "environment": entry.environment,
+        "manifest": entry.manifest.as_ref().map(path_text),
+        "environment": entry.environment.as_ref().map(path_text),
         "python_version": entry.python_version,
         "lock_hash": entry.lock_hash,
         "to_fetch": entry.to_fetch.map(|fetch| json!({"bytes": fetch.bytes, "packages": fetch.packages})),

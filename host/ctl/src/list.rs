@@ -3,7 +3,7 @@
 
 use crate::cli::{Global, ListArgs};
 use crate::fault::{CommandResult, Fault};
-use crate::output::Output;
+use crate::output::{Output, path_text};
 use crate::visible::one_line;
 use cjm_catalog::{Catalog, CatalogEntry, Settings};
 use cjm_environments::{Conda, CondaOptions, env_name_of, read_capabilities};
@@ -147,13 +147,13 @@ fn document(catalog: &Catalog, environments: &Environments, configured: Option<&
         .withheld()
         .iter()
         .map(|withheld| {
-            json!({"name": withheld.name, "path": withheld.path, "error": ErrorReport::of(withheld)})
+            json!({"name": withheld.name, "path": path_text(&withheld.path), "error": ErrorReport::of(withheld)})
         })
         .collect();
     let problems: Vec<Value> = catalog
         .problems()
         .iter()
-        .map(|problem| json!({"path": problem.path, "error": ErrorReport::of(&problem.error)}))
+        .map(|problem| json!({"path": path_text(&problem.path), "error": ErrorReport::of(&problem.error)}))
         .collect();
     json!({"capabilities": capabilities, "withheld": withheld, "problems": problems})
 }
@@ -170,8 +170,8 @@ fn capability(
         "version": manifest.code.version,
         "description": manifest.code.description,
         "runtime": manifest.runtime().kind(),
-        "manifest": entry.path,
-        "shadows": catalog.shadowed_by(&manifest.code.name),
+        "manifest": path_text(&entry.path),
+        "shadows": catalog.shadowed_by(&manifest.code.name).iter().map(path_text).collect::<Vec<_>>(),
         "config_schema": manifest.code.config_schema,
         "idempotent": manifest.code.idempotent,
     });

@@ -32,6 +32,7 @@ mod secrets;
 mod setup;
 mod shell_help;
 mod stdin;
+mod troubles;
 mod validate;
 mod visible;
 
@@ -39,6 +40,7 @@ use crate::cli::{Cli, Command};
 use crate::fault::{CommandResult, Fault};
 use crate::interrupt::{Interrupts, interrupted};
 use crate::output::Output;
+use crate::troubles::Troubles;
 use cjm_wire::describe::exit;
 use clap::Parser;
 use std::process::ExitCode;
@@ -53,7 +55,7 @@ fn main() -> ExitCode {
         Err(error) => return ExitCode::from(usage(&error)),
     };
     let output = Output::new(cli.global.json, cli.global.quiet);
-    start_log(&output);
+    let troubles = start_log(&output);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -63,9 +65,18 @@ fn main() -> ExitCode {
         }
     };
     let command = cli.global.command();
+    runtime.spawn(troubles.clone().tell_while_it_runs(output.clone(), command.clone()));
     let code = match runtime.block_on(dispatch(cli, &output)) {
-        Ok(code) => code,
-        Err(fault) => output.show(&fault.with_command(&command)),
+        Ok(code) => {
+            troubles.tell(&output, &command);
+            code
+        }
+        Err(fault) => {
+            if !fault.is_of_a_store() {
+                troubles.tell(&output, &command);
+            }
+            output.show(&fault.with_command(&command))
+        }
     };
     // Whatever still runs in a blocking thread is not waited for: the answer is out.
     runtime.shutdown_background();
@@ -82,7 +93,7 @@ async fn dispatch(cli: Cli, output: &Output) -> CommandResult {
         match &cli.command {
             Command::List(args) => list::run(global, args, output).await,
             Command::Allow(args) => allow::run(global, args, output),
-            Command::Validate(args) => validate::run(global, args, output),
+            Command::Validate(args) => validate::run(global, args, output).await,
             Command::Logs(args) => logs::run(global, args, output).await,
             Command::InstallAll(args) => install_all::run(global, args, output).await,
             Command::RegenerateManifest(args) => regenerate::manifest(global, args, output).await,
@@ -129,9 +140,14 @@ fn usage(error: &clap::Error) -> u8 {
     Output::new(true, false).show(&Fault::usage(message, "`cjm-ctl --help` shows the commands"))
 }
 
-fn start_log(output: &Output) {
-    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("error"));
+/// The log is for whoever asks for it; everybody else is told of what went wrong in words of ours.
+fn start_log(output: &Output) -> Troubles {
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).ok();
+    let troubles = Troubles::default();
+    let told = filter.is_none().then(|| troubles.clone());
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(output.stderr_color);
+    let log = filter.map(|filter| log.with_filter(filter));
     let notes = (!output.quiet).then_some(notes::Notes);
-    tracing_subscriber::registry().with(log.with_filter(filter)).with(notes).init();
+    tracing_subscriber::registry().with(log).with(notes).with(told).init();
+    troubles
 }

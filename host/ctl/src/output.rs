@@ -5,6 +5,7 @@ use crate::fault::{self, Fault};
 use crate::visible::{visible, visible_json};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 
 /// How this run of the program speaks.
 #[derive(Debug, Clone)]
@@ -77,14 +78,16 @@ impl Output {
         written(std::io::stdout().lock().write_all(text.as_bytes()))
     }
 
-    /// One JSON document: indented for people, on one line for programs.
+    /// One JSON document: indented for people, on one line for programs. Escapes stand for what a terminal would obey, which
+    /// is the same value: a pipe may lead to a terminal.
     ///
     /// # Errors
     /// When stdout is closed or full.
     pub(crate) fn document(&self, value: &impl Serialize) -> Result<(), Fault> {
         let text =
             if self.stdout_tty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
-        self.json_text(&text.unwrap_or_else(|error| format!("{{\"unwritable\":\"{error}\"}}")))
+        let text = text.unwrap_or_else(|error| format!("{{\"unwritable\":\"{error}\"}}"));
+        self.text(&format!("{}\n", visible_json(&text)))
     }
 
     /// One JSON document of a stream, always on one line, out at once.
@@ -92,7 +95,8 @@ impl Output {
     /// # Errors
     /// When stdout is closed or full.
     pub(crate) fn ndjson(&self, value: &impl Serialize) -> Result<(), Fault> {
-        self.json_text(&serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned()))?;
+        let text = serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned());
+        self.text(&format!("{}\n", visible_json(&text)))?;
         self.flush()
     }
 
@@ -132,6 +136,12 @@ impl Output {
     fn colored(&self, text: &str) {
         let _ = writeln!(std::io::stderr().lock(), "{text}");
     }
+}
+
+/// A path in a document. JSON holds nothing but text, so that bytes which are none are shown as U+FFFD; a document that
+/// took the path itself would fail on them.
+pub(crate) fn path_text(path: impl AsRef<Path>) -> String {
+    path.as_ref().to_string_lossy().into_owned()
 }
 
 /// In quotes, as the ancestor writes names in its sentences.

@@ -3,7 +3,7 @@
 use crate::cli::{GenerateAdapterArgs, Global, RegenerateArgs};
 use crate::fault::CommandResult;
 use crate::journaled;
-use crate::output::Output;
+use crate::output::{Output, path_text};
 use crate::sdk;
 use cjm_environments::{generate_adapter_manifest, plan_regeneration};
 use cjm_wire::describe::exit;
@@ -19,8 +19,7 @@ pub(crate) async fn manifest(global: &Global, args: &RegenerateArgs, output: &Ou
     output.note(&format!("Regenerating {} from {from} ({})...", args.capability, planned.source.as_str()));
     let sdk = sdk::python_sdk(&settings.data_dir)?;
     let done = planned.regenerate(&sdk, &|_| {}).await?;
-    let payload =
-        json!({"manifest": done.path, "changed": done.changed, "version": done.manifest.code.version});
+    let payload = json!({"manifest": path_text(&done.path), "changed": done.changed, "version": done.manifest.code.version});
     let row = journaled::row(EventType::ManifestRegenerated, Some(&args.capability), payload);
     journaled::note(&settings.data_dir, vec![row], output);
     for warning in &done.warnings {
@@ -30,7 +29,7 @@ pub(crate) async fn manifest(global: &Global, args: &RegenerateArgs, output: &Ou
         output.document(&json!({
             "capability": done.manifest.code.name,
             "version": done.manifest.code.version,
-            "manifest": done.path,
+            "manifest": path_text(&done.path),
             "package": planned.package,
             "package_from": planned.source.as_str(),
             "changed": done.changed,
@@ -49,7 +48,7 @@ pub(crate) async fn adapter(global: &Global, args: &GenerateAdapterArgs, output:
     let (path, adapter) =
         generate_adapter_manifest(&settings, &args.env_name, &args.target, &sdk, &|_| {}).await?;
     if output.json {
-        output.document(&json!({"manifest": path, "adapter": adapter}))?;
+        output.document(&json!({"manifest": path_text(&path), "adapter": adapter}))?;
         return Ok(exit::OK);
     }
     output.line(&format!("Adapter manifest written: {}", path.display()))?;

@@ -4,7 +4,7 @@ use crate::cli::{Global, RemoveArgs};
 use crate::confirm::confirm;
 use crate::fault::{CommandResult, Fault};
 use crate::journaled;
-use crate::output::Output;
+use crate::output::{Output, path_text};
 use cjm_environments::{InUse, Place, Removal, plan_removal};
 use cjm_wire::describe::exit;
 use cjm_wire::event::EventType;
@@ -31,7 +31,7 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
     say(output, &format!("Removing manifest: {}...", removal.manifest.display()))?;
     removal.remove_manifest()?;
     let payload = json!({
-        "manifest": removal.manifest, "environment": removal.environment.path(),
+        "manifest": path_text(&removal.manifest), "environment": removal.environment.path().map(path_text),
         "environment_removed": takes_environment,
     });
     let row = journaled::row(EventType::CapabilityRemoved, Some(&removal.capability), payload);
@@ -42,12 +42,12 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
     if output.json {
         output.document(&json!({
             "capability": removal.capability,
-            "manifest": removal.manifest,
+            "manifest": path_text(&removal.manifest),
             "env_name": removal.env_name,
-            "environment": removal.environment.path(),
+            "environment": removal.environment.path().map(path_text),
             "environment_removed": takes_environment,
             "shared_with": removal.shared_with,
-            "adapters_removed": if takes_environment { removal.adapters.clone() } else { Vec::new() },
+            "adapters_removed": removal.adapters.iter().filter(|_| takes_environment).map(path_text).collect::<Vec<_>>(),
         }))?;
     }
     Ok(exit::OK)

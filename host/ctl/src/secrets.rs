@@ -3,7 +3,7 @@
 use crate::cli::{Global, ListSecretsArgs, RemoveSecretArgs, SetSecretArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::journaled;
-use crate::output::{Output, quoted};
+use crate::output::{Output, path_text, quoted};
 use cjm_catalog::suggestions::{in_words, suggestions};
 use cjm_catalog::{Catalog, CatalogEntry, ManifestFolder, Settings};
 use cjm_platform::terminal::Hidden;
@@ -41,13 +41,13 @@ pub(crate) async fn set(global: &Global, args: &SetSecretArgs, output: &Output) 
         Some(path) => store.set_for(scope, &args.capability, &args.key, &value, path)?,
         None => store.set(scope, &args.capability, &args.key, &value)?,
     }
-    let payload = json!({"key": args.key, "scope": args.scope, "manifest": manifest});
+    let payload = json!({"key": args.key, "scope": args.scope, "manifest": manifest.map(path_text)});
     let row = journaled::row(EventType::SecretSet, Some(&args.capability), payload);
     journaled::note(&settings.data_dir, vec![row], output);
     if output.json {
         output.document(&json!({
-            "capability": args.capability, "key": args.key, "scope": args.scope, "path": store.path(),
-            "manifest": manifest,
+            "capability": args.capability, "key": args.key, "scope": args.scope, "path": path_text(store.path()),
+            "manifest": manifest.map(path_text),
         }))?;
         return Ok(exit::OK);
     }

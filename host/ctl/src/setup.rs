@@ -4,7 +4,7 @@ use crate::cli::{Global, SetupHostArgs, SetupRuntimeArgs};
 use crate::confirm::confirm;
 use crate::fault::{CommandResult, Fault};
 use crate::journaled;
-use crate::output::Output;
+use crate::output::{Output, path_text};
 use cjm_environments::{HostSetup, RuntimeSetup, read_capabilities};
 use cjm_wire::describe::exit;
 use cjm_wire::settings_file::CondaType;
@@ -17,7 +17,7 @@ pub(crate) async fn host(global: &Global, args: &SetupHostArgs, output: &Output)
     let list = args.capabilities.as_ref().unwrap_or(&settings.capabilities_config);
     let file = read_capabilities(list)?;
     let setup = HostSetup::of(&file, list)?;
-    let document = |installed: bool| json!({"capabilities": list, "libraries": setup.libraries, "python": setup.python, "installed": installed});
+    let document = |installed: bool| json!({"capabilities": path_text(list), "libraries": setup.libraries, "python": path_text(&setup.python), "installed": installed});
     if setup.libraries.is_empty() {
         say(output, "No interface libraries found in config.")?;
         return finish(output, &document(false));
@@ -57,7 +57,7 @@ pub(crate) async fn runtime(global: &Global, args: &SetupRuntimeArgs, output: &O
     let document = |fetched: bool| {
         json!({
             "conda_type": settings.conda_type, "needed": true, "fetched": fetched,
-            "platform": setup.platform, "destination": setup.destination, "url": setup.url,
+            "platform": setup.platform, "destination": path_text(&setup.destination), "url": setup.url,
         })
     };
     if setup.destination.exists() && !args.force {

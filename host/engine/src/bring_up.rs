@@ -130,7 +130,7 @@ fn open(options: &HostOptions) -> Result<Opened, HostError> {
     let directory = options.data_dir.as_path();
     let failed = |action| {
         let path = directory.to_owned();
-        move |source| HostError::Directory { action, path, source }
+        move |source| HostError::writing(action, path, source)
     };
     data_folder::make(directory).map_err(failed("make"))?;
     let directory = std::fs::canonicalize(directory).map_err(failed("find"))?;
@@ -147,7 +147,7 @@ fn open(options: &HostOptions) -> Result<Opened, HostError> {
     .map_err(|error| HostError::from_lock(error, directory.clone()))?;
     match std::fs::remove_dir_all(&socket_dir) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            return Err(HostError::Directory { action: "clear", path: socket_dir, source });
+            return Err(HostError::writing("clear", socket_dir, source));
         }
         Ok(()) | Err(_) => {}
     }

@@ -5,6 +5,7 @@ use cjm_decide::queue::QueueError;
 use cjm_platform::lock::LockError;
 use cjm_platform::runtime_dir::RuntimeDirError;
 use cjm_store::StoreError;
+use cjm_store::room::is_about_room;
 use cjm_wire::composition::CompositionError;
 use cjm_wire::describe::{Described, Facts, exit};
 use cjm_wire::{InstanceId, JobId};
@@ -35,6 +36,17 @@ pub enum HostError {
     /// A directory or file of the host cannot be used.
     #[error("cannot {action} {}", path.display())]
     Directory {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The disk of the directory is full.
+    #[error("cannot {action} {}: there is no room on its disk", path.display())]
+    NoRoom {
         /// What was tried.
         action: &'static str,
         /// On what.
@@ -173,6 +185,11 @@ impl HostError {
                 exit::DIRECTORY_IN_USE,
                 "look at that process (it may be stuck in the kernel), then try again",
             ),
+            Self::NoRoom { path, .. } => Facts::new(
+                "host.no_room",
+                exit::STORE,
+                format!("free space on the disk of {}, then run it again", path.display()),
+            ),
             Self::Directory { .. } => {
                 domain("host.directory", "check the path, its permissions and the space on its disk")
             }
@@ -223,7 +240,16 @@ impl HostError {
                 path: directory,
                 holder: holder.unwrap_or_else(|| "unnamed".to_owned()),
             },
-            LockError::Io { path, source } => Self::Directory { action: "lock", path, source },
+            LockError::Io { path, source } => Self::writing("lock", path, source),
+        }
+    }
+
+    /// What the system answered where something was to be written.
+    pub(crate) fn writing(action: &'static str, path: PathBuf, source: std::io::Error) -> Self {
+        if is_about_room(&source) {
+            Self::NoRoom { action, path, source }
+        } else {
+            Self::Directory { action, path, source }
         }
     }
 }

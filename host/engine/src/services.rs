@@ -2,6 +2,7 @@
 //! ended before the stores close. It knows neither instances nor jobs.
 
 use cjm_store::{Commit, InputHashes, JobRecord, Journal, StoreError};
+use cjm_wire::describe::Described;
 use cjm_wire::event::JournalRow;
 use cjm_wire::{JobId, RunId};
 use cjm_workers::{HostEvent, HostOptions, Sinks, Workers};
@@ -49,7 +50,8 @@ impl Services {
         let mut writing = self.journal.commit(commit);
         let told = |outcome: Result<_, StoreError>| {
             if let Err(error) = outcome {
-                tracing::error!(%error, "a row of the journal was lost");
+                let next_step = error.next_step();
+                tracing::error!(%error, next_step, "a row of the journal was lost");
             }
         };
         match (&mut writing).now_or_never() {

@@ -101,7 +101,7 @@ fn lead(link: &Path, home: &Path) -> Result<(), EnvironmentError> {
     if std::fs::read_link(link).is_ok_and(|known| known == home) {
         return Ok(());
     }
-    let failed = |source| EnvironmentError::File { action: "link", path: link.to_owned(), source };
+    let failed = |source| EnvironmentError::writing("link", link.to_owned(), source);
     // A link is removed and not followed; a folder there is an environment that this one takes the place of.
     if link.is_symlink() {
         std::fs::remove_file(link).map_err(failed)?;

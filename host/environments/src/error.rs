@@ -3,6 +3,7 @@
 use cjm_catalog::NotAllowed;
 use cjm_catalog::allowed::AllowedError;
 use cjm_platform::files::FileError;
+use cjm_store::room::is_about_room;
 use cjm_wire::capabilities_file::CapabilitiesFileError;
 use cjm_wire::describe::{Described, exit};
 use cjm_wire::manifest::ManifestError;
@@ -48,6 +49,17 @@ pub enum EnvironmentError {
     /// A file or directory cannot be used.
     #[error("cannot {action} {}", path.display())]
     File {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The disk is full.
+    #[error("cannot {action} {}: there is no room on its disk", path.display())]
+    NoRoom {
         /// What was tried.
         action: &'static str,
         /// On what.
@@ -117,6 +129,18 @@ pub enum EnvironmentError {
         path: PathBuf,
         /// What it lacks.
         problem: String,
+    },
+    /// The package's own description is no such thing.
+    #[error("{}:{line}:{column}: {message}", path.display())]
+    BrokenProject {
+        /// The `pyproject.toml`.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+        /// What is wrong.
+        message: String,
     },
     /// Something of the entry is for a later version.
     #[error("{0} is not supported by this version")]
@@ -219,6 +243,17 @@ pub enum EnvironmentError {
     },
 }
 
+impl EnvironmentError {
+    /// What the system answered where something was to be written.
+    pub(crate) fn writing(action: &'static str, path: PathBuf, source: std::io::Error) -> Self {
+        if is_about_room(&source) {
+            Self::NoRoom { action, path, source }
+        } else {
+            Self::File { action, path, source }
+        }
+    }
+}
+
 impl Described for EnvironmentError {
     fn code(&self) -> &'static str {
         match self {
@@ -227,6 +262,7 @@ impl Described for EnvironmentError {
             Self::InUse { .. } => "install.in_use",
             Self::HostRuns { .. } => "install.host_runs",
             Self::File { .. } => "install.file",
+            Self::NoRoom { .. } => "install.no_room",
             Self::NoInterpreter { .. } => "install.no_interpreter",
             Self::BadConstraint(_) => "install.bad_python_version",
             Self::NoUv { .. } => "install.no_uv",
@@ -234,6 +270,7 @@ impl Described for EnvironmentError {
             Self::HelperTooSlow { .. } => "install.helper_too_slow",
             Self::HelperFailed { .. } => "install.helper_failed",
             Self::BadFolder { .. } => "install.bad_folder",
+            Self::BrokenProject { .. } => "install.broken_project",
             Self::Unsupported(_) => "install.unsupported",
             Self::SharedEnvironment { .. } => "install.shared_environment",
             Self::Introspection { .. } => "install.introspection",
@@ -262,6 +299,9 @@ impl Described for EnvironmentError {
                 "end that host, or let it unload the capability; `--while-running` does it all the same".to_owned()
             }
             Self::InUse { .. } => "wait until it has ended, then run install-all again".to_owned(),
+            Self::NoRoom { path, .. } => {
+                format!("free space on the disk of {}, then run it again: it goes on where it stopped", path.display())
+            }
             Self::File { .. } => "check the path, its permissions and the space on its disk".to_owned(),
             Self::NoInterpreter { wanted, .. } => format!(
                 "install a Python that satisfies `{wanted}` (Debian: `apt-get install python3`), or widen \
@@ -276,7 +316,7 @@ impl Described for EnvironmentError {
                  it stopped"
                     .to_owned()
             }
-            Self::BadFolder { .. } => {
+            Self::BadFolder { .. } | Self::BrokenProject { .. } => {
                 "see docs/ENVIRONMENTS.md for the four lines of a pyproject.toml that suffice".to_owned()
             }
             Self::Unsupported(_) => "write it in another way; see docs/ENVIRONMENTS.md".to_owned(),
@@ -323,6 +363,7 @@ impl Described for EnvironmentError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::HostRuns { .. } => exit::DIRECTORY_IN_USE,
+            Self::NoRoom { .. } => exit::STORE,
             _ => exit::DOMAIN,
         }
     }

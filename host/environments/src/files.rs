@@ -26,7 +26,7 @@ pub(crate) fn lock(data_dir: &Path) -> Result<FileLock, EnvironmentError> {
             path: data_dir.to_owned(),
             holder: holder.unwrap_or_else(|| "unnamed".to_owned()),
         },
-        LockError::Io { path, source } => EnvironmentError::File { action: "lock", path, source },
+        LockError::Io { path, source } => EnvironmentError::writing("lock", path, source),
     })
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn own_home(data_dir: &Path, env_name: &str) -> PathBuf {
 
 /// Writes a file in one step: readers see the old or the new text, never half of it.
 pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<(), EnvironmentError> {
-    let failed = |source| EnvironmentError::File { action: "write", path: path.to_owned(), source };
+    let failed = |source| EnvironmentError::writing("write", path.to_owned(), source);
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;
     }

@@ -39,7 +39,7 @@ pub async fn install_all(
         .recursive(true)
         .mode(0o700)
         .create(&data_dir)
-        .map_err(|source| EnvironmentError::File { action: "create", path: data_dir.clone(), source })?;
+        .map_err(|source| EnvironmentError::writing("create", data_dir.clone(), source))?;
     let _lock = lock(&data_dir)?;
     let list = absolute(&options.capabilities_file);
     let installation = Installation {

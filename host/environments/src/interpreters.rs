@@ -51,6 +51,17 @@ pub(crate) async fn discover_for(wanted: &[Constraint]) -> Vec<Interpreter> {
     in_order(found)
 }
 
+/// The one that is meant when nothing is said: the first of the plainly named that answers. A version shim takes its time,
+/// so that no more are asked.
+pub(crate) async fn usual() -> Option<Interpreter> {
+    for (candidate, is_default) in all_candidates().0 {
+        if let Some(found) = probe(&candidate, is_default).await {
+            return Some(found);
+        }
+    }
+    None
+}
+
 type Candidates = Vec<(PathBuf, bool)>;
 
 fn all_candidates() -> (Candidates, Candidates) {

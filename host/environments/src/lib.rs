@@ -3,6 +3,7 @@
 //!
 //! It knows no running host: the command line uses it directly.
 
+mod check;
 mod command;
 mod conda;
 mod conda_entry;
@@ -23,9 +24,11 @@ mod removal;
 mod report;
 mod setup;
 mod stamp;
+mod syntax;
 mod tool_entry;
 mod uv;
 
+pub use check::{Refusal, package_folders, package_refusal, refusals};
 pub use conda::{Conda, CondaOptions, Estimate, micromamba_home};
 pub use constraint::{Constraint, PythonVersion};
 pub use error::EnvironmentError;
@@ -41,3 +44,4 @@ pub use report::{
     EntryReport, INSTALLER_VERSION, InUse, InstallEvent, InstallOptions, InstallReport, Outcome, Step,
 };
 pub use setup::{HostSetup, RuntimeSetup};
+pub use syntax::{SyntaxFault, interpreter_for, syntax_faults};

@@ -43,13 +43,36 @@ pub(crate) struct Folder {
 
 #[derive(Deserialize, Default)]
 struct PyProject {
-    #[serde(default)]
-    project: Project,
+    project: Option<Project>,
 }
 
 #[derive(Deserialize, Default)]
 struct Project {
     name: Option<String>,
+    version: Option<toml::Value>,
+    #[serde(default)]
+    dynamic: Vec<String>,
+}
+
+impl PyProject {
+    /// The name, where the table `project` is there; whoever builds the package refuses one without name and version.
+    fn distribution(self) -> Result<Option<String>, String> {
+        let Some(project) = self.project else { return Ok(None) };
+        if project.name.is_none() {
+            return Err("`project.name` is missing".to_owned());
+        }
+        if project.version.is_none() && !project.dynamic.iter().any(|field| field == "version") {
+            return Err("`project.version` is missing".to_owned());
+        }
+        Ok(project.name)
+    }
+}
+
+/// Line and column of a byte, from 1.
+fn place(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
 impl Requirements {
@@ -130,7 +153,11 @@ impl Package {
 }
 
 impl Folder {
-    fn read(path: &Path) -> Result<Self, EnvironmentError> {
+    /// Reads what the folder says of its package.
+    ///
+    /// # Errors
+    /// When it holds none.
+    pub(crate) fn read(path: &Path) -> Result<Self, EnvironmentError> {
         let bad = |problem: String| EnvironmentError::BadFolder { path: path.to_owned(), problem };
         let path = path.canonicalize().map_err(|source| EnvironmentError::File {
             action: "open the folder",
@@ -143,9 +170,18 @@ impl Folder {
             (Err(_), Err(_)) => return Err(bad("has no pyproject.toml".to_owned())),
             (Err(_), Ok(_)) => None,
             (Ok(text), _) => {
-                let parsed: PyProject = toml::from_str(text)
-                    .map_err(|error| bad(format!("has a broken pyproject.toml: {}", error.message())))?;
-                parsed.project.name
+                let broken = |(line, column), message: String| EnvironmentError::BrokenProject {
+                    path: path.join("pyproject.toml"),
+                    line,
+                    column,
+                    message,
+                };
+                let parsed: PyProject = toml::from_str(text).map_err(|error| {
+                    let start = error.span().map_or(0, |span| span.start);
+                    broken(place(text, start), error.message().to_owned())
+                })?;
+                let table = text.find("[project]").unwrap_or(0);
+                parsed.distribution().map_err(|message| broken(place(text, table), message))?
             }
         };
         let metadata = format!("{}\0{}", project.unwrap_or_default(), setup.unwrap_or_default());
@@ -198,9 +234,13 @@ mod tests {
         assert_ne!(first.resolution_hash("3.11"), second.resolution_hash("3.12"));
         std::fs::write(folder.join("pyproject.toml"), "[project\n").expect("write");
         let broken = Requirements::of(&entry("./a tool"), base.path());
-        assert!(
-            matches!(broken, Err(EnvironmentError::BadFolder { problem, .. }) if problem.contains("broken"))
-        );
+        assert!(matches!(broken, Err(EnvironmentError::BrokenProject { line: 1, .. })), "{broken:?}");
+        std::fs::write(folder.join("pyproject.toml"), "\n[project]\nname = 'a'\n").expect("write");
+        let unnamed = Requirements::of(&entry("./a tool"), base.path());
+        let Err(EnvironmentError::BrokenProject { line: 2, message, .. }) = unnamed else {
+            panic!("{unnamed:?}")
+        };
+        assert!(message.contains("project.version"), "{message}");
     }
 
     #[test]

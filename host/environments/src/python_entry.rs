@@ -250,11 +250,8 @@ impl<'a> PythonEntry<'a> {
         }
         remove_dir(&self.environment)?;
         if let Some(parent) = self.environment.parent() {
-            std::fs::create_dir_all(parent).map_err(|source| EnvironmentError::File {
-                action: "create",
-                path: parent.to_owned(),
-                source,
-            })?;
+            std::fs::create_dir_all(parent)
+                .map_err(|source| EnvironmentError::writing("create", parent.to_owned(), source))?;
         }
         let mut command = uv.command(&["venv", "--no-project", "--quiet"], true);
         command.arg("--prompt").arg(&self.entry.env_name);

@@ -98,7 +98,7 @@ impl RuntimeSetup {
     pub async fn fetch(&self, on_line: &(dyn Fn(&str) + Send + Sync)) -> Result<(), EnvironmentError> {
         let file = |action: &'static str, path: &Path| {
             let path = path.to_owned();
-            move |source| EnvironmentError::File { action, path, source }
+            move |source| EnvironmentError::writing(action, path, source)
         };
         let parent = self.destination.parent().unwrap_or(Path::new("/")).to_owned();
         let folders = self.prefix.iter().flat_map(|prefix| [prefix.join("bin"), prefix.join("envs")]);

@@ -11,6 +11,22 @@ use cjm_wire::runtime::Runtime;
 use cjm_wire::{Manifest, Timestamp};
 use std::path::{Path, PathBuf};
 
+/// Reads the manifest at `source`.
+///
+/// # Errors
+/// When it is not a manifest.
+pub(crate) fn read(source: &Path) -> Result<Manifest, EnvironmentError> {
+    let text = read_regular_to_string(source, MANIFEST_BYTES_MAX as u64).map_err(|error| {
+        EnvironmentError::File {
+            action: "read the manifest",
+            path: source.to_owned(),
+            source: std::io::Error::other(error),
+        }
+    })?;
+    Manifest::parse(&text)
+        .map_err(|error| EnvironmentError::Manifest { path: source.to_owned(), source: error })
+}
+
 /// Installs the manifest at `source` into `manifests`.
 ///
 /// # Errors
@@ -20,15 +36,7 @@ pub(crate) fn install(
     manifests: &Path,
     force: bool,
 ) -> Result<(Manifest, Outcome), EnvironmentError> {
-    let text = read_regular_to_string(source, MANIFEST_BYTES_MAX as u64).map_err(|error| {
-        EnvironmentError::File {
-            action: "read the manifest",
-            path: source.to_owned(),
-            source: std::io::Error::other(error),
-        }
-    })?;
-    let mut manifest = Manifest::parse(&text)
-        .map_err(|error| EnvironmentError::Manifest { path: source.to_owned(), source: error })?;
+    let mut manifest = read(source)?;
     resolve_program(&mut manifest, source)?;
     let target = manifests.join(manifest.file_name());
     let existing = read_existing(&target);

@@ -19,6 +19,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+/// What whoever reads of a loss can do.
+const MAKE_ROOM: &str = "free space on the disk of the data directory; `cjm-ctl retention --max-total-mb 100` forgets \
+                         old records and output";
 /// How often a batch is tried before it is dropped and counted.
 const DIAGNOSTICS_ATTEMPTS_MAX: u32 = 5;
 /// First pause between the attempts; each further one is twice as long.
@@ -115,7 +118,14 @@ impl Writer {
             Err(reason) => {
                 // Said once: a flood of losses would be a flood of words.
                 if !self.is_losing {
-                    tracing::error!(reason, rows = batch.len(), "diagnostics are dropped from here on");
+                    let next_step = MAKE_ROOM;
+                    let rows = batch.len();
+                    tracing::error!(
+                        reason,
+                        rows,
+                        next_step,
+                        "records and output of tools are not kept from here on"
+                    );
                 }
                 self.is_losing = true;
                 return false;

@@ -30,7 +30,8 @@ pub(crate) fn available(path: &Path) -> Option<u64> {
 }
 
 /// True when the error says that there is no room: a full disk, a quota, a file of the greatest length allowed.
-pub(crate) fn is_about_room(error: &io::Error) -> bool {
+#[must_use]
+pub fn is_about_room(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge | ErrorKind::WriteZero
@@ -40,8 +41,11 @@ pub(crate) fn is_about_room(error: &io::Error) -> bool {
 /// Makes the reserve of `data_dir` if there is none and so many bytes stay free beside it. True when it is there.
 pub(crate) fn make_reserve(data_dir: &Path, left_bytes: u64) -> bool {
     let path = data_dir.join(RESERVE_FILE);
-    if fs::metadata(&path).is_ok_and(|found| found.len() >= RESERVE_BYTES) {
-        return true;
+    match fs::symlink_metadata(&path) {
+        Ok(found) if found.is_file() && found.len() >= RESERVE_BYTES => return true,
+        // Too short, or no file of ours: a data directory may have come from elsewhere, with a link or a FIFO of this name.
+        Ok(_) => drop(fs::remove_file(&path)),
+        Err(_) => {}
     }
     if available(data_dir).is_some_and(|bytes| bytes < RESERVE_BYTES + left_bytes) {
         return false;
@@ -63,7 +67,7 @@ pub(crate) fn give_up_reserve(data_dir: &Path) -> bool {
 }
 
 fn occupy(path: &Path) -> io::Result<()> {
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
     match fallocate(&file, FallocateFlags::empty(), 0, RESERVE_BYTES) {
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
             let zeros = [0; 64 * 1024];
@@ -133,6 +137,12 @@ mod tests {
         assert!(reserve.give_up() && !path.exists());
         assert!(reserve.is_given_up() && !reserve.give_up(), "it can be given up once");
         assert!(reserve.restore() && path.exists() && !reserve.is_given_up());
+        let victim = dir.path().join("victim");
+        fs::write(&victim, "mine").expect("written");
+        fs::remove_file(&path).expect("removed");
+        std::os::unix::fs::symlink(&victim, &path).expect("linked");
+        assert!(make_reserve(dir.path(), 0) && path.symlink_metadata().is_ok_and(|found| found.is_file()));
+        assert_eq!(fs::read(&victim).expect("reads"), b"mine", "a link is not followed");
         let missing = Reserve::of(&dir.path().join("not/there"));
         assert_eq!(missing.state, ReserveState::None);
     }

@@ -198,10 +198,18 @@ pub(crate) fn open_reader(data_dir: &Path, file: &str) -> Result<Connection, Sto
     match connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get::<_, i64>(0)) {
         Ok(0) => Err(StoreError::NothingYet { path }),
         Ok(_) => Ok(connection),
-        // Reading a write-ahead log needs its index file, which cannot be made here. Nobody writes either, then.
+        // Reading a write-ahead log needs its index file, which cannot be made here: the directory is not to be written,
+        // or its disk is full. Nobody writes either, then.
         Err(error)
-            if matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
-                && !has_log(&path) =>
+            if matches!(
+                error.sqlite_error_code(),
+                Some(
+                    ErrorCode::CannotOpen
+                        | ErrorCode::ReadOnly
+                        | ErrorCode::DiskFull
+                        | ErrorCode::SystemIoFailure
+                )
+            ) && !has_log(&path) =>
         {
             let uri = format!("file:{}?immutable=1", percent_encoded(&path));
             let connection = Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
@@ -270,6 +278,9 @@ fn migrate(
     })
 }
 
+/// What is said of a database that is a link, a FIFO, a folder.
+const NOT_OURS: &str = "it is not a regular file; move it away, or put the file itself there";
+
 /// The file is private before SQLite writes a byte into it; its log and index take the mode over from it.
 pub(crate) fn create_private(data_dir: &Path, path: &Path) -> Result<(), StoreError> {
     fs::DirBuilder::new()
@@ -279,7 +290,17 @@ pub(crate) fn create_private(data_dir: &Path, path: &Path) -> Result<(), StoreEr
         .map_err(|error| StoreError::file("create", data_dir, &error))?;
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => tighten(path),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            // SQLite would follow a link, and make a journal of whatever database it leads to.
+            match fs::symlink_metadata(path) {
+                Ok(found) if !found.is_file() => Err(StoreError::File {
+                    doing: "write",
+                    path: path.to_owned(),
+                    message: NOT_OURS.to_owned(),
+                }),
+                _ => tighten(path),
+            }
+        }
         Err(error) => Err(StoreError::file("create", path, &error)),
     }
 }

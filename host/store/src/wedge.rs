@@ -13,6 +13,7 @@ use crate::error::StoreError;
 use crate::fault::DiskStep;
 use crate::schema::BUSY_TIMEOUT_MS;
 use crate::writer::{BATCH_COMMITS_MAX, Entry, Message, Trouble, Writer, answer, fail_all, trouble};
+use cjm_wire::describe::Described;
 use std::collections::VecDeque;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -112,7 +113,9 @@ impl Writer {
                 return true;
             }
             if waiting.attempts_closing > CLOSING_ATTEMPTS_MAX {
-                tracing::error!(commits = waiting.entries.len(), reason, "gave up on unwritten commits");
+                let next_step = StoreError::Closed { reason: String::new() }.next_step();
+                let commits = waiting.entries.len();
+                tracing::error!(commits, reason, next_step, "rows of the journal were given up unwritten");
                 let error = StoreError::ShutDown { detail: reason.to_owned() };
                 fail_all(waiting.entries.drain(..), &error);
                 return true;

@@ -12,6 +12,7 @@ use crate::keeping::Keeping;
 use crate::payload::Payloads;
 use crate::room::Reserve;
 use cjm_wire::Timestamp;
+use cjm_wire::describe::Described;
 use rusqlite::{Connection, ErrorCode};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -85,7 +86,8 @@ impl Shared {
                 true
             }
             Gate::Open => {
-                tracing::error!(reason, "the journal cannot be written: new work is refused");
+                let next_step = StoreError::Closed { reason: String::new() }.next_step();
+                tracing::error!(reason, next_step, "the journal cannot be written: new work is refused");
                 *gate = Gate::Closed { since: Timestamp::now(), reason: reason.to_owned() };
                 true
             }

@@ -154,3 +154,24 @@ fn a_hosts_own_workers_are_no_leftovers() {
     let left: Vec<&str> = recovered.workers.iter().map(|worker| worker.worker_session_id.as_str()).collect();
     assert_eq!(left, ["W1"]);
 }
+
+/// Guards the look at what `journal.db` is: without it SQLite follows a link that came with a folder from elsewhere, and
+/// makes a journal of whatever database of the user's it leads to.
+#[test]
+fn a_database_that_is_a_link_is_refused_and_what_it_leads_to_stays() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let theirs = dir.path().join("theirs.db");
+    let other = rusqlite::Connection::open(&theirs).expect("opens");
+    other.execute_batch("CREATE TABLE theirs (x)").expect("a database of somebody else's");
+    drop(other);
+    let before = std::fs::read(&theirs).expect("reads");
+    let data_dir = dir.path().join("data");
+    std::fs::create_dir(&data_dir).expect("mkdir");
+    for file in [JOURNAL_FILE, DIAGNOSTICS_FILE] {
+        std::os::unix::fs::symlink(&theirs, data_dir.join(file)).expect("linked");
+    }
+    let error = SqliteJournal::open(&data_dir, JournalOptions::default()).expect_err("a link");
+    assert!(error.to_string().contains("not a regular file"), "{error}");
+    SqliteDiagnostics::open(&data_dir).expect_err("a link");
+    assert_eq!(std::fs::read(&theirs).expect("reads"), before);
+}

@@ -3,8 +3,11 @@
 
 use crate::validate::finding::Finding;
 use crate::validate::machine;
-use cjm_catalog::Catalog;
+pub(crate) use crate::validate::machine::base_of;
+use cjm_catalog::{Catalog, MANIFEST_BYTES_MAX};
 use cjm_decide::composition::{Graph, GraphError};
+use cjm_environments::{EnvironmentError, Refusal, refusals};
+use cjm_platform::files::read_regular_to_string;
 use cjm_wire::Manifest;
 use cjm_wire::adapter::{AdapterError, AdapterManifest};
 use cjm_wire::capabilities_file::{CapabilitiesFile, CapabilitiesFileError};
@@ -107,11 +110,43 @@ pub(crate) fn capabilities(path: &Path, text: &str) -> Checked {
     });
     let errors =
         gather(parsed.as_ref().err(), document.as_ref(), CAPABILITIES_SCHEMA, "capabilities_file.schema");
-    let warnings = match &parsed {
-        Ok(file) if errors.is_empty() => machine::capabilities_warnings(file, path),
-        _ => Vec::new(),
-    };
-    (errors, warnings)
+    match &parsed {
+        Ok(file) if errors.is_empty() => entries(file, document.as_ref(), path),
+        _ => (errors, Vec::new()),
+    }
+}
+
+/// What `install-all` would refuse of the entries; where that is a manifest, all that is wrong with it.
+fn entries(file: &CapabilitiesFile, document: Option<&Placed>, path: &Path) -> Checked {
+    let base = base_of(path);
+    let mut errors = Vec::new();
+    for Refusal { entry, error } in refusals(file, &base) {
+        let named = &file.capabilities[entry];
+        if let (EnvironmentError::Manifest { .. }, Some(named)) = (&error, &named.manifest) {
+            let manifest_path = base.join(named);
+            let text = read_regular_to_string(&manifest_path, MANIFEST_BYTES_MAX as u64).unwrap_or_default();
+            let found = manifest(&manifest_path, &text).0;
+            errors.extend(found.into_iter().map(|finding| finding.in_file(&manifest_path)));
+            continue;
+        }
+        errors.push(match &error {
+            EnvironmentError::BrokenProject { path, line, column, message } => {
+                let place = Some((*line, *column));
+                let finding = Finding { message: message.clone(), ..Finding::of(&error, place) };
+                finding.in_file(path)
+            }
+            _ => {
+                let place = document.and_then(|document| document.place(&format!("/capabilities/{entry}")));
+                let message = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source())
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(": ");
+                let message = format!("entry \"{}\": {message}", named.name);
+                Finding { message, ..Finding::of(&error, place) }
+            }
+        });
+    }
+    (errors, machine::capabilities_warnings(file, &base))
 }
 
 /// Checks a composition.
@@ -186,7 +221,7 @@ fn gather(first: Option<&First>, document: Option<&Placed>, schema: &str, code: 
         }
         let message = if key.is_empty() { error.to_string() } else { format!("{key}: {error}") };
         let next_step = "correct it; `manifests/schema` describes every key".to_owned();
-        let finding = Finding { code: code.to_owned(), message, next_step, place };
+        let finding = Finding { code: code.to_owned(), message, next_step, file: None, place };
         if findings.len() < FINDINGS_MAX && !findings.contains(&finding) {
             findings.push(finding);
         }

@@ -1,18 +1,22 @@
 //! One thing that is wrong with a file, as people and programs are told.
 
+use crate::output::path_text;
 use cjm_wire::describe::Described;
 use cjm_wire::placed::Place;
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
     /// Stable.
     pub(crate) code: String,
-    /// What is wrong. Of source, with its place.
+    /// What is wrong.
     pub(crate) message: String,
     /// What to do.
     pub(crate) next_step: String,
+    /// The file, where another than the one that was named, or one of many.
+    pub(crate) file: Option<PathBuf>,
     /// Line and column, from 1.
     pub(crate) place: Option<Place>,
 }
@@ -24,18 +28,24 @@ impl Finding {
             code: error.code().to_owned(),
             message: error.to_string(),
             next_step: error.next_step(),
+            file: None,
             place,
         }
     }
 
+    /// The same, in this file.
+    pub(crate) fn in_file(self, file: &Path) -> Self {
+        Self { file: Some(self.file.unwrap_or_else(|| file.to_owned())), ..self }
+    }
+
     /// For people, with its place.
     pub(crate) fn text(&self) -> String {
-        match self.place {
-            // Of source, the message begins with the file and the place.
-            Some((line, column)) if !self.code.starts_with("source.") => {
-                format!("line {line}, column {column}: {}", self.message.trim_end().replace('\n', "\n    "))
-            }
-            _ => self.message.trim_end().replace('\n', "\n    "),
+        let message = self.message.trim_end().replace('\n', "\n    ");
+        match (&self.file, self.place) {
+            (Some(file), Some((line, column))) => format!("{}:{line}:{column}: {message}", file.display()),
+            (Some(file), None) => format!("{}: {message}", file.display()),
+            (None, Some((line, column))) => format!("line {line}, column {column}: {message}"),
+            (None, None) => message,
         }
     }
 
@@ -44,6 +54,7 @@ impl Finding {
         json!({
             "code": self.code,
             "message": self.message,
+            "file": self.file.as_ref().map(path_text),
             "line": self.place.map(|(line, _)| line),
             "column": self.place.map(|(_, column)| column),
             "next_step": self.next_step,

@@ -8,7 +8,7 @@ use cjm_wire::Manifest;
 use cjm_wire::capabilities_file::CapabilitiesFile;
 use cjm_wire::composition::{Composition, Node};
 use cjm_wire::runtime::Runtime;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Of a manifest.
 pub(crate) fn manifest_warnings(manifest: &Manifest, path: &Path) -> Vec<String> {
@@ -50,44 +50,21 @@ pub(crate) fn manifest_warnings(manifest: &Manifest, path: &Path) -> Vec<String>
     warnings
 }
 
-/// Of a list of capabilities.
-pub(crate) fn capabilities_warnings(file: &CapabilitiesFile, path: &Path) -> Vec<String> {
+/// The folder that a file's paths start from.
+pub(crate) fn base_of(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let base = path.parent().unwrap_or(Path::new("/"));
+    path.parent().unwrap_or(Path::new("/")).to_owned()
+}
+
+/// Of a list of capabilities: of the programs that its manifests name. Manifests that are none are errors, found elsewhere.
+pub(crate) fn capabilities_warnings(file: &CapabilitiesFile, base: &Path) -> Vec<String> {
     let mut warnings = Vec::new();
-    for (index, entry) in file.capabilities.iter().enumerate() {
-        let name = &entry.name;
-        if let Some(manifest) = &entry.manifest {
-            let manifest = base.join(manifest);
-            match read_regular_to_string(&manifest, MANIFEST_BYTES_MAX as u64) {
-                Err(error) => warnings.push(format!("entry \"{name}\": {}: {error}", manifest.display())),
-                Ok(text) => match Manifest::parse(&text) {
-                    Err(error) => warnings.push(format!("entry \"{name}\": {}: {error}", manifest.display())),
-                    Ok(parsed) => warnings.extend(
-                        manifest_warnings(&parsed, &manifest)
-                            .into_iter()
-                            .map(|warning| format!("entry \"{name}\": {warning}")),
-                    ),
-                },
-            }
-            continue;
-        }
-        let is_folder = ["./", "../", "/"].iter().any(|start| entry.package.starts_with(start));
-        let folder = base.join(&entry.package);
-        if is_folder && !folder.join("pyproject.toml").is_file() && !folder.join("setup.py").is_file() {
-            warnings.push(format!("entry \"{name}\": {} has no pyproject.toml", folder.display()));
-        }
-        if let Some(env_file) = entry.env_file.as_deref().filter(|file| !file.contains("://"))
-            && !base.join(env_file).is_file()
-        {
-            warnings.push(format!("entry \"{name}\": {} is not there", base.join(env_file).display()));
-        }
-        if file.capabilities[..index]
-            .iter()
-            .any(|other| other.manifest.is_none() && other.env_name == entry.env_name)
-        {
-            warnings.push(format!("entry \"{name}\": its `env_name` is another entry's too"));
-        }
+    for entry in &file.capabilities {
+        let Some(path) = entry.manifest.as_ref().map(|manifest| base.join(manifest)) else { continue };
+        let text = read_regular_to_string(&path, MANIFEST_BYTES_MAX as u64).unwrap_or_default();
+        let Ok(manifest) = Manifest::parse(&text) else { continue };
+        let of_manifest = manifest_warnings(&manifest, &path).into_iter();
+        warnings.extend(of_manifest.map(|warning| format!("entry \"{}\": {warning}", entry.name)));
     }
     warnings
 }

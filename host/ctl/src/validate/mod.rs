@@ -1,52 +1,79 @@
-//! `validate`: says what is wrong with a file, with its place, and what on this machine it would lack. It runs
-//! nothing. What is looked for is in `document`, `machine` and `source`.
+//! `validate`: says what is wrong with a file or a folder, with its place, and what on this machine it would lack. It runs
+//! nothing of what it looks at. What is looked for is in `document`, `folder`, `machine` and `source`.
 
 mod document;
 mod finding;
+mod folder;
+mod format;
 mod machine;
 mod source;
 
 use crate::assign::text_of_file;
 use crate::cli::{Format, Global, ValidateArgs};
 use crate::fault::{CommandResult, Fault};
-use crate::output::Output;
+use crate::output::{Output, path_text};
 use crate::validate::finding::Finding;
+use crate::validate::format::{FILE_BYTES_MAX, detect};
 use cjm_catalog::Catalog;
-use cjm_wire::adapter::is_adapter;
 use cjm_wire::describe::exit;
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// Largest file that is looked at, in bytes.
-const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
-
 /// Runs the command.
-pub(crate) fn run(global: &Global, args: &ValidateArgs, output: &Output) -> CommandResult {
+pub(crate) async fn run(global: &Global, args: &ValidateArgs, output: &Output) -> CommandResult {
     let path = &args.path;
     let (format, text) = read(path, args.format)?;
-    let (errors, warnings) = match format {
+    let catalog = || -> Result<Catalog, Fault> { Ok(Catalog::discover(&global.settings()?.manifest_dirs())) };
+    let mut kind = kind(format);
+    let (mut errors, mut warnings) = match format {
         Format::Manifest => document::manifest(path, &text),
         Format::Adapter => document::adapter(path, &text),
-        Format::CapabilitiesYaml => document::capabilities(path, &text),
-        Format::Composition => {
-            document::composition(&text, &Catalog::discover(&global.settings()?.manifest_dirs()))
+        Format::CapabilitiesYaml => {
+            let (list, sources) =
+                (document::capabilities(path, &text), folder::sources_of_list(path, &text).await);
+            ([list.0, sources.0].concat(), [list.1, sources.1].concat())
         }
-        Format::Source => source::check(path),
+        Format::Composition => document::composition(&text, &catalog()?),
+        Format::Source if path.is_dir() && args.format.is_none() => {
+            let (checked, more_than_source) = folder::check(path, catalog()).await;
+            if more_than_source {
+                kind = "folder";
+            }
+            checked
+        }
+        Format::Source => {
+            let (files, limits) = source::files(path);
+            let logging = source::logging(&files);
+            let syntax = source::syntax(&files, None).await;
+            ([syntax.0, logging.0].concat(), [limits, syntax.1, logging.1].concat())
+        }
     };
+    errors.iter_mut().for_each(name_from_here);
+    warnings.dedup();
     let code = if errors.is_empty() { exit::OK } else { exit::DOMAIN };
     if output.json {
         let list = |findings: &[Finding]| findings.iter().map(Finding::document).collect::<Value>();
         output.document(&json!({
-            "path": path,
-            "kind": kind(format),
+            "path": path_text(path),
+            "kind": kind,
             "valid": errors.is_empty(),
             "errors": list(&errors),
             "warnings": warnings,
         }))?;
         return Ok(code);
     }
-    show(output, path, kind(format), &errors, &warnings)?;
+    show(output, path, kind, &errors, &warnings)?;
     Ok(code)
+}
+
+/// As a person in this folder would name the file.
+fn name_from_here(finding: &mut Finding) {
+    let Ok(cwd) = std::env::current_dir() else { return };
+    if let Some(file) = &mut finding.file
+        && let Ok(from_here) = file.strip_prefix(&cwd)
+    {
+        *file = from_here.to_owned();
+    }
 }
 
 fn show(
@@ -111,26 +138,6 @@ fn read(path: &Path, asked: Option<Format>) -> Result<(Format, String), Fault> {
     }
 }
 
-/// By name; a YAML file by its content.
-fn detect(path: &Path, text: &str) -> Option<Format> {
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    let keyed: Option<Value> = serde_json::from_str(text).ok();
-    match extension {
-        "json" if keyed.as_ref().is_some_and(|value| value.get("nodes").is_some()) => {
-            Some(Format::Composition)
-        }
-        "json" if is_adapter(text) => Some(Format::Adapter),
-        "json" => Some(Format::Manifest),
-        "yaml" | "yml" => {
-            let has = |key: &str| {
-                text.lines().any(|line| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':')))
-            };
-            Some(if has("nodes") { Format::Composition } else { Format::CapabilitiesYaml })
-        }
-        _ => None,
-    }
-}
-
 fn kind(format: Format) -> &'static str {
     match format {
         Format::Manifest => "manifest",
@@ -138,24 +145,5 @@ fn kind(format: Format) -> &'static str {
         Format::Source => "capability source",
         Format::CapabilitiesYaml => "capabilities.yaml",
         Format::Composition => "composition",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_are_known_by_name_and_content() {
-        for (name, text, format) in [
-            ("m.json", "{", Some(Format::Manifest)),
-            ("m.json", "{\"unit\": \"adapter\"}", Some(Format::Adapter)),
-            ("c.json", "{\"nodes\": {}}", Some(Format::Composition)),
-            ("c.yaml", "capabilities:\n  a: {}\nnodes:\n  x: 1\n", Some(Format::Composition)),
-            ("capabilities.yml", "capabilities:\n- nodes: 1\n", Some(Format::CapabilitiesYaml)),
-            ("x.txt", "", None),
-        ] {
-            assert_eq!(detect(Path::new(name), text), format, "{name}");
-        }
     }
 }

@@ -1,10 +1,12 @@
-//! Looks through a capability's source for `logging.basicConfig`. A worker configures logging before it imports its
+//! Looks through a capability's source: for what is no Python, and for `logging.basicConfig`. A worker configures logging before it imports its
 //! tool: a plain call then does nothing, and one with `force=True` takes away the handler that carries the records.
 //!
 //! It reads Python as far as comments, strings and names go; what is called by another way (`getattr`, a variable) is
 //! not found.
 
+use crate::validate::document::FINDINGS_MAX;
 use crate::validate::finding::Finding;
+use cjm_environments::{SyntaxFault, interpreter_for, syntax_faults};
 use cjm_platform::files::{FileError, read_regular};
 use std::path::{Path, PathBuf};
 
@@ -14,12 +16,12 @@ pub(crate) const FILES_MAX: usize = 20_000;
 const DEPTH_MAX: usize = 32;
 /// Largest file that is looked at, in bytes.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// Folders of scripts that run in the host, and configure its logging as they like.
-const NOT_LOOKED_AT: [&str; 2] = ["tests_manual", "_proc"];
+/// Folders of scripts that run in the host, and configure its logging as they like; and of what was built or fetched.
+const NOT_LOOKED_AT: [&str; 4] = ["tests_manual", "_proc", "node_modules", "target"];
 const METHOD: &str = "basicConfig";
 
-/// Checks a file or folder: errors, warnings.
-pub(crate) fn check(path: &Path) -> (Vec<Finding>, Vec<String>) {
+/// The files of a package, or the file itself; and a word if there are more than are looked at.
+pub(crate) fn files(path: &Path) -> (Vec<PathBuf>, Vec<String>) {
     let mut files = Vec::new();
     if path.is_dir() {
         collect(path, 0, &mut files);
@@ -27,12 +29,18 @@ pub(crate) fn check(path: &Path) -> (Vec<Finding>, Vec<String>) {
         files.push(path.to_owned());
     }
     files.sort();
-    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+    let mut warnings = Vec::new();
     if files.len() == FILES_MAX {
         warnings.push(format!("only the first {FILES_MAX} files were looked at"));
     }
+    (files, warnings)
+}
+
+/// How these files configure logging: errors, warnings.
+pub(crate) fn logging(files: &[PathBuf]) -> (Vec<Finding>, Vec<String>) {
+    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
     for file in files {
-        let text = match read_regular(&file, FILE_BYTES_MAX) {
+        let text = match read_regular(file, FILE_BYTES_MAX) {
             Err(FileError::TooLarge { .. }) => {
                 warnings.push(format!("{}: too large to be source", file.display()));
                 continue;
@@ -44,17 +52,17 @@ pub(crate) fn check(path: &Path) -> (Vec<Finding>, Vec<String>) {
             }
         };
         for call in calls(&text) {
-            let place = format!("{}:{}:{}", file.display(), call.line, call.column);
             if call.forced {
                 errors.push(Finding {
                     code: "source.logging_forced".to_owned(),
-                    message: format!(
-                        "{place}: logging.basicConfig(force=True) takes away the handler that carries this tool's records"
-                    ),
+                    message: "logging.basicConfig(force=True) takes away the handler that carries this tool's records"
+                        .to_owned(),
                     next_step: "remove the call; log with logging.getLogger(__name__)".to_owned(),
+                    file: Some(file.clone()),
                     place: Some((call.line, call.column)),
                 });
             } else {
+                let place = format!("{}:{}:{}", file.display(), call.line, call.column);
                 warnings.push(format!(
                     "{place}: logging.basicConfig does nothing in a worker, which has configured logging; remove it"
                 ));
@@ -62,6 +70,31 @@ pub(crate) fn check(path: &Path) -> (Vec<Finding>, Vec<String>) {
         }
     }
     (errors, warnings)
+}
+
+/// What in these files is no Python to the interpreter that an installation would take, which compiles them and runs
+/// nothing of them.
+pub(crate) async fn syntax(files: &[PathBuf], python_version: Option<&str>) -> (Vec<Finding>, Vec<String>) {
+    // What cannot be read is told elsewhere, and is no reason to look for an interpreter.
+    let files: Vec<PathBuf> = files.iter().filter(|file| file.is_file()).cloned().collect();
+    if files.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
+    let Some(interpreter) = interpreter_for(python_version).await else {
+        let wanted = python_version.map_or_else(|| "Python".to_owned(), |wanted| format!("Python {wanted}"));
+        return (Vec::new(), vec![format!("no {wanted} on this machine: the syntax was not looked at")]);
+    };
+    let finding = |fault: SyntaxFault| Finding {
+        code: "source.syntax".to_owned(),
+        message: format!("{} (Python {})", fault.message, interpreter.version),
+        next_step: "correct the source; the tool cannot be imported".to_owned(),
+        file: Some(fault.file),
+        place: fault.place,
+    };
+    match syntax_faults(&interpreter, &files).await {
+        Ok(faults) => (faults.into_iter().take(FINDINGS_MAX).map(finding).collect(), Vec::new()),
+        Err(error) => (Vec::new(), vec![format!("the syntax was not looked at: {error}")]),
+    }
 }
 
 fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
@@ -73,7 +106,8 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
         }
         // A link may lead in a circle, or out of the package.
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            if depth < DEPTH_MAX {
+            // What others wrote is theirs to correct.
+            if depth < DEPTH_MAX && !path.join("pyvenv.cfg").exists() {
                 collect(&path, depth + 1, files);
             }
         } else if path.extension().is_some_and(|extension| extension == "py") {
@@ -266,8 +300,8 @@ mod tests {
             std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
             std::fs::write(path, "import logging\nlogging.basicConfig(force=True)\n").expect("write");
         }
-        let (errors, warnings) = check(folder.path());
+        let (errors, warnings) = logging(&files(folder.path()).0);
         assert_eq!((errors.len(), warnings.len()), (2, 0), "{errors:?}");
-        assert!(errors[0].message.contains("a.py:2:1: "), "{errors:?}");
+        assert!(errors[0].text().contains("a.py:2:1: "), "{errors:?}");
     }
 }

@@ -391,7 +391,8 @@ impl Driver {
         row.payload.insert("failures_left_out".to_owned(), failures.left_out().into());
         let commit = Commit::telling().write(Write::EndComposition(Box::new(end))).row(row);
         if let Err(error) = self.host.services().journal.commit(commit).await {
-            tracing::error!(%error, "the end of a composition could not be written");
+            let next_step = error.next_step();
+            tracing::error!(%error, next_step, "the end of a composition could not be written");
         }
         CompositionOutcome {
             composition_id: self.record.composition_id.clone(),

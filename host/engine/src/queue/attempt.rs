@@ -10,6 +10,7 @@ use crate::services::Services;
 use cjm_decide::queue::{Start, StopReason};
 use cjm_store::ends::{end_without_result, is_too_large_to_keep};
 use cjm_store::{Body, Commit, JobEnd, JobRecord, JobStart, StoreError, Write, rows};
+use cjm_wire::describe::Described;
 use cjm_wire::error::Failure;
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use cjm_wire::{InstanceId, JobId, Timestamp};
@@ -179,7 +180,8 @@ pub(crate) async fn finish(runner: Runner, active: Arc<ActiveJob>, end: End) {
     let outcome = match runner.services.journal.commit(commit).await {
         Ok(_) => outcome_of(&runner, &active, body),
         Err(error) => {
-            tracing::error!(%error, job = %active.id, "the end of a job could not be written");
+            let next_step = error.next_step();
+            tracing::error!(%error, job = %active.id, next_step, "the end of a job could not be written");
             let (failed, commit) = end_without_result(&active.record(), from, &error, &Timestamp::now());
             let failure = failed.failure.clone().map(|failure| of_job(failure, &failed));
             *active.record() = JobRecord { failure, ..failed };
@@ -191,7 +193,8 @@ pub(crate) async fn finish(runner: Runner, active: Arc<ActiveJob>, end: End) {
             } else if is_too_large_to_keep(&error)
                 && let Err(error) = second.await
             {
-                tracing::error!(%error, "nor could its failure; the next host ends it");
+                let next_step = error.next_step();
+                tracing::error!(%error, next_step, "nor could its failure; the next host ends it");
             }
             outcome_of(&runner, &active, None)
         }

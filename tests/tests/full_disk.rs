@@ -1,0 +1,236 @@
+//! A data directory on a disk of 6 MB, filled to ten levels, through the command line: every command ends by itself and
+//! soon, says in one error what to do, and leaves sound databases; a deadline and a signal are obeyed on the full disk;
+//! and when there is room again, all works.
+
+use cjm_platform::process::Signal;
+use cjm_tests::small_disk::SmallDisk;
+use cjm_tests::world::{Outcome, World, eventually};
+use cjm_tests::{journal, repo};
+use rusqlite::Connection;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+/// Longest time any command may take on a full disk.
+const COMMAND_MAX: Duration = Duration::from_secs(5);
+/// The room that is left, in kB.
+const LEVELS_KB: [u64; 10] = [0, 4, 16, 64, 256, 512, 1024, 1536, 2048, 4096];
+/// Could not be written.
+const STORE: i32 = 17;
+/// A tool failed.
+const TOOL: i32 = 12;
+
+const FLOW: &str = "name: flow\nnodes:\n  one: {capability: tool, action: small}\n  two: {capability: tool, action: small, after: [one]}\n";
+const LIST: &str = "capabilities: [{name: added, manifest: added.json}]\n";
+
+/// A world on a small disk, with tools in it; None where there can be none, which is said.
+fn small(test: &str) -> Option<(SmallDisk, World)> {
+    let world = World::new();
+    let disk = match SmallDisk::under(&world) {
+        Ok(disk) => disk,
+        Err(reason) => {
+            repo::skip(test, &reason);
+            return None;
+        }
+    };
+    let sh = |script: &str| json!({"argv": ["-c", script], "result": "stdout_text"});
+    let actions = json!({
+        "small": sh("echo small"),
+        "big": sh("head -c 3000000 /dev/zero | tr '\\0' x"),
+        "flood": sh("head -c 9000000 /dev/zero | tr '\\0' x >&2; echo flooded"),
+        "file": {"argv": ["-c", "head -c 3000000 /dev/zero > \"$0\"", "{out}"], "outputs": {"out": "out"}, "result": "files"},
+        "slow": sh("echo begun >&2; exec sleep 600"),
+        "deaf": sh("trap '' TERM INT; echo begun >&2; while :; do sleep 1; done"),
+    });
+    world.install_executable("tool", "/bin/sh", &actions);
+    let added =
+        json!({"runtime": {"kind": "executable", "program": "/bin/true", "actions": {"go": {"argv": []}}}});
+    world.write("added.json", cjm_tests::world::manifest("added", &added, &json!({})).to_string());
+    world.write("flow.yaml", FLOW);
+    world.write("capabilities.yaml", LIST);
+    Some((disk, world))
+}
+
+/// What a person does with a data directory.
+fn commands() -> Vec<Vec<&'static str>> {
+    vec![
+        vec!["list"],
+        vec!["call", "tool", "--action", "small"],
+        vec!["call", "tool", "--action", "big"],
+        vec!["call", "tool", "--action", "file"],
+        vec!["call", "tool", "--action", "small", "--stream"],
+        vec!["run", "flow.yaml"],
+        vec!["call", "tool", "--action", "flood"],
+        vec!["logs"],
+        vec!["logs", "--chunks"],
+        vec!["logs", "--journal"],
+        vec!["set-secret", "tool", "KEY", "--value", "hush"],
+        vec!["list-secrets", "tool"],
+        vec!["install-all"],
+        vec!["remove-secret", "tool", "OTHER"],
+        vec!["call", "tool", "--action", "small", "--json"],
+        vec!["retention", "--archive-journal", "2000-01-01"],
+        vec!["retention", "--max-total-mb", "0.1"],
+        vec!["call", "tool", "--action", "small"],
+    ]
+}
+
+/// What only reads, or makes room, does so on a full disk too.
+fn must_work(arguments: &[&str]) -> bool {
+    ["list", "logs", "list-secrets", "retention"].contains(&arguments[0])
+        && !arguments.contains(&"--archive-journal")
+}
+
+/// What is wrong with the way a command ended on a full disk.
+fn faults_of(outcome: &Outcome, must_work: bool) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut wrong = |what: String| faults.push(format!("{what}: {}", outcome.describe()));
+    if outcome.elapsed > COMMAND_MAX {
+        wrong(format!("took {:?}", outcome.elapsed));
+    }
+    match outcome.code {
+        Some(0) => {}
+        code if must_work => wrong(format!("ended with {code:?}, and needs no room")),
+        Some(STORE) => {
+            let errors = outcome.stderr.lines().filter(|line| line.starts_with("error:")).count();
+            let in_json = outcome.stdout.contains("\"next_step\"");
+            if !in_json && (errors != 1 || !outcome.stderr.contains("next: ")) {
+                wrong("does not say in one error what to do".to_owned());
+            }
+        }
+        // The tool itself could not write, and says so.
+        Some(TOOL) if outcome.stderr.contains("| head: error writing") => {}
+        // What was not set before cannot be removed.
+        Some(1) if outcome.stderr.contains("no secret 'OTHER' is stored") => {}
+        other => wrong(format!("ended with {other:?}")),
+    }
+    // Lines of a log are for whoever asked for one.
+    if outcome.stderr.contains("ERROR") || outcome.stderr.contains("WARN") {
+        wrong("speaks as a log".to_owned());
+    }
+    faults
+}
+
+fn assert_databases_are_sound(data_dir: &Path) {
+    let mut checked = 0;
+    for entry in std::fs::read_dir(data_dir).expect("readable").flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|extension| extension == "db") {
+            let verdict: String = Connection::open(&path)
+                .and_then(|db| db.query_row("PRAGMA integrity_check", [], |row| row.get(0)))
+                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            assert_eq!(verdict, "ok", "{}", path.display());
+            checked += 1;
+        }
+    }
+    assert!(checked > 0, "no database in {}", data_dir.display());
+}
+
+/// Sessions of workers that were started and whose end is in no row.
+fn unended(path: &Path) -> BTreeSet<String> {
+    let rows = journal::rows(path);
+    let of = |kind: &str| -> BTreeSet<String> {
+        rows.iter().filter(|row| row.event_type == kind).filter_map(|row| row.worker.clone()).collect()
+    };
+    of("worker_spawned").difference(&of("worker_died")).cloned().collect()
+}
+
+/// All of it once on a disk with so much left; `used`: things have run there before.
+fn at_level(left_kb: u64, used: bool) -> Vec<String> {
+    let Some((disk, world)) = small("full_disk") else { return Vec::new() };
+    if used {
+        let _ = world.run(&["call", "tool", "--action", "small"]).expect(0);
+        for key in ["KEPT", "OTHER"] {
+            let _ = world.run(&["set-secret", "tool", key, "--value", "kept"]).expect(0);
+        }
+    }
+    disk.fill(left_kb * 1024);
+    let mut faults = Vec::new();
+    for arguments in commands() {
+        let outcome = world.start(&arguments).wait(COMMAND_MAX * 4);
+        if std::env::var_os("CJM_TEST_TELL").is_some() {
+            eprintln!("{left_kb} kB {used}: {:?} {:?} {}", outcome.code, outcome.elapsed, outcome.command);
+        }
+        faults.extend(
+            faults_of(&outcome, used && must_work(&arguments))
+                .into_iter()
+                .map(|fault| format!("{left_kb} kB left, used {used}: {fault}")),
+        );
+        world.assert_nothing_left();
+    }
+    disk.free();
+    let _ = world.run(&["retention", "--max-total-mb", "0.1"]);
+    for action in ["small", "small"] {
+        let _ = world.run(&["call", "tool", "--action", action]).expect(0);
+    }
+    let _ = world.run(&["run", "flow.yaml"]).expect(0);
+    let _ = world.run(&["set-secret", "tool", "KEY", "--value", "hush"]).expect(0);
+    let _ = world.run(&["install-all"]).expect(0);
+    if used {
+        let names = world.run(&["list-secrets", "tool"]).expect(0).stdout;
+        assert!(names.contains("KEPT"), "a secret from before was lost: {names}");
+    }
+    assert_databases_are_sound(&world.data_dir());
+    let left = unended(&world.journal());
+    if !left.is_empty() {
+        faults.push(format!("{left_kb} kB left: started and never ended: {left:?}"));
+    }
+    journal::assert_every_job_ended_once(&world.journal());
+    faults
+}
+
+#[test]
+fn at_every_fill_level_every_command_ends_and_says_what_to_do() {
+    let faults: Vec<String> = LEVELS_KB.iter().flat_map(|level| at_level(*level, true)).collect();
+    assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n\n"));
+}
+
+#[test]
+fn a_disk_that_is_full_before_anything_ran_is_told_too() {
+    let faults: Vec<String> =
+        [0, 16, 64, 256, 1024].iter().flat_map(|level| at_level(*level, false)).collect();
+    assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n\n"));
+}
+
+#[test]
+fn a_disk_that_fills_while_a_call_runs_keeps_nobody_from_ending_it() {
+    for left_kb in [0, 64, 1024] {
+        for (action, signal, code) in [
+            ("slow", Some(Signal::TERM), 143),
+            ("slow", Some(Signal::INT), 130),
+            ("deaf", Some(Signal::TERM), 143),
+            ("slow", None, 13),
+            ("deaf", None, 13),
+        ] {
+            let Some((disk, world)) = small("full_disk") else { return };
+            let mut arguments = vec!["call", "tool", "--action", action];
+            if signal.is_none() {
+                arguments.extend(["--timeout", "2"]);
+            }
+            let running = world.start(&arguments);
+            eventually("the call runs", Duration::from_secs(20), || {
+                let rows = journal::rows(&world.journal());
+                rows.iter().any(|row| row.text("to") == "running").then_some(())
+            });
+            disk.fill(left_kb * 1024);
+            if let Some(signal) = signal {
+                running.signal(signal);
+            }
+            let outcome = running.wait(Duration::from_secs(30));
+            let what = format!("{left_kb} kB left\n{}", outcome.describe());
+            if std::env::var_os("CJM_TEST_TELL").is_some() {
+                eprintln!("{what}");
+            }
+            assert_eq!(outcome.code, Some(code), "{what}");
+            assert!(outcome.elapsed < COMMAND_MAX + Duration::from_secs(4), "{what}");
+            assert!(!outcome.stderr.contains("ERROR"), "{what}");
+            world.assert_nothing_left();
+            disk.free();
+            let _ = world.run(&["call", "tool", "--action", "small"]).expect(0);
+            assert_databases_are_sound(&world.data_dir());
+            assert_eq!(unended(&world.journal()), BTreeSet::new(), "{what}");
+            journal::assert_every_job_ended_once(&world.journal());
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! `cjm-ctl validate` of folders and lists: every fault with its file, line and column, before anything is installed; what it
+//! finds is what `install-all` would refuse; and nothing of what is looked at runs.
+
+use cjm_tests::world::{World, manifest};
+use serde_json::{Value, json};
+use std::fs;
+
+/// Without a user's version shims, which take seconds to say which Python they mean.
+fn world() -> World {
+    let mut world = World::new();
+    world.set("PATH", "/usr/local/bin:/usr/bin:/bin");
+    world
+}
+
+/// File, line, code of each error, in their order.
+fn errors(verdict: &Value) -> Vec<(String, Option<u64>, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let list = verdict["errors"].as_array().expect("a list");
+    list.iter()
+        .map(|error| {
+            assert!(error["next_step"].as_str().is_some_and(|step| !step.is_empty()), "{error}");
+            assert_eq!(error["line"].is_u64(), error["column"].is_u64(), "{error}");
+            (text(&error["file"]), error["line"].as_u64(), text(&error["code"]))
+        })
+        .collect()
+}
+
+fn place(file: &str, line: impl Into<Option<u64>>, code: &str) -> (String, Option<u64>, String) {
+    (file.to_owned(), line.into(), code.to_owned())
+}
+
+fn program(name: &str) -> Value {
+    let actions = json!({"go": {"argv": []}});
+    manifest(
+        name,
+        &json!({"runtime": {"kind": "executable", "program": "/bin/true", "actions": actions}}),
+        &json!({}),
+    )
+}
+
+/// Writes a file of the project, with its folders.
+fn put(world: &World, name: &str, text: &str) {
+    let path = world.file(name);
+    fs::create_dir_all(path.parent().expect("a folder")).expect("mkdir");
+    fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
+
+const PROJECT: &str = "[project]\nname = 'tool'\nversion = '1'\n";
+
+#[test]
+fn a_folder_is_looked_through_and_each_fault_has_its_place() {
+    let world = world();
+    put(&world, "tool/pyproject.toml", PROJECT);
+    put(&world, "tool/tool_pkg/__init__.py", "x = 1\n\ndef f(:\n    pass\n");
+    put(
+        &world,
+        "tool/tool_pkg/good.py",
+        &format!("open({:?}, 'w')\n", world.file("ran").display().to_string()),
+    );
+    put(&world, "tool/tool_pkg/logs.py", "import logging\nlogging.basicConfig(force=True)\n");
+    put(&world, "tool/setup.cfg", "ignored");
+    let verdict = world.run(&["validate", "tool", "--json"]).expect(1).json();
+    assert_eq!((&verdict["kind"], &verdict["valid"]), (&"folder".into(), &false.into()), "{verdict}");
+    assert_eq!(
+        errors(&verdict),
+        [
+            place("tool/tool_pkg/__init__.py", 3, "source.syntax"),
+            place("tool/tool_pkg/logs.py", 2, "source.logging_forced"),
+        ]
+    );
+    assert_eq!(verdict["errors"][0]["column"], 7, "{verdict}");
+    assert!(!world.file("ran").exists(), "nothing of it ran");
+    let plain = world.run(&["validate", "tool"]).expect(1);
+    assert!(plain.stderr.contains("  - tool/tool_pkg/__init__.py:3:7: "), "{}", plain.describe());
+    assert!(plain.stderr.contains("2 error(s)") && plain.stderr.contains("next: "), "{}", plain.describe());
+
+    put(&world, "tool/tool_pkg/__init__.py", "x = 1\n");
+    put(&world, "tool/tool_pkg/logs.py", "");
+    let good = world.run(&["validate", "tool"]).expect(0);
+    assert_eq!(good.stdout, "✓ tool (folder): valid\n", "{}", good.describe());
+
+    // A project: its list, settings, composition and manifests beside the source.
+    put(&world, "project/capabilities.yaml", "capabilities:\n- {name: t, manifest: tool.json}\n");
+    put(&world, "project/tool.json", &program("tool").to_string());
+    put(&world, "project/package.json", "{\"name\": \"of another program\"");
+    put(&world, "project/cjm.yaml", "data_dir: .cjm\nruntime: {mode: 3}\n");
+    put(&world, "project/flow.yaml", "name: f\nnodes:\n  a: {capability: c, oops: 1}\n");
+    put(
+        &world,
+        "project/manifest.json",
+        "{\n  \"format_version\": \"2.0\",\n  \"code\": {\"name\": \"a b\", \"version\": \"1\"}}",
+    );
+    put(&world, "project/venv/pyvenv.cfg", "");
+    put(&world, "project/venv/theirs.py", "def (");
+    put(&world, "project/scripts/ours.py", "if True:\nx = 1\n");
+    let verdict = world.run(&["validate", "project", "--json"]).expect(1).json();
+    assert_eq!(
+        errors(&verdict),
+        [
+            place("project/cjm.yaml", 2, "settings_file.malformed"),
+            place("project/flow.yaml", 3, "composition.malformed"),
+            place("project/manifest.json", 3, "manifest.invalid"),
+            place("project/scripts/ours.py", 2, "source.syntax"),
+        ],
+        "{verdict}"
+    );
+    world.assert_nothing_left();
+}
+
+/// A list of entries that are each wrong in their own way, and two that are not.
+const LIST: &str = "capabilities:
+- {name: first, manifest: tool.json}
+- {name: again, manifest: tool.json}
+- {name: broken, manifest: broken.json}
+- {name: absent, manifest: absent.json}
+- {name: source, env_name: one, package: ./source, python_version: '>=3.9'}
+- {name: shared, env_name: one, package: named, python_version: '>=3.9'}
+- {name: project, env_name: project, package: ./project, python_version: '>=3.9'}
+- {name: nameless, env_name: nameless, package: ./nameless, python_version: '>=3.9'}
+- {name: bare, env_name: bare, package: ./bare, python_version: '>=3.9'}
+- {name: newest, env_name: newest, package: named, python_version: newest}
+- {name: options, env_name: options, package: '--pre', python_version: '>=3.9'}
+- {name: conda, env_name: conda, package: named, env_file: absent.yml}
+";
+
+fn list_of_faults(world: &World) {
+    put(world, "capabilities.yaml", LIST);
+    put(world, "tool.json", &program("tool").to_string());
+    put(world, "broken.json", "{\n\"format_version\": \"2.0\",\n oops}");
+    put(world, "source/pyproject.toml", PROJECT);
+    put(world, "source/tool.py", "\n\nreturn 1\n");
+    put(world, "project/pyproject.toml", "[project]\nname = 'p'\nversion = \n");
+    put(world, "nameless/pyproject.toml", "[build-system]\nrequires = []\n[project]\nversion = '1'\n");
+    put(world, "bare/tool.py", "");
+}
+
+#[test]
+fn a_list_is_refused_for_what_install_all_would_refuse() {
+    let world = world();
+    list_of_faults(&world);
+    let verdict = world.run(&["validate", "capabilities.yaml", "--json"]).expect(1).json();
+    let found = errors(&verdict);
+    assert_eq!(
+        found,
+        [
+            place("", 3, "install.capability_twice"),
+            place("broken.json", 3, "manifest.malformed"),
+            place("", 5, "install.file"),
+            place("", 7, "install.shared_environment"),
+            place("project/pyproject.toml", 3, "install.broken_project"),
+            place("nameless/pyproject.toml", 3, "install.broken_project"),
+            place("", 10, "install.bad_folder"),
+            place("", 11, "install.bad_python_version"),
+            place("", 12, "install.unsupported"),
+            place("", 13, "install.file"),
+            place("source/tool.py", 3, "source.syntax"),
+        ],
+        "{verdict}"
+    );
+    // The same words, where an installation comes to them without making anything.
+    let installed = world.run(&["install-all", "--offline", "--json"]).expect(1).json();
+    let refused: Vec<&Value> = installed["entries"]
+        .as_array()
+        .expect("entries")
+        .iter()
+        .filter(|entry| !entry["error"].is_null())
+        .collect();
+    for (name, code) in [
+        ("again", "install.capability_twice"),
+        ("broken", "manifest.malformed"),
+        ("absent", "install.file"),
+        ("shared", "install.shared_environment"),
+        ("project", "install.broken_project"),
+        ("nameless", "install.broken_project"),
+        ("bare", "install.bad_folder"),
+        ("options", "install.unsupported"),
+        ("conda", "install.file"),
+    ] {
+        let error = refused.iter().find(|entry| entry["name"] == name).map(|entry| &entry["error"]["code"]);
+        assert_eq!(error, Some(&code.into()), "{name}: {installed}");
+    }
+    world.assert_nothing_left();
+}
+
+#[test]
+fn what_is_right_is_told_and_what_only_this_machine_lacks_is_a_warning() {
+    let world = world();
+    let mut tool = program("tool");
+    tool["code"]["runtime"]["program"] = "no-such-program-anywhere".into();
+    put(&world, "tool.json", &tool.to_string());
+    put(&world, "source/pyproject.toml", PROJECT);
+    put(&world, "source/tool.py", "print(1)\n");
+    put(
+        &world,
+        "capabilities.yaml",
+        "capabilities:\n- {name: a, manifest: tool.json}\n- {name: b, env_name: b, package: ./source, python_version: '9.9'}\n",
+    );
+    for path in ["capabilities.yaml", "."] {
+        let verdict = world.run(&["validate", path, "--json"]).expect(0).json();
+        let warnings = verdict["warnings"].to_string();
+        assert!(warnings.contains("no-such-program-anywhere"), "{path}: {verdict}");
+        assert!(
+            warnings.contains("no Python 9.9 on this machine: the syntax was not looked at"),
+            "{verdict}"
+        );
+        assert_eq!(verdict["valid"], true, "{path}: {verdict}");
+    }
+    // What the repository ships is in order.
+    let shipped = cjm_tests::repo::root().join("capabilities.yaml").display().to_string();
+    let verdict = world.run(&["validate", &shipped, "--json"]).expect(0).json();
+    assert_eq!(verdict["errors"], json!([]));
+}

@@ -1,0 +1,37 @@
+//! Reads YAML that somebody else wrote: with fewer values behind its aliases than the reader would allow by itself, since
+//! a few lines of aliases of aliases stand for millions and keep it busy for seconds.
+
+use serde::de::DeserializeOwned;
+use serde_saphyr::{Error, Options};
+
+/// Values that all aliases of a document together may stand for.
+const ALIASED_VALUES_MAX: usize = 20_000;
+
+/// The document, as `T`.
+///
+/// # Errors
+/// With line and column in its words.
+pub(crate) fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
+    let mut options = Options::default();
+    options.alias_limits.max_total_replayed_events = ALIASED_VALUES_MAX;
+    serde_saphyr::from_str_with_options(text, options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn aliases_work_and_aliases_of_aliases_end_at_once() {
+        let value: serde_json::Value = from_str("a: &a [1, 2]\nb: *a\n").expect("reads");
+        assert_eq!(value["b"], serde_json::json!([1, 2]));
+        let mut bomb = "a0: &a0 [lol, lol]\n".to_owned();
+        for level in 1..40 {
+            bomb.push_str(&format!("a{level}: &a{level} [*a{0}, *a{0}]\n", level - 1));
+        }
+        let before = Instant::now();
+        from_str::<serde_json::Value>(&bomb).expect_err("too many");
+        assert!(before.elapsed() < Duration::from_secs(5), "{:?}", before.elapsed());
+    }
+}
