@@ -254,11 +254,12 @@ impl Host {
         let (history, id) = (Arc::clone(&self.services().history), job.clone());
         let read = move || history.job(&id);
         let stored = self.shared.runtime.handle()?.spawn_blocking(read).await;
-        let (record, body) = stored
+        let stored = stored
             .map_err(|_| HostError::ShuttingDown)??
-            .filter(|(record, _)| record.status.is_terminal())
+            .filter(|stored| stored.record.status.is_terminal())
             .ok_or_else(|| HostError::UnknownJob(job.clone()))?;
-        Ok(Arc::new(JobOutcome::of(&record, body.map(bytes::Bytes::from))))
+        let result = stored.result.map(bytes::Bytes::from);
+        Ok(Arc::new(JobOutcome::of(&stored.record, result, stored.worker_pid)))
     }
 
     /// Where a job stands now: `pending`, `running`, or how it ended.

@@ -104,6 +104,7 @@ async fn try_attempt(runner: &Runner, active: &ActiveJob, start: &Start) -> Atte
             let mut record = active.record();
             record.instance_id = Some(start.instance.to_string());
             record.worker_session_id = Some(start.session.clone());
+            active.ran_in(instance.last_pid(&start.session));
             return AttemptEnd::Over(Err(CallError::NotStarted(error)));
         }
     };
@@ -118,6 +119,7 @@ async fn try_attempt(runner: &Runner, active: &ActiveJob, start: &Start) -> Atte
         return AttemptEnd::Over(Err(CallError::NotJournaled { capability, message }));
     }
     *active.record() = record;
+    active.ran_in(Some(worker.facts().pid));
     let body = with_known_hashes(&runner.services.input_hashes, &instance.plan, &active.body).await;
     if active.stopping.is_cancelled() {
         return cancelled();
@@ -177,7 +179,7 @@ pub(crate) async fn finish(runner: Runner, active: Arc<ActiveJob>, end: End) {
     let from = active.record().status;
     let (body, commit) = end_commit(&active, end);
     let outcome = match runner.services.journal.commit(commit).await {
-        Ok(_) => outcome_of(&runner, &active, body),
+        Ok(_) => outcome_of(&active, body),
         Err(error) => {
             tracing::error!(%error, job = %active.id, "the end of a job could not be written");
             let (failed, commit) = end_without_result(&active.record(), from, &error, &Timestamp::now());
@@ -193,7 +195,7 @@ pub(crate) async fn finish(runner: Runner, active: Arc<ActiveJob>, end: End) {
             {
                 tracing::error!(%error, "nor could its failure; the next host ends it");
             }
-            outcome_of(&runner, &active, None)
+            outcome_of(&active, None)
         }
     };
     runner.jobs.ended(&active, Arc::new(outcome));
@@ -258,11 +260,6 @@ fn terminal_row(record: &JobRecord, from: JobStatus) -> JournalRow {
 }
 
 /// How a job ended, as its record says.
-fn outcome_of(runner: &Runner, active: &ActiveJob, result: Option<bytes::Bytes>) -> JobOutcome {
-    let record = active.record();
-    let instance = record.instance_id.clone().map(InstanceId::from_text);
-    let worker_pid = instance
-        .and_then(|id| runner.instances.get(&id))
-        .and_then(|instance| instance.last_pid(record.worker_session_id.as_ref()));
-    JobOutcome { worker_pid, ..JobOutcome::of(&record, result) }
+fn outcome_of(active: &ActiveJob, result: Option<bytes::Bytes>) -> JobOutcome {
+    JobOutcome::of(&active.record(), result, active.worker_pid())
 }

@@ -46,6 +46,8 @@ pub(crate) struct ActiveJob {
     /// The request as it goes out, envelope included.
     pub(crate) body: Vec<u8>,
     pub(crate) record: Mutex<JobRecord>,
+    /// The process of the worker of its last attempt: the instance, who knew it too, may be unloaded before the job is told.
+    pub(crate) worker_pid: Mutex<Option<u32>>,
     /// How long it may take, from its submission.
     pub(crate) timeout: Duration,
     pub(crate) outcome: watch::Sender<Option<Arc<JobOutcome>>>,
@@ -239,8 +241,8 @@ pub struct JobOutcome {
 }
 
 impl JobOutcome {
-    /// How the job of this record ended.
-    pub(crate) fn of(record: &JobRecord, result: Option<bytes::Bytes>) -> Self {
+    /// How the job of this record ended, which ran in this process.
+    pub(crate) fn of(record: &JobRecord, result: Option<bytes::Bytes>, worker_pid: Option<u32>) -> Self {
         Self {
             job_id: record.job_id.clone(),
             status: record.status,
@@ -251,7 +253,7 @@ impl JobOutcome {
             completed_at: record.completed_at.clone(),
             instance_id: record.instance_id.clone().map(InstanceId::from_text),
             worker_session_id: record.worker_session_id.as_ref().map(ToString::to_string),
-            worker_pid: None,
+            worker_pid,
         }
     }
 }
@@ -292,6 +294,14 @@ impl ActiveJob {
 
     pub(crate) fn record(&self) -> MutexGuard<'_, JobRecord> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn ran_in(&self, worker_pid: Option<u32>) {
+        *self.worker_pid.lock().unwrap_or_else(PoisonError::into_inner) = worker_pid;
+    }
+
+    pub(crate) fn worker_pid(&self) -> Option<u32> {
+        *self.worker_pid.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -196,6 +196,7 @@ impl Host {
             path,
             body: body.clone(),
             record: Mutex::new(record),
+            worker_pid: Mutex::default(),
             timeout: request.timeout.unwrap_or(services.options.call_timeout),
             outcome: watch::Sender::new(None),
             stopping: CancellationToken::new(),

@@ -131,3 +131,19 @@ async fn killing_one_incarnation_spares_the_next() {
     assert_eq!(instance.session(), second, "it had nothing to do with that");
     host.shutdown().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_with_its_instance_is_told_with_its_process() {
+    let (host, instance) = stage(QueueLimits::default(), 1, 0);
+    let job = host.submit(request("deaf")).await.expect("accepted");
+    while host.job_status(&job).await.expect("known") != JobStatus::Running {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let pid = instance.worker().expect("it lives").facts().pid;
+    // It ends after the instance is forgotten.
+    host.unload(&instance.id).await.expect("unloaded");
+    let told = host.wait(&job).await.expect("told");
+    assert!(told.status == JobStatus::Failed && told.started_at.is_some(), "{told:?}");
+    assert_eq!(told.worker_pid, Some(pid));
+    host.shutdown().await;
+}

@@ -32,6 +32,8 @@ pub(super) struct Kept {
     pub(super) spawned: BTreeSet<WorkerSessionId>,
     pub(super) died: BTreeSet<WorkerSessionId>,
     pub(super) workers_open: BTreeSet<WorkerSessionId>,
+    /// Processes of workers, dead ones too.
+    pids: BTreeMap<WorkerSessionId, u32>,
     pub(super) terminal_rows: BTreeMap<String, u32>,
     row_ids: BTreeSet<String>,
     rows: i64,
@@ -215,7 +217,11 @@ impl Journal for SimulatedJournal {
 
 impl History for SimulatedJournal {
     fn job(&self, job: &JobId) -> Result<Option<StoredJob>, StoreError> {
-        Ok(self.kept(|kept| Some((kept.jobs.get(job)?.clone(), kept.results.get(job).cloned()))))
+        Ok(self.kept(|kept| {
+            let record = kept.jobs.get(job)?.clone();
+            let worker_pid = record.worker_session_id.as_ref().and_then(|worker| kept.pids.get(worker).copied());
+            Some(StoredJob { record, result: kept.results.get(job).cloned(), worker_pid })
+        }))
     }
 }
 
@@ -297,6 +303,7 @@ impl Kept {
             }
             Write::WorkerSpawned(worker) => {
                 self.workers_open.insert(worker.worker_session_id.clone());
+                self.pids.insert(worker.worker_session_id.clone(), worker.pid);
             }
             Write::WorkerEnded(session, _) => {
                 self.workers_open.remove(session);

@@ -431,8 +431,8 @@ impl Stage {
 /// A waiter is told what the store says, and in which process the job ran.
 fn check_told(outcome: &JobOutcome, kept: &Kept, plan: &Plan) -> Result<(), String> {
     let JobOutcome { job_id: id, status, .. } = outcome;
-    // An instance that was taken away takes the numbers of its processes along.
-    let ran = outcome.started_at.is_some() && plan.ends_early.is_none() && !plan.unloads;
+    // Also where its instance was unloaded meanwhile, or its worker has died.
+    let ran = outcome.started_at.is_some();
     ensure(!ran || outcome.worker_pid.is_some(), || format!("{id} ran in no process, {plan:?}"))?;
     let kept_status = kept.jobs.get(id).map(|job| job.status);
     // An end that waits for the disk is told as a failure, and written later.
