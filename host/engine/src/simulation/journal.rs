@@ -219,7 +219,8 @@ impl History for SimulatedJournal {
     fn job(&self, job: &JobId) -> Result<Option<StoredJob>, StoreError> {
         Ok(self.kept(|kept| {
             let record = kept.jobs.get(job)?.clone();
-            let worker_pid = record.worker_session_id.as_ref().and_then(|worker| kept.pids.get(worker).copied());
+            let worker_pid =
+                record.worker_session_id.as_ref().and_then(|worker| kept.pids.get(worker).copied());
             Some(StoredJob { record, result: kept.results.get(job).cloned(), worker_pid })
         }))
     }
