@@ -502,6 +502,11 @@ impl Instances {
         std::mem::take(&mut loaded.by_id).into_values().collect()
     }
 
+    /// All that are wanted, by id.
+    pub(crate) fn all(&self, wanted: impl Fn(&Instance) -> bool) -> Vec<Arc<Instance>> {
+        self.loaded().by_id.values().filter(|instance| wanted(instance)).cloned().collect()
+    }
+
     /// Any that is wanted.
     pub(crate) fn find(&self, wanted: impl Fn(&Instance) -> bool) -> Option<Arc<Instance>> {
         self.loaded().by_id.values().find(|instance| wanted(instance)).cloned()

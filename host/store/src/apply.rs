@@ -124,6 +124,14 @@ fn apply_write(connection: &Connection, write: &Write) -> Result<(), NotApplied>
                 .execute([id.as_str()])?;
             expect_one(changed, || format!("composition `{id}` is not pending"))
         }
+        Write::CompositionFails(id, why) => {
+            let changed = connection
+                .prepare_cached(
+                    "UPDATE compositions SET failure = ?2 WHERE composition_id = ?1 AND status IN ('pending', 'running')",
+                )?
+                .execute(params![id.as_str(), failure_text(Some(why))])?;
+            expect_one(changed, || format!("composition `{id}` does not run"))
+        }
         Write::EndComposition(end) => end_composition(connection, end),
         Write::HostStarted(host) => {
             connection

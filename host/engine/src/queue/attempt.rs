@@ -211,6 +211,9 @@ fn end_commit(active: &ActiveJob, end: End) -> (Option<bytes::Bytes>, Commit) {
     record.completed_at = Some(Timestamp::now());
     let instance = InstanceId::from_text(record.instance_id.clone().unwrap_or_else(|| record.target.clone()));
     record.failure = match (&result, stopped) {
+        (_, Some(StopReason::Deadline)) if active.stopped_for.get().is_some() => {
+            active.stopped_for.get().cloned()
+        }
         (_, Some(StopReason::Deadline)) => {
             let seconds = active.timeout.as_secs_f64();
             let error = CallError::DeadlinePassed { capability: record.capability_name.clone(), seconds };

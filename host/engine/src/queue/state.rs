@@ -10,7 +10,7 @@ use cjm_workers::{CallError, Reply};
 use serde_json::{Map, Value};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -51,6 +51,8 @@ pub(crate) struct ActiveJob {
     /// How long it may take, from its submission.
     pub(crate) timeout: Duration,
     pub(crate) outcome: watch::Sender<Option<Arc<JobOutcome>>>,
+    /// Why it is stopped, where that is not its own deadline.
+    pub(crate) stopped_for: OnceLock<Failure>,
     /// The queue has asked for the end of the attempt that runs.
     pub(crate) stopping: CancellationToken,
     /// Keeps the stores open from the first attempt to the terminal row.

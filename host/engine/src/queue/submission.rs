@@ -10,7 +10,7 @@ use cjm_wire::envelope::{ACTION_KEY, CallEnvelope};
 use cjm_wire::json::{Arguments, Json};
 use cjm_wire::{CompositionId, JobId, RunId, Timestamp, http};
 use serde_json::{Map, Value};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -199,6 +199,7 @@ impl Host {
             worker_pid: Mutex::default(),
             timeout: request.timeout.unwrap_or(services.options.call_timeout),
             outcome: watch::Sender::new(None),
+            stopped_for: OnceLock::new(),
             stopping: CancellationToken::new(),
             keeps_open: Mutex::default(),
             element,

@@ -6,8 +6,9 @@ use crate::services::{History, StoredJob};
 use cjm_store::{
     Body, Commit, Gate, JobRecord, Journal, Receipt, StoreError, Subscription, WhenClosed, Write,
 };
+use cjm_wire::error::Failure;
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
-use cjm_wire::{JobId, Timestamp, WorkerSessionId};
+use cjm_wire::{CompositionId, JobId, Timestamp, WorkerSessionId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
@@ -35,6 +36,10 @@ pub(super) struct Kept {
     /// Processes of workers, dead ones too.
     pids: BTreeMap<WorkerSessionId, u32>,
     pub(super) terminal_rows: BTreeMap<String, u32>,
+    /// How compositions have ended; None: not yet.
+    pub(super) compositions: BTreeMap<CompositionId, Option<JobStatus>>,
+    /// Why those fail that have not ended.
+    pub(super) failing: BTreeMap<CompositionId, Failure>,
     row_ids: BTreeSet<String>,
     rows: i64,
     /// What must never be.
@@ -278,8 +283,27 @@ impl Kept {
                     _ => Ok(()),
                 }
             }
+            Write::CompositionFails(id, _) => self.check_runs(id),
+            Write::EndComposition(end) => {
+                self.check_runs(&end.composition_id)?;
+                // What its callers were told stays.
+                let told = self.failing.get(&end.composition_id).map(|failure| &failure.report.message);
+                let ends = end.failure.as_ref().map(|failure| &failure.report.message);
+                if told.is_some() && (told != ends || end.status != JobStatus::Failed) {
+                    self.broken.push(format!("told {told:?}, ended {} {ends:?}", end.status));
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
+    }
+
+    fn check_runs(&mut self, id: &CompositionId) -> Result<(), StoreError> {
+        if self.compositions.get(id) == Some(&None) {
+            return Ok(());
+        }
+        self.broken.push(format!("{id} does not run: {:?}", self.compositions.get(id)));
+        Err(refused("a composition that does not run"))
     }
 
     fn write(&mut self, write: &Write) {
@@ -301,6 +325,15 @@ impl Kept {
                 if let Some(Body::Inline(bytes)) = &end.result {
                     self.results.insert(end.job_id.clone(), bytes.clone());
                 }
+            }
+            Write::InsertComposition(composition, _, _) => {
+                self.compositions.insert(composition.composition_id.clone(), None);
+            }
+            Write::CompositionFails(id, failure) => {
+                self.failing.insert(id.clone(), (**failure).clone());
+            }
+            Write::EndComposition(end) => {
+                self.compositions.insert(end.composition_id.clone(), Some(end.status));
             }
             Write::WorkerSpawned(worker) => {
                 self.workers_open.insert(worker.worker_session_id.clone());
