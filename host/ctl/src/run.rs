@@ -12,7 +12,7 @@ use crate::progress::{Board, Row};
 use crate::run_inputs::{self, resolve};
 use crate::run_report::{document, state_text, table};
 use crate::stdin::Stdin;
-use cjm_engine::{CompositionOutcome, Host, HostEvent, NodeState, WorkerState};
+use cjm_engine::{CompositionOutcome, Host, HostError, HostEvent, NodeState, WorkerState};
 use cjm_wire::composition::{COMPOSITION_BYTES_MAX, Composition, RunOutcome};
 use cjm_wire::describe::{Described, ErrorReport, exit};
 use cjm_wire::inputs_file::parse_inputs;
@@ -102,7 +102,7 @@ async fn end_of_failed(
 fn with_given_time(fault: Fault, name: &str, args: &RunArgs) -> Fault {
     match fault {
         Fault::Shown(report) if report.code == DEADLINE_CODE => {
-            let message = timed_out_words(name, args);
+            let message = late(name, args).to_string();
             Fault::Shown(Box::new(ErrorReport { message, ..*report }))
         }
         other => other,
@@ -170,11 +170,11 @@ fn finish(
     args: &RunArgs,
     output: &Output,
 ) -> CommandResult {
-    let late = outcome.failure.as_ref().is_some_and(|failure| failure.report.code == DEADLINE_CODE);
+    let is_late = outcome.failure.as_ref().is_some_and(|failure| failure.report.code == DEADLINE_CODE);
     let code = match outcome.outcome {
         RunOutcome::Completed => exit::OK,
         RunOutcome::Cancelled => exit::CANCELLED,
-        RunOutcome::Failed if late => exit::TIMED_OUT,
+        RunOutcome::Failed if is_late => exit::TIMED_OUT,
         RunOutcome::Partial | RunOutcome::Failed => exit::COMPOSITION_FAILED,
     };
     if output.json {
@@ -210,12 +210,12 @@ fn finish(
     }
     tell_steps();
     Err(match &outcome.failure {
-        Some(failure) if late => {
+        Some(failure) if is_late => {
             let next_step = format!(
                 "{}; `cjm-ctl logs --journal --run {run_id}` tells its story",
                 failure.report.next_step
             );
-            let message = timed_out_words(name, args);
+            let message = late(name, args).to_string();
             Fault::from_report(ErrorReport { message, next_step, ..failure.report.clone() })
         }
         Some(failure) => {
@@ -241,13 +241,12 @@ fn ended_words(outcome: RunOutcome) -> &'static str {
 }
 
 fn timed_out(name: &str, args: &RunArgs) -> Fault {
-    Fault::new("composition.timed_out", timed_out_words(name, args), "give it more time with --timeout")
-        .with_exit(exit::TIMED_OUT)
+    late(name, args).into()
 }
 
-fn timed_out_words(name: &str, args: &RunArgs) -> String {
-    let seconds = args.timeout.unwrap_or_default();
-    format!("composition \"{name}\" did not end within {seconds} s, and was stopped")
+/// A run whose time is over, in the time that was given.
+fn late(name: &str, args: &RunArgs) -> HostError {
+    HostError::CompositionDeadline { name: name.to_owned(), seconds: args.timeout.unwrap_or_default() }
 }
 
 /// A row per node.

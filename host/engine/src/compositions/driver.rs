@@ -183,14 +183,11 @@ impl Driver {
                 kwargs: element.kwargs,
                 ends: self.ends.clone(),
             };
-            // A name that is an instance but no capability means that instance.
-            let instance = InstanceId::from_text(&element.capability);
-            let target =
-                if self.host.catalog().get(&element.capability).is_none() && self.host.is_loaded(&instance) {
-                    Target::Instance(instance)
-                } else {
-                    Target::Capability(element.capability)
-                };
+            // A name that is no capability is an instance, which was there when the run began. It may be unloaded now and then.
+            let target = match self.host.catalog().get(&element.capability) {
+                Some(_) => Target::Capability(element.capability),
+                None => Target::Instance(InstanceId::from_text(element.capability)),
+            };
             let request = JobRequest {
                 action: element.action,
                 task: element.task.zip(element.method),

@@ -32,10 +32,11 @@ impl Stage {
         let items: Vec<Value> = (0..6).map(|_| item()).collect();
         let beside = item();
         let items = &items[..1 + usize::try_from(seed.below(6)).expect("small")];
+        let fails_fast = seed.percent(65);
         let call = |item: &Value| json!({"do": item["do"], "ms": item["ms"], "job": true});
         let document = json!({
             "name": "simulated",
-            "failure": if seed.percent(35) { "best_effort" } else { "fail_fast" },
+            "failure": if fails_fast { "fail_fast" } else { "best_effort" },
             "nodes": {
                 "many": {
                     "capability": self.instances[0].as_str(), "map": items,
@@ -66,7 +67,7 @@ impl Stage {
         self.waits(caller, format!("for composition {id}"));
         if let Ok(told) = self.host.wait_composition(&id).await {
             self.callers().answered.push(id.clone());
-            self.check_answer(&id, &told, disk_may_fail);
+            self.check_answer(&id, &told, fails_fast, disk_may_fail);
             let since = Instant::now();
             if let Ok(end) = self.host.wait_composition_end(&id).await {
                 self.check_end(&id, &told, &end);
@@ -86,7 +87,13 @@ impl Stage {
     }
 
     /// A failure is told at once, while others still run; all else once nothing runs.
-    fn check_answer(&self, id: &CompositionId, told: &CompositionOutcome, disk_may_fail: bool) {
+    fn check_answer(
+        &self,
+        id: &CompositionId,
+        told: &CompositionOutcome,
+        fails_fast: bool,
+        disk_may_fail: bool,
+    ) {
         let (running, first_failed) = self.journal.kept(|kept| {
             let jobs = || kept.jobs.values().filter(|job| job.composition_id.as_ref() == Some(id));
             let failed = jobs().filter(|job| job.status == JobStatus::Failed);
@@ -95,10 +102,12 @@ impl Stage {
                 failed.filter_map(|job| kept.ended_at.get(&job.job_id)).min().copied(),
             )
         });
-        if told.still_running == 0 {
-            if running > 0 && !disk_may_fail {
-                self.complain(format!("{id} is told to have ended, and {running} of its jobs run"));
-            }
+        if told.still_running == 0 && running > 0 && !disk_may_fail {
+            self.complain(format!("{id} is told to have ended, and {running} of its jobs run"));
+        }
+        let hasty =
+            told.failure.as_ref().is_some_and(|failure| failure.report.code != "composition.deadline");
+        if !(fails_fast && hasty) && told.still_running == 0 {
             return;
         }
         if told.outcome != RunOutcome::Failed || told.failure.is_none() || told.failures.is_empty() {
