@@ -134,6 +134,16 @@ impl Host {
         .await
     }
 
+    /// The capability of a target, as far as it is known.
+    fn capability_of(&self, target: &Target) -> String {
+        match target {
+            Target::Capability(name) => name.clone(),
+            Target::Instance(id) => {
+                self.instances().get(id).map_or_else(|| id.to_string(), |found| found.plan.capability.clone())
+            }
+        }
+    }
+
     fn job_of(
         &self,
         request: JobRequest,
@@ -144,13 +154,7 @@ impl Host {
         let id = JobId::new();
         let run_id = request.run_id.unwrap_or_else(|| services.run_id.clone());
         let actor = request.actor.unwrap_or_else(|| services.options.actor.clone());
-        let capability = match &request.target {
-            Target::Capability(name) => name.clone(),
-            Target::Instance(instance) => self
-                .instances()
-                .get(instance)
-                .map_or_else(|| instance.to_string(), |i| i.plan.capability.clone()),
-        };
+        let capability = self.capability_of(&request.target);
         let envelope = CallEnvelope {
             job_id: Some(id.clone()),
             run_id: Some(run_id.clone()),

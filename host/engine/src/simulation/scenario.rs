@@ -369,19 +369,12 @@ impl Stage {
             }
             ensure(kept.workers_open.is_empty(), || format!("open workers: {:?}", kept.workers_open))?;
             ensure(kept.spawned.len() == seen.sessions.len(), || "a spawned worker has no row".to_owned())?;
-            if plan.full_disk.is_none() {
-                for (id, at) in &callers.cancelled {
-                    let Some(ended) = kept.ended_at.get(id) else { continue };
-                    let took = ended.saturating_duration_since(*at);
-                    let may = if seen.sent.contains(id) {
-                        Duration::from_millis(CANCEL_GRACE_MS) + CANCEL_SLACK
-                    } else {
-                        CANCEL_UNSENT_MAX
-                    };
-                    ensure(took <= may, || format!("{id} ended {took:?} after its cancel, {plan:?}"))?;
-                }
+            if plan.full_disk.is_some() {
+                return Ok(());
             }
-            Ok(())
+            callers.cancelled.iter().try_for_each(|(id, at)| {
+                check_cancel(id, *at, kept, &seen).map_err(|broken| format!("{broken}, {plan:?}"))
+            })
         })?;
         let runner = self.host.runner();
         ensure(runner.services.tasks.is_empty() || disk_may_fail, || {
@@ -416,6 +409,15 @@ impl Stage {
         let at_deadline = matches!(failure.report.code.as_str(), "call.deadline" | "composition.deadline");
         ensure(refused || at_deadline == for_deadline, || format!("{reason:?}, and {failure:?}"))
     }
+}
+
+/// Who was cancelled ends within the grace.
+fn check_cancel(id: &JobId, at: Instant, kept: &Kept, seen: &Seen) -> Result<(), String> {
+    let Some(ended) = kept.ended_at.get(id) else { return Ok(()) };
+    let took = ended.saturating_duration_since(at);
+    let sent = seen.sent.contains(id);
+    let may = if sent { Duration::from_millis(CANCEL_GRACE_MS) + CANCEL_SLACK } else { CANCEL_UNSENT_MAX };
+    ensure(took <= may, || format!("{id} ended {took:?} after its cancel"))
 }
 
 /// A waiter is told what the store says, and in which process the job ran.

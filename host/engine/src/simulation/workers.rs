@@ -419,7 +419,7 @@ impl SimulatedWorker {
         let closed = async {
             chunks.closed().await;
             cancel.send_replace(true);
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let last = tokio::select! {
             biased;
