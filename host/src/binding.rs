@@ -89,7 +89,8 @@ impl Binding {
         result_of(&self.host.call(self.free(), request(action, args)?, Some(timeout)).await?)
     }
 
-    /// Calls `action` directly and gives its results as they come. Dropping the stream cancels the call.
+    /// Calls `action` directly and gives its results as they come. Dropping the stream cancels the call, as a dropped
+    /// [`Self::call`] is cancelled: a tool that does not stop is killed.
     ///
     /// # Errors
     /// As [`Self::call`]; what fails later comes as an item.

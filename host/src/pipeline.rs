@@ -8,6 +8,7 @@ use cjm_wire::{InstanceId, http};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A host, its queue, and a binding per capability. Dropping it ends every process it started, without grace;
 /// [`Self::shutdown`] lets tools clean up first.
@@ -64,17 +65,38 @@ impl Pipeline {
         Events::new(self.host.rows(), self.host.events(), self.host.ended())
     }
 
-    /// Runs a composition to its end; capabilities it names are loaded when they are not yet. Inputs are taken as they
-    /// are: a list of files is a JSON array of paths.
+    /// Runs a composition; capabilities it names are loaded when they are not yet. Inputs are taken as they are: a list of
+    /// files is a JSON array of paths.
+    ///
+    /// It is answered when it has ended; one that fails fast at its first failure, while others of its calls are being
+    /// cancelled ([`CompositionOutcome::still_running`]). [`Host::wait_composition_end`] waits for those, and
+    /// [`Self::shutdown`] does.
     ///
     /// # Errors
-    /// When it cannot start. A run that fails is an outcome with a failure.
+    /// When it cannot start, or names another configuration than a loaded instance has. A run that fails is an outcome
+    /// with a failure.
     pub async fn run(
         &self,
         composition: Composition,
         inputs: Map<String, Value>,
     ) -> Result<Arc<CompositionOutcome>, PipelineError> {
         let id = self.host.submit_composition(composition, exact(&inputs)).await?;
+        Ok(self.host.wait_composition(&id).await?)
+    }
+
+    /// [`Self::run`] with an end: a run that is not done within `timeout`, loading included, fails with
+    /// `composition.deadline`, and what it has begun is stopped.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn run_within(
+        &self,
+        timeout: Duration,
+        composition: Composition,
+        inputs: Map<String, Value>,
+    ) -> Result<Arc<CompositionOutcome>, PipelineError> {
+        let inputs = exact(&inputs);
+        let id = self.host.submit_composition_within(composition, inputs, Some(timeout)).await?;
         Ok(self.host.wait_composition(&id).await?)
     }
 

@@ -12,7 +12,7 @@ use crate::progress::{Board, Row};
 use crate::run_inputs::{self, resolve};
 use crate::run_report::{document, state_text, table};
 use crate::stdin::Stdin;
-use cjm_engine::{CompositionOutcome, Host, HostEvent, NodeState, WorkerState};
+use cjm_engine::{CompositionOutcome, Host, HostError, HostEvent, NodeState, WorkerState};
 use cjm_wire::composition::{COMPOSITION_BYTES_MAX, Composition, RunOutcome};
 use cjm_wire::describe::{Described, ErrorReport, exit};
 use cjm_wire::inputs_file::parse_inputs;
@@ -21,12 +21,17 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-/// How long a cancelled composition may take to end before its workers are ended with it.
+/// How long a cancelled composition, or what a failed one has cancelled, may take to end before its workers are ended.
 const CANCEL_GRACE: Duration = Duration::from_secs(5);
+/// How long a composition may take to end once its time is over: its calls are asked, then their workers are ended.
+const DEADLINE_GRACE: Duration = Duration::from_secs(15);
+
+/// What a run fails with whose time is over.
+const DEADLINE_CODE: &str = "composition.deadline";
 
 /// Runs the command.
 pub(crate) async fn run(
@@ -47,18 +52,61 @@ pub(crate) async fn run(
     tell_choice(host.catalog(), composition.nodes.values().map(|node| node.capability.as_str()), output);
     let board = RunBoard::new(output, &composition);
     let name = composition.name.clone();
-    let ended = tokio::select! {
-        ended = perform(&host, composition, inputs, &board) => ended,
+    // What is left of it: starting the host took some. The run tells the journal that it was a deadline.
+    let timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+    let told = tokio::select! {
+        told = perform(&host, composition, inputs, timeout, &board) => told,
         code = interrupts.wait() => Err(interrupted(code)),
-        () = passed(deadline) => Err(timed_out(&name, args)),
+        // The run has the same deadline and ends by itself; this is for a host that does not see to it.
+        () = passed(deadline.and_then(|at| at.checked_add(DEADLINE_GRACE))) => Err(timed_out(&name, args)),
     };
-    if ended.is_err() {
-        cancel(&host, &board).await;
-    }
+    let ended = match told {
+        Ok(told) if told.still_running > 0 => Ok(end_of_failed(&host, told, &name, &board, interrupts).await),
+        Ok(told) => Ok(told),
+        Err(fault) => {
+            cancel(&host, &board).await;
+            Err(fault)
+        }
+    };
     board.board.clear();
     let run_id = host.run_id().to_string();
     host.shutdown().await;
-    finish(&*ended?, &name, &run_id, output)
+    let ended = ended.map_err(|fault| with_given_time(fault, &name, args))?;
+    finish(&ended, &name, &run_id, args, output)
+}
+
+/// Tells the first failure at once, then waits until the calls that it cancelled have ended, so that the table shows how.
+async fn end_of_failed(
+    host: &Host,
+    told: Arc<CompositionOutcome>,
+    name: &str,
+    board: &RunBoard,
+    interrupts: &Interrupts,
+) -> Arc<CompositionOutcome> {
+    let why = told.failure.as_ref().map_or("failed", |failure| failure.report.message.as_str());
+    let calls = if told.still_running == 1 { "call" } else { "calls" };
+    board.board.say(&format!(
+        "composition \"{name}\" failed: {why}; {} running {calls} cancelled",
+        told.still_running
+    ));
+    tokio::select! {
+        ended = tokio::time::timeout(CANCEL_GRACE, host.wait_composition_end(&told.composition_id)) => {
+            // What does not end in time ends with its worker, and the host writes its end.
+            ended.ok().and_then(Result::ok).unwrap_or(told)
+        }
+        _ = interrupts.wait() => told,
+    }
+}
+
+/// The run had what was left after the host was started; the caller knows what he gave.
+fn with_given_time(fault: Fault, name: &str, args: &RunArgs) -> Fault {
+    match fault {
+        Fault::Shown(report) if report.code == DEADLINE_CODE => {
+            let message = late(name, args).to_string();
+            Fault::Shown(Box::new(ErrorReport { message, ..*report }))
+        }
+        other => other,
+    }
 }
 
 /// The inputs that `--inputs` names: a file of JSON or YAML, or standard input.
@@ -89,10 +137,11 @@ async fn perform(
     host: &Host,
     composition: Composition,
     inputs: Arguments,
+    timeout: Option<Duration>,
     board: &RunBoard,
 ) -> Result<Arc<CompositionOutcome>, Fault> {
     let work = async {
-        let id = host.submit_composition(composition, inputs).await?;
+        let id = host.submit_composition_within(composition, inputs, timeout).await?;
         board.running.replace(Some(id.clone()));
         host.wait_composition(&id).await
     };
@@ -110,14 +159,22 @@ async fn cancel(host: &Host, board: &RunBoard) {
     if let Some(id) = running {
         host.cancel_composition(&id);
         // One that does not end in time ends with its workers.
-        let _ = tokio::time::timeout(CANCEL_GRACE, host.wait_composition(&id)).await;
+        let _ = tokio::time::timeout(CANCEL_GRACE, host.wait_composition_end(&id)).await;
     }
 }
 
-fn finish(outcome: &CompositionOutcome, name: &str, run_id: &str, output: &Output) -> CommandResult {
+fn finish(
+    outcome: &CompositionOutcome,
+    name: &str,
+    run_id: &str,
+    args: &RunArgs,
+    output: &Output,
+) -> CommandResult {
+    let is_late = outcome.failure.as_ref().is_some_and(|failure| failure.report.code == DEADLINE_CODE);
     let code = match outcome.outcome {
         RunOutcome::Completed => exit::OK,
         RunOutcome::Cancelled => exit::CANCELLED,
+        RunOutcome::Failed if is_late => exit::TIMED_OUT,
         RunOutcome::Partial | RunOutcome::Failed => exit::COMPOSITION_FAILED,
     };
     if output.json {
@@ -153,6 +210,14 @@ fn finish(outcome: &CompositionOutcome, name: &str, run_id: &str, output: &Outpu
     }
     tell_steps();
     Err(match &outcome.failure {
+        Some(failure) if is_late => {
+            let next_step = format!(
+                "{}; `cjm-ctl logs --journal --run {run_id}` tells its story",
+                failure.report.next_step
+            );
+            let message = late(name, args).to_string();
+            Fault::from_report(ErrorReport { message, next_step, ..failure.report.clone() })
+        }
         Some(failure) => {
             let mut report = failure.report.clone();
             report.message =
@@ -176,13 +241,12 @@ fn ended_words(outcome: RunOutcome) -> &'static str {
 }
 
 fn timed_out(name: &str, args: &RunArgs) -> Fault {
-    let seconds = args.timeout.unwrap_or_default();
-    Fault::new(
-        "composition.timed_out",
-        format!("composition \"{name}\" did not end within {seconds} s, and was stopped"),
-        "give it more time with --timeout",
-    )
-    .with_exit(exit::TIMED_OUT)
+    late(name, args).into()
+}
+
+/// A run whose time is over, in the time that was given.
+fn late(name: &str, args: &RunArgs) -> HostError {
+    HostError::CompositionDeadline { name: name.to_owned(), seconds: args.timeout.unwrap_or_default() }
 }
 
 /// A row per node.

@@ -103,6 +103,7 @@ pub(crate) fn document(outcome: &CompositionOutcome, run_id: &str) -> Document {
         nodes,
         failures,
         failures_left_out: outcome.failures.left_out(),
+        still_running: outcome.still_running,
         error: outcome.failure.as_ref().map(|failure| failure.report.clone()),
     }
 }
@@ -121,6 +122,9 @@ pub(crate) struct Document {
     failures: Vec<Value>,
     #[serde(skip_serializing_if = "is_zero")]
     failures_left_out: usize,
+    /// Calls that did not end within their grace; their ends are written when the host ends.
+    #[serde(skip_serializing_if = "is_zero")]
+    still_running: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorReport>,
 }

@@ -254,6 +254,7 @@ impl State {
                 next.push(state);
             }
         }
+        self.check_deadline();
         let mut cancelled = self.clone();
         if self.ended || self.is_halted() {
             let late = cancelled.run.handle(CompositionEvent::CancelRequested).expect("late");
@@ -264,6 +265,27 @@ impl State {
             next.push(cancelled);
         }
         next
+    }
+}
+
+impl State {
+    /// That the time of the run is over means what a cancel means, at every moment, but for how the run ends and what is
+    /// said.
+    fn check_deadline(&self) {
+        let [mut late, mut cancelled] = [self.run.clone(), self.run.clone()];
+        let found = late.handle(CompositionEvent::DeadlinePassed).expect("it may come at any moment");
+        let mut expected = cancelled.handle(CompositionEvent::CancelRequested).expect("likewise");
+        for effect in &mut expected {
+            match effect {
+                CompositionEffect::NodeEnded { reason: Some(reason), .. } => {
+                    *reason = reason.replace("the run was cancelled", "the time of the run was over");
+                }
+                CompositionEffect::Ended { outcome, .. } => *outcome = RunOutcome::Failed,
+                _ => {}
+            }
+        }
+        assert_eq!(found, expected);
+        late.check_invariants().expect("it is whole");
     }
 }
 

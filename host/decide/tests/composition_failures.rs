@@ -3,11 +3,41 @@
 mod script;
 
 use cjm_decide::composition::{
-    CompositionEffect, CompositionEvent, FAILURES_LISTED_MAX, NodeProgress, NodeStatus,
+    CompositionEffect, CompositionEvent, FAILURES_LISTED_MAX, Halt, NodeProgress, NodeStatus,
 };
 use cjm_wire::composition::RunOutcome;
 use script::{check, event, run_of};
 use serde_json::json;
+
+#[test]
+fn a_run_whose_time_is_over_fails_and_keeps_what_was_made() {
+    let document = "name: t\nfailure: best_effort\nnodes:\n  a: {capability: c}\n  b: {capability: c, map: [1, 2]}\n  after: {capability: c, after: [b]}\n";
+    let run = check(
+        document,
+        &json!({}),
+        &[
+            ("start", &["submit a {}", "submit b[0] {}", "submit b[1] {}"]),
+            ("b[0] 1", &[]),
+            ("deadline", &["cancel a[0] any", "cancel b[1] any", "cancelled after"]),
+            // What comes later changes nothing of how it ends.
+            ("cancel", &[]),
+            ("deadline", &[]),
+            ("a[0] !too late", &["failed a: too late"]),
+            ("b[1] ~", &["cancelled b", "ended failed {\"b\":[1,null]} (a: too late)"]),
+        ],
+    );
+    assert_eq!(run.halt(), Some(Halt::Deadline));
+    let mut never = run_of(document, &json!({}));
+    assert!(!never.handle(event("deadline")).expect("it may come first").is_empty() && never.has_ended());
+    assert_eq!(never.handle(event("start")).expect("late"), Vec::new());
+    let mut fast = run_of("name: t\nnodes: {a: {capability: c}, b: {capability: c}}\n", &json!({}));
+    for line in ["start", "a[0] !boom", "deadline"] {
+        let _ = fast.handle(event(line)).expect(line);
+    }
+    assert_eq!((fast.halt(), fast.in_flight()), (Some(Halt::FirstFailure), 1), "the first reason stays");
+    let (output, failures) = fast.so_far();
+    assert_eq!((output.compact().as_str(), failures.total()), ("{}", 1));
+}
 
 #[test]
 fn failing_fast_tells_the_failure_at_once_and_cancels_what_runs() {

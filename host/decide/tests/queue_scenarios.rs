@@ -45,6 +45,7 @@ fn event(words: &[&str]) -> QueueEvent {
             },
         },
         ["cancel", id] => QueueEvent::CancelRequested { job: job(id), reach: CancelReach::Any },
+        ["time-over", id] => QueueEvent::DeadlinePassed { job: job(id) },
         ["cancel-pending", id] => {
             QueueEvent::CancelRequested { job: job(id), reach: CancelReach::PendingOnly }
         }
@@ -386,6 +387,24 @@ fn a_start_says_how_long_its_job_waited_and_how_many_run_with_it() {
         }
     }
     assert_eq!(starts, [("j1".to_owned(), 7, 1), ("j2".to_owned(), 2, 2), ("j3".to_owned(), 0, 2)]);
+}
+
+#[test]
+fn the_time_of_what_a_job_is_part_of_stops_it_as_its_own_would() {
+    check(&[
+        ("add a/s asr 1", &[]),
+        ("submit j1 asr 0", &["start j1#1 a/s"]),
+        ("submit j2 asr 0", &["block j2 >instance_busy"]),
+        ("@50 time-over j2", &["ended j2 pending>failed at its deadline"]),
+        ("@50 time-over j1", &["phase j1 none>cooperative", "send-cancel j1#1 a/s", "wake 3050"]),
+        ("@51 time-over j1", &[]),
+        ("@52 cancel j1", &[]),
+        (
+            "@60 end j1#1 cancelled",
+            &["phase j1 cooperative>completed", "ended j1 running>failed at its deadline"],
+        ),
+        ("@61 time-over j1", &[]),
+    ]);
 }
 
 #[test]

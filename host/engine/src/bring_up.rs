@@ -87,8 +87,11 @@ impl History for StoredHistory {
     fn job(&self, job: &JobId) -> Result<Option<StoredJob>, StoreError> {
         let reader = JournalReader::open(&self.data_dir)?;
         let Some(record) = reader.job(job)? else { return Ok(None) };
-        let body = reader.result(job)?.map(|body| reader.load(&body)).transpose()?;
-        Ok(Some((record, body)))
+        let result = reader.result(job)?.map(|body| reader.load(&body)).transpose()?;
+        let session = record.worker_session_id.as_ref();
+        let worker = session.map(|session| reader.worker(session)).transpose()?.flatten();
+        let worker_pid = worker.map(|worker| worker.pid);
+        Ok(Some(StoredJob { record, result, worker_pid }))
     }
 }
 

@@ -17,39 +17,48 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// A call that is no job.
-pub(crate) struct DirectCall {
+/// A call that is no job, and whom it was sent to.
+#[derive(Clone)]
+pub(crate) struct Called {
     pub(crate) runner: Runner,
     pub(crate) instance: Arc<Instance>,
     pub(crate) worker: Arc<dyn Worker>,
-    pub(crate) path: &'static str,
     /// The id under which the worker can be asked to stop it.
     pub(crate) call: JobId,
+}
+
+/// One with one answer.
+pub(crate) struct DirectCall {
+    pub(crate) called: Called,
+    pub(crate) path: &'static str,
 }
 
 impl DirectCall {
     /// Calls, and journals what the tool accounted for. Once `abandoned` nobody waits for the answer, and the call is
     /// brought to its end.
     pub(crate) async fn run(self, body: Vec<u8>, abandoned: CancellationToken) -> Result<Bytes, CallError> {
-        let _counted = DirectCallCount::on(&self.instance);
-        let mut calling = pin!(self.worker.call(self.path, body));
+        let called = &self.called;
+        let _counted = DirectCallCount::on(&called.instance);
+        let mut calling = pin!(called.worker.call(self.path, body));
         let answer = tokio::select! {
             biased;
             answer = &mut calling => answer,
             () = abandoned.cancelled() => {
-                let _open = self.runner.services.tasks.token();
+                let _open = called.runner.services.tasks.token();
                 tokio::select! {
                     biased;
                     answer = &mut calling => answer,
-                    () = self.stop() => calling.await,
+                    () = called.stop() => calling.await,
                 }
             }
         };
-        self.account(answer)
+        called.account(answer)
     }
+}
 
+impl Called {
     /// Asks the tool to stop until its grace is over, then kills its worker.
-    async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         let ask = async {
             loop {
                 self.worker.cancel(&self.call).await;

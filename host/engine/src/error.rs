@@ -140,6 +140,28 @@ pub enum HostError {
         /// What to do.
         next_step: String,
     },
+    /// A composition names a configuration that a loaded instance does not have.
+    #[error(
+        "the composition names another configuration of \"{name}\" than its loaded instance \"{instance}\" has; they \
+         differ in {}",
+        keys.join(", ")
+    )]
+    OtherConfiguration {
+        /// The capability, as the composition names it.
+        name: String,
+        /// The instance.
+        instance: InstanceId,
+        /// The keys that differ.
+        keys: Vec<String>,
+    },
+    /// The time of a composition was over.
+    #[error("the composition \"{name}\" did not end within {seconds} s, and was stopped")]
+    CompositionDeadline {
+        /// The composition.
+        name: String,
+        /// How long it was given.
+        seconds: f64,
+    },
     /// No composition of this host has this id.
     #[error("there is no composition {0}")]
     UnknownComposition(cjm_wire::CompositionId),
@@ -225,6 +247,16 @@ impl HostError {
             }
             Self::Composition(error) => Facts::of(error),
             Self::Graph { code, next_step, .. } => domain(code, next_step),
+            Self::OtherConfiguration { name, instance, .. } => domain(
+                "composition.other_configuration",
+                &format!(
+                    "unload \"{instance}\" first, and the composition loads \"{name}\" as it says; or leave `config` out of \
+                     the composition, to use what is loaded"
+                ),
+            ),
+            Self::CompositionDeadline { .. } => {
+                Facts::new("composition.deadline", exit::TIMED_OUT, "give it more time, or less to do")
+            }
             Self::UnknownComposition(_) => domain(
                 "host.unknown_composition",
                 "`cjm-ctl logs --journal` shows the compositions there were",

@@ -3,25 +3,26 @@
 
 use crate::bring_up::{StartedParts, start_parts};
 use crate::compositions::state::CompositionHandle;
-use crate::direct_call::{AbortOnDrop, DirectCall};
+use crate::direct_call::{AbortOnDrop, Called, DirectCall};
 use crate::error::HostError;
-use crate::instances::{DirectCallCount, Instance, Instances, NoWorker, NotAdded};
+use crate::instances::{Instance, Instances, NoWorker, NotAdded};
 use crate::lookup::find;
 use crate::own_runtime::{Enduring, OwnRuntime};
 use crate::queue::attempt::Runner;
 use crate::queue::state::{JobOutcome, Jobs};
 use crate::services::Services;
+use crate::streamed_call::StreamedCall;
 use cjm_catalog::{Catalog, CatalogEntry};
 use cjm_decide::death::OwnKill;
 use cjm_decide::queue::{CancelReach, QueueEvent};
 use cjm_platform::lock::FileLock;
 use cjm_store::Diagnostics;
 use cjm_wire::envelope::{CallEnvelope, ExecuteRequest};
+use cjm_wire::error::Failure;
 use cjm_wire::event::JobStatus;
 use cjm_wire::runtime::Runtime;
 use cjm_wire::{CompositionId, InstanceId, JobId, RunId, http};
 use cjm_workers::{CallError, ChunkStream, HostEvent, HostOptions, LoadOptions, Worker, plan};
-use futures_util::StreamExt;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -254,11 +255,12 @@ impl Host {
         let (history, id) = (Arc::clone(&self.services().history), job.clone());
         let read = move || history.job(&id);
         let stored = self.shared.runtime.handle()?.spawn_blocking(read).await;
-        let (record, body) = stored
+        let stored = stored
             .map_err(|_| HostError::ShuttingDown)??
-            .filter(|(record, _)| record.status.is_terminal())
+            .filter(|stored| stored.record.status.is_terminal())
             .ok_or_else(|| HostError::UnknownJob(job.clone()))?;
-        Ok(Arc::new(JobOutcome::of(&record, body.map(bytes::Bytes::from))))
+        let result = stored.result.map(bytes::Bytes::from);
+        Ok(Arc::new(JobOutcome::of(&stored.record, result, stored.worker_pid)))
     }
 
     /// Where a job stands now: `pending`, `running`, or how it ended.
@@ -279,14 +281,23 @@ impl Host {
             .tell_queue(QueueEvent::CancelRequested { job: job.clone(), reach: CancelReach::Any });
     }
 
+    /// Stops a job as its own deadline would: it ends `failed`, and this says why.
+    pub(crate) fn stop_for(&self, job: &JobId, failure: Failure) {
+        if let Some(active) = self.jobs().get(job) {
+            // The first reason stays.
+            let _ = active.stopped_for.set(failure);
+        }
+        self.jobs().tell_queue(QueueEvent::DeadlinePassed { job: job.clone() });
+    }
+
     pub(crate) fn cancel_pending(&self, job: &JobId) {
         self.runner
             .jobs
             .tell_queue(QueueEvent::CancelRequested { job: job.clone(), reach: CancelReach::PendingOnly });
     }
 
-    /// A streamed call, directly on one instance: its rows are not awaited, and it takes no lane. Dropping the stream
-    /// cancels the call.
+    /// A streamed call, directly on one instance: its rows are not awaited, and it takes no lane. Dropping the stream, or
+    /// this future, cancels the call as a dropped [`Self::call`] is cancelled.
     ///
     /// # Errors
     /// When the worker does not start or refuses the call.
@@ -296,14 +307,22 @@ impl Host {
         mut request: ExecuteRequest,
     ) -> Result<ChunkStream, CallError> {
         let (instance, worker) = self.worker(id).await?;
-        self.sign(&mut request.envelope);
+        let call = self.sign(&mut request.envelope);
         let body = serde_json::to_vec(&request).unwrap_or_default();
-        let counted = DirectCallCount::on(&instance);
-        let stream = worker.stream(body).await?;
-        Ok(Box::pin(stream.inspect(move |_| {
-            // It lives as long as the stream does.
-            let _ = &counted;
-        })))
+        let capability = instance.plan.capability.clone();
+        let ended = move || CallError::HostEnded { capability };
+        let Ok(runtime) = self.shared.runtime.handle() else { return Err(ended()) };
+        let called = Called { runner: self.runner.clone(), instance, worker, call };
+        let abandoned = CancellationToken::new();
+        let gone = abandoned.clone().drop_guard();
+        // Its connection must outlive the caller's runtime, too.
+        let opening = runtime.spawn(StreamedCall::open(called, body, abandoned, runtime.clone()));
+        let opened = opening.await;
+        gone.disarm();
+        match opened {
+            Ok(stream) => Ok(Box::pin(stream?)),
+            Err(_) => Err(ended()),
+        }
     }
 
     /// A call directly on one instance, in the caller's own task: no queue, no lane, no job. What the tool accounts for
@@ -344,7 +363,8 @@ impl Host {
         let (instance, worker) = self.worker(id).await?;
         let capability = instance.plan.capability.clone();
         let abandoned = CancellationToken::new();
-        let call = DirectCall { runner: self.runner.clone(), instance, worker, path, call };
+        let call =
+            DirectCall { called: Called { runner: self.runner.clone(), instance, worker, call }, path };
         let ended = |_| CallError::HostEnded { capability: capability.clone() };
         let runtime = self.shared.runtime.handle().map_err(ended)?;
         let calling = Enduring::new(runtime, abandoned.clone(), call.run(body, abandoned));
@@ -405,7 +425,10 @@ impl Host {
     /// A question about the state of an instance's worker: `GET` of one of the surface's paths. `None` when no worker
     /// lives or it does not answer.
     pub async fn question(&self, id: &InstanceId, path: &str) -> Option<bytes::Bytes> {
-        self.runner.instances.get(id)?.worker()?.question(path).await
+        let worker = self.runner.instances.get(id)?.worker()?;
+        let path = path.to_owned();
+        // On the host's own runtime: a connection that lived on the caller's would end with it, under whoever uses it next.
+        self.shared.runtime.handle().ok()?.spawn(async move { worker.question(&path).await }).await.ok()?
     }
 
     /// Ends every worker, the keeper and the stores. What runs is cut off and ends `failed`, transient; what waits stays

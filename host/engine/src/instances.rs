@@ -39,7 +39,7 @@ pub(crate) struct Instance {
 struct State {
     life: Lifecycle<Arc<dyn Worker>>,
     start: Start,
-    /// Incarnations and their processes, the newest last; a job that has just ended still asks.
+    /// Incarnations and their processes, the newest last; a job whose worker failed to start asks.
     pids: VecDeque<(WorkerSessionId, u32)>,
 }
 
@@ -105,9 +105,9 @@ impl Instance {
     }
 
     /// The process of the worker that is or was this incarnation.
-    pub(crate) fn last_pid(&self, session: Option<&WorkerSessionId>) -> Option<u32> {
+    pub(crate) fn last_pid(&self, session: &WorkerSessionId) -> Option<u32> {
         let state = self.state();
-        state.pids.iter().rev().find(|(known, _)| Some(known) == session).map(|(_, pid)| *pid)
+        state.pids.iter().rev().find(|(known, _)| known == session).map(|(_, pid)| *pid)
     }
 
     /// The living worker, of the incarnation `asked` for where one is named; started when there is none. A start that was
@@ -500,6 +500,11 @@ impl Instances {
         let mut loaded = self.loaded();
         loaded.closed = true;
         std::mem::take(&mut loaded.by_id).into_values().collect()
+    }
+
+    /// All that are wanted, by id.
+    pub(crate) fn all(&self, wanted: impl Fn(&Instance) -> bool) -> Vec<Arc<Instance>> {
+        self.loaded().by_id.values().filter(|instance| wanted(instance)).cloned().collect()
     }
 
     /// Any that is wanted.

@@ -18,6 +18,7 @@ mod queue;
 mod services;
 #[cfg(test)]
 mod simulation;
+mod streamed_call;
 mod task_calls;
 
 pub use cjm_catalog::{Catalog, CatalogEntry, ManifestFolder, NotAllowed, SettingsError, Standing};

@@ -26,8 +26,13 @@ pub(crate) struct Services {
     pub(crate) closing: CancellationToken,
 }
 
-/// A job as the store has it, and its result.
-pub(crate) type StoredJob = (JobRecord, Option<Vec<u8>>);
+/// A job as the store has it.
+pub(crate) struct StoredJob {
+    pub(crate) record: JobRecord,
+    pub(crate) result: Option<Vec<u8>>,
+    /// The process of the worker of its last attempt.
+    pub(crate) worker_pid: Option<u32>,
+}
 
 /// What is known of jobs that this host no longer has in memory.
 pub(crate) trait History: Send + Sync {

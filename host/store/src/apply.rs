@@ -6,6 +6,7 @@ use crate::error::StoreError;
 use crate::records::{Body, CompositionBody, CompositionEnd, CompositionRecord, JobEnd, JobRecord, JobStart};
 use crate::rows::failure_text;
 use cjm_wire::Timestamp;
+use cjm_wire::error::Failure;
 use cjm_wire::event::JournalRow;
 use cjm_wire::ids::{CompositionId, WorkerSessionId};
 use rusqlite::{Connection, ErrorCode, params};
@@ -124,6 +125,7 @@ fn apply_write(connection: &Connection, write: &Write) -> Result<(), NotApplied>
                 .execute([id.as_str()])?;
             expect_one(changed, || format!("composition `{id}` is not pending"))
         }
+        Write::CompositionFails(id, why) => fail_composition(connection, id, why),
         Write::EndComposition(end) => end_composition(connection, end),
         Write::HostStarted(host) => {
             connection
@@ -264,6 +266,15 @@ fn insert_composition(connection: &Connection, composition: &CompositionRecord) 
             failure_text(composition.failure.as_ref()),
         ])?;
     Ok(())
+}
+
+fn fail_composition(connection: &Connection, id: &CompositionId, why: &Failure) -> Result<(), NotApplied> {
+    let changed = connection
+        .prepare_cached(
+            "UPDATE compositions SET failure = ?2 WHERE composition_id = ?1 AND status IN ('pending', 'running')",
+        )?
+        .execute(params![id.as_str(), failure_text(Some(why))])?;
+    expect_one(changed, || format!("composition `{id}` does not run"))
 }
 
 fn end_composition(connection: &Connection, end: &CompositionEnd) -> Result<(), NotApplied> {

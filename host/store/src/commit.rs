@@ -41,6 +41,8 @@ pub enum Write {
     InsertComposition(Box<CompositionRecord>, Body, Body),
     /// `pending` → `running`.
     StartComposition(CompositionId),
+    /// Keeps the first failure of a composition that has not ended yet: it will end `failed` for this reason.
+    CompositionFails(CompositionId, Box<Failure>),
     /// Ends a composition.
     EndComposition(Box<CompositionEnd>),
     /// A host begins.
@@ -177,6 +179,10 @@ fn prepare_write(write: &mut Write, payloads: &mut Vec<PendingPayload>) -> Resul
             end.failure = end.failure.as_ref().map(bounded_failure);
             end.result.as_mut().map_or(Ok(()), split)
         }
+        Write::CompositionFails(_, why) => {
+            **why = bounded_failure(why);
+            Ok(())
+        }
         Write::InsertComposition(_, document, inputs) => split(document).and_then(|()| split(inputs)),
         Write::EndComposition(end) => {
             end.failure = end.failure.as_ref().map(bounded_failure);
@@ -197,6 +203,7 @@ fn write_bytes(write: &Write) -> usize {
             Write::InsertJob(job, arguments) => inline(arguments) + failure(&job.failure),
             Write::EndJob(end) => end.result.as_ref().map_or(0, inline) + failure(&end.failure),
             Write::InsertComposition(_, document, inputs) => inline(document) + inline(inputs),
+            Write::CompositionFails(_, why) => failure_text(Some(why)).map_or(0, |text| text.len()),
             Write::EndComposition(end) => end.output.as_ref().map_or(0, inline) + failure(&end.failure),
             _ => 0,
         }

@@ -10,7 +10,7 @@ use crate::query::{self, Columns};
 use crate::records::{Body, CompositionBody, CompositionRecord, JobRecord, SeqJob, SeqRow, WorkerRecord};
 use crate::schema::{JOURNAL_FILE, has_table, open_reader};
 use cjm_wire::event::{EventType, JobStatus};
-use cjm_wire::ids::{CompositionId, JobId};
+use cjm_wire::ids::{CompositionId, JobId, WorkerSessionId};
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, params_from_iter};
 use std::cell::RefCell;
@@ -233,6 +233,16 @@ impl JournalReader {
     ) -> Result<Option<Body>, StoreError> {
         let sql = "SELECT bytes, payload_hash, body FROM composition_bodies WHERE composition_id = ?1 AND kind = ?2";
         Ok(self.ours(sql, &[text(id.as_str()), text(kind.as_str())], query::body)?.pop())
+    }
+
+    /// One worker, living or dead, as long as it is remembered.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn worker(&self, session: &WorkerSessionId) -> Result<Option<WorkerRecord>, StoreError> {
+        let sql = "SELECT worker_session_id, host_session_id, instance_id, capability_name, pid, spawned_at, \
+                   ended_at FROM workers WHERE worker_session_id = ?1";
+        Ok(self.ours(sql, &[text(session.as_str())], query::worker)?.pop())
     }
 
     /// Workers that are not known to be gone, at most [`PAGE_ROWS_MAX`]. Those of a dead host are leftovers, or

@@ -198,7 +198,8 @@ fn end_composition(
         composition_id: composition.composition_id.clone(),
         status: JobStatus::Failed,
         completed_at: now.clone(),
-        failure: Some(host_restarted("", None, now)),
+        // What its callers were told already stays the reason.
+        failure: composition.failure.clone().or_else(|| Some(host_restarted("", None, now))),
         output: None,
     };
     let row = rows::composition_finished(&composition, &end);

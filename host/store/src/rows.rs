@@ -109,6 +109,10 @@ pub fn composition_finished(composition: &CompositionRecord, end: &CompositionEn
     row.payload.insert("status".into(), end.status.as_str().into());
     let error = end.failure.as_ref().map_or(Value::Null, |failure| snapshot_error(&failure.error));
     row.payload.insert("error".into(), error);
+    if let Some(failure) = &end.failure {
+        let report = bounded_failure(failure).report;
+        row.payload.insert("report".into(), serde_json::to_value(&report).unwrap_or_default());
+    }
     row
 }
 

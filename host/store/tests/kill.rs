@@ -250,3 +250,32 @@ fn the_next_host_ends_what_a_dead_one_left() {
     let again = begin_host(&*journal, &reader, &host("third"), &now).expect("begins");
     assert_eq!(again, Recovered::default(), "nothing is ended twice");
 }
+
+/// A run that fails fast is told before what it had begun has ended; its host may die in between.
+#[test]
+fn a_composition_whose_failure_was_told_keeps_it_when_its_host_dies() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let journal = open(dir.path());
+    let now = Timestamp::from_micros(9_000_001);
+    let composition = composition("c");
+    let id = composition.composition_id.clone();
+    let insert =
+        Write::InsertComposition(Box::new(composition), Body::of_json(&json!({})), Body::of_json(&json!({})));
+    journal.commit_blocking(Commit::admitting().write(insert)).expect("accepted");
+    let mut told = host_restarted("asr", None, &now);
+    told.report.message = "node read[3]: no such page".to_owned();
+    let fails = || Commit::telling().write(Write::CompositionFails(id.clone(), Box::new(told.clone())));
+    journal.commit_blocking(fails()).expect("kept");
+    journal.close();
+
+    let journal = open(dir.path());
+    let reader = JournalReader::open(dir.path()).expect("opens");
+    let host = HostRecord { host_session_id: "second".into(), pid: 1, started_at: now.clone() };
+    let recovered = begin_host(&*journal, &reader, &host, &now).expect("recovers");
+    assert_eq!(recovered.compositions[0].failure, Some(told.clone()));
+    let filter = JournalFilter { event_types: vec!["run_finished".into()], ..JournalFilter::default() };
+    let finished = &reader.last(&filter, 9).expect("reads")[0].row;
+    assert_eq!(finished.payload["status"], "failed");
+    assert_eq!(finished.payload["report"]["message"], "node read[3]: no such page");
+    assert!(journal.commit_blocking(fails()).is_err(), "it has ended");
+}

@@ -44,7 +44,7 @@ pub use events::{HostEvent, NodeState, WorkerState};
 pub use keeper_client::{Keeper, SpawnRefusal};
 pub use known_inputs::with_known_hashes;
 pub use options::{HostOptions, LoadOptions, actor};
-pub use plan::{WorkerPlan, plan};
+pub use plan::{WorkerPlan, effective_config, plan};
 pub use proxy::Reply;
 pub use sinks::Sinks;
 pub use stored_settings::{NOTES, StoredSettingsFault};

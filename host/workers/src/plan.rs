@@ -224,8 +224,11 @@ fn configuration(
     }
 }
 
-/// The schema's defaults, overlaid by what the caller gives; a key the schema does not know is refused.
-fn effective_config(
+/// The configuration that a worker gets: the schema's defaults, overlaid by what the caller gives.
+///
+/// # Errors
+/// When it is no object, or has a key that the schema does not know and `ignore_unknown` does not leave out.
+pub fn effective_config(
     manifest: &Manifest,
     given: Option<&Value>,
     ignore_unknown: bool,

@@ -265,6 +265,15 @@ impl<'ast> Visit<'ast> for Room {
                 "next_step" => self.arms(&function.block, &mut |variant, found| {
                     steps.extend(found.texts.into_iter().map(|step| (variant.clone(), step)));
                 }),
+                // All three at once: the code, then the next step.
+                "facts" => self.arms(&function.block, &mut |variant, found| {
+                    let mut texts = found.texts.into_iter();
+                    if let Some(code) = texts.next().filter(|text| is_code(text)) {
+                        codes.push((variant.clone(), code));
+                        steps.extend(texts.map(|step| (variant.clone(), step)));
+                        exits.extend(found.exits.into_iter().map(|code| (variant.clone(), code)));
+                    }
+                }),
                 "exit_code" => self.arms(&function.block, &mut |variant, found| {
                     exits.extend(found.exits.into_iter().map(|code| (variant.clone(), code)));
                 }),

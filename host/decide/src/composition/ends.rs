@@ -3,7 +3,7 @@
 use super::bind::{self, Found};
 use super::elements::Output;
 use super::state::{CompositionRun, NodeState, RunScope, Stage};
-use super::types::{CompositionEffect, Failures, NodeError, NodeStatus};
+use super::types::{CompositionEffect, Failures, Halt, NodeError, NodeStatus};
 use cjm_wire::composition::{PathStep, RunOutcome};
 use cjm_wire::json::Json;
 use cjm_wire::template::Template;
@@ -145,10 +145,11 @@ impl CompositionRun {
             .nodes
             .iter()
             .all(|node| matches!(node, NodeState::Ended { status: NodeStatus::Completed, .. }));
-        if self.failing_fast {
-            RunOutcome::Failed
-        } else if self.cancel_requested {
-            RunOutcome::Cancelled
+        if let Some(halt) = self.halt {
+            match halt {
+                Halt::FirstFailure | Halt::Deadline => RunOutcome::Failed,
+                Halt::Cancelled => RunOutcome::Cancelled,
+            }
         } else if is_whole {
             RunOutcome::Completed
         } else if self.is_best_effort() && (any(NodeStatus::Completed) || any(NodeStatus::Partial)) {
@@ -158,6 +159,13 @@ impl CompositionRun {
         } else {
             RunOutcome::Cancelled
         }
+    }
+
+    /// What callers of a run that fails fast are told at once: the output as it is, and what has failed. A node that runs
+    /// counts as one that made nothing.
+    #[must_use]
+    pub fn so_far(&self) -> (Json, Failures) {
+        (self.output().0, self.failures.clone())
     }
 
     /// What nodes have made nothing counts as null in a template, and is left out without one. A reference that does

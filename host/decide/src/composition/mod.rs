@@ -21,5 +21,5 @@ pub use inputs::InputsError;
 pub use state::{CompositionRun, RUN_IN_FLIGHT_MAX};
 pub use types::{
     CompositionEffect, CompositionError, CompositionEvent, ElementOutcome, FAILURES_LISTED_MAX, Failures,
-    NodeError, NodeProgress, NodeStatus, SubmitElement,
+    Halt, NodeError, NodeProgress, NodeStatus, SubmitElement,
 };

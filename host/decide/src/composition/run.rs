@@ -5,12 +5,12 @@
 //!   Waiting ────────────────────────────────▶ Running (elements) ──▶ Ended: completed | partial | failed | cancelled
 //!      │                                         ▲
 //!      │ something it needs is missing ──────────┼──────────────────▶ Ended: skipped
-//!      │ the run is cancelled, or fails fast ────┼──────────────────▶ Ended: cancelled
+//!      │ the run is halted ──────────────────────┼──────────────────▶ Ended: cancelled
 //!      │ its `map` does not bind ────────────────┼──────────────────▶ Ended: failed
 //!      └─────────────────────────────────────────┘
 //! ```
 //!
-//! Failing fast begins with the first failed element: the failure is told at once, what needs its node is skipped,
+//! A run is halted once, for the reason that comes first: it fails fast, is cancelled, or its time is over. Failing fast begins with the first failed element: the failure is told at once, what needs its node is skipped,
 //! other waiting nodes are cancelled, nothing more is submitted, and what is submitted already is cancelled, running or
 //! not. Best effort goes on with everything that does not need what is missing. Only a failure fails fast: a single
 //! element that somebody cancelled makes its node `cancelled`, what needs it is skipped, the rest goes on.
@@ -21,8 +21,8 @@ use super::bind::{self, Args, BindError, look_through};
 use super::elements::{Elements, Known, Output, Shape};
 use super::state::{CompositionRun, NodeState, RUN_IN_FLIGHT_MAX, RunScope, Stage};
 use super::types::{
-    CompositionEffect, CompositionError, CompositionEvent, ElementOutcome, Failures, NodeError, NodeStatus,
-    SubmitElement,
+    CompositionEffect, CompositionError, CompositionEvent, ElementOutcome, Failures, Halt, NodeError,
+    NodeStatus, SubmitElement,
 };
 use crate::queue::CancelReach;
 use cjm_wire::composition::{MAP_ELEMENTS_MAX, Reference};
@@ -41,8 +41,8 @@ impl CompositionRun {
         match event {
             CompositionEvent::Start => match self.stage {
                 Stage::NotStarted => self.start(),
-                // Cancelled before it began: the start is late news.
-                Stage::Ended if self.cancel_requested => return Ok(effects),
+                // Halted before it began: the start is late news.
+                Stage::Ended if self.is_halted() => return Ok(effects),
                 stage @ (Stage::Running | Stage::Ended) => {
                     return Err(illegal("the run".to_owned(), stage.name(), name));
                 }
@@ -51,14 +51,14 @@ impl CompositionRun {
                 let Some(index) = self.submitted(&node, element, name)? else { return Ok(effects) };
                 self.element_ended(index, element, outcome, &mut effects);
             }
-            CompositionEvent::CancelRequested => {
-                // A run that fails fast has cancelled everything already, and its callers know how it ends.
+            event @ (CompositionEvent::CancelRequested | CompositionEvent::DeadlinePassed) => {
+                // A run that is halted has stopped everything already, and its callers may know how it ends.
                 if self.is_halted() || self.stage == Stage::Ended {
                     return Ok(effects);
                 }
                 self.stage = Stage::Running;
-                self.cancel_requested = true;
-                self.halt(None, &mut effects);
+                let late = event == CompositionEvent::DeadlinePassed;
+                self.stop(if late { Halt::Deadline } else { Halt::Cancelled }, None, &mut effects);
             }
         }
         self.advance(&mut effects);
@@ -130,14 +130,14 @@ impl CompositionRun {
     fn node_failed(&mut self, node: usize, error: NodeError, effects: &mut Vec<CompositionEffect>) {
         self.failures.push(error.clone());
         if !self.is_best_effort() && !self.is_halted() {
-            self.failing_fast = true;
             effects.push(CompositionEffect::FirstFailure(error));
-            self.halt(Some(node), effects);
+            self.stop(Halt::FirstFailure, Some(node), effects);
         }
     }
 
     /// Ends what waits and submits nothing more; what is in flight is cancelled, and ends by its own events.
-    fn halt(&mut self, failed: Option<usize>, effects: &mut Vec<CompositionEffect>) {
+    fn stop(&mut self, halt: Halt, failed: Option<usize>, effects: &mut Vec<CompositionEffect>) {
+        self.halt = Some(halt);
         if let Some(failed) = failed {
             self.skip_all_after(failed, effects);
         }
@@ -148,6 +148,7 @@ impl CompositionRun {
                 Some(NodeState::Waiting { .. }) => {
                     let reason = match failed {
                         Some(failed) => format!("{} failed, and the run fails fast", self.graph.name(failed)),
+                        None if halt == Halt::Deadline => "the time of the run was over".to_owned(),
                         None => "the run was cancelled".to_owned(),
                     };
                     self.end_node(

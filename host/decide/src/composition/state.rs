@@ -5,7 +5,7 @@ use super::bind::{Args, Found, Scope};
 use super::elements::{Elements, Output};
 use super::graph::Graph;
 use super::inputs;
-use super::types::{CompositionError, Failures, NodeProgress, NodeStatus};
+use super::types::{CompositionError, Failures, Halt, NodeProgress, NodeStatus};
 use cjm_wire::composition::{Composition, FailurePolicy, Node, PathStep, Reference};
 use cjm_wire::json::{Arguments, Json};
 use std::cmp::Reverse;
@@ -56,8 +56,7 @@ pub struct CompositionRun {
     pub(super) opening: VecDeque<usize>,
     /// Running nodes with an element to submit and room for it, best first.
     pub(super) submittable: BTreeSet<(Reverse<i32>, usize)>,
-    pub(super) cancel_requested: bool,
-    pub(super) failing_fast: bool,
+    pub(super) halt: Option<Halt>,
     pub(super) failures: Failures,
 }
 
@@ -80,8 +79,7 @@ impl CompositionRun {
             in_flight: 0,
             opening: VecDeque::new(),
             submittable: BTreeSet::new(),
-            cancel_requested: false,
-            failing_fast: false,
+            halt: None,
             failures: Failures::default(),
             composition: Arc::new(composition),
             graph: Arc::new(graph),
@@ -145,7 +143,20 @@ impl CompositionRun {
 
     /// Nothing more is to begin.
     pub(super) fn is_halted(&self) -> bool {
-        self.failing_fast || self.cancel_requested
+        self.halt.is_some()
+    }
+
+    /// Why nothing more is to begin, where that is so: what is in flight is being stopped, and nothing changes how the run
+    /// ends.
+    #[must_use]
+    pub fn halt(&self) -> Option<Halt> {
+        self.halt
+    }
+
+    /// Elements that were submitted and have not ended.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
     }
 }
 

@@ -26,8 +26,21 @@ pub enum CompositionEvent {
         /// How.
         outcome: ElementOutcome,
     },
-    /// Somebody wants the run ended. A repetition is ignored.
+    /// Somebody wants the run ended. A repetition is ignored, and so is it once the run is halted for another reason.
     CancelRequested,
+    /// The time of the run is over. Likewise.
+    DeadlinePassed,
+}
+
+/// Why a run begins nothing more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halt {
+    /// It fails fast.
+    FirstFailure,
+    /// Somebody wants it ended.
+    Cancelled,
+    /// Its time is over.
+    Deadline,
 }
 
 impl CompositionEvent {
@@ -36,6 +49,7 @@ impl CompositionEvent {
             Self::Start => "start",
             Self::ElementEnded { .. } => "element_ended",
             Self::CancelRequested => "cancel_requested",
+            Self::DeadlinePassed => "deadline_passed",
         }
     }
 }

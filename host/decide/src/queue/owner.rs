@@ -70,7 +70,10 @@ impl Queue {
             }
             QueueEvent::Submitted { job } => self.submit(job, now_ms)?,
             QueueEvent::CancelRequested { job, reach } => {
-                self.request_cancel(&job, reach, now_ms, &mut effects)?;
+                self.request_stop(&job, reach, StopReason::Cancel, now_ms, &mut effects)?;
+            }
+            QueueEvent::DeadlinePassed { job } => {
+                self.request_stop(&job, CancelReach::Any, StopReason::Deadline, now_ms, &mut effects)?;
             }
             QueueEvent::AttemptEnded { job, attempt, session, outcome } => {
                 self.end_attempt(&job, attempt, &session, outcome, now_ms, &mut effects)?;
@@ -180,28 +183,25 @@ impl Queue {
         Ok(())
     }
 
-    fn request_cancel(
+    fn request_stop(
         &mut self,
         id: &JobId,
         reach: CancelReach,
+        reason: StopReason,
         now_ms: u64,
         effects: &mut Vec<QueueEffect>,
     ) -> Result<(), QueueError> {
         let grace_ends_ms = now_ms.saturating_add(self.limits.cancel_grace_ms);
-        let asked = LifeEvent::StopAsked { reach, reason: StopReason::Cancel, grace_ends_ms };
-        self.step(id, asked, now_ms, effects)
+        self.step(id, LifeEvent::StopAsked { reach, reason, grace_ends_ms }, now_ms, effects)
     }
 
     /// Stops what has run past its deadline.
     fn stop_due(&mut self, now_ms: u64, effects: &mut Vec<QueueEffect>) {
-        let grace_ends_ms = now_ms.saturating_add(self.limits.cancel_grace_ms);
         while let Some((due_ms, _)) = self.dues.first()
             && *due_ms <= now_ms
             && let Some((_, id)) = self.dues.pop_first()
         {
-            let passed =
-                LifeEvent::StopAsked { reach: CancelReach::Any, reason: StopReason::Deadline, grace_ends_ms };
-            let moved = self.step(&id, passed, now_ms, effects);
+            let moved = self.request_stop(&id, CancelReach::Any, StopReason::Deadline, now_ms, effects);
             debug_assert!(moved.is_ok(), "any job may be stopped");
         }
     }

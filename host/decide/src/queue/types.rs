@@ -113,6 +113,12 @@ pub enum QueueEvent {
         /// Whether a running attempt is meant too.
         reach: CancelReach,
     },
+    /// The time of what a job is part of is over: it is stopped as if it were its own. Of an unknown or ended job, or a second
+    /// time: ignored.
+    DeadlinePassed {
+        /// The job.
+        job: JobId,
+    },
     /// An attempt is over, whatever ended it. Every [`QueueEffect::Start`] is answered by one.
     AttemptEnded {
         /// The job.

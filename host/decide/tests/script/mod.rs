@@ -47,11 +47,12 @@ pub(crate) fn text(effect: &CompositionEffect) -> String {
     }
 }
 
-/// `start`, `cancel`, `NODE[ELEMENT] JSON`, `NODE[ELEMENT] !message`, `NODE[ELEMENT] ~` (cancelled).
+/// `start`, `cancel`, `deadline`, `NODE[ELEMENT] JSON`, `NODE[ELEMENT] !message`, `NODE[ELEMENT] ~` (cancelled).
 pub(crate) fn event(line: &str) -> CompositionEvent {
     match line {
         "start" => CompositionEvent::Start,
         "cancel" => CompositionEvent::CancelRequested,
+        "deadline" => CompositionEvent::DeadlinePassed,
         _ => {
             let (place, outcome) = line.split_once(' ').expect("a place and an outcome");
             let (node, element) = place.trim_end_matches(']').split_once('[').expect("NODE[ELEMENT]");

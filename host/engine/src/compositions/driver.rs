@@ -1,191 +1,42 @@
-//! Compositions, performed: loads what the document names, submits the elements that `decide` asks for, tells it how
-//! they ended, and writes the end down with what each node took.
+//! A composition, performed: submits the elements that `decide` asks for, tells it how they ended, and writes the end down
+//! with what each node took.
+//!
+//! A run that fails fast answers its callers with the first failure at once, and goes on until all it had begun has ended;
+//! only then its end is written. A host that ends meanwhile waits for that, since it has cut off what ran.
 
+use crate::compositions::failures::{deadline_failure, failure_at, node_failure};
 use crate::compositions::monitor::Monitor;
-use crate::compositions::state::{CompositionHandle, CompositionOutcome, NodeOutcome};
+use crate::compositions::state::{CompositionOutcome, Limit, NodeOutcome};
 use crate::compositions::tally::Tally;
-use crate::error::HostError;
 use crate::host::Host;
 use crate::queue::state::{ElementEnd, ElementHook, JobOutcome, object};
 use crate::queue::submission::{ElementJob, JobRequest};
 use cjm_decide::composition::{
-    CompositionEffect, CompositionEvent, CompositionRun, ElementOutcome, Failures, NodeError, NodeProgress,
+    CompositionEffect, CompositionEvent, CompositionRun, ElementOutcome, Failures, Halt, NodeProgress,
     NodeStatus, SubmitElement,
 };
 use cjm_decide::queue::{CancelReach, Target};
 use cjm_store::{Body, Commit, CompositionEnd, CompositionRecord, Write, rows};
 use cjm_wire::composition::{Composition, RunOutcome};
-use cjm_wire::describe::{Described, ErrorReport, exit};
-use cjm_wire::error::{ErrorCategory, Failure, JobError};
+use cjm_wire::error::Failure;
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
-use cjm_wire::json::{Arguments, Json};
-use cjm_wire::{CompositionId, InstanceId, JobId, Timestamp};
-use cjm_workers::{HostEvent, LoadOptions, NodeState};
+use cjm_wire::json::Json;
+use cjm_wire::{InstanceId, JobId, Timestamp};
+use cjm_workers::{HostEvent, NodeState};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
-/// Compositions whose outcome is kept after they have ended.
-const ENDED_COMPOSITIONS_MAX: usize = 256;
+/// Where callers are told.
+type Told = watch::Sender<Option<Arc<CompositionOutcome>>>;
 
-impl Host {
-    /// Accepts a composition: loads what it needs, then runs it.
-    ///
-    /// # Errors
-    /// When it is malformed, its graph is not one, or a capability does not load.
-    pub async fn submit_composition(
-        &self,
-        composition: Composition,
-        inputs: Arguments,
-    ) -> Result<CompositionId, HostError> {
-        let host = self.clone();
-        if self.services().closing.is_cancelled() {
-            return Err(HostError::ShuttingDown);
-        }
-        self.runtime()
-            .run(async move {
-                let handle = start(host.clone(), composition, inputs).await?;
-                let id = handle.id.clone();
-                host.keep_composition(handle);
-                Ok(id)
-            })
-            .await
-    }
-
-    /// Keeps a handle for whoever asks; of compositions that have ended only the newest.
-    fn keep_composition(&self, handle: CompositionHandle) {
-        let mut compositions = self.compositions();
-        let ended = compositions.iter().filter(|(_, known)| known.outcome.borrow().is_some());
-        let mut ended: Vec<CompositionId> = ended.map(|(id, _)| id.clone()).collect();
-        if ended.len() >= ENDED_COMPOSITIONS_MAX {
-            // Their ids are in the order of their submission.
-            ended.sort();
-            compositions.remove(&ended[0]);
-        }
-        compositions.insert(handle.id.clone(), handle);
-    }
-
-    /// Waits for the end of a composition.
-    ///
-    /// # Errors
-    /// When this host knows none with this id.
-    pub async fn wait_composition(&self, id: &CompositionId) -> Result<Arc<CompositionOutcome>, HostError> {
-        let unknown = || HostError::UnknownComposition(id.clone());
-        let mut outcome =
-            self.compositions().get(id).map(|handle| handle.outcome.clone()).ok_or_else(unknown)?;
-        let ended = outcome.wait_for(Option::is_some).await.map_err(|_| HostError::ShuttingDown)?;
-        ended.clone().ok_or(HostError::ShuttingDown)
-    }
-
-    /// Asks for the end of a composition.
-    pub fn cancel_composition(&self, id: &CompositionId) {
-        if let Some(handle) = self.compositions().get(id) {
-            handle.cancel();
-        }
-    }
-}
-
-/// Loads what the composition needs and starts it.
-async fn start(
-    host: Host,
-    composition: Composition,
-    inputs: Arguments,
-) -> Result<CompositionHandle, HostError> {
-    let run = CompositionRun::new(composition.clone(), inputs.clone(), 0).map_err(|error| {
-        HostError::Graph { message: error.to_string(), code: error.code(), next_step: error.next_step() }
-    })?;
-    load_all(&host, &composition).await?;
-    let monitor = match &composition.monitor {
-        Some(capability) => Monitor::start(&host, capability).await,
-        None => None,
-    };
-    let id = CompositionId::new();
-    let record = CompositionRecord {
-        composition_id: id.clone(),
-        name: composition.name.clone(),
-        run_id: Some(host.run_id().clone()),
-        actor: Some(host.services().options.actor.clone()),
-        status: JobStatus::Pending,
-        submitted_at: Timestamp::now(),
-        completed_at: None,
-        failure: None,
-    };
-    let as_text = |value: serde_json::Result<Vec<u8>>| Body::Inline(value.unwrap_or_default());
-    let document = as_text(serde_json::to_vec(&composition));
-    let commit = Commit::admitting()
-        .row(rows::composition_started(&record))
-        .write(Write::InsertComposition(
-            Box::new(record.clone()),
-            document,
-            as_text(serde_json::to_vec(&inputs)),
-        ))
-        .write(Write::StartComposition(id.clone()));
-    host.services().journal.commit(commit).await?;
-    let (outcome_sender, outcome) = watch::channel(None);
-    let (cancel, cancelled) = watch::channel(false);
-    let (ends_sender, ends) = mpsc::unbounded_channel();
-    let driver = Driver {
-        tallies: composition
-            .nodes
-            .iter()
-            .map(|(name, node)| (name.clone(), Tally::new(&node.capability)))
-            .collect(),
-        order: composition.nodes.keys().cloned().collect(),
-        host,
-        run,
-        record,
-        monitor,
-        jobs: HashMap::new(),
-        ends: ends_sender,
-    };
-    let tasks = driver.host.services().tasks.clone();
-    tasks.spawn(driver.drive(ends, cancelled, outcome_sender));
-    Ok(CompositionHandle { id, outcome, cancel })
-}
-
-/// Loads every capability of the document that is not loaded yet, all at once. What was loaded stays when another
-/// fails: the host's owner decides about it.
-async fn load_all(host: &Host, composition: &Composition) -> Result<(), HostError> {
-    let mut names: Vec<&str> = composition.nodes.values().map(|node| node.capability.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    let mut loads = Vec::new();
-    for name in names {
-        let loaded = host.is_loaded(&InstanceId::from_text(name));
-        let wanted = composition.capabilities.get(name).cloned().unwrap_or_default();
-        if loaded && wanted.instances.is_none() {
-            continue;
-        }
-        if !loaded {
-            // Before anything is started: an unknown name must cost nothing.
-            host.check(name)?;
-        }
-        for number in 1..=wanted.instances.unwrap_or(1).max(1) {
-            let id = if number == 1 { name.to_owned() } else { format!("{name}-{number}") };
-            let id = InstanceId::from_text(id);
-            if host.is_loaded(&id) {
-                continue;
-            }
-            let options = LoadOptions {
-                instance_id: Some(id),
-                config: wanted.config.clone(),
-                ..LoadOptions::default()
-            };
-            loads.push(async move { host.load(name, options).await });
-        }
-    }
-    for loaded in futures_util::future::join_all(loads).await {
-        loaded?;
-    }
-    Ok(())
-}
-
-struct Driver {
+pub(super) struct Driver {
     host: Host,
     run: CompositionRun,
     record: CompositionRecord,
     monitor: Option<Monitor>,
+    limit: Option<Limit>,
     order: Vec<String>,
     tallies: BTreeMap<String, Tally>,
     jobs: HashMap<(String, usize), JobId>,
@@ -193,14 +44,29 @@ struct Driver {
 }
 
 impl Driver {
-    async fn drive(
+    pub(super) fn new(
+        host: Host,
+        composition: &Composition,
+        run: CompositionRun,
+        record: CompositionRecord,
+        monitor: Option<Monitor>,
+        limit: Option<Limit>,
+        ends: mpsc::UnboundedSender<ElementEnd>,
+    ) -> Self {
+        let nodes = composition.nodes.iter();
+        let tallies = nodes.map(|(name, node)| (name.clone(), Tally::new(&node.capability))).collect();
+        let order = composition.nodes.keys().cloned().collect();
+        Self { host, run, record, monitor, limit, order, tallies, jobs: HashMap::new(), ends }
+    }
+
+    pub(super) async fn drive(
         mut self,
         mut ends: mpsc::UnboundedReceiver<ElementEnd>,
         mut cancelled: watch::Receiver<bool>,
-        outcome: watch::Sender<Option<Arc<CompositionOutcome>>>,
+        told: Told,
     ) {
         let mut events = VecDeque::from([CompositionEvent::Start]);
-        let mut cancel_told = false;
+        let (mut cancel_told, mut deadline_told, mut answered) = (false, self.limit.is_none(), false);
         let closing = self.host.services().closing.clone();
         loop {
             while let Some(event) = events.pop_front() {
@@ -212,14 +78,23 @@ impl Driver {
                     }
                 };
                 if let Some(end) = self.perform(effects, &mut events).await {
-                    outcome.send_replace(Some(Arc::new(end)));
+                    told.send_replace(Some(Arc::new(end)));
                     return;
                 }
             }
+            if self.run.halt() == Some(Halt::FirstFailure) && !answered {
+                answered = true;
+                told.send_replace(Some(Arc::new(self.first_failure().await)));
+            }
             tokio::select! {
                 biased;
-                // The next host ends what this one leaves.
-                () = closing.cancelled() => return,
+                // The next host ends what this one leaves; but what only ends yet is ended here.
+                () = closing.cancelled(), if self.run.halt().is_none() => return,
+                // Before the ends of jobs, which may be late for the same reason.
+                () = passed(self.limit), if !deadline_told => {
+                    deadline_told = true;
+                    events.push_back(CompositionEvent::DeadlinePassed);
+                }
                 Some(end) = ends.recv() => {
                     if let Some(tally) = self.tallies.get_mut(&end.node) {
                         tally.enter(&end.outcome);
@@ -249,14 +124,13 @@ impl Driver {
             match effect {
                 CompositionEffect::Submit(element) => submissions.push(element),
                 CompositionEffect::CancelElement { node, element, reach } => {
-                    if let Some(job) = self.jobs.get(&(node, element)) {
-                        match reach {
-                            CancelReach::Any => self.host.cancel(job),
-                            CancelReach::PendingOnly => self.host.cancel_pending(job),
-                        }
+                    // It may be among those that were asked for just now.
+                    if !submissions.is_empty() {
+                        self.submit(std::mem::take(&mut submissions), events).await;
                     }
+                    self.stop(&(node, element), reach);
                 }
-                // Callers learn it when the run has ended, which the cancels' grace bounds.
+                // Callers learn it once all of this is performed: the cancels do not wait for the journal.
                 CompositionEffect::FirstFailure(_) => {}
                 CompositionEffect::NodeEnded { node, status, reason, .. } => {
                     self.node_ended(&node, status, reason);
@@ -282,6 +156,18 @@ impl Driver {
         Some(self.end(outcome, output, failures).await)
     }
 
+    /// Stops an element's job for the reason for which the run is halted.
+    fn stop(&self, place: &(String, usize), reach: CancelReach) {
+        let Some(job) = self.jobs.get(place) else { return };
+        match (self.run.halt(), self.limit) {
+            (Some(Halt::Deadline), Some(limit)) => {
+                self.host.stop_for(job, deadline_failure(&self.record.name, limit.given));
+            }
+            _ if reach == CancelReach::PendingOnly => self.host.cancel_pending(job),
+            _ => self.host.cancel(job),
+        }
+    }
+
     async fn submit(&mut self, elements: Vec<SubmitElement>, events: &mut VecDeque<CompositionEvent>) {
         let mut places = Vec::with_capacity(elements.len());
         let mut jobs = Vec::with_capacity(elements.len());
@@ -297,14 +183,11 @@ impl Driver {
                 kwargs: element.kwargs,
                 ends: self.ends.clone(),
             };
-            // A name that is an instance but no capability means that instance.
-            let instance = InstanceId::from_text(&element.capability);
-            let target =
-                if self.host.catalog().get(&element.capability).is_none() && self.host.is_loaded(&instance) {
-                    Target::Instance(instance)
-                } else {
-                    Target::Capability(element.capability)
-                };
+            // A name that is no capability is an instance, which was there when the run began. It may be unloaded now and then.
+            let target = match self.host.catalog().get(&element.capability) {
+                Some(_) => Target::Capability(element.capability),
+                None => Target::Instance(InstanceId::from_text(element.capability)),
+            };
             let request = JobRequest {
                 action: element.action,
                 task: element.task.zip(element.method),
@@ -361,19 +244,53 @@ impl Driver {
         });
     }
 
+    /// Every node as it stands, in the document's order.
+    fn nodes(&self) -> Vec<NodeOutcome> {
+        let outcome = |name: &String| {
+            Some(self.tallies.get(name)?.clone().outcome(name.clone(), self.monitor.as_ref()))
+        };
+        self.order.iter().filter_map(outcome).collect()
+    }
+
+    /// What callers of a run that fails fast are told while others of its calls are being cancelled. The failure is kept
+    /// before it is told, so that a host that dies now leaves it to the next one.
+    async fn first_failure(&self) -> CompositionOutcome {
+        let (output, failures) = self.run.so_far();
+        let mut nodes = self.nodes();
+        let failure = failures.first().map(|first| failure_at(first, &nodes));
+        let failed = failures.first().and_then(|first| first.node.as_ref());
+        for node in nodes.iter_mut().filter(|node| Some(&node.name) == failed) {
+            node.status = NodeState::Failed;
+        }
+        if let Some(failure) = failure.clone() {
+            let id = self.record.composition_id.clone();
+            let commit = Commit::telling().write(Write::CompositionFails(id, Box::new(failure)));
+            if let Err(error) = self.host.services().journal.commit(commit).await {
+                tracing::warn!(%error, "the first failure of a composition is told before it is kept");
+            }
+        }
+        CompositionOutcome {
+            composition_id: self.record.composition_id.clone(),
+            outcome: RunOutcome::Failed,
+            status: RunOutcome::Failed.job_status(),
+            output,
+            failure,
+            failures,
+            nodes,
+            still_running: self.run.in_flight(),
+        }
+    }
+
     async fn end(&mut self, outcome: RunOutcome, output: Json, failures: Failures) -> CompositionOutcome {
         let status = outcome.job_status();
-        let mut tallies = std::mem::take(&mut self.tallies);
-        let monitor = self.monitor.take();
-        let nodes: Vec<NodeOutcome> = self
-            .order
-            .iter()
-            .filter_map(|name| Some(tallies.remove(name)?.outcome(name.clone(), monitor.as_ref())))
-            .collect();
-        if let Some(monitor) = monitor {
+        let nodes = self.nodes();
+        if let Some(monitor) = self.monitor.take() {
             monitor.stop(&self.host).await;
         }
-        let failure = failures.first().map(|first| failure_at(first, &nodes));
+        let failure: Option<Failure> = match (self.run.halt(), self.limit) {
+            (Some(Halt::Deadline), Some(limit)) => Some(deadline_failure(&self.record.name, limit.given)),
+            _ => failures.first().map(|first| failure_at(first, &nodes)),
+        };
         let end = CompositionEnd {
             composition_id: self.record.composition_id.clone(),
             status,
@@ -402,7 +319,16 @@ impl Driver {
             failure,
             failures,
             nodes,
+            still_running: 0,
         }
+    }
+}
+
+/// Resolves when the time is over; never where there is no end of it.
+async fn passed(limit: Option<Limit>) {
+    match limit {
+        Some(limit) => tokio::time::sleep_until(limit.at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -419,36 +345,5 @@ fn element_outcome(outcome: &JobOutcome) -> ElementOutcome {
                 .as_ref()
                 .map_or_else(|| "failed".to_owned(), |failure| failure.report.message.clone()),
         ),
-    }
-}
-
-/// The failure of the job that failed first, told with its node and element.
-fn failure_at(first: &NodeError, nodes: &[NodeOutcome]) -> Failure {
-    let Some(name) = &first.node else {
-        return node_failure("output", &first.message);
-    };
-    let known = nodes.iter().find(|node| node.name == *name).and_then(|node| node.failure.clone());
-    let Some(mut failure) = known else { return node_failure(name, &first.message) };
-    let place = first.element.map_or_else(|| name.clone(), |element| format!("{name}[{element}]"));
-    failure.report.message = format!("node {place}: {}", failure.report.message);
-    failure.report.exit_code = exit::COMPOSITION_FAILED;
-    failure.report = failure.report.at_node(name.clone(), first.element);
-    failure
-}
-
-/// The failure of a node that no job of it carries: its references did not bind.
-fn node_failure(node: &str, message: &str) -> Failure {
-    Failure {
-        error: JobError::new(ErrorCategory::UserInput, message),
-        report: ErrorReport {
-            code: "composition.node_failed".to_owned(),
-            message: format!("node `{node}`: {message}"),
-            causes: Vec::new(),
-            next_step: format!("correct node `{node}` of the composition, or what it refers to"),
-            stderr_tail: Vec::new(),
-            exit_code: exit::COMPOSITION_FAILED,
-            details: Box::default(),
-        }
-        .at_node(node, None),
     }
 }

@@ -1,7 +1,10 @@
 //! Compositions, performed: what one is to others, what is known of its nodes, what they used, and the driver that
 //! does what `decide` asks for.
 
-pub(crate) mod driver;
+mod begin;
+mod driver;
+mod failures;
+mod loading;
 pub(crate) mod monitor;
 pub(crate) mod state;
 pub(crate) mod tally;

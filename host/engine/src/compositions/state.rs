@@ -9,9 +9,11 @@ use cjm_wire::{CompositionId, Timestamp};
 use cjm_workers::NodeState;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-/// A composition that runs.
+/// A composition that was accepted.
 pub(crate) struct CompositionHandle {
     pub(crate) id: CompositionId,
     pub(crate) outcome: watch::Receiver<Option<Arc<CompositionOutcome>>>,
@@ -19,12 +21,26 @@ pub(crate) struct CompositionHandle {
 }
 
 impl CompositionHandle {
+    /// Whether nothing of it runs any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.outcome.borrow().as_ref().is_some_and(|outcome| outcome.still_running == 0)
+    }
+
     pub(crate) fn cancel(&self) {
         self.cancel.send_replace(true);
     }
 }
 
-/// How a composition ended.
+/// How long a run may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limit {
+    pub(crate) at: Instant,
+    /// What was given, for people.
+    pub(crate) given: Duration,
+}
+
+/// What a composition came to: how it ended, or, of one that fails fast, its first failure while others of its calls still
+/// end. What it says of its status is final in both cases.
 #[derive(Debug, Clone)]
 pub struct CompositionOutcome {
     /// Its id.
@@ -41,6 +57,8 @@ pub struct CompositionOutcome {
     pub failures: Failures,
     /// Every node, in the document's order.
     pub nodes: Vec<NodeOutcome>,
+    /// Calls that were running when this was told and are being cancelled; 0 once all of it has ended.
+    pub still_running: usize,
 }
 
 /// How a node ended, and what it took.

@@ -10,6 +10,7 @@ use cjm_workers::NodeState;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of a node so far.
+#[derive(Clone)]
 pub(crate) struct Tally {
     capability: String,
     pub(crate) total: usize,

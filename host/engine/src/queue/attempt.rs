@@ -105,6 +105,7 @@ async fn try_attempt(runner: &Runner, active: &ActiveJob, start: &Start) -> Atte
             let mut record = active.record();
             record.instance_id = Some(start.instance.to_string());
             record.worker_session_id = Some(start.session.clone());
+            active.ran_in(instance.last_pid(&start.session));
             return AttemptEnd::Over(Err(CallError::NotStarted(error)));
         }
     };
@@ -119,6 +120,7 @@ async fn try_attempt(runner: &Runner, active: &ActiveJob, start: &Start) -> Atte
         return AttemptEnd::Over(Err(CallError::NotJournaled { capability, message }));
     }
     *active.record() = record;
+    active.ran_in(Some(worker.facts().pid));
     let body = with_known_hashes(&runner.services.input_hashes, &instance.plan, &active.body).await;
     if active.stopping.is_cancelled() {
         return cancelled();
@@ -178,7 +180,7 @@ pub(crate) async fn finish(runner: Runner, active: Arc<ActiveJob>, end: End) {
     let from = active.record().status;
     let (body, commit) = end_commit(&active, end);
     let outcome = match runner.services.journal.commit(commit).await {
-        Ok(_) => outcome_of(&runner, &active, body),
+        Ok(_) => outcome_of(&active, body),
         Err(error) => {
             let next_step = error.next_step();
             tracing::error!(%error, job = %active.id, next_step, "the end of a job could not be written");
@@ -196,7 +198,7 @@ pub(crate) async fn finish(runner: Runner, active: Arc<ActiveJob>, end: End) {
                 let next_step = error.next_step();
                 tracing::error!(%error, next_step, "nor could its failure; the next host ends it");
             }
-            outcome_of(&runner, &active, None)
+            outcome_of(&active, None)
         }
     };
     runner.jobs.ended(&active, Arc::new(outcome));
@@ -212,6 +214,9 @@ fn end_commit(active: &ActiveJob, end: End) -> (Option<bytes::Bytes>, Commit) {
     record.completed_at = Some(Timestamp::now());
     let instance = InstanceId::from_text(record.instance_id.clone().unwrap_or_else(|| record.target.clone()));
     record.failure = match (&result, stopped) {
+        (_, Some(StopReason::Deadline)) if active.stopped_for.get().is_some() => {
+            active.stopped_for.get().cloned()
+        }
         (_, Some(StopReason::Deadline)) => {
             let seconds = active.timeout.as_secs_f64();
             let error = CallError::DeadlinePassed { capability: record.capability_name.clone(), seconds };
@@ -261,11 +266,6 @@ fn terminal_row(record: &JobRecord, from: JobStatus) -> JournalRow {
 }
 
 /// How a job ended, as its record says.
-fn outcome_of(runner: &Runner, active: &ActiveJob, result: Option<bytes::Bytes>) -> JobOutcome {
-    let record = active.record();
-    let instance = record.instance_id.clone().map(InstanceId::from_text);
-    let worker_pid = instance
-        .and_then(|id| runner.instances.get(&id))
-        .and_then(|instance| instance.last_pid(record.worker_session_id.as_ref()));
-    JobOutcome { worker_pid, ..JobOutcome::of(&record, result) }
+fn outcome_of(active: &ActiveJob, result: Option<bytes::Bytes>) -> JobOutcome {
+    JobOutcome::of(&active.record(), result, active.worker_pid())
 }

@@ -10,7 +10,7 @@ use cjm_workers::{CallError, Reply};
 use serde_json::{Map, Value};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -46,9 +46,13 @@ pub(crate) struct ActiveJob {
     /// The request as it goes out, envelope included.
     pub(crate) body: Vec<u8>,
     pub(crate) record: Mutex<JobRecord>,
+    /// The process of the worker of its last attempt: the instance, who knew it too, may be unloaded before the job is told.
+    pub(crate) worker_pid: Mutex<Option<u32>>,
     /// How long it may take, from its submission.
     pub(crate) timeout: Duration,
     pub(crate) outcome: watch::Sender<Option<Arc<JobOutcome>>>,
+    /// Why it is stopped, where that is not its own deadline.
+    pub(crate) stopped_for: OnceLock<Failure>,
     /// The queue has asked for the end of the attempt that runs.
     pub(crate) stopping: CancellationToken,
     /// Keeps the stores open from the first attempt to the terminal row.
@@ -239,8 +243,8 @@ pub struct JobOutcome {
 }
 
 impl JobOutcome {
-    /// How the job of this record ended.
-    pub(crate) fn of(record: &JobRecord, result: Option<bytes::Bytes>) -> Self {
+    /// How the job of this record ended, which ran in this process.
+    pub(crate) fn of(record: &JobRecord, result: Option<bytes::Bytes>, worker_pid: Option<u32>) -> Self {
         Self {
             job_id: record.job_id.clone(),
             status: record.status,
@@ -251,7 +255,7 @@ impl JobOutcome {
             completed_at: record.completed_at.clone(),
             instance_id: record.instance_id.clone().map(InstanceId::from_text),
             worker_session_id: record.worker_session_id.as_ref().map(ToString::to_string),
-            worker_pid: None,
+            worker_pid,
         }
     }
 }
@@ -292,6 +296,14 @@ impl ActiveJob {
 
     pub(crate) fn record(&self) -> MutexGuard<'_, JobRecord> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn ran_in(&self, worker_pid: Option<u32>) {
+        *self.worker_pid.lock().unwrap_or_else(PoisonError::into_inner) = worker_pid;
+    }
+
+    pub(crate) fn worker_pid(&self) -> Option<u32> {
+        *self.worker_pid.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

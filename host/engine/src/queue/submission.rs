@@ -10,7 +10,7 @@ use cjm_wire::envelope::{ACTION_KEY, CallEnvelope};
 use cjm_wire::json::{Arguments, Json};
 use cjm_wire::{CompositionId, JobId, RunId, Timestamp, http};
 use serde_json::{Map, Value};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -134,6 +134,16 @@ impl Host {
         .await
     }
 
+    /// The capability of a target, as far as it is known.
+    fn capability_of(&self, target: &Target) -> String {
+        match target {
+            Target::Capability(name) => name.clone(),
+            Target::Instance(id) => {
+                self.instances().get(id).map_or_else(|| id.to_string(), |found| found.plan.capability.clone())
+            }
+        }
+    }
+
     fn job_of(
         &self,
         request: JobRequest,
@@ -144,13 +154,7 @@ impl Host {
         let id = JobId::new();
         let run_id = request.run_id.unwrap_or_else(|| services.run_id.clone());
         let actor = request.actor.unwrap_or_else(|| services.options.actor.clone());
-        let capability = match &request.target {
-            Target::Capability(name) => name.clone(),
-            Target::Instance(instance) => self
-                .instances()
-                .get(instance)
-                .map_or_else(|| instance.to_string(), |i| i.plan.capability.clone()),
-        };
+        let capability = self.capability_of(&request.target);
         let envelope = CallEnvelope {
             job_id: Some(id.clone()),
             run_id: Some(run_id.clone()),
@@ -196,8 +200,10 @@ impl Host {
             path,
             body: body.clone(),
             record: Mutex::new(record),
+            worker_pid: Mutex::default(),
             timeout: request.timeout.unwrap_or(services.options.call_timeout),
             outcome: watch::Sender::new(None),
+            stopped_for: OnceLock::new(),
             stopping: CancellationToken::new(),
             keeps_open: Mutex::default(),
             element,

@@ -9,9 +9,13 @@ use crate::host::Host;
 use crate::instances::Instance;
 use crate::queue::submission::JobRequest;
 use cjm_decide::death::OwnKill;
-use cjm_decide::queue::{QueueError, QueueLimits, Target};
+use cjm_decide::queue::{CANCEL_GRACE_MS, QueueError, QueueLimits, Target};
 use cjm_wire::InstanceId;
+use cjm_wire::composition::{Composition, RunOutcome};
 use cjm_wire::event::JobStatus;
+use cjm_wire::json::Arguments;
+use cjm_workers::{LoadOptions, NodeState};
+use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -23,6 +27,21 @@ const START_MAX: Duration = Duration::from_millis(100);
 
 /// A host with one instance. Of a hundred starts so many fail.
 fn stage(limits: QueueLimits, seed: u64, start_failures: u64) -> (Host, Arc<Instance>) {
+    let (host, instance, _) = stage_of(limits, seed, start_failures);
+    (host, instance)
+}
+
+/// One whose worker does not die by itself, which some do.
+fn stage_with_journal() -> (Host, Arc<SimulatedJournal>) {
+    let (host, _, journal) = stage_of(QueueLimits::default(), 2, 0);
+    (host, journal)
+}
+
+fn stage_of(
+    limits: QueueLimits,
+    seed: u64,
+    start_failures: u64,
+) -> (Host, Arc<Instance>, Arc<SimulatedJournal>) {
     let mut seed = Seed::new(seed);
     let journal = SimulatedJournal::new(seed.fork());
     tokio::spawn(Arc::clone(&journal).write_on());
@@ -31,7 +50,7 @@ fn stage(limits: QueueLimits, seed: u64, start_failures: u64) -> (Host, Arc<Inst
     let id = InstanceId::from_text("tool-1");
     host.register("tool", &load(&id, 1)).expect("registered");
     let instance = host.instances().get(&id).expect("registered");
-    (host, instance)
+    (host, instance, journal)
 }
 
 fn request(act: &str) -> JobRequest {
@@ -129,5 +148,92 @@ async fn killing_one_incarnation_spares_the_next() {
     let second = instance.session();
     instance.recycle(&runner.services, &runner.jobs, &first, OwnKill::Evicted);
     assert_eq!(instance.session(), second, "it had nothing to do with that");
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_with_its_instance_is_told_with_its_process() {
+    let (host, instance) = stage(QueueLimits::default(), 1, 0);
+    let job = host.submit(request("deaf")).await.expect("accepted");
+    while host.job_status(&job).await.expect("known") != JobStatus::Running {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let pid = instance.worker().expect("it lives").facts().pid;
+    // It ends after the instance is forgotten.
+    host.unload(&instance.id).await.expect("unloaded");
+    let told = host.wait(&job).await.expect("told");
+    assert!(told.status == JobStatus::Failed && told.started_at.is_some(), "{told:?}");
+    assert_eq!(told.worker_pid, Some(pid));
+    host.shutdown().await;
+}
+
+fn composition(document: serde_json::Value) -> Composition {
+    serde_json::from_value(document).expect("a composition")
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_for_beside_what_does_not_bind_is_cancelled() {
+    let (host, _) = stage(QueueLimits::default(), 1, 0);
+    let document = composition(json!({"name": "t", "nodes": {
+        "runs": {"capability": "tool", "args": {"do": "deaf", "job": true}},
+        "bad": {"capability": "tool", "map": [1], "args": {"do": "${item.nothing}"}},
+    }}));
+    let (begun, id) = (Instant::now(), host.submit_composition(document, Arguments::new()).await);
+    let id = id.expect("accepted");
+    let told = host.wait_composition(&id).await.expect("told");
+    assert_eq!((told.outcome, told.still_running), (RunOutcome::Failed, 1));
+    let place = told.failures.first().map(|first| (first.node.as_deref(), first.element));
+    assert_eq!(place, Some((Some("bad"), Some(0))));
+    let end = host.wait_composition_end(&id).await.expect("it ends");
+    assert_eq!(end.nodes[0].status, NodeState::Cancelled);
+    assert!(begun.elapsed() < Duration::from_millis(CANCEL_GRACE_MS + 1_000), "{:?}", begun.elapsed());
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_past_its_time_fails_and_so_do_the_jobs_it_stopped() {
+    let (host, journal) = stage_with_journal();
+    let document = composition(json!({"name": "t", "failure": "best_effort", "nodes": {
+        "good": {"capability": "tool", "args": {"do": "ok", "job": true}},
+        "runs": {"capability": "tool", "after": ["good"], "args": {"do": "hang", "job": true}},
+        "too": {"capability": "tool", "after": ["good"], "args": {"do": "hang", "job": true}},
+        "after": {"capability": "tool", "after": ["runs"]},
+    }}));
+    let timeout = Duration::from_secs(1);
+    let id =
+        host.submit_composition_within(document, Arguments::new(), Some(timeout)).await.expect("accepted");
+    let told = host.wait_composition(&id).await.expect("told");
+    let code = told.failure.as_ref().map(|failure| failure.report.code.as_str());
+    assert_eq!((told.outcome, code), (RunOutcome::Failed, Some("composition.deadline")));
+    let states: Vec<NodeState> = told.nodes.iter().map(|node| node.status).collect();
+    assert_eq!(states, [NodeState::Completed, NodeState::Failed, NodeState::Failed, NodeState::Cancelled]);
+    let codes: Vec<String> = journal.kept(|kept| {
+        kept.jobs.values().filter_map(|job| Some(job.failure.as_ref()?.report.code.clone())).collect()
+    });
+    assert_eq!(codes, ["composition.deadline", "composition.deadline"]);
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_composition_is_not_run_with_another_configuration_than_it_names() {
+    let (host, instance) = stage(QueueLimits::default(), 1, 0);
+    host.unload(&instance.id).await.expect("unloaded");
+    let loaded = LoadOptions { config: Some(json!({"size": 2, "same": 1})), ..LoadOptions::default() };
+    host.register("tool", &loaded).expect("registered");
+    let naming = |config: serde_json::Value| {
+        let document = json!({"name": "t", "capabilities": {"tool": {"config": config}}, "nodes": {
+            "one": {"capability": "tool", "args": {"do": "ok", "job": true}},
+        }});
+        host.submit_composition(composition(document), Arguments::new())
+    };
+    for (other, differ) in [(json!({"size": 3, "same": 1}), "size"), (json!({"size": 2}), "same")] {
+        let refused = naming(other).await.expect_err("another one");
+        let HostError::OtherConfiguration { keys, .. } = &refused else { panic!("{refused:?}") };
+        assert_eq!(*keys, [differ]);
+    }
+    for same in [json!({"same": 1, "size": 2}), json!({}), json!(null)] {
+        let id = naming(same).await.expect("the same, or none");
+        assert_eq!(host.wait_composition(&id).await.expect("told").outcome, RunOutcome::Completed);
+    }
     host.shutdown().await;
 }

@@ -6,8 +6,9 @@ use crate::services::{History, StoredJob};
 use cjm_store::{
     Body, Commit, Gate, JobRecord, Journal, Receipt, StoreError, Subscription, WhenClosed, Write,
 };
+use cjm_wire::error::Failure;
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
-use cjm_wire::{JobId, Timestamp, WorkerSessionId};
+use cjm_wire::{CompositionId, JobId, Timestamp, WorkerSessionId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
@@ -32,7 +33,13 @@ pub(super) struct Kept {
     pub(super) spawned: BTreeSet<WorkerSessionId>,
     pub(super) died: BTreeSet<WorkerSessionId>,
     pub(super) workers_open: BTreeSet<WorkerSessionId>,
+    /// Processes of workers, dead ones too.
+    pids: BTreeMap<WorkerSessionId, u32>,
     pub(super) terminal_rows: BTreeMap<String, u32>,
+    /// How compositions have ended; None: not yet.
+    pub(super) compositions: BTreeMap<CompositionId, Option<JobStatus>>,
+    /// Why those fail that have not ended.
+    pub(super) failing: BTreeMap<CompositionId, Failure>,
     row_ids: BTreeSet<String>,
     rows: i64,
     /// What must never be.
@@ -215,7 +222,12 @@ impl Journal for SimulatedJournal {
 
 impl History for SimulatedJournal {
     fn job(&self, job: &JobId) -> Result<Option<StoredJob>, StoreError> {
-        Ok(self.kept(|kept| Some((kept.jobs.get(job)?.clone(), kept.results.get(job).cloned()))))
+        Ok(self.kept(|kept| {
+            let record = kept.jobs.get(job)?.clone();
+            let worker_pid =
+                record.worker_session_id.as_ref().and_then(|worker| kept.pids.get(worker).copied());
+            Some(StoredJob { record, result: kept.results.get(job).cloned(), worker_pid })
+        }))
     }
 }
 
@@ -271,8 +283,27 @@ impl Kept {
                     _ => Ok(()),
                 }
             }
+            Write::CompositionFails(id, _) => self.check_runs(id),
+            Write::EndComposition(end) => {
+                self.check_runs(&end.composition_id)?;
+                // What its callers were told stays.
+                let told = self.failing.get(&end.composition_id).map(|failure| &failure.report.message);
+                let ends = end.failure.as_ref().map(|failure| &failure.report.message);
+                if told.is_some() && (told != ends || end.status != JobStatus::Failed) {
+                    self.broken.push(format!("told {told:?}, ended {} {ends:?}", end.status));
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
+    }
+
+    fn check_runs(&mut self, id: &CompositionId) -> Result<(), StoreError> {
+        if self.compositions.get(id) == Some(&None) {
+            return Ok(());
+        }
+        self.broken.push(format!("{id} does not run: {:?}", self.compositions.get(id)));
+        Err(refused("a composition that does not run"))
     }
 
     fn write(&mut self, write: &Write) {
@@ -295,8 +326,18 @@ impl Kept {
                     self.results.insert(end.job_id.clone(), bytes.clone());
                 }
             }
+            Write::InsertComposition(composition, _, _) => {
+                self.compositions.insert(composition.composition_id.clone(), None);
+            }
+            Write::CompositionFails(id, failure) => {
+                self.failing.insert(id.clone(), (**failure).clone());
+            }
+            Write::EndComposition(end) => {
+                self.compositions.insert(end.composition_id.clone(), Some(end.status));
+            }
             Write::WorkerSpawned(worker) => {
                 self.workers_open.insert(worker.worker_session_id.clone());
+                self.pids.insert(worker.worker_session_id.clone(), worker.pid);
             }
             Write::WorkerEnded(session, _) => {
                 self.workers_open.remove(session);

@@ -2,10 +2,12 @@
 //! that are no processes, a clock that is moved, a disk that fails, and callers who go away. Everything follows from a
 //! seed; a failure prints it, and `CJM_SIM_SEED` runs that one scenario again. `CJM_SIM_SCENARIOS` says how many are run.
 
+mod compositions;
 mod directed;
 mod journal;
 mod scenario;
 mod seed;
+mod streams;
 mod workers;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -14,11 +14,9 @@ use cjm_catalog::{Catalog, ManifestFolder};
 use cjm_decide::death::OwnKill;
 use cjm_decide::queue::{CANCEL_GRACE_MS, QueueLimits, Target};
 use cjm_store::{DiagnosticRecord, Diagnostics, DroppedCounts, InputHashes, Journal, StreamChunk};
-use cjm_wire::composition::Composition;
 use cjm_wire::envelope::ExecuteRequest;
 use cjm_wire::event::JobStatus;
-use cjm_wire::json::Arguments;
-use cjm_wire::{InstanceId, JobId, RunId};
+use cjm_wire::{CompositionId, InstanceId, JobId, RunId};
 use cjm_workers::{HostOptions, LoadOptions, Sinks, Workers};
 use serde_json::{Map, Value, json};
 use std::future::Future;
@@ -55,8 +53,9 @@ struct Plan {
     full_disk: Option<FullDisk>,
     ends_early: Option<Duration>,
     unloads: bool,
-    composition: bool,
+    compositions: usize,
     direct_calls: usize,
+    streams: usize,
 }
 
 impl Plan {
@@ -73,8 +72,13 @@ impl Plan {
                 .then(|| FullDisk { after: seed.millis(800), lasts: seed.millis(3_000) }),
             ends_early,
             unloads: seed.percent(20),
-            composition: seed.percent(25),
+            compositions: if seed.percent(40) {
+                usize::try_from(1 + seed.below(2)).expect("small")
+            } else {
+                0
+            },
             direct_calls: usize::try_from(seed.below(6)).expect("small"),
+            streams: usize::try_from(seed.below(5)).expect("small"),
         }
     }
 }
@@ -94,7 +98,7 @@ pub(super) fn run(seed: u64) -> Result<Told, String> {
 
 /// What the callers know.
 #[derive(Debug, Default)]
-struct Callers {
+pub(super) struct Callers {
     /// Jobs whose submission was answered.
     accepted: Vec<JobId>,
     /// When somebody asked for the end of a job.
@@ -103,14 +107,16 @@ struct Callers {
     waits: std::collections::BTreeMap<u64, String>,
     /// What waiters were told.
     told: Vec<Arc<JobOutcome>>,
+    /// Compositions whose callers were told.
+    pub(super) answered: Vec<CompositionId>,
 }
 
-struct Stage {
-    host: Host,
-    journal: Arc<SimulatedJournal>,
-    seen: Arc<Mutex<Seen>>,
+pub(super) struct Stage {
+    pub(super) host: Host,
+    pub(super) journal: Arc<SimulatedJournal>,
+    pub(super) seen: Arc<Mutex<Seen>>,
     callers: Mutex<Callers>,
-    instances: Vec<InstanceId>,
+    pub(super) instances: Vec<InstanceId>,
 }
 
 async fn play(mut seed: Seed) -> Result<Told, String> {
@@ -142,8 +148,11 @@ async fn play(mut seed: Seed) -> Result<Told, String> {
     if plan.unloads {
         parts.spawn(Arc::clone(&stage).unload_and_load(seed.fork(), plan.cap));
     }
-    if plan.composition {
-        parts.spawn(Arc::clone(&stage).compose(seed.fork()));
+    for _ in 0..plan.compositions {
+        parts.spawn(Arc::clone(&stage).compose(seed.fork(), plan.full_disk.is_some()));
+    }
+    for _ in 0..plan.streams {
+        parts.spawn(Arc::clone(&stage).stream(seed.fork()));
     }
     if let Some(FullDisk { after, lasts }) = plan.full_disk {
         let journal = Arc::clone(&stage.journal);
@@ -178,8 +187,13 @@ pub(super) fn load(id: &InstanceId, cap: u32) -> LoadOptions {
 }
 
 impl Stage {
-    fn callers(&self) -> std::sync::MutexGuard<'_, Callers> {
+    pub(super) fn callers(&self) -> std::sync::MutexGuard<'_, Callers> {
         self.callers.lock().expect("not poisoned")
+    }
+
+    /// What must not be.
+    pub(super) fn complain(&self, complaint: String) {
+        self.seen.lock().expect("not poisoned").broken.push(complaint);
     }
 
     /// Submits one job, waits for it or not, cancels it or not, goes away or not.
@@ -234,11 +248,11 @@ impl Stage {
         self.waits_no_more(caller);
     }
 
-    fn waits(&self, caller: u64, what: String) {
+    pub(super) fn waits(&self, caller: u64, what: String) {
         self.callers().waits.insert(caller, what);
     }
 
-    fn waits_no_more(&self, caller: u64) {
+    pub(super) fn waits_no_more(&self, caller: u64) {
         self.callers().waits.remove(&caller);
     }
 
@@ -275,35 +289,6 @@ impl Stage {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
-    }
-
-    /// A mapped node and one that needs it.
-    async fn compose(self: Arc<Self>, mut seed: Seed) {
-        tokio::time::sleep(seed.millis(600)).await;
-        let acts = ["ok", "ok", "ok", "fail", "die"];
-        let items: Vec<Value> =
-            (0..1 + seed.below(6)).map(|_| json!({"do": *seed.pick(&acts), "ms": seed.below(40)})).collect();
-        let document = json!({
-            "name": "simulated",
-            "failure": if seed.percent(50) { "best_effort" } else { "fail_fast" },
-            "nodes": {
-                "many": {
-                    "capability": self.instances[0].as_str(), "map": items,
-                    "args": {"do": "${item.do}", "ms": "${item.ms}", "job": true},
-                },
-                "one": {
-                    "capability": self.instances[0].as_str(), "after": ["many"],
-                    "args": {"do": "ok", "ms": 3, "job": true},
-                },
-            },
-        });
-        let composition: Composition = serde_json::from_value(document).expect("a composition");
-        let Ok(id) = self.host.submit_composition(composition, Arguments::new()).await else { return };
-        if seed.percent(30) {
-            tokio::time::sleep(seed.millis(100)).await;
-            self.host.cancel_composition(&id);
-        }
-        let _ = self.host.wait_composition(&id).await;
     }
 
     /// Waits until every accepted job has ended, those of callers who went away too, and nothing is being called.
@@ -377,21 +362,19 @@ impl Stage {
                 let undead: Vec<_> = kept.spawned.symmetric_difference(&kept.died).collect();
                 format!("spawned and died are not the same: {undead:?}, {plan:?}")
             })?;
+            for (id, status) in &kept.compositions {
+                // A host that ends leaves those to the next one that go on; not what it has answered.
+                let left = plan.ends_early.is_some() && !callers.answered.contains(id);
+                ensure(status.is_some() || left, || format!("{id} has no end, {plan:?}"))?;
+            }
             ensure(kept.workers_open.is_empty(), || format!("open workers: {:?}", kept.workers_open))?;
             ensure(kept.spawned.len() == seen.sessions.len(), || "a spawned worker has no row".to_owned())?;
-            if plan.full_disk.is_none() {
-                for (id, at) in &callers.cancelled {
-                    let Some(ended) = kept.ended_at.get(id) else { continue };
-                    let took = ended.saturating_duration_since(*at);
-                    let may = if seen.sent.contains(id) {
-                        Duration::from_millis(CANCEL_GRACE_MS) + CANCEL_SLACK
-                    } else {
-                        CANCEL_UNSENT_MAX
-                    };
-                    ensure(took <= may, || format!("{id} ended {took:?} after its cancel, {plan:?}"))?;
-                }
+            if plan.full_disk.is_some() {
+                return Ok(());
             }
-            Ok(())
+            callers.cancelled.iter().try_for_each(|(id, at)| {
+                check_cancel(id, *at, kept, &seen).map_err(|broken| format!("{broken}, {plan:?}"))
+            })
         })?;
         let runner = self.host.runner();
         ensure(runner.services.tasks.is_empty() || disk_may_fail, || {
@@ -423,16 +406,25 @@ impl Stage {
         };
         // An end that could not be written has failed for that reason.
         let refused = failure.report.code.starts_with("store.");
-        let at_deadline = failure.report.code == "call.deadline";
+        let at_deadline = matches!(failure.report.code.as_str(), "call.deadline" | "composition.deadline");
         ensure(refused || at_deadline == for_deadline, || format!("{reason:?}, and {failure:?}"))
     }
+}
+
+/// Who was cancelled ends within the grace.
+fn check_cancel(id: &JobId, at: Instant, kept: &Kept, seen: &Seen) -> Result<(), String> {
+    let Some(ended) = kept.ended_at.get(id) else { return Ok(()) };
+    let took = ended.saturating_duration_since(at);
+    let sent = seen.sent.contains(id);
+    let may = if sent { Duration::from_millis(CANCEL_GRACE_MS) + CANCEL_SLACK } else { CANCEL_UNSENT_MAX };
+    ensure(took <= may, || format!("{id} ended {took:?} after its cancel"))
 }
 
 /// A waiter is told what the store says, and in which process the job ran.
 fn check_told(outcome: &JobOutcome, kept: &Kept, plan: &Plan) -> Result<(), String> {
     let JobOutcome { job_id: id, status, .. } = outcome;
-    // An instance that was taken away takes the numbers of its processes along.
-    let ran = outcome.started_at.is_some() && plan.ends_early.is_none() && !plan.unloads;
+    // Also where its instance was unloaded meanwhile, or its worker has died.
+    let ran = outcome.started_at.is_some();
     ensure(!ran || outcome.worker_pid.is_some(), || format!("{id} ran in no process, {plan:?}"))?;
     let kept_status = kept.jobs.get(id).map(|job| job.status);
     // An end that waits for the disk is told as a failure, and written later.
@@ -455,7 +447,7 @@ pub(super) fn arguments(act: &str, ms: u64, job: bool) -> Map<String, Value> {
 }
 
 /// Polls a future a few times, or for a while, and drops it.
-async fn abandon<T>(future: impl Future<Output = T>, seed: &mut Seed) {
+pub(super) async fn abandon<T>(future: impl Future<Output = T>, seed: &mut Seed) {
     if seed.percent(50) {
         let mut polls = seed.below(4);
         let mut future = std::pin::pin!(future);

@@ -15,11 +15,12 @@ use cjm_workers::{
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// What the workers of one scenario have seen.
 #[derive(Debug, Default)]
@@ -388,6 +389,50 @@ impl SimulatedWorker {
     }
 }
 
+type Chunk = Result<Box<RawValue>, CallError>;
+
+impl SimulatedWorker {
+    fn died(&self, death: &Death) -> CallError {
+        CallError::Died {
+            capability: self.body.capability.clone(),
+            verdict: Box::new(death.verdict().clone()),
+            stderr_tail: Vec::new(),
+        }
+    }
+
+    /// The tool's side of a stream: it goes on whether or not anybody reads, and hears of a connection that was closed as of
+    /// a cancel.
+    async fn stream_to(self: Arc<Self>, request: ExecuteRequest, chunks: mpsc::Sender<Chunk>) {
+        let counted = self.enter(&request);
+        let (cancel, mut cancelled) = watch::channel(false);
+        CANCELS.with_borrow_mut(|cancels| cancels.insert(counted.1.clone(), cancel.clone()));
+        let count = request.kwargs.get("chunks").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        let pause = self.body.seed().millis(20);
+        let work = async {
+            for number in 0..count {
+                tokio::time::sleep(pause).await;
+                let chunk = RawValue::from_string(number.to_string()).expect("a number");
+                let _ = chunks.send(Ok(chunk)).await;
+            }
+            self.answer(&request, &mut cancelled).await
+        };
+        let closed = async {
+            chunks.closed().await;
+            cancel.send_replace(true);
+            std::future::pending::<()>().await;
+        };
+        let last = tokio::select! {
+            biased;
+            death = self.body.dead() => Err(self.died(&death)),
+            answer = work => answer.map(drop),
+            () = closed => Ok(()),
+        };
+        if let Err(error) = last {
+            let _ = chunks.send(Err(error)).await;
+        }
+    }
+}
+
 thread_local! {
     /// Who is to hear of the cancel of a call.
     static CANCELS: std::cell::RefCell<BTreeMap<JobId, watch::Sender<bool>>> = const { std::cell::RefCell::new(BTreeMap::new()) };
@@ -420,20 +465,28 @@ impl Worker for SimulatedWorker {
             };
             tokio::select! {
                 biased;
-                death = self.body.dead() => {
-                    Err(CallError::Died {
-                        capability: self.body.capability.clone(),
-                        verdict: Box::new(death.verdict().clone()),
-                        stderr_tail: Vec::new(),
-                    })
-                }
+                death = self.body.dead() => Err(self.died(&death)),
                 answer = answer => answer,
             }
         })
     }
 
-    fn stream(self: Arc<Self>, _: Vec<u8>) -> BoxFuture<'static, Result<ChunkStream, CallError>> {
-        unreachable!("no scenario streams")
+    fn stream(self: Arc<Self>, body: Vec<u8>) -> BoxFuture<'static, Result<ChunkStream, CallError>> {
+        Box::pin(async move {
+            let request: ExecuteRequest = serde_json::from_slice(&body).expect("a request");
+            let on_its_way = self.body.seed().millis(8);
+            tokio::select! {
+                biased;
+                death = self.body.dead() => return Err(self.died(&death)),
+                () = tokio::time::sleep(on_its_way) => {}
+            }
+            // What is sent before it is read, as a socket holds it.
+            let (sender, chunks) = mpsc::channel(2);
+            tokio::spawn(self.stream_to(request, sender));
+            let chunks =
+                futures_util::stream::unfold(chunks, async |mut chunks| Some((chunks.recv().await?, chunks)));
+            Ok(Box::pin(chunks) as ChunkStream)
+        })
     }
 
     fn cancel<'a>(&'a self, job: &'a JobId) -> BoxFuture<'a, ()> {

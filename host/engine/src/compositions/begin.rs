@@ -1,0 +1,175 @@
+//! Compositions as a program meets them: accept one, wait for what it says, ask for its end.
+
+use crate::compositions::driver::Driver;
+use crate::compositions::loading::load_all;
+use crate::compositions::monitor::Monitor;
+use crate::compositions::state::{CompositionHandle, CompositionOutcome, Limit};
+use crate::error::HostError;
+use crate::host::Host;
+use cjm_decide::composition::CompositionRun;
+use cjm_store::{Body, Commit, CompositionRecord, Write, rows};
+use cjm_wire::composition::Composition;
+use cjm_wire::describe::Described;
+use cjm_wire::event::JobStatus;
+use cjm_wire::json::Arguments;
+use cjm_wire::{CompositionId, Timestamp};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// Compositions whose outcome is kept after they have ended.
+const ENDED_COMPOSITIONS_MAX: usize = 256;
+
+impl Host {
+    /// Accepts a composition: loads what it needs, then runs it.
+    ///
+    /// # Errors
+    /// When it is malformed, its graph is not one, it names another configuration than a loaded instance has, or a
+    /// capability does not load.
+    pub async fn submit_composition(
+        &self,
+        composition: Composition,
+        inputs: Arguments,
+    ) -> Result<CompositionId, HostError> {
+        self.submit_composition_within(composition, inputs, None).await
+    }
+
+    /// [`Self::submit_composition`] with an end, where a `timeout` is given: how long all of it may take from now, loading
+    /// included. A run whose time is over ends `failed`, and what it has begun is stopped as a cancel stops it.
+    ///
+    /// # Errors
+    /// As there, and when the time is over before everything is loaded.
+    pub async fn submit_composition_within(
+        &self,
+        composition: Composition,
+        inputs: Arguments,
+        timeout: Option<Duration>,
+    ) -> Result<CompositionId, HostError> {
+        let host = self.clone();
+        if self.services().closing.is_cancelled() {
+            return Err(HostError::ShuttingDown);
+        }
+        self.runtime()
+            .run(async move {
+                // One beyond what a clock can hold is none.
+                let limit =
+                    timeout.and_then(|given| Some(Limit { at: Instant::now().checked_add(given)?, given }));
+                let handle = start(host.clone(), composition, inputs, limit).await?;
+                let id = handle.id.clone();
+                host.keep_composition(handle);
+                Ok(id)
+            })
+            .await
+    }
+
+    /// Keeps a handle for whoever asks; of compositions that have ended only the newest.
+    fn keep_composition(&self, handle: CompositionHandle) {
+        let mut compositions = self.compositions();
+        let ended = compositions.iter().filter(|(_, known)| known.has_ended());
+        let mut ended: Vec<CompositionId> = ended.map(|(id, _)| id.clone()).collect();
+        if ended.len() >= ENDED_COMPOSITIONS_MAX {
+            // Their ids are in the order of their submission.
+            ended.sort();
+            compositions.remove(&ended[0]);
+        }
+        compositions.insert(handle.id.clone(), handle);
+    }
+
+    /// Waits for what a composition came to: for its end, or, where it fails fast, for its first failure. Calls that run
+    /// then are being cancelled: [`CompositionOutcome::still_running`] says how many, and their ends are written before the
+    /// host ends.
+    ///
+    /// # Errors
+    /// When this host knows none with this id.
+    pub async fn wait_composition(&self, id: &CompositionId) -> Result<Arc<CompositionOutcome>, HostError> {
+        self.await_composition(id, |_| true).await
+    }
+
+    /// Waits until nothing of a composition runs any more, also where it has failed fast.
+    ///
+    /// # Errors
+    /// When this host knows none with this id.
+    pub async fn wait_composition_end(
+        &self,
+        id: &CompositionId,
+    ) -> Result<Arc<CompositionOutcome>, HostError> {
+        self.await_composition(id, |outcome| outcome.still_running == 0).await
+    }
+
+    async fn await_composition(
+        &self,
+        id: &CompositionId,
+        wanted: impl Fn(&CompositionOutcome) -> bool,
+    ) -> Result<Arc<CompositionOutcome>, HostError> {
+        let unknown = || HostError::UnknownComposition(id.clone());
+        let mut outcome =
+            self.compositions().get(id).map(|handle| handle.outcome.clone()).ok_or_else(unknown)?;
+        let told = outcome.wait_for(|told| told.as_deref().is_some_and(&wanted)).await;
+        let told = told.map_err(|_| HostError::ShuttingDown)?;
+        told.clone().ok_or(HostError::ShuttingDown)
+    }
+
+    /// Asks for the end of a composition.
+    pub fn cancel_composition(&self, id: &CompositionId) {
+        if let Some(handle) = self.compositions().get(id) {
+            handle.cancel();
+        }
+    }
+}
+
+/// Loads what the composition needs and starts it.
+async fn start(
+    host: Host,
+    composition: Composition,
+    inputs: Arguments,
+    limit: Option<Limit>,
+) -> Result<CompositionHandle, HostError> {
+    let run = CompositionRun::new(composition.clone(), inputs.clone(), 0).map_err(|error| {
+        HostError::Graph { message: error.to_string(), code: error.code(), next_step: error.next_step() }
+    })?;
+    match &limit {
+        None => load_all(&host, &composition).await?,
+        // What loads goes on, as when another capability fails to.
+        Some(limit) => match tokio::time::timeout_at(limit.at, load_all(&host, &composition)).await {
+            Ok(loaded) => loaded?,
+            Err(_) => {
+                let (name, seconds) = (composition.name, limit.given.as_secs_f64());
+                return Err(HostError::CompositionDeadline { name, seconds });
+            }
+        },
+    }
+    let monitor = match &composition.monitor {
+        Some(capability) => Monitor::start(&host, capability).await,
+        None => None,
+    };
+    let id = CompositionId::new();
+    let record = CompositionRecord {
+        composition_id: id.clone(),
+        name: composition.name.clone(),
+        run_id: Some(host.run_id().clone()),
+        actor: Some(host.services().options.actor.clone()),
+        status: JobStatus::Pending,
+        submitted_at: Timestamp::now(),
+        completed_at: None,
+        failure: None,
+    };
+    let as_text = |value: serde_json::Result<Vec<u8>>| Body::Inline(value.unwrap_or_default());
+    let document = as_text(serde_json::to_vec(&composition));
+    let commit = Commit::admitting()
+        .row(rows::composition_started(&record))
+        .write(Write::InsertComposition(
+            Box::new(record.clone()),
+            document,
+            as_text(serde_json::to_vec(&inputs)),
+        ))
+        .write(Write::StartComposition(id.clone()));
+    host.services().journal.commit(commit).await?;
+    let (told, outcome) = watch::channel(None);
+    let (cancel, cancelled) = watch::channel(false);
+    let (ends_sender, ends) = mpsc::unbounded_channel();
+    let tasks = host.services().tasks.clone();
+    let driver = Driver::new(host, &composition, run, record, monitor, limit, ends_sender);
+    tasks.spawn(driver.drive(ends, cancelled, told));
+    Ok(CompositionHandle { id, outcome, cancel })
+}

@@ -1,0 +1,139 @@
+//! Compositions in a scenario: one that fails is answered at once, and ends once nothing of it runs any more.
+
+use super::scenario::Stage;
+use super::seed::Seed;
+use crate::CompositionOutcome;
+use cjm_decide::queue::CANCEL_GRACE_MS;
+use cjm_wire::CompositionId;
+use cjm_wire::composition::{Composition, RunOutcome};
+use cjm_wire::event::JobStatus;
+use cjm_wire::json::Arguments;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What may pass between the end of the element that failed first and the answer: rows that were to be written before.
+const ANSWER_MAX: Duration = Duration::from_millis(500);
+/// What may pass beyond the grace until all has ended that a failure or a deadline stops.
+const END_SLACK: Duration = Duration::from_millis(1_000);
+
+impl Stage {
+    /// A mapped node, one beside it, and one that needs both.
+    pub(super) async fn compose(self: Arc<Self>, mut seed: Seed, disk_may_fail: bool) {
+        tokio::time::sleep(seed.millis(600)).await;
+        let stubborn = seed.percent(40);
+        let acts: &[&str] = if stubborn {
+            &["ok", "fail", "hang", "deaf", "stubborn"]
+        } else {
+            &["ok", "ok", "ok", "fail", "die"]
+        };
+        let mut item = || json!({"do": *seed.pick(acts), "ms": seed.below(40)});
+        let items: Vec<Value> = (0..6).map(|_| item()).collect();
+        let beside = item();
+        let items = &items[..1 + usize::try_from(seed.below(6)).expect("small")];
+        let fails_fast = seed.percent(65);
+        let call = |item: &Value| json!({"do": item["do"], "ms": item["ms"], "job": true});
+        let document = json!({
+            "name": "simulated",
+            "failure": if fails_fast { "fail_fast" } else { "best_effort" },
+            "nodes": {
+                "many": {
+                    "capability": self.instances[0].as_str(), "map": items,
+                    "args": call(&json!({"do": "${item.do}", "ms": "${item.ms}"})),
+                },
+                "beside": { "capability": "tool", "args": call(&beside) },
+                "one": {
+                    "capability": self.instances[0].as_str(), "after": ["many", "beside"],
+                    "args": call(&json!({"do": "ok", "ms": 3})),
+                },
+            },
+        });
+        let composition: Composition = serde_json::from_value(document).expect("a composition");
+        // What may never end by itself is given an end.
+        let timeout = (seed.percent(20) || (stubborn && seed.percent(50))).then(|| seed.millis(400));
+        let cancels = seed.percent(25) || (stubborn && timeout.is_none());
+        let begun = Instant::now();
+        let submitted = self.host.submit_composition_within(composition, Arguments::new(), timeout).await;
+        let Ok(id) = submitted else { return };
+        if cancels {
+            let (stage, id, after) = (Arc::clone(&self), id.clone(), seed.millis(300));
+            tokio::spawn(async move {
+                tokio::time::sleep(after).await;
+                stage.host.cancel_composition(&id);
+            });
+        }
+        let caller = seed.next();
+        self.waits(caller, format!("for composition {id}"));
+        if let Ok(told) = self.host.wait_composition(&id).await {
+            self.callers().answered.push(id.clone());
+            self.check_answer(&id, &told, fails_fast, disk_may_fail);
+            let since = Instant::now();
+            if let Ok(end) = self.host.wait_composition_end(&id).await {
+                self.check_end(&id, &told, &end);
+                let within = since.elapsed() <= Duration::from_millis(CANCEL_GRACE_MS) + END_SLACK;
+                if !within && !disk_may_fail {
+                    self.complain(format!("{id} ends {:?} after its answer", since.elapsed()));
+                }
+            }
+            let late = timeout.is_some_and(|timeout| {
+                begun.elapsed() > timeout + Duration::from_millis(CANCEL_GRACE_MS) + END_SLACK
+            });
+            if late && !disk_may_fail {
+                self.complain(format!("{id} took {:?}, and was given {timeout:?}", begun.elapsed()));
+            }
+        }
+        self.waits_no_more(caller);
+    }
+
+    /// A failure is told at once, while others still run; all else once nothing runs.
+    fn check_answer(
+        &self,
+        id: &CompositionId,
+        told: &CompositionOutcome,
+        fails_fast: bool,
+        disk_may_fail: bool,
+    ) {
+        let (running, first_failed) = self.journal.kept(|kept| {
+            let jobs = || kept.jobs.values().filter(|job| job.composition_id.as_ref() == Some(id));
+            let failed = jobs().filter(|job| job.status == JobStatus::Failed);
+            (
+                jobs().filter(|job| !job.status.is_terminal()).count(),
+                failed.filter_map(|job| kept.ended_at.get(&job.job_id)).min().copied(),
+            )
+        });
+        if told.still_running == 0 && running > 0 && !disk_may_fail {
+            self.complain(format!("{id} is told to have ended, and {running} of its jobs run"));
+        }
+        let late = told.failure.as_ref().is_some_and(|failure| failure.report.code == "composition.deadline");
+        let hasty = told.outcome == RunOutcome::Failed && !late;
+        if !(fails_fast && hasty) && told.still_running == 0 {
+            return;
+        }
+        if told.outcome != RunOutcome::Failed || told.failure.is_none() || told.failures.is_empty() {
+            self.complain(format!("{id} is told early as {:?}", told.outcome));
+        }
+        // Without one its calls were refused, since the host ends.
+        let late = first_failed.is_some_and(|at| at.elapsed() > ANSWER_MAX);
+        if late && !disk_may_fail {
+            self.complain(format!(
+                "{id} is answered {:?} after its failure",
+                first_failed.map(|at| at.elapsed())
+            ));
+        }
+    }
+
+    /// What was told first stays true, and nothing is left.
+    fn check_end(&self, id: &CompositionId, told: &CompositionOutcome, end: &CompositionOutcome) {
+        let why = |outcome: &CompositionOutcome| {
+            outcome.failure.as_ref().map(|failure| failure.report.message.clone())
+        };
+        if end.outcome != told.outcome || why(end) != why(told) {
+            self.complain(format!("{id} was told as {:?}, and ends as {:?}", why(told), why(end)));
+        }
+        let status = self.journal.kept(|kept| kept.compositions.get(id).copied().flatten());
+        if status.is_some_and(|status| status != end.status) {
+            self.complain(format!("{id} is told to be {}, and kept as {status:?}", end.status));
+        }
+    }
+}
