@@ -290,27 +290,22 @@ pub(crate) fn create_private(data_dir: &Path, path: &Path) -> Result<(), StoreEr
         .map_err(|error| StoreError::file("create", data_dir, &error))?;
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            // SQLite would follow a link, and make a journal of whatever database it leads to.
-            match fs::symlink_metadata(path) {
-                Ok(found) if !found.is_file() => Err(StoreError::File {
-                    doing: "write",
-                    path: path.to_owned(),
-                    message: NOT_OURS.to_owned(),
-                }),
-                _ => tighten(path),
-            }
-        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => tighten(path),
         Err(error) => Err(StoreError::file("create", path, &error)),
     }
 }
 
-/// A file the ancestor created is readable for everybody; it will hold arguments and results from now on.
+/// A file the ancestor created is readable for everybody; it will hold arguments and results from now on. What is no file
+/// is refused: SQLite would follow a link and write into whatever it leads to, and so would a change of the mode.
 fn tighten(path: &Path) -> Result<(), StoreError> {
     for suffix in ["", "-wal", "-shm"] {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
-        match fs::metadata(&name) {
+        match fs::symlink_metadata(&name) {
+            Ok(found) if !found.is_file() => {
+                let message = NOT_OURS.to_owned();
+                return Err(StoreError::File { doing: "write", path: name.into(), message });
+            }
             Ok(found) if found.permissions().mode() & 0o077 != 0 => {
                 fs::set_permissions(&name, fs::Permissions::from_mode(0o600))
                     .map_err(|error| StoreError::file("make private", &name, &error))?;

@@ -14,6 +14,7 @@ use common::faulty::{Plan, faulty};
 use common::*;
 use rusqlite::ffi;
 use serde_json::json;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::task::Poll;
@@ -174,4 +175,20 @@ fn a_database_that_is_a_link_is_refused_and_what_it_leads_to_stays() {
     assert!(error.to_string().contains("not a regular file"), "{error}");
     SqliteDiagnostics::open(&data_dir).expect_err("a link");
     assert_eq!(std::fs::read(&theirs).expect("reads"), before);
+
+    // Beside a database of ours, too: its log and index are files, whose mode is ours to change.
+    let beside = dir.path().join("beside");
+    SqliteJournal::open(&beside, JournalOptions::default()).expect("opens").close();
+    std::fs::set_permissions(&theirs, std::fs::Permissions::from_mode(0o666)).expect("chmod");
+    for side in ["-wal", "-shm"] {
+        let link = beside.join(format!("{JOURNAL_FILE}{side}"));
+        // The last one to close takes them away.
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink(&theirs, &link).expect("linked");
+        let error = SqliteJournal::open(&beside, JournalOptions::default()).expect_err("a link");
+        assert!(error.to_string().contains("not a regular file"), "{error}");
+        std::fs::remove_file(&link).expect("removed");
+    }
+    let mode = std::fs::metadata(&theirs).expect("there").permissions().mode();
+    assert_eq!((mode & 0o777, std::fs::read(&theirs).expect("reads")), (0o666, before));
 }

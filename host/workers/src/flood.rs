@@ -3,11 +3,12 @@
 //!
 //! What must hold: the middle is dropped and counted, never the end, because what a tool says last is why it failed.
 
-use crate::pump::TAIL_LINES_MAX;
 use futures_util::future::BoxFuture;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+/// Lines kept for error messages, and held back of a flood.
+pub(crate) const TAIL_LINES_MAX: usize = 20;
 /// Bytes a second that are stored of one stream; what is above is dropped and counted.
 pub(crate) const STORED_BYTES_PER_SECOND_MAX: usize = 1024 * 1024;
 const METER_PERIOD: Duration = Duration::from_secs(1);

@@ -2,7 +2,7 @@
 //! store, the last ones are kept for errors. Above a named rate the middle is dropped and counted. After a death it
 //! reads until the pipe is empty or a moment has passed, never to the end of file: a grandchild may hold the pipe.
 
-use crate::flood::{LineStore, Meter};
+use crate::flood::{LineStore, Meter, TAIL_LINES_MAX};
 use crate::redaction::Redaction;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::VecDeque;
@@ -14,8 +14,6 @@ use tokio::sync::watch;
 
 /// Longest line that is kept whole; the middle of a longer one is dropped.
 pub(crate) const LINE_BYTES_MAX: usize = 16 * 1024;
-/// Lines kept for error messages.
-pub(crate) const TAIL_LINES_MAX: usize = 20;
 /// How long a pipe is read on after the worker's death.
 const AFTER_DEATH_MAX: Duration = Duration::from_millis(50);
 /// How long an error waits for words printed before it.

@@ -18,6 +18,7 @@ use cjm_decide::composition::{
 use cjm_decide::queue::{CancelReach, Target};
 use cjm_store::{Body, Commit, CompositionEnd, CompositionRecord, Write, rows};
 use cjm_wire::composition::{Composition, RunOutcome};
+use cjm_wire::describe::Described as _;
 use cjm_wire::error::Failure;
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use cjm_wire::json::Json;
