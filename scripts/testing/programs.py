@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Runs the test programs that cargo has built, several side by side, and tells what each of them said.
 
 usage: programs.py ARTIFACTS --log FILE [--times FILE] [--jobs N] [--alone NAME...] [--crates NAME...]
@@ -103,6 +103,11 @@ def programs(asked):
             if message["profile"]["test"]:
                 program = Program(message, asked)
                 found[program.label] = program
+    # A name that means nothing any more would let a program run where it must not.
+    unknown = {*asked.alone, *asked.without} - {p.name for p in found.values()}
+    unknown |= set(asked.crates) - {p.crate for p in found.values()}
+    if unknown:
+        sys.exit(f"no test program or crate has this name: {' '.join(sorted(unknown))}")
     chosen = [p for p in found.values() if p.name not in asked.without]
     return [p for p in chosen if not asked.crates or p.crate in asked.crates]
 
@@ -141,7 +146,8 @@ def arguments():
     parser.add_argument("artifacts")
     parser.add_argument("--log", required=True)
     parser.add_argument("--times")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    # One more than there are processors, since tests also wait.
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)) + 1)
     for option in ("--alone", "--crates", "--without"):
         parser.add_argument(option, nargs="*", default=[])
     parser.add_argument("--room")

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Puts the programs that cargo has built where another user can read them, so that they need not be built again.
 
 usage: room.py ARTIFACTS FOLDER

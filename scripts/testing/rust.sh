@@ -8,7 +8,7 @@ NOBODY_ROOM="${CJM_NOBODY_ROOM:-/var/tmp/cjm-substrate-nobody}"
 NOBODY_CRATES="cjm-platform cjm-keeper cjm-catalog cjm-environments cjm-workers cjm-engine cjm-worker cjm-conformance cjm-ctl cjm-tests"
 NOBODY_LEAVES_OUT="tidy ancestor capabilities commands conda conformance containers kept_files laboratory manifests quickstart under_its_host"
 # Test programs that hold the product to times which a busy machine cannot keep.
-ALONE="interpreter_lock kill quickstart stopped_keeper"
+ALONE="interpreter_lock kill"
 
 # The fuzz targets are a workspace of their own.
 lints() {
