@@ -112,7 +112,7 @@ def programs(asked):
     return [p for p in chosen if not asked.crates or p.crate in asked.crates]
 
 
-def run(waiting, at_once, asked, log):
+def side_by_side(waiting, at_once, asked, log):
     """Runs them, the first first; all that ran."""
     waiting, running, done = list(waiting), [], []
     while waiting or running:
@@ -164,8 +164,8 @@ def main():
         print("there are no test programs")
         return 1
     with open(asked.log, "w", encoding="utf-8") as log:
-        done = run([p for p in chosen if p.name not in asked.alone], asked.jobs, asked, log)
-        done += run([p for p in chosen if p.name in asked.alone], 1, asked, log)
+        done = side_by_side([p for p in chosen if p.name not in asked.alone], asked.jobs, asked, log)
+        done += side_by_side([p for p in chosen if p.name in asked.alone], 1, asked, log)
     if asked.times:
         keep_times(asked.times, times | {p.label: round(p.seconds, 1) for p in done})
     busy = sum(p.processor_seconds for p in done)
