@@ -39,6 +39,7 @@ build() {
 rust() {
     local status=0
     build || return 1
+    : >"$1"
     # shellcheck disable=SC2086
     scripts/testing/programs.py "$ARTIFACTS" --log "$1" --times "$CACHE/test-times.json" --alone $ALONE || status=1
     cargo test --workspace --locked --no-fail-fast --doc >"$1.doc" 2>&1 || { status=1; cat "$1.doc"; }
@@ -67,6 +68,7 @@ nobody() {
     chown 65534:65534 "$home"
     # How this machine reaches the network, and whom it trusts; nothing else of our environment.
     mapfile -t network < <(env | grep -iE '^(https?_proxy|no_proxy|all_proxy|SSL_CERT_[A-Z]*|PIP_[A-Z_]*|UV_[A-Z_]*|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE)=')
+    : >"$1"
     # shellcheck disable=SC2086
     scripts/testing/programs.py "$ARTIFACTS" --log "$1" --times "$CACHE/test-times-of-nobody.json" --alone $ALONE \
         --crates $NOBODY_CRATES --without $NOBODY_LEAVES_OUT --room "$programs" --root "$source" \
