@@ -46,7 +46,7 @@ fn the_quickstart_ends_well_and_a_second_time_fast_without_a_network() {
 /// Stands for cargo: three crates, of which the second has a build script and the third does not compile.
 const CARGO: &str = r#"#!/bin/sh
 case $1 in
-    tree) printf 'one v1.0.0\ntwo v2.0.0\nthree v3.0.0\none v1.0.0 (*)\n' ;;
+    tree) printf 'one v1.0.0\ntwo v2.0.0\nthree v3.0.0\n\none v1.0.0 (*)\n' ;;
     build)
         echo '{"reason":"compiler-artifact","package_id":"registry#one@1.0.0","target":{"kind":["lib"]}}'
         echo '{"reason":"compiler-artifact","package_id":"registry#two@2.0.0","target":{"kind":["custom-build"]}}'
