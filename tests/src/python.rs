@@ -97,7 +97,8 @@ pub fn environment(
     let folder = repo::cache().join(name);
     let python = folder.join("bin/python");
     let stamp = folder.join(".complete");
-    let wanted = requirements.join("\n");
+    // Compiled ahead, or every start of a tool would compile it anew where PYTHONDONTWRITEBYTECODE is set.
+    let wanted = format!("{}\nbytecode", requirements.join("\n"));
     if std::fs::read_to_string(&stamp).is_ok_and(|made| made == wanted) && version_of(&python).is_some() {
         return Ok(folder);
     }
@@ -108,7 +109,7 @@ pub fn environment(
         .arg(interpreter)
         .arg(&folder))?;
     run(Command::new(&uv)
-        .args(["pip", "install", "--quiet", "--python"])
+        .args(["pip", "install", "--quiet", "--compile-bytecode", "--python"])
         .arg(&python)
         .args(requirements)
         .env("UV_PYTHON_DOWNLOADS", "never"))?;
