@@ -115,15 +115,19 @@ def programs(asked):
 def side_by_side(waiting, at_once, asked, log):
     """Runs them, the first first; all that ran."""
     waiting, running, done = list(waiting), [], []
-    while waiting or running:
-        while waiting and len(running) < at_once:
-            running.append(waiting.pop(0))
-            running[-1].start(asked.words)
-        time.sleep(LOOK_SECONDS)
-        for program in [p for p in running if p.has_ended()]:
-            running.remove(program)
-            program.tell(log)
-            done.append(program)
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                running.append(waiting.pop(0))
+                running[-1].start(asked.words)
+            time.sleep(LOOK_SECONDS)
+            for program in [p for p in running if p.has_ended()]:
+                running.remove(program)
+                program.tell(log)
+                done.append(program)
+    finally:
+        for program in running:
+            program.process.terminate()
     return done
 
 
@@ -158,6 +162,7 @@ def arguments():
 
 def main():
     asked = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     times = read_times(asked.times)
     chosen = sorted(programs(asked), key=lambda p: -times.get(p.label, SECONDS_UNKNOWN))
     if not chosen:
