@@ -6,8 +6,11 @@
 
 use crate::repo;
 use crate::world::World;
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 /// The interpreter that runs the tools of tests.
 #[must_use]
@@ -28,15 +31,25 @@ pub fn version_of(path: &Path) -> Option<(u32, u32)> {
     Some((numbers.next()??, numbers.next()??))
 }
 
-/// The oldest interpreter of at least this version: what is oldest has most wheels.
+/// The oldest interpreter of at least this version: what is oldest has most wheels. Looked for once in a process, since
+/// each candidate is run.
 #[must_use]
 pub fn at_least(major: u32, minor: u32) -> Option<PathBuf> {
+    type Found = BTreeMap<(u32, u32), Option<PathBuf>>;
+    static FOUND: Mutex<Found> = Mutex::new(BTreeMap::new());
+    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    found.entry((major, minor)).or_insert_with(|| look_for(major, minor)).clone()
+}
+
+fn look_for(major: u32, minor: u32) -> Option<PathBuf> {
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let pyenv = std::env::var_os("PYENV_ROOT").map_or_else(|| home.join(".pyenv"), PathBuf::from);
     let versions = std::fs::read_dir(pyenv.join("versions")).into_iter().flatten().flatten();
     let installed = versions.map(|entry| entry.path().join("bin/python"));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let named: Vec<PathBuf> = std::env::split_paths(&path)
+        // These are scripts that look for the versions above, and take up to a second for each.
+        .filter(|folder| *folder != pyenv.join("shims"))
         .flat_map(|folder| (minor..minor + 4).map(move |m| folder.join(format!("python{major}.{m}"))))
         .collect();
     let mut found: Vec<((u32, u32), PathBuf)> = installed
@@ -55,6 +68,7 @@ pub fn at_least(major: u32, minor: u32) -> Option<PathBuf> {
 /// # Errors
 /// The last lines of what failed.
 pub fn uv(_turn: &World) -> Result<PathBuf, String> {
+    let _held = hold("uv")?;
     let path = std::env::var_os("PATH").unwrap_or_default();
     let home = repo::cache().join("uv/venv");
     let own = home.join("bin/uv");
@@ -79,10 +93,12 @@ pub fn environment(
     interpreter: &Path,
     requirements: &[&str],
 ) -> Result<PathBuf, String> {
+    let _held = hold(name)?;
     let folder = repo::cache().join(name);
     let python = folder.join("bin/python");
     let stamp = folder.join(".complete");
-    let wanted = requirements.join("\n");
+    // Compiled ahead, or every start of a tool would compile it anew where PYTHONDONTWRITEBYTECODE is set.
+    let wanted = format!("{}\nbytecode", requirements.join("\n"));
     if std::fs::read_to_string(&stamp).is_ok_and(|made| made == wanted) && version_of(&python).is_some() {
         return Ok(folder);
     }
@@ -93,12 +109,24 @@ pub fn environment(
         .arg(interpreter)
         .arg(&folder))?;
     run(Command::new(&uv)
-        .args(["pip", "install", "--quiet", "--python"])
+        .args(["pip", "install", "--quiet", "--compile-bytecode", "--python"])
         .arg(&python)
         .args(requirements)
         .env("UV_PYTHON_DOWNLOADS", "never"))?;
     std::fs::write(&stamp, wanted).map_err(|e| format!("{}: {e}", stamp.display()))?;
     Ok(folder)
+}
+
+/// Keeps other test programs from making the same thing in the cache, until it is dropped.
+fn hold(name: &str) -> Result<File, String> {
+    let path = repo::cache().join(format!("{name}.lock"));
+    let lock = || {
+        std::fs::create_dir_all(repo::cache())?;
+        let file = File::create(&path)?;
+        file.lock()?;
+        Ok(file)
+    };
+    lock().map_err(|e: std::io::Error| format!("{}: {e}", path.display()))
 }
 
 fn run(command: &mut Command) -> Result<(), String> {

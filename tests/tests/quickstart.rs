@@ -3,7 +3,7 @@
 
 use cjm_platform::runtime_dir::effective_uid;
 use cjm_tests::repo;
-use cjm_tests::world::{COMMAND_MAX, Outcome, World};
+use cjm_tests::world::{COMMAND_MAX, Outcome, World, write_script};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -43,6 +43,56 @@ fn the_quickstart_ends_well_and_a_second_time_fast_without_a_network() {
     world.assert_nothing_left();
 }
 
+/// Stands for cargo: three crates, of which the second has a build script and the third does not compile.
+const CARGO: &str = r#"#!/bin/sh
+case $1 in
+    tree) printf 'one v1.0.0\ntwo v2.0.0\nthree v3.0.0\n\none v1.0.0 (*)\n' ;;
+    build)
+        echo '{"reason":"compiler-artifact","package_id":"registry#one@1.0.0","target":{"kind":["lib"]}}'
+        echo '{"reason":"compiler-artifact","package_id":"registry#two@2.0.0","target":{"kind":["custom-build"]}}'
+        echo '{"reason":"build-script-executed","package_id":"registry#two@2.0.0"}'
+        echo '{"reason":"compiler-artifact","package_id":"registry#two@2.0.0","target":{"kind":["lib"]}}'
+        echo 'error[E0308]: mismatched types' >&2
+        echo '  --> three/src/lib.rs:7:9' >&2
+        echo 'error: could not compile `three` (lib) due to 1 previous error' >&2
+        exit 101 ;;
+esac
+"#;
+const ERROR: [&str; 3] = [
+    "error[E0308]: mismatched types",
+    "  --> three/src/lib.rs:7:9",
+    "error: could not compile `three` (lib) due to 1 previous error",
+];
+
+#[test]
+fn a_build_is_one_line_that_moves_and_a_failing_one_shows_all_that_cargo_said() {
+    let mut world = World::new();
+    let bin = world.file("bin");
+    std::fs::create_dir_all(&bin).expect("a folder");
+    write_script(&bin.join("cargo"), CARGO);
+    world.set("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default()));
+    world.set("CJM_DATA_DIR", world.file("data").display().to_string());
+    world.set("CARGO_TARGET_DIR", world.file("target").display().to_string());
+    let script = repo::root().join("scripts/quickstart").display().to_string();
+
+    let plain = world.start_command(Command::new(&script)).wait(COMMAND_MAX).expect(1);
+    let lines: Vec<&str> = plain.stderr.lines().filter(|line| !line.is_empty()).collect();
+    let build = lines.iter().position(|line| line.contains("[2/4]")).expect("the phase's title");
+    let said = ["fetching crates", "building 3 crates"].iter().chain(&ERROR).copied();
+    assert!(lines[build..].join("\n").contains(&said.collect::<Vec<_>>().join("\n")), "{}", plain.describe());
+    assert!(!plain.stderr.contains('\r') && !plain.stderr.contains('\u{1b}'), "{}", plain.describe());
+
+    let mut on_terminal = Command::new("script");
+    on_terminal.args(["--quiet", "--return", "--command", &script, "/dev/null"]);
+    let shown = world.start_command(on_terminal).wait(COMMAND_MAX).expect(1);
+    let moving = "\r\u{1b}[Kbuilding: 2 of 3 crates, ";
+    assert!(shown.stdout.contains(moving), "{}", shown.describe());
+    for line in ERROR {
+        assert!(shown.stdout.contains(&format!("{line}\r\n")), "{line}\n{}", shown.describe());
+    }
+    world.assert_nothing_left();
+}
+
 #[track_caller]
 fn check(outcome: &Outcome) {
     assert!(outcome.stdout.contains(RIGHT), "{}", outcome.describe());
@@ -60,6 +110,10 @@ fn check(outcome: &Outcome) {
     ] {
         assert!(outcome.stdout.contains(part), "{part}\n{}", outcome.describe());
     }
+    let last = outcome.stderr.lines().last().unwrap_or_default();
+    let phases: Vec<&str> = last.split(", ").filter_map(|part| part.split(' ').next()).collect();
+    assert_eq!(phases[..4], ["packages", "build", "tools", "run"], "{}", outcome.describe());
+    assert!(last.ends_with(" s in all."), "{}", outcome.describe());
 }
 
 /// What a clone would hold: files under version control, and new ones that are not ignored.

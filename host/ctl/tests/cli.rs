@@ -6,6 +6,12 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+/// The command line, above the folder of its tests: `scripts/test` copies both to where another user may read them.
+fn program() -> PathBuf {
+    let own = std::env::current_exe().expect("the test's own path");
+    own.ancestors().nth(2).expect("a target folder").join("cjm-ctl")
+}
+
 /// A folder with a data directory in it, and the commands run there.
 struct Place(tempfile::TempDir);
 
@@ -26,7 +32,7 @@ impl Place {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cjm-ctl"));
+        let mut command = Command::new(program());
         command.args(arguments).current_dir(self.0.path()).env("CJM_DATA_DIR", self.path("data"));
         command.env("XDG_STATE_HOME", self.path("state"));
         command.env_remove("CJM_LOG").stdin(Stdio::null());

@@ -16,6 +16,12 @@ use tempfile::TempDir;
 /// Broken workers examined side by side.
 const SIDE_BY_SIDE: usize = 4;
 
+/// A binary of this crate, above the folder of its tests: `scripts/test` copies both to where another user may read them.
+fn binary(name: &str) -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    own.ancestors().nth(2).unwrap().join(name)
+}
+
 /// The fixture, served on a port.
 struct Fixture {
     process: Child,
@@ -27,7 +33,7 @@ impl Fixture {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let ppid = std::process::id().to_string();
-        let process = Command::new(env!("CARGO_BIN_EXE_cjm-conformance-fixture"))
+        let process = Command::new(binary("cjm-conformance-fixture"))
             .args(["-m", "cjm_substrate.core.worker", "--module", "", "--class", "Fixture", "--fd", "0"])
             .args(["--ppid", &ppid])
             .stdin(Stdio::from(OwnedFd::from(listener)))
@@ -351,7 +357,7 @@ fn checks_name_sections_that_there_are_and_known_defects_name_checks() {
 
 #[test]
 fn the_program_answers_with_its_exit_code() {
-    let program = env!("CARGO_BIN_EXE_cjm-conformance");
+    let program = binary("cjm-conformance");
     let fixture = Fixture::start();
     let good = fixture.endpoint().to_string();
     for (arguments, code, word) in [
@@ -364,7 +370,7 @@ fn the_program_answers_with_its_exit_code() {
         (vec!["--known-defects-of", "0.0.1", good.as_str()], 2, "0.0.51"),
         (vec!["unix:/no/such/socket"], 10, "Next: start the worker"),
     ] {
-        let output = Command::new(program).args(&arguments).output().unwrap();
+        let output = Command::new(&program).args(&arguments).output().unwrap();
         let said =
             format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");

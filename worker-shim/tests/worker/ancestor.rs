@@ -1,7 +1,7 @@
 //! Workers started as the ancestor's host starts its own: its command line and its variables, a socket of the network
 //! family, no link and no keeper. `tests/tests/under_its_host.rs` has the genuine host do it.
 
-use crate::harness::{WAIT, lives, wait_for, wait_number, wait_until_dead};
+use crate::harness::{WAIT, binary, lives, tools, wait_for, wait_number, wait_until_dead};
 use crate::http::{Answer, exchange_tcp};
 use cjm_platform::fds::pipe_cloexec;
 use cjm_platform::process::reap;
@@ -17,8 +17,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-const SHIM: &str = env!("CARGO_BIN_EXE_cjm-worker");
-const NATIVE: &str = env!("CARGO_BIN_EXE_cjm-test-native");
 /// An odd number, as a host that has many files open passes it.
 const DESCRIPTOR: i32 = 17;
 
@@ -44,7 +42,7 @@ impl Host {
         std::fs::create_dir_all(dir.path().join("data/lab")).unwrap();
         let mut section = json!({"name": "lab", "version": "1.2.3", "module": "lab", "class": "Lab"});
         section.as_object_mut().unwrap().extend(code.as_object().unwrap().clone());
-        let install = json!({"python_path": SHIM});
+        let install = json!({"python_path": binary("cjm-worker")});
         let manifest = json!({"format_version": "2.0", "install": install, "code": section});
         std::fs::write(dir.path().join("manifests/lab.json"), manifest.to_string()).unwrap();
         let process = Command::new("sleep").arg("1000").spawn().unwrap();
@@ -54,11 +52,11 @@ impl Host {
             ("CAPABILITY_DATA_DIR", text("data/lab")),
             ("CJM_DIAGNOSTICS_DB", text("diagnostics.db")),
             ("CJM_WORKER_SESSION_ID", "its-session".to_owned()),
-            ("PYTHONPATH", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools").to_owned()),
+            ("PYTHONPATH", tools()),
             ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
             ("LAB_DIR", text("data/lab")),
         ];
-        Self { dir, process, program: SHIM.into(), variables }
+        Self { dir, process, program: binary("cjm-worker"), variables }
     }
 
     fn python() -> Self {
@@ -217,21 +215,21 @@ fn an_executable_and_a_capability_in_rust_are_found_by_their_manifests() {
     assert_eq!(worker.execute(&json!({})).json(), json!("here"));
     worker.terminate();
 
-    for program in [SHIM, NATIVE] {
+    for name in ["cjm-worker", "cjm-test-native"] {
         let declared = json!([{"name": "LAB_KEY", "secret": true}, {"name": "LAB_OTHER", "secret": true}]);
         let mut host = Host::with(&json!({
-            "runtime": {"kind": "native", "program": NATIVE}, "worker_env": declared,
+            "runtime": {"kind": "native", "program": binary("cjm-test-native")}, "worker_env": declared,
         }));
-        host.program = program.into();
+        host.program = binary(name);
         host.variables.push(("LAB_KEY", "s3cret".to_owned()));
         let mut worker = host.start(&[]);
         let health = worker.get("/health").json();
-        assert_eq!(health["pid"], worker.pid.as_raw(), "in the place of the shim: {program}");
+        assert_eq!(health["pid"], worker.pid.as_raw(), "in the place of the shim: {name}");
         let answer = worker.execute(&json!({"action": "echo", "x": 1})).json();
-        assert!(answer.to_string().contains("\"x\":1"), "{program}: {answer}");
+        assert!(answer.to_string().contains("\"x\":1"), "{name}: {answer}");
         let secret = worker.execute(&json!({"action": "secret"})).json();
-        assert_eq!(secret["secret"], "s3cret", "{program}: as under a host of ours");
-        assert_eq!(signaled(worker.terminate().0), Some(Signal::TERM.as_raw()), "{program}");
+        assert_eq!(secret["secret"], "s3cret", "{name}: as under a host of ours");
+        assert_eq!(signaled(worker.terminate().0), Some(Signal::TERM.as_raw()), "{name}");
     }
 }
 

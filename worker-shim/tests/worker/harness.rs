@@ -42,13 +42,26 @@ pub(crate) struct Worker {
     exit: Option<WaitStatus>,
 }
 
-/// The binaries of this crate.
+/// A binary of this crate, above the folder of its tests. The path that cargo compiles in names the place where it was
+/// built, which another user may be unable to read; `scripts/test` copies binaries and tests for him.
+pub(crate) fn binary(name: &str) -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let path = own.ancestors().nth(2).unwrap().join(name);
+    assert!(path.is_file(), "{} is missing", path.display());
+    path
+}
+
 pub(crate) fn shim() -> (PathBuf, Vec<&'static str>) {
-    (env!("CARGO_BIN_EXE_cjm-worker").into(), vec!["shim"])
+    (binary("cjm-worker"), vec!["shim"])
 }
 
 pub(crate) fn native() -> (PathBuf, Vec<&'static str>) {
-    (env!("CARGO_BIN_EXE_cjm-test-native").into(), Vec::new())
+    (binary("cjm-test-native"), Vec::new())
+}
+
+/// The Python tools of these tests; who runs tests starts them in the folder of their package.
+pub(crate) fn tools() -> String {
+    std::env::current_dir().unwrap().join("tests/tools").to_str().unwrap().to_owned()
 }
 
 impl Worker {

@@ -1,6 +1,6 @@
 //! How a worker begins and ends: descriptors, specification, lifelines, shutdown.
 
-use crate::harness::{Worker, lives, native, shim, wait_number, wait_until_dead};
+use crate::harness::{Worker, binary, lives, native, shim, wait_number, wait_until_dead};
 use cjm_platform::Signal;
 use cjm_wire::link::{Launch, to_host, to_shim};
 use serde_json::{Map, json};
@@ -37,18 +37,18 @@ fn with_hostile_tool() -> (Worker, [i32; 2], std::thread::JoinHandle<Option<crat
 #[test]
 fn started_by_hand_it_says_who_starts_it() {
     for (program, args, words) in [
-        (env!("CARGO_BIN_EXE_cjm-worker"), vec!["shim"], "cjm-ctl call NAME"),
-        (env!("CARGO_BIN_EXE_cjm-test-native"), vec![], "cjm-ctl call NAME"),
-        (env!("CARGO_BIN_EXE_cjm-worker"), vec![], "a mode is missing"),
-        (env!("CARGO_BIN_EXE_cjm-worker"), vec!["fly"], "there is no mode fly"),
-        (env!("CARGO_BIN_EXE_cjm-worker"), vec!["shim", "--fast"], "takes no arguments"),
+        ("cjm-worker", vec!["shim"], "cjm-ctl call NAME"),
+        ("cjm-test-native", vec![], "cjm-ctl call NAME"),
+        ("cjm-worker", vec![], "a mode is missing"),
+        ("cjm-worker", vec!["fly"], "there is no mode fly"),
+        ("cjm-worker", vec!["shim", "--fast"], "takes no arguments"),
     ] {
-        let output = Command::new(program).args(&args).output().unwrap();
+        let output = Command::new(binary(program)).args(&args).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
         assert!(stderr.contains(words), "{args:?}: {stderr}");
     }
-    let help = Command::new(env!("CARGO_BIN_EXE_cjm-worker")).arg("--help").output().unwrap();
+    let help = Command::new(binary("cjm-worker")).arg("--help").output().unwrap();
     assert_eq!(help.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&help.stdout).contains("keeper"));
 }
@@ -159,7 +159,7 @@ fn a_tcp_socket_serves_as_well() {
     let address = listener.local_addr().unwrap();
     let (link, theirs) = stream_pair().unwrap();
     let lifeline = pipe_cloexec().unwrap();
-    let mut request = SpawnRequest::new(env!("CARGO_BIN_EXE_cjm-test-native"));
+    let mut request = SpawnRequest::new(binary("cjm-test-native"));
     request.fds = vec![(dev_null().unwrap(), 1), (listener.into(), 3), (theirs, 4), (lifeline.read, 5)];
     request.session = SessionMode::NewSession;
     let spawned = spawn(request).unwrap();

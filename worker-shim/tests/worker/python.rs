@@ -1,6 +1,6 @@
 //! Python classes behind the shim, with the SDK that it embeds, in the system's interpreter.
 
-use crate::harness::{ANSWER_MAX, Worker, lives, shim, wait_number, wait_until_stopped};
+use crate::harness::{ANSWER_MAX, Worker, lives, shim, tools, wait_number, wait_until_stopped};
 use cjm_wire::link::{Launch, to_host};
 use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
@@ -19,14 +19,9 @@ fn launch(module: &str, class: &str) -> Launch {
 
 /// A worker that is told what to load, but not yet ready.
 fn told(launch: Launch, secrets: &Value) -> Worker {
-    let tools = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools");
     let mut worker = Worker::start_with(shim(), |dir| {
         let lab_dir = dir.join("data").to_string_lossy().into_owned();
-        vec![
-            ("PYTHONPATH", tools.to_owned()),
-            ("LAB_DIR", lab_dir),
-            ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
-        ]
+        vec![("PYTHONPATH", tools()), ("LAB_DIR", lab_dir), ("PYTHONDONTWRITEBYTECODE", "1".to_owned())]
     });
     worker.send_spec(launch, secrets.as_object().cloned().unwrap_or_default());
     worker

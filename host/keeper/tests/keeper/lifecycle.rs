@@ -113,8 +113,9 @@ fn signals_kills_exits_and_failed_starts_are_told_as_they_are() {
     host.send(&HostToKeeper::Kill { worker: name("b") });
 
     drop(host.request("c", "/nonexistent/tool", ""));
-    let KeeperToHost::SpawnFailed { worker, errno: 2, message, next_step } = host.recv().0 else {
-        panic!("a missing program is told");
+    let told = host.recv().0;
+    let KeeperToHost::SpawnFailed { worker, errno: 2, message, next_step } = told else {
+        panic!("a missing program is told, and not {told:?}");
     };
     assert_eq!(worker, "c");
     assert!(message.contains("/nonexistent/tool") && !next_step.is_empty());
