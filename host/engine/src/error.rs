@@ -250,8 +250,7 @@ impl HostError {
             Self::OtherConfiguration { name, instance, .. } => domain(
                 "composition.other_configuration",
                 &format!(
-                    "unload \"{instance}\" first, and the composition loads \"{name}\" as it says; or leave `config` out of \
-                     the composition, to use what is loaded"
+                    "unload \"{instance}\", and \"{name}\" is loaded as the composition says; or leave `config` out of it"
                 ),
             ),
             Self::CompositionDeadline { .. } => {

@@ -143,7 +143,7 @@ mod tests {
     fn of_more_lines_than_are_kept_the_last_are_seen() {
         let tail = Tail::default();
         let phases = Phases::starting(tail.clone());
-        for n in 0..10 * crate::pump::TAIL_LINES_MAX {
+        for n in 0..10 * crate::flood::TAIL_LINES_MAX {
             tail.push(&n.to_string());
         }
         let (_, since, memory) = phases.at_death();

@@ -109,7 +109,7 @@ impl Common {
         self.kill_and_wait(OwnKill::Unload).await;
         let mut stderr_tail = self.tail.lines();
         if let Some(traceback) = failure.traceback.filter(|_| stderr_tail.is_empty()) {
-            let last = traceback.lines().rev().take(crate::pump::TAIL_LINES_MAX);
+            let last = traceback.lines().rev().take(crate::flood::TAIL_LINES_MAX);
             stderr_tail = last.map(str::to_owned).collect();
             stderr_tail.reverse();
         }
