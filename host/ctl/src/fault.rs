@@ -4,6 +4,9 @@
 use crate::visible::{one_line, visible};
 use cjm_wire::describe::{Described, ErrorReport, exit};
 
+/// The command line cannot be understood
+const USAGE: &str = "ctl.usage";
+
 /// Exit code when nobody reads our output any more, as a program has that SIGPIPE ends: what was cut is no success.
 pub(crate) const OUTPUT_CLOSED: u8 = 128 + 13;
 /// Where the frames of the Python SDK lie.
@@ -45,7 +48,7 @@ impl Fault {
 
     /// A command line that cannot be understood.
     pub(crate) fn usage(message: impl Into<String>, next_step: impl Into<String>) -> Self {
-        Self::new("ctl.usage", message, next_step).with_exit(exit::USAGE)
+        Self::new(USAGE, message, next_step).with_exit(exit::USAGE)
     }
 
     /// From a report somebody else made.

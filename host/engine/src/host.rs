@@ -448,10 +448,12 @@ impl Host {
         futures_util::future::join_all(unloads).await;
         // Jobs that ran have been cut off and deaths are being written: their rows come before the store closes.
         services.tasks.close();
-        if tokio::time::timeout(TASKS_END_MAX, services.tasks.wait()).await.is_err() {
+        let told = tokio::time::timeout(TASKS_END_MAX, services.tasks.wait()).await;
+        let tree_cleared = services.workers.shutdown().await;
+        // A keeper that stood still told no death. Once it is gone, its workers' ends are known to be.
+        if told.is_err() && tokio::time::timeout(TASKS_END_MAX, services.tasks.wait()).await.is_err() {
             tracing::warn!(tasks = services.tasks.len(), "the host ends before all it had begun has ended");
         }
-        let tree_cleared = services.workers.shutdown().await;
         let (journal, diagnostics) = (Arc::clone(&services.journal), Arc::clone(&self.shared.diagnostics));
         let socket_dir = self.shared.socket_dir.clone();
         let closing = tokio::task::spawn_blocking(move || {

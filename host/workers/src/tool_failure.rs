@@ -80,12 +80,17 @@ impl Origin {
     }
 }
 
+/// The tool ran and reported a failure
+const TOOL_FAILED: &str = "call.tool_failed";
+/// The arguments were refused before the tool ran
+const ARGUMENTS_REFUSED: &str = "call.arguments_refused";
+
 /// Code, exit code and next step.
 pub(crate) fn facts(error: &JobError) -> Facts {
-    let failed = |next_step: &str| Facts::new("call.tool_failed", exit::TOOL_FAILED, next_step);
+    let failed = |next_step: &str| Facts::new(TOOL_FAILED, exit::TOOL_FAILED, next_step);
     match Origin::of(error) {
         Origin::Refused => Facts::new(
-            "call.arguments_refused",
+            ARGUMENTS_REFUSED,
             exit::DOMAIN,
             format!("correct {} and call again; the tool has not run", arguments(error)),
         ),

@@ -25,6 +25,13 @@ This index is made from the source by a test, which fails when it is stale; `CJM
 |---|---|---|---|
 ";
 
+/// Its checks have names of the same form.
+const CONFORMANCE: &str = "worker-shim/conformance";
+/// Texts of the same form that are keys of a manifest.
+const KEYS: [&str; 2] = ["install.python_path", "manifest.install.package_source"];
+/// How such texts end that are files.
+const FILES: [&str; 5] = [".json", ".lock", ".db", ".yaml", ".reserve"];
+
 /// What is known of one code.
 #[derive(Debug, Default)]
 struct Row {
@@ -51,6 +58,8 @@ struct Room {
     subject: String,
     /// Texts given to local names, newest last: a message is often made before the error.
     locals: BTreeMap<String, String>,
+    /// Every text that reads like a code.
+    mentioned: BTreeSet<String>,
 }
 
 fn is_code(text: &str) -> bool {
@@ -60,6 +69,14 @@ fn is_code(text: &str) -> bool {
             part.starts_with(|c: char| c.is_ascii_lowercase())
                 && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
         })
+}
+
+fn family(code: &str) -> &str {
+    code.split('.').next().unwrap_or_default()
+}
+
+fn is_file(text: &str) -> bool {
+    FILES.iter().any(|ending| text.ends_with(ending))
 }
 
 fn exit_named(name: &str) -> Option<u8> {
@@ -289,7 +306,15 @@ impl<'ast> Visit<'ast> for Room {
     fn visit_item_const(&mut self, constant: &'ast syn::ItemConst) {
         if let Some(text) = Literals::of(&constant.expr).texts.first() {
             self.locals.insert(constant.ident.to_string(), text.clone());
+            if is_code(text) {
+                self.meanings.insert((text.clone(), String::new()), doc_of(&constant.attrs));
+            }
         }
+        visit::visit_item_const(self, constant);
+    }
+
+    fn visit_lit_str(&mut self, text: &'ast syn::LitStr) {
+        self.mentioned.extend(Some(text.value()).filter(|text| is_code(text)));
     }
 
     fn visit_local(&mut self, local: &'ast syn::Local) {
@@ -323,6 +348,14 @@ impl<'ast> Visit<'ast> for Room {
                 self.in_place.push((text(0), text(1), text(2), exit));
             }
         }
+        // Outside of a method: the code is a constant, whose words are its meaning.
+        if path == ["Facts", "new"] && call.args.len() == 3 {
+            let code = self.text_of(&call.args[0]);
+            if let Some(meaning) = self.meanings.get(&(code.clone(), String::new())).cloned() {
+                let exit = Literals::of(&call.args[1]).exits.first().copied().unwrap_or(exit::DOMAIN);
+                self.in_place.push((code, meaning, self.text_of(&call.args[2]), exit));
+            }
+        }
         visit::visit_expr_call(self, call);
     }
 
@@ -345,14 +378,22 @@ impl<'ast> Visit<'ast> for Room {
     }
 }
 
-/// Every code and what is known of it.
-fn rows() -> BTreeMap<String, Row> {
+/// The source, room by room.
+fn rooms() -> BTreeMap<String, Room> {
     let mut rooms: BTreeMap<String, Room> = BTreeMap::new();
     for file in all_files().iter().filter(|file| file.extension() == "rs" && file.path.contains("/src/")) {
         let room = file.path.split("/src/").next().unwrap_or_default().to_owned();
         let parsed = syn::parse_file(&file.text).unwrap_or_else(|error| panic!("{}: {error}", file.path));
         rooms.entry(room).or_default().visit_file(&parsed);
     }
+    if let Some(room) = rooms.get_mut(CONFORMANCE) {
+        room.mentioned.clear();
+    }
+    rooms
+}
+
+/// Every code and what is known of it.
+fn rows(rooms: &BTreeMap<String, Room>) -> BTreeMap<String, Row> {
     let mut rows: BTreeMap<String, Row> = BTreeMap::new();
     for room in rooms.values() {
         for (variant, code) in &room.codes {
@@ -388,6 +429,26 @@ fn rows() -> BTreeMap<String, Row> {
             row.exits.insert(*exit);
         }
     }
+    // What is a constant only, such as what the findings of `validate` say.
+    let families: BTreeSet<String> = rows.keys().map(|code| family(code).to_owned()).collect();
+    for ((code, variant), meaning) in rooms.values().flat_map(|room| &room.meanings) {
+        if variant.is_empty() && is_code(code) && !is_file(code) && families.contains(family(code)) {
+            let row = rows.entry(code.clone()).or_default();
+            if row.meanings.is_empty() {
+                row.meanings.insert(meaning.clone());
+            }
+        }
+    }
+    for row in rows.values_mut().filter(|row| row.exits.is_empty()) {
+        row.exits.insert(exit::DOMAIN);
+    }
+    if let Some(row) = rows.get_mut("ctl.usage") {
+        row.exits = BTreeSet::from([exit::USAGE]);
+    }
+    // 128 and the number of the signal.
+    if let Some(row) = rows.get_mut("ctl.interrupted") {
+        row.exits = BTreeSet::from([129, 130, 143]);
+    }
     // A verdict's exit code depends on when the worker died, not on the cause.
     for row in rows.iter_mut().filter(|(code, _)| code.starts_with("worker.")).map(|(_, row)| row) {
         if row.exits == BTreeSet::from([exit::DOMAIN]) {
@@ -421,7 +482,16 @@ fn page(rows: &BTreeMap<String, Row>) -> String {
 
 #[test]
 fn the_index_of_error_codes_is_what_the_source_says() {
-    let rows = rows();
+    let rooms = rooms();
+    let rows = rows(&rooms);
+    let families: BTreeSet<&str> = rows.keys().map(|code| family(code)).collect();
+    let mentioned = rooms.values().flat_map(|room| &room.mentioned);
+    let missing: BTreeSet<&String> = mentioned
+        .filter(|text| families.contains(family(text)))
+        .filter(|text| !rows.contains_key(*text) && !KEYS.contains(&text.as_str()))
+        .filter(|text| !is_file(text))
+        .collect();
+    assert!(missing.is_empty(), "the source speaks of these, and the index does not: {missing:?}");
     assert!(rows.len() >= 120, "only {} codes found", rows.len());
     let without: Vec<&String> =
         rows.iter().filter(|(_, row)| row.meanings.is_empty()).map(|(code, _)| code).collect();

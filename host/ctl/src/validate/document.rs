@@ -18,6 +18,15 @@ use cjm_wire::placed::{Place, Placed};
 use serde_json::Value;
 use std::path::Path;
 
+/// A manifest is not what its schema asks for
+const MANIFEST_FAULT: &str = "manifest.schema";
+/// The manifest of an adapter is not what its schema asks for
+const ADAPTER_FAULT: &str = "adapter.schema";
+/// A list of capabilities is not what its schema asks for
+const CAPABILITIES_FILE_FAULT: &str = "capabilities_file.schema";
+/// A composition is not what its schema asks for
+const COMPOSITION_FAULT: &str = "composition.schema";
+
 /// Most faults of one document that are listed.
 pub(crate) const FINDINGS_MAX: usize = 50;
 /// Resource keys that the host once read; what a tool needs is measured now.
@@ -49,7 +58,7 @@ pub(crate) fn manifest(path: &Path, text: &str) -> Checked {
         let alone = matches!(error, ManifestError::UnsupportedVersion(_) | ManifestError::TooLarge(_));
         First { finding: Box::new(Finding { message, ..Finding::of(&error, place) }), key, alone }
     });
-    let errors = gather(parsed.as_ref().err(), document.as_ref(), MANIFEST_SCHEMA, "manifest.schema");
+    let errors = gather(parsed.as_ref().err(), document.as_ref(), MANIFEST_SCHEMA, MANIFEST_FAULT);
     let warnings = match &parsed {
         Ok(manifest) if errors.is_empty() => {
             let mut warnings = machine::manifest_warnings(manifest, path);
@@ -77,7 +86,7 @@ pub(crate) fn adapter(path: &Path, text: &str) -> Checked {
         };
         First { finding: Box::new(Finding { message, ..Finding::of(&error, place) }), key, alone: false }
     });
-    let errors = gather(parsed.as_ref().err(), document.as_ref(), ADAPTER_SCHEMA, "adapter.schema");
+    let errors = gather(parsed.as_ref().err(), document.as_ref(), ADAPTER_SCHEMA, ADAPTER_FAULT);
     let mut warnings = Vec::new();
     if let (Ok(adapter), true) = (&parsed, errors.is_empty()) {
         let named = path.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -109,7 +118,7 @@ pub(crate) fn capabilities(path: &Path, text: &str) -> Checked {
         First { finding: Box::new(Finding::of(&error, place)), key, alone: false }
     });
     let errors =
-        gather(parsed.as_ref().err(), document.as_ref(), CAPABILITIES_SCHEMA, "capabilities_file.schema");
+        gather(parsed.as_ref().err(), document.as_ref(), CAPABILITIES_SCHEMA, CAPABILITIES_FILE_FAULT);
     match &parsed {
         Ok(file) if errors.is_empty() => entries(file, document.as_ref(), path),
         _ => (errors, Vec::new()),
@@ -179,7 +188,7 @@ pub(crate) fn composition(text: &str, catalog: &Catalog) -> Checked {
                 Err(first(&error, key))
             }
         });
-    let errors = gather(parsed.as_ref().err(), document.as_ref(), COMPOSITION_SCHEMA, "composition.schema");
+    let errors = gather(parsed.as_ref().err(), document.as_ref(), COMPOSITION_SCHEMA, COMPOSITION_FAULT);
     let warnings = match &parsed {
         Ok(composition) if errors.is_empty() => machine::composition_warnings(composition, catalog),
         _ => Vec::new(),
