@@ -3,11 +3,12 @@
 
 use cjm_platform::process::{Pid, Signal};
 use cjm_platform::tree::process_info;
-use cjm_tests::repo;
 use cjm_tests::watch::Watch;
 use cjm_tests::world::{Running, World, eventually};
+use cjm_tests::{journal, repo};
 use cjm_wire::describe::exit;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,16 @@ impl Scene {
         };
         (running, watch, keeper)
     }
+
+    /// The host itself has written how each of its workers ended: none is left for the next one to guess about.
+    fn assert_every_end_is_told(&self) {
+        let rows = journal::rows(&self.world.journal());
+        let sessions = |event: &str| -> BTreeSet<String> {
+            rows.iter().filter(|row| row.event_type == event).filter_map(|row| row.worker.clone()).collect()
+        };
+        let spawned = sessions("worker_spawned");
+        assert!(!spawned.is_empty() && spawned == sessions("worker_died"), "{}", journal::tell(&rows));
+    }
 }
 
 fn signal(watch: &Watch, pid: Pid, signal: Signal) {
@@ -75,6 +86,7 @@ fn a_start_is_refused_with_what_to_do_and_the_host_ends_by_itself() {
     let text = format!("{}{}", outcome.stdout, outcome.stderr);
     assert!(text.contains(&format!("kill -CONT {keeper}")), "{}", outcome.describe());
     scene.world.assert_nothing_left();
+    scene.assert_every_end_is_told();
 }
 
 #[test]
@@ -88,4 +100,5 @@ fn a_host_that_is_told_to_end_does_so_and_leaves_nothing() {
     repo::measured(&format!("a call whose keeper stands still ended after {:?}", start.elapsed()));
     assert!(start.elapsed() < END_MAX, "{}", outcome.describe());
     scene.world.assert_nothing_left();
+    scene.assert_every_end_is_told();
 }

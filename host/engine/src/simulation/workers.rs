@@ -465,7 +465,11 @@ impl Worker for SimulatedWorker {
             };
             tokio::select! {
                 biased;
-                death = self.body.dead() => Err(self.died(&death)),
+                death = self.body.dead() => {
+                    // That the connection is broken is noticed when it is: others may know of the death before.
+                    tokio::time::sleep(on_its_way).await;
+                    Err(self.died(&death))
+                }
                 answer = answer => answer,
             }
         })
