@@ -463,15 +463,15 @@ impl Worker for SimulatedWorker {
                 CANCELS.with_borrow_mut(|cancels| cancels.insert(counted.1.clone(), sender));
                 self.answer(&request, &mut cancelled).await
             };
-            tokio::select! {
+            let death = tokio::select! {
                 biased;
-                death = self.body.dead() => {
-                    // That the connection is broken is noticed when it is: others may know of the death before.
-                    tokio::time::sleep(on_its_way).await;
-                    Err(self.died(&death))
-                }
-                answer = answer => answer,
-            }
+                death = self.body.dead() => death,
+                answer = answer => return answer,
+            };
+            drop(counted);
+            // That the connection is broken is noticed when it is: others may know of the death before.
+            tokio::time::sleep(on_its_way).await;
+            Err(self.died(&death))
         })
     }
 
