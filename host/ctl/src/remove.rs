@@ -25,6 +25,7 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
         output.line("Aborted.")?;
         return Ok(exit::OK);
     }
+    let _claim = removal.claim()?;
     if takes_environment {
         take_environment(&removal, output).await?;
     }

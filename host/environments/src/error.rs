@@ -298,7 +298,7 @@ impl Described for EnvironmentError {
             Self::HostRuns { .. } => {
                 "end that host, or let it unload the capability; `--while-running` does it all the same".to_owned()
             }
-            Self::InUse { .. } => "wait until it has ended, then run install-all again".to_owned(),
+            Self::InUse { .. } => "wait until it has ended, then run this again".to_owned(),
             Self::NoRoom { path, .. } => {
                 format!("free space on the disk of {}, then run it again: it goes on where it stopped", path.display())
             }

@@ -18,16 +18,34 @@ const FOLDER_DEPTH_MAX: usize = 32;
 /// What a package folder may hold besides its source; hidden files and folders are skipped too.
 const NOT_SOURCE: [&str; 6] = ["__pycache__", "build", "dist", "node_modules", "target", "venv"];
 
-/// One installation at a time works on a data directory: who has the lock is told to the next.
+/// One installation at a time works on a data directory: who has the lock is told to the next. Its helpers (uv, pip) hold
+/// it too, so that those of an installation that was killed have ended before the next one begins.
 pub(crate) fn lock(data_dir: &Path) -> Result<FileLock, EnvironmentError> {
     let path = data_dir.join("install.lock");
-    FileLock::try_acquire(&path, &format!("pid {}", std::process::id())).map_err(|error| match error {
-        LockError::Held { holder, .. } => EnvironmentError::InUse {
-            path: data_dir.to_owned(),
-            holder: holder.unwrap_or_else(|| "unnamed".to_owned()),
-        },
-        LockError::Io { path, source } => EnvironmentError::writing("lock", path, source),
-    })
+    let lock =
+        FileLock::try_acquire(&path, &format!("pid {}", std::process::id())).map_err(
+            |error| match error {
+                LockError::Held { holder, .. } => EnvironmentError::InUse {
+                    path: data_dir.to_owned(),
+                    holder: holder
+                        .map_or_else(|| "it has not said who it is yet".to_owned(), |said| in_words(&said)),
+                },
+                LockError::Io { path, source } => EnvironmentError::writing("lock", path, source),
+            },
+        )?;
+    lock.hold_in_children().map_err(|source| EnvironmentError::writing("lock", path, source))?;
+    Ok(lock)
+}
+
+/// The holder's `pid 7`, and what it means that there is no such process.
+fn in_words(said: &str) -> String {
+    let pid = said.strip_prefix("pid ").and_then(|pid| pid.trim().parse::<u32>().ok());
+    match pid {
+        Some(pid) if !Path::new(&format!("/proc/{pid}")).exists() => {
+            format!("{said} was killed, and what it had started is still at work")
+        }
+        _ => said.to_owned(),
+    }
 }
 
 /// What the host that runs on this directory says of itself, if one does. Asking takes the lock, shared, for an instant.
@@ -182,6 +200,31 @@ mod tests {
         let names: Vec<_> = std::fs::read_dir(folder.path().join("new")).expect("list").collect();
         assert_eq!(names.len(), 1, "nothing is left beside it");
         assert!(remove_dir(&folder.path().join("missing")).is_ok());
+    }
+
+    #[test]
+    fn what_a_killed_installation_had_started_keeps_the_next_one_away() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let held = lock(folder.path()).expect("free");
+        let mut helper = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("starts");
+        // The kernel closes descriptors the same way when their process is killed.
+        drop(held);
+        let refused = lock(folder.path()).expect_err("the helper is at work");
+        assert!(matches!(refused, EnvironmentError::InUse { .. }), "{refused}");
+        drop(helper.stdin.take());
+        helper.wait().expect("ends");
+        let path = folder.path().join("install.lock");
+        // Children of other tests, which run beside this one, may have it for a moment.
+        FileLock::acquire(&path, "next", std::time::Duration::from_secs(20)).expect("free");
+        assert_eq!(in_words("pid 1"), "pid 1");
+        assert_eq!(
+            in_words("pid 4194305"),
+            "pid 4194305 was killed, and what it had started is still at work"
+        );
     }
 
     #[test]

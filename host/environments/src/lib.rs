@@ -39,7 +39,7 @@ pub use list::read_capabilities;
 pub use regenerate::{
     PackageSource, Regenerated, Regeneration, generate_adapter_manifest, plan_regeneration,
 };
-pub use removal::{Place, Removal, env_name_of, find_environment, plan_removal};
+pub use removal::{Claim, Place, Removal, env_name_of, find_environment, plan_removal};
 pub use report::{
     EntryReport, INSTALLER_VERSION, InUse, InstallEvent, InstallOptions, InstallReport, Outcome, Step,
 };

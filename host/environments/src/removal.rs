@@ -9,6 +9,7 @@ use crate::error::EnvironmentError;
 use crate::files::{lock, own_home, remove_dir};
 use crate::list::read_capabilities;
 use cjm_catalog::{Catalog, CatalogEntry, Settings};
+use cjm_platform::lock::FileLock;
 use cjm_wire::InstanceId;
 use std::path::{Path, PathBuf};
 
@@ -129,6 +130,12 @@ pub async fn plan_removal(
     })
 }
 
+/// The right to change what is installed in a data directory.
+#[derive(Debug)]
+pub struct Claim {
+    _lock: FileLock,
+}
+
 impl Removal {
     /// Whether the environment goes too, when it is not to be kept.
     #[must_use]
@@ -136,7 +143,15 @@ impl Removal {
         self.environment.exists() && self.shared_with.is_empty()
     }
 
-    /// Removes the environment and its adapters' manifests.
+    /// Keeps installations away until it is dropped.
+    ///
+    /// # Errors
+    /// When one is at work.
+    pub fn claim(&self) -> Result<Claim, EnvironmentError> {
+        lock(&self.data_dir).map(|lock| Claim { _lock: lock })
+    }
+
+    /// Removes the environment and its adapters' manifests. The caller has a [`Claim`].
     ///
     /// # Errors
     /// When it stays; then the manifest should stay as well.
@@ -144,7 +159,6 @@ impl Removal {
         &self,
         on_line: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<(), EnvironmentError> {
-        let _lock = lock(&self.data_dir)?;
         match &self.environment {
             Place::Own(path) => remove_dir(path)?,
             Place::Conda(_, conda) => {
