@@ -17,6 +17,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -382,6 +383,7 @@ impl SimulatedWorker {
                 self.body.kill(Why::ByItself);
                 reply(1)
             }
+            "claims" => Err(CallError::Cancelled { capability }),
             "large" => reply(super::journal::RESULT_BYTES_MAX as u64 + 1),
             _ => reply(1),
         }
@@ -411,9 +413,15 @@ impl Worker for SimulatedWorker {
             let request: ExecuteRequest = serde_json::from_slice(&body).expect("a request");
             let counted = self.enter(&request);
             let on_its_way = self.body.seed().millis(8);
+            let has_arrived = AtomicBool::new(false);
             let answer = async {
                 // What asks for its end before it has arrived finds nothing to stop.
                 tokio::time::sleep(on_its_way).await;
+                if request.kwargs.get("do").is_some_and(|act| act == "untaken") {
+                    self.body.kill(Why::ByItself);
+                    std::future::pending::<()>().await;
+                }
+                has_arrived.store(true, Ordering::Relaxed);
                 let (sender, mut cancelled) = watch::channel(false);
                 CANCELS.with_borrow_mut(|cancels| cancels.insert(counted.1.clone(), sender));
                 self.answer(&request, &mut cancelled).await
@@ -421,10 +429,14 @@ impl Worker for SimulatedWorker {
             tokio::select! {
                 biased;
                 death = self.body.dead() => {
-                    Err(CallError::Died {
-                        capability: self.body.capability.clone(),
-                        verdict: Box::new(death.verdict().clone()),
-                        stderr_tail: Vec::new(),
+                    let (capability, verdict) = (self.body.capability.clone(), Box::new(death.verdict().clone()));
+                    let stderr_tail = Vec::new();
+                    Err(if has_arrived.load(Ordering::Relaxed) {
+                        CallError::Died { capability, verdict, stderr_tail }
+                    } else {
+                        // Nothing of it was done: it may be sent again.
+                        self.body.seen().sent.remove(&counted.1);
+                        CallError::NotTaken { capability, verdict, stderr_tail }
                     })
                 }
                 answer = answer => answer,
