@@ -115,6 +115,7 @@ impl Workers for SimulatedWorkers {
                 seen,
                 journal,
                 cap,
+                has_taken: AtomicBool::new(false),
                 session,
             });
             tokio::spawn(Arc::clone(&body).die());
@@ -142,6 +143,8 @@ struct Body {
     seen: Arc<Mutex<Seen>>,
     journal: Arc<SimulatedJournal>,
     cap: usize,
+    /// A call has arrived at it.
+    has_taken: AtomicBool,
 }
 
 #[derive(Debug, Clone)]
@@ -422,6 +425,7 @@ impl Worker for SimulatedWorker {
                     std::future::pending::<()>().await;
                 }
                 has_arrived.store(true, Ordering::Relaxed);
+                self.body.has_taken.store(true, Ordering::Relaxed);
                 let (sender, mut cancelled) = watch::channel(false);
                 CANCELS.with_borrow_mut(|cancels| cancels.insert(counted.1.clone(), sender));
                 self.answer(&request, &mut cancelled).await
@@ -436,7 +440,8 @@ impl Worker for SimulatedWorker {
                     } else {
                         // Nothing of it was done: it may be sent again.
                         self.body.seen().sent.remove(&counted.1);
-                        CallError::NotTaken { capability, verdict, stderr_tail }
+                        let others = self.body.has_taken.load(Ordering::Relaxed);
+                        CallError::NotTaken { capability, others, verdict, stderr_tail }
                     })
                 }
                 answer = answer => answer,
