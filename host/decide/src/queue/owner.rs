@@ -9,8 +9,8 @@ use super::ladder::{self, BlockReason, Facts, Ruling, SKIP_AHEAD_MAX};
 use super::lines::{Lines, OrderKey};
 use super::pool::{Instance, Pool, Recycle};
 use super::types::{
-    AttemptOutcome, CancelPhase, CancelReach, QueueEffect, QueueError, QueueEvent, QueueLimits, QueuedJob,
-    Start, StopReason, Target,
+    AttemptOutcome, CancelPhase, CancelReach, NOT_TAKEN_MAX, QueueEffect, QueueError, QueueEvent,
+    QueueLimits, QueuedJob, Start, StopReason, Target,
 };
 use cjm_wire::event::JobStatus;
 use cjm_wire::{InstanceId, JobId, WorkerSessionId};
@@ -177,6 +177,7 @@ impl Queue {
             composition: job.composition,
             submitted_ms: now_ms,
             due_ms,
+            not_taken: 0,
             life: Life::Pending { key, attempts_done: 0, block: None },
         };
         self.jobs.insert(job.id, entry);
@@ -215,10 +216,22 @@ impl Queue {
         now_ms: u64,
         effects: &mut Vec<QueueEffect>,
     ) -> Result<(), QueueError> {
-        let missed = self.jobs.get(id).and_then(|job| job.life.run()).filter(|run| {
-            outcome == AttemptOutcome::NotRun && run.attempt == attempt && run.session == *session
+        let present = self.jobs.get_mut(id).filter(|job| {
+            job.life.run().is_some_and(|run| run.attempt == attempt && run.session == *session)
         });
-        let missed = missed.map(|run| run.instance.clone());
+        let (mut missed, mut outcome) = (None, outcome);
+        if let Some(job) = present
+            && outcome.status().is_none()
+        {
+            missed = job.life.run().map(|run| run.instance.clone());
+            if outcome == (AttemptOutcome::NotTaken { others: false }) {
+                job.not_taken += 1;
+                if job.not_taken >= NOT_TAKEN_MAX {
+                    // A tool that takes no call at all must not be started for ever.
+                    outcome = AttemptOutcome::Failed;
+                }
+            }
+        }
         self.step(
             id,
             LifeEvent::AttemptEnded { attempt, session: session.clone(), outcome },

@@ -14,6 +14,9 @@ pub const PENDING_MAX_DEFAULT: usize = 100_000;
 /// How long a tool may take to notice a cancel, in milliseconds; then its instance is recycled.
 pub const CANCEL_GRACE_MS: u64 = 3_000;
 
+/// Attempts of one job that may find an incarnation which dies without having taken any call; then the job fails.
+pub const NOT_TAKEN_MAX: u32 = 4;
+
 /// The queue's maxima.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueLimits {
@@ -161,6 +164,11 @@ pub enum AttemptOutcome {
     Cancelled,
     /// The incarnation that it was admitted to is no longer the present one. Nothing was committed, nothing was sent.
     NotRun,
+    /// The incarnation that it ran on has died and its tool had not taken the call.
+    NotTaken {
+        /// It had taken others: where each incarnation does, all calls have their turn.
+        others: bool,
+    },
 }
 
 impl AttemptOutcome {
@@ -171,7 +179,7 @@ impl AttemptOutcome {
             Self::Completed => Some(JobStatus::Completed),
             Self::Failed => Some(JobStatus::Failed),
             Self::Cancelled => Some(JobStatus::Cancelled),
-            Self::NotRun => None,
+            Self::NotRun | Self::NotTaken { .. } => None,
         }
     }
 }
