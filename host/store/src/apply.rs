@@ -3,12 +3,14 @@
 
 use crate::commit::{Prepared, Receipt, Write};
 use crate::error::StoreError;
-use crate::records::{Body, CompositionBody, CompositionEnd, CompositionRecord, JobEnd, JobRecord, JobStart};
+use crate::records::{
+    Body, CompositionBody, CompositionEnd, CompositionRecord, JobEnd, JobRecord, JobStart, WorkerRecord,
+};
 use crate::rows::failure_text;
 use cjm_wire::Timestamp;
 use cjm_wire::error::Failure;
 use cjm_wire::event::JournalRow;
-use cjm_wire::ids::{CompositionId, WorkerSessionId};
+use cjm_wire::ids::{CompositionId, JobId, WorkerSessionId};
 use rusqlite::{Connection, ErrorCode, params};
 use serde_json::Value;
 
@@ -112,15 +114,7 @@ fn apply_write(connection: &Connection, write: &Write) -> Result<(), NotApplied>
             )
         }
         Write::StartJob(start) => start_job(connection, start),
-        Write::JobWaitsAgain { job_id, attempt } => {
-            let changed = connection
-                .prepare_cached(
-                    "UPDATE jobs SET status = 'pending', started_at = NULL WHERE job_id = ?1 AND status = 'running' \
-                     AND attempt = ?2",
-                )?
-                .execute(params![job_id.as_str(), attempt])?;
-            expect_one(changed, || format!("job `{job_id}` is not in its attempt {attempt}"))
-        }
+        Write::JobWaitsAgain { job_id, attempt } => let_job_wait_again(connection, job_id, *attempt),
         Write::EndJob(end) => end_job(connection, end),
         Write::InsertComposition(composition, document, inputs) => {
             insert_composition(connection, composition)?;
@@ -150,22 +144,7 @@ fn apply_write(connection: &Connection, write: &Write) -> Result<(), NotApplied>
                 .execute([except, ended_at.as_str()])?;
             Ok(())
         }
-        Write::WorkerSpawned(worker) => {
-            connection
-                .prepare_cached(
-                    "INSERT INTO workers (worker_session_id, host_session_id, instance_id, capability_name, pid, \
-                     spawned_at) VALUES (?1,?2,?3,?4,?5,?6)",
-                )?
-                .execute(params![
-                    worker.worker_session_id.as_str(),
-                    worker.host_session_id,
-                    worker.instance_id,
-                    worker.capability_name,
-                    worker.pid,
-                    worker.spawned_at.as_str()
-                ])?;
-            Ok(())
-        }
+        Write::WorkerSpawned(worker) => insert_worker(connection, worker),
         Write::WorkerEnded(session, ended_at) => {
             // Said twice is no harm: a restart may find what a verdict already told.
             connection
@@ -176,6 +155,33 @@ fn apply_write(connection: &Connection, write: &Write) -> Result<(), NotApplied>
             Ok(())
         }
     }
+}
+
+fn insert_worker(connection: &Connection, worker: &WorkerRecord) -> Result<(), NotApplied> {
+    connection
+        .prepare_cached(
+            "INSERT INTO workers (worker_session_id, host_session_id, instance_id, capability_name, pid, spawned_at) \
+             VALUES (?1,?2,?3,?4,?5,?6)",
+        )?
+        .execute(params![
+            worker.worker_session_id.as_str(),
+            worker.host_session_id,
+            worker.instance_id,
+            worker.capability_name,
+            worker.pid,
+            worker.spawned_at.as_str()
+        ])?;
+    Ok(())
+}
+
+fn let_job_wait_again(connection: &Connection, job: &JobId, attempt: u32) -> Result<(), NotApplied> {
+    let changed = connection
+        .prepare_cached(
+            "UPDATE jobs SET status = 'pending', started_at = NULL WHERE job_id = ?1 AND status = 'running' \
+             AND attempt = ?2",
+        )?
+        .execute(params![job.as_str(), attempt])?;
+    expect_one(changed, || format!("job `{job}` is not in its attempt {attempt}"))
 }
 
 fn insert_job(connection: &Connection, job: &JobRecord) -> Result<(), NotApplied> {
