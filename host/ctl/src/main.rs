@@ -13,6 +13,7 @@ mod install_progress;
 mod instant;
 mod interrupt;
 mod journaled;
+mod lane;
 mod list;
 mod log_filter;
 mod log_lines;
@@ -61,33 +62,44 @@ fn main() -> ExitCode {
         Err(error) => {
             let fault =
                 Fault::new("ctl.runtime", "cannot start", "see that threads and descriptors are to be had");
-            return ExitCode::from(output.show(&fault.caused_by(&error)));
+            let code = output.show(&fault.caused_by(&error));
+            output.finish_blocking();
+            return ExitCode::from(code);
         }
     };
     let command = cli.global.command();
     runtime.spawn(troubles.clone().tell_while_it_runs(output.clone(), command.clone()));
-    let code = match runtime.block_on(dispatch(cli, &output)) {
-        Ok(code) => {
-            troubles.tell(&output, &command);
-            code
-        }
-        Err(fault) => {
-            if !fault.is_of_a_store() {
+    let ended = runtime.block_on(async {
+        let interrupts = Interrupts::listen().map_err(|error| no_signals(&error))?;
+        let code = match dispatch(cli, &output, &interrupts).await {
+            Ok(code) => {
                 troubles.tell(&output, &command);
+                code
             }
-            output.show(&fault.with_command(&command))
-        }
-    };
+            Err(fault) => {
+                if !fault.is_of_a_store() {
+                    troubles.tell(&output, &command);
+                }
+                output.show(&fault.with_command(&command))
+            }
+        };
+        Ok(output.finish(code, &interrupts).await)
+    });
+    let code = ended.unwrap_or_else(|fault: Fault| {
+        let code = output.show(&fault);
+        output.finish_blocking();
+        code
+    });
     // Whatever still runs in a blocking thread is not waited for: the answer is out.
     runtime.shutdown_background();
     ExitCode::from(code)
 }
 
-async fn dispatch(cli: Cli, output: &Output) -> CommandResult {
-    let interrupts = Interrupts::listen().map_err(|error| {
-        Fault::new("ctl.signals", "cannot catch signals", "see that descriptors are to be had")
-            .caused_by(&error)
-    })?;
+fn no_signals(error: &std::io::Error) -> Fault {
+    Fault::new("ctl.signals", "cannot catch signals", "see that descriptors are to be had").caused_by(error)
+}
+
+async fn dispatch(cli: Cli, output: &Output, interrupts: &Interrupts) -> CommandResult {
     let global = &cli.global;
     let command = async {
         match &cli.command {
@@ -108,14 +120,15 @@ async fn dispatch(cli: Cli, output: &Output) -> CommandResult {
             Command::Man(args) => shell_help::man(args, output),
             Command::RemoveSecret(args) => secrets::remove(global, args, output),
             // These two have something to clear away first.
-            Command::Call(args) => call::run(global, args, output, &interrupts).await,
-            Command::Run(args) => run::run(global, args, output, &interrupts).await,
+            Command::Call(args) => call::run(global, args, output, interrupts).await,
+            Command::Run(args) => run::run(global, args, output, interrupts).await,
         }
     };
     match &cli.command {
         Command::Call(_) | Command::Run(_) => command.await,
         Command::Logs(args) if args.follow => tokio::select! {
             result = command => result,
+            fault = output.reader_left() => Err(fault),
             // Ctrl-C is how following ends; nothing is wrong.
             code = interrupts.wait() => Ok(code),
         },
@@ -137,7 +150,10 @@ fn usage(error: &clap::Error) -> u8 {
     }
     let message = error.to_string();
     let message = message.trim().trim_start_matches("error: ").to_owned();
-    Output::new(true, false).show(&Fault::usage(message, "`cjm-ctl --help` shows the commands"))
+    let output = Output::new(true, false);
+    let code = output.show(&Fault::usage(message, "`cjm-ctl --help` shows the commands"));
+    output.finish_blocking();
+    code
 }
 
 /// The log is for whoever asks for it; everybody else is told of what went wrong in words of ours.
@@ -145,9 +161,10 @@ fn start_log(output: &Output) -> Troubles {
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).ok();
     let troubles = Troubles::default();
     let told = filter.is_none().then(|| troubles.clone());
-    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(output.stderr_color);
+    let log =
+        tracing_subscriber::fmt::layer().with_writer(output.log_writer()).with_ansi(output.stderr_color);
     let log = filter.map(|filter| log.with_filter(filter));
-    let notes = (!output.quiet).then_some(notes::Notes);
+    let notes = (!output.quiet).then_some(notes::Notes(output.clone()));
     tracing_subscriber::registry().with(log).with(notes).with(told).init();
     troubles
 }

@@ -22,6 +22,7 @@ pub mod runtime_dir;
 pub mod seqpacket;
 pub mod signals;
 pub mod spawn;
+pub mod stdio;
 pub mod terminal;
 pub mod tree;
 pub mod usage;
