@@ -14,6 +14,7 @@ mod instant;
 mod interrupt;
 mod journaled;
 mod lane;
+mod limits;
 mod list;
 mod log_filter;
 mod log_lines;
@@ -50,19 +51,50 @@ use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util:
 /// Variable with the filter of the program's own log, as `info` or `cjm_engine=debug`.
 const LOG_VARIABLE: &str = "CJM_LOG";
 
+/// Threads of the runtime: commands wait, and the host has threads of its own.
+const RUNTIME_THREADS: usize = 2;
+/// Descriptors that a runtime opens, at least.
+const RUNTIME_DESCRIPTORS: usize = 8;
+
+/// Stack of the thread that runs the command: what is usual, also where the shell's limit (`ulimit -s`) gives less.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
+
 fn main() -> ExitCode {
+    let prepared = cjm_platform::limits::prepare();
+    let thread =
+        prepared.and_then(|()| std::thread::Builder::new().stack_size(STACK_BYTES).spawn(command_line));
+    match thread.map(std::thread::JoinHandle::join) {
+        Ok(Ok(code)) => code,
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+        Err(error) => {
+            let output = Output::new(asks_for_json(), false);
+            let code = output.show(&cannot_start(&error));
+            output.finish_blocking();
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn asks_for_json() -> bool {
+    std::env::args_os().any(|argument| argument == "--json")
+}
+
+fn cannot_start(error: &std::io::Error) -> Fault {
+    Fault::new("ctl.runtime", "cannot start", "see that threads and descriptors are to be had")
+        .caused_by(error)
+}
+
+fn command_line() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(usage(&error)),
     };
     let output = Output::new(cli.global.json, cli.global.quiet);
     let troubles = start_log(&output);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match start_runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let fault =
-                Fault::new("ctl.runtime", "cannot start", "see that threads and descriptors are to be had");
-            let code = output.show(&fault.caused_by(&error));
+            let code = output.show(&cannot_start(&error));
             output.finish_blocking();
             return ExitCode::from(code);
         }
@@ -93,6 +125,12 @@ fn main() -> ExitCode {
     // Whatever still runs in a blocking thread is not waited for: the answer is out.
     runtime.shutdown_background();
     ExitCode::from(code)
+}
+
+/// The runtime panics where it gets no thread or socket; so what it needs is asked for before.
+fn start_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    cjm_engine::check_room(RUNTIME_THREADS + 1, RUNTIME_DESCRIPTORS)?;
+    tokio::runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build()
 }
 
 fn no_signals(error: &std::io::Error) -> Fault {
@@ -142,7 +180,7 @@ async fn dispatch(cli: Cli, output: &Output, interrupts: &Interrupts) -> Command
 /// Help and version are results; everything else clap says is an error of usage.
 fn usage(error: &clap::Error) -> u8 {
     let is_result = !error.use_stderr();
-    let json = std::env::args_os().any(|argument| argument == "--json");
+    let json = asks_for_json();
     if is_result || !json {
         // If the terminal is gone there is nobody left to tell.
         let _ = error.print();

@@ -154,7 +154,8 @@ impl Output {
         };
         match written {
             Err(failed) if code == exit::OK => match closed(&failed) {
-                Fault::Shown(report) => {
+                Fault::Shown(mut report) => {
+                    crate::limits::advise(&mut report);
                     self.colored(&fault::text(&report, self.stderr_color));
                     let _ = tokio::time::timeout(LAST_WORDS_GRACE, self.err.drained()).await;
                     report.exit_code
@@ -238,6 +239,9 @@ impl Output {
     /// Shows a fault where it belongs, and gives the exit code.
     pub(crate) fn show(&self, fault: &Fault) -> u8 {
         let Fault::Shown(report) = fault else { return fault::OUTPUT_CLOSED };
+        let mut report = report.clone();
+        crate::limits::advise(&mut report);
+        let report = &*report;
         if self.json {
             // If stdout is closed there is nobody left to tell.
             let _ = self.document(&serde_json::json!({ "error": report }));

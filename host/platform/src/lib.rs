@@ -11,6 +11,7 @@
 pub mod child;
 pub mod fds;
 pub mod files;
+pub mod limits;
 pub mod lock;
 pub mod memory;
 pub mod poll;
