@@ -276,3 +276,37 @@ fn an_environment_that_a_running_host_uses_is_left_alone_unless_the_user_says_so
     let _ = running.wait(cjm_tests::world::COMMAND_MAX);
     world.assert_nothing_left();
 }
+
+#[test]
+fn an_entry_that_breaks_a_rule_fails_alone() {
+    let world = World::new();
+    let tool = |name: &str| {
+        let actions = json!({"say": {"argv": ["-c", "echo hi"], "result": "stdout_text"}});
+        let runtime = json!({"kind": "executable", "program": "sh", "actions": actions});
+        let text = manifest(name, &json!({"runtime": runtime}), &json!({})).to_string();
+        world.write(&format!("{name}.json"), text);
+    };
+    tool("one");
+    tool("two");
+    let list = world.write(
+        "capabilities.yaml",
+        "capabilities:\n- {name: one, manifest: one.json}\n- {name: g, package: ./g, env_name: g}\n- {manifest: two.json, \
+         name: ''}\n- {name: two, manifest: two.json}\n- {name: two, manifest: one.json}\n",
+    );
+    let list = list.display().to_string();
+    let install = ["install-all", "--capabilities", &list];
+    let outcome = world.run(&install).expect(exit::DOMAIN);
+    assert!(outcome.stderr.contains("correct entry \"g\""), "{}", outcome.describe());
+    assert!(
+        outcome.stderr.contains("3 of 5 entries failed; the others are installed"),
+        "{}",
+        outcome.describe()
+    );
+    for name in ["one", "two"] {
+        assert_eq!(world.run(&["call", name, "--action", "say", "-r"]).expect(exit::OK).stdout, "hi\n");
+    }
+    let report = world.run(&[&install[..], &["--json"]].concat()).expect(exit::DOMAIN).json();
+    let results: Vec<_> =
+        report["entries"].as_array().expect("entries").iter().map(|entry| entry["result"].clone()).collect();
+    assert_eq!(results, ["unchanged", "failed", "failed", "unchanged", "failed"], "{report}");
+}

@@ -42,6 +42,9 @@ pub struct Entry {
     /// Who serves its surface: `shim`, or `genuine` for the ancestor's own worker. An addition of ours.
     #[serde(default, skip_serializing_if = "PythonWorker::is_default")]
     pub worker: PythonWorker,
+    /// Why it cannot be installed: the rule that it breaks. See [`CapabilitiesFile::parse_each`].
+    #[serde(skip)]
+    pub fault: Option<CapabilitiesFileError>,
 }
 
 /// A task adapter of an entry.
@@ -82,7 +85,9 @@ impl Described for CapabilitiesFileError {
     fn next_step(&self) -> String {
         match self {
             Self::Malformed(_) => "correct the file where the message points".to_owned(),
-            Self::Invalid { entry, .. } => format!("correct entry {entry}; the others are unaffected"),
+            Self::Invalid { entry, .. } => {
+                format!("correct entry {entry}; `cjm-ctl install-all` installs the others without it")
+            }
         }
     }
 }
@@ -93,22 +98,36 @@ impl CapabilitiesFile {
     /// # Errors
     /// The first fault found, with its entry.
     pub fn parse(text: &str) -> Result<Self, CapabilitiesFileError> {
-        let file: Self = crate::yaml::from_str(text)
+        let mut file = Self::parse_each(text)?;
+        match file.capabilities.iter_mut().find_map(|entry| entry.fault.take()) {
+            Some(fault) => Err(fault),
+            None => Ok(file),
+        }
+    }
+
+    /// Reads the file for who takes each entry by itself: one that breaks a rule has its `fault`, and a name to be told by.
+    ///
+    /// # Errors
+    /// When it is no such list.
+    pub fn parse_each(text: &str) -> Result<Self, CapabilitiesFileError> {
+        let mut file: Self = crate::yaml::from_str(text)
             .map_err(|error| CapabilitiesFileError::Malformed(error.to_string()))?;
-        for (index, entry) in file.capabilities.iter().enumerate() {
-            entry.check().map_err(|message| CapabilitiesFileError::Invalid {
-                entry: if entry.name.is_empty() {
-                    format!("number {}", index + 1)
-                } else {
-                    format!("\"{}\"", entry.name)
-                },
-                message,
-            })?;
-            if file.capabilities[..index].iter().any(|earlier| earlier.name == entry.name) {
-                return Err(CapabilitiesFileError::Invalid {
-                    entry: format!("\"{}\"", entry.name),
-                    message: "the name stands twice in the file".into(),
-                });
+        let mut names = std::collections::BTreeSet::new();
+        for (index, entry) in file.capabilities.iter_mut().enumerate() {
+            let told = if entry.name.is_empty() {
+                format!("number {}", index + 1)
+            } else {
+                format!("\"{}\"", entry.name)
+            };
+            let twice = "the name stands twice in the file";
+            let checked = entry
+                .check()
+                .and_then(|()| if names.insert(entry.name.clone()) { Ok(()) } else { Err(twice.to_owned()) });
+            if let Err(message) = checked {
+                if entry.name.is_empty() {
+                    entry.name.clone_from(&told);
+                }
+                entry.fault = Some(CapabilitiesFileError::Invalid { entry: told, message });
             }
         }
         Ok(file)
@@ -165,6 +184,10 @@ mod tests {
                 other => panic!("{entry}: {other:?}"),
             }
         }
+        let mixed = "capabilities:\n- {name: a, manifest: m}\n- {name: b}\n- {manifest: m, name: ''}\n- {name: c, manifest: m}\n";
+        let each = CapabilitiesFile::parse_each(mixed).expect("a list").capabilities;
+        let faults: Vec<_> = each.iter().map(|entry| (entry.name.as_str(), entry.fault.is_some())).collect();
+        assert_eq!(faults, [("a", false), ("b", true), ("number 3", true), ("c", false)]);
         assert!(matches!(
             CapabilitiesFile::parse("capabilities: 3\n"),
             Err(CapabilitiesFileError::Malformed(_))

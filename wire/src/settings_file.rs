@@ -2,7 +2,8 @@
 //! not known are ignored, as the ancestor does. Which setting wins over which is the engine's to say.
 
 use crate::describe::Described;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -82,20 +83,69 @@ pub struct SubstrateSection {
     #[serde(default)]
     pub empirical_tracking: Option<bool>,
     /// How long a preparation may stand still.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "seconds")]
     pub prefetch_stall_threshold_seconds: Option<f64>,
     /// How long records and output are kept; 0 or less: for ever.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "days")]
     pub diagnostics_retention_days: Option<f64>,
     /// Most that `diagnostics.db` may hold.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "megabytes")]
     pub diagnostics_retention_max_mb: Option<f64>,
     /// How long ended jobs and compositions are kept; 0 or less: for ever. Ours, not the ancestor's.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "days")]
     pub jobs_retention_days: Option<f64>,
     /// Names of variables that workers get beyond the fixed list. Ours, not the ancestor's.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "variables")]
     pub worker_env_pass: Option<Vec<String>>,
+}
+
+/// Longest time that something is kept, in days, where it is not for ever.
+pub const RETENTION_DAYS_MAX: f64 = 1_000_000.0;
+/// Least and most that records and output may take, in MB: with less, none would be kept.
+pub const RETENTION_MB: std::ops::RangeInclusive<f64> = 1.0..=1_000_000_000.0;
+
+fn days<'de, D: Deserializer<'de>>(value: D) -> Result<Option<f64>, D::Error> {
+    // 0 or less is for ever, as in the ancestor.
+    number(
+        value,
+        |days| days.is_finite() && days <= RETENTION_DAYS_MAX,
+        || format!("a number of days, at most {RETENTION_DAYS_MAX} (0 or less: for ever)"),
+    )
+}
+
+fn megabytes<'de, D: Deserializer<'de>>(value: D) -> Result<Option<f64>, D::Error> {
+    number(
+        value,
+        |mb| RETENTION_MB.contains(&mb),
+        || format!("a number of MB, from {} to {}", RETENTION_MB.start(), RETENTION_MB.end()),
+    )
+}
+
+fn seconds<'de, D: Deserializer<'de>>(value: D) -> Result<Option<f64>, D::Error> {
+    number(value, |seconds| seconds.is_finite() && seconds >= 0.0, || "a number of seconds".to_owned())
+}
+
+/// A number that means something; the parser adds line and column to the refusal.
+fn number<'de, D: Deserializer<'de>>(
+    value: D,
+    is_right: impl FnOnce(f64) -> bool,
+    wanted: impl FnOnce() -> String,
+) -> Result<Option<f64>, D::Error> {
+    match Option::<f64>::deserialize(value)? {
+        Some(number) if !is_right(number) => Err(D::Error::custom(format!("{number} is not {}", wanted()))),
+        said => Ok(said),
+    }
+}
+
+fn variables<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Vec<String>>, D::Error> {
+    let said = Option::<Vec<String>>::deserialize(value)?;
+    let is_none = |name: &&String| name.is_empty() || name.contains(['=', '\0']);
+    match said.iter().flatten().find(is_none) {
+        Some(name) => Err(D::Error::custom(format!(
+            "{name:?} is no name of a variable: give names alone, as in [MY_VARIABLE]"
+        ))),
+        None => Ok(said),
+    }
 }
 
 /// Why the file cannot be used.
@@ -208,6 +258,39 @@ mod tests {
         {
             let error = SettingsFile::parse(text).expect_err(text);
             assert!(error.to_string().contains("line"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_value_without_a_meaning_is_refused_with_its_line() {
+        for wrong in [
+            "diagnostics_retention_days: .nan",
+            "diagnostics_retention_days: .inf",
+            "diagnostics_retention_days: 1e300",
+            "jobs_retention_days: .nan",
+            "jobs_retention_days: 99999999999999999999",
+            "diagnostics_retention_max_mb: -1",
+            "diagnostics_retention_max_mb: 0",
+            "diagnostics_retention_max_mb: 0.0001",
+            "diagnostics_retention_max_mb: .nan",
+            "prefetch_stall_threshold_seconds: -1",
+            "worker_env_pass: ['A=B']",
+            "worker_env_pass: ['']",
+            "worker_env_pass: [GOOD, \"A\\0B\"]",
+        ] {
+            let text = format!("substrate:\n  drift_detection: true\n  {wrong}\n");
+            let error = SettingsFile::parse(&text).expect_err(wrong).to_string();
+            assert!(error.contains("line 3"), "{wrong}: {error}");
+        }
+        for right in [
+            "diagnostics_retention_days: -1",
+            "jobs_retention_days: 0",
+            "diagnostics_retention_max_mb: 1",
+            "diagnostics_retention_max_mb: null",
+            "diagnostics_retention_days:",
+            "worker_env_pass: []",
+        ] {
+            assert!(SettingsFile::parse(&format!("substrate:\n  {right}\n")).is_ok(), "{right}");
         }
     }
 }

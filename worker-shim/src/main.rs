@@ -28,6 +28,9 @@ enum Mode {
 }
 
 fn main() -> ExitCode {
+    if let Err(error) = cjm_platform::limits::prepare() {
+        return usage(&format!("cannot ignore a signal: {error}"));
+    }
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     if cjm_worker::is_ancestors_command_line(&arguments) {
         return cjm_worker::run_for_ancestor(&arguments);

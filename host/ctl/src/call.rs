@@ -60,6 +60,7 @@ pub(crate) async fn run(
     let config =
         args.config.as_deref().map(|text| json_object(text, "--config")).transpose()?.map(Value::Object);
     let deadline = deadline(args.timeout)?;
+    output.ends_at(deadline);
     args.output.as_deref().map(out_folder::make).transpose()?;
     let host = Host::start(options).await?;
     let call = Call { host: &host, args, kwargs, config, output };
@@ -128,6 +129,7 @@ impl Call<'_> {
         if self.args.stream {
             return tokio::select! {
                 result = self.stream(&instance) => result,
+                fault = self.output.reader_left() => Err(fault),
                 code = interrupts.wait() => Err(interrupted(code)),
                 () = passed(deadline) => Err(timed_out(self.args)),
             };
@@ -194,6 +196,7 @@ impl Call<'_> {
         let mut chunks = self.host.call_stream(instance, request).await.map_err(fault)?;
         while let Some(chunk) = chunks.next().await {
             self.output.ndjson(&chunk.map_err(fault)?)?;
+            self.output.room().await?;
         }
         Ok(exit::OK)
     }

@@ -4,7 +4,7 @@ use crate::fault::Fault;
 use crate::output::Output;
 use crate::visible::visible;
 use cjm_wire::describe::exit;
-use std::io::{BufRead, Read, Write};
+use std::io::{BufRead, Read};
 
 /// Longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: u64 = 4096;
@@ -17,9 +17,8 @@ pub(crate) async fn confirm(question: &str, output: &Output) -> Result<bool, Fau
     if output.json {
         return Err(Fault::usage("there is nobody to ask with --json", "give -y as well"));
     }
-    let mut stderr = std::io::stderr();
     // If stderr is closed there is nobody to read the question; the answer is what it is.
-    let _ = write!(stderr, "{} [y/N]: ", visible(question)).and_then(|()| stderr.flush());
+    output.draw(&format!("{} [y/N]: ", visible(question)));
     let reading = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
         std::io::stdin().lock().take(ANSWER_BYTES_MAX).read_line(&mut line).map(|_| line)

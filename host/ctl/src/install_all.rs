@@ -8,7 +8,7 @@ use crate::journaled;
 use crate::output::{Output, path_text};
 use crate::sdk;
 use cjm_environments::{
-    CondaOptions, EntryReport, InstallOptions, InstallReport, Outcome, install_all, read_capabilities,
+    CondaOptions, EntryReport, InstallOptions, InstallReport, Outcome, install_all, read_each_capability,
 };
 use cjm_wire::describe::exit;
 use cjm_wire::event::{EventType, JournalRow};
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output) -> CommandResult {
     let settings = global.settings()?;
     let list = args.capabilities.as_ref().unwrap_or(&settings.capabilities_config);
-    let file = read_capabilities(list)?;
+    let file = read_each_capability(list)?;
     let options = InstallOptions {
         data_dir: settings.data_dir.clone(),
         capabilities_file: list.clone(),

@@ -101,7 +101,7 @@ impl<'a> Told<'a> {
                 let error = row.payload.get(SNAPSHOT_KEY).and_then(|snapshot| snapshot.get("error"));
                 Self::failure(row, error, whole)
             }
-            Some(EventType::RunFinished) => Self::failure(row, row.payload.get("error"), whole),
+            Some(EventType::RunFinished) => Self::end_of_run(row, whole),
             _ => Self::default(),
         }
     }
@@ -120,6 +120,17 @@ impl<'a> Told<'a> {
             },
             None => Self { reason: Some(verdict.to_owned()), keys: &["verdict"], ..Self::default() },
         }
+    }
+
+    /// The verdict, and the first failure behind it. The ancestor's rows have no verdict.
+    fn end_of_run(row: &'a JournalRow, whole: bool) -> Self {
+        let told = Self::failure(row, row.payload.get("error"), whole);
+        let Some(outcome) = row.payload.get("outcome").and_then(Value::as_str) else { return told };
+        let reason = match told.reason {
+            Some(reason) => format!("{outcome}: {reason}"),
+            None => outcome.to_owned(),
+        };
+        Self { reason: Some(reason), keys: &["outcome", "report", "error"], ..told }
     }
 
     fn failure(row: &JournalRow, error: Option<&'a Value>, whole: bool) -> Self {
@@ -250,6 +261,28 @@ mod tests {
         );
         let whole = journal(&failed, true);
         assert!(whole.starts_with(&line) && whole.ends_with("\n    KeyError: 'nokey'"), "{whole}");
+    }
+
+    #[test]
+    fn the_end_of_a_run_tells_its_verdict_before_all_else() {
+        let long = json!([{"name": "n", "status": "cancelled", "pids": "x".repeat(400)}]);
+        for (outcome, error, told) in [
+            ("cancelled", Value::Null, "- cancelled {"),
+            ("completed", Value::Null, "- completed {"),
+            (
+                "failed",
+                json!({"category": "transient", "message": "too late", "retriable": true, "original_exc_repr": "",
+                    "traceback": null}),
+                "- failed: transient: too late {",
+            ),
+        ] {
+            let payload = json!({"name": "c", "status": "failed", "error": error, "nodes": long, "outcome": outcome,
+                "failures": [], "failures_left_out": 0, "partial": false});
+            let line = journal(&row("run_finished", payload), false);
+            assert!(line.contains(told), "{line}");
+        }
+        let ancestors = journal(&row("run_finished", json!({"name": "c", "status": "failed"})), false);
+        assert!(ancestors.ends_with(r#"- {"name": "c", "status": "failed"}"#), "{ancestors}");
     }
 
     #[test]

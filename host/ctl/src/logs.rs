@@ -44,27 +44,26 @@ pub(crate) async fn run(global: &Global, args: &LogsArgs, output: &Output) -> Co
     let tools = Tools { data_dir: &data_dir, known: RefCell::default() };
     let mut printer = Printer { output, tools, listed: 0, follow: args.follow, whole: args.job.is_some() };
     printer.begin()?;
-    let mut seq = newest(&source, wanted, &mut printer)?;
+    let mut seq = newest(&source, wanted, &mut printer).await?;
     if !args.follow {
         printer.end()?;
         return Ok(source.tell_what_is_missing(output));
     }
     source.tell_what_is_missing(output);
     loop {
-        output.flush()?;
         let page = source.page(seq, PAGE_ROWS)?;
         if page.is_empty() {
             tokio::time::sleep(FOLLOW_INTERVAL).await;
         }
         for entry in &page {
-            printer.entry(entry)?;
+            printer.entry(entry).await?;
             seq = entry.seq();
         }
     }
 }
 
 /// Prints the newest `wanted` entries, oldest first, and says where they end.
-fn newest(source: &Source, wanted: usize, printer: &mut Printer<'_>) -> Result<i64, Fault> {
+async fn newest(source: &Source, wanted: usize, printer: &mut Printer<'_>) -> Result<i64, Fault> {
     let mut seq = 0;
     let mut kept = VecDeque::new();
     if wanted <= PAGE_ROWS {
@@ -78,7 +77,7 @@ fn newest(source: &Source, wanted: usize, printer: &mut Printer<'_>) -> Result<i
             seq = last.seq();
             for entry in page {
                 if wanted == usize::MAX {
-                    printer.entry(&entry)?;
+                    printer.entry(&entry).await?;
                     continue;
                 }
                 if kept.len() == wanted {
@@ -89,7 +88,7 @@ fn newest(source: &Source, wanted: usize, printer: &mut Printer<'_>) -> Result<i
         }
     }
     for entry in &kept {
-        printer.entry(entry)?;
+        printer.entry(entry).await?;
     }
     Ok(seq)
 }
@@ -232,7 +231,8 @@ impl Printer<'_> {
         if self.is_array() { self.output.text("[") } else { Ok(()) }
     }
 
-    fn entry(&mut self, entry: &Entry) -> Result<(), Fault> {
+    async fn entry(&mut self, entry: &Entry) -> Result<(), Fault> {
+        self.output.room().await?;
         self.listed += 1;
         if !self.output.json {
             return self.output.line(&entry.line(&self.tools, self.whole));
@@ -249,7 +249,7 @@ impl Printer<'_> {
         if self.is_array() {
             self.output.json_text(if self.listed == 0 { "]" } else { "\n]" })?;
         }
-        self.output.flush()
+        Ok(())
     }
 }
 

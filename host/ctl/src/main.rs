@@ -13,6 +13,8 @@ mod install_progress;
 mod instant;
 mod interrupt;
 mod journaled;
+mod lane;
+mod limits;
 mod list;
 mod log_filter;
 mod log_lines;
@@ -49,45 +51,93 @@ use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util:
 /// Variable with the filter of the program's own log, as `info` or `cjm_engine=debug`.
 const LOG_VARIABLE: &str = "CJM_LOG";
 
+/// Threads of the runtime: commands wait, and the host has threads of its own.
+const RUNTIME_THREADS: usize = 2;
+/// Descriptors that a runtime opens, at least.
+const RUNTIME_DESCRIPTORS: usize = 8;
+
+/// Stack of the thread that runs the command: what is usual, also where the shell's limit (`ulimit -s`) gives less.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
+
 fn main() -> ExitCode {
+    let prepared = cjm_platform::limits::prepare();
+    let thread =
+        prepared.and_then(|()| std::thread::Builder::new().stack_size(STACK_BYTES).spawn(command_line));
+    match thread.map(std::thread::JoinHandle::join) {
+        Ok(Ok(code)) => code,
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+        Err(error) => {
+            let output = Output::new(asks_for_json(), false);
+            let code = output.show(&cannot_start(&error));
+            output.finish_blocking();
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn asks_for_json() -> bool {
+    std::env::args_os().any(|argument| argument == "--json")
+}
+
+fn cannot_start(error: &std::io::Error) -> Fault {
+    Fault::new("ctl.runtime", "cannot start", "see that threads and descriptors are to be had")
+        .caused_by(error)
+}
+
+fn command_line() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(usage(&error)),
     };
     let output = Output::new(cli.global.json, cli.global.quiet);
     let troubles = start_log(&output);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match start_runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let fault =
-                Fault::new("ctl.runtime", "cannot start", "see that threads and descriptors are to be had");
-            return ExitCode::from(output.show(&fault.caused_by(&error)));
+            let code = output.show(&cannot_start(&error));
+            output.finish_blocking();
+            return ExitCode::from(code);
         }
     };
     let command = cli.global.command();
     runtime.spawn(troubles.clone().tell_while_it_runs(output.clone(), command.clone()));
-    let code = match runtime.block_on(dispatch(cli, &output)) {
-        Ok(code) => {
-            troubles.tell(&output, &command);
-            code
-        }
-        Err(fault) => {
-            if !fault.is_of_a_store() {
+    let ended = runtime.block_on(async {
+        let interrupts = Interrupts::listen().map_err(|error| no_signals(&error))?;
+        let code = match dispatch(cli, &output, &interrupts).await {
+            Ok(code) => {
                 troubles.tell(&output, &command);
+                code
             }
-            output.show(&fault.with_command(&command))
-        }
-    };
+            Err(fault) => {
+                if !fault.is_of_a_store() {
+                    troubles.tell(&output, &command);
+                }
+                output.show(&fault.with_command(&command))
+            }
+        };
+        Ok(output.finish(code, &interrupts).await)
+    });
+    let code = ended.unwrap_or_else(|fault: Fault| {
+        let code = output.show(&fault);
+        output.finish_blocking();
+        code
+    });
     // Whatever still runs in a blocking thread is not waited for: the answer is out.
     runtime.shutdown_background();
     ExitCode::from(code)
 }
 
-async fn dispatch(cli: Cli, output: &Output) -> CommandResult {
-    let interrupts = Interrupts::listen().map_err(|error| {
-        Fault::new("ctl.signals", "cannot catch signals", "see that descriptors are to be had")
-            .caused_by(&error)
-    })?;
+/// The runtime panics where it gets no thread or socket; so what it needs is asked for before.
+fn start_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    cjm_engine::check_room(RUNTIME_THREADS + 1, RUNTIME_DESCRIPTORS)?;
+    tokio::runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build()
+}
+
+fn no_signals(error: &std::io::Error) -> Fault {
+    Fault::new("ctl.signals", "cannot catch signals", "see that descriptors are to be had").caused_by(error)
+}
+
+async fn dispatch(cli: Cli, output: &Output, interrupts: &Interrupts) -> CommandResult {
     let global = &cli.global;
     let command = async {
         match &cli.command {
@@ -108,14 +158,15 @@ async fn dispatch(cli: Cli, output: &Output) -> CommandResult {
             Command::Man(args) => shell_help::man(args, output),
             Command::RemoveSecret(args) => secrets::remove(global, args, output),
             // These two have something to clear away first.
-            Command::Call(args) => call::run(global, args, output, &interrupts).await,
-            Command::Run(args) => run::run(global, args, output, &interrupts).await,
+            Command::Call(args) => call::run(global, args, output, interrupts).await,
+            Command::Run(args) => run::run(global, args, output, interrupts).await,
         }
     };
     match &cli.command {
         Command::Call(_) | Command::Run(_) => command.await,
         Command::Logs(args) if args.follow => tokio::select! {
             result = command => result,
+            fault = output.reader_left() => Err(fault),
             // Ctrl-C is how following ends; nothing is wrong.
             code = interrupts.wait() => Ok(code),
         },
@@ -129,7 +180,7 @@ async fn dispatch(cli: Cli, output: &Output) -> CommandResult {
 /// Help and version are results; everything else clap says is an error of usage.
 fn usage(error: &clap::Error) -> u8 {
     let is_result = !error.use_stderr();
-    let json = std::env::args_os().any(|argument| argument == "--json");
+    let json = asks_for_json();
     if is_result || !json {
         // If the terminal is gone there is nobody left to tell.
         let _ = error.print();
@@ -137,7 +188,10 @@ fn usage(error: &clap::Error) -> u8 {
     }
     let message = error.to_string();
     let message = message.trim().trim_start_matches("error: ").to_owned();
-    Output::new(true, false).show(&Fault::usage(message, "`cjm-ctl --help` shows the commands"))
+    let output = Output::new(true, false);
+    let code = output.show(&Fault::usage(message, "`cjm-ctl --help` shows the commands"));
+    output.finish_blocking();
+    code
 }
 
 /// The log is for whoever asks for it; everybody else is told of what went wrong in words of ours.
@@ -145,9 +199,10 @@ fn start_log(output: &Output) -> Troubles {
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).ok();
     let troubles = Troubles::default();
     let told = filter.is_none().then(|| troubles.clone());
-    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(output.stderr_color);
+    let log =
+        tracing_subscriber::fmt::layer().with_writer(output.log_writer()).with_ansi(output.stderr_color);
     let log = filter.map(|filter| log.with_filter(filter));
-    let notes = (!output.quiet).then_some(notes::Notes);
+    let notes = (!output.quiet).then_some(notes::Notes(output.clone()));
     tracing_subscriber::registry().with(log).with(notes).with(told).init();
     troubles
 }

@@ -1,13 +1,14 @@
 //! Notes from below: what the host has to tell the user beside results and errors (drift, a default without a value, a
 //! secret that belongs to another manifest) comes as log lines of one target, and is shown as a line of ours.
 
+use crate::output::Output;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
 /// Shows them on standard error.
-pub(crate) struct Notes;
+pub(crate) struct Notes(pub(crate) Output);
 
 impl<S: Subscriber> Layer<S> for Notes {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
@@ -18,8 +19,8 @@ impl<S: Subscriber> Layer<S> for Notes {
         event.record(&mut text);
         // What comes from manifests and tools is shown, not obeyed.
         let line: String = text.0.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-        // A closed standard error leaves nobody to tell.
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("note: {line}\n").as_bytes());
+        // From threads of the host, which must wait for no reader.
+        self.0.remark(&format!("note: {line}"));
     }
 }
 

@@ -2,10 +2,21 @@
 //! terminal would obey is shown, whoever said it; only documents and asked-for bytes go out as they are.
 
 use crate::fault::{self, Fault};
+use crate::interrupt::Interrupts;
+use crate::lane::{Failed, Lane};
 use crate::visible::{visible, visible_json};
+use cjm_platform::stdio::{WriteTo, is_one_file};
+use cjm_wire::describe::exit;
 use serde::Serialize;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// How long what is queued may still take once the command was to end.
+const LAST_WORDS_GRACE: Duration = Duration::from_millis(500);
+/// How often it is looked whether anybody still reads.
+const READER_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How this run of the program speaks.
 #[derive(Debug, Clone)]
@@ -20,6 +31,10 @@ pub(crate) struct Output {
     pub(crate) stderr_tty: bool,
     /// Errors may be coloured.
     pub(crate) stderr_color: bool,
+    out: Lane,
+    err: Lane,
+    /// When the command is to end, if it has a deadline.
+    deadline: Arc<OnceLock<Instant>>,
 }
 
 impl Output {
@@ -28,12 +43,17 @@ impl Output {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let stderr_tty = std::io::stderr().is_terminal() && !dumb;
+        let out = Lane::default();
+        let err = if is_one_file() { out.clone() } else { Lane::default() };
         Self {
             json,
             quiet,
             stdout_tty: std::io::stdout().is_terminal(),
             stderr_tty,
             stderr_color: stderr_tty && !no_color,
+            out,
+            err,
+            deadline: Arc::default(),
         }
     }
 
@@ -75,7 +95,7 @@ impl Output {
     /// # Errors
     /// When stdout is closed or full.
     pub(crate) fn text(&self, text: &str) -> Result<(), Fault> {
-        written(std::io::stdout().lock().write_all(text.as_bytes()))
+        self.out.push(WriteTo::Stdout, text.as_bytes().to_vec()).map_err(|failed| closed(&failed))
     }
 
     /// One JSON document: indented for people, on one line for programs. Escapes stand for what a terminal would obey, which
@@ -90,34 +110,138 @@ impl Output {
         self.text(&format!("{}\n", visible_json(&text)))
     }
 
-    /// One JSON document of a stream, always on one line, out at once.
+    /// One JSON document of a stream, always on one line.
     ///
     /// # Errors
     /// When stdout is closed or full.
     pub(crate) fn ndjson(&self, value: &impl Serialize) -> Result<(), Fault> {
         let text = serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned());
-        self.text(&format!("{}\n", visible_json(&text)))?;
-        self.flush()
+        self.text(&format!("{}\n", visible_json(&text)))
     }
 
-    /// Everything written so far is out.
+    /// Returns when there is room for more: for who makes more than a document. It is waited for as a task waits, so that
+    /// signals and deadlines are heard.
     ///
     /// # Errors
     /// When stdout is closed or full.
-    pub(crate) fn flush(&self) -> Result<(), Fault> {
-        written(std::io::stdout().flush())
+    pub(crate) async fn room(&self) -> Result<(), Fault> {
+        self.out.room().await.map_err(|failed| closed(&failed))
+    }
+
+    /// Returns when nobody can read stdout any more: for who may have nothing to say for long.
+    pub(crate) async fn reader_left(&self) -> Fault {
+        while !WriteTo::Stdout.has_no_reader() {
+            tokio::time::sleep(READER_INTERVAL).await;
+        }
+        Fault::OutputClosed
+    }
+
+    /// The command ends at this time, also where its output is not read.
+    pub(crate) fn ends_at(&self, deadline: Option<Instant>) {
+        if let Some(deadline) = deadline {
+            // There is one deadline to a command.
+            let _ = self.deadline.set(deadline);
+        }
+    }
+
+    /// Waits until all is written: for ever, unless the command is to end. Returns the exit code, which is `code` if
+    /// nothing else happened.
+    pub(crate) async fn finish(&self, code: u8, interrupts: &Interrupts) -> u8 {
+        let written = tokio::select! {
+            biased;
+            written = self.written() => written,
+            forced = self.patience(code, interrupts) => return self.give_up(forced).await,
+        };
+        match written {
+            Err(failed) if code == exit::OK => match closed(&failed) {
+                Fault::Shown(mut report) => {
+                    crate::limits::advise(&mut report);
+                    self.colored(&fault::text(&report, self.stderr_color));
+                    let _ = tokio::time::timeout(LAST_WORDS_GRACE, self.err.drained()).await;
+                    report.exit_code
+                }
+                Fault::OutputClosed => fault::OUTPUT_CLOSED,
+            },
+            _ => code,
+        }
+    }
+
+    /// [`Self::finish`] before there is anything to end; blocks.
+    pub(crate) fn finish_blocking(&self) {
+        self.out.drain_blocking();
+        self.err.drain_blocking();
+    }
+
+    /// Both streams; a failure of stderr leaves nobody to tell.
+    async fn written(&self) -> Result<(), Failed> {
+        let written = self.out.drained().await;
+        let _ = self.err.drained().await;
+        written
+    }
+
+    /// Returns a moment after the command was to end, with the exit code of that.
+    async fn patience(&self, code: u8, interrupts: &Interrupts) -> u8 {
+        let deadline = async {
+            match self.deadline.get() {
+                Some(deadline) => tokio::time::sleep_until((*deadline).into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let forced = tokio::select! {
+            biased;
+            asked = interrupts.wait() => asked,
+            () = deadline => if code == exit::OK { exit::TIMED_OUT } else { code },
+        };
+        tokio::time::sleep(LAST_WORDS_GRACE).await;
+        forced
+    }
+
+    /// Leaves what nobody reads, and says so where that can be read.
+    async fn give_up(&self, code: u8) -> u8 {
+        let lost = self.out.queued_bytes();
+        if lost > 0 {
+            let fault = Fault::new(
+                "ctl.output_not_read",
+                format!("the last {lost} bytes of output were given up: nothing read them"),
+                "let what reads the output read on, or write it to a file",
+            );
+            if let Fault::Shown(report) = fault {
+                self.colored(&fault::text(&report, self.stderr_color));
+            }
+            let _ = tokio::time::timeout(LAST_WORDS_GRACE, self.err.drained()).await;
+        }
+        code
     }
 
     /// A remark on stderr, unless `--quiet`.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
-            self.error(text);
+            self.remark(&visible(text));
         }
+    }
+
+    /// A line on stderr that may be left out where nobody reads, as it is.
+    pub(crate) fn remark(&self, line: &str) {
+        self.err.remark(WriteTo::Stderr, format!("{line}\n").into_bytes());
+    }
+
+    /// For the program's own log, whose lines come from any thread.
+    pub(crate) fn log_writer(&self) -> impl Fn() -> LogLines + Send + Sync + 'static + use<> {
+        let output = self.clone();
+        move || LogLines(output.clone())
+    }
+
+    /// Part of what is drawn on stderr, as it is.
+    pub(crate) fn draw(&self, text: &str) {
+        self.err.remark(WriteTo::Stderr, text.as_bytes().to_vec());
     }
 
     /// Shows a fault where it belongs, and gives the exit code.
     pub(crate) fn show(&self, fault: &Fault) -> u8 {
         let Fault::Shown(report) = fault else { return fault::OUTPUT_CLOSED };
+        let mut report = report.clone();
+        crate::limits::advise(&mut report);
+        let report = &*report;
         if self.json {
             // If stdout is closed there is nobody left to tell.
             let _ = self.document(&serde_json::json!({ "error": report }));
@@ -134,7 +258,21 @@ impl Output {
 
     /// On stderr, with our own colours in it.
     fn colored(&self, text: &str) {
-        let _ = writeln!(std::io::stderr().lock(), "{text}");
+        let _ = self.err.push(WriteTo::Stderr, format!("{text}\n").into_bytes());
+    }
+}
+
+/// Lines of the log, as remarks.
+pub(crate) struct LogLines(Output);
+
+impl std::io::Write for LogLines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.err.remark(WriteTo::Stderr, bytes.to_vec());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -152,13 +290,11 @@ pub(crate) fn quoted(text: &str) -> String {
     format!("{quote}{escaped}{quote}")
 }
 
-fn written(result: std::io::Result<()>) -> Result<(), Fault> {
-    result.map_err(|error| {
-        if error.kind() == std::io::ErrorKind::BrokenPipe {
-            Fault::OutputClosed
-        } else {
-            Fault::new("ctl.output", "cannot write to stdout", "see that its disk has space")
-                .caused_by(&error)
-        }
-    })
+fn closed(failed: &Failed) -> Fault {
+    if failed.kind == std::io::ErrorKind::BrokenPipe {
+        Fault::OutputClosed
+    } else {
+        Fault::new("ctl.output", "cannot write to stdout", "see that its disk has space")
+            .caused_by(&failed.cause)
+    }
 }

@@ -27,6 +27,9 @@ pub(crate) fn run(global: &Global, args: &RetentionArgs, output: &Output) -> Com
             return Err(Fault::usage(format!("{option} is no number of anything"), "give a number"));
         }
     }
+    if args.max_total_mb.is_some_and(|mb| mb < 0.0) {
+        return Err(Fault::usage("--max-total-mb is negative", "give 0 or more"));
+    }
     if args.jobs_max_age_days.is_some_and(|days| days < 0.0) {
         return Err(Fault::usage("--jobs-max-age-days is negative", "give 0 or more"));
     }

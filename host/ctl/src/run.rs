@@ -48,6 +48,7 @@ pub(crate) async fn run(
     given.extend(arguments(None, &args.inputs, &cwd, stdin.file(), declared)?);
     let inputs = resolve(&composition, &given, &cwd)?;
     let deadline = deadline(args.timeout)?;
+    output.ends_at(deadline);
     let host = Host::start(host_options(&global.settings()?)).await?;
     tell_choice(host.catalog(), composition.nodes.values().map(|node| node.capability.as_str()), output);
     let board = RunBoard::new(output, &composition);

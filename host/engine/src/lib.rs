@@ -32,5 +32,6 @@ pub use compositions::state::{CompositionOutcome, NodeOutcome, NodeUsage};
 pub use error::HostError;
 pub use host::{Host, ShutdownReport};
 pub use lookup::check_known;
+pub use own_runtime::check_room;
 pub use queue::state::JobOutcome;
 pub use queue::submission::JobRequest;

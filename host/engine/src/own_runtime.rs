@@ -6,6 +6,7 @@ use crate::error::HostError;
 use futures_util::future::BoxFuture;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,33 @@ use tokio_util::sync::CancellationToken;
 const THREADS: usize = 2;
 /// Threads for what blocks: locks, opening stores.
 const BLOCKING_THREADS_MAX: usize = 8;
+
+/// Threads that a host has at least: its runtime's, one for what blocks, two writers, the keeper's two.
+const THREADS_NEEDED: usize = THREADS + 5;
+/// Descriptors that a host opens at least: its runtime's, two databases with their logs, two locks, the keeper's socket. A
+/// database does not say that they have run out.
+const DESCRIPTORS_NEEDED: usize = 18;
+/// Stack of a thread that only shows that it can be.
+const TRIAL_STACK_BYTES: usize = 16 * 1024;
+
+/// Whether so many threads and descriptors are to be had now: a runtime panics where they are not.
+///
+/// # Errors
+/// What the system said.
+pub fn check_room(threads: usize, descriptors: usize) -> std::io::Result<()> {
+    let pairs = (0..descriptors.div_ceil(2)).map(|_| std::os::unix::net::UnixStream::pair());
+    drop(pairs.collect::<std::io::Result<Vec<_>>>()?);
+    let gate = Mutex::new(());
+    std::thread::scope(|scope| {
+        // All live until the last one does.
+        let _closed = gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let trial = |_| {
+            let thread = std::thread::Builder::new().stack_size(TRIAL_STACK_BYTES);
+            thread.spawn_scoped(scope, || drop(gate.lock())).map(drop)
+        };
+        (0..threads).try_for_each(trial)
+    })
+}
 
 /// A runtime that may be dropped anywhere, also inside itself.
 #[derive(Debug)]
@@ -26,6 +54,7 @@ pub(crate) enum OwnRuntime {
 
 impl OwnRuntime {
     pub(crate) fn start() -> Result<Self, HostError> {
+        check_room(THREADS_NEEDED, DESCRIPTORS_NEEDED).map_err(|source| HostError::Threads { source })?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
             .max_blocking_threads(BLOCKING_THREADS_MAX)

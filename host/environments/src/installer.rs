@@ -43,6 +43,7 @@ pub async fn install_all(
     let _lock = lock(&data_dir)?;
     let list = absolute(&options.capabilities_file);
     let installation = Installation {
+        list: list.clone(),
         common: Common {
             base: list.parent().unwrap_or(Path::new("/")).to_owned(),
             sdk_hash: hash_folder(&options.python_sdk)?,
@@ -62,6 +63,7 @@ pub async fn install_all(
 }
 
 struct Installation<'a> {
+    list: PathBuf,
     common: Common,
     force: bool,
     offline: bool,
@@ -121,12 +123,15 @@ impl Installation<'_> {
             report.seconds = started.elapsed().as_secs_f64();
             FirstLook::Settled(report)
         };
+        if let Some(source) = entry.fault.clone() {
+            return ended(Err(EnvironmentError::CapabilitiesInvalid { path: self.list.clone(), source }));
+        }
         if let Some(manifest) = &entry.manifest {
             return ended(self.install_tool(entry, manifest));
         }
-        let shared = entries[..index]
-            .iter()
-            .find(|other| other.env_name == entry.env_name && other.manifest.is_none());
+        let shared = entries[..index].iter().find(|other| {
+            other.env_name == entry.env_name && other.manifest.is_none() && other.fault.is_none()
+        });
         if let Some(other) = shared {
             return ended(Err(EnvironmentError::SharedEnvironment {
                 env_name: entry.env_name.clone(),

@@ -35,7 +35,7 @@ pub use error::EnvironmentError;
 pub use files::running_host;
 pub use installer::{ENTRIES_AT_ONCE, install_all};
 pub use interpreters::{Interpreter, discover as discover_interpreters};
-pub use list::read_capabilities;
+pub use list::{read_capabilities, read_each_capability};
 pub use regenerate::{
     PackageSource, Regenerated, Regeneration, generate_adapter_manifest, plan_regeneration,
 };

@@ -11,6 +11,7 @@
 pub mod child;
 pub mod fds;
 pub mod files;
+pub mod limits;
 pub mod lock;
 pub mod memory;
 pub mod poll;
@@ -22,6 +23,7 @@ pub mod runtime_dir;
 pub mod seqpacket;
 pub mod signals;
 pub mod spawn;
+pub mod stdio;
 pub mod terminal;
 pub mod tree;
 pub mod usage;

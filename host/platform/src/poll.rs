@@ -16,6 +16,10 @@ pub enum Interest {
     Read,
     /// Something to read, or room to write.
     ReadWrite,
+    /// Room to write.
+    Write,
+    /// Nothing but the peer's end.
+    End,
 }
 
 /// What one descriptor is ready for.
@@ -38,6 +42,8 @@ pub fn wait(watched: &[(BorrowedFd<'_>, Interest)], timeout: Option<Duration>) -
             let flags = match interest {
                 Interest::Read => PollFlags::IN,
                 Interest::ReadWrite => PollFlags::IN | PollFlags::OUT,
+                Interest::Write => PollFlags::OUT,
+                Interest::End => PollFlags::empty(),
             };
             PollFd::from_borrowed_fd(*fd, flags)
         })
@@ -85,7 +91,9 @@ mod tests {
         assert_eq!(wait_left(Interest::ReadWrite), writable);
         right.send(b"x", &[]).unwrap();
         assert_eq!(wait_left(Interest::Read), Readiness { readable: true, ..Readiness::default() });
+        assert_eq!(wait_left(Interest::Write), writable);
+        assert_eq!(wait_left(Interest::End), Readiness::default());
         drop(right);
-        assert!(wait_left(Interest::Read).hung_up);
+        assert!(wait_left(Interest::Read).hung_up && wait_left(Interest::End).hung_up);
     }
 }

@@ -87,6 +87,8 @@ impl Signal {
     pub const CHLD: Self = Self(libc::SIGCHLD);
     /// Go on after a stop.
     pub const CONT: Self = Self(libc::SIGCONT);
+    /// A file would grow beyond the limit.
+    pub const XFSZ: Self = Self(libc::SIGXFSZ);
     /// Stop; cannot be caught.
     pub const STOP: Self = Self(libc::SIGSTOP);
 

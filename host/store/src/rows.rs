@@ -3,6 +3,7 @@
 
 use crate::records::{CompositionEnd, CompositionRecord, JobRecord};
 use cjm_wire::Timestamp;
+use cjm_wire::composition::RunOutcome;
 use cjm_wire::error::{Failure, JobError};
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use cjm_wire::ids::EventId;
@@ -122,6 +123,20 @@ pub fn composition_finished(composition: &CompositionRecord, end: &CompositionEn
         let report = bounded_failure(failure).report;
         row.payload.insert("report".into(), serde_json::to_value(&report).unwrap_or_default());
     }
+    // Who ran it knows better and says so; of a run whose host died no more is known.
+    let outcome = match end.status {
+        JobStatus::Completed => RunOutcome::Completed,
+        JobStatus::Cancelled => RunOutcome::Cancelled,
+        _ => RunOutcome::Failed,
+    };
+    row.payload.insert("outcome".into(), outcome.as_str().into());
+    row.payload.insert("partial".into(), false.into());
+    let failures = end.failure.iter().map(|failure| {
+        let details = &failure.report.details;
+        serde_json::json!({"node": details.node, "element": details.element, "message": failure.report.message})
+    });
+    row.payload.insert("failures".into(), failures.collect());
+    row.payload.insert("failures_left_out".into(), 0.into());
     row
 }
 

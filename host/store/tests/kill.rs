@@ -243,6 +243,12 @@ fn the_next_host_ends_what_a_dead_one_left() {
         (&finished.payload["status"], &finished.payload["error"]["message"]),
         (&json!("failed"), &json!("host restarted"))
     );
+    // The keys that the page on compositions promises of every end.
+    let documented = json!({"outcome": "failed", "partial": false, "failures_left_out": 0,
+        "failures": [{"node": null, "element": null, "message": finished.payload["report"]["message"]}]});
+    for (key, value) in documented.as_object().expect("an object") {
+        assert_eq!(finished.payload.get(key), Some(value), "{key}");
+    }
 
     journal
         .commit_blocking(Commit::telling().write(Write::WorkerEnded(worker.worker_session_id, now.clone())))

@@ -1,0 +1,47 @@
+//! What the system allows this process, and how our programs live with it.
+//!
+//! What must hold: a limit is met as an error, which can be told with a next step, and not as a death without a word; a
+//! user's umask never closes our own files to us.
+
+use std::io;
+
+use rustix::fs::Mode;
+use rustix::process::{Resource, getrlimit, umask};
+
+use crate::process::Signal;
+
+/// A limit that our programs run into.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Limit {
+    /// Open descriptors of a process.
+    OpenFiles,
+    /// Processes and threads of a user.
+    Processes,
+    /// Bytes of a file.
+    FileSize,
+    /// Bytes of address space.
+    Memory,
+}
+
+/// The limit as it is in force; None is "unlimited".
+pub fn soft(limit: Limit) -> Option<u64> {
+    let resource = match limit {
+        Limit::OpenFiles => Resource::Nofile,
+        Limit::Processes => Resource::Nproc,
+        Limit::FileSize => Resource::Fsize,
+        Limit::Memory => Resource::As,
+    };
+    getrlimit(resource).current
+}
+
+/// For the first lines of a program of ours, before it has threads: a file that may not grow is an error of the write
+/// (EFBIG) instead of a signal that kills, and what is made is open to its owner whatever the umask is. Programs that
+/// `spawn` starts have the signal's default again; the umask, with the owner's bits, is theirs too.
+///
+/// # Errors
+/// When the signal cannot be ignored.
+pub fn prepare() -> io::Result<()> {
+    let others = Mode::RWXG | Mode::RWXO;
+    umask(umask(others) & others);
+    crate::signals::ignore(&[Signal::XFSZ])
+}

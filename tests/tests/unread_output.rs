@@ -1,0 +1,221 @@
+//! Output that nobody reads: a pipe that stays full holds neither a deadline nor a signal, and no worker, keeper or lock
+//! lives on behind it; what is read slowly comes whole and in order.
+
+use cjm_platform::process::Signal;
+use cjm_tests::repo;
+use cjm_tests::world::{COMMAND_MAX, Running, World, eventually};
+use cjm_wire::describe::exit;
+use serde_json::json;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader};
+use std::process::Command;
+use std::time::Duration;
+
+/// How long a pipe may take to fill, a tool to start included.
+const FULL_MAX: Duration = Duration::from_secs(30);
+/// How long an ending may take: what was asked to end has its grace, and a loaded machine its share.
+const END_MAX: Duration = Duration::from_secs(15);
+/// A pipe holds 64 KiB, less where its pages are not filled.
+const FULL_BYTES: u64 = 40 * 1024;
+
+const TOOL: &str = "
+from cjm_sdk import Capability, action
+
+class Talker(Capability):
+    name = 'talker'
+    version = '1.0.0'
+
+    @action
+    def forever(self):
+        while True:
+            yield 'x' * 1000
+
+    @action
+    def count(self, n):
+        for i in range(n):
+            yield i
+
+    @action
+    def large(self, n):
+        return 'x' * n
+";
+
+const ONE_STREAM: &str = ">\"$1\"";
+const BOTH_STREAMS: &str = ">\"$1\" 2>&1";
+const ERRORS: &str = "2>\"$1\"";
+
+/// A pipe without a reader who reads: this test holds its end.
+struct Pipe {
+    file: File,
+    path: String,
+}
+
+impl Pipe {
+    fn new(world: &World) -> Self {
+        let path = world.file("pipe").display().to_string();
+        let made = Command::new("mkfifo").arg(&path).status().expect("mkfifo");
+        assert!(made.success());
+        let file = OpenOptions::new().read(true).write(true).open(&path).expect("a pipe");
+        Self { file, path }
+    }
+
+    fn start(&self, world: &World, redirected: &str, arguments: &[&str]) -> Running {
+        let mut command = Command::new("sh");
+        let script =
+            format!("pipe=$1; shift; set -- \"$pipe\" \"$@\"; exec {redirected}; shift; exec \"$@\"");
+        command.args(["-c", &script, "sh", &self.path]).arg(repo::binary("cjm-ctl"));
+        command.arg("--data-dir").arg(world.data_dir()).args(arguments);
+        world.start_command(command)
+    }
+
+    fn wait_until_full(&self) {
+        let mut before = 0;
+        eventually("the pipe to be full", FULL_MAX, || {
+            let held = rustix::io::ioctl_fionread(&self.file).expect("a pipe");
+            // Full is what grows no more.
+            (held >= FULL_BYTES && std::mem::replace(&mut before, held) == held).then_some(())
+        });
+    }
+}
+
+fn world() -> World {
+    let world = World::new();
+    world.install_python("talker", "Talker", TOOL);
+    world
+}
+
+/// The data directory can be used again: no lock is held.
+fn assert_over(world: &World) {
+    world.assert_nothing_left();
+    let again = ["call", "talker", "--action", "large", "n:=1"];
+    assert_eq!(world.run(&again).expect(exit::OK).stdout, "\"x\"\n");
+}
+
+#[test]
+fn a_deadline_holds_where_a_stream_is_not_read() {
+    let world = world();
+    for redirected in [ONE_STREAM, BOTH_STREAMS] {
+        let pipe = Pipe::new(&world);
+        let call = ["call", "talker", "--action", "forever", "--stream", "--timeout", "3"];
+        let ended = pipe.start(&world, redirected, &call).wait(COMMAND_MAX).expect(exit::TIMED_OUT);
+        let told = redirected == ONE_STREAM;
+        assert_eq!(ended.stderr.contains("did not answer within 3 s"), told, "{}", ended.describe());
+        assert_eq!(ended.stderr.contains("nothing read them"), told, "{}", ended.describe());
+        assert_over(&world);
+        std::fs::remove_file(&pipe.path).expect("removed");
+    }
+}
+
+#[test]
+fn a_deadline_holds_where_a_large_result_is_not_read() {
+    let world = world();
+    let pipe = Pipe::new(&world);
+    let call = ["call", "talker", "--action", "large", "n:=5000000", "--timeout", "5"];
+    let ended = pipe.start(&world, ONE_STREAM, &call).wait(COMMAND_MAX).expect(exit::TIMED_OUT);
+    assert!(ended.stderr.contains("nothing read them"), "{}", ended.describe());
+    assert_over(&world);
+}
+
+#[test]
+fn one_signal_ends_what_nobody_reads() {
+    let world = world();
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130), (Signal::HUP, 129)] {
+        let pipe = Pipe::new(&world);
+        let call = ["call", "talker", "--action", "forever", "--stream"];
+        let running = pipe.start(&world, ONE_STREAM, &call);
+        pipe.wait_until_full();
+        running.signal(signal);
+        let _ = running.wait(END_MAX).expect(code);
+        assert_over(&world);
+        std::fs::remove_file(&pipe.path).expect("removed");
+    }
+}
+
+#[test]
+fn progress_that_nobody_reads_holds_no_signal_and_no_run() {
+    let world = world();
+    let names = (0..600).map(|i| format!("node-{i:03}-{}", "n".repeat(100)));
+    let nodes: serde_json::Map<_, _> = names
+        .map(|name| (name, json!({"capability": "shell", "action": "say"})))
+        .chain([("zz".to_owned(), json!({"capability": "shell", "action": "wait"}))])
+        .collect();
+    world.install_executable(
+        "shell",
+        "sh",
+        &json!({"say": {"argv": ["-c", "true"]}, "wait": {"argv": ["-c", "exec sleep 3600"]}}),
+    );
+    let file =
+        world.write("w.json", json!({"name": "w", "failure": "best_effort", "nodes": nodes}).to_string());
+    let pipe = Pipe::new(&world);
+    let running = pipe.start(&world, ERRORS, &["run", &file.display().to_string()]);
+    pipe.wait_until_full();
+    running.signal(Signal::TERM);
+    let _ = running.wait(END_MAX).expect(143);
+    assert_over(&world);
+}
+
+#[test]
+fn one_signal_ends_logs_that_nobody_reads() {
+    let world = world();
+    let call = ["call", "talker", "--action", "large", "n:=1"];
+    let _ = world.run(&call).expect(exit::OK);
+    let rows = (0..800).map(|_| row()).collect();
+    assert!(cjm_store::note_command(&world.data_dir(), rows).expect("rows are written"));
+    for more in [&[][..], &["--follow"], &["--json"]] {
+        let pipe = Pipe::new(&world);
+        let arguments = [&["logs", "--journal", "-n", "0"], more].concat();
+        let running = pipe.start(&world, ONE_STREAM, &arguments);
+        pipe.wait_until_full();
+        running.signal(Signal::INT);
+        let _ = running.wait(END_MAX).expect(130);
+        std::fs::remove_file(&pipe.path).expect("removed");
+    }
+}
+
+fn row() -> cjm_wire::event::JournalRow {
+    let payload = json!({"text": "x".repeat(150)});
+    let payload = payload.as_object().cloned().expect("an object");
+    cjm_wire::event::JournalRow::new(cjm_wire::event::EventType::SecretSet, payload)
+}
+
+#[test]
+fn what_is_read_slowly_comes_whole_and_memory_stays_bounded() {
+    let world = world();
+    let pipe = Pipe::new(&world);
+    let call = ["call", "talker", "--action", "count", "n:=300000", "--stream"];
+    let running = pipe.start(&world, ONE_STREAM, &call);
+    pipe.wait_until_full();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", running.pid())).expect("it lives");
+    let peak = status.lines().find(|line| line.starts_with("VmHWM")).expect("a peak").to_owned();
+    let kilobytes: u64 = peak.split_whitespace().nth(1).and_then(|text| text.parse().ok()).expect("a number");
+    assert!(kilobytes < 100_000, "what nobody reads is not kept: {peak}");
+    let lines = BufReader::new(pipe.file.try_clone().expect("a descriptor")).lines();
+    for (expected, line) in lines.take(300_000).enumerate() {
+        assert_eq!(line.expect("text"), expected.to_string());
+    }
+    let _ = running.wait(END_MAX).expect(exit::OK);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn both_streams_into_one_pipe_keep_their_order() {
+    let world = world();
+    world.install_executable(
+        "shell",
+        "sh",
+        &json!({"say": {"argv": ["-c", "echo said"], "result": "stdout_text"}}),
+    );
+    let file =
+        world.write("w.yaml", "name: w\nnodes:\n  one: {capability: shell, action: say}\noutput: ${one}\n");
+    let pipe = Pipe::new(&world);
+    let running = pipe.start(&world, BOTH_STREAMS, &["run", &file.display().to_string()]);
+    let _ = running.wait(COMMAND_MAX).expect(exit::OK);
+    let lines = BufReader::new(pipe.file.try_clone().expect("a descriptor")).lines();
+    let lines: Vec<String> =
+        lines.map(|line| line.expect("text")).take_while(|line| !line.starts_with("composition ")).collect();
+    let at = |wanted: &str| {
+        lines.iter().position(|line| line.contains(wanted)).unwrap_or_else(|| panic!("{wanted}: {lines:#?}"))
+    };
+    assert!(at("one: running") < at("one: completed"), "{lines:#?}");
+    assert!(at("one: completed") < at("said") && at("said") < at("NODE"), "{lines:#?}");
+}
