@@ -3,6 +3,7 @@
 //! Nothing is left, no row without its end. `CJM_ROUNDS` repeats.
 
 use cjm_host::{CompositionOutcome, Events, Pipeline, PipelineBuilder, PipelineEvent, create_pipeline};
+use cjm_platform::process::Signal;
 use cjm_tests::journal::{self, Row};
 use cjm_tests::repo;
 use cjm_tests::world::{World, eventually};
@@ -315,4 +316,39 @@ async fn a_composition_that_names_another_configuration_is_refused() {
     assert_eq!(outcome.output.to_value().expect("a value")["say"][0], json!(["word", 3]));
     pipeline.shutdown().await;
     assert_all_has_ended(&world);
+}
+
+#[test]
+fn a_run_that_is_stopped_tells_what_was_made_before() {
+    let text = "name: b\nfailure: best_effort\ninputs: {l: {}}\nnodes:\n  each: {capability: sleeper, action: nap, map: \
+                '${inputs.l}', args: {s: '${item}'}}\noutput: ${each}\n";
+    let actions = json!({"nap": {"parameters": {"s": {"type": "integer", "required": true}},
+        "argv": ["-c", "sleep $0; echo x$0", "{s}"], "result": "stdout_text"}});
+    // Two signals at once are one wish: so `timeout` ends its command.
+    for (signals, code, outcome, error) in [
+        (&[][..], exit::TIMED_OUT, "failed", "composition.deadline"),
+        (&[Signal::INT], 130, "cancelled", "ctl.interrupted"),
+        (&[Signal::TERM, Signal::TERM], 143, "cancelled", "ctl.interrupted"),
+    ] {
+        let world = world();
+        world.install_executable("sleeper", "sh", &actions);
+        let file = world.write("b.yaml", text).display().to_string();
+        let late: &[&str] = if signals.is_empty() { &["--timeout", "5"] } else { &[] };
+        let running = world.start(&[&["run", &file, "l:=[0,0,0,3600]", "--json"], late].concat());
+        until_it_runs(&world, "each");
+        eventually("three elements to end", LONG, || {
+            let rows = journal::rows(&world.journal());
+            (rows.iter().filter(|row| row.terminal() == Some("completed")).count() == 3).then_some(())
+        });
+        for signal in signals {
+            running.signal(*signal);
+        }
+        let document = running.wait(LONG).expect(code).json();
+        assert_eq!(document["outcome"], outcome, "{document}");
+        assert_eq!(document["output"], json!(["x0", "x0", "x0", null]), "{document}");
+        assert_eq!(document["error"]["code"], error, "{document}");
+        assert!(document["run_id"].is_string() && document["composition_id"].is_string(), "{document}");
+        assert_eq!(document["failures"].as_array().map_or(0, Vec::len), late.len() / 2, "{document}");
+        assert_all_has_ended(&world);
+    }
 }

@@ -1,8 +1,12 @@
 //! Ctrl-C and friends: the first one asks, the second one leaves at once (the keeper then clears what was started).
 
 use crate::fault::Fault;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+
+/// Signals so soon after the first are the same wish: `timeout` sends one to the program and one to its group.
+const SAME_WISH: Duration = Duration::from_millis(300);
 
 /// Signals that end the program, with the exit code of each: 128 and the signal's number.
 const ENDING_SIGNALS: [(SignalKind, u8); 3] =
@@ -20,12 +24,17 @@ impl Interrupts {
     pub(crate) fn listen() -> std::io::Result<Self> {
         let (sender, receiver) = watch::channel(None);
         let sender = std::sync::Arc::new(sender);
+        let first = std::sync::Arc::new(std::sync::OnceLock::new());
         for (kind, code) in ENDING_SIGNALS {
             let mut signals = signal(kind)?;
             let sender = std::sync::Arc::clone(&sender);
+            let first = std::sync::Arc::clone(&first);
             tokio::spawn(async move {
                 while signals.recv().await.is_some() {
-                    if sender.send_replace(Some(code)).is_some() {
+                    let since = first.get_or_init(Instant::now).elapsed();
+                    if sender.borrow().is_none() {
+                        sender.send_replace(Some(code));
+                    } else if since > SAME_WISH {
                         std::process::exit(i32::from(code));
                     }
                 }

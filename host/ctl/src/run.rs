@@ -61,19 +61,22 @@ pub(crate) async fn run(
         // The run has the same deadline and ends by itself; this is for a host that does not see to it.
         () = passed(deadline.and_then(|at| at.checked_add(DEADLINE_GRACE))) => Err(timed_out(&name, args)),
     };
-    let ended = match told {
-        Ok(told) if told.still_running > 0 => Ok(end_of_failed(&host, told, &name, &board, interrupts).await),
-        Ok(told) => Ok(told),
-        Err(fault) => {
-            cancel(&host, &board).await;
-            Err(fault)
+    let (ended, stopped) = match told {
+        Ok(told) if told.still_running > 0 => {
+            (Some(end_of_failed(&host, told, &name, &board, interrupts).await), None)
         }
+        Ok(told) => (Some(told), None),
+        Err(fault) => (cancel(&host, &board).await, Some(with_given_time(fault, &name, args))),
     };
     board.board.clear();
     let run_id = host.run_id().to_string();
     host.shutdown().await;
-    let ended = ended.map_err(|fault| with_given_time(fault, &name, args))?;
-    finish(&ended, &name, &run_id, args, output)
+    match (ended, stopped) {
+        // What was made before it was stopped is told beside why.
+        (Some(ended), stopped) => finish(&ended, stopped, &name, &run_id, args, output),
+        (None, Some(fault)) => Err(fault),
+        (None, None) => Err(HostError::ShuttingDown.into()),
+    }
 }
 
 /// Tells the first failure at once, then waits until the calls that it cancelled have ended, so that the table shows how.
@@ -154,18 +157,17 @@ async fn perform(
     }
 }
 
-/// Lets what runs end by itself if it can.
-async fn cancel(host: &Host, board: &RunBoard) {
-    let running = board.running.borrow().clone();
-    if let Some(id) = running {
-        host.cancel_composition(&id);
-        // One that does not end in time ends with its workers.
-        let _ = tokio::time::timeout(CANCEL_GRACE, host.wait_composition_end(&id)).await;
-    }
+/// Lets what runs end by itself if it can, and returns what came of it.
+async fn cancel(host: &Host, board: &RunBoard) -> Option<Arc<CompositionOutcome>> {
+    let id = board.running.borrow().clone()?;
+    host.cancel_composition(&id);
+    // One that does not end in time ends with its workers.
+    tokio::time::timeout(CANCEL_GRACE, host.wait_composition_end(&id)).await.ok()?.ok()
 }
 
 fn finish(
     outcome: &CompositionOutcome,
+    stopped: Option<Fault>,
     name: &str,
     run_id: &str,
     args: &RunArgs,
@@ -178,9 +180,17 @@ fn finish(
         RunOutcome::Failed if is_late => exit::TIMED_OUT,
         RunOutcome::Partial | RunOutcome::Failed => exit::COMPOSITION_FAILED,
     };
+    let why = match stopped {
+        Some(stopped) => Some(stopped),
+        None => why(outcome, is_late, name, run_id, args).map(|fault| fault.with_exit(code)),
+    };
     if output.json {
-        output.document(&document(outcome, run_id))?;
-        return Ok(code);
+        let report = match &why {
+            Some(Fault::Shown(report)) => Some(&**report),
+            _ => None,
+        };
+        output.document(&document(outcome, run_id, report))?;
+        return Ok(report.map_or(code, |report| report.exit_code));
     }
     let tell_steps = || {
         for line in table(outcome) {
@@ -188,7 +198,8 @@ fn finish(
         }
         output.note(&format!("composition {} · run {run_id}", outcome.composition_id));
     };
-    if matches!(outcome.outcome, RunOutcome::Completed | RunOutcome::Partial) {
+    // Of one that was stopped, what was made before is kept; of one that failed there is none.
+    if outcome.outcome != RunOutcome::Failed || is_late {
         for failure in outcome.failures.listed() {
             output.error(&failure.to_string());
         }
@@ -204,13 +215,23 @@ fn finish(
             _ => output.line(&outcome.output.compact())?,
         }
     }
-    if outcome.outcome == RunOutcome::Completed {
-        // Last, so that a long output does not scroll it away.
-        tell_steps();
-        return Ok(code);
-    }
+    // Last, so that a long output does not scroll it away.
     tell_steps();
-    Err(match &outcome.failure {
+    why.map_or(Ok(code), Err)
+}
+
+/// Why a run that did not complete ended as it did.
+fn why(
+    outcome: &CompositionOutcome,
+    is_late: bool,
+    name: &str,
+    run_id: &str,
+    args: &RunArgs,
+) -> Option<Fault> {
+    if outcome.outcome == RunOutcome::Completed {
+        return None;
+    }
+    Some(match &outcome.failure {
         Some(failure) if is_late => {
             let next_step = format!(
                 "{}; `cjm-ctl logs --journal --run {run_id}` tells its story",
@@ -230,8 +251,7 @@ fn finish(
             format!("composition \"{name}\" {}", ended_words(outcome.outcome)),
             format!("`cjm-ctl logs --journal --run {run_id}` shows what happened"),
         ),
-    }
-    .with_exit(code))
+    })
 }
 
 fn ended_words(outcome: RunOutcome) -> &'static str {

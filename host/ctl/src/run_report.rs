@@ -77,7 +77,7 @@ pub(crate) fn state_text(state: NodeState) -> &'static str {
 }
 
 /// The whole run as one document.
-pub(crate) fn document(outcome: &CompositionOutcome, run_id: &str) -> Document {
+pub(crate) fn document(outcome: &CompositionOutcome, run_id: &str, why: Option<&ErrorReport>) -> Document {
     let nodes: Value = outcome
         .nodes
         .iter()
@@ -104,7 +104,7 @@ pub(crate) fn document(outcome: &CompositionOutcome, run_id: &str) -> Document {
         failures,
         failures_left_out: outcome.failures.left_out(),
         still_running: outcome.still_running,
-        error: outcome.failure.as_ref().map(|failure| failure.report.clone()),
+        error: why.cloned(),
     }
 }
 
