@@ -219,3 +219,51 @@ fn both_streams_into_one_pipe_keep_their_order() {
     assert!(at("one: running") < at("one: completed"), "{lines:#?}");
     assert!(at("one: completed") < at("said") && at("said") < at("NODE"), "{lines:#?}");
 }
+
+#[test]
+fn following_ends_with_its_reader_and_goes_on_with_a_directory_made_anew() {
+    let world = world();
+    let call = ["call", "talker", "--action", "large", "n:=1"];
+    let _ = world.run(&call).expect(exit::OK);
+    let follow = ["logs", "--journal", "--follow", "-n", "1"];
+    let following = world.start(&follow);
+    eventually("a first row", FULL_MAX, || (!following.stdout_so_far().is_empty()).then_some(()));
+    let manifests = std::fs::read_dir(world.data_dir().join("manifests")).expect("a folder");
+    let manifest = manifests.flatten().next().expect("a manifest").path();
+    let text = std::fs::read(&manifest).expect("text");
+    let moved = world.file("moved");
+    std::fs::rename(world.data_dir(), &moved).expect("renamed");
+    std::fs::create_dir_all(manifest.parent().expect("a folder")).expect("made");
+    std::fs::write(&manifest, text).expect("written");
+    let _ = world.run(&call).expect(exit::OK);
+    eventually("the end of the call in the new store", FULL_MAX, || {
+        (following.stdout_so_far().matches("\"to\": \"completed\"").count() >= 1
+            && following.stderr_so_far().contains("made anew"))
+        .then_some(())
+    });
+    following.signal(Signal::INT);
+    let _ = following.wait(END_MAX).expect(130);
+
+    let pipe = Pipe::new(&world);
+    let following = pipe.start(&world, ONE_STREAM, &follow);
+    eventually("a first row", FULL_MAX, || {
+        (rustix::io::ioctl_fionread(&pipe.file).expect("a pipe") > 0).then_some(())
+    });
+    // Its only reader goes, and nothing happens that it could write.
+    drop(pipe);
+    let _ = following.wait(END_MAX).expect(141);
+}
+
+#[test]
+fn an_argument_that_is_no_text_has_its_next_step() {
+    let world = world();
+    let mut command = Command::new("bash");
+    command.args(["-c", "exec \"$0\" call talker --action large f=@/tmp/n$'\\xff' \"$@\""]);
+    command.arg(repo::binary("cjm-ctl")).arg("--data-dir").arg(world.data_dir());
+    let ended = world.start_command(command).wait(COMMAND_MAX).expect(exit::USAGE);
+    assert!(
+        ended.stderr.contains("not UTF-8") && ended.stderr.contains("next: rename"),
+        "{}",
+        ended.describe()
+    );
+}

@@ -15,6 +15,10 @@ pub(crate) fn instant(option: &str, text: &str) -> Result<Timestamp, Fault> {
 fn instant_before(option: &str, text: &str, now: jiff::Timestamp) -> Result<Timestamp, Fault> {
     let before = || {
         let span: jiff::Span = text.parse().ok()?;
+        // `1h ago` is negative to the parser, and means what `1h` does.
+        if text.trim_start().starts_with('-') {
+            return None;
+        }
         let ago = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?;
         now.checked_sub(ago.abs()).ok()
     };
@@ -28,6 +32,12 @@ fn instant_before(option: &str, text: &str, now: jiff::Timestamp) -> Result<Time
             "give how long ago (90s, 10m, 2h, 1d), or an instant (2026-11-28, '2026-11-28 14:30', in UTC)",
         )
     })?;
+    if instant > now {
+        return Err(Fault::usage(
+            format!("{option} {text} is still to come"),
+            "give how long ago (90s, 10m, 2h, 1d), or an instant that has passed, in UTC",
+        ));
+    }
     Ok(Timestamp::from_micros(instant.as_microsecond()))
 }
 
@@ -51,7 +61,7 @@ mod tests {
         ] {
             assert_eq!(instant_before("--since", text, now).expect(text).as_str(), expected, "{text}");
         }
-        for text in ["yesterday", "10", "", "-", "1x"] {
+        for text in ["yesterday", "10", "", "-", "1x", "-1h", "-PT1H", "2026-11-28T08:00:01Z", "2100-01-01"] {
             assert!(
                 matches!(instant_before("--since", text, now), Err(Fault::Shown(report)) if report.exit_code == 2),
                 "{text}"

@@ -28,7 +28,7 @@ pub(crate) async fn run(global: &Global, args: &LogsArgs, output: &Output) -> Co
     let view = View::of(args)?;
     let asked = Asked::of(args)?;
     let data_dir = global.settings()?.data_dir;
-    let source = loop {
+    let mut source = loop {
         match Source::open(&data_dir, &asked, args, view)? {
             Some(source) => break source,
             None if args.follow => tokio::time::sleep(FOLLOW_INTERVAL).await,
@@ -50,16 +50,34 @@ pub(crate) async fn run(global: &Global, args: &LogsArgs, output: &Output) -> Co
         return Ok(source.tell_what_is_missing(output));
     }
     source.tell_what_is_missing(output);
+    let mut followed = identity(&data_dir, view);
     loop {
         let page = source.page(seq, PAGE_ROWS)?;
         if page.is_empty() {
             tokio::time::sleep(FOLLOW_INTERVAL).await;
+            // What is read has no name any more; what happens now is written to the file that has it.
+            let now = identity(&data_dir, view);
+            if now.is_some()
+                && now != followed
+                && let Ok(Some(anew)) = Source::open(&data_dir, &asked, args, view)
+            {
+                output.note("note: the store was made anew; this follows the new one");
+                (source, seq, followed) = (anew, 0, now);
+            }
         }
         for entry in &page {
             printer.entry(entry).await?;
             seq = entry.seq();
         }
     }
+}
+
+/// Which file has the store's name now.
+fn identity(data_dir: &Path, view: View) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let file = if view == View::Journal { JOURNAL_FILE } else { DIAGNOSTICS_FILE };
+    let meta = std::fs::metadata(data_dir.join(file)).ok()?;
+    Some((meta.dev(), meta.ino()))
 }
 
 /// Prints the newest `wanted` entries, oldest first, and says where they end.

@@ -177,8 +177,25 @@ async fn dispatch(cli: Cli, output: &Output, interrupts: &Interrupts) -> Command
     }
 }
 
+/// Arguments of tools are JSON, which holds text alone.
+fn not_text() -> Fault {
+    let argument = std::env::args_os().find(|argument| argument.to_str().is_none()).unwrap_or_default();
+    Fault::new(
+        "ctl.path_not_text",
+        format!("this argument is not UTF-8: {}", argument.to_string_lossy()),
+        "rename the file, or give a link to it whose path is text",
+    )
+    .with_exit(exit::USAGE)
+}
+
 /// Help and version are results; everything else clap says is an error of usage.
 fn usage(error: &clap::Error) -> u8 {
+    if error.kind() == clap::error::ErrorKind::InvalidUtf8 {
+        let output = Output::new(asks_for_json(), false);
+        let code = output.show(&not_text());
+        output.finish_blocking();
+        return code;
+    }
     let is_result = !error.use_stderr();
     let json = asks_for_json();
     if is_result || !json {
