@@ -179,7 +179,6 @@ impl Removal {
     /// # Errors
     /// When it stays.
     pub fn remove_manifest(&self) -> Result<(), EnvironmentError> {
-        let _lock = lock(&self.data_dir)?;
         remove_file(&self.manifest)
     }
 }
