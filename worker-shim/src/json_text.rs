@@ -1,9 +1,11 @@
 //! JSON as text: what passes through this process is changed, where it must be, without being parsed, so that no number
 //! loses digits and no depth exhausts a stack.
 //!
-//! The texts given here are JSON already; of any other text nothing is promised but that there is no panic.
+//! But for [`json_fault`], the texts given here are JSON already; of any other text nothing is promised but that there is
+//! no panic.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// Python escapes it as it escapes what is not ASCII.
@@ -31,6 +33,12 @@ pub(crate) fn unfit_number(json: &[u8]) -> Option<&str> {
         }
     }
     None
+}
+
+/// What keeps `text` from being one JSON value; `None` where it is one. Nothing is built, no number is read and no depth
+/// is too deep, so that it costs about what a copy costs.
+pub(crate) fn json_fault(text: &[u8]) -> Option<serde_json::Error> {
+    serde_json::from_slice::<&RawValue>(text).err()
 }
 
 /// The text as one line of a stream: Python's separators, ASCII. Numbers keep their digits.
@@ -164,6 +172,21 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(unfit_number(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_json_is_told_from_what_is_not() {
+        let deep = format!("{}1{}", "[".repeat(20_000), "]".repeat(20_000));
+        for text in
+            ["null", " [1, 2]\n", r#"{"a":"\udc80"}"#, "1e400", "123456789012345678901234567890", &deep]
+        {
+            assert!(json_fault(text.as_bytes()).is_none(), "{text}");
+        }
+        let foreign: [&[u8]; 9] =
+            [b"", b" ", b"NaN", b"{nope", b"\xff", b"\"\xff\"", b"1 2", b"1,\"evil\":2", b"\"unended"];
+        for text in foreign {
+            assert!(json_fault(text).is_some(), "{text:?}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Request bodies: read whole up to the maximum, and looked into only as far as the worker must.
 
 use super::answer::{detail, internal_server_error};
+use crate::tool::INLINE_BYTES_MAX;
 use axum::body::{Body, HttpBody as _};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -10,8 +11,6 @@ use http_body_util::BodyExt as _;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Bodies above this are looked into on another thread, so that `/health` does not wait for it.
-const INLINE_BYTES_MAX: usize = 256 * 1024;
 /// Bytes for which room is made on a client's word alone; from there on room doubles as they come.
 const ANNOUNCED_BYTES_MAX: usize = 1024 * 1024;
 

@@ -25,8 +25,12 @@ use tokio::sync::mpsc;
 /// Chunks that wait for a reader of a stream at most.
 pub(crate) const STREAM_CHUNKS_MAX: usize = 64;
 
+/// Bodies above this are looked into on another thread, so that `/health` does not wait for it.
+pub(crate) const INLINE_BYTES_MAX: usize = 256 * 1024;
 /// Longest number quoted in an error.
 const NUMBER_BYTES_SHOWN_MAX: usize = 80;
+/// Bytes of a result that is no JSON quoted in an error.
+const RESULT_BYTES_SHOWN_MAX: usize = 200;
 
 /// What the surface asks a tool to do, one answer each. Streams and cancels are methods of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,6 +201,22 @@ pub(crate) fn status_body(status: &str) -> Bytes {
 /// The framework's answer to a fault without a description: 500 `text/plain`.
 pub(crate) fn internal_server_error() -> CallFailure {
     CallFailure { status: 500, body: None }
+}
+
+/// The failure of a call whose tool gave a result that is not JSON. Its class is the one that the Python SDK has for
+/// results which cannot be written, so that hosts give the same advice.
+pub(crate) fn not_json(fault: &serde_json::Error, result: &[u8]) -> CallFailure {
+    let shown = String::from_utf8_lossy(&result[..result.len().min(RESULT_BYTES_SHOWN_MAX)]);
+    let message = if result.is_empty() {
+        "its result is empty, and no JSON".to_owned()
+    } else {
+        format!("its result is no JSON ({fault}): {shown:?}")
+    };
+    let repr = format!("Unwritable({message:?})");
+    CallFailure::job_error(&JobError {
+        original_exc_repr: repr,
+        ..JobError::new(ErrorCategory::Fatal, message)
+    })
 }
 
 /// A failure that is the worker's own, not the tool's.

@@ -120,3 +120,66 @@ fn a_program_that_is_none_is_told_before_it_is_waited_for() {
     let failure = silent.frame(to_host::LOAD_FAILED);
     assert!(failure["message"].as_str().unwrap().contains("before it was ready"), "{failure}");
 }
+
+/// A tool that answers each call with a frame of this kind and these bytes; hooks it answers properly.
+const ANSWERS: &str = r#"
+    my ($kind, $answer) = (hex $ARGV[0], pack('H*', $ARGV[1] // ''));
+    open(my $c, '+<&=', 3);
+    sub take { my ($n, $b) = (shift, ''); while (length $b < $n) { sysread($c, $b, $n - length $b, length $b) or exit 0 } $b }
+    sub say_ { my ($k, $id, $b) = @_; syswrite($c, pack('N C x3 Q>', length $b, $k, $id) . $b) }
+    while (1) {
+        my ($n, $k, $id) = unpack('N C x3 Q>', take(16)); take($n);
+        if ($k == 1) { say_(0x81, 0, '{"channel_version":1,"name":"lab","version":"1","supports":[],"concurrency_max":4}') }
+        elsif ($k == 0x21) { exit 0 }
+        elsif ($k == 2 || $k == 3) { say_($kind, $id, $answer) }
+        else { say_(0x82, $id, '{"status":"ok"}') }
+    }
+"#;
+
+fn answering(kind: &str, bytes: &[u8]) -> Worker {
+    let mut worker = Worker::start(shim());
+    let path = worker.dir.path().join("answers.pl");
+    std::fs::write(&path, ANSWERS).unwrap();
+    let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let args = [path.to_string_lossy().into_owned(), kind.to_owned(), hex];
+    worker
+        .send_spec(Launch::Channel { program: "/usr/bin/perl".to_owned(), args: args.to_vec() }, Map::new());
+    worker.wait_ready();
+    worker
+}
+
+#[test]
+fn a_result_that_is_no_json_is_the_failure_of_its_call() {
+    let foreign: [&[u8]; 7] = [b"NaN", b"{nope", b"", b"\xff", b"\"\xff\"", b"1 2", b"1,\"evil\":2"];
+    for bytes in foreign {
+        let worker = answering("82", bytes);
+        for _ in 0..2 {
+            let error = worker.execute("any", json!({})).job_error();
+            assert_eq!(error["category"], "fatal", "{error}");
+            assert!(error["message"].as_str().unwrap().contains("no JSON"), "{error}");
+            assert!(error["original_exc_repr"].as_str().unwrap().starts_with("Unwritable("), "{error}");
+        }
+    }
+    for bytes in [r#"{"a":"\udc80"}"#, " [1e400]", "123456789012345678901234567890"] {
+        assert_eq!(answering("82", bytes.as_bytes()).execute("any", json!({})).body, bytes.as_bytes());
+    }
+}
+
+#[test]
+fn an_answer_in_the_form_of_another_call_is_told_with_the_end_of_the_tool() {
+    // END of a call, RESULT of a stream: no answer comes before the word of the breach, nor after it.
+    for (kind, streams) in [("85", false), ("84", false), ("82", true)] {
+        let mut worker = answering(kind, b"1");
+        if streams {
+            let mut stream = worker.stream("any", json!({}));
+            assert!(!matches!(stream.chunk(), Ok(None)), "a cut stream has no end");
+        } else {
+            let call = worker.execute_beside("any", json!({}), "job");
+            assert!(call.join().unwrap().is_none(), "the connection ends without an answer");
+        }
+        let exit = worker.frame(to_host::TOOL_EXIT);
+        let fault = exit["protocol_fault"].as_str().unwrap_or_default();
+        assert!(fault.contains("another kind of call"), "{exit}");
+        assert_eq!(worker.exit_code(), 20);
+    }
+}

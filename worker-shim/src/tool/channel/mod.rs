@@ -12,10 +12,11 @@ mod start;
 mod waiting;
 
 use super::{CancelScope, ChunkReader, Operation, Outcome};
-use super::{internal_server_error, worker_failure};
+use super::{INLINE_BYTES_MAX, internal_server_error, not_json, worker_failure};
 use crate::calls::{CallState, RunningCall};
 use crate::context::Context;
 use crate::frames::Frame;
+use crate::json_text::json_fault;
 use crate::sdk::ToolError;
 use crate::tool::loaded::Loaded;
 use bytes::Bytes;
@@ -43,6 +44,8 @@ pub(crate) struct ChannelTool {
 #[derive(Debug)]
 struct Shared {
     name: String,
+    /// It is written with our SDK, whose results are JSON; anybody else's are looked at.
+    writes_json: bool,
     pid: Pid,
     outgoing: Outgoing,
     waiting: Waiting,
@@ -64,6 +67,7 @@ impl ChannelTool {
         let frame = Frame { kind: frame_kind(operation), call_id: call.state().id, payload: body };
         self.shared.send_call(frame, call, Answer::Unary(answer));
         match outcome.await {
+            Ok(Ok(result)) if !self.shared.writes_json => checked(result).await,
             Ok(outcome) => outcome,
             // The worker is ending.
             Err(_) => Err(internal_server_error()),
@@ -105,6 +109,21 @@ impl ChannelTool {
     pub(crate) fn forget_calls(&self) {
         self.shared.waiting.clear();
     }
+}
+
+/// A result of a tool that may have written anything: JSON, or the failure of its call. Looked at here, before anybody is
+/// told that the call succeeded.
+async fn checked(result: Bytes) -> Outcome {
+    let look = |result: &Bytes| json_fault(result).map(|fault| not_json(&fault, result));
+    let failure = if result.len() <= INLINE_BYTES_MAX {
+        look(&result)
+    } else {
+        let result = result.clone();
+        // A thread that panicked has not found it to be JSON.
+        let looked = tokio::task::spawn_blocking(move || look(&result)).await;
+        looked.unwrap_or_else(|_| Some(internal_server_error()))
+    };
+    failure.map_or(Ok(result), Err)
 }
 
 impl Shared {

@@ -49,6 +49,7 @@ pub(super) async fn load(spec: WorkerSpec, context: Context) -> Result<Loaded, L
     };
     let shared = Arc::new(Shared {
         name: ready.name.clone(),
+        writes_json: matches!(spec.launch, Launch::Python { .. }),
         pid,
         outgoing: Outgoing::default(),
         waiting: Waiting::default(),

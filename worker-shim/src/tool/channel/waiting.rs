@@ -72,8 +72,14 @@ impl Waiting {
 
     /// A unary call succeeded.
     pub(crate) fn result(&self, id: u64, body: Bytes) -> Result<(), Misfit> {
-        let Entry { call, answer } = self.lock().remove(&id).ok_or(Misfit::UnknownCall)?;
-        let Answer::Unary(waiting) = answer else { return Err(Misfit::WrongForm) };
+        let mut calls = self.lock();
+        let entry = calls.remove(&id).ok_or(Misfit::UnknownCall)?;
+        let Entry { call, answer: Answer::Unary(waiting) } = entry else {
+            // It gets no answer, as all others of a tool that broke the rules: the end of its worker says why.
+            calls.insert(id, entry);
+            return Err(Misfit::WrongForm);
+        };
+        drop(calls);
         drop(call);
         // Its connection may be closed.
         let _ = waiting.send(Ok(body));
@@ -119,14 +125,17 @@ impl Waiting {
 
     /// A stream ended well.
     pub(crate) fn end(&self, id: u64) -> Result<(), Misfit> {
-        match self.lock().remove(&id).ok_or(Misfit::UnknownCall)?.answer {
-            Answer::Stream { lines, .. } => {
-                // There is room, as for a failure.
-                let _ = lines.try_send(StreamLine::End);
-                Ok(())
-            }
-            Answer::Unary(_) => Err(Misfit::WrongForm),
-        }
+        let mut calls = self.lock();
+        let entry = calls.remove(&id).ok_or(Misfit::UnknownCall)?;
+        let Entry { call, answer: Answer::Stream { lines, .. } } = entry else {
+            calls.insert(id, entry);
+            return Err(Misfit::WrongForm);
+        };
+        drop(calls);
+        drop(call);
+        // There is room, as for a failure.
+        let _ = lines.try_send(StreamLine::End);
+        Ok(())
     }
 
     /// Grants a stream more chunks; false when it has ended.
@@ -205,5 +214,15 @@ mod tests {
         assert_eq!(waiting.chunk(8, Bytes::from_static(b"a\nb")), Err(Misfit::BrokenLine));
         assert_eq!(waiting.end(8), Ok(()));
         assert_eq!(reader.try_recv(), Ok(StreamLine::End));
+        // Whoever was answered in a form that is not his waits on, for the end of the worker.
+        let (answer, mut outcome) = oneshot::channel();
+        waiting.insert(9, calls.begin(CallKind::Work, None).unwrap(), Answer::Unary(answer));
+        assert_eq!(waiting.end(9), Err(Misfit::WrongForm));
+        assert_eq!(outcome.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        let (lines, mut reader) = mpsc::channel(STREAM_LINES_MAX);
+        waiting.insert(10, calls.begin(CallKind::Work, None).unwrap(), Answer::stream(lines));
+        assert_eq!(waiting.result(10, Bytes::new()), Err(Misfit::WrongForm));
+        assert_eq!(reader.try_recv(), Err(mpsc::error::TryRecvError::Empty));
+        assert_eq!(calls.running(), 3, "with the stream whose line was broken");
     }
 }
