@@ -90,6 +90,73 @@ fn a_tool_that_dies_on_every_second_element_takes_no_innocent_with_it() {
     world.assert_nothing_left();
 }
 
+/// A channel tool that answers one call and exits.
+const LEAVES: &str = r#"
+    open(my $c, '+<&=', 3);
+    sub take { my ($n, $b) = (shift, ''); while (length $b < $n) { sysread($c, $b, $n - length $b, length $b) or exit 0 } $b }
+    sub say_ { my ($k, $id, $b) = @_; syswrite($c, pack('N C x3 Q>', length $b, $k, $id) . $b) }
+    while (1) {
+        my ($n, $k, $id) = unpack('N C x3 Q>', take(16)); take($n);
+        if ($k == 1) { say_(0x81, 0, '{"channel_version":1,"name":"leaves","version":"1","supports":[],"concurrency_max":4}') }
+        elsif ($k == 0x21) { exit 0 }
+        elsif ($k == 2) { say_(0x82, $id, '1'); exit 0 }
+        else { say_(0x82, $id, '{"status":"ok"}') }
+    }
+"#;
+
+#[test]
+fn a_tool_that_leaves_after_each_answer_fails_no_element() {
+    for concurrency in [1, 4] {
+        let world = World::new();
+        world.write("leaves.pl", LEAVES);
+        let script = world.file("leaves.pl").display().to_string();
+        world.install_manifest(
+            "leaves",
+            &json!({"format_version": "2.0", "code": {"name": "leaves", "version": "1", "runtime": {
+                "kind": "channel", "program": "/usr/bin/perl", "args": [script], "concurrency_max": concurrency,
+            }}}),
+        );
+        let items: Vec<u32> = (0..40).collect();
+        world.write(
+            "run.yaml",
+            format!("name: r\nfailure: best_effort\nnodes:\n  m: {{ capability: leaves, map: {}, args: {{ n: \"${{item}}\" }} }}\n", json!(items)),
+        );
+        let path = world.file("run.yaml");
+        let outcome = world.start(&["run", &path.display().to_string()]).wait(LONG);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        let ends = journal::assert_every_job_ended_once(&world.journal());
+        assert!(ends.len() == 40 && ends.values().all(|status| status == "completed"), "{ends:?}");
+        assert_each_spawned_worker_died_once(&journal::rows(&world.journal()));
+        world.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_signal_to_a_worker_fails_what_ran_on_it_and_nothing_else() {
+    let world = flaky();
+    let pipeline = builder(&world, "flaky").start_blocking().expect("a pipeline");
+    let host = pipeline.pipeline().host();
+    let hanging = pipeline.submit("flaky", "work", json!({"how": "hang"})).expect("accepted");
+    host.block_on(runs(&hanging)).expect("a host");
+    let next = pipeline.submit("flaky", "work", json!({"how": "live"})).expect("accepted");
+    let rows = journal::rows(&world.journal());
+    let spawned = rows.iter().find(|row| row.event_type == "worker_spawned").expect("a worker");
+    let pid = spawned.payload["pid"].as_i64().expect("its process");
+    assert!(Command::new("kill").args(["-TERM", &pid.to_string()]).status().expect("kill").success());
+    let told = host.block_on(hanging.outcome()).expect("a host").expect("an end");
+    let why = told.failure.clone().map(|failure| failure.report.message).unwrap_or_default();
+    assert_eq!(told.status, JobStatus::Failed, "{why}");
+    assert!(why.contains("by a signal to its worker (signal 15)"), "{why}");
+    let told = host.block_on(next.outcome()).expect("a host").expect("an end");
+    assert_eq!(told.status, JobStatus::Completed, "{:?}", told.failure);
+    assert!(pipeline.shutdown().tree_cleared);
+    let rows = journal::rows(&world.journal());
+    let died = rows.iter().find(|row| row.event_type == "worker_died").expect("a death");
+    assert_eq!(died.payload["reason"], "killed", "{:?}", died.payload);
+    assert_each_spawned_worker_died_once(&rows);
+    world.assert_nothing_left();
+}
+
 #[test]
 fn a_cancel_after_a_death_is_forced_within_its_grace() {
     let rounds = number("CJM_ROUNDS", 5);

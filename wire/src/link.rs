@@ -27,6 +27,8 @@ pub mod to_host {
     pub const LOAD_FAILED: u8 = 0x85;
     /// Records were dropped: [`super::Dropped`].
     pub const DROPPED: u8 = 0x86;
+    /// The worker ends, and nothing follows: [`super::LastWords`].
+    pub const LAST_WORDS: u8 = 0x87;
 }
 
 /// All a shim needs to start its tool.
@@ -122,6 +124,17 @@ pub struct ToolExit {
     /// Which rule of the runtime channel the tool broke, where that is why the shim killed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol_fault: Option<String>,
+}
+
+/// What a worker that ends knows of its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastWords {
+    /// The signal that told it to end, where it was no order of its host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// The jobs whose calls its tool was given, answered ones among them: no other call has begun. None: it cannot tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<Vec<String>>,
 }
 
 /// A wait status that can travel.

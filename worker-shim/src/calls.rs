@@ -5,6 +5,7 @@
 //! What must hold: a call is in the table exactly as long as its `RunningCall` lives; nothing a tool says is
 //! kept beyond named maxima.
 
+use crate::given::Given;
 use crate::link::HostLink;
 use cjm_wire::Timestamp;
 use cjm_wire::channel::Record;
@@ -14,7 +15,7 @@ use cjm_wire::link::ProgressReport;
 use cjm_wire::python_json::{Style, to_string};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +43,8 @@ pub(crate) struct CallState {
     pub(crate) kind: CallKind,
     pub(crate) job_id: Option<String>,
     pub(crate) cancel: CancellationToken,
+    /// The host asked for its end.
+    asked: AtomicBool,
     accounts: Mutex<Accounts>,
     calls: Calls,
 }
@@ -56,6 +59,9 @@ pub(crate) struct Calls {
 struct Shared {
     next_id: AtomicU64,
     table: Mutex<Table>,
+    given: Mutex<Given>,
+    /// The worker is ending: no call begins any more.
+    closed: AtomicBool,
     /// A call ended.
     ended: Notify,
     link: HostLink,
@@ -83,28 +89,43 @@ struct Accounts {
     dropped: u64,
 }
 
-/// There are [`CALLS_MAX`] calls already.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TooManyCalls;
+/// Why a call does not begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotBegun {
+    /// There are [`CALLS_MAX`] calls already.
+    TooMany,
+    /// The worker is ending. There is no answer to that: the end of the connection says it, after the last words.
+    Ending,
+}
 
 impl Calls {
     pub(crate) fn new(link: HostLink) -> Self {
-        let shared =
-            Shared { next_id: AtomicU64::new(1), table: Mutex::default(), ended: Notify::new(), link };
+        let shared = Shared {
+            next_id: AtomicU64::new(1),
+            table: Mutex::default(),
+            given: Mutex::default(),
+            closed: AtomicBool::new(false),
+            ended: Notify::new(),
+            link,
+        };
         Self { shared: Arc::new(shared) }
     }
 
     /// Begins a call.
-    pub(crate) fn begin(&self, kind: CallKind, job_id: Option<String>) -> Result<RunningCall, TooManyCalls> {
+    pub(crate) fn begin(&self, kind: CallKind, job_id: Option<String>) -> Result<RunningCall, NotBegun> {
         let mut table = self.lock();
+        if self.shared.closed.load(Ordering::Acquire) {
+            return Err(NotBegun::Ending);
+        }
         if table.running.len() >= CALLS_MAX {
-            return Err(TooManyCalls);
+            return Err(NotBegun::TooMany);
         }
         let state = Arc::new(CallState {
             id: self.shared.next_id.fetch_add(1, Ordering::Relaxed),
             kind,
             job_id,
             cancel: CancellationToken::new(),
+            asked: AtomicBool::new(false),
             accounts: Mutex::default(),
             calls: self.clone(),
         });
@@ -119,18 +140,56 @@ impl Calls {
         Ok(RunningCall { state })
     }
 
-    /// Raises the cancel flag of `job_id`'s calls, or of all when it is None, and returns them. Questions go on.
+    /// The host asks for the end of `job_id`'s calls, or of all when it is None: raises their cancel flags and returns
+    /// them. Questions go on.
     pub(crate) fn cancel(&self, job_id: Option<&str>) -> Vec<Arc<CallState>> {
+        let chosen = self.chosen(job_id);
+        for call in &chosen {
+            call.asked.store(true, Ordering::Release);
+            call.cancel.cancel();
+        }
+        chosen
+    }
+
+    /// The worker ends, and nobody asked these calls to: raises the cancel flags of all, and returns them.
+    pub(crate) fn interrupt(&self) -> Vec<Arc<CallState>> {
+        let chosen = self.chosen(None);
+        chosen.iter().for_each(|call| call.cancel.cancel());
+        chosen
+    }
+
+    /// No call begins any more.
+    pub(crate) fn close(&self) {
+        let _table = self.lock();
+        self.shared.closed.store(true, Ordering::Release);
+    }
+
+    /// Whether a failure of this call is withheld: the worker is ending, the host has not asked the call to, and so the
+    /// failure may be no more than what the end of the worker brought. The last words say more.
+    pub(crate) fn withholds_failure(&self, call: &CallState) -> bool {
+        self.shared.closed.load(Ordering::Acquire) && !call.asked.load(Ordering::Acquire)
+    }
+
+    /// The tool has not got the whole of a call, and never will.
+    pub(crate) fn take_back(&self, call_id: u64) {
+        self.given().take_back(call_id);
+    }
+
+    /// The jobs whose calls the tool was given, where that can be told; it is given none any more.
+    pub(crate) fn seal(&self) -> Option<Vec<String>> {
+        self.given().seal()
+    }
+
+    fn given(&self) -> MutexGuard<'_, Given> {
+        self.shared.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn chosen(&self, job_id: Option<&str>) -> Vec<Arc<CallState>> {
         let table = self.lock();
         let meant = |call: &&Arc<CallState>| {
             call.kind != CallKind::Question && (job_id.is_none() || call.job_id.as_deref() == job_id)
         };
-        let chosen: Vec<Arc<CallState>> = table.running.values().filter(meant).cloned().collect();
-        drop(table);
-        for call in &chosen {
-            call.cancel.cancel();
-        }
-        chosen
+        table.running.values().filter(meant).cloned().collect()
     }
 
     /// How many run, questions not counted.
@@ -191,12 +250,19 @@ impl RunningCall {
 
 impl Drop for RunningCall {
     fn drop(&mut self) {
+        self.state.calls.given().answered(self.state.id);
         self.state.calls.lock().running.remove(&self.state.id);
         self.state.calls.shared.ended.notify_waiters();
     }
 }
 
 impl CallState {
+    /// The tool is about to be given the call; false: the worker has said its last words, and it must not be.
+    #[must_use]
+    pub(crate) fn give(&self) -> bool {
+        self.calls.given().give(self.id, self.job_id.as_deref())
+    }
+
     /// Keeps progress for `/progress` and sends it to the host.
     pub(crate) fn report_progress(&self, progress: f64, message: &str) {
         self.calls.store_progress(self.id, self.job_id.as_deref(), progress, message);

@@ -14,7 +14,13 @@ pub(crate) enum Event {
     HostGone,
     KeeperGone,
     LinkBroken(String),
+    /// The host's order.
     Shutdown(Duration),
+    /// Somebody else's.
+    Signalled {
+        signal: i32,
+        grace: Duration,
+    },
     /// The tool's process exited; it is still a zombie.
     ToolExited(ToolExit),
 }

@@ -14,6 +14,7 @@ pub mod exit;
 mod frames;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod given;
 mod json_text;
 mod link;
 mod owner;

@@ -2,6 +2,7 @@
 //! neither: its process is watched, and its word is a signal.
 
 use crate::ancestor::{self, AncestorHost};
+use crate::calls::Calls;
 use crate::context::{Context, Event};
 use crate::descriptors::{Listening, NotStartedByHost};
 use crate::descriptors::{take_lifeline, take_link};
@@ -11,7 +12,7 @@ use crate::link::LinkWriter;
 use crate::watch::{ProcessWatch, lifeline_ended};
 use cjm_wire::channel::LoadFailure;
 use cjm_wire::keeper::worker_fd::LISTENER;
-use cjm_wire::link::{ExitStatus, ShutdownRequest, WorkerSpec, to_host, to_shim};
+use cjm_wire::link::{ExitStatus, LastWords, ShutdownRequest, WorkerSpec, to_host, to_shim};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -19,6 +20,8 @@ use std::time::Duration;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::mpsc;
 
+/// How long the last words to the host may take when it does not read.
+pub(crate) const FLUSH_MAX: Duration = Duration::from_secs(1);
 /// Grace after a SIGTERM from anybody, under a host of ours.
 const SIGTERM_GRACE: Duration = Duration::from_secs(2);
 
@@ -61,6 +64,13 @@ pub(crate) struct Ending {
     pub(crate) code: u8,
     /// How the tool's process ended, with [`exit::TOOL_DIED`].
     pub(crate) tool: Option<ExitStatus>,
+}
+
+impl Ending {
+    /// Whether there is somebody to hear them, and time.
+    pub(crate) fn has_last_words(&self) -> bool {
+        matches!(self.code, exit::OK | exit::GRACE_OVER)
+    }
 }
 
 impl From<u8> for Ending {
@@ -118,12 +128,29 @@ impl Owner {
 }
 
 impl Kind {
-    /// How long a signalled worker may take.
-    pub(crate) fn signal_grace(&self) -> Duration {
+    /// What a signal means: to a host of ours a worker that ends without its order, to the ancestor's its order.
+    pub(crate) fn signalled(&self, signal: i32) -> Event {
         match self {
-            Self::Host => SIGTERM_GRACE,
-            Self::Ancestor { .. } => ancestor::TERM_GRACE,
+            Self::Host => Event::Signalled { signal, grace: SIGTERM_GRACE },
+            Self::Ancestor { .. } => Event::Shutdown(ancestor::TERM_GRACE),
         }
+    }
+
+    /// No call begins any more, where the owner hears which have: the others may begin elsewhere.
+    pub(crate) fn close(&self, calls: &Calls) {
+        match self {
+            Self::Host => calls.close(),
+            Self::Ancestor { .. } => {}
+        }
+    }
+
+    /// Says what the owner is to know of the end, and that it is one.
+    pub(crate) async fn last_words(&self, context: &Context, signal: Option<i32>) {
+        if *self == Self::Host {
+            let given = context.calls.seal();
+            context.link.control(to_host::LAST_WORDS, &LastWords { signal, given });
+        }
+        context.link.flush(FLUSH_MAX).await;
     }
 
     /// Tells the owner why there is no tool.

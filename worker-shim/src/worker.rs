@@ -10,13 +10,13 @@
 //! What must hold: whatever state it is in, the end of host link or lifeline kills the whole tree and ends the
 //! process; no end leaves a descendant; the surface serves before READY is sent.
 
-use crate::calls::Calls;
+use crate::calls::{CallState, Calls};
 use crate::children::Children;
 use crate::context::{Context, Event};
 use crate::descriptors::Listening;
 use crate::exit;
 use crate::link::HostLink;
-use crate::owner::{Ending, Kind, Start};
+use crate::owner::{Ending, FLUSH_MAX, Kind, Start};
 use crate::surface::{Identity, Surface, router};
 use crate::tool::CancelScope;
 use crate::tool::loaded::Loaded;
@@ -34,8 +34,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Events that wait for the main loop at most; each source sends one or two in its life.
 const EVENTS_MAX: usize = 16;
-/// How long the last words to the host may take when it does not read.
-const FLUSH_MAX: Duration = Duration::from_secs(1);
 /// How long answers already given may take to reach their clients at the end.
 const LINGER_MAX: Duration = Duration::from_millis(200);
 /// Threads for short blocking work: reading `/proc`, clearing.
@@ -101,7 +99,7 @@ async fn live(start: Start, kind: &Kind, loader: Loader, orphans: Orphans) -> En
     };
     let spec = tokio::select! {
         biased;
-        ending = next_end(&mut events) => return ending,
+        ending = next_end(&mut events, kind, &context) => return ending,
         spec = orders.spec(events_tx) => match spec {
             Ok(spec) => spec,
             Err(code) => return code.into(),
@@ -110,11 +108,11 @@ async fn live(start: Start, kind: &Kind, loader: Loader, orphans: Orphans) -> En
     let identity = Identity::of(&spec.launch);
     let loaded = tokio::select! {
         biased;
-        ending = next_end(&mut events) => return ending,
+        ending = next_end(&mut events, kind, &context) => return ending,
         loaded = loader(spec, context.clone()) => loaded,
     };
     match loaded {
-        Ok(loaded) => serve(start.listening, loaded, identity, context, events).await,
+        Ok(loaded) => serve(start.listening, loaded, identity, kind, context, events).await,
         Err(failure) => {
             kind.load_failed(&context, &failure);
             context.link.flush(FLUSH_MAX).await;
@@ -128,13 +126,13 @@ fn set_up(context: &Context, kind: &Kind, orphans: Orphans) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let events = context.events.clone();
-    let grace = kind.signal_grace();
+    let kind = kind.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        let _ = events.send(Event::Shutdown(grace)).await;
+        let signal = tokio::select! {
+            _ = terminate.recv() => SignalKind::terminate(),
+            _ = interrupt.recv() => SignalKind::interrupt(),
+        };
+        let _ = events.send(kind.signalled(signal.as_raw_value())).await;
     });
     if orphans == Orphans::Reap {
         tokio::spawn(context.children.clone().run_reaper());
@@ -143,10 +141,14 @@ fn set_up(context: &Context, kind: &Kind, orphans: Orphans) -> io::Result<()> {
 }
 
 /// Whatever ends the worker before it serves.
-async fn next_end(events: &mut mpsc::Receiver<Event>) -> Ending {
+async fn next_end(events: &mut mpsc::Receiver<Event>, kind: &Kind, context: &Context) -> Ending {
     loop {
         match events.recv().await {
             Some(Event::Shutdown(_)) => return exit::OK.into(),
+            Some(Event::Signalled { signal, .. }) => {
+                kind.last_words(context, Some(signal)).await;
+                return exit::OK.into();
+            }
             // Whoever loads the tool sees it as well, and knows more.
             Some(Event::ToolExited(_)) => {}
             Some(event) => return ends_at_once(&event),
@@ -164,7 +166,7 @@ fn ends_at_once(event: &Event) -> Ending {
             exit::LINK_BROKEN
         }
         Event::ToolExited(exit) => return tool_died(exit),
-        Event::HostGone | Event::Shutdown(_) => exit::HOST_GONE,
+        Event::HostGone | Event::Shutdown(_) | Event::Signalled { .. } => exit::HOST_GONE,
     };
     code.into()
 }
@@ -177,6 +179,7 @@ async fn serve(
     listening: Listening,
     loaded: Loaded,
     identity: Identity,
+    kind: &Kind,
     context: Context,
     mut events: mpsc::Receiver<Event>,
 ) -> Ending {
@@ -200,13 +203,30 @@ async fn serve(
     context.link.control(to_host::READY, &loaded.ready);
     match events.recv().await {
         Some(Event::Shutdown(grace)) => {
+            kind.close(&context.calls);
             stop.cancel();
-            shut_down(&surface, &context, &mut events, serving, grace).await
+            let calls = surface.calls.cancel(None);
+            let ending = shut_down(&surface, &calls, &context, &mut events, serving, grace).await;
+            if ending.has_last_words() {
+                kind.last_words(&context, None).await;
+            }
+            ending
+        }
+        Some(Event::Signalled { signal, grace }) => {
+            kind.close(&context.calls);
+            stop.cancel();
+            let calls = surface.calls.interrupt();
+            let ending = shut_down(&surface, &calls, &context, &mut events, serving, grace).await;
+            if ending.has_last_words() {
+                kind.last_words(&context, Some(signal)).await;
+            }
+            ending
         }
         Some(Event::ToolExited(exit)) => {
             // Connections of running calls are open until this process ends, which is after these words.
+            kind.close(&context.calls);
             context.link.control(to_host::TOOL_EXIT, &exit);
-            context.link.flush(FLUSH_MAX).await;
+            kind.last_words(&context, None).await;
             tool_died(&exit)
         }
         Some(event) => ends_at_once(&event),
@@ -240,17 +260,17 @@ fn start_serving(
     })
 }
 
-/// Cancels what runs, lets the tool clean up once, and lets answers reach their clients.
+/// Has the tool stop `calls`, lets it clean up once, and lets answers reach their clients.
 async fn shut_down(
     surface: &Surface,
+    calls: &[Arc<CallState>],
     context: &Context,
     events: &mut mpsc::Receiver<Event>,
     serving: tokio::task::JoinHandle<()>,
     grace: Duration,
 ) -> Ending {
-    let calls = surface.calls.cancel(None);
     if !calls.is_empty() {
-        surface.tool.cancel(&calls, CancelScope::All);
+        surface.tool.cancel(calls, CancelScope::All);
     }
     let end = async {
         surface.calls.wait_until_idle().await;
@@ -266,7 +286,7 @@ async fn shut_down(
                     context.link.control(to_host::TOOL_EXIT, &exit);
                     surface.tool.forget_calls();
                 }
-                Some(Event::Shutdown(_)) => {}
+                Some(Event::Shutdown(_) | Event::Signalled { .. }) => {}
                 Some(event) => return ends_at_once(&event),
                 None => return exit::HOST_GONE.into(),
             }

@@ -85,6 +85,32 @@ fn an_own_kill_is_judged_before_the_keepers_loss_and_before_the_shims_word() {
 }
 
 #[test]
+fn a_signal_to_the_worker_is_the_cause_whatever_it_left_behind() {
+    for (worker, tool) in [
+        (Some(Code(0)), None),
+        (Some(Code(24)), None),
+        (Some(Code(0)), Some(Code(0))),
+        (Some(Code(24)), Some(Signal(9))),
+    ] {
+        for signal in [2, 15] {
+            let signalled = Some(signal);
+            let evidence = Evidence { worker, tool, signalled, ..said(Calling, &["MemoryError"]) };
+            check(&evidence, &Cause::Signalled { signal }, Certain, Transient);
+            let found = verdict(&evidence);
+            let words = format!("in the middle of a call, by a signal to its worker (signal {signal})");
+            assert!(found.to_string().ends_with(&words), "{found}");
+            assert_eq!(
+                (found.code(), found.cause.as_str(), found.memory_hint),
+                ("worker.killed", "killed", None)
+            );
+            let own = Some(OwnKill::Unload);
+            let unloaded = Evidence { own_kill: own, worker, tool, signalled, ..at(Stopping) };
+            check(&unloaded, &Cause::HostKill { reason: OwnKill::Unload }, Certain, Transient);
+        }
+    }
+}
+
+#[test]
 fn a_tool_that_broke_the_protocol_did_not_die_of_memory() {
     let fault = "it announced a frame of 4294967295 bytes";
     for status in [None, Some(Signal(9)), Some(Code(137))] {

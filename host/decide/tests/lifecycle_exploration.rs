@@ -183,6 +183,10 @@ impl World {
                 }
                 Stage::Sent if self.dead.contains(&attempt.session) => {
                     steps.push(Step::CallEnds(id.clone(), AttemptOutcome::Failed));
+                    // Once for each job and without a cancel beside it: the states double with each further one.
+                    if attempt.number == 1 && self.bounds.cancels == 0 {
+                        steps.push(Step::CallEnds(id.clone(), AttemptOutcome::NotTaken));
+                    }
                 }
                 Stage::Sent => {
                     steps.push(Step::CallEnds(id.clone(), AttemptOutcome::Completed));

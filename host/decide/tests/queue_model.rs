@@ -34,7 +34,8 @@ fn op() -> impl Strategy<Value = Op> {
         Just(AttemptOutcome::Completed),
         Just(AttemptOutcome::Failed),
         Just(AttemptOutcome::Cancelled),
-        Just(AttemptOutcome::NotRun)
+        Just(AttemptOutcome::NotRun),
+        Just(AttemptOutcome::NotTaken)
     ];
     let reach = prop_oneof![3 => Just(CancelReach::Any), 1 => Just(CancelReach::PendingOnly)];
     prop_oneof![
@@ -65,6 +66,7 @@ struct ModelJob {
     target: Target,
     priority: i32,
     stage: Stage,
+    not_taken: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -106,7 +108,15 @@ impl Model {
         (0..self.jobs.len()).filter(|job| matches!(self.jobs[*job].stage, Stage::Running { .. })).collect()
     }
 
-    fn end(&mut self, job: usize, outcome: AttemptOutcome, seen: &mut Vec<Seen>) {
+    fn end(&mut self, job: usize, mut outcome: AttemptOutcome, seen: &mut Vec<Seen>) {
+        let incarnation_is_gone = outcome.status().is_none();
+        if outcome == AttemptOutcome::NotTaken {
+            self.jobs[job].not_taken += 1;
+            // One for each lane, and three.
+            if self.jobs[job].not_taken as usize >= self.lanes + 3 {
+                outcome = AttemptOutcome::Failed;
+            }
+        }
         let status = match self.jobs[job].stage {
             Stage::Running { cancel_due: Some(_), .. } => Some(JobStatus::Cancelled),
             _ => outcome.status(),
@@ -116,7 +126,7 @@ impl Model {
         {
             on.idle_since = self.now;
         }
-        if outcome == AttemptOutcome::NotRun
+        if incarnation_is_gone
             && let Stage::Running { instance, session, .. } = self.jobs[job].stage
             && self.instances.get(&instance).is_some_and(|on| on.session == session)
         {
@@ -265,7 +275,8 @@ impl Pair {
     fn note(&mut self, effect: &QueueEffect) -> Option<Seen> {
         match effect {
             QueueEffect::Start(start) => {
-                assert_eq!(start.attempt, 1);
+                let not_taken = self.model.jobs[number(start.job.as_str())].not_taken;
+                assert_eq!(start.attempt, 1 + not_taken);
                 assert!(start.lanes_in_use as usize <= self.model.lanes);
                 Some(Seen::Start {
                     job: number(start.job.as_str()),
@@ -320,9 +331,10 @@ impl Pair {
     fn end(&mut self, job: usize, outcome: AttemptOutcome) {
         let Stage::Running { session, .. } = self.model.jobs[job].stage else { return };
         let session = session_id(session);
+        let attempt = 1 + self.model.jobs[job].not_taken;
         let mut expected = Vec::new();
         self.model.end(job, outcome, &mut expected);
-        self.event(QueueEvent::AttemptEnded { job: job_id(job), attempt: 1, session, outcome }, expected);
+        self.event(QueueEvent::AttemptEnded { job: job_id(job), attempt, session, outcome }, expected);
     }
 
     fn apply(&mut self, op: Op) {
@@ -349,7 +361,12 @@ impl Pair {
                     None => Target::Capability(capability(number)),
                 };
                 let id = self.model.jobs.len();
-                self.model.jobs.push(ModelJob { target: target.clone(), priority, stage: Stage::Pending });
+                self.model.jobs.push(ModelJob {
+                    target: target.clone(),
+                    priority,
+                    stage: Stage::Pending,
+                    not_taken: 0,
+                });
                 self.event(submitted(id, target, priority), Vec::new());
             }
             Op::Gate { open } => {
@@ -400,7 +417,8 @@ impl Pair {
             }
             Op::EndImpossible { .. } if !ended => {
                 let session = session_id(self.model.sessions);
-                self.refused(&QueueEvent::AttemptEnded { job: job_id(job), attempt: 2, session, outcome });
+                let attempt = 2 + self.model.jobs[job].not_taken;
+                self.refused(&QueueEvent::AttemptEnded { job: job_id(job), attempt, session, outcome });
             }
             Op::SubmitAgain { .. } if !ended => {
                 let target = self.model.jobs[job].target.clone();

@@ -10,7 +10,7 @@ use cjm_wire::{CompositionId, InstanceId, JobId, WorkerSessionId};
 
 /// `@MS` before an event sets the clock. `add INSTANCE/SESSION CAPABILITY CAP`, `remove INSTANCE/SESSION`,
 /// `submit JOB CAPABILITY|=INSTANCE PRIORITY [DEADLINE_MS]`, `cancel JOB`, `cancel-pending JOB`,
-/// `end JOB#ATTEMPT[@SESSION] ok|fail|gone|missed` (session `s` when unsaid), `close`, `open`, `tick`.
+/// `end JOB#ATTEMPT[@SESSION] ok|fail|gone|missed|untaken` (session `s` when unsaid), `close`, `open`, `tick`.
 fn event(words: &[&str]) -> QueueEvent {
     let instance = |text: &str| {
         let (instance, session) = text.split_once('/').expect("INSTANCE/SESSION");
@@ -57,6 +57,7 @@ fn event(words: &[&str]) -> QueueEvent {
                 "ok" => AttemptOutcome::Completed,
                 "fail" => AttemptOutcome::Failed,
                 "missed" => AttemptOutcome::NotRun,
+                "untaken" => AttemptOutcome::NotTaken,
                 _ => AttemptOutcome::Cancelled,
             };
             QueueEvent::AttemptEnded {
@@ -366,6 +367,31 @@ fn an_attempt_that_missed_its_incarnation_takes_its_old_place_again() {
         ("end j1#1@t missed", &["phase j1 cooperative>completed", "ended j1 running>cancelled"]),
         ("add a/u asr 1", &[]),
     ]);
+}
+
+#[test]
+fn a_call_that_its_tool_did_not_take_waits_again_and_not_for_ever() {
+    let limits = QueueLimits { lanes: 1, ..QueueLimits::default() };
+    check_with(
+        limits,
+        &[
+            ("add a/s asr 1", &[]),
+            ("submit j1 asr 0", &["start j1#1 a/s"]),
+            ("submit j2 asr 0", &["block j2 >instance_busy"]),
+            // It comes before what was submitted after it, and the attempt has its number.
+            ("end j1#1 untaken", &["block j1 >no_instance"]),
+            ("remove a/s", &[]),
+            ("add a/t asr 1", &["start j1#2 a/t"]),
+            ("end j1#2@t untaken", &[]),
+            ("add a/u asr 1", &["start j1#3 a/u"]),
+            ("end j1#3@u untaken", &[]),
+            ("add a/v asr 1", &["start j1#4 a/v"]),
+            ("end j1#4@v untaken", &["ended j1 running>failed"]),
+            ("add a/w asr 1", &["start j2#1 a/w"]),
+            ("cancel j2", &["phase j2 none>cooperative", "send-cancel j2#1 a/w", "wake 3000"]),
+            ("end j2#1@w untaken", &["phase j2 cooperative>completed", "ended j2 running>cancelled"]),
+        ],
+    );
 }
 
 #[test]

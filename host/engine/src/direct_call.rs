@@ -42,7 +42,10 @@ impl DirectCall {
         let mut calling = pin!(called.worker.call(self.path, body));
         let answer = tokio::select! {
             biased;
-            answer = &mut calling => answer,
+            answer = &mut calling => {
+                let asked = self.instance.is_retired();
+                answer.map_err(|error| if asked { error } else { error.where_nobody_asked() })
+            }
             () = abandoned.cancelled() => {
                 let _open = called.runner.services.tasks.token();
                 tokio::select! {

@@ -98,6 +98,11 @@ impl Instance {
         self.worker().filter(|worker| worker.facts().session == *session)
     }
 
+    /// Whether it was unloaded.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.state().life.is_retired()
+    }
+
     /// The present incarnation.
     #[cfg(test)]
     pub(crate) fn session(&self) -> WorkerSessionId {

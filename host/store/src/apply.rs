@@ -112,6 +112,15 @@ fn apply_write(connection: &Connection, write: &Write) -> Result<(), NotApplied>
             )
         }
         Write::StartJob(start) => start_job(connection, start),
+        Write::JobWaitsAgain { job_id, attempt } => {
+            let changed = connection
+                .prepare_cached(
+                    "UPDATE jobs SET status = 'pending', started_at = NULL WHERE job_id = ?1 AND status = 'running' \
+                     AND attempt = ?2",
+                )?
+                .execute(params![job_id.as_str(), attempt])?;
+            expect_one(changed, || format!("job `{job_id}` is not in its attempt {attempt}"))
+        }
         Write::EndJob(end) => end_job(connection, end),
         Write::InsertComposition(composition, document, inputs) => {
             insert_composition(connection, composition)?;

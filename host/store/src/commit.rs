@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! job:  (insert) pending ──start──▶ running ──start, higher attempt──▶ running
+//!                   │  ◀──waits again───┤
 //!                   └──────────── end ──┴──▶ completed | failed | cancelled
 //! ```
 //! Every other change of a job is refused, to its caller alone.
@@ -17,7 +18,7 @@ use crate::rows::failure_text;
 use cjm_wire::Timestamp;
 use cjm_wire::error::Failure;
 use cjm_wire::event::JournalRow;
-use cjm_wire::ids::{CompositionId, WorkerSessionId};
+use cjm_wire::ids::{CompositionId, JobId, WorkerSessionId};
 use cjm_wire::python_json::{Style, to_string};
 use serde_json::Value;
 
@@ -35,6 +36,13 @@ pub enum Write {
     InsertJob(Box<JobRecord>, Body),
     /// Begins an attempt.
     StartJob(JobStart),
+    /// Takes back the beginning of an attempt whose call its tool did not take: `running` → `pending`.
+    JobWaitsAgain {
+        /// The job.
+        job_id: JobId,
+        /// The attempt.
+        attempt: u32,
+    },
     /// Ends a job.
     EndJob(Box<JobEnd>),
     /// Accepts a composition: record, document, inputs.

@@ -27,6 +27,15 @@ pub fn running(job: &JobRecord, from: JobStatus) -> JournalRow {
     row
 }
 
+/// `running` → `pending`: the worker died before its tool took the call, `why` in words.
+#[must_use]
+pub fn waits_again(job: &JobRecord, why: &str, ts: Timestamp) -> JournalRow {
+    let mut row = transition(job, Some(JobStatus::Running), JobStatus::Pending, ts);
+    row.payload.insert("attempt".into(), job.attempt.into());
+    row.payload.insert("reason".into(), why.into());
+    row
+}
+
 /// → its terminal status, for `job` as it is once it has ended. The id is derived from the job alone: the journal
 /// refuses a second one.
 #[must_use]

@@ -85,11 +85,11 @@ impl Connections {
     }
 
     /// `POST` of JSON, and the whole answer.
-    pub(crate) async fn post(&self, path: &str, body: Vec<u8>) -> Result<Answer, Broken> {
+    pub(crate) async fn post(&self, path: &str, body: impl Into<Bytes>) -> Result<Answer, Broken> {
         let request = Request::post(path)
             .header(HOST, "worker")
             .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))?;
+            .body(Full::new(body.into()))?;
         let runtime = Handle::current().id();
         let mut line = match self.take(runtime) {
             Some(line) => line,

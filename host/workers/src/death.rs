@@ -13,6 +13,8 @@ use std::time::Duration;
 pub struct Death {
     pub(crate) end: WorkerEnd,
     pub(crate) tool_exit: Option<ToolExit>,
+    /// The jobs whose calls its tool was given, where the worker could say so.
+    pub(crate) given: Option<Vec<String>>,
     pub(crate) verdict: Verdict,
     pub(crate) stderr_tail: Vec<String>,
 }
@@ -22,7 +24,15 @@ impl Death {
     #[must_use]
     pub fn told(verdict: Verdict, stderr_tail: Vec<String>) -> Self {
         let end = WorkerEnd { status: None, descendants_killed: 0, clear_ms: 0 };
-        Self { end, tool_exit: None, verdict, stderr_tail }
+        Self { end, tool_exit: None, given: None, verdict, stderr_tail }
+    }
+
+    /// Whether its tool may have been given the call of this job. Only a worker that says that it was not is believed.
+    pub(crate) fn may_have_given(&self, job: Option<&str>) -> bool {
+        match (&self.given, job) {
+            (Some(given), Some(job)) => given.iter().any(|given| given == job),
+            _ => true,
+        }
     }
 
     /// Why, with evidence.

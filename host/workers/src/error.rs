@@ -123,6 +123,16 @@ pub enum CallError {
         /// Its last lines on standard error.
         stderr_tail: Vec<String>,
     },
+    /// The worker died before its tool had taken the call: nothing of it was done.
+    #[error("the worker of \"{capability}\" died before its tool took the call: {verdict}")]
+    NotTaken {
+        /// The capability.
+        capability: String,
+        /// Why, with evidence.
+        verdict: Box<Verdict>,
+        /// Its last lines on standard error.
+        stderr_tail: Vec<String>,
+    },
     /// The worker answered with something that is not the contract's.
     #[error("{}", bad_answer_text(capability, *status, excerpt))]
     BadAnswer {
@@ -244,6 +254,7 @@ impl Described for CallError {
         match self {
             Self::Tool { stderr_tail, .. }
             | Self::Died { stderr_tail, .. }
+            | Self::NotTaken { stderr_tail, .. }
             | Self::BadAnswer { stderr_tail, .. } => stderr_tail.clone(),
             Self::NotStarted(error) => error.stderr_tail(),
             _ => Vec::new(),
@@ -258,7 +269,7 @@ impl CallError {
                 Facts::new("call.cancelled", exit::CANCELLED, "submit it again when it is wanted")
             }
             Self::Tool { error, .. } => tool_failure::facts(error),
-            Self::Died { verdict, .. } => {
+            Self::Died { verdict, .. } | Self::NotTaken { verdict, .. } => {
                 Facts::new("call.worker_died", exit::WORKER_DIED, verdict.next_step())
             }
             Self::BadAnswer { status: NOT_FOUND, .. } => Facts::new(
@@ -302,7 +313,9 @@ impl CallError {
         let (category, retriable) = match self {
             Self::Cancelled { .. } => (ErrorCategory::Transient, false),
             Self::Tool { error, .. } => (error.category, error.retriable),
-            Self::Died { verdict, .. } => (verdict.category, verdict.retriable),
+            Self::Died { verdict, .. } | Self::NotTaken { verdict, .. } => {
+                (verdict.category, verdict.retriable)
+            }
             Self::BadAnswer { status: NOT_FOUND, .. } => (ErrorCategory::UserInput, false),
             Self::BadAnswer { .. } => (ErrorCategory::Fatal, false),
             Self::Connection { .. } => (ErrorCategory::Transient, true),
@@ -327,6 +340,24 @@ impl CallError {
         Failure { error, report }
     }
 
+    /// This end of a call as it is where nobody has asked for a cancel: then only the tool says that there was one.
+    #[must_use]
+    pub fn where_nobody_asked(self) -> Self {
+        match self {
+            Self::Cancelled { capability } => {
+                let message = "it says that the call was cancelled, and nobody had asked for that";
+                let error = JobError::new(ErrorCategory::Fatal, message);
+                Self::Tool {
+                    capability,
+                    error: Box::new(error),
+                    accounts: Vec::new(),
+                    stderr_tail: Vec::new(),
+                }
+            }
+            other => other,
+        }
+    }
+
     /// What the call accounted for before it failed.
     #[must_use]
     pub fn accounts(&self) -> &[Account] {
@@ -341,6 +372,7 @@ impl CallError {
             Self::Cancelled { capability }
             | Self::Tool { capability, .. }
             | Self::Died { capability, .. }
+            | Self::NotTaken { capability, .. }
             | Self::BadAnswer { capability, .. }
             | Self::Connection { capability, .. }
             | Self::DeadlinePassed { capability, .. }

@@ -11,7 +11,7 @@ use crate::sinks::{OutputStreamName, Sinks, StoredLines};
 use cjm_decide::death::{Evidence, OwnKill, verdict};
 use cjm_wire::channel::{LoadFailure, Record};
 use cjm_wire::frame::SMALL_PAYLOAD_BYTES_MAX;
-use cjm_wire::link::{ProgressReport, ToolExit, to_host};
+use cjm_wire::link::{LastWords, ProgressReport, ToolExit, to_host};
 use cjm_wire::{InstanceId, WorkerSessionId};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -37,6 +37,7 @@ pub(crate) struct Life {
 #[derive(Default)]
 struct LinkNews {
     tool_exit: Option<ToolExit>,
+    last_words: Option<LastWords>,
     load_failure: Option<LoadFailure>,
 }
 
@@ -66,13 +67,14 @@ impl Life {
         }
         // The path is of no use any more; the runtime directory is wiped at the next start anyway.
         let _ = std::fs::remove_file(&self.socket);
-        let LinkNews { tool_exit, load_failure } =
+        let LinkNews { tool_exit, last_words, load_failure } =
             std::mem::take(&mut *news.lock().unwrap_or_else(PoisonError::into_inner));
         let stderr_tail = self.tail.lines();
         let (phase, since_phase_began, memory) = self.phases.at_death();
         let evidence = Evidence {
             protocol_fault: tool_exit.as_ref().and_then(|exit| exit.protocol_fault.clone()),
             own_kill: self.own_kill.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            signalled: last_words.as_ref().and_then(|words| words.signal),
             keeper_lost: end.status.is_none(),
             worker: end.status,
             tool: tool_exit.as_ref().map(|exit| exit.status),
@@ -81,7 +83,8 @@ impl Life {
             ..Evidence::new(phase, since_phase_began)
         };
         let verdict = verdict(&evidence);
-        death.send_replace(Some(Arc::new(Death { end, tool_exit, verdict, stderr_tail })));
+        let given = last_words.and_then(|words| words.given);
+        death.send_replace(Some(Arc::new(Death { end, tool_exit, given, verdict, stderr_tail })));
     }
 
     fn pump(
@@ -130,6 +133,9 @@ impl Life {
                         .map(|report| sinks.progress(&instance, report)),
                     to_host::TOOL_EXIT => parse::<ToolExit>(&frame.payload).map(|exit| {
                         news.lock().unwrap_or_else(PoisonError::into_inner).tool_exit = Some(exit);
+                    }),
+                    to_host::LAST_WORDS => parse::<LastWords>(&frame.payload).map(|words| {
+                        news.lock().unwrap_or_else(PoisonError::into_inner).last_words = Some(words);
                     }),
                     to_host::DROPPED => parse::<cjm_wire::link::Dropped>(&frame.payload).map(|dropped| {
                         sinks.chunk(

@@ -50,6 +50,8 @@ pub(crate) enum Failed {
     Answer(CallError),
     /// It did not.
     Connection(String),
+    /// It was not reached.
+    Unsent(String),
 }
 
 impl Proxy {
@@ -66,10 +68,11 @@ impl Proxy {
     }
 
     /// `POST` of a call: `/execute` or `/task`.
-    pub(crate) async fn call(&self, path: &str, body: Vec<u8>) -> Result<Reply, Failed> {
+    pub(crate) async fn call(&self, path: &str, body: Bytes) -> Result<Reply, Failed> {
         let answer = self.connections.post(path, body).await;
         let answer = answer.map_err(|error| match error {
             Broken::TooLong { status } => Failed::Answer(self.bad_answer(status.as_u16(), error.to_string())),
+            error @ Broken::Connect(_) => Failed::Unsent(chain(&error)),
             error => Failed::Connection(chain(&error)),
         })?;
         if answer.status.as_u16() == 200 {
@@ -111,7 +114,7 @@ impl Proxy {
 
     /// `POST` of a hook; `Err` holds the detail of a refusal.
     pub(crate) async fn hook(&self, path: &str, body: Vec<u8>) -> Result<Bytes, Failed> {
-        self.call(path, body).await.map(|reply| reply.body)
+        self.call(path, body.into()).await.map(|reply| reply.body)
     }
 
     /// `GET` of something small.

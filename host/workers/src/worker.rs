@@ -10,6 +10,7 @@ use crate::phase::Phases;
 use crate::plan::WorkerPlan;
 use crate::proxy::{Failed, Proxy, Reply};
 use crate::pump::Tail;
+use bytes::Bytes;
 use cjm_decide::death::{LifePhase, OwnKill};
 use cjm_wire::channel::LoadFailure;
 use cjm_wire::envelope::CancelRequest;
@@ -18,6 +19,7 @@ use cjm_wire::link::{ShutdownRequest, to_shim};
 use cjm_wire::{JobId, WorkerSessionId, http};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use serde::Deserialize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -83,7 +85,7 @@ impl Common {
             Ok(_) => return Ok(()),
             Err(Failed::Answer(CallError::BadAnswer { excerpt, .. })) => excerpt,
             Err(Failed::Answer(other)) => other.to_string(),
-            Err(Failed::Connection(message)) => {
+            Err(Failed::Connection(message) | Failed::Unsent(message)) => {
                 return match self.news_of_death().await {
                     Some(_) => Err(self.died_at_start(plan)),
                     None => {
@@ -175,7 +177,8 @@ impl Worker for ProcessWorker {
             let _running = self.common.phases.call_begins();
             let _job = self.jobs.as_ref().and_then(|jobs| jobs.begin(&body));
             let mut death = self.common.death.clone();
-            let answer = self.proxy.call(path, body);
+            let body = Bytes::from(body);
+            let answer = self.proxy.call(path, body.clone());
             tokio::pin!(answer);
             let answer = tokio::select! {
                 biased;
@@ -188,7 +191,7 @@ impl Worker for ProcessWorker {
             };
             match answer {
                 Ok(reply) => Ok(reply),
-                Err(failed) => Err(self.explain(failed).await),
+                Err(failed) => Err(self.explain(failed, &body).await),
             }
         })
     }
@@ -198,14 +201,14 @@ impl Worker for ProcessWorker {
             let running = self.common.phases.call_begins();
             let stream = match self.proxy.stream(body).await {
                 Ok(stream) => stream,
-                Err(failed) => return Err(self.explain(failed).await),
+                Err(failed) => return Err(self.explain(failed, &[]).await),
             };
             let stream: ChunkStream = Box::pin(stream.then(move |item| {
                 let (worker, _counted) = (Arc::clone(&self), &running);
                 async move {
                     match item {
                         Ok(chunk) => Ok(chunk),
-                        Err(failed) => Err(worker.explain(failed).await),
+                        Err(failed) => Err(worker.explain(failed, &[]).await),
                     }
                 }
             }));
@@ -252,8 +255,9 @@ impl Worker for ProcessWorker {
 }
 
 impl ProcessWorker {
-    /// Turns what the client saw into what happened.
-    async fn explain(&self, failed: Failed) -> CallError {
+    /// Turns what the client saw of this request into what happened.
+    async fn explain(&self, failed: Failed, request: &[u8]) -> CallError {
+        let unsent = matches!(failed, Failed::Unsent(_));
         match failed {
             Failed::Answer(CallError::Tool { capability, error, accounts, .. }) => {
                 let stderr_tail = if error.category == ErrorCategory::UserInput {
@@ -269,14 +273,23 @@ impl ProcessWorker {
                 CallError::BadAnswer { capability, status, excerpt, stderr_tail: self.common.tail.lines() }
             }
             Failed::Answer(other) => other,
-            Failed::Connection(message) => match self.common.news_of_death().await {
-                Some(death) => CallError::Died {
-                    capability: self.common.capability.clone(),
-                    verdict: Box::new(death.verdict.clone()),
-                    stderr_tail: death.stderr_tail.clone(),
-                },
-                None => CallError::Connection { capability: self.common.capability.clone(), message },
-            },
+            Failed::Connection(message) | Failed::Unsent(message) => {
+                match self.common.news_of_death().await {
+                    Some(death) if unsent || !death.may_have_given(job_of(request).as_deref()) => {
+                        CallError::NotTaken {
+                            capability: self.common.capability.clone(),
+                            verdict: Box::new(death.verdict.clone()),
+                            stderr_tail: death.stderr_tail.clone(),
+                        }
+                    }
+                    Some(death) => CallError::Died {
+                        capability: self.common.capability.clone(),
+                        verdict: Box::new(death.verdict.clone()),
+                        stderr_tail: death.stderr_tail.clone(),
+                    },
+                    None => CallError::Connection { capability: self.common.capability.clone(), message },
+                }
+            }
         }
     }
 
@@ -290,6 +303,19 @@ impl ProcessWorker {
             self.common.kill_and_wait(reason).await;
         }
     }
+}
+
+/// The job that a request is made for.
+fn job_of(request: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Head {
+        envelope: Envelope,
+    }
+    #[derive(Deserialize)]
+    struct Envelope {
+        job_id: String,
+    }
+    serde_json::from_slice(request).ok().map(|Head { envelope: Envelope { job_id } }| job_id)
 }
 
 /// Resolves when the worker is dead; holds no lock over the wait's end, as `wait_for` itself would.

@@ -2,7 +2,7 @@
 
 use super::state::Surface;
 use super::{answer, body, stream};
-use crate::calls::{CALLS_MAX, CallKind, RunningCall};
+use crate::calls::{CALLS_MAX, CallKind, NotBegun, RunningCall};
 use crate::tool::{Operation, worker_failure};
 use axum::body::Body;
 use axum::extract::State;
@@ -33,7 +33,11 @@ pub(crate) async fn execute_stream(State(surface): State<Arc<Surface>>, body: Bo
 async fn unary(surface: &Surface, operation: Operation, body: Body) -> Result<Response, Response> {
     let (call, body) = begin(surface, body).await?;
     let state = Arc::clone(call.state());
-    let response = match surface.tool.call(operation, call, body).await {
+    let outcome = surface.tool.call(operation, call, body).await;
+    if outcome.is_err() && surface.calls.withholds_failure(&state) {
+        return withheld().await;
+    }
+    let response = match outcome {
         Ok(body) => answer::json(StatusCode::OK, body),
         // A cancelled or refused call accounts for nothing.
         Err(failure) if failure.status != 500 => return Ok(answer::failure(failure)),
@@ -47,9 +51,15 @@ async fn begin(surface: &Surface, body: Body) -> Result<(RunningCall, Bytes), Re
     let job_id = body::job_of(&body).await?;
     match surface.calls.begin(CallKind::Work, job_id) {
         Ok(call) => Ok((call, body)),
-        Err(_) => {
+        Err(NotBegun::Ending) => withheld().await,
+        Err(NotBegun::TooMany) => {
             let message = format!("{CALLS_MAX} calls are running or waiting already");
             Err(answer::failure(worker_failure(ErrorCategory::Transient, message)))
         }
     }
+}
+
+/// No answer: the connection ends with the process, after its last words.
+pub(super) async fn withheld<T>() -> T {
+    std::future::pending().await
 }

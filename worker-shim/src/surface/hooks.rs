@@ -1,8 +1,9 @@
 //! The paths that ask the tool something without being a job: configuration, hooks, monitoring.
 
+use super::calls::withheld;
 use super::state::Surface;
 use super::{answer, body};
-use crate::calls::CallKind;
+use crate::calls::{CallKind, NotBegun};
 use crate::tool::{Operation, worker_failure};
 use axum::body::Body;
 use axum::extract::State;
@@ -32,11 +33,13 @@ async fn ask(surface: &Surface, operation: Operation, body: Bytes) -> Response {
         Operation::Initialize | Operation::Reconfigure | Operation::Prefetch => CallKind::Hook,
         _ => CallKind::Question,
     };
-    let Ok(call) = surface.calls.begin(kind, None) else {
-        return answer::failure(worker_failure(
-            ErrorCategory::Transient,
-            "too many calls are waiting already",
-        ));
+    let call = match surface.calls.begin(kind, None) {
+        Ok(call) => call,
+        Err(NotBegun::Ending) => return withheld().await,
+        Err(NotBegun::TooMany) => {
+            let message = "too many calls are waiting already";
+            return answer::failure(worker_failure(ErrorCategory::Transient, message));
+        }
     };
     match surface.tool.call(operation, call, body).await {
         Ok(body) => answer::json(StatusCode::OK, body),

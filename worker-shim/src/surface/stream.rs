@@ -34,6 +34,12 @@ impl Stream for Lines {
             return Poll::Ready(None);
         }
         let word = ready!(this.chunks.lines.poll_recv(context));
+        if matches!(word, Some(StreamLine::Failed(_)) | None)
+            && this.surface.calls.withholds_failure(&this.state)
+        {
+            // No last line, and nobody to wake: the stream is cut with the process, after its last words.
+            return Poll::Pending;
+        }
         this.ended = !matches!(word, Some(StreamLine::Chunk(_)));
         let line = match word {
             Some(StreamLine::Chunk(line) | StreamLine::Failed(line)) => line,

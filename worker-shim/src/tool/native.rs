@@ -89,6 +89,9 @@ impl NativeTool {
         let (answer, outcome) = oneshot::channel();
         let capability = Arc::clone(&self.capability);
         let job = move || {
+            if !call.state().give() {
+                return;
+            }
             let result = capability.run(operation, &call, &body);
             drop(call);
             // Nobody waits any more when the connection was closed.
@@ -109,6 +112,9 @@ impl NativeTool {
         let last = sender.clone().try_reserve_owned();
         let failed = sender.clone();
         let job = move || {
+            if !call.state().give() {
+                return;
+            }
             let sink = Sink::new(sender, Arc::clone(call.state()), handle);
             let word = match capability.run_stream(&call, &body, sink) {
                 Ok(()) => StreamLine::End,

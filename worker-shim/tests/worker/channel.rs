@@ -183,3 +183,35 @@ fn an_answer_in_the_form_of_another_call_is_told_with_the_end_of_the_tool() {
         assert_eq!(worker.exit_code(), 20);
     }
 }
+
+#[test]
+fn a_call_that_a_tool_left_unread_was_not_given_to_it() {
+    // It answers one call and goes; what was written to it meanwhile it has not read.
+    for read in [false, true] {
+        let mut worker = Worker::start(shim());
+        let path = worker.dir.path().join("leaves.pl");
+        let go = worker.dir.path().join("go");
+        let wait = "select(undef, undef, undef, 0.005) until -e $ARGV[3];";
+        let leave = if read { "take((unpack 'N', take(16))[0]);" } else { "" };
+        let source = ANSWERS.replace(
+            "{ say_($kind, $id, $answer) }",
+            &format!("{{ say_(0x86, $id, '{{\"progress\":0.5,\"message\":\"up\"}}'); {wait} say_($kind, $id, $answer); {leave} exit 0 }}"),
+        );
+        std::fs::write(&path, source).unwrap();
+        let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+        let args = vec![text(&path), "82".to_owned(), "31".to_owned(), String::new(), text(&go)];
+        worker.send_spec(Launch::Channel { program: "/usr/bin/perl".to_owned(), args }, Map::new());
+        worker.wait_ready();
+        let first = worker.execute_beside("any", json!({}), "first");
+        worker.wait_progress("up");
+        let second = worker.execute_beside("any", json!({}), "second");
+        worker.wait_for("both calls", || (worker.get("/health").json()["calls_running"] == 2).then_some(()));
+        std::fs::write(&go, "").unwrap();
+        assert_eq!(first.join().unwrap().unwrap().json(), json!(1));
+        assert!(second.join().unwrap().is_none());
+        let mut given = worker.frame(to_host::LAST_WORDS)["given"].as_array().unwrap().clone();
+        given.sort_by_key(ToString::to_string);
+        assert_eq!(given, if read { vec![json!("first"), json!("second")] } else { vec![json!("first")] });
+        assert_eq!(worker.exit_code(), 20);
+    }
+}

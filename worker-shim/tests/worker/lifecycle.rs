@@ -137,6 +137,42 @@ fn sigterm_is_a_shutdown() {
 }
 
 #[test]
+fn a_signal_cancels_nothing_and_the_last_words_say_what_had_begun() {
+    for (signal, number) in [(Signal::TERM, 15), (Signal::INT, 2)] {
+        let mut actions = json!({"run": {"argv": ["-c", "echo x > {data_dir}/up; exec sleep 1000"]}});
+        actions["quick"] = json!({"argv": ["-c", "exit 0"]});
+        let (mut worker, _) = Worker::ready(shim(), script(actions));
+        let begun = worker.execute_beside("run", json!({}), "begun");
+        worker.wait_for("the program", || worker.data_dir().join("up").exists().then_some(()));
+        // One at a time: it waits for the first.
+        let waiting = worker.execute_beside("quick", json!({}), "waiting");
+        worker.wait_for("both calls", || (worker.get("/health").json()["calls_running"] == 2).then_some(()));
+        worker.kill(signal);
+        let words = worker.frame(to_host::LAST_WORDS);
+        assert_eq!(words, json!({"signal": number, "given": ["begun"]}));
+        for call in [begun, waiting] {
+            assert!(call.join().unwrap().is_none(), "no answer: nobody asked for a cancel");
+        }
+        assert_eq!(worker.exit_code(), 0);
+    }
+}
+
+#[test]
+fn what_the_host_asked_to_end_is_cancelled_also_while_a_signal_ends_the_worker() {
+    let (mut worker, _) = Worker::ready(
+        shim(),
+        script(json!({"run": {"argv": ["-c", "trap '' TERM; echo x > {data_dir}/up; sleep 1000"]}})),
+    );
+    let call = worker.execute_beside("run", json!({}), "job");
+    worker.wait_for("the program", || worker.data_dir().join("up").exists().then_some(()));
+    worker.post("/cancel", r#"{"job_id":"job"}"#);
+    worker.kill(Signal::TERM);
+    let answer = call.join().unwrap();
+    assert!(answer.is_none_or(|answer| answer.status == 409), "its cancel, or the end of the worker");
+    assert_eq!(worker.frame(to_host::LAST_WORDS)["given"], json!(["job"]));
+}
+
+#[test]
 fn a_killed_worker_takes_its_program_along() {
     let (mut worker, pids, call) = with_hostile_tool();
     worker.kill(Signal::KILL);

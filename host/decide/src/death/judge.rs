@@ -43,6 +43,7 @@ pub fn verdict(evidence: &Evidence) -> Verdict {
     let (cause, confidence, grounds) = by_own_kill(evidence, status)
         .or_else(|| by_protocol_fault(evidence))
         .or_else(|| by_keeper(evidence))
+        .or_else(|| by_signal(evidence))
         .or_else(|| by_load_failure(evidence, tail))
         .or_else(|| status.map(|(who, status)| by_status(who, status, evidence, tail)))
         .unwrap_or_else(|| {
@@ -104,6 +105,13 @@ fn by_own_kill(evidence: &Evidence, status: Option<(&'static str, ExitStatus)>) 
 fn by_keeper(evidence: &Evidence) -> Option<Finding> {
     let ground = "the keeper is gone; every worker is cleared with it".to_owned();
     evidence.keeper_lost.then_some((Cause::KeeperLost, Confidence::Certain, vec![ground]))
+}
+
+/// The worker was told to end, by whomever, and ended its tool: whatever the wait statuses are, they follow from that.
+fn by_signal(evidence: &Evidence) -> Option<Finding> {
+    let signal = evidence.signalled?;
+    let ground = format!("the worker says that signal {signal} told it to end, and the host did not send it");
+    Some((Cause::Signalled { signal }, Confidence::Certain, vec![ground]))
 }
 
 fn by_protocol_fault(evidence: &Evidence) -> Option<Finding> {
@@ -193,6 +201,7 @@ fn memory_line(cause: &Cause, tail: &[String]) -> Option<String> {
         | Cause::HostKill { .. }
         | Cause::NeverReady { .. }
         | Cause::KeeperLost
+        | Cause::Signalled { .. }
         | Cause::Protocol { .. } => return None,
         Cause::LoadFailed { .. }
         | Cause::SuspectedOom
@@ -219,6 +228,7 @@ fn category_of(cause: &Cause) -> ErrorCategory {
         | Cause::KeeperLost
         | Cause::Crash { .. }
         | Cause::Killed { .. }
+        | Cause::Signalled { .. }
         | Cause::Exit { .. }
         | Cause::Vanished => ErrorCategory::Transient,
     }

@@ -83,6 +83,8 @@ pub struct Evidence {
     pub own_kill: Option<OwnKill>,
     /// Our own shim ended the tool because it broke the protocol: how it did.
     pub protocol_fault: Option<String>,
+    /// The worker says that a signal told it to end; the host sends it none.
+    pub signalled: Option<i32>,
     /// The keeper is gone, and with it every worker.
     pub keeper_lost: bool,
     /// Wait status of the worker process (the shim, or a tool that is its own worker).
@@ -106,6 +108,7 @@ impl Evidence {
         Self {
             own_kill: None,
             protocol_fault: None,
+            signalled: None,
             keeper_lost: false,
             worker: None,
             tool: None,
@@ -155,6 +158,11 @@ pub enum Cause {
         signal: i32,
         /// Of a SIGKILL: how many MB were free, so that it was not for lack of memory.
         free_mb: Option<u64>,
+    },
+    /// A signal to its worker, which ended the tool in good order.
+    Signalled {
+        /// The signal.
+        signal: i32,
     },
     /// It ended itself.
     Exit {
@@ -221,7 +229,7 @@ impl Cause {
             Self::Protocol { .. } => "protocol",
             Self::SuspectedOom => "suspected_oom",
             Self::Crash { .. } => "crash",
-            Self::Killed { .. } => "killed",
+            Self::Killed { .. } | Self::Signalled { .. } => "killed",
             Self::Exit { .. } => "exit",
             Self::Vanished => "vanished",
         }

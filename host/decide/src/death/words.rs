@@ -54,6 +54,9 @@ impl fmt::Display for Verdict {
                 }
             }
             Cause::Killed { signal, .. } => write!(f, "was ended from outside {when} (signal {signal})"),
+            Cause::Signalled { signal } => {
+                write!(f, "was ended from outside {when}, by a signal to its worker (signal {signal})")
+            }
             Cause::Exit { code } => write!(f, "exited by itself {when}, with code {code}"),
             Cause::Vanished => write!(f, "vanished {when}"),
         }
@@ -72,7 +75,7 @@ impl Described for Verdict {
             Cause::Protocol { .. } => "worker.protocol",
             Cause::SuspectedOom => "worker.suspected_oom",
             Cause::Crash { .. } => "worker.crash",
-            Cause::Killed { .. } => "worker.killed",
+            Cause::Killed { .. } | Cause::Signalled { .. } => "worker.killed",
             Cause::Exit { .. } => "worker.exit",
             Cause::Vanished => "worker.vanished",
         }
@@ -106,7 +109,9 @@ impl Described for Verdict {
                  input; a fault that repeats with this input is the tool's"
             }
             Cause::Crash { .. } => "see its last output; a fault that repeats with this input is the tool's",
-            Cause::Killed { .. } => "call again; if nobody sent that signal on purpose, find out who did",
+            Cause::Killed { .. } | Cause::Signalled { .. } => {
+                "call again; if nobody sent that signal on purpose, find out who did"
+            }
             Cause::Exit { .. } => "see its last output: a tool must not exit while it is loaded",
             Cause::Vanished => "call again; `cjm-ctl logs --chunks` shows what it said last",
         };

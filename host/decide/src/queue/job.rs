@@ -7,7 +7,7 @@
 //!      ▼ ─────────────────────▶        AttemptEnded
 //!  ┌─Pending                  Running ──────────────────────▶ ended: completed | failed | cancelled
 //!  │     ◀─────────────────────  │
-//!  │      AttemptEnded: not run  │
+//!  │ AttemptEnded: not run/taken │
 //!  │ StopAsked                   │ StopAsked (reach: any)
 //!  │                             ▼        AttemptEnded, however
 //!  │                         Stopping ──────────────────────▶ ended: cancelled, or failed at its deadline
@@ -22,7 +22,8 @@
 //! not be told later that it went on, and a tool that fails *because* it was stopped has cooperated.
 //!
 //! An attempt that did not find the incarnation it was admitted to has not run: nothing was committed for it,
-//! and the job takes its old place in its line again, under the same attempt number.
+//! and the job takes its old place in its line again, under the same attempt number. An attempt whose worker died before
+//! its tool took the call has a row, and so its number is used; the job takes its old place all the same.
 
 use super::ladder::BlockReason;
 use super::lines::OrderKey;
@@ -39,6 +40,8 @@ pub(super) struct Job {
     pub(super) submitted_ms: u64,
     /// When it must have ended.
     pub(super) due_ms: Option<u64>,
+    /// Attempts whose call was not taken.
+    pub(super) not_taken: u32,
     pub(super) life: Life,
 }
 
@@ -127,11 +130,12 @@ impl Life {
             (Self::Running(run), LifeEvent::AttemptEnded { attempt, session, outcome }) => {
                 let next = match outcome.status() {
                     Some(status) => Next::End(status),
-                    None => Next::Become(Self::Pending {
-                        key: run.key,
-                        attempts_done: run.attempt - 1,
-                        block: None,
-                    }),
+                    None => {
+                        // One that did not run gives its number to the next.
+                        let unused = u32::from(outcome == AttemptOutcome::NotRun);
+                        let attempts_done = run.attempt - unused;
+                        Next::Become(Self::Pending { key: run.key, attempts_done, block: None })
+                    }
                 };
                 Self::attempt_ended(run, attempt, &session, next, illegal)
             }
@@ -238,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_job_that_waits_or_runs_has_one_answer_to_every_event() {
-        use AttemptOutcome::{Cancelled, Completed, Failed, NotRun};
+        use AttemptOutcome::{Cancelled, Completed, Failed, NotRun, NotTaken};
         let (pending, running) = (pending(), Life::Running(run(2)));
         let end = |status| Ok(Next::End(status));
         check(&pending, LifeEvent::Admitted(run(2)), &Ok(Next::Become(running.clone())));
@@ -262,11 +266,13 @@ mod tests {
         check(&running, over(2, Cancelled), &end(JobStatus::Cancelled));
         check(&running, over(3, Completed), &illegal(&running, "attempt_ended"));
         check(&running, over(2, NotRun), &Ok(Next::Become(pending)));
+        let again = Life::Pending { key: OrderKey::new(0, 1), attempts_done: 2, block: None };
+        check(&running, over(2, NotTaken), &Ok(Next::Become(again)));
     }
 
     #[test]
     fn a_job_that_is_stopped_ends_as_the_reason_says_however_its_call_ends() {
-        use AttemptOutcome::{Cancelled, Completed, Failed, NotRun};
+        use AttemptOutcome::{Cancelled, Completed, Failed, NotRun, NotTaken};
         for reason in [StopReason::Cancel, StopReason::Deadline] {
             let stopping = Life::Stopping { run: run(2), reason, grace_ends_ms: 9 };
             let forcing = Life::Forcing { run: run(2), reason };
@@ -280,7 +286,7 @@ mod tests {
                 }
                 check(life, over(1, Failed), &Ok(Next::Stay));
                 check(life, over(3, Failed), &illegal(life, "attempt_ended"));
-                for outcome in [Completed, Failed, Cancelled, NotRun] {
+                for outcome in [Completed, Failed, Cancelled, NotRun, NotTaken] {
                     check(life, over(2, outcome), &Ok(Next::Stopped(reason)));
                 }
             }

@@ -177,6 +177,7 @@ impl Queue {
             composition: job.composition,
             submitted_ms: now_ms,
             due_ms,
+            not_taken: 0,
             life: Life::Pending { key, attempts_done: 0, block: None },
         };
         self.jobs.insert(job.id, entry);
@@ -215,10 +216,23 @@ impl Queue {
         now_ms: u64,
         effects: &mut Vec<QueueEffect>,
     ) -> Result<(), QueueError> {
-        let missed = self.jobs.get(id).and_then(|job| job.life.run()).filter(|run| {
-            outcome == AttemptOutcome::NotRun && run.attempt == attempt && run.session == *session
+        let not_taken_max = self.limits.not_taken_max();
+        let present = self.jobs.get_mut(id).filter(|job| {
+            job.life.run().is_some_and(|run| run.attempt == attempt && run.session == *session)
         });
-        let missed = missed.map(|run| run.instance.clone());
+        let (mut missed, mut outcome) = (None, outcome);
+        if let Some(job) = present
+            && outcome.status().is_none()
+        {
+            missed = job.life.run().map(|run| run.instance.clone());
+            if outcome == AttemptOutcome::NotTaken {
+                job.not_taken += 1;
+                if job.not_taken >= not_taken_max {
+                    // A tool that takes no call at all must not be started for ever.
+                    outcome = AttemptOutcome::Failed;
+                }
+            }
+        }
         self.step(
             id,
             LifeEvent::AttemptEnded { attempt, session: session.clone(), outcome },

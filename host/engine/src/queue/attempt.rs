@@ -125,7 +125,33 @@ async fn try_attempt(runner: &Runner, active: &ActiveJob, start: &Start) -> Atte
     if active.stopping.is_cancelled() {
         return cancelled();
     }
-    AttemptEnd::Over(worker.call(active.path, body).await)
+    match worker.call(active.path, body).await {
+        Err(error @ CallError::NotTaken { .. }) => {
+            wait_again(runner, active, &error).await;
+            AttemptEnd::NotTaken(error)
+        }
+        // Whoever unloads the instance asks all its calls to end.
+        Err(error) if !active.stopping.is_cancelled() && !instance.is_retired() => {
+            AttemptEnd::Over(Err(error.where_nobody_asked()))
+        }
+        answer => AttemptEnd::Over(answer),
+    }
+}
+
+/// Commits that the job waits again, as before the attempt. Where the store refuses, the next attempt's row follows that of
+/// this one.
+async fn wait_again(runner: &Runner, active: &ActiveJob, error: &CallError) {
+    let commit = {
+        let mut record = active.record();
+        record.status = JobStatus::Pending;
+        record.started_at = None;
+        let write = Write::JobWaitsAgain { job_id: active.id.clone(), attempt: record.attempt };
+        let row = rows::waits_again(&record, &error.to_string(), Timestamp::now());
+        Commit::telling().write(write).row(row)
+    };
+    if let Err(error) = runner.services.journal.commit(commit).await {
+        tracing::warn!(%error, job = %active.id, "that the job waits again could not be written");
+    }
 }
 
 /// The job as it is once it runs on `worker`, and the rows and changes that make it so.

@@ -12,7 +12,7 @@ use cjm_decide::queue::{
 };
 use cjm_store::Gate;
 use cjm_wire::JobId;
-use cjm_wire::event::EventType;
+use cjm_wire::event::{EventType, JobStatus};
 use cjm_workers::{CallError, Reply};
 use serde_json::json;
 use std::collections::HashMap;
@@ -97,6 +97,7 @@ impl Owner {
             Command::AttemptOver { job, attempt, session, end } => {
                 let outcome = match &end {
                     AttemptEnd::NotRun => AttemptOutcome::NotRun,
+                    AttemptEnd::NotTaken(_) => AttemptOutcome::NotTaken,
                     AttemptEnd::Over(Ok(_)) => AttemptOutcome::Completed,
                     AttemptEnd::Over(Err(CallError::Cancelled { .. })) => AttemptOutcome::Cancelled,
                     AttemptEnd::Over(Err(_)) => AttemptOutcome::Failed,
@@ -105,15 +106,26 @@ impl Owner {
                     AttemptEnd::Over(result) => {
                         self.results.insert(job.clone(), result);
                     }
-                    AttemptEnd::NotRun => {
-                        // It waits again, and what waits keeps nothing open.
-                        let active = self.runner.upgrade().and_then(|runner| runner.jobs.get(&job));
-                        active.iter().for_each(|active| active.let_close());
+                    AttemptEnd::NotRun => self.let_close(&job),
+                    AttemptEnd::NotTaken(error) => {
+                        // For the case that it was the last attempt it had.
+                        self.results.insert(job.clone(), Err(error));
                     }
                 }
-                self.feed(QueueEvent::AttemptEnded { job, attempt, session, outcome });
+                self.feed(QueueEvent::AttemptEnded { job: job.clone(), attempt, session, outcome });
+                if outcome == AttemptOutcome::NotTaken && self.queue.status(&job) == Some(JobStatus::Pending)
+                {
+                    self.results.remove(&job);
+                    self.let_close(&job);
+                }
             }
         }
+    }
+
+    /// A job that waits again; what waits keeps nothing open.
+    fn let_close(&self, job: &JobId) {
+        let active = self.runner.upgrade().and_then(|runner| runner.jobs.get(job));
+        active.iter().for_each(|active| active.let_close());
     }
 
     fn feed(&mut self, event: QueueEvent) {

@@ -36,6 +36,8 @@ pub(crate) enum AttemptEnd {
     Over(Result<Reply, CallError>),
     /// The incarnation it was admitted to is not the present one: nothing was committed, nothing was sent.
     NotRun,
+    /// The worker died before its tool had taken the call; the error says how.
+    NotTaken(CallError),
 }
 
 /// A job that has not ended.

@@ -12,6 +12,7 @@ use cjm_decide::death::OwnKill;
 use cjm_decide::queue::{CANCEL_GRACE_MS, QueueError, QueueLimits, Target};
 use cjm_wire::InstanceId;
 use cjm_wire::composition::{Composition, RunOutcome};
+use cjm_wire::envelope::ExecuteRequest;
 use cjm_wire::event::JobStatus;
 use cjm_wire::json::Arguments;
 use cjm_workers::{LoadOptions, NodeState};
@@ -235,5 +236,34 @@ async fn a_composition_is_not_run_with_another_configuration_than_it_names() {
         let id = naming(same).await.expect("the same, or none");
         assert_eq!(host.wait_composition(&id).await.expect("told").outcome, RunOutcome::Completed);
     }
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_that_nobody_asked_for_is_a_failure_of_the_tool() {
+    let (host, instance) = stage(QueueLimits::default(), 1, 0);
+    let job = host.submit(request("claims")).await.expect("accepted");
+    let told = host.wait(&job).await.expect("told");
+    assert_eq!(told.status, JobStatus::Failed, "{told:?}");
+    let why = told.failure.clone().expect("it says why").report.message;
+    assert!(why.contains("nobody had asked"), "{why}");
+    let direct = ExecuteRequest { kwargs: arguments("claims", 1, false), ..ExecuteRequest::default() };
+    let told = host.call(&instance.id, direct, None).await.expect_err("a failure");
+    assert!(told.to_string().contains("nobody had asked"), "{told}");
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tool_that_takes_no_call_is_not_started_for_ever() {
+    let limits = QueueLimits { lanes: 2, ..QueueLimits::default() };
+    let (host, _) = stage(limits, 1, 0);
+    let job = host.submit(request("untaken")).await.expect("accepted");
+    let next = host.submit(request("ok")).await.expect("accepted");
+    let told = host.wait(&job).await.expect("told");
+    assert_eq!(told.status, JobStatus::Failed, "{told:?}");
+    let why = told.failure.clone().expect("it says why").report;
+    assert_eq!((why.code.as_str(), why.exit_code), ("call.worker_died", 11), "{why:?}");
+    assert!(why.message.contains("died before its tool took the call"), "{why:?}");
+    assert_eq!(host.wait(&next).await.expect("told").status, JobStatus::Completed, "nobody else suffers");
     host.shutdown().await;
 }

@@ -267,6 +267,15 @@ impl Kept {
                 }
                 Ok(())
             }
+            Write::JobWaitsAgain { job_id, attempt } => {
+                let job = self.jobs.get(job_id);
+                let may = job.is_some_and(|job| job.status == JobStatus::Running && job.attempt == *attempt);
+                if !may {
+                    self.broken.push(format!("{job_id} cannot wait again after attempt {attempt}: {job:?}"));
+                    return Err(refused("an attempt that is not"));
+                }
+                Ok(())
+            }
             Write::EndJob(end) => {
                 let job = self.jobs.get(&end.job_id);
                 if job.is_none_or(|job| job.status.is_terminal()) {
@@ -316,6 +325,9 @@ impl Kept {
                 job.status = JobStatus::Running;
                 job.attempt = start.attempt;
                 job.worker_session_id.clone_from(&start.worker_session_id);
+            }
+            Write::JobWaitsAgain { job_id, .. } => {
+                self.jobs.get_mut(job_id).expect("checked").status = JobStatus::Pending;
             }
             Write::EndJob(end) => {
                 let job = self.jobs.get_mut(&end.job_id).expect("checked");

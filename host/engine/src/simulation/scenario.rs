@@ -12,7 +12,7 @@ use crate::queue::submission::JobRequest;
 use crate::services::{History, Services};
 use cjm_catalog::{Catalog, ManifestFolder};
 use cjm_decide::death::OwnKill;
-use cjm_decide::queue::{CANCEL_GRACE_MS, QueueLimits, Target};
+use cjm_decide::queue::{CANCEL_GRACE_MS, NOT_TAKEN_EXTRA, QueueLimits, Target};
 use cjm_store::{DiagnosticRecord, Diagnostics, DroppedCounts, InputHashes, Journal, StreamChunk};
 use cjm_wire::envelope::ExecuteRequest;
 use cjm_wire::event::JobStatus;
@@ -205,7 +205,20 @@ impl Stage {
             Target::Instance(seed.pick(&self.instances).clone())
         };
         let mut request = JobRequest::new(target);
-        let acts = ["ok", "ok", "ok", "fail", "die", "answer-and-die", "hang", "deaf", "stubborn", "large"];
+        let acts = [
+            "ok",
+            "ok",
+            "ok",
+            "fail",
+            "die",
+            "answer-and-die",
+            "hang",
+            "deaf",
+            "stubborn",
+            "large",
+            "claims",
+            "untaken",
+        ];
         let act = *seed.pick(&acts);
         let endless = matches!(act, "hang" | "deaf" | "stubborn");
         request.kwargs = arguments(act, seed.below(60), true)
@@ -343,6 +356,11 @@ impl Stage {
                 let why = job.failure.is_some();
                 ensure(why == (job.status == JobStatus::Failed), || {
                     format!("{id} is {}, and why is {:?}", job.status, job.failure)
+                })?;
+                let untaken =
+                    job.failure.as_ref().is_some_and(|why| why.report.message.contains("before its tool"));
+                ensure(!untaken || job.attempt == plan.lanes + NOT_TAKEN_EXTRA, || {
+                    format!("{id} failed in attempt {} for a call that was not taken", job.attempt)
                 })?;
                 if disk_may_fail {
                     continue;

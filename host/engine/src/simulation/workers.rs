@@ -18,6 +18,7 @@ use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -383,6 +384,7 @@ impl SimulatedWorker {
                 self.body.kill(Why::ByItself);
                 reply(1)
             }
+            "claims" => Err(CallError::Cancelled { capability }),
             "large" => reply(super::journal::RESULT_BYTES_MAX as u64 + 1),
             _ => reply(1),
         }
@@ -456,9 +458,15 @@ impl Worker for SimulatedWorker {
             let request: ExecuteRequest = serde_json::from_slice(&body).expect("a request");
             let counted = self.enter(&request);
             let on_its_way = self.body.seed().millis(8);
+            let has_arrived = AtomicBool::new(false);
             let answer = async {
                 // What asks for its end before it has arrived finds nothing to stop.
                 tokio::time::sleep(on_its_way).await;
+                if request.kwargs.get("do").is_some_and(|act| act == "untaken") {
+                    self.body.kill(Why::ByItself);
+                    std::future::pending::<()>().await;
+                }
+                has_arrived.store(true, Ordering::Relaxed);
                 let (sender, mut cancelled) = watch::channel(false);
                 CANCELS.with_borrow_mut(|cancels| cancels.insert(counted.1.clone(), sender));
                 self.answer(&request, &mut cancelled).await
@@ -468,10 +476,20 @@ impl Worker for SimulatedWorker {
                 death = self.body.dead() => death,
                 answer = answer => return answer,
             };
+            let job = counted.1.clone();
             drop(counted);
             // That the connection is broken is noticed when it is: others may know of the death before.
             tokio::time::sleep(on_its_way).await;
-            Err(self.died(&death))
+            if has_arrived.load(Ordering::Relaxed) {
+                return Err(self.died(&death));
+            }
+            // Nothing of it was done: it may be sent again.
+            self.body.seen().sent.remove(&job);
+            Err(CallError::NotTaken {
+                capability: self.body.capability.clone(),
+                verdict: Box::new(death.verdict().clone()),
+                stderr_tail: Vec::new(),
+            })
         })
     }
 

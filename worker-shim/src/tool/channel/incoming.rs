@@ -12,6 +12,8 @@ use cjm_wire::frame::SMALL_PAYLOAD_BYTES_MAX;
 use cjm_wire::http::{Account, Progress};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use std::io;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::unix::OwnedReadHalf;
 
@@ -42,7 +44,10 @@ pub(super) async fn read_all(shared: &Shared, reader: &mut FrameReader<OwnedRead
             }
             Ok(None) => break "it closed its channel and went on running".to_owned(),
             // A process that is killed while it writes looks like this too, a moment before its exit.
-            Err(error) if matches!(error, ReadError::Cut | ReadError::Io(_)) => break error.to_string(),
+            Err(error) if matches!(error, ReadError::Cut | ReadError::Io(_)) => {
+                note_reset(shared, &error);
+                break error.to_string();
+            }
             Err(error) => return shared.condemn(&error.to_string()),
         }
     };
@@ -53,10 +58,23 @@ pub(super) async fn read_all(shared: &Shared, reader: &mut FrameReader<OwnedRead
 
 /// Takes what an exited tool has left in the channel.
 pub(super) async fn read_last(shared: &Shared, reader: &mut FrameReader<OwnedReadHalf>) {
-    while let Ok(Some(frame)) = reader.next().await {
-        if let Err(offence) = take(shared, frame) {
-            return shared.condemn(&offence.to_string());
+    loop {
+        match reader.next().await {
+            Ok(Some(frame)) => {
+                if let Err(offence) = take(shared, frame) {
+                    return shared.condemn(&offence.to_string());
+                }
+            }
+            Ok(None) => return,
+            Err(error) => return note_reset(shared, &error),
         }
+    }
+}
+
+/// The kernel resets a channel whose other end was closed before all was read from it.
+fn note_reset(shared: &Shared, error: &ReadError) {
+    if matches!(error, ReadError::Io(error) if error.kind() == io::ErrorKind::ConnectionReset) {
+        shared.reset.store(true, Ordering::Relaxed);
     }
 }
 

@@ -27,6 +27,7 @@ use cjm_wire::channel::{CallFailure, LoadFailure, Record, to_tool};
 use cjm_wire::error::ErrorCategory;
 use cjm_wire::link::WorkerSpec;
 use outgoing::Outgoing;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -52,6 +53,8 @@ struct Shared {
     context: Context,
     /// The process has exited and is reaped; its number is nobody's any more.
     exited: CancellationToken,
+    /// It went without reading all that was written to it.
+    reset: AtomicBool,
     /// Which rule of the channel the tool broke; it is killed for the first one.
     fault: OnceLock<String>,
 }

@@ -24,6 +24,19 @@ struct Queue {
     control: VecDeque<Frame>,
     calls: VecDeque<Frame>,
     bytes: usize,
+    /// The call whose frame is being written: nobody can read the whole of it yet.
+    writing: Option<u64>,
+    /// The call whose frame was the last one written, unless another frame followed it.
+    newest: Option<u64>,
+}
+
+/// Calls that a tool which is gone has not read to their end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// What was not written whole.
+    Unwritten,
+    /// That, and at least the end of what was written last: the kernel says so by a reset.
+    Newest,
 }
 
 impl Outgoing {
@@ -67,18 +80,28 @@ impl Outgoing {
         true
     }
 
-    /// Writes what is queued until the channel breaks.
-    pub(crate) async fn write_to(&self, mut stream: OwnedWriteHalf) {
+    /// Which calls those are.
+    pub(crate) fn unread(&self, unread: Unread) -> impl Iterator<Item = u64> {
+        let queue = self.lock();
+        let newest = queue.newest.filter(|_| unread == Unread::Newest);
+        queue.writing.into_iter().chain(newest)
+    }
+
+    /// Writes what is queued until the channel breaks. `give` is asked before a call is written.
+    pub(crate) async fn write_to(&self, mut stream: OwnedWriteHalf, give: impl Fn(u64) -> bool) {
         loop {
             let filled = self.filled.notified();
             let Some(frame) = self.next() else {
                 filled.await;
                 continue;
             };
-            if write_frame(&mut stream, frame).await.is_err() {
+            let call = self.lock().writing;
+            if call.is_some_and(|id| !give(id)) || write_frame(&mut stream, frame).await.is_err() {
                 // The reader sees the end as well and acts on it.
                 return;
             }
+            let mut queue = self.lock();
+            (queue.writing, queue.newest) = (None, call);
         }
     }
 
@@ -89,6 +112,7 @@ impl Outgoing {
         }
         let frame = queue.calls.pop_front()?;
         queue.bytes -= frame.payload.len();
+        queue.writing = Some(frame.call_id);
         Some(frame)
     }
 

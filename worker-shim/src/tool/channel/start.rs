@@ -1,6 +1,6 @@
 //! Bringing the tool's process up, and seeing it end.
 
-use super::outgoing::Outgoing;
+use super::outgoing::{Outgoing, Unread};
 use super::waiting::Waiting;
 use super::{ChannelTool, Shared, incoming, sdk_files};
 use crate::context::{Context, Event};
@@ -24,6 +24,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -55,10 +56,15 @@ pub(super) async fn load(spec: WorkerSpec, context: Context) -> Result<Loaded, L
         waiting: Waiting::default(),
         context,
         exited: CancellationToken::new(),
+        reset: AtomicBool::new(false),
         fault: OnceLock::new(),
     });
     let writing = Arc::clone(&shared);
-    tokio::spawn(async move { writing.outgoing.write_to(write_half).await });
+    tokio::spawn(async move {
+        // A call that is waited for no more was refused meanwhile, and is the tool's to answer all the same.
+        let give = |id| writing.waiting.call(id).is_none_or(|call| call.give());
+        writing.outgoing.write_to(write_half, give).await;
+    });
     tokio::spawn(attend(Arc::clone(&shared), reader, watch));
     let ready = WorkerReady {
         tool_pid: u32::try_from(pid.as_raw()).ok(),
@@ -239,6 +245,8 @@ async fn attend(shared: Arc<Shared>, mut reader: FrameReader<OwnedReadHalf>, wat
     if shared.fault.get().is_none() {
         let _ = tokio::time::timeout(LAST_WORDS_MAX, incoming::read_last(&shared, &mut reader)).await;
     }
+    let unread = if shared.reset.load(Ordering::Relaxed) { Unread::Newest } else { Unread::Unwritten };
+    shared.outgoing.unread(unread).for_each(|call_id| shared.context.calls.take_back(call_id));
     let calls_running = u32::try_from(shared.context.calls.running()).unwrap_or(u32::MAX);
     shared.context.children.clear_after(shared.pid).await;
     // Condemning looks at this before it signals, and both run on this thread.

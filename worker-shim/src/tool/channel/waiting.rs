@@ -218,7 +218,7 @@ mod tests {
         let (answer, mut outcome) = oneshot::channel();
         waiting.insert(9, calls.begin(CallKind::Work, None).unwrap(), Answer::Unary(answer));
         assert_eq!(waiting.end(9), Err(Misfit::WrongForm));
-        assert_eq!(outcome.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        assert!(matches!(outcome.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
         let (lines, mut reader) = mpsc::channel(STREAM_LINES_MAX);
         waiting.insert(10, calls.begin(CallKind::Work, None).unwrap(), Answer::stream(lines));
         assert_eq!(waiting.result(10, Bytes::new()), Err(Misfit::WrongForm));

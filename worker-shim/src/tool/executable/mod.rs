@@ -218,6 +218,9 @@ impl Program {
             }
         }
         let plan = plan::make(self, action, &values, state)?;
+        if !state.give() {
+            return Err(ToolError::transient("the worker is ending"));
+        }
         let lines = lines.filter(|_| action.result == ResultSource::StdoutLines);
         let run = process::Run {
             program: self,
