@@ -106,29 +106,27 @@ const LEAVES: &str = r#"
 
 #[test]
 fn a_tool_that_leaves_after_each_answer_fails_no_element() {
-    for concurrency in [1, 4] {
-        let world = World::new();
-        world.write("leaves.pl", LEAVES);
-        let script = world.file("leaves.pl").display().to_string();
-        world.install_manifest(
-            "leaves",
-            &json!({"format_version": "2.0", "code": {"name": "leaves", "version": "1", "runtime": {
-                "kind": "channel", "program": "/usr/bin/perl", "args": [script], "concurrency_max": concurrency,
-            }}}),
-        );
-        let items: Vec<u32> = (0..40).collect();
-        world.write(
+    let world = World::new();
+    world.write("leaves.pl", LEAVES);
+    let script = world.file("leaves.pl").display().to_string();
+    world.install(
+        "leaves",
+        &json!({"format_version": "2.0", "code": {"name": "leaves", "version": "1", "runtime": {
+            "kind": "channel", "program": "/usr/bin/perl", "args": [script],
+        }}}),
+    );
+    let items: Vec<u32> = (0..40).collect();
+    world.write(
             "run.yaml",
             format!("name: r\nfailure: best_effort\nnodes:\n  m: {{ capability: leaves, map: {}, args: {{ n: \"${{item}}\" }} }}\n", json!(items)),
         );
-        let path = world.file("run.yaml");
-        let outcome = world.start(&["run", &path.display().to_string()]).wait(LONG);
-        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
-        let ends = journal::assert_every_job_ended_once(&world.journal());
-        assert!(ends.len() == 40 && ends.values().all(|status| status == "completed"), "{ends:?}");
-        assert_each_spawned_worker_died_once(&journal::rows(&world.journal()));
-        world.assert_nothing_left();
-    }
+    let path = world.file("run.yaml");
+    let outcome = world.start(&["run", &path.display().to_string()]).wait(LONG);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let ends = journal::assert_every_job_ended_once(&world.journal());
+    assert!(ends.len() == 40 && ends.values().all(|status| status == "completed"), "{ends:?}");
+    assert_each_spawned_worker_died_once(&journal::rows(&world.journal()));
+    world.assert_nothing_left();
 }
 
 #[test]

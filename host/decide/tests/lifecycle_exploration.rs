@@ -185,7 +185,7 @@ impl World {
                     steps.push(Step::CallEnds(id.clone(), AttemptOutcome::Failed));
                     // Once for each job and without a cancel beside it: the states double with each further one.
                     if attempt.number == 1 && self.bounds.cancels == 0 {
-                        steps.push(Step::CallEnds(id.clone(), AttemptOutcome::NotTaken));
+                        steps.push(Step::CallEnds(id.clone(), AttemptOutcome::NotTaken { others: true }));
                     }
                 }
                 Stage::Sent => {

@@ -35,7 +35,7 @@ fn op() -> impl Strategy<Value = Op> {
         Just(AttemptOutcome::Failed),
         Just(AttemptOutcome::Cancelled),
         Just(AttemptOutcome::NotRun),
-        Just(AttemptOutcome::NotTaken)
+        any::<bool>().prop_map(|others| AttemptOutcome::NotTaken { others })
     ];
     let reach = prop_oneof![3 => Just(CancelReach::Any), 1 => Just(CancelReach::PendingOnly)];
     prop_oneof![
@@ -66,6 +66,7 @@ struct ModelJob {
     target: Target,
     priority: i32,
     stage: Stage,
+    attempts_done: u32,
     not_taken: u32,
 }
 
@@ -110,10 +111,10 @@ impl Model {
 
     fn end(&mut self, job: usize, mut outcome: AttemptOutcome, seen: &mut Vec<Seen>) {
         let incarnation_is_gone = outcome.status().is_none();
-        if outcome == AttemptOutcome::NotTaken {
-            self.jobs[job].not_taken += 1;
-            // One for each lane, and three.
-            if self.jobs[job].not_taken as usize >= self.lanes + 3 {
+        if let AttemptOutcome::NotTaken { others } = outcome {
+            self.jobs[job].attempts_done += 1;
+            self.jobs[job].not_taken += u32::from(!others);
+            if !others && self.jobs[job].not_taken >= 4 {
                 outcome = AttemptOutcome::Failed;
             }
         }
@@ -275,8 +276,8 @@ impl Pair {
     fn note(&mut self, effect: &QueueEffect) -> Option<Seen> {
         match effect {
             QueueEffect::Start(start) => {
-                let not_taken = self.model.jobs[number(start.job.as_str())].not_taken;
-                assert_eq!(start.attempt, 1 + not_taken);
+                let done = self.model.jobs[number(start.job.as_str())].attempts_done;
+                assert_eq!(start.attempt, 1 + done);
                 assert!(start.lanes_in_use as usize <= self.model.lanes);
                 Some(Seen::Start {
                     job: number(start.job.as_str()),
@@ -331,7 +332,7 @@ impl Pair {
     fn end(&mut self, job: usize, outcome: AttemptOutcome) {
         let Stage::Running { session, .. } = self.model.jobs[job].stage else { return };
         let session = session_id(session);
-        let attempt = 1 + self.model.jobs[job].not_taken;
+        let attempt = 1 + self.model.jobs[job].attempts_done;
         let mut expected = Vec::new();
         self.model.end(job, outcome, &mut expected);
         self.event(QueueEvent::AttemptEnded { job: job_id(job), attempt, session, outcome }, expected);
@@ -365,6 +366,7 @@ impl Pair {
                     target: target.clone(),
                     priority,
                     stage: Stage::Pending,
+                    attempts_done: 0,
                     not_taken: 0,
                 });
                 self.event(submitted(id, target, priority), Vec::new());
@@ -417,7 +419,7 @@ impl Pair {
             }
             Op::EndImpossible { .. } if !ended => {
                 let session = session_id(self.model.sessions);
-                let attempt = 2 + self.model.jobs[job].not_taken;
+                let attempt = 2 + self.model.jobs[job].attempts_done;
                 self.refused(&QueueEvent::AttemptEnded { job: job_id(job), attempt, session, outcome });
             }
             Op::SubmitAgain { .. } if !ended => {

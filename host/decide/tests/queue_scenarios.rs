@@ -10,7 +10,7 @@ use cjm_wire::{CompositionId, InstanceId, JobId, WorkerSessionId};
 
 /// `@MS` before an event sets the clock. `add INSTANCE/SESSION CAPABILITY CAP`, `remove INSTANCE/SESSION`,
 /// `submit JOB CAPABILITY|=INSTANCE PRIORITY [DEADLINE_MS]`, `cancel JOB`, `cancel-pending JOB`,
-/// `end JOB#ATTEMPT[@SESSION] ok|fail|gone|missed|untaken` (session `s` when unsaid), `close`, `open`, `tick`.
+/// `end JOB#ATTEMPT[@SESSION] ok|fail|gone|missed|untaken|passed-over` (session `s` when unsaid), `close`, `open`, `tick`.
 fn event(words: &[&str]) -> QueueEvent {
     let instance = |text: &str| {
         let (instance, session) = text.split_once('/').expect("INSTANCE/SESSION");
@@ -57,7 +57,8 @@ fn event(words: &[&str]) -> QueueEvent {
                 "ok" => AttemptOutcome::Completed,
                 "fail" => AttemptOutcome::Failed,
                 "missed" => AttemptOutcome::NotRun,
-                "untaken" => AttemptOutcome::NotTaken,
+                "untaken" => AttemptOutcome::NotTaken { others: false },
+                "passed-over" => AttemptOutcome::NotTaken { others: true },
                 _ => AttemptOutcome::Cancelled,
             };
             QueueEvent::AttemptEnded {
@@ -385,8 +386,11 @@ fn a_call_that_its_tool_did_not_take_waits_again_and_not_for_ever() {
             ("end j1#2@t untaken", &[]),
             ("add a/u asr 1", &["start j1#3 a/u"]),
             ("end j1#3@u untaken", &[]),
-            ("add a/v asr 1", &["start j1#4 a/v"]),
-            ("end j1#4@v untaken", &["ended j1 running>failed"]),
+            // Where others have their turn, it will have its own.
+            ("add a/x asr 1", &["start j1#4 a/x"]),
+            ("end j1#4@x passed-over", &[]),
+            ("add a/v asr 1", &["start j1#5 a/v"]),
+            ("end j1#5@v untaken", &["ended j1 running>failed"]),
             ("add a/w asr 1", &["start j2#1 a/w"]),
             ("cancel j2", &["phase j2 none>cooperative", "send-cancel j2#1 a/w", "wake 3000"]),
             ("end j2#1@w untaken", &["phase j2 cooperative>completed", "ended j2 running>cancelled"]),

@@ -27,6 +27,11 @@ impl Death {
         Self { end, tool_exit: None, given: None, verdict, stderr_tail }
     }
 
+    /// Whether it says that its tool was given calls.
+    pub(crate) fn has_given(&self) -> bool {
+        self.given.as_ref().is_some_and(|given| !given.is_empty())
+    }
+
     /// Whether its tool may have been given the call of this job. Only a worker that says that it was not is believed.
     pub(crate) fn may_have_given(&self, job: Option<&str>) -> bool {
         match (&self.given, job) {

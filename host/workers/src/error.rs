@@ -128,6 +128,8 @@ pub enum CallError {
     NotTaken {
         /// The capability.
         capability: String,
+        /// It had taken other calls.
+        others: bool,
         /// Why, with evidence.
         verdict: Box<Verdict>,
         /// Its last lines on standard error.

@@ -277,6 +277,7 @@ impl ProcessWorker {
                 match self.common.news_of_death().await {
                     Some(death) if unsent || !death.may_have_given(job_of(request).as_deref()) => {
                         CallError::NotTaken {
+                            others: death.has_given(),
                             capability: self.common.capability.clone(),
                             verdict: Box::new(death.verdict.clone()),
                             stderr_tail: death.stderr_tail.clone(),

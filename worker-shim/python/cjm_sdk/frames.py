@@ -2,7 +2,8 @@
 
 What: the kinds, and one object that reads and writes whole frames on a descriptor.
 What not: the meaning of a payload. No `socket` module: `readv` and `writev` are enough and cost nothing to import.
-Must hold: a frame is written whole or the channel is closed; two frames never mix, not even when a signal handler
+Must hold: a frame is written whole or the channel is closed; a descriptor that the tool closed, or that is another file
+now, is never written to or read from: the process ends with a word; two frames never mix, not even when a signal handler
 or a finalizer writes in the middle of a write of its own thread; a large payload is not copied here.
 """
 
@@ -29,16 +30,23 @@ class ChannelError(Exception):
     """The peer broke the framing: nothing after this can be trusted."""
 
 
+# Exit code of a process that cannot go on talking.
+EXIT_BROKEN = 3
+
+
 class Channel:
     """One end of the channel. Reads belong to one thread; writes may come from any."""
 
     def __init__(self, descriptor):
         self._descriptor = descriptor
+        self._file = self._file_of()
         self._buffer = b""
         self._lock = Lock()
         self._writer = 0
         self._deferred = []
         self.closed = False
+        # This process is a child that the tool forked.
+        self.is_childs = False
 
     def read(self):
         """The next frame as (kind, call id, payload), or None when the peer closed the channel."""
@@ -73,7 +81,7 @@ class Channel:
 
     def forget(self):
         """In a forked child: let go of the channel, which belongs to the parent."""
-        self.closed = True
+        self.closed = self.is_childs = True
         self._lock = Lock()
         self._writer = 0
         try:
@@ -81,9 +89,28 @@ class Channel:
         except OSError:
             pass
 
+    def _file_of(self):
+        """Which file the descriptor is; None when it is closed."""
+        try:
+            found = os.fstat(self._descriptor)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _check(self):
+        # A thread that reads holds the old file: nobody would ever see the end of it.
+        if self._file_of() != self._file:
+            words = b"cjm: the tool closed descriptor %d, which is its channel to the worker; the process ends\n"
+            try:
+                os.write(2, words % self._descriptor)
+            except OSError:
+                pass
+            os._exit(EXIT_BROKEN)
+
     def _write(self, kind, call_id, payload):
         if self.closed:
             return
+        self._check()
         head = len(payload).to_bytes(4, "big") + bytes((kind, 0, 0, 0)) + call_id.to_bytes(8, "big")
         try:
             done = os.writev(self._descriptor, (head, payload))
@@ -96,6 +123,8 @@ class Channel:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
         except OSError:
+            # Closed by the tool meanwhile, or the peer is gone.
+            self._check()
             self.closed = True
 
     def _take(self, size, at_boundary=False):
@@ -127,6 +156,7 @@ class Channel:
         return whole
 
     def _read_some(self):
+        self._check()
         try:
             return os.read(self._descriptor, READ_AHEAD_BYTES)
         except ConnectionResetError:

@@ -28,7 +28,7 @@ QUERY_THREADS_MAX = 4
 SHUTDOWN_CALLS_SECONDS_MAX = 0.5
 # How long cleanup() may take when the channel has ended and nobody waits for it.
 ORPHAN_SECONDS_MAX = 1.0
-EXIT_LOAD_FAILED, EXIT_CHANNEL_BROKEN = 1, 3
+EXIT_LOAD_FAILED, EXIT_CHANNEL_BROKEN = 1, frames.EXIT_BROKEN
 CHANNEL_FD_VARIABLE = "CJM_CHANNEL_FD"
 
 _MAIN_THREAD = (frames.INITIALIZE, frames.RECONFIGURE, frames.ON_ENABLE, frames.ON_DISABLE, frames.CLEANUP)
@@ -94,7 +94,9 @@ class Host:
             failure = {"message": errors.one_line(error), "traceback": errors.traceback_of(error)}
             self.channel.send(frames.LOAD_FAILED, 0, encode.spaced_bytes(failure))
             self._flush()
+            self._end_child(EXIT_LOAD_FAILED)
             os._exit(EXIT_LOAD_FAILED)
+        self._end_child(0)
         while True:
             try:
                 self._lanes.serve()
@@ -236,7 +238,20 @@ class Host:
         except BaseException as error:
             errors.print_exception("cjm: a call failed outside the tool:", error)
             answer = frames.FAILURE, ops.failure_bytes(ops.Failure(500))
+        self._end_child(int(answer[0] == frames.FAILURE))
         self._answer(call, *answer)
+
+    def _end_child(self, code):
+        """Ends a child that the tool forked and that came back from the tool's code: the rest is its parent's."""
+        if not self.channel.is_childs:
+            return
+        how = "failed" if code else "returned"
+        words = "cjm: a forked child %s where its parent goes on; it ends here (let it end by os._exit())\n"
+        try:
+            sys.stderr.write(words % how)
+        finally:
+            self._flush()
+            os._exit(code)
 
     def _perform(self, call, kind, payload):
         self._attach_logs()

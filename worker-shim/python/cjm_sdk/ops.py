@@ -96,7 +96,8 @@ def execute_stream(host, call, payload):
         for item in items:
             line = encode.line_bytes(item)
             _check_size(line)
-            if not call.take_credit():
+            # A forked child that goes on in its parent's stream would wait for credit for ever.
+            if host.channel.is_childs or not call.take_credit():
                 break
             host.channel.send(frames.CHUNK, call.id, line)
         if call.cancelled:

@@ -33,6 +33,7 @@ class Shim:
         self.socket.settimeout(DEADLINE_SECONDS)
         self.seen = []
         self.last_id = 0
+        self.descriptor = theirs.fileno()
         self.directory = tempfile.TemporaryDirectory()
         self.journal_path = os.path.join(self.directory.name, "journal")
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}

@@ -10,9 +10,12 @@ import unittest
 from shim import (
     ACCOUNT,
     CANCEL,
+    CHUNK,
     CONFIG,
     CONFIG_OPTIONS,
     CONFIG_SCHEMA,
+    CREDIT,
+    END,
     EXECUTE,
     FAILURE,
     INITIALIZE,
@@ -24,6 +27,7 @@ from shim import (
     RECONFIGURE,
     RECORD,
     RESULT,
+    STREAM,
     SURFACE,
     SYSTEM_STATUS,
     TASK,
@@ -233,6 +237,17 @@ class Calls(unittest.TestCase):
         self.shim.seen.clear()
         self.assertEqual(self.shim.execute("fork"), 0)
         self.assertEqual(self.shim.of_kind(RECORD) + self.shim.of_kind(PROGRESS), [])
+
+    def test_a_forked_child_that_comes_back_ends_there(self):
+        for how, code in (("return", 0), ("raise", 1)):
+            self.assertEqual(self.shim.execute("fork_and", how=how), code)
+        self.assertIn("a forked child returned where its parent goes on", self.shim.text())
+        self.assertIn("a forked child failed where its parent goes on", self.shim.text())
+        call = self.shim.begin(STREAM, request("fork_in_stream"))
+        self.shim.send(CREDIT, call, (1000).to_bytes(4, "big"))
+        chunks = [json.loads(self.shim.until([CHUNK], call)[2]) for _ in range(201)]
+        self.assertEqual(chunks, [*range(200), 0])
+        self.assertEqual(self.shim.answer(call), (END, None))
 
 
 class Ducks(unittest.TestCase):

@@ -239,5 +239,26 @@ class Refusals(unittest.TestCase):
             self.assertEqual(shim.exit_code(), 0)
 
 
+class Closing(unittest.TestCase):
+    """A tool that closes the descriptor of its channel."""
+
+    def test_a_tool_that_closes_its_channel_ends_with_a_reason(self):
+        for reopened in (False, True):
+            # Read by the reader's thread; and, after short calls, by the thread that runs them.
+            for short_calls in (0, 20):
+                with Shim() as shim:
+                    shim.ready()
+                    for _ in range(short_calls):
+                        shim.execute("echo")
+                    descriptor = shim.descriptor
+                    shim.begin(EXECUTE, request("close_channel", descriptor=descriptor, reopened=reopened))
+                    self.assertEqual(shim.exit_code(), 3)
+                    words = "the tool closed descriptor %d, which is its channel" % descriptor
+                    self.assertIn(words, shim.text())
+                    if reopened:
+                        with open(os.path.join(shim.directory.name, "other"), "rb") as other:
+                            self.assertEqual(other.read(), b"", "no frame is written into another file")
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -40,7 +40,7 @@ pub(super) struct Job {
     pub(super) submitted_ms: u64,
     /// When it must have ended.
     pub(super) due_ms: Option<u64>,
-    /// Attempts whose call was not taken.
+    /// Attempts that found a tool which took no call at all.
     pub(super) not_taken: u32,
     pub(super) life: Life,
 }
@@ -267,7 +267,7 @@ mod tests {
         check(&running, over(3, Completed), &illegal(&running, "attempt_ended"));
         check(&running, over(2, NotRun), &Ok(Next::Become(pending)));
         let again = Life::Pending { key: OrderKey::new(0, 1), attempts_done: 2, block: None };
-        check(&running, over(2, NotTaken), &Ok(Next::Become(again)));
+        check(&running, over(2, NotTaken { others: false }), &Ok(Next::Become(again)));
     }
 
     #[test]
@@ -286,7 +286,7 @@ mod tests {
                 }
                 check(life, over(1, Failed), &Ok(Next::Stay));
                 check(life, over(3, Failed), &illegal(life, "attempt_ended"));
-                for outcome in [Completed, Failed, Cancelled, NotRun, NotTaken] {
+                for outcome in [Completed, Failed, Cancelled, NotRun, NotTaken { others: true }] {
                     check(life, over(2, outcome), &Ok(Next::Stopped(reason)));
                 }
             }

@@ -17,7 +17,7 @@ pub use explain::{EXPLAIN_INSTANCES_MAX, Explanation, InstanceLoad, RunningOn};
 pub use ladder::{BlockReason, SKIP_AHEAD_MAX};
 pub use owner::Queue;
 pub use types::{
-    AttemptOutcome, CANCEL_GRACE_MS, CancelPhase, CancelReach, LANES_DEFAULT, NOT_TAKEN_EXTRA,
+    AttemptOutcome, CANCEL_GRACE_MS, CancelPhase, CancelReach, LANES_DEFAULT, NOT_TAKEN_MAX,
     PENDING_MAX_DEFAULT, QueueEffect, QueueError, QueueEvent, QueueLimits, QueuedJob, Start, StopReason,
     Target,
 };

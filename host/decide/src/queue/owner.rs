@@ -9,8 +9,8 @@ use super::ladder::{self, BlockReason, Facts, Ruling, SKIP_AHEAD_MAX};
 use super::lines::{Lines, OrderKey};
 use super::pool::{Instance, Pool, Recycle};
 use super::types::{
-    AttemptOutcome, CancelPhase, CancelReach, QueueEffect, QueueError, QueueEvent, QueueLimits, QueuedJob,
-    Start, StopReason, Target,
+    AttemptOutcome, CancelPhase, CancelReach, NOT_TAKEN_MAX, QueueEffect, QueueError, QueueEvent,
+    QueueLimits, QueuedJob, Start, StopReason, Target,
 };
 use cjm_wire::event::JobStatus;
 use cjm_wire::{InstanceId, JobId, WorkerSessionId};
@@ -216,7 +216,6 @@ impl Queue {
         now_ms: u64,
         effects: &mut Vec<QueueEffect>,
     ) -> Result<(), QueueError> {
-        let not_taken_max = self.limits.not_taken_max();
         let present = self.jobs.get_mut(id).filter(|job| {
             job.life.run().is_some_and(|run| run.attempt == attempt && run.session == *session)
         });
@@ -225,9 +224,9 @@ impl Queue {
             && outcome.status().is_none()
         {
             missed = job.life.run().map(|run| run.instance.clone());
-            if outcome == AttemptOutcome::NotTaken {
+            if outcome == (AttemptOutcome::NotTaken { others: false }) {
                 job.not_taken += 1;
-                if job.not_taken >= not_taken_max {
+                if job.not_taken >= NOT_TAKEN_MAX {
                     // A tool that takes no call at all must not be started for ever.
                     outcome = AttemptOutcome::Failed;
                 }

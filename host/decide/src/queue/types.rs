@@ -14,9 +14,8 @@ pub const PENDING_MAX_DEFAULT: usize = 100_000;
 /// How long a tool may take to notice a cancel, in milliseconds; then its instance is recycled.
 pub const CANCEL_GRACE_MS: u64 = 3_000;
 
-/// Attempts of one job that may end without its call being taken, beyond one for each lane: where a tool dies once for each
-/// call it takes, as many calls as there are lanes may be ahead of this one, each time.
-pub const NOT_TAKEN_EXTRA: u32 = 3;
+/// Attempts of one job that may find an incarnation which dies without having taken any call; then the job fails.
+pub const NOT_TAKEN_MAX: u32 = 4;
 
 /// The queue's maxima.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,12 +44,6 @@ pub enum Target {
 }
 
 impl QueueLimits {
-    /// Attempts of one job that may end without its call being taken; then it fails.
-    #[must_use]
-    pub fn not_taken_max(&self) -> u32 {
-        self.lanes.saturating_add(NOT_TAKEN_EXTRA)
-    }
-
     /// Whether `asked` more jobs may be accepted while `waiting` wait or are being committed. To be asked before a job
     /// is committed: an accepted job is never refused afterwards.
     ///
@@ -172,7 +165,10 @@ pub enum AttemptOutcome {
     /// The incarnation that it was admitted to is no longer the present one. Nothing was committed, nothing was sent.
     NotRun,
     /// The incarnation that it ran on has died and its tool had not taken the call.
-    NotTaken,
+    NotTaken {
+        /// It had taken others: where each incarnation does, all calls have their turn.
+        others: bool,
+    },
 }
 
 impl AttemptOutcome {
@@ -183,7 +179,7 @@ impl AttemptOutcome {
             Self::Completed => Some(JobStatus::Completed),
             Self::Failed => Some(JobStatus::Failed),
             Self::Cancelled => Some(JobStatus::Cancelled),
-            Self::NotRun | Self::NotTaken => None,
+            Self::NotRun | Self::NotTaken { .. } => None,
         }
     }
 }

@@ -126,9 +126,9 @@ async fn try_attempt(runner: &Runner, active: &ActiveJob, start: &Start) -> Atte
         return cancelled();
     }
     match worker.call(active.path, body).await {
-        Err(error @ CallError::NotTaken { .. }) => {
+        Err(error @ CallError::NotTaken { others, .. }) => {
             wait_again(runner, active, &error).await;
-            AttemptEnd::NotTaken(error)
+            AttemptEnd::NotTaken { error, others }
         }
         // Whoever unloads the instance asks all its calls to end.
         Err(error) if !active.stopping.is_cancelled() && !instance.is_retired() => {

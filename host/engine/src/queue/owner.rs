@@ -97,7 +97,7 @@ impl Owner {
             Command::AttemptOver { job, attempt, session, end } => {
                 let outcome = match &end {
                     AttemptEnd::NotRun => AttemptOutcome::NotRun,
-                    AttemptEnd::NotTaken(_) => AttemptOutcome::NotTaken,
+                    AttemptEnd::NotTaken { others, .. } => AttemptOutcome::NotTaken { others: *others },
                     AttemptEnd::Over(Ok(_)) => AttemptOutcome::Completed,
                     AttemptEnd::Over(Err(CallError::Cancelled { .. })) => AttemptOutcome::Cancelled,
                     AttemptEnd::Over(Err(_)) => AttemptOutcome::Failed,
@@ -107,16 +107,18 @@ impl Owner {
                         self.results.insert(job.clone(), result);
                     }
                     AttemptEnd::NotRun => self.let_close(&job),
-                    AttemptEnd::NotTaken(error) => {
+                    AttemptEnd::NotTaken { error, .. } => {
                         // For the case that it was the last attempt it had.
                         self.results.insert(job.clone(), Err(error));
                     }
                 }
                 self.feed(QueueEvent::AttemptEnded { job: job.clone(), attempt, session, outcome });
-                if outcome == AttemptOutcome::NotTaken && self.queue.status(&job) == Some(JobStatus::Pending)
-                {
+                if matches!(outcome, AttemptOutcome::NotTaken { .. }) {
+                    // It was not the last: nothing of it counts.
                     self.results.remove(&job);
-                    self.let_close(&job);
+                    if self.queue.status(&job) == Some(JobStatus::Pending) {
+                        self.let_close(&job);
+                    }
                 }
             }
         }

@@ -36,8 +36,13 @@ pub(crate) enum AttemptEnd {
     Over(Result<Reply, CallError>),
     /// The incarnation it was admitted to is not the present one: nothing was committed, nothing was sent.
     NotRun,
-    /// The worker died before its tool had taken the call; the error says how.
-    NotTaken(CallError),
+    /// The worker died before its tool had taken the call.
+    NotTaken {
+        /// How.
+        error: CallError,
+        /// It had taken others.
+        others: bool,
+    },
 }
 
 /// A job that has not ended.

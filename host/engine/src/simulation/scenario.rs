@@ -12,7 +12,7 @@ use crate::queue::submission::JobRequest;
 use crate::services::{History, Services};
 use cjm_catalog::{Catalog, ManifestFolder};
 use cjm_decide::death::OwnKill;
-use cjm_decide::queue::{CANCEL_GRACE_MS, NOT_TAKEN_EXTRA, QueueLimits, Target};
+use cjm_decide::queue::{CANCEL_GRACE_MS, NOT_TAKEN_MAX, QueueLimits, Target};
 use cjm_store::{DiagnosticRecord, Diagnostics, DroppedCounts, InputHashes, Journal, StreamChunk};
 use cjm_wire::envelope::ExecuteRequest;
 use cjm_wire::event::JobStatus;
@@ -359,7 +359,7 @@ impl Stage {
                 })?;
                 let untaken =
                     job.failure.as_ref().is_some_and(|why| why.report.message.contains("before its tool"));
-                ensure(!untaken || job.attempt == plan.lanes + NOT_TAKEN_EXTRA, || {
+                ensure(!untaken || job.attempt >= NOT_TAKEN_MAX, || {
                     format!("{id} failed in attempt {} for a call that was not taken", job.attempt)
                 })?;
                 if disk_may_fail {

@@ -116,6 +116,7 @@ impl Workers for SimulatedWorkers {
                 seen,
                 journal,
                 cap,
+                has_taken: AtomicBool::new(false),
                 session,
             });
             tokio::spawn(Arc::clone(&body).die());
@@ -143,6 +144,8 @@ struct Body {
     seen: Arc<Mutex<Seen>>,
     journal: Arc<SimulatedJournal>,
     cap: usize,
+    /// A call has arrived at it.
+    has_taken: AtomicBool,
 }
 
 #[derive(Debug, Clone)]
@@ -467,6 +470,7 @@ impl Worker for SimulatedWorker {
                     std::future::pending::<()>().await;
                 }
                 has_arrived.store(true, Ordering::Relaxed);
+                self.body.has_taken.store(true, Ordering::Relaxed);
                 let (sender, mut cancelled) = watch::channel(false);
                 CANCELS.with_borrow_mut(|cancels| cancels.insert(counted.1.clone(), sender));
                 self.answer(&request, &mut cancelled).await
@@ -487,6 +491,7 @@ impl Worker for SimulatedWorker {
             self.body.seen().sent.remove(&job);
             Err(CallError::NotTaken {
                 capability: self.body.capability.clone(),
+                others: self.body.has_taken.load(Ordering::Relaxed),
                 verdict: Box::new(death.verdict().clone()),
                 stderr_tail: Vec::new(),
             })

@@ -205,6 +205,33 @@ class Lab(Capability):
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
     @action
+    def fork_and(self, how):
+        """A child that comes back from the action as its parent does."""
+        pid = os.fork()
+        if pid == 0:
+            if how == "raise":
+                raise RuntimeError("from the child")
+            return "from the child"
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    @action
+    def fork_in_stream(self):
+        pid = os.fork()
+        for index in range(200):
+            yield index if pid else "from the child"
+        if pid:
+            yield os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    @action
+    def close_channel(self, descriptor, reopened):
+        """What a tool does that closes everything it does not know."""
+        os.close(descriptor)
+        if reopened:
+            self.file = open(os.path.join(os.path.dirname(os.environ["LAB_JOURNAL"]), "other"), "wb")
+            os.dup2(self.file.fileno(), descriptor)
+        return "nobody hears it"
+
+    @action
     def count(self, n, pause=False, bad=None):
         for index in range(n):
             if bad == index:
