@@ -387,11 +387,19 @@ mod tests {
             {"name": "A_KEY", "secret": true, "default": "never"}
         ]}));
         let options = HostOptions { models_dir: Some("/m".into()), ..HostOptions::new("/d") };
-        let env = overlay(&manifest, &options, Path::new("/d/data/t"));
+        let env = overlay(&manifest, &options, Path::new("/d/data/t")).expect("text");
         assert_eq!(env.get("CJM_MODELS_DIR").map(String::as_str), Some("/m"));
         assert_eq!(env.get("HOME_DIR").map(String::as_str), Some("/d/data/t/home of t"));
         assert_eq!(env.get("PLAIN").map(String::as_str), Some("static"));
         assert!(!env.contains_key("ODD") && !env.contains_key("A_KEY"));
+        // A path that is no text would reach the tool as another one.
+        use std::os::unix::ffi::OsStrExt as _;
+        let strange = Path::new(std::ffi::OsStr::from_bytes(b"/d\xff"));
+        let models = HostOptions { models_dir: Some(strange.to_owned()), ..HostOptions::new("/d") };
+        for (options, data_dir) in [(&models, "/d/data/t".as_ref()), (&HostOptions::new(strange), strange)] {
+            let refused = overlay(&manifest, options, data_dir).expect_err("no text");
+            assert!(matches!(refused, ProgramError::NotText { .. }), "{refused}");
+        }
         let without = |template: &str| expand(template, &|_| None).expect_err("unset").text();
         assert!(without("${CJM_MODELS_DIR}/hf").contains("CJM_MODELS_DIR, which is not set"));
         assert!(without("a ${NOPE}").contains("`NOPE`") && without("a ${NO").contains("`${NO`"));
