@@ -43,7 +43,7 @@ impl DirectCall {
         let answer = tokio::select! {
             biased;
             answer = &mut calling => {
-                let asked = self.instance.is_retired();
+                let asked = self.called.instance.is_retired();
                 answer.map_err(|error| if asked { error } else { error.where_nobody_asked() })
             }
             () = abandoned.cancelled() => {
