@@ -390,7 +390,7 @@ fn a_call_that_its_tool_did_not_take_waits_again_and_not_for_ever() {
             ("add a/x asr 1", &["start j1#4 a/x"]),
             ("end j1#4@x passed-over", &["block j1 >no_instance"]),
             ("add a/v asr 1", &["start j1#5 a/v"]),
-            ("end j1#5@v untaken", &["ended j1 running>failed"]),
+            ("end j1#5@v untaken", &["ended j1 running>failed", "block j2 instance_busy>no_instance"]),
             ("add a/w asr 1", &["start j2#1 a/w"]),
             ("cancel j2", &["phase j2 none>cooperative", "send-cancel j2#1 a/w", "wake 3000"]),
             ("end j2#1@w untaken", &["phase j2 cooperative>completed", "ended j2 running>cancelled"]),
