@@ -92,6 +92,11 @@ pub(crate) fn show_lone_surrogates(json: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
+/// Whether half of a surrogate pair stands alone somewhere.
+pub(crate) fn has_lone_surrogate(json: &[u8]) -> bool {
+    matches!(show_lone_surrogates(json), Cow::Owned(_))
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Half {
     High,

@@ -20,6 +20,12 @@ pub enum ProgramError {
         /// Where.
         searched: String,
     },
+    /// Its path is no text, and paths of programs travel as text.
+    #[error("the path {} is not UTF-8, so that no worker can be told of it", path.display())]
+    NotText {
+        /// The path.
+        path: PathBuf,
+    },
     /// The tool's program was not found.
     #[error("\"{capability}\" needs the program `{program}`, which was not found (looked at {searched})")]
     ProgramMissing {
@@ -36,6 +42,7 @@ impl Described for ProgramError {
     fn code(&self) -> &'static str {
         match self {
             Self::WorkerBinaryMissing { .. } => "worker.binary_missing",
+            Self::NotText { .. } => "worker.path_not_text",
             Self::ProgramMissing { .. } => "worker.program_missing",
         }
     }
@@ -44,6 +51,9 @@ impl Described for ProgramError {
         match self {
             Self::WorkerBinaryMissing { .. } => {
                 "build it (`cargo build --release`) or point CJM_WORKER to it".to_owned()
+            }
+            Self::NotText { .. } => {
+                "give the folder or file a name in UTF-8, or put it under another folder".to_owned()
             }
             Self::ProgramMissing { program, .. } => {
                 format!(
@@ -86,4 +96,12 @@ pub fn capability_program(capability: &str, program: &str, manifest: &Path) -> R
         program: program.to_owned(),
         searched,
     })
+}
+
+/// A path as it travels to keeper and worker. A path that is no text would come out as another one.
+///
+/// # Errors
+/// When it is not UTF-8.
+pub fn as_text(path: &Path) -> Result<String, ProgramError> {
+    path.to_str().map(str::to_owned).ok_or_else(|| ProgramError::NotText { path: path.to_owned() })
 }

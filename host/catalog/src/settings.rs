@@ -113,6 +113,12 @@ pub enum SettingsError {
         /// The settings file.
         file: PathBuf,
     },
+    /// The data directory is no text, and manifests and workers are told of it as text.
+    #[error("the data directory {} has a name that is not UTF-8", path.display())]
+    NotText {
+        /// The directory.
+        path: PathBuf,
+    },
     /// There is no such type.
     #[error("{place} is \"{value}\", and not micromamba, miniforge or conda")]
     CondaType {
@@ -129,6 +135,7 @@ impl Described for SettingsError {
             Self::Unreadable { .. } => "settings.unreadable",
             Self::File { source, .. } => source.code(),
             Self::LinkInside { .. } => "settings.link_inside",
+            Self::NotText { .. } => "settings.path_not_text",
             Self::CondaType { .. } => "settings.conda_type",
         }
     }
@@ -143,6 +150,9 @@ impl Described for SettingsError {
             Self::LinkInside { path, .. } => {
                 let directory = path.parent().unwrap_or(path).display();
                 format!("remove the link; or, if you made it, name the directory: --data-dir {directory}")
+            }
+            Self::NotText { .. } => {
+                "name another one with --data-dir, or give its folder a name in UTF-8".to_owned()
             }
             Self::CondaType { place, .. } => format!("set {place} to micromamba, miniforge or conda"),
         }
@@ -188,6 +198,9 @@ impl Settings {
             .map_or_else(|| home.join(DATA_DIR_DEFAULT), |path| clean(&path));
         if let (false, Some(found)) = (data_dir_named, &found) {
             refuse_links(&data_dir, found)?;
+        }
+        if data_dir.to_str().is_none() {
+            return Err(SettingsError::NotText { path: data_dir });
         }
         Ok(Self {
             data_dir_standing: if data_dir_named { Standing::Named } else { Standing::Found },
@@ -362,6 +375,21 @@ mod tests {
     ) -> Result<Settings, SettingsError> {
         let variables: HashMap<_, _> = variables.iter().copied().collect();
         Settings::resolve_from(cli, &|name| variables.get(name).map(OsString::from), cwd)
+    }
+
+    #[test]
+    fn a_data_directory_that_is_no_text_is_refused_wherever_it_is_named() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let project = tempfile::tempdir().expect("tempdir");
+        let strange = Path::new(std::ffi::OsStr::from_bytes(b"/tmp/d\xff"));
+        let named = CliOverrides { data_dir: Some(strange.to_owned()), ..CliOverrides::default() };
+        for (cli, variable) in [(&named, "NONE"), (&CliOverrides::default(), "CJM_DATA_DIR")] {
+            let set = |name: &str| (name == variable).then(|| strange.as_os_str().to_owned());
+            let refused = Settings::resolve_from(cli, &set, project.path()).expect_err("it is no text");
+            assert_eq!(refused.code(), "settings.path_not_text");
+            assert!(refused.next_step().contains("--data-dir"), "{}", refused.next_step());
+        }
+        assert!(!strange.exists() && !Path::new("/tmp/d\u{fffd}").exists());
     }
 
     #[test]

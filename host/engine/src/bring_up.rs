@@ -9,7 +9,7 @@ use crate::queue::owner::own_queue;
 use crate::queue::state::Jobs;
 use crate::services::{History, Services, StoredJob};
 use cjm_catalog::Catalog;
-use cjm_catalog::programs::worker_binary;
+use cjm_catalog::programs::{as_text, worker_binary};
 use cjm_decide::queue::QueueLimits;
 use cjm_platform::lock::FileLock;
 use cjm_platform::runtime_dir::{name_for, private_dir, runtime_dir};
@@ -135,8 +135,11 @@ fn open(options: &HostOptions) -> Result<Opened, HostError> {
         let path = directory.to_owned();
         move |source| HostError::writing(action, path, source)
     };
+    // Before anything is made: workers are told of it as text.
+    as_text(&std::path::absolute(directory).map_err(failed("find"))?).map_err(StartError::from)?;
     data_folder::make(directory).map_err(failed("make"))?;
     let directory = std::fs::canonicalize(directory).map_err(failed("find"))?;
+    as_text(&directory).map_err(StartError::from)?;
     data_folder::keep_private(&directory).map_err(failed("close to others"))?;
     let xdg = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let base = runtime_dir(xdg.as_deref())?;

@@ -114,7 +114,7 @@ fn apply_write(connection: &Connection, write: &Write) -> Result<(), NotApplied>
             )
         }
         Write::StartJob(start) => start_job(connection, start),
-        Write::JobWaitsAgain { job_id, attempt } => let_job_wait_again(connection, job_id, *attempt),
+        Write::JobWaitsAgain { job_id, attempt } => wait_again(connection, job_id, *attempt),
         Write::EndJob(end) => end_job(connection, end),
         Write::InsertComposition(composition, document, inputs) => {
             insert_composition(connection, composition)?;
@@ -174,16 +174,6 @@ fn insert_worker(connection: &Connection, worker: &WorkerRecord) -> Result<(), N
     Ok(())
 }
 
-fn let_job_wait_again(connection: &Connection, job: &JobId, attempt: u32) -> Result<(), NotApplied> {
-    let changed = connection
-        .prepare_cached(
-            "UPDATE jobs SET status = 'pending', started_at = NULL WHERE job_id = ?1 AND status = 'running' \
-             AND attempt = ?2",
-        )?
-        .execute(params![job.as_str(), attempt])?;
-    expect_one(changed, || format!("job `{job}` is not in its attempt {attempt}"))
-}
-
 fn insert_job(connection: &Connection, job: &JobRecord) -> Result<(), NotApplied> {
     connection
         .prepare_cached(
@@ -236,6 +226,16 @@ fn start_job(connection: &Connection, start: &JobStart) -> Result<(), NotApplied
         let JobStart { job_id, attempt, .. } = start;
         format!("job `{job_id}` cannot begin attempt {attempt}: unknown, ended, or past that attempt")
     })
+}
+
+fn wait_again(connection: &Connection, job_id: &JobId, attempt: u32) -> Result<(), NotApplied> {
+    let changed = connection
+        .prepare_cached(
+            "UPDATE jobs SET status = 'pending', started_at = NULL WHERE job_id = ?1 AND status = 'running' \
+             AND attempt = ?2",
+        )?
+        .execute(params![job_id.as_str(), attempt])?;
+    expect_one(changed, || format!("job `{job_id}` is not in its attempt {attempt}"))
 }
 
 fn end_job(connection: &Connection, end: &JobEnd) -> Result<(), NotApplied> {

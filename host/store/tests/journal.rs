@@ -40,6 +40,32 @@ async fn a_job_lives_through_its_commits_and_reads_back() {
 }
 
 #[tokio::test]
+async fn a_job_whose_call_was_not_taken_waits_again_and_its_attempt_is_used() {
+    let (dir, journal) = fresh();
+    let job = job("asr");
+    journal.commit(accept(&job, &json!({}))).await.expect("accepted");
+    let waits_again = |job: &JobRecord, attempt| {
+        let write = Write::JobWaitsAgain { job_id: job.job_id.clone(), attempt };
+        Commit::telling().write(write).row(rows::waits_again(job, "its worker died", Timestamp::now()))
+    };
+    let early = journal.commit(waits_again(&job, 0)).await.expect_err("it has not begun");
+    assert_eq!(early.code(), "store.refused");
+    let first = started(&job, 1);
+    journal.commit(begin(&first, JobStatus::Pending)).await.expect("begun");
+    assert_eq!(journal.commit(waits_again(&first, 2)).await.expect_err("another").code(), "store.refused");
+    journal.commit(waits_again(&first, 1)).await.expect("it waits again");
+    let reader = JournalReader::open(dir.path()).expect("opens");
+    let found = reader.job(&job.job_id).expect("reads").expect("kept");
+    assert_eq!((found.status, found.attempt, found.started_at), (JobStatus::Pending, 1, None));
+    assert!(journal.commit(begin(&first, JobStatus::Pending)).await.is_err(), "its number is used");
+    let second = started(&job, 2);
+    journal.commit(begin(&second, JobStatus::Pending)).await.expect("begun again");
+    journal.commit(finish(&ended(&second, JobStatus::Completed), None)).await.expect("ended");
+    let ended = journal.commit(waits_again(&second, 2)).await.expect_err("it has ended");
+    assert_eq!(ended.code(), "store.refused");
+}
+
+#[tokio::test]
 async fn a_commit_that_breaks_a_rule_is_refused_to_its_caller_alone() {
     let (dir, journal) = fresh();
     let first = run_through(&journal, JobStatus::Completed).await;

@@ -7,7 +7,7 @@ use crate::error::StartError;
 use crate::genuine;
 use crate::options::{HostOptions, LoadOptions};
 use crate::stored_settings::{NOTES, check_required, stored_settings};
-use cjm_catalog::{CatalogEntry, programs};
+use cjm_catalog::{CatalogEntry, ProgramError, programs};
 use cjm_wire::link::Launch;
 use cjm_wire::manifest::{DriftTracking, Manifest};
 use cjm_wire::runtime::Runtime;
@@ -115,7 +115,7 @@ pub fn plan(
     let data_dir = options.data_dir.join("data").join(name);
     let WorkerEnvironment { variables, not_passed } =
         environment::choose(environment::host_variables(), &options.worker_env_pass);
-    let mut overlay = overlay(manifest, options, &data_dir);
+    let mut overlay = overlay(manifest, options, &data_dir)?;
     overlay.extend(stored.worker_env);
     let overlay_keys = overlay.keys().cloned().collect();
     let mut env = variables;
@@ -156,7 +156,7 @@ fn launch(
     let manifest = &entry.manifest;
     let name = &manifest.code.name;
     let shim = |launch: Launch| {
-        let argv = vec![worker_binary.display().to_string(), "shim".to_owned()];
+        let argv = vec![programs::as_text(worker_binary)?, "shim".to_owned()];
         Ok((worker_binary.to_owned(), argv, launch))
     };
     match manifest.runtime() {
@@ -176,15 +176,15 @@ fn launch(
         }
         Runtime::Executable(executable) => {
             let program = programs::capability_program(name, &executable.program, &entry.path)?;
-            shim(Launch::Executable { program: program.display().to_string(), executable })
+            shim(Launch::Executable { program: programs::as_text(&program)?, executable })
         }
         Runtime::Channel { program, args } => {
             let program = programs::capability_program(name, &program, &entry.path)?;
-            shim(Launch::Channel { program: program.display().to_string(), args })
+            shim(Launch::Channel { program: programs::as_text(&program)?, args })
         }
         Runtime::Native { program, args } => {
             let program = programs::capability_program(name, &program, &entry.path)?;
-            let argv = std::iter::once(program.display().to_string()).chain(args).collect();
+            let argv = std::iter::once(programs::as_text(&program)?).chain(args).collect();
             Ok((program, argv, Launch::Native {}))
         }
     }
@@ -267,12 +267,16 @@ pub fn effective_config(
     Ok(config)
 }
 
-fn overlay(manifest: &Manifest, options: &HostOptions, data_dir: &Path) -> BTreeMap<String, String> {
+fn overlay(
+    manifest: &Manifest,
+    options: &HostOptions,
+    data_dir: &Path,
+) -> Result<BTreeMap<String, String>, ProgramError> {
     let mut env: BTreeMap<String, String> =
         manifest.install.env_vars.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    let shared_data = options.data_dir.join("data").display().to_string();
-    let own_data = data_dir.display().to_string();
-    let models_dir = options.models_dir.as_ref().map(|path| path.display().to_string());
+    let shared_data = programs::as_text(&options.data_dir.join("data"))?;
+    let own_data = programs::as_text(data_dir)?;
+    let models_dir = options.models_dir.as_deref().map(programs::as_text).transpose()?;
     let models = models_dir.or_else(|| std::env::var(MODELS_VARIABLE).ok());
     let lookup = |name: &str| match name {
         MODELS_VARIABLE => models.clone(),
@@ -304,7 +308,7 @@ fn overlay(manifest: &Manifest, options: &HostOptions, data_dir: &Path) -> BTree
     if let Some(models) = models {
         env.insert(MODELS_VARIABLE.to_owned(), models);
     }
-    env
+    Ok(env)
 }
 
 /// Why a default has no value.
@@ -383,11 +387,19 @@ mod tests {
             {"name": "A_KEY", "secret": true, "default": "never"}
         ]}));
         let options = HostOptions { models_dir: Some("/m".into()), ..HostOptions::new("/d") };
-        let env = overlay(&manifest, &options, Path::new("/d/data/t"));
+        let env = overlay(&manifest, &options, Path::new("/d/data/t")).expect("text");
         assert_eq!(env.get("CJM_MODELS_DIR").map(String::as_str), Some("/m"));
         assert_eq!(env.get("HOME_DIR").map(String::as_str), Some("/d/data/t/home of t"));
         assert_eq!(env.get("PLAIN").map(String::as_str), Some("static"));
         assert!(!env.contains_key("ODD") && !env.contains_key("A_KEY"));
+        // A path that is no text would reach the tool as another one.
+        use std::os::unix::ffi::OsStrExt as _;
+        let strange = Path::new(std::ffi::OsStr::from_bytes(b"/d\xff"));
+        let models = HostOptions { models_dir: Some(strange.to_owned()), ..HostOptions::new("/d") };
+        for (options, data_dir) in [(&models, "/d/data/t".as_ref()), (&HostOptions::new(strange), strange)] {
+            let refused = overlay(&manifest, options, data_dir).expect_err("no text");
+            assert!(matches!(refused, ProgramError::NotText { .. }), "{refused}");
+        }
         let without = |template: &str| expand(template, &|_| None).expect_err("unset").text();
         assert!(without("${CJM_MODELS_DIR}/hf").contains("CJM_MODELS_DIR, which is not set"));
         assert!(without("a ${NOPE}").contains("`NOPE`") && without("a ${NO").contains("`${NO`"));

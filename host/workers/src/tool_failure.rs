@@ -28,6 +28,8 @@ const SDK_FOLDER: &str = "/cjm_sdk/";
 const RESULT_FILES: [&str; 2] = ["/cjm_sdk/encode.py", "/cjm_sdk/json_codec.py"];
 /// Class of the SDK's own for a result that is no JSON.
 const UNWRITABLE: &str = "Unwritable";
+/// Class of the SDKs for a call that cannot be passed to the tool as it is.
+const UNFIT: &str = "Unfit";
 
 /// Whose failure it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,10 @@ impl Origin {
         let traceback = error.traceback.as_deref();
         if class == UNWRITABLE || traceback.is_some_and(writes_result) {
             return Self::Result;
+        }
+        if class == UNFIT && error.category == ErrorCategory::UserInput && !traceback.is_some_and(names_tool)
+        {
+            return Self::Refused;
         }
         match error.category {
             ErrorCategory::Transient => Self::Later,
@@ -121,7 +127,7 @@ pub(crate) fn facts(error: &JobError) -> Facts {
 pub(crate) fn words(error: &JobError) -> String {
     let class = error.exception_class().filter(|class| !class.contains("::")).map(last_name);
     let message = error.message.trim();
-    match class.filter(|class| !TOLD_CLASSES.contains(class) && *class != UNWRITABLE) {
+    match class.filter(|class| !TOLD_CLASSES.contains(class) && ![UNWRITABLE, UNFIT].contains(class)) {
         Some(class) if message.is_empty() || message == class => class.to_owned(),
         Some(class) => format!("{class}: {message}"),
         None if message.is_empty() => "it gave no reason".to_owned(),
@@ -143,6 +149,10 @@ fn last_name(class: &str) -> &str {
 /// The files of a Python traceback, outermost first.
 fn frames(traceback: &str) -> impl Iterator<Item = &str> {
     traceback.lines().filter_map(|line| line.trim_start().strip_prefix("File \"")?.split('"').next())
+}
+
+fn names_tool(traceback: &str) -> bool {
+    frames(traceback).any(is_tools)
 }
 
 fn is_tools(file: &str) -> bool {
@@ -186,6 +196,10 @@ mod tests {
             (error(UserInput, "TypeError('x')", Some(IN_SDK), &[]), 1, "has not run"),
             (error(UserInput, "UserInputError('x')", Some(IN_SDK), &["action"]), 1, "correct `action`"),
             (error(UserInput, "UserInputError('x')", Some(IN_TOOL), &["a", "b"]), 12, "correct `a`, `b`"),
+            (error(UserInput, "Unfit(\"x\")", None, &[]), 1, "correct the arguments"),
+            (error(UserInput, "Unfit(\"x\")", None, &["n"]), 1, "correct `n`"),
+            (error(UserInput, "Unfit('x')", Some(IN_SDK), &[]), 1, "has not run"),
+            (error(UserInput, "Unfit('x')", Some(IN_TOOL), &[]), 12, "correct the arguments"),
             (error(UserInput, "ToolError::UserInput(\"x\")", None, &["text"]), 1, "correct `text`"),
             (error(UserInput, "ToolError::UserInput(\"x\")", None, &[]), 12, "correct the arguments"),
             (error(UserInput, "ValueError('NaN')", Some(IN_RESULT), &[]), 12, "plain JSON"),

@@ -26,6 +26,8 @@ struct Details {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Category(ErrorCategory),
+    /// The call says something that the tool cannot be told as it is: it has not run.
+    Unfit,
     Cancelled,
     NotSupported,
 }
@@ -97,6 +99,11 @@ impl ToolError {
         self
     }
 
+    /// The call cannot be passed to the tool, which has not run.
+    pub(crate) fn unfit(message: impl Into<String>) -> Self {
+        Self::new(Kind::Unfit, message)
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         self.details.kind
     }
@@ -107,6 +114,8 @@ impl ToolError {
             // In a stream a cancellation is told by this name alone; hosts look for it.
             Kind::Cancelled => (ErrorCategory::Transient, "CapabilityCancelledError"),
             Kind::NotSupported => (ErrorCategory::Fatal, "NotSupported"),
+            // As the Python SDK calls it; hosts look for it.
+            Kind::Unfit => (ErrorCategory::UserInput, "Unfit"),
             Kind::Category(category) => (category, variant(category)),
         };
         let mut error = JobError::new(category, self.details.message.clone());
@@ -128,7 +137,9 @@ impl ToolError {
     pub(crate) fn failure(&self, capability: &str) -> CallFailure {
         match self.details.kind {
             Kind::Cancelled => CallFailure::cancelled(capability),
-            Kind::NotSupported | Kind::Category(_) => CallFailure::job_error(&self.job_error(capability)),
+            Kind::NotSupported | Kind::Unfit | Kind::Category(_) => {
+                CallFailure::job_error(&self.job_error(capability))
+            }
         }
     }
 

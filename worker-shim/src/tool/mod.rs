@@ -13,12 +13,17 @@ mod pool;
 mod program;
 
 use crate::calls::{CallState, RunningCall};
-use crate::json_text::unfit_number;
+use crate::json_text::{has_lone_surrogate, unfit_number};
 use crate::sdk::ToolError;
 use bytes::Bytes;
 use cjm_wire::channel::CallFailure;
 use cjm_wire::error::{ErrorCategory, JobError};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -149,19 +154,42 @@ pub(crate) enum Unreadable {
 /// Reads a call for a tool that gets parsed values. The surface has seen that it is a JSON object. What a parsed value
 /// would have to round, or cannot hold, is refused.
 pub(crate) fn read_call<T: DeserializeOwned>(body: &[u8]) -> Result<T, Unreadable> {
-    let unfit = |why: String| Unreadable::Unfit(ToolError::user_input(why));
+    let unfit = |why: &str| Unreadable::Unfit(unfit_call(body, why));
     if let Some(number) = unfit_number(body) {
         let shown = crate::calls::truncated(number, NUMBER_BYTES_SHOWN_MAX);
-        return Err(unfit(format!(
-            "the number {shown} cannot be passed to this tool without rounding it: pass it as text"
+        return Err(unfit(&format!(
+            "the number {shown} is beyond what this tool can be given (integers of 64 bits, floats of double precision), \
+             and it is not rounded"
         )));
     }
     serde_json::from_slice(body).map_err(|error| match error.classify() {
+        serde_json::error::Category::Syntax if has_lone_surrogate(body) => unfit(
+            "it has half of a surrogate pair (`\\ud800` to `\\udfff` alone), which is no character: leave it out, or \
+             write both halves",
+        ),
         serde_json::error::Category::Syntax => {
-            unfit(format!("the call cannot be passed to this tool as it is: {error}"))
+            unfit("it is nested more deeply than this tool can be given: flatten it, or pass a file")
         }
         _ => Unreadable::Malformed(error.to_string()),
     })
+}
+
+/// The refusal of a call that is JSON and cannot be had as values; names the arguments that it is about.
+fn unfit_call(body: &[u8], why: &str) -> ToolError {
+    #[derive(Deserialize)]
+    struct Head<'a> {
+        #[serde(borrow, default)]
+        kwargs: BTreeMap<Cow<'a, str>, &'a RawValue>,
+    }
+    let kwargs = serde_json::from_slice::<Head<'_>>(body).map(|head| head.kwargs).unwrap_or_default();
+    let is_unfit = |value: &RawValue| {
+        let text = value.get();
+        unfit_number(text.as_bytes()).is_some() || serde_json::from_str::<Value>(text).is_err()
+    };
+    let names: Vec<String> =
+        kwargs.iter().filter(|(_, value)| is_unfit(value)).map(|(name, _)| name.to_string()).collect();
+    let of = if names.is_empty() { String::new() } else { format!("`{}`: ", names.join("`, `")) };
+    ToolError::unfit(format!("{of}{why}")).fields(names)
 }
 
 impl Unreadable {

@@ -119,12 +119,18 @@ fn numbers_and_depths_pass_as_they_are_or_are_refused_in_words() {
     for (body, words) in [
         (r#"{"kwargs":{"action":"take","n":18446744073709551616}}"#, "the number 18446744073709551616"),
         (r#"{"kwargs":{"action":"take","n":1e400}}"#, "the number 1e400"),
-        (nested.as_str(), "recursion limit"),
+        (nested.as_str(), "nested more deeply"),
         (r#"{"kwargs":{"action":"take","n":"\udce9"}}"#, "surrogate"),
     ] {
         let error = worker.post("/execute", body).job_error();
         assert_eq!(error["category"], "user_input", "{error}");
         assert!(error["message"].as_str().unwrap().contains(words), "{error}");
+        assert!(error["message"].as_str().unwrap().starts_with("`n`: "), "{error}");
+        assert_eq!(error["fields_invalid"], json!(["n"]), "{error}");
+        assert!(
+            error["original_exc_repr"].as_str().unwrap().starts_with("Unfit("),
+            "the tool has not run: {error}"
+        );
         assert!(worker.post("/execute_stream", body).text().contains(words), "{body}");
     }
     assert_eq!(worker.post("/execute", r#"{"kwargs":[]}"#).text(), "Internal Server Error");

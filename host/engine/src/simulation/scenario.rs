@@ -13,7 +13,7 @@ use crate::services::{History, Services};
 use cjm_catalog::{Catalog, ManifestFolder};
 use cjm_decide::death::OwnKill;
 use cjm_decide::queue::{CANCEL_GRACE_MS, NOT_TAKEN_MAX, QueueLimits, Target};
-use cjm_store::{DiagnosticRecord, Diagnostics, DroppedCounts, InputHashes, Journal, StreamChunk};
+use cjm_store::{DiagnosticRecord, Diagnostics, DroppedCounts, InputHashes, JobRecord, Journal, StreamChunk};
 use cjm_wire::envelope::ExecuteRequest;
 use cjm_wire::event::JobStatus;
 use cjm_wire::{CompositionId, InstanceId, JobId, RunId};
@@ -357,11 +357,7 @@ impl Stage {
                 ensure(why == (job.status == JobStatus::Failed), || {
                     format!("{id} is {}, and why is {:?}", job.status, job.failure)
                 })?;
-                let untaken =
-                    job.failure.as_ref().is_some_and(|why| why.report.message.contains("before its tool"));
-                ensure(!untaken || job.attempt >= NOT_TAKEN_MAX, || {
-                    format!("{id} failed in attempt {} for a call that was not taken", job.attempt)
-                })?;
+                check_not_taken(job)?;
                 if disk_may_fail {
                     continue;
                 }
@@ -449,6 +445,14 @@ fn check_told(outcome: &JobOutcome, kept: &Kept, plan: &Plan) -> Result<(), Stri
     let unwritten = plan.full_disk.is_some() && *status == JobStatus::Failed;
     ensure(kept_status == Some(*status) || unwritten, || {
         format!("a waiter was told that {id} is {status}, and the store says {kept_status:?}")
+    })
+}
+
+/// What no tool took fails only after so many attempts.
+fn check_not_taken(job: &JobRecord) -> Result<(), String> {
+    let untaken = job.failure.as_ref().is_some_and(|why| why.report.message.contains("before its tool"));
+    ensure(!untaken || job.attempt >= NOT_TAKEN_MAX, || {
+        format!("{} failed in attempt {} for a call that was not taken", job.job_id, job.attempt)
     })
 }
 

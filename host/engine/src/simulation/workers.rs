@@ -480,21 +480,20 @@ impl Worker for SimulatedWorker {
                 death = self.body.dead() => death,
                 answer = answer => return answer,
             };
-            let has_arrived = has_arrived.load(Ordering::Relaxed);
-            if !has_arrived {
-                // Nothing of it was done: it may be sent again.
-                self.body.seen().sent.remove(&counted.1);
-            }
+            let job = counted.1.clone();
             drop(counted);
             // That the connection is broken is noticed when it is: others may know of the death before.
             tokio::time::sleep(on_its_way).await;
-            let (capability, verdict) = (self.body.capability.clone(), Box::new(death.verdict().clone()));
-            let stderr_tail = Vec::new();
-            Err(if has_arrived {
-                CallError::Died { capability, verdict, stderr_tail }
-            } else {
-                let others = self.body.has_taken.load(Ordering::Relaxed);
-                CallError::NotTaken { capability, others, verdict, stderr_tail }
+            if has_arrived.load(Ordering::Relaxed) {
+                return Err(self.died(&death));
+            }
+            // Nothing of it was done: it may be sent again.
+            self.body.seen().sent.remove(&job);
+            Err(CallError::NotTaken {
+                capability: self.body.capability.clone(),
+                others: self.body.has_taken.load(Ordering::Relaxed),
+                verdict: Box::new(death.verdict().clone()),
+                stderr_tail: Vec::new(),
             })
         })
     }

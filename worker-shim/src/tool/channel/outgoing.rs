@@ -87,8 +87,13 @@ impl Outgoing {
         queue.writing.into_iter().chain(newest)
     }
 
-    /// Writes what is queued until the channel breaks. `give` is asked before a call is written.
-    pub(crate) async fn write_to(&self, mut stream: OwnedWriteHalf, give: impl Fn(u64) -> bool) {
+    /// Writes what is queued until the channel breaks. `give` is asked before a call is written; returns the call that
+    /// could not be written whole, if it was one.
+    pub(crate) async fn write_to(
+        &self,
+        mut stream: OwnedWriteHalf,
+        give: impl Fn(u64) -> bool,
+    ) -> Option<u64> {
         loop {
             let filled = self.filled.notified();
             let Some(frame) = self.next() else {
@@ -98,7 +103,7 @@ impl Outgoing {
             let call = self.lock().writing;
             if call.is_some_and(|id| !give(id)) || write_frame(&mut stream, frame).await.is_err() {
                 // The reader sees the end as well and acts on it.
-                return;
+                return call;
             }
             let mut queue = self.lock();
             (queue.writing, queue.newest) = (None, call);

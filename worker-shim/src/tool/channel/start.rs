@@ -63,7 +63,9 @@ pub(super) async fn load(spec: WorkerSpec, context: Context) -> Result<Loaded, L
     tokio::spawn(async move {
         // A call that is waited for no more was refused meanwhile, and is the tool's to answer all the same.
         let give = |id| writing.waiting.call(id).is_none_or(|call| call.give());
-        writing.outgoing.write_to(write_half, give).await;
+        if let Some(unwritten) = writing.outgoing.write_to(write_half, give).await {
+            writing.context.calls.take_back(unwritten);
+        }
     });
     tokio::spawn(attend(Arc::clone(&shared), reader, watch));
     let ready = WorkerReady {
