@@ -100,6 +100,9 @@ pub struct JobError {
     pub occurred_at: Option<Timestamp>,
 }
 
+/// What is shorter has not been cut.
+const REPR_CUT_BYTES: usize = 1_000;
+
 impl JobError {
     /// An error of `category` with its default retriability, occurring now.
     #[must_use]
@@ -125,7 +128,9 @@ impl JobError {
     #[must_use]
     pub fn exception_class(&self) -> Option<&str> {
         let repr = self.original_exc_repr.trim();
-        let (class, _) = repr.strip_suffix(')')?.split_once('(')?;
+        // A long one has lost its end on its way.
+        let whole = repr.strip_suffix(')').or_else(|| (repr.len() >= REPR_CUT_BYTES).then_some(repr));
+        let (class, _) = whole?.split_once('(')?;
         let mut chars = class.chars();
         let begins = chars.next().is_some_and(|c| c.is_alphabetic() || c == '_');
         (begins && chars.all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | ':'))).then_some(class)
@@ -211,6 +216,9 @@ mod tests {
                 JobError { original_exc_repr: repr.into(), ..JobError::new(ErrorCategory::Fatal, "m") };
             assert_eq!(error.exception_class(), class, "{repr}");
         }
+        let mut cut = JobError::new(ErrorCategory::Fatal, "m");
+        cut.original_exc_repr = format!("ValueError('{}", "x".repeat(REPR_CUT_BYTES));
+        assert_eq!(cut.exception_class(), Some("ValueError"), "a long one has lost its end");
     }
 
     #[test]

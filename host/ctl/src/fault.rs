@@ -14,6 +14,9 @@ const SDK_FOLDER: &str = "/cjm_sdk/";
 /// Lines of a traceback that are shown: the last frames, and what was raised.
 const TRACEBACK_LINES_SHOWN: usize = 6;
 
+/// Characters of a quoted line that are shown.
+const LINE_CHARS_MAX: usize = 1_000;
+
 /// What a command ends with: an exit code, or why it could not go on.
 pub(crate) type CommandResult = Result<u8, Fault>;
 
@@ -95,7 +98,7 @@ pub(crate) fn text(report: &ErrorReport, color: bool) -> String {
     for cause in &report.causes {
         lines.push(format!("  {} {}", paint("1", "cause:"), indent(cause)));
     }
-    let quoted = |line: &String| format!("    | {}", one_line(line));
+    let quoted = |line: &String| format!("    | {}", shortened(&one_line(line)));
     let traceback = traceback_end(report);
     if !traceback.is_empty() {
         lines.push(format!("  {}", paint("1", "the end of its traceback:")));
@@ -113,13 +116,27 @@ pub(crate) fn text(report: &ErrorReport, color: bool) -> String {
 fn traceback_end(report: &ErrorReport) -> &[String] {
     let details = &report.details;
     // Frames of the SDK alone tell nothing about the tool.
-    let is_tools = |line: &String| line.trim_start().starts_with("File \"") && !line.contains(SDK_FOLDER);
+    // Those of a group of exceptions stand behind a frame of lines.
+    let is_tools = |line: &String| {
+        line.trim_start_matches([' ', '|', '+', '-']).starts_with("File \"") && !line.contains(SDK_FOLDER)
+    };
     if !details.traceback.iter().any(is_tools)
         || details.fields_invalid.as_ref().is_some_and(|fields| !fields.is_empty())
     {
         return &[];
     }
     &details.traceback[details.traceback.len().saturating_sub(TRACEBACK_LINES_SHOWN)..]
+}
+
+/// A line of a tool without its middle, if it is long: it may have megabytes.
+fn shortened(line: &str) -> String {
+    let Some((begin, _)) = line.char_indices().nth(LINE_CHARS_MAX / 2) else { return line.to_owned() };
+    match line.char_indices().rev().nth(LINE_CHARS_MAX / 2 - 1) {
+        Some((end, _)) if end > begin => {
+            format!("{} … ({} bytes left out) … {}", &line[..begin], end - begin, &line[end..])
+        }
+        _ => line.to_owned(),
+    }
 }
 
 /// Further lines of a text below its first.
@@ -130,6 +147,29 @@ fn indent(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_line_loses_its_middle_and_a_group_of_exceptions_is_shown() {
+        let mut report = ErrorReport::new("x.y", "m", "n", 12);
+        report.stderr_tail = vec![format!("begin{}end", "x".repeat(1_000_000)), "é".repeat(999)];
+        report.details.traceback = [
+            "  + Exception Group Traceback (most recent call last):",
+            "  |   File \"t.py\", line 7, in go",
+            "  | ExceptionGroup: both (1 sub-exception)",
+            "  +-+---------------- 1 ----------------",
+            "    | ValueError: a",
+        ]
+        .map(str::to_owned)
+        .into();
+        let shown = text(&report, false);
+        assert!(shown.len() < 8_000, "{} bytes", shown.len());
+        assert!(
+            shown.contains("    | begin") && shown.contains("xend") && shown.contains("bytes left out"),
+            "{shown}"
+        );
+        assert!(shown.contains(&"é".repeat(999)), "{shown}");
+        assert!(shown.contains("line 7, in go") && shown.contains("ValueError: a"), "{shown}");
+    }
 
     #[test]
     fn a_failure_of_a_tool_shows_the_end_of_its_traceback_and_no_escape_is_obeyed() {

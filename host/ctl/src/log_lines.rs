@@ -149,7 +149,9 @@ impl<'a> Told<'a> {
             }
         }
         let traceback = object.get("traceback").and_then(Value::as_str).unwrap_or_default();
-        let frame = traceback.lines().rev().map(str::trim).find(|line| line.starts_with("File \""));
+        // Those of a group of exceptions stand behind a frame of lines.
+        let bare = |line: &'a str| line.trim_start_matches([' ', '|', '+', '-']).trim_end();
+        let frame = traceback.lines().rev().map(bare).find(|line| line.starts_with("File \""));
         if let Some(frame) = frame {
             reason.push_str(&format!(" ({frame})"));
         }

@@ -198,8 +198,10 @@ fn finish(
         }
         output.note(&format!("composition {} · run {run_id}", outcome.composition_id));
     };
-    // Of one that was stopped, what was made before is kept; of one that failed there is none.
-    if outcome.outcome != RunOutcome::Failed || is_late {
+    // Of one that was stopped, what was made before is kept, if something was; of one that failed there is nothing.
+    let is_stopped = is_late || outcome.outcome == RunOutcome::Cancelled;
+    let has_made = outcome.nodes.iter().any(|node| node.elements_completed > 0);
+    if matches!(outcome.outcome, RunOutcome::Completed | RunOutcome::Partial) || (is_stopped && has_made) {
         for failure in outcome.failures.listed() {
             output.error(&failure.to_string());
         }

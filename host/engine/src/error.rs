@@ -238,8 +238,7 @@ impl HostError {
             Self::Refused(error) => Facts::of(error),
             Self::Threads { .. } => domain(
                 "host.threads",
-                "raise the limit of processes (`ulimit -u`) or of open files (`ulimit -n`), or end some of this user's \
-                 processes",
+                "raise the limit of processes (`ulimit -u`) or of open files (`ulimit -n`)",
             ),
             Self::Keeper { next_step, .. } => Facts::new("host.keeper", exit::WORKER_START, next_step),
             Self::NoAdapter(fault) => Facts::of(fault),

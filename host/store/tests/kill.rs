@@ -243,18 +243,22 @@ fn the_next_host_ends_what_a_dead_one_left() {
         (&finished.payload["status"], &finished.payload["error"]["message"]),
         (&json!("failed"), &json!("host restarted"))
     );
-    // The keys that the page on compositions promises of every end.
-    let documented = json!({"outcome": "failed", "partial": false, "failures_left_out": 0,
-        "failures": [{"node": null, "element": null, "message": finished.payload["report"]["message"]}]});
-    for (key, value) in documented.as_object().expect("an object") {
-        assert_eq!(finished.payload.get(key), Some(value), "{key}");
-    }
+    assert_documented_end(finished);
 
     journal
         .commit_blocking(Commit::telling().write(Write::WorkerEnded(worker.worker_session_id, now.clone())))
         .expect("noted");
     let again = begin_host(&*journal, &reader, &host("third"), &now).expect("begins");
     assert_eq!(again, Recovered::default(), "nothing is ended twice");
+}
+
+/// The keys that the page on compositions promises of every end.
+fn assert_documented_end(finished: &cjm_wire::event::JournalRow) {
+    let documented = json!({"outcome": "failed", "partial": false, "failures_left_out": 0,
+        "failures": [{"node": null, "element": null, "message": finished.payload["report"]["message"]}]});
+    for (key, value) in documented.as_object().expect("an object") {
+        assert_eq!(finished.payload.get(key), Some(value), "{key}");
+    }
 }
 
 /// A run that fails fast is told before what it had begun has ended; its host may die in between.

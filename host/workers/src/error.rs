@@ -65,6 +65,8 @@ pub enum StartError {
         capability: String,
         /// Why, as far as can be told.
         verdict: String,
+        /// What to do where something from outside ended it: its variables and last lines have no part in that.
+        next_step: Option<String>,
         /// See `LoadFailed`.
         not_passed: Vec<String>,
         /// The tool's last words.
@@ -201,7 +203,9 @@ impl StartError {
             Self::Adapter(fault) => Facts::of(fault).with_exit(exit::WORKER_START),
             Self::Spawn { next_step, .. } => start("worker.spawn", next_step),
             Self::LoadFailed { not_passed, .. } => start("worker.load_failed", last_lines(not_passed)),
-            Self::Died { not_passed, .. } => start("worker.died_at_start", last_lines(not_passed)),
+            Self::Died { not_passed, next_step, .. } => {
+                start("worker.died_at_start", next_step.as_deref().unwrap_or_else(|| last_lines(not_passed)))
+            }
             Self::NeverReady { .. } => start(
                 "worker.never_ready",
                 "see what it waits for (`cjm-ctl logs --chunks`); a tool that loads slowly should do so in its first call",

@@ -11,8 +11,9 @@ use crate::plan::WorkerPlan;
 use crate::proxy::{Failed, Proxy, Reply};
 use crate::pump::Tail;
 use bytes::Bytes;
-use cjm_decide::death::{LifePhase, OwnKill};
+use cjm_decide::death::{Cause, LifePhase, OwnKill};
 use cjm_wire::channel::LoadFailure;
+use cjm_wire::describe::Described as _;
 use cjm_wire::envelope::CancelRequest;
 use cjm_wire::error::ErrorCategory;
 use cjm_wire::link::{ShutdownRequest, to_shim};
@@ -125,13 +126,25 @@ impl Common {
 
     pub(crate) fn died_at_start(&self, plan: &WorkerPlan) -> StartError {
         let death = self.death.borrow().clone();
+        let from_outside = |cause: &Cause| {
+            matches!(
+                cause,
+                Cause::HostKill { .. }
+                    | Cause::KeeperLost
+                    | Cause::SuspectedOom
+                    | Cause::Killed { .. }
+                    | Cause::Signalled { .. }
+            )
+        };
+        let outside = death.as_ref().filter(|death| from_outside(&death.verdict.cause));
         StartError::Died {
             capability: plan.capability.clone(),
+            next_step: outside.map(|death| death.verdict.next_step()),
             verdict: death
                 .as_ref()
                 .map_or_else(|| "for no known reason".to_owned(), |death| death.verdict.to_string()),
-            not_passed: plan.not_passed.clone(),
-            stderr_tail: death.map(|death| death.stderr_tail.clone()).unwrap_or_default(),
+            not_passed: if outside.is_none() { plan.not_passed.clone() } else { Vec::new() },
+            stderr_tail: death.as_ref().map(|death| death.stderr_tail.clone()).unwrap_or_default(),
         }
     }
 

@@ -273,6 +273,7 @@ impl StartingWorker for Starting {
                     StartError::Died {
                         capability,
                         verdict: death.verdict().to_string(),
+                        next_step: None,
                         not_passed: Vec::new(),
                         stderr_tail: Vec::new(),
                     }
