@@ -102,7 +102,7 @@ pub struct SubstrateSection {
 /// Longest time that something is kept, in days, where it is not for ever.
 pub const RETENTION_DAYS_MAX: f64 = 1_000_000.0;
 /// Least and most that records and output may take, in MB: with less, none would be kept.
-pub const RETENTION_MB: std::ops::RangeInclusive<f64> = 1.0..=1_000_000_000.0;
+pub const RETENTION_MB: std::ops::RangeInclusive<f64> = 0.1..=1_000_000_000.0;
 
 fn days<'de, D: Deserializer<'de>>(value: D) -> Result<Option<f64>, D::Error> {
     // 0 or less is for ever, as in the ancestor.

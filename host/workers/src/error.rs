@@ -352,7 +352,7 @@ impl CallError {
         match self {
             Self::Cancelled { capability } => {
                 let message = "it says that the call was cancelled, and nobody had asked for that";
-                let error = JobError::new(ErrorCategory::Fatal, message);
+                let error = JobError::new(ErrorCategory::Transient, message);
                 Self::Tool {
                     capability,
                     error: Box::new(error),

@@ -58,7 +58,7 @@ const ROWS: [Difference; 14] = [
     Difference { at: "rows of nan/*/job_snapshot/error/*", because: "A result that is no JSON" },
     Difference { at: "rows of cancel", because: "A cancelled call" },
     Difference { at: "rows of cancel task", because: "A cancelled call" },
-    Difference { at: "rows of fail cancelled", because: "A cancelled call" },
+    Difference { at: "rows of fail cancelled/*", because: "A cancelled call" },
     Difference {
         at: "rows of */admission_decided/payload/exclusive",
         because: "`exclusive` of the first job",
