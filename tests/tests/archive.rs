@@ -54,7 +54,7 @@ fn old_jobs_are_forgotten_on_request_and_their_rows_stay() {
     let before = told(&world);
     let kept = world.json(&["retention", "--jobs-max-age-days", "1", "--json"]);
     assert_eq!(kept["jobs_deleted"], 0, "{kept}");
-    let gone = world.json(&["retention", "--jobs-max-age-days", "0", "--json"]);
+    let gone = world.json(&["retention", "--jobs-max-age-days", "0.0000001", "--json"]);
     assert_eq!(gone["jobs_deleted"], 1, "{gone}");
     assert_eq!(told(&world), before);
 }
@@ -82,7 +82,9 @@ fn a_time_that_is_none_is_refused_and_nothing_is_moved() {
     let world = world();
     let _ = world.run(&["call", "echo", "text=first"]).expect(0);
     let rows = journal::rows(&world.journal()).len();
-    for wrong in [["--archive-journal", "yesterday"], ["--jobs-max-age-days", "nan"]] {
+    for wrong in
+        [["--archive-journal", "yesterday"], ["--jobs-max-age-days", "nan"], ["--jobs-max-age-days", "0"]]
+    {
         let refused = world.run(&["retention", wrong[0], wrong[1]]).expect(2);
         assert!(
             refused.stderr.contains(wrong[0]) && refused.stderr.contains("next:"),

@@ -90,6 +90,14 @@ fn a_cloned_folder_runs_nothing_and_gets_no_secret_until_it_is_allowed() {
     let call = there(&world, &project, &["call", "words", "-r"]).expect(0);
     assert_eq!(call.stdout.trim(), "theirs", "allowed, and still no business of the user's secret");
     assert!(call.stderr.contains("stands before") && call.stderr.contains("API_KEY"), "{}", call.describe());
+    // There is one value of a name and key: setting one here does not lose the user's by the way.
+    let set = ["set-secret", "words", "API_KEY", "--value", "theirs"];
+    let refused = there(&world, &project, &set).expect(1);
+    assert!(
+        refused.stderr.contains("kept for another manifest") && refused.stderr.contains("--force"),
+        "{}",
+        refused.describe()
+    );
     let list = there(&world, &project, &["list"]).expect(0);
     assert!(list.stdout.contains(&format!("Shadows: {}", own.join("manifests/words.json").display())));
 

@@ -93,7 +93,7 @@ fn list(register: &Register, output: &Output) -> CommandResult {
         output.line("Nothing is allowed. Manifests of data directories that you name need no word.")?;
     }
     for path in paths {
-        let changed = if unchanged(path) { "" } else { "  (gone or changed: withheld)" };
+        let changed = if unchanged(path) { "" } else { "  (gone or changed since: this word holds no more)" };
         output.line(&format!("{}{changed}", path.display()))?;
     }
     Ok(exit::OK)

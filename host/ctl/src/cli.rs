@@ -74,7 +74,7 @@ pub(crate) enum Command {
     Remove(RemoveArgs),
     /// Allow the manifests of a folder that came from elsewhere to run, as they are now
     Allow(AllowArgs),
-    /// Forget old records and output now; the journal is never touched
+    /// Forget old records and output now; forget old jobs, or archive journal rows, where asked to
     Retention(RetentionArgs),
     /// Install what callers share with capabilities into the present Python environment
     SetupHost(SetupHostArgs),
@@ -264,7 +264,7 @@ pub(crate) struct InstallAllArgs {
     #[arg(long)]
     pub(crate) force: bool,
     /// The default
-    #[arg(long, hide = true, conflicts_with = "force")]
+    #[arg(long, hide = true)]
     pub(crate) no_force: bool,
     /// Use what was fetched before and no network
     #[arg(long)]
@@ -376,9 +376,9 @@ pub(crate) struct SetSecretArgs {
     #[arg(long)]
     pub(crate) scope: Option<String>,
     /// The manifest it is for, and no other of that name [default: the one that `list` shows]
-    #[arg(long, value_name = "FILE", conflicts_with = "force")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) manifest: Option<PathBuf>,
-    /// Keep it for a capability that is not installed yet
+    /// Keep it for a capability that is not installed yet, or in place of one that is kept for another manifest
     #[arg(long)]
     pub(crate) force: bool,
 }

@@ -115,8 +115,9 @@ fn sum_up(report: &InstallReport, output: &Output) -> Result<(), Fault> {
     let failed = report.entries.iter().filter(|entry| entry.outcome == Outcome::Failed).count();
     if failed > 0 {
         output.error(&format!(
-            "\n{failed} of {} entries failed; the others are installed.",
-            report.entries.len()
+            "\n{failed} of {} entries failed{}",
+            report.entries.len(),
+            if failed < report.entries.len() { "; the others are installed." } else { "." },
         ));
     }
     Ok(())

@@ -46,6 +46,13 @@ impl View {
             ("--type", !args.types.is_empty()),
             ("--status", !args.status.is_empty()),
         ];
+        if args.level.is_some() && (args.journal || args.chunks) {
+            let view = if args.journal { "--journal" } else { "--chunks" };
+            return Err(Fault::usage(
+                format!("--level is about records, and {view} shows none"),
+                format!("leave out {view}, or --level"),
+            ));
+        }
         match of_journal.iter().find(|(_, given)| *given) {
             Some((option, _)) if args.chunks => Err(Fault::usage(
                 format!("{option} asks for the journal, and --chunks for output"),

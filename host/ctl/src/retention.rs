@@ -30,8 +30,10 @@ pub(crate) fn run(global: &Global, args: &RetentionArgs, output: &Output) -> Com
     if args.max_total_mb.is_some_and(|mb| mb < 0.0) {
         return Err(Fault::usage("--max-total-mb is negative", "give 0 or more"));
     }
-    if args.jobs_max_age_days.is_some_and(|days| days < 0.0) {
-        return Err(Fault::usage("--jobs-max-age-days is negative", "give 0 or more"));
+    if args.jobs_max_age_days.is_some_and(|days| days <= 0.0) {
+        // Elsewhere 0 is for ever; nobody shall lose all jobs by it.
+        let next_step = "give more than 0; 0.001 forgets all that ended over a minute and a half ago";
+        return Err(Fault::usage("--jobs-max-age-days is 0 or less", next_step));
     }
     let before =
         args.archive_journal.as_deref().map(|text| instant("--archive-journal", text)).transpose()?;

@@ -198,16 +198,20 @@ fn finish(
         }
         output.note(&format!("composition {} · run {run_id}", outcome.composition_id));
     };
-    // Of one that was stopped, what was made before is kept, if something was; of one that failed there is nothing.
-    let is_stopped = is_late || outcome.outcome == RunOutcome::Cancelled;
+    // Of one that failed or was stopped, what was made before is kept, if something was.
     let has_made = outcome.nodes.iter().any(|node| node.elements_completed > 0);
-    if matches!(outcome.outcome, RunOutcome::Completed | RunOutcome::Partial) || (is_stopped && has_made) {
+    let is_good = matches!(outcome.outcome, RunOutcome::Completed | RunOutcome::Partial);
+    let is_stopped = is_late || outcome.outcome == RunOutcome::Cancelled;
+    if is_good || (is_stopped && has_made) {
+        // Why one failed by itself is told in full at the end.
         for failure in outcome.failures.listed() {
             output.error(&failure.to_string());
         }
         if outcome.failures.left_out() > 0 {
             output.error(&format!("and {} more failures", outcome.failures.left_out()));
         }
+    }
+    if is_good || has_made {
         match (outcome.output.kind(), outcome.output.as_text()) {
             (_, Some(text)) => output.line(&text)?,
             (JsonKind::Null, _) => {}

@@ -7,6 +7,7 @@ use crate::output::{Output, path_text, quoted};
 use cjm_catalog::suggestions::{in_words, suggestions};
 use cjm_catalog::{Catalog, CatalogEntry, ManifestFolder, Settings};
 use cjm_platform::terminal::Hidden;
+use cjm_store::owners::belongs_to;
 use cjm_store::secrets::SECRET_BYTES_MAX;
 use cjm_store::{FileSecrets, Secrets as _};
 use cjm_wire::describe::exit;
@@ -28,7 +29,10 @@ pub(crate) async fn set(global: &Global, args: &SetSecretArgs, output: &Output) 
     // Asked before the value is: nobody types a secret in vain.
     let owner = owner(&settings, args)?;
     match &owner {
-        Some(entry) => tell_undeclared(entry, &args.key, output),
+        Some(entry) => {
+            spare_another(&settings, &store, entry, args)?;
+            tell_undeclared(entry, &args.key, output);
+        }
         None => output.note(&format!(
             "note: {} is not installed; its tool gets the secret once it is, from {}",
             quoted(&args.capability),
@@ -96,6 +100,28 @@ fn owner(settings: &Settings, args: &SetSecretArgs) -> Result<Option<CatalogEntr
     Err(Fault::new("secrets.unknown_capability", message, next))
 }
 
+/// There is one value of a name and key: one that is kept for another manifest is not lost by the way.
+fn spare_another(
+    settings: &Settings,
+    store: &FileSecrets,
+    entry: &CatalogEntry,
+    args: &SetSecretArgs,
+) -> Result<(), Fault> {
+    let scope = args.scope.as_deref();
+    if args.force || !store.names(scope, &args.capability)?.contains(&args.key) {
+        return Ok(());
+    }
+    let recorded = store.owner_of(scope, &args.capability, &args.key)?;
+    if belongs_to(&settings.data_dir, recorded.as_deref(), &entry.path) {
+        return Ok(());
+    }
+    let (key, name) = (quoted(&args.key), quoted(&args.capability));
+    let other = recorded.unwrap_or_else(|| settings.manifests_dir());
+    let message = format!("{key} of {name} is kept for another manifest of that name, {}", other.display());
+    let next = format!("`--force` takes it over for {}; the other tool then has none", entry.path.display());
+    Err(Fault::new("secrets.of_another", message, next))
+}
+
 /// A secret that the manifest does not declare reaches nobody.
 fn tell_undeclared(entry: &CatalogEntry, key: &str, output: &Output) {
     let declared = || entry.manifest.code.worker_env.iter().flatten();
@@ -141,6 +167,7 @@ pub(crate) fn remove(global: &Global, args: &RemoveSecretArgs, output: &Output) 
     let data_dir = global.settings()?.data_dir;
     let store = FileSecrets::of(&data_dir);
     let capability = quoted(&args.capability);
+    let kept_for = store.owner_of(args.scope.as_deref(), &args.capability, &args.key)?;
     if !store.remove(args.scope.as_deref(), &args.capability, &args.key)? {
         let message = format!("no secret {} is stored for {capability}", quoted(&args.key));
         let next = format!("`cjm-ctl list-secrets {}` shows which there are", args.capability);
@@ -153,7 +180,9 @@ pub(crate) fn remove(global: &Global, args: &RemoveSecretArgs, output: &Output) 
         output.document(&json!({"capability": args.capability, "key": args.key, "scope": args.scope}))?;
         return Ok(exit::OK);
     }
-    output.line(&format!("Removed secret {} of capability {capability}.", quoted(&args.key)))?;
+    let kept_for =
+        kept_for.map(|manifest| format!(", which was kept for {}", manifest.display())).unwrap_or_default();
+    output.line(&format!("Removed secret {} of capability {capability}{kept_for}.", quoted(&args.key)))?;
     output.line(RELOAD_HINT)?;
     Ok(exit::OK)
 }

@@ -12,6 +12,7 @@ import time
 
 from . import calls
 from .errors import Cancelled, UserInputError
+from .json_codec import Unfit
 
 ACCOUNT_TYPES = ("task_account", "result_saved", "cache_hit", "graph_extended")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -194,7 +195,8 @@ class Capability:
         if name not in actions:
             listed = ", ".join(sorted(actions)) or "none: no method is marked @action"
             problem = "no action was named" if name is None else "unknown action %r" % (name,)
-            raise UserInputError("%s (actions: %s)" % (problem, listed), fields_invalid=["action"])
+            # Refused, as by whoever calls: nothing of the tool has run.
+            raise Unfit("%s (actions: %s)" % (problem, listed), fields_invalid=["action"])
         return getattr(self, actions[name]), args, kwargs
 
     def _defaults(self):

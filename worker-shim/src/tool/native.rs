@@ -262,7 +262,7 @@ impl<T: Capability> Hosted<T> {
             return Ok(());
         }
         let names: Vec<&str> = actions.iter().map(|action| action.name).collect();
-        Err(ToolError::user_input(format!("there is no action `{wanted}`; there are: {}", names.join(", ")))
+        Err(ToolError::unfit(format!("there is no action `{wanted}`; there are: {}", names.join(", ")))
             .fields(["action"]))
     }
 
