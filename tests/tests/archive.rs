@@ -82,9 +82,12 @@ fn a_time_that_is_none_is_refused_and_nothing_is_moved() {
     let world = world();
     let _ = world.run(&["call", "echo", "text=first"]).expect(0);
     let rows = journal::rows(&world.journal()).len();
-    for wrong in
-        [["--archive-journal", "yesterday"], ["--jobs-max-age-days", "nan"], ["--jobs-max-age-days", "0"]]
-    {
+    for wrong in [
+        ["--archive-journal", "yesterday"],
+        ["--jobs-max-age-days", "nan"],
+        ["--jobs-max-age-days", "0"],
+        ["--max-total-mb", "-1"],
+    ] {
         let refused = world.run(&["retention", wrong[0], wrong[1]]).expect(2);
         assert!(
             refused.stderr.contains(wrong[0]) && refused.stderr.contains("next:"),

@@ -30,6 +30,12 @@ pub(crate) fn run(global: &Global, args: &RetentionArgs, output: &Output) -> Com
     if args.max_total_mb.is_some_and(|mb| mb < 0.0) {
         return Err(Fault::usage("--max-total-mb is negative", "give 0 or more"));
     }
+    if args.max_total_mb.is_some_and(|mb| mb < 0.0) {
+        return Err(Fault::usage(
+            "--max-total-mb is negative",
+            "give 0 or more; 0 forgets all records and output",
+        ));
+    }
     if args.jobs_max_age_days.is_some_and(|days| days <= 0.0) {
         // Elsewhere 0 is for ever; nobody shall lose all jobs by it.
         let next_step = "give more than 0; 0.001 forgets all that ended over a minute and a half ago";
