@@ -183,7 +183,7 @@ impl Host {
                     Err(NoWorker::Failed(error)) => HostError::Start(*error),
                     Err(NoWorker::Missed | NoWorker::Retired) => HostError::UnknownInstance(id.clone()),
                 };
-                instances.remove(&id);
+                instances.remove_this(&instance);
                 instance.unload(&services, &jobs, OwnKill::Unload).await;
                 Err(error)
             })

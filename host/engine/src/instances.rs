@@ -500,6 +500,14 @@ impl Instances {
         self.loaded().by_id.remove(id)
     }
 
+    /// Removes this one; another of the same id, which was added since, stays.
+    pub(crate) fn remove_this(&self, instance: &Arc<Instance>) {
+        let mut loaded = self.loaded();
+        if loaded.by_id.get(&instance.id).is_some_and(|known| Arc::ptr_eq(known, instance)) {
+            loaded.by_id.remove(&instance.id);
+        }
+    }
+
     /// Takes them all, and lets none be added any more.
     pub(crate) fn close(&self) -> Vec<Arc<Instance>> {
         let mut loaded = self.loaded();

@@ -16,10 +16,10 @@ use cjm_decide::composition::{
     NodeStatus, SubmitElement,
 };
 use cjm_decide::queue::{CancelReach, Target};
-use cjm_store::{Body, Commit, CompositionEnd, CompositionRecord, Write, rows};
+use cjm_store::{Body, Commit, CompositionEnd, CompositionRecord, StoreError, Write, rows};
 use cjm_wire::composition::{Composition, RunOutcome};
-use cjm_wire::describe::Described as _;
-use cjm_wire::error::Failure;
+use cjm_wire::describe::{Described as _, ErrorReport};
+use cjm_wire::error::{Failure, JobError};
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use cjm_wire::json::Json;
 use cjm_wire::{InstanceId, JobId, Timestamp};
@@ -307,11 +307,12 @@ impl Driver {
         let listed = listed.map(|f| json!({"node": f.node, "element": f.element, "message": f.message}));
         row.payload.insert("failures".to_owned(), listed.collect());
         row.payload.insert("failures_left_out".to_owned(), failures.left_out().into());
-        let commit = Commit::telling().write(Write::EndComposition(Box::new(end))).row(row);
-        if let Err(error) = self.host.services().journal.commit(commit).await {
-            let next_step = error.next_step();
-            tracing::error!(%error, next_step, "the end of a composition could not be written");
-        }
+        let committed = self.commit_end(end, row).await;
+        // An end that is not on the disk is no success. The store may write it later, as that of a job.
+        let (outcome, status, failure) = match committed {
+            Ok(()) => (outcome, status, failure),
+            Err(error) => (RunOutcome::Failed, JobStatus::Failed, Some(unwritten(&error))),
+        };
         CompositionOutcome {
             composition_id: self.record.composition_id.clone(),
             outcome,
@@ -323,6 +324,35 @@ impl Driver {
             still_running: 0,
         }
     }
+
+    /// Of a row that is larger than a row may be, what is told of each node is left out: the journal has it job by job.
+    async fn commit_end(&self, end: CompositionEnd, row: JournalRow) -> Result<(), StoreError> {
+        let journal = &self.host.services().journal;
+        let commit = |row| Commit::telling().write(Write::EndComposition(Box::new(end.clone()))).row(row);
+        match journal.commit(commit(row.clone())).await {
+            Err(StoreError::TooLarge { .. }) => {
+                let mut row = row;
+                let failures =
+                    row.payload.remove("failures").and_then(|listed| Some(listed.as_array()?.len()));
+                let before = row.payload.get("failures_left_out").and_then(serde_json::Value::as_u64);
+                let left_out = before.unwrap_or(0) + failures.unwrap_or(0) as u64;
+                row.payload.insert("failures".to_owned(), json!([]));
+                row.payload.insert("failures_left_out".to_owned(), left_out.into());
+                row.payload.remove("nodes");
+                journal.commit(commit(row)).await.map(|_| ())
+            }
+            other => other.map(|_| ()),
+        }
+    }
+}
+
+/// The failure of a run whose end could not be written.
+fn unwritten(error: &StoreError) -> Failure {
+    let next_step = error.next_step();
+    tracing::error!(%error, next_step, "the end of a composition could not be written");
+    let message = format!("its end could not be written: {error}");
+    let report = ErrorReport { message: message.clone(), ..ErrorReport::of(error) };
+    Failure { error: JobError::new(error.category(), message), report }
 }
 
 /// Resolves when the time is over; never where there is no end of it.
