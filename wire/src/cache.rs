@@ -166,9 +166,9 @@ mod tests {
 
     #[test]
     fn a_mark_names_its_directory_and_nothing_else_is_one() {
-        let directory = Path::new("/d/work/s1/7");
+        let directory = Path::new("/data/calls/7");
         let mark = running_mark(directory);
-        assert_eq!(mark, Path::new("/d/work/s1/.7.running"));
+        assert_eq!(mark, Path::new("/data/calls/.7.running"));
         assert_eq!(marked_directory(&mark).as_deref(), Some(directory));
         for other in ["/d/7", "/d/7.running", "/d/.running", "/d/..running", "/d/...running"] {
             assert_eq!(marked_directory(Path::new(other)), None, "{other}");

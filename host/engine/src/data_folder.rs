@@ -90,7 +90,7 @@ mod tests {
     fn what_killed_calls_left_goes_and_results_and_kept_files_stay() {
         use cjm_wire::cache::running_mark;
         let folder = tempfile::tempdir().expect("tempdir");
-        let session = folder.path().join("data/tool/work/s1");
+        let session = folder.path().join("data/tool").join("work").join("s1");
         let call = |name: &str| {
             let path = session.join(name);
             std::fs::create_dir_all(&path).expect("mkdir");

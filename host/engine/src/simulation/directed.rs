@@ -19,6 +19,7 @@ use cjm_workers::{LoadOptions, NodeState};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// Seeds that are tried until one makes a worker whose start hangs.
@@ -78,57 +79,43 @@ async fn killing_an_incarnation_that_has_no_process_announces_the_next_one() {
     host.shutdown().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn killing_an_incarnation_that_starts_ends_its_start() {
+/// A host with one instance whose worker is being started, which takes for ever.
+async fn hanging_start() -> (Host, Arc<Instance>, JoinHandle<Result<(), ()>>) {
     for seed in 1..SEEDS_MAX {
         let (host, instance) = stage(QueueLimits::default(), seed, 100);
-        let runner = host.runner().clone();
-        let starting = {
-            let (instance, runner) = (Arc::clone(&instance), runner.clone());
-            tokio::spawn(async move {
-                instance.ensure_worker(&runner.services, &runner.jobs, None).await.map(|_| ()).map_err(|_| ())
-            })
-        };
+        let (starts, runner) = (Arc::clone(&instance), host.runner().clone());
+        let starting = tokio::spawn(async move {
+            starts.ensure_worker(&runner.services, &runner.jobs, None).await.map(|_| ()).map_err(|_| ())
+        });
         tokio::time::sleep(START_MAX).await;
-        if starting.is_finished() {
-            host.shutdown().await;
-            continue;
+        if !starting.is_finished() {
+            return (host, instance, starting);
         }
-        let (begun, session) = (Instant::now(), instance.session());
-        instance.recycle(&runner.services, &runner.jobs, &session, OwnKill::Evicted);
-        assert_eq!(starting.await.expect("no panic"), Err(()), "it was killed");
-        assert!(begun.elapsed() < START_MAX, "{:?}", begun.elapsed());
-        assert_ne!(instance.session(), session);
         host.shutdown().await;
-        return;
     }
     panic!("no start hangs");
 }
 
 #[tokio::test(start_paused = true)]
+async fn killing_an_incarnation_that_starts_ends_its_start() {
+    let (host, instance, starting) = hanging_start().await;
+    let (begun, session) = (Instant::now(), instance.session());
+    let runner = host.runner();
+    instance.recycle(&runner.services, &runner.jobs, &session, OwnKill::Evicted);
+    assert_eq!(starting.await.expect("no panic"), Err(()), "it was killed");
+    assert!(begun.elapsed() < START_MAX, "{:?}", begun.elapsed());
+    assert_ne!(instance.session(), session);
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_unloaded_while_it_starts_is_killed() {
-    for seed in 1..SEEDS_MAX {
-        let (host, instance) = stage(QueueLimits::default(), seed, 100);
-        let runner = host.runner().clone();
-        let starting = {
-            let instance = Arc::clone(&instance);
-            tokio::spawn(async move {
-                instance.ensure_worker(&runner.services, &runner.jobs, None).await.map(|_| ()).map_err(|_| ())
-            })
-        };
-        tokio::time::sleep(START_MAX).await;
-        if starting.is_finished() {
-            host.shutdown().await;
-            continue;
-        }
-        let begun = Instant::now();
-        host.unload(&instance.id).await.expect("unloaded");
-        assert_eq!(starting.await.expect("no panic"), Err(()), "it was killed");
-        assert!(begun.elapsed() < START_MAX, "{:?}", begun.elapsed());
-        host.shutdown().await;
-        return;
-    }
-    panic!("no start hangs");
+    let (host, instance, starting) = hanging_start().await;
+    let begun = Instant::now();
+    host.unload(&instance.id).await.expect("unloaded");
+    assert_eq!(starting.await.expect("no panic"), Err(()), "it was killed");
+    assert!(begun.elapsed() < START_MAX, "{:?}", begun.elapsed());
+    host.shutdown().await;
 }
 
 #[tokio::test(start_paused = true)]
