@@ -1,11 +1,12 @@
 //! What can go wrong with a pipeline, for programs and for people.
 
 use cjm_engine::{CallError, HostError, SettingsError};
-use cjm_wire::describe::{Described, ErrorReport, exit};
+use cjm_wire::composition::CompositionError;
+use cjm_wire::describe::{Described, ErrorDetails, ErrorReport, exit};
 use cjm_wire::error::Failure;
 
 /// Any failure of a pipeline. [`Described`] gives code, next step and exit code. `Debug` prints what happened, why, the
-/// tool's last lines and the next step, since that is what a `main` that returns it shows.
+/// end of the tool's traceback, its last lines and the next step, since that is what a `main` that returns it shows.
 #[derive(thiserror::Error)]
 pub enum PipelineError {
     /// The host could not start, load or accept something.
@@ -53,15 +54,36 @@ pub enum PipelineError {
 
 impl std::fmt::Debug for PipelineError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let report = ErrorReport::of(self);
+        let report = self.report();
         write!(f, "{} [{}]", report.message, report.code)?;
         for cause in &report.causes {
             write!(f, "\n  because: {cause}")?;
+        }
+        for line in report.traceback_end() {
+            write!(f, "\n  > {line}")?;
         }
         for line in &report.stderr_tail {
             write!(f, "\n  | {line}")?;
         }
         write!(f, "\n  next: {}", report.next_step)
+    }
+}
+
+impl From<CompositionError> for PipelineError {
+    fn from(error: CompositionError) -> Self {
+        Self::Host(error.into())
+    }
+}
+
+impl PipelineError {
+    /// All that is known of it, as `cjm-ctl --json` prints it: code, causes, next step, and of a tool's failure whose it is
+    /// (`details.category`), whether trying again helps (`details.retriable`), exception and traceback.
+    #[must_use]
+    pub fn report(&self) -> ErrorReport {
+        match self {
+            Self::Job { failure } => failure.report.clone(),
+            other => ErrorReport::of(other),
+        }
     }
 }
 
@@ -111,6 +133,15 @@ impl Described for PipelineError {
             Self::Call(error) => error.stderr_tail(),
             Self::Job { failure } => failure.report.stderr_tail.clone(),
             _ => Vec::new(),
+        }
+    }
+
+    fn details(&self) -> ErrorDetails {
+        match self {
+            Self::Host(error) => error.details(),
+            Self::Call(error) => error.details(),
+            Self::Job { failure } => (*failure.report.details).clone(),
+            _ => ErrorDetails::default(),
         }
     }
 }

@@ -51,3 +51,8 @@ pub use events::{Events, PipelineEvent};
 pub use job::{JobHandle, JobProgress, SubmitOptions};
 pub use pipeline::Pipeline;
 pub use spec::CapabilitySpec;
+
+/// The page for programs that embed the host: its programs are compiled as doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/EMBEDDING.md")]
+pub struct EmbeddingPage;

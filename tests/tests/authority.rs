@@ -274,6 +274,8 @@ fn what_commands_do_stands_in_the_journal_with_the_real_user() {
     world.write("capabilities.yaml", "capabilities: [{name: entry, manifest: tool.json}]\n");
     let _ = world.run(&["install-all"]).expect(0);
     let _ = world.run(&["install-all"]).expect(0);
+    world.write("broken.yaml", "capabilities: [{name: broken, manifest: nowhere.json}]\n");
+    let _ = world.run(&["install-all", "--capabilities", "broken.yaml"]).expect(1);
     let _ = world.run(&["set-secret", "first", "API_KEY", "--value", "hush"]).expect(0);
     let _ = world.run(&["remove-secret", "first", "API_KEY"]).expect(0);
     let _ = world.run(&["regenerate-manifest", "tool"]).expect(0);
@@ -282,6 +284,7 @@ fn what_commands_do_stands_in_the_journal_with_the_real_user() {
     let actor = format!("cjm-ctl:{user} (as somebody-else)");
     for (kind, capability, key) in [
         ("capability_installed", "tool", "forced"),
+        ("capability_install_failed", "broken", "error"),
         ("secret_set", "first", "key"),
         ("secret_removed", "first", "key"),
         ("manifest_regenerated", "tool", "changed"),
@@ -293,4 +296,9 @@ fn what_commands_do_stands_in_the_journal_with_the_real_user() {
         assert!(payload.get(key).is_some() && !payload.to_string().contains("hush"), "{payload}");
     }
     assert!(rows(&world.journal(), "state_transition").iter().all(|row| row.1 == actor));
+    let failed = world.run(&["logs", "--journal", "--status", "failed"]).expect(0).describe();
+    assert!(
+        failed.contains("capability_install_failed") && failed.contains(&format!("by {actor}: ")),
+        "{failed}"
+    );
 }

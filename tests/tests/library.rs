@@ -6,6 +6,7 @@ use cjm_platform::Signal;
 use cjm_tests::repo;
 use cjm_tests::world::{World, eventually};
 use cjm_wire::describe::Described;
+use cjm_wire::error::ErrorCategory;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -164,6 +165,46 @@ fn a_program_with_four_gigabytes_resident_starts_workers() {
     repo::measured(&format!(
         "pipeline up and down: {small:?} small, {large:?} with 4 GiB resident (and one call)"
     ));
+}
+
+/// Looks a key up that is not there.
+const LOOKUP: &str = r#"
+from cjm_sdk import Capability, action
+
+
+class Lookup(Capability):
+    name = "lookup"
+    version = "1.0.0"
+
+    @action
+    def look(self):
+        return {}["nokey"]
+"#;
+
+#[tokio::test]
+async fn an_error_says_all_that_is_known_of_a_tools_failure() {
+    let world = World::new();
+    let _ = world.install_python("lookup", "Lookup", LOOKUP);
+    let pipeline = builder(&world, &["lookup"]).start().await.expect("a pipeline");
+    let lookup = pipeline.binding("lookup").expect("a binding");
+    let called = lookup.call::<Value>("look", ()).await.expect_err("a failure");
+    let job = lookup.submit("look", ()).await.expect("a job");
+    let waited = job.result::<Value>().await.expect_err("a failure");
+    for error in [called, waited] {
+        let details = error.report().details;
+        assert_eq!(details.category, Some(ErrorCategory::UserInput), "{error:?}");
+        assert_eq!(
+            (details.retriable, details.exception.as_deref()),
+            (Some(true), Some("KeyError")),
+            "{error:?}"
+        );
+        // What a `main` that returns it prints.
+        let printed = format!("{error:?}");
+        for words in ["in look", "KeyError: 'nokey'", "\n  next: ", "[call.tool_failed]"] {
+            assert!(printed.contains(words), "no \"{words}\" in {printed}");
+        }
+    }
+    pipeline.shutdown().await;
 }
 
 #[test]

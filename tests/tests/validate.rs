@@ -98,7 +98,7 @@ fn a_folder_is_looked_through_and_each_fault_has_its_place() {
         errors(&verdict),
         [
             place("project/cjm.yaml", 2, "settings_file.malformed"),
-            place("project/flow.yaml", 3, "composition.malformed"),
+            place("project/flow.yaml", 3, "composition.schema"),
             place("project/manifest.json", 3, "manifest.invalid"),
             place("project/scripts/ours.py", 2, "source.syntax"),
         ],
@@ -180,6 +180,76 @@ fn a_list_is_refused_for_what_install_all_would_refuse() {
         assert_eq!(error, Some(&code.into()), "{name}: {installed}");
     }
     world.assert_nothing_left();
+}
+
+/// A key on each line, so that its line says whether it was found.
+const TOOL_OF_FAULTS: &str = r#"{
+  "format_version": "2.0",
+  "code": {
+    "name": "tool",
+    "version": 7,
+    "runtime": {
+      "kind": "executable",
+      "program": "wc",
+      "sandbox": true,
+      "actions": {
+        "count": {
+          "parameters": { "text": { "type": "strin" } },
+          "argv": ["-w", 5],
+          "result": "json"
+        }
+      }
+    }
+  }
+}"#;
+
+#[test]
+fn every_fault_of_a_manifest_is_told_at_its_key() {
+    let world = world();
+    let told = |text: &str| -> Vec<(u64, String)> {
+        put(&world, "tool.json", text);
+        let verdict = world.run(&["validate", "tool.json", "--json"]).expect(1).json();
+        let errors = verdict["errors"].as_array().expect("errors").iter();
+        errors
+            .map(|error| {
+                let message = error["message"].as_str().expect("a message");
+                (
+                    error["line"].as_u64().expect("a line"),
+                    message.split(": ").next().unwrap_or(message).to_owned(),
+                )
+            })
+            .collect()
+    };
+    let mut found = told(TOOL_OF_FAULTS);
+    found.sort();
+    let expected = [
+        (5, "code.version"),
+        (9, "code.runtime.sandbox"),
+        (12, "code.runtime.actions.count.parameters.text.type"),
+        (13, "code.runtime.actions.count.argv.1"),
+        (14, "code.runtime.actions.count.result"),
+    ];
+    assert_eq!(found, expected.map(|(line, key)| (line, key.to_owned())));
+    let other_kind = TOOL_OF_FAULTS.replace("\"executable\"", "\"magic\"").replace("7", "\"7\"");
+    assert_eq!(told(&other_kind), [(7, "code.runtime.kind".to_owned())]);
+    let no_kind = TOOL_OF_FAULTS.replace("\"kind\": \"executable\",", "").replace("7", "\"7\"");
+    assert_eq!(told(&no_kind), [(6, "code.runtime".to_owned())]);
+}
+
+#[test]
+fn a_fault_of_one_entry_hides_none_of_another() {
+    let world = world();
+    let list = "capabilities:\n- name: a\n- {name: b, env_name: b, package: x}\n- {name: c d, manifest: absent.json}\n\
+                - {name: e, manifest: absent.json}\n";
+    put(&world, "capabilities.yaml", list);
+    let verdict = world.run(&["validate", "capabilities.yaml", "--json"]).expect(1).json();
+    let found = errors(&verdict).into_iter().map(|(_, line, code)| (line, code)).collect::<Vec<_>>();
+    let invalid = "capabilities_file.invalid".to_owned();
+    let expected = [(Some(2), invalid.clone()), (Some(3), invalid.clone()), (Some(4), invalid)];
+    assert_eq!(found[..3], expected, "{verdict}");
+    assert_eq!(found[3..], [(Some(5), "install.file".to_owned())], "{verdict}");
+    let why = verdict["errors"][3]["message"].as_str().expect("a message");
+    assert_eq!(why.matches("No such file").count(), 1, "{why}");
 }
 
 #[test]

@@ -46,12 +46,21 @@ pub trait Described: std::error::Error {
     fn stderr_tail(&self) -> Vec<String> {
         Vec::new()
     }
+    /// What else is known of it: whose it is, whether trying again helps, the tool's exception.
+    fn details(&self) -> ErrorDetails {
+        ErrorDetails::default()
+    }
 }
 
 /// Most lines of a traceback in a report: the last ones, which say what and where.
 pub const TRACEBACK_LINES_MAX: usize = 20;
 /// Longest line of a traceback in a report, in characters.
 pub const TRACEBACK_LINE_CHARS_MAX: usize = 1_000;
+
+/// Lines of a traceback that people are shown: the last frames, and what was raised.
+const TRACEBACK_LINES_SHOWN: usize = 6;
+/// Where the frames of the Python SDK lie.
+const SDK_FOLDER: &str = "/cjm_sdk/";
 
 /// What an error says of itself besides its words, in one place: an enum answers it with one match, and
 /// [`Described`] from it.
@@ -145,6 +154,23 @@ pub struct ErrorDetails {
     pub element: Option<usize>,
 }
 
+impl ErrorDetails {
+    /// What the wire's failure object says.
+    #[must_use]
+    pub fn of(error: &JobError) -> Self {
+        Self {
+            category: Some(error.category),
+            retriable: Some(error.retriable),
+            retry_after_seconds: error.retry_after_seconds,
+            fields_invalid: error.fields_invalid.clone(),
+            resource_shortfall: error.resource_shortfall,
+            exception: error.exception_class().map(str::to_owned),
+            traceback: error.traceback.as_deref().map(last_lines).unwrap_or_default(),
+            ..Self::default()
+        }
+    }
+}
+
 /// Longest chain of causes that is followed.
 const CAUSES_MAX: usize = 8;
 
@@ -183,21 +209,31 @@ impl ErrorReport {
             source = cause.source();
         }
         let report = Self::new(error.code(), message, error.next_step(), error.exit_code());
-        Self { causes, stderr_tail: error.stderr_tail(), ..report }
+        Self { causes, stderr_tail: error.stderr_tail(), details: Box::new(error.details()), ..report }
     }
 
     /// With what the wire's failure object says.
     #[must_use]
     pub fn with_job_error(mut self, error: &JobError) -> Self {
-        let details = &mut *self.details;
-        details.category = Some(error.category);
-        details.retriable = Some(error.retriable);
-        details.retry_after_seconds = error.retry_after_seconds;
-        details.fields_invalid.clone_from(&error.fields_invalid);
-        details.resource_shortfall = error.resource_shortfall;
-        details.exception = error.exception_class().map(str::to_owned);
-        details.traceback = error.traceback.as_deref().map(last_lines).unwrap_or_default();
+        let ErrorDetails { job_id, run_id, node, element, .. } = *self.details;
+        self.details = Box::new(ErrorDetails { job_id, run_id, node, element, ..ErrorDetails::of(error) });
         self
+    }
+
+    /// The last lines of the traceback, where they help: none where the words of the failure are all there is to know.
+    #[must_use]
+    pub fn traceback_end(&self) -> &[String] {
+        let ErrorDetails { traceback, fields_invalid, .. } = &*self.details;
+        // Frames of the SDK alone tell nothing about the tool.
+        // Those of a group of exceptions stand behind a frame of lines.
+        let is_tools = |line: &String| {
+            line.trim_start_matches([' ', '|', '+', '-']).starts_with("File \"") && !line.contains(SDK_FOLDER)
+        };
+        if !traceback.iter().any(is_tools) || fields_invalid.as_ref().is_some_and(|fields| !fields.is_empty())
+        {
+            return &[];
+        }
+        &traceback[traceback.len().saturating_sub(TRACEBACK_LINES_SHOWN)..]
     }
 
     /// With the job it is about, and that job's run.

@@ -69,6 +69,8 @@ event_types! {
     VerifyOutcome = "verify_outcome",
     /// A command installed a capability, or made it anew. Payload: entry, result, forced, version, manifest, lock_hash.
     CapabilityInstalled = "capability_installed",
+    /// A command tried to install a capability, and could not. Payload: as above, `status`: `failed`, error.
+    CapabilityInstallFailed = "capability_install_failed",
     /// A command took a capability away. Payload: manifest, environment, environment_removed.
     CapabilityRemoved = "capability_removed",
     /// A command wrote a manifest anew. Payload: manifest, changed.
@@ -251,8 +253,8 @@ mod tests {
             "worker_spawned adapter_bound worker_ready worker_died config_applied admission_decided \
              state_transition composition_advanced cancel_phase_changed block_reason_changed retry_started \
              task_account result_saved cache_hit graph_extended run_started run_finished verify_outcome \
-             capability_installed capability_removed manifest_regenerated secret_set secret_removed \
-             manifests_allowed manifests_revoked progress_changed resource_snapshot"
+             capability_installed capability_install_failed capability_removed manifest_regenerated secret_set \
+             secret_removed manifests_allowed manifests_revoked progress_changed resource_snapshot"
         );
         for kind in EventType::ALL {
             assert_eq!(EventType::parse(kind.as_str()), Some(*kind));

@@ -5,6 +5,7 @@ use crate::fault::Fault;
 use cjm_platform::files::{FileError, read_regular_to_string};
 use cjm_wire::json::{Arguments, Json, JsonKind};
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 const HELP: &str = "write key=value, key:=JSON, key=@PATH, or key=@- for standard input";
@@ -37,8 +38,15 @@ pub(crate) fn arguments(
     declared: impl Fn(&str) -> Declared,
 ) -> Result<Arguments, Fault> {
     let mut all = object.map(|text| exact_object(text, "--args")).transpose()?.unwrap_or_default();
+    let mut assigned = BTreeSet::new();
     for assignment in assignments {
         let (key, value) = parse(assignment, cwd, stdin, &declared)?;
+        if !assigned.insert(key.clone()) {
+            return Err(Fault::usage(
+                format!("`{key}` is given twice"),
+                format!("give it once; a list is `{key}:=[…]`"),
+            ));
+        }
         all.insert(key, value);
     }
     Ok(all)
@@ -241,6 +249,11 @@ mod tests {
                 Err(Fault::Shown(report)) => assert_eq!(report.exit_code, exit, "{assignment}"),
                 other => panic!("{assignment}: {other:?}"),
             }
+        }
+        let twice = ["k=1".to_owned(), "k:=2".to_owned()];
+        match arguments(None, &twice, Path::new("/"), None, |_| Declared::Unknown) {
+            Err(Fault::Shown(report)) => assert_eq!(report.message, "`k` is given twice"),
+            other => panic!("{other:?}"),
         }
         assert!(json_object("[1]", "--args").is_err() && json_object("{", "--args").is_err());
     }

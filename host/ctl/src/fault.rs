@@ -9,11 +9,6 @@ const USAGE: &str = "ctl.usage";
 
 /// Exit code when nobody reads our output any more, as a program has that SIGPIPE ends: what was cut is no success.
 pub(crate) const OUTPUT_CLOSED: u8 = 128 + 13;
-/// Where the frames of the Python SDK lie.
-const SDK_FOLDER: &str = "/cjm_sdk/";
-/// Lines of a traceback that are shown: the last frames, and what was raised.
-const TRACEBACK_LINES_SHOWN: usize = 6;
-
 /// Characters of a quoted line that are shown.
 const LINE_CHARS_MAX: usize = 1_000;
 
@@ -99,7 +94,7 @@ pub(crate) fn text(report: &ErrorReport, color: bool) -> String {
         lines.push(format!("  {} {}", paint("1", "cause:"), indent(cause)));
     }
     let quoted = |line: &String| format!("    | {}", shortened(&one_line(line)));
-    let traceback = traceback_end(report);
+    let traceback = report.traceback_end();
     if !traceback.is_empty() {
         lines.push(format!("  {}", paint("1", "the end of its traceback:")));
         lines.extend(traceback.iter().map(quoted));
@@ -110,22 +105,6 @@ pub(crate) fn text(report: &ErrorReport, color: bool) -> String {
     }
     lines.push(format!("  {} {}", paint("1", "next:"), indent(&report.next_step)));
     lines.join("\n")
-}
-
-/// The lines of the traceback that help: none where the words of the failure are all there is to know.
-fn traceback_end(report: &ErrorReport) -> &[String] {
-    let details = &report.details;
-    // Frames of the SDK alone tell nothing about the tool.
-    // Those of a group of exceptions stand behind a frame of lines.
-    let is_tools = |line: &String| {
-        line.trim_start_matches([' ', '|', '+', '-']).starts_with("File \"") && !line.contains(SDK_FOLDER)
-    };
-    if !details.traceback.iter().any(is_tools)
-        || details.fields_invalid.as_ref().is_some_and(|fields| !fields.is_empty())
-    {
-        return &[];
-    }
-    &details.traceback[details.traceback.len().saturating_sub(TRACEBACK_LINES_SHOWN)..]
 }
 
 /// A line of a tool without its middle, if it is long: it may have megabytes.

@@ -11,7 +11,7 @@ use cjm_environments::{
     CondaOptions, EntryReport, InstallOptions, InstallReport, Outcome, install_all, read_each_capability,
 };
 use cjm_wire::describe::exit;
-use cjm_wire::event::{EventType, JournalRow};
+use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
@@ -61,7 +61,7 @@ fn exit_code(report: &InstallReport) -> u8 {
 
 /// What the journal keeps of an entry that was installed, or failed.
 fn row(entry: &EntryReport, forced: bool) -> JournalRow {
-    let payload = json!({
+    let mut payload = json!({
         "entry": entry.name,
         "result": entry.outcome.as_str(),
         "forced": forced,
@@ -71,7 +71,16 @@ fn row(entry: &EntryReport, forced: bool) -> JournalRow {
         "lock_hash": entry.lock_hash,
         "error": entry.error.as_ref().map(|error| json!({"code": error.code, "message": error.message})),
     });
-    journaled::row(EventType::CapabilityInstalled, entry.capability.as_deref(), payload)
+    let kind = match &entry.error {
+        None => EventType::CapabilityInstalled,
+        Some(_) => {
+            // Where `logs --status failed` looks.
+            payload["status"] = JobStatus::Failed.as_str().into();
+            EventType::CapabilityInstallFailed
+        }
+    };
+    // What failed early has no name but its entry's.
+    journaled::row(kind, Some(entry.capability.as_deref().unwrap_or(&entry.name)), payload)
 }
 
 /// A folder is meant from where the command is run, not from where the list lies.

@@ -102,6 +102,16 @@ impl<'a> Told<'a> {
                 Self::failure(row, error, whole)
             }
             Some(EventType::RunFinished) => Self::end_of_run(row, whole),
+            Some(
+                EventType::CapabilityInstalled
+                | EventType::CapabilityInstallFailed
+                | EventType::CapabilityRemoved
+                | EventType::ManifestRegenerated
+                | EventType::SecretSet
+                | EventType::SecretRemoved
+                | EventType::ManifestsAllowed
+                | EventType::ManifestsRevoked,
+            ) => Self::command(row),
             _ => Self::default(),
         }
     }
@@ -120,6 +130,18 @@ impl<'a> Told<'a> {
             },
             None => Self { reason: Some(verdict.to_owned()), keys: &["verdict"], ..Self::default() },
         }
+    }
+
+    /// Who did it, and what kept it from being done.
+    fn command(row: &JournalRow) -> Self {
+        let by = row.actor.as_deref().unwrap_or("somebody");
+        let error = row.payload.get("error");
+        let said = |key| error.and_then(|error| error.get(key)).and_then(Value::as_str);
+        let reason = match (said("code"), said("message")) {
+            (Some(code), Some(message)) => format!("by {by}: {code}: {message}"),
+            _ => format!("by {by}"),
+        };
+        Self { reason: Some(reason), keys: &["error", "status"], ..Self::default() }
     }
 
     /// The verdict, and the first failure behind it. The ancestor's rows have no verdict.

@@ -227,10 +227,15 @@ fn validate_refuses_what_is_wrong_with_line_and_column() {
             "manifest.invalid",
             Some(2),
         ),
-        ("d.json", "{\"unit\": \"adapter\"}", "adapter.malformed", Some(1)),
+        (
+            "d.json",
+            "{\"unit\": \"adapter\", \"name\": \"m.C\",\n \"task_name\": 1, \"module\": \"m\", \"class\": \"C\"}",
+            "adapter.schema",
+            Some(2),
+        ),
         ("m.py", "import logging\n\nlogging.basicConfig(force=True)\n", "source.logging_forced", Some(3)),
         ("e.yaml", "capabilities:\n- {name: x}\n", "capabilities_file.invalid", None),
-        ("f.yaml", "capabilities: 3\n", "capabilities_file.malformed", Some(1)),
+        ("f.yaml", "capabilities: 3\n", "capabilities_file.schema", Some(1)),
         (
             "g.yaml",
             "name: f\nnodes:\n  a: {capability: c, args: {x: '${b}'}}\n",
@@ -243,7 +248,7 @@ fn validate_refuses_what_is_wrong_with_line_and_column() {
             "composition.cycle",
             None,
         ),
-        ("i.yaml", "name: f\nnodes:\n  a: {capability: c, oops: 1}\n", "composition.malformed", Some(3)),
+        ("i.yaml", "name: f\nnodes:\n  a: {capability: c, oops: 1}\n", "composition.schema", Some(3)),
     ] {
         place.write(name, text);
         let verdict = place.run(&["validate", name, "--json"], 1).json();

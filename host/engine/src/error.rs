@@ -7,7 +7,7 @@ use cjm_platform::runtime_dir::RuntimeDirError;
 use cjm_store::StoreError;
 use cjm_store::room::is_about_room;
 use cjm_wire::composition::CompositionError;
-use cjm_wire::describe::{Described, Facts, exit};
+use cjm_wire::describe::{Described, ErrorDetails, Facts, exit};
 use cjm_wire::{InstanceId, JobId};
 use cjm_workers::{AdapterFault, CallError, StartError};
 use std::path::PathBuf;
@@ -188,6 +188,13 @@ impl Described for HostError {
             Self::Start(error) => error.stderr_tail(),
             Self::Call(error) => error.stderr_tail(),
             _ => Vec::new(),
+        }
+    }
+
+    fn details(&self) -> ErrorDetails {
+        match self {
+            Self::Call(error) => error.details(),
+            _ => ErrorDetails::default(),
         }
     }
 }

@@ -20,13 +20,13 @@ pub struct Refusal {
     pub error: EnvironmentError,
 }
 
-/// What is wrong with each entry; `base` is the folder of the list.
+/// What is wrong with each entry that has no `fault` already; `base` is the folder of the list.
 #[must_use]
 pub fn refusals(file: &CapabilitiesFile, base: &Path) -> Vec<Refusal> {
     let mut capabilities: HashMap<String, &str> = HashMap::new();
     let mut environments: HashMap<&str, &str> = HashMap::new();
     let mut found = Vec::new();
-    for (index, entry) in file.capabilities.iter().enumerate() {
+    for (index, entry) in file.capabilities.iter().enumerate().filter(|(_, entry)| entry.fault.is_none()) {
         let looked = match &entry.manifest {
             Some(manifest) => tool(&base.join(manifest), entry, &mut capabilities),
             None => package(entry, base, &mut environments),

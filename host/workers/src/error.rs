@@ -6,7 +6,7 @@ use crate::tool_failure;
 use cjm_catalog::ProgramError;
 use cjm_decide::death::Verdict;
 use cjm_wire::InstanceId;
-use cjm_wire::describe::{Described, ErrorReport, Facts, exit};
+use cjm_wire::describe::{Described, ErrorDetails, ErrorReport, Facts, exit};
 use cjm_wire::error::{ErrorCategory, Failure, JobError};
 use cjm_wire::http::Account;
 use std::path::PathBuf;
@@ -266,6 +266,10 @@ impl Described for CallError {
             _ => Vec::new(),
         }
     }
+
+    fn details(&self) -> ErrorDetails {
+        ErrorDetails::of(&self.job_error())
+    }
 }
 
 impl CallError {
@@ -316,6 +320,16 @@ impl CallError {
     /// The failure as rows and callers keep it.
     #[must_use]
     pub fn to_failure(&self, instance: &InstanceId) -> Failure {
+        let mut error = self.job_error();
+        error.capability_instance_id = Some(instance.to_string());
+        if error.capability_name.is_none() {
+            error.capability_name = self.capability().map(str::to_owned);
+        }
+        Failure { report: ErrorReport::of(self), error }
+    }
+
+    /// It in the taxonomy: whose it is, and whether trying again helps.
+    fn job_error(&self) -> JobError {
         let (category, retriable) = match self {
             Self::Cancelled { .. } => (ErrorCategory::Transient, false),
             Self::Tool { error, .. } => (error.category, error.retriable),
@@ -334,16 +348,10 @@ impl CallError {
             Self::NotLoaded { .. } => (ErrorCategory::UserInput, false),
             Self::NotJournaled { .. } => (ErrorCategory::Resource, true),
         };
-        let mut error = match self {
+        match self {
             Self::Tool { error, .. } => (**error).clone(),
             other => JobError { retriable, ..JobError::new(category, other.to_string()) },
-        };
-        error.capability_instance_id = Some(instance.to_string());
-        if error.capability_name.is_none() {
-            error.capability_name = self.capability().map(str::to_owned);
         }
-        let report = ErrorReport::of(self).with_job_error(&error);
-        Failure { error, report }
     }
 
     /// This end of a call as it is where nobody has asked for a cancel: then only the tool says that there was one.

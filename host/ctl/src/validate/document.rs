@@ -4,6 +4,7 @@
 use crate::validate::finding::Finding;
 use crate::validate::machine;
 pub(crate) use crate::validate::machine::base_of;
+use crate::validate::schema::{First, gather};
 use cjm_catalog::{Catalog, MANIFEST_BYTES_MAX};
 use cjm_decide::composition::{Graph, GraphError};
 use cjm_environments::{EnvironmentError, Refusal, refusals};
@@ -12,7 +13,7 @@ use cjm_wire::Manifest;
 use cjm_wire::adapter::{AdapterError, AdapterManifest};
 use cjm_wire::capabilities_file::{CapabilitiesFile, CapabilitiesFileError};
 use cjm_wire::composition::{Composition, CompositionError};
-use cjm_wire::describe::Described;
+use cjm_wire::describe::{Described, ErrorReport};
 use cjm_wire::manifest::ManifestError;
 use cjm_wire::placed::{Place, Placed};
 use serde_json::Value;
@@ -27,8 +28,6 @@ const CAPABILITIES_FILE_FAULT: &str = "capabilities_file.schema";
 /// A composition is not what its schema asks for
 const COMPOSITION_FAULT: &str = "composition.schema";
 
-/// Most faults of one document that are listed.
-pub(crate) const FINDINGS_MAX: usize = 50;
 /// Resource keys that the host once read; what a tool needs is measured now.
 const STALE_RESOURCES: [&str; 3] = ["min_gpu_vram_mb", "recommended_gpu_vram_mb", "min_system_ram_mb"];
 
@@ -58,7 +57,12 @@ pub(crate) fn manifest(path: &Path, text: &str) -> Checked {
         let alone = matches!(error, ManifestError::UnsupportedVersion(_) | ManifestError::TooLarge(_));
         First { finding: Box::new(Finding { message, ..Finding::of(&error, place) }), key, alone }
     });
-    let errors = gather(parsed.as_ref().err(), document.as_ref(), MANIFEST_SCHEMA, MANIFEST_FAULT);
+    let errors = gather(
+        parsed.as_ref().err().map_or(&[], std::slice::from_ref),
+        document.as_ref(),
+        MANIFEST_SCHEMA,
+        MANIFEST_FAULT,
+    );
     let warnings = match &parsed {
         Ok(manifest) if errors.is_empty() => {
             let mut warnings = machine::manifest_warnings(manifest, path);
@@ -86,7 +90,12 @@ pub(crate) fn adapter(path: &Path, text: &str) -> Checked {
         };
         First { finding: Box::new(Finding { message, ..Finding::of(&error, place) }), key, alone: false }
     });
-    let errors = gather(parsed.as_ref().err(), document.as_ref(), ADAPTER_SCHEMA, ADAPTER_FAULT);
+    let errors = gather(
+        parsed.as_ref().err().map_or(&[], std::slice::from_ref),
+        document.as_ref(),
+        ADAPTER_SCHEMA,
+        ADAPTER_FAULT,
+    );
     let mut warnings = Vec::new();
     if let (Ok(adapter), true) = (&parsed, errors.is_empty()) {
         let named = path.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -108,28 +117,32 @@ pub(crate) fn adapter(path: &Path, text: &str) -> Checked {
 /// Checks a list of capabilities.
 pub(crate) fn capabilities(path: &Path, text: &str) -> Checked {
     let document = Placed::parse(text).ok();
-    let parsed = CapabilitiesFile::parse(text).map_err(|error| {
-        let pointer = match &error {
+    let first = |error: &CapabilitiesFileError| {
+        let pointer = match error {
             CapabilitiesFileError::Invalid { entry, .. } => entry_pointer(document.as_ref(), entry),
             CapabilitiesFileError::Malformed(_) => None,
         };
         let place = pointer.as_ref().and_then(|pointer| document.as_ref()?.place(pointer));
         let key = pointer.map(|pointer| pointer.trim_start_matches('/').replace('/', "."));
-        First { finding: Box::new(Finding::of(&error, place)), key, alone: false }
-    });
-    let errors =
-        gather(parsed.as_ref().err(), document.as_ref(), CAPABILITIES_SCHEMA, CAPABILITIES_FILE_FAULT);
-    match &parsed {
-        Ok(file) if errors.is_empty() => entries(file, document.as_ref(), path),
-        _ => (errors, Vec::new()),
-    }
+        First { finding: Box::new(Finding::of(error, place)), key, alone: false }
+    };
+    let parsed = CapabilitiesFile::parse_each(text);
+    let firsts: Vec<First> = match &parsed {
+        Ok(file) => file.capabilities.iter().filter_map(|entry| entry.fault.as_ref()).map(first).collect(),
+        Err(error) => vec![first(error)],
+    };
+    let mut errors = gather(&firsts, document.as_ref(), CAPABILITIES_SCHEMA, CAPABILITIES_FILE_FAULT);
+    let Ok(file) = parsed else { return (errors, Vec::new()) };
+    let base = base_of(path);
+    errors.extend(refused(&file, document.as_ref(), &base));
+    let warnings = if errors.is_empty() { machine::capabilities_warnings(&file, &base) } else { Vec::new() };
+    (errors, warnings)
 }
 
 /// What `install-all` would refuse of the entries; where that is a manifest, all that is wrong with it.
-fn entries(file: &CapabilitiesFile, document: Option<&Placed>, path: &Path) -> Checked {
-    let base = base_of(path);
+fn refused(file: &CapabilitiesFile, document: Option<&Placed>, base: &Path) -> Vec<Finding> {
     let mut errors = Vec::new();
-    for Refusal { entry, error } in refusals(file, &base) {
+    for Refusal { entry, error } in refusals(file, base) {
         let named = &file.capabilities[entry];
         if let (EnvironmentError::Manifest { .. }, Some(named)) = (&error, &named.manifest) {
             let manifest_path = base.join(named);
@@ -146,16 +159,14 @@ fn entries(file: &CapabilitiesFile, document: Option<&Placed>, path: &Path) -> C
             }
             _ => {
                 let place = document.and_then(|document| document.place(&format!("/capabilities/{entry}")));
-                let message = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source())
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join(": ");
-                let message = format!("entry \"{}\": {message}", named.name);
+                let ErrorReport { message, causes, .. } = ErrorReport::of(&error);
+                let words = std::iter::once(message).chain(causes).collect::<Vec<_>>().join(": ");
+                let message = format!("entry \"{}\": {words}", named.name);
                 Finding { message, ..Finding::of(&error, place) }
             }
         });
     }
-    (errors, machine::capabilities_warnings(file, &base))
+    errors
 }
 
 /// Checks a composition.
@@ -188,7 +199,12 @@ pub(crate) fn composition(text: &str, catalog: &Catalog) -> Checked {
                 Err(first(&error, key))
             }
         });
-    let errors = gather(parsed.as_ref().err(), document.as_ref(), COMPOSITION_SCHEMA, COMPOSITION_FAULT);
+    let errors = gather(
+        parsed.as_ref().err().map_or(&[], std::slice::from_ref),
+        document.as_ref(),
+        COMPOSITION_SCHEMA,
+        COMPOSITION_FAULT,
+    );
     let warnings = match &parsed {
         Ok(composition) if errors.is_empty() => machine::composition_warnings(composition, catalog),
         _ => Vec::new(),
@@ -200,59 +216,6 @@ pub(crate) fn composition(text: &str, catalog: &Catalog) -> Checked {
 fn json(text: &str) -> Option<Placed> {
     serde_json::from_str::<serde::de::IgnoredAny>(text).ok()?;
     Placed::parse(text).ok()
-}
-
-/// What the parser ended at.
-struct First {
-    finding: Box<Finding>,
-    /// Dotted keys of what it is about.
-    key: Option<String>,
-    /// Nothing else is worth saying.
-    alone: bool,
-}
-
-/// The parser's fault first, then those of the schema that are about something else.
-fn gather(first: Option<&First>, document: Option<&Placed>, schema: &str, code: &str) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = first.iter().map(|first| (*first.finding).clone()).collect();
-    let Some(document) = document.filter(|_| first.is_none_or(|first| !first.alone)) else { return findings };
-    let schema: Value = serde_json::from_str(schema).unwrap_or_default();
-    let Ok(validator) = jsonschema::validator_for(&schema) else { return findings };
-    for error in validator.iter_errors(&document.value) {
-        let pointer = error.instance_path().to_string();
-        let key = pointer.trim_start_matches('/').replace('/', ".");
-        let place = document.place(&pointer);
-        if let Some(first) = first.filter(|first| says_the_same(first, &key, place)) {
-            // A reader of YAML has its place in its words alone.
-            if first.finding.place.is_none() && findings[0].place.is_none() {
-                findings[0].place = place;
-            }
-            continue;
-        }
-        let message = if key.is_empty() { error.to_string() } else { format!("{key}: {error}") };
-        let next_step = "correct it; `manifests/schema` describes every key".to_owned();
-        let finding = Finding { code: code.to_owned(), message, next_step, file: None, place };
-        if findings.len() < FINDINGS_MAX && !findings.contains(&finding) {
-            findings.push(finding);
-        }
-    }
-    findings
-}
-
-/// Whether a fault of the schema at `key` is about what the parser ended at: the same thing, something in it, or that
-/// which holds it.
-fn says_the_same(first: &First, key: &str, place: Option<Place>) -> bool {
-    let within = |inner: &str, outer: &str| {
-        inner == outer
-            || outer.is_empty()
-            || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'))
-    };
-    match &first.key {
-        Some(known) => within(known, key) || within(key, known),
-        None => {
-            first.finding.place.is_none()
-                || place.map(|(line, _)| line) == first.finding.place.map(|(line, _)| line)
-        }
-    }
 }
 
 fn place_of(document: Option<&Placed>, dotted: &str) -> Option<Place> {

@@ -6,6 +6,7 @@ mod finding;
 mod folder;
 mod format;
 mod machine;
+mod schema;
 mod source;
 
 use crate::assign::text_of_file;

@@ -4,8 +4,8 @@
 //! It reads Python as far as comments, strings and names go; what is called by another way (`getattr`, a variable) is
 //! not found.
 
-use crate::validate::document::FINDINGS_MAX;
 use crate::validate::finding::Finding;
+use crate::validate::schema::FINDINGS_MAX;
 use cjm_environments::{SyntaxFault, interpreter_for, syntax_faults};
 use cjm_platform::files::{FileError, read_regular};
 use std::path::{Path, PathBuf};

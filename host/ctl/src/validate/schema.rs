@@ -1,0 +1,159 @@
+//! The faults that the published schema finds in a document, each at the key it is about, beside the one at which the
+//! parser ended.
+
+use crate::validate::finding::Finding;
+use cjm_wire::placed::Placed;
+use jsonschema::ValidationError;
+use jsonschema::error::ValidationErrorKind;
+use serde_json::Value;
+
+/// Most faults of one document that are listed.
+pub(crate) const FINDINGS_MAX: usize = 50;
+/// Longest value that a message shows, in bytes of its JSON.
+const VALUE_BYTES_MAX: usize = 80;
+
+/// What the parser ended at.
+pub(super) struct First {
+    pub(super) finding: Box<Finding>,
+    /// Dotted keys of what it is about; where the parser does not know them, the schema's words are better.
+    pub(super) key: Option<String>,
+    /// Nothing else is worth saying.
+    pub(super) alone: bool,
+}
+
+/// The parser's faults before those of the schema that are about something else.
+pub(super) fn gather(firsts: &[First], document: Option<&Placed>, schema: &str, code: &str) -> Vec<Finding> {
+    let of_parser = |first: &First| (*first.finding).clone();
+    let mut faults = Vec::new();
+    if let Some(document) = document.filter(|_| !firsts.iter().any(|first| first.alone)) {
+        let schema: Value = serde_json::from_str(schema).unwrap_or_default();
+        if let Ok(validator) = jsonschema::validator_for(&schema) {
+            validator.iter_errors(&document.value).for_each(|error| faults_of(&error, &mut faults));
+        }
+    }
+    // Of a value that has the wrong form, the parser knows neither the key nor, often, the place.
+    let kept = firsts.iter().filter(|first| faults.is_empty() || first.key.is_some());
+    let mut findings: Vec<Finding> = kept.map(of_parser).collect();
+    for SchemaFault { pointer, message } in faults {
+        let key = pointer.trim_start_matches('/').replace('/', ".");
+        if firsts.iter().any(|first| says_the_same(first, &key)) {
+            continue;
+        }
+        let finding = Finding {
+            code: code.to_owned(),
+            message: if key.is_empty() { message } else { format!("{key}: {message}") },
+            next_step: "correct it; `manifests/schema` describes every key".to_owned(),
+            file: None,
+            place: document.and_then(|document| document.place(&pointer)),
+        };
+        if findings.len() < FINDINGS_MAX && !findings.contains(&finding) {
+            findings.push(finding);
+        }
+    }
+    findings
+}
+
+/// Whether a fault of the schema at `key` is about what the parser ended at: the same thing, something in it, or that
+/// which holds it.
+fn says_the_same(first: &First, key: &str) -> bool {
+    let within = |inner: &str, outer: &str| {
+        inner == outer
+            || outer.is_empty()
+            || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'))
+    };
+    first.key.as_ref().is_some_and(|known| within(known, key) || within(key, known))
+}
+
+/// One fault, and the JSON pointer of what it is about.
+struct SchemaFault {
+    pointer: String,
+    message: String,
+}
+
+/// The faults behind an error: of a value that may have several forms, those of the form it was meant to have.
+fn faults_of(error: &ValidationError<'_>, faults: &mut Vec<SchemaFault>) {
+    let pointer = error.instance_path().to_string();
+    match error.kind() {
+        ValidationErrorKind::OneOfNotValid { context } | ValidationErrorKind::AnyOf { context } => {
+            let meant: Vec<_> = context.iter().filter(|form| !form.iter().any(is_about_a_mark)).collect();
+            if let ([form], true) = (meant.as_slice(), context.len() > 1) {
+                form.iter().for_each(|error| faults_of(error, faults));
+            } else if let (true, Some((pointer, message))) = (meant.is_empty(), no_such_mark(context)) {
+                faults.push(SchemaFault { pointer, message });
+            } else {
+                let message = missing_mark(context).unwrap_or_else(|| {
+                    format!("{} has none of the forms that are possible here", shown(error))
+                });
+                faults.push(SchemaFault { pointer, message });
+            }
+        }
+        ValidationErrorKind::AdditionalProperties { unexpected } => {
+            for name in unexpected {
+                let pointer = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
+                faults.push(SchemaFault { pointer, message: "there is no such key".to_owned() });
+            }
+        }
+        ValidationErrorKind::Required { property: Value::String(name) } => {
+            faults.push(SchemaFault { pointer, message: format!("needs `{name}`") });
+        }
+        ValidationErrorKind::Enum { options } => {
+            let options = in_words(options.as_array().into_iter().flatten());
+            let message = format!("{} is none of {options}", shown(error));
+            faults.push(SchemaFault { pointer, message });
+        }
+        _ => faults.push(SchemaFault { pointer, message: error.masked_with(shown(error)).to_string() }),
+    }
+}
+
+/// The value it is about, or a word for one that is long.
+fn shown(error: &ValidationError<'_>) -> String {
+    let value = error.instance().to_string();
+    if value.len() > VALUE_BYTES_MAX { "it".to_owned() } else { value }
+}
+
+fn in_words(values: impl IntoIterator<Item = impl ToString>) -> String {
+    values.into_iter().map(|value| value.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether it is about a key with one possible value, which tells the forms of a value apart.
+fn is_about_a_mark(error: &ValidationError<'_>) -> bool {
+    matches!(error.kind(), ValidationErrorKind::Constant { .. })
+}
+
+/// A key that is not there: one that every form needs, or one of several, where forms differ in nothing else.
+fn missing_mark(context: &[Vec<ValidationError<'_>>]) -> Option<String> {
+    fn needed<'a>(error: &'a ValidationError<'_>) -> Option<&'a str> {
+        match error.kind() {
+            ValidationErrorKind::Required { property } => property.as_str(),
+            _ => None,
+        }
+    }
+    let by_all =
+        |name: &&str| context.iter().all(|form| form.iter().filter_map(needed).any(|other| other == *name));
+    if let Some(name) = context.first()?.iter().filter_map(needed).find(by_all) {
+        return Some(format!("needs `{name}`"));
+    }
+    let one_each = context.iter().map(|form| match form.as_slice() {
+        [error] => needed(error).map(|name| format!("`{name}`")),
+        _ => None,
+    });
+    Some(format!("needs {}", one_each.collect::<Option<Vec<_>>>()?.join(" or ")))
+}
+
+/// Where no form has the mark that is there: the place of the mark, and what it may be.
+fn no_such_mark(context: &[Vec<ValidationError<'_>>]) -> Option<(String, String)> {
+    let mut marks = context.iter().flatten().filter(|error| is_about_a_mark(error)).map(|error| {
+        let ValidationErrorKind::Constant { expected_value } = error.kind() else { return None };
+        Some((error.instance_path().to_string(), error.instance().to_string(), expected_value.to_string()))
+    });
+    let (pointer, found, first) = marks.next()??;
+    let mut expected = vec![first];
+    for mark in marks {
+        let (other, _, value) = mark?;
+        if other != pointer {
+            return None;
+        }
+        expected.push(value);
+    }
+    Some((pointer, format!("{found} is none of {}", in_words(expected))))
+}
