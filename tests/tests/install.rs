@@ -55,7 +55,7 @@ fn write_package(folder: &Path, name: &str) {
     write(
         &inside.join("capability.py"),
         &format!(
-            "from cjm_sdk import Capability, action\n\n\nclass Tool(Capability):\n    name = \"{name}\"\n    version = \"1.0.0\"\n\n    @action\n    def who(self):\n        return \"I am {name}\"\n"
+            "from cjm_sdk import Capability, action\n\n\nclass Tool(Capability):\n    name = \"{name}\"\n    version = \"1.0.0\"\n\n    @action\n    def who(self, begin: str = \"I am\"):\n        return begin + \" {name}\"\n"
         ),
     );
 }
@@ -157,6 +157,11 @@ fn a_failed_entry_is_resumed_and_a_second_run_changes_nothing() {
     for (name, answer) in [("echo", "hello"), ("tool-one", "I am tool-one"), ("tool-two", "I am tool-two")] {
         assert!(world.run(&["call", name]).expect(exit::OK).stdout.contains(answer), "{name}");
     }
+    // What a method's annotations say decides how an argument is read.
+    let text = world.run(&["call", "tool-one", "begin=42"]).expect(exit::OK);
+    assert!(text.stdout.contains("42 tool-one"), "{}", text.describe());
+    let listed = world.run(&["list", "--long"]).expect(exit::OK);
+    assert!(listed.stdout.contains("- who [begin=STRING]"), "{}", listed.describe());
 
     repair(&folder);
     let second = world.run(&install).expect(exit::OK);

@@ -81,13 +81,65 @@ def describe(module_name, class_name=None, adapters=()):
     if getattr(cls, "observability_class", None) in ("full", "ambient"):
         document["observability_class"] = cls.observability_class
     if ours:
-        document["actions"] = sorted(cls.actions())
+        document["actions"] = [_action(cls, name, method) for name, method in sorted(cls.actions().items())]
     document["adapters"] = [_adapter(spec) for spec in adapters]
     document["python"] = "%d.%d.%d" % sys.version_info[:3]
     document["python_path"] = sys.executable
     document["warnings"] = [] if problem is None else ["no config_schema: " + errors.one_line(problem)]
     _clean(tool)
     return document
+
+
+# What a value of a parameter is in JSON, by its annotation; any other annotation says nothing.
+_JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", list: "array", dict: "object"}
+
+
+def _action(cls, name, method):
+    """An action, with the JSON Schema of its arguments as far as the signature tells it."""
+    import inspect
+    import typing
+
+    function = getattr(cls, method)
+    try:
+        hints = typing.get_type_hints(function)
+    except Exception:
+        # An annotation that nobody can evaluate is none.
+        hints = {}
+    properties, required, others = {}, [], False
+    parameters = list(inspect.signature(function).parameters.values())
+    is_bound = not isinstance(inspect.getattr_static(cls, method), (staticmethod, classmethod))
+    for parameter in parameters[1:] if is_bound else parameters:
+        if parameter.kind == parameter.VAR_KEYWORD:
+            others = True
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            continue
+        kind = _json_type(hints.get(parameter.name))
+        properties[parameter.name] = {} if kind is None else {"type": kind}
+        if parameter.default is parameter.empty:
+            required.append(parameter.name)
+        elif isinstance(parameter.default, (str, int)) or _is_finite(parameter.default):
+            properties[parameter.name]["default"] = parameter.default
+    schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": others}
+    return {"name": name, "description": _first_line(function.__doc__), "arguments": schema}
+
+
+def _is_finite(value):
+    import math
+
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _json_type(hint):
+    import typing
+
+    # Optional[X] and X | None are X here: what is not given is not written either.
+    inner = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+    origin = typing.get_origin(hint)
+    if origin in _JSON_TYPES:
+        return _JSON_TYPES[origin]
+    if len(inner) == 1 and type(None) in typing.get_args(hint):
+        return _json_type(inner[0])
+    return _JSON_TYPES.get(hint) if isinstance(hint, type) else None
 
 
 def _import(name):

@@ -30,12 +30,66 @@ class Introspection(unittest.TestCase):
         self.assertEqual((said["name"], said["version"], said["class"]), ("lab-tool", "2.0.1", "Lab"))
         self.assertEqual(said["module"], "lab_tool")
         self.assertEqual(said["config_schema"]["properties"]["model"], {"type": "string", "default": "base"})
-        self.assertIn("count", said["actions"])
-        self.assertIn("state", said["actions"])
+        actions = {action["name"]: action["arguments"] for action in said["actions"]}
+        self.assertEqual(actions["count"]["properties"], {"n": {}, "pause": {"default": False}, "bad": {}})
+        self.assertEqual(actions["count"]["required"], ["n"])
+        self.assertEqual(actions["state"]["properties"], {})
         self.assertIn("echo", [method["name"] for method in said["structural_surface"]["methods"]])
         self.assertEqual(said["python"], "%d.%d.%d" % sys.version_info[:3])
         self.assertEqual(said["warnings"], [])
         self.assertNotIn("worker_env", said)
+
+    def test_annotations_say_what_an_action_takes(self):
+        source = """
+from typing import Dict, List, Optional
+from cjm_sdk import Capability, action
+
+class Typed(Capability):
+    name = "typed"
+
+    @action
+    def take(self, text: str, page: int = 1, scale: "float" = 1.5, gray: Optional[bool] = None,
+             names: List[str] = (), options: Dict[str, int] = {}, limit: float = float("inf"), other: object = None,
+             plain=None, *, last: str, **more: str):
+        \"\"\"Takes all of it.
+
+        And more.
+        \"\"\"
+
+    @action
+    def odd(self, what: "nobody knows this", *others):
+        pass
+
+    @action
+    @staticmethod
+    def free(first: int):
+        pass
+"""
+        with tempfile.TemporaryDirectory() as directory:
+            with open(os.path.join(directory, "typed_tool.py"), "w") as module:
+                module.write(source)
+            code, said, _ = ask("typed_tool", path=directory)
+        self.assertEqual(code, 0, said)
+        free, odd, take = said["actions"]
+        self.assertEqual((take["name"], take["description"]), ("take", "Takes all of it."))
+        expected = {
+            "text": {"type": "string"},
+            "page": {"type": "integer", "default": 1},
+            "scale": {"type": "number", "default": 1.5},
+            "gray": {"type": "boolean"},
+            "names": {"type": "array"},
+            "options": {"type": "object"},
+            "limit": {"type": "number"},
+            "other": {},
+            "plain": {},
+            "last": {"type": "string"},
+        }
+        self.assertEqual(take["arguments"]["properties"], expected)
+        self.assertEqual(take["arguments"]["required"], ["text", "last"])
+        self.assertTrue(take["arguments"]["additionalProperties"])
+        self.assertEqual(odd["arguments"]["properties"], {"what": {}})
+        self.assertFalse(odd["arguments"]["additionalProperties"])
+        self.assertEqual(free["arguments"]["properties"], {"first": {"type": "integer"}})
 
     def test_the_only_class_needs_no_name(self):
         self.assertEqual(ask("plain_tool")[1]["class"], "Plain")
