@@ -206,7 +206,7 @@ const TOOL_OF_FAULTS: &str = r#"{
 #[test]
 fn every_fault_of_a_manifest_is_told_at_its_key() {
     let world = world();
-    let told = |text: &str| -> Vec<(u64, String)> {
+    let told_all = |text: &str| -> Vec<(u64, String)> {
         put(&world, "tool.json", text);
         let verdict = world.run(&["validate", "tool.json", "--json"]).expect(1).json();
         let errors = verdict["errors"].as_array().expect("errors").iter();
@@ -214,11 +214,16 @@ fn every_fault_of_a_manifest_is_told_at_its_key() {
             .map(|error| {
                 let message = error["message"].as_str().expect("a message");
                 (
-                    error["line"].as_u64().expect("a line"),
+                    error["line"].as_u64().unwrap_or_default(),
                     message.split(": ").next().unwrap_or(message).to_owned(),
                 )
             })
             .collect()
+    };
+    let told = |text: &str| {
+        let found = told_all(text);
+        assert!(found.iter().all(|(line, _)| *line > 0), "{found:?}");
+        found
     };
     let mut found = told(TOOL_OF_FAULTS);
     found.sort();
@@ -230,6 +235,10 @@ fn every_fault_of_a_manifest_is_told_at_its_key() {
         (14, "code.runtime.actions.count.result"),
     ];
     assert_eq!(found, expected.map(|(line, key)| (line, key.to_owned())));
+    let lines: Vec<String> = (0..60).map(|number| format!("\"odd{number}\": 1,\n")).collect();
+    let many = told_all(&TOOL_OF_FAULTS.replace("\"sandbox\": true,", &lines.concat()));
+    assert_eq!(many.len(), 51, "{many:?}");
+    assert_eq!(many.last().map(|(_, words)| words.as_str()), Some("14 more of this kind are not listed"));
     let other_kind = TOOL_OF_FAULTS.replace("\"executable\"", "\"magic\"").replace("7", "\"7\"");
     assert_eq!(told(&other_kind), [(7, "code.runtime.kind".to_owned())]);
     let no_kind = TOOL_OF_FAULTS.replace("\"kind\": \"executable\",", "").replace("7", "\"7\"");

@@ -6,6 +6,27 @@ use cjm_wire::placed::Place;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
+/// Most faults of one document, or of one folder's source, that are listed.
+const LISTED_MAX: usize = 50;
+/// A document has more faults than are listed
+const MORE: &str = "validate.more";
+
+/// Those that are listed, and how many are not.
+pub(crate) fn listed(findings: Vec<Finding>) -> Vec<Finding> {
+    let left_out = findings.len().saturating_sub(LISTED_MAX);
+    let mut listed: Vec<Finding> = findings.into_iter().take(LISTED_MAX).collect();
+    if left_out > 0 {
+        listed.push(Finding {
+            code: MORE.to_owned(),
+            message: format!("{left_out} more of this kind are not listed"),
+            next_step: "correct those that are, then look again".to_owned(),
+            file: None,
+            place: None,
+        });
+    }
+    listed
+}
+
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {

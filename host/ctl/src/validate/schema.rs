@@ -1,14 +1,13 @@
 //! The faults that the published schema finds in a document, each at the key it is about, beside the one at which the
 //! parser ended.
 
-use crate::validate::finding::Finding;
+use crate::validate::finding::{Finding, listed};
 use cjm_wire::placed::Placed;
 use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
-/// Most faults of one document that are listed.
-pub(crate) const FINDINGS_MAX: usize = 50;
 /// Longest value that a message shows, in bytes of its JSON.
 const VALUE_BYTES_MAX: usize = 80;
 
@@ -34,23 +33,22 @@ pub(super) fn gather(firsts: &[First], document: Option<&Placed>, schema: &str, 
     // Of a value that has the wrong form, the parser knows neither the key nor, often, the place.
     let kept = firsts.iter().filter(|first| faults.is_empty() || first.key.is_some());
     let mut findings: Vec<Finding> = kept.map(of_parser).collect();
+    let mut seen = BTreeSet::new();
+    faults.retain(|fault| seen.insert(fault.clone()));
     for SchemaFault { pointer, message } in faults {
-        let key = pointer.trim_start_matches('/').replace('/', ".");
+        let key = pointer.trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~");
         if firsts.iter().any(|first| says_the_same(first, &key)) {
             continue;
         }
-        let finding = Finding {
+        findings.push(Finding {
             code: code.to_owned(),
             message: if key.is_empty() { message } else { format!("{key}: {message}") },
             next_step: "correct it; `manifests/schema` describes every key".to_owned(),
             file: None,
             place: document.and_then(|document| document.place(&pointer)),
-        };
-        if findings.len() < FINDINGS_MAX && !findings.contains(&finding) {
-            findings.push(finding);
-        }
+        });
     }
-    findings
+    listed(findings)
 }
 
 /// Whether a fault of the schema at `key` is about what the parser ended at: the same thing, something in it, or that
@@ -65,6 +63,7 @@ fn says_the_same(first: &First, key: &str) -> bool {
 }
 
 /// One fault, and the JSON pointer of what it is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct SchemaFault {
     pointer: String,
     message: String,

@@ -4,8 +4,7 @@
 //! It reads Python as far as comments, strings and names go; what is called by another way (`getattr`, a variable) is
 //! not found.
 
-use crate::validate::finding::Finding;
-use crate::validate::schema::FINDINGS_MAX;
+use crate::validate::finding::{Finding, listed};
 use cjm_environments::{SyntaxFault, interpreter_for, syntax_faults};
 use cjm_platform::files::{FileError, read_regular};
 use std::path::{Path, PathBuf};
@@ -92,7 +91,7 @@ pub(crate) async fn syntax(files: &[PathBuf], python_version: Option<&str>) -> (
         place: fault.place,
     };
     match syntax_faults(&interpreter, &files).await {
-        Ok(faults) => (faults.into_iter().take(FINDINGS_MAX).map(finding).collect(), Vec::new()),
+        Ok(faults) => (listed(faults.into_iter().map(finding).collect()), Vec::new()),
         Err(error) => (Vec::new(), vec![format!("the syntax was not looked at: {error}")]),
     }
 }
