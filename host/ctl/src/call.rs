@@ -25,7 +25,8 @@ use futures_util::StreamExt;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use std::path::Path;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -145,7 +146,7 @@ impl Call<'_> {
         let job = self.host.submit(request).await?;
         let outcome = tokio::select! {
             outcome = self.host.wait(&job) => outcome?,
-            () = show_progress(events, &job, &board, &self.args.name) => return Err(lost()),
+            never = show_progress(events, &job, &board, &self.args.name) => match never {},
             code = interrupts.wait() => {
                 self.cancel(&job).await;
                 return Err(interrupted(code));
@@ -236,7 +237,12 @@ impl Call<'_> {
         for (path, bytes) in written.iter().flat_map(|written| &written.files) {
             self.output.note(&format!("wrote {} ({bytes} bytes)", path.display()));
         }
+        for path in written.iter().flat_map(|written| &written.left_out) {
+            self.output.error(&format!("warning: {} was not copied: it is no file", path.display()));
+        }
         if self.output.json {
+            let texts = |path: &PathBuf| path.to_string_lossy().into_owned();
+            let left_out = written.iter().flat_map(|written| &written.left_out);
             let written = written.iter().flat_map(|written| &written.files);
             let document = CallDocument {
                 job_id: &outcome.job_id,
@@ -250,7 +256,8 @@ impl Call<'_> {
                 submitted_at: &outcome.submitted_at,
                 started_at: outcome.started_at.as_ref(),
                 completed_at: outcome.completed_at.as_ref(),
-                written: written.map(|(path, _)| path.to_string_lossy()).collect(),
+                written: written.map(|(path, _)| texts(path)).collect(),
+                left_out: left_out.map(texts).collect(),
             };
             self.output.document(&document)?;
         } else if self.args.raw
@@ -285,7 +292,9 @@ struct CallDocument<'a> {
     started_at: Option<&'a Timestamp>,
     completed_at: Option<&'a Timestamp>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    written: Vec<std::borrow::Cow<'a, str>>,
+    written: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<String>,
 }
 
 /// Arguments that the manifest declares as paths start at the present directory, wherever the tool runs.
@@ -316,7 +325,7 @@ async fn show_progress(
     job: &JobId,
     board: &Board,
     name: &str,
-) {
+) -> Infallible {
     let row = board.row(name, 0);
     row.start();
     row.detail("working");
@@ -355,8 +364,4 @@ fn timed_out(args: &CallArgs) -> Fault {
         "give it more time with --timeout, or see what it did: `cjm-ctl logs --chunks`",
     )
     .with_exit(exit::TIMED_OUT)
-}
-
-fn lost() -> Fault {
-    Fault::new("call.lost", "the host stopped telling of the job", "see `cjm-ctl logs --journal`")
 }

@@ -4,6 +4,7 @@
 //! caller gave. What must hold: a copy is whole or not there, and holds what the result says it holds.
 
 use crate::fault::Fault;
+use cjm_platform::files::open_regular;
 use cjm_wire::canonical::hex;
 use cjm_wire::json::Arguments;
 use serde_json::value::{RawValue, to_raw_value};
@@ -28,6 +29,8 @@ pub(crate) struct Written {
     pub(crate) result: Box<RawValue>,
     /// Every file and its length, the result last.
     pub(crate) files: Vec<(PathBuf, u64)>,
+    /// What lies in the tool's folders and was not copied: links, pipes, devices.
+    pub(crate) left_out: Vec<PathBuf>,
 }
 
 /// Makes the folder, so that a call is not made whose result has nowhere to go.
@@ -51,6 +54,7 @@ pub(crate) fn write(folder: &Path, result: &RawValue, given: &Arguments) -> Resu
         names: BTreeMap::new(),
         taken: BTreeSet::new(),
         files: Vec::new(),
+        left_out: Vec::new(),
     };
     out.taken.insert(name.to_owned());
     for argument in given.values() {
@@ -74,7 +78,7 @@ pub(crate) fn write(folder: &Path, result: &RawValue, given: &Arguments) -> Resu
     } else {
         result.to_owned()
     };
-    Ok(Written { result, files: out.files })
+    Ok(Written { result, files: out.files, left_out: out.left_out })
 }
 
 struct Out<'a> {
@@ -85,6 +89,7 @@ struct Out<'a> {
     names: BTreeMap<PathBuf, String>,
     taken: BTreeSet<String>,
     files: Vec<(PathBuf, u64)>,
+    left_out: Vec<PathBuf>,
 }
 
 impl Out<'_> {
@@ -144,8 +149,10 @@ impl Out<'_> {
                 self.copy_folder(&entry.path(), &target)?;
             } else if kind.is_file() {
                 self.copy_file(&entry.path(), &target, None)?;
+            } else {
+                // Links would lead out of the folder, and pipes have no content.
+                self.left_out.push(entry.path());
             }
-            // Links would lead out of the folder, and pipes have no content.
         }
         Ok(())
     }
@@ -155,7 +162,7 @@ impl Out<'_> {
             let message = format!("the result names more than {FILES_MAX} files");
             return Err(Fault::new("ctl.output", message, "call without --output, and take what is needed"));
         }
-        let mut source = File::open(from).map_err(|error| failed("read", from, &error))?;
+        let mut source = open_regular(from).map_err(|error| failed("read", from, &error))?;
         let (mut hasher, mut bytes) = (Sha256::new(), 0);
         let mut is_other = false;
         replace(to, |target| {
@@ -241,7 +248,7 @@ fn replace(target: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) 
     })
 }
 
-fn failed(doing: &str, path: &Path, error: &std::io::Error) -> Fault {
+fn failed(doing: &str, path: &Path, error: &dyn ToString) -> Fault {
     let message = format!("cannot {doing} {}", path.display());
     Fault::new("ctl.output", message, "check the path, its permissions and the space on its disk")
         .caused_by(error)
@@ -344,6 +351,26 @@ mod tests {
         assert_eq!(lab.read("pages/deep/2.txt"), "two");
         let error = lab.write(&result, &json!({})).expect_err("refused");
         assert!(error.contains("is there already"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_file_is_told_and_hangs_nobody() {
+        let lab = Lab::new();
+        lab.file("pages/1.txt", "one");
+        let pages = lab.folder.path().join("pages");
+        std::os::unix::fs::symlink("/etc/hostname", pages.join("link")).expect("a link");
+        let pipe = pages.join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+        for path in [pipe.as_path(), Path::new("/dev/zero")] {
+            let error = lab.write(&json!({"path": path, "bytes": 1}), &json!({})).expect_err("refused");
+            assert!(error.contains(&format!("cannot read {}", path.display())), "{error}");
+        }
+        let mut written = lab.write(&json!({"path": pages, "bytes": 4096}), &json!({})).expect("written");
+        written.left_out.sort();
+        assert_eq!(
+            (lab.read("pages/1.txt").as_str(), &written.left_out),
+            ("one", &vec![pages.join("link"), pipe])
+        );
     }
 
     #[test]
