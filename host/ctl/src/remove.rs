@@ -15,9 +15,11 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
     let settings = global.settings()?;
     let removal = plan_removal(&settings, &args.capability, args.capabilities.as_deref()).await?;
     let takes_environment = removal.takes_environment() && !args.keep_env;
-    if takes_environment && !args.while_running {
-        InUse::check(journaled::in_use(&settings.data_dir)?.as_ref(), &args.capability)?;
-    }
+    let spare_what_runs = || match takes_environment && !args.while_running {
+        true => Ok(InUse::check(journaled::in_use(&settings.data_dir)?.as_ref(), &args.capability)?),
+        false => Ok::<(), Fault>(()),
+    };
+    spare_what_runs()?;
     if !output.json {
         show(&removal, args.keep_env, output)?;
     }
@@ -26,6 +28,8 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
         return Ok(exit::OK);
     }
     let _claim = removal.claim()?;
+    // The question may have stood there for hours.
+    spare_what_runs()?;
     if takes_environment {
         take_environment(&removal, output).await?;
     }

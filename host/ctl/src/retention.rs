@@ -28,9 +28,6 @@ pub(crate) fn run(global: &Global, args: &RetentionArgs, output: &Output) -> Com
         }
     }
     if args.max_total_mb.is_some_and(|mb| mb < 0.0) {
-        return Err(Fault::usage("--max-total-mb is negative", "give 0 or more"));
-    }
-    if args.max_total_mb.is_some_and(|mb| mb < 0.0) {
         return Err(Fault::usage(
             "--max-total-mb is negative",
             "give 0 or more; 0 forgets all records and output",
