@@ -40,6 +40,55 @@ fn a_run_whose_time_is_over_fails_and_keeps_what_was_made() {
 }
 
 #[test]
+fn a_run_whose_calls_are_refused_blames_no_node_and_begins_nothing_more() {
+    let nodes = "nodes:\n  a: {capability: c}\n  b: {capability: c, map: [1, 2, 3]}\n  after: {capability: c, after: [b]}\n";
+    let start = ("start", &["submit a {}", "submit b[0] {}", "submit b[1] {}", "submit b[2] {}"][..]);
+    let run = check(
+        &format!("name: t\n{nodes}"),
+        &json!({}),
+        &[
+            start,
+            ("b[0] 1", &[]),
+            ("refused b[1] b[2]", &["cancel a[0] any", "cancelled b", "cancelled after"]),
+            // One that has ended is old news.
+            ("refused b[1]", &[]),
+            ("cancel", &[]),
+            ("a[0] ~", &["cancelled a", "ended failed {\"b\":[1,null,null]}"]),
+        ],
+    );
+    assert_eq!(run.halt(), Some(Halt::Refused));
+    // One that makes all it can lets go on what runs.
+    check(
+        &format!("name: t\nfailure: best_effort\n{nodes}"),
+        &json!({}),
+        &[
+            start,
+            ("refused b[0] b[2]", &["cancelled after"]),
+            ("a[0] 5", &["completed a", "advanced a > "]),
+            ("b[1] 2", &["cancelled b", "ended failed {\"a\":5,\"b\":[null,2,null]}"]),
+        ],
+    );
+    // A run that is halted already ends as it would have.
+    let run = check(
+        &format!("name: t\n{nodes}"),
+        &json!({}),
+        &[
+            start,
+            ("b[1] 2", &[]),
+            (
+                "a[0] !boom",
+                &["first a: boom", "cancel b[0] any", "cancel b[2] any", "cancelled after", "failed a: boom"],
+            ),
+            ("refused b[0] b[2]", &["cancelled b", "ended failed {\"b\":[null,2,null]} (a: boom)"]),
+            ("refused b[0]", &[]),
+        ],
+    );
+    assert_eq!(run.halt(), Some(Halt::FirstFailure));
+    let mut early = run_of(&format!("name: t\n{nodes}"), &json!({}));
+    early.handle(event("refused a[0]")).expect_err("it was not asked for");
+}
+
+#[test]
 fn failing_fast_tells_the_failure_at_once_and_cancels_what_runs() {
     let nodes = "
   a: {capability: c}

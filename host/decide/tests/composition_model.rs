@@ -36,6 +36,8 @@ struct Plan {
     fail_fast: bool,
     /// After how many events somebody cancels.
     cancel_after: Option<usize>,
+    /// After how many events half of what is in flight is refused.
+    refuse_after: Option<usize>,
     /// Which element in flight ends next.
     picks: Vec<usize>,
 }
@@ -47,9 +49,10 @@ fn plan() -> impl Strategy<Value = Plan> {
         prop::collection::vec(node, 0..10),
         any::<bool>(),
         prop::option::weighted(0.3, 0..12_usize),
+        prop::option::weighted(0.2, 0..12_usize),
         prop::collection::vec(any::<usize>(), 60),
     )
-        .prop_map(|(nodes, fail_fast, cancel_after, picks)| Plan {
+        .prop_map(|(nodes, fail_fast, cancel_after, refuse_after, picks)| Plan {
             nodes: nodes
                 .into_iter()
                 .enumerate()
@@ -61,6 +64,7 @@ fn plan() -> impl Strategy<Value = Plan> {
                 .collect(),
             fail_fast,
             cancel_after,
+            refuse_after,
             picks,
         })
 }
@@ -244,12 +248,19 @@ fn play(plan: &Plan) -> Told {
         run.check_invariants().expect(&described);
     };
     step(&mut run, &mut told, CompositionEvent::Start);
-    let mut cancelled = false;
+    let (mut cancelled, mut refused) = (false, false);
     for events in 0..=EVENTS_MAX {
         if plan.cancel_after == Some(events) && told.end.is_none() {
             cancelled = !told.halted;
             told.halted = true;
             step(&mut run, &mut told, CompositionEvent::CancelRequested);
+        }
+        if plan.refuse_after == Some(events) && !told.flying.is_empty() {
+            refused = !told.halted;
+            told.halted = true;
+            let places = told.flying.split_off(told.flying.len() / 2).into_iter();
+            let elements = places.map(|(node, element)| (format!("n{node}"), element)).collect();
+            step(&mut run, &mut told, CompositionEvent::Refused { elements });
         }
         if told.flying.is_empty() {
             break;
@@ -273,6 +284,7 @@ fn play(plan: &Plan) -> Told {
     let good = is(NodeStatus::Completed) || is(NodeStatus::Partial);
     let expected = match (cancelled, &told.first_failure) {
         (true, _) => RunOutcome::Cancelled,
+        _ if refused => RunOutcome::Failed,
         (false, Some(_)) => RunOutcome::Failed,
         _ if told.ends.values().all(|status| *status == NodeStatus::Completed) => RunOutcome::Completed,
         _ if !plan.fail_fast && good => RunOutcome::Partial,
@@ -300,7 +312,7 @@ proptest! {
     #[test]
     fn random_graphs_with_random_failures_end_as_they_must(plan in plan()) {
         let told = play(&plan);
-        if !plan.fail_fast && plan.cancel_after.is_none() {
+        if !plan.fail_fast && plan.cancel_after.is_none() && plan.refuse_after.is_none() {
             let ends: Vec<NodeStatus> = told.ends.into_values().collect();
             prop_assert_eq!(ends, plan.ends());
             let total: usize = plan
@@ -340,7 +352,8 @@ fn each_node_in_turn_fails_and_nothing_is_left_over() {
             for fail_fast in [false, true] {
                 let mut nodes = diamond();
                 nodes[failing].fates[element] = Fate::Fail;
-                let plan = Plan { nodes, fail_fast, cancel_after: None, picks: Vec::new() };
+                let plan =
+                    Plan { nodes, fail_fast, cancel_after: None, refuse_after: None, picks: Vec::new() };
                 let told = play(&plan);
                 let partial = !fail_fast && told.ends[&failing] == NodeStatus::Partial;
                 assert!(partial || told.ends[&failing] == NodeStatus::Failed);
@@ -369,10 +382,26 @@ fn a_cancel_at_every_moment_leaves_nothing_over() {
     let elements: usize = diamond().iter().map(PlanNode::total).sum();
     for cancel_after in 0..elements {
         for fail_fast in [false, true] {
-            let plan =
-                Plan { nodes: diamond(), fail_fast, cancel_after: Some(cancel_after), picks: Vec::new() };
+            let plan = Plan { cancel_after: Some(cancel_after), ..undisturbed(fail_fast) };
             let (outcome, _, failures) = play(&plan).end.expect("ended");
             assert_eq!((outcome, failures.total()), (RunOutcome::Cancelled, 0), "after {cancel_after}");
         }
     }
+}
+
+#[test]
+fn a_refusal_at_every_moment_leaves_nothing_over_and_blames_nobody() {
+    let elements: usize = diamond().iter().map(PlanNode::total).sum();
+    for refuse_after in 0..elements {
+        for fail_fast in [false, true] {
+            let told = play(&Plan { refuse_after: Some(refuse_after), ..undisturbed(fail_fast) });
+            let (outcome, _, failures) = told.end.expect("ended");
+            assert_eq!((outcome, failures.total()), (RunOutcome::Failed, 0), "after {refuse_after}");
+            assert_eq!(told.first_failure, None);
+        }
+    }
+}
+
+fn undisturbed(fail_fast: bool) -> Plan {
+    Plan { nodes: diamond(), fail_fast, cancel_after: None, refuse_after: None, picks: Vec::new() }
 }

@@ -147,7 +147,7 @@ impl CompositionRun {
             .all(|node| matches!(node, NodeState::Ended { status: NodeStatus::Completed, .. }));
         if let Some(halt) = self.halt {
             match halt {
-                Halt::FirstFailure | Halt::Deadline => RunOutcome::Failed,
+                Halt::FirstFailure | Halt::Deadline | Halt::Refused => RunOutcome::Failed,
                 Halt::Cancelled => RunOutcome::Cancelled,
             }
         } else if is_whole {

@@ -10,7 +10,8 @@
 //!      └─────────────────────────────────────────┘
 //! ```
 //!
-//! A run is halted once, for the reason that comes first: it fails fast, is cancelled, or its time is over. Failing fast begins with the first failed element: the failure is told at once, what needs its node is skipped,
+//! A run is halted once, for the reason that comes first: it fails fast, is cancelled, its time is over, or calls of it are
+//! refused. Failing fast begins with the first failed element: the failure is told at once, what needs its node is skipped,
 //! other waiting nodes are cancelled, nothing more is submitted, and what is submitted already is cancelled, running or
 //! not. Best effort goes on with everything that does not need what is missing. Only a failure fails fast: a single
 //! element that somebody cancelled makes its node `cancelled`, what needs it is skipped, the rest goes on.
@@ -51,6 +52,7 @@ impl CompositionRun {
                 let Some(index) = self.submitted(&node, element, name)? else { return Ok(effects) };
                 self.element_ended(index, element, outcome, &mut effects);
             }
+            CompositionEvent::Refused { elements } => self.refused(&elements, name, &mut effects)?,
             event @ (CompositionEvent::CancelRequested | CompositionEvent::DeadlinePassed) => {
                 // A run that is halted has stopped everything already, and its callers may know how it ends.
                 if self.is_halted() || self.stage == Stage::Ended {
@@ -121,6 +123,34 @@ impl CompositionRun {
         self.after_element(node, effects);
     }
 
+    /// Elements that were asked for have not begun: they count as cancelled, and the run begins nothing more. What runs goes on
+    /// where the run makes all it can, and is cancelled otherwise.
+    fn refused(
+        &mut self,
+        refused: &[(String, usize)],
+        event: &'static str,
+        effects: &mut Vec<CompositionEffect>,
+    ) -> Result<(), CompositionError> {
+        let mut places = Vec::with_capacity(refused.len());
+        for (node, element) in refused {
+            places.extend(self.submitted(node, *element, event)?.map(|index| (index, *element)));
+        }
+        for (node, element) in &places {
+            if let Some(elements) = self.elements(*node) {
+                elements.landed(*element);
+                elements.cancelled();
+            }
+            self.in_flight -= 1;
+        }
+        if !places.is_empty() && !self.is_halted() {
+            self.stop(Halt::Refused, None, effects);
+        }
+        for (node, _) in places {
+            self.close_if_drained(node, effects);
+        }
+        Ok(())
+    }
+
     fn error_of(&self, node: usize, element: Option<usize>, message: String) -> NodeError {
         let element = element.filter(|_| self.node(node).map.is_some());
         NodeError { node: Some(self.graph.name(node).to_owned()), element, message }
@@ -138,6 +168,7 @@ impl CompositionRun {
     /// Ends what waits and submits nothing more; what is in flight is cancelled, and ends by its own events.
     fn stop(&mut self, halt: Halt, failed: Option<usize>, effects: &mut Vec<CompositionEffect>) {
         self.halt = Some(halt);
+        let goes_on = halt == Halt::Refused && self.is_best_effort();
         if let Some(failed) = failed {
             self.skip_all_after(failed, effects);
         }
@@ -149,6 +180,7 @@ impl CompositionRun {
                     let reason = match failed {
                         Some(failed) => format!("{} failed, and the run fails fast", self.graph.name(failed)),
                         None if halt == Halt::Deadline => "the time of the run was over".to_owned(),
+                        None if halt == Halt::Refused => "calls of the run were refused".to_owned(),
                         None => "the run was cancelled".to_owned(),
                     };
                     self.end_node(
@@ -163,12 +195,11 @@ impl CompositionRun {
                 Some(NodeState::Running { elements, .. }) => {
                     elements.halt();
                     let name = self.graph.name(node);
-                    effects.extend(elements.in_flight().iter().map(|element| {
-                        CompositionEffect::CancelElement {
-                            node: name.to_owned(),
-                            element: *element,
-                            reach: CancelReach::Any,
-                        }
+                    let stopped = elements.in_flight().iter().filter(|_| !goes_on);
+                    effects.extend(stopped.map(|element| CompositionEffect::CancelElement {
+                        node: name.to_owned(),
+                        element: *element,
+                        reach: CancelReach::Any,
                     }));
                     if Some(node) != failed {
                         self.close_if_drained(node, effects);

@@ -26,6 +26,12 @@ pub enum CompositionEvent {
         /// How.
         outcome: ElementOutcome,
     },
+    /// The queue or the store did not take these elements. None of them has begun, and none is to blame. One that is known to
+    /// have ended is passed over.
+    Refused {
+        /// Nodes and elements.
+        elements: Vec<(String, usize)>,
+    },
     /// Somebody wants the run ended. A repetition is ignored, and so is it once the run is halted for another reason.
     CancelRequested,
     /// The time of the run is over. Likewise.
@@ -41,6 +47,8 @@ pub enum Halt {
     Cancelled,
     /// Its time is over.
     Deadline,
+    /// Calls of it were refused, by the queue or by the store.
+    Refused,
 }
 
 impl CompositionEvent {
@@ -50,6 +58,7 @@ impl CompositionEvent {
             Self::ElementEnded { .. } => "element_ended",
             Self::CancelRequested => "cancel_requested",
             Self::DeadlinePassed => "deadline_passed",
+            Self::Refused { .. } => "refused",
         }
     }
 }

@@ -47,24 +47,31 @@ pub(crate) fn text(effect: &CompositionEffect) -> String {
     }
 }
 
-/// `start`, `cancel`, `deadline`, `NODE[ELEMENT] JSON`, `NODE[ELEMENT] !message`, `NODE[ELEMENT] ~` (cancelled).
+/// `start`, `cancel`, `deadline`, `refused NODE[ELEMENT] …`, `NODE[ELEMENT] JSON`, `NODE[ELEMENT] !message`, `NODE[ELEMENT] ~` (cancelled).
 pub(crate) fn event(line: &str) -> CompositionEvent {
     match line {
         "start" => CompositionEvent::Start,
         "cancel" => CompositionEvent::CancelRequested,
         "deadline" => CompositionEvent::DeadlinePassed,
+        _ if line.starts_with("refused ") => {
+            CompositionEvent::Refused { elements: line.split(' ').skip(1).map(place_of).collect() }
+        }
         _ => {
             let (place, outcome) = line.split_once(' ').expect("a place and an outcome");
-            let (node, element) = place.trim_end_matches(']').split_once('[').expect("NODE[ELEMENT]");
+            let (node, element) = place_of(place);
             let outcome = match outcome.strip_prefix('!') {
                 Some(message) => ElementOutcome::Failed(message.to_owned()),
                 None if outcome == "~" => ElementOutcome::Cancelled,
                 None => ElementOutcome::Completed(Json::parse(outcome).expect(outcome)),
             };
-            let element = element.parse().expect("a number");
-            CompositionEvent::ElementEnded { node: node.to_owned(), element, outcome }
+            CompositionEvent::ElementEnded { node, element, outcome }
         }
     }
+}
+
+fn place_of(text: &str) -> (String, usize) {
+    let (node, element) = text.trim_end_matches(']').split_once('[').expect("NODE[ELEMENT]");
+    (node.to_owned(), element.parse().expect("a number"))
 }
 
 pub(crate) fn check(document: &str, inputs: &Value, script: &[(&str, &[&str])]) -> CompositionRun {
