@@ -66,6 +66,8 @@ pub(crate) async fn start_parts(
         workers: Arc::new(workers),
         host_session,
         tasks: TaskTracker::new(),
+        calls: TaskTracker::new(),
+        deadlines: Arc::default(),
         closing: CancellationToken::new(),
     };
     let runner = Runner {
@@ -74,6 +76,7 @@ pub(crate) async fn start_parts(
         jobs: Arc::new(Jobs::new(queue, limits)),
     };
     tokio::spawn(own_queue(runner.downgrade(), commands, limits, gate));
+    tokio::spawn(Arc::clone(&runner.services.deadlines).keep());
     tokio::spawn(watch_files(Arc::clone(&runner.services)));
     Ok((runner, catalog, StartedParts { diagnostics, lock, socket_dir, worker_binary }))
 }

@@ -1,7 +1,7 @@
 //! A direct call, and what becomes of it when its caller goes away: it is cancelled as a job is, first by asking, then by
 //! force.
 
-use crate::instances::{DirectCallCount, Instance};
+use crate::instances::{DirectCallCount, Instance, NoWorker};
 use crate::queue::attempt::{CANCEL_REPEAT, Runner};
 use bytes::Bytes;
 use cjm_decide::death::OwnKill;
@@ -9,13 +9,21 @@ use cjm_decide::queue::CANCEL_GRACE_MS;
 use cjm_wire::JobId;
 use cjm_wire::event::{EventType, JournalRow};
 use cjm_workers::{CallError, Reply, Worker};
-use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::task::JoinHandle;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+
+/// A call that is no job, before it has a worker.
+pub(crate) struct Calling {
+    pub(crate) runner: Runner,
+    pub(crate) instance: Arc<Instance>,
+    /// The id under which the worker can be asked to stop it.
+    pub(crate) call: JobId,
+    /// The host's own, where workers are started.
+    pub(crate) runtime: Handle,
+}
 
 /// A call that is no job, and whom it was sent to.
 #[derive(Clone)]
@@ -23,37 +31,53 @@ pub(crate) struct Called {
     pub(crate) runner: Runner,
     pub(crate) instance: Arc<Instance>,
     pub(crate) worker: Arc<dyn Worker>,
-    /// The id under which the worker can be asked to stop it.
     pub(crate) call: JobId,
 }
 
-/// One with one answer.
-pub(crate) struct DirectCall {
-    pub(crate) called: Called,
-    pub(crate) path: &'static str,
-}
+impl Calling {
+    /// Finds the living worker, started where there is none. A start that was begun goes on when the caller goes away.
+    pub(crate) async fn begin(self, abandoned: &CancellationToken) -> Result<Called, CallError> {
+        let Self { runner, instance, call, runtime } = self;
+        if let Some(worker) = instance.worker() {
+            return Ok(Called { runner, instance, worker, call });
+        }
+        let capability = || instance.plan.capability.clone();
+        let (starting, Runner { services, jobs, .. }) = (Arc::clone(&instance), runner.clone());
+        let started = runtime.spawn(async move { starting.ensure_worker(&services, &jobs, None).await });
+        let started = tokio::select! {
+            biased;
+            started = started => started,
+            () = abandoned.cancelled() => return Err(CallError::Cancelled { capability: capability() }),
+        };
+        match started {
+            Ok(Ok(worker)) => Ok(Called { runner, instance, worker, call }),
+            Ok(Err(NoWorker::Failed(error))) => Err(CallError::NotStarted(error)),
+            Ok(Err(NoWorker::Missed | NoWorker::Retired)) => {
+                Err(CallError::NotLoaded { instance: instance.id.clone() })
+            }
+            Err(_) => Err(CallError::HostEnded { capability: capability() }),
+        }
+    }
 
-impl DirectCall {
     /// Calls, and journals what the tool accounted for. Once `abandoned` nobody waits for the answer, and the call is
     /// brought to its end.
-    pub(crate) async fn run(self, body: Vec<u8>, abandoned: CancellationToken) -> Result<Bytes, CallError> {
-        let called = &self.called;
-        let _counted = DirectCallCount::on(&called.instance);
-        let mut calling = pin!(called.worker.call(self.path, body));
+    pub(crate) async fn run(
+        self,
+        path: &str,
+        body: Vec<u8>,
+        abandoned: CancellationToken,
+    ) -> Result<Bytes, CallError> {
+        let _counted = DirectCallCount::on(&self.instance);
+        let called = self.begin(&abandoned).await?;
+        let mut calling = pin!(called.worker.call(path, body));
         let answer = tokio::select! {
             biased;
-            answer = &mut calling => {
-                let asked = self.called.instance.is_retired();
-                answer.map_err(|error| if asked { error } else { error.where_nobody_asked() })
-            }
-            () = abandoned.cancelled() => {
-                let _open = called.runner.services.tasks.token();
-                tokio::select! {
-                    biased;
-                    answer = &mut calling => answer,
-                    () = called.stop() => calling.await,
-                }
-            }
+            answer = &mut calling => answer.map_err(|error| called.instance.told(error, false)),
+            () = abandoned.cancelled() => tokio::select! {
+                biased;
+                answer = &mut calling => answer,
+                () = called.stop() => calling.await,
+            },
         };
         called.account(answer)
     }
@@ -89,23 +113,5 @@ impl Called {
             self.runner.services.note(row);
         }
         outcome
-    }
-}
-
-/// A task that ends with whoever waits for it.
-pub(crate) struct AbortOnDrop(pub(crate) JoinHandle<()>);
-
-impl Future for AbortOnDrop {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        // A task that was aborted is over, too.
-        Pin::new(&mut self.0).poll(context).map(|_| ())
-    }
-}
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::bring_up::{StartedParts, start_parts};
 use crate::compositions::state::CompositionHandle;
-use crate::direct_call::{AbortOnDrop, Called, DirectCall};
+use crate::direct_call::Calling;
 use crate::error::HostError;
 use crate::instances::{Instance, Instances, NoWorker, NotAdded};
 use crate::lookup::find;
@@ -11,7 +11,7 @@ use crate::own_runtime::{Enduring, OwnRuntime};
 use crate::queue::attempt::Runner;
 use crate::queue::state::{JobOutcome, Jobs};
 use crate::services::Services;
-use crate::streamed_call::StreamedCall;
+use crate::streamed_call::{Limit, StreamedCall};
 use cjm_catalog::{Catalog, CatalogEntry};
 use cjm_decide::death::OwnKill;
 use cjm_decide::queue::{CancelReach, QueueEvent};
@@ -22,7 +22,7 @@ use cjm_wire::error::Failure;
 use cjm_wire::event::JobStatus;
 use cjm_wire::runtime::Runtime;
 use cjm_wire::{CompositionId, InstanceId, JobId, RunId, http};
-use cjm_workers::{CallError, ChunkStream, HostEvent, HostOptions, LoadOptions, Worker, plan};
+use cjm_workers::{CallError, ChunkStream, HostEvent, HostOptions, LoadOptions, plan};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +32,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long an ending host waits for jobs that were cut off and for rows of deaths.
 const TASKS_END_MAX: Duration = Duration::from_secs(3);
+/// How long it waits for direct calls that their callers do not look at.
+const CALLERS_END_MAX: Duration = Duration::from_millis(500);
 
 /// A running host; clones are the same host.
 #[derive(Clone)]
@@ -274,6 +276,12 @@ impl Host {
         Ok(self.wait(job).await?.status)
     }
 
+    /// Resolves once a job is no longer this host's to run: it has ended, or the host has. It keeps the host alive no longer
+    /// than others do.
+    pub fn job_over(&self, job: &JobId) -> impl Future<Output = ()> + Send + use<> {
+        self.jobs().over(job)
+    }
+
     /// Asks for the end of a job; its outcome says what came of it. A job that has ended stays as it is.
     pub fn cancel(&self, job: &JobId) {
         self.runner
@@ -297,31 +305,51 @@ impl Host {
     }
 
     /// A streamed call, directly on one instance: its rows are not awaited, and it takes no lane. Dropping the stream, or
-    /// this future, cancels the call as a dropped [`Self::call`] is cancelled.
+    /// this future, cancels the call as a dropped [`Self::call`] is cancelled. It is stopped after
+    /// [`HostOptions::call_timeout`].
     ///
     /// # Errors
     /// When the worker does not start or refuses the call.
     pub async fn call_stream(
         &self,
         id: &InstanceId,
-        mut request: ExecuteRequest,
+        request: ExecuteRequest,
     ) -> Result<ChunkStream, CallError> {
-        let (instance, worker) = self.worker(id).await?;
+        self.call_stream_within(id, request, self.services().options.call_timeout).await
+    }
+
+    /// [`Self::call_stream`] with an end: how long all of it may take, the start of the worker and the reading included. When
+    /// the time is over the call is stopped, and that is its reader's last item.
+    ///
+    /// # Errors
+    /// As there, and when the time is over before it has begun.
+    pub async fn call_stream_within(
+        &self,
+        id: &InstanceId,
+        mut request: ExecuteRequest,
+        timeout: Duration,
+    ) -> Result<ChunkStream, CallError> {
         let call = self.sign(&mut request.envelope);
         let body = serde_json::to_vec(&request).unwrap_or_default();
-        let capability = instance.plan.capability.clone();
-        let ended = move || CallError::HostEnded { capability };
-        let Ok(runtime) = self.shared.runtime.handle() else { return Err(ended()) };
-        let called = Called { runner: self.runner.clone(), instance, worker, call };
+        let calling = self.calling(id, call)?;
+        let (capability, runtime) = (calling.instance.plan.capability.clone(), calling.runtime.clone());
+        let due = self.services().deadlines.enter(&runtime, timeout);
         let abandoned = CancellationToken::new();
         let gone = abandoned.clone().drop_guard();
         // Its connection must outlive the caller's runtime, too.
-        let opening = runtime.spawn(StreamedCall::open(called, body, abandoned, runtime.clone()));
-        let opened = opening.await;
-        gone.disarm();
-        match opened {
-            Ok(stream) => Ok(Box::pin(stream?)),
-            Err(_) => Err(ended()),
+        let opening =
+            async move { StreamedCall::open(calling, body, abandoned, Limit::within(timeout)).await };
+        let opening = self.services().tasks.spawn_on(opening, &runtime);
+        tokio::select! {
+            biased;
+            opened = opening => {
+                gone.disarm();
+                match opened {
+                    Ok(stream) => Ok(Box::pin(stream?)),
+                    Err(_) => Err(CallError::HostEnded { capability }),
+                }
+            }
+            () = due.passed() => Err(CallError::DeadlinePassed { capability, seconds: timeout.as_secs_f64() }),
         }
     }
 
@@ -329,7 +357,8 @@ impl Host {
     /// is journaled, and nobody waits for it. The instance's cap does not bind it.
     ///
     /// A caller who goes away, or whose `timeout` passes, cancels the call: the tool is asked, and its worker killed when
-    /// it does not answer within the grace of a job's cancel.
+    /// it does not answer within the grace of a job's cancel. The time begins now, so that it covers the start of a worker;
+    /// without one [`HostOptions::call_timeout`] holds.
     ///
     /// # Errors
     /// When the worker does not start, dies, the tool fails, or the timeout passes.
@@ -355,52 +384,36 @@ impl Host {
     pub(crate) async fn direct(
         &self,
         id: &InstanceId,
-        path: &'static str,
+        path: &str,
         body: Vec<u8>,
         call: JobId,
         timeout: Option<Duration>,
     ) -> Result<bytes::Bytes, CallError> {
-        let (instance, worker) = self.worker(id).await?;
-        let capability = instance.plan.capability.clone();
+        let calling = self.calling(id, call)?;
+        let (capability, runtime) = (calling.instance.plan.capability.clone(), calling.runtime.clone());
+        let timeout = timeout.unwrap_or(self.services().options.call_timeout);
+        let Services { tasks, calls, deadlines, .. } = &**self.services();
+        let due = deadlines.enter(&runtime, timeout);
         let abandoned = CancellationToken::new();
-        let call =
-            DirectCall { called: Called { runner: self.runner.clone(), instance, worker, call }, path };
-        let ended = |_| CallError::HostEnded { capability: capability.clone() };
-        let runtime = self.shared.runtime.handle().map_err(ended)?;
-        let calling = Enduring::new(runtime, abandoned.clone(), call.run(body, abandoned));
-        let Some(timeout) = timeout else { return calling.await };
-        // The caller's runtime may have no clock; the host's has one.
-        let passed = AbortOnDrop(runtime.spawn(tokio::time::sleep(timeout)));
+        let path = path.to_owned();
+        let running = {
+            let abandoned = abandoned.clone();
+            calls.track_future(async move { calling.run(&path, body, abandoned).await })
+        };
         tokio::select! {
             biased;
-            answer = calling => answer,
-            _ = passed => Err(CallError::DeadlinePassed { capability, seconds: timeout.as_secs_f64() }),
+            answer = Enduring::new(&runtime, tasks, abandoned, running) => answer,
+            () = due.passed() => Err(CallError::DeadlinePassed { capability, seconds: timeout.as_secs_f64() }),
         }
     }
 
-    /// The living worker of an instance; started, on the host's own runtime, when there is none.
-    pub(crate) async fn worker(
-        &self,
-        id: &InstanceId,
-    ) -> Result<(Arc<Instance>, Arc<dyn Worker>), CallError> {
-        let not_loaded = || CallError::NotLoaded { instance: id.clone() };
-        let instance = self.instances().get(id).ok_or_else(not_loaded)?;
-        if let Some(worker) = instance.worker() {
-            return Ok((instance, worker));
-        }
-        let Runner { services, jobs, .. } = self.runner.clone();
-        let starting = Arc::clone(&instance);
-        let runtime = self.shared.runtime.handle();
-        let runtime =
-            runtime.map_err(|_| CallError::HostEnded { capability: instance.plan.capability.clone() })?;
-        let started =
-            runtime.spawn(async move { starting.ensure_worker(&services, &jobs, None).await }).await;
-        match started {
-            Ok(Ok(worker)) => Ok((instance, worker)),
-            Ok(Err(NoWorker::Failed(error))) => Err(CallError::NotStarted(error)),
-            Ok(Err(NoWorker::Missed | NoWorker::Retired)) => Err(not_loaded()),
-            Err(_) => Err(CallError::HostEnded { capability: instance.plan.capability.clone() }),
-        }
+    fn calling(&self, id: &InstanceId, call: JobId) -> Result<Calling, CallError> {
+        let instance = self.instances().get(id);
+        let instance = instance.ok_or_else(|| CallError::NotLoaded { instance: id.clone() })?;
+        let Ok(runtime) = self.shared.runtime.handle() else {
+            return Err(CallError::HostEnded { capability: instance.plan.capability.clone() });
+        };
+        Ok(Calling { runner: self.runner.clone(), instance, call, runtime: runtime.clone() })
     }
 
     /// Of these instances, the one with the fewest direct calls; the first among equals.
@@ -413,13 +426,12 @@ impl Host {
         })
     }
 
-    /// `POST` of one of the surface's paths that take no body, such as `/get_system_status`.
+    /// `POST` of one of the surface's paths that take no body, such as `/get_system_status`; a call as [`Self::call`] is one.
     ///
     /// # Errors
     /// When the worker does not start, dies, or does not support it.
     pub async fn ask(&self, id: &InstanceId, path: &str) -> Result<bytes::Bytes, CallError> {
-        let (_, worker) = self.worker(id).await?;
-        Ok(worker.call(path, Vec::new()).await?.body)
+        self.direct(id, path, Vec::new(), JobId::new(), None).await
     }
 
     /// A question about the state of an instance's worker: `GET` of one of the surface's paths. `None` when no worker
@@ -446,8 +458,10 @@ impl Host {
         let workers_ended = instances.iter().filter(|instance| instance.worker().is_some()).count();
         let unloads = instances.iter().map(|instance| instance.unload(services, jobs, OwnKill::HostShutdown));
         futures_util::future::join_all(unloads).await;
-        // Jobs that ran have been cut off and deaths are being written: their rows come before the store closes.
+        // Jobs and calls that ran have been cut off and deaths are being written: their rows come before the store closes.
         services.tasks.close();
+        services.calls.close();
+        let _ = tokio::time::timeout(CALLERS_END_MAX, services.calls.wait()).await;
         let told = tokio::time::timeout(TASKS_END_MAX, services.tasks.wait()).await;
         let tree_cleared = services.workers.shutdown().await;
         // A keeper that stood still told no death. Once it is gone, its workers' ends are known to be.

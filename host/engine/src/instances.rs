@@ -13,7 +13,7 @@ use cjm_store::{Commit, WorkerRecord, Write};
 use cjm_wire::event::{EventType, JournalRow};
 use cjm_wire::{InstanceId, Timestamp, WorkerSessionId};
 use cjm_workers::{
-    Death, HostEvent, StartError, StartKiller, StartingWorker, Worker, WorkerPlan, WorkerState,
+    CallError, Death, HostEvent, StartError, StartKiller, StartingWorker, Worker, WorkerPlan, WorkerState,
 };
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, VecDeque, btree_map};
@@ -96,6 +96,12 @@ impl Instance {
     /// The worker of this incarnation, if it lives.
     pub(crate) fn worker_of(&self, session: &WorkerSessionId) -> Option<Arc<dyn Worker>> {
         self.worker().filter(|worker| worker.facts().session == *session)
+    }
+
+    /// An error of a call on it, as it is told. `asked`: somebody wanted the end of the call. Whoever unloads the instance wants
+    /// that of all its calls; where nobody does, a cancel is a failure of the tool that tells of it.
+    pub(crate) fn told(&self, error: CallError, asked: bool) -> CallError {
+        if asked || self.is_retired() { error } else { error.where_nobody_asked() }
     }
 
     /// Whether it was unloaded.
@@ -273,10 +279,9 @@ impl Instance {
         let following =
             Arc::clone(self).accompany(Arc::clone(services), Arc::clone(jobs), Arc::clone(&worker));
         services.tasks.spawn(following);
+        // Whoever unloads it during a start gives up the start: there is a reason whenever it is not taken.
         if let Some(reason) = kill {
             worker.kill(reason).await;
-        } else if !taken {
-            worker.kill(OwnKill::Unload).await;
         }
         if !taken {
             return Err(NoWorker::Retired);

@@ -7,6 +7,7 @@
 mod bring_up;
 mod compositions;
 mod data_folder;
+mod deadlines;
 mod direct_call;
 mod error;
 mod host;

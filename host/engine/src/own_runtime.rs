@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Threads of the runtime: what it does is waiting; two keep a long decision from delaying a death.
 const THREADS: usize = 2;
@@ -108,15 +109,19 @@ pub(crate) struct Enduring<T: Send + 'static> {
     begun: bool,
     abandoned: CancellationToken,
     runtime: Handle,
+    /// Whoever waits for these waits for what was abandoned.
+    tasks: TaskTracker,
 }
 
 impl<T: Send + 'static> Enduring<T> {
     pub(crate) fn new(
         runtime: &Handle,
+        tasks: &TaskTracker,
         abandoned: CancellationToken,
         future: impl Future<Output = T> + Send + 'static,
     ) -> Self {
-        Self { future: Some(Box::pin(future)), begun: false, abandoned, runtime: runtime.clone() }
+        let (runtime, tasks) = (runtime.clone(), tasks.clone());
+        Self { future: Some(Box::pin(future)), begun: false, abandoned, runtime, tasks }
     }
 }
 
@@ -138,7 +143,7 @@ impl<T: Send + 'static> Drop for Enduring<T> {
     fn drop(&mut self) {
         if let Some(future) = self.future.take().filter(|_| self.begun) {
             self.abandoned.cancel();
-            self.runtime.spawn(async move { drop(future.await) });
+            self.tasks.spawn_on(async move { drop(future.await) }, &self.runtime);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What every part of a running host shares: options, stores, workers, whom events are told, and the tasks that must have
 //! ended before the stores close. It knows neither instances nor jobs.
 
+use crate::deadlines::Deadlines;
 use cjm_store::{Commit, InputHashes, JobRecord, Journal, StoreError};
 use cjm_wire::describe::Described;
 use cjm_wire::event::JournalRow;
@@ -22,6 +23,10 @@ pub(crate) struct Services {
     pub(crate) input_hashes: Arc<InputHashes>,
     /// Tasks that hold a job or a row; they are joined before the stores close.
     pub(crate) tasks: TaskTracker,
+    /// Direct calls in their callers' hands: what they account for is written when their callers look at them, so they are
+    /// waited for as well, but not for long.
+    pub(crate) calls: TaskTracker,
+    pub(crate) deadlines: Arc<Deadlines>,
     /// The host is ending: nothing new begins.
     pub(crate) closing: CancellationToken,
 }

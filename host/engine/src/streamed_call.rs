@@ -1,17 +1,29 @@
 //! A streamed call, and what becomes of it when its reader goes away before its end: what still comes is read and thrown
 //! away, and the call is cancelled as a direct call is, first by asking, then by force. The connection stays open for that:
-//! only its end says that the tool has stopped.
+//! only its end says that the tool has stopped. A call that is not over at its deadline is stopped likewise, whether or not
+//! anybody reads.
 
-use crate::direct_call::Called;
+use crate::deadlines::in_time;
+use crate::direct_call::{Called, Calling};
 use crate::instances::DirectCallCount;
 use cjm_workers::{CallError, ChunkStream};
+use futures_util::stream::Fuse;
 use futures_util::{Stream, StreamExt};
 use serde_json::value::RawValue;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+
+/// When a streamed call must be over.
+#[derive(Clone, Copy)]
+pub(crate) struct Limit {
+    at: Instant,
+    given: Duration,
+}
 
 /// Results of a call as they come. Dropping it ends the call.
 pub(crate) struct StreamedCall {
@@ -24,39 +36,80 @@ pub(crate) struct StreamedCall {
 /// A call that is not over.
 struct Open {
     called: Called,
-    chunks: ChunkStream,
+    /// Fused: it is read on after its end where that says nothing.
+    chunks: Fuse<ChunkStream>,
     /// The connection has failed, so that nothing that follows says whether the tool has stopped.
     broken: bool,
+    limit: Limit,
+    /// The deadline has passed, and the tool is being stopped.
+    late: Pin<Box<WaitForCancellationFutureOwned>>,
     _counted: DirectCallCount,
+    /// Nobody need look at the deadline any more.
+    _over: DropGuard,
+}
+
+impl Limit {
+    /// From now, on the clock of the runtime this is called in.
+    pub(crate) fn within(given: Duration) -> Self {
+        Self { at: in_time(given), given }
+    }
+
+    fn error(self, called: &Called) -> CallError {
+        let capability = called.instance.plan.capability.clone();
+        CallError::DeadlinePassed { capability, seconds: self.given.as_secs_f64() }
+    }
 }
 
 impl StreamedCall {
     /// Begins it. Once `abandoned` nobody waits for it.
     pub(crate) async fn open(
-        called: Called,
+        calling: Calling,
         body: Vec<u8>,
         abandoned: CancellationToken,
-        runtime: Handle,
+        limit: Limit,
     ) -> Result<Self, CallError> {
-        let counted = DirectCallCount::on(&called.instance);
+        let (counted, runtime) = (DirectCallCount::on(&calling.instance), calling.runtime.clone());
+        let called = calling.begin(&abandoned).await?;
         let mut opening = Arc::clone(&called.worker).stream(body);
         let chunks = tokio::select! {
             biased;
-            chunks = &mut opening => chunks?,
-            () = abandoned.cancelled() => {
-                let _open = called.runner.services.tasks.token();
-                tokio::select! {
-                    biased;
-                    // Nobody takes it, so it is dropped, and ended.
-                    chunks = &mut opening => chunks?,
-                    () = called.stop() => {
-                        let capability = called.instance.plan.capability.clone();
-                        return Err(CallError::Cancelled { capability });
-                    }
+            chunks = &mut opening => chunks.map_err(|error| called.instance.told(error, false))?,
+            () = abandoned.cancelled() => tokio::select! {
+                biased;
+                // Nobody takes it, so it is dropped, and ended.
+                chunks = &mut opening => chunks?,
+                () = called.stop() => {
+                    let capability = called.instance.plan.capability.clone();
+                    return Err(CallError::Cancelled { capability });
                 }
-            }
+            },
         };
-        Ok(Self { open: Some(Open { called, chunks, broken: false, _counted: counted }), runtime })
+        let (late, over) = (CancellationToken::new(), CancellationToken::new());
+        tokio::spawn(stop_at(limit, called.clone(), late.clone(), over.clone()));
+        let open = Open {
+            called,
+            chunks: chunks.fuse(),
+            broken: false,
+            limit,
+            late: Box::pin(late.cancelled_owned()),
+            _counted: counted,
+            _over: over.drop_guard(),
+        };
+        Ok(Self { open: Some(open), runtime })
+    }
+}
+
+/// Stops a call that is not over in time.
+async fn stop_at(limit: Limit, called: Called, late: CancellationToken, over: CancellationToken) {
+    let stopping = async {
+        tokio::time::sleep_until(limit.at).await;
+        late.cancel();
+        called.stop().await;
+    };
+    tokio::select! {
+        biased;
+        () = over.cancelled() => {}
+        () = stopping => {}
     }
 }
 
@@ -91,7 +144,6 @@ impl Open {
     /// Brings the call to its end.
     async fn end(self) {
         let called = self.called.clone();
-        let _open = called.runner.services.tasks.token();
         let mut drained = pin!(self.drain());
         tokio::select! {
             biased;
@@ -112,7 +164,14 @@ impl Stream for StreamedCall {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Some(open) = &mut self.open else { return Poll::Ready(None) };
-        let item = ready!(open.chunks.as_mut().poll_next(context));
+        if open.late.as_mut().poll(context).is_ready() {
+            let error = open.limit.error(&open.called);
+            self.end();
+            return Poll::Ready(Some(Err(error)));
+        }
+        let item = ready!(open.chunks.poll_next_unpin(context));
+        // A reader asks for the end by going away, and in no other way.
+        let item = item.map(|item| item.map_err(|error| open.called.instance.told(error, false)));
         if open.is_over_after(item.as_ref()) {
             self.open = None;
         }
@@ -120,10 +179,18 @@ impl Stream for StreamedCall {
     }
 }
 
+impl StreamedCall {
+    /// Brings the call to its end where its reader does not wait for it; the host does.
+    fn end(&mut self) {
+        if let Some(open) = self.open.take() {
+            let tasks = open.called.runner.services.tasks.clone();
+            tasks.spawn_on(open.end(), &self.runtime);
+        }
+    }
+}
+
 impl Drop for StreamedCall {
     fn drop(&mut self) {
-        if let Some(open) = self.open.take() {
-            self.runtime.spawn(open.end());
-        }
+        self.end();
     }
 }

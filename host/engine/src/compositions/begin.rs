@@ -128,20 +128,23 @@ async fn start(
     let run = CompositionRun::new(composition.clone(), inputs.clone(), 0).map_err(|error| {
         HostError::Graph { message: error.to_string(), code: error.code(), next_step: error.next_step() }
     })?;
-    match &limit {
-        None => load_all(&host, &composition).await?,
+    let loading = async {
+        load_all(&host, &composition).await?;
+        Ok::<_, HostError>(match &composition.monitor {
+            Some(capability) => Monitor::start(&host, capability).await,
+            None => None,
+        })
+    };
+    let monitor = match &limit {
+        None => loading.await?,
         // What loads goes on, as when another capability fails to.
-        Some(limit) => match tokio::time::timeout_at(limit.at, load_all(&host, &composition)).await {
+        Some(limit) => match tokio::time::timeout_at(limit.at, loading).await {
             Ok(loaded) => loaded?,
             Err(_) => {
                 let (name, seconds) = (composition.name, limit.given.as_secs_f64());
                 return Err(HostError::CompositionDeadline { name, seconds });
             }
         },
-    }
-    let monitor = match &composition.monitor {
-        Some(capability) => Monitor::start(&host, capability).await,
-        None => None,
     };
     let id = CompositionId::new();
     let record = CompositionRecord {

@@ -1,31 +1,29 @@
-//! A composition, performed: submits the elements that `decide` asks for, tells it how they ended, and writes the end down
-//! with what each node took.
+//! A composition, performed: what `decide` asks for is done (elements are submitted in `submitting`), and it is told how
+//! elements ended. How the run ends is in `ending`.
 //!
 //! A run that fails fast answers its callers with the first failure at once, and goes on until all it had begun has ended;
-//! only then its end is written. A host that ends meanwhile waits for that, since it has cut off what ran.
+//! only then its end is written. A host that ends meanwhile waits for that, since it has cut off what ran. A run that has no
+//! reason to end is left to the next host.
 
-use crate::compositions::failures::{deadline_failure, failure_at, node_failure};
+use crate::compositions::failures::{deadline_failure, node_failure};
 use crate::compositions::monitor::Monitor;
-use crate::compositions::state::{CompositionOutcome, Limit, NodeOutcome};
+use crate::compositions::state::{CompositionOutcome, Limit};
 use crate::compositions::tally::Tally;
 use crate::host::Host;
-use crate::queue::state::{ElementEnd, ElementHook, JobOutcome, object};
-use crate::queue::submission::{ElementJob, JobRequest};
+use crate::queue::state::{ElementEnd, JobOutcome, object};
 use cjm_decide::composition::{
-    CompositionEffect, CompositionEvent, CompositionRun, ElementOutcome, Failures, Halt, NodeProgress,
-    NodeStatus, SubmitElement,
+    CompositionEffect, CompositionEvent, CompositionRun, ElementOutcome, Halt, NodeProgress, NodeStatus,
 };
-use cjm_decide::queue::{CancelReach, Target};
-use cjm_store::{Body, Commit, CompositionEnd, CompositionRecord, StoreError, Write, rows};
-use cjm_wire::composition::{Composition, RunOutcome};
-use cjm_wire::describe::{Described as _, ErrorReport};
-use cjm_wire::error::{Failure, JobError};
+use cjm_decide::queue::CancelReach;
+use cjm_store::CompositionRecord;
+use cjm_wire::JobId;
+use cjm_wire::composition::Composition;
+use cjm_wire::error::Failure;
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use cjm_wire::json::Json;
-use cjm_wire::{InstanceId, JobId, Timestamp};
 use cjm_workers::{HostEvent, NodeState};
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
@@ -33,15 +31,19 @@ use tokio::sync::{mpsc, watch};
 type Told = watch::Sender<Option<Arc<CompositionOutcome>>>;
 
 pub(super) struct Driver {
-    host: Host,
-    run: CompositionRun,
-    record: CompositionRecord,
-    monitor: Option<Monitor>,
-    limit: Option<Limit>,
-    order: Vec<String>,
-    tallies: BTreeMap<String, Tally>,
-    jobs: HashMap<(String, usize), JobId>,
-    ends: mpsc::UnboundedSender<ElementEnd>,
+    pub(super) host: Host,
+    pub(super) run: CompositionRun,
+    pub(super) record: CompositionRecord,
+    pub(super) monitor: Option<Monitor>,
+    pub(super) limit: Option<Limit>,
+    pub(super) order: Vec<String>,
+    pub(super) tallies: BTreeMap<String, Tally>,
+    pub(super) jobs: HashMap<(String, usize), JobId>,
+    pub(super) ends: mpsc::UnboundedSender<ElementEnd>,
+    /// Why calls of it were refused.
+    pub(super) refusal: Option<Failure>,
+    /// The host ends, and leaves the run to the next one.
+    pub(super) left: bool,
 }
 
 impl Driver {
@@ -57,7 +59,8 @@ impl Driver {
         let nodes = composition.nodes.iter();
         let tallies = nodes.map(|(name, node)| (name.clone(), Tally::new(&node.capability))).collect();
         let order = composition.nodes.keys().cloned().collect();
-        Self { host, run, record, monitor, limit, order, tallies, jobs: HashMap::new(), ends }
+        let jobs = HashMap::new();
+        Self { host, run, record, monitor, limit, order, tallies, jobs, ends, refusal: None, left: false }
     }
 
     pub(super) async fn drive(
@@ -82,6 +85,9 @@ impl Driver {
                     told.send_replace(Some(Arc::new(end)));
                     return;
                 }
+                if self.left {
+                    return;
+                }
             }
             if self.run.halt() == Some(Halt::FirstFailure) && !answered {
                 answered = true;
@@ -98,7 +104,7 @@ impl Driver {
                 }
                 Some(end) = ends.recv() => {
                     if let Some(tally) = self.tallies.get_mut(&end.node) {
-                        tally.enter(&end.outcome);
+                        tally.enter(end.element, &end.outcome);
                     }
                     self.jobs.remove(&(end.node.clone(), end.element));
                     let ended = element_outcome(&end.outcome);
@@ -169,51 +175,6 @@ impl Driver {
         }
     }
 
-    async fn submit(&mut self, elements: Vec<SubmitElement>, events: &mut VecDeque<CompositionEvent>) {
-        let mut places = Vec::with_capacity(elements.len());
-        let mut jobs = Vec::with_capacity(elements.len());
-        for element in elements {
-            if let Some(tally) = self.tallies.get_mut(&element.node) {
-                tally.total = element.elements_total;
-                tally.state = NodeState::Running;
-            }
-            places.push((element.node.clone(), element.element));
-            let hook = ElementHook {
-                node: element.node.clone(),
-                element: element.element,
-                kwargs: element.kwargs,
-                ends: self.ends.clone(),
-            };
-            // A name that is no capability is an instance, which was there when the run began. It may be unloaded now and then.
-            let target = match self.host.catalog().get(&element.capability) {
-                Some(_) => Target::Capability(element.capability),
-                None => Target::Instance(InstanceId::from_text(element.capability)),
-            };
-            let request = JobRequest {
-                action: element.action,
-                task: element.task.zip(element.method),
-                priority: element.priority,
-                ..JobRequest::new(target)
-            };
-            jobs.push(ElementJob { request, composition: self.record.composition_id.clone(), hook });
-        }
-        let nodes: BTreeSet<String> = places.iter().map(|(node, _)| node.clone()).collect();
-        match self.host.submit_elements(jobs).await {
-            Ok(ids) => self.jobs.extend(places.into_iter().zip(ids)),
-            Err(error) => {
-                let message = error.to_string();
-                events.extend(places.into_iter().map(|(node, element)| CompositionEvent::ElementEnded {
-                    node,
-                    element,
-                    outcome: ElementOutcome::Failed(message.clone()),
-                }));
-            }
-        }
-        for node in nodes {
-            self.tell(&node);
-        }
-    }
-
     fn node_ended(&mut self, node: &str, status: NodeStatus, reason: Option<String>) {
         let Some(tally) = self.tallies.get_mut(node) else { return };
         tally.state = match status {
@@ -225,12 +186,13 @@ impl Driver {
         };
         tally.reason.clone_from(&reason);
         if status == NodeStatus::Failed && tally.failure.is_none() {
-            tally.failure = Some(node_failure(node, &reason.unwrap_or_else(|| "failed".to_owned())));
+            let reason = reason.unwrap_or_else(|| "failed".to_owned());
+            tally.failure = Some((0, node_failure(node, None, &reason)));
         }
         self.tell(node);
     }
 
-    fn tell(&self, node: &str) {
+    pub(super) fn tell(&self, node: &str) {
         let Some(tally) = self.tallies.get(node) else { return };
         let total = match self.run.progress(node) {
             Some(NodeProgress::Running { elements_total, .. }) => Some(elements_total),
@@ -244,115 +206,6 @@ impl Driver {
             elements_total: total,
         });
     }
-
-    /// Every node as it stands, in the document's order.
-    fn nodes(&self) -> Vec<NodeOutcome> {
-        let outcome = |name: &String| {
-            Some(self.tallies.get(name)?.clone().outcome(name.clone(), self.monitor.as_ref()))
-        };
-        self.order.iter().filter_map(outcome).collect()
-    }
-
-    /// What callers of a run that fails fast are told while others of its calls are being cancelled. The failure is kept
-    /// before it is told, so that a host that dies now leaves it to the next one.
-    async fn first_failure(&self) -> CompositionOutcome {
-        let (output, failures) = self.run.so_far();
-        let mut nodes = self.nodes();
-        let failure = failures.first().map(|first| failure_at(first, &nodes));
-        let failed = failures.first().and_then(|first| first.node.as_ref());
-        for node in nodes.iter_mut().filter(|node| Some(&node.name) == failed) {
-            node.status = NodeState::Failed;
-        }
-        if let Some(failure) = failure.clone() {
-            let id = self.record.composition_id.clone();
-            let commit = Commit::telling().write(Write::CompositionFails(id, Box::new(failure)));
-            if let Err(error) = self.host.services().journal.commit(commit).await {
-                tracing::warn!(%error, "the first failure of a composition is told before it is kept");
-            }
-        }
-        CompositionOutcome {
-            composition_id: self.record.composition_id.clone(),
-            outcome: RunOutcome::Failed,
-            status: RunOutcome::Failed.job_status(),
-            output,
-            failure,
-            failures,
-            nodes,
-            still_running: self.run.in_flight(),
-        }
-    }
-
-    async fn end(&mut self, outcome: RunOutcome, output: Json, failures: Failures) -> CompositionOutcome {
-        let status = outcome.job_status();
-        let nodes = self.nodes();
-        if let Some(monitor) = self.monitor.take() {
-            monitor.stop(&self.host).await;
-        }
-        let failure: Option<Failure> = match (self.run.halt(), self.limit) {
-            (Some(Halt::Deadline), Some(limit)) => Some(deadline_failure(&self.record.name, limit.given)),
-            _ => failures.first().map(|first| failure_at(first, &nodes)),
-        };
-        let end = CompositionEnd {
-            composition_id: self.record.composition_id.clone(),
-            status,
-            completed_at: Timestamp::now(),
-            failure: failure.clone(),
-            output: Some(Body::Inline(output.text().as_bytes().to_vec())),
-        };
-        let mut row = rows::composition_finished(&self.record, &end);
-        row.payload.insert("nodes".to_owned(), serde_json::to_value(&nodes).unwrap_or_default());
-        row.payload.insert("outcome".to_owned(), outcome.as_str().into());
-        row.payload.insert("partial".to_owned(), (outcome == RunOutcome::Partial).into());
-        let listed = failures.listed().iter();
-        let listed = listed.map(|f| json!({"node": f.node, "element": f.element, "message": f.message}));
-        row.payload.insert("failures".to_owned(), listed.collect());
-        row.payload.insert("failures_left_out".to_owned(), failures.left_out().into());
-        let committed = self.commit_end(end, row).await;
-        // An end that is not on the disk is no success. The store may write it later, as that of a job.
-        let (outcome, status, failure) = match committed {
-            Ok(()) => (outcome, status, failure),
-            Err(error) => (RunOutcome::Failed, JobStatus::Failed, Some(unwritten(&error))),
-        };
-        CompositionOutcome {
-            composition_id: self.record.composition_id.clone(),
-            outcome,
-            status,
-            output,
-            failure,
-            failures,
-            nodes,
-            still_running: 0,
-        }
-    }
-
-    /// Of a row that is larger than a row may be, what is told of each node is left out: the journal has it job by job.
-    async fn commit_end(&self, end: CompositionEnd, row: JournalRow) -> Result<(), StoreError> {
-        let journal = &self.host.services().journal;
-        let commit = |row| Commit::telling().write(Write::EndComposition(Box::new(end.clone()))).row(row);
-        match journal.commit(commit(row.clone())).await {
-            Err(StoreError::TooLarge { .. }) => {
-                let mut row = row;
-                let failures =
-                    row.payload.remove("failures").and_then(|listed| Some(listed.as_array()?.len()));
-                let before = row.payload.get("failures_left_out").and_then(serde_json::Value::as_u64);
-                let left_out = before.unwrap_or(0) + failures.unwrap_or(0) as u64;
-                row.payload.insert("failures".to_owned(), json!([]));
-                row.payload.insert("failures_left_out".to_owned(), left_out.into());
-                row.payload.remove("nodes");
-                journal.commit(commit(row)).await.map(|_| ())
-            }
-            other => other.map(|_| ()),
-        }
-    }
-}
-
-/// The failure of a run whose end could not be written.
-fn unwritten(error: &StoreError) -> Failure {
-    let next_step = error.next_step();
-    tracing::error!(%error, next_step, "the end of a composition could not be written");
-    let message = format!("its end could not be written: {error}");
-    let report = ErrorReport { message: message.clone(), ..ErrorReport::of(error) };
-    Failure { error: JobError::new(error.category(), message), report }
 }
 
 /// Resolves when the time is over; never where there is no end of it.

@@ -3,8 +3,10 @@
 
 mod begin;
 mod driver;
+mod ending;
 mod failures;
 mod loading;
 pub(crate) mod monitor;
 pub(crate) mod state;
+mod submitting;
 pub(crate) mod tally;

@@ -11,7 +11,8 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::task::JoinHandle;
+use std::time::Duration;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Milliseconds between samples.
 pub(crate) const SAMPLE_INTERVAL_MS: u64 = 50;
@@ -46,9 +47,16 @@ struct ProcessRow {
 
 /// A running monitor.
 pub(crate) struct Monitor {
-    instance: InstanceId,
     book: Arc<Mutex<Book>>,
-    task: JoinHandle<()>,
+    /// Dropping it closes the stream, which ends its call.
+    listening: AbortOnDropHandle<()>,
+    instance: OwnInstance,
+}
+
+/// The instance of one run's monitor. Whatever becomes of the run, also where it is refused: the instance goes with this.
+struct OwnInstance {
+    host: Host,
+    id: Option<InstanceId>,
 }
 
 #[derive(Default)]
@@ -64,11 +72,10 @@ impl Monitor {
             tracing::warn!(%error, capability, "the monitor does not work; the run goes on without it");
         };
         // An instance of its own: another composition, or whoever loaded the capability, ends theirs at another time.
-        let own = LoadOptions {
-            instance_id: Some(InstanceId::from_text(format!("monitor-{}", CompositionId::new()))),
-            ..LoadOptions::default()
-        };
-        let instance = host.load(capability, own).await.inspect_err(|error| warn(error)).ok()?;
+        let id = InstanceId::from_text(format!("monitor-{}", CompositionId::new()));
+        let own = LoadOptions { instance_id: Some(id.clone()), ..LoadOptions::default() };
+        let instance = OwnInstance { host: host.clone(), id: Some(id.clone()) };
+        host.load(capability, own).await.inspect_err(|error| warn(error)).ok()?;
         let root_pid = host.services().workers.root_pid().await.inspect_err(|error| warn(error)).ok()?;
         let mut request = ExecuteRequest::default();
         for (key, value) in [
@@ -78,18 +85,20 @@ impl Monitor {
         ] {
             request.kwargs.insert(key.to_owned(), value);
         }
-        let mut stream = host.call_stream(&instance, request).await.inspect_err(|error| warn(error)).ok()?;
+        // The run ends it, however long it takes.
+        let stream = host.call_stream_within(&id, request, Duration::MAX).await;
+        let mut stream = stream.inspect_err(|error| warn(error)).ok()?;
         let book = Arc::new(Mutex::new(Book::default()));
         let writing = Arc::clone(&book);
-        let task = tokio::spawn(async move {
+        let listening = AbortOnDropHandle::new(tokio::spawn(async move {
             while let Some(Ok(chunk)) = stream.next().await {
                 if let Ok(sample) = serde_json::from_str::<Sample>(chunk.get()) {
                     let at = Timestamp::now().as_micros().unwrap_or_default();
                     writing.lock().unwrap_or_else(PoisonError::into_inner).enter(root_pid, at, &sample);
                 }
             }
-        });
-        Some(Self { instance, book, task })
+        }));
+        Some(Self { book, listening, instance })
     }
 
     /// What one worker's tree used over some spans of time (microseconds since the epoch, start and end).
@@ -98,12 +107,29 @@ impl Monitor {
     }
 
     /// Stops listening and ends the monitor's worker.
-    pub(crate) async fn stop(self, host: &Host) {
-        // Dropping the stream closes its connection, which ends the call.
-        self.task.abort();
-        if let Err(error) = host.unload(&self.instance).await {
-            tracing::debug!(%error, "the monitor was gone already");
+    pub(crate) async fn stop(self) {
+        let Self { listening, mut instance, .. } = self;
+        drop(listening);
+        if let Some(id) = instance.id.take() {
+            unload(&instance.host, &id).await;
         }
+    }
+}
+
+impl Drop for OwnInstance {
+    fn drop(&mut self) {
+        let Some(id) = self.id.take() else { return };
+        let host = self.host.clone();
+        // Without a runtime the host has ended, and the instance with it.
+        if let Ok(runtime) = self.host.runtime().handle() {
+            self.host.services().tasks.spawn_on(async move { unload(&host, &id).await }, runtime);
+        }
+    }
+}
+
+async fn unload(host: &Host, id: &InstanceId) {
+    if let Err(error) = host.unload(id).await {
+        tracing::debug!(%error, "the monitor was gone already");
     }
 }
 

@@ -23,7 +23,8 @@ pub(crate) struct Tally {
     busy_seconds: f64,
     instances: BTreeSet<String>,
     pub(crate) reason: Option<String>,
-    pub(crate) failure: Option<Failure>,
+    /// The first failure of an element, and which one; of a node that no job failed, its own.
+    pub(crate) failure: Option<(usize, Failure)>,
 }
 
 impl Tally {
@@ -44,11 +45,16 @@ impl Tally {
         }
     }
 
-    pub(crate) fn enter(&mut self, outcome: &JobOutcome) {
+    /// The failure of this element, where it is the one that is kept.
+    pub(crate) fn failure_of(&self, element: usize) -> Option<&Failure> {
+        self.failure.as_ref().filter(|(of, _)| *of == element).map(|(_, failure)| failure)
+    }
+
+    pub(crate) fn enter(&mut self, element: usize, outcome: &JobOutcome) {
         self.ended += 1;
         self.completed += usize::from(outcome.status == JobStatus::Completed);
         if self.failure.is_none() {
-            self.failure.clone_from(&outcome.failure);
+            self.failure = outcome.failure.clone().map(|failure| (element, failure));
         }
         self.instances.extend(outcome.instance_id.as_ref().map(ToString::to_string));
         let (Some(start), Some(end)) = (&outcome.started_at, &outcome.completed_at) else { return };
@@ -94,7 +100,7 @@ impl Tally {
             pids: self.spans.into_keys().collect(),
             usage,
             reason: self.reason,
-            failure: self.failure,
+            failure: self.failure.map(|(_, failure)| failure),
         }
     }
 }

@@ -110,48 +110,40 @@ async fn try_attempt(runner: &Runner, active: &ActiveJob, start: &Start) -> Atte
         }
     };
     let (record, commit) = running_commit(active, start, &*worker);
+    // The record follows what is queued: a stop does not take that back, and the job's next row begins where this one ends.
+    let before = std::mem::replace(&mut *active.record(), record);
+    active.ran_in(Some(worker.facts().pid));
     let committed = tokio::select! {
         biased;
         committed = runner.services.journal.commit(commit) => committed,
         () = active.stopping.cancelled() => return cancelled(),
     };
     if let Err(error) = committed {
+        if !matches!(error, StoreError::Unwritten { .. }) {
+            *active.record() = before;
+        }
         let message = error.to_string();
         return AttemptEnd::Over(Err(CallError::NotJournaled { capability, message }));
     }
-    *active.record() = record;
-    active.ran_in(Some(worker.facts().pid));
     let body = with_known_hashes(&runner.services.input_hashes, &instance.plan, &active.body).await;
     if active.stopping.is_cancelled() {
         return cancelled();
     }
     match worker.call(active.path, body).await {
-        Err(error @ CallError::NotTaken { others, .. }) => {
-            wait_again(runner, active, &error).await;
-            AttemptEnd::NotTaken { error, others }
-        }
-        // Whoever unloads the instance asks all its calls to end.
-        Err(error) if !active.stopping.is_cancelled() && !instance.is_retired() => {
-            AttemptEnd::Over(Err(error.where_nobody_asked()))
-        }
+        Err(error @ CallError::NotTaken { others, .. }) => AttemptEnd::NotTaken { error, others },
+        Err(error) => AttemptEnd::Over(Err(instance.told(error, active.stopping.is_cancelled()))),
         answer => AttemptEnd::Over(answer),
     }
 }
 
-/// Commits that the job waits again, as before the attempt. Where the store refuses, the next attempt's row follows that of
-/// this one.
-async fn wait_again(runner: &Runner, active: &ActiveJob, error: &CallError) {
-    let commit = {
-        let mut record = active.record();
-        record.status = JobStatus::Pending;
-        record.started_at = None;
-        let write = Write::JobWaitsAgain { job_id: active.id.clone(), attempt: record.attempt };
-        let row = rows::waits_again(&record, &error.to_string(), Timestamp::now());
-        Commit::telling().write(write).row(row)
-    };
-    if let Err(error) = runner.services.journal.commit(commit).await {
-        tracing::warn!(%error, job = %active.id, "that the job waits again could not be written");
-    }
+/// Commits that the job waits again, as before the attempt: queued at once, before its next attempt can be.
+pub(crate) fn wait_again(runner: &Runner, active: &ActiveJob, error: &CallError) {
+    let mut record = active.record();
+    record.status = JobStatus::Pending;
+    record.started_at = None;
+    let write = Write::JobWaitsAgain { job_id: active.id.clone(), attempt: record.attempt };
+    let row = rows::waits_again(&record, &error.to_string(), Timestamp::now());
+    runner.services.write(Commit::telling().write(write).row(row));
 }
 
 /// The job as it is once it runs on `worker`, and the rows and changes that make it so.

@@ -4,7 +4,9 @@
 //! What must hold: `running` is committed before a request leaves the host; a waiter is told after the terminal row is
 //! committed; a job ends exactly once (the queue says so, and the journal's unique id enforces it).
 
-use crate::queue::attempt::{End, WeakRunner, ask_to_cancel, finish, note_about_job, run_attempt};
+use crate::queue::attempt::{
+    End, WeakRunner, ask_to_cancel, finish, note_about_job, run_attempt, wait_again,
+};
 use crate::queue::state::{AttemptEnd, Command};
 use cjm_decide::death::OwnKill;
 use cjm_decide::queue::{
@@ -102,25 +104,34 @@ impl Owner {
                     AttemptEnd::Over(Err(CallError::Cancelled { .. })) => AttemptOutcome::Cancelled,
                     AttemptEnd::Over(Err(_)) => AttemptOutcome::Failed,
                 };
+                let is_untaken = matches!(end, AttemptEnd::NotTaken { .. });
                 match end {
-                    AttemptEnd::Over(result) => {
-                        self.results.insert(job.clone(), result);
-                    }
-                    AttemptEnd::NotRun => self.let_close(&job),
-                    AttemptEnd::NotTaken { error, .. } => {
-                        // For the case that it was the last attempt it had.
-                        self.results.insert(job.clone(), Err(error));
-                    }
+                    // That its call was not taken counts where it was the last attempt it had; otherwise the next one's result
+                    // takes its place.
+                    AttemptEnd::Over(result) => drop(self.results.insert(job.clone(), result)),
+                    AttemptEnd::NotTaken { error, .. } => drop(self.results.insert(job.clone(), Err(error))),
+                    AttemptEnd::NotRun => {}
                 }
-                self.feed(QueueEvent::AttemptEnded { job: job.clone(), attempt, session, outcome });
-                if matches!(outcome, AttemptOutcome::NotTaken { .. }) {
-                    // It was not the last: nothing of it counts.
-                    self.results.remove(&job);
-                    if self.queue.status(&job) == Some(JobStatus::Pending) {
-                        self.let_close(&job);
-                    }
+                let ended = QueueEvent::AttemptEnded { job: job.clone(), attempt, session, outcome };
+                let effects = self.decide(ended);
+                if is_untaken && self.queue.status(&job).is_some() {
+                    self.wait_again(&job);
+                }
+                self.perform_all(effects);
+                // Only now is it known to wait again: it may have ended, or run on the next incarnation, and then the stores
+                // must not close for a moment.
+                if self.queue.status(&job) == Some(JobStatus::Pending) {
+                    self.let_close(&job);
                 }
             }
+        }
+    }
+
+    /// A job whose call was not taken, and which was not at its last attempt.
+    fn wait_again(&self, job: &JobId) {
+        let Some(runner) = self.runner.upgrade() else { return };
+        if let (Some(active), Some(Err(error))) = (runner.jobs.get(job), self.results.get(job)) {
+            wait_again(&runner, &active, error);
         }
     }
 
@@ -131,11 +142,20 @@ impl Owner {
     }
 
     fn feed(&mut self, event: QueueEvent) {
+        let effects = self.decide(event);
+        self.perform_all(effects);
+    }
+
+    fn decide(&mut self, event: QueueEvent) -> Vec<QueueEffect> {
         let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        match self.queue.handle(event, now_ms) {
-            Ok(effects) => effects.into_iter().for_each(|effect| self.perform(effect)),
-            Err(error) => tracing::error!(%error, "the queue refused an event; this is a defect"),
-        }
+        self.queue.handle(event, now_ms).unwrap_or_else(|error| {
+            tracing::error!(%error, "the queue refused an event; this is a defect");
+            Vec::new()
+        })
+    }
+
+    fn perform_all(&mut self, effects: Vec<QueueEffect>) {
+        effects.into_iter().for_each(|effect| self.perform(effect));
         #[cfg(test)]
         self.queue.check_invariants().expect("the queue is whole");
         if let Some(runner) = self.runner.upgrade() {

@@ -202,6 +202,20 @@ impl Jobs {
         self.finished().get(job).map(Ok)
     }
 
+    /// Resolves once the job has ended, or the host has; it keeps neither alive.
+    pub(crate) fn over(&self, job: &JobId) -> impl Future<Output = ()> + Send + use<> {
+        let outcome = self.get(job).map(|active| active.outcome.subscribe());
+        let closed = self.closed.clone();
+        async move {
+            let Some(mut outcome) = outcome else { return };
+            tokio::select! {
+                biased;
+                _ = outcome.wait_for(Option::is_some) => {}
+                () = closed.cancelled() => {}
+            }
+        }
+    }
+
     /// The host has ended: whoever waits is told.
     pub(crate) fn close(&self) {
         self.closed.cancel();

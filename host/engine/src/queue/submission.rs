@@ -125,7 +125,8 @@ impl Host {
         }
         let runner = self.runner().clone();
         // Once the commit is queued nothing takes it back, so what follows it must follow, whoever waits.
-        Enduring::new(self.runtime().handle()?, CancellationToken::new(), async move {
+        let (runtime, tasks) = (self.runtime().handle()?, &self.services().tasks);
+        Enduring::new(runtime, tasks, CancellationToken::new(), async move {
             runner.services.journal.commit(commit).await?;
             let ids = jobs.iter().map(|job| job.id.clone()).collect();
             runner.jobs.submitted(jobs, place);

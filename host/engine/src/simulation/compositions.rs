@@ -49,6 +49,10 @@ impl Stage {
                 },
             },
         });
+        let mut document = document;
+        if seed.percent(25) {
+            document["monitor"] = "monitor".into();
+        }
         let composition: Composition = serde_json::from_value(document).expect("a composition");
         // What may never end by itself is given an end.
         let timeout = (seed.percent(20) || (stubborn && seed.percent(50))).then(|| seed.millis(400));
@@ -105,13 +109,21 @@ impl Stage {
         if told.still_running == 0 && running > 0 && !disk_may_fail {
             self.complain(format!("{id} is told to have ended, and {running} of its jobs run"));
         }
-        let late = told.failure.as_ref().is_some_and(|failure| failure.report.code == "composition.deadline");
-        let hasty = told.outcome == RunOutcome::Failed && !late;
+        let code = told.failure.as_ref().map_or("", |failure| failure.report.code.as_str());
+        if code == "composition.node_failed" {
+            self.complain(format!("{id} blames a node that has done nothing wrong: {:?}", told.failure));
+        }
+        let refused = code.starts_with("queue.") || code.starts_with("store.");
+        let hasty = told.outcome == RunOutcome::Failed && !refused && code != "composition.deadline";
         if !(fails_fast && hasty) && told.still_running == 0 {
             return;
         }
         if told.outcome != RunOutcome::Failed || told.failure.is_none() || told.failures.is_empty() {
             self.complain(format!("{id} is told early as {:?}", told.outcome));
+        }
+        let is_kept = self.journal.kept(|kept| kept.failing.contains_key(id));
+        if told.still_running > 0 && !is_kept && !disk_may_fail {
+            self.complain(format!("the failure of {id} is told before it is kept"));
         }
         // Without one its calls were refused, since the host ends.
         let late = first_failed.is_some_and(|at| at.elapsed() > ANSWER_MAX);
@@ -132,6 +144,10 @@ impl Stage {
             self.complain(format!("{id} was told as {:?}, and ends as {:?}", why(told), why(end)));
         }
         let status = self.journal.kept(|kept| kept.compositions.get(id).copied().flatten());
+        let unwritten = end.failure.as_ref().is_some_and(|failure| failure.report.code.starts_with("store."));
+        if status.is_none() && !unwritten {
+            self.complain(format!("{id} is told to be {}, and no end of it is kept", end.status));
+        }
         if status.is_some_and(|status| status != end.status) {
             self.complain(format!("{id} is told to be {}, and kept as {status:?}", end.status));
         }

@@ -1,7 +1,9 @@
 //! What no random scenario comes upon, or none would miss: single moments, over the same simulated workers and journal.
 
+use super::body::Seen;
 use super::journal::SimulatedJournal;
-use super::scenario::{arguments, host, load};
+use super::making::host;
+use super::scenario::{arguments, load};
 use super::seed::Seed;
 use super::workers::SimulatedWorkers;
 use crate::error::HostError;
@@ -17,8 +19,9 @@ use cjm_wire::event::JobStatus;
 use cjm_wire::json::Arguments;
 use cjm_workers::{LoadOptions, NodeState};
 use serde_json::json;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -27,35 +30,40 @@ const SEEDS_MAX: u64 = 100;
 /// A start that does not hang is over by then.
 const START_MAX: Duration = Duration::from_millis(100);
 
+/// A host with one instance, and what it is made of.
+pub(super) struct Set {
+    pub(super) host: Host,
+    pub(super) instance: Arc<Instance>,
+    pub(super) journal: Arc<SimulatedJournal>,
+    pub(super) seen: Arc<Mutex<Seen>>,
+    pub(super) keeper_stands: watch::Sender<bool>,
+}
+
 /// A host with one instance. Of a hundred starts so many fail.
-fn stage(limits: QueueLimits, seed: u64, start_failures: u64) -> (Host, Arc<Instance>) {
-    let (host, instance, _) = stage_of(limits, seed, start_failures);
+pub(super) fn stage(limits: QueueLimits, seed: u64, start_failures: u64) -> (Host, Arc<Instance>) {
+    let Set { host, instance, .. } = stage_of(limits, seed, start_failures);
     (host, instance)
 }
 
 /// One whose worker does not die by itself, which some do.
-fn stage_with_journal() -> (Host, Arc<SimulatedJournal>) {
-    let (host, _, journal) = stage_of(QueueLimits::default(), 2, 0);
-    (host, journal)
+pub(super) fn sound_stage() -> Set {
+    stage_of(QueueLimits::default(), 2, 0)
 }
 
-fn stage_of(
-    limits: QueueLimits,
-    seed: u64,
-    start_failures: u64,
-) -> (Host, Arc<Instance>, Arc<SimulatedJournal>) {
+pub(super) fn stage_of(limits: QueueLimits, seed: u64, start_failures: u64) -> Set {
     let mut seed = Seed::new(seed);
     let journal = SimulatedJournal::new(seed.fork());
     tokio::spawn(Arc::clone(&journal).write_on());
     let workers = SimulatedWorkers::new(Arc::clone(&journal), seed.fork(), 1, start_failures);
+    let (seen, keeper_stands) = (Arc::clone(&workers.seen), workers.keeper_stands.clone());
     let host = host(limits, &journal, Arc::new(workers));
     let id = InstanceId::from_text("tool-1");
     host.register("tool", &load(&id, 1)).expect("registered");
     let instance = host.instances().get(&id).expect("registered");
-    (host, instance, journal)
+    Set { host, instance, journal, seen, keeper_stands }
 }
 
-fn request(act: &str) -> JobRequest {
+pub(super) fn request(act: &str) -> JobRequest {
     let mut request = JobRequest::new(Target::Capability("tool".to_owned()));
     request.kwargs = arguments(act, 1, true).into_iter().map(|(name, value)| (name, value.into())).collect();
     request
@@ -80,7 +88,7 @@ async fn killing_an_incarnation_that_has_no_process_announces_the_next_one() {
 }
 
 /// A host with one instance whose worker is being started, which takes for ever.
-async fn hanging_start() -> (Host, Arc<Instance>, JoinHandle<Result<(), ()>>) {
+pub(super) async fn hanging_start() -> (Host, Arc<Instance>, JoinHandle<Result<(), ()>>) {
     for seed in 1..SEEDS_MAX {
         let (host, instance) = stage(QueueLimits::default(), seed, 100);
         let (starts, runner) = (Arc::clone(&instance), host.runner().clone());
@@ -181,13 +189,13 @@ async fn what_ends_with_its_instance_is_told_with_its_process() {
     host.shutdown().await;
 }
 
-fn composition(document: serde_json::Value) -> Composition {
+pub(super) fn composition(document: serde_json::Value) -> Composition {
     serde_json::from_value(document).expect("a composition")
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_asked_for_beside_what_does_not_bind_is_cancelled() {
-    let (host, _) = stage(QueueLimits::default(), 1, 0);
+    let Set { host, journal, .. } = sound_stage();
     let document = composition(json!({"name": "t", "nodes": {
         "runs": {"capability": "tool", "args": {"do": "deaf", "job": true}},
         "bad": {"capability": "tool", "map": [1], "args": {"do": "${item.nothing}"}},
@@ -198,6 +206,7 @@ async fn what_was_asked_for_beside_what_does_not_bind_is_cancelled() {
     assert_eq!((told.outcome, told.still_running), (RunOutcome::Failed, 1));
     let place = told.failures.first().map(|first| (first.node.as_deref(), first.element));
     assert_eq!(place, Some((Some("bad"), Some(0))));
+    assert!(journal.kept(|kept| kept.failing.contains_key(&id)), "told before it is kept");
     let end = host.wait_composition_end(&id).await.expect("it ends");
     assert_eq!(end.nodes[0].status, NodeState::Cancelled);
     assert!(begun.elapsed() < Duration::from_millis(CANCEL_GRACE_MS + 1_000), "{:?}", begun.elapsed());
@@ -220,7 +229,7 @@ async fn a_cancel_that_nobody_asked_for_is_a_failure_of_the_tool() {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_past_its_time_fails_and_so_do_the_jobs_it_stopped() {
-    let (host, journal) = stage_with_journal();
+    let Set { host, journal, .. } = sound_stage();
     let document = composition(json!({"name": "t", "failure": "best_effort", "nodes": {
         "good": {"capability": "tool", "args": {"do": "ok", "job": true}},
         "runs": {"capability": "tool", "after": ["good"], "args": {"do": "hang", "job": true}},

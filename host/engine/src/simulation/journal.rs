@@ -1,15 +1,13 @@
 //! A journal in memory, with the promises of the real one and a disk that fails when the seed says so. It applies commits
 //! in the order in which they were queued, after a while, and holds each change against the rules of a job's life.
 
+use super::kept::Kept;
 use super::seed::Seed;
 use crate::services::{History, StoredJob};
-use cjm_store::{
-    Body, Commit, Gate, JobRecord, Journal, Receipt, StoreError, Subscription, WhenClosed, Write,
-};
-use cjm_wire::error::Failure;
-use cjm_wire::event::{EventType, JobStatus, JournalRow};
-use cjm_wire::{CompositionId, JobId, Timestamp, WorkerSessionId};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use cjm_store::{Commit, Gate, Journal, Receipt, StoreError, Subscription, WhenClosed};
+use cjm_wire::event::JournalRow;
+use cjm_wire::{JobId, Timestamp};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,35 +17,31 @@ use tokio::time::Instant;
 
 /// As with the real one.
 const COMMIT_WAIT_MAX: Duration = Duration::from_secs(2);
-/// Results longer than this never fit.
-pub(super) const RESULT_BYTES_MAX: usize = 1_000;
-
 type Reply = oneshot::Sender<Result<Receipt, StoreError>>;
 
-/// What the simulated store holds.
-#[derive(Debug, Default)]
-pub(super) struct Kept {
-    pub(super) jobs: BTreeMap<JobId, JobRecord>,
-    pub(super) results: BTreeMap<JobId, Vec<u8>>,
-    pub(super) ended_at: BTreeMap<JobId, Instant>,
-    pub(super) spawned: BTreeSet<WorkerSessionId>,
-    pub(super) died: BTreeSet<WorkerSessionId>,
-    pub(super) workers_open: BTreeSet<WorkerSessionId>,
-    /// Processes of workers, dead ones too.
-    pids: BTreeMap<WorkerSessionId, u32>,
-    pub(super) terminal_rows: BTreeMap<String, u32>,
-    /// How compositions have ended; None: not yet.
-    pub(super) compositions: BTreeMap<CompositionId, Option<JobStatus>>,
-    /// Why those fail that have not ended.
-    pub(super) failing: BTreeMap<CompositionId, Failure>,
-    row_ids: BTreeSet<String>,
-    rows: i64,
-    /// What must never be.
-    pub(super) broken: Vec<String>,
+/// When a watcher looks at a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// It is handed in.
+    HandedIn,
+    /// It is written, and nobody knows yet.
+    Written,
+}
+
+/// Looks at commits; true: from now on the disk fails.
+struct Watcher(Box<Look>);
+
+type Look = dyn FnMut(Moment, &Commit) -> bool + Send;
+
+impl std::fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watcher")
+    }
 }
 
 #[derive(Debug)]
 struct State {
+    watcher: Option<Watcher>,
     kept: Kept,
     queue: VecDeque<(Commit, Option<Reply>, Instant)>,
     seed: Seed,
@@ -62,10 +56,18 @@ pub(super) struct SimulatedJournal {
     gate: watch::Sender<Gate>,
 }
 
+impl State {
+    fn look(&mut self, moment: Moment, commit: &Commit) {
+        if let Some(Watcher(look)) = &mut self.watcher {
+            self.failing |= look(moment, commit);
+        }
+    }
+}
+
 impl SimulatedJournal {
     pub(super) fn new(seed: Seed) -> Arc<Self> {
-        let state =
-            State { kept: Kept::default(), queue: VecDeque::new(), seed, failing: false, closed: false };
+        let (kept, queue) = (Kept::default(), VecDeque::new());
+        let state = State { watcher: None, kept, queue, seed, failing: false, closed: false };
         Arc::new(Self {
             state: Arc::new(Mutex::new(state)),
             arrived: Arc::default(),
@@ -85,6 +87,11 @@ impl SimulatedJournal {
     pub(super) fn set_failing(&self, failing: bool) {
         self.state().failing = failing;
         self.arrived.notify_one();
+    }
+
+    /// From now on `look` sees every commit.
+    pub(super) fn watch(&self, look: impl FnMut(Moment, &Commit) -> bool + Send + 'static) {
+        self.state().watcher = Some(Watcher(Box::new(look)));
     }
 
     /// Writes what is queued, one after the other, each after a while.
@@ -111,6 +118,7 @@ impl SimulatedJournal {
             }
             let Some((commit, reply, _)) = state.queue.pop_front() else { continue };
             let outcome = state.kept.apply(&commit);
+            state.look(Moment::Written, &commit);
             drop(state);
             self.tell_gate();
             if let Some(reply) = reply {
@@ -165,6 +173,7 @@ impl SimulatedJournal {
         if state.closed {
             return Err(StoreError::ShutDown { detail: String::new() });
         }
+        state.look(Moment::HandedIn, &commit);
         if state.failing && commit.when_closed == WhenClosed::Refuse {
             return Err(StoreError::Closed { reason: "the disk is full".to_owned() });
         }
@@ -224,164 +233,10 @@ impl History for SimulatedJournal {
     fn job(&self, job: &JobId) -> Result<Option<StoredJob>, StoreError> {
         Ok(self.kept(|kept| {
             let record = kept.jobs.get(job)?.clone();
-            let worker_pid =
-                record.worker_session_id.as_ref().and_then(|worker| kept.pids.get(worker).copied());
+            let worker_pid = record.worker_session_id.as_ref().and_then(|worker| kept.pid_of(worker));
             Some(StoredJob { record, result: kept.results.get(job).cloned(), worker_pid })
         }))
     }
-}
-
-impl Kept {
-    /// Applies a commit, or nothing of it.
-    fn apply(&mut self, commit: &Commit) -> Result<Receipt, StoreError> {
-        for write in &commit.writes {
-            self.check(write)?;
-        }
-        if let Some(row) = commit.rows.iter().find(|row| self.row_ids.contains(row.event_id.as_str())) {
-            self.broken.push(format!("a second row {}", row.event_id));
-            return Err(refused("a second row of one id"));
-        }
-        commit.writes.iter().for_each(|write| self.write(write));
-        for row in &commit.rows {
-            self.rows += 1;
-            self.row_ids.insert(row.event_id.to_string());
-            self.note(row);
-        }
-        Ok(Receipt { first_seq: self.rows - commit.rows.len() as i64 + 1, last_seq: self.rows })
-    }
-
-    /// The rules of a job's life, as the real store has them.
-    fn check(&mut self, write: &Write) -> Result<(), StoreError> {
-        match write {
-            Write::InsertJob(job, _) if self.jobs.contains_key(&job.job_id) => {
-                self.broken.push(format!("{} is accepted twice", job.job_id));
-                Err(refused("a job of this id"))
-            }
-            Write::StartJob(start) => {
-                let job = self.jobs.get(&start.job_id);
-                let may = job.is_some_and(|job| !job.status.is_terminal() && job.attempt < start.attempt);
-                if !may {
-                    self.broken
-                        .push(format!("{} cannot start attempt {}: {job:?}", start.job_id, start.attempt));
-                    return Err(refused("a start that cannot be"));
-                }
-                Ok(())
-            }
-            Write::JobWaitsAgain { job_id, attempt } => {
-                let job = self.jobs.get(job_id);
-                let may = job.is_some_and(|job| job.status == JobStatus::Running && job.attempt == *attempt);
-                if !may {
-                    self.broken.push(format!("{job_id} cannot wait again after attempt {attempt}: {job:?}"));
-                    return Err(refused("an attempt that is not"));
-                }
-                Ok(())
-            }
-            Write::EndJob(end) => {
-                let job = self.jobs.get(&end.job_id);
-                if job.is_none_or(|job| job.status.is_terminal()) {
-                    // A second end is told apart from a first one by its being refused.
-                    if job.is_none() {
-                        self.broken.push(format!("{} ends and was never accepted", end.job_id));
-                    }
-                    return Err(refused("an end that cannot be"));
-                }
-                match &end.result {
-                    Some(Body::Inline(bytes)) if bytes.len() > RESULT_BYTES_MAX => {
-                        Err(StoreError::NoRoom { bytes: bytes.len(), reason: "the disk is full".to_owned() })
-                    }
-                    _ => Ok(()),
-                }
-            }
-            Write::CompositionFails(id, _) => self.check_runs(id),
-            Write::EndComposition(end) => {
-                self.check_runs(&end.composition_id)?;
-                // What its callers were told stays.
-                let told = self.failing.get(&end.composition_id).map(|failure| &failure.report.message);
-                let ends = end.failure.as_ref().map(|failure| &failure.report.message);
-                if told.is_some() && (told != ends || end.status != JobStatus::Failed) {
-                    self.broken.push(format!("told {told:?}, ended {} {ends:?}", end.status));
-                }
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn check_runs(&mut self, id: &CompositionId) -> Result<(), StoreError> {
-        if self.compositions.get(id) == Some(&None) {
-            return Ok(());
-        }
-        self.broken.push(format!("{id} does not run: {:?}", self.compositions.get(id)));
-        Err(refused("a composition that does not run"))
-    }
-
-    fn write(&mut self, write: &Write) {
-        match write {
-            Write::InsertJob(job, _) => {
-                self.jobs.insert(job.job_id.clone(), (**job).clone());
-            }
-            Write::StartJob(start) => {
-                let job = self.jobs.get_mut(&start.job_id).expect("checked");
-                job.status = JobStatus::Running;
-                job.attempt = start.attempt;
-                job.worker_session_id.clone_from(&start.worker_session_id);
-            }
-            Write::JobWaitsAgain { job_id, .. } => {
-                self.jobs.get_mut(job_id).expect("checked").status = JobStatus::Pending;
-            }
-            Write::EndJob(end) => {
-                let job = self.jobs.get_mut(&end.job_id).expect("checked");
-                job.status = end.status;
-                job.failure.clone_from(&end.failure);
-                self.ended_at.insert(end.job_id.clone(), Instant::now());
-                if let Some(Body::Inline(bytes)) = &end.result {
-                    self.results.insert(end.job_id.clone(), bytes.clone());
-                }
-            }
-            Write::InsertComposition(composition, _, _) => {
-                self.compositions.insert(composition.composition_id.clone(), None);
-            }
-            Write::CompositionFails(id, failure) => {
-                self.failing.insert(id.clone(), (**failure).clone());
-            }
-            Write::EndComposition(end) => {
-                self.compositions.insert(end.composition_id.clone(), Some(end.status));
-            }
-            Write::WorkerSpawned(worker) => {
-                self.workers_open.insert(worker.worker_session_id.clone());
-                self.pids.insert(worker.worker_session_id.clone(), worker.pid);
-            }
-            Write::WorkerEnded(session, _) => {
-                self.workers_open.remove(session);
-            }
-            _ => {}
-        }
-    }
-
-    fn note(&mut self, row: &JournalRow) {
-        let session = row.worker_session_id.as_deref().map(WorkerSessionId::from_text);
-        let first = match (EventType::parse(&row.event_type), session) {
-            (Some(EventType::WorkerSpawned), Some(session)) => self.spawned.insert(session),
-            (Some(EventType::WorkerDied), Some(session)) => self.died.insert(session),
-            _ => true,
-        };
-        if !first {
-            self.broken.push(format!("{:?} has a second row {}", row.worker_session_id, row.event_type));
-        }
-        if let Some(job) = row.job_id.as_ref().filter(|_| row.event_id.as_str().ends_with(":terminal")) {
-            *self.terminal_rows.entry(job.clone()).or_default() += 1;
-        }
-    }
-
-    /// Where a job stands, for a worker that is asked to run it.
-    pub(super) fn runs_on(&self, job: &JobId) -> Option<&WorkerSessionId> {
-        let job = self.jobs.get(job).filter(|job| job.status == JobStatus::Running)?;
-        job.worker_session_id.as_ref()
-    }
-}
-
-fn refused(what: &str) -> StoreError {
-    StoreError::Refused { what: what.to_owned() }
 }
 
 /// How long the disk fails, and when it begins.

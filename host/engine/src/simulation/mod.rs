@@ -2,11 +2,20 @@
 //! that are no processes, a clock that is moved, a disk that fails, and callers who go away. Everything follows from a
 //! seed; a failure prints it, and `CJM_SIM_SEED` runs that one scenario again. `CJM_SIM_SCENARIOS` says how many are run.
 
+mod answering;
+mod body;
+mod checks;
 mod compositions;
 mod directed;
+mod directed_calls;
+mod directed_ends;
+mod directed_runs;
 mod journal;
+mod kept;
+mod making;
 mod scenario;
 mod seed;
+mod starting;
 mod streams;
 mod workers;
 

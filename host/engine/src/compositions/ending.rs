@@ -1,0 +1,140 @@
+//! How a run ends: what its callers are told, and what is written of it.
+
+use crate::compositions::driver::Driver;
+use crate::compositions::failures::{deadline_failure, failure_at, refusal};
+use crate::compositions::state::{CompositionOutcome, NodeOutcome};
+use crate::error::HostError;
+use cjm_decide::composition::{Failures, Halt};
+use cjm_store::{Body, Commit, CompositionEnd, StoreError, Write, rows};
+use cjm_wire::Timestamp;
+use cjm_wire::composition::RunOutcome;
+use cjm_wire::describe::Described as _;
+use cjm_wire::error::Failure;
+use cjm_wire::event::{JobStatus, JournalRow};
+use cjm_wire::json::Json;
+use cjm_workers::NodeState;
+use serde_json::json;
+
+impl Driver {
+    /// Every node as it stands, in the document's order.
+    fn nodes(&self) -> Vec<NodeOutcome> {
+        let outcome = |name: &String| {
+            Some(self.tallies.get(name)?.clone().outcome(name.clone(), self.monitor.as_ref()))
+        };
+        self.order.iter().filter_map(outcome).collect()
+    }
+
+    /// The failure that came first.
+    fn first_of(&self, failures: &Failures) -> Option<Failure> {
+        let first = failures.first()?;
+        let tally = first.node.as_ref().and_then(|node| self.tallies.get(node));
+        // An element without a place in a list is the only one.
+        let known = tally.and_then(|tally| tally.failure_of(first.element.unwrap_or(0)));
+        Some(failure_at(first, known))
+    }
+
+    /// What callers of a run that fails fast are told while others of its calls are being cancelled. The failure is kept
+    /// before it is told, so that a host that dies now leaves it to the next one.
+    pub(super) async fn first_failure(&self) -> CompositionOutcome {
+        let (output, failures) = self.run.so_far();
+        let mut nodes = self.nodes();
+        let failure = self.first_of(&failures);
+        let failed = failures.first().and_then(|first| first.node.as_ref());
+        for node in nodes.iter_mut().filter(|node| Some(&node.name) == failed) {
+            node.status = NodeState::Failed;
+        }
+        if let Some(failure) = failure.clone() {
+            let id = self.record.composition_id.clone();
+            let commit = Commit::telling().write(Write::CompositionFails(id, Box::new(failure)));
+            if let Err(error) = self.host.services().journal.commit(commit).await {
+                tracing::warn!(%error, "the first failure of a composition is told before it is kept");
+            }
+        }
+        CompositionOutcome {
+            composition_id: self.record.composition_id.clone(),
+            outcome: RunOutcome::Failed,
+            status: RunOutcome::Failed.job_status(),
+            output,
+            failure,
+            failures,
+            nodes,
+            still_running: self.run.in_flight(),
+        }
+    }
+
+    pub(super) async fn end(
+        &mut self,
+        outcome: RunOutcome,
+        output: Json,
+        failures: Failures,
+    ) -> CompositionOutcome {
+        let status = outcome.job_status();
+        let nodes = self.nodes();
+        if let Some(monitor) = self.monitor.take() {
+            monitor.stop().await;
+        }
+        let failure: Option<Failure> = match (self.run.halt(), self.limit) {
+            (Some(Halt::Deadline), Some(limit)) => Some(deadline_failure(&self.record.name, limit.given)),
+            (Some(Halt::Refused), _) => self.refusal.clone(),
+            _ => self.first_of(&failures),
+        };
+        let end = CompositionEnd {
+            composition_id: self.record.composition_id.clone(),
+            status,
+            completed_at: Timestamp::now(),
+            failure: failure.clone(),
+            output: Some(Body::Inline(output.text().as_bytes().to_vec())),
+        };
+        let mut row = rows::composition_finished(&self.record, &end);
+        row.payload.insert("nodes".to_owned(), serde_json::to_value(&nodes).unwrap_or_default());
+        row.payload.insert("outcome".to_owned(), outcome.as_str().into());
+        row.payload.insert("partial".to_owned(), (outcome == RunOutcome::Partial).into());
+        let listed = failures.listed().iter();
+        let listed = listed.map(|f| json!({"node": f.node, "element": f.element, "message": f.message}));
+        row.payload.insert("failures".to_owned(), listed.collect());
+        row.payload.insert("failures_left_out".to_owned(), failures.left_out().into());
+        let committed = self.commit_end(end, row).await;
+        // An end that is not on the disk is no success. The store may write it later, as that of a job.
+        let (outcome, status, failure) = match committed {
+            Ok(()) => (outcome, status, failure),
+            Err(error) => (RunOutcome::Failed, JobStatus::Failed, Some(unwritten(error))),
+        };
+        CompositionOutcome {
+            composition_id: self.record.composition_id.clone(),
+            outcome,
+            status,
+            output,
+            failure,
+            failures,
+            nodes,
+            still_running: 0,
+        }
+    }
+
+    /// Of a row that is larger than a row may be, what is told of each node is left out: the journal has it job by job.
+    async fn commit_end(&self, end: CompositionEnd, row: JournalRow) -> Result<(), StoreError> {
+        let journal = &self.host.services().journal;
+        let commit = |row| Commit::telling().write(Write::EndComposition(Box::new(end.clone()))).row(row);
+        match journal.commit(commit(row.clone())).await {
+            Err(StoreError::TooLarge { .. }) => {
+                let mut row = row;
+                let failures =
+                    row.payload.remove("failures").and_then(|listed| Some(listed.as_array()?.len()));
+                let before = row.payload.get("failures_left_out").and_then(serde_json::Value::as_u64);
+                let left_out = before.unwrap_or(0) + failures.unwrap_or(0) as u64;
+                row.payload.insert("failures".to_owned(), json!([]));
+                row.payload.insert("failures_left_out".to_owned(), left_out.into());
+                row.payload.remove("nodes");
+                journal.commit(commit(row)).await.map(|_| ())
+            }
+            other => other.map(|_| ()),
+        }
+    }
+}
+
+/// The failure of a run whose end could not be written.
+fn unwritten(error: StoreError) -> Failure {
+    let next_step = error.next_step();
+    tracing::error!(%error, next_step, "the end of a composition could not be written");
+    refusal("its end could not be written", &HostError::Store(error))
+}

@@ -1,0 +1,161 @@
+//! What must hold once a scenario is over: everything is accounted for.
+
+use super::body::Seen;
+use super::kept::Kept;
+use super::scenario::{Plan, Stage};
+use crate::queue::state::JobOutcome;
+use cjm_decide::death::OwnKill;
+use cjm_decide::queue::{CANCEL_GRACE_MS, NOT_TAKEN_MAX};
+use cjm_store::JobRecord;
+use cjm_wire::JobId;
+use cjm_wire::event::JobStatus;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What the host may take, beyond the grace, from a cancel to the end of a job.
+const CANCEL_SLACK: Duration = Duration::from_millis(500);
+/// What it may take where there is nobody to ask: the request is not out yet.
+const CANCEL_UNSENT_MAX: Duration = Duration::from_millis(100);
+
+impl Stage {
+    pub(super) fn check(&self, plan: &Plan, disk_may_fail: bool) -> Result<(), String> {
+        let seen = self.seen.lock().expect("not poisoned");
+        ensure(seen.broken.is_empty(), || format!("{:?}, {plan:?}", seen.broken))?;
+        ensure(seen.running() == 0, || "a call runs on after the host has ended".to_owned())?;
+        for reason in &seen.kills {
+            self.check_kill(reason, &seen)?;
+        }
+        // Of a start that fails while the keeper stands still nobody learns how it ended.
+        let unknown = plan.keeper_stands && plan.start_failures > 0;
+        ensure(seen.living.is_empty() || unknown, || format!("workers outlive the host: {:?}", seen.living))?;
+        let callers = self.callers();
+        self.journal.kept(|kept| -> Result<(), String> {
+            ensure(kept.broken.is_empty(), || format!("{:?}, {plan:?}", kept.broken))?;
+            for (job, rows) in &kept.terminal_rows {
+                ensure(*rows == 1, || format!("{job} has {rows} terminal rows"))?;
+            }
+            for id in &callers.accepted {
+                ensure(kept.jobs.contains_key(id), || format!("{id} was accepted and is not kept"))?;
+            }
+            for job in kept.jobs.values() {
+                check_job(job, kept, plan, disk_may_fail)?;
+            }
+            for outcome in &callers.told {
+                check_told(outcome, kept, plan)?;
+            }
+            if disk_may_fail {
+                return Ok(());
+            }
+            ensure(kept.spawned == kept.died || unknown, || {
+                let undead: Vec<_> = kept.spawned.symmetric_difference(&kept.died).collect();
+                format!("spawned and died are not the same: {undead:?}, {plan:?}")
+            })?;
+            for (id, status) in &kept.compositions {
+                // A host that ends leaves those to the next one that go on; not what it has answered.
+                let left = plan.ends_early.is_some() && !callers.answered.contains(id);
+                ensure(status.is_some() || left, || format!("{id} has no end, {plan:?}"))?;
+            }
+            ensure(kept.accounts == seen.accounts, || {
+                format!("{} accounts of {} are kept, {plan:?}", kept.accounts, seen.accounts)
+            })?;
+            ensure(kept.workers_open.is_empty() || unknown, || {
+                format!("open workers: {:?}", kept.workers_open)
+            })?;
+            ensure(kept.spawned.len() == seen.sessions.len(), || "a spawned worker has no row".to_owned())?;
+            if plan.full_disk.is_some() || plan.keeper_stands {
+                return Ok(());
+            }
+            callers.cancelled.iter().try_for_each(|(id, at)| {
+                check_cancel(id, *at, kept, &seen).map_err(|broken| format!("{broken}, {plan:?}"))
+            })
+        })?;
+        let runner = self.host.runner();
+        ensure(runner.services.tasks.is_empty() || disk_may_fail, || {
+            format!("{} tasks are left, {plan:?}", runner.services.tasks.len())
+        })?;
+        ensure(runner.jobs.places_taken() == 0, || "places are leaked".to_owned())
+    }
+
+    /// A run's monitor goes with the run, also with one that is refused.
+    pub(super) fn check_monitors(&self) -> Result<(), String> {
+        let left = self.host.instances().all(|instance| instance.plan.capability == "monitor");
+        ensure(left.is_empty(), || format!("{} monitors are left", left.len()))
+    }
+
+    /// Whoever is killed for a job is told the reason for which the job ends, and was asked before.
+    fn check_kill(&self, reason: &OwnKill, seen: &Seen) -> Result<(), String> {
+        let (job, for_deadline) = match reason {
+            OwnKill::ForceCancel { job } => (job, false),
+            OwnKill::Deadline { job } => (job, true),
+            _ => return Ok(()),
+        };
+        ensure(!seen.cooperative.contains(job), || {
+            format!("{reason:?}, and it would have ended when asked")
+        })?;
+        let ended = |kept: &Kept| {
+            kept.jobs.get(job).filter(|job| job.status.is_terminal()).map(|job| job.failure.clone())
+        };
+        let failure = self.journal.kept(ended);
+        // A direct call is no job, and a host may end before its jobs do.
+        let Some(failure) = failure else { return Ok(()) };
+        let Some(failure) = failure else {
+            return ensure(!for_deadline, || format!("{reason:?}, and the job did not fail"));
+        };
+        // An end that could not be written has failed for that reason.
+        let refused = failure.report.code.starts_with("store.");
+        let at_deadline = matches!(failure.report.code.as_str(), "call.deadline" | "composition.deadline");
+        ensure(refused || at_deadline == for_deadline, || format!("{reason:?}, and {failure:?}"))
+    }
+}
+
+/// A job has ended, once, or has not begun when its host ended, and says why it failed.
+fn check_job(job: &JobRecord, kept: &Kept, plan: &Plan, disk_may_fail: bool) -> Result<(), String> {
+    let (id, ended) = (&job.job_id, job.status.is_terminal());
+    ensure(ended == kept.terminal_rows.contains_key(id.as_str()), || {
+        format!("{id} is {} and its rows say otherwise", job.status)
+    })?;
+    let why = job.failure.is_some();
+    ensure(why == (job.status == JobStatus::Failed), || {
+        format!("{id} is {}, and why is {:?}", job.status, job.failure)
+    })?;
+    check_not_taken(job)?;
+    let never_ran = plan.ends_early.is_some() && job.status == JobStatus::Pending;
+    ensure(ended || never_ran || disk_may_fail, || {
+        format!("{id} is {} when the host has ended, {plan:?}", job.status)
+    })
+}
+
+/// Who was cancelled ends within the grace.
+fn check_cancel(id: &JobId, at: Instant, kept: &Kept, seen: &Seen) -> Result<(), String> {
+    let Some(ended) = kept.ended_at.get(id) else { return Ok(()) };
+    let took = ended.saturating_duration_since(at);
+    let sent = seen.sent.contains(id);
+    let may = if sent { Duration::from_millis(CANCEL_GRACE_MS) + CANCEL_SLACK } else { CANCEL_UNSENT_MAX };
+    ensure(took <= may, || format!("{id} ended {took:?} after its cancel"))
+}
+
+/// A waiter is told what the store says, and in which process the job ran.
+fn check_told(outcome: &JobOutcome, kept: &Kept, plan: &Plan) -> Result<(), String> {
+    let JobOutcome { job_id: id, status, .. } = outcome;
+    // Also where its instance was unloaded meanwhile, or its worker has died.
+    let ran = outcome.started_at.is_some();
+    ensure(!ran || outcome.worker_pid.is_some(), || format!("{id} ran in no process, {plan:?}"))?;
+    let kept_status = kept.jobs.get(id).map(|job| job.status);
+    // An end that waits for the disk is told as a failure, and written later.
+    let unwritten = plan.full_disk.is_some() && *status == JobStatus::Failed;
+    ensure(kept_status == Some(*status) || unwritten, || {
+        format!("a waiter was told that {id} is {status}, and the store says {kept_status:?}")
+    })
+}
+
+/// What no tool took fails only after so many attempts.
+fn check_not_taken(job: &JobRecord) -> Result<(), String> {
+    let untaken = job.failure.as_ref().is_some_and(|why| why.report.message.contains("before its tool"));
+    ensure(!untaken || job.attempt >= NOT_TAKEN_MAX, || {
+        format!("{} failed in attempt {} for a call that was not taken", job.job_id, job.attempt)
+    })
+}
+
+fn ensure(holds: bool, complaint: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(complaint()) }
+}

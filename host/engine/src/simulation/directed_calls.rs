@@ -1,0 +1,202 @@
+//! Direct calls and streams at single moments: deadlines, cancels that nobody asked for, connections that break.
+
+use super::directed::{Set, hanging_start, request, sound_stage, stage_of};
+use super::journal::Moment;
+use super::scenario::arguments;
+use crate::error::HostError;
+use crate::host::Host;
+use crate::instances::{Instance, NoWorker};
+use cjm_decide::queue::{CANCEL_GRACE_MS, QueueLimits};
+use cjm_store::Write;
+use cjm_wire::InstanceId;
+use cjm_wire::envelope::ExecuteRequest;
+use cjm_wire::event::JobStatus;
+use cjm_workers::{CallError, LoadOptions};
+use futures_util::{FutureExt, StreamExt};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// What a host may take for what it does at once.
+const SOON: Duration = Duration::from_millis(50);
+/// Loads that are tried until one hangs.
+const LOADS_MAX: usize = 100;
+
+fn direct(act: &str) -> ExecuteRequest {
+    ExecuteRequest { kwargs: arguments(act, 1, false), ..ExecuteRequest::default() }
+}
+
+fn x() -> InstanceId {
+    InstanceId::from_text("x")
+}
+
+fn streamed(act: &str, chunks: u64) -> ExecuteRequest {
+    let mut request = direct(act);
+    request.kwargs.insert("chunks".to_owned(), chunks.into());
+    request
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_call_covers_the_start_of_its_worker() {
+    let (host, instance, starting) = hanging_start().await;
+    let given = Duration::from_millis(200);
+    let begun = Instant::now();
+    let told = host.call(&instance.id, direct("ok"), Some(given)).await.expect_err("no worker");
+    assert!(matches!(told, CallError::DeadlinePassed { .. }), "{told:?}");
+    let told = host.call_stream_within(&instance.id, direct("ok"), given).await.map(drop);
+    assert!(matches!(told, Err(CallError::DeadlinePassed { .. })), "{told:?}");
+    assert!(begun.elapsed() < 2 * given + SOON, "{:?}", begun.elapsed());
+    assert!(!starting.is_finished(), "it starts for others");
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_dropped_while_its_worker_starts_is_not_sent() {
+    let Set { host, instance, seen, .. } = sound_stage();
+    let mut call = Box::pin(host.call(&instance.id, direct("ok"), None));
+    assert!((&mut call).now_or_never().is_none());
+    let mut opening = Box::pin(host.call_stream(&instance.id, direct("ok")));
+    assert!((&mut opening).now_or_never().is_none());
+    drop((call, opening));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(instance.worker().is_some(), "its start goes on");
+    assert_eq!(seen.lock().expect("not poisoned").entered, 0);
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_names_no_time_has_that_of_its_host() {
+    let Set { host, instance, seen, .. } = sound_stage();
+    let limit = host.services().options.call_timeout;
+    let begun = Instant::now();
+    let told = host.call(&instance.id, direct("deaf"), None).await.expect_err("it never answers");
+    assert!(matches!(told, CallError::DeadlinePassed { .. }), "{told:?}");
+    assert!(begun.elapsed() >= limit && begun.elapsed() < limit + SOON, "{:?}", begun.elapsed());
+    tokio::time::sleep(Duration::from_millis(CANCEL_GRACE_MS) + SOON).await;
+    // A stream, too, and whether or not anybody reads it.
+    let mut unread = host.call_stream(&instance.id, streamed("deaf", 1)).await.expect("it opens");
+    let begun = Instant::now();
+    tokio::time::sleep(limit + Duration::from_millis(CANCEL_GRACE_MS) + SOON).await;
+    assert_eq!(seen.lock().expect("not poisoned").running(), 0, "it was stopped");
+    assert!(matches!(unread.next().await, Some(Err(CallError::DeadlinePassed { .. }))));
+    assert!(unread.next().await.is_none() && begun.elapsed() < limit + Duration::from_secs(4));
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_told_as_cancelled_that_nobody_cancelled_is_a_failure_of_the_tool() {
+    let Set { host, instance, .. } = sound_stage();
+    let stream = host.call_stream(&instance.id, streamed("claims", 1)).await.expect("it opens");
+    let items: Vec<_> = stream.collect().await;
+    let told = items.into_iter().last().expect("an end").expect_err("a failure");
+    assert!(told.to_string().contains("nobody had asked"), "{told}");
+    // Whoever unloads the instance asks all its calls to end.
+    let mut stream = host.call_stream(&instance.id, streamed("hang", 0)).await.expect("it opens");
+    host.unload(&instance.id).await.expect("unloaded");
+    let told = stream.next().await.expect("an end").expect_err("cut off");
+    assert!(!told.to_string().contains("nobody had asked"), "{told}");
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_connection_broke_is_ended_by_force_once_nobody_reads_it() {
+    let Set { host, instance, seen, .. } = sound_stage();
+    let mut request = streamed("deaf", 1);
+    request.kwargs.insert("cut".to_owned(), true.into());
+    let mut stream = host.call_stream(&instance.id, request).await.expect("it opens");
+    assert!(matches!(stream.next().await, Some(Ok(_))));
+    assert!(matches!(stream.next().await, Some(Err(CallError::Connection { .. }))));
+    assert!(stream.next().await.is_none());
+    drop(stream);
+    tokio::time::sleep(SOON).await;
+    assert_eq!(seen.lock().expect("not poisoned").running(), 1, "it has its grace");
+    tokio::time::sleep(Duration::from_millis(CANCEL_GRACE_MS)).await;
+    assert_eq!(seen.lock().expect("not poisoned").running(), 0, "it runs on for nobody");
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_stopped_while_its_row_is_written_is_not_sent() {
+    let Set { host, journal, seen, .. } = sound_stage();
+    let job = host.submit(request("hang")).await.expect("accepted");
+    let (stops, jobs) = (job.clone(), host.runner().jobs.clone());
+    journal.watch(move |moment, commit| {
+        let starts = commit.writes.iter().any(|write| matches!(write, Write::StartJob(_)));
+        if starts && moment == Moment::Written {
+            jobs.get(&stops).expect("it runs").stopping.cancel();
+        }
+        false
+    });
+    // Stopped in the moment in which the row is written: the queue has said so, and asks.
+    let (host_too, cancelled) = (host.clone(), job.clone());
+    tokio::spawn(async move {
+        while !host_too.jobs().get(&cancelled).is_some_and(|active| active.stopping.is_cancelled()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        host_too.cancel(&cancelled);
+    });
+    let told = host.wait(&job).await.expect("told");
+    assert_eq!((told.status, told.started_at.is_some()), (JobStatus::Cancelled, true), "{told:?}");
+    assert!(!seen.lock().expect("not poisoned").sent.contains(&job), "it was sent");
+    host.shutdown().await;
+}
+
+fn load_x() -> LoadOptions {
+    LoadOptions { instance_id: Some(x()), ..LoadOptions::default() }
+}
+
+/// A host with an instance that is being loaded, which hangs until it fails.
+async fn hanging_load() -> (Host, Arc<Instance>, JoinHandle<Result<(), HostError>>) {
+    let (host, _, starting) = hanging_start().await;
+    starting.abort();
+    for _ in 0..LOADS_MAX {
+        let loads = host.clone();
+        let loading = tokio::spawn(async move { loads.load("tool", load_x()).await.map(drop) });
+        // One that does not hang is over by then.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if let Some(instance) = host.instances().get(&x()) {
+            return (host, instance, loading);
+        }
+    }
+    panic!("no load hangs");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_that_overtakes_its_request_is_repeated() {
+    for seed in 1..20 {
+        let Set { host, seen, .. } = stage_of(QueueLimits::default(), seed, 0);
+        let job = host.submit(request("hang")).await.expect("accepted");
+        while seen.lock().expect("not poisoned").entered == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        host.cancel(&job);
+        host.wait(&job).await.expect("told");
+        let kills = seen.lock().expect("not poisoned").kills.clone();
+        assert!(kills.is_empty(), "seed {seed}: {kills:?}, and it would have ended when asked");
+        host.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_fails_takes_away_its_own_instance_and_no_other() {
+    let (host, earlier, loading) = hanging_load().await;
+    host.unload(&x()).await.expect("unloaded");
+    // Faster than the end of the first load.
+    host.register("tool", &load_x()).expect("the id is free");
+    loading.await.expect("no panic").expect_err("it was unloaded");
+    let known = host.instances().get(&x()).expect("the second is still there");
+    assert!(!Arc::ptr_eq(&known, &earlier));
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_whose_load_failed_starts_nothing_more() {
+    let (host, instance, loading) = hanging_load().await;
+    loading.await.expect("no panic").expect_err("it was never ready");
+    assert!(!host.is_loaded(&x()));
+    let runner = host.runner();
+    let entered = instance.ensure_worker(&runner.services, &runner.jobs, None).await;
+    assert!(matches!(entered, Err(NoWorker::Retired)), "nobody would ever end its worker");
+    host.shutdown().await;
+}

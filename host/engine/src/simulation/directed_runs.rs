@@ -1,0 +1,204 @@
+//! Runs of compositions at single moments: refused before they begin, refused while they run, ended without a disk.
+
+use super::directed::{Set, composition, request, sound_stage, stage_of};
+use super::journal::{Moment, SimulatedJournal};
+use super::making::host_over;
+use super::seed::Seed;
+use super::workers::SimulatedWorkers;
+use crate::error::HostError;
+use cjm_decide::queue::{NOT_TAKEN_MAX, QueueLimits};
+use cjm_store::{JournalFilter, JournalOptions, JournalReader, SqliteJournal, StoreError, Write};
+use cjm_wire::composition::RunOutcome;
+use cjm_wire::describe::exit;
+use cjm_wire::error::ErrorCategory;
+use cjm_wire::event::JobStatus;
+use cjm_wire::json::Arguments;
+use cjm_workers::NodeState;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+fn one_call(act: &str) -> Value {
+    json!({"capability": "tool", "args": {"do": act, "job": true}})
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_refused_leaves_no_monitor() {
+    let Set { host, journal, .. } = sound_stage();
+    let watched =
+        || composition(json!({"name": "t", "monitor": "monitor", "nodes": {"one": one_call("ok")}}));
+    let monitors = || host.instances().all(|instance| instance.plan.capability == "monitor").len();
+    // The disk fails once the monitor is there.
+    journal.watch(|moment, commit| {
+        let accepts = commit.writes.iter().any(|write| matches!(write, Write::InsertComposition(..)));
+        accepts && moment == Moment::HandedIn
+    });
+    let refused = host.submit_composition(watched(), Arguments::new()).await.expect_err("the disk fails");
+    assert!(matches!(refused, HostError::Store(StoreError::Closed { .. })), "{refused:?}");
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(monitors(), 0, "after a refusal");
+    journal.watch(|_, _| false);
+    journal.set_failing(false);
+    let id = host.submit_composition(watched(), Arguments::new()).await.expect("accepted");
+    assert_eq!(monitors(), 1);
+    assert_eq!(host.wait_composition(&id).await.expect("told").outcome, RunOutcome::Completed);
+    assert_eq!(monitors(), 0, "after its end");
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_calls_find_no_room_says_so_and_blames_no_node() {
+    let limits = QueueLimits { pending_max: 2, ..QueueLimits::default() };
+    for policy in ["fail_fast", "best_effort"] {
+        let Set { host, journal, .. } = stage_of(limits, 2, 0);
+        let document = json!({"name": "t", "failure": policy, "nodes": {
+            "one": one_call("ok"),
+            "many": {"capability": "tool", "after": ["one"], "map": [1, 2, 3, 4, 5],
+                     "args": {"do": "ok", "job": true}},
+        }});
+        let id = host.submit_composition(composition(document), Arguments::new()).await.expect("accepted");
+        let told = host.wait_composition(&id).await.expect("told");
+        assert_eq!((told.outcome, told.still_running), (RunOutcome::Failed, 0));
+        let failure = told.failure.as_ref().expect("why");
+        let details = &failure.report.details;
+        assert_eq!(failure.report.code, "queue.pending_full");
+        assert_eq!((failure.error.category, failure.error.retriable), (ErrorCategory::Resource, true));
+        assert_eq!((details.category, details.retriable), (Some(ErrorCategory::Resource), Some(true)));
+        assert_eq!((details.node.as_deref(), told.failures.total()), (None, 0), "{failure:?}");
+        let nodes: Vec<NodeState> = told.nodes.iter().map(|node| node.status).collect();
+        assert_eq!(nodes, [NodeState::Completed, NodeState::Cancelled], "what was made is kept");
+        assert_eq!(journal.kept(|kept| kept.compositions[&id]), Some(JobStatus::Failed));
+        host.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_calls_the_disk_refuses_says_so_and_blames_no_node() {
+    let Set { host, journal, .. } = sound_stage();
+    journal.watch(|moment, commit| {
+        let accepts = commit.writes.iter().any(|write| matches!(write, Write::InsertJob(..)));
+        accepts && moment == Moment::HandedIn
+    });
+    let document = json!({"name": "t", "nodes": {"one": one_call("ok")}});
+    let id = host.submit_composition(composition(document), Arguments::new()).await.expect("accepted");
+    let healed = Arc::clone(&journal);
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        healed.watch(|_, _| false);
+        healed.set_failing(false);
+    });
+    let told = host.wait_composition(&id).await.expect("told");
+    let failure = told.failure.as_ref().expect("why");
+    assert_eq!((failure.report.code.as_str(), failure.report.exit_code), ("store.closed", exit::STORE));
+    assert_eq!(
+        (failure.error.category, failure.report.details.node.as_deref()),
+        (ErrorCategory::Resource, None)
+    );
+    assert_eq!(told.nodes[0].status, NodeState::Cancelled);
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_told_of_the_element_that_failed_first() {
+    let Set { host, .. } = sound_stage();
+    // The first does not bind, the second fails as a job.
+    let document = json!({"name": "t", "failure": "best_effort", "nodes": {
+        "many": {"capability": "tool", "map": [{"no": 1}, {"do": "fail"}],
+                 "args": {"do": "${item.do}", "job": true}},
+    }});
+    let id = host.submit_composition(composition(document), Arguments::new()).await.expect("accepted");
+    let told = host.wait_composition(&id).await.expect("told");
+    let failure = told.failure.as_ref().expect("why");
+    assert_eq!(failure.report.details.element, Some(0), "{failure:?}");
+    assert!(failure.report.message.contains("has no field `do`"), "{failure:?}");
+    assert_eq!(told.failures.listed()[1].element, Some(1));
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_is_not_on_the_disk_is_told_as_a_failure() {
+    let Set { host, journal, .. } = sound_stage();
+    journal.watch(|moment, commit| {
+        let ends = commit.writes.iter().any(|write| matches!(write, Write::EndComposition(_)));
+        ends && moment == Moment::HandedIn
+    });
+    let document = json!({"name": "t", "nodes": {"one": one_call("ok")}});
+    let id = host.submit_composition(composition(document), Arguments::new()).await.expect("accepted");
+    let told = host.wait_composition(&id).await.expect("told");
+    let failure = told.failure.as_ref().expect("why");
+    assert_eq!((told.outcome, told.status), (RunOutcome::Failed, JobStatus::Failed));
+    assert_eq!((failure.report.code.as_str(), failure.report.exit_code), ("store.unwritten", exit::STORE));
+    assert_eq!(failure.error.category, ErrorCategory::Resource);
+    assert_eq!(journal.kept(|kept| kept.compositions[&id]), None, "it waits for the disk");
+    journal.watch(|_, _| false);
+    journal.set_failing(false);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(journal.kept(|kept| kept.compositions[&id]), Some(JobStatus::Completed));
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_without_room_ends_its_job_though_its_end_had_to_wait() {
+    let Set { host, journal, .. } = sound_stage();
+    journal.watch(|moment, commit| {
+        let ends = commit.writes.iter().any(|write| matches!(write, Write::EndJob(_)));
+        ends && moment == Moment::HandedIn
+    });
+    let job = host.submit(request("large")).await.expect("accepted");
+    let told = host.wait(&job).await.expect("told");
+    assert_eq!(told.status, JobStatus::Failed);
+    journal.watch(|_, _| false);
+    journal.set_failing(false);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(journal.kept(|kept| kept.jobs[&job].status), JobStatus::Failed, "nobody would ever end it");
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_taken_waits_again_for_everybody_to_see() {
+    let Set { host, journal, .. } = sound_stage();
+    let waited = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&waited);
+    journal.watch(move |moment, commit| {
+        let again = |write: &Write| matches!(write, Write::JobWaitsAgain { .. });
+        if moment == Moment::Written && commit.writes.iter().any(again) {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        false
+    });
+    let job = host.submit(request("untaken")).await.expect("accepted");
+    assert_eq!(host.wait(&job).await.expect("told").status, JobStatus::Failed);
+    // After the last attempt it has ended, and waits for nothing.
+    assert_eq!(waited.load(Ordering::Relaxed), NOT_TAKEN_MAX - 1);
+    assert_eq!(journal.kept(|kept| kept.broken.clone()), Vec::<String>::new());
+    host.shutdown().await;
+}
+
+/// Over the real store: what it refuses is not simulated.
+#[tokio::test]
+async fn a_run_whose_row_is_too_large_is_kept_with_its_outcome() {
+    const NODES: usize = 6_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = SqliteJournal::open(folder.path(), JournalOptions::default()).expect("a store");
+    let simulated = SimulatedJournal::new(Seed::new(1));
+    let workers = SimulatedWorkers::new(Arc::clone(&simulated), Seed::new(1), 1, 0);
+    let host = host_over(QueueLimits::default(), Arc::new(store), simulated, Arc::new(workers));
+    host.register("tool", &cjm_workers::LoadOptions::default()).expect("registered");
+    // They run over nothing, and so each completes by itself.
+    let node = json!({"capability": "tool", "map": [], "args": {}});
+    let nodes: Map<String, Value> =
+        (0..NODES).map(|number| (format!("node-number-{number}"), node.clone())).collect();
+    let document = json!({"name": "large", "nodes": nodes});
+    let id = host.submit_composition(composition(document), Arguments::new()).await.expect("accepted");
+    let told = host.wait_composition(&id).await.expect("told");
+    assert_eq!((told.outcome, told.nodes.len()), (RunOutcome::Completed, NODES), "{:?}", told.failure);
+    host.shutdown().await;
+    let reader = JournalReader::open(folder.path()).expect("opens");
+    let kept = reader.composition(&id).expect("reads").expect("kept");
+    assert_eq!(kept.status, JobStatus::Completed);
+    let rows = reader.last(&JournalFilter::default(), 10).expect("reads");
+    let end = rows.iter().find(|row| row.row.event_type == "run_finished").expect("a row");
+    assert_eq!(end.row.payload.get("outcome"), Some(&json!("completed")));
+    assert_eq!(end.row.payload.get("nodes"), None, "they did not fit");
+}
