@@ -64,7 +64,8 @@ impl Binding {
     /// Calls `action` on one instance, directly, in this task: no queue, no lane, no job, no retry. An empty action is
     /// the tool's only one. A dead worker is started again first.
     ///
-    /// Dropping the future cancels the call: the tool is asked to stop, and killed when it does not.
+    /// Dropping the future cancels the call: the tool is asked to stop, and killed when it does not. So is one that takes
+    /// longer than a day; [`Self::call_within`] names another time.
     ///
     /// # Errors
     /// When arguments or result do not fit their types, the worker does not start or dies, or the tool fails.
@@ -76,7 +77,8 @@ impl Binding {
         result_of(&self.host.call(self.free(), request(action, args)?, None).await?)
     }
 
-    /// [`Self::call`] with an end: when `timeout` passes first, the call is cancelled as if it were dropped.
+    /// [`Self::call`] with an end: when `timeout` passes first, the start of a worker included, the call is cancelled as if it
+    /// were dropped.
     ///
     /// # Errors
     /// As there, and when the timeout passes.
@@ -90,7 +92,7 @@ impl Binding {
     }
 
     /// Calls `action` directly and gives its results as they come. Dropping the stream cancels the call, as a dropped
-    /// [`Self::call`] is cancelled: a tool that does not stop is killed.
+    /// [`Self::call`] is cancelled: a tool that does not stop is killed. It has a day, as that.
     ///
     /// # Errors
     /// As [`Self::call`]; what fails later comes as an item.

@@ -10,7 +10,7 @@ use futures_util::Stream;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 /// What may be said of a job beside its arguments.
 #[derive(Debug, Clone, Default)]
@@ -98,14 +98,32 @@ impl JobHandle {
         Ok(self.host.job_status(&self.id).await?)
     }
 
-    /// What its tool says of its progress, from now on; the stream ends with the host. A slow reader loses the oldest.
+    /// What its tool says of its progress, from now on; the stream ends with the job, after the last of it, or with the host.
+    /// A slow reader loses the oldest.
     pub fn progress(&self) -> impl Stream<Item = JobProgress> + Send + use<> {
+        let over = Some(Box::pin(self.host.job_over(&self.id)));
         let id = self.id.clone();
-        futures_util::stream::unfold((self.host.events(), id), async |(mut events, id)| {
+        futures_util::stream::unfold((self.host.events(), over, id), async |(mut events, mut over, id)| {
             loop {
-                match events.recv().await {
+                let event = match &mut over {
+                    Some(ends) => tokio::select! {
+                        biased;
+                        event = events.recv() => event,
+                        () = ends => {
+                            over = None;
+                            continue;
+                        }
+                    },
+                    // What was said before its end is told before it.
+                    None => match events.try_recv() {
+                        Ok(event) => Ok(event),
+                        Err(TryRecvError::Lagged(count)) => Err(RecvError::Lagged(count)),
+                        Err(TryRecvError::Empty | TryRecvError::Closed) => return None,
+                    },
+                };
+                match event {
                     Ok(HostEvent::Progress { job_id: Some(of), progress, message, .. }) if of == id => {
-                        return Some((JobProgress { progress, message }, (events, id)));
+                        return Some((JobProgress { progress, message }, (events, over, id)));
                     }
                     Ok(_) | Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return None,

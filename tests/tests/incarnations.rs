@@ -6,6 +6,7 @@ use cjm_tests::journal::{self, Row};
 use cjm_tests::repo;
 use cjm_tests::world::World;
 use cjm_wire::event::JobStatus;
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -311,6 +312,26 @@ async fn deaths(world: &World, count: usize) {
         }
     });
     waited.await.expect("a worker that does not stop is killed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_of_a_job_ends_with_it_and_loses_no_last_word() {
+    let world = World::new();
+    let steps = "for step in 10 20 30; do echo at $step% reading >&2; done; sleep 0.1; echo done";
+    let progress = json!({"stream": "stderr", "pattern": r"at (?P<percent>[0-9.]+)% (?P<message>\w+)"});
+    let actions = json!({"go": {"argv": ["-c", steps], "result": "stdout_text", "progress": progress}});
+    world.install_executable("steps", "sh", &actions);
+    let pipeline = builder(&world, "steps").start().await.expect("a pipeline");
+    let job = pipeline.binding("steps").expect("bound").submit("go", ()).await.expect("accepted");
+    let told = tokio::time::timeout(LONG, job.progress().collect::<Vec<_>>()).await.expect("it ends");
+    assert_eq!(job.status().await.expect("known"), JobStatus::Completed);
+    assert!(told.last().is_some_and(|last| (last.progress - 0.3).abs() < 1e-9), "{told:?}");
+    // Of one that has ended nothing more is said.
+    assert_eq!(tokio::time::timeout(LONG, job.progress().count()).await.expect("it ends"), 0);
+    let waits = pipeline.binding("steps").expect("bound").submit("go", ()).await.expect("accepted");
+    let progress = waits.progress();
+    pipeline.shutdown().await;
+    tokio::time::timeout(LONG, progress.count()).await.expect("it ends with the host");
 }
 
 #[tokio::test(flavor = "multi_thread")]
