@@ -6,14 +6,15 @@ use crate::frames;
 use crate::keeper_client::WorkerEnd;
 use crate::phase::Phases;
 use crate::pump::{Tail, pump};
-use crate::redaction::Redaction;
+use crate::redaction::{Redaction, Said};
 use crate::sinks::{OutputStreamName, Sinks, StoredLines};
 use cjm_decide::death::{Evidence, OwnKill, verdict};
 use cjm_wire::channel::{LoadFailure, Record};
 use cjm_wire::frame::SMALL_PAYLOAD_BYTES_MAX;
 use cjm_wire::link::{LastWords, ProgressReport, ToolExit, to_host};
 use cjm_wire::{InstanceId, WorkerSessionId};
-use std::os::fd::OwnedFd;
+use serde::de::DeserializeOwned;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::unix::OwnedReadHalf;
@@ -53,6 +54,8 @@ impl Life {
     ) {
         let (dead_sender, dead) = watch::channel(false);
         let news = Arc::new(Mutex::new(LinkNews::default()));
+        // A descriptor of its own, to close it for more words while it is read.
+        let link_end = link.as_ref().and_then(|link| link.as_ref().as_fd().try_clone_to_owned().ok());
         let link_task = link.map(|link| tokio::spawn(self.link_reader(link, first_word, Arc::clone(&news))));
         let pumps = [
             tokio::spawn(self.pump(stdout, OutputStreamName::Stdout, dead.clone())),
@@ -61,6 +64,11 @@ impl Life {
         let end = end.await.unwrap_or(WorkerEnd { status: None, descendants_killed: 0, clear_ms: 0 });
         // Nobody listens when both pumps have ended.
         let _ = dead_sender.send(true);
+        if let Some(link) = link_end {
+            // What was said until now is read, and then it ends, whoever else holds the other end. An error means that it
+            // has ended.
+            let _ = rustix::net::shutdown(&link, rustix::net::Shutdown::Read);
+        }
         for task in pumps.into_iter().chain(link_task) {
             // A panicking pump must not hide the death it accompanied.
             let _ = task.await;
@@ -117,27 +125,27 @@ impl Life {
                     let _ = sender.send(word);
                 }
             };
-            while let Ok(Some(mut frame)) = frames::read(&mut link, LINK_PAYLOAD_BYTES_MAX).await {
-                frame.payload = redaction.bytes(frame.payload.into()).into();
+            while let Ok(Some(frame)) = frames::read(&mut link, LINK_PAYLOAD_BYTES_MAX).await {
+                let payload = Payload { said: frame.payload, redaction: &redaction };
                 match frame.kind {
-                    to_host::READY => parse(&frame.payload).map(|ready| say(FirstWord::Ready(ready))),
-                    to_host::LOAD_FAILED => parse::<LoadFailure>(&frame.payload).map(|failure| {
+                    to_host::READY => payload.read().map(|ready| say(FirstWord::Ready(ready))),
+                    to_host::LOAD_FAILED => payload.read::<LoadFailure>().map(|failure| {
                         news.lock().unwrap_or_else(PoisonError::into_inner).load_failure =
                             Some(failure.clone());
                         say(FirstWord::LoadFailed(failure));
                     }),
                     to_host::RECORD => {
-                        parse::<Record>(&frame.payload).map(|record| sinks.record(&session, record))
+                        payload.read::<Record>().map(|record| sinks.record(&session, record))
                     }
-                    to_host::PROGRESS => parse::<ProgressReport>(&frame.payload)
+                    to_host::PROGRESS => payload.read::<ProgressReport>()
                         .map(|report| sinks.progress(&instance, report)),
-                    to_host::TOOL_EXIT => parse::<ToolExit>(&frame.payload).map(|exit| {
+                    to_host::TOOL_EXIT => payload.read::<ToolExit>().map(|exit| {
                         news.lock().unwrap_or_else(PoisonError::into_inner).tool_exit = Some(exit);
                     }),
-                    to_host::LAST_WORDS => parse::<LastWords>(&frame.payload).map(|words| {
+                    to_host::LAST_WORDS => payload.read::<LastWords>().map(|words| {
                         news.lock().unwrap_or_else(PoisonError::into_inner).last_words = Some(words);
                     }),
-                    to_host::DROPPED => parse::<cjm_wire::link::Dropped>(&frame.payload).map(|dropped| {
+                    to_host::DROPPED => payload.read::<cjm_wire::link::Dropped>().map(|dropped| {
                         sinks.chunk(
                             &session,
                             OutputStreamName::Stderr,
@@ -152,8 +160,15 @@ impl Life {
     }
 }
 
-fn parse<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Option<T> {
-    serde_json::from_slice(payload)
-        .inspect_err(|error| tracing::warn!(%error, "a link frame cannot be read"))
-        .ok()
+/// Of a frame.
+struct Payload<'r> {
+    said: Said,
+    redaction: &'r Redaction,
+}
+
+impl Payload<'_> {
+    fn read<T: DeserializeOwned>(&self) -> Option<T> {
+        let read = self.redaction.read(&self.said);
+        read.inspect_err(|error| tracing::warn!(%error, "a link frame cannot be read")).ok()
+    }
 }
