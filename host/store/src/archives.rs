@@ -34,8 +34,7 @@ enum Archive {
 
 impl Archives {
     pub(crate) fn of(data_dir: &Path) -> Self {
-        let mut archives =
-            Self { data_dir: data_dir.to_owned(), known: BTreeMap::new(), left_out: None };
+        let mut archives = Self { data_dir: data_dir.to_owned(), known: BTreeMap::new(), left_out: None };
         archives.look();
         archives
     }

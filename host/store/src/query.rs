@@ -9,8 +9,8 @@ use crate::records::{
 use cjm_wire::Timestamp;
 use cjm_wire::event::{JobStatus, JournalRow};
 use cjm_wire::ids::{CompositionId, EventId, JobId, RunId, WorkerSessionId};
-use rusqlite::{Connection, Row};
 use rusqlite::types::FromSql;
+use rusqlite::{Connection, Row};
 use serde_json::{Map, Value};
 
 pub(crate) const ROW_COLUMNS: &str = "seq, event_id, ts, event_type, run_id, job_id, composition_id, node_id, \

@@ -129,7 +129,8 @@ fn an_archive_of_the_future_beside_a_busy_host_loses_and_doubles_nothing() {
                 let of_kind = left.iter().filter(|found| found.row.event_type == kind);
                 of_kind.filter_map(|found| found.row.worker_session_id.clone()).collect::<BTreeSet<_>>()
             };
-            let without_end: Vec<String> = of("worker_spawned").difference(&of("worker_died")).cloned().collect();
+            let without_end: Vec<String> =
+                of("worker_spawned").difference(&of("worker_died")).cloned().collect();
             assert!(without_end.len() <= 1, "only the present one lives: {without_end:?}");
         }
         is_over.store(true, Ordering::Relaxed);

@@ -229,8 +229,10 @@ fn told(dir: &std::path::Path) -> Vec<u64> {
     let reader = DiagnosticsReader::open(dir).expect("opens");
     let found = reader.records(&DiagnosticsFilter::default(), 0, 100).expect("reads");
     let own = found.iter().filter(|found| found.record.logger_name == OWN_LOGGER);
-    own.map(|found| found.record.message.split(' ').nth(1).and_then(|count| count.parse().ok()).expect("a count"))
-        .collect()
+    own.map(|found| {
+        found.record.message.split(' ').nth(1).and_then(|count| count.parse().ok()).expect("a count")
+    })
+    .collect()
 }
 
 #[test]

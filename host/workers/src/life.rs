@@ -134,11 +134,10 @@ impl Life {
                             Some(failure.clone());
                         say(FirstWord::LoadFailed(failure));
                     }),
-                    to_host::RECORD => {
-                        payload.read::<Record>().map(|record| sinks.record(&session, record))
+                    to_host::RECORD => payload.read::<Record>().map(|record| sinks.record(&session, record)),
+                    to_host::PROGRESS => {
+                        payload.read::<ProgressReport>().map(|report| sinks.progress(&instance, report))
                     }
-                    to_host::PROGRESS => payload.read::<ProgressReport>()
-                        .map(|report| sinks.progress(&instance, report)),
                     to_host::TOOL_EXIT => payload.read::<ToolExit>().map(|exit| {
                         news.lock().unwrap_or_else(PoisonError::into_inner).tool_exit = Some(exit);
                     }),

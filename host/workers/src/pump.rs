@@ -253,7 +253,11 @@ mod tests {
         long.extend(vec![b'c'; half - 5]);
         let shown = lines_without(redaction(), &[&long]).remove(0);
         let dropped = long.len() - (half - 8) - (half - 5);
-        assert!(shown.contains(&format!("aa[{dropped} bytes dropped here]cc")), "{}", &shown[half - 10..half + 50]);
+        assert!(
+            shown.contains(&format!("aa[{dropped} bytes dropped here]cc")),
+            "{}",
+            &shown[half - 10..half + 50]
+        );
     }
 
     #[tokio::test]

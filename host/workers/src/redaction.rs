@@ -125,7 +125,8 @@ impl Redaction {
             Value::Number(number) if self.0.contains(&number.to_string()) => MARK.into(),
             Value::Array(items) => items.into_iter().map(|item| self.value(item)).collect(),
             Value::Object(map) => {
-                let struck = |(name, value): (String, Value)| (self.text(&name).into_owned(), self.value(value));
+                let struck =
+                    |(name, value): (String, Value)| (self.text(&name).into_owned(), self.value(value));
                 map.into_iter().map(struck).collect()
             }
             other => other,
@@ -180,7 +181,11 @@ mod tests {
             assert_eq!(redaction.words(&Said::new(said)), shown);
         }
         let broken = Said::new([b"\xff ".as_slice(), b"second line"].concat());
-        assert_eq!(redaction.words(&broken), "\u{fffd} [secret]", "what is no text holds its values all the same");
+        assert_eq!(
+            redaction.words(&broken),
+            "\u{fffd} [secret]",
+            "what is no text holds its values all the same"
+        );
         assert!(!format!("{redaction:?}").contains("tok-"));
     }
 
@@ -192,11 +197,17 @@ mod tests {
         assert_eq!(redaction.read::<Value>(&Said::new(said)).expect("reads"), shown);
         assert_eq!(redaction.answer(&Said::new(said)), shown.to_string());
         assert_eq!(redaction.answer(&Said::new("no JSON: 12345678")), "no JSON: [secret]");
-        assert!(redaction.read::<u64>(&Said::new("\"second line\"")).is_err_and(|error| {
-            !error.to_string().contains("second line")
-        }));
+        assert!(
+            redaction
+                .read::<u64>(&Said::new("\"second line\""))
+                .is_err_and(|error| { !error.to_string().contains("second line") })
+        );
         let none = Redaction::default();
-        assert_eq!(none.answer(&Said::new("{\"a\": 1.50}")), "{\"a\": 1.50}", "nothing to strike: as it came");
+        assert_eq!(
+            none.answer(&Said::new("{\"a\": 1.50}")),
+            "{\"a\": 1.50}",
+            "nothing to strike: as it came"
+        );
     }
 
     #[test]
