@@ -24,7 +24,7 @@ pub const PAGE_ROWS_MAX: usize = 10_000;
 pub struct JournalReader {
     connection: Connection,
     /// Files into which old rows were moved, if they are to be read.
-    archives: Option<RefCell<Archives>>,
+    archives: Option<Box<RefCell<Archives>>>,
     payloads: Payloads,
 }
 
@@ -46,7 +46,7 @@ impl JournalReader {
     /// As there.
     pub fn open_with_archives(data_dir: &Path) -> Result<Self, StoreError> {
         let reader = Self::open(data_dir)?;
-        Ok(Self { archives: Some(RefCell::new(Archives::of(data_dir))), ..reader })
+        Ok(Self { archives: Some(Box::new(RefCell::new(Archives::of(data_dir)))), ..reader })
     }
 
     /// Why archives could not be read so far; their rows are missing in every answer.

@@ -223,7 +223,7 @@ mod tests {
     const SECRET: &str = "tok-12345678";
 
     /// The client of a worker that answers every request with this, and keeps a secret.
-    fn proxy_of(dir: &Path, status: u16, headers: &'static str, body: String) -> Proxy {
+    fn proxy_of(dir: &Path, status: u16, headers: &str, body: &str) -> Proxy {
         let socket = dir.join(format!("{status}-{}.sock", body.len()));
         let listener = UnixListener::bind(&socket).expect("bound");
         let answer = format!(
@@ -277,10 +277,10 @@ mod tests {
             format!("401 for {SECRET}"),
             cut,
         ] {
-            let proxy = proxy_of(dir.path(), 500, "", body.clone());
+            let proxy = proxy_of(dir.path(), 500, "", &body);
             let failed = [
-                proxy.call("/execute", Bytes::from_static(b"{}")).await.err().expect("refused"),
-                proxy.hook("/initialize", b"{}".to_vec()).await.err().expect("refused"),
+                proxy.call("/execute", Bytes::from_static(b"{}")).await.expect_err("refused"),
+                proxy.hook("/initialize", b"{}".to_vec()).await.expect_err("refused"),
                 proxy.get("/health").await.err().expect("refused"),
                 proxy.get_unbounded("/health").await.err().expect("refused"),
                 end_of_stream(&proxy).await,
@@ -298,7 +298,7 @@ mod tests {
             "category": "fatal", "message": SECRET, "retriable": false, "original_exc_repr": "E()",
         }});
         for last in [failure.to_string(), format!("{SECRET} is no JSON")] {
-            let proxy = proxy_of(dir.path(), 200, "", format!("\"{SECRET}\"\n{last}\n"));
+            let proxy = proxy_of(dir.path(), 200, "", &format!("\"{SECRET}\"\n{last}\n"));
             let failed = told(&end_of_stream(&proxy).await);
             assert!(!failed.contains("tok-") && failed.contains("[secret]"), "{failed}");
         }
@@ -307,7 +307,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_worker_says_of_itself_shows_no_secret_and_a_result_is_as_it_came() {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let proxy = proxy_of(dir.path(), 200, "", json!({"detail": SECRET}).to_string());
+        let proxy = proxy_of(dir.path(), 200, "", &json!({"detail": SECRET}).to_string());
         let said = proxy.get("/stats").await.ok().expect("answered");
         assert_eq!(proxy.shown(&said), r#"{"detail":"[secret]"}"#);
         assert_eq!(proxy.read::<DetailBody>(&said).expect("reads").detail, "[secret]");
@@ -328,7 +328,7 @@ mod tests {
             "category": "fatal", "message": "m", "retriable": false, "original_exc_repr": "E()",
         }});
         for (status, body) in [(200, "1".to_owned()), (500, failure.to_string())] {
-            let proxy = proxy_of(dir.path(), status, header, body);
+            let proxy = proxy_of(dir.path(), status, header, &body);
             let accounts = match proxy.call("/execute", Bytes::from_static(b"{}")).await {
                 Ok(reply) => reply.accounts,
                 Err(Failed::Answer(error)) => error.accounts().to_vec(),
