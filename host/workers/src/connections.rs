@@ -319,14 +319,20 @@ mod tests {
         let (connections, count) = worker.block_on(answering(dir.path(), answer));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let serving = std::thread::spawn(move || worker.block_on(stopped));
+        // They live on, and nobody drives them.
+        let mut callers = Vec::new();
         for calls in 1..=3 {
             let caller = runtime();
             for _ in 0..2 {
-                let answer = caller.block_on(connections.post("/execute", b"{}".to_vec())).unwrap();
-                assert_eq!(answer.status.as_u16(), 204);
+                let post = connections.post("/execute", b"{}".to_vec());
+                let limit = std::time::Duration::from_secs(20);
+                let answer = caller.block_on(async { tokio::time::timeout(limit, post).await });
+                assert_eq!(answer.unwrap().unwrap().status.as_u16(), 204);
             }
             assert_eq!(*count.borrow(), calls, "one for each runtime");
+            callers.push(caller);
         }
+        drop(callers);
         drop(connections);
         stop.send(()).unwrap();
         serving.join().unwrap().unwrap();

@@ -96,12 +96,16 @@ pub(crate) async fn pump(
     let mut buffer = vec![0u8; READ_BYTES];
     let mut stop_at: Option<Instant> = None;
     // Of what the dead have said, still to be read.
-    let mut owed_bytes = 0;
+    let mut owed_bytes = 0_u64;
     loop {
+        // By the clock itself: a timer may be late while there is always something to read.
+        if owed_bytes == 0 && stop_at.is_some_and(|at| at <= Instant::now()) {
+            break;
+        }
         // A pipe that is never empty must keep nothing else from its turn.
         let ready = tokio::select! {
             biased;
-            () = until(stop_at), if stop_at.is_some() && owed_bytes == 0 => break,
+            () = until(stop_at), if stop_at.is_some() && owed_bytes == 0 => continue,
             _ = dead.wait_for(|dead| *dead), if stop_at.is_none() => {
                 stop_at = Some(Instant::now() + AFTER_DEATH_MAX);
                 owed_bytes = rustix::io::ioctl_fionread(&*receiver).unwrap_or(0);
@@ -117,18 +121,22 @@ pub(crate) async fn pump(
         if ready.is_err() {
             break;
         }
-        let _moving = tail.pipes.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = match receiver.try_read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
-            Err(_) => break,
-        };
-        owed_bytes = owed_bytes.saturating_sub(count as u64);
-        lines.feed(&buffer[..count], &mut |line| {
-            tail.push(line);
-            meter.take(line, &mut store);
-        });
+        {
+            let _moving = tail.pipes.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = match receiver.try_read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+                Err(_) => break,
+            };
+            owed_bytes = owed_bytes.saturating_sub(count as u64);
+            lines.feed(&buffer[..count], &mut |line| {
+                tail.push(line);
+                meter.take(line, &mut store);
+            });
+        }
+        // Other tasks of this thread, and its clocks, have their turn beside a flood.
+        tokio::task::yield_now().await;
     }
     lines.finish(&mut |line| {
         tail.push(line);
