@@ -223,8 +223,7 @@ async fn serve(
             ending
         }
         Some(Event::ToolExited(exit)) => {
-            // Connections of running calls are open until this process ends, which is after these words.
-            kind.close(&context.calls);
+            // Nobody answers any call now: their connections end with this process, after these words.
             context.link.control(to_host::TOOL_EXIT, &exit);
             kind.last_words(&context, None).await;
             tool_died(&exit)

@@ -5,7 +5,7 @@ use crate::confirm::confirm;
 use crate::fault::{CommandResult, Fault};
 use crate::journaled;
 use crate::output::{Output, path_text};
-use cjm_environments::{InUse, Place, Removal, plan_removal};
+use cjm_environments::{Claim, InUse, Place, Removal, plan_removal};
 use cjm_wire::describe::exit;
 use cjm_wire::event::EventType;
 use serde_json::json;
@@ -27,11 +27,11 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
         output.line("Aborted.")?;
         return Ok(exit::OK);
     }
-    let _claim = removal.claim()?;
+    let claim = removal.claim()?;
     // The question may have stood there for hours.
     spare_what_runs()?;
     if takes_environment {
-        take_environment(&removal, output).await?;
+        take_environment(&removal, &claim, output).await?;
     }
     say(output, &format!("Removing manifest: {}...", removal.manifest.display()))?;
     removal.remove_manifest()?;
@@ -80,11 +80,11 @@ fn show(removal: &Removal, keep: bool, output: &Output) -> Result<(), Fault> {
     output.line("")
 }
 
-async fn take_environment(removal: &Removal, output: &Output) -> Result<(), Fault> {
+async fn take_environment(removal: &Removal, claim: &Claim, output: &Output) -> Result<(), Fault> {
     let name = removal.env_name.as_deref().unwrap_or_default();
     let (_, what) = words(removal);
     say(output, &format!("Removing {what}: {name}..."))?;
-    removal.remove_environment(&|line| output.note(line)).await?;
+    removal.remove_environment(claim, &|line| output.note(line)).await?;
     say(output, &format!("  Removed: {name}"))
 }
 

@@ -2,6 +2,7 @@
 //! belong to the keeper. A helper leads its own process group, and the group dies with the future that runs it.
 
 use crate::error::EnvironmentError;
+use crate::files::input_of_helper;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -125,11 +126,11 @@ pub(crate) async fn run(
     timeout: Duration,
     on_line: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<Answer, EnvironmentError> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.process_group(0).kill_on_drop(true);
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let failed =
         |source| EnvironmentError::HelperNotRun { what: what.to_owned(), program: program.clone(), source };
+    command.stdin(input_of_helper().map_err(failed)?).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.process_group(0).kill_on_drop(true);
     let mut child = command.spawn().map_err(failed)?;
     // Declared after the child, so dropped before it: while the child is not reaped its group id is its own.
     let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
@@ -246,6 +247,7 @@ async fn read_lines(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::lock;
     use std::sync::Mutex;
 
     fn shell(script: &str) -> Command {
@@ -356,5 +358,21 @@ mod tests {
         let read = tokio::task::spawn_blocking(move || std::io::Read::read(&mut reader, &mut [0; 1]));
         let end = tokio::time::timeout(Duration::from_secs(20), read).await.expect("the writer is dead");
         assert_eq!(end.expect("joined").expect("read"), 0);
+    }
+
+    #[tokio::test]
+    async fn a_helper_holds_the_lock_of_its_work_alone() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let held = lock(folder.path()).expect("free");
+        let path = folder.path().join("install.lock");
+        let question = || {
+            let mut command = command(Path::new("/usr/bin/readlink"));
+            command.arg("/proc/self/fd/0");
+            run(command, "ask", Duration::from_secs(20), &|_| {})
+        };
+        let input = |answer: Answer| String::from_utf8(answer.stdout).expect("text").trim().to_owned();
+        let inside = held.during(question()).await.expect("ran");
+        assert_eq!(Path::new(&input(inside)), path.canonicalize().expect("there"));
+        assert_eq!(input(question().await.expect("ran")), "/dev/null");
     }
 }

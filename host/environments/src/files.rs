@@ -8,6 +8,8 @@ use cjm_wire::canonical::hex;
 use sha2::{Digest, Sha256};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
 
 /// Longest text of a lock's holder that is read.
 const HOLDER_BYTES_MAX: u64 = 4096;
@@ -18,9 +20,31 @@ const FOLDER_DEPTH_MAX: usize = 32;
 /// What a package folder may hold besides its source; hidden files and folders are skipped too.
 const NOT_SOURCE: [&str; 6] = ["__pycache__", "build", "dist", "node_modules", "target", "venv"];
 
-/// One installation at a time works on a data directory: who has the lock is told to the next. Its helpers (uv, pip) hold
-/// it too, so that those of an installation that was killed have ended before the next one begins.
-pub(crate) fn lock(data_dir: &Path) -> Result<FileLock, EnvironmentError> {
+tokio::task_local! {
+    /// The lock of the work that this task does.
+    static HELD: Arc<FileLock>;
+}
+
+/// The right to change what is installed in a data directory.
+#[derive(Debug)]
+pub struct Claim(Arc<FileLock>);
+
+impl Claim {
+    /// Does work that needs the right: the helpers (uv, pip) that it starts hold the lock as well, so that those of an
+    /// installation that was killed have ended before the next one begins. Nothing else that this process starts does.
+    pub(crate) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
+        HELD.scope(Arc::clone(&self.0), work).await
+    }
+}
+
+/// What a helper gets as its standard input, which says nothing: the lock, where its task holds one. There a helper's own
+/// children have it too, whatever else they close.
+pub(crate) fn input_of_helper() -> std::io::Result<Stdio> {
+    HELD.try_with(|lock| lock.share().map(Stdio::from)).unwrap_or_else(|_| Ok(Stdio::null()))
+}
+
+/// One installation at a time works on a data directory: who has the lock is told to the next.
+pub(crate) fn lock(data_dir: &Path) -> Result<Claim, EnvironmentError> {
     let path = data_dir.join("install.lock");
     let lock =
         FileLock::try_acquire(&path, &format!("pid {}", std::process::id())).map_err(
@@ -33,8 +57,7 @@ pub(crate) fn lock(data_dir: &Path) -> Result<FileLock, EnvironmentError> {
                 LockError::Io { path, source } => EnvironmentError::writing("lock", path, source),
             },
         )?;
-    lock.hold_in_children().map_err(|source| EnvironmentError::writing("lock", path, source))?;
-    Ok(lock)
+    Ok(Claim(Arc::new(lock)))
 }
 
 /// The holder's `pid 7`, and what it means that there is no such process.
@@ -202,24 +225,35 @@ mod tests {
         assert!(remove_dir(&folder.path().join("missing")).is_ok());
     }
 
-    #[test]
-    fn what_a_killed_installation_had_started_keeps_the_next_one_away() {
+    #[tokio::test]
+    async fn what_a_killed_installation_had_started_keeps_the_next_one_away_and_nothing_else_does() {
         let folder = tempfile::tempdir().expect("tempdir");
         let held = lock(folder.path()).expect("free");
-        let mut helper = std::process::Command::new("cat")
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .expect("starts");
+        let waits = |input: Stdio| {
+            let mut command = std::process::Command::new("/bin/sh");
+            // Until its error stream, which it does not use, is closed by whoever reads it.
+            command.args(["-c", "while sleep 0.01 && echo >&2; do :; done"]).stdin(input);
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts")
+        };
+        let mut helper = held.during(async { waits(input_of_helper().expect("shared")) }).await;
+        // Another program of this process, which has nothing to do with the installation.
+        let mut other = waits(Stdio::null());
         // The kernel closes descriptors the same way when their process is killed.
         drop(held);
         let refused = lock(folder.path()).expect_err("the helper is at work");
         assert!(matches!(refused, EnvironmentError::InUse { .. }), "{refused}");
-        drop(helper.stdin.take());
+        drop(helper.stderr.take());
         helper.wait().expect("ends");
         let path = folder.path().join("install.lock");
         // Children of other tests, which run beside this one, may have it for a moment.
         FileLock::acquire(&path, "next", std::time::Duration::from_secs(20)).expect("free");
+        assert!(other.try_wait().expect("asked").is_none(), "and it is still there");
+        drop(other.stderr.take());
+        other.wait().expect("ends");
+    }
+
+    #[test]
+    fn a_holder_that_is_gone_is_told_as_killed() {
         assert_eq!(in_words("pid 1"), "pid 1");
         assert_eq!(
             in_words("pid 4194305"),

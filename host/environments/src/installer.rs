@@ -40,7 +40,7 @@ pub async fn install_all(
         .mode(0o700)
         .create(&data_dir)
         .map_err(|source| EnvironmentError::writing("create", data_dir.clone(), source))?;
-    let _lock = lock(&data_dir)?;
+    let claim = lock(&data_dir)?;
     let list = absolute(&options.capabilities_file);
     let installation = Installation {
         list: list.clone(),
@@ -58,7 +58,7 @@ pub async fn install_all(
         in_use: options.in_use.clone(),
         tell,
     };
-    let entries = installation.install(&file.capabilities).await;
+    let entries = claim.during(installation.install(&file.capabilities)).await;
     Ok(InstallReport { entries, seconds: started.elapsed().as_secs_f64() })
 }
 

@@ -32,14 +32,14 @@ pub use check::{Refusal, package_folders, package_refusal, refusals};
 pub use conda::{Conda, CondaOptions, Estimate, micromamba_home};
 pub use constraint::{Constraint, PythonVersion};
 pub use error::EnvironmentError;
-pub use files::running_host;
+pub use files::{Claim, running_host};
 pub use installer::{ENTRIES_AT_ONCE, install_all};
 pub use interpreters::{Interpreter, discover as discover_interpreters};
 pub use list::{read_capabilities, read_each_capability};
 pub use regenerate::{
     PackageSource, Regenerated, Regeneration, generate_adapter_manifest, plan_regeneration,
 };
-pub use removal::{Claim, Place, Removal, env_name_of, find_environment, plan_removal};
+pub use removal::{Place, Removal, env_name_of, find_environment, plan_removal};
 pub use report::{
     EntryReport, INSTALLER_VERSION, InUse, InstallEvent, InstallOptions, InstallReport, Outcome, Step,
 };

@@ -103,9 +103,9 @@ impl Regeneration {
         sdk: &Path,
         on_line: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<Regenerated, EnvironmentError> {
-        let _lock = lock(&self.data_dir)?;
+        let claim = lock(&self.data_dir)?;
         let regenerated = match self.entry.manifest.runtime() {
-            Runtime::Python { .. } => self.look_into_python(sdk, on_line).await,
+            Runtime::Python { .. } => claim.during(self.look_into_python(sdk, on_line)).await,
             Runtime::Executable(_) | Runtime::Native { .. } | Runtime::Channel { .. } => self.copy_again(),
         }?;
         remember_installed(std::slice::from_ref(&regenerated.path));

@@ -6,10 +6,9 @@
 
 use crate::conda::{Conda, CondaOptions};
 use crate::error::EnvironmentError;
-use crate::files::{lock, own_home, remove_dir};
+use crate::files::{Claim, lock, own_home, remove_dir};
 use crate::list::read_capabilities;
 use cjm_catalog::{Catalog, CatalogEntry, Settings};
-use cjm_platform::lock::FileLock;
 use cjm_wire::InstanceId;
 use std::path::{Path, PathBuf};
 
@@ -130,12 +129,6 @@ pub async fn plan_removal(
     })
 }
 
-/// The right to change what is installed in a data directory.
-#[derive(Debug)]
-pub struct Claim {
-    _lock: FileLock,
-}
-
 impl Removal {
     /// Whether the environment goes too, when it is not to be kept.
     #[must_use]
@@ -148,22 +141,23 @@ impl Removal {
     /// # Errors
     /// When one is at work.
     pub fn claim(&self) -> Result<Claim, EnvironmentError> {
-        lock(&self.data_dir).map(|lock| Claim { _lock: lock })
+        lock(&self.data_dir)
     }
 
-    /// Removes the environment and its adapters' manifests. The caller has a [`Claim`].
+    /// Removes the environment and its adapters' manifests. It needs the right to.
     ///
     /// # Errors
     /// When it stays; then the manifest should stay as well.
     pub async fn remove_environment(
         &self,
+        claim: &Claim,
         on_line: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<(), EnvironmentError> {
         match &self.environment {
             Place::Own(path) => remove_dir(path)?,
             Place::Conda(_, conda) => {
                 let name = self.env_name.as_deref().unwrap_or_default();
-                conda.remove(name, on_line).await?;
+                claim.during(conda.remove(name, on_line)).await?;
                 let link = own_home(&self.data_dir, name);
                 if link.is_symlink() {
                     remove_file(&link)?;

@@ -127,12 +127,6 @@ impl FileLock {
         crate::fds::copy_of(&self.file)
     }
 
-    /// Lets every process that this one starts from now on hold the lock as well, as long as it lives: whoever takes the
-    /// lock then knows that nothing of its last holder is at work any more, however that died.
-    pub fn hold_in_children(&self) -> io::Result<()> {
-        Ok(rustix::io::fcntl_setfd(&self.file, rustix::io::FdFlags::empty())?)
-    }
-
     /// The descriptor itself; the lock lives as long as that.
     pub fn into_owned(self) -> OwnedFd {
         self.file.into()

@@ -3,15 +3,18 @@
 //!
 //! What must hold: at every instant a row is in an archive or in the journal, or in both; never in neither. An archive is
 //! whole before it has its name, and is never written again; rows leave the journal after that, and only those that were
-//! found in it. Rows that stand in both after a crash are told once: they have the same place and id.
+//! found in it. Rows that stand in both after a crash are told once: they have the same place and id. What is written while
+//! an archive is made stays in the journal, also where the row it ends is younger than that: no archive holds the death of
+//! a worker whose beginning is still in the journal.
 
 use crate::error::StoreError;
-use crate::query::ROW_COLUMNS;
+use crate::query::{ROW_COLUMNS, last_seq};
 use crate::schema::{Durability, JOURNAL_FILE, JOURNAL_TABLES, create_private, open_journal};
 use cjm_wire::Timestamp;
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OpenFlags, params, params_from_iter};
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -24,8 +27,6 @@ const LOCK_FILE: &str = "lock";
 /// How the name of an archive ends, and of one that is being made.
 const ENDING: &str = "db";
 const UNFINISHED_ENDING: &str = "new";
-/// Archives that are read together.
-pub const ARCHIVES_MAX: usize = 1000;
 
 /// What was moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +56,8 @@ pub fn archive_journal(data_dir: &Path, before: &Timestamp) -> Result<Archived, 
     let before = Timestamp::from_micros(micros);
     let folder = data_dir.join(ARCHIVES_DIR);
     let journal = open_journal(data_dir, Durability::Process)?;
-    let mut batch = old_rows(&journal, &before, 0)?;
+    let last = last_seq(&journal)?;
+    let mut batch = old_rows(&journal, &before, 0, last)?;
     if batch.is_empty() {
         return Ok(Archived { rows: 0, path: folder.join(file_name(&before, 1)) });
     }
@@ -66,7 +68,7 @@ pub fn archive_journal(data_dir: &Path, before: &Timestamp) -> Result<Archived, 
         while let Some(Row { seq, .. }) = batch.last() {
             let after_seq = *seq;
             copy(&mut archive, &batch, &unfinished)?;
-            batch = old_rows(&journal, &before, after_seq)?;
+            batch = old_rows(&journal, &before, after_seq, last)?;
         }
         name(&folder, &unfinished, &before)
     })();
@@ -77,17 +79,21 @@ pub fn archive_journal(data_dir: &Path, before: &Timestamp) -> Result<Archived, 
 }
 
 /// The archives of `data_dir`, oldest first.
-#[must_use]
-pub fn archives(data_dir: &Path) -> Vec<PathBuf> {
-    let Ok(files) = std::fs::read_dir(data_dir.join(ARCHIVES_DIR)) else { return Vec::new() };
-    let mut paths: Vec<PathBuf> = files
-        .flatten()
-        .map(|file| file.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == ENDING))
-        .take(ARCHIVES_MAX)
-        .collect();
+///
+/// # Errors
+/// When their folder is there and cannot be read.
+pub fn archives(data_dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let folder = data_dir.join(ARCHIVES_DIR);
+    let listed = fs::read_dir(&folder).and_then(|files| {
+        files.map(|file| file.map(|file| file.path())).collect::<io::Result<Vec<PathBuf>>>()
+    });
+    let mut paths = match listed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        other => other.map_err(|error| StoreError::file("read", &folder, &error))?,
+    };
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == ENDING));
     paths.sort();
-    paths
+    Ok(paths)
 }
 
 /// One row, column by column.
@@ -139,14 +145,24 @@ fn name(folder: &Path, unfinished: &Path, before: &Timestamp) -> Result<PathBuf,
     Ok(path)
 }
 
-fn old_rows(journal: &Connection, before: &Timestamp, after_seq: i64) -> Result<Vec<Row>, StoreError> {
-    select_old_rows(journal, before, after_seq)
+fn old_rows(
+    journal: &Connection,
+    before: &Timestamp,
+    after_seq: i64,
+    last_seq: i64,
+) -> Result<Vec<Row>, StoreError> {
+    select_old_rows(journal, before, after_seq, last_seq)
         .map_err(|error| StoreError::database("read the journal", &error))
 }
 
-fn select_old_rows(journal: &Connection, before: &Timestamp, after_seq: i64) -> rusqlite::Result<Vec<Row>> {
+fn select_old_rows(
+    journal: &Connection,
+    before: &Timestamp,
+    after_seq: i64,
+    last_seq: i64,
+) -> rusqlite::Result<Vec<Row>> {
     let sql = format!(
-        "SELECT {ROW_COLUMNS} FROM journal WHERE seq > ?1 AND ts < ?2 \
+        "SELECT {ROW_COLUMNS} FROM journal WHERE seq > ?1 AND ts < ?2 AND seq <= ?4 \
          AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.job_id = journal.job_id \
                          AND status IN ('pending', 'running')) \
          AND NOT EXISTS (SELECT 1 FROM compositions AS c WHERE c.composition_id = journal.composition_id \
@@ -157,7 +173,7 @@ fn select_old_rows(journal: &Connection, before: &Timestamp, after_seq: i64) -> 
     );
     let mut select = journal.prepare_cached(&sql)?;
     let count = select.column_count();
-    let rows = select.query_map(params![after_seq, before.as_str(), BATCH_ROWS], |row| {
+    let rows = select.query_map(params![after_seq, before.as_str(), BATCH_ROWS, last_seq], |row| {
         let columns = (0..count).map(|column| row.get(column)).collect::<rusqlite::Result<Vec<Sql>>>()?;
         Ok(Row { seq: row.get(0)?, columns })
     })?;
@@ -189,21 +205,18 @@ fn copy(archive: &mut Connection, batch: &[Row], path: &Path) -> Result<(), Stor
     transaction.commit().map_err(failed)
 }
 
-/// Takes what stands in the archive out of the journal.
+/// Takes what stands in the archive out of the journal. A place is never given to another row.
 fn leave(journal: &Connection, archive: &Connection) -> rusqlite::Result<u64> {
-    let mut select =
-        archive.prepare("SELECT seq, event_id FROM journal WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
+    let mut select = archive.prepare("SELECT seq FROM journal WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
     let (mut gone, mut after_seq) = (0, 0);
     loop {
-        let found = select.query_map(params![after_seq, BATCH_ROWS], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let batch = found.collect::<rusqlite::Result<Vec<(i64, String)>>>()?;
-        let Some((last, _)) = batch.last() else { return Ok(gone as u64) };
+        let found = select.query_map(params![after_seq, BATCH_ROWS], |row| row.get(0))?;
+        let batch = found.collect::<rusqlite::Result<Vec<i64>>>()?;
+        let Some(last) = batch.last() else { return Ok(gone as u64) };
         after_seq = *last;
         let transaction = journal.unchecked_transaction()?;
-        for (seq, event_id) in &batch {
-            gone += transaction
-                .prepare_cached("DELETE FROM journal WHERE seq = ?1 AND event_id = ?2")?
-                .execute(params![seq, event_id])?;
+        for seq in &batch {
+            gone += transaction.prepare_cached("DELETE FROM journal WHERE seq = ?1")?.execute([seq])?;
         }
         transaction.commit()?;
     }

@@ -102,6 +102,7 @@ struct State {
     /// Of these, already told in a record.
     told: DroppedCounts,
     closing: bool,
+    told_at_close: bool,
 }
 
 #[derive(Debug)]
@@ -229,10 +230,16 @@ impl Queue {
         }
     }
 
-    /// The next batch, and what was dropped and not told so far; `None` when closed and empty.
+    /// The next batch, and what was dropped and not told so far; `None` when closed and empty. A store that closes tries once
+    /// more to tell what was dropped.
     pub(crate) fn take(&self, bytes_max: usize) -> Option<(Vec<Item>, DroppedCounts)> {
         let mut state = self.lock();
         while state.items.is_empty() {
+            let untold = state.dropped.less(state.told);
+            if state.closing && untold != DroppedCounts::default() && !state.told_at_close {
+                state.told_at_close = true;
+                return Some((Vec::new(), untold));
+            }
             if state.closing {
                 return None;
             }

@@ -114,10 +114,9 @@ impl Writer {
         };
         match refused {
             Ok(()) => self.is_losing = false,
-            Err(_) if bytes == 0 => {}
             Err(reason) => {
-                // Said once: a flood of losses would be a flood of words.
-                if !self.is_losing {
+                // Said once: a flood of losses would be a flood of words. Where only a flush waits, nothing is lost.
+                if bytes > 0 && !self.is_losing {
                     let next_step = MAKE_ROOM;
                     let rows = batch.len();
                     tracing::error!(
@@ -127,7 +126,7 @@ impl Writer {
                         "records and output of tools are not kept from here on"
                     );
                 }
-                self.is_losing = true;
+                self.is_losing |= bytes > 0;
                 return false;
             }
         }

@@ -27,6 +27,14 @@ pub enum StoreError {
         /// What, and where.
         what: String,
     },
+    /// There are more archives than are read together.
+    #[error("{count} archives are left out: more are there than are read together, the newest of these is {}", .last.display())]
+    LeftOut {
+        /// How many.
+        count: usize,
+        /// The newest of them.
+        last: PathBuf,
+    },
     /// Larger than one commit may be.
     #[error("{what} is {bytes} bytes long, more than the {bytes_max} allowed")]
     TooLarge {
@@ -166,6 +174,7 @@ impl Described for StoreError {
             Self::NothingYet { .. } => "store.nothing_yet",
             Self::Refused { .. } => "store.refused",
             Self::Busy { .. } => "store.busy",
+            Self::LeftOut { .. } => "store.left_out",
             Self::TooLarge { .. } => "store.too_large",
             Self::Closed { .. } => "store.closed",
             Self::NoRoom { .. } => "store.no_room",
@@ -186,6 +195,7 @@ impl Described for StoreError {
             Self::NothingYet { .. } => "run something first, or name the right directory with --data-dir".into(),
             Self::Refused { .. } => "look the job up in the journal: something else ended or started it first".into(),
             Self::Busy { .. } => "wait until that has ended, then run this again".into(),
+            Self::LeftOut { .. } => "move archives that are not needed out of the folder, then run this again".into(),
             Self::TooLarge { .. } => "pass bulky data as files and give their paths".into(),
             Self::Closed { .. } => {
                 "free space on the disk of the data directory or make it writable; work is accepted again by itself".into()

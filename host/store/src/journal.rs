@@ -8,7 +8,7 @@ use crate::fault::{Disk, RealDisk};
 use crate::identity::HeldFiles;
 use crate::keeping::{JOBS_DAYS_DEFAULT, Keeping};
 use crate::payload::{Payloads, PendingPayload};
-use crate::reader::last_seq;
+use crate::query::last_seq;
 use crate::room::{Reserve, SMALL_DISK_BYTES, available};
 use crate::schema::{Durability, JOURNAL_FILE, open_journal};
 use crate::writer::{Entry, Message, Shared, Writer};

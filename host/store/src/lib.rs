@@ -8,6 +8,7 @@
 
 mod apply;
 pub mod archive;
+mod archives;
 mod by_command;
 pub mod commit;
 pub mod configs;

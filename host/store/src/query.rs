@@ -9,8 +9,8 @@ use crate::records::{
 use cjm_wire::Timestamp;
 use cjm_wire::event::{JobStatus, JournalRow};
 use cjm_wire::ids::{CompositionId, EventId, JobId, RunId, WorkerSessionId};
-use rusqlite::Row;
 use rusqlite::types::FromSql;
+use rusqlite::{Connection, Row};
 use serde_json::{Map, Value};
 
 pub(crate) const ROW_COLUMNS: &str = "seq, event_id, ts, event_type, run_id, job_id, composition_id, node_id, \
@@ -159,6 +159,15 @@ pub(crate) fn chunk(columns: &Columns<'_, '_>) -> Result<SeqChunk, StoreError> {
         content: columns.get(4)?,
     };
     Ok(SeqChunk { seq: columns.get(0)?, chunk })
+}
+
+/// The highest place that was ever given, also to rows that were archived since; 0 in a new journal.
+pub(crate) fn last_seq(connection: &Connection) -> Result<i64, StoreError> {
+    let sql = "SELECT max(coalesce((SELECT max(seq) FROM journal), 0), \
+               coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'journal'), 0))";
+    connection
+        .query_row(sql, [], |row| row.get(0))
+        .map_err(|error| StoreError::database("read the journal", &error))
 }
 
 /// A payload as any writer left it. What is not JSON is kept as text under `unparsed`: a reader of a journal of

@@ -2,20 +2,19 @@
 //! and after one. Every method finishes its statement before it returns: an open cursor would keep the write-ahead
 //! log from being cut back. All of them block for the time of a query.
 
-use crate::archive::archives;
+use crate::archives::{Archives, open_file, open_journal_table};
 use crate::error::StoreError;
 use crate::filters::{JobFilter, JournalFilter, job_condition, rows_of, statuses_condition};
 use crate::payload::Payloads;
 use crate::query::{self, Columns};
 use crate::records::{Body, CompositionBody, CompositionRecord, JobRecord, SeqJob, SeqRow, WorkerRecord};
-use crate::schema::{JOURNAL_FILE, has_table, open_reader};
+use crate::schema::{JOURNAL_FILE, has_table};
 use cjm_wire::event::{EventType, JobStatus};
 use cjm_wire::ids::{CompositionId, JobId, WorkerSessionId};
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, params_from_iter};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Most rows of one page.
 pub const PAGE_ROWS_MAX: usize = 10_000;
@@ -25,7 +24,7 @@ pub const PAGE_ROWS_MAX: usize = 10_000;
 pub struct JournalReader {
     connection: Connection,
     /// Files into which old rows were moved, if they are to be read.
-    archives: Option<RefCell<Archives>>,
+    archives: Option<Box<RefCell<Archives>>>,
     payloads: Payloads,
 }
 
@@ -47,16 +46,13 @@ impl JournalReader {
     /// As there.
     pub fn open_with_archives(data_dir: &Path) -> Result<Self, StoreError> {
         let reader = Self::open(data_dir)?;
-        let mut archives = Archives { data_dir: data_dir.to_owned(), opened: BTreeMap::new() };
-        archives.look();
-        Ok(Self { archives: Some(RefCell::new(archives)), ..reader })
+        Ok(Self { archives: Some(Box::new(RefCell::new(Archives::of(data_dir)))), ..reader })
     }
 
-    /// Why archives could not be opened so far; their rows are missing in every answer.
+    /// Why archives could not be read so far; their rows are missing in every answer.
     #[must_use]
     pub fn unreadable(&self) -> Vec<StoreError> {
-        let Some(archives) = &self.archives else { return Vec::new() };
-        archives.borrow().opened.values().filter_map(|opened| opened.as_ref().err().cloned()).collect()
+        self.archives.as_ref().map(|archives| archives.borrow().unreadable()).unwrap_or_default()
     }
 
     /// Opens one file of rows, such as an archive that was moved elsewhere.
@@ -81,8 +77,7 @@ impl JournalReader {
     ) -> Result<(), StoreError> {
         ask(&self.connection)?;
         let Some(archives) = &self.archives else { return Ok(()) };
-        archives.borrow_mut().look();
-        archives.borrow().opened.values().flatten().flatten().try_for_each(ask)
+        archives.borrow_mut().ask_each(ask)
     }
 
     /// Rows after `after_seq`, oldest first, at most `limit` and [`PAGE_ROWS_MAX`]. The last row's `seq` is where
@@ -130,7 +125,7 @@ impl JournalReader {
     /// # Errors
     /// When the store cannot be read.
     pub fn last_seq(&self) -> Result<i64, StoreError> {
-        last_seq(&self.connection)
+        query::last_seq(&self.connection)
     }
 
     /// One job.
@@ -292,46 +287,6 @@ impl JournalReader {
             other => other,
         }
     }
-}
-
-/// Archives of a data directory; new ones are looked for with each question.
-#[derive(Debug)]
-struct Archives {
-    data_dir: PathBuf,
-    /// None where a file holds no rows.
-    opened: BTreeMap<PathBuf, Result<Option<Connection>, StoreError>>,
-}
-
-impl Archives {
-    fn look(&mut self) {
-        for path in archives(&self.data_dir) {
-            self.opened.entry(path).or_insert_with_key(|path| match open_file(path) {
-                Ok(archive) => Ok(Some(archive)),
-                Err(StoreError::NothingYet { .. }) => Ok(None),
-                Err(error) => Err(error),
-            });
-        }
-    }
-}
-
-fn open_journal_table(data_dir: &Path, file: &str) -> Result<Connection, StoreError> {
-    let connection = open_reader(data_dir, file)?;
-    if !has_table(&connection, "journal")? {
-        return Err(StoreError::NothingYet { path: data_dir.join(file) });
-    }
-    Ok(connection)
-}
-
-fn open_file(path: &Path) -> Result<Connection, StoreError> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    open_journal_table(path.parent().unwrap_or(path), &name)
-}
-
-/// The highest place that was ever given, also to rows that were archived since; 0 in a new journal.
-pub(crate) fn last_seq(connection: &Connection) -> Result<i64, StoreError> {
-    let sql = "SELECT max(coalesce((SELECT max(seq) FROM journal), 0), \
-               coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'journal'), 0))";
-    connection.query_row(sql, [], |row| row.get(0)).map_err(|error| failed(&error))
 }
 
 /// Runs one query to its end.

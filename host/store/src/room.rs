@@ -47,7 +47,7 @@ pub(crate) fn make_reserve(data_dir: &Path, left_bytes: u64) -> bool {
         Ok(_) => drop(fs::remove_file(&path)),
         Err(_) => {}
     }
-    if available(data_dir).is_some_and(|bytes| bytes < RESERVE_BYTES + left_bytes) {
+    if !has_place(available(data_dir), left_bytes) {
         return false;
     }
     match occupy(&path) {
@@ -59,6 +59,11 @@ pub(crate) fn make_reserve(data_dir: &Path, left_bytes: u64) -> bool {
             false
         }
     }
+}
+
+/// Whether a disk with so much room may be asked for the reserve; one that does not say so is tried.
+fn has_place(available: Option<u64>, left_bytes: u64) -> bool {
+    available.is_none_or(|bytes| bytes >= RESERVE_BYTES + left_bytes)
 }
 
 /// Gives the room of the reserve back to the disk. False when there was none.
@@ -126,6 +131,19 @@ impl Reserve {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reserve_is_made_only_where_it_leaves_room_to_others() {
+        for (available, left_bytes, has) in [
+            (Some(RESERVE_BYTES), 0, true),
+            (Some(RESERVE_BYTES + LEFT_FREE_BYTES), LEFT_FREE_BYTES, true),
+            (Some(RESERVE_BYTES + LEFT_FREE_BYTES - 1), LEFT_FREE_BYTES, false),
+            (Some(0), 0, false),
+            (None, LEFT_FREE_BYTES, true),
+        ] {
+            assert_eq!(has_place(available, left_bytes), has, "{available:?} {left_bytes}");
+        }
+    }
 
     #[test]
     fn a_reserve_occupies_room_until_it_is_given_up() {

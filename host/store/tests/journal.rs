@@ -60,6 +60,10 @@ async fn a_job_whose_call_was_not_taken_waits_again_and_its_attempt_is_used() {
     assert!(journal.commit(begin(&first, JobStatus::Pending)).await.is_err(), "its number is used");
     let second = started(&job, 2);
     journal.commit(begin(&second, JobStatus::Pending)).await.expect("begun again");
+    // Somebody who knows only of the first attempt, such as a host that was taken for dead.
+    let late = journal.commit(waits_again(&first, 1)).await.expect_err("it runs a second time");
+    assert_eq!(late.code(), "store.refused");
+    assert_eq!(reader.job(&job.job_id).expect("reads").expect("kept"), second);
     journal.commit(finish(&ended(&second, JobStatus::Completed), None)).await.expect("ended");
     let ended = journal.commit(waits_again(&second, 2)).await.expect_err("it has ended");
     assert_eq!(ended.code(), "store.refused");

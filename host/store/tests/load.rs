@@ -223,3 +223,64 @@ fn a_disk_that_fails_costs_rows_and_says_how_many() {
         "{messages:?}"
     );
 }
+
+/// How many records each row of the store itself tells as lost.
+fn told(dir: &std::path::Path) -> Vec<u64> {
+    let reader = DiagnosticsReader::open(dir).expect("opens");
+    let found = reader.records(&DiagnosticsFilter::default(), 0, 100).expect("reads");
+    let own = found.iter().filter(|found| found.record.logger_name == OWN_LOGGER);
+    own.map(|found| {
+        found.record.message.split(' ').nth(1).and_then(|count| count.parse().ok()).expect("a count")
+    })
+    .collect()
+}
+
+#[test]
+fn each_loss_is_told_once_whatever_is_waited_for_meanwhile() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let disk = Arc::new(SlowDisk::default());
+    let store = SqliteDiagnostics::open_on(dir.path(), disk.clone()).expect("opens");
+    let lose = |count: usize| {
+        disk.fail.store(true, Ordering::Relaxed);
+        (0..count).for_each(|_| assert!(store.record(record("INFO", "lost"))));
+        store.flush_blocking();
+        // Nothing but this is waited for, and the disk fails still.
+        store.flush_blocking();
+        disk.fail.store(false, Ordering::Relaxed);
+    };
+    for (count, so_far) in [(7, vec![7]), (3, vec![7, 3])] {
+        lose(count);
+        store.record(record("INFO", "kept"));
+        store.flush_blocking();
+        store.record(record("INFO", "kept"));
+        store.flush_blocking();
+        assert_eq!(told(dir.path()), so_far);
+    }
+    lose(5);
+    store.flush_blocking();
+    assert_eq!(told(dir.path()), [7, 3, 5], "a flush alone brings it too");
+    lose(2);
+    store.close();
+    assert_eq!(told(dir.path()), [7, 3, 5, 2], "and so does the end");
+    assert_eq!(store.dropped().records, 17);
+}
+
+#[test]
+fn output_that_cannot_wait_finds_room_where_other_output_finds_none() {
+    const LAST_WORDS: usize = 20 * 16 * 1024;
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let disk = Arc::new(SlowDisk::default());
+    let store = SqliteDiagnostics::open_on(dir.path(), disk.clone()).expect("opens");
+    let held = disk.held();
+    let line = "x".repeat(16 * 1024);
+    while store.has_room() {
+        assert!(store.chunk(chunk("S", line.as_str())), "where there is said to be room, there is");
+    }
+    for _ in 0..LAST_WORDS / line.len() {
+        assert!(store.chunk(chunk("S", line.as_str())), "the last words of a worker");
+    }
+    drop(held);
+    store.flush_blocking();
+    assert!(store.has_room());
+    assert_eq!(store.dropped(), DroppedCounts::default());
+}

@@ -10,7 +10,7 @@
 
 use crate::api::{GenuineFacts, StartKiller, Started, StartingWorker, Worker, WorkerFacts};
 use crate::binding::AdapterFault;
-use crate::death::{FirstWord, millis};
+use crate::death::{FirstWord, dead, millis};
 use crate::drift::drift;
 use crate::error::StartError;
 use crate::frames;
@@ -23,7 +23,7 @@ use crate::proxy::Proxy;
 use crate::pump::Tail;
 use crate::redaction::Redaction;
 use crate::sinks::Sinks;
-use crate::worker::{Common, ProcessWorker, dead};
+use crate::worker::{Common, ProcessWorker};
 use cjm_decide::death::{LifePhase, OwnKill};
 use cjm_platform::{fds, runtime_dir};
 use cjm_wire::WorkerSessionId;

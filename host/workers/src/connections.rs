@@ -5,12 +5,14 @@
 //! hold: a connection is used by one call at a time, goes back only after a whole answer, and is used again only on the
 //! runtime it was made on, since no other would wake its caller.
 
+use crate::redaction::Said;
 use bytes::{Bytes, BytesMut};
 use cjm_wire::http::BODY_BYTES_MAX;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{Connection, SendRequest, handshake};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap};
+use hyper::http::response;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::collections::VecDeque;
@@ -41,8 +43,16 @@ pub(crate) struct Connections {
 /// A whole answer.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+    pub(crate) body: Said,
+    headers: HeaderMap,
+}
+
+impl Answer {
+    /// A header that is no longer than that.
+    pub(crate) fn header(&self, name: &str, bytes_max: usize) -> Option<Said> {
+        let value = self.headers.get(name).filter(|value| value.len() <= bytes_max)?;
+        Some(Said::new(value.as_bytes().to_vec()))
+    }
 }
 
 /// What became of a connection.
@@ -75,7 +85,8 @@ struct Idle {
 #[derive(Debug)]
 struct Line {
     sender: SendRequest<Full<Bytes>>,
-    driver: Connection<TokioIo<UnixStream>, Full<Bytes>>,
+    /// None: the connection has ended.
+    driver: Option<Connection<TokioIo<UnixStream>, Full<Bytes>>>,
 }
 
 impl Connections {
@@ -86,22 +97,33 @@ impl Connections {
 
     /// `POST` of JSON, and the whole answer.
     pub(crate) async fn post(&self, path: &str, body: impl Into<Bytes>) -> Result<Answer, Broken> {
-        let request = Request::post(path)
-            .header(HOST, "worker")
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(body.into()))?;
+        let body = body.into();
         let runtime = Handle::current().id();
-        let mut line = match self.take(runtime) {
-            Some(line) => line,
-            None => Line::connect(&self.socket).await?,
-        };
         let mut spare = std::mem::take(&mut *self.spare());
-        let answer = line.exchange(request, &mut spare).await?;
-        if answer.body.len() <= SPARE_BYTES_MAX {
+        let ((head, body), line) = loop {
+            let request = Request::post(path)
+                .header(HOST, "worker")
+                .header(CONTENT_TYPE, "application/json")
+                .body(Full::new(body.clone()))?;
+            let idle = self.take(runtime);
+            let was_idle = idle.is_some();
+            let mut line = match idle {
+                Some(line) => line,
+                None => Line::connect(&self.socket).await?,
+            };
+            match line.exchange(request, &mut spare).await {
+                // The worker closed it while nobody used it, and has seen nothing of the request.
+                Err(Broken::Http(error)) if was_idle && (error.is_closed() || error.is_canceled()) => {}
+                exchanged => break (exchanged?, line),
+            }
+        };
+        if body.len() <= SPARE_BYTES_MAX {
             *self.spare() = spare;
         }
-        self.put_back(Idle { runtime, line });
-        Ok(answer)
+        if line.driver.is_some() {
+            self.put_back(Idle { runtime, line });
+        }
+        Ok(Answer { status: head.status, headers: head.headers, body: Said::new(body) })
     }
 
     fn take(&self, runtime: Id) -> Option<Line> {
@@ -131,22 +153,21 @@ impl Line {
     async fn connect(socket: &Path) -> Result<Self, Broken> {
         let stream = UnixStream::connect(socket).await.map_err(Broken::Connect)?;
         let (sender, driver) = handshake(TokioIo::new(stream)).await?;
-        Ok(Self { sender, driver })
+        Ok(Self { sender, driver: Some(driver) })
     }
 
     async fn exchange(
         &mut self,
         request: Request<Full<Bytes>>,
         spare: &mut BytesMut,
-    ) -> Result<Answer, Broken> {
+    ) -> Result<(response::Parts, Bytes), Broken> {
         let Self { sender, driver } = self;
         let mut answered = pin!(async move {
             sender.ready().await?;
             let (head, body) = sender.send_request(request).await?.into_parts();
             let body = whole(body, spare).await?.ok_or(Broken::TooLong { status: head.status })?;
-            Ok::<_, Broken>(Answer { status: head.status, headers: head.headers, body })
+            Ok::<_, Broken>((head, body))
         });
-        let mut ended = false;
         let answer = poll_fn(move |context| {
             // What is handed over is written, what is read is taken, each by the next look of the other; whatever is
             // still to be done then wakes this task.
@@ -154,14 +175,12 @@ impl Line {
                 if let Poll::Ready(answer) = answered.as_mut().poll(context) {
                     return Poll::Ready(answer);
                 }
-                if ended {
-                    return Poll::Pending;
-                }
-                match Pin::new(&mut *driver).poll(context) {
+                let Some(connection) = driver else { return Poll::Pending };
+                match Pin::new(connection).poll(context) {
                     Poll::Pending => return answered.as_mut().poll(context),
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
-                    // The peer closed after its answer, which may still be on its way from here to there.
-                    Poll::Ready(Ok(())) => ended = true,
+                    // It ended, well or not: an answer that came before is still on its way from here to there, and
+                    // whoever waits for another is told why there is none once this is gone.
+                    Poll::Ready(_) => *driver = None,
                 }
             }
         });
@@ -244,8 +263,8 @@ mod tests {
         let (connections, count) = answering(dir.path(), vec![head, half.clone(), half]).await;
         for _ in 0..5 {
             let answer = connections.post("/execute", b"{}".to_vec()).await.unwrap();
-            assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 1_200_000));
-            assert_eq!(answer.headers["x-cjm-accounts"], "[]");
+            assert_eq!(answer.header("x-cjm-accounts", 2).unwrap().result(), "[]");
+            assert_eq!((answer.status.as_u16(), answer.body.result().len()), (200, 1_200_000));
         }
         assert_eq!(*count.borrow(), 1);
     }
@@ -264,6 +283,33 @@ mod tests {
         assert!(matches!(nobody.post("/execute", Vec::new()).await.err().unwrap(), Broken::Connect(_)));
     }
 
+    #[tokio::test]
+    async fn a_connection_that_its_worker_closed_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        // Closed after its answer, announced or not.
+        for (n, words) in ["connection: close\r\n", ""].into_iter().enumerate() {
+            let socket = dir.path().join(n.to_string());
+            let listener = UnixListener::bind(&socket).unwrap();
+            let (count, mut closed) = tokio::sync::watch::channel(0);
+            tokio::spawn(async move {
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    let _ = stream.read(&mut [0; 4096]).await;
+                    let answer = format!("HTTP/1.1 200 OK\r\n{words}content-length: 1\r\n\r\n1");
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                    drop(stream);
+                    count.send_modify(|count| *count += 1);
+                }
+            });
+            let connections = Connections::new(&socket);
+            for calls in 1..=5 {
+                let post = connections.post("/execute", b"{}".to_vec());
+                let answer = tokio::time::timeout(std::time::Duration::from_secs(20), post).await;
+                assert_eq!(answer.unwrap().unwrap().status.as_u16(), 200);
+                closed.wait_for(|count| *count == calls).await.unwrap();
+            }
+        }
+    }
+
     #[test]
     fn a_connection_outlives_its_runtime_without_harm_and_serves_no_other() {
         let dir = tempfile::tempdir().unwrap();
@@ -273,14 +319,20 @@ mod tests {
         let (connections, count) = worker.block_on(answering(dir.path(), answer));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let serving = std::thread::spawn(move || worker.block_on(stopped));
+        // They live on, and nobody drives them.
+        let mut callers = Vec::new();
         for calls in 1..=3 {
             let caller = runtime();
             for _ in 0..2 {
-                let answer = caller.block_on(connections.post("/execute", b"{}".to_vec())).unwrap();
-                assert_eq!(answer.status.as_u16(), 204);
+                let post = connections.post("/execute", b"{}".to_vec());
+                let limit = std::time::Duration::from_secs(20);
+                let answer = caller.block_on(async { tokio::time::timeout(limit, post).await });
+                assert_eq!(answer.unwrap().unwrap().status.as_u16(), 204);
             }
             assert_eq!(*count.borrow(), calls, "one for each runtime");
+            callers.push(caller);
         }
+        drop(callers);
         drop(connections);
         stop.send(()).unwrap();
         serving.join().unwrap().unwrap();

@@ -1,12 +1,18 @@
 //! How a worker begins to speak and how it ended: the first word and the last, between the task that accompanies it and
 //! whoever owns it.
 
+use crate::error::CallError;
 use crate::keeper_client::WorkerEnd;
 use cjm_decide::death::Verdict;
 use cjm_wire::channel::LoadFailure;
 use cjm_wire::http::Health;
 use cjm_wire::link::{ToolExit, WorkerReady};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
+
+/// Says how a worker ended, once it has.
+pub(crate) type Watched = watch::Receiver<Option<Arc<Death>>>;
 
 /// How a worker died, with what the host makes of it.
 #[derive(Debug, Clone)]
@@ -27,13 +33,19 @@ impl Death {
         Self { end, tool_exit: None, given: None, verdict, stderr_tail }
     }
 
-    /// Whether it says that its tool was given calls.
-    pub(crate) fn has_given(&self) -> bool {
-        self.given.as_ref().is_some_and(|given| !given.is_empty())
+    /// What a call that got no answer is told: the death, or that its tool was not given it, which only a request that
+    /// was never sent and the last words of the worker show.
+    pub(crate) fn of_call(&self, capability: &str, sent: bool, job: Option<&str>) -> CallError {
+        let (capability, verdict) = (capability.to_owned(), Box::new(self.verdict.clone()));
+        let stderr_tail = self.stderr_tail.clone();
+        if sent && self.may_have_given(job) {
+            return CallError::Died { capability, verdict, stderr_tail };
+        }
+        let others = self.given.as_ref().is_some_and(|given| !given.is_empty());
+        CallError::NotTaken { others, capability, verdict, stderr_tail }
     }
 
-    /// Whether its tool may have been given the call of this job. Only a worker that says that it was not is believed.
-    pub(crate) fn may_have_given(&self, job: Option<&str>) -> bool {
+    fn may_have_given(&self, job: Option<&str>) -> bool {
         match (&self.given, job) {
             (Some(given), Some(job)) => given.iter().any(|given| given == job),
             _ => true,
@@ -84,4 +96,43 @@ pub(crate) enum FirstWord {
 /// Whole milliseconds.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Resolves when the worker is dead; holds no lock over the wait's end, as `wait_for` itself would.
+pub(crate) async fn dead(death: &mut Watched) {
+    // An error means that the accompanying task is gone, which is as dead.
+    let _ = death.wait_for(Option::is_some).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cjm_decide::death::{Evidence, LifePhase, SincePhaseBegan, verdict};
+
+    #[test]
+    fn a_call_was_not_taken_only_where_that_is_sure() {
+        let since = SincePhaseBegan { output: Vec::new(), elapsed_ms: 0 };
+        let death = |given: Option<&[&str]>| Death {
+            given: given.map(|given| given.iter().map(|job| (*job).to_owned()).collect()),
+            ..Death::told(verdict(&Evidence::new(LifePhase::Idle, since.clone())), vec!["last".to_owned()])
+        };
+        for (given, sent, job, others) in [
+            // Nobody says what was given: all may have been, but what was never sent.
+            (None, true, Some("j"), None),
+            (None, false, Some("j"), Some(false)),
+            (Some(["j"].as_slice()), true, Some("j"), None),
+            (Some(&["j"]), true, Some("k"), Some(true)),
+            (Some(&[]), true, Some("k"), Some(false)),
+            // A call of no job stands in no list.
+            (Some(&[]), true, None, None),
+            (Some(&["j"]), false, None, Some(true)),
+        ] {
+            let told = match death(given).of_call("t", sent, job) {
+                CallError::NotTaken { others, stderr_tail, .. } if stderr_tail == ["last"] => Some(others),
+                CallError::Died { stderr_tail, .. } if stderr_tail == ["last"] => None,
+                other => panic!("{other}"),
+            };
+            assert_eq!(told, others, "{given:?} {sent} {job:?}");
+        }
+    }
 }

@@ -101,7 +101,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Arc, Mutex};
 
-    /// Keeps lines in memory; has room for so many until it is asked to settle.
+    /// Keeps lines in memory; has room for so many until it is asked to settle, and drops what is above.
     #[derive(Clone)]
     pub(crate) struct Kept {
         lines: Arc<Mutex<Vec<String>>>,
@@ -130,7 +130,9 @@ mod tests {
         }
 
         fn keep(&mut self, line: &str) {
-            self.lines.lock().expect("lock").push(line.to_owned());
+            if self.has_room() {
+                self.lines.lock().expect("lock").push(line.to_owned());
+            }
         }
 
         fn settled(&self) -> BoxFuture<'static, ()> {

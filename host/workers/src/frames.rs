@@ -1,14 +1,14 @@
 //! Reads and writes `wire` frames on an async stream: the host's end of the link.
 
+use crate::redaction::Said;
 use cjm_wire::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// One frame.
-#[derive(Debug, Clone)]
 pub(crate) struct Frame {
     pub(crate) kind: u8,
-    pub(crate) payload: Vec<u8>,
+    pub(crate) payload: Said,
 }
 
 /// The next frame; `None` at the end of the stream. A frame longer than `payload_bytes_max` is an error, because
@@ -28,7 +28,7 @@ pub(crate) async fn read(
     }
     let mut payload = vec![0u8; header.payload_bytes];
     stream.read_exact(&mut payload).await?;
-    Ok(Some(Frame { kind: header.kind, payload }))
+    Ok(Some(Frame { kind: header.kind, payload: Said::new(payload) }))
 }
 
 /// Writes one frame that belongs to no call.

@@ -69,7 +69,7 @@ pub(crate) fn variables(secrets: &Map<String, Value>, host_dir: &Path) -> Vec<(S
 pub(crate) async fn first_word(proxy: &Proxy) -> Health {
     loop {
         if let Ok(body) = proxy.get_unbounded(http::HEALTH).await
-            && let Ok(health) = serde_json::from_slice(&body)
+            && let Some(health) = proxy.read(&body)
         {
             return health;
         }
@@ -147,7 +147,7 @@ async fn follow_progress(proxy: Proxy, jobs: Weak<RunningJobs>, sinks: Arc<Sinks
         drop(running);
         tokio::time::sleep(PROGRESS_INTERVAL).await;
         let Ok(body) = proxy.get(http::PROGRESS).await else { continue };
-        let Ok(progress) = serde_json::from_slice::<Progress>(&body) else { continue };
+        let Some(progress) = proxy.read::<Progress>(&body) else { continue };
         let Some(running) = jobs.upgrade() else { return };
         // The value of an earlier call stays until the next one says something.
         if told.as_ref() == Some(&progress) {

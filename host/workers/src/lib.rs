@@ -10,6 +10,7 @@
 mod api;
 mod binding;
 mod bring_up;
+mod client;
 mod connections;
 mod death;
 mod drift;
@@ -19,6 +20,7 @@ pub mod events;
 mod flood;
 mod frames;
 mod genuine;
+mod in_life;
 mod keeper_client;
 mod known_inputs;
 mod life;

@@ -6,14 +6,15 @@ use crate::frames;
 use crate::keeper_client::WorkerEnd;
 use crate::phase::Phases;
 use crate::pump::{Tail, pump};
-use crate::redaction::Redaction;
+use crate::redaction::{Redaction, Said};
 use crate::sinks::{OutputStreamName, Sinks, StoredLines};
 use cjm_decide::death::{Evidence, OwnKill, verdict};
 use cjm_wire::channel::{LoadFailure, Record};
 use cjm_wire::frame::SMALL_PAYLOAD_BYTES_MAX;
 use cjm_wire::link::{LastWords, ProgressReport, ToolExit, to_host};
 use cjm_wire::{InstanceId, WorkerSessionId};
-use std::os::fd::OwnedFd;
+use serde::de::DeserializeOwned;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::unix::OwnedReadHalf;
@@ -53,6 +54,8 @@ impl Life {
     ) {
         let (dead_sender, dead) = watch::channel(false);
         let news = Arc::new(Mutex::new(LinkNews::default()));
+        // A descriptor of its own, to close it for more words while it is read.
+        let link_end = link.as_ref().and_then(|link| link.as_ref().as_fd().try_clone_to_owned().ok());
         let link_task = link.map(|link| tokio::spawn(self.link_reader(link, first_word, Arc::clone(&news))));
         let pumps = [
             tokio::spawn(self.pump(stdout, OutputStreamName::Stdout, dead.clone())),
@@ -61,6 +64,11 @@ impl Life {
         let end = end.await.unwrap_or(WorkerEnd { status: None, descendants_killed: 0, clear_ms: 0 });
         // Nobody listens when both pumps have ended.
         let _ = dead_sender.send(true);
+        if let Some(link) = link_end {
+            // What was said until now is read, and then it ends, whoever else holds the other end. An error means that it
+            // has ended.
+            let _ = rustix::net::shutdown(&link, rustix::net::Shutdown::Read);
+        }
         for task in pumps.into_iter().chain(link_task) {
             // A panicking pump must not hide the death it accompanied.
             let _ = task.await;
@@ -117,27 +125,26 @@ impl Life {
                     let _ = sender.send(word);
                 }
             };
-            while let Ok(Some(mut frame)) = frames::read(&mut link, LINK_PAYLOAD_BYTES_MAX).await {
-                frame.payload = redaction.bytes(frame.payload.into()).into();
+            while let Ok(Some(frame)) = frames::read(&mut link, LINK_PAYLOAD_BYTES_MAX).await {
+                let payload = Payload { said: frame.payload, redaction: &redaction };
                 match frame.kind {
-                    to_host::READY => parse(&frame.payload).map(|ready| say(FirstWord::Ready(ready))),
-                    to_host::LOAD_FAILED => parse::<LoadFailure>(&frame.payload).map(|failure| {
+                    to_host::READY => payload.read().map(|ready| say(FirstWord::Ready(ready))),
+                    to_host::LOAD_FAILED => payload.read::<LoadFailure>().map(|failure| {
                         news.lock().unwrap_or_else(PoisonError::into_inner).load_failure =
                             Some(failure.clone());
                         say(FirstWord::LoadFailed(failure));
                     }),
-                    to_host::RECORD => {
-                        parse::<Record>(&frame.payload).map(|record| sinks.record(&session, record))
+                    to_host::RECORD => payload.read::<Record>().map(|record| sinks.record(&session, record)),
+                    to_host::PROGRESS => {
+                        payload.read::<ProgressReport>().map(|report| sinks.progress(&instance, report))
                     }
-                    to_host::PROGRESS => parse::<ProgressReport>(&frame.payload)
-                        .map(|report| sinks.progress(&instance, report)),
-                    to_host::TOOL_EXIT => parse::<ToolExit>(&frame.payload).map(|exit| {
+                    to_host::TOOL_EXIT => payload.read::<ToolExit>().map(|exit| {
                         news.lock().unwrap_or_else(PoisonError::into_inner).tool_exit = Some(exit);
                     }),
-                    to_host::LAST_WORDS => parse::<LastWords>(&frame.payload).map(|words| {
+                    to_host::LAST_WORDS => payload.read::<LastWords>().map(|words| {
                         news.lock().unwrap_or_else(PoisonError::into_inner).last_words = Some(words);
                     }),
-                    to_host::DROPPED => parse::<cjm_wire::link::Dropped>(&frame.payload).map(|dropped| {
+                    to_host::DROPPED => payload.read::<cjm_wire::link::Dropped>().map(|dropped| {
                         sinks.chunk(
                             &session,
                             OutputStreamName::Stderr,
@@ -152,8 +159,151 @@ impl Life {
     }
 }
 
-fn parse<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Option<T> {
-    serde_json::from_slice(payload)
-        .inspect_err(|error| tracing::warn!(%error, "a link frame cannot be read"))
-        .ok()
+/// Of a frame.
+struct Payload<'r> {
+    said: Said,
+    redaction: &'r Redaction,
+}
+
+impl Payload<'_> {
+    fn read<T: DeserializeOwned>(&self) -> Option<T> {
+        let read = self.redaction.read(&self.said);
+        read.inspect_err(|error| tracing::warn!(%error, "a link frame cannot be read")).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::HostEvent;
+    use cjm_platform::fds;
+    use cjm_store::{DiagnosticRecord, Diagnostics, DroppedCounts, StreamChunk};
+    use cjm_wire::link::ExitStatus;
+    use serde_json::{Value, json};
+    use std::time::Duration;
+    use tokio::sync::broadcast;
+
+    const SECRET: &str = "tok-12345678";
+
+    /// Keeps words in memory.
+    #[derive(Debug, Default)]
+    struct Words(Mutex<Vec<String>>);
+
+    impl Diagnostics for Words {
+        fn record(&self, record: DiagnosticRecord) -> bool {
+            self.0.lock().expect("lock").push(format!("{record:?}"));
+            true
+        }
+
+        fn chunk(&self, chunk: StreamChunk) -> bool {
+            self.0.lock().expect("lock").push(chunk.content);
+            true
+        }
+
+        fn dropped(&self) -> DroppedCounts {
+            DroppedCounts::default()
+        }
+
+        fn flush(&self) -> futures_util::future::BoxFuture<'static, ()> {
+            Box::pin(async {})
+        }
+
+        fn close(&self) {}
+    }
+
+    /// A life, and what its worker holds of it.
+    struct Stage {
+        words: Arc<Words>,
+        events: broadcast::Receiver<HostEvent>,
+        first_word: oneshot::Receiver<FirstWord>,
+        death: watch::Receiver<Option<Arc<Death>>>,
+        keeper: oneshot::Sender<WorkerEnd>,
+        link: tokio::net::UnixStream,
+        stdout: std::fs::File,
+        _stderr: OwnedFd,
+    }
+
+    fn into_stream(fd: OwnedFd) -> tokio::net::UnixStream {
+        let stream = std::os::unix::net::UnixStream::from(fd);
+        stream.set_nonblocking(true).expect("set");
+        tokio::net::UnixStream::from_std(stream).expect("stream")
+    }
+
+    fn stage() -> Stage {
+        let words = Arc::new(Words::default());
+        let (sender, events) = broadcast::channel(16);
+        let sinks = Sinks { diagnostics: Arc::<Words>::clone(&words), events: sender };
+        let secrets = json!({"TOKEN": SECRET});
+        let tail = Tail::default();
+        let life = Life {
+            session: WorkerSessionId::from_text("w"),
+            instance: InstanceId::from_text("i"),
+            sinks: Arc::new(sinks),
+            tail: tail.clone(),
+            redaction: Arc::new(Redaction::of(secrets.as_object().expect("an object"))),
+            own_kill: Arc::default(),
+            phases: Phases::starting(tail),
+            socket: PathBuf::from("/nowhere/s"),
+        };
+        let (here, there) = fds::stream_pair().expect("pair");
+        let (stdout, stderr) = (fds::pipe_cloexec().expect("pipe"), fds::pipe_cloexec().expect("pipe"));
+        let (keeper, end) = oneshot::channel();
+        let (first_sender, first_word) = oneshot::channel();
+        let (death_sender, death) = watch::channel(None);
+        let link = Some(into_stream(here).into_split().0);
+        tokio::spawn(life.watch(end, link, stdout.read, stderr.read, first_sender, death_sender));
+        let (link, stdout, stderr) = (into_stream(there), stdout.write.into(), stderr.write);
+        Stage { words, events, first_word, death, keeper, link, stdout, _stderr: stderr }
+    }
+
+    async fn say(link: &mut tokio::net::UnixStream, kind: u8, words: Value) {
+        frames::write(link, kind, words.to_string().as_bytes()).await.expect("written");
+    }
+
+    async fn died(stage: &mut Stage, keeper: oneshot::Sender<WorkerEnd>) -> Arc<Death> {
+        let end = WorkerEnd { status: Some(ExitStatus::Code(9)), descendants_killed: 0, clear_ms: 0 };
+        keeper.send(end).expect("it listens");
+        let told = tokio::time::timeout(Duration::from_secs(20), stage.death.wait_for(Option::is_some)).await;
+        told.expect("a death is told").expect("by its life").clone().expect("one")
+    }
+
+    #[tokio::test]
+    async fn no_word_of_a_worker_shows_a_secret() {
+        let mut stage = stage();
+        let link = &mut stage.link;
+        let record = json!({"level": "INFO", "logger_name": "x", "message": SECRET, "exc_text": SECRET});
+        say(link, to_host::RECORD, record).await;
+        say(link, to_host::PROGRESS, json!({"job_id": "j", "progress": 0.5, "message": SECRET})).await;
+        say(link, to_host::LOAD_FAILED, json!({"message": SECRET, "traceback": SECRET})).await;
+        let status = serde_json::to_value(ExitStatus::Code(1)).expect("writes");
+        let exit = json!({"pid": 1, "status": status, "calls_running": 0, "protocol_fault": SECRET});
+        say(link, to_host::TOOL_EXIT, exit).await;
+        std::io::Write::write_all(&mut stage.stdout, format!("{SECRET}\n").as_bytes()).expect("written");
+        let (closed, _) = oneshot::channel();
+        let keeper = std::mem::replace(&mut stage.keeper, closed);
+        let death = died(&mut stage, keeper).await;
+        let Ok(FirstWord::LoadFailed(failure)) = stage.first_word.await else { panic!("another word") };
+        let told = format!("{death:?} {failure:?} {:?} {:?}", stage.words, stage.events.recv().await);
+        assert!(!told.contains("tok-"), "{told}");
+        // Message and text of the record, progress, the failure's two, its cause, fault, two lines.
+        assert!(told.matches("[secret]").count() >= 8, "{told}");
+    }
+
+    #[tokio::test]
+    async fn a_link_that_somebody_else_holds_and_floods_does_not_hold_a_death() {
+        let mut stage = stage();
+        say(&mut stage.link, to_host::LAST_WORDS, json!({"signal": null, "given": ["j"]})).await;
+        let (closed, _) = oneshot::channel();
+        let keeper = std::mem::replace(&mut stage.keeper, closed);
+        let (_, unused) = fds::stream_pair().expect("pair");
+        let mut link = std::mem::replace(&mut stage.link, into_stream(unused));
+        let flood = tokio::spawn(async move {
+            // Until the host's end takes no more.
+            while frames::write(&mut link, to_host::PROGRESS, b"{}").await.is_ok() {}
+            link
+        });
+        let death = died(&mut stage, keeper).await;
+        assert_eq!(death.given, Some(vec!["j".to_owned()]), "what was said before is heard");
+        drop(flood.await.expect("no panic"));
+    }
 }

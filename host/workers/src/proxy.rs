@@ -1,16 +1,17 @@
 //! Speaks the uniform HTTP surface of one worker: requests out, answers mapped to results or typed errors. Knows
 //! nothing of jobs or journals.
 
-use crate::connections::{Broken, Connections};
+use crate::client::{Client, Opened, Unheard, Whole, chain};
+use crate::connections::{Answer, Broken, Connections};
 use crate::error::CallError;
-use crate::redaction::Redaction;
-use bytes::{Bytes, BytesMut};
+use crate::redaction::{Redaction, Said};
+use bytes::Bytes;
 use cjm_wire::error::JobErrorBody;
 use cjm_wire::event::EventType;
 use cjm_wire::http::{self, Account, DetailBody};
-use cjm_wire::ndjson::{self, Line};
+use cjm_wire::ndjson::Line;
 use futures_util::StreamExt;
-use hyper::header::HeaderMap;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,8 +20,6 @@ use std::time::Duration;
 /// How long questions about state may take (health, stats, progress, cancel).
 const QUESTION_MAX: Duration = Duration::from_secs(2);
 const EXCERPT_CHARS_MAX: usize = 200;
-/// Any host name does: the socket decides where it goes.
-const BASE: &str = "http://worker";
 
 /// A client of one worker.
 #[derive(Debug, Clone)]
@@ -28,7 +27,7 @@ pub(crate) struct Proxy {
     /// For calls: one answer each, as fast as can be.
     connections: Arc<Connections>,
     /// For streams, and for questions, which may time out.
-    client: reqwest::Client,
+    client: Client,
     capability: String,
     /// Of what the tool says, what nobody is to see.
     redaction: Arc<Redaction>,
@@ -60,9 +59,7 @@ impl Proxy {
         socket: &Path,
         redaction: Arc<Redaction>,
     ) -> Result<Self, reqwest::Error> {
-        // One idle connection per lane stays open; a worker's socket does not time out.
-        let client =
-            reqwest::Client::builder().unix_socket(socket).pool_idle_timeout(None).no_proxy().build()?;
+        let client = Client::new(socket)?;
         let connections = Arc::new(Connections::new(socket));
         Ok(Self { connections, client, capability: capability.to_owned(), redaction })
     }
@@ -75,14 +72,13 @@ impl Proxy {
             error @ Broken::Connect(_) => Failed::Unsent(chain(&error)),
             error => Failed::Connection(chain(&error)),
         })?;
+        let accounts = self.accounts_of(&answer);
         if answer.status.as_u16() == 200 {
-            // A result is its caller's, also where the tool gives a secret back on purpose.
-            return Ok(Reply { accounts: self.accounts_of(&answer.headers), body: answer.body });
+            return Ok(Reply { accounts, body: answer.body.result() });
         }
-        let body = self.redaction.bytes(answer.body);
-        let mut error = self.error_of(answer.status.as_u16(), &body);
-        if let CallError::Tool { accounts, .. } = &mut error {
-            *accounts = self.accounts_of(&answer.headers);
+        let mut error = self.error_of(answer.status.as_u16(), &answer.body);
+        if let CallError::Tool { accounts: told, .. } = &mut error {
+            *told = accounts;
         }
         Err(Failed::Answer(error))
     }
@@ -92,118 +88,98 @@ impl Proxy {
         &self,
         body: Vec<u8>,
     ) -> Result<impl futures_util::Stream<Item = Result<Box<RawValue>, Failed>> + Send + use<>, Failed> {
-        let response = self.post(http::EXECUTE_STREAM, body).await?;
-        let status = response.status().as_u16();
-        if status != 200 {
-            let body = self.bounded(response).await?;
-            return Err(Failed::Answer(self.error_of(status, &body)));
-        }
-        let reader = tokio_util::io::StreamReader::new(
-            response.bytes_stream().map(|item| item.map_err(std::io::Error::other)),
-        );
-        let lines = tokio_util::codec::FramedRead::new(
-            reader,
-            tokio_util::codec::LinesCodec::new_with_max_length(ndjson::LINE_BYTES_MAX),
-        );
+        let opened = self.client.stream(http::EXECUTE_STREAM, body).await;
+        let lines = match opened.map_err(|unheard| self.unheard(unheard))? {
+            Opened::Lines(lines) => lines,
+            Opened::Refused(Whole { status, body }) => {
+                return Err(Failed::Answer(self.error_of(status, &body)));
+            }
+        };
         let proxy = self.clone();
         Ok(lines.map(move |line| match line {
-            Ok(line) => proxy.line(line),
-            Err(error) => Err(Failed::Connection(error.to_string())),
+            Ok(line) => line.chunk().map_err(|line| Failed::Answer(proxy.last_line(&line))),
+            Err(unheard) => Err(proxy.unheard(unheard)),
         }))
     }
 
     /// `POST` of a hook; `Err` holds the detail of a refusal.
-    pub(crate) async fn hook(&self, path: &str, body: Vec<u8>) -> Result<Bytes, Failed> {
-        self.call(path, body.into()).await.map(|reply| reply.body)
+    pub(crate) async fn hook(&self, path: &str, body: Vec<u8>) -> Result<(), Failed> {
+        self.call(path, body.into()).await.map(drop)
     }
 
     /// `GET` of something small.
-    pub(crate) async fn get(&self, path: &str) -> Result<Bytes, Failed> {
-        self.answer_of(self.client.get(format!("{BASE}{path}")).timeout(QUESTION_MAX)).await
+    pub(crate) async fn get(&self, path: &str) -> Result<Said, Failed> {
+        self.ask(path, Some(QUESTION_MAX)).await
     }
 
     /// `GET` for who bounds the wait otherwise.
-    pub(crate) async fn get_unbounded(&self, path: &str) -> Result<Bytes, Failed> {
-        self.answer_of(self.client.get(format!("{BASE}{path}"))).await
+    pub(crate) async fn get_unbounded(&self, path: &str) -> Result<Said, Failed> {
+        self.ask(path, None).await
     }
 
-    async fn answer_of(&self, request: reqwest::RequestBuilder) -> Result<Bytes, Failed> {
-        let connection = |error: reqwest::Error| Failed::Connection(chain(&error));
-        let response = request.send().await.map_err(connection)?;
-        let status = response.status().as_u16();
-        let body = self.bounded(response).await?;
+    async fn ask(&self, path: &str, within: Option<Duration>) -> Result<Said, Failed> {
+        let answer = self.client.get(path, within).await;
+        let Whole { status, body } = answer.map_err(|unheard| self.unheard(unheard))?;
         if status == 200 { Ok(body) } else { Err(Failed::Answer(self.error_of(status, &body))) }
+    }
+
+    /// An answer to a `GET`, as it may be shown.
+    pub(crate) fn shown(&self, said: &Said) -> Bytes {
+        self.redaction.answer(said)
+    }
+
+    /// What an answer to a `GET` says; none where it says something else.
+    pub(crate) fn read<T: DeserializeOwned>(&self, said: &Said) -> Option<T> {
+        self.redaction.read(said).ok()
     }
 
     /// `POST /cancel` for one job's call.
     pub(crate) async fn cancel(&self, body: Vec<u8>) -> Result<(), Failed> {
-        let request = self.client.post(format!("{BASE}{}", http::CANCEL)).timeout(QUESTION_MAX).body(body);
-        request.send().await.map(|_| ()).map_err(|error| Failed::Connection(chain(&error)))
+        let sent = self.client.post(http::CANCEL, body, QUESTION_MAX).await;
+        sent.map_err(|unheard| self.unheard(unheard))
     }
 
-    /// A whole answer, if it is no longer than any may be.
-    async fn bounded(&self, mut response: reqwest::Response) -> Result<Bytes, Failed> {
-        let mut whole = BytesMut::new();
-        while let Some(piece) = response.chunk().await.map_err(|error| Failed::Connection(chain(&error)))? {
-            if whole.len() + piece.len() > http::BODY_BYTES_MAX {
-                let status = response.status().as_u16();
+    fn unheard(&self, unheard: Unheard) -> Failed {
+        match unheard {
+            Unheard::Connection(message) => Failed::Connection(message),
+            Unheard::TooLong { status } => {
                 let words = format!("an answer of more than {} bytes", http::BODY_BYTES_MAX);
-                return Err(Failed::Answer(self.bad_answer(status, words)));
+                Failed::Answer(self.bad_answer(status, words))
             }
-            whole.extend_from_slice(&piece);
         }
-        Ok(whole.freeze())
     }
 
-    async fn post(&self, path: &str, body: Vec<u8>) -> Result<reqwest::Response, Failed> {
-        self.client
-            .post(format!("{BASE}{path}"))
-            .header("content-type", "application/json")
-            .body(body)
-            .send()
-            .await
-            .map_err(|error| Failed::Connection(chain(&error)))
-    }
-
-    fn line(&self, line: String) -> Result<Box<RawValue>, Failed> {
-        let excerpt = excerpt(line.as_bytes());
-        Err(Failed::Answer(match Line::read(line) {
-            Ok(Line::Chunk(chunk)) => return Ok(chunk),
+    /// What ended a stream: a line that is no chunk.
+    fn last_line(&self, line: &Said) -> CallError {
+        let words = String::from_utf8_lossy(&self.redaction.answer(line)).into_owned();
+        let excerpt = excerpt(&words);
+        match Line::read(words) {
             Ok(Line::Cancelled) => self.cancelled(),
-            Ok(Line::Failed(body)) => self.tool(self.struck(*body)),
+            Ok(Line::Failed(body)) => self.tool(*body),
+            Ok(Line::Chunk(_)) => self.bad_answer(200, format!("a stream line that is not JSON: {excerpt}")),
             Err(fault) => {
                 self.bad_answer(200, format!("a stream line that is not JSON ({fault}): {excerpt}"))
             }
-        }))
+        }
     }
 
-    /// A failure without the secrets that stand in it.
-    fn struck(&self, body: JobErrorBody) -> JobErrorBody {
-        let Ok(text) = serde_json::to_string(&body) else { return body };
-        serde_json::from_str(&self.redaction.text(&text)).unwrap_or(body)
-    }
-
-    fn error_of(&self, status: u16, body: &[u8]) -> CallError {
+    fn error_of(&self, status: u16, body: &Said) -> CallError {
         if status == 409 {
             return self.cancelled();
         }
-        if let Ok(body) = serde_json::from_slice::<JobErrorBody>(body) {
+        if let Some(body) = self.read::<JobErrorBody>(body) {
             return self.tool(body);
         }
-        let excerpt =
-            serde_json::from_slice::<DetailBody>(body).map_or_else(|_| excerpt(body), |body| body.detail);
-        self.bad_answer(status, excerpt)
+        let detail = self.read::<DetailBody>(body).map(|body| body.detail);
+        self.bad_answer(status, detail.unwrap_or_else(|| excerpt(&self.redaction.words(body))))
     }
 
     /// Only the worker's own kinds of rows: it must not be able to forge another job's history.
-    fn accounts_of(&self, headers: &HeaderMap) -> Vec<Account> {
-        let Some(header) = headers.get(http::ACCOUNTS_HEADER).and_then(|value| value.to_str().ok()) else {
+    fn accounts_of(&self, answer: &Answer) -> Vec<Account> {
+        let Some(header) = answer.header(http::ACCOUNTS_HEADER, http::ACCOUNTS_BYTES_MAX) else {
             return Vec::new();
         };
-        if header.len() > http::ACCOUNTS_BYTES_MAX {
-            return Vec::new();
-        }
-        let accounts: Vec<Account> = serde_json::from_str(&self.redaction.text(header)).unwrap_or_default();
+        let accounts: Vec<Account> = self.read(&header).unwrap_or_default();
         accounts
             .into_iter()
             .filter(|account| EventType::parse(&account.event_type).is_some_and(EventType::is_worker_account))
@@ -228,23 +204,139 @@ impl Proxy {
     }
 }
 
-fn excerpt(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&body[..body.len().min(EXCERPT_CHARS_MAX * 4)]);
+/// The beginning. Of text that was struck out already: a value that is cut would be found no more.
+fn excerpt(text: &str) -> String {
     let mut excerpt: String = text.chars().take(EXCERPT_CHARS_MAX).collect();
-    if excerpt.len() < body.len() {
+    if excerpt.len() < text.len() {
         excerpt.push('…');
     }
     excerpt
 }
 
-/// reqwest hides the cause one level down.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixListener;
+
+    const SECRET: &str = "tok-12345678";
+
+    /// The client of a worker that answers every request with this, and keeps a secret.
+    fn proxy_of(dir: &Path, status: u16, headers: &str, body: &str) -> Proxy {
+        let socket = dir.join(format!("{status}-{}.sock", body.len()));
+        let listener = UnixListener::bind(&socket).expect("bound");
+        let answer = format!(
+            "HTTP/1.1 {status} It\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n{body}",
+            body.len()
+        );
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                // One small request comes in one piece.
+                let _ = stream.read(&mut [0; 4096]).await;
+                stream.write_all(answer.as_bytes()).await.expect("written");
+            }
+        });
+        let secrets = json!({"TOKEN": SECRET});
+        let redaction = Redaction::of(secrets.as_object().expect("an object"));
+        Proxy::new("t", &socket, Arc::new(redaction)).expect("made")
     }
-    text
+
+    /// All that a failure says, to whomever.
+    fn told(failed: &Failed) -> String {
+        match failed {
+            Failed::Answer(error) => format!("{error} {error:?}"),
+            Failed::Connection(message) | Failed::Unsent(message) => message.clone(),
+        }
+    }
+
+    async fn end_of_stream(proxy: &Proxy) -> Failed {
+        let mut lines = match proxy.stream(b"{}".to_vec()).await {
+            Ok(lines) => Box::pin(lines),
+            Err(failed) => return failed,
+        };
+        loop {
+            match lines.next().await.expect("it has a last word") {
+                Ok(chunk) => assert!(chunk.get().contains(SECRET), "a chunk is its caller's as it is"),
+                Err(failed) => return failed,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn no_answer_that_fails_shows_a_secret() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let failure = json!({"_job_error": {
+            "category": "fatal", "message": format!("401 for {SECRET}"), "retriable": false,
+            "original_exc_repr": format!("E({SECRET})"), "traceback": SECRET,
+        }});
+        let cut = format!("{}{SECRET}", "x".repeat(EXCERPT_CHARS_MAX - SECRET.len() / 2));
+        for body in [
+            failure.to_string(),
+            json!({"detail": format!("401 for {SECRET}")}).to_string(),
+            format!("401 for {SECRET}"),
+            cut,
+        ] {
+            let proxy = proxy_of(dir.path(), 500, "", &body);
+            let failed = [
+                proxy.call("/execute", Bytes::from_static(b"{}")).await.expect_err("refused"),
+                proxy.hook("/initialize", b"{}".to_vec()).await.expect_err("refused"),
+                proxy.get("/health").await.err().expect("refused"),
+                proxy.get_unbounded("/health").await.err().expect("refused"),
+                end_of_stream(&proxy).await,
+            ];
+            for failed in failed.iter().map(told) {
+                assert!(!failed.contains("tok-") && failed.contains("[secre"), "{failed}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn no_last_line_of_a_stream_shows_a_secret() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let failure = json!({"_job_error": {
+            "category": "fatal", "message": SECRET, "retriable": false, "original_exc_repr": "E()",
+        }});
+        for last in [failure.to_string(), format!("{SECRET} is no JSON")] {
+            let proxy = proxy_of(dir.path(), 200, "", &format!("\"{SECRET}\"\n{last}\n"));
+            let failed = told(&end_of_stream(&proxy).await);
+            assert!(!failed.contains("tok-") && failed.contains("[secret]"), "{failed}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_worker_says_of_itself_shows_no_secret_and_a_result_is_as_it_came() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let proxy = proxy_of(dir.path(), 200, "", &json!({"detail": SECRET}).to_string());
+        let said = proxy.get("/stats").await.ok().expect("answered");
+        assert_eq!(proxy.shown(&said), r#"{"detail":"[secret]"}"#);
+        assert_eq!(proxy.read::<DetailBody>(&said).expect("reads").detail, "[secret]");
+        let reply = proxy.call("/execute", Bytes::from_static(b"{}")).await.ok().expect("a result");
+        assert_eq!(reply.body, json!({"detail": SECRET}).to_string());
+    }
+
+    #[tokio::test]
+    async fn a_worker_accounts_for_what_is_its_own_and_without_secrets() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let header = concat!(
+            r#"x-cjm-accounts: [{"event_type": "cache_hit", "payload": {"key": "of tok-12345678"}}, "#,
+            r#"{"event_type": "state_transition", "payload": {"to": "completed"}}, "#,
+            r#"{"event_type": "made_up", "payload": {}}]"#,
+            "\r\n",
+        );
+        let failure = json!({"_job_error": {
+            "category": "fatal", "message": "m", "retriable": false, "original_exc_repr": "E()",
+        }});
+        for (status, body) in [(200, "1".to_owned()), (500, failure.to_string())] {
+            let proxy = proxy_of(dir.path(), status, header, &body);
+            let accounts = match proxy.call("/execute", Bytes::from_static(b"{}")).await {
+                Ok(reply) => reply.accounts,
+                Err(Failed::Answer(error)) => error.accounts().to_vec(),
+                Err(failed) => panic!("{}", told(&failed)),
+            };
+            assert_eq!(accounts.len(), 1, "no other row may be a worker's: {accounts:?}");
+            assert_eq!(accounts[0].event_type, "cache_hit");
+            assert_eq!(accounts[0].payload["key"], "of [secret]");
+        }
+    }
 }

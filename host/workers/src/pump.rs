@@ -1,6 +1,6 @@
 //! Reads what a worker prints, always, so that it never blocks on a full pipe: every line goes to the diagnostics
 //! store, the last ones are kept for errors. Above a named rate the middle is dropped and counted. After a death it
-//! reads until the pipe is empty or a moment has passed, never to the end of file: a grandchild may hold the pipe.
+//! reads what is in the pipe, and on for a moment, never to the end of file: somebody else may hold the pipe, and fill it.
 
 use crate::flood::{LineStore, Meter, TAIL_LINES_MAX};
 use crate::redaction::Redaction;
@@ -91,43 +91,54 @@ pub(crate) async fn pump(
 ) {
     let Ok(receiver) = pipe::Receiver::from_owned_fd(pipe_end).map(Arc::new) else { return };
     tail.pipes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&receiver));
-    let mut lines = Lines::default();
+    let mut lines = Lines { redaction, ..Lines::default() };
     let mut meter = Meter::new();
     let mut buffer = vec![0u8; READ_BYTES];
     let mut stop_at: Option<Instant> = None;
+    // Of what the dead have said, still to be read.
+    let mut owed_bytes = 0_u64;
     loop {
+        // By the clock itself: a timer may be late while there is always something to read.
+        if owed_bytes == 0 && stop_at.is_some_and(|at| at <= Instant::now()) {
+            break;
+        }
+        // A pipe that is never empty must keep nothing else from its turn.
         let ready = tokio::select! {
             biased;
+            () = until(stop_at), if stop_at.is_some() && owed_bytes == 0 => continue,
+            _ = dead.wait_for(|dead| *dead), if stop_at.is_none() => {
+                stop_at = Some(Instant::now() + AFTER_DEATH_MAX);
+                owed_bytes = rustix::io::ioctl_fionread(&*receiver).unwrap_or(0);
+                continue;
+            }
             ready = receiver.readable() => ready,
-            () = until(stop_at), if stop_at.is_some() => break,
             // A flood is over, and its last words are still held back.
             () = until(Some(meter.release_at())), if meter.holds() => {
                 meter.release(&mut store);
-                continue;
-            }
-            _ = dead.wait_for(|dead| *dead), if stop_at.is_none() => {
-                stop_at = Some(Instant::now() + AFTER_DEATH_MAX);
                 continue;
             }
         };
         if ready.is_err() {
             break;
         }
-        let _moving = tail.pipes.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = match receiver.try_read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
-            Err(_) => break,
-        };
-        lines.feed(&buffer[..count], &mut |line| {
-            let line = &*redaction.text(line);
-            tail.push(line);
-            meter.take(line, &mut store);
-        });
+        {
+            let _moving = tail.pipes.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = match receiver.try_read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+                Err(_) => break,
+            };
+            owed_bytes = owed_bytes.saturating_sub(count as u64);
+            lines.feed(&buffer[..count], &mut |line| {
+                tail.push(line);
+                meter.take(line, &mut store);
+            });
+        }
+        // Other tasks of this thread, and its clocks, have their turn beside a flood.
+        tokio::task::yield_now().await;
     }
     lines.finish(&mut |line| {
-        let line = &*redaction.text(line);
         tail.push(line);
         meter.take(line, &mut store);
     });
@@ -140,10 +151,11 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// Splits bytes into the lines the stores keep: the text after the last `\r`, right-trimmed, empties dropped. Of a line
-/// that is too long the middle is dropped and counted.
+/// Splits bytes into the lines the stores keep: the text after the last `\r`, right-trimmed, empties dropped, without
+/// secrets. Of a line that is too long the middle is dropped and counted.
 #[derive(Default)]
 struct Lines {
+    redaction: Arc<Redaction>,
     head: Vec<u8>,
     /// What came after the head, as far as it is kept.
     end: VecDeque<u8>,
@@ -174,7 +186,11 @@ impl Lines {
     fn finish(&mut self, emit: &mut impl FnMut(&str)) {
         let mut whole = std::mem::take(&mut self.head);
         if self.dropped > 0 {
-            whole.extend_from_slice(format!("[{} bytes dropped here]", self.dropped).as_bytes());
+            let (before, behind) = self.redaction.cut(&whole, self.end.make_contiguous());
+            whole.truncate(whole.len() - before);
+            self.end.drain(..behind);
+            let dropped = self.dropped + before + behind;
+            whole.extend_from_slice(format!("[{dropped} bytes dropped here]").as_bytes());
         }
         whole.extend(self.end.drain(..));
         self.dropped = 0;
@@ -182,7 +198,7 @@ impl Lines {
         let trimmed = text.trim_end();
         let shown = trimmed.rsplit('\r').next().unwrap_or(trimmed).trim_end();
         if !shown.is_empty() {
-            emit(shown);
+            emit(&self.redaction.text(shown));
         }
         whole.clear();
         self.head = whole;
@@ -196,7 +212,11 @@ mod tests {
     use std::io::Write;
 
     fn lines_of(chunks: &[&[u8]]) -> Vec<String> {
-        let mut lines = Lines::default();
+        lines_without(Redaction::default(), chunks)
+    }
+
+    fn lines_without(redaction: Redaction, chunks: &[&[u8]]) -> Vec<String> {
+        let mut lines = Lines { redaction: Arc::new(redaction), ..Lines::default() };
         let mut out = Vec::new();
         for chunk in chunks {
             lines.feed(chunk, &mut |line| out.push(line.to_owned()));
@@ -228,6 +248,26 @@ mod tests {
         assert_eq!(lines_of(&[&progress, b"done\n"]), ["done"]);
     }
 
+    #[test]
+    fn no_line_shows_a_secret_also_where_it_is_cut_through_one() {
+        let secrets = serde_json::json!({"TOKEN": "tok-12345678"});
+        let redaction = || Redaction::of(secrets.as_object().expect("an object"));
+        assert_eq!(lines_without(redaction(), &[b"it is tok-1234", b"5678.\n"]), ["it is [secret]."]);
+        let half = LINE_BYTES_MAX / 2;
+        let mut long = vec![b'a'; half - 8];
+        long.extend(b"tok-12345678");
+        long.extend(vec![b'b'; half]);
+        long.extend(b"tok-12345678");
+        long.extend(vec![b'c'; half - 5]);
+        let shown = lines_without(redaction(), &[&long]).remove(0);
+        let dropped = long.len() - (half - 8) - (half - 5);
+        assert!(
+            shown.contains(&format!("aa[{dropped} bytes dropped here]cc")),
+            "{}",
+            &shown[half - 10..half + 50]
+        );
+    }
+
     #[tokio::test]
     async fn a_pipe_held_by_somebody_else_does_not_hold_the_pump() {
         let pipe = cjm_platform::fds::pipe_cloexec().expect("pipe");
@@ -246,6 +286,66 @@ mod tests {
         assert_eq!(kept.lines(), ["last words"]);
         assert_eq!(tail.lines(), ["last words"]);
         drop((writer, dead_sender));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_pipe_flooded_by_somebody_else_does_not_hold_the_pump() {
+        let pipe = cjm_platform::fds::pipe_cloexec().expect("pipe");
+        let flood = std::thread::spawn(move || {
+            let mut writer = std::fs::File::from(pipe.write);
+            let block = b"y\n".repeat(32 * 1024);
+            // Until the pump closes its end.
+            while writer.write_all(&block).is_ok() {}
+        });
+        let (dead_sender, dead) = watch::channel(false);
+        let tail = Tail::default();
+        let pumping = tokio::spawn(pump(pipe.read, tail.clone(), Arc::default(), dead, Kept::default()));
+        while tail.lines_ever() < 100_000 {
+            tokio::task::yield_now().await;
+        }
+        dead_sender.send(true).expect("it reads");
+        let ended = tokio::time::timeout(Duration::from_secs(20), pumping).await;
+        ended.expect("the pump gives up").expect("no panic");
+        flood.join().expect("flood");
+    }
+
+    #[tokio::test]
+    async fn what_was_printed_before_a_death_is_read_however_late() {
+        let pipe = cjm_platform::fds::pipe_cloexec().expect("pipe");
+        let mut writer = std::fs::File::from(pipe.write);
+        // All of a pipe, so that one reading does not empty it.
+        let line = [&[b'x'; 63], b"\n".as_slice()].concat();
+        for _ in 0..1023 {
+            writer.write_all(&line).expect("write");
+        }
+        writer.write_all(b"last words\n").expect("write");
+        let (dead_sender, dead) = watch::channel(true);
+        let tail = Tail::default();
+        let pumping = pump(pipe.read, tail.clone(), Arc::default(), dead, Slow(Kept::default()));
+        tokio::time::timeout(Duration::from_secs(20), pumping).await.expect("the pump gives up");
+        assert_eq!(tail.lines_ever(), 1024);
+        assert_eq!(tail.lines().last().map(String::as_str), Some("last words"));
+        drop((writer, dead_sender));
+    }
+
+    /// A machine so busy that the moment after a death is over with the first reading.
+    struct Slow(Kept);
+
+    impl LineStore for Slow {
+        fn has_room(&self) -> bool {
+            true
+        }
+
+        fn keep(&mut self, line: &str) {
+            if self.0.lines().is_empty() {
+                std::thread::sleep(AFTER_DEATH_MAX);
+            }
+            self.0.keep(line);
+        }
+
+        fn settled(&self) -> futures_util::future::BoxFuture<'static, ()> {
+            self.0.settled()
+        }
     }
 
     #[tokio::test]

@@ -1,16 +1,49 @@
 //! Strikes out the secrets of a capability from what its tool says, before it is written or shown: lines, frames of the
 //! link, answers. A tool may print its settings, and a library put a token into its exception.
 //!
+//! What must hold: whoever reads from a worker hands on [`Said`], which nobody can look into. There are two ways out of it:
+//! through a [`Redaction`], or as a result, which is its caller's as it is.
+//!
 //! Values are looked for as they are, as JSON writes them, and line by line. Shorter ones than [`SECRET_BYTES_MIN`] would
 //! strike out innocent words and are left.
 
+use bytes::Bytes;
+use cjm_wire::ndjson::Line;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
 /// Shortest value that is struck out.
 pub(crate) const SECRET_BYTES_MIN: usize = 8;
+/// Shortest part of a value that is struck out where a text was cut through it.
+const PART_BYTES_MIN: usize = 4;
 /// What stands in its place.
 const MARK: &str = "[secret]";
+
+/// What a worker said, as it came.
+pub(crate) struct Said(Bytes);
+
+impl Said {
+    pub(crate) fn new(bytes: impl Into<Bytes>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// What a call brought, for its caller alone, also where the tool gives a secret back on purpose; or what is compared
+    /// and never shown.
+    pub(crate) fn result(self) -> Bytes {
+        self.0
+    }
+
+    /// The chunk of a stream, which is a result; itself if it is none.
+    pub(crate) fn chunk(self) -> Result<Box<RawValue>, Self> {
+        let line = std::str::from_utf8(&self.0).map(|line| Line::read(line.to_owned()));
+        match line {
+            Ok(Ok(Line::Chunk(chunk))) => Ok(chunk),
+            _ => Err(self),
+        }
+    }
+}
 
 /// The values of one worker, longest first.
 #[derive(Default)]
@@ -35,7 +68,32 @@ impl Redaction {
         Self(values)
     }
 
-    /// The text without them.
+    /// The words, as text.
+    pub(crate) fn words(&self, said: &Said) -> String {
+        self.text(&String::from_utf8_lossy(&said.0)).into_owned()
+    }
+
+    /// The words of a JSON text. They are struck out after it was read, because a writer may escape any character.
+    ///
+    /// # Errors
+    /// When it is no JSON, or not that of a `T`.
+    pub(crate) fn read<T: DeserializeOwned>(&self, said: &Said) -> serde_json::Result<T> {
+        if self.0.is_empty() {
+            return serde_json::from_slice(&said.0);
+        }
+        serde_json::from_value(self.value(serde_json::from_slice(&said.0)?))
+    }
+
+    /// What may be shown of it: JSON stays JSON.
+    pub(crate) fn answer(&self, said: &Said) -> Bytes {
+        if self.0.is_empty() {
+            return said.0.clone();
+        }
+        let words = self.read::<Value>(said).map(|value| value.to_string());
+        words.unwrap_or_else(|_| self.words(said)).into()
+    }
+
+    /// The text without the values.
     pub(crate) fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let mut struck = Cow::Borrowed(text);
         for value in &self.0 {
@@ -46,14 +104,32 @@ impl Redaction {
         struck
     }
 
-    /// The bytes without them; what is no text stays as it is, since no value could be found in it.
-    pub(crate) fn bytes(&self, bytes: bytes::Bytes) -> bytes::Bytes {
-        if self.0.is_empty() {
-            return bytes;
-        }
-        match std::str::from_utf8(&bytes).map(|text| self.text(text)) {
-            Ok(Cow::Owned(struck)) => bytes::Bytes::from(struck),
-            Ok(Cow::Borrowed(_)) | Err(_) => bytes,
+    /// How much of the end of `head` and of the beginning of `rest` is part of a value that was cut between them.
+    pub(crate) fn cut(&self, head: &[u8], rest: &[u8]) -> (usize, usize) {
+        let longest = |holds: &dyn Fn(&[u8], usize) -> bool| {
+            let parts = self.0.iter().filter_map(|value| {
+                let value = value.as_bytes();
+                (PART_BYTES_MIN..value.len()).rev().find(|length| holds(value, *length))
+            });
+            parts.max().unwrap_or(0)
+        };
+        (
+            longest(&|value, length| head.ends_with(&value[..length])),
+            longest(&|value, length| rest.starts_with(&value[value.len() - length..])),
+        )
+    }
+
+    fn value(&self, value: Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(self.text(&text).into_owned()),
+            Value::Number(number) if self.0.contains(&number.to_string()) => MARK.into(),
+            Value::Array(items) => items.into_iter().map(|item| self.value(item)).collect(),
+            Value::Object(map) => {
+                let struck =
+                    |(name, value): (String, Value)| (self.text(&name).into_owned(), self.value(value));
+                map.into_iter().map(struck).collect()
+            }
+            other => other,
         }
     }
 }
@@ -84,10 +160,14 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn redaction() -> Redaction {
+        let secrets = json!({"TOKEN": "tok-\"1234\"-ä", "KEY": "first line\nsecond line", "PIN": "1234", "NUMBER": "12345678"});
+        Redaction::of(secrets.as_object().expect("an object"))
+    }
+
     #[test]
     fn values_are_struck_out_however_they_are_written() {
-        let secrets = json!({"TOKEN": "tok-\"1234\"-ä", "KEY": "first line\nsecond line", "PIN": "1234"});
-        let redaction = Redaction::of(secrets.as_object().expect("an object"));
+        let redaction = redaction();
         for (said, shown) in [
             (r#"url?t=tok-"1234"-ä&x"#, "url?t=[secret]&x"),
             (r#"{"t": "tok-\"1234\"-ä"}"#, r#"{"t": "[secret]"}"#),
@@ -98,9 +178,53 @@ mod tests {
             ("nothing", "nothing"),
         ] {
             assert_eq!(redaction.text(said), shown);
-            assert_eq!(redaction.bytes(bytes::Bytes::from(said)), shown.as_bytes());
+            assert_eq!(redaction.words(&Said::new(said)), shown);
         }
-        assert_eq!(redaction.bytes(bytes::Bytes::from_static(b"\xff")), b"\xff".as_slice());
+        let broken = Said::new([b"\xff ".as_slice(), b"second line"].concat());
+        assert_eq!(
+            redaction.words(&broken),
+            "\u{fffd} [secret]",
+            "what is no text holds its values all the same"
+        );
         assert!(!format!("{redaction:?}").contains("tok-"));
+    }
+
+    #[test]
+    fn of_json_every_text_is_struck_whatever_its_writer_escaped() {
+        let redaction = redaction();
+        let said = r#"{"\u0066irst line": ["t\u006fk-\"1234\"-\u00e4", 12345678, 123456789, true]}"#;
+        let shown = json!({"[secret]": ["[secret]", "[secret]", 123_456_789, true]});
+        assert_eq!(redaction.read::<Value>(&Said::new(said)).expect("reads"), shown);
+        assert_eq!(redaction.answer(&Said::new(said)), shown.to_string());
+        assert_eq!(redaction.answer(&Said::new("no JSON: 12345678")), "no JSON: [secret]");
+        assert!(
+            redaction
+                .read::<u64>(&Said::new("\"second line\""))
+                .is_err_and(|error| { !error.to_string().contains("second line") })
+        );
+        let none = Redaction::default();
+        assert_eq!(
+            none.answer(&Said::new("{\"a\": 1.50}")),
+            "{\"a\": 1.50}",
+            "nothing to strike: as it came"
+        );
+    }
+
+    #[test]
+    fn of_a_value_that_was_cut_both_parts_are_found() {
+        let redaction = redaction();
+        assert_eq!(redaction.cut(b"it is second l", b"nd line, I say"), (8, 7));
+        assert_eq!(redaction.cut(b"it is sec", b"e, I say"), (0, 0), "a few letters are any word's");
+        assert_eq!(redaction.cut(b"", b""), (0, 0));
+    }
+
+    #[test]
+    fn a_chunk_is_a_result_and_nothing_else_is() {
+        let chunk = Said::new("{\"t\": \"second line\"}").chunk();
+        assert_eq!(chunk.map_err(drop).expect("a chunk").get(), "{\"t\": \"second line\"}");
+        let failed = r#"{"_job_error": {"category": "fatal", "message": "m", "retriable": false, "original_exc_repr": "E()"}}"#;
+        for line in [failed, "second line", "\u{0}"] {
+            assert!(Said::new(line).chunk().is_err(), "{line}");
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! One worker that takes calls, until its death. A worker dies once; whoever waits is told with a verdict.
 
 use crate::api::{ChunkStream, Worker, WorkerFacts};
-use crate::death::{Death, millis};
+use crate::death::{Death, Watched, dead, millis};
 use crate::error::{CallError, StartError};
 use crate::frames;
 use crate::genuine::RunningJobs;
+use crate::in_life::{in_life, its_worker_is_dead, said_in_life};
 use crate::keeper_client::Keeper;
 use crate::phase::Phases;
 use crate::plan::WorkerPlan;
@@ -25,7 +26,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::unix::OwnedWriteHalf;
-use tokio::sync::watch;
 
 /// How long a failed start waits for the tree to be cleared.
 const CLEAR_MAX: Duration = Duration::from_secs(10);
@@ -33,8 +33,6 @@ const CLEAR_MAX: Duration = Duration::from_secs(10);
 const STOPPED_KEEPER_MAX: Duration = Duration::from_millis(500);
 /// How long a broken connection waits for the news of the worker's death.
 const DEATH_NEWS_MAX: Duration = Duration::from_secs(2);
-/// How long an answer that was sent before its worker died may take to be read.
-const LAST_ANSWER_MAX: Duration = Duration::from_millis(200);
 
 const SIGTERM: i32 = 15;
 
@@ -43,7 +41,7 @@ pub(crate) struct Common {
     pub(crate) session: WorkerSessionId,
     pub(crate) capability: String,
     pub(crate) keeper: Arc<Keeper>,
-    pub(crate) death: watch::Receiver<Option<Arc<Death>>>,
+    pub(crate) death: Watched,
     pub(crate) own_kill: Arc<Mutex<Option<OwnKill>>>,
     pub(crate) phases: Phases,
     pub(crate) tail: Tail,
@@ -189,22 +187,11 @@ impl Worker for ProcessWorker {
         Box::pin(async move {
             let _running = self.common.phases.call_begins();
             let _job = self.jobs.as_ref().and_then(|jobs| jobs.begin(&body));
-            let mut death = self.common.death.clone();
             let body = Bytes::from(body);
-            let answer = self.proxy.call(path, body.clone());
-            tokio::pin!(answer);
-            let answer = tokio::select! {
-                biased;
-                answer = &mut answer => answer,
-                // A connection that somebody else holds open must not keep a call of a dead worker waiting.
-                () = dead(&mut death) => match tokio::time::timeout(LAST_ANSWER_MAX, answer).await {
-                    Ok(answer) => answer,
-                    Err(_) => Err(Failed::Connection("its worker is dead".to_owned())),
-                },
-            };
-            match answer {
-                Ok(reply) => Ok(reply),
-                Err(failed) => Err(self.explain(failed, &body).await),
+            match said_in_life(&self.common.death, self.proxy.call(path, body.clone())).await {
+                Some(Ok(reply)) => Ok(reply),
+                Some(Err(failed)) => Err(self.explain(failed, &body).await),
+                None => Err(self.explain(its_worker_is_dead(), &body).await),
             }
         })
     }
@@ -212,11 +199,13 @@ impl Worker for ProcessWorker {
     fn stream(self: Arc<Self>, body: Vec<u8>) -> BoxFuture<'static, Result<ChunkStream, CallError>> {
         Box::pin(async move {
             let running = self.common.phases.call_begins();
-            let stream = match self.proxy.stream(body).await {
-                Ok(stream) => stream,
+            let opened = said_in_life(&self.common.death, self.proxy.stream(body)).await;
+            let lines = match opened.unwrap_or_else(|| Err(its_worker_is_dead())) {
+                Ok(lines) => lines,
                 Err(failed) => return Err(self.explain(failed, &[]).await),
             };
-            let stream: ChunkStream = Box::pin(stream.then(move |item| {
+            let lines = in_life(self.common.death.clone(), lines);
+            let stream: ChunkStream = Box::pin(lines.then(move |item| {
                 let (worker, _counted) = (Arc::clone(&self), &running);
                 async move {
                     match item {
@@ -238,7 +227,7 @@ impl Worker for ProcessWorker {
     }
 
     fn question<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Option<bytes::Bytes>> {
-        Box::pin(async move { self.proxy.get(path).await.ok() })
+        Box::pin(async move { self.proxy.get(path).await.ok().map(|said| self.proxy.shown(&said)) })
     }
 
     fn unload(&self, grace: Duration, reason: OwnKill) -> BoxFuture<'_, ()> {
@@ -270,7 +259,7 @@ impl Worker for ProcessWorker {
 impl ProcessWorker {
     /// Turns what the client saw of this request into what happened.
     async fn explain(&self, failed: Failed, request: &[u8]) -> CallError {
-        let unsent = matches!(failed, Failed::Unsent(_));
+        let sent = !matches!(failed, Failed::Unsent(_));
         match failed {
             Failed::Answer(CallError::Tool { capability, error, accounts, .. }) => {
                 let stderr_tail = if error.category == ErrorCategory::UserInput {
@@ -287,21 +276,10 @@ impl ProcessWorker {
             }
             Failed::Answer(other) => other,
             Failed::Connection(message) | Failed::Unsent(message) => {
+                let capability = &self.common.capability;
                 match self.common.news_of_death().await {
-                    Some(death) if unsent || !death.may_have_given(job_of(request).as_deref()) => {
-                        CallError::NotTaken {
-                            others: death.has_given(),
-                            capability: self.common.capability.clone(),
-                            verdict: Box::new(death.verdict.clone()),
-                            stderr_tail: death.stderr_tail.clone(),
-                        }
-                    }
-                    Some(death) => CallError::Died {
-                        capability: self.common.capability.clone(),
-                        verdict: Box::new(death.verdict.clone()),
-                        stderr_tail: death.stderr_tail.clone(),
-                    },
-                    None => CallError::Connection { capability: self.common.capability.clone(), message },
+                    Some(death) => death.of_call(capability, sent, job_of(request).as_deref()),
+                    None => CallError::Connection { capability: capability.clone(), message },
                 }
             }
         }
@@ -330,10 +308,4 @@ fn job_of(request: &[u8]) -> Option<String> {
         job_id: String,
     }
     serde_json::from_slice(request).ok().map(|Head { envelope: Envelope { job_id } }| job_id)
-}
-
-/// Resolves when the worker is dead; holds no lock over the wait's end, as `wait_for` itself would.
-pub(crate) async fn dead(death: &mut watch::Receiver<Option<Arc<Death>>>) {
-    // An error means that the accompanying task is gone, which is as dead.
-    let _ = death.wait_for(Option::is_some).await;
 }

@@ -29,7 +29,9 @@ pub(crate) async fn check(folder: &Path, catalog: Result<Catalog, Fault>) -> (Ch
     // Settings that are broken are found below, and are no reason to look at nothing else.
     let catalog = catalog.unwrap_or_else(|_| Catalog::discover(&[]));
     let mut listed = Vec::new();
-    for path in entries(folder) {
+    let (paths, left_out) = entries(folder, ENTRIES_MAX);
+    found.warnings.extend(left_out);
+    for path in paths {
         match what(&path) {
             What::Nothing => {}
             What::Unreadable(finding) => found.add(&path, (vec![finding], Vec::new())),
@@ -118,12 +120,23 @@ enum What {
     Document(Format, String),
 }
 
-/// What lies directly in the folder, in the order of its names.
-fn entries(folder: &Path) -> Vec<PathBuf> {
-    let listing = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut paths: Vec<PathBuf> = listing.map(|entry| entry.path()).take(ENTRIES_MAX).collect();
+/// What lies directly in the folder, in the order of its names, and a warning of what is not looked at.
+fn entries(folder: &Path, count_max: usize) -> (Vec<PathBuf>, Option<String>) {
+    let place = folder.display();
+    let listed = std::fs::read_dir(folder)
+        .and_then(|files| files.map(|file| file.map(|file| file.path())).collect::<std::io::Result<_>>());
+    let mut paths: Vec<PathBuf> = match listed {
+        Ok(paths) => paths,
+        Err(error) => return (Vec::new(), Some(format!("{place}: what lies in it cannot be read: {error}"))),
+    };
     paths.sort();
-    paths
+    let left_out = paths.len().saturating_sub(count_max);
+    let warning = (left_out > 0).then(|| {
+        let last = paths[count_max - 1].display();
+        format!("{place}: {left_out} files were not looked at, those behind {last}: more than {count_max} are there")
+    });
+    paths.truncate(count_max);
+    (paths, warning)
 }
 
 fn what(path: &Path) -> What {
@@ -176,4 +189,26 @@ fn place_in_words(words: &str) -> Option<Place> {
 fn packages(path: &Path, text: &str) -> Vec<(PathBuf, Option<String>)> {
     let Ok(file) = CapabilitiesFile::parse(text) else { return Vec::new() };
     package_folders(&file, &document::base_of(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_looked_at_is_named() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        for name in ["c", "a", "d", "b"] {
+            std::fs::write(folder.path().join(name), "").expect("written");
+        }
+        let path = |name: &str| folder.path().join(name);
+        assert_eq!(entries(folder.path(), 4), (["a", "b", "c", "d"].map(path).to_vec(), None));
+        let (paths, warning) = entries(folder.path(), 3);
+        assert_eq!(paths, ["a", "b", "c"].map(path));
+        let warning = warning.expect("one is left out");
+        assert!(warning.contains("1 files were not looked at"), "{warning}");
+        assert!(warning.contains(&path("c").display().to_string()), "{warning}");
+        let (paths, warning) = entries(&path("a"), 3);
+        assert!(paths.is_empty() && warning.is_some_and(|words| words.contains("cannot be read")));
+    }
 }

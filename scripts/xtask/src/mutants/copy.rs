@@ -126,6 +126,7 @@ impl Copy {
         self.in_copy(command).args(["test", "--package", &mutation.package]);
         match mutation.target.as_str() {
             "lib" => command.arg("--lib"),
+            "bins" => command.arg("--bins"),
             name => command.args(["--test", name]),
         };
         command.arg(&mutation.test)

@@ -26,7 +26,7 @@ pub(crate) struct Mutation {
     replace: String,
     /// The package of the test.
     pub(crate) package: String,
-    /// `lib` for its unit tests, else the name of an integration test.
+    /// `lib` or `bins` for its unit tests, else the name of an integration test.
     pub(crate) target: String,
     /// The test that must fail, as cargo's filter has it.
     pub(crate) test: String,

@@ -1,0 +1,202 @@
+//! The archives of a data directory as a reader knows them: new ones are looked for with each question.
+//!
+//! What must hold: an archive that is not read is named, whatever the reason.
+
+use crate::archive::archives;
+use crate::error::StoreError;
+use crate::schema::{has_table, open_reader};
+use rusqlite::Connection;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Archives that are read together; of more, the oldest are left out and counted.
+const READ_MAX: usize = 2000;
+/// Of these, how many stay open; each takes a descriptor.
+const OPEN_MAX: usize = 64;
+
+#[derive(Debug)]
+pub(crate) struct Archives {
+    data_dir: PathBuf,
+    known: BTreeMap<PathBuf, Archive>,
+    /// Why there may be others.
+    left_out: Option<StoreError>,
+}
+
+#[derive(Debug)]
+enum Archive {
+    Open(Connection),
+    /// To be opened for each question.
+    Closed,
+    /// A file that holds no rows.
+    Empty,
+    Unreadable(StoreError),
+}
+
+impl Archives {
+    pub(crate) fn of(data_dir: &Path) -> Self {
+        let mut archives = Self { data_dir: data_dir.to_owned(), known: BTreeMap::new(), left_out: None };
+        archives.look();
+        archives
+    }
+
+    /// Asks every one that can be read.
+    pub(crate) fn ask_each(
+        &mut self,
+        mut ask: impl FnMut(&Connection) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.look();
+        for (path, archive) in &mut self.known {
+            match archive {
+                Archive::Open(connection) => ask(connection)?,
+                Archive::Closed => match open_file(path) {
+                    Ok(connection) => ask(&connection)?,
+                    Err(error) => *archive = Archive::Unreadable(error),
+                },
+                Archive::Empty | Archive::Unreadable(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Why some are not read.
+    pub(crate) fn unreadable(&self) -> Vec<StoreError> {
+        let unreadable = self.known.values().filter_map(|archive| match archive {
+            Archive::Unreadable(error) => Some(error),
+            _ => None,
+        });
+        self.left_out.iter().chain(unreadable).cloned().collect()
+    }
+
+    fn look(&mut self) {
+        let paths = archives(&self.data_dir);
+        let left_out = paths.as_ref().map_or(0, |paths| paths.len().saturating_sub(READ_MAX));
+        self.left_out = match &paths {
+            Err(error) => Some(error.clone()),
+            Ok(paths) if left_out > 0 => {
+                Some(StoreError::LeftOut { count: left_out, last: paths[left_out - 1].clone() })
+            }
+            Ok(_) => None,
+        };
+        for path in paths.into_iter().flatten().skip(left_out) {
+            if !self.known.contains_key(&path) {
+                let archive = match open_file(&path) {
+                    Ok(connection) if self.known.len() < OPEN_MAX => Archive::Open(connection),
+                    Ok(_) => Archive::Closed,
+                    Err(StoreError::NothingYet { .. }) => Archive::Empty,
+                    Err(error) => Archive::Unreadable(error),
+                };
+                self.known.insert(path, archive);
+            }
+        }
+    }
+}
+
+pub(crate) fn open_journal_table(data_dir: &Path, file: &str) -> Result<Connection, StoreError> {
+    let connection = open_reader(data_dir, file)?;
+    if !has_table(&connection, "journal")? {
+        return Err(StoreError::NothingYet { path: data_dir.join(file) });
+    }
+    Ok(connection)
+}
+
+pub(crate) fn open_file(path: &Path) -> Result<Connection, StoreError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    open_journal_table(path.parent().unwrap_or(path), &name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::archive_journal;
+    use crate::commit::Commit;
+    use crate::filters::JournalFilter;
+    use crate::journal::{Journal as _, JournalOptions, SqliteJournal};
+    use crate::query;
+    use crate::reader::{JournalReader, collect};
+    use cjm_wire::Timestamp;
+    use cjm_wire::event::{EventType, JournalRow};
+    use serde_json::Map;
+    use std::fs;
+
+    /// A journal of a long time ago.
+    fn rows_of(data_dir: &Path, count: usize, micros: i64) {
+        let journal = SqliteJournal::open(data_dir, JournalOptions::default()).expect("opens");
+        for _ in 0..count {
+            let mut row = JournalRow::new(EventType::TaskAccount, Map::new());
+            row.ts = Timestamp::from_micros(micros);
+            journal.commit_blocking(Commit::telling().row(row)).expect("written");
+        }
+    }
+
+    fn all(reader: &JournalReader) -> Vec<i64> {
+        let rows = reader.page(&JournalFilter::default(), 0, 1000).expect("reads");
+        rows.into_iter().map(|found| found.seq).collect()
+    }
+
+    #[test]
+    fn a_row_that_moves_while_it_is_asked_for_is_found() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        rows_of(dir.path(), 3, 1);
+        archive_journal(dir.path(), &Timestamp::from_micros(2)).expect("archives");
+        rows_of(dir.path(), 4, 3);
+        let reader = JournalReader::open_with_archives(dir.path()).expect("opens");
+        let mut asked = 0;
+        let mut found = Vec::new();
+        reader
+            .ask_each(|file| {
+                found.extend(collect(file, "SELECT event_id FROM journal", &[], query::text)?);
+                asked += 1;
+                if asked == 1 {
+                    // All that is left moves now.
+                    archive_journal(dir.path(), &Timestamp::from_micros(4))?;
+                }
+                Ok(())
+            })
+            .expect("reads");
+        found.sort();
+        found.dedup();
+        assert_eq!(found.len(), 7);
+        assert_eq!(all(&reader), [1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn an_archive_that_is_made_under_a_reader_is_read() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        rows_of(dir.path(), 5, 1);
+        let reader = JournalReader::open_with_archives(dir.path()).expect("opens");
+        assert_eq!(archive_journal(dir.path(), &Timestamp::from_micros(2)).expect("archives").rows, 5);
+        assert_eq!(all(&reader), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn of_any_number_of_archives_each_is_read_or_named() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        rows_of(dir.path(), 2, 1);
+        let oldest = archive_journal(dir.path(), &Timestamp::from_micros(2)).expect("archives").path;
+        rows_of(dir.path(), 3, 3);
+        let next = archive_journal(dir.path(), &Timestamp::from_micros(2_000_000)).expect("archives").path;
+        assert!(oldest < next);
+        let more = |number: usize| next.with_file_name(format!("journal-before-2020-{number:05}.db"));
+        for number in 2..READ_MAX {
+            fs::hard_link(&next, more(number)).expect("linked");
+        }
+        let reader = JournalReader::open_with_archives(dir.path()).expect("opens");
+        assert_eq!(archives(dir.path()).expect("lists").len(), READ_MAX);
+        assert_eq!(all(&reader), [1, 2, 3, 4, 5]);
+        assert!(reader.unreadable().is_empty());
+        fs::write(more(READ_MAX), "no database").expect("written");
+        let reader = JournalReader::open_with_archives(dir.path()).expect("opens");
+        assert_eq!(all(&reader), [3, 4, 5]);
+        let unreadable: Vec<String> = reader.unreadable().iter().map(ToString::to_string).collect();
+        assert_eq!(unreadable.len(), 2, "{unreadable:?}");
+        assert!(unreadable[0].starts_with("1 archives are left out"), "{unreadable:?}");
+        assert!(unreadable[0].ends_with(&*oldest.to_string_lossy()), "{unreadable:?}");
+        // A folder that cannot be read is no empty one.
+        let folder = dir.path().join("archives");
+        fs::rename(&folder, dir.path().join("elsewhere")).expect("moved");
+        fs::write(&folder, "no folder").expect("written");
+        let reader = JournalReader::open_with_archives(dir.path()).expect("opens");
+        assert_eq!(reader.unreadable().len(), 1);
+        assert!(archives(dir.path()).is_err());
+    }
+}
