@@ -4,7 +4,7 @@
 use cjm_host::{CapabilitySpec, PipelineBuilder, PipelineError, PipelineEvent, create_pipeline};
 use cjm_platform::Signal;
 use cjm_tests::repo;
-use cjm_tests::world::{World, eventually};
+use cjm_tests::world::{World, eventually, manifest};
 use cjm_wire::describe::Described;
 use cjm_wire::error::ErrorCategory;
 use futures_util::StreamExt;
@@ -203,6 +203,30 @@ async fn an_error_says_all_that_is_known_of_a_tools_failure() {
         for words in ["in look", "KeyError: 'nokey'", "\n  next: ", "[call.tool_failed]"] {
             assert!(printed.contains(words), "no \"{words}\" in {printed}");
         }
+    }
+    pipeline.shutdown().await;
+}
+
+/// Side by side they flood the same pipe, and each says last why it failed.
+#[tokio::test]
+async fn each_failed_call_of_a_program_has_its_own_last_words() {
+    let world = World::new();
+    let flood = "yes 'one more record' | head -n 500000 >&2; echo \"last words of $0\" >&2; exit 1";
+    let fail = json!({"parameters": {"name": {"type": "string"}}, "argv": ["-c", flood, "{name}"]});
+    let runtime =
+        json!({"kind": "executable", "program": "sh", "concurrency_max": 2, "actions": {"fail": fail}});
+    world.install("flood", &manifest("flood", &json!({"runtime": runtime}), &json!({})));
+    let pipeline = builder(&world, &["flood"]).start().await.expect("a pipeline");
+    let flood = pipeline.binding("flood").expect("a binding");
+    let call = async |name: &'static str| {
+        let job = flood.submit("fail", json!({"name": name})).await.expect("a job");
+        (name, job.result::<Value>().await.expect_err("a failure"))
+    };
+    for (name, error) in <[_; 2]>::from(tokio::join!(call("a"), call("b"))) {
+        let tail = error.report().stderr_tail;
+        let (last, before) = tail.split_last().expect("last lines");
+        assert_eq!(*last, format!("last words of {name}"), "{error:?}");
+        assert!(before.iter().all(|line| line == "one more record"), "{tail:?}");
     }
     pipeline.shutdown().await;
 }

@@ -136,6 +136,7 @@ impl NotStarted {
             own_kill,
             phases,
             tail,
+            calls_have_tails: self.plan.runtime_kind() == "executable",
             socket,
         };
         Ok(Spawned { common, plan: self.plan, pid, link, first_word, sinks: self.sinks, started, proxy })

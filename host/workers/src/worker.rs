@@ -45,6 +45,8 @@ pub(crate) struct Common {
     pub(crate) own_kill: Arc<Mutex<Option<OwnKill>>>,
     pub(crate) phases: Phases,
     pub(crate) tail: Tail,
+    /// Each call is a program of its own, whose last lines come with its failure.
+    pub(crate) calls_have_tails: bool,
     pub(crate) socket: PathBuf,
 }
 
@@ -262,11 +264,14 @@ impl ProcessWorker {
         let sent = !matches!(failed, Failed::Unsent(_));
         match failed {
             Failed::Answer(CallError::Tool { capability, error, accounts, .. }) => {
-                let stderr_tail = if error.category == ErrorCategory::UserInput {
-                    Vec::new()
-                } else {
-                    self.common.tail.caught_up().await;
-                    self.common.tail.lines()
+                let stderr_tail = match &error.traceback {
+                    _ if error.category == ErrorCategory::UserInput => Vec::new(),
+                    // The worker's own tail may be another call's, or late behind a flood.
+                    Some(lines) if self.common.calls_have_tails => lines.lines().map(str::to_owned).collect(),
+                    _ => {
+                        self.common.tail.caught_up().await;
+                        self.common.tail.lines()
+                    }
                 };
                 CallError::Tool { capability, error, accounts, stderr_tail }
             }
