@@ -291,11 +291,14 @@ mod tests {
             let socket = dir.path().join(n.to_string());
             let listener = UnixListener::bind(&socket).unwrap();
             let (count, mut closed) = tokio::sync::watch::channel(0);
+            let (close, mut closing) = tokio::sync::mpsc::channel(1);
             tokio::spawn(async move {
                 while let Ok((mut stream, _)) = listener.accept().await {
                     let _ = stream.read(&mut [0; 4096]).await;
                     let answer = format!("HTTP/1.1 200 OK\r\n{words}content-length: 1\r\n\r\n1");
                     stream.write_all(answer.as_bytes()).await.unwrap();
+                    // Once the answer has been taken and the connection put back.
+                    let _: Option<()> = closing.recv().await;
                     drop(stream);
                     count.send_modify(|count| *count += 1);
                 }
@@ -305,6 +308,7 @@ mod tests {
                 let post = connections.post("/execute", b"{}".to_vec());
                 let answer = tokio::time::timeout(std::time::Duration::from_secs(20), post).await;
                 assert_eq!(answer.unwrap().unwrap().status.as_u16(), 200);
+                close.send(()).await.unwrap();
                 closed.wait_for(|count| *count == calls).await.unwrap();
             }
         }
