@@ -221,3 +221,32 @@ fn leave(journal: &Connection, archive: &Connection) -> rusqlite::Result<u64> {
         transaction.commit()?;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit::Commit;
+    use crate::journal::{Journal as _, JournalOptions, SqliteJournal};
+    use cjm_wire::event::{EventType, JournalRow};
+    use serde_json::Map;
+
+    #[test]
+    fn rows_that_came_since_an_archive_was_begun_are_none_of_its() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = SqliteJournal::open(folder.path(), JournalOptions::default()).expect("opens");
+        let database = Connection::open(folder.path().join("journal.db")).expect("opens");
+        let write = || {
+            let row = JournalRow::new(EventType::RunStarted, Map::new());
+            journal.commit_blocking(Commit::telling().row(row)).expect("written");
+        };
+        write();
+        let last = last_seq(&database).expect("reads");
+        write();
+        let future = Timestamp::from_micros(Timestamp::now().as_micros().expect("now") + 3_600_000_000);
+        let seqs = |last| -> Vec<i64> {
+            let rows = old_rows(&database, &future, 0, last).expect("reads");
+            rows.into_iter().map(|row| row.seq).collect()
+        };
+        assert_eq!((seqs(last), seqs(last + 1)), (vec![last], vec![last, last + 1]));
+    }
+}
