@@ -251,7 +251,8 @@ fn play(plan: &Plan) -> Told {
     let (mut cancelled, mut refused) = (false, false);
     for events in 0..=EVENTS_MAX {
         if plan.cancel_after == Some(events) && told.end.is_none() {
-            cancelled = !told.halted;
+            // One whose calls were refused goes on with what it has begun, if it takes parts.
+            cancelled = !told.halted || (refused && !plan.fail_fast);
             told.halted = true;
             step(&mut run, &mut told, CompositionEvent::CancelRequested);
         }

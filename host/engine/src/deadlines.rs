@@ -21,10 +21,17 @@ pub(crate) struct Deadlines {
 
 #[derive(Default)]
 struct Open {
-    due: BTreeMap<Key, CancellationToken>,
+    due: BTreeMap<Key, Entered>,
     next: u64,
     /// When they are looked at next; of those that are later nobody need be told.
     looks_at: Option<Instant>,
+}
+
+/// One call's.
+struct Entered {
+    passed: CancellationToken,
+    /// What stops the call, whether or not its caller looks.
+    stop: Box<dyn FnOnce() + Send>,
 }
 
 /// Unique, and in the order of time.
@@ -44,8 +51,13 @@ pub(crate) fn in_time(within: Duration) -> Instant {
 }
 
 impl Deadlines {
-    /// Looks after a call that may take so long from now, on the clock of this runtime.
-    pub(crate) fn enter(self: &Arc<Self>, runtime: &Handle, within: Duration) -> Due {
+    /// Looks after a call that may take so long from now, on the clock of this runtime; `stop` stops it then.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        within: Duration,
+        stop: impl FnOnce() + Send + 'static,
+    ) -> Due {
         let at = {
             let _its_clock = runtime.enter();
             in_time(within)
@@ -54,7 +66,7 @@ impl Deadlines {
         let mut open = self.open();
         let key = (at, open.next);
         open.next += 1;
-        open.due.insert(key, passed.clone());
+        open.due.insert(key, Entered { passed: passed.clone(), stop: Box::new(stop) });
         if open.looks_at.is_none_or(|looks_at| at < looks_at) {
             open.looks_at = Some(at);
             self.changed.notify_one();
@@ -77,12 +89,20 @@ impl Deadlines {
 
     /// Tells those whose time is over; gives the next one's.
     fn pass(&self, now: Instant) -> Option<Instant> {
+        let mut late = Vec::new();
         let mut open = self.open();
         while let Some(first) = open.due.first_entry().filter(|first| first.key().0 <= now) {
-            first.remove().cancel();
+            late.push(first.remove());
         }
         open.looks_at = open.due.first_key_value().map(|((at, _), _)| *at);
-        open.looks_at
+        let looks_at = open.looks_at;
+        drop(open);
+        for Entered { passed, stop } in late {
+            // Before its caller learns it, who then finds nothing to drop.
+            stop();
+            passed.cancel();
+        }
+        looks_at
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
@@ -106,15 +126,23 @@ impl Drop for Due {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[tokio::test(start_paused = true)]
     async fn whoever_is_due_first_is_told_first_and_who_has_ended_is_forgotten() {
         let (deadlines, runtime) = (Arc::new(Deadlines::default()), Handle::current());
         tokio::spawn(Arc::clone(&deadlines).keep());
         let begun = Instant::now();
-        let enter = |seconds| deadlines.enter(&runtime, Duration::from_secs(seconds));
+        let stopped = Arc::new(AtomicUsize::new(0));
+        let stop = || {
+            let stopped = Arc::clone(&stopped);
+            move || {
+                stopped.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let enter = |seconds| deadlines.enter(&runtime, Duration::from_secs(seconds), stop());
         let (late, soon, ended) = (enter(60), enter(5), enter(1));
-        let never = deadlines.enter(&runtime, Duration::MAX);
+        let never = deadlines.enter(&runtime, Duration::MAX, stop());
         drop(ended);
         soon.passed().await;
         assert_eq!(begun.elapsed(), Duration::from_secs(5));
@@ -123,6 +151,7 @@ mod tests {
         assert_eq!(begun.elapsed(), Duration::from_secs(7));
         late.passed().await;
         assert_eq!(begun.elapsed(), Duration::from_secs(60));
+        assert_eq!(stopped.load(Ordering::Relaxed), 3, "those that were late, each once");
         drop((late, soon));
         assert_eq!(deadlines.open().due.len(), 1);
         drop(never);

@@ -270,10 +270,12 @@ impl Host {
     /// # Errors
     /// When there is no such job, or the store cannot be read.
     pub async fn job_status(&self, job: &JobId) -> Result<JobStatus, HostError> {
-        if let Some(active) = self.jobs().get(job) {
-            return Ok(active.record().status);
+        // Of one whose end is being written nobody knows yet whether it will be.
+        let status = self.jobs().get(job).map(|active| active.record().status);
+        match status.filter(|status| !status.is_terminal()) {
+            Some(status) => Ok(status),
+            None => Ok(self.wait(job).await?.status),
         }
-        Ok(self.wait(job).await?.status)
     }
 
     /// Resolves once a job is no longer this host's to run: it has ended, or the host has. It keeps the host alive no longer
@@ -333,15 +335,17 @@ impl Host {
         let body = serde_json::to_vec(&request).unwrap_or_default();
         let calling = self.calling(id, call)?;
         let (capability, runtime) = (calling.instance.plan.capability.clone(), calling.runtime.clone());
-        let due = self.services().deadlines.enter(&runtime, timeout);
         let abandoned = CancellationToken::new();
-        let gone = abandoned.clone().drop_guard();
+        let (late, gone) = (abandoned.clone(), abandoned.clone().drop_guard());
+        let due = self.services().deadlines.enter(&runtime, timeout, move || late.cancel());
         // Its connection must outlive the caller's runtime, too.
         let opening =
             async move { StreamedCall::open(calling, body, abandoned, Limit::within(timeout)).await };
         let opening = self.services().tasks.spawn_on(opening, &runtime);
         tokio::select! {
             biased;
+            // First: a late opening says that it was cancelled.
+            () = due.passed() => Err(CallError::DeadlinePassed { capability, seconds: timeout.as_secs_f64() }),
             opened = opening => {
                 gone.disarm();
                 match opened {
@@ -349,7 +353,6 @@ impl Host {
                     Err(_) => Err(CallError::HostEnded { capability }),
                 }
             }
-            () = due.passed() => Err(CallError::DeadlinePassed { capability, seconds: timeout.as_secs_f64() }),
         }
     }
 
@@ -393,16 +396,18 @@ impl Host {
         let (capability, runtime) = (calling.instance.plan.capability.clone(), calling.runtime.clone());
         let timeout = timeout.unwrap_or(self.services().options.call_timeout);
         let Services { tasks, calls, deadlines, .. } = &**self.services();
-        let due = deadlines.enter(&runtime, timeout);
         let abandoned = CancellationToken::new();
         let path = path.to_owned();
         let running = {
             let abandoned = abandoned.clone();
             calls.track_future(async move { calling.run(&path, body, abandoned).await })
         };
+        let running = Enduring::new(&runtime, tasks, abandoned, running);
+        let late = running.abandon();
+        let due = deadlines.enter(&runtime, timeout, move || late.now());
         tokio::select! {
             biased;
-            answer = Enduring::new(&runtime, tasks, abandoned, running) => answer,
+            answer = running => answer,
             () = due.passed() => Err(CallError::DeadlinePassed { capability, seconds: timeout.as_secs_f64() }),
         }
     }

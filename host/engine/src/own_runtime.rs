@@ -6,7 +6,7 @@ use crate::error::HostError;
 use futures_util::future::BoxFuture;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -102,15 +102,23 @@ impl Drop for OwnRuntime {
     }
 }
 
-/// A future that is polled in the caller's task, and goes on in the host's runtime when the caller drops it unfinished.
-/// `abandoned` tells it that nobody waits any more. One that was never polled has not begun, and does not.
-pub(crate) struct Enduring<T: Send + 'static> {
-    future: Option<BoxFuture<'static, T>>,
-    begun: bool,
+/// A future that is polled in the caller's task, and goes on in the host's runtime when the caller drops it unfinished, or
+/// when it is taken away ([`Abandon`]). `abandoned` tells it that nobody waits any more. One that was never polled has not begun, and does not.
+pub(crate) struct Enduring<T: Send + 'static>(Abandon<T>);
+
+/// Takes such a future out of its caller's hands, who then waits for nothing.
+pub(crate) struct Abandon<T: Send + 'static> {
+    place: Arc<Mutex<Place<T>>>,
     abandoned: CancellationToken,
     runtime: Handle,
     /// Whoever waits for these waits for what was abandoned.
     tasks: TaskTracker,
+}
+
+struct Place<T> {
+    /// None: it has ended, or was taken.
+    future: Option<BoxFuture<'static, T>>,
+    begun: bool,
 }
 
 impl<T: Send + 'static> Enduring<T> {
@@ -120,20 +128,48 @@ impl<T: Send + 'static> Enduring<T> {
         abandoned: CancellationToken,
         future: impl Future<Output = T> + Send + 'static,
     ) -> Self {
+        let place = Place { future: Some(Box::pin(future) as BoxFuture<'static, T>), begun: false };
         let (runtime, tasks) = (runtime.clone(), tasks.clone());
-        Self { future: Some(Box::pin(future)), begun: false, abandoned, runtime, tasks }
+        Self(Abandon { place: Arc::new(Mutex::new(place)), abandoned, runtime, tasks })
+    }
+
+    /// For somebody else who may take it away.
+    pub(crate) fn abandon(&self) -> Abandon<T> {
+        let Abandon { place, abandoned, runtime, tasks } = &self.0;
+        Abandon {
+            place: Arc::clone(place),
+            abandoned: abandoned.clone(),
+            runtime: runtime.clone(),
+            tasks: tasks.clone(),
+        }
+    }
+}
+
+impl<T: Send + 'static> Abandon<T> {
+    /// It goes on in the host's runtime, and is told that nobody waits; what had not begun is forgotten.
+    pub(crate) fn now(&self) {
+        let Place { future, begun } = &mut *self.place();
+        if let Some(future) = future.take().filter(|_| *begun) {
+            self.abandoned.cancel();
+            self.tasks.spawn_on(async move { drop(future.await) }, &self.runtime);
+        }
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place<T>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<T: Send + 'static> Future for Enduring<T> {
     type Output = T;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        self.begun = true;
-        let Some(future) = &mut self.future else { return Poll::Pending };
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let mut place = self.0.place();
+        place.begun = true;
+        let Some(future) = &mut place.future else { return Poll::Pending };
         let polled = future.as_mut().poll(context);
         if polled.is_ready() {
-            self.future = None;
+            place.future = None;
         }
         polled
     }
@@ -141,9 +177,6 @@ impl<T: Send + 'static> Future for Enduring<T> {
 
 impl<T: Send + 'static> Drop for Enduring<T> {
     fn drop(&mut self) {
-        if let Some(future) = self.future.take().filter(|_| self.begun) {
-            self.abandoned.cancel();
-            self.tasks.spawn_on(async move { drop(future.await) }, &self.runtime);
-        }
+        self.0.now();
     }
 }

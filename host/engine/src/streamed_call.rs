@@ -11,7 +11,7 @@ use futures_util::stream::Fuse;
 use futures_util::{Stream, StreamExt};
 use serde_json::value::RawValue;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -27,11 +27,17 @@ pub(crate) struct Limit {
 
 /// Results of a call as they come. Dropping it ends the call.
 pub(crate) struct StreamedCall {
-    /// None once the call is over.
-    open: Option<Open>,
+    open: Arc<Mutex<Slot>>,
+    /// The deadline has passed, and the call was taken away.
+    late: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// What its reader is told then, once.
+    late_error: Option<CallError>,
     /// Where the call is brought to its end.
     runtime: Handle,
 }
+
+/// None once the call is over, or was taken to be brought to its end.
+type Slot = Option<Open>;
 
 /// A call that is not over.
 struct Open {
@@ -40,9 +46,6 @@ struct Open {
     chunks: Fuse<ChunkStream>,
     /// The connection has failed, so that nothing that follows says whether the tool has stopped.
     broken: bool,
-    limit: Limit,
-    /// The deadline has passed, and the tool is being stopped.
-    late: Pin<Box<WaitForCancellationFutureOwned>>,
     _counted: DirectCallCount,
     /// Nobody need look at the deadline any more.
     _over: DropGuard,
@@ -85,32 +88,52 @@ impl StreamedCall {
             },
         };
         let (late, over) = (CancellationToken::new(), CancellationToken::new());
-        tokio::spawn(stop_at(limit, called.clone(), late.clone(), over.clone()));
+        let late_error = Some(limit.error(&called));
+        let ended = over.clone();
         let open = Open {
             called,
             chunks: chunks.fuse(),
             broken: false,
-            limit,
-            late: Box::pin(late.cancelled_owned()),
             _counted: counted,
             _over: over.drop_guard(),
         };
-        Ok(Self { open: Some(open), runtime })
+        let open = Arc::new(Mutex::new(Some(open)));
+        tokio::spawn(stop_at(limit, Arc::clone(&open), late.clone(), ended, runtime.clone()));
+        Ok(Self { open, late: Box::pin(late.cancelled_owned()), late_error, runtime })
     }
 }
 
-/// Stops a call that is not over in time.
-async fn stop_at(limit: Limit, called: Called, late: CancellationToken, over: CancellationToken) {
-    let stopping = async {
-        tokio::time::sleep_until(limit.at).await;
-        late.cancel();
-        called.stop().await;
-    };
+/// Takes a call away from its reader that is not over in time. What its tool has still to say is read, so that one that
+/// stops when it is asked, or had ended long before, is known to be over.
+async fn stop_at(
+    limit: Limit,
+    open: Arc<Mutex<Slot>>,
+    late: CancellationToken,
+    over: CancellationToken,
+    runtime: Handle,
+) {
     tokio::select! {
         biased;
         () = over.cancelled() => {}
-        () = stopping => {}
+        () = tokio::time::sleep_until(limit.at) => {
+            let mut slot = locked(&open);
+            // A reader that finds nothing must find why.
+            late.cancel();
+            bring_to_end(slot.take(), &runtime);
+        }
     }
+}
+
+/// Brings a call to its end where its reader does not wait for it; the host does.
+fn bring_to_end(open: Slot, runtime: &Handle) {
+    if let Some(open) = open {
+        let tasks = open.called.runner.services.tasks.clone();
+        tasks.spawn_on(open.end(), runtime);
+    }
+}
+
+fn locked(open: &Mutex<Slot>) -> MutexGuard<'_, Slot> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Open {
@@ -163,34 +186,27 @@ impl Stream for StreamedCall {
     type Item = Result<Box<RawValue>, CallError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Some(open) = &mut self.open else { return Poll::Ready(None) };
-        if open.late.as_mut().poll(context).is_ready() {
-            let error = open.limit.error(&open.called);
-            self.end();
-            return Poll::Ready(Some(Err(error)));
-        }
+        let this = &mut *self;
+        let mut slot = locked(&this.open);
+        let Some(open) = &mut *slot else {
+            let is_late = this.late_error.is_some() && this.late.as_mut().poll(context).is_ready();
+            return Poll::Ready(this.late_error.take().filter(|_| is_late).map(Err));
+        };
+        // It is taken away with the slot locked, and this wakes who waits.
+        let _ = this.late.as_mut().poll(context);
         let item = ready!(open.chunks.poll_next_unpin(context));
         // A reader asks for the end by going away, and in no other way.
         let item = item.map(|item| item.map_err(|error| open.called.instance.told(error, false)));
         if open.is_over_after(item.as_ref()) {
-            self.open = None;
+            *slot = None;
+            this.late_error = None;
         }
         Poll::Ready(item)
     }
 }
 
-impl StreamedCall {
-    /// Brings the call to its end where its reader does not wait for it; the host does.
-    fn end(&mut self) {
-        if let Some(open) = self.open.take() {
-            let tasks = open.called.runner.services.tasks.clone();
-            tasks.spawn_on(open.end(), &self.runtime);
-        }
-    }
-}
-
 impl Drop for StreamedCall {
     fn drop(&mut self) {
-        self.end();
+        bring_to_end(locked(&self.open).take(), &self.runtime);
     }
 }

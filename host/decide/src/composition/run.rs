@@ -54,8 +54,9 @@ impl CompositionRun {
             }
             CompositionEvent::Refused { elements } => self.refused(&elements, name, &mut effects)?,
             event @ (CompositionEvent::CancelRequested | CompositionEvent::DeadlinePassed) => {
-                // A run that is halted has stopped everything already, and its callers may know how it ends.
-                if self.is_halted() || self.stage == Stage::Ended {
+                // A run that is halted has stopped everything already, and its callers may know how it ends; but for one
+                // whose calls were refused and whose others go on.
+                if (self.is_halted() && !self.goes_on()) || self.stage == Stage::Ended {
                     return Ok(effects);
                 }
                 self.stage = Stage::Running;
@@ -165,10 +166,15 @@ impl CompositionRun {
         }
     }
 
+    /// Whether what a halted run has begun goes on: its results are good.
+    fn goes_on(&self) -> bool {
+        self.halt == Some(Halt::Refused) && self.is_best_effort()
+    }
+
     /// Ends what waits and submits nothing more; what is in flight is cancelled, and ends by its own events.
     fn stop(&mut self, halt: Halt, failed: Option<usize>, effects: &mut Vec<CompositionEffect>) {
         self.halt = Some(halt);
-        let goes_on = halt == Halt::Refused && self.is_best_effort();
+        let goes_on = self.goes_on();
         if let Some(failed) = failed {
             self.skip_all_after(failed, effects);
         }

@@ -97,10 +97,15 @@ impl Driver {
                 biased;
                 // The next host ends what this one leaves; but what only ends yet is ended here.
                 () = closing.cancelled(), if self.run.halt().is_none() => return,
-                // Before the ends of jobs, which may be late for the same reason.
+                // Before the ends of jobs, which may be late for the same reason, and may come one behind the other for as
+                // long as there are elements.
                 () = passed(self.limit), if !deadline_told => {
                     deadline_told = true;
                     events.push_back(CompositionEvent::DeadlinePassed);
+                }
+                Ok(_) = cancelled.wait_for(|cancelled| *cancelled), if !cancel_told => {
+                    cancel_told = true;
+                    events.push_back(CompositionEvent::CancelRequested);
                 }
                 Some(end) = ends.recv() => {
                     if let Some(tally) = self.tallies.get_mut(&end.node) {
@@ -110,10 +115,6 @@ impl Driver {
                     let ended = element_outcome(&end.outcome);
                     self.tell(&end.node);
                     events.push_back(CompositionEvent::ElementEnded { node: end.node, element: end.element, outcome: ended });
-                }
-                Ok(_) = cancelled.wait_for(|cancelled| *cancelled), if !cancel_told => {
-                    cancel_told = true;
-                    events.push_back(CompositionEvent::CancelRequested);
                 }
             }
         }

@@ -200,3 +200,37 @@ async fn an_instance_whose_load_failed_starts_nothing_more() {
     assert!(matches!(entered, Err(NoWorker::Retired)), "nobody would ever end its worker");
     host.shutdown().await;
 }
+
+/// Whoever does other things meanwhile has a deadline all the same.
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_caller_does_not_look_is_stopped_at_its_deadline() {
+    let Set { host, instance, seen, .. } = sound_stage();
+    let mut call = Box::pin(host.call(&instance.id, direct("hang"), Some(Duration::from_secs(1))));
+    let _ = tokio::time::timeout(Duration::from_millis(100), &mut call).await;
+    assert_eq!(seen.lock().expect("not poisoned").running(), 1);
+    tokio::time::sleep(Duration::from_secs(1) + Duration::from_millis(CANCEL_GRACE_MS) + SOON).await;
+    assert_eq!(seen.lock().expect("not poisoned").running(), 0);
+    let told = call.await.expect_err("it was late");
+    assert!(matches!(told, CallError::DeadlinePassed { .. }), "{told:?}");
+    host.shutdown().await;
+}
+
+/// A tool that stops when it is asked, or had ended before, costs no innocent its worker because its reader looks away.
+#[tokio::test(start_paused = true)]
+async fn a_late_stream_that_nobody_reads_harms_nobody_else() {
+    for request in [streamed("hang", 1), streamed("ok", 2)] {
+        let Set { host, instance, .. } = sound_stage();
+        let mut stream =
+            host.call_stream_within(&instance.id, request, Duration::from_secs(1)).await.expect("it opens");
+        let session = instance.worker().expect("a worker").facts().session.clone();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let now = instance.worker().map(|worker| worker.facts().session.clone());
+        assert_eq!(now, Some(session), "its worker lives on");
+        let mut last = None;
+        while let Some(item) = stream.next().await {
+            last = Some(item);
+        }
+        assert!(matches!(last, Some(Err(CallError::DeadlinePassed { .. }))), "{last:?}");
+        host.shutdown().await;
+    }
+}

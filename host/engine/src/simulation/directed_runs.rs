@@ -3,11 +3,13 @@
 use super::directed::{Set, composition, request, sound_stage, stage_of};
 use super::journal::{Moment, SimulatedJournal};
 use super::making::host_over;
+use super::scenario::load;
 use super::seed::Seed;
 use super::workers::SimulatedWorkers;
 use crate::error::HostError;
 use cjm_decide::queue::{NOT_TAKEN_MAX, QueueLimits};
 use cjm_store::{JournalFilter, JournalOptions, JournalReader, SqliteJournal, StoreError, Write};
+use cjm_wire::InstanceId;
 use cjm_wire::composition::RunOutcome;
 use cjm_wire::describe::exit;
 use cjm_wire::error::ErrorCategory;
@@ -201,4 +203,77 @@ async fn a_run_whose_row_is_too_large_is_kept_with_its_outcome() {
     let end = rows.iter().find(|row| row.row.event_type == "run_finished").expect("a row");
     assert_eq!(end.row.payload.get("outcome"), Some(&json!("completed")));
     assert_eq!(end.row.payload.get("nodes"), None, "they did not fit");
+}
+
+/// There is always another end while there are elements, and the cancel is not behind all of them.
+#[tokio::test(start_paused = true)]
+async fn a_cancel_is_heard_while_elements_end_one_behind_the_other() {
+    let Set { host, seen, .. } = stage_of(QueueLimits { lanes: 16, ..QueueLimits::default() }, 3, 0);
+    host.register("tool", &load(&InstanceId::from_text("tool-2"), 16)).expect("registered");
+    let items: Vec<usize> = (0..2000).collect();
+    let document = json!({"name": "t", "failure": "best_effort", "nodes": {
+        "many": {"capability": "tool", "map": items, "args": {"do": "ok", "job": true}},
+    }});
+    let id = host.submit_composition(composition(document), Arguments::new()).await.expect("accepted");
+    let entered = || seen.lock().expect("not poisoned").entered;
+    while entered() < 200 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    host.cancel_composition(&id);
+    let told = host.wait_composition_end(&id).await.expect("told");
+    assert_eq!(told.outcome, RunOutcome::Cancelled);
+    assert!(entered() < 400, "{} of 2000 were begun", entered());
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_on_after_a_refusal_can_be_cancelled_and_has_a_time() {
+    for time in [None, Some(Duration::from_secs(5))] {
+        let Set { host, journal, .. } = sound_stage();
+        host.register("tool", &load(&InstanceId::from_text("tool-2"), 2)).expect("registered");
+        let document = json!({"name": "t", "failure": "best_effort", "nodes": {
+            "long": one_call("hang"), "first": one_call("ok"),
+            "second": {"capability": "tool", "after": ["first"], "args": {"do": "ok", "job": true}},
+        }});
+        let run = host.submit_composition_within(composition(document), Arguments::new(), time);
+        let id = run.await.expect("accepted");
+        journal.watch(|moment, commit| {
+            let accepts = commit.writes.iter().any(
+                |write| matches!(write, Write::InsertJob(job, _) if job.node_id.as_deref() == Some("second")),
+            );
+            accepts && moment == Moment::HandedIn
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        journal.watch(|_, _| false);
+        journal.set_failing(false);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let begun = tokio::time::Instant::now();
+        if time.is_none() {
+            host.cancel_composition(&id);
+        }
+        let told = host.wait_composition_end(&id).await.expect("told");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{time:?}: {:?}", begun.elapsed());
+        let expected = if time.is_none() { RunOutcome::Cancelled } else { RunOutcome::Failed };
+        assert_eq!(told.outcome, expected, "{:?}", told.failure);
+        host.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_status_tells_an_end_that_is_not_on_the_disk() {
+    let Set { host, journal, .. } = sound_stage();
+    journal.watch(|moment, commit| {
+        let ends = commit.writes.iter().any(|write| matches!(write, Write::EndJob(..)));
+        ends && moment == Moment::HandedIn
+    });
+    let job = host.submit(request("ok")).await.expect("accepted");
+    loop {
+        let status = host.job_status(&job).await.expect("known");
+        assert_ne!(status, JobStatus::Completed, "the disk has failed");
+        if status.is_terminal() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    host.shutdown().await;
 }
