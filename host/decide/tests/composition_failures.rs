@@ -63,7 +63,7 @@ fn a_run_whose_calls_are_refused_blames_no_node_and_begins_nothing_more() {
         &json!({}),
         &[
             start,
-            ("refused b[0] b[2]", &["cancelled after"]),
+            ("refused b[0] b[2]", &["cancel a[0] pending", "cancel b[1] pending", "cancelled after"]),
             ("a[0] 5", &["completed a", "advanced a > "]),
             ("b[1] 2", &["cancelled b", "ended failed {\"a\":5,\"b\":[null,2,null]}"]),
         ],

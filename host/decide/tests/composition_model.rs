@@ -202,7 +202,11 @@ impl Told {
                     self.flying.push(place);
                 }
                 CompositionEffect::CancelElement { node, element, reach } => {
-                    assert!(self.halted && reach == CancelReach::Any, "cancelled without need");
+                    assert!(self.halted, "cancelled without need");
+                    assert!(
+                        reach == CancelReach::Any || !plan.fail_fast,
+                        "what fails fast goes on with nothing"
+                    );
                     assert!(self.flying.contains(&(number(&node), element)), "cancelled what does not fly");
                 }
                 CompositionEffect::FirstFailure(error) => {

@@ -28,6 +28,8 @@ pub const BACKOFF_MS_MAX: u64 = 1_000;
 pub const CLOSING_ATTEMPTS_MAX: u32 = 5;
 /// How long a caller waits for its commit while the gate is closed; then it is told [`StoreError::Unwritten`].
 pub const COMMIT_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long one that comes when a disk has failed for that long waits at least.
+const LATE_COMMIT_WAIT_MAX: Duration = Duration::from_millis(200);
 /// A commit up to this size does not fail alone: where it finds no room, nothing does. It is the size of the commit that
 /// is tried to find that out, and of what may be written in the room of the reserve.
 pub const SMALL_COMMIT_BYTES: usize = 64 * 1024;
@@ -132,8 +134,10 @@ impl Writer {
         }
         refuse_new_work(&mut waiting.entries, reason);
         for entry in &mut waiting.entries {
-            let waited = entry.queued_at.max(waiting.since).elapsed();
-            if waited >= COMMIT_WAIT_MAX && entry.reply.is_some() {
+            // A disk that has taken nothing for so long is not believed to work in another two seconds.
+            let waited = waiting.since.elapsed();
+            let has_waited = entry.queued_at.elapsed() >= LATE_COMMIT_WAIT_MAX;
+            if waited >= COMMIT_WAIT_MAX && has_waited && entry.reply.is_some() {
                 let error = StoreError::Unwritten { waited_s: waited.as_secs(), reason: reason.to_owned() };
                 answer(entry.reply.take(), Err(error));
             }

@@ -143,7 +143,7 @@ impl CompositionRun {
             }
             self.in_flight -= 1;
         }
-        if !places.is_empty() && !self.is_halted() {
+        if !self.is_halted() {
             self.stop(Halt::Refused, None, effects);
         }
         for (node, _) in places {
@@ -174,7 +174,8 @@ impl CompositionRun {
     /// Ends what waits and submits nothing more; what is in flight is cancelled, and ends by its own events.
     fn stop(&mut self, halt: Halt, failed: Option<usize>, effects: &mut Vec<CompositionEffect>) {
         self.halt = Some(halt);
-        let goes_on = self.goes_on();
+        // What has begun and goes on is left alone; what waits to begin is not.
+        let reach = if self.goes_on() { CancelReach::PendingOnly } else { CancelReach::Any };
         if let Some(failed) = failed {
             self.skip_all_after(failed, effects);
         }
@@ -201,11 +202,8 @@ impl CompositionRun {
                 Some(NodeState::Running { elements, .. }) => {
                     elements.halt();
                     let name = self.graph.name(node);
-                    let stopped = elements.in_flight().iter().filter(|_| !goes_on);
-                    effects.extend(stopped.map(|element| CompositionEffect::CancelElement {
-                        node: name.to_owned(),
-                        element: *element,
-                        reach: CancelReach::Any,
+                    effects.extend(elements.in_flight().iter().map(|element| {
+                        CompositionEffect::CancelElement { node: name.to_owned(), element: *element, reach }
                     }));
                     if Some(node) != failed {
                         self.close_if_drained(node, effects);

@@ -9,13 +9,14 @@ use crate::compositions::failures::{deadline_failure, node_failure};
 use crate::compositions::monitor::Monitor;
 use crate::compositions::state::{CompositionOutcome, Limit};
 use crate::compositions::tally::Tally;
+use crate::error::HostError;
 use crate::host::Host;
 use crate::queue::state::{ElementEnd, JobOutcome, object};
 use cjm_decide::composition::{
     CompositionEffect, CompositionEvent, CompositionRun, ElementOutcome, Halt, NodeProgress, NodeStatus,
 };
 use cjm_decide::queue::CancelReach;
-use cjm_store::CompositionRecord;
+use cjm_store::{CompositionRecord, Gate, StoreError};
 use cjm_wire::JobId;
 use cjm_wire::composition::Composition;
 use cjm_wire::error::Failure;
@@ -25,7 +26,12 @@ use cjm_workers::{HostEvent, NodeState};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// How long a disk may take nothing before calls that wait for it are given up.
+const STARVED_AFTER: Duration = Duration::from_secs(1);
 
 /// Where callers are told.
 type Told = watch::Sender<Option<Arc<CompositionOutcome>>>;
@@ -72,6 +78,8 @@ impl Driver {
         let mut events = VecDeque::from([CompositionEvent::Start]);
         let (mut cancel_told, mut deadline_told, mut answered) = (false, self.limit.is_none(), false);
         let closing = self.host.services().closing.clone();
+        let mut gate = self.host.services().journal.gate();
+        let mut starves_at = starved(&gate.borrow_and_update());
         loop {
             while let Some(event) = events.pop_front() {
                 let effects = match self.run.handle(event) {
@@ -107,6 +115,18 @@ impl Driver {
                     cancel_told = true;
                     events.push_back(CompositionEvent::CancelRequested);
                 }
+                // What waits for a disk would wait for as long as it is full.
+                () = at(starves_at), if starves_at.is_some() && self.run.halt().is_none() => {
+                    starves_at = None;
+                    if let Gate::Closed { reason, .. } = &*gate.borrow() {
+                        let error = HostError::Store(StoreError::Closed { reason: reason.clone() });
+                        self.refuse(Vec::new(), &error, &mut events);
+                        if self.left {
+                            return;
+                        }
+                    }
+                }
+                Ok(()) = gate.changed() => starves_at = starved(&gate.borrow_and_update()),
                 Some(end) = ends.recv() => {
                     if let Some(tally) = self.tallies.get_mut(&end.node) {
                         tally.enter(end.element, &end.outcome);
@@ -211,10 +231,19 @@ impl Driver {
 
 /// Resolves when the time is over; never where there is no end of it.
 async fn passed(limit: Option<Limit>) {
-    match limit {
-        Some(limit) => tokio::time::sleep_until(limit.at).await,
+    at(limit.map(|limit| limit.at)).await;
+}
+
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
     }
+}
+
+/// When a run gives up the calls that wait for a disk that takes nothing.
+fn starved(gate: &Gate) -> Option<Instant> {
+    (!gate.is_open()).then(|| Instant::now() + STARVED_AFTER)
 }
 
 fn element_outcome(outcome: &JobOutcome) -> ElementOutcome {

@@ -105,7 +105,7 @@ impl Driver {
 
     /// Elements were refused that have nothing wrong with them. A host that ends refuses them because of that, and the next
     /// one decides about the run.
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         elements: Vec<(String, usize)>,
         error: &HostError,

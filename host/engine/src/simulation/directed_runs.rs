@@ -277,3 +277,27 @@ async fn no_status_tells_an_end_that_is_not_on_the_disk() {
     }
     host.shutdown().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_run_does_not_wait_for_a_disk_that_is_full() {
+    for policy in ["fail_fast", "best_effort"] {
+        let Set { host, journal, seen, .. } = sound_stage();
+        let items: Vec<usize> = (0..30).collect();
+        let document = json!({"name": "t", "failure": policy, "nodes": {
+            "many": {"capability": "tool", "map": items, "args": {"do": "ok", "job": true}},
+        }});
+        let id = host.submit_composition(composition(document), Arguments::new()).await.expect("accepted");
+        while seen.lock().expect("not poisoned").entered < 3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        journal.set_failing(true);
+        let begun = tokio::time::Instant::now();
+        let told = host.wait_composition_end(&id).await.expect("told");
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(7), "{policy}: {took:?}");
+        assert_eq!(told.outcome, RunOutcome::Failed, "{policy}");
+        assert_eq!(told.failure.as_ref().map(|failure| failure.report.exit_code), Some(exit::STORE));
+        journal.set_failing(false);
+        host.shutdown().await;
+    }
+}
