@@ -40,6 +40,7 @@ fn small(test: &str) -> Option<(SmallDisk, World)> {
         "big": sh("head -c 3000000 /dev/zero | tr '\\0' x"),
         "flood": sh("head -c 9000000 /dev/zero | tr '\\0' x >&2; echo flooded"),
         "file": {"argv": ["-c", "head -c 3000000 /dev/zero > \"$0\"", "{out}"], "outputs": {"out": "out"}, "result": "files"},
+        "short": sh("sleep 0.1; echo short"),
         "slow": sh("echo begun >&2; exec sleep 600"),
         "deaf": sh("trap '' TERM INT; echo begun >&2; while :; do sleep 1; done"),
     });
@@ -232,5 +233,40 @@ fn a_disk_that_fills_while_a_call_runs_keeps_nobody_from_ending_it() {
             assert_eq!(unended(&world.journal()), BTreeSet::new(), "{what}");
             journal::assert_every_job_ended_once(&world.journal());
         }
+    }
+}
+
+/// A run of many calls, of which most wait when the disk fills.
+#[test]
+fn a_disk_that_fills_while_a_run_is_at_work_ends_it() {
+    for (policy, signal, code) in [
+        ("best_effort", None, 16),
+        ("fail_fast", None, 16),
+        ("best_effort", Some(Signal::TERM), 143),
+        ("fail_fast", Some(Signal::INT), 130),
+    ] {
+        let Some((disk, world)) = small("full_disk") else { return };
+        let items: Vec<usize> = (0..200).collect();
+        let nodes = json!({"many": {"capability": "tool", "action": "short", "map": items}});
+        world.write("many.yaml", json!({"name": "many", "failure": policy, "nodes": nodes}).to_string());
+        let running = world.start(&["run", "many.yaml"]);
+        eventually("some calls have ended", Duration::from_secs(20), || {
+            let rows = journal::rows(&world.journal());
+            (rows.iter().filter(|row| row.text("to") == "completed").count() > 2).then_some(())
+        });
+        disk.fill(0);
+        if let Some(signal) = signal {
+            running.signal(signal);
+        }
+        let outcome = running.wait(Duration::from_secs(60));
+        let what = format!("{policy} {signal:?}\n{}", outcome.describe());
+        assert_eq!(outcome.code, Some(code), "{what}");
+        assert!(outcome.elapsed < COMMAND_MAX + Duration::from_secs(8), "{what}");
+        world.assert_nothing_left();
+        disk.free();
+        let _ = world.run(&["call", "tool", "--action", "small"]).expect(0);
+        assert_databases_are_sound(&world.data_dir());
+        assert_eq!(unended(&world.journal()), BTreeSet::new(), "{what}");
+        journal::assert_every_job_ended_once(&world.journal());
     }
 }
