@@ -12,7 +12,7 @@ mod start;
 mod waiting;
 
 use super::{CancelScope, ChunkReader, Operation, Outcome};
-use super::{INLINE_BYTES_MAX, internal_server_error, not_json, worker_failure};
+use super::{INLINE_BYTES_MAX, internal_server_error, not_json};
 use crate::calls::{CallState, RunningCall};
 use crate::context::Context;
 use crate::frames::Frame;
@@ -24,8 +24,10 @@ use cjm_platform::child::signal_group;
 use cjm_platform::{Pid, Signal};
 use cjm_wire::Timestamp;
 use cjm_wire::channel::{CallFailure, LoadFailure, Record, to_tool};
-use cjm_wire::error::ErrorCategory;
+use cjm_wire::error::{ErrorCategory, JobError, JobErrorBody};
+use cjm_wire::http::DetailBody;
 use cjm_wire::link::WorkerSpec;
+use cjm_wire::ndjson::Line;
 use outgoing::Outgoing;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -199,12 +201,64 @@ fn frame_kind(operation: Operation) -> u8 {
     }
 }
 
-/// What a failure of a unary call says in a stream, where it is the last line.
+/// What a failure of a unary call says in a stream, where it is the last line. A stream has no status any more, so that only
+/// the form of the line tells it from a chunk: whatever the tool said, it gets that form.
 fn stream_line_of(failure: CallFailure) -> Bytes {
-    let body = failure
-        .body
-        .or_else(|| worker_failure(ErrorCategory::Fatal, "the tool failed without saying how").body);
-    let Some(body) = body else { return Bytes::new() };
+    let CallFailure { status, body } = failure;
+    let text = body.map(|body| String::from(Box::<str>::from(body))).unwrap_or_default();
     // A newline inside would make two lines of one.
-    String::from(Box::<str>::from(body)).replace(['\n', '\r'], " ").into()
+    let line = text.replace(['\n', '\r'], " ");
+    if matches!(Line::read(line.clone()), Ok(Line::Failed(_) | Line::Cancelled)) {
+        return line.into();
+    }
+    let error = match serde_json::from_str::<JobErrorBody>(&line) {
+        Ok(said) => said.job_error,
+        Err(_) => {
+            let detail = serde_json::from_str::<DetailBody>(&line).map(|body| body.detail);
+            let message = match detail {
+                Ok(detail) => detail,
+                Err(_) if line.is_empty() => "the tool failed without saying how".to_owned(),
+                Err(_) => format!("the tool failed with status {status}: {line}"),
+            };
+            match status {
+                CANCELLED => JobError { message, ..ToolError::cancelled().job_error("") },
+                _ => JobError::new(ErrorCategory::Fatal, message),
+            }
+        }
+    };
+    serde_json::to_string(&JobErrorBody { job_error: error }).unwrap_or_default().into()
+}
+
+/// Status of a call that was cancelled.
+const CANCELLED: u16 = 409;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_failure_says_it_is_no_chunk() {
+        let said = |status, body: &str| {
+            let body = serde_json::value::RawValue::from_string(body.to_owned()).ok();
+            let line = stream_line_of(CallFailure { status, body });
+            Line::read(String::from_utf8(line.to_vec()).expect("text")).expect("a line")
+        };
+        for (status, body, words) in [
+            (501, r#"{"detail": "streams are not implemented"}"#, "streams are not implemented"),
+            (500, r#"{"detail": {"a": 1}}"#, r#"with status 500: {"detail": {"a": 1}}"#),
+            (500, "[1]", "with status 500: [1]"),
+            (500, "", "without saying how"),
+            (
+                500,
+                "{\n \"_job_error\": {\"category\": \"fatal\", \"message\": \"m\", \"retriable\": false, \"original_exc_repr\": \"E()\"}}",
+                "m",
+            ),
+        ] {
+            match said(status, body) {
+                Line::Failed(failed) => assert!(failed.job_error.message.contains(words), "{failed:?}"),
+                other => panic!("{body}: {other:?}"),
+            }
+        }
+        assert!(matches!(said(409, r#"{"detail": "cancelled by operator"}"#), Line::Cancelled));
+    }
 }
