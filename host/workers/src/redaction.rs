@@ -4,7 +4,7 @@
 //! What must hold: whoever reads from a worker hands on [`Said`], which nobody can look into. There are two ways out of it:
 //! through a [`Redaction`], or as a result, which is its caller's as it is.
 //!
-//! Values are looked for as they are, as JSON writes them, and line by line. Shorter ones than [`SECRET_BYTES_MIN`] would
+//! Values are looked for as they are, with the escapes of any writer (JSON, Python's `repr`, one in the other), and line by line. Shorter ones than [`SECRET_BYTES_MIN`] would
 //! strike out innocent words and are left.
 
 use bytes::Bytes;
@@ -47,7 +47,11 @@ impl Said {
 
 /// The values of one worker, longest first.
 #[derive(Default)]
-pub(crate) struct Redaction(Vec<String>);
+pub(crate) struct Redaction {
+    values: Vec<String>,
+    /// The same without their escapes.
+    bare: Vec<Vec<char>>,
+}
 
 impl Redaction {
     pub(crate) fn of(secrets: &Map<String, Value>) -> Self {
@@ -65,7 +69,12 @@ impl Redaction {
         }
         values.sort_unstable_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         values.dedup();
-        Self(values)
+        let without = |value: &String| bare(value).into_iter().map(|letter| letter.character).collect();
+        let mut bare: Vec<Vec<char>> = values.iter().map(without).collect();
+        bare.retain(|value| value.len() >= SECRET_BYTES_MIN);
+        bare.sort_unstable_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
+        bare.dedup();
+        Self { values, bare }
     }
 
     /// The words, as text.
@@ -78,7 +87,7 @@ impl Redaction {
     /// # Errors
     /// When it is no JSON, or not that of a `T`.
     pub(crate) fn read<T: DeserializeOwned>(&self, said: &Said) -> serde_json::Result<T> {
-        if self.0.is_empty() {
+        if self.values.is_empty() {
             return serde_json::from_slice(&said.0);
         }
         serde_json::from_value(self.value(serde_json::from_slice(&said.0)?))
@@ -86,7 +95,7 @@ impl Redaction {
 
     /// What may be shown of it: JSON stays JSON.
     pub(crate) fn answer(&self, said: &Said) -> Bytes {
-        if self.0.is_empty() {
+        if self.values.is_empty() {
             return said.0.clone();
         }
         let words = self.read::<Value>(said).map(|value| value.to_string());
@@ -96,9 +105,16 @@ impl Redaction {
     /// The text without the values.
     pub(crate) fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let mut struck = Cow::Borrowed(text);
-        for value in &self.0 {
+        for value in &self.values {
             if struck.contains(value.as_str()) {
                 struck = Cow::Owned(struck.replace(value.as_str(), MARK));
+            }
+        }
+        for value in &self.bare {
+            if struck.contains('\\')
+                && let Some(without) = without_escaped(&struck, value)
+            {
+                struck = Cow::Owned(without);
             }
         }
         struck
@@ -107,7 +123,7 @@ impl Redaction {
     /// How much of the end of `head` and of the beginning of `rest` is part of a value that was cut between them.
     pub(crate) fn cut(&self, head: &[u8], rest: &[u8]) -> (usize, usize) {
         let longest = |holds: &dyn Fn(&[u8], usize) -> bool| {
-            let parts = self.0.iter().filter_map(|value| {
+            let parts = self.values.iter().filter_map(|value| {
                 let value = value.as_bytes();
                 (PART_BYTES_MIN..value.len()).rev().find(|length| holds(value, *length))
             });
@@ -122,7 +138,7 @@ impl Redaction {
     fn value(&self, value: Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.text(&text).into_owned()),
-            Value::Number(number) if self.0.contains(&number.to_string()) => MARK.into(),
+            Value::Number(number) if self.values.contains(&number.to_string()) => MARK.into(),
             Value::Array(items) => items.into_iter().map(|item| self.value(item)).collect(),
             Value::Object(map) => {
                 let struck =
@@ -132,6 +148,82 @@ impl Redaction {
             other => other,
         }
     }
+}
+
+/// A character of a text whose escapes were undone, and where it stands.
+struct Letter {
+    character: char,
+    begin: usize,
+    end: usize,
+}
+
+/// A text without escapes, however many writers have quoted what another had quoted: a run of backslashes is none, and
+/// `\n`, `\xe4`, `\u00e4` are what they stand for. Two texts that differ in quoting alone are the same.
+fn bare(text: &str) -> Vec<Letter> {
+    let mut letters = Vec::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let begin = text.len() - rest.len();
+        let after = rest.trim_start_matches('\\');
+        let (character, length) = match after.chars().next() {
+            // At the end of the text they quote nothing.
+            None => break,
+            Some(next) if first == '\\' => unquoted(after).unwrap_or((next, next.len_utf8())),
+            Some(next) => (next, next.len_utf8()),
+        };
+        rest = &after[length..];
+        letters.push(Letter { character, begin, end: text.len() - rest.len() });
+    }
+    letters
+}
+
+/// What stands behind a backslash, and its length there; None where that is only a character.
+fn unquoted(text: &str) -> Option<(char, usize)> {
+    let number = |digits: usize| {
+        let digits =
+            text.get(1..=digits).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+        u32::from_str_radix(digits, 16).ok()
+    };
+    match text.as_bytes().first()? {
+        b'n' => Some(('\n', 1)),
+        b'r' => Some(('\r', 1)),
+        b't' => Some(('\t', 1)),
+        b'x' => Some((char::from_u32(number(2)?)?, 3)),
+        b'U' => Some((char::from_u32(number(8)?)?, 9)),
+        b'u' => {
+            let high = number(4)?;
+            if let Some(character) = char::from_u32(high) {
+                return Some((character, 5));
+            }
+            // A pair of surrogates is one character.
+            let low = text.get(5..)?;
+            let quotes = low.len() - low.trim_start_matches('\\').len();
+            let low = low.get(quotes..)?.strip_prefix('u')?.get(..4)?;
+            let low = u32::from_str_radix(low, 16).ok()?.checked_sub(0xdc00)?;
+            let character = char::from_u32(0x10000 + (high.checked_sub(0xd800)? << 10) + low)?;
+            Some((character, 5 + quotes + 5))
+        }
+        _ => None,
+    }
+}
+
+/// The text without a value that it holds with escapes; None where it does not.
+fn without_escaped(text: &str, value: &[char]) -> Option<String> {
+    let letters = bare(text);
+    let mut out = String::new();
+    let (mut at, mut copied) = (0, 0);
+    while at + value.len() <= letters.len() {
+        let place = &letters[at..at + value.len()];
+        if place.iter().zip(value).all(|(letter, wanted)| letter.character == *wanted) {
+            out.push_str(&text[copied..letters[at].begin]);
+            out.push_str(MARK);
+            at += value.len();
+            copied = letters[at - 1].end;
+        } else {
+            at += 1;
+        }
+    }
+    (copied > 0).then(|| out + &text[copied..])
 }
 
 /// As writers do that write ASCII alone: every other character by its number.
@@ -151,7 +243,7 @@ fn ascii_only(text: &str) -> String {
 
 impl std::fmt::Debug for Redaction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Redaction of {} values", self.0.len())
+        write!(f, "Redaction of {} values", self.values.len())
     }
 }
 
@@ -187,6 +279,29 @@ mod tests {
             "what is no text holds its values all the same"
         );
         assert!(!format!("{redaction:?}").contains("tok-"));
+    }
+
+    #[test]
+    fn values_are_struck_out_with_the_escapes_of_any_writer() {
+        let secrets = json!({"A": "Abc/dEf+ghi==12", "B": "pässwört-😀-lang", "C": "it's-a-\"q\"-Hunter3",
+                             "D": "pass\\word-Hunter2", "E": "tab\there-Hunter4"});
+        let redaction = Redaction::of(secrets.as_object().expect("an object"));
+        for said in [
+            r#"{"t": "Abc\/dEf+ghi==12"}"#,
+            r#"{"t": "Abc/dEf\u002Bghi==12"}"#,
+            r#"{"t":"p\u00E4ssw\u00F6rt-\uD83D\uDE00-lang"}"#,
+            r"'p\xe4ssw\xf6rt-\U0001f600-lang'",
+            r#"KeyError: 'it\'s-a-"q"-Hunter3'"#,
+            r#"KeyError(\'it\\\\\'s-a-\"q\"-Hunter3\')"#,
+            r"'pass\\word-Hunter2'",
+            r"ValueError('pass\\\\word-Hunter2')",
+            r"{'v': 'tab\there-Hunter4'}",
+        ] {
+            let shown = redaction.text(said);
+            assert!(shown.contains(MARK), "{said} is shown as {shown}");
+            assert!(!shown.contains("Hunter") && !shown.contains("ghi") && !shown.contains("ssw"), "{shown}");
+        }
+        assert_eq!(redaction.text(r"C:\new\table is innocent\"), r"C:\new\table is innocent\");
     }
 
     #[test]
