@@ -28,7 +28,8 @@ const SDK_FOLDER: &str = "/cjm_sdk/";
 const RESULT_FILES: [&str; 2] = ["/cjm_sdk/encode.py", "/cjm_sdk/json_codec.py"];
 /// Class of the SDK's own for a result that is no JSON.
 const UNWRITABLE: &str = "Unwritable";
-/// Class of the SDKs for a call that cannot be passed to the tool as it is.
+/// Class of the shim and the SDKs for a call that they refused before the tool's own code ran. That fields are named says
+/// nothing of this: tools name them too, after they have run.
 const UNFIT: &str = "Unfit";
 
 /// Whose failure it is.
@@ -70,8 +71,6 @@ impl Origin {
             ErrorCategory::UserInput => {
                 let names_arguments = error.fields_invalid.as_ref().is_some_and(|fields| !fields.is_empty());
                 match traceback {
-                    // A worker that is no interpreter checks arguments itself.
-                    None if names_arguments => Self::Refused,
                     Some(text) if text.starts_with("Traceback") && !frames(text).any(is_tools) => {
                         Self::Refused
                     }
@@ -200,7 +199,9 @@ mod tests {
             (error(UserInput, "Unfit(\"x\")", None, &["n"]), 1, "correct `n`"),
             (error(UserInput, "Unfit('x')", Some(IN_SDK), &[]), 1, "has not run"),
             (error(UserInput, "Unfit('x')", Some(IN_TOOL), &[]), 12, "correct the arguments"),
-            (error(UserInput, "ToolError::UserInput(\"x\")", None, &["text"]), 1, "correct `text`"),
+            (error(UserInput, "ToolError::UserInput(\"x\")", None, &["text"]), 12, "correct `text`"),
+            // A tool on the channel writes its own error object.
+            (error(UserInput, "", None, &["text"]), 12, "correct `text`"),
             (error(UserInput, "ToolError::UserInput(\"x\")", None, &[]), 12, "correct the arguments"),
             (error(UserInput, "ValueError('NaN')", Some(IN_RESULT), &[]), 12, "plain JSON"),
             (error(Fatal, "Unwritable('x')", None, &[]), 12, "plain JSON"),
