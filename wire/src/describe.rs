@@ -52,6 +52,27 @@ pub trait Described: std::error::Error {
     }
 }
 
+/// A time for people: to a tenth of a second above one, and to three digits below, so that the same time reads the same
+/// everywhere.
+#[derive(Debug, Clone, Copy)]
+pub struct Seconds(pub std::time::Duration);
+
+impl Seconds {
+    /// Of a number of seconds; one that is no time is told as none.
+    #[must_use]
+    pub fn of(seconds: f64) -> Self {
+        Self(std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default())
+    }
+}
+
+impl std::fmt::Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let seconds = self.0.as_secs_f64();
+        let text = if seconds < 1.0 { format!("{seconds:.3}") } else { format!("{seconds:.1}") };
+        write!(f, "{} s", text.trim_end_matches('0').trim_end_matches('.'))
+    }
+}
+
 /// Most lines of a traceback in a report: the last ones, which say what and where.
 pub const TRACEBACK_LINES_MAX: usize = 20;
 /// Longest line of a traceback in a report, in characters.
