@@ -77,11 +77,12 @@ impl StartingWorker for Starting {
                     return Ok(Arc::new(SimulatedWorker { body, facts }) as Arc<dyn Worker>);
                 }
                 Fate::LoadFailed => {
-                    body.killed(OwnKill::Unload).await;
+                    body.killed(OwnKill::StartFailed { why: "no module".to_owned() }).await;
                     StartError::LoadFailed {
                         capability,
                         message: "no module".to_owned(),
                         not_passed: Vec::new(),
+                        traceback: None,
                         stderr_tail: Vec::new(),
                     }
                 }
