@@ -15,7 +15,7 @@ use cjm_catalog::{Catalog, CatalogEntry, Settings};
 use cjm_engine::{
     CallError, Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Target, actor, check_known,
 };
-use cjm_wire::describe::{ErrorDetails, ErrorReport, exit};
+use cjm_wire::describe::{ErrorDetails, ErrorReport, Seconds, exit};
 use cjm_wire::envelope::{ACTION_KEY, ExecuteRequest};
 use cjm_wire::event::JobStatus;
 use cjm_wire::json::{Arguments, Json};
@@ -122,17 +122,23 @@ impl Call<'_> {
         let adapters = (!self.args.adapter.is_empty()).then(|| self.args.adapter.clone());
         let load = LoadOptions { config: self.config.clone(), adapters, ..LoadOptions::default() };
         let instance = tokio::select! {
-            loaded = self.host.load(&self.args.name, load) => loaded?,
-            code = interrupts.wait() => return Err(interrupted(code)),
-            // There is no job to cancel yet; the shutdown ends the worker that starts.
-            () = passed(deadline) => return Err(timed_out(self.args)),
+            loaded = self.host.load(&self.args.name, load) => loaded.map_err(|error| self.of_run(error.into()))?,
+            code = interrupts.wait() => return Err(self.of_run(interrupted(code))),
+            () = passed(deadline) => {
+                // There is no job to cancel yet. The journal is to say why the worker ends.
+                let given = Duration::try_from_secs_f64(self.args.timeout.unwrap_or_default()).unwrap_or_default();
+                let instance = InstanceId::from_text(self.args.name.clone());
+                // An error says that it is gone already.
+                let _ = self.host.give_up_start(&instance, given).await;
+                return Err(self.of_run(timed_out(self.args)));
+            }
         };
         if self.args.stream {
             return tokio::select! {
                 result = self.stream(&instance) => result,
                 fault = self.output.reader_left() => Err(fault),
-                code = interrupts.wait() => Err(interrupted(code)),
-                () = passed(deadline) => Err(timed_out(self.args)),
+                code = interrupts.wait() => Err(self.of_run(interrupted(code))),
+                () = passed(deadline) => Err(self.of_run(timed_out(self.args))),
             };
         }
         let mut request = JobRequest::new(Target::Instance(instance));
@@ -149,12 +155,12 @@ impl Call<'_> {
             never = show_progress(events, &job, &board, &self.args.name) => match never {},
             code = interrupts.wait() => {
                 self.cancel(&job).await;
-                return Err(interrupted(code));
+                return Err(self.of_job(interrupted(code), &job));
             }
             // The job has the same deadline and ends by itself; this is for a host that does not see to it.
             () = passed(deadline.and_then(|at| at.checked_add(DEADLINE_GRACE))) => {
                 self.cancel(&job).await;
-                return Err(timed_out(self.args));
+                return Err(self.of_job(timed_out(self.args), &job));
             }
         };
         board.clear();
@@ -208,11 +214,25 @@ impl Call<'_> {
         if report.exit_code == exit::TIMED_OUT {
             // The job had what was left after the tool was loaded; the caller knows what he gave.
             let given = self.args.timeout.unwrap_or_default();
-            report.message =
-                format!("\"{}\" did not answer within {given} s, and was stopped", self.args.name);
+            report.message = late_words(&self.args.name, given);
         }
-        report.next_step =
-            format!("{}; `cjm-ctl logs --journal --job {}` tells its story", report.next_step, job.short());
+        report.next_step = with_story(&report.next_step, "--job", job.short());
+        Fault::from_report(report)
+    }
+
+    /// A fault before there is a job, or without one: with the run, under which the journal has the rest.
+    fn of_run(&self, fault: Fault) -> Fault {
+        let Fault::Shown(mut report) = fault else { return fault };
+        report.details.run_id.get_or_insert_with(|| self.host.run_id().clone());
+        report.next_step = with_story(&report.next_step, "--run", self.host.run_id().short());
+        Fault::Shown(report)
+    }
+
+    /// A fault of the command's own, with the job that it ended.
+    fn of_job(&self, fault: Fault, job: &JobId) -> Fault {
+        let Fault::Shown(report) = fault else { return fault };
+        let mut report = report.of_job(job.clone(), Some(self.host.run_id().clone()));
+        report.next_step = with_story(&report.next_step, "--job", job.short());
         Fault::from_report(report)
     }
 
@@ -353,14 +373,19 @@ fn percent(progress: f64) -> u64 {
     (progress * 100.0).clamp(0.0, 100.0) as u64
 }
 
+fn late_words(name: &str, given: f64) -> String {
+    format!("\"{name}\" did not answer within {}, and was stopped", Seconds::of(given))
+}
+
+/// A next step, and where the whole story stands.
+pub(crate) fn with_story(next_step: &str, option: &str, id: &str) -> String {
+    format!("{next_step}; `cjm-ctl logs --journal {option} {id}` tells its story")
+}
+
 fn timed_out(args: &CallArgs) -> Fault {
     Fault::new(
         "call.timed_out",
-        format!(
-            "\"{}\" did not answer within {} s, and was stopped",
-            args.name,
-            args.timeout.unwrap_or_default()
-        ),
+        late_words(&args.name, args.timeout.unwrap_or_default()),
         "give it more time with --timeout, or see what it did: `cjm-ctl logs --chunks`",
     )
     .with_exit(exit::TIMED_OUT)

@@ -495,7 +495,8 @@ mod tests {
 
     #[test]
     fn a_tool_that_does_not_load_tells_class_place_and_category_wherever_it_is_told() {
-        let traceback = "Traceback (most recent call last):\n  File \"/t/deep.py\", line 7, in go\nKeyError: 'deep'\n";
+        let traceback =
+            "Traceback (most recent call last):\n  File \"/t/deep.py\", line 7, in go\nKeyError: 'deep'\n";
         let error = load_failed("KeyError: 'deep'", Some(traceback), &[]);
         let of_call = CallError::NotStarted(Box::new(error.clone()));
         for report in [ErrorReport::of(&error), ErrorReport::of(&of_call)] {
@@ -504,7 +505,10 @@ mod tests {
                 (details.category, details.retriable, details.exception.as_deref()),
                 (Some(ErrorCategory::Fatal), Some(false), Some("KeyError"))
             );
-            assert!(report.traceback_end().iter().any(|line| line.contains("deep.py\", line 7")), "{report:?}");
+            assert!(
+                report.traceback_end().iter().any(|line| line.contains("deep.py\", line 7")),
+                "{report:?}"
+            );
         }
         let of_program = load_failed("no config file", None, &[]);
         assert_eq!(of_program.details().exception, None);

@@ -134,7 +134,9 @@ pub(crate) fn facts(error: &JobError) -> Facts {
 pub(crate) fn words(error: &JobError) -> String {
     let class = error.exception_class().filter(|class| !class.contains("::")).map(last_name);
     let message = error.message.trim();
-    match class.filter(|class| !TOLD_CLASSES.contains(class) && ![UNWRITABLE, NEEDS_STREAM, UNFIT].contains(class)) {
+    match class
+        .filter(|class| !TOLD_CLASSES.contains(class) && ![UNWRITABLE, NEEDS_STREAM, UNFIT].contains(class))
+    {
         Some(class) if message.is_empty() || message == class => class.to_owned(),
         Some(class) => format!("{class}: {message}"),
         None if message.is_empty() => "it gave no reason".to_owned(),

@@ -145,7 +145,7 @@ impl fmt::Display for Why<'_> {
             OwnKill::Evicted => f.write_str("evicted to make room"),
             OwnKill::StartTimeout { limit_ms } => {
                 write!(f, "not ready within {}", Seconds(Duration::from_millis(*limit_ms)))
-            },
+            }
             OwnKill::StartFailed { why } => write!(f, "its start failed: {why}"),
             OwnKill::Unresponsive => f.write_str("it no longer answered"),
             OwnKill::Deadline { job } => write!(f, "job {job} ran past its deadline"),
