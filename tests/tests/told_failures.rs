@@ -263,3 +263,36 @@ fn a_monitor_that_is_not_there_is_refused_and_one_that_does_not_work_is_told() {
     let faults = rows.iter().filter(|row| row.payload["monitor_fault"].is_string()).count();
     assert_eq!(faults, 2, "{}", journal::tell(&rows));
 }
+
+#[test]
+fn a_result_that_cannot_be_written_is_printed_and_no_file_of_the_users_is_lost() {
+    let world = World::new();
+    let action =
+        json!({"argv": ["-c", "printf made > \"$1\"", "sh", "{out}"], "outputs": {"out": "out.txt"}});
+    world.install_executable("maker", "sh", &json!({"make": action}));
+    let folder = world.file("o");
+    let call = |arguments: &[&str]| {
+        let folder = folder.display().to_string();
+        world.run(&[&["call", "maker", "-o", folder.as_str()], arguments].concat())
+    };
+    let _ = call(&[]).expect(0);
+    let _ = call(&[]).expect(0);
+    std::fs::write(folder.join("out.txt"), "mine").expect("written");
+    let refused = call(&[]).expect(1);
+    says(&refused, "is not overwritten");
+    assert!(refused.stdout.contains("out.txt"), "{}", refused.describe());
+    let told = call(&["--json"]).expect(1).json();
+    assert_eq!(
+        (&told["status"], &told["error"]["code"]),
+        (&json!("completed"), &json!("ctl.output")),
+        "{told:#}"
+    );
+    assert_eq!(std::fs::read_to_string(folder.join("out.txt")).expect("there"), "mine");
+    let jobs =
+        || journal::rows(&world.journal()).iter().filter(|row| row.event_type == "worker_spawned").count();
+    let before = jobs();
+    std::fs::remove_file(folder.join("result.json")).expect("removed");
+    std::fs::create_dir(folder.join("result.json")).expect("a folder");
+    says(&call(&[]).expect(1), "is no plain file");
+    assert_eq!(jobs(), before, "the tool was not started");
+}

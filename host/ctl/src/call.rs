@@ -213,10 +213,11 @@ impl Call<'_> {
         let mut report = report.of_job(job.clone(), Some(self.host.run_id().clone()));
         if report.exit_code == exit::TIMED_OUT {
             // The job had what was left after the tool was loaded; the caller knows what he gave.
-            let given = self.args.timeout.unwrap_or_default();
-            report.message = late_words(&self.args.name, given);
+            if let Fault::Shown(late) = timed_out(self.args) {
+                report.message = late.message;
+            }
         }
-        report.next_step = with_story(&report.next_step, "--job", job.short());
+        report.next_step = with_story_of_job(&report.next_step, job);
         Fault::from_report(report)
     }
 
@@ -224,7 +225,10 @@ impl Call<'_> {
     fn of_run(&self, fault: Fault) -> Fault {
         let Fault::Shown(mut report) = fault else { return fault };
         report.details.run_id.get_or_insert_with(|| self.host.run_id().clone());
-        report.next_step = with_story(&report.next_step, "--run", self.host.run_id().short());
+        // What was refused before anything ran has no story.
+        if report.exit_code != exit::DOMAIN {
+            report.next_step = with_story_of_run(&report.next_step, self.host.run_id().short());
+        }
         Fault::Shown(report)
     }
 
@@ -232,7 +236,7 @@ impl Call<'_> {
     fn of_job(&self, fault: Fault, job: &JobId) -> Fault {
         let Fault::Shown(report) = fault else { return fault };
         let mut report = report.of_job(job.clone(), Some(self.host.run_id().clone()));
-        report.next_step = with_story(&report.next_step, "--job", job.short());
+        report.next_step = with_story_of_job(&report.next_step, job);
         Fault::from_report(report)
     }
 
@@ -252,7 +256,12 @@ impl Call<'_> {
                 .with_exit(exit::TOOL_FAILED)
         })?;
         let folder = self.args.output.as_deref();
-        let written = folder.map(|folder| out_folder::write(folder, result, &self.kwargs)).transpose()?;
+        let written = folder.map(|folder| out_folder::write(folder, result, &self.kwargs)).transpose();
+        // The call is made, and its result is not lost with the folder.
+        let (written, unwritten) = match written {
+            Ok(written) => (written, None),
+            Err(fault) => (None, Some(self.of_job(fault, &outcome.job_id))),
+        };
         let result = written.as_ref().map_or(result, |written| &written.result);
         for (path, bytes) in written.iter().flat_map(|written| &written.files) {
             self.output.note(&format!("wrote {} ({bytes} bytes)", path.display()));
@@ -264,6 +273,10 @@ impl Call<'_> {
             let texts = |path: &PathBuf| path.to_string_lossy().into_owned();
             let left_out = written.iter().flat_map(|written| &written.left_out);
             let written = written.iter().flat_map(|written| &written.files);
+            let error = match &unwritten {
+                Some(Fault::Shown(report)) => Some(&**report),
+                _ => None,
+            };
             let document = CallDocument {
                 job_id: &outcome.job_id,
                 run_id: self.host.run_id(),
@@ -278,8 +291,10 @@ impl Call<'_> {
                 completed_at: outcome.completed_at.as_ref(),
                 written: written.map(|(path, _)| texts(path)).collect(),
                 left_out: left_out.map(texts).collect(),
+                error,
             };
             self.output.document(&document)?;
+            return Ok(error.map_or(exit::OK, |report| report.exit_code));
         } else if self.args.raw
             && let Ok(text) = serde_json::from_str::<String>(result.get())
         {
@@ -293,7 +308,7 @@ impl Call<'_> {
         } else {
             self.output.json_text(result.get())?;
         }
-        Ok(exit::OK)
+        unwritten.map_or(Ok(exit::OK), Err)
     }
 }
 
@@ -315,6 +330,9 @@ struct CallDocument<'a> {
     written: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     left_out: Vec<String>,
+    /// Why the result is not in the folder that was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a ErrorReport>,
 }
 
 /// Arguments that the manifest declares as paths start at the present directory, wherever the tool runs.
@@ -373,19 +391,24 @@ fn percent(progress: f64) -> u64 {
     (progress * 100.0).clamp(0.0, 100.0) as u64
 }
 
-fn late_words(name: &str, given: f64) -> String {
-    format!("\"{name}\" did not answer within {}, and was stopped", Seconds::of(given))
+/// A next step, and where the whole story stands.
+fn with_story_of_job(next_step: &str, job: &JobId) -> String {
+    format!("{next_step}; `cjm-ctl logs --journal --job {}` tells its story", job.short())
 }
 
-/// A next step, and where the whole story stands.
-pub(crate) fn with_story(next_step: &str, option: &str, id: &str) -> String {
-    format!("{next_step}; `cjm-ctl logs --journal {option} {id}` tells its story")
+/// The same of a run.
+pub(crate) fn with_story_of_run(next_step: &str, run_id: &str) -> String {
+    format!("{next_step}; `cjm-ctl logs --journal --run {run_id}` tells its story")
 }
 
 fn timed_out(args: &CallArgs) -> Fault {
     Fault::new(
         "call.timed_out",
-        late_words(&args.name, args.timeout.unwrap_or_default()),
+        format!(
+            "\"{}\" did not answer within {}, and was stopped",
+            args.name,
+            Seconds::of(args.timeout.unwrap_or_default())
+        ),
         "give it more time with --timeout, or see what it did: `cjm-ctl logs --chunks`",
     )
     .with_exit(exit::TIMED_OUT)

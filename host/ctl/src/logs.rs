@@ -78,20 +78,18 @@ pub(crate) async fn run(global: &Global, args: &LogsArgs, output: &Output) -> Co
 
 /// Where nothing was said, what was attempted may still be known.
 fn hint_at_journal(args: &LogsArgs, view: View, output: &Output) {
-    let asked = [("--job", &args.job), ("--session", &args.session), ("--capability", &args.capability)];
-    let asked: Vec<String> =
-        asked.iter().filter_map(|(option, of)| Some(format!("{option} {}", of.as_ref()?))).collect();
     let what = match view {
         View::Journal => return,
         View::Records => "records",
         View::Chunks => "output",
     };
-    if !asked.is_empty() {
-        output.note(&format!(
-            "note: no {what} of it; `cjm-ctl logs --journal {}` shows what was attempted, and how it ended",
-            asked.join(" ")
-        ));
-    }
+    let command = match (&args.job, &args.session, &args.capability) {
+        (Some(job), _, _) => format!("`cjm-ctl logs --journal --job {job}`"),
+        (_, Some(session), _) => format!("`cjm-ctl logs --journal --session {session}`"),
+        (_, _, Some(name)) => format!("`cjm-ctl logs --journal --capability {name}`"),
+        (None, None, None) => return,
+    };
+    output.note(&format!("note: no {what} of it; {command} shows what was attempted, and how it ended"));
 }
 
 /// Which file has the store's name now.

@@ -3,7 +3,7 @@
 
 use crate::allow::tell_choice;
 use crate::assign::{ARGUMENTS_BYTES_MAX, arguments, text_of_file};
-use crate::call::{current_dir, deadline, host_options, passed, with_story};
+use crate::call::{current_dir, deadline, host_options, passed, with_story_of_run};
 use crate::cli::{Global, RunArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::interrupt::{Interrupts, interrupted};
@@ -249,7 +249,7 @@ fn why(
     }
     Some(match &outcome.failure {
         Some(failure) if is_late => {
-            let next_step = with_story(&failure.report.next_step, "--run", run_id);
+            let next_step = with_story_of_run(&failure.report.next_step, run_id);
             let message = late(name, args).to_string();
             Fault::from_report(ErrorReport { message, next_step, ..failure.report.clone() })
         }
@@ -257,7 +257,7 @@ fn why(
             let mut report = failure.report.clone();
             report.message =
                 format!("composition \"{name}\" {}: {}", ended_words(outcome.outcome), report.message);
-            report.next_step = with_story(&report.next_step, "--run", run_id);
+            report.next_step = with_story_of_run(&report.next_step, run_id);
             report.details.run_id = Some(RunId::from_text(run_id));
             Fault::from_report(report)
         }

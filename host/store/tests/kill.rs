@@ -192,19 +192,7 @@ fn the_next_host_ends_what_a_dead_one_left() {
     let nothing = begin_host(&*journal, &reader, &host("first"), &Timestamp::from_micros(1)).expect("begins");
     assert_eq!(nothing, Recovered::default());
 
-    let whole = composition("c");
-    let mut pending: Vec<JobRecord> = (0..150).map(|_| job("asr")).collect();
-    for (element, job) in pending.iter_mut().enumerate().skip(148) {
-        job.composition_id = Some(whole.composition_id.clone());
-        job.node_id = Some("each".to_owned());
-        job.element_index = u32::try_from(element).ok();
-    }
-    let insert =
-        Write::InsertComposition(Box::new(whole), Body::of_json(&json!({})), Body::of_json(&json!({})));
-    journal.commit_blocking(Commit::admitting().write(insert)).expect("accepted");
-    for job in &pending {
-        journal.commit_blocking(accept(job, &json!({}))).expect("accepted");
-    }
+    let pending = accept_jobs_and_a_composition(&journal);
     let running = started(&pending[149], 2);
     journal.commit_blocking(begin(&running, JobStatus::Pending)).expect("begun");
     let worker = WorkerRecord {
@@ -257,6 +245,24 @@ fn the_next_host_ends_what_a_dead_one_left() {
         .expect("noted");
     let again = begin_host(&*journal, &reader, &host("third"), &now).expect("begins");
     assert_eq!(again, Recovered::default(), "nothing is ended twice");
+}
+
+/// Accepts 150 jobs and a composition whose elements the last two are.
+fn accept_jobs_and_a_composition(journal: &SqliteJournal) -> Vec<JobRecord> {
+    let whole = composition("c");
+    let mut pending: Vec<JobRecord> = (0..150).map(|_| job("asr")).collect();
+    for (element, job) in pending.iter_mut().enumerate().skip(148) {
+        job.composition_id = Some(whole.composition_id.clone());
+        job.node_id = Some("each".to_owned());
+        job.element_index = u32::try_from(element).ok();
+    }
+    let insert =
+        Write::InsertComposition(Box::new(whole), Body::of_json(&json!({})), Body::of_json(&json!({})));
+    journal.commit_blocking(Commit::admitting().write(insert)).expect("accepted");
+    for job in &pending {
+        journal.commit_blocking(accept(job, &json!({}))).expect("accepted");
+    }
+    pending
 }
 
 /// The keys that the page on compositions promises of every end.

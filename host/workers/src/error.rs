@@ -57,7 +57,7 @@ pub enum StartError {
         /// Variables that the host has and the worker did not get, and that the failure speaks of.
         not_passed: Vec<String>,
         /// Where it failed, if the tool said so.
-        traceback: Option<String>,
+        traceback: Option<Box<str>>,
         /// The tool's last words.
         stderr_tail: Vec<String>,
     },
@@ -261,7 +261,7 @@ impl StartError {
         };
         let mut error = JobError { retriable, ..JobError::new(category, self.to_string()) };
         if let Self::LoadFailed { message, traceback, .. } = self {
-            error.traceback.clone_from(traceback);
+            error.traceback = traceback.as_deref().map(str::to_owned);
             // Only an interpreter tells classes; they stand at the beginning of its words.
             let class = message.split_once(':').map_or(message.as_str(), |(class, _)| class);
             if traceback.is_some() && class.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.')) {
@@ -471,7 +471,7 @@ mod tests {
             capability: "t".to_owned(),
             not_passed: spoken_of(&host, [message, traceback.unwrap_or_default()]),
             message: message.to_owned(),
-            traceback: traceback.map(str::to_owned),
+            traceback: traceback.map(Box::from),
             stderr_tail: Vec::new(),
         }
     }

@@ -119,7 +119,7 @@ impl Common {
             capability: plan.capability.clone(),
             not_passed: spoken_of(&plan.not_passed, words),
             message: failure.message,
-            traceback: failure.traceback,
+            traceback: failure.traceback.map(Box::from),
             stderr_tail,
         }
     }

@@ -78,13 +78,7 @@ impl StartingWorker for Starting {
                 }
                 Fate::LoadFailed => {
                     body.killed(OwnKill::StartFailed { why: "no module".to_owned() }).await;
-                    StartError::LoadFailed {
-                        capability,
-                        message: "no module".to_owned(),
-                        not_passed: Vec::new(),
-                        traceback: None,
-                        stderr_tail: Vec::new(),
-                    }
+                    load_failed(capability)
                 }
                 Fate::Dies => {
                     body.kill(Why::ByItself);
@@ -109,5 +103,15 @@ impl StartingWorker for Starting {
             let death = body.death.borrow().clone();
             Err((error, death))
         })
+    }
+}
+
+fn load_failed(capability: String) -> StartError {
+    StartError::LoadFailed {
+        capability,
+        message: "no module".to_owned(),
+        not_passed: Vec::new(),
+        traceback: None,
+        stderr_tail: Vec::new(),
     }
 }
