@@ -285,6 +285,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_time_reads_the_same_whoever_tells_it() {
+        for (seconds, told) in [
+            (2.0, "2 s"),
+            (1.980_047_813, "2 s"),
+            (1.5, "1.5 s"),
+            (0.7, "0.7 s"),
+            (0.0214, "0.021 s"),
+            (100.0, "100 s"),
+            (-1.0, "0 s"),
+        ] {
+            assert_eq!(Seconds::of(seconds).to_string(), told);
+        }
+    }
+
+    #[test]
     fn a_report_says_of_a_tools_failure_what_the_wire_said_and_nothing_that_is_not_known() {
         let mut error = JobError::new(ErrorCategory::UserInput, "'nokey'");
         error.original_exc_repr = "KeyError('nokey')".to_owned();
