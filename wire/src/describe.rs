@@ -52,6 +52,27 @@ pub trait Described: std::error::Error {
     }
 }
 
+/// A time for people: to a tenth of a second above one, and to three digits below, so that the same time reads the same
+/// everywhere.
+#[derive(Debug, Clone, Copy)]
+pub struct Seconds(pub std::time::Duration);
+
+impl Seconds {
+    /// Of a number of seconds; one that is no time is told as none.
+    #[must_use]
+    pub fn of(seconds: f64) -> Self {
+        Self(std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default())
+    }
+}
+
+impl std::fmt::Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let seconds = self.0.as_secs_f64();
+        let text = if seconds < 1.0 { format!("{seconds:.3}") } else { format!("{seconds:.1}") };
+        write!(f, "{} s", text.trim_end_matches('0').trim_end_matches('.'))
+    }
+}
+
 /// Most lines of a traceback in a report: the last ones, which say what and where.
 pub const TRACEBACK_LINES_MAX: usize = 20;
 /// Longest line of a traceback in a report, in characters.
@@ -262,6 +283,21 @@ fn last_lines(traceback: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_reads_the_same_whoever_tells_it() {
+        for (seconds, told) in [
+            (2.0, "2 s"),
+            (1.980_047_813, "2 s"),
+            (1.5, "1.5 s"),
+            (0.7, "0.7 s"),
+            (0.0214, "0.021 s"),
+            (100.0, "100 s"),
+            (-1.0, "0 s"),
+        ] {
+            assert_eq!(Seconds::of(seconds).to_string(), told);
+        }
+    }
 
     #[test]
     fn a_report_says_of_a_tools_failure_what_the_wire_said_and_nothing_that_is_not_known() {

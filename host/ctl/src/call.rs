@@ -15,7 +15,7 @@ use cjm_catalog::{Catalog, CatalogEntry, Settings};
 use cjm_engine::{
     CallError, Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Target, actor, check_known,
 };
-use cjm_wire::describe::{ErrorDetails, ErrorReport, exit};
+use cjm_wire::describe::{ErrorDetails, ErrorReport, Seconds, exit};
 use cjm_wire::envelope::{ACTION_KEY, ExecuteRequest};
 use cjm_wire::event::JobStatus;
 use cjm_wire::json::{Arguments, Json};
@@ -122,17 +122,23 @@ impl Call<'_> {
         let adapters = (!self.args.adapter.is_empty()).then(|| self.args.adapter.clone());
         let load = LoadOptions { config: self.config.clone(), adapters, ..LoadOptions::default() };
         let instance = tokio::select! {
-            loaded = self.host.load(&self.args.name, load) => loaded?,
-            code = interrupts.wait() => return Err(interrupted(code)),
-            // There is no job to cancel yet; the shutdown ends the worker that starts.
-            () = passed(deadline) => return Err(timed_out(self.args)),
+            loaded = self.host.load(&self.args.name, load) => loaded.map_err(|error| self.of_run(error.into()))?,
+            code = interrupts.wait() => return Err(self.of_run(interrupted(code))),
+            () = passed(deadline) => {
+                // There is no job to cancel yet. The journal is to say why the worker ends.
+                let given = Duration::try_from_secs_f64(self.args.timeout.unwrap_or_default()).unwrap_or_default();
+                let instance = InstanceId::from_text(self.args.name.clone());
+                // An error says that it is gone already.
+                let _ = self.host.give_up_start(&instance, given).await;
+                return Err(self.of_run(timed_out(self.args)));
+            }
         };
         if self.args.stream {
             return tokio::select! {
                 result = self.stream(&instance) => result,
                 fault = self.output.reader_left() => Err(fault),
-                code = interrupts.wait() => Err(interrupted(code)),
-                () = passed(deadline) => Err(timed_out(self.args)),
+                code = interrupts.wait() => Err(self.of_run(interrupted(code))),
+                () = passed(deadline) => Err(self.of_run(timed_out(self.args))),
             };
         }
         let mut request = JobRequest::new(Target::Instance(instance));
@@ -149,12 +155,12 @@ impl Call<'_> {
             never = show_progress(events, &job, &board, &self.args.name) => match never {},
             code = interrupts.wait() => {
                 self.cancel(&job).await;
-                return Err(interrupted(code));
+                return Err(self.of_job(interrupted(code), &job));
             }
             // The job has the same deadline and ends by itself; this is for a host that does not see to it.
             () = passed(deadline.and_then(|at| at.checked_add(DEADLINE_GRACE))) => {
                 self.cancel(&job).await;
-                return Err(timed_out(self.args));
+                return Err(self.of_job(timed_out(self.args), &job));
             }
         };
         board.clear();
@@ -207,12 +213,30 @@ impl Call<'_> {
         let mut report = report.of_job(job.clone(), Some(self.host.run_id().clone()));
         if report.exit_code == exit::TIMED_OUT {
             // The job had what was left after the tool was loaded; the caller knows what he gave.
-            let given = self.args.timeout.unwrap_or_default();
-            report.message =
-                format!("\"{}\" did not answer within {given} s, and was stopped", self.args.name);
+            if let Fault::Shown(late) = timed_out(self.args) {
+                report.message = late.message;
+            }
         }
-        report.next_step =
-            format!("{}; `cjm-ctl logs --journal --job {}` tells its story", report.next_step, job.short());
+        report.next_step = with_story_of_job(&report.next_step, job);
+        Fault::from_report(report)
+    }
+
+    /// A fault before there is a job, or without one: with the run, under which the journal has the rest.
+    fn of_run(&self, fault: Fault) -> Fault {
+        let Fault::Shown(mut report) = fault else { return fault };
+        report.details.run_id.get_or_insert_with(|| self.host.run_id().clone());
+        // What was refused before anything ran has no story.
+        if report.exit_code != exit::DOMAIN {
+            report.next_step = with_story_of_run(&report.next_step, self.host.run_id().short());
+        }
+        Fault::Shown(report)
+    }
+
+    /// A fault of the command's own, with the job that it ended.
+    fn of_job(&self, fault: Fault, job: &JobId) -> Fault {
+        let Fault::Shown(report) = fault else { return fault };
+        let mut report = report.of_job(job.clone(), Some(self.host.run_id().clone()));
+        report.next_step = with_story_of_job(&report.next_step, job);
         Fault::from_report(report)
     }
 
@@ -232,7 +256,12 @@ impl Call<'_> {
                 .with_exit(exit::TOOL_FAILED)
         })?;
         let folder = self.args.output.as_deref();
-        let written = folder.map(|folder| out_folder::write(folder, result, &self.kwargs)).transpose()?;
+        let written = folder.map(|folder| out_folder::write(folder, result, &self.kwargs)).transpose();
+        // The call is made, and its result is not lost with the folder.
+        let (written, unwritten) = match written {
+            Ok(written) => (written, None),
+            Err(fault) => (None, Some(self.of_job(fault, &outcome.job_id))),
+        };
         let result = written.as_ref().map_or(result, |written| &written.result);
         for (path, bytes) in written.iter().flat_map(|written| &written.files) {
             self.output.note(&format!("wrote {} ({bytes} bytes)", path.display()));
@@ -244,6 +273,10 @@ impl Call<'_> {
             let texts = |path: &PathBuf| path.to_string_lossy().into_owned();
             let left_out = written.iter().flat_map(|written| &written.left_out);
             let written = written.iter().flat_map(|written| &written.files);
+            let error = match &unwritten {
+                Some(Fault::Shown(report)) => Some(&**report),
+                _ => None,
+            };
             let document = CallDocument {
                 job_id: &outcome.job_id,
                 run_id: self.host.run_id(),
@@ -258,8 +291,10 @@ impl Call<'_> {
                 completed_at: outcome.completed_at.as_ref(),
                 written: written.map(|(path, _)| texts(path)).collect(),
                 left_out: left_out.map(texts).collect(),
+                error,
             };
             self.output.document(&document)?;
+            return Ok(error.map_or(exit::OK, |report| report.exit_code));
         } else if self.args.raw
             && let Ok(text) = serde_json::from_str::<String>(result.get())
         {
@@ -273,7 +308,7 @@ impl Call<'_> {
         } else {
             self.output.json_text(result.get())?;
         }
-        Ok(exit::OK)
+        unwritten.map_or(Ok(exit::OK), Err)
     }
 }
 
@@ -295,6 +330,9 @@ struct CallDocument<'a> {
     written: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     left_out: Vec<String>,
+    /// Why the result is not in the folder that was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a ErrorReport>,
 }
 
 /// Arguments that the manifest declares as paths start at the present directory, wherever the tool runs.
@@ -353,13 +391,23 @@ fn percent(progress: f64) -> u64 {
     (progress * 100.0).clamp(0.0, 100.0) as u64
 }
 
+/// A next step, and where the whole story stands.
+fn with_story_of_job(next_step: &str, job: &JobId) -> String {
+    format!("{next_step}; `cjm-ctl logs --journal --job {}` tells its story", job.short())
+}
+
+/// The same of a run.
+pub(crate) fn with_story_of_run(next_step: &str, run_id: &str) -> String {
+    format!("{next_step}; `cjm-ctl logs --journal --run {run_id}` tells its story")
+}
+
 fn timed_out(args: &CallArgs) -> Fault {
     Fault::new(
         "call.timed_out",
         format!(
-            "\"{}\" did not answer within {} s, and was stopped",
+            "\"{}\" did not answer within {}, and was stopped",
             args.name,
-            args.timeout.unwrap_or_default()
+            Seconds::of(args.timeout.unwrap_or_default())
         ),
         "give it more time with --timeout, or see what it did: `cjm-ctl logs --chunks`",
     )

@@ -4,6 +4,7 @@
 use crate::cli::LogsArgs;
 use crate::fault::Fault;
 use crate::instant::instant;
+use crate::log_lines::end_of_node;
 use cjm_store::diagnostics_reader::LEVELS;
 use cjm_store::{
     DiagnosticsFilter, DiagnosticsReader, IdKind, JournalFilter, JournalReader, ResolvedId, StoreError,
@@ -15,6 +16,8 @@ use std::path::Path;
 
 /// Most rows of a job that are looked at for the sessions it ran in.
 const JOB_ROWS_MAX: usize = 1000;
+/// Ends of runs, the newest first, in which a node without rows is looked for.
+const RUNS_LOOKED_AT: usize = 100;
 const STATUSES: [JobStatus; 5] =
     [JobStatus::Pending, JobStatus::Running, JobStatus::Completed, JobStatus::Failed, JobStatus::Cancelled];
 
@@ -144,6 +147,11 @@ impl Asked {
                 && !args.follow
                 && reader.last(&one, 1)?.is_empty()
             {
+                if option == "--node"
+                    && let Some(told) = node_without_rows(reader, filter.run.as_deref(), name)?
+                {
+                    return Err(told);
+                }
                 return Err(unknown(option, name));
             }
         }
@@ -211,6 +219,32 @@ impl Asked {
         }
         Ok(filter)
     }
+}
+
+/// What the ends of runs say of a node that never began, and so has no row of its own.
+fn node_without_rows(
+    reader: &JournalReader,
+    run: Option<&str>,
+    name: &str,
+) -> Result<Option<Fault>, StoreError> {
+    let finished = JournalFilter {
+        run: run.map(str::to_owned),
+        event_types: vec![EventType::RunFinished.as_str().to_owned()],
+        ..JournalFilter::default()
+    };
+    for found in reader.last(&finished, RUNS_LOOKED_AT)?.into_iter().rev() {
+        let nodes = found.row.payload.get("nodes").and_then(serde_json::Value::as_array);
+        let node = nodes.into_iter().flatten().find(|node| node["name"] == *name);
+        if let Some(ended) = node.and_then(end_of_node) {
+            let run = found.row.run_id.as_deref().unwrap_or_default();
+            return Ok(Some(Fault::new(
+                "logs.node_without_rows",
+                format!("--node {name}: it made no call; {ended}"),
+                format!("`cjm-ctl logs --journal --run {run}` shows what the run did"),
+            )));
+        }
+    }
+    Ok(None)
 }
 
 fn sessions_of_job(journal: &JournalReader, job: &str) -> Result<BTreeSet<String>, StoreError> {

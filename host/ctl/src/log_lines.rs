@@ -56,22 +56,28 @@ pub(crate) fn journal(row: &JournalRow, whole: bool) -> String {
         let status = snapshot.get("status").and_then(Value::as_str).unwrap_or("?");
         *snapshot = Value::from(format!("<snapshot:{status}>"));
     }
-    let text = to_string(&Value::Object(payload), Style::Payload);
     let subject = row.capability_instance_id.as_deref().or(row.capability_name.as_deref());
     let run = row.run_id.as_deref().filter(|run| !run.is_empty());
+    let element = payload.shift_remove("element").as_ref().and_then(Value::as_u64);
     let mut line = format!(
-        "{} {:22} [job={} run={}] {}{} ",
+        "{} {:22} [job={} run={}{}] {}{} ",
         row.ts.for_people(),
         told.label.unwrap_or(&row.event_type),
         short(row.job_id.as_deref()),
         // The ancestor shows a run as it is; of our own the end is enough, and is taken as a filter.
         run.map_or("-", |run| if is_uuid_v7(run) { ids::short(run) } else { run }),
+        place(row.node_id.as_deref(), element),
         subject.filter(|name| !name.is_empty()).unwrap_or("-"),
         if row.worker_reported { " (worker)" } else { "" },
     );
+    let text = to_string(&Value::Object(payload), Style::Payload);
     match &told.reason {
         Some(reason) => line.push_str(&format!("{} {}", one_line(reason), cut(&text))),
         None => line.push_str(&cut(&text)),
+    }
+    for node in told.nodes {
+        line.push_str("\n    ");
+        line.push_str(&one_line(&node));
     }
     for below in told.below.lines() {
         line.push_str("\n    ");
@@ -91,6 +97,8 @@ struct Told<'a> {
     keys: &'static [&'static str],
     /// Lines below.
     below: &'a str,
+    /// Of a run: its nodes that did not complete, and why.
+    nodes: Vec<String>,
 }
 
 impl<'a> Told<'a> {
@@ -126,7 +134,7 @@ impl<'a> Told<'a> {
                 label: Some("worker ended"),
                 reason: Some(format!("({why})")),
                 keys: &["verdict", "reason", "confidence", "evidence"],
-                below: "",
+                ..Self::default()
             },
             None => Self { reason: Some(verdict.to_owned()), keys: &["verdict"], ..Self::default() },
         }
@@ -152,7 +160,12 @@ impl<'a> Told<'a> {
             Some(reason) => format!("{outcome}: {reason}"),
             None => outcome.to_owned(),
         };
-        Self { reason: Some(reason), keys: &["outcome", "report", "error"], ..told }
+        let nodes = row.payload.get("nodes").and_then(Value::as_array).into_iter().flatten();
+        let nodes = nodes.filter_map(|node| {
+            let name = node.get("name")?.as_str()?;
+            Some(format!("node {name}: {}", end_of_node(node)?))
+        });
+        Self { reason: Some(reason), keys: &["outcome", "report", "error"], nodes: nodes.collect(), ..told }
     }
 
     fn failure(row: &JournalRow, error: Option<&'a Value>, whole: bool) -> Self {
@@ -182,8 +195,22 @@ impl<'a> Told<'a> {
             reason: Some(reason),
             keys: &["report", "error"],
             below: if whole { traceback } else { "" },
+            nodes: Vec::new(),
         }
     }
+}
+
+/// How a node of a `run_finished` row ended, and why, where the row says why.
+pub(crate) fn end_of_node(node: &Value) -> Option<String> {
+    let text = |key| node.get(key).and_then(Value::as_str);
+    Some(format!("{}: {}", text("status")?, text("reason")?))
+}
+
+/// ` node=each[3]`; nothing for a row of no node.
+fn place(node: Option<&str>, element: Option<u64>) -> String {
+    let Some(node) = node.filter(|node| !node.is_empty()) else { return String::new() };
+    let element = element.map_or_else(String::new, |element| format!("[{element}]"));
+    format!(" node={}{element}", one_line(node))
 }
 
 /// As [`ids::short`], or `-`.
@@ -283,6 +310,11 @@ mod tests {
              'nokey'\\x1b[2J (File \"kit.py\", line 7, in go) {\"from\": \"running\", \"job_snapshot\": \
              \"<snapshot:failed>\", \"to\": \"failed\"}"
         );
+        failed.node_id = Some("each".into());
+        failed.payload.insert("element".into(), json!(3));
+        let placed = journal(&failed, false);
+        assert!(placed.contains("[job=ef30c72f run=55c90f0d node=each[3]] - call.tool_failed"), "{placed}");
+        failed.node_id = None;
         let whole = journal(&failed, true);
         assert!(whole.starts_with(&line) && whole.ends_with("\n    KeyError: 'nokey'"), "{whole}");
     }
@@ -305,6 +337,11 @@ mod tests {
             let line = journal(&row("run_finished", payload), false);
             assert!(line.contains(told), "{line}");
         }
+        let nodes = json!([{"name": "good", "status": "completed"},
+            {"name": "all", "status": "skipped", "reason": "it needs `each`"}]);
+        let payload = json!({"name": "c", "outcome": "partial", "error": null, "nodes": nodes});
+        let line = journal(&row("run_finished", payload), false);
+        assert!(line.ends_with("\n    node all: skipped: it needs `each`"), "{line}");
         let ancestors = journal(&row("run_finished", json!({"name": "c", "status": "failed"})), false);
         assert!(ancestors.ends_with(r#"- {"name": "c", "status": "failed"}"#), "{ancestors}");
     }

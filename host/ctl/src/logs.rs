@@ -47,11 +47,15 @@ pub(crate) async fn run(global: &Global, args: &LogsArgs, output: &Output) -> Co
     let mut seq = newest(&source, wanted, &mut printer).await?;
     if !args.follow {
         printer.end()?;
+        if printer.listed == 0 {
+            hint_at_journal(args, view, output);
+        }
         return Ok(source.tell_what_is_missing(output));
     }
     source.tell_what_is_missing(output);
     let mut followed = identity(&data_dir, view);
     loop {
+        source.look_up_anew(&data_dir, &asked, args);
         let page = source.page(seq, PAGE_ROWS)?;
         if page.is_empty() {
             tokio::time::sleep(FOLLOW_INTERVAL).await;
@@ -70,6 +74,22 @@ pub(crate) async fn run(global: &Global, args: &LogsArgs, output: &Output) -> Co
             seq = entry.seq();
         }
     }
+}
+
+/// Where nothing was said, what was attempted may still be known.
+fn hint_at_journal(args: &LogsArgs, view: View, output: &Output) {
+    let what = match view {
+        View::Journal => return,
+        View::Records => "records",
+        View::Chunks => "output",
+    };
+    let command = match (&args.job, &args.session, &args.capability) {
+        (Some(job), _, _) => format!("`cjm-ctl logs --journal --job {job}`"),
+        (_, Some(session), _) => format!("`cjm-ctl logs --journal --session {session}`"),
+        (_, _, Some(name)) => format!("`cjm-ctl logs --journal --capability {name}`"),
+        (None, None, None) => return,
+    };
+    output.note(&format!("note: no {what} of it; {command} shows what was attempted, and how it ended"));
 }
 
 /// Which file has the store's name now.
@@ -186,6 +206,18 @@ impl Source {
             Ok(source) => source.map(Some),
             Err(StoreError::NothingYet { .. }) => Ok(None),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Output and records carry no capability: which sessions are meant stands in the journal, and further ones begin
+    /// while this follows.
+    fn look_up_anew(&mut self, data_dir: &Path, asked: &Asked, args: &LogsArgs) {
+        let Self::Diagnostics(reader, filter, view) = self else { return };
+        if filter.sessions.is_some()
+            // One that cannot be read now is read the next time.
+            && let Ok(now) = asked.diagnostics(reader, data_dir, args, *view)
+        {
+            *filter = now;
         }
     }
 

@@ -1,7 +1,8 @@
 //! `-o DIR`: what a call made, in a folder of the caller's: its files, and its result as a file.
 //!
 //! A file of a result is an object with `path` and `bytes`, as executables give it, unless the path is one that the
-//! caller gave. What must hold: a copy is whole or not there, and holds what the result says it holds.
+//! caller gave. What must hold: a copy is whole or not there, and holds what the result says it holds; no file is lost
+//! that somebody else wrote, or that was changed since it was written here.
 
 use crate::fault::Fault;
 use cjm_platform::files::open_regular;
@@ -10,11 +11,18 @@ use cjm_wire::json::Arguments;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+/// What calls wrote into the folder: names in it, and the SHA-256 of each file.
+const LIST: &str = ".cjm-output.json";
+/// Longest list that is read.
+const LIST_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The files that hold results.
+const RESULTS: [&str; 2] = ["result.json", "result.txt"];
 /// Most files of one result, those in folders included.
 const FILES_MAX: usize = 100_000;
 /// Copies of one name at most.
@@ -33,12 +41,65 @@ pub(crate) struct Written {
     pub(crate) left_out: Vec<PathBuf>,
 }
 
-/// Makes the folder, so that a call is not made whose result has nowhere to go.
+/// Makes the folder and looks at what is there, so that a call is not made whose result has nowhere to go.
 ///
 /// # Errors
-/// When it cannot be made.
+/// When it cannot be made, or the place of the result is taken.
 pub(crate) fn make(folder: &Path) -> Result<(), Fault> {
-    std::fs::create_dir_all(folder).map_err(|error| failed("make the folder", folder, &error))
+    std::fs::create_dir_all(folder).map_err(|error| failed("make the folder", folder, &error))?;
+    let made = made_before(folder);
+    RESULTS.iter().try_for_each(|name| check_place(folder, Path::new(name), &made, None))
+}
+
+/// What earlier calls wrote into the folder. A list that cannot be read is none: then nothing is overwritten.
+fn made_before(folder: &Path) -> BTreeMap<String, String> {
+    let mut text = String::new();
+    let read = open_regular(&folder.join(LIST))
+        .ok()
+        .and_then(|file| file.take(LIST_BYTES_MAX).read_to_string(&mut text).ok());
+    read.and_then(|_| serde_json::from_str(&text).ok()).unwrap_or_default()
+}
+
+/// Refuses to write where something stands that no call wrote, or that was changed since; `new` is the hash of what is to
+/// be written.
+fn check_place(
+    folder: &Path,
+    name: &Path,
+    made: &BTreeMap<String, String>,
+    new: Option<&str>,
+) -> Result<(), Fault> {
+    let target = folder.join(name);
+    if std::fs::symlink_metadata(&target).is_err() {
+        return Ok(());
+    }
+    let taken = |what: &str| {
+        let message = format!("{} is {what}, and is not overwritten", target.display());
+        Fault::new("ctl.output", message, "move it away, or name another folder with --output")
+    };
+    let is_link = std::fs::symlink_metadata(&target).is_ok_and(|meta| meta.is_symlink());
+    let mut hasher = Sha256::new();
+    let is_read = !is_link
+        && open_regular(&target)
+            .is_ok_and(|mut file| std::io::copy(&mut file, &mut HashOf(&mut hasher)).is_ok());
+    if !is_read {
+        return Err(taken("no plain file"));
+    }
+    let found = hex(&hasher.finalize());
+    let is_own = made.get(&*name.to_string_lossy()) == Some(&found);
+    if is_own || new == Some(found.as_str()) { Ok(()) } else { Err(taken("no file that a call wrote here")) }
+}
+
+struct HashOf<'a>(&'a mut Sha256);
+
+impl Write for HashOf<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Writes the files of `result` and the result itself into `folder`.
@@ -46,43 +107,30 @@ pub(crate) fn make(folder: &Path) -> Result<(), Fault> {
 /// # Errors
 /// When a file is gone, is not what the result says, or cannot be written.
 pub(crate) fn write(folder: &Path, result: &RawValue, given: &Arguments) -> Result<Written, Fault> {
-    let mut value: Value = serde_json::from_str(result.get()).unwrap_or_default();
-    let name = if value.is_string() { "result.txt" } else { "result.json" };
+    let made = made_before(folder);
     let mut out = Out {
         folder,
+        made: made.clone(),
         given: BTreeSet::new(),
         names: BTreeMap::new(),
         taken: BTreeSet::new(),
         files: Vec::new(),
         left_out: Vec::new(),
     };
-    out.taken.insert(name.to_owned());
-    for argument in given.values() {
-        // What a value cannot hold is nested deeper than any list of paths.
-        collect_texts(&argument.to_value().unwrap_or_default(), &mut out.given);
+    let written = out.write(result, given);
+    // Also where it failed: what was written until then may be overwritten the next time.
+    if out.made != made {
+        let list = serde_json::to_string(&out.made).unwrap_or_default() + "\n";
+        replace(&folder.join(LIST), |file| file.write_all(list.as_bytes()), || Ok(()))?;
     }
-    let is_changed = out.copy_files(&mut value)?;
-    let content = match &value {
-        Value::String(text) => text.clone() + "\n",
-        // A number of many digits would lose some on the way through a value.
-        _ if !is_changed => result.get().to_owned() + "\n",
-        value => serde_json::to_string_pretty(value).unwrap_or_default() + "\n",
-    };
-    let path = folder.join(name);
-    replace(&path, |file| file.write_all(content.as_bytes()))?;
-    out.files.push((path, content.len() as u64));
-    let result = if is_changed {
-        // In the folder names are relative to it; who reads the command's output stands where the command stood.
-        prefix_paths(&mut value, folder, &out.names.into_values().collect());
-        to_raw_value(&value).unwrap_or_else(|_| result.to_owned())
-    } else {
-        result.to_owned()
-    };
+    let result = written?;
     Ok(Written { result, files: out.files, left_out: out.left_out })
 }
 
 struct Out<'a> {
     folder: &'a Path,
+    /// Names of files in the folder that calls wrote, with their hashes.
+    made: BTreeMap<String, String>,
     /// Paths that the caller gave.
     given: BTreeSet<String>,
     /// Path of the tool's → name in the folder.
@@ -93,6 +141,36 @@ struct Out<'a> {
 }
 
 impl Out<'_> {
+    fn write(&mut self, result: &RawValue, given: &Arguments) -> Result<Box<RawValue>, Fault> {
+        let mut value: Value = serde_json::from_str(result.get()).unwrap_or_default();
+        let name = if value.is_string() { "result.txt" } else { "result.json" };
+        self.taken.insert(name.to_owned());
+        for argument in given.values() {
+            // What a value cannot hold is nested deeper than any list of paths.
+            collect_texts(&argument.to_value().unwrap_or_default(), &mut self.given);
+        }
+        let is_changed = self.copy_files(&mut value)?;
+        let content = match &value {
+            Value::String(text) => text.clone() + "\n",
+            // A number of many digits would lose some on the way through a value.
+            _ if !is_changed => result.get().to_owned() + "\n",
+            value => serde_json::to_string_pretty(value).unwrap_or_default() + "\n",
+        };
+        let path = self.folder.join(name);
+        let hash = hex(&Sha256::digest(content.as_bytes()));
+        let check = || check_place(self.folder, Path::new(name), &self.made, Some(&hash));
+        replace(&path, |file| file.write_all(content.as_bytes()), check)?;
+        self.made.insert(name.to_owned(), hash);
+        self.files.push((path, content.len() as u64));
+        Ok(if is_changed {
+            // In the folder names are relative to it; who reads the command's output stands where the command stood.
+            prefix_paths(&mut value, self.folder, &self.names.values().cloned().collect());
+            to_raw_value(&value).unwrap_or_else(|_| result.to_owned())
+        } else {
+            result.to_owned()
+        })
+    }
+
     /// Copies all files that `value` names and renames them in it; true when there was one.
     fn copy_files(&mut self, value: &mut Value) -> Result<bool, Fault> {
         match value {
@@ -165,24 +243,32 @@ impl Out<'_> {
         let mut source = open_regular(from).map_err(|error| failed("read", from, &error))?;
         let (mut hasher, mut bytes) = (Sha256::new(), 0);
         let mut is_other = false;
-        replace(to, |target| {
-            let mut chunk = vec![0; CHUNK_BYTES];
-            loop {
-                let count = source.read(&mut chunk)?;
-                if count == 0 {
-                    break;
+        let hash = RefCell::new(String::new());
+        let name = to.strip_prefix(self.folder).unwrap_or(to);
+        replace(
+            to,
+            |target| {
+                let mut chunk = vec![0; CHUNK_BYTES];
+                loop {
+                    let count = source.read(&mut chunk)?;
+                    if count == 0 {
+                        break;
+                    }
+                    hasher.update(&chunk[..count]);
+                    target.write_all(&chunk[..count])?;
+                    bytes += count as u64;
                 }
-                hasher.update(&chunk[..count]);
-                target.write_all(&chunk[..count])?;
-                bytes += count as u64;
-            }
-            is_other = sha256.is_some_and(|sha256| sha256 != hex(&hasher.finalize_reset()));
-            if is_other {
-                Err(std::io::Error::other("it has changed since the tool made it"))
-            } else {
-                Ok(())
-            }
-        })?;
+                hash.replace(hex(&hasher.finalize_reset()));
+                is_other = sha256.is_some_and(|sha256| sha256 != *hash.borrow());
+                if is_other {
+                    Err(std::io::Error::other("it has changed since the tool made it"))
+                } else {
+                    Ok(())
+                }
+            },
+            || check_place(self.folder, name, &self.made, Some(&hash.borrow())),
+        )?;
+        self.made.insert(name.to_string_lossy().into_owned(), hash.into_inner());
         self.files.push((to.to_owned(), bytes));
         Ok(())
     }
@@ -236,15 +322,20 @@ fn prefix_paths(value: &mut Value, folder: &Path, names: &BTreeSet<String>) {
     }
 }
 
-/// Writes beside the target and renames.
-fn replace(target: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<(), Fault> {
+/// Writes beside the target and, if `check` allows it, renames.
+fn replace(
+    target: &Path,
+    write: impl FnOnce(&mut File) -> std::io::Result<()>,
+    check: impl FnOnce() -> Result<(), Fault>,
+) -> Result<(), Fault> {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let beside = target.with_file_name(format!(".{name}.{}.part", std::process::id()));
-    let written = File::create(&beside).and_then(|mut file| write(&mut file));
-    written.and_then(|()| std::fs::rename(&beside, target)).map_err(|error| {
+    let fail = |error: std::io::Error| failed("write", target, &error);
+    let written = File::create(&beside).and_then(|mut file| write(&mut file)).map_err(fail);
+    let put = written.and_then(|()| check()).and_then(|()| std::fs::rename(&beside, target).map_err(fail));
+    put.inspect_err(|_| {
         // What cannot be removed could not be written either.
         let _ = std::fs::remove_file(&beside);
-        failed("write", target, &error)
     })
 }
 
@@ -328,7 +419,44 @@ mod tests {
         let mut left: Vec<_> =
             std::fs::read_dir(lab.out()).expect("a folder").map(|e| e.expect("entry").file_name()).collect();
         left.sort();
-        assert_eq!(left, ["a-2.txt", "a.txt", "result.json"]);
+        assert_eq!(left, [LIST, "a-2.txt", "a.txt", "result.json"]);
+    }
+
+    #[test]
+    fn what_somebody_else_wrote_or_changed_is_not_overwritten() {
+        let lab = Lab::new();
+        let made = lab.file("1/a.txt", "abc");
+        let result = json!({"path": made, "bytes": 3});
+        let refused = |at: &str| {
+            let error = lab.write(&result, &json!({})).expect_err("refused");
+            assert!(error.contains(&format!("{} is no ", lab.out().join(at).display())), "{error}");
+        };
+        std::fs::create_dir(lab.out()).expect("a folder");
+        std::fs::write(lab.out().join("a.txt"), "mine").expect("written");
+        refused("a.txt");
+        assert_eq!(lab.read("a.txt"), "mine");
+        // The same content may stand there, whoever wrote it; and what a call wrote gives way to the next one's.
+        std::fs::write(lab.out().join("a.txt"), "abc").expect("written");
+        for content in ["abc", "other"] {
+            std::fs::write(&made, content).expect("written");
+            lab.write(&result, &json!({})).expect("written");
+            assert_eq!(lab.read("a.txt"), content);
+        }
+        std::fs::write(lab.out().join("a.txt"), "corrected by hand").expect("written");
+        refused("a.txt");
+        std::fs::remove_file(lab.out().join("a.txt")).expect("removed");
+        lab.write(&result, &json!({})).expect("written");
+        // Known before the call.
+        for name in RESULTS {
+            let _ = std::fs::remove_file(lab.out().join(name));
+            std::fs::create_dir(lab.out().join(name)).expect("a folder");
+            assert!(make(&lab.out()).is_err(), "{name}");
+            std::fs::remove_dir(lab.out().join(name)).expect("removed");
+            std::os::unix::fs::symlink("/etc/hostname", lab.out().join(name)).expect("a link");
+            assert!(make(&lab.out()).is_err(), "{name}");
+            std::fs::remove_file(lab.out().join(name)).expect("removed");
+            make(&lab.out()).expect("free");
+        }
     }
 
     #[test]

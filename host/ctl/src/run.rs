@@ -3,7 +3,7 @@
 
 use crate::allow::tell_choice;
 use crate::assign::{ARGUMENTS_BYTES_MAX, arguments, text_of_file};
-use crate::call::{current_dir, deadline, host_options, passed};
+use crate::call::{current_dir, deadline, host_options, passed, with_story_of_run};
 use crate::cli::{Global, RunArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::interrupt::{Interrupts, interrupted};
@@ -13,6 +13,7 @@ use crate::run_inputs::{self, resolve};
 use crate::run_report::{document, state_text, table};
 use crate::stdin::Stdin;
 use cjm_engine::{CompositionOutcome, Host, HostError, HostEvent, NodeState, WorkerState};
+use cjm_wire::RunId;
 use cjm_wire::composition::{COMPOSITION_BYTES_MAX, Composition, RunOutcome};
 use cjm_wire::describe::{Described, ErrorReport, exit};
 use cjm_wire::inputs_file::parse_inputs;
@@ -88,10 +89,9 @@ async fn end_of_failed(
     interrupts: &Interrupts,
 ) -> Arc<CompositionOutcome> {
     let why = told.failure.as_ref().map_or("failed", |failure| failure.report.message.as_str());
-    let calls = if told.still_running == 1 { "call" } else { "calls" };
     board.board.say(&format!(
-        "composition \"{name}\" failed: {why}; {} running {calls} cancelled",
-        told.still_running
+        "composition \"{name}\" failed: {why}; {} cancelled",
+        calls_in_words(told.calls_running, told.still_running)
     ));
     tokio::select! {
         ended = tokio::time::timeout(CANCEL_GRACE, host.wait_composition_end(&told.composition_id)) => {
@@ -99,6 +99,16 @@ async fn end_of_failed(
             ended.ok().and_then(Result::ok).unwrap_or(told)
         }
         _ = interrupts.wait() => told,
+    }
+}
+
+/// Calls that have not ended: those that run, and those that wait.
+fn calls_in_words(running: usize, all: usize) -> String {
+    let calls = |count: usize| if count == 1 { "call" } else { "calls" };
+    match (running.min(all), all.saturating_sub(running)) {
+        (0, waiting) => format!("{waiting} waiting {}", calls(waiting)),
+        (running, 0) => format!("{running} running {}", calls(running)),
+        (running, waiting) => format!("{running} running and {waiting} waiting calls"),
     }
 }
 
@@ -239,10 +249,7 @@ fn why(
     }
     Some(match &outcome.failure {
         Some(failure) if is_late => {
-            let next_step = format!(
-                "{}; `cjm-ctl logs --journal --run {run_id}` tells its story",
-                failure.report.next_step
-            );
+            let next_step = with_story_of_run(&failure.report.next_step, run_id);
             let message = late(name, args).to_string();
             Fault::from_report(ErrorReport { message, next_step, ..failure.report.clone() })
         }
@@ -250,6 +257,8 @@ fn why(
             let mut report = failure.report.clone();
             report.message =
                 format!("composition \"{name}\" {}: {}", ended_words(outcome.outcome), report.message);
+            report.next_step = with_story_of_run(&report.next_step, run_id);
+            report.details.run_id = Some(RunId::from_text(run_id));
             Fault::from_report(report)
         }
         None => Fault::new(
@@ -328,6 +337,24 @@ impl RunBoard {
                 self.board.say(&format!("the worker of {instance_id} died"));
             }
             _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_that_wait_are_not_told_as_running() {
+        for (running, all, words) in [
+            (1, 6, "1 running and 5 waiting calls"),
+            (1, 1, "1 running call"),
+            (2, 2, "2 running calls"),
+            (0, 1, "1 waiting call"),
+            (0, 3, "3 waiting calls"),
+        ] {
+            assert_eq!(calls_in_words(running, all), words);
         }
     }
 }

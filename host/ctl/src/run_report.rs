@@ -31,7 +31,22 @@ pub(crate) fn table(outcome: &CompositionOutcome) -> Vec<String> {
         table.add_row(cells(node));
     }
     let mut lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-    if outcome.nodes.iter().any(|node| node.usage.is_none() && node.started_at.is_some()) {
+    for node in &outcome.nodes {
+        if let Some(reason) = &node.reason {
+            lines.push(format!(
+                "{}: {}: {}",
+                one_line(&node.name),
+                state_text(node.status),
+                one_line(reason)
+            ));
+        }
+    }
+    if let Some(fault) = &outcome.monitor_fault {
+        lines.push(format!(
+            "warning: the monitor did not work, and nothing was measured: {}",
+            one_line(fault)
+        ));
+    } else if outcome.nodes.iter().any(|node| node.usage.is_none() && node.started_at.is_some()) {
         lines.push("CPU s and PEAK MB are measured where the composition names a `monitor:`".to_owned());
     }
     lines
@@ -104,6 +119,7 @@ pub(crate) fn document(outcome: &CompositionOutcome, run_id: &str, why: Option<&
         failures,
         failures_left_out: outcome.failures.left_out(),
         still_running: outcome.still_running,
+        monitor_fault: outcome.monitor_fault.clone(),
         error: why.cloned(),
     }
 }
@@ -125,6 +141,9 @@ pub(crate) struct Document {
     /// Calls that did not end within their grace; their ends are written when the host ends.
     #[serde(skip_serializing_if = "is_zero")]
     still_running: usize,
+    /// Why the composition's monitor has measured nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    monitor_fault: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorReport>,
 }

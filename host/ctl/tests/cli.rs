@@ -393,7 +393,7 @@ fn shortened_ids_and_other_filters_find_their_rows_and_what_names_nothing_is_ref
     let ids = two_jobs(&place);
     let lines = |arguments: &[&str]| place.run(&[&["logs"][..], arguments].concat(), 0).stdout;
     for (arguments, has, has_not) in [
-        (&["--journal", "--job", "ef30c72f"][..], "[job=ef30c72f run=ef30c72f] lab", "ef30c001"),
+        (&["--journal", "--job", "ef30c72f"][..], "[job=ef30c72f run=ef30c72f node=a] lab", "ef30c001"),
         (&["--journal", "--job", ids[1]], "[job=ef30c001", "ef30c72f"),
         (&["--journal", "--job", "01a22132-941e"], "ef30c001", "ef30c72f"),
         (&["--run", "ef30c001"], "ef30c001", "ef30c72f"),

@@ -47,6 +47,7 @@ fn what_the_host_did_itself_never_reads_as_lack_of_memory() {
         OwnKill::HostShutdown,
         force.clone(),
         OwnKill::Evicted,
+        OwnKill::StartFailed { why: "x".to_owned() },
         OwnKill::Unresponsive,
         OwnKill::Deadline { job: JobId::from_text("j7") },
     ] {
@@ -323,10 +324,20 @@ fn starts_that_fail() {
         ..at(Starting)
     };
     check(&waited, &Cause::NeverReady { limit_ms: 30_000 }, Certain, Transient);
-    assert_eq!(verdict(&waited).to_string(), "not ready within 30.0 s");
+    assert_eq!(verdict(&waited).to_string(), "not ready within 30 s");
 
     let told = Evidence { load_failure: Some("no module x".into()), worker: Some(Code(1)), ..at(Starting) };
     check(&told, &Cause::LoadFailed { message: "no module x".into() }, Certain, Fatal);
+
+    // The host only clears what is left of it.
+    for worker in [Code(1), Signal(9)] {
+        let why = "no module x".to_owned();
+        let own_kill = Some(OwnKill::StartFailed { why: why.clone() });
+        let cleared = Evidence { own_kill: own_kill.clone(), worker: Some(worker), ..told.clone() };
+        check(&cleared, &Cause::LoadFailed { message: why }, Certain, Fatal);
+        let refused = Evidence { own_kill, worker: Some(worker), ..at(Starting) };
+        assert_eq!(verdict(&refused).to_string(), "ended by the host: its start failed: no module x");
+    }
 
     let fatal = "FATAL: Failed to load m:C - No module named 'torch'";
     let printed = Evidence { worker: Some(Code(1)), ..said(Starting, &["Traceback", fatal, "bye"]) };

@@ -7,7 +7,7 @@ use cjm_platform::runtime_dir::RuntimeDirError;
 use cjm_store::StoreError;
 use cjm_store::room::is_about_room;
 use cjm_wire::composition::CompositionError;
-use cjm_wire::describe::{Described, ErrorDetails, Facts, exit};
+use cjm_wire::describe::{Described, ErrorDetails, Facts, Seconds, exit};
 use cjm_wire::{InstanceId, JobId};
 use cjm_workers::{AdapterFault, CallError, StartError};
 use std::path::PathBuf;
@@ -155,7 +155,7 @@ pub enum HostError {
         keys: Vec<String>,
     },
     /// The time of a composition was over.
-    #[error("the composition \"{name}\" did not end within {seconds} s, and was stopped")]
+    #[error("the composition \"{name}\" did not end within {}, and was stopped", Seconds::of(*seconds))]
     CompositionDeadline {
         /// The composition.
         name: String,
@@ -193,6 +193,7 @@ impl Described for HostError {
 
     fn details(&self) -> ErrorDetails {
         match self {
+            Self::Start(error) => error.details(),
             Self::Call(error) => error.details(),
             _ => ErrorDetails::default(),
         }

@@ -227,18 +227,32 @@ impl Host {
         self.runner.instances.get(id).is_some()
     }
 
+    /// Gives up the start of an instance whose time, which was `given`, is over; what waits for it fails. The journal
+    /// tells it as that. One that has started is unloaded.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn give_up_start(&self, id: &InstanceId, given: Duration) -> Result<(), HostError> {
+        let limit_ms = u64::try_from(given.as_millis()).unwrap_or(u64::MAX);
+        self.end_instance(id, OwnKill::StartTimeout { limit_ms }).await
+    }
+
     /// Ends an instance's worker and forgets the instance.
     ///
     /// # Errors
     /// When there is none.
     pub async fn unload(&self, id: &InstanceId) -> Result<(), HostError> {
+        self.end_instance(id, OwnKill::Unload).await
+    }
+
+    async fn end_instance(&self, id: &InstanceId, reason: OwnKill) -> Result<(), HostError> {
         let instance = self.runner.instances.remove(id);
         let instance = instance.ok_or_else(|| HostError::UnknownInstance(id.clone()))?;
         let Runner { services, jobs, .. } = self.runner.clone();
         self.shared
             .runtime
             .run(async move {
-                instance.unload(&services, &jobs, OwnKill::Unload).await;
+                instance.unload(&services, &jobs, reason).await;
                 Ok(())
             })
             .await

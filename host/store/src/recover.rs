@@ -64,7 +64,8 @@ pub fn begin_host(
         let Some((last, _)) = page.last() else { break };
         after_seq = *last;
         for (_, composition) in page {
-            recovered.compositions.push(end_composition(journal, composition, now)?);
+            let cut_off = cut_off(&recovered.jobs, &composition);
+            recovered.compositions.push(end_composition(journal, composition, cut_off, now)?);
         }
     }
     Ok(recovered)
@@ -189,9 +190,26 @@ fn end_of(job: &JobRecord) -> Write {
     }))
 }
 
+/// Of a composition's jobs, the first that a tool was at when its host ended; else the first that waited.
+fn cut_off<'a>(jobs: &'a [JobRecord], composition: &CompositionRecord) -> Option<&'a JobRecord> {
+    let of_it = || jobs.iter().filter(|job| job.composition_id.as_ref() == Some(&composition.composition_id));
+    of_it().find(|job| job.attempt > 0).or_else(|| of_it().next())
+}
+
+/// How a composition fails whose host is gone: with the place of what was cut off.
+fn cut_off_with_its_host(job: Option<&JobRecord>, now: &Timestamp) -> Failure {
+    let mut failure = host_restarted("", None, now);
+    if let Some((job, node)) = job.and_then(|job| Some((job, job.node_id.as_ref()?))) {
+        failure.report = failure.report.at_node(node, job.element_index.map(|element| element as usize));
+        failure.report.details.job_id = Some(job.job_id.clone());
+    }
+    failure
+}
+
 fn end_composition(
     journal: &dyn Journal,
     mut composition: CompositionRecord,
+    cut_off: Option<&JobRecord>,
     now: &Timestamp,
 ) -> Result<CompositionRecord, StoreError> {
     let end = CompositionEnd {
@@ -199,7 +217,7 @@ fn end_composition(
         status: JobStatus::Failed,
         completed_at: now.clone(),
         // What its callers were told already stays the reason.
-        failure: composition.failure.clone().or_else(|| Some(host_restarted("", None, now))),
+        failure: composition.failure.clone().or_else(|| Some(cut_off_with_its_host(cut_off, now))),
         output: None,
     };
     let row = rows::composition_finished(&composition, &end);

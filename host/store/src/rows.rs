@@ -175,6 +175,9 @@ fn transition(job: &JobRecord, from: Option<JobStatus>, to: JobStatus, ts: Times
     let mut payload = Map::new();
     payload.insert("from".into(), from.map_or(Value::Null, |status| status.as_str().into()));
     payload.insert("to".into(), to.as_str().into());
+    if let Some(element) = job.element_index {
+        payload.insert("element".into(), element.into());
+    }
     let mut row = JournalRow::new(EventType::StateTransition, payload);
     row.ts = ts;
     describe_job(&mut row, job);

@@ -192,16 +192,9 @@ fn the_next_host_ends_what_a_dead_one_left() {
     let nothing = begin_host(&*journal, &reader, &host("first"), &Timestamp::from_micros(1)).expect("begins");
     assert_eq!(nothing, Recovered::default());
 
-    let pending: Vec<JobRecord> = (0..150).map(|_| job("asr")).collect();
-    for job in &pending {
-        journal.commit_blocking(accept(job, &json!({}))).expect("accepted");
-    }
+    let pending = accept_jobs_and_a_composition(&journal);
     let running = started(&pending[149], 2);
     journal.commit_blocking(begin(&running, JobStatus::Pending)).expect("begun");
-    let whole = composition("c");
-    let insert =
-        Write::InsertComposition(Box::new(whole), Body::of_json(&json!({})), Body::of_json(&json!({})));
-    journal.commit_blocking(Commit::admitting().write(insert)).expect("accepted");
     let worker = WorkerRecord {
         worker_session_id: WorkerSessionId::from_text("W"),
         host_session_id: "first".into(),
@@ -243,7 +236,9 @@ fn the_next_host_ends_what_a_dead_one_left() {
         (&finished.payload["status"], &finished.payload["error"]["message"]),
         (&json!("failed"), &json!("host restarted"))
     );
-    assert_documented_end(finished);
+    // The element that a tool was at, and not the one that waited.
+    assert_documented_end(finished, &json!("each"), &json!(149));
+    assert_eq!(finished.payload["report"]["job_id"], json!(running.job_id));
 
     journal
         .commit_blocking(Commit::telling().write(Write::WorkerEnded(worker.worker_session_id, now.clone())))
@@ -252,10 +247,28 @@ fn the_next_host_ends_what_a_dead_one_left() {
     assert_eq!(again, Recovered::default(), "nothing is ended twice");
 }
 
+/// Accepts 150 jobs and a composition whose elements the last two are.
+fn accept_jobs_and_a_composition(journal: &SqliteJournal) -> Vec<JobRecord> {
+    let whole = composition("c");
+    let mut pending: Vec<JobRecord> = (0..150).map(|_| job("asr")).collect();
+    for (element, job) in pending.iter_mut().enumerate().skip(148) {
+        job.composition_id = Some(whole.composition_id.clone());
+        job.node_id = Some("each".to_owned());
+        job.element_index = u32::try_from(element).ok();
+    }
+    let insert =
+        Write::InsertComposition(Box::new(whole), Body::of_json(&json!({})), Body::of_json(&json!({})));
+    journal.commit_blocking(Commit::admitting().write(insert)).expect("accepted");
+    for job in &pending {
+        journal.commit_blocking(accept(job, &json!({}))).expect("accepted");
+    }
+    pending
+}
+
 /// The keys that the page on compositions promises of every end.
-fn assert_documented_end(finished: &cjm_wire::event::JournalRow) {
+fn assert_documented_end(finished: &cjm_wire::event::JournalRow, node: &Value, element: &Value) {
     let documented = json!({"outcome": "failed", "partial": false, "failures_left_out": 0,
-        "failures": [{"node": null, "element": null, "message": finished.payload["report"]["message"]}]});
+        "failures": [{"node": node, "element": element, "message": finished.payload["report"]["message"]}]});
     for (key, value) in documented.as_object().expect("an object") {
         assert_eq!(finished.payload.get(key), Some(value), "{key}");
     }

@@ -183,7 +183,7 @@ impl Spawned {
         let (ready, genuine) = match word {
             FirstWord::Ready(ready) => {
                 if let Err(fault) = check_loaded(plan, &ready.supports) {
-                    common.kill_and_wait(OwnKill::Unload).await;
+                    common.kill_and_wait(OwnKill::StartFailed { why: fault.to_string() }).await;
                     return Err(StartError::Adapter(fault));
                 }
                 (ready, None)

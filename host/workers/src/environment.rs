@@ -78,7 +78,8 @@ pub(crate) fn host_variables() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-fn is_forbidden(name: &str) -> bool {
+/// Whether a variable of this name is passed to no tool, whatever a list says.
+pub(crate) fn is_forbidden(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
     NEVER_EXACT.contains(&upper.as_str())
         || NEVER_PREFIX.iter().any(|prefix| upper.starts_with(prefix))

@@ -2,13 +2,14 @@
 
 use crate::binding::AdapterFault;
 use crate::stored_settings::StoredSettingsFault;
-use crate::tool_failure;
+use crate::{environment, tool_failure};
 use cjm_catalog::ProgramError;
 use cjm_decide::death::Verdict;
 use cjm_wire::InstanceId;
-use cjm_wire::describe::{Described, ErrorDetails, ErrorReport, Facts, exit};
+use cjm_wire::describe::{Described, ErrorDetails, ErrorReport, Facts, Seconds, exit};
 use cjm_wire::error::{ErrorCategory, Failure, JobError};
 use cjm_wire::http::Account;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// Status of an answer to a method that the tool does not have.
@@ -53,8 +54,10 @@ pub enum StartError {
         capability: String,
         /// One line from the tool.
         message: String,
-        /// Names of variables that the host has and the worker did not get.
+        /// Variables that the host has and the worker did not get, and that the failure speaks of.
         not_passed: Vec<String>,
+        /// Where it failed, if the tool said so.
+        traceback: Option<Box<str>>,
         /// The tool's last words.
         stderr_tail: Vec<String>,
     },
@@ -73,7 +76,7 @@ pub enum StartError {
         stderr_tail: Vec<String>,
     },
     /// It did not answer in time, and was killed.
-    #[error("\"{capability}\" was not ready after {seconds} s and was stopped")]
+    #[error("\"{capability}\" was not ready after {} and was stopped", Seconds::of(*seconds))]
     NeverReady {
         /// The capability.
         capability: String,
@@ -158,7 +161,7 @@ pub enum CallError {
         message: String,
     },
     /// Its deadline passed before it ended; it was stopped.
-    #[error("the call of \"{capability}\" was stopped at its deadline, after {seconds:.1} s")]
+    #[error("the call of \"{capability}\" was stopped at its deadline, after {}", Seconds::of(*seconds))]
     DeadlinePassed {
         /// The capability.
         capability: String,
@@ -202,9 +205,10 @@ impl StartError {
             Self::StoredSettings(fault) => Facts::of(&**fault),
             Self::Adapter(fault) => Facts::of(fault).with_exit(exit::WORKER_START),
             Self::Spawn { next_step, .. } => start("worker.spawn", next_step),
-            Self::LoadFailed { not_passed, .. } => start("worker.load_failed", last_lines(not_passed)),
+            Self::LoadFailed { not_passed, .. } => start("worker.load_failed", &last_lines(not_passed)),
             Self::Died { not_passed, next_step, .. } => {
-                start("worker.died_at_start", next_step.as_deref().unwrap_or_else(|| last_lines(not_passed)))
+                let next_step = next_step.clone().unwrap_or_else(|| last_lines(not_passed));
+                start("worker.died_at_start", &next_step)
             }
             Self::NeverReady { .. } => start(
                 "worker.never_ready",
@@ -240,6 +244,31 @@ impl Described for StartError {
             | Self::BadConfiguration { stderr_tail, .. } => stderr_tail.clone(),
             _ => Vec::new(),
         }
+    }
+
+    fn details(&self) -> ErrorDetails {
+        ErrorDetails::of(&self.job_error())
+    }
+}
+
+impl StartError {
+    /// It in the taxonomy.
+    fn job_error(&self) -> JobError {
+        let (category, retriable) = match self {
+            Self::BadConfiguration { .. } => (ErrorCategory::UserInput, true),
+            Self::NeverReady { .. } | Self::Spawn { .. } => (ErrorCategory::Transient, true),
+            _ => (ErrorCategory::Fatal, false),
+        };
+        let mut error = JobError { retriable, ..JobError::new(category, self.to_string()) };
+        if let Self::LoadFailed { message, traceback, .. } = self {
+            error.traceback = traceback.as_deref().map(str::to_owned);
+            // Only an interpreter tells classes; they stand at the beginning of its words.
+            let class = message.split_once(':').map_or(message.as_str(), |(class, _)| class);
+            if traceback.is_some() && class.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.')) {
+                error.original_exc_repr = format!("{class}({message:?})");
+            }
+        }
+        error
     }
 }
 
@@ -339,11 +368,7 @@ impl CallError {
             Self::BadAnswer { status: NOT_FOUND, .. } => (ErrorCategory::UserInput, false),
             Self::BadAnswer { .. } => (ErrorCategory::Fatal, false),
             Self::Connection { .. } => (ErrorCategory::Transient, true),
-            Self::NotStarted(error) => match **error {
-                StartError::BadConfiguration { .. } => (ErrorCategory::UserInput, true),
-                StartError::NeverReady { .. } | StartError::Spawn { .. } => (ErrorCategory::Transient, true),
-                _ => (ErrorCategory::Fatal, false),
-            },
+            Self::NotStarted(error) => return error.job_error(),
             Self::DeadlinePassed { .. } | Self::HostEnded { .. } => (ErrorCategory::Transient, true),
             Self::NotLoaded { .. } => (ErrorCategory::UserInput, false),
             Self::NotJournaled { .. } => (ErrorCategory::Resource, true),
@@ -398,13 +423,27 @@ impl CallError {
 }
 
 /// What to do when a tool ended or could not be loaded.
-fn last_lines(not_passed: &[String]) -> &'static str {
-    if not_passed.is_empty() {
-        "read the tool's last lines; if a module is missing, run `cjm-ctl install-all` again"
-    } else {
-        "read the tool's last lines; if it needs one of these variables, set it in the manifest \
-         (`install.env_vars`) or pass it on"
+fn last_lines(not_passed: &[String]) -> String {
+    let Some(name) = not_passed.first() else {
+        return "read what it said last; if a module is missing, run `cjm-ctl install-all` again".to_owned();
+    };
+    if environment::is_forbidden(name) {
+        return format!(
+            "set {name} in the manifest (`install.env_vars`), or as a secret of the tool (`cjm-ctl set-secret`): a \
+             variable of this name is not passed on"
+        );
     }
+    format!(
+        "name {name} in `cjm.yaml` (`substrate: {{worker_env_pass: [{name}]}}`), or set it in the manifest \
+         (`install.env_vars`)"
+    )
+}
+
+/// Of the variables that a worker did not get, those that its failure speaks of.
+pub(crate) fn spoken_of<'a>(not_passed: &[String], words: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let is_of_name = |c: char| c.is_alphanumeric() || c == '_';
+    let said: BTreeSet<&str> = words.into_iter().flat_map(|words| words.split(|c| !is_of_name(c))).collect();
+    not_passed.iter().filter(|name| said.contains(name.as_str())).cloned().collect()
 }
 
 fn bad_answer_text(capability: &str, status: u16, excerpt: &str) -> String {
@@ -418,6 +457,60 @@ fn missing_text(not_passed: &[String]) -> String {
     if not_passed.is_empty() {
         String::new()
     } else {
-        format!(" (variables of the host that it did not get: {})", not_passed.join(", "))
+        format!(" (the host has {}, and does not pass it to tools)", not_passed.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load_failed(message: &str, traceback: Option<&str>, not_passed: &[&str]) -> StartError {
+        let host: Vec<String> = not_passed.iter().map(ToString::to_string).collect();
+        StartError::LoadFailed {
+            capability: "t".to_owned(),
+            not_passed: spoken_of(&host, [message, traceback.unwrap_or_default()]),
+            message: message.to_owned(),
+            traceback: traceback.map(Box::from),
+            stderr_tail: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn only_a_variable_that_the_failure_speaks_of_is_named_and_the_way_to_pass_it_on() {
+        let host = ["AWS_CA_BUNDLE", "COLUMNS", "LAB_TOKEN", "MY_MODEL"];
+        for (message, named, way) in [
+            ("ModuleNotFoundError: No module named 'x'", None, "install-all"),
+            ("SyntaxError: invalid syntax (COLUMNS_OF.py)", None, "read what it said last"),
+            ("KeyError: 'MY_MODEL'", Some("the host has MY_MODEL,"), "{worker_env_pass: [MY_MODEL]}"),
+            ("KeyError: 'LAB_TOKEN'", Some("the host has LAB_TOKEN,"), "set-secret"),
+        ] {
+            let error = load_failed(message, None, &host);
+            let told = error.to_string();
+            assert_eq!(told.contains("the host has"), named.is_some(), "{told}");
+            assert!(named.is_none_or(|named| told.contains(named)), "{told}");
+            assert!(error.next_step().contains(way), "{}", error.next_step());
+        }
+    }
+
+    #[test]
+    fn a_tool_that_does_not_load_tells_class_place_and_category_wherever_it_is_told() {
+        let traceback =
+            "Traceback (most recent call last):\n  File \"/t/deep.py\", line 7, in go\nKeyError: 'deep'\n";
+        let error = load_failed("KeyError: 'deep'", Some(traceback), &[]);
+        let of_call = CallError::NotStarted(Box::new(error.clone()));
+        for report in [ErrorReport::of(&error), ErrorReport::of(&of_call)] {
+            let details = &report.details;
+            assert_eq!(
+                (details.category, details.retriable, details.exception.as_deref()),
+                (Some(ErrorCategory::Fatal), Some(false), Some("KeyError"))
+            );
+            assert!(
+                report.traceback_end().iter().any(|line| line.contains("deep.py\", line 7")),
+                "{report:?}"
+            );
+        }
+        let of_program = load_failed("no config file", None, &[]);
+        assert_eq!(of_program.details().exception, None);
     }
 }

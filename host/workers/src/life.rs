@@ -130,6 +130,8 @@ impl Life {
                 match frame.kind {
                     to_host::READY => payload.read().map(|ready| say(FirstWord::Ready(ready))),
                     to_host::LOAD_FAILED => payload.read::<LoadFailure>().map(|failure| {
+                        // The tool says it over the link alone, and may have printed nothing.
+                        sinks.record(&session, load_failure_record(&failure));
                         news.lock().unwrap_or_else(PoisonError::into_inner).load_failure =
                             Some(failure.clone());
                         say(FirstWord::LoadFailed(failure));
@@ -156,6 +158,17 @@ impl Life {
                 };
             }
         }
+    }
+}
+
+fn load_failure_record(failure: &LoadFailure) -> Record {
+    Record {
+        ts: None,
+        level: "ERROR".to_owned(),
+        logger_name: "cjm.load".to_owned(),
+        message: format!("the tool could not be loaded: {}", failure.message),
+        exc_text: failure.traceback.clone(),
+        job_id: None,
     }
 }
 
@@ -285,8 +298,8 @@ mod tests {
         let Ok(FirstWord::LoadFailed(failure)) = stage.first_word.await else { panic!("another word") };
         let told = format!("{death:?} {failure:?} {:?} {:?}", stage.words, stage.events.recv().await);
         assert!(!told.contains("tok-"), "{told}");
-        // Message and text of the record, progress, the failure's two, its cause, fault, two lines.
-        assert!(told.matches("[secret]").count() >= 8, "{told}");
+        // Message and text of the record, progress, the failure's two, its record's two, its cause, fault, two lines.
+        assert!(told.matches("[secret]").count() >= 10, "{told}");
     }
 
     #[tokio::test]

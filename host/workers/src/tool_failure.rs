@@ -28,7 +28,10 @@ const SDK_FOLDER: &str = "/cjm_sdk/";
 const RESULT_FILES: [&str; 2] = ["/cjm_sdk/encode.py", "/cjm_sdk/json_codec.py"];
 /// Class of the SDK's own for a result that is no JSON.
 const UNWRITABLE: &str = "Unwritable";
-/// Class of the SDKs for a call that cannot be passed to the tool as it is.
+/// Class of the Python SDK's for results that come one by one, where one was asked for.
+const NEEDS_STREAM: &str = "NeedsStream";
+/// Class of the shim and the SDKs for a call that they refused before the tool's own code ran. That fields are named says
+/// nothing of this: tools name them too, after they have run.
 const UNFIT: &str = "Unfit";
 
 /// Whose failure it is.
@@ -46,6 +49,8 @@ enum Origin {
     Tool,
     /// What it returned is no JSON.
     Result,
+    /// It gives its results one by one.
+    Stream,
     /// It may work later.
     Later,
     /// Something ran short.
@@ -56,6 +61,9 @@ impl Origin {
     fn of(error: &JobError) -> Self {
         let class = error.exception_class().map(last_name).unwrap_or_default();
         let traceback = error.traceback.as_deref();
+        if class == NEEDS_STREAM {
+            return Self::Stream;
+        }
         if class == UNWRITABLE || traceback.is_some_and(writes_result) {
             return Self::Result;
         }
@@ -70,8 +78,6 @@ impl Origin {
             ErrorCategory::UserInput => {
                 let names_arguments = error.fields_invalid.as_ref().is_some_and(|fields| !fields.is_empty());
                 match traceback {
-                    // A worker that is no interpreter checks arguments itself.
-                    None if names_arguments => Self::Refused,
                     Some(text) if text.starts_with("Traceback") && !frames(text).any(is_tools) => {
                         Self::Refused
                     }
@@ -115,6 +121,7 @@ pub(crate) fn facts(error: &JobError) -> Facts {
         Origin::Result => failed(
             "let the tool return plain JSON values (no NaN, no sets, no objects of its own), or the path of a file",
         ),
+        Origin::Stream => failed("call it with `--stream` (as a stream): it gives its results one by one"),
         Origin::Later => failed(&match error.retry_after_seconds {
             Some(seconds) => format!("try again after {seconds} s"),
             None => "try again".to_owned(),
@@ -127,7 +134,9 @@ pub(crate) fn facts(error: &JobError) -> Facts {
 pub(crate) fn words(error: &JobError) -> String {
     let class = error.exception_class().filter(|class| !class.contains("::")).map(last_name);
     let message = error.message.trim();
-    match class.filter(|class| !TOLD_CLASSES.contains(class) && ![UNWRITABLE, UNFIT].contains(class)) {
+    match class
+        .filter(|class| !TOLD_CLASSES.contains(class) && ![UNWRITABLE, NEEDS_STREAM, UNFIT].contains(class))
+    {
         Some(class) if message.is_empty() || message == class => class.to_owned(),
         Some(class) => format!("{class}: {message}"),
         None if message.is_empty() => "it gave no reason".to_owned(),
@@ -200,10 +209,13 @@ mod tests {
             (error(UserInput, "Unfit(\"x\")", None, &["n"]), 1, "correct `n`"),
             (error(UserInput, "Unfit('x')", Some(IN_SDK), &[]), 1, "has not run"),
             (error(UserInput, "Unfit('x')", Some(IN_TOOL), &[]), 12, "correct the arguments"),
-            (error(UserInput, "ToolError::UserInput(\"x\")", None, &["text"]), 1, "correct `text`"),
+            (error(UserInput, "ToolError::UserInput(\"x\")", None, &["text"]), 12, "correct `text`"),
+            // A tool on the channel writes its own error object.
+            (error(UserInput, "", None, &["text"]), 12, "correct `text`"),
             (error(UserInput, "ToolError::UserInput(\"x\")", None, &[]), 12, "correct the arguments"),
             (error(UserInput, "ValueError('NaN')", Some(IN_RESULT), &[]), 12, "plain JSON"),
             (error(Fatal, "Unwritable('x')", None, &[]), 12, "plain JSON"),
+            (error(Fatal, "NeedsStream('x')", None, &[]), 12, "call it with `--stream`"),
             (error(Fatal, "RuntimeError('x')", Some(IN_TOOL), &[]), 12, "the traceback ends"),
             (error(Fatal, "ToolError::Fatal(\"x\")", None, &[]), 12, "last lines"),
             (error(Transient, "TransientError('x')", Some(IN_TOOL), &[]), 12, "try again"),

@@ -2,7 +2,7 @@
 
 use crate::api::{ChunkStream, Worker, WorkerFacts};
 use crate::death::{Death, Watched, dead, millis};
-use crate::error::{CallError, StartError};
+use crate::error::{CallError, StartError, spoken_of};
 use crate::frames;
 use crate::genuine::RunningJobs;
 use crate::in_life::{in_life, its_worker_is_dead, said_in_life};
@@ -69,6 +69,8 @@ impl Common {
         within: Duration,
     ) -> Result<(), StartError> {
         let body = serde_json::to_vec(&plan.config).unwrap_or_default();
+        let refused =
+            |message: &str| OwnKill::StartFailed { why: format!("it refused its configuration: {message}") };
         let mut death = self.death.clone();
         let answer = tokio::select! {
             answer = proxy.hook(http::INITIALIZE, body) => answer,
@@ -90,7 +92,7 @@ impl Common {
                 return match self.news_of_death().await {
                     Some(_) => Err(self.died_at_start(plan)),
                     None => {
-                        self.kill_and_wait(OwnKill::Unload).await;
+                        self.kill_and_wait(refused(&message)).await;
                         Err(StartError::BadConfiguration {
                             capability: plan.capability.clone(),
                             message,
@@ -100,7 +102,7 @@ impl Common {
                 };
             }
         };
-        self.kill_and_wait(OwnKill::Unload).await;
+        self.kill_and_wait(refused(&message)).await;
         Err(StartError::BadConfiguration {
             capability: plan.capability.clone(),
             message,
@@ -109,17 +111,15 @@ impl Common {
     }
 
     pub(crate) async fn load_failed(&self, plan: &WorkerPlan, failure: LoadFailure) -> StartError {
-        self.kill_and_wait(OwnKill::Unload).await;
-        let mut stderr_tail = self.tail.lines();
-        if let Some(traceback) = failure.traceback.filter(|_| stderr_tail.is_empty()) {
-            let last = traceback.lines().rev().take(crate::flood::TAIL_LINES_MAX);
-            stderr_tail = last.map(str::to_owned).collect();
-            stderr_tail.reverse();
-        }
+        self.kill_and_wait(OwnKill::StartFailed { why: failure.message.clone() }).await;
+        let stderr_tail = self.tail.lines();
+        let words = [failure.message.as_str(), failure.traceback.as_deref().unwrap_or_default()];
+        let words = words.into_iter().chain(stderr_tail.iter().map(String::as_str));
         StartError::LoadFailed {
             capability: plan.capability.clone(),
+            not_passed: spoken_of(&plan.not_passed, words),
             message: failure.message,
-            not_passed: plan.not_passed.clone(),
+            traceback: failure.traceback.map(Box::from),
             stderr_tail,
         }
     }
@@ -137,13 +137,15 @@ impl Common {
             )
         };
         let outside = death.as_ref().filter(|death| from_outside(&death.verdict.cause));
+        let by_itself = death.iter().filter(|_| outside.is_none());
+        let words = by_itself.flat_map(|death| death.stderr_tail.iter().map(String::as_str));
         StartError::Died {
+            not_passed: spoken_of(&plan.not_passed, words),
             capability: plan.capability.clone(),
             next_step: outside.map(|death| death.verdict.next_step()),
             verdict: death
                 .as_ref()
                 .map_or_else(|| "for no known reason".to_owned(), |death| death.verdict.to_string()),
-            not_passed: if outside.is_none() { plan.not_passed.clone() } else { Vec::new() },
             stderr_tail: death.as_ref().map(|death| death.stderr_tail.clone()).unwrap_or_default(),
         }
     }

@@ -19,11 +19,17 @@ class Unwritable(FatalError):
     """A result that is no JSON: the tool's own fault."""
 
 
+class NeedsStream(Unwritable):
+    """The tool gives its results one by one, and was called for one. Hosts know it by this name."""
+
+
 def unwritable(value, cause, plain):
     """The error for a result; `plain` makes JSON of what is not JSON itself, or raises TypeError."""
     if isinstance(cause, RecursionError):
         return Unwritable("the result is nested too deeply to be written as JSON: flatten it, or return the path of a file")
     found = _find(value, plain)
+    if hasattr(value, "__next__"):
+        return NeedsStream("the result has no JSON form: %s is %s" % (found or ("result", "an iterator")))
     if found is None:
         return Unwritable("the result cannot be written as JSON: %s" % cause)
     return Unwritable("the result has no JSON form: %s is %s" % found)

@@ -44,6 +44,7 @@ class Methods(unittest.TestCase):
                 self.assertEqual((found, shim.until([END, FAILURE], call)[0]), (lines, END))
             status, body = shim.execute("parts", n=1)
             self.assertIn("call the action as a stream", body["_job_error"]["message"])
+            self.assertTrue(body["_job_error"]["original_exc_repr"].startswith("NeedsStream("))
 
     def test_a_stream_of_the_authors_own_stays(self):
         with Shim("methods_tool", "Streaming") as shim:

@@ -26,7 +26,7 @@ struct Details {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Category(ErrorCategory),
-    /// The call says something that the tool cannot be told as it is: it has not run.
+    /// The call was refused before the tool's own code ran.
     Unfit,
     Cancelled,
     NotSupported,
@@ -99,7 +99,7 @@ impl ToolError {
         self
     }
 
-    /// The call cannot be passed to the tool, which has not run.
+    /// The call is refused (its action, its arguments, what cannot be passed on) before the tool's own code ran.
     pub(crate) fn unfit(message: impl Into<String>) -> Self {
         Self::new(Kind::Unfit, message)
     }
@@ -114,7 +114,8 @@ impl ToolError {
             // In a stream a cancellation is told by this name alone; hosts look for it.
             Kind::Cancelled => (ErrorCategory::Transient, "CapabilityCancelledError"),
             Kind::NotSupported => (ErrorCategory::Fatal, "NotSupported"),
-            // As the Python SDK calls it; hosts look for it.
+            // As the Python SDK calls it: the mark by which hosts know that the tool has not run. No category that a
+            // tool may choose has this name.
             Kind::Unfit => (ErrorCategory::UserInput, "Unfit"),
             Kind::Category(category) => (category, variant(category)),
         };

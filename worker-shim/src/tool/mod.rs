@@ -215,7 +215,7 @@ impl From<Unreadable> for ToolError {
     /// For streams, whose answer is the last line.
     fn from(unreadable: Unreadable) -> Self {
         match unreadable {
-            Unreadable::Malformed(why) => Self::user_input(format!("the call cannot be read: {why}")),
+            Unreadable::Malformed(why) => Self::unfit(format!("the call cannot be read: {why}")),
             Unreadable::Unfit(error) => error,
         }
     }

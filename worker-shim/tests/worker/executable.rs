@@ -61,14 +61,22 @@ fn templates_become_arguments_and_never_a_command_line() {
     assert_eq!(answer.json(), json!(["", "n=2", "b.tar-b.tar.gz", "{}"]));
     let error = worker.execute("show", json!({"text": "a", "typo": 1})).job_error();
     assert_eq!((&error["category"], &error["fields_invalid"]), (&json!("user_input"), &json!(["typo"])));
+    assert!(has_not_run(&error), "{error}");
     assert!(
         error["message"].as_str().unwrap().contains("there are: text, number, flag, absent, file"),
         "{error}"
     );
     let error = worker.execute("hide", json!({})).job_error();
     assert_eq!(error["message"], "there is no action `hide`; there are: show");
+    assert!(has_not_run(&error), "{error}");
     let error = worker.post("/execute", r#"{"args":[1]}"#).job_error();
     assert_eq!(error["fields_invalid"], json!(["args"]));
+    assert!(has_not_run(&error), "{error}");
+}
+
+/// Whether the error has the mark of what was refused before a program ran.
+fn has_not_run(error: &serde_json::Value) -> bool {
+    error["original_exc_repr"].as_str().is_some_and(|repr| repr.starts_with("Unfit("))
 }
 
 #[test]
@@ -127,10 +135,7 @@ fn numbers_and_depths_pass_as_they_are_or_are_refused_in_words() {
         assert!(error["message"].as_str().unwrap().contains(words), "{error}");
         assert!(error["message"].as_str().unwrap().starts_with("`n`: "), "{error}");
         assert_eq!(error["fields_invalid"], json!(["n"]), "{error}");
-        assert!(
-            error["original_exc_repr"].as_str().unwrap().starts_with("Unfit("),
-            "the tool has not run: {error}"
-        );
+        assert!(has_not_run(&error), "{error}");
         assert!(worker.post("/execute_stream", body).text().contains(words), "{body}");
     }
     assert_eq!(worker.post("/execute", r#"{"kwargs":[]}"#).text(), "Internal Server Error");
@@ -149,6 +154,7 @@ fn what_is_no_regular_file_is_refused_at_once_going_in_and_coming_out() {
     for (file, kind) in [(pipe, "named pipe"), ("/dev/zero", "device"), ("/proc", "directory")] {
         let error = worker.execute("read", json!({"file": file})).job_error();
         assert_eq!((&error["category"], &error["fields_invalid"]), (&json!("user_input"), &json!(["file"])));
+        assert!(has_not_run(&error), "{error}");
         assert!(error["message"].as_str().unwrap().contains(&format!("a {kind} and no file")), "{error}");
     }
     let error = worker.execute("make", json!({})).job_error();

@@ -16,6 +16,8 @@ fn failures_say_whose_they_are() {
     assert_eq!(worker.execute("add", json!({"left": 2, "right": 40})).text(), "42");
     let error = worker.execute("add", json!({"left": 2, "right": "x"})).job_error();
     assert_eq!((&error["category"], &error["fields_invalid"]), (&json!("user_input"), &json!(["right"])));
+    // The tool itself read its arguments, and may have done anything before.
+    assert!(error["original_exc_repr"].as_str().unwrap().starts_with("ToolError::UserInput("), "{error}");
     assert!(error["message"].as_str().unwrap().starts_with("argument `right`: invalid type"), "{error}");
     let error = worker.execute("add", json!({"left": 2})).job_error();
     assert_eq!(
@@ -24,6 +26,7 @@ fn failures_say_whose_they_are() {
     );
     let error = worker.execute("nothing", json!({})).job_error();
     assert_eq!(error["fields_invalid"], json!(["action"]));
+    assert!(error["original_exc_repr"].as_str().unwrap().starts_with("Unfit("), "{error}");
     let error = worker.execute("fail", json!({})).job_error();
     assert_eq!(
         (&error["category"], &error["retriable"], &error["retry_after_seconds"], &error["capability_name"]),

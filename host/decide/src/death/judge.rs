@@ -86,6 +86,10 @@ fn telling_status(evidence: &Evidence) -> Option<(&'static str, ExitStatus)> {
 
 fn by_own_kill(evidence: &Evidence, status: Option<(&'static str, ExitStatus)>) -> Option<Finding> {
     let reason = evidence.own_kill.clone()?;
+    // What the host ended had failed by then: its own word says how.
+    if let (OwnKill::StartFailed { .. }, Some(failed)) = (&reason, by_load_failure(evidence, &[])) {
+        return Some(failed);
+    }
     // A fault of its own can come before the signal that the host had just noted down.
     if let Some((_, ExitStatus::Signal(signal))) = status
         && crash_name(signal).is_some()

@@ -49,6 +49,11 @@ pub enum OwnKill {
     },
     /// It no longer answered.
     Unresponsive,
+    /// It did not come to its first call: what the tool said, or what was found out about it.
+    StartFailed {
+        /// Why.
+        why: String,
+    },
     /// A call ran past its deadline.
     Deadline {
         /// The job.

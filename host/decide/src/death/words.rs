@@ -1,9 +1,10 @@
 //! A verdict for people: what happened, and what to do about it.
 
 use super::types::{Cause, Confidence, LifePhase, OwnKill, Verdict};
-use cjm_wire::describe::{Described, exit};
+use cjm_wire::describe::{Described, Seconds, exit};
 use cjm_wire::link::ExitStatus;
 use std::fmt;
+use std::time::Duration;
 
 pub(super) const SIGKILL: i32 = 9;
 
@@ -24,7 +25,7 @@ impl fmt::Display for Verdict {
         match &self.cause {
             Cause::HostKill { reason } => write!(f, "ended by the host: {}", Why(reason)),
             Cause::NeverReady { limit_ms } => {
-                write!(f, "not ready within {}.{} s", limit_ms / 1000, limit_ms % 1000 / 100)
+                write!(f, "not ready within {}", Seconds(Duration::from_millis(*limit_ms)))
             }
             Cause::KeeperLost => f.write_str("the keeper died, and all workers with it"),
             Cause::LoadFailed { message } => write!(f, "the tool could not be loaded: {message}"),
@@ -142,7 +143,10 @@ impl fmt::Display for Why<'_> {
                 write!(f, "recycled for job {job}, whose cancel it did not answer")
             }
             OwnKill::Evicted => f.write_str("evicted to make room"),
-            OwnKill::StartTimeout { limit_ms } => write!(f, "not ready within {limit_ms} ms"),
+            OwnKill::StartTimeout { limit_ms } => {
+                write!(f, "not ready within {}", Seconds(Duration::from_millis(*limit_ms)))
+            }
+            OwnKill::StartFailed { why } => write!(f, "its start failed: {why}"),
             OwnKill::Unresponsive => f.write_str("it no longer answered"),
             OwnKill::Deadline { job } => write!(f, "job {job} ran past its deadline"),
         }

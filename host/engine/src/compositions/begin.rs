@@ -128,10 +128,12 @@ async fn start(
     let run = CompositionRun::new(composition.clone(), inputs.clone(), 0).map_err(|error| {
         HostError::Graph { message: error.to_string(), code: error.code(), next_step: error.next_step() }
     })?;
+    // Before anything is started, as for what nodes call: a name that nothing has is a mistake in the document.
+    composition.monitor.as_deref().map(|monitor| host.check(monitor)).transpose()?;
     let loading = async {
         load_all(&host, &composition).await?;
         Ok::<_, HostError>(match &composition.monitor {
-            Some(capability) => Monitor::start(&host, capability).await,
+            Some(capability) => Some(Monitor::start(&host, capability).await),
             None => None,
         })
     };

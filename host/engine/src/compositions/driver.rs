@@ -41,6 +41,7 @@ pub(super) struct Driver {
     pub(super) run: CompositionRun,
     pub(super) record: CompositionRecord,
     pub(super) monitor: Option<Monitor>,
+    pub(super) monitor_fault: Option<String>,
     pub(super) limit: Option<Limit>,
     pub(super) order: Vec<String>,
     pub(super) tallies: BTreeMap<String, Tally>,
@@ -58,7 +59,7 @@ impl Driver {
         composition: &Composition,
         run: CompositionRun,
         record: CompositionRecord,
-        monitor: Option<Monitor>,
+        monitor: Option<Result<Monitor, String>>,
         limit: Option<Limit>,
         ends: mpsc::UnboundedSender<ElementEnd>,
     ) -> Self {
@@ -66,7 +67,25 @@ impl Driver {
         let tallies = nodes.map(|(name, node)| (name.clone(), Tally::new(&node.capability))).collect();
         let order = composition.nodes.keys().cloned().collect();
         let jobs = HashMap::new();
-        Self { host, run, record, monitor, limit, order, tallies, jobs, ends, refusal: None, left: false }
+        let (monitor, monitor_fault) = match monitor {
+            Some(Ok(monitor)) => (Some(monitor), None),
+            Some(Err(fault)) => (None, Some(fault)),
+            None => (None, None),
+        };
+        Self {
+            host,
+            run,
+            record,
+            monitor,
+            monitor_fault,
+            limit,
+            order,
+            tallies,
+            jobs,
+            ends,
+            refusal: None,
+            left: false,
+        }
     }
 
     pub(super) async fn drive(

@@ -36,6 +36,11 @@ impl Driver {
     /// What callers of a run that fails fast are told while others of its calls are being cancelled. The failure is kept
     /// before it is told, so that a host that dies now leaves it to the next one.
     pub(super) async fn first_failure(&self) -> CompositionOutcome {
+        let is_running = |job| {
+            let job = self.host.jobs().get(job);
+            job.is_some_and(|job| job.record().status == JobStatus::Running)
+        };
+        let calls_running = self.jobs.values().filter(|job| is_running(job)).count();
         let (output, failures) = self.run.so_far();
         let mut nodes = self.nodes();
         let failure = self.first_of(&failures);
@@ -59,6 +64,8 @@ impl Driver {
             failures,
             nodes,
             still_running: self.run.in_flight(),
+            calls_running,
+            monitor_fault: self.monitor_fault.clone(),
         }
     }
 
@@ -88,6 +95,9 @@ impl Driver {
         let mut row = rows::composition_finished(&self.record, &end);
         row.payload.insert("nodes".to_owned(), serde_json::to_value(&nodes).unwrap_or_default());
         row.payload.insert("outcome".to_owned(), outcome.as_str().into());
+        if let Some(fault) = &self.monitor_fault {
+            row.payload.insert("monitor_fault".to_owned(), fault.as_str().into());
+        }
         row.payload.insert("partial".to_owned(), (outcome == RunOutcome::Partial).into());
         let listed = failures.listed().iter();
         let listed = listed.map(|f| json!({"node": f.node, "element": f.element, "message": f.message}));
@@ -108,6 +118,8 @@ impl Driver {
             failures,
             nodes,
             still_running: 0,
+            calls_running: 0,
+            monitor_fault: self.monitor_fault.clone(),
         }
     }
 

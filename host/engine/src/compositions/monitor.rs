@@ -65,18 +65,19 @@ struct Book {
 }
 
 impl Monitor {
-    /// Loads the monitor and starts listening. A monitor that does not work is no reason to fail a run: it is said
-    /// in the log, and nothing is reported.
-    pub(crate) async fn start(host: &Host, capability: &str) -> Option<Self> {
-        let warn = |error: &dyn std::fmt::Display| {
+    /// Loads the monitor and starts listening. A monitor that does not work is no reason to fail a run: the run goes on,
+    /// and tells why nothing was measured.
+    pub(crate) async fn start(host: &Host, capability: &str) -> Result<Self, String> {
+        let fault = |error: &dyn std::fmt::Display| {
             tracing::warn!(%error, capability, "the monitor does not work; the run goes on without it");
+            error.to_string()
         };
         // An instance of its own: another composition, or whoever loaded the capability, ends theirs at another time.
         let id = InstanceId::from_text(format!("monitor-{}", CompositionId::new()));
         let own = LoadOptions { instance_id: Some(id.clone()), ..LoadOptions::default() };
         let instance = OwnInstance { host: host.clone(), id: Some(id.clone()) };
-        host.load(capability, own).await.inspect_err(|error| warn(error)).ok()?;
-        let root_pid = host.services().workers.root_pid().await.inspect_err(|error| warn(error)).ok()?;
+        host.load(capability, own).await.map_err(|error| fault(&error))?;
+        let root_pid = host.services().workers.root_pid().await.map_err(|error| fault(&error))?;
         let mut request = ExecuteRequest::default();
         for (key, value) in [
             ("action", serde_json::Value::from("watch")),
@@ -87,7 +88,7 @@ impl Monitor {
         }
         // The run ends it, however long it takes.
         let stream = host.call_stream_within(&id, request, Duration::MAX).await;
-        let mut stream = stream.inspect_err(|error| warn(error)).ok()?;
+        let mut stream = stream.map_err(|error| fault(&error))?;
         let book = Arc::new(Mutex::new(Book::default()));
         let writing = Arc::clone(&book);
         let listening = AbortOnDropHandle::new(tokio::spawn(async move {
@@ -98,7 +99,7 @@ impl Monitor {
                 }
             }
         }));
-        Some(Self { book, listening, instance })
+        Ok(Self { book, listening, instance })
     }
 
     /// What one worker's tree used over some spans of time (microseconds since the epoch, start and end).

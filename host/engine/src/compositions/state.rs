@@ -57,8 +57,12 @@ pub struct CompositionOutcome {
     pub failures: Failures,
     /// Every node, in the document's order.
     pub nodes: Vec<NodeOutcome>,
-    /// Calls that were running when this was told and are being cancelled; 0 once all of it has ended.
+    /// Calls that had not ended when this was told, running or waiting, and are being cancelled; 0 once all of it has ended.
     pub still_running: usize,
+    /// How many of those a worker was at; the others waited.
+    pub calls_running: usize,
+    /// Why the monitor that the document names has measured nothing.
+    pub monitor_fault: Option<String>,
 }
 
 /// How a node ended, and what it took.

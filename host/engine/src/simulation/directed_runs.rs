@@ -301,3 +301,22 @@ async fn a_run_does_not_wait_for_a_disk_that_is_full() {
         host.shutdown().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_wait_are_not_counted_as_running() {
+    const DEAF: usize = 30;
+    let Set { host, .. } = sound_stage();
+    let items: Vec<&str> = std::iter::once("fail").chain(std::iter::repeat_n("deaf", DEAF)).collect();
+    let document = composition(json!({"name": "t", "capabilities": {"tool": {"instances": 2}}, "nodes": {
+        "each": {"capability": "tool", "map": items, "args": {"do": "${item}", "job": true}},
+    }}));
+    let id = host.submit_composition(document, Arguments::new()).await.expect("accepted");
+    let told = host.wait_composition(&id).await.expect("told");
+    assert_eq!(told.outcome, RunOutcome::Failed);
+    // As many as the instances hold; none of the others has ended when this is told.
+    assert_eq!(told.still_running, DEAF);
+    assert!((1..DEAF / 2).contains(&told.calls_running), "{} run", told.calls_running);
+    let end = host.wait_composition_end(&id).await.expect("it ends");
+    assert_eq!((end.still_running, end.calls_running), (0, 0));
+    host.shutdown().await;
+}

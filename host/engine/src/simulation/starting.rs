@@ -77,13 +77,8 @@ impl StartingWorker for Starting {
                     return Ok(Arc::new(SimulatedWorker { body, facts }) as Arc<dyn Worker>);
                 }
                 Fate::LoadFailed => {
-                    body.killed(OwnKill::Unload).await;
-                    StartError::LoadFailed {
-                        capability,
-                        message: "no module".to_owned(),
-                        not_passed: Vec::new(),
-                        stderr_tail: Vec::new(),
-                    }
+                    body.killed(OwnKill::StartFailed { why: "no module".to_owned() }).await;
+                    load_failed(capability)
                 }
                 Fate::Dies => {
                     body.kill(Why::ByItself);
@@ -108,5 +103,15 @@ impl StartingWorker for Starting {
             let death = body.death.borrow().clone();
             Err((error, death))
         })
+    }
+}
+
+fn load_failed(capability: String) -> StartError {
+    StartError::LoadFailed {
+        capability,
+        message: "no module".to_owned(),
+        not_passed: Vec::new(),
+        traceback: None,
+        stderr_tail: Vec::new(),
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn check(
                 format!("action `{action_name}` has no parameter {given}; there are: {}", names.join(", "))
             }
         };
-        return Err(ToolError::user_input(message).fields(unknown));
+        return Err(ToolError::unfit(message).fields(unknown));
     }
     let missing: Vec<&String> = action
         .parameters
@@ -41,14 +41,14 @@ pub(crate) fn check(
         let names = missing.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let message =
             format!("action `{action_name}` needs {names}{hint}; its parameters are: {}", known().join(", "));
-        return Err(ToolError::user_input(message).fields(missing));
+        return Err(ToolError::unfit(message).fields(missing));
     }
     let mut values = Values::new();
     for (name, parameter) in &action.parameters {
         let given = kwargs.get(name).filter(|value| !value.is_null());
         let Some(value) = given.or(parameter.default.as_ref()) else { continue };
         check_value(parameter, value)
-            .map_err(|why| ToolError::user_input(format!("argument `{name}` {why}")).fields([name]))?;
+            .map_err(|why| ToolError::unfit(format!("argument `{name}` {why}")).fields([name]))?;
         values.insert(name.clone(), value.clone());
     }
     Ok(values)

@@ -264,7 +264,7 @@ impl Program {
                 self.capability,
                 request.args.len()
             );
-            return Err(ToolError::user_input(message).fields(["args"]));
+            return Err(ToolError::unfit(message).fields(["args"]));
         }
         let mut kwargs = request.kwargs;
         let wanted = match kwargs.shift_remove(ACTION_KEY) {
@@ -282,7 +282,7 @@ impl Program {
                 Some(name) => format!("there is no action `{name}`; there are: {}", names()),
                 None => format!("an action is needed; there are: {}", names()),
             };
-            ToolError::user_input(message).fields([ACTION_KEY])
+            ToolError::unfit(message).fields([ACTION_KEY])
         })?;
         Ok((name, action, kwargs))
     }

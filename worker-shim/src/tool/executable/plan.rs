@@ -184,8 +184,7 @@ impl Names<'_> {
             return Ok(self.output(name, depth + 1)?.to_string_lossy().into_owned());
         }
         self.values.get(name).map(text).ok_or_else(|| {
-            ToolError::user_input(format!("argument `{name}` is needed here and was not given"))
-                .fields([name])
+            ToolError::unfit(format!("argument `{name}` is needed here and was not given")).fields([name])
         })
     }
 

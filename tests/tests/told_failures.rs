@@ -1,0 +1,298 @@
+//! What is said where something fails: whose it is, where it arose, why a start failed, and where the rest stands. With real
+//! tools, in words and in the journal.
+
+use cjm_platform::process::Signal;
+use cjm_tests::journal;
+use cjm_tests::world::{Outcome, World, eventually};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// A tool on the channel that writes a file in each call, and then blames an argument.
+const BLAMES: &str = r#"
+    open(my $c, '+<&=', 3);
+    sub take { my ($n, $b) = (shift, ''); while (length $b < $n) { sysread($c, $b, $n - length $b, length $b) or exit 0 } $b }
+    sub say_ { my ($k, $id, $b) = @_; syswrite($c, pack('N C x3 Q>', length $b, $k, $id) . $b) }
+    while (1) {
+        my ($n, $k, $id) = unpack('N C x3 Q>', take(16)); take($n);
+        if ($k == 1) { say_(0x81, 0, '{"channel_version":1,"name":"blames","version":"1","supports":[],"concurrency_max":1}') }
+        elsif ($k == 0x21) { exit 0 }
+        elsif ($k == 2) {
+            open(my $f, '>', $ARGV[0]); print $f "done"; close $f;
+            say_(0x83, $id, '{"status":500,"body":{"_job_error":{"category":"user_input","message":"no text","retriable":true,"fields_invalid":["text"]}}}')
+        }
+        else { say_(0x82, $id, '{"status":"ok"}') }
+    }
+"#;
+
+const KIT: &str = r#"
+import time
+from cjm_sdk import Capability, action
+
+class Kit(Capability):
+    name = "kit"
+    version = "1.0.0"
+
+    @action
+    def count(self):
+        yield 1
+
+    @action
+    def bad(self):
+        raise RuntimeError("bad")
+
+    @action
+    def say(self, word="word"):
+        self.log("INFO", "said " + word)
+        return word
+
+    @action
+    def sleep(self, seconds=60):
+        self.log("INFO", "sleeps")
+        time.sleep(seconds)
+"#;
+
+fn install_perl(world: &World, name: &str, script: &str, arguments: &[String]) {
+    let path = world.write(&format!("{name}.pl"), script).display().to_string();
+    let args: Vec<String> = std::iter::once(path).chain(arguments.iter().cloned()).collect();
+    let runtime = json!({"kind": "channel", "program": "/usr/bin/perl", "args": args});
+    let code = json!({"name": name, "version": "1", "runtime": runtime});
+    world.install(name, &json!({"format_version": "2.0", "code": code}));
+}
+
+fn error_of(outcome: &Outcome) -> Value {
+    outcome.json()["error"].clone()
+}
+
+fn says(outcome: &Outcome, words: &str) {
+    assert!(outcome.stderr.contains(words), "no `{words}`\n{}", outcome.describe());
+}
+
+/// The verdict of the one worker that died.
+fn verdict(world: &World) -> String {
+    let rows = journal::rows(&world.journal());
+    let died: Vec<_> = rows.iter().filter(|row| row.event_type == "worker_died").collect();
+    assert_eq!(died.len(), 1, "{}", journal::tell(&rows));
+    died[0].payload["verdict"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_tool_that_ran_and_blames_an_argument_has_run() {
+    let world = World::new();
+    let done = world.file("done").display().to_string();
+    install_perl(&world, "blames", BLAMES, std::slice::from_ref(&done));
+    let outcome = world.run(&["call", "blames", "text=x", "--json"]).expect(12);
+    let error = error_of(&outcome);
+    assert_eq!((&error["code"], &error["fields_invalid"]), (&json!("call.tool_failed"), &json!(["text"])));
+    assert_eq!(std::fs::read_to_string(done).expect("it ran"), "done");
+    let text = world.run(&["call", "blames", "text=x"]).expect(12);
+    assert!(!text.stderr.contains("has not run"), "{}", text.describe());
+    says(&text, "correct `text`");
+}
+
+#[test]
+fn a_program_that_ends_before_it_is_ready_is_told_with_its_words_and_no_variable() {
+    let mut world = World::new();
+    world.set("UNRELATED_VARIABLE", "x");
+    install_perl(&world, "early", "print STDERR \"no config file\\n\"; exit 4;", &[]);
+    let outcome = world.run(&["call", "early"]).expect(10);
+    says(&outcome, "no config file");
+    assert!(!outcome.stderr.contains("UNRELATED_VARIABLE"), "{}", outcome.describe());
+    let verdict = verdict(&world);
+    assert!(verdict.starts_with("the tool could not be loaded: ") && verdict.contains('4'), "{verdict}");
+    let logs = world.run(&["logs", "--journal", "--type", "worker_died"]).expect(0);
+    assert!(!logs.stdout.contains("unloaded"), "{}", logs.describe());
+}
+
+#[test]
+fn a_tool_that_does_not_load_shows_where_in_every_place() {
+    let mut world = World::new();
+    world.set("LAB_MODEL", "x");
+    let class = "    def __init__(self):\n        super().__init__()\n        import deeper\n        deeper.open_model({})\n";
+    let source = format!("from cjm_sdk import Capability\n\nclass Kit(Capability):\n{class}");
+    world.install_python("kit", "Kit", &source);
+    std::fs::write(
+        world.python_dir().join("deeper.py"),
+        "def open_model(table):\n    return table['deep']\n",
+    )
+    .expect("written");
+    let text = world.run(&["call", "kit"]).expect(10);
+    says(&text, "deeper.py\", line 2");
+    says(&text, "logs --journal --run");
+    assert!(!text.stderr.contains("LAB_MODEL"), "{}", text.describe());
+    let outcome = world.run(&["call", "kit", "--json"]).expect(10);
+    let error = error_of(&outcome);
+    assert_eq!(
+        (&error["code"], &error["category"], &error["exception"], &error["retriable"]),
+        (&json!("worker.load_failed"), &json!("fatal"), &json!("KeyError"), &json!(false))
+    );
+    assert!(error["traceback"].to_string().contains("deeper.py"), "{error:#}");
+    assert!(error["run_id"].is_string(), "{error:#}");
+    let logs = world.run(&["logs", "--level", "ERROR"]).expect(0);
+    assert!(logs.stdout.contains("could not be loaded: KeyError: 'deep'"), "{}", logs.describe());
+    assert!(logs.stdout.contains("deeper.py\", line 2"), "{}", logs.describe());
+
+    // Where the failure speaks of a variable, it is named, with the way to pass it on.
+    std::fs::write(
+        world.python_dir().join("deeper.py"),
+        "import os\n\ndef open_model(table):\n    return os.environ['LAB_MODEL']\n",
+    )
+    .expect("written");
+    let named = world.run(&["call", "kit"]).expect(10);
+    says(&named, "the host has LAB_MODEL");
+    says(&named, "worker_env_pass: [LAB_MODEL]");
+}
+
+#[test]
+fn a_start_whose_time_is_over_is_told_as_that() {
+    let world = World::new();
+    world.install_python("kit", "Kit", &format!("import time\ntime.sleep(60)\n{KIT}"));
+    let outcome = world.run(&["call", "kit", "--action", "say", "--timeout", "1.5"]).expect(13);
+    says(&outcome, "did not answer within 1.5 s");
+    says(&outcome, "logs --journal --run");
+    assert_eq!(verdict(&world), "not ready within 1.5 s");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_tool_that_gives_its_results_one_by_one_is_to_be_called_as_a_stream() {
+    let world = World::new();
+    world.install_python("kit", "Kit", KIT);
+    says(&world.run(&["call", "kit", "--action", "count"]).expect(12), "call it with `--stream`");
+    assert_eq!(world.run(&["call", "kit", "--action", "count", "--stream"]).expect(0).stdout, "1\n");
+}
+
+#[test]
+fn who_follows_a_capability_sees_what_begins_later() {
+    let world = World::new();
+    world.install_python("kit", "Kit", KIT);
+    let say = |word: &str| {
+        let word = format!("word={word}");
+        let _ = world.run(&["call", "kit", "--action", "say", &word]).expect(0);
+    };
+    say("first");
+    let follower = world.start(&["logs", "--follow", "--capability", "kit"]);
+    let until = |word: &str| {
+        let words = format!("said {word}");
+        eventually(word, LONG, || follower.stdout_so_far().contains(&words).then_some(()));
+    };
+    until("first");
+    say("second");
+    until("second");
+    follower.signal(Signal::INT);
+    let _ = follower.wait(LONG);
+}
+
+#[test]
+fn where_nothing_was_said_the_journal_is_named() {
+    let world = World::new();
+    world.install_python("kit", "Kit", KIT);
+    install_perl(&world, "blames", BLAMES, &[world.file("done").display().to_string()]);
+    let _ = world.run(&["call", "kit", "--action", "say"]).expect(0);
+    let failed = error_of(&world.run(&["call", "blames", "--json"]).expect(12));
+    let job = failed["job_id"].as_str().expect("a job");
+    let of_job = world.run(&["logs", "--job", job]).expect(0);
+    says(&of_job, &format!("logs --journal --job {job}"));
+    says(&world.run(&["logs", "--capability", "blames"]).expect(0), "logs --journal --capability blames");
+    let said = world.run(&["logs", "--capability", "kit"]).expect(0);
+    assert!(!said.stderr.contains("note:"), "{}", said.describe());
+}
+
+#[test]
+fn a_call_that_is_interrupted_names_its_job_and_run() {
+    let world = World::new();
+    world.install_python("kit", "Kit", KIT);
+    let call = world.start(&["call", "kit", "--action", "sleep", "--json"]);
+    eventually("a running job", LONG, || {
+        let logs = world.run(&["logs"]);
+        logs.stdout.contains("sleeps").then_some(())
+    });
+    call.signal(Signal::INT);
+    let error = error_of(&call.wait(LONG).expect(130));
+    let job = error["job_id"].as_str().expect("a job");
+    assert!(error["run_id"].is_string() && error["code"] == "ctl.interrupted", "{error:#}");
+    assert!(
+        error["next_step"].as_str().is_some_and(|step| step.contains("logs --journal --job")),
+        "{error:#}"
+    );
+    let rows = world.run(&["logs", "--journal", "--job", job]).expect(0);
+    assert!(rows.stdout.contains("cancelled"), "{}", rows.describe());
+}
+
+#[test]
+fn a_run_says_why_each_node_did_not_complete_in_words_and_in_the_journal() {
+    let world = World::new();
+    world.install_python("kit", "Kit", KIT);
+    let path = world.write(
+        "run.yaml",
+        "name: r\nfailure: best_effort\nnodes:\n  each: { capability: kit, action: bad, map: [1, 2] }\n  \
+         all: { capability: kit, action: say, args: { word: \"${each}\" } }\n",
+    );
+    let path = path.display().to_string();
+    let outcome = world.run(&["run", &path]).expect(16);
+    says(&outcome, "all: skipped: ");
+    says(&outcome, "logs --journal --run ");
+    let run = outcome.stderr.split("--run ").nth(1).and_then(|rest| rest.split('`').next()).expect("a run");
+    let rows = world.run(&["logs", "--journal", "--run", run]).expect(0);
+    assert!(rows.stdout.contains("\n    node all: skipped: "), "{}", rows.describe());
+    for element in ["node=each[0]]", "node=each[1]]"] {
+        assert!(rows.stdout.contains(element), "{}", rows.describe());
+    }
+    let skipped = world.run(&["logs", "--run", run, "--node", "all"]).expect(1);
+    says(&skipped, "it made no call; skipped: ");
+    says(&world.run(&["logs", "--run", run, "--node", "nobody"]).expect(1), "nothing is known of it");
+}
+
+#[test]
+fn a_monitor_that_is_not_there_is_refused_and_one_that_does_not_work_is_told() {
+    let world = World::new();
+    world.install_python("kit", "Kit", KIT);
+    install_perl(&world, "broken", "exit 3;", &[]);
+    let run = |monitor: &str, arguments: &[&str]| {
+        let nodes = "nodes: { one: { capability: kit, action: say } }";
+        let path = world.write("run.yaml", format!("name: r\nmonitor: {monitor}\n{nodes}\n"));
+        let path = path.display().to_string();
+        world.run(&[&["run", path.as_str()], arguments].concat())
+    };
+    says(&run("nomon", &[]).expect(1), "no capability named \"nomon\"");
+    says(&run("broken", &[]).expect(0), "warning: the monitor did not work");
+    let told = run("broken", &["--json"]).expect(0).json();
+    assert!(told["monitor_fault"].as_str().is_some_and(|fault| fault.contains("broken")), "{told:#}");
+    let rows = journal::rows(&world.journal());
+    let faults = rows.iter().filter(|row| row.payload["monitor_fault"].is_string()).count();
+    assert_eq!(faults, 2, "{}", journal::tell(&rows));
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_printed_and_no_file_of_the_users_is_lost() {
+    let world = World::new();
+    let action =
+        json!({"argv": ["-c", "printf made > \"$1\"", "sh", "{out}"], "outputs": {"out": "out.txt"}});
+    world.install_executable("maker", "sh", &json!({"make": action}));
+    let folder = world.file("o");
+    let call = |arguments: &[&str]| {
+        let folder = folder.display().to_string();
+        world.run(&[&["call", "maker", "-o", folder.as_str()], arguments].concat())
+    };
+    let _ = call(&[]).expect(0);
+    let _ = call(&[]).expect(0);
+    std::fs::write(folder.join("out.txt"), "mine").expect("written");
+    let refused = call(&[]).expect(1);
+    says(&refused, "is not overwritten");
+    assert!(refused.stdout.contains("out.txt"), "{}", refused.describe());
+    let told = call(&["--json"]).expect(1).json();
+    assert_eq!(
+        (&told["status"], &told["error"]["code"]),
+        (&json!("completed"), &json!("ctl.output")),
+        "{told:#}"
+    );
+    assert_eq!(std::fs::read_to_string(folder.join("out.txt")).expect("there"), "mine");
+    let jobs =
+        || journal::rows(&world.journal()).iter().filter(|row| row.event_type == "worker_spawned").count();
+    let before = jobs();
+    std::fs::remove_file(folder.join("result.json")).expect("removed");
+    std::fs::create_dir(folder.join("result.json")).expect("a folder");
+    says(&call(&[]).expect(1), "is no plain file");
+    assert_eq!(jobs(), before, "the tool was not started");
+}
