@@ -317,7 +317,7 @@ impl Described for EnvironmentError {
                     .to_owned()
             }
             Self::BadFolder { .. } | Self::BrokenProject { .. } => {
-                "see docs/ENVIRONMENTS.md for the four lines of a pyproject.toml that suffice".to_owned()
+                "see docs/ENVIRONMENTS.md, \"Your own folder\", for a pyproject.toml that suffices".to_owned()
             }
             Self::Unsupported(_) => "write it in another way; see docs/ENVIRONMENTS.md".to_owned(),
             Self::SharedEnvironment { .. } => "give each entry an `env_name` of its own".to_owned(),
@@ -353,6 +353,9 @@ impl Described for EnvironmentError {
                 "Set 'runtime.prefix' or 'runtime.binaries' in cjm.yaml, or give --conda-prefix".to_owned()
             }
             Self::AdapterTarget(_) => "write the module, a colon, and the class in it".to_owned(),
+            Self::NotInstalled { capability, broken: Some(_), .. } => {
+                format!("correct the file; or `cjm-ctl remove {capability}` takes it away")
+            }
             Self::NotInstalled { .. } => "`cjm-ctl list` shows what is installed".to_owned(),
             Self::NotAllowed(error) => error.next_step(),
             Self::Allowed(error) => error.next_step(),

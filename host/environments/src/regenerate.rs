@@ -151,7 +151,7 @@ impl Regeneration {
     /// A tool without an environment says what it is in the manifest it was installed from.
     fn copy_again(&self) -> Result<Regenerated, EnvironmentError> {
         let manifests = self.entry.path.parent().unwrap_or(Path::new("/"));
-        let (manifest, _) = tool_entry::install(Path::new(&self.package), manifests, true)?;
+        let (manifest, ..) = tool_entry::install(Path::new(&self.package), manifests, true)?;
         let changed = manifest.code != self.entry.manifest.code;
         Ok(Regenerated {
             path: manifests.join(manifest.file_name()),
