@@ -265,6 +265,9 @@ fn a_file_that_is_nothing_we_know_is_told_so_and_is_no_empty_list() {
         let unknown = world.run(&["validate", name, "--json"]).expect(1).json();
         assert_eq!(unknown["error"]["code"], "validate.unknown_format", "{unknown}");
     }
+    put(&world, "flow.yaml", "name: f\nnode:\n  a: {capability: c}\n");
+    let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(1).json();
+    assert_eq!((&verdict["kind"], &verdict["valid"]), (&"composition".into(), &false.into()), "{verdict}");
     put(&world, "cjm.yaml", "substrate: {diagnostics_retention_days: soon}\n");
     for path in ["cjm.yaml", "."] {
         let verdict = world.run(&["--cjm-config", "/dev/null", "validate", path, "--json"]).expect(1).json();

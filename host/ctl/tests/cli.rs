@@ -243,7 +243,6 @@ fn validate_refuses_what_is_wrong_with_line_and_column() {
             "settings_file.malformed",
             Some(3),
         ),
-        ("j.yaml", "name: f\nnode:\n  a: {capability: c}\n", "composition.schema", None),
         (
             "g.yaml",
             "name: f\nnodes:\n  a: {capability: c, args: {x: '${b}'}}\n",

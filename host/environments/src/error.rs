@@ -243,6 +243,12 @@ pub enum EnvironmentError {
     },
 }
 
+/// Whether a helper that failed says that its disk is full.
+pub(crate) fn speaks_of_room(stderr_tail: &[String]) -> bool {
+    const FULL: [&str; 3] = ["No space left on device", "[Errno 28]", "Disk quota exceeded"];
+    stderr_tail.iter().any(|line| FULL.iter().any(|words| line.contains(words)))
+}
+
 impl EnvironmentError {
     /// What the system answered where something was to be written.
     pub(crate) fn writing(action: &'static str, path: PathBuf, source: std::io::Error) -> Self {
@@ -311,6 +317,10 @@ impl Described for EnvironmentError {
             Self::NoUv { next_step, .. } => next_step.clone(),
             Self::HelperNotRun { program, .. } => format!("see that `{program}` can be executed, then run install-all again"),
             Self::HelperTooSlow { .. } => "check the network, then run install-all again: it goes on where it stopped".to_owned(),
+            Self::HelperFailed { stderr_tail, .. } if speaks_of_room(stderr_tail) => {
+                "free space on the disk that the last lines name, then run install-all again: it goes on where it stopped"
+                    .to_owned()
+            }
             Self::HelperFailed { .. } => {
                 "read the last lines; correct the entry or the network, then run install-all again: it goes on where \
                  it stopped"
@@ -367,6 +377,7 @@ impl Described for EnvironmentError {
         match self {
             Self::HostRuns { .. } => exit::DIRECTORY_IN_USE,
             Self::NoRoom { .. } => exit::STORE,
+            Self::HelperFailed { stderr_tail, .. } if speaks_of_room(stderr_tail) => exit::STORE,
             _ => exit::DOMAIN,
         }
     }
