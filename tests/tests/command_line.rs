@@ -260,7 +260,9 @@ fn a_failed_installation_on_a_terminal_is_in_colour_and_its_table_fits() {
     world.set("TERM", "xterm");
     world.set("NO_COLOR", "");
     let long = "an-entry-whose-name-is-as-long-as-a-name-may-ever-be-and-longer";
-    let list = format!("capabilities:\n- {{name: {long}, manifest: absent.json}}\n- {{name: b, manifest: c.json}}\n");
+    let list = format!(
+        "capabilities:\n- {{name: {long}, manifest: absent.json}}\n- {{name: b, manifest: c.json}}\n"
+    );
     world.write("capabilities.yaml", list);
     let mut command = std::process::Command::new("/usr/bin/python3");
     command.args(["-c", ON_A_TERMINAL]).arg(cjm_tests::repo::binary("cjm-ctl"));

@@ -318,14 +318,9 @@ impl Described for EnvironmentError {
             Self::HelperNotRun { program, .. } => format!("see that `{program}` can be executed, then run install-all again"),
             Self::HelperTooSlow { .. } => "check the network, then run install-all again: it goes on where it stopped".to_owned(),
             Self::HelperFailed { stderr_tail, .. } if speaks_of_room(stderr_tail) => {
-                "free space on the disk that the last lines name, then run install-all again: it goes on where it stopped"
-                    .to_owned()
+                "free space on its disk, then run install-all again: it goes on where it stopped".to_owned()
             }
-            Self::HelperFailed { .. } => {
-                "read the last lines; correct the entry or the network, then run install-all again: it goes on where \
-                 it stopped"
-                    .to_owned()
-            }
+            Self::HelperFailed { .. } => "read the last lines; correct the entry or the network, then run install-all again".to_owned(),
             Self::BadFolder { .. } | Self::BrokenProject { .. } => {
                 "see docs/ENVIRONMENTS.md, \"Your own folder\", for a pyproject.toml that suffices".to_owned()
             }
@@ -353,15 +348,11 @@ impl Described for EnvironmentError {
                 kind.program()
             ),
             Self::CondaAnswer { program, .. } => format!("see that `{program} env list --json` works"),
-            Self::EnvironmentMissing { .. } => {
-                "`cjm-ctl install-all` makes it; `cjm-ctl list --envs` shows which there are".to_owned()
-            }
+            Self::EnvironmentMissing { .. } => "`cjm-ctl install-all` makes it; `cjm-ctl list --envs` shows which there are".to_owned(),
             Self::NoPythonInside { .. } => "name `python` among the dependencies of the `env_file`, then run \
                                             `cjm-ctl install-all --force`"
                 .to_owned(),
-            Self::NoPlaceForMicromamba => {
-                "Set 'runtime.prefix' or 'runtime.binaries' in cjm.yaml, or give --conda-prefix".to_owned()
-            }
+            Self::NoPlaceForMicromamba => "Set 'runtime.prefix' or 'runtime.binaries' in cjm.yaml, or give --conda-prefix".to_owned(),
             Self::AdapterTarget(_) => "write the module, a colon, and the class in it".to_owned(),
             Self::NotInstalled { capability, broken: Some(_), .. } => {
                 format!("correct the file; or `cjm-ctl remove {capability}` takes it away")
@@ -377,7 +368,13 @@ impl Described for EnvironmentError {
         match self {
             Self::HostRuns { .. } => exit::DIRECTORY_IN_USE,
             Self::NoRoom { .. } => exit::STORE,
-            Self::HelperFailed { stderr_tail, .. } if speaks_of_room(stderr_tail) => exit::STORE,
+            Self::HelperFailed { stderr_tail, .. } => {
+                if speaks_of_room(stderr_tail) {
+                    exit::STORE
+                } else {
+                    exit::DOMAIN
+                }
+            }
             _ => exit::DOMAIN,
         }
     }

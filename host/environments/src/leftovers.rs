@@ -3,8 +3,7 @@
 
 use crate::files::own_home;
 use crate::former::waits;
-use crate::manifests::read_existing;
-use crate::removal::{env_name_of, env_name_of_manifest};
+use crate::manifests::{env_name_of, env_name_of_manifest, read_existing};
 use cjm_catalog::Catalog;
 use cjm_wire::InstanceId;
 use std::collections::BTreeSet;

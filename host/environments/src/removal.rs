@@ -10,9 +10,10 @@ use crate::files::{Claim, lock, own_home, remove_dir};
 use crate::former::forget;
 use crate::leftovers::unused_environments;
 use crate::list::read_capabilities;
+use crate::manifests::env_name_of;
 use cjm_catalog::{Catalog, CatalogEntry, Settings};
+use cjm_wire::InstanceId;
 use cjm_wire::runtime::Runtime;
-use cjm_wire::{InstanceId, Manifest};
 use std::path::{Path, PathBuf};
 
 /// What there is to take away.
@@ -210,21 +211,6 @@ impl Removal {
     pub fn remove_manifest(&self) -> Result<(), EnvironmentError> {
         self.manifest.as_deref().map_or(Ok(()), remove_file)
     }
-}
-
-/// What the manifest calls its environment; a manifest from elsewhere may only have the interpreter's path.
-#[must_use]
-pub fn env_name_of(entry: &CatalogEntry) -> Option<String> {
-    env_name_of_manifest(&entry.manifest)
-}
-
-pub(crate) fn env_name_of_manifest(manifest: &Manifest) -> Option<String> {
-    let install = &manifest.install;
-    if !install.conda_env.is_empty() {
-        return Some(install.conda_env.clone());
-    }
-    let mut parts = Path::new(&install.python_path).iter().skip_while(|part| *part != "envs");
-    parts.nth(1).map(|name| name.to_string_lossy().into_owned())
 }
 
 pub(crate) fn not_installed(settings: &Settings, catalog: &Catalog, capability: &str) -> EnvironmentError {
