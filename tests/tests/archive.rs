@@ -87,6 +87,7 @@ fn a_time_that_is_none_is_refused_and_nothing_is_moved() {
         ["--jobs-max-age-days", "nan"],
         ["--jobs-max-age-days", "0"],
         ["--max-total-mb", "-1"],
+        ["--max-total-mb", "0.05"],
     ] {
         let refused = world.run(&["retention", wrong[0], wrong[1]]).expect(2);
         assert!(
@@ -96,6 +97,12 @@ fn a_time_that_is_none_is_refused_and_nothing_is_moved() {
         );
     }
     assert_eq!(journal::rows(&world.journal()).len(), rows);
+    // By hand as by a host: 500 MB, and 0 days are for ever.
+    let kept = world.json(&["retention", "--max-age-days", "0", "--json"]);
+    assert_eq!((&kept["max_age_days"], &kept["max_total_mb"]), (&Value::Null, &500.0.into()), "{kept}");
+    assert!(kept["free_bytes"].as_u64() <= kept["file_bytes_before"].as_u64(), "{kept}");
+    let told = world.run(&["retention"]).expect(0);
+    assert!(told.stdout.contains("MB in it are free for new records"), "{}", told.describe());
 }
 
 #[test]

@@ -79,10 +79,24 @@ fn a_cloned_folder_runs_nothing_and_gets_no_secret_until_it_is_allowed() {
     assert_eq!(error["code"], "manifest.not_allowed", "{}", refused.describe());
     let folder = project.join(".cjm/manifests");
     let says = |text: &str| error.to_string().contains(text);
-    assert!(says("other.json") && says(&format!("cjm-ctl allow {}", folder.display())), "{error}");
+    assert!(
+        says("other.json") && says(&format!("cjm-ctl allow {}", folder.join("other.json").display())),
+        "{error}"
+    );
     let list = there(&world, &project, &["list", "--json"]).expect(0).json();
     assert_eq!(list["withheld"].as_array().map(Vec::len), Some(2), "{list}");
     assert!(!project.join("ran").exists() && !own.join("data/other").exists(), "nothing of it ran");
+
+    // What the error asks for concerns that manifest alone, and can be looked at before.
+    let file = folder.join("other.json").display().to_string();
+    let look = there(&world, &project, &["allow", "--dry-run", &file]).expect(0);
+    assert!(look.stdout.contains("Would allow other: runs /bin/sh"), "{}", look.describe());
+    assert!(look.stdout.contains("  starts /bin/sh -c 'echo other; touch ran'\n"), "{}", look.describe());
+    assert!(!look.stdout.contains("words"), "{}", look.describe());
+    let _ = there(&world, &project, &["call", "other"]).expect(1);
+    let _ = there(&world, &project, &["allow", &file]).expect(0);
+    assert_eq!(there(&world, &project, &["call", "other", "-r"]).expect(0).stdout.trim(), "other");
+    assert_eq!(there(&world, &project, &["call", "words", "-r"]).expect(0).stdout.trim(), "mine hush");
 
     let allowed = there(&world, &project, &["allow"]).expect(0);
     assert!(allowed.stdout.contains("Allowed words: runs /bin/sh"), "{}", allowed.describe());
@@ -231,6 +245,38 @@ fn a_secret_is_checked_and_one_that_is_required_is_asked_for() {
     let _ = world.run(&["set-secret", "later", "KEY", "--value", "v", "--force"]).expect(0);
     let _ = world.run(&["set-secret", "speech-api", "API_KEY", "--value", "hush"]).expect(0);
     assert_eq!(world.run(&["call", "speech-api", "-r"]).expect(0).stdout.trim(), "got hush");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_secret_of_a_project_that_moved_is_set_anew_as_the_error_says() {
+    let world = World::new();
+    home(&world, &[]);
+    let project = cloned(&world, &[("req.json", shell("req", "echo got $API_KEY", &declares_key(true)))]);
+    let _ = there(&world, &project, &["allow"]).expect(0);
+    let set = ["set-secret", "req", "API_KEY", "--value", "long enough"];
+    let stored = there(&world, &project, &set).expect(0);
+    assert!(stored.stdout.contains("from its next start on"), "{}", stored.describe());
+    assert!(!stored.stderr.contains("bytes"), "{}", stored.describe());
+    let names = there(&world, &project, &["list-secrets", "req"]).expect(0);
+    assert!(names.stdout.ends_with("  - API_KEY\n"), "{}", names.describe());
+
+    // A copy: the first one still has it, and the error says that it would lose it.
+    let moved = world.file("moved");
+    let copied = Command::new("cp").arg("-r").arg(&project).arg(&moved).status().expect("cp");
+    assert!(copied.success());
+    let _ = there(&world, &moved, &["allow"]).expect(0);
+    let refused = there(&world, &moved, &["call", "req"]).expect(10);
+    assert!(refused.stderr.contains("set-secret req API_KEY --force`"), "{}", refused.describe());
+    let names = there(&world, &moved, &["list-secrets", "req"]).expect(0);
+    assert!(names.stdout.contains(&format!("(set for {}", project.display())), "{}", names.describe());
+
+    std::fs::remove_dir_all(&project).expect("removed");
+    let names = there(&world, &moved, &["list-secrets", "req"]).expect(0);
+    assert!(names.stdout.contains("which is gone)"), "{}", names.describe());
+    let short = there(&world, &moved, &["set-secret", "req", "API_KEY", "--value", "hush"]).expect(0);
+    assert!(short.stderr.contains("fewer than 8 bytes"), "{}", short.describe());
+    assert_eq!(there(&world, &moved, &["call", "req", "-r"]).expect(0).stdout.trim(), "got hush");
     world.assert_nothing_left();
 }
 

@@ -235,3 +235,43 @@ fn an_interrupted_installation_leaves_no_helper_behind() {
     assert!(outcome.stderr.contains("interrupted"), "{}", outcome.describe());
     world.assert_nothing_left();
 }
+
+/// Runs a program on a terminal of 80 columns, and prints what it wrote there.
+const ON_A_TERMINAL: &str = "
+import fcntl, os, pty, struct, sys, termios
+pid, fd = pty.fork()
+if pid == 0:
+    fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 80, 0, 0))
+    os.execv(sys.argv[1], sys.argv[1:])
+while True:
+    try:
+        data = os.read(fd, 65536)
+    except OSError:
+        break
+    if not data:
+        break
+    os.write(1, data)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+";
+
+#[test]
+fn a_failed_installation_on_a_terminal_is_in_colour_and_its_table_fits() {
+    let mut world = World::new();
+    world.set("TERM", "xterm");
+    world.set("NO_COLOR", "");
+    let long = "an-entry-whose-name-is-as-long-as-a-name-may-ever-be-and-longer";
+    let list = format!(
+        "capabilities:\n- {{name: {long}, manifest: absent.json}}\n- {{name: b, manifest: c.json}}\n"
+    );
+    world.write("capabilities.yaml", list);
+    let mut command = std::process::Command::new("/usr/bin/python3");
+    command.args(["-c", ON_A_TERMINAL]).arg(cjm_tests::repo::binary("cjm-ctl"));
+    command.arg("--data-dir").arg(world.data_dir()).arg("install-all");
+    let outcome = world.start_command(command).wait(cjm_tests::world::COMMAND_MAX).expect(1);
+    let said = &outcome.stdout;
+    assert!(said.contains(&format!("{long}: \u{1b}[1;31merror:\u{1b}[0m ")), "{}", outcome.describe());
+    assert!(!said.contains("\\x1b"), "{}", outcome.describe());
+    let table: Vec<&str> = said.lines().skip_while(|line| !line.contains("RESULT")).take(4).collect();
+    assert!(table.len() == 4 && table[0].contains("SECONDS"), "{}", outcome.describe());
+    assert!(table[1..].iter().all(|line| line.chars().count() <= 80), "{table:#?}");
+}

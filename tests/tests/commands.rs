@@ -22,6 +22,10 @@ enum Equal {
     Words,
     /// Exit code, and the line that tells the verdict up to the number of errors.
     Verdict,
+    /// Exit code, and how much was deleted.
+    Deleted,
+    /// Exit code, and the first line of standard output.
+    FirstLine,
     /// The exit code.
     Code,
     /// Nothing: the exit codes are theirs and ours.
@@ -68,6 +72,12 @@ fn check(both: &Both, equal: Equal, arguments: &[&str], theirs: &Said, ours: &Sa
     match equal {
         Equal::Codes(first, second) => {
             assert_eq!((theirs.code, ours.code), (Some(first), Some(second)), "{story}");
+        }
+        Equal::Deleted | Equal::FirstLine => {
+            let end = if matches!(equal, Equal::Deleted) { " chunk(s)" } else { "\n" };
+            let begin = |said: &Said| said.stdout.split_once(end).map(|(begin, _)| begin.to_owned());
+            assert!(theirs.code == ours.code && begin(ours).is_some(), "{story}");
+            assert_eq!(begin(theirs), begin(ours), "{story}");
         }
         Equal::Code => assert_eq!(theirs.code, ours.code, "{story}"),
         Equal::Verdict => {
@@ -286,7 +296,7 @@ fn secrets_are_kept_alike_and_a_damaged_file_is_not_lost() {
                 json!({"format_version": "2.0", "code": code, "install": {"python_path": "/bin/true"}});
             drop(both.write("data/manifests/lab.json", &manifest.to_string()));
         };
-        compare(both, Equal::Words, &installed, &set, "");
+        compare(both, Equal::FirstLine, &installed, &set, "");
         // Each goes on with what the other wrote.
         for (first, second) in [(Who::Theirs, Who::Ours), (Who::Ours, Who::Theirs)] {
             both.empty();
@@ -355,13 +365,13 @@ fn diagnostics(both: &Both, rows: usize) {
 fn retention_deletes_the_same_rows() {
     with_the_older_release("retention_deletes_the_same_rows", |both| {
         compare(both, Equal::Words, &nothing, &["retention"], "");
-        compare(both, Equal::Words, &nothing, &["retention", "--max-age-days", "0"], "");
+        compare(both, Equal::Code, &nothing, &["retention", "--max-age-days", "0"], "");
         let filled = |both: &Both| diagnostics(both, 3000);
-        compare(both, Equal::Words, &filled, &["retention"], "");
-        compare(both, Equal::Words, &filled, &["retention", "--max-age-days", "60"], "");
+        compare(both, Equal::Deleted, &filled, &["retention"], "");
+        compare(both, Equal::Deleted, &filled, &["retention", "--max-age-days", "60"], "");
         compare(
             both,
-            Equal::Words,
+            Equal::Deleted,
             &filled,
             &["retention", "--max-age-days=-1", "--max-total-mb", "1.5"],
             "",
@@ -373,7 +383,7 @@ fn retention_deletes_the_same_rows() {
                 "substrate: {diagnostics_retention_days: 0, diagnostics_retention_max_mb: 0.5}\n",
             );
         };
-        compare(both, Equal::Words, &configured, &["retention"], "");
+        compare(both, Equal::Deleted, &configured, &["retention"], "");
     });
 }
 

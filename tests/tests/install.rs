@@ -301,7 +301,7 @@ fn an_entry_that_breaks_a_rule_fails_alone() {
     let list = list.display().to_string();
     let install = ["install-all", "--capabilities", &list];
     let outcome = world.run(&install).expect(exit::DOMAIN);
-    assert!(outcome.stderr.contains("correct entry \"g\""), "{}", outcome.describe());
+    assert!(outcome.stderr.contains("correct entry \"g\": write `python_version:"), "{}", outcome.describe());
     assert!(
         outcome.stderr.contains("3 of 5 entries failed; the others are installed"),
         "{}",
@@ -314,4 +314,52 @@ fn an_entry_that_breaks_a_rule_fails_alone() {
     let results: Vec<_> =
         report["entries"].as_array().expect("entries").iter().map(|entry| entry["result"].clone()).collect();
     assert_eq!(results, ["unchanged", "failed", "failed", "unchanged", "failed"], "{report}");
+}
+
+#[test]
+fn an_upgrade_that_fails_leaves_the_tool_as_it_was_and_one_that_succeeds_says_from_what_to_what() {
+    let Some(world) = world_with_uv(
+        "an_upgrade_that_fails_leaves_the_tool_as_it_was_and_one_that_succeeds_says_from_what_to_what",
+    ) else {
+        return;
+    };
+    write_package(&world.file(""), "tool-one");
+    let module = world.file("tool-one/tool_one/capability.py");
+    let first = std::fs::read_to_string(&module).expect("written above");
+    let second = first.replace("version = \"1.0.0\"", "version = \"2.0.0\"").replace("I am", "I became");
+    world.write(
+        "capabilities.yaml",
+        "capabilities: [{name: tool-one, package: ./tool-one, env_name: tool-one, python_version: \">=3.9\"}]\n",
+    );
+    let fresh = &world.json(&["install-all", "--json"])["entries"][0];
+    assert_eq!((&fresh["version"], &fresh["version_before"]), (&json!("1.0.0"), &Value::Null), "{fresh}");
+    let environments = || {
+        let names = std::fs::read_dir(world.data_dir().join("envs")).expect("environments").flatten();
+        names.map(|entry| entry.file_name()).collect::<Vec<_>>()
+    };
+
+    std::fs::write(&module, format!("import a_module_that_is_not_there\n{second}")).expect("a module");
+    for arguments in [&["install-all", "--json"][..], &["install-all", "--force", "--json"]] {
+        let failed = world.run(arguments).expect(exit::DOMAIN);
+        let entry = &failed.json()["entries"][0];
+        assert_eq!(entry["version"], "1.0.0", "{entry}");
+        let warnings = entry["warnings"].to_string();
+        assert!(warnings.contains("tool-one 1.0.0 stays installed as it was"), "{warnings}");
+        assert!(world.run(&["list"]).expect(exit::OK).stdout.contains("tool-one v1.0.0"));
+        let called = world.run(&["call", "tool-one"]).expect(exit::OK);
+        assert!(called.stdout.contains("I am tool-one"), "{}", called.describe());
+        assert_eq!(environments(), ["tool-one"], "no copy is left");
+    }
+    // What is put back is what it was installed from: taking the fault back needs no installation.
+    std::fs::write(&module, &first).expect("a module");
+    assert_eq!(world.json(&["install-all", "--json"])["entries"][0]["result"], "unchanged");
+
+    std::fs::write(&module, &second).expect("a module");
+    let upgraded = world.run(&["install-all"]).expect(exit::OK);
+    assert!(upgraded.stdout.contains("1.0.0 → 2.0.0"), "{}", upgraded.describe());
+    assert!(world.run(&["call", "tool-one"]).expect(exit::OK).stdout.contains("I became tool-one"));
+    assert_eq!(environments(), ["tool-one"], "no copy is left");
+    let rows = world.run(&["logs", "--journal", "--json"]).expect(exit::OK);
+    assert!(rows.stdout.contains(r#""version":"2.0.0","version_before":"1.0.0""#), "{}", rows.describe());
+    world.assert_nothing_left();
 }

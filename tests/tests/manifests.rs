@@ -95,6 +95,7 @@ fn lists_of_capabilities_are_told_from_others_by_parser_and_schema() {
     ];
     let bad = [
         "capabilities: 3".to_owned(),
+        "capabilites: []".to_owned(),
         "capabilities:\n- {manifest: m}\n".to_owned(),
         "capabilities:\n- {name: 'a b', manifest: m}\n".to_owned(),
         entry("manifest: m, package: p"),

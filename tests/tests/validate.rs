@@ -246,6 +246,43 @@ fn every_fault_of_a_manifest_is_told_at_its_key() {
 }
 
 #[test]
+fn a_file_that_is_nothing_we_know_is_told_so_and_is_no_empty_list() {
+    let world = world();
+    put(&world, "capabilities.yaml", "capabilites:\n- {name: a, manifest: absent.json}\n");
+    let refused = world.run(&["install-all"]).expect(1);
+    assert!(
+        refused.stderr.contains("no key `capabilities` (its keys: capabilites)"),
+        "{}",
+        refused.describe()
+    );
+    assert!(refused.stderr.contains("below `capabilities:`"), "{}", refused.describe());
+    let verdict = world.run(&["validate", "capabilities.yaml", "--json"]).expect(1).json();
+    assert_eq!(errors(&verdict)[0].2, "capabilities_file.no_list", "{verdict}");
+    for (name, text) in
+        [("notes.yaml", "foo: 1\n"), ("tools.yaml", "capabilites: []\n"), ("none.yaml", "- 1\n")]
+    {
+        put(&world, name, text);
+        let unknown = world.run(&["validate", name, "--json"]).expect(1).json();
+        assert_eq!(unknown["error"]["code"], "validate.unknown_format", "{unknown}");
+    }
+    put(&world, "flow.yaml", "name: f\nnode:\n  a: {capability: c}\n");
+    let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(1).json();
+    assert_eq!((&verdict["kind"], &verdict["valid"]), (&"composition".into(), &false.into()), "{verdict}");
+    put(&world, "cjm.yaml", "substrate: {diagnostics_retention_days: soon}\n");
+    for path in ["cjm.yaml", "."] {
+        let verdict = world.run(&["--cjm-config", "/dev/null", "validate", path, "--json"]).expect(1).json();
+        let found = errors(&verdict);
+        assert!(
+            found.iter().any(|(_, line, code)| *line == Some(1) && code == "settings_file.malformed"),
+            "{verdict}"
+        );
+    }
+    put(&world, "cjm.yaml", "substrate: {diagnostics_retention_days: 3}\n");
+    let good = world.run(&["validate", "cjm.yaml"]).expect(0);
+    assert_eq!(good.stdout, "✓ cjm.yaml (settings): valid\n", "{}", good.describe());
+}
+
+#[test]
 fn a_fault_of_one_entry_hides_none_of_another() {
     let world = world();
     let list = "capabilities:\n- name: a\n- {name: b, env_name: b, package: x}\n- {name: c d, manifest: absent.json}\n\

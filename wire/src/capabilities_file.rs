@@ -3,7 +3,12 @@
 
 use crate::describe::Described;
 use crate::runtime::PythonWorker;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Most keys of a file that is no list that are told.
+const KEYS_TOLD_MAX: usize = 8;
 
 /// The file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +69,9 @@ pub enum CapabilitiesFileError {
     /// Not YAML of this shape; the message carries line and column.
     #[error("{0}")]
     Malformed(String),
+    /// There is no list in it; the keys that there are.
+    #[error("it is no list of capabilities: it has no key `capabilities`{}", keys(.0))]
+    NoList(Vec<String>),
     /// An entry breaks a rule.
     #[error("entry {entry}: {message}")]
     Invalid {
@@ -71,13 +79,20 @@ pub enum CapabilitiesFileError {
         entry: String,
         /// What is wrong.
         message: String,
+        /// What to write instead.
+        cure: &'static str,
     },
+}
+
+fn keys(found: &[String]) -> String {
+    if found.is_empty() { String::new() } else { format!(" (its keys: {})", found.join(", ")) }
 }
 
 impl Described for CapabilitiesFileError {
     fn code(&self) -> &'static str {
         match self {
             Self::Malformed(_) => "capabilities_file.malformed",
+            Self::NoList(_) => "capabilities_file.no_list",
             Self::Invalid { .. } => "capabilities_file.invalid",
         }
     }
@@ -85,8 +100,12 @@ impl Described for CapabilitiesFileError {
     fn next_step(&self) -> String {
         match self {
             Self::Malformed(_) => "correct the file where the message points".to_owned(),
-            Self::Invalid { entry, .. } => {
-                format!("correct entry {entry}; `cjm-ctl install-all` installs the others without it")
+            Self::NoList(_) => {
+                "write the entries as a list below `capabilities:`; an empty list is `capabilities: []`"
+                    .to_owned()
+            }
+            Self::Invalid { entry, cure, .. } => {
+                format!("correct entry {entry}: {cure}; `cjm-ctl install-all` installs the others without it")
             }
         }
     }
@@ -110,8 +129,7 @@ impl CapabilitiesFile {
     /// # Errors
     /// When it is no such list.
     pub fn parse_each(text: &str) -> Result<Self, CapabilitiesFileError> {
-        let mut file: Self = crate::yaml::from_str(text)
-            .map_err(|error| CapabilitiesFileError::Malformed(error.to_string()))?;
+        let mut file = Self::list(text)?;
         let mut names = std::collections::BTreeSet::new();
         for (index, entry) in file.capabilities.iter_mut().enumerate() {
             let told = if entry.name.is_empty() {
@@ -119,38 +137,62 @@ impl CapabilitiesFile {
             } else {
                 format!("\"{}\"", entry.name)
             };
-            let twice = "the name stands twice in the file";
+            let twice = ("the name stands twice in the file", "give it a name of its own");
             let checked = entry
                 .check()
-                .and_then(|()| if names.insert(entry.name.clone()) { Ok(()) } else { Err(twice.to_owned()) });
-            if let Err(message) = checked {
+                .and_then(|()| if names.insert(entry.name.clone()) { Ok(()) } else { Err(twice) });
+            if let Err((message, cure)) = checked {
                 if entry.name.is_empty() {
                     entry.name.clone_from(&told);
                 }
-                entry.fault = Some(CapabilitiesFileError::Invalid { entry: told, message });
+                entry.fault =
+                    Some(CapabilitiesFileError::Invalid { entry: told, message: message.to_owned(), cure });
             }
         }
         Ok(file)
     }
+
+    /// A file without the key is something else, and no empty list.
+    fn list(text: &str) -> Result<Self, CapabilitiesFileError> {
+        #[derive(Deserialize)]
+        struct File {
+            capabilities: Option<Vec<Entry>>,
+        }
+        // An empty file is read as nothing at all.
+        let file: Option<File> = crate::yaml::from_str(text)
+            .map_err(|error| CapabilitiesFileError::Malformed(error.to_string()))?;
+        if let Some(File { capabilities: Some(capabilities) }) = file {
+            return Ok(Self { capabilities });
+        }
+        let keys: Option<BTreeMap<String, IgnoredAny>> = crate::yaml::from_str(text).unwrap_or_default();
+        let told =
+            keys.unwrap_or_default().into_keys().filter(|key| key != "capabilities").take(KEYS_TOLD_MAX);
+        Err(CapabilitiesFileError::NoList(told.collect()))
+    }
 }
 
 impl Entry {
-    fn check(&self) -> Result<(), String> {
+    /// What is wrong, and what to write instead.
+    fn check(&self) -> Result<(), (&'static str, &'static str)> {
         if !crate::InstanceId::is_valid(&self.name) {
-            return Err("`name` must be 1 to 64 letters, digits, `-` or `_`".into());
+            let cure = "write another `name`";
+            return Err(("`name` must be 1 to 64 letters, digits, `-` or `_`", cure));
         }
         match (&self.manifest, self.package.is_empty()) {
             (Some(_), true) => Ok(()),
-            (Some(_), false) => Err("`manifest` and `package` exclude each other".into()),
-            (None, true) => {
-                Err("needs a `package` (with `env_name` and `python_version`) or a `manifest`".into())
-            }
-            (None, false) if !crate::InstanceId::is_valid(&self.env_name) => {
-                Err("`env_name` must be 1 to 64 letters, digits, `-` or `_`".into())
-            }
-            (None, false) if self.env_file.is_some() == self.python_version.is_some() => {
-                Err("needs exactly one of `python_version` and `env_file`".into())
-            }
+            (Some(_), false) => Err(("`manifest` and `package` exclude each other", "remove one of the two")),
+            (None, true) => Err((
+                "needs a `package` (with `env_name` and `python_version`) or a `manifest`",
+                "write `package: ./FOLDER`, `env_name: NAME` and `python_version: \">=3.10\"`, or `manifest: FILE`",
+            )),
+            (None, false) if !crate::InstanceId::is_valid(&self.env_name) => Err((
+                "`env_name` must be 1 to 64 letters, digits, `-` or `_`",
+                "write `env_name: NAME`, the name of its environment",
+            )),
+            (None, false) if self.env_file.is_some() == self.python_version.is_some() => Err((
+                "needs exactly one of `python_version` and `env_file`",
+                "write `python_version: \">=3.10\"`, or `env_file: FILE` for conda, and not both",
+            )),
             (None, false) => Ok(()),
         }
     }
@@ -184,6 +226,14 @@ mod tests {
                 other => panic!("{entry}: {other:?}"),
             }
         }
+        for (text, keys) in
+            [("capabilites: []\nfoo: 1\n", &["capabilites", "foo"][..]), ("", &[]), ("capabilities:\n", &[])]
+        {
+            let refused = CapabilitiesFile::parse(text).expect_err("no list");
+            let told = keys.iter().map(|key| (*key).to_owned()).collect();
+            assert_eq!(refused, CapabilitiesFileError::NoList(told), "{text}");
+        }
+        assert_eq!(CapabilitiesFile::parse("capabilities: []\nlater: 1\n"), Ok(CapabilitiesFile::default()));
         let mixed = "capabilities:\n- {name: a, manifest: m}\n- {name: b}\n- {manifest: m, name: ''}\n- {name: c, manifest: m}\n";
         let each = CapabilitiesFile::parse_each(mixed).expect("a list").capabilities;
         let faults: Vec<_> = each.iter().map(|entry| (entry.name.as_str(), entry.fault.is_some())).collect();

@@ -117,10 +117,9 @@ impl Described for NotAllowed {
     }
 
     fn next_step(&self) -> String {
-        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let path = self.path.display();
         format!(
-            "look at what it runs; if you trust it, `cjm-ctl allow {}` allows what lies there as it is now",
-            folder.display()
+            "`cjm-ctl allow --dry-run {path}` shows what it starts; if you trust it, `cjm-ctl allow {path}` allows it as it is now"
         )
     }
 }

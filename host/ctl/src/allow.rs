@@ -1,17 +1,18 @@
 //! `allow`: the user's word that manifests may run which lie in a folder that came from elsewhere. It shows what each of
 //! them would run, keeps the word outside that folder, and takes it back.
 
-use crate::cli::{AllowArgs, Global};
+use crate::cli::{AllowArgs, Global, shell_word};
 use crate::fault::{CommandResult, Fault};
 use crate::journaled;
 use crate::output::{Output, path_text};
+use crate::visible::one_line;
 use cjm_catalog::allowed::{Allowed, Register};
 use cjm_catalog::{Catalog, MANIFEST_BYTES_MAX, ManifestFolder, Settings, Standing};
 use cjm_platform::files::read_regular;
 use cjm_wire::Manifest;
 use cjm_wire::describe::{Described, exit};
 use cjm_wire::event::EventType;
-use cjm_wire::runtime::Runtime;
+use cjm_wire::runtime::{Action, Argument, Runtime};
 use cjm_wire::settings_file::SETTINGS_FILE;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -53,25 +54,38 @@ pub(crate) fn run(global: &Global, args: &AllowArgs, output: &Output) -> Command
             "name a project's folder, its folder of manifests, or one manifest",
         ));
     }
-    register.allow(manifests.iter().map(|(path, content)| (path.as_path(), content.as_slice())))?;
+    if !args.dry_run {
+        register.allow(manifests.iter().map(|(path, content)| (path.as_path(), content.as_slice())))?;
+    }
     let mut shown: Vec<Value> = manifests.iter().map(|(path, content)| described(path, content)).collect();
     if let Some(settings) = &settings {
-        settings.allow_programs()?;
+        if !args.dry_run {
+            settings.allow_programs()?;
+        }
         let programs = settings.binaries.values().chain(&settings.conda_prefix);
         let programs: Vec<String> = programs.map(|path| path.display().to_string()).collect();
         shown.push(json!({"name": SETTINGS_FILE, "runs": programs.join(", "), "manifest": settings.file.as_ref().map(path_text)}));
     }
-    journal(global, EventType::ManifestsAllowed, &shown, output)?;
+    if !args.dry_run {
+        journal(global, EventType::ManifestsAllowed, &shown, output)?;
+    }
+    let (key, word) = if args.dry_run { ("would_allow", "Would allow") } else { ("allowed", "Allowed") };
     if output.json {
-        output.document(&json!({"allowed": shown, "register": path_text(register.path())}))?;
+        output.document(&json!({key: shown, "register": path_text(register.path())}))?;
         return Ok(exit::OK);
     }
     for manifest in &shown {
         let text = |key: &str| manifest[key].as_str().unwrap_or_default().to_owned();
-        output.line(&format!("Allowed {}: runs {}", text("name"), text("runs")))?;
+        output.line(&format!("{word} {}: runs {}", text("name"), text("runs")))?;
         output.line(&format!("  {}", text("manifest")))?;
+        for start in manifest["starts"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            output.line(&format!("  starts {}", one_line(start)))?;
+        }
     }
-    output.line("They run as they are now; one that changes must be allowed again.")?;
+    output.line(match args.dry_run {
+        true => "Nothing was allowed; the same without --dry-run does it.",
+        false => "They run as they are now; one that changes must be allowed again.",
+    })?;
     Ok(exit::OK)
 }
 
@@ -170,7 +184,37 @@ fn described(path: &Path, content: &[u8]) -> Value {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         return json!({"name": name, "runs": "inside the tools that it fits (a task adapter)", "manifest": path_text(path)});
     };
-    json!({"name": manifest.code.name, "runs": runs(&manifest), "manifest": path_text(path)})
+    json!({
+        "name": manifest.code.name, "runs": runs(&manifest), "starts": starts(&manifest), "manifest": path_text(path),
+    })
+}
+
+/// Each command line, as a shell reads it: of a program's actions one each, with the names of what a call gives in braces.
+fn starts(manifest: &Manifest) -> Vec<String> {
+    let line = |program: &str, arguments: &mut dyn Iterator<Item = String>| {
+        let variables =
+            manifest.install.env_vars.iter().map(|(name, value)| format!("{name}={}", shell_word(value)));
+        variables.chain([shell_word(program)]).chain(arguments).collect::<Vec<_>>().join(" ")
+    };
+    match manifest.runtime() {
+        Runtime::Python { .. } => {
+            vec![line(manifest.interpreter(), &mut std::iter::once(format!("({})", manifest.code.module)))]
+        }
+        Runtime::Executable(executable) => {
+            let of_action =
+                |action: &Action| line(&executable.program, &mut action.argv.iter().map(argument));
+            executable.actions.values().map(of_action).collect()
+        }
+        Runtime::Native { program, args } | Runtime::Channel { program, args } => {
+            vec![line(&program, &mut args.iter().map(|argument| shell_word(argument)))]
+        }
+    }
+}
+
+/// An argument is text, or an object that says when it is given.
+fn argument(argument: &Argument) -> String {
+    let value = serde_json::to_value(argument).unwrap_or_default();
+    value.as_str().map_or_else(|| shell_word(&value.to_string()), shell_word)
 }
 
 /// What would be started.

@@ -118,6 +118,9 @@ pub(crate) struct AllowArgs {
     /// Take the word back for everything at or below DIR
     #[arg(long)]
     pub(crate) revoke: bool,
+    /// Show what each would start, and allow nothing
+    #[arg(long, conflicts_with_all = ["list", "revoke"])]
+    pub(crate) dry_run: bool,
 }
 
 /// Of `validate`.
@@ -144,6 +147,8 @@ pub(crate) enum Format {
     CapabilitiesYaml,
     /// A composition
     Composition,
+    /// Settings, `cjm.yaml`
+    Settings,
 }
 
 /// Of `call`.
@@ -343,10 +348,11 @@ pub(crate) struct RemoveArgs {
 /// Of `retention`.
 #[derive(Debug, Args)]
 pub(crate) struct RetentionArgs {
-    /// Forget what is older [default: diagnostics_retention_days of cjm.yaml, else 30]
+    /// Forget what is older; 0 or less: nothing for its age [default: diagnostics_retention_days of cjm.yaml, else 30]
     #[arg(long, value_name = "DAYS", allow_negative_numbers = true)]
     pub(crate) max_age_days: Option<f64>,
-    /// Forget the oldest until the database holds no more [default: diagnostics_retention_max_mb of cjm.yaml]
+    /// Forget the oldest until the database holds no more: 0.1 or more, or 0 for nothing [default:
+    /// diagnostics_retention_max_mb of cjm.yaml, else 500]
     #[arg(long, value_name = "MB", allow_negative_numbers = true)]
     pub(crate) max_total_mb: Option<f64>,
     /// Forget jobs and compositions that ended before that, with arguments and results; journal rows stay. A host does it
@@ -453,7 +459,7 @@ impl Global {
 }
 
 /// A word as a shell reads it back.
-fn shell_word(text: &str) -> String {
+pub(crate) fn shell_word(text: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "/._-+:@%,=".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
         return text.to_owned();

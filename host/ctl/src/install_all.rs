@@ -2,7 +2,7 @@
 //! entry failed, and says of each what to do.
 
 use crate::cli::{Global, InstallAllArgs};
-use crate::fault::{CommandResult, Fault, text};
+use crate::fault::{CommandResult, Fault};
 use crate::install_progress::InstallBoard;
 use crate::journaled;
 use crate::output::{Output, path_text};
@@ -10,9 +10,10 @@ use crate::sdk;
 use cjm_environments::{
     CondaOptions, EntryReport, InstallOptions, InstallReport, Outcome, install_all, read_each_capability,
 };
+use cjm_platform::stdio::WriteTo;
 use cjm_wire::describe::exit;
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
-use comfy_table::{Table, presets};
+use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
 /// Runs the command.
@@ -65,6 +66,8 @@ fn row(entry: &EntryReport, forced: bool) -> JournalRow {
         "entry": entry.name,
         "result": entry.outcome.as_str(),
         "forced": forced,
+        "version": entry.version,
+        "version_before": entry.version_before,
         "manifest": entry.manifest.as_ref().map(path_text),
         "environment": entry.environment.as_ref().map(path_text),
         "python_version": entry.python_version,
@@ -100,12 +103,20 @@ fn sum_up(report: &InstallReport, output: &Output) -> Result<(), Fault> {
         return output.line("Nothing to install: the list is empty.");
     }
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["ENTRY", "RESULT", "CAPABILITY", "PYTHON", "SECONDS"]);
+    table.load_style(presets::NOTHING);
+    table.set_header(["ENTRY", "RESULT", "CAPABILITY", "VERSION", "PYTHON", "SECONDS"]);
+    if output.stdout_tty
+        && let Some((width, _)) = WriteTo::Stdout.terminal_size()
+    {
+        // Of a terminal alone: a file has lines of any length.
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    }
     for entry in &report.entries {
         table.add_row([
             entry.name.clone(),
             entry.outcome.as_str().to_owned(),
             entry.capability.clone().unwrap_or_else(|| "-".to_owned()),
+            versions(entry),
             entry.python_version.clone().unwrap_or_else(|| "-".to_owned()),
             format!("{:.1}", entry.seconds),
         ]);
@@ -114,11 +125,11 @@ fn sum_up(report: &InstallReport, output: &Output) -> Result<(), Fault> {
         output.line(line.trim_end())?;
     }
     for entry in &report.entries {
+        if let Some(error) = &entry.error {
+            output.error_of(&entry.name, error);
+        }
         for warning in &entry.warnings {
             output.note(&format!("warning: {}: {warning}", entry.name));
-        }
-        if let Some(error) = &entry.error {
-            output.error(&format!("\n{}: {}", entry.name, text(error, output.stderr_color)));
         }
     }
     let failed = report.entries.iter().filter(|entry| entry.outcome == Outcome::Failed).count();
@@ -130,6 +141,16 @@ fn sum_up(report: &InstallReport, output: &Output) -> Result<(), Fault> {
         ));
     }
     Ok(())
+}
+
+/// `1.0`, or `1.0 → 1.1` of a tool that became another.
+fn versions(entry: &EntryReport) -> String {
+    match (&entry.version_before, &entry.version) {
+        (Some(before), Some(now)) if before != now => format!("{before} → {now}"),
+        (_, Some(now)) => now.clone(),
+        (Some(before), None) => format!("{before} → -"),
+        (None, None) => "-".to_owned(),
+    }
 }
 
 fn document(report: &InstallReport) -> Value {
@@ -145,6 +166,8 @@ fn entry_document(entry: &EntryReport) -> Value {
         "name": entry.name,
         "result": entry.outcome.as_str(),
         "capability": entry.capability,
+        "version": entry.version,
+        "version_before": entry.version_before,
         "manifest": entry.manifest.as_ref().map(path_text),
         "environment": entry.environment.as_ref().map(path_text),
         "python_version": entry.python_version,

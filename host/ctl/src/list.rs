@@ -6,8 +6,10 @@ use crate::fault::{CommandResult, Fault};
 use crate::output::{Output, path_text};
 use crate::visible::one_line;
 use cjm_catalog::{Catalog, CatalogEntry, Settings};
-use cjm_environments::{Conda, CondaOptions, env_name_of, read_capabilities};
-use cjm_wire::capabilities_file::CapabilitiesFile;
+use cjm_environments::{
+    Conda, CondaOptions, Unused, env_name_of, is_interrupted, read_each_capability, unused_environments,
+};
+use cjm_wire::capabilities_file::{CapabilitiesFile, Entry};
 use cjm_wire::describe::{Described, ErrorReport, exit};
 use cjm_wire::runtime::{Executable, Runtime};
 use serde_json::{Value, json};
@@ -19,8 +21,19 @@ pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> Co
     let catalog = Catalog::discover(&settings.manifest_dirs());
     let configured = args.capabilities.as_deref().map(read_list).transpose()?;
     let environments = Environments::look(&settings, &catalog, args.envs || output.json).await;
+    let absent = configured.as_ref().zip(args.capabilities.as_deref());
+    let absent = absent.map(|(file, path)| not_installed(&catalog, file, path)).unwrap_or_default();
+    let unused = unused_environments(&settings.data_dir, &catalog);
     if output.json {
-        output.document(&document(&catalog, &environments, configured.as_ref()))?;
+        let mut document = document(&catalog, &environments, configured.as_ref());
+        let paths = unused.iter().map(|unused| json!({"name": unused.name, "path": path_text(&unused.path)}));
+        document["unused_environments"] = paths.collect();
+        if configured.is_some() {
+            let error = |entry: &Entry| entry.fault.as_ref().map(|fault| ErrorReport::of(fault));
+            let entries = absent.iter().map(|entry| json!({"name": entry.name, "error": error(entry)}));
+            document["not_installed"] = entries.collect();
+        }
+        output.document(&document)?;
         return Ok(exit::OK);
     }
     let entries: Vec<&CatalogEntry> = catalog.entries().collect();
@@ -38,6 +51,23 @@ pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> Co
             ))?;
         }
     }
+    if let (false, Some(path)) = (absent.is_empty(), &args.capabilities) {
+        output.line(&format!("=== Not installed, but in {} ({}) ===\n", path.display(), absent.len()))?;
+        for entry in &absent {
+            let why = entry.fault.as_ref().map(|fault| format!("\n  {}", one_line(&fault.to_string())));
+            output.line(&format!("{}{}", one_line(&entry.name), why.unwrap_or_default()))?;
+        }
+    }
+    for entry in catalog.entries() {
+        tell_what_is_wrong(entry, &settings, output);
+    }
+    for Unused { name, path } in &unused {
+        output.error(&format!(
+            "warning: {} belongs to no capability that is installed: an installation failed, or its manifest is gone\n  \
+             next: `cjm-ctl install-all` goes on with it; `cjm-ctl remove {name}` takes it away",
+            path.display()
+        ));
+    }
     for withheld in catalog.withheld() {
         output.error(&format!("warning: {withheld}\n  next: {}", withheld.next_step()));
     }
@@ -52,8 +82,42 @@ pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> Co
     Ok(exit::OK)
 }
 
+/// One entry that breaks a rule hides nothing of the others.
 fn read_list(path: &Path) -> Result<CapabilitiesFile, Fault> {
-    read_capabilities(path).map_err(Fault::from)
+    read_each_capability(path).map_err(Fault::from)
+}
+
+/// Entries that nothing here was installed from: by the name, the environment, or the manifest that they ask for.
+fn not_installed<'f>(catalog: &Catalog, file: &'f CapabilitiesFile, path: &Path) -> Vec<&'f Entry> {
+    let base = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let base = base.parent().unwrap_or(Path::new("/"));
+    let gives = |entry: &Entry, installed: &CatalogEntry| {
+        let named = entry.manifest.as_ref().map(|manifest| base.join(manifest).display().to_string());
+        installed.manifest.code.name == entry.name
+            || (!entry.env_name.is_empty() && env_name_of(installed).as_ref() == Some(&entry.env_name))
+            || named.is_some_and(|named| installed.manifest.install.package_source == named)
+    };
+    let absent = |entry: &&Entry| !catalog.entries().any(|installed| gives(entry, installed));
+    file.capabilities.iter().filter(absent).collect()
+}
+
+/// A tool that stands in the list and cannot be called as it is.
+fn tell_what_is_wrong(entry: &CatalogEntry, settings: &Settings, output: &Output) {
+    let (name, python) = (&entry.manifest.code.name, &entry.manifest.install.python_path);
+    if !matches!(entry.manifest.runtime(), Runtime::Python { .. }) {
+        return;
+    }
+    if env_name_of(entry).is_some_and(|env_name| is_interrupted(&settings.data_dir, &env_name)) {
+        output.error(&format!(
+            "warning: the installation of \"{name}\" was interrupted\n  next: `cjm-ctl install-all` puts back what was \
+             there before, and goes on"
+        ));
+    } else if !python.is_empty() && !python_exists(entry) {
+        output.error(&format!(
+            "warning: \"{name}\" cannot be called: its environment is gone ({python})\n  next: `cjm-ctl install-all` \
+             makes it anew; `cjm-ctl remove {name}` takes the rest away"
+        ));
+    }
 }
 
 /// One capability for people, with a blank line after it.

@@ -4,9 +4,9 @@
 use crate::fault::{self, Fault};
 use crate::interrupt::Interrupts;
 use crate::lane::{Failed, Lane};
-use crate::visible::{visible, visible_json};
+use crate::visible::{one_line, visible, visible_json};
 use cjm_platform::stdio::{WriteTo, is_one_file};
-use cjm_wire::describe::exit;
+use cjm_wire::describe::{ErrorReport, exit};
 use serde::Serialize;
 use std::io::IsTerminal;
 use std::path::Path;
@@ -254,6 +254,11 @@ impl Output {
     /// On stderr, always. If stderr is closed there is nobody to tell.
     pub(crate) fn error(&self, text: &str) {
         self.colored(&visible(text));
+    }
+
+    /// What went wrong with one of several, on stderr.
+    pub(crate) fn error_of(&self, name: &str, report: &ErrorReport) {
+        self.colored(&format!("\n{}: {}", one_line(name), fault::text(report, self.stderr_color)));
     }
 
     /// On stderr, with our own colours in it.

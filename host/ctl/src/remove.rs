@@ -5,10 +5,15 @@ use crate::confirm::confirm;
 use crate::fault::{CommandResult, Fault};
 use crate::journaled;
 use crate::output::{Output, path_text};
+use crate::visible::one_line;
+use cjm_catalog::Settings;
 use cjm_environments::{Claim, InUse, Place, Removal, plan_removal};
+use cjm_store::{FileSecrets, Secrets as _};
+use cjm_wire::InstanceId;
 use cjm_wire::describe::exit;
 use cjm_wire::event::EventType;
 use serde_json::json;
+use std::path::PathBuf;
 
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> CommandResult {
@@ -33,34 +38,81 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
     if takes_environment {
         take_environment(&removal, &claim, output).await?;
     }
-    say(output, &format!("Removing manifest: {}...", removal.manifest.display()))?;
-    removal.remove_manifest()?;
+    if let Some(manifest) = &removal.manifest {
+        say(output, &format!("Removing manifest: {}...", manifest.display()))?;
+        removal.remove_manifest()?;
+        let file = manifest.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        say(output, &format!("  Removed: {file}"))?;
+    }
+    let manifest = removal.manifest.as_ref().map(path_text);
     let payload = json!({
-        "manifest": path_text(&removal.manifest), "environment": removal.environment.path().map(path_text),
+        "manifest": manifest, "environment": removal.environment.path().map(path_text),
         "environment_removed": takes_environment,
     });
     let row = journaled::row(EventType::CapabilityRemoved, Some(&removal.capability), payload);
     journaled::note(&settings.data_dir, vec![row], output);
-    let file = removal.manifest.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    say(output, &format!("  Removed: {file}"))?;
-    say(output, &format!("\nCapability '{}' removed successfully.", args.capability))?;
+    let stays = Stays::of(&settings, &removal.capability);
+    let what = if removal.manifest.is_some() { "Capability" } else { "Environment" };
+    say(output, &format!("\n{what} '{}' removed successfully.", args.capability))?;
     if output.json {
         output.document(&json!({
             "capability": removal.capability,
-            "manifest": path_text(&removal.manifest),
+            "manifest": manifest,
             "env_name": removal.env_name,
             "environment": removal.environment.path().map(path_text),
             "environment_removed": takes_environment,
             "shared_with": removal.shared_with,
             "adapters_removed": removal.adapters.iter().filter(|_| takes_environment).map(path_text).collect::<Vec<_>>(),
+            "kept": {"secrets": stays.secrets, "data": stays.data.as_ref().map(path_text)},
         }))?;
+    } else {
+        stays.tell(&removal.capability, output)?;
     }
     Ok(exit::OK)
 }
 
+/// What is the user's own, and is not taken away with the tool.
+struct Stays {
+    secrets: Vec<String>,
+    /// What the tool kept.
+    data: Option<PathBuf>,
+}
+
+impl Stays {
+    fn of(settings: &Settings, capability: &str) -> Self {
+        let data = settings.data_dir.join("data").join(capability);
+        Self {
+            // Secrets that cannot be read stay as well, and are no reason to fail what is done.
+            secrets: FileSecrets::of(&settings.data_dir).names(None, capability).unwrap_or_default(),
+            data: InstanceId::is_valid(capability).then_some(data).filter(|data| data.is_dir()),
+        }
+    }
+
+    fn tell(&self, capability: &str, output: &Output) -> Result<(), Fault> {
+        for secret in &self.secrets {
+            output.line(&format!(
+                "Kept: its secret {secret} (`cjm-ctl remove-secret {capability} {secret}` takes it away)"
+            ))?;
+        }
+        match &self.data {
+            Some(data) => output.line(&format!("Kept: what it stored in {}", data.display())),
+            None => Ok(()),
+        }
+    }
+}
+
 fn show(removal: &Removal, keep: bool, output: &Output) -> Result<(), Fault> {
     output.line(&format!("=== Remove Capability: {} ===\n", removal.capability))?;
-    output.line(&format!("Manifest: {}", removal.manifest.display()))?;
+    match (&removal.manifest, &removal.broken) {
+        (Some(manifest), None) => output.line(&format!("Manifest: {}", manifest.display()))?,
+        (Some(manifest), Some(why)) => {
+            output.line(&format!("Manifest: {} (broken: {})", manifest.display(), one_line(why)))?;
+        }
+        (None, _) => output.line("Manifest: none; the environment belongs to no capability")?,
+    }
+    if !removal.needs_environment && removal.env_name.is_none() {
+        return output.line("");
+    }
     let (label, _) = words(removal);
     let text = match &removal.env_name {
         None => "(not specified)".to_owned(),

@@ -6,11 +6,12 @@ use crate::fault::{CommandResult, Fault};
 use crate::instant::instant;
 use crate::output::Output;
 use cjm_store::{
-    Archived, DIAGNOSTICS_FILE, Forgotten, ForgottenJobs, JOURNAL_FILE, Retention, StoreError,
-    apply_retention, archive_journal, forget_jobs,
+    Archived, DIAGNOSTICS_FILE, DIAGNOSTICS_MB_MAX_DEFAULT, Forgotten, ForgottenJobs, JOURNAL_FILE,
+    Retention, StoreError, apply_retention, archive_journal, forget_jobs,
 };
 use cjm_wire::Timestamp;
 use cjm_wire::describe::exit;
+use cjm_wire::settings_file::RETENTION_MB;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -27,10 +28,11 @@ pub(crate) fn run(global: &Global, args: &RetentionArgs, output: &Output) -> Com
             return Err(Fault::usage(format!("{option} is no number of anything"), "give a number"));
         }
     }
-    if args.max_total_mb.is_some_and(|mb| mb < 0.0) {
+    // As in cjm.yaml; 0 stands for nothing at all.
+    if args.max_total_mb.is_some_and(|mb| mb != 0.0 && !RETENTION_MB.contains(&mb)) {
         return Err(Fault::usage(
-            "--max-total-mb is negative",
-            "give 0 or more; 0 forgets all records and output",
+            format!("--max-total-mb is outside of {} and more", RETENTION_MB.start()),
+            format!("give {} or more; 0 forgets all records and output", RETENTION_MB.start()),
         ));
     }
     if args.jobs_max_age_days.is_some_and(|days| days <= 0.0) {
@@ -50,7 +52,11 @@ pub(crate) fn run(global: &Global, args: &RetentionArgs, output: &Output) -> Com
                 .max_age_days
                 .or(settings.behaviour.diagnostics_retention_days)
                 .filter(|days| *days > 0.0),
-            size_max_mb: args.max_total_mb.or(settings.behaviour.diagnostics_retention_max_mb),
+            // As a host does.
+            size_max_mb: args
+                .max_total_mb
+                .or(settings.behaviour.diagnostics_retention_max_mb)
+                .or(Some(DIAGNOSTICS_MB_MAX_DEFAULT)),
         };
         told.diagnostics(data_dir, &retention)?;
     }
@@ -71,31 +77,28 @@ struct Told<'a> {
 
 impl Told<'_> {
     fn diagnostics(&mut self, data_dir: &Path, retention: &Retention) -> Result<(), Fault> {
-        let forgotten = if *retention == Retention::default() {
-            self.line(
-                "Retention disabled (diagnostics_retention_days <= 0, no size budget). Pass --max-age-days / \
-                 --max-total-mb or set the cjm.yaml substrate policy.",
-            )?;
-            Forgotten::default()
-        } else if let Some(forgotten) =
-            self.unless_nothing(apply_retention(data_dir, retention), "diagnostics store", DIAGNOSTICS_FILE)?
-        {
-            let Forgotten { records, chunks, file_bytes } = forgotten;
+        let found =
+            self.unless_nothing(apply_retention(data_dir, retention), "diagnostics store", DIAGNOSTICS_FILE)?;
+        if let Some(Forgotten { records, chunks, file_bytes, free_bytes }) = found {
+            let aged = match retention.age_max_days {
+                Some(_) => "",
+                None => " Whatever their age, they are kept (0 or less: for ever).",
+            };
             self.line(&format!(
-                "diagnostics retention: deleted {records} record(s) + {chunks} chunk(s) (db {:.1} MB; freed pages reuse \
-                 before the file shrinks). Journal untouched.",
-                mb(file_bytes)
+                "diagnostics retention: deleted {records} record(s) + {chunks} chunk(s).{aged} The file had {:.1} MB; {:.1} MB \
+                 in it are free for new records and output, and it does not get smaller by that. Journal untouched.",
+                mb(file_bytes),
+                mb(free_bytes)
             ))?;
-            forgotten
-        } else {
-            Forgotten::default()
-        };
+        }
+        let forgotten = found.unwrap_or_default();
         self.add(&json!({
             "max_age_days": retention.age_max_days,
             "max_total_mb": retention.size_max_mb,
             "records_deleted": forgotten.records,
             "chunks_deleted": forgotten.chunks,
             "file_bytes_before": forgotten.file_bytes,
+            "free_bytes": forgotten.free_bytes,
         }));
         Ok(())
     }

@@ -18,9 +18,11 @@ use std::path::Path;
 
 /// How the command line says "read it from standard input".
 const STDIN_MARK: &str = "-";
-/// What must happen before a running worker knows.
-const RELOAD_HINT: &str =
-    "Reload the capability (or restart the host) so its worker respawns with the new env.";
+/// A running worker keeps the variables that it was started with.
+const NEXT_START_HINT: &str = "A tool that runs now knows of it from its next start on.";
+
+/// Shorter values are not struck out of what tools print: they would be found everywhere. As the workers have it.
+const REDACTED_BYTES_MIN: usize = 8;
 
 /// Runs `set-secret`.
 pub(crate) async fn set(global: &Global, args: &SetSecretArgs, output: &Output) -> CommandResult {
@@ -40,6 +42,11 @@ pub(crate) async fn set(global: &Global, args: &SetSecretArgs, output: &Output) 
         )),
     }
     let value = value(args, output).await?;
+    if value.len() < REDACTED_BYTES_MIN {
+        output.note(&format!(
+            "note: the value has fewer than {REDACTED_BYTES_MIN} bytes, so it is not struck out of what the tool prints"
+        ));
+    }
     let (scope, manifest) = (args.scope.as_deref(), owner.as_ref().map(|entry| &entry.path));
     match manifest {
         Some(path) => store.set_for(scope, &args.capability, &args.key, &value, path)?,
@@ -61,7 +68,7 @@ pub(crate) async fn set(global: &Global, args: &SetSecretArgs, output: &Output) 
         quoted(&args.capability),
         store.path().display()
     ))?;
-    output.line(RELOAD_HINT)?;
+    output.line(NEXT_START_HINT)?;
     Ok(exit::OK)
 }
 
@@ -112,7 +119,9 @@ fn spare_another(
         return Ok(());
     }
     let recorded = store.owner_of(scope, &args.capability, &args.key)?;
-    if belongs_to(&settings.data_dir, recorded.as_deref(), &entry.path) {
+    // One whose manifest is gone, as of a project that was moved, is nobody's.
+    let is_gone = recorded.as_ref().is_some_and(|owner| !owner.exists());
+    if is_gone || belongs_to(&settings.data_dir, recorded.as_deref(), &entry.path) {
         return Ok(());
     }
     let (key, name) = (quoted(&args.key), quoted(&args.capability));
@@ -144,10 +153,21 @@ fn tell_undeclared(entry: &CatalogEntry, key: &str, output: &Output) {
 
 /// Runs `list-secrets`.
 pub(crate) fn list(global: &Global, args: &ListSecretsArgs, output: &Output) -> CommandResult {
-    let store = FileSecrets::of(&global.settings()?.data_dir);
-    let names = store.names(args.scope.as_deref(), &args.capability)?;
+    let settings = global.settings()?;
+    let store = FileSecrets::of(&settings.data_dir);
+    let scope = args.scope.as_deref();
+    let names = store.names(scope, &args.capability)?;
+    let owner = |name: &String| store.owner_of(scope, &args.capability, name);
+    let owners = names.iter().map(owner).collect::<Result<Vec<_>, _>>()?;
     if output.json {
-        output.document(&json!({"capability": args.capability, "scope": args.scope, "keys": names}))?;
+        let manifests: serde_json::Map<_, _> = names
+            .iter()
+            .zip(&owners)
+            .map(|(name, owner)| (name.clone(), json!(owner.as_ref().map(path_text))))
+            .collect();
+        output.document(&json!({
+            "capability": args.capability, "scope": args.scope, "keys": names, "manifests": manifests,
+        }))?;
         return Ok(exit::OK);
     }
     let capability = quoted(&args.capability);
@@ -156,10 +176,23 @@ pub(crate) fn list(global: &Global, args: &ListSecretsArgs, output: &Output) -> 
         return Ok(exit::OK);
     }
     output.line(&format!("Secrets for {capability} ({}):", names.len()))?;
-    for name in names {
-        output.line(&format!("  - {name}"))?;
+    let catalog = Catalog::discover(&settings.manifest_dirs());
+    for (name, owner) in names.iter().zip(&owners) {
+        let whose = whose(&settings, catalog.get(&args.capability), owner.as_deref());
+        output.line(&format!("  - {name}{whose}"))?;
     }
     Ok(exit::OK)
+}
+
+/// Said where it is not the tool's that has the name now.
+fn whose(settings: &Settings, entry: Option<&CatalogEntry>, owner: Option<&Path>) -> String {
+    match (owner, entry) {
+        (Some(owner), _) if !owner.exists() => format!("  (set for {}, which is gone)", owner.display()),
+        (_, Some(entry)) if belongs_to(&settings.data_dir, owner, &entry.path) => String::new(),
+        (Some(owner), _) => format!("  (set for {})", owner.display()),
+        (None, Some(_)) => format!("  (set for a manifest in {})", settings.manifests_dir().display()),
+        (None, None) => String::new(),
+    }
 }
 
 /// Runs `remove-secret`.
@@ -183,7 +216,7 @@ pub(crate) fn remove(global: &Global, args: &RemoveSecretArgs, output: &Output) 
     let kept_for =
         kept_for.map(|manifest| format!(", which was kept for {}", manifest.display())).unwrap_or_default();
     output.line(&format!("Removed secret {} of capability {capability}{kept_for}.", quoted(&args.key)))?;
-    output.line(RELOAD_HINT)?;
+    output.line(NEXT_START_HINT)?;
     Ok(exit::OK)
 }
 

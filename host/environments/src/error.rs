@@ -243,6 +243,12 @@ pub enum EnvironmentError {
     },
 }
 
+/// Whether a helper that failed says that its disk is full.
+pub(crate) fn speaks_of_room(stderr_tail: &[String]) -> bool {
+    const FULL: [&str; 3] = ["No space left on device", "[Errno 28]", "Disk quota exceeded"];
+    stderr_tail.iter().any(|line| FULL.iter().any(|words| line.contains(words)))
+}
+
 impl EnvironmentError {
     /// What the system answered where something was to be written.
     pub(crate) fn writing(action: &'static str, path: PathBuf, source: std::io::Error) -> Self {
@@ -311,13 +317,12 @@ impl Described for EnvironmentError {
             Self::NoUv { next_step, .. } => next_step.clone(),
             Self::HelperNotRun { program, .. } => format!("see that `{program}` can be executed, then run install-all again"),
             Self::HelperTooSlow { .. } => "check the network, then run install-all again: it goes on where it stopped".to_owned(),
-            Self::HelperFailed { .. } => {
-                "read the last lines; correct the entry or the network, then run install-all again: it goes on where \
-                 it stopped"
-                    .to_owned()
+            Self::HelperFailed { stderr_tail, .. } if speaks_of_room(stderr_tail) => {
+                "free space on its disk, then run install-all again: it goes on where it stopped".to_owned()
             }
+            Self::HelperFailed { .. } => "read the last lines; correct the entry or the network, then run install-all again".to_owned(),
             Self::BadFolder { .. } | Self::BrokenProject { .. } => {
-                "see docs/ENVIRONMENTS.md for the four lines of a pyproject.toml that suffice".to_owned()
+                "see docs/ENVIRONMENTS.md, \"Your own folder\", for a pyproject.toml that suffices".to_owned()
             }
             Self::Unsupported(_) => "write it in another way; see docs/ENVIRONMENTS.md".to_owned(),
             Self::SharedEnvironment { .. } => "give each entry an `env_name` of its own".to_owned(),
@@ -343,16 +348,15 @@ impl Described for EnvironmentError {
                 kind.program()
             ),
             Self::CondaAnswer { program, .. } => format!("see that `{program} env list --json` works"),
-            Self::EnvironmentMissing { .. } => {
-                "`cjm-ctl install-all` makes it; `cjm-ctl list --envs` shows which there are".to_owned()
-            }
+            Self::EnvironmentMissing { .. } => "`cjm-ctl install-all` makes it; `cjm-ctl list --envs` shows which there are".to_owned(),
             Self::NoPythonInside { .. } => "name `python` among the dependencies of the `env_file`, then run \
                                             `cjm-ctl install-all --force`"
                 .to_owned(),
-            Self::NoPlaceForMicromamba => {
-                "Set 'runtime.prefix' or 'runtime.binaries' in cjm.yaml, or give --conda-prefix".to_owned()
-            }
+            Self::NoPlaceForMicromamba => "Set 'runtime.prefix' or 'runtime.binaries' in cjm.yaml, or give --conda-prefix".to_owned(),
             Self::AdapterTarget(_) => "write the module, a colon, and the class in it".to_owned(),
+            Self::NotInstalled { capability, broken: Some(_), .. } => {
+                format!("correct the file; or `cjm-ctl remove {capability}` takes it away")
+            }
             Self::NotInstalled { .. } => "`cjm-ctl list` shows what is installed".to_owned(),
             Self::NotAllowed(error) => error.next_step(),
             Self::Allowed(error) => error.next_step(),
@@ -364,6 +368,13 @@ impl Described for EnvironmentError {
         match self {
             Self::HostRuns { .. } => exit::DIRECTORY_IN_USE,
             Self::NoRoom { .. } => exit::STORE,
+            Self::HelperFailed { stderr_tail, .. } => {
+                if speaks_of_room(stderr_tail) {
+                    exit::STORE
+                } else {
+                    exit::DOMAIN
+                }
+            }
             _ => exit::DOMAIN,
         }
     }

@@ -138,10 +138,15 @@ impl Installation<'_> {
                 other: other.name.clone(),
             }));
         }
-        match PythonEntry::read(entry, &self.common) {
+        let read = PythonEntry::read(entry, &self.common);
+        match read.and_then(|python| python.recover().map(|()| python)) {
             Err(error) => ended(Err(error)),
             Ok(python) => match (!self.force).then(|| python.current()).flatten() {
-                Some(done) => ended(self.claim(entry, &done.capability).map(|()| report(&python, done))),
+                Some(done) => {
+                    let before = done.version.clone();
+                    let claimed = self.claim(entry, &done.capability);
+                    ended(claimed.map(|()| EntryReport { version_before: before, ..report(&python, done) }))
+                }
                 None => match python.held().map(|held| InUse::check(self.in_use.as_ref(), &held)) {
                     Some(Err(error)) => ended(Err(error)),
                     _ => FirstLook::ToInstall(python),
@@ -152,7 +157,7 @@ impl Installation<'_> {
 
     fn install_tool(&self, entry: &Entry, manifest: &str) -> Result<EntryReport, EnvironmentError> {
         let manifests = self.common.data_dir.join("manifests");
-        let (manifest, outcome) =
+        let (manifest, outcome, before) =
             tool_entry::install(&self.common.base.join(manifest), &manifests, self.force)?;
         self.claim(entry, &manifest.code.name)?;
         let path = manifests.join(manifest.file_name());
@@ -161,6 +166,8 @@ impl Installation<'_> {
             outcome,
             manifest: Some(path),
             capability: Some(manifest.code.name),
+            version: Some(manifest.code.version),
+            version_before: before,
             ..blank(entry)
         })
     }
@@ -174,6 +181,7 @@ impl Installation<'_> {
         let started = Instant::now();
         let step = |step| (self.tell)(InstallEvent::Step { entry: index, step });
         let line = |text: &str| (self.tell)(InstallEvent::Line { entry: index, text: text.to_owned() });
+        let before = entry.installed();
         let mut ended = match tools {
             Some(Ok(tools)) => {
                 let reporter = Reporter { step: &step, line: &line };
@@ -186,6 +194,12 @@ impl Installation<'_> {
             Some(Err(error)) => failed(entry.entry, error),
             None => blank(entry.entry),
         };
+        if let Some((capability, version)) = before {
+            ended.version_before = Some(version);
+            if ended.outcome == Outcome::Failed {
+                tell_what_is_left(&mut ended, capability, entry.installed());
+            }
+        }
         ended.seconds = started.elapsed().as_secs_f64();
         ended
     }
@@ -238,6 +252,8 @@ fn blank(entry: &Entry) -> EntryReport {
         name: entry.name.clone(),
         outcome: Outcome::Unchanged,
         capability: None,
+        version: None,
+        version_before: None,
         manifest: None,
         environment: None,
         python_version: None,
@@ -247,6 +263,21 @@ fn blank(entry: &Entry) -> EntryReport {
         seconds: 0.0,
         error: None,
     }
+}
+
+/// Of a tool that was installed and was to be brought up to date.
+fn tell_what_is_left(ended: &mut EntryReport, capability: String, installed: Option<(String, String)>) {
+    let version = ended.version_before.as_deref().unwrap_or_default();
+    ended.warnings.push(match &installed {
+        Some((capability, version)) => {
+            format!("{capability} {version} stays installed as it was, and can be called")
+        }
+        None => format!(
+            "{capability} {version}, which was installed before, cannot be called until `install-all` has made it anew"
+        ),
+    });
+    ended.version = installed.map(|(_, version)| version);
+    ended.capability = Some(capability);
 }
 
 fn failed(entry: &Entry, error: &ErrorReport) -> EntryReport {
@@ -259,6 +290,7 @@ fn report(entry: &PythonEntry<'_>, done: Done) -> EntryReport {
     EntryReport {
         outcome: done.outcome,
         capability: Some(done.capability),
+        version: done.version,
         manifest: Some(done.manifest),
         environment: Some(entry.environment.clone()),
         python_version: Some(done.python_version),

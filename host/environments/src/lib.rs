@@ -10,9 +10,11 @@ mod conda_entry;
 mod constraint;
 mod error;
 mod files;
+mod former;
 mod installer;
 mod interpreters;
 mod introspection;
+mod leftovers;
 mod list;
 mod lock;
 mod manifests;
@@ -35,11 +37,13 @@ pub use error::EnvironmentError;
 pub use files::{Claim, running_host};
 pub use installer::{ENTRIES_AT_ONCE, install_all};
 pub use interpreters::{Interpreter, discover as discover_interpreters};
+pub use leftovers::{Unused, is_interrupted, unused_environments};
 pub use list::{read_capabilities, read_each_capability};
+pub use manifests::env_name_of;
 pub use regenerate::{
     PackageSource, Regenerated, Regeneration, generate_adapter_manifest, plan_regeneration,
 };
-pub use removal::{Place, Removal, env_name_of, find_environment, plan_removal};
+pub use removal::{Place, Removal, find_environment, plan_removal};
 pub use report::{
     EntryReport, INSTALLER_VERSION, InUse, InstallEvent, InstallOptions, InstallReport, Outcome, Step,
 };

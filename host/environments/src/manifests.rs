@@ -1,8 +1,8 @@
 //! Manifests written by an installation: what the user changed by hand survives every rewrite, and that the user
 //! installed them is remembered outside the data directory, which may be a folder that came from elsewhere.
 
-use cjm_catalog::MANIFEST_BYTES_MAX;
 use cjm_catalog::allowed::Register;
+use cjm_catalog::{CatalogEntry, MANIFEST_BYTES_MAX};
 use cjm_platform::files::{read_regular, read_regular_to_string};
 use cjm_wire::Manifest;
 use std::path::{Path, PathBuf};
@@ -37,4 +37,19 @@ pub(crate) fn keep_from(manifest: &mut Manifest, existing: &Manifest) {
     if manifest.install.db_path.is_empty() {
         manifest.install.db_path.clone_from(&existing.install.db_path);
     }
+}
+
+/// What the manifest calls its environment; a manifest from elsewhere may only have the interpreter's path.
+#[must_use]
+pub fn env_name_of(entry: &CatalogEntry) -> Option<String> {
+    env_name_of_manifest(&entry.manifest)
+}
+
+pub(crate) fn env_name_of_manifest(manifest: &Manifest) -> Option<String> {
+    let install = &manifest.install;
+    if !install.conda_env.is_empty() {
+        return Some(install.conda_env.clone());
+    }
+    let mut parts = Path::new(&install.python_path).iter().skip_while(|part| *part != "envs");
+    parts.nth(1).map(|name| name.to_string_lossy().into_owned())
 }

@@ -6,6 +6,7 @@ use crate::conda_entry::{CondaEntry, home};
 use crate::constraint::Constraint;
 use crate::error::EnvironmentError;
 use crate::files::{hash_bytes, own_home, remove_dir, write_whole};
+use crate::former::{Former, recover};
 use crate::interpreters::{Interpreter, choose, probe};
 use crate::introspection;
 use crate::lock::{self, Lock};
@@ -61,6 +62,8 @@ pub(crate) struct PythonEntry<'a> {
 pub(crate) struct Done {
     pub(crate) outcome: Outcome,
     pub(crate) capability: String,
+    /// Its version.
+    pub(crate) version: Option<String>,
     pub(crate) manifest: PathBuf,
     /// Manifests of its adapters.
     pub(crate) adapters: Vec<PathBuf>,
@@ -112,6 +115,7 @@ impl<'a> PythonEntry<'a> {
         let stamp = Stamp::read(&self.environment)?;
         stamp.is_current(&self.request, &home(&self.environment), &self.manifests).then(|| Done {
             outcome: Outcome::Unchanged,
+            version: self.version_of(&stamp.capability),
             manifest: self.manifests.join(format!("{}.json", stamp.capability)),
             adapters: stamp.adapters.iter().map(|name| self.manifests.join(name)).collect(),
             python_version: stamp.python_version,
@@ -127,10 +131,31 @@ impl<'a> PythonEntry<'a> {
         Stamp::read(&self.environment).map(|stamp| stamp.capability)
     }
 
+    /// Name and version of what is installed, while its environment is whole.
+    pub(crate) fn installed(&self) -> Option<(String, String)> {
+        let capability = self.held()?;
+        let version = self.version_of(&capability)?;
+        Some((capability, version))
+    }
+
+    fn version_of(&self, capability: &str) -> Option<String> {
+        read_existing(&self.manifests.join(format!("{capability}.json")))
+            .map(|manifest| manifest.code.version)
+    }
+
+    /// Puts back what an installation that was killed had kept.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub(crate) fn recover(&self) -> Result<(), EnvironmentError> {
+        recover(&self.environment)
+    }
+
     /// Installs it; with `force`, from nothing.
     ///
     /// # Errors
-    /// At the step that failed; what was done before stays and is used next time.
+    /// At the step that failed. What was installed before is there again; of a first installation, what was done stays
+    /// and is used next time.
     pub(crate) async fn install(
         &self,
         tools: &Tools,
@@ -139,6 +164,8 @@ impl<'a> PythonEntry<'a> {
         reporter: &Reporter<'_>,
     ) -> Result<Done, EnvironmentError> {
         let before = Stamp::read(&self.environment);
+        // Dropped before the new one has its stamp, it takes its place again.
+        let former = Former::keep(&self.environment)?;
         Stamp::remove(&self.environment)?;
         (reporter.step)(Step::Environment);
         let (interpreter, estimate) = self.environment(tools, force, reporter).await?;
@@ -155,7 +182,7 @@ impl<'a> PythonEntry<'a> {
         .await?;
         let warnings = found.warnings.clone();
         (reporter.step)(Step::Writing);
-        let capability = found.code.name.clone();
+        let (capability, new_version) = (found.code.name.clone(), found.code.version.clone());
         let adapters = self.write_adapters(found.adapters)?;
         let manifest = self.write_manifest(found.code, &lock, &version, &tools.uv)?;
         if let Some(old) = before.filter(|old| old.capability != capability) {
@@ -165,8 +192,12 @@ impl<'a> PythonEntry<'a> {
         let stamp =
             Stamp::new(self.request.clone(), &interpreter, lock.hash.clone(), capability.clone(), adapters);
         stamp.write(&self.environment)?;
+        if let Some(former) = former {
+            former.let_go();
+        }
         Ok(Done {
             outcome: Outcome::Installed,
+            version: Some(new_version),
             python_version: version,
             lock_hash: lock.hash,
             capability,

@@ -8,8 +8,8 @@ use crate::error::EnvironmentError;
 use crate::files::{lock, write_whole};
 use crate::introspection::{self, Introspected, Subject};
 use crate::list::read_capabilities;
-use crate::manifests::remember_installed;
-use crate::removal::{env_name_of, find_environment, not_installed};
+use crate::manifests::{env_name_of, remember_installed};
+use crate::removal::{find_environment, not_installed};
 use crate::report::INSTALLER_VERSION;
 use crate::tool_entry;
 use cjm_catalog::Settings;
@@ -151,7 +151,7 @@ impl Regeneration {
     /// A tool without an environment says what it is in the manifest it was installed from.
     fn copy_again(&self) -> Result<Regenerated, EnvironmentError> {
         let manifests = self.entry.path.parent().unwrap_or(Path::new("/"));
-        let (manifest, _) = tool_entry::install(Path::new(&self.package), manifests, true)?;
+        let (manifest, ..) = tool_entry::install(Path::new(&self.package), manifests, true)?;
         let changed = manifest.code != self.entry.manifest.code;
         Ok(Regenerated {
             path: manifests.join(manifest.file_name()),

@@ -7,18 +7,26 @@
 use crate::conda::{Conda, CondaOptions};
 use crate::error::EnvironmentError;
 use crate::files::{Claim, lock, own_home, remove_dir};
+use crate::former::forget;
+use crate::leftovers::unused_environments;
 use crate::list::read_capabilities;
+use crate::manifests::env_name_of;
 use cjm_catalog::{Catalog, CatalogEntry, Settings};
 use cjm_wire::InstanceId;
+use cjm_wire::runtime::Runtime;
 use std::path::{Path, PathBuf};
 
 /// What there is to take away.
 #[derive(Debug, Clone)]
 pub struct Removal {
-    /// The capability.
+    /// The capability; of an environment that belongs to none, its own name.
     pub capability: String,
-    /// Its manifest.
-    pub manifest: PathBuf,
+    /// Its manifest; none of an environment that a failed installation left.
+    pub manifest: Option<PathBuf>,
+    /// Why that manifest cannot be read, if it cannot.
+    pub broken: Option<String>,
+    /// Whether its tool needs an environment at all.
+    pub needs_environment: bool,
     /// Name of its environment, if it has one.
     pub env_name: Option<String>,
     /// Where that is.
@@ -82,17 +90,18 @@ pub async fn find_environment(settings: &Settings, env_name: &str) -> Result<Pla
 }
 
 /// Looks at what taking `capability` away would mean; changes nothing. `list` is asked for the environment's name when
-/// the manifest does not know it.
+/// the manifest does not know it. What a failed installation left, a broken manifest or an environment that belongs to
+/// nobody, can be taken away by its name as well.
 ///
 /// # Errors
-/// When there is no such capability.
+/// When there is no such thing.
 pub async fn plan_removal(
     settings: &Settings,
     capability: &str,
     list: Option<&Path>,
 ) -> Result<Removal, EnvironmentError> {
     let catalog = Catalog::discover(&settings.manifest_dirs());
-    let entry = catalog.get(capability).ok_or_else(|| not_installed(settings, &catalog, capability))?;
+    let Some(entry) = catalog.get(capability) else { return remains(settings, &catalog, capability) };
     let mut env_name = env_name_of(entry);
     if env_name.is_none()
         && let Some(list) = list
@@ -120,11 +129,35 @@ pub async fn plan_removal(
         .collect();
     Ok(Removal {
         capability: capability.to_owned(),
-        manifest: entry.path.clone(),
+        manifest: Some(entry.path.clone()),
+        broken: None,
+        needs_environment: matches!(entry.manifest.runtime(), Runtime::Python { .. }),
         env_name,
         environment,
         shared_with,
         adapters,
+        data_dir: settings.data_dir.clone(),
+    })
+}
+
+/// What there is of a capability that is not installed.
+fn remains(settings: &Settings, catalog: &Catalog, name: &str) -> Result<Removal, EnvironmentError> {
+    let problem = catalog.problem_of(name).filter(|_| catalog.withheld_of(name).is_none());
+    let unused = unused_environments(&settings.data_dir, catalog);
+    // Where conda put it is not known; what it made, `conda env remove` takes away.
+    let environment = unused.into_iter().find(|unused| unused.name == name && !unused.path.is_symlink());
+    if problem.is_none() && environment.is_none() || catalog.withheld_of(name).is_some() {
+        return Err(not_installed(settings, catalog, name));
+    }
+    Ok(Removal {
+        capability: name.to_owned(),
+        manifest: problem.map(|problem| problem.path.clone()),
+        broken: problem.map(|problem| problem.error.to_string()),
+        needs_environment: environment.is_some(),
+        env_name: environment.as_ref().map(|environment| environment.name.clone()),
+        environment: environment.map_or(Place::Missing, |environment| Place::Own(environment.path)),
+        shared_with: Vec::new(),
+        adapters: Vec::new(),
         data_dir: settings.data_dir.clone(),
     })
 }
@@ -154,7 +187,10 @@ impl Removal {
         on_line: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<(), EnvironmentError> {
         match &self.environment {
-            Place::Own(path) => remove_dir(path)?,
+            Place::Own(path) => {
+                forget(path)?;
+                remove_dir(path)?;
+            }
             Place::Conda(_, conda) => {
                 let name = self.env_name.as_deref().unwrap_or_default();
                 claim.during(conda.remove(name, on_line)).await?;
@@ -173,19 +209,8 @@ impl Removal {
     /// # Errors
     /// When it stays.
     pub fn remove_manifest(&self) -> Result<(), EnvironmentError> {
-        remove_file(&self.manifest)
+        self.manifest.as_deref().map_or(Ok(()), remove_file)
     }
-}
-
-/// What the manifest calls its environment; a manifest from elsewhere may only have the interpreter's path.
-#[must_use]
-pub fn env_name_of(entry: &CatalogEntry) -> Option<String> {
-    let install = &entry.manifest.install;
-    if !install.conda_env.is_empty() {
-        return Some(install.conda_env.clone());
-    }
-    let mut parts = Path::new(&install.python_path).iter().skip_while(|part| *part != "envs");
-    parts.nth(1).map(|name| name.to_string_lossy().into_owned())
 }
 
 pub(crate) fn not_installed(settings: &Settings, catalog: &Catalog, capability: &str) -> EnvironmentError {

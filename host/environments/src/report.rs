@@ -150,6 +150,10 @@ pub struct EntryReport {
     pub outcome: Outcome,
     /// The capability it gives.
     pub capability: Option<String>,
+    /// The version that is installed now.
+    pub version: Option<String>,
+    /// The version that was installed before.
+    pub version_before: Option<String>,
     /// Its manifest.
     pub manifest: Option<PathBuf>,
     /// Its environment, if it has one.

@@ -27,7 +27,7 @@ pub(crate) fn read(source: &Path) -> Result<Manifest, EnvironmentError> {
         .map_err(|error| EnvironmentError::Manifest { path: source.to_owned(), source: error })
 }
 
-/// Installs the manifest at `source` into `manifests`.
+/// Installs the manifest at `source` into `manifests`; the last is the version that was installed before.
 ///
 /// # Errors
 /// When it is not a manifest, or its program is not on this machine.
@@ -35,11 +35,12 @@ pub(crate) fn install(
     source: &Path,
     manifests: &Path,
     force: bool,
-) -> Result<(Manifest, Outcome), EnvironmentError> {
+) -> Result<(Manifest, Outcome, Option<String>), EnvironmentError> {
     let mut manifest = read(source)?;
     resolve_program(&mut manifest, source)?;
     let target = manifests.join(manifest.file_name());
     let existing = read_existing(&target);
+    let before = existing.as_ref().map(|existing| existing.code.version.clone());
     manifest.install.package_source = source.display().to_string();
     manifest.install.installer_version = INSTALLER_VERSION.to_owned();
     manifest.install.installed_at = Some(Timestamp::now());
@@ -55,10 +56,10 @@ pub(crate) fn install(
     }
     manifest.seal();
     if !force && existing.as_ref() == Some(&manifest) {
-        return Ok((manifest, Outcome::Unchanged));
+        return Ok((manifest, Outcome::Unchanged, before));
     }
     write_whole(&target, manifest.to_file_text().as_bytes())?;
-    Ok((manifest, Outcome::Installed))
+    Ok((manifest, Outcome::Installed, before))
 }
 
 fn resolve_program(manifest: &mut Manifest, source: &Path) -> Result<(), EnvironmentError> {
@@ -97,7 +98,7 @@ mod tests {
         let program = folder.path().join("bin/tool");
         write_whole(&program, b"#!/bin/sh\n").expect("write");
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("chmod");
-        let (manifest, outcome) = install(&source, &manifests, false).expect("installs");
+        let (manifest, outcome, _) = install(&source, &manifests, false).expect("installs");
         assert_eq!(outcome, Outcome::Installed);
         let Some(Runtime::Native { program: written, .. }) = &manifest.code.runtime else { panic!("native") };
         assert_eq!(Path::new(written), program);

@@ -2,7 +2,7 @@
 //! below the data directory. It resolves and installs; what to install is decided elsewhere.
 
 use crate::command::{Answer, command, run, run_well};
-use crate::error::EnvironmentError;
+use crate::error::{EnvironmentError, speaks_of_room};
 use crate::interpreters::Interpreter;
 use crate::pip_settings;
 use cjm_wire::Described;
@@ -84,6 +84,10 @@ impl Uv {
                 }
                 Err(error) => last = Some(error),
             }
+        }
+        if last.as_ref().is_some_and(|error| speaks_of_room(&error.stderr_tail())) {
+            let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            return Err(EnvironmentError::NoRoom { action: "install uv into", path: home, source });
         }
         Err(no_uv(last.as_ref(), interpreters.is_empty()))
     }
@@ -191,4 +195,31 @@ fn no_uv(last: Option<&EnvironmentError>, no_interpreter: bool) -> EnvironmentEr
         }
     };
     EnvironmentError::NoUv { reason, next_step, stderr_tail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::constraint::PythonVersion;
+    use cjm_wire::describe::exit;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[tokio::test]
+    async fn a_full_disk_is_told_as_one_and_not_as_a_network() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let python = folder.path().join("python3");
+        for (words, code, exit_code) in [
+            ("OSError: [Errno 28] No space left on device", "install.no_room", exit::STORE),
+            ("no route to host", "install.no_uv", exit::DOMAIN),
+        ] {
+            let script = format!("#!/bin/sh\necho '{words}' >&2\nexit 1\n");
+            crate::files::write_whole(&python, script.as_bytes()).expect("write");
+            std::fs::set_permissions(&python, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+            let interpreter =
+                Interpreter { path: python.clone(), version: PythonVersion(3, 11, 0), is_default: true };
+            let refused = Uv::bootstrap(folder.path(), &[interpreter], &|_| {}).await.expect_err("it fails");
+            assert_eq!((refused.code(), refused.exit_code()), (code, exit_code), "{refused}");
+            assert_eq!(refused.next_step().contains("free space"), exit_code == exit::STORE);
+        }
+    }
 }

@@ -45,7 +45,7 @@ pub use archive::{Archived, archive_journal, archives};
 pub use by_command::note_command;
 pub use commit::{Commit, Receipt, WhenClosed, Write};
 pub use configs::{Configs, InstanceConfig, SqliteConfigs};
-pub use diagnostics::{Diagnostics, DroppedCounts, SqliteDiagnostics};
+pub use diagnostics::{DIAGNOSTICS_MB_MAX_DEFAULT, Diagnostics, DroppedCounts, SqliteDiagnostics};
 pub use diagnostics_reader::{DiagnosticsFilter, DiagnosticsReader};
 pub use empirical::{Empirical, Experience, Measured, Sample, SqliteEmpirical};
 pub use ends::{end_without_result, is_too_large_to_keep};

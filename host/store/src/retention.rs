@@ -39,8 +39,10 @@ pub struct Forgotten {
     pub records: u64,
     /// Chunks of output.
     pub chunks: u64,
-    /// Size of the file before, in bytes. It does not shrink at once: freed pages are used again first.
+    /// Size of the file before, in bytes. It does not shrink at once: what is free in it is used again first.
     pub file_bytes: u64,
+    /// How much of the file is free now, in bytes.
+    pub free_bytes: u64,
 }
 
 /// Applies a retention to the diagnostics of `data_dir`. Works on a full disk too, in smaller steps: the log is cut back
@@ -75,7 +77,10 @@ fn forget(data_dir: &Path, retention: &Retention) -> Result<Forgotten, StoreErro
     if is_tight {
         steps.give_back().map_err(failed)?;
     }
-    Ok(Forgotten { file_bytes, ..forgotten })
+    let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+    let pages = number("PRAGMA freelist_count").map_err(failed)?;
+    let free_bytes = pages.saturating_mul(number("PRAGMA page_size").map_err(failed)?).unsigned_abs();
+    Ok(Forgotten { file_bytes, free_bytes, ..forgotten })
 }
 
 fn is_full(data_dir: &Path) -> bool {
@@ -292,7 +297,7 @@ mod tests {
         let age = Retention { age_max_days: Some(10.0), size_max_mb: None };
         let forgotten = apply_retention(folder.path(), &age).expect("applies");
         assert_eq!((forgotten.records, forgotten.chunks), (2, 2));
-        assert!(forgotten.file_bytes > 0);
+        assert!(forgotten.file_bytes > 0 && forgotten.free_bytes <= forgotten.file_bytes);
         assert_eq!(held(folder.path()), (2, 2));
         let far = Retention { age_max_days: Some(1e300), size_max_mb: None };
         assert_eq!(apply_retention(folder.path(), &far).expect("applies").records, 0);

@@ -73,8 +73,9 @@ impl StoredSettingsFault {
         match self {
             Self::Secrets { source, .. } => Facts::of(source),
             Self::Configuration { source, .. } => Facts::of(source),
-            Self::RequiredMissing { capability, names, secret, .. } => {
-                Facts::new("worker.required_missing", exit::WORKER_START, cure(capability, names, *secret))
+            Self::RequiredMissing { capability, names, secret, of_others } => {
+                let cure = cure(capability, names, *secret, of_others.is_some());
+                Facts::new("worker.required_missing", exit::WORKER_START, cure)
             }
             Self::Disabled { instance } => Facts::new(
                 "worker.disabled",
@@ -110,8 +111,14 @@ fn unset(of_others: &Option<PathBuf>, count: usize) -> String {
     }
 }
 
-fn cure(capability: &str, names: &[String], secret: bool) -> String {
+fn cure(capability: &str, names: &[String], secret: bool, of_others: bool) -> String {
     let name = names.first().map_or("NAME", String::as_str);
+    if secret && of_others {
+        return format!(
+            "`cjm-ctl set-secret {capability} {name} --force` asks for the value and keeps it for this manifest; the other \
+             one has none then"
+        );
+    }
     if secret {
         return format!("`cjm-ctl set-secret {capability} {name}` asks for the value and keeps it");
     }

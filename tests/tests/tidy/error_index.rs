@@ -32,11 +32,16 @@ const KEYS: [&str; 2] = ["install.python_path", "manifest.install.package_source
 /// How such texts end that are files.
 const FILES: [&str; 5] = [".json", ".lock", ".db", ".yaml", ".reserve"];
 
+/// Errors of another kind that only ever end the start of a tool (`StartError::Adapter`).
+const FOUND_AT_START: [&str; 3] = ["adapter.unknown", "adapter.incompatible", "adapter.not_loaded"];
+
 /// What is known of one code.
 #[derive(Debug, Default)]
 struct Row {
     meanings: BTreeSet<String>,
     exits: BTreeSet<u8>,
+    /// The source names them; what it does not name is a guess.
+    exits_named: bool,
     next_steps: Vec<String>,
 }
 
@@ -420,6 +425,7 @@ fn rows(rooms: &BTreeMap<String, Room>) -> BTreeMap<String, Row> {
             for key in of_type(&variant.0) {
                 found = if found.is_empty() { exits(&key) } else { found };
             }
+            row.exits_named |= !found.is_empty();
             row.exits.extend(if found.is_empty() { BTreeSet::from([exit::DOMAIN]) } else { found });
         }
         for (code, meaning, next_step, exit) in &room.in_place {
@@ -451,9 +457,13 @@ fn rows(rooms: &BTreeMap<String, Room>) -> BTreeMap<String, Row> {
     }
     // A verdict's exit code depends on when the worker died, not on the cause.
     for row in rows.iter_mut().filter(|(code, _)| code.starts_with("worker.")).map(|(_, row)| row) {
-        if row.exits == BTreeSet::from([exit::DOMAIN]) {
+        if !row.exits_named && row.exits == BTreeSet::from([exit::DOMAIN]) {
             row.exits = BTreeSet::from([exit::WORKER_START, exit::WORKER_DIED]);
         }
+    }
+    // Found out when a tool is started, which gives them the exit code of that.
+    for code in FOUND_AT_START {
+        rows.entry(code.to_owned()).or_default().exits = BTreeSet::from([exit::WORKER_START]);
     }
     rows
 }

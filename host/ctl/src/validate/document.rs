@@ -120,11 +120,13 @@ pub(crate) fn capabilities(path: &Path, text: &str) -> Checked {
     let first = |error: &CapabilitiesFileError| {
         let pointer = match error {
             CapabilitiesFileError::Invalid { entry, .. } => entry_pointer(document.as_ref(), entry),
-            CapabilitiesFileError::Malformed(_) => None,
+            CapabilitiesFileError::Malformed(_) | CapabilitiesFileError::NoList(_) => None,
         };
         let place = pointer.as_ref().and_then(|pointer| document.as_ref()?.place(pointer));
         let key = pointer.map(|pointer| pointer.trim_start_matches('/').replace('/', "."));
-        First { finding: Box::new(Finding::of(error, place)), key, alone: false }
+        // Without the key there is nothing that a schema could say more of.
+        let alone = matches!(error, CapabilitiesFileError::NoList(_));
+        First { finding: Box::new(Finding::of(error, place)), key, alone }
     };
     let parsed = CapabilitiesFile::parse_each(text);
     let firsts: Vec<First> = match &parsed {

@@ -4,7 +4,7 @@ use crate::cli::Format;
 use crate::fault::Fault;
 use crate::validate::document::{self, Checked};
 use crate::validate::finding::Finding;
-use crate::validate::format::{FILE_BYTES_MAX, detect};
+use crate::validate::format::{FILE_BYTES_MAX, detect, has_nodes};
 use crate::validate::source;
 use cjm_catalog::Catalog;
 use cjm_environments::{EnvironmentError, package_folders, package_refusal};
@@ -164,7 +164,7 @@ fn what(path: &Path) -> What {
     match (&*name, detect(path, &text)) {
         (SETTINGS_FILE, _) => What::Settings(text),
         (LIST, _) => What::Document(Format::CapabilitiesYaml, text),
-        (_, Some(Format::Composition)) => What::Document(Format::Composition, text),
+        (_, Some(Format::Composition)) if has_nodes(&text) => What::Document(Format::Composition, text),
         (_, Some(format @ (Format::Manifest | Format::Adapter))) if speaks_of_itself => {
             What::Document(format, text)
         }
@@ -172,7 +172,8 @@ fn what(path: &Path) -> What {
     }
 }
 
-fn settings(text: &str) -> Checked {
+/// Checks a `cjm.yaml`.
+pub(crate) fn settings(text: &str) -> Checked {
     let error = SettingsFile::parse(text).err();
     let finding = |error: &SettingsFileError| Finding::of(error, place_in_words(&error.to_string()));
     (error.iter().map(finding).collect(), Vec::new())

@@ -2,30 +2,61 @@
 
 use crate::cli::Format;
 use cjm_wire::adapter::is_adapter;
-use serde_json::Value;
+use cjm_wire::placed::Placed;
+use cjm_wire::settings_file::SETTINGS_FILE;
 use std::path::Path;
 
 /// Largest file that is looked at, in bytes.
 pub(crate) const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// The list of a project, by its usual names.
+const LISTS: [&str; 2] = ["capabilities.yaml", "capabilities.yml"];
+/// Only compositions have it.
+const NODES: &str = "nodes";
+/// What a composition has whose author missed the name of its nodes.
+const NEARLY_NODES: [&str; 2] = ["node", "inputs"];
 
-/// By name; a YAML file by its content.
+/// By name; a YAML file by its keys. None when it is nothing that we know.
 pub(crate) fn detect(path: &Path, text: &str) -> Option<Format> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    let keyed: Option<Value> = serde_json::from_str(text).ok();
     match extension {
-        "json" if keyed.as_ref().is_some_and(|value| value.get("nodes").is_some()) => {
-            Some(Format::Composition)
-        }
+        _ if name == SETTINGS_FILE => Some(Format::Settings),
+        "json" if has_nodes(text) => Some(Format::Composition),
         "json" if is_adapter(text) => Some(Format::Adapter),
         "json" => Some(Format::Manifest),
         "yaml" | "yml" => {
-            let has = |key: &str| {
-                text.lines().any(|line| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':')))
-            };
-            Some(if has("nodes") { Format::Composition } else { Format::CapabilitiesYaml })
+            let keys = keys(text);
+            let has = |key: &str| keys.iter().any(|known| known == key);
+            if has(NODES) {
+                Some(Format::Composition)
+            } else if has("capabilities") || LISTS.contains(&name) {
+                Some(Format::CapabilitiesYaml)
+            } else if NEARLY_NODES.iter().any(|key| has(key)) {
+                Some(Format::Composition)
+            } else {
+                None
+            }
         }
         _ => None,
     }
+}
+
+/// Whether it is a composition for certain: other programs' files have inputs as well.
+pub(crate) fn has_nodes(text: &str) -> bool {
+    keys(text).iter().any(|key| key == NODES)
+}
+
+/// The keys of the whole document; of one that cannot be read, those that begin a line.
+pub(crate) fn keys(text: &str) -> Vec<String> {
+    if let Ok(document) = Placed::parse(text) {
+        return document.value.as_object().map(|object| object.keys().cloned().collect()).unwrap_or_default();
+    }
+    let named = |c: char| c.is_alphanumeric() || c == '_';
+    let key = |line: &str| {
+        let (key, _) = line.split_once(':')?;
+        (!key.is_empty() && key.chars().all(named)).then(|| key.to_owned())
+    };
+    text.lines().filter_map(key).collect()
 }
 
 #[cfg(test)]
@@ -39,10 +70,19 @@ mod tests {
             ("m.json", "{\"unit\": \"adapter\"}", Some(Format::Adapter)),
             ("c.json", "{\"nodes\": {}}", Some(Format::Composition)),
             ("c.yaml", "capabilities:\n  a: {}\nnodes:\n  x: 1\n", Some(Format::Composition)),
+            ("c.yaml", "{name: f, nodes: {}}", Some(Format::Composition)),
+            ("c.yaml", "name: f\nnode:\n  x: 1\n", Some(Format::Composition)),
+            ("c.yaml", "nodes:\n  x: [\n", Some(Format::Composition)),
             ("capabilities.yml", "capabilities:\n- nodes: 1\n", Some(Format::CapabilitiesYaml)),
+            ("capabilities.yaml", "capabilites: []\n", Some(Format::CapabilitiesYaml)),
+            ("tools.yaml", "{capabilities: []}", Some(Format::CapabilitiesYaml)),
+            ("tools.yaml", "capabilites: []\n", None),
+            ("x.yaml", "foo: 1\n", None),
+            ("x.yaml", "- 1\n", None),
+            ("cjm.yaml", "capabilities: 1\n", Some(Format::Settings)),
             ("x.txt", "", None),
         ] {
-            assert_eq!(detect(Path::new(name), text), format, "{name}");
+            assert_eq!(detect(Path::new(name), text), format, "{name}: {text}");
         }
     }
 }

@@ -15,10 +15,14 @@ use crate::fault::{CommandResult, Fault};
 use crate::output::{Output, path_text};
 use crate::validate::finding::Finding;
 use crate::validate::format::{FILE_BYTES_MAX, detect};
+use crate::visible::one_line;
 use cjm_catalog::Catalog;
 use cjm_wire::describe::exit;
 use serde_json::{Value, json};
 use std::path::Path;
+
+/// Most keys of a file that is nothing we know that are told.
+const KEYS_TOLD_MAX: usize = 8;
 
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &ValidateArgs, output: &Output) -> CommandResult {
@@ -35,6 +39,7 @@ pub(crate) async fn run(global: &Global, args: &ValidateArgs, output: &Output) -
             ([list.0, sources.0].concat(), [list.1, sources.1].concat())
         }
         Format::Composition => document::composition(&text, &catalog()?),
+        Format::Settings => folder::settings(&text),
         Format::Source if path.is_dir() && args.format.is_none() => {
             let (checked, more_than_source) = folder::check(path, catalog()).await;
             if more_than_source {
@@ -131,11 +136,21 @@ fn read(path: &Path, asked: Option<Format>) -> Result<(Format, String), Fault> {
     let text = text_of_file(path, FILE_BYTES_MAX)?;
     match asked.or_else(|| detect(path, &text)) {
         Some(format) => Ok((format, text)),
-        None => Err(Fault::new(
-            "validate.unknown_format",
-            format!("cannot tell what {} is by its name", path.display()),
-            "say what it is with --format manifest, adapter, capabilities_yaml, composition or source",
-        )),
+        None => {
+            let keys: Vec<String> = format::keys(&text).into_iter().take(KEYS_TOLD_MAX).collect();
+            let what = match keys.as_slice() {
+                [] => "by its name".to_owned(),
+                keys => format!(
+                    "by its keys ({}): a list has `capabilities`, a composition has `nodes`",
+                    one_line(&keys.join(", "))
+                ),
+            };
+            Err(Fault::new(
+                "validate.unknown_format",
+                format!("cannot tell what {} is {what}", path.display()),
+                "say what it is with --format manifest, adapter, capabilities_yaml, composition, settings or source",
+            ))
+        }
     }
 }
 
@@ -146,5 +161,6 @@ fn kind(format: Format) -> &'static str {
         Format::Source => "capability source",
         Format::CapabilitiesYaml => "capabilities.yaml",
         Format::Composition => "composition",
+        Format::Settings => "settings",
     }
 }

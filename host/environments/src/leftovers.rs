@@ -1,0 +1,50 @@
+//! What installations that failed or were interrupted left behind: environments that no manifest names, and copies that
+//! wait to be put back.
+
+use crate::files::own_home;
+use crate::former::waits;
+use crate::manifests::{env_name_of, env_name_of_manifest, read_existing};
+use cjm_catalog::Catalog;
+use cjm_wire::InstanceId;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// An environment that belongs to no capability that is installed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unused {
+    /// Its name.
+    pub name: String,
+    /// Its folder, or the link to it.
+    pub path: PathBuf,
+}
+
+/// Environments below the data directory that no manifest there is names, sorted. Of a manifest that is broken nobody
+/// knows which it names.
+#[must_use]
+pub fn unused_environments(data_dir: &Path, catalog: &Catalog) -> Vec<Unused> {
+    let withheld = catalog.withheld().iter().filter_map(|withheld| read_existing(&withheld.path));
+    let shadowed = catalog
+        .entries()
+        .flat_map(|entry| catalog.shadowed_by(&entry.manifest.code.name))
+        .filter_map(|path| read_existing(path));
+    let used: BTreeSet<String> = catalog
+        .entries()
+        .filter_map(env_name_of)
+        .chain(withheld.chain(shadowed).filter_map(|manifest| env_name_of_manifest(&manifest)))
+        .chain(catalog.adapters().iter().map(|adapter| adapter.conda_env.clone()))
+        .collect();
+    let listing = std::fs::read_dir(data_dir.join("envs")).into_iter().flatten().flatten();
+    let mut unused: Vec<Unused> = listing
+        .filter_map(|entry| Some(Unused { name: entry.file_name().into_string().ok()?, path: entry.path() }))
+        .filter(|found| InstanceId::is_valid(&found.name) && !used.contains(&found.name))
+        .filter(|found| found.path.is_dir() || found.path.is_symlink())
+        .collect();
+    unused.sort_by(|one, other| one.name.cmp(&other.name));
+    unused
+}
+
+/// Whether an installation on this environment was killed, so that what was there before waits beside it.
+#[must_use]
+pub fn is_interrupted(data_dir: &Path, env_name: &str) -> bool {
+    InstanceId::is_valid(env_name) && waits(&own_home(data_dir, env_name))
+}

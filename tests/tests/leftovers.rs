@@ -1,0 +1,135 @@
+//! What failed, interrupted and removed installations leave behind: `list` tells it, `remove` takes it away, and what is the
+//! user's own is named and stays.
+
+use cjm_tests::world::{World, manifest};
+use cjm_wire::describe::exit;
+use serde_json::{Value, json};
+use std::fs;
+
+fn make_folder(world: &World, name: &str) -> std::path::PathBuf {
+    let path = world.data_dir().join(name);
+    fs::create_dir_all(&path).expect("a folder");
+    fs::write(path.join("pyvenv.cfg"), "").expect("a file");
+    path
+}
+
+fn python_tool(world: &World, name: &str) -> String {
+    let python = world.data_dir().join(format!("envs/{name}/bin/python")).display().to_string();
+    let install = json!({"python_path": python, "conda_env": name});
+    world.install(name, &manifest(name, &json!({"module": "m", "class": "C"}), &install));
+    python
+}
+
+#[test]
+fn an_environment_of_nobody_and_a_broken_manifest_are_told_and_can_be_removed() {
+    let world = World::new();
+    let python = python_tool(&world, "used");
+    make_folder(&world, "envs/used");
+    let unused = make_folder(&world, "envs/broken");
+    let listed = world.run(&["list"]).expect(exit::OK);
+    assert!(
+        listed.stderr.contains(&format!("{} belongs to no capability", unused.display())),
+        "{}",
+        listed.describe()
+    );
+    assert!(
+        listed.stderr.contains("`cjm-ctl --data-dir") || listed.stderr.contains("`cjm-ctl remove broken`"),
+        "{}",
+        listed.describe()
+    );
+    assert!(listed.stderr.contains(&format!("its environment is gone ({python})")), "{}", listed.describe());
+    let document = world.json(&["list", "--json"]);
+    let expected = json!([{"name": "broken", "path": unused.display().to_string()}]);
+    assert_eq!(document["unused_environments"], expected, "{document}");
+    // Nobody answers: it stays.
+    let _ = world.run(&["remove", "broken"]).expect(exit::DOMAIN);
+    assert!(unused.exists());
+    let removed = world.run(&["remove", "broken", "-y"]).expect(exit::OK);
+    assert!(removed.stdout.contains("Environment 'broken' removed successfully."), "{}", removed.describe());
+    assert!(!unused.exists() && world.data_dir().join("envs/used").exists());
+    let gone = world.run(&["remove", "broken", "-y"]).expect(exit::DOMAIN);
+    assert!(gone.stderr.contains("not found"), "{}", gone.describe());
+
+    let broken = world.data_dir().join("manifests/brk.json");
+    fs::write(&broken, "{").expect("a file");
+    let refused = world.run(&["regenerate-manifest", "brk"]).expect(exit::DOMAIN);
+    assert!(refused.stderr.contains("remove brk` takes it away"), "{}", refused.describe());
+    let removed = world.run(&["remove", "brk", "-y"]).expect(exit::OK);
+    assert!(removed.stdout.contains("brk.json (broken: "), "{}", removed.describe());
+    assert!(!broken.exists());
+    // A folder of that name is no manifest, and nobody's to remove.
+    fs::create_dir(&broken).expect("a folder");
+    let _ = world.run(&["remove", "brk", "-y"]).expect(exit::DOMAIN);
+    assert!(broken.exists());
+    world.assert_nothing_left();
+}
+
+#[test]
+fn an_interrupted_upgrade_is_told_by_list() {
+    let world = World::new();
+    let python = python_tool(&world, "used");
+    make_folder(&world, "envs/used");
+    let bin = make_folder(&world, "envs/used/bin");
+    fs::write(&python, "").expect("a file");
+    assert!(bin.exists() && world.run(&["list"]).expect(exit::OK).stderr.is_empty());
+    make_folder(&world, "envs/.used.former");
+    let listed = world.run(&["list"]).expect(exit::OK);
+    assert!(listed.stderr.contains("the installation of \"used\" was interrupted"), "{}", listed.describe());
+    assert!(listed.stderr.contains("install-all` puts back"), "{}", listed.describe());
+    // Removing it takes the copy too.
+    let _ = world.run(&["remove", "used", "-y"]).expect(exit::OK);
+    assert_eq!(fs::read_dir(world.data_dir().join("envs")).expect("there").count(), 0);
+}
+
+#[test]
+fn what_is_in_the_list_and_not_installed_is_told_and_a_fault_of_one_entry_hides_nothing() {
+    let world = World::new();
+    let actions = json!({"go": {"argv": []}});
+    let there = world.install_executable("there", "true", &actions);
+    python_tool(&world, "other-name");
+    let list = format!(
+        "capabilities:\n- {{name: there, manifest: {}}}\n- {{name: absent, manifest: a.json}}\n- {{name: wrong, package: p, \
+         env_name: w}}\n- {{name: by-env, package: p, env_name: other-name, python_version: '3'}}\n",
+        there.display()
+    );
+    let file = world.write("capabilities.yaml", list).display().to_string();
+    let text = world.run(&["list", "--capabilities", &file]).expect(exit::OK);
+    let (installed, absent) = text.stdout.split_once("=== Not installed, but in ").expect("a section");
+    assert!(installed.contains("there v1.0.0"), "{}", text.describe());
+    assert!(absent.contains("\nabsent\nwrong\n  entry \"wrong\": needs exactly one"), "{}", text.describe());
+    assert!(!absent.contains("by-env"), "{}", text.describe());
+    let document = world.json(&["list", "--capabilities", &file, "--json"]);
+    let not_installed = document["not_installed"].as_array().expect("a list");
+    let told: Vec<_> = not_installed.iter().map(|entry| (&entry["name"], &entry["error"]["code"])).collect();
+    let expected = [(&json!("absent"), &Value::Null), (&json!("wrong"), &json!("capabilities_file.invalid"))];
+    assert_eq!(told, expected, "{document}");
+}
+
+#[test]
+fn remove_tells_what_of_the_users_stays() {
+    let world = World::new();
+    let secrets = json!([{"name": "API_KEY", "secret": true}]);
+    let install = || {
+        let runtime = json!({"kind": "executable", "program": "true", "actions": {"go": {"argv": []}}});
+        world.install(
+            "tool",
+            &manifest("tool", &json!({"runtime": runtime, "worker_env": secrets}), &json!({})),
+        );
+    };
+    install();
+    let _ = world.run(&["set-secret", "tool", "API_KEY", "--value", "a long secret"]).expect(exit::OK);
+    let data = world.data_dir().join("data/tool");
+    fs::create_dir_all(&data).expect("a folder");
+    let removed = world.run(&["remove", "tool", "-y"]).expect(exit::OK);
+    assert!(removed.stdout.contains("Kept: its secret API_KEY"), "{}", removed.describe());
+    assert!(
+        removed.stdout.contains(&format!("Kept: what it stored in {}", data.display())),
+        "{}",
+        removed.describe()
+    );
+    assert!(!removed.stdout.contains("Conda"), "{}", removed.describe());
+    install();
+    let document = world.json(&["remove", "tool", "-y", "--json"]);
+    let kept = json!({"secrets": ["API_KEY"], "data": data.display().to_string()});
+    assert_eq!(document["kept"], kept, "{document}");
+}
