@@ -39,7 +39,7 @@ impl JournalReader {
         Ok(Self { connection, archives: None, payloads })
     }
 
-    /// [`Self::open`], and reads what was moved into [`archives`] as if it had stayed. An archive that cannot be read keeps
+    /// [`Self::open`], and reads what was moved into archives as if it had stayed. An archive that cannot be read keeps
     /// nobody from the rest: [`Self::unreadable`] names it.
     ///
     /// # Errors
