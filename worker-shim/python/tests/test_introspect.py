@@ -59,18 +59,13 @@ class Typed(Capability):
     @action
     def odd(self, what: "nobody knows this", *others):
         pass
-
-    @action
-    @staticmethod
-    def free(first: int):
-        pass
 """
         with tempfile.TemporaryDirectory() as directory:
             with open(os.path.join(directory, "typed_tool.py"), "w") as module:
                 module.write(source)
             code, said, _ = ask("typed_tool", path=directory)
         self.assertEqual(code, 0, said)
-        free, odd, take = said["actions"]
+        odd, take = said["actions"]
         self.assertEqual((take["name"], take["description"]), ("take", "Takes all of it."))
         expected = {
             "text": {"type": "string"},
@@ -89,7 +84,6 @@ class Typed(Capability):
         self.assertTrue(take["arguments"]["additionalProperties"])
         self.assertEqual(odd["arguments"]["properties"], {"what": {}})
         self.assertFalse(odd["arguments"]["additionalProperties"])
-        self.assertEqual(free["arguments"]["properties"], {"first": {"type": "integer"}})
 
     def test_the_only_class_needs_no_name(self):
         self.assertEqual(ask("plain_tool")[1]["class"], "Plain")
