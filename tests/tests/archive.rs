@@ -139,3 +139,30 @@ fn a_move_that_is_killed_at_any_instant_hides_no_row() {
     assert_eq!(told(&world), before);
     assert_eq!(journal::rows(&world.journal()).len(), 0);
 }
+
+#[test]
+fn an_odd_row_of_an_archive_takes_none_of_the_journal_away() {
+    let world = world();
+    let _ = world.run(&["call", "echo", "text=first"]).expect(0);
+    let _ = world.run(&["retention", "--archive-journal", "0s"]).expect(0);
+    let _ = world.run(&["call", "echo", "text=second"]).expect(0);
+    let live = journal::rows(&world.journal()).len();
+    let folder = std::fs::read_dir(world.data_dir().join("archives")).expect("archives");
+    let is_archive = |path: &std::path::PathBuf| path.extension().is_some_and(|ending| ending == "db");
+    let archive = folder.map(|file| file.expect("a file").path()).find(is_archive).expect("an archive");
+    let damaged = rusqlite::Connection::open(&archive).expect("opens");
+    damaged
+        .execute("UPDATE journal SET ts = x'ff' WHERE seq = (SELECT min(seq) FROM journal)", [])
+        .expect("updated");
+    drop(damaged);
+    for emptied in [false, true] {
+        if emptied {
+            std::fs::write(&archive, "").expect("emptied");
+        }
+        let shown = world.run(&["logs", "--journal", "--json", "-n", "0"]).expect(17);
+        let told: Value = serde_json::from_str(&shown.stdout).expect("one document");
+        assert!(told.as_array().is_some_and(|rows| rows.len() >= live), "{}", shown.describe());
+        let name = archive.file_name().expect("a name").to_string_lossy();
+        assert!(shown.stderr.contains(&*name) && shown.stderr.contains("next:"), "{}", shown.describe());
+    }
+}

@@ -27,8 +27,6 @@ enum Archive {
     Open(Connection),
     /// To be opened for each question.
     Closed,
-    /// A file that holds no rows.
-    Empty,
     Unreadable(StoreError),
 }
 
@@ -40,22 +38,19 @@ impl Archives {
     }
 
     /// Asks every one that can be read.
-    pub(crate) fn ask_each(
-        &mut self,
-        mut ask: impl FnMut(&Connection) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn ask_each(&mut self, mut ask: impl FnMut(&Connection) -> Result<(), StoreError>) {
         self.look();
         for (path, archive) in &mut self.known {
-            match archive {
-                Archive::Open(connection) => ask(connection)?,
-                Archive::Closed => match open_file(path) {
-                    Ok(connection) => ask(&connection)?,
-                    Err(error) => *archive = Archive::Unreadable(error),
-                },
-                Archive::Empty | Archive::Unreadable(_) => {}
+            let asked = match archive {
+                Archive::Open(connection) => ask(connection),
+                Archive::Closed => open_file(path).and_then(|connection| ask(&connection)),
+                Archive::Unreadable(_) => Ok(()),
+            };
+            // One row that cannot be read keeps nobody from those of others.
+            if let Err(error) = asked {
+                *archive = Archive::Unreadable(of_archive(path, &error));
             }
         }
-        Ok(())
     }
 
     /// Why some are not read.
@@ -82,13 +77,21 @@ impl Archives {
                 let archive = match open_file(&path) {
                     Ok(connection) if self.known.len() < OPEN_MAX => Archive::Open(connection),
                     Ok(_) => Archive::Closed,
-                    Err(StoreError::NothingYet { .. }) => Archive::Empty,
-                    Err(error) => Archive::Unreadable(error),
+                    Err(error) => Archive::Unreadable(of_archive(&path, &error)),
                 };
                 self.known.insert(path, archive);
             }
         }
     }
+}
+
+/// An archive has its name once it is whole: one without rows has lost them.
+fn of_archive(path: &Path, error: &StoreError) -> StoreError {
+    let reason = match error {
+        StoreError::NothingYet { .. } => "it holds no journal".to_owned(),
+        other => other.to_string(),
+    };
+    StoreError::Archive { path: path.to_owned(), reason }
 }
 
 pub(crate) fn open_journal_table(data_dir: &Path, file: &str) -> Result<Connection, StoreError> {

@@ -35,6 +35,14 @@ pub enum StoreError {
         /// The newest of them.
         last: PathBuf,
     },
+    /// An archive, or a part of it, cannot be read; the rest of the journal can.
+    #[error("the archive {} cannot be read: {reason}", path.display())]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// Larger than one commit may be.
     #[error("{what} is {bytes} bytes long, more than the {bytes_max} allowed")]
     TooLarge {
@@ -175,6 +183,7 @@ impl Described for StoreError {
             Self::Refused { .. } => "store.refused",
             Self::Busy { .. } => "store.busy",
             Self::LeftOut { .. } => "store.left_out",
+            Self::Archive { .. } => "store.archive",
             Self::TooLarge { .. } => "store.too_large",
             Self::Closed { .. } => "store.closed",
             Self::NoRoom { .. } => "store.no_room",
@@ -195,6 +204,7 @@ impl Described for StoreError {
             Self::NothingYet { .. } => "run something first, or name the right directory with --data-dir".into(),
             Self::Refused { .. } => "look the job up in the journal: something else ended or started it first".into(),
             Self::Busy { .. } => "wait until that has ended, then run this again".into(),
+            Self::Archive { .. } => "put the file back from a backup, or move it out of the folder; its rows are missing".into(),
             Self::LeftOut { .. } => "move archives that are not needed out of the folder, then run this again".into(),
             Self::TooLarge { .. } => "pass bulky data as files and give their paths".into(),
             Self::Closed { .. } => {

@@ -76,8 +76,10 @@ impl JournalReader {
         mut ask: impl FnMut(&Connection) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         ask(&self.connection)?;
-        let Some(archives) = &self.archives else { return Ok(()) };
-        archives.borrow_mut().ask_each(ask)
+        if let Some(archives) = &self.archives {
+            archives.borrow_mut().ask_each(ask);
+        }
+        Ok(())
     }
 
     /// Rows after `after_seq`, oldest first, at most `limit` and [`PAGE_ROWS_MAX`]. The last row's `seq` is where
