@@ -226,14 +226,19 @@ fn a_disk_that_fills_while_a_call_runs_keeps_nobody_from_ending_it() {
             assert_eq!(outcome.code, Some(code), "{what}");
             assert!(outcome.elapsed < COMMAND_MAX + Duration::from_secs(4), "{what}");
             assert!(!outcome.stderr.contains("ERROR"), "{what}");
-            world.assert_nothing_left();
-            disk.free();
-            let _ = world.run(&["call", "tool", "--action", "small"]).expect(0);
-            assert_databases_are_sound(&world.data_dir());
-            assert_eq!(unended(&world.journal()), BTreeSet::new(), "{what}");
-            journal::assert_every_job_ended_once(&world.journal());
+            assert_well_again(&disk, &world, &what);
         }
     }
+}
+
+/// Nothing is left of what was tried, and all works once there is room.
+fn assert_well_again(disk: &SmallDisk, world: &World, what: &str) {
+    world.assert_nothing_left();
+    disk.free();
+    let _ = world.run(&["call", "tool", "--action", "small"]).expect(0);
+    assert_databases_are_sound(&world.data_dir());
+    assert_eq!(unended(&world.journal()), BTreeSet::new(), "{what}");
+    journal::assert_every_job_ended_once(&world.journal());
 }
 
 /// A run of many calls, of which most wait when the disk fills.
@@ -262,11 +267,6 @@ fn a_disk_that_fills_while_a_run_is_at_work_ends_it() {
         let what = format!("{policy} {signal:?}\n{}", outcome.describe());
         assert_eq!(outcome.code, Some(code), "{what}");
         assert!(outcome.elapsed < COMMAND_MAX + Duration::from_secs(8), "{what}");
-        world.assert_nothing_left();
-        disk.free();
-        let _ = world.run(&["call", "tool", "--action", "small"]).expect(0);
-        assert_databases_are_sound(&world.data_dir());
-        assert_eq!(unended(&world.journal()), BTreeSet::new(), "{what}");
-        journal::assert_every_job_ended_once(&world.journal());
+        assert_well_again(&disk, &world, &what);
     }
 }

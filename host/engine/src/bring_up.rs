@@ -43,10 +43,8 @@ pub(crate) async fn start_parts(
     let host_session = RunId::new().to_string();
     let journal = begin(journal, &options.data_dir, &host_session).await?;
     let (events, _) = broadcast::channel(EVENTS_BEHIND_MAX);
-    let (queue, commands) = mpsc::unbounded_channel();
     let limits =
         QueueLimits { lanes: u32::try_from(options.lanes).unwrap_or(u32::MAX), ..QueueLimits::default() };
-    let gate = journal.gate();
     let catalog = Catalog::discover(&options.manifest_dirs);
     let sinks = Arc::new(Sinks { diagnostics: Arc::clone(&diagnostics) as Arc<dyn Diagnostics>, events });
     let workers = ProcessWorkers {
@@ -70,6 +68,15 @@ pub(crate) async fn start_parts(
         deadlines: Arc::default(),
         closing: CancellationToken::new(),
     };
+    let runner = start_runner(services, limits);
+    tokio::spawn(watch_files(Arc::clone(&runner.services)));
+    Ok((runner, catalog, StartedParts { diagnostics, lock, socket_dir, worker_binary }))
+}
+
+/// What runs jobs and calls, with the tasks that own its queue and its deadlines.
+pub(crate) fn start_runner(services: Services, limits: QueueLimits) -> Runner {
+    let (queue, commands) = mpsc::unbounded_channel();
+    let gate = services.journal.gate();
     let runner = Runner {
         services: Arc::new(services),
         instances: Arc::default(),
@@ -77,8 +84,7 @@ pub(crate) async fn start_parts(
     };
     tokio::spawn(own_queue(runner.downgrade(), commands, limits, gate));
     tokio::spawn(Arc::clone(&runner.services.deadlines).keep());
-    tokio::spawn(watch_files(Arc::clone(&runner.services)));
-    Ok((runner, catalog, StartedParts { diagnostics, lock, socket_dir, worker_binary }))
+    runner
 }
 
 /// Jobs of any age, read from the journal's file.

@@ -1,10 +1,8 @@
 //! Hosts made as `bring_up` makes one, over what is simulated.
 
 use super::journal::SimulatedJournal;
+use crate::bring_up::start_runner;
 use crate::host::{Host, SimulatedParts};
-use crate::queue::attempt::Runner;
-use crate::queue::owner::own_queue;
-use crate::queue::state::Jobs;
 use crate::services::{History, Services};
 use cjm_catalog::{Catalog, ManifestFolder};
 use cjm_decide::queue::QueueLimits;
@@ -16,7 +14,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,8 +36,6 @@ pub(super) fn host_over(
     // Longer than anything here takes by itself, and not so long that a moved clock takes seconds.
     options.call_timeout = Duration::from_secs(60 * 60);
     let (events, _) = broadcast::channel(64);
-    let (queue, commands) = mpsc::unbounded_channel();
-    let gate = journal.gate();
     let services = Services {
         run_id: RunId::new(),
         input_hashes: Arc::new(InputHashes::of(&options.data_dir)),
@@ -54,13 +50,7 @@ pub(super) fn host_over(
         deadlines: Arc::default(),
         closing: CancellationToken::new(),
     };
-    let runner = Runner {
-        services: Arc::new(services),
-        instances: Arc::default(),
-        jobs: Arc::new(Jobs::new(queue, limits)),
-    };
-    tokio::spawn(own_queue(runner.downgrade(), commands, limits, gate));
-    tokio::spawn(Arc::clone(&runner.services.deadlines).keep());
+    let runner = start_runner(services, limits);
     let catalog = Catalog::discover(&[ManifestFolder::named(&directory)]);
     Host::simulated(SimulatedParts { runner, catalog, diagnostics: Arc::new(Deaf), directory })
 }
