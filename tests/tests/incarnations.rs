@@ -1,7 +1,7 @@
 //! Workers that die while others wait for them, callers who go away, handles that are asked late: the engine keeps its word
 //! with real processes. `CJM_ELEMENTS`, `CJM_ROUNDS`, `CJM_COMMANDS`, `CJM_JOBS` make it long.
 
-use cjm_host::{JobHandle, Pipeline, PipelineBuilder, create_pipeline};
+use cjm_host::{BlockingPipeline, JobHandle, JobOutcome, Pipeline, PipelineBuilder, create_pipeline};
 use cjm_tests::journal::{self, Row};
 use cjm_tests::repo;
 use cjm_tests::world::World;
@@ -10,7 +10,9 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::pin::pin;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -30,6 +32,7 @@ class Flaky(Capability):
         if how == "die":
             os._exit(7)
         while how == "hang":
+            self.report_progress(0.5, "at it")
             time.sleep(0.05)
         return how
 "#;
@@ -134,19 +137,18 @@ fn a_tool_that_leaves_after_each_answer_fails_no_element() {
 fn a_signal_to_a_worker_fails_what_ran_on_it_and_nothing_else() {
     let world = flaky();
     let pipeline = builder(&world, "flaky").start_blocking().expect("a pipeline");
-    let host = pipeline.pipeline().host();
     let hanging = pipeline.submit("flaky", "work", json!({"how": "hang"})).expect("accepted");
-    host.block_on(runs(&hanging)).expect("a host");
+    is_at_work(&pipeline, &hanging);
     let next = pipeline.submit("flaky", "work", json!({"how": "live"})).expect("accepted");
     let rows = journal::rows(&world.journal());
     let spawned = rows.iter().find(|row| row.event_type == "worker_spawned").expect("a worker");
     let pid = spawned.payload["pid"].as_i64().expect("its process");
     assert!(Command::new("kill").args(["-TERM", &pid.to_string()]).status().expect("kill").success());
-    let told = host.block_on(hanging.outcome()).expect("a host").expect("an end");
+    let told = end_of(&pipeline, &hanging);
     let why = told.failure.clone().map(|failure| failure.report.message).unwrap_or_default();
     assert_eq!(told.status, JobStatus::Failed, "{why}");
     assert!(why.contains("by a signal to its worker (signal 15)"), "{why}");
-    let told = host.block_on(next.outcome()).expect("a host").expect("an end");
+    let told = end_of(&pipeline, &next);
     assert_eq!(told.status, JobStatus::Completed, "{:?}", told.failure);
     assert!(pipeline.shutdown().tree_cleared);
     let rows = journal::rows(&world.journal());
@@ -164,11 +166,10 @@ fn a_cancel_after_a_death_is_forced_within_its_grace() {
     for round in 0..rounds {
         pipeline.submit("flaky", "work", json!({"how": "die"})).expect("accepted");
         let hanging = pipeline.submit("flaky", "work", json!({"how": "hang"})).expect("accepted");
-        pipeline.pipeline().host().block_on(runs(&hanging)).expect("a host");
+        is_at_work(&pipeline, &hanging);
         let asked = Instant::now();
         hanging.cancel();
-        let outcome =
-            pipeline.pipeline().host().block_on(hanging.outcome()).expect("a host").expect("an end");
+        let outcome = end_of(&pipeline, &hanging);
         assert_eq!(outcome.status, JobStatus::Cancelled, "round {round}");
         assert!(asked.elapsed() < Duration::from_secs(6), "round {round} took {:?}", asked.elapsed());
     }
@@ -177,11 +178,18 @@ fn a_cancel_after_a_death_is_forced_within_its_grace() {
     world.assert_nothing_left();
 }
 
-/// Waits until a job runs.
-async fn runs(job: &JobHandle) {
-    while job.status().await.expect("known") == JobStatus::Pending {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+/// Waits until the tool itself is at a job that hangs. A job that is `running` may not have reached its tool yet; when
+/// its worker ends before it does, it runs on the next one.
+fn is_at_work(pipeline: &BlockingPipeline, job: &JobHandle) {
+    let told = async { tokio::time::timeout(LONG, pin!(job.progress()).next()).await };
+    let told = pipeline.pipeline().host().block_on(told).expect("a host");
+    assert!(told.expect("the tool begins").is_some(), "it ended before it began");
+}
+
+/// How a job ended, which it must do in time.
+fn end_of(pipeline: &BlockingPipeline, job: &JobHandle) -> Arc<JobOutcome> {
+    let ended = async { tokio::time::timeout(LONG, job.outcome()).await };
+    pipeline.pipeline().host().block_on(ended).expect("a host").expect("in time").expect("an end")
 }
 
 #[test]
