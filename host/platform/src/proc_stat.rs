@@ -25,6 +25,8 @@ pub(crate) struct Stat {
     pub(crate) threads: u64,
     pub(crate) start_ticks: u64,
     pub(crate) rss_pages: u64,
+    /// How it ended, as wait(2) codes it; 0 while it lives, and where the kernel does not say.
+    pub(crate) exit_code: i32,
 }
 
 /// The pids that live now, in ascending order. One that is born or dies during the walk may be missing.
@@ -124,7 +126,8 @@ fn parse(line: &[u8]) -> Option<Stat> {
     let threads = field(2)?.parse().ok()?; // field 20
     let start_ticks = field(1)?.parse().ok()?; // field 22
     let rss_pages = field(1)?.parse::<i64>().ok()?.max(0) as u64; // field 24
-    Some(Stat { pid, state, ppid, pgid, sid, cpu_ticks, threads, start_ticks, rss_pages })
+    let exit_code = field(27).and_then(|code| code.parse().ok()).unwrap_or(0); // field 52
+    Some(Stat { pid, state, ppid, pgid, sid, cpu_ticks, threads, start_ticks, rss_pages, exit_code })
 }
 
 #[cfg(test)]
@@ -145,8 +148,11 @@ mod tests {
             threads: 7,
             start_ticks: 98765,
             rss_pages: 25,
+            exit_code: 0,
         };
         assert_eq!(stat, expected);
+        let rest = " 1".repeat(25);
+        assert_eq!(parse(&[line, rest.as_bytes(), b" 2816"].concat()).unwrap().exit_code, 2816);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use crate::proc_stat::{self, Stat};
-use crate::process::{self, ChildPeek, Pid};
+use crate::process::{self, ChildPeek, Pid, WaitStatus};
 
 pub use clear::{Clear, ClearReport, Clearing, Doomed, Look, Sweep, kill_descendants};
 
@@ -49,6 +49,16 @@ impl ProcessInfo {
 /// What `/proc` says of `pid`, or None if it is gone.
 pub fn process_info(pid: Pid) -> Option<ProcessInfo> {
     ProcessInfo::from_stat(&proc_stat::read(pid.as_raw())?)
+}
+
+/// How the zombie `pid` ended; None if it lives, is gone, or is hidden from us. For those who are not its parent.
+pub fn zombie_status(pid: Pid) -> Option<WaitStatus> {
+    let stat = proc_stat::read(pid.as_raw()).filter(|stat| stat.state == 'Z')?;
+    let signal = stat.exit_code & 0x7f;
+    Some(match signal {
+        0 => WaitStatus::Exited { code: (stat.exit_code >> 8) & 0xff },
+        _ => WaitStatus::Signaled { signal, core_dumped: stat.exit_code & 0x80 != 0 },
+    })
 }
 
 /// All processes of this pid namespace. Not one instant's picture: what starts or ends meanwhile may be

@@ -10,7 +10,7 @@ use cjm_platform::spawn::{Spawned, spawn_small};
 use cjm_platform::tree::process_info;
 use cjm_platform::{Pid, PidFd, Signal, process};
 use cjm_wire::WorkerSessionId;
-use cjm_wire::keeper::{ExitWord, HostToKeeper, KEEPER_PROTOCOL, KeeperToHost, SpawnWorker};
+use cjm_wire::keeper::{HostToKeeper, KEEPER_PROTOCOL, KeeperToHost, SpawnWorker};
 use cjm_wire::link::ExitStatus;
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -21,19 +21,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
+mod held;
+mod reading;
+
+use held::Held;
+use reading::{declare_all_dead, read_until_gone};
+
 /// How long a keeper may take to say that it is ready.
 const KEEPER_READY_MAX: Duration = Duration::from_secs(10);
 /// How long a keeper may take to answer. It needs milliseconds; a busy machine gets more.
 const KEEPER_ANSWER_MAX: Duration = Duration::from_secs(10);
 /// How long a shutdown waits for the keeper to clear its tree and end. Then it is killed, and each worker that still
-/// lives clears its own.
+/// lives clears its own, or is cleared.
 const KEEPER_END_MAX: Duration = Duration::from_secs(10);
 /// How long a stopped keeper may stay stopped while something waits for it: somebody may be looking at it.
 const KEEPER_STOPPED_MAX: Duration = Duration::from_secs(1);
 /// How often a keeper that does not answer is looked at.
 const KEEPER_LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// How long the end of a killed keeper may take.
-const KEEPER_KILLED_MAX: Duration = Duration::from_secs(2);
+/// How long a killed keeper may take to end, and its workers to clear their trees.
+const KEEPER_KILLED_MAX: Duration = Duration::from_secs(5);
+/// How long the ending of one tree by the host may take. What lives on is beyond signals.
+const END_TREE_MAX: Duration = Duration::from_secs(2);
 /// Requests that may wait for the keeper. More mean that it has stopped reading.
 const REQUESTS_MAX: usize = 1024;
 
@@ -70,10 +78,18 @@ struct PendingSpawn {
 #[derive(Default)]
 struct Table {
     spawning: HashMap<String, PendingSpawn>,
-    running: HashMap<String, oneshot::Sender<WorkerEnd>>,
+    running: HashMap<String, Running>,
     /// It was told to end by somebody else, and kills all workers: none of them ended by itself.
     ending: bool,
     gone: bool,
+}
+
+struct Running {
+    end: oneshot::Sender<WorkerEnd>,
+    /// None: it was gone before it could be taken hold of.
+    held: Option<Arc<Held>>,
+    /// Seen to have ended, of which the keeper has said nothing yet.
+    ended: Option<Instant>,
 }
 
 struct Outgoing {
@@ -144,7 +160,7 @@ impl Keeper {
         })?;
         let (reader_table, replies) = (Arc::clone(&table), requests.clone());
         thread("cjm-keeper-in").spawn(move || {
-            read_until_gone(&ours, &reader_table, &replies);
+            read_until_gone(pid, &ours, &reader_table, &replies);
             declare_all_dead(&reader_table);
             reap(&reaped, pid);
             // Nobody may be listening any more.
@@ -166,7 +182,7 @@ impl Keeper {
         *self.gone.borrow() || table.gone || table.ending
     }
 
-    /// Starts a worker. Takes at most `KEEPER_ANSWER_MAX`.
+    /// Starts a worker. Takes at most `KEEPER_ANSWER_MAX`, and little more than `KEEPER_STOPPED_MAX` where the keeper stands still.
     pub(crate) async fn spawn(
         &self,
         request: SpawnWorker,
@@ -184,16 +200,57 @@ impl Keeper {
         // Also when the caller drops this future: what comes of the request then is nobody's, and is killed.
         let _given_up = GiveUp { table: &self.table, worker: &worker };
         self.request(HostToKeeper::Spawn(request), fds)?;
-        match tokio::time::timeout(KEEPER_ANSWER_MAX, receiver).await {
-            Ok(answer) => answer.unwrap_or_else(|_| Err(SpawnRefusal::gone())),
-            Err(_) => Err(self.silence(&format!("has not answered for {} s", KEEPER_ANSWER_MAX.as_secs()))),
+        tokio::select! {
+            biased;
+            answer = receiver => answer.unwrap_or_else(|_| Err(SpawnRefusal::gone())),
+            () = self.stands_still() => Err(self.silence("does not answer")),
+            () = tokio::time::sleep(KEEPER_ANSWER_MAX) => {
+                Err(self.silence(&format!("has not answered for {} s", KEEPER_ANSWER_MAX.as_secs())))
+            }
         }
     }
 
-    /// SIGKILL for a worker; its tree is cleared, and its end told. A keeper that takes no more requests is told of in
-    /// the log.
+    /// Resolves once the keeper has been stopped for longer than it may be.
+    async fn stands_still(&self) {
+        let mut stopped_since: Option<Instant> = None;
+        while stopped_since.is_none_or(|since| since.elapsed() < KEEPER_STOPPED_MAX) {
+            tokio::time::sleep(KEEPER_LOOK_INTERVAL).await;
+            stopped_since = self.is_stopped().then(|| stopped_since.unwrap_or_else(Instant::now));
+        }
+    }
+
+    /// SIGKILL for a worker; its tree is cleared, and its end told. Where the keeper stands still, the host does it. A keeper
+    /// that takes no more requests is told of in the log.
     pub(crate) fn kill(&self, worker: &WorkerSessionId) {
         self.request_or_log(HostToKeeper::Kill { worker: worker.to_string() });
+        if self.is_stopped() {
+            self.end_in_its_place(worker.as_str());
+        }
+    }
+
+    /// Ends a worker's tree, beside whoever asks, and tells its end.
+    fn end_in_its_place(&self, worker: &str) {
+        let held = lock(&self.table).running.get(worker).and_then(|running| running.held.clone());
+        let Some(held) = held else { return };
+        let (table, worker) = (Arc::clone(&self.table), worker.to_owned());
+        let thread = std::thread::Builder::new().name("cjm-end".to_owned()).spawn(move || {
+            let begun = Instant::now();
+            let ended = held.end_tree(END_TREE_MAX);
+            if !ended.all {
+                tracing::warn!(%worker, "processes of a killed worker may live on: its keeper stands still");
+            }
+            if let Some(running) = lock(&table).running.remove(&worker) {
+                let end = WorkerEnd {
+                    status: held.status(),
+                    descendants_killed: ended.descendants_killed,
+                    clear_ms: crate::death::millis(begun.elapsed()),
+                };
+                let _ = running.end.send(end);
+            }
+        });
+        if let Err(error) = thread {
+            tracing::warn!(%error, "a worker could not be ended beside its keeper, which stands still");
+        }
     }
 
     /// A signal for the worker process alone.
@@ -202,22 +259,15 @@ impl Keeper {
     }
 
     /// Clears everything and waits until the keeper has ended. False when it did not in time, or stood still, and had
-    /// to be killed: then each worker that still lives clears its own tree, and nobody confirms it.
+    /// to be killed: then each worker that still lives clears its own tree, and the host the tree of one that does not.
     pub async fn shutdown(&self) -> bool {
         self.request_or_log(HostToKeeper::Shutdown);
         let mut gone = self.gone.clone();
-        let give_up = Instant::now() + KEEPER_END_MAX;
-        let mut stopped_since: Option<Instant> = None;
-        loop {
-            let look = tokio::time::timeout(KEEPER_LOOK_INTERVAL, gone.wait_for(|gone| *gone));
-            if look.await.is_ok() {
-                return true;
-            }
-            let now = Instant::now();
-            stopped_since = self.is_stopped().then(|| stopped_since.unwrap_or(now));
-            if now >= give_up || stopped_since.is_some_and(|since| now - since >= KEEPER_STOPPED_MAX) {
-                break;
-            }
+        tokio::select! {
+            biased;
+            _ = gone.wait_for(|gone| *gone) => return true,
+            () = self.stands_still() => {}
+            () = tokio::time::sleep(KEEPER_END_MAX) => {}
         }
         let refusal = self.silence("does not end");
         tracing::warn!(message = refusal.message, "the keeper is killed; its workers end themselves");
@@ -245,7 +295,7 @@ impl Keeper {
 
     /// Whether it stands still by SIGSTOP, or under a debugger.
     pub fn is_stopped(&self) -> bool {
-        process_info(self.pid).is_some_and(|info| matches!(info.state, 'T' | 't'))
+        is_stopped(self.pid)
     }
 
     fn silence(&self, what: &str) -> SpawnRefusal {
@@ -274,6 +324,10 @@ impl SpawnRefusal {
             next_step: "try again: the host starts a new keeper".to_owned(),
         }
     }
+}
+
+fn is_stopped(keeper: Pid) -> bool {
+    process_info(keeper).is_some_and(|info| matches!(info.state, 'T' | 't'))
 }
 
 /// A keeper that has not shown that it is one. If it never does, it is killed and reaped.
@@ -320,89 +374,11 @@ fn send(socket: &SeqPacket, outgoing: &Outgoing) -> Result<(), String> {
     socket.send(&bytes, &fds).map_err(|error| error.to_string())
 }
 
-fn read_until_gone(socket: &SeqPacket, table: &Mutex<Table>, replies: &mpsc::SyncSender<Outgoing>) {
-    while let Ok(Received::Message(message)) = socket.recv() {
-        match serde_json::from_slice::<KeeperToHost>(&message.bytes) {
-            Ok(event) => {
-                if let Some(reply) = note(table, event) {
-                    // It has just said something, so it reads; if its queue is full all the same, its end kills them.
-                    let _ = replies.try_send(Outgoing { message: reply, fds: Vec::new() });
-                }
-            }
-            Err(error) => tracing::warn!(%error, "a message of the keeper cannot be read"),
-        }
-    }
-}
-
-/// Takes over what the keeper says; what is to be answered.
-fn note(table: &Mutex<Table>, event: KeeperToHost) -> Option<HostToKeeper> {
-    match event {
-        KeeperToHost::Ready { .. } => {}
-        KeeperToHost::Spawned { worker, pid } => {
-            let (end_sender, end) = oneshot::channel();
-            let pending = {
-                let mut table = lock(table);
-                table.running.insert(worker.clone(), end_sender);
-                table.spawning.remove(&worker)
-            };
-            let spawned = SpawnedWorker { pid: u32::try_from(pid).unwrap_or_default(), end };
-            let taken = pending.is_some_and(|pending| pending.answer.send(Ok(spawned)).is_ok());
-            // Its caller has given up meanwhile: it is nobody's.
-            return (!taken).then_some(HostToKeeper::Kill { worker });
-        }
-        KeeperToHost::SpawnFailed { worker, message, next_step, .. } => {
-            if let Some(pending) = lock(table).spawning.remove(&worker) {
-                let _ = pending.answer.send(Err(SpawnRefusal { message, next_step }));
-            }
-        }
-        KeeperToHost::Exited { worker, status, descendants_killed, clear_ms, survivors, .. } => {
-            if !survivors.is_empty() {
-                tracing::warn!(?survivors, %worker, "processes of a dead worker outlive SIGKILL");
-            }
-            let mut table = lock(table);
-            let status = (!table.ending).then(|| exit_status(status));
-            if let Some(sender) = table.running.remove(&worker) {
-                let _ = sender.send(WorkerEnd { status, descendants_killed, clear_ms });
-            }
-        }
-        KeeperToHost::Ending { cause } => {
-            tracing::warn!(%cause, "the keeper ends and kills all workers; the next start gets a new one");
-            lock(table).ending = true;
-        }
-        KeeperToHost::Trouble { message } => tracing::warn!(%message, "the keeper reports trouble"),
-    }
-    None
-}
-
-fn declare_all_dead(table: &Mutex<Table>) {
-    let (spawning, running) = {
-        let mut table = lock(table);
-        table.gone = true;
-        (std::mem::take(&mut table.spawning), std::mem::take(&mut table.running))
-    };
-    for (_, pending) in spawning {
-        let _ = pending.answer.send(Err(SpawnRefusal {
-            message: "the keeper died".to_owned(),
-            next_step: "try again: the host starts a new keeper".to_owned(),
-        }));
-    }
-    for (_, sender) in running {
-        let _ = sender.send(WorkerEnd { status: None, descendants_killed: 0, clear_ms: 0 });
-    }
-}
-
 /// The keeper is our child: leave no zombie in the embedding process.
 fn reap(pidfd: &PidFd, pid: Pid) {
     if pidfd.wait_exit(KEEPER_END_MAX).unwrap_or(false) {
         // Fails only when the embedding program reaped it itself.
         let _ = process::reap(pid);
-    }
-}
-
-fn exit_status(word: ExitWord) -> ExitStatus {
-    match word {
-        ExitWord::Exited { code } => ExitStatus::Code(code),
-        ExitWord::Signaled { signal, .. } => ExitStatus::Signal(signal),
     }
 }
 

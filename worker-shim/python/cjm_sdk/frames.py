@@ -39,10 +39,13 @@ class Channel:
 
     def __init__(self, descriptor):
         self._descriptor = descriptor
-        self._file = self._file_of()
+        file = os.fstat(descriptor)
+        self._device, self._inode = file.st_dev, file.st_ino
         self._buffer = b""
         self._lock = Lock()
         self._writer = 0
+        # The thread that has just found the descriptor to be sound, and has run nothing of the tool since.
+        self._sound_to = 0
         self._deferred = []
         self.closed = False
         # This process is a child that the tool forked.
@@ -76,6 +79,7 @@ class Channel:
                 self._write(kind, call_id, payload)
                 while self._deferred:
                     self._write(*self._deferred.pop(0))
+                self._sound_to = me
             finally:
                 self._writer = 0
 
@@ -89,23 +93,20 @@ class Channel:
         except OSError:
             pass
 
-    def _file_of(self):
-        """Which file the descriptor is; None when it is closed."""
-        try:
-            found = os.fstat(self._descriptor)
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
-
     def _check(self):
         # A thread that reads holds the old file: nobody would ever see the end of it.
-        if self._file_of() != self._file:
-            words = b"cjm: the tool closed descriptor %d, which is its channel to the worker; the process ends\n"
-            try:
-                os.write(2, words % self._descriptor)
-            except OSError:
-                pass
-            os._exit(EXIT_BROKEN)
+        try:
+            found = os.fstat(self._descriptor)
+            if found.st_ino == self._inode and found.st_dev == self._device:
+                return
+        except OSError:
+            pass
+        words = b"cjm: the tool closed descriptor %d, which is its channel to the worker; the process ends\n"
+        try:
+            os.write(2, words % self._descriptor)
+        except OSError:
+            pass
+        os._exit(EXIT_BROKEN)
 
     def _write(self, kind, call_id, payload):
         if self.closed:
@@ -156,7 +157,10 @@ class Channel:
         return whole
 
     def _read_some(self):
-        self._check()
+        # Whoever reads what follows its own answer has only just looked.
+        if self._sound_to != get_ident():
+            self._check()
+        self._sound_to = 0
         try:
             return os.read(self._descriptor, READ_AHEAD_BYTES)
         except ConnectionResetError:

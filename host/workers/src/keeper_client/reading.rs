@@ -1,0 +1,169 @@
+//! What the host hears of its keeper, and what it does about workers of whom it hears nothing: the keeper stands still, or
+//! is gone.
+
+use super::held::Held;
+use super::{
+    END_TREE_MAX, KEEPER_LOOK_INTERVAL, Outgoing, Running, SpawnRefusal, SpawnedWorker, Table, WorkerEnd,
+    is_stopped, lock,
+};
+use crate::death::millis;
+use cjm_platform::Pid;
+use cjm_platform::poll::{self, Interest};
+use cjm_platform::seqpacket::{Received, SeqPacket};
+use cjm_wire::keeper::{ExitWord, HostToKeeper, KeeperToHost};
+use cjm_wire::link::ExitStatus;
+use std::collections::HashMap;
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// How long a worker may have ended before a host whose keeper stands still tells it: one that runs needs milliseconds.
+const UNTOLD_MAX: Duration = Duration::from_millis(300);
+/// How long a worker may take to clear its tree once its keeper is gone; then the host does it.
+const ORPHAN_CLEARS_ITSELF_MAX: Duration = Duration::from_secs(2);
+/// How often workers that are to end are looked at.
+const END_LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
+pub(super) fn read_until_gone(
+    keeper: Pid,
+    socket: &SeqPacket,
+    table: &Mutex<Table>,
+    replies: &mpsc::SyncSender<Outgoing>,
+) {
+    while let Some(Received::Message(message)) = receive(keeper, socket, table) {
+        match serde_json::from_slice::<KeeperToHost>(&message.bytes) {
+            Ok(event) => {
+                if let Some(reply) = note(keeper, table, event) {
+                    // It has just said something, so it reads; if its queue is full all the same, its end kills them.
+                    let _ = replies.try_send(Outgoing { message: reply, fds: Vec::new() });
+                }
+            }
+            Err(error) => tracing::warn!(%error, "a message of the keeper cannot be read"),
+        }
+    }
+}
+
+/// The keeper's next message; None where it cannot be heard any more. Meanwhile tells the ends of workers that a keeper which stands still does not tell.
+fn receive(keeper: Pid, socket: &SeqPacket, table: &Mutex<Table>) -> Option<Received> {
+    loop {
+        let (living, is_one_untold) = {
+            let table = lock(table);
+            let living = table.running.values().filter(|running| running.ended.is_none());
+            let living: Vec<_> = living.filter_map(|running| running.held.clone()).collect();
+            (living, table.running.values().any(|running| running.ended.is_some()))
+        };
+        let mut watched = vec![(socket.as_fd(), Interest::Read)];
+        watched.extend(living.iter().map(|held| (held.fd(), Interest::Read)));
+        let ready = poll::wait(&watched, is_one_untold.then_some(KEEPER_LOOK_INTERVAL)).ok()?;
+        if ready[0].readable {
+            return socket.recv().ok();
+        }
+        tell_untold(keeper, table);
+    }
+}
+
+/// Notes which workers have ended, and tells of those that a stopped keeper has not told for a time.
+fn tell_untold(keeper: Pid, table: &Mutex<Table>) {
+    let mut table = lock(table);
+    let now = Instant::now();
+    for running in table.running.values_mut() {
+        if running.ended.is_none() && running.held.as_ref().is_some_and(|held| held.has_ended()) {
+            running.ended = Some(now);
+        }
+    }
+    let overdue = |running: &Running| running.ended.is_some_and(|at| now - at >= UNTOLD_MAX);
+    if !table.running.values().any(overdue) || !is_stopped(keeper) {
+        return;
+    }
+    for (_, running) in table.running.extract_if(|_, running| overdue(running)) {
+        let status = running.held.as_ref().and_then(|held| held.status());
+        let _ = running.end.send(WorkerEnd { status, descendants_killed: 0, clear_ms: 0 });
+    }
+}
+
+/// Takes over what the keeper says; what is to be answered.
+fn note(keeper: Pid, table: &Mutex<Table>, event: KeeperToHost) -> Option<HostToKeeper> {
+    match event {
+        KeeperToHost::Ready { .. } => {}
+        KeeperToHost::Spawned { worker, pid } => {
+            let (end_sender, end) = oneshot::channel();
+            let held = Held::child_of(keeper, pid).map(Arc::new);
+            let pending = {
+                let mut table = lock(table);
+                table.running.insert(worker.clone(), Running { end: end_sender, held, ended: None });
+                table.spawning.remove(&worker)
+            };
+            let spawned = SpawnedWorker { pid: u32::try_from(pid).unwrap_or_default(), end };
+            let taken = pending.is_some_and(|pending| pending.answer.send(Ok(spawned)).is_ok());
+            // Its caller has given up meanwhile: it is nobody's.
+            return (!taken).then_some(HostToKeeper::Kill { worker });
+        }
+        KeeperToHost::SpawnFailed { worker, message, next_step, .. } => {
+            if let Some(pending) = lock(table).spawning.remove(&worker) {
+                let _ = pending.answer.send(Err(SpawnRefusal { message, next_step }));
+            }
+        }
+        KeeperToHost::Exited { worker, status, descendants_killed, clear_ms, survivors, .. } => {
+            if !survivors.is_empty() {
+                tracing::warn!(?survivors, %worker, "processes of a dead worker outlive SIGKILL");
+            }
+            let mut table = lock(table);
+            let status = (!table.ending).then(|| exit_status(status));
+            if let Some(running) = table.running.remove(&worker) {
+                let _ = running.end.send(WorkerEnd { status, descendants_killed, clear_ms });
+            }
+        }
+        KeeperToHost::Ending { cause } => {
+            tracing::warn!(%cause, "the keeper ends and kills all workers; the next start gets a new one");
+            lock(table).ending = true;
+        }
+        KeeperToHost::Trouble { message } => tracing::warn!(%message, "the keeper reports trouble"),
+    }
+    None
+}
+
+pub(super) fn declare_all_dead(table: &Mutex<Table>) {
+    let (spawning, running) = {
+        let mut table = lock(table);
+        table.gone = true;
+        (std::mem::take(&mut table.spawning), std::mem::take(&mut table.running))
+    };
+    for (_, pending) in spawning {
+        let _ = pending.answer.send(Err(SpawnRefusal {
+            message: "the keeper died".to_owned(),
+            next_step: "try again: the host starts a new keeper".to_owned(),
+        }));
+    }
+    end_orphans(running);
+}
+
+/// Sees the workers of a lost keeper end, as each does by itself, and ends those that do not: one that stands still cannot.
+fn end_orphans(mut running: HashMap<String, Running>) {
+    let begun = Instant::now();
+    while !running.is_empty() {
+        let is_late = begun.elapsed() >= ORPHAN_CLEARS_ITSELF_MAX;
+        let waits = |held: &Arc<Held>| !is_late && !held.has_ended() && !held.is_stopped();
+        for (worker, Running { end, held, .. }) in
+            running.extract_if(|_, running| !running.held.as_ref().is_some_and(waits))
+        {
+            let ended = held.filter(|held| !held.has_ended()).map(|held| held.end_tree(END_TREE_MAX));
+            if ended.is_some_and(|ended| !ended.all) {
+                tracing::warn!(%worker, "processes of a worker may live on: its keeper is gone");
+            }
+            let descendants_killed = ended.map_or(0, |ended| ended.descendants_killed);
+            let clear_ms = millis(begun.elapsed());
+            let _ = end.send(WorkerEnd { status: None, descendants_killed, clear_ms });
+        }
+        if !running.is_empty() {
+            std::thread::sleep(END_LOOK_INTERVAL);
+        }
+    }
+}
+
+fn exit_status(word: ExitWord) -> ExitStatus {
+    match word {
+        ExitWord::Exited { code } => ExitStatus::Code(code),
+        ExitWord::Signaled { signal, .. } => ExitStatus::Signal(signal),
+    }
+}
