@@ -9,6 +9,18 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// What may be late, and is stopped then, whether or not its caller looks.
+pub(crate) trait Late: Send + Sync {
+    /// Its time is over.
+    fn stop(&self);
+}
+
+impl Late for CancellationToken {
+    fn stop(&self) {
+        self.cancel();
+    }
+}
+
 /// What stands for a time that no clock can hold: 30 years.
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
@@ -21,17 +33,10 @@ pub(crate) struct Deadlines {
 
 #[derive(Default)]
 struct Open {
-    due: BTreeMap<Key, Entered>,
+    due: BTreeMap<Key, Arc<dyn Late>>,
     next: u64,
     /// When they are looked at next; of those that are later nobody need be told.
     looks_at: Option<Instant>,
-}
-
-/// One call's.
-struct Entered {
-    passed: CancellationToken,
-    /// What stops the call, whether or not its caller looks.
-    stop: Box<dyn FnOnce() + Send>,
 }
 
 /// Unique, and in the order of time.
@@ -41,7 +46,6 @@ type Key = (Instant, u64);
 pub(crate) struct Due {
     deadlines: Arc<Deadlines>,
     key: Key,
-    passed: CancellationToken,
 }
 
 /// When so much time has passed, on the clock of the runtime this is called in.
@@ -51,28 +55,22 @@ pub(crate) fn in_time(within: Duration) -> Instant {
 }
 
 impl Deadlines {
-    /// Looks after a call that may take so long from now, on the clock of this runtime; `stop` stops it then.
-    pub(crate) fn enter(
-        self: &Arc<Self>,
-        runtime: &Handle,
-        within: Duration,
-        stop: impl FnOnce() + Send + 'static,
-    ) -> Due {
+    /// Looks after a call that may take so long from now, on the clock of this runtime; then it is stopped.
+    pub(crate) fn enter(self: &Arc<Self>, runtime: &Handle, within: Duration, call: Arc<dyn Late>) -> Due {
         let at = {
             let _its_clock = runtime.enter();
             in_time(within)
         };
-        let passed = CancellationToken::new();
         let mut open = self.open();
         let key = (at, open.next);
         open.next += 1;
-        open.due.insert(key, Entered { passed: passed.clone(), stop: Box::new(stop) });
+        open.due.insert(key, call);
         if open.looks_at.is_none_or(|looks_at| at < looks_at) {
             open.looks_at = Some(at);
             self.changed.notify_one();
         }
         drop(open);
-        Due { deadlines: Arc::clone(self), key, passed }
+        Due { deadlines: Arc::clone(self), key }
     }
 
     /// The task that looks after them.
@@ -87,7 +85,7 @@ impl Deadlines {
         }
     }
 
-    /// Tells those whose time is over; gives the next one's.
+    /// Stops those whose time is over; gives the next one's.
     fn pass(&self, now: Instant) -> Option<Instant> {
         let mut late = Vec::new();
         let mut open = self.open();
@@ -97,23 +95,12 @@ impl Deadlines {
         open.looks_at = open.due.first_key_value().map(|((at, _), _)| *at);
         let looks_at = open.looks_at;
         drop(open);
-        for Entered { passed, stop } in late {
-            // Before its caller learns it, who then finds nothing to drop.
-            stop();
-            passed.cancel();
-        }
+        late.iter().for_each(|call| call.stop());
         looks_at
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Due {
-    /// Resolves when the time is over.
-    pub(crate) async fn passed(&self) {
-        self.passed.cancelled().await;
     }
 }
 
@@ -126,33 +113,31 @@ impl Drop for Due {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_is_due_first_is_told_first_and_who_has_ended_is_forgotten() {
+    async fn whoever_is_due_first_is_stopped_first_and_who_has_ended_is_forgotten() {
         let (deadlines, runtime) = (Arc::new(Deadlines::default()), Handle::current());
         tokio::spawn(Arc::clone(&deadlines).keep());
         let begun = Instant::now();
-        let stopped = Arc::new(AtomicUsize::new(0));
-        let stop = || {
-            let stopped = Arc::clone(&stopped);
-            move || {
-                stopped.fetch_add(1, Ordering::Relaxed);
-            }
+        let enter = |within| {
+            let call = CancellationToken::new();
+            (deadlines.enter(&runtime, within, Arc::new(call.clone())), call)
         };
-        let enter = |seconds| deadlines.enter(&runtime, Duration::from_secs(seconds), stop());
-        let (late, soon, ended) = (enter(60), enter(5), enter(1));
-        let never = deadlines.enter(&runtime, Duration::MAX, stop());
+        let after = |seconds| enter(Duration::from_secs(seconds));
+        let ((late, stopped_late), (soon, stopped_soon), (ended, never_stopped)) =
+            (after(60), after(5), after(1));
+        let (never, _) = enter(Duration::MAX);
         drop(ended);
-        soon.passed().await;
+        stopped_soon.cancelled().await;
         assert_eq!(begun.elapsed(), Duration::from_secs(5));
         // One that is entered between two looks is not late.
-        enter(2).passed().await;
+        let (between, stopped_between) = after(2);
+        stopped_between.cancelled().await;
         assert_eq!(begun.elapsed(), Duration::from_secs(7));
-        late.passed().await;
+        stopped_late.cancelled().await;
         assert_eq!(begun.elapsed(), Duration::from_secs(60));
-        assert_eq!(stopped.load(Ordering::Relaxed), 3, "those that were late, each once");
-        drop((late, soon));
+        assert!(!never_stopped.is_cancelled());
+        drop((late, soon, between));
         assert_eq!(deadlines.open().due.len(), 1);
         drop(never);
         assert!(deadlines.open().due.is_empty());

@@ -351,7 +351,7 @@ impl Host {
         let (capability, runtime) = (calling.instance.plan.capability.clone(), calling.runtime.clone());
         let abandoned = CancellationToken::new();
         let (late, gone) = (abandoned.clone(), abandoned.clone().drop_guard());
-        let due = self.services().deadlines.enter(&runtime, timeout, move || late.cancel());
+        let _due = self.services().deadlines.enter(&runtime, timeout, Arc::new(late.clone()));
         // Its connection must outlive the caller's runtime, too.
         let opening =
             async move { StreamedCall::open(calling, body, abandoned, Limit::within(timeout)).await };
@@ -359,7 +359,7 @@ impl Host {
         tokio::select! {
             biased;
             // First: a late opening says that it was cancelled.
-            () = due.passed() => Err(CallError::DeadlinePassed { capability, seconds: timeout.as_secs_f64() }),
+            () = late.cancelled() => Err(CallError::DeadlinePassed { capability, seconds: timeout.as_secs_f64() }),
             opened = opening => {
                 gone.disarm();
                 match opened {
@@ -417,13 +417,9 @@ impl Host {
             calls.track_future(async move { calling.run(&path, body, abandoned).await })
         };
         let running = Enduring::new(&runtime, tasks, abandoned, running);
-        let late = running.abandon();
-        let due = deadlines.enter(&runtime, timeout, move || late.now());
-        tokio::select! {
-            biased;
-            answer = running => answer,
-            () = due.passed() => Err(CallError::DeadlinePassed { capability, seconds: timeout.as_secs_f64() }),
-        }
+        let _due = deadlines.enter(&runtime, timeout, running.taken_away());
+        let late = || Err(CallError::DeadlinePassed { capability, seconds: timeout.as_secs_f64() });
+        running.await.unwrap_or_else(late)
     }
 
     fn calling(&self, id: &InstanceId, call: JobId) -> Result<Calling, CallError> {

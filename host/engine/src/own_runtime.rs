@@ -2,12 +2,13 @@
 //! a thread that ends, or block its only runtime thread, and its workers must still be watched. Direct calls alone do
 //! their I/O in the caller's task, and move here when the caller goes away.
 
+use crate::deadlines::Late;
 use crate::error::HostError;
 use futures_util::future::BoxFuture;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -103,12 +104,12 @@ impl Drop for OwnRuntime {
 }
 
 /// A future that is polled in the caller's task, and goes on in the host's runtime when the caller drops it unfinished, or
-/// when it is taken away ([`Abandon`]). `abandoned` tells it that nobody waits any more. One that was never polled has not begun, and does not.
-pub(crate) struct Enduring<T: Send + 'static>(Abandon<T>);
+/// when it is taken away ([`Late`]), which the caller is told by `None`. `abandoned` tells it that nobody waits any more. One
+/// that was never polled has not begun, and does not.
+pub(crate) struct Enduring<T: Send + 'static>(Arc<Endured<T>>);
 
-/// Takes such a future out of its caller's hands, who then waits for nothing.
-pub(crate) struct Abandon<T: Send + 'static> {
-    place: Arc<Mutex<Place<T>>>,
+struct Endured<T: Send + 'static> {
+    place: Mutex<Place<T>>,
     abandoned: CancellationToken,
     runtime: Handle,
     /// Whoever waits for these waits for what was abandoned.
@@ -118,7 +119,8 @@ pub(crate) struct Abandon<T: Send + 'static> {
 struct Place<T> {
     /// None: it has ended, or was taken.
     future: Option<BoxFuture<'static, T>>,
-    begun: bool,
+    /// Who waits for it; none before it has begun.
+    caller: Option<Waker>,
 }
 
 impl<T: Send + 'static> Enduring<T> {
@@ -128,55 +130,56 @@ impl<T: Send + 'static> Enduring<T> {
         abandoned: CancellationToken,
         future: impl Future<Output = T> + Send + 'static,
     ) -> Self {
-        let place = Place { future: Some(Box::pin(future) as BoxFuture<'static, T>), begun: false };
-        let (runtime, tasks) = (runtime.clone(), tasks.clone());
-        Self(Abandon { place: Arc::new(Mutex::new(place)), abandoned, runtime, tasks })
+        let place = Mutex::new(Place { future: Some(Box::pin(future)), caller: None });
+        Self(Arc::new(Endured { place, abandoned, runtime: runtime.clone(), tasks: tasks.clone() }))
     }
 
     /// For somebody else who may take it away.
-    pub(crate) fn abandon(&self) -> Abandon<T> {
-        let Abandon { place, abandoned, runtime, tasks } = &self.0;
-        Abandon {
-            place: Arc::clone(place),
-            abandoned: abandoned.clone(),
-            runtime: runtime.clone(),
-            tasks: tasks.clone(),
-        }
+    pub(crate) fn taken_away(&self) -> Arc<dyn Late> {
+        Arc::<Endured<T>>::clone(&self.0)
     }
 }
 
-impl<T: Send + 'static> Abandon<T> {
-    /// It goes on in the host's runtime, and is told that nobody waits; what had not begun is forgotten.
-    pub(crate) fn now(&self) {
-        let Place { future, begun } = &mut *self.place();
-        if let Some(future) = future.take().filter(|_| *begun) {
-            self.abandoned.cancel();
-            self.tasks.spawn_on(async move { drop(future.await) }, &self.runtime);
-        }
-    }
-
+impl<T: Send + 'static> Endured<T> {
     fn place(&self) -> MutexGuard<'_, Place<T>> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T: Send + 'static> Future for Enduring<T> {
-    type Output = T;
+impl<T: Send + 'static> Late for Endured<T> {
+    /// It goes on in the host's runtime, and is told that nobody waits; what had not begun is forgotten.
+    fn stop(&self) {
+        let taken = {
+            let mut place = self.place();
+            (place.future.take(), place.caller.take())
+        };
+        let (Some(future), Some(caller)) = taken else { return };
+        self.abandoned.cancel();
+        self.tasks.spawn_on(async move { drop(future.await) }, &self.runtime);
+        caller.wake();
+    }
+}
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let mut place = self.0.place();
-        place.begun = true;
-        let Some(future) = &mut place.future else { return Poll::Pending };
-        let polled = future.as_mut().poll(context);
-        if polled.is_ready() {
-            place.future = None;
+impl<T: Send + 'static> Future for Enduring<T> {
+    type Output = Option<T>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
+        let Place { future, caller } = &mut *self.0.place();
+        let Some(running) = future else { return Poll::Ready(None) };
+        match caller {
+            Some(caller) => caller.clone_from(context.waker()),
+            None => *caller = Some(context.waker().clone()),
         }
-        polled
+        let polled = running.as_mut().poll(context);
+        if polled.is_ready() {
+            *future = None;
+        }
+        polled.map(Some)
     }
 }
 
 impl<T: Send + 'static> Drop for Enduring<T> {
     fn drop(&mut self) {
-        self.0.now();
+        self.0.stop();
     }
 }

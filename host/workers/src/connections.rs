@@ -85,8 +85,8 @@ struct Idle {
 #[derive(Debug)]
 struct Line {
     sender: SendRequest<Full<Bytes>>,
-    /// None: the connection has ended.
-    driver: Option<Connection<TokioIo<UnixStream>, Full<Bytes>>>,
+    /// None: the connection has ended. Boxed, since it is large and changes hands at every call.
+    driver: Option<Box<Connection<TokioIo<UnixStream>, Full<Bytes>>>>,
 }
 
 impl Connections {
@@ -153,7 +153,7 @@ impl Line {
     async fn connect(socket: &Path) -> Result<Self, Broken> {
         let stream = UnixStream::connect(socket).await.map_err(Broken::Connect)?;
         let (sender, driver) = handshake(TokioIo::new(stream)).await?;
-        Ok(Self { sender, driver: Some(driver) })
+        Ok(Self { sender, driver: Some(Box::new(driver)) })
     }
 
     async fn exchange(

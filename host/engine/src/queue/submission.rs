@@ -133,6 +133,8 @@ impl Host {
             Ok(ids)
         })
         .await
+        // Nobody takes it away.
+        .unwrap_or(Err(HostError::ShuttingDown))
     }
 
     /// The capability of a target, as far as it is known.
