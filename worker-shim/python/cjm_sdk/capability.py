@@ -11,6 +11,7 @@ import threading
 import time
 
 from . import calls
+from .arguments import signature_of
 from .errors import Cancelled, UserInputError
 from .json_codec import Unfit
 
@@ -184,20 +185,38 @@ class Capability:
         return found
 
     def _picked(self, args, kwargs):
-        actions = self.actions()
+        methods = self._methods()
         name = kwargs.get("action")
         if name is not None:
             kwargs = {key: value for key, value in kwargs.items() if key != "action"}
-        elif args and isinstance(args[0], str) and args[0] in actions:
+        elif args and isinstance(args[0], str) and args[0] in methods:
             name, args = args[0], args[1:]
-        elif len(actions) == 1:
-            name = next(iter(actions))
-        if name not in actions:
-            listed = ", ".join(sorted(actions)) or "none: no method is marked @action"
+        elif len(methods) == 1:
+            name = next(iter(methods))
+        if name not in methods:
+            listed = ", ".join(sorted(methods)) or "none: no method is marked @action"
             problem = "no action was named" if name is None else "unknown action %r" % (name,)
             # Refused, as by whoever calls: nothing of the tool has run.
             raise Unfit("%s (actions: %s)" % (problem, listed), fields_invalid=["action"])
-        return getattr(self, actions[name]), args, kwargs
+        method, signature = methods[name]
+        signature.check(name, args, kwargs)
+        return getattr(self, method), args, kwargs
+
+    @classmethod
+    def _methods(cls):
+        """Action name → method name and signature. Looked up once: a class has many names, and a call may be short."""
+        found = cls.__dict__.get("_cjm_methods")
+        if found is None:
+            found = {name: (method, cls._signature(method)) for name, method in cls.actions().items()}
+            cls._cjm_methods = found
+        return found
+
+    @classmethod
+    def _signature(cls, method):
+        raw = next(vars(klass)[method] for klass in cls.__mro__ if method in vars(klass))
+        function = getattr(cls, method)
+        # Its first parameter is the tool or the class, which no caller gives.
+        return signature_of(getattr(function, "__func__", function), is_bound=not isinstance(raw, staticmethod))
 
     def _defaults(self):
         properties = self.get_config_schema().get("properties", {})

@@ -90,56 +90,30 @@ def describe(module_name, class_name=None, adapters=()):
     return document
 
 
-# What a value of a parameter is in JSON, by its annotation; any other annotation says nothing.
-_JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", list: "array", dict: "object"}
-
-
 def _action(cls, name, method):
     """An action, with the JSON Schema of its arguments as far as the signature tells it."""
-    import inspect
-    import typing
-
-    function = getattr(cls, method)
-    try:
-        hints = typing.get_type_hints(function)
-    except Exception:
-        # An annotation that nobody can evaluate is none.
-        hints = {}
-    properties, required, others = {}, [], False
-    parameters = list(inspect.signature(function).parameters.values())
-    is_bound = not isinstance(inspect.getattr_static(cls, method), (staticmethod, classmethod))
-    for parameter in parameters[1:] if is_bound else parameters:
-        if parameter.kind == parameter.VAR_KEYWORD:
-            others = True
-        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            continue
-        kind = _json_type(hints.get(parameter.name))
-        properties[parameter.name] = {} if kind is None else {"type": kind}
-        if parameter.default is parameter.empty:
-            required.append(parameter.name)
-        elif isinstance(parameter.default, (str, int)) or _is_finite(parameter.default):
-            properties[parameter.name]["default"] = parameter.default
-    schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": others}
-    return {"name": name, "description": _first_line(function.__doc__), "arguments": schema}
+    signature = cls._signature(method)
+    properties = {}
+    for parameter in signature.names:
+        kind = signature.kinds.get(parameter)
+        # What is not given is not written either, so null is not told.
+        properties[parameter] = {} if kind is None else {"type": kind.rstrip("?")}
+        default = signature.defaults.get(parameter)
+        if isinstance(default, (str, int)) or _is_finite(default):
+            properties[parameter]["default"] = default
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "required": signature.required,
+        "additionalProperties": signature.takes_others,
+    }
+    return {"name": name, "description": _first_line(getattr(cls, method).__doc__), "arguments": schema}
 
 
 def _is_finite(value):
     import math
 
     return isinstance(value, float) and math.isfinite(value)
-
-
-def _json_type(hint):
-    import typing
-
-    # Optional[X] and X | None are X here: what is not given is not written either.
-    inner = [kind for kind in typing.get_args(hint) if kind is not type(None)]
-    origin = typing.get_origin(hint)
-    if origin in _JSON_TYPES:
-        return _JSON_TYPES[origin]
-    if len(inner) == 1 and type(None) in typing.get_args(hint):
-        return _json_type(inner[0])
-    return _JSON_TYPES.get(hint) if isinstance(hint, type) else None
 
 
 def _import(name):

@@ -1,0 +1,161 @@
+"""What an action takes, from its signature, and whether a call's arguments fit it.
+
+What not: conversions. A value arrives as its JSON says, or the call is refused before the action runs.
+Must hold: what is refused here is what the manifest declares (`introspect.py` asks here too); an annotation that says
+nothing about JSON refuses nothing; `inspect` and `typing` are imported for unusual signatures only, since they cost a
+quarter of a start.
+"""
+
+from .json_codec import Unfit
+
+# What a value is in JSON, by its annotation.
+_KINDS = {str: "string", int: "integer", float: "number", bool: "boolean", list: "array", dict: "object"}
+_NAMES = {cls.__name__: kind for cls, kind in _KINDS.items()}
+_WORDS = {
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "an object",
+}
+_NONE = type(None)
+_VARKEYWORDS = 0x08
+_SHOWN_CHARS_MAX = 200
+
+
+class Signature:
+    """The parameters of one action, as its callers see them."""
+
+    def __init__(self, names=(), required=(), defaults=None, kinds=None, takes_others=True, by_position=(0, 0)):
+        # In order, without those that can only be given by position.
+        self.names = tuple(names)
+        self.required = list(required)
+        self.defaults = defaults or {}
+        # name → kind in JSON, with `?` where null is one of its values; where the annotation says so.
+        self.kinds = kinds or {}
+        # `**kwargs`.
+        self.takes_others = takes_others
+        # Which arguments by position are those of `names`: from, to.
+        self.by_position = by_position
+
+    def check(self, action, args, kwargs):
+        """Raises Unfit where the arguments do not fit."""
+        given = kwargs
+        if args:
+            first, last = self.by_position
+            given = dict(zip(self.names, args[first:last]), **kwargs)
+        unknown = [] if self.takes_others else [name for name in given if name not in self.names]
+        if unknown:
+            listed = ", ".join("`%s`" % name for name in unknown)
+            if self.names:
+                words = "action `%s` has no parameter %s; there are: %s" % (action, listed, ", ".join(self.names))
+            else:
+                words = "action `%s` takes no arguments, and %s was given" % (action, listed)
+            raise Unfit(words, fields_invalid=unknown)
+        missing = [name for name in self.required if name not in given]
+        if missing:
+            listed = ", ".join("`%s`" % name for name in missing)
+            words = "action `%s` needs %s; its parameters are: %s" % (action, listed, ", ".join(self.names))
+            raise Unfit(words, fields_invalid=missing)
+        for name, kind in self.kinds.items():
+            if name in given and not _fits(given[name], kind):
+                words = "argument `%s` is %s, and %s is expected"
+                raise Unfit(words % (name, _shown(given[name]), _WORDS[kind.rstrip("?")]), fields_invalid=[name])
+
+
+def signature_of(function, is_bound):
+    """What a function takes; `is_bound`: its first parameter is given already."""
+    code = getattr(function, "__code__", None)
+    first = 1 if is_bound else 0
+    is_usual = code is not None and not hasattr(function, "__wrapped__") and not hasattr(function, "__signature__")
+    if not is_usual or code.co_posonlyargcount > first:
+        return _inspected(function, first)
+    positional = code.co_varnames[: code.co_argcount]
+    names = (positional + code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount])[first:]
+    values = function.__defaults__ or ()
+    defaults = dict(zip(positional[len(positional) - len(values) :], values), **(function.__kwdefaults__ or {}))
+    takes_others = bool(code.co_flags & _VARKEYWORDS)
+    return _signature(function, names, defaults, takes_others, (0, len(positional) - first))
+
+
+def _inspected(function, first):
+    import inspect
+
+    try:
+        parameters = list(inspect.signature(function).parameters.values())[first:]
+    except (TypeError, ValueError):
+        # A signature that nobody can tell refuses nothing.
+        return Signature()
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    defaults = {p.name: p.default for p in named if p.default is not p.empty}
+    takes_others = any(p.kind == p.VAR_KEYWORD for p in parameters)
+    only_position = sum(p.kind == p.POSITIONAL_ONLY for p in parameters)
+    last = only_position + sum(p.kind == p.POSITIONAL_OR_KEYWORD for p in parameters)
+    names = [p.name for p in named]
+    return _signature(inspect.unwrap(function), names, defaults, takes_others, (only_position, last))
+
+
+def _signature(function, names, defaults, takes_others, by_position):
+    kinds = _kinds(function, names)
+    # `text: str = None` says that null is one of its values, too.
+    for name in [name for name, kind in kinds.items() if kind[-1] != "?" and defaults.get(name, 0) is None]:
+        kinds[name] += "?"
+    required = [name for name in names if name not in defaults]
+    return Signature(names, required, defaults, kinds, takes_others, by_position)
+
+
+def _kinds(function, names):
+    try:
+        hints = function.__annotations__
+        if any(isinstance(hint, str) and hint not in _NAMES for hint in hints.values()):
+            import typing
+
+            hints = typing.get_type_hints(function)
+    except Exception:
+        # An annotation that nobody can evaluate is none.
+        return {}
+    found = {name: _kind(hints[name]) for name in names if name in hints}
+    return {name: kind for name, kind in found.items() if kind is not None}
+
+
+def _kind(hint):
+    if isinstance(hint, str):
+        return _NAMES.get(hint)
+    inner = getattr(hint, "__args__", ())
+    if isinstance(inner, tuple) and _NONE in inner:
+        # Optional[X] and X | None, whose null is a value.
+        rest = [kind for kind in inner if kind is not _NONE]
+        kind = _kind(rest[0]) if len(rest) == 1 else None
+        return kind and kind.rstrip("?") + "?"
+    origin = getattr(hint, "__origin__", None)
+    return _KINDS.get(origin if origin is not None else hint) if _hashable(hint) else None
+
+
+def _hashable(hint):
+    try:
+        hash(hint)
+        return True
+    except TypeError:
+        return False
+
+
+def _fits(value, kind):
+    if kind[-1] == "?":
+        return value is None or _fits(value, kind[:-1])
+    if kind == "string":
+        return isinstance(value, str)
+    if kind == "boolean":
+        return isinstance(value, bool)
+    if kind == "integer":
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind == "number":
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (list, tuple) if kind == "array" else dict)
+
+
+def _shown(value):
+    from .encode import plain_bytes
+
+    text = plain_bytes(value).decode("utf-8", "replace")
+    return text if len(text) <= _SHOWN_CHARS_MAX else text[:_SHOWN_CHARS_MAX] + "…"

@@ -1,0 +1,136 @@
+"""What an action takes, and that arguments which do not fit are refused before it runs.
+
+What not: how a refusal travels (`test_calls.py`). Must hold: every way to write a parameter is here once.
+"""
+
+import functools
+import sys
+import unittest
+from os.path import abspath, dirname, join
+from typing import Dict, List, Optional, Union
+
+sys.path.insert(0, dirname(dirname(abspath(__file__))))
+
+from cjm_sdk import Capability, action  # noqa: E402
+from cjm_sdk.arguments import signature_of  # noqa: E402
+from cjm_sdk.json_codec import Unfit  # noqa: E402
+
+
+def passed_on(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+class Tool(Capability):
+    name = "tool"
+
+    @action
+    def typed(self, text: str, count: int = 1, rate: float = 1.0, flag: bool = False, items: list = (), more: dict = {}):
+        return [text, count, rate, flag, items, more]
+
+    @action
+    def named(self, text: "str", maybe: "Optional[int]" = None, later: "NotThere" = None):  # noqa: F821
+        return [text, maybe, later]
+
+    @action
+    def optional(self, first: Optional[str], second: Union[int, None] = 3, third: List[str] = None, last: Dict = None):
+        return [first, second, third, last]
+
+    @action
+    def open(self, first, **others):
+        return [first, others]
+
+    @action
+    def several(self, first: int, *rest, last=None):
+        return [first, rest, last]
+
+    @action
+    def only_position(self, first, /, second: int = 2):
+        return [first, second]
+
+    @action
+    @passed_on
+    def wrapped(self, text: str):
+        return text
+
+    @action
+    def nothing(self):
+        return "nothing"
+
+
+class Arguments(unittest.TestCase):
+    def setUp(self):
+        self.tool = Tool()
+
+    def call(self, action, *args, **kwargs):
+        return self.tool.execute(*args, action=action, **kwargs)
+
+    def refused(self, words, fields, action, *args, **kwargs):
+        with self.assertRaises(Unfit) as caught:
+            self.call(action, *args, **kwargs)
+        self.assertEqual(str(caught.exception), words)
+        self.assertEqual(caught.exception.fields_invalid, fields)
+
+    def test_what_fits_passes_as_it_is(self):
+        every = {"text": "", "count": 2**70, "rate": 1, "flag": True, "items": [1], "more": {"a": 1}}
+        self.assertEqual(self.call("typed", **every), list(every.values()))
+        self.assertEqual(self.call("typed", "x", 2), ["x", 2, 1.0, False, (), {}])
+        self.assertEqual(self.call("optional", first=None), [None, 3, None, None])
+        self.assertEqual(self.call("optional", first="a", second=None, third=["x"], last={}), ["a", None, ["x"], {}])
+        self.assertEqual(self.call("optional", first="a", third=None), ["a", 3, None, None])
+        self.assertEqual(self.call("open", first=1, text=5, also=None), [1, {"text": 5, "also": None}])
+        self.assertEqual(self.call("several", 1, "x", 2, last=3), [1, ("x", 2), 3])
+        self.assertEqual(self.call("only_position", 1, 5), [1, 5])
+        self.assertEqual(self.call("wrapped", text="a"), "a")
+        self.assertEqual(self.call("nothing"), "nothing")
+
+    def test_what_does_not_fit_is_refused_with_what_is_expected(self):
+        for name, value, shown, expected in [
+            ("text", 42, "42", "text"),
+            ("text", None, "null", "text"),
+            ("count", "1", '"1"', "a whole number"),
+            ("count", True, "true", "a whole number"),
+            ("count", 1.5, "1.5", "a whole number"),
+            ("rate", "x" * 500, '"' + "x" * 199 + "…", "a number"),
+            ("rate", False, "false", "a number"),
+            ("flag", 0, "0", "true or false"),
+            ("items", "a", '"a"', "a list"),
+            ("more", [], "[]", "an object"),
+        ]:
+            with self.subTest(name=name, value=value):
+                words = "argument `%s` is %s, and %s is expected" % (name, shown, expected)
+                self.refused(words, [name], "typed", **dict({"text": ""}, **{name: value}))
+        self.refused("argument `count` is \"2\", and a whole number is expected", ["count"], "typed", "x", "2")
+        self.refused("argument `second` is [], and a whole number is expected", ["second"], "optional", first="", second=[])
+        self.refused("argument `third` is 1, and a list is expected", ["third"], "optional", first="", third=1)
+        self.refused("argument `text` is 1, and text is expected", ["text"], "wrapped", text=1)
+
+    def test_names_are_told(self):
+        there = "text, count, rate, flag, items, more"
+        self.refused("action `typed` needs `text`; its parameters are: " + there, ["text"], "typed")
+        words = "action `typed` has no parameter `size`, `speed`; there are: " + there
+        self.refused(words, ["size", "speed"], "typed", text="", size=1, speed=2)
+        self.refused("action `nothing` takes no arguments, and `x` was given", ["x"], "nothing", x=1)
+        self.refused("action `several` needs `first`; its parameters are: first, last", ["first"], "several")
+        self.refused("action `open` needs `first`; its parameters are: first", ["first"], "open", text="")
+
+    def test_of_a_function_and_a_built_in(self):
+        def function(text: str, *, flag: bool):
+            pass
+
+        with self.assertRaises(Unfit):
+            signature_of(function, is_bound=False).check("f", (), {"text": 1, "flag": True})
+        signature_of(function, is_bound=False).check("f", ("",), {"flag": True})
+        # Of what nobody can tell nothing is refused.
+        signature_of(dict.update, is_bound=True).check("update", (), {"any": 1})
+
+    def test_an_annotation_that_says_nothing_refuses_nothing(self):
+        # One that cannot be evaluated makes the others of its signature say nothing too.
+        self.assertEqual(self.call("named", text=1, maybe="x", later=2), [1, "x", 2])
+
+
+if __name__ == "__main__":
+    unittest.main()
