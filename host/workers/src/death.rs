@@ -2,7 +2,7 @@
 //! whoever owns it.
 
 use crate::error::CallError;
-use crate::keeper_client::WorkerEnd;
+use crate::keeper_client::table::WorkerEnd;
 use cjm_decide::death::Verdict;
 use cjm_wire::channel::LoadFailure;
 use cjm_wire::http::Health;

@@ -7,25 +7,25 @@
 
 use cjm_platform::seqpacket::{Received, SeqPacket};
 use cjm_platform::spawn::{Spawned, spawn_small};
-use cjm_platform::tree::process_info;
 use cjm_platform::{Pid, PidFd, Signal, process};
 use cjm_wire::WorkerSessionId;
 use cjm_wire::keeper::{HostToKeeper, KEEPER_PROTOCOL, KeeperToHost, SpawnWorker};
-use cjm_wire::link::ExitStatus;
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc::{self, TrySendError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 mod held;
 mod reading;
+pub(crate) mod table;
 
-use held::Held;
-use reading::{declare_all_dead, read_until_gone};
+pub use table::SpawnRefusal;
+
+use reading::{END_TREE_MAX, declare_all_dead, read_until_gone};
+use table::{Outgoing, PendingSpawn, SpawnedWorker, Table, WorkerEnd, is_stopped, lock};
 
 /// How long a keeper may take to say that it is ready.
 const KEEPER_READY_MAX: Duration = Duration::from_secs(10);
@@ -40,62 +40,8 @@ const KEEPER_STOPPED_MAX: Duration = Duration::from_secs(1);
 const KEEPER_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a killed keeper may take to end, and its workers to clear their trees.
 const KEEPER_KILLED_MAX: Duration = Duration::from_secs(5);
-/// How long the ending of one tree by the host may take. What lives on is beyond signals.
-const END_TREE_MAX: Duration = Duration::from_secs(2);
 /// Requests that may wait for the keeper. More mean that it has stopped reading.
 const REQUESTS_MAX: usize = 1024;
-
-/// How a worker ended, as the keeper saw it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct WorkerEnd {
-    /// Its wait status; `None` when the keeper itself is gone and nobody could see it.
-    pub(crate) status: Option<ExitStatus>,
-    /// Processes it left behind that had to be killed.
-    pub(crate) descendants_killed: u32,
-    /// How long that took.
-    pub(crate) clear_ms: u64,
-}
-
-/// A worker that runs.
-pub(crate) struct SpawnedWorker {
-    pub(crate) pid: u32,
-    pub(crate) end: oneshot::Receiver<WorkerEnd>,
-}
-
-/// Why the keeper could not start a worker.
-#[derive(Debug, Clone)]
-pub struct SpawnRefusal {
-    /// What was refused.
-    pub message: String,
-    /// What to do.
-    pub next_step: String,
-}
-
-struct PendingSpawn {
-    answer: oneshot::Sender<Result<SpawnedWorker, SpawnRefusal>>,
-}
-
-#[derive(Default)]
-struct Table {
-    spawning: HashMap<String, PendingSpawn>,
-    running: HashMap<String, Running>,
-    /// It was told to end by somebody else, and kills all workers: none of them ended by itself.
-    ending: bool,
-    gone: bool,
-}
-
-struct Running {
-    end: oneshot::Sender<WorkerEnd>,
-    /// None: it was gone before it could be taken hold of.
-    held: Option<Arc<Held>>,
-    /// Seen to have ended, of which the keeper has said nothing yet.
-    ended: Option<Instant>,
-}
-
-struct Outgoing {
-    message: HostToKeeper,
-    fds: Vec<OwnedFd>,
-}
 
 /// A running keeper.
 pub struct Keeper {
@@ -240,11 +186,7 @@ impl Keeper {
                 tracing::warn!(%worker, "processes of a killed worker may live on: its keeper stands still");
             }
             if let Some(running) = lock(&table).running.remove(&worker) {
-                let end = WorkerEnd {
-                    status: held.status(),
-                    descendants_killed: ended.descendants_killed,
-                    clear_ms: crate::death::millis(begun.elapsed()),
-                };
+                let end = WorkerEnd::cleared(held.status(), ended.descendants_killed, begun.elapsed());
                 let _ = running.end.send(end);
             }
         });
@@ -317,19 +259,6 @@ impl Keeper {
     }
 }
 
-impl SpawnRefusal {
-    fn gone() -> Self {
-        Self {
-            message: "the keeper is gone".to_owned(),
-            next_step: "try again: the host starts a new keeper".to_owned(),
-        }
-    }
-}
-
-fn is_stopped(keeper: Pid) -> bool {
-    process_info(keeper).is_some_and(|info| matches!(info.state, 'T' | 't'))
-}
-
 /// A keeper that has not shown that it is one. If it never does, it is killed and reaped.
 struct Unready(Option<Spawned>);
 
@@ -380,11 +309,6 @@ fn reap(pidfd: &PidFd, pid: Pid) {
         // Fails only when the embedding program reaped it itself.
         let _ = process::reap(pid);
     }
-}
-
-fn lock(table: &Mutex<Table>) -> std::sync::MutexGuard<'_, Table> {
-    // The table is consistent between any two statements; a panicking holder changes nothing about that.
-    table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

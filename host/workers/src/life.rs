@@ -3,7 +3,7 @@
 
 use crate::death::{Death, FirstWord};
 use crate::frames;
-use crate::keeper_client::WorkerEnd;
+use crate::keeper_client::table::WorkerEnd;
 use crate::phase::Phases;
 use crate::pump::{Tail, pump};
 use crate::redaction::{Redaction, Said};

@@ -2,11 +2,7 @@
 //! is gone.
 
 use super::held::Held;
-use super::{
-    END_TREE_MAX, KEEPER_LOOK_INTERVAL, Outgoing, Running, SpawnRefusal, SpawnedWorker, Table, WorkerEnd,
-    is_stopped, lock,
-};
-use crate::death::millis;
+use super::table::{Outgoing, Running, SpawnRefusal, SpawnedWorker, Table, WorkerEnd, is_stopped, lock};
 use cjm_platform::Pid;
 use cjm_platform::poll::{self, Interest};
 use cjm_platform::seqpacket::{Received, SeqPacket};
@@ -22,8 +18,12 @@ use tokio::sync::oneshot;
 const UNTOLD_MAX: Duration = Duration::from_millis(300);
 /// How long a worker may take to clear its tree once its keeper is gone; then the host does it.
 const ORPHAN_CLEARS_ITSELF_MAX: Duration = Duration::from_secs(2);
+/// How long the ending of one tree by the host may take. What lives on is beyond signals.
+pub(super) const END_TREE_MAX: Duration = Duration::from_secs(2);
 /// How often workers that are to end are looked at.
 const END_LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// How often the keeper is looked at while it has not told an end.
+const UNTOLD_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 pub(super) fn read_until_gone(
     keeper: Pid,
@@ -55,7 +55,7 @@ fn receive(keeper: Pid, socket: &SeqPacket, table: &Mutex<Table>) -> Option<Rece
         };
         let mut watched = vec![(socket.as_fd(), Interest::Read)];
         watched.extend(living.iter().map(|held| (held.fd(), Interest::Read)));
-        let ready = poll::wait(&watched, is_one_untold.then_some(KEEPER_LOOK_INTERVAL)).ok()?;
+        let ready = poll::wait(&watched, is_one_untold.then_some(UNTOLD_LOOK_INTERVAL)).ok()?;
         if ready[0].readable {
             return socket.recv().ok();
         }
@@ -78,7 +78,7 @@ fn tell_untold(keeper: Pid, table: &Mutex<Table>) {
     }
     for (_, running) in table.running.extract_if(|_, running| overdue(running)) {
         let status = running.held.as_ref().and_then(|held| held.status());
-        let _ = running.end.send(WorkerEnd { status, descendants_killed: 0, clear_ms: 0 });
+        let _ = running.end.send(WorkerEnd::cleared(status, 0, Duration::ZERO));
     }
 }
 
@@ -152,8 +152,7 @@ fn end_orphans(mut running: HashMap<String, Running>) {
                 tracing::warn!(%worker, "processes of a worker may live on: its keeper is gone");
             }
             let descendants_killed = ended.map_or(0, |ended| ended.descendants_killed);
-            let clear_ms = millis(begun.elapsed());
-            let _ = end.send(WorkerEnd { status: None, descendants_killed, clear_ms });
+            let _ = end.send(WorkerEnd::cleared(None, descendants_killed, begun.elapsed()));
         }
         if !running.is_empty() {
             std::thread::sleep(END_LOOK_INTERVAL);

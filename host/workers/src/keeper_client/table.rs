@@ -1,0 +1,91 @@
+//! What the host knows of its keeper's workers, shared by whoever asks for them and whoever hears of them.
+
+use super::held::Held;
+use cjm_platform::Pid;
+use cjm_platform::tree::process_info;
+use cjm_wire::keeper::HostToKeeper;
+use cjm_wire::link::ExitStatus;
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// How a worker ended, as the keeper saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WorkerEnd {
+    /// Its wait status; `None` when the keeper itself is gone and nobody could see it.
+    pub(crate) status: Option<ExitStatus>,
+    /// Processes it left behind that had to be killed.
+    pub(crate) descendants_killed: u32,
+    /// How long that took.
+    pub(crate) clear_ms: u64,
+}
+
+/// A worker that runs.
+pub(crate) struct SpawnedWorker {
+    pub(crate) pid: u32,
+    pub(crate) end: oneshot::Receiver<WorkerEnd>,
+}
+
+/// Why the keeper could not start a worker.
+#[derive(Debug, Clone)]
+pub struct SpawnRefusal {
+    /// What was refused.
+    pub message: String,
+    /// What to do.
+    pub next_step: String,
+}
+
+pub(super) struct PendingSpawn {
+    pub(super) answer: oneshot::Sender<Result<SpawnedWorker, SpawnRefusal>>,
+}
+
+#[derive(Default)]
+pub(super) struct Table {
+    pub(super) spawning: HashMap<String, PendingSpawn>,
+    pub(super) running: HashMap<String, Running>,
+    /// It was told to end by somebody else, and kills all workers: none of them ended by itself.
+    pub(super) ending: bool,
+    pub(super) gone: bool,
+}
+
+pub(super) struct Running {
+    pub(super) end: oneshot::Sender<WorkerEnd>,
+    /// None: it was gone before it could be taken hold of.
+    pub(super) held: Option<Arc<Held>>,
+    /// Seen to have ended, of which the keeper has said nothing yet.
+    pub(super) ended: Option<Instant>,
+}
+
+pub(super) struct Outgoing {
+    pub(super) message: HostToKeeper,
+    pub(super) fds: Vec<OwnedFd>,
+}
+
+impl WorkerEnd {
+    /// Of a worker whose tree was cleared in so long a time.
+    pub(super) fn cleared(status: Option<ExitStatus>, descendants_killed: u32, took: Duration) -> Self {
+        let clear_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        Self { status, descendants_killed, clear_ms }
+    }
+}
+
+impl SpawnRefusal {
+    pub(super) fn gone() -> Self {
+        Self {
+            message: "the keeper is gone".to_owned(),
+            next_step: "try again: the host starts a new keeper".to_owned(),
+        }
+    }
+}
+
+/// Whether a keeper stands still by SIGSTOP, or under a debugger.
+pub(super) fn is_stopped(keeper: Pid) -> bool {
+    process_info(keeper).is_some_and(|info| matches!(info.state, 'T' | 't'))
+}
+
+pub(super) fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
+    // The table is consistent between any two statements; a panicking holder changes nothing about that.
+    table.lock().unwrap_or_else(PoisonError::into_inner)
+}
