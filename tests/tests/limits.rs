@@ -66,6 +66,25 @@ fn a_limit_on_the_size_of_files_is_an_error_and_a_tools_own_matter() {
 }
 
 #[test]
+fn too_little_memory_for_threads_is_told_before_they_are_started() {
+    let world = world();
+    // As much as the program itself needs to be loaded, and more until all of it fits.
+    let mut refused = 0;
+    for megabytes in (150..1_600).step_by(125) {
+        let ended = under(&world, &format!("ulimit -v {}", megabytes * 1024), &CALL);
+        let code = ended.code.unwrap_or_else(|| panic!("by a signal: {}", ended.describe()));
+        assert!(code != 101 && ended.elapsed.as_secs() < 60, "{}", ended.describe());
+        if code != 0 {
+            refused += 1;
+            assert!(ended.stderr.contains("ulimit -v"), "{}", ended.describe());
+        }
+    }
+    assert!((1..11).contains(&refused), "some are too few, and some are enough: {refused}");
+    world.assert_nothing_left();
+    let _ = world.run(&CALL).expect(exit::OK);
+}
+
+#[test]
 fn a_small_stack_is_enough() {
     let world = world();
     let ended = under(&world, "ulimit -s 256", &CALL).expect(exit::OK);

@@ -30,6 +30,9 @@ pub(crate) fn advise(report: &mut ErrorReport) {
     });
     if let Some((_, limit)) = found {
         report.next_step = next_step(*limit);
+    } else if said().any(|text| text.contains("out of memory") || text.contains("`ulimit -v`")) {
+        // A database has no number for it, and ours comes before the system's.
+        report.next_step = next_step(Limit::Memory);
     } else if report.code.starts_with("store.")
         && let Some(bytes) = limits::soft(Limit::FileSize)
         && said().any(|text| text.contains("disk I/O error"))
@@ -71,6 +74,10 @@ mod tests {
         assert!(report("host.threads", 11).contains("ulimit -u"));
         assert!(report("store.file", 27).contains("ulimit -f"));
         assert_eq!(report("host.directory", 13), "check the disk");
+        let mut of_sqlite = ErrorReport::new("store.database", "read the journal", "check the disk", 17);
+        of_sqlite.causes.push("out of memory".to_owned());
+        advise(&mut of_sqlite);
+        assert!(of_sqlite.next_step.contains("ulimit -v"));
         assert_eq!(report("call.tool_failed", 24), "check the disk", "a tool's own words");
     }
 }

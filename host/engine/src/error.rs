@@ -246,7 +246,7 @@ impl HostError {
             Self::Refused(error) => Facts::of(error),
             Self::Threads { .. } => domain(
                 "host.threads",
-                "raise the limit of processes (`ulimit -u`) or of open files (`ulimit -n`)",
+                "raise the limit of processes (`ulimit -u`), of open files (`ulimit -n`) or of memory (`ulimit -v`)",
             ),
             Self::Keeper { next_step, .. } => Facts::new("host.keeper", exit::WORKER_START, next_step),
             Self::NoAdapter(fault) => Facts::of(fault),

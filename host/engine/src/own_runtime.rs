@@ -29,10 +29,11 @@ const TRIAL_STACK_BYTES: usize = 16 * 1024;
 /// Whether so many threads and descriptors are to be had now: a runtime panics where they are not.
 ///
 /// # Errors
-/// What the system said.
+/// What the system said, or would say too late.
 pub fn check_room(threads: usize, descriptors: usize) -> std::io::Result<()> {
     let pairs = (0..descriptors.div_ceil(2)).map(|_| std::os::unix::net::UnixStream::pair());
     drop(pairs.collect::<std::io::Result<Vec<_>>>()?);
+    cjm_platform::limits::check_addresses(threads as u64)?;
     let gate = Mutex::new(());
     std::thread::scope(|scope| {
         // All live until the last one does.

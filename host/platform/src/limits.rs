@@ -34,6 +34,28 @@ pub fn soft(limit: Limit) -> Option<u64> {
     getrlimit(resource).current
 }
 
+/// Bytes of addresses that a thread takes, most of which never become memory: its stack, and what glibc's allocator sets
+/// aside for it.
+const THREAD_ADDRESS_BYTES: u64 = (2 + 64) * MIB;
+const MIB: u64 = 1024 * 1024;
+
+/// Whether this process may have the addresses of so many more threads. Where it may not, anything may fail: a library that
+/// gets no memory ends the process.
+///
+/// # Errors
+/// The limit, and what would be needed.
+pub fn check_addresses(threads: u64) -> io::Result<()> {
+    let Some(limit) = soft(Limit::Memory) else { return Ok(()) };
+    let needed = crate::proc_stat::address_bytes()? + threads * THREAD_ADDRESS_BYTES;
+    if needed <= limit {
+        return Ok(());
+    }
+    let (limit, needed) = (limit / MIB, needed.div_ceil(MIB));
+    let words =
+        format!("the address space is limited to {limit} MiB (`ulimit -v`), and {needed} MiB are needed");
+    Err(io::Error::new(io::ErrorKind::OutOfMemory, words))
+}
+
 /// For the first lines of a program of ours, before it has threads: a file that may not grow is an error of the write
 /// (EFBIG) instead of a signal that kills, and what is made is open to its owner whatever the umask is. Programs that
 /// `spawn` starts have the signal's default again; the umask, with the owner's bits, is theirs too.

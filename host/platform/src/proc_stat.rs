@@ -84,6 +84,15 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH | libc::EACCES | libc::EPERM))
 }
 
+/// How many bytes of addresses this process has.
+pub(crate) fn address_bytes() -> io::Result<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm")?;
+    let pages = text.split_ascii_whitespace().next().and_then(|pages| pages.parse::<u64>().ok());
+    let pages =
+        pages.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/self/statm has no size"))?;
+    Ok(pages * rustix::param::page_size() as u64)
+}
+
 /// The stat of `pid`, or None if there is no such process (any more).
 pub(crate) fn read(pid: i32) -> Option<Stat> {
     let mut path = *b"/proc/\0\0\0\0\0\0\0\0\0\0/stat";
