@@ -95,7 +95,10 @@ impl Stays {
             ))?;
         }
         match &self.data {
-            Some(data) => output.line(&format!("Kept: what it stored in {}", data.display())),
+            Some(data) => {
+                let path = data.display();
+                output.line(&format!("Kept: what it stored in {path} (`rm -r {path}` takes it away)"))
+            }
             None => Ok(()),
         }
     }

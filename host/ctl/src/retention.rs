@@ -105,20 +105,25 @@ impl Told<'_> {
 
     fn jobs(&mut self, data_dir: &Path, days: f64) -> Result<(), Fault> {
         let found = self.unless_nothing(forget_jobs(data_dir, days), "journal", JOURNAL_FILE)?;
-        if let Some(ForgottenJobs { jobs, compositions, files, file_bytes }) = found {
+        let forgotten = found.unwrap_or_default();
+        let ForgottenJobs { jobs, compositions, files, file_bytes, work_dirs, work_bytes } = forgotten;
+        if found.is_some() {
             self.line(&format!(
-                "jobs: forgot {jobs} job(s) + {compositions} composition(s) that ended more than {days} day(s) ago, and \
-                 {files} file(s) of large bodies ({:.1} MB). Their rows in the journal stay.",
-                mb(file_bytes)
+                "jobs: forgot {jobs} job(s) + {compositions} composition(s) that ended more than {days} day(s) ago, {files} \
+                 file(s) of large bodies ({:.1} MB), and {work_dirs} directory(ies) in which programs left results ({:.1} MB). \
+                 Their rows in the journal stay.",
+                mb(file_bytes),
+                mb(work_bytes)
             ))?;
         }
-        let ForgottenJobs { jobs, compositions, files, file_bytes } = found.unwrap_or_default();
         self.add(&json!({
             "jobs_max_age_days": days,
             "jobs_deleted": jobs,
             "compositions_deleted": compositions,
             "payload_files_deleted": files,
             "payload_bytes_deleted": file_bytes,
+            "work_directories_deleted": work_dirs,
+            "work_bytes_deleted": work_bytes,
         }));
         Ok(())
     }

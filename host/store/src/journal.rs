@@ -145,7 +145,7 @@ impl SqliteJournal {
         let last_seq = last_seq(&connection)?;
         let payloads = Payloads::of(data_dir);
         payloads.remove_half_written();
-        let keeping = options.jobs_days.map(|days| Keeping::new(payloads.clone(), days));
+        let keeping = options.jobs_days.map(|days| Keeping::new(data_dir, days));
         let (queue, receiver) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             gate: watch::Sender::new(Gate::Open),

@@ -1,5 +1,5 @@
 //! How long jobs are kept: their records, arguments, results, compositions, large bodies, and what is known of hosts and
-//! workers that ended. The journal's rows are not touched.
+//! workers that ended; also what programs left in their calls' directories. The journal's rows are not touched.
 //!
 //! What must hold: nothing unfinished goes, nor a job whose composition is unfinished; each turn is one short transaction;
 //! a body's file goes only when no record names it and nobody used it a moment ago.
@@ -9,11 +9,12 @@ use crate::payload::Payloads;
 use crate::retention::cutoff;
 use crate::room::{RESERVE_BYTES, available, give_up_reserve, make_reserve};
 use crate::schema::{Durability, JOURNAL_FILE, open_journal};
+use crate::work_dirs;
 use cjm_wire::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How many days jobs are kept where nobody says otherwise.
@@ -40,6 +41,10 @@ pub struct ForgottenJobs {
     pub files: u64,
     /// Bytes in those files.
     pub file_bytes: u64,
+    /// Directories in which calls of programs ran.
+    pub work_dirs: u64,
+    /// Bytes in those directories.
+    pub work_bytes: u64,
 }
 
 /// Forgets jobs and compositions of `data_dir` that ended more than `days` ago. Works beside a host, and on a full disk in
@@ -66,18 +71,21 @@ pub fn forget_jobs(data_dir: &Path, days: f64) -> Result<ForgottenJobs, StoreErr
 
 fn forget_all(data_dir: &Path, days: f64) -> Result<ForgottenJobs, StoreError> {
     let connection = open_journal(data_dir, Durability::Process)?;
-    let mut keeping = Keeping::new(Payloads::of(data_dir), days);
+    let mut keeping = Keeping::new(data_dir, days);
     let failed = |error| StoreError::database("forget old jobs", &error);
     while !keeping.turn(&connection).map_err(failed)? {
         // A log of many turns would need as much room as what goes.
         connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).map_err(failed)?;
     }
-    Ok(keeping.forgotten)
+    let before = keeping.oldest_needed(&connection).map_err(failed)?;
+    let work_dirs::Gone { directories, bytes } = work_dirs::forget(data_dir, before);
+    Ok(ForgottenJobs { work_dirs: directories, work_bytes: bytes, ..keeping.forgotten })
 }
 
 /// Where a sweep stands, turn by turn.
 #[derive(Debug)]
 pub(crate) struct Keeping {
+    data_dir: PathBuf,
     payloads: Payloads,
     days: f64,
     cutoff: Timestamp,
@@ -105,9 +113,18 @@ struct Turn {
 }
 
 impl Keeping {
-    pub(crate) fn new(payloads: Payloads, days: f64) -> Self {
+    pub(crate) fn new(data_dir: &Path, days: f64) -> Self {
         let (cutoff, due) = (cutoff(days), Instant::now());
-        Self { payloads, days, cutoff, step: Step::Jobs(0), forgotten: ForgottenJobs::default(), due }
+        let (data_dir, payloads) = (data_dir.to_owned(), Payloads::of(data_dir));
+        Self {
+            data_dir,
+            payloads,
+            days,
+            cutoff,
+            step: Step::Jobs(0),
+            forgotten: ForgottenJobs::default(),
+            due,
+        }
     }
 
     /// One turn, if it is time for one. For the writer, between two transactions.
@@ -122,7 +139,8 @@ impl Keeping {
                 if self.forgotten != ForgottenJobs::default() {
                     tracing::info!(forgotten = ?self.forgotten, "forgot old jobs");
                 }
-                *self = Self::new(self.payloads.clone(), self.days);
+                self.forget_work_dirs(connection);
+                *self = Self::new(&self.data_dir, self.days);
                 self.due += LOOK_INTERVAL;
             }
             Err(error) => {
@@ -130,6 +148,32 @@ impl Keeping {
                 self.due += LOOK_INTERVAL;
             }
         }
+    }
+
+    /// Beside the writer: there may be much in them. A process that ends meanwhile leaves the rest to the next.
+    fn forget_work_dirs(&self, connection: &Connection) {
+        let Ok(before) = self.oldest_needed(connection) else { return };
+        let data_dir = self.data_dir.clone();
+        let thread = std::thread::Builder::new().name("cjm-forget".to_owned()).spawn(move || {
+            let gone = work_dirs::forget(&data_dir, before);
+            if gone != work_dirs::Gone::default() {
+                tracing::info!(?gone, "forgot old directories of calls");
+            }
+        });
+        if let Err(error) = thread {
+            tracing::warn!(%error, "old directories of calls could not be forgotten");
+        }
+    }
+
+    /// What was left before that, nobody needs: older than the cutoff, and than anything unfinished, which may still read it.
+    fn oldest_needed(&self, connection: &Connection) -> rusqlite::Result<SystemTime> {
+        let unfinished = "SELECT MIN(submitted_at) FROM (\
+             SELECT submitted_at FROM jobs WHERE status IN ('pending', 'running') UNION ALL \
+             SELECT submitted_at FROM compositions WHERE status IN ('pending', 'running'))";
+        let oldest: Option<String> = connection.query_row(unfinished, [], |row| row.get(0))?;
+        let oldest = oldest.map(|text| Timestamp::from_text(&text)).filter(|oldest| *oldest < self.cutoff);
+        let micros = oldest.unwrap_or_else(|| self.cutoff.clone()).as_micros().unwrap_or_default();
+        Ok(SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or_default()))
     }
 
     /// Does a little; true when nothing is left to do.

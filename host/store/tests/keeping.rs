@@ -10,7 +10,7 @@ use common::*;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 const DAY_MICROS: i64 = 86_400_000_000;
@@ -73,6 +73,16 @@ fn rest(data_dir: &Path) {
     }
 }
 
+/// The directory of a program's call that was over so many days ago.
+fn work_dir(data_dir: &Path, days: u64) -> PathBuf {
+    let call = data_dir.join(format!("data/sort/work/w{days}/1"));
+    fs::create_dir_all(&call).expect("made");
+    fs::write(call.join("made"), "made").expect("written");
+    let changed = SystemTime::now() - Duration::from_secs(days * 24 * 3600);
+    fs::File::open(&call).expect("opens").set_modified(changed).expect("set");
+    call
+}
+
 #[test]
 fn old_jobs_go_with_all_they_left_and_nothing_else_does() {
     let dir = tempfile::tempdir().expect("temporary directory");
@@ -95,9 +105,13 @@ fn old_jobs_go_with_all_they_left_and_nothing_else_does() {
     ];
     assert_eq!(files(dir.path()), 2);
     rest(dir.path());
+    // What is unfinished was submitted 60 days ago, and may read what was made since.
+    let [of_the_gone, of_the_running] = [70, 55].map(|days| work_dir(dir.path(), days));
     let forgotten = forget_jobs(dir.path(), 30.0).expect("forgets");
     assert_eq!((forgotten.jobs, forgotten.compositions, forgotten.files), (3, 1, 1), "{forgotten:?}");
     assert!(forgotten.file_bytes > INLINE_BYTES_MAX as u64);
+    assert_eq!((forgotten.work_dirs, forgotten.work_bytes), (1, 4), "{forgotten:?}");
+    assert!(!of_the_gone.exists() && of_the_running.join("made").exists());
 
     let reader = JournalReader::open(dir.path()).expect("opens");
     for job in &gone {
@@ -152,11 +166,13 @@ fn a_host_forgets_old_jobs_while_it_writes() {
     let reader = JournalReader::open(dir.path()).expect("opens");
     let left = || reader.jobs(&JobFilter::default(), 0, 1000).expect("reads");
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    while left().len() > 1 {
+    let (old, new) = (work_dir(dir.path(), 31), work_dir(dir.path(), 29));
+    while left().len() > 1 || old.exists() {
         assert!(std::time::Instant::now() < deadline, "{} jobs are left", left().len());
         journal.commit_blocking(Commit::telling().row(account("j", 0))).expect("written");
     }
     assert_eq!(left()[0].job.job_id, kept.job_id);
+    assert!(new.exists());
 }
 
 /// All rows with their ids, from journal and archives.

@@ -1,0 +1,109 @@
+//! Directories in which calls of programs ran and left their results: `data/NAME/work/WORKER/CALL`. They go with the jobs of
+//! their age.
+//!
+//! What must hold: a call that runs keeps its directory, and a link leads nowhere: what it points to stays.
+
+use cjm_wire::cache::running_mark;
+use std::fs::{self, File, TryLockError};
+use std::path::Path;
+use std::time::SystemTime;
+
+/// What went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Gone {
+    pub(crate) directories: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Removes the directories that were last changed before that. One that cannot be removed stays for the next time.
+pub(crate) fn forget(data_dir: &Path, before: SystemTime) -> Gone {
+    let mut gone = Gone::default();
+    for capability in folders(&data_dir.join("data")) {
+        for worker in folders(&capability.join("work")) {
+            for call in folders(&worker) {
+                if is_older(&call, before) && !runs(&call) {
+                    let bytes = bytes_below(&call);
+                    if fs::remove_dir_all(&call).is_ok() {
+                        gone.directories += 1;
+                        gone.bytes += bytes;
+                        let _ = fs::remove_file(running_mark(&call));
+                    }
+                }
+            }
+            // Succeeds where nothing is left in it.
+            let _ = fs::remove_dir(&worker);
+        }
+    }
+    gone
+}
+
+/// Folders in a folder, without links.
+fn folders(folder: &Path) -> Vec<std::path::PathBuf> {
+    let is_folder = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    entries.flatten().filter(is_folder).map(|entry| entry.path()).collect()
+}
+
+fn is_older(folder: &Path, before: SystemTime) -> bool {
+    fs::symlink_metadata(folder).and_then(|meta| meta.modified()).is_ok_and(|changed| changed < before)
+}
+
+/// Whether the mark of the call is there and locked, as it is while the call runs.
+fn runs(call: &Path) -> bool {
+    let Ok(mark) = File::open(running_mark(call)) else { return false };
+    matches!(mark.try_lock(), Err(TryLockError::WouldBlock))
+}
+
+fn bytes_below(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    let sizes = entries.flatten().map(|entry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => bytes_below(&entry.path()),
+        Ok(meta) => meta.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    /// A call's directory with so many bytes in it, last changed so long ago.
+    fn call(data_dir: &Path, path: &str, bytes: usize, hours: u64) -> PathBuf {
+        let call = data_dir.join("data").join(path);
+        fs::create_dir_all(call.join("deep")).expect("made");
+        fs::write(call.join("deep/result"), vec![b'x'; bytes]).expect("written");
+        let changed = SystemTime::now() - Duration::from_secs(hours * 3600);
+        File::open(&call).expect("opens").set_modified(changed).expect("set");
+        call
+    }
+
+    #[test]
+    fn what_is_old_goes_unless_it_runs_and_links_lead_nowhere() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = dir.path();
+        let old = call(dir, "sort/work/w1/1", 10, 5);
+        let older = call(dir, "sort/work/w1/2", 20, 50);
+        let new = call(dir, "sort/work/w2/1", 40, 0);
+        let running = call(dir, "sort/work/w3/1", 80, 50);
+        let killed = call(dir, "other/work/w4/1", 160, 50);
+        let lock = File::create(running_mark(&running)).expect("made");
+        lock.lock().expect("locked");
+        File::create(running_mark(&killed)).expect("made");
+        let own = call(dir, "sort/models/w5/1", 320, 50);
+        let outside = call(dir, "../elsewhere/work/w6/1", 640, 50);
+        symlink(dir.join("elsewhere"), dir.join("data/linked")).expect("linked");
+        symlink(&outside, dir.join("data/sort/work/w2/link")).expect("linked");
+        let before = SystemTime::now() - Duration::from_secs(3600);
+        assert_eq!(forget(dir, before), Gone { directories: 3, bytes: 190 });
+        assert!([&old, &older, &killed].iter().all(|gone| !gone.exists()));
+        assert!([&new, &running, &own, &outside].iter().all(|kept| kept.join("deep/result").exists()));
+        assert!(!dir.join("data/sort/work/w1").exists() && !dir.join("data/other/work/w4").exists());
+        drop(lock);
+        assert_eq!(forget(dir, before), Gone { directories: 1, bytes: 80 });
+        assert_eq!(forget(&dir.join("nowhere"), before), Gone::default());
+    }
+}
