@@ -27,7 +27,7 @@ pub const BACKOFF_MS_MAX: u64 = 1_000;
 /// How often the disk is tried once the host shuts down.
 pub const CLOSING_ATTEMPTS_MAX: u32 = 5;
 /// How long a caller waits for its commit while the gate is closed; then it is told [`StoreError::Unwritten`].
-pub const COMMIT_WAIT_MAX: Duration = Duration::from_secs(2);
+pub const COMMIT_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How long one that comes when a disk has failed for that long waits at least.
 const LATE_COMMIT_WAIT_MAX: Duration = Duration::from_millis(200);
 /// A commit up to this size does not fail alone: where it finds no room, nothing does. It is the size of the commit that
@@ -46,6 +46,21 @@ struct Waiting {
     since: Instant,
     pause_ms: u64,
     attempts_closing: u32,
+}
+
+impl Waiting {
+    /// How long until the next of those who wait is told that it was not written.
+    fn next_told(&self) -> Option<Duration> {
+        let awaited = self.entries.iter().filter(|entry| entry.reply.is_some());
+        let next = awaited.map(|entry| told_at(entry, self.since)).min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// When whoever waits for a commit is told that it is not written. A disk that has taken nothing for so long is not believed
+/// to work in another while.
+fn told_at(entry: &Entry, failing_since: Instant) -> Instant {
+    (failing_since + COMMIT_WAIT_MAX).max(entry.queued_at + LATE_COMMIT_WAIT_MAX)
 }
 
 /// How an attempt ended.
@@ -124,7 +139,8 @@ impl Writer {
             }
         }
         // Whoever closes the store, or hands something in, unparks this thread.
-        thread::park_timeout(Duration::from_millis(waiting.pause_ms));
+        let pause = Duration::from_millis(waiting.pause_ms);
+        thread::park_timeout(waiting.next_told().map_or(pause, |at| at.min(pause)));
         waiting.pause_ms = (waiting.pause_ms * 2).min(BACKOFF_MS_MAX);
         while let Ok(message) = self.queue.try_recv() {
             match message {
@@ -134,11 +150,9 @@ impl Writer {
         }
         refuse_new_work(&mut waiting.entries, reason);
         for entry in &mut waiting.entries {
-            // A disk that has taken nothing for so long is not believed to work in another two seconds.
-            let waited = waiting.since.elapsed();
-            let has_waited = entry.queued_at.elapsed() >= LATE_COMMIT_WAIT_MAX;
-            if waited >= COMMIT_WAIT_MAX && has_waited && entry.reply.is_some() {
-                let error = StoreError::Unwritten { waited_s: waited.as_secs(), reason: reason.to_owned() };
+            if told_at(entry, waiting.since) <= Instant::now() && entry.reply.is_some() {
+                let waited_s = waiting.since.elapsed().as_secs();
+                let error = StoreError::Unwritten { waited_s, reason: reason.to_owned() };
                 answer(entry.reply.take(), Err(error));
             }
         }

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
 /// As with the real one.
-const COMMIT_WAIT_MAX: Duration = Duration::from_secs(2);
+const COMMIT_WAIT_MAX: Duration = cjm_store::COMMIT_WAIT_MAX;
 type Reply = oneshot::Sender<Result<Receipt, StoreError>>;
 
 /// When a watcher looks at a commit.
