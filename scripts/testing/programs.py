@@ -160,8 +160,8 @@ def arguments():
     parser.add_argument("artifacts")
     parser.add_argument("--log", required=True)
     parser.add_argument("--times")
-    # One more than there are processors, since tests also wait.
-    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)) + 1)
+    # More than there are processors: tests mostly wait, for processes to begin and to end.
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)) + 2)
     for option in ("--alone", "--crates", "--without"):
         parser.add_argument(option, nargs="*", default=[])
     parser.add_argument("--room")
