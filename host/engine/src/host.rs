@@ -3,7 +3,7 @@
 
 use crate::bring_up::{StartedParts, start_parts};
 use crate::compositions::state::CompositionHandle;
-use crate::direct_call::Calling;
+use crate::direct_call::{Calling, Late};
 use crate::error::HostError;
 use crate::instances::{Instance, Instances, NoWorker, NotAdded};
 use crate::lookup::find;
@@ -350,8 +350,12 @@ impl Host {
         let calling = self.calling(id, call)?;
         let (capability, runtime) = (calling.instance.plan.capability.clone(), calling.runtime.clone());
         let abandoned = CancellationToken::new();
-        let (late, gone) = (abandoned.clone(), abandoned.clone().drop_guard());
-        let due = self.services().deadlines.enter(&runtime, timeout, move || late.cancel());
+        let (stopped, gone) = (abandoned.clone(), abandoned.clone().drop_guard());
+        let late = calling.late.clone();
+        let due = self.services().deadlines.enter(&runtime, timeout, move || {
+            late.note();
+            stopped.cancel();
+        });
         // Its connection must outlive the caller's runtime, too.
         let opening =
             async move { StreamedCall::open(calling, body, abandoned, Limit::within(timeout)).await };
@@ -411,14 +415,17 @@ impl Host {
         let timeout = timeout.unwrap_or(self.services().options.call_timeout);
         let Services { tasks, calls, deadlines, .. } = &**self.services();
         let abandoned = CancellationToken::new();
-        let path = path.to_owned();
+        let (path, late) = (path.to_owned(), calling.late.clone());
         let running = {
             let abandoned = abandoned.clone();
             calls.track_future(async move { calling.run(&path, body, abandoned).await })
         };
         let running = Enduring::new(&runtime, tasks, abandoned, running);
-        let late = running.abandon();
-        let due = deadlines.enter(&runtime, timeout, move || late.now());
+        let abandon = running.abandon();
+        let due = deadlines.enter(&runtime, timeout, move || {
+            late.note();
+            abandon.now();
+        });
         tokio::select! {
             biased;
             answer = running => answer,
@@ -432,7 +439,8 @@ impl Host {
         let Ok(runtime) = self.shared.runtime.handle() else {
             return Err(CallError::HostEnded { capability: instance.plan.capability.clone() });
         };
-        Ok(Calling { runner: self.runner.clone(), instance, call, runtime: runtime.clone() })
+        let (runner, runtime) = (self.runner.clone(), runtime.clone());
+        Ok(Calling { runner, instance, call, runtime, late: Late::default() })
     }
 
     /// Of these instances, the one with the fewest direct calls; the first among equals.

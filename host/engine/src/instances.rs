@@ -13,8 +13,10 @@ use cjm_store::{Commit, WorkerRecord, Write};
 use cjm_wire::event::{EventType, JournalRow};
 use cjm_wire::{InstanceId, Timestamp, WorkerSessionId};
 use cjm_workers::{
-    CallError, Death, HostEvent, StartError, StartKiller, StartingWorker, Worker, WorkerPlan, WorkerState,
+    CallError, Death, HostEvent, NewsOfDeath, StartError, StartKiller, StartingWorker, Worker, WorkerPlan,
+    WorkerState,
 };
+use futures_util::FutureExt;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, VecDeque, btree_map};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -224,8 +226,8 @@ impl Instance {
 
     /// Writes down what was spawned, and waits until it is ready, is dead, or is to be killed.
     async fn await_ready(
-        &self,
-        services: &Services,
+        self: &Arc<Self>,
+        services: &Arc<Services>,
         jobs: &Jobs,
         session: &WorkerSessionId,
         spawned: Box<dyn StartingWorker>,
@@ -252,14 +254,34 @@ impl Instance {
             Err((error, death)) => {
                 let late = matches!(error, StartError::NeverReady { .. });
                 let phase = if late { "startup_timeout" } else { "startup" };
-                if let Some(death) = death {
-                    services.write(self.died_commit(session, &death, phase));
-                }
+                self.note_death_at_start(services, session, death, phase);
                 // Only what died by itself is news; the rest was ended by us, and the error says why.
                 let died = matches!(error, StartError::Died { .. }) && !jobs.is_closed();
                 let state = if died { WorkerState::Dead } else { WorkerState::Unloaded };
                 self.tell(services, state, Some(pid));
                 Err(error)
+            }
+        }
+    }
+
+    /// Writes down the death of a worker that did not start: now, or, where a kill has not ended it in its time, later.
+    fn note_death_at_start(
+        self: &Arc<Self>,
+        services: &Arc<Services>,
+        session: &WorkerSessionId,
+        mut death: NewsOfDeath,
+        phase: &'static str,
+    ) {
+        let (instance, of, session) = (Arc::clone(self), Arc::clone(services), session.clone());
+        let note = move |death: Option<Arc<Death>>| {
+            if let Some(death) = death {
+                of.write(instance.died_commit(&session, &death, phase));
+            }
+        };
+        match (&mut death).now_or_never() {
+            Some(death) => note(death),
+            None => {
+                services.tasks.spawn(async move { note(death.await) });
             }
         }
     }

@@ -77,14 +77,11 @@ impl StreamedCall {
         let chunks = tokio::select! {
             biased;
             chunks = &mut opening => chunks.map_err(|error| called.instance.told(error, false))?,
+            // Nobody takes what comes of it, so that is dropped, and ended.
             () = abandoned.cancelled() => tokio::select! {
                 biased;
-                // Nobody takes it, so it is dropped, and ended.
                 chunks = &mut opening => chunks?,
-                () = called.stop() => {
-                    let capability = called.instance.plan.capability.clone();
-                    return Err(CallError::Cancelled { capability });
-                }
+                () = called.stop() => opening.await?,
             },
         };
         let (late, over) = (CancellationToken::new(), CancellationToken::new());
@@ -119,6 +116,7 @@ async fn stop_at(
             let mut slot = locked(&open);
             // A reader that finds nothing must find why.
             late.cancel();
+            slot.iter().for_each(|open| open.called.late.note());
             bring_to_end(slot.take(), &runtime);
         }
     }

@@ -242,7 +242,7 @@ impl Driver {
             composition_id: self.record.composition_id.clone(),
             node: node.to_owned(),
             state: tally.state,
-            elements_done: tally.ended,
+            elements_done: self.run.elements_ended(node),
             elements_total: total,
         });
     }

@@ -49,14 +49,14 @@ struct ProcessRow {
 pub(crate) struct Monitor {
     book: Arc<Mutex<Book>>,
     /// Dropping it closes the stream, which ends its call.
-    listening: AbortOnDropHandle<()>,
-    instance: OwnInstance,
+    _listening: AbortOnDropHandle<()>,
+    _instance: OwnInstance,
 }
 
 /// The instance of one run's monitor. Whatever becomes of the run, also where it is refused: the instance goes with this.
 struct OwnInstance {
     host: Host,
-    id: Option<InstanceId>,
+    id: InstanceId,
 }
 
 #[derive(Default)]
@@ -75,7 +75,7 @@ impl Monitor {
         // An instance of its own: another composition, or whoever loaded the capability, ends theirs at another time.
         let id = InstanceId::from_text(format!("monitor-{}", CompositionId::new()));
         let own = LoadOptions { instance_id: Some(id.clone()), ..LoadOptions::default() };
-        let instance = OwnInstance { host: host.clone(), id: Some(id.clone()) };
+        let instance = OwnInstance { host: host.clone(), id: id.clone() };
         host.load(capability, own).await.map_err(|error| fault(&error))?;
         let root_pid = host.services().workers.root_pid().await.map_err(|error| fault(&error))?;
         let mut request = ExecuteRequest::default();
@@ -99,38 +99,27 @@ impl Monitor {
                 }
             }
         }));
-        Ok(Self { book, listening, instance })
+        Ok(Self { book, _listening: listening, _instance: instance })
     }
 
     /// What one worker's tree used over some spans of time (microseconds since the epoch, start and end).
     pub(crate) fn usage(&self, worker_pid: u32, spans: &[(i64, i64)]) -> Option<NodeUsage> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner).usage(worker_pid, spans)
     }
-
-    /// Stops listening and ends the monitor's worker.
-    pub(crate) async fn stop(self) {
-        let Self { listening, mut instance, .. } = self;
-        drop(listening);
-        if let Some(id) = instance.id.take() {
-            unload(&instance.host, &id).await;
-        }
-    }
 }
 
 impl Drop for OwnInstance {
     fn drop(&mut self) {
-        let Some(id) = self.id.take() else { return };
-        let host = self.host.clone();
+        let (host, id) = (self.host.clone(), self.id.clone());
+        let unload = async move {
+            if let Err(error) = host.unload(&id).await {
+                tracing::debug!(%error, "the monitor was gone already");
+            }
+        };
         // Without a runtime the host has ended, and the instance with it.
         if let Ok(runtime) = self.host.runtime().handle() {
-            self.host.services().tasks.spawn_on(async move { unload(&host, &id).await }, runtime);
+            self.host.services().tasks.spawn_on(unload, runtime);
         }
-    }
-}
-
-async fn unload(host: &Host, id: &InstanceId) {
-    if let Err(error) = host.unload(id).await {
-        tracing::debug!(%error, "the monitor was gone already");
     }
 }
 

@@ -15,7 +15,6 @@ pub(crate) struct Tally {
     capability: String,
     pub(crate) total: usize,
     completed: usize,
-    pub(crate) ended: usize,
     pub(crate) state: NodeState,
     spans: BTreeMap<u32, Vec<(i64, i64)>>,
     started_at: Option<Timestamp>,
@@ -33,7 +32,6 @@ impl Tally {
             capability: capability.to_owned(),
             total: 0,
             completed: 0,
-            ended: 0,
             state: NodeState::Waiting,
             spans: BTreeMap::new(),
             started_at: None,
@@ -51,7 +49,6 @@ impl Tally {
     }
 
     pub(crate) fn enter(&mut self, element: usize, outcome: &JobOutcome) {
-        self.ended += 1;
         self.completed += usize::from(outcome.status == JobStatus::Completed);
         if self.failure.is_none() {
             self.failure = outcome.failure.clone().map(|failure| (element, failure));

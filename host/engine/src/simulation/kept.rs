@@ -1,14 +1,19 @@
 //! What the simulated store holds, and the rules it holds each change against, as the real one has them.
 
+use crate::compositions::submitting::BATCH_BYTES_MAX;
 use cjm_store::{Body, Commit, JobRecord, Receipt, StoreError, Write};
 use cjm_wire::error::Failure;
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use cjm_wire::{CompositionId, JobId, WorkerSessionId};
+use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::Instant;
 
 /// Results longer than this never fit.
 pub(super) const RESULT_BYTES_MAX: usize = 1_000;
+
+/// What a request holds beside the arguments, at most.
+const ENVELOPE_BYTES_MAX: usize = 1_000;
 
 /// What the simulated store holds.
 #[derive(Debug, Default)]
@@ -28,6 +33,10 @@ pub(super) struct Kept {
     pub(super) failing: BTreeMap<CompositionId, Failure>,
     /// Accounts of tools.
     pub(super) accounts: usize,
+    /// What the last rows of runs say.
+    pub(super) finished: BTreeMap<CompositionId, Map<String, Value>>,
+    /// How far the cancel of a job has come, as its rows say.
+    cancels: BTreeMap<String, String>,
     /// In which phase of its life a worker died, for its rows.
     pub(super) phases: BTreeMap<WorkerSessionId, String>,
     /// What the last row of a job says that it is.
@@ -41,6 +50,7 @@ pub(super) struct Kept {
 impl Kept {
     /// Applies a commit, or nothing of it.
     pub(super) fn apply(&mut self, commit: &Commit) -> Result<Receipt, StoreError> {
+        self.check_size(commit);
         for write in &commit.writes {
             self.check(write)?;
         }
@@ -55,6 +65,18 @@ impl Kept {
             self.note(row);
         }
         Ok(Receipt { first_seq: self.rows - commit.rows.len() as i64 + 1, last_seq: self.rows })
+    }
+
+    /// What is committed together is bounded, but for a single job that is larger by itself.
+    fn check_size(&mut self, commit: &Commit) {
+        let sizes = commit.writes.iter().filter_map(|write| match write {
+            Write::InsertJob(_, Body::Inline(body)) => Some(body.len().saturating_sub(ENVELOPE_BYTES_MAX)),
+            _ => None,
+        });
+        let sizes: Vec<usize> = sizes.collect();
+        if sizes.len() > 1 && sizes.iter().sum::<usize>() > BATCH_BYTES_MAX {
+            self.broken.push(format!("jobs of {sizes:?} bytes are committed together"));
+        }
     }
 
     /// The rules of a job's life, as the real store has them.
@@ -99,7 +121,12 @@ impl Kept {
                     _ => Ok(()),
                 }
             }
-            Write::CompositionFails(id, _) => self.check_runs(id),
+            Write::CompositionFails(id, _) => {
+                if self.failing.contains_key(id) {
+                    self.broken.push(format!("why {id} fails is written twice"));
+                }
+                self.check_runs(id)
+            }
             Write::EndComposition(end) => {
                 self.check_runs(&end.composition_id)?;
                 // What its callers were told stays.
@@ -176,7 +203,26 @@ impl Kept {
             self.broken.push(format!("{:?} has a second row {}", row.worker_session_id, row.event_type));
         }
         match EventType::parse(&row.event_type) {
-            Some(EventType::TaskAccount) => self.accounts += 1,
+            Some(EventType::TaskAccount) => {
+                self.accounts += 1;
+                let session = row.worker_session_id.as_deref().map(WorkerSessionId::from_text);
+                let is_known = session.is_some_and(|session| self.spawned.contains(&session));
+                if !is_known || row.capability_instance_id.is_none() || !row.worker_reported {
+                    self.broken.push(format!("whose account is it? {row:?}"));
+                }
+            }
+            Some(EventType::RunFinished) => {
+                let id = row.composition_id.as_deref().map(CompositionId::from_text);
+                self.finished.extend(id.map(|id| (id, row.payload.clone())));
+            }
+            Some(EventType::CancelPhaseChanged) => {
+                let text = |key: &str| row.payload.get(key).and_then(Value::as_str).map(str::to_owned);
+                let (Some(job), Some(to)) = (row.job_id.clone(), text("to")) else { return };
+                let (stands, from) = (self.cancels.insert(job.clone(), to), text("from"));
+                if stands != from {
+                    self.broken.push(format!("the cancel of {job} is {stands:?}: {:?}", row.payload));
+                }
+            }
             Some(EventType::WorkerDied) => {
                 let (session, phase) = (row.worker_session_id.as_deref(), row.payload.get("phase"));
                 if let (Some(session), Some(phase)) = (session, phase.and_then(|phase| phase.as_str())) {

@@ -6,6 +6,7 @@ use super::journal::{FullDisk, SimulatedJournal};
 use super::making::host;
 use super::seed::Seed;
 use super::workers::SimulatedWorkers;
+use crate::error::HostError;
 use crate::host::Host;
 use crate::queue::state::JobOutcome;
 use crate::queue::submission::JobRequest;
@@ -25,6 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(20 * 60);
 
 /// How long a host may take to end that nothing holds; workers may take 200 ms of it.
 const END_MAX: Duration = Duration::from_secs(1);
+
+/// How long callers may still be at something once their host has ended: what they do between two calls.
+const TOLD_MAX: Duration = Duration::from_secs(10);
 
 /// What a scenario was made of.
 #[derive(Debug, Clone, Copy)]
@@ -163,6 +167,7 @@ async fn play(mut seed: Seed) -> Result<Told, String> {
             journal.set_failing(false);
         });
     }
+    let watching = tokio::spawn(Arc::clone(&stage).watch_counts());
     let all = async { while parts.join_next().await.is_some_and(|part| part.is_ok()) {} };
     match plan.ends_early {
         Some(after) => {
@@ -182,7 +187,10 @@ async fn play(mut seed: Seed) -> Result<Told, String> {
     if !plan.keeper_stands && !failing && ending.elapsed() > END_MAX {
         return Err(format!("the host took {:?} to end: {plan:?}", ending.elapsed()));
     }
-    parts.abort_all();
+    // Whoever waits is told now.
+    let rest = async { while parts.join_next().await.is_some() {} };
+    tokio::time::timeout(TOLD_MAX, rest).await.map_err(|_| stage.hangs(&plan))?;
+    watching.abort();
     stage.check(&plan, failing)?;
     let jobs = stage.journal.kept(|kept| kept.jobs.len() as u64);
     Ok(Told { jobs })
@@ -225,6 +233,7 @@ impl Stage {
             "account",
             "claims",
             "untaken",
+            "account-and-fail",
         ];
         let act = *seed.pick(&acts);
         let endless = matches!(act, "hang" | "deaf" | "stubborn");
@@ -279,7 +288,17 @@ impl Stage {
     /// A direct call, which is waited for, given a time, or dropped.
     async fn call(self: Arc<Self>, mut seed: Seed) {
         tokio::time::sleep(seed.millis(900)).await;
-        let act = *seed.pick(&["ok", "account", "fail", "die", "hang", "deaf", "stubborn", "claims"]);
+        let act = *seed.pick(&[
+            "ok",
+            "account",
+            "account-and-fail",
+            "fail",
+            "die",
+            "hang",
+            "deaf",
+            "stubborn",
+            "claims",
+        ]);
         let request =
             ExecuteRequest { kwargs: arguments(act, seed.below(60), false), ..ExecuteRequest::default() };
         let id = seed.pick(&self.instances).clone();
@@ -318,8 +337,10 @@ impl Stage {
         tokio::time::sleep(seed.millis(200)).await;
         // Its load may fail, which unloads it again; who waits for it must be served all the same.
         while !self.host.is_loaded(&id) {
-            if self.host.load("tool", load(&id, cap)).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+            match self.host.load("tool", load(&id, cap)).await {
+                Err(HostError::ShuttingDown) => return,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Ok(_) => {}
             }
         }
     }

@@ -4,7 +4,7 @@ use super::answering::SimulatedWorker;
 use super::body::{Body, Why};
 use cjm_decide::death::OwnKill;
 use cjm_wire::link::WorkerReady;
-use cjm_workers::{StartError, StartKiller, Started, StartingWorker, Worker, WorkerFacts};
+use cjm_workers::{NewsOfDeath, StartError, StartKiller, Started, StartingWorker, Worker, WorkerFacts};
 use futures_util::future::BoxFuture;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -100,8 +100,13 @@ impl StartingWorker for Starting {
                     StartError::NeverReady { capability, seconds: 0.0, stderr_tail: Vec::new() }
                 }
             };
-            let death = body.death.borrow().clone();
-            Err((error, death))
+            let phase = match error {
+                StartError::NeverReady { .. } => "startup_timeout",
+                _ => "startup",
+            };
+            body.seen().start_phases.insert(body.session.clone(), phase);
+            let death = async move { Some(body.dead().await) };
+            Err((error, Box::pin(death) as NewsOfDeath))
         })
     }
 }
