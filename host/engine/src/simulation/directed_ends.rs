@@ -2,6 +2,7 @@
 
 use super::directed::{Set, composition, request, sound_stage};
 use super::scenario::arguments;
+use crate::error::HostError;
 use cjm_decide::death::OwnKill;
 use cjm_wire::envelope::ExecuteRequest;
 use cjm_wire::event::JobStatus;
@@ -151,6 +152,25 @@ async fn a_death_says_whether_its_instance_was_being_unloaded() {
     assert_eq!(phase_of(&sessions[0]).as_deref(), Some("running"));
     assert_eq!(phase_of(&sessions[1]).as_deref(), Some("cleanup"));
     host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_what_never_ran_is_told_that_the_host_has_ended() {
+    let Set { host, instance, .. } = sound_stage();
+    host.unload(&instance.id).await.expect("unloaded");
+    let job = host.submit(request("ok")).await.expect("accepted");
+    let (waits, id) = (host.clone(), job.clone());
+    let waiting = tokio::spawn(async move { waits.wait(&id).await.map(drop) });
+    let over = tokio::spawn(host.job_over(&job));
+    tokio::time::sleep(SENT).await;
+    assert!(!waiting.is_finished() && !over.is_finished());
+    host.clone().shutdown().await;
+    let soon = Duration::from_millis(1);
+    let told = tokio::time::timeout(soon, waiting).await.expect("at once").expect("no panic");
+    assert!(matches!(told, Err(HostError::ShuttingDown)), "{told:?}");
+    tokio::time::timeout(soon, over).await.expect("at once").expect("no panic");
+    let late = host.wait(&job).await.map(drop);
+    assert!(matches!(late, Err(HostError::ShuttingDown)), "{late:?}");
 }
 
 /// A job that is being stopped and finds no incarnation is written before the stores may close.
