@@ -146,12 +146,18 @@ mod tests {
         drop(ended);
         soon.passed().await;
         assert_eq!(begun.elapsed(), Duration::from_secs(5));
+        // Two may be due in one moment.
+        let (one, other) = (enter(1), enter(1));
+        one.passed().await;
+        other.passed().await;
+        assert_eq!(begun.elapsed(), Duration::from_secs(6));
+        drop((one, other));
         // One that is entered between two looks is not late.
         enter(2).passed().await;
-        assert_eq!(begun.elapsed(), Duration::from_secs(7));
+        assert_eq!(begun.elapsed(), Duration::from_secs(8));
         late.passed().await;
         assert_eq!(begun.elapsed(), Duration::from_secs(60));
-        assert_eq!(stopped.load(Ordering::Relaxed), 3, "those that were late, each once");
+        assert_eq!(stopped.load(Ordering::Relaxed), 5, "those that were late, each once");
         drop((late, soon));
         assert_eq!(deadlines.open().due.len(), 1);
         drop(never);

@@ -69,7 +69,7 @@ impl Calling {
         };
         match started {
             Ok(Ok(worker)) => Ok(Called { runner, instance, worker, call, late }),
-            Ok(Err(NoWorker::Failed(error))) => Err(CallError::NotStarted(error)),
+            Ok(Err(NoWorker::Failed(error, _))) => Err(CallError::NotStarted(error)),
             Ok(Err(NoWorker::Missed | NoWorker::Retired)) => {
                 Err(CallError::NotLoaded { instance: instance.id.clone() })
             }

@@ -182,7 +182,7 @@ impl Host {
             .run(async move {
                 let error = match instance.ensure_worker(&services, &jobs, None).await {
                     Ok(_) => return Ok(id),
-                    Err(NoWorker::Failed(error)) => HostError::Start(*error),
+                    Err(NoWorker::Failed(error, _)) => HostError::Start(*error),
                     Err(NoWorker::Missed | NoWorker::Retired) => HostError::UnknownInstance(id.clone()),
                 };
                 instances.remove_this(&instance);

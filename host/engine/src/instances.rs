@@ -18,13 +18,10 @@ use cjm_workers::{
 };
 use futures_util::FutureExt;
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, VecDeque, btree_map};
+use std::collections::{BTreeMap, btree_map};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{oneshot, watch};
-
-/// Dead incarnations whose process is remembered.
-const PIDS_KEPT_MAX: usize = 8;
 
 /// One loaded instance.
 pub(crate) struct Instance {
@@ -41,8 +38,6 @@ pub(crate) struct Instance {
 struct State {
     life: Lifecycle<Arc<dyn Worker>>,
     start: Start,
-    /// Incarnations and their processes, the newest last; a job whose worker failed to start asks.
-    pids: VecDeque<(WorkerSessionId, u32)>,
 }
 
 /// What is known of the start under way, or of the last one.
@@ -62,8 +57,8 @@ pub(crate) enum NoWorker {
     Missed,
     /// The instance was unloaded.
     Retired,
-    /// It could not be started.
-    Failed(Box<StartError>),
+    /// It could not be started; whoever started it is told in which process.
+    Failed(Box<StartError>, Option<u32>),
 }
 
 impl Instance {
@@ -76,7 +71,6 @@ impl Instance {
             state: Mutex::new(State {
                 life: Lifecycle::Announced(WorkerSessionId::new()),
                 start: Start::default(),
-                pids: VecDeque::new(),
             }),
             changed: watch::Sender::new(()),
         }
@@ -117,12 +111,6 @@ impl Instance {
         self.state().life.session().clone()
     }
 
-    /// The process of the worker that is or was this incarnation.
-    pub(crate) fn last_pid(&self, session: &WorkerSessionId) -> Option<u32> {
-        let state = self.state();
-        state.pids.iter().rev().find(|(known, _)| known == session).map(|(_, pid)| *pid)
-    }
-
     /// The living worker, of the incarnation `asked` for where one is named; started when there is none. A start that was
     /// begun goes on when the caller goes away.
     pub(crate) async fn ensure_worker(
@@ -150,7 +138,7 @@ impl Instance {
                     let _ = changed.changed().await;
                     let failed = self.state().start.failed.clone().filter(|(of, _)| *of == session);
                     if let (None, Some((_, error))) = (asked, failed) {
-                        return Err(NoWorker::Failed(Box::new(error)));
+                        return Err(NoWorker::Failed(Box::new(error), None));
                     }
                 }
             }
@@ -206,17 +194,21 @@ impl Instance {
     ) {
         self.tell(&services, WorkerState::Starting, None);
         let outcome = match services.workers.spawn(Arc::clone(&self.plan), session.clone()).await {
-            Ok(spawned) => self.await_ready(&services, &jobs, &session, spawned).await,
-            Err(error) => Err(error),
+            Ok(spawned) => {
+                let pid = spawned.pid();
+                let ready = self.await_ready(&services, &jobs, &session, spawned).await;
+                ready.map_err(|error| (error, Some(pid)))
+            }
+            Err(error) => Err((error, None)),
         };
         let outcome = match outcome {
             Ok(worker) => self.take_over(&services, &jobs, worker).await,
-            Err(error) => {
+            Err((error, pid)) => {
                 let mut state = self.state();
                 state.start.failed = Some((session.clone(), error.clone()));
                 // The next attempt is another incarnation, and its id must be another one in the journal.
                 self.end_incarnation(&mut state, &jobs, &session);
-                Err(NoWorker::Failed(Box::new(error)))
+                Err(NoWorker::Failed(Box::new(error), pid))
             }
         };
         self.changed.send_replace(());
@@ -237,10 +229,6 @@ impl Instance {
         let killer = spawned.killer();
         {
             let mut state = self.state();
-            if state.pids.len() == PIDS_KEPT_MAX {
-                state.pids.pop_front();
-            }
-            state.pids.push_back((session.clone(), pid));
             if let Some(reason) = &state.start.kill {
                 killer(reason.clone());
             }

@@ -114,9 +114,11 @@ async fn stop_at(
         () = over.cancelled() => {}
         () = tokio::time::sleep_until(limit.at) => {
             let mut slot = locked(&open);
-            // A reader that finds nothing must find why.
-            late.cancel();
-            slot.iter().for_each(|open| open.called.late.note());
+            if let Some(open) = &*slot {
+                open.called.late.note();
+                // A reader that finds nothing must find why.
+                late.cancel();
+            }
             bring_to_end(slot.take(), &runtime);
         }
     }
@@ -197,7 +199,6 @@ impl Stream for StreamedCall {
         let item = item.map(|item| item.map_err(|error| open.called.instance.told(error, false)));
         if open.is_over_after(item.as_ref()) {
             *slot = None;
-            this.late_error = None;
         }
         Poll::Ready(item)
     }

@@ -140,7 +140,7 @@ impl Book {
                 let mut index = 0;
                 points.retain(|_| {
                     index += 1;
-                    index % 2 == 0
+                    index % 2 == 1
                 });
             }
             points.push(Point { at_micros, cpu_seconds, rss_mb });
@@ -223,5 +223,37 @@ mod tests {
         assert!((half.cpu_seconds - 1.0).abs() < 1e-9, "{half:?}");
         assert_eq!(book.usage(99, &[(0, 1)]), None);
         assert!(book.usage(20, &[(0, 2_000_000)]).expect("known").cpu_seconds.abs() < 1e-9);
+    }
+    /// The longer a run, the fewer samples of each second; but they reach from its beginning to its end.
+    #[test]
+    fn samples_of_a_long_run_are_bounded_and_whole() {
+        let mut book = Book::default();
+        let count = 3 * SAMPLES_PER_WORKER_MAX as i64;
+        for second in 0..count {
+            let rss = if second == count - 1 { 99.0 } else { 1.0 };
+            book.enter(1, second * 1_000_000, &sample(&[(10, 1, second as f64, rss)]));
+            assert!(book.workers[&10].len() <= SAMPLES_PER_WORKER_MAX);
+        }
+        let points = &book.workers[&10];
+        assert!(points.len() > SAMPLES_PER_WORKER_MAX / 3, "{} are left", points.len());
+        assert!(points[0].at_micros < 10_000_000, "the beginning is there");
+        let last = (count - 1) * 1_000_000;
+        let usage = book.usage(10, &[(0, last)]).expect("known");
+        assert!((usage.cpu_seconds - (count - 1) as f64).abs() < 10.0, "{usage:?}");
+        assert!((usage.peak_rss_mb - 99.0).abs() < 1e-9, "the newest is there: {usage:?}");
+    }
+
+    /// A short call falls between two samples; one that was over long before has used nothing of it.
+    #[test]
+    fn samples_beside_a_span_count_and_those_far_from_it_do_not() {
+        let mut book = Book::default();
+        for (millis, rss) in [(0, 5.0), (1_000, 7.0), (2_000, 9.0)] {
+            book.enter(1, millis * 1_000, &sample(&[(10, 1, 0.0, rss)]));
+        }
+        let peak = |from: i64, to: i64| {
+            book.usage(10, &[(from * 1_000, to * 1_000)]).expect("known").peak_rss_mb
+        };
+        assert_eq!((peak(1_020, 1_040), peak(960, 980), peak(400, 500)), (7.0, 7.0, 0.0));
+        assert_eq!(peak(950, 2_050), 9.0);
     }
 }

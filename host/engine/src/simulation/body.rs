@@ -31,6 +31,8 @@ pub(super) struct Seen {
     pub(super) entered: usize,
     /// How many accounts tools gave with their answers.
     pub(super) accounts: usize,
+    /// Workers that were ready.
+    pub(super) ready: BTreeSet<WorkerSessionId>,
     /// How the deaths of workers that did not start are to be told.
     pub(super) start_phases: BTreeMap<WorkerSessionId, &'static str>,
     /// Why the host killed workers.

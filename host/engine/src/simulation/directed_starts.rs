@@ -4,13 +4,14 @@ use super::directed::{Set, request, sound_stage, stage_of};
 use super::scenario::load;
 use crate::error::HostError;
 use crate::instances::NoWorker;
+use cjm_decide::death::OwnKill;
 use cjm_decide::queue::QueueLimits;
 use cjm_wire::InstanceId;
 use cjm_wire::event::JobStatus;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// More than the processes of dead incarnations that an instance remembers.
+/// Enough for starts that fail in every way.
 const JOBS: usize = 30;
 /// Seeds of workers whose starts end in different ways.
 const SEEDS: u64 = 8;
@@ -26,7 +27,7 @@ async fn all_who_wait_for_a_start_are_told_why_it_failed() {
         let asks = || instance.ensure_worker(&runner.services, &runner.jobs, None);
         let told = futures_util::future::join_all([asks(), asks(), asks()]).await;
         let why = told.iter().map(|told| match told {
-            Err(NoWorker::Failed(error)) => error.to_string(),
+            Err(NoWorker::Failed(error, _)) => error.to_string(),
             _ => panic!("seed {seed}: it did not fail for everybody"),
         });
         let why: Vec<String> = why.collect();
@@ -111,4 +112,51 @@ async fn a_start_that_hangs_dies_of_its_time() {
         assert!(phase.as_deref().is_none_or(|phase| phase == expected), "seed {seed}: {phase:?}");
     }
     assert!(hung > 0, "none of them hangs");
+}
+
+/// A kill that comes before there is a process is not lost.
+#[tokio::test(start_paused = true)]
+async fn a_start_that_is_given_up_before_it_has_a_process_ends_soon() {
+    let mut given_up = 0;
+    for seed in 1..40 {
+        let Set { host, instance, seen, .. } = stage_of(QueueLimits::default(), seed, 100);
+        let (starts, runner) = (instance.clone(), host.runner().clone());
+        let starting = tokio::spawn(async move {
+            starts.ensure_worker(&runner.services, &runner.jobs, None).await.is_ok()
+        });
+        tokio::task::yield_now().await;
+        // Some have a process at once.
+        let spawned = || seen.lock().expect("not poisoned").sessions.len();
+        let before = spawned();
+        let begun = Instant::now();
+        host.unload(&instance.id).await.expect("unloaded");
+        assert!(!starting.await.expect("no panic"));
+        assert!(begun.elapsed() < Duration::from_millis(START_MS_MAX), "seed {seed}: {:?}", begun.elapsed());
+        given_up += spawned() - before;
+        host.shutdown().await;
+    }
+    assert!(given_up > 0, "nothing was spawned after it was given up");
+}
+
+/// What was asked of one start says nothing of the next.
+#[tokio::test(start_paused = true)]
+async fn a_kill_ends_one_start_and_not_the_next() {
+    let Set { host, instance, .. } = sound_stage();
+    let runner = host.runner().clone();
+    let (starts, first) = (instance.clone(), instance.session());
+    let of = runner.clone();
+    let starting = tokio::spawn(async move {
+        starts.ensure_worker(&of.services, &of.jobs, None).await.is_ok()
+    });
+    tokio::task::yield_now().await;
+    instance.recycle(&runner.services, &runner.jobs, &first, OwnKill::Evicted);
+    starting.await.expect("no panic");
+    while instance.session() == first {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let next = instance.ensure_worker(&runner.services, &runner.jobs, None).await;
+    assert!(next.is_ok_and(|worker| worker.facts().session != first));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(instance.worker().is_some(), "it was killed for the one before");
+    host.shutdown().await;
 }

@@ -121,3 +121,31 @@ async fn what_a_call_that_fails_accounted_for_is_kept() {
     host.shutdown().await;
     assert_eq!(journal.kept(|kept| (kept.accounts, kept.broken.clone())), (2, Vec::new()));
 }
+
+/// Its reader may hold it for long after.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_has_ended_leaves_nothing_behind_though_it_is_held() {
+    let Set { host, instance, .. } = sound_stage();
+    host.call(&instance.id, direct("ok"), None).await.expect("it lives");
+    tokio::time::sleep(SOON).await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    for act in ["ok", "fail"] {
+        let mut request = direct(act);
+        request.kwargs.insert("chunks".to_owned(), 2.into());
+        let mut stream = host.call_stream(&instance.id, request).await.expect("it opens");
+        let mut last = None;
+        for _ in 0..2 + usize::from(act == "fail") {
+            last = stream.next().await;
+        }
+        assert_eq!(last.is_some_and(|last| last.is_ok()), act == "ok");
+        if act == "ok" {
+            assert!(stream.next().await.is_none());
+        }
+        tokio::time::sleep(SOON).await;
+        assert_eq!(instance.direct_calls.load(Ordering::Acquire), 0, "{act}: it is over");
+        assert_eq!(tasks(), before, "{act}: nobody looks at its deadline");
+        drop(stream);
+    }
+    host.shutdown().await;
+}

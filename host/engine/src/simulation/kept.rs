@@ -35,8 +35,12 @@ pub(super) struct Kept {
     pub(super) accounts: usize,
     /// What the last rows of runs say.
     pub(super) finished: BTreeMap<CompositionId, Map<String, Value>>,
+    /// Workers that have a row which says that they were ready.
+    pub(super) ready: BTreeSet<WorkerSessionId>,
     /// How far the cancel of a job has come, as its rows say.
     cancels: BTreeMap<String, String>,
+    /// What a job waits for, as its rows say.
+    blocks: BTreeMap<String, String>,
     /// In which phase of its life a worker died, for its rows.
     pub(super) phases: BTreeMap<WorkerSessionId, String>,
     /// What the last row of a job says that it is.
@@ -197,6 +201,7 @@ impl Kept {
         let first = match (EventType::parse(&row.event_type), session) {
             (Some(EventType::WorkerSpawned), Some(session)) => self.spawned.insert(session),
             (Some(EventType::WorkerDied), Some(session)) => self.died.insert(session),
+            (Some(EventType::WorkerReady), Some(session)) => self.ready.insert(session),
             _ => true,
         };
         if !first {
@@ -215,14 +220,9 @@ impl Kept {
                 let id = row.composition_id.as_deref().map(CompositionId::from_text);
                 self.finished.extend(id.map(|id| (id, row.payload.clone())));
             }
-            Some(EventType::CancelPhaseChanged) => {
-                let text = |key: &str| row.payload.get(key).and_then(Value::as_str).map(str::to_owned);
-                let (Some(job), Some(to)) = (row.job_id.clone(), text("to")) else { return };
-                let (stands, from) = (self.cancels.insert(job.clone(), to), text("from"));
-                if stands != from {
-                    self.broken.push(format!("the cancel of {job} is {stands:?}: {:?}", row.payload));
-                }
-            }
+            Some(EventType::CancelPhaseChanged) => self.follow_words(row, |kept| &mut kept.cancels, false),
+            // A job that ran and waits again begins anew.
+            Some(EventType::BlockReasonChanged) => self.follow_words(row, |kept| &mut kept.blocks, true),
             Some(EventType::WorkerDied) => {
                 let (session, phase) = (row.worker_session_id.as_deref(), row.payload.get("phase"));
                 if let (Some(session), Some(phase)) = (session, phase.and_then(|phase| phase.as_str())) {
@@ -234,6 +234,21 @@ impl Kept {
         }
         if let Some(job) = row.job_id.as_ref().filter(|_| row.event_id.as_str().ends_with(":terminal")) {
             *self.terminal_rows.entry(job.clone()).or_default() += 1;
+        }
+    }
+
+    /// The same of what is said of it beside that.
+    fn follow_words(
+        &mut self,
+        row: &JournalRow,
+        words: impl Fn(&mut Self) -> &mut BTreeMap<String, String>,
+        may_begin_anew: bool,
+    ) {
+        let text = |key: &str| row.payload.get(key).and_then(Value::as_str).map(str::to_owned);
+        let (Some(job), Some(to)) = (row.job_id.clone(), text("to")) else { return };
+        let (stands, from) = (words(self).insert(job.clone(), to), text("from"));
+        if stands != from && !(may_begin_anew && from.is_none()) {
+            self.broken.push(format!("{job}: {stands:?}, and then {} {:?}", row.event_type, row.payload));
         }
     }
 

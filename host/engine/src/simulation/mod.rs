@@ -10,6 +10,7 @@ mod directed;
 mod directed_batches;
 mod directed_calls;
 mod directed_ends;
+mod directed_loads;
 mod directed_runs;
 mod directed_starts;
 mod directed_stops;

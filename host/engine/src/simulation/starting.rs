@@ -59,6 +59,7 @@ impl StartingWorker for Starting {
                             body.kill(Why::ByItself);
                         });
                     }
+                    body.seen().ready.insert(body.session.clone());
                     let ready = WorkerReady {
                         tool_pid: None,
                         name: capability,
