@@ -265,3 +265,38 @@ async fn nothing_begins_while_the_journal_takes_nothing() {
     journal.watch(|_, _| false);
     host.shutdown().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_run_says_why() {
+    let Set { host, journal, .. } = sound_stage();
+    let advanced = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&advanced);
+    journal.watch(move |moment, commit| {
+        let rows = commit.rows.iter().filter(|row| row.event_type == "composition_advanced");
+        if moment == Moment::Written {
+            seen.lock().expect("not poisoned").extend(rows.map(|row| row.node_id.clone()));
+        }
+        false
+    });
+    let call = |after: &str| json!({"capability": "tool", "after": [after], "args": {"do": "ok", "job": true}});
+    let document = json!({"name": "t", "failure": "best_effort", "nodes": {
+        "good": {"capability": "tool", "args": {"do": "ok", "job": true}},
+        "bad": {"capability": "tool", "map": "${good}", "args": {"do": "ok", "job": true}},
+        "next": call("bad"), "last": call("next"),
+    }});
+    let id = host.submit_composition(composition(document), Arguments::new()).await.expect("accepted");
+    let told = host.wait_composition_end(&id).await.expect("told");
+    let nodes: Vec<(NodeState, Option<&str>)> =
+        told.nodes.iter().map(|node| (node.status, node.reason.as_deref())).collect();
+    assert_eq!(nodes[0], (NodeState::Completed, None));
+    let (state, why) = nodes[1];
+    assert!(state == NodeState::Failed && why.is_some_and(|why| why.contains("list")), "{why:?}");
+    assert_eq!(nodes[2..], [
+        (NodeState::Skipped, Some("it needs bad")),
+        (NodeState::Skipped, Some("it needs next")),
+    ]);
+    let failure = told.nodes[1].failure.as_ref().expect("its own").report.clone();
+    assert_eq!(failure.details.node.as_deref(), Some("bad"));
+    host.shutdown().await;
+    assert_eq!(*advanced.lock().expect("not poisoned"), [Some("good".to_owned())]);
+}

@@ -58,8 +58,8 @@ async fn a_job_whose_worker_did_not_start_names_incarnation_and_process() {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_left_of_a_load_that_was_given_up() {
     let mut given_up = 0;
-    for moment in 0..START_MS_MAX {
-        let Set { host, seen, .. } = sound_stage();
+    for (seed, moment) in (1..SEEDS).flat_map(|seed| (0..START_MS_MAX).map(move |moment| (seed, moment))) {
+        let Set { host, seen, .. } = stage_of(QueueLimits::default(), seed, 0);
         let (loads, id) = (host.clone(), InstanceId::from_text("x"));
         let options = load(&id, 1);
         let loading = tokio::spawn(async move { loads.load("tool", options).await });
@@ -69,7 +69,7 @@ async fn nothing_is_left_of_a_load_that_was_given_up() {
         let told = loading.await.expect("no panic");
         given_up += usize::from(told.is_err());
         let living = seen.lock().expect("not poisoned").living.clone();
-        assert!(living.is_empty(), "{moment} ms: {living:?} lives when that is told");
+        assert!(living.is_empty(), "seed {seed}, {moment} ms: {living:?} lives when that is told");
         host.shutdown().await;
     }
     assert!(given_up > 0, "every start was over before");
