@@ -250,9 +250,8 @@ mod tests {
         for (millis, rss) in [(0, 5.0), (1_000, 7.0), (2_000, 9.0)] {
             book.enter(1, millis * 1_000, &sample(&[(10, 1, 0.0, rss)]));
         }
-        let peak = |from: i64, to: i64| {
-            book.usage(10, &[(from * 1_000, to * 1_000)]).expect("known").peak_rss_mb
-        };
+        let peak =
+            |from: i64, to: i64| book.usage(10, &[(from * 1_000, to * 1_000)]).expect("known").peak_rss_mb;
         assert_eq!((peak(1_020, 1_040), peak(960, 980), peak(400, 500)), (7.0, 7.0, 0.0));
         assert_eq!(peak(950, 2_050), 9.0);
     }

@@ -62,7 +62,9 @@ impl Stage {
             })?;
             ensure(kept.workers_open.is_empty(), || format!("open workers: {:?}", kept.workers_open))?;
             check_phases(kept, &seen)?;
-            ensure(kept.ready == seen.ready, || "a worker that was ready has no row that says so".to_owned())?;
+            ensure(kept.ready == seen.ready, || {
+                "a worker that was ready has no row that says so".to_owned()
+            })?;
             ensure(kept.spawned.len() == seen.sessions.len(), || "a spawned worker has no row".to_owned())?;
             if plan.full_disk.is_some() || plan.keeper_stands {
                 return Ok(());

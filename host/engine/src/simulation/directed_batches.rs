@@ -278,7 +278,8 @@ async fn what_does_not_run_says_why() {
         }
         false
     });
-    let call = |after: &str| json!({"capability": "tool", "after": [after], "args": {"do": "ok", "job": true}});
+    let call =
+        |after: &str| json!({"capability": "tool", "after": [after], "args": {"do": "ok", "job": true}});
     let document = json!({"name": "t", "failure": "best_effort", "nodes": {
         "good": {"capability": "tool", "args": {"do": "ok", "job": true}},
         "bad": {"capability": "tool", "map": "${good}", "args": {"do": "ok", "job": true}},
@@ -291,10 +292,10 @@ async fn what_does_not_run_says_why() {
     assert_eq!(nodes[0], (NodeState::Completed, None));
     let (state, why) = nodes[1];
     assert!(state == NodeState::Failed && why.is_some_and(|why| why.contains("list")), "{why:?}");
-    assert_eq!(nodes[2..], [
-        (NodeState::Skipped, Some("it needs bad")),
-        (NodeState::Skipped, Some("it needs next")),
-    ]);
+    assert_eq!(
+        nodes[2..],
+        [(NodeState::Skipped, Some("it needs bad")), (NodeState::Skipped, Some("it needs next")),]
+    );
     let failure = told.nodes[1].failure.as_ref().expect("its own").report.clone();
     assert_eq!(failure.details.node.as_deref(), Some("bad"));
     host.shutdown().await;

@@ -57,7 +57,8 @@ async fn what_is_added_is_configured_as_what_is_there() {
     let config = json!({"size": 2});
     let loaded = LoadOptions { config: Some(config.clone()), ..LoadOptions::default() };
     host.register("tool", &loaded).expect("registered");
-    let document = json!({"name": "t", "capabilities": {"tool": {"instances": 3}}, "nodes": {"one": one("tool")}});
+    let document =
+        json!({"name": "t", "capabilities": {"tool": {"instances": 3}}, "nodes": {"one": one("tool")}});
     let id = host.submit_composition(composition(document), Arguments::new()).await.expect("accepted");
     assert_eq!(host.wait_composition(&id).await.expect("told").outcome, RunOutcome::Completed);
     let of_the_tool = host.instances().all(|instance| instance.plan.capability == "tool");

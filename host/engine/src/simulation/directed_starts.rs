@@ -121,9 +121,10 @@ async fn a_start_that_is_given_up_before_it_has_a_process_ends_soon() {
     for seed in 1..40 {
         let Set { host, instance, seen, .. } = stage_of(QueueLimits::default(), seed, 100);
         let (starts, runner) = (instance.clone(), host.runner().clone());
-        let starting = tokio::spawn(async move {
-            starts.ensure_worker(&runner.services, &runner.jobs, None).await.is_ok()
-        });
+        let starting =
+            tokio::spawn(
+                async move { starts.ensure_worker(&runner.services, &runner.jobs, None).await.is_ok() },
+            );
         tokio::task::yield_now().await;
         // Some have a process at once.
         let spawned = || seen.lock().expect("not poisoned").sessions.len();
@@ -145,9 +146,8 @@ async fn a_kill_ends_one_start_and_not_the_next() {
     let runner = host.runner().clone();
     let (starts, first) = (instance.clone(), instance.session());
     let of = runner.clone();
-    let starting = tokio::spawn(async move {
-        starts.ensure_worker(&of.services, &of.jobs, None).await.is_ok()
-    });
+    let starting =
+        tokio::spawn(async move { starts.ensure_worker(&of.services, &of.jobs, None).await.is_ok() });
     tokio::task::yield_now().await;
     instance.recycle(&runner.services, &runner.jobs, &first, OwnKill::Evicted);
     starting.await.expect("no panic");
