@@ -150,6 +150,9 @@ fn check_job(job: &JobRecord, kept: &Kept, plan: &Plan, disk_may_fail: bool) -> 
         format!("{id} is {}, and why is {:?}", job.status, job.failure)
     })?;
     check_not_taken(job)?;
+    let signed = job.run_id.is_some() && job.actor.as_deref() == Some("simulator");
+    let placed = job.composition_id.is_some() == (job.node_id.is_some() && job.element_index.is_some());
+    ensure(signed && placed, || format!("nobody can tell whose {id} is: {job:?}"))?;
     let never_ran = plan.ends_early.is_some() && job.status == JobStatus::Pending;
     ensure(ended || never_ran || disk_may_fail, || {
         format!("{id} is {} when the host has ended, {plan:?}", job.status)

@@ -3,10 +3,13 @@
 use super::directed::{Set, composition, request, sound_stage};
 use super::scenario::arguments;
 use crate::error::HostError;
+use crate::host::ShutdownReport;
 use cjm_decide::death::OwnKill;
+use cjm_wire::InstanceId;
 use cjm_wire::envelope::ExecuteRequest;
 use cjm_wire::event::JobStatus;
 use cjm_wire::json::Arguments;
+use cjm_workers::CallError;
 use futures_util::{FutureExt, StreamExt};
 use serde_json::json;
 use std::sync::Arc;
@@ -202,4 +205,27 @@ async fn a_stopped_job_that_has_not_run_keeps_the_stores_open_until_its_end() {
         host.shutdown().await;
     };
     tokio::spawn(body).await.expect("no panic");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_is_told_with_what_it_ended() {
+    let Set { host, instance, .. } = sound_stage();
+    host.register("tool", &super::scenario::load(&InstanceId::from_text("tool-2"), 1)).expect("registered");
+    host.call(&instance.id, direct("ok"), None).await.expect("it lives");
+    let ended = host.ended();
+    assert!(!*ended.borrow());
+    // Of two instances one has a worker.
+    assert_eq!(host.shutdown().await, ShutdownReport { workers_ended: 1, tree_cleared: true });
+    assert!(*ended.borrow());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_new_begins_in_a_host_that_has_ended() {
+    let Set { host, instance, journal, .. } = sound_stage();
+    host.clone().shutdown().await;
+    let refused = host.submit(request("ok")).await;
+    assert!(matches!(refused, Err(HostError::ShuttingDown)), "{refused:?}");
+    let refused = host.call(&instance.id, direct("ok"), None).await.map(drop);
+    assert!(matches!(refused, Err(CallError::NotLoaded { .. })), "{refused:?}");
+    assert_eq!(journal.kept(|kept| (kept.jobs.len(), kept.spawned.len())), (0, 0));
 }
