@@ -250,12 +250,18 @@ mod tests {
         let runtime = OwnRuntime::start().expect("a runtime");
         let (told, ended) = tokio::sync::oneshot::channel();
         let (go_on, mut may_go_on) = tokio::sync::watch::channel(false);
+        let gone = CancellationToken::new();
+        let guard = gone.clone().drop_guard();
         let mut running = Box::pin(runtime.run(async move {
+            let _guard = guard;
             let _ = may_go_on.wait_for(|may| *may).await;
             told.send(()).map_err(|()| HostError::ShuttingDown)
         }));
         assert!((&mut running).now_or_never().is_none());
         drop(running);
+        // Would it end with its caller, it would be gone soon.
+        let is_gone = tokio::time::timeout(std::time::Duration::from_millis(100), gone.cancelled()).await;
+        assert!(is_gone.is_err(), "it ended with its caller");
         go_on.send_replace(true);
         ended.await.expect("it went on");
     }

@@ -301,3 +301,20 @@ async fn what_does_not_run_says_why() {
     host.shutdown().await;
     assert_eq!(*advanced.lock().expect("not poisoned"), [Some("good".to_owned())]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_monitor_that_does_not_work_is_told_and_fails_nothing() {
+    // Its tool lives; of the starts that follow all fail.
+    for seed in 1..20 {
+        let Set { host, journal, .. } = stage_of(QueueLimits::default(), seed, 100);
+        let document = json!({"name": "t", "monitor": "monitor", "nodes": {
+            "none": {"capability": "tool-1", "map": []},
+        }});
+        let id = host.submit_composition(composition(document), Arguments::new()).await.expect("accepted");
+        let told = host.wait_composition(&id).await.expect("told");
+        assert_eq!(told.outcome, RunOutcome::Completed, "seed {seed}: {:?}", told.failure);
+        let fault = told.monitor_fault.clone().expect("why nothing was measured");
+        assert_eq!(journal.kept(|kept| kept.finished[&id]["monitor_fault"].clone()), json!(fault));
+        host.shutdown().await;
+    }
+}

@@ -9,6 +9,7 @@ mod compositions;
 mod directed;
 mod directed_batches;
 mod directed_calls;
+mod directed_deaths;
 mod directed_ends;
 mod directed_loads;
 mod directed_runs;
