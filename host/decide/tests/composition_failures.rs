@@ -334,6 +334,8 @@ nodes:
         ],
     );
     assert_eq!((run.elements_ended("each"), run.elements_ended("again")), (3, 2));
+    let Some(NodeProgress::Running { failed, .. }) = run.progress("again") else { panic!("it runs") };
+    assert_eq!(failed, 1, "the gap is no failure");
     assert_eq!(run.elements_ended("nothing"), 0);
 }
 

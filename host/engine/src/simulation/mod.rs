@@ -18,6 +18,7 @@ mod directed_stops;
 mod journal;
 mod kept;
 mod making;
+mod parts;
 mod scenario;
 mod seed;
 mod starting;

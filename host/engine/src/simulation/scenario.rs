@@ -40,16 +40,16 @@ pub(super) struct Told {
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     lanes: u32,
-    cap: u32,
+    pub(super) cap: u32,
     instances: usize,
-    jobs: usize,
+    pub(super) jobs: usize,
     pub(super) start_failures: u64,
     pub(super) full_disk: Option<FullDisk>,
     pub(super) ends_early: Option<Duration>,
     pub(super) unloads: bool,
-    compositions: usize,
-    direct_calls: usize,
-    streams: usize,
+    pub(super) compositions: usize,
+    pub(super) direct_calls: usize,
+    pub(super) streams: usize,
     /// How many jobs may wait.
     pending_max: usize,
     /// The keeper stands still when the host ends.
@@ -142,31 +142,7 @@ async fn play(mut seed: Seed) -> Result<Told, String> {
     let is_steady = plan.ends_early.is_none() && !plan.unloads;
     let stage = Stage { host, journal, seen, callers: Mutex::default(), instances, is_steady };
     let stage = Arc::new(stage);
-    let mut parts = tokio::task::JoinSet::new();
-    for _ in 0..plan.jobs {
-        parts.spawn(Arc::clone(&stage).submit(seed.fork()));
-    }
-    for _ in 0..plan.direct_calls {
-        parts.spawn(Arc::clone(&stage).call(seed.fork()));
-    }
-    if plan.unloads {
-        parts.spawn(Arc::clone(&stage).unload_and_load(seed.fork(), plan.cap));
-    }
-    for _ in 0..plan.compositions {
-        parts.spawn(Arc::clone(&stage).compose(seed.fork(), plan.full_disk.is_some()));
-    }
-    for _ in 0..plan.streams {
-        parts.spawn(Arc::clone(&stage).stream(seed.fork()));
-    }
-    if let Some(FullDisk { after, lasts }) = plan.full_disk {
-        let journal = Arc::clone(&stage.journal);
-        parts.spawn(async move {
-            tokio::time::sleep(after).await;
-            journal.set_failing(true);
-            tokio::time::sleep(lasts).await;
-            journal.set_failing(false);
-        });
-    }
+    let mut parts = stage.set_out(&plan, &mut seed);
     let watching = tokio::spawn(Arc::clone(&stage).watch_counts());
     let all = async { while parts.join_next().await.is_some_and(|part| part.is_ok()) {} };
     match plan.ends_early {
@@ -188,8 +164,13 @@ async fn play(mut seed: Seed) -> Result<Told, String> {
         return Err(format!("the host took {:?} to end: {plan:?}", ending.elapsed()));
     }
     // Whoever waits is told now.
-    let rest = async { while parts.join_next().await.is_some() {} };
-    tokio::time::timeout(TOLD_MAX, rest).await.map_err(|_| stage.hangs(&plan))?;
+    let rest = async {
+        while let Some(part) = parts.join_next().await {
+            part.map_err(|error| error.to_string())?;
+        }
+        Ok::<_, String>(())
+    };
+    tokio::time::timeout(TOLD_MAX, rest).await.map_err(|_| stage.hangs(&plan))??;
     watching.abort();
     stage.check(&plan, failing)?;
     let jobs = stage.journal.kept(|kept| kept.jobs.len() as u64);
@@ -211,7 +192,7 @@ impl Stage {
     }
 
     /// Submits one job, waits for it or not, cancels it or not, goes away or not.
-    async fn submit(self: Arc<Self>, mut seed: Seed) {
+    pub(super) async fn submit(self: Arc<Self>, mut seed: Seed) {
         tokio::time::sleep(seed.millis(900)).await;
         let target = if seed.percent(80) {
             Target::Capability("tool".to_owned())
@@ -286,7 +267,7 @@ impl Stage {
     }
 
     /// A direct call, which is waited for, given a time, or dropped.
-    async fn call(self: Arc<Self>, mut seed: Seed) {
+    pub(super) async fn call(self: Arc<Self>, mut seed: Seed) {
         tokio::time::sleep(seed.millis(900)).await;
         let act = *seed.pick(&[
             "ok",
@@ -326,7 +307,7 @@ impl Stage {
         }
     }
 
-    async fn unload_and_load(self: Arc<Self>, mut seed: Seed, cap: u32) {
+    pub(super) async fn unload_and_load(self: Arc<Self>, mut seed: Seed, cap: u32) {
         tokio::time::sleep(seed.millis(800)).await;
         let id = seed.pick(&self.instances).clone();
         if seed.percent(30) {

@@ -101,15 +101,19 @@ impl StartingWorker for Starting {
                     StartError::NeverReady { capability, seconds: 0.0, stderr_tail: Vec::new() }
                 }
             };
-            let phase = match error {
-                StartError::NeverReady { .. } => "startup_timeout",
-                _ => "startup",
-            };
-            body.seen().start_phases.insert(body.session.clone(), phase);
-            let death = async move { Some(body.dead().await) };
-            Err((error, Box::pin(death) as NewsOfDeath))
+            Err(not_started(body, error))
         })
     }
+}
+
+/// What is told of it; how the journal is to tell its death is remembered.
+fn not_started(body: Arc<Body>, error: StartError) -> (StartError, NewsOfDeath) {
+    let phase = match error {
+        StartError::NeverReady { .. } => "startup_timeout",
+        _ => "startup",
+    };
+    body.seen().start_phases.insert(body.session.clone(), phase);
+    (error, Box::pin(async move { Some(body.dead().await) }))
 }
 
 fn load_failed(capability: String) -> StartError {
