@@ -150,6 +150,11 @@ fn check_job(job: &JobRecord, kept: &Kept, plan: &Plan, disk_may_fail: bool) -> 
         format!("{id} is {}, and why is {:?}", job.status, job.failure)
     })?;
     check_not_taken(job)?;
+    // What the disk refuses is told in the store's own words.
+    let named = job.failure.as_ref().is_none_or(|why| {
+        why.report.code.starts_with("store.") || why.report.details.job_id.as_ref() == Some(id)
+    });
+    ensure(named, || format!("the failure of {id} does not name it: {:?}", job.failure))?;
     let signed = job.run_id.is_some() && job.actor.as_deref() == Some("simulator");
     let placed = job.composition_id.is_some() == (job.node_id.is_some() && job.element_index.is_some());
     ensure(signed && placed, || format!("nobody can tell whose {id} is: {job:?}"))?;
