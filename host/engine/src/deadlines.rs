@@ -1,6 +1,7 @@
 //! When calls must have ended. One task looks after all of them, so that a call which ends in time wakes nobody: every call
 //! has a deadline, and most are a day away.
 
+use crate::direct_call::Late;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,15 +10,22 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// What may be late, and is stopped then, whether or not its caller looks.
-pub(crate) trait Late: Send + Sync {
+/// What may be overdue, and is stopped then, whether or not its caller looks.
+pub(crate) trait Overdue: Send + Sync {
     /// Its time is over.
     fn stop(&self);
 }
 
-impl Late for CancellationToken {
+impl Overdue for CancellationToken {
     fn stop(&self) {
         self.cancel();
+    }
+}
+
+impl Overdue for (Late, CancellationToken) {
+    fn stop(&self) {
+        self.0.note();
+        self.1.cancel();
     }
 }
 
@@ -33,7 +41,7 @@ pub(crate) struct Deadlines {
 
 #[derive(Default)]
 struct Open {
-    due: BTreeMap<Key, Arc<dyn Late>>,
+    due: BTreeMap<Key, Arc<dyn Overdue>>,
     next: u64,
     /// When they are looked at next; of those that are later nobody need be told.
     looks_at: Option<Instant>,
@@ -56,7 +64,7 @@ pub(crate) fn in_time(within: Duration) -> Instant {
 
 impl Deadlines {
     /// Looks after a call that may take so long from now, on the clock of this runtime; then it is stopped.
-    pub(crate) fn enter(self: &Arc<Self>, runtime: &Handle, within: Duration, call: Arc<dyn Late>) -> Due {
+    pub(crate) fn enter(self: &Arc<Self>, runtime: &Handle, within: Duration, call: Arc<dyn Overdue>) -> Due {
         let at = {
             let _its_clock = runtime.enter();
             in_time(within)
@@ -130,10 +138,18 @@ mod tests {
         drop(ended);
         stopped_soon.cancelled().await;
         assert_eq!(begun.elapsed(), Duration::from_secs(5));
+        // Two may be due in one moment.
+        let (one, other) = (after(1), after(1));
+        for (_, stopped) in [&one, &other] {
+            let told = tokio::time::timeout(Duration::from_secs(5), stopped.cancelled());
+            told.await.expect("each is told");
+        }
+        assert_eq!(begun.elapsed(), Duration::from_secs(6));
+        drop((one, other));
         // One that is entered between two looks is not late.
         let (between, stopped_between) = after(2);
         stopped_between.cancelled().await;
-        assert_eq!(begun.elapsed(), Duration::from_secs(7));
+        assert_eq!(begun.elapsed(), Duration::from_secs(8));
         stopped_late.cancelled().await;
         assert_eq!(begun.elapsed(), Duration::from_secs(60));
         assert!(!never_stopped.is_cancelled());

@@ -11,6 +11,7 @@ use cjm_wire::event::{EventType, JournalRow};
 use cjm_workers::{CallError, Reply, Worker};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,22 @@ pub(crate) struct Calling {
     pub(crate) call: JobId,
     /// The host's own, where workers are started.
     pub(crate) runtime: Handle,
+    pub(crate) late: Late,
+}
+
+/// Whether a call is stopped because its time is over, and not because its caller went away.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Late(Arc<AtomicBool>);
+
+impl Late {
+    pub(crate) fn note(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Why the worker of this call is killed when its tool does not stop.
+    fn reason(&self, job: JobId) -> OwnKill {
+        if self.0.load(Ordering::Acquire) { OwnKill::Deadline { job } } else { OwnKill::ForceCancel { job } }
+    }
 }
 
 /// A call that is no job, and whom it was sent to.
@@ -32,14 +49,15 @@ pub(crate) struct Called {
     pub(crate) instance: Arc<Instance>,
     pub(crate) worker: Arc<dyn Worker>,
     pub(crate) call: JobId,
+    pub(crate) late: Late,
 }
 
 impl Calling {
     /// Finds the living worker, started where there is none. A start that was begun goes on when the caller goes away.
     pub(crate) async fn begin(self, abandoned: &CancellationToken) -> Result<Called, CallError> {
-        let Self { runner, instance, call, runtime } = self;
+        let Self { runner, instance, call, runtime, late } = self;
         if let Some(worker) = instance.worker() {
-            return Ok(Called { runner, instance, worker, call });
+            return Ok(Called { runner, instance, worker, call, late });
         }
         let capability = || instance.plan.capability.clone();
         let (starting, Runner { services, jobs, .. }) = (Arc::clone(&instance), runner.clone());
@@ -50,8 +68,8 @@ impl Calling {
             () = abandoned.cancelled() => return Err(CallError::Cancelled { capability: capability() }),
         };
         match started {
-            Ok(Ok(worker)) => Ok(Called { runner, instance, worker, call }),
-            Ok(Err(NoWorker::Failed(error))) => Err(CallError::NotStarted(error)),
+            Ok(Ok(worker)) => Ok(Called { runner, instance, worker, call, late }),
+            Ok(Err(NoWorker::Failed(error, _))) => Err(CallError::NotStarted(error)),
             Ok(Err(NoWorker::Missed | NoWorker::Retired)) => {
                 Err(CallError::NotLoaded { instance: instance.id.clone() })
             }
@@ -94,7 +112,7 @@ impl Called {
         };
         // The call itself says when it is over; nothing else ends the asking.
         let _ = tokio::time::timeout(Duration::from_millis(CANCEL_GRACE_MS), ask).await;
-        let reason = OwnKill::ForceCancel { job: self.call.clone() };
+        let reason = self.late.reason(self.call.clone());
         let Runner { services, jobs, .. } = &self.runner;
         self.instance.recycle(services, jobs, &self.worker.facts().session, reason);
     }

@@ -3,7 +3,7 @@
 
 use crate::bring_up::{StartedParts, start_parts};
 use crate::compositions::state::CompositionHandle;
-use crate::direct_call::Calling;
+use crate::direct_call::{Calling, Late};
 use crate::error::HostError;
 use crate::instances::{Instance, Instances, NoWorker, NotAdded};
 use crate::lookup::find;
@@ -182,7 +182,7 @@ impl Host {
             .run(async move {
                 let error = match instance.ensure_worker(&services, &jobs, None).await {
                     Ok(_) => return Ok(id),
-                    Err(NoWorker::Failed(error)) => HostError::Start(*error),
+                    Err(NoWorker::Failed(error, _)) => HostError::Start(*error),
                     Err(NoWorker::Missed | NoWorker::Retired) => HostError::UnknownInstance(id.clone()),
                 };
                 instances.remove_this(&instance);
@@ -350,8 +350,9 @@ impl Host {
         let calling = self.calling(id, call)?;
         let (capability, runtime) = (calling.instance.plan.capability.clone(), calling.runtime.clone());
         let abandoned = CancellationToken::new();
-        let (late, gone) = (abandoned.clone(), abandoned.clone().drop_guard());
-        let _due = self.services().deadlines.enter(&runtime, timeout, Arc::new(late.clone()));
+        let (stopped, gone) = (abandoned.clone(), abandoned.clone().drop_guard());
+        let overdue = (calling.late.clone(), stopped.clone());
+        let _due = self.services().deadlines.enter(&runtime, timeout, Arc::new(overdue));
         // Its connection must outlive the caller's runtime, too.
         let opening =
             async move { StreamedCall::open(calling, body, abandoned, Limit::within(timeout)).await };
@@ -359,7 +360,7 @@ impl Host {
         tokio::select! {
             biased;
             // First: a late opening says that it was cancelled.
-            () = late.cancelled() => Err(CallError::DeadlinePassed { capability, seconds: timeout.as_secs_f64() }),
+            () = stopped.cancelled() => Err(CallError::DeadlinePassed { capability, seconds: timeout.as_secs_f64() }),
             opened = opening => {
                 gone.disarm();
                 match opened {
@@ -411,15 +412,15 @@ impl Host {
         let timeout = timeout.unwrap_or(self.services().options.call_timeout);
         let Services { tasks, calls, deadlines, .. } = &**self.services();
         let abandoned = CancellationToken::new();
-        let path = path.to_owned();
+        let (path, late) = (path.to_owned(), calling.late.clone());
         let running = {
             let abandoned = abandoned.clone();
             calls.track_future(async move { calling.run(&path, body, abandoned).await })
         };
-        let running = Enduring::new(&runtime, tasks, abandoned, running);
+        let running = Enduring::new(&runtime, tasks, abandoned, late, running);
         let _due = deadlines.enter(&runtime, timeout, running.taken_away());
-        let late = || Err(CallError::DeadlinePassed { capability, seconds: timeout.as_secs_f64() });
-        running.await.unwrap_or_else(late)
+        let overdue = || Err(CallError::DeadlinePassed { capability, seconds: timeout.as_secs_f64() });
+        running.await.unwrap_or_else(overdue)
     }
 
     fn calling(&self, id: &InstanceId, call: JobId) -> Result<Calling, CallError> {
@@ -428,7 +429,8 @@ impl Host {
         let Ok(runtime) = self.shared.runtime.handle() else {
             return Err(CallError::HostEnded { capability: instance.plan.capability.clone() });
         };
-        Ok(Calling { runner: self.runner.clone(), instance, call, runtime: runtime.clone() })
+        let (runner, runtime) = (self.runner.clone(), runtime.clone());
+        Ok(Calling { runner, instance, call, runtime, late: Late::default() })
     }
 
     /// Of these instances, the one with the fewest direct calls; the first among equals.

@@ -2,7 +2,8 @@
 //! a thread that ends, or block its only runtime thread, and its workers must still be watched. Direct calls alone do
 //! their I/O in the caller's task, and move here when the caller goes away.
 
-use crate::deadlines::Late;
+use crate::deadlines::Overdue;
+use crate::direct_call::Late;
 use crate::error::HostError;
 use futures_util::future::BoxFuture;
 use std::future::Future;
@@ -105,13 +106,15 @@ impl Drop for OwnRuntime {
 }
 
 /// A future that is polled in the caller's task, and goes on in the host's runtime when the caller drops it unfinished, or
-/// when it is taken away ([`Late`]), which the caller is told by `None`. `abandoned` tells it that nobody waits any more. One
+/// when it is taken away ([`Overdue`]), which the caller is told by `None`. `abandoned` tells it that nobody waits any more. One
 /// that was never polled has not begun, and does not.
 pub(crate) struct Enduring<T: Send + 'static>(Arc<Endured<T>>);
 
 struct Endured<T: Send + 'static> {
     place: Mutex<Place<T>>,
     abandoned: CancellationToken,
+    /// Where the reason is noted.
+    late: Late,
     runtime: Handle,
     /// Whoever waits for these waits for what was abandoned.
     tasks: TaskTracker,
@@ -129,14 +132,15 @@ impl<T: Send + 'static> Enduring<T> {
         runtime: &Handle,
         tasks: &TaskTracker,
         abandoned: CancellationToken,
+        late: Late,
         future: impl Future<Output = T> + Send + 'static,
     ) -> Self {
         let place = Mutex::new(Place { future: Some(Box::pin(future)), caller: None });
-        Self(Arc::new(Endured { place, abandoned, runtime: runtime.clone(), tasks: tasks.clone() }))
+        Self(Arc::new(Endured { place, abandoned, late, runtime: runtime.clone(), tasks: tasks.clone() }))
     }
 
     /// For somebody else who may take it away.
-    pub(crate) fn taken_away(&self) -> Arc<dyn Late> {
+    pub(crate) fn taken_away(&self) -> Arc<dyn Overdue> {
         Arc::<Endured<T>>::clone(&self.0)
     }
 }
@@ -145,11 +149,9 @@ impl<T: Send + 'static> Endured<T> {
     fn place(&self) -> MutexGuard<'_, Place<T>> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl<T: Send + 'static> Late for Endured<T> {
     /// It goes on in the host's runtime, and is told that nobody waits; what had not begun is forgotten.
-    fn stop(&self) {
+    fn give_up(&self) {
         let taken = {
             let mut place = self.place();
             (place.future.take(), place.caller.take())
@@ -158,6 +160,13 @@ impl<T: Send + 'static> Late for Endured<T> {
         self.abandoned.cancel();
         self.tasks.spawn_on(async move { drop(future.await) }, &self.runtime);
         caller.wake();
+    }
+}
+
+impl<T: Send + 'static> Overdue for Endured<T> {
+    fn stop(&self) {
+        self.late.note();
+        self.give_up();
     }
 }
 
@@ -181,6 +190,93 @@ impl<T: Send + 'static> Future for Enduring<T> {
 
 impl<T: Send + 'static> Drop for Enduring<T> {
     fn drop(&mut self) {
-        self.0.stop();
+        self.0.give_up();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// One that says when it has run to its end, after a while, and whether it was told that nobody waits.
+    fn enduring(tasks: &TaskTracker) -> (Enduring<()>, Arc<AtomicBool>, CancellationToken) {
+        let (has_ended, abandoned) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
+        let ended = Arc::clone(&has_ended);
+        let future = async move {
+            tokio::task::yield_now().await;
+            ended.store(true, Ordering::Relaxed);
+        };
+        let late = Late::default();
+        (Enduring::new(&Handle::current(), tasks, abandoned.clone(), late, future), has_ended, abandoned)
+    }
+
+    #[tokio::test]
+    async fn what_was_never_polled_does_not_begin_and_what_has_begun_is_joined() {
+        let tasks = TaskTracker::new();
+        tasks.close();
+        let (unpolled, has_ended, abandoned) = enduring(&tasks);
+        drop(unpolled);
+        assert!(tasks.is_empty() && !abandoned.is_cancelled());
+        let (mut polled, polled_has_ended, abandoned) = enduring(&tasks);
+        assert!((&mut polled).now_or_never().is_none() && !abandoned.is_cancelled());
+        drop(polled);
+        assert!(abandoned.is_cancelled());
+        tasks.wait().await;
+        assert!(polled_has_ended.load(Ordering::Relaxed) && !has_ended.load(Ordering::Relaxed));
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_away_from_its_caller_goes_on_without_it() {
+        let tasks = TaskTracker::new();
+        tasks.close();
+        let (mut taken, has_ended, _) = enduring(&tasks);
+        let overdue = taken.taken_away();
+        assert!((&mut taken).now_or_never().is_none());
+        overdue.stop();
+        overdue.stop();
+        assert_eq!(tasks.len(), 1, "once");
+        tasks.wait().await;
+        assert!(has_ended.load(Ordering::Relaxed));
+        assert_eq!((&mut taken).now_or_never(), Some(None), "it waits for nothing any more");
+        // Nor is one that has ended taken away.
+        let (mut ended, _, abandoned) = enduring(&tasks);
+        assert_eq!((&mut ended).await, Some(()));
+        drop(ended);
+        assert!(tasks.is_empty() && !abandoned.is_cancelled());
+    }
+
+    #[test]
+    fn a_runtime_may_be_dropped_inside_itself() {
+        let runtime = OwnRuntime::start().expect("a runtime");
+        let handle = runtime.handle().expect("it runs").clone();
+        let (told, dropped) = std::sync::mpsc::channel();
+        handle.spawn(async move {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(runtime)));
+            told.send(outcome.is_ok()).expect("it is waited for");
+        });
+        assert!(dropped.recv().expect("told"));
+    }
+
+    #[tokio::test]
+    async fn what_a_runtime_runs_goes_on_when_its_caller_gives_up() {
+        let runtime = OwnRuntime::start().expect("a runtime");
+        let (told, ended) = tokio::sync::oneshot::channel();
+        let (go_on, mut may_go_on) = tokio::sync::watch::channel(false);
+        let gone = CancellationToken::new();
+        let guard = gone.clone().drop_guard();
+        let mut running = Box::pin(runtime.run(async move {
+            let _guard = guard;
+            let _ = may_go_on.wait_for(|may| *may).await;
+            told.send(()).map_err(|()| HostError::ShuttingDown)
+        }));
+        assert!((&mut running).now_or_never().is_none());
+        drop(running);
+        // Would it end with its caller, it would be gone soon.
+        let is_gone = tokio::time::timeout(std::time::Duration::from_millis(100), gone.cancelled()).await;
+        assert!(is_gone.is_err(), "it ended with its caller");
+        go_on.send_replace(true);
+        ended.await.expect("it went on");
     }
 }
