@@ -3,7 +3,38 @@
 use super::*;
 use cjm_wire::keeper::ExitWord;
 
-/// A process in the place of a keeper, which neither reads nor writes, and its end of the socket.
+/// A process in the place of a keeper, which neither reads nor writes, and its end of the socket. It ends with this.
+pub(crate) struct Mute {
+    pub(crate) keeper: Arc<Keeper>,
+    socket: SeqPacket,
+}
+
+impl Mute {
+    pub(crate) fn new() -> Self {
+        let (keeper, socket) = mute_keeper();
+        Self { keeper: Arc::new(keeper), socket }
+    }
+
+    /// The next thing it was told; waits for it.
+    pub(crate) fn hears(&self) -> HostToKeeper {
+        hear(&self.socket)
+    }
+
+    /// Stops it, as a debugger would.
+    pub(crate) async fn stop(&self) {
+        self.keeper.pidfd.send_signal(Signal::STOP).unwrap();
+        while !self.keeper.is_stopped() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Drop for Mute {
+    fn drop(&mut self) {
+        let _ = self.keeper.pidfd.send_signal(Signal::KILL);
+    }
+}
+
 fn mute_keeper() -> (Keeper, SeqPacket) {
     let (ours, theirs) = SeqPacket::pair().unwrap();
     let null = cjm_platform::fds::dev_null().unwrap();
