@@ -267,3 +267,47 @@ fn an_argument_that_is_no_text_has_its_next_step() {
         ended.describe()
     );
 }
+
+#[test]
+fn a_command_whose_output_cannot_be_written_says_so_and_what_it_was_to_say() {
+    let world = world();
+    let fails = ["call", "talker", "--action", "no-such-action"];
+    let works = ["call", "talker", "--action", "large", "n:=1"];
+    let usage = ["call"];
+    for (redirected, cause) in [(">/dev/full", "No space left"), (">&-", "Bad file descriptor")] {
+        for (arguments, told, code) in [
+            (&fails[..], Some("no-such-action"), None),
+            (&works[..], None, Some(exit::DOMAIN)),
+            (&usage[..], Some("NAME"), None),
+            (&["--help"][..], None, Some(exit::DOMAIN)),
+            (&["list"][..], None, Some(exit::DOMAIN)),
+        ] {
+            for json in [true, false] {
+                let mut command = Command::new("sh");
+                command.args(["-c", &format!("exec \"$@\" {redirected}"), "sh"]);
+                command.arg(repo::binary("cjm-ctl")).arg("--data-dir").arg(world.data_dir()).args(arguments);
+                if json {
+                    command.arg("--json");
+                }
+                let ended = world.start_command(command).wait(COMMAND_MAX);
+                let what = ended.describe();
+                // Who reads words was told of the failure on stderr, and its code says of what.
+                let own_code = told.is_some() && !json;
+                assert_eq!(ended.stderr.contains("cannot write to stdout"), !own_code, "{what}");
+                assert_eq!(ended.stderr.contains(cause), !own_code, "{what}");
+                assert!(told.is_none_or(|told| ended.stderr.contains(told)), "{what}");
+                assert!(ended.stderr.contains("next: ") || own_code, "{what}");
+                let code = code.or((!own_code).then_some(exit::DOMAIN));
+                assert!(code.is_none_or(|code| ended.code == Some(i32::from(code))), "{what}");
+                assert_ne!(ended.code, Some(0), "{what}");
+            }
+        }
+    }
+    // Who closes its end wants to hear no more of results, and of failures all the same.
+    let mut command = Command::new("bash");
+    command.args(["-c", "set -o pipefail; trap '' PIPE; \"$@\" > >(exec true)", "bash"]);
+    command.arg(repo::binary("cjm-ctl")).arg("--data-dir").arg(world.data_dir()).args(fails).arg("--json");
+    let ended = world.start_command(command).wait(COMMAND_MAX).expect(141);
+    assert!(ended.stderr.contains("no-such-action"), "{}", ended.describe());
+    assert!(!ended.stderr.contains("cannot write"), "{}", ended.describe());
+}

@@ -203,12 +203,18 @@ mod tests {
         stream
     }
 
+    /// What waits for more than there will be fails.
+    async fn soon<T>(said: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(20), said).await.expect("it waits for nothing more")
+    }
+
     #[tokio::test]
     async fn an_answer_beyond_the_maximum_is_not_read_on() {
         let dir = tempfile::tempdir().unwrap();
         let (mut client, listener) = client(dir.path());
         let announced = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", http::BODY_BYTES_MAX + 1);
-        let (told, _open) = tokio::join!(client.get("/stats", None), answer(&listener, announced.as_bytes()));
+        let (told, _open) =
+            tokio::join!(soon(client.get("/stats", None)), answer(&listener, announced.as_bytes()));
         assert!(matches!(told, Err(Unheard::TooLong { status: 200, .. })), "nothing of it came");
         client.body_bytes_max = 4;
         // In pieces whose sum nobody has announced.
@@ -216,7 +222,8 @@ mod tests {
         {
             let said = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{pieces}");
             // Its own connection for each: the one before is still being answered.
-            let (told, _open) = tokio::join!(client.get("/stats", None), answer(&listener, said.as_bytes()));
+            let (told, _open) =
+                tokio::join!(soon(client.get("/stats", None)), answer(&listener, said.as_bytes()));
             assert_eq!(told.is_ok(), fits, "{pieces}");
         }
     }
@@ -232,16 +239,16 @@ mod tests {
         let Ok(Opened::Lines(lines)) = opened else { panic!("refused") };
         let mut lines = Box::pin(lines);
         for expected in [b"abcd".as_slice(), b"", b"\xff"] {
-            let line = lines.next().await.unwrap().ok().expect("a line");
+            let line = soon(lines.next()).await.unwrap().ok().expect("a line");
             assert_eq!(line.result(), expected);
         }
         assert!(
-            matches!(lines.next().await, Some(Err(Unheard::TooLong { .. }))),
+            matches!(soon(lines.next()).await, Some(Err(Unheard::TooLong { .. }))),
             "it is told before it has ended"
         );
         stream.write_all(b"kl\n12\n3").await.unwrap();
         for expected in [b"12".as_slice(), b"3"] {
-            let line = lines.next().await.unwrap().ok().expect("a line");
+            let line = soon(lines.next()).await.unwrap().ok().expect("a line");
             assert_eq!(line.result(), expected);
         }
         assert!(lines.next().await.is_none());

@@ -315,7 +315,8 @@ mod tests {
             if n > 0 {
                 connections.body_bytes_max = 4;
             }
-            let answer = connections.post("/execute", b"{}".to_vec()).await;
+            let post = connections.post("/execute", b"{}".to_vec());
+            let answer = tokio::time::timeout(std::time::Duration::from_secs(20), post).await.unwrap();
             let status = match &answer {
                 Ok(answer) => answer.status,
                 Err(Broken::TooLong { status }) => *status,
