@@ -334,3 +334,24 @@ fn closed(failed: &Failed) -> Fault {
             .caused_by(&failed.cause)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+
+    #[test]
+    fn what_was_told_nowhere_else_ends_as_the_write_that_failed() {
+        let failed = |kind: ErrorKind| Failed { kind, cause: "why".to_owned() };
+        let full = || failed(ErrorKind::StorageFull);
+        for json in [true, false] {
+            let output = Output::new(json, true);
+            assert_eq!(output.tell_unwritten(&full(), exit::OK), exit::DOMAIN);
+            let code = output.show(&Fault::new("x.y", "m", "n").with_exit(exit::TOOL_FAILED));
+            assert_eq!(code, exit::TOOL_FAILED);
+            let ends = |kind| output.tell_unwritten(&failed(kind), code);
+            let expected = if json { (exit::DOMAIN, fault::OUTPUT_CLOSED) } else { (code, code) };
+            assert_eq!((ends(ErrorKind::StorageFull), ends(ErrorKind::BrokenPipe)), expected, "{json}");
+        }
+    }
+}

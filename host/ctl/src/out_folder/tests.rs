@@ -269,3 +269,15 @@ fn a_list_that_is_too_long_is_none_and_then_nothing_is_overwritten() {
     std::fs::write(lab.out().join(LIST), list).expect("written");
     assert_eq!(made_before(&lab.out()).len(), 2);
 }
+
+#[test]
+fn a_call_that_failed_half_way_is_followed_by_one_that_works() {
+    let lab = Lab::new();
+    let first = lab.file("a.txt", "abc");
+    let gone = json!([{"path": first, "bytes": 3}, {"path": lab.folder.path().join("gone"), "bytes": 1}]);
+    lab.write(&gone, &json!({})).expect_err("refused");
+    assert_eq!(lab.read("a.txt"), "abc");
+    std::fs::write(&first, "other").expect("written");
+    lab.write(&json!({"path": first, "bytes": 5}), &json!({})).expect("written");
+    assert_eq!(lab.read("a.txt"), "other");
+}
