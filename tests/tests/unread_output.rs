@@ -94,9 +94,10 @@ fn assert_over(world: &World) {
 #[test]
 fn a_deadline_holds_where_a_stream_is_not_read() {
     let world = world();
-    for redirected in [ONE_STREAM, BOTH_STREAMS] {
+    for (redirected, more) in [(ONE_STREAM, &[][..]), (ONE_STREAM, &["--json"]), (BOTH_STREAMS, &[])] {
         let pipe = Pipe::new(&world);
         let call = ["call", "talker", "--action", "forever", "--stream", "--timeout", "3"];
+        let call = [&call[..], more].concat();
         let ended = pipe.start(&world, redirected, &call).wait(COMMAND_MAX).expect(exit::TIMED_OUT);
         let told = redirected == ONE_STREAM;
         assert_eq!(ended.stderr.contains("did not answer within 3 s"), told, "{}", ended.describe());

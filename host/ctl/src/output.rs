@@ -182,13 +182,13 @@ impl Output {
     fn tell_unwritten(&self, failed: &Failed, code: u8) -> u8 {
         let unsaid = self.in_document.get();
         if let Some(report) = unsaid {
-            self.colored(&fault::text(report, self.stderr_color));
+            self.error_beside(report);
         }
         let of_writing = match closed(failed) {
             Fault::Shown(mut report) => {
                 crate::limits::advise(&mut report);
                 if unsaid.is_none_or(|unsaid| unsaid.message != report.message) {
-                    self.colored(&fault::text(&report, self.stderr_color));
+                    self.error_beside(&report);
                 }
                 report.exit_code
             }
@@ -225,13 +225,16 @@ impl Output {
     async fn give_up(&self, code: u8) -> u8 {
         let lost = self.out.queued_bytes();
         if lost > 0 {
+            if let Some(report) = self.in_document.get() {
+                self.error_beside(report);
+            }
             let fault = Fault::new(
                 "ctl.output_not_read",
                 format!("the last {lost} bytes of output were given up: nothing read them"),
                 "let what reads the output read on, or write it to a file",
             );
             if let Fault::Shown(report) = fault {
-                self.colored(&fault::text(&report, self.stderr_color));
+                self.error_beside(&report);
             }
             let _ = tokio::time::timeout(LAST_WORDS_GRACE, self.err.drained()).await;
         }
