@@ -383,7 +383,7 @@ mod tests {
         for _ in 0..DIAGNOSTICS_BATCH_ROWS_MAX + 1 {
             assert!(queue.push(record()));
         }
-        let mut take = |bytes_max: usize| queue.take(bytes_max).map(|(batch, _)| batch.len());
+        let take = |bytes_max: usize| queue.take(bytes_max).map(|(batch, _)| batch.len());
         assert_eq!(take(2 * bytes), Some(2));
         assert_eq!(take(2 * bytes + 1), Some(3));
         assert!(queue.push(record()) && queue.push(record()) && queue.push(record()) && queue.push(record()));

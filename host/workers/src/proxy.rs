@@ -313,7 +313,7 @@ mod tests {
             "category": "fatal", "message": SECRET, "retriable": false, "original_exc_repr": "E()",
         }});
         for last in [failure.to_string(), format!("{SECRET} is no JSON")] {
-            let proxy = proxy_of(dir.path(), 200, "", &format!("\"{SECRET}\"\n{last}\n"));
+            let proxy = proxy_of(dir.path(), 200, "", format!("\"{SECRET}\"\n{last}\n"));
             let failed = told(&end_of_stream(&proxy).await);
             assert!(!failed.contains("tok-") && failed.contains("[secret]"), "{failed}");
         }
@@ -354,7 +354,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_worker_says_of_itself_shows_no_secret_and_a_result_is_as_it_came() {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let proxy = proxy_of(dir.path(), 200, "", &json!({"detail": SECRET}).to_string());
+        let proxy = proxy_of(dir.path(), 200, "", json!({"detail": SECRET}).to_string());
         let said = proxy.get("/stats").await.ok().expect("answered");
         assert_eq!(proxy.shown(&said), r#"{"detail":"[secret]"}"#);
         assert_eq!(proxy.read::<DetailBody>(&said).expect("reads").detail, "[secret]");
