@@ -292,3 +292,6 @@ fn worker_spec(plan: &WorkerPlan, session: &WorkerSessionId, log_level: &str) ->
         secrets: plan.secrets.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -318,4 +318,4 @@ fn job_of(request: &[u8]) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

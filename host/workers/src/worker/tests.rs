@@ -33,16 +33,17 @@ fn into_stream(fd: OwnedFd) -> UnixStream {
     UnixStream::from_std(stream).unwrap()
 }
 
-fn stage(calls_have_tails: bool) -> Stage {
-    let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("s");
-    let listener = UnixListener::bind(&socket).unwrap();
-    let (mute, (dying, death)) = (Mute::new(), watch::channel(None));
-    let (here, there) = fds::stream_pair().unwrap();
-    let (tail, session) = (Tail::default(), WorkerSessionId::from_text("w"));
+/// Of a worker `w` of the capability `t`, and who says that it is dead.
+pub(crate) fn common_of(
+    mute: &Mute,
+    socket: &std::path::Path,
+    calls_have_tails: bool,
+) -> (Common, watch::Sender<Option<Arc<Death>>>) {
+    let (dying, death) = watch::channel(None);
+    let tail = Tail::default();
     tail.push("its last line");
     let common = Common {
-        session: session.clone(),
+        session: WorkerSessionId::from_text("w"),
         capability: "t".to_owned(),
         keeper: Arc::clone(&mute.keeper),
         death,
@@ -50,8 +51,19 @@ fn stage(calls_have_tails: bool) -> Stage {
         phases: Phases::starting(tail.clone()),
         tail,
         calls_have_tails,
-        socket: socket.clone(),
+        socket: socket.to_owned(),
     };
+    (common, dying)
+}
+
+fn stage(calls_have_tails: bool) -> Stage {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("s");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let mute = Mute::new();
+    let (common, dying) = common_of(&mute, &socket, calls_have_tails);
+    let session = common.session.clone();
+    let (here, there) = fds::stream_pair().unwrap();
     let ready = WorkerReady {
         tool_pid: None,
         name: "t".to_owned(),
@@ -104,7 +116,7 @@ impl Stage {
     }
 }
 
-fn is_kill_of(heard: &HostToKeeper, expected: &str) -> bool {
+pub(crate) fn is_kill_of(heard: &HostToKeeper, expected: &str) -> bool {
     matches!(heard, HostToKeeper::Kill { worker } if worker == expected)
 }
 
