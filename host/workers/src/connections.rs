@@ -275,6 +275,7 @@ mod tests {
         for _ in 0..5 {
             let answer = connections.post("/execute", b"{}".to_vec()).await.unwrap();
             assert_eq!(answer.header("x-cjm-accounts", 2).unwrap().result(), "[]");
+            assert!(answer.header("x-cjm-accounts", 1).is_none(), "one that is longer is not read");
             assert_eq!((answer.status.as_u16(), answer.body.result().len()), (200, 1_200_000));
         }
         assert_eq!(*count.borrow(), 1);

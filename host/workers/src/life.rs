@@ -217,7 +217,7 @@ mod tests {
         }
 
         fn chunk(&self, chunk: StreamChunk) -> bool {
-            self.0.lock().expect("lock").push(chunk.content);
+            self.0.lock().expect("lock").push(format!("{}: {}", chunk.stream, chunk.content));
             true
         }
 
@@ -368,13 +368,17 @@ mod tests {
         let mut stage = stage();
         say(&mut stage.link, 250, json!("a later shim says more")).await;
         say(&mut stage.link, to_host::DROPPED, json!({"records": 7})).await;
+        let of_its_own_time =
+            json!({"ts": "2020-01-02T03:04:05+00:00", "level": "INFO", "logger_name": "x", "message": "m"});
+        say(&mut stage.link, to_host::RECORD, of_its_own_time).await;
         std::io::Write::write_all(&mut stage.stdout, b"on stdout\n").expect("written");
         rustix::io::write(&stage.stderr, b"on stderr\n").expect("written");
         let death = died(&mut stage, Some(ExitStatus::Code(0))).await;
         let words = stage.words.0.lock().expect("lock").clone();
-        for told in ["[7 log records dropped here]", "on stdout", "on stderr"] {
+        for told in ["stderr: [7 log records dropped here]", "stdout: on stdout", "stderr: on stderr"] {
             assert!(words.iter().any(|word| word == told), "{words:?}");
         }
+        assert!(words.iter().any(|word| word.contains("2020-01-02T03:04:05")), "{words:?}");
         assert_eq!(death.stderr_tail.len(), 2, "{:?}", death.stderr_tail);
     }
 }

@@ -320,6 +320,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_call_and_a_stream_that_were_cancelled_say_so() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let answered = proxy_of(dir.path(), 409, "", r#"{"detail": "cancelled"}"#);
+        let line = r#"{"_job_error": {"category": "transient", "message": "m", "retriable": false,
+            "original_exc_repr": "CapabilityCancelledError('stop')"}}"#;
+        let streamed = proxy_of(dir.path(), 200, "", line.replace('\n', " "));
+        for failed in [
+            answered.call("/execute", Bytes::from_static(b"{}")).await.expect_err("cancelled"),
+            end_of_stream(&answered).await,
+            end_of_stream(&streamed).await,
+        ] {
+            assert!(matches!(failed, Failed::Answer(CallError::Cancelled { .. })), "{}", told(&failed));
+        }
+    }
+
+    #[tokio::test]
     async fn a_chunk_that_is_no_text_is_a_bad_answer_and_no_broken_connection() {
         let dir = tempfile::tempdir().expect("temporary directory");
         // The line is JSON but for its bytes.

@@ -4,9 +4,9 @@ use super::*;
 use crate::binding::BoundAdapter;
 use crate::death::Death;
 use crate::keeper_client::tests::Mute;
+use crate::sinks::nowhere::nowhere;
 use crate::worker::tests::{common_of, is_kill_of};
 use cjm_decide::death::{Evidence, SincePhaseBegan, verdict};
-use cjm_store::{DiagnosticRecord, Diagnostics, DroppedCounts, StreamChunk};
 use cjm_wire::channel::LoadFailure;
 use cjm_wire::describe::Described as _;
 use cjm_wire::link::{ExitStatus, Launch, WorkerReady};
@@ -19,30 +19,6 @@ use tokio::net::UnixListener;
 /// How long the starts here may take, and more than any of them does.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(60);
-
-/// Keeps nothing.
-#[derive(Debug)]
-struct Nowhere;
-
-impl Diagnostics for Nowhere {
-    fn record(&self, _: DiagnosticRecord) -> bool {
-        true
-    }
-
-    fn chunk(&self, _: StreamChunk) -> bool {
-        true
-    }
-
-    fn dropped(&self) -> DroppedCounts {
-        DroppedCounts::default()
-    }
-
-    fn flush(&self) -> BoxFuture<'static, ()> {
-        Box::pin(async {})
-    }
-
-    fn close(&self) {}
-}
 
 struct Stage {
     starting: Box<Spawned>,
@@ -85,8 +61,7 @@ fn stage(plan: WorkerPlan) -> Stage {
     let (common, dying) = common_of(&mute, &socket, false);
     let (first_sender, first_word) = oneshot::channel();
     let proxy = Proxy::new("t", &socket, Arc::new(Redaction::default())).unwrap();
-    let sinks =
-        Arc::new(Sinks { diagnostics: Arc::new(Nowhere), events: tokio::sync::broadcast::channel(1).0 });
+    let (sinks, _) = nowhere();
     let (own_kill, phases) = (Arc::clone(&common.own_kill), common.phases.clone());
     let (plan, started) = (Arc::new(plan), Instant::now());
     let starting = Box::new(Spawned { common, plan, pid: 7, link: None, first_word, sinks, started, proxy });
@@ -308,4 +283,33 @@ async fn code_that_is_not_what_its_manifest_says_is_told_and_one_that_does_not_a
     assert_eq!(surface("{\"a\":2}").await, ["config_schema", "structural_surface"]);
     assert!(surface("no JSON").await.is_empty());
     assert!(surface("").await.is_empty());
+}
+
+#[test]
+fn the_ancestors_worker_is_told_its_parent_and_dies_with_it_and_has_no_link() {
+    let mute = Mute::new();
+    let request = |genuine| {
+        let not_started = NotStarted {
+            plan: Arc::new(WorkerPlan {
+                genuine,
+                secrets: json!({"A_KEY": "v"}).as_object().cloned().unwrap(),
+                ..plan()
+            }),
+            session: WorkerSessionId::from_text("w"),
+            keeper: Arc::clone(&mute.keeper),
+            sinks: nowhere().0,
+            runtime_dir: "/nowhere".into(),
+            log_level: "INFO".to_owned(),
+            host_dir: "/data".into(),
+        };
+        not_started.request(&WorkerSessionId::from_text("w"))
+    };
+    let (ours, theirs) = (request(false), request(true));
+    assert!(ours.argv.is_empty() && !ours.dies_with_keeper);
+    assert!(
+        ours.fd_targets.contains(&worker_fd::HOST_LINK) && !theirs.fd_targets.contains(&worker_fd::HOST_LINK)
+    );
+    assert!(!ours.env.iter().any(|(name, _)| name == "A_KEY"), "secrets travel over the link");
+    assert_eq!(theirs.argv, ["--ppid".to_owned(), mute.keeper.pid().to_string()]);
+    assert!(theirs.dies_with_keeper && theirs.env.contains(&("A_KEY".to_owned(), "v".to_owned())));
 }

@@ -131,3 +131,81 @@ async fn the_workers_of_a_keeper_that_was_told_to_end_are_lost_with_it() {
     assert!(keeper.spawn(spawn_request("x"), Vec::new()).await.is_err());
     let _ = keeper.pidfd.send_signal(Signal::KILL);
 }
+
+#[tokio::test]
+async fn the_end_of_a_keeper_is_that_of_all_it_had_and_nobody_waits_on() {
+    let (keeper, theirs) = mute_keeper();
+    let pid = keeper.pid;
+    let request = async {
+        tokio::task::yield_now().await;
+        for _ in 0..2 {
+            assert!(matches!(hear(&theirs), HostToKeeper::Spawn(_)));
+        }
+        say(&theirs, &KeeperToHost::Spawned { worker: "runs".to_owned(), pid: 7 });
+        let failed = KeeperToHost::SpawnFailed {
+            worker: "nobody's".to_owned(),
+            errno: 0,
+            message: "m".to_owned(),
+            next_step: "n".to_owned(),
+        };
+        say(&theirs, &failed);
+        // It answers no more.
+        let _ = keeper.pidfd.send_signal(Signal::KILL);
+        drop(theirs);
+    };
+    let starts = (
+        keeper.spawn(spawn_request("runs"), Vec::new()),
+        keeper.spawn(spawn_request("starts"), Vec::new()),
+        request,
+    );
+    let (runs, starts, ()) = tokio::join!(starts.0, starts.1, starts.2);
+    let end = runs.unwrap().end.await.unwrap();
+    assert_eq!(end, WorkerEnd { status: None, descendants_killed: 0, clear_ms: 0 });
+    assert_eq!(starts.err().unwrap().message, "the keeper died");
+    assert!(keeper.shutdown().await, "it is gone already");
+    assert!(keeper.is_gone() && process_info(pid).is_none(), "and is no zombie of the host's");
+    assert!(
+        keeper
+            .spawn(spawn_request("late"), Vec::new())
+            .await
+            .is_err_and(|refusal| refusal.message.contains("gone"))
+    );
+}
+
+#[tokio::test]
+async fn a_start_that_was_given_up_is_forgotten_and_not_sent_any_more() {
+    let (keeper, theirs) = mute_keeper();
+    let spawn = keeper.spawn(spawn_request("abandoned"), Vec::new());
+    assert!(tokio::time::timeout(Duration::from_millis(1), spawn).await.is_err());
+    assert!(lock(&keeper.table).spawning.is_empty());
+    let outgoing =
+        |worker: &str| Outgoing { message: HostToKeeper::Spawn(spawn_request(worker)), fds: Vec::new() };
+    assert!(is_given_up(&keeper.table, &outgoing("abandoned")));
+    let (answer, _receiver) = oneshot::channel();
+    lock(&keeper.table).spawning.insert("wanted".to_owned(), PendingSpawn { answer });
+    assert!(!is_given_up(&keeper.table, &outgoing("wanted")));
+    let kill = Outgoing { message: HostToKeeper::Kill { worker: "x".to_owned() }, fds: Vec::new() };
+    assert!(!is_given_up(&keeper.table, &kill), "what is no start is always sent");
+    let _ = keeper.pidfd.send_signal(Signal::KILL);
+    drop(theirs);
+}
+
+#[tokio::test]
+async fn a_host_that_is_dropped_without_a_shutdown_asks_for_one() {
+    let (keeper, theirs) = mute_keeper();
+    let pidfd = keeper.pidfd.try_clone().unwrap();
+    drop(keeper);
+    assert_eq!(hear(&theirs), HostToKeeper::Shutdown);
+    let _ = pidfd.send_signal(Signal::KILL);
+}
+
+#[test]
+fn a_keeper_that_never_showed_that_it_is_one_is_killed_and_reaped() {
+    let null = cjm_platform::fds::dev_null().unwrap();
+    let child = spawn_small("/bin/sleep".as_ref(), &["1000".into()], &[], null).unwrap();
+    let pid = child.pid;
+    let begun = Instant::now();
+    drop(Unready(Some(child)));
+    assert!(process_info(pid).is_none());
+    assert!(begun.elapsed() < KEEPER_END_MAX);
+}

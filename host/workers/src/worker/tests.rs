@@ -261,3 +261,41 @@ async fn a_kill_has_its_reason_before_it_is_sent_and_a_stopped_keeper_is_not_wai
     assert!(begun.elapsed() <= 2 * STOPPED_KEEPER_MAX, "{:?}", begun.elapsed());
     assert_eq!(stage.own_kill(), Some(OwnKill::Unresponsive), "the first reason is why it dies");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_ancestors_worker_is_asked_to_clean_up_then_to_end_and_then_is_killed() {
+    let grace = Duration::from_secs(3);
+    for ends in [true, false] {
+        let Stage { worker, mute, dying, listener, _dir, .. } = stage(false);
+        let worker = Arc::into_inner(worker).map(|worker| ProcessWorker { link: None, ..worker }).unwrap();
+        let begun = Instant::now();
+        let unload = tokio::time::timeout(LONG, worker.unload(grace, OwnKill::Unload));
+        let ending = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 64];
+            let count = stream.read(&mut request).await.unwrap();
+            assert!(request[..count].starts_with(b"POST /cleanup "), "{}", String::from_utf8_lossy(&request));
+            if ends {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+                tokio::time::sleep(grace / 2).await;
+                dying.send_replace(a_death(None));
+            }
+            (stream, dying)
+        };
+        let (unloaded, _open) = tokio::join!(unload, ending);
+        assert!(unloaded.is_ok());
+        let heard = mute.hears();
+        assert!(
+            matches!(&heard, HostToKeeper::Signal { worker, signal: SIGTERM } if worker == "w"),
+            "{heard:?}"
+        );
+        if ends {
+            assert!(begun.elapsed() < grace, "{:?}", begun.elapsed());
+            worker.common.keeper.kill(&WorkerSessionId::from_text("another"));
+            assert!(is_kill_of(&mute.hears(), "another"));
+        } else {
+            assert!(is_kill_of(&mute.hears(), "w"));
+            assert!(begun.elapsed() >= 2 * grace, "{:?}", begun.elapsed());
+        }
+    }
+}
