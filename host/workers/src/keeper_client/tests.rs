@@ -1,6 +1,7 @@
 //! The host's side against a process in the place of a keeper, which says what a test makes it say.
 
 use super::*;
+use cjm_platform::tree::process_info;
 use cjm_wire::keeper::ExitWord;
 
 /// A process in the place of a keeper, which neither reads nor writes, and its end of the socket. It ends with this.

@@ -271,7 +271,8 @@ async fn the_ancestors_worker_is_asked_to_clean_up_then_to_end_and_then_is_kille
         let begun = Instant::now();
         let unload = tokio::time::timeout(LONG, worker.unload(grace, OwnKill::Unload));
         let ending = async {
-            let (mut stream, _) = listener.accept().await.unwrap();
+            let (mut stream, _) =
+                tokio::time::timeout(2 * LONG, listener.accept()).await.expect("it is asked").unwrap();
             let mut request = [0; 64];
             let count = stream.read(&mut request).await.unwrap();
             assert!(request[..count].starts_with(b"POST /cleanup "), "{}", String::from_utf8_lossy(&request));
