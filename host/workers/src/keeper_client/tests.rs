@@ -159,8 +159,13 @@ async fn the_end_of_a_keeper_is_that_of_all_it_had_and_nobody_waits_on() {
         keeper.spawn(spawn_request("starts"), Vec::new()),
         request,
     );
-    let (runs, starts, ()) = tokio::join!(starts.0, starts.1, starts.2);
-    let end = runs.unwrap().end.await.unwrap();
+    let told = async {
+        let (runs, starts, ()) = tokio::join!(starts.0, starts.1, starts.2);
+        (runs.unwrap().end.await.unwrap(), starts)
+    };
+    // Less than a keeper that lives is waited for.
+    let told = tokio::time::timeout(KEEPER_ANSWER_MAX / 2, told).await;
+    let (end, starts) = told.expect("both are told");
     assert_eq!(end, WorkerEnd { status: None, descendants_killed: 0, clear_ms: 0 });
     assert_eq!(starts.err().unwrap().message, "the keeper died");
     assert!(keeper.shutdown().await, "it is gone already");
