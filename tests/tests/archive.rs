@@ -166,3 +166,30 @@ fn an_odd_row_of_an_archive_takes_none_of_the_journal_away() {
         assert!(shown.stderr.contains(&*name) && shown.stderr.contains("next:"), "{}", shown.describe());
     }
 }
+
+#[test]
+fn a_journal_of_which_a_row_cannot_be_read_is_told_in_one_document() {
+    let world = world();
+    let _ = world.run(&["call", "echo", "text=first"]).expect(0);
+    let filler = json!({"text": "x".repeat(300)});
+    let rows = (0..4000).map(|_| {
+        let payload = filler.as_object().cloned().expect("an object");
+        cjm_wire::event::JournalRow::new(cjm_wire::event::EventType::SecretSet, payload)
+    });
+    assert!(cjm_store::note_command(&world.data_dir(), rows.collect()).expect("rows are written"));
+    let journal = rusqlite::Connection::open(world.journal()).expect("opens");
+    let last: i64 = journal.query_row("SELECT max(seq) FROM journal", [], |row| row.get(0)).expect("reads");
+    // A row of another form, and the first page of rows is whole.
+    journal.execute("UPDATE journal SET ts = x'ff' WHERE seq = ?1", [last - 10]).expect("updated");
+    drop(journal);
+    for wanted in ["0", "5000", "50"] {
+        let shown = world.run(&["logs", "--journal", "--json", "-n", wanted]).expect(17);
+        let told: Value = serde_json::from_str(&shown.stdout).expect("one document");
+        let rows = told.as_array().expect("an array").len();
+        assert_eq!(rows >= 3000, wanted == "0", "{wanted}: {rows}");
+        assert!(shown.stderr.contains("error:") && shown.stderr.contains("next:"), "{}", shown.stderr);
+    }
+    // For people the error comes after the rows.
+    let shown = world.run(&["logs", "--journal", "-n", "0"]).expect(17);
+    assert!(shown.stdout.lines().count() >= 3000 && shown.stderr.contains("next:"), "{}", shown.stderr);
+}

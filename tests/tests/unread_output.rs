@@ -94,9 +94,10 @@ fn assert_over(world: &World) {
 #[test]
 fn a_deadline_holds_where_a_stream_is_not_read() {
     let world = world();
-    for redirected in [ONE_STREAM, BOTH_STREAMS] {
+    for (redirected, more) in [(ONE_STREAM, &[][..]), (ONE_STREAM, &["--json"]), (BOTH_STREAMS, &[])] {
         let pipe = Pipe::new(&world);
         let call = ["call", "talker", "--action", "forever", "--stream", "--timeout", "3"];
+        let call = [&call[..], more].concat();
         let ended = pipe.start(&world, redirected, &call).wait(COMMAND_MAX).expect(exit::TIMED_OUT);
         let told = redirected == ONE_STREAM;
         assert_eq!(ended.stderr.contains("did not answer within 3 s"), told, "{}", ended.describe());
@@ -266,4 +267,41 @@ fn an_argument_that_is_no_text_has_its_next_step() {
         "{}",
         ended.describe()
     );
+}
+
+#[test]
+fn a_command_whose_output_cannot_be_written_says_so_and_what_it_was_to_say() {
+    let world = world();
+    let fails = ["call", "talker", "--action", "no-such-action"];
+    let works = ["call", "talker", "--action", "large", "n:=1"];
+    let usage = ["call"];
+    for (redirected, cause) in [(">/dev/full", "No space left"), (">&-", "Bad file descriptor")] {
+        for (arguments, told, code) in [
+            (&fails[..], Some("no-such-action"), None),
+            (&works[..], None, Some(exit::DOMAIN)),
+            (&usage[..], Some("NAME"), None),
+            (&["--help"][..], None, Some(exit::DOMAIN)),
+            (&["list"][..], None, Some(exit::DOMAIN)),
+        ] {
+            for json in [true, false] {
+                let mut command = Command::new("sh");
+                command.args(["-c", &format!("exec \"$@\" {redirected}"), "sh"]);
+                command.arg(repo::binary("cjm-ctl")).arg("--data-dir").arg(world.data_dir()).args(arguments);
+                if json {
+                    command.arg("--json");
+                }
+                let ended = world.start_command(command).wait(COMMAND_MAX);
+                let what = ended.describe();
+                // Who reads words was told of the failure on stderr, and its code says of what.
+                let own_code = told.is_some() && !json;
+                assert_eq!(ended.stderr.contains("cannot write to stdout"), !own_code, "{what}");
+                assert_eq!(ended.stderr.contains(cause), !own_code, "{what}");
+                assert!(told.is_none_or(|told| ended.stderr.contains(told)), "{what}");
+                assert!(ended.stderr.contains("next: ") || own_code, "{what}");
+                let code = code.or((!own_code).then_some(exit::DOMAIN));
+                assert!(code.is_none_or(|code| ended.code == Some(i32::from(code))), "{what}");
+                assert_ne!(ended.code, Some(0), "{what}");
+            }
+        }
+    }
 }

@@ -95,11 +95,15 @@ impl Lane {
     }
 
     /// [`Self::drained`] for where there is no runtime; blocks.
-    pub(crate) fn drain_blocking(&self) {
+    ///
+    /// # Errors
+    /// When a write has failed.
+    pub(crate) fn drain_blocking(&self) -> Result<(), Failed> {
         let mut state = self.0.state();
         while !state.queue.is_empty() && state.failed.is_none() {
             state = self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.failed.clone().map_or(Ok(()), Err)
     }
 
     /// Bytes that are queued and not written.

@@ -44,7 +44,10 @@ pub(crate) async fn run(global: &Global, args: &LogsArgs, output: &Output) -> Co
     let tools = Tools { data_dir: &data_dir, known: RefCell::default() };
     let mut printer = Printer { output, tools, listed: 0, follow: args.follow, whole: args.job.is_some() };
     printer.begin()?;
-    let mut seq = newest(&source, wanted, &mut printer).await?;
+    let mut seq = match newest(&source, wanted, &mut printer).await {
+        Ok(seq) => seq,
+        Err(fault) => return printer.cut_off(fault),
+    };
     if !args.follow {
         printer.end()?;
         if printer.listed == 0 {
@@ -293,6 +296,18 @@ impl Printer<'_> {
         }
         let separator = if self.listed == 1 { "\n" } else { ",\n" };
         self.output.text(&format!("{separator}{text}"))
+    }
+
+    /// What was listed stays one document: of the rows that cannot be read, stderr tells.
+    fn cut_off(&self, fault: Fault) -> CommandResult {
+        match fault {
+            Fault::Shown(report) if self.is_array() => {
+                self.end()?;
+                self.output.error_beside(&report);
+                Ok(report.exit_code)
+            }
+            other => Err(other),
+        }
     }
 
     fn end(&self) -> Result<(), Fault> {

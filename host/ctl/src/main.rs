@@ -69,8 +69,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let output = Output::new(asks_for_json(), false);
             let code = output.show(&cannot_start(&error));
-            output.finish_blocking();
-            ExitCode::from(code)
+            ExitCode::from(output.finish_blocking(code))
         }
     }
 }
@@ -95,8 +94,7 @@ fn command_line() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             let code = output.show(&cannot_start(&error));
-            output.finish_blocking();
-            return ExitCode::from(code);
+            return ExitCode::from(output.finish_blocking(code));
         }
     };
     let command = cli.global.command();
@@ -119,8 +117,7 @@ fn command_line() -> ExitCode {
     });
     let code = ended.unwrap_or_else(|fault: Fault| {
         let code = output.show(&fault);
-        output.finish_blocking();
-        code
+        output.finish_blocking(code)
     });
     // Whatever still runs in a blocking thread is not waited for: the answer is out.
     runtime.shutdown_background();
@@ -193,22 +190,29 @@ fn usage(error: &clap::Error) -> u8 {
     if error.kind() == clap::error::ErrorKind::InvalidUtf8 {
         let output = Output::new(asks_for_json(), false);
         let code = output.show(&not_text());
-        output.finish_blocking();
-        return code;
+        return output.finish_blocking(code);
     }
     let is_result = !error.use_stderr();
     let json = asks_for_json();
-    if is_result || !json {
+    if is_result {
+        let output = Output::new(false, false);
+        // What may be coloured on a terminal is plain elsewhere.
+        let text = error.render();
+        let text = if output.stdout_color() { text.ansi().to_string() } else { text.to_string() };
+        // A failure is told by what follows.
+        let _ = output.text(&text);
+        return output.finish_blocking(exit::OK);
+    }
+    if !json {
         // If the terminal is gone there is nobody left to tell.
         let _ = error.print();
-        return if is_result { exit::OK } else { exit::USAGE };
+        return exit::USAGE;
     }
     let message = error.to_string();
     let message = message.trim().trim_start_matches("error: ").to_owned();
     let output = Output::new(true, false);
     let code = output.show(&Fault::usage(message, "`cjm-ctl --help` shows the commands"));
-    output.finish_blocking();
-    code
+    output.finish_blocking(code)
 }
 
 /// The log is for whoever asks for it; everybody else is told of what went wrong in words of ours.

@@ -27,6 +27,8 @@ const RESULTS: [&str; 2] = ["result.json", "result.txt"];
 const FILES_MAX: usize = 100_000;
 /// Copies of one name at most.
 const SAME_NAME_MAX: usize = 10_000;
+/// Why a file is not copied whose content is another than its result says.
+const NOT_AS_PROMISED: &str = "it has changed since the tool made it";
 /// Bytes copied at once.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
@@ -112,8 +114,8 @@ pub(crate) fn write(folder: &Path, result: &RawValue, given: &Arguments) -> Resu
         folder,
         made: made.clone(),
         given: BTreeSet::new(),
-        names: BTreeMap::new(),
-        taken: BTreeSet::new(),
+        copies: BTreeMap::new(),
+        taken: BTreeSet::from([LIST.to_owned()]),
         files: Vec::new(),
         left_out: Vec::new(),
     };
@@ -127,14 +129,41 @@ pub(crate) fn write(folder: &Path, result: &RawValue, given: &Arguments) -> Resu
     Ok(Written { result, files: out.files, left_out: out.left_out })
 }
 
+/// A file or folder in the folder.
+#[derive(Clone)]
+struct Copied {
+    name: String,
+    /// None: a folder, of which a result says nothing that could be compared.
+    content: Option<Content>,
+}
+
+/// What a file holds.
+#[derive(Clone, PartialEq, Eq)]
+struct Content {
+    bytes: u64,
+    sha256: String,
+}
+
+/// What a result says that a file holds.
+struct Promised {
+    bytes: u64,
+    sha256: Option<String>,
+}
+
+impl Promised {
+    fn is(&self, content: &Content) -> bool {
+        self.bytes == content.bytes && self.sha256.as_ref().is_none_or(|sha256| *sha256 == content.sha256)
+    }
+}
+
 struct Out<'a> {
     folder: &'a Path,
     /// Names of files in the folder that calls wrote, with their hashes.
     made: BTreeMap<String, String>,
     /// Paths that the caller gave.
     given: BTreeSet<String>,
-    /// Path of the tool's → name in the folder.
-    names: BTreeMap<PathBuf, String>,
+    /// Path of the tool's → its copy.
+    copies: BTreeMap<PathBuf, Copied>,
     taken: BTreeSet<String>,
     files: Vec<(PathBuf, u64)>,
     left_out: Vec<PathBuf>,
@@ -164,7 +193,8 @@ impl Out<'_> {
         self.files.push((path, content.len() as u64));
         Ok(if is_changed {
             // In the folder names are relative to it; who reads the command's output stands where the command stood.
-            prefix_paths(&mut value, self.folder, &self.names.values().cloned().collect());
+            let names = self.copies.values().map(|copied| copied.name.clone()).collect();
+            prefix_paths(&mut value, self.folder, &names);
             to_raw_value(&value).unwrap_or_else(|_| result.to_owned())
         } else {
             result.to_owned()
@@ -182,8 +212,11 @@ impl Out<'_> {
                     return map.values_mut().try_fold(false, |any, item| Ok(self.copy_files(item)? | any));
                 };
                 let path = PathBuf::from(path);
-                let sha256 = map.get("sha256").and_then(Value::as_str).map(str::to_owned);
-                let name = self.copy(&path, sha256.as_deref())?;
+                let promised = Promised {
+                    bytes: map.get("bytes").and_then(Value::as_u64).unwrap_or_default(),
+                    sha256: map.get("sha256").and_then(Value::as_str).map(str::to_owned),
+                };
+                let name = self.copy(&path, &promised)?;
                 map.insert("path".to_owned(), name.into());
                 Ok(true)
             }
@@ -192,14 +225,17 @@ impl Out<'_> {
     }
 
     /// Copies one file or folder, once; returns its name.
-    fn copy(&mut self, path: &Path, sha256: Option<&str>) -> Result<String, Fault> {
-        if let Some(name) = self.names.get(path) {
+    fn copy(&mut self, path: &Path, promised: &Promised) -> Result<String, Fault> {
+        if let Some(Copied { name, content }) = self.copies.get(path) {
+            if content.as_ref().is_some_and(|content| !promised.is(content)) {
+                return Err(failed("copy", path, &NOT_AS_PROMISED));
+            }
             return Ok(name.clone());
         }
         let name = self.free_name(path)?;
         let target = self.folder.join(&name);
         let found = std::fs::metadata(path).map_err(|error| failed("read", path, &error))?;
-        if found.is_dir() {
+        let content = if found.is_dir() {
             if target.exists() {
                 let message = format!("the folder {} is there already", target.display());
                 return Err(Fault::new(
@@ -209,10 +245,11 @@ impl Out<'_> {
                 ));
             }
             self.copy_folder(path, &target)?;
+            None
         } else {
-            self.copy_file(path, &target, sha256)?;
-        }
-        self.names.insert(path.to_owned(), name.clone());
+            Some(self.copy_file(path, &target, Some(promised))?)
+        };
+        self.copies.insert(path.to_owned(), Copied { name: name.clone(), content });
         Ok(name)
     }
 
@@ -235,20 +272,19 @@ impl Out<'_> {
         Ok(())
     }
 
-    fn copy_file(&mut self, from: &Path, to: &Path, sha256: Option<&str>) -> Result<(), Fault> {
+    fn copy_file(&mut self, from: &Path, to: &Path, promised: Option<&Promised>) -> Result<Content, Fault> {
         if self.files.len() >= FILES_MAX {
             let message = format!("the result names more than {FILES_MAX} files");
             return Err(Fault::new("ctl.output", message, "call without --output, and take what is needed"));
         }
         let mut source = open_regular(from).map_err(|error| failed("read", from, &error))?;
-        let (mut hasher, mut bytes) = (Sha256::new(), 0);
-        let mut is_other = false;
-        let hash = RefCell::new(String::new());
+        let copied = RefCell::new(Content { bytes: 0, sha256: String::new() });
         let name = to.strip_prefix(self.folder).unwrap_or(to);
         replace(
             to,
             |target| {
                 let mut chunk = vec![0; CHUNK_BYTES];
+                let (mut hasher, mut bytes) = (Sha256::new(), 0);
                 loop {
                     let count = source.read(&mut chunk)?;
                     if count == 0 {
@@ -258,19 +294,17 @@ impl Out<'_> {
                     target.write_all(&chunk[..count])?;
                     bytes += count as u64;
                 }
-                hash.replace(hex(&hasher.finalize_reset()));
-                is_other = sha256.is_some_and(|sha256| sha256 != *hash.borrow());
-                if is_other {
-                    Err(std::io::Error::other("it has changed since the tool made it"))
-                } else {
-                    Ok(())
-                }
+                let content = Content { bytes, sha256: hex(&hasher.finalize()) };
+                let is_other = promised.is_some_and(|promised| !promised.is(&content));
+                copied.replace(content);
+                if is_other { Err(std::io::Error::other(NOT_AS_PROMISED)) } else { Ok(()) }
             },
-            || check_place(self.folder, name, &self.made, Some(&hash.borrow())),
+            || check_place(self.folder, name, &self.made, Some(&copied.borrow().sha256)),
         )?;
-        self.made.insert(name.to_string_lossy().into_owned(), hash.into_inner());
-        self.files.push((to.to_owned(), bytes));
-        Ok(())
+        let copied = copied.into_inner();
+        self.made.insert(name.to_string_lossy().into_owned(), copied.sha256.clone());
+        self.files.push((to.to_owned(), copied.bytes));
+        Ok(copied)
     }
 
     /// The file's own name, or with a number before its ending when another file has it.
@@ -346,170 +380,4 @@ fn failed(doing: &str, path: &Path, error: &dyn ToString) -> Fault {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    struct Lab {
-        folder: tempfile::TempDir,
-    }
-
-    impl Lab {
-        fn new() -> Self {
-            Self { folder: tempfile::tempdir().expect("tempdir") }
-        }
-
-        fn file(&self, name: &str, content: &str) -> PathBuf {
-            let path = self.folder.path().join(name);
-            std::fs::create_dir_all(path.parent().expect("a folder")).expect("mkdir");
-            std::fs::write(&path, content).expect("write");
-            path
-        }
-
-        fn out(&self) -> PathBuf {
-            self.folder.path().join("out")
-        }
-
-        fn write(&self, result: &Value, given: &Value) -> Result<Written, String> {
-            let given = cjm_wire::Json::from(given).fields().expect("an object");
-            make(&self.out()).expect("a folder");
-            let result = to_raw_value(result).expect("raw");
-            write(&self.out(), &result, &given).map_err(|fault| match fault {
-                Fault::Shown(report) => format!("{} {:?}", report.message, report.causes),
-                Fault::OutputClosed => "closed".to_owned(),
-            })
-        }
-
-        fn read(&self, name: &str) -> String {
-            std::fs::read_to_string(self.out().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-        }
-    }
-
-    const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-
-    #[test]
-    fn files_are_copied_and_inputs_are_not() {
-        let lab = Lab::new();
-        let (page, first, second) =
-            (lab.file("page.png", "x"), lab.file("1/a.txt", "abc"), lab.file("2/a.txt", "other"));
-        let result = json!({
-            "image": {"path": page, "bytes": 1}, "text": {"path": first, "bytes": 3, "sha256": ABC},
-            "more": [{"path": second, "bytes": 5}, {"path": first, "bytes": 3}],
-            "no_file": {"path": "/etc/hostname"}, "count": 2,
-        });
-        let written = lab.write(&result, &json!({"page": page})).expect("written");
-        assert_eq!((lab.read("a.txt").as_str(), lab.read("a-2.txt").as_str()), ("abc", "other"));
-        assert!(!lab.out().join("page.png").exists() && !lab.out().join("hostname").exists());
-        let names: Vec<String> = written
-            .files
-            .iter()
-            .map(|(path, bytes)| {
-                format!("{} {bytes}", path.strip_prefix(lab.out()).expect("inside").display())
-            })
-            .take(2)
-            .collect();
-        assert_eq!(names, ["a.txt 3", "a-2.txt 5"]);
-        let kept: Value = serde_json::from_str(&lab.read("result.json")).expect("JSON");
-        assert_eq!((&kept["text"]["path"], &kept["more"][1]["path"]), (&json!("a.txt"), &json!("a.txt")));
-        assert_eq!((&kept["image"]["path"], &kept["count"]), (&json!(page), &json!(2)));
-        let told: Value = serde_json::from_str(written.result.get()).expect("JSON");
-        assert_eq!(told["more"][0]["path"], json!(lab.out().join("a-2.txt")));
-        // Again, over what is there.
-        lab.write(&result, &json!({"page": page})).expect("written");
-        let mut left: Vec<_> =
-            std::fs::read_dir(lab.out()).expect("a folder").map(|e| e.expect("entry").file_name()).collect();
-        left.sort();
-        assert_eq!(left, [LIST, "a-2.txt", "a.txt", "result.json"]);
-    }
-
-    #[test]
-    fn what_somebody_else_wrote_or_changed_is_not_overwritten() {
-        let lab = Lab::new();
-        let made = lab.file("1/a.txt", "abc");
-        let result = json!({"path": made, "bytes": 3});
-        let refused = |at: &str| {
-            let error = lab.write(&result, &json!({})).expect_err("refused");
-            assert!(error.contains(&format!("{} is no ", lab.out().join(at).display())), "{error}");
-        };
-        std::fs::create_dir(lab.out()).expect("a folder");
-        std::fs::write(lab.out().join("a.txt"), "mine").expect("written");
-        refused("a.txt");
-        assert_eq!(lab.read("a.txt"), "mine");
-        // The same content may stand there, whoever wrote it; and what a call wrote gives way to the next one's.
-        std::fs::write(lab.out().join("a.txt"), "abc").expect("written");
-        for content in ["abc", "other"] {
-            std::fs::write(&made, content).expect("written");
-            lab.write(&result, &json!({})).expect("written");
-            assert_eq!(lab.read("a.txt"), content);
-        }
-        std::fs::write(lab.out().join("a.txt"), "corrected by hand").expect("written");
-        refused("a.txt");
-        std::fs::remove_file(lab.out().join("a.txt")).expect("removed");
-        lab.write(&result, &json!({})).expect("written");
-        // Known before the call.
-        for name in RESULTS {
-            let _ = std::fs::remove_file(lab.out().join(name));
-            std::fs::create_dir(lab.out().join(name)).expect("a folder");
-            assert!(make(&lab.out()).is_err(), "{name}");
-            std::fs::remove_dir(lab.out().join(name)).expect("removed");
-            std::os::unix::fs::symlink("/etc/hostname", lab.out().join(name)).expect("a link");
-            assert!(make(&lab.out()).is_err(), "{name}");
-            std::fs::remove_file(lab.out().join(name)).expect("removed");
-            make(&lab.out()).expect("free");
-        }
-    }
-
-    #[test]
-    fn results_without_files_are_written_as_they_are() {
-        let lab = Lab::new();
-        assert_eq!(lab.write(&json!("some\ntext"), &json!({})).expect("written").files.len(), 1);
-        assert_eq!(lab.read("result.txt"), "some\ntext\n");
-        let many = RawValue::from_string("{\"n\": 123456789012345678901234567890}".to_owned()).expect("JSON");
-        let written = write(&lab.out(), &many, &Arguments::new()).expect("written");
-        assert_eq!((lab.read("result.json").trim_end(), written.result.get()), (many.get(), many.get()));
-    }
-
-    #[test]
-    fn a_folder_is_copied_whole_and_never_over_another() {
-        let lab = Lab::new();
-        lab.file("pages/1.txt", "one");
-        lab.file("pages/deep/2.txt", "two");
-        let result = json!({"path": lab.folder.path().join("pages"), "bytes": 4096});
-        lab.write(&result, &json!({})).expect("written");
-        assert_eq!(lab.read("pages/deep/2.txt"), "two");
-        let error = lab.write(&result, &json!({})).expect_err("refused");
-        assert!(error.contains("is there already"), "{error}");
-    }
-
-    #[test]
-    fn what_is_no_file_is_told_and_hangs_nobody() {
-        let lab = Lab::new();
-        lab.file("pages/1.txt", "one");
-        let pages = lab.folder.path().join("pages");
-        std::os::unix::fs::symlink("/etc/hostname", pages.join("link")).expect("a link");
-        let pipe = pages.join("pipe");
-        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
-        for path in [pipe.as_path(), Path::new("/dev/zero")] {
-            let error = lab.write(&json!({"path": path, "bytes": 1}), &json!({})).expect_err("refused");
-            assert!(error.contains(&format!("cannot read {}", path.display())), "{error}");
-        }
-        let mut written = lab.write(&json!({"path": pages, "bytes": 4096}), &json!({})).expect("written");
-        written.left_out.sort();
-        assert_eq!(
-            (lab.read("pages/1.txt").as_str(), &written.left_out),
-            ("one", &vec![pages.join("link"), pipe])
-        );
-    }
-
-    #[test]
-    fn a_file_that_is_gone_or_another_is_told() {
-        let lab = Lab::new();
-        let error = lab.write(&json!({"path": "/nowhere/x", "bytes": 1}), &json!({})).expect_err("refused");
-        assert!(error.contains("cannot read /nowhere/x"), "{error}");
-        let path = lab.file("a", "abcd");
-        let error =
-            lab.write(&json!({"path": path, "bytes": 3, "sha256": ABC}), &json!({})).expect_err("refused");
-        assert!(error.contains("changed since the tool made it"), "{error}");
-        assert_eq!(std::fs::read_dir(lab.out()).expect("a folder").count(), 0, "nothing half is left");
-    }
-}
+mod tests;

@@ -31,10 +31,13 @@ pub(crate) struct Output {
     pub(crate) stderr_tty: bool,
     /// Errors may be coloured.
     pub(crate) stderr_color: bool,
+    no_color: bool,
     out: Lane,
     err: Lane,
     /// When the command is to end, if it has a deadline.
     deadline: Arc<OnceLock<Instant>>,
+    /// Why the command failed, as its document on stdout says it, which may never come there.
+    in_document: Arc<OnceLock<Box<ErrorReport>>>,
 }
 
 impl Output {
@@ -51,15 +54,22 @@ impl Output {
             stdout_tty: std::io::stdout().is_terminal(),
             stderr_tty,
             stderr_color: stderr_tty && !no_color,
+            no_color: no_color || dumb,
             out,
             err,
             deadline: Arc::default(),
+            in_document: Arc::default(),
         }
     }
 
     /// Bars are wanted, and there is a terminal to draw them on.
     pub(crate) fn draws_bars(&self) -> bool {
         self.stderr_tty && !self.quiet
+    }
+
+    /// Results may be coloured.
+    pub(crate) fn stdout_color(&self) -> bool {
+        self.stdout_tty && !self.no_color
     }
 
     /// A line of words on stdout.
@@ -152,24 +162,39 @@ impl Output {
             written = self.written() => written,
             forced = self.patience(code, interrupts) => return self.give_up(forced).await,
         };
-        match written {
-            Err(failed) if code == exit::OK => match closed(&failed) {
-                Fault::Shown(mut report) => {
-                    crate::limits::advise(&mut report);
-                    self.colored(&fault::text(&report, self.stderr_color));
-                    let _ = tokio::time::timeout(LAST_WORDS_GRACE, self.err.drained()).await;
-                    report.exit_code
-                }
-                Fault::OutputClosed => fault::OUTPUT_CLOSED,
-            },
-            _ => code,
-        }
+        let Err(failed) = written else { return code };
+        let code = self.tell_unwritten(&failed, code);
+        let _ = tokio::time::timeout(LAST_WORDS_GRACE, self.err.drained()).await;
+        code
     }
 
     /// [`Self::finish`] before there is anything to end; blocks.
-    pub(crate) fn finish_blocking(&self) {
-        self.out.drain_blocking();
-        self.err.drain_blocking();
+    pub(crate) fn finish_blocking(&self, code: u8) -> u8 {
+        let written = self.out.drain_blocking();
+        let code = written.map_or_else(|failed| self.tell_unwritten(&failed, code), |()| code);
+        // A failure of stderr leaves nobody to tell.
+        let _ = self.err.drain_blocking();
+        code
+    }
+
+    /// Says on stderr that stdout took no more, and what was to be told there of a failure. The exit code is that of a
+    /// write that failed, unless people were told of another failure already.
+    fn tell_unwritten(&self, failed: &Failed, code: u8) -> u8 {
+        let unsaid = self.in_document.get();
+        if let Some(report) = unsaid {
+            self.error_beside(report);
+        }
+        let of_writing = match closed(failed) {
+            Fault::Shown(mut report) => {
+                crate::limits::advise(&mut report);
+                if unsaid.is_none_or(|unsaid| unsaid.message != report.message) {
+                    self.error_beside(&report);
+                }
+                report.exit_code
+            }
+            Fault::OutputClosed => fault::OUTPUT_CLOSED,
+        };
+        if code == exit::OK || unsaid.is_some() { of_writing } else { code }
     }
 
     /// Both streams; a failure of stderr leaves nobody to tell.
@@ -200,13 +225,16 @@ impl Output {
     async fn give_up(&self, code: u8) -> u8 {
         let lost = self.out.queued_bytes();
         if lost > 0 {
+            if let Some(report) = self.in_document.get() {
+                self.error_beside(report);
+            }
             let fault = Fault::new(
                 "ctl.output_not_read",
                 format!("the last {lost} bytes of output were given up: nothing read them"),
                 "let what reads the output read on, or write it to a file",
             );
             if let Fault::Shown(report) = fault {
-                self.colored(&fault::text(&report, self.stderr_color));
+                self.error_beside(&report);
             }
             let _ = tokio::time::timeout(LAST_WORDS_GRACE, self.err.drained()).await;
         }
@@ -243,7 +271,8 @@ impl Output {
         crate::limits::advise(&mut report);
         let report = &*report;
         if self.json {
-            // If stdout is closed there is nobody left to tell.
+            // What stdout does not take is told on stderr once that is known.
+            let _ = self.in_document.set(Box::new(report.clone()));
             let _ = self.document(&serde_json::json!({ "error": report }));
         } else {
             self.colored(&fault::text(report, self.stderr_color));
@@ -254,6 +283,11 @@ impl Output {
     /// On stderr, always. If stderr is closed there is nobody to tell.
     pub(crate) fn error(&self, text: &str) {
         self.colored(&visible(text));
+    }
+
+    /// Why a document on stdout is not all of it, on stderr.
+    pub(crate) fn error_beside(&self, report: &ErrorReport) {
+        self.colored(&fault::text(report, self.stderr_color));
     }
 
     /// What went wrong with one of several, on stderr.
@@ -301,5 +335,26 @@ fn closed(failed: &Failed) -> Fault {
     } else {
         Fault::new("ctl.output", "cannot write to stdout", "see that its disk has space")
             .caused_by(&failed.cause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+
+    #[test]
+    fn what_was_told_nowhere_else_ends_as_the_write_that_failed() {
+        let failed = |kind: ErrorKind| Failed { kind, cause: "why".to_owned() };
+        let full = || failed(ErrorKind::StorageFull);
+        for json in [true, false] {
+            let output = Output::new(json, true);
+            assert_eq!(output.tell_unwritten(&full(), exit::OK), exit::DOMAIN);
+            let code = output.show(&Fault::new("x.y", "m", "n").with_exit(exit::TOOL_FAILED));
+            assert_eq!(code, exit::TOOL_FAILED);
+            let ends = |kind| output.tell_unwritten(&failed(kind), code);
+            let expected = if json { (exit::DOMAIN, fault::OUTPUT_CLOSED) } else { (code, code) };
+            assert_eq!((ends(ErrorKind::StorageFull), ends(ErrorKind::BrokenPipe)), expected, "{json}");
+        }
     }
 }

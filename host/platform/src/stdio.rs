@@ -1,10 +1,17 @@
 //! The two streams a program writes to, without a buffer: who owns the waiting and the order is the caller.
 //!
 //! What must hold: a write that is cut or would wait is told as such, also where another program made the pipe
-//! non-blocking.
+//! non-blocking; and that a stream this program was started without takes nothing, as it would say itself if the standard
+//! library did not put `/dev/null` in its place.
+
+#![expect(
+    unsafe_code,
+    reason = "that a stream was closed can be seen only before the standard library begins"
+)]
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -23,7 +30,27 @@ pub enum WriteTo {
     Stderr,
 }
 
+/// Whether standard output was closed when the program began.
+static HAD_NO_STDOUT: AtomicBool = AtomicBool::new(false);
+
+/// Runs before the standard library opens `/dev/null` for streams that are closed, after which nobody can tell.
+#[used]
+// SAFETY: the loader calls what stands in this section, as a function of C; this one needs nothing that is made later.
+#[unsafe(link_section = ".init_array")]
+static LOOK_AT_STDOUT: extern "C" fn() = look_at_stdout;
+
+extern "C" fn look_at_stdout() {
+    // SAFETY: it asks about a descriptor, whether or not there is one, and changes nothing.
+    let flags = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) };
+    HAD_NO_STDOUT.store(flags < 0, Ordering::Relaxed);
+}
+
 impl WriteTo {
+    /// Whether the program was started without it.
+    pub fn was_closed(self) -> bool {
+        self == Self::Stdout && HAD_NO_STDOUT.load(Ordering::Relaxed)
+    }
+
     fn with<T>(self, act: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
         match self {
             Self::Stdout => act(std::io::stdout().as_fd()),
@@ -48,8 +75,11 @@ impl WriteTo {
 /// Writes the first part of `bytes` and returns how much that was; waits while there is no room.
 ///
 /// # Errors
-/// EPIPE when nobody reads; what else the file says.
+/// EPIPE when nobody reads; EBADF where there is no such stream; what else the file says.
 pub fn write_part(to: WriteTo, bytes: &[u8]) -> io::Result<usize> {
+    if to.was_closed() {
+        return Err(Errno::BADF.into());
+    }
     let part = &bytes[..bytes.len().min(PART_BYTES_MAX)];
     to.with(|fd| {
         loop {

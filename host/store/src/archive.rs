@@ -92,8 +92,17 @@ pub fn archives(data_dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
         other => other.map_err(|error| StoreError::file("read", &folder, &error))?,
     };
     paths.retain(|path| path.extension().is_some_and(|extension| extension == ENDING));
-    paths.sort();
+    paths.sort_by_cached_key(|path| age(path));
     Ok(paths)
+}
+
+/// What archives are ordered by: of one instant there may be several, the first of which has no number in its name.
+fn age(path: &Path) -> (String, u64, PathBuf) {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    // An instant is no number.
+    let numbered = name.rsplit_once('-').and_then(|(first, number)| Some((first, number.parse().ok()?)));
+    let (first, number) = numbered.unwrap_or((&*name, 1));
+    (first.to_owned(), number, path.to_owned())
 }
 
 /// One row, column by column.
@@ -248,5 +257,26 @@ mod tests {
             rows.into_iter().map(|row| row.seq).collect()
         };
         assert_eq!((seqs(last), seqs(last + 1)), (vec![last], vec![last, last + 1]));
+    }
+
+    #[test]
+    fn archives_of_one_instant_are_listed_in_the_order_they_were_made_in() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut made = Vec::new();
+        for (before, count) in [(10, 11), (2_000_000, 1)] {
+            for _ in 0..count {
+                let journal = SqliteJournal::open(folder.path(), JournalOptions::default()).expect("opens");
+                let mut row = JournalRow::new(EventType::RunStarted, Map::new());
+                row.ts = Timestamp::from_micros(1);
+                journal.commit_blocking(Commit::telling().row(row)).expect("written");
+                drop(journal);
+                let archived =
+                    archive_journal(folder.path(), &Timestamp::from_micros(before)).expect("moved");
+                assert_eq!(archived.rows, 1);
+                made.push(archived.path);
+            }
+        }
+        assert!(made[10].to_string_lossy().ends_with("-11.db"), "{made:?}");
+        assert_eq!(archives(folder.path()).expect("lists"), made);
     }
 }

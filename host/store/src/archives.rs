@@ -6,7 +6,7 @@ use crate::archive::archives;
 use crate::error::StoreError;
 use crate::schema::{has_table, open_reader};
 use rusqlite::Connection;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Archives that are read together; of more, the oldest are left out and counted.
@@ -72,7 +72,11 @@ impl Archives {
             }
             Ok(_) => None,
         };
-        for path in paths.into_iter().flatten().skip(left_out) {
+        let Ok(paths) = paths else { return };
+        let read: BTreeSet<&PathBuf> = paths[left_out..].iter().collect();
+        // One that was moved away, or is left out now, is neither read nor missed.
+        self.known.retain(|path, _| read.contains(path));
+        for path in paths[left_out..].iter().cloned() {
             if !self.known.contains_key(&path) {
                 let archive = match open_file(&path) {
                     Ok(connection) if self.known.len() < OPEN_MAX => Archive::Open(connection),
@@ -201,5 +205,51 @@ mod tests {
         let reader = JournalReader::open_with_archives(dir.path()).expect("opens");
         assert_eq!(reader.unreadable().len(), 1);
         assert!(archives(dir.path()).is_err());
+    }
+
+    #[test]
+    fn a_bounded_number_of_archives_is_open_and_each_that_breaks_later_is_named() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        rows_of(dir.path(), 1, 1);
+        let first = archive_journal(dir.path(), &Timestamp::from_micros(2)).expect("archives").path;
+        let path = |number: usize| first.with_file_name(format!("journal-before-2020-{number:03}.db"));
+        for number in 0..OPEN_MAX {
+            fs::copy(&first, path(number)).expect("copied");
+        }
+        let mut archives = Archives::of(dir.path());
+        let open = archives.known.values().filter(|one| matches!(one, Archive::Open(_))).count();
+        assert_eq!((open, archives.known.len()), (OPEN_MAX, OPEN_MAX + 1), "each takes a descriptor");
+        let asked = |archives: &mut Archives| {
+            let mut asked = 0;
+            archives.ask_each(|file| {
+                asked += query::last_seq(file)?;
+                Ok(())
+            });
+            asked
+        };
+        assert_eq!(asked(&mut archives), OPEN_MAX as i64 + 1, "also those that are not open");
+        // Both, one that is open and one that is not.
+        for broken in [&first, &path(OPEN_MAX - 1)] {
+            fs::write(broken, "no database at all, whatever its name says").expect("written");
+        }
+        let _ = asked(&mut archives);
+        let named: Vec<String> = archives.unreadable().iter().map(ToString::to_string).collect();
+        assert_eq!(named.len(), 2, "{named:?}");
+        for broken in [&first, &path(OPEN_MAX - 1)] {
+            assert!(named.iter().any(|words| words.contains(&*broken.to_string_lossy())), "{named:?}");
+        }
+        // What is not there any more is no archive that cannot be read; a folder that cannot be read takes none away.
+        for broken in [&first, &path(OPEN_MAX - 1)] {
+            fs::remove_file(broken).expect("removed");
+        }
+        assert_eq!(asked(&mut archives), OPEN_MAX as i64 - 1);
+        assert!(archives.unreadable().is_empty(), "{:?}", archives.unreadable());
+        assert_eq!(archives.known.len(), OPEN_MAX - 1);
+        let folder = dir.path().join("archives");
+        fs::rename(&folder, dir.path().join("elsewhere")).expect("moved");
+        fs::write(&folder, "no folder").expect("written");
+        let _ = asked(&mut archives);
+        assert_eq!(archives.known.len(), OPEN_MAX - 1);
+        assert!(!archives.unreadable().is_empty());
     }
 }

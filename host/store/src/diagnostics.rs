@@ -140,7 +140,7 @@ impl SqliteDiagnostics {
     }
 
     fn open_with(data_dir: &Path, disk: Arc<dyn Disk>, retention: Retention) -> Result<Self, StoreError> {
-        let queue = Arc::new(Queue { state: Mutex::default(), arrived: Condvar::new() });
+        let queue = Arc::new(Queue::new());
         let writer = Writer::open(data_dir, Arc::clone(&queue), disk, retention)?;
         let thread = thread::Builder::new()
             .name("cjm-diagnostics".into())
@@ -196,6 +196,10 @@ impl Drop for SqliteDiagnostics {
 }
 
 impl Queue {
+    pub(crate) fn new() -> Self {
+        Self { state: Mutex::default(), arrived: Condvar::new() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -325,5 +329,68 @@ fn cut(text: &mut String) {
         text.truncate(end);
         text.shrink_to_fit();
         text.push_str(&format!(" [… {left_out} bytes left out]"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Item {
+        let mut record = DroppedCounts::default().as_record();
+        record.message = "abc".into();
+        Item::Record(record)
+    }
+
+    #[test]
+    fn a_store_that_closes_tries_once_to_tell_its_losses_and_ends() {
+        let queue = Queue::new();
+        queue.settle(&[record(), record()], None);
+        queue.lock().closing = true;
+        let lost = DroppedCounts { records: 2, chunks: 0, bytes: 6 + 2 * (OWN_LOGGER.len() + 7) as u64 };
+        assert!(matches!(queue.take(1), Some((batch, untold)) if batch.is_empty() && untold == lost));
+        // It could not be written.
+        queue.settle(&[], None);
+        assert!(queue.take(1).is_none(), "a disk that stays full holds no host");
+        assert!(!queue.push(record()), "what comes later is dropped");
+        assert_eq!(queue.lock().dropped.records, 3);
+    }
+
+    #[test]
+    fn what_was_told_is_not_told_again_and_a_loss_says_why() {
+        let queue = Queue::new();
+        queue.settle(&[record()], None);
+        assert!(queue.push(record()));
+        let Some((batch, untold)) = queue.take(usize::MAX) else { panic!("a batch") };
+        assert_eq!((batch.len(), untold.records), (1, 1));
+        queue.settle(&batch, Some(untold));
+        assert!(queue.push(record()));
+        let Some((_, untold)) = queue.take(usize::MAX) else { panic!("a batch") };
+        assert_eq!(untold, DroppedCounts::default());
+        let told = DroppedCounts { records: 1, chunks: 2, bytes: 3 }.as_record();
+        for words in
+            ["dropped 1 records and 2 lines", "3 bytes", "faster than they could be written", "no room"]
+        {
+            assert!(told.message.contains(words), "{}", told.message);
+        }
+        assert_eq!((told.level.as_str(), told.logger_name.as_str()), ("WARNING", OWN_LOGGER));
+    }
+
+    #[test]
+    fn a_batch_ends_at_its_bytes_and_at_its_rows() {
+        let queue = Queue::new();
+        let bytes = record().bytes();
+        for _ in 0..DIAGNOSTICS_BATCH_ROWS_MAX + 1 {
+            assert!(queue.push(record()));
+        }
+        let take = |bytes_max: usize| queue.take(bytes_max).map(|(batch, _)| batch.len());
+        assert_eq!(take(2 * bytes), Some(2));
+        assert_eq!(take(2 * bytes + 1), Some(3));
+        assert!(queue.push(record()) && queue.push(record()) && queue.push(record()) && queue.push(record()));
+        assert!(queue.push(record()));
+        assert_eq!(take(usize::MAX), Some(DIAGNOSTICS_BATCH_ROWS_MAX));
+        assert_eq!(queue.lock().record_bytes, bytes);
+        assert_eq!(take(usize::MAX), Some(1));
+        assert_eq!(queue.lock().record_bytes, 0, "what has gone makes room");
     }
 }

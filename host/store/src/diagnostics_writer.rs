@@ -226,3 +226,115 @@ fn insert_chunk(connection: &Connection, chunk: &StreamChunk) -> rusqlite::Resul
         .execute(params![chunk.ts.as_str(), chunk.worker_session_id, chunk.stream, chunk.content])?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::ffi;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicI32, Ordering};
+    use tracing::field::{Field, Visit};
+    use tracing::span;
+
+    /// Refuses each transaction with this code of SQLite's, unless it is 0; counts them.
+    #[derive(Debug, Default)]
+    struct Refusing {
+        code: AtomicI32,
+        begun: AtomicI32,
+    }
+
+    impl Disk for Refusing {
+        fn before(&self, step: DiskStep, _: &Connection) -> rusqlite::Result<()> {
+            let code = self.code.load(Ordering::Relaxed);
+            if step == DiskStep::Begin {
+                self.begun.fetch_add(1, Ordering::Relaxed);
+            }
+            if code == 0 { Ok(()) } else { Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)) }
+        }
+    }
+
+    /// What was said in the log of this thread, each with its fields.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<String>>>);
+
+    impl tracing::Subscriber for Log {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn event(&self, event: &tracing::Event<'_>) {
+            struct Words(String);
+            impl Visit for Words {
+                fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+                    self.0.push_str(&format!("{field}={value:?} "));
+                }
+            }
+            let mut words = Words(String::new());
+            event.record(&mut words);
+            self.0.lock().expect("lock").push(words.0);
+        }
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[test]
+    fn a_loss_is_said_once_with_its_reason_and_a_later_one_again() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let disk = Arc::new(Refusing::default());
+        let queue = Queue::new();
+        let mut writer =
+            Writer::open(dir.path(), Arc::new(queue), disk.clone(), Retention::default()).expect("opens");
+        let log = Log::default();
+        let batch = || vec![Item::Record(DroppedCounts::default().as_record())];
+        let said = || log.0.lock().expect("lock").len();
+        tracing::subscriber::with_default(log.clone(), || {
+            for losses in 1..=2 {
+                disk.code.store(ffi::SQLITE_FULL, Ordering::Relaxed);
+                for _ in 0..3 {
+                    assert!(!writer.write(&batch(), DroppedCounts::default()));
+                    assert_eq!(said(), losses, "a flood of losses is no flood of words");
+                }
+                disk.code.store(0, Ordering::Relaxed);
+                assert!(writer.write(&batch(), DroppedCounts::default()));
+            }
+        });
+        for words in log.0.lock().expect("lock").iter() {
+            for part in ["reason=", "database or disk is full", "rows=1", "next_step=\"free space"] {
+                assert!(words.contains(part), "{words}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_tried_once_and_one_in_use_some_times() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let disk = Arc::new(Refusing::default());
+        let mut writer = Writer::open(dir.path(), Arc::new(Queue::new()), disk.clone(), Retention::default())
+            .expect("opens");
+        let batch = [Item::Record(DroppedCounts::default().as_record())];
+        for (code, tries) in [(ffi::SQLITE_FULL, 1), (ffi::SQLITE_BUSY, DIAGNOSTICS_ATTEMPTS_MAX)] {
+            disk.code.store(code, Ordering::Relaxed);
+            disk.begun.store(0, Ordering::Relaxed);
+            assert!(!writer.write(&batch, DroppedCounts::default()));
+            assert_eq!(disk.begun.load(Ordering::Relaxed).unsigned_abs(), tries);
+        }
+        disk.code.store(0, Ordering::Relaxed);
+        assert!(writer.write(&batch, DroppedCounts { records: 5, chunks: 0, bytes: 0 }));
+        let rows = |table: &str| -> i64 {
+            let sql = format!("SELECT count(*) FROM {table}");
+            writer.connection.query_row(&sql, [], |row| row.get(0)).expect("counts")
+        };
+        assert_eq!(rows("records"), 2, "the record, and that others were lost");
+        assert_eq!(rows("records WHERE message LIKE 'dropped 5 records%'"), 1);
+    }
+}

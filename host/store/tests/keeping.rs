@@ -134,6 +134,40 @@ fn old_jobs_go_with_all_they_left_and_nothing_else_does() {
 }
 
 #[test]
+fn a_composition_stays_as_long_as_a_job_of_it_and_workers_and_hosts_go_when_they_ended_long_ago() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let journal = open(dir.path());
+    let over = put_composition(&journal, 60);
+    let late = put(&journal, Some(&over), 59, Some(1), &json!(1));
+    end_composition(&journal, &over, 58);
+    drop(journal);
+    let database = Connection::open(dir.path().join("journal.db")).expect("opens");
+    let worker = "INSERT INTO workers (worker_session_id, host_session_id, instance_id, capability_name, pid, spawned_at, \
+                  ended_at) VALUES (?1, 'h', 'i', 'c', 1, ?2, ?3)";
+    for (id, ended) in [("old", Some(50)), ("young", Some(1)), ("lives", None)] {
+        let ended = ended.map(|days| days_ago(days).as_str().to_owned());
+        database.execute(worker, rusqlite::params![id, days_ago(60).as_str(), ended]).expect("written");
+    }
+    let forgotten = forget_jobs(dir.path(), 30.0).expect("works");
+    assert_eq!((forgotten.jobs, forgotten.compositions), (0, 0));
+    let reader = JournalReader::open(dir.path()).expect("opens");
+    assert!(
+        reader.composition(&over).expect("reads").is_some()
+            && reader.job(&late.job_id).expect("reads").is_some()
+    );
+    let workers: String = database
+        .query_row(
+            "SELECT group_concat(worker_session_id, ' ' ORDER BY worker_session_id) FROM workers",
+            [],
+            |row| row.get(0),
+        )
+        .expect("reads");
+    assert_eq!(workers, "lives young");
+    let all = forget_jobs(dir.path(), 0.5).expect("works");
+    assert_eq!((all.jobs, all.compositions), (1, 1), "both go in one sweep");
+}
+
+#[test]
 fn a_body_that_was_used_a_moment_ago_stays_and_half_written_ones_go() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let payloads = dir.path().join("payloads");

@@ -17,7 +17,7 @@ use crate::frames;
 use crate::genuine;
 use crate::keeper_client::Keeper;
 use crate::keeper_client::table::SpawnedWorker;
-use crate::life::Life;
+use crate::life::{Life, LinkEnd};
 use crate::phase::Phases;
 use crate::plan::WorkerPlan;
 use crate::proxy::Proxy;
@@ -91,6 +91,7 @@ impl NotStarted {
         let (stdout, stderr) = (fds::pipe_cloexec().map_err(io)?, fds::pipe_cloexec().map_err(io)?);
         let (link_here, link_there) =
             if plan.genuine { None } else { Some(fds::stream_pair().map_err(io)?) }.unzip();
+        let closing = link_here.as_ref().map(OwnedFd::try_clone).transpose().map_err(io)?;
         let started = Instant::now();
         let request = self.request(&session);
         let mut passed = vec![stdout.write, stderr.write, OwnedFd::from(listener)];
@@ -128,7 +129,8 @@ impl NotStarted {
             phases: phases.clone(),
             socket: socket.clone(),
         };
-        tokio::spawn(life.watch(end, link_read, stdout.read, stderr.read, first_sender, death_sender));
+        let link_end = link_read.zip(closing).map(|(read, closing)| LinkEnd { read, closing });
+        tokio::spawn(life.watch(end, link_end, stdout.read, stderr.read, first_sender, death_sender));
         let common = Common {
             session,
             capability: plan.capability.clone(),
@@ -293,3 +295,6 @@ fn worker_spec(plan: &WorkerPlan, session: &WorkerSessionId, log_level: &str) ->
         secrets: plan.secrets.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,7 @@ pub(crate) struct Connections {
     socket: PathBuf,
     idle: Mutex<VecDeque<Idle>>,
     spare: Mutex<BytesMut>,
+    body_bytes_max: usize,
 }
 
 /// A whole answer.
@@ -92,7 +93,12 @@ struct Line {
 impl Connections {
     /// Connects to nothing yet.
     pub(crate) fn new(socket: &Path) -> Self {
-        Self { socket: socket.to_owned(), idle: Mutex::default(), spare: Mutex::default() }
+        Self {
+            socket: socket.to_owned(),
+            idle: Mutex::default(),
+            spare: Mutex::default(),
+            body_bytes_max: BODY_BYTES_MAX,
+        }
     }
 
     /// `POST` of JSON, and the whole answer.
@@ -111,7 +117,7 @@ impl Connections {
                 Some(line) => line,
                 None => Line::connect(&self.socket).await?,
             };
-            match line.exchange(request, &mut spare).await {
+            match line.exchange(request, &mut spare, self.body_bytes_max).await {
                 // The worker closed it while nobody used it, and has seen nothing of the request.
                 Err(Broken::Http(error)) if was_idle && (error.is_closed() || error.is_canceled()) => {}
                 exchanged => break (exchanged?, line),
@@ -160,12 +166,13 @@ impl Line {
         &mut self,
         request: Request<Full<Bytes>>,
         spare: &mut BytesMut,
+        bytes_max: usize,
     ) -> Result<(response::Parts, Bytes), Broken> {
         let Self { sender, driver } = self;
         let mut answered = pin!(async move {
             sender.ready().await?;
             let (head, body) = sender.send_request(request).await?.into_parts();
-            let body = whole(body, spare).await?.ok_or(Broken::TooLong { status: head.status })?;
+            let body = whole(body, spare, bytes_max).await?.ok_or(Broken::TooLong { status: head.status })?;
             Ok::<_, Broken>((head, body))
         });
         let answer = poll_fn(move |context| {
@@ -189,21 +196,25 @@ impl Line {
 }
 
 /// Reads a body to its end; nothing if it is too long. One that comes in one piece is not copied.
-async fn whole(mut body: Incoming, spare: &mut BytesMut) -> Result<Option<Bytes>, hyper::Error> {
+async fn whole(
+    mut body: Incoming,
+    spare: &mut BytesMut,
+    bytes_max: usize,
+) -> Result<Option<Bytes>, hyper::Error> {
     let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if expected > BODY_BYTES_MAX {
+    if expected > bytes_max {
         return Ok(None);
     }
     let mut first = Bytes::new();
     let mut rest = std::mem::take(spare);
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
+        if first.len() + rest.len() + data.len() > bytes_max {
+            return Ok(None);
+        }
         if first.is_empty() && rest.is_empty() {
             first = data;
             continue;
-        }
-        if first.len() + rest.len() + data.len() > BODY_BYTES_MAX {
-            return Ok(None);
         }
         if rest.is_empty() {
             rest.reserve(expected.min(SET_ASIDE_BYTES_MAX).max(first.len() + data.len()));
@@ -264,6 +275,7 @@ mod tests {
         for _ in 0..5 {
             let answer = connections.post("/execute", b"{}".to_vec()).await.unwrap();
             assert_eq!(answer.header("x-cjm-accounts", 2).unwrap().result(), "[]");
+            assert!(answer.header("x-cjm-accounts", 1).is_none(), "one that is longer is not read");
             assert_eq!((answer.status.as_u16(), answer.body.result().len()), (200, 1_200_000));
         }
         assert_eq!(*count.borrow(), 1);
@@ -281,6 +293,62 @@ mod tests {
         }
         let nobody = Connections::new(&dir.path().join("nobody"));
         assert!(matches!(nobody.post("/execute", Vec::new()).await.err().unwrap(), Broken::Connect(_)));
+    }
+
+    #[tokio::test]
+    async fn an_answer_beyond_the_maximum_is_not_read_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let announced = format!("HTTP/1.1 500 It\r\ncontent-length: {}\r\n\r\n", BODY_BYTES_MAX + 1);
+        let chunked = "HTTP/1.1 500 It\r\ntransfer-encoding: chunked\r\n\r\n";
+        for (n, (said, fits)) in [
+            (announced.into_bytes(), false),
+            (format!("{chunked}2\r\nab\r\n3\r\ncde\r\n").into_bytes(), false),
+            (format!("{chunked}5\r\nabcde\r\n").into_bytes(), false),
+            (format!("{chunked}2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n").into_bytes(), true),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let folder = dir.path().join(n.to_string());
+            std::fs::create_dir(&folder).unwrap();
+            // The empty piece: the connection stays open, and nothing more comes.
+            let (mut connections, _) = answering(&folder, vec![said, Vec::new()]).await;
+            if n > 0 {
+                connections.body_bytes_max = 4;
+            }
+            let post = connections.post("/execute", b"{}".to_vec());
+            let answer = tokio::time::timeout(std::time::Duration::from_secs(20), post).await.unwrap();
+            let status = match &answer {
+                Ok(answer) => answer.status,
+                Err(Broken::TooLong { status }) => *status,
+                Err(other) => panic!("{other}"),
+            };
+            assert_eq!((answer.is_ok(), status.as_u16()), (fits, 500), "{n}");
+        }
+    }
+
+    #[tokio::test]
+    async fn of_many_connections_a_bounded_number_waits_for_later_calls() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("s");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let connections = Connections::new(&socket);
+        let serve = async {
+            let mut open = Vec::new();
+            for _ in 0..2 * IDLE_MAX {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 4096]).await.unwrap();
+                open.push(stream);
+            }
+            for stream in &mut open {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1").await.unwrap();
+            }
+            open
+        };
+        let calls = (0..2 * IDLE_MAX).map(|_| connections.post("/execute", b"{}".to_vec()));
+        let (_open, answers) = tokio::join!(serve, futures_util::future::join_all(calls));
+        assert!(answers.iter().all(Result::is_ok));
+        assert_eq!(connections.idle().len(), IDLE_MAX);
     }
 
     #[tokio::test]

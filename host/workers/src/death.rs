@@ -108,6 +108,7 @@ pub(crate) async fn dead(death: &mut Watched) {
 mod tests {
     use super::*;
     use cjm_decide::death::{Evidence, LifePhase, SincePhaseBegan, verdict};
+    use cjm_wire::link::ExitStatus;
 
     #[test]
     fn a_call_was_not_taken_only_where_that_is_sure() {
@@ -134,5 +135,23 @@ mod tests {
             };
             assert_eq!(told, others, "{given:?} {sent} {job:?}");
         }
+    }
+
+    #[test]
+    fn a_row_says_how_the_tool_ended_and_of_its_worker_where_it_had_none() {
+        let since = SincePhaseBegan { output: Vec::new(), elapsed_ms: 0 };
+        let told = Death::told(verdict(&Evidence::new(LifePhase::Idle, since)), Vec::new());
+        let exit =
+            ToolExit { pid: 1, status: ExitStatus::Signal(11), calls_running: 0, protocol_fault: None };
+        let end = WorkerEnd { status: Some(ExitStatus::Code(3)), descendants_killed: 4, clear_ms: 5 };
+        let of_worker = Death { end, ..told.clone() };
+        let of_tool = Death { tool_exit: Some(exit), ..of_worker.clone() };
+        for (death, code) in [(&told, None), (&of_worker, Some(3)), (&of_tool, Some(-11))] {
+            let row = death.payload("idle");
+            assert_eq!(row["returncode"].as_i64(), code);
+            assert_eq!((&row["phase"], row["reason"].is_string()), (&"idle".into(), true));
+        }
+        let row = of_tool.payload("idle");
+        assert_eq!((row["descendants_killed"].as_u64(), row["clear_ms"].as_u64()), (Some(4), Some(5)));
     }
 }

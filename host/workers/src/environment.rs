@@ -121,4 +121,13 @@ mod tests {
             ["CONDA_PREFIX", "HF_HUB_TOKEN", "MY_SECRET", "OPENAI_API_KEY", "PYTHONPATH", "VIRTUAL_ENV"]
         );
     }
+
+    #[test]
+    fn no_list_lets_pass_what_would_change_another_interpreter_or_give_a_secret_away() {
+        let names = ["PYTHONPATH", "pythonstartup", "VIRTUAL_ENV", "CONDA_PREFIX", "MY_TOKEN", "MY_VAR"];
+        let names = names.map(str::to_owned);
+        let chosen = choose(names.clone().map(|name| (name, "x".to_owned())), &names);
+        assert_eq!(chosen.variables.into_keys().collect::<Vec<_>>(), ["MY_VAR"]);
+        assert_eq!(chosen.not_passed.len(), 5, "{:?}", chosen.not_passed);
+    }
 }

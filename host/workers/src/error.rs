@@ -8,7 +8,7 @@ use cjm_decide::death::Verdict;
 use cjm_wire::InstanceId;
 use cjm_wire::describe::{Described, ErrorDetails, ErrorReport, Facts, Seconds, exit};
 use cjm_wire::error::{ErrorCategory, Failure, JobError};
-use cjm_wire::http::Account;
+use cjm_wire::http::{Account, BODY_BYTES_MAX};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -151,6 +151,14 @@ pub enum CallError {
         excerpt: String,
         /// Its last lines on standard error.
         stderr_tail: Vec<String>,
+    },
+    /// The arguments are more than travels to a worker.
+    #[error(
+        "the arguments for \"{capability}\" are more than the {BODY_BYTES_MAX} bytes that a call may have"
+    )]
+    TooLarge {
+        /// The capability.
+        capability: String,
     },
     /// The worker lives, and the connection to it broke.
     #[error("the connection to \"{capability}\" broke: {message}")]
@@ -321,6 +329,11 @@ impl CallError {
                 exit::TOOL_FAILED,
                 "read the tool's last lines; the fault is in the worker",
             ),
+            Self::TooLarge { .. } => Facts::new(
+                "call.arguments_too_large",
+                exit::DOMAIN,
+                "write what is large to a file, and give the tool its path",
+            ),
             Self::Connection { .. } => Facts::new(
                 "call.connection",
                 exit::WORKER_DIED,
@@ -370,7 +383,7 @@ impl CallError {
             Self::Connection { .. } => (ErrorCategory::Transient, true),
             Self::NotStarted(error) => return error.job_error(),
             Self::DeadlinePassed { .. } | Self::HostEnded { .. } => (ErrorCategory::Transient, true),
-            Self::NotLoaded { .. } => (ErrorCategory::UserInput, false),
+            Self::TooLarge { .. } | Self::NotLoaded { .. } => (ErrorCategory::UserInput, false),
             Self::NotJournaled { .. } => (ErrorCategory::Resource, true),
         };
         match self {
@@ -413,6 +426,7 @@ impl CallError {
             | Self::Died { capability, .. }
             | Self::NotTaken { capability, .. }
             | Self::BadAnswer { capability, .. }
+            | Self::TooLarge { capability }
             | Self::Connection { capability, .. }
             | Self::DeadlinePassed { capability, .. }
             | Self::HostEnded { capability }

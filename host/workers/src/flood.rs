@@ -167,6 +167,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_told_as_dropped_is_not_told_again() {
+        let (mut meter, mut kept) = (Meter::new(), Kept::default());
+        for flood in 0..2 {
+            meter.spent = STORED_BYTES_PER_SECOND_MAX;
+            for _ in 0..TAIL_LINES_MAX + 1 + flood {
+                meter.take("x", &mut kept);
+            }
+            meter.release(&mut kept);
+        }
+        let told: Vec<String> = kept.lines().into_iter().filter(|line| line.starts_with('[')).collect();
+        assert_eq!(told.len(), 2);
+        assert!(told[0].starts_with("[1 lines") && told[1].starts_with("[2 lines"), "{told:?}");
+    }
+
+    #[tokio::test]
     async fn last_words_wait_for_a_store_that_has_no_room() {
         let (mut meter, mut kept) = (Meter::new(), Kept::with_room(10));
         for _ in 0..100 {

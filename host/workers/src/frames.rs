@@ -43,3 +43,24 @@ pub(crate) async fn write(
     message.extend_from_slice(payload);
     stream.write_all(&message).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redaction::Redaction;
+
+    #[tokio::test]
+    async fn a_frame_beyond_the_maximum_is_refused_before_it_is_read_and_an_end_is_an_end() {
+        let (mut here, mut there) = tokio::io::duplex(4096);
+        for payload in ["12345", "123456"] {
+            write(&mut here, 3, payload.as_bytes()).await.expect("written");
+        }
+        let frame = read(&mut there, 5).await.expect("fits").expect("one");
+        assert_eq!((frame.kind, Redaction::default().words(&frame.payload).as_str()), (3, "12345"));
+        let refused = read(&mut there, 5).await.err().expect("too long");
+        assert!(refused.to_string().contains("6 bytes"), "{refused}");
+        let (here, mut there) = tokio::io::duplex(64);
+        drop(here);
+        assert!(read(&mut there, 5).await.expect("an end").is_none());
+    }
+}

@@ -164,3 +164,71 @@ async fn follow_progress(proxy: Proxy, jobs: Weak<RunningJobs>, sinks: Arc<Sinks
         told = Some(progress);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::HostEvent;
+    use crate::redaction::Redaction;
+    use crate::sinks::nowhere::nowhere;
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::broadcast::error::TryRecvError;
+
+    fn request(job: &str) -> Vec<u8> {
+        json!({"args": [], "kwargs": {}, "envelope": {"job_id": job}}).to_string().into_bytes()
+    }
+
+    #[test]
+    fn a_job_runs_until_its_call_is_over_and_a_call_of_none_is_none() {
+        let jobs = Arc::new(RunningJobs::default());
+        let (one, other) = (jobs.begin(&request("one")).unwrap(), jobs.begin(&request("other")).unwrap());
+        assert!(jobs.begin(b"{}").is_none());
+        drop(one);
+        assert_eq!(*jobs.list(), ["other"]);
+        drop(other);
+        assert!(jobs.list().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn progress_is_asked_for_while_jobs_run_and_told_when_it_is_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("s");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let proxy = Proxy::new("t", &socket, Arc::new(Redaction::default())).unwrap();
+        let (sinks, mut events) = nowhere();
+        let (asked, mut count) = tokio::sync::watch::channel(0);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 4096]).await.unwrap();
+                let body =
+                    json!({"progress": 0.25 * f64::from(*asked.borrow() / 3), "message": ""}).to_string();
+                let head =
+                    format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+                stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+                asked.send_modify(|asked| *asked += 1);
+            }
+        });
+        let jobs = follow(&proxy, InstanceId::from_text("i"), sinks);
+        tokio::time::sleep(20 * PROGRESS_INTERVAL).await;
+        assert_eq!(*count.borrow(), 0, "nothing runs");
+        let running = jobs.begin(&request("j")).unwrap();
+        // Each value three times.
+        count.wait_for(|count| *count == 10).await.unwrap();
+        drop(running);
+        tokio::time::sleep(3 * PROGRESS_INTERVAL).await;
+        let mut told = Vec::new();
+        loop {
+            match events.try_recv() {
+                Ok(HostEvent::Progress { job_id, progress, .. }) => {
+                    assert_eq!(job_id.unwrap().as_str(), "j");
+                    told.push(progress);
+                }
+                Err(TryRecvError::Empty) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(told.len() >= 3 && told.windows(2).all(|pair| pair[0] < pair[1]), "{told:?}");
+    }
+}

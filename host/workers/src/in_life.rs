@@ -71,6 +71,9 @@ mod tests {
         assert!(items.next().await.is_none());
         assert_eq!(said_in_life(&death, std::future::pending::<()>()).await, None);
         assert_eq!(said_in_life(&death, async { 4 }).await, Some(4));
+        // What was sent before the death may still be on its way.
+        let on_its_way = async { tokio::time::sleep(LAST_ANSWER_MAX / 2).await };
+        assert_eq!(said_in_life(&death, on_its_way).await, Some(()));
         drop(say);
     }
 }

@@ -312,4 +312,4 @@ fn reap(pidfd: &PidFd, pid: Pid) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -93,6 +93,14 @@ mod tests {
     }
 
     #[test]
+    fn of_a_program_with_one_action_that_one_is_meant() {
+        let mut executable = executable();
+        executable.actions.shift_remove("fresh");
+        let body = json!({"kwargs": {"a": "/a"}}).to_string();
+        assert_eq!(input_paths(&executable, body.as_bytes()), ["/a"]);
+    }
+
+    #[test]
     fn the_rest_of_the_body_stays_as_it_is() {
         let content_hash = "sha256:aa".to_owned();
         let state = FileState { size: 1, mtime_ns: 2, inode: Some(3), ctime_ns: Some(4), content_hash };

@@ -14,7 +14,7 @@ use cjm_wire::frame::SMALL_PAYLOAD_BYTES_MAX;
 use cjm_wire::link::{LastWords, ProgressReport, ToolExit, to_host};
 use cjm_wire::{InstanceId, WorkerSessionId};
 use serde::de::DeserializeOwned;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::unix::OwnedReadHalf;
@@ -35,6 +35,14 @@ pub(crate) struct Life {
     pub(crate) socket: PathBuf,
 }
 
+/// The host's end of a link, to read.
+pub(crate) struct LinkEnd {
+    pub(crate) read: OwnedReadHalf,
+    /// A descriptor of its own, to close it for more words while it is read. Without it somebody who holds the other end
+    /// would hold the death, so that it is made before the worker is.
+    pub(crate) closing: OwnedFd,
+}
+
 #[derive(Default)]
 struct LinkNews {
     tool_exit: Option<ToolExit>,
@@ -46,7 +54,7 @@ impl Life {
     pub(crate) async fn watch(
         self,
         end: oneshot::Receiver<WorkerEnd>,
-        link: Option<OwnedReadHalf>,
+        link: Option<LinkEnd>,
         stdout: OwnedFd,
         stderr: OwnedFd,
         first_word: oneshot::Sender<FirstWord>,
@@ -54,8 +62,7 @@ impl Life {
     ) {
         let (dead_sender, dead) = watch::channel(false);
         let news = Arc::new(Mutex::new(LinkNews::default()));
-        // A descriptor of its own, to close it for more words while it is read.
-        let link_end = link.as_ref().and_then(|link| link.as_ref().as_fd().try_clone_to_owned().ok());
+        let (link, closing) = link.map(|link| (link.read, link.closing)).unzip();
         let link_task = link.map(|link| tokio::spawn(self.link_reader(link, first_word, Arc::clone(&news))));
         let pumps = [
             tokio::spawn(self.pump(stdout, OutputStreamName::Stdout, dead.clone())),
@@ -64,7 +71,7 @@ impl Life {
         let end = end.await.unwrap_or(WorkerEnd { status: None, descendants_killed: 0, clear_ms: 0 });
         // Nobody listens when both pumps have ended.
         let _ = dead_sender.send(true);
-        if let Some(link) = link_end {
+        if let Some(link) = closing {
             // What was said until now is read, and then it ends, whoever else holds the other end. An error means that it
             // has ended.
             let _ = rustix::net::shutdown(&link, rustix::net::Shutdown::Read);
@@ -189,6 +196,7 @@ impl Payload<'_> {
 mod tests {
     use super::*;
     use crate::events::HostEvent;
+    use cjm_decide::death::Cause;
     use cjm_platform::fds;
     use cjm_store::{DiagnosticRecord, Diagnostics, DroppedCounts, StreamChunk};
     use cjm_wire::link::ExitStatus;
@@ -209,7 +217,7 @@ mod tests {
         }
 
         fn chunk(&self, chunk: StreamChunk) -> bool {
-            self.0.lock().expect("lock").push(chunk.content);
+            self.0.lock().expect("lock").push(format!("{}: {}", chunk.stream, chunk.content));
             true
         }
 
@@ -231,9 +239,11 @@ mod tests {
         first_word: oneshot::Receiver<FirstWord>,
         death: watch::Receiver<Option<Arc<Death>>>,
         keeper: oneshot::Sender<WorkerEnd>,
+        own_kill: Arc<Mutex<Option<OwnKill>>>,
+        socket: tempfile::TempPath,
         link: tokio::net::UnixStream,
         stdout: std::fs::File,
-        _stderr: OwnedFd,
+        stderr: OwnedFd,
     }
 
     fn into_stream(fd: OwnedFd) -> tokio::net::UnixStream {
@@ -248,34 +258,38 @@ mod tests {
         let sinks = Sinks { diagnostics: Arc::<Words>::clone(&words), events: sender };
         let secrets = json!({"TOKEN": SECRET});
         let tail = Tail::default();
+        let own_kill = Arc::default();
+        let socket = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
         let life = Life {
             session: WorkerSessionId::from_text("w"),
             instance: InstanceId::from_text("i"),
             sinks: Arc::new(sinks),
             tail: tail.clone(),
             redaction: Arc::new(Redaction::of(secrets.as_object().expect("an object"))),
-            own_kill: Arc::default(),
+            own_kill: Arc::clone(&own_kill),
             phases: Phases::starting(tail),
-            socket: PathBuf::from("/nowhere/s"),
+            socket: socket.to_path_buf(),
         };
         let (here, there) = fds::stream_pair().expect("pair");
         let (stdout, stderr) = (fds::pipe_cloexec().expect("pipe"), fds::pipe_cloexec().expect("pipe"));
         let (keeper, end) = oneshot::channel();
         let (first_sender, first_word) = oneshot::channel();
         let (death_sender, death) = watch::channel(None);
-        let link = Some(into_stream(here).into_split().0);
+        let closing = here.try_clone().expect("a descriptor");
+        let link = Some(LinkEnd { read: into_stream(here).into_split().0, closing });
         tokio::spawn(life.watch(end, link, stdout.read, stderr.read, first_sender, death_sender));
         let (link, stdout, stderr) = (into_stream(there), stdout.write.into(), stderr.write);
-        Stage { words, events, first_word, death, keeper, link, stdout, _stderr: stderr }
+        Stage { words, events, first_word, death, keeper, own_kill, socket, link, stdout, stderr }
     }
 
     async fn say(link: &mut tokio::net::UnixStream, kind: u8, words: Value) {
         frames::write(link, kind, words.to_string().as_bytes()).await.expect("written");
     }
 
-    async fn died(stage: &mut Stage, keeper: oneshot::Sender<WorkerEnd>) -> Arc<Death> {
-        let end = WorkerEnd { status: Some(ExitStatus::Code(9)), descendants_killed: 0, clear_ms: 0 };
-        keeper.send(end).expect("it listens");
+    async fn died(stage: &mut Stage, status: Option<ExitStatus>) -> Arc<Death> {
+        let (closed, _) = oneshot::channel();
+        let keeper = std::mem::replace(&mut stage.keeper, closed);
+        keeper.send(WorkerEnd { status, descendants_killed: 0, clear_ms: 0 }).expect("it listens");
         let told = tokio::time::timeout(Duration::from_secs(20), stage.death.wait_for(Option::is_some)).await;
         told.expect("a death is told").expect("by its life").clone().expect("one")
     }
@@ -292,9 +306,7 @@ mod tests {
         let exit = json!({"pid": 1, "status": status, "calls_running": 0, "protocol_fault": SECRET});
         say(link, to_host::TOOL_EXIT, exit).await;
         std::io::Write::write_all(&mut stage.stdout, format!("{SECRET}\n").as_bytes()).expect("written");
-        let (closed, _) = oneshot::channel();
-        let keeper = std::mem::replace(&mut stage.keeper, closed);
-        let death = died(&mut stage, keeper).await;
+        let death = died(&mut stage, Some(ExitStatus::Code(9))).await;
         let Ok(FirstWord::LoadFailed(failure)) = stage.first_word.await else { panic!("another word") };
         let told = format!("{death:?} {failure:?} {:?} {:?}", stage.words, stage.events.recv().await);
         assert!(!told.contains("tok-"), "{told}");
@@ -306,8 +318,6 @@ mod tests {
     async fn a_link_that_somebody_else_holds_and_floods_does_not_hold_a_death() {
         let mut stage = stage();
         say(&mut stage.link, to_host::LAST_WORDS, json!({"signal": null, "given": ["j"]})).await;
-        let (closed, _) = oneshot::channel();
-        let keeper = std::mem::replace(&mut stage.keeper, closed);
         let (_, unused) = fds::stream_pair().expect("pair");
         let mut link = std::mem::replace(&mut stage.link, into_stream(unused));
         let flood = tokio::spawn(async move {
@@ -315,8 +325,60 @@ mod tests {
             while frames::write(&mut link, to_host::PROGRESS, b"{}").await.is_ok() {}
             link
         });
-        let death = died(&mut stage, keeper).await;
+        let death = died(&mut stage, Some(ExitStatus::Code(9))).await;
         assert_eq!(death.given, Some(vec!["j".to_owned()]), "what was said before is heard");
         drop(flood.await.expect("no panic"));
+    }
+
+    #[tokio::test]
+    async fn all_that_is_known_of_an_end_reaches_its_verdict() {
+        let killed = || Some(ExitStatus::Signal(9));
+        let exit = |fault: Value| {
+            let status = serde_json::to_value(ExitStatus::Code(3)).expect("writes");
+            json!({"pid": 1, "status": status, "calls_running": 0, "protocol_fault": fault})
+        };
+        let mut lost = stage();
+        assert_eq!(died(&mut lost, None).await.verdict.cause, Cause::KeeperLost);
+        let mut faulty = stage();
+        say(&mut faulty.link, to_host::TOOL_EXIT, exit(json!("it spoke out of turn"))).await;
+        let cause = died(&mut faulty, killed()).await.verdict.cause.clone();
+        assert_eq!(cause, Cause::Protocol { fault: "it spoke out of turn".to_owned() });
+        let mut ended = stage();
+        say(&mut ended.link, to_host::TOOL_EXIT, exit(Value::Null)).await;
+        let cause = died(&mut ended, killed()).await.verdict.cause.clone();
+        assert!(matches!(cause, Cause::LoadFailed { .. }), "how its tool ended counts: {cause:?}");
+        let mut signalled = stage();
+        say(&mut signalled.link, to_host::LAST_WORDS, json!({"signal": 15, "given": []})).await;
+        let death = died(&mut signalled, Some(ExitStatus::Code(0))).await;
+        assert_eq!(
+            (&death.verdict.cause, &death.given),
+            (&Cause::Signalled { signal: 15 }, &Some(Vec::new()))
+        );
+        let mut ours = stage();
+        *ours.own_kill.lock().expect("lock") = Some(OwnKill::Evicted);
+        assert_eq!(
+            died(&mut ours, killed()).await.verdict.cause,
+            Cause::HostKill { reason: OwnKill::Evicted }
+        );
+        assert!(!ours.socket.exists(), "the socket of a dead worker goes");
+    }
+
+    #[tokio::test]
+    async fn records_that_a_worker_dropped_and_lines_of_both_streams_are_told() {
+        let mut stage = stage();
+        say(&mut stage.link, 250, json!("a later shim says more")).await;
+        say(&mut stage.link, to_host::DROPPED, json!({"records": 7})).await;
+        let of_its_own_time =
+            json!({"ts": "2020-01-02T03:04:05+00:00", "level": "INFO", "logger_name": "x", "message": "m"});
+        say(&mut stage.link, to_host::RECORD, of_its_own_time).await;
+        std::io::Write::write_all(&mut stage.stdout, b"on stdout\n").expect("written");
+        rustix::io::write(&stage.stderr, b"on stderr\n").expect("written");
+        let death = died(&mut stage, Some(ExitStatus::Code(0))).await;
+        let words = stage.words.0.lock().expect("lock").clone();
+        for told in ["stderr: [7 log records dropped here]", "stdout: on stdout", "stderr: on stderr"] {
+            assert!(words.iter().any(|word| word == told), "{words:?}");
+        }
+        assert!(words.iter().any(|word| word.contains("2020-01-02T03:04:05")), "{words:?}");
+        assert_eq!(death.stderr_tail.len(), 2, "{:?}", death.stderr_tail);
     }
 }

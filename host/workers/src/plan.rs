@@ -404,4 +404,75 @@ mod tests {
         assert!(without("${CJM_MODELS_DIR}/hf").contains("CJM_MODELS_DIR, which is not set"));
         assert!(without("a ${NOPE}").contains("`NOPE`") && without("a ${NO").contains("`${NO`"));
     }
+
+    #[test]
+    fn a_plan_has_what_is_stored_and_what_its_caller_gives_comes_before_that() {
+        use cjm_store::{Configs as _, FileSecrets, InstanceConfig, Secrets as _, SqliteConfigs};
+        // Variables that no worker gets of its host: cargo gives every test some.
+        let of_host = environment::choose(environment::host_variables(), &[]).not_passed;
+        let one = of_host.first().cloned().unwrap_or_else(|| "ONE".to_owned());
+        let folder = tempfile::tempdir().expect("tempdir");
+        let manifest = manifest(&json!({
+            "runtime": {"kind": "native", "program": "/bin/true"},
+            "config_schema": {"properties": {"a": {"default": 1}, "b": {"default": 2}}},
+            "worker_env": [{"name": "A_KEY", "secret": true, "required": true}, {"name": "NEEDED", "required": true}],
+        }));
+        let entry = CatalogEntry { path: folder.path().join("manifests/t.json"), manifest };
+        let options = HostOptions::new(folder.path());
+        let plan = |config: Option<Value>| {
+            let load = LoadOptions { config, ..LoadOptions::default() };
+            plan(&entry, &[], InstanceId::from_text("t"), &load, &options, Path::new("/w"))
+        };
+        assert!(matches!(plan(None), Err(StartError::StoredSettings(_))), "what it needs is not there");
+        FileSecrets::of(folder.path()).set(None, "t", "A_KEY", "v").expect("set");
+        let object = |value: Value| value.as_object().cloned().expect("object");
+        let row = InstanceConfig {
+            config: object(json!({"a": 5, "old": 1})),
+            worker_env: object(json!({"NEEDED": "x", one.as_str(): "y"})),
+            ..InstanceConfig::default()
+        };
+        SqliteConfigs::of(folder.path()).set("t", &row).expect("set");
+        let stored = plan(None).expect("planned");
+        assert_eq!((&stored.env["NEEDED"], &stored.env[&one]), (&"x".to_owned(), &"y".to_owned()));
+        assert!(!stored.env.contains_key("A_KEY") && stored.secrets.contains_key("A_KEY"));
+        let others: Vec<String> = of_host.into_iter().filter(|name| *name != one).collect();
+        assert_eq!(stored.not_passed, others, "it gets one of that name");
+        assert!(stored.overlay_keys.iter().any(|name| name == "NEEDED"));
+        assert_eq!(
+            Value::Object(stored.config),
+            json!({"a": 5, "b": 2}),
+            "a key of an older version is left out"
+        );
+        for nothing in [json!(null), json!({})] {
+            assert_eq!(plan(Some(nothing)).expect("planned").config["a"], 5);
+        }
+        let given = plan(Some(json!({"b": 7}))).expect("planned");
+        assert_eq!(
+            Value::Object(given.config.clone()),
+            json!({"a": 1, "b": 7}),
+            "what is given stands alone"
+        );
+        assert_ne!(given.config_hash, stored.config_hash);
+        let config = json!({"api_key": "v", "long": "x".repeat(SHOWN_BYTES_MAX), "short": "x"});
+        let shown = WorkerPlan { config: object(config), ..given }.config_to_show();
+        let length = SHOWN_BYTES_MAX + 2;
+        assert_eq!(shown, json!({"api_key": "(hidden)", "long": format!("({length} bytes)"), "short": "x"}));
+    }
+
+    #[test]
+    fn an_interpreter_is_a_file_that_may_be_run() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().expect("tempdir");
+        let file = folder.path().join("python");
+        let told = |path: &Path| check_interpreter("t", path).expect_err("none").to_string();
+        assert!(told(&file).contains("does not exist"));
+        std::fs::write(&file, "").expect("written");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("set");
+        for path in [folder.path(), &file] {
+            assert!(told(path).contains("is not an executable file"), "{}", told(path));
+        }
+        assert!(told(&file.join("below")).contains("cannot be used"));
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("set");
+        check_interpreter("t", &file).expect("one");
+    }
 }

@@ -66,6 +66,7 @@ impl Proxy {
 
     /// `POST` of a call, `/execute` or `/task`; or of one of the surface's other paths.
     pub(crate) async fn call(&self, path: &str, body: Bytes) -> Result<Reply, Failed> {
+        self.check_size(body.len())?;
         let answer = self.connections.post(path, body).await;
         let answer = answer.map_err(|error| match error {
             Broken::TooLong { status } => Failed::Answer(self.bad_answer(status.as_u16(), error.to_string())),
@@ -91,6 +92,7 @@ impl Proxy {
         &self,
         body: Vec<u8>,
     ) -> Result<impl futures_util::Stream<Item = Result<Box<RawValue>, Failed>> + Send + use<>, Failed> {
+        self.check_size(body.len())?;
         let opened = self.client.stream(http::EXECUTE_STREAM, body).await;
         let lines = match opened.map_err(|unheard| self.unheard(unheard))? {
             Opened::Lines(lines) => lines,
@@ -142,13 +144,15 @@ impl Proxy {
         sent.map_err(|unheard| self.unheard(unheard))
     }
 
+    /// Refuses what the worker would refuse, before it is sent.
+    fn check_size(&self, body_bytes: usize) -> Result<(), Failed> {
+        if body_bytes > http::BODY_BYTES_MAX { Err(Failed::Answer(self.too_large())) } else { Ok(()) }
+    }
+
     fn unheard(&self, unheard: Unheard) -> Failed {
         match unheard {
             Unheard::Connection(message) => Failed::Connection(message),
-            Unheard::TooLong { status } => {
-                let words = format!("an answer of more than {} bytes", http::BODY_BYTES_MAX);
-                Failed::Answer(self.bad_answer(status, words))
-            }
+            Unheard::TooLong { status, what } => Failed::Answer(self.bad_answer(status, what)),
         }
     }
 
@@ -156,6 +160,9 @@ impl Proxy {
     fn last_line(&self, line: &Said) -> CallError {
         let words = String::from_utf8_lossy(&self.redaction.answer(line)).into_owned();
         let excerpt = excerpt(&words);
+        if !line.is_text() {
+            return self.bad_answer(200, format!("a stream line that is not UTF-8 text: {excerpt}"));
+        }
         match Line::read(words) {
             Ok(Line::Cancelled) => self.cancelled(),
             Ok(Line::Failed(body)) => self.tool(*body),
@@ -167,8 +174,10 @@ impl Proxy {
     }
 
     fn error_of(&self, status: u16, body: &Said) -> CallError {
-        if status == 409 {
-            return self.cancelled();
+        match status {
+            409 => return self.cancelled(),
+            413 => return self.too_large(),
+            _ => {}
         }
         if let Some(body) = self.read::<JobErrorBody>(body) {
             return self.tool(body);
@@ -191,6 +200,10 @@ impl Proxy {
 
     fn cancelled(&self) -> CallError {
         CallError::Cancelled { capability: self.capability.clone() }
+    }
+
+    fn too_large(&self) -> CallError {
+        CallError::TooLarge { capability: self.capability.clone() }
     }
 
     fn tool(&self, body: JobErrorBody) -> CallError {
@@ -219,6 +232,7 @@ fn excerpt(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cjm_wire::describe::{Described as _, exit};
     use serde_json::json;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::UnixListener;
@@ -226,18 +240,19 @@ mod tests {
     const SECRET: &str = "tok-12345678";
 
     /// The client of a worker that answers every request with this, and keeps a secret.
-    fn proxy_of(dir: &Path, status: u16, headers: &str, body: &str) -> Proxy {
+    fn proxy_of(dir: &Path, status: u16, headers: &str, body: impl AsRef<[u8]>) -> Proxy {
+        let body = body.as_ref();
         let socket = dir.join(format!("{status}-{}.sock", body.len()));
         let listener = UnixListener::bind(&socket).expect("bound");
-        let answer = format!(
-            "HTTP/1.1 {status} It\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n{body}",
-            body.len()
-        );
+        let length = body.len();
+        let head =
+            format!("HTTP/1.1 {status} It\r\ncontent-length: {length}\r\nconnection: close\r\n{headers}\r\n");
+        let answer = [head.as_bytes(), body].concat();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 // One small request comes in one piece.
                 let _ = stream.read(&mut [0; 4096]).await;
-                stream.write_all(answer.as_bytes()).await.expect("written");
+                stream.write_all(&answer).await.expect("written");
             }
         });
         let secrets = json!({"TOKEN": SECRET});
@@ -301,16 +316,64 @@ mod tests {
             "category": "fatal", "message": SECRET, "retriable": false, "original_exc_repr": "E()",
         }});
         for last in [failure.to_string(), format!("{SECRET} is no JSON")] {
-            let proxy = proxy_of(dir.path(), 200, "", &format!("\"{SECRET}\"\n{last}\n"));
+            let proxy = proxy_of(dir.path(), 200, "", format!("\"{SECRET}\"\n{last}\n"));
             let failed = told(&end_of_stream(&proxy).await);
             assert!(!failed.contains("tok-") && failed.contains("[secret]"), "{failed}");
         }
     }
 
     #[tokio::test]
+    async fn a_call_and_a_stream_that_were_cancelled_say_so() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let answered = proxy_of(dir.path(), 409, "", r#"{"detail": "cancelled"}"#);
+        let line = r#"{"_job_error": {"category": "transient", "message": "m", "retriable": false,
+            "original_exc_repr": "CapabilityCancelledError('stop')"}}"#;
+        let streamed = proxy_of(dir.path(), 200, "", line.replace('\n', " "));
+        for failed in [
+            answered.call("/execute", Bytes::from_static(b"{}")).await.expect_err("cancelled"),
+            end_of_stream(&answered).await,
+            end_of_stream(&streamed).await,
+        ] {
+            assert!(matches!(failed, Failed::Answer(CallError::Cancelled { .. })), "{}", told(&failed));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_chunk_that_is_no_text_is_a_bad_answer_and_no_broken_connection() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        // The line is JSON but for its bytes.
+        let body = [b"\"".as_slice(), SECRET.as_bytes(), b"\"\n\"n\xff\"\n"].concat();
+        let proxy = proxy_of(dir.path(), 200, "", &body);
+        let Failed::Answer(error) = end_of_stream(&proxy).await else { panic!("no answer") };
+        assert_eq!((error.code(), error.exit_code()), ("call.bad_answer", exit::TOOL_FAILED));
+        assert!(error.to_string().contains("not UTF-8"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn arguments_beyond_the_maximum_are_refused_before_they_are_sent_as_their_worker_refuses_them() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let large = || vec![0; http::BODY_BYTES_MAX + 1];
+        // Nobody listens.
+        let nobody = Proxy::new("t", &dir.path().join("s"), Arc::default()).expect("made");
+        let proxy = proxy_of(dir.path(), 413, "", r#"{"detail": "too large"}"#);
+        for failed in [
+            nobody.call("/execute", large().into()).await.expect_err("refused"),
+            nobody.stream(large()).await.err().expect("refused"),
+            proxy.call("/execute", Bytes::from_static(b"{}")).await.expect_err("refused"),
+            end_of_stream(&proxy).await,
+        ] {
+            let Failed::Answer(error) = failed else { panic!("{}", told(&failed)) };
+            assert_eq!((error.code(), error.exit_code()), ("call.arguments_too_large", exit::DOMAIN));
+            assert!(error.next_step().contains("file"), "{}", error.next_step());
+        }
+        let fits = nobody.call("/execute", vec![0; http::BODY_BYTES_MAX].into()).await;
+        assert!(matches!(fits, Err(Failed::Unsent(_))), "the maximum itself is sent");
+    }
+
+    #[tokio::test]
     async fn what_a_worker_says_of_itself_shows_no_secret_and_a_result_is_as_it_came() {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let proxy = proxy_of(dir.path(), 200, "", &json!({"detail": SECRET}).to_string());
+        let proxy = proxy_of(dir.path(), 200, "", json!({"detail": SECRET}).to_string());
         let said = proxy.get("/stats").await.ok().expect("answered");
         assert_eq!(proxy.shown(&said), r#"{"detail":"[secret]"}"#);
         assert_eq!(proxy.read::<DetailBody>(&said).expect("reads").detail, "[secret]");

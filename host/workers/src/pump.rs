@@ -233,6 +233,18 @@ mod tests {
     }
 
     #[test]
+    fn of_all_lines_the_last_are_kept_and_all_are_counted() {
+        let tail = Tail::default();
+        for n in 0..=TAIL_LINES_MAX {
+            tail.push(&n.to_string());
+        }
+        let lines = tail.lines();
+        assert_eq!((lines.len(), lines[0].as_str()), (TAIL_LINES_MAX, "1"));
+        assert_eq!(tail.lines_ever(), TAIL_LINES_MAX as u64 + 1);
+        assert_eq!(tail.lines_since(TAIL_LINES_MAX as u64), [TAIL_LINES_MAX.to_string()]);
+    }
+
+    #[test]
     fn of_a_long_line_the_middle_is_dropped_and_counted() {
         let mut long = vec![b'a'; LINE_BYTES_MAX];
         long.extend(vec![b'b'; 3 * LINE_BYTES_MAX]);

@@ -35,6 +35,11 @@ impl Said {
         self.0
     }
 
+    /// Whether it is UTF-8.
+    pub(crate) fn is_text(&self) -> bool {
+        std::str::from_utf8(&self.0).is_ok()
+    }
+
     /// The chunk of a stream, which is a result; itself if it is none.
     pub(crate) fn chunk(self) -> Result<Box<RawValue>, Self> {
         let line = std::str::from_utf8(&self.0).map(|line| Line::read(line.to_owned()));

@@ -82,3 +82,39 @@ impl LineStore for StoredLines {
         self.sinks.diagnostics.flush()
     }
 }
+
+#[cfg(test)]
+pub(crate) mod nowhere {
+    //! Sinks that keep nothing but progress.
+
+    use super::*;
+    use cjm_store::DroppedCounts;
+
+    #[derive(Debug)]
+    struct Nowhere;
+
+    impl Diagnostics for Nowhere {
+        fn record(&self, _: DiagnosticRecord) -> bool {
+            true
+        }
+
+        fn chunk(&self, _: StreamChunk) -> bool {
+            true
+        }
+
+        fn dropped(&self) -> DroppedCounts {
+            DroppedCounts::default()
+        }
+
+        fn flush(&self) -> BoxFuture<'static, ()> {
+            Box::pin(async {})
+        }
+
+        fn close(&self) {}
+    }
+
+    pub(crate) fn nowhere() -> (Arc<Sinks>, broadcast::Receiver<HostEvent>) {
+        let (sender, events) = broadcast::channel(64);
+        (Arc::new(Sinks { diagnostics: Arc::new(Nowhere), events: sender }), events)
+    }
+}

@@ -150,7 +150,7 @@ pub(crate) fn stored_settings(
     if !enabled {
         return Err(StoredSettingsFault::Disabled { instance: instance.to_string() });
     }
-    stored.config = Some(config).filter(|config| !config.is_empty());
+    stored.config = Some(config);
     stored.worker_env =
         worker_env.into_iter().filter_map(|(name, value)| Some((name, text(&value)?))).collect();
     Ok(stored)

@@ -316,3 +316,6 @@ fn job_of(request: &[u8]) -> Option<String> {
     }
     serde_json::from_slice(request).ok().map(|Head { envelope: Envelope { job_id } }| job_id)
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -198,6 +198,14 @@ fn failures_tell_the_code_the_last_words_and_the_category() {
         ("echo '<html>oops'", json!({"result": "stdout_json"}), "fatal", "\"<html>oops\""),
         ("echo NaN", json!({"result": "stdout_json"}), "fatal", "where JSON was promised"),
         ("true", json!({"result": "stdout_json"}), "fatal", "wrote nothing"),
+        ("printf 'caf\\351'", json!({"result": "stdout_text"}), "fatal", "byte 3 begins no character"),
+        ("printf 'a\\nb\\377\\n'", json!({"result": "stdout_lines"}), "fatal", "not UTF-8"),
+        (
+            "mkdir made",
+            json!({"outputs": {"out": "{work_dir}/made"}}),
+            "fatal",
+            "output `out` is a directory and no file",
+        ),
         ("kill -SEGV $$", json!({}), "fatal", "sh was ended by SIGSEGV"),
         ("kill -KILL $$", json!({}), "resource", "by the kernel for lack of memory"),
         ("sleep 100", json!({"timeout_seconds": 0.05}), "transient", "ran longer than 0.05 s"),
@@ -218,6 +226,21 @@ fn failures_tell_the_code_the_last_words_and_the_category() {
             worker.wait_for("stderr", || worker.stderr().contains("early\nlate\n").then_some(()));
         }
         assert_eq!(std::fs::read_dir(worker.data_dir().join("work")).unwrap().count(), 0, "{text}");
+    }
+}
+
+#[test]
+fn of_lines_that_come_as_they_are_written_one_that_is_no_text_ends_the_call() {
+    for text in [
+        // It would go on.
+        "printf 'one\\ntwo\\377\\n'; exec sleep 1000",
+        "printf 'one\\ntwo\\377'",
+    ] {
+        let worker = run(text, json!({"result": "stdout_lines"}));
+        let lines = worker.stream_lines("run", json!({}));
+        assert_eq!(lines[0], "\"one\"");
+        assert!(lines[1].contains("_job_error") && lines[1].contains("not UTF-8"), "{lines:?}");
+        assert_eq!(lines.len(), 2);
     }
 }
 

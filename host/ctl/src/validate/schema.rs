@@ -156,3 +156,30 @@ fn no_such_mark(context: &[Vec<ValidationError<'_>>]) -> Option<(String, String)
     }
     Some((pointer, format!("{found} is none of {}", in_words(expected))))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const SCHEMA: &str = r#"{"type": "object", "additionalProperties": {"type": "integer"}}"#;
+
+    fn messages(document: &Value) -> Vec<String> {
+        let document = Placed::parse(&document.to_string()).expect("a document");
+        gather(&[], Some(&document), SCHEMA, "x.schema").into_iter().map(|found| found.message).collect()
+    }
+
+    #[test]
+    fn a_value_is_shown_as_long_as_it_is_short_and_faults_are_listed_up_to_a_number() {
+        let fits = "x".repeat(VALUE_BYTES_MAX - 2);
+        let told = messages(&json!({"a": fits, "b": format!("{fits}x")}));
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].starts_with("a: ") && told[0].contains(&fits), "{told:?}");
+        assert!(told[1].starts_with("b: it is"), "{told:?}");
+        let many: serde_json::Map<String, Value> =
+            (0..60).map(|n| (format!("key{n:02}"), json!("x"))).collect();
+        let told = messages(&Value::Object(many));
+        assert_eq!(told.len(), 51);
+        assert_eq!(told[50], "10 more of this kind are not listed");
+    }
+}

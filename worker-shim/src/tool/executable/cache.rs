@@ -66,7 +66,7 @@ struct KeptFile {
     name: PathBuf,
     size: u64,
     mtime_ns: i64,
-    /// None of a directory.
+    /// None of a directory, as earlier versions kept them.
     sha256: Option<String>,
 }
 
@@ -125,7 +125,7 @@ impl Slot {
         }
         let mut files = Map::new();
         for (name, path) in outputs {
-            let found = std::fs::metadata(path).ok()?;
+            let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
             let sha256 = if let Ok(inside) = path.strip_prefix(&self.dir) {
                 let kept = record.files.get(name).filter(|kept| kept.name == inside)?;
                 if kept.size != found.len() || kept.mtime_ns != mtime_ns(&found) {

@@ -58,6 +58,8 @@ pub(crate) enum Stop {
     Cancelled,
     TimedOut(Duration),
     TooMuchOutput(usize),
+    /// It wrote a line that is no text where its lines are the result.
+    NotText,
 }
 
 /// A process that has ended.
@@ -97,6 +99,7 @@ impl Run<'_> {
         let mut output = Output::new(self, use_of_stdout);
         let stop = self.attend(&mut started, &mut output).await;
         output.finish().await;
+        let stop = stop.or(output.not_text.then_some(Stop::NotText));
         let (status, usage) = self.program.context.children.reap(started.pid).ok_or_else(|| {
             ToolError::fatal("the program's exit status is lost: something else in this worker reaped it")
         })?;
@@ -202,8 +205,8 @@ impl Run<'_> {
                         count => {
                             output.take_stdout(&out_bytes[..count]);
                             silent_at = later(exited, silent_at);
-                            if output.too_much() && stop.is_none() {
-                                stop = Some(Stop::TooMuchOutput(STDOUT_BYTES_MAX));
+                            if let Some(refused) = output.refused().filter(|_| stop.is_none()) {
+                                stop = Some(refused);
                                 kill_at = Instant::now();
                             }
                         }
@@ -284,6 +287,7 @@ struct Output<'a> {
     err_lines: LineCutter,
     tail: Tail,
     too_much: bool,
+    not_text: bool,
 }
 
 impl<'a> Output<'a> {
@@ -298,6 +302,7 @@ impl<'a> Output<'a> {
             err_lines: small(),
             tail: Tail::default(),
             too_much: false,
+            not_text: false,
         }
     }
 
@@ -310,8 +315,8 @@ impl<'a> Output<'a> {
                 self.too_much |= bytes.len() > room;
             }
             StdoutUse::Stream(_) => {
-                let pending = &mut self.pending;
-                self.stream_lines.push(bytes, |line, _| pending.push_back(stream_line(line)));
+                let (pending, not_text) = (&mut self.pending, &mut self.not_text);
+                self.stream_lines.push(bytes, |line, _| queue_line(line, pending, not_text));
                 self.too_much |= self.stream_lines.overflowed();
             }
         }
@@ -336,8 +341,8 @@ impl<'a> Output<'a> {
     async fn finish(&mut self) {
         let tail = &mut self.tail;
         self.err_lines.finish(|line, ended| tail.push(line, ended));
-        let pending = &mut self.pending;
-        self.stream_lines.finish(|line, _| pending.push_back(stream_line(line)));
+        let (pending, not_text) = (&mut self.pending, &mut self.not_text);
+        self.stream_lines.finish(|line, _| queue_line(line, pending, not_text));
         while self.is_behind() {
             self.send_pending().await;
         }
@@ -355,8 +360,12 @@ impl<'a> Output<'a> {
         !self.pending.is_empty()
     }
 
-    fn too_much(&self) -> bool {
-        self.too_much
+    /// Why the program is not let go on, for what it wrote.
+    fn refused(&self) -> Option<Stop> {
+        if self.too_much {
+            return Some(Stop::TooMuchOutput(STDOUT_BYTES_MAX));
+        }
+        self.not_text.then_some(Stop::NotText)
     }
 
     /// Sends one line when the reader has room. Dropped early, it has sent nothing.
@@ -386,9 +395,13 @@ impl Run<'_> {
     }
 }
 
-fn stream_line(line: &[u8]) -> Bytes {
+/// Queues a line as a result; nothing behind one that is no text.
+fn queue_line(line: &[u8], pending: &mut VecDeque<Bytes>, not_text: &mut bool) {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    chunk_line(&Value::from(String::from_utf8_lossy(line)))
+    match std::str::from_utf8(line) {
+        Ok(line) if !*not_text => pending.push_back(chunk_line(&Value::from(line))),
+        _ => *not_text = true,
+    }
 }
 
 /// Bytes read, 0 at the end; an error is an end.

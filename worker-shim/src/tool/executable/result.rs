@@ -49,6 +49,12 @@ pub(crate) fn judge<'a>(
                 format!("{name} was stopped: it wrote more than {bytes_max} bytes where its result is read");
             return Err(with_tail(ToolError::fatal(message), &ended));
         }
+        Some(Stop::NotText) => {
+            let message = format!(
+                "{name} was stopped: it wrote a line that is not UTF-8 text, and its lines are its result"
+            );
+            return Err(with_tail(ToolError::fatal(message), &ended));
+        }
         None => {}
     }
     let code = match ended.status {
@@ -92,12 +98,9 @@ impl<'a> Done<'a> {
         }
         for file in self.files.values_mut() {
             let path = Path::new(file["path"].as_str().unwrap_or_default());
-            // A directory has no content of its own.
-            if std::fs::metadata(path).is_ok_and(|found| found.is_file()) {
-                let state = hashes.state(path).await?;
-                file["bytes"] = state.size.into();
-                file["sha256"] = digits(&state.content_hash).into();
-            }
+            let state = hashes.state(path).await?;
+            file["bytes"] = state.size.into();
+            file["sha256"] = digits(&state.content_hash).into();
         }
         Ok(())
     }
@@ -119,17 +122,26 @@ impl<'a> Done<'a> {
             ResultSource::ExitCode => json!({ "exit_code": self.code, "files": self.files }),
             ResultSource::Files => Value::Object(self.files),
             ResultSource::StdoutText => {
-                let text = String::from_utf8_lossy(&self.ended.stdout);
-                let text = text.strip_suffix('\n').unwrap_or(&text);
+                let text = text_of(&self.ended)?;
+                let text = text.strip_suffix('\n').unwrap_or(text);
                 Value::from(text.strip_suffix('\r').unwrap_or(text))
             }
-            ResultSource::StdoutLines => {
-                String::from_utf8_lossy(&self.ended.stdout).lines().map(Value::from).collect()
-            }
+            ResultSource::StdoutLines => text_of(&self.ended)?.lines().map(Value::from).collect(),
             ResultSource::StdoutJson => return json_body(self.ended),
         };
         Ok(value.to_string().into())
     }
+}
+
+/// What the program wrote, where it is to be text: another character in the place of a byte would be another result.
+fn text_of(ended: &Ended) -> Result<&str, ToolError> {
+    std::str::from_utf8(&ended.stdout).map_err(|error| {
+        let message = format!(
+            "the program wrote bytes that are not UTF-8 where text was promised: byte {} begins no character",
+            error.valid_up_to()
+        );
+        with_tail(ToolError::fatal(message), ended)
+    })
 }
 
 /// `json` without the white space between its parts; None where there is none.
@@ -180,7 +192,7 @@ fn files(action: &Action, plan: &Plan, name: &str) -> Result<Map<String, Value>,
     let mut files = Map::new();
     for (output, path) in &plan.outputs {
         match std::fs::metadata(path) {
-            Ok(meta) if !meta.is_file() && !meta.is_dir() => {
+            Ok(meta) if !meta.is_file() => {
                 let message = format!(
                     "{name} ended well, and its output `{output}` is a {} and no file: {}",
                     kind_of_file(meta.file_type()),

@@ -1,0 +1,283 @@
+//! Folders of results as calls leave them: what is copied under which name, what is refused, and the bounds.
+
+use super::*;
+use serde_json::json;
+
+struct Lab {
+    folder: tempfile::TempDir,
+}
+
+impl Lab {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("tempdir") }
+    }
+
+    fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("mkdir");
+        std::fs::write(&path, content).expect("write");
+        path
+    }
+
+    fn out(&self) -> PathBuf {
+        self.folder.path().join("out")
+    }
+
+    fn write(&self, result: &Value, given: &Value) -> Result<Written, String> {
+        let given = cjm_wire::Json::from(given).fields().expect("an object");
+        make(&self.out()).expect("a folder");
+        let result = to_raw_value(result).expect("raw");
+        write(&self.out(), &result, &given).map_err(|fault| match fault {
+            Fault::Shown(report) => format!("{} {:?}", report.message, report.causes),
+            Fault::OutputClosed => "closed".to_owned(),
+        })
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.out().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+}
+
+const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+#[test]
+fn files_are_copied_and_inputs_are_not() {
+    let lab = Lab::new();
+    let (page, first, second) =
+        (lab.file("page.png", "x"), lab.file("1/a.txt", "abc"), lab.file("2/a.txt", "other"));
+    let result = json!({
+        "image": {"path": page, "bytes": 1}, "text": {"path": first, "bytes": 3, "sha256": ABC},
+        "more": [{"path": second, "bytes": 5}, {"path": first, "bytes": 3}],
+        "no_file": {"path": "/etc/hostname"}, "count": 2,
+    });
+    let written = lab.write(&result, &json!({"page": page})).expect("written");
+    assert_eq!((lab.read("a.txt").as_str(), lab.read("a-2.txt").as_str()), ("abc", "other"));
+    assert!(!lab.out().join("page.png").exists() && !lab.out().join("hostname").exists());
+    let names: Vec<String> = written
+        .files
+        .iter()
+        .map(|(path, bytes)| format!("{} {bytes}", path.strip_prefix(lab.out()).expect("inside").display()))
+        .take(2)
+        .collect();
+    assert_eq!(names, ["a.txt 3", "a-2.txt 5"]);
+    let kept: Value = serde_json::from_str(&lab.read("result.json")).expect("JSON");
+    assert_eq!((&kept["text"]["path"], &kept["more"][1]["path"]), (&json!("a.txt"), &json!("a.txt")));
+    assert_eq!((&kept["image"]["path"], &kept["count"]), (&json!(page), &json!(2)));
+    let told: Value = serde_json::from_str(written.result.get()).expect("JSON");
+    assert_eq!(told["more"][0]["path"], json!(lab.out().join("a-2.txt")));
+    // Again, over what is there.
+    lab.write(&result, &json!({"page": page})).expect("written");
+    let mut left: Vec<_> =
+        std::fs::read_dir(lab.out()).expect("a folder").map(|e| e.expect("entry").file_name()).collect();
+    left.sort();
+    assert_eq!(left, [LIST, "a-2.txt", "a.txt", "result.json"]);
+}
+
+#[test]
+fn what_somebody_else_wrote_or_changed_is_not_overwritten() {
+    let lab = Lab::new();
+    let made = lab.file("1/a.txt", "abc");
+    let result = json!({"path": made, "bytes": 3});
+    let refused = |at: &str| {
+        let error = lab.write(&result, &json!({})).expect_err("refused");
+        assert!(error.contains(&format!("{} is no ", lab.out().join(at).display())), "{error}");
+    };
+    std::fs::create_dir(lab.out()).expect("a folder");
+    std::fs::write(lab.out().join("a.txt"), "mine").expect("written");
+    refused("a.txt");
+    assert_eq!(lab.read("a.txt"), "mine");
+    // The same content may stand there, whoever wrote it; and what a call wrote gives way to the next one's.
+    std::fs::write(lab.out().join("a.txt"), "abc").expect("written");
+    for content in ["abc", "other"] {
+        std::fs::write(&made, content).expect("written");
+        lab.write(&json!({"path": made, "bytes": content.len()}), &json!({})).expect("written");
+        assert_eq!(lab.read("a.txt"), content);
+    }
+    std::fs::write(&made, "abc").expect("written");
+    std::fs::write(lab.out().join("a.txt"), "corrected by hand").expect("written");
+    refused("a.txt");
+    std::fs::remove_file(lab.out().join("a.txt")).expect("removed");
+    lab.write(&result, &json!({})).expect("written");
+    // Known before the call.
+    for name in RESULTS {
+        let _ = std::fs::remove_file(lab.out().join(name));
+        std::fs::create_dir(lab.out().join(name)).expect("a folder");
+        assert!(make(&lab.out()).is_err(), "{name}");
+        std::fs::remove_dir(lab.out().join(name)).expect("removed");
+        std::os::unix::fs::symlink("/etc/hostname", lab.out().join(name)).expect("a link");
+        assert!(make(&lab.out()).is_err(), "{name}");
+        std::fs::remove_file(lab.out().join(name)).expect("removed");
+        make(&lab.out()).expect("free");
+    }
+}
+
+#[test]
+fn results_without_files_are_written_as_they_are() {
+    let lab = Lab::new();
+    assert_eq!(lab.write(&json!("some\ntext"), &json!({})).expect("written").files.len(), 1);
+    assert_eq!(lab.read("result.txt"), "some\ntext\n");
+    let many = RawValue::from_string("{\"n\": 123456789012345678901234567890}".to_owned()).expect("JSON");
+    let written = write(&lab.out(), &many, &Arguments::new()).expect("written");
+    assert_eq!((lab.read("result.json").trim_end(), written.result.get()), (many.get(), many.get()));
+}
+
+#[test]
+fn a_folder_is_copied_whole_and_never_over_another() {
+    let lab = Lab::new();
+    lab.file("pages/1.txt", "one");
+    lab.file("pages/deep/2.txt", "two");
+    let result = json!({"path": lab.folder.path().join("pages"), "bytes": 4096});
+    lab.write(&result, &json!({})).expect("written");
+    assert_eq!(lab.read("pages/deep/2.txt"), "two");
+    let error = lab.write(&result, &json!({})).expect_err("refused");
+    assert!(error.contains("is there already"), "{error}");
+}
+
+#[test]
+fn what_is_no_file_is_told_and_hangs_nobody() {
+    let lab = Lab::new();
+    lab.file("pages/1.txt", "one");
+    let pages = lab.folder.path().join("pages");
+    std::os::unix::fs::symlink("/etc/hostname", pages.join("link")).expect("a link");
+    let pipe = pages.join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    for path in [pipe.as_path(), Path::new("/dev/zero")] {
+        let error = lab.write(&json!({"path": path, "bytes": 1}), &json!({})).expect_err("refused");
+        assert!(error.contains(&format!("cannot read {}", path.display())), "{error}");
+    }
+    let mut written = lab.write(&json!({"path": pages, "bytes": 4096}), &json!({})).expect("written");
+    written.left_out.sort();
+    assert_eq!(
+        (lab.read("pages/1.txt").as_str(), &written.left_out),
+        ("one", &vec![pages.join("link"), pipe])
+    );
+}
+
+#[test]
+fn a_file_that_is_gone_or_another_is_told() {
+    let lab = Lab::new();
+    let error = lab.write(&json!({"path": "/nowhere/x", "bytes": 1}), &json!({})).expect_err("refused");
+    assert!(error.contains("cannot read /nowhere/x"), "{error}");
+    let path = lab.file("a", "abcd");
+    for promised in [
+        json!({"path": path, "bytes": 4, "sha256": ABC}),
+        // Where it says no hash, its length is all there is to go by.
+        json!({"path": path, "bytes": 3}),
+    ] {
+        let error = lab.write(&promised, &json!({})).expect_err("refused");
+        assert!(error.contains("changed since the tool made it"), "{error}");
+    }
+    assert_eq!(std::fs::read_dir(lab.out()).expect("a folder").count(), 0, "nothing half is left");
+}
+
+#[test]
+fn a_file_that_is_named_twice_is_copied_once_and_must_be_what_each_says() {
+    for (second, fits) in [
+        (json!({"bytes": 3}), true),
+        (json!({"bytes": 3, "sha256": ABC}), true),
+        (json!({"bytes": 4}), false),
+        (json!({"bytes": 3, "sha256": ABC.replace('a', "b")}), false),
+    ] {
+        let lab = Lab::new();
+        let path = lab.file("a", "abc");
+        let mut second = second;
+        second["path"] = json!(path);
+        let written = lab.write(&json!([{"path": path, "bytes": 3}, second]), &json!({}));
+        assert_eq!(written.is_ok(), fits, "{second}: {written:?}");
+        assert!(lab.out().join("a").exists(), "the first is what it says");
+    }
+}
+
+#[test]
+fn a_tools_file_takes_no_name_that_the_folder_needs_itself() {
+    let lab = Lab::new();
+    let (result, list) = (lab.file("result.json", "mine"), lab.file(LIST, "yours"));
+    let given = json!([{"path": result, "bytes": 4}, {"path": list, "bytes": 5}]);
+    for _ in 0..2 {
+        let written = lab.write(&given, &json!({})).expect("written");
+        assert_eq!(lab.read("result-2.json"), "mine");
+        assert_eq!(lab.read(".cjm-output-2.json"), "yours");
+        let kept: Value = serde_json::from_str(&lab.read("result.json")).expect("JSON");
+        assert_eq!(
+            (&kept[0]["path"], &kept[1]["path"]),
+            (&json!("result-2.json"), &json!(".cjm-output-2.json"))
+        );
+        let told: Value = serde_json::from_str(written.result.get()).expect("JSON");
+        assert_eq!(told[0]["path"], json!(lab.out().join("result-2.json")));
+    }
+    // A text has another name, and leaves that one to files.
+    let text = Lab::new();
+    let file = text.file("result.txt", "mine");
+    text.write(&json!({"path": file, "bytes": 4}), &json!({})).expect("written");
+    assert_eq!(text.read("result.txt"), "mine");
+}
+
+/// What is being written into `folder`.
+fn out(folder: &Path) -> Out<'_> {
+    Out {
+        folder,
+        made: BTreeMap::new(),
+        given: BTreeSet::new(),
+        copies: BTreeMap::new(),
+        taken: BTreeSet::new(),
+        files: Vec::new(),
+        left_out: Vec::new(),
+    }
+}
+
+#[test]
+fn of_one_result_a_bounded_number_of_files_is_copied_and_of_one_name_too() {
+    let lab = Lab::new();
+    let path = lab.file("a.txt", "abc");
+    std::fs::create_dir(lab.out()).expect("a folder");
+    let folder = lab.out();
+    let mut many = out(&folder);
+    many.files = vec![(PathBuf::new(), 0); FILES_MAX - 1];
+    many.copy_file(&path, &folder.join("last"), None).expect("the last one that may be");
+    let Err(Fault::Shown(report)) = many.copy_file(&path, &folder.join("more"), None) else {
+        panic!("copied")
+    };
+    assert!(report.message.contains("more than 100000 files"), "{}", report.message);
+    assert!(!folder.join("more").exists());
+    let mut same = out(&folder);
+    for turn in 1..SAME_NAME_MAX {
+        let name = same.free_name(&path).expect("a name");
+        assert_eq!(name, if turn == 1 { "a.txt".to_owned() } else { format!("a-{turn}.txt") });
+        if turn == 2 {
+            // The rest at once.
+            same.taken.extend((3..SAME_NAME_MAX).map(|turn| format!("a-{turn}.txt")));
+            break;
+        }
+    }
+    assert_eq!(same.free_name(&path).expect("the last one"), format!("a-{SAME_NAME_MAX}.txt"));
+    let Err(Fault::Shown(report)) = same.free_name(&path) else { panic!("one more name") };
+    assert!(report.message.contains("more than 10000 files are named a.txt"), "{}", report.message);
+}
+
+#[test]
+fn a_list_that_is_too_long_is_none_and_then_nothing_is_overwritten() {
+    let lab = Lab::new();
+    let path = lab.file("a.txt", "abc");
+    lab.write(&json!({"path": path, "bytes": 3}), &json!({})).expect("written");
+    std::fs::write(&path, "abcd").expect("written");
+    let list = lab.read(LIST);
+    let long = list.trim_end().trim_end_matches('}').to_owned()
+        + &" ".repeat(usize::try_from(LIST_BYTES_MAX).expect("small"))
+        + "}";
+    std::fs::write(lab.out().join(LIST), long).expect("written");
+    assert!(made_before(&lab.out()).is_empty());
+    std::fs::write(lab.out().join(LIST), list).expect("written");
+    assert_eq!(made_before(&lab.out()).len(), 2);
+}
+
+#[test]
+fn a_call_that_failed_half_way_is_followed_by_one_that_works() {
+    let lab = Lab::new();
+    let first = lab.file("a.txt", "abc");
+    let gone = json!([{"path": first, "bytes": 3}, {"path": lab.folder.path().join("gone"), "bytes": 1}]);
+    lab.write(&gone, &json!({})).expect_err("refused");
+    assert_eq!(lab.read("a.txt"), "abc");
+    std::fs::write(&first, "other").expect("written");
+    lab.write(&json!({"path": first, "bytes": 5}), &json!({})).expect("written");
+    assert_eq!(lab.read("a.txt"), "other");
+}

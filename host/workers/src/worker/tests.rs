@@ -1,0 +1,302 @@
+//! One worker whose keeper, socket, link and death are this test's to play.
+
+use super::*;
+use crate::death::Death;
+use crate::keeper_client::tests::Mute;
+use crate::redaction::Redaction;
+use cjm_decide::death::{Evidence, SincePhaseBegan, verdict};
+use cjm_platform::fds;
+use cjm_wire::keeper::HostToKeeper;
+use cjm_wire::link::WorkerReady;
+use serde_json::{Value, json};
+use std::os::fd::OwnedFd;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// More than anything here may take, on a clock that moves when nothing else does.
+const LONG: Duration = Duration::from_secs(60);
+
+struct Stage {
+    worker: Arc<ProcessWorker>,
+    mute: Mute,
+    dying: watch::Sender<Option<Arc<Death>>>,
+    link: UnixStream,
+    listener: UnixListener,
+    _dir: tempfile::TempDir,
+}
+
+fn into_stream(fd: OwnedFd) -> UnixStream {
+    let stream = std::os::unix::net::UnixStream::from(fd);
+    stream.set_nonblocking(true).unwrap();
+    UnixStream::from_std(stream).unwrap()
+}
+
+/// Of a worker `w` of the capability `t`, and who says that it is dead.
+pub(crate) fn common_of(
+    mute: &Mute,
+    socket: &std::path::Path,
+    calls_have_tails: bool,
+) -> (Common, watch::Sender<Option<Arc<Death>>>) {
+    let (dying, death) = watch::channel(None);
+    let tail = Tail::default();
+    tail.push("its last line");
+    let common = Common {
+        session: WorkerSessionId::from_text("w"),
+        capability: "t".to_owned(),
+        keeper: Arc::clone(&mute.keeper),
+        death,
+        own_kill: Arc::default(),
+        phases: Phases::starting(tail.clone()),
+        tail,
+        calls_have_tails,
+        socket: socket.to_owned(),
+    };
+    (common, dying)
+}
+
+fn stage(calls_have_tails: bool) -> Stage {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("s");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let mute = Mute::new();
+    let (common, dying) = common_of(&mute, &socket, calls_have_tails);
+    let session = common.session.clone();
+    let (here, there) = fds::stream_pair().unwrap();
+    let ready = WorkerReady {
+        tool_pid: None,
+        name: "t".to_owned(),
+        version: "1".to_owned(),
+        supports: Vec::new(),
+        concurrency_max: 0,
+    };
+    let facts = WorkerFacts { session, pid: 1, ready, wait_seconds: 0.0, drifted: Vec::new(), genuine: None };
+    let proxy = Proxy::new("t", &socket, Arc::new(Redaction::default())).unwrap();
+    let link = Some(tokio::sync::Mutex::new(into_stream(here).into_split().1));
+    let worker = Arc::new(ProcessWorker { common, facts, proxy, link, jobs: None });
+    Stage { worker, mute, dying, link: into_stream(there), listener, _dir: dir }
+}
+
+fn a_death(given: Option<&[&str]>) -> Option<Arc<Death>> {
+    let since = SincePhaseBegan { output: Vec::new(), elapsed_ms: 0 };
+    let death = Death::told(verdict(&Evidence::new(LifePhase::Idle, since)), Vec::new());
+    let given = given.map(|given| given.iter().map(|job| (*job).to_owned()).collect());
+    Some(Arc::new(Death { given, ..death }))
+}
+
+fn request(job: &str) -> Vec<u8> {
+    json!({"args": [], "kwargs": {}, "envelope": {"job_id": job}}).to_string().into_bytes()
+}
+
+impl Stage {
+    fn own_kill(&self) -> Option<OwnKill> {
+        self.worker.common.own_kill.lock().unwrap().clone()
+    }
+
+    /// Takes one request; the connection stays open as long as what is returned.
+    async fn take(&self) -> UnixStream {
+        let (mut stream, _) = self.listener.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 4096]).await.unwrap();
+        stream
+    }
+
+    async fn fails_with(&self, status: u16, body: Value) -> CallError {
+        let body = body.to_string();
+        let answer = async {
+            let mut stream = self.take().await;
+            let head = format!(
+                "HTTP/1.1 {status} It\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        };
+        let (told, ()) = tokio::join!(self.worker.call(http::EXECUTE, request("j")), answer);
+        told.expect_err("a failure")
+    }
+}
+
+pub(crate) fn is_kill_of(heard: &HostToKeeper, expected: &str) -> bool {
+    matches!(heard, HostToKeeper::Kill { worker } if worker == expected)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_without_an_answer_ends_in_time() {
+    let stage = stage(false);
+    let begun = Instant::now();
+    let asked = tokio::time::timeout(LONG, stage.worker.question(http::STATS)).await;
+    assert_eq!(asked.expect("it gives up"), None);
+    let job = JobId::from_text("j");
+    tokio::time::timeout(LONG, stage.worker.cancel(&job)).await.expect("it gives up");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_the_answer_of_a_dead_worker() {
+    let stage = stage(false);
+    stage.dying.send_replace(a_death(None));
+    assert!(stage.worker.is_dead());
+    let begun = Instant::now();
+    let called = tokio::time::timeout(LONG, stage.worker.call(http::EXECUTE, request("j"))).await;
+    assert!(
+        matches!(called, Ok(Err(CallError::Died { .. }))),
+        "its socket takes the request, and says nothing"
+    );
+    let opened = tokio::time::timeout(LONG, Arc::clone(&stage.worker).stream(request("j"))).await;
+    assert!(matches!(opened, Ok(Err(CallError::Died { .. }))));
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn what_a_dead_worker_had_not_begun_is_told_as_that() {
+    let stage = stage(false);
+    stage.dying.send_replace(a_death(Some(&["begun"])));
+    for (job, is_told) in [("begun", false), ("waiting", true)] {
+        for broken in [true, false] {
+            let take = async {
+                let stream = stage.take().await;
+                (!broken).then_some(stream)
+            };
+            let (told, _open) = tokio::join!(stage.worker.call(http::EXECUTE, request(job)), take);
+            let told = told.expect_err("it is dead");
+            assert_eq!(
+                matches!(told, CallError::NotTaken { others: true, .. }),
+                is_told,
+                "{job} {broken}: {told}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_breaks_waits_for_the_news_of_a_death_and_not_for_ever() {
+    let stage = stage(false);
+    for dies in [false, true] {
+        let call = tokio::time::timeout(LONG, stage.worker.call(http::EXECUTE, request("j")));
+        let breaks = async {
+            drop(stage.take().await);
+            if dies {
+                tokio::time::sleep(DEATH_NEWS_MAX / 2).await;
+                stage.dying.send_replace(a_death(None));
+            }
+        };
+        let (told, ()) = tokio::join!(call, breaks);
+        let told = told.expect("it ends").expect_err("it failed");
+        assert!(
+            matches!((&told, dies), (CallError::Connection { .. }, false) | (CallError::Died { .. }, true)),
+            "{told}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_tools_last_lines_come_with_its_own_failures_and_not_with_its_callers() {
+    let failure = |category: &str, traceback: Value| {
+        json!({"_job_error": {"category": category, "message": "m", "retriable": false, "original_exc_repr": "E()",
+            "traceback": traceback}})
+    };
+    let of_worker = stage(false);
+    for (category, lines) in [("user_input", 0), ("fatal", 1), ("resource", 1), ("transient", 1)] {
+        let told = of_worker.fails_with(500, failure(category, Value::Null)).await;
+        assert_eq!(told.stderr_tail().len(), lines, "{category}");
+    }
+    let told = of_worker.fails_with(500, json!("no answer of the contract")).await;
+    assert_eq!(told.stderr_tail(), ["its last line"]);
+    // Where each call is a program, its words come with its failure.
+    let of_program = stage(true);
+    let told = of_program.fails_with(500, failure("fatal", json!("one\ntwo"))).await;
+    assert_eq!(told.stderr_tail(), ["one", "two"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unload_is_noted_before_its_worker_hears_of_it_and_one_that_obeys_is_not_killed() {
+    let mut stage = stage(false);
+    let obeys = async {
+        let asked = frames::read(&mut stage.link, 4096).await.unwrap().expect("a request");
+        assert_eq!(asked.kind, to_shim::SHUTDOWN);
+        let request: Value = Redaction::default().read(&asked.payload).unwrap();
+        assert_eq!(request["grace_ms"], 1000);
+        assert_eq!(*stage.worker.common.own_kill.lock().unwrap(), Some(OwnKill::Unload));
+        assert_eq!(stage.worker.common.phases.at_death().0, LifePhase::Stopping);
+        stage.dying.send_replace(a_death(None));
+    };
+    tokio::join!(stage.worker.unload(Duration::from_secs(1), OwnKill::Unload), obeys);
+    stage.worker.common.keeper.kill(&WorkerSessionId::from_text("another"));
+    assert!(is_kill_of(&stage.mute.hears(), "another"), "nothing was said of this one before");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_does_not_end_when_it_is_asked_is_killed_after_its_grace_at_once_if_it_cannot_be_asked()
+{
+    let grace = Duration::from_secs(3);
+    for is_reachable in [true, false] {
+        let Stage { worker, mute, dying: _dying, link, .. } = stage(false);
+        let kept = is_reachable.then_some(link);
+        let begun = Instant::now();
+        tokio::time::timeout(LONG, worker.unload(grace, OwnKill::Evicted)).await.expect("it gives up");
+        // Its keeper does not say that it is dead.
+        let killed_after = begun.elapsed().saturating_sub(CLEAR_MAX);
+        assert!(is_kill_of(&mute.hears(), "w"));
+        assert_eq!(killed_after >= grace, is_reachable, "{killed_after:?}");
+        assert!(killed_after < grace + Duration::from_secs(1), "{killed_after:?}");
+        assert_eq!(*worker.common.own_kill.lock().unwrap(), Some(OwnKill::Evicted));
+        drop(kept);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_has_its_reason_before_it_is_sent_and_a_stopped_keeper_is_not_waited_for() {
+    let stage = stage(false);
+    let begun = Instant::now();
+    stage.worker.kill(OwnKill::Unresponsive).await;
+    assert_eq!(stage.own_kill(), Some(OwnKill::Unresponsive));
+    assert!(is_kill_of(&stage.mute.hears(), "w"));
+    assert!(
+        begun.elapsed() <= CLEAR_MAX + Duration::from_secs(1),
+        "a keeper that says nothing holds nobody for ever"
+    );
+    stage.mute.stop().await;
+    let begun = Instant::now();
+    stage.worker.kill(OwnKill::Evicted).await;
+    assert!(begun.elapsed() <= 2 * STOPPED_KEEPER_MAX, "{:?}", begun.elapsed());
+    assert_eq!(stage.own_kill(), Some(OwnKill::Unresponsive), "the first reason is why it dies");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_ancestors_worker_is_asked_to_clean_up_then_to_end_and_then_is_killed() {
+    let grace = Duration::from_secs(3);
+    for ends in [true, false] {
+        let Stage { worker, mute, dying, listener, _dir, .. } = stage(false);
+        let worker = Arc::into_inner(worker).map(|worker| ProcessWorker { link: None, ..worker }).unwrap();
+        let begun = Instant::now();
+        let unload = tokio::time::timeout(LONG, worker.unload(grace, OwnKill::Unload));
+        let ending = async {
+            let (mut stream, _) =
+                tokio::time::timeout(2 * LONG, listener.accept()).await.expect("it is asked").unwrap();
+            let mut request = [0; 64];
+            let count = stream.read(&mut request).await.unwrap();
+            assert!(request[..count].starts_with(b"POST /cleanup "), "{}", String::from_utf8_lossy(&request));
+            if ends {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+                tokio::time::sleep(grace / 2).await;
+                dying.send_replace(a_death(None));
+            }
+            (stream, dying)
+        };
+        let (unloaded, _open) = tokio::join!(unload, ending);
+        assert!(unloaded.is_ok());
+        let heard = mute.hears();
+        assert!(
+            matches!(&heard, HostToKeeper::Signal { worker, signal: SIGTERM } if worker == "w"),
+            "{heard:?}"
+        );
+        if ends {
+            assert!(begun.elapsed() < grace, "{:?}", begun.elapsed());
+            worker.common.keeper.kill(&WorkerSessionId::from_text("another"));
+            assert!(is_kill_of(&mute.hears(), "another"));
+        } else {
+            assert!(is_kill_of(&mute.hears(), "w"));
+            assert!(begun.elapsed() >= 2 * grace, "{:?}", begun.elapsed());
+        }
+    }
+}
