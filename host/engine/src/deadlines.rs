@@ -1,14 +1,28 @@
 //! When calls must have ended. One task looks after all of them, so that a call which ends in time wakes nobody: every call
 //! has a deadline, and most are a day away.
 
-use crate::direct_call::Late;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+/// Whether a call is stopped because its time is over, and not because its caller went away.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Late(Arc<AtomicBool>);
+
+impl Late {
+    pub(crate) fn note(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_noted(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
 
 /// What may be overdue, and is stopped then, whether or not its caller looks.
 pub(crate) trait Overdue: Send + Sync {

@@ -1,6 +1,7 @@
 //! A direct call, and what becomes of it when its caller goes away: it is cancelled as a job is, first by asking, then by
 //! force.
 
+use crate::deadlines::Late;
 use crate::instances::{DirectCallCount, Instance, NoWorker};
 use crate::queue::attempt::{CANCEL_REPEAT, Runner};
 use bytes::Bytes;
@@ -11,7 +12,6 @@ use cjm_wire::event::{EventType, JournalRow};
 use cjm_workers::{CallError, Reply, Worker};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -25,21 +25,6 @@ pub(crate) struct Calling {
     /// The host's own, where workers are started.
     pub(crate) runtime: Handle,
     pub(crate) late: Late,
-}
-
-/// Whether a call is stopped because its time is over, and not because its caller went away.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Late(Arc<AtomicBool>);
-
-impl Late {
-    pub(crate) fn note(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    /// Why the worker of this call is killed when its tool does not stop.
-    fn reason(&self, job: JobId) -> OwnKill {
-        if self.0.load(Ordering::Acquire) { OwnKill::Deadline { job } } else { OwnKill::ForceCancel { job } }
-    }
 }
 
 /// A call that is no job, and whom it was sent to.
@@ -112,7 +97,9 @@ impl Called {
         };
         // The call itself says when it is over; nothing else ends the asking.
         let _ = tokio::time::timeout(Duration::from_millis(CANCEL_GRACE_MS), ask).await;
-        let reason = self.late.reason(self.call.clone());
+        let job = self.call.clone();
+        let is_late = self.late.is_noted();
+        let reason = if is_late { OwnKill::Deadline { job } } else { OwnKill::ForceCancel { job } };
         let Runner { services, jobs, .. } = &self.runner;
         self.instance.recycle(services, jobs, &self.worker.facts().session, reason);
     }

@@ -3,7 +3,8 @@
 
 use crate::bring_up::{StartedParts, start_parts};
 use crate::compositions::state::CompositionHandle;
-use crate::direct_call::{Calling, Late};
+use crate::deadlines::Late;
+use crate::direct_call::Calling;
 use crate::error::HostError;
 use crate::instances::{Instance, Instances, NoWorker, NotAdded};
 use crate::lookup::find;

@@ -2,8 +2,7 @@
 //! a thread that ends, or block its only runtime thread, and its workers must still be watched. Direct calls alone do
 //! their I/O in the caller's task, and move here when the caller goes away.
 
-use crate::deadlines::Overdue;
-use crate::direct_call::Late;
+use crate::deadlines::{Late, Overdue};
 use crate::error::HostError;
 use futures_util::future::BoxFuture;
 use std::future::Future;

@@ -1,6 +1,6 @@
 //! Into the queue: a request becomes a job that is durable before its id is given out.
 
-use crate::direct_call::Late;
+use crate::deadlines::Late;
 use crate::error::HostError;
 use crate::host::Host;
 use crate::own_runtime::Enduring;
