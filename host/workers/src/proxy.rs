@@ -64,7 +64,7 @@ impl Proxy {
         Ok(Self { connections, client, capability: capability.to_owned(), redaction })
     }
 
-    /// `POST` of a call: `/execute` or `/task`.
+    /// `POST` of a call, `/execute` or `/task`; or of one of the surface's other paths.
     pub(crate) async fn call(&self, path: &str, body: Bytes) -> Result<Reply, Failed> {
         let answer = self.connections.post(path, body).await;
         let answer = answer.map_err(|error| match error {
@@ -74,7 +74,10 @@ impl Proxy {
         })?;
         let accounts = self.accounts_of(&answer);
         if answer.status.as_u16() == 200 {
-            return Ok(Reply { accounts, body: answer.body.result() });
+            // What a call brings is its caller's as it is; what a worker says of itself is shown to anybody.
+            let is_result = matches!(path, http::EXECUTE | http::TASK);
+            let body = if is_result { answer.body.result() } else { self.shown(&answer.body) };
+            return Ok(Reply { accounts, body });
         }
         let mut error = self.error_of(answer.status.as_u16(), &answer.body);
         if let CallError::Tool { accounts: told, .. } = &mut error {
@@ -123,7 +126,7 @@ impl Proxy {
         if status == 200 { Ok(body) } else { Err(Failed::Answer(self.error_of(status, &body))) }
     }
 
-    /// An answer to a `GET`, as it may be shown.
+    /// An answer that is no result, as it may be shown.
     pub(crate) fn shown(&self, said: &Said) -> Bytes {
         self.redaction.answer(said)
     }
@@ -313,6 +316,8 @@ mod tests {
         assert_eq!(proxy.read::<DetailBody>(&said).expect("reads").detail, "[secret]");
         let reply = proxy.call("/execute", Bytes::from_static(b"{}")).await.ok().expect("a result");
         assert_eq!(reply.body, json!({"detail": SECRET}).to_string());
+        let reply = proxy.call(http::GET_SYSTEM_STATUS, Bytes::new()).await.ok().expect("an answer");
+        assert_eq!(reply.body, r#"{"detail":"[secret]"}"#, "this is no result");
     }
 
     #[tokio::test]
