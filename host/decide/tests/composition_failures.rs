@@ -5,7 +5,7 @@ mod script;
 use cjm_decide::composition::{
     CompositionEffect, CompositionEvent, FAILURES_LISTED_MAX, Halt, NodeProgress, NodeStatus,
 };
-use cjm_wire::composition::RunOutcome;
+use cjm_wire::composition::{MAP_ELEMENTS_MAX, RunOutcome};
 use script::{check, event, run_of};
 use serde_json::json;
 
@@ -300,9 +300,54 @@ fn a_long_list_of_failures_is_counted_beyond_its_maximum() {
     };
     assert_eq!(outcome, RunOutcome::Partial);
     assert_eq!((failures.listed().len(), failures.left_out()), (FAILURES_LISTED_MAX, 49));
+    assert_eq!((failures.total(), run.elements_ended("a")), (elements - 1, elements));
     assert_eq!(failures.first().map(ToString::to_string), Some("a[1]: no 1".to_owned()));
     let output = output.to_value().expect("a value");
     assert_eq!((output["a"][0].as_u64(), output["a"][1].is_null()), (Some(7), true));
+}
+
+/// What does not bind has ended, too, and what follows it may be a gap.
+#[test]
+fn a_gap_behind_an_element_that_does_not_bind_is_not_called() {
+    let document = "
+name: t
+failure: best_effort
+nodes:
+  each: {capability: c, map: [1, 2, 3], args: {x: '${item}'}}
+  again: {capability: c, map: '${each}', args: {x: '${item.do}'}}
+";
+    let run = check(
+        document,
+        &json!({}),
+        &[
+            ("start", &["submit each[0] {\"x\":1}", "submit each[1] {\"x\":2}", "submit each[2] {\"x\":3}"]),
+            ("each[0] {\"no\":1}", &[]),
+            ("each[1] !boom", &[]),
+            (
+                "each[2] {\"do\":5}",
+                &[
+                    "partial each: 1 of 3 elements failed",
+                    "advanced each > again",
+                    "submit again[2] {\"x\":5}",
+                ],
+            ),
+        ],
+    );
+    assert_eq!((run.elements_ended("each"), run.elements_ended("again")), (3, 2));
+    let Some(NodeProgress::Running { failed, .. }) = run.progress("again") else { panic!("it runs") };
+    assert_eq!(failed, 1, "the gap is no failure");
+    assert_eq!(run.elements_ended("nothing"), 0);
+}
+
+#[test]
+fn a_list_is_as_long_as_it_may_be_and_no_longer() {
+    for (elements, fits) in [(MAP_ELEMENTS_MAX, true), (MAP_ELEMENTS_MAX + 1, false)] {
+        let document = "name: t\ninputs: {l: {}}\nnodes: {a: {capability: c, map: '${inputs.l}'}}\n";
+        let list: Vec<usize> = vec![0; elements];
+        let mut run = run_of(document, &json!({"l": list}));
+        let _ = run.handle(CompositionEvent::Start).expect("starts");
+        assert_eq!(!run.has_ended(), fits, "{elements}");
+    }
 }
 
 #[test]

@@ -69,7 +69,8 @@ pub(crate) async fn start_parts(
         closing: CancellationToken::new(),
     };
     let runner = start_runner(services, limits);
-    tokio::spawn(watch_files(Arc::clone(&runner.services)));
+    let Services { journal, closing, .. } = &*runner.services;
+    tokio::spawn(watch_files(Arc::clone(journal), closing.clone()));
     Ok((runner, catalog, StartedParts { diagnostics, lock, socket_dir, worker_binary }))
 }
 
@@ -106,13 +107,13 @@ impl History for StoredHistory {
 
 /// Looks now and then whether locks and journal still have their names, also while nothing is written: a host whose
 /// directory was taken away must not go on as if its rows were kept.
-async fn watch_files(services: Arc<Services>) {
+async fn watch_files(journal: Arc<dyn Journal>, closing: CancellationToken) {
     loop {
         tokio::select! {
-            () = services.closing.cancelled() => return,
+            () = closing.cancelled() => return,
             () = tokio::time::sleep(FILES_INTERVAL) => {}
         }
-        let journal = Arc::clone(&services.journal);
+        let journal = Arc::clone(&journal);
         // What is wrong closes the journal's gate, which is told where it is seen.
         let looked = tokio::task::spawn_blocking(move || journal.check_files()).await;
         if matches!(looked, Ok(Err(StoreError::Moved { .. }))) {
@@ -205,4 +206,135 @@ async fn begin(
         Ok(Arc::new(journal) as Arc<dyn Journal>)
     });
     blocking.await.unwrap_or(Err(HostError::ShuttingDown))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cjm_store::{Body, Commit, JobEnd, JobRecord, JobStart, JournalFilter, WorkerRecord, Write, rows};
+    use cjm_wire::WorkerSessionId;
+    use cjm_wire::event::{EventType, JobStatus, JournalRow};
+
+    /// A data directory, and what is opened of it once.
+    fn opened() -> (tempfile::TempDir, HostOptions, Opened) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = HostOptions::new(folder.path().join("data"));
+        let opened = open(&options).expect("it opens");
+        (folder, options, opened)
+    }
+
+    #[test]
+    fn a_directory_has_one_host_and_the_next_wipes_what_a_dead_one_left() {
+        let (_folder, options, first) = opened();
+        let held = open(&options).map(drop);
+        let Err(HostError::DirectoryInUse { holder, .. }) = held else { panic!("{held:?}") };
+        let (socket_dir, text) = (first.socket_dir.clone(), format!("{holder:?}"));
+        assert!(text.contains(&std::process::id().to_string()), "{text}");
+        assert!(text.contains(&socket_dir.display().to_string()), "{text}");
+        let left = socket_dir.join("left.sock");
+        std::fs::write(&left, "").expect("written");
+        first.journal.close();
+        drop(first);
+        let second = open(&options).expect("it is free again");
+        assert!(second.socket_dir == socket_dir && socket_dir.is_dir() && !left.exists());
+        std::fs::remove_dir_all(&socket_dir).expect("removed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_that_is_taken_away_closes_the_journal_of_an_idle_host() {
+        for name in ["host.lock", "tree.lock"] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let options = HostOptions::new(folder.path().join("data"));
+            std::fs::create_dir_all(&options.data_dir).expect("made");
+            // The keeper's.
+            std::fs::write(options.data_dir.join("tree.lock"), "").expect("written");
+            let Opened { journal, socket_dir, lock: _lock, .. } = open(&options).expect("it opens");
+            let (journal, closing) = (Arc::new(journal) as Arc<dyn Journal>, CancellationToken::new());
+            let gate = journal.gate();
+            let watching = tokio::spawn(watch_files(Arc::clone(&journal), closing.clone()));
+            tokio::time::sleep(2 * FILES_INTERVAL).await;
+            assert!(gate.borrow().is_open() && !watching.is_finished());
+            std::fs::remove_file(options.data_dir.join(name)).expect("removed");
+            tokio::time::timeout(2 * FILES_INTERVAL, watching)
+                .await
+                .expect("it is noticed")
+                .expect("no panic");
+            assert!(!gate.borrow().is_open(), "{name}");
+            journal.close();
+            std::fs::remove_dir_all(&socket_dir).expect("removed");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_looks_at_the_files_of_a_host_that_ends() {
+        let (_folder, _, Opened { journal, socket_dir, .. }) = opened();
+        let closing = CancellationToken::new();
+        let watching = tokio::spawn(watch_files(Arc::new(journal), closing.clone()));
+        closing.cancel();
+        tokio::time::timeout(FILES_INTERVAL / 2, watching).await.expect("at once").expect("no panic");
+        std::fs::remove_dir_all(&socket_dir).expect("removed");
+    }
+
+    #[tokio::test]
+    async fn a_new_host_ends_what_a_dead_one_left_and_knows_what_it_had_made() {
+        let (_folder, options, Opened { directory, lock, journal, socket_dir, .. }) = opened();
+        let journal = begin(journal, &directory, "first").await.expect("it begins");
+        let now = Timestamp::now();
+        let worker = WorkerRecord {
+            worker_session_id: WorkerSessionId::from_text("w"),
+            host_session_id: "first".to_owned(),
+            instance_id: "tool".to_owned(),
+            capability_name: "tool".to_owned(),
+            pid: 7,
+            spawned_at: now.clone(),
+            ended_at: None,
+        };
+        let session = worker.worker_session_id.clone();
+        let mut spawned = JournalRow::new(EventType::WorkerSpawned, serde_json::Map::new());
+        spawned.worker_session_id = Some(session.to_string());
+        let commit = Commit::telling().row(spawned).write(Write::WorkerSpawned(Box::new(worker)));
+        journal.commit(commit).await.expect("written");
+        let jobs = [JobId::new(), JobId::new()];
+        for job in &jobs {
+            let record = JobRecord::new(job.clone(), "tool", now.clone());
+            let commit = Commit::admitting().row(rows::pending(&record));
+            let commit = commit.write(Write::InsertJob(Box::new(record), Body::Inline(b"{}".to_vec())));
+            journal.commit(commit).await.expect("written");
+            let start = JobStart {
+                job_id: job.clone(),
+                attempt: 1,
+                instance_id: "tool".to_owned(),
+                worker_session_id: Some(session.clone()),
+                started_at: now.clone(),
+            };
+            journal.commit(Commit::telling().write(Write::StartJob(start))).await.expect("written");
+        }
+        let end = JobEnd {
+            job_id: jobs[0].clone(),
+            status: JobStatus::Completed,
+            completed_at: now.clone(),
+            failure: None,
+            result: Some(Body::Inline(b"[1]".to_vec())),
+        };
+        journal.commit(Commit::telling().write(Write::EndJob(Box::new(end)))).await.expect("written");
+        // It dies here.
+        journal.close();
+        drop((journal, lock));
+        let Opened { directory, journal, lock: _lock, .. } = open(&options).expect("it opens");
+        let journal = begin(journal, &directory, "second").await.expect("it begins");
+        let history = StoredHistory { data_dir: directory.clone() };
+        let [ended, unfinished] = jobs.map(|job| history.job(&job).expect("read").expect("known"));
+        assert_eq!((ended.result.as_deref(), ended.worker_pid), (Some(&b"[1]"[..]), Some(7)));
+        assert_eq!(
+            (ended.record.status, unfinished.record.status),
+            (JobStatus::Completed, JobStatus::Failed)
+        );
+        assert!(history.job(&JobId::new()).expect("read").is_none());
+        let rows =
+            JournalReader::open(&directory).and_then(|reader| reader.last(&JournalFilter::default(), 100));
+        let died = rows.expect("read").into_iter().filter(|row| row.row.event_type == "worker_died").count();
+        assert_eq!(died, 1);
+        journal.close();
+        std::fs::remove_dir_all(&socket_dir).expect("removed");
+    }
 }

@@ -130,10 +130,17 @@ mod tests {
         drop(ended);
         stopped_soon.cancelled().await;
         assert_eq!(begun.elapsed(), Duration::from_secs(5));
+        // Two may be due in one moment.
+        let ((_one, stopped_one), (_other, stopped_other)) = (after(1), after(1));
+        for stopped in [stopped_one, stopped_other] {
+            let stopped = tokio::time::timeout(Duration::from_secs(5), stopped.cancelled());
+            stopped.await.expect("each is stopped");
+        }
+        assert_eq!(begun.elapsed(), Duration::from_secs(6));
         // One that is entered between two looks is not late.
         let (between, stopped_between) = after(2);
         stopped_between.cancelled().await;
-        assert_eq!(begun.elapsed(), Duration::from_secs(7));
+        assert_eq!(begun.elapsed(), Duration::from_secs(8));
         stopped_late.cancelled().await;
         assert_eq!(begun.elapsed(), Duration::from_secs(60));
         assert!(!never_stopped.is_cancelled());

@@ -13,6 +13,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// A call that is no job, before it has a worker.
@@ -23,6 +24,8 @@ pub(crate) struct Calling {
     pub(crate) call: JobId,
     /// The host's own, where workers are started.
     pub(crate) runtime: Handle,
+    /// When its time is over.
+    pub(crate) due: Instant,
 }
 
 /// A call that is no job, and whom it was sent to.
@@ -32,14 +35,15 @@ pub(crate) struct Called {
     pub(crate) instance: Arc<Instance>,
     pub(crate) worker: Arc<dyn Worker>,
     pub(crate) call: JobId,
+    due: Instant,
 }
 
 impl Calling {
     /// Finds the living worker, started where there is none. A start that was begun goes on when the caller goes away.
     pub(crate) async fn begin(self, abandoned: &CancellationToken) -> Result<Called, CallError> {
-        let Self { runner, instance, call, runtime } = self;
+        let Self { runner, instance, call, runtime, due } = self;
         if let Some(worker) = instance.worker() {
-            return Ok(Called { runner, instance, worker, call });
+            return Ok(Called { runner, instance, worker, call, due });
         }
         let capability = || instance.plan.capability.clone();
         let (starting, Runner { services, jobs, .. }) = (Arc::clone(&instance), runner.clone());
@@ -50,8 +54,8 @@ impl Calling {
             () = abandoned.cancelled() => return Err(CallError::Cancelled { capability: capability() }),
         };
         match started {
-            Ok(Ok(worker)) => Ok(Called { runner, instance, worker, call }),
-            Ok(Err(NoWorker::Failed(error))) => Err(CallError::NotStarted(error)),
+            Ok(Ok(worker)) => Ok(Called { runner, instance, worker, call, due }),
+            Ok(Err(NoWorker::Failed(error, _))) => Err(CallError::NotStarted(error)),
             Ok(Err(NoWorker::Missed | NoWorker::Retired)) => {
                 Err(CallError::NotLoaded { instance: instance.id.clone() })
             }
@@ -86,6 +90,9 @@ impl Calling {
 impl Called {
     /// Asks the tool to stop until its grace is over, then kills its worker.
     pub(crate) async fn stop(&self) {
+        // Whoever stops a call whose time is not over has no use for it any more.
+        let (job, is_late) = (self.call.clone(), Instant::now() >= self.due);
+        let reason = if is_late { OwnKill::Deadline { job } } else { OwnKill::ForceCancel { job } };
         let ask = async {
             loop {
                 self.worker.cancel(&self.call).await;
@@ -94,7 +101,6 @@ impl Called {
         };
         // The call itself says when it is over; nothing else ends the asking.
         let _ = tokio::time::timeout(Duration::from_millis(CANCEL_GRACE_MS), ask).await;
-        let reason = OwnKill::ForceCancel { job: self.call.clone() };
         let Runner { services, jobs, .. } = &self.runner;
         self.instance.recycle(services, jobs, &self.worker.facts().session, reason);
     }

@@ -3,6 +3,7 @@
 
 use crate::bring_up::{StartedParts, start_parts};
 use crate::compositions::state::CompositionHandle;
+use crate::deadlines::in_time;
 use crate::direct_call::Calling;
 use crate::error::HostError;
 use crate::instances::{Instance, Instances, NoWorker, NotAdded};
@@ -182,7 +183,7 @@ impl Host {
             .run(async move {
                 let error = match instance.ensure_worker(&services, &jobs, None).await {
                     Ok(_) => return Ok(id),
-                    Err(NoWorker::Failed(error)) => HostError::Start(*error),
+                    Err(NoWorker::Failed(error, _)) => HostError::Start(*error),
                     Err(NoWorker::Missed | NoWorker::Retired) => HostError::UnknownInstance(id.clone()),
                 };
                 instances.remove_this(&instance);
@@ -347,7 +348,7 @@ impl Host {
     ) -> Result<ChunkStream, CallError> {
         let call = self.sign(&mut request.envelope);
         let body = serde_json::to_vec(&request).unwrap_or_default();
-        let calling = self.calling(id, call)?;
+        let calling = self.calling(id, call, timeout)?;
         let (capability, runtime) = (calling.instance.plan.capability.clone(), calling.runtime.clone());
         let abandoned = CancellationToken::new();
         let (late, gone) = (abandoned.clone(), abandoned.clone().drop_guard());
@@ -406,9 +407,9 @@ impl Host {
         call: JobId,
         timeout: Option<Duration>,
     ) -> Result<bytes::Bytes, CallError> {
-        let calling = self.calling(id, call)?;
-        let (capability, runtime) = (calling.instance.plan.capability.clone(), calling.runtime.clone());
         let timeout = timeout.unwrap_or(self.services().options.call_timeout);
+        let calling = self.calling(id, call, timeout)?;
+        let (capability, runtime) = (calling.instance.plan.capability.clone(), calling.runtime.clone());
         let Services { tasks, calls, deadlines, .. } = &**self.services();
         let abandoned = CancellationToken::new();
         let path = path.to_owned();
@@ -422,13 +423,17 @@ impl Host {
         running.await.unwrap_or_else(late)
     }
 
-    fn calling(&self, id: &InstanceId, call: JobId) -> Result<Calling, CallError> {
+    fn calling(&self, id: &InstanceId, call: JobId, timeout: Duration) -> Result<Calling, CallError> {
         let instance = self.instances().get(id);
         let instance = instance.ok_or_else(|| CallError::NotLoaded { instance: id.clone() })?;
         let Ok(runtime) = self.shared.runtime.handle() else {
             return Err(CallError::HostEnded { capability: instance.plan.capability.clone() });
         };
-        Ok(Calling { runner: self.runner.clone(), instance, call, runtime: runtime.clone() })
+        let due = {
+            let _its_clock = runtime.enter();
+            in_time(timeout)
+        };
+        Ok(Calling { runner: self.runner.clone(), instance, call, runtime: runtime.clone(), due })
     }
 
     /// Of these instances, the one with the fewest direct calls; the first among equals.

@@ -13,16 +13,15 @@ use cjm_store::{Commit, WorkerRecord, Write};
 use cjm_wire::event::{EventType, JournalRow};
 use cjm_wire::{InstanceId, Timestamp, WorkerSessionId};
 use cjm_workers::{
-    CallError, Death, HostEvent, StartError, StartKiller, StartingWorker, Worker, WorkerPlan, WorkerState,
+    CallError, Death, HostEvent, NewsOfDeath, StartError, StartKiller, StartingWorker, Worker, WorkerPlan,
+    WorkerState,
 };
+use futures_util::FutureExt;
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, VecDeque, btree_map};
+use std::collections::{BTreeMap, btree_map};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{oneshot, watch};
-
-/// Dead incarnations whose process is remembered.
-const PIDS_KEPT_MAX: usize = 8;
 
 /// One loaded instance.
 pub(crate) struct Instance {
@@ -39,8 +38,6 @@ pub(crate) struct Instance {
 struct State {
     life: Lifecycle<Arc<dyn Worker>>,
     start: Start,
-    /// Incarnations and their processes, the newest last; a job whose worker failed to start asks.
-    pids: VecDeque<(WorkerSessionId, u32)>,
 }
 
 /// What is known of the start under way, or of the last one.
@@ -60,8 +57,8 @@ pub(crate) enum NoWorker {
     Missed,
     /// The instance was unloaded.
     Retired,
-    /// It could not be started.
-    Failed(Box<StartError>),
+    /// It could not be started; whoever started it is told in which process.
+    Failed(Box<StartError>, Option<u32>),
 }
 
 impl Instance {
@@ -74,7 +71,6 @@ impl Instance {
             state: Mutex::new(State {
                 life: Lifecycle::Announced(WorkerSessionId::new()),
                 start: Start::default(),
-                pids: VecDeque::new(),
             }),
             changed: watch::Sender::new(()),
         }
@@ -115,12 +111,6 @@ impl Instance {
         self.state().life.session().clone()
     }
 
-    /// The process of the worker that is or was this incarnation.
-    pub(crate) fn last_pid(&self, session: &WorkerSessionId) -> Option<u32> {
-        let state = self.state();
-        state.pids.iter().rev().find(|(known, _)| known == session).map(|(_, pid)| *pid)
-    }
-
     /// The living worker, of the incarnation `asked` for where one is named; started when there is none. A start that was
     /// begun goes on when the caller goes away.
     pub(crate) async fn ensure_worker(
@@ -148,7 +138,7 @@ impl Instance {
                     let _ = changed.changed().await;
                     let failed = self.state().start.failed.clone().filter(|(of, _)| *of == session);
                     if let (None, Some((_, error))) = (asked, failed) {
-                        return Err(NoWorker::Failed(Box::new(error)));
+                        return Err(NoWorker::Failed(Box::new(error), None));
                     }
                 }
             }
@@ -204,17 +194,21 @@ impl Instance {
     ) {
         self.tell(&services, WorkerState::Starting, None);
         let outcome = match services.workers.spawn(Arc::clone(&self.plan), session.clone()).await {
-            Ok(spawned) => self.await_ready(&services, &jobs, &session, spawned).await,
-            Err(error) => Err(error),
+            Ok(spawned) => {
+                let pid = spawned.pid();
+                let ready = self.await_ready(&services, &jobs, &session, spawned).await;
+                ready.map_err(|error| (error, Some(pid)))
+            }
+            Err(error) => Err((error, None)),
         };
         let outcome = match outcome {
             Ok(worker) => self.take_over(&services, &jobs, worker).await,
-            Err(error) => {
+            Err((error, pid)) => {
                 let mut state = self.state();
                 state.start.failed = Some((session.clone(), error.clone()));
                 // The next attempt is another incarnation, and its id must be another one in the journal.
                 self.end_incarnation(&mut state, &jobs, &session);
-                Err(NoWorker::Failed(Box::new(error)))
+                Err(NoWorker::Failed(Box::new(error), pid))
             }
         };
         self.changed.send_replace(());
@@ -224,8 +218,8 @@ impl Instance {
 
     /// Writes down what was spawned, and waits until it is ready, is dead, or is to be killed.
     async fn await_ready(
-        &self,
-        services: &Services,
+        self: &Arc<Self>,
+        services: &Arc<Services>,
         jobs: &Jobs,
         session: &WorkerSessionId,
         spawned: Box<dyn StartingWorker>,
@@ -235,10 +229,6 @@ impl Instance {
         let killer = spawned.killer();
         {
             let mut state = self.state();
-            if state.pids.len() == PIDS_KEPT_MAX {
-                state.pids.pop_front();
-            }
-            state.pids.push_back((session.clone(), pid));
             if let Some(reason) = &state.start.kill {
                 killer(reason.clone());
             }
@@ -252,14 +242,34 @@ impl Instance {
             Err((error, death)) => {
                 let late = matches!(error, StartError::NeverReady { .. });
                 let phase = if late { "startup_timeout" } else { "startup" };
-                if let Some(death) = death {
-                    services.write(self.died_commit(session, &death, phase));
-                }
+                self.note_death_at_start(services, session, death, phase);
                 // Only what died by itself is news; the rest was ended by us, and the error says why.
                 let died = matches!(error, StartError::Died { .. }) && !jobs.is_closed();
                 let state = if died { WorkerState::Dead } else { WorkerState::Unloaded };
                 self.tell(services, state, Some(pid));
                 Err(error)
+            }
+        }
+    }
+
+    /// Writes down the death of a worker that did not start: now, or, where a kill has not ended it in its time, later.
+    fn note_death_at_start(
+        self: &Arc<Self>,
+        services: &Arc<Services>,
+        session: &WorkerSessionId,
+        mut death: NewsOfDeath,
+        phase: &'static str,
+    ) {
+        let (instance, of, session) = (Arc::clone(self), Arc::clone(services), session.clone());
+        let note = move |death: Option<Arc<Death>>| {
+            if let Some(death) = death {
+                of.write(instance.died_commit(&session, &death, phase));
+            }
+        };
+        match (&mut death).now_or_never() {
+            Some(death) => note(death),
+            None => {
+                services.tasks.spawn(async move { note(death.await) });
             }
         }
     }

@@ -184,3 +184,89 @@ impl<T: Send + 'static> Drop for Enduring<T> {
         self.0.stop();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// One that says when it has run to its end, after a while, and whether it was told that nobody waits.
+    fn enduring(tasks: &TaskTracker) -> (Enduring<()>, Arc<AtomicBool>, CancellationToken) {
+        let (has_ended, abandoned) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
+        let ended = Arc::clone(&has_ended);
+        let future = async move {
+            tokio::task::yield_now().await;
+            ended.store(true, Ordering::Relaxed);
+        };
+        (Enduring::new(&Handle::current(), tasks, abandoned.clone(), future), has_ended, abandoned)
+    }
+
+    #[tokio::test]
+    async fn what_was_never_polled_does_not_begin_and_what_has_begun_is_joined() {
+        let tasks = TaskTracker::new();
+        tasks.close();
+        let (unpolled, has_ended, abandoned) = enduring(&tasks);
+        drop(unpolled);
+        assert!(tasks.is_empty() && !abandoned.is_cancelled());
+        let (mut polled, polled_has_ended, abandoned) = enduring(&tasks);
+        assert!((&mut polled).now_or_never().is_none() && !abandoned.is_cancelled());
+        drop(polled);
+        assert!(abandoned.is_cancelled());
+        tasks.wait().await;
+        assert!(polled_has_ended.load(Ordering::Relaxed) && !has_ended.load(Ordering::Relaxed));
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_away_from_its_caller_goes_on_without_it() {
+        let tasks = TaskTracker::new();
+        tasks.close();
+        let (mut taken, has_ended, _) = enduring(&tasks);
+        let late = taken.taken_away();
+        assert!((&mut taken).now_or_never().is_none());
+        late.stop();
+        late.stop();
+        assert_eq!(tasks.len(), 1, "once");
+        tasks.wait().await;
+        assert!(has_ended.load(Ordering::Relaxed));
+        assert_eq!(taken.await, None, "its caller is told");
+        // Nor is one that has ended taken away.
+        let (mut ended, _, abandoned) = enduring(&tasks);
+        assert_eq!((&mut ended).await, Some(()));
+        drop(ended);
+        assert!(tasks.is_empty() && !abandoned.is_cancelled());
+    }
+
+    #[test]
+    fn a_runtime_may_be_dropped_inside_itself() {
+        let runtime = OwnRuntime::start().expect("a runtime");
+        let handle = runtime.handle().expect("it runs").clone();
+        let (told, dropped) = std::sync::mpsc::channel();
+        handle.spawn(async move {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(runtime)));
+            told.send(outcome.is_ok()).expect("it is waited for");
+        });
+        assert!(dropped.recv().expect("told"));
+    }
+
+    #[tokio::test]
+    async fn what_a_runtime_runs_goes_on_when_its_caller_gives_up() {
+        let runtime = OwnRuntime::start().expect("a runtime");
+        let (told, ended) = tokio::sync::oneshot::channel();
+        let (go_on, mut may_go_on) = tokio::sync::watch::channel(false);
+        let gone = CancellationToken::new();
+        let guard = gone.clone().drop_guard();
+        let mut running = Box::pin(runtime.run(async move {
+            let _guard = guard;
+            let _ = may_go_on.wait_for(|may| *may).await;
+            told.send(()).map_err(|()| HostError::ShuttingDown)
+        }));
+        assert!((&mut running).now_or_never().is_none());
+        drop(running);
+        // Would it end with its caller, it would be gone soon.
+        let is_gone = tokio::time::timeout(std::time::Duration::from_millis(100), gone.cancelled()).await;
+        assert!(is_gone.is_err(), "it ended with its caller");
+        go_on.send_replace(true);
+        ended.await.expect("it went on");
+    }
+}

@@ -77,14 +77,11 @@ impl StreamedCall {
         let chunks = tokio::select! {
             biased;
             chunks = &mut opening => chunks.map_err(|error| called.instance.told(error, false))?,
+            // Nobody takes what comes of it, so that is dropped, and ended.
             () = abandoned.cancelled() => tokio::select! {
                 biased;
-                // Nobody takes it, so it is dropped, and ended.
                 chunks = &mut opening => chunks?,
-                () = called.stop() => {
-                    let capability = called.instance.plan.capability.clone();
-                    return Err(CallError::Cancelled { capability });
-                }
+                () = called.stop() => opening.await?,
             },
         };
         let (late, over) = (CancellationToken::new(), CancellationToken::new());
@@ -117,8 +114,10 @@ async fn stop_at(
         () = over.cancelled() => {}
         () = tokio::time::sleep_until(limit.at) => {
             let mut slot = locked(&open);
-            // A reader that finds nothing must find why.
-            late.cancel();
+            if slot.is_some() {
+                // A reader that finds nothing must find why.
+                late.cancel();
+            }
             bring_to_end(slot.take(), &runtime);
         }
     }
@@ -199,7 +198,6 @@ impl Stream for StreamedCall {
         let item = item.map(|item| item.map_err(|error| open.called.instance.told(error, false)));
         if open.is_over_after(item.as_ref()) {
             *slot = None;
-            this.late_error = None;
         }
         Poll::Ready(item)
     }

@@ -22,8 +22,11 @@ pub type ChunkStream = Pin<Box<dyn futures_util::Stream<Item = Result<Box<RawVal
 /// Kills what is being brought up, for a reason that its death will name.
 pub type StartKiller = Box<dyn Fn(OwnKill) + Send + Sync>;
 
-/// A worker that takes calls; or why there is none, with its death where it is known.
-pub type Started = Result<Arc<dyn Worker>, (StartError, Option<Arc<Death>>)>;
+/// A worker that takes calls; or why there is none, with its death.
+pub type Started = Result<Arc<dyn Worker>, (StartError, NewsOfDeath)>;
+
+/// Resolves when a worker is dead; `None`: nobody will ever know how.
+pub type NewsOfDeath = BoxFuture<'static, Option<Arc<Death>>>;
 
 /// Starts workers.
 pub trait Workers: Send + Sync + 'static {
@@ -58,7 +61,8 @@ pub trait StartingWorker: Send {
     /// Kills it, from anywhere, while it is being brought up.
     fn killer(&self) -> StartKiller;
 
-    /// Waits until it takes calls. When this fails, its whole tree is gone, and the death is told where it is known.
+    /// Waits until it takes calls. When this fails, its whole tree is gone, but for what no kill has ended in a bounded time;
+    /// its death tells when that is gone, too.
     ///
     /// # Errors
     /// When it could not be loaded, died, refused its configuration, or took longer than `timeout`.

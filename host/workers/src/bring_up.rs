@@ -8,7 +8,7 @@
 //! It is typestate: no request can be sent to a worker that is not ready. Every way out of `Spawned` that is not a worker
 //! kills the tree first and waits for its end.
 
-use crate::api::{GenuineFacts, StartKiller, Started, StartingWorker, Worker, WorkerFacts};
+use crate::api::{GenuineFacts, NewsOfDeath, StartKiller, Started, StartingWorker, Worker, WorkerFacts};
 use crate::binding::AdapterFault;
 use crate::death::{FirstWord, dead, millis};
 use crate::drift::drift;
@@ -231,11 +231,14 @@ impl StartingWorker for Spawned {
     }
 
     fn ready(self: Box<Self>, timeout: Duration) -> BoxFuture<'static, Started> {
-        let death = self.common.death.clone();
+        let mut death = self.common.death.clone();
         Box::pin(async move {
             match self.first_word(timeout).await {
                 Ok(worker) => Ok(Arc::new(worker) as Arc<dyn Worker>),
-                Err(error) => Err((error, death.borrow().clone())),
+                Err(error) => {
+                    let death = async move { death.wait_for(Option::is_some).await.ok()?.clone() };
+                    Err((error, Box::pin(death) as NewsOfDeath))
+                }
             }
         })
     }

@@ -36,7 +36,8 @@ mod tool_failure;
 mod worker;
 
 pub use api::{
-    ChunkStream, GenuineFacts, StartKiller, Started, StartingWorker, Worker, WorkerFacts, Workers,
+    ChunkStream, GenuineFacts, NewsOfDeath, StartKiller, Started, StartingWorker, Worker, WorkerFacts,
+    Workers,
 };
 pub use binding::{AdapterFault, BoundAdapter};
 pub use bring_up::NotStarted;

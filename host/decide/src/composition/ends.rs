@@ -26,8 +26,9 @@ impl CompositionRun {
         reason: Option<String>,
         effects: &mut Vec<CompositionEffect>,
     ) {
+        let elements_ended = self.elements(node).map_or(0, |elements| elements.ended_count());
         let Some(state) = self.nodes.get_mut(node) else { return };
-        *state = NodeState::Ended { status, output };
+        *state = NodeState::Ended { status, output, elements_ended };
         self.unended -= 1;
         let name = self.graph.name(node).to_owned();
         effects.push(CompositionEffect::NodeEnded { node: name, status, failures, reason });

@@ -179,8 +179,6 @@ impl CompositionRun {
         if let Some(failed) = failed {
             self.skip_all_after(failed, effects);
         }
-        self.opening.clear();
-        self.submittable.clear();
         for node in 0..self.nodes.len() {
             match self.nodes.get_mut(node) {
                 Some(NodeState::Waiting { .. }) => {

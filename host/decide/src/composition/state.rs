@@ -20,7 +20,7 @@ pub const RUN_IN_FLIGHT_MAX: usize = 4_096;
 pub(super) enum NodeState {
     Waiting { needs: usize },
     Running { elements: Elements, args: Args },
-    Ended { status: NodeStatus, output: Option<Output> },
+    Ended { status: NodeStatus, output: Option<Output>, elements_ended: usize },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +117,16 @@ impl CompositionRun {
             },
             NodeState::Ended { status, .. } => NodeProgress::Ended(*status),
         })
+    }
+
+    /// How many elements of a node have ended in any way, those that could not begin included.
+    #[must_use]
+    pub fn elements_ended(&self, node: &str) -> usize {
+        match self.graph.find(node).and_then(|node| self.nodes.get(node)) {
+            Some(NodeState::Running { elements, .. }) => elements.ended_count(),
+            Some(NodeState::Ended { elements_ended, .. }) => *elements_ended,
+            Some(NodeState::Waiting { .. }) | None => 0,
+        }
     }
 
     pub(super) fn node(&self, node: usize) -> &Node {

@@ -242,7 +242,7 @@ impl Driver {
             composition_id: self.record.composition_id.clone(),
             node: node.to_owned(),
             state: tally.state,
-            elements_done: tally.ended,
+            elements_done: self.run.elements_ended(node),
             elements_total: total,
         });
     }
@@ -278,5 +278,34 @@ fn element_outcome(outcome: &JobOutcome) -> ElementOutcome {
                 .as_ref()
                 .map_or_else(|| "failed".to_owned(), |failure| failure.report.message.clone()),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cjm_wire::Timestamp;
+
+    #[test]
+    fn a_result_that_is_no_json_is_a_failure_of_its_element() {
+        let outcome = |result: &'static [u8]| JobOutcome {
+            job_id: JobId::new(),
+            status: JobStatus::Completed,
+            result: Some(bytes::Bytes::from_static(result)),
+            failure: None,
+            submitted_at: Timestamp::now(),
+            started_at: None,
+            completed_at: None,
+            instance_id: None,
+            worker_session_id: None,
+            worker_pid: None,
+        };
+        assert!(matches!(element_outcome(&outcome(b"[1]")), ElementOutcome::Completed(_)));
+        let ElementOutcome::Failed(why) = element_outcome(&outcome(b"[1")) else { panic!("it is cut") };
+        assert!(why.starts_with("its result does not pass: "), "{why}");
+        let cancelled = JobOutcome { status: JobStatus::Cancelled, ..outcome(b"1") };
+        assert_eq!(element_outcome(&cancelled), ElementOutcome::Cancelled);
+        let failed = JobOutcome { status: JobStatus::Failed, result: None, ..outcome(b"1") };
+        assert_eq!(element_outcome(&failed), ElementOutcome::Failed("failed".to_owned()));
     }
 }

@@ -70,16 +70,14 @@ impl Driver {
     }
 
     pub(super) async fn end(
-        &mut self,
+        &self,
         outcome: RunOutcome,
         output: Json,
         failures: Failures,
     ) -> CompositionOutcome {
         let status = outcome.job_status();
+        // The monitor goes with the driver: no end waits for it, neither on its way to the disk nor to who is told.
         let nodes = self.nodes();
-        if let Some(monitor) = self.monitor.take() {
-            monitor.stop().await;
-        }
         let failure: Option<Failure> = match (self.run.halt(), self.limit) {
             (Some(Halt::Deadline), Some(limit)) => Some(deadline_failure(&self.record.name, limit.given)),
             (Some(Halt::Refused), _) => self.refusal.clone(),

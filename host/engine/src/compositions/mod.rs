@@ -8,5 +8,5 @@ mod failures;
 mod loading;
 pub(crate) mod monitor;
 pub(crate) mod state;
-mod submitting;
+pub(crate) mod submitting;
 pub(crate) mod tally;

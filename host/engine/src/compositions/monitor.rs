@@ -49,14 +49,14 @@ struct ProcessRow {
 pub(crate) struct Monitor {
     book: Arc<Mutex<Book>>,
     /// Dropping it closes the stream, which ends its call.
-    listening: AbortOnDropHandle<()>,
-    instance: OwnInstance,
+    _listening: AbortOnDropHandle<()>,
+    _instance: OwnInstance,
 }
 
 /// The instance of one run's monitor. Whatever becomes of the run, also where it is refused: the instance goes with this.
 struct OwnInstance {
     host: Host,
-    id: Option<InstanceId>,
+    id: InstanceId,
 }
 
 #[derive(Default)]
@@ -75,7 +75,7 @@ impl Monitor {
         // An instance of its own: another composition, or whoever loaded the capability, ends theirs at another time.
         let id = InstanceId::from_text(format!("monitor-{}", CompositionId::new()));
         let own = LoadOptions { instance_id: Some(id.clone()), ..LoadOptions::default() };
-        let instance = OwnInstance { host: host.clone(), id: Some(id.clone()) };
+        let instance = OwnInstance { host: host.clone(), id: id.clone() };
         host.load(capability, own).await.map_err(|error| fault(&error))?;
         let root_pid = host.services().workers.root_pid().await.map_err(|error| fault(&error))?;
         let mut request = ExecuteRequest::default();
@@ -99,38 +99,27 @@ impl Monitor {
                 }
             }
         }));
-        Ok(Self { book, listening, instance })
+        Ok(Self { book, _listening: listening, _instance: instance })
     }
 
     /// What one worker's tree used over some spans of time (microseconds since the epoch, start and end).
     pub(crate) fn usage(&self, worker_pid: u32, spans: &[(i64, i64)]) -> Option<NodeUsage> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner).usage(worker_pid, spans)
     }
-
-    /// Stops listening and ends the monitor's worker.
-    pub(crate) async fn stop(self) {
-        let Self { listening, mut instance, .. } = self;
-        drop(listening);
-        if let Some(id) = instance.id.take() {
-            unload(&instance.host, &id).await;
-        }
-    }
 }
 
 impl Drop for OwnInstance {
     fn drop(&mut self) {
-        let Some(id) = self.id.take() else { return };
-        let host = self.host.clone();
+        let (host, id) = (self.host.clone(), self.id.clone());
+        let unload = async move {
+            if let Err(error) = host.unload(&id).await {
+                tracing::debug!(%error, "the monitor was gone already");
+            }
+        };
         // Without a runtime the host has ended, and the instance with it.
         if let Ok(runtime) = self.host.runtime().handle() {
-            self.host.services().tasks.spawn_on(async move { unload(&host, &id).await }, runtime);
+            self.host.services().tasks.spawn_on(unload, runtime);
         }
-    }
-}
-
-async fn unload(host: &Host, id: &InstanceId) {
-    if let Err(error) = host.unload(id).await {
-        tracing::debug!(%error, "the monitor was gone already");
     }
 }
 
@@ -151,7 +140,7 @@ impl Book {
                 let mut index = 0;
                 points.retain(|_| {
                     index += 1;
-                    index % 2 == 0
+                    index % 2 == 1
                 });
             }
             points.push(Point { at_micros, cpu_seconds, rss_mb });
@@ -234,5 +223,36 @@ mod tests {
         assert!((half.cpu_seconds - 1.0).abs() < 1e-9, "{half:?}");
         assert_eq!(book.usage(99, &[(0, 1)]), None);
         assert!(book.usage(20, &[(0, 2_000_000)]).expect("known").cpu_seconds.abs() < 1e-9);
+    }
+    /// The longer a run, the fewer samples of each second; but they reach from its beginning to its end.
+    #[test]
+    fn samples_of_a_long_run_are_bounded_and_whole() {
+        let mut book = Book::default();
+        let count = 3 * SAMPLES_PER_WORKER_MAX as i64;
+        for second in 0..count {
+            let rss = if second == count - 1 { 99.0 } else { 1.0 };
+            book.enter(1, second * 1_000_000, &sample(&[(10, 1, second as f64, rss)]));
+            assert!(book.workers[&10].len() <= SAMPLES_PER_WORKER_MAX);
+        }
+        let points = &book.workers[&10];
+        assert!(points.len() > SAMPLES_PER_WORKER_MAX / 3, "{} are left", points.len());
+        assert!(points[0].at_micros < 10_000_000, "the beginning is there");
+        let last = (count - 1) * 1_000_000;
+        let usage = book.usage(10, &[(0, last)]).expect("known");
+        assert!((usage.cpu_seconds - (count - 1) as f64).abs() < 10.0, "{usage:?}");
+        assert!((usage.peak_rss_mb - 99.0).abs() < 1e-9, "the newest is there: {usage:?}");
+    }
+
+    /// A short call falls between two samples; one that was over long before has used nothing of it.
+    #[test]
+    fn samples_beside_a_span_count_and_those_far_from_it_do_not() {
+        let mut book = Book::default();
+        for (millis, rss) in [(0, 5.0), (1_000, 7.0), (2_000, 9.0)] {
+            book.enter(1, millis * 1_000, &sample(&[(10, 1, 0.0, rss)]));
+        }
+        let peak =
+            |from: i64, to: i64| book.usage(10, &[(from * 1_000, to * 1_000)]).expect("known").peak_rss_mb;
+        assert_eq!((peak(1_020, 1_040), peak(960, 980), peak(400, 500)), (7.0, 7.0, 0.0));
+        assert_eq!(peak(950, 2_050), 9.0);
     }
 }

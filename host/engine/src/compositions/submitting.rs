@@ -13,7 +13,7 @@ use cjm_workers::NodeState;
 use std::collections::{BTreeSet, VecDeque};
 
 /// Arguments of elements that are committed together: far below what one commit may hold.
-const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(crate) const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Elements on their way into the queue.
 #[derive(Default)]

@@ -15,7 +15,6 @@ pub(crate) struct Tally {
     capability: String,
     pub(crate) total: usize,
     completed: usize,
-    pub(crate) ended: usize,
     pub(crate) state: NodeState,
     spans: BTreeMap<u32, Vec<(i64, i64)>>,
     started_at: Option<Timestamp>,
@@ -33,7 +32,6 @@ impl Tally {
             capability: capability.to_owned(),
             total: 0,
             completed: 0,
-            ended: 0,
             state: NodeState::Waiting,
             spans: BTreeMap::new(),
             started_at: None,
@@ -51,7 +49,6 @@ impl Tally {
     }
 
     pub(crate) fn enter(&mut self, element: usize, outcome: &JobOutcome) {
-        self.ended += 1;
         self.completed += usize::from(outcome.status == JobStatus::Completed);
         if self.failure.is_none() {
             self.failure = outcome.failure.clone().map(|failure| (element, failure));
@@ -102,5 +99,44 @@ impl Tally {
             reason: self.reason,
             failure: self.failure.map(|(_, failure)| failure),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cjm_wire::{InstanceId, JobId};
+
+    fn outcome(span: (&str, &str), instance: &str, pid: u32) -> JobOutcome {
+        let stamp = |second: &str| Timestamp::from_text(format!("2026-01-01T00:00:{second}.000000+00:00"));
+        JobOutcome {
+            job_id: JobId::new(),
+            status: JobStatus::Completed,
+            result: None,
+            failure: None,
+            submitted_at: stamp("00"),
+            started_at: Some(stamp(span.0)),
+            completed_at: Some(stamp(span.1)),
+            instance_id: Some(InstanceId::from_text(instance)),
+            worker_session_id: None,
+            worker_pid: Some(pid),
+        }
+    }
+
+    #[test]
+    fn a_node_lasts_from_its_first_element_to_its_last_in_whatever_order_they_end() {
+        let mut tally = Tally::new("tool");
+        tally.total = 4;
+        tally.enter(1, &outcome(("10", "14"), "tool-1", 7));
+        tally.enter(0, &outcome(("12", "13"), "tool-2", 8));
+        tally.enter(2, &outcome(("09", "11"), "tool-1", 7));
+        // Never begun.
+        let waited = JobOutcome { started_at: None, ..outcome(("01", "59"), "tool-3", 9) };
+        tally.enter(3, &JobOutcome { status: JobStatus::Cancelled, instance_id: None, ..waited });
+        let node = tally.outcome("many".to_owned(), None);
+        assert_eq!((node.elements_completed, node.elements_total), (3, 4));
+        assert_eq!((node.wall_seconds, node.busy_seconds), (5.0, 7.0));
+        assert_eq!(node.instances, BTreeSet::from(["tool-1".to_owned(), "tool-2".to_owned()]));
+        assert_eq!((node.pids, node.usage), (BTreeSet::from([7, 8]), None));
     }
 }

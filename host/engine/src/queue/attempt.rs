@@ -101,11 +101,11 @@ async fn try_attempt(runner: &Runner, active: &ActiveJob, start: &Start) -> Atte
     let worker = match worker {
         Ok(worker) => worker,
         Err(NoWorker::Missed | NoWorker::Retired) => return AttemptEnd::NotRun,
-        Err(NoWorker::Failed(error)) => {
+        Err(NoWorker::Failed(error, pid)) => {
             let mut record = active.record();
             record.instance_id = Some(start.instance.to_string());
             record.worker_session_id = Some(start.session.clone());
-            active.ran_in(instance.last_pid(&start.session));
+            active.ran_in(pid);
             return AttemptEnd::Over(Err(CallError::NotStarted(error)));
         }
     };

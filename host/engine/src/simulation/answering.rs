@@ -1,7 +1,8 @@
 //! What simulated workers do with calls: they answer as the calls' arguments ask them to, and hold the engine to what it promised
 //! them: no call before its row, no call beyond the cap.
 
-use super::body::{Body, Why};
+use super::body::{Body, KEEPER_PID, Why};
+use crate::compositions::monitor::SAMPLE_INTERVAL_MS;
 use bytes::Bytes;
 use cjm_decide::death::OwnKill;
 use cjm_wire::JobId;
@@ -11,8 +12,8 @@ use cjm_wire::http::Account;
 use cjm_workers::{CallError, ChunkStream, Death, Reply, Worker, WorkerFacts};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use serde_json::Map;
 use serde_json::value::RawValue;
+use serde_json::{Map, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,7 +60,7 @@ impl SimulatedWorker {
             seen.cooperative.insert(job.clone());
         }
         if !is_job {
-            seen.direct.insert(job.clone());
+            seen.direct.insert(job.clone(), body.session.clone());
         }
         let calls = seen.calls.entry(body.session.clone()).or_default();
         if is_job {
@@ -86,10 +87,10 @@ impl SimulatedWorker {
             let text = "r".repeat(usize::try_from(bytes).expect("small"));
             Ok(Reply { body: Bytes::from(format!("{text:?}")), accounts: Vec::new() })
         };
-        let act = match (text("do"), text("action")) {
-            // A monitor's stream, which its reader ends.
-            (_, "watch") => "hang",
-            (act, _) => act,
+        let act = text("do");
+        let account = || {
+            self.body.seen().accounts += 1;
+            vec![Account { event_type: "task_account".to_owned(), payload: Map::new() }]
         };
         match act {
             "deaf" => std::future::pending().await,
@@ -106,10 +107,10 @@ impl SimulatedWorker {
             _ => tokio::time::sleep(pause).await,
         }
         match act {
-            "fail" => Err(CallError::Tool {
+            "fail" | "account-and-fail" => Err(CallError::Tool {
                 capability,
                 error: Box::new(JobError::new(ErrorCategory::Fatal, "it fails")),
-                accounts: Vec::new(),
+                accounts: if act == "fail" { Vec::new() } else { account() },
                 stderr_tail: Vec::new(),
             }),
             "die" => {
@@ -120,11 +121,7 @@ impl SimulatedWorker {
                 self.body.kill(Why::ByItself);
                 reply(1)
             }
-            "account" => {
-                self.body.seen().accounts += 1;
-                let account = Account { event_type: "task_account".to_owned(), payload: Map::new() };
-                reply(1).map(|reply| Reply { accounts: vec![account], ..reply })
-            }
+            "account" => reply(1).map(|reply| Reply { accounts: account(), ..reply }),
             "claims" => Err(CallError::Cancelled { capability }),
             "large" => reply(super::kept::RESULT_BYTES_MAX as u64 + 1),
             _ => reply(1),
@@ -134,12 +131,49 @@ impl SimulatedWorker {
 
 type Chunk = Result<Box<RawValue>, CallError>;
 
+/// Memory of a simulated worker, for each number of its process.
+pub(super) const RSS_MB_PER_PID: f64 = 10.0;
+
 impl SimulatedWorker {
     fn died(&self, death: &Death) -> CallError {
         CallError::Died {
             capability: self.body.capability.clone(),
             verdict: Box::new(death.verdict().clone()),
             stderr_tail: Vec::new(),
+        }
+    }
+
+    /// A monitor's samples, of every worker there was: each holds [`RSS_MB_PER_PID`] for each number of its process. They end
+    /// when their reader goes away.
+    async fn watch(&self, chunks: &mpsc::Sender<Chunk>) {
+        loop {
+            let newest = self.body.seen().newest_pid();
+            let processes = (KEEPER_PID + 1..=newest).map(|pid| {
+                json!({
+                    "pid": pid, "ppid": KEEPER_PID, "cpu_seconds": 1.0,
+                    "memory_rss_mb": f64::from(pid) * RSS_MB_PER_PID,
+                })
+            });
+            let sample = json!({ "processes": processes.collect::<Vec<_>>() }).to_string();
+            if chunks.send(Ok(RawValue::from_string(sample).expect("JSON"))).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(SAMPLE_INTERVAL_MS)).await;
+        }
+    }
+
+    /// A stream whose tool does not begin to answer: it is cancelled, or its worker dies.
+    async fn never_open(&self, request: &ExecuteRequest) -> CallError {
+        let counted = self.enter(request);
+        let (cancel, mut cancelled) = watch::channel(false);
+        CANCELS.with_borrow_mut(|cancels| cancels.insert(counted.1.clone(), cancel));
+        tokio::select! {
+            biased;
+            death = self.body.dead() => self.died(&death),
+            answer = self.answer(request, &mut cancelled) => {
+                let capability = self.body.capability.clone();
+                answer.err().unwrap_or(CallError::Cancelled { capability })
+            }
         }
     }
 
@@ -152,6 +186,7 @@ impl SimulatedWorker {
         let count = request.kwargs.get("chunks").and_then(serde_json::Value::as_u64).unwrap_or(0);
         let pause = self.body.seed().millis(20);
         let is_cut = request.kwargs.contains_key("cut");
+        let is_watch = request.kwargs.get("action").is_some_and(|action| action == "watch");
         let work = async {
             for number in 0..count {
                 tokio::time::sleep(pause).await;
@@ -163,6 +198,9 @@ impl SimulatedWorker {
                 let capability = self.body.capability.clone();
                 let message = "broken pipe".to_owned();
                 let _ = chunks.send(Err(CallError::Connection { capability, message })).await;
+            }
+            if is_watch {
+                self.watch(&chunks).await;
             }
             self.answer(&request, &mut cancelled).await
         };
@@ -255,6 +293,9 @@ impl Worker for SimulatedWorker {
                 biased;
                 death = self.body.dead() => return Err(self.died(&death)),
                 () = tokio::time::sleep(on_its_way) => {}
+            }
+            if request.kwargs.contains_key("unopened") {
+                return Err(self.never_open(&request).await);
             }
             // What is sent before it is read, as a socket holds it.
             let (sender, chunks) = mpsc::channel(2);

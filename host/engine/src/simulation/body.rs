@@ -23,21 +23,32 @@ pub(super) struct Seen {
     pub(super) calls: BTreeMap<WorkerSessionId, BTreeSet<JobId>>,
     /// Jobs whose request has reached a worker.
     pub(super) sent: BTreeSet<JobId>,
-    /// What runs, called directly.
-    pub(super) direct: BTreeSet<JobId>,
+    /// What runs, called directly, and on which worker.
+    pub(super) direct: BTreeMap<JobId, WorkerSessionId>,
     /// Calls that end when they are asked to.
     pub(super) cooperative: BTreeSet<JobId>,
     /// How many calls have reached a worker.
     pub(super) entered: usize,
     /// How many accounts tools gave with their answers.
     pub(super) accounts: usize,
+    /// Workers that were ready.
+    pub(super) ready: BTreeSet<WorkerSessionId>,
+    /// How the deaths of workers that did not start are to be told.
+    pub(super) start_phases: BTreeMap<WorkerSessionId, &'static str>,
     /// Why the host killed workers.
     pub(super) kills: Vec<OwnKill>,
     pub(super) broken: Vec<String>,
-    pub(super) pid: u32,
 }
 
+/// The process whose children workers are.
+pub(super) const KEEPER_PID: u32 = 1;
+
 impl Seen {
+    /// The process of the newest worker.
+    pub(super) fn newest_pid(&self) -> u32 {
+        KEEPER_PID + u32::try_from(self.sessions.len()).expect("few")
+    }
+
     pub(super) fn running(&self) -> usize {
         self.calls.values().map(BTreeSet::len).sum::<usize>() + self.direct.len()
     }

@@ -7,11 +7,15 @@ use crate::queue::state::JobOutcome;
 use cjm_decide::death::OwnKill;
 use cjm_decide::queue::{CANCEL_GRACE_MS, NOT_TAKEN_MAX};
 use cjm_store::JobRecord;
-use cjm_wire::JobId;
 use cjm_wire::event::JobStatus;
+use cjm_wire::{JobId, WorkerSessionId};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// How often it is looked whether what runs is counted.
+const COUNTS_INTERVAL: Duration = Duration::from_millis(10);
 /// What the host may take, beyond the grace, from a cancel to the end of a job.
 const CANCEL_SLACK: Duration = Duration::from_millis(500);
 /// What it may take where there is nobody to ask: the request is not out yet.
@@ -25,9 +29,7 @@ impl Stage {
         for reason in &seen.kills {
             self.check_kill(reason, &seen)?;
         }
-        // Of a start that fails while the keeper stands still nobody learns how it ended.
-        let unknown = plan.keeper_stands && plan.start_failures > 0;
-        ensure(seen.living.is_empty() || unknown, || format!("workers outlive the host: {:?}", seen.living))?;
+        ensure(seen.living.is_empty(), || format!("workers outlive the host: {:?}", seen.living))?;
         let callers = self.callers();
         self.journal.kept(|kept| -> Result<(), String> {
             ensure(kept.broken.is_empty(), || format!("{:?}, {plan:?}", kept.broken))?;
@@ -46,7 +48,7 @@ impl Stage {
             if disk_may_fail {
                 return Ok(());
             }
-            ensure(kept.spawned == kept.died || unknown, || {
+            ensure(kept.spawned == kept.died, || {
                 let undead: Vec<_> = kept.spawned.symmetric_difference(&kept.died).collect();
                 format!("spawned and died are not the same: {undead:?}, {plan:?}")
             })?;
@@ -58,8 +60,10 @@ impl Stage {
             ensure(kept.accounts == seen.accounts, || {
                 format!("{} accounts of {} are kept, {plan:?}", kept.accounts, seen.accounts)
             })?;
-            ensure(kept.workers_open.is_empty() || unknown, || {
-                format!("open workers: {:?}", kept.workers_open)
+            ensure(kept.workers_open.is_empty(), || format!("open workers: {:?}", kept.workers_open))?;
+            check_phases(kept, &seen)?;
+            ensure(kept.ready == seen.ready, || {
+                "a worker that was ready has no row that says so".to_owned()
             })?;
             ensure(kept.spawned.len() == seen.sessions.len(), || "a spawned worker has no row".to_owned())?;
             if plan.full_disk.is_some() || plan.keeper_stands {
@@ -74,6 +78,22 @@ impl Stage {
             format!("{} tasks are left, {plan:?}", runner.services.tasks.len())
         })?;
         ensure(runner.jobs.places_taken() == 0, || "places are leaked".to_owned())
+    }
+
+    /// A direct call is counted for as long as a tool is at it, so that others go elsewhere.
+    pub(super) async fn watch_counts(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(COUNTS_INTERVAL).await;
+            for instance in self.host.instances().all(|_| true) {
+                let session = instance.session();
+                let running = |seen: &Seen| seen.direct.values().filter(|worker| **worker == session).count();
+                let running = running(&self.seen.lock().expect("not poisoned"));
+                let counted = instance.direct_calls.load(Ordering::Acquire);
+                if running > counted {
+                    return self.complain(format!("{running} calls run on {}: {counted}", instance.id));
+                }
+            }
+        }
     }
 
     /// A run's monitor goes with the run, also with one that is refused.
@@ -108,6 +128,17 @@ impl Stage {
     }
 }
 
+/// How a worker died is told as it was: while it started, while it ran, while it was unloaded.
+fn check_phases(kept: &Kept, seen: &Seen) -> Result<(), String> {
+    kept.phases.iter().try_for_each(|(session, phase)| {
+        let holds = match seen.start_phases.get(session) {
+            Some(expected) => phase == expected,
+            None => matches!(phase.as_str(), "running" | "cleanup"),
+        };
+        ensure(holds, || format!("{session} died in `{phase}`: {:?}", seen.start_phases.get(session)))
+    })
+}
+
 /// A job has ended, once, or has not begun when its host ended, and says why it failed.
 fn check_job(job: &JobRecord, kept: &Kept, plan: &Plan, disk_may_fail: bool) -> Result<(), String> {
     let (id, ended) = (&job.job_id, job.status.is_terminal());
@@ -119,6 +150,14 @@ fn check_job(job: &JobRecord, kept: &Kept, plan: &Plan, disk_may_fail: bool) -> 
         format!("{id} is {}, and why is {:?}", job.status, job.failure)
     })?;
     check_not_taken(job)?;
+    // What the disk refuses is told in the store's own words.
+    let named = job.failure.as_ref().is_none_or(|why| {
+        why.report.code.starts_with("store.") || why.report.details.job_id.as_ref() == Some(id)
+    });
+    ensure(named, || format!("the failure of {id} does not name it: {:?}", job.failure))?;
+    let signed = job.run_id.is_some() && job.actor.as_deref() == Some("simulator");
+    let placed = job.composition_id.is_some() == (job.node_id.is_some() && job.element_index.is_some());
+    ensure(signed && placed, || format!("nobody can tell whose {id} is: {job:?}"))?;
     let never_ran = plan.ends_early.is_some() && job.status == JobStatus::Pending;
     ensure(ended || never_ran || disk_may_fail, || {
         format!("{id} is {} when the host has ended, {plan:?}", job.status)
@@ -140,6 +179,14 @@ fn check_told(outcome: &JobOutcome, kept: &Kept, plan: &Plan) -> Result<(), Stri
     // Also where its instance was unloaded meanwhile, or its worker has died.
     let ran = outcome.started_at.is_some();
     ensure(!ran || outcome.worker_pid.is_some(), || format!("{id} ran in no process, {plan:?}"))?;
+    // Of every worker that was spawned, one that did not start too.
+    let session = outcome.worker_session_id.as_deref().map(WorkerSessionId::from_text);
+    let pid = session.as_ref().and_then(|session| kept.pid_of(session));
+    ensure(pid.is_none() || outcome.worker_pid == pid, || {
+        format!("{id} ran in {pid:?}, and is told to have run in {:?}", outcome.worker_pid)
+    })?;
+    let not_started = outcome.failure.as_ref().is_some_and(|why| why.report.code.starts_with("start."));
+    ensure(!not_started || session.is_some(), || format!("{id} did not start on any worker"))?;
     let kept_status = kept.jobs.get(id).map(|job| job.status);
     // An end that waits for the disk is told as a failure, and written later.
     let unwritten = plan.full_disk.is_some() && *status == JobStatus::Failed;

@@ -1,5 +1,6 @@
 //! Compositions in a scenario: one that fails is answered at once, and ends once nothing of it runs any more.
 
+use super::answering::RSS_MB_PER_PID;
 use super::scenario::Stage;
 use super::seed::Seed;
 use crate::CompositionOutcome;
@@ -135,6 +136,35 @@ impl Stage {
         }
     }
 
+    /// The row of its end says what is told.
+    fn check_row(&self, id: &CompositionId, end: &CompositionOutcome) {
+        let Some(row) = self.journal.kept(|kept| kept.finished.get(id).cloned()) else { return };
+        let told = json!({
+            "outcome": end.outcome.as_str(),
+            "partial": end.outcome == RunOutcome::Partial,
+            "failures": end.failures.listed().len(),
+            "failures_left_out": end.failures.left_out(),
+            "nodes": end.nodes,
+        });
+        let mut says = Value::Object(row);
+        says["failures"] = says["failures"].as_array().map_or(0, Vec::len).into();
+        for (key, told) in told.as_object().expect("an object") {
+            let unwritten = end.failure.as_ref().is_some_and(|why| why.report.code.starts_with("store."));
+            if says[key] != *told && !unwritten {
+                self.complain(format!("{id} is told with {key} {told}, and its row says {}", says[key]));
+            }
+        }
+        for node in &end.nodes {
+            let most = node.pids.iter().max().map_or(0.0, |pid| f64::from(*pid) * RSS_MB_PER_PID);
+            if node.usage.is_some_and(|usage| usage.peak_rss_mb > most + 0.001) {
+                self.complain(format!("{} of {id} used {:?}, at most {most}", node.name, node.usage));
+            }
+            if node.elements_completed > node.elements_total {
+                self.complain(format!("{} of {id} completed more than it had: {node:?}", node.name));
+            }
+        }
+    }
+
     /// What was told first stays true, and nothing is left.
     fn check_end(&self, id: &CompositionId, told: &CompositionOutcome, end: &CompositionOutcome) {
         let why = |outcome: &CompositionOutcome| {
@@ -143,6 +173,7 @@ impl Stage {
         if end.outcome != told.outcome || why(end) != why(told) {
             self.complain(format!("{id} was told as {:?}, and ends as {:?}", why(told), why(end)));
         }
+        self.check_row(id, end);
         let status = self.journal.kept(|kept| kept.compositions.get(id).copied().flatten());
         let unwritten = end.failure.as_ref().is_some_and(|failure| failure.report.code.starts_with("store."));
         if status.is_none() && !unwritten {

@@ -289,3 +289,29 @@ async fn a_tool_that_takes_no_call_is_not_started_for_ever() {
     assert_eq!(host.wait(&next).await.expect("told").status, JobStatus::Completed, "nobody else suffers");
     host.shutdown().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_urgent_runs_first_and_what_needs_an_adapter_is_refused_without_one() {
+    let limits = QueueLimits { lanes: 1, ..QueueLimits::default() };
+    let (host, _) = stage(limits, 2, 0);
+    let priorities = [0, 1, 9, 4];
+    let mut jobs = Vec::new();
+    for priority in priorities {
+        jobs.push(host.submit(JobRequest { priority, ..request("ok") }).await.expect("accepted"));
+    }
+    let told = futures_util::future::join_all(jobs.iter().map(|job| host.wait(job))).await;
+    let mut begun: Vec<_> = told
+        .into_iter()
+        .zip(priorities)
+        .map(|(told, priority)| (told.expect("told").started_at.clone().expect("it ran"), priority))
+        .collect();
+    begun.sort();
+    // The first found a free lane.
+    assert_eq!(begun.iter().map(|(_, priority)| *priority).collect::<Vec<_>>(), [0, 9, 4, 1]);
+    let python = host.register("python", &LoadOptions::default()).expect("registered");
+    let mut task = JobRequest::new(Target::Instance(python));
+    task.task = Some(("segment".to_owned(), "run".to_owned()));
+    let refused = host.submit(task).await;
+    assert!(matches!(refused, Err(HostError::NoAdapter(_))), "{refused:?}");
+    host.shutdown().await;
+}

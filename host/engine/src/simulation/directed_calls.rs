@@ -23,7 +23,7 @@ const SOON: Duration = Duration::from_millis(50);
 /// Loads that are tried until one hangs.
 const LOADS_MAX: usize = 100;
 
-fn direct(act: &str) -> ExecuteRequest {
+pub(super) fn direct(act: &str) -> ExecuteRequest {
     ExecuteRequest { kwargs: arguments(act, 1, false), ..ExecuteRequest::default() }
 }
 

@@ -2,10 +2,14 @@
 
 use super::directed::{Set, composition, request, sound_stage};
 use super::scenario::arguments;
+use crate::error::HostError;
+use crate::host::ShutdownReport;
 use cjm_decide::death::OwnKill;
+use cjm_wire::InstanceId;
 use cjm_wire::envelope::ExecuteRequest;
 use cjm_wire::event::JobStatus;
 use cjm_wire::json::Arguments;
+use cjm_workers::CallError;
 use futures_util::{FutureExt, StreamExt};
 use serde_json::json;
 use std::sync::Arc;
@@ -153,6 +157,25 @@ async fn a_death_says_whether_its_instance_was_being_unloaded() {
     host.shutdown().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_what_never_ran_is_told_that_the_host_has_ended() {
+    let Set { host, instance, .. } = sound_stage();
+    host.unload(&instance.id).await.expect("unloaded");
+    let job = host.submit(request("ok")).await.expect("accepted");
+    let (waits, id) = (host.clone(), job.clone());
+    let waiting = tokio::spawn(async move { waits.wait(&id).await.map(drop) });
+    let over = tokio::spawn(host.job_over(&job));
+    tokio::time::sleep(SENT).await;
+    assert!(!waiting.is_finished() && !over.is_finished());
+    host.clone().shutdown().await;
+    let soon = Duration::from_millis(1);
+    let told = tokio::time::timeout(soon, waiting).await.expect("at once").expect("no panic");
+    assert!(matches!(told, Err(HostError::ShuttingDown)), "{told:?}");
+    tokio::time::timeout(soon, over).await.expect("at once").expect("no panic");
+    let late = host.wait(&job).await.map(drop);
+    assert!(matches!(late, Err(HostError::ShuttingDown)), "{late:?}");
+}
+
 /// A job that is being stopped and finds no incarnation is written before the stores may close.
 #[tokio::test(start_paused = true)]
 async fn a_stopped_job_that_has_not_run_keeps_the_stores_open_until_its_end() {
@@ -182,4 +205,27 @@ async fn a_stopped_job_that_has_not_run_keeps_the_stores_open_until_its_end() {
         host.shutdown().await;
     };
     tokio::spawn(body).await.expect("no panic");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_is_told_with_what_it_ended() {
+    let Set { host, instance, .. } = sound_stage();
+    host.register("tool", &super::scenario::load(&InstanceId::from_text("tool-2"), 1)).expect("registered");
+    host.call(&instance.id, direct("ok"), None).await.expect("it lives");
+    let ended = host.ended();
+    assert!(!*ended.borrow());
+    // Of two instances one has a worker.
+    assert_eq!(host.shutdown().await, ShutdownReport { workers_ended: 1, tree_cleared: true });
+    assert!(*ended.borrow());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_new_begins_in_a_host_that_has_ended() {
+    let Set { host, instance, journal, .. } = sound_stage();
+    host.clone().shutdown().await;
+    let refused = host.submit(request("ok")).await;
+    assert!(matches!(refused, Err(HostError::ShuttingDown)), "{refused:?}");
+    let refused = host.call(&instance.id, direct("ok"), None).await.map(drop);
+    assert!(matches!(refused, Err(CallError::NotLoaded { .. })), "{refused:?}");
+    assert_eq!(journal.kept(|kept| (kept.jobs.len(), kept.spawned.len())), (0, 0));
 }

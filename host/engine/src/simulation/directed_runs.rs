@@ -14,7 +14,7 @@ use cjm_wire::composition::RunOutcome;
 use cjm_wire::describe::exit;
 use cjm_wire::error::ErrorCategory;
 use cjm_wire::event::JobStatus;
-use cjm_wire::json::Arguments;
+use cjm_wire::json::{Arguments, Json};
 use cjm_workers::NodeState;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -181,6 +181,7 @@ async fn what_is_not_taken_waits_again_for_everybody_to_see() {
 #[tokio::test]
 async fn a_run_whose_row_is_too_large_is_kept_with_its_outcome() {
     const NODES: usize = 6_000;
+    const BAD: usize = 3;
     let folder = tempfile::tempdir().expect("a folder");
     let store = SqliteJournal::open(folder.path(), JournalOptions::default()).expect("a store");
     let simulated = SimulatedJournal::new(Seed::new(1));
@@ -189,19 +190,25 @@ async fn a_run_whose_row_is_too_large_is_kept_with_its_outcome() {
     host.register("tool", &cjm_workers::LoadOptions::default()).expect("registered");
     // They run over nothing, and so each completes by itself.
     let node = json!({"capability": "tool", "map": [], "args": {}});
-    let nodes: Map<String, Value> =
+    let mut nodes: Map<String, Value> =
         (0..NODES).map(|number| (format!("node-number-{number}"), node.clone())).collect();
-    let document = json!({"name": "large", "nodes": nodes});
-    let id = host.submit_composition(composition(document), Arguments::new()).await.expect("accepted");
+    // A few do not bind.
+    let bad = json!({"capability": "tool", "map": "${inputs.number}", "args": {}});
+    nodes.extend((0..BAD).map(|number| (format!("bad-{number}"), bad.clone())));
+    let inputs = Arguments::from_iter([("number".to_owned(), Json::of(7))]);
+    let document =
+        json!({"name": "large", "failure": "best_effort", "inputs": {"number": {}}, "nodes": nodes});
+    let id = host.submit_composition(composition(document), inputs).await.expect("accepted");
     let told = host.wait_composition(&id).await.expect("told");
-    assert_eq!((told.outcome, told.nodes.len()), (RunOutcome::Completed, NODES), "{:?}", told.failure);
+    assert_eq!((told.outcome, told.nodes.len()), (RunOutcome::Partial, NODES + BAD), "{:?}", told.failure);
     host.shutdown().await;
     let reader = JournalReader::open(folder.path()).expect("opens");
     let kept = reader.composition(&id).expect("reads").expect("kept");
-    assert_eq!(kept.status, JobStatus::Completed);
+    assert_eq!(kept.status, JobStatus::Failed);
     let rows = reader.last(&JournalFilter::default(), 10).expect("reads");
     let end = rows.iter().find(|row| row.row.event_type == "run_finished").expect("a row");
-    assert_eq!(end.row.payload.get("outcome"), Some(&json!("completed")));
+    assert_eq!(end.row.payload.get("outcome"), Some(&json!("partial")));
+    assert_eq!(end.row.payload.get("failures_left_out"), Some(&json!(BAD)), "nor did what failed");
     assert_eq!(end.row.payload.get("nodes"), None, "they did not fit");
 }
 
@@ -315,6 +322,8 @@ async fn calls_that_wait_are_not_counted_as_running() {
     assert_eq!(told.outcome, RunOutcome::Failed);
     // As many as the instances hold; none of the others has ended when this is told.
     assert_eq!(told.still_running, DEAF);
+    // Its node has failed, although calls of it run.
+    assert_eq!(told.nodes[0].status, NodeState::Failed);
     assert!((1..DEAF / 2).contains(&told.calls_running), "{} run", told.calls_running);
     let end = host.wait_composition_end(&id).await.expect("it ends");
     assert_eq!((end.still_running, end.calls_running), (0, 0));

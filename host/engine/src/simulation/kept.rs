@@ -1,14 +1,19 @@
 //! What the simulated store holds, and the rules it holds each change against, as the real one has them.
 
+use crate::compositions::submitting::BATCH_BYTES_MAX;
 use cjm_store::{Body, Commit, JobRecord, Receipt, StoreError, Write};
 use cjm_wire::error::Failure;
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use cjm_wire::{CompositionId, JobId, WorkerSessionId};
+use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::Instant;
 
 /// Results longer than this never fit.
 pub(super) const RESULT_BYTES_MAX: usize = 1_000;
+
+/// What a request holds beside the arguments, at most.
+const ENVELOPE_BYTES_MAX: usize = 1_000;
 
 /// What the simulated store holds.
 #[derive(Debug, Default)]
@@ -28,6 +33,14 @@ pub(super) struct Kept {
     pub(super) failing: BTreeMap<CompositionId, Failure>,
     /// Accounts of tools.
     pub(super) accounts: usize,
+    /// What the last rows of runs say.
+    pub(super) finished: BTreeMap<CompositionId, Map<String, Value>>,
+    /// Workers that have a row which says that they were ready.
+    pub(super) ready: BTreeSet<WorkerSessionId>,
+    /// How far the cancel of a job has come, as its rows say.
+    cancels: BTreeMap<String, String>,
+    /// What a job waits for, as its rows say.
+    blocks: BTreeMap<String, String>,
     /// In which phase of its life a worker died, for its rows.
     pub(super) phases: BTreeMap<WorkerSessionId, String>,
     /// What the last row of a job says that it is.
@@ -41,6 +54,7 @@ pub(super) struct Kept {
 impl Kept {
     /// Applies a commit, or nothing of it.
     pub(super) fn apply(&mut self, commit: &Commit) -> Result<Receipt, StoreError> {
+        self.check_size(commit);
         for write in &commit.writes {
             self.check(write)?;
         }
@@ -55,6 +69,18 @@ impl Kept {
             self.note(row);
         }
         Ok(Receipt { first_seq: self.rows - commit.rows.len() as i64 + 1, last_seq: self.rows })
+    }
+
+    /// What is committed together is bounded, but for a single job that is larger by itself.
+    fn check_size(&mut self, commit: &Commit) {
+        let sizes = commit.writes.iter().filter_map(|write| match write {
+            Write::InsertJob(_, Body::Inline(body)) => Some(body.len().saturating_sub(ENVELOPE_BYTES_MAX)),
+            _ => None,
+        });
+        let sizes: Vec<usize> = sizes.collect();
+        if sizes.len() > 1 && sizes.iter().sum::<usize>() > BATCH_BYTES_MAX {
+            self.broken.push(format!("jobs of {sizes:?} bytes are committed together"));
+        }
     }
 
     /// The rules of a job's life, as the real store has them.
@@ -99,7 +125,12 @@ impl Kept {
                     _ => Ok(()),
                 }
             }
-            Write::CompositionFails(id, _) => self.check_runs(id),
+            Write::CompositionFails(id, _) => {
+                if self.failing.contains_key(id) {
+                    self.broken.push(format!("why {id} fails is written twice"));
+                }
+                self.check_runs(id)
+            }
             Write::EndComposition(end) => {
                 self.check_runs(&end.composition_id)?;
                 // What its callers were told stays.
@@ -170,13 +201,28 @@ impl Kept {
         let first = match (EventType::parse(&row.event_type), session) {
             (Some(EventType::WorkerSpawned), Some(session)) => self.spawned.insert(session),
             (Some(EventType::WorkerDied), Some(session)) => self.died.insert(session),
+            (Some(EventType::WorkerReady), Some(session)) => self.ready.insert(session),
             _ => true,
         };
         if !first {
             self.broken.push(format!("{:?} has a second row {}", row.worker_session_id, row.event_type));
         }
         match EventType::parse(&row.event_type) {
-            Some(EventType::TaskAccount) => self.accounts += 1,
+            Some(EventType::TaskAccount) => {
+                self.accounts += 1;
+                let session = row.worker_session_id.as_deref().map(WorkerSessionId::from_text);
+                let is_known = session.is_some_and(|session| self.spawned.contains(&session));
+                if !is_known || row.capability_instance_id.is_none() || !row.worker_reported {
+                    self.broken.push(format!("whose account is it? {row:?}"));
+                }
+            }
+            Some(EventType::RunFinished) => {
+                let id = row.composition_id.as_deref().map(CompositionId::from_text);
+                self.finished.extend(id.map(|id| (id, row.payload.clone())));
+            }
+            Some(EventType::CancelPhaseChanged) => self.follow_words(row, |kept| &mut kept.cancels, false),
+            // A job that ran and waits again begins anew.
+            Some(EventType::BlockReasonChanged) => self.follow_words(row, |kept| &mut kept.blocks, true),
             Some(EventType::WorkerDied) => {
                 let (session, phase) = (row.worker_session_id.as_deref(), row.payload.get("phase"));
                 if let (Some(session), Some(phase)) = (session, phase.and_then(|phase| phase.as_str())) {
@@ -188,6 +234,21 @@ impl Kept {
         }
         if let Some(job) = row.job_id.as_ref().filter(|_| row.event_id.as_str().ends_with(":terminal")) {
             *self.terminal_rows.entry(job.clone()).or_default() += 1;
+        }
+    }
+
+    /// The same of what is said of it beside that.
+    fn follow_words(
+        &mut self,
+        row: &JournalRow,
+        words: impl Fn(&mut Self) -> &mut BTreeMap<String, String>,
+        may_begin_anew: bool,
+    ) {
+        let text = |key: &str| row.payload.get(key).and_then(Value::as_str).map(str::to_owned);
+        let (Some(job), Some(to)) = (row.job_id.clone(), text("to")) else { return };
+        let (stands, from) = (words(self).insert(job.clone(), to), text("from"));
+        if stands != from && !(may_begin_anew && from.is_none()) {
+            self.broken.push(format!("{job}: {stands:?}, and then {} {:?}", row.event_type, row.payload));
         }
     }
 

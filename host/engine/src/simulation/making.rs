@@ -55,7 +55,7 @@ pub(super) fn host_over(
     Host::simulated(SimulatedParts { runner, catalog, diagnostics: Arc::new(Deaf), directory })
 }
 
-/// A folder with the manifests of a tool and of a monitor, made once.
+/// A folder with the manifests of a tool, of a monitor and of a tool in Python, made once.
 fn manifests() -> PathBuf {
     static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
@@ -71,6 +71,12 @@ fn manifests() -> PathBuf {
             let path = folder.path().join(name).with_extension("json");
             std::fs::write(path, manifest.to_string()).expect("written");
         }
+        // Nothing runs its interpreter.
+        let manifest = json!({
+            "format_version": "2.0", "install": {"python_path": "/bin/true"},
+            "code": {"name": "python", "version": "1", "module": "m", "class": "C"},
+        });
+        std::fs::write(folder.path().join("python.json"), manifest.to_string()).expect("written");
         folder
     });
     folder.path().to_owned()

@@ -6,6 +6,7 @@ use super::journal::{FullDisk, SimulatedJournal};
 use super::making::host;
 use super::seed::Seed;
 use super::workers::SimulatedWorkers;
+use crate::error::HostError;
 use crate::host::Host;
 use crate::queue::state::JobOutcome;
 use crate::queue::submission::JobRequest;
@@ -26,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(20 * 60);
 /// How long a host may take to end that nothing holds; workers may take 200 ms of it.
 const END_MAX: Duration = Duration::from_secs(1);
 
+/// How long callers may still be at something once their host has ended: what they do between two calls.
+const TOLD_MAX: Duration = Duration::from_secs(10);
+
 /// What a scenario was made of.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Told {
@@ -36,16 +40,16 @@ pub(super) struct Told {
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     lanes: u32,
-    cap: u32,
+    pub(super) cap: u32,
     instances: usize,
-    jobs: usize,
+    pub(super) jobs: usize,
     pub(super) start_failures: u64,
     pub(super) full_disk: Option<FullDisk>,
     pub(super) ends_early: Option<Duration>,
     pub(super) unloads: bool,
-    compositions: usize,
-    direct_calls: usize,
-    streams: usize,
+    pub(super) compositions: usize,
+    pub(super) direct_calls: usize,
+    pub(super) streams: usize,
     /// How many jobs may wait.
     pending_max: usize,
     /// The keeper stands still when the host ends.
@@ -138,31 +142,8 @@ async fn play(mut seed: Seed) -> Result<Told, String> {
     let is_steady = plan.ends_early.is_none() && !plan.unloads;
     let stage = Stage { host, journal, seen, callers: Mutex::default(), instances, is_steady };
     let stage = Arc::new(stage);
-    let mut parts = tokio::task::JoinSet::new();
-    for _ in 0..plan.jobs {
-        parts.spawn(Arc::clone(&stage).submit(seed.fork()));
-    }
-    for _ in 0..plan.direct_calls {
-        parts.spawn(Arc::clone(&stage).call(seed.fork()));
-    }
-    if plan.unloads {
-        parts.spawn(Arc::clone(&stage).unload_and_load(seed.fork(), plan.cap));
-    }
-    for _ in 0..plan.compositions {
-        parts.spawn(Arc::clone(&stage).compose(seed.fork(), plan.full_disk.is_some()));
-    }
-    for _ in 0..plan.streams {
-        parts.spawn(Arc::clone(&stage).stream(seed.fork()));
-    }
-    if let Some(FullDisk { after, lasts }) = plan.full_disk {
-        let journal = Arc::clone(&stage.journal);
-        parts.spawn(async move {
-            tokio::time::sleep(after).await;
-            journal.set_failing(true);
-            tokio::time::sleep(lasts).await;
-            journal.set_failing(false);
-        });
-    }
+    let mut parts = stage.set_out(&plan, &mut seed);
+    let watching = tokio::spawn(Arc::clone(&stage).watch_counts());
     let all = async { while parts.join_next().await.is_some_and(|part| part.is_ok()) {} };
     match plan.ends_early {
         Some(after) => {
@@ -182,7 +163,15 @@ async fn play(mut seed: Seed) -> Result<Told, String> {
     if !plan.keeper_stands && !failing && ending.elapsed() > END_MAX {
         return Err(format!("the host took {:?} to end: {plan:?}", ending.elapsed()));
     }
-    parts.abort_all();
+    // Whoever waits is told now.
+    let rest = async {
+        while let Some(part) = parts.join_next().await {
+            part.map_err(|error| error.to_string())?;
+        }
+        Ok::<_, String>(())
+    };
+    tokio::time::timeout(TOLD_MAX, rest).await.map_err(|_| stage.hangs(&plan))??;
+    watching.abort();
     stage.check(&plan, failing)?;
     let jobs = stage.journal.kept(|kept| kept.jobs.len() as u64);
     Ok(Told { jobs })
@@ -203,7 +192,7 @@ impl Stage {
     }
 
     /// Submits one job, waits for it or not, cancels it or not, goes away or not.
-    async fn submit(self: Arc<Self>, mut seed: Seed) {
+    pub(super) async fn submit(self: Arc<Self>, mut seed: Seed) {
         tokio::time::sleep(seed.millis(900)).await;
         let target = if seed.percent(80) {
             Target::Capability("tool".to_owned())
@@ -225,6 +214,7 @@ impl Stage {
             "account",
             "claims",
             "untaken",
+            "account-and-fail",
         ];
         let act = *seed.pick(&acts);
         let endless = matches!(act, "hang" | "deaf" | "stubborn");
@@ -277,9 +267,19 @@ impl Stage {
     }
 
     /// A direct call, which is waited for, given a time, or dropped.
-    async fn call(self: Arc<Self>, mut seed: Seed) {
+    pub(super) async fn call(self: Arc<Self>, mut seed: Seed) {
         tokio::time::sleep(seed.millis(900)).await;
-        let act = *seed.pick(&["ok", "account", "fail", "die", "hang", "deaf", "stubborn", "claims"]);
+        let act = *seed.pick(&[
+            "ok",
+            "account",
+            "account-and-fail",
+            "fail",
+            "die",
+            "hang",
+            "deaf",
+            "stubborn",
+            "claims",
+        ]);
         let request =
             ExecuteRequest { kwargs: arguments(act, seed.below(60), false), ..ExecuteRequest::default() };
         let id = seed.pick(&self.instances).clone();
@@ -307,7 +307,7 @@ impl Stage {
         }
     }
 
-    async fn unload_and_load(self: Arc<Self>, mut seed: Seed, cap: u32) {
+    pub(super) async fn unload_and_load(self: Arc<Self>, mut seed: Seed, cap: u32) {
         tokio::time::sleep(seed.millis(800)).await;
         let id = seed.pick(&self.instances).clone();
         if seed.percent(30) {
@@ -318,8 +318,10 @@ impl Stage {
         tokio::time::sleep(seed.millis(200)).await;
         // Its load may fail, which unloads it again; who waits for it must be served all the same.
         while !self.host.is_loaded(&id) {
-            if self.host.load("tool", load(&id, cap)).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+            match self.host.load("tool", load(&id, cap)).await {
+                Err(HostError::ShuttingDown) => return,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Ok(_) => {}
             }
         }
     }

@@ -4,7 +4,7 @@ use super::answering::SimulatedWorker;
 use super::body::{Body, Why};
 use cjm_decide::death::OwnKill;
 use cjm_wire::link::WorkerReady;
-use cjm_workers::{StartError, StartKiller, Started, StartingWorker, Worker, WorkerFacts};
+use cjm_workers::{NewsOfDeath, StartError, StartKiller, Started, StartingWorker, Worker, WorkerFacts};
 use futures_util::future::BoxFuture;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -59,6 +59,7 @@ impl StartingWorker for Starting {
                             body.kill(Why::ByItself);
                         });
                     }
+                    body.seen().ready.insert(body.session.clone());
                     let ready = WorkerReady {
                         tool_pid: None,
                         name: capability,
@@ -100,10 +101,19 @@ impl StartingWorker for Starting {
                     StartError::NeverReady { capability, seconds: 0.0, stderr_tail: Vec::new() }
                 }
             };
-            let death = body.death.borrow().clone();
-            Err((error, death))
+            Err(not_started(body, error))
         })
     }
+}
+
+/// What is told of it; how the journal is to tell its death is remembered.
+fn not_started(body: Arc<Body>, error: StartError) -> (StartError, NewsOfDeath) {
+    let phase = match error {
+        StartError::NeverReady { .. } => "startup_timeout",
+        _ => "startup",
+    };
+    body.seen().start_phases.insert(body.session.clone(), phase);
+    (error, Box::pin(async move { Some(body.dead().await) }))
 }
 
 fn load_failed(capability: String) -> StartError {

@@ -18,13 +18,17 @@ impl Stage {
         if is_cut {
             kwargs.insert("cut".to_owned(), true.into());
         }
+        if matches!(act, "hang" | "deaf" | "stubborn") && !is_cut && seed.percent(20) {
+            kwargs.insert("unopened".to_owned(), true.into());
+        }
+        let is_unopened = kwargs.contains_key("unopened");
         let request = ExecuteRequest { kwargs, ..ExecuteRequest::default() };
         let id = seed.pick(&self.instances).clone();
         if seed.percent(20) {
             return abandon(self.host.call_stream(&id, request), &mut seed).await;
         }
         let endless = matches!(act, "hang" | "deaf" | "stubborn");
-        let timeout = seed.percent(25).then(|| seed.millis(300));
+        let timeout = (seed.percent(25) || is_unopened).then(|| seed.millis(300));
         let reads_all = is_cut || timeout.is_some() || (!endless && seed.percent(60));
         let reads = if reads_all { u64::MAX } else { seed.below(chunks + 1) };
         let caller = seed.next();

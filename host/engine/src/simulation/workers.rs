@@ -1,6 +1,6 @@
 //! Workers without processes: started under ids that no other had, by a keeper that may stand still.
 
-use super::body::{Body, Seen};
+use super::body::{Body, KEEPER_PID, Seen};
 use super::journal::SimulatedJournal;
 use super::seed::Seed;
 use super::starting::{Fate, Starting};
@@ -63,8 +63,7 @@ impl Workers for SimulatedWorkers {
                     seen.broken.push(complaint);
                 }
                 seen.living.insert(session.clone());
-                seen.pid += 1;
-                seen.pid
+                seen.newest_pid()
             };
             let body = Arc::new(Body {
                 capability: plan.capability.clone(),
@@ -84,7 +83,7 @@ impl Workers for SimulatedWorkers {
     }
 
     fn root_pid(&self) -> BoxFuture<'_, Result<u32, StartError>> {
-        Box::pin(async { Ok(1) })
+        Box::pin(async { Ok(KEEPER_PID) })
     }
 
     fn shutdown(&self) -> BoxFuture<'_, bool> {

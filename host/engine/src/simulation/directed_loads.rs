@@ -1,0 +1,84 @@
+//! What a run loads before it begins: within its time, all or nothing for a name that is not known, like what is there.
+
+use super::directed::{Set, composition, sound_stage, stage_of};
+use crate::error::HostError;
+use cjm_decide::queue::QueueLimits;
+use cjm_wire::InstanceId;
+use cjm_wire::composition::RunOutcome;
+use cjm_wire::json::Arguments;
+use cjm_workers::LoadOptions;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::Instant;
+
+fn one(capability: &str) -> Value {
+    json!({"capability": capability, "args": {"do": "ok", "job": true}})
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_run_covers_what_it_loads() {
+    let (given, mut late) = (Duration::from_millis(200), 0);
+    for seed in 1..20 {
+        let Set { host, .. } = stage_of(QueueLimits::default(), seed, 100);
+        let document = composition(json!({"name": "t", "nodes": {"one": one("tool")}}));
+        let begun = Instant::now();
+        let told = host.submit_composition_within(document, Arguments::new(), Some(given)).await;
+        assert!(begun.elapsed() <= given + Duration::from_millis(1), "seed {seed}: {:?}", begun.elapsed());
+        match told.expect_err("no start succeeds") {
+            HostError::CompositionDeadline { .. } => late += 1,
+            HostError::Start(_) => {}
+            other => panic!("seed {seed}: {other:?}"),
+        }
+        host.shutdown().await;
+    }
+    assert!(late > 0, "none of the starts hangs");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_nothing_has_costs_no_start() {
+    for document in [
+        json!({"name": "t", "nodes": {"one": one("tool"), "two": one("nothing")}}),
+        json!({"name": "t", "nodes": {"one": one("tool"), "two": one("zzz")}}),
+        json!({"name": "t", "monitor": "nothing", "nodes": {"one": one("tool")}}),
+    ] {
+        let Set { host, seen, .. } = sound_stage();
+        let told = host.submit_composition(composition(document), Arguments::new()).await;
+        assert!(matches!(told, Err(HostError::UnknownCapability { .. })), "{told:?}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(seen.lock().expect("not poisoned").sessions.is_empty());
+        host.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_added_is_configured_as_what_is_there() {
+    let Set { host, instance, .. } = sound_stage();
+    host.unload(&instance.id).await.expect("unloaded");
+    let config = json!({"size": 2});
+    let loaded = LoadOptions { config: Some(config.clone()), ..LoadOptions::default() };
+    host.register("tool", &loaded).expect("registered");
+    let document =
+        json!({"name": "t", "capabilities": {"tool": {"instances": 3}}, "nodes": {"one": one("tool")}});
+    let id = host.submit_composition(composition(document), Arguments::new()).await.expect("accepted");
+    assert_eq!(host.wait_composition(&id).await.expect("told").outcome, RunOutcome::Completed);
+    let of_the_tool = host.instances().all(|instance| instance.plan.capability == "tool");
+    let configs: Vec<Value> =
+        of_the_tool.iter().map(|instance| Value::Object(instance.plan.config.clone())).collect();
+    assert_eq!(configs, [config.clone(), config.clone(), config]);
+    let ids = ["tool", "tool-2", "tool-3"].map(InstanceId::from_text);
+    assert!(of_the_tool.iter().map(|instance| &instance.id).eq(&ids));
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_loaded_into_a_host_that_ends() {
+    let Set { host, seen, .. } = sound_stage();
+    host.clone().shutdown().await;
+    let told = host.load("tool", LoadOptions::default()).await;
+    assert!(matches!(told, Err(HostError::ShuttingDown)), "{told:?}");
+    let document = composition(json!({"name": "t", "nodes": {"one": one("tool")}}));
+    let told = host.submit_composition(document, Arguments::new()).await;
+    assert!(matches!(told, Err(HostError::ShuttingDown)), "{told:?}");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(seen.lock().expect("not poisoned").sessions.is_empty());
+}
