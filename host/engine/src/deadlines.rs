@@ -2,7 +2,6 @@
 //! has a deadline, and most are a day away.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -10,36 +9,15 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Whether a call is stopped because its time is over, and not because its caller went away.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Late(Arc<AtomicBool>);
-
-impl Late {
-    pub(crate) fn note(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn is_noted(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-}
-
-/// What may be overdue, and is stopped then, whether or not its caller looks.
-pub(crate) trait Overdue: Send + Sync {
+/// What may be late, and is stopped then, whether or not its caller looks.
+pub(crate) trait Late: Send + Sync {
     /// Its time is over.
     fn stop(&self);
 }
 
-impl Overdue for CancellationToken {
+impl Late for CancellationToken {
     fn stop(&self) {
         self.cancel();
-    }
-}
-
-impl Overdue for (Late, CancellationToken) {
-    fn stop(&self) {
-        self.0.note();
-        self.1.cancel();
     }
 }
 
@@ -55,7 +33,7 @@ pub(crate) struct Deadlines {
 
 #[derive(Default)]
 struct Open {
-    due: BTreeMap<Key, Arc<dyn Overdue>>,
+    due: BTreeMap<Key, Arc<dyn Late>>,
     next: u64,
     /// When they are looked at next; of those that are later nobody need be told.
     looks_at: Option<Instant>,
@@ -78,7 +56,7 @@ pub(crate) fn in_time(within: Duration) -> Instant {
 
 impl Deadlines {
     /// Looks after a call that may take so long from now, on the clock of this runtime; then it is stopped.
-    pub(crate) fn enter(self: &Arc<Self>, runtime: &Handle, within: Duration, call: Arc<dyn Overdue>) -> Due {
+    pub(crate) fn enter(self: &Arc<Self>, runtime: &Handle, within: Duration, call: Arc<dyn Late>) -> Due {
         let at = {
             let _its_clock = runtime.enter();
             in_time(within)
@@ -153,13 +131,12 @@ mod tests {
         stopped_soon.cancelled().await;
         assert_eq!(begun.elapsed(), Duration::from_secs(5));
         // Two may be due in one moment.
-        let (one, other) = (after(1), after(1));
-        for (_, stopped) in [&one, &other] {
-            let told = tokio::time::timeout(Duration::from_secs(5), stopped.cancelled());
-            told.await.expect("each is told");
+        let ((_one, stopped_one), (_other, stopped_other)) = (after(1), after(1));
+        for stopped in [stopped_one, stopped_other] {
+            let stopped = tokio::time::timeout(Duration::from_secs(5), stopped.cancelled());
+            stopped.await.expect("each is stopped");
         }
         assert_eq!(begun.elapsed(), Duration::from_secs(6));
-        drop((one, other));
         // One that is entered between two looks is not late.
         let (between, stopped_between) = after(2);
         stopped_between.cancelled().await;

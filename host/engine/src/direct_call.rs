@@ -1,7 +1,6 @@
 //! A direct call, and what becomes of it when its caller goes away: it is cancelled as a job is, first by asking, then by
 //! force.
 
-use crate::deadlines::Late;
 use crate::instances::{DirectCallCount, Instance, NoWorker};
 use crate::queue::attempt::{CANCEL_REPEAT, Runner};
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// A call that is no job, before it has a worker.
@@ -24,7 +24,8 @@ pub(crate) struct Calling {
     pub(crate) call: JobId,
     /// The host's own, where workers are started.
     pub(crate) runtime: Handle,
-    pub(crate) late: Late,
+    /// When its time is over.
+    pub(crate) due: Instant,
 }
 
 /// A call that is no job, and whom it was sent to.
@@ -34,15 +35,15 @@ pub(crate) struct Called {
     pub(crate) instance: Arc<Instance>,
     pub(crate) worker: Arc<dyn Worker>,
     pub(crate) call: JobId,
-    pub(crate) late: Late,
+    due: Instant,
 }
 
 impl Calling {
     /// Finds the living worker, started where there is none. A start that was begun goes on when the caller goes away.
     pub(crate) async fn begin(self, abandoned: &CancellationToken) -> Result<Called, CallError> {
-        let Self { runner, instance, call, runtime, late } = self;
+        let Self { runner, instance, call, runtime, due } = self;
         if let Some(worker) = instance.worker() {
-            return Ok(Called { runner, instance, worker, call, late });
+            return Ok(Called { runner, instance, worker, call, due });
         }
         let capability = || instance.plan.capability.clone();
         let (starting, Runner { services, jobs, .. }) = (Arc::clone(&instance), runner.clone());
@@ -53,7 +54,7 @@ impl Calling {
             () = abandoned.cancelled() => return Err(CallError::Cancelled { capability: capability() }),
         };
         match started {
-            Ok(Ok(worker)) => Ok(Called { runner, instance, worker, call, late }),
+            Ok(Ok(worker)) => Ok(Called { runner, instance, worker, call, due }),
             Ok(Err(NoWorker::Failed(error, _))) => Err(CallError::NotStarted(error)),
             Ok(Err(NoWorker::Missed | NoWorker::Retired)) => {
                 Err(CallError::NotLoaded { instance: instance.id.clone() })
@@ -89,6 +90,9 @@ impl Calling {
 impl Called {
     /// Asks the tool to stop until its grace is over, then kills its worker.
     pub(crate) async fn stop(&self) {
+        // Whoever stops a call whose time is not over has no use for it any more.
+        let (job, is_late) = (self.call.clone(), Instant::now() >= self.due);
+        let reason = if is_late { OwnKill::Deadline { job } } else { OwnKill::ForceCancel { job } };
         let ask = async {
             loop {
                 self.worker.cancel(&self.call).await;
@@ -97,9 +101,6 @@ impl Called {
         };
         // The call itself says when it is over; nothing else ends the asking.
         let _ = tokio::time::timeout(Duration::from_millis(CANCEL_GRACE_MS), ask).await;
-        let job = self.call.clone();
-        let is_late = self.late.is_noted();
-        let reason = if is_late { OwnKill::Deadline { job } } else { OwnKill::ForceCancel { job } };
         let Runner { services, jobs, .. } = &self.runner;
         self.instance.recycle(services, jobs, &self.worker.facts().session, reason);
     }

@@ -3,7 +3,7 @@
 
 use crate::bring_up::{StartedParts, start_parts};
 use crate::compositions::state::CompositionHandle;
-use crate::deadlines::Late;
+use crate::deadlines::in_time;
 use crate::direct_call::Calling;
 use crate::error::HostError;
 use crate::instances::{Instance, Instances, NoWorker, NotAdded};
@@ -348,12 +348,11 @@ impl Host {
     ) -> Result<ChunkStream, CallError> {
         let call = self.sign(&mut request.envelope);
         let body = serde_json::to_vec(&request).unwrap_or_default();
-        let calling = self.calling(id, call)?;
+        let calling = self.calling(id, call, timeout)?;
         let (capability, runtime) = (calling.instance.plan.capability.clone(), calling.runtime.clone());
         let abandoned = CancellationToken::new();
-        let (stopped, gone) = (abandoned.clone(), abandoned.clone().drop_guard());
-        let overdue = (calling.late.clone(), stopped.clone());
-        let _due = self.services().deadlines.enter(&runtime, timeout, Arc::new(overdue));
+        let (late, gone) = (abandoned.clone(), abandoned.clone().drop_guard());
+        let _due = self.services().deadlines.enter(&runtime, timeout, Arc::new(late.clone()));
         // Its connection must outlive the caller's runtime, too.
         let opening =
             async move { StreamedCall::open(calling, body, abandoned, Limit::within(timeout)).await };
@@ -361,7 +360,7 @@ impl Host {
         tokio::select! {
             biased;
             // First: a late opening says that it was cancelled.
-            () = stopped.cancelled() => Err(CallError::DeadlinePassed { capability, seconds: timeout.as_secs_f64() }),
+            () = late.cancelled() => Err(CallError::DeadlinePassed { capability, seconds: timeout.as_secs_f64() }),
             opened = opening => {
                 gone.disarm();
                 match opened {
@@ -408,30 +407,33 @@ impl Host {
         call: JobId,
         timeout: Option<Duration>,
     ) -> Result<bytes::Bytes, CallError> {
-        let calling = self.calling(id, call)?;
-        let (capability, runtime) = (calling.instance.plan.capability.clone(), calling.runtime.clone());
         let timeout = timeout.unwrap_or(self.services().options.call_timeout);
+        let calling = self.calling(id, call, timeout)?;
+        let (capability, runtime) = (calling.instance.plan.capability.clone(), calling.runtime.clone());
         let Services { tasks, calls, deadlines, .. } = &**self.services();
         let abandoned = CancellationToken::new();
-        let (path, late) = (path.to_owned(), calling.late.clone());
+        let path = path.to_owned();
         let running = {
             let abandoned = abandoned.clone();
             calls.track_future(async move { calling.run(&path, body, abandoned).await })
         };
-        let running = Enduring::new(&runtime, tasks, abandoned, late, running);
+        let running = Enduring::new(&runtime, tasks, abandoned, running);
         let _due = deadlines.enter(&runtime, timeout, running.taken_away());
-        let overdue = || Err(CallError::DeadlinePassed { capability, seconds: timeout.as_secs_f64() });
-        running.await.unwrap_or_else(overdue)
+        let late = || Err(CallError::DeadlinePassed { capability, seconds: timeout.as_secs_f64() });
+        running.await.unwrap_or_else(late)
     }
 
-    fn calling(&self, id: &InstanceId, call: JobId) -> Result<Calling, CallError> {
+    fn calling(&self, id: &InstanceId, call: JobId, timeout: Duration) -> Result<Calling, CallError> {
         let instance = self.instances().get(id);
         let instance = instance.ok_or_else(|| CallError::NotLoaded { instance: id.clone() })?;
         let Ok(runtime) = self.shared.runtime.handle() else {
             return Err(CallError::HostEnded { capability: instance.plan.capability.clone() });
         };
-        let (runner, runtime) = (self.runner.clone(), runtime.clone());
-        Ok(Calling { runner, instance, call, runtime, late: Late::default() })
+        let due = {
+            let _its_clock = runtime.enter();
+            in_time(timeout)
+        };
+        Ok(Calling { runner: self.runner.clone(), instance, call, runtime: runtime.clone(), due })
     }
 
     /// Of these instances, the one with the fewest direct calls; the first among equals.

@@ -2,7 +2,7 @@
 //! a thread that ends, or block its only runtime thread, and its workers must still be watched. Direct calls alone do
 //! their I/O in the caller's task, and move here when the caller goes away.
 
-use crate::deadlines::{Late, Overdue};
+use crate::deadlines::Late;
 use crate::error::HostError;
 use futures_util::future::BoxFuture;
 use std::future::Future;
@@ -105,15 +105,13 @@ impl Drop for OwnRuntime {
 }
 
 /// A future that is polled in the caller's task, and goes on in the host's runtime when the caller drops it unfinished, or
-/// when it is taken away ([`Overdue`]), which the caller is told by `None`. `abandoned` tells it that nobody waits any more. One
+/// when it is taken away ([`Late`]), which the caller is told by `None`. `abandoned` tells it that nobody waits any more. One
 /// that was never polled has not begun, and does not.
 pub(crate) struct Enduring<T: Send + 'static>(Arc<Endured<T>>);
 
 struct Endured<T: Send + 'static> {
     place: Mutex<Place<T>>,
     abandoned: CancellationToken,
-    /// Where the reason is noted.
-    late: Late,
     runtime: Handle,
     /// Whoever waits for these waits for what was abandoned.
     tasks: TaskTracker,
@@ -131,15 +129,14 @@ impl<T: Send + 'static> Enduring<T> {
         runtime: &Handle,
         tasks: &TaskTracker,
         abandoned: CancellationToken,
-        late: Late,
         future: impl Future<Output = T> + Send + 'static,
     ) -> Self {
         let place = Mutex::new(Place { future: Some(Box::pin(future)), caller: None });
-        Self(Arc::new(Endured { place, abandoned, late, runtime: runtime.clone(), tasks: tasks.clone() }))
+        Self(Arc::new(Endured { place, abandoned, runtime: runtime.clone(), tasks: tasks.clone() }))
     }
 
     /// For somebody else who may take it away.
-    pub(crate) fn taken_away(&self) -> Arc<dyn Overdue> {
+    pub(crate) fn taken_away(&self) -> Arc<dyn Late> {
         Arc::<Endured<T>>::clone(&self.0)
     }
 }
@@ -148,9 +145,11 @@ impl<T: Send + 'static> Endured<T> {
     fn place(&self) -> MutexGuard<'_, Place<T>> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
+impl<T: Send + 'static> Late for Endured<T> {
     /// It goes on in the host's runtime, and is told that nobody waits; what had not begun is forgotten.
-    fn give_up(&self) {
+    fn stop(&self) {
         let taken = {
             let mut place = self.place();
             (place.future.take(), place.caller.take())
@@ -159,13 +158,6 @@ impl<T: Send + 'static> Endured<T> {
         self.abandoned.cancel();
         self.tasks.spawn_on(async move { drop(future.await) }, &self.runtime);
         caller.wake();
-    }
-}
-
-impl<T: Send + 'static> Overdue for Endured<T> {
-    fn stop(&self) {
-        self.late.note();
-        self.give_up();
     }
 }
 
@@ -189,7 +181,7 @@ impl<T: Send + 'static> Future for Enduring<T> {
 
 impl<T: Send + 'static> Drop for Enduring<T> {
     fn drop(&mut self) {
-        self.0.give_up();
+        self.0.stop();
     }
 }
 
@@ -207,8 +199,7 @@ mod tests {
             tokio::task::yield_now().await;
             ended.store(true, Ordering::Relaxed);
         };
-        let late = Late::default();
-        (Enduring::new(&Handle::current(), tasks, abandoned.clone(), late, future), has_ended, abandoned)
+        (Enduring::new(&Handle::current(), tasks, abandoned.clone(), future), has_ended, abandoned)
     }
 
     #[tokio::test]
@@ -231,14 +222,14 @@ mod tests {
         let tasks = TaskTracker::new();
         tasks.close();
         let (mut taken, has_ended, _) = enduring(&tasks);
-        let overdue = taken.taken_away();
+        let late = taken.taken_away();
         assert!((&mut taken).now_or_never().is_none());
-        overdue.stop();
-        overdue.stop();
+        late.stop();
+        late.stop();
         assert_eq!(tasks.len(), 1, "once");
         tasks.wait().await;
         assert!(has_ended.load(Ordering::Relaxed));
-        assert_eq!((&mut taken).now_or_never(), Some(None), "it waits for nothing any more");
+        assert_eq!(taken.await, None, "its caller is told");
         // Nor is one that has ended taken away.
         let (mut ended, _, abandoned) = enduring(&tasks);
         assert_eq!((&mut ended).await, Some(()));

@@ -1,6 +1,5 @@
 //! Into the queue: a request becomes a job that is durable before its id is given out.
 
-use crate::deadlines::Late;
 use crate::error::HostError;
 use crate::host::Host;
 use crate::own_runtime::Enduring;
@@ -127,7 +126,7 @@ impl Host {
         let runner = self.runner().clone();
         // Once the commit is queued nothing takes it back, so what follows it must follow, whoever waits.
         let (runtime, tasks) = (self.runtime().handle()?, &self.services().tasks);
-        Enduring::new(runtime, tasks, CancellationToken::new(), Late::default(), async move {
+        Enduring::new(runtime, tasks, CancellationToken::new(), async move {
             runner.services.journal.commit(commit).await?;
             let ids = jobs.iter().map(|job| job.id.clone()).collect();
             runner.jobs.submitted(jobs, place);
