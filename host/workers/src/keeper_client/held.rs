@@ -6,7 +6,7 @@
 use cjm_platform::tree::{descendants, process_info, zombie_status};
 use cjm_platform::{Pid, PidFd, Signal, WaitStatus};
 use cjm_wire::link::ExitStatus;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -67,7 +67,8 @@ impl Held {
         let give_up = Instant::now() + limit;
         // What stands still starts nothing more, and its orphans fall to it.
         let _ = self.pidfd.send_signal(Signal::STOP);
-        let mut killed = BTreeSet::new();
+        // Each is waited for: one whose parent has ended is below the worker no more, and may still be dying.
+        let mut killed: BTreeMap<(Pid, u64), PidFd> = BTreeMap::new();
         let mut is_clear = false;
         while !is_clear && Instant::now() < give_up && !self.has_ended() {
             let below = descendants(self.pid).unwrap_or_default();
@@ -77,7 +78,7 @@ impl Held {
                 let Ok(pidfd) = PidFd::open(info.pid) else { continue };
                 let still = process_info(info.pid).is_some_and(|now| now.start_ticks == info.start_ticks);
                 if still && pidfd.send_signal(Signal::KILL).is_ok() {
-                    killed.insert((info.pid, info.start_ticks));
+                    killed.insert((info.pid, info.start_ticks), pidfd);
                 }
             }
             if !is_clear {
@@ -85,8 +86,11 @@ impl Held {
             }
         }
         let _ = self.pidfd.send_signal(Signal::KILL);
-        let left = give_up.saturating_duration_since(Instant::now()).max(LOOK_INTERVAL);
-        let all = self.pidfd.wait_exit(left).unwrap_or(true) && is_clear;
+        let ends = |pidfd: &PidFd| {
+            let left = give_up.saturating_duration_since(Instant::now()).max(LOOK_INTERVAL);
+            pidfd.wait_exit(left).unwrap_or(true)
+        };
+        let all = killed.values().chain([&self.pidfd]).fold(is_clear, |all, pidfd| ends(pidfd) && all);
         Ended { all, descendants_killed: u32::try_from(killed.len()).unwrap_or(u32::MAX) }
     }
 }
@@ -105,6 +109,10 @@ mod tests {
         let mut line = [0];
         std::io::Read::read_exact(child.stdout.as_mut().expect("piped"), &mut line).expect("it runs");
         let held = Held::child_of(Pid::current(), child.id().cast_signed()).expect("ours");
+        // A shell is no subreaper, as a worker is: what is started by one that is being killed would be lost.
+        while descendants(held.pid).expect("readable").len() < 2 {
+            std::thread::yield_now();
+        }
         (child, held)
     }
 
@@ -113,9 +121,6 @@ mod tests {
         process::become_subreaper().expect("subreaper");
         for stopped in [false, true] {
             let (mut child, held) = tree();
-            while descendants(held.pid).expect("readable").len() < 2 {
-                std::thread::yield_now();
-            }
             let below = descendants(held.pid).expect("readable");
             if stopped {
                 held.pidfd.send_signal(Signal::STOP).expect("sent");
