@@ -198,8 +198,6 @@ fn failures_tell_the_code_the_last_words_and_the_category() {
         ("echo '<html>oops'", json!({"result": "stdout_json"}), "fatal", "\"<html>oops\""),
         ("echo NaN", json!({"result": "stdout_json"}), "fatal", "where JSON was promised"),
         ("true", json!({"result": "stdout_json"}), "fatal", "wrote nothing"),
-        ("printf 'caf\\351'", json!({"result": "stdout_text"}), "fatal", "byte 3 begins no character"),
-        ("printf 'a\\nb\\377\\n'", json!({"result": "stdout_lines"}), "fatal", "not UTF-8"),
         (
             "mkdir made",
             json!({"outputs": {"out": "{work_dir}/made"}}),
@@ -230,18 +228,25 @@ fn failures_tell_the_code_the_last_words_and_the_category() {
 }
 
 #[test]
-fn of_lines_that_come_as_they_are_written_one_that_is_no_text_ends_the_call() {
-    for text in [
-        // It would go on.
-        "printf 'one\\ntwo\\377\\n'; exec sleep 1000",
-        "printf 'one\\ntwo\\377'",
+fn bytes_that_are_no_text_are_replaced_and_that_is_told() {
+    let text = "printf 'one\\ntwo\\377\\nlast\\n'";
+    for (result, whole) in [
+        ("stdout_text", json!("one\ntwo\u{fffd}\nlast")),
+        ("stdout_lines", json!(["one", "two\u{fffd}", "last"])),
     ] {
-        let worker = run(text, json!({"result": "stdout_lines"}));
-        let lines = worker.stream_lines("run", json!({}));
-        assert_eq!(lines[0], "\"one\"");
-        assert!(lines[1].contains("_job_error") && lines[1].contains("not UTF-8"), "{lines:?}");
-        assert_eq!(lines.len(), 2);
+        let mut worker = run(text, json!({"result": result}));
+        assert_eq!(worker.post("/execute", "{}").json(), whole);
+        assert_tells_replacement(&mut worker);
     }
+    let mut worker = run(text, json!({"result": "stdout_lines"}));
+    assert_eq!(worker.stream_lines("run", json!({}))[..3], ["\"one\"", "\"two\\ufffd\"", "\"last\""]);
+    assert_tells_replacement(&mut worker);
+}
+
+fn assert_tells_replacement(worker: &mut Worker) {
+    let record = worker.frame(cjm_wire::link::to_host::RECORD);
+    assert_eq!((&record["level"], &record["logger_name"]), (&json!("WARNING"), &json!("cjm_worker.result")));
+    assert!(record["message"].as_str().is_some_and(|text| text.contains("not UTF-8")), "{record}");
 }
 
 #[test]

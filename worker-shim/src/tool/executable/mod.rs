@@ -27,8 +27,9 @@ use crate::tool::loaded::Loaded;
 use crate::tool::program::check_program;
 use bytes::Bytes;
 use cache::Slot;
+use cjm_wire::Timestamp;
 use cjm_wire::cache::KnownInputs;
-use cjm_wire::channel::{CallFailure, LoadFailure};
+use cjm_wire::channel::{CallFailure, LoadFailure, Record};
 use cjm_wire::envelope::{ACTION_KEY, ExecuteRequest, TaskRequest};
 use cjm_wire::link::{Launch, WorkerReady, WorkerSpec};
 use cjm_wire::runtime::{Action, Executable, ResultSource};
@@ -240,8 +241,27 @@ impl Program {
                 (Ok(()), None) => {}
             }
         }
+        if let Ok(done) = &done
+            && done.is_replaced()
+        {
+            self.tell_replaced(name, state.job_id.clone());
+        }
         plan.tidy(if done.is_ok() { plan::Succeeded::Yes } else { plan::Succeeded::No });
         done
+    }
+
+    /// Puts into the logs that a result is not byte for byte what was written.
+    fn tell_replaced(&self, action: &str, job_id: Option<String>) {
+        self.context.link.record(&Record {
+            ts: Some(Timestamp::now()),
+            level: "WARNING".to_owned(),
+            logger_name: "cjm_worker.result".to_owned(),
+            message: format!(
+                "the output of `{action}` is not UTF-8: \u{fffd} stands for each byte that is none"
+            ),
+            exc_text: None,
+            job_id,
+        });
     }
 
     /// What the host says of the input files; only actions that keep their files want to know.

@@ -24,6 +24,7 @@ use cjm_platform::{Pid, Signal, WaitStatus};
 use cjm_wire::runtime::{Action, OutputStream, ResultSource};
 use regex_lite::Regex;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -58,8 +59,6 @@ pub(crate) enum Stop {
     Cancelled,
     TimedOut(Duration),
     TooMuchOutput(usize),
-    /// It wrote a line that is no text where its lines are the result.
-    NotText,
 }
 
 /// A process that has ended.
@@ -71,13 +70,22 @@ pub(crate) struct Ended {
     pub(crate) stop: Option<Stop>,
     /// Standard output went out line by line.
     pub(crate) streamed: bool,
+    /// What is no UTF-8 was replaced in those lines.
+    pub(crate) replaced: bool,
 }
 
 impl Ended {
     /// A process that need not run.
     pub(crate) fn well() -> Self {
         let status = WaitStatus::Exited { code: 0 };
-        Self { status, stdout: Vec::new(), tail: Tail::default(), stop: None, streamed: false }
+        Self {
+            status,
+            stdout: Vec::new(),
+            tail: Tail::default(),
+            stop: None,
+            streamed: false,
+            replaced: false,
+        }
     }
 }
 
@@ -99,17 +107,16 @@ impl Run<'_> {
         let mut output = Output::new(self, use_of_stdout);
         let stop = self.attend(&mut started, &mut output).await;
         output.finish().await;
-        let stop = stop.or(output.not_text.then_some(Stop::NotText));
         let (status, usage) = self.program.context.children.reap(started.pid).ok_or_else(|| {
             ToolError::fatal("the program's exit status is lost: something else in this worker reaped it")
         })?;
         self.report_usage(began.elapsed(), usage);
-        let Output { stdout, tail, .. } = output;
+        let Output { stdout, tail, replaced, .. } = output;
         let stdout = match stdout {
             StdoutUse::Keep(bytes) => bytes,
             StdoutUse::Stream(_) | StdoutUse::Forward => Vec::new(),
         };
-        Ok(Ended { status, stdout, tail, stop, streamed })
+        Ok(Ended { status, stdout, tail, stop, streamed, replaced })
     }
 
     async fn start(&self, stdout: &StdoutUse) -> Result<Started, ToolError> {
@@ -287,7 +294,8 @@ struct Output<'a> {
     err_lines: LineCutter,
     tail: Tail,
     too_much: bool,
-    not_text: bool,
+    /// What is no UTF-8 was replaced.
+    replaced: bool,
 }
 
 impl<'a> Output<'a> {
@@ -302,7 +310,7 @@ impl<'a> Output<'a> {
             err_lines: small(),
             tail: Tail::default(),
             too_much: false,
-            not_text: false,
+            replaced: false,
         }
     }
 
@@ -315,8 +323,8 @@ impl<'a> Output<'a> {
                 self.too_much |= bytes.len() > room;
             }
             StdoutUse::Stream(_) => {
-                let (pending, not_text) = (&mut self.pending, &mut self.not_text);
-                self.stream_lines.push(bytes, |line, _| queue_line(line, pending, not_text));
+                let (pending, replaced) = (&mut self.pending, &mut self.replaced);
+                self.stream_lines.push(bytes, |line, _| pending.push_back(stream_line(line, replaced)));
                 self.too_much |= self.stream_lines.overflowed();
             }
         }
@@ -341,8 +349,8 @@ impl<'a> Output<'a> {
     async fn finish(&mut self) {
         let tail = &mut self.tail;
         self.err_lines.finish(|line, ended| tail.push(line, ended));
-        let (pending, not_text) = (&mut self.pending, &mut self.not_text);
-        self.stream_lines.finish(|line, _| queue_line(line, pending, not_text));
+        let (pending, replaced) = (&mut self.pending, &mut self.replaced);
+        self.stream_lines.finish(|line, _| pending.push_back(stream_line(line, replaced)));
         while self.is_behind() {
             self.send_pending().await;
         }
@@ -362,10 +370,7 @@ impl<'a> Output<'a> {
 
     /// Why the program is not let go on, for what it wrote.
     fn refused(&self) -> Option<Stop> {
-        if self.too_much {
-            return Some(Stop::TooMuchOutput(STDOUT_BYTES_MAX));
-        }
-        self.not_text.then_some(Stop::NotText)
+        self.too_much.then_some(Stop::TooMuchOutput(STDOUT_BYTES_MAX))
     }
 
     /// Sends one line when the reader has room. Dropped early, it has sent nothing.
@@ -395,13 +400,11 @@ impl Run<'_> {
     }
 }
 
-/// Queues a line as a result; nothing behind one that is no text.
-fn queue_line(line: &[u8], pending: &mut VecDeque<Bytes>, not_text: &mut bool) {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    match std::str::from_utf8(line) {
-        Ok(line) if !*not_text => pending.push_back(chunk_line(&Value::from(line))),
-        _ => *not_text = true,
-    }
+/// A line as a result. Where it is no UTF-8 the rest of it is still worth having.
+fn stream_line(line: &[u8], replaced: &mut bool) -> Bytes {
+    let text = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line));
+    *replaced |= matches!(text, Cow::Owned(_));
+    chunk_line(&Value::from(text))
 }
 
 /// Bytes read, 0 at the end; an error is an end.

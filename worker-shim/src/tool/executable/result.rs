@@ -49,12 +49,6 @@ pub(crate) fn judge<'a>(
                 format!("{name} was stopped: it wrote more than {bytes_max} bytes where its result is read");
             return Err(with_tail(ToolError::fatal(message), &ended));
         }
-        Some(Stop::NotText) => {
-            let message = format!(
-                "{name} was stopped: it wrote a line that is not UTF-8 text, and its lines are its result"
-            );
-            return Err(with_tail(ToolError::fatal(message), &ended));
-        }
         None => {}
     }
     let code = match ended.status {
@@ -110,6 +104,12 @@ impl<'a> Done<'a> {
         &mut self.files
     }
 
+    /// Whether a byte of the result is shown as `\u{fffd}`, since it is no UTF-8: the rest of it is still worth having.
+    pub(crate) fn is_replaced(&self) -> bool {
+        let is_text = matches!(self.action.result, ResultSource::StdoutText | ResultSource::StdoutLines);
+        self.ended.replaced || is_text && std::str::from_utf8(&self.ended.stdout).is_err()
+    }
+
     /// Whether the result went out line by line already.
     pub(crate) fn was_streamed(&self) -> bool {
         self.ended.streamed
@@ -122,26 +122,17 @@ impl<'a> Done<'a> {
             ResultSource::ExitCode => json!({ "exit_code": self.code, "files": self.files }),
             ResultSource::Files => Value::Object(self.files),
             ResultSource::StdoutText => {
-                let text = text_of(&self.ended)?;
-                let text = text.strip_suffix('\n').unwrap_or(text);
+                let text = String::from_utf8_lossy(&self.ended.stdout);
+                let text = text.strip_suffix('\n').unwrap_or(&text);
                 Value::from(text.strip_suffix('\r').unwrap_or(text))
             }
-            ResultSource::StdoutLines => text_of(&self.ended)?.lines().map(Value::from).collect(),
+            ResultSource::StdoutLines => {
+                String::from_utf8_lossy(&self.ended.stdout).lines().map(Value::from).collect()
+            }
             ResultSource::StdoutJson => return json_body(self.ended),
         };
         Ok(value.to_string().into())
     }
-}
-
-/// What the program wrote, where it is to be text: another character in the place of a byte would be another result.
-fn text_of(ended: &Ended) -> Result<&str, ToolError> {
-    std::str::from_utf8(&ended.stdout).map_err(|error| {
-        let message = format!(
-            "the program wrote bytes that are not UTF-8 where text was promised: byte {} begins no character",
-            error.valid_up_to()
-        );
-        with_tail(ToolError::fatal(message), ended)
-    })
 }
 
 /// `json` without the white space between its parts; None where there is none.
