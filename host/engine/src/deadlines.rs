@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -55,12 +54,8 @@ pub(crate) fn in_time(within: Duration) -> Instant {
 }
 
 impl Deadlines {
-    /// Looks after a call that may take so long from now, on the clock of this runtime; then it is stopped.
-    pub(crate) fn enter(self: &Arc<Self>, runtime: &Handle, within: Duration, call: Arc<dyn Late>) -> Due {
-        let at = {
-            let _its_clock = runtime.enter();
-            in_time(within)
-        };
+    /// Looks after a call, and stops it at that time.
+    pub(crate) fn enter(self: &Arc<Self>, at: Instant, call: Arc<dyn Late>) -> Due {
         let mut open = self.open();
         let key = (at, open.next);
         open.next += 1;
@@ -122,12 +117,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_is_due_first_is_stopped_first_and_who_has_ended_is_forgotten() {
-        let (deadlines, runtime) = (Arc::new(Deadlines::default()), Handle::current());
+        let deadlines = Arc::new(Deadlines::default());
         tokio::spawn(Arc::clone(&deadlines).keep());
         let begun = Instant::now();
         let enter = |within| {
             let call = CancellationToken::new();
-            (deadlines.enter(&runtime, within, Arc::new(call.clone())), call)
+            (deadlines.enter(in_time(within), Arc::new(call.clone())), call)
         };
         let after = |seconds| enter(Duration::from_secs(seconds));
         let ((late, stopped_late), (soon, stopped_soon), (ended, never_stopped)) =

@@ -352,7 +352,7 @@ impl Host {
         let (capability, runtime) = (calling.instance.plan.capability.clone(), calling.runtime.clone());
         let abandoned = CancellationToken::new();
         let (late, gone) = (abandoned.clone(), abandoned.clone().drop_guard());
-        let _due = self.services().deadlines.enter(&runtime, timeout, Arc::new(late.clone()));
+        let _due = self.services().deadlines.enter(calling.due, Arc::new(late.clone()));
         // Its connection must outlive the caller's runtime, too.
         let opening =
             async move { StreamedCall::open(calling, body, abandoned, Limit::within(timeout)).await };
@@ -409,7 +409,8 @@ impl Host {
     ) -> Result<bytes::Bytes, CallError> {
         let timeout = timeout.unwrap_or(self.services().options.call_timeout);
         let calling = self.calling(id, call, timeout)?;
-        let (capability, runtime) = (calling.instance.plan.capability.clone(), calling.runtime.clone());
+        let (capability, due) = (calling.instance.plan.capability.clone(), calling.due);
+        let runtime = calling.runtime.clone();
         let Services { tasks, calls, deadlines, .. } = &**self.services();
         let abandoned = CancellationToken::new();
         let path = path.to_owned();
@@ -418,7 +419,7 @@ impl Host {
             calls.track_future(async move { calling.run(&path, body, abandoned).await })
         };
         let running = Enduring::new(&runtime, tasks, abandoned, running);
-        let _due = deadlines.enter(&runtime, timeout, running.taken_away());
+        let _due = deadlines.enter(due, running.taken_away());
         let late = || Err(CallError::DeadlinePassed { capability, seconds: timeout.as_secs_f64() });
         running.await.unwrap_or_else(late)
     }
