@@ -67,6 +67,9 @@ event_types! {
     RunFinished = "run_finished",
     /// A check of a result.
     VerifyOutcome = "verify_outcome",
+    /// A call that is no job ended without its result: a direct call or a stream. Payload: call, status (`failed` or
+    /// `cancelled`), error, report.
+    DirectCallFailed = "direct_call_failed",
     /// A command installed a capability, or made it anew. Payload: entry, result, forced, version, manifest, lock_hash.
     CapabilityInstalled = "capability_installed",
     /// A command tried to install a capability, and could not. Payload: as above, `status`: `failed`, error.
@@ -253,7 +256,7 @@ mod tests {
             "worker_spawned adapter_bound worker_ready worker_died config_applied admission_decided \
              state_transition composition_advanced cancel_phase_changed block_reason_changed retry_started \
              task_account result_saved cache_hit graph_extended run_started run_finished verify_outcome \
-             capability_installed capability_install_failed capability_removed manifest_regenerated secret_set \
+             direct_call_failed capability_installed capability_install_failed capability_removed manifest_regenerated secret_set \
              secret_removed manifests_allowed manifests_revoked progress_changed resource_snapshot"
         );
         for kind in EventType::ALL {

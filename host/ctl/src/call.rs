@@ -15,7 +15,7 @@ use cjm_catalog::{Catalog, CatalogEntry, Settings};
 use cjm_engine::{
     CallError, Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Target, actor, check_known,
 };
-use cjm_wire::describe::{ErrorDetails, ErrorReport, Seconds, exit};
+use cjm_wire::describe::{ErrorReport, Seconds, exit};
 use cjm_wire::envelope::{ACTION_KEY, ExecuteRequest};
 use cjm_wire::event::JobStatus;
 use cjm_wire::json::{Arguments, Json};
@@ -35,6 +35,8 @@ const CANCEL_GRACE: Duration = Duration::from_secs(4);
 
 /// How long a job may take to end once its deadline has passed: the tool is asked, then its worker is ended.
 const DEADLINE_GRACE: Duration = Duration::from_secs(15);
+/// The same of a stream, whose reader may not read: the host ends the call at its deadline in any case.
+const STREAM_DEADLINE_GRACE: Duration = Duration::from_millis(100);
 
 /// Runs the command.
 pub(crate) async fn run(
@@ -135,10 +137,13 @@ impl Call<'_> {
         };
         if self.args.stream {
             return tokio::select! {
-                result = self.stream(&instance) => result,
+                result = self.stream(&instance, deadline) => result,
                 fault = self.output.reader_left() => Err(fault),
                 code = interrupts.wait() => Err(self.of_run(interrupted(code))),
-                () = passed(deadline) => Err(self.of_run(timed_out(self.args))),
+                // The stream has the same deadline; this is for who waits for a reader then.
+                () = passed(deadline.and_then(|at| at.checked_add(STREAM_DEADLINE_GRACE))) => {
+                    Err(self.of_run(timed_out(self.args)))
+                }
             };
         }
         let mut request = JobRequest::new(Target::Instance(instance));
@@ -179,7 +184,7 @@ impl Call<'_> {
         let _ = tokio::time::timeout(CANCEL_GRACE, self.host.wait(job)).await;
     }
 
-    async fn stream(&self, instance: &cjm_wire::InstanceId) -> CommandResult {
+    async fn stream(&self, instance: &InstanceId, deadline: Option<Instant>) -> CommandResult {
         let mut kwargs = Map::new();
         for (name, value) in &self.kwargs {
             kwargs.insert(name.clone(), value.to_value()?);
@@ -189,18 +194,19 @@ impl Call<'_> {
         }
         let mut request = ExecuteRequest { kwargs, ..ExecuteRequest::default() };
         request.envelope.control = self.control();
-        let fault = |error: CallError| {
-            let report = error.to_failure(instance).report;
-            let report = ErrorReport {
-                details: Box::new(ErrorDetails {
-                    run_id: Some(self.host.run_id().clone()),
-                    ..*report.details
-                }),
-                ..report
-            };
-            Fault::from_report(report)
+        let fault = |error: CallError| match error {
+            // What was left of it is not what was given.
+            CallError::DeadlinePassed { .. } => self.of_run(timed_out(self.args)),
+            error => self.of_run(Fault::from_report(error.to_failure(instance).report)),
         };
-        let mut chunks = self.host.call_stream(instance, request).await.map_err(fault)?;
+        let opened = match deadline {
+            Some(at) => {
+                let left = at.saturating_duration_since(Instant::now());
+                self.host.call_stream_within(instance, request, left).await
+            }
+            None => self.host.call_stream(instance, request).await,
+        };
+        let mut chunks = opened.map_err(fault)?;
         while let Some(chunk) = chunks.next().await {
             self.output.ndjson(&chunk.map_err(fault)?)?;
             self.output.room().await?;
@@ -405,8 +411,9 @@ fn timed_out(args: &CallArgs) -> Fault {
     Fault::new(
         "call.timed_out",
         format!(
-            "\"{}\" did not answer within {}, and was stopped",
+            "\"{}\" did not {} within {}, and was stopped",
             args.name,
+            if args.stream { "end" } else { "answer" },
             Seconds::of(args.timeout.unwrap_or_default())
         ),
         "give it more time with --timeout, or see what it did: `cjm-ctl logs --chunks`",

@@ -109,6 +109,14 @@ impl<'a> Told<'a> {
                 let error = row.payload.get(SNAPSHOT_KEY).and_then(|snapshot| snapshot.get("error"));
                 Self::failure(row, error, whole)
             }
+            Some(EventType::DirectCallFailed) => {
+                let failure = Self::failure(row, row.payload.get("error"), whole);
+                let label = match row.payload.get("status").and_then(Value::as_str) {
+                    Some("cancelled") => "direct call cancelled",
+                    _ => "direct call failed",
+                };
+                Self { label: Some(label), keys: &["report", "error", "status"], ..failure }
+            }
             Some(EventType::RunFinished) => Self::end_of_run(row, whole),
             Some(
                 EventType::CapabilityInstalled

@@ -6,8 +6,9 @@ use crate::queue::attempt::{CANCEL_REPEAT, Runner};
 use bytes::Bytes;
 use cjm_decide::death::OwnKill;
 use cjm_decide::queue::CANCEL_GRACE_MS;
-use cjm_wire::JobId;
-use cjm_wire::event::{EventType, JournalRow};
+use cjm_store::rows;
+use cjm_wire::event::{EventType, JobStatus, JournalRow};
+use cjm_wire::{JobId, RunId};
 use cjm_workers::{CallError, Reply, Worker};
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,12 +21,30 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Calling {
     pub(crate) runner: Runner,
     pub(crate) instance: Arc<Instance>,
-    /// The id under which the worker can be asked to stop it.
-    pub(crate) call: JobId,
+    pub(crate) caller: Caller,
     /// The host's own, where workers are started.
     pub(crate) runtime: Handle,
     /// When its time is over.
     pub(crate) due: Instant,
+    /// How long that is.
+    pub(crate) timeout: Duration,
+}
+
+/// Which call it is, and whose.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    /// The id under which the worker can be asked to stop it.
+    pub(crate) call: JobId,
+    /// None: the host's own.
+    pub(crate) run_id: Option<RunId>,
+    pub(crate) actor: Option<String>,
+}
+
+impl Caller {
+    /// A call of the host itself.
+    pub(crate) fn host() -> Self {
+        Self { call: JobId::new(), run_id: None, actor: None }
+    }
 }
 
 /// A call that is no job, and whom it was sent to.
@@ -34,16 +53,17 @@ pub(crate) struct Called {
     pub(crate) runner: Runner,
     pub(crate) instance: Arc<Instance>,
     pub(crate) worker: Arc<dyn Worker>,
-    pub(crate) call: JobId,
+    caller: Caller,
     due: Instant,
+    timeout: Duration,
 }
 
 impl Calling {
     /// Finds the living worker, started where there is none. A start that was begun goes on when the caller goes away.
     pub(crate) async fn begin(self, abandoned: &CancellationToken) -> Result<Called, CallError> {
-        let Self { runner, instance, call, runtime, due } = self;
+        let Self { runner, instance, caller, runtime, due, timeout } = self;
         if let Some(worker) = instance.worker() {
-            return Ok(Called { runner, instance, worker, call, due });
+            return Ok(Called { runner, instance, worker, caller, due, timeout });
         }
         let capability = || instance.plan.capability.clone();
         let (starting, Runner { services, jobs, .. }) = (Arc::clone(&instance), runner.clone());
@@ -54,7 +74,7 @@ impl Calling {
             () = abandoned.cancelled() => return Err(CallError::Cancelled { capability: capability() }),
         };
         match started {
-            Ok(Ok(worker)) => Ok(Called { runner, instance, worker, call, due }),
+            Ok(Ok(worker)) => Ok(Called { runner, instance, worker, caller, due, timeout }),
             Ok(Err(NoWorker::Failed(error, _))) => Err(CallError::NotStarted(error)),
             Ok(Err(NoWorker::Missed | NoWorker::Retired)) => {
                 Err(CallError::NotLoaded { instance: instance.id.clone() })
@@ -83,19 +103,34 @@ impl Calling {
                 () = called.stop() => calling.await,
             },
         };
-        called.account(answer)
+        let outcome = called.account(answer);
+        match (&outcome, abandoned.is_cancelled()) {
+            (Err(error), was_abandoned) => called.tell(error, was_abandoned),
+            // A result that nobody got any more.
+            (Ok(_), true) => called.tell(&called.cancelled(), true),
+            (Ok(_), false) => {}
+        }
+        outcome
     }
 }
 
 impl Called {
+    pub(crate) fn cancelled(&self) -> CallError {
+        CallError::Cancelled { capability: self.instance.plan.capability.clone() }
+    }
+
+    fn is_late(&self) -> bool {
+        Instant::now() >= self.due
+    }
+
     /// Asks the tool to stop until its grace is over, then kills its worker.
     pub(crate) async fn stop(&self) {
         // Whoever stops a call whose time is not over has no use for it any more.
-        let (job, is_late) = (self.call.clone(), Instant::now() >= self.due);
+        let (job, is_late) = (self.caller.call.clone(), self.is_late());
         let reason = if is_late { OwnKill::Deadline { job } } else { OwnKill::ForceCancel { job } };
         let ask = async {
             loop {
-                self.worker.cancel(&self.call).await;
+                self.worker.cancel(&self.caller.call).await;
                 tokio::time::sleep(CANCEL_REPEAT).await;
             }
         };
@@ -103,6 +138,26 @@ impl Called {
         let _ = tokio::time::timeout(Duration::from_millis(CANCEL_GRACE_MS), ask).await;
         let Runner { services, jobs, .. } = &self.runner;
         self.instance.recycle(services, jobs, &self.worker.facts().session, reason);
+    }
+
+    /// Writes how the call ended that brought no result. It is no job, so no other row says it.
+    pub(crate) fn tell(&self, error: &CallError, was_abandoned: bool) {
+        let (status, failure) = match was_abandoned {
+            true if self.is_late() => {
+                let capability = self.instance.plan.capability.clone();
+                let late = CallError::DeadlinePassed { capability, seconds: self.timeout.as_secs_f64() };
+                (JobStatus::Failed, late.to_failure(&self.instance.id))
+            }
+            true => (JobStatus::Cancelled, error.to_failure(&self.instance.id)),
+            false => (JobStatus::Failed, error.to_failure(&self.instance.id)),
+        };
+        let mut row = rows::direct_call_failed(&self.caller.call, status, &failure);
+        row.capability_instance_id = Some(self.instance.id.to_string());
+        row.capability_name = Some(self.instance.plan.capability.clone());
+        row.worker_session_id = Some(self.worker.facts().session.to_string());
+        row.run_id = self.caller.run_id.as_ref().map(ToString::to_string);
+        row.actor.clone_from(&self.caller.actor);
+        self.runner.services.note(row);
     }
 
     fn account(&self, answer: Result<Reply, CallError>) -> Result<Bytes, CallError> {

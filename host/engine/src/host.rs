@@ -4,7 +4,7 @@
 use crate::bring_up::{StartedParts, start_parts};
 use crate::compositions::state::CompositionHandle;
 use crate::deadlines::in_time;
-use crate::direct_call::Calling;
+use crate::direct_call::{Caller, Calling};
 use crate::error::HostError;
 use crate::instances::{Instance, Instances, NoWorker, NotAdded};
 use crate::lookup::find;
@@ -346,9 +346,9 @@ impl Host {
         mut request: ExecuteRequest,
         timeout: Duration,
     ) -> Result<ChunkStream, CallError> {
-        let call = self.sign(&mut request.envelope);
+        let caller = self.sign(&mut request.envelope);
         let body = serde_json::to_vec(&request).unwrap_or_default();
-        let calling = self.calling(id, call, timeout)?;
+        let calling = self.calling(id, caller, timeout)?;
         let (capability, runtime) = (calling.instance.plan.capability.clone(), calling.runtime.clone());
         let abandoned = CancellationToken::new();
         let (late, gone) = (abandoned.clone(), abandoned.clone().drop_guard());
@@ -386,16 +386,17 @@ impl Host {
         mut request: ExecuteRequest,
         timeout: Option<Duration>,
     ) -> Result<bytes::Bytes, CallError> {
-        let call = self.sign(&mut request.envelope);
+        let caller = self.sign(&mut request.envelope);
         let body = serde_json::to_vec(&request).unwrap_or_default();
-        self.direct(id, http::EXECUTE, body, call, timeout).await
+        self.direct(id, http::EXECUTE, body, caller, timeout).await
     }
 
-    /// Fills in what a direct call's envelope leaves open; gives the id under which it can be cancelled.
-    pub(crate) fn sign(&self, envelope: &mut CallEnvelope) -> JobId {
+    /// Fills in what a direct call's envelope leaves open; tells what it said.
+    pub(crate) fn sign(&self, envelope: &mut CallEnvelope) -> Caller {
+        let (run_id, actor) = (envelope.run_id.clone(), envelope.actor.clone());
         envelope.run_id.get_or_insert_with(|| self.services().run_id.clone());
         envelope.actor.get_or_insert_with(|| self.services().options.actor.clone());
-        envelope.job_id.get_or_insert_with(JobId::new).clone()
+        Caller { call: envelope.job_id.get_or_insert_with(JobId::new).clone(), run_id, actor }
     }
 
     /// A call that is no job; what it accounts for is journaled, also when it fails.
@@ -404,11 +405,11 @@ impl Host {
         id: &InstanceId,
         path: &str,
         body: Vec<u8>,
-        call: JobId,
+        caller: Caller,
         timeout: Option<Duration>,
     ) -> Result<bytes::Bytes, CallError> {
         let timeout = timeout.unwrap_or(self.services().options.call_timeout);
-        let calling = self.calling(id, call, timeout)?;
+        let calling = self.calling(id, caller, timeout)?;
         let (capability, due) = (calling.instance.plan.capability.clone(), calling.due);
         let runtime = calling.runtime.clone();
         let Services { tasks, calls, deadlines, .. } = &**self.services();
@@ -424,7 +425,7 @@ impl Host {
         running.await.unwrap_or_else(late)
     }
 
-    fn calling(&self, id: &InstanceId, call: JobId, timeout: Duration) -> Result<Calling, CallError> {
+    fn calling(&self, id: &InstanceId, caller: Caller, timeout: Duration) -> Result<Calling, CallError> {
         let instance = self.instances().get(id);
         let instance = instance.ok_or_else(|| CallError::NotLoaded { instance: id.clone() })?;
         let Ok(runtime) = self.shared.runtime.handle() else {
@@ -434,7 +435,8 @@ impl Host {
             let _its_clock = runtime.enter();
             in_time(timeout)
         };
-        Ok(Calling { runner: self.runner.clone(), instance, call, runtime: runtime.clone(), due })
+        let (runner, runtime) = (self.runner.clone(), runtime.clone());
+        Ok(Calling { runner, instance, caller, runtime, due, timeout })
     }
 
     /// Of these instances, the one with the fewest direct calls; the first among equals.
@@ -452,7 +454,7 @@ impl Host {
     /// # Errors
     /// When the worker does not start, dies, or does not support it.
     pub async fn ask(&self, id: &InstanceId, path: &str) -> Result<bytes::Bytes, CallError> {
-        self.direct(id, path, Vec::new(), JobId::new(), None).await
+        self.direct(id, path, Vec::new(), Caller::host(), None).await
     }
 
     /// A question about the state of an instance's worker: `GET` of one of the surface's paths. `None` when no worker

@@ -46,6 +46,8 @@ struct Open {
     chunks: Fuse<ChunkStream>,
     /// The connection has failed, so that nothing that follows says whether the tool has stopped.
     broken: bool,
+    /// That it brought no proper end is in the journal.
+    told: bool,
     _counted: DirectCallCount,
     /// Nobody need look at the deadline any more.
     _over: DropGuard,
@@ -73,17 +75,8 @@ impl StreamedCall {
     ) -> Result<Self, CallError> {
         let (counted, runtime) = (DirectCallCount::on(&calling.instance), calling.runtime.clone());
         let called = calling.begin(&abandoned).await?;
-        let mut opening = Arc::clone(&called.worker).stream(body);
-        let chunks = tokio::select! {
-            biased;
-            chunks = &mut opening => chunks.map_err(|error| called.instance.told(error, false))?,
-            // Nobody takes what comes of it, so that is dropped, and ended.
-            () = abandoned.cancelled() => tokio::select! {
-                biased;
-                chunks = &mut opening => chunks?,
-                () = called.stop() => opening.await?,
-            },
-        };
+        let opened = Self::opened(&called, body, &abandoned).await;
+        let chunks = opened.inspect_err(|error| called.tell(error, abandoned.is_cancelled()))?;
         let (late, over) = (CancellationToken::new(), CancellationToken::new());
         let late_error = Some(limit.error(&called));
         let ended = over.clone();
@@ -91,12 +84,31 @@ impl StreamedCall {
             called,
             chunks: chunks.fuse(),
             broken: false,
+            told: false,
             _counted: counted,
             _over: over.drop_guard(),
         };
         let open = Arc::new(Mutex::new(Some(open)));
         tokio::spawn(stop_at(limit, Arc::clone(&open), late.clone(), ended, runtime.clone()));
         Ok(Self { open, late: Box::pin(late.cancelled_owned()), late_error, runtime })
+    }
+
+    async fn opened(
+        called: &Called,
+        body: Vec<u8>,
+        abandoned: &CancellationToken,
+    ) -> Result<ChunkStream, CallError> {
+        let mut opening = Arc::clone(&called.worker).stream(body);
+        tokio::select! {
+            biased;
+            chunks = &mut opening => chunks.map_err(|error| called.instance.told(error, false)),
+            // Nobody takes what comes of it, so that is dropped, and ended.
+            () = abandoned.cancelled() => tokio::select! {
+                biased;
+                chunks = &mut opening => chunks,
+                () = called.stop() => opening.await,
+            },
+        }
     }
 }
 
@@ -149,6 +161,13 @@ impl Open {
         }
     }
 
+    /// Writes, once, that it brought no proper end.
+    fn tell(&mut self, error: &CallError, was_taken_away: bool) {
+        if !std::mem::replace(&mut self.told, true) {
+            self.called.tell(error, was_taken_away);
+        }
+    }
+
     /// Reads until the call is over.
     async fn drain(mut self) {
         loop {
@@ -164,8 +183,9 @@ impl Open {
     }
 
     /// Brings the call to its end.
-    async fn end(self) {
+    async fn end(mut self) {
         let called = self.called.clone();
+        self.tell(&called.cancelled(), true);
         let mut drained = pin!(self.drain());
         tokio::select! {
             biased;
@@ -196,6 +216,9 @@ impl Stream for StreamedCall {
         let item = ready!(open.chunks.poll_next_unpin(context));
         // A reader asks for the end by going away, and in no other way.
         let item = item.map(|item| item.map_err(|error| open.called.instance.told(error, false)));
+        if let Some(Err(error)) = &item {
+            open.tell(error, false);
+        }
         if open.is_over_after(item.as_ref()) {
             *slot = None;
         }

@@ -22,10 +22,10 @@ impl Host {
         timeout: Option<Duration>,
     ) -> Result<bytes::Bytes, HostError> {
         self.check_bound(&Target::Instance(id.clone()), &request.task)?;
-        let call = self.sign(&mut request.envelope);
+        let caller = self.sign(&mut request.envelope);
         // Serialising our own structs cannot fail.
         let body = serde_json::to_vec(&request).unwrap_or_default();
-        Ok(self.direct(id, http::TASK, body, call, timeout).await?)
+        Ok(self.direct(id, http::TASK, body, caller, timeout).await?)
     }
 
     /// Refuses a task that no adapter of the target serves.

@@ -6,7 +6,7 @@ use cjm_wire::Timestamp;
 use cjm_wire::composition::RunOutcome;
 use cjm_wire::error::{Failure, JobError};
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
-use cjm_wire::ids::EventId;
+use cjm_wire::ids::{EventId, JobId};
 use serde_json::{Map, Value};
 
 /// Longest text of one field of an error kept in a row; the middle of a longer one is cut out.
@@ -100,6 +100,18 @@ pub fn bounded_failure(failure: &Failure) -> Failure {
         }
     }
     failure
+}
+
+/// `direct_call_failed`: a call that is no job, and of which only its caller would know else.
+#[must_use]
+pub fn direct_call_failed(call: &JobId, status: JobStatus, failure: &Failure) -> JournalRow {
+    let mut row = JournalRow::new(EventType::DirectCallFailed, Map::new());
+    let report = bounded_failure(failure).report;
+    row.payload.insert("call".into(), call.as_str().into());
+    row.payload.insert("status".into(), status.as_str().into());
+    row.payload.insert("error".into(), snapshot_error(&failure.error));
+    row.payload.insert("report".into(), serde_json::to_value(&report).unwrap_or_default());
+    row
 }
 
 /// `run_started` of a composition: written in the commit that accepts it.

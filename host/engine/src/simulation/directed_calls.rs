@@ -8,9 +8,9 @@ use crate::host::Host;
 use crate::instances::{Instance, NoWorker};
 use cjm_decide::queue::{CANCEL_GRACE_MS, QueueLimits};
 use cjm_store::Write;
-use cjm_wire::InstanceId;
 use cjm_wire::envelope::ExecuteRequest;
 use cjm_wire::event::JobStatus;
+use cjm_wire::{InstanceId, RunId};
 use cjm_workers::{CallError, LoadOptions};
 use futures_util::{FutureExt, StreamExt};
 use std::sync::Arc;
@@ -233,4 +233,54 @@ async fn a_late_stream_that_nobody_reads_harms_nobody_else() {
         assert!(matches!(last, Some(Err(CallError::DeadlinePassed { .. }))), "{last:?}");
         host.shutdown().await;
     }
+}
+
+/// What the journal says of calls that are no jobs: how they ended, their code, and for whom.
+fn told_of_calls(set: &Set) -> Vec<[String; 3]> {
+    let text =
+        |value: Option<&serde_json::Value>| value.and_then(|v| v.as_str()).unwrap_or_default().to_owned();
+    set.journal.kept(|kept| {
+        let rows = kept.direct_calls_failed.iter();
+        rows.map(|row| {
+            let code = row.payload.get("report").and_then(|report| report.get("code"));
+            [text(row.payload.get("status")), text(code), row.run_id.clone().unwrap_or_default()]
+        })
+        .collect()
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_no_job_and_brings_no_result_has_its_row() {
+    let set = sound_stage();
+    let Set { host, instance, .. } = &set;
+    let second = Duration::from_secs(1);
+    host.call(&instance.id, direct("ok"), None).await.expect("it answers");
+    let whole = host.call_stream(&instance.id, streamed("ok", 2)).await.expect("it opens");
+    assert_eq!(whole.filter(|item| std::future::ready(item.is_ok())).count().await, 2);
+    assert_eq!(told_of_calls(&set), Vec::<[String; 3]>::new(), "what went well needs none");
+
+    let mut of_a_run = direct("fail");
+    of_a_run.envelope.run_id = Some(RunId::from_text("theirs"));
+    host.call(&instance.id, of_a_run, None).await.expect_err("it fails");
+    host.call(&instance.id, direct("hang"), Some(second)).await.expect_err("it is late");
+    drop(tokio::time::timeout(second, host.call(&instance.id, direct("hang"), None)).await);
+    tokio::time::sleep(10 * second).await;
+    let failing = host.call_stream(&instance.id, streamed("fail", 1)).await.expect("it opens");
+    assert_eq!(failing.filter(|item| std::future::ready(item.is_err())).count().await, 1);
+    let late = host.call_stream_within(&instance.id, streamed("hang", 1), second).await.expect("it opens");
+    assert_eq!(late.filter(|item| std::future::ready(item.is_err())).count().await, 1);
+    drop(host.call_stream(&instance.id, streamed("hang", 1)).await.expect("it opens"));
+    tokio::time::sleep(10 * second).await;
+
+    let own = host.services().run_id.to_string();
+    let expected = [
+        ["failed", "call.tool_failed", "theirs"],
+        ["failed", "call.deadline", &own],
+        ["cancelled", "call.cancelled", &own],
+        ["failed", "call.tool_failed", &own],
+        ["failed", "call.deadline", &own],
+        ["cancelled", "call.cancelled", &own],
+    ];
+    assert_eq!(told_of_calls(&set), expected.map(|row| row.map(str::to_owned)).to_vec());
+    set.host.shutdown().await;
 }

@@ -33,6 +33,8 @@ pub(super) struct Kept {
     pub(super) failing: BTreeMap<CompositionId, Failure>,
     /// Accounts of tools.
     pub(super) accounts: usize,
+    /// Of calls that are no jobs and brought no result: their rows.
+    pub(super) direct_calls_failed: Vec<JournalRow>,
     /// What the last rows of runs say.
     pub(super) finished: BTreeMap<CompositionId, Map<String, Value>>,
     /// Workers that have a row which says that they were ready.
@@ -63,6 +65,8 @@ impl Kept {
             return Err(refused("a second row of one id"));
         }
         commit.writes.iter().for_each(|write| self.write(write));
+        let of_calls = |row: &&JournalRow| row.event_type == EventType::DirectCallFailed.as_str();
+        self.direct_calls_failed.extend(commit.rows.iter().filter(of_calls).cloned());
         for row in &commit.rows {
             self.rows += 1;
             self.row_ids.insert(row.event_id.to_string());
