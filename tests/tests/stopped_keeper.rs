@@ -137,3 +137,22 @@ fn what_stands_still_ends_with_its_keeper() {
         scene.assert_every_end_is_told();
     }
 }
+
+/// A keeper that stands still cannot clear what fell to it, and the host that kills it is the last one who can.
+#[test]
+fn what_fell_to_a_keeper_that_stands_still_ends_too() {
+    let scene = Scene::new();
+    let script = format!("sleep 7774 & setsid sleep 7775 & touch '{}'; sleep 7776", scene.runs.display());
+    let action = json!({"run": {"argv": ["-c", script], "result": "stdout_text"}});
+    scene.world.install_executable("first", "sh", &action);
+    let (running, watch, keeper) = scene.start(&["call", "first", "--action", "run"]);
+    let [worker] = watch.children_of(keeper)[..] else { panic!("one worker: {watch:?}") };
+    signal(&watch, keeper, Signal::STOP);
+    signal(&watch, worker, Signal::KILL);
+    let _ = running.wait(END_MAX).expect(exit::WORKER_DIED);
+    scene.world.assert_nothing_left();
+    scene.assert_every_end_is_told();
+    let rows = journal::rows(&scene.world.journal());
+    let died = rows.iter().find(|row| row.event_type == "worker_died").expect("a death");
+    assert!(died.payload["descendants_killed"].as_u64().is_some_and(|count| count >= 3), "{:?}", died.payload);
+}

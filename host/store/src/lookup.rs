@@ -138,6 +138,17 @@ impl JournalReader {
         collect(self.live(), &sql, &[limit_value(limit)], query::row)
     }
 
+    /// The `worker_spawned` row of a worker, where no row says that it died.
+    pub(crate) fn spawned_without_its_end(&self, session: &str) -> Result<Option<SeqRow>, StoreError> {
+        let sql = format!(
+            "SELECT {} FROM journal WHERE worker_session_id = ?1 AND event_type = 'worker_spawned' \
+             AND NOT EXISTS (SELECT 1 FROM journal AS died WHERE died.event_type = 'worker_died' \
+             AND died.worker_session_id = ?1) ORDER BY seq LIMIT 1",
+            query::ROW_COLUMNS
+        );
+        Ok(collect(self.live(), &sql, &[text(session)], query::row)?.pop())
+    }
+
     /// One more than can be told, so that the caller sees that there are more.
     fn ids_between(&self, kind: IdKind, begin: &str, end: &str) -> Result<BTreeSet<String>, StoreError> {
         let column = kind.column();

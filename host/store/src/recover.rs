@@ -17,7 +17,7 @@ use cjm_wire::event::JobStatus;
 pub const HOST_RESTARTED: &str = "host restarted";
 /// Jobs ended in one commit.
 const JOBS_PER_COMMIT: usize = 64;
-/// Most spawns, newest first, that a new host looks for ends of.
+/// Most spawns without a record of their worker, newest first, that a new host looks for ends of.
 const SPAWNS_LOOKED_AT: usize = 1000;
 /// States that only a living host can leave.
 const UNFINISHED: [JobStatus; 2] = [JobStatus::Pending, JobStatus::Running];
@@ -112,24 +112,35 @@ pub fn end_dead_workers(
     host_session_id: &str,
     now: &Timestamp,
 ) -> Result<usize, StoreError> {
-    for worker in reader.living_workers()? {
-        if worker.host_session_id != host_session_id {
+    let mut written = 0;
+    loop {
+        let mut dead = reader.living_workers()?;
+        dead.retain(|worker| worker.host_session_id != host_session_id);
+        if dead.is_empty() {
+            break;
+        }
+        for worker in dead {
+            if let Some(spawned) = reader.spawned_without_its_end(worker.worker_session_id.as_str())? {
+                written += tell_death(journal, &spawned, now)?;
+            }
             let ended = Write::WorkerEnded(worker.worker_session_id, now.clone());
             journal.commit_blocking(Commit::telling().write(ended))?;
         }
     }
-    let mut written = 0;
+    // Those of which there is no record.
     for spawned in reader.spawned_without_end(SPAWNS_LOOKED_AT)? {
-        match journal.commit_blocking(Commit::telling().row(rows::died_with_its_host(&spawned.row, now))) {
-            // Another row has the id: it was written before, and archived or forgotten since.
-            Err(StoreError::Refused { .. }) => {}
-            other => {
-                other?;
-                written += 1;
-            }
-        }
+        written += tell_death(journal, &spawned, now)?;
     }
     Ok(written)
+}
+
+/// How many rows were written.
+fn tell_death(journal: &dyn Journal, spawned: &crate::SeqRow, now: &Timestamp) -> Result<usize, StoreError> {
+    match journal.commit_blocking(Commit::telling().row(rows::died_with_its_host(&spawned.row, now))) {
+        // Another row has the id: it was written before, and archived or forgotten since.
+        Err(StoreError::Refused { .. }) => Ok(0),
+        other => other.map(|_| 1),
+    }
 }
 
 fn end_jobs(

@@ -11,6 +11,8 @@ use serde_json::{Map, Value};
 
 /// Longest text of one field of an error kept in a row; the middle of a longer one is cut out.
 pub const ERROR_TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Names of arguments that an error kept in a row may have together.
+const FIELDS_BYTES_MAX: usize = 4 * 1024;
 
 /// Null → `pending`: written in the commit that accepts the job.
 #[must_use]
@@ -92,6 +94,9 @@ pub fn bounded_failure(failure: &Failure) -> Failure {
     failure.error = bounded_error(&failure.error);
     bound(&mut failure.report.message);
     bound(&mut failure.report.next_step);
+    if let Some(fields) = &mut failure.report.details.fields_invalid {
+        bound_fields(fields);
+    }
     for lines in [&mut failure.report.causes, &mut failure.report.stderr_tail] {
         lines.iter_mut().for_each(bound);
         // The newest lines stay.
@@ -226,7 +231,25 @@ fn bounded_error(error: &JobError) -> JobError {
     if let Some(traceback) = &mut error.traceback {
         bound(traceback);
     }
+    if let Some(fields) = &mut error.fields_invalid {
+        bound_fields(fields);
+    }
     error
+}
+
+/// Keeps the first fields that a call got wrong, and says how many more there are.
+fn bound_fields(fields: &mut Vec<String>) {
+    let mut bytes = 0;
+    let fits = |field: &&String| {
+        bytes += field.len() + 8;
+        bytes <= FIELDS_BYTES_MAX
+    };
+    let kept = fields.iter().take_while(fits).count();
+    let left_out = fields.len() - kept;
+    fields.truncate(kept);
+    if left_out > 0 {
+        fields.push(format!("… {left_out} more"));
+    }
 }
 
 /// Keeps the first and last half of what is too long: a traceback's first lines say where, its last say what.
@@ -310,6 +333,16 @@ mod tests {
         failure.report.stderr_tail = (0..1000).map(|n| format!("{n} {}", "x".repeat(1000))).collect();
         let bounded = bounded_failure(failure);
         assert_eq!(bounded.report.stderr_tail.last(), failure.report.stderr_tail.last());
+        let fields: Vec<String> = (0..30_000).map(|n| format!("field-{n}")).collect();
+        failure.error.fields_invalid = Some(fields.clone());
+        failure.report.details.fields_invalid = Some(fields.clone());
+        let bounded = bounded_failure(&failure);
+        for kept in [bounded.error.fields_invalid, bounded.report.details.fields_invalid] {
+            let kept = kept.expect("some");
+            let (told, left_out) = kept.split_at(kept.len() - 1);
+            assert!(told.len() > 100 && fields.starts_with(told), "{}", told.len());
+            assert_eq!(left_out, [format!("… {} more", 30_000 - told.len())]);
+        }
         assert!(serde_json::to_string(&bounded).expect("writes").len() < 6 * ERROR_TEXT_BYTES_MAX);
         let traceback = bounded.error.traceback.expect("kept");
         assert!(traceback.starts_with("first") && traceback.ends_with("last"));

@@ -11,7 +11,7 @@ use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// File of the journal, jobs and results.
 pub const JOURNAL_FILE: &str = "journal.db";
@@ -21,6 +21,8 @@ pub const DIAGNOSTICS_FILE: &str = "diagnostics.db";
 pub const INPUT_HASHES_FILE: &str = "input_hash_cache.db";
 /// How long one statement waits for another process's lock. The ancestor's figure.
 pub const BUSY_TIMEOUT_MS: u64 = 10_000;
+/// How often it is asked whether another process is done with opening.
+const TURN_RETRY: Duration = Duration::from_millis(2);
 /// The write-ahead log is cut back to this after a checkpoint.
 const WAL_BYTES_MAX: i64 = 4 * 1024 * 1024;
 
@@ -238,6 +240,7 @@ fn open_writer(
 ) -> Result<Connection, StoreError> {
     let path = data_dir.join(file);
     create_private(data_dir, &path)?;
+    let _turn = turn(data_dir);
     let failed = |error: rusqlite::Error| StoreError::database(format!("open {}", path.display()), &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(&path, flags).map_err(failed)?;
@@ -256,6 +259,20 @@ fn open_writer(
     connection.set_prepared_statement_cache_capacity(64);
     migrate(&mut connection, migrations, &path)?;
     Ok(connection)
+}
+
+/// One at a time opens a database of this directory for writing: two that find it empty would both make its tables. Nobody
+/// waits for one that stands still; SQLite's own locks keep the file sound then.
+fn turn(data_dir: &Path) -> Option<fs::File> {
+    let directory = fs::File::open(data_dir).ok()?;
+    let give_up = Instant::now() + Duration::from_millis(BUSY_TIMEOUT_MS);
+    while directory.try_lock().is_err() {
+        if Instant::now() >= give_up {
+            return None;
+        }
+        std::thread::sleep(TURN_RETRY);
+    }
+    Some(directory)
 }
 
 fn migrate(

@@ -24,6 +24,7 @@ pub(crate) mod table;
 
 pub use table::SpawnRefusal;
 
+use held::end_orphans_of;
 use reading::{END_TREE_MAX, declare_all_dead, read_until_gone};
 use table::{Outgoing, PendingSpawn, SpawnedWorker, Table, WorkerEnd, is_stopped, lock};
 
@@ -213,6 +214,12 @@ impl Keeper {
         }
         let refusal = self.silence("does not end");
         tracing::warn!(message = refusal.message, "the keeper is killed; its workers end themselves");
+        if self.is_stopped() {
+            // What fell to it would fall to nobody who clears. An error says that nothing can be done.
+            let (keeper, living) = (self.pid, lock(&self.table).living());
+            let cleared = move || end_orphans_of(keeper, &living, END_TREE_MAX);
+            let _ = tokio::task::spawn_blocking(cleared).await;
+        }
         // An error says that it has just ended.
         let _ = self.pidfd.send_signal(Signal::KILL);
         // Its end, seen by the reader, is that of all it had; more cannot be done.

@@ -3,10 +3,10 @@
 //! What must hold: a number that means another process by now is never signalled; of a tree that is ended here nothing is
 //! left below the worker before the worker itself is killed, since nobody would find it afterwards.
 
-use cjm_platform::tree::{descendants, process_info, zombie_status};
+use cjm_platform::tree::{ProcessInfo, descendants, process_info, zombie_status};
 use cjm_platform::{Pid, PidFd, Signal, WaitStatus};
 use cjm_wire::link::ExitStatus;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,10 @@ impl Held {
         is_child.then_some(Self { pid, pidfd })
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
     /// Becomes readable when the process ends.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
@@ -67,32 +71,69 @@ impl Held {
         let give_up = Instant::now() + limit;
         // What stands still starts nothing more, and its orphans fall to it.
         let _ = self.pidfd.send_signal(Signal::STOP);
-        // Each is waited for: one whose parent has ended is below the worker no more, and may still be dying.
-        let mut killed: BTreeMap<(Pid, u64), PidFd> = BTreeMap::new();
-        let mut is_clear = false;
-        while !is_clear && Instant::now() < give_up && !self.has_ended() {
-            let below = descendants(self.pid).unwrap_or_default();
-            let living: Vec<_> = below.into_iter().filter(|info| info.state != 'Z').collect();
-            is_clear = living.is_empty();
+        let mut doomed = Doomed::default();
+        let is_clear = doomed.until_clear(give_up, || match self.has_ended() {
+            true => None,
+            false => Some(descendants(self.pid).unwrap_or_default()),
+        });
+        let _ = self.pidfd.send_signal(Signal::KILL);
+        let all = doomed.have_ended(give_up) && ends(&self.pidfd, give_up) && is_clear;
+        Ended { all, descendants_killed: doomed.count() }
+    }
+}
+
+/// Ends what fell to a keeper that stands still: all below it that is neither one of its living workers nor below one.
+pub(crate) fn end_orphans_of(keeper: Pid, workers: &BTreeSet<Pid>, limit: Duration) -> Ended {
+    let give_up = Instant::now() + limit;
+    let mut doomed = Doomed::default();
+    let all = doomed.until_clear(give_up, || {
+        let below = descendants(keeper).unwrap_or_default();
+        let parents: BTreeMap<i32, i32> = below.iter().map(|info| (info.pid.as_raw(), info.ppid)).collect();
+        let is_of_a_worker = |pid: Pid| {
+            let above = std::iter::successors(Some(pid.as_raw()), |pid| parents.get(pid).copied());
+            above.into_iter().any(|above| workers.iter().any(|worker| worker.as_raw() == above))
+        };
+        Some(below.into_iter().filter(|info| !is_of_a_worker(info.pid)).collect())
+    });
+    Ended { all: doomed.have_ended(give_up) && all, descendants_killed: doomed.count() }
+}
+
+/// Processes that were killed. Each is waited for: one whose parent has ended stands elsewhere, and may still be dying.
+#[derive(Default)]
+struct Doomed(BTreeMap<(Pid, u64), PidFd>);
+
+impl Doomed {
+    /// Kills what `look` finds until it finds nothing that lives; false when it gives up first, or `look` does.
+    fn until_clear(&mut self, give_up: Instant, mut look: impl FnMut() -> Option<Vec<ProcessInfo>>) -> bool {
+        while let Some(found) = look().filter(|_| Instant::now() < give_up) {
+            let living: Vec<_> = found.into_iter().filter(|info| info.state != 'Z').collect();
+            if living.is_empty() {
+                return true;
+            }
             for info in living {
                 let Ok(pidfd) = PidFd::open(info.pid) else { continue };
                 let still = process_info(info.pid).is_some_and(|now| now.start_ticks == info.start_ticks);
                 if still && pidfd.send_signal(Signal::KILL).is_ok() {
-                    killed.insert((info.pid, info.start_ticks), pidfd);
+                    self.0.insert((info.pid, info.start_ticks), pidfd);
                 }
             }
-            if !is_clear {
-                std::thread::sleep(LOOK_INTERVAL);
-            }
+            std::thread::sleep(LOOK_INTERVAL);
         }
-        let _ = self.pidfd.send_signal(Signal::KILL);
-        let ends = |pidfd: &PidFd| {
-            let left = give_up.saturating_duration_since(Instant::now()).max(LOOK_INTERVAL);
-            pidfd.wait_exit(left).unwrap_or(true)
-        };
-        let all = killed.values().chain([&self.pidfd]).fold(is_clear, |all, pidfd| ends(pidfd) && all);
-        Ended { all, descendants_killed: u32::try_from(killed.len()).unwrap_or(u32::MAX) }
+        false
     }
+
+    fn have_ended(&self, give_up: Instant) -> bool {
+        self.0.values().fold(true, |all, pidfd| ends(pidfd, give_up) && all)
+    }
+
+    fn count(&self) -> u32 {
+        u32::try_from(self.0.len()).unwrap_or(u32::MAX)
+    }
+}
+
+fn ends(pidfd: &PidFd, give_up: Instant) -> bool {
+    let left = give_up.saturating_duration_since(Instant::now()).max(LOOK_INTERVAL);
+    pidfd.wait_exit(left).unwrap_or(true)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What the host hears of its keeper, and what it does about workers of whom it hears nothing: the keeper stands still, or
 //! is gone.
 
-use super::held::Held;
+use super::held::{Held, end_orphans_of};
 use super::table::{Outgoing, Running, SpawnRefusal, SpawnedWorker, Table, WorkerEnd, is_stopped, lock};
 use cjm_platform::Pid;
 use cjm_platform::poll::{self, Interest};
@@ -76,9 +76,17 @@ fn tell_untold(keeper: Pid, table: &Mutex<Table>) {
     if !table.running.values().any(overdue) || !is_stopped(keeper) {
         return;
     }
-    for (_, running) in table.running.extract_if(|_, running| overdue(running)) {
-        let status = running.held.as_ref().and_then(|held| held.status());
-        let _ = running.end.send(WorkerEnd::cleared(status, 0, Duration::ZERO));
+    let over: Vec<Running> =
+        table.running.extract_if(|_, running| overdue(running)).map(|(_, one)| one).collect();
+    // What they have left fell to the keeper, which cannot clear it.
+    let begun = Instant::now();
+    let ended = end_orphans_of(keeper, &table.living(), END_TREE_MAX);
+    if !ended.all {
+        tracing::warn!("processes of a dead worker may live on: its keeper stands still");
+    }
+    for Running { end, held, .. } in over {
+        let status = held.and_then(|held| held.status());
+        let _ = end.send(WorkerEnd::cleared(status, ended.descendants_killed, begun.elapsed()));
     }
 }
 

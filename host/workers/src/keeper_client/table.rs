@@ -5,7 +5,7 @@ use cjm_platform::Pid;
 use cjm_platform::tree::process_info;
 use cjm_wire::keeper::HostToKeeper;
 use cjm_wire::link::ExitStatus;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -61,6 +61,14 @@ pub(super) struct Running {
 pub(super) struct Outgoing {
     pub(super) message: HostToKeeper,
     pub(super) fds: Vec<OwnedFd>,
+}
+
+impl Table {
+    /// The workers that live, as far as is known.
+    pub(super) fn living(&self) -> BTreeSet<Pid> {
+        let held = self.running.values().filter_map(|running| running.held.as_ref());
+        held.filter(|held| !held.has_ended()).map(|held| held.pid()).collect()
+    }
 }
 
 impl WorkerEnd {

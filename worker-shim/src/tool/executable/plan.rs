@@ -7,12 +7,13 @@ use super::Program;
 use super::arguments::{Values, text};
 use crate::calls::CallState;
 use crate::sdk::ToolError;
-use cjm_platform::lock::FileLock;
+use cjm_platform::lock::{FileLock, LockError};
 use cjm_wire::cache::running_mark;
 use cjm_wire::runtime::{Action, Argument};
 use cjm_wire::runtime_check::{TemplatePart, parse_template};
 use indexmap::IndexMap;
 use serde_json::Value;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Outputs whose paths name other outputs, nested at most so deep.
@@ -137,13 +138,23 @@ fn render(
 
 /// The directory, and before it the mark that its call runs.
 fn make_fresh(work_dir: &Path) -> Result<FileLock, ToolError> {
-    let failed = |error: &dyn std::fmt::Display| {
-        ToolError::transient(format!("the call's directory {} cannot be made: {error}", work_dir.display()))
+    // Where there is no room it is for lack of it, and not the tool's fault.
+    let failed = |error: std::io::Error| {
+        let made = format!("the call's directory {} cannot be made", work_dir.display());
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                ToolError::resource(format!("{made}: {error}"))
+            }
+            _ => ToolError::transient(format!("{made}: {error}")),
+        }
     };
     let parent = work_dir.parent().unwrap_or(work_dir);
-    std::fs::create_dir_all(parent).map_err(|error| failed(&error))?;
-    let running = FileLock::try_acquire(&running_mark(work_dir), "").map_err(|error| failed(&error))?;
-    std::fs::create_dir(work_dir).map_err(|error| failed(&error))?;
+    std::fs::create_dir_all(parent).map_err(failed)?;
+    let running = FileLock::try_acquire(&running_mark(work_dir), "").map_err(|error| match error {
+        LockError::Io { source, .. } => failed(source),
+        held => failed(std::io::Error::other(held)),
+    })?;
+    std::fs::create_dir(work_dir).map_err(failed)?;
     Ok(running)
 }
 

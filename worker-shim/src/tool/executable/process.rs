@@ -38,6 +38,8 @@ use tokio::time::{Instant, sleep_until};
 /// Standard output kept for a result, in bytes; also the longest line of a stream.
 pub(crate) const STDOUT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Silence after the exit that ends the reading of output.
+/// The system's number for it (E2BIG).
+const ARGUMENTS_TOO_LONG: i32 = 7;
 const DRAIN_SILENCE: Duration = Duration::from_millis(50);
 /// Grace of a cancel without a rule.
 const CANCEL_GRACE_DEFAULT: Duration = Duration::from_secs(2);
@@ -156,6 +158,11 @@ impl Run<'_> {
             let message = format!("{error}; {}", error.next_step());
             match error {
                 cjm_platform::spawn::SpawnError::Resources { .. } => ToolError::transient(message),
+                // Nothing of it has run, and other arguments can be passed.
+                _ if error.errno() == ARGUMENTS_TOO_LONG => ToolError::unfit(format!(
+                    "the arguments are longer than the system lets a program have (128 KiB each, 2 MiB together): \
+                     pass them as a file, or through standard input: {message}"
+                )),
                 _ => ToolError::fatal(message),
             }
         })?;
