@@ -2,8 +2,8 @@
 //! that an interrupted installation leaves no helper behind.
 
 use cjm_platform::process::Signal;
-use cjm_tests::journal;
 use cjm_tests::world::{COMMAND_MAX, World, eventually, write_script};
+use cjm_tests::{journal, repo};
 use cjm_wire::describe::exit;
 use serde_json::json;
 use std::time::Duration;
@@ -151,6 +151,27 @@ fn a_signal_cancels_clears_and_gives_its_exit_code() {
         assert!(rows.iter().any(|row| row.payload["to"] == "cancelled"), "{}", journal::tell(&rows));
         journal::assert_every_job_ended_once(&world.journal());
     }
+}
+
+/// `nohup cjm-ctl run … &` goes on when its terminal is gone.
+#[test]
+fn a_signal_that_whoever_started_it_ignores_is_ignored() {
+    let world = world();
+    let go_on = world.file("go-on");
+    let script = format!("until [ -e '{}' ]; do sleep 0.05; done; echo done", go_on.display());
+    let action = json!({"wait": {"argv": ["-c", script], "result": "stdout_text"}});
+    world.install_executable("patient", "sh", &action);
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "trap '' HUP INT; exec \"$@\"", "sh"]).arg(repo::binary("cjm-ctl"));
+    command.arg("--data-dir").arg(world.data_dir()).args(["call", "patient", "-r"]);
+    let running = world.start_command(command);
+    eventually("the job to run", BEGIN_MAX, || {
+        journal::rows(&world.journal()).into_iter().find(|row| row.payload["to"] == "running")
+    });
+    running.signal(Signal::HUP);
+    running.signal(Signal::INT);
+    std::fs::write(&go_on, "").expect("written");
+    assert_eq!(running.wait(COMMAND_MAX).expect(exit::OK).stdout, "done\n");
 }
 
 const COMPOSITION: &str = "

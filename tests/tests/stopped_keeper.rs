@@ -154,5 +154,9 @@ fn what_fell_to_a_keeper_that_stands_still_ends_too() {
     scene.assert_every_end_is_told();
     let rows = journal::rows(&scene.world.journal());
     let died = rows.iter().find(|row| row.event_type == "worker_died").expect("a death");
-    assert!(died.payload["descendants_killed"].as_u64().is_some_and(|count| count >= 3), "{:?}", died.payload);
+    assert!(
+        died.payload["descendants_killed"].as_u64().is_some_and(|count| count >= 3),
+        "{:?}",
+        died.payload
+    );
 }

@@ -280,6 +280,16 @@ fn last_lines(traceback: &str) -> Vec<String> {
     last.iter().map(|line| line.chars().take(TRACEBACK_LINE_CHARS_MAX).collect()).collect()
 }
 
+/// A word as a shell reads it back.
+#[must_use]
+pub fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+:@%,=".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@
 use cjm_platform::files::{FileError, read_regular};
 use cjm_platform::lock::{FileLock, LockError};
 use cjm_wire::canonical::hex;
-use cjm_wire::describe::Described;
+use cjm_wire::describe::{Described, shell_word};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -93,7 +93,10 @@ impl Described for AllowedError {
             Self::NoPlace => "set HOME to your home directory".to_owned(),
             Self::File { .. } => "see that the folder is yours and its disk has space".to_owned(),
             Self::Damaged { path, .. } => {
-                format!("remove it (`rm {}`) and allow again what you trust", path.display())
+                format!(
+                    "remove it (`rm {}`) and allow again what you trust",
+                    shell_word(&path.to_string_lossy())
+                )
             }
             Self::Name { .. } => "rename the folder or the file".to_owned(),
         }

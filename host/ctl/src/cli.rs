@@ -2,6 +2,7 @@
 
 use crate::fault::Fault;
 use cjm_catalog::{CliOverrides, Settings};
+pub(crate) use cjm_wire::describe::shell_word;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -456,15 +457,6 @@ impl Global {
             conda_type: self.conda_type.clone(),
         }
     }
-}
-
-/// A word as a shell reads it back.
-pub(crate) fn shell_word(text: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "/._-+:@%,=".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Ctrl-C and friends: the first one asks, the second one leaves at once (the keeper then clears what was started).
 
 use crate::fault::Fault;
+use cjm_platform::Signal;
+use cjm_platform::signals::is_ignored;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -25,7 +27,9 @@ impl Interrupts {
         let (sender, receiver) = watch::channel(None);
         let sender = std::sync::Arc::new(sender);
         let first = std::sync::Arc::new(std::sync::OnceLock::new());
-        for (kind, code) in ENDING_SIGNALS {
+        // Whoever started it and ignores one means it: `nohup`.
+        let is_heard = |kind: SignalKind| !Signal::from_raw(kind.as_raw_value()).is_some_and(is_ignored);
+        for (kind, code) in ENDING_SIGNALS.into_iter().filter(|(kind, _)| is_heard(*kind)) {
             let mut signals = signal(kind)?;
             let sender = std::sync::Arc::clone(&sender);
             let first = std::sync::Arc::clone(&first);

@@ -1,6 +1,6 @@
 //! `remove`: says what will go, asks, and takes a capability away.
 
-use crate::cli::{Global, RemoveArgs};
+use crate::cli::{Global, RemoveArgs, shell_word};
 use crate::confirm::confirm;
 use crate::fault::{CommandResult, Fault};
 use crate::journaled;
@@ -96,8 +96,8 @@ impl Stays {
         }
         match &self.data {
             Some(data) => {
-                let path = data.display();
-                output.line(&format!("Kept: what it stored in {path} (`rm -r {path}` takes it away)"))
+                let (path, word) = (data.display(), shell_word(&path_text(data)));
+                output.line(&format!("Kept: what it stored in {path} (`rm -r {word}` takes it away)"))
             }
             None => Ok(()),
         }

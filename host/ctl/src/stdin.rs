@@ -8,7 +8,6 @@ use crate::interrupt::{Interrupts, interrupted};
 use crate::output::Output;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
-use tempfile::TempDir;
 
 /// Largest file that is made of standard input.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
@@ -24,7 +23,7 @@ const FILE_NAME: &str = "stdin";
 #[derive(Debug, Default)]
 pub(crate) struct Stdin {
     text: Option<String>,
-    file: Option<(TempDir, PathBuf)>,
+    file: Option<Folder>,
 }
 
 impl Stdin {
@@ -52,14 +51,14 @@ impl Stdin {
         if std::io::stdin().is_terminal() {
             output.note("reading from the terminal; Ctrl-D ends");
         }
-        let reading = tokio::task::spawn_blocking(move || {
-            let stdin = std::io::stdin().lock();
-            if as_text { text_of(stdin) } else { file_of(stdin) }
-        });
-        tokio::select! {
-            read = reading => read.unwrap_or_else(|error| Err(unreadable(&error))),
-            code = interrupts.wait() => Err(interrupted(code)),
+        if as_text {
+            return unless_interrupted(|| text_of(std::io::stdin().lock()), interrupts).await;
         }
+        // Here, and not with whoever reads: that one is left behind when the command is interrupted.
+        let folder = Folder::new()?;
+        let path = folder.path();
+        unless_interrupted(move || file_of(std::io::stdin().lock(), &path), interrupts).await?;
+        Ok(Self { text: None, file: Some(folder) })
     }
 
     /// The text of `--args`: what was read, or what stands there.
@@ -69,7 +68,7 @@ impl Stdin {
 
     /// The file that `key=@-` means.
     pub(crate) fn file(&self) -> Option<&Path> {
-        self.file.as_ref().map(|(_, path)| path.as_path())
+        self.file.as_ref().map(|folder| folder.file.as_path())
     }
 }
 
@@ -89,10 +88,8 @@ fn text_of(stdin: impl Read) -> Result<Stdin, Fault> {
     Ok(Stdin { text: Some(text), file: None })
 }
 
-fn file_of(stdin: impl Read) -> Result<Stdin, Fault> {
-    let folder = tempfile::Builder::new().prefix("cjm-").tempdir().map_err(|error| unkept(&error))?;
-    let path = folder.path().join(FILE_NAME);
-    let mut file = std::fs::File::create_new(&path).map_err(|error| unkept(&error))?;
+fn file_of(stdin: impl Read, path: &Path) -> Result<(), Fault> {
+    let mut file = std::fs::File::create_new(path).map_err(|error| unkept(&error))?;
     let bytes = std::io::copy(&mut stdin.take(FILE_BYTES_MAX + 1), &mut file).map_err(|error| {
         // Reading and writing fail with the same type; a full disk is what happens.
         if error.kind() == std::io::ErrorKind::StorageFull { unkept(&error) } else { unreadable(&error) }
@@ -100,7 +97,35 @@ fn file_of(stdin: impl Read) -> Result<Stdin, Fault> {
     if bytes > FILE_BYTES_MAX {
         return Err(too_long(FILE_BYTES_MAX));
     }
-    Ok(Stdin { text: None, file: Some((folder, path)) })
+    Ok(())
+}
+
+/// A folder for the file, which goes with it.
+#[derive(Debug)]
+struct Folder {
+    file: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Folder {
+    fn new() -> Result<Self, Fault> {
+        let folder = tempfile::Builder::new().prefix("cjm-").tempdir().map_err(|error| unkept(&error))?;
+        Ok(Self { file: folder.path().join(FILE_NAME), _folder: folder })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.file.clone()
+    }
+}
+
+async fn unless_interrupted<T: Send + 'static>(
+    reads: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+    interrupts: &Interrupts,
+) -> Result<T, Fault> {
+    tokio::select! {
+        read = tokio::task::spawn_blocking(reads) => read.unwrap_or_else(|error| Err(unreadable(&error))),
+        code = interrupts.wait() => Err(interrupted(code)),
+    }
 }
 
 fn unreadable(error: &dyn ToString) -> Fault {
@@ -139,7 +164,9 @@ mod tests {
     #[test]
     fn a_file_holds_what_was_read_and_ends_with_its_owner() {
         let content = vec![7_u8; 300_000];
-        let read = file_of(content.as_slice()).expect("is kept");
+        let folder = Folder::new().expect("made");
+        file_of(content.as_slice(), &folder.path()).expect("is kept");
+        let read = Stdin { text: None, file: Some(folder) };
         let path = read.file().expect("a file").to_owned();
         assert_eq!(std::fs::read(&path).expect("readable"), content);
         assert_eq!(path.file_name().and_then(|name| name.to_str()), Some(FILE_NAME));

@@ -21,6 +21,14 @@ pub fn ignore(signals: &[Signal]) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether this process ignores the signal, as one that was started by `nohup`, or behind `&` by a shell without job control.
+pub fn is_ignored(signal: Signal) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal.as_raw() - 1) & 1 == 1
+}
+
 /// Gives `signals` their default disposition.
 pub fn set_default(signals: &[Signal]) -> io::Result<()> {
     for signal in signals {

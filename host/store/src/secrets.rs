@@ -8,7 +8,7 @@
 //! new one; a file that is not what it should be is refused and kept, never written over.
 
 use cjm_wire::canonical::hex;
-use cjm_wire::describe::{Described, exit};
+use cjm_wire::describe::{Described, exit, shell_word};
 use cjm_wire::ids::{INSTANCE_ID_BYTES_MAX, InstanceId};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -147,8 +147,9 @@ impl Described for SecretsError {
     fn next_step(&self) -> String {
         match self {
             Self::Damaged { path, .. } => format!(
-                "correct it by hand, or move it away (`mv {0} {0}.damaged`) and set the secrets again",
-                path.display()
+                "correct it by hand, or move it away (`mv {} {}`) and set the secrets again",
+                shell_word(&path.to_string_lossy()),
+                shell_word(&format!("{}.damaged", path.display()))
             ),
             Self::File { .. } => "see that the data directory is yours and its disk has space".to_owned(),
             Self::Busy { .. } => "end that process, or wait for it, then try again".to_owned(),

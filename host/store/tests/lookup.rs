@@ -220,6 +220,46 @@ fn every_spawned_worker_of_a_dead_host_gets_its_end_once() {
     assert_eq!(end_dead_workers(&*journal, &reader, "living", &now).expect("again"), 0);
 }
 
+/// Long-lived workers are older than any number of others.
+#[test]
+fn a_worker_of_a_dead_host_gets_its_end_however_many_came_after_it() {
+    let (dir, journal) = fresh();
+    let spawned = |session: &str| {
+        let mut row = JournalRow::new(EventType::WorkerSpawned, Map::new());
+        row.worker_session_id = Some(session.to_owned());
+        let record = WorkerRecord {
+            worker_session_id: WorkerSessionId::from_text(session),
+            host_session_id: "dead".into(),
+            instance_id: "asr".into(),
+            capability_name: "asr".into(),
+            pid: 7,
+            spawned_at: Timestamp::from_micros(1),
+            ended_at: None,
+        };
+        Commit::telling().row(row).write(Write::WorkerSpawned(Box::new(record)))
+    };
+    let ended = |session: &str| {
+        let mut row = JournalRow::new(EventType::WorkerDied, Map::new());
+        row.worker_session_id = Some(session.to_owned());
+        let ended = Write::WorkerEnded(WorkerSessionId::from_text(session), Timestamp::from_micros(2));
+        Commit::telling().row(row).write(ended)
+    };
+    journal.commit_blocking(spawned("old")).expect("written");
+    for n in 0..1_200 {
+        journal.commit_blocking(spawned(&format!("short-{n}"))).expect("written");
+        if n % 2 == 0 {
+            journal.commit_blocking(ended(&format!("short-{n}"))).expect("written");
+        }
+    }
+    let reader = JournalReader::open(dir.path()).expect("opens");
+    let now = Timestamp::from_micros(9_000_000);
+    assert_eq!(end_dead_workers(&*journal, &reader, "living", &now).expect("ends"), 601);
+    assert!(reader.living_workers().expect("reads").is_empty());
+    let died = JournalFilter { event_types: vec!["worker_died".into()], ..JournalFilter::default() };
+    let old = |found: &SeqRow| found.row.worker_session_id.as_deref() == Some("old");
+    assert!(reader.page(&died, 0, 10_000).expect("reads").iter().any(old));
+}
+
 #[test]
 fn a_job_that_never_began_is_told_to_be_submitted_again_and_one_that_did_is_looked_at_first() {
     let (dir, journal) = fresh();

@@ -175,6 +175,23 @@ async fn a_journal_the_ancestor_made_is_read_as_it_is_and_taken_over() {
 }
 
 #[test]
+fn commands_that_begin_together_make_a_new_journal_once() {
+    for _ in 0..10 {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::thread::scope(|scope| {
+            let open = || {
+                let options = JournalOptions { jobs_days: None, ..JournalOptions::default() };
+                SqliteJournal::open(dir.path(), options).map(|journal| journal.close())
+            };
+            let opening: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            for one in opening {
+                one.join().expect("no panic").expect("it opens");
+            }
+        });
+    }
+}
+
+#[test]
 fn a_file_of_a_later_version_is_refused() {
     let (dir, journal) = fresh();
     journal.close();

@@ -29,6 +29,60 @@ fn every_python_file_has_a_docstring() {
     assert_none(&headless.map(|f| format!("{}: begin with a docstring", f.path)).collect::<Vec<_>>());
 }
 
+/// Largest file of the repository: the lists of planted faults grow, and what is made by an experiment does not belong here.
+const FILE_BYTES_MAX: u64 = 256 * 1024;
+/// What lies at the root. A new entry is added on purpose.
+const AT_THE_ROOT: [&str; 22] = [
+    ".cargo",
+    ".ci",
+    ".git",
+    ".gitignore",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "README.md",
+    "capabilities",
+    "capabilities.yaml",
+    "clippy.toml",
+    "compositions",
+    "docs",
+    "host",
+    "manifests",
+    "rustfmt.toml",
+    "scripts",
+    "tests",
+    "wire",
+    "worker-shim",
+];
+
+#[test]
+fn nothing_lies_here_that_was_not_put_here_on_purpose() {
+    let mut complaints = Vec::new();
+    for entry in std::fs::read_dir(repo::root()).expect("the root").flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name != "target" && !AT_THE_ROOT.contains(&name.as_str()) {
+            complaints.push(format!("{name}: remove it, or name it in AT_THE_ROOT"));
+        }
+    }
+    let mut open: Vec<_> =
+        AT_THE_ROOT.iter().filter(|name| **name != ".git").map(|name| repo::root().join(name)).collect();
+    while let Some(path) = open.pop() {
+        let Ok(meta) = std::fs::symlink_metadata(&path) else { continue };
+        if meta.is_dir() && path.file_name().is_none_or(|name| name != "target" && name != "__pycache__") {
+            open.extend(std::fs::read_dir(&path).expect("a folder").flatten().map(|entry| entry.path()));
+        } else if meta.is_file() && meta.len() > FILE_BYTES_MAX {
+            complaints.push(format!(
+                "{}: {} bytes are more than {FILE_BYTES_MAX}",
+                path.display(),
+                meta.len()
+            ));
+        }
+    }
+    assert_none(&complaints);
+}
+
 #[test]
 fn work_left_open_is_an_issue_and_not_a_comment() {
     let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X:")];

@@ -2,8 +2,8 @@
 
 What not: conversions. A value arrives as its JSON says, or the call is refused before the action runs.
 Must hold: what is refused here is what the manifest declares (`introspect.py` asks here too); an annotation that says
-nothing about JSON refuses nothing; `inspect` and `typing` are imported for unusual signatures only, since they cost a
-quarter of a start.
+nothing about JSON refuses nothing; `inspect` is imported for unusual signatures only, since it costs a quarter of a
+start.
 """
 
 from .json_codec import Unfit
@@ -108,28 +108,37 @@ def _signature(function, names, defaults, takes_others, by_position):
 def _kinds(function, names):
     try:
         hints = function.__annotations__
-        if any(isinstance(hint, str) and hint not in _NAMES for hint in hints.values()):
-            import typing
-
-            hints = typing.get_type_hints(function)
     except Exception:
-        # An annotation that nobody can evaluate is none.
+        # Where they are evaluated late, one that nobody can evaluate takes the others with it.
         return {}
-    found = {name: _kind(hints[name]) for name in names if name in hints}
+    found = {name: _kind(_evaluated(hints[name], function)) for name in names if name in hints}
     return {name: kind for name, kind in found.items() if kind is not None}
+
+
+def _evaluated(hint, function):
+    """An annotation that was written as text; the text itself where that is a plain name, or nobody can evaluate it."""
+    if not isinstance(hint, str) or hint in _NAMES:
+        return hint
+    try:
+        return eval(hint, getattr(function, "__globals__", {}))
+    except Exception:
+        return hint
 
 
 def _kind(hint):
     if isinstance(hint, str):
         return _NAMES.get(hint)
+    origin = getattr(hint, "__origin__", None)
+    if origin is not None and "Union" not in (getattr(origin, "__name__", None), getattr(origin, "_name", None)):
+        # list[str], Dict[str, int]; what is in it says nothing here.
+        return _KINDS.get(origin) if _hashable(origin) else None
     inner = getattr(hint, "__args__", ())
     if isinstance(inner, tuple) and _NONE in inner:
         # Optional[X] and X | None, whose null is a value.
         rest = [kind for kind in inner if kind is not _NONE]
         kind = _kind(rest[0]) if len(rest) == 1 else None
         return kind and kind.rstrip("?") + "?"
-    origin = getattr(hint, "__origin__", None)
-    return _KINDS.get(origin if origin is not None else hint) if _hashable(hint) else None
+    return _KINDS.get(hint) if _hashable(hint) else None
 
 
 def _hashable(hint):

@@ -7,7 +7,7 @@ import functools
 import sys
 import unittest
 from os.path import abspath, dirname, join
-from typing import Dict, List, Optional, Union
+from typing import Callable, Dict, List, Optional, Union
 
 sys.path.insert(0, dirname(dirname(abspath(__file__))))
 
@@ -44,12 +44,16 @@ class Tool(Capability):
         return [first, others]
 
     @action
-    def several(self, first: int, *rest, last=None):
+    def several(self, first: int, *rest, last: str = ""):
         return [first, rest, last]
 
     @action
     def only_position(self, first, /, second: int = 2):
         return [first, second]
+
+    @action
+    def says_little(self, table: Dict[str, None] = None, back: Callable[[int], None] = None, other: "a b" = 1):  # noqa: F722
+        return [table, back, other]
 
     @action
     @passed_on
@@ -82,8 +86,9 @@ class Arguments(unittest.TestCase):
         self.assertEqual(self.call("optional", first="a", second=None, third=["x"], last={}), ["a", None, ["x"], {}])
         self.assertEqual(self.call("optional", first="a", third=None), ["a", 3, None, None])
         self.assertEqual(self.call("open", first=1, text=5, also=None), [1, {"text": 5, "also": None}])
-        self.assertEqual(self.call("several", 1, "x", 2, last=3), [1, ("x", 2), 3])
-        self.assertEqual(self.call("only_position", 1, 5), [1, 5])
+        self.assertEqual(self.call("several", 1, 2, 3, last="x"), [1, (2, 3), "x"])
+        self.assertEqual(self.call("says_little", table={"a": None}, back=3, other="x"), [{"a": None}, 3, "x"])
+        self.assertEqual(self.call("only_position", "x", 5), ["x", 5])
         self.assertEqual(self.call("wrapped", text="a"), "a")
         self.assertEqual(self.call("nothing"), "nothing")
 
@@ -97,7 +102,7 @@ class Arguments(unittest.TestCase):
             ("rate", "x" * 500, '"' + "x" * 199 + "…", "a number"),
             ("rate", False, "false", "a number"),
             ("flag", 0, "0", "true or false"),
-            ("items", "a", '"a"', "a list"),
+            ("items", {}, "{}", "a list"),
             ("more", [], "[]", "an object"),
         ]:
             with self.subTest(name=name, value=value):
@@ -107,6 +112,8 @@ class Arguments(unittest.TestCase):
         self.refused("argument `second` is [], and a whole number is expected", ["second"], "optional", first="", second=[])
         self.refused("argument `third` is 1, and a list is expected", ["third"], "optional", first="", third=1)
         self.refused("argument `text` is 1, and text is expected", ["text"], "wrapped", text=1)
+        self.refused("argument `last` is 1, and text is expected", ["last"], "several", 1, last=1)
+        self.refused('argument `second` is "x", and a whole number is expected', ["second"], "only_position", 1, "x")
 
     def test_names_are_told(self):
         there = "text, count, rate, flag, items, more"
@@ -128,8 +135,21 @@ class Arguments(unittest.TestCase):
         signature_of(dict.update, is_bound=True).check("update", (), {"any": 1})
 
     def test_an_annotation_that_says_nothing_refuses_nothing(self):
-        # One that cannot be evaluated makes the others of its signature say nothing too.
-        self.assertEqual(self.call("named", text=1, maybe="x", later=2), [1, "x", 2])
+        # One that cannot be evaluated, as a name that only type checkers import, leaves the others as they are.
+        self.assertEqual(self.call("named", text="a", maybe=None, later=2), ["a", None, 2])
+        self.refused("argument `text` is 1, and text is expected", ["text"], "named", text=1)
+        self.refused('argument `maybe` is "x", and a whole number is expected', ["maybe"], "named", text="", maybe="x")
+
+    def test_a_class_that_is_derived_has_its_own_actions(self):
+        class More(Tool):
+            @action
+            def more(self, count: int):
+                return count
+
+        self.call("nothing")
+        self.tool = More()
+        self.assertEqual(self.call("more", count=1), 1)
+        self.assertEqual(self.call("nothing"), "nothing")
 
 
 if __name__ == "__main__":

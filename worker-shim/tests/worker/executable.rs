@@ -228,6 +228,16 @@ fn failures_tell_the_code_the_last_words_and_the_category() {
 }
 
 #[test]
+fn arguments_that_no_program_can_be_given_are_refused_as_such() {
+    let parameters = json!({"text": {"type": "string"}});
+    let worker = worker(json!({"run": {"argv": ["-c", "true", "{text}"], "parameters": parameters}}));
+    let error = worker.execute("run", json!({"text": "x".repeat(200_000)})).job_error();
+    assert_eq!(error["category"], "user_input");
+    assert!(error["original_exc_repr"].as_str().is_some_and(|repr| repr.starts_with("Unfit(")), "{error}");
+    assert!(error["message"].as_str().is_some_and(|text| text.contains("128 KiB")), "{error}");
+}
+
+#[test]
 fn bytes_that_are_no_text_are_replaced_and_that_is_told() {
     let text = "printf 'one\\ntwo\\377\\nlast\\n'";
     for (result, whole) in [
