@@ -355,6 +355,25 @@ fn a_fault_of_one_entry_hides_none_of_another() {
 }
 
 #[test]
+fn an_action_that_a_tool_does_not_have_is_named_with_those_that_are_like_it() {
+    let world = world();
+    world.install_executable("tool", "/bin/true", &json!({"convert": {"argv": []}, "probe": {"argv": []}}));
+    put(
+        &world,
+        "flow.yaml",
+        "name: f\nnodes:\n  a: {capability: tool, action: convrt}\n  b: {capability: tool}\n",
+    );
+    let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(0).json();
+    assert_eq!(
+        verdict["warnings"],
+        json!([
+            "nodes.a.action: \"tool\" has no action \"convrt\" (did you mean \"convert\"?); it has the actions convert, probe",
+            "nodes.b.action: \"tool\" has several actions, and none is named; it has the actions convert, probe",
+        ])
+    );
+}
+
+#[test]
 fn what_is_right_is_told_and_what_only_this_machine_lacks_is_a_warning() {
     let world = world();
     let mut tool = program("tool");
