@@ -134,7 +134,6 @@ impl Asked {
             event_types: types.clone(),
             statuses: self.statuses.clone(),
             since: self.since.clone(),
-            ..JournalFilter::default()
         };
         for kind in types.iter().filter(|kind| EventType::parse(kind).is_none()) {
             // A later version may have written it.
