@@ -219,7 +219,7 @@ fn the_command_tells_the_first_failure_at_once_and_waits_no_longer_than_the_grac
         let failed = Instant::now();
         eventually("word of the failure", AT_ONCE, || {
             let told = running.stderr_so_far();
-            (told.contains("bad[0]") && told.contains("1 running call cancelled")).then_some(())
+            (told.contains("bad[0]") && told.contains("cancelling 1 running call")).then_some(())
         });
         let outcome = running.wait(LONG).expect(exit::COMPOSITION_FAILED);
         assert!(failed.elapsed() < GRACE, "{:?}", failed.elapsed());

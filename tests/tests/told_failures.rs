@@ -43,6 +43,10 @@ class Kit(Capability):
         raise RuntimeError("bad")
 
     @action
+    def mistyped(self, text="x"):
+        return 1 + text
+
+    @action
     def say(self, word="word"):
         self.log("INFO", "said " + word)
         return word
@@ -239,9 +243,80 @@ fn a_run_says_why_each_node_did_not_complete_in_words_and_in_the_journal() {
     for element in ["node=each[0]]", "node=each[1]]"] {
         assert!(rows.stdout.contains(element), "{}", rows.describe());
     }
+    for shown in ["each[0]", "node=each[0]"] {
+        let rows = world.run(&["logs", "--run", run, "--node", shown]).expect(0);
+        assert!(rows.stdout.contains("node=each[0]]"), "{}", rows.describe());
+        assert!(!rows.stdout.contains("node=each[1]]"), "{}", rows.describe());
+    }
+    says(&world.run(&["logs", "--node", "each[2]"]).expect(1), "nothing is known of it");
+    let composition = outcome.stderr.split("composition ").find_map(|rest| rest.split_once(" · run "));
+    let (composition, _) = composition.expect("its id is told");
+    let rows = world.run(&["logs", "--run", composition]).expect(0);
+    assert!(rows.stdout.contains("\n    node all: skipped: "), "{}", rows.describe());
+    // As rows call it where the host ended the worker itself.
+    let ended = world.run(&["logs", "--type", "worker ended"]).expect(0);
+    assert!(ended.stdout.contains("worker ended"), "{}", ended.describe());
     let skipped = world.run(&["logs", "--run", run, "--node", "all"]).expect(1);
     says(&skipped, "it made no call; skipped: ");
     says(&world.run(&["logs", "--run", run, "--node", "nobody"]).expect(1), "nothing is known of it");
+}
+
+#[test]
+fn a_run_that_is_interrupted_tells_what_was_not_begun_and_where_its_story_is() {
+    let world = World::new();
+    world.install_python("kit", "Kit", KIT);
+    // One worker makes one call at a time: of two sleepers one has no call when the run is interrupted.
+    let path = world.write(
+        "run.yaml",
+        "name: r\nnodes:\n  one: { capability: kit, action: sleep }\n  two: { capability: kit, action: sleep }\n  \
+         last: { capability: kit, action: say, after: [one] }\n",
+    );
+    let run = world.start(&["run", &path.display().to_string()]);
+    eventually("a running job", LONG, || world.run(&["logs"]).stdout.contains("sleeps").then_some(()));
+    run.signal(Signal::INT);
+    let outcome = run.wait(LONG).expect(130);
+    says(&outcome, "one: cancelled: its call was cancelled");
+    says(&outcome, "two: cancelled: it was not begun");
+    says(&outcome, "last: cancelled: the run was cancelled before it was begun");
+    says(&outcome, "logs --journal --run ");
+    let id = outcome.stderr.split("--run ").nth(1).and_then(|rest| rest.split('`').next()).expect("a run");
+    let rows = world.run(&["logs", "--journal", "--run", id]).expect(0);
+    assert!(rows.stdout.contains("cancelled"), "{}", rows.describe());
+}
+
+#[test]
+fn whose_fault_an_exit_code_is_the_program_says_and_nobody_else() {
+    let world = World::new();
+    let script = |text: &str| json!({"go": {"argv": ["-c", text]}});
+    world.install_executable(
+        "speaks",
+        "/bin/sh",
+        &script("echo 'x.mp3: Invalid data found when processing input' >&2; exit 1"),
+    );
+    world.install_executable("silent", "/bin/sh", &script("exit 3"));
+    let speaks = world.run(&["call", "speaks"]).expect(12);
+    says(&speaks, "ended with exit code 1: x.mp3: Invalid data");
+    says(
+        &speaks,
+        "read the program's last lines: they say whether an argument, the input or the program is at fault",
+    );
+    let silent = world.run(&["call", "silent"]).expect(12);
+    says(&silent, "it wrote no reason: ");
+    for outcome in [&speaks, &silent] {
+        assert!(!outcome.stderr.contains("the fault is in the tool"), "{}", outcome.describe());
+    }
+    assert!(!silent.stderr.contains("last lines"), "{}", silent.describe());
+
+    // What is told as a user's mistake that may be tried again is no fault of the tool's for certain.
+    world.install_python("kit", "Kit", KIT);
+    let error = error_of(&world.run(&["call", "kit", "--action", "mistyped", "--json"]).expect(12));
+    assert_eq!((&error["category"], &error["retriable"]), (&json!("user_input"), &json!(true)), "{error:#}");
+    let step = error["next_step"].as_str().expect("a next step");
+    assert!(
+        step.starts_with("correct the argument that the message speaks of; if it speaks of none"),
+        "{step}"
+    );
+    assert!(!step.contains("other arguments only avoid it"), "{step}");
 }
 
 #[test]

@@ -107,6 +107,62 @@ fn a_folder_is_looked_through_and_each_fault_has_its_place() {
     world.assert_nothing_left();
 }
 
+#[test]
+fn a_project_is_looked_at_where_its_parts_lie() {
+    let world = world();
+    let broken = "{\n\"format_version\": \"2.0\",\n oops}";
+    put(&world, "p/cjm.yaml", "capabilities_config: tools.yaml\n");
+    put(
+        &world,
+        "p/tools.yaml",
+        "capabilities:\n- {name: z, manifest: manifests/z.json}\n- {name: gone, manifest: gone.json}\n",
+    );
+    put(&world, "p/manifests/z.json", broken);
+    put(&world, "p/manifests/notes.txt", "of nobody's");
+    put(&world, "p/compositions/q.yaml", "name: q\nnodes:\n  a: {capability: c, oops: 1}\n");
+    put(&world, "p/compositions/misspelt.yaml", "name: q\nnode:\n  a: {capability: c}\n");
+    put(&world, "p/.cjm/manifests/installed.json", broken);
+    let verdict = world.run(&["validate", "p", "--json"]).expect(1).json();
+    assert_eq!(
+        errors(&verdict),
+        [
+            // The list names this one, and it lies in `manifests` as well: told once.
+            place("p/manifests/z.json", 3, "manifest.malformed"),
+            place("p/tools.yaml", 3, "install.file"),
+            place("p/compositions/misspelt.yaml", 1, "composition.schema"),
+            place("p/compositions/misspelt.yaml", 3, "composition.schema"),
+            place("p/compositions/q.yaml", 3, "composition.schema"),
+            place("p/.cjm/manifests/installed.json", 3, "manifest.malformed"),
+        ],
+        "{verdict}"
+    );
+    // A list by another name is looked at though it has none of a list's keys, and one that is not there is a fault.
+    put(&world, "p/tools.yaml", "capabilites: []\n");
+    let verdict = world.run(&["validate", "p", "--json"]).expect(1).json();
+    let found =
+        |file: &str, code: &str| errors(&verdict).iter().any(|error| error.0 == file && error.2 == code);
+    assert!(found("p/tools.yaml", "capabilities_file.no_list"), "{verdict}");
+    put(&world, "p/cjm.yaml", "capabilities_config: lists/all.yaml\ndata_dir: kept\n");
+    put(&world, "p/kept/manifests/mine.json", broken);
+    let verdict = world.run(&["validate", "p", "--json"]).expect(1).json();
+    let files: Vec<String> = errors(&verdict).into_iter().map(|(file, ..)| file).collect();
+    assert!(files.contains(&"p/lists/all.yaml".to_owned()), "{verdict}");
+    assert!(files.contains(&"p/kept/manifests/mine.json".to_owned()), "{verdict}");
+
+    // One that is in order, looked at from within.
+    for name in ["p/kept/manifests/mine.json", "p/.cjm/manifests/installed.json", "p/manifests/z.json"] {
+        put(&world, name, &program("z").to_string());
+    }
+    put(&world, "p/lists/all.yaml", "capabilities:\n- {name: z, manifest: ../manifests/z.json}\n");
+    put(&world, "p/compositions/q.yaml", "name: q\nnodes:\n  a: {capability: z, action: go}\n");
+    put(&world, "p/compositions/misspelt.yaml", "text: an input of q\n");
+    let good = world.run(&["validate", "p", "--json"]).expect(0).json();
+    assert_eq!(good["valid"], true, "{good}");
+    let warnings = good["warnings"].to_string();
+    assert!(warnings.contains("misspelt.yaml: it has no key `nodes`"), "{good}");
+    world.assert_nothing_left();
+}
+
 /// A list of entries that are each wrong in their own way, and two that are not.
 const LIST: &str = "capabilities:
 - {name: first, manifest: tool.json}
@@ -296,6 +352,25 @@ fn a_fault_of_one_entry_hides_none_of_another() {
     assert_eq!(found[3..], [(Some(5), "install.file".to_owned())], "{verdict}");
     let why = verdict["errors"][3]["message"].as_str().expect("a message");
     assert_eq!(why.matches("No such file").count(), 1, "{why}");
+}
+
+#[test]
+fn an_action_that_a_tool_does_not_have_is_named_with_those_that_are_like_it() {
+    let world = world();
+    world.install_executable("tool", "/bin/true", &json!({"convert": {"argv": []}, "probe": {"argv": []}}));
+    put(
+        &world,
+        "flow.yaml",
+        "name: f\nnodes:\n  a: {capability: tool, action: convrt}\n  b: {capability: tool}\n",
+    );
+    let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(0).json();
+    assert_eq!(
+        verdict["warnings"],
+        json!([
+            "nodes.a.action: \"tool\" has no action \"convrt\" (did you mean \"convert\"?); it has the actions convert, probe",
+            "nodes.b.action: \"tool\" has several actions, and none is named; it has the actions convert, probe",
+        ])
+    );
 }
 
 #[test]

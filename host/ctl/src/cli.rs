@@ -225,7 +225,7 @@ pub(crate) struct LogsArgs {
     /// Only this job; like every id, whole or as shown
     #[arg(long, value_name = "ID")]
     pub(crate) job: Option<String>,
-    /// Only this run (implies --journal)
+    /// Only this run, or this composition (implies --journal)
     #[arg(long, value_name = "ID")]
     pub(crate) run: Option<String>,
     /// Only this session of a worker
@@ -243,7 +243,7 @@ pub(crate) struct LogsArgs {
     /// Only what became pending, running, completed, failed or cancelled (implies --journal); may be repeated
     #[arg(long, value_name = "STATUS", value_delimiter = ',')]
     pub(crate) status: Vec<String>,
-    /// Only this node of a composition (implies --journal)
+    /// Only this node of a composition, or one element of it as each[0] (implies --journal)
     #[arg(long, value_name = "NODE")]
     pub(crate) node: Option<String>,
     /// Only records of this level and above (TRACE, DEBUG, INFO, WARNING, ERROR, CRITICAL)

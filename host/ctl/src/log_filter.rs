@@ -4,7 +4,7 @@
 use crate::cli::LogsArgs;
 use crate::fault::Fault;
 use crate::instant::instant;
-use crate::log_lines::end_of_node;
+use crate::log_lines::{WORKER_ENDED, end_of_node};
 use cjm_store::diagnostics_reader::LEVELS;
 use cjm_store::{
     DiagnosticsFilter, DiagnosticsReader, IdKind, JournalFilter, JournalReader, ResolvedId, StoreError,
@@ -113,21 +113,29 @@ impl Asked {
     /// # Errors
     /// When a name or id names nothing or several things, or the store cannot be read.
     pub(crate) fn journal(&self, reader: &JournalReader, args: &LogsArgs) -> Result<JournalFilter, Fault> {
+        let types: Vec<String> = args.types.iter().map(|kind| type_of_label(kind)).collect();
         let whole = |kind, option, id: &Option<String>| {
             id.as_deref().map(|id| whole_id(reader, kind, option, id, args.follow)).transpose()
         };
+        let (node, element) = args.node.as_deref().map(|node| place(reader, node)).transpose()?.unzip();
+        let element = element.flatten();
+        let (run, composition) = match &args.run {
+            Some(id) => run_or_composition(reader, id, args.follow)?,
+            None => (None, None),
+        };
         let filter = JournalFilter {
             job: whole(IdKind::Job, "--job", &args.job)?,
-            run: whole(IdKind::Run, "--run", &args.run)?,
+            run,
+            composition,
             session: whole(IdKind::Session, "--session", &args.session)?,
-            node: args.node.clone(),
+            node: node.clone(),
+            element,
             capability: args.capability.clone(),
-            event_types: args.types.clone(),
+            event_types: types.clone(),
             statuses: self.statuses.clone(),
             since: self.since.clone(),
-            ..JournalFilter::default()
         };
-        for kind in args.types.iter().filter(|kind| EventType::parse(kind).is_none()) {
+        for kind in types.iter().filter(|kind| EventType::parse(kind).is_none()) {
             // A later version may have written it.
             let one = JournalFilter { event_types: vec![kind.clone()], ..JournalFilter::default() };
             if reader.last(&one, 1)?.is_empty() {
@@ -141,14 +149,16 @@ impl Asked {
                 &args.capability,
                 JournalFilter { capability: args.capability.clone(), ..JournalFilter::default() },
             ),
-            ("--node", &args.node, JournalFilter { node: args.node.clone(), ..JournalFilter::default() }),
+            ("--node", &args.node, JournalFilter { node: node.clone(), element, ..JournalFilter::default() }),
         ] {
             if let Some(name) = name
                 && !args.follow
                 && reader.last(&one, 1)?.is_empty()
             {
+                let of_node = JournalFilter { node: node.clone(), ..JournalFilter::default() };
                 if option == "--node"
-                    && let Some(told) = node_without_rows(reader, filter.run.as_deref(), name)?
+                    && reader.last(&of_node, 1)?.is_empty()
+                    && let Some(told) = node_without_rows(reader, &filter, node.as_deref().unwrap_or(name))?
                 {
                     return Err(told);
                 }
@@ -221,14 +231,20 @@ impl Asked {
     }
 }
 
+/// The type of rows that are shown by another name than their type's.
+fn type_of_label(kind: &str) -> String {
+    if kind == WORKER_ENDED { EventType::WorkerDied.as_str().to_owned() } else { kind.to_owned() }
+}
+
 /// What the ends of runs say of a node that never began, and so has no row of its own.
 fn node_without_rows(
     reader: &JournalReader,
-    run: Option<&str>,
+    asked: &JournalFilter,
     name: &str,
 ) -> Result<Option<Fault>, StoreError> {
     let finished = JournalFilter {
-        run: run.map(str::to_owned),
+        run: asked.run.clone(),
+        composition: asked.composition.clone(),
         event_types: vec![EventType::RunFinished.as_str().to_owned()],
         ..JournalFilter::default()
     };
@@ -254,6 +270,35 @@ fn sessions_of_job(journal: &JournalReader, job: &str) -> Result<BTreeSet<String
         .into_iter()
         .filter_map(|row| row.row.worker_session_id)
         .collect())
+}
+
+/// The run that an id means, or the composition: `run` prints both, and both are one to who has run one composition.
+fn run_or_composition(
+    reader: &JournalReader,
+    id: &str,
+    follow: bool,
+) -> Result<(Option<String>, Option<String>), Fault> {
+    if reader.resolve_id(IdKind::Run, id)? == ResolvedId::Unknown
+        && let ResolvedId::One(composition) = reader.resolve_id(IdKind::Composition, id)?
+    {
+        return Ok((None, Some(composition)));
+    }
+    whole_id(reader, IdKind::Run, "--run", id, follow).map(|run| (Some(run), None))
+}
+
+/// A node as rows show it, and its element where they show one: `each`, `each[0]`, `node=each[0]`.
+fn place(reader: &JournalReader, shown: &str) -> Result<(String, Option<u64>), Fault> {
+    let of_node = JournalFilter { node: Some(shown.to_owned()), ..JournalFilter::default() };
+    if !reader.last(&of_node, 1)?.is_empty() {
+        return Ok((shown.to_owned(), None));
+    }
+    let name = shown.strip_prefix("node=").unwrap_or(shown);
+    let element = name.strip_suffix(']').and_then(|name| name.rsplit_once('['));
+    let element = element.and_then(|(node, element)| Some((node, element.parse().ok()?)));
+    Ok(match element {
+        Some((node, element)) => (node.to_owned(), Some(element)),
+        None => (name.to_owned(), None),
+    })
 }
 
 /// The one id that a shortened one means. A follower may wait for what is not known yet.

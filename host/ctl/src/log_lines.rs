@@ -15,6 +15,8 @@ const PAYLOAD_CHARS_MAX: usize = 160;
 const MESSAGE_CHARS_MAX: usize = 300;
 /// How the verdict on a worker begins that the host ended itself.
 const ENDED_BY_HOST: &str = "ended by the host: ";
+/// How a row of type `worker_died` is labelled that tells of such an end.
+pub(crate) const WORKER_ENDED: &str = "worker ended";
 /// Payload key whose value is too long for a line.
 const SNAPSHOT_KEY: &str = "job_snapshot";
 
@@ -139,7 +141,7 @@ impl<'a> Told<'a> {
         };
         match verdict.strip_prefix(ENDED_BY_HOST) {
             Some(why) => Self {
-                label: Some("worker ended"),
+                label: Some(WORKER_ENDED),
                 reason: Some(format!("({why})")),
                 keys: &["verdict", "reason", "confidence", "evidence"],
                 ..Self::default()

@@ -71,6 +71,9 @@ pub(crate) async fn run(
     };
     board.board.clear();
     let run_id = host.run_id().to_string();
+    // Of one that was not accepted there is no story.
+    let was_begun = board.running.borrow().is_some();
+    let stopped = stopped.map(|fault| if was_begun { of_run(fault, &run_id) } else { fault });
     host.shutdown().await;
     match (ended, stopped) {
         // What was made before it was stopped is told beside why.
@@ -90,7 +93,7 @@ async fn end_of_failed(
 ) -> Arc<CompositionOutcome> {
     let why = told.failure.as_ref().map_or("failed", |failure| failure.report.message.as_str());
     board.board.say(&format!(
-        "composition \"{name}\" failed: {why}; {} cancelled",
+        "composition \"{name}\" failed: {why}; cancelling {}",
         calls_in_words(told.calls_running, told.still_running)
     ));
     tokio::select! {
@@ -100,6 +103,14 @@ async fn end_of_failed(
         }
         _ = interrupts.wait() => told,
     }
+}
+
+/// With the run that it ended, and where its story is told.
+fn of_run(fault: Fault, run_id: &str) -> Fault {
+    let Fault::Shown(mut report) = fault else { return fault };
+    report.next_step = with_story_of_run(&report.next_step, run_id);
+    report.details.run_id = Some(RunId::from_text(run_id));
+    Fault::Shown(report)
 }
 
 /// Calls that have not ended: those that run, and those that wait.

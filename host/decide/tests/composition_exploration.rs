@@ -293,7 +293,7 @@ fn ended(place: Place, fate: Fate) -> CompositionEvent {
     let outcome = match fate {
         Fate::Good => ElementOutcome::Completed(Json::from(result(place))),
         Fate::Failed => ElementOutcome::Failed("it failed".to_owned()),
-        Fate::Cancelled | Fate::InFlight => ElementOutcome::Cancelled,
+        Fate::Cancelled | Fate::InFlight => ElementOutcome::Cancelled { begun: true },
     };
     CompositionEvent::ElementEnded { node: format!("n{}", place.0), element: place.1, outcome }
 }

@@ -282,6 +282,49 @@ nodes:
 }
 
 #[test]
+fn what_never_had_a_call_is_told_as_not_begun() {
+    let mut run = run_of(
+        "name: t
+nodes:
+  runs: {capability: c}
+  queued: {capability: c}
+  queued_list: {capability: c, map: [1, 2]}
+  list: {capability: c, map: [1, 2]}
+  waits: {capability: c, after: [runs]}
+",
+        &json!({}),
+    );
+    let mut reasons = Vec::new();
+    for line in [
+        "start",
+        "cancel",
+        "queued[0] -",
+        "queued_list[0] -",
+        "queued_list[1] -",
+        "list[0] ~",
+        "list[1] -",
+        "runs[0] ~",
+    ] {
+        for effect in run.handle(event(line)).expect(line) {
+            if let CompositionEffect::NodeEnded { node, reason, .. } = effect {
+                reasons.push(format!("{node}: {}", reason.unwrap_or_default()));
+            }
+        }
+    }
+    assert_eq!(
+        reasons,
+        [
+            "waits: the run was cancelled before it was begun",
+            "queued: it was not begun",
+            "queued_list: it was not begun",
+            "list: 0 of 2 elements had completed when it was cancelled",
+            "runs: its call was cancelled",
+        ]
+    );
+    assert!(run.has_ended());
+}
+
+#[test]
 fn a_long_list_of_failures_is_counted_beyond_its_maximum() {
     let elements = FAILURES_LISTED_MAX + 50;
     let list: Vec<usize> = (0..elements).collect();

@@ -235,7 +235,7 @@ fn ended(node: usize, element: usize, fate: Fate) -> CompositionEvent {
     let outcome = match fate {
         Fate::Complete => ElementOutcome::Completed(Json::from(result(node, element))),
         Fate::Fail => ElementOutcome::Failed(format!("n{node}[{element}] failed")),
-        Fate::Cancel => ElementOutcome::Cancelled,
+        Fate::Cancel => ElementOutcome::Cancelled { begun: true },
     };
     CompositionEvent::ElementEnded { node: format!("n{node}"), element, outcome }
 }

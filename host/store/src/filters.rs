@@ -27,6 +27,8 @@ pub struct JournalFilter {
     pub event_types: Vec<String>,
     /// Of this node of a composition.
     pub node: Option<String>,
+    /// Of this element of a node.
+    pub element: Option<u64>,
     /// Of this capability.
     pub capability: Option<String>,
     /// That tell of a job or composition becoming one of these.
@@ -93,6 +95,10 @@ pub(crate) fn rows_of(
                  coalesce(payload ->> 'to', payload ->> 'status') IN ({marks}) END"
         ));
         values.extend(filter.statuses.iter().map(|status| text(status.as_str())));
+    }
+    if let Some(element) = filter.element {
+        condition.push_str(" AND CASE WHEN json_valid(payload) THEN payload ->> 'element' = ? END");
+        values.push(Sql::Integer(i64::try_from(element).unwrap_or(i64::MAX)));
     }
     values.push(limit_value(limit));
     let sql =

@@ -315,7 +315,7 @@ impl CallError {
             Self::Cancelled { .. } => {
                 Facts::new("call.cancelled", exit::CANCELLED, "submit it again when it is wanted")
             }
-            Self::Tool { error, .. } => tool_failure::facts(error),
+            Self::Tool { error, stderr_tail, .. } => tool_failure::facts(error, stderr_tail),
             Self::Died { verdict, .. } | Self::NotTaken { verdict, .. } => {
                 Facts::new("call.worker_died", exit::WORKER_DIED, verdict.next_step())
             }
@@ -324,10 +324,14 @@ impl CallError {
                 exit::DOMAIN,
                 "name a task and a method that the message lists, or that the adapter's source has",
             ),
-            Self::BadAnswer { .. } => Facts::new(
+            Self::BadAnswer { stderr_tail, .. } => Facts::new(
                 "call.bad_answer",
                 exit::TOOL_FAILED,
-                "read the tool's last lines; the fault is in the worker",
+                if stderr_tail.is_empty() {
+                    "the fault is in the worker"
+                } else {
+                    "read the tool's last lines; the fault is in the worker"
+                },
             ),
             Self::TooLarge { .. } => Facts::new(
                 "call.arguments_too_large",

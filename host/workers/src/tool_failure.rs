@@ -34,6 +34,9 @@ const NEEDS_STREAM: &str = "NeedsStream";
 /// nothing of this: tools name them too, after they have run.
 const UNFIT: &str = "Unfit";
 
+/// Class of the shim's for a program that ended with an exit code that is none of success.
+const PROGRAM_EXIT: &str = "ProgramExit";
+
 /// Whose failure it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
@@ -45,6 +48,8 @@ enum Origin {
     File,
     /// An exception that may mean either.
     Unclear,
+    /// A program's exit code: its words say whether input or program is at fault.
+    Program,
     /// A fault in the tool.
     Tool,
     /// What it returned is no JSON.
@@ -74,6 +79,7 @@ impl Origin {
         match error.category {
             ErrorCategory::Transient => Self::Later,
             ErrorCategory::Resource => Self::Resource,
+            ErrorCategory::Fatal if class == PROGRAM_EXIT => Self::Program,
             ErrorCategory::Fatal => Self::Tool,
             ErrorCategory::UserInput => {
                 let names_arguments = error.fields_invalid.as_ref().is_some_and(|fields| !fields.is_empty());
@@ -83,8 +89,8 @@ impl Origin {
                     }
                     _ if names_arguments => Self::Caller,
                     _ if FILE_CLASSES.contains(&class) => Self::File,
-                    _ if class == "ValueError" => Self::Unclear,
-                    _ if matches!(class, "KeyError" | "TypeError") => Self::Tool,
+                    // The category says that other arguments may do: so does the advice.
+                    _ if matches!(class, "ValueError" | "KeyError" | "TypeError") => Self::Unclear,
                     _ => Self::Caller,
                 }
             }
@@ -97,8 +103,8 @@ const TOOL_FAILED: &str = "call.tool_failed";
 /// The arguments were refused before the tool ran
 const ARGUMENTS_REFUSED: &str = "call.arguments_refused";
 
-/// Code, exit code and next step.
-pub(crate) fn facts(error: &JobError) -> Facts {
+/// Code, exit code and next step; `tail` are the last lines that are shown with it.
+pub(crate) fn facts(error: &JobError, tail: &[String]) -> Facts {
     let failed = |next_step: &str| Facts::new(TOOL_FAILED, exit::TOOL_FAILED, next_step);
     match Origin::of(error) {
         Origin::Refused => Facts::new(
@@ -108,16 +114,27 @@ pub(crate) fn facts(error: &JobError) -> Facts {
         ),
         Origin::Caller => failed(&format!("correct {} and call again", arguments(error))),
         Origin::File => failed("see that the file is there and may be read, then call again"),
-        Origin::Unclear => failed(
+        Origin::Unclear if has_frames(error) => failed(
             "correct the argument that the message speaks of; if it speaks of none, the fault is in the tool, where the \
              traceback ends",
         ),
-        Origin::Tool if error.traceback.as_deref().is_some_and(|text| frames(text).next().is_some()) => {
-            failed(
-                "look where the traceback ends: the fault is in the tool, and other arguments only avoid it",
-            )
+        Origin::Unclear => failed(
+            "correct the argument that the message speaks of; if it speaks of none, the fault is in the tool",
+        ),
+        Origin::Program if said(error) => failed(
+            "read the program's last lines: they say whether an argument, the input or the program is at fault",
+        ),
+        Origin::Program => failed(
+            "it wrote no reason: see in its manual what this exit code means, and whether its arguments and its input \
+             are right",
+        ),
+        Origin::Tool if has_frames(error) => failed(
+            "look where the traceback ends: the fault is in the tool, and other arguments only avoid it",
+        ),
+        Origin::Tool if said(error) || !tail.is_empty() => {
+            failed("read the message and the tool's last lines: the fault is in the tool")
         }
-        Origin::Tool => failed("read the message and the tool's last lines: the fault is in the tool"),
+        Origin::Tool => failed("read the message: the fault is in the tool"),
         Origin::Result => failed(
             "let the tool return plain JSON values (no NaN, no sets, no objects of its own), or the path of a file",
         ),
@@ -134,9 +151,9 @@ pub(crate) fn facts(error: &JobError) -> Facts {
 pub(crate) fn words(error: &JobError) -> String {
     let class = error.exception_class().filter(|class| !class.contains("::")).map(last_name);
     let message = error.message.trim();
-    match class
-        .filter(|class| !TOLD_CLASSES.contains(class) && ![UNWRITABLE, NEEDS_STREAM, UNFIT].contains(class))
-    {
+    match class.filter(|class| {
+        !TOLD_CLASSES.contains(class) && ![UNWRITABLE, NEEDS_STREAM, UNFIT, PROGRAM_EXIT].contains(class)
+    }) {
         Some(class) if message.is_empty() || message == class => class.to_owned(),
         Some(class) => format!("{class}: {message}"),
         None if message.is_empty() => "it gave no reason".to_owned(),
@@ -158,6 +175,16 @@ fn last_name(class: &str) -> &str {
 /// The files of a Python traceback, outermost first.
 fn frames(traceback: &str) -> impl Iterator<Item = &str> {
     traceback.lines().filter_map(|line| line.trim_start().strip_prefix("File \"")?.split('"').next())
+}
+
+/// Whether there is a traceback of Python that ends somewhere.
+fn has_frames(error: &JobError) -> bool {
+    error.traceback.as_deref().is_some_and(|text| frames(text).next().is_some())
+}
+
+/// Whether the failure carries last lines.
+fn said(error: &JobError) -> bool {
+    error.traceback.as_deref().is_some_and(|text| !text.trim().is_empty())
 }
 
 fn names_tool(traceback: &str) -> bool {
@@ -198,8 +225,9 @@ mod tests {
     fn advice_and_exit_code_follow_where_the_failure_arose() {
         use ErrorCategory::{Fatal, Resource, Transient, UserInput};
         for (error, exit_code, advice) in [
-            (error(UserInput, "KeyError('x')", Some(IN_TOOL), &[]), 12, "the fault is in the tool"),
-            (error(UserInput, "KeyError('x')", None, &[]), 12, "the fault is in the tool"),
+            (error(UserInput, "KeyError('x')", Some(IN_TOOL), &[]), 12, "if it speaks of none"),
+            (error(UserInput, "KeyError('x')", None, &[]), 12, "if it speaks of none"),
+            (error(UserInput, "TypeError('x')", Some(IN_TOOL), &[]), 12, "correct the argument"),
             (error(UserInput, "ValueError('x')", Some(IN_TOOL), &[]), 12, "if it speaks of none"),
             (error(UserInput, "FileNotFoundError(2)", Some(IN_TOOL), &[]), 12, "the file is there"),
             (error(UserInput, "TypeError('x')", Some(IN_SDK), &[]), 1, "has not run"),
@@ -217,11 +245,14 @@ mod tests {
             (error(Fatal, "Unwritable('x')", None, &[]), 12, "plain JSON"),
             (error(Fatal, "NeedsStream('x')", None, &[]), 12, "call it with `--stream`"),
             (error(Fatal, "RuntimeError('x')", Some(IN_TOOL), &[]), 12, "the traceback ends"),
-            (error(Fatal, "ToolError::Fatal(\"x\")", None, &[]), 12, "last lines"),
+            (error(Fatal, "ToolError::Fatal(\"x\")", None, &[]), 12, "read the message: the fault"),
+            (error(Fatal, "ToolError::Fatal(\"x\")", Some("a line"), &[]), 12, "last lines"),
+            (error(Fatal, "ProgramExit(\"x\")", Some("a line"), &[]), 12, "the input or the program"),
+            (error(Fatal, "ProgramExit(\"x\")", None, &[]), 12, "it wrote no reason"),
             (error(Transient, "TransientError('x')", Some(IN_TOOL), &[]), 12, "try again"),
             (error(Resource, "MemoryError()", Some(IN_TOOL), &[]), 12, "free what"),
         ] {
-            let facts = facts(&error);
+            let facts = facts(&error, &[]);
             assert!(facts.next_step.contains(advice), "{error:?}: {facts:?}");
             assert_eq!(facts.exit_code, exit_code, "{error:?}");
             assert_eq!(facts.code == "call.arguments_refused", exit_code == exit::DOMAIN, "{error:?}");
@@ -237,6 +268,7 @@ mod tests {
             ("requests.exceptions.HTTPError('404')", "404", "HTTPError: 404"),
             ("UserInputError('no such page')", "no such page", "no such page"),
             ("ToolError::Fatal(\"x\")", "ended with 3", "ended with 3"),
+            ("ProgramExit(\"x\")", "ended with 3", "ended with 3"),
             ("", "", "it gave no reason"),
         ] {
             let error = JobError {

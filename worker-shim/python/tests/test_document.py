@@ -72,6 +72,7 @@ class Example(unittest.TestCase):
         self.assertEqual(shim.ask(EXECUTE, b"{"), (FAILURE, {"status": 500}))
         status, body = shim.execute("upper")
         self.assertEqual((status, body["_job_error"]["message"]), (500, "text is missing"))
+        self.assertEqual(shim.execute("zz")[1]["_job_error"]["original_exc_repr"], "Unfit()")
         self.assertEqual(shim.execute("zz")[1]["_job_error"]["category"], "user_input")
         self.assertEqual(shim.ask(CLEANUP), (RESULT, {"status": "cleaned"}))
         shim.send(SHUTDOWN)

@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     Category(ErrorCategory),
     /// The call was refused before the tool's own code ran.
     Unfit,
+    /// A program ended with an exit code that is none of success: it alone says whose fault that is.
+    ExitCode,
     Cancelled,
     NotSupported,
 }
@@ -104,6 +106,11 @@ impl ToolError {
         Self::new(Kind::Unfit, message)
     }
 
+    /// A program ended with an exit code that is none of success.
+    pub(crate) fn exit_code(message: impl Into<String>) -> Self {
+        Self::new(Kind::ExitCode, message)
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         self.details.kind
     }
@@ -117,6 +124,8 @@ impl ToolError {
             // As the Python SDK calls it: the mark by which hosts know that the tool has not run. No category that a
             // tool may choose has this name.
             Kind::Unfit => (ErrorCategory::UserInput, "Unfit"),
+            // Hosts know by this mark that the fault need not be the program's.
+            Kind::ExitCode => (ErrorCategory::Fatal, "ProgramExit"),
             Kind::Category(category) => (category, variant(category)),
         };
         let mut error = JobError::new(category, self.details.message.clone());
@@ -138,7 +147,7 @@ impl ToolError {
     pub(crate) fn failure(&self, capability: &str) -> CallFailure {
         match self.details.kind {
             Kind::Cancelled => CallFailure::cancelled(capability),
-            Kind::NotSupported | Kind::Unfit | Kind::Category(_) => {
+            Kind::NotSupported | Kind::Unfit | Kind::ExitCode | Kind::Category(_) => {
                 CallFailure::job_error(&self.job_error(capability))
             }
         }

@@ -39,7 +39,11 @@ fn keeps_the_page(program: String, language: &str, side_by_side: bool) {
     assert_eq!(worker.execute("upper", json!({"text": "abc"})).json(), json!("ABC"));
     let error = worker.execute("upper", json!({})).job_error();
     assert!(error["message"].as_str().unwrap().contains("text is missing"), "{error}");
-    assert_eq!(worker.execute("nothing", json!({})).job_error()["category"], "user_input");
+    let unknown = worker.execute("nothing", json!({})).job_error();
+    assert_eq!(
+        (&unknown["category"], &unknown["original_exc_repr"]),
+        (&json!("user_input"), &json!("Unfit()"))
+    );
     assert_eq!(worker.post("/initialize", "{}").json(), json!({"status": "ok"}));
     assert_eq!(worker.post("/prefetch", "").json(), json!({"status": "not_supported"}));
 

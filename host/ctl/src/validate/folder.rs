@@ -1,10 +1,12 @@
 //! A folder as a whole: its list, its manifests, its compositions, its settings, its package, and all Python below it.
+//! Which files of it are meant is in `project`.
 
 use crate::cli::Format;
 use crate::fault::Fault;
 use crate::validate::document::{self, Checked};
 use crate::validate::finding::Finding;
 use crate::validate::format::{FILE_BYTES_MAX, detect, has_nodes};
+use crate::validate::project::{COMPOSITIONS, MANIFESTS, Project, same_file};
 use crate::validate::source;
 use cjm_catalog::Catalog;
 use cjm_environments::{EnvironmentError, package_folders, package_refusal};
@@ -20,8 +22,6 @@ use std::path::{Path, PathBuf};
 const LIST: &str = "capabilities.yaml";
 /// A manifest by its usual name: one that cannot be read is a fault, and not somebody else's file.
 const MANIFEST: &str = "manifest.json";
-/// Most files directly in the folder that are looked at.
-const ENTRIES_MAX: usize = 10_000;
 
 /// Errors and warnings, and whether anything but source was looked at.
 pub(crate) async fn check(folder: &Path, catalog: Result<Catalog, Fault>) -> (Checked, bool) {
@@ -29,11 +29,16 @@ pub(crate) async fn check(folder: &Path, catalog: Result<Catalog, Fault>) -> (Ch
     // Settings that are broken are found below, and are no reason to look at nothing else.
     let catalog = catalog.unwrap_or_else(|_| Catalog::discover(&[]));
     let mut listed = Vec::new();
-    let (paths, left_out) = entries(folder, ENTRIES_MAX);
-    found.warnings.extend(left_out);
-    for path in paths {
-        match what(&path) {
+    let project = Project::of(folder);
+    found.warnings.extend(project.left_out);
+    for path in project.paths {
+        let is_list = project.list.as_ref().is_some_and(|list| same_file(list, &path));
+        match what(&path, is_list) {
             What::Nothing => {}
+            What::NoComposition => found.warnings.push(format!(
+                "{}: it has no key `nodes`, and so was not looked at as a composition",
+                path.display()
+            )),
             What::Unreadable(finding) => found.add(&path, (vec![finding], Vec::new())),
             What::Settings(text) => found.add(&path, settings(&text)),
             What::Document(Format::CapabilitiesYaml, text) => {
@@ -53,6 +58,7 @@ pub(crate) async fn check(folder: &Path, catalog: Result<Catalog, Fault>) -> (Ch
     }
     let only_source = !found.any;
     found.sources(folder, listed).await;
+    found.tell_each_once();
     ((found.errors, found.warnings), !only_source)
 }
 
@@ -92,6 +98,15 @@ impl Found {
         self.warnings.extend(warnings.into_iter().map(|warning| format!("{path}: {warning}")));
     }
 
+    /// A list tells what is wrong with the manifests it names, which lie in the folder as well.
+    fn tell_each_once(&mut self) {
+        let mut told = BTreeSet::new();
+        self.errors.retain(|finding| {
+            let file = finding.file.as_ref().map(|file| file.canonicalize().unwrap_or_else(|_| file.clone()));
+            told.insert((file, finding.place, finding.code.clone(), finding.message.clone()))
+        });
+    }
+
     /// Packages of the list with the Python they ask for, then what is left below the folder.
     async fn sources(&mut self, folder: &Path, listed: Vec<(PathBuf, Option<String>)>) {
         let mut seen = BTreeSet::new();
@@ -115,35 +130,27 @@ impl Found {
 enum What {
     /// Somebody else's.
     Nothing,
+    /// It lies among compositions and has none of their keys.
+    NoComposition,
     Unreadable(Finding),
     Settings(String),
     Document(Format, String),
 }
 
-/// What lies directly in the folder, in the order of its names, and a warning of what is not looked at.
-fn entries(folder: &Path, count_max: usize) -> (Vec<PathBuf>, Option<String>) {
-    let place = folder.display();
-    let listed = std::fs::read_dir(folder)
-        .and_then(|files| files.map(|file| file.map(|file| file.path())).collect::<std::io::Result<_>>());
-    let mut paths: Vec<PathBuf> = match listed {
-        Ok(paths) => paths,
-        Err(error) => return (Vec::new(), Some(format!("{place}: what lies in it cannot be read: {error}"))),
-    };
-    paths.sort();
-    let left_out = paths.len().saturating_sub(count_max);
-    let warning = (left_out > 0).then(|| {
-        let last = paths[count_max - 1].display();
-        format!("{place}: {left_out} files were not looked at, those behind {last}: more than {count_max} are there")
-    });
-    paths.truncate(count_max);
-    (paths, warning)
-}
-
-fn what(path: &Path) -> What {
+/// `is_list`: the settings name it as the list, whatever it is called.
+fn what(path: &Path, is_list: bool) -> What {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let in_manifests = path.parent().is_some_and(|folder| folder.ends_with("manifests"));
+    // Also where the folder is named `.`.
+    let lies_in = |folder: &str| {
+        std::path::absolute(path)
+            .is_ok_and(|path| path.parent().is_some_and(|parent| parent.ends_with(folder)))
+    };
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    let is_named = [LIST, MANIFEST, SETTINGS_FILE].contains(&&*name) || (in_manifests && extension == "json");
+    let in_compositions = lies_in(COMPOSITIONS) && ["yaml", "yml"].contains(&extension);
+    let is_named = is_list
+        || [LIST, MANIFEST, SETTINGS_FILE].contains(&&*name)
+        || (lies_in(MANIFESTS) && extension == "json")
+        || in_compositions;
     if !is_named && !["json", "yaml", "yml"].contains(&extension) {
         return What::Nothing;
     }
@@ -162,12 +169,16 @@ fn what(path: &Path) -> What {
     };
     let speaks_of_itself = is_named || text.contains("\"format_version\"") || is_adapter(&text);
     match (&*name, detect(path, &text)) {
+        _ if is_list => What::Document(Format::CapabilitiesYaml, text),
         (SETTINGS_FILE, _) => What::Settings(text),
         (LIST, _) => What::Document(Format::CapabilitiesYaml, text),
-        (_, Some(Format::Composition)) if has_nodes(&text) => What::Document(Format::Composition, text),
+        (_, Some(Format::Composition)) if in_compositions || has_nodes(&text) => {
+            What::Document(Format::Composition, text)
+        }
         (_, Some(format @ (Format::Manifest | Format::Adapter))) if speaks_of_itself => {
             What::Document(format, text)
         }
+        (_, None) if in_compositions => What::NoComposition,
         _ => What::Nothing,
     }
 }
@@ -190,26 +201,4 @@ fn place_in_words(words: &str) -> Option<Place> {
 fn packages(path: &Path, text: &str) -> Vec<(PathBuf, Option<String>)> {
     let Ok(file) = CapabilitiesFile::parse(text) else { return Vec::new() };
     package_folders(&file, &document::base_of(path))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_looked_at_is_named() {
-        let folder = tempfile::tempdir().expect("tempdir");
-        for name in ["c", "a", "d", "b"] {
-            std::fs::write(folder.path().join(name), "").expect("written");
-        }
-        let path = |name: &str| folder.path().join(name);
-        assert_eq!(entries(folder.path(), 4), (["a", "b", "c", "d"].map(path).to_vec(), None));
-        let (paths, warning) = entries(folder.path(), 3);
-        assert_eq!(paths, ["a", "b", "c"].map(path));
-        let warning = warning.expect("one is left out");
-        assert!(warning.contains("1 files were not looked at"), "{warning}");
-        assert!(warning.contains(&path("c").display().to_string()), "{warning}");
-        let (paths, warning) = entries(&path("a"), 3);
-        assert!(paths.is_empty() && warning.is_some_and(|words| words.contains("cannot be read")));
-    }
 }

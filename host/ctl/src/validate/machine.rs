@@ -2,12 +2,13 @@
 //! may be meant for another machine.
 
 use cjm_catalog::MANIFEST_BYTES_MAX;
+use cjm_catalog::suggestions::{in_words, suggestions};
 use cjm_catalog::{Catalog, programs};
 use cjm_platform::files::read_regular_to_string;
 use cjm_wire::Manifest;
 use cjm_wire::capabilities_file::CapabilitiesFile;
 use cjm_wire::composition::{Composition, Node};
-use cjm_wire::runtime::Runtime;
+use cjm_wire::runtime::{Executable, Runtime};
 use std::path::{Path, PathBuf};
 
 /// Of a manifest.
@@ -85,11 +86,7 @@ pub(crate) fn composition_warnings(composition: &Composition, catalog: &Catalog)
                     None => None,
                 };
                 match action {
-                    None => warnings.push(format!(
-                        "nodes.{name}.action: \"{}\" has the actions {}",
-                        node.capability,
-                        executable.actions.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
-                    )),
+                    None => warnings.push(action_warning(name, node, &executable)),
                     Some(action) => warnings.extend(argument_warnings(name, node, action)),
                 }
             }
@@ -104,6 +101,19 @@ pub(crate) fn composition_warnings(composition: &Composition, catalog: &Catalog)
         }
     }
     warnings
+}
+
+fn action_warning(name: &str, node: &Node, executable: &Executable) -> String {
+    let known = || executable.actions.keys().map(String::as_str);
+    let capability = &node.capability;
+    let wrong = match &node.action {
+        Some(action) => {
+            let meant = in_words(&suggestions(action, known()));
+            format!("\"{capability}\" has no action \"{action}\"{meant}")
+        }
+        None => format!("\"{capability}\" has several actions, and none is named"),
+    };
+    format!("nodes.{name}.action: {wrong}; it has the actions {}", known().collect::<Vec<_>>().join(", "))
 }
 
 fn argument_warnings(name: &str, node: &Node, action: &cjm_wire::runtime::Action) -> Vec<String> {

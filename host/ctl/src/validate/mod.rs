@@ -6,6 +6,7 @@ mod finding;
 mod folder;
 mod format;
 mod machine;
+mod project;
 mod schema;
 mod source;
 

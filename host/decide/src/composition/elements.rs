@@ -64,6 +64,8 @@ pub(super) struct Elements {
     in_flight: BTreeSet<usize>,
     good: usize,
     cancelled: usize,
+    /// A call of them had begun when it was cancelled.
+    cut_off: bool,
     failures: Failures,
     /// Nothing more is to be submitted.
     halted: bool,
@@ -91,6 +93,7 @@ impl Elements {
             in_flight: BTreeSet::new(),
             good: 0,
             cancelled: 0,
+            cut_off: false,
             failures: Failures::default(),
             halted: false,
         };
@@ -164,8 +167,10 @@ impl Elements {
         self.failures.push(error);
     }
 
-    pub(super) fn cancelled(&mut self) {
+    /// `begun`: its call, which may have waited for its turn until then.
+    pub(super) fn cancelled(&mut self, begun: bool) {
         self.cancelled += 1;
+        self.cut_off |= begun;
     }
 
     pub(super) fn halt(&mut self) {
@@ -209,6 +214,7 @@ impl Elements {
             (NodeStatus::Failed, Some(first.message.clone()))
         } else {
             let reason = match (&self.shape, self.halted) {
+                _ if good == 0 && !self.cut_off => "it was not begun".to_owned(),
                 (Shape::Single, _) => "its call was cancelled".to_owned(),
                 (Shape::Mapped(_), true) => format!("{} had completed when it was cancelled", of(good)),
                 (Shape::Mapped(_), false) => format!("{} were cancelled", of(self.cancelled)),

@@ -111,7 +111,7 @@ impl CompositionRun {
         elements.landed(element);
         match outcome {
             ElementOutcome::Completed(value) => elements.completed(element, value),
-            ElementOutcome::Cancelled => elements.cancelled(),
+            ElementOutcome::Cancelled { begun } => elements.cancelled(begun),
             ElementOutcome::Failed(message) => {
                 let error = self.error_of(node, Some(element), message);
                 if let Some(elements) = self.elements(node) {
@@ -139,7 +139,7 @@ impl CompositionRun {
         for (node, element) in &places {
             if let Some(elements) = self.elements(*node) {
                 elements.landed(*element);
-                elements.cancelled();
+                elements.cancelled(false);
             }
             self.in_flight -= 1;
         }
@@ -184,9 +184,13 @@ impl CompositionRun {
                 Some(NodeState::Waiting { .. }) => {
                     let reason = match failed {
                         Some(failed) => format!("{} failed, and the run fails fast", self.graph.name(failed)),
-                        None if halt == Halt::Deadline => "the time of the run was over".to_owned(),
-                        None if halt == Halt::Refused => "calls of the run were refused".to_owned(),
-                        None => "the run was cancelled".to_owned(),
+                        None if halt == Halt::Deadline => {
+                            "the time of the run was over before it was begun".to_owned()
+                        }
+                        None if halt == Halt::Refused => {
+                            "calls of the run were refused before it was begun".to_owned()
+                        }
+                        None => "the run was cancelled before it was begun".to_owned(),
                     };
                     self.end_node(
                         node,

@@ -71,7 +71,10 @@ pub enum ElementOutcome {
     /// With an error; the text is for people.
     Failed(String),
     /// Cancelled.
-    Cancelled,
+    Cancelled {
+        /// Whether its call had begun.
+        begun: bool,
+    },
 }
 
 /// How a node ended.

@@ -47,7 +47,8 @@ pub(crate) fn text(effect: &CompositionEffect) -> String {
     }
 }
 
-/// `start`, `cancel`, `deadline`, `refused NODE[ELEMENT] …`, `NODE[ELEMENT] JSON`, `NODE[ELEMENT] !message`, `NODE[ELEMENT] ~` (cancelled).
+/// `start`, `cancel`, `deadline`, `refused NODE[ELEMENT] …`, `NODE[ELEMENT] JSON`, `NODE[ELEMENT] !message`, `NODE[ELEMENT] ~` (cancelled),
+/// `NODE[ELEMENT] -` (cancelled before its call began).
 pub(crate) fn event(line: &str) -> CompositionEvent {
     match line {
         "start" => CompositionEvent::Start,
@@ -61,7 +62,8 @@ pub(crate) fn event(line: &str) -> CompositionEvent {
             let (node, element) = place_of(place);
             let outcome = match outcome.strip_prefix('!') {
                 Some(message) => ElementOutcome::Failed(message.to_owned()),
-                None if outcome == "~" => ElementOutcome::Cancelled,
+                None if outcome == "~" => ElementOutcome::Cancelled { begun: true },
+                None if outcome == "-" => ElementOutcome::Cancelled { begun: false },
                 None => ElementOutcome::Completed(Json::parse(outcome).expect(outcome)),
             };
             CompositionEvent::ElementEnded { node, element, outcome }

@@ -271,7 +271,7 @@ fn element_outcome(outcome: &JobOutcome) -> ElementOutcome {
             Ok(value) => ElementOutcome::Completed(value),
             Err(error) => ElementOutcome::Failed(format!("its result does not pass: {error}")),
         },
-        (JobStatus::Cancelled, _) => ElementOutcome::Cancelled,
+        (JobStatus::Cancelled, _) => ElementOutcome::Cancelled { begun: outcome.started_at.is_some() },
         _ => ElementOutcome::Failed(
             outcome
                 .failure
@@ -304,7 +304,9 @@ mod tests {
         let ElementOutcome::Failed(why) = element_outcome(&outcome(b"[1")) else { panic!("it is cut") };
         assert!(why.starts_with("its result does not pass: "), "{why}");
         let cancelled = JobOutcome { status: JobStatus::Cancelled, ..outcome(b"1") };
-        assert_eq!(element_outcome(&cancelled), ElementOutcome::Cancelled);
+        assert_eq!(element_outcome(&cancelled), ElementOutcome::Cancelled { begun: false });
+        let cut_off = JobOutcome { started_at: Some(Timestamp::now()), ..cancelled };
+        assert_eq!(element_outcome(&cut_off), ElementOutcome::Cancelled { begun: true });
         let failed = JobOutcome { status: JobStatus::Failed, result: None, ..outcome(b"1") };
         assert_eq!(element_outcome(&failed), ElementOutcome::Failed("failed".to_owned()));
     }

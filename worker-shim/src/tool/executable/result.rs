@@ -71,7 +71,7 @@ pub(crate) fn judge<'a>(
     if !good.contains(&code) {
         let words = ended.tail.last().map(|line| format!(": {line}")).unwrap_or_default();
         return Err(with_tail(
-            ToolError::fatal(format!("{name} ended with exit code {code}{words}")),
+            ToolError::exit_code(format!("{name} ended with exit code {code}{words}")),
             &ended,
         ));
     }

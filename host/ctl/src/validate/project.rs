@@ -1,0 +1,109 @@
+//! Which files of a folder `validate` looks at: those directly in it, those in its folders of manifests and compositions,
+//! and the list that its settings name.
+
+use crate::validate::format::FILE_BYTES_MAX;
+use cjm_platform::files::read_regular_to_string;
+use cjm_wire::settings_file::{SETTINGS_FILE, SettingsFile};
+use std::path::{Path, PathBuf};
+
+/// Folder of manifests, in a project and in what the host keeps.
+pub(crate) const MANIFESTS: &str = "manifests";
+/// Folder of compositions in a project.
+pub(crate) const COMPOSITIONS: &str = "compositions";
+/// What the host keeps, by its usual name.
+const DATA_DIR: &str = ".cjm";
+/// Most files directly in one folder that are looked at.
+const ENTRIES_MAX: usize = 10_000;
+
+/// What is looked at.
+pub(crate) struct Project {
+    /// The list that the settings name, whether it is there or not.
+    pub(crate) list: Option<PathBuf>,
+    /// Each file once.
+    pub(crate) paths: Vec<PathBuf>,
+    /// Warnings of what is not looked at.
+    pub(crate) left_out: Vec<String>,
+}
+
+impl Project {
+    pub(crate) fn of(folder: &Path) -> Self {
+        // Settings that cannot be read are a fault of their own, and name nothing.
+        let settings = read_regular_to_string(&folder.join(SETTINGS_FILE), FILE_BYTES_MAX)
+            .ok()
+            .and_then(|text| SettingsFile::parse(&text).ok())
+            .unwrap_or_default();
+        let list = settings.capabilities_config.map(|list| folder.join(list));
+        let (mut paths, left_out) = entries(folder, ENTRIES_MAX);
+        let mut left_out: Vec<String> = left_out.into_iter().collect();
+        let mut add = |path: PathBuf| {
+            if !paths.iter().any(|known| same_file(known, &path)) {
+                paths.push(path);
+            }
+        };
+        if let Some(list) = &list {
+            add(list.clone());
+        }
+        let kept = settings.data_dir.map(|data_dir| folder.join(data_dir).join(MANIFESTS));
+        let mut folders = vec![folder.join(MANIFESTS), folder.join(COMPOSITIONS)];
+        folders.push(folder.join(DATA_DIR).join(MANIFESTS));
+        folders.extend(kept);
+        let mut seen = vec![folder.to_owned()];
+        for folder in folders {
+            if !folder.is_dir() || seen.iter().any(|known| same_file(known, &folder)) {
+                continue;
+            }
+            let (files, warning) = entries(&folder, ENTRIES_MAX);
+            left_out.extend(warning);
+            let list = list.as_deref().filter(|list| list.parent() == Some(&folder));
+            paths.extend(files.into_iter().filter(|file| !list.is_some_and(|list| same_file(list, file))));
+            seen.push(folder);
+        }
+        Self { list, paths, left_out }
+    }
+}
+
+/// Whether both name one file: `./a` and `a`, and what leads to it by a link.
+pub(crate) fn same_file(one: &Path, other: &Path) -> bool {
+    one == other || one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
+}
+
+/// What lies directly in the folder, in the order of its names, and a warning of what is not looked at.
+fn entries(folder: &Path, count_max: usize) -> (Vec<PathBuf>, Option<String>) {
+    let place = folder.display();
+    let listed = std::fs::read_dir(folder)
+        .and_then(|files| files.map(|file| file.map(|file| file.path())).collect::<std::io::Result<_>>());
+    let mut paths: Vec<PathBuf> = match listed {
+        Ok(paths) => paths,
+        Err(error) => return (Vec::new(), Some(format!("{place}: what lies in it cannot be read: {error}"))),
+    };
+    paths.sort();
+    let left_out = paths.len().saturating_sub(count_max);
+    let warning = (left_out > 0).then(|| {
+        let last = paths[count_max - 1].display();
+        format!("{place}: {left_out} files were not looked at, those behind {last}: more than {count_max} are there")
+    });
+    paths.truncate(count_max);
+    (paths, warning)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_looked_at_is_named() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        for name in ["c", "a", "d", "b"] {
+            std::fs::write(folder.path().join(name), "").expect("written");
+        }
+        let path = |name: &str| folder.path().join(name);
+        assert_eq!(entries(folder.path(), 4), (["a", "b", "c", "d"].map(path).to_vec(), None));
+        let (paths, warning) = entries(folder.path(), 3);
+        assert_eq!(paths, ["a", "b", "c"].map(path));
+        let warning = warning.expect("one is left out");
+        assert!(warning.contains("1 files were not looked at"), "{warning}");
+        assert!(warning.contains(&path("c").display().to_string()), "{warning}");
+        let (paths, warning) = entries(&path("a"), 3);
+        assert!(paths.is_empty() && warning.is_some_and(|words| words.contains("cannot be read")));
+    }
+}
