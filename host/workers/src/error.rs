@@ -1,6 +1,7 @@
 //! What can go wrong with a worker, for people: why it did not become ready, and why a call of it gave no result.
 
 use crate::binding::AdapterFault;
+use crate::required::{Missing, cure_of_failure, names_in};
 use crate::stored_settings::StoredSettingsFault;
 use crate::{environment, tool_failure};
 use cjm_catalog::ProgramError;
@@ -9,7 +10,6 @@ use cjm_wire::InstanceId;
 use cjm_wire::describe::{Described, ErrorDetails, ErrorReport, Facts, Seconds, exit};
 use cjm_wire::error::{ErrorCategory, Failure, JobError};
 use cjm_wire::http::{Account, BODY_BYTES_MAX};
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// Status of an answer to a method that the tool does not have.
@@ -56,6 +56,8 @@ pub enum StartError {
         message: String,
         /// Variables that the host has and the worker did not get, and that the failure speaks of.
         not_passed: Vec<String>,
+        /// Variables that its manifest declares and that have no value, and that the failure speaks of.
+        unset: Vec<Missing>,
         /// Where it failed, if the tool said so.
         traceback: Option<Box<str>>,
         /// The tool's last words.
@@ -72,6 +74,8 @@ pub enum StartError {
         next_step: Option<String>,
         /// See `LoadFailed`.
         not_passed: Vec<String>,
+        /// See `LoadFailed`.
+        unset: Vec<Missing>,
         /// The tool's last words.
         stderr_tail: Vec<String>,
     },
@@ -82,6 +86,18 @@ pub enum StartError {
         capability: String,
         /// How long it was given.
         seconds: f64,
+        /// The tool's last words.
+        stderr_tail: Vec<String>,
+    },
+    /// It failed in `initialize`, and not because of its configuration.
+    #[error("\"{capability}\" failed in initialize: {}", tool_failure::words(error))]
+    InitializeFailed {
+        /// The capability.
+        capability: String,
+        /// Its own words, in the taxonomy.
+        error: Box<JobError>,
+        /// See `LoadFailed`.
+        unset: Vec<Missing>,
         /// The tool's last words.
         stderr_tail: Vec<String>,
     },
@@ -115,6 +131,8 @@ pub enum CallError {
         error: Box<JobError>,
         /// What the call accounted for before it failed.
         accounts: Vec<Account>,
+        /// Variables that its manifest declares and that have no value, and that the failure speaks of.
+        unset: Vec<Missing>,
         /// Its last lines on standard error.
         stderr_tail: Vec<String>,
     },
@@ -213,15 +231,24 @@ impl StartError {
             Self::StoredSettings(fault) => Facts::of(&**fault),
             Self::Adapter(fault) => Facts::of(fault).with_exit(exit::WORKER_START),
             Self::Spawn { next_step, .. } => start("worker.spawn", next_step),
-            Self::LoadFailed { not_passed, .. } => start("worker.load_failed", &last_lines(not_passed)),
-            Self::Died { not_passed, next_step, .. } => {
-                let next_step = next_step.clone().unwrap_or_else(|| last_lines(not_passed));
+            Self::LoadFailed { capability, unset, not_passed, .. } => {
+                let set = cure_of_failure(capability, unset);
+                start("worker.load_failed", &set.unwrap_or_else(|| last_lines(not_passed)))
+            }
+            Self::Died { capability, unset, not_passed, next_step, .. } => {
+                let next_step = next_step.clone().or_else(|| cure_of_failure(capability, unset));
+                let next_step = next_step.unwrap_or_else(|| last_lines(not_passed));
                 start("worker.died_at_start", &next_step)
             }
             Self::NeverReady { .. } => start(
                 "worker.never_ready",
                 "see what it waits for (`cjm-ctl logs --chunks`); a tool that loads slowly should do so in its first call",
             ),
+            Self::InitializeFailed { capability, error, unset, .. } => {
+                let set = cure_of_failure(capability, unset);
+                let next_step = set.unwrap_or_else(|| tool_failure::facts(error).next_step);
+                Facts::new("worker.initialize_failed", exit::TOOL_FAILED, next_step)
+            }
             Self::BadConfiguration { .. } => Facts::new(
                 "worker.bad_configuration",
                 exit::DOMAIN,
@@ -249,6 +276,7 @@ impl Described for StartError {
             Self::LoadFailed { stderr_tail, .. }
             | Self::Died { stderr_tail, .. }
             | Self::NeverReady { stderr_tail, .. }
+            | Self::InitializeFailed { stderr_tail, .. }
             | Self::BadConfiguration { stderr_tail, .. } => stderr_tail.clone(),
             _ => Vec::new(),
         }
@@ -263,6 +291,7 @@ impl StartError {
     /// It in the taxonomy.
     fn job_error(&self) -> JobError {
         let (category, retriable) = match self {
+            Self::InitializeFailed { error, .. } => return (**error).clone(),
             Self::BadConfiguration { .. } => (ErrorCategory::UserInput, true),
             Self::NeverReady { .. } | Self::Spawn { .. } => (ErrorCategory::Transient, true),
             _ => (ErrorCategory::Fatal, false),
@@ -315,7 +344,13 @@ impl CallError {
             Self::Cancelled { .. } => {
                 Facts::new("call.cancelled", exit::CANCELLED, "submit it again when it is wanted")
             }
-            Self::Tool { error, .. } => tool_failure::facts(error),
+            Self::Tool { capability, error, unset, .. } => {
+                let facts = tool_failure::facts(error);
+                match cure_of_failure(capability, unset) {
+                    Some(set) => Facts { next_step: set, ..facts },
+                    None => facts,
+                }
+            }
             Self::Died { verdict, .. } | Self::NotTaken { verdict, .. } => {
                 Facts::new("call.worker_died", exit::WORKER_DIED, verdict.next_step())
             }
@@ -403,6 +438,7 @@ impl CallError {
                     capability,
                     error: Box::new(error),
                     accounts: Vec::new(),
+                    unset: Vec::new(),
                     stderr_tail: Vec::new(),
                 }
             }
@@ -441,10 +477,15 @@ fn last_lines(not_passed: &[String]) -> String {
     let Some(name) = not_passed.first() else {
         return "read what it said last; if a module is missing, run `cjm-ctl install-all` again".to_owned();
     };
+    if environment::is_secret_name(name) {
+        return format!(
+            "declare {name} in the manifest as a secret (`code.worker_env`, with `secret: true`), then set it with \
+             `cjm-ctl set-secret`: a variable of this name is not passed on"
+        );
+    }
     if environment::is_forbidden(name) {
         return format!(
-            "set {name} in the manifest (`install.env_vars`), or as a secret of the tool (`cjm-ctl set-secret`): a \
-             variable of this name is not passed on"
+            "set {name} in the manifest (`install.env_vars`): a variable of this name is not passed on"
         );
     }
     format!(
@@ -455,8 +496,7 @@ fn last_lines(not_passed: &[String]) -> String {
 
 /// Of the variables that a worker did not get, those that its failure speaks of.
 pub(crate) fn spoken_of<'a>(not_passed: &[String], words: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let is_of_name = |c: char| c.is_alphanumeric() || c == '_';
-    let said: BTreeSet<&str> = words.into_iter().flat_map(|words| words.split(|c| !is_of_name(c))).collect();
+    let said = names_in(words);
     not_passed.iter().filter(|name| said.contains(name.as_str())).cloned().collect()
 }
 
@@ -483,6 +523,7 @@ mod tests {
         let host: Vec<String> = not_passed.iter().map(ToString::to_string).collect();
         StartError::LoadFailed {
             capability: "t".to_owned(),
+            unset: Vec::new(),
             not_passed: spoken_of(&host, [message, traceback.unwrap_or_default()]),
             message: message.to_owned(),
             traceback: traceback.map(Box::from),

@@ -48,7 +48,7 @@ pub use events::{HostEvent, NodeState, WorkerState};
 pub use keeper_client::{Keeper, SpawnRefusal};
 pub use known_inputs::with_known_hashes;
 pub use options::{HostOptions, LoadOptions, actor};
-pub use plan::{WorkerPlan, effective_config, plan};
+pub use plan::{WorkerPlan, effective_config, plan, unset_variables};
 pub use proxy::Reply;
 pub use required::Missing;
 pub use sinks::Sinks;

@@ -211,6 +211,7 @@ impl Proxy {
             capability: self.capability.clone(),
             error: Box::new(body.job_error),
             accounts: Vec::new(),
+            unset: Vec::new(),
             stderr_tail: Vec::new(),
         }
     }

@@ -3,6 +3,7 @@
 //! What must hold: a secret is never advised into a file that is no store of secrets. The manifest and `cjm.yaml` are
 //! for plain variables alone.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
 
@@ -35,6 +36,30 @@ impl Display for InWords<'_> {
         }));
         formatter.write_str(&parts.join("; "))
     }
+}
+
+/// Those that a failure speaks of.
+pub(crate) fn spoken_of<'a>(unset: &[Missing], words: impl IntoIterator<Item = &'a str>) -> Vec<Missing> {
+    let said = names_in(words);
+    unset.iter().filter(|missing| said.contains(missing.name.as_str())).cloned().collect()
+}
+
+/// The names that stand in words.
+pub(crate) fn names_in<'a>(words: impl IntoIterator<Item = &'a str>) -> BTreeSet<&'a str> {
+    let is_of_name = |c: char| c.is_alphanumeric() || c == '_';
+    words.into_iter().flat_map(|words| words.split(|c| !is_of_name(c))).collect()
+}
+
+/// What to do about a failure that speaks of them; none where it does not.
+pub(crate) fn cure_of_failure(capability: &str, unset: &[Missing]) -> Option<String> {
+    let names = names(unset.iter());
+    let (verb, all) = (if names.len() == 1 { "has" } else { "have" }, and(&names));
+    (!names.is_empty()).then(|| {
+        format!(
+            "{}; the failure speaks of {all}, which its manifest declares and which {verb} no value",
+            cure(capability, unset)
+        )
+    })
 }
 
 /// What to do about all of them.
@@ -125,6 +150,17 @@ mod tests {
             let of_plain = of_plain.split("set B_URL").nth(1).expect("the plain way");
             assert!(!of_plain.contains(secret), "{of_plain}");
         }
+    }
+
+    #[test]
+    fn a_failure_that_speaks_of_one_is_told_the_way_to_set_it() {
+        let unset = [missing("WORDS_TOKEN", true, None), missing("TOKEN", true, None)];
+        let spoken = spoken_of(&unset, ["'WORDS_TOKEN'", "KeyError('WORDS_TOKEN')"]);
+        assert_eq!(spoken, unset[..1]);
+        let step = cure_of_failure("words", &spoken).expect("a way");
+        assert!(step.starts_with("`cjm-ctl set-secret words WORDS_TOKEN` asks for the value"), "{step}");
+        assert!(step.ends_with("WORDS_TOKEN, which its manifest declares and which has no value"), "{step}");
+        assert_eq!(cure_of_failure("words", &spoken_of(&unset, ["MY_WORDS_TOKEN2"])), None);
     }
 
     #[test]

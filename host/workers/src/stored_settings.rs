@@ -160,11 +160,12 @@ fn owner_text(data_dir: &Path, owner: Option<&Path>) -> String {
 }
 
 /// Refuses to start what lacks a variable that its manifest calls required; `has` says whether its tool will see one.
+/// Gives the others that have no value: a tool that fails may speak of them.
 pub(crate) fn check_required(
     entry: &CatalogEntry,
     options: &HostOptions,
     has: impl Fn(&str) -> bool,
-) -> Result<(), StoredSettingsFault> {
+) -> Result<Vec<Missing>, StoredSettingsFault> {
     let capability = &entry.manifest.code.name;
     let store = FileSecrets::of(&options.data_dir);
     // That it is there for somebody else is only an explanation: where it cannot be had, there is none.
@@ -173,18 +174,17 @@ pub(crate) fn check_required(
         let owner = store.owner_of(None, capability, name).ok().flatten();
         Some(owner.unwrap_or_else(|| options.data_dir.join("manifests")))
     };
-    let missing: Vec<Missing> = declared(entry)
-        .filter(|variable| variable.required && !has(&variable.name))
-        .map(|DeclaredVariable { name, secret, .. }| Missing {
-            name: name.clone(),
-            secret: *secret,
-            of_others: if *secret { of_others(name) } else { None },
-        })
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
+    let as_missing = |DeclaredVariable { name, secret, .. }: &DeclaredVariable| Missing {
+        name: name.clone(),
+        secret: *secret,
+        of_others: if *secret { of_others(name) } else { None },
+    };
+    let unset = || declared(entry).filter(|variable| !has(&variable.name));
+    let missing: Vec<Missing> = unset().filter(|variable| variable.required).map(as_missing).collect();
+    match missing.is_empty() {
+        true => Ok(unset().map(as_missing).collect()),
+        false => Err(StoredSettingsFault::RequiredMissing { capability: capability.clone(), missing }),
     }
-    Err(StoredSettingsFault::RequiredMissing { capability: capability.clone(), missing })
 }
 
 /// As an environment holds it.
@@ -258,7 +258,8 @@ mod tests {
         assert_eq!((error.code(), error.exit_code()), ("worker.required_missing", exit::WORKER_START));
         assert!(error.to_string().ends_with("needs A_KEY, which is not set"), "{error}");
         assert!(error.next_step().starts_with("`cjm-ctl set-secret lab A_KEY`"), "{}", error.next_step());
-        assert!(check_required(&entry, &options, |name| name == "A_KEY").is_ok());
+        let unset = check_required(&entry, &options, |name| name == "A_KEY").expect("all that is required");
+        assert_eq!(unset, [Missing { name: "PLAIN".to_owned(), secret: false, of_others: None }]);
         FileSecrets::of(data).set(None, "lab", "A_KEY", "v").expect("set");
         assert!(refused().to_string().contains("for another manifest of this name"), "{}", refused());
     }

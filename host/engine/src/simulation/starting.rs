@@ -89,6 +89,7 @@ impl StartingWorker for Starting {
                         verdict: death.verdict().to_string(),
                         next_step: None,
                         not_passed: Vec::new(),
+                        unset: Vec::new(),
                         stderr_tail: Vec::new(),
                     }
                 }
@@ -121,6 +122,7 @@ fn load_failed(capability: String) -> StartError {
         capability,
         message: "no module".to_owned(),
         not_passed: Vec::new(),
+        unset: Vec::new(),
         traceback: None,
         stderr_tail: Vec::new(),
     }
