@@ -57,6 +57,31 @@ class Kit(Capability):
         time.sleep(seconds)
 "#;
 
+/// Fails as its configuration says, and for want of a secret.
+const SETS_UP: &str = r#"
+import os
+from cjm_sdk import Capability, action
+
+class SetsUp(Capability):
+    name = "setsup"
+    version = "1.0.0"
+    config_schema = {"how": "well"}
+
+    def initialize(self, config=None):
+        super().initialize(config)
+        how = (config or {}).get("how", "well")
+        if how == "value":
+            raise ValueError("how is odd")
+        if how == "broken":
+            raise RuntimeError("no engine")
+        if how == "exit":
+            raise SystemExit(3)
+
+    @action
+    def ask(self):
+        return os.environ["WORDS_TOKEN"]
+"#;
+
 fn install_perl(world: &World, name: &str, script: &str, arguments: &[String]) {
     let path = world.write(&format!("{name}.pl"), script).display().to_string();
     let args: Vec<String> = std::iter::once(path).chain(arguments.iter().cloned()).collect();
@@ -146,6 +171,96 @@ fn a_tool_that_does_not_load_shows_where_in_every_place() {
     let named = world.run(&["call", "kit"]).expect(10);
     says(&named, "the host has LAB_MODEL");
     says(&named, "worker_env_pass: [LAB_MODEL]");
+}
+
+#[test]
+fn a_failure_in_initialize_and_one_for_want_of_a_secret_are_told_as_what_they_are() {
+    let world = World::new();
+    let path = world.install_python("setsup", "SetsUp", SETS_UP);
+    let mut manifest: Value =
+        serde_json::from_str(&std::fs::read_to_string(&path).expect("read")).expect("JSON");
+    manifest["code"]["worker_env"] = json!([{"name": "WORDS_TOKEN", "secret": true}, {"name": "WORDS_URL"}]);
+    std::fs::write(&path, manifest.to_string()).expect("write");
+    for (how, exit, words) in [
+        ("value", 1, "refused its configuration: ValueError: how is odd"),
+        ("broken", 12, "failed in initialize: RuntimeError: no engine"),
+        ("exit", 12, "failed in initialize: SystemExit: 3"),
+    ] {
+        let config = json!({"how": how}).to_string();
+        let failed = world.run(&["call", "setsup", "--action", "ask", "--config", &config]).expect(exit);
+        says(&failed, words);
+        let traced = failed.stderr.contains("the end of its traceback") && failed.stderr.contains(" logs --");
+        assert_eq!(traced, exit == 12, "{}", failed.describe());
+        assert_eq!(failed.stderr.contains("correct the configuration"), exit == 1, "{}", failed.describe());
+    }
+    let set = "set-secret setsup WORDS_TOKEN` asks for the value";
+    let unset = world.run(&["call", "setsup", "--action", "ask"]).expect(12);
+    says(&unset, "KeyError: 'WORDS_TOKEN'");
+    says(&unset, set);
+    assert!(!unset.stderr.contains("the fault is in the tool"), "{}", unset.describe());
+    let told = error_of(&world.run(&["--json", "call", "setsup", "--action", "ask"]).expect(12));
+    assert!(told["next_step"].as_str().is_some_and(|step| step.contains(set)), "{told}");
+    let listed = world.run(&["list", "--long"]).expect(0);
+    assert!(listed.stdout.contains("WORDS_TOKEN (secret): not set"), "{}", listed.describe());
+    assert!(listed.stdout.contains("WORDS_URL: not set"), "{}", listed.describe());
+    world.run(&["set-secret", "setsup", "WORDS_TOKEN", "--value", "a-long-value"]).expect(0);
+    world.run(&["call", "setsup", "--action", "ask"]).expect(0);
+    let listed = world.run(&["list", "--long"]).expect(0);
+    assert!(!listed.stdout.contains("WORDS_TOKEN (secret): not set"), "{}", listed.describe());
+    assert_eq!(
+        world.json(&["list", "--json"])["capabilities"][0]["not_set"],
+        json!([{"name": "WORDS_URL", "secret": false, "required": false}])
+    );
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_secret_and_a_variable_that_are_missing_together_are_each_told_their_own_way() {
+    let world = World::new();
+    let declared =
+        json!([{"name": "A_KEY", "secret": true, "required": true}, {"name": "B_URL", "required": true}]);
+    let runtime = json!({"kind": "native", "program": "/bin/true"});
+    let code = json!({"name": "key", "version": "1", "runtime": runtime, "worker_env": declared});
+    world.install("key", &json!({"format_version": "2.0", "code": code}));
+    let refused = world.run(&["call", "key"]).expect(10);
+    says(&refused, "\"key\" needs A_KEY, B_URL, which are not set");
+    let told = error_of(&world.run(&["--json", "call", "key"]).expect(10));
+    for step in [refused.stderr.as_str(), told["next_step"].as_str().expect("a step")] {
+        let (secret, plain) = step.split_once("; and set ").expect("two ways");
+        assert!(secret.contains("set-secret key A_KEY`"), "{step}");
+        assert!(
+            plain.starts_with("B_URL in the manifest") && plain.contains("worker_env_pass: [B_URL]"),
+            "{step}"
+        );
+        assert!(!plain.contains("A_KEY"), "{step}");
+    }
+    world.assert_nothing_left();
+}
+
+#[test]
+fn stored_names_that_reach_no_tool_are_marked_and_an_unknown_capability_is_an_error() {
+    let world = World::new();
+    let path = world.install_python("setsup", "SetsUp", SETS_UP);
+    let mut manifest: Value =
+        serde_json::from_str(&std::fs::read_to_string(&path).expect("read")).expect("JSON");
+    manifest["code"]["worker_env"] = json!([{"name": "WORDS_TOKEN", "secret": true}]);
+    std::fs::write(&path, manifest.to_string()).expect("write");
+    world.run(&["list-secrets", "setsup"]).expect(0);
+    for key in ["WORDS_TOKEN", "WORDS_TOKN"] {
+        world.run(&["set-secret", "setsup", key, "--value", "a-long-value"]).expect(0);
+    }
+    let listed = world.run(&["list-secrets", "setsup"]).expect(0);
+    let line =
+        |key: &str| listed.stdout.lines().find(|line| line.contains(key)).unwrap_or_default().to_owned();
+    assert_eq!(line("- WORDS_TOKEN").trim(), "- WORDS_TOKEN");
+    assert!(line("- WORDS_TOKN").contains("not declared"), "{}", listed.describe());
+    assert_eq!(world.json(&["list-secrets", "setsup", "--json"])["undeclared"], json!(["WORDS_TOKN"]));
+    let unknown = world.run(&["list-secrets", "setsupp"]).expect(1);
+    says(&unknown, "there is no capability 'setsupp'");
+    says(&unknown, "setsup");
+    // What is kept for what is to come is shown.
+    world.run(&["set-secret", "later", "A_KEY", "--value", "a-long-value", "--force"]).expect(0);
+    assert!(world.run(&["list-secrets", "later"]).expect(0).stdout.contains("A_KEY"));
 }
 
 #[test]

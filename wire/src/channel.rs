@@ -179,6 +179,12 @@ impl CallFailure {
         Self::with_body(status, &serde_json::json!({ "detail": detail }))
     }
 
+    /// `{"detail": …}` with the taxonomy's error beside it, for hosts that read it.
+    #[must_use]
+    pub fn detail_of(status: u16, detail: &str, error: &JobError) -> Self {
+        Self::with_body(status, &serde_json::json!({ "detail": detail, "_job_error": error }))
+    }
+
     /// The answer of a cancelled call.
     #[must_use]
     pub fn cancelled(capability: &str) -> Self {

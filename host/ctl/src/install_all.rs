@@ -37,7 +37,8 @@ pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output)
     board.end();
     let report = report?;
     journaled::remember_settings(&settings, output);
-    let changed = report.entries.iter().filter(|entry| entry.outcome != Outcome::Unchanged);
+    let left_alone = |outcome: Outcome| matches!(outcome, Outcome::Unchanged | Outcome::Kept);
+    let changed = report.entries.iter().filter(|entry| !left_alone(entry.outcome));
     let rows = changed.map(|entry| row(entry, options.force)).collect();
     journaled::note(&settings.data_dir, rows, output);
     if output.json {
@@ -128,6 +129,9 @@ fn sum_up(report: &InstallReport, output: &Output) -> Result<(), Fault> {
         if let Some(error) = &entry.error {
             output.error_of(&entry.name, error);
         }
+        for value in &entry.values {
+            output.line(&format!("{}: {value}", entry.name))?;
+        }
         for warning in &entry.warnings {
             output.note(&format!("warning: {}: {warning}", entry.name));
         }
@@ -173,6 +177,7 @@ fn entry_document(entry: &EntryReport) -> Value {
         "python_version": entry.python_version,
         "lock_hash": entry.lock_hash,
         "to_fetch": entry.to_fetch.map(|fetch| json!({"bytes": fetch.bytes, "packages": fetch.packages})),
+        "values": entry.values,
         "warnings": entry.warnings,
         "seconds": entry.seconds,
         "error": entry.error,

@@ -3,6 +3,7 @@
 
 use crate::cli::{Global, ListArgs};
 use crate::fault::{CommandResult, Fault};
+use crate::not_set;
 use crate::output::{Output, path_text};
 use crate::visible::one_line;
 use cjm_catalog::{Catalog, CatalogEntry, Settings};
@@ -25,7 +26,7 @@ pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> Co
     let absent = absent.map(|(file, path)| not_installed(&catalog, file, path)).unwrap_or_default();
     let unused = unused_environments(&settings.data_dir, &catalog);
     if output.json {
-        let mut document = document(&catalog, &environments, configured.as_ref());
+        let mut document = document(&settings, &catalog, &environments, configured.as_ref());
         let paths = unused.iter().map(|unused| json!({"name": unused.name, "path": path_text(&unused.path)}));
         document["unused_environments"] = paths.collect();
         if configured.is_some() {
@@ -46,7 +47,7 @@ pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> Co
                 entry,
                 catalog.shadowed_by(&entry.manifest.code.name),
                 args.envs.then_some(&environments),
-                args.long,
+                args.long.then_some(&settings),
                 configured.as_ref().zip(args.capabilities.as_deref()),
             ))?;
         }
@@ -125,13 +126,14 @@ fn block(
     entry: &CatalogEntry,
     shadowed: &[PathBuf],
     environments: Option<&Environments>,
-    long: bool,
+    long: Option<&Settings>,
     configured: Option<(&CapabilitiesFile, &Path)>,
 ) -> String {
     let manifest = &entry.manifest;
     let mut text = format!("{} v{}\n", one_line(&manifest.code.name), one_line(&manifest.code.version));
-    if long {
+    if let Some(settings) = long {
         text.push_str(&details(entry));
+        text.push_str(&not_set::lines(entry, settings));
     }
     match manifest.runtime() {
         Runtime::Python { .. } => match (environments, env_name_of(entry)) {
@@ -149,7 +151,7 @@ fn block(
         Runtime::Native { program, .. } => text.push_str(&format!("  Runtime: native ({program})\n")),
         Runtime::Channel { program, .. } => text.push_str(&format!("  Runtime: channel ({program})\n")),
     }
-    if long || !shadowed.is_empty() {
+    if long.is_some() || !shadowed.is_empty() {
         text.push_str(&format!("  Manifest: {}\n", entry.path.display()));
         for path in shadowed {
             text.push_str(&format!("  Shadows: {}\n", path.display()));
@@ -204,9 +206,18 @@ fn parameters(schema: &Value) -> String {
     parts.collect()
 }
 
-fn document(catalog: &Catalog, environments: &Environments, configured: Option<&CapabilitiesFile>) -> Value {
-    let capabilities: Vec<Value> =
-        catalog.entries().map(|entry| capability(catalog, entry, environments, configured)).collect();
+fn document(
+    settings: &Settings,
+    catalog: &Catalog,
+    environments: &Environments,
+    configured: Option<&CapabilitiesFile>,
+) -> Value {
+    let capability = |entry: &CatalogEntry| {
+        let mut value = capability(catalog, entry, environments, configured);
+        value["not_set"] = not_set::document(entry, settings);
+        value
+    };
+    let capabilities: Vec<Value> = catalog.entries().map(capability).collect();
     let withheld: Vec<Value> = catalog
         .withheld()
         .iter()

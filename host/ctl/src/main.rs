@@ -19,6 +19,7 @@ mod list;
 mod log_filter;
 mod log_lines;
 mod logs;
+mod not_set;
 mod notes;
 mod out_folder;
 mod output;

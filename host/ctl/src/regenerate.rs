@@ -33,10 +33,14 @@ pub(crate) async fn manifest(global: &Global, args: &RegenerateArgs, output: &Ou
             "package": planned.package,
             "package_from": planned.source.as_str(),
             "changed": done.changed,
+            "values": done.values,
             "warnings": done.warnings,
         }))?;
     } else {
         output.line(&format!("✓ Regenerated manifest at {}", done.path.display()))?;
+        for value in &done.values {
+            output.line(&format!("  {value}"))?;
+        }
     }
     Ok(exit::OK)
 }

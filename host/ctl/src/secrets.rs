@@ -97,14 +97,18 @@ fn owner(settings: &Settings, args: &SetSecretArgs) -> Result<Option<CatalogEntr
     if args.force {
         return Ok(None);
     }
+    let next =
+        "`cjm-ctl list` shows what is installed; `--force` keeps the secret for what is to be installed";
+    Err(unknown(&catalog, name, next))
+}
+
+fn unknown(catalog: &Catalog, name: &str, next: &str) -> Fault {
     if let Some(withheld) = catalog.withheld_of(name) {
-        return Err(withheld.clone().into());
+        return withheld.clone().into();
     }
     let near = suggestions(name, catalog.entries().map(|entry| entry.manifest.code.name.as_str()));
     let message = format!("there is no capability {}{}", quoted(name), in_words(&near));
-    let next =
-        "`cjm-ctl list` shows what is installed; `--force` keeps the secret for what is to be installed";
-    Err(Fault::new("secrets.unknown_capability", message, next))
+    Fault::new("secrets.unknown_capability", message, next)
 }
 
 /// There is one value of a name and key: one that is kept for another manifest is not lost by the way.
@@ -157,6 +161,13 @@ pub(crate) fn list(global: &Global, args: &ListSecretsArgs, output: &Output) -> 
     let store = FileSecrets::of(&settings.data_dir);
     let scope = args.scope.as_deref();
     let names = store.names(scope, &args.capability)?;
+    let catalog = Catalog::discover(&settings.manifest_dirs());
+    let entry = catalog.get(&args.capability);
+    if entry.is_none() && names.is_empty() {
+        // What is kept for a tool that is gone, or to come, is shown; a name that nobody knows is a slip.
+        return Err(unknown(&catalog, &args.capability, "`cjm-ctl list` shows what is installed"));
+    }
+    let undeclared: Vec<&String> = names.iter().filter(|name| is_undeclared(entry, name)).collect();
     let owner = |name: &String| store.owner_of(scope, &args.capability, name);
     let owners = names.iter().map(owner).collect::<Result<Vec<_>, _>>()?;
     if output.json {
@@ -167,6 +178,7 @@ pub(crate) fn list(global: &Global, args: &ListSecretsArgs, output: &Output) -> 
             .collect();
         output.document(&json!({
             "capability": args.capability, "scope": args.scope, "keys": names, "manifests": manifests,
+            "undeclared": undeclared,
         }))?;
         return Ok(exit::OK);
     }
@@ -176,12 +188,23 @@ pub(crate) fn list(global: &Global, args: &ListSecretsArgs, output: &Output) -> 
         return Ok(exit::OK);
     }
     output.line(&format!("Secrets for {capability} ({}):", names.len()))?;
-    let catalog = Catalog::discover(&settings.manifest_dirs());
     for (name, owner) in names.iter().zip(&owners) {
-        let whose = whose(&settings, catalog.get(&args.capability), owner.as_deref());
-        output.line(&format!("  - {name}{whose}"))?;
+        let whose = whose(&settings, entry, owner.as_deref());
+        let reach = match undeclared.contains(&name) {
+            true => "  (not declared as a secret by the manifest: its tool does not get it)",
+            false => "",
+        };
+        output.line(&format!("  - {name}{whose}{reach}"))?;
     }
     Ok(exit::OK)
+}
+
+/// Of a tool that is installed, a name that reaches nobody.
+fn is_undeclared(entry: Option<&CatalogEntry>, name: &str) -> bool {
+    let is_declared = |entry: &CatalogEntry| {
+        entry.manifest.code.worker_env.iter().flatten().any(|known| known.secret && known.name == name)
+    };
+    entry.is_some_and(|entry| !is_declared(entry))
 }
 
 /// Said where it is not the tool's that has the name now.

@@ -8,7 +8,7 @@ use crate::interpreters;
 use crate::manifests::remember_installed;
 use crate::python_entry::{Common, Done, PythonEntry, Reporter, Tools};
 use crate::report::{EntryReport, InUse, InstallEvent, InstallOptions, InstallReport, Outcome};
-use crate::tool_entry;
+use crate::tool_entry::{self, Copied};
 use crate::uv::Uv;
 use cjm_wire::ErrorReport;
 use cjm_wire::capabilities_file::{CapabilitiesFile, Entry};
@@ -157,7 +157,7 @@ impl Installation<'_> {
 
     fn install_tool(&self, entry: &Entry, manifest: &str) -> Result<EntryReport, EnvironmentError> {
         let manifests = self.common.data_dir.join("manifests");
-        let (manifest, outcome, before) =
+        let Copied { manifest, outcome, version_before, values } =
             tool_entry::install(&self.common.base.join(manifest), &manifests, self.force)?;
         self.claim(entry, &manifest.code.name)?;
         let path = manifests.join(manifest.file_name());
@@ -167,7 +167,8 @@ impl Installation<'_> {
             manifest: Some(path),
             capability: Some(manifest.code.name),
             version: Some(manifest.code.version),
-            version_before: before,
+            version_before,
+            values,
             ..blank(entry)
         })
     }
@@ -259,6 +260,7 @@ fn blank(entry: &Entry) -> EntryReport {
         python_version: None,
         lock_hash: None,
         to_fetch: None,
+        values: Vec::new(),
         warnings: Vec::new(),
         seconds: 0.0,
         error: None,

@@ -28,6 +28,7 @@ mod setup;
 mod stamp;
 mod syntax;
 mod tool_entry;
+mod user_values;
 mod uv;
 
 pub use check::{Refusal, package_folders, package_refusal, refusals};

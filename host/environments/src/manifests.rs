@@ -23,7 +23,8 @@ pub(crate) fn read_existing(path: &Path) -> Option<Manifest> {
     Manifest::parse(&read_regular_to_string(path, MANIFEST_BYTES_MAX as u64).ok()?).ok()
 }
 
-/// Takes over what belongs to the user: overrides, variables, and the date of the first installation.
+/// Takes over what belongs to the user where no source says otherwise: overrides, variables, and the date of the first
+/// installation.
 pub(crate) fn keep_from(manifest: &mut Manifest, existing: &Manifest) {
     for (key, value) in &existing.overrides {
         manifest.overrides.insert(key.clone(), value.clone());
@@ -31,6 +32,11 @@ pub(crate) fn keep_from(manifest: &mut Manifest, existing: &Manifest) {
     for (name, value) in &existing.install.env_vars {
         manifest.install.env_vars.insert(name.clone(), value.clone());
     }
+    keep_installation(manifest, existing);
+}
+
+/// Takes over what an installation says of itself and no source can.
+pub(crate) fn keep_installation(manifest: &mut Manifest, existing: &Manifest) {
     if existing.install.installed_at.is_some() {
         manifest.install.installed_at.clone_from(&existing.install.installed_at);
     }

@@ -2,7 +2,8 @@
 //! Nothing is installed or made.
 //!
 //! What must hold: what belongs to the user (`overrides`, `env_vars`) and to the installation (`installed_at`, the
-//! interpreter, the lock) is as it was; only what the code says of itself is new.
+//! interpreter, the lock) is as it was, but for what a source manifest has changed since; only what the code says of
+//! itself is new.
 
 use crate::error::EnvironmentError;
 use crate::files::{lock, write_whole};
@@ -11,7 +12,7 @@ use crate::list::read_capabilities;
 use crate::manifests::{env_name_of, remember_installed};
 use crate::removal::{find_environment, not_installed};
 use crate::report::INSTALLER_VERSION;
-use crate::tool_entry;
+use crate::tool_entry::{self, Copied};
 use cjm_catalog::Settings;
 use cjm_catalog::{Catalog, CatalogEntry};
 use cjm_wire::manifest::Code;
@@ -66,6 +67,8 @@ pub struct Regenerated {
     pub manifest: Manifest,
     /// Whether the schema or the surface is another than before.
     pub changed: bool,
+    /// What became of values that its source and the installed manifest had differently: replaced, or kept.
+    pub values: Vec<String>,
     /// What is odd, and no error.
     pub warnings: Vec<String>,
 }
@@ -145,18 +148,19 @@ impl Regeneration {
         manifest.seal();
         write_whole(&self.entry.path, checked_text(&manifest)?.as_bytes())?;
         let changed = manifest.drift_tracking != existing.drift_tracking;
-        Ok(Regenerated { path: self.entry.path.clone(), manifest, changed, warnings })
+        Ok(Regenerated { path: self.entry.path.clone(), manifest, changed, values: Vec::new(), warnings })
     }
 
     /// A tool without an environment says what it is in the manifest it was installed from.
     fn copy_again(&self) -> Result<Regenerated, EnvironmentError> {
         let manifests = self.entry.path.parent().unwrap_or(Path::new("/"));
-        let (manifest, ..) = tool_entry::install(Path::new(&self.package), manifests, true)?;
+        let Copied { manifest, values, .. } = tool_entry::install(Path::new(&self.package), manifests, true)?;
         let changed = manifest.code != self.entry.manifest.code;
         Ok(Regenerated {
             path: manifests.join(manifest.file_name()),
             manifest,
             changed,
+            values,
             warnings: Vec::new(),
         })
     }

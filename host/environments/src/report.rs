@@ -125,17 +125,20 @@ pub enum Outcome {
     Installed,
     /// Nothing had changed.
     Unchanged,
+    /// Nothing had changed, and values that the user set by hand stay where the source has others.
+    Kept,
     /// See the error.
     Failed,
 }
 
 impl Outcome {
-    /// `installed`, `unchanged`, `failed`.
+    /// `installed`, `unchanged`, `kept`, `failed`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Installed => "installed",
             Self::Unchanged => "unchanged",
+            Self::Kept => "kept",
             Self::Failed => "failed",
         }
     }
@@ -164,6 +167,8 @@ pub struct EntryReport {
     pub lock_hash: Option<String>,
     /// What conda had to fetch for it.
     pub to_fetch: Option<Estimate>,
+    /// What became of values that its source and the installed manifest had differently: replaced, or kept.
+    pub values: Vec<String>,
     /// What is odd, and no error.
     pub warnings: Vec<String>,
     /// How long it took.

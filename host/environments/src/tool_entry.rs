@@ -3,8 +3,9 @@
 
 use crate::error::EnvironmentError;
 use crate::files::write_whole;
-use crate::manifests::{keep_from, read_existing};
+use crate::manifests::{keep_installation, read_existing};
 use crate::report::{INSTALLER_VERSION, Outcome};
+use crate::user_values::settle;
 use cjm_catalog::{MANIFEST_BYTES_MAX, programs};
 use cjm_platform::files::read_regular_to_string;
 use cjm_wire::runtime::Runtime;
@@ -27,25 +28,33 @@ pub(crate) fn read(source: &Path) -> Result<Manifest, EnvironmentError> {
         .map_err(|error| EnvironmentError::Manifest { path: source.to_owned(), source: error })
 }
 
-/// Installs the manifest at `source` into `manifests`; the last is the version that was installed before.
+/// A manifest that was installed from its source.
+#[derive(Debug)]
+pub(crate) struct Copied {
+    pub(crate) manifest: Manifest,
+    pub(crate) outcome: Outcome,
+    /// The version that was installed before.
+    pub(crate) version_before: Option<String>,
+    /// What became of values that source and installed manifest had differently.
+    pub(crate) values: Vec<String>,
+}
+
+/// Installs the manifest at `source` into `manifests`.
 ///
 /// # Errors
 /// When it is not a manifest, or its program is not on this machine.
-pub(crate) fn install(
-    source: &Path,
-    manifests: &Path,
-    force: bool,
-) -> Result<(Manifest, Outcome, Option<String>), EnvironmentError> {
+pub(crate) fn install(source: &Path, manifests: &Path, force: bool) -> Result<Copied, EnvironmentError> {
     let mut manifest = read(source)?;
     resolve_program(&mut manifest, source)?;
     let target = manifests.join(manifest.file_name());
     let existing = read_existing(&target);
-    let before = existing.as_ref().map(|existing| existing.code.version.clone());
+    let version_before = existing.as_ref().map(|existing| existing.code.version.clone());
     manifest.install.package_source = source.display().to_string();
     manifest.install.installer_version = INSTALLER_VERSION.to_owned();
     manifest.install.installed_at = Some(Timestamp::now());
+    let settled = settle(&mut manifest, existing.as_ref(), &target);
     if let Some(existing) = &existing {
-        keep_from(&mut manifest, existing);
+        keep_installation(&mut manifest, existing);
     }
     manifest.complete_for_the_ancestor();
     if manifest.install.python_path.is_empty()
@@ -55,11 +64,17 @@ pub(crate) fn install(
         manifest.install.python_path = worker.display().to_string();
     }
     manifest.seal();
-    if !force && existing.as_ref() == Some(&manifest) {
-        return Ok((manifest, Outcome::Unchanged, before));
-    }
-    write_whole(&target, manifest.to_file_text().as_bytes())?;
-    Ok((manifest, Outcome::Installed, before))
+    let outcome = match &existing {
+        Some(existing) if !force && *existing == manifest => match settled.kept.is_empty() {
+            true => Outcome::Unchanged,
+            false => Outcome::Kept,
+        },
+        _ => {
+            write_whole(&target, manifest.to_file_text().as_bytes())?;
+            Outcome::Installed
+        }
+    };
+    Ok(Copied { manifest, outcome, version_before, values: settled.lines() })
 }
 
 fn resolve_program(manifest: &mut Manifest, source: &Path) -> Result<(), EnvironmentError> {
@@ -98,22 +113,56 @@ mod tests {
         let program = folder.path().join("bin/tool");
         write_whole(&program, b"#!/bin/sh\n").expect("write");
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("chmod");
-        let (manifest, outcome, _) = install(&source, &manifests, false).expect("installs");
+        let Copied { manifest, outcome, .. } = install(&source, &manifests, false).expect("installs");
         assert_eq!(outcome, Outcome::Installed);
         let Some(Runtime::Native { program: written, .. }) = &manifest.code.runtime else { panic!("native") };
         assert_eq!(Path::new(written), program);
-        assert_eq!(install(&source, &manifests, false).expect("again").1, Outcome::Unchanged);
+        assert_eq!(install(&source, &manifests, false).expect("again").outcome, Outcome::Unchanged);
         let target = manifests.join("tool.json");
         let mut changed = read_existing(&target).expect("readable");
         changed.overrides.insert("k".into(), 1.into());
         changed.install.env_vars.insert("A".into(), "b".into());
         write_whole(&target, changed.to_file_text().as_bytes()).expect("write");
-        assert_eq!(install(&source, &manifests, false).expect("again").1, Outcome::Unchanged);
+        assert_eq!(install(&source, &manifests, false).expect("again").outcome, Outcome::Unchanged);
         std::fs::write(&source, text.replace("\"1\"", "\"2\"")).expect("write");
-        assert_eq!(install(&source, &manifests, false).expect("again").1, Outcome::Installed);
+        assert_eq!(install(&source, &manifests, false).expect("again").outcome, Outcome::Installed);
         let updated = read_existing(&target).expect("readable");
         assert_eq!((updated.code.version.as_str(), &updated.overrides), ("2", &changed.overrides));
         assert_eq!(updated.install.env_vars, changed.install.env_vars);
         assert_eq!(updated.install.installed_at, changed.install.installed_at);
+    }
+
+    #[test]
+    fn an_edited_source_is_not_called_unchanged_and_neither_is_a_value_that_is_kept() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let (source, manifests) = (folder.path().join("need.json"), folder.path().join("manifests"));
+        let target = manifests.join("need.json");
+        let write = |region: &str| {
+            let text = format!(
+                r#"{{"format_version":"2.0","install":{{"env_vars":{{"REGION":"{region}"}}}},
+                     "code":{{"name":"need","version":"1","runtime":{{"kind":"native","program":"/bin/true"}}}}}}"#
+            );
+            std::fs::write(&source, text).expect("write");
+        };
+        let again = |force| {
+            let copied = install(&source, &manifests, force).expect("installs");
+            let region = read_existing(&target).expect("readable").install.env_vars["REGION"].clone();
+            (copied.outcome, region, copied.values)
+        };
+        write("eu");
+        assert_eq!(again(false), (Outcome::Installed, "eu".to_owned(), vec![]));
+        assert_eq!(again(false), (Outcome::Unchanged, "eu".to_owned(), vec![]));
+        write("us");
+        let told = vec!["env_vars REGION: eu -> us".to_owned()];
+        assert_eq!(again(false), (Outcome::Installed, "us".to_owned(), told));
+        assert_eq!(again(false), (Outcome::Unchanged, "us".to_owned(), vec![]));
+        let mut by_hand = read_existing(&target).expect("readable");
+        by_hand.install.env_vars.insert("REGION".to_owned(), "my".to_owned());
+        write_whole(&target, by_hand.to_file_text().as_bytes()).expect("write");
+        for (force, expected) in [(false, Outcome::Kept), (true, Outcome::Installed)] {
+            let (outcome, region, told) = again(force);
+            assert_eq!((outcome, region.as_str(), told.len()), (expected, "my", 1), "{told:?}");
+            assert!(told[0].contains(&target.display().to_string()), "{told:?}");
+        }
     }
 }

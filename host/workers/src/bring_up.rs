@@ -140,6 +140,7 @@ impl NotStarted {
             phases,
             tail,
             calls_have_tails: self.plan.runtime_kind() == "executable",
+            unset: self.plan.unset.clone(),
             socket,
         };
         Ok(Spawned { common, plan: self.plan, pid, link, first_word, sinks: self.sinks, started, proxy })

@@ -1,6 +1,7 @@
 //! What can go wrong with a worker, for people: why it did not become ready, and why a call of it gave no result.
 
 use crate::binding::AdapterFault;
+use crate::required::{Missing, cure_of_failure, names_in};
 use crate::stored_settings::StoredSettingsFault;
 use crate::{environment, tool_failure};
 use cjm_catalog::ProgramError;
@@ -9,7 +10,6 @@ use cjm_wire::InstanceId;
 use cjm_wire::describe::{Described, ErrorDetails, ErrorReport, Facts, Seconds, exit};
 use cjm_wire::error::{ErrorCategory, Failure, JobError};
 use cjm_wire::http::{Account, BODY_BYTES_MAX};
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// Status of an answer to a method that the tool does not have.
@@ -53,9 +53,11 @@ pub enum StartError {
         /// The capability.
         capability: String,
         /// One line from the tool.
-        message: String,
+        message: Box<str>,
         /// Variables that the host has and the worker did not get, and that the failure speaks of.
         not_passed: Vec<String>,
+        /// Variables that its manifest declares and that have no value, and that the failure speaks of.
+        unset: Box<[Missing]>,
         /// Where it failed, if the tool said so.
         traceback: Option<Box<str>>,
         /// The tool's last words.
@@ -67,11 +69,13 @@ pub enum StartError {
         /// The capability.
         capability: String,
         /// Why, as far as can be told.
-        verdict: String,
+        verdict: Box<str>,
         /// What to do where something from outside ended it: its variables and last lines have no part in that.
-        next_step: Option<String>,
+        next_step: Option<Box<str>>,
         /// See `LoadFailed`.
         not_passed: Vec<String>,
+        /// See `LoadFailed`.
+        unset: Box<[Missing]>,
         /// The tool's last words.
         stderr_tail: Vec<String>,
     },
@@ -82,6 +86,18 @@ pub enum StartError {
         capability: String,
         /// How long it was given.
         seconds: f64,
+        /// The tool's last words.
+        stderr_tail: Vec<String>,
+    },
+    /// It failed in `initialize`, and not because of its configuration.
+    #[error("\"{capability}\" failed in initialize: {}", tool_failure::words(error))]
+    InitializeFailed {
+        /// The capability.
+        capability: String,
+        /// Its own words, in the taxonomy.
+        error: Box<JobError>,
+        /// See `LoadFailed`.
+        unset: Box<[Missing]>,
         /// The tool's last words.
         stderr_tail: Vec<String>,
     },
@@ -115,6 +131,8 @@ pub enum CallError {
         error: Box<JobError>,
         /// What the call accounted for before it failed.
         accounts: Vec<Account>,
+        /// Variables that its manifest declares and that have no value, and that the failure speaks of.
+        unset: Box<[Missing]>,
         /// Its last lines on standard error.
         stderr_tail: Vec<String>,
     },
@@ -213,15 +231,25 @@ impl StartError {
             Self::StoredSettings(fault) => Facts::of(&**fault),
             Self::Adapter(fault) => Facts::of(fault).with_exit(exit::WORKER_START),
             Self::Spawn { next_step, .. } => start("worker.spawn", next_step),
-            Self::LoadFailed { not_passed, .. } => start("worker.load_failed", &last_lines(not_passed)),
-            Self::Died { not_passed, next_step, .. } => {
-                let next_step = next_step.clone().unwrap_or_else(|| last_lines(not_passed));
+            Self::LoadFailed { capability, unset, not_passed, .. } => {
+                let set = cure_of_failure(capability, unset);
+                start("worker.load_failed", &set.unwrap_or_else(|| last_lines(not_passed)))
+            }
+            Self::Died { capability, unset, not_passed, next_step, .. } => {
+                let next_step =
+                    next_step.as_deref().map(str::to_owned).or_else(|| cure_of_failure(capability, unset));
+                let next_step = next_step.unwrap_or_else(|| last_lines(not_passed));
                 start("worker.died_at_start", &next_step)
             }
             Self::NeverReady { .. } => start(
                 "worker.never_ready",
                 "see what it waits for (`cjm-ctl logs --chunks`); a tool that loads slowly should do so in its first call",
             ),
+            Self::InitializeFailed { capability, error, unset, stderr_tail } => {
+                let set = cure_of_failure(capability, unset);
+                let next_step = set.unwrap_or_else(|| tool_failure::facts(error, stderr_tail).next_step);
+                Facts::new("worker.initialize_failed", exit::TOOL_FAILED, next_step)
+            }
             Self::BadConfiguration { .. } => Facts::new(
                 "worker.bad_configuration",
                 exit::DOMAIN,
@@ -249,6 +277,7 @@ impl Described for StartError {
             Self::LoadFailed { stderr_tail, .. }
             | Self::Died { stderr_tail, .. }
             | Self::NeverReady { stderr_tail, .. }
+            | Self::InitializeFailed { stderr_tail, .. }
             | Self::BadConfiguration { stderr_tail, .. } => stderr_tail.clone(),
             _ => Vec::new(),
         }
@@ -263,6 +292,7 @@ impl StartError {
     /// It in the taxonomy.
     fn job_error(&self) -> JobError {
         let (category, retriable) = match self {
+            Self::InitializeFailed { error, .. } => return (**error).clone(),
             Self::BadConfiguration { .. } => (ErrorCategory::UserInput, true),
             Self::NeverReady { .. } | Self::Spawn { .. } => (ErrorCategory::Transient, true),
             _ => (ErrorCategory::Fatal, false),
@@ -271,7 +301,7 @@ impl StartError {
         if let Self::LoadFailed { message, traceback, .. } = self {
             error.traceback = traceback.as_deref().map(str::to_owned);
             // Only an interpreter tells classes; they stand at the beginning of its words.
-            let class = message.split_once(':').map_or(message.as_str(), |(class, _)| class);
+            let class = message.split_once(':').map_or(&**message, |(class, _)| class);
             if traceback.is_some() && class.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.')) {
                 error.original_exc_repr = format!("{class}({message:?})");
             }
@@ -315,7 +345,13 @@ impl CallError {
             Self::Cancelled { .. } => {
                 Facts::new("call.cancelled", exit::CANCELLED, "submit it again when it is wanted")
             }
-            Self::Tool { error, stderr_tail, .. } => tool_failure::facts(error, stderr_tail),
+            Self::Tool { capability, error, unset, stderr_tail, .. } => {
+                let facts = tool_failure::facts(error, stderr_tail);
+                match cure_of_failure(capability, unset) {
+                    Some(set) => Facts { next_step: set, ..facts },
+                    None => facts,
+                }
+            }
             Self::Died { verdict, .. } | Self::NotTaken { verdict, .. } => {
                 Facts::new("call.worker_died", exit::WORKER_DIED, verdict.next_step())
             }
@@ -407,6 +443,7 @@ impl CallError {
                     capability,
                     error: Box::new(error),
                     accounts: Vec::new(),
+                    unset: Box::default(),
                     stderr_tail: Vec::new(),
                 }
             }
@@ -445,10 +482,15 @@ fn last_lines(not_passed: &[String]) -> String {
     let Some(name) = not_passed.first() else {
         return "read what it said last; if a module is missing, run `cjm-ctl install-all` again".to_owned();
     };
+    if environment::is_secret_name(name) {
+        return format!(
+            "declare {name} in the manifest as a secret (`code.worker_env`, with `secret: true`), then set it with \
+             `cjm-ctl set-secret`: a variable of this name is not passed on"
+        );
+    }
     if environment::is_forbidden(name) {
         return format!(
-            "set {name} in the manifest (`install.env_vars`), or as a secret of the tool (`cjm-ctl set-secret`): a \
-             variable of this name is not passed on"
+            "set {name} in the manifest (`install.env_vars`): a variable of this name is not passed on"
         );
     }
     format!(
@@ -459,8 +501,7 @@ fn last_lines(not_passed: &[String]) -> String {
 
 /// Of the variables that a worker did not get, those that its failure speaks of.
 pub(crate) fn spoken_of<'a>(not_passed: &[String], words: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let is_of_name = |c: char| c.is_alphanumeric() || c == '_';
-    let said: BTreeSet<&str> = words.into_iter().flat_map(|words| words.split(|c| !is_of_name(c))).collect();
+    let said = names_in(words);
     not_passed.iter().filter(|name| said.contains(name.as_str())).cloned().collect()
 }
 
@@ -487,8 +528,9 @@ mod tests {
         let host: Vec<String> = not_passed.iter().map(ToString::to_string).collect();
         StartError::LoadFailed {
             capability: "t".to_owned(),
+            unset: Box::default(),
             not_passed: spoken_of(&host, [message, traceback.unwrap_or_default()]),
-            message: message.to_owned(),
+            message: message.into(),
             traceback: traceback.map(Box::from),
             stderr_tail: Vec::new(),
         }

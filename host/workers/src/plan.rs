@@ -6,10 +6,11 @@ use crate::environment::{self, WorkerEnvironment};
 use crate::error::StartError;
 use crate::genuine;
 use crate::options::{HostOptions, LoadOptions};
+use crate::required::Missing;
 use crate::stored_settings::{NOTES, check_required, stored_settings};
 use cjm_catalog::{CatalogEntry, ProgramError, programs};
 use cjm_wire::link::Launch;
-use cjm_wire::manifest::{DriftTracking, Manifest};
+use cjm_wire::manifest::{DeclaredVariable, DriftTracking, Manifest};
 use cjm_wire::runtime::Runtime;
 use cjm_wire::{AdapterManifest, InstanceId};
 use serde_json::{Map, Value};
@@ -37,6 +38,8 @@ pub struct WorkerPlan {
     pub overlay_keys: Vec<String>,
     /// Names of variables that the host has and the worker does not get; for errors.
     pub(crate) not_passed: Vec<String>,
+    /// What its manifest declares and has no value; for errors.
+    pub(crate) unset: Vec<Missing>,
     pub(crate) launch: Launch,
     /// It is the ancestor's own worker, which has no link; `launch` says what it is told on its command line.
     pub(crate) genuine: bool,
@@ -112,16 +115,11 @@ pub fn plan(
     let not_to_be_had = |fault| StartError::StoredSettings(std::sync::Arc::new(fault));
     let stored = stored_settings(entry, &instance, options).map_err(not_to_be_had)?;
     let config = configuration(manifest, load, stored.config)?;
-    let data_dir = options.data_dir.join("data").join(name);
-    let WorkerEnvironment { variables, not_passed } =
-        environment::choose(environment::host_variables(), &options.worker_env_pass);
-    let mut overlay = overlay(manifest, options, &data_dir)?;
-    overlay.extend(stored.worker_env);
-    let overlay_keys = overlay.keys().cloned().collect();
-    let mut env = variables;
-    env.extend(overlay);
+    let data_dir = data_dir_of(manifest, options);
+    let Surroundings { env, overlay_keys, not_passed } =
+        surroundings(manifest, options, &data_dir, stored.worker_env)?;
     let has = |variable: &str| env.contains_key(variable) || stored.secrets.contains_key(variable);
-    check_required(entry, options, has).map_err(not_to_be_had)?;
+    let unset = check_required(entry, options, has).map_err(not_to_be_had)?;
     let not_passed = not_passed.into_iter().filter(|name| !env.contains_key(name)).collect();
     let config_hash = cjm_wire::canonical::canonical_hash_of(&Value::Object(config.clone()));
     Ok(WorkerPlan {
@@ -133,6 +131,7 @@ pub fn plan(
         env,
         overlay_keys,
         not_passed,
+        unset,
         launch,
         genuine: genuine::is_asked_for(manifest),
         drift: match manifest.runtime() {
@@ -146,6 +145,54 @@ pub fn plan(
         config_hash,
         secrets: stored.secrets,
     })
+}
+
+/// What its manifest declares and has no value: what is required, too.
+///
+/// # Errors
+/// When what is stored for it cannot be read.
+pub fn unset_variables(
+    entry: &CatalogEntry,
+    options: &HostOptions,
+) -> Result<Vec<DeclaredVariable>, StartError> {
+    let manifest = &entry.manifest;
+    if manifest.code.worker_env.iter().flatten().next().is_none() {
+        return Ok(Vec::new());
+    }
+    let not_to_be_had = |fault| StartError::StoredSettings(std::sync::Arc::new(fault));
+    let instance = InstanceId::from_text(&manifest.code.name);
+    let stored = stored_settings(entry, &instance, options).map_err(not_to_be_had)?;
+    let data_dir = data_dir_of(manifest, options);
+    let Surroundings { env, .. } = surroundings(manifest, options, &data_dir, stored.worker_env)?;
+    let has = |name: &String| env.contains_key(name) || stored.secrets.contains_key(name);
+    let declared = manifest.code.worker_env.iter().flatten();
+    Ok(declared.filter(|variable| !has(&variable.name)).cloned().collect())
+}
+
+fn data_dir_of(manifest: &Manifest, options: &HostOptions) -> PathBuf {
+    options.data_dir.join("data").join(&manifest.code.name)
+}
+
+/// The variables of a worker, without its secrets.
+struct Surroundings {
+    env: BTreeMap<String, String>,
+    overlay_keys: Vec<String>,
+    not_passed: Vec<String>,
+}
+
+fn surroundings(
+    manifest: &Manifest,
+    options: &HostOptions,
+    data_dir: &Path,
+    stored: BTreeMap<String, String>,
+) -> Result<Surroundings, ProgramError> {
+    let WorkerEnvironment { variables: mut env, not_passed } =
+        environment::choose(environment::host_variables(), &options.worker_env_pass);
+    let mut overlay = overlay(manifest, options, data_dir)?;
+    overlay.extend(stored);
+    let overlay_keys = overlay.keys().cloned().collect();
+    env.extend(overlay);
+    Ok(Surroundings { env, overlay_keys, not_passed })
 }
 
 fn launch(

@@ -211,6 +211,7 @@ impl Proxy {
             capability: self.capability.clone(),
             error: Box::new(body.job_error),
             accounts: Vec::new(),
+            unset: Box::default(),
             stderr_tail: Vec::new(),
         }
     }

@@ -5,6 +5,7 @@
 //! whatever its name; what cannot be read fails the start and is not taken for nothing.
 
 use crate::options::HostOptions;
+use crate::required::{InWords, Missing, cure};
 use cjm_catalog::CatalogEntry;
 use cjm_store::owners::belongs_to;
 use cjm_store::{Configs, FileSecrets, InstanceConfig, Secrets, SecretsError, SqliteConfigs, StoreError};
@@ -13,7 +14,7 @@ use cjm_wire::describe::{Described, Facts, exit};
 use cjm_wire::manifest::DeclaredVariable;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Target of log lines that are for the user, not for whoever looks for a fault: `cjm-ctl` shows them as notes.
 pub const NOTES: &str = "cjm_note";
@@ -49,16 +50,12 @@ pub enum StoredSettingsFault {
         source: StoreError,
     },
     /// A variable that it cannot do without has no value.
-    #[error("\"{capability}\" needs {}, which {}", names.join(", "), unset(of_others, names.len()))]
+    #[error("\"{capability}\" needs {}", InWords(missing))]
     RequiredMissing {
         /// The capability.
         capability: String,
-        /// The names.
-        names: Vec<String>,
-        /// All of them are secrets.
-        secret: bool,
-        /// They are set, but for this other manifest of the same name.
-        of_others: Option<PathBuf>,
+        /// The variables.
+        missing: Vec<Missing>,
     },
     /// Somebody disabled it.
     #[error("\"{instance}\" is disabled")]
@@ -73,9 +70,8 @@ impl StoredSettingsFault {
         match self {
             Self::Secrets { source, .. } => Facts::of(source),
             Self::Configuration { source, .. } => Facts::of(source),
-            Self::RequiredMissing { capability, names, secret, of_others } => {
-                let cure = cure(capability, names, *secret, of_others.is_some());
-                Facts::new("worker.required_missing", exit::WORKER_START, cure)
+            Self::RequiredMissing { capability, missing } => {
+                Facts::new("worker.required_missing", exit::WORKER_START, cure(capability, missing))
             }
             Self::Disabled { instance } => Facts::new(
                 "worker.disabled",
@@ -101,31 +97,6 @@ impl Described for StoredSettingsFault {
     fn exit_code(&self) -> u8 {
         self.facts().exit_code
     }
-}
-
-fn unset(of_others: &Option<PathBuf>, count: usize) -> String {
-    let verb = if count == 1 { "is" } else { "are" };
-    match of_others {
-        Some(owner) => format!("{verb} set for another manifest of this name, {}", owner.display()),
-        None => format!("{verb} not set"),
-    }
-}
-
-fn cure(capability: &str, names: &[String], secret: bool, of_others: bool) -> String {
-    let name = names.first().map_or("NAME", String::as_str);
-    if secret && of_others {
-        return format!(
-            "`cjm-ctl set-secret {capability} {name} --force` asks for the value and keeps it for this manifest; the other \
-             one has none then"
-        );
-    }
-    if secret {
-        return format!("`cjm-ctl set-secret {capability} {name}` asks for the value and keeps it");
-    }
-    format!(
-        "set {name} in the manifest (`install.env_vars`), or set it for the host and name it in `cjm.yaml` \
-         (`substrate: {{worker_env_pass: [{name}]}}`)"
-    )
 }
 
 /// Looks up what is stored for an instance of a capability.
@@ -189,27 +160,31 @@ fn owner_text(data_dir: &Path, owner: Option<&Path>) -> String {
 }
 
 /// Refuses to start what lacks a variable that its manifest calls required; `has` says whether its tool will see one.
+/// Gives the others that have no value: a tool that fails may speak of them.
 pub(crate) fn check_required(
     entry: &CatalogEntry,
     options: &HostOptions,
     has: impl Fn(&str) -> bool,
-) -> Result<(), StoredSettingsFault> {
-    let missing: Vec<&DeclaredVariable> =
-        declared(entry).filter(|variable| variable.required && !has(&variable.name)).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
+) -> Result<Vec<Missing>, StoredSettingsFault> {
     let capability = &entry.manifest.code.name;
-    let secret = missing.iter().all(|variable| variable.secret);
-    let names: Vec<String> = missing.into_iter().map(|variable| variable.name.clone()).collect();
     let store = FileSecrets::of(&options.data_dir);
     // That it is there for somebody else is only an explanation: where it cannot be had, there is none.
-    let of_others = names
-        .first()
-        .filter(|name| secret && store.get(None, capability, name).is_ok_and(|value| value.is_some()))
-        .map(|name| store.owner_of(None, capability, name).ok().flatten())
-        .map(|owner| owner.unwrap_or_else(|| options.data_dir.join("manifests")));
-    Err(StoredSettingsFault::RequiredMissing { capability: capability.clone(), names, secret, of_others })
+    let of_others = |name: &str| {
+        store.get(None, capability, name).ok().flatten()?;
+        let owner = store.owner_of(None, capability, name).ok().flatten();
+        Some(owner.unwrap_or_else(|| options.data_dir.join("manifests")))
+    };
+    let as_missing = |DeclaredVariable { name, secret, .. }: &DeclaredVariable| Missing {
+        name: name.clone(),
+        secret: *secret,
+        of_others: if *secret { of_others(name) } else { None },
+    };
+    let unset = || declared(entry).filter(|variable| !has(&variable.name));
+    let missing: Vec<Missing> = unset().filter(|variable| variable.required).map(as_missing).collect();
+    match missing.is_empty() {
+        true => Ok(unset().map(as_missing).collect()),
+        false => Err(StoredSettingsFault::RequiredMissing { capability: capability.clone(), missing }),
+    }
 }
 
 /// As an environment holds it.
@@ -283,7 +258,8 @@ mod tests {
         assert_eq!((error.code(), error.exit_code()), ("worker.required_missing", exit::WORKER_START));
         assert!(error.to_string().ends_with("needs A_KEY, which is not set"), "{error}");
         assert!(error.next_step().starts_with("`cjm-ctl set-secret lab A_KEY`"), "{}", error.next_step());
-        assert!(check_required(&entry, &options, |name| name == "A_KEY").is_ok());
+        let unset = check_required(&entry, &options, |name| name == "A_KEY").expect("all that is required");
+        assert_eq!(unset, [Missing { name: "PLAIN".to_owned(), secret: false, of_others: None }]);
         FileSecrets::of(data).set(None, "lab", "A_KEY", "v").expect("set");
         assert!(refused().to_string().contains("for another manifest of this name"), "{}", refused());
     }

@@ -147,6 +147,16 @@ pub(crate) fn facts(error: &JobError, tail: &[String]) -> Facts {
     }
 }
 
+/// Whether `initialize` failed over what it was given; every `KeyError` and `TypeError` is the tool's own.
+pub(crate) fn is_of_input(error: &JobError) -> bool {
+    let class = error.exception_class().map(last_name).unwrap_or_default();
+    match Origin::of(error) {
+        Origin::Caller => true,
+        Origin::Unclear | Origin::Refused => !matches!(class, "KeyError" | "TypeError"),
+        _ => false,
+    }
+}
+
 /// The failure in words: with the class of the exception, unless the tool chose it to carry its words.
 pub(crate) fn words(error: &JobError) -> String {
     let class = error.exception_class().filter(|class| !class.contains("::")).map(last_name);

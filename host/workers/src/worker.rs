@@ -11,12 +11,14 @@ use crate::phase::Phases;
 use crate::plan::WorkerPlan;
 use crate::proxy::{Failed, Proxy, Reply};
 use crate::pump::Tail;
+use crate::required::{self, Missing};
+use crate::tool_failure;
 use bytes::Bytes;
 use cjm_decide::death::{Cause, LifePhase, OwnKill};
 use cjm_wire::channel::LoadFailure;
 use cjm_wire::describe::Described as _;
 use cjm_wire::envelope::CancelRequest;
-use cjm_wire::error::ErrorCategory;
+use cjm_wire::error::{ErrorCategory, JobError};
 use cjm_wire::link::{ShutdownRequest, to_shim};
 use cjm_wire::{JobId, WorkerSessionId, http};
 use futures_util::StreamExt;
@@ -35,6 +37,8 @@ const STOPPED_KEEPER_MAX: Duration = Duration::from_millis(500);
 const DEATH_NEWS_MAX: Duration = Duration::from_secs(2);
 
 const SIGTERM: i32 = 15;
+/// How a worker says in HTTP that a configuration is not one.
+const REFUSALS: [u16; 2] = [400, 422];
 
 /// What every part of a worker's life shares.
 pub(crate) struct Common {
@@ -47,6 +51,8 @@ pub(crate) struct Common {
     pub(crate) tail: Tail,
     /// Each call is a program of its own, whose last lines come with its failure.
     pub(crate) calls_have_tails: bool,
+    /// What its manifest declares and has no value.
+    pub(crate) unset: Vec<Missing>,
     pub(crate) socket: PathBuf,
 }
 
@@ -69,8 +75,6 @@ impl Common {
         within: Duration,
     ) -> Result<(), StartError> {
         let body = serde_json::to_vec(&plan.config).unwrap_or_default();
-        let refused =
-            |message: &str| OwnKill::StartFailed { why: format!("it refused its configuration: {message}") };
         let mut death = self.death.clone();
         let answer = tokio::select! {
             answer = proxy.hook(http::INITIALIZE, body) => answer,
@@ -84,30 +88,45 @@ impl Common {
                 });
             }
         };
-        let message = match answer {
+        let error = match answer {
             Ok(_) => return Ok(()),
-            Err(Failed::Answer(CallError::BadAnswer { excerpt, .. })) => excerpt,
-            Err(Failed::Answer(other)) => other.to_string(),
-            Err(Failed::Connection(message) | Failed::Unsent(message)) => {
-                return match self.news_of_death().await {
-                    Some(_) => Err(self.died_at_start(plan)),
-                    None => {
-                        self.kill_and_wait(refused(&message)).await;
-                        Err(StartError::BadConfiguration {
-                            capability: plan.capability.clone(),
-                            message,
-                            stderr_tail: self.tail.lines(),
-                        })
-                    }
-                };
-            }
+            Err(Failed::Answer(error)) => error.where_nobody_asked(),
+            Err(Failed::Connection(message) | Failed::Unsent(message)) => match self.news_of_death().await {
+                Some(_) => return Err(self.died_at_start(plan)),
+                None => CallError::Connection { capability: plan.capability.clone(), message },
+            },
         };
-        self.kill_and_wait(refused(&message)).await;
-        Err(StartError::BadConfiguration {
-            capability: plan.capability.clone(),
-            message,
-            stderr_tail: self.tail.lines(),
-        })
+        Err(self.not_initialized(plan, error).await)
+    }
+
+    /// Whose it is that `initialize` failed: a configuration that is refused is the caller's to correct, anything else is not.
+    async fn not_initialized(&self, plan: &WorkerPlan, error: CallError) -> StartError {
+        let failure = match error {
+            CallError::Tool { error, .. } if tool_failure::is_of_input(&error) => {
+                Err(tool_failure::words(&error))
+            }
+            CallError::Tool { error, .. } => Ok(error),
+            // The ancestor's worker answers 400 and words to whatever its tool raised.
+            CallError::BadAnswer { status, excerpt, .. } if REFUSALS.contains(&status) => Err(excerpt),
+            CallError::BadAnswer { excerpt, .. } => {
+                Ok(Box::new(JobError::new(ErrorCategory::Fatal, excerpt)))
+            }
+            error @ CallError::TooLarge { .. } => Err(error.to_string()),
+            other => Ok(Box::new(JobError::new(ErrorCategory::Transient, other.to_string()))),
+        };
+        let why = match &failure {
+            Ok(error) => format!("it failed in initialize: {}", tool_failure::words(error)),
+            Err(message) => format!("it refused its configuration: {message}"),
+        };
+        self.kill_and_wait(OwnKill::StartFailed { why }).await;
+        let (capability, stderr_tail) = (plan.capability.clone(), self.tail.lines());
+        match failure {
+            Ok(error) => {
+                let unset = spoken_in(&self.unset, &error);
+                StartError::InitializeFailed { capability, error, unset, stderr_tail }
+            }
+            Err(message) => StartError::BadConfiguration { capability, message, stderr_tail },
+        }
     }
 
     pub(crate) async fn load_failed(&self, plan: &WorkerPlan, failure: LoadFailure) -> StartError {
@@ -117,8 +136,9 @@ impl Common {
         let words = words.into_iter().chain(stderr_tail.iter().map(String::as_str));
         StartError::LoadFailed {
             capability: plan.capability.clone(),
+            unset: required::spoken_of(&plan.unset, words.clone()),
             not_passed: spoken_of(&plan.not_passed, words),
-            message: failure.message,
+            message: failure.message.into(),
             traceback: failure.traceback.map(Box::from),
             stderr_tail,
         }
@@ -140,12 +160,13 @@ impl Common {
         let by_itself = death.iter().filter(|_| outside.is_none());
         let words = by_itself.flat_map(|death| death.stderr_tail.iter().map(String::as_str));
         StartError::Died {
+            unset: required::spoken_of(&plan.unset, words.clone()),
             not_passed: spoken_of(&plan.not_passed, words),
             capability: plan.capability.clone(),
-            next_step: outside.map(|death| death.verdict.next_step()),
+            next_step: outside.map(|death| death.verdict.next_step().into()),
             verdict: death
                 .as_ref()
-                .map_or_else(|| "for no known reason".to_owned(), |death| death.verdict.to_string()),
+                .map_or_else(|| "for no known reason".into(), |death| death.verdict.to_string().into()),
             stderr_tail: death.as_ref().map(|death| death.stderr_tail.clone()).unwrap_or_default(),
         }
     }
@@ -275,7 +296,8 @@ impl ProcessWorker {
                         self.common.tail.lines()
                     }
                 };
-                CallError::Tool { capability, error, accounts, stderr_tail }
+                let unset = spoken_in(&self.common.unset, &error);
+                CallError::Tool { capability, error, accounts, unset, stderr_tail }
             }
             Failed::Answer(CallError::BadAnswer { capability, status, excerpt, .. }) => {
                 self.common.tail.caught_up().await;
@@ -302,6 +324,11 @@ impl ProcessWorker {
             self.common.kill_and_wait(reason).await;
         }
     }
+}
+
+/// What a tool's failure speaks of. Its traceback quotes lines of source, which name more than failed.
+fn spoken_in(unset: &[Missing], error: &JobError) -> Box<[Missing]> {
+    required::spoken_of(unset, [error.message.as_str(), error.original_exc_repr.as_str()])
 }
 
 /// The job that a request is made for.

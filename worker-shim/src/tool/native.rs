@@ -292,7 +292,7 @@ impl<T: Capability> Hosted<T> {
                 let config = read_call(body);
                 let config = config.map_err(|error| CallFailure::detail(400, &error.to_string()))?;
                 let done = guard(|| tool.initialize(config));
-                done.map(|()| status_body("ok")).map_err(|error| CallFailure::detail(400, &error.to_string()))
+                done.map(|()| status_body("ok")).map_err(|error| not_initialized(&error, &self.name))
             }
             Operation::Reconfigure => {
                 let request: ReconfigureRequest =
@@ -343,6 +343,15 @@ fn detailed(status: &str, result: Result<(), ToolError>) -> Outcome {
         Ok(()) => Ok(status_body(status)),
         Err(error) if error.kind() == Kind::NotSupported => Ok(status_body("not_supported")),
         Err(error) => Err(CallFailure::detail(500, &error.to_string())),
+    }
+}
+
+/// What is not about the configuration says so beside its words: the status is one for all, as the ancestor has it.
+fn not_initialized(error: &ToolError, capability: &str) -> CallFailure {
+    let (words, told) = (error.to_string(), error.job_error(capability));
+    match told.category {
+        ErrorCategory::UserInput => CallFailure::detail(400, &words),
+        _ => CallFailure::detail_of(400, &words, &told),
     }
 }
 

@@ -59,6 +59,9 @@ impl Capability for Lab {
         if config.contains_key("bad") {
             return Err(ToolError::user_input("`bad` is bad"));
         }
+        if config.contains_key("broken") {
+            return Err(ToolError::fatal("no engine"));
+        }
         *self.config.lock().expect("no panic while it is held") = config;
         Ok(())
     }

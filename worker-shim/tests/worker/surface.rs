@@ -81,6 +81,10 @@ fn every_path_answers_as_the_ancestors_worker_does() {
     let bad = worker.post("/initialize", "{not json");
     assert_eq!(bad.status, 400);
     assert!(bad.json()["detail"].is_string());
+    let broken = worker.post("/initialize", r#"{"broken":1}"#);
+    let told = broken.json();
+    assert_eq!((broken.status, &told["detail"]), (400, &"no engine".into()), "{told}");
+    assert_eq!(told["_job_error"]["category"], "fatal", "not about the configuration: {told}");
     let surface = worker.get("/structural_surface").json();
     assert_eq!(surface["methods"][0]["name"], "execute");
     assert_eq!(worker.get("/config_schema").json()["properties"]["model"]["type"], "string");

@@ -111,6 +111,7 @@ impl SimulatedWorker {
                 capability,
                 error: Box::new(JobError::new(ErrorCategory::Fatal, "it fails")),
                 accounts: if act == "fail" { Vec::new() } else { account() },
+                unset: Box::default(),
                 stderr_tail: Vec::new(),
             }),
             "die" => {

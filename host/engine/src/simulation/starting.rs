@@ -86,9 +86,10 @@ impl StartingWorker for Starting {
                     let death = body.dead().await;
                     StartError::Died {
                         capability,
-                        verdict: death.verdict().to_string(),
+                        verdict: death.verdict().to_string().into(),
                         next_step: None,
                         not_passed: Vec::new(),
+                        unset: Box::default(),
                         stderr_tail: Vec::new(),
                     }
                 }
@@ -119,8 +120,9 @@ fn not_started(body: Arc<Body>, error: StartError) -> (StartError, NewsOfDeath) 
 fn load_failed(capability: String) -> StartError {
     StartError::LoadFailed {
         capability,
-        message: "no module".to_owned(),
+        message: "no module".into(),
         not_passed: Vec::new(),
+        unset: Box::default(),
         traceback: None,
         stderr_tail: Vec::new(),
     }

@@ -41,6 +41,7 @@ fn plan() -> WorkerPlan {
         env: [("A".to_owned(), "b".to_owned())].into(),
         overlay_keys: Vec::new(),
         not_passed: Vec::new(),
+        unset: Vec::new(),
         launch: Launch::Native {},
         genuine: false,
         drift: DriftTracking::default(),
@@ -226,6 +227,61 @@ async fn a_configuration_is_taken_or_ends_the_start() {
                 assert!(noted.contains("it refused its configuration: a is too small"), "{noted}");
             }
         }
+    }
+}
+
+/// A start whose `initialize` is answered with this, and which is killed for it.
+async fn refused_in_initialize(status: u16, answer: &serde_json::Value) -> StartError {
+    let config = json!({"a": 1}).as_object().cloned().unwrap();
+    let mut stage = stage(WorkerPlan { config, ..plan() });
+    stage.says(is_ready(&[]));
+    stage.dying.send_replace(None);
+    let Stage { starting, listener, mute, dying, .. } = stage;
+    let answers = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 4096]).await.unwrap();
+        let body = answer.to_string();
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status} It\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        // It is killed, and waited for.
+        let heard = tokio::task::spawn_blocking(move || (mute.hears(), mute)).await.unwrap();
+        dying.send_replace(a_death(|_| {}));
+        assert!(is_kill_of(&heard.0, "w"));
+        (heard.1, dying)
+    };
+    let (started, _kept) = tokio::join!(starting.ready(LONG), answers);
+    started.err().expect("it failed").0
+}
+
+#[tokio::test]
+async fn what_fails_in_initialize_is_a_refused_configuration_only_where_it_is_about_one() {
+    const TRACEBACK: &str =
+        "Traceback (most recent call last):\n  File \"/t/tool.py\", line 3, in initialize\n";
+    let said = |category: &str, repr: &str, message: &str| {
+        let error = json!({"category": category, "message": message, "retriable": false,
+            "original_exc_repr": repr, "traceback": TRACEBACK});
+        json!({"detail": message, "_job_error": error})
+    };
+    let plain = |words: &str| json!({"detail": words});
+    for (status, answer, is_refusal, words) in [
+        (400, said("user_input", "ValueError('a')", "a"), true, "configuration: ValueError: a"),
+        (400, said("user_input", "UserInputError('a')", "a"), true, "configuration: a"),
+        (400, plain("a"), true, "configuration: a"),
+        (400, said("fatal", "RuntimeError('b')", "b"), false, "initialize: RuntimeError: b"),
+        (400, said("fatal", "SystemExit(3)", "3"), false, "initialize: SystemExit: 3"),
+        (400, said("user_input", "KeyError('k')", "'k'"), false, "initialize: KeyError: 'k'"),
+        (500, plain("c"), false, "initialize: c"),
+    ] {
+        let error = refused_in_initialize(status, &answer).await;
+        let expected =
+            if is_refusal { ("worker.bad_configuration", 1) } else { ("worker.initialize_failed", 12) };
+        assert_eq!((error.code(), error.exit_code()), expected, "{error}");
+        assert!(error.to_string().ends_with(words), "{error}");
+        let step = error.next_step();
+        assert_eq!(step.contains("correct the configuration"), is_refusal, "{step}");
+        let is_told = !error.details().traceback.is_empty();
+        assert_eq!(is_told, !is_refusal && status == 400, "{error:?}");
     }
 }
 

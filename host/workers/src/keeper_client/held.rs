@@ -123,7 +123,7 @@ impl Doomed {
     }
 
     fn have_ended(&self, give_up: Instant) -> bool {
-        self.0.values().fold(true, |all, pidfd| ends(pidfd, give_up) && all)
+        self.0.values().all(|pidfd| ends(pidfd, give_up))
     }
 
     fn count(&self) -> u32 {

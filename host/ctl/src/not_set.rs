@@ -1,0 +1,36 @@
+//! What a tool's manifest declares (`worker_env`) and has no value here, as its worker would find it.
+
+use crate::visible::one_line;
+use cjm_catalog::{CatalogEntry, Settings};
+use cjm_engine::{HostOptions, unset_variables};
+use cjm_wire::manifest::DeclaredVariable;
+use serde_json::{Value, json};
+
+/// A line for each, with the way to set a secret.
+pub(crate) fn lines(entry: &CatalogEntry, settings: &Settings) -> String {
+    let name = one_line(&entry.manifest.code.name);
+    let line = |variable: &DeclaredVariable| {
+        let required = if variable.required { ", required" } else { "" };
+        let variable_name = one_line(&variable.name);
+        match variable.secret {
+            true => format!(
+                "  {variable_name} (secret{required}): not set; `cjm-ctl set-secret {name} {variable_name}` sets it\n"
+            ),
+            false if variable.required => format!("  {variable_name} (required): not set\n"),
+            false => format!("  {variable_name}: not set\n"),
+        }
+    };
+    match unset_variables(entry, &HostOptions::from(settings)) {
+        Ok(unset) => unset.iter().map(line).collect(),
+        Err(error) => format!("  Variables: {}\n", one_line(&error.to_string())),
+    }
+}
+
+/// As a document has them; null where what is stored cannot be read.
+pub(crate) fn document(entry: &CatalogEntry, settings: &Settings) -> Value {
+    let as_json = |variable: &DeclaredVariable| json!({"name": variable.name, "secret": variable.secret, "required": variable.required});
+    match unset_variables(entry, &HostOptions::from(settings)) {
+        Ok(unset) => unset.iter().map(as_json).collect(),
+        Err(_) => Value::Null,
+    }
+}
