@@ -203,8 +203,8 @@ fn a_failure_in_initialize_and_one_for_want_of_a_secret_are_told_as_what_they_ar
     let listed = world.run(&["list", "--long"]).expect(0);
     assert!(listed.stdout.contains("WORDS_TOKEN (secret): not set"), "{}", listed.describe());
     assert!(listed.stdout.contains("WORDS_URL: not set"), "{}", listed.describe());
-    world.run(&["set-secret", "setsup", "WORDS_TOKEN", "--value", "a-long-value"]).expect(0);
-    world.run(&["call", "setsup", "--action", "ask"]).expect(0);
+    let _ = world.run(&["set-secret", "setsup", "WORDS_TOKEN", "--value", "a-long-value"]).expect(0);
+    let _ = world.run(&["call", "setsup", "--action", "ask"]).expect(0);
     let listed = world.run(&["list", "--long"]).expect(0);
     assert!(!listed.stdout.contains("WORDS_TOKEN (secret): not set"), "{}", listed.describe());
     assert_eq!(
@@ -245,9 +245,9 @@ fn stored_names_that_reach_no_tool_are_marked_and_an_unknown_capability_is_an_er
         serde_json::from_str(&std::fs::read_to_string(&path).expect("read")).expect("JSON");
     manifest["code"]["worker_env"] = json!([{"name": "WORDS_TOKEN", "secret": true}]);
     std::fs::write(&path, manifest.to_string()).expect("write");
-    world.run(&["list-secrets", "setsup"]).expect(0);
+    let _ = world.run(&["list-secrets", "setsup"]).expect(0);
     for key in ["WORDS_TOKEN", "WORDS_TOKN"] {
-        world.run(&["set-secret", "setsup", key, "--value", "a-long-value"]).expect(0);
+        let _ = world.run(&["set-secret", "setsup", key, "--value", "a-long-value"]).expect(0);
     }
     let listed = world.run(&["list-secrets", "setsup"]).expect(0);
     let line =
@@ -259,7 +259,7 @@ fn stored_names_that_reach_no_tool_are_marked_and_an_unknown_capability_is_an_er
     says(&unknown, "there is no capability 'setsupp'");
     says(&unknown, "setsup");
     // What is kept for what is to come is shown.
-    world.run(&["set-secret", "later", "A_KEY", "--value", "a-long-value", "--force"]).expect(0);
+    let _ = world.run(&["set-secret", "later", "A_KEY", "--value", "a-long-value", "--force"]).expect(0);
     assert!(world.run(&["list-secrets", "later"]).expect(0).stdout.contains("A_KEY"));
 }
 

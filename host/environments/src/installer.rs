@@ -75,7 +75,7 @@ struct Installation<'a> {
 
 /// An entry after the quick look that needs neither network nor processes.
 enum FirstLook<'a> {
-    Settled(EntryReport),
+    Settled(Box<EntryReport>),
     ToInstall(PythonEntry<'a>),
 }
 
@@ -102,7 +102,7 @@ impl Installation<'_> {
         let mut reports: Vec<(usize, EntryReport)> = stream::iter(looked.into_iter().enumerate())
             .map(|(index, looked)| async move {
                 let report = match looked {
-                    FirstLook::Settled(report) => report,
+                    FirstLook::Settled(report) => *report,
                     FirstLook::ToInstall(entry) => self.install_python(index, &entry, tools.as_ref()).await,
                 };
                 (self.tell)(InstallEvent::Finished { entry: index, report: Box::new(report.clone()) });
@@ -121,7 +121,7 @@ impl Installation<'_> {
         let ended = |result: Result<EntryReport, EnvironmentError>| {
             let mut report = result.unwrap_or_else(|error| failed(entry, &ErrorReport::of(&error)));
             report.seconds = started.elapsed().as_secs_f64();
-            FirstLook::Settled(report)
+            FirstLook::Settled(Box::new(report))
         };
         if let Some(source) = entry.fault.clone() {
             return ended(Err(EnvironmentError::CapabilitiesInvalid { path: self.list.clone(), source }));

@@ -149,6 +149,7 @@ fn shown(name: &str, value: &Value) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "literals are passed")]
 mod tests {
     use super::*;
     use serde_json::json;

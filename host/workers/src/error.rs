@@ -55,7 +55,7 @@ pub enum StartError {
         /// One line from the tool.
         message: Box<str>,
         /// Variables that the host has and the worker did not get, and that the failure speaks of.
-        not_passed: Vec<String>,
+        not_passed: Box<[String]>,
         /// Variables that its manifest declares and that have no value, and that the failure speaks of.
         unset: Box<[Missing]>,
         /// Where it failed, if the tool said so.
@@ -73,7 +73,7 @@ pub enum StartError {
         /// What to do where something from outside ended it: its variables and last lines have no part in that.
         next_step: Option<Box<str>>,
         /// See `LoadFailed`.
-        not_passed: Vec<String>,
+        not_passed: Box<[String]>,
         /// See `LoadFailed`.
         unset: Box<[Missing]>,
         /// The tool's last words.
@@ -529,7 +529,7 @@ mod tests {
         StartError::LoadFailed {
             capability: "t".to_owned(),
             unset: Box::default(),
-            not_passed: spoken_of(&host, [message, traceback.unwrap_or_default()]),
+            not_passed: spoken_of(&host, [message, traceback.unwrap_or_default()]).into(),
             message: message.into(),
             traceback: traceback.map(Box::from),
             stderr_tail: Vec::new(),

@@ -137,7 +137,7 @@ impl Common {
         StartError::LoadFailed {
             capability: plan.capability.clone(),
             unset: required::spoken_of(&plan.unset, words.clone()),
-            not_passed: spoken_of(&plan.not_passed, words),
+            not_passed: spoken_of(&plan.not_passed, words).into(),
             message: failure.message.into(),
             traceback: failure.traceback.map(Box::from),
             stderr_tail,
@@ -161,7 +161,7 @@ impl Common {
         let words = by_itself.flat_map(|death| death.stderr_tail.iter().map(String::as_str));
         StartError::Died {
             unset: required::spoken_of(&plan.unset, words.clone()),
-            not_passed: spoken_of(&plan.not_passed, words),
+            not_passed: spoken_of(&plan.not_passed, words).into(),
             capability: plan.capability.clone(),
             next_step: outside.map(|death| death.verdict.next_step().into()),
             verdict: death
