@@ -243,7 +243,7 @@ pub(crate) struct LogsArgs {
     /// Only what became pending, running, completed, failed or cancelled (implies --journal); may be repeated
     #[arg(long, value_name = "STATUS", value_delimiter = ',')]
     pub(crate) status: Vec<String>,
-    /// Only this node of a composition, or one element of it as each[0] (implies --journal)
+    /// Only this node of a composition, or one element of it as `each[0]` (implies --journal)
     #[arg(long, value_name = "NODE")]
     pub(crate) node: Option<String>,
     /// Only records of this level and above (TRACE, DEBUG, INFO, WARNING, ERROR, CRITICAL)

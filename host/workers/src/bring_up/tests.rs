@@ -130,7 +130,7 @@ async fn what_could_not_be_loaded_is_killed_and_says_why_before_its_death_does()
     let (started, stage) = stage.start().await;
     let error = started.err().expect("it was not loaded");
     assert!(
-        matches!(&error, StartError::LoadFailed { not_passed, .. } if not_passed == &["MY_VAR"]),
+        matches!(&error, StartError::LoadFailed { not_passed, .. } if **not_passed == ["MY_VAR"]),
         "{error}"
     );
     stage.was_killed("StartFailed { why: \"KeyError: 'MY_VAR'\" }");
