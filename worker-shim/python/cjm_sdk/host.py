@@ -383,25 +383,29 @@ class Host:
             self._queries.submit(self._cancel_in_tool, targets, not call_id)
 
     def _cancel_in_tool(self, targets, everything):
-        try:
-            if everything and not targets and hasattr(self.tool, "cancel"):
-                self.tool.cancel()
-            for call in targets:
-                alone = everything or len(calls.running_now()) <= 1
-                if call.started and not call.done:
-                    call.run(self._cancel_one, call, alone)
-                    # The tool's own cancel() has now stopped everything, if that is what it does.
-                    everything = False
-        except BaseException as error:
-            self.record("WARNING", "cjm_sdk", "cancel() failed: " + errors.one_line(error), errors.traceback_of(error))
+        if everything and not targets and hasattr(self.tool, "cancel"):
+            self._try_to_cancel(self.tool.cancel)
+        for call in targets:
+            alone = everything or len(calls.running_now()) <= 1
+            if call.started and not call.done:
+                call.run(self._cancel_one, call, alone)
+                # The tool's own cancel() has now stopped everything, if that is what it does.
+                everything = False
 
     def _cancel_one(self, call, alone):
         if not self._own:
-            genuine.cancel(self.tool, call, alone)
+            self._try_to_cancel(genuine.cancel, self.tool, call, alone)
             return
         for callback in list(call.callbacks):
-            callback()
-        self.tool.cancel()
+            self._try_to_cancel(callback)
+        self._try_to_cancel(self.tool.cancel)
+
+    def _try_to_cancel(self, function, *args):
+        """What one of them does wrong must not keep the others from being asked."""
+        try:
+            function(*args)
+        except BaseException as error:
+            self.record("WARNING", "cjm_sdk", "cancel() failed: " + errors.one_line(error), errors.traceback_of(error))
 
     def _end(self):
         """Cancels what runs and has the process finish; on the thread that reads."""

@@ -5,6 +5,7 @@ pass where an event can be awaited.
 """
 
 import json
+import time
 import unittest
 
 from shim import (
@@ -219,6 +220,15 @@ class Calls(unittest.TestCase):
             self.shim.until([PROGRESS], call)
             self.shim.send(CANCEL, call)
             self.assertEqual(self.shim.answer(call)[1]["status"], 409, action)
+
+    def test_a_callback_that_fails_keeps_no_other_from_being_called(self):
+        call = self.shim.begin(EXECUTE, request("wait_with_a_bad_callback"))
+        self.shim.until([PROGRESS], call)
+        began = time.monotonic()
+        self.shim.send(CANCEL, call)
+        self.assertEqual(self.shim.answer(call)[1]["status"], 409)
+        self.assertLess(time.monotonic() - began, 10)
+        self.shim.until([RECORD], having=b"a bad callback")
 
     def test_calls_beyond_the_maximum_wait_and_can_be_cancelled(self):
         running = self.ready["concurrency_max"]

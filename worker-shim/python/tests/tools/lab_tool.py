@@ -127,6 +127,20 @@ class Lab(Capability):
                 raise RuntimeError("child failed")
 
     @action
+    def wait_with_a_bad_callback(self):
+        """A callback that fails comes before the one that ends the wait."""
+        import threading
+
+        def fail():
+            raise ValueError("a bad callback")
+
+        stopped = threading.Event()
+        with self.cancel_signal_to(fail), self.cancel_signal_to(stopped.set):
+            self.report_progress(0.5, "bad callback")
+            stopped.wait(20)
+        self.check_cancel()
+
+    @action
     def report(self):
         with self.heartbeat("loading", interval_s=0.02):
             time.sleep(0.07)
