@@ -128,7 +128,8 @@ pub(crate) fn rows(ours: &Told, theirs: &Told) -> Vec<String> {
     let of_worker = |told: &Told| {
         told.rows
             .iter()
-            .filter(|row| row["job_id"].is_null())
+            // Of calls that are no jobs theirs says nothing (COMPATIBILITY, "Rows of direct calls and streams").
+            .filter(|row| row["job_id"].is_null() && row["event_type"] != "direct_call_failed")
             .map(|row| plain_row(row, told))
             .collect::<Vec<_>>()
     };
