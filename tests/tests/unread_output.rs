@@ -100,7 +100,7 @@ fn a_deadline_holds_where_a_stream_is_not_read() {
         let call = [&call[..], more].concat();
         let ended = pipe.start(&world, redirected, &call).wait(COMMAND_MAX).expect(exit::TIMED_OUT);
         let told = redirected == ONE_STREAM;
-        assert_eq!(ended.stderr.contains("did not answer within 3 s"), told, "{}", ended.describe());
+        assert_eq!(ended.stderr.contains("did not end within 3 s"), told, "{}", ended.describe());
         assert_eq!(ended.stderr.contains("nothing read them"), told, "{}", ended.describe());
         assert_over(&world);
         std::fs::remove_file(&pipe.path).expect("removed");

@@ -24,7 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 /// How long a cancelled composition, or what a failed one has cancelled, may take to end before its workers are ended.
 const CANCEL_GRACE: Duration = Duration::from_secs(5);
@@ -170,12 +170,15 @@ async fn perform(
         board.running.replace(Some(id.clone()));
         host.wait_composition(&id).await
     };
-    let events = host.events();
-    tokio::select! {
+    let mut events = host.events();
+    let outcome = tokio::select! {
         biased;
-        outcome = work => outcome.map_err(Fault::from),
-        never = board.follow(events) => match never {},
-    }
+        outcome = work => outcome,
+        never = board.follow(&mut events) => match never {},
+    };
+    // What was said before the end is shown before it.
+    board.catch_up(&mut events);
+    outcome.map_err(Fault::from)
 }
 
 /// Lets what runs end by itself if it can, and returns what came of it.
@@ -312,12 +315,23 @@ impl RunBoard {
     }
 
     /// Shows events for as long as it is polled.
-    async fn follow(&self, mut events: Receiver<HostEvent>) -> std::convert::Infallible {
+    async fn follow(&self, events: &mut Receiver<HostEvent>) -> std::convert::Infallible {
         loop {
             match events.recv().await {
                 Ok(event) => self.show(&event),
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return std::future::pending().await,
+            }
+        }
+    }
+
+    /// Shows what has been said so far.
+    fn catch_up(&self, events: &mut Receiver<HostEvent>) {
+        loop {
+            match events.try_recv() {
+                Ok(event) => self.show(&event),
+                Err(TryRecvError::Lagged(_)) => {}
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
             }
         }
     }

@@ -160,7 +160,7 @@ mod tests {
             exit_code: 0,
         };
         assert_eq!(stat, expected);
-        let rest = " 1".repeat(25);
+        let rest = " 1".repeat(24);
         assert_eq!(parse(&[line, rest.as_bytes(), b" 2816"].concat()).unwrap().exit_code, 2816);
     }
 
