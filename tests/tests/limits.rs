@@ -70,7 +70,7 @@ fn too_little_memory_for_threads_is_told_before_they_are_started() {
     let world = world();
     // As much as the program itself needs to be loaded, and more until all of it fits.
     let mut refused = 0;
-    for megabytes in (150..1_600).step_by(125) {
+    for megabytes in (150..1_700).step_by(125) {
         let ended = under(&world, &format!("ulimit -v {}", megabytes * 1024), &CALL);
         let code = ended.code.unwrap_or_else(|| panic!("by a signal: {}", ended.describe()));
         assert!(code != 101 && ended.elapsed.as_secs() < 60, "{}", ended.describe());

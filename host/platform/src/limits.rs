@@ -38,6 +38,8 @@ pub fn soft(limit: Limit) -> Option<u64> {
 /// aside for it.
 const THREAD_ADDRESS_BYTES: u64 = (2 + 64) * MIB;
 const MIB: u64 = 1024 * 1024;
+/// What blocks gets threads when it comes, and a thread that cannot be had then ends the process.
+const SPARE_THREADS: u64 = 3;
 
 /// Whether this process may have the addresses of so many more threads. Where it may not, anything may fail: a library that
 /// gets no memory ends the process.
@@ -46,7 +48,7 @@ const MIB: u64 = 1024 * 1024;
 /// The limit, and what would be needed.
 pub fn check_addresses(threads: u64) -> io::Result<()> {
     let Some(limit) = soft(Limit::Memory) else { return Ok(()) };
-    let needed = crate::proc_stat::address_bytes()? + threads * THREAD_ADDRESS_BYTES;
+    let needed = crate::proc_stat::address_bytes()? + (threads + SPARE_THREADS) * THREAD_ADDRESS_BYTES;
     if needed <= limit {
         return Ok(());
     }
