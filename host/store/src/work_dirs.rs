@@ -1,5 +1,5 @@
-//! Directories in which calls of programs ran and left their results: `data/NAME/work/WORKER/CALL`. They go with the jobs of
-//! their age.
+//! Directories in which calls of programs ran and left their results: `WORKER/CALL` in the folder `work` of each capability's
+//! own data. They go with the jobs of their age.
 //!
 //! What must hold: a call that runs keeps its directory, and a link leads nowhere: what it points to stays.
 
@@ -72,8 +72,8 @@ mod tests {
     use std::time::Duration;
 
     /// A call's directory with so many bytes in it, last changed so long ago.
-    fn call(data_dir: &Path, path: &str, bytes: usize, hours: u64) -> PathBuf {
-        let call = data_dir.join("data").join(path);
+    fn call(folder: &Path, path: &str, bytes: usize, hours: u64) -> PathBuf {
+        let call = folder.join(path);
         fs::create_dir_all(call.join("deep")).expect("made");
         fs::write(call.join("deep/result"), vec![b'x'; bytes]).expect("written");
         let changed = SystemTime::now() - Duration::from_secs(hours * 3600);
@@ -85,23 +85,26 @@ mod tests {
     fn what_is_old_goes_unless_it_runs_and_links_lead_nowhere() {
         let dir = tempfile::tempdir().expect("a directory");
         let dir = dir.path();
-        let old = call(dir, "sort/work/w1/1", 10, 5);
-        let older = call(dir, "sort/work/w1/2", 20, 50);
-        let new = call(dir, "sort/work/w2/1", 40, 0);
-        let running = call(dir, "sort/work/w3/1", 80, 50);
-        let killed = call(dir, "other/work/w4/1", 160, 50);
+        let data = dir.join("data");
+        let [sort, other] = ["sort", "other"].map(|name| data.join(name).join("work"));
+        let old = call(&sort, "w1/1", 10, 5);
+        let older = call(&sort, "w1/2", 20, 50);
+        let new = call(&sort, "w2/1", 40, 0);
+        let running = call(&sort, "w3/1", 80, 50);
+        let killed = call(&other, "w4/1", 160, 50);
         let lock = File::create(running_mark(&running)).expect("made");
         lock.lock().expect("locked");
         File::create(running_mark(&killed)).expect("made");
-        let own = call(dir, "sort/models/w5/1", 320, 50);
-        let outside = call(dir, "../elsewhere/work/w6/1", 640, 50);
-        symlink(dir.join("elsewhere"), dir.join("data/linked")).expect("linked");
-        symlink(&outside, dir.join("data/sort/work/w2/link")).expect("linked");
+        let own = call(&data.join("sort/models"), "w5/1", 320, 50);
+        let elsewhere = dir.join("elsewhere");
+        let outside = call(&elsewhere.join("work"), "w6/1", 640, 50);
+        symlink(&elsewhere, data.join("linked")).expect("linked");
+        symlink(&outside, sort.join("w2/link")).expect("linked");
         let before = SystemTime::now() - Duration::from_secs(3600);
         assert_eq!(forget(dir, before), Gone { directories: 3, bytes: 190 });
         assert!([&old, &older, &killed].iter().all(|gone| !gone.exists()));
         assert!([&new, &running, &own, &outside].iter().all(|kept| kept.join("deep/result").exists()));
-        assert!(!dir.join("data/sort/work/w1").exists() && !dir.join("data/other/work/w4").exists());
+        assert!(!sort.join("w1").exists() && !other.join("w4").exists());
         drop(lock);
         assert_eq!(forget(dir, before), Gone { directories: 1, bytes: 80 });
         assert_eq!(forget(&dir.join("nowhere"), before), Gone::default());
