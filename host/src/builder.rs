@@ -4,6 +4,7 @@ use crate::binding::Binding;
 use crate::{BlockingPipeline, CapabilitySpec, Pipeline, PipelineError};
 use cjm_engine::{Host, HostOptions, ManifestFolder, check_known};
 use cjm_wire::RunId;
+use cjm_wire::composition::INSTANCES_MAX;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -166,6 +167,12 @@ impl PipelineBuilder {
 
     /// What holds in the present folder, under what this builder was told.
     fn options(&self) -> Result<HostOptions, PipelineError> {
+        if let Some(spec) = self.specs.iter().find(|spec| spec.instances > INSTANCES_MAX) {
+            let (name, instances) = (&spec.name, spec.instances);
+            let message =
+                format!("{instances} instances of \"{name}\", more than the {INSTANCES_MAX} allowed");
+            return Err(PipelineError::Spec { message });
+        }
         let mut options = HostOptions::resolve(self.data_dir.clone())?;
         if !self.search_paths.is_empty() {
             options.manifest_dirs = self.search_paths.iter().map(ManifestFolder::named).collect();

@@ -33,7 +33,7 @@ pub enum PipelineError {
         reason: Option<String>,
     },
     /// A record is not a specification.
-    #[error("a capability's specification cannot be read: {message}")]
+    #[error("a capability's specification cannot be used: {message}")]
     Spec {
         /// What is wrong.
         message: String,

@@ -62,7 +62,7 @@ impl CapabilitySpec {
         self
     }
 
-    /// How many instances to load, at least one. The first is named like the capability, the others `NAME-2`, …
+    /// How many instances to load, at least one and at most [`INSTANCES_MAX`](cjm_wire::composition::INSTANCES_MAX). The first is named like the capability, the others `NAME-2`, …
     #[must_use]
     pub fn instances(mut self, instances: u32) -> Self {
         self.instances = instances.max(1);

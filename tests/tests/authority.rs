@@ -125,6 +125,37 @@ fn a_cloned_folder_runs_nothing_and_gets_no_secret_until_it_is_allowed() {
 }
 
 #[test]
+fn one_word_is_asked_for_a_folder_and_what_is_new_in_it_is_told() {
+    let world = World::new();
+    home(&world, &[]);
+    let tool = |name: &str, says: &str| shell(name, &format!("echo {says}"), &json!({}));
+    let project = cloned(&world, &[("one.json", tool("one", "1")), ("two.json", tool("two", "2"))]);
+    let folder = project.join(".cjm/manifests");
+    let list = there(&world, &project, &["list"]).expect(0);
+    let step = format!("`cjm-ctl allow {}`", folder.display());
+    assert!(
+        list.stderr.contains("2 manifests in ") && list.stderr.contains("one, two"),
+        "{}",
+        list.describe()
+    );
+    assert_eq!(list.stderr.matches(&step).count(), 1, "{}", list.describe());
+    let _ = there(&world, &project, &["allow", &folder.display().to_string()]).expect(0);
+    std::fs::write(folder.join("one.json"), tool("one", "changed").to_string()).expect("write");
+    std::fs::write(folder.join("three.json"), tool("three", "3").to_string()).expect("write");
+    let list = there(&world, &project, &["list"]).expect(0);
+    assert!(list.stderr.contains("one (changed since), three"), "{}", list.describe());
+    let allowed = there(&world, &project, &["allow"]).expect(0);
+    for words in [
+        "Allowed one (changed since you allowed it): runs /bin/sh",
+        "Allowed two (as before): runs /bin/sh",
+        "Allowed three: runs /bin/sh",
+    ] {
+        assert!(allowed.stdout.contains(words), "{words}\n{}", allowed.describe());
+    }
+    world.assert_nothing_left();
+}
+
+#[test]
 fn a_data_directory_that_the_folder_brings_along_is_found_too_and_installing_is_the_word() {
     let world = World::new();
     home(&world, &[]);

@@ -6,6 +6,8 @@ use cjm_tests::world::{COMMAND_MAX, Outcome, World, eventually, manifest};
 use cjm_tests::{journal, python};
 use cjm_wire::describe::exit;
 use serde_json::{Value, json};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 /// Runs a command with `--json` and without, and checks both faces of its error. Returns the error's document.
@@ -268,6 +270,55 @@ fn a_missing_input_file_is_noticed_before_the_tool_runs() {
         "{}",
         outcome.describe()
     );
+}
+
+#[test]
+fn a_store_that_is_no_file_is_told_and_waited_for_by_nobody() {
+    for (name, arguments) in [("journal.db", &["logs", "--journal"][..]), ("diagnostics.db", &["logs"])] {
+        type Make<'a> = &'a dyn Fn(&Path) -> bool;
+        let shapes: [(&str, Make<'_>); 3] = [
+            ("a FIFO", &|path| Command::new("mkfifo").arg(path).status().is_ok_and(|made| made.success())),
+            ("a device", &|path| std::os::unix::fs::symlink("/dev/zero", path).is_ok()),
+            ("a folder", &|path| std::fs::create_dir(path).is_ok()),
+        ];
+        for (shape, make) in shapes {
+            let world = World::new();
+            std::fs::create_dir_all(world.data_dir()).expect("made");
+            assert!(make(&world.data_dir().join(name)), "{shape}");
+            let error = check(&world, arguments, "store.file", exit::STORE);
+            assert!(
+                error["message"].as_str().is_some_and(|m| m.contains("not a regular file")),
+                "{shape}: {error:#}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_written_file_is_named_on_one_line() {
+    let world = World::new();
+    let source = "
+import os
+import pathlib
+
+from cjm_sdk import Capability, action
+
+class Writer(Capability):
+    name = 'writer'
+    version = '1.0.0'
+
+    @action
+    def write(self):
+        path = pathlib.Path(os.environ['CJM_CAPABILITY_DATA_DIR']) / 'a\\nb.txt'
+        path.write_text('x')
+        return {'path': str(path), 'bytes': 1}
+";
+    world.install_python("writer", "Writer", source);
+    let outcome = world.run(&["call", "writer", "--output", "out"]).expect(exit::OK);
+    let wrote: Vec<&str> = outcome.stderr.lines().filter(|line| line.starts_with("wrote ")).collect();
+    assert!(wrote.iter().any(|line| line.contains("a\\nb.txt (1 bytes)")), "{}", outcome.describe());
+    assert_eq!(outcome.stderr.lines().count(), wrote.len(), "{}", outcome.describe());
+    world.assert_nothing_left();
 }
 
 #[test]

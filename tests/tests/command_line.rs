@@ -124,6 +124,33 @@ fn a_deadline_ends_the_call_and_its_processes() {
     let _ = world.run(&["call", "shell", "--action", "wait", "--timeout", "0"]).expect(exit::USAGE);
 }
 
+/// Somebody else's lock on a directory is waited for, and whoever waits can leave.
+#[test]
+fn whoever_waits_for_the_locks_of_a_directory_can_leave() {
+    let world = world();
+    let say = ["call", "shell", "--action", "say", "text=x"];
+    let _ = world.run(&say).expect(exit::OK);
+    let file = world.write("w.yaml", "name: w\nnodes:\n  w: {capability: shell, action: wait}\n");
+    let run = ["run", &file.display().to_string()];
+    let held = std::fs::File::open(world.data_dir()).expect("it opens");
+    held.lock().expect("locked");
+    for command in [&say[..], &run] {
+        let late = world.run(&[command, &["--timeout", "1", "--json"]].concat()).expect(exit::TIMED_OUT);
+        assert_eq!(late.json()["error"]["code"], "host.start_deadline", "{}", late.describe());
+        let waiting = world.start(command);
+        eventually("the host to have its own lock", BEGIN_MAX, || {
+            let holder = cjm_platform::lock::holder(&world.data_dir().join("host.lock"))?;
+            holder.contains(&format!("pid {} ", waiting.pid().as_raw())).then_some(())
+        });
+        waiting.signal(Signal::INT);
+        let left = waiting.wait(Duration::from_secs(5)).expect(130);
+        assert!(left.stderr.contains("interrupted"), "{}", left.describe());
+    }
+    drop(held);
+    let _ = world.run(&say).expect(exit::OK);
+    world.assert_nothing_left();
+}
+
 #[test]
 fn a_signal_cancels_clears_and_gives_its_exit_code() {
     let composition = "name: w\nnodes:\n  w: {capability: shell, action: wait}\n";

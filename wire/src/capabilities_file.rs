@@ -159,8 +159,7 @@ impl CapabilitiesFile {
             capabilities: Option<Vec<Entry>>,
         }
         // An empty file is read as nothing at all.
-        let file: Option<File> = crate::yaml::from_str(text)
-            .map_err(|error| CapabilitiesFileError::Malformed(error.to_string()))?;
+        let file: Option<File> = crate::yaml::from_str(text).map_err(CapabilitiesFileError::Malformed)?;
         if let Some(File { capabilities: Some(capabilities) }) = file {
             return Ok(Self { capabilities });
         }

@@ -20,6 +20,8 @@ pub use crate::template::{PathStep, Reference, TEMPLATE_DEPTH_MAX, TextPart, par
 pub const NODES_MAX: usize = 10_000;
 /// Most elements one mapped node may run over.
 pub const MAP_ELEMENTS_MAX: usize = 100_000;
+/// Most instances of one capability: each is a process, and a machine runs few of them well.
+pub const INSTANCES_MAX: u32 = 256;
 /// Largest composition file, in bytes.
 pub const COMPOSITION_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Node names that would hide something else.
@@ -93,7 +95,7 @@ pub enum InputKind {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CapabilityUse {
-    /// How many instances to load; 1 when absent.
+    /// How many instances to load, at most [`INSTANCES_MAX`]; 1 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instances: Option<u32>,
     /// Configuration of every instance.
@@ -245,8 +247,7 @@ impl Composition {
         if text.len() > COMPOSITION_BYTES_MAX {
             return Err(CompositionError::TooLarge(text.len()));
         }
-        let mut composition: Self =
-            crate::yaml::from_str(text).map_err(|error| CompositionError::Malformed(error.to_string()))?;
+        let mut composition: Self = crate::yaml::from_str(text).map_err(CompositionError::Malformed)?;
         if composition.values().any(exact_yaml::may_be_rounded) {
             composition.take_exact(text)?;
         }
@@ -293,6 +294,12 @@ impl Composition {
         let invalid = |place: String, message: String| Err(CompositionError::Invalid { place, message });
         if self.nodes.len() > NODES_MAX {
             return invalid("nodes".into(), format!("{} nodes, more than {NODES_MAX}", self.nodes.len()));
+        }
+        for (name, capability) in &self.capabilities {
+            if capability.instances.is_some_and(|instances| instances > INSTANCES_MAX) {
+                let message = format!("more than the {INSTANCES_MAX} instances allowed");
+                return invalid(format!("capabilities.{name}.instances"), message);
+            }
         }
         for (name, node) in &self.nodes {
             let place = format!("nodes.{name}");
@@ -377,6 +384,14 @@ mod tests {
                 other => panic!("{nodes}: {other:?}"),
             }
         }
+        let instances =
+            |count| format!("{base}  a: {{capability: c}}\ncapabilities:\n  c: {{instances: {count}}}\n");
+        let many = Composition::parse(&instances(INSTANCES_MAX + 1)).expect_err("too many");
+        assert!(
+            many.to_string().contains("capabilities.c.instances") && many.to_string().contains("256"),
+            "{many}"
+        );
+        Composition::parse(&instances(INSTANCES_MAX)).expect("just enough");
         let malformed = Composition::parse(&format!("{base}  a: {{capability: c, unknown: 1}}\n"));
         assert!(matches!(malformed, Err(CompositionError::Malformed(_))), "{malformed:?}");
         Composition::parse(&format!(

@@ -12,8 +12,7 @@ pub fn parse_inputs(text: &str) -> Result<Arguments, CompositionError> {
     if let Some(inputs) = Json::parse(text).ok().and_then(|json| json.fields()) {
         return Ok(inputs);
     }
-    let inputs: Arguments =
-        crate::yaml::from_str(text).map_err(|error| CompositionError::Malformed(error.to_string()))?;
+    let inputs: Arguments = crate::yaml::from_str(text).map_err(CompositionError::Malformed)?;
     if !inputs.values().any(exact_yaml::may_be_rounded) {
         return Ok(inputs);
     }

@@ -25,7 +25,7 @@ impl Placed {
     /// # Errors
     /// What the reader says, with line and column in it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let tree: Tree = crate::yaml::from_str(text).map_err(|error| error.to_string())?;
+        let tree: Tree = crate::yaml::from_str(text)?;
         let mut places = HashMap::new();
         let value = tree.into_value(&mut String::new(), &mut places);
         Ok(Self { value, places })

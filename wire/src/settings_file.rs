@@ -186,8 +186,7 @@ impl SettingsFile {
         if text.len() > SETTINGS_BYTES_MAX {
             return Err(SettingsFileError::TooLarge(text.len()));
         }
-        let file: Option<Self> =
-            crate::yaml::from_str(text).map_err(|error| SettingsFileError::Malformed(error.to_string()))?;
+        let file: Option<Self> = crate::yaml::from_str(text).map_err(SettingsFileError::Malformed)?;
         Ok(file.unwrap_or_default())
     }
 }

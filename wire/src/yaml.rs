@@ -2,7 +2,7 @@
 //! a few lines of aliases of aliases stand for millions and keep it busy for seconds.
 
 use serde::de::DeserializeOwned;
-use serde_saphyr::{Error, Options};
+use serde_saphyr::{Options, UserMessageFormatter};
 
 /// Values that all aliases of a document together may stand for.
 const ALIASED_VALUES_MAX: usize = 20_000;
@@ -10,17 +10,32 @@ const ALIASED_VALUES_MAX: usize = 20_000;
 /// The document, as `T`.
 ///
 /// # Errors
-/// With line and column in its words.
-pub(crate) fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
+/// With line and column in its words, which speak of the document and not of the reader's options.
+pub(crate) fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let mut options = Options::default();
     options.alias_limits.max_total_replayed_events = ALIASED_VALUES_MAX;
     serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| error.render_with_formatter(&UserMessageFormatter))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::time::{Duration, Instant};
+
+    #[test]
+    fn errors_speak_of_the_document() {
+        for (text, words) in [
+            ("a: 1\na: 2\n", "duplicate mapping key"),
+            ("a: [1\n", "line 1"),
+            ("a: *x\n", "unknown"),
+            ("a: &a [*a]\n", "Recursive"),
+        ] {
+            let error = from_str::<serde_json::Value>(text).expect_err(text);
+            assert!(error.contains(words), "{error}");
+            assert!(!error.contains("Options") && !error.contains("Policy"), "{error}");
+        }
+    }
 
     #[test]
     fn aliases_work_and_aliases_of_aliases_end_at_once() {

@@ -6,7 +6,7 @@ use crate::allowed::{Allowed, AllowedError, Register};
 use crate::folders::{ManifestFolder, Standing};
 use cjm_platform::files::{FileError, read_regular_to_string};
 use cjm_wire::adapter::{AdapterError, AdapterManifest, is_adapter};
-use cjm_wire::describe::Described;
+use cjm_wire::describe::{Described, shell_word};
 use cjm_wire::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -117,11 +117,17 @@ impl Described for NotAllowed {
     }
 
     fn next_step(&self) -> String {
-        let path = self.path.display();
-        format!(
-            "`cjm-ctl allow --dry-run {path}` shows what it starts; if you trust it, `cjm-ctl allow {path}` allows it as it is now"
-        )
+        allow_step(&self.path)
     }
+}
+
+/// What to do about a manifest, or a folder of them, that was found and is not allowed.
+#[must_use]
+pub fn allow_step(path: &Path) -> String {
+    let path = shell_word(&path.display().to_string());
+    format!(
+        "`cjm-ctl allow --dry-run {path}` shows what it starts; if you trust it, `cjm-ctl allow {path}` allows it as it is now"
+    )
 }
 
 /// All that was found, by name.

@@ -8,7 +8,9 @@ pub mod programs;
 pub mod settings;
 pub mod suggestions;
 
-pub use catalog::{Catalog, CatalogEntry, CatalogError, CatalogProblem, MANIFESTS_MAX, NotAllowed};
+pub use catalog::{
+    Catalog, CatalogEntry, CatalogError, CatalogProblem, MANIFESTS_MAX, NotAllowed, allow_step,
+};
 pub use cjm_wire::manifest::MANIFEST_BYTES_MAX;
 pub use folders::{ManifestFolder, Standing, manifest_folders};
 pub use programs::ProgramError;

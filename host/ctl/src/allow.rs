@@ -17,6 +17,9 @@ use cjm_wire::settings_file::SETTINGS_FILE;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
+/// Of a manifest that was allowed before as it is now.
+const UNCHANGED: &str = "unchanged";
+
 /// Runs the command.
 pub(crate) fn run(global: &Global, args: &AllowArgs, output: &Output) -> CommandResult {
     let register = Register::of_user()?;
@@ -31,6 +34,7 @@ pub(crate) fn run(global: &Global, args: &AllowArgs, output: &Output) -> Command
     // A settings file of the folder may name programs, and goes with the manifests.
     let settings = settings.filter(|settings| !settings.programs_are_allowed());
     let catalog = Catalog::discover_allowing(&folders, || Ok(Allowed::default()));
+    let before = register.read()?;
     let mut manifests = Vec::new();
     for path in catalog.withheld().iter().map(|withheld| &withheld.path) {
         if place.is_file() && !same(&place, path) {
@@ -57,26 +61,41 @@ pub(crate) fn run(global: &Global, args: &AllowArgs, output: &Output) -> Command
     if !args.dry_run {
         register.allow(manifests.iter().map(|(path, content)| (path.as_path(), content.as_slice())))?;
     }
-    let mut shown: Vec<Value> = manifests.iter().map(|(path, content)| described(path, content)).collect();
+    let mut shown: Vec<Value> =
+        manifests.iter().map(|(path, content)| described(path, content, &before)).collect();
     if let Some(settings) = &settings {
         if !args.dry_run {
             settings.allow_programs()?;
         }
         let programs = settings.binaries.values().chain(&settings.conda_prefix);
         let programs: Vec<String> = programs.map(|path| path.display().to_string()).collect();
-        shown.push(json!({"name": SETTINGS_FILE, "runs": programs.join(", "), "manifest": settings.file.as_ref().map(path_text)}));
+        shown.push(json!({
+            "name": SETTINGS_FILE, "runs": programs.join(", "), "manifest": settings.file.as_ref().map(path_text),
+            "standing": "new",
+        }));
     }
-    if !args.dry_run {
-        journal(global, EventType::ManifestsAllowed, &shown, output)?;
+    let fresh: Vec<&Value> = shown.iter().filter(|manifest| manifest["standing"] != UNCHANGED).collect();
+    if !args.dry_run && !fresh.is_empty() {
+        journal(global, EventType::ManifestsAllowed, &fresh, output)?;
     }
+    tell(&shown, args, &register, output)
+}
+
+/// What was allowed, or would be.
+fn tell(shown: &[Value], args: &AllowArgs, register: &Register, output: &Output) -> CommandResult {
     let (key, word) = if args.dry_run { ("would_allow", "Would allow") } else { ("allowed", "Allowed") };
     if output.json {
         output.document(&json!({key: shown, "register": path_text(register.path())}))?;
         return Ok(exit::OK);
     }
-    for manifest in &shown {
+    for manifest in shown {
         let text = |key: &str| manifest[key].as_str().unwrap_or_default().to_owned();
-        output.line(&format!("{word} {}: runs {}", text("name"), text("runs")))?;
+        let standing = match text("standing").as_str() {
+            UNCHANGED => " (as before)",
+            "changed" => " (changed since you allowed it)",
+            _ => "",
+        };
+        output.line(&format!("{word} {}{standing}: runs {}", text("name"), text("runs")))?;
         output.line(&format!("  {}", text("manifest")))?;
         for start in manifest["starts"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             output.line(&format!("  starts {}", one_line(start)))?;
@@ -178,14 +197,21 @@ fn folders(
     Ok((folders, Some(settings)))
 }
 
-fn described(path: &Path, content: &[u8]) -> Value {
+/// A manifest, and whether the user knows it.
+fn described(path: &Path, content: &[u8], before: &Allowed) -> Value {
+    let standing = match before.knows(path) {
+        true if before.covers(path, content) => UNCHANGED,
+        true => "changed",
+        false => "new",
+    };
     let manifest = std::str::from_utf8(content).ok().and_then(|text| Manifest::parse(text).ok());
     let Some(manifest) = manifest else {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        return json!({"name": name, "runs": "inside the tools that it fits (a task adapter)", "manifest": path_text(path)});
+        return json!({"name": name, "runs": "inside the tools that it fits (a task adapter)", "manifest": path_text(path), "standing": standing});
     };
     json!({
         "name": manifest.code.name, "runs": runs(&manifest), "starts": starts(&manifest), "manifest": path_text(path),
+        "standing": standing,
     })
 }
 

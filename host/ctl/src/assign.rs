@@ -57,9 +57,15 @@ pub(crate) fn arguments(
 /// # Errors
 /// When it is not one.
 pub(crate) fn json_object(text: &str, option: &str) -> Result<Map<String, Value>, Fault> {
-    match serde_json::from_str(text) {
-        Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(no_object(option)),
+    match Json::parse(text) {
+        Ok(json) => match json.to_value() {
+            Ok(Value::Object(map)) => Ok(map),
+            Ok(_) => Err(no_object(option)),
+            Err(error) => Err(Fault::usage(
+                format!("{option} cannot be kept: {error}"),
+                "write fewer levels, or the number as text",
+            )),
+        },
         Err(error) => Err(no_json(option).caused_by(&error)),
     }
 }
@@ -256,6 +262,11 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert!(json_object("[1]", "--args").is_err() && json_object("{", "--args").is_err());
+        let deep = format!("{{\"a\": {}1{}}}", "[".repeat(200), "]".repeat(200));
+        for text in [deep.as_str(), "{\"a\": 18446744073709551616}"] {
+            let Err(Fault::Shown(report)) = json_object(text, "--config") else { panic!("{text}") };
+            assert!(report.message.starts_with("--config cannot be kept: "), "{report:?}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::out_folder;
 use crate::output::Output;
 use crate::progress::Board;
 use crate::stdin::Stdin;
+use crate::visible::one_line;
 use cjm_catalog::{Catalog, CatalogEntry, Settings};
 use cjm_engine::{
     CallError, Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Target, actor, check_known,
@@ -65,7 +66,7 @@ pub(crate) async fn run(
     let deadline = deadline(args.timeout)?;
     output.ends_at(deadline);
     args.output.as_deref().map(out_folder::make).transpose()?;
-    let host = Host::start(options).await?;
+    let host = start_host(options, deadline, interrupts).await?;
     let call = Call { host: &host, args, kwargs, config, output };
     let result = call.perform(deadline, interrupts).await;
     host.shutdown().await;
@@ -77,6 +78,25 @@ pub(crate) fn host_options(settings: &Settings) -> HostOptions {
     let mut options = HostOptions::from(settings);
     options.actor = actor("cjm-ctl");
     options
+}
+
+/// Starts it, unless the command is asked to end before: somebody else may hold the databases of its directory for long.
+pub(crate) async fn start_host(
+    options: HostOptions,
+    deadline: Option<Instant>,
+    interrupts: &Interrupts,
+) -> Result<Host, Fault> {
+    let directory = options.data_dir.clone();
+    tokio::select! {
+        host = Host::start(options) => Ok(host?),
+        code = interrupts.wait() => Err(interrupted(code)),
+        () = passed(deadline) => Err(Fault::new(
+            "host.start_deadline",
+            format!("the time was over before a host had started on {}", directory.display()),
+            "give it more time with --timeout, or see whether another program holds the databases there",
+        )
+        .with_exit(exit::TIMED_OUT)),
+    }
 }
 
 /// The present directory.
@@ -270,10 +290,11 @@ impl Call<'_> {
         };
         let result = written.as_ref().map_or(result, |written| &written.result);
         for (path, bytes) in written.iter().flat_map(|written| &written.files) {
-            self.output.note(&format!("wrote {} ({bytes} bytes)", path.display()));
+            self.output.note(&format!("wrote {} ({bytes} bytes)", one_line(&path.to_string_lossy())));
         }
         for path in written.iter().flat_map(|written| &written.left_out) {
-            self.output.error(&format!("warning: {} was not copied: it is no file", path.display()));
+            let path = path.to_string_lossy();
+            self.output.error(&format!("warning: {} was not copied: it is no file", one_line(&path)));
         }
         if self.output.json {
             let texts = |path: &PathBuf| path.to_string_lossy().into_owned();
@@ -301,20 +322,24 @@ impl Call<'_> {
             };
             self.output.document(&document)?;
             return Ok(error.map_or(exit::OK, |report| report.exit_code));
-        } else if self.args.raw
+        }
+        self.print_result(result)?;
+        unwritten.map_or(Ok(exit::OK), Err)
+    }
+
+    fn print_result(&self, result: &RawValue) -> Result<(), Fault> {
+        if self.args.raw
             && let Ok(text) = serde_json::from_str::<String>(result.get())
         {
-            self.output.result(&text)?;
-        } else if self.output.stdout_tty {
-            match serde_json::from_str::<Value>(result.get()) {
-                Ok(value) => self.output.document(&value)?,
-                // Deeper than a parsed value can be, or text that it cannot hold.
-                Err(_) => self.output.json_text(result.get())?,
-            }
-        } else {
-            self.output.json_text(result.get())?;
+            return self.output.result(&text);
         }
-        unwritten.map_or(Ok(exit::OK), Err)
+        if self.output.stdout_tty
+            && let Ok(value) = serde_json::from_str::<Value>(result.get())
+        {
+            return self.output.document(&value);
+        }
+        // On a terminal this is deeper than a parsed value can be, or text that it cannot hold.
+        self.output.json_text(result.get())
     }
 }
 

@@ -63,6 +63,8 @@ pub(crate) enum Command {
     Call(CallArgs),
     /// Run a composition of capabilities
     Run(RunArgs),
+    /// Show who uses the data directory, and what runs there now
+    Status,
     /// Show what happened: records of tools, their raw output, or the journal
     Logs(LogsArgs),
     /// Install everything that capabilities.yaml names

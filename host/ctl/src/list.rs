@@ -6,7 +6,7 @@ use crate::fault::{CommandResult, Fault};
 use crate::not_set;
 use crate::output::{Output, path_text};
 use crate::visible::one_line;
-use cjm_catalog::{Catalog, CatalogEntry, Settings};
+use cjm_catalog::{Catalog, CatalogEntry, NotAllowed, Settings, allow_step};
 use cjm_environments::{
     Conda, CondaOptions, Unused, env_name_of, is_interrupted, read_each_capability, unused_environments,
 };
@@ -69,8 +69,8 @@ pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> Co
             path.display()
         ));
     }
-    for withheld in catalog.withheld() {
-        output.error(&format!("warning: {withheld}\n  next: {}", withheld.next_step()));
+    for warning in of_withheld(catalog.withheld()) {
+        output.error(&warning);
     }
     for problem in catalog.problems() {
         output.error(&format!(
@@ -100,6 +100,43 @@ fn not_installed<'f>(catalog: &Catalog, file: &'f CapabilitiesFile, path: &Path)
     };
     let absent = |entry: &&Entry| !catalog.entries().any(|installed| gives(entry, installed));
     file.capabilities.iter().filter(absent).collect()
+}
+
+/// A warning for each folder: a project may bring a dozen manifests, and one word allows them all.
+fn of_withheld(withheld: &[NotAllowed]) -> Vec<String> {
+    let mut folders: Vec<(Option<&Path>, Vec<&NotAllowed>)> = Vec::new();
+    for manifest in withheld {
+        let folder = manifest.path.parent();
+        match folders.iter_mut().find(|(known, _)| *known == folder) {
+            Some((_, manifests)) => manifests.push(manifest),
+            None => folders.push((folder, vec![manifest])),
+        }
+    }
+    let warning = |(folder, manifests): (Option<&Path>, Vec<&NotAllowed>)| match (
+        folder,
+        manifests.as_slice(),
+    ) {
+        (Some(folder), [_, _, ..]) => {
+            let named = |manifest: &&NotAllowed| {
+                let changed = if manifest.was_allowed { " (changed since)" } else { "" };
+                format!("{}{changed}", one_line(&manifest.name))
+            };
+            let names: Vec<String> = manifests.iter().map(named).collect();
+            format!(
+                "warning: {} manifests in {} lie in a folder that you did not set up, and you have not allowed them: {}\n  \
+                 next: {}",
+                manifests.len(),
+                folder.display(),
+                names.join(", "),
+                allow_step(folder)
+            )
+        }
+        (_, manifests) => {
+            let words = |one: &&NotAllowed| format!("warning: {one}\n  next: {}", one.next_step());
+            manifests.iter().map(words).collect()
+        }
+    };
+    folders.into_iter().map(warning).collect()
 }
 
 /// A tool that stands in the list and cannot be called as it is.
@@ -188,6 +225,9 @@ fn details(entry: &CatalogEntry) -> String {
         if let Some(words) = action["description"].as_str().filter(|words| !words.is_empty()) {
             text.push_str(&format!("      {}\n", one_line(words)));
         }
+        for line in parameter_lines(&action["arguments"]) {
+            text.push_str(&format!("        {line}\n"));
+        }
     }
     text
 }
@@ -197,13 +237,34 @@ fn parameters(schema: &Value) -> String {
     let required = schema["required"].as_array().cloned().unwrap_or_default();
     let properties = schema["properties"].as_object();
     let parts = properties.into_iter().flatten().map(|(name, property)| {
-        let kind = property["type"].as_str().unwrap_or("value").to_uppercase();
+        let kind = match property["enum"].as_array() {
+            Some(values) => values.iter().map(shown).collect::<Vec<_>>().join("|"),
+            None => property["type"].as_str().unwrap_or("value").to_uppercase(),
+        };
         match required.iter().any(|needed| needed == name) {
             true => format!(" {name}={kind}"),
             false => format!(" [{name}={kind}]"),
         }
     });
     parts.collect()
+}
+
+/// What is said of each parameter beyond its name and type.
+fn parameter_lines(schema: &Value) -> Vec<String> {
+    let properties = schema["properties"].as_object();
+    let line = |(name, property): (&String, &Value)| {
+        let description = property["description"].as_str().filter(|words| !words.is_empty());
+        let default = property.get("default").filter(|value| !value.is_null());
+        let default = default.map(|value| format!("(default {})", shown(value)));
+        let words: Vec<String> = description.map(str::to_owned).into_iter().chain(default).collect();
+        (!words.is_empty()).then(|| format!("{}: {}", one_line(name), one_line(&words.join(" "))))
+    };
+    properties.into_iter().flatten().filter_map(line).collect()
+}
+
+/// A value as it is typed: text without its quotes.
+fn shown(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn document(
@@ -330,4 +391,28 @@ impl Environments {
 
 fn python_exists(entry: &CatalogEntry) -> bool {
     Path::new(&entry.manifest.install.python_path).is_file()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_is_told_with_its_choices_its_default_and_what_it_means() {
+        let schema = json!({
+            "properties": {
+                "page": {"type": "string", "description": "Picture of a page."},
+                "layout": {"enum": ["auto", 6], "default": "auto", "description": "How to look."},
+                "dpi": {"type": "integer"},
+                "any": {"default": 1.5},
+            },
+            "required": ["page"],
+        });
+        assert_eq!(parameters(&schema), " page=STRING [layout=auto|6] [dpi=INTEGER] [any=VALUE]");
+        assert_eq!(
+            parameter_lines(&schema),
+            ["page: Picture of a page.", "layout: How to look. (default auto)", "any: (default 1.5)"]
+        );
+        assert!(parameters(&Value::Null).is_empty() && parameter_lines(&Value::Null).is_empty());
+    }
 }

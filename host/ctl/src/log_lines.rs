@@ -109,7 +109,16 @@ impl<'a> Told<'a> {
             Some(EventType::WorkerDied) => Self::end_of_worker(row),
             Some(EventType::StateTransition) => {
                 let error = row.payload.get(SNAPSHOT_KEY).and_then(|snapshot| snapshot.get("error"));
-                Self::failure(row, error, whole)
+                let failure = Self::failure(row, error, whole);
+                // The ancestor's rows count no attempts, and look as it prints them.
+                match row.payload.get("to").and_then(Value::as_str) {
+                    Some(to) if row.payload.contains_key("attempt") => {
+                        let reason = with_outcome(to, failure.reason);
+                        let keys = &["report", "error", SNAPSHOT_KEY, "from", "to"];
+                        Self { reason: Some(reason), keys, ..failure }
+                    }
+                    _ => failure,
+                }
             }
             Some(EventType::DirectCallFailed) => {
                 let failure = Self::failure(row, row.payload.get("error"), whole);
@@ -166,16 +175,16 @@ impl<'a> Told<'a> {
     fn end_of_run(row: &'a JournalRow, whole: bool) -> Self {
         let told = Self::failure(row, row.payload.get("error"), whole);
         let Some(outcome) = row.payload.get("outcome").and_then(Value::as_str) else { return told };
-        let reason = match told.reason {
-            Some(reason) => format!("{outcome}: {reason}"),
-            None => outcome.to_owned(),
-        };
+        let reason = with_outcome(outcome, told.reason);
         let nodes = row.payload.get("nodes").and_then(Value::as_array).into_iter().flatten();
         let nodes = nodes.filter_map(|node| {
             let name = node.get("name")?.as_str()?;
             Some(format!("node {name}: {}", end_of_node(node)?))
         });
-        Self { reason: Some(reason), keys: &["outcome", "report", "error"], nodes: nodes.collect(), ..told }
+        // Nodes stand below, and each failure has a row of its own.
+        let keys =
+            &["outcome", "status", "partial", "report", "error", "nodes", "failures", "failures_left_out"];
+        Self { reason: Some(reason), keys, nodes: nodes.collect(), ..told }
     }
 
     fn failure(row: &JournalRow, error: Option<&'a Value>, whole: bool) -> Self {
@@ -208,6 +217,11 @@ impl<'a> Told<'a> {
             nodes: Vec::new(),
         }
     }
+}
+
+/// `failed: why`, or the outcome alone.
+fn with_outcome(outcome: &str, reason: Option<String>) -> String {
+    reason.map_or_else(|| outcome.to_owned(), |reason| format!("{outcome}: {reason}"))
 }
 
 /// How a node of a `run_finished` row ended, and why, where the row says why.
@@ -320,6 +334,14 @@ mod tests {
              'nokey'\\x1b[2J (File \"kit.py\", line 7, in go) {\"from\": \"running\", \"job_snapshot\": \
              \"<snapshot:failed>\", \"to\": \"failed\"}"
         );
+        let mut ours = failed.clone();
+        ours.payload.insert("attempt".into(), json!(2));
+        let ours = journal(&ours, false);
+        assert!(ours.contains("- failed: call.tool_failed: KeyError: 'nokey'"), "{ours}");
+        assert!(ours.ends_with(r#"in go) {"attempt": 2}"#), "{ours}");
+        let completed = json!({"from": "running", "to": "completed", "attempt": 1, "job_snapshot": {"status": "completed"}});
+        let completed = journal(&row("state_transition", completed), false);
+        assert!(completed.ends_with(r#"- completed {"attempt": 1}"#), "{completed}");
         failed.node_id = Some("each".into());
         failed.payload.insert("element".into(), json!(3));
         let placed = journal(&failed, false);

@@ -34,6 +34,7 @@ mod sdk;
 mod secrets;
 mod setup;
 mod shell_help;
+mod status;
 mod stdin;
 mod troubles;
 mod validate;
@@ -142,6 +143,7 @@ async fn dispatch(cli: Cli, output: &Output, interrupts: &Interrupts) -> Command
             Command::List(args) => list::run(global, args, output).await,
             Command::Allow(args) => allow::run(global, args, output),
             Command::Validate(args) => validate::run(global, args, output).await,
+            Command::Status => status::run(global, output),
             Command::Logs(args) => logs::run(global, args, output).await,
             Command::InstallAll(args) => install_all::run(global, args, output).await,
             Command::RegenerateManifest(args) => regenerate::manifest(global, args, output).await,

@@ -3,7 +3,7 @@
 
 use crate::allow::tell_choice;
 use crate::assign::{ARGUMENTS_BYTES_MAX, arguments, text_of_file};
-use crate::call::{current_dir, deadline, host_options, passed, with_story_of_run};
+use crate::call::{current_dir, deadline, host_options, passed, start_host, with_story_of_run};
 use crate::cli::{Global, RunArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::interrupt::{Interrupts, interrupted};
@@ -50,7 +50,7 @@ pub(crate) async fn run(
     let inputs = resolve(&composition, &given, &cwd)?;
     let deadline = deadline(args.timeout)?;
     output.ends_at(deadline);
-    let host = Host::start(host_options(&global.settings()?)).await?;
+    let host = start_host(host_options(&global.settings()?), deadline, interrupts).await?;
     tell_choice(host.catalog(), composition.nodes.values().map(|node| node.capability.as_str()), output);
     let board = RunBoard::new(output, &composition);
     let name = composition.name.clone();

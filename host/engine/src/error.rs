@@ -2,7 +2,7 @@
 
 use cjm_catalog::{NotAllowed, suggestions};
 use cjm_decide::queue::QueueError;
-use cjm_platform::lock::LockError;
+use cjm_platform::lock::{LockError, pid_of};
 use cjm_platform::runtime_dir::RuntimeDirError;
 use cjm_store::StoreError;
 use cjm_store::room::is_about_room;
@@ -200,15 +200,22 @@ impl Described for HostError {
     }
 }
 
+/// How whoever finds another host stops it, where that host says who it is.
+fn or_stop(holder: &str) -> String {
+    pid_of(holder).map_or_else(String::new, |pid| format!(", or stop it with `kill {pid}`"))
+}
+
 impl HostError {
     fn facts(&self) -> Facts {
         let domain = |code, next_step: &str| Facts::new(code, exit::DOMAIN, next_step);
         match self {
-            Self::DirectoryInUse { .. } => Facts::new(
+            Self::DirectoryInUse { holder, .. } => Facts::new(
                 "host.directory_in_use",
                 exit::DIRECTORY_IN_USE,
-                "wait for it to end or stop it, or use another directory with --data-dir; `cjm-ctl logs --follow` \
-                 watches what it does meanwhile",
+                format!(
+                    "wait for it to end{}, or use another directory with --data-dir; `cjm-ctl status` shows what it does",
+                    or_stop(holder)
+                ),
             ),
             Self::TreeStillEnding { .. } => Facts::new(
                 "host.tree_still_ending",
@@ -235,12 +242,8 @@ impl HostError {
                 &format!("correct the file; `cjm-ctl validate {}` shows its faults", path.display()),
             ),
             Self::UnknownInstance(_) => domain("host.unknown_instance", "load it first"),
-            Self::InstanceExists(_) => {
-                domain("host.instance_exists", "unload it, or choose another instance id")
-            }
-            Self::BadInstanceId(_) => {
-                domain("host.bad_instance_id", "use 1 to 64 letters, digits, `-` or `_`")
-            }
+            Self::InstanceExists(_) => domain("host.instance_exists", "unload it, or choose another id"),
+            Self::BadInstanceId(_) => domain("host.bad_instance_id", "use 1 to 64 letters, digits, `-`, `_`"),
             Self::Start(error) => Facts::of(error),
             Self::Call(error) => Facts::of(error),
             Self::Refused(error) => Facts::of(error),

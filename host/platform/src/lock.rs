@@ -141,9 +141,27 @@ pub fn holder(path: &Path) -> Option<String> {
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
+/// The process that a host's text names: `pid 7 since 2026-11-28T…, sockets in …`.
+pub fn pid_of(holder: &str) -> Option<u32> {
+    holder.strip_prefix("pid ")?.split([' ', ',']).next()?.parse().ok()
+}
+
+/// Since when that host runs.
+pub fn since_of(holder: &str) -> Option<&str> {
+    holder.split_once(" since ")?.1.split([' ', ',']).next()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_is_read_from_what_it_wrote() {
+        let text = "pid 7 since 2026-11-28T20:17:35+00:00, sockets in /run/x, since 1";
+        assert_eq!((pid_of(text), since_of(text)), (Some(7), Some("2026-11-28T20:17:35+00:00")));
+        assert_eq!((pid_of("pid 7"), since_of("pid 7")), (Some(7), None));
+        assert_eq!((pid_of("unnamed"), pid_of("pid x"), since_of("")), (None, None, None));
+    }
 
     #[test]
     fn a_second_owner_is_refused_with_the_first_ones_name() {

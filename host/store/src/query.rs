@@ -49,6 +49,11 @@ impl Columns<'_, '_> {
     }
 }
 
+/// The first column, a count.
+pub(crate) fn count(columns: &Columns<'_, '_>) -> Result<usize, StoreError> {
+    Ok(usize::try_from(columns.get::<i64>(0)?).unwrap_or(0))
+}
+
 /// The first column.
 pub(crate) fn text(columns: &Columns<'_, '_>) -> Result<String, StoreError> {
     columns.get(0)

@@ -150,6 +150,17 @@ impl JournalReader {
         self.ours(&sql, &values, query::job)
     }
 
+    /// How many jobs there are of that kind.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn count_jobs(&self, filter: &JobFilter) -> Result<usize, StoreError> {
+        let (condition, values) = job_condition(filter, "seq >= ?", 0);
+        let found =
+            self.ours(&format!("SELECT COUNT(*) FROM jobs WHERE {condition}"), &values, query::count)?;
+        Ok(found.first().copied().unwrap_or(0))
+    }
+
     /// The `n` jobs accepted last, oldest first.
     ///
     /// # Errors

@@ -185,6 +185,9 @@ pub(crate) fn open_reader(data_dir: &Path, file: &str) -> Result<Connection, Sto
     let path = data_dir.join(file);
     match fs::metadata(&path) {
         // A file of no length was created by somebody who has not come to write its schema.
+        Ok(found) if !found.is_file() => {
+            return Err(StoreError::File { doing: "read", path, message: NOT_OURS.to_owned() });
+        }
         Ok(found) if found.len() > 0 => {}
         Ok(_) => return Err(StoreError::NothingYet { path }),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {

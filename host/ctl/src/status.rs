@@ -1,0 +1,179 @@
+//! `status`: which host uses the data directory, since when, and what it runs now. It reads the lock and the journal and
+//! asks nothing of that host, so that it answers also when the host does not.
+
+use crate::cli::Global;
+use crate::fault::{CommandResult, Fault};
+use crate::output::{Output, path_text};
+use crate::visible::one_line;
+use cjm_environments::running_host;
+use cjm_platform::lock::{pid_of, since_of};
+use cjm_store::{JobFilter, JobRecord, JournalReader, StoreError, WorkerRecord};
+use cjm_wire::describe::exit;
+use cjm_wire::event::JobStatus;
+use cjm_wire::{Timestamp, ids};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Jobs that are shown of each kind; the others are counted.
+const JOBS_SHOWN_MAX: usize = 50;
+
+/// Runs the command.
+pub(crate) fn run(global: &Global, output: &Output) -> CommandResult {
+    let data_dir = global.settings()?.data_dir;
+    let Some(holder) = running_host(&data_dir) else {
+        if output.json {
+            output.document(&json!({"data_dir": path_text(&data_dir), "pid": null}))?;
+        } else {
+            output.line(&format!("no host uses {}", data_dir.display()))?;
+        }
+        return Ok(exit::OK);
+    };
+    let now = Now::read(&data_dir)?;
+    let (pid, since) = (pid_of(&holder), since_of(&holder));
+    let command = pid.and_then(command_of);
+    if output.json {
+        output.document(&json!({
+            "data_dir": path_text(&data_dir), "pid": pid, "since": since, "command": command,
+            "running": now.running.listed.iter().map(|job| job_document(job, &now.workers)).collect::<Vec<_>>(),
+            "running_count": now.running.count,
+            "pending": now.pending.listed.iter().map(|job| job_document(job, &now.workers)).collect::<Vec<_>>(),
+            "pending_count": now.pending.count,
+            "workers": now.workers,
+        }))?;
+        return Ok(exit::OK);
+    }
+    for line in lines(&data_dir, &holder, command.as_deref(), &now) {
+        output.line(&line)?;
+    }
+    if let Some(pid) = pid {
+        output.note(&format!(
+            "next: `kill {pid}` stops it and what it runs; `cjm-ctl logs --journal --follow` shows what happens"
+        ));
+    }
+    Ok(exit::OK)
+}
+
+/// What a host runs.
+struct Now {
+    running: Jobs,
+    pending: Jobs,
+    workers: Vec<WorkerRecord>,
+}
+
+#[derive(Default)]
+struct Jobs {
+    /// The oldest.
+    listed: Vec<JobRecord>,
+    count: usize,
+}
+
+impl Now {
+    /// As its journal has it. A host that has just begun has none yet.
+    fn read(data_dir: &Path) -> Result<Self, Fault> {
+        let reader = match JournalReader::open(data_dir) {
+            Ok(reader) => reader,
+            Err(StoreError::NothingYet { .. }) => {
+                return Ok(Self { running: Jobs::default(), pending: Jobs::default(), workers: Vec::new() });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let jobs = |status| -> Result<Jobs, StoreError> {
+            let filter = JobFilter { statuses: vec![status], ..JobFilter::default() };
+            let found = reader.jobs(&filter, 0, JOBS_SHOWN_MAX)?;
+            Ok(Jobs {
+                count: reader.count_jobs(&filter)?,
+                listed: found.into_iter().map(|found| found.job).collect(),
+            })
+        };
+        Ok(Self {
+            running: jobs(JobStatus::Running)?,
+            pending: jobs(JobStatus::Pending)?,
+            workers: reader.living_workers()?,
+        })
+    }
+}
+
+fn lines(data_dir: &Path, holder: &str, command: Option<&str>, now: &Now) -> Vec<String> {
+    let mut lines = vec![match (pid_of(holder), since_of(holder)) {
+        (Some(pid), Some(since)) => {
+            let since = Timestamp::from_text(since);
+            let age = age(&since).map_or_else(String::new, |age| format!(" ({age})"));
+            format!("a host uses {}: pid {pid}, since {} UTC{age}", data_dir.display(), since.for_people())
+        }
+        _ => format!("a host uses {}: {}", data_dir.display(), one_line(holder)),
+    }];
+    lines.extend(command.map(|command| format!("  {}", one_line(command))));
+    for (word, jobs) in [("running", &now.running), ("pending", &now.pending)] {
+        lines.extend(jobs.listed.iter().map(|job| job_line(word, job, &now.workers)));
+        let left_out = jobs.count.saturating_sub(jobs.listed.len());
+        if left_out > 0 {
+            lines.push(format!("{word:8} and {left_out} more"));
+        }
+    }
+    let serves = |worker: &&WorkerRecord| {
+        now.running.listed.iter().all(|job| job.worker_session_id.as_ref() != Some(&worker.worker_session_id))
+    };
+    // Whether a direct call runs on it, only its host knows.
+    lines.extend(now.workers.iter().filter(serves).map(|worker| {
+        let age = age(&worker.spawned_at).map_or_else(String::new, |age| format!(", for {age}"));
+        format!("worker   {} (pid {}{age}), without a job", one_line(&worker.instance_id), worker.pid)
+    }));
+    if lines.len() == 1 + usize::from(command.is_some()) {
+        lines.push("it runs nothing now".to_owned());
+    }
+    lines
+}
+
+fn job_line(word: &str, job: &JobRecord, workers: &[WorkerRecord]) -> String {
+    let since = if job.status == JobStatus::Running { job.started_at.as_ref() } else { None };
+    let mut line =
+        format!("{word:8} job {} of {}", ids::short(job.job_id.as_str()), one_line(&job.capability_name));
+    if let Some(action) = job.action.as_deref().or(job.method.as_deref()) {
+        line.push_str(&format!(".{}", one_line(action)));
+    }
+    if let Some(node) = &job.node_id {
+        let element = job.element_index.map_or_else(String::new, |index| format!("[{index}]"));
+        line.push_str(&format!(", node {}{element}", one_line(node)));
+    }
+    if let Some(age) = age(since.unwrap_or(&job.submitted_at)) {
+        line.push_str(&format!(", for {age}"));
+    }
+    if let Some(worker) = worker_of(job, workers) {
+        line.push_str(&format!(" (worker pid {})", worker.pid));
+    }
+    line
+}
+
+fn worker_of<'w>(job: &JobRecord, workers: &'w [WorkerRecord]) -> Option<&'w WorkerRecord> {
+    workers.iter().find(|worker| job.worker_session_id.as_ref() == Some(&worker.worker_session_id))
+}
+
+fn job_document(job: &JobRecord, workers: &[WorkerRecord]) -> Value {
+    json!({
+        "job_id": job.job_id, "capability_name": job.capability_name, "action": job.action, "method": job.method,
+        "status": job.status, "submitted_at": job.submitted_at, "started_at": job.started_at, "run_id": job.run_id,
+        "composition_id": job.composition_id, "node_id": job.node_id, "element_index": job.element_index,
+        "attempt": job.attempt, "actor": job.actor, "worker_pid": worker_of(job, workers).map(|worker| worker.pid),
+    })
+}
+
+/// How long ago that was, as `2h 5m` or `12s`.
+fn age(since: &Timestamp) -> Option<String> {
+    let micros = Timestamp::now().as_micros()?.checked_sub(since.as_micros()?)?;
+    let seconds = u64::try_from(micros).unwrap_or(0) / 1_000_000;
+    Some(match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, seconds) => format!("{seconds}s"),
+        (0, 0, minutes, seconds) => format!("{minutes}m {seconds}s"),
+        (0, hours, minutes, _) => format!("{hours}h {minutes}m"),
+        (days, hours, ..) => format!("{days}d {hours}h"),
+    })
+}
+
+/// The command line of a process, as a shell reads it; none of somebody else's, or of one in another container.
+fn command_of(pid: u32) -> Option<String> {
+    let raw = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words = raw.strip_suffix(b"\0").unwrap_or(&raw).split(|byte| *byte == 0);
+    let words: Vec<String> =
+        words.map(|word| crate::cli::shell_word(&String::from_utf8_lossy(word))).collect();
+    Some(words.join(" ")).filter(|command| !command.is_empty())
+}

@@ -1,0 +1,90 @@
+//! `cjm-ctl status`: who uses a data directory, and what runs there; and that what it says to stop a host does.
+
+use cjm_tests::journal;
+use cjm_tests::repo;
+use cjm_tests::world::{COMMAND_MAX, Running, World, eventually};
+use cjm_wire::describe::exit;
+use serde_json::{Value, json};
+use std::process::Command;
+use std::time::Duration;
+
+/// How long a thing may take to begin.
+const BEGIN_MAX: Duration = Duration::from_secs(30);
+
+const COMPOSITION: &str =
+    "name: two\nnodes:\n  first: {capability: sleeper}\n  other: {capability: sleeper}\n";
+
+/// A host that runs one job while another waits for the same worker.
+fn busy(world: &World) -> Running {
+    world.install_executable("sleeper", "sleep", &json!({"wait": {"argv": ["3600"]}}));
+    let file = world.write("two.yaml", COMPOSITION).display().to_string();
+    let first = world.start(&["run", &file]);
+    eventually("a job to run and one to wait", BEGIN_MAX, || {
+        assert!(!first.has_ended(), "{}", first.stderr_so_far());
+        let status = world.json(&["status", "--json"]);
+        (status["running_count"] == 1 && status["pending_count"] == 1).then_some(())
+    });
+    first
+}
+
+#[test]
+fn it_shows_who_uses_the_directory_and_what_runs_there() {
+    let world = World::new();
+    let nobody = world.run(&["status"]).expect(exit::OK).stdout;
+    assert!(nobody.starts_with("no host uses "), "{nobody}");
+    assert_eq!(world.json(&["status", "--json"])["pid"], Value::Null);
+    let first = busy(&world);
+    let status = world.json(&["status", "--json"]);
+    let pid = first.pid().as_raw();
+    assert_eq!(status["pid"], pid, "{status:#}");
+    assert!(status["command"].as_str().is_some_and(|command| command.contains(" run ")), "{status:#}");
+    let (running, pending) = (&status["running"][0], &status["pending"][0]);
+    assert_eq!(running["capability_name"], "sleeper", "{status:#}");
+    assert_eq!(running["worker_pid"], status["workers"][0]["pid"], "{status:#}");
+    assert!(running["started_at"].is_string() && pending["started_at"].is_null(), "{status:#}");
+    let text = world.run(&["status"]).expect(exit::OK);
+    for words in [
+        format!("pid {pid}, since 20"),
+        "two.yaml".to_owned(),
+        "running  job ".to_owned(),
+        "pending  job ".to_owned(),
+        "of sleeper, node first[0], for ".to_owned(),
+        "of sleeper, node other[0], for ".to_owned(),
+        format!("(worker pid {})", running["worker_pid"]),
+    ] {
+        assert!(text.stdout.contains(&words), "{words}\n{}", text.describe());
+    }
+    assert!(text.stderr.contains(&format!("`kill {pid}`")), "{}", text.describe());
+    // A worker whose job is shown is not shown once more.
+    assert!(!text.stdout.contains("without a job"), "{}", text.describe());
+    first.signal(cjm_platform::process::Signal::TERM);
+    let _ = first.wait(COMMAND_MAX).expect(143);
+    assert!(world.run(&["status"]).expect(exit::OK).stdout.starts_with("no host uses "));
+    world.assert_nothing_left();
+}
+
+#[test]
+fn whoever_is_refused_is_told_how_to_look_and_how_to_stop_it() {
+    let world = World::new();
+    let first = busy(&world);
+    let refused = world.run(&["call", "sleeper"]).expect(exit::DIRECTORY_IN_USE);
+    let steps: Vec<&str> = refused.stderr.split('`').skip(1).step_by(2).collect();
+    let kill = steps.iter().find(|step| step.starts_with("kill ")).expect("it says how to stop it");
+    let look = steps.iter().find(|step| step.ends_with(" status")).expect("it says how to look");
+    let binary = repo::binary("cjm-ctl");
+    let path = format!(
+        "{}:{}",
+        binary.parent().expect("a folder").display(),
+        std::env::var("PATH").unwrap_or_default()
+    );
+    let follow = |step: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", step]).env("PATH", &path);
+        world.start_command(shell).wait(COMMAND_MAX).expect(0)
+    };
+    assert!(follow(look).stdout.contains("running  job "), "{look}");
+    let _ = follow(kill);
+    let _ = first.wait(COMMAND_MAX).expect(143);
+    world.assert_nothing_left();
+    journal::assert_every_job_ended_once(&world.journal());
+}
