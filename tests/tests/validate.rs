@@ -339,6 +339,19 @@ fn a_file_that_is_nothing_we_know_is_told_so_and_is_no_empty_list() {
 }
 
 #[test]
+fn a_folder_with_nothing_in_it_is_told_so() {
+    let world = World::new();
+    let folder = world.file("empty");
+    std::fs::create_dir(&folder).expect("made");
+    let verdict = world.json(&["validate", &folder.display().to_string(), "--json"]);
+    let warning = verdict["warnings"][0].as_str().expect("a warning");
+    assert!(warning.contains("there is nothing to check"), "{verdict:#}");
+    std::fs::write(folder.join("tool.py"), "x = 1\n").expect("written");
+    let verdict = world.json(&["validate", &folder.display().to_string(), "--json"]);
+    assert_eq!(verdict["warnings"], json!([]), "{verdict:#}");
+}
+
+#[test]
 fn a_fault_of_one_entry_hides_none_of_another() {
     let world = world();
     let list = "capabilities:\n- name: a\n- {name: b, env_name: b, package: x}\n- {name: c d, manifest: absent.json}\n\

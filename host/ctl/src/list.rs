@@ -40,6 +40,9 @@ pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> Co
     let entries: Vec<&CatalogEntry> = catalog.entries().collect();
     if entries.is_empty() {
         output.line(&format!("No capabilities found in {}", settings.manifests_dir().display()))?;
+        if catalog.withheld().is_empty() {
+            output.note("next: `cjm-ctl install-all` installs what a capabilities.yaml names");
+        }
     } else {
         output.line(&format!("=== Installed Capabilities ({}) ===\n", entries.len()))?;
         for entry in entries {

@@ -58,6 +58,12 @@ pub(crate) async fn check(folder: &Path, catalog: Result<Catalog, Fault>) -> (Ch
     }
     let only_source = !found.any;
     found.sources(folder, listed).await;
+    if only_source && found.sources == 0 {
+        found.warnings.push(format!(
+            "{}: there is nothing to check: no list, manifest, composition, settings, package or Python source",
+            folder.display()
+        ));
+    }
     found.tell_each_once();
     ((found.errors, found.warnings), !only_source)
 }
@@ -88,6 +94,8 @@ struct Found {
     warnings: Vec<String>,
     /// Something else than source was looked at.
     any: bool,
+    /// Files of source that were looked at.
+    sources: usize,
 }
 
 impl Found {
@@ -120,6 +128,7 @@ impl Found {
         let (mut files, warnings) = source::files(folder);
         self.warnings.extend(warnings);
         files.retain(|file| seen.insert(file.canonicalize().unwrap_or_else(|_| file.clone())));
+        self.sources += files.len();
         for (errors, warnings) in [source::syntax(&files, python_version).await, source::logging(&files)] {
             self.errors.extend(errors);
             self.warnings.extend(warnings);
