@@ -15,6 +15,12 @@ pub const CHANNEL_FD_VARIABLE: &str = "CJM_CHANNEL_FD";
 pub const CHANNEL_FD: i32 = 3;
 /// Chunks a tool may send on a stream before it is granted more.
 pub const STREAM_CREDIT_INITIAL: u32 = 64;
+/// Longest payload of a READY.
+pub const READY_BYTES_MAX: usize = crate::frame::SMALL_PAYLOAD_BYTES_MAX;
+/// Bytes of the message of a [`LoadFailure`] that are passed on; the rest is cut.
+pub const LOAD_FAILURE_MESSAGE_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of its traceback that are passed on: the last ones.
+pub const LOAD_FAILURE_TRACEBACK_BYTES_MAX: usize = 32 * 1024;
 /// Version of the channel, in [`ToolStart`] and [`ToolReady`].
 pub const CHANNEL_VERSION: u32 = 1;
 

@@ -9,6 +9,7 @@ use crate::descriptors::{take_lifeline, take_link};
 use crate::exit;
 use crate::frames::FrameReader;
 use crate::link::LinkWriter;
+use crate::tool::failures::shortened;
 use crate::watch::{ProcessWatch, lifeline_ended};
 use cjm_wire::channel::LoadFailure;
 use cjm_wire::keeper::worker_fd::LISTENER;
@@ -158,7 +159,7 @@ impl Kind {
         match self {
             Self::Host => {
                 eprintln!("the tool cannot be loaded: {}", failure.message);
-                context.link.control(to_host::LOAD_FAILED, failure);
+                context.link.control(to_host::LOAD_FAILED, &shortened(failure));
             }
             Self::Ancestor { tool } => ancestor::tell_load_failure(tool, failure),
         }

@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::io::FdFlags;
+use rustix::io::{Errno, FdFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit};
 
@@ -33,6 +33,16 @@ pub fn pipe_cloexec() -> io::Result<Pipe> {
 /// A new AF_UNIX stream socket pair, both ends CLOEXEC and blocking.
 pub fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Whether somebody can still read what is written to this end of a stream pair. Poll does not say so of a peer that shut its
+/// reading down alone; a write of nothing does.
+pub fn has_a_reader(stream: BorrowedFd<'_>) -> bool {
+    use rustix::net::{SendFlags, send};
+    !matches!(
+        send(stream, &[], SendFlags::NOSIGNAL | SendFlags::DONTWAIT),
+        Err(Errno::PIPE | Errno::CONNRESET)
+    )
 }
 
 /// `/dev/null`, open for reading and writing.

@@ -1,11 +1,12 @@
 //! The manifest kind `channel`: the complete tools of docs/RUNTIME-CHANNEL.md, as they stand there, under the real shim.
 
 use crate::harness::{Worker, shim};
+use cjm_wire::channel::READY_BYTES_MAX;
 use cjm_wire::link::{Launch, to_host};
 use serde_json::{Map, Value, json};
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The program of the document in this language, written into a folder.
 fn written(worker: &Worker, language: &str) -> PathBuf {
@@ -218,4 +219,121 @@ fn a_call_that_a_tool_left_unread_was_not_given_to_it() {
         assert_eq!(given, if read { vec![json!("first"), json!("second")] } else { vec![json!("first")] });
         assert_eq!(worker.exit_code(), 20);
     }
+}
+
+/// How long a tool that can hear or say nothing more may live on, and what ending it may take on a busy machine.
+const ENDS_WITHIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
+
+#[test]
+fn a_tool_that_closes_its_channel_or_shuts_it_down_between_calls_is_ended() {
+    let ways = ["close $c", "shutdown($c, 0)", "shutdown($c, 1)", "shutdown($c, 2)"];
+    // At once after its READY, or when its first call is long over. All at the same time, as each takes the same two seconds.
+    let cases = ways.into_iter().flat_map(|way| [(way, false), (way, true)]);
+    let mut started = cases.map(|(way, called)| {
+        let mut worker = Worker::start(shim());
+        let (path, shut) = (worker.dir.path().join("shuts.pl"), worker.dir.path().join("shut"));
+        let then = format!("{{ {way}; open(my $f, '>', $ARGV[2]); close $f; sleep 1000 }}");
+        let source = if called {
+            // Longer than the shim leaves a channel unwatched that has just been read.
+            let answers = "{ say_($kind, $id, $answer); select(undef, undef, undef, 0.4); ";
+            ANSWERS.replace("{ say_($kind, $id, $answer) }", &then.replacen('{', answers, 1))
+        } else {
+            let ready = r#""concurrency_max":4}')"#;
+            assert!(ANSWERS.contains(ready));
+            ANSWERS.replace(&format!("{ready} }}"), &format!("{ready}; {then} }}"))
+        };
+        std::fs::write(&path, source).unwrap();
+        let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+        let args = vec![text(&path), "82".to_owned(), "31".to_owned(), text(&shut)];
+        worker.send_spec(Launch::Channel { program: "/usr/bin/perl".to_owned(), args }, Map::new());
+        worker.wait_ready();
+        if called {
+            assert_eq!(worker.execute("any", json!({})).json(), json!(1));
+        }
+        (way, called, shut, worker)
+    });
+    let mut shut: Vec<_> = started
+        .by_ref()
+        .map(|(way, called, file, worker)| {
+            worker.wait_for(way, || file.exists().then_some(()));
+            (way, called, Instant::now(), worker)
+        })
+        .collect();
+    for (way, called, since, worker) in &mut shut {
+        let exit = worker.frame(to_host::TOOL_EXIT);
+        let took = since.elapsed();
+        let fault = exit["protocol_fault"].as_str().unwrap_or_default();
+        assert!(fault.contains("closed its channel, or shut it down"), "{way}, {called}: {exit}");
+        assert_eq!((&exit["status"], &exit["calls_running"]), (&json!({"signal": 9}), &json!(0)), "{way}");
+        assert!(took < ENDS_WITHIN.0 + ENDS_WITHIN.1, "{way}, {called}: {took:?}");
+        assert_eq!(worker.exit_code(), 20);
+    }
+}
+
+#[test]
+fn what_a_tool_that_hears_nothing_more_still_answers_counts() {
+    let mut worker = Worker::start(shim());
+    let path = worker.dir.path().join("deaf.pl");
+    // The shim has noticed by then, and waits for its end.
+    let deaf = "{ shutdown($c, 0); select(undef, undef, undef, 0.6); say_($kind, $id, $answer); exit 0 }";
+    std::fs::write(&path, ANSWERS.replace("{ say_($kind, $id, $answer) }", deaf)).unwrap();
+    let args = vec![path.to_string_lossy().into_owned(), "82".to_owned(), "31".to_owned()];
+    worker.send_spec(Launch::Channel { program: "/usr/bin/perl".to_owned(), args }, Map::new());
+    worker.wait_ready();
+    assert_eq!(worker.execute("any", json!({})).json(), json!(1));
+    let exit = worker.frame(to_host::TOOL_EXIT);
+    assert_eq!((&exit["status"], exit.get("protocol_fault")), (&json!({"code": 0}), None), "{exit}");
+}
+
+/// What a tool whose first word has this kind and payload makes of its start.
+fn first_word(kind: &str, payload: &str) -> (Worker, Value) {
+    let mut worker = Worker::start(shim());
+    let (path, said) = (worker.dir.path().join("first.pl"), worker.dir.path().join("said"));
+    std::fs::write(&said, payload).unwrap();
+    let script = r#"
+        open(my $c, '+<&=', 3); open(my $f, '<', $ARGV[1]); local $/; my $body = <$f>;
+        my $frame = pack('N C x3 Q>', length $body, hex $ARGV[0], 0) . $body;
+        while (length $frame) { my $n = syswrite($c, $frame) or exit 1; substr($frame, 0, $n, '') }
+        sleep 1000;
+    "#;
+    std::fs::write(&path, script).unwrap();
+    let args = [&path, &PathBuf::from(kind), &said].map(|arg| arg.to_string_lossy().into_owned());
+    worker
+        .send_spec(Launch::Channel { program: "/usr/bin/perl".to_owned(), args: args.to_vec() }, Map::new());
+    let word =
+        if kind == "81" && payload.len() <= READY_BYTES_MAX { to_host::READY } else { to_host::LOAD_FAILED };
+    let word = worker.frame(word);
+    (worker, word)
+}
+
+#[test]
+fn a_ready_that_is_too_long_is_refused_with_the_maximum() {
+    let ready = |bytes: usize| {
+        let head = r#"{"channel_version":1,"name":"lab","version":"1","supports":[""#;
+        let tail = r#""],"concurrency_max":4}"#;
+        format!("{head}{}{tail}", "x".repeat(bytes - head.len() - tail.len()))
+    };
+    assert_eq!(first_word("81", &ready(READY_BYTES_MAX)).1["name"], "lab");
+    for bytes in [READY_BYTES_MAX + 1, 1 << 20] {
+        let (mut worker, failure) = first_word("81", &ready(bytes));
+        let message = failure["message"].as_str().unwrap();
+        assert!(message.contains(&format!("READY has {bytes} bytes")), "{message}");
+        assert!(message.contains(&format!("more than the {READY_BYTES_MAX} allowed")), "{message}");
+        assert_eq!(worker.exit_code(), 1);
+    }
+    let document = include_str!("../../../docs/RUNTIME-CHANNEL.md");
+    assert!(
+        READY_BYTES_MAX == 64 * 1024 && document.contains("READY, PROGRESS, RECORD, USAGE and ACCOUNT hold")
+    );
+}
+
+#[test]
+fn a_reason_that_is_too_long_arrives_cut() {
+    let said =
+        json!({"message": "m".repeat(1 << 20), "traceback": format!("{}the end", "ä".repeat(1 << 20))});
+    let (_worker, failure) = first_word("8a", &said.to_string());
+    let text = |key: &str| failure[key].as_str().unwrap().to_owned();
+    assert!(text("message").starts_with("mmm") && text("message").ends_with("(cut)"));
+    assert!(text("traceback").starts_with("(cut)") && text("traceback").ends_with("ääthe end"));
+    assert!(failure.to_string().len() < 64 * 1024);
 }

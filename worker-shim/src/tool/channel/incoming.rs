@@ -6,6 +6,7 @@ use crate::calls::Calls;
 use crate::frames::{Frame, FrameReader, ReadError};
 use crate::json_text::show_lone_surrogates;
 use crate::link::HostLink;
+use crate::watch::ReaderWatch;
 use cjm_wire::Timestamp;
 use cjm_wire::channel::{CallFailure, Record, to_shim};
 use cjm_wire::frame::SMALL_PAYLOAD_BYTES_MAX;
@@ -19,6 +20,9 @@ use tokio::net::unix::OwnedReadHalf;
 
 /// How long a tool that closed its channel may take to exit by itself.
 const EXIT_AFTER_CLOSE_MAX: Duration = Duration::from_secs(2);
+
+/// What is said of a tool that closed its channel, or one direction of it, and lived on.
+const CLOSED: &str = "it closed its channel, or shut it down, and went on running";
 
 /// A frame that may not be: the tool is ended for it.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +46,7 @@ pub(super) async fn read_all(shared: &Shared, reader: &mut FrameReader<OwnedRead
                     return shared.condemn(&offence.to_string());
                 }
             }
-            Ok(None) => break "it closed its channel and went on running".to_owned(),
+            Ok(None) => break CLOSED.to_owned(),
             // A process that is killed while it writes looks like this too, a moment before its exit.
             Err(error) if matches!(error, ReadError::Cut | ReadError::Io(_)) => {
                 note_reset(shared, &error);
@@ -54,6 +58,16 @@ pub(super) async fn read_all(shared: &Shared, reader: &mut FrameReader<OwnedRead
     // Whoever called this ends it when the process has exited.
     tokio::time::sleep(EXIT_AFTER_CLOSE_MAX).await;
     shared.condemn(&why);
+}
+
+/// Waits until the tool can hear nothing more, and ends it unless it ends; what it says meanwhile is `read_all`'s.
+pub(super) async fn stops_hearing(shared: &Shared, hears: Option<&ReaderWatch>) {
+    match hears {
+        Some(hears) => hears.left().await,
+        None => std::future::pending().await,
+    }
+    tokio::time::sleep(EXIT_AFTER_CLOSE_MAX).await;
+    shared.condemn(CLOSED);
 }
 
 /// Takes what an exited tool has left in the channel.

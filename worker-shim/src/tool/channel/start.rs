@@ -10,14 +10,15 @@ use crate::tool::Tool;
 use crate::tool::failures::failure;
 use crate::tool::loaded::Loaded;
 use crate::tool::program::check_program;
-use crate::watch::ProcessWatch;
+use crate::watch::{ProcessWatch, ReaderWatch};
 use cjm_platform::child::signal_group;
 use cjm_platform::fds::stream_pair;
 use cjm_platform::process::peek_exit;
 use cjm_platform::spawn::{SessionMode, SpawnRequest};
 use cjm_platform::{Pid, Signal, WaitStatus};
 use cjm_wire::channel::{
-    CHANNEL_FD, CHANNEL_FD_VARIABLE, CHANNEL_VERSION, LoadFailure, ToolReady, ToolStart, to_shim, to_tool,
+    CHANNEL_FD, CHANNEL_FD_VARIABLE, CHANNEL_VERSION, LoadFailure, READY_BYTES_MAX, ToolReady, ToolStart,
+    to_shim, to_tool,
 };
 use cjm_wire::link::{ExitStatus, Launch, ToolExit, WorkerReady, WorkerSpec};
 use std::ffi::OsString;
@@ -39,7 +40,7 @@ const LAST_WORDS_MAX: Duration = Duration::from_millis(50);
 
 pub(super) async fn load(spec: WorkerSpec, context: Context) -> Result<Loaded, LoadFailure> {
     let started = start(&spec, &context).await?;
-    let Started { pid, watch, mut reader, write_half } = started;
+    let Started { pid, watch, mut reader, write_half, hears } = started;
     let ready = match wait_until_ready(&mut reader, &watch, pid, &context).await {
         Ok(ready) => ready,
         Err(failure) => {
@@ -67,7 +68,7 @@ pub(super) async fn load(spec: WorkerSpec, context: Context) -> Result<Loaded, L
             writing.context.calls.take_back(unwritten);
         }
     });
-    tokio::spawn(attend(Arc::clone(&shared), reader, watch));
+    tokio::spawn(attend(Arc::clone(&shared), reader, watch, hears));
     let ready = WorkerReady {
         tool_pid: u32::try_from(pid.as_raw()).ok(),
         name: ready.name,
@@ -84,6 +85,8 @@ struct Started {
     watch: ProcessWatch,
     reader: FrameReader<OwnedReadHalf>,
     write_half: OwnedWriteHalf,
+    /// Says when it hears nothing more. Our SDK ends then by itself, and its calls shall not pay for a watch.
+    hears: Option<ReaderWatch>,
 }
 
 async fn start(spec: &WorkerSpec, context: &Context) -> Result<Started, LoadFailure> {
@@ -94,6 +97,11 @@ async fn start(spec: &WorkerSpec, context: &Context) -> Result<Started, LoadFail
     let spawned = context.children.spawn(request).await;
     let spawned = spawned.map_err(|error| failure(&format!("{error}; {}", error.next_step())))?;
     let watch = ProcessWatch::new(spawned.pidfd).map_err(trouble("the tool cannot be watched"))?;
+    let hears = match &spec.launch {
+        Launch::Channel { .. } => Some(ours.try_clone().and_then(ReaderWatch::new)),
+        _ => None,
+    };
+    let hears = hears.transpose().map_err(trouble("the channel cannot be watched"))?;
     let stream = std::os::unix::net::UnixStream::from(ours);
     let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
     let (read_half, mut write_half) = stream.map_err(trouble("no channel to the tool"))?.into_split();
@@ -109,7 +117,7 @@ async fn start(spec: &WorkerSpec, context: &Context) -> Result<Started, LoadFail
     };
     // A tool that died already is seen by its exit.
     let _ = write_frame(&mut write_half, Frame::json(to_tool::START, 0, &words)).await;
-    Ok(Started { pid: spawned.pid, watch, reader: FrameReader::new(read_half), write_half })
+    Ok(Started { pid: spawned.pid, watch, reader: FrameReader::new(read_half), write_half, hears })
 }
 
 /// What to start, and what to tell it.
@@ -215,6 +223,13 @@ async fn first_answer(
             }
         };
         match frame.kind {
+            // The host takes no longer one, and whoever makes one means something else.
+            to_shim::READY if frame.payload.len() > READY_BYTES_MAX => {
+                let bytes = frame.payload.len();
+                return Err(failure(&format!(
+                    "the tool's READY has {bytes} bytes, more than the {READY_BYTES_MAX} allowed"
+                )));
+            }
             to_shim::READY => {
                 return serde_json::from_slice(&show_lone_surrogates(&frame.payload))
                     .map(Some)
@@ -237,11 +252,17 @@ async fn first_answer(
 }
 
 /// Attends to a tool from ready to reaped.
-async fn attend(shared: Arc<Shared>, mut reader: FrameReader<OwnedReadHalf>, watch: ProcessWatch) {
+async fn attend(
+    shared: Arc<Shared>,
+    mut reader: FrameReader<OwnedReadHalf>,
+    watch: ProcessWatch,
+    hears: Option<ReaderWatch>,
+) {
     tokio::select! {
         biased;
         () = watch.exited() => {}
         () = incoming::read_all(&shared, &mut reader) => watch.exited().await,
+        () = incoming::stops_hearing(&shared, hears.as_ref()) => watch.exited().await,
     }
     // Answers given before the end still count, unless the tool broke the rules before it gave them.
     if shared.fault.get().is_none() {
