@@ -115,6 +115,32 @@ fn a_deadline_is_kept_where_keeper_and_worker_stand_still() {
     scene.assert_every_end_is_told();
 }
 
+/// It does not see that its host is gone, and holds the directory. Whoever comes next can read what to do, do it, and go on.
+#[test]
+fn a_stopped_keeper_of_a_killed_host_is_named_by_the_next_command_with_what_to_do() {
+    let scene = Scene::new();
+    let (running, watch, keeper) = scene.start(&["call", "first", "--action", "run"]);
+    signal(&watch, keeper, Signal::STOP);
+    eventually("the keeper is stopped", SOON, || {
+        process_info(keeper).filter(|info| info.state == 'T').map(drop)
+    });
+    let host = running.pid();
+    running.signal(Signal::KILL);
+    eventually("the host is gone", SOON, || running.has_ended().then_some(()));
+    let refused = scene.world.run(&["call", "second", "--action", "run"]).expect(exit::DIRECTORY_IN_USE);
+    let text = format!("{}{}", refused.stdout, refused.stderr);
+    assert!(text.contains(&format!("the keeper, process {keeper}, of host process {host}")), "{text}");
+    let advice = format!("kill -CONT {keeper}");
+    assert!(text.contains("the keeper is stopped") && text.contains(&advice), "{text}");
+    // The advice, taken.
+    signal(&watch, keeper, Signal::CONT);
+    let outcome = scene.world.run(&["call", "second", "--action", "run"]).expect(0);
+    assert!(outcome.stdout.contains("second"), "{}", outcome.describe());
+    assert_eq!(watch.living(), Vec::<String>::new());
+    let _ = running.wait(END_MAX);
+    scene.world.assert_nothing_left();
+}
+
 /// Whatever stands still cannot clear its tree, or be cleared by a signal that it may ignore.
 #[test]
 fn what_stands_still_ends_with_its_keeper() {

@@ -30,6 +30,8 @@ pub enum HostError {
         path: PathBuf,
         /// Its keeper.
         holder: String,
+        /// The keeper's process, if it stands still.
+        stopped_keeper: Option<u32>,
         /// How long was waited.
         waited_seconds: u64,
     },
@@ -217,10 +219,13 @@ impl HostError {
                     or_stop(holder)
                 ),
             ),
-            Self::TreeStillEnding { .. } => Facts::new(
+            Self::TreeStillEnding { stopped_keeper, .. } => Facts::new(
                 "host.tree_still_ending",
                 exit::DIRECTORY_IN_USE,
-                "look at that process (it may be stuck in the kernel), then try again",
+                stopped_keeper.map_or_else(
+                    || "look at that process (it may be stuck in the kernel), then try again".to_owned(),
+                    |pid| format!("the keeper is stopped: `kill -CONT {pid}`, and it ends what is left; then try again"),
+                ),
             ),
             Self::NoRoom { path, .. } => Facts::new(
                 "host.no_room",

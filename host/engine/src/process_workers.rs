@@ -4,7 +4,9 @@ use crate::error::HostError;
 use cjm_platform::lock::FileLock;
 use cjm_wire::WorkerSessionId;
 use cjm_wire::describe::Described;
-use cjm_workers::{HostOptions, Keeper, NotStarted, Sinks, StartError, StartingWorker, WorkerPlan, Workers};
+use cjm_workers::{
+    HostOptions, Keeper, NotStarted, Sinks, StartError, StartingWorker, WorkerPlan, Workers, stopped_keeper,
+};
 use futures_util::future::BoxFuture;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -78,16 +80,23 @@ pub(crate) async fn start_keeper(options: &HostOptions, worker_binary: PathBuf) 
     let directory = options.data_dir.clone();
     let wait = options.lock_wait;
     let blocking = tokio::task::spawn_blocking(move || {
-        let owner = format!("the keeper of host process {}", std::process::id());
+        // Until there is a keeper, which is then named instead.
+        let owner = format!("host process {}, which is starting its keeper", std::process::id());
         let lock = FileLock::acquire(&path, &owner, wait).map_err(|error| {
             match HostError::from_lock(error, directory) {
                 HostError::DirectoryInUse { path, holder } => {
-                    HostError::TreeStillEnding { path, holder, waited_seconds: wait.as_secs() }
+                    let stopped_keeper = stopped_keeper(&path.join("tree.lock"), &holder);
+                    HostError::TreeStillEnding {
+                        path,
+                        holder,
+                        stopped_keeper,
+                        waited_seconds: wait.as_secs(),
+                    }
                 }
                 other => other,
             }
         })?;
-        Keeper::start(&worker_binary, lock.into_owned())
+        Keeper::start(&worker_binary, lock)
             .map_err(|refusal| HostError::Keeper { message: refusal.message, next_step: refusal.next_step })
     });
     blocking.await.unwrap_or(Err(HostError::ShuttingDown))

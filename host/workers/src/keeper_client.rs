@@ -5,6 +5,7 @@
 //! that is gone means that all its workers are, and a keeper that is stopped or hangs holds nobody beyond a named
 //! time.
 
+use cjm_platform::lock::FileLock;
 use cjm_platform::seqpacket::{Received, SeqPacket};
 use cjm_platform::spawn::{Spawned, spawn_small};
 use cjm_platform::{Pid, PidFd, Signal, process};
@@ -21,8 +22,10 @@ use tokio::sync::{oneshot, watch};
 mod held;
 mod reading;
 pub(crate) mod table;
+mod tree_lock;
 
 pub use table::SpawnRefusal;
+pub use tree_lock::stopped_keeper;
 
 use held::end_orphans_of;
 use reading::{END_TREE_MAX, declare_all_dead, read_until_gone};
@@ -55,11 +58,11 @@ pub struct Keeper {
 
 impl Keeper {
     /// Starts `worker_binary keeper` and waits until it is ready. Blocks; call it off the runtime. `tree_lock` is
-    /// kept by the keeper until its tree is gone.
+    /// kept by the keeper until its tree is gone, and names it.
     ///
     /// # Errors
     /// When it does not start, or is another program.
-    pub fn start(worker_binary: &Path, tree_lock: OwnedFd) -> Result<Self, SpawnRefusal> {
+    pub fn start(worker_binary: &Path, mut tree_lock: FileLock) -> Result<Self, SpawnRefusal> {
         let refuse = |what: &str, error: &dyn std::fmt::Display| SpawnRefusal {
             message: format!("the keeper could not be started: {what}: {error}"),
             next_step: format!("check that {} is the `cjm-worker` of this version", worker_binary.display()),
@@ -71,10 +74,12 @@ impl Keeper {
             .collect();
         let child = spawn_small(worker_binary, &["keeper".into()], &env, theirs.into_owned())
             .map_err(|error| refuse("spawn", &error))?;
+        let pid = child.pid;
         let child = Unready(Some(child));
+        tree_lock::name_keeper(&mut tree_lock, pid).map_err(|error| refuse("its lock", &error))?;
         let nofile_soft = cjm_platform::fds::nofile_limit().soft;
         let hello = HostToKeeper::Hello { protocol: KEEPER_PROTOCOL, tree_lock: true, nofile_soft };
-        send(&ours, &Outgoing { message: hello, fds: vec![tree_lock] })
+        send(&ours, &Outgoing { message: hello, fds: vec![tree_lock.into_owned()] })
             .map_err(|error| refuse("hello", &error))?;
         match ours.recv_timeout(KEEPER_READY_MAX) {
             Ok(Some(Received::Message(message))) => match serde_json::from_slice(&message.bytes) {

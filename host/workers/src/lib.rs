@@ -45,7 +45,7 @@ pub use bring_up::NotStarted;
 pub use death::Death;
 pub use error::{CallError, StartError};
 pub use events::{HostEvent, NodeState, WorkerState};
-pub use keeper_client::{Keeper, SpawnRefusal};
+pub use keeper_client::{Keeper, SpawnRefusal, stopped_keeper};
 pub use known_inputs::with_known_hashes;
 pub use options::{HostOptions, LoadOptions, actor};
 pub use plan::{WorkerPlan, effective_config, plan, unset_variables};
