@@ -73,10 +73,14 @@ pub fn processes() -> io::Result<Vec<ProcessInfo>> {
 /// The descendants of `root`, zombies included, `root` itself not. Orphans count only while they hang below
 /// `root`, so it should be a subreaper.
 pub fn descendants(root: Pid) -> io::Result<Vec<ProcessInfo>> {
-    let all = processes()?;
+    Ok(descendants_among(root, &processes()?))
+}
+
+/// The same among processes that were looked at already, for those who ask about several roots.
+pub fn descendants_among(root: Pid, all: &[ProcessInfo]) -> Vec<ProcessInfo> {
     let parents: Vec<(i32, i32)> = all.iter().map(|info| (info.pid.as_raw(), info.ppid)).collect();
     let below = below(root.as_raw(), &parents);
-    Ok(all.into_iter().filter(|info| below.contains(&info.pid.as_raw())).collect())
+    all.iter().filter(|info| below.contains(&info.pid.as_raw())).copied().collect()
 }
 
 /// The members of `(pid, parent)` pairs below `root`.

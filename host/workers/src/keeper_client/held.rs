@@ -3,11 +3,15 @@
 //! What must hold: a number that means another process by now is never signalled; of a tree that is ended here nothing is
 //! left below the worker before the worker itself is killed, since nobody would find it afterwards.
 
-use cjm_platform::tree::{ProcessInfo, descendants, process_info, zombie_status};
+use cjm_platform::tree::{
+    ProcessInfo, descendants, descendants_among, process_info, processes, zombie_status,
+};
 use cjm_platform::{Pid, PidFd, Signal, WaitStatus};
 use cjm_wire::link::ExitStatus;
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often a tree that is being ended is looked at.
@@ -67,18 +71,55 @@ impl Held {
     }
 
     /// Ends all that is below the worker, then the worker itself. Takes at most about so long.
-    pub(crate) fn end_tree(&self, limit: Duration) -> Ended {
-        let give_up = Instant::now() + limit;
+    pub(crate) fn end_tree(self: &Arc<Self>, limit: Duration) -> Ended {
+        let mut ending = Ending::begin(Arc::clone(self), limit);
+        loop {
+            if let Some(ended) = ending.look(&LazyCell::new(look_at_all)) {
+                return ended;
+            }
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+    }
+}
+
+/// A worker's tree that is being ended. Nobody waits in here, so that many of them end side by side.
+pub(crate) struct Ending {
+    held: Arc<Held>,
+    doomed: Doomed,
+    give_up: Instant,
+    /// Whether nothing lived below the worker when it was killed; None until it is.
+    was_clear: Option<bool>,
+}
+
+impl Ending {
+    /// Begins; what is not over after so long is given up.
+    pub(crate) fn begin(held: Arc<Held>, limit: Duration) -> Self {
         // What stands still starts nothing more, and its orphans fall to it.
-        let _ = self.pidfd.send_signal(Signal::STOP);
-        let mut doomed = Doomed::default();
-        let is_clear = doomed.until_clear(give_up, || match self.has_ended() {
-            true => None,
-            false => Some(descendants(self.pid).unwrap_or_default()),
-        });
-        let _ = self.pidfd.send_signal(Signal::KILL);
-        let all = doomed.have_ended(give_up) && ends(&self.pidfd, give_up) && is_clear;
-        Ended { all, descendants_killed: doomed.count() }
+        let _ = held.pidfd.send_signal(Signal::STOP);
+        Self { held, doomed: Doomed::default(), give_up: Instant::now() + limit, was_clear: None }
+    }
+
+    /// Goes on with it; what came of it once it is over, or given up. `all` are the processes of now.
+    pub(crate) fn look<F: FnOnce() -> Vec<ProcessInfo>>(
+        &mut self,
+        all: &LazyCell<Vec<ProcessInfo>, F>,
+    ) -> Option<Ended> {
+        let is_late = Instant::now() >= self.give_up;
+        let Some(was_clear) = self.was_clear else {
+            let worker = self.held.pid;
+            let stood_still = all.iter().any(|info| info.pid == worker && matches!(info.state, 'T' | 't'));
+            let was_clear = self.doomed.kill_living(&descendants_among(worker, all)) && stood_still;
+            // What was below a worker that has ended hangs elsewhere by now.
+            let has_ended = self.held.has_ended();
+            if was_clear || has_ended || is_late {
+                let _ = self.held.pidfd.send_signal(Signal::KILL);
+                self.was_clear = Some(was_clear && !has_ended);
+            }
+            return None;
+        };
+        let have_ended = self.held.has_ended() && self.doomed.have_ended();
+        let all = was_clear && have_ended;
+        (have_ended || is_late).then_some(Ended { all, descendants_killed: self.doomed.count() })
     }
 }
 
@@ -86,16 +127,19 @@ impl Held {
 pub(crate) fn end_orphans_of(keeper: Pid, workers: &BTreeSet<Pid>, limit: Duration) -> Ended {
     let give_up = Instant::now() + limit;
     let mut doomed = Doomed::default();
-    let all = doomed.until_clear(give_up, || {
+    let is_clear = doomed.until_clear(give_up, || {
         let below = descendants(keeper).unwrap_or_default();
         let parents: BTreeMap<i32, i32> = below.iter().map(|info| (info.pid.as_raw(), info.ppid)).collect();
         let is_of_a_worker = |pid: Pid| {
             let above = std::iter::successors(Some(pid.as_raw()), |pid| parents.get(pid).copied());
             above.into_iter().any(|above| workers.iter().any(|worker| worker.as_raw() == above))
         };
-        Some(below.into_iter().filter(|info| !is_of_a_worker(info.pid)).collect())
+        below.into_iter().filter(|info| !is_of_a_worker(info.pid)).collect()
     });
-    Ended { all: doomed.have_ended(give_up) && all, descendants_killed: doomed.count() }
+    while !doomed.have_ended() && Instant::now() < give_up {
+        std::thread::sleep(LOOK_INTERVAL);
+    }
+    Ended { all: is_clear && doomed.have_ended(), descendants_killed: doomed.count() }
 }
 
 /// Processes that were killed. Each is waited for: one whose parent has ended stands elsewhere, and may still be dying.
@@ -103,27 +147,34 @@ pub(crate) fn end_orphans_of(keeper: Pid, workers: &BTreeSet<Pid>, limit: Durati
 struct Doomed(BTreeMap<(Pid, u64), PidFd>);
 
 impl Doomed {
-    /// Kills what `look` finds until it finds nothing that lives; false when it gives up first, or `look` does.
-    fn until_clear(&mut self, give_up: Instant, mut look: impl FnMut() -> Option<Vec<ProcessInfo>>) -> bool {
-        while let Some(found) = look().filter(|_| Instant::now() < give_up) {
-            let living: Vec<_> = found.into_iter().filter(|info| info.state != 'Z').collect();
-            if living.is_empty() {
-                return true;
-            }
-            for info in living {
-                let Ok(pidfd) = PidFd::open(info.pid) else { continue };
-                let still = process_info(info.pid).is_some_and(|now| now.start_ticks == info.start_ticks);
-                if still && pidfd.send_signal(Signal::KILL).is_ok() {
-                    self.0.insert((info.pid, info.start_ticks), pidfd);
-                }
+    /// Kills what `look` finds until it finds nothing that lives, since more may come while it is killed; false when there
+    /// is no time left.
+    fn until_clear(&mut self, give_up: Instant, mut look: impl FnMut() -> Vec<ProcessInfo>) -> bool {
+        while !self.kill_living(&look()) {
+            if Instant::now() >= give_up {
+                return false;
             }
             std::thread::sleep(LOOK_INTERVAL);
         }
-        false
+        true
     }
 
-    fn have_ended(&self, give_up: Instant) -> bool {
-        self.0.values().all(|pidfd| ends(pidfd, give_up))
+    /// Kills those that live; whether there were none.
+    fn kill_living(&mut self, found: &[ProcessInfo]) -> bool {
+        let mut were_none = true;
+        for info in found.iter().filter(|info| info.state != 'Z') {
+            were_none = false;
+            let Ok(pidfd) = PidFd::open(info.pid) else { continue };
+            let still = process_info(info.pid).is_some_and(|now| now.start_ticks == info.start_ticks);
+            if still && pidfd.send_signal(Signal::KILL).is_ok() {
+                self.0.insert((info.pid, info.start_ticks), pidfd);
+            }
+        }
+        were_none
+    }
+
+    fn have_ended(&self) -> bool {
+        self.0.values().all(|pidfd| pidfd.has_exited().unwrap_or(true))
     }
 
     fn count(&self) -> u32 {
@@ -131,63 +182,10 @@ impl Doomed {
     }
 }
 
-fn ends(pidfd: &PidFd, give_up: Instant) -> bool {
-    let left = give_up.saturating_duration_since(Instant::now()).max(LOOK_INTERVAL);
-    pidfd.wait_exit(left).unwrap_or(true)
+/// All processes; none where they cannot be read, which is never taken for a tree that is clear.
+pub(crate) fn look_at_all() -> Vec<ProcessInfo> {
+    processes().unwrap_or_default()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use cjm_platform::process;
-    use std::process::{Command, Stdio};
-
-    /// A shell with a child that ignores what it can, and with a grandchild in a session of its own.
-    fn tree() -> (std::process::Child, Held) {
-        let script = "trap '' TERM HUP INT; (setsid sleep 1000 & exec sleep 1000) & echo; exec sleep 1000";
-        let mut child =
-            Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().expect("a shell");
-        let mut line = [0];
-        std::io::Read::read_exact(child.stdout.as_mut().expect("piped"), &mut line).expect("it runs");
-        let held = Held::child_of(Pid::current(), child.id().cast_signed()).expect("ours");
-        // A shell is no subreaper, as a worker is: what is started by one that is being killed would be lost.
-        while descendants(held.pid).expect("readable").len() < 2 {
-            std::thread::yield_now();
-        }
-        (child, held)
-    }
-
-    #[test]
-    fn a_tree_is_ended_from_below_also_where_it_stands_still() {
-        process::become_subreaper().expect("subreaper");
-        for stopped in [false, true] {
-            let (mut child, held) = tree();
-            let below = descendants(held.pid).expect("readable");
-            if stopped {
-                held.pidfd.send_signal(Signal::STOP).expect("sent");
-            }
-            assert!(!held.has_ended() && held.status().is_none());
-            let ended = held.end_tree(Duration::from_secs(20));
-            assert!(ended.all && ended.descendants_killed >= 2, "{ended:?}");
-            let living = |info: &cjm_platform::tree::ProcessInfo| {
-                process_info(info.pid)
-                    .is_some_and(|now| now.state != 'Z' && now.start_ticks == info.start_ticks)
-            };
-            assert!(!below.iter().any(living));
-            assert_eq!(held.status(), Some(ExitStatus::Signal(9)), "a zombie tells how it ended");
-            child.wait().expect("ours");
-            assert!(held.has_ended() && held.status().is_none(), "its parent has taken that");
-        }
-    }
-
-    #[test]
-    fn a_process_of_somebody_else_is_not_held() {
-        let (mut child, held) = tree();
-        assert!(Held::child_of(held.pid, child.id().cast_signed()).is_none(), "another parent");
-        assert!(
-            Held::child_of(Pid::current(), i32::MAX).is_none() && Held::child_of(Pid::current(), 0).is_none()
-        );
-        assert!(held.end_tree(Duration::from_secs(20)).all);
-        child.wait().expect("ours");
-    }
-}
+pub(super) mod tests;

@@ -1,13 +1,14 @@
 //! What the host hears of its keeper, and what it does about workers of whom it hears nothing: the keeper stands still, or
 //! is gone.
 
-use super::held::{Held, end_orphans_of};
+use super::held::{Ending, Held, end_orphans_of, look_at_all};
 use super::table::{Outgoing, Running, SpawnRefusal, SpawnedWorker, Table, WorkerEnd, is_stopped, lock};
 use cjm_platform::Pid;
 use cjm_platform::poll::{self, Interest};
 use cjm_platform::seqpacket::{Received, SeqPacket};
 use cjm_wire::keeper::{ExitWord, HostToKeeper, KeeperToHost};
 use cjm_wire::link::ExitStatus;
+use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, mpsc};
@@ -147,24 +148,38 @@ pub(super) fn declare_all_dead(table: &Mutex<Table>) {
 }
 
 /// Sees the workers of a lost keeper end, as each does by itself, and ends those that do not: one that stands still cannot.
+/// Those are ended side by side: one that is beyond signals delays no other.
 fn end_orphans(mut running: HashMap<String, Running>) {
     let begun = Instant::now();
-    while !running.is_empty() {
+    let mut ending: Vec<(String, oneshot::Sender<WorkerEnd>, Ending)> = Vec::new();
+    loop {
         let is_late = begun.elapsed() >= ORPHAN_CLEARS_ITSELF_MAX;
         let waits = |held: &Arc<Held>| !is_late && !held.has_ended() && !held.is_stopped();
         for (worker, Running { end, held, .. }) in
             running.extract_if(|_, running| !running.held.as_ref().is_some_and(waits))
         {
-            let ended = held.filter(|held| !held.has_ended()).map(|held| held.end_tree(END_TREE_MAX));
-            if ended.is_some_and(|ended| !ended.all) {
+            match held.filter(|held| !held.has_ended()) {
+                Some(held) => ending.push((worker, end, Ending::begin(held, END_TREE_MAX))),
+                None => {
+                    let _ = end.send(WorkerEnd::cleared(None, 0, begun.elapsed()));
+                }
+            }
+        }
+        let all = LazyCell::new(look_at_all);
+        for (worker, end, mut tree) in std::mem::take(&mut ending) {
+            let Some(ended) = tree.look(&all) else {
+                ending.push((worker, end, tree));
+                continue;
+            };
+            if !ended.all {
                 tracing::warn!(%worker, "processes of a worker may live on: its keeper is gone");
             }
-            let descendants_killed = ended.map_or(0, |ended| ended.descendants_killed);
-            let _ = end.send(WorkerEnd::cleared(None, descendants_killed, begun.elapsed()));
+            let _ = end.send(WorkerEnd::cleared(None, ended.descendants_killed, begun.elapsed()));
         }
-        if !running.is_empty() {
-            std::thread::sleep(END_LOOK_INTERVAL);
+        if running.is_empty() && ending.is_empty() {
+            return;
         }
+        std::thread::sleep(END_LOOK_INTERVAL);
     }
 }
 
@@ -172,5 +187,33 @@ fn exit_status(word: ExitWord) -> ExitStatus {
     match word {
         ExitWord::Exited { code } => ExitStatus::Code(code),
         ExitWord::Signaled { signal, .. } => ExitStatus::Signal(signal),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keeper_client::held::tests::Process;
+
+    #[test]
+    fn workers_that_do_not_end_delay_no_other_and_are_given_up_side_by_side() {
+        const WORKERS: usize = 4;
+        let started = [(); WORKERS + 1].map(|()| Process::sleeper());
+        let pids = started.each_ref().map(Process::pid);
+        let (mut running, mut ends) = (HashMap::new(), Vec::new());
+        for (at, pid) in pids.iter().take(WORKERS).enumerate() {
+            // The last one hears signals. Of each other one nothing is ever seen to come.
+            let is_last = at + 1 == WORKERS;
+            let shown = if is_last { *pid } else { pids[WORKERS] };
+            let held = Some(Arc::new(Held::beyond_signals(shown, *pid)));
+            let (end, told) = oneshot::channel();
+            running.insert(at.to_string(), Running { end, held, ended: None });
+            ends.push(told);
+        }
+        let begun = Instant::now();
+        end_orphans(running);
+        assert!(begun.elapsed() < ORPHAN_CLEARS_ITSELF_MAX + 2 * END_TREE_MAX, "{:?}", begun.elapsed());
+        let took: Vec<_> = ends.into_iter().map(|mut told| told.try_recv().expect("told").clear_ms).collect();
+        assert!(took.iter().all(|ms| *ms >= took[WORKERS - 1]), "{took:?}");
     }
 }

@@ -1,8 +1,9 @@
 //! The host's side against a process in the place of a keeper, which says what a test makes it say.
 
 use super::*;
-use cjm_platform::tree::process_info;
+use cjm_platform::tree::{descendants, process_info};
 use cjm_wire::keeper::ExitWord;
+use cjm_wire::link::ExitStatus;
 
 /// A process in the place of a keeper, which neither reads nor writes, and its end of the socket. It ends with this.
 pub(crate) struct Mute {
@@ -37,9 +38,14 @@ impl Drop for Mute {
 }
 
 fn mute_keeper() -> (Keeper, SeqPacket) {
+    mute_keeper_with("exec sleep 1000")
+}
+
+/// It runs this script of the shell.
+fn mute_keeper_with(script: &str) -> (Keeper, SeqPacket) {
     let (ours, theirs) = SeqPacket::pair().unwrap();
     let null = cjm_platform::fds::dev_null().unwrap();
-    let child = spawn_small("/bin/sleep".as_ref(), &["1000".into()], &[], null).unwrap();
+    let child = spawn_small("/bin/sh".as_ref(), &["-c".into(), script.into()], &[], null).unwrap();
     let writer = ours.try_clone().unwrap();
     (Keeper::serve(Unready(Some(child)), ours, writer).unwrap(), theirs)
 }
@@ -54,6 +60,50 @@ fn spawn_request(worker: &str) -> SpawnWorker {
         fd_targets: Vec::new(),
         dies_with_keeper: false,
     }
+}
+
+/// Processes that end with this.
+struct Killed(Vec<PidFd>);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|pidfd| drop(pidfd.send_signal(Signal::KILL)));
+    }
+}
+
+/// A keeper with one worker, which has a child of its own, and with one more process below it; the worker's process; and all
+/// below the keeper.
+fn keeper_of_one_worker() -> (Keeper, SeqPacket, Pid, Killed) {
+    let script = "sleep 1001 & sh -c 'sleep 1002 & exec sleep 1003' & exec sleep 1004";
+    let (keeper, theirs) = mute_keeper_with(script);
+    let worker = loop {
+        let below = descendants(keeper.pid).unwrap();
+        match below.iter().find(|info| info.ppid != keeper.pid.as_raw()) {
+            Some(deepest) if below.len() == 3 => break Pid::from_raw(deepest.ppid).unwrap(),
+            _ => std::thread::yield_now(),
+        }
+    };
+    let below = descendants(keeper.pid).unwrap();
+    let killed = Killed(below.iter().map(|info| PidFd::open(info.pid).unwrap()).collect());
+    (keeper, theirs, worker, killed)
+}
+
+/// Asks for a worker and answers with this process.
+async fn spawned(keeper: &Keeper, theirs: &SeqPacket, pid: Pid) -> SpawnedWorker {
+    let answer = async {
+        tokio::task::yield_now().await;
+        assert!(matches!(hear(theirs), HostToKeeper::Spawn(_)));
+        say(theirs, &KeeperToHost::Spawned { worker: "w".to_owned(), pid: pid.as_raw() });
+    };
+    tokio::join!(keeper.spawn(spawn_request("w"), Vec::new()), answer).0.unwrap()
+}
+
+/// A start is refused without being sent, and the next one gets another keeper.
+async fn refused_at_once(keeper: &Keeper) {
+    let start = keeper.spawn(spawn_request("late"), Vec::new());
+    let refusal = tokio::time::timeout(KEEPER_STOPPED_MAX / 2, start).await.expect("at once");
+    assert_eq!(refusal.err().unwrap().message, "the keeper is gone");
+    assert!(keeper.is_gone());
 }
 
 fn hear(socket: &SeqPacket) -> HostToKeeper {
@@ -129,7 +179,7 @@ async fn the_workers_of_a_keeper_that_was_told_to_end_are_lost_with_it() {
     let end = spawned.end.await.unwrap();
     assert_eq!(end, WorkerEnd { status: None, descendants_killed: 1, clear_ms: 2 });
     assert!(keeper.is_gone(), "the next start gets another keeper");
-    assert!(keeper.spawn(spawn_request("x"), Vec::new()).await.is_err());
+    refused_at_once(&keeper).await;
     let _ = keeper.pidfd.send_signal(Signal::KILL);
 }
 
@@ -176,6 +226,40 @@ async fn the_end_of_a_keeper_is_that_of_all_it_had_and_nobody_waits_on() {
             .await
             .is_err_and(|refusal| refusal.message.contains("gone"))
     );
+}
+
+/// What a worker does not end by itself is ended for it, and nobody can ask a lost keeper for another one meanwhile.
+#[tokio::test]
+async fn a_worker_that_lives_on_after_its_keeper_is_ended_and_no_start_is_taken_meanwhile() {
+    let (keeper, theirs, pid, _killed) = keeper_of_one_worker();
+    let mut worker = spawned(&keeper, &theirs, pid).await;
+    let unanswered = async {
+        let start = keeper.spawn(spawn_request("starts"), Vec::new());
+        let (start, ()) = tokio::join!(start, async {
+            tokio::task::yield_now().await;
+            assert!(matches!(hear(&theirs), HostToKeeper::Spawn(_)));
+            let _ = keeper.pidfd.send_signal(Signal::KILL);
+            drop(theirs);
+        });
+        assert_eq!(start.err().unwrap().message, "the keeper died");
+    };
+    unanswered.await;
+    refused_at_once(&keeper).await;
+    assert!(worker.end.try_recv().is_err(), "its worker lives, so that this was asked in between");
+    let end = tokio::time::timeout(KEEPER_ANSWER_MAX, worker.end).await.expect("it is told").unwrap();
+    assert_eq!((end.status, end.descendants_killed), (None, 1));
+    assert!(process_info(pid).is_none_or(|info| info.state == 'Z'));
+}
+
+#[tokio::test]
+async fn what_fell_to_a_stopped_keeper_is_counted_with_the_end_that_it_does_not_tell() {
+    let (keeper, theirs, pid, _killed) = keeper_of_one_worker();
+    let worker = spawned(&keeper, &theirs, pid).await;
+    let mute = Mute { keeper: Arc::new(keeper), socket: theirs };
+    mute.stop().await;
+    PidFd::open(pid).unwrap().send_signal(Signal::KILL).unwrap();
+    let end = tokio::time::timeout(KEEPER_ANSWER_MAX, worker.end).await.expect("it is told").unwrap();
+    assert_eq!((end.status, end.descendants_killed), (Some(ExitStatus::Signal(9)), 1));
 }
 
 #[tokio::test]
