@@ -258,9 +258,7 @@ impl HostError {
             ),
             Self::Keeper { next_step, .. } => Facts::new("host.keeper", exit::WORKER_START, next_step),
             Self::NoAdapter(fault) => Facts::of(fault),
-            Self::UnknownJob(_) => {
-                domain("host.unknown_job", "`cjm-ctl logs --journal` shows the jobs there were")
-            }
+            Self::UnknownJob(_) => domain("host.unknown_job", "`cjm-ctl logs --journal` shows all there were"),
             Self::Composition(error) => Facts::of(error),
             Self::Graph { code, next_step, .. } => domain(code, next_step),
             Self::OtherConfiguration { name, instance, .. } => domain(

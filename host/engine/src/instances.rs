@@ -9,6 +9,7 @@ use crate::services::Services;
 use cjm_decide::death::OwnKill;
 use cjm_decide::instance::{Entry, Lifecycle, Recycling, Renewal};
 use cjm_decide::queue::QueueEvent;
+use cjm_store::rows::died_id;
 use cjm_store::{Commit, WorkerRecord, Write};
 use cjm_wire::event::{EventType, JournalRow};
 use cjm_wire::{InstanceId, Timestamp, WorkerSessionId};
@@ -421,7 +422,8 @@ impl Instance {
     }
 
     fn died_commit(&self, session: &WorkerSessionId, death: &Death, phase: &str) -> Commit {
-        let row = self.row(EventType::WorkerDied, session, Value::Object(death.payload(phase)));
+        let mut row = self.row(EventType::WorkerDied, session, Value::Object(death.payload(phase)));
+        row.event_id = died_id(session.as_str());
         Commit::telling().row(row).write(Write::WorkerEnded(session.clone(), Timestamp::now()))
     }
 

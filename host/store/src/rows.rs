@@ -157,8 +157,14 @@ pub fn composition_finished(composition: &CompositionRecord, end: &CompositionEn
     row
 }
 
-/// `worker_died` for the worker of this `worker_spawned` row, whose host ended without telling of its end. Its id is
-/// derived, so that it is written once.
+/// The id of the one `worker_died` row of a worker: whoever tells of its end second is refused, as when a directory was taken
+/// away under a host and given to another one.
+#[must_use]
+pub fn died_id(session: &str) -> EventId {
+    EventId::from_text(format!("{session}:died"))
+}
+
+/// `worker_died` for the worker of this `worker_spawned` row, whose host ended without telling of its end.
 #[must_use]
 pub fn died_with_its_host(spawned: &JournalRow, now: &Timestamp) -> JournalRow {
     let payload = serde_json::json!({
@@ -172,7 +178,7 @@ pub fn died_with_its_host(spawned: &JournalRow, now: &Timestamp) -> JournalRow {
     let payload = if let Value::Object(map) = payload { map } else { Map::new() };
     let mut row = JournalRow { worker_reported: false, ..spawned.clone() };
     let session = spawned.worker_session_id.as_deref().unwrap_or_default();
-    row.event_id = EventId::from_text(format!("{session}:died"));
+    row.event_id = died_id(session);
     row.ts = now.clone();
     row.event_type = EventType::WorkerDied.as_str().to_owned();
     row.payload = payload;

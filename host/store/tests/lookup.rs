@@ -212,12 +212,19 @@ fn every_spawned_worker_of_a_dead_host_gets_its_end_once() {
         reader.living_workers().expect("reads").iter().map(|w| w.worker_session_id.to_string()).collect();
     assert_eq!(living, ["mine"], "its own workers live");
     let died = JournalFilter { event_types: vec!["worker_died".into()], ..JournalFilter::default() };
-    let rows = reader.page(&died, 0, 10).expect("reads");
-    let told: Vec<_> = rows.iter().map(|found| found.row.worker_session_id.as_deref()).collect();
+    let found = reader.page(&died, 0, 10).expect("reads");
+    let told: Vec<_> = found.iter().map(|found| found.row.worker_session_id.as_deref()).collect();
     assert_eq!(told, [Some("told"), Some("untold"), Some("unknown")]);
-    assert_eq!(rows[1].row.payload["reason"], "host_gone");
-    assert_eq!((rows[1].row.capability_name.as_deref(), &rows[1].row.ts), (Some("asr"), &now));
+    assert_eq!(found[1].row.payload["reason"], "host_gone");
+    assert_eq!((found[1].row.capability_name.as_deref(), &found[1].row.ts), (Some("asr"), &now));
     assert_eq!(end_dead_workers(&*journal, &reader, "living", &now).expect("again"), 0);
+    // The host that was taken for dead lives, its directory was taken from it, and its worker ends now.
+    let mut late = JournalRow::new(EventType::WorkerDied, Map::new());
+    late.worker_session_id = Some("untold".to_owned());
+    late.event_id = rows::died_id("untold");
+    let refused = journal.commit_blocking(Commit::telling().row(late));
+    assert!(matches!(refused, Err(StoreError::Refused { .. })), "{refused:?}");
+    assert_eq!(reader.page(&died, 0, 10).expect("reads").len(), 3);
 }
 
 /// Long-lived workers are older than any number of others.

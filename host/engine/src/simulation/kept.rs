@@ -1,6 +1,7 @@
 //! What the simulated store holds, and the rules it holds each change against, as the real one has them.
 
 use crate::compositions::submitting::BATCH_BYTES_MAX;
+use cjm_store::rows::died_id;
 use cjm_store::{Body, Commit, JobRecord, Receipt, StoreError, Write};
 use cjm_wire::error::Failure;
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
@@ -228,6 +229,10 @@ impl Kept {
             // A job that ran and waits again begins anew.
             Some(EventType::BlockReasonChanged) => self.follow_words(row, |kept| &mut kept.blocks, true),
             Some(EventType::WorkerDied) => {
+                let id = row.worker_session_id.as_deref().map(died_id);
+                if id.as_ref() != Some(&row.event_id) {
+                    self.broken.push(format!("another host can tell this end a second time: {row:?}"));
+                }
                 let (session, phase) = (row.worker_session_id.as_deref(), row.payload.get("phase"));
                 if let (Some(session), Some(phase)) = (session, phase.and_then(|phase| phase.as_str())) {
                     self.phases.insert(WorkerSessionId::from_text(session), phase.to_owned());
