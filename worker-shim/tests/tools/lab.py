@@ -138,6 +138,11 @@ class Lab(Capability):
         socket.socket(fileno=os.dup(3)).shutdown(socket.SHUT_WR)
         time.sleep(1000)
 
+    def do_deafen(self):
+        """Hears nothing more."""
+        socket.socket(fileno=os.dup(3)).shutdown(socket.SHUT_RD)
+        return 1
+
 
 class Broken(Lab):
     def __init__(self):

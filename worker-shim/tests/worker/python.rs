@@ -235,6 +235,16 @@ fn a_tool_that_breaks_the_channel_is_killed_and_the_reason_said() {
 }
 
 #[test]
+fn a_python_tool_that_hears_nothing_more_ends_by_itself() {
+    let mut worker = lab();
+    // Its answer may still come.
+    let _ = worker.execute_beside("deafen", json!({}), "job").join();
+    let exit = worker.frame(to_host::TOOL_EXIT);
+    assert!(exit.get("protocol_fault").is_none(), "{exit}");
+    assert_eq!(worker.exit_code(), 20);
+}
+
+#[test]
 fn an_answer_behind_a_breach_of_the_channel_does_not_count() {
     let mut worker = lab();
     let call = worker.execute_beside("breach_and_answer", json!({}), "job");
