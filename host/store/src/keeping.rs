@@ -5,15 +5,14 @@
 //! a body's file goes only when no record names it and nobody used it a moment ago.
 
 use crate::error::StoreError;
-use crate::payload::Payloads;
+use crate::payload::{Hidden, Payloads};
 use crate::retention::cutoff;
-use crate::room::{RESERVE_BYTES, available, give_up_reserve, make_reserve};
+use crate::room::with_reserve;
 use crate::schema::{Durability, JOURNAL_FILE, open_journal};
 use crate::work_dirs;
 use cjm_wire::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -57,16 +56,7 @@ pub fn forget_jobs(data_dir: &Path, days: f64) -> Result<ForgottenJobs, StoreErr
     if !path.exists() {
         return Err(StoreError::NothingYet { path });
     }
-    match forget_all(data_dir, days) {
-        Err(_)
-            if available(data_dir).is_some_and(|free| free < RESERVE_BYTES) && give_up_reserve(data_dir) =>
-        {
-            let forgotten = forget_all(data_dir, days);
-            make_reserve(data_dir, 0);
-            forgotten
-        }
-        done => done,
-    }
+    with_reserve(data_dir, || forget_all(data_dir, days))
 }
 
 fn forget_all(data_dir: &Path, days: f64) -> Result<ForgottenJobs, StoreError> {
@@ -273,14 +263,27 @@ impl Keeping {
             }
             // Out of sight first: who uses it from here on finds it missing, and writes it again.
             let Some(hidden) = self.payloads.hide(hash) else { continue };
-            if is_named(connection, hash)? || !hidden.was_left_alone(PAYLOAD_REST) {
-                hidden.put_back();
-                continue;
-            }
-            if let Some(bytes) = hidden.remove() {
-                self.forgotten.files += 1;
-                self.forgotten.file_bytes += bytes;
-            }
+            self.remove_hidden(connection, hash, &hidden)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the file of a body that is out of sight, unless somebody used or named it just before. One of which that is
+    /// not known comes back: what is hidden goes when the store is next opened.
+    fn remove_hidden(
+        &mut self,
+        connection: &Connection,
+        hash: &str,
+        hidden: &Hidden,
+    ) -> rusqlite::Result<()> {
+        let named = is_named(connection, hash);
+        if !matches!(named, Ok(false)) || !hidden.was_left_alone(PAYLOAD_REST) {
+            hidden.put_back();
+            return named.map(drop);
+        }
+        if let Some(bytes) = hidden.remove() {
+            self.forgotten.files += 1;
+            self.forgotten.file_bytes += bytes;
         }
         Ok(())
     }
@@ -323,32 +326,88 @@ fn one_transaction<T>(
     done
 }
 
-/// A body's file under a name that no record uses.
-pub(crate) struct Hidden {
-    pub(crate) path: std::path::PathBuf,
-    pub(crate) hidden: std::path::PathBuf,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::payload::PendingPayload;
+    use crate::schema::Durability;
+    use std::fs::{self, File};
 
-impl Hidden {
-    fn was_left_alone(&self, rest: Duration) -> bool {
-        is_at_rest(&self.hidden, rest)
+    /// A body that nobody has used for a long time, out of sight as before its removal; its path, and who removes it.
+    fn hidden(data_dir: &Path) -> (Keeping, Connection, Hidden, PathBuf) {
+        let connection = open_journal(data_dir, Durability::Process).expect("opens");
+        let keeping = Keeping::new(data_dir, 30.0);
+        let body = PendingPayload { hash: "a".repeat(64), content: b"body".to_vec() };
+        keeping.payloads.ensure(&body).expect("written");
+        let path = keeping.payloads.path(&body.hash);
+        set_used(&path, SystemTime::now() - 2 * PAYLOAD_REST);
+        let hidden = keeping.payloads.hide(&body.hash).expect("there");
+        assert!(!path.exists());
+        (keeping, connection, hidden, path)
     }
 
-    fn put_back(&self) {
-        if let Err(error) = fs::rename(&self.hidden, &self.path) {
-            tracing::error!(%error, path = %self.path.display(), "a body's file could not be put back");
-        }
+    fn set_used(path: &Path, at: SystemTime) {
+        File::options().write(true).open(path).and_then(|file| file.set_modified(at)).expect("set");
     }
 
-    fn remove(&self) -> Option<u64> {
-        let bytes = fs::metadata(&self.hidden).ok()?.len();
-        fs::remove_file(&self.hidden).ok().map(|()| bytes)
+    fn is_back(keeping: &Keeping, path: &Path) -> bool {
+        fs::read(path).is_ok_and(|content| content == b"body") && keeping.forgotten.files == 0
     }
-}
 
-/// True when the file was not written or used for so long.
-pub(crate) fn is_at_rest(path: &Path, rest: Duration) -> bool {
-    fs::metadata(path)
-        .and_then(|found| found.modified())
-        .is_ok_and(|used| SystemTime::now().duration_since(used).is_ok_and(|since| since >= rest))
+    #[test]
+    fn a_hidden_body_that_nobody_uses_goes() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (mut keeping, connection, hidden, path) = hidden(dir.path());
+        keeping.remove_hidden(&connection, &"a".repeat(64), &hidden).expect("removed");
+        assert!(!path.exists() && !hidden.hidden.exists());
+        assert_eq!((keeping.forgotten.files, keeping.forgotten.file_bytes), (1, 4));
+    }
+
+    #[test]
+    fn a_body_that_was_used_just_before_it_was_hidden_comes_back() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (mut keeping, connection, hidden, path) = hidden(dir.path());
+        set_used(&hidden.hidden, SystemTime::now());
+        keeping.remove_hidden(&connection, &"a".repeat(64), &hidden).expect("looked at");
+        assert!(is_back(&keeping, &path));
+    }
+
+    /// Its commit waited for the disk for longer than a body is left alone.
+    #[test]
+    fn a_body_that_was_named_just_before_it_was_hidden_comes_back() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (mut keeping, connection, hidden, path) = hidden(dir.path());
+        connection.pragma_update(None, "foreign_keys", false).expect("set");
+        let name = "INSERT INTO results (job_id, payload_hash, bytes) VALUES ('j', ?1, 4)";
+        connection.execute(name, ["a".repeat(64)]).expect("named");
+        keeping.remove_hidden(&connection, &"a".repeat(64), &hidden).expect("looked at");
+        assert!(is_back(&keeping, &path));
+    }
+
+    #[test]
+    fn a_hidden_body_comes_back_where_nobody_can_say_whether_it_is_named() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (mut keeping, connection, hidden, path) = hidden(dir.path());
+        connection.execute_batch("DROP TABLE results").expect("dropped");
+        keeping.remove_hidden(&connection, &"a".repeat(64), &hidden).expect_err("it cannot be read");
+        assert!(is_back(&keeping, &path));
+    }
+
+    #[test]
+    fn a_sweep_that_fails_is_tried_again_after_a_pause() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let empty = Connection::open_in_memory().expect("opens");
+        let mut keeping = Keeping::new(dir.path(), 30.0);
+        let begun = Instant::now();
+        keeping.turn_if_due(&empty);
+        assert!(
+            keeping.due >= begun + LOOK_INTERVAL,
+            "it fails again and again, and each time a warning says so"
+        );
+        // One that goes on has its next turn soon.
+        let connection = open_journal(dir.path(), Durability::Process).expect("opens");
+        let mut keeping = Keeping::new(dir.path(), 30.0);
+        keeping.turn_if_due(&connection);
+        assert!(keeping.due < begun + LOOK_INTERVAL);
+    }
 }

@@ -2,7 +2,6 @@
 //! any commit names it; identical content is one file. What no commit names any more is retention's to remove.
 
 use crate::error::StoreError;
-use crate::keeping::{Hidden, is_at_rest};
 use crate::records::Body;
 use crate::room::{LEFT_FREE_BYTES, available};
 use cjm_wire::canonical::hex;
@@ -158,6 +157,36 @@ impl Payloads {
             .and_then(|dir| dir.sync_all())
             .map_err(|error| StoreError::file("sync", &self.dir, &error))
     }
+}
+
+/// A body's file under a name that no record uses.
+pub(crate) struct Hidden {
+    path: PathBuf,
+    pub(crate) hidden: PathBuf,
+}
+
+impl Hidden {
+    pub(crate) fn was_left_alone(&self, rest: Duration) -> bool {
+        is_at_rest(&self.hidden, rest)
+    }
+
+    pub(crate) fn put_back(&self) {
+        if let Err(error) = fs::rename(&self.hidden, &self.path) {
+            tracing::error!(%error, path = %self.path.display(), "a body's file could not be put back");
+        }
+    }
+
+    pub(crate) fn remove(&self) -> Option<u64> {
+        let bytes = fs::metadata(&self.hidden).ok()?.len();
+        fs::remove_file(&self.hidden).ok().map(|()| bytes)
+    }
+}
+
+/// True when the file was not written or used for so long.
+fn is_at_rest(path: &Path, rest: Duration) -> bool {
+    fs::metadata(path)
+        .and_then(|found| found.modified())
+        .is_ok_and(|used| SystemTime::now().duration_since(used).is_ok_and(|since| since >= rest))
 }
 
 fn is_hash(name: &str) -> bool {

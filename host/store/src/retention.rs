@@ -5,7 +5,7 @@
 
 use crate::diagnostics_reader::DiagnosticsReader;
 use crate::error::StoreError;
-use crate::room::{RESERVE_BYTES, SMALL_DISK_BYTES, available, give_up_reserve, make_reserve};
+use crate::room::{SMALL_DISK_BYTES, available, with_reserve};
 use crate::schema::{self, DIAGNOSTICS_FILE};
 use cjm_wire::Timestamp;
 use rusqlite::{Connection, params};
@@ -52,16 +52,7 @@ pub struct Forgotten {
 /// # Errors
 /// [`StoreError::NothingYet`] when there are none; others when they cannot be read or written.
 pub fn apply_retention(data_dir: &Path, retention: &Retention) -> Result<Forgotten, StoreError> {
-    match forget(data_dir, retention) {
-        Err(StoreError::NothingYet { path }) => Err(StoreError::NothingYet { path }),
-        Err(_) if is_full(data_dir) && give_up_reserve(data_dir) => {
-            let forgotten = forget(data_dir, retention);
-            // It was lent: what it occupied goes back to it first.
-            make_reserve(data_dir, 0);
-            forgotten
-        }
-        done => done,
-    }
+    with_reserve(data_dir, || forget(data_dir, retention))
 }
 
 fn forget(data_dir: &Path, retention: &Retention) -> Result<Forgotten, StoreError> {
@@ -81,10 +72,6 @@ fn forget(data_dir: &Path, retention: &Retention) -> Result<Forgotten, StoreErro
     let pages = number("PRAGMA freelist_count").map_err(failed)?;
     let free_bytes = pages.saturating_mul(number("PRAGMA page_size").map_err(failed)?).unsigned_abs();
     Ok(Forgotten { file_bytes, free_bytes, ..forgotten })
-}
-
-fn is_full(data_dir: &Path) -> bool {
-    available(data_dir).is_some_and(|bytes| bytes < RESERVE_BYTES)
 }
 
 /// Deletes what is old, in at most so many batches of each table.

@@ -180,6 +180,26 @@ fn a_flood_of_output_leaves_room_for_the_journal_and_retention_gives_the_disk_ba
     is_sound(&data_dir);
 }
 
+#[test]
+fn old_jobs_are_forgotten_on_a_full_disk_and_the_reserve_is_there_again() {
+    let Some(disk) = SmallDisk::mounted() else { return };
+    let journal = open(&disk.data_dir());
+    for _ in 0..50 {
+        let job = job("asr");
+        journal.commit_blocking(accept(&job, &json!({"x": "x".repeat(1000)}))).expect("accepted");
+        let running = started(&job, 1);
+        journal.commit_blocking(begin(&running, JobStatus::Pending)).expect("begun");
+        journal.commit_blocking(finish(&ended(&running, JobStatus::Completed), None)).expect("ended");
+    }
+    journal.close();
+    disk.fill(0);
+    let forgotten = forget_jobs(&disk.data_dir(), 30.0).expect("works on a full disk");
+    assert_eq!(forgotten.jobs, 50);
+    assert!(disk.data_dir().join(cjm_store::room::RESERVE_FILE).exists(), "the reserve is there again");
+    fs::remove_file(disk.filler()).expect("removed");
+    is_sound(&disk.data_dir());
+}
+
 #[tokio::test]
 async fn the_reserve_holds_the_ends_of_many_jobs() {
     let Some(disk) = SmallDisk::mounted() else { return };

@@ -4,13 +4,15 @@
 
 mod common;
 
+use cjm_store::fault::DiskStep;
+use cjm_store::room::RESERVE_FILE;
 use cjm_store::rows::ERROR_TEXT_BYTES_MAX;
 use cjm_store::*;
 use cjm_wire::error::{ErrorCategory, Failure, JobError};
 use cjm_wire::event::JobStatus;
 use cjm_wire::ids::WorkerSessionId;
 use cjm_wire::{Described, ErrorReport, Timestamp};
-use common::faulty::{Plan, faulty};
+use common::faulty::{Plan, faulty, faulty_in};
 use common::*;
 use rusqlite::ffi;
 use serde_json::json;
@@ -129,6 +131,93 @@ async fn a_store_that_closes_tries_more_than_once() {
     tokio::task::spawn_blocking(move || closing.close()).await.expect("no panic");
     waiting.await.expect("no panic").expect("written at the last");
     assert_eq!(last_seq(dir.path()), 1);
+}
+
+/// Guards the busy timeouts of a disk that fails: with the usual one, whoever waits for a commit is told late that another
+/// process has the lock; with the short one ever after, an instant of somebody else's lock closes the gate.
+#[tokio::test]
+async fn others_are_waited_for_shortly_while_the_disk_fails_and_as_usual_afterwards() {
+    let (_dir, disk, journal) = faulty();
+    disk.set(Plan::FailTimes(3, ffi::SQLITE_BUSY));
+    for part in 0..2 {
+        journal.commit(Commit::telling().row(account("j", part))).await.expect("written");
+        journal.gate().wait_for(Gate::is_open).await.expect("alive");
+    }
+    let patience_ms = disk.patience_ms.lock().expect("lock").clone();
+    let [usual, short @ .., afterwards] = patience_ms.as_slice() else { panic!("{patience_ms:?}") };
+    assert!(short.len() >= 3 && usual == afterwards, "{patience_ms:?}");
+    let told_ms = i64::try_from(COMMIT_WAIT_MAX.as_millis()).expect("small");
+    assert!(short.iter().all(|short| *short < told_ms) && *usual > told_ms, "{patience_ms:?}");
+}
+
+/// Guards the look at what came while the disk was tried: without it, new work that was handed in just before the gate
+/// closed is accepted on a disk that fails, and takes the room in which the ends of running jobs are to be written.
+#[tokio::test]
+async fn new_work_that_was_handed_in_just_before_the_gate_closed_is_refused() {
+    let (dir, disk, journal) = faulty();
+    let (release, word) = mpsc::channel();
+    disk.set(Plan::Hold(word));
+    journal.commit_detached(Commit::telling().row(account("j", 0))).expect("queued");
+    disk.has_begun(1).await;
+    disk.set(Plan::FailTimes(1, ffi::SQLITE_BUSY));
+    let mut new = journal.commit(accept(&job("asr"), &json!({})));
+    let handed_in = std::future::poll_fn(|context| Poll::Ready(new.as_mut().poll(context).is_pending()));
+    assert!(handed_in.await && journal.gate().borrow().is_open());
+    release.send(()).expect("the writer waits");
+    assert_eq!(new.await.expect_err("refused").code(), "store.closed");
+    journal.gate().wait_for(Gate::is_open).await.expect("alive");
+    assert_eq!(last_seq(dir.path()), 1, "what was told of earlier work is written");
+}
+
+/// Guards the probe before the gate opens: without it, a disk on which nothing waits is believed to be well again, and
+/// whoever hands in new work is the one to find out that it is not.
+#[tokio::test]
+async fn the_gate_stays_closed_until_the_disk_takes_something_though_nothing_waits() {
+    let (_dir, disk, journal) = faulty();
+    disk.set(Plan::Fail(DiskStep::Begin, ffi::SQLITE_FULL));
+    let refused = journal.commit(accept(&job("asr"), &json!({}))).await.expect_err("full");
+    assert_eq!(refused.code(), "store.closed");
+    let mut gate = journal.gate();
+    let tried = *disk.begins.borrow();
+    tokio::select! {
+        biased;
+        _ = gate.wait_for(Gate::is_open) => panic!("it opened on a disk that takes nothing"),
+        () = disk.has_begun(tried + 3) => {}
+    }
+    disk.set(Plan::Healthy);
+    gate.wait_for(Gate::is_open).await.expect("alive");
+    journal.commit(accept(&job("asr"), &json!({}))).await.expect("accepted");
+}
+
+/// Guards the probe before a large commit fails alone: without it, the result of a job is given up on a full disk that has
+/// room again a moment later, and new work is accepted meanwhile.
+#[tokio::test]
+async fn a_large_commit_waits_where_and_only_where_a_small_one_finds_no_room_either() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    // Without a reserve, whose room is for small commits alone.
+    std::fs::create_dir(dir.path().join(RESERVE_FILE)).expect("mkdir");
+    let (disk, journal) = faulty_in(dir.path());
+    disk.set(Plan::Fail(DiskStep::Write, ffi::SQLITE_FULL));
+    let mut row = account("j", 0);
+    row.payload.insert("text".into(), "x".repeat(2 * SMALL_COMMIT_BYTES).into());
+    let mut waiting = journal.commit(Commit::telling().row(row));
+    let mut gate = journal.gate();
+    tokio::select! {
+        biased;
+        told = &mut waiting => panic!("told before the gate closed: {told:?}"),
+        _ = gate.wait_for(|gate| !gate.is_open()) => {}
+    }
+    disk.set(Plan::Healthy);
+    waiting.await.expect("written after all");
+    assert_eq!(last_seq(dir.path()), 1);
+    // And the other way about: where a small one would fit, it holds up nobody.
+    disk.set(Plan::PagesLeft(40));
+    let mut row = account("j", 1);
+    row.payload.insert("text".into(), "x".repeat(500_000).into());
+    let error = journal.commit(Commit::telling().row(row)).await.expect_err("it does not fit");
+    assert_eq!(error.code(), "store.no_room");
+    journal.commit(Commit::telling().row(account("j", 2))).await.expect("it fits");
+    assert_eq!(last_seq(dir.path()), 2);
 }
 
 /// Guards the look at a worker's host: without it, a host would take its own workers for leftovers and end them.

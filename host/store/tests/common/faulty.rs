@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 /// Fails as it is told.
 #[derive(Debug, Default)]
@@ -15,6 +16,10 @@ pub(crate) struct FaultyDisk {
     plan: Mutex<Plan>,
     /// Transactions that came to their end.
     pub(crate) ends: AtomicUsize,
+    /// Transactions that were about to begin.
+    pub(crate) begins: watch::Sender<usize>,
+    /// How long each of them would have waited for another process, in milliseconds.
+    pub(crate) patience_ms: Mutex<Vec<i64>>,
 }
 
 #[derive(Debug, Default)]
@@ -35,7 +40,7 @@ pub(crate) enum Plan {
     Limited,
     /// Payload files cannot be written.
     NoPayloads,
-    /// The next transaction waits for a word.
+    /// The next transaction waits for a word, and does then what the plan of that moment says.
     Hold(mpsc::Receiver<()>),
 }
 
@@ -43,12 +48,35 @@ impl FaultyDisk {
     pub(crate) fn set(&self, plan: Plan) {
         *self.plan.lock().expect("lock") = plan;
     }
+
+    /// Waits until so many transactions were about to begin.
+    pub(crate) async fn has_begun(&self, count: usize) {
+        self.begins.subscribe().wait_for(|begins| *begins >= count).await.expect("ours");
+    }
+
+    /// Notes that a transaction is about to begin, and holds it where that is the plan.
+    fn about_to_begin(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let patience = connection.pragma_query_value(None, "busy_timeout", |row| row.get(0))?;
+        self.patience_ms.lock().expect("lock").push(patience);
+        let held = {
+            let mut plan = self.plan.lock().expect("lock");
+            matches!(*plan, Plan::Hold(_)).then(|| std::mem::take(&mut *plan))
+        };
+        self.begins.send_modify(|begins| *begins += 1);
+        if let Some(Plan::Hold(word)) = held {
+            word.recv().expect("a word");
+        }
+        Ok(())
+    }
 }
 
 impl Disk for FaultyDisk {
     fn before(&self, step: DiskStep, connection: &Connection) -> rusqlite::Result<()> {
         if step == DiskStep::Commit {
             self.ends.fetch_add(1, Ordering::Relaxed);
+        }
+        if step == DiskStep::Begin {
+            self.about_to_begin(connection)?;
         }
         let mut plan = self.plan.lock().expect("lock");
         match (&*plan, step) {
@@ -74,12 +102,6 @@ impl Disk for FaultyDisk {
                 connection.pragma_update_and_check(None, "max_page_count", 1 << 30, |_| Ok(()))?;
             }
             (Plan::Impatient, DiskStep::Begin) => connection.busy_timeout(Duration::from_millis(20))?,
-            (Plan::Hold(_), DiskStep::Begin) => {
-                if let Plan::Hold(word) = std::mem::take(&mut *plan) {
-                    drop(plan);
-                    word.recv().expect("a word");
-                }
-            }
             _ => {}
         }
         Ok(())
@@ -95,8 +117,13 @@ impl Disk for FaultyDisk {
 
 pub(crate) fn faulty() -> (TempDir, Arc<FaultyDisk>, Arc<SqliteJournal>) {
     let dir = tempfile::tempdir().expect("temporary directory");
+    let (disk, journal) = faulty_in(dir.path());
+    (dir, disk, journal)
+}
+
+pub(crate) fn faulty_in(data_dir: &Path) -> (Arc<FaultyDisk>, Arc<SqliteJournal>) {
     let disk = Arc::new(FaultyDisk::default());
     let options = JournalOptions { disk: disk.clone(), jobs_days: None, ..JournalOptions::default() };
-    let journal = Arc::new(SqliteJournal::open(dir.path(), options).expect("opens"));
-    (dir, disk, journal)
+    let journal = Arc::new(SqliteJournal::open(data_dir, options).expect("opens"));
+    (disk, journal)
 }
