@@ -9,10 +9,15 @@ use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use cjm_wire::ids::{EventId, JobId};
 use serde_json::{Map, Value};
 
-/// Longest text of one field of an error kept in a row; the middle of a longer one is cut out.
+/// Longest text of one field of an error kept in a row, as it stands there: in JSON, which escapes what is not ASCII. The
+/// middle of a longer one is cut out.
 pub const ERROR_TEXT_BYTES_MAX: usize = 64 * 1024;
 /// Names of arguments that an error kept in a row may have together.
 const FIELDS_BYTES_MAX: usize = 4 * 1024;
+/// What JSON makes of a byte at most: a control character has one, and is written with six.
+const ESCAPED_BYTES_MAX: usize = 6;
+/// What a line in a list of lines takes beside its text.
+const LINE_BYTES: usize = 4;
 
 /// Null → `pending`: written in the commit that accepts the job.
 #[must_use]
@@ -94,15 +99,21 @@ pub fn bounded_failure(failure: &Failure) -> Failure {
     failure.error = bounded_error(&failure.error);
     bound(&mut failure.report.message);
     bound(&mut failure.report.next_step);
-    if let Some(fields) = &mut failure.report.details.fields_invalid {
+    let details = &mut *failure.report.details;
+    details.exception.iter_mut().for_each(bound);
+    if let Some(fields) = &mut details.fields_invalid {
         bound_fields(fields);
     }
-    for lines in [&mut failure.report.causes, &mut failure.report.stderr_tail] {
+    for lines in [&mut failure.report.causes, &mut failure.report.stderr_tail, &mut details.traceback] {
         lines.iter_mut().for_each(bound);
         // The newest lines stay.
-        while lines.iter().map(String::len).sum::<usize>() > ERROR_TEXT_BYTES_MAX && lines.len() > 1 {
-            lines.remove(0);
-        }
+        let mut bytes = 0;
+        let fits = |line: &&String| {
+            bytes += LINE_BYTES + line.chars().map(escaped_bytes).sum::<usize>();
+            bytes <= ERROR_TEXT_BYTES_MAX + LINE_BYTES
+        };
+        let kept = lines.iter().rev().take_while(fits).count();
+        lines.drain(..lines.len() - kept);
     }
     failure
 }
@@ -134,11 +145,11 @@ pub fn composition_finished(composition: &CompositionRecord, end: &CompositionEn
     row.event_id = EventId::from_text(format!("{}:terminal", composition.composition_id));
     row.payload.insert("name".into(), composition.name.as_str().into());
     row.payload.insert("status".into(), end.status.as_str().into());
-    let error = end.failure.as_ref().map_or(Value::Null, |failure| snapshot_error(&failure.error));
+    let failure = end.failure.as_ref().map(bounded_failure);
+    let error = failure.as_ref().map_or(Value::Null, |failure| snapshot_error(&failure.error));
     row.payload.insert("error".into(), error);
-    if let Some(failure) = &end.failure {
-        let report = bounded_failure(failure).report;
-        row.payload.insert("report".into(), serde_json::to_value(&report).unwrap_or_default());
+    if let Some(Failure { report, .. }) = &failure {
+        row.payload.insert("report".into(), serde_json::to_value(report).unwrap_or_default());
     }
     // Who ran it knows better and says so; of a run whose host died no more is known.
     let outcome = match end.status {
@@ -148,7 +159,7 @@ pub fn composition_finished(composition: &CompositionRecord, end: &CompositionEn
     };
     row.payload.insert("outcome".into(), outcome.as_str().into());
     row.payload.insert("partial".into(), false.into());
-    let failures = end.failure.iter().map(|failure| {
+    let failures = failure.iter().map(|failure| {
         let details = &failure.report.details;
         serde_json::json!({"node": details.node, "element": details.element, "message": failure.report.message})
     });
@@ -260,13 +271,29 @@ fn bound_fields(fields: &mut Vec<String>) {
 
 /// Keeps the first and last half of what is too long: a traceback's first lines say where, its last say what.
 fn bound(text: &mut String) {
-    if text.len() <= ERROR_TEXT_BYTES_MAX {
+    if text.len() <= ERROR_TEXT_BYTES_MAX / ESCAPED_BYTES_MAX
+        || text.chars().map(escaped_bytes).sum::<usize>() <= ERROR_TEXT_BYTES_MAX
+    {
         return;
     }
     let half = ERROR_TEXT_BYTES_MAX / 2 - 64;
-    let head = text.floor_char_boundary(half);
-    let tail = text.ceil_char_boundary(text.len() - half);
+    let fit = |bytes: &mut usize, c: char| {
+        *bytes += escaped_bytes(c);
+        (*bytes <= half).then(|| c.len_utf8())
+    };
+    let head: usize = text.chars().scan(0, fit).sum();
+    let tail = text.len() - text.chars().rev().scan(0, fit).sum::<usize>();
     *text = format!("{}\n[… {} bytes left out …]\n{}", &text[..head], tail - head, &text[tail..]);
+}
+
+/// How many bytes a character takes in a row's JSON.
+fn escaped_bytes(c: char) -> usize {
+    match c {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        ' '..='~' => 1,
+        // `\uXXXX` for each unit.
+        _ => 6 * c.len_utf16(),
+    }
 }
 
 /// A failure as a column holds it.
@@ -356,5 +383,61 @@ mod tests {
         assert!(traceback.len() <= ERROR_TEXT_BYTES_MAX, "{}", traceback.len());
         let row = terminal(&job, JobStatus::Running);
         assert!(to_string(&Value::Object(row.payload), Style::Payload).len() < 8 * ERROR_TEXT_BYTES_MAX);
+    }
+
+    #[test]
+    fn what_json_makes_longer_is_cut_by_what_it_is_there() {
+        for c in ['\0', '\u{7f}', '\u{fc}', '\u{2603}', '\u{1f600}', '"', '\n', 'x', '~'] {
+            let in_json = |text: &str| to_string(&Value::from(text), Style::Payload).len() - 2;
+            assert_eq!(in_json(&c.to_string()), escaped_bytes(c), "{c:?}");
+            assert!(escaped_bytes(c) <= ESCAPED_BYTES_MAX * c.len_utf8(), "{c:?}");
+            let fits = c.to_string().repeat(ERROR_TEXT_BYTES_MAX / escaped_bytes(c));
+            let mut bounded = fits.clone();
+            bound(&mut bounded);
+            assert!(bounded == fits, "{c:?}: what fits stays");
+            let mut bounded = format!("first{fits}last");
+            bound(&mut bounded);
+            let bytes = in_json(&bounded);
+            assert!(bytes <= ERROR_TEXT_BYTES_MAX && bytes > ERROR_TEXT_BYTES_MAX - 200, "{c:?}: {bytes}");
+            assert!(bounded.starts_with("first") && bounded.ends_with("last"), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn the_rows_of_a_failure_are_never_too_large_whatever_its_texts_are() {
+        let mut job = failed_job();
+        let failure = job.failure.as_mut().expect("failed");
+        let long = "\0".repeat(1 << 18);
+        failure.error.message.clone_from(&long);
+        failure.error.original_exc_repr.clone_from(&long);
+        failure.error.traceback = Some(long.clone());
+        failure.report.message.clone_from(&long);
+        failure.report.next_step.clone_from(&long);
+        failure.report.causes = vec![long.clone(), long.clone()];
+        failure.report.stderr_tail = vec![String::new(); 1 << 18];
+        failure.report.details.exception = Some(long.clone());
+        failure.report.details.traceback = vec![long.clone(), long];
+        let end = CompositionEnd {
+            composition_id: cjm_wire::ids::CompositionId::new(),
+            status: JobStatus::Failed,
+            completed_at: Timestamp::from_micros(0),
+            failure: Some(failure.clone()),
+            output: None,
+        };
+        let composition = CompositionRecord {
+            composition_id: end.composition_id.clone(),
+            name: "c".to_owned(),
+            run_id: None,
+            actor: None,
+            status: JobStatus::Running,
+            submitted_at: Timestamp::from_micros(0),
+            completed_at: None,
+            failure: None,
+        };
+        let call = direct_call_failed(&job.job_id, JobStatus::Failed, failure);
+        for row in [call, composition_finished(&composition, &end), terminal(&job, JobStatus::Running)] {
+            let bytes = to_string(&Value::Object(row.payload), Style::Payload).len();
+            assert!(bytes < crate::commit::ROW_PAYLOAD_BYTES_MAX, "{}: {bytes}", row.event_type);
+        }
     }
 }
