@@ -86,6 +86,9 @@ impl Plan {
     }
 }
 
+/// How often the folder of a worker's calls is made where others remove it.
+const PARENT_TRIES_MAX: usize = 16;
+
 /// Whether a call's files are worth keeping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Succeeded {
@@ -138,6 +141,11 @@ fn render(
 
 /// The directory, and before it the mark that its call runs.
 fn make_fresh(work_dir: &Path) -> Result<FileLock, ToolError> {
+    make_fresh_after(work_dir, || {})
+}
+
+/// The same; `parent_made` is told of each moment in which nothing holds the parent.
+fn make_fresh_after(work_dir: &Path, mut parent_made: impl FnMut()) -> Result<FileLock, ToolError> {
     // Where there is no room it is for lack of it, and not the tool's fault.
     let failed = |error: std::io::Error| {
         let made = format!("the call's directory {} cannot be made", work_dir.display());
@@ -149,12 +157,27 @@ fn make_fresh(work_dir: &Path) -> Result<FileLock, ToolError> {
         }
     };
     let parent = work_dir.parent().unwrap_or(work_dir);
-    std::fs::create_dir_all(parent).map_err(failed)?;
-    let running = FileLock::try_acquire(&running_mark(work_dir), "").map_err(|error| match error {
-        LockError::Io { source, .. } => failed(source),
-        held => failed(std::io::Error::other(held)),
+    let mut tries = 1;
+    let running = loop {
+        std::fs::create_dir_all(parent).map_err(failed)?;
+        parent_made();
+        match FileLock::try_acquire(&running_mark(work_dir), "") {
+            Ok(running) => break running,
+            // Another call that ends, or retention, found the parent empty and removed it.
+            Err(LockError::Io { source, .. })
+                if source.kind() == ErrorKind::NotFound && tries < PARENT_TRIES_MAX =>
+            {
+                tries += 1;
+            }
+            Err(LockError::Io { source, .. }) => return Err(failed(source)),
+            Err(held) => return Err(failed(std::io::Error::other(held))),
+        }
+    };
+    std::fs::create_dir(work_dir).map_err(|error| {
+        // It would stand for a directory that was never made.
+        let _ = std::fs::remove_file(running.path());
+        failed(error)
     })?;
-    std::fs::create_dir(work_dir).map_err(failed)?;
     Ok(running)
 }
 
@@ -219,4 +242,38 @@ fn part_of(value: &str, part: Option<&str>) -> String {
         _ => return value.to_owned(),
     };
     chosen.map(|chosen| chosen.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn the_folder_of_a_workers_calls_may_go_in_the_moment_in_which_a_call_begins() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (parent, mut times) = (dir.path().join("work/session"), 0);
+        let running = make_fresh_after(&parent.join("1"), || {
+            times += 1;
+            if times < PARENT_TRIES_MAX {
+                fs::remove_dir(&parent).expect("nothing is in it");
+            }
+        });
+        let running = running.expect("made again");
+        assert!(parent.join("1").is_dir() && running.path().exists());
+        assert_eq!(times, PARENT_TRIES_MAX);
+        let gone = make_fresh_after(&dir.path().join("work/other/1"), || {
+            fs::remove_dir(dir.path().join("work/other")).expect("nothing is in it");
+        });
+        assert!(gone.is_err(), "it is not tried for ever");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_leaves_no_mark() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let work_dir = dir.path().join("session/1");
+        fs::create_dir_all(&work_dir).expect("it is there already");
+        make_fresh(&work_dir).expect_err("somebody's");
+        assert!(!running_mark(&work_dir).exists());
+    }
 }
