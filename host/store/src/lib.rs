@@ -26,6 +26,7 @@ pub mod input_hashes;
 pub mod journal;
 pub mod keeping;
 pub mod lookup;
+mod no_diagnostics;
 pub mod owners;
 pub mod payload;
 mod query;
@@ -57,6 +58,7 @@ pub use input_hashes::InputHashes;
 pub use journal::{Committing, Journal, JournalOptions, SqliteJournal};
 pub use keeping::{ForgottenJobs, JOBS_DAYS_DEFAULT, forget_jobs};
 pub use lookup::{IdKind, ResolvedId, StoredOutcome};
+pub use no_diagnostics::NoDiagnostics;
 pub use payload::{INLINE_BYTES_MAX, Payloads};
 pub use reader::JournalReader;
 pub use records::{

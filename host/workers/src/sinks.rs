@@ -88,33 +88,10 @@ pub(crate) mod nowhere {
     //! Sinks that keep nothing but progress.
 
     use super::*;
-    use cjm_store::DroppedCounts;
-
-    #[derive(Debug)]
-    struct Nowhere;
-
-    impl Diagnostics for Nowhere {
-        fn record(&self, _: DiagnosticRecord) -> bool {
-            true
-        }
-
-        fn chunk(&self, _: StreamChunk) -> bool {
-            true
-        }
-
-        fn dropped(&self) -> DroppedCounts {
-            DroppedCounts::default()
-        }
-
-        fn flush(&self) -> BoxFuture<'static, ()> {
-            Box::pin(async {})
-        }
-
-        fn close(&self) {}
-    }
+    use cjm_store::NoDiagnostics;
 
     pub(crate) fn nowhere() -> (Arc<Sinks>, broadcast::Receiver<HostEvent>) {
         let (sender, events) = broadcast::channel(64);
-        (Arc::new(Sinks { diagnostics: Arc::new(Nowhere), events: sender }), events)
+        (Arc::new(Sinks { diagnostics: Arc::new(NoDiagnostics), events: sender }), events)
     }
 }

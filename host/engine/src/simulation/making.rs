@@ -6,11 +6,10 @@ use crate::host::{Host, SimulatedParts};
 use crate::services::{History, Services};
 use cjm_catalog::{Catalog, ManifestFolder};
 use cjm_decide::queue::QueueLimits;
-use cjm_store::{DiagnosticRecord, Diagnostics, DroppedCounts, InputHashes, Journal, StreamChunk};
+use cjm_store::{InputHashes, Journal, NoDiagnostics};
 use cjm_wire::RunId;
 use cjm_workers::{HostOptions, Sinks, Workers};
 use serde_json::json;
-use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -42,7 +41,7 @@ pub(super) fn host_over(
         history: history as Arc<dyn History>,
         options,
         journal,
-        sinks: Arc::new(Sinks { diagnostics: Arc::new(Deaf), events }),
+        sinks: Arc::new(Sinks { diagnostics: Arc::new(NoDiagnostics), events }),
         workers,
         host_session: "simulated".to_owned(),
         tasks: TaskTracker::new(),
@@ -52,7 +51,7 @@ pub(super) fn host_over(
     };
     let runner = start_runner(services, limits);
     let catalog = Catalog::discover(&[ManifestFolder::named(&directory)]);
-    Host::simulated(SimulatedParts { runner, catalog, diagnostics: Arc::new(Deaf), directory })
+    Host::simulated(SimulatedParts { runner, catalog, diagnostics: Arc::new(NoDiagnostics), directory })
 }
 
 /// A folder with the manifests of a tool, of a monitor and of a tool in Python, made once.
@@ -80,24 +79,4 @@ fn manifests() -> PathBuf {
         folder
     });
     folder.path().to_owned()
-}
-
-/// Diagnostics that nobody keeps.
-#[derive(Debug)]
-struct Deaf;
-
-impl Diagnostics for Deaf {
-    fn record(&self, _: DiagnosticRecord) -> bool {
-        true
-    }
-    fn chunk(&self, _: StreamChunk) -> bool {
-        true
-    }
-    fn dropped(&self) -> DroppedCounts {
-        DroppedCounts::default()
-    }
-    fn flush(&self) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
-        Box::pin(async {})
-    }
-    fn close(&self) {}
 }
