@@ -351,7 +351,7 @@ impl Host {
         let calling = self.calling(id, caller, timeout)?;
         let (capability, runtime) = (calling.instance.plan.capability.clone(), calling.runtime.clone());
         let abandoned = CancellationToken::new();
-        let (late, gone) = (abandoned.clone(), abandoned.clone().drop_guard());
+        let (late, _gone) = (abandoned.clone(), abandoned.clone().drop_guard());
         let _due = self.services().deadlines.enter(calling.due, Arc::new(late.clone()));
         // Its connection must outlive the caller's runtime, too.
         let opening =
@@ -361,13 +361,10 @@ impl Host {
             biased;
             // First: a late opening says that it was cancelled.
             () = late.cancelled() => Err(CallError::DeadlinePassed { capability, seconds: timeout.as_secs_f64() }),
-            opened = opening => {
-                gone.disarm();
-                match opened {
-                    Ok(stream) => Ok(Box::pin(stream?)),
-                    Err(_) => Err(CallError::HostEnded { capability }),
-                }
-            }
+            opened = opening => match opened {
+                Ok(stream) => Ok(Box::pin(stream?)),
+                Err(_) => Err(CallError::HostEnded { capability }),
+            },
         }
     }
 

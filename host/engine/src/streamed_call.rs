@@ -28,16 +28,31 @@ pub(crate) struct Limit {
 /// Results of a call as they come. Dropping it ends the call.
 pub(crate) struct StreamedCall {
     open: Arc<Mutex<Slot>>,
-    /// The deadline has passed, and the call was taken away.
+    /// Wakes the reader once the call was taken away.
     late: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// What its reader is told then, once.
-    late_error: Option<CallError>,
     /// Where the call is brought to its end.
     runtime: Handle,
 }
 
-/// None once the call is over, or was taken to be brought to its end.
-type Slot = Option<Open>;
+/// Where the call is, as its reader finds it.
+enum Slot {
+    Open(Box<Open>),
+    /// Its deadline has passed, and it was taken to be brought to its end; its reader is to be told.
+    Late(CallError),
+    Over,
+}
+
+impl Slot {
+    /// What was open is taken, and this stands in its place.
+    fn take(&mut self, leave: impl FnOnce(&Open) -> Self) -> Option<Box<Open>> {
+        let Self::Open(open) = self else { return None };
+        let left = leave(open);
+        match std::mem::replace(self, left) {
+            Self::Open(open) => Some(open),
+            Self::Late(_) | Self::Over => None,
+        }
+    }
+}
 
 /// A call that is not over.
 struct Open {
@@ -78,7 +93,6 @@ impl StreamedCall {
         let opened = Self::opened(&called, body, &abandoned).await;
         let chunks = opened.inspect_err(|error| called.tell(error, abandoned.is_cancelled()))?;
         let (late, over) = (CancellationToken::new(), CancellationToken::new());
-        let late_error = Some(limit.error(&called));
         let ended = over.clone();
         let open = Open {
             called,
@@ -88,9 +102,9 @@ impl StreamedCall {
             _counted: counted,
             _over: over.drop_guard(),
         };
-        let open = Arc::new(Mutex::new(Some(open)));
+        let open = Arc::new(Mutex::new(Slot::Open(Box::new(open))));
         tokio::spawn(stop_at(limit, Arc::clone(&open), late.clone(), ended, runtime.clone()));
-        Ok(Self { open, late: Box::pin(late.cancelled_owned()), late_error, runtime })
+        Ok(Self { open, late: Box::pin(late.cancelled_owned()), runtime })
     }
 
     async fn opened(
@@ -125,18 +139,16 @@ async fn stop_at(
         biased;
         () = over.cancelled() => {}
         () = tokio::time::sleep_until(limit.at) => {
-            let mut slot = locked(&open);
-            if slot.is_some() {
-                // A reader that finds nothing must find why.
-                late.cancel();
-            }
-            bring_to_end(slot.take(), &runtime);
+            let taken = locked(&open).take(|open| Slot::Late(limit.error(&open.called)));
+            // Whoever is woken may look at once.
+            late.cancel();
+            bring_to_end(taken, &runtime);
         }
     }
 }
 
 /// Brings a call to its end where its reader does not wait for it; the host does.
-fn bring_to_end(open: Slot, runtime: &Handle) {
+fn bring_to_end(open: Option<Box<Open>>, runtime: &Handle) {
     if let Some(open) = open {
         let tasks = open.called.runner.services.tasks.clone();
         tasks.spawn_on(open.end(), runtime);
@@ -206,13 +218,19 @@ impl Stream for StreamedCall {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        let mut slot = locked(&this.open);
-        let Some(open) = &mut *slot else {
-            let is_late = this.late_error.is_some() && this.late.as_mut().poll(context).is_ready();
-            return Poll::Ready(this.late_error.take().filter(|_| is_late).map(Err));
-        };
-        // It is taken away with the slot locked, and this wakes who waits.
+        // Before the look: what is taken away after it wakes who waits.
         let _ = this.late.as_mut().poll(context);
+        let mut slot = locked(&this.open);
+        let open = match &mut *slot {
+            Slot::Open(open) => open,
+            Slot::Late(_) | Slot::Over => {
+                let last = match std::mem::replace(&mut *slot, Slot::Over) {
+                    Slot::Late(error) => Some(Err(error)),
+                    Slot::Open(_) | Slot::Over => None,
+                };
+                return Poll::Ready(last);
+            }
+        };
         let item = ready!(open.chunks.poll_next_unpin(context));
         // A reader asks for the end by going away, and in no other way.
         let item = item.map(|item| item.map_err(|error| open.called.instance.told(error, false)));
@@ -220,7 +238,7 @@ impl Stream for StreamedCall {
             open.tell(error, false);
         }
         if open.is_over_after(item.as_ref()) {
-            *slot = None;
+            *slot = Slot::Over;
         }
         Poll::Ready(item)
     }
@@ -228,6 +246,7 @@ impl Stream for StreamedCall {
 
 impl Drop for StreamedCall {
     fn drop(&mut self) {
-        bring_to_end(locked(&self.open).take(), &self.runtime);
+        let taken = locked(&self.open).take(|_| Slot::Over);
+        bring_to_end(taken, &self.runtime);
     }
 }

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 /// Compositions whose outcome is kept after they have ended.
-const ENDED_COMPOSITIONS_MAX: usize = 256;
+pub(crate) const ENDED_COMPOSITIONS_MAX: usize = 256;
 
 impl Host {
     /// Accepts a composition: loads what it needs, then runs it.
@@ -55,25 +55,22 @@ impl Host {
                 // One beyond what a clock can hold is none.
                 let limit =
                     timeout.and_then(|given| Some(Limit { at: Instant::now().checked_add(given)?, given }));
-                let handle = start(host.clone(), composition, inputs, limit).await?;
-                let id = handle.id.clone();
-                host.keep_composition(handle);
-                Ok(id)
+                start(host, composition, inputs, limit).await
             })
             .await
     }
 
-    /// Keeps a handle for whoever asks; of compositions that have ended only the newest.
-    fn keep_composition(&self, handle: CompositionHandle) {
+    /// Of compositions that have ended only the newest are kept.
+    fn forget_ended_compositions(&self) {
         let mut compositions = self.compositions();
         let ended = compositions.iter().filter(|(_, known)| known.has_ended());
         let mut ended: Vec<CompositionId> = ended.map(|(id, _)| id.clone()).collect();
-        if ended.len() >= ENDED_COMPOSITIONS_MAX {
-            // Their ids are in the order of their submission.
-            ended.sort();
-            compositions.remove(&ended[0]);
+        // Their ids are in the order of their submission.
+        ended.sort();
+        let beyond = ended.len().saturating_sub(ENDED_COMPOSITIONS_MAX);
+        for id in &ended[..beyond] {
+            compositions.remove(id);
         }
-        compositions.insert(handle.id.clone(), handle);
     }
 
     /// Waits for what a composition came to: for its end, or, where it fails fast, for its first failure. Calls that run
@@ -81,7 +78,7 @@ impl Host {
     /// host ends.
     ///
     /// # Errors
-    /// When this host knows none with this id.
+    /// When this host knows none with this id: of those that have ended it knows the 256 that were submitted last.
     pub async fn wait_composition(&self, id: &CompositionId) -> Result<Arc<CompositionOutcome>, HostError> {
         self.await_composition(id, |_| true).await
     }
@@ -89,7 +86,7 @@ impl Host {
     /// Waits until nothing of a composition runs any more, also where it has failed fast.
     ///
     /// # Errors
-    /// When this host knows none with this id.
+    /// When this host knows none with this id: of those that have ended it knows the 256 that were submitted last.
     pub async fn wait_composition_end(
         &self,
         id: &CompositionId,
@@ -124,7 +121,7 @@ async fn start(
     composition: Composition,
     inputs: Arguments,
     limit: Option<Limit>,
-) -> Result<CompositionHandle, HostError> {
+) -> Result<CompositionId, HostError> {
     let run = CompositionRun::new(composition.clone(), inputs.clone(), 0).map_err(|error| {
         HostError::Graph { message: error.to_string(), code: error.code(), next_step: error.next_step() }
     })?;
@@ -174,7 +171,12 @@ async fn start(
     let (cancel, cancelled) = watch::channel(false);
     let (ends_sender, ends) = mpsc::unbounded_channel();
     let tasks = host.services().tasks.clone();
-    let driver = Driver::new(host, &composition, run, record, monitor, limit, ends_sender);
-    tasks.spawn(driver.drive(ends, cancelled, told));
-    Ok(CompositionHandle { id, outcome, cancel })
+    let driver = Driver::new(host.clone(), &composition, run, record, monitor, limit, ends_sender);
+    // For whoever asks, and before it can end.
+    host.compositions().insert(id.clone(), CompositionHandle { outcome, cancel });
+    tasks.spawn(async move {
+        driver.drive(ends, cancelled, told).await;
+        host.forget_ended_compositions();
+    });
+    Ok(id)
 }

@@ -36,7 +36,7 @@ const STARVED_AFTER: Duration = Duration::from_secs(1);
 /// Where callers are told.
 type Told = watch::Sender<Option<Arc<CompositionOutcome>>>;
 
-pub(super) struct Driver {
+pub(crate) struct Driver {
     pub(super) host: Host,
     pub(super) run: CompositionRun,
     pub(super) record: CompositionRecord,
@@ -45,7 +45,7 @@ pub(super) struct Driver {
     pub(super) limit: Option<Limit>,
     pub(super) order: Vec<String>,
     pub(super) tallies: BTreeMap<String, Tally>,
-    pub(super) jobs: HashMap<(String, usize), JobId>,
+    pub(crate) jobs: HashMap<(String, usize), JobId>,
     pub(super) ends: mpsc::UnboundedSender<ElementEnd>,
     /// Why calls of it were refused.
     pub(super) refusal: Option<Failure>,
@@ -54,7 +54,7 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(
+    pub(crate) fn new(
         host: Host,
         composition: &Composition,
         run: CompositionRun,
@@ -101,8 +101,15 @@ impl Driver {
         let mut starves_at = starved(&gate.borrow_and_update());
         loop {
             while let Some(event) = events.pop_front() {
+                let ended = match &event {
+                    CompositionEvent::ElementEnded { node, .. } => Some(node.clone()),
+                    _ => None,
+                };
                 let effects = match self.run.handle(event) {
-                    Ok(effects) => effects,
+                    Ok(effects) => {
+                        ended.iter().for_each(|node| self.tell_progress(node));
+                        effects
+                    }
                     Err(error) => {
                         tracing::error!(%error, "a composition refused an event; this is a defect");
                         continue;
@@ -146,17 +153,21 @@ impl Driver {
                     }
                 }
                 Ok(()) = gate.changed() => starves_at = starved(&gate.borrow_and_update()),
-                Some(end) = ends.recv() => {
-                    if let Some(tally) = self.tallies.get_mut(&end.node) {
-                        tally.enter(end.element, &end.outcome);
-                    }
-                    self.jobs.remove(&(end.node.clone(), end.element));
-                    let ended = element_outcome(&end.outcome);
-                    self.tell(&end.node);
-                    events.push_back(CompositionEvent::ElementEnded { node: end.node, element: end.element, outcome: ended });
-                }
+                Some(end) = ends.recv() => events.push_back(self.element_ended(end)),
             }
         }
+    }
+
+    /// Takes in how an element's job ended.
+    pub(crate) fn element_ended(&mut self, end: ElementEnd) -> CompositionEvent {
+        let ElementEnd { node, element, outcome } = end;
+        if let Some(tally) = self.tallies.get_mut(&node) {
+            tally.enter(element, &outcome);
+        }
+        let place = (node, element);
+        // Only what is in flight is known here, however many elements there are.
+        self.jobs.remove(&place);
+        CompositionEvent::ElementEnded { node: place.0, element, outcome: element_outcome(&outcome) }
     }
 
     /// Performs effects; `Some` when the run is over.
@@ -230,6 +241,13 @@ impl Driver {
             tally.failure = Some((0, node_failure(node, None, &reason)));
         }
         self.tell(node);
+    }
+
+    /// Tells how far a node is that goes on; the end of one is told with what it means for others.
+    fn tell_progress(&self, node: &str) {
+        if matches!(self.run.progress(node), Some(NodeProgress::Running { .. })) {
+            self.tell(node);
+        }
     }
 
     pub(super) fn tell(&self, node: &str) {

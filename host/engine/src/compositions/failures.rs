@@ -59,3 +59,43 @@ pub(super) fn deadline_failure(name: &str, timeout: Duration) -> Failure {
         JobError { retriable: true, ..JobError::new(ErrorCategory::Transient, error.to_string()) };
     Failure { report: ErrorReport::of(&error).with_job_error(&job_error), error: job_error }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cjm_decide::queue::QueueError;
+    use cjm_store::StoreError;
+
+    #[test]
+    fn what_a_refusal_is_to_the_caller_depends_on_who_refused() {
+        let closed = StoreError::Closed { reason: "the disk is full".to_owned() };
+        let full = QueueError::PendingFull { pending: 2, asked: 1, max: 2 };
+        for (error, category) in [
+            (HostError::ShuttingDown, ErrorCategory::Transient),
+            (HostError::Refused(full), ErrorCategory::Resource),
+            (HostError::Store(closed), ErrorCategory::Resource),
+            (HostError::BadInstanceId("?".to_owned()), ErrorCategory::UserInput),
+        ] {
+            let failure = refusal("calls were refused", &error);
+            assert_eq!(failure.error.category, category, "{error}");
+            let own = ErrorReport::of(&error);
+            assert_eq!((failure.report.code, failure.report.exit_code), (own.code, own.exit_code), "{error}");
+            assert_eq!(failure.report.message, format!("calls were refused: {error}"));
+        }
+    }
+
+    #[test]
+    fn a_run_that_fails_has_one_exit_code_whatever_that_of_the_job_which_failed() {
+        let first = NodeError { node: Some("many".to_owned()), element: Some(3), message: "no".to_owned() };
+        let mut job = node_failure("many", Some(3), "no");
+        (job.report.exit_code, job.report.code) = (exit::OK + 12, "call.tool_failed".to_owned());
+        for known in [Some(&job), None] {
+            let failure = failure_at(&first, known);
+            assert_eq!(failure.report.exit_code, exit::COMPOSITION_FAILED, "{failure:?}");
+            assert_eq!(failure.report.details.element, Some(3));
+        }
+        let told = failure_at(&first, Some(&job)).report;
+        assert_eq!(told.code, "call.tool_failed", "what happened is told as its job tells it");
+        assert!(told.message.starts_with("node many[3]: "), "{}", told.message);
+    }
+}

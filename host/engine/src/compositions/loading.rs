@@ -47,11 +47,17 @@ pub(super) async fn load_all(host: &Host, composition: &Composition) -> Result<(
     Ok(())
 }
 
-async fn load_one(host: &Host, name: &str, id: InstanceId, wanted: CapabilityUse) -> Result<(), HostError> {
+/// Loads one instance; what others have loaded meanwhile is used like what was there before.
+pub(crate) async fn load_one(
+    host: &Host,
+    name: &str,
+    id: InstanceId,
+    wanted: CapabilityUse,
+) -> Result<(), HostError> {
     let options =
         LoadOptions { instance_id: Some(id), config: wanted.config.clone(), ..LoadOptions::default() };
     match host.load(name, options).await {
-        // Somebody was faster: then it is used, as if it had been there before.
+        // Somebody was faster.
         Err(HostError::InstanceExists(_)) => check_loaded(host, name, &wanted, &instances_for(host, name)),
         loaded => loaded.map(|_| ()),
     }

@@ -1,11 +1,11 @@
 //! Compositions, performed: what one is to others, what is known of its nodes, what they used, and the driver that
 //! does what `decide` asks for.
 
-mod begin;
-mod driver;
+pub(crate) mod begin;
+pub(crate) mod driver;
 mod ending;
 mod failures;
-mod loading;
+pub(crate) mod loading;
 pub(crate) mod monitor;
 pub(crate) mod state;
 pub(crate) mod submitting;

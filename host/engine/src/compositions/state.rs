@@ -15,7 +15,6 @@ use tokio::time::Instant;
 
 /// A composition that was accepted.
 pub(crate) struct CompositionHandle {
-    pub(crate) id: CompositionId,
     pub(crate) outcome: watch::Receiver<Option<Arc<CompositionOutcome>>>,
     pub(crate) cancel: watch::Sender<bool>,
 }

@@ -1,10 +1,11 @@
 //! What a run loads before it begins: within its time, all or nothing for a name that is not known, like what is there.
 
 use super::directed::{Set, composition, sound_stage, stage_of};
+use crate::compositions::loading::load_one;
 use crate::error::HostError;
 use cjm_decide::queue::QueueLimits;
 use cjm_wire::InstanceId;
-use cjm_wire::composition::RunOutcome;
+use cjm_wire::composition::{CapabilityUse, RunOutcome};
 use cjm_wire::json::Arguments;
 use cjm_workers::LoadOptions;
 use serde_json::{Value, json};
@@ -67,6 +68,25 @@ async fn what_is_added_is_configured_as_what_is_there() {
     assert_eq!(configs, [config.clone(), config.clone(), config]);
     let ids = ["tool", "tool-2", "tool-3"].map(InstanceId::from_text);
     assert!(of_the_tool.iter().map(|instance| &instance.id).eq(&ids));
+    host.shutdown().await;
+}
+
+/// Two runs may find a capability missing at once; the one that loads it later has looked at nothing.
+#[tokio::test(start_paused = true)]
+async fn what_somebody_loaded_faster_is_used_only_with_the_configuration_that_was_asked_for() {
+    let Set { host, instance, .. } = sound_stage();
+    host.unload(&instance.id).await.expect("unloaded");
+    let faster = LoadOptions { config: Some(json!({"size": 2})), ..LoadOptions::default() };
+    host.register("tool", &faster).expect("registered");
+    let load = async |config: Value| {
+        let wanted = CapabilityUse { config: Some(config), ..CapabilityUse::default() };
+        load_one(&host, "tool", InstanceId::from_text("tool"), wanted).await
+    };
+    load(json!({"size": 2})).await.expect("the same");
+    load(json!(null)).await.expect("none is named");
+    let refused = load(json!({"size": 3})).await.expect_err("another one");
+    let HostError::OtherConfiguration { keys, .. } = &refused else { panic!("{refused:?}") };
+    assert_eq!(*keys, ["size"]);
     host.shutdown().await;
 }
 

@@ -6,9 +6,11 @@ use cjm_decide::death::OwnKill;
 use cjm_decide::queue::CANCEL_GRACE_MS;
 use cjm_wire::envelope::{CallEnvelope, ExecuteRequest};
 use cjm_wire::{InstanceId, JobId};
-use cjm_workers::CallError;
+use cjm_workers::{CallError, ChunkStream};
 use futures_util::{FutureExt, StreamExt};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 /// What a host may take for what it does at once.
@@ -71,6 +73,56 @@ async fn a_dropped_stream_is_counted_until_its_worker_is_dead() {
         assert_eq!((counted(), running()), (0, 0));
         host.shutdown().await;
     }
+}
+
+/// A program that a tool has started may have its connection, and outlive it.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_stream_whose_connection_somebody_else_holds_ends_with_its_worker() {
+    let Set { host, instance, .. } = sound_stage();
+    let mut request = direct("deaf");
+    request.kwargs.insert("held".to_owned(), true.into());
+    let stream = host.call_stream(&instance.id, request).await.expect("it opens");
+    drop(stream);
+    assert_eq!(instance.direct_calls.load(Ordering::Acquire), 1);
+    tokio::time::sleep(Duration::from_millis(CANCEL_GRACE_MS) + SOON).await;
+    assert_eq!(instance.direct_calls.load(Ordering::Acquire), 0, "it is waited for");
+    host.shutdown().await;
+}
+
+/// One who looks in the moment in which it is woken, while whoever wakes it waits.
+struct LooksAtOnce {
+    stream: Mutex<ChunkStream>,
+    found: Mutex<mpsc::Sender<Option<String>>>,
+}
+
+impl Wake for LooksAtOnce {
+    fn wake(self: Arc<Self>) {
+        let (looked, looks) = mpsc::channel();
+        let stream = Arc::clone(&self);
+        std::thread::spawn(move || {
+            let mut stream = stream.stream.lock().expect("not poisoned");
+            let found = stream.poll_next_unpin(&mut Context::from_waker(Waker::noop()));
+            let _ = looked.send(format!("{found:?}"));
+        });
+        let found = looks.recv_timeout(Duration::from_secs(5)).ok();
+        let _ = self.found.lock().expect("not poisoned").send(found);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_woken_for_a_late_stream_may_look_at_once() {
+    let Set { host, instance, .. } = sound_stage();
+    let stream = host.call_stream_within(&instance.id, direct("deaf"), GIVEN).await.expect("it opens");
+    let (found, finds) = mpsc::channel();
+    let reader = Arc::new(LooksAtOnce { stream: Mutex::new(stream), found: Mutex::new(found) });
+    let waker = Waker::from(Arc::clone(&reader));
+    let polled =
+        reader.stream.lock().expect("not poisoned").poll_next_unpin(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    tokio::time::sleep(GIVEN + SOON).await;
+    let found = finds.try_recv().expect("it was woken").expect("what it looks at was locked");
+    assert!(found.contains("DeadlinePassed"), "{found}");
+    host.shutdown().await;
 }
 
 /// What a call is stopped for is what its worker is killed for.

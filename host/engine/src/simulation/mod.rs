@@ -12,6 +12,7 @@ mod directed_calls;
 mod directed_deaths;
 mod directed_ends;
 mod directed_loads;
+mod directed_many;
 mod directed_runs;
 mod directed_starts;
 mod directed_stops;
