@@ -168,6 +168,21 @@ impl Prepared {
         }
         Ok(Self { rows, writes, payloads, when_closed: commit.when_closed, bytes })
     }
+
+    /// Names of the files that hold its large bodies.
+    pub(crate) fn body_files(&self) -> impl Iterator<Item = &str> {
+        let bodies = self.writes.iter().flat_map(|write| match write {
+            Write::InsertJob(_, arguments) => [Some(arguments), None],
+            Write::EndJob(end) => [end.result.as_ref(), None],
+            Write::InsertComposition(_, document, inputs) => [Some(document), Some(inputs)],
+            Write::EndComposition(end) => [end.output.as_ref(), None],
+            _ => [None, None],
+        });
+        bodies.flatten().filter_map(|body| match body {
+            Body::File { hash, .. } => Some(hash.as_str()),
+            Body::Inline(_) => None,
+        })
+    }
 }
 
 /// Splits large bodies off and cuts errors to their maximum.

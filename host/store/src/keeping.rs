@@ -20,8 +20,9 @@ use std::time::{Duration, Instant, SystemTime};
 pub const JOBS_DAYS_DEFAULT: f64 = 30.0;
 /// Jobs or compositions that one transaction looks at.
 const TURN_ROWS: i64 = 64;
-/// A body's file is left alone for so long after its last use: a commit that names it may be on its way.
-const PAYLOAD_REST: Duration = Duration::from_secs(3600);
+/// A body's file is left alone for so long after its last use: a commit that names it may be on its way. One that waits for
+/// longer says so again.
+pub(crate) const PAYLOAD_REST: Duration = Duration::from_secs(3600);
 /// Files of bodies that are looked at in one sweep.
 const SWEEP_FILES_MAX: usize = 10_000;
 /// How often a host looks for what is old.

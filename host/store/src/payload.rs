@@ -136,6 +136,19 @@ impl Payloads {
         is_at_rest(&self.path(hash), rest)
     }
 
+    /// Says that somebody needs the file, where nobody has said so for that long.
+    pub(crate) fn keep(&self, hash: &str, rest: Duration) {
+        let path = self.path(hash);
+        if is_at_rest(&path, rest)
+            && let Err(error) = OpenOptions::new()
+                .write(true)
+                .open(&path)
+                .and_then(|file| file.set_modified(SystemTime::now()))
+        {
+            tracing::warn!(%error, path = %path.display(), "a body that is needed may go with old ones");
+        }
+    }
+
     /// Takes a file out of sight.
     pub(crate) fn hide(&self, hash: &str) -> Option<Hidden> {
         let path = self.path(hash);

@@ -11,6 +11,7 @@
 use crate::commit::WhenClosed;
 use crate::error::StoreError;
 use crate::fault::DiskStep;
+use crate::keeping::PAYLOAD_REST;
 use crate::schema::BUSY_TIMEOUT_MS;
 use crate::writer::{BATCH_COMMITS_MAX, Entry, Message, Trouble, Writer, answer, fail_all, trouble};
 use cjm_wire::describe::Described;
@@ -149,6 +150,9 @@ impl Writer {
             }
         }
         refuse_new_work(&mut waiting.entries, reason);
+        // Retention, in another process, must not take what these will name.
+        let bodies = waiting.entries.iter().flat_map(|entry| entry.commit.body_files());
+        bodies.for_each(|hash| self.shared.payloads.keep(hash, PAYLOAD_REST / 4));
         for entry in &mut waiting.entries {
             if told_at(entry, waiting.since) <= Instant::now() && entry.reply.is_some() {
                 let waited_s = waiting.since.elapsed().as_secs();

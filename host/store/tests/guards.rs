@@ -220,6 +220,35 @@ async fn a_large_commit_waits_where_and_only_where_a_small_one_finds_no_room_eit
     assert_eq!(last_seq(dir.path()), 2);
 }
 
+/// Guards the bodies of commits that wait for long: without it, whoever makes room on a full disk by `retention` takes the
+/// results away of jobs whose ends are still to be written.
+#[tokio::test]
+async fn the_body_of_a_commit_that_waits_for_hours_is_not_forgotten() {
+    let (dir, disk, journal) = faulty();
+    let job = job("asr");
+    journal.commit(accept(&job, &json!({}))).await.expect("accepted");
+    let running = started(&job, 1);
+    journal.commit(begin(&running, JobStatus::Pending)).await.expect("begun");
+    disk.set(Plan::Fail(DiskStep::Begin, ffi::SQLITE_BUSY));
+    let result = json!("r".repeat(INLINE_BYTES_MAX));
+    let end = finish(&ended(&running, JobStatus::Completed), Some(&result));
+    journal.commit(end).await.expect_err("it waits on");
+    let mut bodies = std::fs::read_dir(dir.path().join("payloads")).expect("a folder");
+    let body = bodies.next().expect("a body").expect("reads").path();
+    let used = std::time::SystemTime::now() - std::time::Duration::from_secs(3 * 3600);
+    std::fs::File::options().write(true).open(&body).and_then(|file| file.set_modified(used)).expect("set");
+    // Between two attempts it is looked at.
+    let tried = *disk.begins.borrow();
+    disk.has_begun(tried + 2).await;
+    forget_jobs(dir.path(), 30.0).expect("forgets");
+    assert!(body.exists());
+    disk.set(Plan::Healthy);
+    journal.gate().wait_for(Gate::is_open).await.expect("alive");
+    let reader = JournalReader::open(dir.path()).expect("opens");
+    let outcome = reader.job_outcome(&job.job_id).expect("reads").expect("there");
+    assert_eq!(outcome.result, Some(result.to_string().into_bytes()));
+}
+
 /// Guards the look at a worker's host: without it, a host would take its own workers for leftovers and end them.
 #[test]
 fn a_hosts_own_workers_are_no_leftovers() {
