@@ -186,11 +186,11 @@ class Capability:
 
     def _picked(self, args, kwargs):
         methods = self._methods()
-        name = kwargs.get("action")
+        name, args_before = kwargs.get("action"), 0
         if name is not None:
             kwargs = {key: value for key, value in kwargs.items() if key != "action"}
         elif args and isinstance(args[0], str) and args[0] in methods:
-            name, args = args[0], args[1:]
+            name, args, args_before = args[0], args[1:], 1
         elif len(methods) == 1:
             name = next(iter(methods))
         if name not in methods:
@@ -199,7 +199,7 @@ class Capability:
             # Refused, as by whoever calls: nothing of the tool has run.
             raise Unfit("%s (actions: %s)" % (problem, listed), fields_invalid=["action"])
         method, signature = methods[name]
-        signature.check(name, args, kwargs)
+        signature.check(name, args, kwargs, args_before)
         return getattr(self, method), args, kwargs
 
     @classmethod
