@@ -348,6 +348,8 @@ class Belonging(unittest.TestCase):
             self.end(call)
             beat.join(DEADLINE_SECONDS)
             self.assertFalse(beat.is_alive())
+            # What was held back is the last.
+            call.flush_progress()
             sent = len(self.sink.sent)
             call.report_progress(0.5, "late")
             call.flush_progress()
