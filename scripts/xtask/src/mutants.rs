@@ -5,12 +5,15 @@
 
 mod copy;
 mod entries;
+mod python;
+mod run;
 
 use anyhow::{Result, bail, ensure};
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
-use copy::{Copy, Run};
+use copy::Copy;
 use entries::Mutation;
+use run::Run;
 use std::collections::BTreeSet;
 use std::time::Instant;
 

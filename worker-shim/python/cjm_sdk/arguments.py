@@ -20,14 +20,14 @@ _WORDS = {
     "object": "an object",
 }
 _NONE = type(None)
-_VARKEYWORDS = 0x08
+_VARARGS, _VARKEYWORDS = 0x04, 0x08
 _SHOWN_CHARS_MAX = 200
 
 
 class Signature:
     """The parameters of one action, as its callers see them."""
 
-    def __init__(self, names=(), required=(), defaults=None, kinds=None, takes_others=True, by_position=(0, 0)):
+    def __init__(self, names=(), required=(), defaults=None, kinds=None, takes_others=True, by_position=(0, 0), takes_more=True):
         # In order, without those that can only be given by position.
         self.names = tuple(names)
         self.required = list(required)
@@ -38,13 +38,24 @@ class Signature:
         self.takes_others = takes_others
         # Which arguments by position are those of `names`: from, to.
         self.by_position = by_position
+        # `*args`.
+        self.takes_more = takes_more
 
-    def check(self, action, args, kwargs):
-        """Raises Unfit where the arguments do not fit."""
+    def check(self, action, args, kwargs, args_before=0):
+        """Raises Unfit where the arguments do not fit. `args_before`: those that the caller gave before `args`."""
         given = kwargs
         if args:
             first, last = self.by_position
-            given = dict(zip(self.names, args[first:last]), **kwargs)
+            if len(args) > last and not self.takes_more:
+                self._refuse_more(action, args, args_before)
+            given = dict(zip(self.names, args[first:last]))
+            if kwargs:
+                twice = [name for name in given if name in kwargs]
+                if twice:
+                    listed = ", ".join("`%s`" % name for name in twice)
+                    words = "action `%s` is given %s by position and by name; leave one of the two out"
+                    raise Unfit(words % (action, listed), fields_invalid=twice)
+                given.update(kwargs)
         unknown = [] if self.takes_others else [name for name in given if name not in self.names]
         if unknown:
             listed = ", ".join("`%s`" % name for name in unknown)
@@ -63,6 +74,15 @@ class Signature:
                 words = "argument `%s` is %s, and %s is expected"
                 raise Unfit(words % (name, _shown(given[name]), _WORDS[kind.rstrip("?")]), fields_invalid=[name])
 
+    def _refuse_more(self, action, args, args_before):
+        most = self.by_position[1]
+        takes = "at most %d by position" % most if most else "none by position"
+        there = "; its parameters are: " + ", ".join(self.names) if self.names else ""
+        words = "action `%s` was given %d arguments by position and takes %s: %s is one too many%s"
+        # It has no name; this is where it stands in the request.
+        place = "args[%d]" % (args_before + most)
+        raise Unfit(words % (action, len(args), takes, _shown(args[most]), there), fields_invalid=[place])
+
 
 def signature_of(function, is_bound):
     """What a function takes; `is_bound`: its first parameter is given already."""
@@ -71,38 +91,41 @@ def signature_of(function, is_bound):
     is_usual = code is not None and not hasattr(function, "__wrapped__") and not hasattr(function, "__signature__")
     if not is_usual or code.co_posonlyargcount > first:
         return _inspected(function, first)
-    positional = code.co_varnames[: code.co_argcount]
-    names = (positional + code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount])[first:]
+    # Where the tool itself comes with `*args`, none is its own.
+    positional = code.co_varnames[: code.co_argcount][first:]
+    names = positional + code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
     values = function.__defaults__ or ()
-    defaults = dict(zip(positional[len(positional) - len(values) :], values), **(function.__kwdefaults__ or {}))
-    takes_others = bool(code.co_flags & _VARKEYWORDS)
-    return _signature(function, names, defaults, takes_others, (0, len(positional) - first))
+    defaults = dict(zip(reversed(positional), reversed(values)), **(function.__kwdefaults__ or {}))
+    takes_others, takes_more = bool(code.co_flags & _VARKEYWORDS), bool(code.co_flags & _VARARGS)
+    return _signature(function, names, defaults, takes_others, (0, len(positional)), takes_more)
 
 
 def _inspected(function, first):
     import inspect
 
     try:
-        parameters = list(inspect.signature(function).parameters.values())[first:]
+        parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         # A signature that nobody can tell refuses nothing.
         return Signature()
+    takes_others = any(p.kind == p.VAR_KEYWORD for p in parameters)
+    takes_more = any(p.kind == p.VAR_POSITIONAL for p in parameters)
+    parameters = parameters[first:]
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     defaults = {p.name: p.default for p in named if p.default is not p.empty}
-    takes_others = any(p.kind == p.VAR_KEYWORD for p in parameters)
     only_position = sum(p.kind == p.POSITIONAL_ONLY for p in parameters)
     last = only_position + sum(p.kind == p.POSITIONAL_OR_KEYWORD for p in parameters)
     names = [p.name for p in named]
-    return _signature(inspect.unwrap(function), names, defaults, takes_others, (only_position, last))
+    return _signature(inspect.unwrap(function), names, defaults, takes_others, (only_position, last), takes_more)
 
 
-def _signature(function, names, defaults, takes_others, by_position):
+def _signature(function, names, defaults, takes_others, by_position, takes_more):
     kinds = _kinds(function, names)
     # `text: str = None` says that null is one of its values, too.
     for name in [name for name, kind in kinds.items() if kind[-1] != "?" and defaults.get(name, 0) is None]:
         kinds[name] += "?"
     required = [name for name in names if name not in defaults]
-    return Signature(names, required, defaults, kinds, takes_others, by_position)
+    return Signature(names, required, defaults, kinds, takes_others, by_position, takes_more)
 
 
 def _kinds(function, names):
@@ -165,6 +188,11 @@ def _fits(value, kind):
 
 def _shown(value):
     from .encode import plain_bytes
+    from .errors import repr_of
 
-    text = plain_bytes(value).decode("utf-8", "replace")
+    try:
+        text = plain_bytes(value).decode("utf-8", "replace")
+    except Exception:
+        # Only a program that calls the tool itself can give what is no JSON.
+        text = repr_of(value)
     return text if len(text) <= _SHOWN_CHARS_MAX else text[:_SHOWN_CHARS_MAX] + "…"

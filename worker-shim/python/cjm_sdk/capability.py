@@ -186,11 +186,11 @@ class Capability:
 
     def _picked(self, args, kwargs):
         methods = self._methods()
-        name = kwargs.get("action")
+        name, args_before = kwargs.get("action"), 0
         if name is not None:
             kwargs = {key: value for key, value in kwargs.items() if key != "action"}
         elif args and isinstance(args[0], str) and args[0] in methods:
-            name, args = args[0], args[1:]
+            name, args, args_before = args[0], args[1:], 1
         elif len(methods) == 1:
             name = next(iter(methods))
         if name not in methods:
@@ -199,7 +199,7 @@ class Capability:
             # Refused, as by whoever calls: nothing of the tool has run.
             raise Unfit("%s (actions: %s)" % (problem, listed), fields_invalid=["action"])
         method, signature = methods[name]
-        signature.check(name, args, kwargs)
+        signature.check(name, args, kwargs, args_before)
         return getattr(self, method), args, kwargs
 
     @classmethod
@@ -246,22 +246,33 @@ class Capability:
 
 
 class _CancelSignal:
-    """Registers a callback with the present call, and runs it at once when the cancel came before."""
+    """Registers a callback with the present call, and runs it at once when the cancel came before; never twice."""
 
     def __init__(self, callback):
         self._callback = callback
-        self._call = calls.current()
+        self._call = calls.current() or calls.TOOL
+        self._callbacks = self._call.callbacks
 
     def __enter__(self):
-        if self._call is not None:
-            self._call.callbacks.append(self._callback)
-            if self._call.cancelled:
-                self._callback()
+        self._callbacks.append(self._run)
+        if self._call.cancelled:
+            self._run()
         return self
 
     def __exit__(self, *_):
-        if self._call is not None and self._callback in self._call.callbacks:
-            self._call.callbacks.remove(self._callback)
+        self._is_taken_out()
+
+    def _run(self):
+        # A cancel that comes just now runs it in a thread of its own: whoever takes it out runs it.
+        if self._is_taken_out():
+            self._callback()
+
+    def _is_taken_out(self):
+        try:
+            self._callbacks.remove(self._run)
+            return True
+        except ValueError:
+            return False
 
 
 class _Heartbeat:

@@ -52,6 +52,19 @@ class Tool(Capability):
         return [first, second]
 
     @action
+    def by_name(self, first=1, *, last=2):
+        return [first, last]
+
+    @action
+    def as_it_comes(*args, last: int = 2):
+        return [args[1:], last]
+
+    @action
+    @passed_on
+    def wrapped_as_it_comes(*args, last: int = 2):
+        return [args[1:], last]
+
+    @action
     def says_little(self, table: Dict[str, None] = None, back: Callable[[int], None] = None, other: "a b" = 1):  # noqa: F722
         return [table, back, other]
 
@@ -114,6 +127,66 @@ class Arguments(unittest.TestCase):
         self.refused("argument `text` is 1, and text is expected", ["text"], "wrapped", text=1)
         self.refused("argument `last` is 1, and text is expected", ["last"], "several", 1, last=1)
         self.refused('argument `second` is "x", and a whole number is expected', ["second"], "only_position", 1, "x")
+
+    def test_more_by_position_than_there_is_place_is_refused_with_the_first_that_is_too_many(self):
+        there = "; its parameters are: "
+        words = "action `%s` was given %d arguments by position and takes %s: %s is one too many%s"
+        for name, args, takes, shown, parameters in [
+            ("typed", ("", 1, 1.0, True, [], {}, "x", "y"), "at most 6 by position", '"x"', "text, count, rate, flag, items, more"),
+            ("by_name", (1, 2), "at most 1 by position", "2", "first, last"),
+            ("only_position", (1, 2, 3), "at most 2 by position", "3", "second"),
+            ("open", (1, None), "at most 1 by position", "null", "first"),
+            ("wrapped", ("a", ["b"]), "at most 1 by position", '["b"]', "text"),
+            ("nothing", (1,), "none by position", "1", None),
+        ]:
+            with self.subTest(action=name):
+                told = words % (name, len(args), takes, shown, there + parameters if parameters else "")
+                place = int(takes.split()[2]) if "most" in takes else 0
+                self.refused(told, ["args[%d]" % place], name, *args)
+                # The request counts the name of the action, where that comes by position too.
+                with self.assertRaises(Unfit) as caught:
+                    self.tool.execute(name, *args)
+                self.assertEqual((str(caught.exception), caught.exception.fields_invalid), (told, ["args[%d]" % (place + 1)]))
+                # Nor does a stream begin.
+                with self.assertRaises(Unfit):
+                    next(self.tool.execute_stream(*args, action=name))
+        with self.assertRaises(Unfit) as caught:
+            self.call("nothing", {1})
+        self.assertIn(": {1} is one too many", str(caught.exception))
+        # Where there is a place for any number, nothing is too many.
+        self.assertEqual(self.call("several", 1, 2, 3, 4), [1, (2, 3, 4), ""])
+        for name in ("as_it_comes", "wrapped_as_it_comes"):
+            self.assertEqual(self.call(name, 1, 2, 3, last=4), [(1, 2, 3), 4])
+            self.assertEqual(self.call(name), [(), 2])
+
+    def test_what_comes_by_position_and_by_name_is_refused(self):
+        words = "action `%s` is given %s by position and by name; leave one of the two out"
+        for name, args, kwargs, twice in [
+            ("typed", ("a",), {"text": "a"}, ["text"]),
+            ("typed", ("a", 2, 1.5), {"rate": 1.5, "count": 2, "flag": True}, ["count", "rate"]),
+            ("several", (1, 2), {"first": 1}, ["first"]),
+            ("open", (1,), {"first": 2}, ["first"]),
+            ("only_position", (1, 2), {"second": 2}, ["second"]),
+            ("wrapped", ("a",), {"text": "b"}, ["text"]),
+        ]:
+            with self.subTest(action=name, twice=twice):
+                listed = ", ".join("`%s`" % one for one in twice)
+                self.refused(words % (name, listed), twice, name, *args, **kwargs)
+
+    def test_a_refused_call_runs_nothing_of_the_tool(self):
+        ran = []
+
+        class Telling(Capability):
+            @action
+            def tell(self, text):
+                ran.append(text)
+
+        for args, kwargs in (((1, 2), {}), ((1,), {"text": 1}), ((), {}), ((), {"texts": 1})):
+            with self.assertRaises(Unfit):
+                Telling().execute("tell", *args, **kwargs)
+        self.assertEqual(ran, [])
+        Telling().execute("tell", 1)
+        self.assertEqual(ran, [1])
 
     def test_names_are_told(self):
         there = "text, count, rate, flag, items, more"

@@ -12,10 +12,12 @@ from shim import (
     ACCOUNT,
     CANCEL,
     CHUNK,
+    CLEANUP,
     CONFIG,
     CONFIG_OPTIONS,
     CONFIG_SCHEMA,
     CREDIT,
+    DEADLINE_SECONDS,
     END,
     EXECUTE,
     FAILURE,
@@ -171,6 +173,26 @@ class Calls(unittest.TestCase):
         record = {"level": "WARNING", "logger_name": "lab", "message": "seen é", "job_id": "J1"}
         self.assertIn((RECORD, record), mine)
 
+    def test_a_heartbeat_that_nobody_leaves_ends_with_its_call(self):
+        self.assertEqual(self.shim.execute("abandon_a_heartbeat"), "beating")
+        self.assertEqual(self.shim.execute("heartbeats_in_the_end"), 0)
+
+    def test_a_cancel_runs_callbacks_of_what_goes_on_and_no_others(self):
+        call = self.shim.begin(EXECUTE, request("signals"))
+        self.shim.until([PROGRESS], call, having=b"signals")
+        self.shim.send(CANCEL, call)
+        self.assertEqual(self.shim.answer(call)[1]["status"], 409)
+        self.assertEqual([line for line in self.shim.journal() if line.startswith("signals")], ["signals at once"])
+
+    def test_reports_that_cannot_be_sent_are_dropped_with_a_word_and_the_call_goes_on(self):
+        self.shim.seen.clear()
+        self.assertEqual(self.shim.execute("report_what_cannot_be_sent"), "went on")
+        self.assertEqual(self.shim.of_kind(USAGE), [{"tokens": 1}])
+        dropped = [record["message"] for record in self.shim.of_kind(RECORD) if record["level"] == "WARNING"]
+        self.assertEqual(len(dropped), 3, dropped)
+        for message, word in zip(dropped, ("a report was dropped: TypeError", "a report was dropped: ValueError", "it is too long")):
+            self.assertIn(word, message)
+
     def test_progress_is_thinned_and_ends_with_the_last(self):
         self.shim.seen.clear()
         self.shim.execute("flood_progress", count=20_000)
@@ -194,6 +216,20 @@ class Calls(unittest.TestCase):
         self.assertEqual(len(sizes), 1)
         self.assertLessEqual(sizes[0], 64 * 1024)
 
+    def test_nothing_is_kept_of_a_call_that_has_ended(self):
+        for kind, action in ((EXECUTE, "echo"), (EXECUTE, "no such action"), (STREAM, "echo"), (PREFETCH, None), (CONFIG, None)):
+            self.shim.ask(kind, request(action))
+        waits = self.shim.begin(EXECUTE, request("wait"))
+        self.shim.until([PROGRESS], waits)
+        self.shim.send(CANCEL, waits)
+        self.shim.answer(waits)
+        # An answer is on its way before the last word of it is forgotten.
+        for _ in range(1000):
+            kept = self.shim.execute("left_over")
+            if kept == [1, 1, 1]:
+                break
+        self.assertEqual(kept, [1, 1, 1])
+
     def test_cancel_stops_one_call_and_no_other(self):
         first = self.shim.begin(EXECUTE, request("wait", name="first"))
         second = self.shim.begin(EXECUTE, request("wait", name="second"))
@@ -213,6 +249,19 @@ class Calls(unittest.TestCase):
         self.shim.send(CANCEL, 0)
         for call in ids:
             self.assertEqual(self.shim.answer(call)[1]["status"], 409)
+
+    def test_cancel_of_a_call_reaches_the_tools_own_cancel(self):
+        call = self.shim.begin(EXECUTE, request("wait_for_cancel"))
+        self.shim.until([PROGRESS], call)
+        self.shim.send(CANCEL, call)
+        self.assertEqual(self.shim.answer(call)[1]["status"], 409)
+
+    def test_cancel_of_everything_reaches_the_tool_that_has_no_call(self):
+        before = self.shim.execute("state")["cancels"]
+        self.shim.send(CANCEL, 0)
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while self.shim.execute("state")["cancels"] == before:
+            self.assertLess(time.monotonic(), deadline)
 
     def test_cancel_reaches_threads_and_children_of_the_call(self):
         for action in ("wait_in_thread", "child"):
@@ -254,20 +303,55 @@ class Calls(unittest.TestCase):
         self.assertIn("a forked child returned where its parent goes on", self.shim.text())
         self.assertIn("a forked child failed where its parent goes on", self.shim.text())
         call = self.shim.begin(STREAM, request("fork_in_stream"))
+        chunks = [json.loads(self.shim.until([CHUNK], call)[2]) for _ in range(64)]
+        # Not before: the child has the credit that its parent had, and nobody gives it more.
         self.shim.send(CREDIT, call, (1000).to_bytes(4, "big"))
-        chunks = [json.loads(self.shim.until([CHUNK], call)[2]) for _ in range(201)]
+        chunks += [json.loads(self.shim.until([CHUNK], call)[2]) for _ in range(137)]
         self.assertEqual(chunks, [*range(200), 0])
         self.assertEqual(self.shim.answer(call), (END, None))
 
 
+class Configured(unittest.TestCase):
+    def test_a_configuration_that_came_as_a_change_is_not_replaced_by_defaults(self):
+        with Shim() as shim:
+            shim.ready()
+            change = {"old_config": {}, "new_config": {"model": "small"}}
+            self.assertEqual(shim.ask(RECONFIGURE, change), (RESULT, {"status": "reconfigured"}))
+            self.assertEqual(shim.execute("state")["config"]["model"], "small")
+
+
 class Ducks(unittest.TestCase):
+    def test_a_class_that_cannot_be_changed_runs_one_call_at_a_time_and_each_begins_without_the_flag(self):
+        with Shim(cls="Sealed") as shim:
+            self.assertEqual(shim.ready()["concurrency_max"], 1)
+            self.assertEqual([shim.execute("set"), shim.execute("get")], [True, False])
+
+    def test_a_tool_that_cannot_say_who_it_is_yet_has_the_name_of_its_manifest_and_is_not_initialized(self):
+        with Shim(cls="Shy") as shim:
+            ready = shim.ready()
+            self.assertEqual((ready["name"], ready["version"]), ("lab", "1.0"))
+            self.assertEqual(shim.execute("x"), "worked")
+
+    def test_a_stream_that_is_no_generator_is_closed_before_its_answer(self):
+        with Shim(cls="Duck") as shim:
+            shim.ready()
+            self.assertEqual(shim.ask(STREAM, {"args": [3]}), (END, None))
+            self.assertEqual((shim.of_kind(CHUNK), shim.journal()), ([0, 1, 2], ["closed"]))
+            shim.seen.clear()
+            call = shim.begin(STREAM, {"args": [1000]})
+            shim.until([CHUNK], call)
+            shim.send(CANCEL, call)
+            self.assertEqual(shim.answer(call)[1]["status"], 409)
+            self.assertEqual(shim.journal(), ["closed", "closed"])
+
     def test_a_class_of_no_family_is_hosted(self):
         with Shim(cls="Duck") as shim:
             ready = shim.ready()
             self.assertEqual((ready["name"], ready["version"]), ("duck", "9"))
             self.assertEqual(shim.ask(INITIALIZE, b"null"), (RESULT, {"status": "ok"}))
             self.assertEqual(shim.ask(EXECUTE, {"args": [1], "kwargs": {"x": "é"}}), (RESULT, [[1], {"x": "é"}]))
-            self.assertEqual(shim.ask(PREFETCH), (RESULT, {"status": "not_supported"}))
+            for kind in (PREFETCH, RECONFIGURE, CLEANUP):
+                self.assertEqual(shim.ask(kind), (RESULT, {"status": "not_supported"}))
             self.assertEqual(shim.ask(ON_ENABLE), (RESULT, {"status": "error", "detail": "will not"}))
             self.assertEqual(shim.ask(SYSTEM_STATUS), (RESULT, {"gpu_type": "none"}))
             refusal = {"status": 501, "body": {"detail": "no processes here"}}

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import unittest
 
 from shim import (
@@ -17,6 +18,7 @@ from shim import (
     CHUNK,
     CONFIG,
     CONFIG_OPTIONS,
+    DEADLINE_SECONDS,
     END,
     EXECUTE,
     FAILURE,
@@ -142,11 +144,17 @@ class Genuine(unittest.TestCase):
             shim.send(CANCEL, second)
             self.assertEqual(shim.answer(second)[1]["status"], 409)
             self.assertEqual(shim.execute("state")["stops"][:2], ["constructor", "constructor"])
+            # The call ends by its callback, while the override goes on.
+            deadline = time.monotonic() + DEADLINE_SECONDS
+            while "override" not in shim.execute("state")["stops"]:
+                self.assertLess(time.monotonic(), deadline)
 
     def test_streams(self):
         for shim in self.shims():
             self.assertEqual(shim.ask(STREAM, request(n=2)), (END, None))
             self.assertEqual(shim.of_kind(CHUNK), [{"i": 0}, {"i": 1}])
+            self.assertEqual(shim.ask(STREAM, request(n=1, path="/x")), (END, None))
+            self.assertEqual(shim.of_kind(ACCOUNT), [{"event_type": "result_saved", "payload": {"path": "/x"}}])
             call = shim.begin(STREAM, request(n=2, pause=True))
             shim.until([CHUNK], call)
             shim.send(CANCEL, call)

@@ -111,6 +111,51 @@ class Typed(Capability):
         self.assertNotIn("config_schema", said)
         self.assertIn("RuntimeError: cannot be made", said["warnings"][0])
 
+    def test_what_stands_beside_the_class_and_what_fails_in_it_is_no_obstacle(self):
+        source = """
+import abc
+from cjm_sdk import Capability
+
+class Base(Capability, abc.ABC):
+    @abc.abstractmethod
+    def work(self): pass
+
+class Tool(Base):
+    observability_class = "loud"
+
+    def work(self): pass
+
+    def get_config_schema(self):
+        raise RuntimeError("no schema yet")
+
+    def cleanup(self):
+        print("cleaned")
+        raise RuntimeError("cleanup is broken too")
+
+Alias = Tool
+"""
+        wrong = """
+from cjm_sdk import Capability
+
+class Tool(Capability):
+    observability_class = "ambient"
+    config_schema = {"type": "object", "properties": {"x": {"default": float("nan")}}}
+"""
+        with tempfile.TemporaryDirectory() as directory:
+            for name, text in (("odd_tool", source), ("wrong_tool", wrong)):
+                with open(os.path.join(directory, name + ".py"), "w") as module:
+                    module.write(text)
+            code, said, noise = ask("odd_tool", path=directory)
+            self.assertEqual((code, said["class"]), (0, "Tool"), said)
+            self.assertNotIn("observability_class", said)
+            self.assertEqual(said["warnings"], ["no config_schema: RuntimeError: no schema yet"])
+            self.assertIn("cleaned", noise)
+            self.assertIn("cleanup is broken too", noise)
+            # NaN is no JSON, and neither would the document be.
+            code, said, _ = ask("wrong_tool", path=directory)
+            self.assertEqual((code, said["error"]), (1, "load_failed"))
+            self.assertIn("not JSON compliant", said["message"])
+
     def test_failures_are_documents(self):
         for arguments, error, word in (
             (["nowhere_at_all"], "module_missing", "nowhere_at_all"),

@@ -192,6 +192,12 @@ class Living(unittest.TestCase):
         self.assertEqual(self.shim.exit_code(), 0)
         self.assertEqual(self.shim.journal(), ["cleanup"])
 
+    def test_exit_handlers_run_after_cleanup(self):
+        self.shim.execute("at_exit", word="exit handler")
+        self.shim.send(SHUTDOWN)
+        self.assertEqual(self.shim.exit_code(), 0)
+        self.assertEqual(self.shim.journal(), ["cleanup", "exit handler"])
+
     def test_shutdown_cancels_what_runs(self):
         call = self.shim.begin(EXECUTE, request("wait"))
         stream = self.shim.begin(STREAM, request("count", n=1000, pause=True))
@@ -222,6 +228,22 @@ class Living(unittest.TestCase):
     def status(self):
         with open("/proc/%d/status" % self.shim.process.pid) as status:
             return status.read()
+
+
+class Lengths(unittest.TestCase):
+    def test_what_is_longer_than_a_frame_may_be_is_refused_as_a_result_and_in_a_stream(self):
+        # A frame's maximum is more than a test should need: it is smaller here.
+        program = "import sys; sys.path.insert(0, %r); from cjm_sdk import frames, host; frames.PAYLOAD_BYTES_MAX = 1000; host.main()"
+        command = [sys.executable, "-u", "-c", program % os.path.dirname(os.path.dirname(RUN))]
+        with Shim(command=command) as shim:
+            shim.ready()
+            for kind, longest in ((EXECUTE, RESULT), (STREAM, CHUNK)):
+                call = shim.begin(kind, request("large", size=998))
+                self.assertEqual(len(shim.until([longest], call)[2]), 1000)
+                call = shim.begin(kind, request("large", size=999))
+                error = json.loads(shim.until([FAILURE], call)[2])["body"]["_job_error"]
+                self.assertEqual(error["category"], "fatal")
+                self.assertIn("the result has 1001 bytes, at most 1000 travel as JSON", error["message"])
 
 
 class Refusals(unittest.TestCase):

@@ -3,9 +3,14 @@
 Must hold: whoever reads, a cancel, a second call, credit and the end of the channel are noticed.
 """
 
+import sys
 import time
 import unittest
+from os.path import abspath, dirname
 
+sys.path.insert(0, dirname(dirname(abspath(__file__))))
+
+from cjm_sdk.reading import Turns  # noqa: E402
 from shim import CANCEL, CHUNK, CREDIT, DEADLINE_SECONDS, END, EXECUTE, FAILURE, PROGRESS, STREAM, SYSTEM_STATUS, Shim, request
 
 
@@ -69,6 +74,14 @@ class Reading(unittest.TestCase):
         self.shim.until([PROGRESS], waits)
         self.shim.send(CANCEL, waits)
         self.assertEqual(self.shim.answer(waits)[1]["status"], 409)
+
+    def test_the_watch_takes_no_turn_when_the_call_that_it_saw_has_ended(self):
+        turns = Turns(self.fail)
+        turns._turn, turns._running = 1, 8
+        self.assertFalse(turns._take_over(7), "two threads would read")
+        self.assertEqual((turns._turn, turns._running), (1, 8))
+        self.assertTrue(turns._take_over(8))
+        self.assertEqual((turns._turn, turns._running), (2, 0))
 
     def test_the_end_of_the_channel_ends_the_process(self):
         self.until_the_caller_reads()

@@ -65,6 +65,7 @@ class Streams(unittest.TestCase):
             self.shim.next()
         self.shim.send(CANCEL, call)
         self.cancelled(self.shim.answer(call))
+        self.assertEqual(self.shim.of_kind(CHUNK), [], "the cancel was no credit")
 
     def test_a_stream_between_chunks_can_be_cancelled(self):
         call = self.shim.begin(STREAM, request("count", n=3, pause=True))

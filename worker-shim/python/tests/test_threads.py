@@ -1,17 +1,22 @@
 """On which thread a tool's code runs, and that nothing waits behind it that must not."""
 
 import json
+import struct
+import time
 import unittest
 
-from shim import CANCEL, CONFIG_OPTIONS, EXECUTE, FAILURE, INITIALIZE, ON_ENABLE, PROGRESS, RESULT, SHUTDOWN, STREAM
+from shim import CANCEL, CONFIG_OPTIONS, DEADLINE_SECONDS, EXECUTE, FAILURE, INITIALIZE, ON_ENABLE, PROGRESS, RESULT, SHUTDOWN, STREAM
 from shim import Shim, request
+
+# Calls that may wait for the thread of a tool.
+QUEUED_MAX = 4096
 
 
 class Threads(unittest.TestCase):
     def start(self, cls):
         shim = Shim("thread_tool", cls)
         self.addCleanup(shim.close)
-        shim.ready()
+        shim.concurrency_max = shim.ready()["concurrency_max"]
         return shim
 
     def began(self, shim, action):
@@ -72,11 +77,61 @@ class Threads(unittest.TestCase):
         running, _ = self.began(shim, "wait")
         waiting = shim.begin(EXECUTE, request("where"))
         cancelled = shim.begin(EXECUTE, request("where"))
+        hook = shim.begin(ON_ENABLE)
         shim.send(CANCEL, cancelled)
         shim.send(CANCEL, running)
         self.assertEqual(shim.answer(running)[0], FAILURE)
+        self.assertEqual(json.loads(shim.until([PROGRESS], hook)[2])["message"], "enabled on main")
         self.assertEqual(shim.answer(waiting), (RESULT, "main"))
         self.assertEqual(shim.answer(cancelled)[1]["status"], 409)
+
+    def test_a_call_waits_for_no_thread_while_another_is_free(self):
+        shim = self.start("TwoThreads")
+        first, second = self.began(shim, "wait")[0], self.began(shim, "wait")[0]
+        third = shim.begin(EXECUTE, request("wait"))
+        shim.send(CANCEL, first)
+        self.assertEqual(shim.answer(first)[1]["status"], 409)
+        self.assertEqual(json.loads(shim.until([PROGRESS], third)[2])["message"], "main")
+        shim.send(CANCEL, second)
+        self.assertEqual(shim.answer(second)[1]["status"], 409)
+        self.assertNotEqual(shim.execute("where"), "main")
+        shim.send(CANCEL, third)
+        self.assertEqual(shim.answer(third)[1]["status"], 409)
+
+    def test_calls_beyond_what_may_wait_are_refused_as_something_for_later(self):
+        shim = self.start("OneThread")
+        running, _ = self.began(shim, "wait")
+        # The first of them, before any of those that wait has its answer.
+        waiting = [shim.begin(EXECUTE, request("where")) for _ in range(QUEUED_MAX + 1)]
+        kind, call, payload = shim.until([FAILURE, RESULT])
+        error = json.loads(payload)["body"]["_job_error"]
+        self.assertEqual((kind, call), (FAILURE, waiting[-1]))
+        self.assertEqual((error["category"], error["retriable"], error["retry_after_seconds"]), ("transient", True, 1))
+        self.assertEqual(error["message"], "too many calls wait in the tool")
+        shim.send(CANCEL, running)
+        shim.answer(running)
+        for call in waiting[:-1]:
+            kind, answered, payload = shim.until([RESULT, FAILURE])
+            self.assertEqual((kind, answered, payload), (RESULT, call, b'"main"'))
+
+    def test_the_cancel_of_a_call_that_waits_is_none_of_the_tools_business(self):
+        shim = self.start("TwoThreads")
+        running = [self.began(shim, "wait")[0] for _ in range(2)]
+        waiting = shim.begin(EXECUTE, request("where"))
+        shim.send(CANCEL, waiting)
+        for _ in range(20):
+            # Beside the calls, where the tool would hear of it.
+            shim.ask(CONFIG_OPTIONS)
+        self.assertEqual(shim.journal(), [])
+        shim.send(CANCEL, running[0])
+        self.assertEqual(shim.answer(running[0])[1]["status"], 409)
+        self.assertEqual(shim.answer(waiting)[1]["status"], 409)
+        shim.send(CANCEL, running[1])
+        self.assertEqual(shim.answer(running[1])[1]["status"], 409)
+
+    def test_a_maximum_that_no_tool_can_keep_is_none(self):
+        self.assertEqual(self.start("TwoThreads").concurrency_max, 2)
+        self.assertEqual(self.start("NoThread").concurrency_max, self.start("Threads").concurrency_max)
 
     def test_the_end_waits_for_no_call(self):
         for cls, action in (("Threads", "wait"), ("Threads", "deaf"), ("OneThread", "deaf")):
@@ -88,19 +143,31 @@ class Threads(unittest.TestCase):
                 else:
                     shim.socket.close()
                 self.assertEqual(shim.exit_code(), 0)
-                self.assertEqual(shim.journal(), ["cleanup"], (cls, action, leave))
+                said = [line.split()[0] for line in shim.journal()]
+                self.assertEqual(said, ["cleanup"], (cls, action, leave))
+
+    def test_after_shutdown_it_does_not_matter_how_the_channel_ends(self):
+        shim = self.start("Threads")
+        # The process goes on while this does, and reads.
+        self.began(shim, "deaf")
+        shim.socket.sendall(struct.pack(">IB3xQ", 0, SHUTDOWN, 0) + b"half a head")
+        shim.socket.close()
+        self.assertEqual(shim.exit_code(), 0)
+        self.assertEqual(shim.journal(), ["cleanup"])
 
     def test_the_end_comes_while_the_main_thread_reads(self):
         for leave in ("shutdown", "hang up"):
             shim = self.start("Threads")
-            for _ in range(20):
-                shim.execute("where")
+            deadline = time.monotonic() + DEADLINE_SECONDS
+            while not shim.execute("reads"):
+                self.assertLess(time.monotonic(), deadline)
             if leave == "shutdown":
                 shim.send(SHUTDOWN)
             else:
                 shim.socket.close()
             self.assertEqual(shim.exit_code(), 0)
-            self.assertEqual(shim.journal(), ["cleanup"], leave)
+            # Nothing kept the main thread from it.
+            self.assertEqual(shim.journal(), ["cleanup on main"], leave)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 //! What must hold: but for the one fault, the copy is the checkout as it is now, whatever an earlier run left there.
 
 use super::entries::Mutation;
+use super::python;
+use super::run::{Run, limited};
 use crate::steps::{cargo, root, target_folder};
 use anyhow::{Context as _, Result, bail, ensure};
 use std::collections::BTreeSet;
@@ -12,12 +14,6 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Longest that one test may run. The simulator takes a few seconds; a machine that is shared takes some more.
-const TEST_SECONDS_MAX: u32 = 240;
-/// After this time more, a test that does not hear that it is to end is killed.
-const KILL_AFTER_SECONDS: u32 = 5;
-/// What `timeout` says of a command that it ended, and of one that it killed.
-const TIMED_OUT_CODES: [i32; 2] = [124, 137];
 /// Scenarios of the simulator in each run of it.
 const SIMULATED_SCENARIOS: u32 = 600;
 
@@ -27,16 +23,6 @@ pub(crate) struct Copy {
     target: PathBuf,
     /// Nobody else plants faults in the copy meanwhile.
     _lock: File,
-}
-
-/// What became of a test.
-pub(crate) enum Run {
-    /// It passed; so many tests did.
-    Passed(usize),
-    Failed,
-    TimedOut,
-    /// It could not be built: what the compiler says.
-    NotBuilt(String),
 }
 
 impl Copy {
@@ -91,6 +77,9 @@ impl Copy {
 
     /// Runs the test of a mutation as the copy is.
     pub(crate) fn run(&self, mutation: &Mutation) -> Result<Run> {
+        if mutation.is_pythons() {
+            return python::run(&self.tree, mutation);
+        }
         let mut builds = vec![cargo()];
         self.test_of(mutation, &mut builds[0]).args(["--no-run", "--quiet"]);
         if !mutation.programs.is_empty() {
@@ -105,16 +94,10 @@ impl Copy {
                 return Ok(Run::NotBuilt(String::from_utf8_lossy(&built.stderr).into_owned()));
             }
         }
-        let mut limited = Command::new("timeout");
-        limited.arg(format!("--kill-after={KILL_AFTER_SECONDS}")).arg(TEST_SECONDS_MAX.to_string());
-        limited.arg(cargo().get_program());
-        self.test_of(mutation, &mut limited).env("CJM_SIM_SCENARIOS", SIMULATED_SCENARIOS.to_string());
-        let ran = limited.output().context("timeout (of coreutils) did not start")?;
-        Ok(match ran.status.code() {
-            Some(0) => Run::Passed(tests_passed(&String::from_utf8_lossy(&ran.stdout))),
-            Some(code) if TIMED_OUT_CODES.contains(&code) => Run::TimedOut,
-            _ => Run::Failed,
-        })
+        let mut test = limited(cargo().get_program());
+        self.test_of(mutation, &mut test).env("CJM_SIM_SCENARIOS", SIMULATED_SCENARIOS.to_string());
+        let ran = test.output().context("timeout (of coreutils) did not start")?;
+        Ok(Run::of(ran.status, tests_passed(&String::from_utf8_lossy(&ran.stdout))))
     }
 
     fn in_copy<'a>(&self, command: &'a mut Command) -> &'a mut Command {

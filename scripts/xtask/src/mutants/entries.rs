@@ -10,6 +10,8 @@ use std::path::Path;
 
 /// Where the entries are, in the repository.
 const FOLDER: &str = "tests/mutants";
+/// The target of a test that is no program of cargo's, but a unit test of Python.
+const PYTHON_TARGET: &str = "python";
 
 /// One fault, and the test that must find it.
 #[derive(Debug, Clone, Deserialize)]
@@ -24,11 +26,11 @@ pub(crate) struct Mutation {
     find: String,
     /// What stands there instead.
     replace: String,
-    /// The package of the test.
+    /// The package of the test; of one of Python's the folder, from the root, that holds its `tests`.
     pub(crate) package: String,
-    /// `lib` or `bins` for its unit tests, else the name of an integration test.
+    /// `lib` or `bins` for its unit tests, `python` for one of Python, else the name of an integration test.
     pub(crate) target: String,
-    /// The test that must fail, as cargo's filter has it.
+    /// The test that must fail, as cargo's filter has it, or as unittest does: `test_life.Living.test_cleanup_runs_once`.
     pub(crate) test: String,
     /// What would go wrong for a user.
     harm: String,
@@ -47,6 +49,11 @@ struct Entries {
 }
 
 impl Mutation {
+    /// Whether its test is one of Python.
+    pub(crate) fn is_pythons(&self) -> bool {
+        self.target == PYTHON_TARGET
+    }
+
     /// The file with the fault in it.
     pub(crate) fn plant(&self, text: &str) -> Result<String> {
         let found = text.matches(&self.find).count();
@@ -120,7 +127,7 @@ mod tests {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             if path.is_dir() && name != "target" && !name.starts_with('.') {
                 sources(&path, into);
-            } else if name.ends_with(".rs") {
+            } else if name.ends_with(".rs") || name.ends_with(".py") {
                 into.push_str(&std::fs::read_to_string(&path).expect("text"));
             }
         }
@@ -133,8 +140,13 @@ mod tests {
         let mut text = String::new();
         sources(&root(), &mut text);
         for mutation in mutations {
-            let function = mutation.test.rsplit("::").next().expect("a name");
-            assert!(text.contains(&format!("fn {function}(")), "`{}`: no test {function}", mutation.name);
+            let (between, keyword) = if mutation.is_pythons() { (".", "def") } else { ("::", "fn") };
+            let function = mutation.test.rsplit(between).next().expect("a name");
+            assert!(
+                text.contains(&format!("{keyword} {function}(")),
+                "`{}`: no test {function}",
+                mutation.name
+            );
         }
     }
 

@@ -100,6 +100,18 @@ class Lab(Capability):
         self.check_cancel()
 
     @action
+    def wait_for_cancel(self):
+        """Until `cancel()` has run, not until the flag is up."""
+        before = self.cancels
+        self.report_progress(0.5, "cancel()")
+        deadline = time.monotonic() + 20
+        while self.cancels == before and time.monotonic() < deadline:
+            time.sleep(0.002)
+        if self.cancels == before:
+            return "nobody called it"
+        self.check_cancel()
+
+    @action
     def wait_in_thread(self):
         import threading
 
@@ -139,6 +151,59 @@ class Lab(Capability):
             self.report_progress(0.5, "bad callback")
             stopped.wait(20)
         self.check_cancel()
+
+    @action
+    def signals(self):
+        """One callback before the cancel, one after it."""
+        import threading
+
+        ran = threading.Event()
+        with self.cancel_signal_to(lambda: self.said("signals of what is over")):
+            pass
+        self.report_progress(0.5, "signals")
+        while not self.cancel_requested:
+            time.sleep(0.002)
+        with self.cancel_signal_to(lambda: (self.said("signals at once"), ran.set())):
+            ran.wait(20)
+        self.check_cancel()
+
+    @action
+    def report_what_cannot_be_sent(self):
+        self.report_usage({"tokens": object()})
+        self.report_usage({"tokens": float("nan")})
+        self.report_usage({"tokens": "x" * 100_000})
+        self.report_usage({"tokens": 1})
+        return "went on"
+
+    @action
+    def abandon_a_heartbeat(self):
+        self.beat = self.heartbeat("abandoned", interval_s=0.001)
+        self.beat.__enter__()
+        return "beating"
+
+    @action
+    def heartbeats_in_the_end(self):
+        """How many go on although their call has ended."""
+        import threading
+
+        beats = [thread for thread in threading.enumerate() if thread.name == "cjm-heartbeat"]
+        for beat in beats:
+            beat.join(10)
+        return sum(beat.is_alive() for beat in beats)
+
+    @action
+    def left_over(self):
+        """What the host of the tool keeps of calls; this one runs."""
+        from cjm_sdk import calls
+
+        host = calls.TOOL.sink
+        return [len(host._calls), len(host._unanswered), len(calls.RUNNING)]
+
+    @action
+    def at_exit(self, word):
+        import atexit
+
+        atexit.register(self.said, word)
 
     @action
     def report(self):
@@ -205,7 +270,9 @@ class Lab(Capability):
     def environment(self, name):
         import subprocess
 
-        child = subprocess.run(["ls", "-l", "/proc/self/fd"], stdout=subprocess.PIPE, check=True).stdout.decode()
+        # Whatever a child may inherit, as programs give it that are started in other ways than this one's default.
+        list_files = ["ls", "-l", "/proc/self/fd"]
+        child = subprocess.run(list_files, stdout=subprocess.PIPE, check=True, close_fds=False).stdout.decode()
         return {"value": os.environ.get(name), "channel": os.environ.get("CJM_CHANNEL_FD"), "sockets": child.count("socket:")}
 
     @action
@@ -289,6 +356,59 @@ class Refusing(Capability):
         raise RuntimeError("cleanup is broken too")
 
 
+class Shy:
+    """Of no family, and knows who it is only when it was initialized, which is its caller's business."""
+
+    @property
+    def name(self):
+        raise RuntimeError("not yet")
+
+    version = name
+
+    def initialize(self, config):
+        raise RuntimeError("nobody asked for it")
+
+    def execute(self, action):
+        return "worked"
+
+
+class Unchanging(type):
+    def __setattr__(cls, name, value):
+        raise TypeError("this class stays as it is")
+
+
+class Sealed(metaclass=Unchanging):
+    """Has the ancestor's flag, and its class takes no other in its place."""
+
+    name, version = "sealed", "1"
+    _cancel_requested = False
+
+    def initialize(self, config):
+        pass
+
+    def execute(self, action):
+        if action == "set":
+            self._cancel_requested = True
+        return self._cancel_requested
+
+
+class Numbers:
+    """An iterator that is no generator."""
+
+    def __init__(self, end):
+        self.numbers = iter(range(end))
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self.numbers)
+
+    def close(self):
+        with open(os.environ["LAB_JOURNAL"], "a") as journal:
+            journal.write("closed\n")
+
+
 class Duck:
     """Of no family at all."""
 
@@ -299,6 +419,9 @@ class Duck:
 
     def execute(self, *args, **kwargs):
         return [list(args), kwargs]
+
+    def execute_stream(self, end):
+        return Numbers(end)
 
     def get_system_status(self):
         return {"gpu_type": "none"}

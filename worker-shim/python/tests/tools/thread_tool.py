@@ -1,11 +1,13 @@
 """A tool whose things belong to the thread that made them."""
 
+import os
 import signal
 import sqlite3
 import threading
 import time
 
 from cjm_sdk import Capability, action
+from short_tool import reads_too
 
 
 def thread():
@@ -29,6 +31,10 @@ class Threads(Capability):
     @action
     def where(self):
         return thread()
+
+    @action
+    def reads(self):
+        return reads_too()
 
     @action
     def alarm(self):
@@ -78,10 +84,8 @@ class Threads(Capability):
         self.report_progress(0.1, "enabled on " + thread())
 
     def cleanup(self):
-        import os
-
         with open(os.environ["LAB_JOURNAL"], "a") as journal:
-            journal.write("cleanup\n")
+            journal.write("cleanup on main\n" if thread() == "main" else "cleanup\n")
 
 
 class OneThread(Threads):
@@ -93,3 +97,11 @@ class OneThread(Threads):
 
 class TwoThreads(Threads):
     concurrency_max = 2
+
+    def cancel(self):
+        with open(os.environ["LAB_JOURNAL"], "a") as journal:
+            journal.write("cancel\n")
+
+
+class NoThread(Threads):
+    concurrency_max = 0

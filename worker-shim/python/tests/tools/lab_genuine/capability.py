@@ -71,7 +71,11 @@ class LabCapability(ToolCapability):
     def execute(self, action="echo", **kwargs):
         return getattr(self, "do_" + action)(**kwargs)
 
-    def execute_stream(self, action="count", n=3, pause=False):
+    def execute_stream(self, action="count", n=3, pause=False, path=None):
+        if path is not None:
+            from cjm_substrate.core.wire import record_account
+
+            record_account("result_saved", {"path": path})
         for index in range(n):
             self.check_cancel()
             yield {"i": index}

@@ -1,0 +1,304 @@
+"""One end of the channel by itself, over a real socket: frames whole and in order whatever the kernel, signals, threads,
+forks and the tool do meanwhile.
+
+What not: what frames mean (`test_calls.py`), or a whole process (`test_life.py`). Must hold: every wait has a deadline;
+only the end of this process, and what a kernel seldom answers, are played.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+import unittest
+import warnings
+from os.path import abspath, dirname
+from types import SimpleNamespace
+from unittest import mock
+
+sys.path.insert(0, dirname(dirname(abspath(__file__))))
+
+from cjm_sdk import frames  # noqa: E402
+
+DEADLINE_SECONDS = 30
+HEAD = struct.Struct(">IB3xQ")
+# More than any socket takes before somebody reads.
+BLOCKING_BYTES = 8 * 1024 * 1024
+
+
+class End(BaseException):
+    """Instead of the end of this process."""
+
+
+def close(descriptor):
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
+
+
+class Frames(unittest.TestCase):
+    def setUp(self):
+        self.peer, theirs = socket.socketpair()
+        self.peer.settimeout(DEADLINE_SECONDS)
+        self.addCleanup(self.peer.close)
+        self.descriptor = theirs.detach()
+        self.addCleanup(close, self.descriptor)
+        self.channel = frames.Channel(self.descriptor)
+
+    def received(self):
+        """The next frame that the peer finds."""
+        size, kind, call_id = HEAD.unpack(self.exactly(HEAD.size))
+        return kind, call_id, self.exactly(size)
+
+    def exactly(self, size):
+        data = bytearray()
+        while len(data) < size:
+            got = self.peer.recv(size - len(data))
+            self.assertTrue(got, "the channel ended")
+            data += got
+        return bytes(data)
+
+    def announce(self, size, kind=1, call_id=7, reserved=bytes(3)):
+        self.peer.sendall(size.to_bytes(4, "big") + bytes([kind]) + reserved + call_id.to_bytes(8, "big"))
+
+    def replace_the_file(self):
+        """What a tool does that closes descriptors and opens a file, which then has the channel's number."""
+        other = os.open(os.devnull, os.O_RDWR)
+        os.dup2(other, self.descriptor)
+        os.close(other)
+
+    @contextlib.contextmanager
+    def ends(self):
+        """The process would end here, with the reason on standard error."""
+        said, write = [], os.write
+
+        def kept(descriptor, data):
+            if descriptor != 2:
+                return write(descriptor, data)
+            said.append(bytes(data))
+            return len(data)
+
+        with mock.patch.object(os, "_exit", side_effect=End) as ended, mock.patch.object(os, "write", kept):
+            with self.assertRaises(End):
+                yield
+        ended.assert_called_once_with(frames.EXIT_BROKEN)
+        self.assertIn(b"closed descriptor %d, which is its channel" % self.descriptor, said[0])
+
+    # --- out
+
+    def test_a_frame_that_the_kernel_takes_in_parts_arrives_whole(self):
+        payload = bytes(range(100, 120))
+        write = os.write
+        for first in range(1, HEAD.size + len(payload) + 1):
+            for later in (1, 7, 1000):
+
+                def take_first(descriptor, parts, first=first):
+                    return write(descriptor, b"".join(parts)[:first])
+
+                def take_more(descriptor, data, later=later):
+                    return write(descriptor, bytes(data[:later]))
+
+                with mock.patch.object(os, "writev", take_first), mock.patch.object(os, "write", take_more):
+                    self.channel.send(frames.RESULT, first, payload)
+                    self.channel.send(frames.END, later)
+                self.assertEqual(self.received(), (frames.RESULT, first, payload), (first, later))
+                self.assertEqual(self.received(), (frames.END, later, b""), (first, later))
+
+    def test_frames_of_many_threads_do_not_mix(self):
+        write = os.write
+
+        def in_parts(descriptor, parts):
+            for part in parts:
+                for at in range(0, len(part), 7):
+                    write(descriptor, part[at : at + 7])
+            return sum(map(len, parts))
+
+        def work(number):
+            for index in range(50):
+                self.channel.send(frames.RECORD, number, b"%d " % index * 20)
+
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-5)
+        self.addCleanup(sys.setswitchinterval, interval)
+        with mock.patch.object(os, "writev", in_parts):
+            threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(4)]
+            for thread in threads:
+                thread.start()
+            seen = {number: [] for number in range(4)}
+            for _ in range(200):
+                kind, number, payload = self.received()
+                self.assertEqual(kind, frames.RECORD)
+                seen[number].append(payload)
+            for thread in threads:
+                thread.join(DEADLINE_SECONDS)
+        self.assertEqual(seen, {number: [b"%d " % index * 20 for index in range(50)] for number in range(4)})
+
+    def test_what_a_signal_handler_sends_in_the_middle_of_a_frame_follows_it_up_to_a_number(self):
+        handled = threading.Event()
+        found = []
+
+        def handler(*_):
+            words = bytearray(4)
+            for number in range(frames.DEFERRED_FRAMES_MAX + 40):
+                words[:] = number.to_bytes(4, "big")
+                self.channel.send(frames.RECORD, number, words)
+            handled.set()
+
+        def interrupt_and_read():
+            # A byte that can be read shows that the frame is being written, and its end that nobody can write it yet.
+            self.peer.recv(1, socket.MSG_PEEK)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+            handled.wait(DEADLINE_SECONDS)
+            while not found or found[-1][0] != frames.END:
+                found.append(self.received())
+
+        before = signal.signal(signal.SIGUSR1, handler)
+        self.addCleanup(signal.signal, signal.SIGUSR1, before)
+        reader = threading.Thread(target=interrupt_and_read, daemon=True)
+        reader.start()
+        large = os.urandom(1024) * (BLOCKING_BYTES // 1024)
+        self.channel.send(frames.RESULT, 1, large)
+        self.channel.send(frames.END, 2)
+        reader.join(DEADLINE_SECONDS)
+        self.assertTrue(handled.is_set())
+        self.assertTrue(found[0] == (frames.RESULT, 1, large), "the frame is whole")
+        kept = [(frames.RECORD, number, number.to_bytes(4, "big")) for number in range(frames.DEFERRED_FRAMES_MAX)]
+        self.assertEqual(found[1:], [*kept, (frames.END, 2, b"")])
+
+    def test_nothing_is_written_for_a_peer_that_is_gone(self):
+        self.peer.close()
+        for _ in range(2):
+            self.channel.send(frames.RESULT, 1, b"x")
+            self.assertTrue(self.channel.closed)
+
+    def test_a_forked_child_does_not_wait_for_a_frame_of_its_parent(self):
+        writer = threading.Thread(target=self.channel.send, args=(frames.RESULT, 1, bytes(BLOCKING_BYTES)), daemon=True)
+        writer.start()
+        # Whatever is found: nobody writes any more when the descriptor is closed.
+        self.addCleanup(writer.join, DEADLINE_SECONDS)
+        self.addCleanup(self.peer.close)
+        self.peer.recv(1, socket.MSG_PEEK)
+        with warnings.catch_warnings():
+            # Newer interpreters warn of forks beside threads, which is what is tried here.
+            warnings.simplefilter("ignore")
+            child = os.fork()
+        if child == 0:
+            # One that waits for the lock of a thread which it does not have is ended by this.
+            signal.alarm(DEADLINE_SECONDS // 6)
+            code = 1
+            try:
+                self.channel.forget()
+                self.channel.send(frames.RECORD, 2, b"from the child")
+                code = 0 if self.channel.is_childs else 2
+            finally:
+                os._exit(code)
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        self.assertEqual(self.received(), (frames.RESULT, 1, bytes(BLOCKING_BYTES)))
+        writer.join(DEADLINE_SECONDS)
+        self.channel.send(frames.END, 3)
+        self.assertEqual(self.received(), (frames.END, 3, b""))
+
+    # --- in
+
+    def test_frames_of_every_size_are_read_as_they_were_sent(self):
+        ahead = frames.READ_AHEAD_BYTES
+        sizes = (0, 1, 15, 16, 17, ahead - 17, ahead - 16, ahead - 15, ahead - 1, ahead, ahead + 1, 5 * ahead, 0, 3)
+        payloads = [bytes(index % 251 for index in range(size)) for size in sizes]
+        whole = b"".join(HEAD.pack(len(payload), 1, index) + payload for index, payload in enumerate(payloads))
+
+        def send(step):
+            for at in range(0, len(whole), step):
+                self.peer.sendall(whole[at : at + step])
+
+        for step in (7919, len(whole)):
+            sender = threading.Thread(target=send, args=(step,), daemon=True)
+            sender.start()
+            for index, payload in enumerate(payloads):
+                kind, call_id, got = self.channel.read()
+                self.assertEqual((kind, call_id), (1, index))
+                self.assertTrue(got == payload, (step, len(payload)))
+            sender.join(DEADLINE_SECONDS)
+        self.peer.close()
+        self.assertIsNone(self.channel.read())
+
+    def test_each_reserved_byte_is_looked_at(self):
+        for reserved in (b"\1\0\0", b"\0\1\0", b"\0\0\1"):
+            self.announce(0, reserved=reserved)
+            with self.assertRaisesRegex(frames.ChannelError, "reserved bytes"):
+                self.channel.read()
+
+    def test_a_frame_of_the_greatest_size_is_read_and_none_that_is_longer(self):
+        with mock.patch.object(frames, "PAYLOAD_BYTES_MAX", 100):
+            for size in (100, 101):
+                self.announce(size)
+                self.peer.sendall(bytes(size))
+            self.assertEqual(self.channel.read(), (1, 7, bytes(100)))
+            with self.assertRaisesRegex(frames.ChannelError, "a frame of 101 bytes was announced, more than the 100"):
+                self.channel.read()
+
+    def test_an_end_in_the_middle_of_a_frame_is_a_fault_and_between_frames_is_none(self):
+        large = frames.READ_AHEAD_BYTES + 1
+        for reset in (False, True):
+            for sent in (b"", HEAD.pack(5, 1, 1)[:9], HEAD.pack(5, 1, 1) + b"some", HEAD.pack(large, 1, 1) + b"some"):
+                with self.subTest(reset=reset, sent=sent):
+                    self.setUp()
+                    if reset:
+                        # What the peer leaves unread makes its end a reset.
+                        self.channel.send(frames.RECORD, 0, b"unread")
+                    self.peer.sendall(sent)
+                    self.peer.close()
+                    if sent:
+                        with self.assertRaisesRegex(frames.ChannelError, "in the middle of a frame"):
+                            self.channel.read()
+                    else:
+                        self.assertIsNone(self.channel.read())
+
+    # --- what the tool did to the descriptor
+
+    def test_a_descriptor_that_is_another_file_is_not_read(self):
+        self.replace_the_file()
+        with self.ends():
+            self.channel.read()
+
+    def test_a_thread_trusts_what_it_found_for_one_read(self):
+        with mock.patch.object(os, "fstat", wraps=os.fstat) as looks:
+            self.channel.send(frames.RESULT, 1)
+            self.announce(0)
+            self.assertEqual(self.channel.read(), (1, 7, b""))
+        self.assertEqual(looks.call_count, 1, "a short call pays for one look")
+        self.replace_the_file()
+        with self.ends():
+            self.channel.read()
+
+    def test_no_thread_trusts_what_another_found(self):
+        sender = threading.Thread(target=self.channel.send, args=(frames.RESULT, 1), daemon=True)
+        sender.start()
+        sender.join(DEADLINE_SECONDS)
+        self.replace_the_file()
+        with self.ends():
+            self.channel.read()
+
+    def test_a_file_is_the_channel_only_by_number_and_device(self):
+        file = os.fstat(self.descriptor)
+        for inode, device in ((file.st_ino, file.st_dev + 1), (file.st_ino + 1, file.st_dev)):
+            found = SimpleNamespace(st_ino=inode, st_dev=device)
+            # Something to read, so that a read which nothing keeps from it ends.
+            self.announce(0)
+            for use in (self.channel.read, lambda: self.channel.send(frames.RESULT, 1)):
+                with mock.patch.object(os, "fstat", return_value=found), self.ends():
+                    use()
+
+    def test_a_descriptor_that_is_closed_in_the_middle_of_a_write_ends_the_process(self):
+        writev = os.writev
+
+        def closed_before(descriptor, parts):
+            os.close(descriptor)
+            return writev(descriptor, parts)
+
+        with mock.patch.object(os, "writev", closed_before), self.ends():
+            self.channel.send(frames.RESULT, 1, b"x")
+
+
+if __name__ == "__main__":
+    unittest.main()
