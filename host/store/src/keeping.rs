@@ -5,9 +5,9 @@
 //! a body's file goes only when no record names it and nobody used it a moment ago.
 
 use crate::error::StoreError;
+use crate::lent_reserve::with_reserve;
 use crate::payload::{Hidden, Payloads};
 use crate::retention::cutoff;
-use crate::room::with_reserve;
 use crate::schema::{Durability, JOURNAL_FILE, open_journal};
 use crate::work_dirs;
 use cjm_wire::Timestamp;

@@ -25,6 +25,7 @@ mod identity;
 pub mod input_hashes;
 pub mod journal;
 pub mod keeping;
+mod lent_reserve;
 pub mod lookup;
 mod no_diagnostics;
 pub mod owners;

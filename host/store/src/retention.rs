@@ -5,7 +5,8 @@
 
 use crate::diagnostics_reader::DiagnosticsReader;
 use crate::error::StoreError;
-use crate::room::{SMALL_DISK_BYTES, available, with_reserve};
+use crate::lent_reserve::with_reserve;
+use crate::room::{SMALL_DISK_BYTES, available};
 use crate::schema::{self, DIAGNOSTICS_FILE};
 use cjm_wire::Timestamp;
 use rusqlite::{Connection, params};

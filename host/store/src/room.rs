@@ -8,7 +8,6 @@
 //! The room of the reserve serves the write-ahead log alone, which grows at its end: while it is given up, no checkpoint
 //! runs, for that would spend it on the pages of the database.
 
-use crate::error::StoreError;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -70,35 +69,6 @@ fn has_place(available: Option<u64>, left_bytes: u64) -> bool {
 /// Gives the room of the reserve back to the disk. False when there was none.
 pub(crate) fn give_up_reserve(data_dir: &Path) -> bool {
     fs::remove_file(data_dir.join(RESERVE_FILE)).is_ok()
-}
-
-/// Does `work`, and where it fails on a full disk, once more in the room of the reserve, which is only lent to it.
-///
-/// # Errors
-/// Those of `work`.
-pub(crate) fn with_reserve<T>(
-    data_dir: &Path,
-    work: impl FnMut() -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    with_reserve_on(|| available(data_dir), data_dir, work)
-}
-
-/// The same on a disk with so much room.
-fn with_reserve_on<T>(
-    free: impl FnOnce() -> Option<u64>,
-    data_dir: &Path,
-    mut work: impl FnMut() -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    match work() {
-        Err(StoreError::NothingYet { path }) => Err(StoreError::NothingYet { path }),
-        Err(_) if free().is_some_and(|bytes| bytes < RESERVE_BYTES) && give_up_reserve(data_dir) => {
-            let done = work();
-            // What it occupied goes back to it first.
-            make_reserve(data_dir, 0);
-            done
-        }
-        done => done,
-    }
 }
 
 fn occupy(path: &Path) -> io::Result<()> {
@@ -173,28 +143,6 @@ mod tests {
         ] {
             assert_eq!(has_place(available, left_bytes), has, "{available:?} {left_bytes}");
         }
-    }
-
-    #[test]
-    fn the_reserve_is_lent_on_a_full_disk_and_is_there_again_afterwards() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let path = dir.path().join(RESERVE_FILE);
-        assert!(make_reserve(dir.path(), 0));
-        let done = |free: u64, failures: usize| {
-            let mut seen = Vec::new();
-            let work = || {
-                seen.push(path.exists());
-                let failed = StoreError::Overloaded { waiting_bytes_max: 0 };
-                if seen.len() > failures { Ok(()) } else { Err(failed) }
-            };
-            let done = with_reserve_on(|| Some(free), dir.path(), work);
-            assert!(path.exists(), "free: {free}");
-            (done.is_ok(), seen)
-        };
-        assert_eq!(done(0, 0), (true, vec![true]));
-        assert_eq!(done(0, 1), (true, vec![true, false]), "in its room");
-        assert_eq!(done(0, 2), (false, vec![true, false]), "once");
-        assert_eq!(done(RESERVE_BYTES, 1), (false, vec![true]), "room is not what it lacks");
     }
 
     #[test]
