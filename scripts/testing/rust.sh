@@ -7,8 +7,8 @@ NOBODY_ROOM="${CJM_NOBODY_ROOM:-/var/tmp/cjm-substrate-nobody}"
 # 3.12, and Debian has 3.11) need what only we have.
 NOBODY_CRATES="cjm-platform cjm-keeper cjm-catalog cjm-environments cjm-workers cjm-engine cjm-worker cjm-conformance cjm-ctl cjm-tests"
 NOBODY_LEAVES_OUT="tidy ancestor capabilities commands conda conformance containers full_disk kept_files laboratory manifests quickstart under_its_host"
-# The simulator starts no processes and asks for no rights: all its scenarios run once, in the section rust.
-NOBODY_SCENARIOS=500
+# What another user may do shows in few of each: all scenarios, elements and commands run once, in the section rust.
+NOBODY_COUNTS="CJM_SIM_SCENARIOS=500 CJM_ELEMENTS=40 CJM_ROUNDS=1 CJM_COMMANDS=20 CJM_JOBS=500"
 # Test programs that hold the product to times which a busy machine cannot keep.
 ALONE="interpreter_lock kill"
 
@@ -73,7 +73,7 @@ nobody() {
     scripts/testing/programs.py "$ARTIFACTS" --log "$1" --times "$CACHE/test-times-of-nobody.json" --alone $ALONE \
         --crates $NOBODY_CRATES --without $NOBODY_LEAVES_OUT --room "$programs" --root "$source" \
         --as env -i "${network[@]}" PATH=/usr/local/bin:/usr/bin:/bin HOME="$home" TMPDIR=/tmp LANG=C.UTF-8 USER=nobody \
-        CJM_TEST_PYTHON=/usr/bin/python3 CJM_TEST_CACHE="$home/cache" CJM_TEST_ROOT="$source" CJM_SIM_SCENARIOS="$NOBODY_SCENARIOS" \
+        CJM_TEST_PYTHON=/usr/bin/python3 CJM_TEST_CACHE="$home/cache" CJM_TEST_ROOT="$source" $NOBODY_COUNTS \
         setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs || status=1
     count_rust "$1"
     return "$status"

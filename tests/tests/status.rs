@@ -57,6 +57,20 @@ fn it_shows_who_uses_the_directory_and_what_runs_there() {
     assert!(text.stderr.contains(&format!("`kill {pid}`")), "{}", text.describe());
     // A worker whose job is shown is not shown once more.
     assert!(!text.stdout.contains("without a job"), "{}", text.describe());
+    // Who it is can be told also where nobody can read what it does.
+    let journal = rusqlite::Connection::open(world.journal()).expect("opens");
+    journal.execute_batch("ALTER TABLE jobs RENAME COLUMN status TO elsewhere").expect("altered");
+    let unreadable = world.run(&["status"]).expect(exit::STORE);
+    let names_it = unreadable.stdout.contains(&format!("pid {pid}"))
+        && unreadable.stderr.contains(&format!("`kill {pid}`"));
+    assert!(names_it && unreadable.stderr.contains("error: "), "{}", unreadable.describe());
+    let document = world.run(&["status", "--json"]).expect(exit::STORE).json();
+    assert_eq!(
+        (&document["pid"], &document["error"]["exit_code"]),
+        (&pid.into(), &exit::STORE.into()),
+        "{document:#}"
+    );
+    journal.execute_batch("ALTER TABLE jobs RENAME COLUMN elsewhere TO status").expect("altered");
     first.signal(cjm_platform::process::Signal::TERM);
     let _ = first.wait(COMMAND_MAX).expect(143);
     assert!(world.run(&["status"]).expect(exit::OK).stdout.starts_with("no host uses "));

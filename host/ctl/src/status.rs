@@ -8,7 +8,7 @@ use crate::visible::one_line;
 use cjm_environments::running_host;
 use cjm_platform::lock::{pid_of, since_of};
 use cjm_store::{JobFilter, JobRecord, JournalReader, StoreError, WorkerRecord};
-use cjm_wire::describe::exit;
+use cjm_wire::describe::{ErrorReport, exit};
 use cjm_wire::event::JobStatus;
 use cjm_wire::{Timestamp, ids};
 use serde_json::{Value, json};
@@ -28,21 +28,30 @@ pub(crate) fn run(global: &Global, output: &Output) -> CommandResult {
         }
         return Ok(exit::OK);
     };
-    let now = Now::read(&data_dir)?;
+    let now = Now::read(&data_dir);
     let (pid, since) = (pid_of(&holder), since_of(&holder));
     let command = pid.and_then(command_of);
     if output.json {
-        output.document(&json!({
-            "data_dir": path_text(&data_dir), "pid": pid, "since": since, "command": command,
-            "running": now.running.listed.iter().map(|job| job_document(job, &now.workers)).collect::<Vec<_>>(),
-            "running_count": now.running.count,
-            "pending": now.pending.listed.iter().map(|job| job_document(job, &now.workers)).collect::<Vec<_>>(),
-            "pending_count": now.pending.count,
-            "workers": now.workers,
-        }))?;
-        return Ok(exit::OK);
+        let mut document =
+            json!({"data_dir": path_text(&data_dir), "pid": pid, "since": since, "command": command});
+        let code = match &now {
+            Ok(now) => {
+                now.add_to(&mut document);
+                exit::OK
+            }
+            Err(error) => {
+                let report = ErrorReport::of(error);
+                document["error"] = json!(report);
+                report.exit_code
+            }
+        };
+        output.document(&document)?;
+        return Ok(code);
     }
-    for line in lines(&data_dir, &holder, command.as_deref(), &now) {
+    for line in host_lines(&data_dir, &holder, command.as_deref()) {
+        output.line(&line)?;
+    }
+    for line in now.as_ref().map(Now::lines).unwrap_or_default() {
         output.line(&line)?;
     }
     if let Some(pid) = pid {
@@ -50,7 +59,8 @@ pub(crate) fn run(global: &Global, output: &Output) -> CommandResult {
             "next: `kill {pid}` stops it and what it runs; `cjm-ctl logs --journal --follow` shows what happens"
         ));
     }
-    Ok(exit::OK)
+    // Who it is was told, and what it runs nobody can say.
+    now.map(|_| exit::OK).map_err(Fault::from)
 }
 
 /// What a host runs.
@@ -69,13 +79,13 @@ struct Jobs {
 
 impl Now {
     /// As its journal has it. A host that has just begun has none yet.
-    fn read(data_dir: &Path) -> Result<Self, Fault> {
+    fn read(data_dir: &Path) -> Result<Self, StoreError> {
         let reader = match JournalReader::open(data_dir) {
             Ok(reader) => reader,
             Err(StoreError::NothingYet { .. }) => {
                 return Ok(Self { running: Jobs::default(), pending: Jobs::default(), workers: Vec::new() });
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         };
         let jobs = |status| -> Result<Jobs, StoreError> {
             let filter = JobFilter { statuses: vec![status], ..JobFilter::default() };
@@ -91,9 +101,41 @@ impl Now {
             workers: reader.living_workers()?,
         })
     }
+
+    fn add_to(&self, document: &mut Value) {
+        for (name, jobs) in [("running", &self.running), ("pending", &self.pending)] {
+            document[name] = jobs.listed.iter().map(|job| job_document(job, &self.workers)).collect();
+            document[format!("{name}_count")] = jobs.count.into();
+        }
+        document["workers"] = json!(self.workers);
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (word, jobs) in [("running", &self.running), ("pending", &self.pending)] {
+            lines.extend(jobs.listed.iter().map(|job| job_line(word, job, &self.workers)));
+            let left_out = jobs.count.saturating_sub(jobs.listed.len());
+            if left_out > 0 {
+                lines.push(format!("{word:8} and {left_out} more"));
+            }
+        }
+        let is_shown = |worker: &WorkerRecord| {
+            let session = Some(&worker.worker_session_id);
+            self.running.listed.iter().any(|job| job.worker_session_id.as_ref() == session)
+        };
+        // Whether a direct call runs on it, only its host knows.
+        lines.extend(self.workers.iter().filter(|worker| !is_shown(worker)).map(|worker| {
+            let age = age(&worker.spawned_at).map_or_else(String::new, |age| format!(", for {age}"));
+            format!("worker   {} (pid {}{age}), without a job", one_line(&worker.instance_id), worker.pid)
+        }));
+        if lines.is_empty() {
+            lines.push("it runs nothing now".to_owned());
+        }
+        lines
+    }
 }
 
-fn lines(data_dir: &Path, holder: &str, command: Option<&str>, now: &Now) -> Vec<String> {
+fn host_lines(data_dir: &Path, holder: &str, command: Option<&str>) -> Vec<String> {
     let mut lines = vec![match (pid_of(holder), since_of(holder)) {
         (Some(pid), Some(since)) => {
             let since = Timestamp::from_text(since);
@@ -103,24 +145,6 @@ fn lines(data_dir: &Path, holder: &str, command: Option<&str>, now: &Now) -> Vec
         _ => format!("a host uses {}: {}", data_dir.display(), one_line(holder)),
     }];
     lines.extend(command.map(|command| format!("  {}", one_line(command))));
-    for (word, jobs) in [("running", &now.running), ("pending", &now.pending)] {
-        lines.extend(jobs.listed.iter().map(|job| job_line(word, job, &now.workers)));
-        let left_out = jobs.count.saturating_sub(jobs.listed.len());
-        if left_out > 0 {
-            lines.push(format!("{word:8} and {left_out} more"));
-        }
-    }
-    let serves = |worker: &&WorkerRecord| {
-        now.running.listed.iter().all(|job| job.worker_session_id.as_ref() != Some(&worker.worker_session_id))
-    };
-    // Whether a direct call runs on it, only its host knows.
-    lines.extend(now.workers.iter().filter(serves).map(|worker| {
-        let age = age(&worker.spawned_at).map_or_else(String::new, |age| format!(", for {age}"));
-        format!("worker   {} (pid {}{age}), without a job", one_line(&worker.instance_id), worker.pid)
-    }));
-    if lines.len() == 1 + usize::from(command.is_some()) {
-        lines.push("it runs nothing now".to_owned());
-    }
     lines
 }
 
