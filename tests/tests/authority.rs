@@ -156,6 +156,49 @@ fn one_word_is_asked_for_a_folder_and_what_is_new_in_it_is_told() {
 }
 
 #[test]
+fn no_line_of_a_manifest_looks_like_one_of_ours_where_the_user_decides() {
+    let world = World::new();
+    home(&world, &[]);
+    let actions = json!({"go": {"argv": ["a\nAllowed b: runs /bin/true"]}});
+    let code = json!({"runtime": {"kind": "executable", "program": "/bin/echo\nAllowed c: runs /bin/true", "actions": actions}});
+    let project = cloned(&world, &[("evil.json", manifest("evil", &code, &json!({})))]);
+    for arguments in [&["allow", "--dry-run"][..], &["allow"]] {
+        let told = there(&world, &project, arguments).expect(0);
+        assert!(
+            !told.stdout.lines().any(|line| line.starts_with("Allowed b") || line.starts_with("Allowed c")),
+            "{}",
+            told.describe()
+        );
+        assert!(
+            told.stdout.contains("\\nAllowed b") && told.stdout.contains("\\nAllowed c"),
+            "{}",
+            told.describe()
+        );
+    }
+    world.assert_nothing_left();
+}
+
+#[test]
+fn only_what_is_new_is_a_row_of_the_journal() {
+    let world = World::new();
+    let own = home(&world, &[("own.json", shell("own", "echo own", &json!({})))]);
+    let _ = there(&world, &world.file(""), &["call", "own"]).expect(0);
+    let tool = |name: &str, says: &str| shell(name, &format!("echo {says}"), &json!({}));
+    let project = cloned(&world, &[("one.json", tool("one", "1")), ("two.json", tool("two", "2"))]);
+    let _ = there(&world, &project, &["allow"]).expect(0);
+    let _ = there(&world, &project, &["allow"]).expect(0);
+    std::fs::write(project.join(".cjm/manifests/one.json"), tool("one", "changed").to_string())
+        .expect("write");
+    let _ = there(&world, &project, &["allow"]).expect(0);
+    let allowed: Vec<usize> = rows(&own.join("journal.db"), "manifests_allowed")
+        .into_iter()
+        .map(|(_, _, payload)| payload["manifests"].as_array().map_or(0, Vec::len))
+        .collect();
+    assert_eq!(allowed, [2, 1]);
+    world.assert_nothing_left();
+}
+
+#[test]
 fn a_data_directory_that_the_folder_brings_along_is_found_too_and_installing_is_the_word() {
     let world = World::new();
     home(&world, &[]);

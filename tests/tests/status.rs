@@ -77,6 +77,16 @@ fn it_shows_who_uses_the_directory_and_what_runs_there() {
     world.assert_nothing_left();
 }
 
+/// A warning's command would do what it says to another directory.
+#[test]
+fn commands_that_warnings_name_find_the_same_directory() {
+    let world = World::new();
+    std::fs::create_dir_all(world.data_dir().join("envs/left")).expect("made");
+    let list = world.run(&["list"]).expect(exit::OK);
+    let here = format!("`cjm-ctl --data-dir {} remove left`", world.data_dir().display());
+    assert!(list.stderr.contains(&here), "{}", list.describe());
+}
+
 #[test]
 fn whoever_is_refused_is_told_how_to_look_and_how_to_stop_it() {
     let world = World::new();
@@ -91,6 +101,10 @@ fn whoever_is_refused_is_told_how_to_look_and_how_to_stop_it() {
         binary.parent().expect("a folder").display(),
         std::env::var("PATH").unwrap_or_default()
     );
+    let status = world.run(&["status"]).expect(exit::OK);
+    let logs = status.stderr.split('`').find(|step| step.contains(" logs ")).expect("a command").to_owned();
+    let here = format!("--data-dir {}", world.data_dir().display());
+    assert!(look.contains(&here) && logs.contains(&here), "{look}, {logs}");
     let follow = |step: &str| {
         let mut shell = Command::new("sh");
         shell.args(["-c", step]).env("PATH", &path);

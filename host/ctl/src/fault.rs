@@ -62,14 +62,6 @@ impl Fault {
         self
     }
 
-    /// With its commands as they must be typed here: `cjm-ctl list` where `command` is `cjm-ctl --data-dir D`.
-    pub(crate) fn with_command(mut self, command: &str) -> Self {
-        if let Self::Shown(report) = &mut self {
-            report.next_step = report.next_step.replace("`cjm-ctl ", &format!("`{command} "));
-        }
-        self
-    }
-
     /// Whether a store could not be written or read, so that troubles of the same kind need not be told again.
     pub(crate) fn is_of_a_store(&self) -> bool {
         matches!(self, Self::Shown(report) if report.exit_code == exit::STORE)

@@ -90,7 +90,7 @@ fn command_line() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(usage(&error)),
     };
-    let output = Output::new(cli.global.json, cli.global.quiet);
+    let output = Output::new(cli.global.json, cli.global.quiet).with_command(&cli.global.command());
     let troubles = start_log(&output);
     let runtime = match start_runtime() {
         Ok(runtime) => runtime,
@@ -99,20 +99,19 @@ fn command_line() -> ExitCode {
             return ExitCode::from(output.finish_blocking(code));
         }
     };
-    let command = cli.global.command();
-    runtime.spawn(troubles.clone().tell_while_it_runs(output.clone(), command.clone()));
+    runtime.spawn(troubles.clone().tell_while_it_runs(output.clone()));
     let ended = runtime.block_on(async {
         let interrupts = Interrupts::listen().map_err(|error| no_signals(&error))?;
         let code = match dispatch(cli, &output, &interrupts).await {
             Ok(code) => {
-                troubles.tell(&output, &command);
+                troubles.tell(&output);
                 code
             }
             Err(fault) => {
                 if !fault.is_of_a_store() {
-                    troubles.tell(&output, &command);
+                    troubles.tell(&output);
                 }
-                output.show(&fault.with_command(&command))
+                output.show(&fault)
             }
         };
         Ok(output.finish(code, &interrupts).await)

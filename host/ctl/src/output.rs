@@ -32,6 +32,8 @@ pub(crate) struct Output {
     /// Errors may be coloured.
     pub(crate) stderr_color: bool,
     no_color: bool,
+    /// `cjm-ctl` with the options that say where, so that a command which is told finds the same things.
+    command: Arc<str>,
     out: Lane,
     err: Lane,
     /// When the command is to end, if it has a deadline.
@@ -55,11 +57,21 @@ impl Output {
             stderr_tty,
             stderr_color: stderr_tty && !no_color,
             no_color: no_color || dumb,
+            command: "cjm-ctl".into(),
             out,
             err,
             deadline: Arc::default(),
             in_document: Arc::default(),
         }
+    }
+
+    /// The same, telling commands as they must be typed here: `cjm-ctl list` where `command` is `cjm-ctl --data-dir D`.
+    pub(crate) fn with_command(self, command: &str) -> Self {
+        Self { command: command.into(), ..self }
+    }
+
+    fn typed(&self, text: &str) -> String {
+        text.replace("`cjm-ctl ", &format!("`{} ", self.command))
     }
 
     /// Bars are wanted, and there is a terminal to draw them on.
@@ -244,7 +256,7 @@ impl Output {
     /// A remark on stderr, unless `--quiet`.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
-            self.remark(&visible(text));
+            self.remark(&visible(&self.typed(text)));
         }
     }
 
@@ -269,10 +281,13 @@ impl Output {
         let Fault::Shown(report) = fault else { return fault::OUTPUT_CLOSED };
         let mut report = report.clone();
         crate::limits::advise(&mut report);
-        let report = &*report;
         if self.json {
             // What stdout does not take is told on stderr once that is known.
-            let _ = self.in_document.set(Box::new(report.clone()));
+            let _ = self.in_document.set(report.clone());
+        }
+        report.next_step = self.typed(&report.next_step);
+        let report = &*report;
+        if self.json {
             let _ = self.document(&serde_json::json!({ "error": report }));
         } else {
             self.colored(&fault::text(report, self.stderr_color));
@@ -282,17 +297,18 @@ impl Output {
 
     /// On stderr, always. If stderr is closed there is nobody to tell.
     pub(crate) fn error(&self, text: &str) {
-        self.colored(&visible(text));
+        self.colored(&visible(&self.typed(text)));
     }
 
     /// Why a document on stdout is not all of it, on stderr.
     pub(crate) fn error_beside(&self, report: &ErrorReport) {
-        self.colored(&fault::text(report, self.stderr_color));
+        self.colored(&self.typed(&fault::text(report, self.stderr_color)));
     }
 
     /// What went wrong with one of several, on stderr.
     pub(crate) fn error_of(&self, name: &str, report: &ErrorReport) {
-        self.colored(&format!("\n{}: {}", one_line(name), fault::text(report, self.stderr_color)));
+        let text = self.typed(&fault::text(report, self.stderr_color));
+        self.colored(&format!("\n{}: {text}", one_line(name)));
     }
 
     /// On stderr, with our own colours in it.

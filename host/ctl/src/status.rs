@@ -14,15 +14,18 @@ use cjm_wire::{Timestamp, ids};
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// Jobs that are shown of each kind; the others are counted.
-const JOBS_SHOWN_MAX: usize = 50;
+/// Lines of jobs of each kind, and of workers; the others are counted.
+const SHOWN_MAX: usize = 50;
 
 /// Runs the command.
 pub(crate) fn run(global: &Global, output: &Output) -> CommandResult {
     let data_dir = global.settings()?.data_dir;
     let Some(holder) = running_host(&data_dir) else {
         if output.json {
-            output.document(&json!({"data_dir": path_text(&data_dir), "pid": null}))?;
+            let mut document =
+                json!({"data_dir": path_text(&data_dir), "pid": null, "since": null, "command": null});
+            Now::default().add_to(&mut document);
+            output.document(&document)?;
         } else {
             output.line(&format!("no host uses {}", data_dir.display()))?;
         }
@@ -64,6 +67,7 @@ pub(crate) fn run(global: &Global, output: &Output) -> CommandResult {
 }
 
 /// What a host runs.
+#[derive(Default)]
 struct Now {
     running: Jobs,
     pending: Jobs,
@@ -72,7 +76,7 @@ struct Now {
 
 #[derive(Default)]
 struct Jobs {
-    /// The oldest.
+    /// The oldest: of those that run all that can be, since which worker has none is told by them.
     listed: Vec<JobRecord>,
     count: usize,
 }
@@ -82,22 +86,20 @@ impl Now {
     fn read(data_dir: &Path) -> Result<Self, StoreError> {
         let reader = match JournalReader::open(data_dir) {
             Ok(reader) => reader,
-            Err(StoreError::NothingYet { .. }) => {
-                return Ok(Self { running: Jobs::default(), pending: Jobs::default(), workers: Vec::new() });
-            }
+            Err(StoreError::NothingYet { .. }) => return Ok(Self::default()),
             Err(error) => return Err(error),
         };
-        let jobs = |status| -> Result<Jobs, StoreError> {
+        let jobs = |status, limit| -> Result<Jobs, StoreError> {
             let filter = JobFilter { statuses: vec![status], ..JobFilter::default() };
-            let found = reader.jobs(&filter, 0, JOBS_SHOWN_MAX)?;
+            let found = reader.jobs(&filter, 0, limit)?;
             Ok(Jobs {
                 count: reader.count_jobs(&filter)?,
                 listed: found.into_iter().map(|found| found.job).collect(),
             })
         };
         Ok(Self {
-            running: jobs(JobStatus::Running)?,
-            pending: jobs(JobStatus::Pending)?,
+            running: jobs(JobStatus::Running, usize::MAX)?,
+            pending: jobs(JobStatus::Pending, SHOWN_MAX)?,
             workers: reader.living_workers()?,
         })
     }
@@ -113,26 +115,30 @@ impl Now {
     fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for (word, jobs) in [("running", &self.running), ("pending", &self.pending)] {
-            lines.extend(jobs.listed.iter().map(|job| job_line(word, job, &self.workers)));
-            let left_out = jobs.count.saturating_sub(jobs.listed.len());
-            if left_out > 0 {
-                lines.push(format!("{word:8} and {left_out} more"));
-            }
+            lines.extend(jobs.listed.iter().take(SHOWN_MAX).map(|job| job_line(word, job, &self.workers)));
+            lines.extend(and_more(word, jobs.count));
         }
-        let is_shown = |worker: &WorkerRecord| {
+        let is_busy = |worker: &WorkerRecord| {
             let session = Some(&worker.worker_session_id);
             self.running.listed.iter().any(|job| job.worker_session_id.as_ref() == session)
         };
+        let idle: Vec<&WorkerRecord> = self.workers.iter().filter(|worker| !is_busy(worker)).collect();
         // Whether a direct call runs on it, only its host knows.
-        lines.extend(self.workers.iter().filter(|worker| !is_shown(worker)).map(|worker| {
+        lines.extend(idle.iter().take(SHOWN_MAX).map(|worker| {
             let age = age(&worker.spawned_at).map_or_else(String::new, |age| format!(", for {age}"));
             format!("worker   {} (pid {}{age}), without a job", one_line(&worker.instance_id), worker.pid)
         }));
+        lines.extend(and_more("worker", idle.len()));
         if lines.is_empty() {
             lines.push("it runs nothing now".to_owned());
         }
         lines
     }
+}
+
+/// Of so many, those that have no line.
+fn and_more(word: &str, count: usize) -> Option<String> {
+    (count > SHOWN_MAX).then(|| format!("{word:8} and {} more", count - SHOWN_MAX))
 }
 
 fn host_lines(data_dir: &Path, holder: &str, command: Option<&str>) -> Vec<String> {
@@ -181,16 +187,21 @@ fn job_document(job: &JobRecord, workers: &[WorkerRecord]) -> Value {
     })
 }
 
-/// How long ago that was, as `2h 5m` or `12s`.
+/// How long ago that was.
 fn age(since: &Timestamp) -> Option<String> {
     let micros = Timestamp::now().as_micros()?.checked_sub(since.as_micros()?)?;
-    let seconds = u64::try_from(micros).unwrap_or(0) / 1_000_000;
-    Some(match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+    // Clocks may have been set back.
+    Some(in_words(u64::try_from(micros).unwrap_or(0) / 1_000_000))
+}
+
+/// As `2h 5m` or `12s`.
+fn in_words(seconds: u64) -> String {
+    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
         (0, 0, 0, seconds) => format!("{seconds}s"),
         (0, 0, minutes, seconds) => format!("{minutes}m {seconds}s"),
         (0, hours, minutes, _) => format!("{hours}h {minutes}m"),
         (days, hours, ..) => format!("{days}d {hours}h"),
-    })
+    }
 }
 
 /// The command line of a process, as a shell reads it; none of somebody else's, or of one in another container.
@@ -200,4 +211,79 @@ fn command_of(pid: u32) -> Option<String> {
     let words: Vec<String> =
         words.map(|word| crate::cli::shell_word(&String::from_utf8_lossy(word))).collect();
     Some(words.join(" ")).filter(|command| !command.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cjm_wire::{JobId, WorkerSessionId};
+
+    fn ago(seconds: i64) -> Timestamp {
+        let now = Timestamp::now().as_micros().expect("an instant");
+        Timestamp::from_micros(now - seconds * 1_000_000 - 500_000)
+    }
+
+    fn job(submitted: i64, started: Option<i64>) -> JobRecord {
+        let mut job = JobRecord::new(JobId::new(), "tool", ago(submitted));
+        if let Some(started) = started {
+            job.status = JobStatus::Running;
+            job.started_at = Some(ago(started));
+            job.worker_session_id = Some(WorkerSessionId::new());
+        }
+        job
+    }
+
+    fn worker(session: WorkerSessionId) -> WorkerRecord {
+        WorkerRecord {
+            worker_session_id: session,
+            host_session_id: "h".into(),
+            instance_id: "tool".into(),
+            capability_name: "tool".into(),
+            pid: 7,
+            spawned_at: ago(70),
+            ended_at: None,
+        }
+    }
+
+    #[test]
+    fn an_age_has_two_units_at_most() {
+        for (seconds, words) in
+            [(0, "0s"), (59, "59s"), (60, "1m 0s"), (3599, "59m 59s"), (7500, "2h 5m"), (90_000, "1d 1h")]
+        {
+            assert_eq!(in_words(seconds), words);
+        }
+    }
+
+    #[test]
+    fn a_job_is_as_old_as_what_it_does_now() {
+        let (running, pending) = (job(600, Some(5)), job(600, None));
+        assert!(job_line("running", &running, &[]).ends_with("of tool, for 5s"));
+        assert!(job_line("pending", &pending, &[]).ends_with("of tool, for 10m 0s"));
+    }
+
+    #[test]
+    fn what_has_no_line_is_counted_and_a_worker_is_idle_only_if_no_job_runs_on_it() {
+        let running: Vec<JobRecord> = (0..SHOWN_MAX + 2).map(|_| job(9, Some(5))).collect();
+        let session = |job: &JobRecord| job.worker_session_id.clone().expect("a session");
+        let mut workers: Vec<WorkerRecord> = running.iter().map(|job| worker(session(job))).collect();
+        workers.push(worker(WorkerSessionId::new()));
+        let running = Jobs { count: running.len(), listed: running };
+        let pending = Jobs { count: 60, listed: vec![job(9, None)] };
+        let lines = Now { running, pending, workers }.lines();
+        let has = |line: &str| lines.iter().filter(|known| known.as_str() == line).count();
+        assert_eq!((has("running  and 2 more"), has("pending  and 10 more")), (1, 1), "{lines:#?}");
+        assert_eq!(has("worker   tool (pid 7, for 1m 10s), without a job"), 1, "{lines:#?}");
+        let idle = (0..SHOWN_MAX + 3).map(|_| worker(WorkerSessionId::new())).collect();
+        let lines = Now { workers: idle, ..Now::default() }.lines();
+        assert_eq!(
+            (lines.len(), lines.last().map(String::as_str)),
+            (SHOWN_MAX + 1, Some("worker   and 3 more"))
+        );
+    }
+
+    #[test]
+    fn a_host_that_has_just_begun_runs_nothing() {
+        let dir = tempfile::tempdir().expect("a folder");
+        assert_eq!(Now::read(dir.path()).expect("no error").lines(), ["it runs nothing now"]);
+    }
 }

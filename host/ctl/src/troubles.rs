@@ -37,20 +37,20 @@ struct State {
 
 impl Troubles {
     /// Tells what has been heard, with commands as they must be typed here.
-    pub(crate) fn tell(&self, output: &Output, command: &str) {
+    pub(crate) fn tell(&self, output: &Output) {
         let waiting =
             std::mem::take(&mut self.0.state.lock().unwrap_or_else(PoisonError::into_inner).waiting);
         for warning in waiting {
-            output.error(&warning.replace("`cjm-ctl ", &format!("`{command} ")));
+            output.error(&warning);
         }
     }
 
     /// Tells it while the command goes on. Never returns.
-    pub(crate) async fn tell_while_it_runs(self, output: Output, command: String) {
+    pub(crate) async fn tell_while_it_runs(self, output: Output) {
         loop {
             self.0.news.notified().await;
             tokio::time::sleep(TOLD_AFTER).await;
-            self.tell(&output, &command);
+            self.tell(&output);
         }
     }
 

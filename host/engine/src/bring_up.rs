@@ -26,6 +26,8 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// Whoever asks whether a host runs holds its lock for an instant; a host holds it for longer than this.
+const ASKED_MAX: Duration = Duration::from_millis(100);
 /// How often an idle host looks whether its files still have their names.
 const FILES_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -156,9 +158,10 @@ fn open(options: &HostOptions) -> Result<Opened, HostError> {
     // Named by the data directory, so that the next host on it can wipe what a dead one left.
     let socket_dir = base.join(name_for(&directory));
     let owner = format!("pid {} since {}", std::process::id(), Timestamp::now());
-    let lock = FileLock::try_acquire(
+    let lock = FileLock::acquire(
         &directory.join("host.lock"),
         &format!("{owner}, sockets in {}", socket_dir.display()),
+        ASKED_MAX,
     )
     .map_err(|error| HostError::from_lock(error, directory.clone()))?;
     match std::fs::remove_dir_all(&socket_dir) {
@@ -238,6 +241,22 @@ mod tests {
         let second = open(&options).expect("it is free again");
         assert!(second.socket_dir == socket_dir && socket_dir.is_dir() && !left.exists());
         std::fs::remove_dir_all(&socket_dir).expect("removed");
+    }
+
+    #[test]
+    fn whoever_only_asks_who_runs_keeps_no_host_out() {
+        let (folder, options) =
+            (tempfile::tempdir().expect("a folder"), |path: &Path| HostOptions::new(path));
+        let directory = folder.path().join("data");
+        std::fs::create_dir_all(&directory).expect("made");
+        let asking = std::fs::File::create(directory.join("host.lock")).expect("a lock");
+        asking.lock_shared().expect("locked");
+        std::thread::scope(|scope| {
+            let starting = scope.spawn(|| open(&options(&directory)).map(|opened| opened.journal.close()));
+            std::thread::sleep(ASKED_MAX / 5);
+            drop(asking);
+            starting.join().expect("no panic").expect("it starts");
+        });
     }
 
     #[tokio::test(start_paused = true)]

@@ -202,9 +202,12 @@ impl Described for HostError {
     }
 }
 
-/// How whoever finds another host stops it, where that host says who it is.
+/// How whoever finds another host stops it, where that host says who it is and its process is seen from here: a number
+/// that is left over may be anybody's by now.
 fn or_stop(holder: &str) -> String {
-    pid_of(holder).map_or_else(String::new, |pid| format!(", or stop it with `kill {pid}`"))
+    pid_of(holder)
+        .filter(|pid| std::path::Path::new(&format!("/proc/{pid}")).exists())
+        .map_or_else(String::new, |pid| format!(", or stop it with `kill {pid}`"))
 }
 
 impl HostError {
