@@ -238,7 +238,7 @@ fn following_ends_with_its_reader_and_goes_on_with_a_directory_made_anew() {
     std::fs::write(&manifest, text).expect("written");
     let _ = world.run(&call).expect(exit::OK);
     eventually("the end of the call in the new store", FULL_MAX, || {
-        (following.stdout_so_far().matches("\"to\": \"completed\"").count() >= 1
+        (following.stdout_so_far().matches("talker completed {").count() >= 1
             && following.stderr_so_far().contains("made anew"))
         .then_some(())
     });
