@@ -17,6 +17,12 @@ use std::process::Command;
 /// Scenarios of the simulator in each run of it.
 const SIMULATED_SCENARIOS: u32 = 600;
 
+/// The package of the journeys, which start programs of ours.
+const JOURNEYS: &str = "cjm-tests";
+/// The packages of those programs. They are built for every journey: one that was left with another fault in it would be
+/// started otherwise.
+const PROGRAMS: [&str; 2] = ["cjm-ctl", "cjm-worker"];
+
 /// The copy.
 pub(crate) struct Copy {
     tree: PathBuf,
@@ -82,10 +88,10 @@ impl Copy {
         }
         let mut builds = vec![cargo()];
         self.test_of(mutation, &mut builds[0]).args(["--no-run", "--quiet"]);
-        if !mutation.programs.is_empty() {
+        if mutation.package == JOURNEYS {
             let mut programs = cargo();
             self.in_copy(&mut programs).args(["build", "--quiet", "--bins"]);
-            programs.args(mutation.programs.iter().flat_map(|package| ["--package", package]));
+            programs.args(PROGRAMS.iter().flat_map(|package| ["--package", package]));
             builds.push(programs);
         }
         for mut build in builds {

@@ -34,9 +34,6 @@ pub(crate) struct Mutation {
     pub(crate) test: String,
     /// What would go wrong for a user.
     harm: String,
-    /// The test starts these programs of ours: they are built first, with the fault.
-    #[serde(default)]
-    pub(crate) programs: Vec<String>,
     /// The fault makes the test run for ever: then running out of time is its failure.
     #[serde(default)]
     pub(crate) times_out: bool,
