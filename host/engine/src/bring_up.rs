@@ -253,7 +253,7 @@ mod tests {
         asking.lock_shared().expect("locked");
         std::thread::scope(|scope| {
             let starting = scope.spawn(|| open(&options(&directory)).map(|opened| opened.journal.close()));
-            std::thread::sleep(ASKED_MAX / 5);
+            std::thread::sleep(Duration::from_millis(20));
             drop(asking);
             starting.join().expect("no panic").expect("it starts");
         });
