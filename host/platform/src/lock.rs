@@ -137,7 +137,7 @@ impl FileLock {
 /// "is held by" right after a failed attempt to lock.
 pub fn holder(path: &Path) -> Option<String> {
     let mut text = String::new();
-    File::open(path).ok()?.take(OWNER_BYTES_MAX).read_to_string(&mut text).ok()?;
+    crate::files::open_regular(path).ok()?.take(OWNER_BYTES_MAX).read_to_string(&mut text).ok()?;
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 

@@ -164,6 +164,9 @@ impl InputHashes {
 
 /// `sha256:` and the digits, of a file's content.
 fn content_hash(path: &Path) -> io::Result<String> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
     let mut file = File::open(path)?;
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];

@@ -61,8 +61,12 @@ impl Payloads {
         }
         let path = self.path(hash);
         let mut content = Vec::new();
-        File::open(&path)
-            .and_then(|file| file.take(length + 1).read_to_end(&mut content))
+        let is_file = fs::metadata(&path).map(|found| found.is_file());
+        let file = is_file.and_then(|is_file| match is_file {
+            true => File::open(&path),
+            false => Err(std::io::Error::other("it is not a regular file")),
+        });
+        file.and_then(|file| file.take(length + 1).read_to_end(&mut content))
             .map_err(|error| StoreError::unreadable(format!("payload {}: {error}", path.display())))?;
         if content.len() as u64 != length || hex(&Sha256::digest(&content)) != *hash {
             return Err(StoreError::unreadable(format!(

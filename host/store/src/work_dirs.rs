@@ -50,7 +50,12 @@ fn is_older(folder: &Path, before: SystemTime) -> bool {
 
 /// Whether the mark of the call is there and locked, as it is while the call runs.
 fn runs(call: &Path) -> bool {
-    let Ok(mark) = File::open(running_mark(call)) else { return false };
+    let mark = running_mark(call);
+    // A tool may have put a FIFO there, which nobody else would open.
+    if !fs::metadata(&mark).is_ok_and(|found| found.is_file()) {
+        return false;
+    }
+    let Ok(mark) = File::open(mark) else { return false };
     matches!(mark.try_lock(), Err(TryLockError::WouldBlock))
 }
 

@@ -8,6 +8,7 @@ use super::arguments::Arguments;
 use super::error::AncestorStartError as Error;
 use super::{DATA_DIR_VARIABLE, FoundTool, MANIFEST_VARIABLE, PYTHON_VARIABLE, Program};
 use super::{SHARED_DATA_DIR_VARIABLE, error};
+use cjm_platform::files::read_regular_to_string;
 use cjm_platform::{programs, runtime_dir};
 use cjm_wire::link::Launch;
 use cjm_wire::manifest::{MANIFEST_BYTES_MAX, Manifest};
@@ -195,10 +196,8 @@ fn manifests_in(folder: &Path) -> impl Iterator<Item = (PathBuf, Manifest)> {
 
 fn read(path: &Path) -> Result<Manifest, Error> {
     let unreadable = |source| error::AncestorStartError::Unreadable { path: path.to_owned(), source };
-    let bytes = std::fs::metadata(path).map_err(unreadable)?.len();
-    let too_large = usize::try_from(bytes).map_or(true, |bytes| bytes > MANIFEST_BYTES_MAX);
-    let text = if too_large { Ok(String::new()) } else { std::fs::read_to_string(path) };
-    Manifest::parse(&text.map_err(unreadable)?)
+    let text = read_regular_to_string(path, MANIFEST_BYTES_MAX as u64);
+    Manifest::parse(&text.map_err(|error| unreadable(std::io::Error::other(error)))?)
         .map_err(|source| Error::Manifest { path: path.to_owned(), source })
 }
 

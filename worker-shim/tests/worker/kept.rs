@@ -206,3 +206,27 @@ fn calls_for_the_same_files_at_one_moment_both_get_them() {
     assert!(kept.count() >= 1, "{results:?}");
     assert_eq!(greet(&worker, &page, &json!({})).header("x-cjm-accounts").map(|_| ()), Some(()));
 }
+
+/// The folder is the tool's, and a data directory may have come from elsewhere.
+#[test]
+fn a_record_that_is_no_file_is_no_record_and_holds_nobody() {
+    let worker = worker(GREET);
+    let page = input(&worker, "page.png", "abc");
+    let kept = out_path(&greet(&worker, &page, &json!({})).json());
+    let record = kept.with_file_name(".kept.json");
+    let shapes: [&dyn Fn(&Path); 3] = [
+        &|path| {
+            let made = std::process::Command::new("mkfifo").arg(path).status();
+            assert!(made.expect("mkfifo").success());
+        },
+        &|path| std::os::unix::fs::symlink("/dev/zero", path).unwrap(),
+        &|path| std::fs::create_dir(path).unwrap(),
+    ];
+    for (round, make) in shapes.into_iter().enumerate() {
+        let _ = std::fs::remove_file(&record);
+        make(&record);
+        let result = greet(&worker, &page, &json!({})).json();
+        assert_eq!(result["out"]["sha256"], HELLO_ABC, "{result}");
+        assert_eq!(runs(&worker), round + 2, "what has no record is worked on again");
+    }
+}

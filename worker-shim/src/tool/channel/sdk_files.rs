@@ -3,6 +3,7 @@
 //! What must hold: the folder is named by the hash of what it holds; a file appears whole or not at all, so that
 //! several workers may unpack at once; what was damaged is written again.
 
+use cjm_platform::files::read_regular;
 use sha2::{Digest as _, Sha256};
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -61,7 +62,7 @@ fn content_hash() -> String {
 fn write_all(folder: &Path) -> io::Result<()> {
     for (name, content) in FILES {
         let path = folder.join(name);
-        if std::fs::read(&path).is_ok_and(|found| found == *content) {
+        if read_regular(&path, content.len() as u64).is_ok_and(|found| found == *content) {
             continue;
         }
         let parent = path.parent().unwrap_or(folder);

@@ -16,6 +16,7 @@ use super::hashing::{Hashes, digits, is_unchanged, mtime_ns};
 use super::plan::Plan;
 use crate::calls::CallState;
 use crate::sdk::ToolError;
+use cjm_platform::files::read_regular;
 use cjm_wire::cache::{FileState, relative_dir};
 use cjm_wire::canonical::canonical_hash_of;
 use cjm_wire::event::EventType;
@@ -181,9 +182,8 @@ impl Slot {
     }
 
     fn record(&self) -> Option<Record> {
-        let path = self.dir.join(RECORD_FILE);
-        let is_small = std::fs::metadata(&path).is_ok_and(|found| found.len() <= RECORD_BYTES_MAX);
-        let content = is_small.then(|| std::fs::read(&path))?.ok()?;
+        // The folder is the tool's: what lies there under that name may be anything.
+        let content = read_regular(&self.dir.join(RECORD_FILE), RECORD_BYTES_MAX).ok()?;
         serde_json::from_slice(&content).ok()
     }
 

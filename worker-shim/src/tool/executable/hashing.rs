@@ -5,11 +5,12 @@
 
 use super::arguments::kind_of_file;
 use crate::sdk::ToolError;
+use cjm_platform::files::open_regular;
 use cjm_wire::cache::{FileState, HASH_PREFIX, KnownInputs};
 use cjm_wire::canonical::hex;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -87,7 +88,7 @@ fn state_of(found: &Metadata, content_hash: String) -> FileState {
 
 /// None when the call was cancelled meanwhile.
 fn read(path: &Path, cancel: &CancellationToken) -> io::Result<Option<String>> {
-    let mut file = File::open(path)?;
+    let mut file = open_regular(path).map_err(io::Error::other)?;
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     while !cancel.is_cancelled() {
