@@ -152,6 +152,47 @@ fn whoever_waits_for_the_locks_of_a_directory_can_leave() {
 }
 
 #[test]
+fn a_deadline_covers_what_is_read_from_standard_input() {
+    let world = world();
+    let never = world.file("never");
+    assert!(std::process::Command::new("mkfifo").arg(never).status().expect("mkfifo").success());
+    let file = world
+        .write("w.yaml", "name: w\nnodes:\n  w: {capability: shell, action: wait}\n")
+        .display()
+        .to_string();
+    for command in [
+        &["call", "shell", "--args", "-"][..],
+        &["call", "shell", "text=@-"],
+        &["run", &file, "--inputs", "-"],
+    ] {
+        // Open for writing as well, so that it never ends.
+        let mut late = std::process::Command::new("sh");
+        late.args(["-c", "exec \"$0\" \"$@\" <> never"]).arg(repo::binary("cjm-ctl")).args(command);
+        late.args(["--timeout", "1", "--json", "--data-dir", &world.data_dir().display().to_string()]);
+        let late = world.start_command(late).wait(COMMAND_MAX).expect(exit::TIMED_OUT);
+        assert_eq!(late.json()["error"]["code"], "ctl.stdin_deadline", "{}", late.describe());
+    }
+    world.assert_nothing_left();
+}
+
+/// What tools said is not worth a command that does not end.
+#[test]
+fn whoever_holds_the_diagnostics_holds_no_command() {
+    let world = world();
+    let count = ["call", "shell", "--action", "fail"];
+    let _ = world.run(&count).expect(exit::TOOL_FAILED);
+    let other = rusqlite::Connection::open(world.data_dir().join("diagnostics.db")).expect("opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    let held = world.start(&count).wait(Duration::from_secs(15)).expect(exit::TOOL_FAILED);
+    assert!(
+        held.stderr.contains("not kept") && held.stderr.contains("holds diagnostics.db"),
+        "{}",
+        held.describe()
+    );
+    world.assert_nothing_left();
+}
+
+#[test]
 fn a_signal_cancels_clears_and_gives_its_exit_code() {
     let composition = "name: w\nnodes:\n  w: {capability: shell, action: wait}\n";
     for (signal, code, composed) in

@@ -1,5 +1,6 @@
 //! `cjm-ctl status`: who uses a data directory, and what runs there; and that what it says to stop a host does.
 
+use cjm_platform::lock::FileLock;
 use cjm_tests::journal;
 use cjm_tests::repo;
 use cjm_tests::world::{COMMAND_MAX, Running, World, eventually};
@@ -85,6 +86,38 @@ fn commands_that_warnings_name_find_the_same_directory() {
     let list = world.run(&["list"]).expect(exit::OK);
     let here = format!("`cjm-ctl --data-dir {} remove left`", world.data_dir().display());
     assert!(list.stderr.contains(&here), "{}", list.describe());
+}
+
+/// A number that was left behind, or comes from another container, is somebody else's here.
+#[test]
+fn nobody_is_told_to_kill_a_process_that_is_not_the_host() {
+    let world = World::new();
+    world.install_executable("sleeper", "sleep", &json!({"wait": {"argv": ["3600"]}}));
+    std::fs::create_dir_all(world.data_dir()).expect("made");
+    let path = world.data_dir().join("host.lock");
+    for pid in ["0", "1", "-1"] {
+        let lock = FileLock::try_acquire(&path, &format!("pid {pid} since 2026-11-28T20:17:35+00:00"))
+            .expect("free");
+        let status = world.run(&["status"]).expect(exit::OK);
+        assert!(
+            status.stdout.starts_with("a host uses ") && !status.stderr.contains("kill"),
+            "{}",
+            status.describe()
+        );
+        assert_eq!(world.json(&["status", "--json"])["pid"], Value::Null);
+        let refused = world.run(&["call", "sleeper"]).expect(exit::DIRECTORY_IN_USE);
+        assert!(!refused.stderr.contains("kill"), "{}", refused.describe());
+        drop(lock);
+    }
+}
+
+#[test]
+fn where_nobody_can_tell_whether_a_host_runs_it_is_no_confident_no() {
+    let world = World::new();
+    std::fs::create_dir_all(world.data_dir()).expect("made");
+    std::fs::create_dir(world.data_dir().join("host.lock")).expect("made");
+    let told = world.run(&["status"]).expect(1);
+    assert!(told.stderr.contains("host.lock") && !told.stdout.contains("no host"), "{}", told.describe());
 }
 
 #[test]

@@ -48,7 +48,9 @@ pub(crate) async fn run(
 ) -> CommandResult {
     let options = host_options(&global.settings()?);
     let cwd = current_dir()?;
-    let stdin = Stdin::read(args.args.as_deref(), &args.assignments, output, interrupts).await?;
+    let deadline = deadline(args.timeout)?;
+    let stdin = Stdin::read(args.args.as_deref(), &args.assignments, output, interrupts);
+    let stdin = read_in_time(stdin, deadline).await?;
     let file = args.args.as_deref().and_then(|text| text.strip_prefix('@'));
     let file = file.map(|path| text_of_file(&cwd.join(path), ARGUMENTS_BYTES_MAX)).transpose()?;
     let object = file.as_deref().or(stdin.text(args.args.as_deref()));
@@ -63,7 +65,6 @@ pub(crate) async fn run(
     absolute_paths(&mut kwargs, entry, args.action.as_deref(), &cwd)?;
     let config =
         args.config.as_deref().map(|text| json_object(text, "--config")).transpose()?.map(Value::Object);
-    let deadline = deadline(args.timeout)?;
     output.ends_at(deadline);
     args.output.as_deref().map(out_folder::make).transpose()?;
     let host = start_host(options, deadline, interrupts).await?;
@@ -78,6 +79,22 @@ pub(crate) fn host_options(settings: &Settings) -> HostOptions {
     let mut options = HostOptions::from(settings);
     options.actor = actor("cjm-ctl");
     options
+}
+
+/// Standard input, unless the time of the command is over before it ends.
+pub(crate) async fn read_in_time(
+    reading: impl Future<Output = Result<Stdin, Fault>>,
+    deadline: Option<Instant>,
+) -> Result<Stdin, Fault> {
+    tokio::select! {
+        read = reading => read,
+        () = passed(deadline) => Err(Fault::new(
+            "ctl.stdin_deadline",
+            "the time was over before standard input had ended",
+            "give it more time with --timeout, or see what writes to it",
+        )
+        .with_exit(exit::TIMED_OUT)),
+    }
 }
 
 /// Starts it, unless the command is asked to end before: somebody else may hold the databases of its directory for long.
@@ -118,7 +135,10 @@ pub(crate) fn deadline(seconds: Option<f64>) -> Result<Option<Instant>, Fault> {
     let Some(seconds) = seconds else { return Ok(None) };
     let duration = Duration::try_from_secs_f64(seconds).ok().filter(|duration| !duration.is_zero());
     duration.and_then(|duration| Instant::now().checked_add(duration)).map(Some).ok_or_else(|| {
-        Fault::usage(format!("--timeout {seconds} is no time to wait"), "give seconds above 0")
+        Fault::usage(
+            format!("--timeout {seconds:e} is no time to wait"),
+            "give seconds above 0, and no more than a clock can hold",
+        )
     })
 }
 

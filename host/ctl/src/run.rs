@@ -3,7 +3,7 @@
 
 use crate::allow::tell_choice;
 use crate::assign::{ARGUMENTS_BYTES_MAX, arguments, text_of_file};
-use crate::call::{current_dir, deadline, host_options, passed, start_host, with_story_of_run};
+use crate::call::{current_dir, deadline, host_options, passed, read_in_time, start_host, with_story_of_run};
 use crate::cli::{Global, RunArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::interrupt::{Interrupts, interrupted};
@@ -43,12 +43,13 @@ pub(crate) async fn run(
 ) -> CommandResult {
     let composition = read(&args.composition)?;
     let cwd = current_dir()?;
-    let stdin = Stdin::read(args.inputs_file.as_deref(), &args.inputs, output, interrupts).await?;
+    let deadline = deadline(args.timeout)?;
+    let stdin = Stdin::read(args.inputs_file.as_deref(), &args.inputs, output, interrupts);
+    let stdin = read_in_time(stdin, deadline).await?;
     let declared = |name: &str| run_inputs::declared(&composition, name);
     let mut given = of_file(args.inputs_file.as_deref(), &stdin, &cwd)?;
     given.extend(arguments(None, &args.inputs, &cwd, stdin.file(), declared)?);
     let inputs = resolve(&composition, &given, &cwd)?;
-    let deadline = deadline(args.timeout)?;
     output.ends_at(deadline);
     let host = start_host(host_options(&global.settings()?), deadline, interrupts).await?;
     tell_choice(host.catalog(), composition.nodes.values().map(|node| node.capability.as_str()), output);

@@ -1,12 +1,14 @@
 //! `status`: which host uses the data directory, since when, and what it runs now. It reads the lock and the journal and
 //! asks nothing of that host, so that it answers also when the host does not.
 
+use crate::assign::unreadable;
 use crate::cli::Global;
 use crate::fault::{CommandResult, Fault};
 use crate::output::{Output, path_text};
 use crate::visible::one_line;
 use cjm_environments::running_host;
-use cjm_platform::lock::{pid_of, since_of};
+use cjm_platform::lock::{holding_process, since_of};
+use cjm_platform::process::Pid;
 use cjm_store::{JobFilter, JobRecord, JournalReader, StoreError, WorkerRecord};
 use cjm_wire::describe::{ErrorReport, exit};
 use cjm_wire::event::JobStatus;
@@ -17,13 +19,16 @@ use std::path::Path;
 /// Lines of jobs of each kind, and of workers; the others are counted.
 const SHOWN_MAX: usize = 50;
 
+/// Of the host's command line.
+const COMMAND_CHARS_MAX: usize = 200;
+
 /// Runs the command.
 pub(crate) fn run(global: &Global, output: &Output) -> CommandResult {
     let data_dir = global.settings()?.data_dir;
-    let Some(holder) = running_host(&data_dir) else {
+    let holder = running_host(&data_dir).map_err(|error| unreadable(&error))?;
+    let Some(holder) = holder else {
         if output.json {
-            let mut document =
-                json!({"data_dir": path_text(&data_dir), "pid": null, "since": null, "command": null});
+            let mut document = json!({"data_dir": path_text(&data_dir), "holder": null, "pid": null, "since": null, "command": null});
             Now::default().add_to(&mut document);
             output.document(&document)?;
         } else {
@@ -32,11 +37,11 @@ pub(crate) fn run(global: &Global, output: &Output) -> CommandResult {
         return Ok(exit::OK);
     };
     let now = Now::read(&data_dir);
-    let (pid, since) = (pid_of(&holder), since_of(&holder));
+    let (pid, since) = (holding_process(&data_dir.join("host.lock"), &holder), since_of(&holder));
     let command = pid.and_then(command_of);
+    let pid = pid.map(Pid::as_raw);
     if output.json {
-        let mut document =
-            json!({"data_dir": path_text(&data_dir), "pid": pid, "since": since, "command": command});
+        let mut document = json!({"data_dir": path_text(&data_dir), "holder": holder, "pid": pid, "since": since, "command": command});
         let code = match &now {
             Ok(now) => {
                 now.add_to(&mut document);
@@ -51,7 +56,7 @@ pub(crate) fn run(global: &Global, output: &Output) -> CommandResult {
         output.document(&document)?;
         return Ok(code);
     }
-    for line in host_lines(&data_dir, &holder, command.as_deref()) {
+    for line in host_lines(&data_dir, &holder, pid, command.as_deref()) {
         output.line(&line)?;
     }
     for line in now.as_ref().map(Now::lines).unwrap_or_default() {
@@ -72,6 +77,8 @@ struct Now {
     running: Jobs,
     pending: Jobs,
     workers: Vec<WorkerRecord>,
+    /// There is no journal.
+    is_unknown: bool,
 }
 
 #[derive(Default)]
@@ -82,11 +89,11 @@ struct Jobs {
 }
 
 impl Now {
-    /// As its journal has it. A host that has just begun has none yet.
+    /// As its journal has it.
     fn read(data_dir: &Path) -> Result<Self, StoreError> {
         let reader = match JournalReader::open(data_dir) {
             Ok(reader) => reader,
-            Err(StoreError::NothingYet { .. }) => return Ok(Self::default()),
+            Err(StoreError::NothingYet { .. }) => return Ok(Self { is_unknown: true, ..Self::default() }),
             Err(error) => return Err(error),
         };
         let jobs = |status, limit| -> Result<Jobs, StoreError> {
@@ -101,6 +108,7 @@ impl Now {
             running: jobs(JobStatus::Running, usize::MAX)?,
             pending: jobs(JobStatus::Pending, SHOWN_MAX)?,
             workers: reader.living_workers()?,
+            is_unknown: false,
         })
     }
 
@@ -130,7 +138,10 @@ impl Now {
         }));
         lines.extend(and_more("worker", idle.len()));
         if lines.is_empty() {
-            lines.push("it runs nothing now".to_owned());
+            lines.push(match self.is_unknown {
+                true => "what it runs is not known: it has no journal yet, or none any more".to_owned(),
+                false => "it runs nothing now".to_owned(),
+            });
         }
         lines
     }
@@ -141,8 +152,8 @@ fn and_more(word: &str, count: usize) -> Option<String> {
     (count > SHOWN_MAX).then(|| format!("{word:8} and {} more", count - SHOWN_MAX))
 }
 
-fn host_lines(data_dir: &Path, holder: &str, command: Option<&str>) -> Vec<String> {
-    let mut lines = vec![match (pid_of(holder), since_of(holder)) {
+fn host_lines(data_dir: &Path, holder: &str, pid: Option<i32>, command: Option<&str>) -> Vec<String> {
+    let mut lines = vec![match (pid, since_of(holder)) {
         (Some(pid), Some(since)) => {
             let since = Timestamp::from_text(since);
             let age = age(&since).map_or_else(String::new, |age| format!(" ({age})"));
@@ -205,12 +216,15 @@ fn in_words(seconds: u64) -> String {
 }
 
 /// The command line of a process, as a shell reads it; none of somebody else's, or of one in another container.
-fn command_of(pid: u32) -> Option<String> {
+fn command_of(pid: Pid) -> Option<String> {
     let raw = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let words = raw.strip_suffix(b"\0").unwrap_or(&raw).split(|byte| *byte == 0);
     let words: Vec<String> =
         words.map(|word| crate::cli::shell_word(&String::from_utf8_lossy(word))).collect();
-    Some(words.join(" ")).filter(|command| !command.is_empty())
+    let command = words.join(" ");
+    let shown: String = command.chars().take(COMMAND_CHARS_MAX).collect();
+    let cut = if shown.len() < command.len() { "…" } else { "" };
+    Some(format!("{shown}{cut}")).filter(|command| !command.is_empty())
 }
 
 #[cfg(test)]
@@ -269,7 +283,7 @@ mod tests {
         workers.push(worker(WorkerSessionId::new()));
         let running = Jobs { count: running.len(), listed: running };
         let pending = Jobs { count: 60, listed: vec![job(9, None)] };
-        let lines = Now { running, pending, workers }.lines();
+        let lines = Now { running, pending, workers, is_unknown: false }.lines();
         let has = |line: &str| lines.iter().filter(|known| known.as_str() == line).count();
         assert_eq!((has("running  and 2 more"), has("pending  and 10 more")), (1, 1), "{lines:#?}");
         assert_eq!(has("worker   tool (pid 7, for 1m 10s), without a job"), 1, "{lines:#?}");
@@ -282,8 +296,10 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_has_just_begun_runs_nothing() {
+    fn where_there_is_no_journal_nobody_says_that_nothing_runs() {
         let dir = tempfile::tempdir().expect("a folder");
-        assert_eq!(Now::read(dir.path()).expect("no error").lines(), ["it runs nothing now"]);
+        let lines = Now::read(dir.path()).expect("no error").lines();
+        assert!(lines.len() == 1 && lines[0].starts_with("what it runs is not known"), "{lines:?}");
+        assert_eq!(Now::default().lines(), ["it runs nothing now"]);
     }
 }

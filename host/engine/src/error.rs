@@ -2,7 +2,7 @@
 
 use cjm_catalog::{NotAllowed, suggestions};
 use cjm_decide::queue::QueueError;
-use cjm_platform::lock::{LockError, pid_of};
+use cjm_platform::lock::{LockError, holding_process};
 use cjm_platform::runtime_dir::RuntimeDirError;
 use cjm_store::StoreError;
 use cjm_store::room::is_about_room;
@@ -10,7 +10,7 @@ use cjm_wire::composition::CompositionError;
 use cjm_wire::describe::{Described, ErrorDetails, Facts, Seconds, exit};
 use cjm_wire::{InstanceId, JobId};
 use cjm_workers::{AdapterFault, CallError, StartError};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why the host, or one of its operations, could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -202,11 +202,9 @@ impl Described for HostError {
     }
 }
 
-/// How whoever finds another host stops it, where that host says who it is and its process is seen from here: a number
-/// that is left over may be anybody's by now.
-fn or_stop(holder: &str) -> String {
-    pid_of(holder)
-        .filter(|pid| std::path::Path::new(&format!("/proc/{pid}")).exists())
+/// How whoever finds another host stops it, where that host says who it is.
+fn or_stop(directory: &Path, holder: &str) -> String {
+    holding_process(&directory.join("host.lock"), holder)
         .map_or_else(String::new, |pid| format!(", or stop it with `kill {pid}`"))
 }
 
@@ -214,12 +212,12 @@ impl HostError {
     fn facts(&self) -> Facts {
         let domain = |code, next_step: &str| Facts::new(code, exit::DOMAIN, next_step);
         match self {
-            Self::DirectoryInUse { holder, .. } => Facts::new(
+            Self::DirectoryInUse { path, holder } => Facts::new(
                 "host.directory_in_use",
                 exit::DIRECTORY_IN_USE,
                 format!(
                     "wait for it to end{}, or use another directory with --data-dir; `cjm-ctl status` shows what it does",
-                    or_stop(holder)
+                    or_stop(path, holder)
                 ),
             ),
             Self::TreeStillEnding { stopped_keeper, .. } => Facts::new(

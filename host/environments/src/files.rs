@@ -2,7 +2,7 @@
 //! content.
 
 use crate::error::EnvironmentError;
-use cjm_platform::files::{open_regular, read_regular_to_string};
+use cjm_platform::files::{FileError, open_regular, read_regular_to_string};
 use cjm_platform::lock::{FileLock, LockError};
 use cjm_wire::canonical::hex;
 use sha2::{Digest, Sha256};
@@ -72,16 +72,24 @@ fn in_words(said: &str) -> String {
 }
 
 /// What the host that runs on this directory says of itself, if one does. Asking takes the lock, shared, for an instant.
-#[must_use]
-pub fn running_host(data_dir: &Path) -> Option<String> {
+///
+/// # Errors
+/// When there is a lock, and it cannot be asked.
+pub fn running_host(data_dir: &Path) -> Result<Option<String>, FileError> {
     let path = data_dir.join("host.lock");
-    let file = open_regular(&path).ok()?;
+    let file = match open_regular(&path) {
+        Ok(file) => file,
+        // No host has been there yet.
+        Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => return Ok(None),
+        Err(error) => return Err(error),
+    };
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared) {
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let said = read_regular_to_string(&path, HOLDER_BYTES_MAX).unwrap_or_default();
-            Some(if said.is_empty() { "unnamed".to_owned() } else { said })
+            Ok(Some(if said.is_empty() { "unnamed".to_owned() } else { said }))
         }
-        Ok(()) | Err(_) => None,
+        Err(error) => Err(FileError::Io { path, action: "asked for its lock", source: error.into() }),
+        Ok(()) => Ok(None),
     }
 }
 
@@ -264,16 +272,16 @@ mod tests {
     #[test]
     fn a_running_host_is_named_by_its_lock() {
         let folder = tempfile::tempdir().expect("tempdir");
-        assert_eq!(running_host(folder.path()), None);
+        assert_eq!(running_host(folder.path()).expect("asked"), None);
         let path = folder.path().join("host.lock");
         let lock = FileLock::try_acquire(&path, "pid 7 since then").expect("lock");
-        assert_eq!(running_host(folder.path()).as_deref(), Some("pid 7 since then"));
+        assert_eq!(running_host(folder.path()).expect("asked").as_deref(), Some("pid 7 since then"));
         drop(lock);
         // A process that another test starts now has the lock until it executes its program.
         let patience = std::time::Duration::from_secs(20);
         drop(FileLock::acquire(&path, "pid 8 since then", patience).expect("free"));
         let since = std::time::Instant::now();
-        while let Some(holder) = running_host(folder.path()) {
+        while let Some(holder) = running_host(folder.path()).expect("asked") {
             assert!(since.elapsed() < patience, "the text stays, the host does not: {holder}");
             std::thread::yield_now();
         }

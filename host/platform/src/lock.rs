@@ -11,6 +11,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::process::Pid;
 use rustix::fs::FlockOperation;
 
 /// How often a waiting `acquire` tries again. flock has no timeout of its own, and a signal to interrupt it
@@ -141,9 +142,19 @@ pub fn holder(path: &Path) -> Option<String> {
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
-/// The process that a host's text names: `pid 7 since 2026-11-28T…, sockets in …`.
-pub fn pid_of(holder: &str) -> Option<u32> {
-    holder.strip_prefix("pid ")?.split([' ', ',']).next()?.parse().ok()
+/// The process that a host's text names (`pid 7 since 2026-11-28T…, sockets in …`), if it has the lock's file open: a
+/// number that was left behind, or comes from another container, is somebody else's here.
+pub fn holding_process(path: &Path, holder: &str) -> Option<Pid> {
+    let pid = holder.strip_prefix("pid ")?.split([' ', ',']).next()?.parse().ok()?;
+    Pid::from_raw(pid).filter(|pid| has_open(*pid, path))
+}
+
+/// Whether a process has this file open; false where that is hidden.
+pub fn has_open(process: Pid, path: &Path) -> bool {
+    let file_of = |path: &Path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+    let Some(wanted) = file_of(path) else { return false };
+    let descriptors = std::fs::read_dir(format!("/proc/{process}/fd"));
+    descriptors.is_ok_and(|mut all| all.any(|one| one.is_ok_and(|one| file_of(&one.path()) == Some(wanted))))
 }
 
 /// Since when that host runs.
@@ -158,9 +169,21 @@ mod tests {
     #[test]
     fn a_host_is_read_from_what_it_wrote() {
         let text = "pid 7 since 2026-11-28T20:17:35+00:00, sockets in /run/x, since 1";
-        assert_eq!((pid_of(text), since_of(text)), (Some(7), Some("2026-11-28T20:17:35+00:00")));
-        assert_eq!((pid_of("pid 7"), since_of("pid 7")), (Some(7), None));
-        assert_eq!((pid_of("unnamed"), pid_of("pid x"), since_of("")), (None, None, None));
+        assert_eq!(since_of(text), Some("2026-11-28T20:17:35+00:00"));
+        assert_eq!((since_of("pid 7"), since_of("")), (None, None));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("host.lock");
+        let lock = FileLock::try_acquire(&path, "").unwrap();
+        let named = |pid: i32| holding_process(&path, &format!("pid {pid} since 1"));
+        let ours = Pid::current();
+        assert_eq!(named(ours.as_raw()), Some(ours));
+        for (other, who) in [(0, "whoever reads it"), (1, "another process"), (-1, "everybody")] {
+            assert_eq!(named(other), None, "{who} would be signalled");
+        }
+        assert_eq!((holding_process(&path, "unnamed"), holding_process(&path, "pid x")), (None, None));
+        drop(lock);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(named(ours.as_raw()), None);
     }
 
     #[test]

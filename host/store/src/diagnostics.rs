@@ -204,6 +204,10 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn is_closing(&self) -> bool {
+        self.lock().closing
+    }
+
     fn push(&self, item: Item) -> bool {
         let bytes = item.bytes();
         let mut state = self.lock();
@@ -354,6 +358,24 @@ mod tests {
         assert!(queue.take(1).is_none(), "a disk that stays full holds no host");
         assert!(!queue.push(record()), "what comes later is dropped");
         assert_eq!(queue.lock().dropped.records, 3);
+    }
+
+    #[test]
+    fn a_store_that_closes_waits_for_nobody_who_holds_its_file() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = SqliteDiagnostics::open(dir.path()).expect("opens");
+        let other = rusqlite::Connection::open(dir.path().join("diagnostics.db")).expect("opens");
+        other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+        // More than one transaction takes.
+        for _ in 0..3 {
+            let Item::Record(mut record) = record() else { unreachable!("a record") };
+            record.message = "x".repeat(DIAGNOSTICS_BATCH_BYTES_MAX);
+            assert!(store.record(record));
+        }
+        let begun = std::time::Instant::now();
+        store.close();
+        assert!(begun.elapsed() < std::time::Duration::from_secs(8), "{:?}", begun.elapsed());
+        assert_eq!(store.dropped().records, 3, "what could not be written is counted");
     }
 
     #[test]

@@ -17,11 +17,17 @@ use rusqlite::{Connection, ErrorCode, params};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What whoever reads of a loss can do.
 const MAKE_ROOM: &str = "free space on the disk of the data directory; `cjm-ctl retention --max-total-mb 100` forgets \
                          old records and output";
+/// What whoever reads of a loss can do where another process holds the file.
+const LET_GO: &str = "end what holds diagnostics.db of the data directory, or wait for it";
+/// How long another process is waited for in each attempt: short, so that the end of the host is heard between two.
+const BUSY_WAIT: Duration = Duration::from_secs(1);
+/// How long it is waited for with all that is left when the host ends, which waits for this.
+const CLOSING_WAIT_MAX: Duration = Duration::from_millis(800);
 /// How often a batch is tried before it is dropped and counted.
 const DIAGNOSTICS_ATTEMPTS_MAX: u32 = 5;
 /// First pause between the attempts; each further one is twice as long.
@@ -53,6 +59,20 @@ pub(crate) struct Writer {
     is_over: bool,
     /// That rows are lost was said, and they still are.
     is_losing: bool,
+    /// Since when the host waits for what is left to be written.
+    closing_since: Option<Instant>,
+}
+
+/// Why a batch was not written.
+struct Refused {
+    reason: String,
+    next_step: &'static str,
+}
+
+impl Refused {
+    fn for_want_of_room(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), next_step: MAKE_ROOM }
+    }
 }
 
 impl Writer {
@@ -63,6 +83,9 @@ impl Writer {
         retention: Retention,
     ) -> Result<Self, StoreError> {
         let connection = open_diagnostics(data_dir)?;
+        connection
+            .busy_timeout(BUSY_WAIT)
+            .map_err(|error| StoreError::database("set up the diagnostics", &error))?;
         if is_small_disk(data_dir) {
             connection
                 .pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES_SMALL)
@@ -79,6 +102,7 @@ impl Writer {
             unlooked_bytes: 0.0,
             is_over: false,
             is_losing: false,
+            closing_since: None,
         })
     }
 
@@ -106,18 +130,20 @@ impl Writer {
         }
         self.keep_maximum(bytes);
         let refused = if self.is_over {
-            Err("diagnostics.db holds its maximum, and more came than could be forgotten".to_owned())
+            let reason = "diagnostics.db holds its maximum, and more came than could be forgotten";
+            Err(Refused::for_want_of_room(reason))
         } else if !self.has_room(bytes) {
-            Err("the disk is almost full".to_owned())
+            Err(Refused::for_want_of_room("the disk is almost full"))
+        } else if self.is_losing && !self.is_patient() {
+            Err(Refused { reason: "another process holds the file".to_owned(), next_step: LET_GO })
         } else {
             self.try_some_times(batch, untold)
         };
         match refused {
             Ok(()) => self.is_losing = false,
-            Err(reason) => {
+            Err(Refused { reason, next_step }) => {
                 // Said once: a flood of losses would be a flood of words. Where only a flush waits, nothing is lost.
                 if bytes > 0 && !self.is_losing {
-                    let next_step = MAKE_ROOM;
                     let rows = batch.len();
                     tracing::error!(
                         reason,
@@ -157,7 +183,7 @@ impl Writer {
         }
     }
 
-    fn try_some_times(&self, batch: &[Item], untold: DroppedCounts) -> Result<(), String> {
+    fn try_some_times(&mut self, batch: &[Item], untold: DroppedCounts) -> Result<(), Refused> {
         let mut attempt = 0;
         loop {
             let Err(error) = self.transaction(batch, untold) else { return Ok(()) };
@@ -167,13 +193,24 @@ impl Writer {
                 tracing::warn!(%error, "roll back a failed batch of diagnostics");
             }
             attempt += 1;
+            if is_busy(&error) && (attempt == DIAGNOSTICS_ATTEMPTS_MAX || !self.is_patient()) {
+                return Err(Refused { reason: error.to_string(), next_step: LET_GO });
+            }
             // Room does not come back within the time that anybody could wait.
             let is_full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
             if is_full || attempt == DIAGNOSTICS_ATTEMPTS_MAX {
-                return Err(error.to_string());
+                return Err(Refused::for_want_of_room(error.to_string()));
             }
             thread::sleep(Duration::from_millis(PAUSE_MS << attempt));
         }
+    }
+
+    /// Whether another process is waited for on: once the host ends, not much longer, whatever is still to be written.
+    fn is_patient(&mut self) -> bool {
+        if self.closing_since.is_none() && self.queue.is_closing() {
+            self.closing_since = Some(Instant::now());
+        }
+        self.closing_since.is_none_or(|since| since.elapsed() < CLOSING_WAIT_MAX)
     }
 
     fn transaction(&self, batch: &[Item], untold: DroppedCounts) -> rusqlite::Result<()> {
@@ -194,6 +231,10 @@ impl Writer {
         connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
     }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 fn is_small_disk(data_dir: &Path) -> bool {

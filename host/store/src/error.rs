@@ -176,6 +176,9 @@ impl StoreError {
     }
 }
 
+/// What SQLite says of a database that another process holds.
+const LOCKED: &str = "database is locked";
+
 impl Described for StoreError {
     fn code(&self) -> &'static str {
         match self {
@@ -207,6 +210,10 @@ impl Described for StoreError {
             Self::Archive { .. } => "put the file back from a backup, or move it out of the folder; its rows are missing".into(),
             Self::LeftOut { .. } => "move archives that are not needed out of the folder, then run this again".into(),
             Self::TooLarge { .. } => "pass bulky data as files and give their paths".into(),
+            Self::Closed { reason } | Self::Unwritten { reason, .. } if reason.contains(LOCKED) => {
+                "end the other program that holds the database of the data directory; what waits is then written by itself"
+                    .into()
+            }
             Self::Closed { .. } => {
                 "free space on the disk of the data directory or make it writable; work is accepted again by itself".into()
             }

@@ -3,7 +3,7 @@
 
 use super::table::is_stopped;
 use cjm_platform::Pid;
-use cjm_platform::lock::FileLock;
+use cjm_platform::lock::{FileLock, has_open};
 use std::io;
 use std::path::Path;
 
@@ -23,15 +23,6 @@ pub fn stopped_keeper(tree_lock: &Path, holder: &str) -> Option<u32> {
     let keeper = Pid::from_raw(number.parse().ok()?)?;
     // Another process may have the number by now, and be stopped by its user.
     (is_stopped(keeper) && has_open(keeper, tree_lock)).then(|| keeper.as_raw().unsigned_abs())
-}
-
-/// Whether a process has this file open; false where that is hidden.
-fn has_open(process: Pid, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let file_of = |path: &Path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
-    let Some(wanted) = file_of(path) else { return false };
-    let descriptors = std::fs::read_dir(format!("/proc/{process}/fd"));
-    descriptors.is_ok_and(|mut all| all.any(|one| one.is_ok_and(|one| file_of(&one.path()) == Some(wanted))))
 }
 
 #[cfg(test)]
