@@ -169,7 +169,7 @@ fn a_deadline_covers_what_is_read_from_standard_input() {
         let mut late = std::process::Command::new("sh");
         late.args(["-c", "exec \"$0\" \"$@\" <> never"]).arg(repo::binary("cjm-ctl")).args(command);
         late.args(["--timeout", "1", "--json", "--data-dir", &world.data_dir().display().to_string()]);
-        let late = world.start_command(late).wait(COMMAND_MAX).expect(exit::TIMED_OUT);
+        let late = world.start_command(late).wait(BEGIN_MAX).expect(exit::TIMED_OUT);
         assert_eq!(late.json()["error"]["code"], "ctl.stdin_deadline", "{}", late.describe());
     }
     world.assert_nothing_left();
