@@ -27,9 +27,21 @@ _SHOWN_CHARS_MAX = 200
 class Signature:
     """The parameters of one action, as its callers see them."""
 
-    def __init__(self, names=(), required=(), defaults=None, kinds=None, takes_others=True, by_position=(0, 0), takes_more=True):
+    def __init__(
+        self,
+        names=(),
+        required=(),
+        defaults=None,
+        kinds=None,
+        takes_others=True,
+        by_position=(0, 0),
+        takes_more=True,
+        nameless=(),
+    ):
         # In order, without those that can only be given by position.
         self.names = tuple(names)
+        # Those, in order.
+        self.nameless = tuple(nameless)
         self.required = list(required)
         self.defaults = defaults or {}
         # name → kind in JSON, with `?` where null is one of its values; where the annotation says so.
@@ -56,28 +68,44 @@ class Signature:
                     words = "action `%s` is given %s by position and by name; leave one of the two out"
                     raise Unfit(words % (action, listed), fields_invalid=twice)
                 given.update(kwargs)
-        unknown = [] if self.takes_others else [name for name in given if name not in self.names]
+        if self.nameless:
+            given = self._with_nameless(action, args, given)
+        unknown = [] if self.takes_others else [name for name in given if name not in self.names and name not in self.nameless]
         if unknown:
             listed = ", ".join("`%s`" % name for name in unknown)
-            if self.names:
-                words = "action `%s` has no parameter %s; there are: %s" % (action, listed, ", ".join(self.names))
+            if self.names or self.nameless:
+                words = "action `%s` has no parameter %s; there are: %s" % (action, listed, self._listed())
             else:
                 words = "action `%s` takes no arguments, and %s was given" % (action, listed)
             raise Unfit(words, fields_invalid=unknown)
         missing = [name for name in self.required if name not in given]
         if missing:
             listed = ", ".join("`%s`" % name for name in missing)
-            words = "action `%s` needs %s; its parameters are: %s" % (action, listed, ", ".join(self.names))
+            words = "action `%s` needs %s; its parameters are: %s" % (action, listed, self._listed())
             raise Unfit(words, fields_invalid=missing)
         for name, kind in self.kinds.items():
             if name in given and not _fits(given[name], kind):
                 words = "argument `%s` is %s, and %s is expected"
                 raise Unfit(words % (name, _shown(given[name]), _WORDS[kind.rstrip("?")]), fields_invalid=[name])
 
+    def _with_nameless(self, action, args, given):
+        """What is given, with what those parameters are given that have no name for a caller."""
+        by_name = [] if self.takes_others else [name for name in self.nameless if name in given]
+        if by_name:
+            listed = ", ".join("`%s`" % name for name in by_name)
+            words = "action `%s` takes %s by position only; its parameters are: %s"
+            raise Unfit(words % (action, listed, self._listed()), fields_invalid=by_name)
+        # By name, `**kwargs` has them: they are others, whose names happen to be the same.
+        others = {name: value for name, value in given.items() if name not in self.nameless}
+        return dict(zip(self.nameless, args), **others)
+
+    def _listed(self):
+        return ", ".join(["%s (by position only)" % name for name in self.nameless] + list(self.names))
+
     def _refuse_more(self, action, args, args_before):
         most = self.by_position[1]
         takes = "at most %d by position" % most if most else "none by position"
-        there = "; its parameters are: " + ", ".join(self.names) if self.names else ""
+        there = "; its parameters are: " + self._listed() if most or self.names else ""
         words = "action `%s` was given %d arguments by position and takes %s: %s is one too many%s"
         # It has no name; this is where it stands in the request.
         place = "args[%d]" % (args_before + most)
@@ -113,19 +141,22 @@ def _inspected(function, first):
     parameters = parameters[first:]
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     defaults = {p.name: p.default for p in named if p.default is not p.empty}
-    only_position = sum(p.kind == p.POSITIONAL_ONLY for p in parameters)
-    last = only_position + sum(p.kind == p.POSITIONAL_OR_KEYWORD for p in parameters)
-    names = [p.name for p in named]
-    return _signature(inspect.unwrap(function), names, defaults, takes_others, (only_position, last), takes_more)
+    nameless = [p for p in parameters if p.kind == p.POSITIONAL_ONLY]
+    defaults.update((p.name, p.default) for p in nameless if p.default is not p.empty)
+    last = len(nameless) + sum(p.kind == p.POSITIONAL_OR_KEYWORD for p in parameters)
+    by_position = (len(nameless), last)
+    names, nameless = [p.name for p in named], [p.name for p in nameless]
+    return _signature(inspect.unwrap(function), names, defaults, takes_others, by_position, takes_more, nameless)
 
 
-def _signature(function, names, defaults, takes_others, by_position, takes_more):
-    kinds = _kinds(function, names)
+def _signature(function, names, defaults, takes_others, by_position, takes_more, nameless=()):
+    every = [*nameless, *names]
+    kinds = _kinds(function, every)
     # `text: str = None` says that null is one of its values, too.
     for name in [name for name, kind in kinds.items() if kind[-1] != "?" and defaults.get(name, 0) is None]:
         kinds[name] += "?"
-    required = [name for name in names if name not in defaults]
-    return Signature(names, required, defaults, kinds, takes_others, by_position, takes_more)
+    required = [name for name in every if name not in defaults]
+    return Signature(names, required, defaults, kinds, takes_others, by_position, takes_more, nameless)
 
 
 def _kinds(function, names):

@@ -319,7 +319,18 @@ def _problem(value, schema):
             return "must be at least %s" % schema["minimum"]
         if value > schema.get("maximum", value):
             return "must be at most %s" % schema["maximum"]
+        more_than, less_than = _exclusive(schema, "minimum"), _exclusive(schema, "maximum")
+        if more_than is not None and value <= more_than:
+            return "must be more than %s" % more_than
+        if less_than is not None and value >= less_than:
+            return "must be less than %s" % less_than
     return None
+
+
+def _exclusive(schema, bound):
+    """The minimum or maximum that is no value itself, or None; older schemas say with a truth that the other bound is it."""
+    found = schema.get("exclusive" + bound.capitalize())
+    return schema.get(bound) if found is True else None if found is False else found
 
 
 def _is_of_type(value, kind):

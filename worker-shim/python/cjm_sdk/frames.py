@@ -8,7 +8,7 @@ or a finalizer writes in the middle of a write of its own thread; a large payloa
 """
 
 import os
-from threading import Lock, get_ident
+from threading import RLock, get_ident
 
 CHANNEL_VERSION = 1
 HEADER_BYTES = 16
@@ -42,11 +42,14 @@ class Channel:
         file = os.fstat(descriptor)
         self._device, self._inode = file.st_dev, file.st_ino
         self._buffer = b""
-        self._lock = Lock()
-        self._writer = 0
+        # Its own thread may take it again, and knows by that what it interrupted: no other mark is made in the same step.
+        self._lock = RLock()
+        # Whether the thread that has the lock is in the middle of a frame.
+        self._is_writing = False
         # The thread that has just found the descriptor to be sound, and has run nothing of the tool since.
         self._sound_to = 0
-        self._deferred = []
+        # Frames in the order of their sending.
+        self._unwritten = []
         self.closed = False
         # This process is a child that the tool forked.
         self.is_childs = False
@@ -67,27 +70,31 @@ class Channel:
 
     def send(self, kind, call_id, payload=b""):
         """Writes one frame. After the peer is gone this does nothing: the reader sees the end and acts on it."""
-        me = get_ident()
-        if self._writer == me:
-            # A finalizer or a signal handler interrupted this thread between two writes of one frame.
-            if len(self._deferred) < DEFERRED_FRAMES_MAX:
-                self._deferred.append((kind, call_id, bytes(payload)))
-            return
         with self._lock:
-            self._writer = me
-            try:
-                self._write(kind, call_id, payload)
-                while self._deferred:
-                    self._write(*self._deferred.pop(0))
-                self._sound_to = me
-            finally:
-                self._writer = 0
+            if self._is_writing:
+                # A finalizer or a signal handler interrupted this thread between two writes of one frame.
+                if len(self._unwritten) < DEFERRED_FRAMES_MAX:
+                    self._unwritten.append((kind, call_id, bytes(payload)))
+                return
+            # A signal may come between any two of these steps: its frame joins the list, or takes the list along.
+            self._unwritten.append((kind, call_id, payload))
+            while self._unwritten:
+                self._is_writing = True
+                try:
+                    self._write_all()
+                    self._sound_to = get_ident()
+                finally:
+                    self._is_writing = False
+
+    def _write_all(self):
+        while self._unwritten:
+            self._write(*self._unwritten.pop(0))
 
     def forget(self):
         """In a forked child: let go of the channel, which belongs to the parent."""
         self.closed = self.is_childs = True
-        self._lock = Lock()
-        self._writer = 0
+        self._lock = RLock()
+        self._is_writing = False
         try:
             os.close(self._descriptor)
         except OSError:

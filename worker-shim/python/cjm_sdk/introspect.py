@@ -104,7 +104,7 @@ def _action(cls, name, method):
     schema = {
         "type": "object",
         "properties": properties,
-        "required": signature.required,
+        "required": [name for name in signature.required if name not in signature.nameless],
         "additionalProperties": signature.takes_others,
     }
     return {"name": name, "description": _first_line(getattr(cls, method).__doc__), "arguments": schema}

@@ -52,6 +52,14 @@ class Tool(Capability):
         return [first, second]
 
     @action
+    def nameless(self, text: str, count: int = None, /, **others):
+        return [text, count, others]
+
+    @action
+    def one_nameless(self, count: int = 3, /):
+        return count
+
+    @action
     def by_name(self, first=1, *, last=2):
         return [first, last]
 
@@ -67,6 +75,10 @@ class Tool(Capability):
     @action
     def says_little(self, table: Dict[str, None] = None, back: Callable[[int], None] = None, other: "a b" = 1):  # noqa: F722
         return [table, back, other]
+
+    @action
+    def mixed(self, first: Union[int, str, None], second: "int | str | None" = 1, third: "Union[str, None, int]" = None):
+        return [first, second, third]
 
     @action
     @passed_on
@@ -134,7 +146,8 @@ class Arguments(unittest.TestCase):
         for name, args, takes, shown, parameters in [
             ("typed", ("", 1, 1.0, True, [], {}, "x", "y"), "at most 6 by position", '"x"', "text, count, rate, flag, items, more"),
             ("by_name", (1, 2), "at most 1 by position", "2", "first, last"),
-            ("only_position", (1, 2, 3), "at most 2 by position", "3", "second"),
+            ("only_position", (1, 2, 3), "at most 2 by position", "3", "first (by position only), second"),
+            ("one_nameless", (1, 2), "at most 1 by position", "2", "count (by position only)"),
             ("open", (1, None), "at most 1 by position", "null", "first"),
             ("wrapped", ("a", ["b"]), "at most 1 by position", '["b"]', "text"),
             ("nothing", (1,), "none by position", "1", None),
@@ -172,6 +185,30 @@ class Arguments(unittest.TestCase):
             with self.subTest(action=name, twice=twice):
                 listed = ", ".join("`%s`" % one for one in twice)
                 self.refused(words % (name, listed), twice, name, *args, **kwargs)
+
+    def test_what_has_no_name_must_be_given_by_position(self):
+        there = "its parameters are: first (by position only), second"
+        for kwargs in ({}, {"second": 1}):
+            self.refused("action `only_position` needs `first`; " + there, ["first"], "only_position", **kwargs)
+        words = "action `only_position` takes `first` by position only; " + there
+        self.refused(words, ["first"], "only_position", first=1)
+        self.refused(words, ["first"], "only_position", 1, first=1)
+        words = "action `only_position` has no parameter `third`; there are: first (by position only), second"
+        self.refused(words, ["third"], "only_position", 1, third=1)
+        there = "its parameters are: count (by position only)"
+        self.refused("action `one_nameless` takes `count` by position only; " + there, ["count"], "one_nameless", count=1)
+        words = "action `one_nameless` has no parameter `x`; there are: count (by position only)"
+        self.refused(words, ["x"], "one_nameless", x=1)
+        self.assertEqual((self.call("one_nameless"), self.call("one_nameless", 4)), (3, 4))
+        # What takes any name takes theirs as well, as another's.
+        self.assertEqual(self.call("nameless", "a", text=1, count="b", x=2), ["a", None, {"text": 1, "count": "b", "x": 2}])
+        self.assertEqual(self.call("nameless", "a", None), ["a", None, {}])
+        there = "its parameters are: text (by position only), count (by position only)"
+        self.refused("action `nameless` needs `text`; " + there, ["text"], "nameless", text="a")
+        # Annotations hold for them too.
+        self.refused("argument `text` is 1, and text is expected", ["text"], "nameless", 1, text="a")
+        self.refused('argument `count` is "x", and a whole number is expected', ["count"], "nameless", "a", "x")
+        self.refused('argument `count` is "x", and a whole number is expected', ["count"], "one_nameless", "x")
 
     def test_a_refused_call_runs_nothing_of_the_tool(self):
         ran = []
@@ -212,6 +249,10 @@ class Arguments(unittest.TestCase):
         self.assertEqual(self.call("named", text="a", maybe=None, later=2), ["a", None, 2])
         self.refused("argument `text` is 1, and text is expected", ["text"], "named", text=1)
         self.refused('argument `maybe` is "x", and a whole number is expected', ["maybe"], "named", text="", maybe="x")
+
+    def test_one_of_several_types_refuses_nothing(self):
+        for value in (1, "x", None, 1.5, [1]):
+            self.assertEqual(self.call("mixed", value, value, value), [value] * 3)
 
     def test_a_class_that_is_derived_has_its_own_actions(self):
         class More(Tool):

@@ -45,6 +45,10 @@ class Limits(Capability):
         "properties": {
             "rate": {"type": "number", "minimum": 1, "maximum": 2, "default": 1.5},
             "count": {"type": "integer", "minimum": -3, "maximum": 3},
+            "share": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+            "steps": {"type": "integer", "minimum": 0, "exclusiveMinimum": 2, "exclusiveMaximum": 5, "maximum": 9},
+            "old": {"type": "number", "minimum": 1, "exclusiveMinimum": True, "maximum": 2, "exclusiveMaximum": True},
+            "older": {"type": "number", "minimum": 1, "exclusiveMinimum": False, "exclusiveMaximum": True},
             "model": {"type": "string", "enum": ["a", "b"]},
             "either": {"type": ["string", "null"], "default": None},
             "flag": {"type": "boolean"},
@@ -160,6 +164,34 @@ class Configuration(unittest.TestCase):
             ("rate", 0, "must be at least 1"),
             ("count", -4, "must be at least -3"),
             ("count", 4, "must be at most 3"),
+        ]:
+            self.refused({field: words}, **{field: value})
+
+    def test_an_exclusive_bound_is_a_value_that_is_not_allowed(self):
+        for field, value in [
+            ("share", 0.001),
+            ("share", 0.999),
+            ("steps", 3),
+            ("steps", 4),
+            ("old", 1.001),
+            ("old", 1.999),
+            ("older", 1),
+            ("older", 5),
+        ]:
+            tool = Limits()
+            tool.initialize({"model": "a", field: value})
+            self.assertEqual(tool.config[field], value)
+        for field, value, words in [
+            ("share", 0, "must be more than 0"),
+            ("share", 0.0, "must be more than 0"),
+            ("share", -1, "must be more than 0"),
+            ("share", 1, "must be less than 1"),
+            ("share", 1.5, "must be less than 1"),
+            ("steps", 2, "must be more than 2"),
+            ("steps", 5, "must be less than 5"),
+            ("old", 1, "must be more than 1"),
+            ("old", 2.0, "must be less than 2"),
+            ("older", 0.999, "must be at least 1"),
         ]:
             self.refused({field: words}, **{field: value})
 
@@ -327,6 +359,9 @@ class Belonging(unittest.TestCase):
         def work():
             with self.tool.cancel_signal_to(lambda: ran.append("callback")):
                 ran.append("body")
+                # The thread that cancels comes as late as this, and finds nothing more to run.
+                for callback in list(calls.current().callbacks) if calls.current().cancelled else ():
+                    callback()
 
         call.mark_cancelled()
         other.run(work)

@@ -166,6 +166,92 @@ class Frames(unittest.TestCase):
         kept = [(frames.RECORD, number, number.to_bytes(4, "big")) for number in range(frames.DEFERRED_FRAMES_MAX)]
         self.assertEqual(found[1:], [*kept, (frames.END, 2, b"")])
 
+    @contextlib.contextmanager
+    def ended_in_time(self):
+        """A thread that waits for itself is told of its end."""
+
+        def too_late(*_):
+            raise TimeoutError("a thread waits for itself")
+
+        before = signal.signal(signal.SIGALRM, too_late)
+        signal.alarm(DEADLINE_SECONDS // 6)
+        try:
+            yield
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, before)
+
+    def test_what_is_sent_between_any_two_steps_of_a_send_is_sent_by_its_end(self):
+        whole = HEAD.pack(4, frames.RESULT, 1) + b"long"
+        others = [HEAD.pack(5, frames.RECORD, number) + b"short" for number in (2, 3)]
+        code = frames.__file__
+
+        def interrupted_at(step):
+            """The number of steps, where one of them is preceded by what a handler of a signal sends."""
+            steps = 0
+
+            def trace(frame, event, _):
+                nonlocal steps
+                if frame.f_code.co_filename != code:
+                    return None
+                frame.f_trace_opcodes = True
+                if event == "opcode":
+                    steps += 1
+                    if steps == step:
+                        self.channel.send(frames.RECORD, 2, b"short")
+                        self.channel.send(frames.RECORD, 3, b"short")
+                return trace
+
+            before = sys.gettrace()
+            sys.settrace(trace)
+            try:
+                self.channel.send(frames.RESULT, 1, b"long")
+            finally:
+                sys.settrace(before)
+            return steps
+
+        with self.ended_in_time():
+            steps = interrupted_at(0)
+            self.assertGreater(steps, 50)
+            self.assertEqual(self.peer.recv(1000), whole)
+            for step in range(1, steps + 1):
+                interrupted_at(step)
+                got = self.peer.recv(1000)
+                # All of it is there without another send, the two of the handler in their order.
+                self.assertIn(got, [b"".join(some) for some in ([whole, *others], [*others, whole])], step)
+
+    def test_signals_that_send_in_any_moment_hold_up_no_send(self):
+        sent = 0
+
+        def handler(*_):
+            nonlocal sent
+            sent += 1
+            self.channel.send(frames.RECORD, sent, b"from the handler")
+
+        def read():
+            while not found or found[-1][0] != frames.END:
+                found.append(self.received())
+
+        found = []
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        before = signal.signal(signal.SIGVTALRM, handler)
+        self.addCleanup(signal.signal, signal.SIGVTALRM, before)
+        with self.ended_in_time():
+            # The time that this process works, so that a slow machine takes nothing from it.
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0.0002, 0.0002)
+            try:
+                number = 0
+                while sent < 100 or number < 20000:
+                    number += 1
+                    self.channel.send(frames.RESULT, number, b"x")
+            finally:
+                signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        self.channel.send(frames.END, 0)
+        reader.join(DEADLINE_SECONDS)
+        for kind, last in ((frames.RESULT, number), (frames.RECORD, sent)):
+            self.assertEqual([frame[1] for frame in found if frame[0] == kind], list(range(1, last + 1)))
+
     def test_nothing_is_written_for_a_peer_that_is_gone(self):
         self.peer.close()
         for _ in range(2):

@@ -59,13 +59,17 @@ class Typed(Capability):
     @action
     def odd(self, what: "nobody knows this", *others):
         pass
+
+    @action
+    def nameless(self, first: str, /, second: int):
+        pass
 """
         with tempfile.TemporaryDirectory() as directory:
             with open(os.path.join(directory, "typed_tool.py"), "w") as module:
                 module.write(source)
             code, said, _ = ask("typed_tool", path=directory)
         self.assertEqual(code, 0, said)
-        odd, take = said["actions"]
+        nameless, odd, take = said["actions"]
         self.assertEqual((take["name"], take["description"]), ("take", "Takes all of it."))
         expected = {
             "text": {"type": "string"},
@@ -84,6 +88,9 @@ class Typed(Capability):
         self.assertTrue(take["arguments"]["additionalProperties"])
         self.assertEqual(odd["arguments"]["properties"], {"what": {}})
         self.assertFalse(odd["arguments"]["additionalProperties"])
+        # What has no name for its callers is no property.
+        self.assertEqual(nameless["arguments"]["properties"], {"second": {"type": "integer"}})
+        self.assertEqual(nameless["arguments"]["required"], ["second"])
 
     def test_the_only_class_needs_no_name(self):
         self.assertEqual(ask("plain_tool")[1]["class"], "Plain")
