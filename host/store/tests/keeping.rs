@@ -223,6 +223,23 @@ fn a_host_forgets_old_jobs_while_it_writes() {
     assert!(new.exists());
 }
 
+#[test]
+fn a_host_in_which_nothing_happens_forgets_old_jobs() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let journal = open(dir.path());
+    for _ in 0..100 {
+        put(&journal, None, 50, Some(40), &json!(1));
+    }
+    journal.close();
+    let _idle = SqliteJournal::open(dir.path(), JournalOptions::default()).expect("opens");
+    let reader = JournalReader::open(dir.path()).expect("opens");
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !reader.jobs(&JobFilter::default(), 0, 1000).expect("reads").is_empty() {
+        assert!(std::time::Instant::now() < deadline, "they stay for as long as nothing is written");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// All rows with their ids, from journal and archives.
 fn all_rows(data_dir: &Path) -> Vec<(i64, String)> {
     let reader = JournalReader::open_with_archives(data_dir).expect("opens");
