@@ -152,12 +152,17 @@ impl Called {
             false => (JobStatus::Failed, error.to_failure(&self.instance.id)),
         };
         let mut row = rows::direct_call_failed(&self.caller.call, status, &failure);
+        self.describe(&mut row);
+        self.runner.services.note(row);
+    }
+
+    /// Says whose call a row is of, and who ran it.
+    fn describe(&self, row: &mut JournalRow) {
         row.capability_instance_id = Some(self.instance.id.to_string());
         row.capability_name = Some(self.instance.plan.capability.clone());
         row.worker_session_id = Some(self.worker.facts().session.to_string());
         row.run_id = self.caller.run_id.as_ref().map(ToString::to_string);
         row.actor.clone_from(&self.caller.actor);
-        self.runner.services.note(row);
     }
 
     fn account(&self, answer: Result<Reply, CallError>) -> Result<Bytes, CallError> {
@@ -169,8 +174,7 @@ impl Called {
             let mut row = JournalRow::new(EventType::TaskAccount, account.payload);
             row.event_type = account.event_type;
             row.worker_reported = true;
-            row.capability_instance_id = Some(self.instance.id.to_string());
-            row.worker_session_id = Some(self.worker.facts().session.to_string());
+            self.describe(&mut row);
             self.runner.services.note(row);
         }
         outcome

@@ -2,10 +2,10 @@
 //! by design: nothing waits for it, and what comes faster than the disk takes it is dropped and counted, and the
 //! count is written. Reading is `diagnostics_reader`'s.
 
+use crate::blocking::block_on;
 use crate::diagnostics_writer::Writer;
 use crate::error::StoreError;
 use crate::fault::{Disk, RealDisk};
-use crate::journal::block_on;
 use crate::records::{DiagnosticRecord, StreamChunk};
 use crate::retention::Retention;
 use cjm_wire::Timestamp;

@@ -1,6 +1,7 @@
 //! The journal as the host writes it: what is promised ([`Journal`]) and how SQLite keeps the promise
 //! ([`SqliteJournal`]). Reading is `reader`'s; what a commit may hold is `commit`'s.
 
+use crate::blocking::block_on;
 use crate::commit::{Commit, Prepared, Receipt, WhenClosed};
 use crate::error::StoreError;
 use crate::events::{Event, Gate, SUBSCRIBER_EVENTS_MAX, Subscription};
@@ -15,11 +16,10 @@ use crate::writer::{Entry, Message, Shared, Writer};
 use cjm_wire::event::JournalRow;
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, JoinHandle, Thread};
+use std::thread::{self, JoinHandle};
 use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
@@ -325,23 +325,4 @@ fn write_payloads(payloads: &[PendingPayload], shared: &Shared) -> Result<(), St
 
 fn shares_of(commit: &Prepared) -> u32 {
     u32::try_from(commit.bytes / SHARE_BYTES + 1).unwrap_or(u32::MAX)
-}
-
-/// Runs a future on this thread, which sleeps while there is nothing to do.
-pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut context = Context::from_waker(&waker);
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
-        }
-    }
 }

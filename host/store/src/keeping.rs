@@ -6,7 +6,7 @@
 
 use crate::error::StoreError;
 use crate::lent_reserve::with_reserve;
-use crate::payload::{Hidden, Payloads};
+use crate::payload::{Hidden, Names, Payloads};
 use crate::retention::cutoff;
 use crate::schema::{Durability, JOURNAL_FILE, open_journal};
 use crate::work_dirs;
@@ -18,13 +18,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// How many days jobs are kept where nobody says otherwise.
 pub const JOBS_DAYS_DEFAULT: f64 = 30.0;
-/// Jobs or compositions that one transaction looks at.
+/// Jobs or compositions that one transaction looks at; hosts or workers that it removes.
 const TURN_ROWS: i64 = 64;
 /// A body's file is left alone for so long after its last use: a commit that names it may be on its way. One that waits for
 /// longer says so again.
 pub(crate) const PAYLOAD_REST: Duration = Duration::from_secs(3600);
-/// Files of bodies that are looked at in one sweep.
-const SWEEP_FILES_MAX: usize = 10_000;
+/// Files of bodies that one turn looks at.
+const TURN_FILES: usize = 256;
 /// How often a host looks for what is old.
 const LOOK_INTERVAL: Duration = Duration::from_secs(3600);
 /// The pause between two turns, in which others write.
@@ -85,14 +85,16 @@ pub(crate) struct Keeping {
     due: Instant,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum Step {
     /// After this place.
     Jobs(i64),
     /// After this place.
     Compositions(i64),
-    /// Hosts and workers, then files that no record names.
-    Rest,
+    /// Hosts and workers that ended.
+    Ended,
+    /// Files that no record names, from here on.
+    Bodies(Names),
 }
 
 /// Records of one turn and the bodies they named.
@@ -116,6 +118,16 @@ impl Keeping {
             forgotten: ForgottenJobs::default(),
             due,
         }
+    }
+
+    /// When the next turn is to be.
+    pub(crate) fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// No turn for a while.
+    pub(crate) fn put_off(&mut self) {
+        self.due = Instant::now() + LOOK_INTERVAL;
     }
 
     /// One turn, if it is time for one. For the writer, between two transactions.
@@ -169,30 +181,28 @@ impl Keeping {
 
     /// Does a little; true when nothing is left to do.
     fn turn(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
-        match self.step {
-            Step::Jobs(after) => {
+        match &mut self.step {
+            &mut Step::Jobs(after) => {
                 let turn = one_transaction(connection, || self.old_jobs(connection, after))?;
                 self.forgotten.jobs += turn.gone;
                 self.remove_unnamed(connection, &turn.hashes)?;
                 self.step = turn.last_seq.map_or(Step::Compositions(0), Step::Jobs);
             }
-            Step::Compositions(after) => {
+            &mut Step::Compositions(after) => {
                 let turn = one_transaction(connection, || self.old_compositions(connection, after))?;
                 self.forgotten.compositions += turn.gone;
                 self.remove_unnamed(connection, &turn.hashes)?;
-                self.step = turn.last_seq.map_or(Step::Rest, Step::Compositions);
+                self.step = turn.last_seq.map_or(Step::Ended, Step::Compositions);
             }
-            Step::Rest => {
-                one_transaction(connection, || {
-                    for table in ["workers", "hosts"] {
-                        let sql = format!("DELETE FROM {table} WHERE ended_at < ?1");
-                        connection.execute(&sql, [self.cutoff.as_str()])?;
-                    }
-                    Ok(())
-                })?;
-                let files = self.payloads.names(SWEEP_FILES_MAX);
-                self.remove_unnamed(connection, &files)?;
-                return Ok(true);
+            Step::Ended => {
+                if one_transaction(connection, || self.ended(connection))? == 0 {
+                    self.step = Step::Bodies(self.payloads.names());
+                }
+            }
+            Step::Bodies(names) => {
+                let some = names.next_of(TURN_FILES);
+                self.remove_unnamed(connection, &some)?;
+                return Ok(some.is_empty());
             }
         }
         Ok(false)
@@ -225,6 +235,18 @@ impl Keeping {
             }
         }
         Ok(turn)
+    }
+
+    /// Removes some of the hosts and workers that ended; how many.
+    fn ended(&self, connection: &Connection) -> rusqlite::Result<usize> {
+        let mut gone = 0;
+        for table in ["workers", "hosts"] {
+            let delete = format!(
+                "DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE ended_at < ?1 LIMIT ?2)"
+            );
+            gone += connection.prepare_cached(&delete)?.execute(params![self.cutoff.as_str(), TURN_ROWS])?;
+        }
+        Ok(gone)
     }
 
     fn old_compositions(&self, connection: &Connection, after: i64) -> rusqlite::Result<Turn> {
@@ -328,87 +350,5 @@ fn one_transaction<T>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::payload::PendingPayload;
-    use crate::schema::Durability;
-    use std::fs::{self, File};
-
-    /// A body that nobody has used for a long time, out of sight as before its removal; its path, and who removes it.
-    fn hidden(data_dir: &Path) -> (Keeping, Connection, Hidden, PathBuf) {
-        let connection = open_journal(data_dir, Durability::Process).expect("opens");
-        let keeping = Keeping::new(data_dir, 30.0);
-        let body = PendingPayload { hash: "a".repeat(64), content: b"body".to_vec() };
-        keeping.payloads.ensure(&body).expect("written");
-        let path = keeping.payloads.path(&body.hash);
-        set_used(&path, SystemTime::now() - 2 * PAYLOAD_REST);
-        let hidden = keeping.payloads.hide(&body.hash).expect("there");
-        assert!(!path.exists());
-        (keeping, connection, hidden, path)
-    }
-
-    fn set_used(path: &Path, at: SystemTime) {
-        File::options().write(true).open(path).and_then(|file| file.set_modified(at)).expect("set");
-    }
-
-    fn is_back(keeping: &Keeping, path: &Path) -> bool {
-        fs::read(path).is_ok_and(|content| content == b"body") && keeping.forgotten.files == 0
-    }
-
-    #[test]
-    fn a_hidden_body_that_nobody_uses_goes() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let (mut keeping, connection, hidden, path) = hidden(dir.path());
-        keeping.remove_hidden(&connection, &"a".repeat(64), &hidden).expect("removed");
-        assert!(!path.exists() && !hidden.hidden.exists());
-        assert_eq!((keeping.forgotten.files, keeping.forgotten.file_bytes), (1, 4));
-    }
-
-    #[test]
-    fn a_body_that_was_used_just_before_it_was_hidden_comes_back() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let (mut keeping, connection, hidden, path) = hidden(dir.path());
-        set_used(&hidden.hidden, SystemTime::now());
-        keeping.remove_hidden(&connection, &"a".repeat(64), &hidden).expect("looked at");
-        assert!(is_back(&keeping, &path));
-    }
-
-    /// Its commit waited for the disk for longer than a body is left alone.
-    #[test]
-    fn a_body_that_was_named_just_before_it_was_hidden_comes_back() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let (mut keeping, connection, hidden, path) = hidden(dir.path());
-        connection.pragma_update(None, "foreign_keys", false).expect("set");
-        let name = "INSERT INTO results (job_id, payload_hash, bytes) VALUES ('j', ?1, 4)";
-        connection.execute(name, ["a".repeat(64)]).expect("named");
-        keeping.remove_hidden(&connection, &"a".repeat(64), &hidden).expect("looked at");
-        assert!(is_back(&keeping, &path));
-    }
-
-    #[test]
-    fn a_hidden_body_comes_back_where_nobody_can_say_whether_it_is_named() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let (mut keeping, connection, hidden, path) = hidden(dir.path());
-        connection.execute_batch("DROP TABLE results").expect("dropped");
-        keeping.remove_hidden(&connection, &"a".repeat(64), &hidden).expect_err("it cannot be read");
-        assert!(is_back(&keeping, &path));
-    }
-
-    #[test]
-    fn a_sweep_that_fails_is_tried_again_after_a_pause() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let empty = Connection::open_in_memory().expect("opens");
-        let mut keeping = Keeping::new(dir.path(), 30.0);
-        let begun = Instant::now();
-        keeping.turn_if_due(&empty);
-        assert!(
-            keeping.due >= begun + LOOK_INTERVAL,
-            "it fails again and again, and each time a warning says so"
-        );
-        // One that goes on has its next turn soon.
-        let connection = open_journal(dir.path(), Durability::Process).expect("opens");
-        let mut keeping = Keeping::new(dir.path(), 30.0);
-        keeping.turn_if_due(&connection);
-        assert!(keeping.due < begun + LOOK_INTERVAL);
-    }
-}
+#[path = "keeping_tests.rs"]
+mod tests;

@@ -9,6 +9,7 @@
 mod apply;
 pub mod archive;
 mod archives;
+mod blocking;
 mod by_command;
 pub mod commit;
 pub mod configs;

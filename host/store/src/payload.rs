@@ -34,6 +34,19 @@ pub(crate) struct PendingPayload {
     pub(crate) content: Vec<u8>,
 }
 
+/// Names of bodies in a folder that is being read; None where it cannot be.
+#[derive(Debug)]
+pub(crate) struct Names(Option<fs::ReadDir>);
+
+impl Names {
+    /// So many more of them; fewer once all were read.
+    pub(crate) fn next_of(&mut self, count: usize) -> BTreeSet<String> {
+        let names =
+            self.0.iter_mut().flatten().flatten().filter_map(|file| file.file_name().into_string().ok());
+        names.filter(|name| is_hash(name)).take(count).collect()
+    }
+}
+
 impl Payloads {
     /// The payloads of `data_dir`; creates nothing.
     #[must_use]
@@ -128,11 +141,9 @@ impl Payloads {
         }
     }
 
-    /// Names of the files, at most so many.
-    pub(crate) fn names(&self, names_max: usize) -> BTreeSet<String> {
-        let Ok(files) = fs::read_dir(&self.dir) else { return BTreeSet::new() };
-        let names = files.flatten().filter_map(|file| file.file_name().into_string().ok());
-        names.filter(|name| is_hash(name)).take(names_max).collect()
+    /// Names of the files, to be read some at a time.
+    pub(crate) fn names(&self) -> Names {
+        Names(fs::read_dir(&self.dir).ok())
     }
 
     /// True when nobody wrote or used the file for so long.

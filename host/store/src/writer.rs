@@ -3,6 +3,7 @@
 //! the disk fails is `wedge`'s.
 
 use crate::apply::{NotApplied, apply, apply_alone};
+use crate::blocking::block_until;
 use crate::commit::{Prepared, Receipt};
 use crate::error::StoreError;
 use crate::events::{Event, Gate};
@@ -123,10 +124,16 @@ impl Writer {
     pub(crate) fn run(mut self) {
         // Set once, by the only thread that runs this.
         let _ = self.shared.sleeper.set(std::thread::current());
-        while let Some(message) = self.queue.blocking_recv() {
+        loop {
+            // A host in which nothing happens forgets, too.
+            let turn_at = self.keeping.as_ref().map(Keeping::due);
+            let mut next = match block_until(self.queue.recv(), turn_at) {
+                Some(None) => return,
+                Some(message) => message,
+                None => None,
+            };
             let mut batch = Vec::new();
             let mut bytes = 0;
-            let mut next = Some(message);
             while let Some(message) = next {
                 match message {
                     Message::Write(entry) => {
@@ -141,9 +148,18 @@ impl Writer {
             if !batch.is_empty() {
                 self.write(batch);
             }
-            if let Some(keeping) = &mut self.keeping {
-                keeping.turn_if_due(&self.connection);
-            }
+            self.forget_if_due();
+        }
+    }
+
+    fn forget_if_due(&mut self) {
+        let Some(keeping) = self.keeping.as_mut().filter(|keeping| keeping.due() <= Instant::now()) else {
+            return;
+        };
+        // Where the file has lost its name, the bodies may be another journal's.
+        match self.shared.files.lock().unwrap_or_else(PoisonError::into_inner).check() {
+            Ok(()) => keeping.turn_if_due(&self.connection),
+            Err(_) => keeping.put_off(),
         }
     }
 

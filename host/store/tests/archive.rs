@@ -92,6 +92,25 @@ fn what_still_lives_keeps_its_rows_in_the_journal() {
     assert_eq!(archived(0).len(), 2, "a running job keeps its rows too");
 }
 
+/// So that what they said long ago is found by the name of their capability.
+#[test]
+fn workers_whose_rows_were_archived_are_known_by_their_capability() {
+    let (dir, journal) = fresh();
+    let spawned = |session: &str| {
+        let mut begins = worker_begins(session);
+        begins.rows[0].capability_name = Some("asr".to_owned());
+        begins
+    };
+    journal.commit_blocking(spawned("then")).expect("written");
+    journal.commit_blocking(worker_ends("then")).expect("written");
+    assert_eq!(archive_journal(dir.path(), &future()).expect("archives").rows, 2);
+    journal.commit_blocking(spawned("now")).expect("written");
+    let sessions =
+        |reader: Result<JournalReader, StoreError>| reader.and_then(|r| r.sessions_of("asr")).expect("reads");
+    assert_eq!(sessions(JournalReader::open(dir.path())), ["now"]);
+    assert_eq!(sessions(JournalReader::open_with_archives(dir.path())), ["now", "then"]);
+}
+
 #[test]
 fn an_archive_of_the_future_beside_a_busy_host_loses_and_doubles_nothing() {
     const ARCHIVES: usize = 6;

@@ -133,6 +133,18 @@ fn old_jobs_go_with_all_they_left_and_nothing_else_does() {
     assert_eq!(nothing.code(), "store.nothing_yet");
 }
 
+/// What runs reads what is older than itself, and does not make what is young old.
+#[test]
+fn a_job_that_waits_makes_no_young_directory_of_a_call_old() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let journal = open(dir.path());
+    put(&journal, None, 0, None, &json!(1));
+    let [old, young] = [31, 29].map(|days| work_dir(dir.path(), days));
+    let forgotten = forget_jobs(dir.path(), 30.0).expect("forgets");
+    assert_eq!(forgotten.work_dirs, 1, "{forgotten:?}");
+    assert!(!old.exists() && young.join("made").exists());
+}
+
 #[test]
 fn a_composition_stays_as_long_as_a_job_of_it_and_workers_and_hosts_go_when_they_ended_long_ago() {
     let dir = tempfile::tempdir().expect("temporary directory");
@@ -209,6 +221,23 @@ fn a_host_forgets_old_jobs_while_it_writes() {
     }
     assert_eq!([&left()[0].job.job_id, &left()[1].job.job_id], [&kept.job_id, &unfinished.job_id]);
     assert!(new.exists());
+}
+
+#[test]
+fn a_host_in_which_nothing_happens_forgets_old_jobs() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let journal = open(dir.path());
+    for _ in 0..100 {
+        put(&journal, None, 50, Some(40), &json!(1));
+    }
+    journal.close();
+    let _idle = SqliteJournal::open(dir.path(), JournalOptions::default()).expect("opens");
+    let reader = JournalReader::open(dir.path()).expect("opens");
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !reader.jobs(&JobFilter::default(), 0, 1000).expect("reads").is_empty() {
+        assert!(std::time::Instant::now() < deadline, "they stay for as long as nothing is written");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// All rows with their ids, from journal and archives.

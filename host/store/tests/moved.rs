@@ -2,9 +2,12 @@
 
 mod common;
 
+use cjm_store::fault::DiskStep;
 use cjm_store::*;
 use cjm_wire::Described;
+use common::faulty::{Plan, faulty};
 use common::*;
+use rusqlite::ffi;
 use serde_json::json;
 use std::fs;
 use std::path::Path;
@@ -65,4 +68,23 @@ async fn a_lock_that_was_removed_is_told_when_it_is_looked_at() {
     let error = journal.check_files().expect_err("removed");
     assert!(error.to_string().contains("host.lock"), "{error}");
     assert!(!journal.gate().borrow().is_open());
+}
+
+#[tokio::test]
+async fn a_journal_that_was_removed_while_the_disk_failed_takes_no_work_once_the_disk_is_well() {
+    let (dir, disk, journal) = faulty();
+    let mut gate = journal.gate();
+    disk.set(Plan::Fail(DiskStep::Begin, ffi::SQLITE_BUSY));
+    journal.commit_detached(Commit::telling().row(account("j", 0))).expect("waits in memory");
+    gate.wait_for(|gate| !gate.is_open()).await.expect("alive");
+    fs::remove_file(dir.path().join(JOURNAL_FILE)).expect("removed");
+    disk.set(Plan::Healthy);
+    let told = |gate: &Gate| match gate {
+        Gate::Open => true,
+        Gate::Closed { reason, .. } => reason.contains("was removed or replaced"),
+    };
+    gate.wait_for(told).await.expect("alive");
+    // Joins the writer, which says nothing after that.
+    journal.close();
+    assert!(!gate.borrow().is_open(), "what it takes ends with the process");
 }

@@ -57,8 +57,8 @@ impl Stage {
                 let left = plan.ends_early.is_some() && !callers.answered.contains(id);
                 ensure(status.is_some() || left, || format!("{id} has no end, {plan:?}"))?;
             }
-            ensure(kept.accounts == seen.accounts, || {
-                format!("{} accounts of {} are kept, {plan:?}", kept.accounts, seen.accounts)
+            ensure(kept.accounts.len() == seen.accounts, || {
+                format!("{} accounts of {} are kept, {plan:?}", kept.accounts.len(), seen.accounts)
             })?;
             ensure(kept.workers_open.is_empty(), || format!("open workers: {:?}", kept.workers_open))?;
             check_phases(kept, &seen)?;

@@ -116,6 +116,31 @@ async fn a_stream_whose_connection_broke_is_ended_by_force_once_nobody_reads_it(
     host.shutdown().await;
 }
 
+/// So that they are found by run and by capability, and say who asked.
+#[tokio::test(start_paused = true)]
+async fn all_rows_of_a_direct_call_say_whose_it_is() {
+    let Set { host, instance, journal, .. } = sound_stage();
+    let (run, actor) = (RunId::new(), "somebody".to_owned());
+    let mut asked = direct("account-and-fail");
+    (asked.envelope.run_id, asked.envelope.actor) = (Some(run.clone()), Some(actor.clone()));
+    host.call(&instance.id, asked, None).await.expect_err("it fails");
+    host.call(&instance.id, direct("account-and-fail"), None).await.expect_err("it fails");
+    let worker = instance.worker().expect("it lives").facts().session.to_string();
+    let own = (host.services().run_id.to_string(), host.services().options.actor.clone());
+    host.shutdown().await;
+    let rows = journal.kept(|kept| [kept.accounts.clone(), kept.direct_calls_failed.clone()]);
+    for [of_the_caller, of_the_host] in rows.map(|rows| <[_; 2]>::try_from(rows).expect("a row of each")) {
+        for (row, (run, actor)) in
+            [(of_the_caller, (run.to_string(), actor.clone())), (of_the_host, own.clone())]
+        {
+            assert_eq!((row.run_id, row.actor), (Some(run), Some(actor)), "{}", row.event_type);
+            assert_eq!(row.capability_name.as_deref(), Some("tool"), "{}", row.event_type);
+            assert_eq!(row.capability_instance_id, Some(instance.id.to_string()), "{}", row.event_type);
+            assert_eq!(row.worker_session_id.as_deref(), Some(worker.as_str()), "{}", row.event_type);
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_stopped_while_its_row_is_written_is_not_sent() {
     let Set { host, journal, seen, .. } = sound_stage();

@@ -4,7 +4,9 @@ use super::directed::{Set, sound_stage};
 use super::scenario::{arguments, load};
 use cjm_decide::death::OwnKill;
 use cjm_decide::queue::CANCEL_GRACE_MS;
+use cjm_store::Write;
 use cjm_wire::envelope::{CallEnvelope, ExecuteRequest};
+use cjm_wire::event::JobStatus;
 use cjm_wire::{InstanceId, JobId};
 use cjm_workers::{CallError, ChunkStream};
 use futures_util::{FutureExt, StreamExt};
@@ -171,7 +173,7 @@ async fn what_a_call_that_fails_accounted_for_is_kept() {
     let job = host.submit(super::directed::request("account-and-fail")).await.expect("accepted");
     host.wait(&job).await.expect("told");
     host.shutdown().await;
-    assert_eq!(journal.kept(|kept| (kept.accounts, kept.broken.clone())), (2, Vec::new()));
+    assert_eq!(journal.kept(|kept| (kept.accounts.len(), kept.broken.clone())), (2, Vec::new()));
 }
 
 /// Its reader may hold it for long after.
@@ -200,4 +202,21 @@ async fn a_stream_that_has_ended_leaves_nothing_behind_though_it_is_held() {
         drop(stream);
     }
     host.shutdown().await;
+}
+
+/// The store takes back a start that it refuses; what follows must begin where the job stands there.
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_start_is_refused_ends_from_where_it_stood() {
+    let Set { host, journal, seen, .. } = sound_stage();
+    journal.refuse(|commit| commit.writes.iter().any(|write| matches!(write, Write::StartJob(_))));
+    let job = host.submit(super::directed::request("ok")).await.expect("accepted");
+    let told = host.wait(&job).await.expect("told");
+    assert_eq!((told.status, told.started_at.is_some()), (JobStatus::Failed, false));
+    assert!(!seen.lock().expect("not poisoned").sent.contains(&job), "it was sent");
+    journal.refuse(|_| false);
+    let next = host.submit(super::directed::request("ok")).await.expect("accepted");
+    assert_eq!(host.wait(&next).await.expect("told").status, JobStatus::Completed);
+    host.shutdown().await;
+    let (end, broken) = journal.kept(|kept| (kept.jobs[&job].clone(), kept.broken.clone()));
+    assert_eq!((end.status, end.attempt, broken), (JobStatus::Failed, 0, Vec::new()));
 }

@@ -1,7 +1,7 @@
 //! A journal in memory, with the promises of the real one and a disk that fails when the seed says so. It applies commits
 //! in the order in which they were queued, after a while, and holds each change against the rules of a job's life.
 
-use super::kept::Kept;
+use super::kept::{Kept, refused};
 use super::seed::Seed;
 use crate::services::{History, StoredJob};
 use cjm_store::{Commit, Gate, Journal, Receipt, StoreError, Subscription, WhenClosed};
@@ -42,6 +42,8 @@ impl std::fmt::Debug for Watcher {
 #[derive(Debug)]
 struct State {
     watcher: Option<Watcher>,
+    /// Commits that are refused for themselves.
+    refuses: fn(&Commit) -> bool,
     kept: Kept,
     queue: VecDeque<(Commit, Option<Reply>, Instant)>,
     seed: Seed,
@@ -67,7 +69,8 @@ impl State {
 impl SimulatedJournal {
     pub(super) fn new(seed: Seed) -> Arc<Self> {
         let (kept, queue) = (Kept::default(), VecDeque::new());
-        let state = State { watcher: None, kept, queue, seed, failing: false, closed: false };
+        let state =
+            State { watcher: None, refuses: |_| false, kept, queue, seed, failing: false, closed: false };
         Arc::new(Self {
             state: Arc::new(Mutex::new(state)),
             arrived: Arc::default(),
@@ -94,6 +97,11 @@ impl SimulatedJournal {
         self.state().watcher = Some(Watcher(Box::new(look)));
     }
 
+    /// From now on these commits are refused, and no others with them.
+    pub(super) fn refuse(&self, which: fn(&Commit) -> bool) {
+        self.state().refuses = which;
+    }
+
     /// Writes what is queued, one after the other, each after a while.
     pub(super) async fn write_on(self: Arc<Self>) {
         loop {
@@ -117,7 +125,11 @@ impl SimulatedJournal {
                 continue;
             }
             let Some((commit, reply, _)) = state.queue.pop_front() else { continue };
-            let outcome = state.kept.apply(&commit);
+            let outcome = if (state.refuses)(&commit) {
+                Err(refused("what is to be refused"))
+            } else {
+                state.kept.apply(&commit)
+            };
             state.look(Moment::Written, &commit);
             drop(state);
             self.tell_gate();

@@ -33,7 +33,7 @@ pub(super) struct Kept {
     /// Why those fail that have not ended.
     pub(super) failing: BTreeMap<CompositionId, Failure>,
     /// Accounts of tools.
-    pub(super) accounts: usize,
+    pub(super) accounts: Vec<JournalRow>,
     /// Of calls that are no jobs and brought no result: their rows.
     pub(super) direct_calls_failed: Vec<JournalRow>,
     /// What the last rows of runs say.
@@ -214,7 +214,7 @@ impl Kept {
         }
         match EventType::parse(&row.event_type) {
             Some(EventType::TaskAccount) => {
-                self.accounts += 1;
+                self.accounts.push(row.clone());
                 let session = row.worker_session_id.as_deref().map(WorkerSessionId::from_text);
                 let is_known = session.is_some_and(|session| self.spawned.contains(&session));
                 if !is_known || row.capability_instance_id.is_none() || !row.worker_reported {
@@ -283,6 +283,6 @@ impl Kept {
     }
 }
 
-fn refused(what: &str) -> StoreError {
+pub(super) fn refused(what: &str) -> StoreError {
     StoreError::Refused { what: what.to_owned() }
 }
