@@ -128,13 +128,14 @@ pub(crate) fn end_orphans_of(keeper: Pid, workers: &BTreeSet<Pid>, limit: Durati
     let give_up = Instant::now() + limit;
     let mut doomed = Doomed::default();
     let is_clear = doomed.until_clear(give_up, || {
-        let below = descendants(keeper).unwrap_or_default();
+        // What cannot be looked at is never taken for clear.
+        let below = descendants(keeper).ok()?;
         let parents: BTreeMap<i32, i32> = below.iter().map(|info| (info.pid.as_raw(), info.ppid)).collect();
         let is_of_a_worker = |pid: Pid| {
             let above = std::iter::successors(Some(pid.as_raw()), |pid| parents.get(pid).copied());
             above.into_iter().any(|above| workers.iter().any(|worker| worker.as_raw() == above))
         };
-        below.into_iter().filter(|info| !is_of_a_worker(info.pid)).collect()
+        Some(below.into_iter().filter(|info| !is_of_a_worker(info.pid)).collect())
     });
     while !doomed.have_ended() && Instant::now() < give_up {
         std::thread::sleep(LOOK_INTERVAL);
@@ -149,8 +150,8 @@ struct Doomed(BTreeMap<(Pid, u64), PidFd>);
 impl Doomed {
     /// Kills what `look` finds until it finds nothing that lives, since more may come while it is killed; false when there
     /// is no time left.
-    fn until_clear(&mut self, give_up: Instant, mut look: impl FnMut() -> Vec<ProcessInfo>) -> bool {
-        while !self.kill_living(&look()) {
+    fn until_clear(&mut self, give_up: Instant, mut look: impl FnMut() -> Option<Vec<ProcessInfo>>) -> bool {
+        while !look().is_some_and(|found| self.kill_living(&found)) {
             if Instant::now() >= give_up {
                 return false;
             }
@@ -162,9 +163,15 @@ impl Doomed {
     /// Kills those that live; whether there were none.
     fn kill_living(&mut self, found: &[ProcessInfo]) -> bool {
         let mut were_none = true;
-        for info in found.iter().filter(|info| info.state != 'Z') {
+        for info in found {
+            let pidfd = PidFd::open(info.pid);
+            // One whose first thread has ended stands as a zombie while others of its threads go on.
+            let ended = |pidfd: &PidFd| pidfd.has_exited().unwrap_or(true);
+            if info.state == 'Z' && pidfd.as_ref().map_or(true, ended) {
+                continue;
+            }
             were_none = false;
-            let Ok(pidfd) = PidFd::open(info.pid) else { continue };
+            let Ok(pidfd) = pidfd else { continue };
             let still = process_info(info.pid).is_some_and(|now| now.start_ticks == info.start_ticks);
             if still && pidfd.send_signal(Signal::KILL).is_ok() {
                 self.0.insert((info.pid, info.start_ticks), pidfd);

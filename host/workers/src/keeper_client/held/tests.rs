@@ -92,7 +92,7 @@ fn what_comes_while_orphans_are_killed_is_killed_too_and_all_are_counted_once() 
     let infos = [0, 1, 2].map(|at: usize| process_info(children[at].pid()).expect("it lives"));
     let mut looks = vec![vec![infos[2]], vec![infos[0], infos[1]], vec![infos[0]]];
     let mut doomed = Doomed::default();
-    assert!(doomed.until_clear(Instant::now() + LONG, || looks.pop().unwrap_or_default()));
+    assert!(doomed.until_clear(Instant::now() + LONG, || Some(looks.pop().unwrap_or_default())));
     assert_eq!(doomed.count(), 3);
     while !doomed.have_ended() {
         std::thread::yield_now();
@@ -131,4 +131,46 @@ fn a_process_of_somebody_else_is_not_held() {
         Held::child_of(Pid::current(), i32::MAX).is_none() && Held::child_of(Pid::current(), 0).is_none()
     );
     assert!(held.end_tree(LONG).all);
+}
+
+/// Its first thread has ended, and it stands as a zombie, while another goes on.
+#[test]
+fn a_process_without_its_first_thread_is_ended_like_any_other() {
+    process::become_subreaper().expect("subreaper");
+    let script = "import ctypes, threading, time\n\
+                  threading.Thread(target=time.sleep, args=(1000,)).start()\n\
+                  ctypes.CDLL(None).pthread_exit(None)";
+    let (mut child, held) = shell(&format!("/usr/bin/python3 -c '{script}' & exec sleep 1000"), 1);
+    let below = loop {
+        let below = descendants(held.pid).expect("readable").into_iter().find(|info| info.state == 'Z');
+        if let Some(below) = below {
+            break below;
+        }
+        std::thread::yield_now();
+    };
+    let pidfd = PidFd::open(below.pid).expect("it lives");
+    assert!(!pidfd.has_exited().expect("asked"), "its other thread goes on");
+    let ended = held.end_tree(LONG);
+    assert_eq!(ended, Ended { all: true, descendants_killed: 1 });
+    assert!(pidfd.has_exited().expect("asked"));
+    let _ = child.0.wait();
+}
+
+#[test]
+fn a_number_that_means_another_process_by_now_is_not_signalled() {
+    let other = Process::sleeper();
+    let mut info = process_info(other.pid()).expect("it lives");
+    info.start_ticks += 1;
+    let mut doomed = Doomed::default();
+    assert!(!doomed.kill_living(&[info]), "what was seen is not known to have ended");
+    assert_eq!(doomed.count(), 0);
+    assert!(process_info(other.pid()).is_some_and(|info| info.state != 'Z'));
+    assert!(!PidFd::open(other.pid()).and_then(|pidfd| pidfd.has_exited()).expect("asked"));
+}
+
+#[test]
+fn what_cannot_be_looked_at_is_not_clear() {
+    let mut doomed = Doomed::default();
+    assert!(!doomed.until_clear(Instant::now(), || None));
+    assert!(doomed.until_clear(Instant::now(), || Some(Vec::new())));
 }
