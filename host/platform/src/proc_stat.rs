@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::Path;
 
 /// A stat line is at most 64 bytes of name and some 50 numbers of at most 20 digits.
 const STAT_BYTES_MAX: usize = 2048;
@@ -93,14 +94,43 @@ pub(crate) fn address_bytes() -> io::Result<u64> {
     Ok(pages * rustix::param::page_size() as u64)
 }
 
-/// The stat of `pid`, or None if there is no such process (any more).
+/// The stat of `pid`, or None if there is no such process (any more), or it cannot be read.
 pub(crate) fn read(pid: i32) -> Option<Stat> {
+    try_read(pid).ok().flatten()
+}
+
+/// The same for those to whom a process that cannot be read, since no descriptor is left, is not one that is gone.
+pub(crate) fn try_read(pid: i32) -> io::Result<Option<Stat>> {
     let mut path = *b"/proc/\0\0\0\0\0\0\0\0\0\0/stat";
-    let path = stat_path(&mut path, pid);
+    read_at(stat_path(&mut path, pid).as_ref())
+}
+
+/// The states of all threads of `pid`; none if it is gone.
+pub(crate) fn thread_states(pid: i32) -> io::Result<Vec<char>> {
+    let tasks = match std::fs::read_dir(format!("/proc/{pid}/task")) {
+        Ok(tasks) => tasks,
+        Err(error) if is_gone(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut states = Vec::new();
+    for task in tasks {
+        match task.and_then(|task| read_at(&task.path().join("stat"))) {
+            Ok(stat) => states.extend(stat.map(|stat| stat.state)),
+            Err(error) if is_gone(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(states)
+}
+
+fn read_at(path: &Path) -> io::Result<Option<Stat>> {
     let mut line = [0_u8; STAT_BYTES_MAX];
     // Reading a process that has been reaped meanwhile gives ESRCH; both mean "gone".
-    let read = File::open(path).and_then(|mut file| file.read(&mut line)).ok()?;
-    parse(&line[..read])
+    match File::open(path).and_then(|mut file| file.read(&mut line)) {
+        Ok(read) => Ok(parse(&line[..read])),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn stat_path(buffer: &mut [u8; 21], pid: i32) -> &str {

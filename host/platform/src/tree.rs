@@ -61,13 +61,22 @@ pub fn zombie_status(pid: Pid) -> Option<WaitStatus> {
     })
 }
 
+/// Whether `pid` stands still, by a signal or under a debugger, with all threads that it has left: the first one may have
+/// ended before the others.
+pub fn is_stopped(pid: Pid) -> bool {
+    let mut states = proc_stat::thread_states(pid.as_raw()).unwrap_or_default();
+    states.retain(|state| !matches!(state, 'Z' | 'X'));
+    !states.is_empty() && states.iter().all(|state| matches!(state, 'T' | 't'))
+}
+
 /// All processes of this pid namespace. Not one instant's picture: what starts or ends meanwhile may be
-/// missing.
+/// missing. An error where one of them cannot be read: it is not one that is gone.
 pub fn processes() -> io::Result<Vec<ProcessInfo>> {
-    Ok(proc_stat::pids()?
-        .filter_map(proc_stat::read)
-        .filter_map(|stat| ProcessInfo::from_stat(&stat))
-        .collect())
+    let mut all = Vec::new();
+    for pid in proc_stat::pids()? {
+        all.extend(proc_stat::try_read(pid)?.and_then(|stat| ProcessInfo::from_stat(&stat)));
+    }
+    Ok(all)
 }
 
 /// The descendants of `root`, zombies included, `root` itself not. Orphans count only while they hang below

@@ -8,6 +8,7 @@
 use cjm_platform::lock::FileLock;
 use cjm_platform::seqpacket::{Received, SeqPacket};
 use cjm_platform::spawn::{Spawned, spawn_small};
+use cjm_platform::tree::is_stopped;
 use cjm_platform::{Pid, PidFd, Signal, process};
 use cjm_wire::WorkerSessionId;
 use cjm_wire::keeper::{HostToKeeper, KEEPER_PROTOCOL, KeeperToHost, SpawnWorker};
@@ -29,7 +30,7 @@ pub use tree_lock::stopped_keeper;
 
 use held::end_orphans_of;
 use reading::{END_TREE_MAX, declare_all_dead, read_until_gone};
-use table::{Outgoing, PendingSpawn, SpawnedWorker, Table, WorkerEnd, is_stopped, lock};
+use table::{Outgoing, PendingSpawn, SpawnedWorker, Table, WorkerEnd, lock};
 
 /// How long a keeper may take to say that it is ready.
 const KEEPER_READY_MAX: Duration = Duration::from_secs(10);
@@ -180,23 +181,28 @@ impl Keeper {
         }
     }
 
-    /// Ends a worker's tree, beside whoever asks, and tells its end.
+    /// Ends a worker's tree, beside whoever asks, and tells its end. However often that is asked, it is done once.
     fn end_in_its_place(&self, worker: &str) {
-        let held = lock(&self.table).running.get(worker).and_then(|running| running.held.clone());
-        let Some(held) = held else { return };
-        let (table, worker) = (Arc::clone(&self.table), worker.to_owned());
+        let Some(held) = lock(&self.table).begin_ending(worker) else { return };
+        let (table, session) = (Arc::clone(&self.table), worker.to_owned());
         let thread = std::thread::Builder::new().name("cjm-end".to_owned()).spawn(move || {
             let begun = Instant::now();
             let ended = held.end_tree(END_TREE_MAX);
             if !ended.all {
-                tracing::warn!(%worker, "processes of a killed worker may live on: its keeper stands still");
+                tracing::warn!(
+                    worker = session,
+                    "processes of a killed worker may live on: its keeper stands still"
+                );
             }
-            if let Some(running) = lock(&table).running.remove(&worker) {
+            if let Some(running) = lock(&table).running.remove(&session) {
                 let end = WorkerEnd::cleared(held.status(), ended.descendants_killed, begun.elapsed());
                 let _ = running.end.send(end);
             }
         });
         if let Err(error) = thread {
+            if let Some(running) = lock(&self.table).running.get_mut(worker) {
+                running.is_being_ended = false;
+            }
             tracing::warn!(%error, "a worker could not be ended beside its keeper, which stands still");
         }
     }

@@ -4,7 +4,7 @@
 //! left below the worker before the worker itself is killed, since nobody would find it afterwards.
 
 use cjm_platform::tree::{
-    ProcessInfo, descendants, descendants_among, process_info, processes, zombie_status,
+    self, ProcessInfo, descendants, descendants_among, process_info, processes, zombie_status,
 };
 use cjm_platform::{Pid, PidFd, Signal, WaitStatus};
 use cjm_wire::link::ExitStatus;
@@ -59,12 +59,14 @@ impl Held {
 
     /// Whether it stands still by a signal, or under a debugger.
     pub(crate) fn is_stopped(&self) -> bool {
-        process_info(self.pid).is_some_and(|info| matches!(info.state, 'T' | 't'))
+        tree::is_stopped(self.pid)
     }
 
     /// How it ended, as long as its keeper has not taken that; None if that cannot be told.
     pub(crate) fn status(&self) -> Option<ExitStatus> {
-        zombie_status(self.pid).filter(|_| self.has_ended()).map(|status| match status {
+        // What stands there of one whose first thread alone has ended is not how it ends.
+        let status = if self.has_ended() { zombie_status(self.pid) } else { None };
+        status.map(|status| match status {
             WaitStatus::Exited { code } => ExitStatus::Code(code),
             WaitStatus::Signaled { signal, .. } => ExitStatus::Signal(signal),
         })
@@ -87,6 +89,8 @@ pub(crate) struct Ending {
     held: Arc<Held>,
     doomed: Doomed,
     give_up: Instant,
+    /// Whether the worker was seen to stand still: what is read of all processes after that misses nothing of it.
+    stood_still: bool,
     /// Whether nothing lived below the worker when it was killed; None until it is.
     was_clear: Option<bool>,
 }
@@ -96,19 +100,21 @@ impl Ending {
     pub(crate) fn begin(held: Arc<Held>, limit: Duration) -> Self {
         // What stands still starts nothing more, and its orphans fall to it.
         let _ = held.pidfd.send_signal(Signal::STOP);
-        Self { held, doomed: Doomed::default(), give_up: Instant::now() + limit, was_clear: None }
+        let give_up = Instant::now() + limit;
+        Self { held, doomed: Doomed::default(), give_up, stood_still: false, was_clear: None }
     }
 
-    /// Goes on with it; what came of it once it is over, or given up. `all` are the processes of now.
-    pub(crate) fn look<F: FnOnce() -> Vec<ProcessInfo>>(
+    /// Goes on with it; what came of it once it is over, or given up. `all` are the processes of now, read after the last
+    /// look; None where they cannot be read.
+    pub(crate) fn look<F: FnOnce() -> Option<Vec<ProcessInfo>>>(
         &mut self,
-        all: &LazyCell<Vec<ProcessInfo>, F>,
+        all: &LazyCell<Option<Vec<ProcessInfo>>, F>,
     ) -> Option<Ended> {
         let is_late = Instant::now() >= self.give_up;
         let Some(was_clear) = self.was_clear else {
-            let worker = self.held.pid;
-            let stood_still = all.iter().any(|info| info.pid == worker && matches!(info.state, 'T' | 't'));
-            let was_clear = self.doomed.kill_living(&descendants_among(worker, all)) && stood_still;
+            let stood_still = std::mem::replace(&mut self.stood_still, self.held.is_stopped());
+            let below = all.as_ref().map(|all| descendants_among(self.held.pid, all));
+            let was_clear = self.doomed.kill_living(below.as_deref()) && stood_still;
             // What was below a worker that has ended hangs elsewhere by now.
             let has_ended = self.held.has_ended();
             if was_clear || has_ended || is_late {
@@ -128,7 +134,6 @@ pub(crate) fn end_orphans_of(keeper: Pid, workers: &BTreeSet<Pid>, limit: Durati
     let give_up = Instant::now() + limit;
     let mut doomed = Doomed::default();
     let is_clear = doomed.until_clear(give_up, || {
-        // What cannot be looked at is never taken for clear.
         let below = descendants(keeper).ok()?;
         let parents: BTreeMap<i32, i32> = below.iter().map(|info| (info.pid.as_raw(), info.ppid)).collect();
         let is_of_a_worker = |pid: Pid| {
@@ -137,10 +142,7 @@ pub(crate) fn end_orphans_of(keeper: Pid, workers: &BTreeSet<Pid>, limit: Durati
         };
         Some(below.into_iter().filter(|info| !is_of_a_worker(info.pid)).collect())
     });
-    while !doomed.have_ended() && Instant::now() < give_up {
-        std::thread::sleep(LOOK_INTERVAL);
-    }
-    Ended { all: is_clear && doomed.have_ended(), descendants_killed: doomed.count() }
+    doomed.ended(is_clear, give_up)
 }
 
 /// Processes that were killed. Each is waited for: one whose parent has ended stands elsewhere, and may still be dying.
@@ -149,9 +151,9 @@ struct Doomed(BTreeMap<(Pid, u64), PidFd>);
 
 impl Doomed {
     /// Kills what `look` finds until it finds nothing that lives, since more may come while it is killed; false when there
-    /// is no time left.
+    /// is no time left. None: what is there cannot be read.
     fn until_clear(&mut self, give_up: Instant, mut look: impl FnMut() -> Option<Vec<ProcessInfo>>) -> bool {
-        while !look().is_some_and(|found| self.kill_living(&found)) {
+        while !self.kill_living(look().as_deref()) {
             if Instant::now() >= give_up {
                 return false;
             }
@@ -160,14 +162,14 @@ impl Doomed {
         true
     }
 
-    /// Kills those that live; whether there were none.
-    fn kill_living(&mut self, found: &[ProcessInfo]) -> bool {
-        let mut were_none = true;
-        for info in found {
+    /// Kills those that live; whether there were none. What cannot be read is not taken for none.
+    fn kill_living(&mut self, found: Option<&[ProcessInfo]>) -> bool {
+        let mut were_none = found.is_some();
+        for info in found.into_iter().flatten() {
             let pidfd = PidFd::open(info.pid);
-            // One whose first thread has ended stands as a zombie while others of its threads go on.
-            let ended = |pidfd: &PidFd| pidfd.has_exited().unwrap_or(true);
-            if info.state == 'Z' && pidfd.as_ref().map_or(true, ended) {
+            // A zombie lives as long as it has other threads than its first: the kernel does not tell its end before.
+            let has_exited = |pidfd: &PidFd| pidfd.has_exited().unwrap_or(false);
+            if info.state == 'Z' && pidfd.as_ref().is_ok_and(has_exited) {
                 continue;
             }
             were_none = false;
@@ -180,6 +182,14 @@ impl Doomed {
         were_none
     }
 
+    /// What came of it, once the killed have ended or there is no time left.
+    fn ended(&self, is_clear: bool, give_up: Instant) -> Ended {
+        while !self.have_ended() && Instant::now() < give_up {
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+        Ended { all: is_clear && self.have_ended(), descendants_killed: self.count() }
+    }
+
     fn have_ended(&self) -> bool {
         self.0.values().all(|pidfd| pidfd.has_exited().unwrap_or(true))
     }
@@ -189,9 +199,9 @@ impl Doomed {
     }
 }
 
-/// All processes; none where they cannot be read, which is never taken for a tree that is clear.
-pub(crate) fn look_at_all() -> Vec<ProcessInfo> {
-    processes().unwrap_or_default()
+/// All processes; None where they cannot be read.
+pub(crate) fn look_at_all() -> Option<Vec<ProcessInfo>> {
+    processes().ok()
 }
 
 #[cfg(test)]

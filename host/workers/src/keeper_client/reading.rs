@@ -1,15 +1,16 @@
 //! What the host hears of its keeper, and what it does about workers of whom it hears nothing: the keeper stands still, or
 //! is gone.
 
-use super::held::{Ending, Held, end_orphans_of, look_at_all};
-use super::table::{Outgoing, Running, SpawnRefusal, SpawnedWorker, Table, WorkerEnd, is_stopped, lock};
+use super::held::{Ended, Ending, Held, end_orphans_of, look_at_all};
+use super::table::{Outgoing, Running, SpawnRefusal, SpawnedWorker, Table, WorkerEnd, lock};
 use cjm_platform::Pid;
 use cjm_platform::poll::{self, Interest};
 use cjm_platform::seqpacket::{Received, SeqPacket};
+use cjm_platform::tree::is_stopped;
 use cjm_wire::keeper::{ExitWord, HostToKeeper, KeeperToHost};
 use cjm_wire::link::ExitStatus;
 use std::cell::LazyCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -45,7 +46,8 @@ pub(super) fn read_until_gone(
     }
 }
 
-/// The keeper's next message; None where it cannot be heard any more. Meanwhile tells the ends of workers that a keeper which stands still does not tell.
+/// The keeper's next message; None where it cannot be heard any more. Meanwhile tells the ends of workers that a keeper
+/// which stands still does not tell.
 fn receive(keeper: Pid, socket: &SeqPacket, table: &Mutex<Table>) -> Option<Received> {
     loop {
         let (living, is_one_untold) = {
@@ -60,13 +62,28 @@ fn receive(keeper: Pid, socket: &SeqPacket, table: &Mutex<Table>) -> Option<Rece
         if ready[0].readable {
             return socket.recv().ok();
         }
-        tell_untold(keeper, table);
+        tell_untold(keeper, table, |living| end_orphans_of(keeper, living, END_TREE_MAX));
     }
 }
 
-/// Notes which workers have ended, and tells of those that a stopped keeper has not told for a time.
-fn tell_untold(keeper: Pid, table: &Mutex<Table>) {
-    let mut table = lock(table);
+/// Notes which workers have ended, and tells of those that a stopped keeper has not told for a time. What they have left is
+/// ended by `end_left`, which is given the workers that live.
+fn tell_untold(keeper: Pid, table: &Mutex<Table>, end_left: impl FnOnce(&BTreeSet<Pid>) -> Ended) {
+    let Some((over, living)) = take_untold(keeper, &mut lock(table)) else { return };
+    // What they have left fell to the keeper, which cannot clear it. Whoever starts a worker does not wait for that.
+    let begun = Instant::now();
+    let ended = end_left(&living);
+    if !ended.all {
+        tracing::warn!("processes of a dead worker may live on: its keeper stands still");
+    }
+    for Running { end, held, .. } in over {
+        let status = held.and_then(|held| held.status());
+        let _ = end.send(WorkerEnd::cleared(status, ended.descendants_killed, begun.elapsed()));
+    }
+}
+
+/// The workers whose ends are to be told, and those that live; None where there is nothing to tell.
+fn take_untold(keeper: Pid, table: &mut Table) -> Option<(Vec<Running>, BTreeSet<Pid>)> {
     let now = Instant::now();
     for running in table.running.values_mut() {
         if running.ended.is_none() && running.held.as_ref().is_some_and(|held| held.has_ended()) {
@@ -75,20 +92,11 @@ fn tell_untold(keeper: Pid, table: &Mutex<Table>) {
     }
     let overdue = |running: &Running| running.ended.is_some_and(|at| now - at >= UNTOLD_MAX);
     if !table.running.values().any(overdue) || !is_stopped(keeper) {
-        return;
+        return None;
     }
     let over: Vec<Running> =
         table.running.extract_if(|_, running| overdue(running)).map(|(_, one)| one).collect();
-    // What they have left fell to the keeper, which cannot clear it.
-    let begun = Instant::now();
-    let ended = end_orphans_of(keeper, &table.living(), END_TREE_MAX);
-    if !ended.all {
-        tracing::warn!("processes of a dead worker may live on: its keeper stands still");
-    }
-    for Running { end, held, .. } in over {
-        let status = held.and_then(|held| held.status());
-        let _ = end.send(WorkerEnd::cleared(status, ended.descendants_killed, begun.elapsed()));
-    }
+    Some((over, table.living()))
 }
 
 /// Takes over what the keeper says; what is to be answered.
@@ -100,7 +108,7 @@ fn note(keeper: Pid, table: &Mutex<Table>, event: KeeperToHost) -> Option<HostTo
             let held = Held::child_of(keeper, pid).map(Arc::new);
             let pending = {
                 let mut table = lock(table);
-                table.running.insert(worker.clone(), Running { end: end_sender, held, ended: None });
+                table.running.insert(worker.clone(), Running::new(end_sender, held));
                 table.spawning.remove(&worker)
             };
             let spawned = SpawnedWorker { pid: u32::try_from(pid).unwrap_or_default(), end };
@@ -195,6 +203,46 @@ mod tests {
     use super::*;
     use crate::keeper_client::held::tests::Process;
 
+    /// A stopped process in the place of a keeper, and its one worker, which has ended and of which nothing was told since.
+    fn untold(since: Instant) -> (Process, Mutex<Table>, oneshot::Receiver<WorkerEnd>) {
+        let keeper = Process::sleeper();
+        keeper.stop();
+        let (end, told) = oneshot::channel();
+        let mut table = Table::default();
+        table.running.insert("w".to_owned(), Running { ended: Some(since), ..Running::new(end, None) });
+        (keeper, Mutex::new(table), told)
+    }
+
+    #[test]
+    fn nobody_waits_for_the_table_while_what_fell_to_a_stopped_keeper_is_ended() {
+        let (keeper, table, mut told) = untold(Instant::now() - UNTOLD_MAX);
+        tell_untold(keeper.pid(), &table, |living| {
+            assert!(table.try_lock().is_ok(), "starts of other workers need it");
+            assert!(living.is_empty());
+            Ended { all: true, descendants_killed: 3 }
+        });
+        assert_eq!(told.try_recv().expect("told").descendants_killed, 3);
+        assert!(lock(&table).running.is_empty(), "told once");
+    }
+
+    #[test]
+    fn an_end_that_a_stopped_keeper_may_still_tell_is_left_to_it() {
+        // Later than now: no time has passed, however long this takes.
+        let (keeper, table, mut told) = untold(Instant::now() + ORPHAN_CLEARS_ITSELF_MAX * 100);
+        tell_untold(keeper.pid(), &table, |_| panic!("too early"));
+        assert!(told.try_recv().is_err() && lock(&table).running.contains_key("w"));
+    }
+
+    #[test]
+    fn a_worker_that_nobody_waits_for_is_known_until_it_has_ended() {
+        let (worker, table) = (Process::sleeper(), Mutex::default());
+        let event = KeeperToHost::Spawned { worker: "w".to_owned(), pid: worker.pid().as_raw() };
+        let answer = note(Pid::current(), &table, event);
+        assert_eq!(answer, Some(HostToKeeper::Kill { worker: "w".to_owned() }));
+        // A keeper that stands still does not hear that: the host ends it, and spares it where it ends others.
+        assert_eq!(lock(&table).living(), BTreeSet::from([worker.pid()]));
+    }
+
     #[test]
     fn workers_that_do_not_end_delay_no_other_and_are_given_up_side_by_side() {
         const WORKERS: usize = 4;
@@ -207,7 +255,7 @@ mod tests {
             let shown = if is_last { *pid } else { pids[WORKERS] };
             let held = Some(Arc::new(Held::beyond_signals(shown, *pid)));
             let (end, told) = oneshot::channel();
-            running.insert(at.to_string(), Running { end, held, ended: None });
+            running.insert(at.to_string(), Running::new(end, held));
             ends.push(told);
         }
         let begun = Instant::now();

@@ -2,7 +2,6 @@
 
 use super::held::Held;
 use cjm_platform::Pid;
-use cjm_platform::tree::process_info;
 use cjm_wire::keeper::HostToKeeper;
 use cjm_wire::link::ExitStatus;
 use std::collections::{BTreeSet, HashMap};
@@ -56,6 +55,8 @@ pub(super) struct Running {
     pub(super) held: Option<Arc<Held>>,
     /// Seen to have ended, of which the keeper has said nothing yet.
     pub(super) ended: Option<Instant>,
+    /// The host ends it in its keeper's place.
+    pub(super) is_being_ended: bool,
 }
 
 pub(super) struct Outgoing {
@@ -64,10 +65,24 @@ pub(super) struct Outgoing {
 }
 
 impl Table {
+    /// The process of a worker that is to be ended in its keeper's place; None where that is being done already.
+    pub(super) fn begin_ending(&mut self, worker: &str) -> Option<Arc<Held>> {
+        let running = self.running.get_mut(worker).filter(|running| !running.is_being_ended)?;
+        let held = running.held.clone()?;
+        running.is_being_ended = true;
+        Some(held)
+    }
+
     /// The workers that live, as far as is known.
     pub(super) fn living(&self) -> BTreeSet<Pid> {
         let held = self.running.values().filter_map(|running| running.held.as_ref());
         held.filter(|held| !held.has_ended()).map(|held| held.pid()).collect()
+    }
+}
+
+impl Running {
+    pub(super) fn new(end: oneshot::Sender<WorkerEnd>, held: Option<Arc<Held>>) -> Self {
+        Self { end, held, ended: None, is_being_ended: false }
     }
 }
 
@@ -86,11 +101,6 @@ impl SpawnRefusal {
             next_step: "try again: the host starts a new keeper".to_owned(),
         }
     }
-}
-
-/// Whether a keeper stands still by SIGSTOP, or under a debugger.
-pub(super) fn is_stopped(keeper: Pid) -> bool {
-    process_info(keeper).is_some_and(|info| matches!(info.state, 'T' | 't'))
 }
 
 pub(super) fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {

@@ -1,5 +1,8 @@
 //! The host's side against a process in the place of a keeper, which says what a test makes it say.
 
+use super::held::Held;
+use super::held::tests::Process;
+use super::table::Running;
 use super::*;
 use cjm_platform::tree::{descendants, process_info};
 use cjm_wire::keeper::ExitWord;
@@ -260,6 +263,28 @@ async fn what_fell_to_a_stopped_keeper_is_counted_with_the_end_that_it_does_not_
     PidFd::open(pid).unwrap().send_signal(Signal::KILL).unwrap();
     let end = tokio::time::timeout(KEEPER_ANSWER_MAX, worker.end).await.expect("it is told").unwrap();
     assert_eq!((end.status, end.descendants_killed), (Some(ExitStatus::Signal(9)), 1));
+}
+
+#[tokio::test]
+async fn a_worker_that_is_killed_again_is_ended_once() {
+    let mute = Mute::new();
+    mute.stop().await;
+    let (shown, told) = (Process::sleeper(), Process::sleeper());
+    let held = Arc::new(Held::beyond_signals(shown.pid(), told.pid()));
+    let (sender, end) = oneshot::channel();
+    let worker = WorkerSessionId::from_text("w");
+    let running = Running::new(sender, Some(Arc::clone(&held)));
+    lock(&mute.keeper.table).running.insert(worker.to_string(), running);
+    mute.keeper.kill(&worker);
+    let is_begun = |session: &str| lock(&mute.keeper.table).begin_ending(session).is_none();
+    assert!(lock(&mute.keeper.table).running.contains_key(worker.as_str()), "it takes its time");
+    assert!(is_begun(worker.as_str()));
+    for _ in 0..5 {
+        mute.keeper.kill(&worker);
+    }
+    // The table, the reader and this test hold it, and one who ends it has two.
+    assert!(Arc::strong_count(&held) <= 5, "{}", Arc::strong_count(&held));
+    tokio::time::timeout(KEEPER_ANSWER_MAX, end).await.expect("it is told").unwrap();
 }
 
 #[tokio::test]

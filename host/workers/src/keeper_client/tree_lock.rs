@@ -1,9 +1,9 @@
 //! What stands in `tree.lock` about the keeper that holds it, for the next host, which waits for it and knows it by nothing
 //! else.
 
-use super::table::is_stopped;
 use cjm_platform::Pid;
 use cjm_platform::lock::{FileLock, has_open};
+use cjm_platform::tree::is_stopped;
 use std::io;
 use std::path::Path;
 

@@ -1,8 +1,16 @@
 //! Real trees, ended from outside. A shell stands for a worker.
 
 use super::*;
+use cjm_platform::fds::{NofileLimit, nofile_limit, restore_nofile};
 use cjm_platform::process;
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
 use std::process::{Child, Command, Stdio};
+
+/// Ends its first thread and sleeps in another one: it looks like a zombie, and lives.
+const WITHOUT_ITS_FIRST_THREAD: &str = "import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(1000,)).start()
+ctypes.CDLL(None).pthread_exit(None)";
 
 /// Longer than anything here takes, so that nothing is given up.
 const LONG: Duration = Duration::from_secs(20);
@@ -24,6 +32,13 @@ impl Process {
 
     pub(crate) fn sleeper() -> Self {
         Self::start(Command::new("sleep").arg("1000"))
+    }
+
+    pub(crate) fn stop(&self) {
+        PidFd::open(self.pid()).and_then(|pidfd| pidfd.send_signal(Signal::STOP)).expect("sent");
+        while !tree::is_stopped(self.pid()) {
+            std::thread::yield_now();
+        }
     }
 
     pub(crate) fn pid(&self) -> Pid {
@@ -57,7 +72,115 @@ fn tree() -> (Process, Arc<Held>) {
 }
 
 fn lives(info: &ProcessInfo) -> bool {
-    process_info(info.pid).is_some_and(|now| now.state != 'Z' && now.start_ticks == info.start_ticks)
+    // Not by its state: a zombie may have threads that run.
+    PidFd::open(info.pid).is_ok_and(|pidfd| {
+        let is_it = process_info(info.pid).is_some_and(|now| now.start_ticks == info.start_ticks);
+        is_it && !pidfd.has_exited().expect("asked")
+    })
+}
+
+/// The one among these that looks like a zombie and lives; waits for it.
+fn without_its_first_thread(look: impl Fn() -> Vec<ProcessInfo>) -> ProcessInfo {
+    let begun = Instant::now();
+    loop {
+        if let Some(info) = look().into_iter().find(|info| info.state == 'Z' && lives(info)) {
+            return info;
+        }
+        assert!(begun.elapsed() < LONG, "python3 with ctypes is needed");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_process_whose_first_thread_has_ended_is_ended_too() {
+    let script = format!("python3 -c '{WITHOUT_ITS_FIRST_THREAD}' & exec sleep 1000");
+    let (_child, held) = shell(&script, 1);
+    let info = without_its_first_thread(|| descendants(held.pid).expect("readable"));
+    assert_eq!(held.end_tree(LONG), Ended { all: true, descendants_killed: 1 });
+    assert!(!lives(&info));
+}
+
+#[test]
+fn a_worker_whose_first_thread_has_ended_has_not_and_can_stand_still() {
+    let child = Process::start(Command::new("python3").args(["-c", WITHOUT_ITS_FIRST_THREAD]));
+    let held = Arc::new(Held::child_of(Pid::current(), child.pid().as_raw()).expect("ours"));
+    without_its_first_thread(|| process_info(child.pid()).into_iter().collect());
+    assert!(!held.has_ended() && !held.is_stopped());
+    assert_eq!(held.status(), None, "what its first thread left is not its status");
+    child.stop();
+    assert!(held.is_stopped());
+    assert_eq!(held.end_tree(LONG), Ended { all: true, descendants_killed: 0 });
+    assert_eq!(held.status(), Some(ExitStatus::Signal(9)));
+    assert!(!held.is_stopped(), "a zombie stands still no more");
+}
+
+#[test]
+fn a_number_that_means_another_process_by_now_is_not_signalled() {
+    let child = Process::sleeper();
+    let info = process_info(child.pid()).expect("it lives");
+    let before = ProcessInfo { start_ticks: info.start_ticks - 1, ..info };
+    let mut doomed = Doomed::default();
+    assert!(!doomed.kill_living(Some(&[before])), "something is there");
+    assert_eq!(doomed.count(), 0);
+    assert!(lives(&info));
+}
+
+#[test]
+fn a_worker_that_ended_by_itself_while_its_tree_was_ended_is_not_told_as_cleared() {
+    let child = Process::sleeper();
+    let held = Arc::new(Held::child_of(Pid::current(), child.pid().as_raw()).expect("ours"));
+    let mut ending = Ending::begin(Arc::clone(&held), LONG);
+    child.stop();
+    assert_eq!(ending.look(&LazyCell::new(look_at_all)), None, "nothing is known of it yet");
+    // Whatever was below it hangs elsewhere from now on.
+    held.pidfd.send_signal(Signal::KILL).expect("sent");
+    assert!(held.pidfd.wait_exit(LONG).expect("asked"));
+    assert_eq!(ending.look(&LazyCell::new(look_at_all)), None);
+    let ended = ending.look(&LazyCell::new(look_at_all));
+    assert_eq!(ended, Some(Ended { all: false, descendants_killed: 0 }));
+}
+
+#[test]
+fn what_was_killed_is_waited_for_as_long_as_there_is_time() {
+    let child = Process::sleeper();
+    let pidfd = PidFd::open(child.pid()).expect("it lives");
+    // As if it had been killed: nothing says when a process that was ends.
+    let doomed = Doomed(BTreeMap::from([((child.pid(), 0), pidfd)]));
+    let (begun, limit) = (Instant::now(), Duration::from_millis(50));
+    assert!(!doomed.ended(true, begun + limit).all, "it lives");
+    assert!(begun.elapsed() >= limit);
+    PidFd::open(child.pid()).and_then(|pidfd| pidfd.send_signal(Signal::KILL)).expect("sent");
+    assert_eq!(doomed.ended(true, Instant::now() + LONG), Ended { all: true, descendants_killed: 1 });
+    assert!(!doomed.ended(false, Instant::now() + LONG).all, "others may live");
+}
+
+/// Runs in a process of its own: the limit holds for all threads.
+#[test]
+fn processes_that_cannot_be_read_are_not_taken_for_none() {
+    const ALONE: &str = "CJM_TEST_ALONE";
+    const NAME: &str = "keeper_client::held::tests::processes_that_cannot_be_read_are_not_taken_for_none";
+    if std::env::var_os(ALONE).is_none() {
+        let mut again = Command::new(std::env::current_exe().expect("this test"));
+        let output = again.args([NAME, "--exact"]).env(ALONE, "1").output().expect("started");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+        return;
+    }
+    let (orphan, own) = (Process::sleeper(), Pid::current());
+    let info = process_info(orphan.pid()).expect("it lives");
+    let before = nofile_limit();
+    let next = File::open("/dev/null").expect("opened").as_raw_fd();
+    // With one descriptor the list of all processes can be read, and none of them.
+    for left in [0, 1] {
+        let soft = u64::try_from(next + left).expect("positive");
+        restore_nofile(NofileLimit { soft: Some(soft), ..before }).expect("lowered");
+        let ended = end_orphans_of(own, &BTreeSet::new(), Duration::from_millis(50));
+        restore_nofile(before).expect("set back");
+        assert_eq!(ended, Ended { all: false, descendants_killed: 0 }, "{left} descriptors left");
+        assert!(lives(&info));
+    }
+    let ended = end_orphans_of(own, &BTreeSet::new(), LONG);
+    assert_eq!(ended, Ended { all: true, descendants_killed: 1 });
 }
 
 #[test]
@@ -92,7 +215,7 @@ fn what_comes_while_orphans_are_killed_is_killed_too_and_all_are_counted_once() 
     let infos = [0, 1, 2].map(|at: usize| process_info(children[at].pid()).expect("it lives"));
     let mut looks = vec![vec![infos[2]], vec![infos[0], infos[1]], vec![infos[0]]];
     let mut doomed = Doomed::default();
-    assert!(doomed.until_clear(Instant::now() + LONG, || Some(looks.pop().unwrap_or_default())));
+    assert!(doomed.until_clear(Instant::now() + LONG, || looks.pop().or(Some(Vec::new()))));
     assert_eq!(doomed.count(), 3);
     while !doomed.have_ended() {
         std::thread::yield_now();
@@ -131,46 +254,4 @@ fn a_process_of_somebody_else_is_not_held() {
         Held::child_of(Pid::current(), i32::MAX).is_none() && Held::child_of(Pid::current(), 0).is_none()
     );
     assert!(held.end_tree(LONG).all);
-}
-
-/// Its first thread has ended, and it stands as a zombie, while another goes on.
-#[test]
-fn a_process_without_its_first_thread_is_ended_like_any_other() {
-    process::become_subreaper().expect("subreaper");
-    let script = "import ctypes, threading, time\n\
-                  threading.Thread(target=time.sleep, args=(1000,)).start()\n\
-                  ctypes.CDLL(None).pthread_exit(None)";
-    let (mut child, held) = shell(&format!("/usr/bin/python3 -c '{script}' & exec sleep 1000"), 1);
-    let below = loop {
-        let below = descendants(held.pid).expect("readable").into_iter().find(|info| info.state == 'Z');
-        if let Some(below) = below {
-            break below;
-        }
-        std::thread::yield_now();
-    };
-    let pidfd = PidFd::open(below.pid).expect("it lives");
-    assert!(!pidfd.has_exited().expect("asked"), "its other thread goes on");
-    let ended = held.end_tree(LONG);
-    assert_eq!(ended, Ended { all: true, descendants_killed: 1 });
-    assert!(pidfd.has_exited().expect("asked"));
-    let _ = child.0.wait();
-}
-
-#[test]
-fn a_number_that_means_another_process_by_now_is_not_signalled() {
-    let other = Process::sleeper();
-    let mut info = process_info(other.pid()).expect("it lives");
-    info.start_ticks += 1;
-    let mut doomed = Doomed::default();
-    assert!(!doomed.kill_living(&[info]), "what was seen is not known to have ended");
-    assert_eq!(doomed.count(), 0);
-    assert!(process_info(other.pid()).is_some_and(|info| info.state != 'Z'));
-    assert!(!PidFd::open(other.pid()).and_then(|pidfd| pidfd.has_exited()).expect("asked"));
-}
-
-#[test]
-fn what_cannot_be_looked_at_is_not_clear() {
-    let mut doomed = Doomed::default();
-    assert!(!doomed.until_clear(Instant::now(), || None));
-    assert!(doomed.until_clear(Instant::now(), || Some(Vec::new())));
 }
