@@ -79,6 +79,15 @@ fn lives(info: &ProcessInfo) -> bool {
     })
 }
 
+/// A process that ends with this, wherever it hangs by then.
+struct Killed(PidFd);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.send_signal(Signal::KILL);
+    }
+}
+
 /// The one among these that looks like a zombie and lives; waits for it.
 fn without_its_first_thread(look: impl Fn() -> Vec<ProcessInfo>) -> ProcessInfo {
     let begun = Instant::now();
@@ -96,6 +105,7 @@ fn a_process_whose_first_thread_has_ended_is_ended_too() {
     let script = format!("python3 -c '{WITHOUT_ITS_FIRST_THREAD}' & exec sleep 1000");
     let (_child, held) = shell(&script, 1);
     let info = without_its_first_thread(|| descendants(held.pid).expect("readable"));
+    let _killed = Killed(PidFd::open(info.pid).expect("it lives"));
     assert_eq!(held.end_tree(LONG), Ended { all: true, descendants_killed: 1 });
     assert!(!lives(&info));
 }
