@@ -36,7 +36,9 @@ impl Process {
 
     pub(crate) fn stop(&self) {
         PidFd::open(self.pid()).and_then(|pidfd| pidfd.send_signal(Signal::STOP)).expect("sent");
+        let begun = Instant::now();
         while !tree::is_stopped(self.pid()) {
+            assert!(begun.elapsed() < LONG, "it does not stand still");
             std::thread::yield_now();
         }
     }
