@@ -6,6 +6,7 @@ only the end of this process, and what a kernel seldom answers, are played.
 """
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -171,10 +172,11 @@ class Frames(unittest.TestCase):
         """A thread that waits for itself is told of its end."""
 
         def too_late(*_):
-            raise TimeoutError("a thread waits for itself")
+            # No OSError, which the channel takes for the end of its peer.
+            raise AssertionError("a thread waits for itself")
 
         before = signal.signal(signal.SIGALRM, too_late)
-        signal.alarm(DEADLINE_SECONDS // 6)
+        signal.alarm(DEADLINE_SECONDS // 2)
         try:
             yield
         finally:
@@ -221,12 +223,13 @@ class Frames(unittest.TestCase):
                 self.assertIn(got, [b"".join(some) for some in ([whole, *others], [*others, whole])], step)
 
     def test_signals_that_send_in_any_moment_hold_up_no_send(self):
-        sent = 0
+        numbers, sent = itertools.count(1), []
 
         def handler(*_):
-            nonlocal sent
-            sent += 1
-            self.channel.send(frames.RECORD, sent, b"from the handler")
+            number = next(numbers)
+            # On a busy machine the next signal comes here, and what its handler sends is sent first.
+            self.channel.send(frames.RECORD, number, b"from the handler")
+            sent.append(number)
 
         def read():
             while not found or found[-1][0] != frames.END:
@@ -242,15 +245,18 @@ class Frames(unittest.TestCase):
             signal.setitimer(signal.ITIMER_VIRTUAL, 0.0002, 0.0002)
             try:
                 number = 0
-                while sent < 100 or number < 20000:
+                while len(sent) < 100:
                     number += 1
                     self.channel.send(frames.RESULT, number, b"x")
             finally:
                 signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         self.channel.send(frames.END, 0)
         reader.join(DEADLINE_SECONDS)
-        for kind, last in ((frames.RESULT, number), (frames.RECORD, sent)):
-            self.assertEqual([frame[1] for frame in found if frame[0] == kind], list(range(1, last + 1)))
+        # Compared without a list of the differences, which takes a minute.
+        self.assertTrue([frame[1] for frame in found if frame[0] == frames.RESULT] == list(range(1, number + 1)))
+        # Each once.
+        arrived = sorted(frame[1] for frame in found if frame[0] == frames.RECORD)
+        self.assertEqual(arrived, list(range(1, len(sent) + 1)))
 
     def test_nothing_is_written_for_a_peer_that_is_gone(self):
         self.peer.close()
