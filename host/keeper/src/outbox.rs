@@ -72,7 +72,11 @@ impl Outbox {
 
     /// The last words: waits a little for a slow reader, not for one that has stopped.
     pub(crate) fn flush_finally(&mut self, control: &SeqPacket) {
-        let give_up = Instant::now() + FLUSH_WAIT;
+        self.flush_within(control, FLUSH_WAIT);
+    }
+
+    fn flush_within(&mut self, control: &SeqPacket, wait: Duration) {
+        let give_up = Instant::now() + wait;
         self.flush(control);
         while !self.waiting.is_empty() {
             let left = give_up.saturating_duration_since(Instant::now());
@@ -81,5 +85,57 @@ impl Outbox {
                 _ => return,
             };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cjm_platform::seqpacket::Received;
+
+    /// More than a socket holds.
+    const COUNT: usize = 2000;
+    /// Longest wait for a reader that reads.
+    const WAIT: Duration = Duration::from_secs(20);
+
+    /// What nobody has read yet fills the socket, and the rest waits.
+    fn full() -> (Outbox, SeqPacket, SeqPacket) {
+        let (ours, theirs) = SeqPacket::pair().expect("a pair");
+        let mut outbox = Outbox::default();
+        for n in 0..COUNT {
+            outbox.push(&KeeperToHost::Trouble { message: n.to_string() }, None);
+        }
+        outbox.flush(&ours);
+        assert!(!outbox.is_empty(), "the socket took all of it");
+        (outbox, ours, theirs)
+    }
+
+    #[test]
+    fn the_last_words_wait_for_a_reader_that_is_slow() {
+        let (mut outbox, ours, theirs) = full();
+        let reader = std::thread::spawn(move || {
+            let mut told = Vec::new();
+            while let Some(Received::Message(message)) = theirs.recv_timeout(WAIT).expect("it can be read") {
+                match serde_json::from_slice(&message.bytes).expect("a message") {
+                    KeeperToHost::Trouble { message } => told.push(message),
+                    other => panic!("instead of Trouble came {other:?}"),
+                }
+            }
+            told
+        });
+        outbox.flush_within(&ours, WAIT);
+        drop(ours);
+        assert_eq!(reader.join().expect("no panic"), (0..COUNT).map(|n| n.to_string()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_last_words_wait_for_nobody_who_has_stopped_or_gone() {
+        let (mut outbox, ours, theirs) = full();
+        let begun = Instant::now();
+        outbox.flush_finally(&ours);
+        assert!(begun.elapsed() >= FLUSH_WAIT && begun.elapsed() < WAIT && !outbox.is_empty());
+        drop(theirs);
+        outbox.flush_within(&ours, 2 * WAIT);
+        assert!(begun.elapsed() < WAIT, "{:?}", begun.elapsed());
     }
 }

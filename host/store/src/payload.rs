@@ -92,6 +92,15 @@ impl Payloads {
 
     /// Makes sure that the file is there, complete and on disk. Blocks; may be repeated.
     pub(crate) fn ensure(&self, payload: &PendingPayload) -> Result<(), StoreError> {
+        self.ensure_on(|| available(&self.dir), payload)
+    }
+
+    /// The same on a disk with so much room.
+    fn ensure_on(
+        &self,
+        free: impl FnOnce() -> Option<u64>,
+        payload: &PendingPayload,
+    ) -> Result<(), StoreError> {
         // Several writers of one content in one process must not share a temporary file.
         static UNIQUE: AtomicU64 = AtomicU64::new(0);
         let path = self.path(&payload.hash);
@@ -106,7 +115,7 @@ impl Payloads {
             _ => {}
         }
         // Others must not find the disk full for the time it takes to find out that this does not fit.
-        if let Some(free) = available(&self.dir)
+        if let Some(free) = free()
             && free < bytes as u64 + LEFT_FREE_BYTES
         {
             return Err(StoreError::NoRoom { bytes, reason: format!("{free} bytes are free") });
@@ -262,6 +271,22 @@ mod tests {
         assert!(matches!(payloads.load(&body), Err(StoreError::Unreadable { .. })));
         let outside = Body::File { hash: "../../etc/passwd".into(), bytes: 1 };
         assert!(matches!(payloads.load(&outside), Err(StoreError::Unreadable { .. })));
+    }
+
+    /// Who finds the disk full otherwise are the ends of running jobs.
+    #[test]
+    fn a_body_is_written_only_where_it_leaves_room_for_the_journal() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let payloads = Payloads::of(dir.path());
+        let body = PendingPayload { hash: "a".repeat(64), content: b"body".to_vec() };
+        let needed = body.content.len() as u64 + LEFT_FREE_BYTES;
+        let told = payloads.ensure_on(|| Some(needed - 1), &body).expect_err("it takes what is to stay free");
+        assert!(matches!(told, StoreError::NoRoom { bytes: 4, .. }), "{told:?}");
+        assert!(!payloads.path(&body.hash).exists(), "nothing of it was written");
+        payloads.ensure_on(|| Some(needed), &body).expect("it leaves enough");
+        payloads.ensure_on(|| Some(0), &body).expect("one that is there takes no more room");
+        fs::remove_file(payloads.path(&body.hash)).expect("removed");
+        payloads.ensure_on(|| None, &body).expect("a disk that does not say so is tried");
     }
 
     #[test]

@@ -162,6 +162,28 @@ async fn a_commit_that_does_not_fit_fails_alone_while_small_ones_are_written() {
     assert_eq!(probes, 0, "what was tried is taken away again");
 }
 
+/// A checkpoint would spend the room of the reserve on the pages of the database.
+#[tokio::test]
+async fn no_checkpoint_runs_while_the_reserve_is_given_up() {
+    let (_dir, disk, journal) = faulty();
+    let mut gate = journal.gate();
+    let tell = |n| journal.commit(Commit::telling().row(account("j", n)));
+    tell(0).await.expect("written");
+    disk.set(Plan::Fail(DiskStep::Write, ffi::SQLITE_FULL));
+    let waiting = tokio::spawn(tell(1));
+    until(&mut gate, false).await;
+    // One attempt found the disk full, and the next one is made in the room of the reserve.
+    disk.has_begun(4).await;
+    disk.set(Plan::Healthy);
+    waiting.await.expect("no panic").expect("written after all");
+    until(&mut gate, true).await;
+    tell(2).await.expect("written");
+    let seen = disk.checkpoints.lock().expect("lock").clone();
+    let given_up: Vec<_> = seen.iter().filter(|(has_reserve, _)| !has_reserve).collect();
+    assert!(!given_up.is_empty() && given_up.iter().all(|(_, pages)| *pages == 0), "{seen:?}");
+    assert!(seen[0].1 > 0 && seen.last() == seen.first(), "they go on as before: {seen:?}");
+}
+
 #[tokio::test]
 async fn who_waits_for_a_disk_is_told_in_time_and_the_commit_waits_on() {
     let (dir, disk, journal) = faulty();

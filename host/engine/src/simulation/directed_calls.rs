@@ -274,6 +274,23 @@ fn told_of_calls(set: &Set) -> Vec<[String; 3]> {
     })
 }
 
+/// Whoever reads the journal would think that its caller has it.
+#[tokio::test(start_paused = true)]
+async fn a_result_that_nobody_got_any_more_is_told_as_the_end_of_its_call() {
+    let set = sound_stage();
+    let Set { host, instance, .. } = &set;
+    let second = Duration::from_secs(1);
+    host.call(&instance.id, direct("stubborn"), Some(second)).await.expect_err("it is late");
+    tokio::time::sleep(second).await;
+    tokio::time::timeout(second, host.call(&instance.id, direct("stubborn"), None)).await.expect_err("hangs");
+    tokio::time::sleep(second).await;
+    let own = host.services().run_id.to_string();
+    let expected = [["failed", "call.deadline", &own], ["cancelled", "call.cancelled", &own]];
+    assert_eq!(told_of_calls(&set), expected.map(|row| row.map(str::to_owned)).to_vec());
+    assert!(set.seen.lock().expect("not poisoned").kills.is_empty(), "both answered when they were asked");
+    set.host.shutdown().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_no_job_and_brings_no_result_has_its_row() {
     let set = sound_stage();

@@ -167,6 +167,31 @@ fn shutdown_reports_every_end_and_leaves_nothing() {
     assert_eq!(host.keeper_status(), WaitStatus::Exited { code: 0 });
 }
 
+/// Among them is how the last workers ended.
+#[test]
+fn a_host_that_is_behind_still_reads_the_last_words() {
+    let mut host = Host::start(None);
+    host.spawn("a", "exec sleep 1000");
+    // Each is answered, and a socket holds fewer answers.
+    let count = 2000;
+    for _ in 0..count {
+        host.control().send(b"[]", &[]).unwrap();
+    }
+    host.send(&HostToKeeper::Shutdown);
+    // From the end of its last worker on, nothing but what was not read keeps the keeper.
+    let start = Instant::now();
+    while !tree::descendants(host.keeper).unwrap().is_empty() {
+        assert!(start.elapsed() < WAIT, "the worker stays");
+        std::thread::yield_now();
+    }
+    for n in 0..count {
+        let told = host.recv().0;
+        assert!(matches!(told, KeeperToHost::Trouble { .. }), "message {n} is {told:?}");
+    }
+    assert_eq!(host.exited().status, KILLED);
+    assert_eq!(host.keeper_status(), WaitStatus::Exited { code: 0 });
+}
+
 #[test]
 fn a_keeper_told_to_end_says_so_kills_all_and_ends() {
     let mut host = Host::start(None);

@@ -20,6 +20,8 @@ pub(crate) struct FaultyDisk {
     pub(crate) begins: watch::Sender<usize>,
     /// How long each of them would have waited for another process, in milliseconds.
     pub(crate) patience_ms: Mutex<Vec<i64>>,
+    /// For each of them, whether the reserve was there, and after how many pages a checkpoint would have run.
+    pub(crate) checkpoints: Mutex<Vec<(bool, i64)>>,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +60,11 @@ impl FaultyDisk {
     fn about_to_begin(&self, connection: &Connection) -> rusqlite::Result<()> {
         let patience = connection.pragma_query_value(None, "busy_timeout", |row| row.get(0))?;
         self.patience_ms.lock().expect("lock").push(patience);
+        let pages = connection.pragma_query_value(None, "wal_autocheckpoint", |row| row.get(0))?;
+        let has_reserve = connection
+            .path()
+            .is_some_and(|path| Path::new(path).with_file_name(cjm_store::room::RESERVE_FILE).exists());
+        self.checkpoints.lock().expect("lock").push((has_reserve, pages));
         let held = {
             let mut plan = self.plan.lock().expect("lock");
             matches!(*plan, Plan::Hold(_)).then(|| std::mem::take(&mut *plan))

@@ -22,6 +22,8 @@ const JOURNEYS: &str = "cjm-tests";
 /// The packages of those programs. They are built for every journey: one that was left with another fault in it would be
 /// started otherwise.
 const PROGRAMS: [&str; 2] = ["cjm-ctl", "cjm-worker"];
+/// Its tests start an example, which `cargo test --test` does not build.
+const KEEPER: &str = "cjm-keeper";
 
 /// The copy.
 pub(crate) struct Copy {
@@ -93,6 +95,11 @@ impl Copy {
             self.in_copy(&mut programs).args(["build", "--quiet", "--bins"]);
             programs.args(PROGRAMS.iter().flat_map(|package| ["--package", package]));
             builds.push(programs);
+        }
+        if mutation.package == KEEPER {
+            let mut example = cargo();
+            self.in_copy(&mut example).args(["build", "--quiet", "--package", KEEPER, "--examples"]);
+            builds.push(example);
         }
         for mut build in builds {
             let built = build.output().with_context(|| format!("{build:?} did not start"))?;
