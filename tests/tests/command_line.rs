@@ -192,6 +192,28 @@ fn whoever_holds_the_diagnostics_holds_no_command() {
     world.assert_nothing_left();
 }
 
+/// Neither what is to be written nor what is to be forgotten waits long for somebody who holds the journal.
+#[test]
+fn whoever_holds_the_journal_is_told_of_after_seconds() {
+    let world = world();
+    let call = ["call", "shell", "--action", "fail"];
+    let _ = world.run(&call).expect(exit::TOOL_FAILED);
+    let other = rusqlite::Connection::open(world.journal()).expect("opens");
+    for holds in ["BEGIN IMMEDIATE", "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE"] {
+        other.execute_batch(holds).expect("locked");
+        let held = world.start(&call).wait(Duration::from_secs(12)).expect(exit::STORE);
+        assert!(
+            held.stderr.contains("database is locked") && held.stderr.contains("end the other program"),
+            "{}",
+            held.describe()
+        );
+        other.execute_batch("ROLLBACK").expect("let go");
+    }
+    drop(other);
+    let _ = world.run(&call).expect(exit::TOOL_FAILED);
+    world.assert_nothing_left();
+}
+
 #[test]
 fn a_signal_cancels_clears_and_gives_its_exit_code() {
     let composition = "name: w\nnodes:\n  w: {capability: shell, action: wait}\n";

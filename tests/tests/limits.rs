@@ -44,6 +44,15 @@ fn too_few_open_files_are_told_as_that_wherever_they_run_out() {
     }
     world.assert_nothing_left();
     assert_eq!(world.run(&CALL).expect(exit::OK).stdout, "hi\n");
+    // Those that only read a database, which does not say what it could not open its files for.
+    for limit in 5..20 {
+        for reads in [&["logs", "--journal"][..], &["status"]] {
+            let ended = under(&world, &format!("ulimit -n {limit}"), reads);
+            let is_told =
+                ended.code == Some(0) || ended.stderr.contains("next: raise the limit on open files");
+            assert!(is_told, "{limit}: {}", ended.describe());
+        }
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! grow. The limit decides the next step, whoever ran into it: that a file "cannot be locked" or "written" is no matter of
 //! its disk then.
 
+use cjm_platform::fds::open_fd_count;
 use cjm_platform::limits::{self, Limit};
 use cjm_wire::describe::ErrorReport;
 
@@ -16,6 +17,9 @@ const NUMBERS: [(i32, Limit); 5] = [
     (27, Limit::FileSize),
     (12, Limit::Memory),
 ];
+
+/// How many files a database has open: itself, its log and the log's index.
+const DATABASE_FILES: u64 = 3;
 
 /// Sets the next step of an error that a limit of the system is behind.
 pub(crate) fn advise(report: &mut ErrorReport) {
@@ -33,6 +37,15 @@ pub(crate) fn advise(report: &mut ErrorReport) {
     } else if said().any(|text| text.contains("out of memory") || text.contains("`ulimit -v`")) {
         // A database has no number for it, and ours comes before the system's.
         report.next_step = next_step(Limit::Memory);
+    } else if report.code.starts_with("store.")
+        && let Some(files) = limits::soft(Limit::OpenFiles)
+        && said().any(|text| text.contains("unable to open database file"))
+        // Where they cannot be counted, there was none left to count them with.
+        && !open_fd_count().is_ok_and(|open| open as u64 + DATABASE_FILES <= files)
+    {
+        // The database keeps the number to itself here too.
+        report.next_step = next_step(Limit::OpenFiles);
+        report.causes.push(format!("no more than {files} files may be open here (`ulimit -n`)"));
     } else if report.code.starts_with("store.")
         && let Some(bytes) = limits::soft(Limit::FileSize)
         && said().any(|text| text.contains("disk I/O error"))

@@ -76,12 +76,7 @@ pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> Co
         output.error(&warning);
     }
     for problem in catalog.problems() {
-        output.error(&format!(
-            "warning: {}: {}\n  next: {}",
-            problem.path.display(),
-            problem.error,
-            problem.error.next_step()
-        ));
+        output.warning_of(problem.path.display(), &problem.error);
     }
     Ok(exit::OK)
 }

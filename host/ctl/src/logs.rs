@@ -9,7 +9,7 @@ use cjm_store::{
     DIAGNOSTICS_FILE, DiagnosticsFilter, DiagnosticsReader, JOURNAL_FILE, JournalFilter, JournalReader,
     SeqChunk, SeqRecord, SeqRow, StoreError,
 };
-use cjm_wire::describe::{Described as _, exit};
+use cjm_wire::describe::exit;
 use serde::Serialize;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -229,8 +229,7 @@ impl Source {
         let Self::Journal(reader, _) = self else { return exit::OK };
         let unreadable = reader.unreadable();
         for error in &unreadable {
-            output.error(&format!("warning: the rows of an archive are missing here: {error}"));
-            output.error(&format!("  next: {}", error.next_step()));
+            output.warning_of("the rows of an archive are missing here", error);
         }
         if unreadable.is_empty() { exit::OK } else { exit::STORE }
     }

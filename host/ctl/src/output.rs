@@ -6,7 +6,7 @@ use crate::interrupt::Interrupts;
 use crate::lane::{Failed, Lane};
 use crate::visible::{one_line, visible, visible_json};
 use cjm_platform::stdio::{WriteTo, is_one_file};
-use cjm_wire::describe::{ErrorReport, exit};
+use cjm_wire::describe::{Described, ErrorReport, exit};
 use serde::Serialize;
 use std::io::IsTerminal;
 use std::path::Path;
@@ -298,6 +298,13 @@ impl Output {
     /// On stderr, always. If stderr is closed there is nobody to tell.
     pub(crate) fn error(&self, text: &str) {
         self.colored(&visible(&self.typed(text)));
+    }
+
+    /// What is missing for an error that ends nothing, on stderr; `words` stand before those of the error.
+    pub(crate) fn warning_of(&self, words: impl std::fmt::Display, error: &dyn Described) {
+        let mut report = ErrorReport::of(error);
+        crate::limits::advise(&mut report);
+        self.error(&format!("warning: {words}: {}\n  next: {}", report.message, report.next_step));
     }
 
     /// Why a document on stdout is not all of it, on stderr.

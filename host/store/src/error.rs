@@ -232,6 +232,9 @@ impl Described for StoreError {
             Self::Database { damaged: true, .. } => {
                 "keep the file, restore a backup or move it away, and check the disk".into()
             }
+            Self::Database { message, .. } if message.contains(LOCKED) => {
+                "end the other program that holds the database, then try again".into()
+            }
             Self::Database { .. } => "check free space and permissions of the data directory, then try again".into(),
             Self::File { .. } => "check that the data directory is yours, writable and on a healthy disk".into(),
             Self::Unreadable { .. } => "restore the data directory from a backup, or run the job again".into(),

@@ -21,6 +21,9 @@ pub const DIAGNOSTICS_FILE: &str = "diagnostics.db";
 pub const INPUT_HASHES_FILE: &str = "input_hash_cache.db";
 /// How long one statement waits for another process's lock. The ancestor's figure.
 pub const BUSY_TIMEOUT_MS: u64 = 10_000;
+/// How long one that writes the journal or the diagnostics does: one host writes them, so it is a person's program that
+/// holds them, and callers wait meanwhile.
+pub(crate) const WRITER_BUSY_WAIT: Duration = Duration::from_secs(2);
 /// How often it is asked whether another process is done with opening.
 const TURN_RETRY: Duration = Duration::from_millis(2);
 /// The write-ahead log is cut back to this after a checkpoint.
@@ -247,7 +250,7 @@ fn open_writer(
     let failed = |error: rusqlite::Error| StoreError::database(format!("open {}", path.display()), &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(&path, flags).map_err(failed)?;
-    connection.busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS)).map_err(failed)?;
+    connection.busy_timeout(WRITER_BUSY_WAIT).map_err(failed)?;
     if file == DIAGNOSTICS_FILE && fs::metadata(&path).is_ok_and(|found| found.len() == 0) {
         // To be said before the first page is written: retention can then give pages back to a full disk.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;

@@ -12,7 +12,7 @@ use crate::commit::WhenClosed;
 use crate::error::StoreError;
 use crate::fault::DiskStep;
 use crate::keeping::PAYLOAD_REST;
-use crate::schema::BUSY_TIMEOUT_MS;
+use crate::schema::WRITER_BUSY_WAIT;
 use crate::writer::{BATCH_COMMITS_MAX, Entry, Message, Trouble, Writer, answer, fail_all, trouble};
 use cjm_wire::describe::Described;
 use std::collections::VecDeque;
@@ -113,7 +113,7 @@ impl Writer {
             attempt = self.attempt(&mut waiting.entries);
         }
         self.checkpoint_by_itself(true);
-        self.wait_for_others(Duration::from_millis(BUSY_TIMEOUT_MS));
+        self.wait_for_others(WRITER_BUSY_WAIT);
     }
 
     /// Sleeps for a while, takes in what came, and tells those who waited long enough. True when the store closes.
