@@ -1,7 +1,8 @@
 //! `cargo xtask mutants`: plants the faults of `tests/mutants` one at a time and shows that the test named beside each
 //! finds it. A test that passes with its fault in the code proves nothing about it.
 //!
-//! What must hold: the checkout is only read; each test passes without a fault before it is asked to find one.
+//! What must hold: the checkout is only read; each test passes without a fault before it is asked to find one, and once
+//! more after it has: one that fails now and then has found nothing. That is a run for each test, not for each fault.
 
 mod copy;
 mod entries;
@@ -14,7 +15,7 @@ use comfy_table::{ContentArrangement, Table};
 use copy::Copy;
 use entries::Mutation;
 use run::Run;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 /// Lines of the compiler that are shown of an entry that does not compile.
@@ -28,6 +29,8 @@ enum Verdict {
     DoesNotCompile,
     /// The test neither passed nor failed, and the entry does not say that it may.
     TimedOut,
+    /// The test failed with the fault, and failed once more without it.
+    FailsWithoutToo,
 }
 
 impl Verdict {
@@ -47,6 +50,7 @@ impl Verdict {
             Self::Survived => "SURVIVED",
             Self::DoesNotCompile => "DOES NOT COMPILE",
             Self::TimedOut => "TIMED OUT",
+            Self::FailsWithoutToo => "ITS TEST FAILS WITHOUT THE FAULT TOO",
         }
     }
 }
@@ -61,10 +65,7 @@ pub(crate) fn mutants(names: &[String]) -> Result<bool> {
     mutations.retain(|known| names.is_empty() || names.iter().any(|name| meant(known, name)));
     let copy = Copy::of_the_checkout()?;
     pass_without_faults(&copy, &mutations)?;
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["fault", "planted in", "test", "verdict", "s"]);
-    let mut verdicts = Vec::new();
+    let (mut verdicts, mut times) = (Vec::new(), Vec::new());
     for mutation in &mutations {
         let begun = Instant::now();
         let run = copy.run_with(mutation)?;
@@ -74,12 +75,59 @@ pub(crate) fn mutants(names: &[String]) -> Result<bool> {
         if let Run::NotBuilt(said) = &run {
             said.lines().take(COMPILER_LINES_MAX).for_each(|line| eprintln!("  {line}"));
         }
-        let test = format!("{} {}", mutation.package, mutation.test);
-        table.add_row([&mutation.name, &mutation.file, &test, verdict.as_str(), &seconds]);
         verdicts.push(verdict);
+        times.push(seconds);
+    }
+    doubt(&mutations, &mut verdicts, |mutation| passes_again(&copy, mutation))?;
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["fault", "planted in", "test", "verdict", "s"]);
+    for ((mutation, verdict), seconds) in mutations.iter().zip(&verdicts).zip(&times) {
+        let test = format!("{} {}", mutation.package, mutation.test);
+        table.add_row([&mutation.name, &mutation.file, &test, verdict.as_str(), seconds]);
     }
     print(&table, &verdicts);
     Ok(verdicts.iter().all(|verdict| *verdict == Verdict::Found))
+}
+
+/// Takes back what was found by a test that does not pass without the fault. Each test is asked once.
+fn doubt(
+    mutations: &[Mutation],
+    verdicts: &mut [Verdict],
+    mut passes: impl FnMut(&Mutation) -> Result<bool>,
+) -> Result<()> {
+    let mut known = BTreeMap::new();
+    for (mutation, verdict) in mutations.iter().zip(verdicts) {
+        if *verdict != Verdict::Found {
+            continue;
+        }
+        let passed = match known.get(&mutation.command()) {
+            Some(passed) => *passed,
+            None => {
+                let passed = passes(mutation)?;
+                known.insert(mutation.command(), passed);
+                passed
+            }
+        };
+        if !passed {
+            *verdict = Verdict::FailsWithoutToo;
+        }
+    }
+    Ok(())
+}
+
+/// Runs the test of a mutation on the copy, whole again: [`Copy::run`] builds anew what was built with a fault, programs
+/// that the test starts among it.
+fn passes_again(copy: &Copy, mutation: &Mutation) -> Result<bool> {
+    let Mutation { package, target, test, .. } = mutation;
+    let passed = match copy.run(mutation)? {
+        Run::Passed(tests) => tests > 0,
+        Run::Failed | Run::TimedOut => false,
+        Run::NotBuilt(said) => bail!("{package} {target} does not compile any more:\n{said}"),
+    };
+    let words = if passed { "passes once more without a fault" } else { "FAILS WITHOUT A FAULT" };
+    eprintln!("{package} {target} {test}: {words}");
+    Ok(passed)
 }
 
 /// Runs each test once on the copy as it is.
@@ -87,7 +135,7 @@ fn pass_without_faults(copy: &Copy, mutations: &[Mutation]) -> Result<()> {
     let mut done = BTreeSet::new();
     for mutation in mutations {
         let Mutation { package, target, test, .. } = mutation;
-        if !done.insert((package, target, test)) {
+        if !done.insert(mutation.command()) {
             continue;
         }
         match copy.run(mutation)? {
@@ -105,10 +153,11 @@ fn print(table: &Table, verdicts: &[Verdict]) {
     let count = |wanted: Verdict| verdicts.iter().filter(|verdict| **verdict == wanted).count();
     println!("{table}");
     println!(
-        "MUTANTS {} planted, {} found, {} survived",
+        "MUTANTS {} planted, {} found, {} survived, {} failed without the fault too",
         verdicts.len() - count(Verdict::DoesNotCompile),
         count(Verdict::Found),
         count(Verdict::Survived) + count(Verdict::TimedOut),
+        count(Verdict::FailsWithoutToo),
     );
 }
 
@@ -128,5 +177,26 @@ mod tests {
         ] {
             assert_eq!(Verdict::of(may_time_out, &run), verdict);
         }
+    }
+
+    #[test]
+    fn a_test_that_fails_now_and_then_has_found_nothing_and_each_is_asked_once() {
+        let by = |test: &str| {
+            let mut mutation = Mutation::default();
+            mutation.test = test.to_owned();
+            mutation
+        };
+        let mutations = [by("firm"), by("flaky"), by("firm"), by("flaky"), by("flaky"), by("blind")];
+        let found = Verdict::Found;
+        let mut verdicts = [found, found, found, Verdict::Survived, found, Verdict::Survived];
+        let mut asked = Vec::new();
+        doubt(&mutations, &mut verdicts, |mutation| {
+            asked.push(mutation.test.clone());
+            Ok(mutation.test != "flaky")
+        })
+        .expect("they run");
+        assert_eq!(asked, ["firm", "flaky"]);
+        let taken_back = Verdict::FailsWithoutToo;
+        assert_eq!(verdicts, [found, taken_back, found, Verdict::Survived, taken_back, Verdict::Survived]);
     }
 }

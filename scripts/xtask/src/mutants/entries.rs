@@ -51,6 +51,11 @@ impl Mutation {
         self.target == PYTHON_TARGET
     }
 
+    /// What is run to find it: mutations of which this is the same share a test.
+    pub(crate) fn command(&self) -> (&str, &str, &str) {
+        (&self.package, &self.target, &self.test)
+    }
+
     /// The file with the fault in it.
     pub(crate) fn plant(&self, text: &str) -> Result<String> {
         let found = text.matches(&self.find).count();
