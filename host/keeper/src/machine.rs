@@ -150,7 +150,7 @@ pub enum Effect {
         /// Workers whose zombies are still needed.
         keep: Vec<i32>,
     },
-    /// Say `SweepDue` when a descendant has ended, or after a moment.
+    /// Say `SweepDue` when a descendant has ended, or after a moment, unless there is a `Sweep` before.
     SweepSoon,
     /// Say `ClearDeadline` when the time for clearing what this worker left has passed, unless it is buried before.
     SetClearDeadline {

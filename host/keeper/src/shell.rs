@@ -272,7 +272,10 @@ impl Shell {
             Effect::Send(message) => return self.send(&message),
             Effect::Start(spawn) => return Some(self.start(spawn, fds.take().unwrap_or_default())),
             Effect::Signal { pid, signal } => return self.signal(pid, signal),
-            Effect::Sweep { spare, keep } => return Some(self.sweep(&spare, &keep)),
+            Effect::Sweep { spare, keep } => {
+                self.timers.forget_sweep();
+                return Some(self.sweep(&spare, &keep));
+            }
             Effect::SweepSoon => self.timers.sweep_soon(Instant::now()),
             Effect::SetClearDeadline { worker } => self.timers.set_clear(worker, Instant::now()),
             Effect::SetEndDeadline => self.timers.set_end(Instant::now()),
@@ -400,3 +403,6 @@ fn exit_word(status: WaitStatus) -> ExitWord {
         WaitStatus::Signaled { signal, core_dumped } => ExitWord::Signaled { signal, core_dumped },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,6 +64,11 @@ impl Timers {
         self.sweep = Some(now + self.pause);
     }
 
+    /// Whatever it was wished for, a sweep finds.
+    pub(crate) fn forget_sweep(&mut self) {
+        self.sweep = None;
+    }
+
     pub(crate) fn sweeps_soon(&self) -> bool {
         self.sweep.is_some()
     }
