@@ -14,8 +14,12 @@ fn make_folder(world: &World, name: &str) -> std::path::PathBuf {
 }
 
 fn python_tool(world: &World, name: &str) -> String {
-    let python = world.data_dir().join(format!("envs/{name}/bin/python")).display().to_string();
-    let install = json!({"python_path": python, "conda_env": name});
+    python_tool_in(world, name, name)
+}
+
+fn python_tool_in(world: &World, name: &str, env_name: &str) -> String {
+    let python = world.data_dir().join(format!("envs/{env_name}/bin/python")).display().to_string();
+    let install = json!({"python_path": python, "conda_env": env_name});
     world.install(name, &manifest(name, &json!({"module": "m", "class": "C"}), &install));
     python
 }
@@ -86,10 +90,15 @@ fn what_is_in_the_list_and_not_installed_is_told_and_a_fault_of_one_entry_hides_
     let world = World::new();
     let actions = json!({"go": {"argv": []}});
     let there = world.install_executable("there", "true", &actions);
-    python_tool(&world, "other-name");
+    python_tool_in(&world, "other-name", "its-env");
+    let source = world.data_dir().join("renamed.json").display().to_string();
+    let runtime = json!({"kind": "executable", "program": "true", "actions": actions});
+    let install = json!({"package_source": source});
+    world.install("renamed", &manifest("renamed", &json!({"runtime": runtime}), &install));
     let list = format!(
         "capabilities:\n- {{name: there, manifest: {}}}\n- {{name: absent, manifest: a.json}}\n- {{name: wrong, package: p, \
-         env_name: w}}\n- {{name: by-env, package: p, env_name: other-name, python_version: '3'}}\n",
+         env_name: w}}\n- {{name: by-env, package: p, env_name: its-env, python_version: '3'}}\n- {{name: by-manifest, \
+         manifest: {source}}}\n- {{name: by-another, package: p, env_name: other-name, python_version: '3'}}\n",
         there.display()
     );
     let file = world.write("capabilities.yaml", list).display().to_string();
@@ -97,11 +106,14 @@ fn what_is_in_the_list_and_not_installed_is_told_and_a_fault_of_one_entry_hides_
     let (installed, absent) = text.stdout.split_once("=== Not installed, but in ").expect("a section");
     assert!(installed.contains("there v1.0.0"), "{}", text.describe());
     assert!(absent.contains("\nabsent\nwrong\n  entry \"wrong\": needs exactly one"), "{}", text.describe());
-    assert!(!absent.contains("by-env"), "{}", text.describe());
+    assert!(!absent.contains("by-env") && !absent.contains("by-manifest"), "{}", text.describe());
     let document = world.json(&["list", "--capabilities", &file, "--json"]);
     let not_installed = document["not_installed"].as_array().expect("a list");
     let told: Vec<_> = not_installed.iter().map(|entry| (&entry["name"], &entry["error"]["code"])).collect();
-    let expected = [(&json!("absent"), &Value::Null), (&json!("wrong"), &json!("capabilities_file.invalid"))];
+    // Its environment has the name of a tool that is installed in another.
+    let by_another = (&json!("by-another"), &Value::Null);
+    let wrong = (&json!("wrong"), &json!("capabilities_file.invalid"));
+    let expected = [(&json!("absent"), &Value::Null), wrong, by_another];
     assert_eq!(told, expected, "{document}");
 }
 

@@ -93,7 +93,7 @@ fn not_installed<'f>(catalog: &Catalog, file: &'f CapabilitiesFile, path: &Path)
     let gives = |entry: &Entry, installed: &CatalogEntry| {
         let named = entry.manifest.as_ref().map(|manifest| base.join(manifest).display().to_string());
         installed.manifest.code.name == entry.name
-            || (!entry.env_name.is_empty() && env_name_of(installed).as_ref() == Some(&entry.env_name))
+            || env_name_of(installed).as_ref() == Some(&entry.env_name)
             || named.is_some_and(|named| installed.manifest.install.package_source == named)
     };
     let absent = |entry: &&Entry| !catalog.entries().any(|installed| gives(entry, installed));
