@@ -105,7 +105,7 @@ impl Payloads {
         static UNIQUE: AtomicU64 = AtomicU64::new(0);
         let path = self.path(&payload.hash);
         let bytes = payload.content.len();
-        if self.is_kept(&path, bytes as u64) {
+        if OpenOptions::new().write(true).open(&path).is_ok_and(|file| is_kept(&file, &path, bytes as u64)) {
             return self.sync_dir();
         }
         match DirBuilder::new().mode(0o700).create(&self.dir) {
@@ -180,15 +180,6 @@ impl Payloads {
         fs::rename(&path, &hidden).ok().map(|()| Hidden { path, hidden })
     }
 
-    /// True when the file is there, whole, and marked as just used, so that retention leaves it for now.
-    fn is_kept(&self, path: &Path, bytes: u64) -> bool {
-        let Ok(file) = OpenOptions::new().write(true).open(path) else { return false };
-        file.metadata().is_ok_and(|found| found.len() == bytes)
-            && file.set_modified(SystemTime::now()).is_ok()
-            // Retention takes a file out of sight before it looks at its time again.
-            && path.exists()
-    }
-
     fn sync_dir(&self) -> Result<(), StoreError> {
         File::open(&self.dir)
             .and_then(|dir| dir.sync_all())
@@ -224,6 +215,15 @@ fn is_at_rest(path: &Path, rest: Duration) -> bool {
     fs::metadata(path)
         .and_then(|found| found.modified())
         .is_ok_and(|used| SystemTime::now().duration_since(used).is_ok_and(|since| since >= rest))
+}
+
+/// True when the file, opened at its path, is whole, marked as just used, so that retention leaves it for now, and still
+/// there.
+fn is_kept(file: &File, path: &Path, bytes: u64) -> bool {
+    file.metadata().is_ok_and(|found| found.len() == bytes)
+        && file.set_modified(SystemTime::now()).is_ok()
+        // Retention takes a file out of sight before it looks at its time again.
+        && path.exists()
 }
 
 fn is_hash(name: &str) -> bool {
@@ -287,6 +287,24 @@ mod tests {
         payloads.ensure_on(|| Some(0), &body).expect("one that is there takes no more room");
         fs::remove_file(payloads.path(&body.hash)).expect("removed");
         payloads.ensure_on(|| None, &body).expect("a disk that does not say so is tried");
+    }
+
+    /// Retention has looked at its time before it was used, and takes it away.
+    #[test]
+    fn a_body_that_goes_while_it_is_looked_at_is_not_kept() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let payloads = Payloads::of(dir.path());
+        let body = PendingPayload { hash: "a".repeat(64), content: b"body".to_vec() };
+        payloads.ensure(&body).expect("written");
+        let path = payloads.path(&body.hash);
+        let file = OpenOptions::new().write(true).open(&path).expect("there");
+        assert!(is_kept(&file, &path, 4) && !is_kept(&file, &path, 5));
+        let hidden = payloads.hide(&body.hash).expect("there");
+        assert!(!is_kept(&file, &path, 4), "its record would name what is gone");
+        hidden.remove().expect("removed");
+        assert!(!is_kept(&file, &path, 4));
+        payloads.ensure(&body).expect("written anew");
+        assert_eq!(fs::read(&path).expect("there"), b"body");
     }
 
     #[test]
