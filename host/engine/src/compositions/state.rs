@@ -60,7 +60,7 @@ pub struct CompositionOutcome {
     pub still_running: usize,
     /// How many of those a worker was at; the others waited.
     pub calls_running: usize,
-    /// Why the monitor that the document names has measured nothing.
+    /// Why the monitor that the document names has measured nothing, or stopped before the end.
     pub monitor_fault: Option<String>,
 }
 
