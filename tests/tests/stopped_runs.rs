@@ -352,3 +352,25 @@ fn a_run_that_is_stopped_tells_what_was_made_before() {
         assert_all_has_ended(&world);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_a_run_ended_is_told_by_the_next_host_too() {
+    let world = world();
+    let go = world.write("go", "").display().to_string();
+    let text = format!(
+        "name: both\nfailure: best_effort\nnodes:\n  say: {{ capability: deaf, action: say }}\n  bad: {{ capability: failing, action: fail, args: {{ after: '{go}' }} }}\noutput: '${{say[0]}}'\n"
+    );
+    let names = ["deaf", "failing"];
+    let pipeline = builder(&world, &names).start().await.expect("a pipeline");
+    let told = pipeline.run(composition(&text), Map::new()).await.expect("it runs");
+    pipeline.shutdown().await;
+    let next = builder(&world, &[]).start().await.expect("a pipeline");
+    let stored = next.host().wait_composition_end(&told.composition_id).await.expect("it is known");
+    assert_eq!((stored.outcome, stored.output.as_text().as_deref()), (RunOutcome::Partial, Some("word")));
+    assert_eq!((stored.status, &stored.failures), (told.status, &told.failures));
+    let message = |told: &CompositionOutcome| told.failure.clone().expect("a failure").report.message;
+    assert_eq!(message(&stored), message(&told));
+    assert_eq!(json!(stored.nodes), json!(told.nodes));
+    next.shutdown().await;
+    assert_all_has_ended(&world);
+}

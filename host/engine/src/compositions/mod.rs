@@ -8,5 +8,6 @@ mod failures;
 pub(crate) mod loading;
 pub(crate) mod monitor;
 pub(crate) mod state;
+pub(crate) mod stored;
 pub(crate) mod submitting;
 pub(crate) mod tally;
