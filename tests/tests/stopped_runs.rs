@@ -64,6 +64,23 @@ class Failing(Capability):
         raise RuntimeError("no such page")
 "#;
 
+/// Makes a result of tens of megabytes, in many small values.
+const LARGE: &str = r#"
+from cjm_sdk import Capability, action
+
+class Large(Capability):
+    name = "large"
+    version = "1.0.0"
+
+    @action
+    def make(self, count=700000):
+        return [{"n": n, "word": "word"} for n in range(count)]
+
+    @action
+    def take(self, rows):
+        return len(rows)
+"#;
+
 fn rounds() -> usize {
     std::env::var("CJM_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
@@ -373,4 +390,28 @@ async fn how_a_run_ended_is_told_by_the_next_host_too() {
     assert_eq!(json!(stored.nodes), json!(told.nodes));
     next.shutdown().await;
     assert_all_has_ended(&world);
+}
+
+/// Whatever is done with a large result when it comes, a signal is obeyed within the grace of a cancel.
+#[test]
+fn a_large_result_holds_no_signal() {
+    let text = "name: large\nnodes:\n  make: {capability: large, action: make}\n  take: {capability: large, action: take, args: {rows: '${make}'}}\noutput: '${make}'\n";
+    for _ in 0..rounds() {
+        for (node, to) in [("make", "running"), ("make", "completed"), ("take", "running")] {
+            let world = World::new();
+            world.install_python("large", "Large", LARGE);
+            let file = world.write("large.yaml", text).display().to_string();
+            let running = world.start(&["run", &file, "--json"]);
+            eventually("the moment", LONG, || {
+                let rows = journal::rows(&world.journal());
+                rows.into_iter().find(|row| row.node_id.as_deref() == Some(node) && row.text("to") == to)
+            });
+            let asked = Instant::now();
+            running.signal(Signal::TERM);
+            let outcome = running.wait(LONG).expect(143);
+            assert!(asked.elapsed() < GRACE, "{:?} after {node} was {to}", asked.elapsed());
+            assert_eq!(outcome.json()["outcome"], "cancelled", "{node} {to}");
+            assert_all_has_ended(&world);
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Compositions as a program meets them: accept one, wait for what it says, ask for its end.
 
 use crate::compositions::driver::Driver;
+use crate::compositions::ends::Ends;
 use crate::compositions::loading::load_all;
 use crate::compositions::monitor::Monitor;
 use crate::compositions::state::{CompositionHandle, CompositionOutcome, Limit};
@@ -185,7 +186,7 @@ async fn start(
     // For whoever asks, and before it can end.
     host.compositions().insert(id.clone(), CompositionHandle { outcome, cancel });
     tasks.spawn(async move {
-        driver.drive(ends, cancelled, told).await;
+        driver.drive(Ends::new(ends), cancelled, told).await;
         host.forget_ended_compositions();
     });
     Ok(id)

@@ -26,7 +26,10 @@ impl Driver {
 
     /// Why figures of the monitor are missing, if some are.
     fn fault_of_monitor(&self) -> Option<String> {
-        self.monitor_fault.clone().or_else(|| self.monitor.as_ref()?.fault())
+        match &self.monitor {
+            Some(monitor) => monitor.fault(),
+            None => self.monitor_fault.clone(),
+        }
     }
 
     /// The failure that came first.

@@ -4,6 +4,7 @@
 pub(crate) mod begin;
 pub(crate) mod driver;
 mod ending;
+pub(crate) mod ends;
 mod failures;
 pub(crate) mod loading;
 pub(crate) mod monitor;

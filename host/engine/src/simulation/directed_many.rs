@@ -72,7 +72,9 @@ async fn of_the_elements_of_a_run_only_those_in_flight_are_known() {
         worker_session_id: None,
         worker_pid: None,
     };
-    driver.element_ended(ElementEnd { node: "many".to_owned(), element: 0, outcome: Arc::new(outcome) });
+    let read = crate::compositions::ends::element_outcome(&outcome);
+    let end = ElementEnd { node: "many".to_owned(), element: 0, outcome: Arc::new(outcome) };
+    driver.element_ended(end, read);
     assert_eq!(driver.jobs.into_values().collect::<Vec<_>>(), jobs[1..]);
     host.shutdown().await;
 }
