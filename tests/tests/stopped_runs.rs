@@ -64,6 +64,23 @@ class Failing(Capability):
         raise RuntimeError("no such page")
 "#;
 
+/// Makes a result of tens of megabytes, in many small values.
+const LARGE: &str = r#"
+from cjm_sdk import Capability, action
+
+class Large(Capability):
+    name = "large"
+    version = "1.0.0"
+
+    @action
+    def make(self, count=700000):
+        return [{"n": n, "word": "word"} for n in range(count)]
+
+    @action
+    def take(self, rows):
+        return len(rows)
+"#;
+
 fn rounds() -> usize {
     std::env::var("CJM_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
@@ -350,5 +367,51 @@ fn a_run_that_is_stopped_tells_what_was_made_before() {
         assert!(document["run_id"].is_string() && document["composition_id"].is_string(), "{document}");
         assert_eq!(document["failures"].as_array().map_or(0, Vec::len), late.len() / 2, "{document}");
         assert_all_has_ended(&world);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_a_run_ended_is_told_by_the_next_host_too() {
+    let world = world();
+    let go = world.write("go", "").display().to_string();
+    let text = format!(
+        "name: both\nfailure: best_effort\nnodes:\n  say: {{ capability: deaf, action: say }}\n  bad: {{ capability: failing, action: fail, args: {{ after: '{go}' }} }}\noutput: '${{say[0]}}'\n"
+    );
+    let names = ["deaf", "failing"];
+    let pipeline = builder(&world, &names).start().await.expect("a pipeline");
+    let told = pipeline.run(composition(&text), Map::new()).await.expect("it runs");
+    pipeline.shutdown().await;
+    let next = builder(&world, &[]).start().await.expect("a pipeline");
+    let stored = next.host().wait_composition_end(&told.composition_id).await.expect("it is known");
+    assert_eq!((stored.outcome, stored.output.as_text().as_deref()), (RunOutcome::Partial, Some("word")));
+    assert_eq!((stored.status, &stored.failures), (told.status, &told.failures));
+    let message = |told: &CompositionOutcome| told.failure.clone().expect("a failure").report.message;
+    assert_eq!(message(&stored), message(&told));
+    assert_eq!(json!(stored.nodes), json!(told.nodes));
+    next.shutdown().await;
+    assert_all_has_ended(&world);
+}
+
+/// Whatever is done with a large result when it comes, a signal is obeyed within the grace of a cancel.
+#[test]
+fn a_large_result_holds_no_signal() {
+    let text = "name: large\nnodes:\n  make: {capability: large, action: make}\n  take: {capability: large, action: take, args: {rows: '${make}'}}\noutput: '${make}'\n";
+    for _ in 0..rounds() {
+        for (node, to) in [("make", "running"), ("make", "completed"), ("take", "running")] {
+            let world = World::new();
+            world.install_python("large", "Large", LARGE);
+            let file = world.write("large.yaml", text).display().to_string();
+            let running = world.start(&["run", &file, "--json"]);
+            eventually("the moment", LONG, || {
+                let rows = journal::rows(&world.journal());
+                rows.into_iter().find(|row| row.node_id.as_deref() == Some(node) && row.text("to") == to)
+            });
+            let asked = Instant::now();
+            running.signal(Signal::TERM);
+            let outcome = running.wait(LONG).expect(143);
+            assert!(asked.elapsed() < GRACE, "{:?} after {node} was {to}", asked.elapsed());
+            assert_eq!(outcome.json()["outcome"], "cancelled", "{node} {to}");
+            assert_all_has_ended(&world);
+        }
     }
 }

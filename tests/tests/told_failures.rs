@@ -449,9 +449,14 @@ fn a_monitor_that_is_not_there_is_refused_and_one_that_does_not_work_is_told() {
     says(&run("broken", &[]).expect(0), "warning: the monitor did not work");
     let told = run("broken", &["--json"]).expect(0).json();
     assert!(told["monitor_fault"].as_str().is_some_and(|fault| fault.contains("broken")), "{told:#}");
+    // What is no monitor is refused the call, and the run is as good as without it.
+    says(&run("kit", &[]).expect(0), "warning: the monitor did not work, and nothing was measured: ");
+    let told = run("kit", &["--json"]).expect(0).json();
+    assert!(told["monitor_fault"].as_str().is_some_and(|fault| fault.contains("watch")), "{told:#}");
+    assert_eq!(told["outcome"], "completed", "{told:#}");
     let rows = journal::rows(&world.journal());
     let faults = rows.iter().filter(|row| row.payload["monitor_fault"].is_string()).count();
-    assert_eq!(faults, 2, "{}", journal::tell(&rows));
+    assert_eq!(faults, 4, "{}", journal::tell(&rows));
 }
 
 #[test]

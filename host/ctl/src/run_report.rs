@@ -42,10 +42,11 @@ pub(crate) fn table(outcome: &CompositionOutcome) -> Vec<String> {
         }
     }
     if let Some(fault) = &outcome.monitor_fault {
-        lines.push(format!(
-            "warning: the monitor did not work, and nothing was measured: {}",
-            one_line(fault)
-        ));
+        let what = match outcome.nodes.iter().any(|node| node.usage.is_some()) {
+            true => "the monitor stopped working, and what a step used may be more",
+            false => "the monitor did not work, and nothing was measured",
+        };
+        lines.push(format!("warning: {what}: {}", one_line(fault)));
     } else if outcome.nodes.iter().any(|node| node.usage.is_none() && node.started_at.is_some()) {
         lines.push("CPU s and PEAK MB are measured where the composition names a `monitor:`".to_owned());
     }

@@ -17,7 +17,9 @@ pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
 
 /// A JSON text whose strings hold no character that a terminal obeys: the same value, written with escapes.
 pub(crate) fn visible_json(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(|c| is_obeyed(c) && c != '\n') {
+    // Looked for by the bytes that they begin with first: a result may have tens of megabytes.
+    let may_begin = |byte: u8| matches!(byte, 0..=9 | 11..=31 | 0x7f | 0xc2 | 0xe2);
+    if !text.bytes().any(may_begin) || !text.chars().any(|c| is_obeyed(c) && c != '\n') {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());
@@ -74,6 +76,15 @@ mod tests {
         }
         assert_eq!(one_line("a\nb\tc"), "a\\nb\\tc");
         assert!(matches!(visible("as it is"), Cow::Borrowed(_)), "nothing is copied without need");
+    }
+
+    /// Each of them, alone: none is missed by the bytes that it begins with.
+    #[test]
+    fn every_character_that_a_terminal_obeys_is_seen_in_json() {
+        let obeyed = ('\0'..=char::MAX).filter(|c| is_obeyed(*c) && *c != '\n');
+        for c in obeyed {
+            assert!(matches!(visible_json(&c.to_string()), Cow::Owned(_)), "{c:?}");
+        }
     }
 
     #[test]

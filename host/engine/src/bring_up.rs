@@ -1,6 +1,7 @@
 //! Brings a host up: locks its directory, opens the stores, ends what a dead host left, starts the keeper. All of it
 //! happens before anything can be asked of the host, in this order, and leaves nothing behind when it fails.
 
+use crate::compositions::stored::StoredComposition;
 use crate::data_folder;
 use crate::error::HostError;
 use crate::process_workers::{ProcessWorkers, start_keeper};
@@ -14,10 +15,11 @@ use cjm_decide::queue::QueueLimits;
 use cjm_platform::lock::FileLock;
 use cjm_platform::runtime_dir::{name_for, private_dir, runtime_dir};
 use cjm_store::{
-    Diagnostics, HostRecord, InputHashes, Journal, JournalOptions, JournalReader, SqliteDiagnostics,
-    SqliteJournal, StoreError, begin_host, end_dead_workers,
+    CompositionBody, Diagnostics, HostRecord, InputHashes, Journal, JournalFilter, JournalOptions,
+    JournalReader, SqliteDiagnostics, SqliteJournal, StoreError, begin_host, end_dead_workers,
 };
-use cjm_wire::{JobId, RunId, Timestamp};
+use cjm_wire::event::EventType;
+use cjm_wire::{CompositionId, JobId, RunId, Timestamp};
 use cjm_workers::{HostOptions, Sinks, StartError, events::EVENTS_BEHIND_MAX};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -90,7 +92,7 @@ pub(crate) fn start_runner(services: Services, limits: QueueLimits) -> Runner {
     runner
 }
 
-/// Jobs of any age, read from the journal's file.
+/// Jobs and compositions of any age, read from the journal's file.
 struct StoredHistory {
     data_dir: PathBuf,
 }
@@ -104,6 +106,20 @@ impl History for StoredHistory {
         let worker = session.map(|session| reader.worker(session)).transpose()?.flatten();
         let worker_pid = worker.map(|worker| worker.pid);
         Ok(Some(StoredJob { record, result, worker_pid }))
+    }
+
+    fn composition(&self, id: &CompositionId) -> Result<Option<StoredComposition>, StoreError> {
+        let reader = JournalReader::open(&self.data_dir)?;
+        let Some(record) = reader.composition(id)? else { return Ok(None) };
+        let output = reader.composition_body(id, CompositionBody::Output)?;
+        let output = output.map(|body| reader.load(&body)).transpose()?;
+        let filter = JournalFilter {
+            composition: Some(id.to_string()),
+            event_types: vec![EventType::RunFinished.as_str().to_owned()],
+            ..JournalFilter::default()
+        };
+        let end = reader.last(&filter, 1)?.pop().map(|found| found.row.payload);
+        Ok(Some(StoredComposition { record, output, end }))
     }
 }
 

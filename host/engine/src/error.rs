@@ -164,7 +164,7 @@ pub enum HostError {
         /// How long it was given.
         seconds: f64,
     },
-    /// No composition of this host has this id.
+    /// Neither this host nor its store has a composition with this id, or one that is another host's to end.
     #[error("there is no composition {0}")]
     UnknownComposition(cjm_wire::CompositionId),
     /// The host is ending.

@@ -1,11 +1,12 @@
 //! What every part of a running host shares: options, stores, workers, whom events are told, and the tasks that must have
 //! ended before the stores close. It knows neither instances nor jobs.
 
+use crate::compositions::stored::StoredComposition;
 use crate::deadlines::Deadlines;
 use cjm_store::{Commit, InputHashes, JobRecord, Journal, StoreError};
 use cjm_wire::describe::Described;
 use cjm_wire::event::JournalRow;
-use cjm_wire::{JobId, RunId};
+use cjm_wire::{CompositionId, JobId, RunId};
 use cjm_workers::{HostEvent, HostOptions, Sinks, Workers};
 use futures_util::FutureExt;
 use std::sync::Arc;
@@ -39,10 +40,12 @@ pub(crate) struct StoredJob {
     pub(crate) worker_pid: Option<u32>,
 }
 
-/// What is known of jobs that this host no longer has in memory.
+/// What is known of jobs and compositions that this host no longer has in memory.
 pub(crate) trait History: Send + Sync {
     /// A job as the store has it, with its result. Blocks.
     fn job(&self, job: &JobId) -> Result<Option<StoredJob>, StoreError>;
+    /// A composition as the store has it, with its output and the row of its end. Blocks.
+    fn composition(&self, id: &CompositionId) -> Result<Option<StoredComposition>, StoreError>;
 }
 
 impl Services {

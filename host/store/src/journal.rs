@@ -240,7 +240,10 @@ impl Drop for SqliteJournal {
 
 impl Handle {
     async fn commit(self, commit: Commit) -> Result<Receipt, StoreError> {
-        let mut commit = Prepared::of(commit)?;
+        let mut commit = match commit.has_large_body() {
+            false => Prepared::of(commit)?,
+            true => beside(move || Prepared::of(commit)).await?,
+        };
         self.check_gate(commit.when_closed)?;
         if !commit.payloads.is_empty() {
             self.write_payloads(std::mem::take(&mut commit.payloads)).await?;
@@ -272,14 +275,7 @@ impl Handle {
     /// cannot be written fails its own commit and no other.
     async fn write_payloads(&self, payloads: Vec<PendingPayload>) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
-        let write = move || write_payloads(&payloads, &shared);
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => runtime
-                .spawn_blocking(write)
-                .await
-                .map_err(|error| StoreError::ShutDown { detail: error.to_string() })?,
-            Err(_) => write(),
-        }
+        beside(move || write_payloads(&payloads, &shared)).await
     }
 
     fn check_gate(&self, when_closed: WhenClosed) -> Result<(), StoreError> {
@@ -308,6 +304,19 @@ impl Handle {
             writer.unpark();
         }
         Ok(())
+    }
+}
+
+/// Does what takes long where no task waits for its turn; at once where there is no runtime.
+async fn beside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => runtime
+            .spawn_blocking(work)
+            .await
+            .map_err(|error| StoreError::ShutDown { detail: error.to_string() })?,
+        Err(_) => work(),
     }
 }
 

@@ -36,6 +36,31 @@ async fn an_attempt_begins_once() {
     journal.commit(begin(&started(&job, 3), JobStatus::Running)).await.expect("the next one begins");
 }
 
+/// Guards that a large body is hashed beside: without it, each task of a runtime waits for that. What is too large is known
+/// at once, or, of a commit with a large body, after it was looked at elsewhere.
+#[tokio::test]
+async fn a_commit_with_a_large_body_is_made_ready_beside_who_asks() {
+    let (_dir, journal) = fresh();
+    for (bytes, is_beside) in [(INLINE_BYTES_MAX, false), (INLINE_BYTES_MAX + 1, true)] {
+        let mut row = account("j", 0);
+        row.payload.insert("words".into(), "w".repeat(1024 * 1024).into());
+        let insert = Write::InsertJob(Box::new(job("asr")), Body::Inline(vec![b'1'; bytes]));
+        let mut commit = journal.commit(Commit::admitting().row(row).write(insert));
+        let first = std::future::poll_fn(|context| Poll::Ready(commit.as_mut().poll(context))).await;
+        let error = match first {
+            Poll::Pending => {
+                assert!(is_beside, "{bytes}");
+                commit.await
+            }
+            Poll::Ready(told) => {
+                assert!(!is_beside, "{bytes}: whoever else has a turn waits");
+                told
+            }
+        };
+        assert_eq!(error.expect_err("its row is too large").code(), "store.too_large");
+    }
+}
+
 /// Guards the list of errors that pass: without one of them, a directory that is made read-only for a moment would lose
 /// what was accepted.
 #[tokio::test]

@@ -218,6 +218,13 @@ impl Failures {
         }
     }
 
+    /// These, and so many more that are not known one by one.
+    #[must_use]
+    pub fn with_left_out(mut self, more: usize) -> Self {
+        self.left_out += more;
+        self
+    }
+
     /// The first one.
     #[must_use]
     pub fn first(&self) -> Option<&NodeError> {

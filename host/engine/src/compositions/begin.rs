@@ -1,9 +1,11 @@
 //! Compositions as a program meets them: accept one, wait for what it says, ask for its end.
 
 use crate::compositions::driver::Driver;
+use crate::compositions::ends::Ends;
 use crate::compositions::loading::load_all;
 use crate::compositions::monitor::Monitor;
 use crate::compositions::state::{CompositionHandle, CompositionOutcome, Limit};
+use crate::compositions::stored::StoredComposition;
 use crate::error::HostError;
 use crate::host::Host;
 use cjm_decide::composition::CompositionRun;
@@ -18,7 +20,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-/// Compositions whose outcome is kept after they have ended.
+/// Compositions whose outcome is kept after they have ended; older ones are read from the store.
 pub(crate) const ENDED_COMPOSITIONS_MAX: usize = 256;
 
 impl Host {
@@ -78,7 +80,7 @@ impl Host {
     /// host ends.
     ///
     /// # Errors
-    /// When this host knows none with this id: of those that have ended it knows the 256 that were submitted last.
+    /// When neither this host nor its store knows one with this id that runs here or has ended, or the store cannot be read.
     pub async fn wait_composition(&self, id: &CompositionId) -> Result<Arc<CompositionOutcome>, HostError> {
         self.await_composition(id, |_| true).await
     }
@@ -86,7 +88,7 @@ impl Host {
     /// Waits until nothing of a composition runs any more, also where it has failed fast.
     ///
     /// # Errors
-    /// When this host knows none with this id: of those that have ended it knows the 256 that were submitted last.
+    /// As there.
     pub async fn wait_composition_end(
         &self,
         id: &CompositionId,
@@ -99,12 +101,21 @@ impl Host {
         id: &CompositionId,
         wanted: impl Fn(&CompositionOutcome) -> bool,
     ) -> Result<Arc<CompositionOutcome>, HostError> {
-        let unknown = || HostError::UnknownComposition(id.clone());
-        let mut outcome =
-            self.compositions().get(id).map(|handle| handle.outcome.clone()).ok_or_else(unknown)?;
+        let known = self.compositions().get(id).map(|handle| handle.outcome.clone());
+        let Some(mut outcome) = known else { return self.stored_composition(id).await };
         let told = outcome.wait_for(|told| told.as_deref().is_some_and(&wanted)).await;
         let told = told.map_err(|_| HostError::ShuttingDown)?;
         told.clone().ok_or(HostError::ShuttingDown)
+    }
+
+    /// One that has ended, and of which this host keeps no more.
+    async fn stored_composition(&self, id: &CompositionId) -> Result<Arc<CompositionOutcome>, HostError> {
+        let (history, asked) = (Arc::clone(&self.services().history), id.clone());
+        // Its output may be large.
+        let read = move || Ok(history.composition(&asked)?.and_then(StoredComposition::outcome));
+        let stored: Result<_, HostError> =
+            self.runtime().handle()?.spawn_blocking(read).await.map_err(|_| HostError::ShuttingDown)?;
+        stored?.map(Arc::new).ok_or_else(|| HostError::UnknownComposition(id.clone()))
     }
 
     /// Asks for the end of a composition.
@@ -175,7 +186,7 @@ async fn start(
     // For whoever asks, and before it can end.
     host.compositions().insert(id.clone(), CompositionHandle { outcome, cancel });
     tasks.spawn(async move {
-        driver.drive(ends, cancelled, told).await;
+        driver.drive(Ends::new(ends), cancelled, told).await;
         host.forget_ended_compositions();
     });
     Ok(id)

@@ -5,13 +5,14 @@
 //! only then its end is written. A host that ends meanwhile waits for that, since it has cut off what ran. A run that has no
 //! reason to end is left to the next host.
 
+use crate::compositions::ends::Ends;
 use crate::compositions::failures::{deadline_failure, node_failure};
 use crate::compositions::monitor::Monitor;
 use crate::compositions::state::{CompositionOutcome, Limit};
 use crate::compositions::tally::Tally;
 use crate::error::HostError;
 use crate::host::Host;
-use crate::queue::state::{ElementEnd, JobOutcome, object};
+use crate::queue::state::{ElementEnd, object};
 use cjm_decide::composition::{
     CompositionEffect, CompositionEvent, CompositionRun, ElementOutcome, Halt, NodeProgress, NodeStatus,
 };
@@ -20,8 +21,7 @@ use cjm_store::{CompositionRecord, Gate, StoreError};
 use cjm_wire::JobId;
 use cjm_wire::composition::Composition;
 use cjm_wire::error::Failure;
-use cjm_wire::event::{EventType, JobStatus, JournalRow};
-use cjm_wire::json::Json;
+use cjm_wire::event::{EventType, JournalRow};
 use cjm_workers::{HostEvent, NodeState};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -88,12 +88,7 @@ impl Driver {
         }
     }
 
-    pub(super) async fn drive(
-        mut self,
-        mut ends: mpsc::UnboundedReceiver<ElementEnd>,
-        mut cancelled: watch::Receiver<bool>,
-        told: Told,
-    ) {
+    pub(super) async fn drive(mut self, mut ends: Ends, mut cancelled: watch::Receiver<bool>, told: Told) {
         let mut events = VecDeque::from([CompositionEvent::Start]);
         let (mut cancel_told, mut deadline_told, mut answered) = (false, self.limit.is_none(), false);
         let closing = self.host.services().closing.clone();
@@ -153,13 +148,13 @@ impl Driver {
                     }
                 }
                 Ok(()) = gate.changed() => starves_at = starved(&gate.borrow_and_update()),
-                Some(end) = ends.recv() => events.push_back(self.element_ended(end)),
+                Some((end, read)) = ends.next() => events.push_back(self.element_ended(end, read)),
             }
         }
     }
 
-    /// Takes in how an element's job ended.
-    pub(crate) fn element_ended(&mut self, end: ElementEnd) -> CompositionEvent {
+    /// Takes in how an element's job ended; `read` is what its result is.
+    pub(crate) fn element_ended(&mut self, end: ElementEnd, read: ElementOutcome) -> CompositionEvent {
         let ElementEnd { node, element, outcome } = end;
         if let Some(tally) = self.tallies.get_mut(&node) {
             tally.enter(element, &outcome);
@@ -167,7 +162,7 @@ impl Driver {
         let place = (node, element);
         // Only what is in flight is known here, however many elements there are.
         self.jobs.remove(&place);
-        CompositionEvent::ElementEnded { node: place.0, element, outcome: element_outcome(&outcome) }
+        CompositionEvent::ElementEnded { node: place.0, element, outcome: read }
     }
 
     /// Performs effects; `Some` when the run is over.
@@ -281,51 +276,4 @@ async fn at(instant: Option<Instant>) {
 /// When a run gives up the calls that wait for a disk that takes nothing.
 fn starved(gate: &Gate) -> Option<Instant> {
     (!gate.is_open()).then(|| Instant::now() + STARVED_AFTER)
-}
-
-fn element_outcome(outcome: &JobOutcome) -> ElementOutcome {
-    match (outcome.status, &outcome.result) {
-        (JobStatus::Completed, Some(body)) => match Json::from_slice(body) {
-            Ok(value) => ElementOutcome::Completed(value),
-            Err(error) => ElementOutcome::Failed(format!("its result does not pass: {error}")),
-        },
-        (JobStatus::Cancelled, _) => ElementOutcome::Cancelled { begun: outcome.started_at.is_some() },
-        _ => ElementOutcome::Failed(
-            outcome
-                .failure
-                .as_ref()
-                .map_or_else(|| "failed".to_owned(), |failure| failure.report.message.clone()),
-        ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use cjm_wire::Timestamp;
-
-    #[test]
-    fn a_result_that_is_no_json_is_a_failure_of_its_element() {
-        let outcome = |result: &'static [u8]| JobOutcome {
-            job_id: JobId::new(),
-            status: JobStatus::Completed,
-            result: Some(bytes::Bytes::from_static(result)),
-            failure: None,
-            submitted_at: Timestamp::now(),
-            started_at: None,
-            completed_at: None,
-            instance_id: None,
-            worker_session_id: None,
-            worker_pid: None,
-        };
-        assert!(matches!(element_outcome(&outcome(b"[1]")), ElementOutcome::Completed(_)));
-        let ElementOutcome::Failed(why) = element_outcome(&outcome(b"[1")) else { panic!("it is cut") };
-        assert!(why.starts_with("its result does not pass: "), "{why}");
-        let cancelled = JobOutcome { status: JobStatus::Cancelled, ..outcome(b"1") };
-        assert_eq!(element_outcome(&cancelled), ElementOutcome::Cancelled { begun: false });
-        let cut_off = JobOutcome { started_at: Some(Timestamp::now()), ..cancelled };
-        assert_eq!(element_outcome(&cut_off), ElementOutcome::Cancelled { begun: true });
-        let failed = JobOutcome { status: JobStatus::Failed, result: None, ..outcome(b"1") };
-        assert_eq!(element_outcome(&failed), ElementOutcome::Failed("failed".to_owned()));
-    }
 }

@@ -24,6 +24,14 @@ impl Driver {
         self.order.iter().filter_map(outcome).collect()
     }
 
+    /// Why figures of the monitor are missing, if some are.
+    fn fault_of_monitor(&self) -> Option<String> {
+        match &self.monitor {
+            Some(monitor) => monitor.fault(),
+            None => self.monitor_fault.clone(),
+        }
+    }
+
     /// The failure that came first.
     fn first_of(&self, failures: &Failures) -> Option<Failure> {
         let first = failures.first()?;
@@ -65,7 +73,7 @@ impl Driver {
             nodes,
             still_running: self.run.in_flight(),
             calls_running,
-            monitor_fault: self.monitor_fault.clone(),
+            monitor_fault: self.fault_of_monitor(),
         }
     }
 
@@ -77,7 +85,7 @@ impl Driver {
     ) -> CompositionOutcome {
         let status = outcome.job_status();
         // The monitor goes with the driver: no end waits for it, neither on its way to the disk nor to who is told.
-        let nodes = self.nodes();
+        let (nodes, monitor_fault) = (self.nodes(), self.fault_of_monitor());
         let failure: Option<Failure> = match (self.run.halt(), self.limit) {
             (Some(Halt::Deadline), Some(limit)) => Some(deadline_failure(&self.record.name, limit.given)),
             (Some(Halt::Refused), _) => self.refusal.clone(),
@@ -93,7 +101,7 @@ impl Driver {
         let mut row = rows::composition_finished(&self.record, &end);
         row.payload.insert("nodes".to_owned(), serde_json::to_value(&nodes).unwrap_or_default());
         row.payload.insert("outcome".to_owned(), outcome.as_str().into());
-        if let Some(fault) = &self.monitor_fault {
+        if let Some(fault) = &monitor_fault {
             row.payload.insert("monitor_fault".to_owned(), fault.as_str().into());
         }
         row.payload.insert("partial".to_owned(), (outcome == RunOutcome::Partial).into());
@@ -117,7 +125,7 @@ impl Driver {
             nodes,
             still_running: 0,
             calls_running: 0,
-            monitor_fault: self.monitor_fault.clone(),
+            monitor_fault,
         }
     }
 

@@ -4,9 +4,11 @@
 pub(crate) mod begin;
 pub(crate) mod driver;
 mod ending;
+pub(crate) mod ends;
 mod failures;
 pub(crate) mod loading;
 pub(crate) mod monitor;
 pub(crate) mod state;
+pub(crate) mod stored;
 pub(crate) mod submitting;
 pub(crate) mod tally;

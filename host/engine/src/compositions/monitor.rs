@@ -6,18 +6,22 @@ use crate::compositions::state::NodeUsage;
 use crate::host::Host;
 use cjm_wire::envelope::ExecuteRequest;
 use cjm_wire::{CompositionId, InstanceId, Timestamp};
-use cjm_workers::LoadOptions;
-use futures_util::StreamExt;
+use cjm_workers::{CallError, LoadOptions};
+use futures_util::{Stream, StreamExt};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 /// Milliseconds between samples.
 pub(crate) const SAMPLE_INTERVAL_MS: u64 = 50;
 /// Samples kept of one worker; beyond it every second one is dropped, so that a long run stays bounded and whole.
 pub(crate) const SAMPLES_PER_WORKER_MAX: usize = 16_384;
+/// How long a run waits for the first word of its monitor: one that works needs milliseconds.
+const FIRST_WORD_MAX: Duration = Duration::from_secs(1);
 /// A span is answered for by samples this far outside it: short calls fall between two samples.
 const SLACK_MICROS: i64 = 1000 * 2 * SAMPLE_INTERVAL_MS as i64;
 
@@ -31,7 +35,6 @@ struct Point {
 
 #[derive(Debug, Deserialize)]
 struct Sample {
-    #[serde(default)]
     processes: Vec<ProcessRow>,
 }
 
@@ -39,14 +42,13 @@ struct Sample {
 struct ProcessRow {
     pid: u32,
     ppid: u32,
-    #[serde(default)]
-    cpu_seconds: f64,
-    #[serde(default)]
-    memory_rss_mb: f64,
+    cpu_seconds: Option<f64>,
+    memory_rss_mb: Option<f64>,
 }
 
 /// A running monitor.
 pub(crate) struct Monitor {
+    host: Host,
     book: Arc<Mutex<Book>>,
     /// Dropping it closes the stream, which ends its call.
     _listening: AbortOnDropHandle<()>,
@@ -62,6 +64,8 @@ struct OwnInstance {
 #[derive(Default)]
 struct Book {
     workers: HashMap<u32, Vec<Point>>,
+    /// Why no more is entered.
+    fault: Option<String>,
 }
 
 impl Monitor {
@@ -88,24 +92,73 @@ impl Monitor {
         }
         // The run ends it, however long it takes.
         let stream = host.call_stream_within(&id, request, Duration::MAX).await;
-        let mut stream = stream.map_err(|error| fault(&error))?;
+        let stream = stream.map_err(|error| fault(&error))?;
         let book = Arc::new(Mutex::new(Book::default()));
-        let writing = Arc::clone(&book);
-        let listening = AbortOnDropHandle::new(tokio::spawn(async move {
-            while let Some(Ok(chunk)) = stream.next().await {
-                if let Ok(sample) = serde_json::from_str::<Sample>(chunk.get()) {
-                    let at = Timestamp::now().as_micros().unwrap_or_default();
-                    writing.lock().unwrap_or_else(PoisonError::into_inner).enter(root_pid, at, &sample);
-                }
-            }
-        }));
-        Ok(Self { book, _listening: listening, _instance: instance })
+        let (said, mut heard) = watch::channel(false);
+        let listening = listen(stream, root_pid, Arc::clone(&book), said);
+        let listening = AbortOnDropHandle::new(tokio::spawn(listening));
+        // So that what is no monitor is known as that, however short the run. One that says nothing holds no run for long.
+        let _ = tokio::time::timeout(FIRST_WORD_MAX, heard.wait_for(|said| *said)).await;
+        let early = lock(&book).fault.take();
+        match early {
+            Some(error) => Err(fault(&error)),
+            None => Ok(Self { host: host.clone(), book, _listening: listening, _instance: instance }),
+        }
+    }
+
+    /// Why figures are missing, if some are.
+    pub(crate) fn fault(&self) -> Option<String> {
+        // A host that ends takes the monitor with it; that is no fault of it.
+        if self.host.services().closing.is_cancelled() {
+            return None;
+        }
+        lock(&self.book).fault()
     }
 
     /// What one worker's tree used over some spans of time (microseconds since the epoch, start and end).
     pub(crate) fn usage(&self, worker_pid: u32, spans: &[(i64, i64)]) -> Option<NodeUsage> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner).usage(worker_pid, spans)
+        lock(&self.book).usage(worker_pid, spans)
     }
+}
+
+/// Enters what the monitor says for as long as it says what can be entered. `said` becomes true with its first word.
+async fn listen(
+    mut stream: impl Stream<Item = Result<Box<RawValue>, CallError>> + Unpin,
+    keeper: u32,
+    book: Arc<Mutex<Book>>,
+    said: watch::Sender<bool>,
+) {
+    let fault = loop {
+        match stream.next().await {
+            Some(Ok(chunk)) => match read(&chunk) {
+                Ok(sample) => {
+                    let at = Timestamp::now().as_micros().unwrap_or_default();
+                    lock(&book).enter(keeper, at, &sample);
+                    said.send_replace(true);
+                }
+                Err(why) => break format!("what it says is no sample of processes: {why}"),
+            },
+            Some(Err(error)) => break error.to_string(),
+            None => break "it stopped watching before the run ended".to_owned(),
+        }
+    };
+    tracing::debug!(fault, "the monitor is not listened to any more");
+    lock(&book).fault = Some(fault);
+    said.send_replace(true);
+}
+
+/// A sample with figures; else why it is none.
+fn read(chunk: &RawValue) -> Result<Sample, String> {
+    let sample: Sample = serde_json::from_str(chunk.get()).map_err(|error| error.to_string())?;
+    let has_figures = |row: &ProcessRow| row.cpu_seconds.is_some() || row.memory_rss_mb.is_some();
+    if !sample.processes.is_empty() && !sample.processes.iter().any(has_figures) {
+        return Err("none of them has `cpu_seconds` or `memory_rss_mb`".to_owned());
+    }
+    Ok(sample)
+}
+
+fn lock(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
+    book.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for OwnInstance {
@@ -124,6 +177,12 @@ impl Drop for OwnInstance {
 }
 
 impl Book {
+    /// Why figures are missing. A monitor that works sees at least its own worker.
+    fn fault(&self) -> Option<String> {
+        let is_empty = self.workers.is_empty();
+        self.fault.clone().or_else(|| is_empty.then(|| "it named no process of a worker".to_owned()))
+    }
+
     /// Sums each worker's tree. Workers are the children of the keeper.
     fn enter(&mut self, keeper: u32, at_micros: i64, sample: &Sample) {
         let parents: BTreeMap<u32, u32> = sample.processes.iter().map(|row| (row.pid, row.ppid)).collect();
@@ -131,8 +190,8 @@ impl Book {
         for row in &sample.processes {
             let Some(worker) = worker_of(row.pid, keeper, &parents) else { continue };
             let sum = sums.entry(worker).or_default();
-            sum.0 += row.cpu_seconds;
-            sum.1 += row.memory_rss_mb;
+            sum.0 += row.cpu_seconds.unwrap_or_default();
+            sum.1 += row.memory_rss_mb.unwrap_or_default();
         }
         for (worker, (cpu_seconds, rss_mb)) in sums {
             let points = self.workers.entry(worker).or_default();
@@ -201,8 +260,8 @@ mod tests {
             .map(|(pid, ppid, cpu_seconds, memory_rss_mb)| ProcessRow {
                 pid: *pid,
                 ppid: *ppid,
-                cpu_seconds: *cpu_seconds,
-                memory_rss_mb: *memory_rss_mb,
+                cpu_seconds: Some(*cpu_seconds),
+                memory_rss_mb: Some(*memory_rss_mb),
             })
             .collect();
         Sample { processes }
@@ -254,5 +313,47 @@ mod tests {
             |from: i64, to: i64| book.usage(10, &[(from * 1_000, to * 1_000)]).expect("known").peak_rss_mb;
         assert_eq!((peak(1_020, 1_040), peak(960, 980), peak(400, 500)), (7.0, 7.0, 0.0));
         assert_eq!(peak(950, 2_050), 9.0);
+    }
+
+    /// What a monitor that says these chunks and then ends is found to be at the end of the run.
+    async fn heard(chunks: Vec<Result<&str, CallError>>) -> (Option<String>, Book) {
+        let chunks = chunks.into_iter();
+        let chunks =
+            chunks.map(|chunk| chunk.map(|text| RawValue::from_string(text.to_owned()).expect("JSON")));
+        let book = Arc::new(Mutex::new(Book::default()));
+        let (said, heard) = watch::channel(false);
+        listen(futures_util::stream::iter(chunks), 1, Arc::clone(&book), said).await;
+        assert!(*heard.borrow(), "nobody waits for what has ended");
+        let book = std::mem::take(&mut *lock(&book));
+        (book.fault(), book)
+    }
+
+    #[tokio::test]
+    async fn what_is_no_monitor_is_told_as_that() {
+        let refused =
+            CallError::Connection { capability: "kit".to_owned(), message: "no `watch`".to_owned() };
+        let good = r#"{"processes": [{"pid": 10, "ppid": 1, "memory_rss_mb": 3}]}"#;
+        for (chunks, words) in [
+            (vec![Err(refused)], "no `watch`"),
+            (vec![], "stopped watching"),
+            (vec![Ok("{}")], "missing field `processes`"),
+            (vec![Ok("\"word\"")], "no sample"),
+            (vec![Ok(r#"{"processes": [{"pid": 10, "ppid": 1}]}"#)], "none of them has `cpu_seconds`"),
+            (vec![Ok(good), Ok("3")], "no sample"),
+        ] {
+            let is_good_first = chunks.len() == 2;
+            let (fault, book) = heard(chunks).await;
+            assert!(fault.as_ref().is_some_and(|fault| fault.contains(words)), "{words}: {fault:?}");
+            assert_eq!(book.workers.contains_key(&10), is_good_first, "what came before is kept");
+        }
+    }
+
+    #[test]
+    fn a_monitor_that_names_no_worker_gives_no_figures_and_one_that_names_one_has_no_fault() {
+        let mut book = Book::default();
+        book.enter(1, 0, &sample(&[(99, 98, 1.0, 1.0)]));
+        assert!(book.fault().is_some_and(|fault| fault.contains("no process of a worker")));
+        book.enter(1, 1, &sample(&[(10, 1, 1.0, 1.0)]));
+        assert_eq!(book.fault(), None);
     }
 }

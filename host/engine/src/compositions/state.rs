@@ -60,12 +60,12 @@ pub struct CompositionOutcome {
     pub still_running: usize,
     /// How many of those a worker was at; the others waited.
     pub calls_running: usize,
-    /// Why the monitor that the document names has measured nothing.
+    /// Why the monitor that the document names has measured nothing, or stopped before the end.
     pub monitor_fault: Option<String>,
 }
 
 /// How a node ended, and what it took.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct NodeOutcome {
     /// Its name.
     pub name: String,
@@ -94,13 +94,13 @@ pub struct NodeOutcome {
     /// In words, where it did not complete: why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Its first failure.
+    /// Its first failure; not of a run that is read from the store.
     #[serde(skip)]
     pub failure: Option<Failure>,
 }
 
 /// What a step used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct NodeUsage {
     /// Processor time, user and system, of the worker's whole tree.
     pub cpu_seconds: f64,

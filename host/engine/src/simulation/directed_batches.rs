@@ -4,14 +4,15 @@ use super::answering::RSS_MB_PER_PID;
 use super::directed::{Set, composition, sound_stage, stage_of};
 use super::journal::Moment;
 use super::scenario::load;
+use crate::compositions::state::CompositionOutcome;
 use crate::error::HostError;
 use cjm_decide::composition::FAILURES_LISTED_MAX;
 use cjm_decide::queue::{CANCEL_GRACE_MS, QueueLimits};
 use cjm_store::{StoreError, Write};
-use cjm_wire::InstanceId;
 use cjm_wire::composition::RunOutcome;
 use cjm_wire::event::JobStatus;
 use cjm_wire::json::{Arguments, Json};
+use cjm_wire::{CompositionId, InstanceId};
 use cjm_workers::{HostEvent, LoadOptions, NodeState};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -98,22 +99,40 @@ async fn the_time_of_a_run_is_looked_at_while_its_elements_end() {
     host.shutdown().await;
 }
 
+/// What is said of a run does not depend on how many ended after it.
 #[tokio::test(start_paused = true)]
-async fn the_newest_runs_that_have_ended_are_known_and_the_oldest_are_forgotten() {
+async fn the_oldest_runs_that_have_ended_are_told_from_the_store_as_they_were() {
     const KEPT: usize = 256;
     let Set { host, .. } = sound_stage();
-    let document = || composition(json!({"name": "t", "nodes": {"none": {"capability": "tool", "map": []}}}));
-    let mut ids = Vec::new();
-    for _ in 0..KEPT + 3 {
-        let id = host.submit_composition(document(), Arguments::new()).await.expect("accepted");
+    let told_as = |told: &CompositionOutcome| {
+        let nodes: Vec<_> = told.nodes.iter().map(|node| serde_json::to_value(node).expect("JSON")).collect();
+        let failure = told.failure.as_ref().map(|failure| failure.report.message.clone());
+        let words = (told.outcome, told.status, told.output.compact(), failure, told.failures.clone());
+        (words, nodes, (told.still_running, told.calls_running, told.monitor_fault.clone()))
+    };
+    let mut first = Vec::new();
+    for (policy, acts) in
+        [("best_effort", ["ok", "fail"]), ("fail_fast", ["fail", "ok"]), ("fail_fast", ["ok", "ok"])]
+    {
+        let document = composition(json!({"name": "t", "failure": policy, "nodes": {"each":
+            {"capability": "tool", "map": acts, "args": {"do": "${item}", "job": true}}}}));
+        let id = host.submit_composition(document, Arguments::new()).await.expect("accepted");
+        first.push((id.clone(), told_as(&host.wait_composition_end(&id).await.expect("told"))));
+    }
+    for _ in 0..KEPT {
+        let none = composition(json!({"name": "t", "nodes": {"none": {"capability": "tool", "map": []}}}));
+        let id = host.submit_composition(none, Arguments::new()).await.expect("accepted");
         assert_eq!(host.wait_composition(&id).await.expect("told").outcome, RunOutcome::Completed);
-        ids.push(id);
     }
-    for (number, id) in ids.iter().enumerate() {
-        let told = host.wait_composition(id).await;
-        let is_forgotten = matches!(told, Err(HostError::UnknownComposition(_)));
-        assert_eq!(is_forgotten, number < 3, "{number}");
+    let mut outcomes = Vec::new();
+    for (id, told) in first {
+        assert!(!host.compositions().contains_key(&id), "the newest are kept");
+        outcomes.push(told.0.0);
+        assert_eq!(told_as(&host.wait_composition(&id).await.expect("known")), told);
     }
+    assert_eq!(outcomes, [RunOutcome::Partial, RunOutcome::Failed, RunOutcome::Completed]);
+    let unknown = host.wait_composition_end(&CompositionId::new()).await;
+    assert!(matches!(unknown, Err(HostError::UnknownComposition(_))), "{unknown:?}");
     host.shutdown().await;
 }
 

@@ -3,7 +3,6 @@
 use super::directed::{Set, composition, sound_stage};
 use crate::compositions::begin::ENDED_COMPOSITIONS_MAX;
 use crate::compositions::driver::Driver;
-use crate::error::HostError;
 use crate::queue::state::{ElementEnd, JobOutcome};
 use cjm_decide::composition::CompositionRun;
 use cjm_store::CompositionRecord;
@@ -73,7 +72,9 @@ async fn of_the_elements_of_a_run_only_those_in_flight_are_known() {
         worker_session_id: None,
         worker_pid: None,
     };
-    driver.element_ended(ElementEnd { node: "many".to_owned(), element: 0, outcome: Arc::new(outcome) });
+    let read = crate::compositions::ends::element_outcome(&outcome);
+    let end = ElementEnd { node: "many".to_owned(), element: 0, outcome: Arc::new(outcome) };
+    driver.element_ended(end, read);
     assert_eq!(driver.jobs.into_values().collect::<Vec<_>>(), jobs[1..]);
     host.shutdown().await;
 }
@@ -100,9 +101,10 @@ async fn many_runs_that_end_at_once_leave_no_more_handles_than_the_maximum() {
     }
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(host.compositions().len(), ENDED_COMPOSITIONS_MAX);
+    // Those that are not kept any more are read from the store.
     for (number, id) in ids.iter().enumerate() {
-        let is_forgotten = matches!(host.wait_composition(id).await, Err(HostError::UnknownComposition(_)));
-        assert_eq!(is_forgotten, number < MORE, "{number}");
+        assert_eq!(host.compositions().contains_key(id), number >= MORE, "{number}");
+        assert_eq!(host.wait_composition(id).await.expect("known").outcome, RunOutcome::Cancelled);
     }
     host.shutdown().await;
 }

@@ -3,10 +3,11 @@
 
 use super::kept::{Kept, refused};
 use super::seed::Seed;
+use crate::compositions::stored::StoredComposition;
 use crate::services::{History, StoredJob};
 use cjm_store::{Commit, Gate, Journal, Receipt, StoreError, Subscription, WhenClosed};
 use cjm_wire::event::JournalRow;
-use cjm_wire::{JobId, Timestamp};
+use cjm_wire::{CompositionId, JobId, Timestamp};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -247,6 +248,13 @@ impl History for SimulatedJournal {
             let record = kept.jobs.get(job)?.clone();
             let worker_pid = record.worker_session_id.as_ref().and_then(|worker| kept.pid_of(worker));
             Some(StoredJob { record, result: kept.results.get(job).cloned(), worker_pid })
+        }))
+    }
+
+    fn composition(&self, id: &CompositionId) -> Result<Option<StoredComposition>, StoreError> {
+        Ok(self.kept(|kept| {
+            let (record, output) = kept.runs.get(id)?.clone();
+            Some(StoredComposition { record, output, end: kept.finished.get(id).cloned() })
         }))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::compositions::submitting::BATCH_BYTES_MAX;
 use cjm_store::rows::died_id;
-use cjm_store::{Body, Commit, JobRecord, Receipt, StoreError, Write};
+use cjm_store::{Body, Commit, CompositionRecord, JobRecord, Receipt, StoreError, Write};
 use cjm_wire::error::Failure;
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use cjm_wire::{CompositionId, JobId, WorkerSessionId};
@@ -30,6 +30,8 @@ pub(super) struct Kept {
     pub(super) terminal_rows: BTreeMap<String, u32>,
     /// How compositions have ended; None: not yet.
     pub(super) compositions: BTreeMap<CompositionId, Option<JobStatus>>,
+    /// What is kept of each, with its output.
+    pub(super) runs: BTreeMap<CompositionId, (CompositionRecord, Option<Vec<u8>>)>,
     /// Why those fail that have not ended.
     pub(super) failing: BTreeMap<CompositionId, Failure>,
     /// Accounts of tools.
@@ -183,12 +185,19 @@ impl Kept {
             }
             Write::InsertComposition(composition, _, _) => {
                 self.compositions.insert(composition.composition_id.clone(), None);
+                self.runs.insert(composition.composition_id.clone(), ((**composition).clone(), None));
             }
             Write::CompositionFails(id, failure) => {
                 self.failing.insert(id.clone(), (**failure).clone());
             }
             Write::EndComposition(end) => {
                 self.compositions.insert(end.composition_id.clone(), Some(end.status));
+                let (record, output) = self.runs.get_mut(&end.composition_id).expect("checked");
+                record.status = end.status;
+                record.failure.clone_from(&end.failure);
+                if let Some(Body::Inline(bytes)) = &end.output {
+                    *output = Some(bytes.clone());
+                }
             }
             Write::WorkerSpawned(worker) => {
                 self.workers_open.insert(worker.worker_session_id.clone());

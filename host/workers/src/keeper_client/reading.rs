@@ -76,13 +76,15 @@ fn tell_untold(keeper: Pid, table: &Mutex<Table>, end_left: impl FnOnce(&BTreeSe
     if !ended.all {
         tracing::warn!("processes of a dead worker may live on: its keeper stands still");
     }
+    let mut killed = ended.descendants_killed;
     for Running { end, held, .. } in over {
         let status = held.and_then(|held| held.status());
-        let _ = end.send(WorkerEnd::cleared(status, ended.descendants_killed, begun.elapsed()));
+        // Whose it was cannot be told once it fell to the keeper. What may be of several is counted once, as the keeper does.
+        let _ = end.send(WorkerEnd::cleared(status, std::mem::take(&mut killed), begun.elapsed()));
     }
 }
 
-/// The workers whose ends are to be told, and those that live; None where there is nothing to tell.
+/// The workers whose ends are to be told, the one that was seen to end first before the others, and those that live; None where there is nothing to tell.
 fn take_untold(keeper: Pid, table: &mut Table) -> Option<(Vec<Running>, BTreeSet<Pid>)> {
     let now = Instant::now();
     for running in table.running.values_mut() {
@@ -94,8 +96,9 @@ fn take_untold(keeper: Pid, table: &mut Table) -> Option<(Vec<Running>, BTreeSet
     if !table.running.values().any(overdue) || !is_stopped(keeper) {
         return None;
     }
-    let over: Vec<Running> =
+    let mut over: Vec<Running> =
         table.running.extract_if(|_, running| overdue(running)).map(|(_, one)| one).collect();
+    over.sort_by_key(|running| running.ended);
     Some((over, table.living()))
 }
 
@@ -223,6 +226,22 @@ mod tests {
         });
         assert_eq!(told.try_recv().expect("told").descendants_killed, 3);
         assert!(lock(&table).running.is_empty(), "told once");
+    }
+
+    #[test]
+    fn what_may_be_of_several_dead_workers_is_counted_once_for_the_first() {
+        let now = Instant::now();
+        let (keeper, table, first) = untold(now - 2 * UNTOLD_MAX);
+        let mut ends = vec![first];
+        for number in 1..4 {
+            let (end, told) = oneshot::channel();
+            let ended = Some(now - 2 * UNTOLD_MAX + Duration::from_millis(number));
+            lock(&table).running.insert(number.to_string(), Running { ended, ..Running::new(end, None) });
+            ends.push(told);
+        }
+        tell_untold(keeper.pid(), &table, |_| Ended { all: true, descendants_killed: 3 });
+        let told = ends.into_iter().map(|mut told| told.try_recv().expect("told").descendants_killed);
+        assert_eq!(told.collect::<Vec<_>>(), [3, 0, 0, 0]);
     }
 
     #[test]
