@@ -24,6 +24,16 @@ _VARARGS, _VARKEYWORDS = 0x04, 0x08
 _SHOWN_CHARS_MAX = 200
 
 
+def call(function, args, kwargs):
+    """Calls a method of the tool. An argument with the name of its first parameter, which is the tool, is refused."""
+    code = getattr(getattr(function, "__func__", None), "__code__", None)
+    if code is not None and kwargs and code.co_argcount and not code.co_posonlyargcount and code.co_varnames[0] in kwargs:
+        name = code.co_varnames[0]
+        words = "no argument can have the name `%s`, which is the tool itself in `%s`; give it another"
+        raise Unfit(words % (name, function.__name__), fields_invalid=[name])
+    return function(*args, **kwargs)
+
+
 class Signature:
     """The parameters of one action, as its callers see them."""
 

@@ -11,7 +11,7 @@ import threading
 import time
 
 from . import calls
-from .arguments import signature_of
+from .arguments import call, signature_of
 from .errors import Cancelled, UserInputError
 from .json_codec import Unfit
 
@@ -95,15 +95,15 @@ class Capability:
 
     # --- work
 
-    def execute(self, *args, **kwargs):
+    def execute(self, /, *args, **kwargs):
         """Runs the action named by `action` (or the first argument); the only one when there is only one."""
         method, args, kwargs = self._picked(args, kwargs)
-        return method(*args, **kwargs)
+        return call(method, args, kwargs)
 
-    def execute_stream(self, *args, **kwargs):
+    def execute_stream(self, /, *args, **kwargs):
         """Runs an action and yields what it yields; an action that returns a value is a stream of one item."""
         method, args, kwargs = self._picked(args, kwargs)
-        result = method(*args, **kwargs)
+        result = call(method, args, kwargs)
         if hasattr(result, "__next__"):
             yield from result
         else:

@@ -2,9 +2,10 @@
 
 What: the kinds, and one object that reads and writes whole frames on a descriptor.
 What not: the meaning of a payload. No `socket` module: `readv` and `writev` are enough and cost nothing to import.
-Must hold: a frame is written whole or the channel is closed; a descriptor that the tool closed, or that is another file
-now, is never written to or read from: the process ends with a word; two frames never mix, not even when a signal handler
-or a finalizer writes in the middle of a write of its own thread; a large payload is not copied here.
+Must hold: a frame is written whole or the channel is closed, whatever a signal handler of the tool raises meanwhile, and
+that is raised when the frame is out; a descriptor that the tool closed, or that is another file now, is never written to
+or read from: the process ends with a word; two frames never mix, not even when a signal handler or a finalizer writes in
+the middle of a write of its own thread; a large payload is not copied here.
 """
 
 import os
@@ -44,11 +45,12 @@ class Channel:
         self._buffer = b""
         # Its own thread may take it again, and knows by that what it interrupted: no other mark is made in the same step.
         self._lock = RLock()
-        # Whether the thread that has the lock is in the middle of a frame.
+        # Whether the thread that has the lock is in the middle of a frame. Only that thread believes it: where signal
+        # handlers raise twice in a row, it is taken back with the next frame.
         self._is_writing = False
         # The thread that has just found the descriptor to be sound, and has run nothing of the tool since.
         self._sound_to = 0
-        # Frames in the order of their sending.
+        # Frames in the order of their sending: head, payload, and how many bytes of both each write has taken.
         self._unwritten = []
         self.closed = False
         # This process is a child that the tool forked.
@@ -68,27 +70,45 @@ class Channel:
         payload = self._take(size) if size else b""
         return head[4], int.from_bytes(head[8:16], "big"), payload
 
-    def send(self, kind, call_id, payload=b""):
-        """Writes one frame. After the peer is gone this does nothing: the reader sees the end and acts on it."""
+    def send(self, kind, call_id, payload=b"", open_calls=None):
+        """Writes one frame. After the peer is gone this does nothing: the reader sees the end and acts on it.
+
+        A report is sent only while its call is among `open_calls`: who answers takes the call out of them first.
+        What a signal handler raises meanwhile is raised here, after the frame.
+        """
+        head = len(payload).to_bytes(4, "big") + bytes((kind, 0, 0, 0)) + call_id.to_bytes(8, "big")
+        is_interrupted = self._lock._is_owned()
         with self._lock:
-            if self._is_writing:
-                # A finalizer or a signal handler interrupted this thread between two writes of one frame.
-                if len(self._unwritten) < DEFERRED_FRAMES_MAX:
-                    self._unwritten.append((kind, call_id, bytes(payload)))
+            # Under the lock: a look before it could be older than the answer.
+            if open_calls is not None and call_id not in open_calls:
+                return
+            if is_interrupted and self._is_writing:
+                # A finalizer or a signal handler interrupted this thread between two writes of one frame, the first here.
+                if len(self._unwritten) <= DEFERRED_FRAMES_MAX:
+                    self._unwritten.append((head, bytes(payload), []))
                 return
             # A signal may come between any two of these steps: its frame joins the list, or takes the list along.
-            self._unwritten.append((kind, call_id, payload))
+            self._unwritten.append((head, payload, []))
+            raised = None
             while self._unwritten:
-                self._is_writing = True
                 try:
+                    self._is_writing = True
                     self._write_all()
                     self._sound_to = get_ident()
-                finally:
                     self._is_writing = False
+                except BaseException as error:
+                    # By a signal handler. The frame goes on where it is: nobody else may write before its end.
+                    self._is_writing = False
+                    if raised is None:
+                        raised = error
+            if raised is not None:
+                raise raised
 
     def _write_all(self):
         while self._unwritten:
-            self._write(*self._unwritten.pop(0))
+            self._write(*self._unwritten[0])
+            # Not before: whoever is interrupted here, or comes after him, finds what is left of it.
+            del self._unwritten[0]
 
     def forget(self):
         """In a forked child: let go of the channel, which belongs to the parent."""
@@ -104,10 +124,13 @@ class Channel:
         # A thread that reads holds the old file: nobody would ever see the end of it.
         try:
             found = os.fstat(self._descriptor)
+        except OSError as error:
+            if _is_of_a_handler(error):
+                raise
+        else:
             if found.st_ino == self._inode and found.st_dev == self._device:
                 return
-        except OSError:
-            pass
+        self.closed = True
         words = b"cjm: the tool closed descriptor %d, which is its channel to the worker; the process ends\n"
         try:
             os.write(2, words % self._descriptor)
@@ -115,25 +138,27 @@ class Channel:
             pass
         os._exit(EXIT_BROKEN)
 
-    def _write(self, kind, call_id, payload):
+    def _write(self, head, payload, written):
         if self.closed:
             return
         self._check()
-        head = len(payload).to_bytes(4, "big") + bytes((kind, 0, 0, 0)) + call_id.to_bytes(8, "big")
-        try:
-            done = os.writev(self._descriptor, (head, payload))
-            if done == len(head) + len(payload):
+        while not self.closed:
+            done = sum(written)
+            if done == HEADER_BYTES + len(payload):
                 return
-            if done < len(head):
-                rest = memoryview(head + bytes(payload))[done:]
+            if done < HEADER_BYTES:
+                parts = (head[done:], payload)
             else:
-                rest = memoryview(payload)[done - len(head) :]
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
-        except OSError:
-            # Closed by the tool meanwhile, or the peer is gone.
-            self._check()
-            self.closed = True
+                parts = (memoryview(payload)[done - HEADER_BYTES :],)
+            try:
+                # One step for the interpreter: no signal handler can raise between the write and the note of its size.
+                written.extend(map(os.writev, (self._descriptor,), (parts,)))
+            except OSError as error:
+                if _is_of_a_handler(error):
+                    raise
+                # Closed by the tool meanwhile, or the peer is gone.
+                self._check()
+                self.closed = True
 
     def _take(self, size, at_boundary=False):
         have = len(self._buffer)
@@ -179,3 +204,11 @@ class Channel:
         if cleanly:
             return None
         raise ChannelError("the channel ended in the middle of a frame")
+
+
+def _is_of_a_handler(error):
+    """Whether a signal handler raised this `OSError` (`TimeoutError` is one), and not the system call that it came out of.
+
+    To be asked where it is caught: it was raised further in, or has no number.
+    """
+    return error.errno is None or error.__traceback__.tb_next is not None

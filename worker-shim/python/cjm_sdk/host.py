@@ -239,7 +239,11 @@ class Host:
             errors.print_exception("cjm: a call failed outside the tool:", error)
             answer = frames.FAILURE, ops.failure_bytes(ops.Failure(500))
         self._end_child(int(answer[0] == frames.FAILURE))
-        self._answer(call, *answer)
+        try:
+            self._answer(call, *answer)
+        except Exception as error:
+            # By a signal handler of the tool, too late for its call, which is answered.
+            errors.print_exception("cjm: raised when the call was over:", error)
 
     def _end_child(self, code):
         """Ends a child that the tool forked and that came back from the tool's code: the rest is its parent's."""
@@ -265,13 +269,18 @@ class Host:
         return ops.perform(self, call, kind, payload)
 
     def _answer(self, call, kind, payload):
-        call.flush_progress()
-        call.done = True
-        call.state.clear()
-        self._calls.pop(call.id, None)
-        calls.RUNNING.pop(call.id, None)
-        self.channel.send(kind, call.id, payload)
-        self._unanswered.discard(call.id)
+        try:
+            call.flush_progress()
+        finally:
+            # Whatever a signal handler raises meanwhile.
+            call.done = True
+            call.state.clear()
+            self._calls.pop(call.id, None)
+            calls.RUNNING.pop(call.id, None)
+            try:
+                self.channel.send(kind, call.id, payload)
+            finally:
+                self._unanswered.discard(call.id)
         # Who waits for answers has set `_ending` before it looked at what is unanswered.
         if self._ending:
             with self._call_ended:
@@ -361,7 +370,7 @@ class Host:
         if len(payload) > frames.SMALL_PAYLOAD_BYTES_MAX:
             self.record("WARNING", "cjm_sdk", "a report of %d bytes was dropped: it is too long" % len(payload))
             return
-        self.channel.send(kind, call_id, payload)
+        self.channel.send(kind, call_id, payload, self._calls if call_id else None)
 
     def _attach_logs(self):
         if "logging" in sys.modules:

@@ -8,7 +8,7 @@ Must hold: what belongs to the worker's life (initialize, cleanup, …) is no ac
 
 import sys
 
-from . import errors
+from . import arguments, errors
 
 # What a worker's surface calls by other paths.
 _LIFE = frozenset(
@@ -30,7 +30,7 @@ def run(tool, args, kwargs):
         what = "An action is needed" if action is None else "Unknown action: %s" % (action,)
         words = "%s (this tool has no execute; its methods are: %s)" % (what, ", ".join(names(tool)) or "none")
         raise _input_error(words)
-    return getattr(tool, action)(*args, **kwargs)
+    return arguments.call(getattr(tool, action), args, kwargs)
 
 
 def _is_action(tool, name):

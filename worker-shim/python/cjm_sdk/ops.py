@@ -8,7 +8,7 @@ Must hold: no exception of a tool gets past `perform`; what a cancelled call rai
 
 import time
 
-from . import encode, errors, frames, genuine
+from . import arguments, encode, errors, frames, genuine
 from .json_codec import Unfit, loads
 
 
@@ -50,7 +50,7 @@ def names():
 
 def execute(host, call, payload):
     args, kwargs = _request(call, payload)
-    return frames.RESULT, _work(host, call, lambda: _executable(host)(*args, **kwargs))
+    return frames.RESULT, _work(host, call, lambda: arguments.call(_executable(host), args, kwargs))
 
 
 def task(host, call, payload):
@@ -72,7 +72,7 @@ def task(host, call, payload):
         account["duration_s"] = round(time.monotonic() - began, 3)
 
     try:
-        body = _work(host, call, lambda: function(**kwargs))
+        body = _work(host, call, lambda: arguments.call(function, (), kwargs))
     except Failure as failure:
         if failure.status != 409:
             account["ok"] = False
@@ -235,8 +235,8 @@ def _executable(host):
 def _streamed(host, args, kwargs):
     stream = getattr(host.tool, "execute_stream", None)
     if stream is not None and (hasattr(host.tool, "execute") or genuine.overrides(host.tool, "execute_stream")):
-        return stream(*args, **kwargs)
-    result = _executable(host)(*args, **kwargs)
+        return arguments.call(stream, args, kwargs)
+    result = arguments.call(_executable(host), args, kwargs)
     return result if hasattr(result, "__next__") else (result,)
 
 

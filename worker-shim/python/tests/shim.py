@@ -130,7 +130,7 @@ class Shim:
         """Sends a call and returns its answer."""
         return self.answer(self.begin(kind, body))
 
-    def execute(self, action=None, envelope=None, **kwargs):
+    def execute(self, /, action=None, envelope=None, **kwargs):
         """The result of an action, or the FAILURE's body with its status as (status, body)."""
         kind, body = self.ask(EXECUTE, request(action, envelope, **kwargs))
         return body if kind == RESULT else (body["status"], body.get("body"))

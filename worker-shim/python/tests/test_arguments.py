@@ -12,7 +12,7 @@ from typing import Callable, Dict, List, Optional, Union
 sys.path.insert(0, dirname(dirname(abspath(__file__))))
 
 from cjm_sdk import Capability, action  # noqa: E402
-from cjm_sdk.arguments import signature_of  # noqa: E402
+from cjm_sdk.arguments import call, signature_of  # noqa: E402
 from cjm_sdk.json_codec import Unfit  # noqa: E402
 
 
@@ -89,15 +89,19 @@ class Tool(Capability):
     def nothing(self):
         return "nothing"
 
+    @action
+    def any_name(this, /, **others):
+        return others
+
 
 class Arguments(unittest.TestCase):
     def setUp(self):
         self.tool = Tool()
 
-    def call(self, action, *args, **kwargs):
+    def call(self, action, /, *args, **kwargs):
         return self.tool.execute(*args, action=action, **kwargs)
 
-    def refused(self, words, fields, action, *args, **kwargs):
+    def refused(self, words, fields, action, /, *args, **kwargs):
         with self.assertRaises(Unfit) as caught:
             self.call(action, *args, **kwargs)
         self.assertEqual(str(caught.exception), words)
@@ -116,6 +120,22 @@ class Arguments(unittest.TestCase):
         self.assertEqual(self.call("only_position", "x", 5), ["x", 5])
         self.assertEqual(self.call("wrapped", text="a"), "a")
         self.assertEqual(self.call("nothing"), "nothing")
+
+    def test_an_argument_named_as_the_tool_itself_passes_or_is_refused_with_the_reason(self):
+        named = {"self": 1, "this": 2}
+        self.assertEqual(self.call("any_name", **named), named)
+        self.assertEqual(list(self.tool.execute_stream(action="any_name", **named)), [named])
+        words = "no argument can have the name `self`, which is the tool itself in `open`; give it another"
+        self.refused(words, ["self"], "open", **{"self": 1, "first": 2})
+        with self.assertRaisesRegex(Unfit, "the tool itself in `open`"):
+            list(self.tool.execute_stream(action="open", **{"self": 1, "first": 2}))
+        words = "action `nothing` takes no arguments, and `self` was given"
+        self.refused(words, ["self"], "nothing", **{"self": 1})
+        # A method of a class that is none of ours, and a function that is no method.
+        self.assertEqual(call(passed_on, (len,), {})([1]), 1)
+        with self.assertRaisesRegex(Unfit, "the tool itself in `setUp`") as caught:
+            call(self.setUp, (), {"self": 1})
+        self.assertEqual(caught.exception.fields_invalid, ["self"])
 
     def test_what_does_not_fit_is_refused_with_what_is_expected(self):
         for name, value, shown, expected in [

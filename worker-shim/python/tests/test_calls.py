@@ -5,6 +5,8 @@ pass where an event can be awaited.
 """
 
 import json
+import signal
+import socket
 import time
 import unittest
 
@@ -176,6 +178,22 @@ class Calls(unittest.TestCase):
     def test_a_heartbeat_that_nobody_leaves_ends_with_its_call(self):
         self.assertEqual(self.shim.execute("abandon_a_heartbeat"), "beating")
         self.assertEqual(self.shim.execute("heartbeats_in_the_end"), 0)
+
+    def test_a_report_that_is_ready_when_its_call_is_answered_is_not_sent(self):
+        call = self.shim.begin(EXECUTE, request("report_late"))
+        self.assertEqual(self.shim.answer(call), (RESULT, None))
+        self.assertIs(self.shim.execute("end_late_report"), False)
+        self.assertEqual([frame for frame in self.shim.seen if b"too late" in frame[2]], [])
+
+    def test_a_handler_that_raises_in_an_answer_takes_nothing_from_it_nor_from_the_next(self):
+        size = 8 * 1024 * 1024
+        call = self.shim.begin(EXECUTE, request("raise_in_the_answer", size=size))
+        # Its beginning can be read, and its end not be written yet.
+        self.shim.socket.recv(1, socket.MSG_PEEK)
+        self.shim.process.send_signal(signal.SIGUSR1)
+        self.assertEqual(self.shim.until([RESULT], call)[2], b'"%s"' % (b"x" * size))
+        self.assertEqual(self.shim.execute("heartbeats_in_the_end"), 0)
+        self.assertIn("TimeoutError: too late", self.shim.text())
 
     def test_a_cancel_runs_callbacks_of_what_goes_on_and_no_others(self):
         call = self.shim.begin(EXECUTE, request("signals"))

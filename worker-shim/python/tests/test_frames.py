@@ -6,6 +6,7 @@ only the end of this process, and what a kernel seldom answers, are played.
 """
 
 import contextlib
+import errno
 import itertools
 import os
 import signal
@@ -97,12 +98,14 @@ class Frames(unittest.TestCase):
                 def take_first(descriptor, parts, first=first):
                     return write(descriptor, b"".join(parts)[:first])
 
-                def take_more(descriptor, data, later=later):
-                    return write(descriptor, bytes(data[:later]))
+                def take_more(descriptor, parts, later=later):
+                    return write(descriptor, b"".join(parts)[:later])
 
-                with mock.patch.object(os, "writev", take_first), mock.patch.object(os, "write", take_more):
-                    self.channel.send(frames.RESULT, first, payload)
-                    self.channel.send(frames.END, later)
+                for kind, call_id, body in ((frames.RESULT, first, payload), (frames.END, later, b"")):
+                    # The first write takes so much, each of the others as much as it may.
+                    writes = itertools.chain([take_first], itertools.repeat(take_more))
+                    with mock.patch.object(os, "writev", lambda *args, writes=writes: next(writes)(*args)):
+                        self.channel.send(kind, call_id, body)
                 self.assertEqual(self.received(), (frames.RESULT, first, payload), (first, later))
                 self.assertEqual(self.received(), (frames.END, later, b""), (first, later))
 
@@ -172,8 +175,9 @@ class Frames(unittest.TestCase):
         """A thread that waits for itself is told of its end."""
 
         def too_late(*_):
-            # No OSError, which the channel takes for the end of its peer.
-            raise AssertionError("a thread waits for itself")
+            # Where it raised, the wait would go on.
+            os.write(2, b"a thread waits for itself\n")
+            os._exit(1)
 
         before = signal.signal(signal.SIGALRM, too_late)
         signal.alarm(DEADLINE_SECONDS // 2)
@@ -257,6 +261,96 @@ class Frames(unittest.TestCase):
         # Each once.
         arrived = sorted(frame[1] for frame in found if frame[0] == frames.RECORD)
         self.assertEqual(arrived, list(range(1, len(sent) + 1)))
+
+    def test_a_handler_that_raises_in_a_frame_that_waits_is_heard_after_the_frame(self):
+        # The second is an OSError, as the end of the peer would be, the third has the number of that.
+        for error in (LookupError("late"), TimeoutError("late"), BrokenPipeError(errno.EPIPE, "of another pipe")):
+            with self.subTest(error=error):
+                handled, found = threading.Event(), []
+
+                def handler(*_, error=error, handled=handled):
+                    handled.set()
+                    raise error
+
+                def interrupt_and_read(handled=handled, found=found):
+                    self.peer.recv(1, socket.MSG_PEEK)
+                    signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+                    handled.wait(DEADLINE_SECONDS)
+                    while not found or found[-1][0] != frames.END:
+                        found.append(self.received())
+
+                before = signal.signal(signal.SIGUSR1, handler)
+                self.addCleanup(signal.signal, signal.SIGUSR1, before)
+                reader = threading.Thread(target=interrupt_and_read, daemon=True)
+                reader.start()
+                large = os.urandom(1024) * (BLOCKING_BYTES // 1024)
+                with self.ended_in_time():
+                    with self.assertRaises(type(error)) as raised:
+                        self.channel.send(frames.RESULT, 1, large)
+                    self.assertIs(raised.exception, error)
+                    self.channel.send(frames.END, 2)
+                    reader.join(DEADLINE_SECONDS)
+                self.assertFalse(self.channel.closed)
+                self.assertTrue(found == [(frames.RESULT, 1, large), (frames.END, 2, b"")])
+
+    def test_whatever_step_of_a_send_a_handler_raises_in_frames_stay_whole(self):
+        code, write = frames.__file__, os.write
+        whole, end = HEAD.pack(4, frames.RESULT, 1) + b"long", HEAD.pack(0, frames.END, 2)
+
+        def in_parts(descriptor, parts):
+            return write(descriptor, b"".join(parts)[:9])
+
+        def raised_at(step):
+            """The number of steps, and whether the frame was sent; one of the steps is preceded by what a handler raises."""
+            steps = 0
+
+            def trace(frame, event, _):
+                nonlocal steps
+                if frame.f_code.co_filename != code:
+                    return None
+                frame.f_trace_opcodes = True
+                if event == "opcode":
+                    steps += 1
+                    if steps == step:
+                        raise TimeoutError("late")
+                return trace
+
+            before, raised = sys.gettrace(), False
+            sys.settrace(trace)
+            try:
+                self.channel.send(frames.RESULT, 1, b"long")
+            except TimeoutError:
+                raised = True
+            finally:
+                sys.settrace(before)
+            return steps, raised
+
+        with mock.patch.object(os, "writev", in_parts), self.ended_in_time():
+            steps, _ = raised_at(0)
+            self.assertEqual(self.peer.recv(1000), whole)
+            sent = 0
+            for step in range(1, steps + 1):
+                self.assertTrue(raised_at(step)[1], step)
+                self.channel.send(frames.END, 2)
+                got = self.peer.recv(1000)
+                self.assertIn(got, (whole + end, end), step)
+                sent += got != end
+        # What is raised before it has its place is raised in place of it.
+        self.assertGreater(sent, steps // 2)
+
+    def test_a_report_is_sent_only_while_its_call_is_open_by_a_look_that_no_answer_can_overtake(self):
+        channel = self.channel
+
+        class Open:
+            def __contains__(self, call_id):
+                # Who answers cannot have the lock between this look and the frame.
+                return channel._lock._is_owned() and call_id == 3
+
+        for call_id in (2, 3, 4):
+            channel.send(frames.PROGRESS, call_id, b"", Open())
+        channel.send(frames.END, 5)
+        self.assertEqual(self.received(), (frames.PROGRESS, 3, b""))
+        self.assertEqual(self.received(), (frames.END, 5, b""))
 
     def test_nothing_is_written_for_a_peer_that_is_gone(self):
         self.peer.close()
@@ -377,18 +471,22 @@ class Frames(unittest.TestCase):
             found = SimpleNamespace(st_ino=inode, st_dev=device)
             # Something to read, so that a read which nothing keeps from it ends.
             self.announce(0)
-            for use in (self.channel.read, lambda: self.channel.send(frames.RESULT, 1)):
+            reads, sends = frames.Channel(self.descriptor), frames.Channel(self.descriptor)
+            for use in (reads.read, lambda channel=sends: channel.send(frames.RESULT, 1)):
                 with mock.patch.object(os, "fstat", return_value=found), self.ends():
                     use()
 
     def test_a_descriptor_that_is_closed_in_the_middle_of_a_write_ends_the_process(self):
-        writev = os.writev
+        fstat = os.fstat
 
-        def closed_before(descriptor, parts):
+        def closed_after_the_look(descriptor):
+            # The next look is the kernel's own: what it raises comes from no function of ours.
+            os.fstat = fstat
+            found = fstat(descriptor)
             os.close(descriptor)
-            return writev(descriptor, parts)
+            return found
 
-        with mock.patch.object(os, "writev", closed_before), self.ends():
+        with mock.patch.object(os, "fstat", closed_after_the_look), self.ends():
             self.channel.send(frames.RESULT, 1, b"x")
 
 

@@ -3,6 +3,7 @@
 What not: adapters (`test_genuine.py`). Must hold: no part of the worker's life can be called by this way.
 """
 
+import json
 import unittest
 
 from shim import CHUNK, END, EXECUTE, FAILURE, RESULT, STREAM, Shim, request
@@ -34,6 +35,18 @@ class Methods(unittest.TestCase):
             self.assertIn("An action is needed", body["_job_error"]["message"])
             status, body = shim.execute("split", zz=1)
             self.assertEqual(body["_job_error"]["category"], "user_input")
+
+    def test_an_argument_named_as_the_tool_itself_is_refused_with_the_reason(self):
+        words = "no argument can have the name `self`, which is the tool itself in `%s`; give it another"
+        for cls, method in (("Segmenter", "split"), ("Streaming", "execute_stream")):
+            with Shim("methods_tool", cls) as shim:
+                shim.ready()
+                call = shim.begin(STREAM, request("split", **{"self": 1}))
+                error = json.loads(shim.until([FAILURE], call)[2])["body"]["_job_error"]
+                self.assertEqual((error["category"], error["message"]), ("user_input", words % method))
+                if cls == "Segmenter":
+                    status, body = shim.execute("split", **{"self": 1})
+                    self.assertEqual((status, body["_job_error"]["message"]), (500, words % method))
 
     def test_results_come_as_a_stream_too(self):
         with Shim("methods_tool", "Segmenter") as shim:

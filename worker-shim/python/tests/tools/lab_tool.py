@@ -182,6 +182,40 @@ class Lab(Capability):
         return "beating"
 
     @action
+    def report_late(self):
+        """A report that begins in this call, and is ready to be sent when the call is answered."""
+        import threading
+
+        self.answered, begun = threading.Event(), threading.Event()
+
+        class Slow:
+            def __float__(this):
+                begun.set()
+                self.answered.wait(10)
+                return 0.5
+
+        self.reporter = threading.Thread(target=self.report_progress, args=(Slow(), "too late"))
+        self.reporter.start()
+        begun.wait(10)
+
+    @action
+    def end_late_report(self):
+        self.answered.set()
+        self.reporter.join(10)
+        return self.reporter.is_alive()
+
+    @action
+    def raise_in_the_answer(self, size: int):
+        """Is answered with a large result, and a signal in the middle of it has a handler that raises."""
+        import signal
+
+        def handler(*_):
+            raise TimeoutError("too late")
+
+        signal.signal(signal.SIGUSR1, handler)
+        return "x" * size
+
+    @action
     def heartbeats_in_the_end(self):
         """How many go on although their call has ended."""
         import threading
