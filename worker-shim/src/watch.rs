@@ -65,6 +65,11 @@ impl ReaderWatch {
         Ok(Self { fd: register(copy, Readiness::WRITABLE)? })
     }
 
+    /// Whether nobody reads any more.
+    pub(crate) fn has_left(&self) -> bool {
+        !has_a_reader(self.fd.get_ref().as_fd())
+    }
+
     /// Returns once nobody reads any more. Costs nothing while nothing is read, and a look now and then while much is.
     pub(crate) async fn left(&self) {
         self.left_by(has_a_reader).await;

@@ -37,11 +37,13 @@ use tokio_util::sync::CancellationToken;
 const READY_WAIT_MAX: Duration = Duration::from_secs(600);
 /// How long what a dead tool has said last is read.
 const LAST_WORDS_MAX: Duration = Duration::from_millis(50);
+/// What is said of a tool that could hear no call.
+const DEAF: &str = "closed its channel, or shut down the side that it reads, before it was ready";
 
 pub(super) async fn load(spec: WorkerSpec, context: Context) -> Result<Loaded, LoadFailure> {
     let started = start(&spec, &context).await?;
     let Started { pid, watch, mut reader, write_half, hears } = started;
-    let ready = match wait_until_ready(&mut reader, &watch, pid, &context).await {
+    let ready = match wait_until_ready(&mut reader, &watch, hears.as_ref(), pid, &context).await {
         Ok(ready) => ready,
         Err(failure) => {
             // The zombie, if it is one, keeps the number ours until here.
@@ -174,6 +176,7 @@ fn request(argv: Vec<OsString>, channel: OwnedFd) -> io::Result<SpawnRequest> {
 async fn wait_until_ready(
     reader: &mut FrameReader<OwnedReadHalf>,
     watch: &ProcessWatch,
+    hears: Option<&ReaderWatch>,
     pid: Pid,
     context: &Context,
 ) -> Result<ToolReady, LoadFailure> {
@@ -184,27 +187,47 @@ async fn wait_until_ready(
         () = watch.exited() => {
             tokio::time::timeout(LAST_WORDS_MAX, first_answer(reader, context)).await.unwrap_or(Ok(None))
         }
+        // What it has said before is still read.
+        () = stops_hearing(hears) => {
+            tokio::time::timeout(LAST_WORDS_MAX, first_answer(reader, context)).await.unwrap_or(Ok(None))
+        }
         () = tokio::time::sleep(READY_WAIT_MAX) => {
             let seconds = READY_WAIT_MAX.as_secs();
             return Err(failure(&format!("the tool was not ready within {seconds} s; see its output")));
         }
     };
     match first? {
+        // A start that failed is told to who waits; as a tool that ended later it would be started again, in vain.
+        Some(_) if hears.is_some_and(ReaderWatch::has_left) && lives_on(watch).await => {
+            Err(failure(&format!("the tool's process {DEAF}")))
+        }
         Some(ready) if ready.channel_version == CHANNEL_VERSION => Ok(ready),
         Some(ready) => Err(failure(&format!(
             "the tool speaks version {} of the channel, and {CHANNEL_VERSION} is needed",
             ready.channel_version
         ))),
         None => {
-            let _ = tokio::time::timeout(LAST_WORDS_MAX, watch.exited()).await;
+            lives_on(watch).await;
             let how = match peek_exit(pid) {
                 Ok(Some(status)) => {
                     format!("ended before it was ready ({status}); see the last lines it wrote")
                 }
-                _ => "closed its channel before it was ready".to_owned(),
+                _ => DEAF.to_owned(),
             };
             Err(failure(&format!("the tool's process {how}")))
         }
+    }
+}
+
+/// Whether it does not end in this moment: the channel of one that ends closes a little earlier.
+async fn lives_on(watch: &ProcessWatch) -> bool {
+    tokio::time::timeout(LAST_WORDS_MAX, watch.exited()).await.is_err()
+}
+
+async fn stops_hearing(hears: Option<&ReaderWatch>) {
+    match hears {
+        Some(hears) => hears.left().await,
+        None => std::future::pending().await,
     }
 }
 
