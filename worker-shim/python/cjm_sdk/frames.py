@@ -144,7 +144,7 @@ class Channel:
         self._check()
         while not self.closed:
             done = sum(written)
-            if done == HEADER_BYTES + len(payload):
+            if done >= HEADER_BYTES + len(payload):
                 return
             if done < HEADER_BYTES:
                 parts = (head[done:], payload)
