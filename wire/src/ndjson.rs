@@ -3,6 +3,7 @@
 
 use crate::error::JobErrorBody;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 /// Longest line, in bytes, without its newline.
 pub const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -11,6 +12,16 @@ pub const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
 const ERROR_PREFIX: &str = "{\"_job_error\"";
 /// How the exception's name begins by which a stream tells of a cancellation: it has no status line any more.
 const CANCELLED_PREFIX: &str = "CapabilityCancelledError";
+
+/// The text of a chunk as a worker writes it: with a blank after its brace where it would be taken for the error that ends
+/// a call. The same JSON, in a spelling that no worker uses for its own errors.
+#[must_use]
+pub fn chunk_text(chunk: &[u8]) -> Cow<'_, [u8]> {
+    match chunk.strip_prefix(b"{") {
+        Some(rest) if chunk.starts_with(ERROR_PREFIX.as_bytes()) => Cow::Owned([b"{ ", rest].concat()),
+        _ => Cow::Borrowed(chunk),
+    }
+}
 
 /// What a line says.
 #[derive(Debug)]
@@ -42,6 +53,34 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chunk_is_never_written_as_an_end() {
+        let error = |key: &str, repr: &str| {
+            format!(
+                r#"{{"{key}": {{"category": "fatal", "message": "m", "retriable": false, "original_exc_repr": "{repr}"}}}}"#
+            )
+        };
+        for chunk in [
+            error("_job_error", "ValueError('x')"),
+            error("_job_error", "CapabilityCancelledError('stop')"),
+            error("other", "E()"),
+            r#"{"_job_error": 1}"#.to_owned(),
+            r#"{"_job_errors": 1}"#.to_owned(),
+            r#"[{"_job_error": 1}]"#.to_owned(),
+            "{}".to_owned(),
+        ] {
+            let written = String::from_utf8(chunk_text(chunk.as_bytes()).into_owned()).expect("text");
+            let Ok(Line::Chunk(read)) = Line::read(written.clone()) else { panic!("{written}") };
+            let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+            assert_eq!(value(read.get()), value(&chunk));
+            assert_eq!(
+                written == chunk,
+                !chunk.starts_with(ERROR_PREFIX),
+                "as it came, but for these: {written}"
+            );
+        }
+    }
 
     #[test]
     fn a_line_is_a_chunk_an_end_or_a_fault() {

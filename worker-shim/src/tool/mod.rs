@@ -93,6 +93,8 @@ pub(crate) struct ChunkReader {
     pub(crate) lines: mpsc::Receiver<StreamLine>,
     /// Told of each chunk taken.
     pub(crate) credit: Option<channel::Credit>,
+    /// The chunks may be anything: each is looked at before it is passed on.
+    pub(crate) is_unchecked: bool,
 }
 
 impl Tool {
@@ -231,14 +233,14 @@ pub(crate) fn internal_server_error() -> CallFailure {
     CallFailure { status: 500, body: None }
 }
 
-/// The failure of a call whose tool gave a result that is not JSON. Its class is the one that the Python SDK has for
+/// The failure of a call whose tool gave a result, or a chunk of it, that is not JSON. Its class is the one that the Python SDK has for
 /// results which cannot be written, so that hosts give the same advice.
-pub(crate) fn not_json(fault: &serde_json::Error, result: &[u8]) -> CallFailure {
+pub(crate) fn not_json(what: &str, fault: &serde_json::Error, result: &[u8]) -> CallFailure {
     let shown = String::from_utf8_lossy(&result[..result.len().min(RESULT_BYTES_SHOWN_MAX)]);
     let message = if result.is_empty() {
-        "its result is empty, and no JSON".to_owned()
+        format!("{what} is empty, and no JSON")
     } else {
-        format!("its result is no JSON ({fault}): {shown:?}")
+        format!("{what} is no JSON ({fault}): {shown:?}")
     };
     let repr = format!("Unwritable({message:?})");
     CallFailure::job_error(&JobError {

@@ -128,7 +128,7 @@ impl NativeTool {
             let error = ToolError::transient(format!("no thread for the call: {error}"));
             let _ = failed.try_send(StreamLine::Failed(error_line(&error, &self.name)));
         }
-        ChunkReader { lines, credit: None }
+        ChunkReader { lines, credit: None, is_unchecked: false }
     }
 
     pub(crate) fn cancel(&self, calls: &[Arc<CallState>], scope: CancelScope) {

@@ -2,7 +2,9 @@
 
 use crate::harness::{Worker, shim};
 use cjm_wire::channel::READY_BYTES_MAX;
+use cjm_wire::error::ErrorCategory;
 use cjm_wire::link::{Launch, to_host};
+use cjm_wire::ndjson::Line;
 use serde_json::{Map, Value, json};
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -135,6 +137,7 @@ const ANSWERS: &str = r#"
     while (1) {
         my ($n, $k, $id) = unpack('N C x3 Q>', take(16)); take($n);
         if ($k == 1) { say_(0x81, 0, '{"channel_version":1,"name":"lab","version":"1","supports":[],"concurrency_max":4}') }
+        elsif ($k == 0x20) {}
         elsif ($k == 0x21) { exit 0 }
         elsif ($k == 2 || $k == 3) { say_($kind, $id, $answer) }
         else { say_(0x82, $id, '{"status":"ok"}') }
@@ -167,6 +170,84 @@ fn a_result_that_is_no_json_is_the_failure_of_its_call() {
     }
     for bytes in [r#"{"a":"\udc80"}"#, " [1e400]", "123456789012345678901234567890"] {
         assert_eq!(answering("82", bytes.as_bytes()).execute("any", json!({})).body, bytes.as_bytes());
+    }
+}
+
+/// A stream of these chunks, and END.
+fn streaming(chunks: &[&str]) -> Worker {
+    let mut worker = Worker::start(shim());
+    let (path, lines) = (worker.dir.path().join("streams.pl"), worker.dir.path().join("lines"));
+    std::fs::write(&lines, chunks.iter().map(|chunk| format!("{chunk}\n")).collect::<String>()).unwrap();
+    let all =
+        "{ open(my $f, '<', $ARGV[1]); while (<$f>) { chomp; say_(0x84, $id, $_) } say_(0x85, $id, '') }";
+    std::fs::write(&path, ANSWERS.replace("{ say_($kind, $id, $answer) }", all)).unwrap();
+    worker.send_spec(launch("/usr/bin/perl".to_owned(), &[path, PathBuf::from("84"), lines]), Map::new());
+    worker.wait_ready();
+    worker
+}
+
+#[test]
+fn a_chunk_that_reads_like_the_failure_of_a_call_is_a_chunk_wherever_it_stands() {
+    let error = |repr: &str| {
+        format!(
+            r#"{{"_job_error": {{"category": "fatal", "message": "the tool's data", "retriable": false, "original_exc_repr": "{repr}"}}}}"#
+        )
+    };
+    let (failed, cancelled) = (error("E()"), error("CapabilityCancelledError('x')"));
+    let chunks =
+        [failed.as_str(), "1", cancelled.as_str(), r#"{"_job_error": 1}"#, r#"{"a": 1.50}"#, &failed];
+    let lines = streaming(&chunks).stream_lines("any", json!({}));
+    assert_eq!(lines.len(), chunks.len(), "{lines:?}");
+    for (line, chunk) in lines.iter().zip(chunks) {
+        assert!(matches!(Line::read(line.clone()), Ok(Line::Chunk(_))), "{line}");
+        let value = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        assert_eq!(value(line), value(chunk));
+    }
+    assert_eq!((lines[1].as_str(), lines[4].as_str()), ("1", r#"{"a": 1.50}"#), "all others as they came");
+}
+
+#[test]
+fn a_chunk_that_is_no_json_ends_its_stream_with_words_about_the_chunk() {
+    // The second is looked at on a thread of its own.
+    let long = format!("[{}", "1,".repeat(200_000));
+    for (chunk, shown) in [("NaN", "NaN"), (long.as_str(), "[1,1,1"), ("", "is empty")] {
+        let worker = streaming(&["1", chunk, "2"]);
+        for _ in 0..2 {
+            let lines = worker.stream_lines("any", json!({}));
+            assert_eq!((lines.len(), lines[0].as_str()), (2, "1"), "{lines:?}");
+            let Ok(Line::Failed(said)) = Line::read(lines[1].clone()) else { panic!("{lines:?}") };
+            let error = said.job_error;
+            assert_eq!(error.category, ErrorCategory::Fatal);
+            assert!(error.message.starts_with("a chunk of its stream is "), "{}", error.message);
+            assert!(error.message.contains("no JSON") && error.message.contains(shown), "{}", error.message);
+            assert!(error.original_exc_repr.starts_with("Unwritable("), "{}", error.original_exc_repr);
+        }
+    }
+}
+
+#[test]
+fn a_tool_that_shuts_what_it_reads_before_it_is_ready_has_failed_to_start() {
+    for way in ["shutdown($c, 0)", "shutdown($c, 2)", "close $c"] {
+        let mut worker = Worker::start(shim());
+        let mut silent = Worker::start(shim());
+        let ready = r#""concurrency_max":4}') }"#;
+        assert!(ANSWERS.contains(ready) && ANSWERS.contains("if ($k == 1) { "));
+        // With a READY after it, and with none.
+        for (worker, then) in [(&mut worker, ""), (&mut silent, "sleep 1000; ")] {
+            let path = worker.dir.path().join("shuts.pl");
+            let source = ANSWERS.replace("if ($k == 1) { ", &format!("if ($k == 1) {{ {way}; {then}"));
+            let source = source.replace(ready, &ready.replace(" }", "; sleep 1000 }"));
+            std::fs::write(&path, source).unwrap();
+            worker.send_spec(launch("/usr/bin/perl".to_owned(), &[path, PathBuf::from("82")]), Map::new());
+        }
+        for worker in [&mut worker, &mut silent] {
+            let failure = worker.frame(to_host::LOAD_FAILED);
+            let message = failure["message"].as_str().unwrap();
+            let words =
+                if way.ends_with("0)") { "shut down the side that it reads" } else { "before it was ready" };
+            assert!(message.contains(words), "{way}: {message}");
+            assert_eq!(worker.exit_code(), 1, "{way}");
+        }
     }
 }
 
@@ -240,7 +321,9 @@ fn a_tool_that_closes_its_channel_or_shuts_it_down_between_calls_is_ended() {
         } else {
             let ready = r#""concurrency_max":4}')"#;
             assert!(ANSWERS.contains(ready));
-            ANSWERS.replace(&format!("{ready} }}"), &format!("{ready}; {then} }}"))
+            // Not before the worker has it: it would have failed to start.
+            let wait = "select(undef, undef, undef, 0.005) until -e \"$ARGV[2].go\";";
+            ANSWERS.replace(&format!("{ready} }}"), &format!("{ready}; {wait} {then} }}"))
         };
         std::fs::write(&path, source).unwrap();
         let text = |path: &PathBuf| path.to_string_lossy().into_owned();
@@ -249,6 +332,8 @@ fn a_tool_that_closes_its_channel_or_shuts_it_down_between_calls_is_ended() {
         worker.wait_ready();
         if called {
             assert_eq!(worker.execute("any", json!({})).json(), json!(1));
+        } else {
+            std::fs::write(shut.with_extension("go"), "").unwrap();
         }
         (way, called, shut, worker)
     });

@@ -72,7 +72,7 @@ impl ChannelTool {
         let frame = Frame { kind: frame_kind(operation), call_id: call.state().id, payload: body };
         self.shared.send_call(frame, call, Answer::Unary(answer));
         match outcome.await {
-            Ok(Ok(result)) if !self.shared.writes_json => checked(result).await,
+            Ok(Ok(result)) if !self.shared.writes_json => checked("its result", result).await,
             Ok(outcome) => outcome,
             // The worker is ending.
             Err(_) => Err(internal_server_error()),
@@ -85,7 +85,7 @@ impl ChannelTool {
         let frame = Frame { kind: to_tool::EXECUTE_STREAM, call_id, payload: body };
         self.shared.send_call(frame, call, Answer::stream(sender));
         let credit = Credit { shared: Arc::clone(&self.shared), call_id, taken: 0 };
-        ChunkReader { lines, credit: Some(credit) }
+        ChunkReader { lines, credit: Some(credit), is_unchecked: !self.shared.writes_json }
     }
 
     pub(crate) fn cancel(&self, calls: &[Arc<CallState>], scope: CancelScope) {
@@ -118,8 +118,8 @@ impl ChannelTool {
 
 /// A result of a tool that may have written anything: JSON, or the failure of its call. Looked at here, before anybody is
 /// told that the call succeeded.
-async fn checked(result: Bytes) -> Outcome {
-    let look = |result: &Bytes| json_fault(result).map(|fault| not_json(&fault, result));
+async fn checked(what: &'static str, result: Bytes) -> Outcome {
+    let look = move |result: &Bytes| json_fault(result).map(|fault| not_json(what, &fault, result));
     let failure = if result.len() <= INLINE_BYTES_MAX {
         look(&result)
     } else {
@@ -129,6 +129,11 @@ async fn checked(result: Bytes) -> Outcome {
         looked.unwrap_or_else(|_| Some(internal_server_error()))
     };
     failure.map_or(Ok(result), Err)
+}
+
+/// The same of a chunk; where it is no JSON, the line that ends the stream.
+pub(crate) async fn checked_chunk(chunk: Bytes) -> Result<Bytes, Bytes> {
+    checked("a chunk of its stream", chunk).await.map_err(stream_line_of)
 }
 
 impl Shared {

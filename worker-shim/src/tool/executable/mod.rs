@@ -158,7 +158,7 @@ impl ExecutableTool {
                 let _ = sender.send(word).await;
             }
         });
-        ChunkReader { lines, credit: None }
+        ChunkReader { lines, credit: None, is_unchecked: false }
     }
 }
 
