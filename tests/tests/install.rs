@@ -264,7 +264,13 @@ fn an_environment_that_a_running_host_uses_is_left_alone_unless_the_user_says_so
     cjm_tests::world::eventually("the call runs", Duration::from_secs(30), || {
         world.run(&["logs", "--chunks"]).stdout.contains("waiting").then_some(())
     });
-    for command in [&["remove", "tool-one", "-y"][..], &["install-all", "--force"]] {
+    // Also where no environment goes: later calls would find nothing.
+    let refused = [
+        &["remove", "tool-one", "-y"][..],
+        &["remove", "tool-one", "-y", "--keep-env"],
+        &["install-all", "--force"],
+    ];
+    for command in refused {
         let mut with_json = command.to_vec();
         with_json.push("--json");
         let refused = world.run(&with_json);

@@ -428,7 +428,9 @@ fn whose_fault_an_exit_code_is_the_program_says_and_nobody_else() {
     assert_eq!((&error["category"], &error["retriable"]), (&json!("user_input"), &json!(true)), "{error:#}");
     let step = error["next_step"].as_str().expect("a next step");
     assert!(
-        step.starts_with("correct the argument that the message speaks of; if it speaks of none"),
+        step.starts_with(
+            "look where the traceback ends: the fault is in the tool there, unless the message speaks of"
+        ),
         "{step}"
     );
     assert!(!step.contains("other arguments only avoid it"), "{step}");

@@ -20,9 +20,9 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
     let settings = global.settings()?;
     let removal = plan_removal(&settings, &args.capability, args.capabilities.as_deref()).await?;
     let takes_environment = removal.takes_environment() && !args.keep_env;
-    let spare_what_runs = || match takes_environment && !args.while_running {
-        true => Ok(InUse::check(journaled::in_use(&settings.data_dir)?.as_ref(), &args.capability)?),
-        false => Ok::<(), Fault>(()),
+    let spare_what_runs = || match args.while_running {
+        false => Ok(InUse::check(journaled::in_use(&settings.data_dir)?.as_ref(), &args.capability)?),
+        true => Ok::<(), Fault>(()),
     };
     spare_what_runs()?;
     if !output.json {

@@ -117,10 +117,10 @@ fn what_does_not_bind_fails_its_node() {
                 &[
                     "completed a",
                     "advanced a > b",
-                    "failed b: `map` gave text, not a list",
+                    "failed b: `map: ${a.x}` gave text, not a list",
                     "skipped d",
-                    "first b: `map` gave text, not a list",
-                    "ended failed {\"a\":{\"x\":\"text\"}} (b: `map` gave text, not a list)",
+                    "first b: `map: ${a.x}` gave text, not a list",
+                    "ended failed {\"a\":{\"x\":\"text\"}} (b: `map: ${a.x}` gave text, not a list)",
                 ],
             ),
         ],

@@ -38,8 +38,8 @@ pub enum EnvironmentError {
         /// What it wrote about itself.
         holder: String,
     },
-    /// A running host has a worker in the environment.
-    #[error("\"{capability}\" runs in a host ({holder}), and its environment would be taken from under it")]
+    /// A running host has a worker of what would go or change.
+    #[error("\"{capability}\" runs in a host ({holder}), and would be taken from under it")]
     HostRuns {
         /// The capability.
         capability: String,

@@ -5,6 +5,7 @@
 //! statement of the first one therefore says IF NOT EXISTS, for the file may be the ancestor's.
 
 use crate::error::StoreError;
+use crate::room::available;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rusqlite_migration::{Error as MigrationError, M, MigrationDefinitionError, Migrations};
 use std::fs::{self, OpenOptions};
@@ -24,6 +25,8 @@ pub const BUSY_TIMEOUT_MS: u64 = 10_000;
 /// How long one that writes the journal or the diagnostics does: one host writes them, so it is a person's program that
 /// holds them, and callers wait meanwhile.
 pub(crate) const WRITER_BUSY_WAIT: Duration = Duration::from_secs(2);
+/// What the index of a write-ahead log takes at least: a disk with less room cannot take a database.
+const INDEX_BYTES: u64 = 32 * 1024;
 /// How often it is asked whether another process is done with opening.
 const TURN_RETRY: Duration = Duration::from_millis(2);
 /// The write-ahead log is cut back to this after a checkpoint.
@@ -247,11 +250,32 @@ fn open_writer(
     let path = data_dir.join(file);
     create_private(data_dir, &path)?;
     let _turn = turn(data_dir);
+    open_for_writing(&path, migrations, durability).map_err(|error| with_cause(error, &path))
+}
+
+/// SQLite says that it could not open or write, and not why; the system does.
+fn with_cause(error: StoreError, path: &Path) -> StoreError {
+    let StoreError::Database { doing, message, damaged: false } = error else { return error };
+    let refused = OpenOptions::new().write(true).open(path).err().map(|error| error.to_string());
+    let is_full = |bytes: &u64| *bytes < INDEX_BYTES;
+    let full = || available(path).filter(is_full).map(|bytes| format!("its disk has {bytes} bytes left"));
+    let message = match refused.or_else(full) {
+        Some(cause) => format!("{message} ({cause})"),
+        None => message,
+    };
+    StoreError::Database { doing, message, damaged: false }
+}
+
+fn open_for_writing(
+    path: &Path,
+    migrations: &'static [M<'static>],
+    durability: Durability,
+) -> Result<Connection, StoreError> {
     let failed = |error: rusqlite::Error| StoreError::database(format!("open {}", path.display()), &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(&path, flags).map_err(failed)?;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     connection.busy_timeout(WRITER_BUSY_WAIT).map_err(failed)?;
-    if file == DIAGNOSTICS_FILE && fs::metadata(&path).is_ok_and(|found| found.len() == 0) {
+    if path.ends_with(DIAGNOSTICS_FILE) && fs::metadata(path).is_ok_and(|found| found.len() == 0) {
         // To be said before the first page is written: retention can then give pages back to a full disk.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
     }
@@ -263,7 +287,7 @@ fn open_writer(
     connection.pragma_update(None, "synchronous", synchronous).map_err(failed)?;
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES_MAX).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(64);
-    migrate(&mut connection, migrations, &path)?;
+    migrate(&mut connection, migrations, path)?;
     Ok(connection)
 }
 
@@ -356,4 +380,32 @@ fn percent_encoded(path: &Path) -> String {
         }
         out
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_cannot_be_opened_is_told_with_what_the_system_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |damaged| StoreError::Database {
+            doing: "open".to_owned(),
+            message: "unable to open database file".to_owned(),
+            damaged,
+        };
+        let told = |damaged, path: &Path| with_cause(of(damaged), path).to_string();
+        let gone = told(false, &dir.path().join("gone"));
+        assert!(
+            gone.ends_with("unable to open database file (No such file or directory (os error 2))"),
+            "{gone}"
+        );
+        let there = dir.path().join("there");
+        fs::write(&there, "").unwrap();
+        assert!(told(false, &there).ends_with("database file"), "the system has nothing against it");
+        assert!(
+            told(true, dir.path()).ends_with("database file"),
+            "its contents are no matter of the system's"
+        );
+    }
 }

@@ -209,7 +209,7 @@ fn pragmas_are_as_promised() {
         let journal = SqliteJournal::open(dir.path(), options).expect("opens");
         journal.commit_blocking(Commit::telling().row(account("j", 0))).expect("written");
         let seen = disk.0.lock().expect("lock").clone().expect("asked");
-        assert_eq!(seen, ("wal".to_owned(), synchronous, 10_000));
+        assert_eq!(seen, ("wal".to_owned(), synchronous, 2_000));
     }
 }
 

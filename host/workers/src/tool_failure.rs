@@ -48,6 +48,8 @@ enum Origin {
     File,
     /// An exception that may mean either.
     Unclear,
+    /// One that code with a fault raises, more often than code that was asked for what is not there.
+    Inside,
     /// A program's exit code: its words say whether input or program is at fault.
     Program,
     /// A fault in the tool.
@@ -90,7 +92,8 @@ impl Origin {
                     _ if names_arguments => Self::Caller,
                     _ if FILE_CLASSES.contains(&class) => Self::File,
                     // The category says that other arguments may do: so does the advice.
-                    _ if matches!(class, "ValueError" | "KeyError" | "TypeError") => Self::Unclear,
+                    _ if class == "ValueError" => Self::Unclear,
+                    _ if matches!(class, "KeyError" | "TypeError") => Self::Inside,
                     _ => Self::Caller,
                 }
             }
@@ -121,6 +124,12 @@ pub(crate) fn facts(error: &JobError, tail: &[String]) -> Facts {
         Origin::Unclear => failed(
             "correct the argument that the message speaks of; if it speaks of none, the fault is in the tool",
         ),
+        Origin::Inside if has_frames(error) => failed(
+            "look where the traceback ends: the fault is in the tool there, unless the message speaks of an argument",
+        ),
+        Origin::Inside => {
+            failed("the fault is in the tool, unless the message speaks of an argument: then correct that")
+        }
         Origin::Program if said(error) => failed(
             "read the program's last lines: they say whether an argument, the input or the program is at fault",
         ),

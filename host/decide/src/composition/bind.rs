@@ -55,8 +55,10 @@ pub enum BindError {
         problem: String,
     },
     /// `map` did not give a list.
-    #[error("`map` gave {found}, not a list")]
+    #[error("`map: {reference}` gave {found}, not a list")]
     NotAList {
+        /// What `map` says.
+        reference: String,
         /// What it gave.
         found: &'static str,
     },
@@ -91,7 +93,8 @@ impl Described for BindError {
                 "compare the reference with what the node really returned (see its job's result)".to_owned()
             }
             Self::NotAList { .. } => {
-                "let `map` refer to a list, for example to a field of the result".to_owned()
+                "let `map` refer to a list, for example to a field of the result, or give the input a list"
+                    .to_owned()
             }
             Self::TooManyElements { .. } => "split the list into several runs".to_owned(),
         }

@@ -257,8 +257,8 @@ impl CompositionRun {
     fn bind_node(&self, node: usize) -> Result<(Shape, Args), BindError> {
         let scope = RunScope::of_node(self);
         let args = Args::prepare(&self.node(node).args, &scope)?;
-        let Some(template) = &self.node(node).map else { return Ok((Shape::Single, args)) };
-        let template = Template::parse(template).map_err(BindError::Malformed)?;
+        let Some(map) = &self.node(node).map else { return Ok((Shape::Single, args)) };
+        let template = Template::parse(map).map_err(BindError::Malformed)?;
         if let Template::Reference(reference) = &template
             && let Some(results) = self.results_of(reference)
         {
@@ -273,7 +273,10 @@ impl CompositionRun {
                 Err(BindError::TooManyElements { elements: items.len(), max: MAP_ELEMENTS_MAX })
             }
             Some(items) => Ok((Shape::Mapped(items.into_iter().map(Some).collect()), args)),
-            None => Err(BindError::NotAList { found: bind::kind(&bound) }),
+            None => Err(BindError::NotAList {
+                reference: map.to_string().trim_matches('"').to_owned(),
+                found: bind::kind(&bound),
+            }),
         }
     }
 

@@ -30,7 +30,7 @@ pub(super) fn node_failure(node: &str, element: Option<usize>, message: &str) ->
             code: "composition.node_failed".to_owned(),
             message: format!("node `{node}`: {message}"),
             causes: Vec::new(),
-            next_step: format!("correct node `{node}` of the composition, or what it refers to"),
+            next_step: format!("correct node `{node}` of the composition, or what it refers to (inputs are given with the run)"),
             stderr_tail: Vec::new(),
             exit_code: exit::COMPOSITION_FAILED,
             details: Box::default(),
