@@ -266,18 +266,19 @@ class Frames(unittest.TestCase):
         # The second is an OSError, as the end of the peer would be, the third has the number of that.
         for error in (LookupError("late"), TimeoutError("late"), BrokenPipeError(errno.EPIPE, "of another pipe")):
             with self.subTest(error=error):
-                handled, found = threading.Event(), []
+                handled, arrived, found = threading.Event(), threading.Event(), []
 
                 def handler(*_, error=error, handled=handled):
                     handled.set()
                     raise error
 
-                def interrupt_and_read(handled=handled, found=found):
+                def interrupt_and_read(handled=handled, arrived=arrived, found=found):
                     self.peer.recv(1, socket.MSG_PEEK)
                     signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
                     handled.wait(DEADLINE_SECONDS)
-                    while not found or found[-1][0] != frames.END:
-                        found.append(self.received())
+                    found.append(self.received())
+                    arrived.set()
+                    found.append(self.received())
 
                 before = signal.signal(signal.SIGUSR1, handler)
                 self.addCleanup(signal.signal, signal.SIGUSR1, before)
@@ -288,6 +289,8 @@ class Frames(unittest.TestCase):
                     with self.assertRaises(type(error)) as raised:
                         self.channel.send(frames.RESULT, 1, large)
                     self.assertIs(raised.exception, error)
+                    # Without another frame after it.
+                    self.assertTrue(arrived.wait(DEADLINE_SECONDS // 6))
                     self.channel.send(frames.END, 2)
                     reader.join(DEADLINE_SECONDS)
                 self.assertFalse(self.channel.closed)
