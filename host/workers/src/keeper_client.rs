@@ -228,7 +228,7 @@ impl Keeper {
         if self.is_stopped() {
             // What fell to it would fall to nobody who clears. An error says that nothing can be done.
             let (keeper, living) = (self.pid, lock(&self.table).living());
-            let cleared = move || end_orphans_of(keeper, &living, END_TREE_MAX);
+            let cleared = move || end_orphans_of(keeper, &living, END_TREE_MAX, || is_stopped(keeper));
             let _ = tokio::task::spawn_blocking(cleared).await;
         }
         // An error says that it has just ended.

@@ -129,12 +129,22 @@ impl Ending {
     }
 }
 
-/// Ends what fell to a keeper that stands still: all below it that is neither one of its living workers nor below one.
-pub(crate) fn end_orphans_of(keeper: Pid, workers: &BTreeSet<Pid>, limit: Duration) -> Ended {
+/// Ends what fell to a keeper that stands still: all below it that is neither one of its living workers nor below one. One
+/// that goes on meanwhile does that itself, and may start a worker that is not among these.
+pub(crate) fn end_orphans_of(
+    keeper: Pid,
+    workers: &BTreeSet<Pid>,
+    limit: Duration,
+    stands_still: impl Fn() -> bool,
+) -> Ended {
     let give_up = Instant::now() + limit;
     let mut doomed = Doomed::default();
     let is_clear = doomed.until_clear(give_up, || {
         let below = descendants(keeper).ok()?;
+        // Asked after the look, so that nothing in it is younger than the answer.
+        if !stands_still() {
+            return Some(Vec::new());
+        }
         let parents: BTreeMap<i32, i32> = below.iter().map(|info| (info.pid.as_raw(), info.ppid)).collect();
         let is_of_a_worker = |pid: Pid| {
             let above = std::iter::successors(Some(pid.as_raw()), |pid| parents.get(pid).copied());

@@ -62,7 +62,9 @@ fn receive(keeper: Pid, socket: &SeqPacket, table: &Mutex<Table>) -> Option<Rece
         if ready[0].readable {
             return socket.recv().ok();
         }
-        tell_untold(keeper, table, |living| end_orphans_of(keeper, living, END_TREE_MAX));
+        tell_untold(keeper, table, |living| {
+            end_orphans_of(keeper, living, END_TREE_MAX, || is_stopped(keeper))
+        });
     }
 }
 

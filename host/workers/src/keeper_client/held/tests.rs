@@ -186,12 +186,12 @@ fn processes_that_cannot_be_read_are_not_taken_for_none() {
     for left in [0, 1] {
         let soft = u64::try_from(next + left).expect("positive");
         restore_nofile(NofileLimit { soft: Some(soft), ..before }).expect("lowered");
-        let ended = end_orphans_of(own, &BTreeSet::new(), Duration::from_millis(50));
+        let ended = end_orphans_of(own, &BTreeSet::new(), Duration::from_millis(50), || true);
         restore_nofile(before).expect("set back");
         assert_eq!(ended, Ended { all: false, descendants_killed: 0 }, "{left} descriptors left");
         assert!(lives(&info));
     }
-    let ended = end_orphans_of(own, &BTreeSet::new(), LONG);
+    let ended = end_orphans_of(own, &BTreeSet::new(), LONG, || true);
     assert_eq!(ended, Ended { all: true, descendants_killed: 1 });
 }
 
@@ -242,7 +242,13 @@ fn orphans_of_a_keeper_are_ended_and_counted_and_what_is_a_workers_is_spared() {
     let below = descendants(keeper.pid).expect("readable");
     let deepest = below.iter().find(|info| info.ppid != keeper.pid.as_raw()).expect("below a worker");
     let worker = Pid::from_raw(deepest.ppid).expect("a pid");
-    let ended = end_orphans_of(keeper.pid, &BTreeSet::from([worker]), LONG);
+    let goes_on = end_orphans_of(keeper.pid, &BTreeSet::new(), LONG, || false);
+    assert_eq!(
+        goes_on,
+        Ended { all: true, descendants_killed: 0 },
+        "it may have started one of them just now"
+    );
+    let ended = end_orphans_of(keeper.pid, &BTreeSet::from([worker]), LONG, || true);
     assert_eq!(ended, Ended { all: true, descendants_killed: 1 });
     let living: BTreeSet<_> = below.iter().filter(|info| lives(info)).map(|info| info.pid).collect();
     assert_eq!(living, BTreeSet::from([worker, deepest.pid]));
