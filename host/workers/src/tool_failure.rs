@@ -244,9 +244,17 @@ mod tests {
     fn advice_and_exit_code_follow_where_the_failure_arose() {
         use ErrorCategory::{Fatal, Resource, Transient, UserInput};
         for (error, exit_code, advice) in [
-            (error(UserInput, "KeyError('x')", Some(IN_TOOL), &[]), 12, "if it speaks of none"),
-            (error(UserInput, "KeyError('x')", None, &[]), 12, "if it speaks of none"),
-            (error(UserInput, "TypeError('x')", Some(IN_TOOL), &[]), 12, "correct the argument"),
+            (
+                error(UserInput, "KeyError('x')", Some(IN_TOOL), &[]),
+                12,
+                "look where the traceback ends: the fault",
+            ),
+            (error(UserInput, "KeyError('x')", None, &[]), 12, "the fault is in the tool, unless"),
+            (
+                error(UserInput, "TypeError('x')", Some(IN_TOOL), &[]),
+                12,
+                "unless the message speaks of an argument",
+            ),
             (error(UserInput, "ValueError('x')", Some(IN_TOOL), &[]), 12, "if it speaks of none"),
             (error(UserInput, "FileNotFoundError(2)", Some(IN_TOOL), &[]), 12, "the file is there"),
             (error(UserInput, "TypeError('x')", Some(IN_SDK), &[]), 1, "has not run"),
