@@ -74,7 +74,15 @@ fn it_shows_who_uses_the_directory_and_what_runs_there() {
     journal.execute_batch("ALTER TABLE jobs RENAME COLUMN elsewhere TO status").expect("altered");
     first.signal(cjm_platform::process::Signal::TERM);
     let _ = first.wait(COMMAND_MAX).expect(143);
-    assert!(world.run(&["status"]).expect(exit::OK).stdout.starts_with("no host uses "));
+    let ended = world.run(&["status"]).expect(exit::OK).stdout;
+    assert!(ended.starts_with("no host uses ") && ended.lines().count() == 1, "{ended}");
+    // One that is killed writes no ends.
+    let second = busy(&world);
+    second.signal(cjm_platform::process::Signal::KILL);
+    let _ = second.wait(COMMAND_MAX);
+    let died = world.run(&["status"]).expect(exit::OK).stdout;
+    assert!(died.contains("its last host died with 2 jobs that had not ended"), "{died}");
+    assert_eq!(world.json(&["status", "--json"])["left_by_dead_host_count"], 2);
     world.assert_nothing_left();
 }
 

@@ -168,7 +168,8 @@ fn what_stands_still_ends_with_its_keeper() {
 #[test]
 fn what_fell_to_a_keeper_that_stands_still_ends_too() {
     let scene = Scene::new();
-    let script = format!("sleep 7774 & setsid sleep 7775 & touch '{}'; sleep 7776", scene.runs.display());
+    let script =
+        format!("sleep 7774 & setsid sleep 7775 & sleep 7776 & touch '{}'; wait", scene.runs.display());
     let action = json!({"run": {"argv": ["-c", script], "result": "stdout_text"}});
     scene.world.install_executable("first", "sh", &action);
     let (running, watch, keeper) = scene.start(&["call", "first", "--action", "run"]);

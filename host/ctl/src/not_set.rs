@@ -16,7 +16,10 @@ pub(crate) fn lines(entry: &CatalogEntry, settings: &Settings) -> String {
             true => format!(
                 "  {variable_name} (secret{required}): not set; `cjm-ctl set-secret {name} {variable_name}` sets it\n"
             ),
-            false if variable.required => format!("  {variable_name} (required): not set\n"),
+            false if variable.required => format!(
+                "  {variable_name} (required): not set; set it in {} (`install.env_vars`)\n",
+                one_line(&entry.path.display().to_string())
+            ),
             false => format!("  {variable_name}: not set\n"),
         }
     };

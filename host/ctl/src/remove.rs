@@ -6,7 +6,7 @@ use crate::fault::{CommandResult, Fault};
 use crate::journaled;
 use crate::output::{Output, path_text};
 use crate::visible::one_line;
-use cjm_catalog::Settings;
+use cjm_catalog::{Catalog, Settings};
 use cjm_environments::{Claim, InUse, Place, Removal, plan_removal};
 use cjm_store::{FileSecrets, Secrets as _};
 use cjm_wire::InstanceId;
@@ -64,11 +64,24 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
             "shared_with": removal.shared_with,
             "adapters_removed": removal.adapters.iter().filter(|_| takes_environment).map(path_text).collect::<Vec<_>>(),
             "kept": {"secrets": stays.secrets, "data": stays.data.as_ref().map(path_text)},
+            "answers_now": answers_now(&settings, &removal.capability).as_ref().map(path_text),
         }))?;
     } else {
         stays.tell(&removal.capability, output)?;
+        if let Some(other) = answers_now(&settings, &removal.capability) {
+            output.line(&format!(
+                "Another manifest has its name, and calls go there now: {}",
+                other.display()
+            ))?;
+        }
     }
     Ok(exit::OK)
+}
+
+/// The manifest that stood behind the one that went: whoever calls the name gets another tool from now on.
+fn answers_now(settings: &Settings, capability: &str) -> Option<PathBuf> {
+    let catalog = Catalog::discover(&settings.manifest_dirs());
+    catalog.get(capability).map(|entry| entry.path.clone())
 }
 
 /// What is the user's own, and is not taken away with the tool.

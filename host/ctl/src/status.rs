@@ -30,9 +30,16 @@ pub(crate) fn run(global: &Global, output: &Output) -> CommandResult {
         if output.json {
             let mut document = json!({"data_dir": path_text(&data_dir), "holder": null, "pid": null, "since": null, "command": null});
             Now::default().add_to(&mut document);
+            document["left_by_dead_host_count"] = left_by_the_dead(&data_dir).into();
             output.document(&document)?;
         } else {
             output.line(&format!("no host uses {}", data_dir.display()))?;
+            let left = left_by_the_dead(&data_dir);
+            if left > 0 {
+                let (jobs, them) =
+                    if left == 1 { ("1 job that", "it") } else { (&*format!("{left} jobs that"), "them") };
+                output.line(&format!("its last host died with {jobs} had not ended: the next command here ends {them} as failed"))?;
+            }
         }
         return Ok(exit::OK);
     };
@@ -69,6 +76,13 @@ pub(crate) fn run(global: &Global, output: &Output) -> CommandResult {
     }
     // Who it is was told, and what it runs nobody can say.
     now.map(|_| exit::OK).map_err(Fault::from)
+}
+
+/// Jobs that the journal has as unfinished though no host lives that could finish them. Where it cannot be read, its own
+/// commands say so.
+fn left_by_the_dead(data_dir: &Path) -> usize {
+    let filter = JobFilter { statuses: vec![JobStatus::Running, JobStatus::Pending], ..JobFilter::default() };
+    JournalReader::open(data_dir).and_then(|reader| reader.count_jobs(&filter)).unwrap_or_default()
 }
 
 /// What a host runs.

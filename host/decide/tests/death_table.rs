@@ -181,14 +181,14 @@ fn a_kill_from_outside_is_told_with_what_speaks_for_and_against() {
     let refuted = with(kernel(Some(0), Some(20_000)));
     assert_eq!(
         refuted.to_string(),
-        "was killed by SIGKILL from outside in the middle of a call (not for lack of memory: 20000 MB were free and \
+        "was killed by SIGKILL in the middle of a call, from outside or by itself (not for lack of memory: 20000 MB were free and \
          the kernel's OOM counter stood still)"
     );
     assert!(refuted.next_step().contains("who sent it"));
     let unknown = with(kernel(None, None));
     assert_eq!(
         unknown.to_string(),
-        "was killed by SIGKILL from outside in the middle of a call: by somebody, or by the kernel for lack of memory \
+        "was killed by SIGKILL in the middle of a call: by somebody, by itself, or by the kernel for lack of memory \
          (suspected)"
     );
     assert!(unknown.next_step().starts_with("find out whether somebody sent the signal"));

@@ -269,7 +269,7 @@ impl HostError {
                 ),
             ),
             Self::CompositionDeadline { .. } => {
-                Facts::new("composition.deadline", exit::TIMED_OUT, "give it more time, or less to do")
+                Facts::new("composition.deadline", exit::TIMED_OUT, "give it more time (`--timeout`), or less to do")
             }
             Self::UnknownComposition(_) => domain(
                 "host.unknown_composition",

@@ -77,7 +77,7 @@ pub enum StoreError {
         reason: String,
     },
     /// A file the host works with has lost its name: what is written to it would be lost.
-    #[error("{} was removed or replaced while the host was using it", .path.display())]
+    #[error("{} {MOVED}", .path.display())]
     Moved {
         /// The name.
         path: PathBuf,
@@ -176,6 +176,12 @@ impl StoreError {
     }
 }
 
+/// Said of a file that has lost its name, and found again where only the words of an error are left.
+const MOVED: &str = "was removed or replaced while the host was using it";
+
+/// What to do then.
+const MOVED_STEP: &str = "end this host and start another one; where the file was renamed, put it back first";
+
 /// What SQLite says of a database that another process holds.
 const LOCKED: &str = "database is locked";
 
@@ -214,6 +220,7 @@ impl Described for StoreError {
                 "end the other program that holds the database of the data directory; what waits is then written by itself"
                     .into()
             }
+            Self::Closed { reason } | Self::Unwritten { reason, .. } if reason.contains(MOVED) => MOVED_STEP.into(),
             Self::Closed { .. } => {
                 "free space on the disk of the data directory or make it writable; work is accepted again by itself".into()
             }
@@ -223,9 +230,7 @@ impl Described for StoreError {
             Self::Unwritten { .. } => {
                 "free space on the disk of the data directory or make it writable; what waits is then written by itself".into()
             }
-            Self::Moved { .. } => {
-                "end this host and start another one; where the file was renamed, put it back first".into()
-            }
+            Self::Moved { .. } => MOVED_STEP.into(),
             Self::Overloaded { .. } => "send fewer calls at a time, or wait for each to be written".into(),
             Self::ShutDown { .. } => "start the host again; what was committed is kept".into(),
             Self::Newer { .. } => "use the version of cjm-substrate that wrote it, or another data directory".into(),
@@ -274,6 +279,10 @@ mod tests {
         assert_eq!(codes.len(), all.len());
         for error in &all {
             assert!(!error.next_step().is_empty() && !error.to_string().is_empty(), "{error:?}");
+            // What closes the gate decides what is to be done, not that the gate is closed.
+            let closed = StoreError::Closed { reason: error.to_string() };
+            let is_moved = matches!(error, StoreError::Moved { .. });
+            assert_eq!(closed.next_step() == MOVED_STEP, is_moved, "{error:?}");
             assert_eq!(error.exit_code(), exit::STORE);
         }
         assert_eq!(StoreError::ShutDown { detail: String::new() }.to_string(), "the store is closed");

@@ -131,7 +131,7 @@ impl Writer {
                 return true;
             }
             if waiting.attempts_closing > CLOSING_ATTEMPTS_MAX {
-                let next_step = StoreError::Closed { reason: String::new() }.next_step();
+                let next_step = StoreError::Closed { reason: reason.to_owned() }.next_step();
                 let commits = waiting.entries.len();
                 tracing::error!(commits, reason, next_step, "rows of the journal were given up unwritten");
                 let error = StoreError::ShutDown { detail: reason.to_owned() };

@@ -87,7 +87,7 @@ impl Shared {
                 true
             }
             Gate::Open => {
-                let next_step = StoreError::Closed { reason: String::new() }.next_step();
+                let next_step = StoreError::Closed { reason: reason.to_owned() }.next_step();
                 tracing::error!(reason, next_step, "the journal cannot be written: new work is refused");
                 *gate = Gate::Closed { since: Timestamp::now(), reason: reason.to_owned() };
                 true

@@ -380,7 +380,7 @@ impl CallError {
                 "try again; `cjm-ctl logs --chunks` shows what the worker printed",
             ),
             Self::DeadlinePassed { .. } => {
-                Facts::new("call.deadline", exit::TIMED_OUT, "give it more time, or less to do")
+                Facts::new("call.deadline", exit::TIMED_OUT, "give it more time (`--timeout`), or less to do")
             }
             Self::NotLoaded { .. } => Facts::new(
                 "call.not_loaded",

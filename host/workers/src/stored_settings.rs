@@ -140,7 +140,9 @@ fn secrets(entry: &CatalogEntry, options: &HostOptions) -> Result<Map<String, Va
             found.insert(name.clone(), value.into());
         } else {
             tracing::warn!(
-                target: NOTES, "the secret {name} of \"{capability}\" belongs to {}, not to {}, which does not get it",
+                target: NOTES,
+                "the secret {name} of \"{capability}\" belongs to {}, not to {}, which does not get it; next: \
+                 `cjm-ctl set-secret {capability} {name} --force` keeps one for it instead",
                 owner_text(&options.data_dir, owner.as_deref()), entry.path.display()
             );
         }

@@ -147,7 +147,10 @@ pub(crate) fn facts(error: &JobError, tail: &[String]) -> Facts {
         Origin::Result => failed(
             "let the tool return plain JSON values (no NaN, no sets, no objects of its own), or the path of a file",
         ),
-        Origin::Stream => failed("call it with `--stream` (as a stream): it gives its results one by one"),
+        Origin::Stream => failed(
+            "call it with `--stream` (as a stream): it gives its results one by one; a node of a composition needs an \
+             action that returns its whole result",
+        ),
         Origin::Later => failed(&match error.retry_after_seconds {
             Some(seconds) => format!("try again after {seconds} s"),
             None => "try again".to_owned(),

@@ -157,7 +157,7 @@ pub enum Cause {
         /// The signal.
         signal: i32,
     },
-    /// A signal from outside that is no sign of a fault.
+    /// A signal that is no sign of a fault, from outside or sent to itself.
     Killed {
         /// The signal.
         signal: i32,

@@ -35,7 +35,7 @@ impl fmt::Display for Verdict {
             Cause::SuspectedOom if self.confidence == Confidence::Suspected => {
                 write!(
                     f,
-                    "was killed by SIGKILL from outside {when}: by somebody, or by the kernel for lack of memory (suspected)"
+                    "was killed by SIGKILL {when}: by somebody, by itself, or by the kernel for lack of memory (suspected)"
                 )
             }
             Cause::SuspectedOom => {
@@ -45,7 +45,7 @@ impl fmt::Display for Verdict {
                 write!(f, "crashed {when} ({})", crash_name(*signal).unwrap_or("unknown signal"))
             }
             Cause::Killed { signal: SIGKILL, free_mb } => {
-                write!(f, "was killed by SIGKILL from outside {when}")?;
+                write!(f, "was killed by SIGKILL {when}, from outside or by itself")?;
                 match free_mb {
                     Some(mb) => write!(
                         f,
@@ -54,7 +54,9 @@ impl fmt::Display for Verdict {
                     None => Ok(()),
                 }
             }
-            Cause::Killed { signal, .. } => write!(f, "was ended from outside {when} (signal {signal})"),
+            Cause::Killed { signal, .. } => {
+                write!(f, "was ended by signal {signal} {when}, from outside or by itself")
+            }
             Cause::Signalled { signal } => {
                 write!(f, "was ended from outside {when}, by a signal to its worker (signal {signal})")
             }

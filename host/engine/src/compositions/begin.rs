@@ -127,6 +127,15 @@ impl Host {
 }
 
 /// Loads what the composition needs and starts it.
+/// A name that nothing has, told with what it was to be: it stands at no node.
+fn of_monitor(error: &HostError) -> HostError {
+    HostError::Graph {
+        message: format!("monitor: {error}"),
+        code: error.code(),
+        next_step: error.next_step(),
+    }
+}
+
 async fn start(
     host: Host,
     composition: Composition,
@@ -137,7 +146,12 @@ async fn start(
         HostError::Graph { message: error.to_string(), code: error.code(), next_step: error.next_step() }
     })?;
     // Before anything is started, as for what nodes call: a name that nothing has is a mistake in the document.
-    composition.monitor.as_deref().map(|monitor| host.check(monitor)).transpose()?;
+    composition
+        .monitor
+        .as_deref()
+        .map(|monitor| host.check(monitor))
+        .transpose()
+        .map_err(|error| of_monitor(&error))?;
     let loading = async {
         load_all(&host, &composition).await?;
         Ok::<_, HostError>(match &composition.monitor {

@@ -56,7 +56,7 @@ pub(crate) fn judge<'a>(
         // Nobody here sent it.
         WaitStatus::Signaled { signal: 9, .. } => {
             let message = format!(
-                "{name} was killed (SIGKILL) from outside: by somebody, or by the kernel for lack of memory"
+                "{name} was killed (SIGKILL): by somebody, by itself, or by the kernel for lack of memory"
             );
             return Err(with_tail(ToolError::resource(message), &ended));
         }
