@@ -43,8 +43,11 @@ async fn a_name_that_nothing_has_costs_no_start() {
         json!({"name": "t", "monitor": "nothing", "nodes": {"one": one("tool")}}),
     ] {
         let Set { host, seen, .. } = sound_stage();
+        let is_monitor = document.get("monitor").is_some();
         let told = host.submit_composition(composition(document), Arguments::new()).await;
-        assert!(matches!(told, Err(HostError::UnknownCapability { .. })), "{told:?}");
+        let error = told.expect_err("refused");
+        assert_eq!(cjm_wire::describe::Described::code(&error), "host.unknown_capability", "{error}");
+        assert_eq!(error.to_string().starts_with("monitor: "), is_monitor, "{error}");
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(seen.lock().expect("not poisoned").sessions.is_empty());
         host.shutdown().await;
