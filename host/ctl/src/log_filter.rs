@@ -18,7 +18,8 @@ use std::path::Path;
 const JOB_ROWS_MAX: usize = 1000;
 /// Ends of runs, the newest first, in which a node without rows is looked for.
 const RUNS_LOOKED_AT: usize = 100;
-const STATUSES: [JobStatus; 5] =
+/// What `--status` takes.
+pub(crate) const STATUSES: [JobStatus; 5] =
     [JobStatus::Pending, JobStatus::Running, JobStatus::Completed, JobStatus::Failed, JobStatus::Cancelled];
 
 /// Which rows are looked at.

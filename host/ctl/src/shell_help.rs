@@ -2,18 +2,44 @@
 
 use crate::cli::{Cli, CompletionsArgs, ManArgs};
 use crate::fault::{CommandResult, Fault};
+use crate::log_filter::STATUSES;
 use crate::output::Output;
+use cjm_store::diagnostics_reader::LEVELS;
 use cjm_wire::describe::exit;
-use clap::CommandFactory;
+use cjm_wire::event::{EventType, JobStatus};
+use clap::builder::PossibleValuesParser;
+use clap::{Command, CommandFactory};
+use clap_complete::Shell;
 
 const NAME: &str = "cjm-ctl";
+/// How the generator's case labels for bash begin, and how the words begin that it compares them with: it joins the parts
+/// of a program's name with a hyphen in two ways, so that no label would ever match.
+const BASH_LABEL: (&str, &str) = ("cjm__subcmd__ctl", "cjm__ctl");
 
 /// Prints the script that completes words in a shell.
 pub(crate) fn completions(args: &CompletionsArgs, output: &Output) -> CommandResult {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), NAME, &mut script);
-    output.text(&String::from_utf8_lossy(&script))?;
+    clap_complete::generate(args.shell, &mut with_words(Cli::command()), NAME, &mut script);
+    let mut script = String::from_utf8_lossy(&script).into_owned();
+    if args.shell == Shell::Bash {
+        script = script.replace(BASH_LABEL.0, BASH_LABEL.1);
+    }
+    output.text(&script)?;
     Ok(exit::OK)
+}
+
+/// Tells shells the words that options of `logs` take. The command line itself does not, since it refuses others with
+/// words of its own.
+fn with_words(command: Command) -> Command {
+    let types = EventType::ALL.iter().map(|kind| kind.as_str());
+    let types = PossibleValuesParser::new(types);
+    let statuses = PossibleValuesParser::new(STATUSES.map(JobStatus::as_str));
+    let levels = PossibleValuesParser::new(LEVELS);
+    command.mut_subcommand("logs", |logs| {
+        logs.mut_arg("types", |option| option.value_parser(types))
+            .mut_arg("status", |option| option.value_parser(statuses))
+            .mut_arg("level", |option| option.value_parser(levels))
+    })
 }
 
 /// Writes a page for the program and one for each command into a folder.

@@ -1,0 +1,42 @@
+//! What may be asked of the command line: words that a shell completes, and filters of `logs` that would otherwise answer
+//! with nothing, or with something else.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// The command line, above the folder of its tests: `scripts/test` copies both to where another user may read them.
+fn program() -> PathBuf {
+    let own = std::env::current_exe().expect("the test's own path");
+    own.ancestors().nth(2).expect("a target folder").join("cjm-ctl")
+}
+
+/// What bash offers for the last of these words.
+fn offered(words: &[&str]) -> Vec<String> {
+    let script = Command::new(program()).args(["completions", "bash"]).output().expect("runs");
+    let mut ask = String::from_utf8(script.stdout).expect("UTF-8");
+    let last = words.len() - 1;
+    let quoted = words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
+    let (current, previous) = (words[last], words[last - 1]);
+    ask.push_str(&format!(
+        "\nCOMP_WORDS=({quoted}); COMP_CWORD={last}\n_cjm__ctl cjm-ctl '{current}' '{previous}'\n\
+         printf '%s\\n' \"${{COMPREPLY[@]}}\"\n"
+    ));
+    let mut bash = Command::new("bash");
+    let answer = bash.args(["--norc", "-c", &ask]).stdin(Stdio::null()).output().expect("bash");
+    assert!(answer.status.success(), "{answer:?}");
+    String::from_utf8(answer.stdout).expect("UTF-8").lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_completes_what_follows_a_command() {
+    assert_eq!(offered(&["cjm-ctl", "regen"]), ["regenerate-manifest"]);
+    assert_eq!(offered(&["cjm-ctl", "logs", "--st"]), ["--status"]);
+    assert_eq!(offered(&["cjm-ctl", "generate-adapter-manifest", "--js"]), ["--json"]);
+    assert_eq!(
+        offered(&["cjm-ctl", "validate", "--format", ""]),
+        ["manifest", "adapter", "source", "capabilities_yaml", "composition", "settings"]
+    );
+    assert_eq!(offered(&["cjm-ctl", "logs", "--status", "c"]), ["completed", "cancelled"]);
+    assert_eq!(offered(&["cjm-ctl", "logs", "--type", "worker_d"]), ["worker_died"]);
+    assert_eq!(offered(&["cjm-ctl", "logs", "--level", "E"]), ["ERROR"]);
+}
