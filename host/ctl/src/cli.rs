@@ -360,7 +360,7 @@ pub(crate) struct RetentionArgs {
     pub(crate) max_total_mb: Option<f64>,
     /// Forget jobs and compositions that ended before that, with arguments and results; journal rows stay. A host does it
     /// by itself, after jobs_retention_days of cjm.yaml [default there: 30]
-    #[arg(long, value_name = "DAYS")]
+    #[arg(long, value_name = "DAYS", allow_negative_numbers = true)]
     pub(crate) jobs_max_age_days: Option<f64>,
     /// Move the journal's rows from before that time into a file below archives/, which `logs` still reads: how long ago
     /// (90d, 12h), or a date or time in UTC. Rows of what is unfinished stay

@@ -57,7 +57,16 @@ impl View {
                 format!("leave out {view}, or --level"),
             ));
         }
-        match of_journal.iter().find(|(_, given)| *given) {
+        let of_journal = of_journal.iter().find(|(_, given)| *given);
+        if let Some((option, _)) = of_journal
+            && args.level.is_some()
+        {
+            return Err(Fault::usage(
+                format!("--level is about records, and {option} asks for the journal, which shows none"),
+                format!("leave out {option}, or --level"),
+            ));
+        }
+        match of_journal {
             Some((option, _)) if args.chunks => Err(Fault::usage(
                 format!("{option} asks for the journal, and --chunks for output"),
                 "give one of them; output can be asked for by --job, --session, --capability and --since",

@@ -40,3 +40,30 @@ fn bash_completes_what_follows_a_command() {
     assert_eq!(offered(&["cjm-ctl", "logs", "--type", "worker_d"]), ["worker_died"]);
     assert_eq!(offered(&["cjm-ctl", "logs", "--level", "E"]), ["ERROR"]);
 }
+
+/// What the command says in a data directory of its own, and its exit code.
+#[track_caller]
+fn refused(arguments: &[&str], code: i32, words: &str) {
+    let data = tempfile::tempdir().expect("tempdir");
+    let mut command = Command::new(program());
+    command.args(arguments).current_dir(data.path()).env("CJM_DATA_DIR", data.path()).stdin(Stdio::null());
+    let answer = command.output().expect("runs");
+    let said = String::from_utf8_lossy(&answer.stderr);
+    assert_eq!(answer.status.code(), Some(code), "{arguments:?}: {said}");
+    assert!(answer.stdout.is_empty() && said.contains(words), "{arguments:?}: {answer:?}");
+}
+
+#[test]
+fn a_level_is_refused_with_everything_that_asks_for_the_journal() {
+    for option in [["--run", "x"], ["--type", "worker_died"], ["--status", "failed"], ["--node", "n"]] {
+        let words = format!("{} asks for the journal", option[0]);
+        refused(&[&["logs", "--level", "ERROR"][..], &option].concat(), 2, &words);
+    }
+}
+
+#[test]
+fn an_age_of_jobs_below_nothing_is_told_as_that() {
+    for age in ["-1", "0"] {
+        refused(&["retention", "--jobs-max-age-days", age], 2, "--jobs-max-age-days is 0 or less");
+    }
+}
