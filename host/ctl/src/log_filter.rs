@@ -5,9 +5,11 @@ use crate::cli::LogsArgs;
 use crate::fault::Fault;
 use crate::instant::instant;
 use crate::log_lines::{WORKER_ENDED, end_of_node};
+use cjm_catalog::{Catalog, Settings};
 use cjm_store::diagnostics_reader::LEVELS;
 use cjm_store::{
-    DiagnosticsFilter, DiagnosticsReader, IdKind, JournalFilter, JournalReader, ResolvedId, StoreError,
+    DIAGNOSTICS_FILE, DiagnosticsFilter, DiagnosticsReader, IdKind, JOURNAL_FILE, JournalFilter,
+    JournalReader, ResolvedId, StoreError,
 };
 use cjm_wire::Timestamp;
 use cjm_wire::event::{EventType, JobStatus};
@@ -34,6 +36,11 @@ pub(crate) enum View {
 }
 
 impl View {
+    /// The store it is read from.
+    pub(crate) fn file(self) -> &'static str {
+        if self == Self::Journal { JOURNAL_FILE } else { DIAGNOSTICS_FILE }
+    }
+
     /// The view that the options mean.
     ///
     /// # Errors
@@ -84,6 +91,10 @@ impl View {
 pub(crate) struct Asked {
     since: Option<Timestamp>,
     statuses: Vec<JobStatus>,
+    /// Whether an id that is not known may come: ids are made by hosts, so that nobody has one before its first row.
+    ids_may_come: bool,
+    /// Whether rows of a capability may come of which nothing is known.
+    capability_may_come: bool,
 }
 
 impl Asked {
@@ -115,7 +126,20 @@ impl Asked {
         Ok(Self {
             since: args.since.as_deref().map(|text| instant("--since", text)).transpose()?,
             statuses: statuses.collect::<Result<_, _>>()?,
+            ..Self::default()
         })
+    }
+
+    /// A follower waits for the first rows of a tool that is installed.
+    pub(crate) fn expect_installed(&mut self, args: &LogsArgs, settings: &Settings) {
+        if let Some(name) = args.capability.as_deref().filter(|_| args.follow) {
+            self.capability_may_come = Catalog::discover(&settings.manifest_dirs()).get(name).is_some();
+        }
+    }
+
+    /// Once something is followed, or its store is waited for, nothing is refused any more for being unknown.
+    pub(crate) fn expect_all(&mut self) {
+        (self.ids_may_come, self.capability_may_come) = (true, true);
     }
 
     /// The filter of journal rows.
@@ -125,12 +149,12 @@ impl Asked {
     pub(crate) fn journal(&self, reader: &JournalReader, args: &LogsArgs) -> Result<JournalFilter, Fault> {
         let types: Vec<String> = args.types.iter().map(|kind| type_of_label(kind)).collect();
         let whole = |kind, option, id: &Option<String>| {
-            id.as_deref().map(|id| whole_id(reader, kind, option, id, args.follow)).transpose()
+            id.as_deref().map(|id| whole_id(reader, kind, option, id, self.ids_may_come)).transpose()
         };
         let (node, element) = args.node.as_deref().map(|node| place(reader, node)).transpose()?.unzip();
         let element = element.flatten();
         let (run, composition) = match &args.run {
-            Some(id) => run_or_composition(reader, id, args.follow)?,
+            Some(id) => run_or_composition(reader, id, self.ids_may_come)?,
             None => (None, None),
         };
         let filter = JournalFilter {
@@ -153,16 +177,23 @@ impl Asked {
                 return Err(Fault::usage(format!("there is no type \"{kind}\""), format!("one of {known}")));
             }
         }
-        for (option, name, one) in [
+        for (option, name, may_come, one) in [
             (
                 "--capability",
                 &args.capability,
+                self.capability_may_come,
                 JournalFilter { capability: args.capability.clone(), ..JournalFilter::default() },
             ),
-            ("--node", &args.node, JournalFilter { node: node.clone(), element, ..JournalFilter::default() }),
+            (
+                "--node",
+                &args.node,
+                // A composition that runs comes to it later.
+                args.follow,
+                JournalFilter { node: node.clone(), element, ..JournalFilter::default() },
+            ),
         ] {
             if let Some(name) = name
-                && !args.follow
+                && !may_come
                 && reader.last(&one, 1)?.is_empty()
             {
                 let of_node = JournalFilter { node: node.clone(), ..JournalFilter::default() };
@@ -206,8 +237,8 @@ impl Asked {
         };
         let whole = |kind, option, id: &str, one: DiagnosticsFilter| -> Result<String, Fault> {
             match &journal {
-                Some(journal) if !said(&one)? => whole_id(journal, kind, option, id, args.follow),
-                None if !args.follow && !said(&one)? => Err(unknown(option, id)),
+                Some(journal) if !said(&one)? => whole_id(journal, kind, option, id, self.ids_may_come),
+                None if !self.ids_may_come && !said(&one)? => Err(unknown(option, id)),
                 _ => Ok(id.to_owned()),
             }
         };
@@ -222,7 +253,7 @@ impl Asked {
         if let Some(name) = &args.capability {
             let sessions = journal.as_ref().map(|journal| journal.sessions_of(name)).transpose()?;
             let sessions = sessions.unwrap_or_default();
-            if sessions.is_empty() && !args.follow {
+            if sessions.is_empty() && !self.capability_may_come {
                 return Err(unknown("--capability", name));
             }
             filter.sessions = Some(sessions);
@@ -286,14 +317,14 @@ fn sessions_of_job(journal: &JournalReader, job: &str) -> Result<BTreeSet<String
 fn run_or_composition(
     reader: &JournalReader,
     id: &str,
-    follow: bool,
+    may_come: bool,
 ) -> Result<(Option<String>, Option<String>), Fault> {
     if reader.resolve_id(IdKind::Run, id)? == ResolvedId::Unknown
         && let ResolvedId::One(composition) = reader.resolve_id(IdKind::Composition, id)?
     {
         return Ok((None, Some(composition)));
     }
-    whole_id(reader, IdKind::Run, "--run", id, follow).map(|run| (Some(run), None))
+    whole_id(reader, IdKind::Run, "--run", id, may_come).map(|run| (Some(run), None))
 }
 
 /// A node as rows show it, and its element where they show one: `each`, `each[0]`, `node=each[0]`.
@@ -311,17 +342,17 @@ fn place(reader: &JournalReader, shown: &str) -> Result<(String, Option<u64>), F
     })
 }
 
-/// The one id that a shortened one means. A follower may wait for what is not known yet.
+/// The one id that a shortened one means; as it is where nothing is known of it and it may come.
 fn whole_id(
     reader: &JournalReader,
     kind: IdKind,
     option: &str,
     id: &str,
-    follow: bool,
+    may_come: bool,
 ) -> Result<String, Fault> {
     match reader.resolve_id(kind, id)? {
         ResolvedId::One(id) => Ok(id),
-        ResolvedId::Unknown if follow => Ok(id.to_owned()),
+        ResolvedId::Unknown if may_come => Ok(id.to_owned()),
         ResolvedId::Unknown => Err(unknown(option, id)),
         ResolvedId::Several(ids) => Err(Fault::new(
             "logs.ambiguous_id",

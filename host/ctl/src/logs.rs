@@ -6,8 +6,8 @@ use crate::log_filter::{Asked, View};
 use crate::log_lines;
 use crate::output::Output;
 use cjm_store::{
-    DIAGNOSTICS_FILE, DiagnosticsFilter, DiagnosticsReader, JOURNAL_FILE, JournalFilter, JournalReader,
-    SeqChunk, SeqRecord, SeqRow, StoreError,
+    DiagnosticsFilter, DiagnosticsReader, JournalFilter, JournalReader, SeqChunk, SeqRecord, SeqRow,
+    StoreError,
 };
 use cjm_wire::describe::exit;
 use serde::Serialize;
@@ -26,14 +26,18 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &LogsArgs, output: &Output) -> CommandResult {
     let view = View::of(args)?;
-    let asked = Asked::of(args)?;
-    let data_dir = global.settings()?.data_dir;
-    let mut source = loop {
-        match Source::open(&data_dir, &asked, args, view)? {
-            Some(source) => break source,
-            None if args.follow => tokio::time::sleep(FOLLOW_INTERVAL).await,
-            None => return nothing_yet(&data_dir, view, output),
-        }
+    let mut asked = Asked::of(args)?;
+    let settings = global.settings()?;
+    asked.expect_installed(args, &settings);
+    let data_dir = settings.data_dir;
+    let source = match Source::open(&data_dir, &asked, args, view)? {
+        None if !args.follow => return nothing_yet(&data_dir, view, output),
+        found => found,
+    };
+    asked.expect_all();
+    let mut source = match source {
+        Some(source) => source,
+        None => when_there_is_one(&data_dir, &asked, args, view, output).await?,
     };
     let wanted = match args.n {
         None if output.json => usize::MAX,
@@ -56,6 +60,9 @@ pub(crate) async fn run(global: &Global, args: &LogsArgs, output: &Output) -> Co
         return Ok(source.tell_what_is_missing(output));
     }
     source.tell_what_is_missing(output);
+    if printer.listed == 0 {
+        output.note("note: there is nothing of that yet; this waits for it (Ctrl-C ends)");
+    }
     let mut followed = identity(&data_dir, view);
     loop {
         source.look_up_anew(&data_dir, &asked, args);
@@ -79,6 +86,27 @@ pub(crate) async fn run(global: &Global, args: &LogsArgs, output: &Output) -> Co
     }
 }
 
+/// Waits for the first host that writes there.
+async fn when_there_is_one(
+    data_dir: &Path,
+    asked: &Asked,
+    args: &LogsArgs,
+    view: View,
+    output: &Output,
+) -> Result<Source, Fault> {
+    let store = data_dir.join(view.file());
+    output.note(&format!(
+        "note: there is no store at {} yet; this waits for it (Ctrl-C ends)",
+        store.display()
+    ));
+    loop {
+        if let Some(source) = Source::open(data_dir, asked, args, view)? {
+            return Ok(source);
+        }
+        tokio::time::sleep(FOLLOW_INTERVAL).await;
+    }
+}
+
 /// Where nothing was said, what was attempted may still be known.
 fn hint_at_journal(args: &LogsArgs, view: View, output: &Output) {
     let what = match view {
@@ -98,8 +126,7 @@ fn hint_at_journal(args: &LogsArgs, view: View, output: &Output) {
 /// Which file has the store's name now.
 fn identity(data_dir: &Path, view: View) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
-    let file = if view == View::Journal { JOURNAL_FILE } else { DIAGNOSTICS_FILE };
-    let meta = std::fs::metadata(data_dir.join(file)).ok()?;
+    let meta = std::fs::metadata(data_dir.join(view.file())).ok()?;
     Some((meta.dev(), meta.ino()))
 }
 
@@ -318,11 +345,13 @@ impl Printer<'_> {
 }
 
 fn nothing_yet(data_dir: &Path, view: View, output: &Output) -> CommandResult {
-    let file = if view == View::Journal { JOURNAL_FILE } else { DIAGNOSTICS_FILE };
     if output.json {
         output.json_text("[]")?;
     } else {
-        output.line(&format!("No store at {} (nothing has run here yet).", data_dir.join(file).display()))?;
+        output.line(&format!(
+            "No store at {} (nothing has run here yet).",
+            data_dir.join(view.file()).display()
+        ))?;
     }
     Ok(exit::OK)
 }

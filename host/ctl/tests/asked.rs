@@ -1,7 +1,11 @@
 //! What may be asked of the command line: words that a shell completes, and filters of `logs` that would otherwise answer
 //! with nothing, or with something else.
 
-use std::path::PathBuf;
+use cjm_store::{JournalOptions, SqliteJournal, note_command};
+use cjm_wire::event::{EventType, JournalRow};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The command line, above the folder of its tests: `scripts/test` copies both to where another user may read them.
@@ -41,13 +45,22 @@ fn bash_completes_what_follows_a_command() {
     assert_eq!(offered(&["cjm-ctl", "logs", "--level", "E"]), ["ERROR"]);
 }
 
+fn in_folder(data: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program());
+    command.args(arguments).current_dir(data).env("CJM_DATA_DIR", data).stdin(Stdio::null());
+    command
+}
+
 /// What the command says in a data directory of its own, and its exit code.
 #[track_caller]
 fn refused(arguments: &[&str], code: i32, words: &str) {
     let data = tempfile::tempdir().expect("tempdir");
-    let mut command = Command::new(program());
-    command.args(arguments).current_dir(data.path()).env("CJM_DATA_DIR", data.path()).stdin(Stdio::null());
-    let answer = command.output().expect("runs");
+    refused_in(data.path(), arguments, code, words);
+}
+
+#[track_caller]
+fn refused_in(data: &Path, arguments: &[&str], code: i32, words: &str) {
+    let answer = in_folder(data, arguments).output().expect("runs");
     let said = String::from_utf8_lossy(&answer.stderr);
     assert_eq!(answer.status.code(), Some(code), "{arguments:?}: {said}");
     assert!(answer.stdout.is_empty() && said.contains(words), "{arguments:?}: {answer:?}");
@@ -65,5 +78,39 @@ fn a_level_is_refused_with_everything_that_asks_for_the_journal() {
 fn an_age_of_jobs_below_nothing_is_told_as_that() {
     for age in ["-1", "0"] {
         refused(&["retention", "--jobs-max-age-days", age], 2, "--jobs-max-age-days is 0 or less");
+    }
+}
+
+fn row(event_type: EventType, payload: Value) -> JournalRow {
+    let Value::Object(payload) = payload else { panic!("an object") };
+    JournalRow::new(event_type, payload)
+}
+
+/// A data directory whose journal has these rows.
+fn journal_of(rows: Vec<JournalRow>) -> tempfile::TempDir {
+    let data = tempfile::tempdir().expect("tempdir");
+    drop(SqliteJournal::open(data.path(), JournalOptions::default()).expect("a journal"));
+    assert!(note_command(data.path(), rows).expect("written"));
+    data
+}
+
+#[test]
+fn a_follower_refuses_what_nobody_knows_and_says_what_it_waits_for() {
+    let data = journal_of(vec![row(EventType::RunStarted, json!({}))]);
+    for option in ["--job", "--run", "--session", "--capability"] {
+        let words = format!("{option} zzz: nothing is known of it");
+        refused_in(data.path(), &["logs", "--journal", "--follow", option, "zzz"], 1, &words);
+    }
+    for (arguments, words) in [
+        (&["logs", "--journal", "--follow", "--node", "zzz"][..], "nothing of that yet; this waits"),
+        (&["logs", "--follow", "--job", "zzz"], "no store at"),
+    ] {
+        let mut follower = in_folder(data.path(), arguments).stderr(Stdio::piped()).spawn().expect("starts");
+        let mut said = String::new();
+        let mut stderr = BufReader::new(follower.stderr.take().expect("piped"));
+        stderr.read_line(&mut said).expect("a line");
+        follower.kill().expect("it waits");
+        follower.wait().expect("ends");
+        assert!(said.contains(words), "{arguments:?}: {said}");
     }
 }
