@@ -239,7 +239,8 @@ pub(crate) struct LogsArgs {
     /// Only since then: how long ago (90s, 10m, 2h, 1d), or an instant (2026-11-28, '2026-11-28 14:30', UTC)
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) since: Option<String>,
-    /// Only rows of this type, as worker_died (implies --journal); may be repeated
+    /// Only rows of this type, as they are shown (implies --journal); may be repeated. worker_died is deaths alone,
+    /// worker_ended the workers that the host ended itself; with --json both have the type worker_died
     #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
     pub(crate) types: Vec<String>,
     /// Only what became pending, running, completed, failed or cancelled (implies --journal); may be repeated

@@ -4,7 +4,7 @@
 use crate::cli::LogsArgs;
 use crate::fault::Fault;
 use crate::instant::instant;
-use crate::log_lines::{WORKER_ENDED, end_of_node};
+use crate::log_lines::{WORKER_ENDED, WORKER_ENDED_TYPE, end_of_node};
 use cjm_catalog::{Catalog, Settings};
 use cjm_store::diagnostics_reader::LEVELS;
 use cjm_store::{
@@ -147,7 +147,7 @@ impl Asked {
     /// # Errors
     /// When a name or id names nothing or several things, or the store cannot be read.
     pub(crate) fn journal(&self, reader: &JournalReader, args: &LogsArgs) -> Result<JournalFilter, Fault> {
-        let types: Vec<String> = args.types.iter().map(|kind| type_of_label(kind)).collect();
+        let (types, ended_by_host) = types_as_shown(&args.types);
         let whole = |kind, option, id: &Option<String>| {
             id.as_deref().map(|id| whole_id(reader, kind, option, id, self.ids_may_come)).transpose()
         };
@@ -166,6 +166,7 @@ impl Asked {
             element,
             capability: args.capability.clone(),
             event_types: types.clone(),
+            ended_by_host,
             statuses: self.statuses.clone(),
             since: self.since.clone(),
         };
@@ -173,7 +174,8 @@ impl Asked {
             // A later version may have written it.
             let one = JournalFilter { event_types: vec![kind.clone()], ..JournalFilter::default() };
             if reader.last(&one, 1)?.is_empty() {
-                let known = EventType::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ");
+                let known = EventType::ALL.iter().map(|kind| kind.as_str()).chain([WORKER_ENDED_TYPE]);
+                let known = known.collect::<Vec<_>>().join(", ");
                 return Err(Fault::usage(format!("there is no type \"{kind}\""), format!("one of {known}")));
             }
         }
@@ -272,9 +274,14 @@ impl Asked {
     }
 }
 
-/// The type of rows that are shown by another name than their type's.
-fn type_of_label(kind: &str) -> String {
-    if kind == WORKER_ENDED { EventType::WorkerDied.as_str().to_owned() } else { kind.to_owned() }
+/// The types of rows that are shown by these names. The ends of workers have one type and two names: whether those are
+/// asked for that the host ended itself, or the others, where it is one of the two.
+fn types_as_shown(names: &[String]) -> (Vec<String>, Option<bool>) {
+    let died = EventType::WorkerDied.as_str();
+    let is_end = |name: &str| name == WORKER_ENDED || name == WORKER_ENDED_TYPE;
+    let types = names.iter().map(|name| if is_end(name) { died.to_owned() } else { name.clone() });
+    let (ends, deaths) = (names.iter().any(|name| is_end(name)), names.iter().any(|name| name == died));
+    (types.collect(), (ends != deaths).then_some(ends))
 }
 
 /// What the ends of runs say of a node that never began, and so has no row of its own.

@@ -2,7 +2,7 @@
 //! ours. Where a row of our own knows why something ended, that stands first.
 
 use crate::visible::one_line;
-use cjm_store::{DiagnosticRecord, StreamChunk};
+use cjm_store::{DiagnosticRecord, ENDED_BY_HOST, StreamChunk};
 use cjm_wire::error::JobError;
 use cjm_wire::event::{EventType, JournalRow};
 use cjm_wire::ids::{self, is_uuid_v7};
@@ -13,10 +13,10 @@ use serde_json::Value;
 const PAYLOAD_CHARS_MAX: usize = 160;
 /// Most characters of a failure's message on its line.
 const MESSAGE_CHARS_MAX: usize = 300;
-/// How the verdict on a worker begins that the host ended itself.
-const ENDED_BY_HOST: &str = "ended by the host: ";
 /// How a row of type `worker_died` is labelled that tells of such an end.
 pub(crate) const WORKER_ENDED: &str = "worker ended";
+/// The same as one word, as the types of rows are.
+pub(crate) const WORKER_ENDED_TYPE: &str = "worker_ended";
 /// Payload key whose value is too long for a line.
 const SNAPSHOT_KEY: &str = "job_snapshot";
 

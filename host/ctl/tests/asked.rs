@@ -42,6 +42,7 @@ fn bash_completes_what_follows_a_command() {
     );
     assert_eq!(offered(&["cjm-ctl", "logs", "--status", "c"]), ["completed", "cancelled"]);
     assert_eq!(offered(&["cjm-ctl", "logs", "--type", "worker_d"]), ["worker_died"]);
+    assert_eq!(offered(&["cjm-ctl", "logs", "--type", "worker_e"]), ["worker_ended"]);
     assert_eq!(offered(&["cjm-ctl", "logs", "--level", "E"]), ["ERROR"]);
 }
 
@@ -113,4 +114,37 @@ fn a_follower_refuses_what_nobody_knows_and_says_what_it_waits_for() {
         follower.wait().expect("ends");
         assert!(said.contains(words), "{arguments:?}: {said}");
     }
+}
+
+#[test]
+fn deaths_of_workers_and_their_orderly_ends_are_asked_for_apart() {
+    let verdicts = ["ended by the host: unloaded", "crashed in the middle of a call (SIGSEGV)"];
+    let mut rows: Vec<JournalRow> =
+        (0..8).map(|n| row(EventType::WorkerDied, json!({"verdict": verdicts[n % 2], "n": n}))).collect();
+    // As the ancestor writes it.
+    rows.push(row(EventType::WorkerDied, json!({"returncode": -9})));
+    rows.push(row(EventType::RunStarted, json!({})));
+    let data = journal_of(rows);
+    let shown = |arguments: &[&str]| {
+        let answer = in_folder(data.path(), &[&["logs"][..], arguments].concat()).output().expect("runs");
+        assert!(answer.status.success(), "{arguments:?}: {answer:?}");
+        String::from_utf8(answer.stdout).expect("UTF-8")
+    };
+    let counted = |arguments: &[&str]| {
+        let shown = shown(arguments);
+        let of = |word: &str| shown.lines().filter(|line| line.contains(word)).count();
+        (of(" worker_died "), of(" worker ended "), shown.lines().count())
+    };
+    assert_eq!(counted(&["--type", "worker_died"]), (5, 0, 5));
+    assert_eq!(counted(&["--type", "worker_died", "-n", "3"]), (3, 0, 3));
+    for name in ["worker ended", "worker_ended"] {
+        assert_eq!(counted(&["--type", name]), (0, 4, 4));
+        assert_eq!(counted(&["--type", name, "-n", "3"]), (0, 3, 3));
+        assert_eq!(counted(&["--type", name, "--type", "run_started"]), (0, 4, 5));
+    }
+    assert_eq!(counted(&["--type", "worker_died,worker_ended"]), (5, 4, 9));
+    assert_eq!(counted(&["--journal"]), (5, 4, 10));
+    let json: Value = serde_json::from_str(&shown(&["--type", "worker_ended", "--json"])).expect("JSON");
+    let types: Vec<&Value> = json.as_array().expect("rows").iter().map(|row| &row["event_type"]).collect();
+    assert_eq!(types, [&json!("worker_died"); 4]);
 }

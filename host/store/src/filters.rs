@@ -12,6 +12,9 @@ use rusqlite::types::Value as Sql;
 /// How much younger a row may be than rows before it.
 const CLOCK_SLACK_MICROS: i64 = 86_400_000_000;
 
+/// How the verdict on a worker begins that the host ended itself.
+pub const ENDED_BY_HOST: &str = "ended by the host: ";
+
 /// Which journal rows; empty selects all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JournalFilter {
@@ -25,6 +28,8 @@ pub struct JournalFilter {
     pub composition: Option<String>,
     /// Of these types, as text.
     pub event_types: Vec<String>,
+    /// Of rows of type `worker_died`, only those of workers that the host ended itself, or only the others.
+    pub ended_by_host: Option<bool>,
     /// Of this node of a composition.
     pub node: Option<String>,
     /// Of this element of a node.
@@ -82,6 +87,13 @@ pub(crate) fn rows_of(
         // The plus keeps SQLite from an index in the order of time, which would have to be sorted by seq.
         condition.push_str(&format!(" AND +event_type IN ({})", marks(filter.event_types.len())));
         values.extend(filter.event_types.iter().map(|kind| text(kind)));
+    }
+    if let Some(by_host) = filter.ended_by_host {
+        condition.push_str(
+            " AND (+event_type <> 'worker_died' OR CASE WHEN json_valid(payload) THEN \
+             coalesce(substr(payload ->> 'verdict', 1, length(?)) = ?, 0) ELSE 0 END = ?)",
+        );
+        values.extend([text(ENDED_BY_HOST), text(ENDED_BY_HOST), Sql::Integer(i64::from(by_host))]);
     }
     if let Some(since) = &filter.since {
         condition.push_str(" AND +ts >= ?");

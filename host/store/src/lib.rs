@@ -55,7 +55,7 @@ pub use empirical::{Empirical, Experience, Measured, Sample, SqliteEmpirical};
 pub use ends::{end_without_result, is_too_large_to_keep};
 pub use error::StoreError;
 pub use events::{Event, Gate, Subscription};
-pub use filters::{JobFilter, JournalFilter};
+pub use filters::{ENDED_BY_HOST, JobFilter, JournalFilter};
 pub use input_hashes::InputHashes;
 pub use journal::{Committing, Journal, JournalOptions, SqliteJournal};
 pub use keeping::{ForgottenJobs, JOBS_DAYS_DEFAULT, forget_jobs};
