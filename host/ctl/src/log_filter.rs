@@ -361,9 +361,15 @@ fn whole_id(
         ResolvedId::One(id) => Ok(id),
         ResolvedId::Unknown if may_come => Ok(id.to_owned()),
         ResolvedId::Unknown => Err(unknown(option, id)),
-        ResolvedId::Several(ids) => Err(Fault::new(
+        ResolvedId::Several(ids, more) => Err(Fault::new(
             "logs.ambiguous_id",
-            format!("{option} {id} means {} things: {}", ids.len(), ids.join(", ")),
+            format!(
+                "{option} {id} means {}{} things: {}{}",
+                if more { "more than " } else { "" },
+                ids.len(),
+                ids.join(", "),
+                if more { ", …" } else { "" }
+            ),
             "give more of its beginning or its end",
         )),
     }

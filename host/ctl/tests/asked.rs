@@ -148,3 +148,24 @@ fn deaths_of_workers_and_their_orderly_ends_are_asked_for_apart() {
     let types: Vec<&Value> = json.as_array().expect("rows").iter().map(|row| &row["event_type"]).collect();
     assert_eq!(types, [&json!("worker_died"); 4]);
 }
+
+#[test]
+fn an_id_that_means_many_says_how_many_and_a_part_of_what_is_shown_is_enough() {
+    let of_job = |id: String| {
+        let mut row = row(EventType::StateTransition, json!({"to": "failed"}));
+        row.job_id = Some(id);
+        row
+    };
+    let many = |n: u32| (0..n).map(|n| of_job(format!("01a22132-941d-738b-b016-e73fef30c0{n:02}"))).collect();
+    let job = ["logs", "--journal", "--job"];
+    let data = journal_of(many(20));
+    refused_in(data.path(), &[&job[..], &["0"]].concat(), 1, "--job 0 means 20 things: ");
+    let data = journal_of(many(21));
+    refused_in(data.path(), &[&job[..], &["0"]].concat(), 1, "--job 0 means more than 20 things: ");
+    let answer = in_folder(data.path(), &[&job[..], &["ef30c01"]].concat()).output().expect("runs");
+    let said = String::from_utf8_lossy(&answer.stderr);
+    assert!(said.contains("--job ef30c01 means 10 things: "), "{answer:?}");
+    let data = journal_of(many(1));
+    let answer = in_folder(data.path(), &[&job[..], &["ef30c00"]].concat()).output().expect("runs");
+    assert!(String::from_utf8_lossy(&answer.stdout).contains("[job=ef30c000 "), "{answer:?}");
+}

@@ -4,12 +4,14 @@ use crate::error::StoreError;
 use crate::query;
 use crate::reader::{JournalReader, collect, limit_value, text};
 use crate::records::{JobRecord, SeqRow};
-use cjm_wire::ids::JobId;
+use cjm_wire::ids::{JobId, SHORT_CHARS};
 use rusqlite::types::Value as Sql;
 use std::collections::BTreeSet;
 
 /// Most ids that are told where a shortened one means several.
 pub const CANDIDATES_MAX: usize = 20;
+/// Least characters of the beginning of what is shown of an id: fewer would often mean another.
+const SHOWN_CHARS_MIN: usize = 4;
 /// Greater than any character of an id.
 const LAST_CHARACTER: char = '\u{10ffff}';
 
@@ -51,8 +53,8 @@ impl IdKind {
 pub enum ResolvedId {
     /// This one.
     One(String),
-    /// One of these, the first [`CANDIDATES_MAX`] of them.
-    Several(Vec<String>),
+    /// One of these, and whether there are more: it is the first [`CANDIDATES_MAX`] of them.
+    Several(Vec<String>, bool),
     /// Nothing that is known.
     Unknown,
 }
@@ -70,7 +72,8 @@ impl JournalReader {
     }
 
     /// The whole id that `shortened` means: its beginning, its end, or both with `…` or `..` between them. The ids of one
-    /// minute begin alike, so that a listing does well to show an end too. Without a beginning, all ids are looked at.
+    /// minute begin alike, so that a listing does well to show an end too. Without a beginning, all ids are looked at. Of
+    /// the eight characters that people are shown of an id ([`short`](cjm_wire::ids::short)), the first four will do.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -80,16 +83,21 @@ impl JournalReader {
         let mut found = self.ids_between(kind, begin, end)?;
         if found.is_empty() && end.is_empty() && !begin.is_empty() {
             found = self.ids_between(kind, "", begin)?;
+            let chars = begin.chars().count();
+            if found.is_empty() && (SHOWN_CHARS_MIN..SHORT_CHARS).contains(&chars) {
+                found = self.ids_shown_as(kind, begin)?;
+            }
         }
         if found.contains(shortened) {
             return Ok(ResolvedId::One(shortened.to_owned()));
         }
+        let more = found.len() > CANDIDATES_MAX;
         let mut found: Vec<String> = found.into_iter().take(CANDIDATES_MAX).collect();
         Ok(match (found.len(), found.pop()) {
             (1, Some(one)) => ResolvedId::One(one),
             (_, Some(last)) => {
                 found.push(last);
-                ResolvedId::Several(found)
+                ResolvedId::Several(found, more)
             }
             (_, None) => ResolvedId::Unknown,
         })
@@ -149,20 +157,38 @@ impl JournalReader {
         Ok(collect(self.live(), &sql, &[text(session)], query::row)?.pop())
     }
 
-    /// One more than can be told, so that the caller sees that there are more.
+    /// At most one more than can be told, as all look-ups of ids.
     fn ids_between(&self, kind: IdKind, begin: &str, end: &str) -> Result<BTreeSet<String>, StoreError> {
         let column = kind.column();
         let sql = format!(
             "SELECT DISTINCT {column} FROM journal WHERE {column} >= ?1 AND {column} < ?2 \
              AND (?3 = '' OR substr({column}, -length(?3)) = ?3) ORDER BY {column} LIMIT ?4"
         );
-        let limit = i64::try_from(CANDIDATES_MAX + 1).unwrap_or(i64::MAX);
-        let values = [text(begin), text(&format!("{begin}{LAST_CHARACTER}")), text(end), Sql::Integer(limit)];
+        self.ids(&sql, &[text(begin), text(&format!("{begin}{LAST_CHARACTER}")), text(end), one_more()])
+    }
+
+    /// Ids of which people are shown the end, and this is how that begins: our own, UUIDv7.
+    fn ids_shown_as(&self, kind: IdKind, begin: &str) -> Result<BTreeSet<String>, StoreError> {
+        let column = kind.column();
+        let sql = format!(
+            "SELECT DISTINCT {column} FROM journal WHERE length({column}) = 36 AND substr({column}, 15, 1) = '7' \
+             AND substr({column}, ?1, length(?2)) = ?2 ORDER BY {column} LIMIT ?3"
+        );
+        let shown_at = i64::try_from(SHORT_CHARS).map_or(0, i64::wrapping_neg);
+        self.ids(&sql, &[Sql::Integer(shown_at), text(begin), one_more()])
+    }
+
+    fn ids(&self, sql: &str, values: &[Sql]) -> Result<BTreeSet<String>, StoreError> {
         let mut found = BTreeSet::new();
         self.ask_each(|file| {
-            found.extend(collect(file, &sql, &values, query::text)?);
+            found.extend(collect(file, sql, values, query::text)?);
             Ok(())
         })?;
         Ok(found)
     }
+}
+
+/// One more than can be told, so that the caller sees that there are more.
+fn one_more() -> Sql {
+    limit_value(CANDIDATES_MAX + 1)
 }

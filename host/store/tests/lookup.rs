@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 #[tokio::test]
 async fn a_shortened_id_means_one_or_is_answered_with_what_it_may_mean() {
     let (dir, journal) = fresh();
-    for id in ["0193aaaa-1111", "0193aaaa-2222", "0193bbbb-2222", "77", "777"] {
+    let ours = "01a22132-941d-738b-b016-e73fef30c72f";
+    for id in [ours, "0193aaaa-1111", "0193aaaa-2222", "0193bbbb-2222", "77", "777"] {
         let mut row = account(id, 0);
         row.run_id = Some(format!("run-{id}"));
         journal.commit(Commit::telling().row(row)).await.expect("written");
@@ -24,7 +25,7 @@ async fn a_shortened_id_means_one_or_is_answered_with_what_it_may_mean() {
     }
     let reader = JournalReader::open(dir.path()).expect("opens");
     let one = |id: &str| ResolvedId::One(id.to_owned());
-    let several = |ids: &[&str]| ResolvedId::Several(ids.iter().map(|id| (*id).to_owned()).collect());
+    let several = |ids: &[&str]| ResolvedId::Several(ids.iter().map(|id| (*id).to_owned()).collect(), false);
     for (shortened, expected) in [
         ("0193b", one("0193bbbb-2222")),
         ("0193aaaa", several(&["0193aaaa-1111", "0193aaaa-2222"])),
@@ -33,12 +34,18 @@ async fn a_shortened_id_means_one_or_is_answered_with_what_it_may_mean() {
         ("1111", one("0193aaaa-1111")),
         ("…2222", several(&["0193aaaa-2222", "0193bbbb-2222"])),
         ("77", one("77")),
+        // What is shown of ours is ef30c72f.
+        ("ef30c72f", one(ours)),
+        ("ef30c72", one(ours)),
+        ("ef30", one(ours)),
+        ("ef3", ResolvedId::Unknown),
+        ("f30c72", ResolvedId::Unknown),
         ("nobody", ResolvedId::Unknown),
         ("%", ResolvedId::Unknown),
     ] {
         assert_eq!(reader.resolve_id(IdKind::Job, shortened).expect("reads"), expected, "{shortened}");
     }
-    let ResolvedId::Several(many) = reader.resolve_id(IdKind::Job, "many").expect("reads") else {
+    let ResolvedId::Several(many, true) = reader.resolve_id(IdKind::Job, "many").expect("reads") else {
         panic!("not several");
     };
     assert_eq!(many.len(), CANDIDATES_MAX);
