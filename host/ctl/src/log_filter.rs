@@ -361,17 +361,16 @@ fn whole_id(
         ResolvedId::One(id) => Ok(id),
         ResolvedId::Unknown if may_come => Ok(id.to_owned()),
         ResolvedId::Unknown => Err(unknown(option, id)),
-        ResolvedId::Several(ids, more) => Err(Fault::new(
-            "logs.ambiguous_id",
-            format!(
-                "{option} {id} means {}{} things: {}{}",
-                if more { "more than " } else { "" },
-                ids.len(),
-                ids.join(", "),
-                if more { ", …" } else { "" }
-            ),
-            "give more of its beginning or its end",
-        )),
+        ResolvedId::Several(ids, more) => {
+            let (number, ids) = (ids.len(), ids.join(", "));
+            let (number, ids) =
+                if more { (format!("more than {number}"), ids + ", …") } else { (number.to_string(), ids) };
+            Err(Fault::new(
+                "logs.ambiguous_id",
+                format!("{option} {id} means {number} things: {ids}"),
+                "give more of its beginning or its end",
+            ))
+        }
     }
 }
 
