@@ -123,12 +123,7 @@ impl JournalReader {
     pub fn sessions_of(&self, capability: &str) -> Result<Vec<String>, StoreError> {
         let sql = "SELECT DISTINCT worker_session_id FROM journal WHERE event_type = 'worker_spawned' \
                    AND capability_name = ?1 AND worker_session_id IS NOT NULL ORDER BY 1";
-        let mut found = BTreeSet::new();
-        self.ask_each(|file| {
-            found.extend(collect(file, sql, &[text(capability)], query::text)?);
-            Ok(())
-        })?;
-        Ok(found.into_iter().collect())
+        Ok(self.ids(sql, &[text(capability)])?.into_iter().collect())
     }
 
     /// Rows of workers that were spawned and have no row of their death, among the newest `limit` spawns.
@@ -178,6 +173,7 @@ impl JournalReader {
         self.ids(&sql, &[Sql::Integer(shown_at), text(begin), one_more()])
     }
 
+    /// What the statement selects in the journal and its archives.
     fn ids(&self, sql: &str, values: &[Sql]) -> Result<BTreeSet<String>, StoreError> {
         let mut found = BTreeSet::new();
         self.ask_each(|file| {
