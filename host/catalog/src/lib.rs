@@ -4,6 +4,7 @@
 pub mod allowed;
 mod catalog;
 mod folders;
+pub mod home;
 pub mod programs;
 pub mod settings;
 pub mod suggestions;
