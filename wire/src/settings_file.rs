@@ -154,6 +154,9 @@ pub enum SettingsFileError {
     /// Not YAML of this shape; the message carries line and column.
     #[error("{0}")]
     Malformed(String),
+    /// Empty, the file's own folder would be filled with all that the host keeps.
+    #[error("`data_dir` is empty, and names no folder")]
+    EmptyDataDir,
     /// Above [`SETTINGS_BYTES_MAX`].
     #[error("{0} bytes long, more than the {SETTINGS_BYTES_MAX} allowed")]
     TooLarge(usize),
@@ -163,6 +166,7 @@ impl Described for SettingsFileError {
     fn code(&self) -> &'static str {
         match self {
             Self::Malformed(_) => "settings_file.malformed",
+            Self::EmptyDataDir => "settings_file.empty_data_dir",
             Self::TooLarge(_) => "settings_file.too_large",
         }
     }
@@ -171,6 +175,9 @@ impl Described for SettingsFileError {
         match self {
             Self::Malformed(_) => {
                 "correct the file where the message points; docs/CONFIGURATION.md lists the keys".to_owned()
+            }
+            Self::EmptyDataDir => {
+                "name a folder, as in `data_dir: ./.cjm`, or leave the key out for ~/.cjm".to_owned()
             }
             Self::TooLarge(_) => format!("see that this is the {SETTINGS_FILE} you mean"),
         }
@@ -187,7 +194,11 @@ impl SettingsFile {
             return Err(SettingsFileError::TooLarge(text.len()));
         }
         let file: Option<Self> = crate::yaml::from_str(text).map_err(SettingsFileError::Malformed)?;
-        Ok(file.unwrap_or_default())
+        let file = file.unwrap_or_default();
+        if file.data_dir.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+            return Err(SettingsFileError::EmptyDataDir);
+        }
+        Ok(file)
     }
 }
 
@@ -225,6 +236,14 @@ impl CondaType {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_empty_data_dir_is_refused_by_its_key() {
+        let refused = SettingsFile::parse("data_dir: \"\"\n").expect_err("it names no folder");
+        assert_eq!(refused.code(), "settings_file.empty_data_dir");
+        assert!(refused.to_string().contains("`data_dir`"), "{refused}");
+        assert_eq!(SettingsFile::parse("data_dir:\n").expect("nothing said").data_dir, None);
+    }
 
     #[test]
     fn every_key_is_read_and_others_are_ignored() {

@@ -82,6 +82,7 @@ impl Described for CatalogError {
     fn next_step(&self) -> String {
         match self {
             Self::Unreadable(_) => "make the file readable, or remove it from the directory".to_owned(),
+            Self::NotRegular { what: "a directory" } => "remove it from the directory (`rm -r`)".to_owned(),
             Self::NotRegular { .. } => "remove it from the directory (`rm`)".to_owned(),
             Self::NotText { .. } => "save it as UTF-8, or remove it from the directory".to_owned(),
             Self::TooMany => "move manifests that are not needed to another directory".to_owned(),
@@ -96,7 +97,7 @@ impl Described for CatalogError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the manifest {} of \"{name}\" lies in a folder that you did not set up, and you have not allowed it{}",
-    path.display(), changed(*was_allowed)
+    path.display(), why(*was_allowed, unheard.as_ref())
 )]
 pub struct NotAllowed {
     /// The capability, or the adapter.
@@ -105,10 +106,25 @@ pub struct NotAllowed {
     pub path: PathBuf,
     /// The user allowed this file when it held something else.
     pub was_allowed: bool,
+    /// Why nothing that the user allowed is known.
+    pub unheard: Option<Unheard>,
 }
 
-fn changed(was_allowed: bool) -> &'static str {
-    if was_allowed { " as it is now: it has changed since" } else { "" }
+/// Why the user's word cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unheard {
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub next_step: String,
+}
+
+fn why(was_allowed: bool, unheard: Option<&Unheard>) -> String {
+    match unheard {
+        Some(unheard) => format!(", as far as is known: {}", unheard.message),
+        None if was_allowed => " as it is now: it has changed since".to_owned(),
+        None => String::new(),
+    }
 }
 
 impl Described for NotAllowed {
@@ -117,7 +133,7 @@ impl Described for NotAllowed {
     }
 
     fn next_step(&self) -> String {
-        allow_step(&self.path)
+        self.unheard.as_ref().map_or_else(|| allow_step(&self.path), |unheard| unheard.next_step.clone())
     }
 }
 
@@ -139,6 +155,7 @@ pub struct Catalog {
     /// In the order found, which is the order they are bound in.
     adapters: Vec<AdapterManifest>,
     withheld: Vec<NotAllowed>,
+    unheard: Option<Unheard>,
     problems: Vec<CatalogProblem>,
     folders: Vec<PathBuf>,
 }
@@ -189,6 +206,7 @@ impl Catalog {
     /// The user's word; none where it cannot be had.
     fn heard(&mut self, folder: &Path, word: Result<Allowed, AllowedError>) -> Allowed {
         word.unwrap_or_else(|error| {
+            self.unheard = Some(Unheard { message: error.to_string(), next_step: error.next_step() });
             self.problems.push(CatalogProblem { path: folder.to_owned(), error: error.into() });
             Allowed::default()
         })
@@ -202,7 +220,8 @@ impl Catalog {
             Found::Capability(manifest) => manifest.code.name.clone(),
             Found::Adapter(adapter) => adapter.name.clone(),
         };
-        self.withheld.push(NotAllowed { was_allowed: allowed.knows(&path), name, path });
+        let (was_allowed, unheard) = (allowed.knows(&path), self.unheard.clone());
+        self.withheld.push(NotAllowed { was_allowed, unheard, name, path });
     }
 
     fn take(&mut self, path: PathBuf, found: Found) {
@@ -410,7 +429,16 @@ mod tests {
             catalog.problems().iter().map(|p| p.error.code()).collect::<Vec<_>>(),
             ["allowed.no_place"]
         );
-        assert!(catalog.get("a").is_none() && catalog.withheld_of("a").is_some());
+        assert!(catalog.get("a").is_none());
+        let withheld = catalog.withheld_of("a").expect("it is withheld");
+        assert!(withheld.to_string().contains("HOME"), "{withheld}");
+        assert!(withheld.next_step().contains("set HOME"), "{}", withheld.next_step());
+    }
+
+    #[test]
+    fn a_folder_is_taken_away_as_a_folder() {
+        let step = |what| CatalogError::NotRegular { what }.next_step();
+        assert!(step("a directory").contains("`rm -r`") && step("a FIFO").contains("`rm`"));
     }
 
     #[test]

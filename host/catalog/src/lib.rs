@@ -4,12 +4,13 @@
 pub mod allowed;
 mod catalog;
 mod folders;
+pub mod home;
 pub mod programs;
 pub mod settings;
 pub mod suggestions;
 
 pub use catalog::{
-    Catalog, CatalogEntry, CatalogError, CatalogProblem, MANIFESTS_MAX, NotAllowed, allow_step,
+    Catalog, CatalogEntry, CatalogError, CatalogProblem, MANIFESTS_MAX, NotAllowed, Unheard, allow_step,
 };
 pub use cjm_wire::manifest::MANIFEST_BYTES_MAX;
 pub use folders::{ManifestFolder, Standing, manifest_folders};

@@ -3,6 +3,7 @@
 
 use crate::allowed::{AllowedError, Register};
 use crate::folders::{ManifestFolder, Standing, manifest_folders};
+use crate::home::{HomeError, expand_home};
 use cjm_platform::files::{FileError, read_regular, read_regular_to_string};
 use cjm_store::{JOBS_DAYS_DEFAULT, Retention};
 use cjm_wire::describe::Described;
@@ -119,6 +120,16 @@ pub enum SettingsError {
         /// The directory.
         path: PathBuf,
     },
+    /// A path begins with `~`, and leads nowhere.
+    #[error("{place} is \"{}\": {source}", path.display())]
+    Home {
+        /// Where it was said.
+        place: &'static str,
+        /// What was said.
+        path: PathBuf,
+        /// Why not.
+        source: HomeError,
+    },
     /// There is no such type.
     #[error("{place} is \"{value}\", and not micromamba, miniforge or conda")]
     CondaType {
@@ -136,6 +147,7 @@ impl Described for SettingsError {
             Self::File { source, .. } => source.code(),
             Self::LinkInside { .. } => "settings.link_inside",
             Self::NotText { .. } => "settings.path_not_text",
+            Self::Home { source, .. } => source.code(),
             Self::CondaType { .. } => "settings.conda_type",
         }
     }
@@ -154,6 +166,7 @@ impl Described for SettingsError {
             Self::NotText { .. } => {
                 "name another one with --data-dir, or give its folder a name in UTF-8".to_owned()
             }
+            Self::Home { source, .. } => source.next_step(),
             Self::CondaType { place, .. } => format!("set {place} to micromamba, miniforge or conda"),
         }
     }
@@ -179,23 +192,35 @@ impl Settings {
         cwd: &Path,
     ) -> Result<Self, SettingsError> {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let path = |path: PathBuf| cwd.join(path);
-        let found = cli.cjm_config.clone().map(path).or_else(|| find_upwards(cwd));
+        let home = set("HOME").map(PathBuf::from);
+        // The one place where a path becomes absolute: `~` is the home directory, whoever said it.
+        let at = |place: &'static str, base: &Path, path: PathBuf| {
+            expand_home(&path, home.as_deref())
+                .map(|path| base.join(path))
+                .map_err(|source| SettingsError::Home { place, path, source })
+        };
+        let told = cli.cjm_config.clone().map(|path| at("--cjm-config", cwd, path)).transpose()?;
+        let found = told.or_else(|| find_upwards(cwd));
         let file = found.as_deref().map(read).transpose()?.unwrap_or_default();
         let base = found.as_deref().and_then(Path::parent).unwrap_or(cwd);
+        let in_file = |key: &'static str, path: Option<PathBuf>| {
+            path.map(|path| at(key, base, path)).transpose().map(|path| path.map(|path| clean(&path)))
+        };
         let runtime = file.runtime.unwrap_or_default();
         let conda_type = conda_type(cli, set("CJM_CONDA_TYPE"), &runtime)?;
-        let first_said = |cli: &Option<PathBuf>, name: &str, in_file: Option<PathBuf>| {
-            let cli = cli.clone().filter(|path| !path.as_os_str().is_empty());
-            cli.or_else(|| set(name).map(PathBuf::from)).map(path).or_else(|| in_file.map(|p| base.join(p)))
-        };
-        let home = set("HOME").map(PathBuf::from);
+        let first_said =
+            |[option, name, key]: [&'static str; 3], cli: &Option<PathBuf>, kept: Option<PathBuf>| {
+                let cli = cli.clone().filter(|path| !path.as_os_str().is_empty()).map(|path| (option, path));
+                match cli.or_else(|| set(name).map(|path| (name, path.into()))) {
+                    Some((place, path)) => at(place, cwd, path).map(|path| Some(clean(&path))),
+                    None => in_file(key, kept),
+                }
+            };
         let data_dir_named = cli.data_dir.as_ref().is_some_and(|path| !path.as_os_str().is_empty())
             || set("CJM_DATA_DIR").is_some()
             || (if file.data_dir.is_some() { cli.cjm_config.is_some() } else { home.is_some() });
-        let home = home.unwrap_or_else(|| cwd.to_owned());
-        let data_dir = first_said(&cli.data_dir, "CJM_DATA_DIR", file.data_dir)
-            .map_or_else(|| home.join(DATA_DIR_DEFAULT), |path| clean(&path));
+        let data_dir = first_said(["--data-dir", "CJM_DATA_DIR", "data_dir"], &cli.data_dir, file.data_dir)?
+            .unwrap_or_else(|| home.as_deref().unwrap_or(cwd).join(DATA_DIR_DEFAULT));
         if let (false, Some(found)) = (data_dir_named, &found) {
             refuse_links(&data_dir, found)?;
         }
@@ -205,15 +230,22 @@ impl Settings {
         Ok(Self {
             data_dir_standing: if data_dir_named { Standing::Named } else { Standing::Found },
             data_dir,
-            capabilities_config: file
-                .capabilities_config
-                .map_or_else(|| cwd.join(CAPABILITIES_DEFAULT), |path| clean(&base.join(path))),
-            models_dir: file.models_dir.map(|path| clean(&base.join(path))),
+            capabilities_config: in_file("capabilities_config", file.capabilities_config)?
+                .unwrap_or_else(|| cwd.join(CAPABILITIES_DEFAULT)),
+            models_dir: in_file("models_dir", file.models_dir)?,
             mode: runtime.mode.unwrap_or_default(),
             conda_type,
-            conda_prefix: first_said(&cli.conda_prefix, "CJM_CONDA_PREFIX", runtime.prefix)
-                .map(|path| clean(&path)),
-            binaries: binaries(runtime.binaries, base),
+            conda_prefix: first_said(
+                ["--conda-prefix", "CJM_CONDA_PREFIX", "runtime.prefix"],
+                &cli.conda_prefix,
+                runtime.prefix,
+            )?,
+            binaries: runtime
+                .binaries
+                .into_iter()
+                .flatten()
+                .map(|(platform, path)| Ok((platform, clean(&at("runtime.binaries", base, path)?))))
+                .collect::<Result<_, SettingsError>>()?,
             behaviour: Behaviour::of(file.substrate.unwrap_or_default()),
             file_standing: if cli.cjm_config.is_some() { Standing::Named } else { Standing::Found },
             file: found.clone(),
@@ -346,14 +378,6 @@ fn conda_type(
     }
 }
 
-fn binaries(named: Option<BTreeMap<String, PathBuf>>, base: &Path) -> BTreeMap<String, PathBuf> {
-    named
-        .unwrap_or_default()
-        .into_iter()
-        .map(|(platform, path)| (platform, clean(&base.join(path))))
-        .collect()
-}
-
 /// Without `.` components; `..` stays, because a link may stand before it.
 fn clean(path: &Path) -> PathBuf {
     path.components().collect()
@@ -471,6 +495,37 @@ mod tests {
         let refused = resolve(&nothing, &home, project.path()).expect_err("it leads out of the folder");
         assert_eq!(refused.code(), "settings.link_inside");
         assert_eq!(standing(&told, &home, project.path()), Standing::Named, "the user's own link");
+    }
+
+    #[test]
+    fn a_leading_tilde_is_the_home_wherever_a_path_is_said() {
+        let project = tempfile::tempdir().expect("tempdir");
+        let text = "data_dir: ~/d\ncapabilities_config: ~/c.yaml\nmodels_dir: ~/m\nruntime: {mode: local, prefix: \
+                    ~/p, binaries: {linux-x64: ~/b}}\n";
+        std::fs::write(project.path().join("cjm.yaml"), text).expect("write");
+        let (nothing, home) = (CliOverrides::default(), ("HOME", "/home/u"));
+        let file = resolve(&nothing, &[home], project.path()).expect("settings");
+        assert_eq!((&*file.data_dir, file.data_dir_standing), (Path::new("/home/u/d"), Standing::Found));
+        assert_eq!(file.capabilities_config, Path::new("/home/u/c.yaml"));
+        assert_eq!(file.models_dir, Some("/home/u/m".into()));
+        assert_eq!(file.conda_prefix, Some("/home/u/p".into()));
+        assert_eq!(file.binaries.get("linux-x64"), Some(&"/home/u/b".into()));
+        let variables = [home, ("CJM_DATA_DIR", "~/e"), ("CJM_CONDA_PREFIX", "~")];
+        let variable = resolve(&nothing, &variables, project.path()).expect("settings");
+        assert_eq!(variable.data_dir, Path::new("/home/u/e"));
+        assert_eq!(variable.conda_prefix, Some("/home/u".into()));
+        let told = CliOverrides { data_dir: Some("~/f".into()), ..CliOverrides::default() };
+        let told = resolve(&told, &variables, project.path()).expect("settings");
+        assert_eq!(told.data_dir, Path::new("/home/u/f"));
+
+        let homeless = resolve(&nothing, &[], project.path()).expect_err("there is no home");
+        assert_eq!(homeless.code(), "settings.home_not_set");
+        let said = homeless.to_string();
+        assert!(said.contains("HOME is not set") && said.contains("data_dir is \"~/d\""), "{said}");
+        let others = CliOverrides { data_dir: Some("~root/f".into()), ..CliOverrides::default() };
+        let refused = resolve(&others, &[home], project.path()).expect_err("another user's home");
+        assert!(refused.to_string().contains("another user"), "{refused}");
+        assert!(refused.next_step().contains("./"), "{}", refused.next_step());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `list`: what is installed. The text is the ancestor's, with a line about how each tool runs; the document has
 //! actions, schemas and paths as well.
 
+use crate::assign::unreadable;
 use crate::cli::{Global, ListArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::not_set;
@@ -8,7 +9,8 @@ use crate::output::{Output, path_text};
 use crate::visible::one_line;
 use cjm_catalog::{Catalog, CatalogEntry, NotAllowed, Settings, allow_step};
 use cjm_environments::{
-    Conda, CondaOptions, Unused, env_name_of, is_interrupted, read_each_capability, unused_environments,
+    Conda, CondaOptions, Unused, env_name_of, is_interrupted, read_each_capability, running_host,
+    unused_environments,
 };
 use cjm_wire::capabilities_file::{CapabilitiesFile, Entry};
 use cjm_wire::describe::{Described, ErrorReport, exit};
@@ -19,6 +21,8 @@ use std::path::{Path, PathBuf};
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> CommandResult {
     let settings = global.settings()?;
+    // A file in its place is told as `status` tells it.
+    running_host(&settings.data_dir).map_err(|error| unreadable(&error))?;
     let catalog = Catalog::discover(&settings.manifest_dirs());
     let configured = args.capabilities.as_deref().map(read_list).transpose()?;
     let environments = Environments::look(&settings, &catalog, args.envs || output.json).await;

@@ -15,6 +15,7 @@ pub(crate) async fn manifest(global: &Global, args: &RegenerateArgs, output: &Ou
     let settings = global.settings()?;
     let (package, list) = (args.package.as_deref(), args.capabilities.as_deref());
     let planned = plan_regeneration(&settings, &args.capability, package, list).await?;
+    // Only a Python tool has a module; of any other, what has no source was refused.
     let from = if planned.package.is_empty() { "its module" } else { &planned.package };
     output.note(&format!("Regenerating {} from {from} ({})...", args.capability, planned.source.as_str()));
     let sdk = sdk::python_sdk(&settings.data_dir)?;

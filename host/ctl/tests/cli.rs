@@ -99,6 +99,17 @@ fn usage_errors_exit_2_and_help_is_a_result() {
 }
 
 #[test]
+fn a_data_directory_that_is_a_file_is_refused_by_list_as_by_status() {
+    let place = Place::new();
+    let file = place.write("file", "");
+    let file = file.to_str().expect("UTF-8");
+    for command in ["list", "status"] {
+        let refused = place.run(&["--data-dir", file, command], 1);
+        assert!(refused.stderr.contains(file), "{refused:?}");
+    }
+}
+
+#[test]
 fn list_prints_the_ancestors_text_and_a_whole_document() {
     let place = Place::new();
     let empty = place.run(&["list"], 0);

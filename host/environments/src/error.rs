@@ -227,6 +227,17 @@ pub enum EnvironmentError {
         /// What is wrong with the file that is there.
         broken: Option<String>,
     },
+    /// Its manifest says neither what it was installed from nor where its code is.
+    #[error(
+        "the manifest {} of \"{capability}\" was put there by hand: there is nothing to look into that it could be made from",
+        path.display()
+    )]
+    ByHand {
+        /// Its name.
+        capability: String,
+        /// The manifest.
+        path: PathBuf,
+    },
     /// Its manifest lies where nobody set it up, and the user has not allowed it.
     #[error(transparent)]
     NotAllowed(#[from] NotAllowed),
@@ -289,6 +300,7 @@ impl Described for EnvironmentError {
             Self::NoPlaceForMicromamba => "install.no_place_for_micromamba",
             Self::AdapterTarget(_) => "install.adapter_target",
             Self::NotInstalled { .. } => "install.not_installed",
+            Self::ByHand { .. } => "install.by_hand",
             Self::NotAllowed(error) => error.code(),
             Self::Allowed(error) => error.code(),
             Self::CapabilityTwice { .. } => "install.capability_twice",
@@ -328,7 +340,7 @@ impl Described for EnvironmentError {
             Self::SharedEnvironment { .. } => "give each entry an `env_name` of its own".to_owned(),
             Self::Introspection { .. } => {
                 "read the last lines: the module must import in its own environment and hold one capability class; \
-                 then run install-all again"
+                 then run the same command again"
                     .to_owned()
             }
             Self::Manifest { source, .. } => source.next_step(),
@@ -358,6 +370,7 @@ impl Described for EnvironmentError {
                 format!("correct the file; or `cjm-ctl remove {capability}` takes it away")
             }
             Self::NotInstalled { .. } => "`cjm-ctl list` shows what is installed".to_owned(),
+            Self::ByHand { path, .. } => format!("edit the file itself: {}", path.display()),
             Self::NotAllowed(error) => error.next_step(),
             Self::Allowed(error) => error.next_step(),
             Self::CapabilityTwice { .. } => "remove one of the two entries".to_owned(),

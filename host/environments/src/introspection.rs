@@ -68,7 +68,8 @@ pub(crate) async fn introspect(
 ) -> Result<Introspected, EnvironmentError> {
     let module = module_of(environment, &distribution(requirements))?;
     let python = environment.join("bin/python");
-    let subject = Subject { python: &python, directory: environment, module: Some(&module) };
+    let subject =
+        Subject { python: &python, directory: environment, module: Some(&module), variables: Vec::new() };
     let adapters: Vec<&str> = entry.adapters.iter().map(|adapter| adapter.implementation.as_str()).collect();
     ask(&subject, sdk, &adapters, on_line).await
 }
@@ -82,6 +83,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) directory: &'a Path,
     /// The module; none when only adapters are asked for.
     pub(crate) module: Option<&'a str>,
+    /// What a manifest written by hand has its worker start with, `PYTHONPATH` for one.
+    pub(crate) variables: Vec<(&'a str, &'a str)>,
 }
 
 /// Imports a module and the adapters, and describes the capability.
@@ -135,6 +138,8 @@ async fn answer<T: for<'de> Deserialize<'de>>(
     on_line: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<T, EnvironmentError> {
     let mut question = command(subject.python);
+    // Only a host knows what stands for a placeholder.
+    question.envs(subject.variables.iter().copied().filter(|(_, value)| !value.contains("${")));
     question.env("PYTHONDONTWRITEBYTECODE", "1").current_dir(subject.directory);
     question.arg(sdk.join("cjm_sdk/introspect.py")).args(subject.module);
     if !adapters.is_empty() {
@@ -286,6 +291,22 @@ fn requirement_name(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_set_for_the_worker_is_set_for_the_look_too() {
+        let sdk = tempfile::tempdir().expect("tempdir");
+        std::fs::create_dir(sdk.path().join("cjm_sdk")).expect("mkdir");
+        let script = "import os\nassert os.environ.get('LAB_PATH') == '/lab' and 'LAB_DIR' not in os.environ\nprint('{\"adapters\": []}')\n";
+        std::fs::write(sdk.path().join("cjm_sdk/introspect.py"), script).expect("write");
+        let found =
+            std::process::Command::new("/usr/bin/env").args(["which", "python3"]).output().expect("which");
+        let python = PathBuf::from(String::from_utf8_lossy(&found.stdout).trim());
+        let subject = |variables| Subject { python: &python, directory: sdk.path(), module: None, variables };
+        let set = subject(vec![("LAB_PATH", "/lab"), ("LAB_DIR", "${CAPABILITY_DATA_DIR}/x")]);
+        ask_adapters(&set, sdk.path(), &[], &|_| {}).await.expect("it found what it needs");
+        let unset = ask_adapters(&subject(Vec::new()), sdk.path(), &[], &|_| {}).await;
+        assert!(matches!(unset, Err(EnvironmentError::Introspection { .. })), "{unset:?}");
+    }
 
     #[test]
     fn the_files_of_a_distribution_name_its_modules() {

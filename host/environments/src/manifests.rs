@@ -1,6 +1,8 @@
 //! Manifests written by an installation: what the user changed by hand survives every rewrite, and that the user
 //! installed them is remembered outside the data directory, which may be a folder that came from elsewhere.
 
+use crate::error::EnvironmentError;
+use crate::files::write_whole;
 use cjm_catalog::allowed::Register;
 use cjm_catalog::{CatalogEntry, MANIFEST_BYTES_MAX};
 use cjm_platform::files::{read_regular, read_regular_to_string};
@@ -12,7 +14,26 @@ use std::path::{Path, PathBuf};
 pub(crate) fn remember_installed(manifests: &[PathBuf]) {
     let read = |path: &PathBuf| Some((path.clone(), read_regular(path, MANIFEST_BYTES_MAX as u64).ok()?));
     let contents: Vec<_> = manifests.iter().filter_map(read).collect();
-    let given = contents.iter().map(|(path, content)| (path.as_path(), content.as_slice()));
+    give_word(contents.iter().map(|(path, content)| (path.as_path(), content.as_slice())));
+}
+
+/// Writes a manifest with the word for it. A new one has it first, so that no call beside the installation finds it and
+/// asks for what is being given; one that takes another's place has it at once after, for the old one has it until then.
+pub(crate) fn write_installed(path: &Path, text: &str) -> Result<(), EnvironmentError> {
+    if !path.exists() {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)
+                .map_err(|source| EnvironmentError::writing("create", folder.to_owned(), source))?;
+        }
+        give_word([(path, text.as_bytes())]);
+        return write_whole(path, text.as_bytes());
+    }
+    write_whole(path, text.as_bytes())?;
+    give_word([(path, text.as_bytes())]);
+    Ok(())
+}
+
+fn give_word<'m>(given: impl IntoIterator<Item = (&'m Path, &'m [u8])>) {
     if let Err(error) = Register::of_user().and_then(|register| register.allow(given)) {
         tracing::warn!(%error, "it cannot be kept that these manifests were installed");
     }

@@ -5,12 +5,12 @@ use crate::conda::{CondaOptions, Estimate};
 use crate::conda_entry::{CondaEntry, home};
 use crate::constraint::Constraint;
 use crate::error::EnvironmentError;
-use crate::files::{hash_bytes, own_home, remove_dir, write_whole};
+use crate::files::{hash_bytes, own_home, remove_dir};
 use crate::former::{Former, recover};
 use crate::interpreters::{Interpreter, choose, probe};
 use crate::introspection;
 use crate::lock::{self, Lock};
-use crate::manifests::{keep_from, read_existing};
+use crate::manifests::{keep_from, read_existing, write_installed};
 use crate::package::Requirements;
 use crate::report::{INSTALLER_VERSION, Outcome, Step};
 use crate::stamp::Stamp;
@@ -346,7 +346,7 @@ impl<'a> PythonEntry<'a> {
             message: error.to_string(),
             stderr_tail: Vec::new(),
         })?;
-        write_whole(&path, text.as_bytes())?;
+        write_installed(&path, &text)?;
         Ok(path)
     }
 
@@ -364,7 +364,7 @@ impl<'a> PythonEntry<'a> {
                     ),
                     stderr_tail: Vec::new(),
                 })?;
-                write_whole(&self.manifests.join(&name), adapter.to_file_text().as_bytes())?;
+                write_installed(&self.manifests.join(&name), &adapter.to_file_text())?;
                 Ok(name)
             })
             .collect()

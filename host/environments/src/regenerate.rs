@@ -91,6 +91,10 @@ pub async fn plan_regeneration(
     };
     let python = match entry.manifest.runtime() {
         Runtime::Python { .. } => interpreter(settings, entry).await?,
+        // What it was copied from is all there is to look into.
+        Runtime::Executable(_) | Runtime::Native { .. } | Runtime::Channel { .. } if package.is_empty() => {
+            return Err(by_hand(entry));
+        }
         Runtime::Executable(_) | Runtime::Native { .. } | Runtime::Channel { .. } => PathBuf::new(),
     };
     Ok(Regeneration { entry: entry.clone(), package, source, data_dir: settings.data_dir.clone(), python })
@@ -126,7 +130,10 @@ impl Regeneration {
             PackageSource::Told => introspection::module_of_package(environment, &self.package)?,
             _ => existing.code.module.clone(),
         };
-        let subject = Subject { python: &self.python, directory: environment, module: Some(&module) };
+        let set = existing.install.env_vars.iter();
+        let variables = set.map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let subject =
+            Subject { python: &self.python, directory: environment, module: Some(&module), variables };
         let Introspected { code, warnings, .. } = introspection::ask(&subject, sdk, &[], on_line).await?;
         if code.name != existing.code.name {
             return Err(EnvironmentError::Introspection {
@@ -186,7 +193,7 @@ pub async fn generate_adapter_manifest(
     let environment =
         place.path().ok_or_else(|| EnvironmentError::EnvironmentMissing { env_name: env_name.to_owned() })?;
     let python = environment.join("bin/python");
-    let subject = Subject { python: &python, directory: environment, module: None };
+    let subject = Subject { python: &python, directory: environment, module: None, variables: Vec::new() };
     let found = introspection::ask_adapters(&subject, sdk, &[target], on_line).await?;
     let mut adapter = found.into_iter().next().ok_or_else(|| EnvironmentError::Introspection {
         message: "it described no adapter".to_owned(),
@@ -227,10 +234,22 @@ async fn interpreter(settings: &Settings, entry: &CatalogEntry) -> Result<PathBu
     if named.is_file() {
         return Ok(named);
     }
-    let env_name = env_name_of(entry).unwrap_or_default();
+    let Some(env_name) = env_name_of(entry) else { return Err(by_hand(entry)) };
     let place = find_environment(settings, &env_name).await?;
     let python = place.path().map(|path| path.join("bin/python")).filter(|python| python.is_file());
-    python.ok_or(EnvironmentError::EnvironmentMissing { env_name })
+    match python {
+        Some(python) => Ok(python),
+        None => {
+            // An installation that is at work makes it at this moment.
+            lock(&settings.data_dir)?;
+            Err(EnvironmentError::EnvironmentMissing { env_name })
+        }
+    }
+}
+
+fn by_hand(entry: &CatalogEntry) -> EnvironmentError {
+    let capability = entry.manifest.code.name.clone();
+    EnvironmentError::ByHand { capability, path: entry.path.clone() }
 }
 
 /// A manifest also holds what nobody can read from the code: who serves it, what a user promised.
@@ -252,4 +271,55 @@ fn checked_text(manifest: &Manifest) -> Result<String, EnvironmentError> {
         stderr_tail: Vec::new(),
     })?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cjm_catalog::settings::CliOverrides;
+    use cjm_wire::describe::Described as _;
+    use std::ffi::OsString;
+
+    /// A data directory with one manifest that no installation wrote, and what regenerating it is answered with.
+    async fn planned(
+        manifest: &str,
+        during_installation: bool,
+    ) -> (Result<Regeneration, EnvironmentError>, PathBuf) {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = folder.path().join("manifests/lab.json");
+        std::fs::create_dir_all(folder.path().join("manifests")).expect("mkdir");
+        std::fs::write(&path, manifest).expect("write");
+        let told = CliOverrides { data_dir: Some(folder.path().to_owned()), ..CliOverrides::default() };
+        let variable = |name: &str| (name == "HOME").then(|| OsString::from(folder.path()));
+        let settings = Settings::resolve_from(&told, &variable, folder.path()).expect("settings");
+        let claim = during_installation.then(|| lock(folder.path()).expect("a claim"));
+        let planned = plan_regeneration(&settings, "lab", None, None).await;
+        drop(claim);
+        (planned, path)
+    }
+
+    #[tokio::test]
+    async fn a_manifest_put_there_by_hand_is_to_be_edited() {
+        let program = r#"{"format_version":"2.0","code":{"name":"lab","version":"1","runtime":{"kind":"native","program":"x"}}}"#;
+        let python = r#"{"format_version":"2.0","code":{"name":"lab","version":"1","module":"m","class":"C"},"install":{"python_path":"/none/python"}}"#;
+        for manifest in [program, python] {
+            let (planned, path) = planned(manifest, false).await;
+            let refused = planned.expect_err("there is nothing to look into");
+            assert!(
+                matches!(&refused, EnvironmentError::ByHand { path: told, .. } if *told == path),
+                "{refused}"
+            );
+            assert!(refused.next_step().contains(&path.display().to_string()), "{}", refused.next_step());
+            assert_eq!(refused.exit_code(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_environment_that_is_being_made_is_no_missing_one() {
+        let manifest = r#"{"format_version":"2.0","code":{"name":"lab","version":"1","module":"m","class":"C"},"install":{"conda_env":"lab-that-is-nowhere","python_path":"/none/python"}}"#;
+        let (missing, _) = planned(manifest, false).await;
+        assert!(matches!(missing, Err(EnvironmentError::EnvironmentMissing { .. })), "{missing:?}");
+        let (made_now, _) = planned(manifest, true).await;
+        assert!(matches!(made_now, Err(EnvironmentError::InUse { .. })), "{made_now:?}");
+    }
 }

@@ -2,6 +2,7 @@
 //! and the list that its settings name.
 
 use crate::validate::format::FILE_BYTES_MAX;
+use cjm_catalog::home::expand_home;
 use cjm_platform::files::read_regular_to_string;
 use cjm_wire::settings_file::{SETTINGS_FILE, SettingsFile};
 use std::path::{Path, PathBuf};
@@ -32,7 +33,10 @@ impl Project {
             .ok()
             .and_then(|text| SettingsFile::parse(&text).ok())
             .unwrap_or_default();
-        let list = settings.capabilities_config.map(|list| folder.join(list));
+        // A path whose `~` leads nowhere is told of when the settings are used.
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let named = |path: PathBuf| Some(folder.join(expand_home(&path, home.as_deref()).ok()?));
+        let list = settings.capabilities_config.and_then(named);
         let (mut paths, left_out) = entries(folder, ENTRIES_MAX);
         let mut left_out: Vec<String> = left_out.into_iter().collect();
         let mut add = |path: PathBuf| {
@@ -43,7 +47,7 @@ impl Project {
         if let Some(list) = &list {
             add(list.clone());
         }
-        let kept = settings.data_dir.map(|data_dir| folder.join(data_dir).join(MANIFESTS));
+        let kept = settings.data_dir.and_then(named).map(|data_dir| data_dir.join(MANIFESTS));
         let mut folders = vec![folder.join(MANIFESTS), folder.join(COMPOSITIONS)];
         folders.push(folder.join(DATA_DIR).join(MANIFESTS));
         folders.extend(kept);
