@@ -75,29 +75,31 @@ pub(crate) fn element_outcome(outcome: &JobOutcome) -> ElementOutcome {
     }
 }
 
+/// A job that brought this.
+#[cfg(test)]
+pub(crate) fn completed_with(result: impl Into<bytes::Bytes>) -> JobOutcome {
+    JobOutcome {
+        job_id: cjm_wire::JobId::new(),
+        status: JobStatus::Completed,
+        result: Some(result.into()),
+        failure: None,
+        submitted_at: cjm_wire::Timestamp::now(),
+        started_at: None,
+        completed_at: None,
+        instance_id: None,
+        worker_session_id: None,
+        worker_pid: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cjm_wire::{JobId, Timestamp};
 
     #[tokio::test]
     async fn a_long_result_is_read_beside_the_driver() {
         use futures_util::FutureExt as _;
-        let outcome = |bytes: usize| {
-            let result = bytes::Bytes::from(format!("\"{}\"", "r".repeat(bytes - 2)));
-            Arc::new(JobOutcome {
-                job_id: JobId::new(),
-                status: JobStatus::Completed,
-                result: Some(result),
-                failure: None,
-                submitted_at: Timestamp::now(),
-                started_at: None,
-                completed_at: None,
-                instance_id: None,
-                worker_session_id: None,
-                worker_pid: None,
-            })
-        };
+        let outcome = |bytes: usize| Arc::new(completed_with(format!("\"{}\"", "r".repeat(bytes - 2))));
         assert!(!is_long(&outcome(RESULT_READ_AT_ONCE_BYTES_MAX)));
         let outcome = outcome(RESULT_READ_AT_ONCE_BYTES_MAX + 1);
         assert!(is_long(&outcome));
@@ -118,26 +120,14 @@ mod tests {
 
     #[test]
     fn a_result_that_is_no_json_is_a_failure_of_its_element() {
-        let outcome = |result: &'static [u8]| JobOutcome {
-            job_id: JobId::new(),
-            status: JobStatus::Completed,
-            result: Some(bytes::Bytes::from_static(result)),
-            failure: None,
-            submitted_at: Timestamp::now(),
-            started_at: None,
-            completed_at: None,
-            instance_id: None,
-            worker_session_id: None,
-            worker_pid: None,
-        };
-        assert!(matches!(element_outcome(&outcome(b"[1]")), ElementOutcome::Completed(_)));
-        let ElementOutcome::Failed(why) = element_outcome(&outcome(b"[1")) else { panic!("it is cut") };
+        assert!(matches!(element_outcome(&completed_with("[1]")), ElementOutcome::Completed(_)));
+        let ElementOutcome::Failed(why) = element_outcome(&completed_with("[1")) else { panic!("it is cut") };
         assert!(why.starts_with("its result does not pass: "), "{why}");
-        let cancelled = JobOutcome { status: JobStatus::Cancelled, ..outcome(b"1") };
+        let cancelled = JobOutcome { status: JobStatus::Cancelled, ..completed_with("1") };
         assert_eq!(element_outcome(&cancelled), ElementOutcome::Cancelled { begun: false });
-        let cut_off = JobOutcome { started_at: Some(Timestamp::now()), ..cancelled };
+        let cut_off = JobOutcome { started_at: Some(cjm_wire::Timestamp::now()), ..cancelled };
         assert_eq!(element_outcome(&cut_off), ElementOutcome::Cancelled { begun: true });
-        let failed = JobOutcome { status: JobStatus::Failed, result: None, ..outcome(b"1") };
+        let failed = JobOutcome { status: JobStatus::Failed, result: None, ..completed_with("1") };
         assert_eq!(element_outcome(&failed), ElementOutcome::Failed("failed".to_owned()));
     }
 }

@@ -3,6 +3,7 @@
 use super::directed::{Set, composition, sound_stage};
 use crate::compositions::begin::ENDED_COMPOSITIONS_MAX;
 use crate::compositions::driver::Driver;
+use crate::compositions::ends::{completed_with, element_outcome};
 use crate::queue::state::{ElementEnd, JobOutcome};
 use cjm_decide::composition::CompositionRun;
 use cjm_store::CompositionRecord;
@@ -60,19 +61,8 @@ async fn of_the_elements_of_a_run_only_those_in_flight_are_known() {
     for (element, job) in jobs.iter().enumerate() {
         driver.jobs.insert(("many".to_owned(), element), job.clone());
     }
-    let outcome = JobOutcome {
-        job_id: jobs[0].clone(),
-        status: JobStatus::Completed,
-        result: Some(bytes::Bytes::from_static(b"1")),
-        failure: None,
-        submitted_at: Timestamp::now(),
-        started_at: None,
-        completed_at: None,
-        instance_id: None,
-        worker_session_id: None,
-        worker_pid: None,
-    };
-    let read = crate::compositions::ends::element_outcome(&outcome);
+    let outcome = JobOutcome { job_id: jobs[0].clone(), ..completed_with("1") };
+    let read = element_outcome(&outcome);
     let end = ElementEnd { node: "many".to_owned(), element: 0, outcome: Arc::new(outcome) };
     driver.element_ended(end, read);
     assert_eq!(driver.jobs.into_values().collect::<Vec<_>>(), jobs[1..]);
