@@ -187,34 +187,38 @@ class Frames(unittest.TestCase):
             signal.alarm(0)
             signal.signal(signal.SIGALRM, before)
 
+    def send_with_a_handler_at(self, step, handler):
+        """Sends a frame and gives the number of its steps, before one of which the handler of a signal is run."""
+        code, self.steps = frames.__file__, 0
+
+        def trace(frame, event, _):
+            if frame.f_code.co_filename != code:
+                return None
+            frame.f_trace_opcodes = True
+            if event == "opcode":
+                self.steps += 1
+                if self.steps == step:
+                    handler()
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            self.channel.send(frames.RESULT, 1, b"long")
+        finally:
+            sys.settrace(before)
+        return self.steps
+
     def test_what_is_sent_between_any_two_steps_of_a_send_is_sent_by_its_end(self):
         whole = HEAD.pack(4, frames.RESULT, 1) + b"long"
         others = [HEAD.pack(5, frames.RECORD, number) + b"short" for number in (2, 3)]
-        code = frames.__file__
+
+        def handler():
+            self.channel.send(frames.RECORD, 2, b"short")
+            self.channel.send(frames.RECORD, 3, b"short")
 
         def interrupted_at(step):
-            """The number of steps, where one of them is preceded by what a handler of a signal sends."""
-            steps = 0
-
-            def trace(frame, event, _):
-                nonlocal steps
-                if frame.f_code.co_filename != code:
-                    return None
-                frame.f_trace_opcodes = True
-                if event == "opcode":
-                    steps += 1
-                    if steps == step:
-                        self.channel.send(frames.RECORD, 2, b"short")
-                        self.channel.send(frames.RECORD, 3, b"short")
-                return trace
-
-            before = sys.gettrace()
-            sys.settrace(trace)
-            try:
-                self.channel.send(frames.RESULT, 1, b"long")
-            finally:
-                sys.settrace(before)
-            return steps
+            return self.send_with_a_handler_at(step, handler)
 
         with self.ended_in_time():
             steps = interrupted_at(0)
@@ -297,36 +301,22 @@ class Frames(unittest.TestCase):
                 self.assertTrue(found == [(frames.RESULT, 1, large), (frames.END, 2, b"")])
 
     def test_whatever_step_of_a_send_a_handler_raises_in_frames_stay_whole(self):
-        code, write = frames.__file__, os.write
+        write = os.write
         whole, end = HEAD.pack(4, frames.RESULT, 1) + b"long", HEAD.pack(0, frames.END, 2)
 
         def in_parts(descriptor, parts):
             return write(descriptor, b"".join(parts)[:9])
 
+        def handler():
+            raise TimeoutError("late")
+
         def raised_at(step):
-            """The number of steps, and whether the frame was sent; one of the steps is preceded by what a handler raises."""
-            steps = 0
-
-            def trace(frame, event, _):
-                nonlocal steps
-                if frame.f_code.co_filename != code:
-                    return None
-                frame.f_trace_opcodes = True
-                if event == "opcode":
-                    steps += 1
-                    if steps == step:
-                        raise TimeoutError("late")
-                return trace
-
-            before, raised = sys.gettrace(), False
-            sys.settrace(trace)
+            """The number of steps, and whether the handler's exception reached the sender."""
             try:
-                self.channel.send(frames.RESULT, 1, b"long")
+                self.send_with_a_handler_at(step, handler)
             except TimeoutError:
-                raised = True
-            finally:
-                sys.settrace(before)
-            return steps, raised
+                return self.steps, True
+            return self.steps, False
 
         with mock.patch.object(os, "writev", in_parts), self.ended_in_time():
             steps, _ = raised_at(0)
