@@ -367,7 +367,9 @@ mod tests {
                     stream.write_all(answer.as_bytes()).await.unwrap();
                     // Once the answer has been taken and the connection put back.
                     let _: Option<()> = closing.recv().await;
-                    drop(stream);
+                    // Not only dropped: a process that another test is just starting may hold a copy of it until its
+                    // program runs, and would take the next request unread.
+                    stream.into_std().unwrap().shutdown(std::net::Shutdown::Both).unwrap();
                     count.send_modify(|count| *count += 1);
                 }
             });
