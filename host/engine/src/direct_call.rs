@@ -10,8 +10,10 @@ use cjm_store::rows;
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use cjm_wire::{JobId, RunId};
 use cjm_workers::{CallError, Reply, Worker};
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -97,7 +99,7 @@ impl Calling {
         let answer = tokio::select! {
             biased;
             answer = &mut calling => answer.map_err(|error| called.instance.told(error, false)),
-            () = abandoned.cancelled() => tokio::select! {
+            () = found_abandoned(&abandoned) => tokio::select! {
                 biased;
                 answer = &mut calling => answer,
                 () = called.stop() => calling.await,
@@ -112,6 +114,12 @@ impl Calling {
         }
         outcome
     }
+}
+
+/// Until it is found that nobody waits. It is not woken: what is abandoned goes on in another task, which looks anew, and a
+/// call that ends in time needs no place in a list.
+async fn found_abandoned(abandoned: &CancellationToken) {
+    poll_fn(|_| if abandoned.is_cancelled() { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
 impl Called {

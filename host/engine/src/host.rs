@@ -413,8 +413,11 @@ impl Host {
         let abandoned = CancellationToken::new();
         let path = path.to_owned();
         let running = {
-            let abandoned = abandoned.clone();
-            calls.track_future(async move { calling.run(&path, body, abandoned).await })
+            let (open, abandoned) = (calls.token(), abandoned.clone());
+            async move {
+                let _open = open;
+                calling.run(&path, body, abandoned).await
+            }
         };
         let running = Enduring::new(&runtime, tasks, abandoned, running);
         let _due = deadlines.enter(due, running.taken_away());
