@@ -370,6 +370,131 @@ fn an_upgrade_that_fails_leaves_the_tool_as_it_was_and_one_that_succeeds_says_fr
     world.assert_nothing_left();
 }
 
+/// A package whose module, while `wait` is there, says in `begun` that it is imported and goes on when `wait` is gone: an
+/// installation that introspects it stands still there.
+fn write_gated_package(world: &World) -> Gate {
+    write_package(&world.file(""), "tool-one");
+    let module = world.file("tool-one/tool_one/capability.py");
+    let gate = Gate { wait: world.file("wait"), begun: world.file("begun") };
+    let (wait, begun) = (gate.wait.display(), gate.begun.display());
+    let stands = format!(
+        "import os, time\nif os.path.exists({:?}):\n    open({:?}, 'w').close()\nwhile os.path.exists({:?}):\n    \
+         time.sleep(0.01)\n",
+        wait.to_string(),
+        begun.to_string(),
+        wait.to_string()
+    );
+    let source = std::fs::read_to_string(&module).expect("written above");
+    std::fs::write(&module, stands + &source).expect("a module");
+    let entry = |name: &str| {
+        format!("- {{name: {name}, package: ./{name}, env_name: {name}, python_version: \">=3.9\"}}\n")
+    };
+    write_package(&world.file(""), "tool-two");
+    world.write("capabilities.yaml", format!("capabilities:\n{}{}", entry("tool-one"), entry("tool-two")));
+    gate
+}
+
+struct Gate {
+    wait: std::path::PathBuf,
+    begun: std::path::PathBuf,
+}
+
+impl Gate {
+    /// An installation that stands still at the gate.
+    fn stop_at(&self, world: &World, arguments: &[&str]) -> cjm_tests::world::Running {
+        std::fs::write(&self.wait, "").expect("a file");
+        let _ = std::fs::remove_file(&self.begun);
+        let running = world.start(arguments);
+        cjm_tests::world::eventually("the module is imported", cjm_tests::world::COMMAND_MAX, || {
+            assert!(!running.has_ended(), "{}", running.stderr_so_far());
+            self.begun.exists().then_some(())
+        });
+        running
+    }
+
+    /// Kills it. What it had started has the lock until it ends, which it does when the gate opens.
+    fn kill(&self, world: &World, running: cjm_tests::world::Running) {
+        let pid = running.pid();
+        running.signal(cjm_platform::process::Signal::KILL);
+        assert_eq!(running.wait(cjm_tests::world::COMMAND_MAX).signal, Some(9));
+        check_refused(
+            world,
+            15,
+            "installation.at_work",
+            &format!("what process {pid}, which was killed, had started"),
+        );
+        std::fs::remove_file(&self.wait).expect("the gate opens");
+        let lock = world.data_dir().join("install.lock");
+        cjm_tests::world::eventually("its helper ends", cjm_tests::world::COMMAND_MAX, || {
+            cjm_platform::lock::held_by(&lock).expect("asked").is_none().then_some(())
+        });
+    }
+}
+
+/// A call of the tool ends so, and `list` tells the same.
+#[track_caller]
+fn check_refused(world: &World, code: u8, error_code: &str, words: &str) {
+    let called = world.run(&["call", "tool-one", "--json"]).expect(code);
+    let error = &called.json()["error"];
+    assert_eq!(error["code"], error_code, "{}", called.describe());
+    assert_eq!(error["retriable"], error_code == "installation.at_work", "{error}");
+    assert!(error["message"].as_str().is_some_and(|message| message.contains(words)), "{error}");
+    let listed = world.run(&["list"]).expect(exit::OK);
+    assert!(listed.stderr.contains(words), "{}", listed.describe());
+}
+
+#[test]
+fn a_tool_that_is_put_in_again_says_so_and_one_whose_installation_was_killed_says_that() {
+    const NAME: &str = "a_tool_that_is_put_in_again_says_so_and_one_whose_installation_was_killed_says_that";
+    let Some(world) = world_with_uv(NAME) else { return };
+    let gate = write_gated_package(&world);
+    let _ = world.run(&["install-all"]).expect(exit::OK);
+    let source = world.file("tool-one/tool_one/capability.py");
+    let text = std::fs::read_to_string(&source).expect("written above");
+    std::fs::write(&source, text.replace("I am", "I became")).expect("a module");
+
+    let running = gate.stop_at(&world, &["install-all"]);
+    let at_work = format!("\"tool-one\" is being installed by process {}", running.pid());
+    check_refused(&world, 15, "installation.at_work", &at_work);
+    // Whoever works on one tool is in no other's way.
+    let other = world.run(&["call", "tool-two"]).expect(exit::OK);
+    assert!(other.stdout.contains("I am tool-two"), "{}", other.describe());
+    gate.kill(&world, running);
+    check_refused(&world, 10, "installation.broken_off", "the installation of \"tool-one\" was broken off");
+    let document = world.json(&["list", "--json"]);
+    let unfinished = |name: &str| {
+        let all = document["capabilities"].as_array().expect("a list").iter();
+        let of = all.into_iter().find(|one| one["name"] == name).expect("it is there");
+        of["environment"]["unfinished"]["code"].clone()
+    };
+    assert_eq!(unfinished("tool-one"), "installation.broken_off", "{document:#}");
+    assert_eq!(unfinished("tool-two"), Value::Null, "{document:#}");
+
+    let _ = world.run(&["install-all"]).expect(exit::OK);
+    let called = world.run(&["call", "tool-one"]).expect(exit::OK);
+    assert!(called.stdout.contains("I became tool-one"), "{}", called.describe());
+    assert!(world.run(&["list"]).expect(exit::OK).stderr.is_empty());
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_first_installation_is_told_while_it_is_at_work_and_when_it_was_killed() {
+    let Some(world) =
+        world_with_uv("a_first_installation_is_told_while_it_is_at_work_and_when_it_was_killed")
+    else {
+        return;
+    };
+    let gate = write_gated_package(&world);
+    let running = gate.stop_at(&world, &["install-all"]);
+    check_refused(&world, 15, "installation.at_work", &format!("process {}", running.pid()));
+    gate.kill(&world, running);
+    check_refused(&world, 10, "installation.broken_off", "failed or was broken off");
+    let _ = world.run(&["install-all"]).expect(exit::OK);
+    let called = world.run(&["call", "tool-one"]).expect(exit::OK);
+    assert!(called.stdout.contains("I am tool-one"), "{}", called.describe());
+    world.assert_nothing_left();
+}
+
 #[test]
 fn what_a_source_manifest_says_anew_is_what_the_tool_gets_and_what_is_kept_is_told() {
     let world = World::new();

@@ -78,7 +78,7 @@ fn an_interrupted_upgrade_is_told_by_list() {
     assert!(bin.exists() && world.run(&["list"]).expect(exit::OK).stderr.is_empty());
     make_folder(&world, "envs/.used.former");
     let listed = world.run(&["list"]).expect(exit::OK);
-    assert!(listed.stderr.contains("the installation of \"used\" was interrupted"), "{}", listed.describe());
+    assert!(listed.stderr.contains("the installation of \"used\" was broken off"), "{}", listed.describe());
     assert!(listed.stderr.contains("install-all` puts back"), "{}", listed.describe());
     // Removing it takes the copy too.
     let _ = world.run(&["remove", "used", "-y"]).expect(exit::OK);

@@ -386,6 +386,109 @@ fn an_action_that_a_tool_does_not_have_is_named_with_those_that_are_like_it() {
     );
 }
 
+/// A Python tool whose manifest says this of it; its interpreter would tell if it was run.
+fn python_tool(world: &World, name: &str, more: &Value) -> Value {
+    let mut code = json!({"module": "m", "class": "C"});
+    for (key, value) in more.as_object().expect("an object") {
+        code[key] = value.clone();
+    }
+    manifest(name, &code, &json!({"python_path": world.file("ran-if-run").display().to_string()}))
+}
+
+#[test]
+fn what_the_manifest_of_a_python_tool_does_not_have_is_named_and_nothing_is_guessed() {
+    let world = world();
+    cjm_tests::world::write_script(&world.file("ran-if-run"), "#!/bin/sh\ntouch ran\n");
+    let takes = |properties: Value, required: &[&str], others: bool| json!({"type": "object", "properties": properties, "required": required, "additionalProperties": others});
+    let actions = json!([
+        {"name": "count", "arguments": takes(json!({"text": {"type": "string"}, "limit": {}}), &["text"], false)},
+        {"name": "open", "arguments": takes(json!({"text": {}}), &[], true)},
+    ]);
+    let schema = json!({"properties": {"language": {"type": "string"}, "depth": {}}});
+    world.install(
+        "words",
+        &python_tool(&world, "words", &json!({"actions": actions, "config_schema": schema})),
+    );
+    world.install("silent", &python_tool(&world, "silent", &json!({})));
+    world.install("named", &python_tool(&world, "named", &json!({"actions": ["one", "two"]})));
+    let flow = "name: f
+inputs: {which: {}}
+capabilities:
+  words: {config: {langage: en, depth: 1}}
+  silent: {config: {anything: 1}}
+nodes:
+  a: {capability: words, action: cout, args: {text: x}}
+  b: {capability: words, action: count, args: {txt: x, limit: 1}}
+  c: {capability: words, args: {text: x}}
+  d: {capability: words, action: open, args: {anything: 1}}
+  e: {capability: words, args: {action: count, text: x}}
+  f: {capability: words, args: {action: '${inputs.which}', anything: 1}}
+  g: {capability: words, task: t, method: m, args: {anything: 1}}
+  h: {capability: silent, action: whatever, args: {anything: 1}}
+  i: {capability: named, action: oen, args: {anything: 1}}
+  j: {capability: named, action: one, args: {anything: 1}}
+  k: {capability: words, args: {action: cont, text: x}}
+";
+    put(&world, "flow.yaml", flow);
+    let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(0).json();
+    let has = "it has the actions count, open";
+    assert_eq!(
+        verdict["warnings"],
+        json!([
+            format!("nodes.a.action: \"words\" has no action \"cout\" (did you mean \"count\"?); {has}"),
+            "nodes.b.args.txt: the action has no such parameter (did you mean \"text\"?)",
+            "nodes.b.args: the action needs `text`",
+            format!("nodes.c.action: \"words\" has several actions, and none is named; {has}"),
+            "nodes.i.action: \"named\" has no action \"oen\" (did you mean \"one\"?); it has the actions \
+             one, two",
+            format!("nodes.k.action: \"words\" has no action \"cont\" (did you mean \"count\"?); {has}"),
+            "capabilities.words.config.langage: \"words\" has no such key in its configuration (did you mean \"language\"?); \
+             it has language, depth",
+        ]),
+        "{verdict:#}"
+    );
+    assert!(!world.file("ran").exists(), "no interpreter ran");
+}
+
+#[test]
+fn a_manifest_that_is_not_allowed_is_told_as_that_with_the_command_that_allows_it() {
+    let world = world();
+    put(&world, ".cjm/manifests/tool.json", &program("tool").to_string());
+    put(
+        &world,
+        "flow.yaml",
+        "name: f\nmonitor: tool\nnodes:\n  a: {capability: tool}\n  b: {capability: absent}\n",
+    );
+    let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(0).json();
+    let warnings: Vec<&str> =
+        verdict["warnings"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    let path = world.file(".cjm/manifests/tool.json").display().to_string();
+    for (warning, place) in [(warnings[0], "nodes.a.capability: "), (warnings[2], "monitor: ")] {
+        assert!(warning.starts_with(place) && warning.contains("you have not allowed it"), "{verdict:#}");
+        assert!(warning.contains(&format!("cjm-ctl allow {path}`")), "{verdict:#}");
+        assert!(!warning.contains("is not installed"), "{verdict:#}");
+    }
+    assert_eq!(warnings[1], "nodes.b.capability: \"absent\" is not installed");
+    let _ = world.run(&["allow", &path]).expect(0);
+    let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(0).json();
+    assert_eq!(verdict["warnings"], json!(["nodes.b.capability: \"absent\" is not installed"]));
+}
+
+#[test]
+fn a_misspelt_key_of_the_settings_is_told_with_its_place() {
+    let world = world();
+    put(&world, "cjm.yaml", "modls_dir: m\nsubstrate:\n  drift_detecton: false\n");
+    let told = [
+        "line 1, column 1: modls_dir: there is no such key (did you mean \"models_dir\"?), and nobody reads it",
+        "line 3, column 3: substrate.drift_detecton: there is no such key (did you mean \"drift_detection\"?), and nobody \
+         reads it",
+    ];
+    let verdict = world.run(&["validate", "cjm.yaml", "--json"]).expect(0).json();
+    assert_eq!((&verdict["valid"], &verdict["warnings"]), (&json!(true), &json!(told)), "{verdict:#}");
+    let verdict = world.run(&["validate", ".", "--json"]).expect(0).json();
+    assert_eq!(verdict["warnings"], json!(told.map(|one| format!("./cjm.yaml: {one}"))), "{verdict:#}");
+}
+
 #[test]
 fn what_is_right_is_told_and_what_only_this_machine_lacks_is_a_warning() {
     let world = world();

@@ -5,6 +5,7 @@ pub mod allowed;
 mod catalog;
 mod folders;
 pub mod home;
+pub mod installation;
 pub mod programs;
 pub mod settings;
 pub mod suggestions;

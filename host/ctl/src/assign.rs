@@ -171,6 +171,18 @@ pub(crate) fn unreadable(error: &FileError) -> Fault {
     Fault::new(error.code(), error.to_string(), error.next_step())
 }
 
+/// Why nobody knows whether a host runs: something else lies where its lock is.
+pub(crate) fn lock_not_asked(error: &FileError) -> Fault {
+    match error {
+        FileError::NotRegular { .. } => {
+            let next_step =
+                "remove it: it is no lock of a host; or use another data directory with --data-dir";
+            Fault::new(error.code(), error.to_string(), next_step)
+        }
+        _ => unreadable(error),
+    }
+}
+
 /// A path as JSON can carry it.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! Rows of what commands do without a host: who installed, removed, allowed or kept what, in the journal of the data
 //! directory, if it has one. And the other way round: what a running host has in use.
 
-use crate::assign::unreadable;
+use crate::assign::lock_not_asked;
 use crate::fault::Fault;
 use crate::output::Output;
 use cjm_catalog::Settings;
@@ -46,7 +46,7 @@ pub(crate) fn remember_settings(settings: &Settings, output: &Output) {
 /// # Errors
 /// When its journal cannot be read.
 pub(crate) fn in_use(data_dir: &Path) -> Result<Option<InUse>, Fault> {
-    let holder = running_host(data_dir).map_err(|error| unreadable(&error))?;
+    let holder = running_host(data_dir).map_err(|error| lock_not_asked(&error))?;
     let Some(holder) = holder else { return Ok(None) };
     let workers = match JournalReader::open(data_dir).and_then(|reader| reader.living_workers()) {
         Ok(workers) => workers,

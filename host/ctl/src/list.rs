@@ -1,16 +1,16 @@
 //! `list`: what is installed. The text is the ancestor's, with a line about how each tool runs; the document has
 //! actions, schemas and paths as well.
 
-use crate::assign::unreadable;
+use crate::assign::lock_not_asked;
 use crate::cli::{Global, ListArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::not_set;
 use crate::output::{Output, path_text};
 use crate::visible::one_line;
+use cjm_catalog::installation::{Installation, Unfinished, installer_at_work};
 use cjm_catalog::{Catalog, CatalogEntry, NotAllowed, Settings, allow_step};
 use cjm_environments::{
-    Conda, CondaOptions, Unused, env_name_of, is_interrupted, read_each_capability, running_host,
-    unused_environments,
+    Conda, CondaOptions, Unused, env_name_of, read_each_capability, running_host, unused_environments,
 };
 use cjm_wire::capabilities_file::{CapabilitiesFile, Entry};
 use cjm_wire::describe::{Described, ErrorReport, exit};
@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> CommandResult {
     let settings = global.settings()?;
     // A file in its place is told as `status` tells it.
-    running_host(&settings.data_dir).map_err(|error| unreadable(&error))?;
+    running_host(&settings.data_dir).map_err(|error| lock_not_asked(&error))?;
     let catalog = Catalog::discover(&settings.manifest_dirs());
     let configured = args.capabilities.as_deref().map(read_list).transpose()?;
     let environments = Environments::look(&settings, &catalog, args.envs || output.json).await;
@@ -67,14 +67,11 @@ pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> Co
         }
     }
     for entry in catalog.entries() {
-        tell_what_is_wrong(entry, &settings, output);
+        tell_what_is_wrong(entry, output);
     }
-    for Unused { name, path } in &unused {
-        output.error(&format!(
-            "warning: {} belongs to no capability that is installed: an installation failed, or its manifest is gone\n  \
-             next: `cjm-ctl install-all` goes on with it; `cjm-ctl remove {name}` takes it away",
-            path.display()
-        ));
+    let at_work = if unused.is_empty() { None } else { installer_at_work(&settings.data_dir) };
+    for unused in &unused {
+        output.error(&of_unused(unused, at_work.as_deref()));
     }
     for warning in of_withheld(catalog.withheld()) {
         output.error(&warning);
@@ -141,17 +138,35 @@ fn of_withheld(withheld: &[NotAllowed]) -> Vec<String> {
     folders.into_iter().map(warning).collect()
 }
 
+/// Why a tool cannot be called as far as its installation goes.
+fn unfinished(entry: &CatalogEntry) -> Option<Unfinished> {
+    Installation::of(entry)?.unfinished()
+}
+
+/// An environment that no manifest names.
+fn of_unused(Unused { name, path }: &Unused, at_work: Option<&str>) -> String {
+    match at_work {
+        Some(by) => format!(
+            "note: {} belongs to no capability yet: {by} installs something in this data directory\n  next: look again \
+             when it is done",
+            path.display()
+        ),
+        None => format!(
+            "warning: {} belongs to no capability that is installed: an installation failed or was broken off, or its \
+             manifest is gone\n  next: `cjm-ctl install-all` goes on with it; `cjm-ctl remove {name}` takes it away",
+            path.display()
+        ),
+    }
+}
+
 /// A tool that stands in the list and cannot be called as it is.
-fn tell_what_is_wrong(entry: &CatalogEntry, settings: &Settings, output: &Output) {
+fn tell_what_is_wrong(entry: &CatalogEntry, output: &Output) {
     let (name, python) = (&entry.manifest.code.name, &entry.manifest.install.python_path);
     if !matches!(entry.manifest.runtime(), Runtime::Python { .. }) {
         return;
     }
-    if env_name_of(entry).is_some_and(|env_name| is_interrupted(&settings.data_dir, &env_name)) {
-        output.error(&format!(
-            "warning: the installation of \"{name}\" was interrupted\n  next: `cjm-ctl install-all` puts back what was \
-             there before, and goes on"
-        ));
+    if let Some(unfinished) = unfinished(entry) {
+        output.error(&format!("warning: {unfinished}\n  next: {}", unfinished.next_step()));
     } else if !python.is_empty() && !python_exists(entry) {
         output.error(&format!(
             "warning: \"{name}\" cannot be called: its environment is gone ({python})\n  next: `cjm-ctl install-all` \
@@ -320,6 +335,7 @@ fn capability(
                 "python_path": manifest.install.python_path,
                 "exists": environments.has(entry),
                 "lock_hash": manifest.install.unknown.get("lock_hash"),
+                "unfinished": unfinished(entry).map(|unfinished| ErrorReport::of(&unfinished)),
             });
             value["module"] = manifest.code.module.clone().into();
             value["class"] = manifest.code.class.clone().into();

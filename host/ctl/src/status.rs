@@ -1,7 +1,7 @@
 //! `status`: which host uses the data directory, since when, and what it runs now. It reads the lock and the journal and
 //! asks nothing of that host, so that it answers also when the host does not.
 
-use crate::assign::unreadable;
+use crate::assign::lock_not_asked;
 use crate::cli::Global;
 use crate::fault::{CommandResult, Fault};
 use crate::output::{Output, path_text};
@@ -25,7 +25,7 @@ const COMMAND_CHARS_MAX: usize = 200;
 /// Runs the command.
 pub(crate) fn run(global: &Global, output: &Output) -> CommandResult {
     let data_dir = global.settings()?.data_dir;
-    let holder = running_host(&data_dir).map_err(|error| unreadable(&error))?;
+    let holder = running_host(&data_dir).map_err(|error| lock_not_asked(&error))?;
     let Some(holder) = holder else {
         if output.json {
             let mut document = json!({"data_dir": path_text(&data_dir), "holder": null, "pid": null, "since": null, "command": null});

@@ -2,9 +2,11 @@
 //! caller can ask before anything is made.
 
 use crate::error::HostError;
+use cjm_catalog::installation::Installation;
 use cjm_catalog::suggestions::suggestions;
 use cjm_catalog::{Catalog, CatalogEntry};
-use cjm_workers::HostOptions;
+use cjm_workers::{HostOptions, StartError};
+use std::path::PathBuf;
 
 /// Whether all of these capabilities can be found; nothing is made or started.
 ///
@@ -35,6 +37,10 @@ pub(crate) fn find<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c CatalogEn
             path: problem.path.clone(),
             message: problem.error.to_string(),
         });
+    }
+    let first = |folder: &PathBuf| Installation::named(folder.parent()?, name)?.first();
+    if let Some(unfinished) = catalog.folders().iter().find_map(first) {
+        return Err(StartError::Unfinished(unfinished).into());
     }
     let names = catalog.entries().map(|entry| entry.manifest.code.name.as_str());
     Err(HostError::UnknownCapability {

@@ -2,17 +2,19 @@
 //! content.
 
 use crate::error::EnvironmentError;
-use cjm_platform::files::{FileError, open_regular, read_regular_to_string};
-use cjm_platform::lock::{FileLock, LockError};
+use cjm_catalog::installation::INSTALL_LOCK;
+use cjm_platform::files::FileError;
+use cjm_platform::lock::{FileLock, LockError, held_by};
 use cjm_wire::canonical::hex;
 use sha2::{Digest, Sha256};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// Longest text of a lock's holder that is read.
-const HOLDER_BYTES_MAX: u64 = 4096;
+/// How long the lock is waited for: whoever asks whether somebody holds it has it for an instant.
+const ASKING_MAX: Duration = Duration::from_millis(100);
 /// Most files of one package folder.
 pub(crate) const FOLDER_FILES_MAX: usize = 20_000;
 /// Deepest nesting of one package folder.
@@ -45,18 +47,18 @@ pub(crate) fn input_of_helper() -> std::io::Result<Stdio> {
 
 /// One installation at a time works on a data directory: who has the lock is told to the next.
 pub(crate) fn lock(data_dir: &Path) -> Result<Claim, EnvironmentError> {
-    let path = data_dir.join("install.lock");
+    let path = data_dir.join(INSTALL_LOCK);
     let lock =
-        FileLock::try_acquire(&path, &format!("pid {}", std::process::id())).map_err(
-            |error| match error {
+        FileLock::acquire(&path, &format!("pid {}", std::process::id()), ASKING_MAX).map_err(|error| {
+            match error {
                 LockError::Held { holder, .. } => EnvironmentError::InUse {
                     path: data_dir.to_owned(),
                     holder: holder
                         .map_or_else(|| "it has not said who it is yet".to_owned(), |said| in_words(&said)),
                 },
                 LockError::Io { path, source } => EnvironmentError::writing("lock", path, source),
-            },
-        )?;
+            }
+        })?;
     Ok(Claim(Arc::new(lock)))
 }
 
@@ -76,21 +78,8 @@ fn in_words(said: &str) -> String {
 /// # Errors
 /// When there is a lock, and it cannot be asked.
 pub fn running_host(data_dir: &Path) -> Result<Option<String>, FileError> {
-    let path = data_dir.join("host.lock");
-    let file = match open_regular(&path) {
-        Ok(file) => file,
-        // No host has been there yet.
-        Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared) {
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let said = read_regular_to_string(&path, HOLDER_BYTES_MAX).unwrap_or_default();
-            Ok(Some(if said.is_empty() { "unnamed".to_owned() } else { said }))
-        }
-        Err(error) => Err(FileError::Io { path, action: "asked for its lock", source: error.into() }),
-        Ok(()) => Ok(None),
-    }
+    let holder = held_by(&data_dir.join("host.lock"))?;
+    Ok(holder.map(|said| if said.is_empty() { "unnamed".to_owned() } else { said }))
 }
 
 /// Where an environment of ours is, and where a link to conda's is.

@@ -6,6 +6,7 @@
 use crate::error::EnvironmentError;
 use crate::files::remove_dir;
 use crate::stamp::Stamp;
+use cjm_catalog::installation::former_of;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -31,7 +32,7 @@ impl Former {
         let copying = beside(environment, "copying");
         remove_dir(&copying)?;
         let whole = copy(environment, &copying, false)
-            .and_then(|()| std::fs::rename(&copying, copy_of(environment)))
+            .and_then(|()| std::fs::rename(&copying, former_of(environment)))
             .map_err(|source| EnvironmentError::writing("keep a copy of", environment.to_owned(), source));
         if whole.is_err() {
             // What stays is removed by the next one.
@@ -43,7 +44,7 @@ impl Former {
     /// The new one has its stamp: the copy is not needed any more.
     pub(crate) fn let_go(self) {
         // What stays is removed by the next installation.
-        let _ = remove_dir(&copy_of(&self.environment));
+        let _ = remove_dir(&former_of(&self.environment));
     }
 }
 
@@ -61,7 +62,7 @@ impl Drop for Former {
 /// # Errors
 /// When it stays as it is.
 pub(crate) fn recover(environment: &Path) -> Result<(), EnvironmentError> {
-    let copy = copy_of(environment);
+    let copy = former_of(environment);
     if !copy.is_dir() {
         return Ok(());
     }
@@ -77,25 +78,16 @@ pub(crate) fn recover(environment: &Path) -> Result<(), EnvironmentError> {
         .map_err(|source| EnvironmentError::writing("put back", environment.to_owned(), source))
 }
 
-/// Whether a copy waits to be put back.
-pub(crate) fn waits(environment: &Path) -> bool {
-    copy_of(environment).is_dir() && Stamp::read(environment).is_none()
-}
-
 /// Removes what is kept of an environment that goes.
 ///
 /// # Errors
 /// When it stays.
 pub(crate) fn forget(environment: &Path) -> Result<(), EnvironmentError> {
-    remove_dir(&copy_of(environment))?;
+    remove_dir(&former_of(environment))?;
     remove_dir(&beside(environment, "copying"))
 }
 
-fn copy_of(environment: &Path) -> PathBuf {
-    beside(environment, "former")
-}
-
-/// No environment has such a name: theirs have no dot.
+/// As [`former_of`].
 fn beside(environment: &Path, what: &str) -> PathBuf {
     let name = environment.file_name().unwrap_or_default().to_string_lossy();
     environment.with_file_name(format!(".{name}.{what}"))

@@ -1,10 +1,7 @@
-//! What installations that failed or were interrupted left behind: environments that no manifest names, and copies that
-//! wait to be put back.
+//! What installations that failed or were interrupted left behind: environments that no manifest names.
 
-use crate::files::own_home;
-use crate::former::waits;
-use crate::manifests::{env_name_of, env_name_of_manifest, read_existing};
-use cjm_catalog::Catalog;
+use crate::manifests::{env_name_of, read_existing};
+use cjm_catalog::{Catalog, installation};
 use cjm_wire::InstanceId;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -30,7 +27,7 @@ pub fn unused_environments(data_dir: &Path, catalog: &Catalog) -> Vec<Unused> {
     let used: BTreeSet<String> = catalog
         .entries()
         .filter_map(env_name_of)
-        .chain(withheld.chain(shadowed).filter_map(|manifest| env_name_of_manifest(&manifest)))
+        .chain(withheld.chain(shadowed).filter_map(|manifest| installation::env_name_of(&manifest)))
         .chain(catalog.adapters().iter().map(|adapter| adapter.conda_env.clone()))
         .collect();
     let listing = std::fs::read_dir(data_dir.join("envs")).into_iter().flatten().flatten();
@@ -41,10 +38,4 @@ pub fn unused_environments(data_dir: &Path, catalog: &Catalog) -> Vec<Unused> {
         .collect();
     unused.sort_by(|one, other| one.name.cmp(&other.name));
     unused
-}
-
-/// Whether an installation on this environment was killed, so that what was there before waits beside it.
-#[must_use]
-pub fn is_interrupted(data_dir: &Path, env_name: &str) -> bool {
-    InstanceId::is_valid(env_name) && waits(&own_home(data_dir, env_name))
 }

@@ -4,7 +4,7 @@
 use crate::error::EnvironmentError;
 use crate::files::write_whole;
 use cjm_catalog::allowed::Register;
-use cjm_catalog::{CatalogEntry, MANIFEST_BYTES_MAX};
+use cjm_catalog::{CatalogEntry, MANIFEST_BYTES_MAX, installation};
 use cjm_platform::files::{read_regular, read_regular_to_string};
 use cjm_wire::Manifest;
 use std::path::{Path, PathBuf};
@@ -69,14 +69,5 @@ pub(crate) fn keep_installation(manifest: &mut Manifest, existing: &Manifest) {
 /// What the manifest calls its environment; a manifest from elsewhere may only have the interpreter's path.
 #[must_use]
 pub fn env_name_of(entry: &CatalogEntry) -> Option<String> {
-    env_name_of_manifest(&entry.manifest)
-}
-
-pub(crate) fn env_name_of_manifest(manifest: &Manifest) -> Option<String> {
-    let install = &manifest.install;
-    if !install.conda_env.is_empty() {
-        return Some(install.conda_env.clone());
-    }
-    let mut parts = Path::new(&install.python_path).iter().skip_while(|part| *part != "envs");
-    parts.nth(1).map(|name| name.to_string_lossy().into_owned())
+    installation::env_name_of(&entry.manifest)
 }

@@ -5,6 +5,7 @@ use crate::error::EnvironmentError;
 use crate::files::write_whole;
 use crate::interpreters::Interpreter;
 use crate::manifests::read_existing;
+use cjm_catalog::installation::STAMP_FILE;
 use cjm_platform::files::read_regular;
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +13,6 @@ use std::path::{Path, PathBuf};
 
 /// Largest stamp that is read, in bytes.
 const STAMP_BYTES_MAX: u64 = 1024 * 1024;
-const STAMP_FILE: &str = "cjm-stamp.json";
 
 /// What a finished environment was made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -62,7 +62,7 @@ impl FileError {
     /// What the reader can do about it.
     pub fn next_step(&self) -> &'static str {
         match self {
-            Self::NotRegular { .. } => "name a regular file, or remove this one from the folder",
+            Self::NotRegular { .. } => "name a regular file",
             Self::TooLarge { .. } => "check that it is the file you mean, and make it smaller",
             Self::NotText { .. } => "save it as UTF-8, or name another file",
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {

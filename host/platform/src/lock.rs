@@ -11,6 +11,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::files::FileError;
 use crate::process::Pid;
 use rustix::fs::FlockOperation;
 
@@ -140,6 +141,27 @@ pub fn holder(path: &Path) -> Option<String> {
     let mut text = String::new();
     crate::files::open_regular(path).ok()?.take(OWNER_BYTES_MAX).read_to_string(&mut text).ok()?;
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+/// What whoever holds the lock of `path` wrote about itself (nothing, if it did not get so far); none where nobody holds
+/// it. Asking takes the lock, shared, for an instant.
+///
+/// # Errors
+/// When there is a lock, and it cannot be asked.
+pub fn held_by(path: &Path) -> Result<Option<String>, FileError> {
+    let file = match crate::files::open_regular(path) {
+        Ok(file) => file,
+        // Nobody has been there yet.
+        Err(error) if error.io_kind() == Some(io::ErrorKind::NotFound) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(Some(holder(path).unwrap_or_default())),
+        Err(error) => {
+            Err(FileError::Io { path: path.to_owned(), action: "asked for its lock", source: error.into() })
+        }
+        Ok(()) => Ok(None),
+    }
 }
 
 /// The process that a host's text names (`pid 7 since 2026-11-28T…, sockets in …`), if it has the lock's file open: a

@@ -19,7 +19,7 @@ use crate::keeper_client::Keeper;
 use crate::keeper_client::table::SpawnedWorker;
 use crate::life::{Life, LinkEnd};
 use crate::phase::Phases;
-use crate::plan::WorkerPlan;
+use crate::plan::{WorkerPlan, refuse_unfinished};
 use crate::proxy::Proxy;
 use crate::pump::Tail;
 use crate::redaction::Redaction;
@@ -77,6 +77,8 @@ impl NotStarted {
     /// When the system or the keeper refuses it.
     pub async fn spawn(self) -> Result<Spawned, StartError> {
         let plan = Arc::clone(&self.plan);
+        // Its first worker may have started long ago.
+        refuse_unfinished(plan.installation.as_ref())?;
         let refused = |message: String, next_step: &str| StartError::Spawn {
             capability: plan.capability.clone(),
             message,

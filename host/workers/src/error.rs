@@ -5,6 +5,7 @@ use crate::required::{Missing, cure_of_failure, names_in};
 use crate::stored_settings::StoredSettingsFault;
 use crate::{environment, tool_failure};
 use cjm_catalog::ProgramError;
+use cjm_catalog::installation::Unfinished;
 use cjm_decide::death::Verdict;
 use cjm_wire::InstanceId;
 use cjm_wire::describe::{Described, ErrorDetails, ErrorReport, Facts, Seconds, exit};
@@ -31,6 +32,9 @@ pub enum StartError {
         /// What is wrong with it.
         problem: String,
     },
+    /// Its installation is at work, or was broken off.
+    #[error(transparent)]
+    Unfinished(#[from] Unfinished),
     /// What is stored for it does not allow it.
     #[error(transparent)]
     StoredSettings(std::sync::Arc<StoredSettingsFault>),
@@ -228,6 +232,7 @@ impl StartError {
                 "worker.interpreter_missing",
                 &format!("run `cjm-ctl install-all`, which makes the environment of \"{capability}\" anew"),
             ),
+            Self::Unfinished(unfinished) => Facts::of(unfinished),
             Self::StoredSettings(fault) => Facts::of(&**fault),
             Self::Adapter(fault) => Facts::of(fault).with_exit(exit::WORKER_START),
             Self::Spawn { next_step, .. } => start("worker.spawn", next_step),
@@ -294,6 +299,7 @@ impl StartError {
         let (category, retriable) = match self {
             Self::InitializeFailed { error, .. } => return (**error).clone(),
             Self::BadConfiguration { .. } => (ErrorCategory::UserInput, true),
+            Self::Unfinished(unfinished) => unfinished.kind(),
             Self::NeverReady { .. } | Self::Spawn { .. } => (ErrorCategory::Transient, true),
             _ => (ErrorCategory::Fatal, false),
         };

@@ -8,6 +8,7 @@ use crate::genuine;
 use crate::options::{HostOptions, LoadOptions};
 use crate::required::Missing;
 use crate::stored_settings::{NOTES, check_required, stored_settings};
+use cjm_catalog::installation::Installation;
 use cjm_catalog::{CatalogEntry, ProgramError, programs};
 use cjm_wire::link::Launch;
 use cjm_wire::manifest::{DeclaredVariable, DriftTracking, Manifest};
@@ -47,6 +48,8 @@ pub struct WorkerPlan {
     pub(crate) drift: DriftTracking,
     /// Task adapters that the worker binds.
     pub adapters: Vec<BoundAdapter>,
+    /// Of a Python tool: where its environment is made, which may be made anew while a host is up.
+    pub(crate) installation: Option<Installation>,
     /// They were asked for, not only found.
     pub(crate) adapters_named: bool,
     pub(crate) data_dir: PathBuf,
@@ -111,6 +114,8 @@ pub fn plan(
     let name = &manifest.code.name;
     let adapters =
         binding::bind(manifest, known_adapters, load.adapters.as_deref()).map_err(StartError::Adapter)?;
+    let installation = Installation::of(entry);
+    refuse_unfinished(installation.as_ref())?;
     let (program, argv, launch) = launch(entry, &adapters, worker_binary)?;
     let not_to_be_had = |fault| StartError::StoredSettings(std::sync::Arc::new(fault));
     let stored = stored_settings(entry, &instance, options).map_err(not_to_be_had)?;
@@ -139,6 +144,7 @@ pub fn plan(
             _ => DriftTracking::default(),
         },
         adapters,
+        installation,
         adapters_named: load.adapters.is_some(),
         data_dir,
         config,
@@ -235,6 +241,11 @@ fn launch(
             Ok((program, argv, Launch::Native {}))
         }
     }
+}
+
+/// What half an installation would say of itself is a missing module, or nothing at all.
+pub(crate) fn refuse_unfinished(installation: Option<&Installation>) -> Result<(), StartError> {
+    installation.and_then(Installation::unfinished).map_or(Ok(()), |unfinished| Err(unfinished.into()))
 }
 
 fn check_interpreter(capability: &str, python: &Path) -> Result<(), StartError> {

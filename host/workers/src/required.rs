@@ -3,6 +3,7 @@
 //! What must hold: a secret is never advised into a file that is no store of secrets. The manifest and `cjm.yaml` are
 //! for plain variables alone.
 
+use cjm_wire::describe::shell_word;
 use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
@@ -14,6 +15,8 @@ pub struct Missing {
     pub name: String,
     /// The manifest says that it is a secret.
     pub secret: bool,
+    /// The manifest that declares it.
+    pub manifest: PathBuf,
     /// It is set, but for this other manifest of the same name.
     pub of_others: Option<PathBuf>,
 }
@@ -85,10 +88,13 @@ pub(crate) fn cure(capability: &str, missing: &[Missing]) -> String {
         steps.push(format!("{} {words}", commands(capability, &taken, " --force")));
     }
     if !plain.is_empty() {
+        let manifests: BTreeSet<String> =
+            plain.iter().map(|plain| shell_word(&plain.manifest.display().to_string())).collect();
+        let manifests = manifests.into_iter().collect::<Vec<_>>().join(", ");
         let names = names(plain.into_iter());
         let (them, all) = (if names.len() == 1 { "it" } else { "them" }, names.join(", "));
         steps.push(format!(
-            "set {} in the manifest (`install.env_vars`), or set {them} for the host and name {them} in `cjm.yaml` \
+            "set {} in {manifests} (`install.env_vars`), or set {them} for the host and name {them} in `cjm.yaml` \
              (`substrate: {{worker_env_pass: [{all}]}}`)",
             and(&names)
         ));
@@ -122,7 +128,8 @@ mod tests {
     use super::*;
 
     fn missing(name: &str, secret: bool, of_others: Option<&str>) -> Missing {
-        Missing { name: name.to_owned(), secret, of_others: of_others.map(PathBuf::from) }
+        let manifest = "/d/manifests/key.json".into();
+        Missing { name: name.to_owned(), secret, manifest, of_others: of_others.map(PathBuf::from) }
     }
 
     #[test]
@@ -142,7 +149,7 @@ mod tests {
             cure("key", &all),
             "`cjm-ctl set-secret key A_KEY` and `cjm-ctl set-secret key C_KEY` ask for the values and keep them; and \
              `cjm-ctl set-secret key E_KEY --force` asks for the value and keeps it for this manifest; the other one has none \
-             then; and set B_URL and D_URL in the manifest (`install.env_vars`), or set them for the host and name them in \
+             then; and set B_URL and D_URL in /d/manifests/key.json (`install.env_vars`), or set them for the host and name them in \
              `cjm.yaml` (`substrate: {worker_env_pass: [B_URL, D_URL]}`)"
         );
         for secret in ["A_KEY", "C_KEY", "E_KEY"] {
@@ -169,6 +176,9 @@ mod tests {
         assert_eq!(InWords(&secret).to_string(), "A_KEY, which is not set");
         assert_eq!(cure("t", &secret), "`cjm-ctl set-secret t A_KEY` asks for the value and keeps it");
         let plain = cure("t", &[missing("B_URL", false, None)]);
-        assert!(plain.starts_with("set B_URL in the manifest") && !plain.contains("set-secret"), "{plain}");
+        assert!(
+            plain.starts_with("set B_URL in /d/manifests/key.json (") && !plain.contains("set-secret"),
+            "{plain}"
+        );
     }
 }

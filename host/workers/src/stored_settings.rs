@@ -179,6 +179,7 @@ pub(crate) fn check_required(
     let as_missing = |DeclaredVariable { name, secret, .. }: &DeclaredVariable| Missing {
         name: name.clone(),
         secret: *secret,
+        manifest: entry.path.clone(),
         of_others: if *secret { of_others(name) } else { None },
     };
     let unset = || declared(entry).filter(|variable| !has(&variable.name));
@@ -261,7 +262,15 @@ mod tests {
         assert!(error.to_string().ends_with("needs A_KEY, which is not set"), "{error}");
         assert!(error.next_step().starts_with("`cjm-ctl set-secret lab A_KEY`"), "{}", error.next_step());
         let unset = check_required(&entry, &options, |name| name == "A_KEY").expect("all that is required");
-        assert_eq!(unset, [Missing { name: "PLAIN".to_owned(), secret: false, of_others: None }]);
+        assert_eq!(
+            unset,
+            [Missing {
+                name: "PLAIN".to_owned(),
+                secret: false,
+                manifest: entry.path.clone(),
+                of_others: None
+            }]
+        );
         FileSecrets::of(data).set(None, "lab", "A_KEY", "v").expect("set");
         assert!(refused().to_string().contains("for another manifest of this name"), "{}", refused());
     }

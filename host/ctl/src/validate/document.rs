@@ -2,6 +2,7 @@
 //! which finds all faults where the parser ends at the first.
 
 use crate::validate::finding::Finding;
+use crate::validate::known;
 use crate::validate::machine;
 pub(crate) use crate::validate::machine::base_of;
 use crate::validate::schema::{First, gather};
@@ -208,7 +209,7 @@ pub(crate) fn composition(text: &str, catalog: &Catalog) -> Checked {
         COMPOSITION_FAULT,
     );
     let warnings = match &parsed {
-        Ok(composition) if errors.is_empty() => machine::composition_warnings(composition, catalog),
+        Ok(composition) if errors.is_empty() => known::composition_warnings(composition, catalog),
         _ => Vec::new(),
     };
     (errors, warnings)

@@ -7,14 +7,14 @@ use crate::validate::document::{self, Checked};
 use crate::validate::finding::Finding;
 use crate::validate::format::{FILE_BYTES_MAX, detect, has_nodes};
 use crate::validate::project::{COMPOSITIONS, MANIFESTS, Project, same_file};
+use crate::validate::settings;
 use crate::validate::source;
 use cjm_catalog::Catalog;
 use cjm_environments::{EnvironmentError, package_folders, package_refusal};
-use cjm_platform::files::read_regular_to_string;
+use cjm_platform::files::{FileError, read_regular_to_string};
 use cjm_wire::adapter::is_adapter;
 use cjm_wire::capabilities_file::CapabilitiesFile;
-use cjm_wire::placed::Place;
-use cjm_wire::settings_file::{SETTINGS_FILE, SettingsFile, SettingsFileError};
+use cjm_wire::settings_file::SETTINGS_FILE;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -40,7 +40,7 @@ pub(crate) async fn check(folder: &Path, catalog: Result<Catalog, Fault>) -> (Ch
                 path.display()
             )),
             What::Unreadable(finding) => found.add(&path, (vec![finding], Vec::new())),
-            What::Settings(text) => found.add(&path, settings(&text)),
+            What::Settings(text) => found.add(&path, settings::check(&text)),
             What::Document(Format::CapabilitiesYaml, text) => {
                 found.add(&path, document::capabilities(&path, &text));
                 listed.extend(packages(&path, &text));
@@ -169,7 +169,10 @@ fn what(path: &Path, is_list: bool) -> What {
             return What::Unreadable(Finding {
                 code: error.code().to_owned(),
                 message: error.to_string(),
-                next_step: error.next_step().to_owned(),
+                next_step: match error {
+                    FileError::NotRegular { .. } => "remove it from the folder".to_owned(),
+                    _ => error.next_step().to_owned(),
+                },
                 file: None,
                 place: None,
             });
@@ -190,21 +193,6 @@ fn what(path: &Path, is_list: bool) -> What {
         (_, None) if in_compositions => What::NoComposition,
         _ => What::Nothing,
     }
-}
-
-/// Checks a `cjm.yaml`.
-pub(crate) fn settings(text: &str) -> Checked {
-    let error = SettingsFile::parse(text).err();
-    let finding = |error: &SettingsFileError| Finding::of(error, place_in_words(&error.to_string()));
-    (error.iter().map(finding).collect(), Vec::new())
-}
-
-/// Where a reader of YAML says it ended: `line 3 column 5`.
-fn place_in_words(words: &str) -> Option<Place> {
-    let number = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok();
-    let (_, from_line) = words.split_once("line ")?;
-    let (_, from_column) = from_line.split_once("column ")?;
-    Some((number(from_line)?, number(from_column)?))
 }
 
 fn packages(path: &Path, text: &str) -> Vec<(PathBuf, Option<String>)> {

@@ -1,14 +1,13 @@
-//! What a valid file would lack on this machine: programs, interpreters, capabilities. Warnings only, because the file
+//! What a valid file would lack on this machine: programs, interpreters, modules. What of it
+//! a composition would lack is in `known`. Warnings only, because the file
 //! may be meant for another machine.
 
 use cjm_catalog::MANIFEST_BYTES_MAX;
-use cjm_catalog::suggestions::{in_words, suggestions};
-use cjm_catalog::{Catalog, programs};
+use cjm_catalog::programs;
 use cjm_platform::files::read_regular_to_string;
 use cjm_wire::Manifest;
 use cjm_wire::capabilities_file::CapabilitiesFile;
-use cjm_wire::composition::{Composition, Node};
-use cjm_wire::runtime::{Executable, Runtime};
+use cjm_wire::runtime::Runtime;
 use std::path::{Path, PathBuf};
 
 /// Of a manifest.
@@ -68,64 +67,6 @@ pub(crate) fn capabilities_warnings(file: &CapabilitiesFile, base: &Path) -> Vec
         warnings.extend(of_manifest.map(|warning| format!("entry \"{}\": {warning}", entry.name)));
     }
     warnings
-}
-
-/// Of a composition.
-pub(crate) fn composition_warnings(composition: &Composition, catalog: &Catalog) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for (name, node) in &composition.nodes {
-        let capability = catalog.get(&node.capability);
-        match capability.map(|entry| entry.manifest.runtime()) {
-            None => {
-                warnings.push(format!("nodes.{name}.capability: \"{}\" is not installed", node.capability));
-            }
-            Some(Runtime::Executable(executable)) => {
-                let action = match &node.action {
-                    Some(action) => executable.actions.get(action),
-                    None if executable.actions.len() == 1 => executable.actions.values().next(),
-                    None => None,
-                };
-                match action {
-                    None => warnings.push(action_warning(name, node, &executable)),
-                    Some(action) => warnings.extend(argument_warnings(name, node, action)),
-                }
-            }
-            Some(_) => {}
-        }
-    }
-    let watched = composition.monitor.iter().map(|monitor| ("monitor".to_owned(), monitor));
-    let loaded = composition.capabilities.keys().map(|name| (format!("capabilities.{name}"), name));
-    for (place, name) in watched.chain(loaded) {
-        if catalog.get(name).is_none() {
-            warnings.push(format!("{place}: \"{name}\" is not installed"));
-        }
-    }
-    warnings
-}
-
-fn action_warning(name: &str, node: &Node, executable: &Executable) -> String {
-    let known = || executable.actions.keys().map(String::as_str);
-    let capability = &node.capability;
-    let wrong = match &node.action {
-        Some(action) => {
-            let meant = in_words(&suggestions(action, known()));
-            format!("\"{capability}\" has no action \"{action}\"{meant}")
-        }
-        None => format!("\"{capability}\" has several actions, and none is named"),
-    };
-    format!("nodes.{name}.action: {wrong}; it has the actions {}", known().collect::<Vec<_>>().join(", "))
-}
-
-fn argument_warnings(name: &str, node: &Node, action: &cjm_wire::runtime::Action) -> Vec<String> {
-    let unknown = node.args.keys().filter(|key| !action.parameters.contains_key(*key));
-    let missing = action
-        .parameters
-        .iter()
-        .filter(|(key, parameter)| parameter.required && !node.args.contains_key(*key));
-    unknown
-        .map(|key| format!("nodes.{name}.args.{key}: the action has no such parameter"))
-        .chain(missing.map(|(key, _)| format!("nodes.{name}.args: the action needs `{key}`")))
-        .collect()
 }
 
 /// Looks for the module's first part in the environment's packages; interpreters without an environment of their own

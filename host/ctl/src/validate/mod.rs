@@ -5,9 +5,11 @@ mod document;
 mod finding;
 mod folder;
 mod format;
+mod known;
 mod machine;
 mod project;
 mod schema;
+mod settings;
 mod source;
 
 use crate::assign::text_of_file;
@@ -40,7 +42,7 @@ pub(crate) async fn run(global: &Global, args: &ValidateArgs, output: &Output) -
             ([list.0, sources.0].concat(), [list.1, sources.1].concat())
         }
         Format::Composition => document::composition(&text, &catalog()?),
-        Format::Settings => folder::settings(&text),
+        Format::Settings => settings::check(&text),
         Format::Source if path.is_dir() && args.format.is_none() => {
             let (checked, more_than_source) = folder::check(path, catalog()).await;
             if more_than_source {

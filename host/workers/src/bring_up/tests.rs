@@ -46,6 +46,7 @@ fn plan() -> WorkerPlan {
         genuine: false,
         drift: DriftTracking::default(),
         adapters: Vec::new(),
+        installation: None,
         adapters_named: false,
         data_dir: "/nowhere".into(),
         config: Map::new(),

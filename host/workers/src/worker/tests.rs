@@ -51,7 +51,12 @@ pub(crate) fn common_of(
         phases: Phases::starting(tail.clone()),
         tail,
         calls_have_tails,
-        unset: vec![Missing { name: "WORDS_TOKEN".to_owned(), secret: true, of_others: None }],
+        unset: vec![Missing {
+            name: "WORDS_TOKEN".to_owned(),
+            secret: true,
+            manifest: "/m.json".into(),
+            of_others: None,
+        }],
         socket: socket.to_owned(),
     };
     (common, dying)

@@ -1,0 +1,308 @@
+//! How far the installation of a Python tool is, as a look at the disk tells it: whole, at work, or broken off. Installing
+//! is the business of `cjm-environments`; the names that it goes by are here, since who calls a tool must know them too.
+//!
+//! What must hold: an environment with a stamp is whole, whoever holds the lock, so an installation of one tool is in no
+//! other's way; a process that ended holds no lock, however it ended.
+
+use crate::catalog::CatalogEntry;
+use cjm_platform::lock::{held_by, holding_process};
+use cjm_wire::InstanceId;
+use cjm_wire::describe::{Described, ErrorDetails, exit};
+use cjm_wire::error::ErrorCategory;
+use cjm_wire::manifest::Manifest;
+use cjm_wire::runtime::Runtime;
+use std::path::{Path, PathBuf};
+
+/// Held, in a data directory, by whoever changes what is installed there, and by the helpers that it started.
+pub const INSTALL_LOCK: &str = "install.lock";
+/// In an environment that is whole: it is removed before anything else of it changes, and written last.
+pub const STAMP_FILE: &str = "cjm-stamp.json";
+/// What `install.installer_version` of a manifest begins with that our installation wrote: such an environment has a
+/// stamp once it is whole.
+pub const INSTALLER: &str = "cjm-ctl ";
+
+/// Where the environment of one Python tool is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installation {
+    capability: String,
+    data_dir: PathBuf,
+    environment: PathBuf,
+    /// Its interpreter by its manifest, where our installation made it.
+    made_by_us: Option<PathBuf>,
+}
+
+/// Why a Python tool cannot be called that is installed, or was to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfinished {
+    /// Somebody works on it.
+    #[error("\"{capability}\" is being installed by {by}")]
+    AtWork {
+        /// The tool.
+        capability: String,
+        /// `process 7`, or what is known of it.
+        by: String,
+    },
+    /// Nobody works on it any more, and it did not come to its end.
+    #[error("the installation of \"{capability}\" was broken off")]
+    BrokenOff {
+        /// The tool.
+        capability: String,
+    },
+    /// Likewise, of a tool that was not installed before: a failure leaves the same behind.
+    #[error("\"{capability}\" is not installed: its installation failed or was broken off")]
+    FirstBrokenOff {
+        /// The tool.
+        capability: String,
+    },
+}
+
+impl Described for Unfinished {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::AtWork { .. } => "installation.at_work",
+            Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } => "installation.broken_off",
+        }
+    }
+
+    fn next_step(&self) -> String {
+        match self {
+            Self::AtWork { .. } => "try again when it is done; `cjm-ctl list` tells until then".to_owned(),
+            Self::BrokenOff { .. } => {
+                "`cjm-ctl install-all` puts back what was there before, where that was kept, and goes on"
+                    .to_owned()
+            }
+            Self::FirstBrokenOff { .. } => "`cjm-ctl install-all` goes on with it".to_owned(),
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::AtWork { .. } => exit::DIRECTORY_IN_USE,
+            Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } => exit::WORKER_START,
+        }
+    }
+
+    fn details(&self) -> ErrorDetails {
+        let (category, retriable) = self.kind();
+        ErrorDetails { category: Some(category), retriable: Some(retriable), ..ErrorDetails::default() }
+    }
+}
+
+impl Unfinished {
+    /// It in the taxonomy: its category, and whether waiting helps.
+    #[must_use]
+    pub fn kind(&self) -> (ErrorCategory, bool) {
+        match self {
+            Self::AtWork { .. } => (ErrorCategory::Transient, true),
+            Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } => (ErrorCategory::Fatal, false),
+        }
+    }
+}
+
+impl Installation {
+    /// That of an installed tool; none of a program, which needs no environment.
+    #[must_use]
+    pub fn of(entry: &CatalogEntry) -> Option<Self> {
+        let Manifest { code, install, .. } = &entry.manifest;
+        let env_name = env_name_of(&entry.manifest)?;
+        let is_python = matches!(entry.manifest.runtime(), Runtime::Python { .. });
+        // Its manifest lies where its environment does: in `manifests/` of a data directory.
+        let data_dir = entry.path.parent().and_then(Path::parent)?;
+        let made_by_us =
+            install.installer_version.starts_with(INSTALLER).then(|| PathBuf::from(&install.python_path));
+        let found = Self { made_by_us, ..Self::named(data_dir, &env_name)? };
+        is_python.then(|| Self { capability: code.name.clone(), ..found })
+    }
+
+    /// That of a tool which may not be installed yet, in an environment of its name; none where no environment can have
+    /// it.
+    #[must_use]
+    pub fn named(data_dir: &Path, name: &str) -> Option<Self> {
+        InstanceId::is_valid(name).then(|| Self {
+            capability: name.to_owned(),
+            environment: data_dir.join("envs").join(name),
+            data_dir: data_dir.to_owned(),
+            made_by_us: None,
+        })
+    }
+
+    /// Why the tool cannot be called now, as far as its installation goes; none where it is whole, or was made by others
+    /// and nothing of an installation lies there.
+    #[must_use]
+    pub fn unfinished(&self) -> Option<Unfinished> {
+        if self.environment.join(STAMP_FILE).is_file() {
+            return None;
+        }
+        let capability = self.capability.clone();
+        let half_made = former_of(&self.environment).is_dir()
+            || (self.made_by_us.is_some() && self.environment.symlink_metadata().is_ok());
+        let is_gone = self.made_by_us.as_ref().is_some_and(|python| !python.exists());
+        if !half_made && !is_gone {
+            return None;
+        }
+        match installer_at_work(&self.data_dir) {
+            Some(by) => Some(Unfinished::AtWork { capability, by }),
+            None => half_made.then_some(Unfinished::BrokenOff { capability }),
+        }
+    }
+
+    /// Why a tool was not found whose first installation has begun; none where none has, or the environment is whole.
+    #[must_use]
+    pub fn first(&self) -> Option<Unfinished> {
+        let made = self.environment.symlink_metadata().is_ok();
+        if !made || self.environment.join(STAMP_FILE).is_file() {
+            return None;
+        }
+        let capability = self.capability.clone();
+        Some(match installer_at_work(&self.data_dir) {
+            Some(by) => Unfinished::AtWork { capability, by },
+            None => Unfinished::FirstBrokenOff { capability },
+        })
+    }
+}
+
+/// Who changes what is installed in this data directory now, in words; none when nobody does.
+#[must_use]
+pub fn installer_at_work(data_dir: &Path) -> Option<String> {
+    let path = data_dir.join(INSTALL_LOCK);
+    // A lock that cannot be asked is told by the installation, which needs it.
+    let said = held_by(&path).ok().flatten()?;
+    Some(match (holding_process(&path, &said), said.strip_prefix("pid ")) {
+        (Some(pid), _) => format!("process {pid}"),
+        (None, Some(pid)) if !Path::new("/proc").join(pid).exists() => {
+            format!("what process {pid}, which was killed, had started")
+        }
+        (None, Some(pid)) => format!("process {pid}"),
+        (None, None) => "a process that has not said which it is yet".to_owned(),
+    })
+}
+
+/// Where what was installed is kept while an installation works on an environment. No environment has such a name:
+/// theirs have no dot.
+#[must_use]
+pub fn former_of(environment: &Path) -> PathBuf {
+    let name = environment.file_name().unwrap_or_default().to_string_lossy();
+    environment.with_file_name(format!(".{name}.former"))
+}
+
+/// The name of the environment that a manifest's tool lives in.
+#[must_use]
+pub fn env_name_of(manifest: &Manifest) -> Option<String> {
+    let install = &manifest.install;
+    if !install.conda_env.is_empty() {
+        return Some(install.conda_env.clone());
+    }
+    let mut parts = Path::new(&install.python_path).iter().skip_while(|part| *part != "envs");
+    parts.nth(1).map(|name| name.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cjm_platform::lock::FileLock;
+    use std::time::Duration;
+
+    /// A data directory, and the tool of it.
+    struct Tool {
+        data: tempfile::TempDir,
+        entry: CatalogEntry,
+    }
+
+    impl Tool {
+        fn new(installer: &str) -> Self {
+            let data = tempfile::tempdir().expect("tempdir");
+            let python = data.path().join("envs/its-env/bin/python");
+            std::fs::create_dir_all(python.parent().expect("a folder")).expect("mkdir");
+            std::fs::write(&python, "").expect("written");
+            let text = format!(
+                r#"{{"format_version":"2.0","install":{{"python_path":"{}","conda_env":"its-env","installer_version":
+                "{installer}"}},"code":{{"name":"t","version":"1","module":"m","class":"C"}}}}"#,
+                python.display()
+            );
+            let manifest = Manifest::parse(&text).expect("a manifest");
+            Self { entry: CatalogEntry { path: data.path().join("manifests/t.json"), manifest }, data }
+        }
+
+        fn environment(&self) -> PathBuf {
+            self.data.path().join("envs/its-env")
+        }
+
+        fn code(&self) -> Option<&'static str> {
+            Installation::of(&self.entry).expect("of Python").unfinished().map(|unfinished| unfinished.code())
+        }
+
+        /// Held as an installation of this process would.
+        fn lock(&self) -> FileLock {
+            let owner = format!("pid {}", std::process::id());
+            // A process that another test starts has the lock for a moment.
+            FileLock::acquire(&self.data.path().join(INSTALL_LOCK), &owner, Duration::from_secs(20))
+                .expect("free")
+        }
+    }
+
+    #[test]
+    fn a_stamp_says_that_it_is_whole_whoever_is_at_work() {
+        let tool = Tool::new("cjm-ctl 0.1.0");
+        std::fs::write(tool.environment().join(STAMP_FILE), "{}").expect("written");
+        assert_eq!(tool.code(), None);
+        let _other_tool = tool.lock();
+        assert_eq!(tool.code(), None, "an installation of another tool is in nobody's way");
+    }
+
+    #[test]
+    fn without_a_stamp_it_is_being_installed_while_somebody_holds_the_lock_and_broken_off_else() {
+        let tool = Tool::new("cjm-ctl 0.1.0");
+        assert_eq!(tool.code(), Some("installation.broken_off"));
+        let lock = tool.lock();
+        let told = Installation::of(&tool.entry).and_then(|known| known.unfinished()).expect("at work");
+        let us = format!("is being installed by process {}", std::process::id());
+        assert!(told.to_string().ends_with(&us), "{told}");
+        assert_eq!(
+            (told.exit_code(), told.kind()),
+            (exit::DIRECTORY_IN_USE, (ErrorCategory::Transient, true))
+        );
+        // While it is made anew nothing lies there.
+        std::fs::remove_dir_all(tool.environment()).expect("removed");
+        assert_eq!(tool.code(), Some("installation.at_work"));
+        drop(lock);
+        drop(tool.lock());
+        let patience = std::time::Instant::now();
+        while tool.code().is_some() {
+            assert!(patience.elapsed() < Duration::from_secs(20), "what is gone is told as that elsewhere");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_others_made_has_no_stamp_and_only_a_copy_that_waits_says_that_it_was_broken_off() {
+        let tool = Tool::new("");
+        assert_eq!(tool.code(), None);
+        std::fs::create_dir(former_of(&tool.environment())).expect("mkdir");
+        assert_eq!(tool.code(), Some("installation.broken_off"));
+    }
+
+    #[test]
+    fn a_killed_installer_is_told_by_its_number_while_its_helpers_work() {
+        let tool = Tool::new("cjm-ctl 0.1.0");
+        let path = tool.data.path().join(INSTALL_LOCK);
+        for (owner, words) in
+            [("pid 4194305", "what process 4194305, which was killed"), ("", "has not said")]
+        {
+            let _lock = FileLock::acquire(&path, owner, Duration::from_secs(20)).expect("free");
+            let by = installer_at_work(tool.data.path()).expect("somebody");
+            assert!(by.contains(words), "{by}");
+        }
+    }
+
+    #[test]
+    fn a_first_installation_is_known_by_the_environment_of_that_name() {
+        let tool = Tool::new("");
+        let first = |name: &str| Installation::named(tool.data.path(), name).and_then(|known| known.first());
+        assert!(matches!(first("its-env"), Some(Unfinished::FirstBrokenOff { .. })));
+        assert_eq!((first("other"), first("../envs/its-env")), (None, None));
+        let _lock = tool.lock();
+        assert!(matches!(first("its-env"), Some(Unfinished::AtWork { .. })));
+        std::fs::write(tool.environment().join(STAMP_FILE), "{}").expect("written");
+        assert_eq!(first("its-env"), None, "it is whole: its tool has another name");
+    }
+}
