@@ -227,7 +227,7 @@ mod tests {
             self.data.path().join("envs/its-env")
         }
 
-        fn code(&self) -> Option<&'static str> {
+        fn told(&self) -> Option<&'static str> {
             Installation::of(&self.entry).expect("of Python").unfinished().map(|unfinished| unfinished.code())
         }
 
@@ -244,15 +244,15 @@ mod tests {
     fn a_stamp_says_that_it_is_whole_whoever_is_at_work() {
         let tool = Tool::new("cjm-ctl 0.1.0");
         std::fs::write(tool.environment().join(STAMP_FILE), "{}").expect("written");
-        assert_eq!(tool.code(), None);
+        assert_eq!(tool.told(), None);
         let _other_tool = tool.lock();
-        assert_eq!(tool.code(), None, "an installation of another tool is in nobody's way");
+        assert_eq!(tool.told(), None, "an installation of another tool is in nobody's way");
     }
 
     #[test]
     fn without_a_stamp_it_is_being_installed_while_somebody_holds_the_lock_and_broken_off_else() {
         let tool = Tool::new("cjm-ctl 0.1.0");
-        assert_eq!(tool.code(), Some("installation.broken_off"));
+        assert_eq!(tool.told(), Some("installation.broken_off"));
         let lock = tool.lock();
         let told = Installation::of(&tool.entry).and_then(|known| known.unfinished()).expect("at work");
         let us = format!("is being installed by process {}", std::process::id());
@@ -263,11 +263,11 @@ mod tests {
         );
         // While it is made anew nothing lies there.
         std::fs::remove_dir_all(tool.environment()).expect("removed");
-        assert_eq!(tool.code(), Some("installation.at_work"));
+        assert_eq!(tool.told(), Some("installation.at_work"));
         drop(lock);
         drop(tool.lock());
         let patience = std::time::Instant::now();
-        while tool.code().is_some() {
+        while tool.told().is_some() {
             assert!(patience.elapsed() < Duration::from_secs(20), "what is gone is told as that elsewhere");
             std::thread::yield_now();
         }
@@ -276,9 +276,9 @@ mod tests {
     #[test]
     fn what_others_made_has_no_stamp_and_only_a_copy_that_waits_says_that_it_was_broken_off() {
         let tool = Tool::new("");
-        assert_eq!(tool.code(), None);
+        assert_eq!(tool.told(), None);
         std::fs::create_dir(former_of(&tool.environment())).expect("mkdir");
-        assert_eq!(tool.code(), Some("installation.broken_off"));
+        assert_eq!(tool.told(), Some("installation.broken_off"));
     }
 
     #[test]

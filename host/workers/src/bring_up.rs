@@ -71,13 +71,13 @@ pub struct Spawned {
 }
 
 impl NotStarted {
-    /// Binds the socket, asks the keeper for the process, sends it its specification.
+    /// Binds the socket, asks the keeper for the process, sends it its specification. Whether its tool is whole is asked
+    /// each time: the plan may be old.
     ///
     /// # Errors
-    /// When the system or the keeper refuses it.
+    /// When the system or the keeper refuses it, or the tool is being installed.
     pub async fn spawn(self) -> Result<Spawned, StartError> {
         let plan = Arc::clone(&self.plan);
-        // Its first worker may have started long ago.
         refuse_unfinished(plan.installation.as_ref())?;
         let refused = |message: String, next_step: &str| StartError::Spawn {
             capability: plan.capability.clone(),
@@ -95,12 +95,11 @@ impl NotStarted {
             if plan.genuine { None } else { Some(fds::stream_pair().map_err(io)?) }.unzip();
         let closing = link_here.as_ref().map(OwnedFd::try_clone).transpose().map_err(io)?;
         let started = Instant::now();
-        let request = self.request(&session);
         let mut passed = vec![stdout.write, stderr.write, OwnedFd::from(listener)];
         passed.extend(link_there);
         let spawned = self
             .keeper
-            .spawn(request, passed)
+            .spawn(self.request(&session), passed)
             .await
             .map_err(|refusal| refused(refusal.message, &refusal.next_step))?;
         let SpawnedWorker { pid, end } = spawned;
