@@ -2,7 +2,7 @@
 
 use cjm_tests::world::{World, manifest};
 use cjm_tests::{python, repo};
-use cjm_wire::describe::exit;
+use cjm_wire::describe::{Described as _, exit};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -492,6 +492,33 @@ fn a_first_installation_is_told_while_it_is_at_work_and_when_it_was_killed() {
     let _ = world.run(&["install-all"]).expect(exit::OK);
     let called = world.run(&["call", "tool-one"]).expect(exit::OK);
     assert!(called.stdout.contains("I am tool-one"), "{}", called.describe());
+    world.assert_nothing_left();
+}
+
+#[tokio::test]
+async fn a_host_that_stays_up_looks_again_before_it_starts_a_worker_anew() {
+    const NAME: &str = "a_host_that_stays_up_looks_again_before_it_starts_a_worker_anew";
+    let Some(world) = world_with_uv(NAME) else { return };
+    let gate = write_gated_package(&world);
+    let source = world.file("tool-one/tool_one/capability.py");
+    let text = std::fs::read_to_string(&source).expect("written above");
+    let dies = "\n    @action\n    def die(self):\n        import os\n        os._exit(3)\n";
+    std::fs::write(&source, text + dies).expect("a module");
+    let _ = world.run(&["install-all"]).expect(exit::OK);
+    let worker = repo::binary("cjm-worker");
+    let pipeline = cjm_host::create_pipeline(["tool-one"]).data_dir(world.data_dir()).worker_binary(worker);
+    let pipeline = pipeline.start().await.expect("it starts");
+    let tool = pipeline.binding("tool-one").expect("it is loaded");
+    assert_eq!(tool.call::<String>("who", ()).await.expect("it answers"), "I am tool-one");
+    let _ = tool.call::<Value>("die", ()).await.expect_err("it dies");
+
+    let running = gate.stop_at(&world, &["install-all", "--force", "--while-running"]);
+    let refused = tool.call::<String>("who", ()).await.expect_err("half of it is there");
+    assert_eq!(refused.code(), "installation.at_work", "{refused}");
+    std::fs::remove_file(&gate.wait).expect("the gate opens");
+    let _ = running.wait(cjm_tests::world::COMMAND_MAX).expect(exit::OK);
+    assert_eq!(tool.call::<String>("who", ()).await.expect("it answers again"), "I am tool-one");
+    assert!(pipeline.shutdown().await.tree_cleared);
     world.assert_nothing_left();
 }
 
