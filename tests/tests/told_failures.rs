@@ -221,7 +221,7 @@ fn a_secret_and_a_variable_that_are_missing_together_are_each_told_their_own_way
         json!([{"name": "A_KEY", "secret": true, "required": true}, {"name": "B_URL", "required": true}]);
     let runtime = json!({"kind": "native", "program": "/bin/true"});
     let code = json!({"name": "key", "version": "1", "runtime": runtime, "worker_env": declared});
-    world.install("key", &json!({"format_version": "2.0", "code": code}));
+    let manifest = world.install("key", &json!({"format_version": "2.0", "code": code}));
     let refused = world.run(&["call", "key"]).expect(10);
     says(&refused, "\"key\" needs A_KEY, B_URL, which are not set");
     let told = error_of(&world.run(&["--json", "call", "key"]).expect(10));
@@ -229,7 +229,8 @@ fn a_secret_and_a_variable_that_are_missing_together_are_each_told_their_own_way
         let (secret, plain) = step.split_once("; and set ").expect("two ways");
         assert!(secret.contains("set-secret key A_KEY`"), "{step}");
         assert!(
-            plain.starts_with("B_URL in the manifest") && plain.contains("worker_env_pass: [B_URL]"),
+            plain.starts_with(&format!("B_URL in {} (", manifest.display()))
+                && plain.contains("worker_env_pass: [B_URL]"),
             "{step}"
         );
         assert!(!plain.contains("A_KEY"), "{step}");
