@@ -194,8 +194,11 @@ impl SettingsFile {
         if text.len() > SETTINGS_BYTES_MAX {
             return Err(SettingsFileError::TooLarge(text.len()));
         }
-        let file: Option<Self> = crate::yaml::from_str(text)
-            .map_err(|words| SettingsFileError::Malformed(settings_keys::named(&words, text)))?;
+        let file: Option<Self> = crate::yaml::from_str(text).map_err(|words| {
+            SettingsFileError::Malformed(settings_keys::named(&words, text, |alone| {
+                serde_json::from_value::<Self>(alone).is_ok()
+            }))
+        })?;
         let file = file.unwrap_or_default();
         if file.data_dir.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
             return Err(SettingsFileError::EmptyDataDir);

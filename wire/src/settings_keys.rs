@@ -1,7 +1,6 @@
 //! The keys of `cjm.yaml`, and what belongs under each, in the words of refusals. The reader of YAML says where a value is
 //! wrong, and not of which key. It reads nothing by itself.
 
-use crate::settings_file::SettingsFile;
 use serde_json::{Value, json};
 
 /// As a refused number is told.
@@ -33,7 +32,7 @@ const KEYS: [(Option<&str>, &str, &str); 16] = [
 
 /// What the reader of YAML said of `text`, with the key that is meant, where its value is wrong. As it was, without the
 /// reader's own \"error\", where the text is no YAML.
-pub(crate) fn named(words: &str, text: &str) -> String {
+pub(crate) fn named(words: &str, text: &str, is_file: impl Fn(Value) -> bool) -> String {
     let words = words.strip_prefix("error: ").unwrap_or(words);
     let (head, drawn) = words.split_once('\n').unwrap_or((words, ""));
     let Some((place, _)) = head.split_once(": ").filter(|(place, _)| place.starts_with("line ")) else {
@@ -53,7 +52,8 @@ pub(crate) fn named(words: &str, text: &str) -> String {
     let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
     let key_of_line = line.split_once(':').map(|(key, _)| key.trim());
     // A section's own key stands before what is wrong in it, too, where all is on one line.
-    let is_wrong = |(section, key, _): &&(Option<&str>, &str, &str)| is_refused(&document, *section, key);
+    let is_wrong =
+        |(section, key, _): &&(Option<&str>, &str, &str)| is_refused(&document, *section, key, &is_file);
     let on_line = KEYS.iter().find(|(_, key, wanted)| Some(*key) == key_of_line && *wanted != SECTION);
     match on_line.or_else(|| KEYS.iter().find(is_wrong)) {
         Some((section, key, wanted)) => {
@@ -65,11 +65,11 @@ pub(crate) fn named(words: &str, text: &str) -> String {
 }
 
 /// Whether a file with this key alone would be refused.
-fn is_refused(document: &Value, section: Option<&str>, key: &str) -> bool {
+fn is_refused(document: &Value, section: Option<&str>, key: &str, is_file: impl Fn(Value) -> bool) -> bool {
     let alone = match section {
         Some(section) => document[section].get(key).map(|value| json!({ section: { key: value } })),
         // What is in a section has been looked at by itself.
         None => document.get(key).map(|value| json!({ key: value })),
     };
-    alone.is_some_and(|alone| serde_json::from_value::<SettingsFile>(alone).is_err())
+    alone.is_some_and(|alone| !is_file(alone))
 }
