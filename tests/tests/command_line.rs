@@ -6,7 +6,7 @@ use cjm_tests::world::{COMMAND_MAX, World, eventually, write_script};
 use cjm_tests::{journal, repo};
 use cjm_wire::describe::exit;
 use serde_json::json;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a thing may take to begin.
 const BEGIN_MAX: Duration = Duration::from_secs(30);
@@ -241,6 +241,53 @@ fn a_signal_cancels_clears_and_gives_its_exit_code() {
         assert!(rows.iter().any(|row| row.payload["to"] == "cancelled"), "{}", journal::tell(&rows));
         journal::assert_every_job_ended_once(&world.journal());
     }
+}
+
+/// A tool that does not obey: it is told what is waited for, and a second Ctrl-C waits no longer.
+#[test]
+fn a_second_ctrl_c_kills_a_tool_that_does_not_obey_at_once() {
+    // A program that does not obey is killed by its shim 2 s after it was asked, one in Python by the host after 3 s.
+    const PATIENT_MIN: Duration = Duration::from_millis(1_700);
+    let world = world();
+    let deaf = world.file("deaf");
+    let script = format!("trap '' TERM INT HUP; touch '{}'; while :; do sleep 0.1; done", deaf.display());
+    world.install_executable(
+        "deaf",
+        "sh",
+        &json!({"wait": {"argv": ["-c", script], "result": "stdout_text"}}),
+    );
+    for twice in [true, false] {
+        let _ = std::fs::remove_file(&deaf);
+        let running = world.start(&["call", "deaf", "--action", "wait"]);
+        eventually("the tool to be deaf", BEGIN_MAX, || deaf.exists().then_some(()));
+        let asked = Instant::now();
+        running.signal(Signal::INT);
+        eventually("a word of what is waited for", BEGIN_MAX, || {
+            running.stderr_so_far().contains("Ctrl-C again ends it at once").then_some(())
+        });
+        let told = asked.elapsed();
+        assert!(told < Duration::from_secs(1), "told after {told:?}");
+        if twice {
+            running.signal(Signal::INT);
+        }
+        let outcome = running.wait(COMMAND_MAX).expect(130);
+        let words = "\"deaf\" is cancelled and does not obey yet: it is killed within 3 s";
+        assert!(outcome.stderr.contains(words) && outcome.stdout.is_empty(), "{}", outcome.describe());
+        assert_eq!(asked.elapsed() < PATIENT_MIN, twice, "{:?}", asked.elapsed());
+        world.assert_nothing_left();
+    }
+    let rows = journal::rows(&world.journal());
+    assert_eq!(
+        rows.iter().filter(|row| row.payload["to"] == "cancelled").count(),
+        2,
+        "{}",
+        journal::tell(&rows)
+    );
+    journal::assert_every_job_ended_once(&world.journal());
+    let late = world.run(&["call", "deaf", "--action", "wait", "--timeout", "1"]).expect(exit::TIMED_OUT);
+    let words = "\"deaf\" is late and does not obey yet: it is killed within 3 s";
+    assert!(late.stderr.contains(words), "{}", late.describe());
+    world.assert_nothing_left();
 }
 
 /// `nohup cjm-ctl run … &` goes on when its terminal is gone.

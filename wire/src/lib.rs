@@ -30,6 +30,7 @@ pub mod result;
 pub mod runtime;
 pub mod runtime_check;
 pub mod settings_file;
+mod settings_keys;
 pub mod template;
 pub mod time;
 mod yaml;

@@ -2,6 +2,7 @@
 //! not known are ignored, as the ancestor does. Which setting wins over which is the engine's to say.
 
 use crate::describe::Described;
+use crate::settings_keys;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -193,7 +194,11 @@ impl SettingsFile {
         if text.len() > SETTINGS_BYTES_MAX {
             return Err(SettingsFileError::TooLarge(text.len()));
         }
-        let file: Option<Self> = crate::yaml::from_str(text).map_err(SettingsFileError::Malformed)?;
+        let file: Option<Self> = crate::yaml::from_str(text).map_err(|words| {
+            SettingsFileError::Malformed(settings_keys::named(&words, text, |alone| {
+                serde_json::from_value::<Self>(alone).is_ok()
+            }))
+        })?;
         let file = file.unwrap_or_default();
         if file.data_dir.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
             return Err(SettingsFileError::EmptyDataDir);
@@ -276,6 +281,66 @@ mod tests {
         {
             let error = SettingsFile::parse(text).expect_err(text);
             assert!(error.to_string().contains("line"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_key_and_what_belongs_there_and_speaks_of_an_error_once_at_most() {
+        for (text, line, key, wanted) in [
+            ("runtime: {mode: globe}", 1, "runtime.mode", "local or system"),
+            ("runtime:\n  conda_type: pip", 2, "runtime.conda_type", "micromamba, miniforge or conda"),
+            ("runtime:\n  prefix: {a: b}", 2, "runtime.prefix", "a path"),
+            ("runtime:\n  binaries: [x]", 2, "runtime.binaries", "platforms with their programs"),
+            (
+                "runtime:\n  binaries:\n    linux-x64: [x]",
+                3,
+                "runtime.binaries",
+                "platforms with their programs",
+            ),
+            ("models_dir: m\nruntime: 3", 2, "runtime", "a section"),
+            ("substrate: [1]", 1, "substrate", "a section"),
+            ("data_dir: [1]", 1, "data_dir", "a path"),
+            ("data_dir:\n  - here", 2, "data_dir", "a path"),
+            ("capabilities_config: {}", 1, "capabilities_config", "a path"),
+            ("models_dir: []", 1, "models_dir", "a path"),
+            ("substrate:\n  drift_detection: maybe", 2, "substrate.drift_detection", "true or false"),
+            ("substrate: {empirical_tracking: 3}", 1, "substrate.empirical_tracking", "true or false"),
+            ("substrate:\n  jobs_retention_days: x", 2, "substrate.jobs_retention_days", "a number of days"),
+            (
+                "substrate:\n  diagnostics_retention_days: .nan",
+                2,
+                "substrate.diagnostics_retention_days",
+                "a number of days",
+            ),
+            (
+                "substrate:\n  diagnostics_retention_max_mb: 0",
+                2,
+                "substrate.diagnostics_retention_max_mb",
+                "a number of MB",
+            ),
+            (
+                "substrate:\n  prefetch_stall_threshold_seconds: -1",
+                2,
+                "substrate.prefetch_stall_threshold_seconds",
+                "a number of seconds",
+            ),
+            ("substrate:\n  worker_env_pass: A", 2, "substrate.worker_env_pass", "a list of names"),
+        ] {
+            let said = SettingsFile::parse(text).expect_err(text).to_string();
+            let words = format!("line {line} ");
+            assert!(
+                said.starts_with(&words) && said.contains(&format!("`{key}` is not {wanted}")),
+                "{text}: {said}"
+            );
+            assert!(!said.contains("error"), "{text}: {said}");
+        }
+        for text in ["- a", "hello", "3"] {
+            let said = SettingsFile::parse(text).expect_err(text).to_string();
+            assert!(said.starts_with("line 1 column 1: the file is not keys with values"), "{text}: {said}");
+        }
+        for text in ["a: b: c", "runtime:\n\tmode: local", "data_dir: [1"] {
+            let said = SettingsFile::parse(text).expect_err(text).to_string();
+            assert!(said.starts_with("line ") && !said.contains("error"), "{text}: {said}");
         }
     }
 

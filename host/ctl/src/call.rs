@@ -13,6 +13,7 @@ use crate::progress::Board;
 use crate::stdin::Stdin;
 use crate::visible::one_line;
 use cjm_catalog::{Catalog, CatalogEntry, Settings};
+use cjm_decide::queue::CANCEL_GRACE_MS;
 use cjm_engine::{
     CallError, Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Target, actor, check_known,
 };
@@ -33,6 +34,9 @@ use std::time::{Duration, Instant};
 
 /// How long a cancelled job may take to end before its worker is ended with it.
 const CANCEL_GRACE: Duration = Duration::from_secs(4);
+
+/// How long a call that was stopped is waited for without a word.
+const SILENT_WAIT: Duration = Duration::from_millis(400);
 
 /// How long a job may take to end once its deadline has passed: the tool is asked, then its worker is ended.
 const DEADLINE_GRACE: Duration = Duration::from_secs(15);
@@ -198,13 +202,16 @@ impl Call<'_> {
         let outcome = tokio::select! {
             outcome = self.host.wait(&job) => outcome?,
             never = show_progress(events, &job, &board, &self.args.name) => match never {},
+            never = self.tell_late(deadline, &board) => match never {},
             code = interrupts.wait() => {
-                self.cancel(&job).await;
+                self.cancel(&job, &board, interrupts).await;
+                board.clear();
                 return Err(self.of_job(interrupted(code), &job));
             }
             // The job has the same deadline and ends by itself; this is for a host that does not see to it.
             () = passed(deadline.and_then(|at| at.checked_add(DEADLINE_GRACE))) => {
-                self.cancel(&job).await;
+                self.cancel(&job, &board, interrupts).await;
+                board.clear();
                 return Err(self.of_job(timed_out(self.args), &job));
             }
         };
@@ -218,10 +225,37 @@ impl Call<'_> {
         force.into_iter().collect()
     }
 
-    async fn cancel(&self, job: &JobId) {
+    /// Asks for the end of the job, and waits for it. Who is kept waiting is told for what; who asks again has waited enough.
+    async fn cancel(&self, job: &JobId, board: &Board, interrupts: &Interrupts) {
         self.host.cancel(job);
-        // One that does not end in time ends with its worker.
-        let _ = tokio::time::timeout(CANCEL_GRACE, self.host.wait(job)).await;
+        let asked = async {
+            tokio::time::sleep(SILENT_WAIT).await;
+            board.say(&self.disobeys("is cancelled", "; Ctrl-C again ends it at once"));
+            std::future::pending::<Infallible>().await
+        };
+        let again = async {
+            interrupts.second().await;
+            self.host.cancel_at_once(job);
+            std::future::pending::<Infallible>().await
+        };
+        tokio::select! {
+            // One that does not end in time ends with its worker.
+            _ = tokio::time::timeout(CANCEL_GRACE, self.host.wait(job)) => {}
+            never = asked => match never {},
+            never = again => match never {},
+        }
+    }
+
+    /// Says what is waited for once the time is over; the host has stopped the job by then.
+    async fn tell_late(&self, deadline: Option<Instant>, board: &Board) -> Infallible {
+        passed(deadline.and_then(|at| at.checked_add(SILENT_WAIT))).await;
+        board.say(&self.disobeys("is late", ""));
+        std::future::pending().await
+    }
+
+    fn disobeys(&self, what: &str, way_out: &str) -> String {
+        let (name, seconds) = (one_line(&self.args.name), Duration::from_millis(CANCEL_GRACE_MS).as_secs());
+        format!("\"{name}\" {what} and does not obey yet: it is killed within {seconds} s{way_out}")
     }
 
     async fn stream(&self, instance: &InstanceId, deadline: Option<Instant>) -> CommandResult {

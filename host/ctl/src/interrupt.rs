@@ -1,11 +1,14 @@
-//! Ctrl-C and friends: the first one asks, the second one leaves at once (the keeper then clears what was started).
+//! Ctrl-C and friends: the first one asks, the second one leaves at once (the keeper then clears what was started). A
+//! command that can end its own work at once takes the second one itself; the third then leaves.
 
 use crate::fault::Fault;
 use cjm_platform::Signal;
 use cjm_platform::signals::is_ignored;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// Signals so soon after the first are the same wish: `timeout` sends one to the program and one to its group.
 const SAME_WISH: Duration = Duration::from_millis(300);
@@ -16,7 +19,37 @@ const ENDING_SIGNALS: [(SignalKind, u8); 3] =
 
 /// Tells whether the program was asked to end.
 #[derive(Debug, Clone)]
-pub(crate) struct Interrupts(watch::Receiver<Option<u8>>);
+pub(crate) struct Interrupts {
+    first: watch::Receiver<Option<u8>>,
+    second: Arc<Second>,
+}
+
+/// The second one, where a command takes it.
+#[derive(Debug, Default)]
+struct Second {
+    is_wanted: AtomicBool,
+    came: Notify,
+}
+
+impl Second {
+    /// Hands it to whoever wants it, once; false if nobody does.
+    fn take(&self) -> bool {
+        let is_wanted = self.is_wanted.swap(false, Ordering::AcqRel);
+        if is_wanted {
+            self.came.notify_one();
+        }
+        is_wanted
+    }
+}
+
+/// Wants the second one until this is dropped: who has stopped waiting swallows none.
+struct Wanting<'a>(&'a Second);
+
+impl Drop for Wanting<'_> {
+    fn drop(&mut self) {
+        self.0.is_wanted.store(false, Ordering::Release);
+    }
+}
 
 impl Interrupts {
     /// Listens from now on.
@@ -25,36 +58,46 @@ impl Interrupts {
     /// When the signals cannot be caught.
     pub(crate) fn listen() -> std::io::Result<Self> {
         let (sender, receiver) = watch::channel(None);
-        let sender = std::sync::Arc::new(sender);
-        let first = std::sync::Arc::new(std::sync::OnceLock::new());
+        let sender = Arc::new(sender);
+        let first = Arc::new(std::sync::OnceLock::new());
+        let second = Arc::new(Second::default());
         // Whoever started it and ignores one means it: `nohup`.
         let is_heard = |kind: SignalKind| !Signal::from_raw(kind.as_raw_value()).is_some_and(is_ignored);
         for (kind, code) in ENDING_SIGNALS.into_iter().filter(|(kind, _)| is_heard(*kind)) {
             let mut signals = signal(kind)?;
-            let sender = std::sync::Arc::clone(&sender);
-            let first = std::sync::Arc::clone(&first);
+            let sender = Arc::clone(&sender);
+            let first = Arc::clone(&first);
+            let second = Arc::clone(&second);
             tokio::spawn(async move {
                 while signals.recv().await.is_some() {
                     let since = first.get_or_init(Instant::now).elapsed();
                     if sender.borrow().is_none() {
                         sender.send_replace(Some(code));
-                    } else if since > SAME_WISH {
+                    } else if since > SAME_WISH && !second.take() {
                         std::process::exit(i32::from(code));
                     }
                 }
             });
         }
-        Ok(Self(receiver))
+        Ok(Self { first: receiver, second })
     }
 
     /// Returns when the program was asked to end, with its exit code.
     pub(crate) async fn wait(&self) -> u8 {
-        let mut receiver = self.0.clone();
+        let mut receiver = self.first.clone();
         match receiver.wait_for(Option::is_some).await {
             Ok(code) => code.unwrap_or(130),
             // Nobody listens any more: nobody will ask.
             Err(_) => std::future::pending().await,
         }
+    }
+
+    /// Returns when the program was asked to end once more. While this is waited for, that does not end the program; the
+    /// time after that does.
+    pub(crate) async fn second(&self) {
+        self.second.is_wanted.store(true, Ordering::Release);
+        let _wanting = Wanting(&self.second);
+        self.second.came.notified().await;
     }
 }
 

@@ -23,6 +23,8 @@ struct Bounds {
     late: usize,
     cap: u32,
     cancels: usize,
+    /// Cancels that waive the grace, of what was cancelled before or not.
+    forces: usize,
     ticks: usize,
     unload: bool,
 }
@@ -62,6 +64,7 @@ struct World {
     killed_starts: BTreeSet<WorkerSessionId>,
     submitted: usize,
     cancelled: BTreeSet<JobId>,
+    forced: BTreeSet<JobId>,
     ended: BTreeSet<JobId>,
     incarnations: u64,
     ticks: usize,
@@ -73,6 +76,7 @@ struct World {
 enum Step {
     Submit,
     Cancel(JobId),
+    Force(JobId),
     Deliver,
     Look(JobId),
     StartSucceeds(JobId),
@@ -107,6 +111,7 @@ impl World {
             killed_starts: BTreeSet::new(),
             submitted: 0,
             cancelled: BTreeSet::new(),
+            forced: BTreeSet::new(),
             ended: BTreeSet::new(),
             incarnations: 1,
             ticks: 0,
@@ -160,6 +165,10 @@ impl World {
         if self.cancelled.len() < self.bounds.cancels {
             let submitted = (0..self.submitted).map(job);
             steps.extend(submitted.filter(|job| !self.cancelled.contains(job)).map(Step::Cancel));
+        }
+        if self.forced.len() < self.bounds.forces {
+            let submitted = (0..self.submitted).map(job);
+            steps.extend(submitted.filter(|job| !self.forced.contains(job)).map(Step::Force));
         }
         if !self.inbox.is_empty() {
             steps.push(Step::Deliver);
@@ -230,6 +239,11 @@ impl World {
                 self.cancelled.insert(job.clone());
                 self.inbox
                     .push_back(QueueEvent::CancelRequested { job: job.clone(), reach: CancelReach::Any });
+            }
+            Step::Force(job) => {
+                self.cancelled.insert(job.clone());
+                self.forced.insert(job.clone());
+                self.inbox.push_back(QueueEvent::ForceRequested { job: job.clone() });
             }
             Step::Deliver => {
                 let event = self.inbox.pop_front().expect("there is one");
@@ -380,7 +394,10 @@ fn explore(bounds: Bounds) -> (usize, usize) {
         let steps = world.steps();
         // What may or may not happen does not count as a way on.
         let by_choice = |step: &Step| {
-            matches!(step, Step::Submit | Step::Cancel(_) | Step::Die(_) | Step::Tick | Step::Unload)
+            matches!(
+                step,
+                Step::Submit | Step::Cancel(_) | Step::Force(_) | Step::Die(_) | Step::Tick | Step::Unload
+            )
         };
         if steps.iter().all(by_choice) {
             world.check_rest();
@@ -402,7 +419,7 @@ fn explore(bounds: Bounds) -> (usize, usize) {
 #[expect(clippy::print_stdout, reason = "how much was explored is the result")]
 #[expect(clippy::disallowed_methods, reason = "a test may be told to take longer")]
 fn every_order_of_deaths_cancels_and_renewals_keeps_the_invariants() {
-    let plain = Bounds { early: 0, late: 0, cap: 1, cancels: 0, ticks: 0, unload: false };
+    let plain = Bounds { early: 0, late: 0, cap: 1, cancels: 0, forces: 0, ticks: 0, unload: false };
     let mut sum = (0, 0);
     let mut all = vec![
         Bounds { late: 4, ..plain },
@@ -411,6 +428,9 @@ fn every_order_of_deaths_cancels_and_renewals_keeps_the_invariants() {
         Bounds { early: 1, late: 1, cap: 2, cancels: 1, ticks: 1, ..plain },
         Bounds { early: 2, cancels: 2, ticks: 1, ..plain },
         Bounds { early: 1, cap: 2, cancels: 1, ticks: 1, unload: true, ..plain },
+        Bounds { early: 2, forces: 1, ..plain },
+        Bounds { early: 1, late: 1, cap: 2, cancels: 1, forces: 1, ..plain },
+        Bounds { early: 1, cancels: 1, forces: 1, ticks: 1, unload: true, ..plain },
     ];
     if std::env::var_os("CJM_EXPLORE_ALL").is_some() {
         all.push(Bounds { early: 4, cap: 2, cancels: 1, ticks: 1, ..plain });

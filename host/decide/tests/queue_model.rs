@@ -21,6 +21,7 @@ enum Op {
     Remove { instance: usize, stale: bool },
     Submit { instance: Option<usize>, capability: usize, priority: i32 },
     Cancel { job: usize, reach: CancelReach },
+    Force { job: usize },
     End { pick: usize, outcome: AttemptOutcome },
     EndLate { job: usize, attempt: u32 },
     EndImpossible { job: usize },
@@ -45,6 +46,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => (prop::option::weighted(0.3, 0..INSTANCES), 0..CAPABILITIES, -2..3)
             .prop_map(|(instance, capability, priority)| Op::Submit { instance, capability, priority }),
         5 => (any::<usize>(), reach).prop_map(|(job, reach)| Op::Cancel { job, reach }),
+        2 => any::<usize>().prop_map(|job| Op::Force { job }),
         4 => (any::<usize>(), outcome).prop_map(|(pick, outcome)| Op::End { pick, outcome }),
         1 => (any::<usize>(), 0..2_u32).prop_map(|(job, attempt)| Op::EndLate { job, attempt }),
         1 => any::<usize>().prop_map(|job| Op::EndImpossible { job }),
@@ -389,6 +391,7 @@ impl Pair {
                 }
             }
             Op::Cancel { job, .. }
+            | Op::Force { job }
             | Op::EndLate { job, .. }
             | Op::EndImpossible { job }
             | Op::SubmitAgain { job } => {
@@ -407,6 +410,14 @@ impl Pair {
                 let mut expected = Vec::new();
                 self.model.cancel(job, reach, &mut expected);
                 self.event(QueueEvent::CancelRequested { job: job_id(job), reach }, expected);
+            }
+            Op::Force { .. } => {
+                let mut expected = Vec::new();
+                self.model.cancel(job, CancelReach::Any, &mut expected);
+                if let Stage::Running { cancel_due, .. } = &mut self.model.jobs[job].stage {
+                    *cancel_due = Some(self.model.now);
+                }
+                self.event(QueueEvent::ForceRequested { job: job_id(job) }, expected);
             }
             // Of an ended job every attempt is late; of one that runs, what another incarnation says of it; of another
             // one, attempt 0.

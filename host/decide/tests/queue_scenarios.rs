@@ -45,6 +45,7 @@ fn event(words: &[&str]) -> QueueEvent {
             },
         },
         ["cancel", id] => QueueEvent::CancelRequested { job: job(id), reach: CancelReach::Any },
+        ["force", id] => QueueEvent::ForceRequested { job: job(id) },
         ["time-over", id] => QueueEvent::DeadlinePassed { job: job(id) },
         ["cancel-pending", id] => {
             QueueEvent::CancelRequested { job: job(id), reach: CancelReach::PendingOnly }
@@ -250,6 +251,24 @@ fn a_cancel_without_answer_recycles_the_instance() {
         ("@3020 add a/s2 asr 2", &["phase j1 reloading>completed", "start j3#1 a/s2"]),
         ("remove a/s1", &[]),
         ("end j3#1@s2 ok", &["ended j3 running>completed"]),
+    ]);
+}
+
+#[test]
+fn whoever_will_not_wait_waives_the_grace() {
+    let kill = "recycle a/s for j1";
+    check(&[
+        ("add a/s asr 1", &[]),
+        ("submit j1 asr 0", &["start j1#1 a/s"]),
+        ("submit j2 asr 0", &["block j2 >instance_busy"]),
+        ("@10 cancel j1", &["phase j1 none>cooperative", "send-cancel j1#1 a/s", "wake 3010"]),
+        ("@20 force j1", &["phase j1 cooperative>force", kill, "block j2 instance_busy>instance_reloading"]),
+        // Once is enough, and what waits has nothing to be killed.
+        ("@21 force j1", &[]),
+        ("@22 force j2", &["ended j2 pending>cancelled"]),
+        ("@30 end j1#1 fail", &["phase j1 force>reloading", "ended j1 running>cancelled"]),
+        ("@31 force j1", &[]),
+        ("@3010 tick", &[]),
     ]);
 }
 

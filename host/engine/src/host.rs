@@ -306,6 +306,12 @@ impl Host {
             .tell_queue(QueueEvent::CancelRequested { job: job.clone(), reach: CancelReach::Any });
     }
 
+    /// As [`Self::cancel`], without waiting for the tool to obey: a worker that runs the job is killed with it. Of one that
+    /// was cancelled before, what is left of its grace is waived.
+    pub fn cancel_at_once(&self, job: &JobId) {
+        self.jobs().tell_queue(QueueEvent::ForceRequested { job: job.clone() });
+    }
+
     /// Stops a job as its own deadline would: it ends `failed`, and this says why.
     pub(crate) fn stop_for(&self, job: &JobId, failure: Failure) {
         if let Some(active) = self.jobs().get(job) {

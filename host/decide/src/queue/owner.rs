@@ -72,6 +72,10 @@ impl Queue {
             QueueEvent::CancelRequested { job, reach } => {
                 self.request_stop(&job, reach, StopReason::Cancel, now_ms, &mut effects)?;
             }
+            QueueEvent::ForceRequested { job } => {
+                self.request_stop(&job, CancelReach::Any, StopReason::Cancel, now_ms, &mut effects)?;
+                self.force(&job, now_ms, &mut effects)?;
+            }
             QueueEvent::DeadlinePassed { job } => {
                 self.request_stop(&job, CancelReach::Any, StopReason::Deadline, now_ms, &mut effects)?;
             }
@@ -403,15 +407,18 @@ impl Queue {
             && *grace_ends_ms <= now_ms
             && let Some((_, id)) = self.graces.pop_first()
         {
-            let alive = self
-                .jobs
-                .get(&id)
-                .and_then(|job| job.life.run())
-                .is_some_and(|run| self.pool.current(&run.instance, &run.session).is_some());
-            if alive {
-                let moved = self.step(&id, LifeEvent::GraceOver, now_ms, effects);
-                debug_assert!(moved.is_ok(), "only a job that is being stopped has a grace");
+            let moved = self.force(&id, now_ms, effects);
+            debug_assert!(moved.is_ok(), "only a job that is being stopped has a grace");
+        }
+    }
+
+    /// Turns to force what is being stopped, if its incarnation lives.
+    fn force(&mut self, id: &JobId, now_ms: u64, effects: &mut Vec<QueueEffect>) -> Result<(), QueueError> {
+        match self.jobs.get(id).map(|job| &job.life) {
+            Some(Life::Stopping { run, .. }) if self.pool.current(&run.instance, &run.session).is_some() => {
+                self.step(id, LifeEvent::GraceOver, now_ms, effects)
             }
+            _ => Ok(()),
         }
     }
 

@@ -116,6 +116,12 @@ pub enum QueueEvent {
         /// Whether a running attempt is meant too.
         reach: CancelReach,
     },
+    /// Somebody wants a job ended now: it is cancelled, and its worker is killed without a grace, or without what is left of
+    /// it. Of an unknown or ended job, or a second time: ignored.
+    ForceRequested {
+        /// The job.
+        job: JobId,
+    },
     /// The time of what a job is part of is over: it is stopped as if it were its own. Of an unknown or ended job, or a second
     /// time: ignored.
     DeadlinePassed {

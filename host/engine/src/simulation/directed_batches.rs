@@ -99,6 +99,27 @@ async fn the_time_of_a_run_is_looked_at_while_its_elements_end() {
     host.shutdown().await;
 }
 
+/// The job of a node that waited for its turn ends `failed`, with the run's deadline; of the node nothing has failed.
+#[tokio::test(start_paused = true)]
+async fn what_had_not_begun_when_the_time_of_its_run_was_over_is_told_as_that() {
+    let Set { host, seen, .. } = stage_of(QueueLimits { lanes: 1, ..QueueLimits::default() }, 3, 0);
+    let node = json!({"capability": "tool", "args": {"do": "hang", "job": true}});
+    let document = json!({"name": "t", "failure": "best_effort", "nodes": {"one": node, "two": node}});
+    let given = Some(Duration::from_millis(500));
+    let id = host.submit_composition_within(composition(document), Arguments::new(), given).await;
+    let id = id.expect("accepted");
+    let told = tokio::time::timeout(PATIENCE, host.wait_composition_end(&id)).await.expect("it ends");
+    let told = told.expect("told");
+    assert_eq!(seen.lock().expect("not poisoned").entered, 1);
+    let code = told.failure.as_ref().map(|failure| failure.report.code.as_str());
+    assert_eq!((told.outcome, code), (RunOutcome::Failed, Some("composition.deadline")));
+    let (begun, waited): (Vec<_>, Vec<_>) = told.nodes.iter().partition(|node| node.started_at.is_some());
+    assert_eq!((begun.len(), begun[0].status, begun[0].failure.is_some()), (1, NodeState::Failed, true));
+    let said = (waited[0].status, waited[0].reason.as_deref(), waited[0].failure.is_none());
+    assert_eq!(said, (NodeState::Cancelled, Some("it was not begun"), true));
+    host.shutdown().await;
+}
+
 /// What is said of a run does not depend on how many ended after it.
 #[tokio::test(start_paused = true)]
 async fn the_oldest_runs_that_have_ended_are_told_from_the_store_as_they_were() {

@@ -246,10 +246,16 @@ impl Stage {
             // Some cancels come while the request is on its way.
             let within_ms = *seed.pick(&[400, 400, 8]);
             let (stage, id, after) = (Arc::clone(&self), id.clone(), seed.millis(within_ms));
+            // Some callers will not wait for a tool to obey.
+            let patience = seed.percent(20).then(|| seed.millis(100));
             tokio::spawn(async move {
                 tokio::time::sleep(after).await;
                 stage.host.cancel(&id);
-                stage.callers().cancelled.push((id, Instant::now()));
+                stage.callers().cancelled.push((id.clone(), Instant::now()));
+                if let Some(patience) = patience {
+                    tokio::time::sleep(patience).await;
+                    stage.host.cancel_at_once(&id);
+                }
             });
         }
         if let Ok(outcome) = self.host.wait(&id).await {
