@@ -1,5 +1,6 @@
 //! `cjm-ctl status`: who uses a data directory, and what runs there; and that what it says to stop a host does.
 
+use cjm_platform::Signal;
 use cjm_platform::lock::FileLock;
 use cjm_tests::journal;
 use cjm_tests::repo;
@@ -156,4 +157,25 @@ fn whoever_is_refused_is_told_how_to_look_and_how_to_stop_it() {
     let _ = first.wait(COMMAND_MAX).expect(143);
     world.assert_nothing_left();
     journal::assert_every_job_ended_once(&world.journal());
+}
+
+/// A host that stands still ends by no wait, and no signal but that to go on reaches it.
+#[test]
+fn a_stopped_host_is_told_as_that_with_steps_that_end_it() {
+    let world = World::new();
+    let first = busy(&world);
+    let pid = first.pid();
+    first.signal(Signal::STOP);
+    eventually("the host to stand still", BEGIN_MAX, || {
+        (world.json(&["status", "--json"])["stopped"] == true).then_some(())
+    });
+    let (go_on, end) = (format!("`kill -CONT {pid}`"), format!("`kill {pid}`"));
+    for told in [world.run(&["status"]).expect(exit::OK), world.run(&["call", "sleeper"]).expect(15)] {
+        let (go_on, end) = (told.stderr.find(&go_on), told.stderr.find(&end));
+        assert!(go_on.is_some() && go_on < end, "{}", told.describe());
+    }
+    first.signal(Signal::CONT);
+    first.signal(Signal::TERM);
+    let _ = first.wait(COMMAND_MAX).expect(143);
+    world.assert_nothing_left();
 }

@@ -8,6 +8,7 @@ use cjm_wire::event::{EventType, JournalRow};
 use cjm_wire::ids::{self, is_uuid_v7};
 use cjm_wire::python_json::{Style, to_string};
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// Most characters of a payload on its line.
 const PAYLOAD_CHARS_MAX: usize = 160;
@@ -20,16 +21,17 @@ pub(crate) const WORKER_ENDED_TYPE: &str = "worker_ended";
 /// Payload key whose value is too long for a line.
 const SNAPSHOT_KEY: &str = "job_snapshot";
 
-/// `2026-11-20 20:27:07 INFO     [11111111|99999999] lab.x: hello`, and an exception's text indented below.
+/// `2026-11-20 20:27:07 INFO     [11111111|99999999] lab.x: hello`, and further lines of the message and an exception's text
+/// indented below: at the edge they would pass for records of their own.
 pub(crate) fn record(record: &DiagnosticRecord) -> String {
     let mut line = format!(
         "{} {:8} [{}|{}] {}: {}",
         record.ts.for_people(),
-        record.level,
+        one_line(&record.level),
         short(record.worker_session_id.as_deref()),
         short(record.job_id.as_deref()),
-        record.logger_name,
-        record.message
+        one_line(&record.logger_name),
+        indented(&record.message)
     );
     for extra in record.exc_text.iter().flat_map(|text| text.lines()) {
         line.push_str("\n    ");
@@ -38,12 +40,17 @@ pub(crate) fn record(record: &DiagnosticRecord) -> String {
     line
 }
 
+/// The text with every line but its first one indented.
+fn indented(text: &str) -> Cow<'_, str> {
+    if text.contains('\n') { Cow::Owned(text.replace('\n', "\n    ")) } else { Cow::Borrowed(text) }
+}
+
 /// `2026-11-20 20:27:09 [11111111] raw line`; where the tool of that session is known, `[… tool stdout]`.
 pub(crate) fn chunk(chunk: &StreamChunk, tool: Option<&str>) -> String {
     let session = short(chunk.worker_session_id.as_deref());
     let source =
         tool.map(|tool| format!(" {} {}", one_line(tool), one_line(&chunk.stream))).unwrap_or_default();
-    format!("{} [{session}{source}] {}", chunk.ts.for_people(), chunk.content)
+    format!("{} [{session}{source}] {}", chunk.ts.for_people(), indented(&chunk.content))
 }
 
 /// `2026-11-20 20:27:05 run_started            [job=- run=R] - {}`; a row that tells of an end has the reason before its
@@ -64,7 +71,7 @@ pub(crate) fn journal(row: &JournalRow, whole: bool) -> String {
     let mut line = format!(
         "{} {:22} [job={} run={}{}] {}{} ",
         row.ts.for_people(),
-        told.label.unwrap_or(&row.event_type),
+        one_line(told.label.unwrap_or(&row.event_type)),
         short(row.job_id.as_deref()),
         // The ancestor shows a run as it is; of our own the end is enough, and is taken as a filter.
         run.map_or("-", |run| if is_uuid_v7(run) { ids::short(run) } else { run }),
@@ -393,6 +400,14 @@ mod tests {
             record(&said),
             "2026-11-20 20:27:08 WARNING  [11111111|-] lab: bad\n    Traceback\n      E"
         );
+        said.logger_name = "lab\nforged".into();
+        said.message = "first\n2026-11-20 20:27:08 ERROR    [-|-] bank: forged".into();
+        said.exc_text = None;
+        assert_eq!(
+            record(&said),
+            "2026-11-20 20:27:08 WARNING  [11111111|-] lab\\nforged: first\n    \
+            2026-11-20 20:27:08 ERROR    [-|-] bank: forged"
+        );
         said.exc_text = Some(String::new());
         said.logger_name = String::new();
         said.message = String::new();
@@ -404,5 +419,7 @@ mod tests {
             content: "raw line".into(),
         };
         assert_eq!(chunk(&line, None), "2026-11-20 20:27:09 [-] raw line");
+        let two = StreamChunk { content: "raw\nline".into(), ..line };
+        assert_eq!(chunk(&two, None), "2026-11-20 20:27:09 [-] raw\n    line");
     }
 }

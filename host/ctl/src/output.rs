@@ -8,7 +8,7 @@ use crate::visible::{one_line, visible, visible_json};
 use cjm_platform::stdio::{WriteTo, is_one_file};
 use cjm_wire::describe::{Described, ErrorReport, exit};
 use serde::Serialize;
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -353,18 +353,22 @@ pub(crate) fn quoted(text: &str) -> String {
 }
 
 fn closed(failed: &Failed) -> Fault {
-    if failed.kind == std::io::ErrorKind::BrokenPipe {
+    if failed.kind == ErrorKind::BrokenPipe {
         Fault::OutputClosed
     } else {
-        Fault::new("ctl.output", "cannot write to stdout", "see that its disk has space")
-            .caused_by(&failed.cause)
+        let next = match failed.kind {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                "see that its disk has space"
+            }
+            _ => "see where standard output leads to: it may be closed",
+        };
+        Fault::new("ctl.output", "cannot write to stdout", next).caused_by(&failed.cause)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::ErrorKind;
 
     #[test]
     fn what_was_told_nowhere_else_ends_as_the_write_that_failed() {

@@ -9,6 +9,7 @@ use crate::visible::one_line;
 use cjm_environments::running_host;
 use cjm_platform::lock::{holding_process, since_of};
 use cjm_platform::process::Pid;
+use cjm_platform::tree::is_stopped;
 use cjm_store::{JobFilter, JobRecord, JournalReader, StoreError, WorkerRecord};
 use cjm_wire::describe::{ErrorReport, exit};
 use cjm_wire::event::JobStatus;
@@ -46,9 +47,11 @@ pub(crate) fn run(global: &Global, output: &Output) -> CommandResult {
     let now = Now::read(&data_dir);
     let (pid, since) = (holding_process(&data_dir.join("host.lock"), &holder), since_of(&holder));
     let command = pid.and_then(command_of);
+    // It ends by no wait, and hears no signal before it goes on.
+    let stands_still = pid.is_some_and(is_stopped);
     let pid = pid.map(Pid::as_raw);
     if output.json {
-        let mut document = json!({"data_dir": path_text(&data_dir), "holder": holder, "pid": pid, "since": since, "command": command});
+        let mut document = json!({"data_dir": path_text(&data_dir), "holder": holder, "pid": pid, "since": since, "command": command, "stopped": stands_still});
         let code = match &now {
             Ok(now) => {
                 now.add_to(&mut document);
@@ -69,7 +72,12 @@ pub(crate) fn run(global: &Global, output: &Output) -> CommandResult {
     for line in now.as_ref().map(Now::lines).unwrap_or_default() {
         output.line(&line)?;
     }
-    if let Some(pid) = pid {
+    if let Some(pid) = pid.filter(|_| stands_still) {
+        output.line("that host is stopped: it does nothing until it goes on")?;
+        output.note(&format!(
+            "next: `kill -CONT {pid}` lets it go on, and `kill {pid}` then ends it and what it runs"
+        ));
+    } else if let Some(pid) = pid {
         output.note(&format!(
             "next: `kill {pid}` stops it and what it runs; `cjm-ctl logs --journal --follow` shows what happens"
         ));

@@ -15,12 +15,14 @@ pub(crate) fn make(directory: &Path) -> std::io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
-/// Makes the folder of what tools keep, or closes it to others. One that belongs to somebody else stays as it is.
+/// Makes the folder of what tools keep, or closes it to others. One that belongs to somebody else stays as it is, and so does
+/// one that a link leads to: it is not the data directory's own.
 pub(crate) fn keep_private(data_dir: &Path) -> std::io::Result<()> {
     let folder = data_dir.join("data");
     make(&folder)?;
-    let meta = std::fs::metadata(&folder)?;
-    if meta.uid() == cjm_platform::runtime_dir::effective_uid() && meta.mode() & OTHERS != 0 {
+    let meta = std::fs::symlink_metadata(&folder)?;
+    if meta.is_dir() && meta.uid() == cjm_platform::runtime_dir::effective_uid() && meta.mode() & OTHERS != 0
+    {
         std::fs::set_permissions(&folder, Permissions::from_mode(meta.mode() & !OTHERS & 0o7777))?;
     }
     Ok(())
@@ -84,6 +86,14 @@ mod tests {
         std::fs::set_permissions(&fresh, Permissions::from_mode(0o755)).expect("chmod");
         make(&fresh).and_then(|()| keep_private(&fresh)).expect("kept");
         assert_eq!((mode(&fresh), mode(&fresh.join("data"))), (0o755, 0o700));
+        // What a link leads to is not ours to close.
+        let elsewhere = folder.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).expect("mkdir");
+        std::fs::set_permissions(&elsewhere, Permissions::from_mode(0o755)).expect("chmod");
+        std::fs::remove_dir(fresh.join("data")).expect("removed");
+        std::os::unix::fs::symlink(&elsewhere, fresh.join("data")).expect("linked");
+        keep_private(&fresh).expect("left as it is");
+        assert_eq!(mode(&elsewhere), 0o755);
     }
 
     #[test]

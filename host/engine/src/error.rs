@@ -4,6 +4,7 @@ use cjm_catalog::{NotAllowed, suggestions};
 use cjm_decide::queue::QueueError;
 use cjm_platform::lock::{LockError, holding_process};
 use cjm_platform::runtime_dir::RuntimeDirError;
+use cjm_platform::tree::is_stopped;
 use cjm_store::StoreError;
 use cjm_store::room::is_about_room;
 use cjm_wire::composition::CompositionError;
@@ -202,10 +203,16 @@ impl Described for HostError {
     }
 }
 
-/// How whoever finds another host stops it, where that host says who it is.
-fn or_stop(directory: &Path, holder: &str) -> String {
-    holding_process(&directory.join("host.lock"), holder)
-        .map_or_else(String::new, |pid| format!(", or stop it with `kill {pid}`"))
+/// What whoever finds another host waits for, and how it is stopped, where that host says who it is. One that stands still
+/// ends by no wait, and hears no signal before it goes on.
+fn its_end(directory: &Path, holder: &str) -> String {
+    match holding_process(&directory.join("host.lock"), holder) {
+        Some(pid) if is_stopped(pid) => {
+            format!("that host is stopped: `kill -CONT {pid}` lets it go on, and `kill {pid}` then ends it")
+        }
+        Some(pid) => format!("wait for it to end, or stop it with `kill {pid}`"),
+        None => "wait for it to end".to_owned(),
+    }
 }
 
 impl HostError {
@@ -216,8 +223,8 @@ impl HostError {
                 "host.directory_in_use",
                 exit::DIRECTORY_IN_USE,
                 format!(
-                    "wait for it to end{}, or use another directory with --data-dir; `cjm-ctl status` shows what it does",
-                    or_stop(path, holder)
+                    "{}; or use another directory with --data-dir; `cjm-ctl status` shows what it does",
+                    its_end(path, holder)
                 ),
             ),
             Self::TreeStillEnding { stopped_keeper, .. } => Facts::new(

@@ -120,6 +120,12 @@ pub enum SecretsError {
         #[source]
         source: std::io::Error,
     },
+    /// The folder is a link to one that others may enter; a link must not lead to another mode of what it leads to.
+    #[error("{} is a link to a folder that others may enter", path.display())]
+    LinkedOpen {
+        /// The link.
+        path: PathBuf,
+    },
     /// Another process writes, and does not end.
     #[error("another process has been writing {} for {} s", path.display(), LOCK_WAIT_MAX.as_secs())]
     Busy {
@@ -139,6 +145,7 @@ impl Described for SecretsError {
         match self {
             Self::Damaged { .. } => "secrets.damaged",
             Self::File { .. } => "secrets.file",
+            Self::LinkedOpen { .. } => "secrets.linked_open",
             Self::Busy { .. } => "secrets.busy",
             Self::Unusable { .. } => "secrets.unusable",
         }
@@ -152,6 +159,10 @@ impl Described for SecretsError {
                 shell_word(&format!("{}.damaged", path.display()))
             ),
             Self::File { .. } => "see that the data directory is yours and its disk has space".to_owned(),
+            Self::LinkedOpen { path } => format!(
+                "close it yourself (`chmod 700 {}/`), or remove the link, and set the secret again",
+                shell_word(&path.to_string_lossy())
+            ),
             Self::Busy { .. } => "end that process, or wait for it, then try again".to_owned(),
             Self::Unusable { .. } => "give another name or value".to_owned(),
         }
@@ -224,13 +235,24 @@ impl FileSecrets {
         }
     }
 
+    /// Makes the folder, or closes it to others. What a link leads to is not ours to change.
+    fn make_folder(&self) -> Result<(), SecretsError> {
+        let failed = || self.failed("make the folder of");
+        DirBuilder::new().recursive(true).mode(DIR_MODE).create(&self.folder).map_err(failed())?;
+        let found = std::fs::symlink_metadata(&self.folder).map_err(failed())?;
+        if !found.is_symlink() {
+            let mode = Permissions::from_mode(DIR_MODE);
+            return std::fs::set_permissions(&self.folder, mode).map_err(failed());
+        }
+        let target = std::fs::metadata(&self.folder).map_err(failed())?;
+        if target.permissions().mode() & !DIR_MODE & 0o777 != 0 {
+            return Err(SecretsError::LinkedOpen { path: self.folder.clone() });
+        }
+        Ok(())
+    }
+
     fn lock(&self) -> Result<File, SecretsError> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(DIR_MODE)
-            .create(&self.folder)
-            .and_then(|()| std::fs::set_permissions(&self.folder, Permissions::from_mode(DIR_MODE)))
-            .map_err(self.failed("make the folder of"))?;
+        self.make_folder()?;
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)

@@ -149,3 +149,21 @@ fn writers_side_by_side_lose_nothing() {
     });
     assert_eq!(FileSecrets::of(folder.path()).names(None, "lab").expect("names").len(), 40);
 }
+
+#[test]
+fn what_a_linked_folder_leads_to_keeps_its_mode() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let elsewhere = dir.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).expect("mkdir");
+    std::fs::set_permissions(&elsewhere, Permissions::from_mode(0o755)).expect("chmod");
+    let secrets = FileSecrets::of(&dir.path().join("data"));
+    std::fs::create_dir(dir.path().join("data")).expect("mkdir");
+    std::os::unix::fs::symlink(&elsewhere, &secrets.folder).expect("linked");
+    let refused = secrets.set(None, "tool", "KEY", "value").expect_err("others may enter it");
+    assert!(matches!(refused, SecretsError::LinkedOpen { .. }), "{refused}");
+    assert_eq!((mode(&elsewhere), std::fs::read_dir(&elsewhere).expect("there").count()), (0o755, 0));
+    // Closed by its user, it is as good as a folder.
+    std::fs::set_permissions(&elsewhere, Permissions::from_mode(0o700)).expect("chmod");
+    secrets.set(None, "tool", "KEY", "value").expect("kept");
+    assert_eq!(secrets.get(None, "tool", "KEY").expect("read").as_deref(), Some("value"));
+}

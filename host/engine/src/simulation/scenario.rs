@@ -243,25 +243,25 @@ impl Stage {
         let Ok(id) = submitted else { return self.waits_no_more(caller) };
         self.callers().accepted.push(id.clone());
         if cancels {
-            // Some cancels come while the request is on its way.
+            // Some cancels come while the request is on its way, and some callers will not wait for a tool to obey.
             let within_ms = *seed.pick(&[400, 400, 8]);
-            let (stage, id, after) = (Arc::clone(&self), id.clone(), seed.millis(within_ms));
-            // Some callers will not wait for a tool to obey.
-            let patience = seed.percent(20).then(|| seed.millis(100));
-            tokio::spawn(async move {
-                tokio::time::sleep(after).await;
-                stage.host.cancel(&id);
-                stage.callers().cancelled.push((id.clone(), Instant::now()));
-                if let Some(patience) = patience {
-                    tokio::time::sleep(patience).await;
-                    stage.host.cancel_at_once(&id);
-                }
-            });
+            let (after, patience) = (seed.millis(within_ms), seed.percent(20).then(|| seed.millis(100)));
+            tokio::spawn(Arc::clone(&self).cancel(id.clone(), after, patience));
         }
         if let Ok(outcome) = self.host.wait(&id).await {
             self.callers().told.push(outcome);
         }
         self.waits_no_more(caller);
+    }
+
+    async fn cancel(self: Arc<Self>, id: JobId, after: Duration, patience: Option<Duration>) {
+        tokio::time::sleep(after).await;
+        self.host.cancel(&id);
+        self.callers().cancelled.push((id.clone(), Instant::now()));
+        if let Some(patience) = patience {
+            tokio::time::sleep(patience).await;
+            self.host.cancel_at_once(&id);
+        }
     }
 
     pub(super) fn waits(&self, caller: u64, what: String) {
