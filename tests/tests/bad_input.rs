@@ -3,7 +3,7 @@
 
 use cjm_platform::process::Signal;
 use cjm_tests::world::{COMMAND_MAX, Outcome, World, eventually, manifest};
-use cjm_tests::{journal, python};
+use cjm_tests::{journal, python, repo};
 use cjm_wire::describe::exit;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -363,4 +363,24 @@ fn a_second_host_is_refused_with_the_first_ones_name_and_readers_are_not() {
     );
     world.assert_nothing_left();
     journal::assert_every_job_ended_once(&world.journal());
+}
+
+/// What a command would find at another place, nobody put there for it.
+#[test]
+fn in_a_directory_that_is_gone_nothing_is_looked_for_elsewhere() {
+    let world = World::new();
+    for command in ["install-all", "allow .", "allow", "validate .", "list", "call tool"] {
+        let gone = world.file("gone");
+        std::fs::create_dir(&gone).expect("made");
+        let mut shell = Command::new("sh");
+        let script = format!(
+            "cd {0} && rmdir {0} && exec {1} {command}",
+            gone.display(),
+            repo::binary("cjm-ctl").display()
+        );
+        shell.args(["-c", &script]);
+        let told = world.start_command(shell).wait(COMMAND_MAX).expect(1);
+        let words = ["the present directory cannot be used", "change into another one"];
+        assert!(words.iter().all(|words| told.stderr.contains(words)), "{command}: {}", told.describe());
+    }
 }

@@ -96,6 +96,13 @@ pub enum SettingsError {
         #[source]
         source: FileError,
     },
+    /// The directory that relative paths are of, and where a settings file is looked for, is gone.
+    #[error("the present directory cannot be used")]
+    NoDirectory {
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// It is no `cjm.yaml`.
     #[error("the settings file {} is not right: {source}", path.display())]
     File {
@@ -148,6 +155,7 @@ impl Described for SettingsError {
             Self::LinkInside { .. } => "settings.link_inside",
             Self::NotText { .. } => "settings.path_not_text",
             Self::Home { source, .. } => source.code(),
+            Self::NoDirectory { .. } => "settings.no_directory",
             Self::CondaType { .. } => "settings.conda_type",
         }
     }
@@ -167,6 +175,7 @@ impl Described for SettingsError {
                 "name another one with --data-dir, or give its folder a name in UTF-8".to_owned()
             }
             Self::Home { source, .. } => source.next_step(),
+            Self::NoDirectory { .. } => "change into another one".to_owned(),
             Self::CondaType { place, .. } => format!("set {place} to micromamba, miniforge or conda"),
         }
     }
@@ -178,7 +187,8 @@ impl Settings {
     /// # Errors
     /// When a settings file is named or found and cannot be used, or a value is none.
     pub fn resolve(cli: &CliOverrides) -> Result<Self, SettingsError> {
-        let cwd = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+        // Another one in its place would be searched for settings and manifests that nobody put here.
+        let cwd = std::env::current_dir().map_err(|source| SettingsError::NoDirectory { source })?;
         Self::resolve_from(cli, &|name| std::env::var_os(name), &cwd)
     }
 

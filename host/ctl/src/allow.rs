@@ -1,6 +1,7 @@
 //! `allow`: the user's word that manifests may run which lie in a folder that came from elsewhere. It shows what each of
 //! them would run, keeps the word outside that folder, and takes it back.
 
+use crate::call::current_dir;
 use crate::cli::{AllowArgs, Global, shell_word};
 use crate::fault::{CommandResult, Fault};
 use crate::journaled;
@@ -25,6 +26,9 @@ pub(crate) fn run(global: &Global, args: &AllowArgs, output: &Output) -> Command
     let register = Register::of_user()?;
     if args.list {
         return list(&register, output);
+    }
+    if args.place.as_ref().is_none_or(|place| place.is_relative()) {
+        current_dir()?;
     }
     let place = place(args)?;
     if args.revoke {

@@ -31,7 +31,7 @@ pub enum EnvironmentError {
         source: CapabilitiesFileError,
     },
     /// Another installation works on this directory.
-    #[error("another installation is at work on {} ({holder})", path.display())]
+    #[error("another command is changing what is installed in {} ({holder})", path.display())]
     InUse {
         /// The data directory.
         path: PathBuf,

@@ -13,6 +13,7 @@ mod settings;
 mod source;
 
 use crate::assign::text_of_file;
+use crate::call::current_dir;
 use crate::cli::{Format, Global, ValidateArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::output::{Output, path_text};
@@ -30,6 +31,9 @@ const KEYS_TOLD_MAX: usize = 8;
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &ValidateArgs, output: &Output) -> CommandResult {
     let path = &args.path;
+    if path.is_relative() {
+        current_dir()?;
+    }
     let (format, text) = read(path, args.format)?;
     let catalog = || -> Result<Catalog, Fault> { Ok(Catalog::discover(&global.settings()?.manifest_dirs())) };
     let mut kind = kind(format);
