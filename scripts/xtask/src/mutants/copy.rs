@@ -4,7 +4,7 @@
 
 use super::entries::Mutation;
 use super::python;
-use super::run::{Run, limited};
+use super::run::{Run, limited, to_its_end};
 use crate::steps::{cargo, root, target_folder};
 use anyhow::{Context as _, Result, bail, ensure};
 use std::collections::BTreeSet;
@@ -109,8 +109,8 @@ impl Copy {
         }
         let mut test = limited(cargo().get_program());
         self.test_of(mutation, &mut test).env("CJM_SIM_SCENARIOS", SIMULATED_SCENARIOS.to_string());
-        let ran = test.output().context("timeout (of coreutils) did not start")?;
-        Ok(Run::of(ran.status, tests_passed(&String::from_utf8_lossy(&ran.stdout))))
+        let ran = to_its_end(&mut test)?;
+        Ok(Run::of(ran.status, tests_passed(&ran.stdout)))
     }
 
     fn in_copy<'a>(&self, command: &'a mut Command) -> &'a mut Command {

@@ -4,7 +4,7 @@
 //! taken away; a file that does not compile is told as that, for any test fails by it.
 
 use super::entries::Mutation;
-use super::run::{Run, limited};
+use super::run::{Run, limited, to_its_end};
 use anyhow::{Context as _, Result};
 use std::fs;
 use std::io::ErrorKind;
@@ -33,8 +33,8 @@ pub(super) fn run(tree: &Path, mutation: &Mutation) -> Result<Run> {
     let folder = tree.join(&mutation.package);
     let mut test = limited(&interpreter);
     test.args(["-B", "-m", "unittest", &mutation.test]).current_dir(folder.join("tests"));
-    let ran = test.env("PYTHONPATH", &folder).output().context("timeout (of coreutils) did not start")?;
-    Ok(Run::of(ran.status, tests_passed(&String::from_utf8_lossy(&ran.stderr))))
+    let ran = to_its_end(test.env("PYTHONPATH", &folder))?;
+    Ok(Run::of(ran.status, tests_passed(&ran.stderr)))
 }
 
 /// How many tests passed, as unittest says where none failed; one that was skipped has not.
