@@ -1,9 +1,8 @@
 //! `allow`: the user's word that manifests may run which lie in a folder that came from elsewhere. It shows what each of
 //! them would run, keeps the word outside that folder, and takes it back.
 
-use crate::call::current_dir;
 use crate::cli::{AllowArgs, Global, shell_word};
-use crate::fault::{CommandResult, Fault};
+use crate::fault::{CommandResult, Fault, current_dir};
 use crate::journaled;
 use crate::output::{Output, path_text};
 use crate::visible::one_line;

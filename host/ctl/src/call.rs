@@ -5,7 +5,7 @@ use crate::allow::tell_choice;
 use crate::assign::{ARGUMENTS_BYTES_MAX, Declared, absolute_text, arguments, json_object, text_of_file};
 use crate::cli::{CallArgs, Global};
 use crate::declared::{action_of, declared};
-use crate::fault::{CommandResult, Fault};
+use crate::fault::{CommandResult, Fault, current_dir};
 use crate::interrupt::{Interrupts, interrupted};
 use crate::out_folder;
 use crate::output::Output;
@@ -118,17 +118,6 @@ pub(crate) async fn start_host(
         )
         .with_exit(exit::TIMED_OUT)),
     }
-}
-
-/// The present directory.
-///
-/// # Errors
-/// When it is gone.
-pub(crate) fn current_dir() -> Result<std::path::PathBuf, Fault> {
-    std::env::current_dir().map_err(|error| {
-        Fault::new("ctl.directory", "the present directory cannot be used", "change into another one")
-            .caused_by(&error)
-    })
 }
 
 /// When to give up, if ever.

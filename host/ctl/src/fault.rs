@@ -115,6 +115,17 @@ fn indent(text: &str) -> String {
     visible(text.trim_end()).replace('\n', "\n    ")
 }
 
+/// The present directory.
+///
+/// # Errors
+/// When it is gone.
+pub(crate) fn current_dir() -> Result<std::path::PathBuf, Fault> {
+    std::env::current_dir().map_err(|error| {
+        Fault::new("ctl.directory", "the present directory cannot be used", "change into another one")
+            .caused_by(&error)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

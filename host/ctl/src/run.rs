@@ -3,9 +3,9 @@
 
 use crate::allow::tell_choice;
 use crate::assign::{ARGUMENTS_BYTES_MAX, arguments, text_of_file};
-use crate::call::{current_dir, deadline, host_options, passed, read_in_time, start_host, with_story_of_run};
+use crate::call::{deadline, host_options, passed, read_in_time, start_host, with_story_of_run};
 use crate::cli::{Global, RunArgs};
-use crate::fault::{CommandResult, Fault};
+use crate::fault::{CommandResult, Fault, current_dir};
 use crate::interrupt::{Interrupts, interrupted};
 use crate::output::Output;
 use crate::progress::{Board, Row};

@@ -13,9 +13,8 @@ mod settings;
 mod source;
 
 use crate::assign::text_of_file;
-use crate::call::current_dir;
 use crate::cli::{Format, Global, ValidateArgs};
-use crate::fault::{CommandResult, Fault};
+use crate::fault::{CommandResult, Fault, current_dir};
 use crate::output::{Output, path_text};
 use crate::validate::finding::Finding;
 use crate::validate::format::{FILE_BYTES_MAX, detect};
