@@ -22,8 +22,16 @@ impl SmallDisk {
     /// # Errors
     /// Why there is none.
     pub fn under(world: &World) -> Result<Self, String> {
+        Self::of(world, &format!("size={DISK_BYTES}"))
+    }
+
+    /// The same with options of tmpfs, such as a size.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn of(world: &World, options: &str) -> Result<Self, String> {
         let place = world.data_dir();
-        let options = format!("size={DISK_BYTES},mode=700");
+        let options = format!("{options},mode=700");
         let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&place).output();
         match mount {
             Ok(done) if done.status.success() => {

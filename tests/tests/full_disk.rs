@@ -272,3 +272,84 @@ fn a_disk_that_fills_while_a_run_is_at_work_ends_it() {
         assert_well_again(&disk, &world, &what);
     }
 }
+
+/// Bytes that are free where the world's data lie.
+fn free_bytes(world: &World) -> u64 {
+    let found = rustix::fs::statvfs(world.data_dir()).expect("a disk says so");
+    found.f_bavail * found.f_frsize
+}
+
+fn running_compositions(world: &World) -> i64 {
+    let database = Connection::open(world.journal()).expect("opens");
+    let count = "SELECT COUNT(*) FROM compositions WHERE status IN ('pending', 'running')";
+    database.query_row(count, [], |row| row.get(0)).expect("reads")
+}
+
+/// The disk holds nothing but what calls and a run gave back, so only forgetting makes room.
+fn a_run_fills(disk_kb: u64, result_bytes: u64, elements: usize, is_killed: bool) {
+    let world = World::new();
+    let _disk = match SmallDisk::of(&world, &format!("size={disk_kb}k")) {
+        Ok(disk) => disk,
+        Err(reason) => return repo::skip("a_run_fills", &reason),
+    };
+    let sh = |script: &str| json!({"argv": ["-c", script], "result": "stdout_text"});
+    let big = format!("od -An -tx1 -v -w64 -N {} /dev/urandom | head -c {result_bytes}", result_bytes);
+    world.install_executable("tool", "/bin/sh", &json!({"small": sh("echo small"), "big": sh(&big)}));
+    for _ in 0..4 {
+        let _ = world.run(&["call", "tool", "--action", "big"]).expect(0);
+    }
+    let items: Vec<usize> = (0..elements).collect();
+    let nodes = json!({"many": {"capability": "tool", "action": "big", "map": items}});
+    world.write("many.yaml", json!({"name": "many", "failure": "best_effort", "nodes": nodes}).to_string());
+    let reserve = world.data_dir().join("journal.reserve");
+    let running = world.start(&["run", "many.yaml"]);
+    if is_killed {
+        eventually("the reserve is given up", Duration::from_secs(60), || (!reserve.exists()).then_some(()));
+        running.signal(Signal::KILL);
+    }
+    let ran = running.wait(Duration::from_secs(120));
+    let what = format!("{disk_kb} kB, results of {result_bytes} bytes\n{}", ran.describe());
+    assert!(is_killed || matches!(ran.code, Some(12 | 16 | 17)), "the disk was not full: {what}");
+    world.assert_nothing_left();
+    let (left, left_running) = (free_bytes(&world), running_compositions(&world));
+    let age = ["retention", "--jobs-max-age-days", "0.0000001", "--json"];
+    let first = world.run(&age);
+    let what = format!("{left} bytes free, {left_running} running; {what}\n{}", first.describe());
+    assert_eq!(first.code, Some(0), "{what}");
+    let first = first.json();
+    assert!(first["jobs_deleted"].as_u64() >= Some(4), "{what}");
+    // In the file, or beside it.
+    let freed = first["journal_free_bytes"].as_u64().unwrap_or_default() + free_bytes(&world);
+    assert!(freed > left + 4 * result_bytes / 2, "{what}");
+    let _ = world.run(&["call", "tool", "--action", "small"]).expect(0);
+    assert_eq!(running_compositions(&world), 0, "the next host ends it: {what}");
+    let _ = world.run(&age).expect(0);
+    let _ = world.run(&["retention", "--max-total-mb", "0"]).expect(0);
+    let again = world.run(&["call", "tool", "--action", "big"]);
+    assert_eq!(again.code, Some(0), "{} bytes free; {what}\n{}", free_bytes(&world), again.describe());
+    assert_databases_are_sound(&world.data_dir());
+    assert_eq!(unended(&world.journal()), BTreeSet::new(), "{what}");
+    journal::assert_every_job_ended_once(&world.journal());
+}
+
+#[test]
+fn a_run_that_filled_the_disk_leaves_room_to_retention_and_to_the_next_call() {
+    for (disk_kb, result_bytes, elements) in [
+        (1100, 100_000, 30),
+        (1700, 100_000, 30),
+        (1700, 20_000, 100),
+        (3000, 60_000, 100),
+        (5500, 100_000, 80),
+        (5500, 250_000, 60),
+        (5500, 600_000, 20),
+    ] {
+        a_run_fills(disk_kb, result_bytes, elements, false);
+    }
+}
+
+#[test]
+fn a_run_that_filled_the_disk_and_was_killed_leaves_room_to_retention_too() {
+    for result_bytes in [30_000, 100_000, 200_000] {
+        a_run_fills(5500, result_bytes, 250, true);
+    }
+}

@@ -11,7 +11,7 @@ use cjm_store::{
 };
 use cjm_wire::Timestamp;
 use cjm_wire::describe::exit;
-use cjm_wire::settings_file::RETENTION_MB;
+use cjm_wire::settings_file::{RETENTION_DAYS_MAX, RETENTION_MB};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -31,9 +31,23 @@ pub(crate) fn run(global: &Global, args: &RetentionArgs, output: &Output) -> Com
     // As in cjm.yaml; 0 stands for nothing at all.
     if args.max_total_mb.is_some_and(|mb| mb != 0.0 && !RETENTION_MB.contains(&mb)) {
         return Err(Fault::usage(
-            format!("--max-total-mb is outside of {} and more", RETENTION_MB.start()),
+            format!(
+                "--max-total-mb is less than {}, or more than {}",
+                RETENTION_MB.start(),
+                RETENTION_MB.end()
+            ),
             format!("give {} or more; 0 forgets all records and output", RETENTION_MB.start()),
         ));
+    }
+    for (option, value) in
+        [("--max-age-days", args.max_age_days), ("--jobs-max-age-days", args.jobs_max_age_days)]
+    {
+        if value.is_some_and(|value| value.abs() > RETENTION_DAYS_MAX) {
+            return Err(Fault::usage(
+                format!("{option} is more than {RETENTION_DAYS_MAX} days, the longest time there is"),
+                format!("give at most {RETENTION_DAYS_MAX}"),
+            ));
+        }
     }
     if args.jobs_max_age_days.is_some_and(|days| days <= 0.0) {
         // Elsewhere 0 is for ever; nobody shall lose all jobs by it.
@@ -106,15 +120,31 @@ impl Told<'_> {
     fn jobs(&mut self, data_dir: &Path, days: f64) -> Result<(), Fault> {
         let found = self.unless_nothing(forget_jobs(data_dir, days), "journal", JOURNAL_FILE)?;
         let forgotten = found.unwrap_or_default();
-        let ForgottenJobs { jobs, compositions, files, file_bytes, work_dirs, work_bytes } = forgotten;
+        let ForgottenJobs {
+            jobs,
+            compositions,
+            files,
+            file_bytes,
+            work_dirs,
+            work_bytes,
+            unfinished,
+            free_bytes,
+        } = forgotten;
         if found.is_some() {
             self.line(&format!(
                 "jobs: forgot {jobs} job(s) + {compositions} composition(s) that ended more than {days} day(s) ago, {files} \
                  file(s) of large bodies ({:.1} MB), and {work_dirs} directory(ies) in which programs left results ({:.1} MB). \
-                 Their rows in the journal stay.",
+                 Their rows in the journal stay. {:.1} MB in the journal's file are free for new work.",
                 mb(file_bytes),
-                mb(work_bytes)
+                mb(work_bytes),
+                mb(free_bytes)
             ))?;
+            if unfinished > 0 {
+                self.line(&format!(
+                    "jobs: {unfinished} run(s) and job(s) have not ended and stay. What a host left that is gone is ended by \
+                     the next `cjm-ctl call` or `run`; this forgets it after that."
+                ))?;
+            }
         }
         self.add(&json!({
             "jobs_max_age_days": days,
@@ -124,6 +154,8 @@ impl Told<'_> {
             "payload_bytes_deleted": file_bytes,
             "work_directories_deleted": work_dirs,
             "work_bytes_deleted": work_bytes,
+            "unfinished": unfinished,
+            "journal_free_bytes": free_bytes,
         }));
         Ok(())
     }

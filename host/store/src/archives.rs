@@ -4,7 +4,7 @@
 
 use crate::archive::archives;
 use crate::error::StoreError;
-use crate::schema::{has_table, open_reader};
+use crate::schema::{has_table, open_named_reader, open_reader};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -99,7 +99,10 @@ fn of_archive(path: &Path, error: &StoreError) -> StoreError {
 }
 
 pub(crate) fn open_journal_table(data_dir: &Path, file: &str) -> Result<Connection, StoreError> {
-    let connection = open_reader(data_dir, file)?;
+    with_journal_table(open_reader(data_dir, file)?, data_dir, file)
+}
+
+fn with_journal_table(connection: Connection, data_dir: &Path, file: &str) -> Result<Connection, StoreError> {
     if !has_table(&connection, "journal")? {
         return Err(StoreError::NothingYet { path: data_dir.join(file) });
     }
@@ -108,7 +111,8 @@ pub(crate) fn open_journal_table(data_dir: &Path, file: &str) -> Result<Connecti
 
 pub(crate) fn open_file(path: &Path) -> Result<Connection, StoreError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    open_journal_table(path.parent().unwrap_or(path), &name)
+    let folder = path.parent().unwrap_or(path);
+    with_journal_table(open_named_reader(folder, &name)?, folder, &name)
 }
 
 #[cfg(test)]

@@ -22,6 +22,9 @@ use cjm_wire::ids::{CompositionId, JobId, WorkerSessionId};
 use cjm_wire::python_json::{Style, to_string};
 use serde_json::Value;
 
+/// A commit up to this size does not fail alone: where it finds no room, nothing does. It is the size of the commit that
+/// is tried to find that out, and of what may be written in the room of the reserve.
+pub const SMALL_COMMIT_BYTES: usize = 64 * 1024;
 /// Longest payload of one journal row.
 pub const ROW_PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 /// Most of everything in one commit, large bodies not counted.

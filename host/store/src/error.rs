@@ -1,7 +1,7 @@
 //! What can go wrong with a store, told apart by who must hear of it: the caller whose rows were refused, everybody
 //! who waits while the disk fails, or a person because a file is not what it should be.
 
-use crate::room::is_about_room;
+use crate::room::{NO_INODE, is_about_room, said_of};
 use cjm_wire::describe::{Described, exit};
 use cjm_wire::error::ErrorCategory;
 use std::path::PathBuf;
@@ -141,7 +141,9 @@ impl StoreError {
     }
 
     pub(crate) fn file(doing: &'static str, path: impl Into<PathBuf>, error: &std::io::Error) -> Self {
-        Self::File { doing, path: path.into(), message: error.to_string() }
+        let path = path.into();
+        let message = said_of(error, &path);
+        Self::File { doing, path, message }
     }
 
     /// A file could not be written: for want of room, or for another reason.
@@ -151,8 +153,9 @@ impl StoreError {
         bytes: usize,
         error: &std::io::Error,
     ) -> Self {
+        let path = path.into();
         if is_about_room(error) {
-            Self::NoRoom { bytes, reason: error.to_string() }
+            Self::NoRoom { bytes, reason: said_of(error, &path) }
         } else {
             Self::file(doing, path, error)
         }
@@ -184,6 +187,10 @@ const MOVED_STEP: &str = "end this host and start another one; where the file wa
 
 /// What SQLite says of a database that another process holds.
 const LOCKED: &str = "database is locked";
+/// What the system says of a file system that takes nothing.
+const READ_ONLY: &str = "Read-only file system";
+/// What SQLite says of a disk without room.
+const FULL: &str = "database or disk is full";
 
 impl Described for StoreError {
     fn code(&self) -> &'static str {
@@ -221,14 +228,23 @@ impl Described for StoreError {
                     .into()
             }
             Self::Closed { reason } | Self::Unwritten { reason, .. } if reason.contains(MOVED) => MOVED_STEP.into(),
+            Self::Closed { reason: said } | Self::Unwritten { reason: said, .. } | Self::NoRoom { reason: said, .. }
+            | Self::Database { message: said, damaged: false, .. } | Self::File { message: said, .. }
+                if said.contains(NO_INODE) =>
+            {
+                "remove files that are not needed from that disk, or give it more inodes (`df -i` counts them); then run it again".into()
+            }
+            Self::Database { message, damaged: false, .. } | Self::File { message, .. } if message.contains(READ_ONLY) => {
+                "make the file system of the data directory writable, or name another directory with --data-dir".into()
+            }
             Self::Closed { .. } => {
-                "free space on the disk of the data directory or make it writable; work is accepted again by itself".into()
+                "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.001 --max-total-mb 0` does, or make it writable; work is accepted again by itself".into()
             }
             Self::NoRoom { .. } => {
-                "free space on the disk of the data directory, or pass bulky data as files elsewhere; then run it again".into()
+                "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.001 --max-total-mb 0` does, or pass bulky data as files elsewhere; then run it again".into()
             }
             Self::Unwritten { .. } => {
-                "free space on the disk of the data directory or make it writable; what waits is then written by itself".into()
+                "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.001 --max-total-mb 0` does, or make it writable; what waits is then written by itself".into()
             }
             Self::Moved { .. } => MOVED_STEP.into(),
             Self::Overloaded { .. } => "send fewer calls at a time, or wait for each to be written".into(),
@@ -239,6 +255,9 @@ impl Described for StoreError {
             }
             Self::Database { message, .. } if message.contains(LOCKED) => {
                 "end the other program that holds the database, then try again".into()
+            }
+            Self::Database { message, .. } if message.contains(FULL) => {
+                "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.001 --max-total-mb 0` does, then try again".into()
             }
             Self::Database { .. } => "check free space and permissions of the data directory, then try again".into(),
             Self::File { .. } => "check that the data directory is yours, writable and on a healthy disk".into(),

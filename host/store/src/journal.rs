@@ -9,6 +9,7 @@ use crate::fault::{Disk, RealDisk};
 use crate::identity::HeldFiles;
 use crate::keeping::{JOBS_DAYS_DEFAULT, Keeping};
 use crate::payload::{Payloads, PendingPayload};
+use crate::place::Place;
 use crate::query::last_seq;
 use crate::room::{Reserve, SMALL_DISK_BYTES, available};
 use crate::schema::{Durability, JOURNAL_FILE, open_journal};
@@ -164,8 +165,15 @@ impl SqliteJournal {
             .map_err(|error| StoreError::database("set up the journal", &error))?;
         let reserve = Reserve::of(data_dir);
         let shared_too = Arc::clone(&shared);
-        let writer =
-            Writer { connection, queue: receiver, shared: shared_too, reserve, checkpoint_pages, keeping };
+        let writer = Writer {
+            connection,
+            queue: receiver,
+            shared: shared_too,
+            reserve,
+            place: Place::of(data_dir),
+            checkpoint_pages,
+            keeping,
+        };
         let thread = thread::Builder::new()
             .name("cjm-journal".into())
             .spawn(move || writer.run())

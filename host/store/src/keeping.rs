@@ -1,18 +1,20 @@
 //! How long jobs are kept: their records, arguments, results, compositions, large bodies, and what is known of hosts and
 //! workers that ended; also what programs left in their calls' directories. The journal's rows are not touched.
 //!
-//! What must hold: nothing unfinished goes, nor a job whose composition is unfinished; each turn is one short transaction;
+//! What must hold: nothing unfinished goes, nor a job whose composition is unfinished while a host runs; each turn is one short transaction;
 //! a body's file goes only when no record names it and nobody used it a moment ago.
 
 use crate::error::StoreError;
 use crate::lent_reserve::with_reserve;
 use crate::payload::{Hidden, Names, Payloads};
-use crate::retention::cutoff;
+use crate::retention::{cutoff, give_back};
+use crate::room::{SMALL_DISK_BYTES, available};
 use crate::schema::{Durability, JOURNAL_FILE, open_journal};
 use crate::work_dirs;
 use cjm_wire::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeSet;
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,6 +25,12 @@ const TURN_ROWS: i64 = 64;
 /// A body's file is left alone for so long after its last use: a commit that names it may be on its way. One that waits for
 /// longer says so again.
 pub(crate) const PAYLOAD_REST: Duration = Duration::from_secs(3600);
+/// Held by a host while it runs.
+const HOST_LOCK_FILE: &str = "host.lock";
+/// The times of files are coarser than those of the clock.
+const CLOCK_GRAIN: Duration = Duration::from_millis(100);
+/// Free pages of the journal that one transaction gives back to a small disk: each may be another that moves.
+const TIGHT_VACUUM_PAGES: i64 = 8;
 /// Files of bodies that one turn looks at.
 const TURN_FILES: usize = 256;
 /// How often a host looks for what is old.
@@ -45,6 +53,10 @@ pub struct ForgottenJobs {
     pub work_dirs: u64,
     /// Bytes in those directories.
     pub work_bytes: u64,
+    /// Runs and jobs that have no end, and stay.
+    pub unfinished: u64,
+    /// How much of the journal's file is free for new rows.
+    pub free_bytes: u64,
 }
 
 /// Forgets jobs and compositions of `data_dir` that ended more than `days` ago. Works beside a host, and on a full disk in
@@ -62,7 +74,7 @@ pub fn forget_jobs(data_dir: &Path, days: f64) -> Result<ForgottenJobs, StoreErr
 
 fn forget_all(data_dir: &Path, days: f64) -> Result<ForgottenJobs, StoreError> {
     let connection = open_journal(data_dir, Durability::Process)?;
-    let mut keeping = Keeping::new(data_dir, days);
+    let mut keeping = Keeping { rest: rest_of_bodies(data_dir), ..Keeping::new(data_dir, days) };
     let failed = |error| StoreError::database("forget old jobs", &error);
     while !keeping.turn(&connection).map_err(failed)? {
         // A log of many turns would need as much room as what goes.
@@ -70,7 +82,53 @@ fn forget_all(data_dir: &Path, days: f64) -> Result<ForgottenJobs, StoreError> {
     }
     let before = keeping.oldest_needed(&connection).map_err(failed)?;
     let work_dirs::Gone { directories, bytes } = work_dirs::forget(data_dir, before);
-    Ok(ForgottenJobs { work_dirs: directories, work_bytes: bytes, ..keeping.forgotten })
+    if available(data_dir).is_some_and(|bytes| bytes < SMALL_DISK_BYTES)
+        && let Err(error) = give_back(&connection, TIGHT_VACUUM_PAGES)
+    {
+        tracing::debug!(%error, "what is free in the journal stays there");
+    }
+    let count = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(failed);
+    let unfinished = count(
+        "SELECT (SELECT COUNT(*) FROM jobs WHERE status IN ('pending', 'running')) \
+         + (SELECT COUNT(*) FROM compositions WHERE status IN ('pending', 'running'))",
+    )?;
+    let free = count("PRAGMA freelist_count")?.saturating_mul(count("PRAGMA page_size")?);
+    Ok(ForgottenJobs {
+        work_dirs: directories,
+        work_bytes: bytes,
+        unfinished: unfinished.unsigned_abs(),
+        free_bytes: free.unsigned_abs(),
+        ..keeping.forgotten
+    })
+}
+
+/// Since when a body's file must not have been used to go. Where no host runs, no commit that names it is on its way; a
+/// host that starts from here on says so of what it uses.
+fn rest_of_bodies(data_dir: &Path) -> Rest {
+    // Asked as whoever only wants to know who runs asks; a host that starts waits for that.
+    let lock = OpenOptions::new().read(true).open(data_dir.join(HOST_LOCK_FILE));
+    if lock.is_ok_and(|lock| lock.try_lock_shared().is_ok()) {
+        Rest::Since(Instant::now())
+    } else {
+        Rest::For(PAYLOAD_REST)
+    }
+}
+
+/// How long a body's file must have been left alone.
+#[derive(Debug, Clone, Copy)]
+enum Rest {
+    For(Duration),
+    /// Since that instant, when no host ran.
+    Since(Instant),
+}
+
+impl Rest {
+    fn duration(self) -> Duration {
+        match self {
+            Self::For(duration) => duration,
+            Self::Since(instant) => instant.elapsed() + CLOCK_GRAIN,
+        }
+    }
 }
 
 /// Where a sweep stands, turn by turn.
@@ -83,6 +141,7 @@ pub(crate) struct Keeping {
     step: Step,
     forgotten: ForgottenJobs,
     due: Instant,
+    rest: Rest,
 }
 
 #[derive(Debug)]
@@ -117,6 +176,7 @@ impl Keeping {
             step: Step::Jobs(0),
             forgotten: ForgottenJobs::default(),
             due,
+            rest: Rest::For(PAYLOAD_REST),
         }
     }
 
@@ -212,11 +272,13 @@ impl Keeping {
     fn old_jobs(&self, connection: &Connection, after: i64) -> rusqlite::Result<Turn> {
         let mut select = connection.prepare_cached(
             "SELECT seq, job_id, submitted_at, completed_at < ?2 AND NOT EXISTS (SELECT 1 FROM compositions \
-             WHERE compositions.composition_id = jobs.composition_id AND status IN ('pending', 'running')) \
-             FROM jobs WHERE seq > ?1 ORDER BY seq LIMIT ?3",
+             WHERE compositions.composition_id = jobs.composition_id AND status IN ('pending', 'running')), \
+             completed_at < ?2 FROM jobs WHERE seq > ?1 ORDER BY seq LIMIT ?3",
         )?;
         let mut turn = Turn::default();
-        for (seq, job, submitted_at, is_old) in old_rows(&mut select, after, &self.cutoff)? {
+        // Where no host runs, nobody goes on with a composition: its results alone may be what fills the disk.
+        let is_old_column = if matches!(self.rest, Rest::Since(_)) { 4 } else { 3 };
+        for (seq, job, submitted_at, is_old) in old_rows(&mut select, after, &self.cutoff, is_old_column)? {
             if submitted_at.as_str() >= self.cutoff.as_str() {
                 return Ok(Turn { last_seq: None, ..turn });
             }
@@ -256,7 +318,7 @@ impl Keeping {
              FROM compositions WHERE seq > ?1 ORDER BY seq LIMIT ?3",
         )?;
         let mut turn = Turn::default();
-        for (seq, id, submitted_at, is_old) in old_rows(&mut select, after, &self.cutoff)? {
+        for (seq, id, submitted_at, is_old) in old_rows(&mut select, after, &self.cutoff, 3)? {
             if submitted_at.as_str() >= self.cutoff.as_str() {
                 return Ok(Turn { last_seq: None, ..turn });
             }
@@ -281,7 +343,7 @@ impl Keeping {
     /// Removes the files of those bodies that no record names any more.
     fn remove_unnamed(&mut self, connection: &Connection, hashes: &BTreeSet<String>) -> rusqlite::Result<()> {
         for hash in hashes {
-            if is_named(connection, hash)? || !self.payloads.was_left_alone(hash, PAYLOAD_REST) {
+            if is_named(connection, hash)? || !self.payloads.was_left_alone(hash, self.rest.duration()) {
                 continue;
             }
             // Out of sight first: who uses it from here on finds it missing, and writes it again.
@@ -300,7 +362,7 @@ impl Keeping {
         hidden: &Hidden,
     ) -> rusqlite::Result<()> {
         let named = is_named(connection, hash);
-        if !matches!(named, Ok(false)) || !hidden.was_left_alone(PAYLOAD_REST) {
+        if !matches!(named, Ok(false)) || !hidden.was_left_alone(self.rest.duration()) {
             hidden.put_back();
             return named.map(drop);
         }
@@ -319,9 +381,15 @@ fn old_rows(
     select: &mut rusqlite::Statement<'_>,
     after: i64,
     cutoff: &Timestamp,
+    is_old_column: usize,
 ) -> rusqlite::Result<Vec<OldRow>> {
     let rows = select.query_map(params![after, cutoff.as_str(), TURN_ROWS], |row| {
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get::<_, Option<bool>>(3)?.unwrap_or_default()))
+        Ok((
+            row.get(0)?,
+            row.get(1)?,
+            row.get(2)?,
+            row.get::<_, Option<bool>>(is_old_column)?.unwrap_or_default(),
+        ))
     })?;
     rows.collect()
 }

@@ -3,10 +3,11 @@
 //! What must hold: the reserve is there again afterwards, whatever came of the work.
 
 use crate::error::StoreError;
+use crate::place::cut_log;
 use crate::room::{RESERVE_BYTES, available, give_up_reserve, make_reserve};
 use std::path::Path;
 
-/// Does `work`, and where it fails on a full disk, once more in the room of the reserve, which is only lent to it.
+/// Gives the journal's log to the disk where there is little room; then does `work`, and where it fails on a full disk, once more in the room of the reserve, which is only lent to it.
 ///
 /// # Errors
 /// Those of `work`.
@@ -14,6 +15,9 @@ pub(crate) fn with_reserve<T>(
     data_dir: &Path,
     work: impl FnMut() -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
+    if available(data_dir).is_some_and(|bytes| bytes < RESERVE_BYTES) {
+        cut_log(data_dir);
+    }
     with_reserve_on(|| available(data_dir), data_dir, work)
 }
 

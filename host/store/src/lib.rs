@@ -31,6 +31,7 @@ pub mod lookup;
 mod no_diagnostics;
 pub mod owners;
 pub mod payload;
+mod place;
 mod query;
 pub mod reader;
 pub mod records;
@@ -47,7 +48,7 @@ mod writer;
 
 pub use archive::{Archived, archive_journal, archives};
 pub use by_command::note_command;
-pub use commit::{Commit, Receipt, WhenClosed, Write};
+pub use commit::{Commit, Receipt, SMALL_COMMIT_BYTES, WhenClosed, Write};
 pub use configs::{Configs, InstanceConfig, SqliteConfigs};
 pub use diagnostics::{DIAGNOSTICS_MB_MAX_DEFAULT, Diagnostics, DroppedCounts, SqliteDiagnostics};
 pub use diagnostics_reader::{DiagnosticsFilter, DiagnosticsReader};
@@ -71,5 +72,5 @@ pub use recover::{HOST_RESTARTED, Recovered, begin_host, end_dead_workers, host_
 pub use retention::{Forgotten, Retention, apply_retention};
 pub use schema::{DIAGNOSTICS_FILE, Durability, JOURNAL_FILE};
 pub use secrets::{FileSecrets, Secrets, SecretsError};
-pub use wedge::{BACKOFF_MS_MAX, BACKOFF_MS_MIN, CLOSING_ATTEMPTS_MAX, COMMIT_WAIT_MAX, SMALL_COMMIT_BYTES};
+pub use wedge::{BACKOFF_MS_MAX, BACKOFF_MS_MIN, CLOSING_ATTEMPTS_MAX, COMMIT_WAIT_MAX};
 pub use writer::{BATCH_BYTES_MAX, BATCH_COMMITS_MAX};

@@ -67,7 +67,7 @@ fn forget(data_dir: &Path, retention: &Retention) -> Result<Forgotten, StoreErro
     let failed = |error| StoreError::database("delete old diagnostics", &error);
     let forgotten = steps.sweep(retention).map_err(failed)?;
     if is_tight {
-        steps.give_back().map_err(failed)?;
+        give_back(&connection, TIGHT_VACUUM_PAGES).map_err(failed)?;
     }
     let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
     let pages = number("PRAGMA freelist_count").map_err(failed)?;
@@ -144,29 +144,30 @@ impl Steps<'_> {
         Ok(deleted)
     }
 
-    /// Gives free pages back to the disk, a few at a time, where the file was made for it.
-    fn give_back(&self) -> rusqlite::Result<()> {
-        let sql = format!("PRAGMA incremental_vacuum({TIGHT_VACUUM_PAGES})");
-        let mut free = pragma(self.connection, "freelist_count")?;
-        while free > 0 {
-            self.connection.execute_batch(&sql)?;
-            self.shorten_log()?;
-            let left = pragma(self.connection, "freelist_count")?;
-            if left >= free {
-                break;
-            }
-            free = left;
-        }
-        Ok(())
-    }
-
     fn shorten_log(&self) -> rusqlite::Result<()> {
-        if self.is_tight {
-            // A reader may be in the way; then the next one does it.
-            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-        }
-        Ok(())
+        if self.is_tight { shorten_log(self.connection) } else { Ok(()) }
     }
+}
+
+/// Gives free pages back to the disk, so many at a time, where the file was made for it.
+pub(crate) fn give_back(connection: &Connection, pages: i64) -> rusqlite::Result<()> {
+    let sql = format!("PRAGMA incremental_vacuum({pages})");
+    let mut free = pragma(connection, "freelist_count")?;
+    while free > 0 {
+        connection.execute_batch(&sql)?;
+        shorten_log(connection)?;
+        let left = pragma(connection, "freelist_count")?;
+        if left >= free {
+            break;
+        }
+        free = left;
+    }
+    Ok(())
+}
+
+fn shorten_log(connection: &Connection) -> rusqlite::Result<()> {
+    // A reader may be in the way; then the next one does it.
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
 pub(crate) fn cutoff(days: f64) -> Timestamp {

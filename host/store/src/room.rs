@@ -38,6 +38,26 @@ pub fn is_about_room(error: &io::Error) -> bool {
     )
 }
 
+/// Said of a disk that takes no further file, and found again where only the words of an error are left.
+pub const NO_INODE: &str = "no inode is free for another file";
+
+/// What is to be said of an error where `path` was to be written: the system's words, and what they leave out. A disk whose
+/// inodes are all in use is called full, too.
+#[must_use]
+pub fn said_of(error: &io::Error, path: &Path) -> String {
+    let lacks = is_about_room(error).then(|| lacks_inodes(path)).flatten();
+    lacks.map_or_else(|| error.to_string(), |lacks| format!("{error} ({lacks})"))
+}
+
+/// That no file can be made on the disk of `path`, or of the folder it would be in, though bytes are free; None otherwise.
+pub(crate) fn lacks_inodes(path: &Path) -> Option<String> {
+    let found = path.ancestors().find_map(|path| statvfs(path).ok())?;
+    let bytes = found.f_bavail.saturating_mul(found.f_frsize);
+    // A file system without a number of inodes has as many as it needs.
+    let lacks = found.f_files > 0 && found.f_favail == 0 && bytes > 0;
+    lacks.then(|| format!("{NO_INODE} on its disk, of which {bytes} bytes are free"))
+}
+
 /// Makes the reserve of `data_dir` if there is none and so many bytes stay free beside it. True when it is there.
 pub(crate) fn make_reserve(data_dir: &Path, left_bytes: u64) -> bool {
     let path = data_dir.join(RESERVE_FILE);

@@ -5,7 +5,7 @@
 //! statement of the first one therefore says IF NOT EXISTS, for the file may be the ancestor's.
 
 use crate::error::StoreError;
-use crate::room::available;
+use crate::room::{SMALL_DISK_BYTES, available, lacks_inodes};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rusqlite_migration::{Error as MigrationError, M, MigrationDefinitionError, Migrations};
 use std::fs::{self, OpenOptions};
@@ -188,6 +188,19 @@ pub(crate) fn open_input_hashes(data_dir: &Path) -> Result<Connection, StoreErro
 /// Opens a database file for reading only. Works while others write, where nobody does, and in a directory that
 /// cannot be written.
 pub(crate) fn open_reader(data_dir: &Path, file: &str) -> Result<Connection, StoreError> {
+    // Who writes follows no link either: what it leads to is not this directory's.
+    if data_dir.join(file).is_symlink() {
+        return Err(StoreError::File {
+            doing: "read",
+            path: data_dir.join(file),
+            message: NOT_OURS.to_owned(),
+        });
+    }
+    open_named_reader(data_dir, file)
+}
+
+/// The same for a file that its user named, which may be a link.
+pub(crate) fn open_named_reader(data_dir: &Path, file: &str) -> Result<Connection, StoreError> {
     let path = data_dir.join(file);
     match fs::metadata(&path) {
         // A file of no length was created by somebody who has not come to write its schema.
@@ -259,7 +272,7 @@ fn with_cause(error: StoreError, path: &Path) -> StoreError {
     let refused = OpenOptions::new().write(true).open(path).err().map(|error| error.to_string());
     let is_full = |bytes: &u64| *bytes < INDEX_BYTES;
     let full = || available(path).filter(is_full).map(|bytes| format!("its disk has {bytes} bytes left"));
-    let message = match refused.or_else(full) {
+    let message = match refused.or_else(|| lacks_inodes(path)).or_else(full) {
         Some(cause) => format!("{message} ({cause})"),
         None => message,
     };
@@ -275,7 +288,10 @@ fn open_for_writing(
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     connection.busy_timeout(WRITER_BUSY_WAIT).map_err(failed)?;
-    if path.ends_with(DIAGNOSTICS_FILE) && fs::metadata(path).is_ok_and(|found| found.len() == 0) {
+    // A journal on a large disk is spared the few pages more that this writes: where that is full, there is a reserve.
+    let gives_back = path.ends_with(DIAGNOSTICS_FILE)
+        || path.ends_with(JOURNAL_FILE) && available(path).is_some_and(|bytes| bytes < SMALL_DISK_BYTES);
+    if gives_back && fs::metadata(path).is_ok_and(|found| found.len() == 0) {
         // To be said before the first page is written: retention can then give pages back to a full disk.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
     }

@@ -8,10 +8,11 @@
 //! fit there waits in memory, in order and bounded. Whoever waits for a commit is told after [`COMMIT_WAIT_MAX`]; the
 //! commit itself goes on waiting.
 
-use crate::commit::WhenClosed;
+use crate::commit::{SMALL_COMMIT_BYTES, WhenClosed};
 use crate::error::StoreError;
 use crate::fault::DiskStep;
 use crate::keeping::PAYLOAD_REST;
+use crate::place::Longer;
 use crate::schema::WRITER_BUSY_WAIT;
 use crate::writer::{BATCH_COMMITS_MAX, Entry, Message, Trouble, Writer, answer, fail_all, trouble};
 use cjm_wire::describe::Described;
@@ -31,9 +32,6 @@ pub const CLOSING_ATTEMPTS_MAX: u32 = 5;
 pub const COMMIT_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How long one that comes when a disk has failed for that long waits at least.
 const LATE_COMMIT_WAIT_MAX: Duration = Duration::from_millis(200);
-/// A commit up to this size does not fail alone: where it finds no room, nothing does. It is the size of the commit that
-/// is tried to find that out, and of what may be written in the room of the reserve.
-pub const SMALL_COMMIT_BYTES: usize = 64 * 1024;
 /// Takes as many pages as the largest small commit.
 const PROBE_SQL: &str = "INSERT INTO room_probe (filler) VALUES (zeroblob(65536))";
 /// Said where SQLite was not asked.
@@ -167,6 +165,7 @@ impl Writer {
     fn attempt(&mut self, waiting: &mut VecDeque<Entry>) -> Attempt {
         // First one alone: on a full disk most attempts end with it.
         let mut together = 1;
+        let mut log_was_cut = false;
         let mut together_max = if self.reserve.is_given_up() { 1 } else { BATCH_COMMITS_MAX };
         while let Some(first) = waiting.front() {
             let first_is_small = is_small(first);
@@ -179,11 +178,18 @@ impl Writer {
                 Ok(outcomes) => {
                     // Where the file was moved away, they were told so; `is_well` sees it too.
                     self.tell(waiting.drain(..count), outcomes, false);
+                    log_was_cut = false;
                     together = together_max;
                 }
                 Err(Trouble::Room(_)) if count > 1 => {
                     together = 1;
                     together_max = 1;
+                }
+                // For the last ends of a host, what the log gives back may be enough.
+                Err(Trouble::Room(_))
+                    if !log_was_cut && self.shared.closing.load(Ordering::Acquire) && self.shorten_log() =>
+                {
+                    log_was_cut = true;
                 }
                 Err(Trouble::Room(reason)) => {
                     if first_is_small || self.probe().is_err() {
@@ -248,6 +254,7 @@ impl Writer {
             disk.before(DiskStep::Write, connection)?;
             connection.execute(PROBE_SQL, [])?;
             disk.before(DiskStep::Commit, connection)?;
+            self.place.make_for(connection, Longer::ByEnds)?;
             connection.execute_batch("COMMIT")?;
             Ok(Some(()))
         };
@@ -260,14 +267,21 @@ impl Writer {
         Ok(())
     }
 
-    fn shorten_log(&self) {
-        if self.reserve.is_given_up() {
-            return;
+    /// Writes the log back and gives it to the disk; true when it got shorter. In the room of the reserve only for the last
+    /// ends of a host, lest a run go on and on there, and only where the database has its place already: else its pages
+    /// would take that room.
+    fn shorten_log(&self) -> bool {
+        let before = self.place.log_bytes();
+        let is_last = || self.shared.closing.load(Ordering::Acquire);
+        let has_place = || self.place.lacking_bytes(&self.connection).is_ok_and(|bytes| bytes == 0);
+        if before == 0 || self.reserve.is_given_up() && !(is_last() && has_place()) {
+            return false;
         }
         let done = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         if let Err(error) = done {
             tracing::debug!(%error, "the log could not be shortened");
         }
+        self.place.log_bytes() < before
     }
 
     fn checkpoint_by_itself(&self, on: bool) {

@@ -4,13 +4,14 @@
 
 use crate::apply::{NotApplied, apply, apply_alone};
 use crate::blocking::block_until;
-use crate::commit::{Prepared, Receipt};
+use crate::commit::{Prepared, Receipt, SMALL_COMMIT_BYTES, WhenClosed};
 use crate::error::StoreError;
 use crate::events::{Event, Gate};
 use crate::fault::{Disk, DiskStep};
 use crate::identity::HeldFiles;
 use crate::keeping::Keeping;
 use crate::payload::Payloads;
+use crate::place::{Longer, Place};
 use crate::room::Reserve;
 use cjm_wire::Timestamp;
 use cjm_wire::describe::Described;
@@ -61,6 +62,7 @@ pub(crate) struct Writer {
     pub(crate) queue: mpsc::UnboundedReceiver<Message>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) reserve: Reserve,
+    pub(crate) place: Place,
     /// Pages in the log after which SQLite writes them back into the database.
     pub(crate) checkpoint_pages: u32,
     /// Forgets old jobs, unless they are kept for ever.
@@ -225,6 +227,10 @@ impl Writer {
             });
         }
         shared.disk.before(DiskStep::Commit, connection)?;
+        let are_ends = batch.iter().all(|entry| {
+            entry.commit.when_closed != WhenClosed::Refuse && entry.commit.bytes <= SMALL_COMMIT_BYTES
+        });
+        self.place.make_for(connection, if are_ends { Longer::ByEnds } else { Longer::ByWork })?;
         connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(Some(outcomes))
     }

@@ -1,0 +1,148 @@
+//! Room in `journal.db` for what is still in its write-ahead log. Where a disk has little room, the file is made as long as
+//! all that is committed, before it is committed. So writing the log back overwrites what the file has already, never
+//! needs room, and gives the whole log to the disk: retention, and the next host, find room where a run left none.
+//!
+//! What must hold: a commit that makes the journal longer leaves room beside it, for deleting needs a log, too: new work
+//! more of it than the ends of what runs.
+
+use crate::room::{SMALL_DISK_BYTES, available};
+use crate::schema::JOURNAL_FILE;
+use rusqlite::{Connection, OpenFlags, ffi};
+use rustix::fs::{FallocateFlags, fallocate};
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// So much a commit that makes the journal longer leaves free, counted with the log, which can be given back at any time:
+/// it is kept for retention, and for the ends that a next host writes.
+const LEFT_BY_WORK_BYTES: u64 = 384 * 1024;
+/// So much small ends of what runs leave.
+const LEFT_BY_ENDS_BYTES: u64 = 128 * 1024;
+/// How long whoever cuts the log waits for others.
+const CUT_WAIT: Duration = Duration::from_secs(1);
+
+/// Files that were made longer. To close one would let go of the locks that SQLite holds on it in this process, so none is
+/// closed while it has a name: a process opens few journals.
+static LENGTHENED: Mutex<Vec<File>> = Mutex::new(Vec::new());
+
+/// What makes the journal longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Longer {
+    /// Small commits that tell of what was accepted before.
+    ByEnds,
+    /// New work, and large results.
+    ByWork,
+}
+
+/// Where a journal lies.
+#[derive(Debug)]
+pub(crate) struct Place {
+    path: PathBuf,
+    log: PathBuf,
+}
+
+impl Place {
+    pub(crate) fn of(data_dir: &Path) -> Self {
+        let path = data_dir.join(JOURNAL_FILE);
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        Self { path, log: log.into() }
+    }
+
+    /// Bytes in the write-ahead log.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        fs::metadata(&self.log).map(|found| found.len()).unwrap_or_default()
+    }
+
+    /// Bytes that the file lacks of what `connection` sees, its own transaction included.
+    pub(crate) fn lacking_bytes(&self, connection: &Connection) -> rusqlite::Result<u64> {
+        let number = |pragma: &str| -> rusqlite::Result<i64> {
+            connection.prepare_cached(pragma)?.query_row([], |row| row.get(0))
+        };
+        let bytes = number("PRAGMA page_count")?.saturating_mul(number("PRAGMA page_size")?).unsigned_abs();
+        // A file that cannot be looked at is the next statement's trouble.
+        Ok(fs::metadata(&self.path).map_or(0, |found| bytes.saturating_sub(found.len())))
+    }
+
+    /// Before the commit of `connection`'s transaction: on a disk with little room, makes the file as long as it will be.
+    pub(crate) fn make_for(&self, connection: &Connection, what: Longer) -> rusqlite::Result<()> {
+        let Some(free) = available(&self.path).filter(|bytes| *bytes < SMALL_DISK_BYTES) else {
+            return Ok(());
+        };
+        let lacking = self.lacking_bytes(connection)?;
+        if lacking == 0 {
+            return Ok(());
+        }
+        let left = match what {
+            Longer::ByEnds => LEFT_BY_ENDS_BYTES,
+            Longer::ByWork => LEFT_BY_WORK_BYTES,
+        };
+        if free < lacking || free + self.log_bytes() < lacking + left {
+            return Err(full());
+        }
+        self.lengthen(lacking)
+    }
+
+    fn lengthen(&self, lacking: u64) -> rusqlite::Result<()> {
+        let mut files = LENGTHENED.lock().unwrap_or_else(PoisonError::into_inner);
+        // One without a name is nobody's any more.
+        files.retain(|file| file.metadata().is_ok_and(|found| found.nlink() > 0));
+        let Ok(wanted) = fs::metadata(&self.path) else { return Ok(()) };
+        let is_it = |file: &File| {
+            file.metadata().is_ok_and(|found| (found.dev(), found.ino()) == (wanted.dev(), wanted.ino()))
+        };
+        let known = files.iter().position(is_it);
+        let index = match known {
+            Some(index) => index,
+            // What cannot be opened is not made longer: the commit itself may work.
+            None => match OpenOptions::new().write(true).open(&self.path) {
+                Ok(file) => {
+                    files.push(file);
+                    files.len() - 1
+                }
+                Err(_) => return Ok(()),
+            },
+        };
+        match fallocate(&files[index], FallocateFlags::empty(), wanted.len(), lacking) {
+            Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT | rustix::io::Errno::FBIG) => Err(full()),
+            // A file system that cannot do it goes on as before.
+            _ => Ok(()),
+        }
+    }
+}
+
+fn full() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(
+        ffi::Error::new(ffi::SQLITE_FULL),
+        Some("database or disk is full".to_owned()),
+    )
+}
+
+/// Writes the log of `data_dir`'s journal back and gives it to the disk, as far as nobody reads it now. Nothing is made.
+/// Without anybody beside it this needs no byte: the log's index is kept in memory then.
+pub(crate) fn cut_log(data_dir: &Path) {
+    let place = Place::of(data_dir);
+    // The journal itself is no link, and what leads elsewhere is not written through.
+    let is_file = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
+    if !is_file(&place.path) || !is_file(&place.log) {
+        return;
+    }
+    for mode in ["EXCLUSIVE", "NORMAL"] {
+        match cut(&place.path, mode) {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(%error, mode, "the log of the journal could not be cut back"),
+        }
+    }
+}
+
+fn cut(path: &Path, locking_mode: &str) -> rusqlite::Result<()> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    if locking_mode != "EXCLUSIVE" {
+        connection.busy_timeout(CUT_WAIT)?;
+    }
+    connection.query_row(&format!("PRAGMA locking_mode = {locking_mode}"), [], |_| Ok(()))?;
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
