@@ -168,7 +168,8 @@ fn open(options: &HostOptions) -> Result<Opened, HostError> {
     data_folder::make(directory).map_err(failed("make"))?;
     let directory = std::fs::canonicalize(directory).map_err(failed("find"))?;
     as_text(&directory).map_err(StartError::from)?;
-    data_folder::keep_private(&directory).map_err(failed("close to others"))?;
+    data_folder::keep_private(&directory)
+        .map_err(|(action, path, source)| HostError::writing(action, path, source))?;
     let xdg = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let base = runtime_dir(xdg.as_deref())?;
     // Named by the data directory, so that the next host on it can wipe what a dead one left.

@@ -16,14 +16,19 @@ pub(crate) fn make(directory: &Path) -> std::io::Result<()> {
 }
 
 /// Makes the folder of what tools keep, or closes it to others. One that belongs to somebody else stays as it is, and so does
-/// one that a link leads to: it is not the data directory's own.
-pub(crate) fn keep_private(data_dir: &Path) -> std::io::Result<()> {
+/// one that a link leads to: it is not the data directory's own. What failed is told with what was tried, and on what.
+pub(crate) fn keep_private(data_dir: &Path) -> Result<(), (&'static str, PathBuf, std::io::Error)> {
     let folder = data_dir.join("data");
-    make(&folder)?;
-    let meta = std::fs::symlink_metadata(&folder)?;
+    let failed = |action| {
+        let folder = folder.clone();
+        move |source| (action, folder, source)
+    };
+    make(&folder).map_err(failed("make"))?;
+    let meta = std::fs::symlink_metadata(&folder).map_err(failed("look at"))?;
     if meta.is_dir() && meta.uid() == cjm_platform::runtime_dir::effective_uid() && meta.mode() & OTHERS != 0
     {
-        std::fs::set_permissions(&folder, Permissions::from_mode(meta.mode() & !OTHERS & 0o7777))?;
+        std::fs::set_permissions(&folder, Permissions::from_mode(meta.mode() & !OTHERS & 0o7777))
+            .map_err(failed("close to others"))?;
     }
     Ok(())
 }
@@ -80,11 +85,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("tempdir");
         let mode = |path: &Path| std::fs::metadata(path).expect("there").mode() & 0o777;
         let fresh = folder.path().join("fresh");
-        make(&fresh).and_then(|()| keep_private(&fresh)).expect("made");
+        make(&fresh).expect("made");
+        keep_private(&fresh).expect("made");
         assert_eq!((mode(&fresh), mode(&fresh.join("data"))), (0o700, 0o700));
         std::fs::set_permissions(fresh.join("data"), Permissions::from_mode(0o777)).expect("chmod");
         std::fs::set_permissions(&fresh, Permissions::from_mode(0o755)).expect("chmod");
-        make(&fresh).and_then(|()| keep_private(&fresh)).expect("kept");
+        make(&fresh).expect("kept");
+        keep_private(&fresh).expect("kept");
         assert_eq!((mode(&fresh), mode(&fresh.join("data"))), (0o755, 0o700));
         // What a link leads to is not ours to close.
         let elsewhere = folder.path().join("elsewhere");
@@ -94,6 +101,14 @@ mod tests {
         std::os::unix::fs::symlink(&elsewhere, fresh.join("data")).expect("linked");
         keep_private(&fresh).expect("left as it is");
         assert_eq!(mode(&elsewhere), 0o755);
+    }
+
+    #[test]
+    fn what_stands_in_the_place_of_the_folder_is_named() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        std::fs::write(folder.path().join("data"), "a file").expect("written");
+        let (action, path, _) = keep_private(folder.path()).expect_err("it is no folder");
+        assert_eq!((action, path), ("make", folder.path().join("data")));
     }
 
     #[test]

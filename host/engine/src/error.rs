@@ -6,7 +6,7 @@ use cjm_platform::lock::{LockError, holding_process};
 use cjm_platform::runtime_dir::RuntimeDirError;
 use cjm_platform::tree::is_stopped;
 use cjm_store::StoreError;
-use cjm_store::room::is_about_room;
+use cjm_store::room::{NO_INODE, is_about_room};
 use cjm_wire::composition::CompositionError;
 use cjm_wire::describe::{Described, ErrorDetails, Facts, Seconds, exit};
 use cjm_wire::{InstanceId, JobId};
@@ -47,7 +47,28 @@ pub enum HostError {
         #[source]
         source: std::io::Error,
     },
-    /// The disk of the directory is full.
+    /// The file system takes nothing.
+    #[error("cannot {action} {}: its file system is read-only", path.display())]
+    ReadOnly {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The disk has room, and takes no further file.
+    #[error("cannot {action} {}: {said}", path.display())]
+    NoInode {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer, and what it leaves out.
+        said: String,
+    },
+    /// The disk is full.
     #[error("cannot {action} {}: there is no room on its disk", path.display())]
     NoRoom {
         /// What was tried.
@@ -240,6 +261,19 @@ impl HostError {
                 exit::STORE,
                 format!("free space on the disk of {}, then run it again", path.display()),
             ),
+            Self::ReadOnly { path, .. } => Facts::new(
+                "host.read_only",
+                exit::STORE,
+                format!("make the file system of {} writable, or name another directory with --data-dir", path.display()),
+            ),
+            Self::NoInode { path, .. } => Facts::new(
+                "host.no_inode",
+                exit::STORE,
+                format!(
+                    "remove files that are not needed from the disk of {}, or give it more inodes (`df -i` counts them); then run it again",
+                    path.display()
+                ),
+            ),
             Self::Directory { .. } => {
                 domain("host.directory", "check the path, its permissions and the space on its disk")
             }
@@ -300,7 +334,13 @@ impl HostError {
     /// What the system answered where something was to be written.
     pub(crate) fn writing(action: &'static str, path: PathBuf, source: std::io::Error) -> Self {
         if is_about_room(&source) {
+            let said = cjm_store::room::said_of(&source, &path);
+            if said.contains(NO_INODE) {
+                return Self::NoInode { action, path, said };
+            }
             Self::NoRoom { action, path, source }
+        } else if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem {
+            Self::ReadOnly { action, path, source }
         } else {
             Self::Directory { action, path, source }
         }

@@ -57,6 +57,17 @@ pub enum EnvironmentError {
         #[source]
         source: std::io::Error,
     },
+    /// The file system takes nothing.
+    #[error("cannot {action} {}: its file system is read-only", path.display())]
+    ReadOnly {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
     /// The disk is full.
     #[error("cannot {action} {}: there is no room on its disk", path.display())]
     NoRoom {
@@ -265,6 +276,8 @@ impl EnvironmentError {
     pub(crate) fn writing(action: &'static str, path: PathBuf, source: std::io::Error) -> Self {
         if is_about_room(&source) {
             Self::NoRoom { action, path, source }
+        } else if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem {
+            Self::ReadOnly { action, path, source }
         } else {
             Self::File { action, path, source }
         }
@@ -280,6 +293,7 @@ impl Described for EnvironmentError {
             Self::HostRuns { .. } => "install.host_runs",
             Self::File { .. } => "install.file",
             Self::NoRoom { .. } => "install.no_room",
+            Self::ReadOnly { .. } => "install.read_only",
             Self::NoInterpreter { .. } => "install.no_interpreter",
             Self::BadConstraint(_) => "install.bad_python_version",
             Self::NoUv { .. } => "install.no_uv",
@@ -317,6 +331,9 @@ impl Described for EnvironmentError {
                 "end that host, or let it unload the capability; `--while-running` does it all the same".to_owned()
             }
             Self::InUse { .. } => "wait until it has ended, then run this again".to_owned(),
+            Self::ReadOnly { path, .. } => {
+                format!("make the file system of {} writable, or name another directory", path.display())
+            }
             Self::NoRoom { path, .. } => {
                 format!("free space on the disk of {}, then run it again: it goes on where it stopped", path.display())
             }
@@ -380,7 +397,7 @@ impl Described for EnvironmentError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::HostRuns { .. } => exit::DIRECTORY_IN_USE,
-            Self::NoRoom { .. } => exit::STORE,
+            Self::NoRoom { .. } | Self::ReadOnly { .. } => exit::STORE,
             Self::HelperFailed { stderr_tail, .. } => {
                 if speaks_of_room(stderr_tail) {
                     exit::STORE

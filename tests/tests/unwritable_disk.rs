@@ -1,0 +1,120 @@
+//! A data directory whose file system takes nothing for another reason than a lack of bytes: no inode is free, or it is
+//! read-only. And what stands in the place of the host's own files. Each is told as what it is.
+
+use cjm_tests::repo;
+use cjm_tests::small_disk::SmallDisk;
+use cjm_tests::world::{Outcome, World};
+use serde_json::json;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+/// Could not be written.
+const STORE: u8 = 17;
+
+fn with_tool(world: &World) {
+    let small = json!({"argv": ["-c", "echo small"], "result": "stdout_text"});
+    world.install_executable("tool", "/bin/sh", &json!({"small": small}));
+}
+
+fn call(world: &World) -> Outcome {
+    world.run(&["call", "tool", "--action", "small"])
+}
+
+#[test]
+fn a_disk_without_inodes_is_told_as_that() {
+    // Of these, the world's folder and manifest take four.
+    for inodes in 6..=10 {
+        let world = World::new();
+        let _disk = match SmallDisk::of(&world, &format!("size=20m,nr_inodes={inodes}")) {
+            Ok(disk) => disk,
+            Err(reason) => return repo::skip("a_disk_without_inodes_is_told_as_that", &reason),
+        };
+        with_tool(&world);
+        let refused = call(&world).expect(STORE);
+        assert!(refused.stderr.contains("no inode is free"), "{inodes}: {}", refused.describe());
+        assert!(refused.stderr.contains("next: remove files"), "{inodes}: {}", refused.describe());
+    }
+}
+
+#[test]
+fn a_read_only_disk_is_told_as_that_by_whatever_writes() {
+    let world = World::new();
+    let _disk = match SmallDisk::of(&world, "size=20m") {
+        Ok(disk) => disk,
+        Err(reason) => return repo::skip("a_read_only_disk_is_told_as_that_by_whatever_writes", &reason),
+    };
+    with_tool(&world);
+    let flow = "name: flow\nnodes:\n  one: {capability: tool, action: small}\n";
+    world.write("flow.yaml", flow);
+    world.write("capabilities.yaml", "capabilities: [{name: tool, manifest: data/manifests/tool.json}]\n");
+    let read_only = |option: &str, data: bool| {
+        let done = Command::new("mount").args(["-o", option]).arg(world.data_dir()).status();
+        assert!(done.is_ok_and(|done| done.success()), "remounted, with a database in it: {data}");
+    };
+    for used in [false, true] {
+        if used {
+            let _ = call(&world).expect(0);
+        }
+        read_only("remount,ro", used);
+        for arguments in [
+            &["call", "tool", "--action", "small"][..],
+            &["run", "flow.yaml"],
+            &["set-secret", "tool", "KEY", "--value", "a secret value"],
+            &["install-all"],
+            &["remove", "tool", "--yes"],
+        ] {
+            let refused = world.run(arguments).expect(STORE);
+            let words = refused.stderr.to_lowercase();
+            assert!(words.contains("read-only"), "{used}: {}", refused.describe());
+        }
+        read_only("remount,rw", used);
+    }
+    let _ = call(&world).expect(0);
+}
+
+#[test]
+fn a_journal_that_is_a_link_is_neither_written_nor_read() {
+    let world = World::new();
+    with_tool(&world);
+    let _ = call(&world).expect(0);
+    let elsewhere = world.data_dir().parent().expect("a folder").join("elsewhere.db");
+    fs::rename(world.journal(), &elsewhere).expect("moved");
+    symlink(&elsewhere, world.journal()).expect("linked");
+    for arguments in [
+        &["call", "tool", "--action", "small"][..],
+        &["logs", "--journal"],
+        &["retention", "--jobs-max-age-days", "1"],
+    ] {
+        let refused = world.run(arguments).expect(STORE);
+        assert!(refused.stderr.contains("journal.db: it is not a regular file"), "{}", refused.describe());
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let world = World::new();
+    with_tool(&world);
+    let folder = world.data_dir().join("data");
+    fs::write(&folder, "a file").expect("written");
+    let refused = call(&world).expect(1);
+    let words = format!("cannot make {}\n", folder.display());
+    assert!(refused.stderr.contains(&words), "{}", refused.describe());
+}
+
+#[test]
+fn more_days_than_there_are_are_refused() {
+    let world = World::new();
+    with_tool(&world);
+    let _ = call(&world).expect(0);
+    for option in ["--jobs-max-age-days", "--max-age-days"] {
+        for days in ["1e308", "1000001"] {
+            let refused = world.run(&["retention", option, days]).expect(2);
+            let words = format!("{option} is more than 1000000 days");
+            assert!(refused.stderr.contains(&words), "{}", refused.describe());
+        }
+        let _ = world.run(&["retention", option, "1000000"]).expect(0);
+    }
+    let refused = world.run(&["retention", "--max-total-mb", "1e308"]).expect(2);
+    assert!(refused.stderr.contains("or more than 1000000000"), "{}", refused.describe());
+}
