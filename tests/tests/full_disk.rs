@@ -293,7 +293,7 @@ fn a_run_fills(disk_kb: u64, result_bytes: u64, elements: usize, is_killed: bool
         Err(reason) => return repo::skip("a_run_fills", &reason),
     };
     let sh = |script: &str| json!({"argv": ["-c", script], "result": "stdout_text"});
-    let big = format!("od -An -tx1 -v -w64 -N {} /dev/urandom | head -c {result_bytes}", result_bytes);
+    let big = format!("od -An -tx1 -v -w64 -N {result_bytes} /dev/urandom | head -c {result_bytes}");
     world.install_executable("tool", "/bin/sh", &json!({"small": sh("echo small"), "big": sh(&big)}));
     for _ in 0..4 {
         let _ = world.run(&["call", "tool", "--action", "big"]).expect(0);

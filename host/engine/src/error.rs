@@ -256,24 +256,9 @@ impl HostError {
                     |pid| format!("the keeper is stopped: `kill -CONT {pid}`, and it ends what is left; then try again"),
                 ),
             ),
-            Self::NoRoom { path, .. } => Facts::new(
-                "host.no_room",
-                exit::STORE,
-                format!("free space on the disk of {}, then run it again", path.display()),
-            ),
-            Self::ReadOnly { path, .. } => Facts::new(
-                "host.read_only",
-                exit::STORE,
-                format!("make the file system of {} writable, or name another directory with --data-dir", path.display()),
-            ),
-            Self::NoInode { path, .. } => Facts::new(
-                "host.no_inode",
-                exit::STORE,
-                format!(
-                    "remove files that are not needed from the disk of {}, or give it more inodes (`df -i` counts them); then run it again",
-                    path.display()
-                ),
-            ),
+            Self::NoRoom { .. } => Facts::new("host.no_room", exit::STORE, "free space on that disk, then run it again"),
+            Self::ReadOnly { .. } => Facts::new("host.read_only", exit::STORE, "make it writable, or give another one (--data-dir)"),
+            Self::NoInode { .. } => Facts::new("host.no_inode", exit::STORE, "remove files from that disk (`df -i` counts inodes)"),
             Self::Directory { .. } => {
                 domain("host.directory", "check the path, its permissions and the space on its disk")
             }

@@ -331,9 +331,7 @@ impl Described for EnvironmentError {
                 "end that host, or let it unload the capability; `--while-running` does it all the same".to_owned()
             }
             Self::InUse { .. } => "wait until it has ended, then run this again".to_owned(),
-            Self::ReadOnly { path, .. } => {
-                format!("make the file system of {} writable, or name another directory", path.display())
-            }
+            Self::ReadOnly { .. } => "make that file system writable, or name another directory".to_owned(),
             Self::NoRoom { path, .. } => {
                 format!("free space on the disk of {}, then run it again: it goes on where it stopped", path.display())
             }
