@@ -208,16 +208,19 @@ impl Program {
         };
         let hashes = Hashes::new(known, state.cancel.clone());
         let slot = match action.uses_cache_dir() {
-            true => Some(Slot::of(self, name, action, &values, &hashes).await?),
+            true => {
+                let mut slot = Slot::of(self, name, action, &values, &hashes).await?;
+                let outputs = plan::outputs_in(slot.dir(), self, action, &values)?;
+                if is_forced {
+                    slot.replace();
+                } else if let Some(files) = slot.find(&outputs, &hashes).await {
+                    slot.account(state, &files);
+                    return Ok(result::Done::before(action, files));
+                }
+                Some((slot, outputs))
+            }
             false => None,
         };
-        if let Some(slot) = slot.as_ref().filter(|_| !is_forced) {
-            let outputs = plan::outputs_in(slot.dir(), self, action, &values)?;
-            if let Some(files) = slot.find(&outputs, &hashes).await {
-                slot.account(state, &files);
-                return Ok(result::Done::before(action, files));
-            }
-        }
         let plan = plan::make(self, action, &values, state)?;
         if !state.give() {
             return Err(ToolError::transient("the worker is ending"));
@@ -237,7 +240,11 @@ impl Program {
         if let Ok(ended) = &mut done {
             match (ended.hash_files(&hashes).await, &slot) {
                 (Err(error), _) => done = Err(error),
-                (Ok(()), Some(slot)) => slot.keep(&plan, ended.files_mut()),
+                (Ok(()), Some((slot, outputs))) => {
+                    if slot.keep(&plan, outputs, &hashes, ended.files_mut()).await {
+                        slot.account(state, ended.files_mut());
+                    }
+                }
                 (Ok(()), None) => {}
             }
         }
