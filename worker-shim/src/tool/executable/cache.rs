@@ -15,9 +15,9 @@ mod publish;
 
 use super::Program;
 use super::arguments::{Values, text};
+use super::before::NotBegun;
 use super::hashing::{Hashes, digits, mtime_ns};
 use crate::calls::CallState;
-use crate::sdk::ToolError;
 use cjm_platform::files::read_regular;
 use cjm_wire::cache::{FileState, relative_dir};
 use cjm_wire::canonical::canonical_hash_of;
@@ -84,7 +84,7 @@ impl Slot {
         action: &Action,
         values: &Values,
         hashes: &Hashes,
-    ) -> Result<Self, ToolError> {
+    ) -> Result<Self, NotBegun> {
         let main = action.main_input().unwrap_or_default();
         let mut input = (PathBuf::new(), String::new());
         let (mut inputs, mut config) = (Vec::new(), Map::new());
@@ -95,7 +95,7 @@ impl Slot {
                 continue;
             }
             let path = PathBuf::from(text(value));
-            let state = hashes.state(&path).await.map_err(|error| error.fields([parameter]))?;
+            let state = hashes.state(&path).await.map_err(|unread| unread.of_argument(parameter))?;
             if parameter == main {
                 input = (path.clone(), state.content_hash.clone());
             } else {
