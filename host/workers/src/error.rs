@@ -62,6 +62,8 @@ pub enum StartError {
         not_passed: Box<[String]>,
         /// Variables that its manifest declares and that have no value, and that the failure speaks of.
         unset: Box<[Missing]>,
+        /// The signal that ended its process.
+        signal: Option<i32>,
         /// Where it failed, if the tool said so.
         traceback: Option<Box<str>>,
         /// The tool's last words.
@@ -236,6 +238,9 @@ impl StartError {
             Self::StoredSettings(fault) => Facts::of(&**fault),
             Self::Adapter(fault) => Facts::of(fault).with_exit(exit::WORKER_START),
             Self::Spawn { next_step, .. } => start("worker.spawn", next_step),
+            Self::LoadFailed { signal: Some(signal), .. } => {
+                start("worker.load_failed", after_signal(*signal))
+            }
             Self::LoadFailed { capability, unset, not_passed, .. } => {
                 let set = cure_of_failure(capability, unset);
                 start("worker.load_failed", &set.unwrap_or_else(|| last_lines(not_passed)))
@@ -483,6 +488,21 @@ impl CallError {
     }
 }
 
+/// What to do when a signal ended a tool while it was loaded: nothing that it lacks does that.
+fn after_signal(signal: i32) -> &'static str {
+    const SIGKILL: i32 = 9;
+    match signal {
+        SIGKILL => {
+            "find out who killed it: itself, somebody, a limit of its processor time (`ulimit -t`), or the kernel for lack \
+             of memory (`dmesg`)"
+        }
+        _ => {
+            "see under which limits it runs (`ulimit -a`: a small stack or address space ends a process so), and what \
+             crashes in it (`dmesg`)"
+        }
+    }
+}
+
 /// What to do when a tool ended or could not be loaded.
 fn last_lines(not_passed: &[String]) -> String {
     let Some(name) = not_passed.first() else {
@@ -537,8 +557,24 @@ mod tests {
             unset: Box::default(),
             not_passed: spoken_of(&host, [message, traceback.unwrap_or_default()]).into(),
             message: message.into(),
+            signal: None,
             traceback: traceback.map(Box::from),
             stderr_tail: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn advice_about_a_death_by_signal_says_nothing_of_modules() {
+        for (number, advice) in
+            [(None, "if a module is missing"), (Some(9), "who killed it"), (Some(11), "ulimit -a")]
+        {
+            let mut error = load_failed("the tool's process was ended", None, &[]);
+            if let StartError::LoadFailed { signal, .. } = &mut error {
+                *signal = number;
+            }
+            let told = error.next_step();
+            assert!(told.contains(advice), "{told}");
+            assert_eq!(told.contains("install-all"), number.is_none(), "{told}");
         }
     }
 

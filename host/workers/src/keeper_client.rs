@@ -325,9 +325,7 @@ fn ended_early(end: Option<WaitStatus>, another: impl Fn(String) -> SpawnRefusal
                         kernel for lack of memory (`dmesg`)"
                     .to_owned(),
         },
-        Some(status @ WaitStatus::Exited { .. }) => {
-            another(format!("its process ended with {status} before it was ready"))
-        }
+        Some(status) => another(format!("its process ended with {status} before it was ready")),
         None => another("its process closed its socket before it was ready".to_owned()),
     }
 }
