@@ -3,7 +3,7 @@
 use crate::binding::AdapterFault;
 use crate::required::{Missing, cure_of_failure, names_in};
 use crate::stored_settings::StoredSettingsFault;
-use crate::{environment, tool_failure};
+use crate::{start_advice, tool_failure};
 use cjm_catalog::ProgramError;
 use cjm_catalog::installation::Unfinished;
 use cjm_decide::death::Verdict;
@@ -239,16 +239,16 @@ impl StartError {
             Self::Adapter(fault) => Facts::of(fault).with_exit(exit::WORKER_START),
             Self::Spawn { next_step, .. } => start("worker.spawn", next_step),
             Self::LoadFailed { signal: Some(signal), .. } => {
-                start("worker.load_failed", after_signal(*signal))
+                start("worker.load_failed", start_advice::after_signal(*signal))
             }
             Self::LoadFailed { capability, unset, not_passed, .. } => {
                 let set = cure_of_failure(capability, unset);
-                start("worker.load_failed", &set.unwrap_or_else(|| last_lines(not_passed)))
+                start("worker.load_failed", &set.unwrap_or_else(|| start_advice::last_lines(not_passed)))
             }
             Self::Died { capability, unset, not_passed, next_step, .. } => {
                 let next_step =
                     next_step.as_deref().map(str::to_owned).or_else(|| cure_of_failure(capability, unset));
-                let next_step = next_step.unwrap_or_else(|| last_lines(not_passed));
+                let next_step = next_step.unwrap_or_else(|| start_advice::last_lines(not_passed));
                 start("worker.died_at_start", &next_step)
             }
             Self::NeverReady { .. } => start(
@@ -486,43 +486,6 @@ impl CallError {
             Self::NotStarted(_) | Self::NotLoaded { .. } => None,
         }
     }
-}
-
-/// What to do when a signal ended a tool while it was loaded: nothing that it lacks does that.
-fn after_signal(signal: i32) -> &'static str {
-    const SIGKILL: i32 = 9;
-    match signal {
-        SIGKILL => {
-            "find out who killed it: itself, somebody, a limit of its processor time (`ulimit -t`), or the kernel for lack \
-             of memory (`dmesg`)"
-        }
-        _ => {
-            "see under which limits it runs (`ulimit -a`: a small stack or address space ends a process so), and what \
-             crashes in it (`dmesg`)"
-        }
-    }
-}
-
-/// What to do when a tool ended or could not be loaded.
-fn last_lines(not_passed: &[String]) -> String {
-    let Some(name) = not_passed.first() else {
-        return "read what it said last; if a module is missing, run `cjm-ctl install-all` again".to_owned();
-    };
-    if environment::is_secret_name(name) {
-        return format!(
-            "declare {name} in the manifest as a secret (`code.worker_env`, with `secret: true`), then set it with \
-             `cjm-ctl set-secret`: a variable of this name is not passed on"
-        );
-    }
-    if environment::is_forbidden(name) {
-        return format!(
-            "set {name} in the manifest (`install.env_vars`): a variable of this name is not passed on"
-        );
-    }
-    format!(
-        "name {name} in `cjm.yaml` (`substrate: {{worker_env_pass: [{name}]}}`), or set it in the manifest \
-         (`install.env_vars`)"
-    )
 }
 
 /// Of the variables that a worker did not get, those that its failure speaks of.
