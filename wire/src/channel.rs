@@ -170,6 +170,9 @@ pub struct LoadFailure {
     /// Formatted traceback.
     #[serde(default)]
     pub traceback: Option<String>,
+    /// The signal that ended the tool's process before it could say more; the shim says this, not a tool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
 }
 
 impl CallFailure {

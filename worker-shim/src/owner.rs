@@ -157,10 +157,8 @@ impl Kind {
     /// Tells the owner why there is no tool.
     pub(crate) fn load_failed(&self, context: &Context, failure: &LoadFailure) {
         match self {
-            Self::Host => {
-                eprintln!("the tool cannot be loaded: {}", failure.message);
-                context.link.control(to_host::LOAD_FAILED, &shortened(failure));
-            }
+            // Not on standard error as well: there stand the tool's own last words, with which the host tells it.
+            Self::Host => context.link.control(to_host::LOAD_FAILED, &shortened(failure)),
             Self::Ancestor { tool } => ancestor::tell_load_failure(tool, failure),
         }
     }

@@ -138,6 +138,15 @@ pub fn read_regular_to_string(path: &Path, bytes_max: u64) -> Result<String, Fil
     })
 }
 
+/// Lets two paths of one file system change places, so that at no moment anything is missing at either.
+///
+/// # Errors
+/// When one of them is not there, or the file system cannot (`InvalidInput`).
+pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
+}
+
 /// Opening returns at once, whatever it is, and gives us no controlling terminal. CLOEXEC is the standard library's.
 const GUARD_FLAGS: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
 
@@ -191,6 +200,18 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
         irregular("a directory");
+    }
+
+    #[test]
+    fn two_directories_change_places_with_what_is_in_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+        std::fs::create_dir(&old).unwrap();
+        exchange(&old, &new).unwrap_err();
+        std::fs::create_dir(&new).unwrap();
+        std::fs::write(old.join("1"), "").unwrap();
+        exchange(&old, &new).unwrap();
+        assert!(new.join("1").exists() && old.is_dir() && !old.join("1").exists());
     }
 
     #[test]

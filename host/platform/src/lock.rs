@@ -135,6 +135,29 @@ impl FileLock {
     }
 }
 
+/// An exclusive lock of a directory, for which no file is made; held until this and every copy of its descriptor are
+/// closed.
+#[derive(Debug)]
+pub struct DirectoryLock {
+    _directory: File,
+}
+
+impl DirectoryLock {
+    /// Takes the lock now; none where somebody else holds it.
+    ///
+    /// # Errors
+    /// When there is no such directory, or it cannot be locked.
+    pub fn try_acquire(path: &Path) -> io::Result<Option<Self>> {
+        let directory =
+            OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path)?;
+        match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self { _directory: directory })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
 /// What the present or the last holder of `path` wrote about itself; None if nothing can be read. Only means
 /// "is held by" right after a failed attempt to lock.
 pub fn holder(path: &Path) -> Option<String> {
@@ -257,6 +280,15 @@ mod tests {
         assert!(!lock.still_named().unwrap(), "removed");
         let other = FileLock::try_acquire(&path, "somebody else").unwrap();
         assert!(!lock.still_named().unwrap() && other.still_named().unwrap(), "replaced");
+    }
+
+    #[test]
+    fn a_directory_is_locked_by_one_at_a_time_and_holds_no_file_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = DirectoryLock::try_acquire(dir.path()).unwrap();
+        assert!(lock.is_some() && DirectoryLock::try_acquire(dir.path()).unwrap().is_none());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        DirectoryLock::try_acquire(&dir.path().join("missing")).unwrap_err();
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::binding::AdapterFault;
 use crate::required::{Missing, cure_of_failure, names_in};
 use crate::stored_settings::StoredSettingsFault;
-use crate::{environment, tool_failure};
+use crate::{start_advice, tool_failure};
 use cjm_catalog::ProgramError;
 use cjm_catalog::installation::Unfinished;
 use cjm_decide::death::Verdict;
@@ -62,6 +62,8 @@ pub enum StartError {
         not_passed: Box<[String]>,
         /// Variables that its manifest declares and that have no value, and that the failure speaks of.
         unset: Box<[Missing]>,
+        /// The signal that ended its process.
+        signal: Option<i32>,
         /// Where it failed, if the tool said so.
         traceback: Option<Box<str>>,
         /// The tool's last words.
@@ -236,14 +238,17 @@ impl StartError {
             Self::StoredSettings(fault) => Facts::of(&**fault),
             Self::Adapter(fault) => Facts::of(fault).with_exit(exit::WORKER_START),
             Self::Spawn { next_step, .. } => start("worker.spawn", next_step),
+            Self::LoadFailed { signal: Some(signal), .. } => {
+                start("worker.load_failed", start_advice::after_signal(*signal))
+            }
             Self::LoadFailed { capability, unset, not_passed, .. } => {
                 let set = cure_of_failure(capability, unset);
-                start("worker.load_failed", &set.unwrap_or_else(|| last_lines(not_passed)))
+                start("worker.load_failed", &set.unwrap_or_else(|| start_advice::last_lines(not_passed)))
             }
             Self::Died { capability, unset, not_passed, next_step, .. } => {
                 let next_step =
                     next_step.as_deref().map(str::to_owned).or_else(|| cure_of_failure(capability, unset));
-                let next_step = next_step.unwrap_or_else(|| last_lines(not_passed));
+                let next_step = next_step.unwrap_or_else(|| start_advice::last_lines(not_passed));
                 start("worker.died_at_start", &next_step)
             }
             Self::NeverReady { .. } => start(
@@ -483,28 +488,6 @@ impl CallError {
     }
 }
 
-/// What to do when a tool ended or could not be loaded.
-fn last_lines(not_passed: &[String]) -> String {
-    let Some(name) = not_passed.first() else {
-        return "read what it said last; if a module is missing, run `cjm-ctl install-all` again".to_owned();
-    };
-    if environment::is_secret_name(name) {
-        return format!(
-            "declare {name} in the manifest as a secret (`code.worker_env`, with `secret: true`), then set it with \
-             `cjm-ctl set-secret`: a variable of this name is not passed on"
-        );
-    }
-    if environment::is_forbidden(name) {
-        return format!(
-            "set {name} in the manifest (`install.env_vars`): a variable of this name is not passed on"
-        );
-    }
-    format!(
-        "name {name} in `cjm.yaml` (`substrate: {{worker_env_pass: [{name}]}}`), or set it in the manifest \
-         (`install.env_vars`)"
-    )
-}
-
 /// Of the variables that a worker did not get, those that its failure speaks of.
 pub(crate) fn spoken_of<'a>(not_passed: &[String], words: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let said = names_in(words);
@@ -537,8 +520,24 @@ mod tests {
             unset: Box::default(),
             not_passed: spoken_of(&host, [message, traceback.unwrap_or_default()]).into(),
             message: message.into(),
+            signal: None,
             traceback: traceback.map(Box::from),
             stderr_tail: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn advice_about_a_death_by_signal_says_nothing_of_modules() {
+        for (number, advice) in
+            [(None, "if a module is missing"), (Some(9), "who killed it"), (Some(11), "ulimit -a")]
+        {
+            let mut error = load_failed("the tool's process was ended", None, &[]);
+            if let StartError::LoadFailed { signal, .. } = &mut error {
+                *signal = number;
+            }
+            let told = error.next_step();
+            assert!(told.contains(advice), "{told}");
+            assert_eq!(told.contains("install-all"), number.is_none(), "{told}");
         }
     }
 

@@ -9,7 +9,7 @@ use cjm_platform::lock::FileLock;
 use cjm_platform::seqpacket::{Received, SeqPacket};
 use cjm_platform::spawn::{Spawned, spawn_small};
 use cjm_platform::tree::is_stopped;
-use cjm_platform::{Pid, PidFd, Signal, process};
+use cjm_platform::{Pid, PidFd, Signal, WaitStatus, process};
 use cjm_wire::WorkerSessionId;
 use cjm_wire::keeper::{HostToKeeper, KEEPER_PROTOCOL, KeeperToHost, SpawnWorker};
 use std::ffi::OsString;
@@ -34,6 +34,8 @@ use table::{Outgoing, PendingSpawn, SpawnedWorker, Table, WorkerEnd, lock};
 
 /// How long a keeper may take to say that it is ready.
 const KEEPER_READY_MAX: Duration = Duration::from_secs(10);
+/// How long one that has closed its socket may take to end.
+const KEEPER_CLOSED_MAX: Duration = Duration::from_millis(500);
 /// How long a keeper may take to answer. It needs milliseconds; a busy machine gets more.
 const KEEPER_ANSWER_MAX: Duration = Duration::from_secs(10);
 /// How long a shutdown waits for the keeper to clear its tree and end. Then it is killed, and each worker that still
@@ -64,33 +66,48 @@ impl Keeper {
     /// # Errors
     /// When it does not start, or is another program.
     pub fn start(worker_binary: &Path, mut tree_lock: FileLock) -> Result<Self, SpawnRefusal> {
+        // Whoever tells it says before it that there is no keeper.
         let refuse = |what: &str, error: &dyn std::fmt::Display| SpawnRefusal {
-            message: format!("the keeper could not be started: {what}: {error}"),
+            message: format!("{what}: {error}"),
+            next_step:
+                "try again; if it stays so, see what this machine has run short of (`ulimit -a`, `free -m`)"
+                    .to_owned(),
+        };
+        let another = |message: String| SpawnRefusal {
+            message,
             next_step: format!("check that {} is the `cjm-worker` of this version", worker_binary.display()),
         };
-        let (ours, theirs) = SeqPacket::pair().map_err(|error| refuse("socketpair", &error))?;
+        let (ours, theirs) =
+            SeqPacket::pair().map_err(|error| refuse("there is no socket for it", &error))?;
         let env: Vec<(OsString, OsString)> = ["PATH", "HOME", "XDG_RUNTIME_DIR"]
             .iter()
             .filter_map(|name| Some(((*name).into(), std::env::var_os(name)?)))
             .collect();
         let child = spawn_small(worker_binary, &["keeper".into()], &env, theirs.into_owned())
-            .map_err(|error| refuse("spawn", &error))?;
+            .map_err(|error| another(error.to_string()))?;
         let pid = child.pid;
-        let child = Unready(Some(child));
-        tree_lock::name_keeper(&mut tree_lock, pid).map_err(|error| refuse("its lock", &error))?;
+        let mut child = Unready(Some(child));
+        tree_lock::name_keeper(&mut tree_lock, pid)
+            .map_err(|error| refuse("its lock cannot be written", &error))?;
         let nofile_soft = cjm_platform::fds::nofile_limit().soft;
         let hello = HostToKeeper::Hello { protocol: KEEPER_PROTOCOL, tree_lock: true, nofile_soft };
-        send(&ours, &Outgoing { message: hello, fds: vec![tree_lock.into_owned()] })
-            .map_err(|error| refuse("hello", &error))?;
-        match ours.recv_timeout(KEEPER_READY_MAX) {
-            Ok(Some(Received::Message(message))) => match serde_json::from_slice(&message.bytes) {
+        // Where it has ended already, its end says more than that it cannot be told anything.
+        let greeted = send(&ours, &Outgoing { message: hello, fds: vec![tree_lock.into_owned()] });
+        let answer = greeted.is_ok().then(|| ours.recv_timeout(KEEPER_READY_MAX));
+        match answer {
+            Some(Ok(Some(Received::Message(message)))) => match serde_json::from_slice(&message.bytes) {
                 Ok(KeeperToHost::Ready { .. }) => {}
-                other => return Err(refuse("its first word", &format!("{other:?}"))),
+                Ok(_) | Err(_) => {
+                    return Err(another("its first word is not that of a keeper".to_owned()));
+                }
             },
-            other => return Err(refuse("its first word", &format!("{other:?}"))),
+            Some(Ok(None)) => return Err(another(no_word(pid))),
+            Some(Ok(Some(Received::Closed)) | Err(_)) | None => {
+                return Err(ended_early(child.end(), another));
+            }
         }
-        let writer = ours.try_clone().map_err(|error| refuse("dup", &error))?;
-        Self::serve(child, ours, writer).map_err(|error| refuse("threads", &error))
+        let writer = ours.try_clone().map_err(|error| refuse("its socket cannot be shared", &error))?;
+        Self::serve(child, ours, writer).map_err(|error| refuse("there are no threads for it", &error))
     }
 
     /// Starts the two threads.
@@ -279,6 +296,39 @@ impl Keeper {
 
 /// A keeper that has not shown that it is one. If it never does, it is killed and reaped.
 struct Unready(Option<Spawned>);
+
+impl Unready {
+    /// How one ended that has closed its socket: it has ended, or does so now.
+    fn end(&mut self) -> Option<WaitStatus> {
+        let Spawned { pid, pidfd } = self.0.as_ref()?;
+        let has_ended = pidfd.wait_exit(KEEPER_CLOSED_MAX).unwrap_or(false);
+        let status = has_ended.then(|| process::reap(*pid).ok().flatten()).flatten();
+        if has_ended {
+            self.0 = None;
+        }
+        status
+    }
+}
+
+/// One that neither speaks nor ends.
+fn no_word(pid: Pid) -> String {
+    format!("process {pid} has said nothing for {} s", KEEPER_READY_MAX.as_secs())
+}
+
+/// One that ended, or left its socket, before it was ready. A keeper is killed by somebody; another program ends by itself.
+fn ended_early(end: Option<WaitStatus>, another: impl Fn(String) -> SpawnRefusal) -> SpawnRefusal {
+    match end {
+        Some(status @ WaitStatus::Signaled { .. }) => SpawnRefusal {
+            message: format!("its process was ended by {status} before it was ready"),
+            next_step:
+                "try again; if it stays so, find out who ends it: somebody, a limit (`ulimit -a`), or the \
+                        kernel for lack of memory (`dmesg`)"
+                    .to_owned(),
+        },
+        Some(status) => another(format!("its process ended with {status} before it was ready")),
+        None => another("its process closed its socket before it was ready".to_owned()),
+    }
+}
 
 impl Drop for Unready {
     fn drop(&mut self) {

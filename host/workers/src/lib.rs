@@ -32,6 +32,7 @@ mod pump;
 mod redaction;
 mod required;
 mod sinks;
+mod start_advice;
 mod stored_settings;
 mod tool_failure;
 mod worker;

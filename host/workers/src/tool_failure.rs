@@ -37,11 +37,20 @@ const UNFIT: &str = "Unfit";
 /// Class of the shim's for a program that ended with an exit code that is none of success.
 const PROGRAM_EXIT: &str = "ProgramExit";
 
+/// Class of the shim's for trouble of this machine's before the tool's own code ran.
+const NOT_BEGUN: &str = "NotBegun";
+/// Class of the shim's for a program that somebody killed, and not for lack of memory.
+const PROGRAM_KILLED: &str = "ProgramKilled";
+
 /// Whose failure it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
     /// The arguments were refused before the tool ran.
     Refused,
+    /// This machine's, before the tool ran.
+    Machine,
+    /// Somebody killed the program.
+    Killed,
     /// The tool says that its caller is wrong.
     Caller,
     /// A file of the caller's is not as the tool needs it.
@@ -78,7 +87,11 @@ impl Origin {
         {
             return Self::Refused;
         }
+        if class == NOT_BEGUN && !traceback.is_some_and(names_tool) {
+            return Self::Machine;
+        }
         match error.category {
+            ErrorCategory::Transient if class == PROGRAM_KILLED => Self::Killed,
             ErrorCategory::Transient => Self::Later,
             ErrorCategory::Resource => Self::Resource,
             ErrorCategory::Fatal if class == PROGRAM_EXIT => Self::Program,
@@ -106,6 +119,9 @@ const TOOL_FAILED: &str = "call.tool_failed";
 /// The arguments were refused before the tool ran
 const ARGUMENTS_REFUSED: &str = "call.arguments_refused";
 
+/// This machine was in the way before the tool ran
+const NOT_BEGUN_CODE: &str = "call.not_begun";
+
 /// Code, exit code and next step; `tail` are the last lines that are shown with it.
 pub(crate) fn facts(error: &JobError, tail: &[String]) -> Facts {
     let failed = |next_step: &str| Facts::new(TOOL_FAILED, exit::TOOL_FAILED, next_step);
@@ -114,6 +130,19 @@ pub(crate) fn facts(error: &JobError, tail: &[String]) -> Facts {
             ARGUMENTS_REFUSED,
             exit::DOMAIN,
             format!("correct {} and call again; the tool has not run", arguments(error)),
+        ),
+        Origin::Machine => {
+            let cure = match error.category {
+                ErrorCategory::Resource => "free what the message says has run short, then call again",
+                ErrorCategory::Transient => "call again; if it stays so, look after what the message names",
+                ErrorCategory::Fatal | ErrorCategory::UserInput => {
+                    "mend what the message names, then call again"
+                }
+            };
+            Facts::new(NOT_BEGUN_CODE, exit::WORKER_START, format!("{cure}; the tool has not run"))
+        }
+        Origin::Killed => failed(
+            "find out who killed it (itself, a supervisor, a limit of its processor time: `ulimit -t`), then call again",
         ),
         Origin::Caller => failed(&format!("correct {} and call again", arguments(error))),
         Origin::File => failed("see that the file is there and may be read, then call again"),
@@ -174,7 +203,8 @@ pub(crate) fn words(error: &JobError) -> String {
     let class = error.exception_class().filter(|class| !class.contains("::")).map(last_name);
     let message = error.message.trim();
     match class.filter(|class| {
-        !TOLD_CLASSES.contains(class) && ![UNWRITABLE, NEEDS_STREAM, UNFIT, PROGRAM_EXIT].contains(class)
+        !TOLD_CLASSES.contains(class)
+            && ![UNWRITABLE, NEEDS_STREAM, UNFIT, NOT_BEGUN, PROGRAM_EXIT, PROGRAM_KILLED].contains(class)
     }) {
         Some(class) if message.is_empty() || message == class => class.to_owned(),
         Some(class) => format!("{class}: {message}"),
@@ -268,6 +298,11 @@ mod tests {
             (error(UserInput, "Unfit('x')", Some(IN_SDK), &[]), 1, "has not run"),
             (error(UserInput, "Unfit('x')", Some(IN_TOOL), &[]), 12, "correct the arguments"),
             (error(UserInput, "ToolError::UserInput(\"x\")", None, &["text"]), 12, "correct `text`"),
+            (error(Transient, "NotBegun(\"x\")", None, &[]), 10, "call again; if it stays so"),
+            (error(Resource, "NotBegun(\"x\")", None, &[]), 10, "free what the message"),
+            (error(Fatal, "NotBegun(\"x\")", None, &[]), 10, "mend what the message names, then"),
+            (error(Fatal, "NotBegun('x')", Some(IN_TOOL), &[]), 12, "the traceback ends"),
+            (error(Transient, "ProgramKilled(\"x\")", None, &[]), 12, "find out who killed it"),
             // A tool on the channel writes its own error object.
             (error(UserInput, "", None, &["text"]), 12, "correct `text`"),
             (error(UserInput, "ToolError::UserInput(\"x\")", None, &[]), 12, "correct the arguments"),
@@ -286,6 +321,9 @@ mod tests {
             assert!(facts.next_step.contains(advice), "{error:?}: {facts:?}");
             assert_eq!(facts.exit_code, exit_code, "{error:?}");
             assert_eq!(facts.code == "call.arguments_refused", exit_code == exit::DOMAIN, "{error:?}");
+            assert_eq!(facts.code == "call.not_begun", exit_code == exit::WORKER_START, "{error:?}");
+            let has_run = !facts.next_step.contains("the tool has not run");
+            assert_eq!(has_run, exit_code == exit::TOOL_FAILED, "{error:?}");
         }
     }
 

@@ -139,6 +139,7 @@ impl Common {
             unset: required::spoken_of(&plan.unset, words.clone()),
             not_passed: spoken_of(&plan.not_passed, words).into(),
             message: failure.message.into(),
+            signal: failure.signal,
             traceback: failure.traceback.map(Box::from),
             stderr_tail,
         }

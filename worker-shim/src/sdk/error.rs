@@ -28,6 +28,10 @@ pub(crate) enum Kind {
     Category(ErrorCategory),
     /// The call was refused before the tool's own code ran.
     Unfit,
+    /// Trouble of this machine's before the tool's own code ran.
+    NotBegun(ErrorCategory),
+    /// A program was killed, and not for lack of memory as far as the kernel says.
+    Killed,
     /// A program ended with an exit code that is none of success: it alone says whose fault that is.
     ExitCode,
     Cancelled,
@@ -111,6 +115,23 @@ impl ToolError {
         Self::new(Kind::ExitCode, message)
     }
 
+    /// A program was killed by somebody, or by itself.
+    pub(crate) fn killed(message: impl Into<String>) -> Self {
+        Self::new(Kind::Killed, message)
+    }
+
+    /// The same failure, of a call of which the tool's own code has not run: what would be its caller's is a refusal, and
+    /// the rest is this machine's.
+    pub(crate) fn not_begun(mut self) -> Self {
+        self.details.kind = match self.details.kind {
+            Kind::Category(ErrorCategory::UserInput) => Kind::Unfit,
+            Kind::Category(category) => Kind::NotBegun(category),
+            Kind::ExitCode | Kind::Killed => Kind::NotBegun(ErrorCategory::Fatal),
+            told @ (Kind::Unfit | Kind::NotBegun(_) | Kind::Cancelled | Kind::NotSupported) => told,
+        };
+        self
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         self.details.kind
     }
@@ -126,6 +147,9 @@ impl ToolError {
             Kind::Unfit => (ErrorCategory::UserInput, "Unfit"),
             // Hosts know by this mark that the fault need not be the program's.
             Kind::ExitCode => (ErrorCategory::Fatal, "ProgramExit"),
+            // The same mark for what is nobody's who called or wrote the tool.
+            Kind::NotBegun(category) => (category, "NotBegun"),
+            Kind::Killed => (ErrorCategory::Transient, "ProgramKilled"),
             Kind::Category(category) => (category, variant(category)),
         };
         let mut error = JobError::new(category, self.details.message.clone());
@@ -147,9 +171,12 @@ impl ToolError {
     pub(crate) fn failure(&self, capability: &str) -> CallFailure {
         match self.details.kind {
             Kind::Cancelled => CallFailure::cancelled(capability),
-            Kind::NotSupported | Kind::Unfit | Kind::ExitCode | Kind::Category(_) => {
-                CallFailure::job_error(&self.job_error(capability))
-            }
+            Kind::NotSupported
+            | Kind::Unfit
+            | Kind::NotBegun(_)
+            | Kind::Killed
+            | Kind::ExitCode
+            | Kind::Category(_) => CallFailure::job_error(&self.job_error(capability)),
         }
     }
 

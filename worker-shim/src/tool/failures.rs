@@ -4,12 +4,12 @@ use cjm_wire::channel::{LOAD_FAILURE_MESSAGE_BYTES_MAX, LOAD_FAILURE_TRACEBACK_B
 
 /// A load failure without a traceback.
 pub(crate) fn failure(message: &str) -> LoadFailure {
-    LoadFailure { message: message.to_owned(), traceback: None }
+    LoadFailure { message: message.to_owned(), traceback: None, signal: None }
 }
 
 /// The same as the host takes it: the beginning of the message and the end of the traceback.
 pub(crate) fn shortened(failure: &LoadFailure) -> LoadFailure {
-    let LoadFailure { message, traceback } = failure;
+    let LoadFailure { message, traceback, signal } = failure;
     let message = match message.floor_char_boundary(LOAD_FAILURE_MESSAGE_BYTES_MAX) {
         all if all == message.len() => message.clone(),
         end => format!("{} … (cut)", &message[..end]),
@@ -20,5 +20,5 @@ pub(crate) fn shortened(failure: &LoadFailure) -> LoadFailure {
             begin => format!("(cut) … {}", &traceback[begin..]),
         }
     });
-    LoadFailure { message, traceback }
+    LoadFailure { message, traceback, signal: *signal }
 }

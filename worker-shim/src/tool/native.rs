@@ -325,7 +325,12 @@ impl<T: Capability> Hosted<T> {
     fn monitor(&self, result: Result<Value, ToolError>) -> Outcome {
         result.map(|value| value.to_string().into()).map_err(|error| match error.kind() {
             Kind::NotSupported => CallFailure::detail(404, &format!("'{}' is not a monitor", self.name)),
-            Kind::Category(_) | Kind::Unfit | Kind::ExitCode | Kind::Cancelled => plain(error),
+            Kind::Category(_)
+            | Kind::Unfit
+            | Kind::NotBegun(_)
+            | Kind::Killed
+            | Kind::ExitCode
+            | Kind::Cancelled => plain(error),
         })
     }
 }

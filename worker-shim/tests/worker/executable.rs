@@ -205,7 +205,12 @@ fn failures_tell_the_code_the_last_words_and_the_category() {
             "output `out` is a directory and no file",
         ),
         ("kill -SEGV $$", json!({}), "fatal", "sh was ended by SIGSEGV"),
-        ("kill -KILL $$", json!({}), "resource", "by the kernel for lack of memory"),
+        (
+            "kill -KILL $$",
+            json!({}),
+            "transient",
+            "by itself or at a limit of its processor time; not for lack",
+        ),
         ("sleep 100", json!({"timeout_seconds": 0.05}), "transient", "ran longer than 0.05 s"),
         (
             "head -c 70000000 /dev/zero",

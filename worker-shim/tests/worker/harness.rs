@@ -195,8 +195,16 @@ impl Worker {
         kwargs: Value,
         job: &str,
     ) -> std::thread::JoinHandle<Option<Answer>> {
-        let (socket, body) = (self.socket(), call(action, kwargs, Some(job)).to_string());
-        std::thread::spawn(move || exchange(&socket, "POST", "/execute", body.as_bytes()).ok())
+        self.post_beside("/execute", call(action, kwargs, Some(job)).to_string())
+    }
+
+    pub(crate) fn post_beside(
+        &self,
+        path: &'static str,
+        body: String,
+    ) -> std::thread::JoinHandle<Option<Answer>> {
+        let socket = self.socket();
+        std::thread::spawn(move || exchange(&socket, "POST", path, body.as_bytes()).ok())
     }
 
     pub(crate) fn stream(&self, action: &str, kwargs: Value) -> Streaming {

@@ -190,21 +190,52 @@ fn what_failed_or_was_made_of_a_moving_input_is_not_kept() {
     assert!(!moving.data_dir().join("greet").exists());
 }
 
-#[test]
-fn calls_for_the_same_files_at_one_moment_both_get_them() {
-    // Each waits until all have begun, so that all find nothing and all have something to keep.
-    let gate = format!("while [ $(wc -l < \"$4/runs\") -lt {CALLS_AT_ONCE} ]; do sleep 0.01; done; {GREET}");
-    let worker = worker(&gate);
-    let page = input(&worker, "page", "abc");
-    let begin = |job: u32| worker.execute_beside("greet", json!({"input": page}), &job.to_string());
+/// `CALLS_AT_ONCE` calls with that body begin before any ends, and each writes something else.
+fn at_once(worker: &Worker, body: &Value) -> Vec<Answer> {
+    let begin = |job: u32| {
+        let mut body = body.clone();
+        body["envelope"]["job_id"] = job.to_string().into();
+        worker.post_beside("/execute", body.to_string())
+    };
     let calls: Vec<_> = (0..CALLS_AT_ONCE).map(begin).collect();
-    let results: Vec<Value> = calls.into_iter().map(|call| call.join().unwrap().unwrap().json()).collect();
-    for result in &results {
-        assert_eq!(std::fs::read_to_string(out_path(result)).unwrap(), "hello abc");
+    calls.into_iter().map(|call| call.join().unwrap().unwrap()).collect()
+}
+
+/// How often a cache hit was told; the results are checked to be one, and what lies at their path.
+fn hits_of_one_truth(answers: &[Answer]) -> usize {
+    let result = answers[0].json();
+    for answer in answers {
+        assert_eq!(answer.json(), result, "one path has one hash");
     }
-    let kept = results.iter().filter(|result| out_path(result).starts_with(worker.data_dir().join("greet")));
-    assert!(kept.count() >= 1, "{results:?}");
-    assert_eq!(greet(&worker, &page, &json!({})).header("x-cjm-accounts").map(|_| ()), Some(()));
+    let hash = std::process::Command::new("sha256sum").arg(out_path(&result)).output().unwrap();
+    let hash = String::from_utf8(hash.stdout).unwrap();
+    assert_eq!(hash.split(' ').next(), result["out"]["sha256"].as_str(), "of what lies there");
+    answers.iter().filter(|answer| answer.header("x-cjm-accounts").is_some()).count()
+}
+
+#[test]
+fn of_calls_for_the_same_files_at_one_moment_the_first_is_kept_and_given_to_all() {
+    // Each waits until all have begun, so that all find nothing and all have something to keep.
+    let others = u64::from(CALLS_AT_ONCE);
+    let worker = worker(&format!(
+        "while [ $(( $(wc -l < \"$4/runs\") % {CALLS_AT_ONCE} )) -ne 0 ]; do sleep 0.01; done; sleep 0.1; echo $$ > \"$2\""
+    ));
+    let page = input(&worker, "page", "abc");
+    let body = call("greet", json!({"input": page}), None);
+    let made = at_once(&worker, &body);
+    assert_eq!(hits_of_one_truth(&made) as u64, others - 1);
+    assert!(out_path(&made[0].json()).starts_with(worker.data_dir().join("greet")));
+    // Told to make them anew, one of them replaces what was there, and no other replaces that.
+    let mut forced = body.clone();
+    forced["envelope"]["control"] = json!({"force": true});
+    let again = at_once(&worker, &forced);
+    assert_eq!(hits_of_one_truth(&again) as u64, others - 1);
+    assert_ne!(again[0].json()["out"], made[0].json()["out"]);
+    assert_eq!(
+        at_once(&worker, &body).iter().map(Answer::json).collect::<Vec<_>>(),
+        vec![again[0].json(); 4]
+    );
+    assert_eq!((runs(&worker) as u64, left_in_work(&worker)), (2 * others, 0));
 }
 
 /// The folder is the tool's, and a data directory may have come from elsewhere.

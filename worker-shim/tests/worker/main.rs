@@ -11,5 +11,6 @@ mod http;
 mod kept;
 mod lifecycle;
 mod native;
+mod not_begun;
 mod python;
 mod surface;

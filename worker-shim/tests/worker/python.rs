@@ -320,16 +320,19 @@ fn a_tool_that_stops_reading_costs_its_callers_and_not_the_surface() {
 
 #[test]
 fn a_tool_that_cannot_be_loaded_says_why() {
-    for (module, class, words) in [
-        ("no_such_module", "Lab", "ModuleNotFoundError: No module named 'no_such_module'"),
-        ("lab", "Nothing", "AttributeError"),
-        ("lab", "Broken", "RuntimeError: cannot be made"),
-        ("exits", "Lab", "ended before it was ready (exit code 3)"),
+    for (module, class, words, signal) in [
+        ("no_such_module", "Lab", "ModuleNotFoundError: No module named 'no_such_module'", Value::Null),
+        ("lab", "Nothing", "AttributeError", Value::Null),
+        ("lab", "Broken", "RuntimeError: cannot be made", Value::Null),
+        ("exits", "Lab", "ended before it was ready (exit code 3)", Value::Null),
+        ("crashes", "Lab", "was ended by SIGSEGV before it was ready", json!(11)),
     ] {
         let mut worker = told(launch(module, class), &Value::Null);
         let failure = worker.frame(to_host::LOAD_FAILED);
         assert!(failure["message"].as_str().unwrap().contains(words), "{failure}");
+        assert_eq!(failure["signal"], signal, "{failure}");
         assert_eq!(worker.exit_code(), 1);
+        assert!(!worker.stderr().contains(words), "what the host is told is none of its last lines");
     }
     let mut worker = Worker::start(shim());
     let Launch::Python { module, class, adapters, .. } = launch("lab", "Lab") else { unreachable!() };

@@ -123,6 +123,7 @@ fn load_failed(capability: String) -> StartError {
         message: "no module".into(),
         not_passed: Box::default(),
         unset: Box::default(),
+        signal: None,
         traceback: None,
         stderr_tail: Vec::new(),
     }

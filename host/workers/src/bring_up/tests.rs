@@ -125,6 +125,7 @@ async fn what_could_not_be_loaded_is_killed_and_says_why_before_its_death_does()
     let mut stage = stage(WorkerPlan { not_passed: vec!["OTHER".to_owned(), "MY_VAR".to_owned()], ..plan() });
     stage.says(FirstWord::LoadFailed(LoadFailure {
         message: "KeyError: 'MY_VAR'".to_owned(),
+        signal: None,
         traceback: None,
     }));
     stage.dying.send_replace(a_death(|_| {}));

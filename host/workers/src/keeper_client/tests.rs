@@ -324,3 +324,21 @@ fn a_keeper_that_never_showed_that_it_is_one_is_killed_and_reaped() {
     assert!(process_info(pid).is_none());
     assert!(begun.elapsed() < KEEPER_END_MAX);
 }
+
+#[test]
+fn a_keeper_that_ends_before_it_is_ready_is_told_with_its_end_and_fitting_advice() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("cjm-worker");
+    for (script, message, advice) in [
+        ("kill -KILL $$", "its process was ended by SIGKILL before it was ready", "find out who ends it"),
+        ("exit 3", "its process ended with exit code 3 before it was ready", "of this version"),
+    ] {
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let lock = FileLock::acquire(&dir.path().join("tree.lock"), "me", Duration::from_secs(30)).unwrap();
+        let refusal = Keeper::start(&program, lock).err().expect("it is no keeper");
+        assert_eq!(refusal.message, message);
+        assert!(refusal.next_step.contains(advice), "{refusal:?}");
+    }
+}

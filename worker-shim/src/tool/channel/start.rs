@@ -208,13 +208,14 @@ async fn wait_until_ready(
         ))),
         None => {
             lives_on(watch).await;
-            let how = match peek_exit(pid) {
-                Ok(Some(status)) => {
-                    format!("ended before it was ready ({status}); see the last lines it wrote")
+            let (how, signal) = match peek_exit(pid) {
+                Ok(Some(status @ WaitStatus::Signaled { signal, .. })) => {
+                    (format!("was ended by {status} before it was ready"), Some(signal))
                 }
-                _ => DEAF.to_owned(),
+                Ok(Some(status)) => (format!("ended before it was ready ({status})"), None),
+                _ => (DEAF.to_owned(), None),
             };
-            Err(failure(&format!("the tool's process {how}")))
+            Err(LoadFailure { signal, ..failure(&format!("the tool's process {how}")) })
         }
     }
 }
@@ -259,8 +260,10 @@ async fn first_answer(
                     .map_err(|error| failure(&format!("the tool's first words cannot be read: {error}")));
             }
             to_shim::LOAD_FAILED => {
-                return Err(serde_json::from_slice(&show_lone_surrogates(&frame.payload))
-                    .unwrap_or_else(|_| failure("the tool could not be loaded and did not say why")));
+                let told = serde_json::from_slice(&show_lone_surrogates(&frame.payload))
+                    .unwrap_or_else(|_| failure("the tool could not be loaded and did not say why"));
+                // Who says something was ended by no signal.
+                return Err(LoadFailure { signal: None, ..told });
             }
             // Loading may take long, and be reported.
             to_shim::PROGRESS => incoming::tool_progress(&context.calls, &frame.payload),

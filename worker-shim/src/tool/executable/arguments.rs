@@ -1,6 +1,7 @@
 //! Checks named arguments against an action's typed parameters. Pure but for one question to the disk: whether
 //! an input file is there.
 
+use super::before::NotBegun;
 use crate::sdk::ToolError;
 use cjm_wire::runtime::{Action, Parameter, ParameterKind};
 use indexmap::IndexMap;
@@ -17,7 +18,7 @@ pub(crate) fn check(
     action_name: &str,
     action: &Action,
     kwargs: &Map<String, Value>,
-) -> Result<Values, ToolError> {
+) -> Result<Values, NotBegun> {
     let known = || action.parameters.keys().map(String::as_str).collect::<Vec<_>>();
     let unknown: Vec<&String> = kwargs.keys().filter(|name| !action.parameters.contains_key(*name)).collect();
     if !unknown.is_empty() {
@@ -28,7 +29,7 @@ pub(crate) fn check(
                 format!("action `{action_name}` has no parameter {given}; there are: {}", names.join(", "))
             }
         };
-        return Err(ToolError::unfit(message).fields(unknown));
+        return Err(ToolError::unfit(message).fields(unknown).into());
     }
     let missing: Vec<&String> = action
         .parameters
@@ -41,7 +42,7 @@ pub(crate) fn check(
         let names = missing.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let message =
             format!("action `{action_name}` needs {names}{hint}; its parameters are: {}", known().join(", "));
-        return Err(ToolError::unfit(message).fields(missing));
+        return Err(ToolError::unfit(message).fields(missing).into());
     }
     let mut values = Values::new();
     for (name, parameter) in &action.parameters {
@@ -175,6 +176,7 @@ mod tests {
         ] {
             let Value::Object(map) = kwargs.clone() else { panic!("an object") };
             let error = check("convert", &action(), &map).expect_err("is refused");
+            let error = crate::sdk::ToolError::from(error);
             assert!(error.to_string().contains(words), "{kwargs}: {error}");
             let fields = error.job_error("lab").fields_invalid;
             assert_eq!(fields.as_deref(), Some([field.to_owned()].as_slice()), "{kwargs}");

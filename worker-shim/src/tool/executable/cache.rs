@@ -6,16 +6,18 @@
 //!      ▲                                      │
 //!      └────── anything of it differs: run again, replaced as a whole ◄┘
 //! ```
-//! What must hold: a directory is whole or not there; what is given again is what the call would make, as far as
+//! What must hold: a directory is whole or not there; of calls that make the same at one moment the first to be done is
+//! kept and given to all (`publish`); what is given again is what the call would make, as far as
 //! program, arguments, content of the inputs and the files' sizes and times can tell; trouble with it costs the saving
 //! and never the call.
 
+mod publish;
+
 use super::Program;
 use super::arguments::{Values, text};
-use super::hashing::{Hashes, digits, is_unchanged, mtime_ns};
-use super::plan::Plan;
+use super::before::NotBegun;
+use super::hashing::{Hashes, digits, mtime_ns};
 use crate::calls::CallState;
-use crate::sdk::ToolError;
 use cjm_platform::files::read_regular;
 use cjm_wire::cache::{FileState, relative_dir};
 use cjm_wire::canonical::canonical_hash_of;
@@ -26,15 +28,13 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 /// The record, inside the directory it speaks of.
 const RECORD_FILE: &str = ".kept.json";
 /// Largest record that is read.
 const RECORD_BYTES_MAX: u64 = 1024 * 1024;
-/// How often a directory that others fill at the same moment is replaced.
-const PUBLISH_ATTEMPTS_MAX: u32 = 4;
 
 /// Where the files of one call are kept, or would be.
 #[derive(Debug)]
@@ -43,7 +43,12 @@ pub(crate) struct Slot {
     key: Key,
     /// All input files of the call, as they were before it.
     inputs: Vec<(PathBuf, FileState)>,
+    /// What the call was told to replace.
+    replaces: Option<Mark>,
 }
+
+/// Which record lies in a slot.
+type Mark = (u64, i64);
 
 /// What the files depend on, in full.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,7 +84,7 @@ impl Slot {
         action: &Action,
         values: &Values,
         hashes: &Hashes,
-    ) -> Result<Self, ToolError> {
+    ) -> Result<Self, NotBegun> {
         let main = action.main_input().unwrap_or_default();
         let mut input = (PathBuf::new(), String::new());
         let (mut inputs, mut config) = (Vec::new(), Map::new());
@@ -90,7 +95,7 @@ impl Slot {
                 continue;
             }
             let path = PathBuf::from(text(value));
-            let state = hashes.state(&path).await.map_err(|error| error.fields([parameter]))?;
+            let state = hashes.state(&path).await.map_err(|unread| unread.of_argument(parameter))?;
             if parameter == main {
                 input = (path.clone(), state.content_hash.clone());
             } else {
@@ -105,7 +110,12 @@ impl Slot {
             config_hash: canonical_hash_of(&Value::Object(config)),
             maker_hash: maker_hash(program, action),
         };
-        Ok(Self { dir: program.data_dir.join(relative), key, inputs })
+        Ok(Self { dir: program.data_dir.join(relative), key, inputs, replaces: None })
+    }
+
+    /// The call makes these files anew, although they may be there.
+    pub(crate) fn replace(&mut self) {
+        self.replaces = self.mark();
     }
 
     /// The directory's final name.
@@ -142,24 +152,6 @@ impl Slot {
         Some(files)
     }
 
-    /// Makes the files that the program has left in the plan's staging directory those of this slot, and corrects the
-    /// paths in `files`. Where that cannot be they stay where they are, and are good for this call.
-    pub(crate) fn keep(&self, plan: &Plan, files: &mut Map<String, Value>) {
-        // An input that changed while the program ran: nobody can say which of the two it was made of.
-        let is_sound = self
-            .inputs
-            .iter()
-            .all(|(path, before)| std::fs::metadata(path).is_ok_and(|found| is_unchanged(before, &found)));
-        if !is_sound || self.publish(plan, files).is_err() {
-            return;
-        }
-        for (name, path) in &plan.outputs {
-            if let (Ok(inside), Some(file)) = (path.strip_prefix(&plan.cache_dir), files.get_mut(name)) {
-                file["path"] = self.dir.join(inside).to_string_lossy().into();
-            }
-        }
-    }
-
     /// Tells the journal that files were given again.
     pub(crate) fn account(&self, call: &CallState, files: &Map<String, Value>) {
         // Inputs are named among the files, and nobody made them.
@@ -181,47 +173,20 @@ impl Slot {
         }
     }
 
+    /// Whether the record is another one than that which the call was told to replace.
+    fn is_of_another(&self) -> bool {
+        self.replaces.is_none() || self.mark() != self.replaces
+    }
+
+    fn mark(&self) -> Option<Mark> {
+        let found = std::fs::symlink_metadata(self.dir.join(RECORD_FILE)).ok()?;
+        Some((found.ino(), mtime_ns(&found)))
+    }
+
     fn record(&self) -> Option<Record> {
         // The folder is the tool's: what lies there under that name may be anything.
         let content = read_regular(&self.dir.join(RECORD_FILE), RECORD_BYTES_MAX).ok()?;
         serde_json::from_slice(&content).ok()
-    }
-
-    fn publish(&self, plan: &Plan, files: &Map<String, Value>) -> io::Result<()> {
-        let mut kept = BTreeMap::new();
-        for (name, path) in &plan.outputs {
-            let Ok(inside) = path.strip_prefix(&plan.cache_dir) else { continue };
-            if inside.components().any(|part| !matches!(part, Component::Normal(_))) {
-                return Err(io::Error::other("an output that lies elsewhere"));
-            }
-            let found = std::fs::metadata(path)?;
-            let sha256 = files.get(name).and_then(|file| file["sha256"].as_str()).map(str::to_owned);
-            let file =
-                KeptFile { name: inside.to_owned(), size: found.len(), mtime_ns: mtime_ns(&found), sha256 };
-            kept.insert(name.clone(), file);
-        }
-        let record = serde_json::to_vec(&Record { key: self.key.clone(), files: kept })?;
-        std::fs::write(plan.cache_dir.join(RECORD_FILE), record)?;
-        std::fs::create_dir_all(self.dir.parent().unwrap_or(&self.dir))?;
-        for attempt in 0..PUBLISH_ATTEMPTS_MAX {
-            match std::fs::rename(&plan.cache_dir, &self.dir) {
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
-                    ) =>
-                {
-                    // What is there is old, or was made by another call at this moment.
-                    let aside = plan.work_dir.join(format!("replaced-{attempt}"));
-                    if std::fs::rename(&self.dir, &aside).is_ok() {
-                        // What cannot be removed is a leftover in the call's own directory.
-                        let _ = std::fs::remove_dir_all(&aside);
-                    }
-                }
-                renamed => return renamed,
-            }
-        }
-        Err(io::Error::other("others fill the directory again and again"))
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::arguments::kind_of_file;
 use crate::sdk::ToolError;
-use cjm_platform::files::open_regular;
+use cjm_platform::files::{FileError, open_regular};
 use cjm_wire::cache::{FileState, HASH_PREFIX, KnownInputs};
 use cjm_wire::canonical::hex;
 use sha2::{Digest as _, Sha256};
@@ -17,8 +17,48 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
+/// What says that something of this machine's has run out, as the system numbers it: ENOMEM, ENFILE, EMFILE.
+const SHORTAGES: [i32; 3] = [12, 23, 24];
 /// Bytes read between two looks at the cancel flag.
 const CHUNK_BYTES: usize = 1024 * 1024;
+
+/// Why a file was not read.
+#[derive(Debug)]
+pub(crate) enum Unread {
+    /// The file is not as whoever names it should name one; what is the matter, as the end of a sentence.
+    File(PathBuf, String, ToolError),
+    /// It was not the file.
+    Other(ToolError),
+}
+
+impl Unread {
+    fn of(path: &Path, error: io::Error) -> Self {
+        let (code, words) = (error.raw_os_error(), format!("which cannot be read: {error}"));
+        let error = ToolError::from(error).context(&format!("reading {}", path.display()));
+        match code {
+            Some(code) if SHORTAGES.contains(&code) => Self::Other(error),
+            _ => Self::File(path.to_owned(), words, error),
+        }
+    }
+
+    /// It as what is wrong with an argument.
+    pub(crate) fn of_argument(self, name: &str) -> ToolError {
+        match self {
+            Self::File(path, words, _) => {
+                ToolError::unfit(format!("argument `{name}` is {}, {words}", path.display())).fields([name])
+            }
+            Self::Other(error) => error,
+        }
+    }
+}
+
+impl From<Unread> for ToolError {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::File(_, _, error) | Unread::Other(error) => error,
+        }
+    }
+}
 
 /// The files of one call.
 #[derive(Debug)]
@@ -34,13 +74,13 @@ impl Hashes {
     }
 
     /// What the file is now; it must be a plain file.
-    pub(crate) async fn state(&self, path: &Path) -> Result<FileState, ToolError> {
-        let failed =
-            |error: io::Error| ToolError::from(error).context(&format!("reading {}", path.display()));
+    pub(crate) async fn state(&self, path: &Path) -> Result<FileState, Unread> {
+        let failed = |error: io::Error| Unread::of(path, error);
         let found = std::fs::metadata(path).map_err(failed)?;
         if !found.is_file() {
             let kind = kind_of_file(found.file_type());
-            return Err(ToolError::user_input(format!("{} is a {kind} and no file", path.display())));
+            let error = ToolError::user_input(format!("{} is a {kind} and no file", path.display()));
+            return Err(Unread::File(path.to_owned(), format!("which is a {kind} and no file"), error));
         }
         let known = self.lock().get(path).cloned();
         if let Some(known) = known.filter(|known| is_unchanged(known, &found)) {
@@ -48,8 +88,10 @@ impl Hashes {
         }
         let (file, cancel) = (path.to_owned(), self.cancel.clone());
         let read = tokio::task::spawn_blocking(move || read(&file, &cancel)).await;
-        let content_hash = read.map_err(|_| ToolError::transient("a file could not be read to its end"))?;
-        let content_hash = content_hash.map_err(failed)?.ok_or_else(ToolError::cancelled)?;
+        let content_hash =
+            read.map_err(|_| Unread::Other(ToolError::transient("a file could not be read to its end")))?;
+        let content_hash =
+            content_hash.map_err(failed)?.ok_or_else(|| Unread::Other(ToolError::cancelled()))?;
         let state = state_of(&found, content_hash);
         self.lock().insert(path.to_owned(), state.clone());
         Ok(state)
@@ -88,7 +130,11 @@ fn state_of(found: &Metadata, content_hash: String) -> FileState {
 
 /// None when the call was cancelled meanwhile.
 fn read(path: &Path, cancel: &CancellationToken) -> io::Result<Option<String>> {
-    let mut file = open_regular(path).map_err(io::Error::other)?;
+    let mut file = open_regular(path).map_err(|error| match error {
+        // Its kind says whose fault it is.
+        FileError::Io { source, .. } => source,
+        other => io::Error::other(other),
+    })?;
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     while !cancel.is_cancelled() {
@@ -138,7 +184,7 @@ mod tests {
         let cancel = CancellationToken::new();
         cancel.cancel();
         let hashes = Hashes::new(KnownInputs::default(), cancel);
-        let error = hashes.state(Path::new("/proc/self/exe")).await.unwrap_err();
+        let error = ToolError::from(hashes.state(Path::new("/proc/self/exe")).await.unwrap_err());
         assert_eq!(error.kind(), crate::sdk::ToolError::cancelled().kind());
     }
 }

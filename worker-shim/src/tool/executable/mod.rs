@@ -5,6 +5,7 @@
 //! anywhere; a call that ends leaves no process behind.
 
 mod arguments;
+mod before;
 mod cache;
 mod forward;
 mod hashing;
@@ -17,7 +18,7 @@ mod result;
 use super::native::error_line;
 use super::{ChunkReader, Operation, Outcome, STREAM_CHUNKS_MAX, StreamLine};
 use super::{internal_server_error, read_call, status_body};
-use crate::calls::RunningCall;
+use crate::calls::{CallState, RunningCall};
 use crate::context::Context;
 use crate::json_text::stream_line;
 use crate::sdk::ToolError;
@@ -25,6 +26,7 @@ use crate::tool::Tool;
 use crate::tool::failures::failure;
 use crate::tool::loaded::Loaded;
 use crate::tool::program::check_program;
+use before::NotBegun;
 use bytes::Bytes;
 use cache::Slot;
 use cjm_wire::Timestamp;
@@ -35,6 +37,8 @@ use cjm_wire::link::{Launch, WorkerReady, WorkerSpec};
 use cjm_wire::runtime::{Action, Executable, ResultSource};
 use forward::Forwarder;
 use hashing::Hashes;
+use indexmap::IndexMap;
+use plan::Plan;
 use regex_lite::Regex;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -42,7 +46,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 /// How long output that was read may take to reach the host at the end, for each stream.
 const FLUSH_MAX: Duration = Duration::from_millis(500);
@@ -55,6 +59,24 @@ const FORCE_FLAG: &str = "force";
 #[derive(Debug)]
 pub(crate) struct ExecutableTool {
     program: Arc<Program>,
+}
+
+/// How far a call has come before its program.
+enum Before<'a> {
+    /// It needs none: its files are there.
+    Done(result::Done<'a>),
+    Prepared(Box<Prepared<'a>>),
+}
+
+/// A call whose program is about to run.
+struct Prepared<'a> {
+    name: &'a String,
+    action: &'a Action,
+    hashes: Hashes,
+    /// Where its files are kept, and their paths there.
+    slot: Option<(Slot, IndexMap<String, PathBuf>)>,
+    plan: Plan,
+    permit: SemaphorePermit<'a>,
 }
 
 /// What all calls share.
@@ -196,32 +218,11 @@ impl Program {
         lines: Option<mpsc::Sender<StreamLine>>,
     ) -> Result<result::Done<'_>, ToolError> {
         let state = call.state();
-        let is_forced = request.envelope.control.get(FORCE_FLAG) == Some(&Value::Bool(true));
-        let (name, action, kwargs) = self.choose_action(request)?;
-        let values = arguments::check(name, action, &kwargs)?;
-        let _permit = tokio::select! {
-            biased;
-            () = state.cancel.cancelled() => return Err(ToolError::cancelled()),
-            permit = self.permits.acquire() => {
-                permit.map_err(|_| ToolError::transient("the worker is ending"))?
-            }
-        };
-        let hashes = Hashes::new(known, state.cancel.clone());
-        let slot = match action.uses_cache_dir() {
-            true => Some(Slot::of(self, name, action, &values, &hashes).await?),
-            false => None,
-        };
-        if let Some(slot) = slot.as_ref().filter(|_| !is_forced) {
-            let outputs = plan::outputs_in(slot.dir(), self, action, &values)?;
-            if let Some(files) = slot.find(&outputs, &hashes).await {
-                slot.account(state, &files);
-                return Ok(result::Done::before(action, files));
-            }
-        }
-        let plan = plan::make(self, action, &values, state)?;
-        if !state.give() {
-            return Err(ToolError::transient("the worker is ending"));
-        }
+        let Prepared { name, action, hashes, slot, plan, permit: _permit } =
+            match self.prepare(state, request, known).await? {
+                Before::Prepared(prepared) => *prepared,
+                Before::Done(done) => return Ok(done),
+            };
         let lines = lines.filter(|_| action.result == ResultSource::StdoutLines);
         let run = process::Run {
             program: self,
@@ -237,7 +238,11 @@ impl Program {
         if let Ok(ended) = &mut done {
             match (ended.hash_files(&hashes).await, &slot) {
                 (Err(error), _) => done = Err(error),
-                (Ok(()), Some(slot)) => slot.keep(&plan, ended.files_mut()),
+                (Ok(()), Some((slot, outputs))) => {
+                    if slot.keep(&plan, outputs, &hashes, ended.files_mut()).await {
+                        slot.account(state, ended.files_mut());
+                    }
+                }
                 (Ok(()), None) => {}
             }
         }
@@ -248,6 +253,46 @@ impl Program {
         }
         plan.tidy(if done.is_ok() { plan::Succeeded::Yes } else { plan::Succeeded::No });
         done
+    }
+
+    /// All of a call that comes before its program.
+    async fn prepare(
+        &self,
+        state: &CallState,
+        request: ExecuteRequest,
+        known: KnownInputs,
+    ) -> Result<Before<'_>, NotBegun> {
+        let is_forced = request.envelope.control.get(FORCE_FLAG) == Some(&Value::Bool(true));
+        let (name, action, kwargs) = self.choose_action(request)?;
+        let values = arguments::check(name, action, &kwargs)?;
+        let permit = tokio::select! {
+            biased;
+            () = state.cancel.cancelled() => return Err(ToolError::cancelled().into()),
+            permit = self.permits.acquire() => {
+                permit.map_err(|_| ToolError::transient("the worker is ending"))?
+            }
+        };
+        let hashes = Hashes::new(known, state.cancel.clone());
+        let slot = match action.uses_cache_dir() {
+            true => {
+                let mut slot = Slot::of(self, name, action, &values, &hashes).await?;
+                let outputs = plan::outputs_in(slot.dir(), self, action, &values)?;
+                if is_forced {
+                    slot.replace();
+                } else if let Some(files) = slot.find(&outputs, &hashes).await {
+                    slot.account(state, &files);
+                    return Ok(Before::Done(result::Done::before(action, files)));
+                }
+                Some((slot, outputs))
+            }
+            false => None,
+        };
+        let plan = plan::make(self, action, &values, state)?;
+        if !state.give() {
+            plan.tidy(plan::Succeeded::No);
+            return Err(ToolError::transient("the worker is ending").into());
+        }
+        Ok(Before::Prepared(Box::new(Prepared { name, action, hashes, slot, plan, permit })))
     }
 
     /// Puts into the logs that a result is not byte for byte what was written.
@@ -275,7 +320,7 @@ impl Program {
     fn choose_action(
         &self,
         request: ExecuteRequest,
-    ) -> Result<(&String, &Action, Map<String, Value>), ToolError> {
+    ) -> Result<(&String, &Action, Map<String, Value>), NotBegun> {
         let actions = &self.executable.actions;
         let names = || actions.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         if !request.args.is_empty() {
@@ -284,7 +329,7 @@ impl Program {
                 self.capability,
                 request.args.len()
             );
-            return Err(ToolError::unfit(message).fields(["args"]));
+            return Err(ToolError::unfit(message).fields(["args"]).into());
         }
         let mut kwargs = request.kwargs;
         let wanted = match kwargs.shift_remove(ACTION_KEY) {

@@ -5,6 +5,7 @@
 
 use super::Program;
 use super::arguments::{Values, text};
+use super::before::NotBegun;
 use crate::calls::CallState;
 use crate::sdk::ToolError;
 use cjm_platform::lock::{FileLock, LockError};
@@ -16,6 +17,8 @@ use serde_json::Value;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+/// The system's number for a disk that fails.
+const EIO: i32 = 5;
 /// Outputs whose paths name other outputs, nested at most so deep.
 const OUTPUT_DEPTH_MAX: usize = 8;
 
@@ -42,7 +45,7 @@ pub(crate) fn make(
     action: &Action,
     values: &Values,
     call: &CallState,
-) -> Result<Plan, ToolError> {
+) -> Result<Plan, NotBegun> {
     // The session is in the path, because results of earlier workers stay where they are.
     let work_dir = program.work_dir.join(call.id.to_string());
     let running = make_fresh(&work_dir)?;
@@ -64,7 +67,7 @@ pub(crate) fn outputs_in(
     program: &Program,
     action: &Action,
     values: &Values,
-) -> Result<IndexMap<String, PathBuf>, ToolError> {
+) -> Result<IndexMap<String, PathBuf>, NotBegun> {
     let names = Names { action, values, work_dir: cache_dir, cache_dir, data_dir: &program.data_dir };
     action.outputs.keys().map(|name| Ok((name.clone(), names.output(name, 0)?))).collect()
 }
@@ -109,7 +112,7 @@ fn render(
     action: &Action,
     values: &Values,
     work_dir: &Path,
-) -> Result<Rendered, ToolError> {
+) -> Result<Rendered, NotBegun> {
     let cache_dir = work_dir.join("kept");
     let names = Names { action, values, work_dir, cache_dir: &cache_dir, data_dir: &program.data_dir };
     let mut outputs = IndexMap::new();
@@ -140,22 +143,13 @@ fn render(
 }
 
 /// The directory, and before it the mark that its call runs.
-fn make_fresh(work_dir: &Path) -> Result<FileLock, ToolError> {
+fn make_fresh(work_dir: &Path) -> Result<FileLock, NotBegun> {
     make_fresh_after(work_dir, || {})
 }
 
 /// The same; `parent_made` is told of each moment in which nothing holds the parent.
-fn make_fresh_after(work_dir: &Path, mut parent_made: impl FnMut()) -> Result<FileLock, ToolError> {
-    // Where there is no room it is for lack of it, and not the tool's fault.
-    let failed = |error: std::io::Error| {
-        let made = format!("the call's directory {} cannot be made", work_dir.display());
-        match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                ToolError::resource(format!("{made}: {error}"))
-            }
-            _ => ToolError::transient(format!("{made}: {error}")),
-        }
-    };
+fn make_fresh_after(work_dir: &Path, mut parent_made: impl FnMut()) -> Result<FileLock, NotBegun> {
+    let failed = |error: std::io::Error| not_made(work_dir, &error);
     let parent = work_dir.parent().unwrap_or(work_dir);
     let mut tries = 1;
     let running = loop {
@@ -169,8 +163,8 @@ fn make_fresh_after(work_dir: &Path, mut parent_made: impl FnMut()) -> Result<Fi
             {
                 tries += 1;
             }
-            Err(LockError::Io { source, .. }) => return Err(failed(source)),
-            Err(held) => return Err(failed(std::io::Error::other(held))),
+            Err(LockError::Io { source, .. }) => return Err(failed(source).into()),
+            Err(held) => return Err(failed(std::io::Error::other(held)).into()),
         }
     };
     std::fs::create_dir(work_dir).map_err(|error| {
@@ -179,6 +173,21 @@ fn make_fresh_after(work_dir: &Path, mut parent_made: impl FnMut()) -> Result<Fi
         failed(error)
     })?;
     Ok(running)
+}
+
+/// Where there is no room it is for lack of it; what has to be looked after first is not tried again.
+fn not_made(work_dir: &Path, error: &std::io::Error) -> ToolError {
+    let message = format!("the call's directory {} cannot be made: {error}", work_dir.display());
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::OutOfMemory => {
+            ToolError::resource(message)
+        }
+        ErrorKind::NotADirectory | ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            ToolError::fatal(message)
+        }
+        _ if error.raw_os_error() == Some(EIO) => ToolError::fatal(message),
+        _ => ToolError::transient(message),
+    }
 }
 
 /// What the words of a template stand for.
@@ -247,6 +256,7 @@ fn part_of(value: &str, part: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sdk::Kind;
     use std::fs;
 
     #[test]
@@ -266,6 +276,26 @@ mod tests {
             fs::remove_dir(dir.path().join("work/other")).expect("nothing is in it");
         });
         assert!(gone.is_err(), "it is not tried for ever");
+    }
+
+    #[test]
+    fn what_keeps_a_directory_from_being_made_decides_who_can_help() {
+        use cjm_wire::error::ErrorCategory::{Fatal, Resource, Transient};
+        // ENOSPC (also of inodes), EDQUOT; ENOTDIR, EROFS, EIO; EMFILE, EEXIST.
+        for (code, expected) in [
+            (28, Resource),
+            (122, Resource),
+            (20, Fatal),
+            (30, Fatal),
+            (5, Fatal),
+            (24, Transient),
+            (17, Transient),
+        ] {
+            let error = not_made(Path::new("/d"), &std::io::Error::from_raw_os_error(code));
+            assert_eq!(error.kind(), Kind::Category(expected), "{error}");
+            let told = ToolError::from(NotBegun::from(error));
+            assert_eq!(told.kind(), Kind::NotBegun(expected), "{told}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! What must hold: signals go to the group only while its leader is unreaped; after the exit output is read
 //! until it is empty or silent for a moment, never to its end, because somebody may hold the pipe.
 
+use super::before::NotBegun;
 use super::lines::{LINE_BYTES_MAX, LineCutter, LineEnd, Tail};
 use super::plan::Plan;
 use super::{Program, own_trouble, progress};
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use cjm_platform::child::{LifetimeUsage, signal_group};
 use cjm_platform::fds::{Pipe, pipe_cloexec};
 use cjm_platform::spawn::{SessionMode, SpawnRequest};
+use cjm_platform::usage::oom_kills;
 use cjm_platform::{Pid, Signal, WaitStatus};
 use cjm_wire::runtime::{Action, OutputStream, ResultSource};
 use regex_lite::Regex;
@@ -40,6 +42,8 @@ pub(crate) const STDOUT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Silence after the exit that ends the reading of output.
 /// The system's number for it (E2BIG).
 const ARGUMENTS_TOO_LONG: i32 = 7;
+/// The system's number for it.
+pub(crate) const SIGKILL: i32 = 9;
 const DRAIN_SILENCE: Duration = Duration::from_millis(50);
 /// Grace of a cancel without a rule.
 const CANCEL_GRACE_DEFAULT: Duration = Duration::from_secs(2);
@@ -74,6 +78,8 @@ pub(crate) struct Ended {
     pub(crate) streamed: bool,
     /// What is no UTF-8 was replaced in those lines.
     pub(crate) replaced: bool,
+    /// How many processes the kernel has killed for lack of memory meanwhile, where it says so.
+    pub(crate) oom_kills: Option<u64>,
 }
 
 impl Ended {
@@ -87,6 +93,7 @@ impl Ended {
             stop: None,
             streamed: false,
             replaced: false,
+            oom_kills: None,
         }
     }
 }
@@ -95,6 +102,7 @@ impl Run<'_> {
     /// Runs it. `lines` takes standard output line by line.
     pub(crate) async fn to_end(&self, lines: Option<mpsc::Sender<StreamLine>>) -> Result<Ended, ToolError> {
         let began = Instant::now();
+        let oom_kills_before = oom_kills();
         let captures = matches!(
             self.action.result,
             ResultSource::StdoutJson | ResultSource::StdoutText | ResultSource::StdoutLines
@@ -118,10 +126,26 @@ impl Run<'_> {
             StdoutUse::Keep(bytes) => bytes,
             StdoutUse::Stream(_) | StdoutUse::Forward => Vec::new(),
         };
-        Ok(Ended { status, stdout, tail, stop, streamed, replaced })
+        // Asked for where it matters alone.
+        let was_killed = matches!(status, WaitStatus::Signaled { signal: SIGKILL, .. });
+        let after = oom_kills_before.filter(|_| was_killed).and_then(|_| oom_kills());
+        let oom_kills = oom_kills_before.zip(after).map(|(before, after)| after.saturating_sub(before));
+        Ok(Ended { status, stdout, tail, stop, streamed, replaced, oom_kills })
     }
 
+    /// Starts the program.
     async fn start(&self, stdout: &StdoutUse) -> Result<Started, ToolError> {
+        let Spawned { process, stdin, out, err } = self.spawn(stdout).await?;
+        let trouble = |what: &'static str| move |error: io::Error| own_trouble(what, &error);
+        if let Some((write, text)) = stdin {
+            feed(write, text).map_err(trouble("standard input cannot be written"))?;
+        }
+        let watch = ProcessWatch::new(process.pidfd).map_err(trouble("the program cannot be watched"))?;
+        Ok(Started { pid: process.pid, watch, out, err: Some(err) })
+    }
+
+    /// The last steps before the program runs.
+    async fn spawn(&self, stdout: &StdoutUse) -> Result<Spawned, NotBegun> {
         let trouble = |what: &'static str| move |error: io::Error| own_trouble(what, &error);
         let mut fds = Vec::new();
         let reads_stdout = !matches!(stdout, StdoutUse::Forward) || self.reads_progress(OutputStream::Stdout);
@@ -153,7 +177,7 @@ impl Run<'_> {
         request.fds = fds;
         request.session = SessionMode::NewGroup;
         request.parent_death = Some(Signal::KILL);
-        let spawned = self.program.context.children.spawn(request).await.map_err(|error| {
+        let process = self.program.context.children.spawn(request).await.map_err(|error| {
             // A program that cannot be executed stays so; a machine without processes may recover.
             let message = format!("{error}; {}", error.next_step());
             match error {
@@ -166,11 +190,7 @@ impl Run<'_> {
                 _ => ToolError::fatal(message),
             }
         })?;
-        if let Some((write, text)) = stdin {
-            feed(write, text).map_err(trouble("standard input cannot be written"))?;
-        }
-        let watch = ProcessWatch::new(spawned.pidfd).map_err(trouble("the program cannot be watched"))?;
-        Ok(Started { pid: spawned.pid, watch, out, err: Some(err) })
+        Ok(Spawned { process, stdin, out, err })
     }
 
     /// Attends to the process until it has exited, its leftovers are cleared and its output is read.
@@ -278,6 +298,14 @@ struct Started {
     watch: ProcessWatch,
     out: Option<pipe::Receiver>,
     err: Option<pipe::Receiver>,
+}
+
+/// A program that runs from now on, and the ends of its streams.
+struct Spawned {
+    process: cjm_platform::spawn::Spawned,
+    stdin: Option<(OwnedFd, String)>,
+    out: Option<pipe::Receiver>,
+    err: pipe::Receiver,
 }
 
 /// What becomes of standard output.

@@ -5,10 +5,11 @@ use super::arguments::kind_of_file;
 use super::cache::file_value;
 use super::hashing::{Hashes, digits};
 use super::plan::Plan;
-use super::process::{Ended, Stop};
+use super::process::{Ended, SIGKILL, Stop};
 use crate::calls::truncated;
 use crate::sdk::ToolError;
 use bytes::Bytes;
+use cjm_platform::usage::sample_machine;
 use cjm_platform::{Signal, WaitStatus};
 use cjm_wire::runtime::{Action, ResultSource};
 use serde_json::value::RawValue;
@@ -17,6 +18,8 @@ use std::path::Path;
 
 /// Bytes of garbage quoted in an error.
 const QUOTE_BYTES_MAX: usize = 200;
+/// Free memory, in MB, with which nobody kills for lack of it; as workers are judged.
+const PLENTY_FREE_MB: u64 = 1024;
 
 /// A process that ended well.
 #[derive(Debug)]
@@ -54,11 +57,8 @@ pub(crate) fn judge<'a>(
     let code = match ended.status {
         WaitStatus::Exited { code } => code,
         // Nobody here sent it.
-        WaitStatus::Signaled { signal: 9, .. } => {
-            let message = format!(
-                "{name} was killed (SIGKILL): by somebody, by itself, or by the kernel for lack of memory"
-            );
-            return Err(with_tail(ToolError::resource(message), &ended));
+        WaitStatus::Signaled { signal: SIGKILL, .. } => {
+            return Err(with_tail(killed(&name, &ended, available_mb()), &ended));
         }
         WaitStatus::Signaled { signal, core_dumped } => {
             let signal =
@@ -207,6 +207,26 @@ fn files(action: &Action, plan: &Plan, name: &str) -> Result<Map<String, Value>,
     Ok(files)
 }
 
+/// A SIGKILL that nobody here has sent: what the kernel says decides, as for workers.
+fn killed(name: &str, ended: &Ended, available_mb: Option<u64>) -> ToolError {
+    match (ended.oom_kills, available_mb) {
+        (Some(0), Some(free)) if free >= PLENTY_FREE_MB => ToolError::killed(format!(
+            "{name} was killed (SIGKILL): by somebody, by itself or at a limit of its processor time; not for lack of \
+             memory, since the kernel killed nothing for that meanwhile and {free} MB were available"
+        )),
+        (Some(killed @ 1..), _) => ToolError::resource(format!(
+            "{name} was killed (SIGKILL), and the kernel killed {killed} process(es) for lack of memory meanwhile"
+        )),
+        _ => ToolError::resource(format!(
+            "{name} was killed (SIGKILL): by somebody, by itself, or for lack of memory"
+        )),
+    }
+}
+
+fn available_mb() -> Option<u64> {
+    sample_machine().ok().map(|machine| machine.memory_available_bytes / (1024 * 1024))
+}
+
 /// Adds the last lines of standard error.
 fn with_tail(error: ToolError, ended: &Ended) -> ToolError {
     match ended.tail.text() {
@@ -218,6 +238,28 @@ fn with_tail(error: ToolError, ended: &Ended) -> ToolError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_was_killed_ran_short_of_memory_only_where_the_kernel_does_not_deny_it() {
+        use crate::sdk::Kind;
+        use cjm_wire::error::ErrorCategory::Resource;
+        for (oom_kills, free, expected, words) in [
+            (Some(0), Some(PLENTY_FREE_MB), Kind::Killed, "not for lack of memory"),
+            (Some(0), Some(PLENTY_FREE_MB - 1), Kind::Category(Resource), "or for lack of memory"),
+            (Some(0), None, Kind::Category(Resource), "or for lack of memory"),
+            (None, Some(PLENTY_FREE_MB), Kind::Category(Resource), "or for lack of memory"),
+            (
+                Some(2),
+                Some(PLENTY_FREE_MB),
+                Kind::Category(Resource),
+                "killed 2 process(es) for lack of memory",
+            ),
+        ] {
+            let error = killed("p", &Ended { oom_kills, ..Ended::well() }, free);
+            assert_eq!(error.kind(), expected, "{oom_kills:?} {free:?}");
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
 
     #[test]
     fn white_space_goes_and_texts_stay() {
