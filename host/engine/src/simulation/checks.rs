@@ -109,7 +109,8 @@ impl Stage {
             OwnKill::Deadline { job } => (job, true),
             _ => return Ok(()),
         };
-        ensure(!seen.cooperative.contains(job), || {
+        let was_in_haste = self.callers().hurried.contains(job);
+        ensure(was_in_haste || !seen.cooperative.contains(job), || {
             format!("{reason:?}, and it would have ended when asked")
         })?;
         let ended = |kept: &Kept| {

@@ -103,6 +103,8 @@ pub(super) struct Callers {
     pub(super) accepted: Vec<JobId>,
     /// When somebody asked for the end of a job.
     pub(super) cancelled: Vec<(JobId, Instant)>,
+    /// Cancelled by whoever would not wait for their tools to obey.
+    pub(super) hurried: Vec<JobId>,
     /// What callers wait for.
     waits: std::collections::BTreeMap<u64, String>,
     /// What waiters were told.
@@ -260,6 +262,7 @@ impl Stage {
         self.callers().cancelled.push((id.clone(), Instant::now()));
         if let Some(patience) = patience {
             tokio::time::sleep(patience).await;
+            self.callers().hurried.push(id.clone());
             self.host.cancel_at_once(&id);
         }
     }
