@@ -135,9 +135,10 @@ impl Reserve {
         give_up_reserve(&self.data_dir)
     }
 
-    /// True when new work may be accepted: the reserve is there, or there never was one.
-    pub(crate) fn restore(&mut self) -> bool {
-        if self.state == ReserveState::GivenUp && make_reserve(&self.data_dir, LEFT_FREE_BYTES) {
+    /// True when new work may be accepted: the reserve is there, or there never was one. `log_bytes`: so much the log takes
+    /// again of what it gave back when the disk was full; without that the reserve would be lost to the next call already.
+    pub(crate) fn restore(&mut self, log_bytes: u64) -> bool {
+        if self.state == ReserveState::GivenUp && make_reserve(&self.data_dir, LEFT_FREE_BYTES + log_bytes) {
             self.state = ReserveState::Held;
         }
         self.state != ReserveState::GivenUp
@@ -171,10 +172,12 @@ mod tests {
         let path = dir.path().join(RESERVE_FILE);
         let mut reserve = Reserve::of(dir.path());
         assert_eq!(fs::metadata(&path).expect("made").len(), RESERVE_BYTES);
-        assert!(reserve.restore() && !reserve.is_given_up());
+        assert!(reserve.restore(0) && !reserve.is_given_up());
         assert!(reserve.give_up() && !path.exists());
         assert!(reserve.is_given_up() && !reserve.give_up(), "it can be given up once");
-        assert!(reserve.restore() && path.exists() && !reserve.is_given_up());
+        assert!(
+            !reserve.restore(u64::MAX / 2) && reserve.restore(0) && path.exists() && !reserve.is_given_up()
+        );
         let victim = dir.path().join("victim");
         fs::write(&victim, "mine").expect("written");
         fs::remove_file(&path).expect("removed");

@@ -32,6 +32,8 @@ pub const CLOSING_ATTEMPTS_MAX: u32 = 5;
 pub const COMMIT_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How long one that comes when a disk has failed for that long waits at least.
 const LATE_COMMIT_WAIT_MAX: Duration = Duration::from_millis(200);
+/// Of the database, and of its log.
+const PAGE_BYTES: u64 = 4096;
 /// Takes as many pages as the largest small commit.
 const PROBE_SQL: &str = "INSERT INTO room_probe (filler) VALUES (zeroblob(65536))";
 /// Said where SQLite was not asked.
@@ -223,7 +225,8 @@ impl Writer {
             self.shared.close_gate(&error.to_string());
             return true;
         }
-        if self.reserve.is_given_up() && !self.reserve.restore() {
+        let log_bytes = u64::from(self.checkpoint_pages) * PAGE_BYTES;
+        if self.reserve.is_given_up() && !self.reserve.restore(log_bytes) {
             return false;
         }
         if !self.shared.gate.borrow().is_open() && self.probe().is_err() {
