@@ -238,13 +238,13 @@ impl Described for StoreError {
                 "make the file system of the data directory writable, or name another directory with --data-dir".into()
             }
             Self::Closed { .. } => {
-                "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.001 --max-total-mb 0` does, or make it writable; work is accepted again by itself".into()
+                "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.001 --max-total-mb 0` does (it forgets all jobs that have ended, and all logs), or make it writable; work is accepted again by itself".into()
             }
             Self::NoRoom { .. } => {
-                "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.001 --max-total-mb 0` does, or pass bulky data as files elsewhere; then run it again".into()
+                "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.001 --max-total-mb 0` does (it forgets all jobs that have ended, and all logs), or pass bulky data as files elsewhere; then run it again".into()
             }
             Self::Unwritten { .. } => {
-                "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.001 --max-total-mb 0` does, or make it writable; what waits is then written by itself".into()
+                "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.001 --max-total-mb 0` does (it forgets all jobs that have ended, and all logs), or make it writable; what waits is then written by itself".into()
             }
             Self::Moved { .. } => MOVED_STEP.into(),
             Self::Overloaded { .. } => "send fewer calls at a time, or wait for each to be written".into(),
@@ -257,7 +257,7 @@ impl Described for StoreError {
                 "end the other program that holds the database, then try again".into()
             }
             Self::Database { message, .. } if message.contains(FULL) => {
-                "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.001 --max-total-mb 0` does, then try again".into()
+                "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.001 --max-total-mb 0` does (it forgets all jobs that have ended, and all logs), then try again".into()
             }
             Self::Database { .. } => "check free space and permissions of the data directory, then try again".into(),
             Self::File { .. } => "check that the data directory is yours, writable and on a healthy disk".into(),

@@ -1,8 +1,8 @@
 //! How long jobs are kept: their records, arguments, results, compositions, large bodies, and what is known of hosts and
 //! workers that ended; also what programs left in their calls' directories. The journal's rows are not touched.
 //!
-//! What must hold: nothing unfinished goes, nor a job whose composition is unfinished while a host runs; each turn is one short transaction;
-//! a body's file goes only when no record names it and nobody used it a moment ago.
+//! What must hold: nothing unfinished goes, nor a job whose composition is unfinished while a host runs; each turn is one
+//! short transaction; a body's file goes only when no record names it and nobody used it a moment ago.
 
 use crate::error::StoreError;
 use crate::lent_reserve::with_reserve;

@@ -7,7 +7,8 @@ use crate::place::cut_log;
 use crate::room::{RESERVE_BYTES, available, give_up_reserve, make_reserve};
 use std::path::Path;
 
-/// Gives the journal's log to the disk where there is little room; then does `work`, and where it fails on a full disk, once more in the room of the reserve, which is only lent to it.
+/// Gives the journal's log to the disk where there is little room; then does `work`, and where it fails on a full disk, once
+/// more in the room of the reserve, which is only lent to it.
 ///
 /// # Errors
 /// Those of `work`.

@@ -1,6 +1,5 @@
-//! What a valid file would lack on this machine: programs, interpreters, modules. What of it
-//! a composition would lack is in `known`. Warnings only, because the file
-//! may be meant for another machine.
+//! What a valid file would lack on this machine: programs, interpreters, modules; of a composition `known` tells it.
+//! Warnings only, because the file may be meant for another machine.
 
 use cjm_catalog::MANIFEST_BYTES_MAX;
 use cjm_catalog::programs;
