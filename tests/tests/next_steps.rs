@@ -202,6 +202,48 @@ fn every_next_step_shows_what_it_promises() {
     world.assert_nothing_left();
 }
 
+/// A refusal before a worker was started has left nothing in the journal; one while it started has.
+#[test]
+fn a_story_is_named_only_where_there_is_one() {
+    let world = world();
+    let runtime = |program: &str| json!({"kind": "executable", "program": program, "actions": {"go": {"argv": ["-c", "exit 0"]}}});
+    let unset = json!({"name": "unset", "version": "1.0.0", "runtime": runtime("sh"),
+        "worker_env": [{"name": "API_KEY", "secret": true, "required": true}]});
+    world.install("unset", &json!({"format_version": "2.0", "code": unset, "install": {}}));
+    world.write("unset.yaml", "name: u\nnodes:\n  a: {capability: unset, action: go}\n");
+    world.write("kit.yaml", "name: k\nnodes:\n  a: {capability: kit, action: key}\n");
+    let file = |name: &str| world.file(name).display().to_string();
+    let (refused, begun) = (file("unset.yaml"), file("kit.yaml"));
+    for (arguments, has_story) in [
+        (&["call", "unset", "--action", "go"][..], false),
+        (&["run", &refused], false),
+        (
+            &[
+                "call",
+                "kit",
+                "--action",
+                "key",
+                "--config",
+                "{\"greeting\": {\"deep\": \"value\"}, \"gone\": 1}",
+            ],
+            false,
+        ),
+        (&["call", "kit", "--action", "key"], true),
+        (&["run", &begun], true),
+    ] {
+        let outcome = world.run(arguments);
+        assert_ne!(outcome.code, Some(0), "{}", outcome.describe());
+        let named: Vec<&str> =
+            commands(&outcome.stderr).into_iter().filter(|told| told.contains("logs --journal")).collect();
+        assert_eq!(named.len(), usize::from(has_story), "{named:?}: {}", outcome.describe());
+        for command in named {
+            let shown = follow(&world, command).expect(0);
+            assert!(shown.stdout.contains("KeyError"), "{}", shown.describe());
+        }
+    }
+    world.assert_nothing_left();
+}
+
 #[test]
 fn an_error_as_json_says_what_a_program_must_know() {
     let world = world();

@@ -246,6 +246,99 @@ fn the_command_tells_the_first_failure_at_once_and_waits_no_longer_than_the_grac
     }
 }
 
+/// Whoever asks twice has waited enough: all ends at once, and is told and written as what was asked for first.
+#[test]
+fn what_does_not_obey_says_so_and_ends_at_once_when_it_is_asked_again() {
+    const PATIENT_MIN: Duration = Duration::from_millis(1_700);
+    let world = world();
+    let text = "name: slow\nnodes:\n  deaf: { capability: deaf, action: sleep }\n  after: { capability: deaf, action: say, after: [deaf] }\n";
+    let file = world.write("slow.yaml", text).display().to_string();
+    for (arguments, words, document) in [
+        (&["run", &file][..], "composition \"slow\" is cancelled and does not obey yet", false),
+        (&["run", &file, "--json"], "composition \"slow\" is cancelled and does not obey yet", true),
+        (&["call", "deaf", "--action", "count", "--stream"], "\"deaf\" has not ended yet", false),
+    ] {
+        let known = journal::rows(&world.journal()).len();
+        let running = world.start(arguments);
+        if arguments[0] == "run" {
+            let news = || journal::rows(&world.journal()).into_iter().skip(known);
+            eventually("running job", LONG, || news().find(|row| row.text("to") == "running"));
+        } else {
+            eventually("chunk", LONG, || running.stdout_so_far().contains("\"n\"").then_some(()));
+        }
+        let asked = Instant::now();
+        running.signal(Signal::INT);
+        eventually("word of what is waited for", LONG, || {
+            running.stderr_so_far().contains(words).then_some(())
+        });
+        running.signal(Signal::INT);
+        let outcome = running.wait(LONG).expect(130);
+        assert!(asked.elapsed() < PATIENT_MIN, "{:?}: {}", asked.elapsed(), outcome.describe());
+        if document {
+            let document = outcome.json();
+            assert_eq!(document["outcome"], "cancelled", "{document}");
+            assert_eq!(document["nodes"][0]["status"], "cancelled", "{document}");
+        } else {
+            assert!(outcome.stderr.contains("interrupted"), "{}", outcome.describe());
+            assert_eq!(
+                outcome.stderr.contains("cancelled  "),
+                arguments[0] == "run",
+                "{}",
+                outcome.describe()
+            );
+        }
+        let rows = assert_all_has_ended(&world);
+        let news = &rows[known..];
+        let told = |kind: &str| news.iter().filter(|row| row.event_type == kind).collect::<Vec<_>>();
+        let ends = [told("run_finished"), told("direct_call_failed")].concat();
+        let statuses: Vec<_> = ends.iter().map(|row| row.text("status")).collect();
+        assert_eq!(statuses, ["cancelled"], "{}", journal::tell(news));
+    }
+}
+
+/// A second key soon after the first is a second wish, also while no word has been said.
+#[test]
+fn whoever_presses_twice_in_haste_does_not_wait() {
+    let world = world();
+    let running = world.start(&["call", "deaf", "--action", "sleep"]);
+    eventually("running job", LONG, || {
+        journal::rows(&world.journal()).into_iter().find(|row| row.text("to") == "running")
+    });
+    let asked = Instant::now();
+    running.signal(Signal::INT);
+    while asked.elapsed() < Duration::from_millis(100) {
+        assert!(!running.has_ended(), "it was asked once");
+    }
+    running.signal(Signal::INT);
+    let _ = running.wait(LONG).expect(130);
+    assert!(asked.elapsed() < Duration::from_millis(1_700), "{:?}", asked.elapsed());
+    let rows = assert_all_has_ended(&world);
+    assert!(rows.iter().any(|row| row.terminal() == Some("cancelled")), "{}", journal::tell(&rows));
+}
+
+/// What a run that failed fast has cancelled does not obey: one Ctrl-C waits no longer, and the last table says how it ended.
+#[test]
+fn whoever_leaves_a_run_that_failed_is_told_how_all_of_it_ended() {
+    let world = world();
+    let go = world.file("go");
+    let file = world.write("hasty.yaml", failing_beside_sleeping(&go.display().to_string()));
+    let running = world.start(&["run", &file.display().to_string(), "--json"]);
+    until_it_runs(&world, "deaf");
+    until_it_runs(&world, "bad");
+    std::fs::write(&go, "").expect("written");
+    eventually("word of what is waited for", LONG, || {
+        running.stderr_so_far().contains("what runs of it is cancelled and does not obey yet").then_some(())
+    });
+    let asked = Instant::now();
+    running.signal(Signal::INT);
+    let outcome = running.wait(LONG).expect(exit::COMPOSITION_FAILED);
+    assert!(asked.elapsed() < Duration::from_millis(1_300), "{:?}", asked.elapsed());
+    let document = outcome.json();
+    assert_eq!(document["nodes"][0]["status"], "cancelled", "{document}");
+    assert_eq!(document["nodes"][1]["status"], "failed", "{document}");
+    assert_all_has_ended(&world);
+}
+
 #[test]
 fn a_run_past_its_deadline_is_told_as_one_in_the_journal() {
     let world = world();
@@ -270,6 +363,8 @@ fn a_run_past_its_deadline_is_told_as_one_in_the_journal() {
     let died = rows.iter().find(|row| row.event_type == "worker_died").expect("it was killed");
     assert!(died.text("verdict").contains("deadline"), "{died:?}");
     let told = world.run(&["run", &file, "--timeout", "3"]).expect(exit::TIMED_OUT);
+    let words = "composition \"slow\" is late and does not obey yet: it is killed within 3 s";
+    assert!(told.stderr.contains(words), "{}", told.describe());
     assert!(told.stderr.contains("\"slow\" did not end within 3 s"), "{}", told.describe());
     let logs = world.run(&["logs", "--journal"]).expect(exit::OK);
     assert!(logs.stdout.contains("composition.deadline"), "{}", logs.describe());

@@ -11,9 +11,10 @@ use crate::out_folder;
 use crate::output::Output;
 use crate::progress::Board;
 use crate::stdin::Stdin;
+use crate::stopping::{end_of_cancelled, named, passed, shut_down, tell_late};
+use crate::story::{of_run, with_story_of_job};
 use crate::visible::one_line;
 use cjm_catalog::{Catalog, CatalogEntry, Settings};
-use cjm_decide::queue::CANCEL_GRACE_MS;
 use cjm_engine::{
     CallError, Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Target, actor, check_known,
 };
@@ -34,9 +35,6 @@ use std::time::{Duration, Instant};
 
 /// How long a cancelled job may take to end before its worker is ended with it.
 const CANCEL_GRACE: Duration = Duration::from_secs(4);
-
-/// How long a call that was stopped is waited for without a word.
-const SILENT_WAIT: Duration = Duration::from_millis(400);
 
 /// How long a job may take to end once its deadline has passed: the tool is asked, then its worker is ended.
 const DEADLINE_GRACE: Duration = Duration::from_secs(15);
@@ -71,11 +69,13 @@ pub(crate) async fn run(
         args.config.as_deref().map(|text| json_object(text, "--config")).transpose()?.map(Value::Object);
     output.ends_at(deadline);
     args.output.as_deref().map(out_folder::make).transpose()?;
+    let directory = options.data_dir.clone();
     let host = start_host(options, deadline, interrupts).await?;
+    let run_id = host.run_id().clone();
     let call = Call { host: &host, args, kwargs, config, output };
     let result = call.perform(deadline, interrupts).await;
-    host.shutdown().await;
-    result
+    shut_down(host, &named(&args.name), interrupts, output).await;
+    result.map_err(|fault| of_run(fault, &directory, &run_id))
 }
 
 /// The options of the host that a command starts for itself.
@@ -135,14 +135,6 @@ pub(crate) fn deadline(seconds: Option<f64>) -> Result<Option<Instant>, Fault> {
     })
 }
 
-/// Returns when the deadline, if there is one, has passed.
-pub(crate) async fn passed(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
 struct Call<'a> {
     host: &'a Host,
     args: &'a CallArgs,
@@ -157,25 +149,25 @@ impl Call<'_> {
         let adapters = (!self.args.adapter.is_empty()).then(|| self.args.adapter.clone());
         let load = LoadOptions { config: self.config.clone(), adapters, ..LoadOptions::default() };
         let instance = tokio::select! {
-            loaded = self.host.load(&self.args.name, load) => loaded.map_err(|error| self.of_run(error.into()))?,
-            code = interrupts.wait() => return Err(self.of_run(interrupted(code))),
+            loaded = self.host.load(&self.args.name, load) => loaded?,
+            code = interrupts.wait() => return Err(interrupted(code)),
             () = passed(deadline) => {
                 // There is no job to cancel yet. The journal is to say why the worker ends.
                 let given = Duration::try_from_secs_f64(self.args.timeout.unwrap_or_default()).unwrap_or_default();
                 let instance = InstanceId::from_text(self.args.name.clone());
                 // An error says that it is gone already.
                 let _ = self.host.give_up_start(&instance, given).await;
-                return Err(self.of_run(timed_out(self.args)));
+                return Err(timed_out(self.args));
             }
         };
         if self.args.stream {
             return tokio::select! {
                 result = self.stream(&instance, deadline) => result,
                 fault = self.output.reader_left() => Err(fault),
-                code = interrupts.wait() => Err(self.of_run(interrupted(code))),
+                code = interrupts.wait() => Err(interrupted(code)),
                 // The stream has the same deadline; this is for who waits for a reader then.
                 () = passed(deadline.and_then(|at| at.checked_add(STREAM_DEADLINE_GRACE))) => {
-                    Err(self.of_run(timed_out(self.args)))
+                    Err(timed_out(self.args))
                 }
             };
         }
@@ -186,12 +178,13 @@ impl Call<'_> {
         request.control = self.control();
         // What is left of it: loading the tool took some. The job tells the journal that it was a deadline.
         request.timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let name = named(&self.args.name);
         let events = self.host.events();
         let job = self.host.submit(request).await?;
         let outcome = tokio::select! {
             outcome = self.host.wait(&job) => outcome?,
             never = show_progress(events, &job, &board, &self.args.name) => match never {},
-            never = self.tell_late(deadline, &board) => match never {},
+            never = tell_late(deadline, &name, &board) => match never {},
             code = interrupts.wait() => {
                 self.cancel(&job, &board, interrupts).await;
                 board.clear();
@@ -214,37 +207,13 @@ impl Call<'_> {
         force.into_iter().collect()
     }
 
-    /// Asks for the end of the job, and waits for it. Who is kept waiting is told for what; who asks again has waited enough.
+    /// Asks for the end of the job, and waits for it.
     async fn cancel(&self, job: &JobId, board: &Board, interrupts: &Interrupts) {
         self.host.cancel(job);
-        let asked = async {
-            tokio::time::sleep(SILENT_WAIT).await;
-            board.say(&self.disobeys("is cancelled", "; Ctrl-C again ends it at once"));
-            std::future::pending::<Infallible>().await
-        };
-        let again = async {
-            interrupts.second().await;
-            self.host.cancel_at_once(job);
-            std::future::pending::<Infallible>().await
-        };
-        tokio::select! {
-            // One that does not end in time ends with its worker.
-            _ = tokio::time::timeout(CANCEL_GRACE, self.host.wait(job)) => {}
-            never = asked => match never {},
-            never = again => match never {},
-        }
-    }
-
-    /// Says what is waited for once the time is over; the host has stopped the job by then.
-    async fn tell_late(&self, deadline: Option<Instant>, board: &Board) -> Infallible {
-        passed(deadline.and_then(|at| at.checked_add(SILENT_WAIT))).await;
-        board.say(&self.disobeys("is late", ""));
-        std::future::pending().await
-    }
-
-    fn disobeys(&self, what: &str, way_out: &str) -> String {
-        let (name, seconds) = (one_line(&self.args.name), Duration::from_millis(CANCEL_GRACE_MS).as_secs());
-        format!("\"{name}\" {what} and does not obey yet: it is killed within {seconds} s{way_out}")
+        let ended = tokio::time::timeout(CANCEL_GRACE, self.host.wait(job));
+        let at_once = || self.host.cancel_at_once(job);
+        // One that does not end in time ends with its worker.
+        let _ = end_of_cancelled(ended, &named(&self.args.name), board, interrupts, at_once).await;
     }
 
     async fn stream(&self, instance: &InstanceId, deadline: Option<Instant>) -> CommandResult {
@@ -259,8 +228,8 @@ impl Call<'_> {
         request.envelope.control = self.control();
         let fault = |error: CallError| match error {
             // What was left of it is not what was given.
-            CallError::DeadlinePassed { .. } => self.of_run(timed_out(self.args)),
-            error => self.of_run(Fault::from_report(error.to_failure(instance).report)),
+            CallError::DeadlinePassed { .. } => timed_out(self.args),
+            error => Fault::from_report(error.to_failure(instance).report),
         };
         let opened = match deadline {
             Some(at) => {
@@ -288,17 +257,6 @@ impl Call<'_> {
         }
         report.next_step = with_story_of_job(&report.next_step, job);
         Fault::from_report(report)
-    }
-
-    /// A fault before there is a job, or without one: with the run, under which the journal has the rest.
-    fn of_run(&self, fault: Fault) -> Fault {
-        let Fault::Shown(mut report) = fault else { return fault };
-        report.details.run_id.get_or_insert_with(|| self.host.run_id().clone());
-        // What was refused before anything ran has no story.
-        if report.exit_code != exit::DOMAIN {
-            report.next_step = with_story_of_run(&report.next_step, self.host.run_id().short());
-        }
-        Fault::Shown(report)
     }
 
     /// A fault of the command's own, with the job that it ended.
@@ -463,16 +421,6 @@ async fn show_progress(
 )]
 fn percent(progress: f64) -> u64 {
     (progress * 100.0).clamp(0.0, 100.0) as u64
-}
-
-/// A next step, and where the whole story stands.
-fn with_story_of_job(next_step: &str, job: &JobId) -> String {
-    format!("{next_step}; `cjm-ctl logs --journal --job {}` tells its story", job.short())
-}
-
-/// The same of a run.
-pub(crate) fn with_story_of_run(next_step: &str, run_id: &str) -> String {
-    format!("{next_step}; `cjm-ctl logs --journal --run {run_id}` tells its story")
 }
 
 fn timed_out(args: &CallArgs) -> Fault {

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
-/// Signals so soon after the first are the same wish: `timeout` sends one to the program and one to its group.
-const SAME_WISH: Duration = Duration::from_millis(300);
+/// Signals so soon after the first are the same wish: `timeout` sends one to the program and one to its group, within
+/// microseconds. Nobody presses two keys twice as fast as this.
+const SAME_WISH: Duration = Duration::from_millis(40);
 
 /// Signals that end the program, with the exit code of each: 128 and the signal's number.
 const ENDING_SIGNALS: [(SignalKind, u8); 3] =
@@ -90,6 +91,20 @@ impl Interrupts {
             // Nobody listens any more: nobody will ask.
             Err(_) => std::future::pending().await,
         }
+    }
+
+    /// Returns when the program is asked to end: for the first time, or, where it was before this is called, once more.
+    pub(crate) async fn next(&self) {
+        if self.was_asked() {
+            self.second().await;
+        } else {
+            self.wait().await;
+        }
+    }
+
+    /// Whether the program was asked to end.
+    pub(crate) fn was_asked(&self) -> bool {
+        self.first.borrow().is_some()
     }
 
     /// Returns when the program was asked to end once more. While this is waited for, that does not end the program; the

@@ -36,6 +36,8 @@ mod setup;
 mod shell_help;
 mod status;
 mod stdin;
+mod stopping;
+mod story;
 mod troubles;
 mod validate;
 mod visible;

@@ -3,7 +3,7 @@
 
 use crate::allow::tell_choice;
 use crate::assign::{ARGUMENTS_BYTES_MAX, arguments, text_of_file};
-use crate::call::{deadline, host_options, passed, read_in_time, start_host, with_story_of_run};
+use crate::call::{deadline, host_options, read_in_time, start_host};
 use crate::cli::{Global, RunArgs};
 use crate::fault::{CommandResult, Fault, current_dir};
 use crate::interrupt::{Interrupts, interrupted};
@@ -12,6 +12,8 @@ use crate::progress::{Board, Row};
 use crate::run_inputs::{self, resolve};
 use crate::run_report::{document, state_text, table};
 use crate::stdin::Stdin;
+use crate::stopping::{end_of_cancelled, named, passed, shut_down, tell_late};
+use crate::story::{of_run, with_story_of_run};
 use cjm_engine::{CompositionOutcome, Host, HostError, HostEvent, NodeState, WorkerState};
 use cjm_wire::RunId;
 use cjm_wire::composition::{COMPOSITION_BYTES_MAX, Composition, RunOutcome};
@@ -51,14 +53,18 @@ pub(crate) async fn run(
     given.extend(arguments(None, &args.inputs, &cwd, stdin.file(), declared)?);
     let inputs = resolve(&composition, &given, &cwd)?;
     output.ends_at(deadline);
-    let host = start_host(host_options(&global.settings()?), deadline, interrupts).await?;
+    let options = host_options(&global.settings()?);
+    let directory = options.data_dir.clone();
+    let host = start_host(options, deadline, interrupts).await?;
     tell_choice(host.catalog(), composition.nodes.values().map(|node| node.capability.as_str()), output);
     let board = RunBoard::new(output, &composition);
     let name = composition.name.clone();
+    let what = format!("composition {}", named(&name));
     // What is left of it: starting the host took some. The run tells the journal that it was a deadline.
     let timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
     let told = tokio::select! {
         told = perform(&host, composition, inputs, timeout, &board) => told,
+        never = tell_late(deadline, &what, &board.board) => match never {},
         code = interrupts.wait() => Err(interrupted(code)),
         // The run has the same deadline and ends by itself; this is for a host that does not see to it.
         () = passed(deadline.and_then(|at| at.checked_add(DEADLINE_GRACE))) => Err(timed_out(&name, args)),
@@ -68,14 +74,15 @@ pub(crate) async fn run(
             (Some(end_of_failed(&host, told, &name, &board, interrupts).await), None)
         }
         Ok(told) => (Some(told), None),
-        Err(fault) => (cancel(&host, &board).await, Some(with_given_time(fault, &name, args))),
+        Err(fault) => {
+            (cancel(&host, &what, &board, interrupts).await, Some(with_given_time(fault, &name, args)))
+        }
     };
     board.board.clear();
-    let run_id = host.run_id().to_string();
-    // Of one that was not accepted there is no story.
-    let was_begun = board.running.borrow().is_some();
-    let stopped = stopped.map(|fault| if was_begun { of_run(fault, &run_id) } else { fault });
-    host.shutdown().await;
+    let run_id = host.run_id().clone();
+    shut_down(host, &what, interrupts, output).await;
+    let stopped = stopped.map(|fault| of_run(fault, &directory, &run_id));
+    let run_id = run_id.to_string();
     match (ended, stopped) {
         // What was made before it was stopped is told beside why.
         (Some(ended), stopped) => finish(&ended, stopped, &name, &run_id, args, output),
@@ -97,21 +104,13 @@ async fn end_of_failed(
         "composition \"{name}\" failed: {why}; cancelling {}",
         calls_in_words(told.calls_running, told.still_running)
     ));
-    tokio::select! {
-        ended = tokio::time::timeout(CANCEL_GRACE, host.wait_composition_end(&told.composition_id)) => {
-            // What does not end in time ends with its worker, and the host writes its end.
-            ended.ok().and_then(Result::ok).unwrap_or(told)
-        }
-        _ = interrupts.wait() => told,
-    }
-}
-
-/// With the run that it ended, and where its story is told.
-fn of_run(fault: Fault, run_id: &str) -> Fault {
-    let Fault::Shown(mut report) = fault else { return fault };
-    report.next_step = with_story_of_run(&report.next_step, run_id);
-    report.details.run_id = Some(RunId::from_text(run_id));
-    Fault::Shown(report)
+    let id = &told.composition_id;
+    let ended = tokio::time::timeout(CANCEL_GRACE, host.wait_composition_end(id));
+    let at_once = || host.cancel_composition_at_once(id);
+    let what = "what runs of it";
+    let ended = end_of_cancelled(ended, what, &board.board, interrupts, at_once).await;
+    // What does not end in time ends with its worker, and the host writes its end.
+    ended.ok().and_then(Result::ok).unwrap_or(told)
 }
 
 /// Calls that have not ended: those that run, and those that wait.
@@ -183,11 +182,18 @@ async fn perform(
 }
 
 /// Lets what runs end by itself if it can, and returns what came of it.
-async fn cancel(host: &Host, board: &RunBoard) -> Option<Arc<CompositionOutcome>> {
+async fn cancel(
+    host: &Host,
+    what: &str,
+    board: &RunBoard,
+    interrupts: &Interrupts,
+) -> Option<Arc<CompositionOutcome>> {
     let id = board.running.borrow().clone()?;
     host.cancel_composition(&id);
+    let ended = tokio::time::timeout(CANCEL_GRACE, host.wait_composition_end(&id));
+    let at_once = || host.cancel_composition_at_once(&id);
     // One that does not end in time ends with its workers.
-    tokio::time::timeout(CANCEL_GRACE, host.wait_composition_end(&id)).await.ok()?.ok()
+    end_of_cancelled(ended, what, &board.board, interrupts, at_once).await.ok()?.ok()
 }
 
 fn finish(

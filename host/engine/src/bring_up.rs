@@ -71,6 +71,7 @@ pub(crate) async fn start_parts(
         calls: TaskTracker::new(),
         deadlines: Arc::default(),
         closing: CancellationToken::new(),
+        grace_waived: CancellationToken::new(),
     };
     let runner = start_runner(services, limits);
     let Services { journal, closing, .. } = &*runner.services;

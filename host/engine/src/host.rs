@@ -480,6 +480,11 @@ impl Host {
         report.unwrap_or(ShutdownReport { workers_ended: 0, tree_cleared: false })
     }
 
+    /// Waits no longer until workers that are being ended, or will be, end well: they are killed.
+    pub fn waive_unload_grace(&self) {
+        self.services().grace_waived.cancel();
+    }
+
     async fn end(self) -> ShutdownReport {
         let Runner { services, instances, jobs } = &self.runner;
         services.closing.cancel();

@@ -348,7 +348,11 @@ impl Instance {
             retirement
         };
         if let Some(worker) = retirement.worker.filter(|worker| !worker.is_dead()) {
-            worker.unload(services.options.unload_grace, reason).await;
+            tokio::select! {
+                biased;
+                () = services.grace_waived.cancelled() => worker.kill(reason).await,
+                () = worker.unload(services.options.unload_grace, reason.clone()) => {}
+            }
         }
     }
 

@@ -30,6 +30,8 @@ pub(crate) struct Services {
     pub(crate) deadlines: Arc<Deadlines>,
     /// The host is ending: nothing new begins.
     pub(crate) closing: CancellationToken,
+    /// Nobody waits any more until workers have ended well.
+    pub(crate) grace_waived: CancellationToken,
 }
 
 /// A job as the store has it.

@@ -48,7 +48,7 @@ pub use error::{CallError, StartError};
 pub use events::{HostEvent, NodeState, WorkerState};
 pub use keeper_client::{Keeper, SpawnRefusal, stopped_keeper};
 pub use known_inputs::with_known_hashes;
-pub use options::{HostOptions, LoadOptions, actor};
+pub use options::{HostOptions, LoadOptions, UNLOAD_GRACE_DEFAULT, actor};
 pub use plan::{WorkerPlan, effective_config, plan, unset_variables};
 pub use proxy::Reply;
 pub use required::Missing;

@@ -4,7 +4,7 @@ use crate::compositions::driver::Driver;
 use crate::compositions::ends::Ends;
 use crate::compositions::loading::load_all;
 use crate::compositions::monitor::Monitor;
-use crate::compositions::state::{CompositionHandle, CompositionOutcome, Limit};
+use crate::compositions::state::{CompositionHandle, CompositionOutcome, Limit, Wish};
 use crate::compositions::stored::StoredComposition;
 use crate::error::HostError;
 use crate::host::Host;
@@ -121,7 +121,15 @@ impl Host {
     /// Asks for the end of a composition.
     pub fn cancel_composition(&self, id: &CompositionId) {
         if let Some(handle) = self.compositions().get(id) {
-            handle.cancel();
+            handle.ask(Wish::End);
+        }
+    }
+
+    /// As [`Self::cancel_composition`], without waiting for tools to obey: workers that run calls of it are killed with
+    /// them. Of calls that are being cancelled already, for whatever reason, what is left of their grace is waived.
+    pub fn cancel_composition_at_once(&self, id: &CompositionId) {
+        if let Some(handle) = self.compositions().get(id) {
+            handle.ask(Wish::EndAtOnce);
         }
     }
 }
@@ -193,7 +201,7 @@ async fn start(
         .write(Write::StartComposition(id.clone()));
     host.services().journal.commit(commit).await?;
     let (told, outcome) = watch::channel(None);
-    let (cancel, cancelled) = watch::channel(false);
+    let (cancel, cancelled) = watch::channel(Wish::GoOn);
     let (ends_sender, ends) = mpsc::unbounded_channel();
     let tasks = host.services().tasks.clone();
     let driver = Driver::new(host.clone(), &composition, run, record, monitor, limit, ends_sender);

@@ -8,7 +8,7 @@
 use crate::compositions::ends::Ends;
 use crate::compositions::failures::{deadline_failure, node_failure};
 use crate::compositions::monitor::Monitor;
-use crate::compositions::state::{CompositionOutcome, Limit};
+use crate::compositions::state::{CompositionOutcome, Limit, Wish};
 use crate::compositions::tally::Tally;
 use crate::error::HostError;
 use crate::host::Host;
@@ -88,9 +88,10 @@ impl Driver {
         }
     }
 
-    pub(super) async fn drive(mut self, mut ends: Ends, mut cancelled: watch::Receiver<bool>, told: Told) {
+    pub(super) async fn drive(mut self, mut ends: Ends, mut wishes: watch::Receiver<Wish>, told: Told) {
         let mut events = VecDeque::from([CompositionEvent::Start]);
-        let (mut cancel_told, mut deadline_told, mut answered) = (false, self.limit.is_none(), false);
+        let (mut granted, mut deadline_told, mut answered) = (Wish::GoOn, self.limit.is_none(), false);
+        let mut force = false;
         let closing = self.host.services().closing.clone();
         let mut gate = self.host.services().journal.gate();
         let mut starves_at = starved(&gate.borrow_and_update());
@@ -118,6 +119,10 @@ impl Driver {
                     return;
                 }
             }
+            if std::mem::take(&mut force) {
+                // Nothing begins any more: these are all that there are.
+                self.jobs.values().for_each(|job| self.host.cancel_at_once(job));
+            }
             if self.run.halt() == Some(Halt::FirstFailure) && !answered {
                 answered = true;
                 told.send_replace(Some(Arc::new(self.first_failure().await)));
@@ -132,9 +137,12 @@ impl Driver {
                     deadline_told = true;
                     events.push_back(CompositionEvent::DeadlinePassed);
                 }
-                Ok(_) = cancelled.wait_for(|cancelled| *cancelled), if !cancel_told => {
-                    cancel_told = true;
-                    events.push_back(CompositionEvent::CancelRequested);
+                Ok(wish) = wishes.wait_for(|wish| *wish > granted), if granted < Wish::EndAtOnce => {
+                    if granted == Wish::GoOn {
+                        events.push_back(CompositionEvent::CancelRequested);
+                    }
+                    granted = *wish;
+                    force = granted == Wish::EndAtOnce;
                 }
                 // What waits for a disk would wait for as long as it is full.
                 () = at(starves_at), if starves_at.is_some() && self.run.halt().is_none() => {

@@ -1,7 +1,6 @@
 //! Ends of elements on their way to the driver, with their results read. A long result takes its time; what else the driver
 //! hears, a cancel before all, it hears meanwhile.
 
-use crate::compositions::failures::DEADLINE_CODE;
 use crate::queue::state::{ElementEnd, JobOutcome};
 use cjm_decide::composition::ElementOutcome;
 use cjm_wire::event::JobStatus;
@@ -66,9 +65,6 @@ pub(crate) fn element_outcome(outcome: &JobOutcome) -> ElementOutcome {
             Ok(value) => ElementOutcome::Completed(value),
             Err(error) => ElementOutcome::Failed(format!("its result does not pass: {error}")),
         },
-        (JobStatus::Failed, _) if was_late_before_it_began(outcome) => {
-            ElementOutcome::Cancelled { begun: false }
-        }
         (JobStatus::Cancelled, _) => ElementOutcome::Cancelled { begun: outcome.started_at.is_some() },
         _ => ElementOutcome::Failed(
             outcome
@@ -77,12 +73,6 @@ pub(crate) fn element_outcome(outcome: &JobOutcome) -> ElementOutcome {
                 .map_or_else(|| "failed".to_owned(), |failure| failure.report.message.clone()),
         ),
     }
-}
-
-/// The time of its run was over while it waited for its turn: nothing of it failed, whatever its job's status is.
-pub(super) fn was_late_before_it_began(outcome: &JobOutcome) -> bool {
-    let code = outcome.failure.as_ref().map(|failure| failure.report.code.as_str());
-    outcome.started_at.is_none() && code == Some(DEADLINE_CODE)
 }
 
 /// A job that brought this.

@@ -7,9 +7,6 @@ use cjm_wire::describe::{ErrorReport, exit};
 use cjm_wire::error::{ErrorCategory, Failure, JobError};
 use std::time::Duration;
 
-/// The time of a run is over.
-pub(super) const DEADLINE_CODE: &str = "composition.deadline";
-
 /// The failure that came first, told with its node and element; `known` is what its own job says of it.
 pub(super) fn failure_at(first: &NodeError, known: Option<&Failure>) -> Failure {
     let Some(name) = &first.node else {

@@ -16,7 +16,18 @@ use tokio::time::Instant;
 /// A composition that was accepted.
 pub(crate) struct CompositionHandle {
     pub(crate) outcome: watch::Receiver<Option<Arc<CompositionOutcome>>>,
-    pub(crate) cancel: watch::Sender<bool>,
+    pub(crate) cancel: watch::Sender<Wish>,
+}
+
+/// What callers have asked a run to do, the strongest of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Wish {
+    #[default]
+    GoOn,
+    /// To end: its calls are asked, and have their grace.
+    End,
+    /// To end without a grace.
+    EndAtOnce,
 }
 
 impl CompositionHandle {
@@ -25,8 +36,15 @@ impl CompositionHandle {
         self.outcome.borrow().as_ref().is_some_and(|outcome| outcome.still_running == 0)
     }
 
-    pub(crate) fn cancel(&self) {
-        self.cancel.send_replace(true);
+    /// Asks for this, and takes back nothing that was asked before.
+    pub(crate) fn ask(&self, wish: Wish) {
+        self.cancel.send_if_modified(|asked| {
+            let is_stronger = wish > *asked;
+            if is_stronger {
+                *asked = wish;
+            }
+            is_stronger
+        });
     }
 }
 

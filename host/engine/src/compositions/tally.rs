@@ -1,6 +1,5 @@
 //! What is known of a composition's node so far, entered as its elements end.
 
-use crate::compositions::ends::was_late_before_it_began;
 use crate::compositions::monitor::Monitor;
 use crate::compositions::state::{NodeOutcome, NodeUsage};
 use crate::queue::state::JobOutcome;
@@ -51,7 +50,7 @@ impl Tally {
 
     pub(crate) fn enter(&mut self, element: usize, outcome: &JobOutcome) {
         self.completed += usize::from(outcome.status == JobStatus::Completed);
-        if self.failure.is_none() && !was_late_before_it_began(outcome) {
+        if self.failure.is_none() {
             self.failure = outcome.failure.clone().map(|failure| (element, failure));
         }
         self.instances.extend(outcome.instance_id.as_ref().map(ToString::to_string));

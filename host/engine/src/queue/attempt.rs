@@ -192,11 +192,22 @@ pub(crate) struct End {
     pub(crate) result: Option<Result<Reply, CallError>>,
 }
 
+impl End {
+    /// What had not begun when the time of its run was over has not failed: it was cancelled.
+    fn told_for(self, active: &ActiveJob) -> Self {
+        let is_for_its_run = self.stopped == Some(StopReason::Deadline) && active.stopped_for.get().is_some();
+        if is_for_its_run && active.record().started_at.is_none() {
+            return Self { status: JobStatus::Cancelled, stopped: Some(StopReason::Cancel), ..self };
+        }
+        self
+    }
+}
+
 /// Commits the end of a job, then tells who waits. An end that is not durable is no success: whoever waits is told that
 /// the job failed, with the store's reason. Where the end only waits for the disk, the store says later how it ended.
 pub(crate) async fn finish(runner: Runner, active: Arc<ActiveJob>, end: End) {
     let from = active.record().status;
-    let (body, commit) = end_commit(&active, end);
+    let (body, commit) = end_commit(&active, end.told_for(&active));
     let outcome = match runner.services.journal.commit(commit).await {
         Ok(_) => outcome_of(&active, body),
         Err(error) => {

@@ -109,7 +109,9 @@ impl Stage {
             OwnKill::Deadline { job } => (job, true),
             _ => return Ok(()),
         };
-        let was_in_haste = self.callers().hurried.contains(job);
+        let run = self.journal.kept(|kept| kept.jobs.get(job).and_then(|job| job.composition_id.clone()));
+        let run_was = run.is_some_and(|run| self.callers().hurried_runs.contains(&run));
+        let was_in_haste = run_was || self.callers().hurried.contains(job);
         ensure(was_in_haste || !seen.cooperative.contains(job), || {
             format!("{reason:?}, and it would have ended when asked")
         })?;

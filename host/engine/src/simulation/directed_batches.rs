@@ -8,7 +8,7 @@ use crate::compositions::state::CompositionOutcome;
 use crate::error::HostError;
 use cjm_decide::composition::FAILURES_LISTED_MAX;
 use cjm_decide::queue::{CANCEL_GRACE_MS, QueueLimits};
-use cjm_store::{StoreError, Write};
+use cjm_store::{JobRecord, StoreError, Write};
 use cjm_wire::composition::RunOutcome;
 use cjm_wire::event::JobStatus;
 use cjm_wire::json::{Arguments, Json};
@@ -102,9 +102,12 @@ async fn the_time_of_a_run_is_looked_at_while_its_elements_end() {
 /// The job of a node that waited for its turn ends `failed`, with the run's deadline; of the node nothing has failed.
 #[tokio::test(start_paused = true)]
 async fn what_had_not_begun_when_the_time_of_its_run_was_over_is_told_as_that() {
-    let Set { host, seen, .. } = stage_of(QueueLimits { lanes: 1, ..QueueLimits::default() }, 3, 0);
+    let limits = QueueLimits { lanes: 1, ..QueueLimits::default() };
+    let Set { host, seen, journal, .. } = stage_of(limits, 3, 0);
     let node = json!({"capability": "tool", "args": {"do": "hang", "job": true}});
-    let document = json!({"name": "t", "failure": "best_effort", "nodes": {"one": node, "two": node}});
+    let mut half = node.clone();
+    half["map"] = json!([1, 2, 3]);
+    let document = json!({"name": "t", "failure": "best_effort", "nodes": {"one": half, "two": node}});
     let given = Some(Duration::from_millis(500));
     let id = host.submit_composition_within(composition(document), Arguments::new(), given).await;
     let id = id.expect("accepted");
@@ -117,6 +120,12 @@ async fn what_had_not_begun_when_the_time_of_its_run_was_over_is_told_as_that() 
     assert_eq!((begun.len(), begun[0].status, begun[0].failure.is_some()), (1, NodeState::Failed, true));
     let said = (waited[0].status, waited[0].reason.as_deref(), waited[0].failure.is_none());
     assert_eq!(said, (NodeState::Cancelled, Some("it was not begun"), true));
+    // The journal says the same, of the elements beside the one that ran too.
+    let told = |job: &JobRecord| (job.status.as_str(), job.failure.is_some());
+    let mut ends: Vec<_> = journal.kept(|kept| kept.jobs.values().map(told).collect());
+    ends.sort_unstable();
+    let cancelled = ("cancelled", false);
+    assert_eq!(ends, [cancelled, cancelled, cancelled, ("failed", true)]);
     host.shutdown().await;
 }
 

@@ -8,13 +8,13 @@ use super::seed::Seed;
 use super::workers::SimulatedWorkers;
 use crate::error::HostError;
 use cjm_decide::queue::{NOT_TAKEN_MAX, QueueLimits};
-use cjm_store::{JournalFilter, JournalOptions, JournalReader, SqliteJournal, StoreError, Write};
-use cjm_wire::InstanceId;
+use cjm_store::{JobRecord, JournalFilter, JournalOptions, JournalReader, SqliteJournal, StoreError, Write};
 use cjm_wire::composition::RunOutcome;
 use cjm_wire::describe::exit;
 use cjm_wire::error::ErrorCategory;
 use cjm_wire::event::JobStatus;
 use cjm_wire::json::{Arguments, Json};
+use cjm_wire::{CompositionId, InstanceId};
 use cjm_workers::NodeState;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -231,6 +231,49 @@ async fn a_cancel_is_heard_while_elements_end_one_behind_the_other() {
     assert_eq!(told.outcome, RunOutcome::Cancelled);
     assert!(entered() < 400, "{} of 2000 were begun", entered());
     host.shutdown().await;
+}
+
+/// Whatever a run ends for, what is left of the grace of its calls is waived.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_to_end_at_once_does_not_wait_for_tools_that_do_not_obey() {
+    for (why, first, outcome) in [
+        ("it was not asked before", "hang", RunOutcome::Cancelled),
+        ("it was cancelled", "hang", RunOutcome::Cancelled),
+        ("it failed fast", "fail", RunOutcome::Failed),
+        ("its time was over", "hang", RunOutcome::Failed),
+    ] {
+        let Set { host, journal, .. } = sound_stage();
+        host.register("tool", &load(&InstanceId::from_text("tool-2"), 4)).expect("registered");
+        let document = json!({"name": "t", "failure": "fail_fast", "nodes": {
+            "many": {"capability": "tool", "map": [1, 2, 3], "args": {"do": "deaf", "job": true}},
+            "first": one_call(first),
+            "never": {"capability": "tool", "after": ["many"], "args": {"do": "ok", "job": true}},
+        }});
+        let time = (why == "its time was over").then_some(Duration::from_millis(500));
+        let id = host.submit_composition_within(composition(document), Arguments::new(), time).await;
+        let id = id.expect("accepted");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if why == "it was cancelled" {
+            host.cancel_composition(&id);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert!(running(&journal, &id) > 0, "{why}: they do not obey");
+        let asked = tokio::time::Instant::now();
+        host.cancel_composition_at_once(&id);
+        let told = host.wait_composition_end(&id).await.expect("told");
+        assert!(asked.elapsed() < Duration::from_millis(200), "{why}: {:?}", asked.elapsed());
+        assert_eq!(told.outcome, outcome, "{why}: {:?}", told.failure);
+        assert_eq!(running(&journal, &id), 0, "{why}");
+        // Asked once more, and for less: nothing changes.
+        host.cancel_composition(&id);
+        host.shutdown().await;
+    }
+}
+
+/// Jobs of a run that have not ended, as the journal has them.
+fn running(journal: &SimulatedJournal, id: &CompositionId) -> usize {
+    let is_of_it = |job: &&JobRecord| job.composition_id.as_ref() == Some(id) && !job.status.is_terminal();
+    journal.kept(|kept| kept.jobs.values().filter(is_of_it).count())
 }
 
 #[tokio::test(start_paused = true)]

@@ -48,6 +48,7 @@ pub(super) fn host_over(
         calls: TaskTracker::new(),
         deadlines: Arc::default(),
         closing: CancellationToken::new(),
+        grace_waived: CancellationToken::new(),
     };
     let runner = start_runner(services, limits);
     let catalog = Catalog::discover(&[ManifestFolder::named(&directory)]);

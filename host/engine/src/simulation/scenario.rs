@@ -105,6 +105,7 @@ pub(super) struct Callers {
     pub(super) cancelled: Vec<(JobId, Instant)>,
     /// Cancelled by whoever would not wait for their tools to obey.
     pub(super) hurried: Vec<JobId>,
+    pub(super) hurried_runs: Vec<CompositionId>,
     /// What callers wait for.
     waits: std::collections::BTreeMap<u64, String>,
     /// What waiters were told.
