@@ -1,0 +1,36 @@
+//! Where the story of a failure stands. It is named only where the journal has one.
+
+use crate::fault::Fault;
+use cjm_store::{JournalFilter, JournalReader};
+use cjm_wire::{JobId, RunId};
+use std::path::Path;
+
+/// A next step, and where the whole story of a job stands.
+pub(crate) fn with_story_of_job(next_step: &str, job: &JobId) -> String {
+    format!("{next_step}; `cjm-ctl logs --journal --job {}` tells its story", job.short())
+}
+
+/// The same of a run.
+pub(crate) fn with_story_of_run(next_step: &str, run_id: &str) -> String {
+    format!("{next_step}; `cjm-ctl logs --journal --run {run_id}` tells its story")
+}
+
+/// A fault without a job of its own, with its run. Its host has ended, so that what there is to tell is in the journal: a
+/// refusal before anything was started has left nothing there.
+pub(crate) fn of_run(fault: Fault, data_dir: &Path, run_id: &RunId) -> Fault {
+    let Fault::Shown(mut report) = fault else { return fault };
+    if report.details.job_id.is_none() {
+        report.details.run_id.get_or_insert_with(|| run_id.clone());
+        if has_rows(data_dir, run_id) {
+            report.next_step = with_story_of_run(&report.next_step, run_id.short());
+        }
+    }
+    Fault::Shown(report)
+}
+
+/// False also where the journal cannot be read: `logs` could not show it either.
+fn has_rows(data_dir: &Path, run_id: &RunId) -> bool {
+    let filter = JournalFilter { run: Some(run_id.to_string()), ..JournalFilter::default() };
+    let rows = JournalReader::open(data_dir).and_then(|reader| reader.page(&filter, 0, 1));
+    rows.is_ok_and(|rows| !rows.is_empty())
+}
