@@ -33,7 +33,9 @@ class Deaf(Capability):
     config_schema = {"size": 1}
 
     @action
-    def sleep(self, seconds=30):
+    def sleep(self, seconds=30, at=None):
+        if at:
+            open(at, "w").close()
         time.sleep(seconds)
         return "slept"
 
@@ -251,7 +253,11 @@ fn the_command_tells_the_first_failure_at_once_and_waits_no_longer_than_the_grac
 fn what_does_not_obey_says_so_and_ends_at_once_when_it_is_asked_again() {
     const PATIENT_MIN: Duration = Duration::from_millis(1_700);
     let world = world();
-    let text = "name: slow\nnodes:\n  deaf: { capability: deaf, action: sleep }\n  after: { capability: deaf, action: say, after: [deaf] }\n";
+    // One that is asked before it has begun does obey.
+    let at = world.file("at").display().to_string();
+    let text = format!(
+        "name: slow\nnodes:\n  deaf: {{ capability: deaf, action: sleep, args: {{at: '{at}'}} }}\n  after: {{ capability: deaf, action: say, after: [deaf] }}\n"
+    );
     let file = world.write("slow.yaml", text).display().to_string();
     for (arguments, words, document) in [
         (&["run", &file][..], "composition \"slow\" is cancelled and does not obey yet", false),
@@ -261,15 +267,16 @@ fn what_does_not_obey_says_so_and_ends_at_once_when_it_is_asked_again() {
         let known = journal::rows(&world.journal()).len();
         let running = world.start(arguments);
         if arguments[0] == "run" {
-            let news = || journal::rows(&world.journal()).into_iter().skip(known);
-            eventually("running job", LONG, || news().find(|row| row.text("to") == "running"));
+            eventually("call", LONG, || std::fs::remove_file(&at).ok());
         } else {
             eventually("chunk", LONG, || running.stdout_so_far().contains("\"n\"").then_some(()));
         }
         let asked = Instant::now();
         running.signal(Signal::INT);
         eventually("word of what is waited for", LONG, || {
-            running.stderr_so_far().contains(words).then_some(())
+            let said = running.stderr_so_far();
+            assert!(!running.has_ended(), "{arguments:?} has ended: {said}");
+            said.contains(words).then_some(())
         });
         running.signal(Signal::INT);
         let outcome = running.wait(LONG).expect(130);
@@ -300,10 +307,9 @@ fn what_does_not_obey_says_so_and_ends_at_once_when_it_is_asked_again() {
 #[test]
 fn whoever_presses_twice_in_haste_does_not_wait() {
     let world = world();
-    let running = world.start(&["call", "deaf", "--action", "sleep"]);
-    eventually("running job", LONG, || {
-        journal::rows(&world.journal()).into_iter().find(|row| row.text("to") == "running")
-    });
+    let at = world.file("at");
+    let running = world.start(&["call", "deaf", "--action", "sleep", &format!("at={}", at.display())]);
+    eventually("call", LONG, || at.exists().then_some(()));
     let asked = Instant::now();
     running.signal(Signal::INT);
     while asked.elapsed() < Duration::from_millis(100) {
@@ -320,10 +326,12 @@ fn whoever_presses_twice_in_haste_does_not_wait() {
 #[test]
 fn whoever_leaves_a_run_that_failed_is_told_how_all_of_it_ended() {
     let world = world();
-    let go = world.file("go");
-    let file = world.write("hasty.yaml", failing_beside_sleeping(&go.display().to_string()));
+    let (go, at) = (world.file("go"), world.file("at"));
+    let text = failing_beside_sleeping(&go.display().to_string());
+    let sleeps = format!("action: sleep, args: {{at: '{}'}} }}", at.display());
+    let file = world.write("hasty.yaml", text.replacen("action: sleep }", &sleeps, 1));
     let running = world.start(&["run", &file.display().to_string(), "--json"]);
-    until_it_runs(&world, "deaf");
+    eventually("call", LONG, || at.exists().then_some(()));
     until_it_runs(&world, "bad");
     std::fs::write(&go, "").expect("written");
     eventually("word of what is waited for", LONG, || {
