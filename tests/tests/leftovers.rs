@@ -145,3 +145,44 @@ fn remove_tells_what_of_the_users_stays() {
     let kept = json!({"secrets": ["API_KEY"], "data": data.display().to_string()});
     assert_eq!(document["kept"], kept, "{document}");
 }
+
+#[test]
+fn what_a_source_manifest_says_anew_is_what_the_tool_gets_and_what_is_kept_is_told() {
+    let world = World::new();
+    let list = world
+        .write("capabilities.yaml", "capabilities:\n- {name: need, manifest: need.json}\n")
+        .display()
+        .to_string();
+    let write = |region: &str| {
+        let actions = json!({"say": {"argv": ["-c", "echo $REGION"], "result": "stdout_text"}});
+        let runtime = json!({"kind": "executable", "program": "sh", "actions": actions});
+        let install = json!({"env_vars": {"REGION": region}});
+        world.write("need.json", manifest("need", &json!({"runtime": runtime}), &install).to_string());
+    };
+    let install = |flags: &[&str]| {
+        let installed =
+            world.run(&[&["install-all", "--capabilities", list.as_str()], flags].concat()).expect(0);
+        let region = world.run(&["call", "need", "-r"]).expect(0).stdout;
+        (installed.stdout, region.trim().to_owned())
+    };
+    write("eu");
+    assert_eq!(install(&[]).1, "eu");
+    write("us");
+    let (told, region) = install(&[]);
+    assert_eq!(region, "us", "{told}");
+    assert!(told.contains("need: env_vars REGION: eu -> us") && !told.contains("unchanged"), "{told}");
+    assert!(install(&[]).0.contains("unchanged"));
+    let copy = world.data_dir().join("manifests/need.json");
+    let text = std::fs::read_to_string(&copy).expect("read").replacen("\"us\"", "\"my\"", 1);
+    std::fs::write(&copy, text).expect("write");
+    for flags in [&[][..], &["--force"]] {
+        let (told, region) = install(flags);
+        assert_eq!(region, "my", "{told}");
+        assert!(told.contains("REGION: my stays") && !told.contains("unchanged"), "{told}");
+    }
+    write("asia");
+    let again = world.run(&["regenerate-manifest", "need"]).expect(0);
+    assert!(again.stdout.contains("env_vars REGION: my -> asia"), "{}", again.describe());
+    assert_eq!(world.run(&["call", "need", "-r"]).expect(0).stdout.trim(), "asia");
+    world.assert_nothing_left();
+}

@@ -23,7 +23,7 @@ pub mod exit {
     pub const TIMED_OUT: u8 = 13;
     /// The work was cancelled.
     pub const CANCELLED: u8 = 14;
-    /// Another host owns the data directory, or an installation has the tool: later it may work.
+    /// Another host owns the data directory, or an installation is at work there: later it may work.
     pub const DIRECTORY_IN_USE: u8 = 15;
     /// A composition ran and did not complete.
     pub const COMPOSITION_FAILED: u8 = 16;
