@@ -27,7 +27,7 @@ pub mod exit {
     pub const DIRECTORY_IN_USE: u8 = 15;
     /// A composition ran and did not complete.
     pub const COMPOSITION_FAILED: u8 = 16;
-    /// A store refused to read or write.
+    /// A store refused to read or write, or the disk had no room for a call.
     pub const STORE: u8 = 17;
 }
 
