@@ -147,6 +147,37 @@ fn remove_tells_what_of_the_users_stays() {
 }
 
 #[test]
+fn a_program_that_is_nowhere_is_told_by_list_as_by_a_call() {
+    let world = World::new();
+    world.install_executable("here", "sh", &json!({"go": {"argv": ["-c", "true"]}}));
+    world.install_executable("gone", "no-such-program-anywhere", &json!({"go": {"argv": []}}));
+    let listed = world.run(&["list"]).expect(exit::OK);
+    let words = "\"gone\" needs the program `no-such-program-anywhere`, which was not found";
+    assert!(listed.stderr.contains(&format!("warning: {words}")), "{}", listed.describe());
+    assert!(listed.stderr.contains("next: install `no-such-program-anywhere`"), "{}", listed.describe());
+    assert!(!listed.stderr.contains("\"here\""), "{}", listed.describe());
+    assert!(world.run(&["call", "gone"]).stderr.contains(words));
+    let document = world.json(&["list", "--json"]);
+    let missing = |index: usize| document["capabilities"][index]["program_missing"]["code"].clone();
+    assert_eq!((missing(0), missing(1)), ("worker.program_missing".into(), Value::Null), "{document:#}");
+}
+
+/// `CJM_LOG=info` shows what the host does for a call, and nothing of it comes into the result.
+#[test]
+fn the_log_of_the_host_shows_the_workers_of_a_call() {
+    let mut world = World::new();
+    world.install_executable("tool", "sh", &json!({"go": {"argv": ["-c", "true"]}}));
+    let quiet = world.run(&["call", "tool"]).expect(exit::OK);
+    assert!(!quiet.stderr.contains("INFO"), "{}", quiet.describe());
+    world.set("CJM_LOG", "info".to_owned());
+    let told = world.run(&["call", "tool"]).expect(exit::OK);
+    for words in ["a worker is started", "a worker is ready", "a worker has ended"] {
+        assert!(told.stderr.contains(words), "{words}: {}", told.describe());
+    }
+    assert_eq!(told.stdout, quiet.stdout);
+}
+
+#[test]
 fn what_a_source_manifest_says_anew_is_what_the_tool_gets_and_what_is_kept_is_told() {
     let world = World::new();
     let list = world

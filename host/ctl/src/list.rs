@@ -9,6 +9,7 @@ use crate::output::{Output, path_text};
 use crate::visible::one_line;
 use cjm_catalog::installation::{Installation, Unfinished};
 use cjm_catalog::installer::Installer;
+use cjm_catalog::programs::{ProgramError, capability_program};
 use cjm_catalog::{Catalog, CatalogEntry, NotAllowed, Settings, allow_step};
 use cjm_environments::{
     Conda, CondaOptions, Unused, env_name_of, read_each_capability, running_host, unused_environments,
@@ -144,6 +145,16 @@ fn unfinished(entry: &CatalogEntry) -> Option<Unfinished> {
     Installation::of(entry)?.unfinished()
 }
 
+/// That the program of a tool which is one is nowhere, as a call would say.
+fn missing_program(entry: &CatalogEntry) -> Option<ProgramError> {
+    let program = match entry.manifest.runtime() {
+        Runtime::Python { .. } => return None,
+        Runtime::Executable(executable) => executable.program,
+        Runtime::Native { program, .. } | Runtime::Channel { program, .. } => program,
+    };
+    capability_program(&entry.manifest.code.name, &program, &entry.path).err()
+}
+
 /// An environment that no manifest names.
 fn of_unused(Unused { name, path }: &Unused, at_work: Option<&Installer>) -> String {
     match at_work {
@@ -163,6 +174,10 @@ fn of_unused(Unused { name, path }: &Unused, at_work: Option<&Installer>) -> Str
 /// A tool that stands in the list and cannot be called as it is.
 fn tell_what_is_wrong(entry: &CatalogEntry, output: &Output) {
     let (name, python) = (&entry.manifest.code.name, &entry.manifest.install.python_path);
+    if let Some(missing) = missing_program(entry) {
+        output.error(&format!("warning: {missing}\n  next: {}", missing.next_step()));
+        return;
+    }
     if !matches!(entry.manifest.runtime(), Runtime::Python { .. }) {
         return;
     }
@@ -350,6 +365,9 @@ fn capability(
             value["program"] = program.into();
             value["actions"] = actions_of_code(manifest.code.unknown.get("actions"));
         }
+    }
+    if value["program"].is_string() {
+        value["program_missing"] = json!(missing_program(entry).map(|missing| ErrorReport::of(&missing)));
     }
     if let Some(file) = configured {
         value["configured"] = file.capabilities.iter().any(|known| known.name == manifest.code.name).into();

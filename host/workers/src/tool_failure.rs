@@ -234,7 +234,14 @@ fn is_full_disk(error: &JobError) -> bool {
 fn arguments(error: &JobError) -> String {
     match error.fields_invalid.as_deref() {
         None | Some([]) => "the arguments".to_owned(),
-        Some(names) => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+        Some(names) => {
+            let words = |name: &String| match name.as_str() {
+                // It has an option of its own, which the name alone does not tell.
+                "action" => "`action` (`--action NAME`)".to_owned(),
+                name => format!("`{name}`"),
+            };
+            names.iter().map(words).collect::<Vec<_>>().join(", ")
+        }
     }
 }
 
@@ -328,7 +335,11 @@ mod tests {
             (error(UserInput, "ValueError('x')", Some(IN_TOOL), &[]), 12, "if it speaks of none"),
             (error(UserInput, "FileNotFoundError(2)", Some(IN_TOOL), &[]), 12, "the file is there"),
             (error(UserInput, "TypeError('x')", Some(IN_SDK), &[]), 1, "has not run"),
-            (error(UserInput, "UserInputError('x')", Some(IN_SDK), &["action"]), 1, "correct `action`"),
+            (
+                error(UserInput, "UserInputError('x')", Some(IN_SDK), &["action"]),
+                1,
+                "correct `action` (`--action NAME`) and",
+            ),
             (error(UserInput, "UserInputError('x')", Some(IN_TOOL), &["a", "b"]), 12, "correct `a`, `b`"),
             (error(UserInput, "Unfit(\"x\")", None, &[]), 1, "correct the arguments"),
             (error(UserInput, "Unfit(\"x\")", None, &["n"]), 1, "correct `n`"),
