@@ -386,7 +386,8 @@ fn an_interrupted_installation_leaves_no_helper_behind() {
     let file = world.write("capabilities.yaml", list).display().to_string();
     let running = world.start(&["install-all", "--capabilities", &file]);
     eventually("uv to begin", BEGIN_MAX, || started.exists().then_some(()));
-    let second = world.run(&["install-all", "--capabilities", &file, "--json"]).expect(exit::DOMAIN);
+    let second =
+        world.run(&["install-all", "--capabilities", &file, "--json"]).expect(exit::DIRECTORY_IN_USE);
     assert_eq!(second.json()["error"]["code"], "install.in_use", "{}", second.describe());
     running.signal(Signal::TERM);
     let outcome = running.wait(COMMAND_MAX).expect(143);

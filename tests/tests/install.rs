@@ -417,17 +417,30 @@ impl Gate {
         let pid = running.pid();
         running.signal(cjm_platform::process::Signal::KILL);
         assert_eq!(running.wait(cjm_tests::world::COMMAND_MAX).signal, Some(9));
-        check_refused(
-            world,
-            15,
-            "installation.at_work",
-            &format!("what process {pid}, which was killed, had started"),
+        let left = format!("what process {pid}, which was killed, had started");
+        check_refused(world, 15, "installation.at_work", &left);
+        let installation = world.json(&["status", "--json"])["installation"].clone();
+        assert_eq!(
+            (&installation["pid"], &installation["was_killed"]),
+            (&Value::Null, &true.into()),
+            "{installation}"
         );
-        std::fs::remove_file(&self.wait).expect("the gate opens");
+        let status = world.run(&["status"]).expect(exit::OK);
+        assert!(status.stdout.contains(&left), "{}", status.describe());
+        assert!(status.stderr.contains("`kill "), "{}", status.describe());
+        assert!(
+            installation["helper_pids"].as_array().is_some_and(|pids| !pids.is_empty()),
+            "{installation}"
+        );
+        // What it says to do ends the helpers that live now, and the gate stays shut.
+        let refused = world.run(&["install-all"]).expect(exit::DIRECTORY_IN_USE);
+        let kill = refused.stderr.split('`').find(|step| step.starts_with("kill ")).expect("how to end them");
+        let _ = std::process::Command::new("/bin/sh").args(["-c", kill]).status().expect("a shell");
         let lock = world.data_dir().join("install.lock");
         cjm_tests::world::eventually("its helper ends", cjm_tests::world::COMMAND_MAX, || {
             cjm_platform::lock::held_by(&lock).expect("asked").is_none().then_some(())
         });
+        std::fs::remove_file(&self.wait).expect("the gate opens");
     }
 }
 
@@ -441,6 +454,51 @@ fn check_refused(world: &World, code: u8, error_code: &str, words: &str) {
     assert!(error["message"].as_str().is_some_and(|message| message.contains(words)), "{error}");
     let listed = world.run(&["list"]).expect(exit::OK);
     assert!(listed.stderr.contains(words), "{}", listed.describe());
+}
+
+/// Every command that an installation keeps away says who it is, since when it works and on what, and that it is worth
+/// another try; `status` says it too.
+#[track_caller]
+fn check_named(world: &World, pid: i32) {
+    let who = format!("process {pid} (install-all of tool-one, since 20");
+    for command in
+        [&["install-all"][..], &["remove", "tool-two", "--yes"], &["regenerate-manifest", "tool-two"]]
+    {
+        let refused = world.run(&[command, &["--json"]].concat()).expect(exit::DIRECTORY_IN_USE);
+        let error = &refused.json()["error"];
+        assert_eq!(
+            (&error["code"], &error["retriable"]),
+            (&"install.in_use".into(), &true.into()),
+            "{error}"
+        );
+        assert!(error["message"].as_str().is_some_and(|message| message.contains(&who)), "{error}");
+        assert!(error["next_step"].as_str().is_some_and(|step| step.contains(" status`")), "{error}");
+    }
+    let status = world.run(&["status"]).expect(exit::OK);
+    assert!(status.stdout.contains(&who), "{}", status.describe());
+    let installation = &world.json(&["status", "--json"])["installation"];
+    assert_eq!(installation["environments"], json!(["tool-one"]), "tool-two is whole: {installation}");
+    assert_eq!((&installation["pid"], &installation["command"]), (&pid.into(), &"install-all".into()));
+}
+
+#[test]
+fn what_was_broken_off_is_no_tool_that_another_installation_works_on() {
+    const NAME: &str = "what_was_broken_off_is_no_tool_that_another_installation_works_on";
+    let Some(world) = world_with_uv(NAME) else { return };
+    let gate = write_gated_package(&world);
+    let running = gate.stop_at(&world, &["install-all"]);
+    gate.kill(&world, running);
+    let list = "capabilities:\n- {name: tool-three, package: ./tool-three, env_name: tool-three, python_version: \">=3.9\"}\n";
+    let other = world.write("other.yaml", list).display().to_string();
+    write_package(&world.file(""), "tool-three");
+    let source = world.file("tool-three/tool_three/capability.py");
+    let text = std::fs::read_to_string(world.file("tool-one/tool_one/capability.py")).expect("written above");
+    std::fs::write(source, text.replace("tool-one", "tool-three")).expect("a module");
+    let running = gate.stop_at(&world, &["install-all", "--capabilities", &other]);
+    check_refused(&world, 10, "installation.broken_off", "failed or was broken off");
+    std::fs::remove_file(&gate.wait).expect("the gate opens");
+    let _ = running.wait(cjm_tests::world::COMMAND_MAX).expect(exit::OK);
+    world.assert_nothing_left();
 }
 
 #[test]
@@ -459,6 +517,7 @@ fn a_tool_that_is_put_in_again_says_so_and_one_whose_installation_was_killed_say
     // Whoever works on one tool is in no other's way.
     let other = world.run(&["call", "tool-two"]).expect(exit::OK);
     assert!(other.stdout.contains("I am tool-two"), "{}", other.describe());
+    check_named(&world, running.pid().as_raw());
     gate.kill(&world, running);
     check_refused(&world, 10, "installation.broken_off", "the installation of \"tool-one\" was broken off");
     let document = world.json(&["list", "--json"]);
@@ -519,46 +578,5 @@ async fn a_host_that_stays_up_looks_again_before_it_starts_a_worker_anew() {
     let _ = running.wait(cjm_tests::world::COMMAND_MAX).expect(exit::OK);
     assert_eq!(tool.call::<String>("who", ()).await.expect("it answers again"), "I am tool-one");
     assert!(pipeline.shutdown().await.tree_cleared);
-    world.assert_nothing_left();
-}
-
-#[test]
-fn what_a_source_manifest_says_anew_is_what_the_tool_gets_and_what_is_kept_is_told() {
-    let world = World::new();
-    let list = world
-        .write("capabilities.yaml", "capabilities:\n- {name: need, manifest: need.json}\n")
-        .display()
-        .to_string();
-    let write = |region: &str| {
-        let actions = json!({"say": {"argv": ["-c", "echo $REGION"], "result": "stdout_text"}});
-        let runtime = json!({"kind": "executable", "program": "sh", "actions": actions});
-        let install = json!({"env_vars": {"REGION": region}});
-        world.write("need.json", manifest("need", &json!({"runtime": runtime}), &install).to_string());
-    };
-    let install = |flags: &[&str]| {
-        let installed =
-            world.run(&[&["install-all", "--capabilities", list.as_str()], flags].concat()).expect(0);
-        let region = world.run(&["call", "need", "-r"]).expect(0).stdout;
-        (installed.stdout, region.trim().to_owned())
-    };
-    write("eu");
-    assert_eq!(install(&[]).1, "eu");
-    write("us");
-    let (told, region) = install(&[]);
-    assert_eq!(region, "us", "{told}");
-    assert!(told.contains("need: env_vars REGION: eu -> us") && !told.contains("unchanged"), "{told}");
-    assert!(install(&[]).0.contains("unchanged"));
-    let copy = world.data_dir().join("manifests/need.json");
-    let text = std::fs::read_to_string(&copy).expect("read").replacen("\"us\"", "\"my\"", 1);
-    std::fs::write(&copy, text).expect("write");
-    for flags in [&[][..], &["--force"]] {
-        let (told, region) = install(flags);
-        assert_eq!(region, "my", "{told}");
-        assert!(told.contains("REGION: my stays") && !told.contains("unchanged"), "{told}");
-    }
-    write("asia");
-    let again = world.run(&["regenerate-manifest", "need"]).expect(0);
-    assert!(again.stdout.contains("env_vars REGION: my -> asia"), "{}", again.describe());
-    assert_eq!(world.run(&["call", "need", "-r"]).expect(0).stdout.trim(), "asia");
     world.assert_nothing_left();
 }

@@ -145,3 +145,75 @@ fn remove_tells_what_of_the_users_stays() {
     let kept = json!({"secrets": ["API_KEY"], "data": data.display().to_string()});
     assert_eq!(document["kept"], kept, "{document}");
 }
+
+#[test]
+fn a_program_that_is_nowhere_is_told_by_list_as_by_a_call() {
+    let world = World::new();
+    world.install_executable("here", "sh", &json!({"go": {"argv": ["-c", "true"]}}));
+    world.install_executable("gone", "no-such-program-anywhere", &json!({"go": {"argv": []}}));
+    let listed = world.run(&["list"]).expect(exit::OK);
+    let words = "\"gone\" needs the program `no-such-program-anywhere`, which was not found";
+    assert!(listed.stderr.contains(&format!("warning: {words}")), "{}", listed.describe());
+    assert!(listed.stderr.contains("next: install `no-such-program-anywhere`"), "{}", listed.describe());
+    assert!(!listed.stderr.contains("\"here\""), "{}", listed.describe());
+    assert!(world.run(&["call", "gone"]).stderr.contains(words));
+    let document = world.json(&["list", "--json"]);
+    let missing = |index: usize| document["capabilities"][index]["program_missing"]["code"].clone();
+    assert_eq!((missing(0), missing(1)), ("worker.program_missing".into(), Value::Null), "{document:#}");
+}
+
+/// `CJM_LOG=info` shows what the host does for a call, and nothing of it comes into the result.
+#[test]
+fn the_log_of_the_host_shows_the_workers_of_a_call() {
+    let mut world = World::new();
+    world.install_executable("tool", "sh", &json!({"go": {"argv": ["-c", "true"]}}));
+    let quiet = world.run(&["call", "tool"]).expect(exit::OK);
+    assert!(!quiet.stderr.contains("INFO"), "{}", quiet.describe());
+    world.set("CJM_LOG", "info".to_owned());
+    let told = world.run(&["call", "tool"]).expect(exit::OK);
+    for words in ["a worker is started", "a worker is ready", "a worker has ended"] {
+        assert!(told.stderr.contains(words), "{words}: {}", told.describe());
+    }
+    assert_eq!(told.stdout, quiet.stdout);
+}
+
+#[test]
+fn what_a_source_manifest_says_anew_is_what_the_tool_gets_and_what_is_kept_is_told() {
+    let world = World::new();
+    let list = world
+        .write("capabilities.yaml", "capabilities:\n- {name: need, manifest: need.json}\n")
+        .display()
+        .to_string();
+    let write = |region: &str| {
+        let actions = json!({"say": {"argv": ["-c", "echo $REGION"], "result": "stdout_text"}});
+        let runtime = json!({"kind": "executable", "program": "sh", "actions": actions});
+        let install = json!({"env_vars": {"REGION": region}});
+        world.write("need.json", manifest("need", &json!({"runtime": runtime}), &install).to_string());
+    };
+    let install = |flags: &[&str]| {
+        let installed =
+            world.run(&[&["install-all", "--capabilities", list.as_str()], flags].concat()).expect(0);
+        let region = world.run(&["call", "need", "-r"]).expect(0).stdout;
+        (installed.stdout, region.trim().to_owned())
+    };
+    write("eu");
+    assert_eq!(install(&[]).1, "eu");
+    write("us");
+    let (told, region) = install(&[]);
+    assert_eq!(region, "us", "{told}");
+    assert!(told.contains("need: env_vars REGION: eu -> us") && !told.contains("unchanged"), "{told}");
+    assert!(install(&[]).0.contains("unchanged"));
+    let copy = world.data_dir().join("manifests/need.json");
+    let text = std::fs::read_to_string(&copy).expect("read").replacen("\"us\"", "\"my\"", 1);
+    std::fs::write(&copy, text).expect("write");
+    for flags in [&[][..], &["--force"]] {
+        let (told, region) = install(flags);
+        assert_eq!(region, "my", "{told}");
+        assert!(told.contains("REGION: my stays") && !told.contains("unchanged"), "{told}");
+    }
+    write("asia");
+    let again = world.run(&["regenerate-manifest", "need"]).expect(0);
+    assert!(again.stdout.contains("env_vars REGION: my -> asia"), "{}", again.describe());
+    assert_eq!(world.run(&["call", "need", "-r"]).expect(0).stdout.trim(), "asia");
+    world.assert_nothing_left();
+}

@@ -120,6 +120,39 @@ fn nobody_is_told_to_kill_a_process_that_is_not_the_host() {
     }
 }
 
+/// With a host beside it and without one.
+#[test]
+fn an_installation_that_is_at_work_is_named() {
+    let world = World::new();
+    std::fs::create_dir_all(world.data_dir()).expect("made");
+    assert_eq!(world.json(&["status", "--json"])["installation"], Value::Null);
+    let us = std::process::id();
+    let text = format!("pid {us} since 2026-11-28T20:17:35+00:00, install-all (one two)");
+    let lock = FileLock::try_acquire(&world.data_dir().join("install.lock"), &text).expect("free");
+    let host = busy(&world);
+    for host_lives in [true, false] {
+        let status = world.run(&["status"]).expect(exit::OK);
+        let words = format!(
+            "what is installed is being changed by process {us} (install-all of one, two, since 2026-11-28 20:17:35 UTC)"
+        );
+        assert!(status.stdout.contains(&words), "{}", status.describe());
+        let document = world.json(&["status", "--json"]);
+        assert_eq!(document["pid"].is_null(), !host_lives, "{document:#}");
+        let expected = json!({
+            "pid": us, "since": "2026-11-28T20:17:35+00:00", "command": "install-all", "environments": ["one", "two"],
+            "was_killed": false, "helper_pids": [],
+        });
+        assert_eq!(document["installation"], expected, "{document:#}");
+        host.signal(Signal::TERM);
+        eventually("the host to end", BEGIN_MAX, || {
+            world.json(&["status", "--json"])["pid"].is_null().then_some(())
+        });
+    }
+    let _ = host.wait(COMMAND_MAX).expect(143);
+    drop(lock);
+    assert_eq!(world.json(&["status", "--json"])["installation"], Value::Null);
+}
+
 #[test]
 fn where_nobody_can_tell_whether_a_host_runs_it_is_no_confident_no() {
     let world = World::new();

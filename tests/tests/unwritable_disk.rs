@@ -118,3 +118,40 @@ fn more_days_than_there_are_are_refused() {
     let refused = world.run(&["retention", "--max-total-mb", "1e308"]).expect(2);
     assert!(refused.stderr.contains("or more than 1000000000"), "{}", refused.describe());
 }
+
+/// Whatever of a call finds no inode, host or worker, says so: each number of free ones ends another step.
+#[test]
+fn a_call_that_finds_no_inode_for_its_directory_says_so() {
+    let world = World::new();
+    let _disk = match SmallDisk::of(&world, "size=20m,nr_inodes=100") {
+        Ok(disk) => disk,
+        Err(reason) => {
+            return repo::skip("a_call_that_finds_no_inode_for_its_directory_says_so", &reason);
+        }
+    };
+    with_tool(&world);
+    let _ = call(&world).expect(0);
+    let filler = |number: u32| world.data_dir().join(format!("filler-{number}"));
+    let taken = (0..).take_while(|number| fs::write(filler(*number), "").is_ok()).count();
+    let taken = u32::try_from(taken).expect("a hundred at most");
+    let mut by_workers = 0;
+    for free in 0..taken {
+        let outcome = world.run(&["call", "tool", "--action", "small", "--json"]);
+        if outcome.code == Some(0) {
+            break;
+        }
+        let error = &outcome.json()["error"];
+        let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
+        assert!(text("message").contains("no inode is free"), "{free}: {}", outcome.describe());
+        assert!(text("next_step").contains("`df -i` counts"), "{free}: {}", outcome.describe());
+        assert_eq!(outcome.code, Some(STORE.into()), "{free}: {}", outcome.describe());
+        if error["code"] == "call.not_begun" {
+            by_workers += 1;
+            assert_eq!(error["category"], "resource", "{error}");
+            assert_eq!(error["resource_shortfall"]["resource"], "disk_mb", "{error}");
+        }
+        fs::remove_file(filler(taken - 1 - free)).expect("it was made");
+    }
+    assert!(by_workers > 0, "no number of free inodes led to a worker that had none");
+    let _ = call(&world).expect(0);
+}

@@ -23,11 +23,11 @@ pub mod exit {
     pub const TIMED_OUT: u8 = 13;
     /// The work was cancelled.
     pub const CANCELLED: u8 = 14;
-    /// Another host owns the data directory, or an installation has the tool: later it may work.
+    /// Another host owns the data directory, or an installation is at work there: later it may work.
     pub const DIRECTORY_IN_USE: u8 = 15;
     /// A composition ran and did not complete.
     pub const COMPOSITION_FAILED: u8 = 16;
-    /// A store refused to read or write.
+    /// A store refused to read or write, or the disk had no room for a call.
     pub const STORE: u8 = 17;
 }
 

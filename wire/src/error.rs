@@ -54,6 +54,15 @@ pub enum Resource {
     Disk,
 }
 
+/// Said of a disk that takes no further file, and found again where only the words of an error are left.
+pub const NO_INODE: &str = "no inode is free for another file";
+
+/// That a disk takes no further file though so many bytes of it are free.
+#[must_use]
+pub fn no_inode(bytes: u64) -> String {
+    format!("{NO_INODE} on its disk, of which {bytes} bytes are free")
+}
+
 /// What was needed and what there was, in MB.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ResourceShortfall {

@@ -5,7 +5,7 @@
 //! other's way; a process that ended holds no lock, however it ended.
 
 use crate::catalog::CatalogEntry;
-use cjm_platform::lock::{held_by, holding_process};
+use crate::installer::Installer;
 use cjm_wire::InstanceId;
 use cjm_wire::describe::{Described, ErrorDetails, exit};
 use cjm_wire::error::ErrorCategory;
@@ -13,8 +13,6 @@ use cjm_wire::manifest::Manifest;
 use cjm_wire::runtime::Runtime;
 use std::path::{Path, PathBuf};
 
-/// Held, in a data directory, by whoever changes what is installed there, and by the helpers that it started.
-pub const INSTALL_LOCK: &str = "install.lock";
 /// In an environment that is whole: it is removed before anything else of it changes, and written last.
 pub const STAMP_FILE: &str = "cjm-stamp.json";
 /// What `install.installer_version` of a manifest begins with that our installation wrote: such an environment has a
@@ -39,8 +37,8 @@ pub enum Unfinished {
     AtWork {
         /// The tool.
         capability: String,
-        /// `process 7`, or what is known of it.
-        by: String,
+        /// Who.
+        by: Box<Installer>,
     },
     /// Nobody works on it any more, and it did not come to its end.
     #[error("the installation of \"{capability}\" was broken off")]
@@ -66,7 +64,7 @@ impl Described for Unfinished {
 
     fn next_step(&self) -> String {
         match self {
-            Self::AtWork { .. } => "try again when it is done; `cjm-ctl list` tells until then".to_owned(),
+            Self::AtWork { by, .. } => by.next_step("wait for its end (`cjm-ctl status`), then try again"),
             Self::BrokenOff { .. } => {
                 "`cjm-ctl install-all` puts back what was there before, where that was kept, and goes on"
                     .to_owned()
@@ -140,7 +138,7 @@ impl Installation {
         if !half_made && !is_gone {
             return None;
         }
-        match installer_at_work(&self.data_dir) {
+        match self.installer() {
             Some(by) => Some(Unfinished::AtWork { capability, by }),
             None => half_made.then_some(Unfinished::BrokenOff { capability }),
         }
@@ -154,27 +152,17 @@ impl Installation {
             return None;
         }
         let capability = self.capability.clone();
-        Some(match installer_at_work(&self.data_dir) {
+        Some(match self.installer() {
             Some(by) => Unfinished::AtWork { capability, by },
             None => Unfinished::FirstBrokenOff { capability },
         })
     }
-}
 
-/// Who changes what is installed in this data directory now, in words; none when nobody does.
-#[must_use]
-pub fn installer_at_work(data_dir: &Path) -> Option<String> {
-    let path = data_dir.join(INSTALL_LOCK);
-    // A lock that cannot be asked is told by the installation, which needs it.
-    let said = held_by(&path).ok().flatten()?;
-    Some(match (holding_process(&path, &said), said.strip_prefix("pid ")) {
-        (Some(pid), _) => format!("process {pid}"),
-        (None, Some(pid)) if !Path::new("/proc").join(pid).exists() => {
-            format!("what process {pid}, which was killed, had started")
-        }
-        (None, Some(pid)) => format!("process {pid}"),
-        (None, None) => "a process that has not said which it is yet".to_owned(),
-    })
+    /// Who works on this environment, or will. That somebody works on others finishes nothing here.
+    fn installer(&self) -> Option<Box<Installer>> {
+        let name = self.environment.file_name()?.to_str()?;
+        Installer::at_work(&self.data_dir).filter(|by| by.concerns(name)).map(Box::new)
+    }
 }
 
 /// Where what was installed is kept while an installation works on an environment. No environment has such a name:
@@ -199,6 +187,7 @@ pub fn env_name_of(manifest: &Manifest) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::installer::{INSTALL_LOCK, Signature};
     use cjm_platform::lock::FileLock;
     use std::time::Duration;
 
@@ -282,15 +271,16 @@ mod tests {
     }
 
     #[test]
-    fn a_killed_installer_is_told_by_its_number_while_its_helpers_work() {
+    fn what_was_broken_off_is_told_as_that_while_another_tool_is_installed() {
         let tool = Tool::new("cjm-ctl 0.1.0");
-        let path = tool.data.path().join(INSTALL_LOCK);
-        for (owner, words) in
-            [("pid 4194305", "what process 4194305, which was killed"), ("", "has not said")]
-        {
-            let _lock = FileLock::acquire(&path, owner, Duration::from_secs(20)).expect("free");
-            let by = installer_at_work(tool.data.path()).expect("somebody");
-            assert!(by.contains(words), "{by}");
+        let lock = tool.lock();
+        for (environments, told) in [
+            (vec!["other"], "installation.broken_off"),
+            (vec![], "installation.broken_off"),
+            (vec!["other", "its-env"], "installation.at_work"),
+        ] {
+            lock.set_owner(&Signature::new("install-all").text(environments)).expect("written");
+            assert_eq!(tool.told(), Some(told));
         }
     }
 

@@ -6,6 +6,7 @@ mod catalog;
 mod folders;
 pub mod home;
 pub mod installation;
+pub mod installer;
 pub mod programs;
 pub mod settings;
 pub mod suggestions;

@@ -350,8 +350,9 @@ pub fn platform() -> String {
     format!("{}-{arch}", std::env::consts::OS)
 }
 
+/// A link of that name that leads nowhere was meant to be read, and is told by reading it.
 fn find_upwards(cwd: &Path) -> Option<PathBuf> {
-    cwd.ancestors().map(|folder| folder.join(SETTINGS_FILE)).find(|path| path.exists())
+    cwd.ancestors().map(|folder| folder.join(SETTINGS_FILE)).find(|path| path.symlink_metadata().is_ok())
 }
 
 /// What a host writes, replaces and removes must be in the directory itself where that came with a folder from elsewhere: a
@@ -548,6 +549,11 @@ mod tests {
             .expect("fifo");
         let hanging = resolve(&CliOverrides::default(), &[], folder.path()).expect_err("a FIFO");
         assert!(matches!(hanging, SettingsError::Unreadable { source: FileError::NotRegular { .. }, .. }));
+        std::fs::remove_file(&file).expect("remove");
+        std::os::unix::fs::symlink("nowhere.yaml", &file).expect("linked");
+        let nowhere = resolve(&CliOverrides::default(), &[], folder.path()).expect_err("it leads nowhere");
+        let named = matches!(&nowhere, SettingsError::Unreadable { path, .. } if *path == file);
+        assert!(named, "{nowhere}");
         std::fs::remove_file(&file).expect("remove");
         std::fs::write(folder.path().join("cjm.yaml"), "runtime: {mode: 3}\n").expect("write");
         assert!(matches!(

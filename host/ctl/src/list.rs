@@ -7,7 +7,9 @@ use crate::fault::{CommandResult, Fault};
 use crate::not_set;
 use crate::output::{Output, path_text};
 use crate::visible::one_line;
-use cjm_catalog::installation::{Installation, Unfinished, installer_at_work};
+use cjm_catalog::installation::{Installation, Unfinished};
+use cjm_catalog::installer::Installer;
+use cjm_catalog::programs::{ProgramError, capability_program};
 use cjm_catalog::{Catalog, CatalogEntry, NotAllowed, Settings, allow_step};
 use cjm_environments::{
     Conda, CondaOptions, Unused, env_name_of, read_each_capability, running_host, unused_environments,
@@ -69,9 +71,9 @@ pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> Co
     for entry in catalog.entries() {
         tell_what_is_wrong(entry, output);
     }
-    let at_work = if unused.is_empty() { None } else { installer_at_work(&settings.data_dir) };
+    let at_work = if unused.is_empty() { None } else { Installer::at_work(&settings.data_dir) };
     for unused in &unused {
-        output.error(&of_unused(unused, at_work.as_deref()));
+        output.error(&of_unused(unused, at_work.as_ref().filter(|by| by.concerns(&unused.name))));
     }
     for warning in of_withheld(catalog.withheld()) {
         output.error(&warning);
@@ -143,13 +145,23 @@ fn unfinished(entry: &CatalogEntry) -> Option<Unfinished> {
     Installation::of(entry)?.unfinished()
 }
 
+/// That the program of a tool which is one is nowhere, as a call would say.
+fn missing_program(entry: &CatalogEntry) -> Option<ProgramError> {
+    let program = match entry.manifest.runtime() {
+        Runtime::Python { .. } => return None,
+        Runtime::Executable(executable) => executable.program,
+        Runtime::Native { program, .. } | Runtime::Channel { program, .. } => program,
+    };
+    capability_program(&entry.manifest.code.name, &program, &entry.path).err()
+}
+
 /// An environment that no manifest names.
-fn of_unused(Unused { name, path }: &Unused, at_work: Option<&str>) -> String {
+fn of_unused(Unused { name, path }: &Unused, at_work: Option<&Installer>) -> String {
     match at_work {
         Some(by) => format!(
-            "note: {} belongs to no capability yet: {by} installs something in this data directory\n  next: look again \
-             when it is done",
-            path.display()
+            "note: {} belongs to no capability yet: {by} works on it\n  next: {}",
+            path.display(),
+            by.next_step("wait for its end (`cjm-ctl status`), then look again")
         ),
         None => format!(
             "warning: {} belongs to no capability that is installed: an installation failed or was broken off, or its \
@@ -162,6 +174,10 @@ fn of_unused(Unused { name, path }: &Unused, at_work: Option<&str>) -> String {
 /// A tool that stands in the list and cannot be called as it is.
 fn tell_what_is_wrong(entry: &CatalogEntry, output: &Output) {
     let (name, python) = (&entry.manifest.code.name, &entry.manifest.install.python_path);
+    if let Some(missing) = missing_program(entry) {
+        output.error(&format!("warning: {missing}\n  next: {}", missing.next_step()));
+        return;
+    }
     if !matches!(entry.manifest.runtime(), Runtime::Python { .. }) {
         return;
     }
@@ -349,6 +365,9 @@ fn capability(
             value["program"] = program.into();
             value["actions"] = actions_of_code(manifest.code.unknown.get("actions"));
         }
+    }
+    if value["program"].is_string() {
+        value["program_missing"] = json!(missing_program(entry).map(|missing| ErrorReport::of(&missing)));
     }
     if let Some(file) = configured {
         value["configured"] = file.capabilities.iter().any(|known| known.name == manifest.code.name).into();

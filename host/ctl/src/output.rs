@@ -18,6 +18,9 @@ const LAST_WORDS_GRACE: Duration = Duration::from_millis(500);
 /// How often it is looked whether anybody still reads.
 const READER_INTERVAL: Duration = Duration::from_millis(250);
 
+/// Said where standard output takes no more.
+const UNWRITTEN: &str = "cannot write to stdout";
+
 /// How this run of the program speaks.
 #[derive(Debug, Clone)]
 pub(crate) struct Output {
@@ -40,6 +43,8 @@ pub(crate) struct Output {
     deadline: Arc<OnceLock<Instant>>,
     /// Why the command failed, as its document on stdout says it, which may never come there.
     in_document: Arc<OnceLock<Box<ErrorReport>>>,
+    /// People were told that stdout takes no more.
+    told_unwritten: Arc<OnceLock<()>>,
 }
 
 impl Output {
@@ -62,6 +67,7 @@ impl Output {
             err,
             deadline: Arc::default(),
             in_document: Arc::default(),
+            told_unwritten: Arc::default(),
         }
     }
 
@@ -199,7 +205,8 @@ impl Output {
         let of_writing = match closed(failed) {
             Fault::Shown(mut report) => {
                 crate::limits::advise(&mut report);
-                if unsaid.is_none_or(|unsaid| unsaid.message != report.message) {
+                let is_told = self.told_unwritten.get().is_some();
+                if !is_told && unsaid.is_none_or(|unsaid| unsaid.message != report.message) {
                     self.error_beside(&report);
                 }
                 report.exit_code
@@ -290,6 +297,9 @@ impl Output {
         if self.json {
             let _ = self.document(&serde_json::json!({ "error": report }));
         } else {
+            if report.message == UNWRITTEN {
+                let _ = self.told_unwritten.set(());
+            }
             self.colored(&fault::text(report, self.stderr_color));
         }
         report.exit_code
@@ -362,7 +372,7 @@ fn closed(failed: &Failed) -> Fault {
             }
             _ => "see where standard output leads to: it may be closed",
         };
-        Fault::new("ctl.output", "cannot write to stdout", next).caused_by(&failed.cause)
+        Fault::new("ctl.output", UNWRITTEN, next).caused_by(&failed.cause)
     }
 }
 

@@ -6,6 +6,7 @@ use crate::cli::Global;
 use crate::fault::{CommandResult, Fault};
 use crate::output::{Output, path_text};
 use crate::visible::one_line;
+use cjm_catalog::installer::Installer;
 use cjm_environments::running_host;
 use cjm_platform::lock::{holding_process, since_of};
 use cjm_platform::process::Pid;
@@ -27,23 +28,8 @@ const COMMAND_CHARS_MAX: usize = 200;
 pub(crate) fn run(global: &Global, output: &Output) -> CommandResult {
     let data_dir = global.settings()?.data_dir;
     let holder = running_host(&data_dir).map_err(|error| lock_not_asked(&error))?;
-    let Some(holder) = holder else {
-        if output.json {
-            let mut document = json!({"data_dir": path_text(&data_dir), "holder": null, "pid": null, "since": null, "command": null});
-            Now::default().add_to(&mut document);
-            document["left_by_dead_host_count"] = left_by_the_dead(&data_dir).into();
-            output.document(&document)?;
-        } else {
-            output.line(&format!("no host uses {}", data_dir.display()))?;
-            let left = left_by_the_dead(&data_dir);
-            if left > 0 {
-                let (jobs, them) =
-                    if left == 1 { ("1 job that", "it") } else { (&*format!("{left} jobs that"), "them") };
-                output.line(&format!("its last host died with {jobs} had not ended: the next command here ends {them} as failed"))?;
-            }
-        }
-        return Ok(exit::OK);
-    };
+    let installer = Installer::at_work(&data_dir);
+    let Some(holder) = holder else { return tell_of_no_host(&data_dir, installer.as_ref(), output) };
     let now = Now::read(&data_dir);
     let (pid, since) = (holding_process(&data_dir.join("host.lock"), &holder), since_of(&holder));
     let command = pid.and_then(command_of);
@@ -52,6 +38,7 @@ pub(crate) fn run(global: &Global, output: &Output) -> CommandResult {
     let pid = pid.map(Pid::as_raw);
     if output.json {
         let mut document = json!({"data_dir": path_text(&data_dir), "holder": holder, "pid": pid, "since": since, "command": command, "stopped": stands_still});
+        document["installation"] = installation_document(installer.as_ref());
         let code = match &now {
             Ok(now) => {
                 now.add_to(&mut document);
@@ -72,6 +59,7 @@ pub(crate) fn run(global: &Global, output: &Output) -> CommandResult {
     for line in now.as_ref().map(Now::lines).unwrap_or_default() {
         output.line(&line)?;
     }
+    tell_installation(installer.as_ref(), output)?;
     if let Some(pid) = pid.filter(|_| stands_still) {
         output.line("that host is stopped: it does nothing until it goes on")?;
         output.note(&format!(
@@ -84,6 +72,48 @@ pub(crate) fn run(global: &Global, output: &Output) -> CommandResult {
     }
     // Who it is was told, and what it runs nobody can say.
     now.map(|_| exit::OK).map_err(Fault::from)
+}
+
+/// What there is to tell where no host uses the directory.
+fn tell_of_no_host(data_dir: &Path, installer: Option<&Installer>, output: &Output) -> CommandResult {
+    let left = left_by_the_dead(data_dir);
+    if output.json {
+        let mut document = json!({"data_dir": path_text(data_dir), "holder": null, "pid": null, "since": null, "command": null});
+        Now::default().add_to(&mut document);
+        document["left_by_dead_host_count"] = left.into();
+        document["installation"] = installation_document(installer);
+        output.document(&document)?;
+        return Ok(exit::OK);
+    }
+    output.line(&format!("no host uses {}", data_dir.display()))?;
+    if left > 0 {
+        let (jobs, them) =
+            if left == 1 { ("1 job that", "it") } else { (&*format!("{left} jobs that"), "them") };
+        output.line(&format!(
+            "its last host died with {jobs} had not ended: the next command here ends {them} as failed"
+        ))?;
+    }
+    tell_installation(installer, output)?;
+    Ok(exit::OK)
+}
+
+/// Who changes what is installed here, and how to end what a killed one left.
+fn tell_installation(installer: Option<&Installer>, output: &Output) -> Result<(), Fault> {
+    let Some(installer) = installer else { return Ok(()) };
+    output.line(&format!("what is installed is being changed by {}", one_line(&installer.to_string())))?;
+    if let Some(kill) = installer.kill_command() {
+        output.note(&format!("next: `{kill}` ends it; then `cjm-ctl install-all` goes on"));
+    }
+    Ok(())
+}
+
+fn installation_document(installer: Option<&Installer>) -> Value {
+    let Some(installer) = installer else { return Value::Null };
+    let helpers: Vec<i32> = installer.helpers.iter().map(|pid| pid.as_raw()).collect();
+    json!({
+        "pid": installer.pid.map(Pid::as_raw), "since": installer.since, "command": installer.command,
+        "environments": installer.environments, "was_killed": installer.was_killed, "helper_pids": helpers,
+    })
 }
 
 /// Jobs that the journal has as unfinished though no host lives that could finish them. Where it cannot be read, its own

@@ -364,6 +364,7 @@ impl Instance {
         socket: &std::path::Path,
     ) -> Commit {
         let plan = &self.plan;
+        tracing::info!(instance = %self.id, pid, "a worker is started");
         let mut commit = Commit::telling()
             .row(self.row(
                 EventType::WorkerSpawned,
@@ -397,6 +398,7 @@ impl Instance {
     fn journal_ready(&self, services: &Services, worker: &dyn Worker) {
         let facts = worker.facts();
         let session = &facts.session;
+        tracing::info!(instance = %self.id, pid = facts.pid, seconds = facts.wait_seconds, "a worker is ready");
         let mut payload = json!({
             "wait_seconds": round_ms(facts.wait_seconds),
             "pid": facts.pid,
@@ -428,6 +430,7 @@ impl Instance {
     fn died_commit(&self, session: &WorkerSessionId, death: &Death, phase: &str) -> Commit {
         let mut row = self.row(EventType::WorkerDied, session, Value::Object(death.payload(phase)));
         row.event_id = died_id(session.as_str());
+        tracing::info!(instance = %self.id, phase, "a worker has ended");
         Commit::telling().row(row).write(Write::WorkerEnded(session.clone(), Timestamp::now()))
     }
 

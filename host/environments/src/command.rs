@@ -363,7 +363,7 @@ mod tests {
     #[tokio::test]
     async fn a_helper_holds_the_lock_of_its_work_alone() {
         let folder = tempfile::tempdir().expect("tempdir");
-        let held = lock(folder.path()).expect("free");
+        let held = lock(folder.path(), "install-all", []).expect("free");
         let path = folder.path().join("install.lock");
         let question = || {
             let mut command = command(Path::new("/usr/bin/readlink"));

@@ -2,10 +2,12 @@
 
 use cjm_catalog::NotAllowed;
 use cjm_catalog::allowed::AllowedError;
+use cjm_catalog::installer::Installer;
 use cjm_platform::files::FileError;
 use cjm_store::room::is_about_room;
 use cjm_wire::capabilities_file::CapabilitiesFileError;
-use cjm_wire::describe::{Described, exit};
+use cjm_wire::describe::{Described, ErrorDetails, exit};
+use cjm_wire::error::ErrorCategory;
 use cjm_wire::manifest::ManifestError;
 use cjm_wire::settings_file::CondaType;
 use std::path::PathBuf;
@@ -31,12 +33,12 @@ pub enum EnvironmentError {
         source: CapabilitiesFileError,
     },
     /// Another installation works on this directory.
-    #[error("another command is changing what is installed in {} ({holder})", path.display())]
+    #[error("another command is changing what is installed in {}: {by}", path.display())]
     InUse {
         /// The data directory.
         path: PathBuf,
-        /// What it wrote about itself.
-        holder: String,
+        /// Which.
+        by: Box<Installer>,
     },
     /// A running host has a worker of what would go or change.
     #[error("\"{capability}\" runs in a host ({holder}), and would be taken from under it")]
@@ -330,7 +332,7 @@ impl Described for EnvironmentError {
             Self::HostRuns { .. } => {
                 "end that host, or let it unload the capability; `--while-running` does it all the same".to_owned()
             }
-            Self::InUse { .. } => "wait until it has ended, then run this again".to_owned(),
+            Self::InUse { by, .. } => by.next_step("wait for its end (`cjm-ctl status`), then run this again"),
             Self::ReadOnly { .. } => "make that file system writable, or name another directory".to_owned(),
             Self::NoRoom { path, .. } => {
                 format!("free space on the disk of {}, then run it again: it goes on where it stopped", path.display())
@@ -394,7 +396,7 @@ impl Described for EnvironmentError {
 
     fn exit_code(&self) -> u8 {
         match self {
-            Self::HostRuns { .. } => exit::DIRECTORY_IN_USE,
+            Self::InUse { .. } | Self::HostRuns { .. } => exit::DIRECTORY_IN_USE,
             Self::NoRoom { .. } | Self::ReadOnly { .. } => exit::STORE,
             Self::HelperFailed { stderr_tail, .. } => {
                 if speaks_of_room(stderr_tail) {
@@ -404,6 +406,17 @@ impl Described for EnvironmentError {
                 }
             }
             _ => exit::DOMAIN,
+        }
+    }
+
+    fn details(&self) -> ErrorDetails {
+        match self {
+            Self::InUse { .. } => ErrorDetails {
+                category: Some(ErrorCategory::Transient),
+                retriable: Some(true),
+                ..ErrorDetails::default()
+            },
+            _ => ErrorDetails::default(),
         }
     }
 

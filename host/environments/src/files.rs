@@ -2,7 +2,7 @@
 //! content.
 
 use crate::error::EnvironmentError;
-use cjm_catalog::installation::INSTALL_LOCK;
+use cjm_catalog::installer::{INSTALL_LOCK, Installer, Signature};
 use cjm_platform::files::FileError;
 use cjm_platform::lock::{FileLock, LockError, held_by};
 use cjm_wire::canonical::hex;
@@ -29,13 +29,22 @@ tokio::task_local! {
 
 /// The right to change what is installed in a data directory.
 #[derive(Debug)]
-pub struct Claim(Arc<FileLock>);
+pub struct Claim {
+    lock: Arc<FileLock>,
+    signature: Signature,
+}
 
 impl Claim {
     /// Does work that needs the right: the helpers (uv, pip) that it starts hold the lock as well, so that those of an
     /// installation that was killed have ended before the next one begins. Nothing else that this process starts does.
     pub(crate) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
-        HELD.scope(Arc::clone(&self.0), work).await
+        HELD.scope(Arc::clone(&self.lock), work).await
+    }
+
+    /// Says which environments are still to be changed, so that nobody waits for others.
+    pub(crate) fn works_on<'e>(&self, environments: impl IntoIterator<Item = &'e str>) {
+        // Whoever reads the old text waits longer than needed, which is no reason to fail the work.
+        let _ = self.lock.set_owner(&self.signature.text(environments));
     }
 }
 
@@ -45,31 +54,31 @@ pub(crate) fn input_of_helper() -> std::io::Result<Stdio> {
     HELD.try_with(|lock| lock.share().map(Stdio::from)).unwrap_or_else(|_| Ok(Stdio::null()))
 }
 
-/// One installation at a time works on a data directory: who has the lock is told to the next.
-pub(crate) fn lock(data_dir: &Path) -> Result<Claim, EnvironmentError> {
-    let path = data_dir.join(INSTALL_LOCK);
+/// One installation at a time works on a data directory: who has the lock, and what `command` does to which
+/// environments, is told to the next.
+pub(crate) fn lock<'e>(
+    data_dir: &Path,
+    command: &'static str,
+    environments: impl IntoIterator<Item = &'e str>,
+) -> Result<Claim, EnvironmentError> {
+    let (path, signature) = (data_dir.join(INSTALL_LOCK), Signature::new(command));
     let lock =
-        FileLock::acquire(&path, &format!("pid {}", std::process::id()), ASKING_MAX).map_err(|error| {
-            match error {
-                LockError::Held { holder, .. } => EnvironmentError::InUse {
-                    path: data_dir.to_owned(),
-                    holder: holder
-                        .map_or_else(|| "it has not said who it is yet".to_owned(), |said| in_words(&said)),
-                },
-                LockError::Io { path, source } => EnvironmentError::writing("lock", path, source),
-            }
+        FileLock::acquire(&path, &signature.text(environments), ASKING_MAX).map_err(|error| match error {
+            LockError::Held { path, holder } => EnvironmentError::InUse {
+                by: Box::new(Installer::read(&path, &holder.unwrap_or_default())),
+                path: data_dir.to_owned(),
+            },
+            LockError::Io { path, source } => EnvironmentError::writing("lock", path, source),
         })?;
-    Ok(Claim(Arc::new(lock)))
+    Ok(Claim { lock: Arc::new(lock), signature })
 }
 
-/// The holder's `pid 7`, and what it means that there is no such process.
-fn in_words(said: &str) -> String {
-    let pid = said.strip_prefix("pid ").and_then(|pid| pid.trim().parse::<u32>().ok());
-    match pid {
-        Some(pid) if !Path::new(&format!("/proc/{pid}")).exists() => {
-            format!("{said} was killed, and what it had started is still at work")
-        }
-        _ => said.to_owned(),
+/// Refuses what an installation that is at work would refuse in the end, before anything is looked at that it may be
+/// changing.
+pub(crate) fn check_nobody_installs(data_dir: &Path) -> Result<(), EnvironmentError> {
+    match Installer::at_work(data_dir) {
+        Some(by) => Err(EnvironmentError::InUse { path: data_dir.to_owned(), by: Box::new(by) }),
+        None => Ok(()),
     }
 }
 
@@ -225,7 +234,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_killed_installation_had_started_keeps_the_next_one_away_and_nothing_else_does() {
         let folder = tempfile::tempdir().expect("tempdir");
-        let held = lock(folder.path()).expect("free");
+        let held = lock(folder.path(), "install-all", []).expect("free");
         let waits = |input: Stdio| {
             let mut command = std::process::Command::new("/bin/sh");
             // Until its error stream, which it does not use, is closed by whoever reads it.
@@ -237,7 +246,7 @@ mod tests {
         let mut other = waits(Stdio::null());
         // The kernel closes descriptors the same way when their process is killed.
         drop(held);
-        let refused = lock(folder.path()).expect_err("the helper is at work");
+        let refused = lock(folder.path(), "install-all", []).expect_err("the helper is at work");
         assert!(matches!(refused, EnvironmentError::InUse { .. }), "{refused}");
         drop(helper.stderr.take());
         helper.wait().expect("ends");
@@ -247,15 +256,6 @@ mod tests {
         assert!(other.try_wait().expect("asked").is_none(), "and it is still there");
         drop(other.stderr.take());
         other.wait().expect("ends");
-    }
-
-    #[test]
-    fn a_holder_that_is_gone_is_told_as_killed() {
-        assert_eq!(in_words("pid 1"), "pid 1");
-        assert_eq!(
-            in_words("pid 4194305"),
-            "pid 4194305 was killed, and what it had started is still at work"
-        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use crate::constraint::Constraint;
 use crate::error::EnvironmentError;
-use crate::files::{hash_folder, lock};
+use crate::files::{Claim, hash_folder, lock};
 use crate::interpreters;
 use crate::manifests::remember_installed;
 use crate::python_entry::{Common, Done, PythonEntry, Reporter, Tools};
@@ -40,7 +40,8 @@ pub async fn install_all(
         .mode(0o700)
         .create(&data_dir)
         .map_err(|source| EnvironmentError::writing("create", data_dir.clone(), source))?;
-    let claim = lock(&data_dir)?;
+    let wanted = file.capabilities.iter().filter(|entry| entry.manifest.is_none() && entry.fault.is_none());
+    let claim = lock(&data_dir, "install-all", wanted.map(|entry| entry.env_name.as_str()))?;
     let list = absolute(&options.capabilities_file);
     let installation = Installation {
         list: list.clone(),
@@ -52,6 +53,8 @@ pub async fn install_all(
             conda: options.conda.clone(),
             data_dir,
         },
+        claim: &claim,
+        to_change: Mutex::default(),
         claims: Mutex::default(),
         force: options.force,
         offline: options.offline,
@@ -68,6 +71,9 @@ struct Installation<'a> {
     force: bool,
     offline: bool,
     in_use: Option<InUse>,
+    claim: &'a Claim,
+    /// The environments that are not what they are to be yet.
+    to_change: Mutex<Vec<String>>,
     /// Capability → entry that gives it.
     claims: Mutex<HashMap<String, String>>,
     tell: &'a (dyn Fn(InstallEvent) + Send + Sync),
@@ -80,6 +86,13 @@ enum FirstLook<'a> {
 }
 
 impl FirstLook<'_> {
+    fn environment(&self) -> Option<&str> {
+        match self {
+            Self::ToInstall(entry) => Some(&entry.entry.env_name),
+            Self::Settled(_) => None,
+        }
+    }
+
     fn constraint(&self) -> Option<Constraint> {
         match self {
             Self::ToInstall(entry) => Constraint::parse(entry.entry.python_version.as_deref()?),
@@ -92,6 +105,8 @@ impl Installation<'_> {
     async fn install(&self, entries: &[Entry]) -> Vec<EntryReport> {
         let looked: Vec<FirstLook<'_>> =
             entries.iter().enumerate().map(|(index, entry)| self.look(entries, index, entry)).collect();
+        let to_change = looked.iter().filter_map(FirstLook::environment).map(str::to_owned).collect();
+        self.tell_to_change(|environments| *environments = to_change);
         let wanted: Vec<Constraint> = looked.iter().filter_map(FirstLook::constraint).collect();
         let tools = if looked.iter().any(|entry| matches!(entry, FirstLook::ToInstall(_))) {
             Some(self.prepare(&wanted).await.map_err(|error| ErrorReport::of(&error)))
@@ -103,7 +118,11 @@ impl Installation<'_> {
             .map(|(index, looked)| async move {
                 let report = match looked {
                     FirstLook::Settled(report) => *report,
-                    FirstLook::ToInstall(entry) => self.install_python(index, &entry, tools.as_ref()).await,
+                    FirstLook::ToInstall(entry) => {
+                        let report = self.install_python(index, &entry, tools.as_ref()).await;
+                        self.tell_to_change(|all| all.retain(|one| *one != entry.entry.env_name));
+                        report
+                    }
                 };
                 (self.tell)(InstallEvent::Finished { entry: index, report: Box::new(report.clone()) });
                 (index, report)
@@ -113,6 +132,13 @@ impl Installation<'_> {
             .await;
         reports.sort_by_key(|(index, _)| *index);
         reports.into_iter().map(|(_, report)| report).collect()
+    }
+
+    /// Changes which environments are still to be changed, for whoever asks.
+    fn tell_to_change(&self, change: impl FnOnce(&mut Vec<String>)) {
+        let mut all = self.to_change.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut all);
+        self.claim.works_on(all.iter().map(String::as_str));
     }
 
     /// Ends every entry that needs no interpreter: tools without an environment, unchanged ones, hopeless ones.

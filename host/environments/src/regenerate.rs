@@ -6,7 +6,7 @@
 //! itself is new.
 
 use crate::error::EnvironmentError;
-use crate::files::{lock, write_whole};
+use crate::files::{check_nobody_installs, lock, write_whole};
 use crate::introspection::{self, Introspected, Subject};
 use crate::list::read_capabilities;
 use crate::manifests::{env_name_of, remember_installed};
@@ -19,6 +19,9 @@ use cjm_wire::manifest::Code;
 use cjm_wire::runtime::Runtime;
 use cjm_wire::{AdapterManifest, Manifest, Timestamp};
 use std::path::{Path, PathBuf};
+
+/// What the lock says while this works.
+const REGENERATE: &str = "regenerate-manifest";
 
 /// Where the name of the package came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +86,7 @@ pub async fn plan_regeneration(
     package: Option<&str>,
     list: Option<&Path>,
 ) -> Result<Regeneration, EnvironmentError> {
+    check_nobody_installs(&settings.data_dir)?;
     let catalog = Catalog::discover(&settings.manifest_dirs());
     let entry = catalog.get(capability).ok_or_else(|| not_installed(settings, &catalog, capability))?;
     let (package, source) = match package {
@@ -110,7 +114,8 @@ impl Regeneration {
         sdk: &Path,
         on_line: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<Regenerated, EnvironmentError> {
-        let claim = lock(&self.data_dir)?;
+        // It changes no environment.
+        let claim = lock(&self.data_dir, REGENERATE, [])?;
         let regenerated = match self.entry.manifest.runtime() {
             Runtime::Python { .. } => claim.during(self.look_into_python(sdk, on_line)).await,
             Runtime::Executable(_) | Runtime::Native { .. } | Runtime::Channel { .. } => self.copy_again(),
@@ -241,7 +246,7 @@ async fn interpreter(settings: &Settings, entry: &CatalogEntry) -> Result<PathBu
         Some(python) => Ok(python),
         None => {
             // An installation that is at work makes it at this moment.
-            lock(&settings.data_dir)?;
+            lock(&settings.data_dir, REGENERATE, [])?;
             Err(EnvironmentError::EnvironmentMissing { env_name })
         }
     }
@@ -292,7 +297,7 @@ mod tests {
         let told = CliOverrides { data_dir: Some(folder.path().to_owned()), ..CliOverrides::default() };
         let variable = |name: &str| (name == "HOME").then(|| OsString::from(folder.path()));
         let settings = Settings::resolve_from(&told, &variable, folder.path()).expect("settings");
-        let claim = during_installation.then(|| lock(folder.path()).expect("a claim"));
+        let claim = during_installation.then(|| lock(folder.path(), REGENERATE, []).expect("a claim"));
         let planned = plan_regeneration(&settings, "lab", None, None).await;
         drop(claim);
         (planned, path)

@@ -6,7 +6,7 @@
 
 use crate::conda::{Conda, CondaOptions};
 use crate::error::EnvironmentError;
-use crate::files::{Claim, lock, own_home, remove_dir};
+use crate::files::{Claim, check_nobody_installs, lock, own_home, remove_dir};
 use crate::former::forget;
 use crate::leftovers::unused_environments;
 use crate::list::read_capabilities;
@@ -100,6 +100,7 @@ pub async fn plan_removal(
     capability: &str,
     list: Option<&Path>,
 ) -> Result<Removal, EnvironmentError> {
+    check_nobody_installs(&settings.data_dir)?;
     let catalog = Catalog::discover(&settings.manifest_dirs());
     let Some(entry) = catalog.get(capability) else { return remains(settings, &catalog, capability) };
     let mut env_name = env_name_of(entry);
@@ -174,7 +175,7 @@ impl Removal {
     /// # Errors
     /// When one is at work.
     pub fn claim(&self) -> Result<Claim, EnvironmentError> {
-        lock(&self.data_dir)
+        lock(&self.data_dir, "remove", self.env_name.as_deref())
     }
 
     /// Removes the environment and its adapters' manifests. It needs the right to.

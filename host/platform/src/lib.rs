@@ -9,6 +9,7 @@
 //! not yet reaped; no descriptor reaches a spawned program unless the request names it.
 
 pub mod child;
+pub mod disk;
 pub mod fds;
 pub mod files;
 pub mod limits;

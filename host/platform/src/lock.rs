@@ -5,9 +5,9 @@
 //! kernel releases it when the last copy is closed, however its holders die.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -68,7 +68,7 @@ impl FileLock {
     /// As `try_acquire`, but waits at most `timeout` for the holder to let go.
     pub fn acquire(path: &Path, owner: &str, timeout: Duration) -> Result<Self, LockError> {
         let failed = |source: io::Error| LockError::Io { path: path.to_owned(), source };
-        let mut file = OpenOptions::new()
+        let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
@@ -92,11 +92,9 @@ impl FileLock {
                 Err(err) => return Err(failed(err.into())),
             }
         }
-        file.set_len(0)
-            .and_then(|()| file.seek(SeekFrom::Start(0)))
-            .and_then(|_| file.write_all(owner.as_bytes()))
-            .map_err(failed)?;
-        Ok(Self { file, path: path.to_owned() })
+        let lock = Self { file, path: path.to_owned() };
+        lock.set_owner(owner).map_err(failed)?;
+        Ok(lock)
     }
 
     /// The lock file.
@@ -104,11 +102,12 @@ impl FileLock {
         &self.path
     }
 
-    /// Writes a new text about the owner, as when its socket is known.
-    pub fn set_owner(&mut self, owner: &str) -> io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.seek(SeekFrom::Start(0))?;
-        self.file.write_all(owner.as_bytes())
+    /// Writes a new text about the owner, of one line, as when its socket is known. The line is written whole before what
+    /// is left of a longer one is cut off, so that whoever reads meanwhile finds a line that was meant.
+    pub fn set_owner(&self, owner: &str) -> io::Result<()> {
+        let line = format!("{owner}\n");
+        self.file.write_all_at(line.as_bytes(), 0)?;
+        self.file.set_len(line.len() as u64)
     }
 
     /// Whether the path still leads to the locked file. False once it was removed, replaced or moved away with its
@@ -163,7 +162,7 @@ impl DirectoryLock {
 pub fn holder(path: &Path) -> Option<String> {
     let mut text = String::new();
     crate::files::open_regular(path).ok()?.take(OWNER_BYTES_MAX).read_to_string(&mut text).ok()?;
-    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    Some(text.lines().next()?.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
 /// What whoever holds the lock of `path` wrote about itself (nothing, if it did not get so far); none where nobody holds
@@ -196,10 +195,22 @@ pub fn holding_process(path: &Path, holder: &str) -> Option<Pid> {
 
 /// Whether a process has this file open; false where that is hidden.
 pub fn has_open(process: Pid, path: &Path) -> bool {
-    let file_of = |path: &Path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
     let Some(wanted) = file_of(path) else { return false };
     let descriptors = std::fs::read_dir(format!("/proc/{process}/fd"));
     descriptors.is_ok_and(|mut all| all.any(|one| one.is_ok_and(|one| file_of(&one.path()) == Some(wanted))))
+}
+
+/// At most so many processes that have this file as their standard input; those of others are hidden.
+pub fn has_as_input(path: &Path, most: usize) -> Vec<Pid> {
+    let (Some(wanted), Ok(processes)) = (file_of(path), std::fs::read_dir("/proc")) else {
+        return Vec::new();
+    };
+    let pids = processes.flatten().filter_map(|one| Pid::from_raw(one.file_name().to_str()?.parse().ok()?));
+    pids.filter(|pid| file_of(Path::new(&format!("/proc/{pid}/fd/0"))) == Some(wanted)).take(most).collect()
+}
+
+fn file_of(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok()
 }
 
 /// Since when that host runs.
@@ -235,7 +246,7 @@ mod tests {
     fn a_second_owner_is_refused_with_the_first_ones_name() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("host.lock");
-        let mut lock = FileLock::try_acquire(&path, "pid 1 a long first name").unwrap();
+        let lock = FileLock::try_acquire(&path, "pid 1 a long first name").unwrap();
         lock.set_owner("pid 7").unwrap();
         let err = FileLock::try_acquire(&path, "other").unwrap_err();
         assert_eq!(err.code(), "lock.held");

@@ -1,9 +1,10 @@
 //! What can go wrong with a store, told apart by who must hear of it: the caller whose rows were refused, everybody
 //! who waits while the disk fails, or a person because a file is not what it should be.
 
-use crate::room::{NO_INODE, is_about_room, said_of};
+use crate::room::{is_about_room, said_of};
 use cjm_wire::describe::{Described, exit};
 use cjm_wire::error::ErrorCategory;
+use cjm_wire::error::NO_INODE;
 use std::path::PathBuf;
 
 /// Why a store did not do what it was asked.

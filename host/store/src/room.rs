@@ -8,6 +8,7 @@
 //! The room of the reserve serves the write-ahead log alone, which grows at its end: while it is given up, no checkpoint
 //! runs, for that would spend it on the pages of the database.
 
+use cjm_wire::error::no_inode;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -38,9 +39,6 @@ pub fn is_about_room(error: &io::Error) -> bool {
     )
 }
 
-/// Said of a disk that takes no further file, and found again where only the words of an error are left.
-pub const NO_INODE: &str = "no inode is free for another file";
-
 /// What is to be said of an error where `path` was to be written: the system's words, and what they leave out. A disk whose
 /// inodes are all in use is called full, too.
 #[must_use]
@@ -55,7 +53,7 @@ pub(crate) fn lacks_inodes(path: &Path) -> Option<String> {
     let bytes = found.f_bavail.saturating_mul(found.f_frsize);
     // A file system without a number of inodes has as many as it needs.
     let lacks = found.f_files > 0 && found.f_favail == 0 && bytes > 0;
-    lacks.then(|| format!("{NO_INODE} on its disk, of which {bytes} bytes are free"))
+    lacks.then(|| no_inode(bytes))
 }
 
 /// Makes the reserve of `data_dir` if there is none and so many bytes stay free beside it. True when it is there.

@@ -4,7 +4,7 @@
 //! here: advice follows where the failure arose, and the exit code says that a tool failed only if it ran.
 
 use cjm_wire::describe::{Facts, exit};
-use cjm_wire::error::{ErrorCategory, JobError};
+use cjm_wire::error::{ErrorCategory, JobError, NO_INODE, Resource};
 
 /// Classes by which a tool says whose the failure is; its words are enough, the class would only repeat them.
 const TOLD_CLASSES: [&str; 11] = [
@@ -131,16 +131,7 @@ pub(crate) fn facts(error: &JobError, tail: &[String]) -> Facts {
             exit::DOMAIN,
             format!("correct {} and call again; the tool has not run", arguments(error)),
         ),
-        Origin::Machine => {
-            let cure = match error.category {
-                ErrorCategory::Resource => "free what the message says has run short, then call again",
-                ErrorCategory::Transient => "call again; if it stays so, look after what the message names",
-                ErrorCategory::Fatal | ErrorCategory::UserInput => {
-                    "mend what the message names, then call again"
-                }
-            };
-            Facts::new(NOT_BEGUN_CODE, exit::WORKER_START, format!("{cure}; the tool has not run"))
-        }
+        Origin::Machine => machines(error),
         Origin::Killed => failed(
             "find out who killed it (itself, a supervisor, a limit of its processor time: `ulimit -t`), then call again",
         ),
@@ -213,10 +204,44 @@ pub(crate) fn words(error: &JobError) -> String {
     }
 }
 
+/// Of what kept this machine from beginning the call.
+fn machines(error: &JobError) -> Facts {
+    if is_full_disk(error) {
+        let cure = match error.message.contains(NO_INODE) {
+            true => "remove files from that disk (`df -i` counts inodes)",
+            false => "free space on that disk",
+        };
+        return Facts::new(
+            NOT_BEGUN_CODE,
+            exit::STORE,
+            format!("{cure}, then call again; the tool has not run"),
+        );
+    }
+    let cure = match error.category {
+        ErrorCategory::Resource => "free what the message says has run short, then call again",
+        ErrorCategory::Transient => "call again; if it stays so, look after what the message names",
+        ErrorCategory::Fatal | ErrorCategory::UserInput => "mend what the message names, then call again",
+    };
+    Facts::new(NOT_BEGUN_CODE, exit::WORKER_START, format!("{cure}; the tool has not run"))
+}
+
+/// Whether it is the disk that ran short.
+fn is_full_disk(error: &JobError) -> bool {
+    let shortfall = error.resource_shortfall.as_ref();
+    shortfall.is_some_and(|shortfall| shortfall.resource == Resource::Disk)
+}
+
 fn arguments(error: &JobError) -> String {
     match error.fields_invalid.as_deref() {
         None | Some([]) => "the arguments".to_owned(),
-        Some(names) => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+        Some(names) => {
+            let words = |name: &String| match name.as_str() {
+                // It has an option of its own, which the name alone does not tell.
+                "action" => "`action` (`--action NAME`)".to_owned(),
+                name => format!("`{name}`"),
+            };
+            names.iter().map(words).collect::<Vec<_>>().join(", ")
+        }
     }
 }
 
@@ -256,6 +281,7 @@ fn writes_result(traceback: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cjm_wire::error::{ResourceShortfall, no_inode};
 
     fn error(category: ErrorCategory, repr: &str, traceback: Option<&str>, fields: &[&str]) -> JobError {
         JobError {
@@ -272,6 +298,24 @@ mod tests {
                           TypeError: words\n";
     const IN_RESULT: &str = "Traceback (most recent call last):\n  File \"/c/cjm_sdk/ops.py\", line 1, in _work\n  File \
                              \"/c/cjm_sdk/encode.py\", line 2, in result_bytes\nValueError: words\n";
+
+    #[test]
+    fn a_disk_that_took_no_call_is_told_as_other_full_disks_are() {
+        let shortfall = ResourceShortfall { resource: Resource::Disk, needed: None, available: None };
+        let full = |message: &str| JobError {
+            message: message.to_owned(),
+            resource_shortfall: Some(shortfall),
+            ..error(ErrorCategory::Resource, "NotBegun(\"x\")", None, &[])
+        };
+        for (message, advice) in
+            [("full", "free space on that disk"), (&*no_inode(1), "`df -i` counts inodes")]
+        {
+            let facts = facts(&full(message), &[]);
+            assert_eq!((facts.code, facts.exit_code), ("call.not_begun", exit::STORE));
+            let has_run = !facts.next_step.contains("the tool has not run");
+            assert!(facts.next_step.contains(advice) && !has_run, "{facts:?}");
+        }
+    }
 
     #[test]
     fn advice_and_exit_code_follow_where_the_failure_arose() {
@@ -291,7 +335,11 @@ mod tests {
             (error(UserInput, "ValueError('x')", Some(IN_TOOL), &[]), 12, "if it speaks of none"),
             (error(UserInput, "FileNotFoundError(2)", Some(IN_TOOL), &[]), 12, "the file is there"),
             (error(UserInput, "TypeError('x')", Some(IN_SDK), &[]), 1, "has not run"),
-            (error(UserInput, "UserInputError('x')", Some(IN_SDK), &["action"]), 1, "correct `action`"),
+            (
+                error(UserInput, "UserInputError('x')", Some(IN_SDK), &["action"]),
+                1,
+                "correct `action` (`--action NAME`) and",
+            ),
             (error(UserInput, "UserInputError('x')", Some(IN_TOOL), &["a", "b"]), 12, "correct `a`, `b`"),
             (error(UserInput, "Unfit(\"x\")", None, &[]), 1, "correct the arguments"),
             (error(UserInput, "Unfit(\"x\")", None, &["n"]), 1, "correct `n`"),

@@ -10,6 +10,7 @@ mod cache;
 mod forward;
 mod hashing;
 mod lines;
+mod not_made;
 mod plan;
 mod process;
 mod progress;

@@ -6,6 +6,7 @@
 use super::Program;
 use super::arguments::{Values, text};
 use super::before::NotBegun;
+use super::not_made::{is_full, not_made};
 use crate::calls::CallState;
 use crate::sdk::ToolError;
 use cjm_platform::lock::{FileLock, LockError};
@@ -17,8 +18,6 @@ use serde_json::Value;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// The system's number for a disk that fails.
-const EIO: i32 = 5;
 /// Outputs whose paths name other outputs, nested at most so deep.
 const OUTPUT_DEPTH_MAX: usize = 8;
 
@@ -119,8 +118,10 @@ fn render(
     for name in action.outputs.keys() {
         let path = names.output(name, 0)?;
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(|error| {
-                ToolError::from(error).context(&format!("the directory {} cannot be made", parent.display()))
+            std::fs::create_dir_all(parent).map_err(|error| match is_full(&error) {
+                true => not_made(parent, &error),
+                false => ToolError::from(error)
+                    .context(&format!("the directory {} cannot be made", parent.display())),
             })?;
         }
         outputs.insert(name.clone(), path);
@@ -173,21 +174,6 @@ fn make_fresh_after(work_dir: &Path, mut parent_made: impl FnMut()) -> Result<Fi
         failed(error)
     })?;
     Ok(running)
-}
-
-/// Where there is no room it is for lack of it; what has to be looked after first is not tried again.
-fn not_made(work_dir: &Path, error: &std::io::Error) -> ToolError {
-    let message = format!("the call's directory {} cannot be made: {error}", work_dir.display());
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::OutOfMemory => {
-            ToolError::resource(message)
-        }
-        ErrorKind::NotADirectory | ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            ToolError::fatal(message)
-        }
-        _ if error.raw_os_error() == Some(EIO) => ToolError::fatal(message),
-        _ => ToolError::transient(message),
-    }
 }
 
 /// What the words of a template stand for.

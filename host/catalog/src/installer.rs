@@ -1,0 +1,210 @@
+//! Who changes what is installed in a data directory: the command that holds its lock writes there who it is and what it
+//! works on, and whoever finds the lock held reads it.
+//!
+//! What must hold: the text is one line, so that who reads it while it is written anew sees the old one or the new one.
+
+use cjm_platform::lock::{has_as_input, held_by, holding_process};
+use cjm_platform::process::Pid;
+use cjm_wire::Timestamp;
+use std::fmt;
+use std::path::Path;
+
+/// Held, in a data directory, by whoever changes what is installed there, and by the helpers that it started.
+pub const INSTALL_LOCK: &str = "install.lock";
+
+/// Longest text in the lock, in bytes. A longer one says nothing of environments.
+const TEXT_BYTES_MAX: usize = 4000;
+/// Environments that are named to people; the others are counted.
+const NAMED_MAX: usize = 3;
+/// Helpers that are looked for; one installation has a few.
+const HELPERS_MAX: usize = 16;
+
+/// What a command that is about to hold the lock says of itself.
+#[derive(Debug, Clone)]
+pub struct Signature {
+    command: &'static str,
+    since: Timestamp,
+}
+
+impl Signature {
+    /// Of this process, which begins now.
+    #[must_use]
+    pub fn new(command: &'static str) -> Self {
+        Self { command, since: Timestamp::now() }
+    }
+
+    /// It, with the environments that it still has to change.
+    #[must_use]
+    pub fn text<'e>(&self, environments: impl IntoIterator<Item = &'e str>) -> String {
+        let who = format!("pid {} since {}, {}", std::process::id(), self.since, self.command);
+        let names: Vec<&str> = environments.into_iter().collect();
+        let text = format!("{who} ({})", names.join(" "));
+        if text.len() <= TEXT_BYTES_MAX { text } else { who }
+    }
+}
+
+/// A command that changes what is installed, as its lock tells it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Installer {
+    /// Its number, while it lives and can be seen.
+    pub pid: Option<Pid>,
+    /// The number that it wrote, of a process that is not seen to hold the lock.
+    said_pid: Option<String>,
+    /// It was killed: only its helpers hold the lock.
+    pub was_killed: bool,
+    /// Since when it works.
+    pub since: Option<Timestamp>,
+    /// `install-all`, `remove`.
+    pub command: Option<String>,
+    /// The environments that it still has to change; none where it does not say.
+    pub environments: Option<Vec<String>>,
+    /// What a killed one had started, and is still at work.
+    pub helpers: Vec<Pid>,
+}
+
+impl Installer {
+    /// Who changes what is installed in this data directory now; none when nobody does.
+    #[must_use]
+    pub fn at_work(data_dir: &Path) -> Option<Self> {
+        let path = data_dir.join(INSTALL_LOCK);
+        // A lock that cannot be asked is told by the installation, which needs it.
+        held_by(&path).ok().flatten().map(|said| Self::read(&path, &said))
+    }
+
+    /// Who wrote this text into a lock that is held.
+    #[must_use]
+    pub fn read(lock: &Path, said: &str) -> Self {
+        let pid = holding_process(lock, said);
+        let said_pid = said.strip_prefix("pid ").and_then(|rest| rest.split([' ', ',']).next());
+        let work = said.split_once(", ").map(|(_, work)| work);
+        let (command, names) = match work.and_then(|work| work.strip_suffix(')')?.split_once(" (")) {
+            Some((command, names)) => (Some(command), Some(names)),
+            None => (work, None),
+        };
+        // Each has the lock as its standard input, and so have those that it started.
+        let helpers = if pid.is_none() { has_as_input(lock, HELPERS_MAX) } else { Vec::new() };
+        let is_gone = |pid: &str| !Path::new("/proc").join(pid).exists();
+        Self {
+            was_killed: pid.is_none() && (!helpers.is_empty() || said_pid.is_some_and(is_gone)),
+            said_pid: said_pid.filter(|_| pid.is_none()).map(str::to_owned),
+            since: cjm_platform::lock::since_of(said).map(Timestamp::from_text),
+            command: command.map(str::to_owned),
+            environments: names.map(|names| names.split_whitespace().map(str::to_owned).collect()),
+            pid,
+            helpers,
+        }
+    }
+
+    /// Whether it changes this environment, or will. One that does not say what it works on may change any.
+    #[must_use]
+    pub fn concerns(&self, environment: &str) -> bool {
+        self.environments.as_ref().is_none_or(|all| all.iter().any(|one| one == environment))
+    }
+
+    /// `kill 8 9`: ends what a killed one had started; none where nothing of that is seen.
+    #[must_use]
+    pub fn kill_command(&self) -> Option<String> {
+        let helpers: Vec<String> = self.helpers.iter().map(|pid| pid.as_raw().to_string()).collect();
+        (!helpers.is_empty()).then(|| format!("kill {}", helpers.join(" ")))
+    }
+
+    /// What to do: these words, which say to wait, and before them the command that makes waiting needless.
+    #[must_use]
+    pub fn next_step(&self, wait: &str) -> String {
+        match self.kill_command() {
+            Some(kill) => format!("`{kill}` ends it; or {wait}"),
+            None => wait.to_owned(),
+        }
+    }
+
+    /// `install-all of one, two and 5 more`.
+    #[must_use]
+    pub fn work(&self) -> Option<String> {
+        let command = self.command.as_deref()?;
+        let names = self.environments.as_deref().unwrap_or_default();
+        let mut words = names.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
+        if names.len() > NAMED_MAX {
+            words.push_str(&format!(" and {} more", names.len() - NAMED_MAX));
+        }
+        Some(if words.is_empty() { command.to_owned() } else { format!("{command} of {words}") })
+    }
+}
+
+/// `process 7 (install-all of one, since 2026-11-29 08:00:00 UTC)`.
+impl fmt::Display for Installer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.pid, &self.said_pid) {
+            (Some(pid), _) => write!(f, "process {pid}")?,
+            (None, Some(pid)) if self.was_killed => {
+                write!(f, "what process {pid}, which was killed, had started")?;
+            }
+            (None, Some(pid)) => write!(f, "process {pid}")?,
+            (None, None) => write!(f, "a process that has not said which it is yet")?,
+        }
+        let helpers: Vec<String> = self.helpers.iter().map(|pid| format!("process {pid}")).collect();
+        let since = self.since.as_ref().map(|since| format!("since {} UTC", since.for_people()));
+        let known: Vec<String> = helpers.into_iter().chain(self.work()).chain(since).collect();
+        if known.is_empty() { Ok(()) } else { write!(f, " ({})", known.join(", ")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cjm_platform::lock::FileLock;
+    use std::time::Duration;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn what_is_written_is_read_and_names_the_environments_that_are_still_to_be_made() {
+        let data = tempfile::tempdir().expect("tempdir");
+        assert_eq!(Installer::at_work(data.path()), None);
+        let signature = Signature::new("install-all");
+        let lock = data.path().join(INSTALL_LOCK);
+        let lock = FileLock::acquire(&lock, &signature.text(["a", "b", "c", "d"]), PATIENCE).expect("free");
+        let installer = Installer::at_work(data.path()).expect("somebody");
+        assert_eq!(installer.pid, Some(Pid::current()));
+        assert!(installer.concerns("d") && !installer.concerns("e") && !installer.was_killed);
+        let words = installer.to_string();
+        let us = format!("process {} (install-all of a, b, c and 1 more, since 20", std::process::id());
+        assert!(words.starts_with(&us), "{words}");
+        lock.set_owner(&signature.text(["d"])).expect("written");
+        let later = Installer::at_work(data.path()).expect("somebody");
+        assert!(later.concerns("d") && !later.concerns("a"), "{later}");
+        lock.set_owner(&signature.text([])).expect("written");
+        let done = Installer::at_work(data.path()).expect("somebody");
+        assert!(!done.concerns("d") && done.work().as_deref() == Some("install-all"), "{done}");
+        let many: Vec<String> = (0..100).map(|number| format!("{number:060}")).collect();
+        lock.set_owner(&signature.text(many.iter().map(String::as_str))).expect("written");
+        let many = Installer::at_work(data.path()).expect("somebody");
+        assert!(many.concerns("any") && many.command.as_deref() == Some("install-all"), "{many}");
+    }
+
+    #[test]
+    fn a_killed_installer_is_told_by_its_number_while_its_helpers_work() {
+        let data = tempfile::tempdir().expect("tempdir");
+        let path = data.path().join(INSTALL_LOCK);
+        for (owner, words) in
+            [("pid 4194305", "what process 4194305, which was killed"), ("", "has not said")]
+        {
+            let _lock = FileLock::acquire(&path, owner, PATIENCE).expect("free");
+            let by = Installer::at_work(data.path()).expect("somebody");
+            assert!(by.to_string().contains(words), "{by}");
+            assert!(by.helpers.is_empty() && by.concerns("any"), "{by:?}");
+        }
+        let lock = FileLock::acquire(&path, "pid 4194305 since 1, remove (a)", PATIENCE).expect("free");
+        let mut helper = std::process::Command::new("/bin/cat");
+        // It works until nobody reads what it says.
+        helper.arg("/dev/zero").stdin(lock.share().expect("shared")).stdout(std::process::Stdio::piped());
+        let mut helper = helper.spawn().expect("starts");
+        let pid = helper.id();
+        let by = Installer::at_work(data.path()).expect("somebody");
+        assert_eq!(by.kill_command(), Some(format!("kill {pid}")), "{by:?}");
+        assert!(
+            by.was_killed && by.to_string().contains(&format!("had started (process {pid}, remove of a"))
+        );
+        helper.kill().expect("killed");
+        helper.wait().expect("ends");
+    }
+}
