@@ -8,6 +8,7 @@ use crate::not_set;
 use crate::output::{Output, path_text};
 use crate::visible::one_line;
 use cjm_catalog::installation::{Installation, Unfinished, installer_at_work};
+use cjm_catalog::programs::{Lost, find, make_executable};
 use cjm_catalog::{Catalog, CatalogEntry, NotAllowed, Settings, allow_step};
 use cjm_environments::{
     Conda, CondaOptions, Unused, env_name_of, read_each_capability, running_host, unused_environments,
@@ -162,7 +163,22 @@ fn of_unused(Unused { name, path }: &Unused, at_work: Option<&str>) -> String {
 /// A tool that stands in the list and cannot be called as it is.
 fn tell_what_is_wrong(entry: &CatalogEntry, output: &Output) {
     let (name, python) = (&entry.manifest.code.name, &entry.manifest.install.python_path);
-    if !matches!(entry.manifest.runtime(), Runtime::Python { .. }) {
+    let not_executable = |path: &Path| {
+        output.error(&format!(
+            "warning: \"{name}\" cannot be called: {} is there and is not executable\n  next: {}",
+            path.display(),
+            make_executable(path)
+        ));
+    };
+    let program = match entry.manifest.runtime() {
+        Runtime::Python { .. } => None,
+        Runtime::Executable(executable) => Some(executable.program),
+        Runtime::Native { program, .. } | Runtime::Channel { program, .. } => Some(program),
+    };
+    if let Some(program) = program {
+        if let Err(Lost::NotExecutable(path)) = find(&program, entry.path.parent()) {
+            not_executable(&path);
+        }
         return;
     }
     if let Some(unfinished) = unfinished(entry) {
@@ -172,6 +188,8 @@ fn tell_what_is_wrong(entry: &CatalogEntry, output: &Output) {
             "warning: \"{name}\" cannot be called: its environment is gone ({python})\n  next: `cjm-ctl install-all` \
              makes it anew; `cjm-ctl remove {name}` takes the rest away"
         ));
+    } else if let Err(Lost::NotExecutable(path)) = find(python, None) {
+        not_executable(&path);
     }
 }
 
