@@ -87,3 +87,30 @@ fn an_argument_of_the_wrong_type_is_told_and_a_run_refuses_it_before_anything_st
     let _ = world.run(&["run", "flow.yaml"]).expect(0);
     assert!(world.file("ran").exists());
 }
+
+#[test]
+fn what_is_told_is_told_once_with_names_that_are_like_it_and_commands_that_a_shell_takes() {
+    let world = World::new();
+    world.install_executable("lab", "/bin/true", &json!({"go": {"argv": []}}));
+    put(&world, "a flow.yaml", "name: f\nnodes:\n  a: {capability: LAB}\n");
+    let verdict = world.json(&["validate", "a flow.yaml", "--json"]);
+    let told = "nodes.a.capability: \"LAB\" is not installed (did you mean \"lab\"?)";
+    assert_eq!(verdict["warnings"], json!([told]));
+    put(&world, "a flow.yaml", "name: f\nnodes:\n  a: {acton: go}\n");
+    let refused = world.run(&["run", "a flow.yaml"]).expect(1);
+    assert!(refused.stderr.contains("validate 'a flow.yaml'` checks it"), "{}", refused.describe());
+    assert_eq!(refused.stderr.matches("error: ").count(), 1, "{}", refused.describe());
+
+    put(&world, "cjm.yaml", "runtime: {mode: 3}\n");
+    let plain = world.run(&["--cjm-config", "none", "validate", "cjm.yaml"]).expect(1);
+    assert_eq!(plain.stderr.matches("column 17").count(), 1, "{}", plain.describe());
+    put(&world, "cjm.yaml", "models_dir: m\ndata_dir: ~bob/x\n");
+    let verdict = world.run(&["validate", "cjm.yaml", "--json"]).expect(1).json();
+    let error = &verdict["errors"][0];
+    assert_eq!(
+        (&error["line"], &error["code"]),
+        (&json!(2), &json!("settings.home_of_another")),
+        "{verdict:#}"
+    );
+    assert!(error["message"].to_string().contains("data_dir is \\\"~bob/x\\\""), "{verdict:#}");
+}

@@ -14,6 +14,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+pub use crate::input_kind::{InputKind, in_short};
 pub use crate::template::{PathStep, Reference, TEMPLATE_DEPTH_MAX, TextPart, parse_reference, parse_text};
 
 /// Most nodes of one composition.
@@ -24,8 +25,6 @@ pub const MAP_ELEMENTS_MAX: usize = 100_000;
 pub const INSTANCES_MAX: u32 = 256;
 /// Largest composition file, in bytes.
 pub const COMPOSITION_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Most characters of a value in a message.
-const EXCERPT_CHARS_MAX: usize = 80;
 /// Node names that would hide something else.
 pub const RESERVED_NODE_NAMES: [&str; 3] = ["inputs", "item", "index"];
 
@@ -70,27 +69,6 @@ pub struct Input {
     /// For people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
-}
-
-/// Types of inputs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum InputKind {
-    /// Any JSON value; text that is not JSON is a string.
-    #[default]
-    Any,
-    /// Text as it is.
-    String,
-    /// A number.
-    Number,
-    /// `true` or `false`.
-    Boolean,
-    /// One file, made absolute; must exist.
-    File,
-    /// A list of files: a list of paths, one path, a directory, or a pattern with `*`; sorted by name, absolute.
-    Files,
-    /// One path, made absolute; need not exist.
-    Path,
 }
 
 /// How a capability is loaded for a composition.
@@ -418,54 +396,8 @@ impl Composition {
     }
 }
 
-impl InputKind {
-    /// What a value of this kind is, for people.
-    #[must_use]
-    pub fn in_words(self) -> &'static str {
-        match self {
-            Self::Any => "any value",
-            Self::String => "text",
-            Self::Number => "a number",
-            Self::Boolean => "true or false",
-            Self::File => "the path of a file",
-            Self::Files => "files",
-            Self::Path => "a path",
-        }
-    }
-
-    /// What is wanted where the value is none of this kind. Whether files are there is not looked at.
-    #[must_use]
-    pub fn misses(self, value: &Json) -> Option<&'static str> {
-        // A path that is all digits reads as a number.
-        let is_path = |value: &Json| matches!(value.kind(), JsonKind::Text | JsonKind::Number);
-        let fits = match self {
-            Self::Any => true,
-            // What a file gives as a number or as `true` is text all the same where text is wanted.
-            Self::String => matches!(value.kind(), JsonKind::Text | JsonKind::Number | JsonKind::Boolean),
-            Self::Number => value.kind() == JsonKind::Number,
-            Self::Boolean => value.kind() == JsonKind::Boolean,
-            Self::File | Self::Path => is_path(value),
-            Self::Files => match value.items() {
-                Some(items) => items.iter().any(is_path),
-                None => is_path(value),
-            },
-        };
-        (!fits).then_some(self.in_words())
-    }
-}
-
 fn invalid(place: String, message: String) -> CompositionError {
     CompositionError::Invalid { place, message }
-}
-
-/// The beginning of a value, for a message.
-#[must_use]
-pub fn in_short(value: &Json) -> String {
-    let mut text: String = value.text().chars().take(EXCERPT_CHARS_MAX).collect();
-    if text.len() < value.text().len() {
-        text.push('…');
-    }
-    text
 }
 
 /// All references in the template at `place`, in order.

@@ -291,6 +291,15 @@ impl EnvironmentError {
     }
 }
 
+/// What to do when the program of a manifest is nowhere.
+fn install_step(program: &str) -> String {
+    format!(
+        "install `{program}` (on Debian often `apt-get install {package}`), or give its absolute path in the manifest; \
+         then run install-all again",
+        package = program.rsplit('/').next().unwrap_or(program)
+    )
+}
+
 impl Described for EnvironmentError {
     fn code(&self) -> &'static str {
         match self {
@@ -367,11 +376,7 @@ impl Described for EnvironmentError {
                     .to_owned()
             }
             Self::Manifest { source, .. } => source.next_step(),
-            Self::ProgramMissing { program, .. } => format!(
-                "install `{program}` (on Debian often `apt-get install {package}`), or give its absolute path in the \
-                 manifest; then run install-all again",
-                package = program.rsplit('/').next().unwrap_or(program)
-            ),
+            Self::ProgramMissing { program, .. } => install_step(program),
             Self::NotExecutable { path } => format!("{}; then run install-all again", make_executable(path)),
             Self::NoConda { kind: CondaType::Micromamba, .. } => {
                 "`cjm-ctl setup-runtime` says where micromamba belongs; or choose another with --conda-type, \

@@ -43,7 +43,10 @@ pub(super) fn composition_warnings(composition: &Composition, catalog: &Catalog)
 fn not_there(place: &str, name: &str, catalog: &Catalog) -> String {
     match catalog.withheld_of(name) {
         Some(withheld) => format!("{place}: {withheld}; {}", withheld.next_step()),
-        None => format!("{place}: \"{name}\" is not installed"),
+        None => {
+            let names = catalog.entries().map(|entry| entry.manifest.code.name.as_str());
+            format!("{place}: \"{name}\" is not installed{}", in_words(&suggestions(name, names)))
+        }
     }
 }
 
