@@ -422,3 +422,36 @@ fn what_commands_do_stands_in_the_journal_with_the_real_user() {
         "{failed}"
     );
 }
+
+#[test]
+fn without_a_home_nothing_is_made_in_the_present_folder() {
+    let world = World::new();
+    let folder = world.file("here");
+    std::fs::create_dir(&folder).expect("made");
+    let run = |home: Option<&str>, arguments: &[&str]| {
+        let mut command = Command::new("/bin/sh");
+        command.arg("-c").arg("cd \"$0\" && exec \"$@\"").arg(&folder);
+        command.arg(cjm_tests::repo::binary("cjm-ctl")).args(arguments).env_remove("HOME");
+        home.map(|home| command.env("HOME", home));
+        world.start_command(command).wait(cjm_tests::world::COMMAND_MAX)
+    };
+    let database = cjm_platform::user::real_user_home().expect("whoever runs tests has a home");
+    let expected = database.join(".cjm").display().to_string();
+    for home in [None, Some("")] {
+        assert_eq!(run(home, &["status", "--json"]).expect(0).json()["data_dir"], expected, "{home:?}");
+    }
+    for command in [&["status", "--json"][..], &["call", "absent", "--json"], &["install-all", "--json"]] {
+        let refused = run(Some("relative"), command).expect(1).json();
+        assert_eq!(refused["error"]["code"], "settings.no_data_dir", "{refused:#}");
+        let (said, next) =
+            (refused["error"]["message"].to_string(), refused["error"]["next_step"].to_string());
+        assert!(said.contains("HOME is \\\"relative\\\", which is no absolute path"), "{refused:#}");
+        assert!(next.contains("set HOME") && next.contains("--data-dir"), "{refused:#}");
+    }
+    let kept = world.file("kept").display().to_string();
+    for home in [None, Some("relative")] {
+        let told = run(home, &["--data-dir", &kept, "status", "--json"]).expect(0).json();
+        assert_eq!(told["data_dir"], kept, "an explicit one needs no home");
+    }
+    assert_eq!(std::fs::read_dir(&folder).expect("a folder").count(), 0, "nothing was made here");
+}

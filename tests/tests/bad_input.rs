@@ -110,6 +110,42 @@ fn a_missing_interpreter_or_program_is_named() {
 }
 
 #[test]
+fn a_program_that_is_there_and_may_not_be_executed_is_told_as_that_wherever_it_is_looked_for() {
+    let mut world = World::new();
+    let plain = |name: &str| {
+        let path = world.file(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(&path, "#!/bin/sh\n").expect("written");
+        path.display().to_string()
+    };
+    let (tool, python, on_path) = (plain("a tool"), plain("python"), plain("bin/of-the-path"));
+    let path = format!("{}:/usr/bin:/bin", world.file("bin").display());
+    world.set("PATH", &path);
+    world.install_executable("tool", &tool, &json!({"go": {"argv": []}}));
+    world.install_executable("named", "of-the-path", &json!({"go": {"argv": []}}));
+    let code = json!({"module": "m", "class": "C"});
+    world.install("py", &manifest("py", &code, &json!({"python_path": python})));
+    let listed = world.run(&["list"]).expect(0);
+    for (name, program) in [("tool", format!("'{tool}'")), ("py", python), ("named", on_path)] {
+        let chmod = format!("`chmod +x {program}`");
+        let error = check(&world, &["call", name], "worker.program_not_executable", exit::WORKER_START);
+        assert!(error["message"].to_string().contains("is there and is not executable"), "{error:#}");
+        assert!(error["next_step"].to_string().contains(&chmod), "{error:#}");
+        assert!(listed.stderr.contains(&chmod), "{}", listed.describe());
+        let file = world.data_dir().join(format!("manifests/{name}.json")).display().to_string();
+        let warning = world.json(&["validate", &file, "--json"])["warnings"].to_string();
+        assert!(warning.contains(&chmod), "{warning}");
+        if name != "py" {
+            let entry = format!("capabilities:\n- {{name: other-{name}, manifest: '{file}'}}\n");
+            std::fs::write(world.file("capabilities.yaml"), entry).expect("written");
+            let refused = world.run(&["install-all"]).expect(1);
+            assert!(refused.stderr.contains(&chmod), "{}", refused.describe());
+            assert!(!refused.stderr.contains("apt-get"), "{}", refused.describe());
+        }
+    }
+}
+
+#[test]
 fn garbage_where_json_was_promised_is_the_tools_failure() {
     let world = World::new();
     let script = "import sys; sys.stderr.write('warming up\\nout of cheese\\n'); print('<<< not json >>>')";

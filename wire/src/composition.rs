@@ -8,12 +8,13 @@
 use crate::describe::Described;
 use crate::event::JobStatus;
 use crate::exact_yaml;
-use crate::json::{Arguments, Json};
+use crate::json::{Arguments, Json, JsonKind};
 use crate::template::{Template, is_name};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+pub use crate::input_kind::{InputKind, in_short};
 pub use crate::template::{PathStep, Reference, TEMPLATE_DEPTH_MAX, TextPart, parse_reference, parse_text};
 
 /// Most nodes of one composition.
@@ -68,27 +69,6 @@ pub struct Input {
     /// For people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
-}
-
-/// Types of inputs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum InputKind {
-    /// Any JSON value; text that is not JSON is a string.
-    #[default]
-    Any,
-    /// Text as it is.
-    String,
-    /// A number.
-    Number,
-    /// `true` or `false`.
-    Boolean,
-    /// One file, made absolute; must exist.
-    File,
-    /// A list of files: a list of paths, one path, a directory, or a pattern with `*`; sorted by name, absolute.
-    Files,
-    /// One path, made absolute; need not exist.
-    Path,
 }
 
 /// How a capability is loaded for a composition.
@@ -244,6 +224,16 @@ impl Composition {
     /// # Errors
     /// The first fault found, with its place.
     pub fn parse(text: &str) -> Result<Self, CompositionError> {
+        let composition = Self::read(text)?;
+        composition.check()?;
+        Ok(composition)
+    }
+
+    /// [`Self::parse`] without the checks beyond the types, for who wants all [`Self::faults`].
+    ///
+    /// # Errors
+    /// When it is no document of this shape.
+    pub fn read(text: &str) -> Result<Self, CompositionError> {
         if text.len() > COMPOSITION_BYTES_MAX {
             return Err(CompositionError::TooLarge(text.len()));
         }
@@ -251,7 +241,6 @@ impl Composition {
         if composition.values().any(exact_yaml::may_be_rounded) {
             composition.take_exact(text)?;
         }
-        composition.check()?;
         Ok(composition)
     }
 
@@ -291,66 +280,124 @@ impl Composition {
     /// # Errors
     /// The first fault found, with its place.
     pub fn check(&self) -> Result<(), CompositionError> {
-        let invalid = |place: String, message: String| Err(CompositionError::Invalid { place, message });
+        self.faults().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Everything that [`Self::check`] finds, each with its place; of one place the first.
+    #[must_use]
+    pub fn faults(&self) -> Vec<CompositionError> {
         if self.nodes.len() > NODES_MAX {
-            return invalid("nodes".into(), format!("{} nodes, more than {NODES_MAX}", self.nodes.len()));
+            let message = format!("{} nodes, more than {NODES_MAX}", self.nodes.len());
+            return vec![invalid("nodes".to_owned(), message)];
         }
-        for (name, capability) in &self.capabilities {
-            if capability.instances.is_some_and(|instances| instances > INSTANCES_MAX) {
-                let message = format!("more than the {INSTANCES_MAX} instances allowed");
-                return invalid(format!("capabilities.{name}.instances"), message);
-            }
-        }
-        for (name, node) in &self.nodes {
-            let place = format!("nodes.{name}");
-            if RESERVED_NODE_NAMES.contains(&name.as_str()) || !is_name(name) {
-                return invalid(
-                    place,
-                    "a node's name is letters, digits, `-` and `_`, and not `inputs`, `item` or `index`"
-                        .into(),
-                );
-            }
-            if node.task.is_some() != node.method.is_some() {
-                return invalid(place, "`task` and `method` go together".into());
-            }
-            if node.task.is_some() && node.action.is_some() {
-                return invalid(place, "`action` and `task` exclude each other".into());
-            }
-            let args =
-                node.args.iter().map(|(key, template)| (format!("{place}.args.{key}"), template, true));
-            let map = node.map.iter().map(|template| (format!("{place}.map"), template, false));
-            for (place, template, in_args) in map.chain(args) {
-                let references = references(&place, template)?;
-                let element_allowed = in_args && node.map.is_some();
-                if let Some(stray) =
-                    references.iter().find(|r| !element_allowed && (r.root == "item" || r.root == "index"))
-                {
-                    return invalid(
-                        place,
-                        format!("`${{{}}}` exists only in the args of a node with `map`", stray.root),
-                    );
+        let inputs = self.inputs.iter().filter_map(|(name, input)| {
+            let default = input.default.as_ref()?;
+            let wanted = input.kind.misses(default)?;
+            let message = format!("the default must be {wanted}, and is {}", in_short(default));
+            Some(invalid(format!("inputs.{name}.default"), message))
+        });
+        let capabilities = self.capabilities.iter().filter_map(|(name, wanted)| {
+            let message = match wanted.instances? {
+                0 => "0 instances run nothing; leave the key out for one".to_owned(),
+                instances if instances > INSTANCES_MAX => {
+                    format!("more than the {INSTANCES_MAX} instances allowed")
                 }
-                self.check_inputs(&place, &references)?;
-            }
+                _ => return None,
+            };
+            Some(invalid(format!("capabilities.{name}.instances"), message))
+        });
+        let mut faults: Vec<CompositionError> = inputs.chain(capabilities).collect();
+        for (name, node) in &self.nodes {
+            self.node_faults(name, node, &mut faults);
         }
         if let Some(output) = &self.output {
-            self.check_inputs("output", &references("output", output)?)?;
+            let known = references("output", output);
+            faults.extend(known.and_then(|references| self.check_inputs("output", &references)).err());
         }
-        Ok(())
+        faults
+    }
+
+    fn node_faults(&self, name: &str, node: &Node, faults: &mut Vec<CompositionError>) {
+        let place = format!("nodes.{name}");
+        if RESERVED_NODE_NAMES.contains(&name) || !is_name(name) {
+            let message =
+                "a node's name is letters, digits, `-` and `_`, and not `inputs`, `item` or `index`"
+                    .to_owned();
+            faults.push(invalid(place.clone(), message));
+        }
+        if node.task.is_some() != node.method.is_some() {
+            faults.push(invalid(place.clone(), "`task` and `method` go together".to_owned()));
+        }
+        if node.task.is_some() && node.action.is_some() {
+            faults.push(invalid(place.clone(), "`action` and `task` exclude each other".to_owned()));
+        }
+        if let Some(map) = &node.map {
+            let place = format!("{place}.map");
+            let checked = self.check_template(&place, map, false).and_then(|()| self.check_map(&place, map));
+            faults.extend(checked.err());
+        }
+        for (key, template) in &node.args {
+            let place = format!("{place}.args.{key}");
+            faults.extend(self.check_template(&place, template, node.map.is_some()).err());
+        }
+    }
+
+    fn check_template(
+        &self,
+        place: &str,
+        template: &Json,
+        element_allowed: bool,
+    ) -> Result<(), CompositionError> {
+        let references = references(place, template)?;
+        let stray = references.iter().find(|r| !element_allowed && (r.root == "item" || r.root == "index"));
+        if let Some(stray) = stray {
+            let message = format!("`${{{}}}` exists only in the args of a node with `map`", stray.root);
+            return Err(invalid(place.to_owned(), message));
+        }
+        self.check_inputs(place, &references)
+    }
+
+    /// Refuses a `map` that is known to give no list, whatever the run is given.
+    fn check_map(&self, place: &str, map: &Json) -> Result<(), CompositionError> {
+        let found = match Template::parse(map) {
+            Ok(Template::Plain(value)) if value.kind() != JsonKind::List => in_short(&value),
+            Ok(Template::Text(_)) => "text with a reference in it".to_owned(),
+            Ok(Template::Object(_)) => "an object".to_owned(),
+            Ok(Template::Reference(reference)) => match self.scalar_input(&reference) {
+                Some(wanted) => format!("`{reference}`, an input that is {wanted}"),
+                None => return Ok(()),
+            },
+            _ => return Ok(()),
+        };
+        Err(invalid(place.to_owned(), format!("`map` takes a list, and this is {found}")))
+    }
+
+    /// What the input is that a reference takes, where that is never a list.
+    fn scalar_input(&self, reference: &Reference) -> Option<&'static str> {
+        let Some(PathStep::Field(name)) = reference.path.first().filter(|_| reference.root == "inputs")
+        else {
+            return None;
+        };
+        match self.inputs.get(name)?.kind {
+            InputKind::Any | InputKind::Files => None,
+            scalar => Some(scalar.in_words()),
+        }
     }
 
     fn check_inputs(&self, place: &str, references: &[Reference]) -> Result<(), CompositionError> {
         for reference in references.iter().filter(|r| r.root == "inputs") {
             let known = matches!(reference.path.first(), Some(PathStep::Field(name)) if self.inputs.contains_key(name));
             if !known {
-                return Err(CompositionError::Invalid {
-                    place: place.to_owned(),
-                    message: format!("`{reference}` is not declared under `inputs`"),
-                });
+                let message = format!("`{reference}` is not declared under `inputs`");
+                return Err(invalid(place.to_owned(), message));
             }
         }
         Ok(())
     }
+}
+
+fn invalid(place: String, message: String) -> CompositionError {
+    CompositionError::Invalid { place, message }
 }
 
 /// All references in the template at `place`, in order.
@@ -395,9 +442,81 @@ mod tests {
         let malformed = Composition::parse(&format!("{base}  a: {{capability: c, unknown: 1}}\n"));
         assert!(matches!(malformed, Err(CompositionError::Malformed(_))), "{malformed:?}");
         Composition::parse(&format!(
-            "{base}  a: {{capability: c, map: '${{inputs.n}}', args: {{x: '${{item}} of ${{index}}'}}}}\n"
+            "{base}  a: {{capability: c, map: ['${{inputs.n}}'], args: {{x: '${{item}} of ${{index}}'}}}}\n"
         ))
         .expect("a good one");
+    }
+
+    #[track_caller]
+    fn check_faults(inputs: &str, rest: &str, expected: &[&str]) {
+        let text = format!("name: t\ninputs: {{{inputs}}}\n{rest}\n");
+        let composition = Composition::read(&text).expect(&text);
+        let found: Vec<String> = composition.faults().iter().map(ToString::to_string).collect();
+        assert_eq!(found, expected, "{text}");
+        assert_eq!(composition.check().err().map(|error| error.to_string()), found.first().cloned());
+    }
+
+    #[test]
+    fn every_fault_is_found_and_not_only_the_first() {
+        check_faults(
+            "n: {type: number, default: x}, s: {type: string, default: [1]}, b: {type: boolean, default: 1}",
+            "capabilities: {c: {instances: 0}}\nnodes:\n  a: {capability: c, task: t, args: {x: '${item}', y: '${b'}}\n\
+             \x20 index: {capability: c, map: 3}\noutput: '${inputs.m}'",
+            &[
+                "inputs.n.default: the default must be a number, and is \"x\"",
+                "inputs.s.default: the default must be text, and is [1]",
+                "inputs.b.default: the default must be true or false, and is 1",
+                "capabilities.c.instances: 0 instances run nothing; leave the key out for one",
+                "nodes.a: `task` and `method` go together",
+                "nodes.a.args.x: `${item}` exists only in the args of a node with `map`",
+                "nodes.a.args.y: a `${` without its `}` in \"${b\"",
+                "nodes.index: a node's name is letters, digits, `-` and `_`, and not `inputs`, `item` or `index`",
+                "nodes.index.map: `map` takes a list, and this is 3",
+                "output: `${inputs.m}` is not declared under `inputs`",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_default_fits_its_type_and_a_map_may_be_a_list() {
+        let nodes = "nodes: {a: {capability: c}}";
+        for fits in [
+            "n: {type: number, default: 1.5}, s: {type: string, default: 7}, b: {type: boolean, default: true}",
+            "f: {type: file, default: a.wav}, p: {type: path, default: 12}, a: {default: {x: [1]}}",
+            "f: {type: files, default: '*.wav'}, g: {type: files, default: [a, 1]}, n: {type: number, default: null}",
+        ] {
+            check_faults(fits, nodes, &[]);
+        }
+        for (wrong, wanted, shown) in [
+            ("{type: file, default: [a]}", "the path of a file", "[\"a\"]"),
+            ("{type: path, default: true}", "a path", "true"),
+            ("{type: files, default: []}", "files", "[]"),
+            ("{type: files, default: {a: 1}}", "files", "{\"a\":1}"),
+            ("{type: number, default: '1'}", "a number", "\"1\""),
+        ] {
+            let told = format!("inputs.i.default: the default must be {wanted}, and is {shown}");
+            check_faults(&format!("i: {wrong}"), nodes, &[&told]);
+        }
+        let inputs = "l: {}, f: {type: files}, s: {type: string}";
+        let map = |map: &str| format!("nodes: {{a: {{capability: c, map: {map}}}, b: {{capability: c}}}}");
+        for list in
+            ["[1, 2]", "[]", "['${inputs.s}']", "'${inputs.l}'", "'${inputs.f}'", "'${b}'", "'${b.x[0]}'"]
+        {
+            check_faults(inputs, &map(list), &[]);
+        }
+        for (none, found) in [
+            ("text", "\"text\""),
+            ("{x: 1}", "{\"x\":1}"),
+            ("{x: '${b}'}", "an object"),
+            ("'all ${b}'", "text with a reference in it"),
+            ("'${inputs.s}'", "`${inputs.s}`, an input that is text"),
+        ] {
+            check_faults(
+                inputs,
+                &map(none),
+                &[&format!("nodes.a.map: `map` takes a list, and this is {found}")],
+            );
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod exact_yaml;
 pub mod frame;
 pub mod http;
 pub mod ids;
+mod input_kind;
 pub mod inputs_file;
 pub mod json;
 pub mod keeper;

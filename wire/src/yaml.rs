@@ -14,8 +14,11 @@ const ALIASED_VALUES_MAX: usize = 20_000;
 pub(crate) fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let mut options = Options::default();
     options.alias_limits.max_total_replayed_events = ALIASED_VALUES_MAX;
-    serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| error.render_with_formatter(&UserMessageFormatter))
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let words = error.render_with_formatter(&UserMessageFormatter);
+        // Whoever tells it says that it is one.
+        words.strip_prefix("error: ").map(str::to_owned).unwrap_or(words)
+    })
 }
 
 #[cfg(test)]
@@ -33,6 +36,7 @@ mod tests {
         ] {
             let error = from_str::<serde_json::Value>(text).expect_err(text);
             assert!(error.contains(words), "{error}");
+            assert!(!error.starts_with("error"), "{error}");
             assert!(!error.contains("Options") && !error.contains("Policy"), "{error}");
         }
     }

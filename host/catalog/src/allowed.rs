@@ -4,6 +4,7 @@
 //!
 //! What must hold: nothing that lies in such a folder can give the word; a register that cannot be read allows nothing.
 
+use crate::home::{HOME, variable};
 use cjm_platform::files::{FileError, read_regular};
 use cjm_platform::lock::{FileLock, LockError};
 use cjm_wire::canonical::hex;
@@ -128,10 +129,8 @@ impl Register {
     /// # Errors
     /// When the environment names no place for it.
     pub fn of_user() -> Result<Self, AllowedError> {
-        let absolute =
-            |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let state =
-            absolute(STATE_VARIABLE).or_else(|| absolute("HOME").map(|home| home.join(STATE_DEFAULT)));
+        let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let state = absolute(STATE_VARIABLE).or_else(|| absolute(HOME).map(|home| home.join(STATE_DEFAULT)));
         state.map(|state| Self::at(state.join(FOLDER))).ok_or(AllowedError::NoPlace)
     }
 

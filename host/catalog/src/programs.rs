@@ -1,11 +1,11 @@
 //! Finds programs: the worker binary, a capability's own binary, the program of an executable. Relative paths start at
 //! the manifest; how the rest is found is `cjm_platform::programs`'.
 
-use cjm_platform::programs::is_executable;
-use cjm_wire::describe::{Described, exit};
+use cjm_platform::programs::{is_executable, lost};
+use cjm_wire::describe::{Described, exit, shell_word};
 use std::path::{Path, PathBuf};
 
-pub use cjm_platform::programs::find;
+pub use cjm_platform::programs::{Lost, find};
 
 /// Variable that names the worker binary.
 pub const WORKER_BINARY_VARIABLE: &str = "CJM_WORKER";
@@ -19,6 +19,14 @@ pub enum ProgramError {
     WorkerBinaryMissing {
         /// Where.
         searched: String,
+    },
+    /// The file is there, and nobody may execute it.
+    #[error("{what} {} is there and is not executable", path.display())]
+    NotExecutable {
+        /// What it is for, as the beginning of a sentence.
+        what: String,
+        /// The file.
+        path: PathBuf,
     },
     /// Its path is no text, and paths of programs travel as text.
     #[error("the path {} is not UTF-8, so that no worker can be told of it", path.display())]
@@ -42,6 +50,7 @@ impl Described for ProgramError {
     fn code(&self) -> &'static str {
         match self {
             Self::WorkerBinaryMissing { .. } => "worker.binary_missing",
+            Self::NotExecutable { .. } => "worker.program_not_executable",
             Self::NotText { .. } => "worker.path_not_text",
             Self::ProgramMissing { .. } => "worker.program_missing",
         }
@@ -52,6 +61,7 @@ impl Described for ProgramError {
             Self::WorkerBinaryMissing { .. } => {
                 "build it (`cargo build --release`) or point CJM_WORKER to it".to_owned()
             }
+            Self::NotExecutable { path, .. } => make_executable(path),
             Self::NotText { .. } => {
                 "give the folder or file a name in UTF-8, or put it under another folder".to_owned()
             }
@@ -80,10 +90,25 @@ pub fn worker_binary(configured: Option<&Path>) -> Result<PathBuf, ProgramError>
         return if is_executable(&path) {
             Ok(std::path::absolute(&path).unwrap_or(path))
         } else {
-            Err(ProgramError::WorkerBinaryMissing { searched: path.display().to_string() })
+            Err(without_worker(lost(path)))
         };
     }
-    find(WORKER_BINARY, None).map_err(|searched| ProgramError::WorkerBinaryMissing { searched })
+    find(WORKER_BINARY, None).map_err(without_worker)
+}
+
+fn without_worker(lost: Lost) -> ProgramError {
+    match lost {
+        Lost::Nowhere(searched) => ProgramError::WorkerBinaryMissing { searched },
+        Lost::NotExecutable(path) => {
+            ProgramError::NotExecutable { what: "the worker binary".to_owned(), path }
+        }
+    }
+}
+
+/// What to do about a file that is to be run and may not be.
+#[must_use]
+pub fn make_executable(path: &Path) -> String {
+    format!("`chmod +x {}` makes it a program", shell_word(&path.to_string_lossy()))
 }
 
 /// The program of a capability.
@@ -91,10 +116,15 @@ pub fn worker_binary(configured: Option<&Path>) -> Result<PathBuf, ProgramError>
 /// # Errors
 /// When it is nowhere; the message says where was looked.
 pub fn capability_program(capability: &str, program: &str, manifest: &Path) -> Result<PathBuf, ProgramError> {
-    find(program, manifest.parent()).map_err(|searched| ProgramError::ProgramMissing {
-        capability: capability.to_owned(),
-        program: program.to_owned(),
-        searched,
+    find(program, manifest.parent()).map_err(|lost| match lost {
+        Lost::Nowhere(searched) => ProgramError::ProgramMissing {
+            capability: capability.to_owned(),
+            program: program.to_owned(),
+            searched,
+        },
+        Lost::NotExecutable(path) => {
+            ProgramError::NotExecutable { what: format!("the program of \"{capability}\""), path }
+        }
     })
 }
 

@@ -3,7 +3,7 @@
 
 use crate::allowed::{AllowedError, Register};
 use crate::folders::{ManifestFolder, Standing, manifest_folders};
-use crate::home::{HomeError, expand_home};
+use crate::home::{HOME, HomeError, expand_home, variable};
 use cjm_platform::files::{FileError, read_regular, read_regular_to_string};
 use cjm_store::{JOBS_DAYS_DEFAULT, Retention};
 use cjm_wire::describe::Described;
@@ -127,6 +127,12 @@ pub enum SettingsError {
         /// The directory.
         path: PathBuf,
     },
+    /// Nobody names the data directory, and it has no home: another one in each folder would be nobody's wish.
+    #[error("there is no place for the data directory: {problem}")]
+    NoDataDir {
+        /// What is wrong with the home.
+        problem: String,
+    },
     /// A path begins with `~`, and leads nowhere.
     #[error("{place} is \"{}\": {source}", path.display())]
     Home {
@@ -155,6 +161,7 @@ impl Described for SettingsError {
             Self::LinkInside { .. } => "settings.link_inside",
             Self::NotText { .. } => "settings.path_not_text",
             Self::Home { source, .. } => source.code(),
+            Self::NoDataDir { .. } => "settings.no_data_dir",
             Self::NoDirectory { .. } => "settings.no_directory",
             Self::CondaType { .. } => "settings.conda_type",
         }
@@ -175,6 +182,11 @@ impl Described for SettingsError {
                 "name another one with --data-dir, or give its folder a name in UTF-8".to_owned()
             }
             Self::Home { source, .. } => source.next_step(),
+            Self::NoDataDir { .. } => {
+                "set HOME to your home directory, or name the data directory: --data-dir, CJM_DATA_DIR, or `data_dir` in \
+                 cjm.yaml"
+                    .to_owned()
+            }
             Self::NoDirectory { .. } => "change into another one".to_owned(),
             Self::CondaType { place, .. } => format!("set {place} to micromamba, miniforge or conda"),
         }
@@ -189,7 +201,7 @@ impl Settings {
     pub fn resolve(cli: &CliOverrides) -> Result<Self, SettingsError> {
         // Another one in its place would be searched for settings and manifests that nobody put here.
         let cwd = std::env::current_dir().map_err(|source| SettingsError::NoDirectory { source })?;
-        Self::resolve_from(cli, &|name| std::env::var_os(name), &cwd)
+        Self::resolve_from(cli, &variable, &cwd)
     }
 
     /// As [`Settings::resolve`], with the environment and the directory given.
@@ -202,7 +214,7 @@ impl Settings {
         cwd: &Path,
     ) -> Result<Self, SettingsError> {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let home = set("HOME").map(PathBuf::from);
+        let home = set(HOME).map(PathBuf::from);
         // The one place where a path becomes absolute: `~` is the home directory, whoever said it.
         let at = |place: &'static str, base: &Path, path: PathBuf| {
             expand_home(&path, home.as_deref())
@@ -230,7 +242,7 @@ impl Settings {
             || set("CJM_DATA_DIR").is_some()
             || (if file.data_dir.is_some() { cli.cjm_config.is_some() } else { home.is_some() });
         let data_dir = first_said(["--data-dir", "CJM_DATA_DIR", "data_dir"], &cli.data_dir, file.data_dir)?
-            .unwrap_or_else(|| home.as_deref().unwrap_or(cwd).join(DATA_DIR_DEFAULT));
+            .map_or_else(|| default_data_dir(home.as_deref()), Ok)?;
         if let (false, Some(found)) = (data_dir_named, &found) {
             refuse_links(&data_dir, found)?;
         }
@@ -311,6 +323,16 @@ impl Settings {
             RuntimeMode::System => None,
         }
     }
+}
+
+/// Where the data directory is when nobody names it.
+fn default_data_dir(home: Option<&Path>) -> Result<PathBuf, SettingsError> {
+    let problem = match home {
+        Some(home) if home.is_absolute() => return Ok(home.join(DATA_DIR_DEFAULT)),
+        Some(home) => format!("HOME is \"{}\", which is no absolute path", home.display()),
+        None => "HOME is not set, and the user database has no home for this user".to_owned(),
+    };
+    Err(SettingsError::NoDataDir { problem })
 }
 
 impl Behaviour {
@@ -498,7 +520,17 @@ mod tests {
         assert_eq!(standing(&file, &home, project.path()), Standing::Named);
         std::fs::write(project.path().join("cjm.yaml"), "").expect("write");
         assert_eq!(standing(&nothing, &home, project.path()), Standing::Named, "the user's own home");
-        assert_eq!(standing(&nothing, &[], project.path()), Standing::Found, "without a home");
+        for (variables, problem) in [
+            (&[][..], "HOME is not set, and the user database has no home"),
+            (&[("HOME", "")][..], "HOME is not set, and the user database has no home"),
+            (&[("HOME", "h")][..], "HOME is \"h\", which is no absolute path"),
+        ] {
+            let refused = resolve(&nothing, variables, project.path()).expect_err("there is no home");
+            assert_eq!(refused.code(), "settings.no_data_dir");
+            assert!(refused.to_string().contains(problem), "{refused}");
+            assert!(refused.next_step().contains("set HOME"), "{}", refused.next_step());
+            assert_eq!(standing(&told, variables, project.path()), Standing::Named, "and none is needed");
+        }
 
         std::fs::write(project.path().join("cjm.yaml"), FILE).expect("write");
         std::fs::create_dir(project.path().join(".cjm")).expect("mkdir");

@@ -7,7 +7,7 @@ const SUGGESTIONS_MAX: usize = 3;
 #[must_use]
 pub fn suggestions<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut scored: Vec<(usize, &str)> = known
-        .map(|candidate| (distance(name, candidate), candidate))
+        .map(|candidate| (distance(&name.to_lowercase(), &candidate.to_lowercase()), candidate))
         .filter(|(d, c)| *d <= 1 + c.len().max(name.len()) / 3)
         .collect();
     scored.sort();
@@ -49,6 +49,7 @@ mod tests {
         let known = ["ffmpeg-convert", "speech-detector", "speech-recognizer"];
         assert_eq!(suggestions("ffmpeg-covert", known.into_iter()), ["ffmpeg-convert"]);
         assert_eq!(suggestions("speech-detect", known.into_iter()), ["speech-detector"]);
+        assert_eq!(suggestions("LAB", ["ffmpeg", "lab"].into_iter()), ["lab"], "another case is near");
         assert!(suggestions("zzz", known.into_iter()).is_empty());
     }
 }

@@ -7,6 +7,7 @@ use crate::journaled;
 use crate::output::{Output, path_text};
 use crate::visible::one_line;
 use cjm_catalog::allowed::{Allowed, Register};
+use cjm_catalog::home::variable;
 use cjm_catalog::{Catalog, MANIFEST_BYTES_MAX, ManifestFolder, Settings, Standing};
 use cjm_platform::files::read_regular;
 use cjm_wire::Manifest;
@@ -190,7 +191,7 @@ fn folders(
     if !place.is_dir() {
         return Ok((vec![ManifestFolder::found(place.parent().unwrap_or(Path::new("/")))], None));
     }
-    let settings = Settings::resolve_from(&global.overrides(), &|name| std::env::var_os(name), place)?;
+    let settings = Settings::resolve_from(&global.overrides(), &variable, place)?;
     let mut folders = settings.manifest_dirs();
     folders.retain(|folder| folder.standing == Standing::Found);
     let has_some = |folder: &ManifestFolder| folder.path.is_dir();

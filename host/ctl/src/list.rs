@@ -9,7 +9,7 @@ use crate::output::{Output, path_text};
 use crate::visible::one_line;
 use cjm_catalog::installation::{Installation, Unfinished};
 use cjm_catalog::installer::Installer;
-use cjm_catalog::programs::{ProgramError, capability_program};
+use cjm_catalog::programs::{Lost, ProgramError, capability_program, find, make_executable};
 use cjm_catalog::{Catalog, CatalogEntry, NotAllowed, Settings, allow_step};
 use cjm_environments::{
     Conda, CondaOptions, Unused, env_name_of, read_each_capability, running_host, unused_environments,
@@ -187,6 +187,12 @@ fn tell_what_is_wrong(entry: &CatalogEntry, output: &Output) {
         output.error(&format!(
             "warning: \"{name}\" cannot be called: its environment is gone ({python})\n  next: `cjm-ctl install-all` \
              makes it anew; `cjm-ctl remove {name}` takes the rest away"
+        ));
+    } else if let Err(Lost::NotExecutable(path)) = find(python, None) {
+        output.error(&format!(
+            "warning: \"{name}\" cannot be called: {} is there and is not executable\n  next: {}",
+            path.display(),
+            make_executable(&path)
         ));
     }
 }

@@ -17,7 +17,7 @@ use crate::story::{of_run, with_story_of_run};
 use cjm_engine::{CompositionOutcome, Host, HostError, HostEvent, NodeState, WorkerState};
 use cjm_wire::RunId;
 use cjm_wire::composition::{COMPOSITION_BYTES_MAX, Composition, RunOutcome};
-use cjm_wire::describe::{Described, ErrorReport, exit};
+use cjm_wire::describe::{Described, ErrorReport, exit, shell_word};
 use cjm_wire::inputs_file::parse_inputs;
 use cjm_wire::json::{Arguments, JsonKind};
 use std::cell::RefCell;
@@ -153,7 +153,11 @@ fn read(path: &Path) -> Result<Composition, Fault> {
     Composition::parse(&text).map_err(|error| {
         let mut report = ErrorReport::of(&error);
         report.message = format!("{}: {}", path.display(), report.message);
-        report.next_step = format!("{}; `cjm-ctl validate {}` checks it", report.next_step, path.display());
+        report.next_step = format!(
+            "{}; `cjm-ctl validate {}` checks it",
+            report.next_step,
+            shell_word(&path.to_string_lossy())
+        );
         Fault::from_report(report)
     })
 }

@@ -3,12 +3,9 @@
 
 use crate::assign::{Declared, absolute_text, existing_file};
 use crate::fault::Fault;
-use cjm_wire::composition::{Composition, Input, InputKind, MAP_ELEMENTS_MAX};
+use cjm_wire::composition::{Composition, Input, InputKind, MAP_ELEMENTS_MAX, in_short};
 use cjm_wire::json::{Arguments, Json, JsonKind};
 use std::path::{Path, PathBuf};
-
-/// Most characters of a value in a message.
-const EXCERPT_CHARS_MAX: usize = 80;
 
 /// How the value of an input is read from `key=value`.
 pub(crate) fn declared(composition: &Composition, name: &str) -> Declared {
@@ -62,40 +59,23 @@ fn of_kind(name: &str, kind: InputKind, value: &Json, cwd: &Path) -> Result<Json
     let wrong = |wanted: &str| {
         Err(Fault::new(
             "composition.input_type",
-            format!("the input `{name}` must be {wanted}, and is {}", excerpt(value)),
+            format!("the input `{name}` must be {wanted}, and is {}", in_short(value)),
             format!("give it as {name}=VALUE, or {name}:=JSON"),
         ))
     };
-    match (kind, value.kind()) {
-        (InputKind::Any, _)
-        | (InputKind::String, JsonKind::Text)
-        | (InputKind::Number, JsonKind::Number)
-        | (InputKind::Boolean, JsonKind::Boolean) => Ok(value.clone()),
-        // What a file gives as a number or as `true` is text all the same where text is wanted.
-        (InputKind::String, JsonKind::Number | JsonKind::Boolean) => Ok(Json::of(value.text())),
-        (InputKind::String, _) => wrong("text"),
-        (InputKind::Number, _) => wrong("a number"),
-        (InputKind::Boolean, _) => wrong("true or false"),
-        (InputKind::File, _) => match path_text(value) {
-            Some(path) if cwd.join(&path).is_dir() => wrong("one file, not a folder"),
-            Some(path) => existing_file(name, &path, cwd).map(Json::of),
-            None => wrong("the path of a file"),
-        },
-        (InputKind::Path, _) => match path_text(value) {
-            Some(path) => absolute_text(name, &cwd.join(path)).map(Json::of),
-            None => wrong("a path"),
-        },
-        (InputKind::Files, _) => files(name, value, cwd),
+    if kind == InputKind::Files {
+        return files(name, value, cwd);
     }
-}
-
-/// The beginning of a value, for a message.
-fn excerpt(value: &Json) -> String {
-    let mut text: String = value.text().chars().take(EXCERPT_CHARS_MAX).collect();
-    if text.len() < value.text().len() {
-        text.push('…');
+    if let Some(wanted) = kind.misses(value) {
+        return wrong(wanted);
     }
-    text
+    match (kind, path_text(value)) {
+        (InputKind::String, _) if value.kind() != JsonKind::Text => Ok(Json::of(value.text())),
+        (InputKind::File, Some(path)) if cwd.join(&path).is_dir() => wrong("one file, not a folder"),
+        (InputKind::File, Some(path)) => existing_file(name, &path, cwd).map(Json::of),
+        (InputKind::Path, Some(path)) => absolute_text(name, &cwd.join(path)).map(Json::of),
+        _ => Ok(value.clone()),
+    }
 }
 
 /// A path that is all digits reads as a number.
@@ -115,7 +95,7 @@ fn files(name: &str, value: &Json, cwd: &Path) -> Result<Json, Fault> {
     if parts.is_empty() {
         return Err(Fault::new(
             "composition.input_type",
-            format!("the input `{name}` must be files, and is {}", excerpt(value)),
+            format!("the input `{name}` must be files, and is {}", in_short(value)),
             format!("give {name}=FOLDER, a pattern such as '*.wav', or {name}:='[\"a\", \"b\"]'"),
         ));
     }

@@ -10,7 +10,7 @@ use cjm_platform::terminal::Hidden;
 use cjm_store::owners::belongs_to;
 use cjm_store::secrets::SECRET_BYTES_MAX;
 use cjm_store::{FileSecrets, Secrets as _};
-use cjm_wire::describe::exit;
+use cjm_wire::describe::{exit, shell_word};
 use cjm_wire::event::EventType;
 use serde_json::json;
 use std::io::Read;
@@ -91,7 +91,7 @@ fn owner(settings: &Settings, args: &SetSecretArgs) -> Result<Option<CatalogEntr
     }
     if let Some(file) = &args.manifest {
         let message = format!("{} is not the manifest of a capability {}", file.display(), quoted(name));
-        let next = format!("`cjm-ctl validate {}` says what it is", file.display());
+        let next = format!("`cjm-ctl validate {}` says what it is", shell_word(&file.to_string_lossy()));
         return Err(Fault::new("secrets.manifest", message, next));
     }
     if args.force {

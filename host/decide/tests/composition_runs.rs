@@ -334,10 +334,13 @@ fn a_chain_as_long_as_a_composition_may_be_runs_and_unwinds() {
     let document = |last_args: &str| {
         let mut nodes = vec![format!("n0: {{capability: c{last_args}}}")];
         nodes.extend((1..10_000).map(|n| format!("n{n}: {{capability: c, after: [n{}]}}", n - 1)));
-        format!("name: t\nnodes: {{{}}}\noutput: '${{n9999}}'\n", nodes.join(", "))
+        format!(
+            "name: t\ninputs: {{n: {{default: 1}}}}\nnodes: {{{}}}\noutput: '${{n9999}}'\n",
+            nodes.join(", ")
+        )
     };
     assert_eq!(run_through(&document(""), &json!({})), (1, json!(0)));
-    let mut run = run_of(&document(", map: 1"), &json!({}));
+    let mut run = run_of(&document(", map: '${inputs.n}'"), &json!({}));
     let effects = run.handle(CompositionEvent::Start).expect("starts");
     let skipped = effects
         .iter()

@@ -8,7 +8,7 @@ use cjm_platform::tree::is_stopped;
 use cjm_store::StoreError;
 use cjm_store::room::is_about_room;
 use cjm_wire::composition::CompositionError;
-use cjm_wire::describe::{Described, ErrorDetails, Facts, Seconds, exit};
+use cjm_wire::describe::{Described, ErrorDetails, Facts, Seconds, exit, shell_word};
 use cjm_wire::error::NO_INODE;
 use cjm_wire::{InstanceId, JobId};
 use cjm_workers::{AdapterFault, CallError, StartError};
@@ -272,7 +272,7 @@ impl HostError {
             Self::NotAllowed(error) => Facts::of(error),
             Self::BrokenManifest { path, .. } => domain(
                 "host.broken_manifest",
-                &format!("correct the file; `cjm-ctl validate {}` shows its faults", path.display()),
+                &format!("correct the file; `cjm-ctl validate {}` shows its faults", shell_word(&path.to_string_lossy())),
             ),
             Self::UnknownInstance(_) => domain("host.unknown_instance", "load it first"),
             Self::InstanceExists(_) => domain("host.instance_exists", "unload it, or choose another id"),

@@ -3,6 +3,7 @@
 use cjm_catalog::NotAllowed;
 use cjm_catalog::allowed::AllowedError;
 use cjm_catalog::installer::Installer;
+use cjm_catalog::programs::make_executable;
 use cjm_platform::files::FileError;
 use cjm_store::room::is_about_room;
 use cjm_wire::capabilities_file::CapabilitiesFileError;
@@ -190,6 +191,12 @@ pub enum EnvironmentError {
         /// Where was looked.
         searched: String,
     },
+    /// The program of a manifest is there, and nobody may execute it.
+    #[error("the program {} is there and is not executable", path.display())]
+    NotExecutable {
+        /// The file.
+        path: PathBuf,
+    },
     /// The program that makes conda environments is not there.
     #[error("{} is not to be had: {reason}", kind.as_str())]
     NoConda {
@@ -286,6 +293,15 @@ impl EnvironmentError {
     }
 }
 
+/// What to do when the program of a manifest is nowhere.
+fn install_step(program: &str) -> String {
+    format!(
+        "install `{program}` (on Debian often `apt-get install {package}`), or give its absolute path in the manifest; \
+         then run install-all again",
+        package = program.rsplit('/').next().unwrap_or(program)
+    )
+}
+
 impl Described for EnvironmentError {
     fn code(&self) -> &'static str {
         match self {
@@ -309,6 +325,7 @@ impl Described for EnvironmentError {
             Self::Introspection { .. } => "install.introspection",
             Self::Manifest { source, .. } => source.code(),
             Self::ProgramMissing { .. } => "install.program_missing",
+            Self::NotExecutable { .. } => "install.program_not_executable",
             Self::NoConda { .. } => "install.no_conda",
             Self::CondaAnswer { .. } => "install.conda_answer",
             Self::EnvironmentMissing { .. } => "install.no_environment",
@@ -361,11 +378,8 @@ impl Described for EnvironmentError {
                     .to_owned()
             }
             Self::Manifest { source, .. } => source.next_step(),
-            Self::ProgramMissing { program, .. } => format!(
-                "install `{program}` (on Debian often `apt-get install {package}`), or give its absolute path in the \
-                 manifest; then run install-all again",
-                package = program.rsplit('/').next().unwrap_or(program)
-            ),
+            Self::ProgramMissing { program, .. } => install_step(program),
+            Self::NotExecutable { path } => format!("{}; then run install-all again", make_executable(path)),
             Self::NoConda { kind: CondaType::Micromamba, .. } => {
                 "`cjm-ctl setup-runtime` says where micromamba belongs; or choose another with --conda-type, \
                  CJM_CONDA_TYPE or `runtime.conda_type` in cjm.yaml"

@@ -6,6 +6,7 @@ use crate::files::write_whole;
 use crate::manifests::{keep_installation, read_existing};
 use crate::report::{INSTALLER_VERSION, Outcome};
 use crate::user_values::settle;
+use cjm_catalog::programs::Lost;
 use cjm_catalog::{MANIFEST_BYTES_MAX, programs};
 use cjm_platform::files::read_regular_to_string;
 use cjm_wire::runtime::Runtime;
@@ -80,9 +81,14 @@ pub(crate) fn install(source: &Path, manifests: &Path, force: bool) -> Result<Co
 fn resolve_program(manifest: &mut Manifest, source: &Path) -> Result<(), EnvironmentError> {
     let base = source.parent().unwrap_or(Path::new("/"));
     let found = |program: &str| -> Result<String, EnvironmentError> {
-        programs::find(program, Some(base))
-            .map(|path: PathBuf| path.display().to_string())
-            .map_err(|searched| EnvironmentError::ProgramMissing { program: program.to_owned(), searched })
+        programs::find(program, Some(base)).map(|path: PathBuf| path.display().to_string()).map_err(|lost| {
+            match lost {
+                Lost::Nowhere(searched) => {
+                    EnvironmentError::ProgramMissing { program: program.to_owned(), searched }
+                }
+                Lost::NotExecutable(path) => EnvironmentError::NotExecutable { path },
+            }
+        })
     };
     match &mut manifest.code.runtime {
         None | Some(Runtime::Python { .. }) => {

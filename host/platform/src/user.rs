@@ -2,7 +2,9 @@
 
 #![expect(unsafe_code, reason = "the user database, with all its sources, is read by the C library alone")]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 
 /// Room for one entry at first, and at most: the C library says when it needs more.
 const ENTRY_BYTES: usize = 1024;
@@ -15,7 +17,18 @@ pub fn real_user_name() -> String {
     name_of(uid).unwrap_or_else(|| format!("uid:{uid}"))
 }
 
+/// The home directory of the user this process really runs as, where the database has one. The variable HOME plays no role.
+pub fn real_user_home() -> Option<PathBuf> {
+    let home = field_of(rustix::process::getuid().as_raw(), |entry| entry.pw_dir)?;
+    Some(PathBuf::from(home)).filter(|home| home.is_absolute())
+}
+
 fn name_of(uid: u32) -> Option<String> {
+    field_of(uid, |entry| entry.pw_name).map(|name| name.to_string_lossy().into_owned())
+}
+
+/// One text of a user's entry; none where there is no entry, or the text is empty.
+fn field_of(uid: u32, field: fn(&libc::passwd) -> *mut libc::c_char) -> Option<OsString> {
     let mut buffer: Vec<libc::c_char> = vec![0; ENTRY_BYTES];
     loop {
         // SAFETY: passwd is plain data, numbers and pointers, for which all zeroes is a valid value.
@@ -28,10 +41,11 @@ fn name_of(uid: u32) -> Option<String> {
         match errno {
             libc::EINTR => {}
             libc::ERANGE if buffer.len() < ENTRY_BYTES_MAX => buffer.resize(buffer.len() * 2, 0),
-            0 if !found.is_null() && !entry.pw_name.is_null() => {
-                // SAFETY: the C library has set pw_name to a string with its end inside the buffer, which lives.
-                let name = unsafe { CStr::from_ptr(entry.pw_name) }.to_string_lossy().into_owned();
-                return Some(name).filter(|name| !name.is_empty());
+            0 if !found.is_null() && !field(&entry).is_null() => {
+                // SAFETY: the C library has set each text of the entry to a string with its end inside the buffer, which
+                // lives.
+                let text = unsafe { CStr::from_ptr(field(&entry)) }.to_bytes();
+                return Some(OsStr::from_bytes(text).to_owned()).filter(|text| !text.is_empty());
             }
             _ => return None,
         }
@@ -53,6 +67,13 @@ mod tests {
             let name = fields.next()?;
             (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
         });
+        let home = std::fs::read_to_string("/etc/passwd").unwrap().lines().find_map(|line| {
+            let fields: Vec<&str> = line.split(':').collect();
+            (fields.get(2)?.parse() == Ok(uid)).then(|| PathBuf::from(fields[5]))
+        });
+        if let Some(home) = home.filter(|home| home.is_absolute()) {
+            assert_eq!(real_user_home(), Some(home));
+        }
         // Unknown to the file means unknown, or known to a directory server.
         if let Some(expected) = expected {
             assert_eq!(real_user_name(), expected);

@@ -258,8 +258,12 @@ fn check_interpreter(capability: &str, python: &Path) -> Result<(), StartError> 
     match std::fs::metadata(python) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(missing("does not exist")),
         Err(error) => Err(missing(&format!("cannot be used: {error}"))),
-        Ok(meta) if !meta.is_file() || meta.permissions().mode() & 0o111 == 0 => {
-            Err(missing("is not an executable file"))
+        Ok(meta) if !meta.is_file() => Err(missing("is no file")),
+        Ok(meta) if meta.permissions().mode() & 0o111 == 0 => {
+            Err(StartError::Program(ProgramError::NotExecutable {
+                what: format!("the interpreter of \"{capability}\""),
+                path: python.to_owned(),
+            }))
         }
         Ok(_) => Ok(()),
     }
@@ -526,9 +530,8 @@ mod tests {
         assert!(told(&file).contains("does not exist"));
         std::fs::write(&file, "").expect("written");
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("set");
-        for path in [folder.path(), &file] {
-            assert!(told(path).contains("is not an executable file"), "{}", told(path));
-        }
+        assert!(told(folder.path()).contains("is no file"), "{}", told(folder.path()));
+        assert!(told(&file).contains("is there and is not executable"), "{}", told(&file));
         assert!(told(&file.join("below")).contains("cannot be used"));
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("set");
         check_interpreter("t", &file).expect("one");

@@ -45,14 +45,14 @@ pub(super) enum AncestorStartError {
     #[error("the manifest of {0} names this program as its interpreter and no other")]
     NoInterpreter(String),
     /// The manifest's program is not there.
-    #[error("the program {program} of {capability} is not in {searched}")]
+    #[error("the program {program} of {capability} cannot be run: {why}")]
     NoProgram {
         /// The capability.
         capability: String,
         /// As the manifest names it.
         program: String,
-        /// The places, for people.
-        searched: String,
+        /// Why not.
+        why: String,
     },
     /// There is no place for the tool's files.
     #[error("the host gave no directory, and the user's own cannot be used")]
@@ -92,7 +92,9 @@ impl Described for AncestorStartError {
             Self::NoInterpreter(_) => {
                 format!("name the interpreter by {} in `install.env_vars`", super::PYTHON_VARIABLE)
             }
-            Self::NoProgram { .. } => "install it, or correct `code.runtime.program`".to_owned(),
+            Self::NoProgram { .. } => {
+                "install it or make it executable (`chmod +x`), or correct `code.runtime.program`".to_owned()
+            }
             Self::Directory(source) => {
                 format!("set {}, or {}", super::DATA_DIR_VARIABLE, source.next_step())
             }

@@ -215,13 +215,10 @@ fn interpreter(manifest: &Manifest) -> Result<String, Error> {
 }
 
 fn capability_program(manifest: &Manifest, program: &str, path: &Path) -> Result<PathBuf, Error> {
-    let lost = |searched| Error::NoProgram {
-        capability: manifest.code.name.clone(),
-        program: program.to_owned(),
-        searched,
-    };
-    let found = programs::find(program, path.parent()).map_err(lost)?;
-    if is_this_program(&found) { Err(lost("any other file than this program".to_owned())) } else { Ok(found) }
+    let lost =
+        |why| Error::NoProgram { capability: manifest.code.name.clone(), program: program.to_owned(), why };
+    let found = programs::find(program, path.parent()).map_err(|why| lost(why.to_string()))?;
+    if is_this_program(&found) { Err(lost("it is this very program".to_owned())) } else { Ok(found) }
 }
 
 fn is_this_program(path: &Path) -> bool {

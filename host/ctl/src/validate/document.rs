@@ -5,7 +5,7 @@ use crate::validate::finding::Finding;
 use crate::validate::known;
 use crate::validate::machine;
 pub(crate) use crate::validate::machine::base_of;
-use crate::validate::schema::{First, gather};
+use crate::validate::schema::{First, Stray, gather, strays};
 use cjm_catalog::{Catalog, MANIFEST_BYTES_MAX};
 use cjm_decide::composition::{Graph, GraphError};
 use cjm_environments::{EnvironmentError, Refusal, refusals};
@@ -179,40 +179,51 @@ pub(crate) fn composition(text: &str, catalog: &Catalog) -> Checked {
         let place = key.as_ref().and_then(|key| place_of(document.as_ref(), key));
         First { finding: Box::new(Finding::of(error, place)), key, alone: false }
     };
-    let parsed = Composition::parse(text)
-        .map_err(|error| {
-            let key = match &error {
-                CompositionError::Invalid { place, .. } => Some(place.clone()),
-                CompositionError::Malformed(_)
-                | CompositionError::Inexact
-                | CompositionError::TooLarge(_) => None,
-            };
-            first(&error, key)
-        })
-        .and_then(|composition| match Graph::build(&composition) {
-            Ok(_) => Ok(composition),
-            Err(error) => {
-                let key = match &error {
-                    GraphError::UnknownNode { place, .. } | GraphError::SelfReference { place, .. } => {
-                        Some(place.clone())
-                    }
-                    GraphError::Cycle { path } => path.first().map(|node| format!("nodes.{node}")),
-                    GraphError::Document(_) => None,
-                };
-                Err(first(&error, key))
-            }
-        });
-    let errors = gather(
-        parsed.as_ref().err().map_or(&[], std::slice::from_ref),
-        document.as_ref(),
-        COMPOSITION_SCHEMA,
-        COMPOSITION_FAULT,
-    );
+    let parsed = Composition::read(text);
+    let mut firsts: Vec<First> = parsed.as_ref().err().map(|error| first(error, None)).into_iter().collect();
+    // What has another form than it should hides nothing of the rest.
+    let readable = match &parsed {
+        Ok(composition) => Some(composition.clone()),
+        Err(CompositionError::Malformed(_)) => {
+            document.as_ref().and_then(|document| without_strays(document, COMPOSITION_SCHEMA))
+        }
+        Err(_) => None,
+    };
+    let faults = readable.iter().flat_map(Graph::faults);
+    firsts.extend(faults.map(|error| first(&error, key_of(&error))));
+    let errors = gather(&firsts, document.as_ref(), COMPOSITION_SCHEMA, COMPOSITION_FAULT);
     let warnings = match &parsed {
         Ok(composition) if errors.is_empty() => known::composition_warnings(composition, catalog),
         _ => Vec::new(),
     };
     (errors, warnings)
+}
+
+/// The dotted path of what a fault is about.
+fn key_of(error: &GraphError) -> Option<String> {
+    match error {
+        GraphError::Document(CompositionError::Invalid { place, .. })
+        | GraphError::UnknownNode { place, .. }
+        | GraphError::SelfReference { place, .. }
+        | GraphError::ArgumentType { place, .. } => Some(place.clone()),
+        GraphError::Cycle { path } => path.first().map(|node| format!("nodes.{node}")),
+        GraphError::Document(_) => None,
+    }
+}
+
+/// The composition that the document is without the keys that there are not; one that is nearly a key is taken for it.
+fn without_strays(document: &Placed, schema: &str) -> Option<Composition> {
+    let mut value = document.value.clone();
+    for Stray { pointer, meant } in strays(&document.value, schema) {
+        let (holder, key) = pointer.rsplit_once('/')?;
+        let key = key.replace("~1", "/").replace("~0", "~");
+        let holder = value.pointer_mut(holder)?.as_object_mut()?;
+        let stray = holder.remove(&key)?;
+        if let Some(meant) = meant {
+            holder.entry(meant).or_insert(stray);
+        }
+    }
+    serde_json::from_value(value).ok()
 }
 
 /// A YAML reader takes more than JSON; what is no JSON has no places.

@@ -4,6 +4,7 @@
 
 use cjm_catalog::suggestions::{in_words, suggestions};
 use cjm_catalog::{Catalog, CatalogEntry};
+use cjm_decide::composition::argument_faults;
 use cjm_wire::Manifest;
 use cjm_wire::composition::{Composition, Node};
 use cjm_wire::describe::Described;
@@ -42,7 +43,10 @@ pub(super) fn composition_warnings(composition: &Composition, catalog: &Catalog)
 fn not_there(place: &str, name: &str, catalog: &Catalog) -> String {
     match catalog.withheld_of(name) {
         Some(withheld) => format!("{place}: {withheld}; {}", withheld.next_step()),
-        None => format!("{place}: \"{name}\" is not installed"),
+        None => {
+            let names = catalog.entries().map(|entry| entry.manifest.code.name.as_str());
+            format!("{place}: \"{name}\" is not installed{}", in_words(&suggestions(name, names)))
+        }
     }
 }
 
@@ -53,6 +57,8 @@ struct Known {
     required: Vec<String>,
     /// Other arguments are refused.
     closed: bool,
+    /// The JSON Schema of the arguments.
+    schema: Value,
 }
 
 /// The actions of a tool by name; none where its manifest does not say which there are.
@@ -89,6 +95,7 @@ impl Known {
                 .collect(),
             required: names(&schema["required"]),
             closed: schema["additionalProperties"] == Value::Bool(false) && schema["properties"].is_object(),
+            schema: schema.clone(),
         }
     }
 }
@@ -134,6 +141,7 @@ fn argument_warnings(name: &str, node: &Node, action: &Known, named_inside: bool
             let meant = in_words(&suggestions(key, action.arguments.iter().map(String::as_str)));
             format!("nodes.{name}.args.{key}: the action has no such parameter{meant}")
         })
+        .chain(argument_faults(name, node, &action.schema).iter().map(ToString::to_string))
         .chain(missing.map(|key| format!("nodes.{name}.args: the action needs `{key}`")))
         .collect()
 }

@@ -2,8 +2,9 @@
 //! Warnings only, because the file may be meant for another machine.
 
 use cjm_catalog::MANIFEST_BYTES_MAX;
-use cjm_catalog::programs;
+use cjm_catalog::programs::{self, Lost, make_executable};
 use cjm_platform::files::read_regular_to_string;
+use cjm_platform::programs::is_executable;
 use cjm_wire::Manifest;
 use cjm_wire::capabilities_file::CapabilitiesFile;
 use cjm_wire::runtime::Runtime;
@@ -14,8 +15,11 @@ pub(crate) fn manifest_warnings(manifest: &Manifest, path: &Path) -> Vec<String>
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let base = path.parent();
     let program = |program: &str| {
-        programs::find(program, base).err().map(|searched| {
-            format!("code.runtime.program: `{program}` is not on this machine (searched: {searched})")
+        programs::find(program, base).err().map(|lost| match lost {
+            Lost::Nowhere(searched) => {
+                format!("code.runtime.program: `{program}` is not on this machine (searched: {searched})")
+            }
+            Lost::NotExecutable(path) => not_executable("code.runtime.program", &path),
         })
     };
     let mut warnings = Vec::new();
@@ -27,6 +31,8 @@ pub(crate) fn manifest_warnings(manifest: &Manifest, path: &Path) -> Vec<String>
                     "install.python_path: {} is not there; `cjm-ctl install-all` makes the environment",
                     python.display()
                 ));
+            } else if !is_executable(python) {
+                warnings.push(not_executable("install.python_path", python));
             } else if !module_is_there(python, &manifest.code.module) {
                 warnings.push(format!(
                     "code.module: `{}` was not found in the environment of {}",
@@ -47,6 +53,10 @@ pub(crate) fn manifest_warnings(manifest: &Manifest, path: &Path) -> Vec<String>
         warnings.push(format!("code.name: the file should be named {}.json", manifest.code.name));
     }
     warnings
+}
+
+fn not_executable(key: &str, path: &Path) -> String {
+    format!("{key}: {} is there and is not executable; {}", path.display(), make_executable(path))
 }
 
 /// The folder that a file's paths start from.

@@ -2,7 +2,7 @@
 //! and the list that its settings name.
 
 use crate::validate::format::FILE_BYTES_MAX;
-use cjm_catalog::home::expand_home;
+use cjm_catalog::home::{HOME, expand_home, variable};
 use cjm_platform::files::read_regular_to_string;
 use cjm_wire::settings_file::{SETTINGS_FILE, SettingsFile};
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ impl Project {
             .and_then(|text| SettingsFile::parse(&text).ok())
             .unwrap_or_default();
         // A path whose `~` leads nowhere is told of when the settings are used.
-        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let home = variable(HOME).map(PathBuf::from);
         let named = |path: PathBuf| Some(folder.join(expand_home(&path, home.as_deref()).ok()?));
         let list = settings.capabilities_config.and_then(named);
         let (mut paths, left_out) = entries(folder, ENTRIES_MAX);

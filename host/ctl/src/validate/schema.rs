@@ -2,6 +2,7 @@
 //! parser ended.
 
 use crate::validate::finding::{Finding, listed};
+use cjm_catalog::suggestions::{in_words as in_words_of, suggestions};
 use cjm_wire::placed::Placed;
 use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind;
@@ -25,17 +26,14 @@ pub(super) fn gather(firsts: &[First], document: Option<&Placed>, schema: &str, 
     let of_parser = |first: &First| (*first.finding).clone();
     let mut faults = Vec::new();
     if let Some(document) = document.filter(|_| !firsts.iter().any(|first| first.alone)) {
-        let schema: Value = serde_json::from_str(schema).unwrap_or_default();
-        if let Ok(validator) = jsonschema::validator_for(&schema) {
-            validator.iter_errors(&document.value).for_each(|error| faults_of(&error, &mut faults));
-        }
+        faults = all_faults(&document.value, schema);
     }
     // Of a value that has the wrong form, the parser knows neither the key nor, often, the place.
     let kept = firsts.iter().filter(|first| faults.is_empty() || first.key.is_some());
     let mut findings: Vec<Finding> = kept.map(of_parser).collect();
     let mut seen = BTreeSet::new();
     faults.retain(|fault| seen.insert(fault.clone()));
-    for SchemaFault { pointer, message } in faults {
+    for SchemaFault { pointer, message, .. } in faults {
         let key = pointer.trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~");
         if firsts.iter().any(|first| says_the_same(first, &key)) {
             continue;
@@ -49,6 +47,33 @@ pub(super) fn gather(firsts: &[First], document: Option<&Placed>, schema: &str, 
         });
     }
     listed(findings)
+}
+
+fn all_faults(document: &Value, schema: &str) -> Vec<SchemaFault> {
+    let schema: Value = serde_json::from_str(schema).unwrap_or_default();
+    let mut faults = Vec::new();
+    if let Ok(validator) = jsonschema::validator_for(&schema) {
+        validator.iter_errors(document).for_each(|error| faults_of(&error, &schema, &mut faults));
+    }
+    faults
+}
+
+/// A key that there is not.
+pub(super) struct Stray {
+    /// JSON pointer.
+    pub(super) pointer: String,
+    /// The key that was meant, where one is like it.
+    pub(super) meant: Option<String>,
+}
+
+/// The keys of a document that its schema does not have.
+pub(super) fn strays(document: &Value, schema: &str) -> Vec<Stray> {
+    let mut seen = BTreeSet::new();
+    let strays = all_faults(document, schema).into_iter().filter(|fault| fault.stray);
+    strays
+        .filter(|fault| seen.insert(fault.pointer.clone()))
+        .map(|SchemaFault { pointer, meant, .. }| Stray { pointer, meant: meant.into_iter().next() })
+        .collect()
 }
 
 /// Whether a fault of the schema at `key` is about what the parser ended at: the same thing, something in it, or that
@@ -67,41 +92,72 @@ fn says_the_same(first: &First, key: &str) -> bool {
 struct SchemaFault {
     pointer: String,
     message: String,
+    /// It is a key that there is not.
+    stray: bool,
+    /// Keys that are like it.
+    meant: Vec<String>,
+}
+
+impl SchemaFault {
+    fn new(pointer: String, message: String) -> Self {
+        Self { pointer, message, stray: false, meant: Vec::new() }
+    }
 }
 
 /// The faults behind an error: of a value that may have several forms, those of the form it was meant to have.
-fn faults_of(error: &ValidationError<'_>, faults: &mut Vec<SchemaFault>) {
+fn faults_of(error: &ValidationError<'_>, schema: &Value, faults: &mut Vec<SchemaFault>) {
     let pointer = error.instance_path().to_string();
     match error.kind() {
         ValidationErrorKind::OneOfNotValid { context } | ValidationErrorKind::AnyOf { context } => {
             let meant: Vec<_> = context.iter().filter(|form| !form.iter().any(is_about_a_mark)).collect();
             if let ([form], true) = (meant.as_slice(), context.len() > 1) {
-                form.iter().for_each(|error| faults_of(error, faults));
+                form.iter().for_each(|error| faults_of(error, schema, faults));
             } else if let (true, Some((pointer, message))) = (meant.is_empty(), no_such_mark(context)) {
-                faults.push(SchemaFault { pointer, message });
+                faults.push(SchemaFault::new(pointer, message));
             } else {
                 let message = missing_mark(context).unwrap_or_else(|| {
                     format!("{} has none of the forms that are possible here", shown(error))
                 });
-                faults.push(SchemaFault { pointer, message });
+                faults.push(SchemaFault::new(pointer, message));
             }
         }
         ValidationErrorKind::AdditionalProperties { unexpected } => {
+            let known = known_keys(schema, error.schema_path().as_str());
             for name in unexpected {
                 let pointer = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
-                faults.push(SchemaFault { pointer, message: "there is no such key".to_owned() });
+                let meant = suggestions(name, known.iter().map(String::as_str));
+                let message = format!("there is no such key{}", in_words_of(&meant));
+                faults.push(SchemaFault { pointer, message, stray: true, meant });
             }
         }
         ValidationErrorKind::Required { property: Value::String(name) } => {
-            faults.push(SchemaFault { pointer, message: format!("needs `{name}`") });
+            faults.push(SchemaFault::new(pointer, format!("needs `{name}`")));
         }
         ValidationErrorKind::Enum { options } => {
             let options = in_words(options.as_array().into_iter().flatten());
             let message = format!("{} is none of {options}", shown(error));
-            faults.push(SchemaFault { pointer, message });
+            faults.push(SchemaFault::new(pointer, message));
         }
-        _ => faults.push(SchemaFault { pointer, message: error.masked_with(shown(error)).to_string() }),
+        _ => faults.push(SchemaFault::new(pointer, error.masked_with(shown(error)).to_string())),
     }
+}
+
+/// The keys that there are, by the path in the schema of a fault of one that there is not.
+fn known_keys(schema: &Value, path: &str) -> Vec<String> {
+    let mut at = schema;
+    let mut steps: Vec<&str> = path.split('/').skip(1).collect();
+    steps.pop();
+    for step in steps {
+        let step = step.replace("~1", "/").replace("~0", "~");
+        let next = match (step.as_str(), at) {
+            ("$ref", at) => at["$ref"].as_str().and_then(|to| schema.pointer(to.strip_prefix('#')?)),
+            (index, Value::Array(items)) => index.parse().ok().and_then(|index: usize| items.get(index)),
+            (key, at) => at.get(key),
+        };
+        let Some(next) = next else { return Vec::new() };
+        at = next;
+    }
+    at["properties"].as_object().into_iter().flat_map(|all| all.keys().cloned()).collect()
 }
 
 /// The value it is about, or a word for one that is long.

@@ -3,20 +3,55 @@
 
 use crate::validate::document::Checked;
 use crate::validate::finding::Finding;
+use cjm_catalog::home::expand_home;
 use cjm_catalog::suggestions::{in_words, suggestions};
 use cjm_wire::placed::{Place, Placed};
 use cjm_wire::settings_file::{RuntimeSection, SettingsFile, SettingsFileError, SubstrateSection};
 use serde::Serialize;
 use serde_json::Value;
+use std::path::Path;
 
 /// Errors of the file, and warnings.
 pub(super) fn check(text: &str) -> Checked {
-    let error = SettingsFile::parse(text).err();
-    let finding = |error: &SettingsFileError| Finding::of(error, place_in_words(&error.to_string()));
+    let parsed = SettingsFile::parse(text);
+    let finding = |error: &SettingsFileError| {
+        let found = Finding::of(error, place_in_words(&error.to_string()));
+        let message = found.place.map(|place| without_place(&found.message, place).to_owned());
+        Finding { message: message.unwrap_or_else(|| found.message.clone()), ..found }
+    };
+    let homes = parsed.as_ref().map(|settings| without_home(text, settings)).unwrap_or_default();
     (
-        error.iter().map(finding).collect(),
+        parsed.as_ref().err().map(finding).into_iter().chain(homes).collect(),
         Placed::parse(text).map(|file| unread(text, &file)).unwrap_or_default(),
     )
+}
+
+/// The words of a reader without the place before them, which is told in another way.
+fn without_place(words: &str, (line, column): Place) -> &str {
+    let words = words.strip_prefix("error: ").unwrap_or(words);
+    words.strip_prefix(&format!("line {line} column {column}: ")).unwrap_or(words)
+}
+
+/// Paths whose `~` leads nowhere on any machine: the home of another user.
+fn without_home(text: &str, settings: &SettingsFile) -> Vec<Finding> {
+    let document = Placed::parse(text).ok();
+    let prefix = settings.runtime.as_ref().and_then(|runtime| runtime.prefix.as_ref());
+    let binaries = settings.runtime.iter().flat_map(|runtime| runtime.binaries.iter().flatten());
+    let paths = [
+        ("data_dir", settings.data_dir.as_ref()),
+        ("capabilities_config", settings.capabilities_config.as_ref()),
+        ("models_dir", settings.models_dir.as_ref()),
+        ("runtime.prefix", prefix),
+    ];
+    let named = paths.into_iter().filter_map(|(key, path)| Some((key.to_owned(), path?)));
+    let all = named.chain(binaries.map(|(platform, path)| (format!("runtime.binaries.{platform}"), path)));
+    all.filter_map(|(key, path)| {
+        let error = expand_home(path, Some(Path::new("/"))).err()?;
+        let place = document.as_ref().and_then(|document| document.place_of_keys(&key));
+        let message = format!("{key} is \"{}\": {error}", path.display());
+        Some(Finding { message, ..Finding::of(&error, place) })
+    })
+    .collect()
 }
 
 /// Keys that nobody reads, each with its place and those that are like it.

@@ -3,12 +3,15 @@
 
 use cjm_wire::composition::{Composition, CompositionError, Node, Reference, references};
 use cjm_wire::describe::Described;
+use cjm_wire::json::Json;
 use indexmap::IndexSet;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// Most names an error lists.
 const NAMES_SHOWN_MAX: usize = 12;
+/// Most circles of one composition that are told.
+const CIRCLES_MAX: usize = 20;
 
 /// Who needs whom. Nodes are numbered in the order of the document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +46,14 @@ pub enum GraphError {
         /// The node.
         node: String,
     },
+    /// An argument that the tool is known to refuse.
+    #[error("{place}: {message}")]
+    ArgumentType {
+        /// Dotted path.
+        place: String,
+        /// What is given, and what is wanted.
+        message: String,
+    },
     /// Nodes that need each other.
     #[error("nodes need each other in a circle: {}", .path.join(" → "))]
     Cycle {
@@ -57,6 +68,7 @@ impl Described for GraphError {
             Self::Document(error) => error.code(),
             Self::UnknownNode { .. } => "composition.unknown_node",
             Self::SelfReference { .. } => "composition.self_reference",
+            Self::ArgumentType { .. } => "composition.argument_type",
             Self::Cycle { .. } => "composition.cycle",
         }
     }
@@ -68,6 +80,7 @@ impl Described for GraphError {
             Self::SelfReference { place, .. } => {
                 format!("take the reference to the node itself out of `{place}`")
             }
+            Self::ArgumentType { place, .. } => format!("correct the value at `{place}`"),
             Self::Cycle { path } => {
                 format!(
                     "take out one of the references along {}, for example by a node that does both",
@@ -84,25 +97,11 @@ impl Graph {
     /// # Errors
     /// The first fault found, with its place.
     pub fn build(composition: &Composition) -> Result<Self, GraphError> {
-        composition.check()?;
-        let names: IndexSet<String> = composition.nodes.keys().cloned().collect();
-        let mut dependencies = Vec::with_capacity(names.len());
-        for (name, node) in &composition.nodes {
-            dependencies.push(needs_of(name, node, &names)?);
+        let (names, dependencies, mut faults) = read(composition);
+        if !faults.is_empty() {
+            return Err(faults.swap_remove(0));
         }
-        if let Some(output) = &composition.output {
-            for reference in references("output", output)? {
-                if is_node(&reference) {
-                    find("output", &reference.root, &names)?;
-                }
-            }
-        }
-        let mut dependents = vec![Vec::new(); names.len()];
-        for (node, needs) in dependencies.iter().enumerate() {
-            for need in needs {
-                dependents[*need].push(node);
-            }
-        }
+        let dependents = dependents(&dependencies);
         let order = topological_order(&dependencies, &dependents);
         if order.len() < names.len() {
             let path = circle(&dependencies, &order);
@@ -110,6 +109,25 @@ impl Graph {
             return Err(GraphError::Cycle { path });
         }
         Ok(Self { names, dependencies, dependents, order })
+    }
+
+    /// Everything that [`Self::build`] finds fault with, where it ends at the first; each circle that shares no node with
+    /// one before it, at most [`CIRCLES_MAX`] of them.
+    #[must_use]
+    pub fn faults(composition: &Composition) -> Vec<GraphError> {
+        let (names, mut dependencies, mut faults) = read(composition);
+        for _ in 0..CIRCLES_MAX {
+            let order = topological_order(&dependencies, &dependents(&dependencies));
+            let path = circle(&dependencies, &order);
+            if path.is_empty() {
+                break;
+            }
+            // As if these needed nothing, so that the next circle is another one.
+            path.iter().for_each(|node| dependencies[*node].clear());
+            let path = path.into_iter().map(|node| names[node].clone()).collect();
+            faults.push(GraphError::Cycle { path });
+        }
+        faults
     }
 
     /// How many nodes there are.
@@ -164,35 +182,60 @@ impl Graph {
     }
 }
 
-fn needs_of(name: &str, node: &Node, names: &IndexSet<String>) -> Result<Vec<usize>, GraphError> {
-    let mut needs = BTreeSet::new();
-    let mut need = |place: String, root: &str| {
-        if root == name {
-            return Err(GraphError::SelfReference { place, node: name.to_owned() });
-        }
-        needs.insert(find(&place, root, names)?);
-        Ok(())
-    };
-    let place = format!("nodes.{name}.map");
-    for reference in
-        node.map.iter().map(|map| references(&place, map)).collect::<Result<Vec<_>, _>>()?.concat()
-    {
-        if is_node(&reference) {
-            need(place.clone(), &reference.root)?;
+/// Names, what each node needs, and the faults that are no circles.
+fn read(composition: &Composition) -> (IndexSet<String>, Vec<Vec<usize>>, Vec<GraphError>) {
+    let mut faults: Vec<GraphError> = composition.faults().into_iter().map(GraphError::from).collect();
+    let names: IndexSet<String> = composition.nodes.keys().cloned().collect();
+    let needs = |(name, node): (&String, &Node)| needs_of(name, node, &names, &mut faults);
+    let dependencies = composition.nodes.iter().map(needs).collect();
+    for reference in composition.output.iter().flat_map(|output| nodes_of("output", output)) {
+        faults.extend(find("output", &reference.root, &names).err());
+    }
+    (names, dependencies, faults)
+}
+
+fn dependents(dependencies: &[Vec<usize>]) -> Vec<Vec<usize>> {
+    let mut dependents = vec![Vec::new(); dependencies.len()];
+    for (node, needs) in dependencies.iter().enumerate() {
+        for need in needs {
+            dependents[*need].push(node);
         }
     }
-    for (key, template) in &node.args {
-        let place = format!("nodes.{name}.args.{key}");
-        for reference in references(&place, template)? {
-            if is_node(&reference) {
-                need(place.clone(), &reference.root)?;
+    dependents
+}
+
+fn needs_of(name: &str, node: &Node, names: &IndexSet<String>, faults: &mut Vec<GraphError>) -> Vec<usize> {
+    let mut needs = BTreeSet::new();
+    let mut need = |place: &str, root: &str| {
+        if root == name {
+            faults.push(GraphError::SelfReference { place: place.to_owned(), node: name.to_owned() });
+            return;
+        }
+        match find(place, root, names) {
+            Ok(node) => {
+                needs.insert(node);
             }
+            Err(error) => faults.push(error),
+        }
+    };
+    let map = node.map.iter().map(|map| (format!("nodes.{name}.map"), map));
+    let args = node.args.iter().map(|(key, template)| (format!("nodes.{name}.args.{key}"), template));
+    for (place, template) in map.chain(args) {
+        for reference in nodes_of(&place, template) {
+            need(&place, &reference.root);
         }
     }
     for earlier in &node.after {
-        need(format!("nodes.{name}.after"), earlier)?;
+        need(&format!("nodes.{name}.after"), earlier);
     }
-    Ok(needs.into_iter().collect())
+    needs.into_iter().collect()
+}
+
+/// The references to nodes in a template. One that cannot be read is a fault of the document, which is told already.
+fn nodes_of(place: &str, template: &Json) -> Vec<Reference> {
+    let mut references = references(place, template).unwrap_or_default();
+    references.retain(is_node);
+    references
 }
 
 fn is_node(reference: &Reference) -> bool {
@@ -296,6 +339,28 @@ mod tests {
             Err("nodes need each other in a circle: a → b → a"),
         );
         check("a: {capability: c}}\noutput: {x: '${q}'", Err("output: there is no node `q` (there is a)"));
+    }
+
+    #[test]
+    fn every_fault_is_found_and_each_circle_once() {
+        let text = "name: t\nnodes:\n  a: {capability: c, args: {x: '${zz}', y: '${inputs.m} ${a}'}, after: [b]}\n  \
+                    b: {capability: c, after: [a]}\n  c: {capability: c, map: '${d}'}\n  d: {capability: c, after: [c]}\n  \
+                    e: {capability: c, after: [a, q]}\noutput: '${r}'\n";
+        let composition = Composition::read(text).expect("reads");
+        let found: Vec<String> = Graph::faults(&composition).iter().map(ToString::to_string).collect();
+        let known = "(there is a, b, c, d, e)";
+        assert_eq!(
+            found,
+            [
+                "nodes.a.args.y: `${inputs.m}` is not declared under `inputs`".to_owned(),
+                format!("nodes.a.args.x: there is no node `zz` {known}"),
+                "nodes.a.args.y: node `a` refers to itself".to_owned(),
+                format!("nodes.e.after: there is no node `q` {known}"),
+                format!("output: there is no node `r` {known}"),
+                "nodes need each other in a circle: a → b → a".to_owned(),
+                "nodes need each other in a circle: c → d → c".to_owned(),
+            ]
+        );
     }
 
     #[test]

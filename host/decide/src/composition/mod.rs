@@ -10,6 +10,7 @@ mod elements;
 mod ends;
 mod graph;
 mod inputs;
+mod literals;
 mod run;
 mod state;
 mod types;
@@ -18,6 +19,7 @@ pub use bind::{BindError, Found, Scope, bind};
 pub use elements::NODE_IN_FLIGHT_MAX;
 pub use graph::{Graph, GraphError};
 pub use inputs::InputsError;
+pub use literals::argument_faults;
 pub use state::{CompositionRun, RUN_IN_FLIGHT_MAX};
 pub use types::{
     CompositionEffect, CompositionError, CompositionEvent, ElementOutcome, FAILURES_LISTED_MAX, Failures,

@@ -2,6 +2,7 @@
 
 use crate::compositions::driver::Driver;
 use crate::compositions::ends::Ends;
+use crate::compositions::literals::check_literals;
 use crate::compositions::loading::load_all;
 use crate::compositions::monitor::Monitor;
 use crate::compositions::state::{CompositionHandle, CompositionOutcome, Limit, Wish};
@@ -134,7 +135,6 @@ impl Host {
     }
 }
 
-/// Loads what the composition needs and starts it.
 /// A name that nothing has, told with what it was to be: it stands at no node.
 fn of_monitor(error: &HostError) -> HostError {
     HostError::Graph {
@@ -144,6 +144,7 @@ fn of_monitor(error: &HostError) -> HostError {
     }
 }
 
+/// Loads what the composition needs and starts it.
 async fn start(
     host: Host,
     composition: Composition,
@@ -153,6 +154,7 @@ async fn start(
     let run = CompositionRun::new(composition.clone(), inputs.clone(), 0).map_err(|error| {
         HostError::Graph { message: error.to_string(), code: error.code(), next_step: error.next_step() }
     })?;
+    check_literals(&host, &composition)?;
     // Before anything is started, as for what nodes call: a name that nothing has is a mistake in the document.
     composition
         .monitor

@@ -6,6 +6,7 @@ pub(crate) mod driver;
 mod ending;
 pub(crate) mod ends;
 mod failures;
+pub(crate) mod literals;
 pub(crate) mod loading;
 pub(crate) mod monitor;
 pub(crate) mod state;

@@ -1,0 +1,128 @@
+//! Arguments that a document writes out, held against what the tool says of its parameters: a value that the tool is known to
+//! refuse need not wait for the calls before it. What is bound when the node runs may be anything, and null is not given.
+
+use super::graph::GraphError;
+use cjm_wire::composition::{Node, in_short};
+use cjm_wire::json::Json;
+use cjm_wire::template::Template;
+use serde_json::Value;
+
+/// The arguments of a node that do not fit the JSON Schema of its action's arguments, each with its place.
+#[must_use]
+pub fn argument_faults(name: &str, node: &Node, arguments: &Value) -> Vec<GraphError> {
+    let misfit = |(key, given): (&String, &Json)| {
+        let property = arguments.get("properties")?.get(key)?;
+        let Ok(Template::Plain(value)) = Template::parse(given) else { return None };
+        // What no parsed value can hold is looked at by the tool.
+        let why = misfit(property, &value.to_value().ok()?)?;
+        Some(GraphError::ArgumentType {
+            place: format!("nodes.{name}.args.{key}"),
+            message: format!("{} is given, and {why}", in_short(&value)),
+        })
+    };
+    node.args.iter().filter_map(misfit).collect()
+}
+
+/// What is wanted, as the end of a sentence, where the value is known to be something else.
+fn misfit(property: &Value, value: &Value) -> Option<String> {
+    if value.is_null() {
+        return None;
+    }
+    let types: Vec<&str> = match property.get("type") {
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    let kinds: Option<Vec<(bool, &str)>> = types.iter().map(|name| is_of(name, value)).collect();
+    // A type that nobody here knows may be any.
+    if let Some(kinds) = kinds.filter(|kinds| !kinds.is_empty() && kinds.iter().all(|(fits, _)| !fits)) {
+        let wanted = kinds.iter().map(|(_, words)| *words).collect::<Vec<_>>().join(" or ");
+        return Some(format!("the tool takes {wanted}"));
+    }
+    if let Some(choices) = property.get("enum").and_then(Value::as_array)
+        && !choices.contains(value)
+    {
+        let choices = choices.iter().map(Value::to_string).collect::<Vec<_>>().join(", ");
+        return Some(format!("the tool takes only {choices}"));
+    }
+    let (number, limit) = (value.as_f64()?, |key: &str| property.get(key).and_then(Value::as_f64));
+    if let Some(minimum) = limit("minimum").filter(|minimum| number < *minimum) {
+        return Some(format!("the tool takes {minimum} at least"));
+    }
+    limit("maximum")
+        .filter(|maximum| number > *maximum)
+        .map(|maximum| format!("the tool takes {maximum} at most"))
+}
+
+/// Whether the value is of a type of JSON Schema, and what that is for people; none where there is no such type.
+fn is_of(name: &str, value: &Value) -> Option<(bool, &'static str)> {
+    Some(match name {
+        "string" => (value.is_string(), "text"),
+        "integer" => (is_whole(value), "a whole number"),
+        "number" => (value.is_number(), "a number"),
+        "boolean" => (value.is_boolean(), "true or false"),
+        "array" => (value.is_array(), "a list"),
+        "object" => (value.is_object(), "an object"),
+        "null" => (value.is_null(), "null"),
+        _ => return None,
+    })
+}
+
+/// In JSON Schema 1.0 is one, too.
+fn is_whole(value: &Value) -> bool {
+    value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|number| number.fract() == 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[track_caller]
+    fn check(property: &Value, given: &str, expected: &[&str]) {
+        let node = format!("{{\"capability\": \"c\", \"args\": {{\"x\": {given}, \"unknown\": 1}}}}");
+        let node: Node = serde_json::from_str(&node).expect("a node");
+        let found = argument_faults("a", &node, &json!({"properties": {"x": property}}));
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(found, expected, "{property} {given}");
+    }
+
+    #[test]
+    fn a_value_that_is_written_out_is_held_against_the_type_of_its_parameter() {
+        for (kind, fits, wrong, wanted) in [
+            ("string", "\"a\"", "1", "text"),
+            ("integer", "1", "1.5", "a whole number"),
+            ("number", "1.5", "\"1\"", "a number"),
+            ("boolean", "true", "\"true\"", "true or false"),
+            ("array", "[]", "{}", "a list"),
+            ("object", "{}", "[]", "an object"),
+        ] {
+            let property = json!({"type": kind});
+            check(&property, fits, &[]);
+            check(&property, "null", &[]);
+            check(&property, "\"${b}\"", &[]);
+            let told = format!("nodes.a.args.x: {wrong} is given, and the tool takes {wanted}");
+            check(&property, wrong, &[&told]);
+        }
+    }
+
+    #[test]
+    fn several_types_choices_and_limits_count_and_what_is_not_said_is_not_missed() {
+        let several = json!({"type": ["string", "null"]});
+        check(&several, "\"a\"", &[]);
+        check(&several, "1", &["nodes.a.args.x: 1 is given, and the tool takes text or null"]);
+        for anything in [json!({}), json!({"type": "path"}), json!({"type": ["string", "path"]}), json!(true)]
+        {
+            check(&anything, "1", &[]);
+        }
+        let choice = json!({"type": "string", "enum": ["a", "b"]});
+        check(&choice, "\"b\"", &[]);
+        check(&choice, "\"c\"", &["nodes.a.args.x: \"c\" is given, and the tool takes only \"a\", \"b\""]);
+        let limits = json!({"type": "integer", "minimum": 1, "maximum": 9});
+        for fits in ["1", "9", "9.0"] {
+            check(&limits, fits, &[]);
+        }
+        check(&limits, "0", &["nodes.a.args.x: 0 is given, and the tool takes 1 at least"]);
+        check(&limits, "10", &["nodes.a.args.x: 10 is given, and the tool takes 9 at most"]);
+    }
+}

@@ -1,0 +1,116 @@
+//! `cjm-ctl validate` of compositions: every fault with its place, and what `run` refuses before anything starts.
+
+use cjm_tests::world::{World, manifest};
+use serde_json::json;
+use std::fs;
+
+fn put(world: &World, name: &str, text: &str) {
+    let path = world.file(name);
+    fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
+
+const FLOW_OF_FAULTS: &str = "name: f
+inputs:
+  n: {type: number, default: many}
+capabilities:
+  tool: {instances: 0}
+nodes:
+  a: {capability: tool, acton: go}
+  b: {capability: tool, map: '${inputs.n}', args: {level: '${nobody}'}}
+  c: {capability: tool, after: [d]}
+  d: {capability: tool, after: [c]}
+";
+
+#[test]
+fn a_fault_of_a_composition_hides_none_of_the_others() {
+    let world = World::new();
+    put(&world, "flow.yaml", FLOW_OF_FAULTS);
+    let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(1).json();
+    let told: Vec<(u64, &str)> = verdict["errors"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|error| {
+            assert!(error["column"].is_u64(), "{verdict:#}");
+            (error["line"].as_u64().expect("a line"), error["message"].as_str().expect("a message"))
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (3, "inputs.n.default: the default must be a number, and is \"many\""),
+            (5, "capabilities.tool.instances: 0 instances run nothing; leave the key out for one"),
+            (8, "nodes.b.map: `map` takes a list, and this is `${inputs.n}`, an input that is a number"),
+            (8, "nodes.b.args.level: there is no node `nobody` (there is a, b, c, d)"),
+            (9, "nodes need each other in a circle: c → d → c"),
+            (7, "nodes.a.acton: there is no such key (did you mean \"action\"?)"),
+        ],
+        "{verdict:#}"
+    );
+}
+
+#[test]
+fn an_argument_of_the_wrong_type_is_told_and_a_run_refuses_it_before_anything_starts() {
+    let world = World::new();
+    let touch = json!({"touch": {"argv": [world.file("ran").display().to_string()]}});
+    world.install_executable("first", "/usr/bin/touch", &touch);
+    let parameters = json!({"level": {"type": "integer", "minimum": 1}, "text": {"type": "string"}});
+    world.install_executable("tool", "/bin/true", &json!({"go": {"argv": [], "parameters": parameters}}));
+    let take = json!({"type": "object", "properties": {"text": {"type": "string"}}});
+    let actions = json!([{"name": "count", "arguments": take}]);
+    let code = json!({"module": "m", "class": "C", "actions": actions});
+    world.install("words", &manifest("words", &code, &json!({"python_path": "/usr/bin/false"})));
+    let flow = |args: &str| {
+        format!(
+            "name: f\nnodes:\n  a: {{capability: first}}\n  b: {{capability: tool, after: [a], args: {args}}}\n"
+        )
+    };
+    put(
+        &world,
+        "flow.yaml",
+        &(flow("{level: high, text: '${a}'}") + "  c: {capability: words, args: {text: 7}}\n"),
+    );
+    let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(0).json();
+    assert_eq!(
+        verdict["warnings"],
+        json!([
+            "nodes.b.args.level: \"high\" is given, and the tool takes a whole number",
+            "nodes.c.args.text: 7 is given, and the tool takes text",
+        ])
+    );
+    put(&world, "flow.yaml", &flow("{level: 0}"));
+    let refused = world.run(&["run", "flow.yaml", "--json"]).expect(1).json();
+    assert_eq!(refused["error"]["code"], "composition.argument_type", "{refused:#}");
+    assert!(refused.to_string().contains("nodes.b.args.level: 0 is given"), "{refused:#}");
+    assert!(!world.file("ran").exists(), "nothing was started");
+    put(&world, "flow.yaml", &flow("{level: 1}"));
+    let _ = world.run(&["run", "flow.yaml"]).expect(0);
+    assert!(world.file("ran").exists());
+}
+
+#[test]
+fn what_is_told_is_told_once_with_names_that_are_like_it_and_commands_that_a_shell_takes() {
+    let world = World::new();
+    world.install_executable("lab", "/bin/true", &json!({"go": {"argv": []}}));
+    put(&world, "a flow.yaml", "name: f\nnodes:\n  a: {capability: LAB}\n");
+    let verdict = world.json(&["validate", "a flow.yaml", "--json"]);
+    let told = "nodes.a.capability: \"LAB\" is not installed (did you mean \"lab\"?)";
+    assert_eq!(verdict["warnings"], json!([told]));
+    put(&world, "a flow.yaml", "name: f\nnodes:\n  a: {acton: go}\n");
+    let refused = world.run(&["run", "a flow.yaml"]).expect(1);
+    assert!(refused.stderr.contains("validate 'a flow.yaml'` checks it"), "{}", refused.describe());
+    assert_eq!(refused.stderr.matches("error: ").count(), 1, "{}", refused.describe());
+
+    put(&world, "cjm.yaml", "runtime: {mode: 3}\n");
+    let plain = world.run(&["--cjm-config", "none", "validate", "cjm.yaml"]).expect(1);
+    assert_eq!(plain.stderr.matches("column 17").count(), 1, "{}", plain.describe());
+    put(&world, "cjm.yaml", "models_dir: m\ndata_dir: ~bob/x\n");
+    let verdict = world.run(&["validate", "cjm.yaml", "--json"]).expect(1).json();
+    let error = &verdict["errors"][0];
+    assert_eq!(
+        (&error["line"], &error["code"]),
+        (&json!(2), &json!("settings.home_of_another")),
+        "{verdict:#}"
+    );
+    assert!(error["message"].to_string().contains("data_dir is \\\"~bob/x\\\""), "{verdict:#}");
+}
