@@ -1,7 +1,7 @@
 //! What failed, interrupted and removed installations leave behind: `list` tells it, `remove` takes it away, and what is the
 //! user's own is named and stays.
 
-use cjm_tests::world::{World, manifest};
+use cjm_tests::world::{World, manifest, write_script};
 use cjm_wire::describe::exit;
 use serde_json::{Value, json};
 use std::fs;
@@ -74,7 +74,7 @@ fn an_interrupted_upgrade_is_told_by_list() {
     let python = python_tool(&world, "used");
     make_folder(&world, "envs/used");
     let bin = make_folder(&world, "envs/used/bin");
-    fs::write(&python, "").expect("a file");
+    write_script(python.as_ref(), "#!/bin/sh\n");
     assert!(bin.exists() && world.run(&["list"]).expect(exit::OK).stderr.is_empty());
     make_folder(&world, "envs/.used.former");
     let listed = world.run(&["list"]).expect(exit::OK);

@@ -238,7 +238,9 @@ impl Composition {
             return Err(CompositionError::TooLarge(text.len()));
         }
         let mut composition: Self = crate::yaml::from_str(text).map_err(CompositionError::Malformed)?;
-        if composition.values().any(exact_yaml::may_be_rounded) {
+        let configs = composition.capabilities.values().filter_map(|wanted| wanted.config.as_ref());
+        let may_be_rounded = configs.map(Json::from).any(|config| exact_yaml::may_be_rounded(&config));
+        if may_be_rounded || composition.values().any(exact_yaml::may_be_rounded) {
             composition.take_exact(text)?;
         }
         Ok(composition)
@@ -272,6 +274,12 @@ impl Composition {
             }
         }
         self.output.iter_mut().for_each(|value| put(value, &["output"]));
+        // Configurations are kept as parsed values, and no such number fits into one.
+        for (name, _) in self.capabilities.iter().filter(|(_, wanted)| wanted.config.is_some()) {
+            if let Some(Err(error)) = at(&["capabilities", name, "config"]).map(|config| config.to_value()) {
+                return Err(invalid(format!("capabilities.{name}.config"), error.to_string()));
+            }
+        }
         Ok(())
     }
 
@@ -311,8 +319,7 @@ impl Composition {
             self.node_faults(name, node, &mut faults);
         }
         if let Some(output) = &self.output {
-            let known = references("output", output);
-            faults.extend(known.and_then(|references| self.check_inputs("output", &references)).err());
+            faults.extend(self.check_template("output", output, false).err());
         }
         faults
     }
@@ -425,6 +432,7 @@ mod tests {
             ("  a: {capability: c, map: '${item}'}", "nodes.a.map"),
             ("  a: {capability: c, args: {x: ['${inputs.m}']}}", "nodes.a.args.x"),
             ("  a: {capability: c, args: {x: '${b'}}", "nodes.a.args.x"),
+            ("  a: {capability: c, map: [1]}\noutput: {r: '${a}', i: '${item}'}", "output"),
         ] {
             match Composition::parse(&format!("{base}{nodes}\n")) {
                 Err(CompositionError::Invalid { place: found, .. }) => assert_eq!(found, place),
@@ -439,6 +447,14 @@ mod tests {
             "{many}"
         );
         Composition::parse(&instances(INSTANCES_MAX)).expect("just enough");
+        let config = |number: &str| {
+            format!("{base}  a: {{capability: c}}\ncapabilities:\n  c: {{config: {{deep: [{number}]}}}}\n")
+        };
+        for fits in ["18446744073709551615", "1.5e300"] {
+            Composition::parse(&config(fits)).expect(fits);
+        }
+        let rounded = Composition::parse(&config("18446744073709551617")).expect_err("it would be rounded");
+        assert!(rounded.to_string().contains("capabilities.c.config"), "{rounded}");
         let malformed = Composition::parse(&format!("{base}  a: {{capability: c, unknown: 1}}\n"));
         assert!(matches!(malformed, Err(CompositionError::Malformed(_))), "{malformed:?}");
         Composition::parse(&format!(

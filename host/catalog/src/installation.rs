@@ -128,7 +128,7 @@ impl Installation {
     /// and nothing of an installation lies there.
     #[must_use]
     pub fn unfinished(&self) -> Option<Unfinished> {
-        if self.environment.join(STAMP_FILE).is_file() {
+        if self.is_whole() {
             return None;
         }
         let capability = self.capability.clone();
@@ -140,7 +140,8 @@ impl Installation {
         }
         match self.installer() {
             Some(by) => Some(Unfinished::AtWork { capability, by }),
-            None => half_made.then_some(Unfinished::BrokenOff { capability }),
+            // It may have come to its end between the two looks.
+            None => (half_made && !self.is_whole()).then_some(Unfinished::BrokenOff { capability }),
         }
     }
 
@@ -148,14 +149,18 @@ impl Installation {
     #[must_use]
     pub fn first(&self) -> Option<Unfinished> {
         let made = self.environment.symlink_metadata().is_ok();
-        if !made || self.environment.join(STAMP_FILE).is_file() {
+        if !made || self.is_whole() {
             return None;
         }
         let capability = self.capability.clone();
-        Some(match self.installer() {
-            Some(by) => Unfinished::AtWork { capability, by },
-            None => Unfinished::FirstBrokenOff { capability },
-        })
+        match self.installer() {
+            Some(by) => Some(Unfinished::AtWork { capability, by }),
+            None => (!self.is_whole()).then_some(Unfinished::FirstBrokenOff { capability }),
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.environment.join(STAMP_FILE).is_file()
     }
 
     /// Who works on this environment, or will. That somebody works on others finishes nothing here.

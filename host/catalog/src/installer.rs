@@ -68,7 +68,10 @@ impl Installer {
     pub fn at_work(data_dir: &Path) -> Option<Self> {
         let path = data_dir.join(INSTALL_LOCK);
         // A lock that cannot be asked is told by the installation, which needs it.
-        held_by(&path).ok().flatten().map(|said| Self::read(&path, &said))
+        let holder = || held_by(&path).ok().flatten();
+        let installer = Self::read(&path, &holder()?);
+        // One that has just ended was not killed.
+        (!installer.was_killed || holder().is_some()).then_some(installer)
     }
 
     /// Who wrote this text into a lock that is held.

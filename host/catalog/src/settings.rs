@@ -1,5 +1,4 @@
-//! Settings: what the command line, the environment and `cjm.yaml` say, in this order, over the defaults. It reads one
-//! file; it makes nothing. Every path it gives is absolute.
+//! Settings: the command line, the environment and `cjm.yaml`, in this order, over the defaults. Every path is absolute.
 
 use crate::allowed::{AllowedError, Register};
 use crate::folders::{ManifestFolder, Standing, manifest_folders};
@@ -15,9 +14,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// Below the home directory, when nothing else is said.
+// When nothing else is said: below the home directory, and in the present one.
 const DATA_DIR_DEFAULT: &str = ".cjm";
-/// In the present directory, when nothing else is said.
 const CAPABILITIES_DEFAULT: &str = "capabilities.yaml";
 /// How long records and output are kept, in days.
 pub const RETENTION_DAYS_DEFAULT: f64 = 30.0;

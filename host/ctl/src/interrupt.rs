@@ -93,12 +93,16 @@ impl Interrupts {
         }
     }
 
-    /// Returns when the program is asked to end: for the first time, or, where it was before this is called, once more.
-    pub(crate) async fn next(&self) {
-        if self.was_asked() {
+    /// Does this when the program is asked to end: for the first time, or, where it was before this is called, once more.
+    /// Who presses twice where once is enough is asked no third time.
+    pub(crate) async fn next_for(&self, end_at_once: impl FnOnce()) {
+        if !self.was_asked() {
+            self.wait().await;
+            end_at_once();
             self.second().await;
         } else {
-            self.wait().await;
+            self.second().await;
+            end_at_once();
         }
     }
 

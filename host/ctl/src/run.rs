@@ -15,11 +15,12 @@ use crate::stdin::Stdin;
 use crate::stopping::{end_of_cancelled, named, passed, shut_down, tell_late};
 use crate::story::{of_run, with_story_of_run};
 use cjm_engine::{CompositionOutcome, Host, HostError, HostEvent, NodeState, WorkerState};
-use cjm_wire::RunId;
 use cjm_wire::composition::{COMPOSITION_BYTES_MAX, Composition, RunOutcome};
 use cjm_wire::describe::{Described, ErrorReport, exit, shell_word};
 use cjm_wire::inputs_file::parse_inputs;
 use cjm_wire::json::{Arguments, JsonKind};
+use cjm_wire::{CompositionId, RunId};
+use futures_util::future::{FusedFuture as _, FutureExt as _};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
@@ -32,6 +33,9 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 const CANCEL_GRACE: Duration = Duration::from_secs(5);
 /// How long a composition may take to end once its time is over: its calls are asked, then their workers are ended.
 const DEADLINE_GRACE: Duration = Duration::from_secs(15);
+
+/// How long a run that is to end may still be on its way to being accepted: its commit. Loading is given up.
+const ACCEPT_MAX: Duration = Duration::from_millis(300);
 
 /// What a run fails with whose time is over.
 const DEADLINE_CODE: &str = "composition.deadline";
@@ -62,8 +66,10 @@ pub(crate) async fn run(
     let what = format!("composition {}", named(&name));
     // What is left of it: starting the host took some. The run tells the journal that it was a deadline.
     let timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+    // It is not dropped while it is being accepted: nobody could cancel it.
+    let mut submitting = Box::pin(host.submit_composition_within(composition, inputs, timeout).fuse());
     let told = tokio::select! {
-        told = perform(&host, composition, inputs, timeout, &board) => told,
+        told = perform(&host, &mut submitting, &board) => told,
         never = tell_late(deadline, &what, &board.board) => match never {},
         code = interrupts.wait() => Err(interrupted(code)),
         // The run has the same deadline and ends by itself; this is for a host that does not see to it.
@@ -75,9 +81,15 @@ pub(crate) async fn run(
         }
         Ok(told) => (Some(told), None),
         Err(fault) => {
+            if !submitting.is_terminated()
+                && let Ok(Ok(id)) = tokio::time::timeout(ACCEPT_MAX, &mut submitting).await
+            {
+                board.running.replace(Some(id));
+            }
             (cancel(&host, &what, &board, interrupts).await, Some(with_given_time(fault, &name, args)))
         }
     };
+    drop(submitting);
     board.board.clear();
     let run_id = host.run_id().clone();
     shut_down(host, &what, interrupts, output).await;
@@ -164,13 +176,11 @@ fn read(path: &Path) -> Result<Composition, Fault> {
 
 async fn perform(
     host: &Host,
-    composition: Composition,
-    inputs: Arguments,
-    timeout: Option<Duration>,
+    submitting: impl Future<Output = Result<CompositionId, HostError>>,
     board: &RunBoard,
 ) -> Result<Arc<CompositionOutcome>, Fault> {
     let work = async {
-        let id = host.submit_composition_within(composition, inputs, timeout).await?;
+        let id = submitting.await?;
         board.running.replace(Some(id.clone()));
         host.wait_composition(&id).await
     };
@@ -315,7 +325,7 @@ struct RunBoard {
     board: Board,
     rows: HashMap<String, Row>,
     states: RefCell<HashMap<String, NodeState>>,
-    running: RefCell<Option<cjm_wire::CompositionId>>,
+    running: RefCell<Option<CompositionId>>,
 }
 
 impl RunBoard {

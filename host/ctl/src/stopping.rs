@@ -42,8 +42,7 @@ pub(crate) async fn end_of_cancelled<T>(
         std::future::pending::<Infallible>().await
     };
     let again = async {
-        interrupts.next().await;
-        at_once();
+        interrupts.next_for(at_once).await;
         std::future::pending::<Infallible>().await
     };
     tokio::select! {
@@ -74,8 +73,7 @@ pub(crate) async fn shut_down(host: Host, what: &str, interrupts: &Interrupts, o
         std::future::pending::<Infallible>().await
     };
     let again = async {
-        interrupts.next().await;
-        host.waive_unload_grace();
+        interrupts.next_for(|| host.waive_unload_grace()).await;
         std::future::pending::<Infallible>().await
     };
     tokio::select! {

@@ -13,11 +13,11 @@ use crate::uv::Uv;
 use cjm_wire::ErrorReport;
 use cjm_wire::capabilities_file::{CapabilitiesFile, Entry};
 use futures_util::{StreamExt, stream};
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Environments made side by side: enough to hide waiting for the network, few enough for two cores.
@@ -183,9 +183,11 @@ impl Installation<'_> {
 
     fn install_tool(&self, entry: &Entry, manifest: &str) -> Result<EntryReport, EnvironmentError> {
         let manifests = self.common.data_dir.join("manifests");
-        let Copied { manifest, outcome, version_before, values } =
-            tool_entry::install(&self.common.base.join(manifest), &manifests, self.force)?;
-        self.claim(entry, &manifest.code.name)?;
+        let source = self.common.base.join(manifest);
+        let claim = |capability: &str| self.claim(entry, capability);
+        let copied = tool_entry::install(&source, &manifests, self.force, claim);
+        let copied = copied.inspect_err(|_| self.give_up_claim(entry));
+        let Copied { manifest, outcome, version_before, values } = copied?;
         let path = manifests.join(manifest.file_name());
         remember_installed(std::slice::from_ref(&path));
         Ok(EntryReport {
@@ -212,10 +214,13 @@ impl Installation<'_> {
         let mut ended = match tools {
             Some(Ok(tools)) => {
                 let reporter = Reporter { step: &step, line: &line };
-                let done = entry.install(tools, self.force, self.offline, &reporter).await;
-                match done.and_then(|done| self.claim(entry.entry, &done.capability).map(|()| done)) {
+                let claim = |capability: &str| self.claim(entry.entry, capability);
+                match entry.install(tools, self.force, self.offline, &reporter, claim).await {
                     Ok(done) => report(entry, done),
-                    Err(error) => failed(entry.entry, &ErrorReport::of(&error)),
+                    Err(error) => {
+                        self.give_up_claim(entry.entry);
+                        failed(entry.entry, &ErrorReport::of(&error))
+                    }
                 }
             }
             Some(Err(error)) => failed(entry.entry, error),
@@ -260,13 +265,25 @@ impl Installation<'_> {
 
     /// The first entry that gives a capability has it.
     fn claim(&self, entry: &Entry, capability: &str) -> Result<(), EnvironmentError> {
-        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        match claims.insert(capability.to_owned(), entry.name.clone()) {
-            None => Ok(()),
-            Some(other) => {
-                Err(EnvironmentError::CapabilityTwice { capability: capability.to_owned(), other })
+        match self.claims().entry(capability.to_owned()) {
+            hash_map::Entry::Vacant(place) => {
+                place.insert(entry.name.clone());
+                Ok(())
             }
+            hash_map::Entry::Occupied(place) => Err(EnvironmentError::CapabilityTwice {
+                capability: capability.to_owned(),
+                other: place.get().clone(),
+            }),
         }
+    }
+
+    /// It has failed: another entry may give what it was to give.
+    fn give_up_claim(&self, entry: &Entry) {
+        self.claims().retain(|_, by| *by != entry.name);
+    }
+
+    fn claims(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

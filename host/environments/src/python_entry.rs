@@ -162,6 +162,7 @@ impl<'a> PythonEntry<'a> {
         force: bool,
         offline: bool,
         reporter: &Reporter<'_>,
+        claim: impl FnOnce(&str) -> Result<(), EnvironmentError>,
     ) -> Result<Done, EnvironmentError> {
         let before = Stamp::read(&self.environment);
         // Dropped before the new one has its stamp, it takes its place again.
@@ -181,6 +182,8 @@ impl<'a> PythonEntry<'a> {
         )
         .await?;
         let warnings = found.warnings.clone();
+        // Before anything of it takes the place of what another entry gives.
+        claim(&found.code.name)?;
         (reporter.step)(Step::Writing);
         let (capability, new_version) = (found.code.name.clone(), found.code.version.clone());
         let adapters = self.write_adapters(found.adapters)?;

@@ -166,7 +166,10 @@ impl Regeneration {
     /// A tool without an environment says what it is in the manifest it was installed from.
     fn copy_again(&self) -> Result<Regenerated, EnvironmentError> {
         let manifests = self.entry.path.parent().unwrap_or(Path::new("/"));
-        let Copied { manifest, values, .. } = tool_entry::install(Path::new(&self.package), manifests, true)?;
+        let Copied { manifest, values, .. } = {
+            // It is this capability already.
+            tool_entry::install(Path::new(&self.package), manifests, true, |_| Ok(()))?
+        };
         let changed = manifest.code != self.entry.manifest.code;
         Ok(Regenerated {
             path: manifests.join(manifest.file_name()),

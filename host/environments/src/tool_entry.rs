@@ -43,10 +43,17 @@ pub(crate) struct Copied {
 /// Installs the manifest at `source` into `manifests`.
 ///
 /// # Errors
-/// When it is not a manifest, or its program is not on this machine.
-pub(crate) fn install(source: &Path, manifests: &Path, force: bool) -> Result<Copied, EnvironmentError> {
+/// When it is not a manifest, its program is not on this machine, or another entry gives its capability; nothing was
+/// written then.
+pub(crate) fn install(
+    source: &Path,
+    manifests: &Path,
+    force: bool,
+    claim: impl FnOnce(&str) -> Result<(), EnvironmentError>,
+) -> Result<Copied, EnvironmentError> {
     let mut manifest = read(source)?;
     resolve_program(&mut manifest, source)?;
+    claim(&manifest.code.name)?;
     let target = manifests.join(manifest.file_name());
     let existing = read_existing(&target);
     let version_before = existing.as_ref().map(|existing| existing.code.version.clone());
@@ -108,30 +115,34 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
+    fn copy(source: &Path, manifests: &Path, force: bool) -> Result<Copied, EnvironmentError> {
+        install(source, manifests, force, |_| Ok(()))
+    }
+
     #[test]
     fn a_manifest_is_copied_with_its_program_and_what_the_user_changed_stays() {
         let folder = tempfile::tempdir().expect("tempdir");
         let (source, manifests) = (folder.path().join("m.json"), folder.path().join("manifests"));
         let text = r#"{"format_version":"2.0","code":{"name":"tool","version":"1","runtime":{"kind":"native","program":"./bin/tool"}}}"#;
         std::fs::write(&source, text).expect("write");
-        let missing = install(&source, &manifests, false);
+        let missing = copy(&source, &manifests, false);
         assert!(matches!(missing, Err(EnvironmentError::ProgramMissing { .. })), "{missing:?}");
         let program = folder.path().join("bin/tool");
         write_whole(&program, b"#!/bin/sh\n").expect("write");
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("chmod");
-        let Copied { manifest, outcome, .. } = install(&source, &manifests, false).expect("installs");
+        let Copied { manifest, outcome, .. } = copy(&source, &manifests, false).expect("installs");
         assert_eq!(outcome, Outcome::Installed);
         let Some(Runtime::Native { program: written, .. }) = &manifest.code.runtime else { panic!("native") };
         assert_eq!(Path::new(written), program);
-        assert_eq!(install(&source, &manifests, false).expect("again").outcome, Outcome::Unchanged);
+        assert_eq!(copy(&source, &manifests, false).expect("again").outcome, Outcome::Unchanged);
         let target = manifests.join("tool.json");
         let mut changed = read_existing(&target).expect("readable");
         changed.overrides.insert("k".into(), 1.into());
         changed.install.env_vars.insert("A".into(), "b".into());
         write_whole(&target, changed.to_file_text().as_bytes()).expect("write");
-        assert_eq!(install(&source, &manifests, false).expect("again").outcome, Outcome::Unchanged);
+        assert_eq!(copy(&source, &manifests, false).expect("again").outcome, Outcome::Unchanged);
         std::fs::write(&source, text.replace("\"1\"", "\"2\"")).expect("write");
-        assert_eq!(install(&source, &manifests, false).expect("again").outcome, Outcome::Installed);
+        assert_eq!(copy(&source, &manifests, false).expect("again").outcome, Outcome::Installed);
         let updated = read_existing(&target).expect("readable");
         assert_eq!((updated.code.version.as_str(), &updated.overrides), ("2", &changed.overrides));
         assert_eq!(updated.install.env_vars, changed.install.env_vars);
@@ -151,7 +162,7 @@ mod tests {
             std::fs::write(&source, text).expect("write");
         };
         let again = |force| {
-            let copied = install(&source, &manifests, force).expect("installs");
+            let copied = copy(&source, &manifests, force).expect("installs");
             let region = read_existing(&target).expect("readable").install.env_vars["REGION"].clone();
             (copied.outcome, region, copied.values)
         };

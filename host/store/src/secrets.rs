@@ -192,7 +192,11 @@ impl FileSecrets {
     }
 
     fn failed(&self, doing: &'static str) -> impl Fn(std::io::Error) -> SecretsError {
-        let path = self.path();
+        self.failed_at(doing, SECRETS_FILE)
+    }
+
+    fn failed_at(&self, doing: &'static str, file: &str) -> impl Fn(std::io::Error) -> SecretsError {
+        let path = self.folder.join(file);
         move |source| SecretsError::File { doing, path: path.clone(), source }
     }
 
@@ -273,23 +277,35 @@ impl FileSecrets {
         }
     }
 
-    /// Beside it, to the disk, then in its place.
-    fn write(&self, file: &str, scopes: &Scopes) -> Result<(), SecretsError> {
-        let text = serde_json::to_string_pretty(scopes).unwrap_or_default();
-        let beside = self.folder.join(format!(".{file}.new"));
-        let written = || {
-            // What an earlier writer left may be anybody's to read.
-            match std::fs::remove_file(&beside) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let mut new = OpenOptions::new().create_new(true).write(true).mode(FILE_MODE).open(&beside)?;
-            new.write_all(text.as_bytes())?;
-            new.sync_all()?;
-            std::fs::rename(&beside, self.folder.join(file))?;
-            File::open(&self.folder)?.sync_all()
-        };
-        written().map_err(self.failed("write"))
+    /// Beside them, to the disk, then in their places.
+    fn write(&self, files: &[(&str, &Scopes)]) -> Result<(), SecretsError> {
+        // All are on the disk before one takes its place: where there is no room for one of them, none is changed.
+        for (file, scopes) in files {
+            let text = serde_json::to_string_pretty(scopes).unwrap_or_default();
+            self.write_beside(file, &text).map_err(self.failed_at("write", file))?;
+        }
+        for (file, _) in files {
+            std::fs::rename(self.beside(file), self.folder.join(file))
+                .map_err(self.failed_at("write", file))?;
+        }
+        let synced = File::open(&self.folder).and_then(|folder| folder.sync_all());
+        synced.map_err(self.failed("write"))
+    }
+
+    fn write_beside(&self, file: &str, text: &str) -> std::io::Result<()> {
+        let beside = self.beside(file);
+        // What an earlier writer left may be anybody's to read.
+        match std::fs::remove_file(&beside) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut new = OpenOptions::new().create_new(true).write(true).mode(FILE_MODE).open(&beside)?;
+        new.write_all(text.as_bytes())?;
+        new.sync_all()
+    }
+
+    fn beside(&self, file: &str) -> PathBuf {
+        self.folder.join(format!(".{file}.new"))
     }
 
     fn keep(
@@ -317,9 +333,9 @@ impl FileSecrets {
         }
         if owner.is_some() || self.folder.join(OWNERS_FILE).exists() {
             // First the owner: a value without one would belong to others.
-            self.write(OWNERS_FILE, &owners)?;
+            return self.write(&[(OWNERS_FILE, &owners), (SECRETS_FILE, &scopes)]);
         }
-        self.write(SECRETS_FILE, &scopes)
+        self.write(&[(SECRETS_FILE, &scopes)])
     }
 
     fn owners(&self) -> Result<Scopes, SecretsError> {
@@ -385,10 +401,11 @@ impl Secrets for FileSecrets {
         if !take(&mut scopes, scope, capability, key) {
             return Ok(false);
         }
-        self.write(SECRETS_FILE, &scopes)?;
         let mut owners = self.owners()?;
         if take(&mut owners, scope, capability, key) {
-            self.write(OWNERS_FILE, &owners)?;
+            self.write(&[(SECRETS_FILE, &scopes), (OWNERS_FILE, &owners)])?;
+        } else {
+            self.write(&[(SECRETS_FILE, &scopes)])?;
         }
         Ok(true)
     }

@@ -167,3 +167,27 @@ fn what_a_linked_folder_leads_to_keeps_its_mode() {
     secrets.set(None, "tool", "KEY", "value").expect("kept");
     assert_eq!(secrets.get(None, "tool", "KEY").expect("read").as_deref(), Some("value"));
 }
+
+/// A value that was not written leaves the one before, and whose that is.
+#[test]
+fn what_cannot_be_written_changes_neither_a_value_nor_its_owner() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let (secrets, owner) = (FileSecrets::of(folder.path()), folder.path().join("lab.json"));
+    secrets.set_for(None, "lab", "K", "one", &owner).expect("set");
+    let files = || {
+        [SECRETS_FILE, OWNERS_FILE]
+            .map(|file| std::fs::read_to_string(folder.path().join(SECRETS_DIR).join(file)).expect("there"))
+    };
+    let before = files();
+    for file in [SECRETS_FILE, OWNERS_FILE] {
+        // As a full disk would, this keeps the one file from being written, and not the other.
+        let beside = folder.path().join(SECRETS_DIR).join(format!(".{file}.new"));
+        let _ = std::fs::remove_file(&beside);
+        std::fs::create_dir(&beside).expect("made");
+        let refused = secrets.set_for(None, "lab", "K", "two", &owner).expect_err("not written");
+        assert!(refused.to_string().contains(file), "{refused}");
+        assert!(secrets.remove(None, "lab", "K").is_err());
+        assert_eq!(files(), before);
+        std::fs::remove_dir(&beside).expect("removed");
+    }
+}

@@ -18,6 +18,7 @@ use crate::genuine;
 use crate::keeper_client::Keeper;
 use crate::keeper_client::table::SpawnedWorker;
 use crate::life::{Life, LinkEnd};
+use crate::no_folder::NoFolder;
 use crate::phase::Phases;
 use crate::plan::{WorkerPlan, refuse_unfinished};
 use crate::proxy::Proxy;
@@ -85,7 +86,7 @@ impl NotStarted {
             next_step: next_step.to_owned(),
         };
         let io = |error: std::io::Error| refused(error.to_string(), "check open descriptors and permissions");
-        std::fs::create_dir_all(&plan.data_dir).map_err(io)?;
+        NoFolder::make(&plan.capability, &plan.data_dir)?;
         let session = self.session.clone();
         let socket = self.runtime_dir.join(format!("{session}.sock"));
         let listener = runtime_dir::bind_unix_listener(&socket)

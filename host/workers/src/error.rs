@@ -1,6 +1,7 @@
 //! What can go wrong with a worker, for people: why it did not become ready, and why a call of it gave no result.
 
 use crate::binding::AdapterFault;
+use crate::no_folder::NoFolder;
 use crate::required::{Missing, cure_of_failure, names_in};
 use crate::stored_settings::StoredSettingsFault;
 use crate::{start_advice, tool_failure};
@@ -51,6 +52,9 @@ pub enum StartError {
         /// What to do.
         next_step: String,
     },
+    /// The folder for its data cannot be made.
+    #[error(transparent)]
+    Folder(#[from] NoFolder),
     /// The tool could not be loaded: its import or constructor failed.
     #[error("\"{capability}\" could not be loaded: {message}{}", missing_text(not_passed))]
     LoadFailed {
@@ -238,6 +242,7 @@ impl StartError {
             Self::StoredSettings(fault) => Facts::of(&**fault),
             Self::Adapter(fault) => Facts::of(fault).with_exit(exit::WORKER_START),
             Self::Spawn { next_step, .. } => start("worker.spawn", next_step),
+            Self::Folder(refused) => Facts::of(refused),
             Self::LoadFailed { signal: Some(signal), .. } => {
                 start("worker.load_failed", start_advice::after_signal(*signal))
             }
@@ -306,6 +311,7 @@ impl StartError {
             Self::BadConfiguration { .. } => (ErrorCategory::UserInput, true),
             Self::Unfinished(unfinished) => unfinished.kind(),
             Self::NeverReady { .. } | Self::Spawn { .. } => (ErrorCategory::Transient, true),
+            Self::Folder(refused) => refused.kind(),
             _ => (ErrorCategory::Fatal, false),
         };
         let mut error = JobError { retriable, ..JobError::new(category, self.to_string()) };

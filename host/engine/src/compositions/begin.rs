@@ -144,6 +144,27 @@ fn of_monitor(error: &HostError) -> HostError {
     }
 }
 
+/// Loads what the composition needs, its monitor too, within its time.
+async fn load(
+    host: &Host,
+    composition: &Composition,
+    limit: Option<Limit>,
+) -> Result<Option<Result<Monitor, String>>, HostError> {
+    let loading = async {
+        load_all(host, composition).await?;
+        Ok(match &composition.monitor {
+            Some(capability) => Some(Monitor::start(host, capability).await),
+            None => None,
+        })
+    };
+    let Some(limit) = limit else { return loading.await };
+    // What loads goes on, as when another capability fails to.
+    tokio::time::timeout_at(limit.at, loading).await.unwrap_or_else(|_| {
+        let (name, seconds) = (composition.name.clone(), limit.given.as_secs_f64());
+        Err(HostError::CompositionDeadline { name, seconds })
+    })
+}
+
 /// Loads what the composition needs and starts it.
 async fn start(
     host: Host,
@@ -162,24 +183,11 @@ async fn start(
         .map(|monitor| host.check(monitor))
         .transpose()
         .map_err(|error| of_monitor(&error))?;
-    let loading = async {
-        load_all(&host, &composition).await?;
-        Ok::<_, HostError>(match &composition.monitor {
-            Some(capability) => Some(Monitor::start(&host, capability).await),
-            None => None,
-        })
-    };
-    let monitor = match &limit {
-        None => loading.await?,
-        // What loads goes on, as when another capability fails to.
-        Some(limit) => match tokio::time::timeout_at(limit.at, loading).await {
-            Ok(loaded) => loaded?,
-            Err(_) => {
-                let (name, seconds) = (composition.name, limit.given.as_secs_f64());
-                return Err(HostError::CompositionDeadline { name, seconds });
-            }
-        },
-    };
+    let monitor = load(&host, &composition, limit).await?;
+    // What loaded for long may be accepted by a host that ends, and nobody would end it.
+    if host.services().closing.is_cancelled() {
+        return Err(HostError::ShuttingDown);
+    }
     let id = CompositionId::new();
     let record = CompositionRecord {
         composition_id: id.clone(),

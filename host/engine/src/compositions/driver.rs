@@ -96,28 +96,12 @@ impl Driver {
         let mut gate = self.host.services().journal.gate();
         let mut starves_at = starved(&gate.borrow_and_update());
         loop {
-            while let Some(event) = events.pop_front() {
-                let ended = match &event {
-                    CompositionEvent::ElementEnded { node, .. } => Some(node.clone()),
-                    _ => None,
-                };
-                let effects = match self.run.handle(event) {
-                    Ok(effects) => {
-                        ended.iter().for_each(|node| self.tell_progress(node));
-                        effects
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, "a composition refused an event; this is a defect");
-                        continue;
-                    }
-                };
-                if let Some(end) = self.perform(effects, &mut events).await {
-                    told.send_replace(Some(Arc::new(end)));
-                    return;
-                }
-                if self.left {
-                    return;
-                }
+            if let Some(end) = self.handle_all(&mut events).await {
+                told.send_replace(Some(Arc::new(end)));
+                return;
+            }
+            if self.left {
+                return;
             }
             if std::mem::take(&mut force) {
                 // Nothing begins any more: these are all that there are.
@@ -155,17 +139,46 @@ impl Driver {
                         }
                     }
                 }
-                Ok(()) = gate.changed() => starves_at = starved(&gate.borrow_and_update()),
+                // That it is closed for another reason is no news to who waits for it to open.
+                Ok(()) = gate.changed() => {
+                    let anew = starved(&gate.borrow_and_update());
+                    starves_at = anew.map(|anew| starves_at.map_or(anew, |known| known.min(anew)));
+                }
                 Some((end, read)) = ends.next() => events.push_back(self.element_ended(end, read)),
             }
         }
+    }
+
+    /// Handles all that has come, and what that brings; `Some` when the run is over.
+    async fn handle_all(&mut self, events: &mut VecDeque<CompositionEvent>) -> Option<CompositionOutcome> {
+        while let Some(event) = events.pop_front() {
+            let ended = match &event {
+                CompositionEvent::ElementEnded { node, .. } => Some(node.clone()),
+                _ => None,
+            };
+            let effects = match self.run.handle(event) {
+                Ok(effects) => {
+                    ended.iter().for_each(|node| self.tell_progress(node));
+                    effects
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a composition refused an event; this is a defect");
+                    continue;
+                }
+            };
+            let over = self.perform(effects, events).await;
+            if over.is_some() || self.left {
+                return over;
+            }
+        }
+        None
     }
 
     /// Takes in how an element's job ended; `read` is what its result is.
     pub(crate) fn element_ended(&mut self, end: ElementEnd, read: ElementOutcome) -> CompositionEvent {
         let ElementEnd { node, element, outcome } = end;
         if let Some(tally) = self.tallies.get_mut(&node) {
-            tally.enter(element, &outcome);
+            tally.enter(element, &outcome, matches!(read, ElementOutcome::Completed(_)));
         }
         let place = (node, element);
         // Only what is in flight is known here, however many elements there are.

@@ -48,8 +48,9 @@ impl Tally {
         self.failure.as_ref().filter(|(of, _)| *of == element).map(|(_, failure)| failure)
     }
 
-    pub(crate) fn enter(&mut self, element: usize, outcome: &JobOutcome) {
-        self.completed += usize::from(outcome.status == JobStatus::Completed);
+    /// Of a job that completed, `passes` says whether its result does.
+    pub(crate) fn enter(&mut self, element: usize, outcome: &JobOutcome, passes: bool) {
+        self.completed += usize::from(outcome.status == JobStatus::Completed && passes);
         if self.failure.is_none() {
             self.failure = outcome.failure.clone().map(|failure| (element, failure));
         }
@@ -126,16 +127,18 @@ mod tests {
     #[test]
     fn a_node_lasts_from_its_first_element_to_its_last_in_whatever_order_they_end() {
         let mut tally = Tally::new("tool");
-        tally.total = 4;
-        tally.enter(1, &outcome(("10", "14"), "tool-1", 7));
-        tally.enter(0, &outcome(("12", "13"), "tool-2", 8));
-        tally.enter(2, &outcome(("09", "11"), "tool-1", 7));
+        tally.total = 5;
+        tally.enter(1, &outcome(("10", "14"), "tool-1", 7), true);
+        tally.enter(0, &outcome(("12", "13"), "tool-2", 8), true);
+        tally.enter(2, &outcome(("09", "11"), "tool-1", 7), true);
         // Never begun.
         let waited = JobOutcome { started_at: None, ..outcome(("01", "59"), "tool-3", 9) };
-        tally.enter(3, &JobOutcome { status: JobStatus::Cancelled, instance_id: None, ..waited });
+        tally.enter(3, &JobOutcome { status: JobStatus::Cancelled, instance_id: None, ..waited }, false);
+        // Completed, and its result is no JSON.
+        tally.enter(4, &outcome(("10", "11"), "tool-1", 7), false);
         let node = tally.outcome("many".to_owned(), None);
-        assert_eq!((node.elements_completed, node.elements_total), (3, 4));
-        assert_eq!((node.wall_seconds, node.busy_seconds), (5.0, 7.0));
+        assert_eq!((node.elements_completed, node.elements_total), (3, 5));
+        assert_eq!((node.wall_seconds, node.busy_seconds), (5.0, 8.0));
         assert_eq!(node.instances, BTreeSet::from(["tool-1".to_owned(), "tool-2".to_owned()]));
         assert_eq!((node.pids, node.usage), (BTreeSet::from([7, 8]), None));
     }

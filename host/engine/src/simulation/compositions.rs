@@ -62,17 +62,7 @@ impl Stage {
         let submitted = self.host.submit_composition_within(composition, Arguments::new(), timeout).await;
         let Ok(id) = submitted else { return };
         if cancels {
-            let (stage, id, after) = (Arc::clone(&self), id.clone(), seed.millis(300));
-            let (again, at_once) = (seed.millis(300), seed.percent(40));
-            tokio::spawn(async move {
-                tokio::time::sleep(after).await;
-                stage.host.cancel_composition(&id);
-                tokio::time::sleep(again).await;
-                if at_once {
-                    stage.callers().hurried_runs.push(id.clone());
-                    stage.host.cancel_composition_at_once(&id);
-                }
-            });
+            Arc::clone(&self).cancel_run(id.clone(), &mut seed);
         }
         let caller = seed.next();
         self.waits(caller, format!("for composition {id}"));
@@ -95,6 +85,20 @@ impl Stage {
             }
         }
         self.waits_no_more(caller);
+    }
+
+    /// Cancels a run after a while, and some of them again in haste.
+    fn cancel_run(self: Arc<Self>, id: CompositionId, seed: &mut Seed) {
+        let (after, again, at_once) = (seed.millis(300), seed.millis(300), seed.percent(40));
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            self.host.cancel_composition(&id);
+            tokio::time::sleep(again).await;
+            if at_once {
+                self.callers().hurried_runs.push(id.clone());
+                self.host.cancel_composition_at_once(&id);
+            }
+        });
     }
 
     /// A failure is told at once, while others still run; all else once nothing runs.

@@ -1,7 +1,7 @@
 //! Runs with many or large elements: what is submitted together, what is stopped, what is told and written of them.
 
 use super::answering::RSS_MB_PER_PID;
-use super::directed::{Set, composition, sound_stage, stage_of};
+use super::directed::{Set, composition, request, sound_stage, stage_of};
 use super::journal::Moment;
 use super::scenario::load;
 use crate::compositions::state::CompositionOutcome;
@@ -126,6 +126,24 @@ async fn what_had_not_begun_when_the_time_of_its_run_was_over_is_told_as_that() 
     ends.sort_unstable();
     let cancelled = ("cancelled", false);
     assert_eq!(ends, [cancelled, cancelled, cancelled, ("failed", true)]);
+    host.shutdown().await;
+}
+
+/// Nobody cancelled it: that it had no turn in time is why it failed.
+#[tokio::test(start_paused = true)]
+async fn what_waits_past_its_own_deadline_has_failed() {
+    let Set { host, .. } = stage_of(QueueLimits { lanes: 1, ..QueueLimits::default() }, 3, 0);
+    let first = host.submit(request("hang")).await.expect("accepted");
+    let mut late = request("ok");
+    late.timeout = Some(Duration::from_millis(500));
+    let late = host.submit(late).await.expect("accepted");
+    let told = tokio::time::timeout(PATIENCE, host.wait(&late)).await.expect("it ends").expect("told");
+    let code = told.failure.as_ref().map(|failure| failure.report.code.as_str());
+    assert_eq!(
+        (told.status, code, told.started_at.is_none()),
+        (JobStatus::Failed, Some("call.deadline"), true)
+    );
+    host.cancel(&first);
     host.shutdown().await;
 }
 

@@ -19,6 +19,8 @@ pub(crate) fn is_full(error: &Error) -> bool {
 pub(crate) fn not_made(dir: &Path, error: &Error) -> ToolError {
     let message = format!("the call's directory {} cannot be made: {error}", dir.display());
     match error.kind() {
+        // Of a user's share the disk's own numbers say nothing.
+        ErrorKind::QuotaExceeded => for_lack_of_room(message, None),
         _ if is_full(error) => for_lack_of_room(message, DiskRoom::of(dir)),
         ErrorKind::OutOfMemory => ToolError::resource(message),
         ErrorKind::NotADirectory | ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
