@@ -217,3 +217,27 @@ fn what_a_source_manifest_says_anew_is_what_the_tool_gets_and_what_is_kept_is_to
     assert_eq!(world.run(&["call", "need", "-r"]).expect(0).stdout.trim(), "asia");
     world.assert_nothing_left();
 }
+
+/// The first one has what it gives; one that fails over it leaves it as it is.
+#[test]
+fn the_second_entry_that_gives_a_capability_changes_nothing() {
+    let world = World::new();
+    for (file, program) in [("first", "/bin/echo"), ("second", "/bin/true")] {
+        let action = json!({"say": {"argv": [file], "result": "stdout_text"}});
+        let runtime = json!({"kind": "executable", "program": program, "actions": action});
+        let described = manifest("echoer", &json!({"runtime": runtime}), &json!({}));
+        world.write(&format!("{file}.json"), described.to_string());
+    }
+    let list =
+        "capabilities:\n  - {name: first, manifest: first.json}\n  - {name: second, manifest: second.json}\n";
+    let list = world.write("list.yaml", list).display().to_string();
+    for outcome in ["installed", "unchanged"] {
+        let document = world.run(&["install-all", "--capabilities", &list, "--json"]);
+        let document = document.expect(exit::DOMAIN).json();
+        let outcomes = ["/entries/0/result", "/entries/1/result"].map(|at| document.pointer(at).cloned());
+        assert_eq!(outcomes, [Some(outcome.into()), Some("failed".into())], "{document}");
+        let said = world.run(&["call", "echoer", "--action", "say", "-r"]).expect(exit::OK);
+        assert_eq!(said.stdout, "first\n", "{}", said.describe());
+    }
+    world.assert_nothing_left();
+}

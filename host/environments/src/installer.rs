@@ -170,7 +170,7 @@ impl Installation<'_> {
             Ok(python) => match (!self.force).then(|| python.current()).flatten() {
                 Some(done) => {
                     let before = done.version.clone();
-                    let claimed = self.claim(entry, &done.capability);
+                    let claimed = self.claim(entry, &done.capability, &mut None);
                     ended(claimed.map(|()| EntryReport { version_before: before, ..report(&python, done) }))
                 }
                 None => match python.held().map(|held| InUse::check(self.in_use.as_ref(), &held)) {
@@ -184,9 +184,10 @@ impl Installation<'_> {
     fn install_tool(&self, entry: &Entry, manifest: &str) -> Result<EntryReport, EnvironmentError> {
         let manifests = self.common.data_dir.join("manifests");
         let source = self.common.base.join(manifest);
-        let claim = |capability: &str| self.claim(entry, capability);
+        let mut claimed = None;
+        let claim = |capability: &str| self.claim(entry, capability, &mut claimed);
         let copied = tool_entry::install(&source, &manifests, self.force, claim);
-        let copied = copied.inspect_err(|_| self.give_up_claim(entry));
+        let copied = copied.inspect_err(|_| self.give_up(claimed));
         let Copied { manifest, outcome, version_before, values } = copied?;
         let path = manifests.join(manifest.file_name());
         remember_installed(std::slice::from_ref(&path));
@@ -214,11 +215,12 @@ impl Installation<'_> {
         let mut ended = match tools {
             Some(Ok(tools)) => {
                 let reporter = Reporter { step: &step, line: &line };
-                let claim = |capability: &str| self.claim(entry.entry, capability);
+                let mut claimed = None;
+                let claim = |capability: &str| self.claim(entry.entry, capability, &mut claimed);
                 match entry.install(tools, self.force, self.offline, &reporter, claim).await {
                     Ok(done) => report(entry, done),
                     Err(error) => {
-                        self.give_up_claim(entry.entry);
+                        self.give_up(claimed);
                         failed(entry.entry, &ErrorReport::of(&error))
                     }
                 }
@@ -264,10 +266,16 @@ impl Installation<'_> {
     }
 
     /// The first entry that gives a capability has it.
-    fn claim(&self, entry: &Entry, capability: &str) -> Result<(), EnvironmentError> {
+    fn claim(
+        &self,
+        entry: &Entry,
+        capability: &str,
+        claimed: &mut Option<String>,
+    ) -> Result<(), EnvironmentError> {
         match self.claims().entry(capability.to_owned()) {
             hash_map::Entry::Vacant(place) => {
                 place.insert(entry.name.clone());
+                *claimed = Some(capability.to_owned());
                 Ok(())
             }
             hash_map::Entry::Occupied(place) => Err(EnvironmentError::CapabilityTwice {
@@ -277,9 +285,11 @@ impl Installation<'_> {
         }
     }
 
-    /// It has failed: another entry may give what it was to give.
-    fn give_up_claim(&self, entry: &Entry) {
-        self.claims().retain(|_, by| *by != entry.name);
+    /// The entry that had claimed it has failed: another one may give it.
+    fn give_up(&self, claimed: Option<String>) {
+        if let Some(capability) = claimed {
+            self.claims().remove(&capability);
+        }
     }
 
     fn claims(&self) -> MutexGuard<'_, HashMap<String, String>> {
