@@ -39,11 +39,11 @@ use tokio::time::{Instant, sleep_until};
 
 /// Standard output kept for a result, in bytes; also the longest line of a stream.
 pub(crate) const STDOUT_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Silence after the exit that ends the reading of output.
 /// The system's number for it (E2BIG).
 const ARGUMENTS_TOO_LONG: i32 = 7;
 /// The system's number for it.
 pub(crate) const SIGKILL: i32 = 9;
+/// Silence after the exit that ends the reading of output.
 const DRAIN_SILENCE: Duration = Duration::from_millis(50);
 /// Grace of a cancel without a rule.
 const CANCEL_GRACE_DEFAULT: Duration = Duration::from_secs(2);
