@@ -112,7 +112,7 @@ impl Graph {
     }
 
     /// Everything that [`Self::build`] finds fault with, where it ends at the first; each circle that shares no node with
-    /// one before it, at most [`CIRCLES_MAX`] of them.
+    /// one before it, at most 20 of them.
     #[must_use]
     pub fn faults(composition: &Composition) -> Vec<GraphError> {
         let (names, mut dependencies, mut faults) = read(composition);
