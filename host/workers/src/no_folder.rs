@@ -1,9 +1,9 @@
 //! A folder for a capability's data that cannot be made: who can help.
 
-use cjm_platform::disk::DiskRoom;
+use cjm_store::room::{is_about_room, said_of};
 use cjm_wire::describe::{Described, exit};
-use cjm_wire::error::{ErrorCategory, no_inode};
-use std::io::{Error, ErrorKind};
+use cjm_wire::error::{ErrorCategory, NO_INODE};
+use std::io::Error;
 use std::path::{Path, PathBuf};
 
 /// Why a worker was not started.
@@ -48,18 +48,12 @@ impl NoFolder {
     }
 
     fn new(capability: &str, path: &Path, error: &Error) -> Self {
-        let (capability, message) = (capability.to_owned(), error.to_string());
-        // Of a user's share the disk's own numbers say nothing.
-        let room = DiskRoom::of(path).filter(|_| error.kind() == ErrorKind::StorageFull);
+        let (capability, message) = (capability.to_owned(), said_of(error, path));
         let path = path.to_owned();
-        match (error.kind(), room.filter(|room| room.lacks_inodes)) {
-            (_, Some(room)) => {
-                Self::NoInode { capability, path, message: format!("{message} ({})", no_inode(room.bytes)) }
-            }
-            (ErrorKind::StorageFull | ErrorKind::QuotaExceeded, None) => {
-                Self::NoRoom { capability, path, message }
-            }
-            (_, None) => Self::Refused { capability, path, message },
+        match is_about_room(error) {
+            true if message.contains(NO_INODE) => Self::NoInode { capability, path, message },
+            true => Self::NoRoom { capability, path, message },
+            false => Self::Refused { capability, path, message },
         }
     }
 
@@ -104,6 +98,7 @@ impl Described for NoFolder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::ErrorKind;
 
     #[test]
     fn a_folder_is_refused_by_its_disk_or_by_what_is_there() {
