@@ -1,7 +1,7 @@
 //! A job that was accepted: its id, its end, its result. A handle only: the job runs whether or not one exists.
 
 use crate::PipelineError;
-use cjm_engine::{Host, HostEvent, JobOutcome, JobRequest};
+use cjm_engine::{Host, HostEvent, JobOutcome, JobRequest, Timeout};
 use cjm_wire::describe::{ErrorReport, exit};
 use cjm_wire::error::{ErrorCategory, Failure, JobError};
 use cjm_wire::event::JobStatus;
@@ -54,7 +54,7 @@ impl SubmitOptions {
 
     pub(crate) fn apply(self, job: JobRequest) -> JobRequest {
         let Self { priority, timeout, actor, run_id } = self;
-        JobRequest { priority, timeout, actor, run_id, ..job }
+        JobRequest { priority, timeout: timeout.map(Timeout::from), actor, run_id, ..job }
     }
 }
 

@@ -96,7 +96,7 @@ impl Pipeline {
         inputs: Map<String, Value>,
     ) -> Result<Arc<CompositionOutcome>, PipelineError> {
         let inputs = exact(&inputs);
-        let id = self.host.submit_composition_within(composition, inputs, Some(timeout)).await?;
+        let id = self.host.submit_composition_within(composition, inputs, Some(timeout.into())).await?;
         Ok(self.host.wait_composition(&id).await?)
     }
 

@@ -214,6 +214,30 @@ fn whoever_holds_the_journal_is_told_of_after_seconds() {
     world.assert_nothing_left();
 }
 
+/// What is late is told as that, also where its end cannot be written.
+#[test]
+fn a_deadline_is_told_where_somebody_holds_the_journal() {
+    let world = world();
+    let composition = "name: w\nnodes:\n  w: {capability: shell, action: wait}\n";
+    let file = world.write("w.yaml", composition).display().to_string();
+    let late = ["--timeout", "3"];
+    let call = ["call", "shell", "--action", "wait"];
+    for (round, command) in [&call[..], &["run", &file]].into_iter().enumerate() {
+        let running = world.start(&[command, &late].concat());
+        eventually("the job to run", BEGIN_MAX, || {
+            let rows = journal::rows(&world.journal());
+            (rows.iter().filter(|row| row.payload["to"] == "running").count() > round).then_some(())
+        });
+        let other = rusqlite::Connection::open(world.journal()).expect("opens");
+        other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+        let held = running.wait(COMMAND_MAX).expect(exit::TIMED_OUT);
+        for words in ["did not end within 3 s", "database is locked", "end the other program"] {
+            assert!(held.stderr.contains(words), "{}", held.describe());
+        }
+        world.assert_nothing_left();
+    }
+}
+
 #[test]
 fn a_signal_cancels_clears_and_gives_its_exit_code() {
     let composition = "name: w\nnodes:\n  w: {capability: shell, action: wait}\n";
@@ -271,7 +295,7 @@ fn a_second_ctrl_c_kills_a_tool_that_does_not_obey_at_once() {
             running.signal(Signal::INT);
         }
         let outcome = running.wait(COMMAND_MAX).expect(130);
-        let words = "\"deaf\" is cancelled and does not obey yet: it is killed within 3 s";
+        let words = "\"deaf\" is cancelled and has not ended yet: it is killed within 3 s";
         assert!(outcome.stderr.contains(words) && outcome.stdout.is_empty(), "{}", outcome.describe());
         assert_eq!(asked.elapsed() < PATIENT_MIN, twice, "{:?}", asked.elapsed());
         world.assert_nothing_left();
@@ -285,7 +309,7 @@ fn a_second_ctrl_c_kills_a_tool_that_does_not_obey_at_once() {
     );
     journal::assert_every_job_ended_once(&world.journal());
     let late = world.run(&["call", "deaf", "--action", "wait", "--timeout", "1"]).expect(exit::TIMED_OUT);
-    let words = "\"deaf\" is late and does not obey yet: it is killed within 3 s";
+    let words = "\"deaf\" is late and has not ended yet: it is killed within 3 s";
     assert!(late.stderr.contains(words), "{}", late.describe());
     world.assert_nothing_left();
 }

@@ -98,7 +98,7 @@ const CASES: [Case; 13] = [
         arguments: &["call", "shell", "--action", "wait", "--timeout", "0.7"],
         exit: 13,
         code: "call.deadline",
-        says: &["did not answer within 0.7 s"],
+        says: &["did not end within 0.7 s"],
         shows: &[(0, "call.deadline")],
     },
     Case {

@@ -260,8 +260,8 @@ fn what_does_not_obey_says_so_and_ends_at_once_when_it_is_asked_again() {
     );
     let file = world.write("slow.yaml", text).display().to_string();
     for (arguments, words, document) in [
-        (&["run", &file][..], "composition \"slow\" is cancelled and does not obey yet", false),
-        (&["run", &file, "--json"], "composition \"slow\" is cancelled and does not obey yet", true),
+        (&["run", &file][..], "composition \"slow\" is cancelled and has not ended yet", false),
+        (&["run", &file, "--json"], "composition \"slow\" is cancelled and has not ended yet", true),
         (&["call", "deaf", "--action", "count", "--stream"], "\"deaf\" has not ended yet", false),
     ] {
         let known = journal::rows(&world.journal()).len();
@@ -335,7 +335,7 @@ fn whoever_leaves_a_run_that_failed_is_told_how_all_of_it_ended() {
     until_it_runs(&world, "bad");
     std::fs::write(&go, "").expect("written");
     eventually("word of what is waited for", LONG, || {
-        running.stderr_so_far().contains("what runs of it is cancelled and does not obey yet").then_some(())
+        running.stderr_so_far().contains("what runs of it is cancelled and has not ended yet").then_some(())
     });
     let asked = Instant::now();
     running.signal(Signal::INT);
@@ -371,7 +371,7 @@ fn a_run_past_its_deadline_is_told_as_one_in_the_journal() {
     let died = rows.iter().find(|row| row.event_type == "worker_died").expect("it was killed");
     assert!(died.text("verdict").contains("deadline"), "{died:?}");
     let told = world.run(&["run", &file, "--timeout", "3"]).expect(exit::TIMED_OUT);
-    let words = "composition \"slow\" is late and does not obey yet: it is killed within 3 s";
+    let words = "composition \"slow\" is late and has not ended yet: it is killed within 3 s";
     assert!(told.stderr.contains(words), "{}", told.describe());
     assert!(told.stderr.contains("\"slow\" did not end within 3 s"), "{}", told.describe());
     let logs = world.run(&["logs", "--journal"]).expect(exit::OK);

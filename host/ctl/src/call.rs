@@ -16,7 +16,8 @@ use crate::story::{of_run, with_story_of_job};
 use crate::visible::one_line;
 use cjm_catalog::{Catalog, CatalogEntry, Settings};
 use cjm_engine::{
-    CallError, Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Target, actor, check_known,
+    CallError, Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Target, Timeout, actor,
+    check_known,
 };
 use cjm_wire::describe::{ErrorReport, Seconds, exit};
 use cjm_wire::envelope::{ACTION_KEY, ExecuteRequest};
@@ -129,10 +130,16 @@ pub(crate) fn deadline(seconds: Option<f64>) -> Result<Option<Instant>, Fault> {
     let duration = Duration::try_from_secs_f64(seconds).ok().filter(|duration| !duration.is_zero());
     duration.and_then(|duration| Instant::now().checked_add(duration)).map(Some).ok_or_else(|| {
         Fault::usage(
-            format!("--timeout {seconds:e} is no time to wait"),
+            format!("--timeout {seconds:?} is no time to wait"),
             "give seconds above 0, and no more than a clock can hold",
         )
     })
+}
+
+/// What was given, and what is left of it: starting a host and loading a tool take some.
+pub(crate) fn time_left(seconds: Option<f64>, deadline: Option<Instant>) -> Option<Timeout> {
+    let given = Duration::try_from_secs_f64(seconds?).ok()?;
+    Some(Timeout { given, left: deadline?.saturating_duration_since(Instant::now()) })
 }
 
 struct Call<'a> {
@@ -153,7 +160,7 @@ impl Call<'_> {
             code = interrupts.wait() => return Err(interrupted(code)),
             () = passed(deadline) => {
                 // There is no job to cancel yet. The journal is to say why the worker ends.
-                let given = Duration::try_from_secs_f64(self.args.timeout.unwrap_or_default()).unwrap_or_default();
+                let given = time_left(self.args.timeout, deadline).map_or(Duration::ZERO, |timeout| timeout.given);
                 let instance = InstanceId::from_text(self.args.name.clone());
                 // An error says that it is gone already.
                 let _ = self.host.give_up_start(&instance, given).await;
@@ -176,8 +183,8 @@ impl Call<'_> {
         request.task = self.args.task.clone().zip(self.args.method.clone());
         request.kwargs.clone_from(&self.kwargs);
         request.control = self.control();
-        // What is left of it: loading the tool took some. The job tells the journal that it was a deadline.
-        request.timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        // The job tells the journal that it was a deadline.
+        request.timeout = time_left(self.args.timeout, deadline);
         let name = named(&self.args.name);
         let events = self.host.events();
         let job = self.host.submit(request).await?;
@@ -227,15 +234,11 @@ impl Call<'_> {
         let mut request = ExecuteRequest { kwargs, ..ExecuteRequest::default() };
         request.envelope.control = self.control();
         let fault = |error: CallError| match error {
-            // What was left of it is not what was given.
             CallError::DeadlinePassed { .. } => timed_out(self.args),
             error => Fault::from_report(error.to_failure(instance).report),
         };
-        let opened = match deadline {
-            Some(at) => {
-                let left = at.saturating_duration_since(Instant::now());
-                self.host.call_stream_within(instance, request, left).await
-            }
+        let opened = match time_left(self.args.timeout, deadline) {
+            Some(timeout) => self.host.call_stream_within(instance, request, timeout).await,
             None => self.host.call_stream(instance, request).await,
         };
         let mut chunks = opened.map_err(fault)?;
@@ -249,12 +252,6 @@ impl Call<'_> {
     /// A failed job as a fault: with its ids, and where its story stands.
     fn failed(&self, report: ErrorReport, job: &JobId) -> Fault {
         let mut report = report.of_job(job.clone(), Some(self.host.run_id().clone()));
-        if report.exit_code == exit::TIMED_OUT {
-            // The job had what was left after the tool was loaded; the caller knows what he gave.
-            if let Fault::Shown(late) = timed_out(self.args) {
-                report.message = late.message;
-            }
-        }
         report.next_step = with_story_of_job(&report.next_step, job);
         Fault::from_report(report)
     }
@@ -427,9 +424,8 @@ fn timed_out(args: &CallArgs) -> Fault {
     Fault::new(
         "call.timed_out",
         format!(
-            "\"{}\" did not {} within {}, and was stopped",
+            "the call of \"{}\" did not end within {}, and was stopped",
             args.name,
-            if args.stream { "end" } else { "answer" },
             Seconds::of(args.timeout.unwrap_or_default())
         ),
         "give it more time with --timeout, or see what it did: `cjm-ctl logs --chunks`",

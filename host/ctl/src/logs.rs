@@ -110,7 +110,7 @@ async fn when_there_is_one(
 /// Where nothing was said, what was attempted may still be known.
 fn hint_at_journal(args: &LogsArgs, view: View, output: &Output) {
     let what = match view {
-        View::Journal => return,
+        View::Journal => return output.note("note: the journal has nothing of that"),
         View::Records => "records",
         View::Chunks => "output",
     };
@@ -118,9 +118,9 @@ fn hint_at_journal(args: &LogsArgs, view: View, output: &Output) {
         (Some(job), _, _) => format!("`cjm-ctl logs --journal --job {job}`"),
         (_, Some(session), _) => format!("`cjm-ctl logs --journal --session {session}`"),
         (_, _, Some(name)) => format!("`cjm-ctl logs --journal --capability {name}`"),
-        (None, None, None) => return,
+        (None, None, None) => "`cjm-ctl logs --journal`".to_owned(),
     };
-    output.note(&format!("note: no {what} of it; {command} shows what was attempted, and how it ended"));
+    output.note(&format!("note: no {what} of that; {command} shows what was attempted, and how it ended"));
 }
 
 /// Which file has the store's name now.

@@ -3,7 +3,7 @@
 
 use crate::allow::tell_choice;
 use crate::assign::{ARGUMENTS_BYTES_MAX, arguments, text_of_file};
-use crate::call::{deadline, host_options, read_in_time, start_host};
+use crate::call::{deadline, host_options, read_in_time, start_host, time_left};
 use crate::cli::{Global, RunArgs};
 use crate::fault::{CommandResult, Fault, current_dir};
 use crate::interrupt::{Interrupts, interrupted};
@@ -25,7 +25,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
@@ -64,8 +64,8 @@ pub(crate) async fn run(
     let board = RunBoard::new(output, &composition);
     let name = composition.name.clone();
     let what = format!("composition {}", named(&name));
-    // What is left of it: starting the host took some. The run tells the journal that it was a deadline.
-    let timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+    // The run tells the journal that it was a deadline.
+    let timeout = time_left(args.timeout, deadline);
     // It is not dropped while it is being accepted: nobody could cancel it.
     let mut submitting = Box::pin(host.submit_composition_within(composition, inputs, timeout).fuse());
     let told = tokio::select! {
@@ -86,7 +86,7 @@ pub(crate) async fn run(
             {
                 board.running.replace(Some(id));
             }
-            (cancel(&host, &what, &board, interrupts).await, Some(with_given_time(fault, &name, args)))
+            (cancel(&host, &what, &board, interrupts).await, Some(fault))
         }
     };
     drop(submitting);
@@ -97,7 +97,7 @@ pub(crate) async fn run(
     let run_id = run_id.to_string();
     match (ended, stopped) {
         // What was made before it was stopped is told beside why.
-        (Some(ended), stopped) => finish(&ended, stopped, &name, &run_id, args, output),
+        (Some(ended), stopped) => finish(&ended, stopped, &name, &run_id, output),
         (None, Some(fault)) => Err(fault),
         (None, None) => Err(HostError::ShuttingDown.into()),
     }
@@ -132,17 +132,6 @@ fn calls_in_words(running: usize, all: usize) -> String {
         (0, waiting) => format!("{waiting} waiting {}", calls(waiting)),
         (running, 0) => format!("{running} running {}", calls(running)),
         (running, waiting) => format!("{running} running and {waiting} waiting calls"),
-    }
-}
-
-/// The run had what was left after the host was started; the caller knows what he gave.
-fn with_given_time(fault: Fault, name: &str, args: &RunArgs) -> Fault {
-    match fault {
-        Fault::Shown(report) if report.code == DEADLINE_CODE => {
-            let message = late(name, args).to_string();
-            Fault::Shown(Box::new(ErrorReport { message, ..*report }))
-        }
-        other => other,
     }
 }
 
@@ -215,7 +204,6 @@ fn finish(
     stopped: Option<Fault>,
     name: &str,
     run_id: &str,
-    args: &RunArgs,
     output: &Output,
 ) -> CommandResult {
     let is_late = outcome.failure.as_ref().is_some_and(|failure| failure.report.code == DEADLINE_CODE);
@@ -227,7 +215,7 @@ fn finish(
     };
     let why = match stopped {
         Some(stopped) => Some(stopped),
-        None => why(outcome, is_late, name, run_id, args).map(|fault| fault.with_exit(code)),
+        None => why(outcome, is_late, name, run_id).map(|fault| fault.with_exit(code)),
     };
     if output.json {
         let report = match &why {
@@ -272,21 +260,14 @@ fn finish(
 }
 
 /// Why a run that did not complete ended as it did.
-fn why(
-    outcome: &CompositionOutcome,
-    is_late: bool,
-    name: &str,
-    run_id: &str,
-    args: &RunArgs,
-) -> Option<Fault> {
+fn why(outcome: &CompositionOutcome, is_late: bool, name: &str, run_id: &str) -> Option<Fault> {
     if outcome.outcome == RunOutcome::Completed {
         return None;
     }
     Some(match &outcome.failure {
         Some(failure) if is_late => {
             let next_step = with_story_of_run(&failure.report.next_step, run_id);
-            let message = late(name, args).to_string();
-            Fault::from_report(ErrorReport { message, next_step, ..failure.report.clone() })
+            Fault::from_report(ErrorReport { next_step, ..failure.report.clone() })
         }
         Some(failure) => {
             let mut report = failure.report.clone();
@@ -311,13 +292,10 @@ fn ended_words(outcome: RunOutcome) -> &'static str {
     }
 }
 
+/// A run whose time is over.
 fn timed_out(name: &str, args: &RunArgs) -> Fault {
-    late(name, args).into()
-}
-
-/// A run whose time is over, in the time that was given.
-fn late(name: &str, args: &RunArgs) -> HostError {
-    HostError::CompositionDeadline { name: name.to_owned(), seconds: args.timeout.unwrap_or_default() }
+    let seconds = args.timeout.unwrap_or_default();
+    HostError::CompositionDeadline { name: name.to_owned(), seconds }.into()
 }
 
 /// A row per node.
@@ -375,6 +353,7 @@ impl RunBoard {
                     NodeState::Completed => row.finish(&format!("completed ({elements_done}/{total})")),
                     // The table says how many of them completed.
                     ended => {
+                        let total = total.max(*elements_done);
                         row.finish(&format!("{} ({elements_done} of {total} ended)", state_text(*ended)));
                     }
                 }

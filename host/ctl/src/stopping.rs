@@ -38,7 +38,7 @@ pub(crate) async fn end_of_cancelled<T>(
     let told = async {
         tokio::time::sleep(SILENT_WAIT).await;
         let again = if interrupts.was_asked() { " again" } else { "" };
-        board.say(&disobeys(what, "is cancelled", &format!("; Ctrl-C{again} ends it at once")));
+        board.say(&lasts(what, "is cancelled", &format!("; Ctrl-C{again} ends it at once")));
         std::future::pending::<Infallible>().await
     };
     let again = async {
@@ -55,7 +55,7 @@ pub(crate) async fn end_of_cancelled<T>(
 /// Says what is waited for once the time is over; the host has stopped it by then.
 pub(crate) async fn tell_late(deadline: Option<Instant>, what: &str, board: &Board) -> Infallible {
     passed(deadline.and_then(|at| at.checked_add(SILENT_WAIT))).await;
-    board.say(&disobeys(what, "is late", ""));
+    board.say(&lasts(what, "is late", ""));
     std::future::pending().await
 }
 
@@ -66,8 +66,9 @@ pub(crate) async fn shut_down(host: Host, what: &str, interrupts: &Interrupts, o
         tokio::time::sleep(wait).await;
         let seconds = UNLOAD_GRACE_DEFAULT.as_secs();
         if !output.quiet {
-            let words =
-                format!("{what} has not ended yet: it is killed within {seconds} s; Ctrl-C ends it at once");
+            let words = format!(
+                "the host of {what} has not ended yet: what still runs is killed within {seconds} s; Ctrl-C ends it at once"
+            );
             output.remark(&visible(&words));
         }
         std::future::pending::<Infallible>().await
@@ -83,7 +84,7 @@ pub(crate) async fn shut_down(host: Host, what: &str, interrupts: &Interrupts, o
     }
 }
 
-fn disobeys(what: &str, how: &str, way_out: &str) -> String {
+fn lasts(what: &str, how: &str, way_out: &str) -> String {
     let seconds = Duration::from_millis(CANCEL_GRACE_MS).as_secs();
-    format!("{what} {how} and does not obey yet: it is killed within {seconds} s{way_out}")
+    format!("{what} {how} and has not ended yet: it is killed within {seconds} s{way_out}")
 }

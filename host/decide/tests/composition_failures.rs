@@ -241,7 +241,7 @@ nodes:
   each: {capability: c, map: [1, 2, 3, 4]}
   all: {capability: c, args: {x: '${each}'}}
   one: {capability: c, args: {x: '${each[1]}'}}
-  later: {capability: c, after: [each]}
+  later: {capability: c, after: [single, each]}
   below: {capability: c, after: [all]}
   single: {capability: c}
   half: {capability: c, map: '${each}'}

@@ -20,6 +20,37 @@ impl Late for CancellationToken {
     }
 }
 
+/// How long something may take: what was given for it, which is what people are told, and what is left of that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeout {
+    /// What was given.
+    pub given: Duration,
+    /// What is left of it now.
+    pub left: Duration,
+}
+
+impl From<Duration> for Timeout {
+    /// One that begins now.
+    fn from(given: Duration) -> Self {
+        Self { given, left: given }
+    }
+}
+
+/// When something must be over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limit {
+    pub(crate) at: Instant,
+    /// What was given, for people.
+    pub(crate) given: Duration,
+}
+
+impl Limit {
+    /// From now, on the clock of the runtime this is called in.
+    pub(crate) fn of(timeout: Timeout) -> Self {
+        Self { at: in_time(timeout.left), given: timeout.given }
+    }
+}
+
 /// What stands for a time that no clock can hold: 30 years.
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 

@@ -1,6 +1,7 @@
 //! A direct call, and what becomes of it when its caller goes away: it is cancelled as a job is, first by asking, then by
 //! force.
 
+use crate::deadlines::Limit;
 use crate::instances::{DirectCallCount, Instance, NoWorker};
 use crate::queue::attempt::{CANCEL_REPEAT, Runner};
 use bytes::Bytes;
@@ -27,9 +28,7 @@ pub(crate) struct Calling {
     /// The host's own, where workers are started.
     pub(crate) runtime: Handle,
     /// When its time is over.
-    pub(crate) due: Instant,
-    /// How long that is.
-    pub(crate) timeout: Duration,
+    pub(crate) limit: Limit,
 }
 
 /// Which call it is, and whose.
@@ -56,16 +55,15 @@ pub(crate) struct Called {
     pub(crate) instance: Arc<Instance>,
     pub(crate) worker: Arc<dyn Worker>,
     caller: Caller,
-    due: Instant,
-    timeout: Duration,
+    limit: Limit,
 }
 
 impl Calling {
     /// Finds the living worker, started where there is none. A start that was begun goes on when the caller goes away.
     pub(crate) async fn begin(self, abandoned: &CancellationToken) -> Result<Called, CallError> {
-        let Self { runner, instance, caller, runtime, due, timeout } = self;
+        let Self { runner, instance, caller, runtime, limit } = self;
         if let Some(worker) = instance.worker() {
-            return Ok(Called { runner, instance, worker, caller, due, timeout });
+            return Ok(Called { runner, instance, worker, caller, limit });
         }
         let capability = || instance.plan.capability.clone();
         let (starting, Runner { services, jobs, .. }) = (Arc::clone(&instance), runner.clone());
@@ -76,7 +74,7 @@ impl Calling {
             () = abandoned.cancelled() => return Err(CallError::Cancelled { capability: capability() }),
         };
         match started {
-            Ok(Ok(worker)) => Ok(Called { runner, instance, worker, caller, due, timeout }),
+            Ok(Ok(worker)) => Ok(Called { runner, instance, worker, caller, limit }),
             Ok(Err(NoWorker::Failed(error, _))) => Err(CallError::NotStarted(error)),
             Ok(Err(NoWorker::Missed | NoWorker::Retired)) => {
                 Err(CallError::NotLoaded { instance: instance.id.clone() })
@@ -128,7 +126,7 @@ impl Called {
     }
 
     fn is_late(&self) -> bool {
-        Instant::now() >= self.due
+        Instant::now() >= self.limit.at
     }
 
     /// Asks the tool to stop until its grace is over, then kills its worker.
@@ -153,7 +151,7 @@ impl Called {
         let (status, failure) = match was_abandoned {
             true if self.is_late() => {
                 let capability = self.instance.plan.capability.clone();
-                let late = CallError::DeadlinePassed { capability, seconds: self.timeout.as_secs_f64() };
+                let late = CallError::DeadlinePassed { capability, seconds: self.limit.given.as_secs_f64() };
                 (JobStatus::Failed, late.to_failure(&self.instance.id))
             }
             true => (JobStatus::Cancelled, error.to_failure(&self.instance.id)),

@@ -3,7 +3,7 @@
 
 use crate::bring_up::{StartedParts, start_parts};
 use crate::compositions::state::CompositionHandle;
-use crate::deadlines::in_time;
+use crate::deadlines::{Limit, Timeout};
 use crate::direct_call::{Caller, Calling};
 use crate::error::HostError;
 use crate::instances::{Instance, Instances, NoWorker, NotAdded};
@@ -12,7 +12,7 @@ use crate::own_runtime::{Enduring, OwnRuntime};
 use crate::queue::attempt::Runner;
 use crate::queue::state::{JobOutcome, Jobs};
 use crate::services::Services;
-use crate::streamed_call::{Limit, StreamedCall};
+use crate::streamed_call::StreamedCall;
 use cjm_catalog::{Catalog, CatalogEntry};
 use cjm_decide::death::OwnKill;
 use cjm_decide::queue::{CancelReach, QueueEvent};
@@ -338,7 +338,7 @@ impl Host {
         id: &InstanceId,
         request: ExecuteRequest,
     ) -> Result<ChunkStream, CallError> {
-        self.call_stream_within(id, request, self.services().options.call_timeout).await
+        self.call_stream_within(id, request, self.services().options.call_timeout.into()).await
     }
 
     /// [`Self::call_stream`] with an end: how long all of it may take, the start of the worker and the reading included. When
@@ -350,7 +350,7 @@ impl Host {
         &self,
         id: &InstanceId,
         mut request: ExecuteRequest,
-        timeout: Duration,
+        timeout: Timeout,
     ) -> Result<ChunkStream, CallError> {
         let caller = self.sign(&mut request.envelope);
         let body = serde_json::to_vec(&request).unwrap_or_default();
@@ -358,15 +358,16 @@ impl Host {
         let (capability, runtime) = (calling.instance.plan.capability.clone(), calling.runtime.clone());
         let abandoned = CancellationToken::new();
         let (late, _gone) = (abandoned.clone(), abandoned.clone().drop_guard());
-        let _due = self.services().deadlines.enter(calling.due, Arc::new(late.clone()));
+        let _due = self.services().deadlines.enter(calling.limit.at, Arc::new(late.clone()));
         // Its connection must outlive the caller's runtime, too.
-        let opening =
-            async move { StreamedCall::open(calling, body, abandoned, Limit::within(timeout)).await };
+        let opening = async move { StreamedCall::open(calling, body, abandoned).await };
         let opening = self.services().tasks.spawn_on(opening, &runtime);
         tokio::select! {
             biased;
             // First: a late opening says that it was cancelled.
-            () = late.cancelled() => Err(CallError::DeadlinePassed { capability, seconds: timeout.as_secs_f64() }),
+            () = late.cancelled() => {
+                Err(CallError::DeadlinePassed { capability, seconds: timeout.given.as_secs_f64() })
+            }
             opened = opening => match opened {
                 Ok(stream) => Ok(Box::pin(stream?)),
                 Err(_) => Err(CallError::HostEnded { capability }),
@@ -412,8 +413,8 @@ impl Host {
         timeout: Option<Duration>,
     ) -> Result<bytes::Bytes, CallError> {
         let timeout = timeout.unwrap_or(self.services().options.call_timeout);
-        let calling = self.calling(id, caller, timeout)?;
-        let (capability, due) = (calling.instance.plan.capability.clone(), calling.due);
+        let calling = self.calling(id, caller, timeout.into())?;
+        let (capability, due) = (calling.instance.plan.capability.clone(), calling.limit.at);
         let runtime = calling.runtime.clone();
         let Services { tasks, calls, deadlines, .. } = &**self.services();
         let abandoned = CancellationToken::new();
@@ -431,18 +432,18 @@ impl Host {
         running.await.unwrap_or_else(late)
     }
 
-    fn calling(&self, id: &InstanceId, caller: Caller, timeout: Duration) -> Result<Calling, CallError> {
+    fn calling(&self, id: &InstanceId, caller: Caller, timeout: Timeout) -> Result<Calling, CallError> {
         let instance = self.instances().get(id);
         let instance = instance.ok_or_else(|| CallError::NotLoaded { instance: id.clone() })?;
         let Ok(runtime) = self.shared.runtime.handle() else {
             return Err(CallError::HostEnded { capability: instance.plan.capability.clone() });
         };
-        let due = {
+        let limit = {
             let _its_clock = runtime.enter();
-            in_time(timeout)
+            Limit::of(timeout)
         };
         let (runner, runtime) = (self.runner.clone(), runtime.clone());
-        Ok(Calling { runner, instance, caller, runtime, due, timeout })
+        Ok(Calling { runner, instance, caller, runtime, limit })
     }
 
     /// Of these instances, the one with the fewest direct calls; the first among equals.

@@ -557,3 +557,16 @@ impl Instances {
 fn round_ms(seconds: f64) -> f64 {
     (seconds * 1000.0).round() / 1000.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_is_given_up_for_what_was_said_first() {
+        let mut start = Start::default();
+        start.give_up(OwnKill::StartTimeout { limit_ms: 5 });
+        start.give_up(OwnKill::Unload);
+        assert_eq!(start.kill, Some(OwnKill::StartTimeout { limit_ms: 5 }));
+    }
+}

@@ -30,6 +30,7 @@ pub use cjm_workers::{
     UNLOAD_GRACE_DEFAULT, WorkerState, actor, unset_variables,
 };
 pub use compositions::state::{CompositionOutcome, NodeOutcome, NodeUsage};
+pub use deadlines::Timeout;
 pub use error::HostError;
 pub use host::{Host, ShutdownReport};
 pub use lookup::check_known;

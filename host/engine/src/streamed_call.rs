@@ -3,7 +3,7 @@
 //! only its end says that the tool has stopped. A call that is not over at its deadline is stopped likewise, whether or not
 //! anybody reads.
 
-use crate::deadlines::in_time;
+use crate::deadlines::Limit;
 use crate::direct_call::{Called, Calling};
 use crate::instances::DirectCallCount;
 use cjm_workers::{CallError, ChunkStream};
@@ -13,17 +13,8 @@ use serde_json::value::RawValue;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
-
-/// When a streamed call must be over.
-#[derive(Clone, Copy)]
-pub(crate) struct Limit {
-    at: Instant,
-    given: Duration,
-}
 
 /// Results of a call as they come. Dropping it ends the call.
 pub(crate) struct StreamedCall {
@@ -68,26 +59,14 @@ struct Open {
     _over: DropGuard,
 }
 
-impl Limit {
-    /// From now, on the clock of the runtime this is called in.
-    pub(crate) fn within(given: Duration) -> Self {
-        Self { at: in_time(given), given }
-    }
-
-    fn error(self, called: &Called) -> CallError {
-        let capability = called.instance.plan.capability.clone();
-        CallError::DeadlinePassed { capability, seconds: self.given.as_secs_f64() }
-    }
-}
-
 impl StreamedCall {
     /// Begins it. Once `abandoned` nobody waits for it.
     pub(crate) async fn open(
         calling: Calling,
         body: Vec<u8>,
         abandoned: CancellationToken,
-        limit: Limit,
     ) -> Result<Self, CallError> {
+        let limit = calling.limit;
         let (counted, runtime) = (DirectCallCount::on(&calling.instance), calling.runtime.clone());
         let called = calling.begin(&abandoned).await?;
         let opened = Self::opened(&called, body, &abandoned).await;
@@ -139,12 +118,17 @@ async fn stop_at(
         biased;
         () = over.cancelled() => {}
         () = tokio::time::sleep_until(limit.at) => {
-            let taken = locked(&open).take(|open| Slot::Late(limit.error(&open.called)));
+            let taken = locked(&open).take(|open| Slot::Late(late_by(limit, &open.called)));
             // Whoever is woken may look at once.
             late.cancel();
             bring_to_end(taken, &runtime);
         }
     }
+}
+
+fn late_by(limit: Limit, called: &Called) -> CallError {
+    let capability = called.instance.plan.capability.clone();
+    CallError::DeadlinePassed { capability, seconds: limit.given.as_secs_f64() }
 }
 
 /// Brings a call to its end where its reader does not wait for it; the host does.

@@ -216,6 +216,17 @@ mod tests {
         assert_ne!(changed, first);
         std::fs::rename(folder.path().join("b.py"), folder.path().join("c.py")).expect("rename");
         assert_ne!(hash_folder(folder.path()).expect("hash"), changed);
+        // A link is what it says, whether or not something is there.
+        let mut hashes = std::collections::BTreeSet::new();
+        write("d.py", "1");
+        write("e.py", "1");
+        for target in ["d.py", "e.py", "nothing.py"] {
+            let link = folder.path().join("link.py");
+            let _ = std::fs::remove_file(&link);
+            std::os::unix::fs::symlink(target, link).expect("linked");
+            hashes.insert(hash_folder(folder.path()).expect("hash"));
+        }
+        assert_eq!(hashes.len(), 3);
     }
 
     #[test]
@@ -228,6 +239,10 @@ mod tests {
         }
         let names: Vec<_> = std::fs::read_dir(folder.path().join("new")).expect("list").collect();
         assert_eq!(names.len(), 1, "nothing is left beside it");
+        std::fs::create_dir_all(folder.path().join("new/y.json/in")).expect("mkdir");
+        assert!(write_whole(&folder.path().join("new/y.json"), b"three").is_err(), "a folder stands there");
+        let names: Vec<_> = std::fs::read_dir(folder.path().join("new")).expect("list").collect();
+        assert_eq!(names.len(), 2, "nothing is left beside it");
         assert!(remove_dir(&folder.path().join("missing")).is_ok());
     }
 

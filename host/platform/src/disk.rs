@@ -16,9 +16,13 @@ impl DiskRoom {
     pub fn of(path: &Path) -> Option<Self> {
         let found = path.ancestors().find_map(|path| rustix::fs::statvfs(path).ok())?;
         let bytes = found.f_bavail.saturating_mul(found.f_frsize);
-        // A file system without a number of inodes has as many as it needs.
-        Some(Self { bytes, lacks_inodes: found.f_files > 0 && found.f_favail == 0 && bytes > 0 })
+        Some(Self { bytes, lacks_inodes: lacks_inodes(bytes, found.f_files, found.f_favail) })
     }
+}
+
+/// A file system without a number of inodes has as many as it needs.
+fn lacks_inodes(free_bytes: u64, inodes: u64, free_inodes: u64) -> bool {
+    inodes > 0 && free_inodes == 0 && free_bytes > 0
 }
 
 #[cfg(test)]
@@ -30,5 +34,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let room = DiskRoom::of(&dir.path().join("not/yet")).unwrap();
         assert!(room.bytes > 0 && !room.lacks_inodes, "{room:?}");
+    }
+
+    #[test]
+    fn inodes_lack_where_they_are_counted_and_bytes_are_free() {
+        for (bytes, inodes, free, lacks) in
+            [(9, 5, 0, true), (9, 5, 1, false), (0, 5, 0, false), (9, 0, 0, false)]
+        {
+            assert_eq!(lacks_inodes(bytes, inodes, free), lacks, "{free} of {inodes}, {bytes} bytes");
+        }
     }
 }

@@ -243,6 +243,27 @@ mod tests {
     }
 
     #[test]
+    fn whoever_reads_while_the_owner_is_written_finds_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("host.lock");
+        let lock = FileLock::try_acquire(&path, "pid 7").unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..5_000 {
+                    lock.set_owner("pid 7").unwrap();
+                    lock.set_owner("pid 7 of a longer text").unwrap();
+                }
+                done.store(true, std::sync::atomic::Ordering::Release);
+            });
+            while !done.load(std::sync::atomic::Ordering::Acquire) {
+                let found = holder(&path).unwrap_or_default();
+                assert!(found.starts_with("pid 7"), "{found:?}");
+            }
+        });
+    }
+
+    #[test]
     fn a_second_owner_is_refused_with_the_first_ones_name() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("host.lock");

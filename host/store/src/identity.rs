@@ -78,6 +78,11 @@ impl HeldFiles {
         self.check_journal()
     }
 
+    /// Whether what is written is kept: the journal and its log have their names, whatever became of the others.
+    pub(crate) fn keep_rows(&self) -> bool {
+        self.check_journal().is_ok() && self.log.as_ref().is_none_or(|log| log.check().is_ok())
+    }
+
     /// Looks at all of them, however long ago that was done.
     pub(crate) fn check_all(&mut self) -> Result<(), StoreError> {
         self.all_well_at = None;

@@ -79,7 +79,7 @@ impl Place {
             Longer::ByEnds => LEFT_BY_ENDS_BYTES,
             Longer::ByWork => LEFT_BY_WORK_BYTES,
         };
-        if free < lacking || free + self.log_bytes() < lacking + left {
+        if !has_room(free, self.log_bytes(), lacking, left) {
             return Err(full());
         }
         self.lengthen(lacking)
@@ -111,6 +111,11 @@ impl Place {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether the disk has the `lacking` bytes, and `left` beside them, the log counted with it.
+fn has_room(free: u64, log: u64, lacking: u64, left: u64) -> bool {
+    free >= lacking && free + log >= lacking + left
 }
 
 fn full() -> rusqlite::Error {
@@ -145,4 +150,48 @@ fn cut(path: &Path, locking_mode: &str) -> rusqlite::Result<()> {
     }
     connection.query_row(&format!("PRAGMA locking_mode = {locking_mode}"), [], |_| Ok(()))?;
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_longer_journal_leaves_room_beside_it() {
+        for (free, log, lacking, left, fits) in [
+            (10, 0, 4, 6, true),
+            (10, 0, 5, 6, false),
+            // The log can be given back at any time, and the file cannot be made longer by it.
+            (5, 6, 5, 6, true),
+            (4, 9, 5, 6, false),
+        ] {
+            assert_eq!(has_room(free, log, lacking, left), fits, "{free} and {log} for {lacking} and {left}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_name_any_more_is_not_held_open() {
+        let of =
+            |file: &Path| std::fs::metadata(file).map(|found| (found.dev(), found.ino())).expect("there");
+        let held = || -> Vec<(u64, u64)> {
+            let files = LENGTHENED.lock().unwrap_or_else(PoisonError::into_inner);
+            files
+                .iter()
+                .filter_map(|file| file.metadata().ok())
+                .map(|found| (found.dev(), found.ino()))
+                .collect()
+        };
+        let lengthened = || {
+            let folder = tempfile::tempdir().expect("tempdir");
+            let place = Place::of(folder.path());
+            fs::write(&place.path, "x").expect("written");
+            place.lengthen(4096).expect("there is room");
+            (folder, of(&place.path))
+        };
+        let (first_folder, first) = lengthened();
+        assert!(held().contains(&first), "closing it would let go of the locks of SQLite");
+        drop(first_folder);
+        let (_second_folder, second) = lengthened();
+        assert!(held().contains(&second) && !held().contains(&first));
+    }
 }

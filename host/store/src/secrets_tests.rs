@@ -191,3 +191,41 @@ fn what_cannot_be_written_changes_neither_a_value_nor_its_owner() {
         std::fs::remove_dir(&beside).expect("removed");
     }
 }
+
+/// What an earlier writer left beside the file may be anybody's to read, or lead elsewhere.
+#[test]
+fn what_was_left_beside_the_file_is_not_written_into() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let (secrets, elsewhere) = (FileSecrets::of(folder.path()), folder.path().join("elsewhere"));
+    secrets.set(None, "lab", "K", "one").expect("set");
+    let beside = folder.path().join(SECRETS_DIR).join(format!(".{SECRETS_FILE}.new"));
+    std::fs::write(&beside, "").expect("written");
+    std::fs::set_permissions(&beside, Permissions::from_mode(0o644)).expect("chmod");
+    secrets.set(None, "lab", "K", "two").expect("set");
+    assert_eq!(mode(&secrets.path()), 0o600);
+    std::fs::write(&elsewhere, "kept").expect("written");
+    std::os::unix::fs::symlink(&elsewhere, &beside).expect("linked");
+    secrets.set(None, "lab", "K", "three").expect("set");
+    assert_eq!(std::fs::read_to_string(&elsewhere).expect("there"), "kept");
+    assert_eq!(secrets.get(None, "lab", "K").expect("read").as_deref(), Some("three"));
+}
+
+/// A value without an owner would belong to others.
+#[test]
+fn whoever_finds_a_value_finds_its_owner() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let (secrets, owner) = (FileSecrets::of(folder.path()), folder.path().join("lab.json"));
+    const KEYS: usize = 100;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..KEYS {
+                secrets.set_for(None, "lab", &format!("K{number}"), "value", &owner).expect("set");
+            }
+        });
+        for number in 0..KEYS {
+            let key = format!("K{number}");
+            while secrets.get(None, "lab", &key).expect("read").is_none() {}
+            assert_eq!(secrets.owner_of(None, "lab", &key).expect("read").as_ref(), Some(&owner), "{key}");
+        }
+    });
+}

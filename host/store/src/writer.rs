@@ -236,14 +236,20 @@ impl Writer {
     }
 
     /// After the commit: open the gate where that is due, fan out in order, then answer. Where the file has lost its name,
-    /// nobody is told of a success, for those rows end with this process.
+    /// nobody is told of a success, for those rows end with this process. Where another file has, a lock say, they are kept,
+    /// and only new work is refused.
     pub(crate) fn tell(&self, batch: impl IntoIterator<Item = Entry>, outcomes: Outcomes, opens_gate: bool) {
-        let moved = self.shared.files.lock().unwrap_or_else(PoisonError::into_inner).check().err();
-        if let Some(error) = moved {
-            return self.give_up(batch, &error);
-        }
-        if opens_gate {
-            self.shared.open_gate();
+        let (found, rows_are_kept) = {
+            let mut files = self.shared.files.lock().unwrap_or_else(PoisonError::into_inner);
+            let found = files.check();
+            let are_kept = found.is_ok() || files.keep_rows();
+            (found, are_kept)
+        };
+        match found {
+            Err(error) if !rows_are_kept => return self.give_up(batch, &error),
+            Err(error) => self.shared.close_gate(&error.to_string()),
+            Ok(()) if opens_gate => self.shared.open_gate(),
+            Ok(()) => {}
         }
         for (entry, outcome) in batch.into_iter().zip(outcomes) {
             match &outcome {

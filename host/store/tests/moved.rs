@@ -68,6 +68,13 @@ async fn a_lock_that_was_removed_is_told_when_it_is_looked_at() {
     let error = journal.check_files().expect_err("removed");
     assert!(error.to_string().contains("host.lock"), "{error}");
     assert!(!journal.gate().borrow().is_open());
+    // What was accepted goes on: its rows are kept.
+    journal.commit(Commit::telling().row(account("j", 1))).await.expect("it is in the journal");
+    let error = journal.commit(accept(&job("asr"), &json!({}))).await.expect_err("no new work");
+    assert_eq!(error.code(), "store.moved");
+    assert!(!journal.gate().borrow().is_open());
+    let reader = JournalReader::open(dir.path()).expect("opens");
+    assert_eq!(reader.last(&JournalFilter::default(), 9).expect("read").len(), 1);
 }
 
 #[tokio::test]

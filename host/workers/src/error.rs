@@ -197,7 +197,7 @@ pub enum CallError {
         message: String,
     },
     /// Its deadline passed before it ended; it was stopped.
-    #[error("the call of \"{capability}\" was stopped at its deadline, after {}", Seconds::of(*seconds))]
+    #[error("the call of \"{capability}\" did not end within {}, and was stopped", Seconds::of(*seconds))]
     DeadlinePassed {
         /// The capability.
         capability: String,

@@ -5,8 +5,9 @@ use crate::compositions::ends::Ends;
 use crate::compositions::literals::check_literals;
 use crate::compositions::loading::load_all;
 use crate::compositions::monitor::Monitor;
-use crate::compositions::state::{CompositionHandle, CompositionOutcome, Limit, Wish};
+use crate::compositions::state::{CompositionHandle, CompositionOutcome, Wish};
 use crate::compositions::stored::StoredComposition;
+use crate::deadlines::{Limit, Timeout};
 use crate::error::HostError;
 use crate::host::Host;
 use cjm_decide::composition::CompositionRun;
@@ -17,9 +18,7 @@ use cjm_wire::event::JobStatus;
 use cjm_wire::json::Arguments;
 use cjm_wire::{CompositionId, Timestamp};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 
 /// Compositions whose outcome is kept after they have ended; older ones are read from the store.
 pub(crate) const ENDED_COMPOSITIONS_MAX: usize = 256;
@@ -47,19 +46,14 @@ impl Host {
         &self,
         composition: Composition,
         inputs: Arguments,
-        timeout: Option<Duration>,
+        timeout: Option<Timeout>,
     ) -> Result<CompositionId, HostError> {
         let host = self.clone();
         if self.services().closing.is_cancelled() {
             return Err(HostError::ShuttingDown);
         }
         self.runtime()
-            .run(async move {
-                // One beyond what a clock can hold is none.
-                let limit =
-                    timeout.and_then(|given| Some(Limit { at: Instant::now().checked_add(given)?, given }));
-                start(host, composition, inputs, limit).await
-            })
+            .run(async move { start(host, composition, inputs, timeout.map(Limit::of)).await })
             .await
     }
 

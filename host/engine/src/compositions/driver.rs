@@ -8,8 +8,9 @@
 use crate::compositions::ends::Ends;
 use crate::compositions::failures::{deadline_failure, node_failure};
 use crate::compositions::monitor::Monitor;
-use crate::compositions::state::{CompositionOutcome, Limit, Wish};
+use crate::compositions::state::{CompositionOutcome, Wish};
 use crate::compositions::tally::Tally;
+use crate::deadlines::Limit;
 use crate::error::HostError;
 use crate::host::Host;
 use crate::queue::state::{ElementEnd, object};

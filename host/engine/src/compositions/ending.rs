@@ -113,8 +113,8 @@ impl Driver {
         // An end that is not on the disk is no success. The store may write it later, as that of a job.
         let (outcome, status, failure) = match committed {
             Ok(()) => (outcome, status, failure),
-            // Its callers have been told why it failed, and that stays true.
-            Err(error) if self.run.halt() == Some(Halt::FirstFailure) => {
+            // It failed in any case, and why stays true.
+            Err(error) if outcome == RunOutcome::Failed => {
                 unwritten(error);
                 (outcome, status, failure)
             }

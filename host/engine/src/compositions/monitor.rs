@@ -91,7 +91,7 @@ impl Monitor {
             request.kwargs.insert(key.to_owned(), value);
         }
         // The run ends it, however long it takes.
-        let stream = host.call_stream_within(&id, request, Duration::MAX).await;
+        let stream = host.call_stream_within(&id, request, Duration::MAX.into()).await;
         let stream = stream.map_err(|error| fault(&error))?;
         let book = Arc::new(Mutex::new(Book::default()));
         let (said, mut heard) = watch::channel(false);

@@ -9,9 +9,7 @@ use cjm_wire::{CompositionId, Timestamp};
 use cjm_workers::NodeState;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 /// A composition that was accepted.
 pub(crate) struct CompositionHandle {
@@ -46,14 +44,6 @@ impl CompositionHandle {
             is_stronger
         });
     }
-}
-
-/// How long a run may take.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limit {
-    pub(crate) at: Instant,
-    /// What was given, for people.
-    pub(crate) given: Duration,
 }
 
 /// What a composition came to: how it ended, or, of one that fails fast, its first failure while others of its calls still
@@ -124,4 +114,39 @@ pub struct NodeUsage {
     pub cpu_seconds: f64,
     /// Largest resident memory of one worker's whole tree, MB (2^20 bytes).
     pub peak_rss_mb: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(still_running: usize) -> CompositionOutcome {
+        CompositionOutcome {
+            composition_id: CompositionId::new(),
+            outcome: RunOutcome::Failed,
+            status: JobStatus::Failed,
+            output: Json::default(),
+            failure: None,
+            failures: Failures::default(),
+            nodes: Vec::new(),
+            still_running,
+            calls_running: 0,
+            monitor_fault: None,
+        }
+    }
+
+    #[test]
+    fn one_that_has_told_its_first_failure_has_not_ended_and_a_weaker_wish_takes_no_stronger_one_back() {
+        let ((tells, outcome), (cancel, _asked)) = (watch::channel(None), watch::channel(Wish::GoOn));
+        let handle = CompositionHandle { outcome, cancel };
+        assert!(!handle.has_ended());
+        for (still_running, has_ended) in [(2, false), (0, true)] {
+            tells.send_replace(Some(Arc::new(told(still_running))));
+            assert_eq!(handle.has_ended(), has_ended, "{still_running}");
+        }
+        for wish in [Wish::EndAtOnce, Wish::End, Wish::GoOn] {
+            handle.ask(wish);
+            assert_eq!(*handle.cancel.borrow(), Wish::EndAtOnce, "{wish:?}");
+        }
+    }
 }

@@ -204,7 +204,8 @@ impl End {
 }
 
 /// Commits the end of a job, then tells who waits. An end that is not durable is no success: whoever waits is told that
-/// the job failed, with the store's reason. Where the end only waits for the disk, the store says later how it ended.
+/// the job failed, with the store's reason. One that failed in any case is told as it is. Where the end only waits for
+/// the disk, the store says later how it ended.
 pub(crate) async fn finish(runner: Runner, active: Arc<ActiveJob>, end: End) {
     let from = active.record().status;
     let (body, commit) = end_commit(&active, end.told_for(&active));
@@ -213,6 +214,9 @@ pub(crate) async fn finish(runner: Runner, active: Arc<ActiveJob>, end: End) {
         Err(error) => {
             let next_step = error.next_step();
             tracing::error!(%error, job = %active.id, next_step, "the end of a job could not be written");
+            if active.record().status == JobStatus::Failed && !is_too_large_to_keep(&error) {
+                return tell_end(&runner, &active, outcome_of(&active, None));
+            }
             let (failed, commit) = end_without_result(&active.record(), from, &error, &Timestamp::now());
             let failure = failed.failure.clone().map(|failure| of_job(failure, &failed));
             *active.record() = JobRecord { failure, ..failed };
@@ -230,7 +234,11 @@ pub(crate) async fn finish(runner: Runner, active: Arc<ActiveJob>, end: End) {
             outcome_of(&active, None)
         }
     };
-    runner.jobs.ended(&active, Arc::new(outcome));
+    tell_end(&runner, &active, outcome);
+}
+
+fn tell_end(runner: &Runner, active: &Arc<ActiveJob>, outcome: JobOutcome) {
+    runner.jobs.ended(active, Arc::new(outcome));
     active.let_close();
 }
 
@@ -247,7 +255,7 @@ fn end_commit(active: &ActiveJob, end: End) -> (Option<bytes::Bytes>, Commit) {
             active.stopped_for.get().cloned()
         }
         (_, Some(StopReason::Deadline)) => {
-            let seconds = active.timeout.as_secs_f64();
+            let seconds = active.timeout.given.as_secs_f64();
             let error = CallError::DeadlinePassed { capability: record.capability_name.clone(), seconds };
             Some(error.to_failure(&instance))
         }

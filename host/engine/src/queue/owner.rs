@@ -90,7 +90,7 @@ impl Owner {
                         target: active.target.clone(),
                         priority: record.priority,
                         composition: record.composition_id.clone(),
-                        deadline_ms: u64::try_from(active.timeout.as_millis()).ok(),
+                        deadline_ms: u64::try_from(active.timeout.left.as_millis()).ok(),
                     }
                 };
                 // The place is given back once the queue counts the job.

@@ -1,6 +1,7 @@
 //! What the queue's parts share: a job that has not ended, how one ended, whom to tell the end, and what is said to the
 //! owner.
 
+use crate::deadlines::Timeout;
 use cjm_decide::queue::{QueueError, QueueEvent, QueueLimits, Target};
 use cjm_store::JobRecord;
 use cjm_wire::error::Failure;
@@ -11,7 +12,6 @@ use serde_json::{Map, Value};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -56,7 +56,7 @@ pub(crate) struct ActiveJob {
     /// The process of the worker of its last attempt: the instance, who knew it too, may be unloaded before the job is told.
     pub(crate) worker_pid: Mutex<Option<u32>>,
     /// How long it may take, from its submission.
-    pub(crate) timeout: Duration,
+    pub(crate) timeout: Timeout,
     pub(crate) outcome: watch::Sender<Option<Arc<JobOutcome>>>,
     /// Why it is stopped, where that is not its own deadline.
     pub(crate) stopped_for: OnceLock<Failure>,

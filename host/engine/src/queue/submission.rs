@@ -1,5 +1,6 @@
 //! Into the queue: a request becomes a job that is durable before its id is given out.
 
+use crate::deadlines::Timeout;
 use crate::error::HostError;
 use crate::host::Host;
 use crate::own_runtime::Enduring;
@@ -11,7 +12,6 @@ use cjm_wire::json::{Arguments, Json};
 use cjm_wire::{CompositionId, JobId, RunId, Timestamp, http};
 use serde_json::{Map, Value};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +33,7 @@ pub struct JobRequest {
     /// How long it may take from its submission, waiting included; [`HostOptions::call_timeout`] when absent.
     ///
     /// [`HostOptions::call_timeout`]: cjm_workers::HostOptions::call_timeout
-    pub timeout: Option<Duration>,
+    pub timeout: Option<Timeout>,
     /// Who asks for it; the host's own actor when absent.
     pub actor: Option<String>,
     /// The run its rows belong to; the host's own when absent.
@@ -204,7 +204,7 @@ impl Host {
             body: body.clone(),
             record: Mutex::new(record),
             worker_pid: Mutex::default(),
-            timeout: request.timeout.unwrap_or(services.options.call_timeout),
+            timeout: request.timeout.unwrap_or_else(|| services.options.call_timeout.into()),
             outcome: watch::Sender::new(None),
             stopped_for: OnceLock::new(),
             stopping: CancellationToken::new(),

@@ -59,7 +59,8 @@ impl Stage {
         let timeout = (seed.percent(20) || (stubborn && seed.percent(50))).then(|| seed.millis(400));
         let cancels = seed.percent(25) || (stubborn && timeout.is_none());
         let begun = Instant::now();
-        let submitted = self.host.submit_composition_within(composition, Arguments::new(), timeout).await;
+        let submitted =
+            self.host.submit_composition_within(composition, Arguments::new(), timeout.map(Into::into)).await;
         let Ok(id) = submitted else { return };
         if cancels {
             Arc::clone(&self).cancel_run(id.clone(), &mut seed);

@@ -237,8 +237,10 @@ async fn a_run_past_its_time_fails_and_so_do_the_jobs_it_stopped() {
         "after": {"capability": "tool", "after": ["runs"]},
     }}));
     let timeout = Duration::from_secs(1);
-    let id =
-        host.submit_composition_within(document, Arguments::new(), Some(timeout)).await.expect("accepted");
+    let id = host
+        .submit_composition_within(document, Arguments::new(), Some(timeout.into()))
+        .await
+        .expect("accepted");
     let told = host.wait_composition(&id).await.expect("told");
     let code = told.failure.as_ref().map(|failure| failure.report.code.as_str());
     assert_eq!((told.outcome, code), (RunOutcome::Failed, Some("composition.deadline")));

@@ -88,7 +88,10 @@ async fn the_time_of_a_run_is_looked_at_while_its_elements_end() {
     }});
     let given = Duration::from_millis(500);
     let (begun, document) = (Instant::now(), composition(document));
-    let id = host.submit_composition_within(document, Arguments::new(), Some(given)).await.expect("accepted");
+    let id = host
+        .submit_composition_within(document, Arguments::new(), Some(given.into()))
+        .await
+        .expect("accepted");
     let told = tokio::time::timeout(PATIENCE, host.wait_composition_end(&id)).await.expect("it ends");
     let told = told.expect("told");
     let failure = told.failure.as_ref().expect("why");
@@ -109,7 +112,8 @@ async fn what_had_not_begun_when_the_time_of_its_run_was_over_is_told_as_that() 
     half["map"] = json!([1, 2, 3]);
     let document = json!({"name": "t", "failure": "best_effort", "nodes": {"one": half, "two": node}});
     let given = Some(Duration::from_millis(500));
-    let id = host.submit_composition_within(composition(document), Arguments::new(), given).await;
+    let id =
+        host.submit_composition_within(composition(document), Arguments::new(), given.map(Into::into)).await;
     let id = id.expect("accepted");
     let told = tokio::time::timeout(PATIENCE, host.wait_composition_end(&id)).await.expect("it ends");
     let told = told.expect("told");
@@ -135,7 +139,7 @@ async fn what_waits_past_its_own_deadline_has_failed() {
     let Set { host, .. } = stage_of(QueueLimits { lanes: 1, ..QueueLimits::default() }, 3, 0);
     let first = host.submit(request("hang")).await.expect("accepted");
     let mut late = request("ok");
-    late.timeout = Some(Duration::from_millis(500));
+    late.timeout = Some(Duration::from_millis(500).into());
     let late = host.submit(late).await.expect("accepted");
     let told = tokio::time::timeout(PATIENCE, host.wait(&late)).await.expect("it ends").expect("told");
     let code = told.failure.as_ref().map(|failure| failure.report.code.as_str());

@@ -44,7 +44,7 @@ async fn the_time_of_a_call_covers_the_start_of_its_worker() {
     let begun = Instant::now();
     let told = host.call(&instance.id, direct("ok"), Some(given)).await.expect_err("no worker");
     assert!(matches!(told, CallError::DeadlinePassed { .. }), "{told:?}");
-    let told = host.call_stream_within(&instance.id, direct("ok"), given).await.map(drop);
+    let told = host.call_stream_within(&instance.id, direct("ok"), given.into()).await.map(drop);
     assert!(matches!(told, Err(CallError::DeadlinePassed { .. })), "{told:?}");
     assert!(begun.elapsed() < 2 * given + SOON, "{:?}", begun.elapsed());
     assert!(!starting.is_finished(), "it starts for others");
@@ -245,8 +245,10 @@ async fn a_call_whose_caller_does_not_look_is_stopped_at_its_deadline() {
 async fn a_late_stream_that_nobody_reads_harms_nobody_else() {
     for request in [streamed("hang", 1), streamed("ok", 2)] {
         let Set { host, instance, .. } = sound_stage();
-        let mut stream =
-            host.call_stream_within(&instance.id, request, Duration::from_secs(1)).await.expect("it opens");
+        let mut stream = host
+            .call_stream_within(&instance.id, request, Duration::from_secs(1).into())
+            .await
+            .expect("it opens");
         let session = instance.worker().expect("a worker").facts().session.clone();
         tokio::time::sleep(Duration::from_secs(10)).await;
         let now = instance.worker().map(|worker| worker.facts().session.clone());
@@ -309,7 +311,8 @@ async fn a_call_that_is_no_job_and_brings_no_result_has_its_row() {
     tokio::time::sleep(10 * second).await;
     let failing = host.call_stream(&instance.id, streamed("fail", 1)).await.expect("it opens");
     assert_eq!(failing.filter(|item| std::future::ready(item.is_err())).count().await, 1);
-    let late = host.call_stream_within(&instance.id, streamed("hang", 1), second).await.expect("it opens");
+    let late =
+        host.call_stream_within(&instance.id, streamed("hang", 1), second.into()).await.expect("it opens");
     assert_eq!(late.filter(|item| std::future::ready(item.is_err())).count().await, 1);
     drop(host.call_stream(&instance.id, streamed("hang", 1)).await.expect("it opens"));
     tokio::time::sleep(10 * second).await;

@@ -1,13 +1,17 @@
 //! What a run loads before it begins: within its time, all or nothing for a name that is not known, like what is there.
 
-use super::directed::{Set, composition, sound_stage, stage_of};
+use super::directed::{Set, composition, request, sound_stage, stage_of};
+use super::directed_stops::direct;
 use crate::compositions::loading::load_one;
+use crate::deadlines::Timeout;
 use crate::error::HostError;
+use crate::queue::submission::JobRequest;
 use cjm_decide::queue::QueueLimits;
 use cjm_wire::InstanceId;
 use cjm_wire::composition::{CapabilityUse, RunOutcome};
 use cjm_wire::json::Arguments;
 use cjm_workers::LoadOptions;
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -23,7 +27,7 @@ async fn the_time_of_a_run_covers_what_it_loads() {
         let Set { host, .. } = stage_of(QueueLimits::default(), seed, 100);
         let document = composition(json!({"name": "t", "nodes": {"one": one("tool")}}));
         let begun = Instant::now();
-        let told = host.submit_composition_within(document, Arguments::new(), Some(given)).await;
+        let told = host.submit_composition_within(document, Arguments::new(), Some(given.into())).await;
         assert!(begun.elapsed() <= given + Duration::from_millis(1), "seed {seed}: {:?}", begun.elapsed());
         match told.expect_err("no start succeeds") {
             HostError::CompositionDeadline { .. } => late += 1,
@@ -33,6 +37,36 @@ async fn the_time_of_a_run_covers_what_it_loads() {
         host.shutdown().await;
     }
     assert!(late > 0, "none of the starts hangs");
+}
+
+/// Starting a host and loading a tool have taken some of it.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_is_told_in_the_time_that_was_given_and_holds_for_what_is_left() {
+    let Set { host, instance, journal, .. } = sound_stage();
+    let timeout = Timeout { given: Duration::from_secs(7), left: Duration::from_millis(500) };
+    let begun = Instant::now();
+    let late = JobRequest { timeout: Some(timeout), ..request("hang") };
+    let late = host.submit(late).await.expect("accepted");
+    let mut stream = host.call_stream_within(&instance.id, direct("hang"), timeout).await.expect("it opens");
+    let document = composition(json!({"name": "t", "nodes": {
+        "one": {"capability": "tool", "args": {"do": "hang", "job": true}},
+    }}));
+    let run =
+        host.submit_composition_within(document, Arguments::new(), Some(timeout)).await.expect("accepted");
+    let of_stream = stream.next().await.expect("it is told").expect_err("it hangs").to_string();
+    let of_job = host.wait(&late).await.expect("told").failure.clone().expect("it hangs").report.message;
+    let of_run = host.wait_composition_end(&run).await.expect("told");
+    let of_run = of_run.failure.as_ref().expect("it hangs").report.message.clone();
+    assert!(begun.elapsed() < timeout.given, "{:?}", begun.elapsed());
+    let kept = journal.kept(|kept| {
+        let failures = kept.jobs.values().filter_map(|job| job.failure.as_ref());
+        failures.map(|failure| failure.report.message.clone()).collect::<Vec<_>>()
+    });
+    assert_eq!(kept.len(), 2);
+    for told in [of_stream, of_job, of_run].iter().chain(&kept) {
+        assert!(told.contains("within 7 s"), "{told}");
+    }
+    host.shutdown().await;
 }
 
 #[tokio::test(start_paused = true)]

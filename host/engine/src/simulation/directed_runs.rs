@@ -241,16 +241,20 @@ async fn a_run_that_is_to_end_at_once_does_not_wait_for_tools_that_do_not_obey()
         ("it was cancelled", "hang", RunOutcome::Cancelled),
         ("it failed fast", "fail", RunOutcome::Failed),
         ("its time was over", "hang", RunOutcome::Failed),
+        ("it has made something", "ok", RunOutcome::Cancelled),
     ] {
         let Set { host, journal, .. } = sound_stage();
         host.register("tool", &load(&InstanceId::from_text("tool-2"), 4)).expect("registered");
-        let document = json!({"name": "t", "failure": "fail_fast", "nodes": {
+        let failure = if first == "ok" { "best_effort" } else { "fail_fast" };
+        let document = json!({"name": "t", "failure": failure, "nodes": {
             "many": {"capability": "tool", "map": [1, 2, 3], "args": {"do": "deaf", "job": true}},
             "first": one_call(first),
             "never": {"capability": "tool", "after": ["many"], "args": {"do": "ok", "job": true}},
         }});
         let time = (why == "its time was over").then_some(Duration::from_millis(500));
-        let id = host.submit_composition_within(composition(document), Arguments::new(), time).await;
+        let id = host
+            .submit_composition_within(composition(document), Arguments::new(), time.map(Into::into))
+            .await;
         let id = id.expect("accepted");
         tokio::time::sleep(Duration::from_secs(1)).await;
         if why == "it was cancelled" {
@@ -285,7 +289,8 @@ async fn what_goes_on_after_a_refusal_can_be_cancelled_and_has_a_time() {
             "long": one_call("hang"), "first": one_call("ok"),
             "second": {"capability": "tool", "after": ["first"], "args": {"do": "ok", "job": true}},
         }});
-        let run = host.submit_composition_within(composition(document), Arguments::new(), time);
+        let run =
+            host.submit_composition_within(composition(document), Arguments::new(), time.map(Into::into));
         let id = run.await.expect("accepted");
         journal.watch(|moment, commit| {
             let accepts = commit.writes.iter().any(

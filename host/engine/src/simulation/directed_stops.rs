@@ -22,7 +22,7 @@ const ASKED: Duration = Duration::from_millis(500);
 /// What the calls here are given.
 const GIVEN: Duration = Duration::from_secs(1);
 
-fn direct(act: &str) -> ExecuteRequest {
+pub(super) fn direct(act: &str) -> ExecuteRequest {
     ExecuteRequest { kwargs: arguments(act, 1, false), ..ExecuteRequest::default() }
 }
 
@@ -114,7 +114,7 @@ impl Wake for LooksAtOnce {
 #[tokio::test(start_paused = true)]
 async fn whoever_is_woken_for_a_late_stream_may_look_at_once() {
     let Set { host, instance, .. } = sound_stage();
-    let stream = host.call_stream_within(&instance.id, direct("deaf"), GIVEN).await.expect("it opens");
+    let stream = host.call_stream_within(&instance.id, direct("deaf"), GIVEN.into()).await.expect("it opens");
     let (found, finds) = mpsc::channel();
     let reader = Arc::new(LooksAtOnce { stream: Mutex::new(stream), found: Mutex::new(found) });
     let waker = Waker::from(Arc::clone(&reader));
@@ -145,7 +145,7 @@ async fn a_worker_is_killed_for_the_deadline_of_a_call_or_because_its_caller_wen
                 if kind == "call" {
                     return host_too.call(&id, request, Some(given)).await.map(drop);
                 }
-                let mut stream = host_too.call_stream_within(&id, request, given).await?;
+                let mut stream = host_too.call_stream_within(&id, request, given.into()).await?;
                 stream.next().await.expect("it never ends").map(drop)
             };
             let told = tokio::time::timeout(GIVEN + SOON, calling).await;

@@ -228,15 +228,15 @@ impl Stage {
         request.priority = i32::try_from(seed.below(3)).expect("small");
         let cancels = endless || seed.percent(15);
         if !cancels || seed.percent(20) {
-            request.timeout = seed.percent(30).then(|| Duration::from_millis(1 + seed.below(500)));
+            request.timeout = seed.percent(30).then(|| Duration::from_millis(1 + seed.below(500)).into());
         }
         if endless && seed.percent(30) {
-            request.timeout = Some(seed.millis(300));
+            request.timeout = Some(seed.millis(300).into());
         }
         let cancels = cancels && !(endless && request.timeout.is_some());
         if seed.percent(20) {
             // Nobody will ask for its end.
-            request.timeout = endless.then(|| seed.millis(500));
+            request.timeout = endless.then(|| seed.millis(500).into());
             return abandon(self.host.submit(request), &mut seed).await;
         }
         let caller = seed.next();

@@ -35,7 +35,7 @@ impl Stage {
         self.waits(caller, format!("for a stream of {id} to {act}"));
         let begun = Instant::now();
         let stream = match timeout {
-            Some(timeout) => self.host.call_stream_within(&id, request, timeout).await,
+            Some(timeout) => self.host.call_stream_within(&id, request, timeout.into()).await,
             None => self.host.call_stream(&id, request).await,
         };
         if let Ok(mut stream) = stream {
