@@ -6,6 +6,7 @@
 
 use crate::catalog::CatalogEntry;
 use crate::installer::Installer;
+use crate::suggestions::in_words;
 use cjm_wire::InstanceId;
 use cjm_wire::describe::{Described, ErrorDetails, exit};
 use cjm_wire::error::ErrorCategory;
@@ -40,6 +41,19 @@ pub enum Unfinished {
         /// Who.
         by: Box<Installer>,
     },
+    /// Somebody installs tools whose names nobody knows before they are there, and this may be one of them.
+    #[error(
+        "no capability \"{capability}\" is installed yet, and what {by} installs has a name only when it is there{}",
+        in_words(.suggestions)
+    )]
+    MayBeAtWork {
+        /// The name that was asked for.
+        capability: String,
+        /// Who.
+        by: Box<Installer>,
+        /// Names like it of what is installed.
+        suggestions: Vec<String>,
+    },
     /// Nobody works on it any more, and it did not come to its end.
     #[error("the installation of \"{capability}\" was broken off")]
     BrokenOff {
@@ -57,7 +71,7 @@ pub enum Unfinished {
 impl Described for Unfinished {
     fn code(&self) -> &'static str {
         match self {
-            Self::AtWork { .. } => "installation.at_work",
+            Self::AtWork { .. } | Self::MayBeAtWork { .. } => "installation.at_work",
             Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } => "installation.broken_off",
         }
     }
@@ -65,6 +79,9 @@ impl Described for Unfinished {
     fn next_step(&self) -> String {
         match self {
             Self::AtWork { by, .. } => by.next_step("wait for its end (`cjm-ctl status`), then try again"),
+            Self::MayBeAtWork { by, .. } => {
+                by.next_step("correct the name, or wait for its end (`cjm-ctl status`), then try again")
+            }
             Self::BrokenOff { .. } => {
                 "`cjm-ctl install-all` puts back what was there before, where that was kept, and goes on"
                     .to_owned()
@@ -75,7 +92,7 @@ impl Described for Unfinished {
 
     fn exit_code(&self) -> u8 {
         match self {
-            Self::AtWork { .. } => exit::DIRECTORY_IN_USE,
+            Self::AtWork { .. } | Self::MayBeAtWork { .. } => exit::DIRECTORY_IN_USE,
             Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } => exit::WORKER_START,
         }
     }
@@ -91,7 +108,7 @@ impl Unfinished {
     #[must_use]
     pub fn kind(&self) -> (ErrorCategory, bool) {
         match self {
-            Self::AtWork { .. } => (ErrorCategory::Transient, true),
+            Self::AtWork { .. } | Self::MayBeAtWork { .. } => (ErrorCategory::Transient, true),
             Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } => (ErrorCategory::Fatal, false),
         }
     }
@@ -148,6 +165,10 @@ impl Installation {
     /// Why a tool was not found whose first installation has begun; none where none has, or the environment is whole.
     #[must_use]
     pub fn first(&self) -> Option<Unfinished> {
+        // Also before its environment is made, and where that has another name.
+        if let Some(by) = Installer::at_work(&self.data_dir).filter(|by| by.installs(&self.capability)) {
+            return Some(Unfinished::AtWork { capability: self.capability.clone(), by: Box::new(by) });
+        }
         let made = self.environment.symlink_metadata().is_ok();
         if !made || self.is_whole() {
             return None;
@@ -157,6 +178,16 @@ impl Installation {
             Some(by) => Some(Unfinished::AtWork { capability, by }),
             None => (!self.is_whole()).then_some(Unfinished::FirstBrokenOff { capability }),
         }
+    }
+
+    /// Why a tool was not found that may be among those which are being installed here: whose name no manifest has yet.
+    /// `used` says whether a manifest names an environment, and `suggestions` which names are like it.
+    #[must_use]
+    pub fn may_be(&self, used: impl Fn(&str) -> bool, suggestions: Vec<String>) -> Option<Unfinished> {
+        let by = Installer::at_work(&self.data_dir).filter(Installer::is_install_all)?;
+        let is_first = by.environments.as_ref().is_none_or(|all| all.iter().any(|one| !used(one)));
+        let capability = self.capability.clone();
+        is_first.then(|| Unfinished::MayBeAtWork { capability, by: Box::new(by), suggestions })
     }
 
     fn is_whole(&self) -> bool {
@@ -286,6 +317,27 @@ mod tests {
         ] {
             lock.set_owner(&Signature::new("install-all").text(environments)).expect("written");
             assert_eq!(tool.told(), Some(told));
+        }
+    }
+
+    #[test]
+    fn a_name_that_no_manifest_has_may_be_that_of_a_first_installation() {
+        let tool = Tool::new("cjm-ctl 0.1.0");
+        let known = Installation::named(tool.data.path(), "any").expect("a name");
+        let may_be = || known.may_be(|environment| environment == "its-env", vec!["many".to_owned()]);
+        assert_eq!(may_be(), None, "nobody is at work");
+        let lock = tool.lock();
+        for (command, environments, is_told) in [
+            ("install-all", vec!["its-env=t"], false),
+            ("install-all", vec!["its-env=t", "other=o"], true),
+            ("install-all", vec![], false),
+            ("remove", vec!["other"], false),
+        ] {
+            lock.set_owner(&Signature::new(command).text(environments)).expect("written");
+            let told = may_be();
+            assert_eq!(told.is_some(), is_told, "{told:?}");
+            let words = told.map(|told| told.to_string()).unwrap_or_default();
+            assert_eq!(words.contains("(did you mean \"many\"?)"), is_told, "{words}");
         }
     }
 

@@ -10,6 +10,7 @@ use crate::python_entry::{Common, Done, PythonEntry, Reporter, Tools};
 use crate::report::{EntryReport, InUse, InstallEvent, InstallOptions, InstallReport, Outcome};
 use crate::tool_entry::{self, Copied};
 use crate::uv::Uv;
+use cjm_catalog::installer::{INSTALL_ALL, word_of};
 use cjm_wire::ErrorReport;
 use cjm_wire::capabilities_file::{CapabilitiesFile, Entry};
 use futures_util::{StreamExt, stream};
@@ -41,7 +42,8 @@ pub async fn install_all(
         .create(&data_dir)
         .map_err(|source| EnvironmentError::writing("create", data_dir.clone(), source))?;
     let wanted = file.capabilities.iter().filter(|entry| entry.manifest.is_none() && entry.fault.is_none());
-    let claim = lock(&data_dir, "install-all", wanted.map(|entry| entry.env_name.as_str()))?;
+    let wanted: Vec<String> = wanted.map(word).collect();
+    let claim = lock(&data_dir, INSTALL_ALL, wanted.iter().map(String::as_str))?;
     let list = absolute(&options.capabilities_file);
     let installation = Installation {
         list: list.clone(),
@@ -72,7 +74,7 @@ struct Installation<'a> {
     offline: bool,
     in_use: Option<InUse>,
     claim: &'a Claim,
-    /// The environments that are not what they are to be yet.
+    /// The environments that are not what they are to be yet, as the lock names them.
     to_change: Mutex<Vec<String>>,
     /// Capability → entry that gives it.
     claims: Mutex<HashMap<String, String>>,
@@ -86,9 +88,9 @@ enum FirstLook<'a> {
 }
 
 impl FirstLook<'_> {
-    fn environment(&self) -> Option<&str> {
+    fn to_change(&self) -> Option<String> {
         match self {
-            Self::ToInstall(entry) => Some(&entry.entry.env_name),
+            Self::ToInstall(entry) => Some(word(entry.entry)),
             Self::Settled(_) => None,
         }
     }
@@ -105,7 +107,7 @@ impl Installation<'_> {
     async fn install(&self, entries: &[Entry]) -> Vec<EntryReport> {
         let looked: Vec<FirstLook<'_>> =
             entries.iter().enumerate().map(|(index, entry)| self.look(entries, index, entry)).collect();
-        let to_change = looked.iter().filter_map(FirstLook::environment).map(str::to_owned).collect();
+        let to_change = looked.iter().filter_map(FirstLook::to_change).collect();
         self.tell_to_change(|environments| *environments = to_change);
         let wanted: Vec<Constraint> = looked.iter().filter_map(FirstLook::constraint).collect();
         let tools = if looked.iter().any(|entry| matches!(entry, FirstLook::ToInstall(_))) {
@@ -120,7 +122,7 @@ impl Installation<'_> {
                     FirstLook::Settled(report) => *report,
                     FirstLook::ToInstall(entry) => {
                         let report = self.install_python(index, &entry, tools.as_ref()).await;
-                        self.tell_to_change(|all| all.retain(|one| *one != entry.entry.env_name));
+                        self.tell_to_change(|all| all.retain(|one| *one != word(entry.entry)));
                         report
                     }
                 };
@@ -295,6 +297,11 @@ impl Installation<'_> {
     fn claims(&self) -> MutexGuard<'_, HashMap<String, String>> {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How the lock names the environment of an entry.
+fn word(entry: &Entry) -> String {
+    word_of(&entry.env_name, &entry.name)
 }
 
 fn absolute(path: &Path) -> PathBuf {
