@@ -148,7 +148,7 @@ impl<'a> PythonEntry<'a> {
     /// # Errors
     /// When it cannot.
     pub(crate) fn recover(&self) -> Result<(), EnvironmentError> {
-        recover(&self.environment)
+        recover(&self.environment, &self.manifests)
     }
 
     /// Installs it; with `force`, from nothing.
@@ -166,7 +166,7 @@ impl<'a> PythonEntry<'a> {
     ) -> Result<Done, EnvironmentError> {
         let before = Stamp::read(&self.environment);
         // Dropped before the new one has its stamp, it takes its place again.
-        let former = Former::keep(&self.environment)?;
+        let former = Former::keep(&self.environment, &self.manifests)?;
         Stamp::remove(&self.environment)?;
         (reporter.step)(Step::Environment);
         let (interpreter, estimate) = self.environment(tools, force, reporter).await?;
@@ -186,7 +186,15 @@ impl<'a> PythonEntry<'a> {
         claim(&found.code.name)?;
         (reporter.step)(Step::Writing);
         let (capability, new_version) = (found.code.name.clone(), found.code.version.clone());
-        let adapters = self.write_adapters(found.adapters)?;
+        let adapters = self.name_adapters(found.adapters)?;
+        if let Some(former) = &former {
+            let held = before.as_ref().map(|old| &old.capability);
+            let capabilities = std::iter::once(&capability).chain(held).map(|name| format!("{name}.json"));
+            let names: Vec<String> =
+                adapters.iter().map(|(name, _)| name.clone()).chain(capabilities).collect();
+            former.keep_manifests(&names)?;
+        }
+        let adapters = self.write_adapters(adapters)?;
         let manifest = self.write_manifest(found.code, &lock, &version, &tools.uv)?;
         if let Some(old) = before.filter(|old| old.capability != capability) {
             self.remove_manifest(&old.capability);
@@ -349,12 +357,15 @@ impl<'a> PythonEntry<'a> {
             message: error.to_string(),
             stderr_tail: Vec::new(),
         })?;
-        write_installed(&path, &text)?;
+        write_installed(&path, text.as_bytes())?;
         Ok(path)
     }
 
-    /// Writes the manifests of the entry's adapters, and returns the names of their files.
-    fn write_adapters(&self, adapters: Vec<AdapterManifest>) -> Result<Vec<String>, EnvironmentError> {
+    /// The manifests of the entry's adapters, with the names of their files.
+    fn name_adapters(
+        &self,
+        adapters: Vec<AdapterManifest>,
+    ) -> Result<Vec<(String, AdapterManifest)>, EnvironmentError> {
         adapters
             .into_iter()
             .map(|mut adapter| {
@@ -367,10 +378,20 @@ impl<'a> PythonEntry<'a> {
                     ),
                     stderr_tail: Vec::new(),
                 })?;
-                write_installed(&self.manifests.join(&name), &adapter.to_file_text())?;
-                Ok(name)
+                Ok((name, adapter))
             })
             .collect()
+    }
+
+    /// Writes them, and returns the names of their files.
+    fn write_adapters(
+        &self,
+        adapters: Vec<(String, AdapterManifest)>,
+    ) -> Result<Vec<String>, EnvironmentError> {
+        let write = |(name, adapter): (String, AdapterManifest)| {
+            write_installed(&self.manifests.join(&name), adapter.to_file_text().as_bytes()).map(|()| name)
+        };
+        adapters.into_iter().map(write).collect()
     }
 
     /// The package was renamed: its old manifest would lead into an environment that no longer holds it.
