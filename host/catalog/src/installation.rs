@@ -7,8 +7,9 @@
 use crate::catalog::CatalogEntry;
 use crate::installer::Installer;
 use crate::suggestions::in_words;
+use cjm_platform::files::read_regular_to_string;
 use cjm_wire::InstanceId;
-use cjm_wire::describe::{Described, ErrorDetails, exit};
+use cjm_wire::describe::{Described, ErrorDetails, exit, shell_word};
 use cjm_wire::error::ErrorCategory;
 use cjm_wire::manifest::Manifest;
 use cjm_wire::runtime::Runtime;
@@ -20,6 +21,42 @@ pub const STAMP_FILE: &str = "cjm-stamp.json";
 /// stamp once it is whole.
 pub const INSTALLER: &str = "cjm-ctl ";
 
+/// Longest path of a list that is read.
+const PATH_BYTES_MAX: u64 = 4096;
+/// In section `install` of a manifest that our installation wrote: the list that its tool came from.
+pub const LIST_KEY: &str = "capabilities_file";
+
+/// The command that makes a tool anew, in backticks: from the list that it came from, while that is there.
+#[must_use]
+pub fn install_all_step(list: Option<&Path>) -> String {
+    match list.filter(|list| list.is_absolute() && list.is_file()) {
+        Some(list) => {
+            format!("`cjm-ctl install-all --capabilities {}`", shell_word(&list.display().to_string()))
+        }
+        None => "`cjm-ctl install-all`".to_owned(),
+    }
+}
+
+/// The list that an installed tool came from, where its manifest says so.
+#[must_use]
+pub fn list_of(manifest: &Manifest) -> Option<PathBuf> {
+    manifest.install.unknown.get(LIST_KEY)?.as_str().map(PathBuf::from)
+}
+
+/// Beside an environment that is made for the first time, for which no manifest speaks yet: a file with the path of the
+/// list that asks for it.
+#[must_use]
+pub fn list_beside(environment: &Path) -> PathBuf {
+    let name = environment.file_name().unwrap_or_default().to_string_lossy();
+    environment.with_file_name(format!(".{name}.list"))
+}
+
+/// The list that asks for an environment which no manifest names.
+#[must_use]
+pub fn list_of_environment(environment: &Path) -> Option<PathBuf> {
+    read_regular_to_string(&list_beside(environment), PATH_BYTES_MAX).ok().map(PathBuf::from)
+}
+
 /// Where the environment of one Python tool is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installation {
@@ -28,6 +65,8 @@ pub struct Installation {
     environment: PathBuf,
     /// Its interpreter by its manifest, where our installation made it.
     made_by_us: Option<PathBuf>,
+    /// The list that it came from, by its manifest.
+    list: Option<PathBuf>,
 }
 
 /// Why a Python tool cannot be called that is installed, or was to be.
@@ -59,12 +98,16 @@ pub enum Unfinished {
     BrokenOff {
         /// The tool.
         capability: String,
+        /// The list that it came from.
+        list: Option<PathBuf>,
     },
     /// Likewise, of a tool that was not installed before: a failure leaves the same behind.
     #[error("\"{capability}\" is not installed: its installation failed or was broken off")]
     FirstBrokenOff {
         /// The tool.
         capability: String,
+        /// The list that asks for it.
+        list: Option<PathBuf>,
     },
 }
 
@@ -82,11 +125,13 @@ impl Described for Unfinished {
             Self::MayBeAtWork { by, .. } => {
                 by.next_step("correct the name, or wait for its end (`cjm-ctl status`), then try again")
             }
-            Self::BrokenOff { .. } => {
-                "`cjm-ctl install-all` puts back what was there before, where that was kept, and goes on"
-                    .to_owned()
+            Self::BrokenOff { list, .. } => format!(
+                "{} puts back what was there before, where that was kept, and goes on",
+                install_all_step(list.as_deref())
+            ),
+            Self::FirstBrokenOff { list, .. } => {
+                format!("{} goes on with it", install_all_step(list.as_deref()))
             }
-            Self::FirstBrokenOff { .. } => "`cjm-ctl install-all` goes on with it".to_owned(),
         }
     }
 
@@ -125,7 +170,7 @@ impl Installation {
         let data_dir = entry.path.parent().and_then(Path::parent)?;
         let made_by_us =
             install.installer_version.starts_with(INSTALLER).then(|| PathBuf::from(&install.python_path));
-        let found = Self { made_by_us, ..Self::named(data_dir, &env_name)? };
+        let found = Self { made_by_us, list: list_of(&entry.manifest), ..Self::named(data_dir, &env_name)? };
         is_python.then(|| Self { capability: code.name.clone(), ..found })
     }
 
@@ -138,6 +183,7 @@ impl Installation {
             environment: data_dir.join("envs").join(name),
             data_dir: data_dir.to_owned(),
             made_by_us: None,
+            list: None,
         })
     }
 
@@ -158,7 +204,8 @@ impl Installation {
         match self.installer() {
             Some(by) => Some(Unfinished::AtWork { capability, by }),
             // It may have come to its end between the two looks.
-            None => (half_made && !self.is_whole()).then_some(Unfinished::BrokenOff { capability }),
+            None => (half_made && !self.is_whole())
+                .then(|| Unfinished::BrokenOff { capability, list: self.list.clone() }),
         }
     }
 
@@ -176,7 +223,10 @@ impl Installation {
         let capability = self.capability.clone();
         match self.installer() {
             Some(by) => Some(Unfinished::AtWork { capability, by }),
-            None => (!self.is_whole()).then_some(Unfinished::FirstBrokenOff { capability }),
+            None => (!self.is_whole()).then(|| Unfinished::FirstBrokenOff {
+                capability,
+                list: list_of_environment(&self.environment),
+            }),
         }
     }
 

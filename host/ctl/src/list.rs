@@ -8,7 +8,7 @@ use crate::not_set;
 use crate::output::{Output, path_text};
 use crate::status::installation_document;
 use crate::visible::one_line;
-use cjm_catalog::installation::{Installation, Unfinished};
+use cjm_catalog::installation::{Installation, Unfinished, install_all_step, list_of, list_of_environment};
 use cjm_catalog::installer::Installer;
 use cjm_catalog::programs::{Lost, ProgramError, capability_program, find, make_executable};
 use cjm_catalog::{Catalog, CatalogEntry, NotAllowed, Settings, allow_step};
@@ -203,9 +203,9 @@ impl Nobodys {
         let unused = self.unused.iter().map(|Unused { name, path }| {
             format!(
                 "warning: {} belongs to no capability that is installed: an installation failed or was broken off, or \
-                 its manifest is gone\n  next: `cjm-ctl install-all` goes on with it; `cjm-ctl remove {name}` takes it \
-                 away",
-                path.display()
+                 its manifest is gone\n  next: {} goes on with it; `cjm-ctl remove {name}` takes it away",
+                path.display(),
+                install_all_step(list_of_environment(path).as_deref())
             )
         });
         at_work.chain(unused).collect()
@@ -226,8 +226,9 @@ fn tell_what_is_wrong(entry: &CatalogEntry, output: &Output) {
         output.error(&format!("warning: {unfinished}\n  next: {}", unfinished.next_step()));
     } else if !python.is_empty() && !python_exists(entry) {
         output.error(&format!(
-            "warning: \"{name}\" cannot be called: its environment is gone ({python})\n  next: `cjm-ctl install-all` \
-             makes it anew; `cjm-ctl remove {name}` takes the rest away"
+            "warning: \"{name}\" cannot be called: its environment is gone ({python})\n  next: {} makes it anew; \
+             `cjm-ctl remove {name}` takes the rest away",
+            install_all_step(list_of(&entry.manifest).as_deref())
         ));
     } else if let Err(Lost::NotExecutable(path)) = find(python, None) {
         output.error(&format!(

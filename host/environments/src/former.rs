@@ -12,7 +12,7 @@ use crate::error::EnvironmentError;
 use crate::files::{remove_dir, write_whole};
 use crate::manifests::write_installed;
 use crate::stamp::Stamp;
-use cjm_catalog::installation::former_of;
+use cjm_catalog::installation::{former_of, list_beside};
 use cjm_platform::files::{FileError, read_regular};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -147,6 +147,7 @@ fn remove_file(path: &Path) -> Result<(), EnvironmentError> {
 /// # Errors
 /// When it stays.
 pub(crate) fn forget(environment: &Path) -> Result<(), EnvironmentError> {
+    remove_file(&list_beside(environment))?;
     remove_dir(&former_of(environment))?;
     remove_dir(&beside(environment, "copying"))
 }

@@ -46,8 +46,8 @@ pub async fn install_all(
     let claim = lock(&data_dir, INSTALL_ALL, wanted.iter().map(String::as_str))?;
     let list = absolute(&options.capabilities_file);
     let installation = Installation {
-        list: list.clone(),
         common: Common {
+            list: list.clone(),
             base: list.parent().unwrap_or(Path::new("/")).to_owned(),
             sdk_hash: hash_folder(&options.python_sdk)?,
             sdk: absolute(&options.python_sdk),
@@ -68,7 +68,6 @@ pub async fn install_all(
 }
 
 struct Installation<'a> {
-    list: PathBuf,
     common: Common,
     force: bool,
     offline: bool,
@@ -152,7 +151,10 @@ impl Installation<'_> {
             FirstLook::Settled(Box::new(report))
         };
         if let Some(source) = entry.fault.clone() {
-            return ended(Err(EnvironmentError::CapabilitiesInvalid { path: self.list.clone(), source }));
+            return ended(Err(EnvironmentError::CapabilitiesInvalid {
+                path: self.common.list.clone(),
+                source,
+            }));
         }
         if let Some(manifest) = &entry.manifest {
             return ended(self.install_tool(entry, manifest));

@@ -5,7 +5,7 @@ use crate::conda::{CondaOptions, Estimate};
 use crate::conda_entry::{CondaEntry, home};
 use crate::constraint::Constraint;
 use crate::error::EnvironmentError;
-use crate::files::{hash_bytes, own_home, remove_dir};
+use crate::files::{hash_bytes, own_home, remove_dir, write_whole};
 use crate::former::{Former, recover};
 use crate::interpreters::{Interpreter, choose, probe};
 use crate::introspection;
@@ -15,6 +15,7 @@ use crate::package::Requirements;
 use crate::report::{INSTALLER_VERSION, Outcome, Step};
 use crate::stamp::Stamp;
 use crate::uv::Uv;
+use cjm_catalog::installation::{LIST_KEY, list_beside};
 use cjm_wire::capabilities_file::Entry;
 use cjm_wire::manifest::{Code, DriftTracking, FORMAT_VERSION, Install};
 use cjm_wire::runtime::Runtime;
@@ -34,7 +35,9 @@ pub(crate) struct Tools {
 /// What all entries of one installation share.
 #[derive(Debug)]
 pub(crate) struct Common {
-    /// The folder of `capabilities.yaml`.
+    /// The list that is installed.
+    pub(crate) list: PathBuf,
+    /// Its folder.
     pub(crate) base: PathBuf,
     pub(crate) data_dir: PathBuf,
     pub(crate) sdk: PathBuf,
@@ -53,6 +56,7 @@ pub(crate) struct PythonEntry<'a> {
     request: String,
     pub(crate) environment: PathBuf,
     manifests: PathBuf,
+    list: &'a Path,
     sdk: &'a Path,
     conda: Option<CondaEntry<'a>>,
 }
@@ -106,6 +110,7 @@ impl<'a> PythonEntry<'a> {
             entry,
             requirements,
             sdk: &common.sdk,
+            list: &common.list,
             conda,
         })
     }
@@ -168,6 +173,9 @@ impl<'a> PythonEntry<'a> {
         // Dropped before the new one has its stamp, it takes its place again.
         let former = Former::keep(&self.environment, &self.manifests)?;
         Stamp::remove(&self.environment)?;
+        if before.is_none() {
+            self.note_list()?;
+        }
         (reporter.step)(Step::Environment);
         let (interpreter, estimate) = self.environment(tools, force, reporter).await?;
         let version = interpreter.version.to_string();
@@ -203,6 +211,8 @@ impl<'a> PythonEntry<'a> {
         let stamp =
             Stamp::new(self.request.clone(), &interpreter, lock.hash.clone(), capability.clone(), adapters);
         stamp.write(&self.environment)?;
+        // The manifest says it from now on.
+        let _ = std::fs::remove_file(list_beside(&self.environment));
         if let Some(former) = former {
             former.let_go();
         }
@@ -217,6 +227,11 @@ impl<'a> PythonEntry<'a> {
             warnings,
             estimate,
         })
+    }
+
+    /// Where no manifest speaks for what it makes, it says which list asks for it.
+    fn note_list(&self) -> Result<(), EnvironmentError> {
+        write_whole(&list_beside(&self.environment), self.list.display().to_string().as_bytes())
     }
 
     /// Of the environment itself, where a link leads to one of conda's.
@@ -311,6 +326,7 @@ impl<'a> PythonEntry<'a> {
         let mut unknown = Map::new();
         for (key, value) in [
             ("lock_hash", lock.hash.clone()),
+            (LIST_KEY, self.list.display().to_string()),
             ("lock_path", lock.path.display().to_string()),
             ("python_version", python_version.to_owned()),
             ("resolver", uv.version.clone()),
