@@ -364,3 +364,40 @@ fn report(entry: &PythonEntry<'_>, done: Done) -> EntryReport {
         ..blank(entry.entry)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first of them is refused as well, for its package is missing, so that nothing is installed here.
+    #[tokio::test]
+    async fn a_second_entry_of_one_environment_is_refused_and_harms_not_the_first() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let sdk = folder.path().join("sdk");
+        std::fs::create_dir(&sdk).expect("a folder");
+        let list = "capabilities:\n\
+                    - {name: faulty, env_name: one, package: ./missing}\n\
+                    - {name: tool, env_name: one, manifest: missing.json}\n\
+                    - {name: first, env_name: one, package: ./missing, python_version: '3.12'}\n\
+                    - {name: second, env_name: one, package: ./missing, python_version: '3.12'}\n";
+        let options = InstallOptions {
+            data_dir: folder.path().join("data"),
+            capabilities_file: folder.path().join("capabilities.yaml"),
+            python_sdk: sdk,
+            substrate_source: None,
+            conda: crate::conda::CondaOptions::default(),
+            force: false,
+            offline: true,
+            in_use: None,
+        };
+        let file = CapabilitiesFile::parse_each(list).expect("a list");
+        let report = install_all(&options, &file, &|_| {}).await.expect("it looks at each");
+        let errors = report.entries.iter().filter_map(|entry| entry.error.as_ref());
+        let codes: Vec<&str> = errors.clone().map(|error| error.code.as_str()).collect();
+        assert_eq!(
+            codes,
+            ["install.capabilities_invalid", "install.file", "install.file", "install.shared_environment"]
+        );
+        assert!(errors.last().is_some_and(|error| error.message.contains("\"first\"")), "{report:?}");
+    }
+}
