@@ -392,12 +392,12 @@ mod tests {
         };
         let file = CapabilitiesFile::parse_each(list).expect("a list");
         let report = install_all(&options, &file, &|_| {}).await.expect("it looks at each");
-        let errors = report.entries.iter().filter_map(|entry| entry.error.as_ref());
+        let mut errors = report.entries.iter().filter_map(|entry| entry.error.as_ref());
         let codes: Vec<&str> = errors.clone().map(|error| error.code.as_str()).collect();
         assert_eq!(
             codes,
             ["install.capabilities_invalid", "install.file", "install.file", "install.shared_environment"]
         );
-        assert!(errors.last().is_some_and(|error| error.message.contains("\"first\"")), "{report:?}");
+        assert!(errors.next_back().is_some_and(|error| error.message.contains("\"first\"")), "{report:?}");
     }
 }
