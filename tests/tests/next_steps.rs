@@ -202,6 +202,53 @@ fn every_next_step_shows_what_it_promises() {
     world.assert_nothing_left();
 }
 
+/// A person may have several lists, and stand anywhere: the step names the one that the tool came from, while it is there.
+#[test]
+fn the_step_that_installs_names_the_list_that_the_tool_came_from() {
+    let world = world();
+    std::fs::create_dir_all(world.file("it's mine")).expect("a folder");
+    let list = world.write("it's mine/tools.yaml", "capabilities: []\n");
+    let word = format!("'{}'", list.display().to_string().replace('\'', "'\\''"));
+    let environments = world.data_dir().join("envs");
+    let install = |name: &str| {
+        let python = environments.join(name).join("bin/python").display().to_string();
+        let install = json!({"python_path": python, "conda_env": name, "installer_version": "cjm-ctl 0.1.0",
+            "capabilities_file": list.display().to_string()});
+        let code = json!({"module": "m", "class": "C"});
+        world.install(name, &cjm_tests::world::manifest(name, &code, &install))
+    };
+    let gone = install("gone").display().to_string();
+    install("half");
+    for name in ["half", "first"] {
+        std::fs::create_dir_all(environments.join(name)).expect("a folder");
+    }
+    std::fs::write(environments.join(".first.list"), list.display().to_string()).expect("written");
+    let check = |is_there: bool| {
+        for (arguments, steps) in [
+            (&["call", "gone"][..], 1),
+            (&["call", "half"], 1),
+            (&["call", "first"], 1),
+            (&["list"], 3),
+            (&["validate", &gone], 1),
+        ] {
+            let told = world.run(arguments);
+            let named: Vec<&str> =
+                commands(&told.stderr).into_iter().filter(|step| step.contains(" install-all")).collect();
+            assert_eq!(named.len(), steps, "{}", told.describe());
+            for step in named {
+                assert_eq!(step.ends_with(&format!(" --capabilities {word}")), is_there, "{step}");
+                let followed = follow(&world, step).expect(0);
+                assert!(followed.stdout.contains("Nothing to install"), "{}", followed.describe());
+            }
+        }
+    };
+    check(true);
+    // A list that is there no more helps nobody.
+    std::fs::remove_file(&list).expect("removed");
+    check(false);
+    world.assert_nothing_left();
+}
+
 /// A refusal before a worker was started has left nothing in the journal; one while it started has.
 #[test]
 fn a_story_is_named_only_where_there_is_one() {

@@ -6,8 +6,10 @@
 
 use crate::catalog::CatalogEntry;
 use crate::installer::Installer;
+use crate::suggestions::in_words;
+use cjm_platform::files::read_regular_to_string;
 use cjm_wire::InstanceId;
-use cjm_wire::describe::{Described, ErrorDetails, exit};
+use cjm_wire::describe::{Described, ErrorDetails, exit, shell_word};
 use cjm_wire::error::ErrorCategory;
 use cjm_wire::manifest::Manifest;
 use cjm_wire::runtime::Runtime;
@@ -19,6 +21,42 @@ pub const STAMP_FILE: &str = "cjm-stamp.json";
 /// stamp once it is whole.
 pub const INSTALLER: &str = "cjm-ctl ";
 
+/// Longest path of a list that is read.
+const PATH_BYTES_MAX: u64 = 4096;
+/// In section `install` of a manifest that our installation wrote: the list that its tool came from.
+pub const LIST_KEY: &str = "capabilities_file";
+
+/// The command that makes a tool anew, in backticks: from the list that it came from, while that is there.
+#[must_use]
+pub fn install_all_step(list: Option<&Path>) -> String {
+    match list.filter(|list| list.is_absolute() && list.is_file()) {
+        Some(list) => {
+            format!("`cjm-ctl install-all --capabilities {}`", shell_word(&list.display().to_string()))
+        }
+        None => "`cjm-ctl install-all`".to_owned(),
+    }
+}
+
+/// The list that an installed tool came from, where its manifest says so.
+#[must_use]
+pub fn list_of(manifest: &Manifest) -> Option<PathBuf> {
+    manifest.install.unknown.get(LIST_KEY)?.as_str().map(PathBuf::from)
+}
+
+/// Beside an environment that is made for the first time, for which no manifest speaks yet: a file with the path of the
+/// list that asks for it.
+#[must_use]
+pub fn list_beside(environment: &Path) -> PathBuf {
+    let name = environment.file_name().unwrap_or_default().to_string_lossy();
+    environment.with_file_name(format!(".{name}.list"))
+}
+
+/// The list that asks for an environment which no manifest names.
+#[must_use]
+pub fn list_of_environment(environment: &Path) -> Option<PathBuf> {
+    read_regular_to_string(&list_beside(environment), PATH_BYTES_MAX).ok().map(PathBuf::from)
+}
+
 /// Where the environment of one Python tool is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installation {
@@ -27,6 +65,8 @@ pub struct Installation {
     environment: PathBuf,
     /// Its interpreter by its manifest, where our installation made it.
     made_by_us: Option<PathBuf>,
+    /// The list that it came from, by its manifest.
+    list: Option<PathBuf>,
 }
 
 /// Why a Python tool cannot be called that is installed, or was to be.
@@ -40,24 +80,41 @@ pub enum Unfinished {
         /// Who.
         by: Box<Installer>,
     },
+    /// Somebody installs tools whose names nobody knows before they are there, and this may be one of them.
+    #[error(
+        "no capability \"{capability}\" is installed yet, and what {by} installs has a name only when it is there{}",
+        in_words(.suggestions)
+    )]
+    MayBeAtWork {
+        /// The name that was asked for.
+        capability: String,
+        /// Who.
+        by: Box<Installer>,
+        /// Names like it of what is installed.
+        suggestions: Vec<String>,
+    },
     /// Nobody works on it any more, and it did not come to its end.
     #[error("the installation of \"{capability}\" was broken off")]
     BrokenOff {
         /// The tool.
         capability: String,
+        /// The list that it came from.
+        list: Option<PathBuf>,
     },
     /// Likewise, of a tool that was not installed before: a failure leaves the same behind.
     #[error("\"{capability}\" is not installed: its installation failed or was broken off")]
     FirstBrokenOff {
         /// The tool.
         capability: String,
+        /// The list that asks for it.
+        list: Option<PathBuf>,
     },
 }
 
 impl Described for Unfinished {
     fn code(&self) -> &'static str {
         match self {
-            Self::AtWork { .. } => "installation.at_work",
+            Self::AtWork { .. } | Self::MayBeAtWork { .. } => "installation.at_work",
             Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } => "installation.broken_off",
         }
     }
@@ -65,17 +122,22 @@ impl Described for Unfinished {
     fn next_step(&self) -> String {
         match self {
             Self::AtWork { by, .. } => by.next_step("wait for its end (`cjm-ctl status`), then try again"),
-            Self::BrokenOff { .. } => {
-                "`cjm-ctl install-all` puts back what was there before, where that was kept, and goes on"
-                    .to_owned()
+            Self::MayBeAtWork { by, .. } => {
+                by.next_step("correct the name, or wait for its end (`cjm-ctl status`), then try again")
             }
-            Self::FirstBrokenOff { .. } => "`cjm-ctl install-all` goes on with it".to_owned(),
+            Self::BrokenOff { list, .. } => format!(
+                "{} puts back what was there before, where that was kept, and goes on",
+                install_all_step(list.as_deref())
+            ),
+            Self::FirstBrokenOff { list, .. } => {
+                format!("{} goes on with it", install_all_step(list.as_deref()))
+            }
         }
     }
 
     fn exit_code(&self) -> u8 {
         match self {
-            Self::AtWork { .. } => exit::DIRECTORY_IN_USE,
+            Self::AtWork { .. } | Self::MayBeAtWork { .. } => exit::DIRECTORY_IN_USE,
             Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } => exit::WORKER_START,
         }
     }
@@ -91,7 +153,7 @@ impl Unfinished {
     #[must_use]
     pub fn kind(&self) -> (ErrorCategory, bool) {
         match self {
-            Self::AtWork { .. } => (ErrorCategory::Transient, true),
+            Self::AtWork { .. } | Self::MayBeAtWork { .. } => (ErrorCategory::Transient, true),
             Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } => (ErrorCategory::Fatal, false),
         }
     }
@@ -108,7 +170,7 @@ impl Installation {
         let data_dir = entry.path.parent().and_then(Path::parent)?;
         let made_by_us =
             install.installer_version.starts_with(INSTALLER).then(|| PathBuf::from(&install.python_path));
-        let found = Self { made_by_us, ..Self::named(data_dir, &env_name)? };
+        let found = Self { made_by_us, list: list_of(&entry.manifest), ..Self::named(data_dir, &env_name)? };
         is_python.then(|| Self { capability: code.name.clone(), ..found })
     }
 
@@ -121,6 +183,7 @@ impl Installation {
             environment: data_dir.join("envs").join(name),
             data_dir: data_dir.to_owned(),
             made_by_us: None,
+            list: None,
         })
     }
 
@@ -141,13 +204,18 @@ impl Installation {
         match self.installer() {
             Some(by) => Some(Unfinished::AtWork { capability, by }),
             // It may have come to its end between the two looks.
-            None => (half_made && !self.is_whole()).then_some(Unfinished::BrokenOff { capability }),
+            None => (half_made && !self.is_whole())
+                .then(|| Unfinished::BrokenOff { capability, list: self.list.clone() }),
         }
     }
 
     /// Why a tool was not found whose first installation has begun; none where none has, or the environment is whole.
     #[must_use]
     pub fn first(&self) -> Option<Unfinished> {
+        // Also before its environment is made, and where that has another name.
+        if let Some(by) = Installer::at_work(&self.data_dir).filter(|by| by.installs(&self.capability)) {
+            return Some(Unfinished::AtWork { capability: self.capability.clone(), by: Box::new(by) });
+        }
         let made = self.environment.symlink_metadata().is_ok();
         if !made || self.is_whole() {
             return None;
@@ -155,8 +223,21 @@ impl Installation {
         let capability = self.capability.clone();
         match self.installer() {
             Some(by) => Some(Unfinished::AtWork { capability, by }),
-            None => (!self.is_whole()).then_some(Unfinished::FirstBrokenOff { capability }),
+            None => (!self.is_whole()).then(|| Unfinished::FirstBrokenOff {
+                capability,
+                list: list_of_environment(&self.environment),
+            }),
         }
+    }
+
+    /// Why a tool was not found that may be among those which are being installed here: whose name no manifest has yet.
+    /// `used` says whether a manifest names an environment, and `suggestions` which names are like it.
+    #[must_use]
+    pub fn may_be(&self, used: impl Fn(&str) -> bool, suggestions: Vec<String>) -> Option<Unfinished> {
+        let by = Installer::at_work(&self.data_dir).filter(Installer::is_install_all)?;
+        let is_first = by.environments.as_ref().is_none_or(|all| all.iter().any(|one| !used(one)));
+        let capability = self.capability.clone();
+        is_first.then(|| Unfinished::MayBeAtWork { capability, by: Box::new(by), suggestions })
     }
 
     fn is_whole(&self) -> bool {
@@ -286,6 +367,27 @@ mod tests {
         ] {
             lock.set_owner(&Signature::new("install-all").text(environments)).expect("written");
             assert_eq!(tool.told(), Some(told));
+        }
+    }
+
+    #[test]
+    fn a_name_that_no_manifest_has_may_be_that_of_a_first_installation() {
+        let tool = Tool::new("cjm-ctl 0.1.0");
+        let known = Installation::named(tool.data.path(), "any").expect("a name");
+        let may_be = || known.may_be(|environment| environment == "its-env", vec!["many".to_owned()]);
+        assert_eq!(may_be(), None, "nobody is at work");
+        let lock = tool.lock();
+        for (command, environments, is_told) in [
+            ("install-all", vec!["its-env=t"], false),
+            ("install-all", vec!["its-env=t", "other=o"], true),
+            ("install-all", vec![], false),
+            ("remove", vec!["other"], false),
+        ] {
+            lock.set_owner(&Signature::new(command).text(environments)).expect("written");
+            let told = may_be();
+            assert_eq!(told.is_some(), is_told, "{told:?}");
+            let words = told.map(|told| told.to_string()).unwrap_or_default();
+            assert_eq!(words.contains("(did you mean \"many\"?)"), is_told, "{words}");
         }
     }
 

@@ -19,6 +19,17 @@ const NAMED_MAX: usize = 3;
 /// Helpers that are looked for; one installation has a few.
 const HELPERS_MAX: usize = 16;
 
+/// The command that installs.
+pub const INSTALL_ALL: &str = "install-all";
+/// Between an environment and the entry that asks for it; no name has it.
+const OF_ENTRY: char = '=';
+
+/// An environment as the lock names it: with the entry of the list that asks for it, where that has another name.
+#[must_use]
+pub fn word_of(environment: &str, entry: &str) -> String {
+    if entry == environment { environment.to_owned() } else { format!("{environment}{OF_ENTRY}{entry}") }
+}
+
 /// What a command that is about to hold the lock says of itself.
 #[derive(Debug, Clone)]
 pub struct Signature {
@@ -33,7 +44,7 @@ impl Signature {
         Self { command, since: Timestamp::now() }
     }
 
-    /// It, with the environments that it still has to change.
+    /// It, with the environments that it still has to change, each as [`word_of`] names it.
     #[must_use]
     pub fn text<'e>(&self, environments: impl IntoIterator<Item = &'e str>) -> String {
         let who = format!("pid {} since {}, {}", std::process::id(), self.since, self.command);
@@ -58,6 +69,8 @@ pub struct Installer {
     pub command: Option<String>,
     /// The environments that it still has to change; none where it does not say.
     pub environments: Option<Vec<String>>,
+    /// The entries that ask for them, where those have other names.
+    entries: Vec<String>,
     /// What a killed one had started, and is still at work.
     pub helpers: Vec<Pid>,
 }
@@ -84,6 +97,12 @@ impl Installer {
             Some((command, names)) => (Some(command), Some(names)),
             None => (work, None),
         };
+        let parts = |word: &str| match word.split_once(OF_ENTRY) {
+            Some((environment, entry)) => (environment.to_owned(), Some(entry.to_owned())),
+            None => (word.to_owned(), None),
+        };
+        let (environments, entries): (Vec<_>, Vec<_>) =
+            names.unwrap_or_default().split_whitespace().map(parts).unzip();
         // Each has the lock as its standard input, and so have those that it started.
         let helpers = if pid.is_none() { has_as_input(lock, HELPERS_MAX) } else { Vec::new() };
         let is_gone = |pid: &str| !Path::new("/proc").join(pid).exists();
@@ -92,7 +111,8 @@ impl Installer {
             said_pid: said_pid.filter(|_| pid.is_none()).map(str::to_owned),
             since: cjm_platform::lock::since_of(said).map(Timestamp::from_text),
             command: command.map(str::to_owned),
-            environments: names.map(|names| names.split_whitespace().map(str::to_owned).collect()),
+            environments: names.map(|_| environments),
+            entries: entries.into_iter().flatten().collect(),
             pid,
             helpers,
         }
@@ -102,6 +122,19 @@ impl Installer {
     #[must_use]
     pub fn concerns(&self, environment: &str) -> bool {
         self.environments.as_ref().is_none_or(|all| all.iter().any(|one| one == environment))
+    }
+
+    /// Whether it installs the tool of this name: that of an entry of its list, or of the environment for it.
+    #[must_use]
+    pub fn installs(&self, name: &str) -> bool {
+        let environments = self.environments.as_deref().unwrap_or_default();
+        self.is_install_all() && environments.iter().chain(&self.entries).any(|one| one == name)
+    }
+
+    /// Whether it is `install-all`.
+    #[must_use]
+    pub fn is_install_all(&self) -> bool {
+        self.command.as_deref() == Some(INSTALL_ALL)
     }
 
     /// `kill 8 9`: ends what a killed one had started; none where nothing of that is seen.
@@ -163,7 +196,7 @@ mod tests {
     fn what_is_written_is_read_and_names_the_environments_that_are_still_to_be_made() {
         let data = tempfile::tempdir().expect("tempdir");
         assert_eq!(Installer::at_work(data.path()), None);
-        let signature = Signature::new("install-all");
+        let signature = Signature::new(INSTALL_ALL);
         let lock = data.path().join(INSTALL_LOCK);
         let lock = FileLock::acquire(&lock, &signature.text(["a", "b", "c", "d"]), PATIENCE).expect("free");
         let installer = Installer::at_work(data.path()).expect("somebody");
@@ -175,6 +208,14 @@ mod tests {
         lock.set_owner(&signature.text(["d"])).expect("written");
         let later = Installer::at_work(data.path()).expect("somebody");
         assert!(later.concerns("d") && !later.concerns("a"), "{later}");
+        lock.set_owner(&signature.text([&*word_of("d", "tool"), &word_of("e", "e")])).expect("written");
+        let named = Installer::at_work(data.path()).expect("somebody");
+        assert_eq!(named.environments, Some(vec!["d".to_owned(), "e".to_owned()]), "{named}");
+        assert!(
+            ["d", "e", "tool"].iter().all(|name| named.installs(name)) && !named.installs("a"),
+            "{named}"
+        );
+        assert!(!named.concerns("tool"), "an entry is no environment");
         lock.set_owner(&signature.text([])).expect("written");
         let done = Installer::at_work(data.path()).expect("somebody");
         assert!(!done.concerns("d") && done.work().as_deref() == Some("install-all"), "{done}");

@@ -6,13 +6,15 @@ use crate::cli::{Global, ListArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::not_set;
 use crate::output::{Output, path_text};
+use crate::status::installation_document;
 use crate::visible::one_line;
-use cjm_catalog::installation::{Installation, Unfinished};
+use cjm_catalog::installation::{Installation, Unfinished, install_all_step, list_of, list_of_environment};
 use cjm_catalog::installer::Installer;
 use cjm_catalog::programs::{Lost, ProgramError, capability_program, find, make_executable};
 use cjm_catalog::{Catalog, CatalogEntry, NotAllowed, Settings, allow_step};
 use cjm_environments::{
-    Conda, CondaOptions, Unused, env_name_of, read_each_capability, running_host, unused_environments,
+    Conda, CondaOptions, Unused, env_name_of, environments_at_work, read_each_capability, running_host,
+    unused_environments,
 };
 use cjm_wire::capabilities_file::{CapabilitiesFile, Entry};
 use cjm_wire::describe::{Described, ErrorReport, exit};
@@ -25,16 +27,16 @@ pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> Co
     let settings = global.settings()?;
     // A file in its place is told as `status` tells it.
     running_host(&settings.data_dir).map_err(|error| lock_not_asked(&error))?;
+    let before = Installer::at_work(&settings.data_dir);
     let catalog = Catalog::discover(&settings.manifest_dirs());
     let configured = args.capabilities.as_deref().map(read_list).transpose()?;
     let environments = Environments::look(&settings, &catalog, args.envs || output.json).await;
     let absent = configured.as_ref().zip(args.capabilities.as_deref());
     let absent = absent.map(|(file, path)| not_installed(&catalog, file, path)).unwrap_or_default();
-    let unused = unused_environments(&settings.data_dir, &catalog);
+    let nobodys = Nobodys::look(&settings.data_dir, &catalog, before);
     if output.json {
         let mut document = document(&settings, &catalog, &environments, configured.as_ref());
-        let paths = unused.iter().map(|unused| json!({"name": unused.name, "path": path_text(&unused.path)}));
-        document["unused_environments"] = paths.collect();
+        nobodys.add_to(&mut document);
         if configured.is_some() {
             let error = |entry: &Entry| entry.fault.as_ref().map(|fault| ErrorReport::of(fault));
             let entries = absent.iter().map(|entry| json!({"name": entry.name, "error": error(entry)}));
@@ -46,7 +48,7 @@ pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> Co
     let entries: Vec<&CatalogEntry> = catalog.entries().collect();
     if entries.is_empty() {
         output.line(&format!("No capabilities found in {}", settings.manifests_dir().display()))?;
-        if catalog.withheld().is_empty() {
+        if catalog.withheld().is_empty() && nobodys.at_work.is_empty() {
             output.note("next: `cjm-ctl install-all` installs what a capabilities.yaml names");
         }
     } else {
@@ -71,9 +73,8 @@ pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> Co
     for entry in catalog.entries() {
         tell_what_is_wrong(entry, output);
     }
-    let at_work = if unused.is_empty() { None } else { Installer::at_work(&settings.data_dir) };
-    for unused in &unused {
-        output.error(&of_unused(unused, at_work.as_ref().filter(|by| by.concerns(&unused.name))));
+    for line in nobodys.lines() {
+        output.error(&line);
     }
     for warning in of_withheld(catalog.withheld()) {
         output.error(&warning);
@@ -155,19 +156,59 @@ fn missing_program(entry: &CatalogEntry) -> Option<ProgramError> {
     capability_program(&entry.manifest.code.name, &program, &entry.path).err()
 }
 
-/// An environment that no manifest names.
-fn of_unused(Unused { name, path }: &Unused, at_work: Option<&Installer>) -> String {
-    match at_work {
-        Some(by) => format!(
-            "note: {} belongs to no capability yet: {by} works on it\n  next: {}",
-            path.display(),
-            by.next_step("wait for its end (`cjm-ctl status`), then look again")
-        ),
-        None => format!(
-            "warning: {} belongs to no capability that is installed: an installation failed or was broken off, or its \
-             manifest is gone\n  next: `cjm-ctl install-all` goes on with it; `cjm-ctl remove {name}` takes it away",
-            path.display()
-        ),
+/// Environments that no manifest names.
+struct Nobodys {
+    unused: Vec<Unused>,
+    /// On which somebody works, so that they may belong to somebody soon.
+    at_work: Vec<(Unused, Installer)>,
+}
+
+impl Nobodys {
+    /// `before` worked here before the catalog was read: what it has made since stands in none.
+    fn look(data_dir: &Path, catalog: &Catalog, before: Option<Installer>) -> Self {
+        let mut unused = unused_environments(data_dir, catalog);
+        let mut at_work: Vec<(Unused, Installer)> = Vec::new();
+        for by in [before, Installer::at_work(data_dir)].into_iter().flatten() {
+            let made = unused.extract_if(.., |one| by.concerns(&one.name));
+            let coming = environments_at_work(data_dir, catalog, &by);
+            let all: Vec<Unused> = made.chain(coming).collect();
+            for one in all {
+                if !at_work.iter().any(|(known, _)| *known == one) {
+                    at_work.push((one, by.clone()));
+                }
+            }
+        }
+        Self { unused, at_work }
+    }
+
+    fn add_to(&self, document: &mut Value) {
+        let named = |one: &Unused| json!({"name": one.name, "path": path_text(&one.path)});
+        document["unused_environments"] = self.unused.iter().map(named).collect();
+        let at_work = self.at_work.iter().map(|(one, by)| {
+            let mut environment = named(one);
+            environment["installation"] = installation_document(Some(by));
+            environment
+        });
+        document["environments_at_work"] = at_work.collect();
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let at_work = self.at_work.iter().map(|(one, by)| {
+            let next = by.next_step("wait for its end (`cjm-ctl status`), then look again");
+            format!(
+                "note: {} belongs to no capability yet: {by} works on it\n  next: {next}",
+                one.path.display()
+            )
+        });
+        let unused = self.unused.iter().map(|Unused { name, path }| {
+            format!(
+                "warning: {} belongs to no capability that is installed: an installation failed or was broken off, or \
+                 its manifest is gone\n  next: {} goes on with it; `cjm-ctl remove {name}` takes it away",
+                path.display(),
+                install_all_step(list_of_environment(path).as_deref())
+            )
+        });
+        at_work.chain(unused).collect()
     }
 }
 
@@ -185,8 +226,9 @@ fn tell_what_is_wrong(entry: &CatalogEntry, output: &Output) {
         output.error(&format!("warning: {unfinished}\n  next: {}", unfinished.next_step()));
     } else if !python.is_empty() && !python_exists(entry) {
         output.error(&format!(
-            "warning: \"{name}\" cannot be called: its environment is gone ({python})\n  next: `cjm-ctl install-all` \
-             makes it anew; `cjm-ctl remove {name}` takes the rest away"
+            "warning: \"{name}\" cannot be called: its environment is gone ({python})\n  next: {} makes it anew; \
+             `cjm-ctl remove {name}` takes the rest away",
+            install_all_step(list_of(&entry.manifest).as_deref())
         ));
     } else if let Err(Lost::NotExecutable(path)) = find(python, None) {
         output.error(&format!(

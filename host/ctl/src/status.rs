@@ -107,7 +107,7 @@ fn tell_installation(installer: Option<&Installer>, output: &Output) -> Result<(
     Ok(())
 }
 
-fn installation_document(installer: Option<&Installer>) -> Value {
+pub(crate) fn installation_document(installer: Option<&Installer>) -> Value {
     let Some(installer) = installer else { return Value::Null };
     let helpers: Vec<i32> = installer.helpers.iter().map(|pid| pid.as_raw()).collect();
     json!({

@@ -1,22 +1,35 @@
 //! What was installed is kept while an installation works on its environment: only one that came to its end takes its
 //! place. A copy lies beside the environment; its files are links to the same content, so that it takes next to no room.
 //!
-//! What must hold: a copy is whole or has another name; an environment that has a stamp is newer than its copy.
+//! Manifests go back with their environment: before the first of them is replaced, those that lie there are copied into
+//! the copy, and then a note says which will be written or removed.
+//!
+//! What must hold: a copy is whole or has another name; an environment that has a stamp is newer than its copy; no manifest
+//! is touched before the note is there, and the note goes before the environment takes its place again, but after the
+//! manifests have; each step can be done twice, so that a kill at any of them changes nothing of the end.
 
 use crate::error::EnvironmentError;
-use crate::files::remove_dir;
+use crate::files::{remove_dir, write_whole};
+use crate::manifests::write_installed;
 use crate::stamp::Stamp;
-use cjm_catalog::installation::former_of;
+use cjm_catalog::installation::{former_of, list_beside};
+use cjm_platform::files::{FileError, read_regular};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 /// Below the environment, where files are replaced and never written into: packages.
 const REPLACED: &str = "lib";
 
+/// In the copy: the manifests as they were.
+const KEPT: &str = "cjm-manifests";
+/// In the copy: the file names of the manifests that are replaced, one a line; those that are not kept were not there.
+const NOTE: &str = "cjm-replaced-manifests";
+
 /// The copy of an environment, which takes its place again unless it is [let go](Former::let_go).
 #[derive(Debug)]
 pub(crate) struct Former {
     environment: PathBuf,
+    manifests: PathBuf,
 }
 
 impl Former {
@@ -24,8 +37,8 @@ impl Former {
     ///
     /// # Errors
     /// When it cannot be copied; nothing was changed then.
-    pub(crate) fn keep(environment: &Path) -> Result<Option<Self>, EnvironmentError> {
-        recover(environment)?;
+    pub(crate) fn keep(environment: &Path, manifests: &Path) -> Result<Option<Self>, EnvironmentError> {
+        recover(environment, manifests)?;
         if environment.is_symlink() || Stamp::read(environment).is_none() {
             return Ok(None);
         }
@@ -38,7 +51,25 @@ impl Former {
             // What stays is removed by the next one.
             let _ = remove_dir(&copying);
         }
-        whole.map(|()| Some(Self { environment: environment.to_owned() }))
+        let (environment, manifests) = (environment.to_owned(), manifests.to_owned());
+        whole.map(|()| Some(Self { environment, manifests }))
+    }
+
+    /// Keeps the manifests of these file names, which are written or removed next.
+    ///
+    /// # Errors
+    /// When one cannot be kept; nothing was changed then.
+    pub(crate) fn keep_manifests(&self, names: &[String]) -> Result<(), EnvironmentError> {
+        let copy = former_of(&self.environment);
+        for name in names {
+            let path = self.manifests.join(name);
+            match read_regular(&path, u64::MAX) {
+                Ok(content) => write_whole(&copy.join(KEPT).join(name), &content)?,
+                Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => {}
+                Err(error) => return Err(unreadable(&path, error)),
+            }
+        }
+        write_whole(&copy.join(NOTE), names.join("\n").as_bytes())
     }
 
     /// The new one has its stamp: the copy is not needed any more.
@@ -50,7 +81,7 @@ impl Former {
 
 impl Drop for Former {
     fn drop(&mut self) {
-        if let Err(error) = recover(&self.environment) {
+        if let Err(error) = recover(&self.environment, &self.manifests) {
             let next_step = "run install-all again, which puts it back first";
             tracing::error!(%error, next_step, "the environment as it was could not be put back");
         }
@@ -61,7 +92,7 @@ impl Drop for Former {
 ///
 /// # Errors
 /// When it stays as it is.
-pub(crate) fn recover(environment: &Path) -> Result<(), EnvironmentError> {
+pub(crate) fn recover(environment: &Path, manifests: &Path) -> Result<(), EnvironmentError> {
     let copy = former_of(environment);
     if !copy.is_dir() {
         return Ok(());
@@ -69,6 +100,7 @@ pub(crate) fn recover(environment: &Path) -> Result<(), EnvironmentError> {
     if Stamp::read(environment).is_some() {
         return remove_dir(&copy);
     }
+    put_back_manifests(&copy, manifests)?;
     if environment.is_symlink() {
         std::fs::remove_file(environment)
             .map_err(|source| EnvironmentError::writing("remove", environment.to_owned(), source))?;
@@ -78,11 +110,44 @@ pub(crate) fn recover(environment: &Path) -> Result<(), EnvironmentError> {
         .map_err(|source| EnvironmentError::writing("put back", environment.to_owned(), source))
 }
 
+fn put_back_manifests(copy: &Path, manifests: &Path) -> Result<(), EnvironmentError> {
+    let read = |path: &Path| read_regular(path, u64::MAX).map_err(|error| unreadable(path, error));
+    let (note, kept) = (copy.join(NOTE), copy.join(KEPT));
+    if note.is_file() {
+        for name in String::from_utf8_lossy(&read(&note)?).lines() {
+            let (path, before) = (manifests.join(name), kept.join(name));
+            if before.is_file() {
+                write_installed(&path, &read(&before)?)?;
+            } else {
+                remove_file(&path)?;
+            }
+        }
+        // Before what it speaks of, which is needed as long as it is there.
+        remove_file(&note)?;
+    }
+    remove_dir(&kept)
+}
+
+fn unreadable(path: &Path, error: FileError) -> EnvironmentError {
+    EnvironmentError::File { action: "read", path: path.to_owned(), source: std::io::Error::other(error) }
+}
+
+/// One that is missing is removed already.
+fn remove_file(path: &Path) -> Result<(), EnvironmentError> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(EnvironmentError::File { action: "remove", path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Removes what is kept of an environment that goes.
 ///
 /// # Errors
 /// When it stays.
 pub(crate) fn forget(environment: &Path) -> Result<(), EnvironmentError> {
+    remove_file(&list_beside(environment))?;
     remove_dir(&former_of(environment))?;
     remove_dir(&beside(environment, "copying"))
 }
@@ -130,6 +195,11 @@ mod tests {
         (folder, home)
     }
 
+    /// Beside the environments, as in a data directory.
+    fn manifests(home: &Path) -> PathBuf {
+        home.parent().and_then(Path::parent).expect("a data directory").join("manifests")
+    }
+
     fn module(home: &Path) -> String {
         std::fs::read_to_string(home.join("lib64/python3/site-packages/m.py")).unwrap_or_default()
     }
@@ -146,7 +216,7 @@ mod tests {
     #[test]
     fn what_was_installed_comes_back_unless_the_new_one_came_to_its_end() {
         let (folder, home) = environment();
-        let former = Former::keep(&home).expect("kept").expect("something was installed");
+        let former = Former::keep(&home, &manifests(&home)).expect("kept").expect("something was installed");
         replace(&home);
         drop(former);
         assert_eq!(
@@ -155,7 +225,7 @@ mod tests {
         );
         assert!(Stamp::read(&home).is_some());
 
-        let former = Former::keep(&home).expect("kept").expect("something was installed");
+        let former = Former::keep(&home, &manifests(&home)).expect("kept").expect("something was installed");
         replace(&home);
         std::fs::write(home.join("cjm-stamp.json"), STAMP).expect("write");
         former.let_go();
@@ -168,16 +238,108 @@ mod tests {
     fn one_that_was_killed_is_put_back_by_the_next() {
         let (folder, home) = environment();
         // A kill runs no destructor.
-        std::mem::forget(Former::keep(&home).expect("kept"));
+        std::mem::forget(Former::keep(&home, &manifests(&home)).expect("kept"));
         replace(&home);
         remove_dir(&home).expect("killed when it made the environment anew");
-        recover(&home).expect("put back");
+        recover(&home, &manifests(&home)).expect("put back");
         assert_eq!(module(&home), "old");
         std::fs::create_dir_all(beside(&home, "copying")).expect("killed when it copied");
-        std::mem::forget(Former::keep(&home).expect("kept"));
-        recover(&home).expect("the copy is removed");
+        std::mem::forget(Former::keep(&home, &manifests(&home)).expect("kept"));
+        recover(&home, &manifests(&home)).expect("the copy is removed");
         assert_eq!(std::fs::read_dir(folder.path().join("envs")).expect("there").count(), 1);
         remove_dir(&home).expect("removed");
-        assert!(Former::keep(&home).expect("looked").is_none(), "nothing is installed");
+        assert!(Former::keep(&home, &manifests(&home)).expect("looked").is_none(), "nothing is installed");
+    }
+
+    /// Names of manifests, each with what it says.
+    fn written(home: &Path) -> Vec<(String, String)> {
+        let files = std::fs::read_dir(manifests(home)).expect("a folder").flatten();
+        let mut all: Vec<_> = files
+            .map(|file| {
+                let text = std::fs::read_to_string(file.path()).expect("a manifest");
+                (file.file_name().to_string_lossy().into_owned(), text)
+            })
+            .collect();
+        all.sort();
+        all
+    }
+
+    /// An update, up to the instant of its kill: how many of its steps it did. The capability `c` becomes `d`, its adapter
+    /// `a` is written anew and gets a companion, `b`.
+    fn update(home: &Path, steps: usize) {
+        let folder = manifests(home);
+        let write = |name: &str| write_whole(&folder.join(name), b"new").expect("written");
+        let mut former = None;
+        for step in 0..steps {
+            match step {
+                0 => former = Former::keep(home, &folder).expect("kept"),
+                1 => replace(home),
+                2 => {
+                    let names = ["a.json", "b.json", "d.json", "c.json"].map(str::to_owned);
+                    former.as_ref().expect("kept").keep_manifests(&names).expect("kept");
+                }
+                3 => write("a.json"),
+                4 => write("b.json"),
+                5 => write("d.json"),
+                6 => std::fs::remove_file(folder.join("c.json")).expect("removed"),
+                7 => write_whole(&home.join("cjm-stamp.json"), STAMP.as_bytes()).expect("written"),
+                _ => former.take().expect("kept").let_go(),
+            }
+        }
+        // A kill runs no destructor.
+        std::mem::forget(former);
+    }
+
+    const STEPS: usize = 9;
+
+    #[test]
+    fn manifests_and_environment_are_put_back_together_at_whatever_step_it_was_killed() {
+        let old = [("a.json", "old"), ("c.json", "old"), ("other.json", "old")];
+        let new = [("a.json", "new"), ("b.json", "new"), ("d.json", "new"), ("other.json", "old")];
+        for steps in 0..=STEPS {
+            // The recovery is killed as well: after so many of its own.
+            for recovered in 0..4 {
+                let (folder, home) = environment();
+                for (name, text) in old {
+                    write_whole(&manifests(&home).join(name), text.as_bytes()).expect("written");
+                }
+                update(&home, steps);
+                let copy = former_of(&home);
+                if copy.is_dir() && Stamp::read(&home).is_none() {
+                    if recovered > 0 {
+                        put_back_manifests(&copy, &manifests(&home)).expect("put back");
+                    }
+                    if recovered > 1 {
+                        std::fs::remove_file(home.join("bin/tool")).expect("killed when it removed");
+                    }
+                    if recovered > 2 {
+                        remove_dir(&home).expect("removed");
+                    }
+                }
+                recover(&home, &manifests(&home)).expect("put back");
+                let is_done = steps > 7;
+                let expected = if is_done { &new[..] } else { &old[..] };
+                let expected: Vec<_> =
+                    expected.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+                assert_eq!(written(&home), expected, "killed after {steps} and {recovered} steps");
+                assert_eq!(module(&home), if is_done { "new" } else { "old" }, "{steps} and {recovered}");
+                assert!(Stamp::read(&home).is_some(), "{steps} and {recovered}");
+                let left = std::fs::read_dir(folder.path().join("envs")).expect("there").count();
+                assert_eq!(left, 1, "nothing but the environment: {steps} and {recovered}");
+                assert!(!home.join(NOTE).exists() && !home.join(KEPT).exists(), "{steps} and {recovered}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_update_that_fails_puts_its_manifests_back() {
+        let (_folder, home) = environment();
+        write_whole(&manifests(&home).join("c.json"), b"old").expect("written");
+        let former = Former::keep(&home, &manifests(&home)).expect("kept").expect("something was installed");
+        replace(&home);
+        former.keep_manifests(&["c.json".to_owned()]).expect("kept");
+        write_whole(&manifests(&home).join("c.json"), b"new").expect("written");
+        drop(former);
+        assert_eq!(written(&home), [("c.json".to_owned(), "old".to_owned())]);
     }
 }

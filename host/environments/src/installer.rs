@@ -10,6 +10,7 @@ use crate::python_entry::{Common, Done, PythonEntry, Reporter, Tools};
 use crate::report::{EntryReport, InUse, InstallEvent, InstallOptions, InstallReport, Outcome};
 use crate::tool_entry::{self, Copied};
 use crate::uv::Uv;
+use cjm_catalog::installer::{INSTALL_ALL, word_of};
 use cjm_wire::ErrorReport;
 use cjm_wire::capabilities_file::{CapabilitiesFile, Entry};
 use futures_util::{StreamExt, stream};
@@ -41,11 +42,12 @@ pub async fn install_all(
         .create(&data_dir)
         .map_err(|source| EnvironmentError::writing("create", data_dir.clone(), source))?;
     let wanted = file.capabilities.iter().filter(|entry| entry.manifest.is_none() && entry.fault.is_none());
-    let claim = lock(&data_dir, "install-all", wanted.map(|entry| entry.env_name.as_str()))?;
+    let wanted: Vec<String> = wanted.map(word).collect();
+    let claim = lock(&data_dir, INSTALL_ALL, wanted.iter().map(String::as_str))?;
     let list = absolute(&options.capabilities_file);
     let installation = Installation {
-        list: list.clone(),
         common: Common {
+            list: list.clone(),
             base: list.parent().unwrap_or(Path::new("/")).to_owned(),
             sdk_hash: hash_folder(&options.python_sdk)?,
             sdk: absolute(&options.python_sdk),
@@ -66,13 +68,12 @@ pub async fn install_all(
 }
 
 struct Installation<'a> {
-    list: PathBuf,
     common: Common,
     force: bool,
     offline: bool,
     in_use: Option<InUse>,
     claim: &'a Claim,
-    /// The environments that are not what they are to be yet.
+    /// The environments that are not what they are to be yet, as the lock names them.
     to_change: Mutex<Vec<String>>,
     /// Capability → entry that gives it.
     claims: Mutex<HashMap<String, String>>,
@@ -86,9 +87,9 @@ enum FirstLook<'a> {
 }
 
 impl FirstLook<'_> {
-    fn environment(&self) -> Option<&str> {
+    fn to_change(&self) -> Option<String> {
         match self {
-            Self::ToInstall(entry) => Some(&entry.entry.env_name),
+            Self::ToInstall(entry) => Some(word(entry.entry)),
             Self::Settled(_) => None,
         }
     }
@@ -105,7 +106,7 @@ impl Installation<'_> {
     async fn install(&self, entries: &[Entry]) -> Vec<EntryReport> {
         let looked: Vec<FirstLook<'_>> =
             entries.iter().enumerate().map(|(index, entry)| self.look(entries, index, entry)).collect();
-        let to_change = looked.iter().filter_map(FirstLook::environment).map(str::to_owned).collect();
+        let to_change = looked.iter().filter_map(FirstLook::to_change).collect();
         self.tell_to_change(|environments| *environments = to_change);
         let wanted: Vec<Constraint> = looked.iter().filter_map(FirstLook::constraint).collect();
         let tools = if looked.iter().any(|entry| matches!(entry, FirstLook::ToInstall(_))) {
@@ -120,7 +121,7 @@ impl Installation<'_> {
                     FirstLook::Settled(report) => *report,
                     FirstLook::ToInstall(entry) => {
                         let report = self.install_python(index, &entry, tools.as_ref()).await;
-                        self.tell_to_change(|all| all.retain(|one| *one != entry.entry.env_name));
+                        self.tell_to_change(|all| all.retain(|one| *one != word(entry.entry)));
                         report
                     }
                 };
@@ -150,7 +151,10 @@ impl Installation<'_> {
             FirstLook::Settled(Box::new(report))
         };
         if let Some(source) = entry.fault.clone() {
-            return ended(Err(EnvironmentError::CapabilitiesInvalid { path: self.list.clone(), source }));
+            return ended(Err(EnvironmentError::CapabilitiesInvalid {
+                path: self.common.list.clone(),
+                source,
+            }));
         }
         if let Some(manifest) = &entry.manifest {
             return ended(self.install_tool(entry, manifest));
@@ -297,6 +301,11 @@ impl Installation<'_> {
     }
 }
 
+/// How the lock names the environment of an entry.
+fn word(entry: &Entry) -> String {
+    word_of(&entry.env_name, &entry.name)
+}
+
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
@@ -353,5 +362,42 @@ fn report(entry: &PythonEntry<'_>, done: Done) -> EntryReport {
         to_fetch: done.estimate,
         warnings: done.warnings,
         ..blank(entry.entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first of them is refused as well, for its package is missing, so that nothing is installed here.
+    #[tokio::test]
+    async fn a_second_entry_of_one_environment_is_refused_and_harms_not_the_first() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let sdk = folder.path().join("sdk");
+        std::fs::create_dir(&sdk).expect("a folder");
+        let list = "capabilities:\n\
+                    - {name: faulty, env_name: one, package: ./missing}\n\
+                    - {name: tool, env_name: one, manifest: missing.json}\n\
+                    - {name: first, env_name: one, package: ./missing, python_version: '3.12'}\n\
+                    - {name: second, env_name: one, package: ./missing, python_version: '3.12'}\n";
+        let options = InstallOptions {
+            data_dir: folder.path().join("data"),
+            capabilities_file: folder.path().join("capabilities.yaml"),
+            python_sdk: sdk,
+            substrate_source: None,
+            conda: crate::conda::CondaOptions::default(),
+            force: false,
+            offline: true,
+            in_use: None,
+        };
+        let file = CapabilitiesFile::parse_each(list).expect("a list");
+        let report = install_all(&options, &file, &|_| {}).await.expect("it looks at each");
+        let mut errors = report.entries.iter().filter_map(|entry| entry.error.as_ref());
+        let codes: Vec<&str> = errors.clone().map(|error| error.code.as_str()).collect();
+        assert_eq!(
+            codes,
+            ["install.capabilities_invalid", "install.file", "install.file", "install.shared_environment"]
+        );
+        assert!(errors.next_back().is_some_and(|error| error.message.contains("\"first\"")), "{report:?}");
     }
 }

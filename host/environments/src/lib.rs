@@ -38,7 +38,7 @@ pub use error::EnvironmentError;
 pub use files::{Claim, running_host};
 pub use installer::{ENTRIES_AT_ONCE, install_all};
 pub use interpreters::{Interpreter, discover as discover_interpreters};
-pub use leftovers::{Unused, unused_environments};
+pub use leftovers::{Unused, environments_at_work, unused_environments};
 pub use list::{read_capabilities, read_each_capability};
 pub use manifests::env_name_of;
 pub use regenerate::{

@@ -19,17 +19,17 @@ pub(crate) fn remember_installed(manifests: &[PathBuf]) {
 
 /// Writes a manifest with the word for it. A new one has it first, so that no call beside the installation finds it and
 /// asks for what is being given; one that takes another's place has it at once after, for the old one has it until then.
-pub(crate) fn write_installed(path: &Path, text: &str) -> Result<(), EnvironmentError> {
+pub(crate) fn write_installed(path: &Path, text: &[u8]) -> Result<(), EnvironmentError> {
     if !path.exists() {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)
                 .map_err(|source| EnvironmentError::writing("create", folder.to_owned(), source))?;
         }
-        give_word([(path, text.as_bytes())]);
-        return write_whole(path, text.as_bytes());
+        give_word([(path, text)]);
+        return write_whole(path, text);
     }
-    write_whole(path, text.as_bytes())?;
-    give_word([(path, text.as_bytes())]);
+    write_whole(path, text)?;
+    give_word([(path, text)]);
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use crate::conda::{CondaOptions, Estimate};
 use crate::conda_entry::{CondaEntry, home};
 use crate::constraint::Constraint;
 use crate::error::EnvironmentError;
-use crate::files::{hash_bytes, own_home, remove_dir};
+use crate::files::{hash_bytes, own_home, remove_dir, write_whole};
 use crate::former::{Former, recover};
 use crate::interpreters::{Interpreter, choose, probe};
 use crate::introspection;
@@ -15,6 +15,7 @@ use crate::package::Requirements;
 use crate::report::{INSTALLER_VERSION, Outcome, Step};
 use crate::stamp::Stamp;
 use crate::uv::Uv;
+use cjm_catalog::installation::{LIST_KEY, list_beside};
 use cjm_wire::capabilities_file::Entry;
 use cjm_wire::manifest::{Code, DriftTracking, FORMAT_VERSION, Install};
 use cjm_wire::runtime::Runtime;
@@ -34,7 +35,9 @@ pub(crate) struct Tools {
 /// What all entries of one installation share.
 #[derive(Debug)]
 pub(crate) struct Common {
-    /// The folder of `capabilities.yaml`.
+    /// The list that is installed.
+    pub(crate) list: PathBuf,
+    /// Its folder.
     pub(crate) base: PathBuf,
     pub(crate) data_dir: PathBuf,
     pub(crate) sdk: PathBuf,
@@ -53,6 +56,7 @@ pub(crate) struct PythonEntry<'a> {
     request: String,
     pub(crate) environment: PathBuf,
     manifests: PathBuf,
+    list: &'a Path,
     sdk: &'a Path,
     conda: Option<CondaEntry<'a>>,
 }
@@ -106,6 +110,7 @@ impl<'a> PythonEntry<'a> {
             entry,
             requirements,
             sdk: &common.sdk,
+            list: &common.list,
             conda,
         })
     }
@@ -148,7 +153,7 @@ impl<'a> PythonEntry<'a> {
     /// # Errors
     /// When it cannot.
     pub(crate) fn recover(&self) -> Result<(), EnvironmentError> {
-        recover(&self.environment)
+        recover(&self.environment, &self.manifests)
     }
 
     /// Installs it; with `force`, from nothing.
@@ -166,8 +171,11 @@ impl<'a> PythonEntry<'a> {
     ) -> Result<Done, EnvironmentError> {
         let before = Stamp::read(&self.environment);
         // Dropped before the new one has its stamp, it takes its place again.
-        let former = Former::keep(&self.environment)?;
+        let former = Former::keep(&self.environment, &self.manifests)?;
         Stamp::remove(&self.environment)?;
+        if before.is_none() {
+            self.note_list()?;
+        }
         (reporter.step)(Step::Environment);
         let (interpreter, estimate) = self.environment(tools, force, reporter).await?;
         let version = interpreter.version.to_string();
@@ -186,7 +194,15 @@ impl<'a> PythonEntry<'a> {
         claim(&found.code.name)?;
         (reporter.step)(Step::Writing);
         let (capability, new_version) = (found.code.name.clone(), found.code.version.clone());
-        let adapters = self.write_adapters(found.adapters)?;
+        let adapters = self.name_adapters(found.adapters)?;
+        if let Some(former) = &former {
+            let held = before.as_ref().map(|old| &old.capability);
+            let capabilities = std::iter::once(&capability).chain(held).map(|name| format!("{name}.json"));
+            let names: Vec<String> =
+                adapters.iter().map(|(name, _)| name.clone()).chain(capabilities).collect();
+            former.keep_manifests(&names)?;
+        }
+        let adapters = self.write_adapters(adapters)?;
         let manifest = self.write_manifest(found.code, &lock, &version, &tools.uv)?;
         if let Some(old) = before.filter(|old| old.capability != capability) {
             self.remove_manifest(&old.capability);
@@ -195,6 +211,8 @@ impl<'a> PythonEntry<'a> {
         let stamp =
             Stamp::new(self.request.clone(), &interpreter, lock.hash.clone(), capability.clone(), adapters);
         stamp.write(&self.environment)?;
+        // The manifest says it from now on.
+        let _ = std::fs::remove_file(list_beside(&self.environment));
         if let Some(former) = former {
             former.let_go();
         }
@@ -209,6 +227,11 @@ impl<'a> PythonEntry<'a> {
             warnings,
             estimate,
         })
+    }
+
+    /// Where no manifest speaks for what it makes, it says which list asks for it.
+    fn note_list(&self) -> Result<(), EnvironmentError> {
+        write_whole(&list_beside(&self.environment), self.list.display().to_string().as_bytes())
     }
 
     /// Of the environment itself, where a link leads to one of conda's.
@@ -303,6 +326,7 @@ impl<'a> PythonEntry<'a> {
         let mut unknown = Map::new();
         for (key, value) in [
             ("lock_hash", lock.hash.clone()),
+            (LIST_KEY, self.list.display().to_string()),
             ("lock_path", lock.path.display().to_string()),
             ("python_version", python_version.to_owned()),
             ("resolver", uv.version.clone()),
@@ -349,12 +373,15 @@ impl<'a> PythonEntry<'a> {
             message: error.to_string(),
             stderr_tail: Vec::new(),
         })?;
-        write_installed(&path, &text)?;
+        write_installed(&path, text.as_bytes())?;
         Ok(path)
     }
 
-    /// Writes the manifests of the entry's adapters, and returns the names of their files.
-    fn write_adapters(&self, adapters: Vec<AdapterManifest>) -> Result<Vec<String>, EnvironmentError> {
+    /// The manifests of the entry's adapters, with the names of their files.
+    fn name_adapters(
+        &self,
+        adapters: Vec<AdapterManifest>,
+    ) -> Result<Vec<(String, AdapterManifest)>, EnvironmentError> {
         adapters
             .into_iter()
             .map(|mut adapter| {
@@ -367,10 +394,20 @@ impl<'a> PythonEntry<'a> {
                     ),
                     stderr_tail: Vec::new(),
                 })?;
-                write_installed(&self.manifests.join(&name), &adapter.to_file_text())?;
-                Ok(name)
+                Ok((name, adapter))
             })
             .collect()
+    }
+
+    /// Writes them, and returns the names of their files.
+    fn write_adapters(
+        &self,
+        adapters: Vec<(String, AdapterManifest)>,
+    ) -> Result<Vec<String>, EnvironmentError> {
+        let write = |(name, adapter): (String, AdapterManifest)| {
+            write_installed(&self.manifests.join(&name), adapter.to_file_text().as_bytes()).map(|()| name)
+        };
+        adapters.into_iter().map(write).collect()
     }
 
     /// The package was renamed: its old manifest would lead into an environment that no longer holds it.

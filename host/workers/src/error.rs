@@ -6,7 +6,7 @@ use crate::required::{Missing, cure_of_failure, names_in};
 use crate::stored_settings::StoredSettingsFault;
 use crate::{start_advice, tool_failure};
 use cjm_catalog::ProgramError;
-use cjm_catalog::installation::Unfinished;
+use cjm_catalog::installation::{Unfinished, install_all_step};
 use cjm_decide::death::Verdict;
 use cjm_wire::InstanceId;
 use cjm_wire::describe::{Described, ErrorDetails, ErrorReport, Facts, Seconds, exit};
@@ -32,6 +32,8 @@ pub enum StartError {
         path: PathBuf,
         /// What is wrong with it.
         problem: String,
+        /// The list that the tool came from.
+        list: Option<PathBuf>,
     },
     /// Its installation is at work, or was broken off.
     #[error(transparent)]
@@ -234,10 +236,13 @@ impl StartError {
         let start = |code, next_step: &str| Facts::new(code, exit::WORKER_START, next_step);
         match self {
             Self::Program(error) => Facts::of(error),
-            Self::InterpreterMissing { capability, .. } => start(
-                "worker.interpreter_missing",
-                &format!("run `cjm-ctl install-all`, which makes the environment of \"{capability}\" anew"),
-            ),
+            Self::InterpreterMissing { capability, list, .. } => {
+                let step = install_all_step(list.as_deref());
+                start(
+                    "worker.interpreter_missing",
+                    &format!("run {step}, which makes the environment of \"{capability}\" anew"),
+                )
+            }
             Self::Unfinished(unfinished) => Facts::of(unfinished),
             Self::StoredSettings(fault) => Facts::of(&**fault),
             Self::Adapter(fault) => Facts::of(fault).with_exit(exit::WORKER_START),

@@ -8,7 +8,7 @@ use crate::genuine;
 use crate::options::{HostOptions, LoadOptions};
 use crate::required::Missing;
 use crate::stored_settings::{NOTES, check_required, stored_settings};
-use cjm_catalog::installation::Installation;
+use cjm_catalog::installation::{Installation, list_of};
 use cjm_catalog::{CatalogEntry, ProgramError, programs};
 use cjm_wire::link::Launch;
 use cjm_wire::manifest::{DeclaredVariable, DriftTracking, Manifest};
@@ -215,7 +215,7 @@ fn launch(
     match manifest.runtime() {
         Runtime::Python { .. } => {
             let python = PathBuf::from(manifest.interpreter());
-            check_interpreter(name, &python)?;
+            check_interpreter(manifest, &python)?;
             let launch = Launch::Python {
                 python_path: manifest.interpreter().to_owned(),
                 module: manifest.code.module.clone(),
@@ -248,9 +248,10 @@ pub(crate) fn refuse_unfinished(installation: Option<&Installation>) -> Result<(
     installation.and_then(Installation::unfinished).map_or(Ok(()), |unfinished| Err(unfinished.into()))
 }
 
-fn check_interpreter(capability: &str, python: &Path) -> Result<(), StartError> {
+fn check_interpreter(manifest: &Manifest, python: &Path) -> Result<(), StartError> {
     let missing = |problem: &str| StartError::InterpreterMissing {
-        capability: capability.to_owned(),
+        capability: manifest.code.name.clone(),
+        list: list_of(manifest),
         path: python.to_owned(),
         problem: problem.to_owned(),
     };
@@ -261,7 +262,7 @@ fn check_interpreter(capability: &str, python: &Path) -> Result<(), StartError> 
         Ok(meta) if !meta.is_file() => Err(missing("is no file")),
         Ok(meta) if meta.permissions().mode() & 0o111 == 0 => {
             Err(StartError::Program(ProgramError::NotExecutable {
-                what: format!("the interpreter of \"{capability}\""),
+                what: format!("the interpreter of \"{}\"", manifest.code.name),
                 path: python.to_owned(),
             }))
         }
@@ -526,7 +527,8 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().expect("tempdir");
         let file = folder.path().join("python");
-        let told = |path: &Path| check_interpreter("t", path).expect_err("none").to_string();
+        let tool = manifest(&json!({"module": "m", "class": "C"}));
+        let told = |path: &Path| check_interpreter(&tool, path).expect_err("none").to_string();
         assert!(told(&file).contains("does not exist"));
         std::fs::write(&file, "").expect("written");
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("set");
@@ -534,6 +536,6 @@ mod tests {
         assert!(told(&file).contains("is there and is not executable"), "{}", told(&file));
         assert!(told(&file.join("below")).contains("cannot be used"));
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("set");
-        check_interpreter("t", &file).expect("one");
+        check_interpreter(&tool, &file).expect("one");
     }
 }

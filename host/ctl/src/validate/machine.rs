@@ -2,6 +2,7 @@
 //! Warnings only, because the file may be meant for another machine.
 
 use cjm_catalog::MANIFEST_BYTES_MAX;
+use cjm_catalog::installation::{install_all_step, list_of};
 use cjm_catalog::programs::{self, Lost, make_executable};
 use cjm_platform::files::read_regular_to_string;
 use cjm_platform::programs::is_executable;
@@ -28,8 +29,9 @@ pub(crate) fn manifest_warnings(manifest: &Manifest, path: &Path) -> Vec<String>
             let python = Path::new(&manifest.install.python_path);
             if !python.is_file() {
                 warnings.push(format!(
-                    "install.python_path: {} is not there; `cjm-ctl install-all` makes the environment",
-                    python.display()
+                    "install.python_path: {} is not there; {} makes the environment",
+                    python.display(),
+                    install_all_step(list_of(manifest).as_deref())
                 ));
             } else if !is_executable(python) {
                 warnings.push(not_executable("install.python_path", python));

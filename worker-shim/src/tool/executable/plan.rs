@@ -47,13 +47,21 @@ pub(crate) fn make(
 ) -> Result<Plan, NotBegun> {
     // The session is in the path, because results of earlier workers stay where they are.
     let work_dir = program.work_dir.join(call.id.to_string());
-    let running = make_fresh(&work_dir)?;
-    match render(program, action, values, &work_dir) {
-        Ok(Rendered { argv, stdin, outputs, cache_dir }) => {
-            Ok(Plan { argv, stdin, outputs, work_dir, cache_dir, running })
-        }
+    let (running, rendered) = in_fresh(&work_dir, || render(program, action, values, &work_dir))?;
+    let Rendered { argv, stdin, outputs, cache_dir } = rendered;
+    Ok(Plan { argv, stdin, outputs, work_dir, cache_dir, running })
+}
+
+/// What `fill` makes in the fresh directory; where it fails, nothing is left of it.
+fn in_fresh<T>(
+    work_dir: &Path,
+    fill: impl FnOnce() -> Result<T, NotBegun>,
+) -> Result<(FileLock, T), NotBegun> {
+    let running = make_fresh(work_dir)?;
+    match fill() {
+        Ok(filled) => Ok((running, filled)),
         Err(error) => {
-            let _ = std::fs::remove_dir_all(&work_dir);
+            let _ = std::fs::remove_dir_all(work_dir);
             let _ = std::fs::remove_file(running.path());
             Err(error)
         }
@@ -291,5 +299,60 @@ mod tests {
         fs::create_dir_all(&work_dir).expect("it is there already");
         make_fresh(&work_dir).expect_err("somebody's");
         assert!(!running_mark(&work_dir).exists());
+    }
+
+    /// A call that has begun in this directory.
+    fn begun(work_dir: &Path) -> Plan {
+        let running = make_fresh(work_dir).expect("made");
+        let (work_dir, cache_dir) = (work_dir.to_owned(), work_dir.join("kept"));
+        Plan { argv: Vec::new(), stdin: None, outputs: IndexMap::new(), work_dir, cache_dir, running }
+    }
+
+    #[test]
+    fn the_mark_of_a_call_is_held_while_it_runs_and_goes_with_its_end() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let session = dir.path().join("session");
+        for (succeeded, result, stays) in
+            [(Succeeded::Yes, false, false), (Succeeded::Yes, true, true), (Succeeded::No, true, false)]
+        {
+            let work_dir = session.join("1");
+            let call = begun(&work_dir);
+            if result {
+                fs::write(work_dir.join("result"), "r").expect("written");
+            }
+            let taken = FileLock::try_acquire(&running_mark(&work_dir), "");
+            assert!(
+                matches!(taken, Err(LockError::Held { .. })),
+                "a call that runs is taken for a killed one"
+            );
+            call.tidy(succeeded);
+            assert!(
+                !running_mark(&work_dir).exists(),
+                "{succeeded:?}: an ended call is taken for a killed one"
+            );
+            assert_eq!((work_dir.exists(), session.exists()), (stays, stays), "{succeeded:?}");
+            let _ = fs::remove_dir_all(&session);
+        }
+    }
+
+    #[test]
+    fn a_call_that_cannot_be_planned_leaves_neither_directory_nor_mark() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let work_dir = dir.path().join("session/1");
+        let refused = in_fresh(&work_dir, || {
+            assert!(work_dir.is_dir() && running_mark(&work_dir).exists());
+            Err::<(), NotBegun>(ToolError::unfit("an argument is missing").into())
+        });
+        refused.expect_err("not planned");
+        assert!(!work_dir.exists() && !running_mark(&work_dir).exists());
+    }
+
+    #[test]
+    fn a_directory_is_made_after_its_mark() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let work_dir = dir.path().join("1");
+        let _other = FileLock::try_acquire(&running_mark(&work_dir), "").expect("free");
+        make_fresh(&work_dir).expect_err("it is marked by another");
+        assert!(!work_dir.exists(), "without a mark of its own it stays for ever");
     }
 }

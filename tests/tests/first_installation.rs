@@ -1,0 +1,106 @@
+//! While a tool is installed for the first time it has no manifest: whoever asks for it is told who installs it, from the
+//! first instant on.
+
+use cjm_platform::process::Signal;
+use cjm_tests::world::{COMMAND_MAX, Running, World, eventually, write_script};
+use cjm_wire::describe::exit;
+use serde_json::{Value, json};
+
+/// A world where an installation of the package `pkg` stands still at its first look for Python, before it has made
+/// anything; entry, environment and package have names of their own.
+fn stands_at_its_beginning(world: &mut World) -> Running {
+    let begun = world.file("begun");
+    // It works until it is ended.
+    let python = world.file("bin/python3");
+    std::fs::create_dir_all(world.file("bin")).expect("a folder");
+    write_script(&python, &format!("#!/bin/sh\n: > '{}'\nexec sleep 600\n", begun.display()));
+    let path = std::env::var("PATH").unwrap_or_default();
+    world.set("PATH", format!("{}:{path}", world.file("bin").display()));
+    std::fs::create_dir_all(world.file("pkg")).expect("a folder");
+    world.write("pkg/pyproject.toml", "[project]\nname = \"pkg\"\nversion = \"1\"\n");
+    world.write(
+        "capabilities.yaml",
+        "capabilities: [{name: speech, package: ./pkg, env_name: its-env, python_version: \">=3.9\"}]\n",
+    );
+    let running = world.start(&["install-all", "--offline"]);
+    eventually("it looks for Python", COMMAND_MAX, || {
+        assert!(!running.has_ended(), "{}", running.stderr_so_far());
+        begun.exists().then_some(())
+    });
+    running
+}
+
+#[test]
+fn it_is_told_from_the_first_instant_by_the_names_of_its_entry_and_its_environment_and_by_its_own() {
+    let mut world = World::new();
+    let running = stands_at_its_beginning(&mut world);
+    let environment = world.data_dir().join("envs/its-env");
+    assert!(!environment.exists(), "nothing is made yet");
+    let who = format!("process {} (install-all of its-env, since 20", running.pid());
+    // Its own name is known when it is there: it may be any.
+    for name in ["speech", "its-env", "whisper"] {
+        let called = world.run(&["call", name, "--json"]).expect(exit::DIRECTORY_IN_USE);
+        let error = &called.json()["error"];
+        assert_eq!(
+            (&error["code"], &error["retriable"]),
+            (&json!("installation.at_work"), &json!(true)),
+            "{name}: {error}"
+        );
+        let message = error["message"].as_str().unwrap_or_default();
+        assert!(message.contains(&who), "{name}: {error}");
+        assert_eq!(message.starts_with("no capability \"whisper\""), name == "whisper", "{error}");
+        assert!(error["next_step"].as_str().is_some_and(|step| step.contains(" status`")), "{error}");
+    }
+    for is_made in [false, true] {
+        if is_made {
+            std::fs::create_dir_all(&environment).expect("a folder");
+        }
+        let listed = world.run(&["list"]).expect(exit::OK);
+        let told = format!("note: {} belongs to no capability yet: {who}", environment.display());
+        assert!(listed.stderr.contains(&told), "{}", listed.describe());
+        let document = world.json(&["list", "--json"]);
+        assert_eq!(document["unused_environments"], json!([]), "{document:#}");
+        let at_work = &document["environments_at_work"];
+        assert_eq!(at_work.as_array().map(Vec::len), Some(1), "{document:#}");
+        assert_eq!(at_work[0]["path"], environment.display().to_string(), "{document:#}");
+        assert_eq!(at_work[0]["installation"]["pid"], running.pid().as_raw(), "{document:#}");
+    }
+    running.signal(Signal::TERM);
+    let _ = running.wait(COMMAND_MAX).expect(143);
+    let gone = world.run(&["call", "whisper", "--json"]).expect(exit::DOMAIN).json();
+    assert_eq!(gone["error"]["code"], "host.unknown_capability", "{gone}");
+    let document = world.json(&["list", "--json"]);
+    assert_eq!(document["environments_at_work"], json!([]), "{document:#}");
+    assert_eq!(document["unused_environments"][0]["name"], "its-env", "{document:#}");
+    world.assert_nothing_left();
+}
+
+/// What waits for nobody is told as it is: a tool that is there is called, and while only tools are put in again that have
+/// their names, a name that nobody has is a mistake.
+#[test]
+fn an_installation_of_tools_that_have_their_names_hides_no_mistake() {
+    let world = World::new();
+    let install =
+        json!({"python_path": world.data_dir().join("envs/its-env/bin/python"), "conda_env": "its-env"});
+    let code = json!({"module": "m", "class": "C"});
+    world.install("whisper", &cjm_tests::world::manifest("whisper", &code, &install));
+    world.install_executable("shell", "true", &json!({"go": {"argv": []}}));
+    let us = std::process::id();
+    let lock = world.data_dir().join("install.lock");
+    for (work, expected) in [
+        ("install-all (its-env=speech)", "host.unknown_capability"),
+        ("install-all (its-env=speech other)", "installation.at_work"),
+        ("remove (other)", "host.unknown_capability"),
+    ] {
+        let text = format!("pid {us} since 2026-11-28T20:17:35+00:00, {work}");
+        let lock = cjm_platform::lock::FileLock::try_acquire(&lock, &text).expect("free");
+        let refused = world.run(&["call", "wisper", "--json"]).json();
+        assert_eq!(refused["error"]["code"], expected, "{work}: {refused}");
+        let message = refused["error"]["message"].as_str().unwrap_or_default();
+        assert!(message.contains("did you mean \"whisper\""), "{work}: {refused}");
+        let _ = world.run(&["call", "shell", "--action", "go"]).expect(exit::OK);
+        drop(lock);
+    }
+    assert_eq!(world.json(&["status", "--json"])["installation"], Value::Null);
+    world.assert_nothing_left();
+}
