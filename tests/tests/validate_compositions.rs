@@ -49,6 +49,57 @@ fn a_fault_of_a_composition_hides_none_of_the_others() {
     );
 }
 
+const FLOW_OF_LAYERS: &str = "name: f
+inputs: {n: 3}
+nodes:
+  a: {capability: tool, acton: go, args: {text: '${nobody} ${b..c} ${b} ${inputs.m} ${neither}'}}
+  b: {args: {x: '${inputs.n} ${a'}}
+  c: {capability: tool, args: {level: high}}
+  d: 7
+  e: {capability: tool, priority: 99999999999, args: [1], after: [a, [b], ghost]}
+  f: {capability: tool, task: [1], method: m}
+";
+
+#[test]
+fn faults_of_form_of_references_and_of_types_are_told_together_and_all_of_one_text() {
+    let world = World::new();
+    let parameters = json!({"level": {"type": "integer"}, "text": {"type": "string"}});
+    world.install_executable("tool", "/bin/true", &json!({"go": {"argv": [], "parameters": parameters}}));
+    put(&world, "flow.yaml", FLOW_OF_LAYERS);
+    let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(1).json();
+    let mut told: Vec<(u64, &str)> = verdict["errors"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|error| (error["line"].as_u64().expect("a line"), error["message"].as_str().expect("a message")))
+        .collect();
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        [
+            (2, "inputs.n: 3 is not of type \"object\""),
+            (4, "nodes.a.acton: there is no such key (did you mean \"action\"?)"),
+            (4, "nodes.a.args.text: `${b..c}` is no reference (write `${node.field[0]}`)"),
+            (4, "nodes.a.args.text: `${inputs.m}` is not declared under `inputs`"),
+            (4, "nodes.a.args.text: there is no node `neither` (there is a, b, c, d, e, f)"),
+            (4, "nodes.a.args.text: there is no node `nobody` (there is a, b, c, d, e, f)"),
+            (5, "nodes.b.args.x: a `${` without its `}` in \"${inputs.n} ${a\""),
+            (5, "nodes.b: needs `capability`"),
+            (7, "nodes.d: 7 is not of type \"object\""),
+            (8, "nodes.e.after.1: [\"b\"] is not of types \"number\", \"string\""),
+            (8, "nodes.e.after: there is no node `ghost` (there is a, b, c, d, e, f)"),
+            (8, "nodes.e.args: [1] is not of type \"object\""),
+            (8, "nodes.e.priority: 99999999999 is greater than the maximum of 2147483647"),
+            (9, "nodes.f.task: [1] is not of types \"null\", \"number\", \"string\""),
+        ],
+        "{verdict:#}"
+    );
+    assert_eq!(
+        verdict["warnings"],
+        json!(["nodes.c.args.level: \"high\" is given, and the tool takes a whole number"])
+    );
+}
+
 #[test]
 fn an_argument_of_the_wrong_type_is_told_and_a_run_refuses_it_before_anything_starts() {
     let world = World::new();

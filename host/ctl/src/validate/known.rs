@@ -18,7 +18,8 @@ const ACTION: &str = "action";
 /// Of a composition.
 pub(super) fn composition_warnings(composition: &Composition, catalog: &Catalog) -> Vec<String> {
     let mut warnings = Vec::new();
-    for (name, node) in &composition.nodes {
+    // One that names nothing is told as a fault of the form.
+    for (name, node) in composition.nodes.iter().filter(|(_, node)| !node.capability.is_empty()) {
         match catalog.get(&node.capability) {
             None => {
                 warnings.push(not_there(&format!("nodes.{name}.capability"), &node.capability, catalog));
