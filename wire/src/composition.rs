@@ -16,6 +16,7 @@ use std::fmt;
 
 pub use crate::input_kind::{InputKind, in_short};
 pub use crate::template::{PathStep, Reference, TEMPLATE_DEPTH_MAX, TextPart, parse_reference, parse_text};
+pub use crate::yaml::DOCUMENT_DEPTH_MAX;
 
 /// Most nodes of one composition.
 pub const NODES_MAX: usize = 10_000;
@@ -519,6 +520,37 @@ mod tests {
                 inputs,
                 &map(none),
                 &[&format!("nodes.a.map: `map` takes a list, and this is {found}")],
+            );
+        }
+    }
+
+    #[test]
+    fn a_document_is_as_deep_as_its_page_says_in_yaml_and_in_json() {
+        // The keys of the document itself are four levels.
+        let written = |levels: usize| {
+            let list = |value: &str| format!("{}{value}{}", "[".repeat(levels - 4), "]".repeat(levels - 4));
+            let (in_yaml, in_json) = (list("'${inputs.x}'"), list("\"${inputs.x}\""));
+            let block = "- ".repeat(levels - 4);
+            [
+                format!(
+                    "name: f\ninputs: {{x: {{}}}}\nnodes:\n  a:\n    capability: c\n    args:\n      v: {in_yaml}\n"
+                ),
+                format!("name: f\nnodes:\n  a:\n    capability: c\n    args:\n      v:\n        {block}1\n"),
+                format!(
+                    r#"{{"name": "f", "inputs": {{"x": {{}}}}, "nodes": {{"a": {{"capability": "c", "args": {{"v": {in_json}}}}}}}}}"#
+                ),
+            ]
+        };
+        for text in written(DOCUMENT_DEPTH_MAX) {
+            let read = Composition::parse(&text).expect(&text);
+            let kept = serde_json::to_string(&read).expect("writes");
+            assert_eq!(serde_json::from_str::<Composition>(&kept).expect("its own text"), read);
+        }
+        for text in written(DOCUMENT_DEPTH_MAX + 1) {
+            let refused = Composition::parse(&text).expect_err(&text).to_string();
+            assert!(
+                refused.starts_with("line ") && refused.contains("nested deeper than the 64 levels"),
+                "{refused}"
             );
         }
     }
