@@ -403,6 +403,48 @@ fn a_second_host_is_refused_with_the_first_ones_name_and_readers_are_not() {
 
 /// What a command would find at another place, nobody put there for it.
 #[test]
+fn a_mistyped_key_of_the_settings_is_told_once_by_every_command_and_what_is_no_settings_file_is_refused() {
+    let world = World::new();
+    world.install_executable("tool", "/bin/true", &json!({"go": {"argv": []}}));
+    let settings = world.file("cjm.yaml");
+    std::fs::write(&settings, "modls_dir: m\nsubstrate:\n  drift_detecton: false\n").expect("written");
+    std::fs::write(world.file("flow.yaml"), "name: f\nnodes: {a: {capability: tool}}\n").expect("written");
+    for command in [
+        &["list"][..],
+        &["call", "tool"],
+        &["run", "flow.yaml"],
+        &["status"],
+        &["logs"],
+        &["validate", "flow.yaml"],
+    ] {
+        let ran = world.run(command);
+        for told in
+            ["modls_dir: there is no such key (did you mean \"models_dir\"?)", "substrate.drift_detecton: "]
+        {
+            assert_eq!(ran.stderr.matches(told).count(), 1, "{}", ran.describe());
+        }
+        assert!(ran.stderr.contains(&format!("warning: {}", settings.display())), "{}", ran.describe());
+    }
+    // What `validate` looks at, it tells by itself.
+    for looked_at in [".", "cjm.yaml"] {
+        let ran = world.run(&["validate", looked_at]).expect(0);
+        assert_eq!(ran.stderr.matches("modls_dir").count(), 1, "{}", ran.describe());
+    }
+    std::fs::write(&settings, "models_dir: m\n").expect("written");
+    assert_eq!(world.run(&["list"]).expect(0).stderr, "");
+    for (text, code, words) in [
+        ("- data_dir\n", "settings_file.malformed", "is not keys with values"),
+        ("data_dir\n", "settings_file.malformed", "is not keys with values"),
+        ("name: f\nnodes: {}\n", "settings.no_settings", "it has name, nodes, and no key of settings"),
+    ] {
+        std::fs::write(world.file("other.yaml"), text).expect("written");
+        let error = check(&world, &["--cjm-config", "other.yaml", "list"], code, 1);
+        assert!(error["message"].to_string().contains(words), "{error}");
+        assert!(error["next_step"].to_string().contains("docs/CONFIGURATION.md"), "{error}");
+    }
+}
+
+#[test]
 fn in_a_directory_that_is_gone_nothing_is_looked_for_elsewhere() {
     let world = World::new();
     for command in ["install-all", "allow .", "allow", "validate .", "list", "call tool"] {

@@ -439,6 +439,7 @@ nodes:
             "nodes.b.args.txt: the action has no such parameter (did you mean \"text\"?)",
             "nodes.b.args: the action needs `text`",
             format!("nodes.c.action: \"words\" has several actions, and none is named; {has}"),
+            "nodes.g.task: \"words\" has no adapter for the task \"t\"; it has none",
             "nodes.i.action: \"named\" has no action \"oen\" (did you mean \"one\"?); it has the actions \
              one, two",
             format!("nodes.k.action: \"words\" has no action \"cont\" (did you mean \"count\"?); {has}"),

@@ -49,6 +49,57 @@ fn a_fault_of_a_composition_hides_none_of_the_others() {
     );
 }
 
+const FLOW_OF_LAYERS: &str = "name: f
+inputs: {n: 3}
+nodes:
+  a: {capability: tool, acton: go, args: {text: '${nobody} ${b..c} ${b} ${inputs.m} ${neither}'}}
+  b: {args: {x: '${inputs.n} ${a'}}
+  c: {capability: tool, args: {level: high}}
+  d: 7
+  e: {capability: tool, priority: 99999999999, args: [1], after: [a, [b], ghost]}
+  f: {capability: tool, task: [1], method: m}
+";
+
+#[test]
+fn faults_of_form_of_references_and_of_types_are_told_together_and_all_of_one_text() {
+    let world = World::new();
+    let parameters = json!({"level": {"type": "integer"}, "text": {"type": "string"}});
+    world.install_executable("tool", "/bin/true", &json!({"go": {"argv": [], "parameters": parameters}}));
+    put(&world, "flow.yaml", FLOW_OF_LAYERS);
+    let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(1).json();
+    let mut told: Vec<(u64, &str)> = verdict["errors"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|error| (error["line"].as_u64().expect("a line"), error["message"].as_str().expect("a message")))
+        .collect();
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        [
+            (2, "inputs.n: 3 is not of type \"object\""),
+            (4, "nodes.a.acton: there is no such key (did you mean \"action\"?)"),
+            (4, "nodes.a.args.text: `${b..c}` is no reference (write `${node.field[0]}`)"),
+            (4, "nodes.a.args.text: `${inputs.m}` is not declared under `inputs`"),
+            (4, "nodes.a.args.text: there is no node `neither` (there is a, b, c, d, e, f)"),
+            (4, "nodes.a.args.text: there is no node `nobody` (there is a, b, c, d, e, f)"),
+            (5, "nodes.b.args.x: a `${` without its `}` in \"${inputs.n} ${a\""),
+            (5, "nodes.b: needs `capability`"),
+            (7, "nodes.d: 7 is not of type \"object\""),
+            (8, "nodes.e.after.1: [\"b\"] is not of types \"number\", \"string\""),
+            (8, "nodes.e.after: there is no node `ghost` (there is a, b, c, d, e, f)"),
+            (8, "nodes.e.args: [1] is not of type \"object\""),
+            (8, "nodes.e.priority: 99999999999 is greater than the maximum of 2147483647"),
+            (9, "nodes.f.task: [1] is not of types \"null\", \"number\", \"string\""),
+        ],
+        "{verdict:#}"
+    );
+    assert_eq!(
+        verdict["warnings"],
+        json!(["nodes.c.args.level: \"high\" is given, and the tool takes a whole number"])
+    );
+}
+
 #[test]
 fn an_argument_of_the_wrong_type_is_told_and_a_run_refuses_it_before_anything_starts() {
     let world = World::new();
@@ -86,6 +137,99 @@ fn an_argument_of_the_wrong_type_is_told_and_a_run_refuses_it_before_anything_st
     put(&world, "flow.yaml", &flow("{level: 1}"));
     let _ = world.run(&["run", "flow.yaml"]).expect(0);
     assert!(world.file("ran").exists());
+}
+
+#[test]
+fn what_a_tool_refuses_by_its_manifest_is_told_and_refused_before_a_run_for_every_kind_of_tool() {
+    let world = World::new();
+    let number = json!({"n": {"type": "integer", "required": true}});
+    world.install_executable("program", "/bin/true", &json!({"go": {"argv": [], "parameters": number}}));
+    let take = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
+    let code = json!({"module": "m", "class": "C", "actions": [{"name": "count", "arguments": take}]});
+    world.install("code", &manifest("code", &code, &json!({"python_path": "/usr/bin/false"})));
+    for (node, told) in [
+        ("{capability: program, args: {n: null}}", Some("args.n: null is given, and the tool needs a value")),
+        (
+            "{capability: program, args: {n: 5.0}}",
+            Some("args.n: 5.0 is given, and the tool takes a whole number"),
+        ),
+        (
+            "{capability: code, args: {n: 5.0}}",
+            Some("args.n: 5.0 is given, and the tool takes a whole number"),
+        ),
+        (
+            "{capability: code, args: {n: 1e30}}",
+            Some("args.n: 1e30 is given, and the tool takes a whole number"),
+        ),
+        (
+            "{capability: code, args: {n: x, action: count}}",
+            Some("args.n: \"x\" is given, and the tool takes a whole number"),
+        ),
+        ("{capability: code, args: {n: 18446744073709551616}}", None),
+        ("{capability: code, args: {n: null}}", None),
+    ] {
+        put(&world, "flow.yaml", &format!("name: f\nnodes:\n  a: {node}\n"));
+        let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(0).json();
+        let warnings: Vec<String> = told.iter().map(|told| format!("nodes.a.{told}")).collect();
+        assert_eq!(verdict["warnings"], json!(warnings), "{node}");
+        let ended = world.run(&["run", "flow.yaml", "--json"]);
+        assert_eq!(
+            ended.stdout.contains("composition.argument_type"),
+            told.is_some(),
+            "{}",
+            ended.describe()
+        );
+    }
+}
+
+#[test]
+fn a_task_that_no_adapter_serves_is_told_with_those_that_there_are() {
+    let world = World::new();
+    world.install_executable("program", "/bin/true", &json!({"go": {"argv": []}}));
+    let surface = json!({"methods": [{"name": "add", "params": ["x"]}], "properties": []});
+    let code = json!({"module": "m", "class": "C", "structural_surface": surface});
+    world.install("code", &manifest("code", &code, &json!({"python_path": "/usr/bin/false"})));
+    let adapter = json!({"unit": "adapter", "name": "m.A", "version": "1", "task_name": "sums", "module": "m", "class": "A",
+        "protocol_members": {"methods": [{"name": "add", "params": ["x"]}]}});
+    let path = world.data_dir().join("manifests/adapter-sums-A.json");
+    fs::write(path, adapter.to_string()).expect("written");
+    let task = |capability: &str, task: &str| {
+        format!("name: f\nnodes:\n  a: {{capability: {capability}, task: {task}, method: add}}\n")
+    };
+    for (capability, said, told) in [
+        ("code", "sums", None),
+        ("code", "sum", Some(" (did you mean \"sums\"?); it has sums")),
+        ("program", "sums", Some("; it has none")),
+    ] {
+        put(&world, "flow.yaml", &task(capability, said));
+        let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(0).json();
+        let what = format!("nodes.a.task: \"{capability}\" has no adapter for the task \"{said}\"");
+        let told: Vec<String> = told.iter().map(|told| format!("{what}{told}")).collect();
+        assert_eq!(verdict["warnings"], json!(told));
+    }
+}
+
+#[test]
+fn a_composition_that_is_too_deep_is_told_as_that_whatever_it_is_written_in() {
+    let world = World::new();
+    let flow = |levels: usize| {
+        let value = format!("{}1{}", "[".repeat(levels - 4), "]".repeat(levels - 4));
+        format!(
+            "{{\"name\": \"f\", \"nodes\": {{\"a\": {{\"capability\": \"c\", \"args\": {{\"v\": {value}}}}}}}}}"
+        )
+    };
+    for name in ["flow.json", "flow.yaml"] {
+        put(&world, name, &flow(64));
+        let _ = world.run(&["validate", name]).expect(0);
+        put(&world, name, &flow(65));
+        let verdict = world.run(&["validate", name, "--json"]).expect(1).json();
+        assert_eq!(verdict["kind"], "composition", "{verdict:#}");
+        assert_eq!(verdict["errors"].as_array().map(Vec::len), Some(1), "{verdict:#}");
+        assert!(
+            verdict["errors"][0]["message"].to_string().contains("nested deeper than the 64 levels"),
+            "{verdict:#}"
+        );
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use std::fmt;
 
 pub use crate::input_kind::{InputKind, in_short};
 pub use crate::template::{PathStep, Reference, TEMPLATE_DEPTH_MAX, TextPart, parse_reference, parse_text};
+pub use crate::yaml::DOCUMENT_DEPTH_MAX;
 
 /// Most nodes of one composition.
 pub const NODES_MAX: usize = 10_000;
@@ -291,7 +292,7 @@ impl Composition {
         self.faults().into_iter().next().map_or(Ok(()), Err)
     }
 
-    /// Everything that [`Self::check`] finds, each with its place; of one place the first.
+    /// Everything that [`Self::check`] finds, each with its place.
     #[must_use]
     pub fn faults(&self) -> Vec<CompositionError> {
         if self.nodes.len() > NODES_MAX {
@@ -319,7 +320,7 @@ impl Composition {
             self.node_faults(name, node, &mut faults);
         }
         if let Some(output) = &self.output {
-            faults.extend(self.check_template("output", output, false).err());
+            faults.extend(self.template_faults("output", output, false));
         }
         faults
     }
@@ -340,28 +341,34 @@ impl Composition {
         }
         if let Some(map) = &node.map {
             let place = format!("{place}.map");
-            let checked = self.check_template(&place, map, false).and_then(|()| self.check_map(&place, map));
-            faults.extend(checked.err());
+            let before = faults.len();
+            faults.extend(self.template_faults(&place, map, false));
+            if faults.len() == before {
+                faults.extend(self.check_map(&place, map).err());
+            }
         }
         for (key, template) in &node.args {
             let place = format!("{place}.args.{key}");
-            faults.extend(self.check_template(&place, template, node.map.is_some()).err());
+            faults.extend(self.template_faults(&place, template, node.map.is_some()));
         }
     }
 
-    fn check_template(
-        &self,
-        place: &str,
-        template: &Json,
-        element_allowed: bool,
-    ) -> Result<(), CompositionError> {
-        let references = references(place, template)?;
-        let stray = references.iter().find(|r| !element_allowed && (r.root == "item" || r.root == "index"));
-        if let Some(stray) = stray {
-            let message = format!("`${{{}}}` exists only in the args of a node with `map`", stray.root);
-            return Err(invalid(place.to_owned(), message));
+    /// What is wrong with a template by itself, each thing once.
+    fn template_faults(&self, place: &str, template: &Json, element_allowed: bool) -> Vec<CompositionError> {
+        let (template, mut faults) = Template::read(template);
+        for reference in template.references() {
+            let is_element = reference.root == "item" || reference.root == "index";
+            if is_element && !element_allowed {
+                faults.insert(format!(
+                    "`${{{}}}` exists only in the args of a node with `map`",
+                    reference.root
+                ));
+            }
+            if reference.root == "inputs" && !self.is_declared(reference) {
+                faults.insert(format!("`{reference}` is not declared under `inputs`"));
+            }
         }
-        self.check_inputs(place, &references)
+        faults.into_iter().map(|message| invalid(place.to_owned(), message)).collect()
     }
 
     /// Refuses a `map` that is known to give no list, whatever the run is given.
@@ -391,31 +398,13 @@ impl Composition {
         }
     }
 
-    fn check_inputs(&self, place: &str, references: &[Reference]) -> Result<(), CompositionError> {
-        for reference in references.iter().filter(|r| r.root == "inputs") {
-            let known = matches!(reference.path.first(), Some(PathStep::Field(name)) if self.inputs.contains_key(name));
-            if !known {
-                let message = format!("`{reference}` is not declared under `inputs`");
-                return Err(invalid(place.to_owned(), message));
-            }
-        }
-        Ok(())
+    fn is_declared(&self, input: &Reference) -> bool {
+        matches!(input.path.first(), Some(PathStep::Field(name)) if self.inputs.contains_key(name))
     }
 }
 
 fn invalid(place: String, message: String) -> CompositionError {
     CompositionError::Invalid { place, message }
-}
-
-/// All references in the template at `place`, in order.
-///
-/// # Errors
-/// The first malformed one.
-pub fn references(place: &str, template: &Json) -> Result<Vec<Reference>, CompositionError> {
-    match Template::parse(template) {
-        Ok(template) => Ok(template.references().into_iter().cloned().collect()),
-        Err(message) => Err(CompositionError::Invalid { place: place.to_owned(), message }),
-    }
 }
 
 #[cfg(test)]
@@ -531,6 +520,37 @@ mod tests {
                 inputs,
                 &map(none),
                 &[&format!("nodes.a.map: `map` takes a list, and this is {found}")],
+            );
+        }
+    }
+
+    #[test]
+    fn a_document_is_as_deep_as_its_page_says_in_yaml_and_in_json() {
+        // The keys of the document itself are four levels.
+        let written = |levels: usize| {
+            let list = |value: &str| format!("{}{value}{}", "[".repeat(levels - 4), "]".repeat(levels - 4));
+            let (in_yaml, in_json) = (list("'${inputs.x}'"), list("\"${inputs.x}\""));
+            let block = "- ".repeat(levels - 4);
+            [
+                format!(
+                    "name: f\ninputs: {{x: {{}}}}\nnodes:\n  a:\n    capability: c\n    args:\n      v: {in_yaml}\n"
+                ),
+                format!("name: f\nnodes:\n  a:\n    capability: c\n    args:\n      v:\n        {block}1\n"),
+                format!(
+                    r#"{{"name": "f", "inputs": {{"x": {{}}}}, "nodes": {{"a": {{"capability": "c", "args": {{"v": {in_json}}}}}}}}}"#
+                ),
+            ]
+        };
+        for text in written(DOCUMENT_DEPTH_MAX) {
+            let read = Composition::parse(&text).expect(&text);
+            let kept = serde_json::to_string(&read).expect("writes");
+            assert_eq!(serde_json::from_str::<Composition>(&kept).expect("its own text"), read);
+        }
+        for text in written(DOCUMENT_DEPTH_MAX + 1) {
+            let refused = Composition::parse(&text).expect_err(&text).to_string();
+            assert!(
+                refused.starts_with("line ") && refused.contains("nested deeper than the 64 levels"),
+                "{refused}"
             );
         }
     }

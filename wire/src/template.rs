@@ -2,6 +2,7 @@
 //! what they stand for is `decide`'s.
 
 use crate::json::{Json, JsonKind};
+use indexmap::IndexSet;
 use std::fmt;
 
 /// Deepest nesting of a template that holds references; plain data may be nested as any other value.
@@ -55,48 +56,51 @@ impl Template {
     /// # Errors
     /// What is wrong with the first malformed reference, or that it is nested too deeply.
     pub fn parse(json: &Json) -> Result<Self, String> {
-        Self::parse_at(json, 0)
+        let (template, faults) = Self::read(json);
+        faults.into_iter().next().map_or(Ok(template), Err)
     }
 
-    fn parse_at(json: &Json, depth: usize) -> Result<Self, String> {
+    /// Reads what can be read of a template, and everything that is wrong with it, each thing once.
+    #[must_use]
+    pub fn read(json: &Json) -> (Self, IndexSet<String>) {
+        let mut faults = IndexSet::new();
+        (Self::read_at(json, 0, &mut faults), faults)
+    }
+
+    fn read_at(json: &Json, depth: usize, faults: &mut IndexSet<String>) -> Self {
         // A `$` or `{` may be written as an escape.
         if !json.text().contains("${") && !json.text().contains("\\u00") {
-            return Ok(Self::Plain(json.clone()));
+            return Self::Plain(json.clone());
         }
         if depth >= TEMPLATE_DEPTH_MAX {
-            return Err(format!("references nested deeper than {TEMPLATE_DEPTH_MAX} levels"));
+            faults.insert(format!("references nested deeper than {TEMPLATE_DEPTH_MAX} levels"));
+            return Self::Plain(json.clone());
         }
-        let unreadable = || "a string in it cannot be read (a lone surrogate)".to_owned();
-        match json.kind() {
-            JsonKind::Text => {
-                let mut parts = parse_text(&json.as_text().ok_or_else(unreadable)?)?;
-                Ok(match parts.as_slice() {
+        let read = match json.kind() {
+            JsonKind::Text => json.as_text().map(|text| {
+                let mut parts = text_parts(&text, faults);
+                match parts.as_slice() {
                     [TextPart::Text(text)] => Self::Plain(Json::of(text.as_str())),
                     [TextPart::Reference(_)] => match parts.pop() {
                         Some(TextPart::Reference(reference)) => Self::Reference(reference),
                         Some(TextPart::Text(_)) | None => Self::Plain(json.clone()),
                     },
                     _ => Self::Text(parts),
-                })
-            }
-            JsonKind::List => {
-                let items = json.items().ok_or_else(unreadable)?;
-                items
-                    .iter()
-                    .map(|item| Self::parse_at(item, depth + 1))
-                    .collect::<Result<_, _>>()
-                    .map(Self::List)
-            }
-            JsonKind::Object => {
-                let fields = json.fields().ok_or_else(unreadable)?;
-                let fields = fields.into_iter();
-                fields
-                    .map(|(key, value)| Ok((key, Self::parse_at(&value, depth + 1)?)))
-                    .collect::<Result<_, _>>()
-                    .map(Self::Object)
-            }
-            JsonKind::Null | JsonKind::Boolean | JsonKind::Number => Ok(Self::Plain(json.clone())),
-        }
+                }
+            }),
+            JsonKind::List => json.items().map(|items| {
+                Self::List(items.iter().map(|item| Self::read_at(item, depth + 1, faults)).collect())
+            }),
+            JsonKind::Object => json.fields().map(|fields| {
+                let read = |(key, value): (String, Json)| (key, Self::read_at(&value, depth + 1, faults));
+                Self::Object(fields.into_iter().map(read).collect())
+            }),
+            JsonKind::Null | JsonKind::Boolean | JsonKind::Number => Some(Self::Plain(json.clone())),
+        };
+        read.unwrap_or_else(|| {
+            faults.insert("a string in it cannot be read (a lone surrogate)".to_owned());
+            Self::Plain(json.clone())
+        })
     }
 
     /// All references in it, in order.
@@ -126,6 +130,13 @@ impl Template {
 /// # Errors
 /// What is wrong with the first malformed reference.
 pub fn parse_text(text: &str) -> Result<Vec<TextPart>, String> {
+    let mut faults = IndexSet::new();
+    let parts = text_parts(text, &mut faults);
+    faults.into_iter().next().map_or(Ok(parts), Err)
+}
+
+/// The parts that can be read; what is wrong with the others goes to `faults`.
+fn text_parts(text: &str, faults: &mut IndexSet<String>) -> Vec<TextPart> {
     let mut parts = Vec::new();
     let mut literal = String::new();
     let mut rest = text;
@@ -138,18 +149,28 @@ pub fn parse_text(text: &str) -> Result<Vec<TextPart>, String> {
         }
         literal.push_str(&rest[..at]);
         let after = &rest[at + 2..];
-        let end = after.find('}').ok_or_else(|| format!("a `${{` without its `}}` in \"{text}\""))?;
+        // The `}` behind the next `${` belongs to that one.
+        let Some(end) = after.find('}').filter(|end| !after[..*end].contains("${")) else {
+            faults.insert(format!("a `${{` without its `}}` in \"{text}\""));
+            rest = after;
+            continue;
+        };
         if !literal.is_empty() {
             parts.push(TextPart::Text(std::mem::take(&mut literal)));
         }
-        parts.push(TextPart::Reference(parse_reference(&after[..end])?));
+        match parse_reference(&after[..end]) {
+            Ok(reference) => parts.push(TextPart::Reference(reference)),
+            Err(fault) => {
+                faults.insert(fault);
+            }
+        }
         rest = &after[end + 1..];
     }
     literal.push_str(rest);
     if !literal.is_empty() || parts.is_empty() {
         parts.push(TextPart::Text(literal));
     }
-    Ok(parts)
+    parts
 }
 
 /// Reads the inside of `${…}`.
@@ -220,6 +241,25 @@ mod tests {
         }
         assert_eq!(parse_text("cost $${x} now").expect("escaped"), [TextPart::Text("cost ${x} now".into())]);
         assert_eq!(parse_text("").expect("empty"), [TextPart::Text(String::new())]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_one_reference_hides_no_other() {
+        let text = Json::of("${a..b} ${c} ${d[x]} ${e ${f} ${d[x]} ${g");
+        let (template, faults) = Template::read(&Json::list(&[Json::of("${"), text]));
+        let roots: Vec<&str> =
+            template.references().iter().map(|reference| reference.root.as_str()).collect();
+        assert_eq!(roots, ["c", "f"]);
+        let told: Vec<&str> = faults.iter().map(|fault| fault.split(" (").next().unwrap_or(fault)).collect();
+        assert_eq!(
+            told,
+            [
+                "a `${` without its `}` in \"${\"",
+                "`${a..b}` is no reference",
+                "`${d[x]}` is no reference",
+                "a `${` without its `}` in \"${a..b} ${c} ${d[x]} ${e ${f} ${d[x]} ${g\"",
+            ]
+        );
     }
 
     #[test]

@@ -9,7 +9,9 @@ pub mod installation;
 pub mod installer;
 pub mod programs;
 pub mod settings;
+mod settings_error;
 pub mod suggestions;
+mod unread;
 
 pub use catalog::{
     Catalog, CatalogEntry, CatalogError, CatalogProblem, MANIFESTS_MAX, NotAllowed, Unheard, allow_step,

@@ -2,13 +2,13 @@
 
 use crate::allowed::{AllowedError, Register};
 use crate::folders::{ManifestFolder, Standing, manifest_folders};
-use crate::home::{HOME, HomeError, expand_home, variable};
-use cjm_platform::files::{FileError, read_regular, read_regular_to_string};
+use crate::home::{HOME, expand_home, variable};
+pub use crate::settings_error::SettingsError;
+pub use crate::unread::Unread;
+use cjm_platform::files::{read_regular, read_regular_to_string};
 use cjm_store::{JOBS_DAYS_DEFAULT, Retention};
-use cjm_wire::describe::Described;
 use cjm_wire::settings_file::{
-    CondaType, RuntimeMode, RuntimeSection, SETTINGS_BYTES_MAX, SETTINGS_FILE, SettingsFile,
-    SettingsFileError, SubstrateSection,
+    CondaType, RuntimeMode, RuntimeSection, SETTINGS_BYTES_MAX, SETTINGS_FILE, SettingsFile, SubstrateSection,
 };
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 // When nothing else is said: below the home directory, and in the present one.
 const DATA_DIR_DEFAULT: &str = ".cjm";
 const CAPABILITIES_DEFAULT: &str = "capabilities.yaml";
+/// Most keys of a file that is none of settings that are told.
+const KEYS_TOLD_MAX: usize = 8;
 /// How long records and output are kept, in days.
 pub const RETENTION_DAYS_DEFAULT: f64 = 30.0;
 /// How long a preparation may stand still, in seconds.
@@ -42,6 +44,8 @@ pub struct Settings {
     pub file: Option<PathBuf>,
     /// Whether the user named that file.
     pub file_standing: Standing,
+    /// Its keys that nobody reads, in words.
+    pub unread_keys: Vec<String>,
     /// Everything the host keeps.
     pub data_dir: PathBuf,
     /// Whether the user named the data directory, or a `cjm.yaml` that was found did.
@@ -82,115 +86,6 @@ pub struct Behaviour {
     pub worker_env_pass: Vec<String>,
 }
 
-/// Why settings cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    /// The file that was named, or found, cannot be read.
-    #[error("cannot read the settings file {}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: FileError,
-    },
-    /// The directory that relative paths are of, and where a settings file is looked for, is gone.
-    #[error("the present directory cannot be used")]
-    NoDirectory {
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
-    /// It is no `cjm.yaml`.
-    #[error("the settings file {} is not right: {source}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: SettingsFileError,
-    },
-    /// A data directory that only a found file names leads out of itself.
-    #[error("{} is a link to {}, in a data directory that nobody but {} names", path.display(), target.display(), file.display())]
-    LinkInside {
-        /// The link.
-        path: PathBuf,
-        /// Where it leads.
-        target: PathBuf,
-        /// The settings file.
-        file: PathBuf,
-    },
-    /// The data directory is no text, and manifests and workers are told of it as text.
-    #[error("the data directory {} has a name that is not UTF-8", path.display())]
-    NotText {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// Nobody names the data directory, and it has no home: another one in each folder would be nobody's wish.
-    #[error("there is no place for the data directory: {problem}")]
-    NoDataDir {
-        /// What is wrong with the home.
-        problem: String,
-    },
-    /// A path begins with `~`, and leads nowhere.
-    #[error("{place} is \"{}\": {source}", path.display())]
-    Home {
-        /// Where it was said.
-        place: &'static str,
-        /// What was said.
-        path: PathBuf,
-        /// Why not.
-        source: HomeError,
-    },
-    /// There is no such type.
-    #[error("{place} is \"{value}\", and not micromamba, miniforge or conda")]
-    CondaType {
-        /// Where it was said.
-        place: &'static str,
-        /// What was said.
-        value: String,
-    },
-}
-
-impl Described for SettingsError {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Unreadable { .. } => "settings.unreadable",
-            Self::File { source, .. } => source.code(),
-            Self::LinkInside { .. } => "settings.link_inside",
-            Self::NotText { .. } => "settings.path_not_text",
-            Self::Home { source, .. } => source.code(),
-            Self::NoDataDir { .. } => "settings.no_data_dir",
-            Self::NoDirectory { .. } => "settings.no_directory",
-            Self::CondaType { .. } => "settings.conda_type",
-        }
-    }
-
-    fn next_step(&self) -> String {
-        match self {
-            Self::Unreadable { .. } => {
-                "name an existing file with --cjm-config, or remove what lies there under this name"
-                    .to_owned()
-            }
-            Self::File { source, .. } => source.next_step(),
-            Self::LinkInside { path, .. } => {
-                let directory = path.parent().unwrap_or(path).display();
-                format!("remove the link; or, if you made it, name the directory: --data-dir {directory}")
-            }
-            Self::NotText { .. } => {
-                "name another one with --data-dir, or give its folder a name in UTF-8".to_owned()
-            }
-            Self::Home { source, .. } => source.next_step(),
-            Self::NoDataDir { .. } => {
-                "set HOME to your home directory, or name the data directory: --data-dir, CJM_DATA_DIR, or `data_dir` in \
-                 cjm.yaml"
-                    .to_owned()
-            }
-            Self::NoDirectory { .. } => "change into another one".to_owned(),
-            Self::CondaType { place, .. } => format!("set {place} to micromamba, miniforge or conda"),
-        }
-    }
-}
-
 impl Settings {
     /// Decides from the command line, this process' environment and the present directory.
     ///
@@ -221,7 +116,9 @@ impl Settings {
         };
         let told = cli.cjm_config.clone().map(|path| at("--cjm-config", cwd, path)).transpose()?;
         let found = told.or_else(|| find_upwards(cwd));
-        let file = found.as_deref().map(read).transpose()?.unwrap_or_default();
+        let is_named = cli.cjm_config.is_some();
+        let (file, unread_keys) =
+            found.as_deref().map(|path| read(path, is_named)).transpose()?.unwrap_or_default();
         let base = found.as_deref().and_then(Path::parent).unwrap_or(cwd);
         let in_file = |key: &'static str, path: Option<PathBuf>| {
             path.map(|path| at(key, base, path)).transpose().map(|path| path.map(|path| clean(&path)))
@@ -269,6 +166,7 @@ impl Settings {
             behaviour: Behaviour::of(file.substrate.unwrap_or_default()),
             file_standing: if cli.cjm_config.is_some() { Standing::Named } else { Standing::Found },
             file: found.clone(),
+            unread_keys,
             working_dir: cwd.to_owned(),
         })
     }
@@ -388,10 +286,19 @@ fn refuse_links(data_dir: &Path, file: &Path) -> Result<(), SettingsError> {
     Ok(())
 }
 
-fn read(path: &Path) -> Result<SettingsFile, SettingsError> {
+/// The settings of a file, and its keys that nobody reads.
+fn read(path: &Path, is_named: bool) -> Result<(SettingsFile, Vec<String>), SettingsError> {
     let text = read_regular_to_string(path, SETTINGS_BYTES_MAX as u64)
         .map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
-    SettingsFile::parse(&text).map_err(|source| SettingsError::File { path: path.to_owned(), source })
+    let file =
+        SettingsFile::parse(&text).map_err(|source| SettingsError::File { path: path.to_owned(), source })?;
+    let Unread { told, all } = Unread::of(&text);
+    // One that was found has the name of settings, and may be another program's as well.
+    if is_named && !all.is_empty() {
+        let keys = all.into_iter().take(KEYS_TOLD_MAX).collect();
+        return Err(SettingsError::NoSettings { path: path.to_owned(), keys });
+    }
+    Ok((file, told))
 }
 
 fn conda_type(
@@ -417,6 +324,8 @@ fn clean(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cjm_platform::files::FileError;
+    use cjm_wire::describe::Described as _;
     use std::collections::HashMap;
 
     const FILE: &str = "data_dir: ./.cjm\ncapabilities_config: tools.yaml\nmodels_dir: /models\nruntime: {mode: local, \

@@ -39,6 +39,7 @@ mod stdin;
 mod stopping;
 mod story;
 mod troubles;
+mod unread_keys;
 mod validate;
 mod visible;
 
@@ -139,6 +140,7 @@ fn no_signals(error: &std::io::Error) -> Fault {
 
 async fn dispatch(cli: Cli, output: &Output, interrupts: &Interrupts) -> CommandResult {
     let global = &cli.global;
+    unread_keys::tell(&cli, output);
     let command = async {
         match &cli.command {
             Command::List(args) => list::run(global, args, output).await,

@@ -2,7 +2,8 @@
 
 use cjm_decide::composition::{FAILURES_LISTED_MAX, Graph, NODE_IN_FLIGHT_MAX, RUN_IN_FLIGHT_MAX};
 use cjm_wire::composition::{
-    COMPOSITION_BYTES_MAX, Composition, FailurePolicy, MAP_ELEMENTS_MAX, NODES_MAX, TEMPLATE_DEPTH_MAX,
+    COMPOSITION_BYTES_MAX, Composition, DOCUMENT_DEPTH_MAX, FailurePolicy, MAP_ELEMENTS_MAX, NODES_MAX,
+    TEMPLATE_DEPTH_MAX,
 };
 use cjm_wire::json::JSON_DEPTH_MAX;
 
@@ -41,6 +42,7 @@ fn the_limits_on_the_page_are_the_limits() {
         format!("| nodes | {} |", thousands(NODES_MAX)),
         format!("| elements of one `map` | {} |", thousands(MAP_ELEMENTS_MAX)),
         format!("| size of the document | {} MiB |", COMPOSITION_BYTES_MAX / 1024 / 1024),
+        format!("| nesting of a file, its own keys included | {DOCUMENT_DEPTH_MAX} levels |"),
         format!("| nesting of a template with references | {TEMPLATE_DEPTH_MAX} levels |"),
         format!("| nesting of a value | {} levels |", thousands(JSON_DEPTH_MAX)),
         format!(

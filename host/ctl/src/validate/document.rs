@@ -5,7 +5,8 @@ use crate::validate::finding::Finding;
 use crate::validate::known;
 use crate::validate::machine;
 pub(crate) use crate::validate::machine::base_of;
-use crate::validate::schema::{First, Stray, gather, strays};
+use crate::validate::mended::mended;
+use crate::validate::schema::{First, gather};
 use cjm_catalog::{Catalog, MANIFEST_BYTES_MAX};
 use cjm_decide::composition::{Graph, GraphError};
 use cjm_environments::{EnvironmentError, Refusal, refusals};
@@ -14,7 +15,7 @@ use cjm_wire::Manifest;
 use cjm_wire::adapter::{AdapterError, AdapterManifest};
 use cjm_wire::capabilities_file::{CapabilitiesFile, CapabilitiesFileError};
 use cjm_wire::composition::{Composition, CompositionError};
-use cjm_wire::describe::{Described, ErrorReport};
+use cjm_wire::describe::ErrorReport;
 use cjm_wire::manifest::ManifestError;
 use cjm_wire::placed::{Place, Placed};
 use serde_json::Value;
@@ -56,7 +57,8 @@ pub(crate) fn manifest(path: &Path, text: &str) -> Checked {
         };
         // A manifest of another version may differ in any key.
         let alone = matches!(error, ManifestError::UnsupportedVersion(_) | ManifestError::TooLarge(_));
-        First { finding: Box::new(Finding { message, ..Finding::of(&error, place) }), key, alone }
+        let finding = Box::new(Finding { message, ..Finding::of(&error, place) });
+        First { finding, key, alone, mended: false }
     });
     let errors = gather(
         parsed.as_ref().err().map_or(&[], std::slice::from_ref),
@@ -89,7 +91,8 @@ pub(crate) fn adapter(path: &Path, text: &str) -> Checked {
             AdapterError::Malformed { message, .. } => message.clone(),
             other => other.to_string(),
         };
-        First { finding: Box::new(Finding { message, ..Finding::of(&error, place) }), key, alone: false }
+        let finding = Box::new(Finding { message, ..Finding::of(&error, place) });
+        First { finding, key, alone: false, mended: false }
     });
     let errors = gather(
         parsed.as_ref().err().map_or(&[], std::slice::from_ref),
@@ -127,7 +130,7 @@ pub(crate) fn capabilities(path: &Path, text: &str) -> Checked {
         let key = pointer.map(|pointer| pointer.trim_start_matches('/').replace('/', "."));
         // Without the key there is nothing that a schema could say more of.
         let alone = matches!(error, CapabilitiesFileError::NoList(_));
-        First { finding: Box::new(Finding::of(error, place)), key, alone }
+        First { finding: Box::new(Finding::of(error, place)), key, alone, mended: false }
     };
     let parsed = CapabilitiesFile::parse_each(text);
     let firsts: Vec<First> = match &parsed {
@@ -175,28 +178,25 @@ fn refused(file: &CapabilitiesFile, document: Option<&Placed>, base: &Path) -> V
 /// Checks a composition.
 pub(crate) fn composition(text: &str, catalog: &Catalog) -> Checked {
     let document = Placed::parse(text).ok();
-    let first = |error: &dyn Described, key: Option<String>| {
+    let first = |error: GraphError| {
+        let key = key_of(&error);
         let place = key.as_ref().and_then(|key| place_of(document.as_ref(), key));
-        First { finding: Box::new(Finding::of(error, place)), key, alone: false }
+        let alone = matches!(error, GraphError::Document(CompositionError::TooLarge(_)));
+        First { finding: Box::new(Finding::of(&error, place)), key, alone, mended: true }
     };
-    let parsed = Composition::read(text);
-    let mut firsts: Vec<First> = parsed.as_ref().err().map(|error| first(error, None)).into_iter().collect();
-    // What has another form than it should hides nothing of the rest.
-    let readable = match &parsed {
-        Ok(composition) => Some(composition.clone()),
-        Err(CompositionError::Malformed(_)) => {
-            document.as_ref().and_then(|document| without_strays(document, COMPOSITION_SCHEMA))
+    let (readable, refused) = match Composition::read(text) {
+        Ok(composition) => (Some(composition), None),
+        // What has another form than it should hides nothing of the rest.
+        Err(error) => {
+            let document = document.as_ref().filter(|_| !matches!(error, CompositionError::TooLarge(_)));
+            (document.and_then(|document| mended(&document.value, COMPOSITION_SCHEMA)), Some(error))
         }
-        Err(_) => None,
     };
-    let faults = readable.iter().flat_map(Graph::faults);
-    firsts.extend(faults.map(|error| first(&error, key_of(&error))));
+    let refused = refused.map(GraphError::from).into_iter();
+    let firsts: Vec<First> = refused.chain(readable.iter().flat_map(Graph::faults)).map(first).collect();
     let errors = gather(&firsts, document.as_ref(), COMPOSITION_SCHEMA, COMPOSITION_FAULT);
-    let warnings = match &parsed {
-        Ok(composition) if errors.is_empty() => known::composition_warnings(composition, catalog),
-        _ => Vec::new(),
-    };
-    (errors, warnings)
+    let warnings = readable.map(|readable| known::composition_warnings(&readable, catalog));
+    (errors, warnings.unwrap_or_default())
 }
 
 /// The dotted path of what a fault is about.
@@ -209,21 +209,6 @@ fn key_of(error: &GraphError) -> Option<String> {
         GraphError::Cycle { path } => path.first().map(|node| format!("nodes.{node}")),
         GraphError::Document(_) => None,
     }
-}
-
-/// The composition that the document is without the keys that there are not; one that is nearly a key is taken for it.
-fn without_strays(document: &Placed, schema: &str) -> Option<Composition> {
-    let mut value = document.value.clone();
-    for Stray { pointer, meant } in strays(&document.value, schema) {
-        let (holder, key) = pointer.rsplit_once('/')?;
-        let key = key.replace("~1", "/").replace("~0", "~");
-        let holder = value.pointer_mut(holder)?.as_object_mut()?;
-        let stray = holder.remove(&key)?;
-        if let Some(meant) = meant {
-            holder.entry(meant).or_insert(stray);
-        }
-    }
-    serde_json::from_value(value).ok()
 }
 
 /// A YAML reader takes more than JSON; what is no JSON has no places.

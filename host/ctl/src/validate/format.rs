@@ -4,6 +4,8 @@ use crate::cli::Format;
 use cjm_wire::adapter::is_adapter;
 use cjm_wire::placed::Placed;
 use cjm_wire::settings_file::SETTINGS_FILE;
+use serde::de::IgnoredAny;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Largest file that is looked at, in bytes.
@@ -51,6 +53,10 @@ pub(crate) fn keys(text: &str) -> Vec<String> {
     if let Ok(document) = Placed::parse(text) {
         return document.value.as_object().map(|object| object.keys().cloned().collect()).unwrap_or_default();
     }
+    // How deep JSON is says nothing of its own keys.
+    if let Ok(document) = serde_json::from_str::<BTreeMap<String, IgnoredAny>>(text) {
+        return document.into_keys().collect();
+    }
     let named = |c: char| c.is_alphanumeric() || c == '_';
     let key = |line: &str| {
         let (key, _) = line.split_once(':')?;
@@ -81,6 +87,11 @@ mod tests {
             ("x.yaml", "- 1\n", None),
             ("cjm.yaml", "capabilities: 1\n", Some(Format::Settings)),
             ("x.txt", "", None),
+            (
+                "c.json",
+                &format!("{{\"nodes\": {}{}}}", "[".repeat(5_000), "]".repeat(5_000)),
+                Some(Format::Composition),
+            ),
         ] {
             assert_eq!(detect(Path::new(name), text), format, "{name}: {text}");
         }

@@ -4,26 +4,28 @@
 
 use cjm_catalog::suggestions::{in_words, suggestions};
 use cjm_catalog::{Catalog, CatalogEntry};
-use cjm_decide::composition::argument_faults;
+use cjm_decide::adapters::choose;
+use cjm_decide::composition::{DeclaredAction, Meant, argument_faults, declared_actions, meant};
 use cjm_wire::Manifest;
 use cjm_wire::composition::{Composition, Node};
 use cjm_wire::describe::Described;
-use cjm_wire::runtime::{Executable, Runtime};
+use cjm_wire::runtime::Runtime;
 use serde_json::Value;
-use std::collections::BTreeMap;
-
-/// The argument by which a call names its action where it does not say `action` beside its arguments.
-const ACTION: &str = "action";
+use std::collections::BTreeSet;
 
 /// Of a composition.
 pub(super) fn composition_warnings(composition: &Composition, catalog: &Catalog) -> Vec<String> {
     let mut warnings = Vec::new();
-    for (name, node) in &composition.nodes {
+    // One that names nothing is told as a fault of the form.
+    for (name, node) in composition.nodes.iter().filter(|(_, node)| !node.capability.is_empty()) {
         match catalog.get(&node.capability) {
             None => {
                 warnings.push(not_there(&format!("nodes.{name}.capability"), &node.capability, catalog));
             }
-            Some(entry) => warnings.extend(node_warnings(name, node, &entry.manifest)),
+            Some(entry) => {
+                warnings.extend(node_warnings(name, node, &entry.manifest));
+                warnings.extend(task_warning(name, node, &entry.manifest, catalog));
+            }
         }
     }
     if let Some(monitor) = composition.monitor.as_ref().filter(|name| catalog.get(name).is_none()) {
@@ -50,98 +52,55 @@ fn not_there(place: &str, name: &str, catalog: &Catalog) -> String {
     }
 }
 
-/// What a manifest says of one action.
-#[derive(Debug, Default)]
-struct Known {
-    arguments: Vec<String>,
-    required: Vec<String>,
-    /// Other arguments are refused.
-    closed: bool,
-    /// The JSON Schema of the arguments.
-    schema: Value,
-}
-
-/// The actions of a tool by name; none where its manifest does not say which there are.
-fn actions_of(manifest: &Manifest) -> Option<BTreeMap<String, Known>> {
-    let actions: BTreeMap<String, Known> = match manifest.runtime() {
-        Runtime::Executable(executable) => executable
-            .actions
-            .iter()
-            .map(|(name, action)| (name.clone(), Known::of(&Executable::arguments_schema(action))))
-            .collect(),
-        _ => {
-            let said = manifest.code.unknown.get("actions")?.as_array()?;
-            let known = |action: &Value| match action {
-                Value::String(name) => Some((name.clone(), Known::default())),
-                other => Some((other.get("name")?.as_str()?.to_owned(), Known::of(&other["arguments"]))),
-            };
-            said.iter().map(known).collect::<Option<_>>()?
-        }
-    };
-    (!actions.is_empty()).then_some(actions)
-}
-
-impl Known {
-    /// From the JSON Schema of the arguments.
-    fn of(schema: &Value) -> Self {
-        let names = |names: &Value| -> Vec<String> {
-            names.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
-        };
-        Self {
-            arguments: schema["properties"]
-                .as_object()
-                .into_iter()
-                .flat_map(|all| all.keys().cloned())
-                .collect(),
-            required: names(&schema["required"]),
-            closed: schema["additionalProperties"] == Value::Bool(false) && schema["properties"].is_object(),
-            schema: schema.clone(),
-        }
-    }
-}
-
 fn node_warnings(name: &str, node: &Node, manifest: &Manifest) -> Vec<String> {
-    // What an adapter takes, its own manifest does not say.
-    if node.task.is_some() {
-        return Vec::new();
-    }
-    let Some(actions) = actions_of(manifest) else { return Vec::new() };
+    let Some(actions) = declared_actions(manifest) else { return Vec::new() };
     let capability = &node.capability;
-    let is_executable = matches!(manifest.runtime(), Runtime::Executable(_));
-    let among = node.args.get(ACTION).filter(|_| node.action.is_none() && !is_executable);
-    // One that is bound when the node runs may be any.
-    let among_text = among.map(|said| serde_json::from_str::<String>(&said.to_string()).unwrap_or_default());
-    let named = match (&node.action, &among_text) {
-        (None, Some(text)) if text.is_empty() || text.contains("${") => return Vec::new(),
-        (action, text) => action.as_deref().or(text.as_deref()),
-    };
     let known = || actions.keys().map(String::as_str);
-    let all = || known().collect::<Vec<_>>().join(", ");
-    let action = match named {
-        Some(named) => actions.get(named).ok_or_else(|| {
-            let meant = in_words(&suggestions(named, known()));
+    let wrong = match meant(node, &actions) {
+        Meant::Action(action) => return argument_warnings(name, node, action),
+        Meant::Open => return Vec::new(),
+        Meant::NoSuch(named) => {
+            let meant = in_words(&suggestions(&named, known()));
             format!("\"{capability}\" has no action \"{named}\"{meant}")
-        }),
-        None if actions.len() == 1 => actions.values().next().ok_or_else(String::new),
-        None => Err(format!("\"{capability}\" has several actions, and none is named")),
+        }
+        Meant::Unnamed => format!("\"{capability}\" has several actions, and none is named"),
     };
-    match action {
-        Err(wrong) => vec![format!("nodes.{name}.action: {wrong}; it has the actions {}", all())],
-        Ok(action) => argument_warnings(name, node, action, among.is_some()),
-    }
+    let all = known().collect::<Vec<_>>().join(", ");
+    vec![format!("nodes.{name}.action: {wrong}; it has the actions {all}")]
 }
 
-/// `named_inside`: the action is named among the arguments, and is none of them.
-fn argument_warnings(name: &str, node: &Node, action: &Known, named_inside: bool) -> Vec<String> {
-    let is_known = |key: &String| action.arguments.contains(key) || (named_inside && key == ACTION);
-    let unknown = node.args.keys().filter(|key| action.closed && !is_known(key));
+/// Of a task that no adapter of the tool serves; a tool that is no Python tool and no program may serve it by itself.
+fn task_warning(name: &str, node: &Node, manifest: &Manifest, catalog: &Catalog) -> Option<String> {
+    let task = node.task.as_ref().filter(|task| !task.is_empty())?;
+    let served: BTreeSet<&str> = match manifest.runtime() {
+        Runtime::Python { .. } => {
+            let fitting = choose(&manifest.code, catalog.adapters(), None).unwrap_or_default();
+            fitting.into_iter().map(|adapter| adapter.task_name.as_str()).collect()
+        }
+        Runtime::Executable(_) => BTreeSet::new(),
+        _ => return None,
+    };
+    if served.contains(task.as_str()) {
+        return None;
+    }
+    let meant = in_words(&suggestions(task, served.iter().copied()));
+    let there =
+        if served.is_empty() { "none".to_owned() } else { served.into_iter().collect::<Vec<_>>().join(", ") };
+    let capability = &node.capability;
+    Some(format!(
+        "nodes.{name}.task: \"{capability}\" has no adapter for the task \"{task}\"{meant}; it has {there}"
+    ))
+}
+
+fn argument_warnings(name: &str, node: &Node, action: &DeclaredAction) -> Vec<String> {
+    let unknown = node.args.keys().filter(|key| action.is_unknown(node, key));
     let missing = action.required.iter().filter(|key| !node.args.contains_key(*key));
     unknown
         .map(|key| {
             let meant = in_words(&suggestions(key, action.arguments.iter().map(String::as_str)));
             format!("nodes.{name}.args.{key}: the action has no such parameter{meant}")
         })
-        .chain(argument_faults(name, node, &action.schema).iter().map(ToString::to_string))
+        .chain(argument_faults(name, node, action).iter().map(ToString::to_string))
         .chain(missing.map(|key| format!("nodes.{name}.args: the action needs `{key}`")))
         .collect()
 }

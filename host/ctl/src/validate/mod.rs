@@ -7,6 +7,7 @@ mod folder;
 mod format;
 mod known;
 mod machine;
+mod mended;
 mod project;
 mod schema;
 mod settings;

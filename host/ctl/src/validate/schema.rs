@@ -6,7 +6,7 @@ use cjm_catalog::suggestions::{in_words as in_words_of, suggestions};
 use cjm_wire::placed::Placed;
 use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
 /// Longest value that a message shows, in bytes of its JSON.
@@ -19,6 +19,8 @@ pub(super) struct First {
     pub(super) key: Option<String>,
     /// Nothing else is worth saying.
     pub(super) alone: bool,
+    /// It was found in what the document is once its form is mended: what was mended is another fault.
+    pub(super) mended: bool,
 }
 
 /// The parser's faults before those of the schema that are about something else.
@@ -32,10 +34,10 @@ pub(super) fn gather(firsts: &[First], document: Option<&Placed>, schema: &str, 
     let kept = firsts.iter().filter(|first| faults.is_empty() || first.key.is_some());
     let mut findings: Vec<Finding> = kept.map(of_parser).collect();
     let mut seen = BTreeSet::new();
-    faults.retain(|fault| seen.insert(fault.clone()));
-    for SchemaFault { pointer, message, .. } in faults {
+    faults.retain(|fault| seen.insert((fault.pointer.clone(), fault.message.clone())));
+    for SchemaFault { pointer, message, mend } in faults {
         let key = pointer.trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~");
-        if firsts.iter().any(|first| says_the_same(first, &key)) {
+        if firsts.iter().any(|first| says_the_same(first, &key, mend.as_ref())) {
             continue;
         }
         findings.push(Finding {
@@ -49,7 +51,8 @@ pub(super) fn gather(firsts: &[First], document: Option<&Placed>, schema: &str, 
     listed(findings)
 }
 
-fn all_faults(document: &Value, schema: &str) -> Vec<SchemaFault> {
+/// Everything that is wrong with a document by its schema.
+pub(super) fn all_faults(document: &Value, schema: &str) -> Vec<SchemaFault> {
     let schema: Value = serde_json::from_str(schema).unwrap_or_default();
     let mut faults = Vec::new();
     if let Ok(validator) = jsonschema::validator_for(&schema) {
@@ -58,27 +61,12 @@ fn all_faults(document: &Value, schema: &str) -> Vec<SchemaFault> {
     faults
 }
 
-/// A key that there is not.
-pub(super) struct Stray {
-    /// JSON pointer.
-    pub(super) pointer: String,
-    /// The key that was meant, where one is like it.
-    pub(super) meant: Option<String>,
-}
-
-/// The keys of a document that its schema does not have.
-pub(super) fn strays(document: &Value, schema: &str) -> Vec<Stray> {
-    let mut seen = BTreeSet::new();
-    let strays = all_faults(document, schema).into_iter().filter(|fault| fault.stray);
-    strays
-        .filter(|fault| seen.insert(fault.pointer.clone()))
-        .map(|SchemaFault { pointer, meant, .. }| Stray { pointer, meant: meant.into_iter().next() })
-        .collect()
-}
-
 /// Whether a fault of the schema at `key` is about what the parser ended at: the same thing, something in it, or that
 /// which holds it.
-fn says_the_same(first: &First, key: &str) -> bool {
+fn says_the_same(first: &First, key: &str, mend: Option<&Mend>) -> bool {
+    if first.mended {
+        return first.key.as_deref() == Some(key) && matches!(mend, None | Some(Mend::Limit));
+    }
     let within = |inner: &str, outer: &str| {
         inner == outer
             || outer.is_empty()
@@ -88,19 +76,34 @@ fn says_the_same(first: &First, key: &str) -> bool {
 }
 
 /// One fault, and the JSON pointer of what it is about.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct SchemaFault {
-    pointer: String,
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct SchemaFault {
+    pub(super) pointer: String,
     message: String,
-    /// It is a key that there is not.
-    stray: bool,
-    /// Keys that are like it.
-    meant: Vec<String>,
+    /// How the document is read on in spite of it.
+    pub(super) mend: Option<Mend>,
+}
+
+/// What makes a form of what is none.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Mend {
+    /// A key that there is not, and the one that was meant, where one is like it.
+    Stray { meant: Option<String> },
+    /// The emptiest value in the place of a key that is missing.
+    Missing { name: String, blank: Value },
+    /// The emptiest value in the place of one of another type; none where the key may be left out.
+    Other { blank: Option<Value> },
+    /// Without a number that is too small or too large.
+    Limit,
 }
 
 impl SchemaFault {
     fn new(pointer: String, message: String) -> Self {
-        Self { pointer, message, stray: false, meant: Vec::new() }
+        Self { pointer, message, mend: None }
+    }
+
+    fn mended_by(self, mend: Mend) -> Self {
+        Self { mend: Some(mend), ..self }
     }
 }
 
@@ -122,30 +125,68 @@ fn faults_of(error: &ValidationError<'_>, schema: &Value, faults: &mut Vec<Schem
             }
         }
         ValidationErrorKind::AdditionalProperties { unexpected } => {
-            let known = known_keys(schema, error.schema_path().as_str());
+            let known = known_keys(schema, error);
             for name in unexpected {
                 let pointer = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
                 let meant = suggestions(name, known.iter().map(String::as_str));
                 let message = format!("there is no such key{}", in_words_of(&meant));
-                faults.push(SchemaFault { pointer, message, stray: true, meant });
+                let mend = Mend::Stray { meant: meant.into_iter().next() };
+                faults.push(SchemaFault::new(pointer, message).mended_by(mend));
             }
         }
         ValidationErrorKind::Required { property: Value::String(name) } => {
-            faults.push(SchemaFault::new(pointer, format!("needs `{name}`")));
+            let wanted = &holder(schema, error)["properties"][name.as_str()]["type"];
+            let mend = Mend::Missing { name: name.clone(), blank: blank(wanted).unwrap_or_default() };
+            faults.push(SchemaFault::new(pointer, format!("needs `{name}`")).mended_by(mend));
         }
         ValidationErrorKind::Enum { options } => {
             let options = in_words(options.as_array().into_iter().flatten());
             let message = format!("{} is none of {options}", shown(error));
-            faults.push(SchemaFault::new(pointer, message));
+            faults.push(SchemaFault::new(pointer, message).mended_by(Mend::Other { blank: None }));
         }
-        _ => faults.push(SchemaFault::new(pointer, error.masked_with(shown(error)).to_string())),
+        ValidationErrorKind::PropertyNames { error: of_name } => {
+            let name = of_name.instance().as_str().unwrap_or_default().replace('~', "~0").replace('/', "~1");
+            let message = of_name.masked_with(shown(of_name)).to_string();
+            faults.push(SchemaFault::new(format!("{pointer}/{name}"), message));
+        }
+        kind => {
+            let fault = SchemaFault::new(pointer, error.masked_with(shown(error)).to_string());
+            faults.push(match kind {
+                ValidationErrorKind::Type { .. } => {
+                    let blank = blank(&holder(schema, error)["type"]);
+                    fault.mended_by(Mend::Other { blank })
+                }
+                ValidationErrorKind::Minimum { .. } | ValidationErrorKind::Maximum { .. } => {
+                    fault.mended_by(Mend::Limit)
+                }
+                _ => fault,
+            });
+        }
     }
 }
 
-/// The keys that there are, by the path in the schema of a fault of one that there is not.
-fn known_keys(schema: &Value, path: &str) -> Vec<String> {
+/// The emptiest value of the types that a schema names.
+fn blank(wanted: &Value) -> Option<Value> {
+    let is_wanted =
+        |name: &str| wanted == name || wanted.as_array().is_some_and(|all| all.iter().any(|one| one == name));
+    let blanks = [
+        ("string", Value::from("")),
+        ("object", Value::Object(Map::new())),
+        ("array", Value::from(Vec::<Value>::new())),
+    ];
+    blanks.into_iter().find(|(name, _)| is_wanted(name)).map(|(_, blank)| blank)
+}
+
+/// The keys that there are where a fault is of one that there is not.
+fn known_keys(schema: &Value, error: &ValidationError<'_>) -> Vec<String> {
+    let properties = holder(schema, error)["properties"].as_object();
+    properties.into_iter().flat_map(|all| all.keys().cloned()).collect()
+}
+
+/// The part of the schema that refuses a value.
+fn holder<'a>(schema: &'a Value, error: &ValidationError<'_>) -> &'a Value {
     let mut at = schema;
-    let mut steps: Vec<&str> = path.split('/').skip(1).collect();
+    let mut steps: Vec<&str> = error.schema_path().as_str().split('/').skip(1).collect();
     steps.pop();
     for step in steps {
         let step = step.replace("~1", "/").replace("~0", "~");
@@ -154,10 +195,10 @@ fn known_keys(schema: &Value, path: &str) -> Vec<String> {
             (index, Value::Array(items)) => index.parse().ok().and_then(|index: usize| items.get(index)),
             (key, at) => at.get(key),
         };
-        let Some(next) = next else { return Vec::new() };
+        let Some(next) = next else { return &Value::Null };
         at = next;
     }
-    at["properties"].as_object().into_iter().flat_map(|all| all.keys().cloned()).collect()
+    at
 }
 
 /// The value it is about, or a word for one that is long.

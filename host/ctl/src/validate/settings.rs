@@ -4,11 +4,9 @@
 use crate::validate::document::Checked;
 use crate::validate::finding::Finding;
 use cjm_catalog::home::expand_home;
-use cjm_catalog::suggestions::{in_words, suggestions};
+use cjm_catalog::settings::Unread;
 use cjm_wire::placed::{Place, Placed};
-use cjm_wire::settings_file::{RuntimeSection, SettingsFile, SettingsFileError, SubstrateSection};
-use serde::Serialize;
-use serde_json::Value;
+use cjm_wire::settings_file::{SettingsFile, SettingsFileError};
 use std::path::Path;
 
 /// Errors of the file, and warnings.
@@ -20,10 +18,7 @@ pub(super) fn check(text: &str) -> Checked {
         Finding { message: message.unwrap_or_else(|| found.message.clone()), ..found }
     };
     let homes = parsed.as_ref().map(|settings| without_home(text, settings)).unwrap_or_default();
-    (
-        parsed.as_ref().err().map(finding).into_iter().chain(homes).collect(),
-        Placed::parse(text).map(|file| unread(text, &file)).unwrap_or_default(),
-    )
+    (parsed.as_ref().err().map(finding).into_iter().chain(homes).collect(), Unread::of(text).told)
 }
 
 /// The words of a reader without the place before them, which is told in another way.
@@ -52,46 +47,6 @@ fn without_home(text: &str, settings: &SettingsFile) -> Vec<Finding> {
         Some(Finding { message, ..Finding::of(&error, place) })
     })
     .collect()
-}
-
-/// Keys that nobody reads, each with its place and those that are like it.
-fn unread(text: &str, file: &Placed) -> Vec<String> {
-    let sections = [
-        ("", keys_of(&SettingsFile::default())),
-        ("runtime", keys_of(&RuntimeSection::default())),
-        ("substrate", keys_of(&SubstrateSection::default())),
-    ];
-    let mut warnings = Vec::new();
-    for (section, known) in sections {
-        let there = if section.is_empty() { Some(&file.value) } else { file.value.get(section) };
-        for key in there.and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key) {
-            if known.contains(key) {
-                continue;
-            }
-            let dotted = if section.is_empty() { key.clone() } else { format!("{section}.{key}") };
-            let pointer = format!("/{}", dotted.replacen('.', "/", usize::from(!section.is_empty())));
-            let place = file.place(&pointer).and_then(|(line, _)| place_of_key(text, line, key));
-            let place =
-                place.map(|(line, column)| format!("line {line}, column {column}: ")).unwrap_or_default();
-            let meant = in_words(&suggestions(key, known.iter().map(String::as_str)));
-            warnings.push(format!("{place}{dotted}: there is no such key{meant}, and nobody reads it"));
-        }
-    }
-    warnings
-}
-
-/// Where a key stands: at or before its value, of which the reader knows the line.
-fn place_of_key(text: &str, value_line: usize, key: &str) -> Option<Place> {
-    let lines: Vec<&str> = text.lines().take(value_line).collect();
-    let found =
-        |(index, line): (usize, &&str)| Some((index + 1, line[..line.find(key)?].chars().count() + 1));
-    lines.iter().enumerate().rev().find_map(found)
-}
-
-/// The keys of a section, by the type that it is read into.
-fn keys_of(section: &impl Serialize) -> Vec<String> {
-    let written = serde_json::to_value(section).unwrap_or_default();
-    written.as_object().into_iter().flat_map(|all| all.keys().cloned()).collect()
 }
 
 /// Where a reader of YAML says it ended: `line 3 column 5`.

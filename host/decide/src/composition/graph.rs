@@ -1,9 +1,10 @@
 //! The graph of a composition: which node needs which, an order to run them in, and everything that makes it
 //! no graph: unknown names, a node that needs itself, a circle.
 
-use cjm_wire::composition::{Composition, CompositionError, Node, Reference, references};
+use cjm_wire::composition::{Composition, CompositionError, Node, RESERVED_NODE_NAMES};
 use cjm_wire::describe::Described;
 use cjm_wire::json::Json;
+use cjm_wire::template::Template;
 use indexmap::IndexSet;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -188,8 +189,8 @@ fn read(composition: &Composition) -> (IndexSet<String>, Vec<Vec<usize>>, Vec<Gr
     let names: IndexSet<String> = composition.nodes.keys().cloned().collect();
     let needs = |(name, node): (&String, &Node)| needs_of(name, node, &names, &mut faults);
     let dependencies = composition.nodes.iter().map(needs).collect();
-    for reference in composition.output.iter().flat_map(|output| nodes_of("output", output)) {
-        faults.extend(find("output", &reference.root, &names).err());
+    for root in composition.output.iter().flat_map(nodes_of) {
+        faults.extend(find("output", &root, &names).err());
     }
     (names, dependencies, faults)
 }
@@ -221,8 +222,8 @@ fn needs_of(name: &str, node: &Node, names: &IndexSet<String>, faults: &mut Vec<
     let map = node.map.iter().map(|map| (format!("nodes.{name}.map"), map));
     let args = node.args.iter().map(|(key, template)| (format!("nodes.{name}.args.{key}"), template));
     for (place, template) in map.chain(args) {
-        for reference in nodes_of(&place, template) {
-            need(&place, &reference.root);
+        for root in nodes_of(template) {
+            need(&place, &root);
         }
     }
     for earlier in &node.after {
@@ -231,15 +232,12 @@ fn needs_of(name: &str, node: &Node, names: &IndexSet<String>, faults: &mut Vec<
     needs.into_iter().collect()
 }
 
-/// The references to nodes in a template. One that cannot be read is a fault of the document, which is told already.
-fn nodes_of(place: &str, template: &Json) -> Vec<Reference> {
-    let mut references = references(place, template).unwrap_or_default();
-    references.retain(is_node);
-    references
-}
-
-fn is_node(reference: &Reference) -> bool {
-    !cjm_wire::composition::RESERVED_NODE_NAMES.contains(&reference.root.as_str())
+/// The nodes that a template refers to, each once. A reference that cannot be read is a fault of the document, which is
+/// told already.
+fn nodes_of(template: &Json) -> IndexSet<String> {
+    let template = Template::read(template).0;
+    let roots = template.references().into_iter().map(|reference| reference.root.clone());
+    roots.filter(|root| !RESERVED_NODE_NAMES.contains(&root.as_str())).collect()
 }
 
 fn find(place: &str, name: &str, names: &IndexSet<String>) -> Result<usize, GraphError> {

@@ -1,20 +1,43 @@
 //! Arguments that a document writes out, held against what the tool says of its parameters: a value that the tool is known to
 //! refuse need not wait for the calls before it. What is bound when the node runs may be anything, and null is not given.
 
+use super::declared::{DeclaredAction, Meant, declared_actions, meant};
 use super::graph::GraphError;
+use cjm_wire::Manifest;
 use cjm_wire::composition::{Node, in_short};
-use cjm_wire::json::Json;
+use cjm_wire::json::{Json, JsonError};
 use cjm_wire::template::Template;
 use serde_json::Value;
 
-/// The arguments of a node that do not fit the JSON Schema of its action's arguments, each with its place.
+/// The arguments of a node that its tool is known to refuse by its manifest, each with its place; none where that says
+/// nothing of them.
 #[must_use]
-pub fn argument_faults(name: &str, node: &Node, arguments: &Value) -> Vec<GraphError> {
+pub fn literal_faults(name: &str, node: &Node, manifest: &Manifest) -> Vec<GraphError> {
+    let actions = declared_actions(manifest);
+    match actions.as_ref().map(|actions| meant(node, actions)) {
+        Some(Meant::Action(action)) => argument_faults(name, node, action),
+        _ => Vec::new(),
+    }
+}
+
+/// The arguments of a node that the action is known to refuse, each with its place.
+#[must_use]
+pub fn argument_faults(name: &str, node: &Node, action: &DeclaredAction) -> Vec<GraphError> {
     let misfit = |(key, given): (&String, &Json)| {
-        let property = arguments.get("properties")?.get(key)?;
+        let property = action.schema.get("properties")?.get(key)?;
         let Ok(Template::Plain(value)) = Template::parse(given) else { return None };
-        // What no parsed value can hold is looked at by the tool.
-        let why = misfit(property, &value.to_value().ok()?)?;
+        let why = match value.to_value() {
+            // To a program null is no value; whether it is one of a tool with code of its own, that code knows.
+            Ok(Value::Null) if action.of_program && action.required.contains(key) => {
+                Some("the tool needs a value".to_owned())
+            }
+            Ok(value) => misfit(property, &value),
+            // A tool with code of its own may take what no parsed value can hold.
+            Err(JsonError::Inexact(_)) if action.of_program => {
+                Some("the tool takes numbers of 64 bits".to_owned())
+            }
+            Err(_) => None,
+        }?;
         Some(GraphError::ArgumentType {
             place: format!("nodes.{name}.args.{key}"),
             message: format!("{} is given, and {why}", in_short(&value)),
@@ -77,7 +100,13 @@ mod tests {
     fn check(property: &Value, given: &str, expected: &[&str]) {
         let node = format!("{{\"capability\": \"c\", \"args\": {{\"x\": {given}, \"unknown\": 1}}}}");
         let node: Node = serde_json::from_str(&node).expect("a node");
-        let found = argument_faults("a", &node, &json!({"properties": {"x": property}}));
+        let arguments = json!({"properties": {"x": property}, "required": ["x"]});
+        let code = json!({"name": "c", "version": "1", "module": "m", "class": "C", "actions": [
+            {"name": "go", "arguments": arguments}]});
+        let manifest =
+            json!({"format_version": "2.0", "code": code, "install": {"python_path": "/usr/bin/python3"}})
+                .to_string();
+        let found = literal_faults("a", &node, &Manifest::parse(&manifest).expect("a manifest"));
         let found: Vec<String> = found.iter().map(ToString::to_string).collect();
         assert_eq!(found, expected, "{property} {given}");
     }
@@ -98,6 +127,39 @@ mod tests {
             check(&property, "\"${b}\"", &[]);
             let told = format!("nodes.a.args.x: {wrong} is given, and the tool takes {wanted}");
             check(&property, wrong, &[&told]);
+        }
+    }
+
+    #[test]
+    fn a_program_is_given_neither_null_for_what_it_needs_nor_more_than_64_bits() {
+        let big = "18446744073709551616";
+        check(&json!({"type": "integer"}), big, &[]);
+        let parameters = json!({"n": {"type": "integer", "required": true}, "o": {"type": "integer"}});
+        let runtime = json!({"kind": "executable", "program": "true", "actions": {"go": {"argv": [], "parameters": parameters}}});
+        let manifest =
+            json!({"format_version": "2.0", "code": {"name": "c", "version": "1", "runtime": runtime}})
+                .to_string();
+        let manifest = Manifest::parse(&manifest).expect("a manifest");
+        for (args, expected) in [
+            (r#"{"n": 1, "o": null}"#.to_owned(), None),
+            (r#"{"n": null}"#.to_owned(), Some("null is given, and the tool needs a value".to_owned())),
+            (r#"{"n": 5.0}"#.to_owned(), Some("5.0 is given, and the tool takes a whole number".to_owned())),
+            (
+                r#"{"n": 1e30}"#.to_owned(),
+                Some("1e30 is given, and the tool takes a whole number".to_owned()),
+            ),
+            (
+                format!("{{\"n\": {big}}}"),
+                Some(format!("{big} is given, and the tool takes numbers of 64 bits")),
+            ),
+        ] {
+            let node = format!("{{\"capability\": \"c\", \"args\": {args}}}");
+            let node: Node = serde_json::from_str(&node).expect("a node");
+            let found: Vec<String> =
+                literal_faults("a", &node, &manifest).iter().map(ToString::to_string).collect();
+            let expected: Vec<String> =
+                expected.iter().map(|words| format!("nodes.a.args.n: {words}")).collect();
+            assert_eq!(found, expected, "{args}");
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod bind;
 mod check;
+mod declared;
 mod elements;
 mod ends;
 mod graph;
@@ -16,10 +17,11 @@ mod state;
 mod types;
 
 pub use bind::{BindError, Found, Scope, bind};
+pub use declared::{DeclaredAction, Meant, declared_actions, meant};
 pub use elements::NODE_IN_FLIGHT_MAX;
 pub use graph::{Graph, GraphError};
 pub use inputs::InputsError;
-pub use literals::argument_faults;
+pub use literals::{argument_faults, literal_faults};
 pub use state::{CompositionRun, RUN_IN_FLIGHT_MAX};
 pub use types::{
     CompositionEffect, CompositionError, CompositionEvent, ElementOutcome, FAILURES_LISTED_MAX, Failures,
