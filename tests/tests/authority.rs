@@ -220,6 +220,37 @@ fn a_data_directory_that_the_folder_brings_along_is_found_too_and_installing_is_
     world.assert_nothing_left();
 }
 
+/// What came along may read as the rest of an update that was killed. It is put back, and is neither a word nor a reason to
+/// touch anything outside.
+#[test]
+fn the_rest_of_an_update_that_came_along_allows_nothing_and_reaches_nowhere() {
+    let world = World::new();
+    home(&world, &[]);
+    let project = cloned(&world, &[]);
+    std::fs::write(project.join("cjm.yaml"), "data_dir: ./.cjm\n").expect("write");
+    let mine = world.file("mine.json");
+    std::fs::write(&mine, "{}").expect("write");
+    let rest = project.join(".cjm/envs/.lab.former");
+    std::fs::create_dir_all(rest.join("cjm-manifests")).expect("mkdir");
+    std::fs::write(rest.join("cjm-replaced-manifests"), "evil.json\n../../../mine.json\n").expect("write");
+    let evil = shell("evil", "touch ran", &json!({})).to_string();
+    std::fs::write(rest.join("cjm-manifests/evil.json"), evil).expect("write");
+    let list = "capabilities: [{name: lab, env_name: lab, package: ./lab, python_version: '3.12'}]\n";
+    std::fs::create_dir(world.file("lab")).expect("mkdir");
+    world.write(
+        "lab/pyproject.toml",
+        "[project]\nname = \"lab\"\nversion = \"1\"\ndependencies = [\"no-such-thing-here\"]\n",
+    );
+    let list = world.write("list.yaml", list).display().to_string();
+    let told = there(&world, &project, &["install-all", "--offline", "--capabilities", &list]);
+    assert_ne!(told.code, Some(0), "{}", told.describe());
+    assert!(project.join(".cjm/manifests/evil.json").exists() && !rest.exists(), "it was put back");
+    assert_eq!(std::fs::read_to_string(&mine).expect("it is there"), "{}");
+    let refused = there(&world, &project, &["call", "evil"]).expect(1);
+    assert!(refused.stderr.contains("not allowed"), "{}", refused.describe());
+    assert!(!project.join("ran").exists());
+}
+
 #[test]
 fn a_program_that_only_a_found_file_names_is_not_run_for_a_look() {
     let world = World::new();

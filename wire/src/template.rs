@@ -3,10 +3,14 @@
 
 use crate::json::{Json, JsonKind};
 use indexmap::IndexSet;
+use std::borrow::Cow;
 use std::fmt;
 
 /// Deepest nesting of a template that holds references; plain data may be nested as any other value.
 pub const TEMPLATE_DEPTH_MAX: usize = 128;
+
+/// Most characters of a text that a fault shows.
+const SHOWN_CHARS_MAX: usize = 80;
 
 /// A template, read.
 #[derive(Debug, Clone, PartialEq)]
@@ -139,6 +143,7 @@ pub fn parse_text(text: &str) -> Result<Vec<TextPart>, String> {
 fn text_parts(text: &str, faults: &mut IndexSet<String>) -> Vec<TextPart> {
     let mut parts = Vec::new();
     let mut literal = String::new();
+    let mut is_unclosed = false;
     let mut rest = text;
     while let Some(at) = rest.find("${") {
         if rest[..at].ends_with('$') {
@@ -149,10 +154,11 @@ fn text_parts(text: &str, faults: &mut IndexSet<String>) -> Vec<TextPart> {
         }
         literal.push_str(&rest[..at]);
         let after = &rest[at + 2..];
-        // The `}` behind the next `${` belongs to that one.
-        let Some(end) = after.find('}').filter(|end| !after[..*end].contains("${")) else {
-            faults.insert(format!("a `${{` without its `}}` in \"{text}\""));
-            rest = after;
+        // The `}` behind the next `${` belongs to that one, and is not looked for: a text may hold any number of them.
+        let until = after.find("${").unwrap_or(after.len());
+        let Some(end) = after[..until].find('}') else {
+            is_unclosed = true;
+            rest = &after[until..];
             continue;
         };
         if !literal.is_empty() {
@@ -166,6 +172,9 @@ fn text_parts(text: &str, faults: &mut IndexSet<String>) -> Vec<TextPart> {
         }
         rest = &after[end + 1..];
     }
+    if is_unclosed {
+        faults.insert(format!("a `${{` without its `}}` in \"{}\"", in_short(text)));
+    }
     literal.push_str(rest);
     if !literal.is_empty() || parts.is_empty() {
         parts.push(TextPart::Text(literal));
@@ -173,12 +182,20 @@ fn text_parts(text: &str, faults: &mut IndexSet<String>) -> Vec<TextPart> {
     parts
 }
 
+/// A text as a fault tells it.
+fn in_short(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((at, _)) => format!("{}…", &text[..at]).into(),
+        None => text.into(),
+    }
+}
+
 /// Reads the inside of `${…}`.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn parse_reference(inside: &str) -> Result<Reference, String> {
-    let wrong = || format!("`${{{inside}}}` is no reference (write `${{node.field[0]}}`)");
+    let wrong = || format!("`${{{}}}` is no reference (write `${{node.field[0]}}`)", in_short(inside));
     let inside_trimmed = inside.trim();
     let root_end = inside_trimmed.find(['.', '[']).unwrap_or(inside_trimmed.len());
     let root = &inside_trimmed[..root_end];
@@ -241,6 +258,15 @@ mod tests {
         }
         assert_eq!(parse_text("cost $${x} now").expect("escaped"), [TextPart::Text("cost ${x} now".into())]);
         assert_eq!(parse_text("").expect("empty"), [TextPart::Text(String::new())]);
+    }
+
+    /// A text of a document may be as large as the document. Quadratic work on this one took hours.
+    #[test]
+    fn a_text_of_nothing_but_beginnings_is_read_in_one_go() {
+        let text = "${".repeat(2_000_000);
+        let (_, faults) = Template::read(&Json::of(text.as_str()));
+        assert_eq!(faults.len(), 1);
+        assert!(faults[0].len() < 500, "it is told in short");
     }
 
     #[test]

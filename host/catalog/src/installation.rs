@@ -4,15 +4,16 @@
 //! What must hold: an environment with a stamp is whole, whoever holds the lock, so an installation of one tool is in no
 //! other's way; a process that ended holds no lock, however it ended.
 
-use crate::catalog::CatalogEntry;
+use crate::catalog::{Catalog, CatalogEntry};
 use crate::installer::Installer;
 use crate::suggestions::in_words;
 use cjm_platform::files::read_regular_to_string;
 use cjm_wire::InstanceId;
 use cjm_wire::describe::{Described, ErrorDetails, exit, shell_word};
 use cjm_wire::error::ErrorCategory;
-use cjm_wire::manifest::Manifest;
+use cjm_wire::manifest::{MANIFEST_BYTES_MAX, Manifest};
 use cjm_wire::runtime::Runtime;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// In an environment that is whole: it is removed before anything else of it changes, and written last.
@@ -257,6 +258,26 @@ impl Installation {
 pub fn former_of(environment: &Path) -> PathBuf {
     let name = environment.file_name().unwrap_or_default().to_string_lossy();
     environment.with_file_name(format!(".{name}.former"))
+}
+
+/// Names of the environments that manifests name, also those that are withheld or shadowed.
+#[must_use]
+pub fn used_environments(catalog: &Catalog) -> BTreeSet<String> {
+    let read =
+        |path: &Path| Manifest::parse(&read_regular_to_string(path, MANIFEST_BYTES_MAX as u64).ok()?).ok();
+    let withheld = catalog.withheld().iter().filter_map(|withheld| read(&withheld.path));
+    let shadowed = catalog
+        .entries()
+        .flat_map(|entry| catalog.shadowed_by(&entry.manifest.code.name))
+        .filter_map(|path| read(path));
+    let unseen: Vec<Manifest> = withheld.chain(shadowed).collect();
+    catalog
+        .entries()
+        .map(|entry| &entry.manifest)
+        .chain(&unseen)
+        .filter_map(env_name_of)
+        .chain(catalog.adapters().iter().map(|adapter| adapter.conda_env.clone()))
+        .collect()
 }
 
 /// The name of the environment that a manifest's tool lives in.

@@ -2,7 +2,7 @@
 //! caller can ask before anything is made.
 
 use crate::error::HostError;
-use cjm_catalog::installation::{Installation, env_name_of};
+use cjm_catalog::installation::{Installation, used_environments};
 use cjm_catalog::suggestions::suggestions;
 use cjm_catalog::{Catalog, CatalogEntry};
 use cjm_workers::{HostOptions, StartError};
@@ -44,9 +44,8 @@ pub(crate) fn find<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c CatalogEn
     }
     let names = catalog.entries().map(|entry| entry.manifest.code.name.as_str());
     let suggestions = suggestions(name, names);
-    let used = |environment: &str| {
-        catalog.entries().any(|entry| env_name_of(&entry.manifest).as_deref() == Some(environment))
-    };
+    let all_used = used_environments(catalog);
+    let used = |environment: &str| all_used.contains(environment);
     let may_be =
         |folder: &PathBuf| Installation::named(folder.parent()?, name)?.may_be(used, suggestions.clone());
     if let Some(unfinished) = catalog.folders().iter().find_map(may_be) {

@@ -10,7 +10,7 @@
 
 use crate::error::EnvironmentError;
 use crate::files::{remove_dir, write_whole};
-use crate::manifests::write_installed;
+use crate::manifests::pass_word_on;
 use crate::stamp::Stamp;
 use cjm_catalog::installation::{former_of, list_beside};
 use cjm_platform::files::{FileError, read_regular};
@@ -45,6 +45,9 @@ impl Former {
         let copying = beside(environment, "copying");
         remove_dir(&copying)?;
         let whole = copy(environment, &copying, false)
+            // What lies in the environment under these names is no note of an update.
+            .and_then(|()| gone(std::fs::remove_file(copying.join(NOTE))))
+            .and_then(|()| gone(std::fs::remove_dir_all(copying.join(KEPT))))
             .and_then(|()| std::fs::rename(&copying, former_of(environment)))
             .map_err(|source| EnvironmentError::writing("keep a copy of", environment.to_owned(), source));
         if whole.is_err() {
@@ -64,7 +67,11 @@ impl Former {
         for name in names {
             let path = self.manifests.join(name);
             match read_regular(&path, u64::MAX) {
-                Ok(content) => write_whole(&copy.join(KEPT).join(name), &content)?,
+                Ok(content) => {
+                    let kept = copy.join(KEPT).join(name);
+                    write_whole(&kept, &content)?;
+                    pass_word_on(&path, &kept, &content);
+                }
                 Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => {}
                 Err(error) => return Err(unreadable(&path, error)),
             }
@@ -114,10 +121,12 @@ fn put_back_manifests(copy: &Path, manifests: &Path) -> Result<(), EnvironmentEr
     let read = |path: &Path| read_regular(path, u64::MAX).map_err(|error| unreadable(path, error));
     let (note, kept) = (copy.join(NOTE), copy.join(KEPT));
     if note.is_file() {
-        for name in String::from_utf8_lossy(&read(&note)?).lines() {
+        for name in String::from_utf8_lossy(&read(&note)?).lines().filter(|name| is_manifest_name(name)) {
             let (path, before) = (manifests.join(name), kept.join(name));
             if before.is_file() {
-                write_installed(&path, &read(&before)?)?;
+                let content = read(&before)?;
+                write_whole(&path, &content)?;
+                pass_word_on(&before, &path, &content);
             } else {
                 remove_file(&path)?;
             }
@@ -128,17 +137,25 @@ fn put_back_manifests(copy: &Path, manifests: &Path) -> Result<(), EnvironmentEr
     remove_dir(&kept)
 }
 
+/// A note may have come with a folder from elsewhere: it speaks of manifests beside each other, and of nothing else.
+fn is_manifest_name(name: &str) -> bool {
+    name.ends_with(".json") && !name.contains('/')
+}
+
 fn unreadable(path: &Path, error: FileError) -> EnvironmentError {
     EnvironmentError::File { action: "read", path: path.to_owned(), source: std::io::Error::other(error) }
 }
 
-/// One that is missing is removed already.
 fn remove_file(path: &Path) -> Result<(), EnvironmentError> {
-    match std::fs::remove_file(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(EnvironmentError::File { action: "remove", path: path.to_owned(), source })
-        }
-        _ => Ok(()),
+    let failed = |source| EnvironmentError::File { action: "remove", path: path.to_owned(), source };
+    gone(std::fs::remove_file(path)).map_err(failed)
+}
+
+/// What is missing is removed already.
+fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -329,6 +346,35 @@ mod tests {
                 assert!(!home.join(NOTE).exists() && !home.join(KEPT).exists(), "{steps} and {recovered}");
             }
         }
+    }
+
+    #[test]
+    fn the_note_comes_after_what_it_speaks_of_and_goes_before_it() {
+        let (_folder, home) = environment();
+        write_whole(&manifests(&home).join("c.json"), b"old").expect("written");
+        // What a package brings under these names is none.
+        write_whole(&home.join(NOTE), b"c.json").expect("written");
+        std::fs::create_dir(home.join(KEPT)).expect("mkdir");
+        let former = Former::keep(&home, &manifests(&home)).expect("kept").expect("something was installed");
+        let (note, kept) = (former_of(&home).join(NOTE), former_of(&home).join(KEPT));
+        assert!(!note.exists() && !kept.exists());
+        // A manifest that cannot be kept, since something stands in its place.
+        std::fs::create_dir_all(kept.join("c.json/x")).expect("mkdir");
+        assert!(former.keep_manifests(&["c.json".to_owned()]).is_err());
+        assert!(!note.exists(), "the manifest would be taken for one that was not there");
+        remove_dir(&kept).expect("removed");
+        former.keep_manifests(&["c.json".to_owned()]).expect("kept");
+        // What is kept cannot be removed.
+        write_whole(&note, b"").expect("written");
+        remove_dir(&kept).expect("removed");
+        std::fs::write(&kept, "").expect("written");
+        assert!(put_back_manifests(&former_of(&home), &manifests(&home)).is_err());
+        assert!(!note.exists(), "a note without what it speaks of removes manifests");
+        std::fs::remove_file(&kept).expect("removed");
+        former.let_go();
+        std::fs::write(list_beside(&home), "list.yaml").expect("written");
+        forget(&home).expect("forgotten");
+        assert!(!list_beside(&home).exists());
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! What installations that failed or were interrupted left behind: environments that no manifest names.
 
 use crate::files::own_home;
-use crate::manifests::{env_name_of, read_existing};
+use cjm_catalog::Catalog;
+use cjm_catalog::installation::used_environments;
 use cjm_catalog::installer::Installer;
-use cjm_catalog::{Catalog, installation};
 use cjm_wire::InstanceId;
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// An environment that belongs to no capability that is installed.
@@ -21,7 +20,7 @@ pub struct Unused {
 /// knows which it names.
 #[must_use]
 pub fn unused_environments(data_dir: &Path, catalog: &Catalog) -> Vec<Unused> {
-    let used = used(catalog);
+    let used = used_environments(catalog);
     let listing = std::fs::read_dir(data_dir.join("envs")).into_iter().flatten().flatten();
     let mut unused: Vec<Unused> = listing
         .filter_map(|entry| Some(Unused { name: entry.file_name().into_string().ok()?, path: entry.path() }))
@@ -35,22 +34,7 @@ pub fn unused_environments(data_dir: &Path, catalog: &Catalog) -> Vec<Unused> {
 /// Environments that no manifest names yet, since `by` makes them for the first time; they need not be there.
 #[must_use]
 pub fn environments_at_work(data_dir: &Path, catalog: &Catalog, by: &Installer) -> Vec<Unused> {
-    let used = used(catalog);
+    let used = used_environments(catalog);
     let names = by.environments.iter().flatten().filter(|name| by.installs(name) && !used.contains(*name));
     names.map(|name| Unused { name: name.clone(), path: own_home(data_dir, name) }).collect()
-}
-
-/// Names of environments that manifests name.
-fn used(catalog: &Catalog) -> BTreeSet<String> {
-    let withheld = catalog.withheld().iter().filter_map(|withheld| read_existing(&withheld.path));
-    let shadowed = catalog
-        .entries()
-        .flat_map(|entry| catalog.shadowed_by(&entry.manifest.code.name))
-        .filter_map(|path| read_existing(path));
-    catalog
-        .entries()
-        .filter_map(env_name_of)
-        .chain(withheld.chain(shadowed).filter_map(|manifest| installation::env_name_of(&manifest)))
-        .chain(catalog.adapters().iter().map(|adapter| adapter.conda_env.clone()))
-        .collect()
 }

@@ -33,6 +33,14 @@ pub(crate) fn write_installed(path: &Path, text: &[u8]) -> Result<(), Environmen
     Ok(())
 }
 
+/// Gives a copy the word that its original has, so that what was withheld stays so.
+pub(crate) fn pass_word_on(original: &Path, copy: &Path, content: &[u8]) {
+    let allowed = Register::of_user().and_then(|register| register.read());
+    if allowed.is_ok_and(|allowed| allowed.covers(original, content)) {
+        give_word([(copy, content)]);
+    }
+}
+
 fn give_word<'m>(given: impl IntoIterator<Item = (&'m Path, &'m [u8])>) {
     if let Err(error) = Register::of_user().and_then(|register| register.allow(given)) {
         tracing::warn!(%error, "it cannot be kept that these manifests were installed");

@@ -225,7 +225,7 @@ impl Described for StoreError {
             Self::LeftOut { .. } => "move archives that are not needed out of the folder, then run this again".into(),
             Self::TooLarge { .. } => "pass bulky data as files and give their paths".into(),
             Self::Closed { reason } | Self::Unwritten { reason, .. } if reason.contains(LOCKED) => {
-                "end the other program that holds the database of the data directory; what waits is then written by itself"
+                "end the other program that holds the database of the data directory; a host that still lives then writes what waits"
                     .into()
             }
             Self::Closed { reason } | Self::Unwritten { reason, .. } if reason.contains(MOVED) => MOVED_STEP.into(),
@@ -245,7 +245,7 @@ impl Described for StoreError {
                 "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.001 --max-total-mb 0` does (it forgets all jobs that have ended, and all logs), or pass bulky data as files elsewhere; then run it again".into()
             }
             Self::Unwritten { .. } => {
-                "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.001 --max-total-mb 0` does (it forgets all jobs that have ended, and all logs), or make it writable; what waits is then written by itself".into()
+                "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.001 --max-total-mb 0` does (it forgets all jobs that have ended, and all logs), or make it writable; a host that still lives then writes what waits".into()
             }
             Self::Moved { .. } => MOVED_STEP.into(),
             Self::Overloaded { .. } => "send fewer calls at a time, or wait for each to be written".into(),

@@ -77,6 +77,24 @@ async fn a_lock_that_was_removed_is_told_when_it_is_looked_at() {
     assert_eq!(reader.last(&JournalFilter::default(), 9).expect("read").len(), 1);
 }
 
+/// Also where nobody asks: it is looked at beside what is written.
+#[tokio::test]
+async fn a_lock_that_was_removed_is_noticed_by_who_writes() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let lock = dir.path().join("host.lock");
+    fs::write(&lock, "").expect("written");
+    let options = JournalOptions { guarded: vec![lock.clone()], ..JournalOptions::default() };
+    let journal = SqliteJournal::open(dir.path(), options).expect("opens");
+    fs::remove_file(&lock).expect("removed");
+    let begun = std::time::Instant::now();
+    while journal.gate().borrow().is_open() {
+        journal.commit(Commit::telling().row(account("j", 1))).await.expect("it is in the journal");
+        assert!(begun.elapsed() < std::time::Duration::from_secs(30), "nobody notices");
+    }
+    let error = journal.commit(accept(&job("asr"), &json!({}))).await.expect_err("no new work");
+    assert_eq!(error.code(), "store.moved");
+}
+
 #[tokio::test]
 async fn a_journal_that_was_removed_while_the_disk_failed_takes_no_work_once_the_disk_is_well() {
     let (dir, disk, journal) = faulty();

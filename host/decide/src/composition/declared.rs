@@ -23,6 +23,9 @@ pub struct DeclaredAction {
     pub(super) schema: Value,
     /// It is a program that its manifest describes: null is no value, and a number has 64 bits.
     pub(super) of_program: bool,
+    /// A number with a point is no whole number to whoever checks the arguments. To JSON Schema 5.0 is one, and a program
+    /// with code of its own may think so, too.
+    pub(super) strict: bool,
 }
 
 /// The actions of a tool by name; none where its manifest does not say which there are.
@@ -33,16 +36,18 @@ pub fn declared_actions(manifest: &Manifest) -> Option<BTreeMap<String, Declared
             .actions
             .iter()
             .map(|(name, action)| {
-                (name.clone(), DeclaredAction::of(&Executable::arguments_schema(action), true))
+                let schema = Executable::arguments_schema(action);
+                (name.clone(), DeclaredAction { strict: true, ..DeclaredAction::of(&schema, true) })
             })
             .collect(),
         _ => {
+            let strict = matches!(manifest.runtime(), Runtime::Python { .. });
             let said = manifest.code.unknown.get("actions")?.as_array()?;
             let declared = |action: &Value| match action {
                 Value::String(name) => Some((name.clone(), DeclaredAction::default())),
                 other => {
                     let name = other.get("name")?.as_str()?.to_owned();
-                    Some((name, DeclaredAction::of(&other["arguments"], false)))
+                    Some((name, DeclaredAction { strict, ..DeclaredAction::of(&other["arguments"], false) }))
                 }
             };
             said.iter().map(declared).collect::<Option<_>>()?
@@ -64,6 +69,7 @@ impl DeclaredAction {
             closed: schema["additionalProperties"] == Value::Bool(false) && schema["properties"].is_object(),
             schema: schema.clone(),
             of_program,
+            strict: false,
         }
     }
 

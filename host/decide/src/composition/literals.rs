@@ -31,7 +31,7 @@ pub fn argument_faults(name: &str, node: &Node, action: &DeclaredAction) -> Vec<
             Ok(Value::Null) if action.of_program && action.required.contains(key) => {
                 Some("the tool needs a value".to_owned())
             }
-            Ok(value) => misfit(property, &value),
+            Ok(value) => misfit(property, &value, action.strict),
             // A tool with code of its own may take what no parsed value can hold.
             Err(JsonError::Inexact(_)) if action.of_program => {
                 Some("the tool takes numbers of 64 bits".to_owned())
@@ -47,7 +47,7 @@ pub fn argument_faults(name: &str, node: &Node, action: &DeclaredAction) -> Vec<
 }
 
 /// What is wanted, as the end of a sentence, where the value is known to be something else.
-fn misfit(property: &Value, value: &Value) -> Option<String> {
+fn misfit(property: &Value, value: &Value, strict: bool) -> Option<String> {
     if value.is_null() {
         return None;
     }
@@ -56,14 +56,14 @@ fn misfit(property: &Value, value: &Value) -> Option<String> {
         Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
         _ => Vec::new(),
     };
-    let kinds: Option<Vec<(bool, &str)>> = types.iter().map(|name| is_of(name, value)).collect();
+    let kinds: Option<Vec<(bool, &str)>> = types.iter().map(|name| is_of(name, value, strict)).collect();
     // A type that nobody here knows may be any.
     if let Some(kinds) = kinds.filter(|kinds| !kinds.is_empty() && kinds.iter().all(|(fits, _)| !fits)) {
         let wanted = kinds.iter().map(|(_, words)| *words).collect::<Vec<_>>().join(" or ");
         return Some(format!("the tool takes {wanted}"));
     }
     if let Some(choices) = property.get("enum").and_then(Value::as_array)
-        && !choices.contains(value)
+        && !choices.iter().any(|choice| is_same(choice, value, strict))
     {
         let choices = choices.iter().map(Value::to_string).collect::<Vec<_>>().join(", ");
         return Some(format!("the tool takes only {choices}"));
@@ -77,11 +77,22 @@ fn misfit(property: &Value, value: &Value) -> Option<String> {
         .map(|maximum| format!("the tool takes {maximum} at most"))
 }
 
+fn is_whole(value: &Value, strict: bool) -> bool {
+    value.is_i64()
+        || value.is_u64()
+        || (!strict && value.as_f64().is_some_and(|number| number.fract() == 0.0))
+}
+
+fn is_same(choice: &Value, value: &Value, strict: bool) -> bool {
+    let as_number = || !strict && choice.as_f64().is_some_and(|choice| value.as_f64() == Some(choice));
+    choice == value || as_number()
+}
+
 /// Whether the value is of a type of JSON Schema, and what that is for people; none where there is no such type.
-fn is_of(name: &str, value: &Value) -> Option<(bool, &'static str)> {
+fn is_of(name: &str, value: &Value, strict: bool) -> Option<(bool, &'static str)> {
     Some(match name {
         "string" => (value.is_string(), "text"),
-        "integer" => (value.is_i64() || value.is_u64(), "a whole number"),
+        "integer" => (is_whole(value, strict), "a whole number"),
         "number" => (value.is_number(), "a number"),
         "boolean" => (value.is_boolean(), "true or false"),
         "array" => (value.is_array(), "a list"),
@@ -127,6 +138,32 @@ mod tests {
             check(&property, "\"${b}\"", &[]);
             let told = format!("nodes.a.args.x: {wrong} is given, and the tool takes {wanted}");
             check(&property, wrong, &[&told]);
+        }
+    }
+
+    /// To JSON Schema 5.0 is a whole number; a tool in Perl or JavaScript takes it.
+    #[test]
+    fn a_tool_with_code_of_its_own_may_take_a_whole_number_with_a_point() {
+        for (kind, is_refused) in
+            [(json!({"kind": "channel", "program": "perl"}), false), (json!({"kind": "python"}), true)]
+        {
+            let code = json!({"name": "c", "version": "1", "module": "m", "class": "C", "runtime": kind, "actions": [
+                {"name": "go", "arguments": {"properties": {"n": {"type": "integer"}, "e": {"enum": [1, 2]}}}}]});
+            let manifest = json!({"format_version": "2.0", "code": code, "install": {"python_path": "/usr/bin/python3"}});
+            let manifest = Manifest::parse(&manifest.to_string()).expect("a manifest");
+            let node = |args: &str| -> Node {
+                serde_json::from_str(&format!("{{\"capability\": \"c\", \"args\": {args}}}")).expect("a node")
+            };
+            for args in [r#"{"n": 5.0}"#, r#"{"n": 1e3}"#, r#"{"e": 1.0}"#] {
+                assert_eq!(
+                    literal_faults("a", &node(args), &manifest).len(),
+                    usize::from(is_refused),
+                    "{args}"
+                );
+            }
+            for args in [r#"{"n": 5.5}"#, r#"{"e": 3}"#] {
+                assert_eq!(literal_faults("a", &node(args), &manifest).len(), 1, "{args}");
+            }
         }
     }
 

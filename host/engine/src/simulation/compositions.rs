@@ -193,8 +193,9 @@ impl Stage {
         self.check_row(id, end);
         let status = self.journal.kept(|kept| kept.compositions.get(id).copied().flatten());
         let unwritten = end.failure.as_ref().is_some_and(|failure| failure.report.code.starts_with("store."));
-        let was_told = told.still_running > 0 && disk_may_fail;
-        if status.is_none() && !unwritten && !was_told {
+        // The next host ends it as failed, too.
+        let stays_true = disk_may_fail && end.status == JobStatus::Failed;
+        if status.is_none() && !unwritten && !stays_true {
             self.complain(format!("{id} is told to be {}, and no end of it is kept", end.status));
         }
         if status.is_some_and(|status| status != end.status) {
