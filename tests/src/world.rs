@@ -123,6 +123,13 @@ impl World {
         Ok(())
     }
 
+    /// Lets all later commands look into this folder before others for programs.
+    pub fn offer_first(&mut self, folder: &Path) {
+        let set = self.variables.iter().rev().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone());
+        let path = set.or_else(|| std::env::var("PATH").ok()).unwrap_or_default();
+        self.set("PATH", format!("{}:{path}", folder.display()));
+    }
+
     /// Installs a manifest as it is.
     pub fn install(&self, name: &str, manifest: &Value) -> PathBuf {
         let path = self.data_dir().join(format!("manifests/{name}.json"));

@@ -408,7 +408,7 @@ fn code_that_changed_since_its_manifest_is_told_with_the_command() {
     manifest["drift_tracking"] = json!({"structural_surface_hash": "sha256:00"});
     std::fs::write(&path, manifest.to_string()).expect("write");
     let told = world.run(&["call", "lab"]).expect(0);
-    assert!(told.stderr.contains("`cjm-ctl regenerate-manifest lab`"), "{}", told.describe());
+    assert!(told.stderr.contains(" regenerate-manifest lab` makes"), "{}", told.describe());
     let ready = rows(&world.journal(), "worker_ready");
     let drifted: Vec<bool> = ready.iter().map(|row| row.2.get("drifted").is_some()).collect();
     assert_eq!(drifted, [false, true]);

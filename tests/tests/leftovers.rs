@@ -80,6 +80,9 @@ fn an_interrupted_upgrade_is_told_by_list() {
     let listed = world.run(&["list"]).expect(exit::OK);
     assert!(listed.stderr.contains("the installation of \"used\" was broken off"), "{}", listed.describe());
     assert!(listed.stderr.contains("install-all` puts back"), "{}", listed.describe());
+    // A manifest of what is half there would stay where the upgrade is put back.
+    let refused = world.run(&["regenerate-manifest", "used"]).expect(exit::WORKER_START);
+    assert!(refused.stderr.contains("the installation of \"used\" was broken off"), "{}", refused.describe());
     // Removing it takes the copy too.
     let _ = world.run(&["remove", "used", "-y"]).expect(exit::OK);
     assert_eq!(fs::read_dir(world.data_dir().join("envs")).expect("there").count(), 0);
@@ -133,7 +136,11 @@ fn remove_tells_what_of_the_users_stays() {
     let data = world.data_dir().join("data/tool");
     fs::create_dir_all(&data).expect("a folder");
     let removed = world.run(&["remove", "tool", "-y"]).expect(exit::OK);
-    assert!(removed.stdout.contains("Kept: its secret API_KEY"), "{}", removed.describe());
+    assert!(
+        removed.stdout.contains("Kept: its secret API_KEY (`cjm-ctl --data-dir "),
+        "{}",
+        removed.describe()
+    );
     assert!(
         removed.stdout.contains(&format!("Kept: what it stored in {}", data.display())),
         "{}",

@@ -55,7 +55,9 @@ pub fn list_beside(environment: &Path) -> PathBuf {
 /// The list that asks for an environment which no manifest names.
 #[must_use]
 pub fn list_of_environment(environment: &Path) -> Option<PathBuf> {
-    read_regular_to_string(&list_beside(environment), PATH_BYTES_MAX).ok().map(PathBuf::from)
+    let path = read_regular_to_string(&list_beside(environment), PATH_BYTES_MAX).ok()?;
+    // It may have come along with a folder, and is told to people.
+    (!path.contains(char::is_control)).then(|| PathBuf::from(path))
 }
 
 /// Where the environment of one Python tool is made.

@@ -8,13 +8,15 @@ use crate::journaled;
 use crate::output::{Output, path_text};
 use crate::sdk;
 use cjm_environments::{
-    CondaOptions, EntryReport, InstallOptions, InstallReport, Outcome, install_all, read_each_capability,
+    AskInUse, CondaOptions, EntryReport, InstallOptions, InstallReport, Outcome, install_all,
+    read_each_capability,
 };
 use cjm_platform::stdio::WriteTo;
 use cjm_wire::describe::exit;
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
+use std::path::Path;
 
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output) -> CommandResult {
@@ -29,7 +31,7 @@ pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output)
         conda: CondaOptions::of(&settings),
         force: args.force && !args.no_force,
         offline: args.offline,
-        in_use: if args.while_running { None } else { journaled::in_use(&settings.data_dir)? },
+        in_use: if args.while_running { None } else { Some(ask_in_use(&settings.data_dir)?) },
     };
     let names: Vec<&str> = file.capabilities.iter().map(|entry| entry.name.as_str()).collect();
     let board = InstallBoard::new(output, &names);
@@ -85,6 +87,14 @@ fn row(entry: &EntryReport, forced: bool) -> JournalRow {
     };
     // What failed early has no name but its entry's.
     journaled::row(kind, Some(entry.capability.as_deref().unwrap_or(&entry.name)), payload)
+}
+
+/// Asked again before each environment is changed: a call may have begun since. Whoever cannot be asked then has no journal,
+/// and so no call.
+fn ask_in_use(data_dir: &Path) -> Result<AskInUse, Fault> {
+    journaled::in_use(data_dir)?;
+    let data_dir = data_dir.to_owned();
+    Ok(AskInUse::of(move || journaled::in_use(&data_dir).ok().flatten()))
 }
 
 /// A folder is meant from where the command is run, not from where the list lies.

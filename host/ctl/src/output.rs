@@ -98,6 +98,14 @@ impl Output {
         self.text(&format!("{}\n", visible(text)))
     }
 
+    /// A line of our own words on stdout, with the commands that it names as they must be typed here.
+    ///
+    /// # Errors
+    /// When stdout is closed or full.
+    pub(crate) fn say(&self, text: &str) -> Result<(), Fault> {
+        self.line(&self.typed(text))
+    }
+
     /// A result that is text: byte for byte into a file or pipe, shown on a terminal.
     ///
     /// # Errors
@@ -263,13 +271,13 @@ impl Output {
     /// A remark on stderr, unless `--quiet`.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
-            self.remark(&visible(&self.typed(text)));
+            self.remark(&visible(text));
         }
     }
 
     /// A line on stderr that may be left out where nobody reads, as it is.
     pub(crate) fn remark(&self, line: &str) {
-        self.err.remark(WriteTo::Stderr, format!("{line}\n").into_bytes());
+        self.err.remark(WriteTo::Stderr, format!("{}\n", self.typed(line)).into_bytes());
     }
 
     /// For the program's own log, whose lines come from any thread.

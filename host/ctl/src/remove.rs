@@ -103,7 +103,7 @@ impl Stays {
 
     fn tell(&self, capability: &str, output: &Output) -> Result<(), Fault> {
         for secret in &self.secrets {
-            output.line(&format!(
+            output.say(&format!(
                 "Kept: its secret {secret} (`cjm-ctl remove-secret {capability} {secret}` takes it away)"
             ))?;
         }

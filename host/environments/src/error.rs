@@ -2,6 +2,7 @@
 
 use cjm_catalog::NotAllowed;
 use cjm_catalog::allowed::AllowedError;
+use cjm_catalog::installation::Unfinished;
 use cjm_catalog::installer::Installer;
 use cjm_catalog::programs::make_executable;
 use cjm_platform::files::FileError;
@@ -261,6 +262,9 @@ pub enum EnvironmentError {
     /// Its manifest lies where nobody set it up, and the user has not allowed it.
     #[error(transparent)]
     NotAllowed(#[from] NotAllowed),
+    /// Its environment is not whole.
+    #[error(transparent)]
+    Unfinished(#[from] Unfinished),
     /// What was allowed cannot be read or kept.
     #[error(transparent)]
     Allowed(#[from] AllowedError),
@@ -336,6 +340,7 @@ impl Described for EnvironmentError {
             Self::ByHand { .. } => "install.by_hand",
             Self::NotAllowed(error) => error.code(),
             Self::Allowed(error) => error.code(),
+            Self::Unfinished(error) => error.code(),
             Self::CapabilityTwice { .. } => "install.capability_twice",
         }
     }
@@ -404,6 +409,7 @@ impl Described for EnvironmentError {
             Self::ByHand { path, .. } => format!("edit the file itself: {}", path.display()),
             Self::NotAllowed(error) => error.next_step(),
             Self::Allowed(error) => error.next_step(),
+            Self::Unfinished(error) => error.next_step(),
             Self::CapabilityTwice { .. } => "remove one of the two entries".to_owned(),
         }
     }
@@ -411,6 +417,7 @@ impl Described for EnvironmentError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::InUse { .. } | Self::HostRuns { .. } => exit::DIRECTORY_IN_USE,
+            Self::Unfinished(error) => error.exit_code(),
             Self::NoRoom { .. } | Self::ReadOnly { .. } => exit::STORE,
             Self::HelperFailed { stderr_tail, .. } => {
                 if speaks_of_room(stderr_tail) {

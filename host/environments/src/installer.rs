@@ -7,7 +7,7 @@ use crate::files::{Claim, hash_folder, lock};
 use crate::interpreters;
 use crate::manifests::remember_installed;
 use crate::python_entry::{Common, Done, PythonEntry, Reporter, Tools};
-use crate::report::{EntryReport, InUse, InstallEvent, InstallOptions, InstallReport, Outcome};
+use crate::report::{AskInUse, EntryReport, InstallEvent, InstallOptions, InstallReport, Outcome};
 use crate::tool_entry::{self, Copied};
 use crate::uv::Uv;
 use cjm_catalog::installer::{INSTALL_ALL, word_of};
@@ -71,7 +71,7 @@ struct Installation<'a> {
     common: Common,
     force: bool,
     offline: bool,
-    in_use: Option<InUse>,
+    in_use: Option<AskInUse>,
     claim: &'a Claim,
     /// The environments that are not what they are to be yet, as the lock names them.
     to_change: Mutex<Vec<String>>,
@@ -177,7 +177,7 @@ impl Installation<'_> {
                     let claimed = self.claim(entry, &done.capability, &mut None);
                     ended(claimed.map(|()| EntryReport { version_before: before, ..report(&python, done) }))
                 }
-                None => match python.held().map(|held| InUse::check(self.in_use.as_ref(), &held)) {
+                None => match python.held().map(|held| AskInUse::check(self.in_use.as_ref(), &held)) {
                     Some(Err(error)) => ended(Err(error)),
                     _ => FirstLook::ToInstall(python),
                 },
@@ -221,7 +221,8 @@ impl Installation<'_> {
                 let reporter = Reporter { step: &step, line: &line };
                 let mut claimed = None;
                 let claim = |capability: &str| self.claim(entry.entry, capability, &mut claimed);
-                match entry.install(tools, self.force, self.offline, &reporter, claim).await {
+                let check_unused = |capability: &str| AskInUse::check(self.in_use.as_ref(), capability);
+                match entry.install(tools, self.force, self.offline, &reporter, check_unused, claim).await {
                     Ok(done) => report(entry, done),
                     Err(error) => {
                         self.give_up(claimed);

@@ -46,7 +46,8 @@ pub use regenerate::{
 };
 pub use removal::{Place, Removal, find_environment, plan_removal};
 pub use report::{
-    EntryReport, INSTALLER_VERSION, InUse, InstallEvent, InstallOptions, InstallReport, Outcome, Step,
+    AskInUse, EntryReport, INSTALLER_VERSION, InUse, InstallEvent, InstallOptions, InstallReport, Outcome,
+    Step,
 };
 pub use setup::{HostSetup, RuntimeSetup};
 pub use syntax::{SyntaxFault, interpreter_for, syntax_faults};

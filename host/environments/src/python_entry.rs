@@ -167,14 +167,20 @@ impl<'a> PythonEntry<'a> {
         force: bool,
         offline: bool,
         reporter: &Reporter<'_>,
+        check_unused: impl Fn(&str) -> Result<(), EnvironmentError>,
         claim: impl FnOnce(&str) -> Result<(), EnvironmentError>,
     ) -> Result<Done, EnvironmentError> {
         let before = Stamp::read(&self.environment);
         // Dropped before the new one has its stamp, it takes its place again.
         let former = Former::keep(&self.environment, &self.manifests)?;
         Stamp::remove(&self.environment)?;
-        if before.is_none() {
-            self.note_list()?;
+        match &before {
+            None => self.note_list()?,
+            // A call that began before the stamp was gone is seen now; one that begins later sees that it is gone.
+            Some(stamp) => check_unused(&stamp.capability).or_else(|in_use| {
+                stamp.write(&self.environment)?;
+                Err(in_use)
+            })?,
         }
         (reporter.step)(Step::Environment);
         let (interpreter, estimate) = self.environment(tools, force, reporter).await?;

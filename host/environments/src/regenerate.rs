@@ -14,6 +14,7 @@ use crate::removal::{find_environment, not_installed};
 use crate::report::INSTALLER_VERSION;
 use crate::tool_entry::{self, Copied};
 use cjm_catalog::Settings;
+use cjm_catalog::installation::Installation;
 use cjm_catalog::{Catalog, CatalogEntry};
 use cjm_wire::manifest::Code;
 use cjm_wire::runtime::Runtime;
@@ -116,6 +117,10 @@ impl Regeneration {
     ) -> Result<Regenerated, EnvironmentError> {
         // It changes no environment.
         let claim = lock(&self.data_dir, REGENERATE, [])?;
+        // A manifest of half an update would stay where the update is put back.
+        if let Some(unfinished) = Installation::of(&self.entry).and_then(|known| known.unfinished()) {
+            return Err(unfinished.into());
+        }
         let regenerated = match self.entry.manifest.runtime() {
             Runtime::Python { .. } => claim.during(self.look_into_python(sdk, on_line)).await,
             Runtime::Executable(_) | Runtime::Native { .. } | Runtime::Channel { .. } => self.copy_again(),

@@ -5,7 +5,9 @@ use crate::conda::{CondaOptions, Estimate};
 use crate::error::EnvironmentError;
 use cjm_wire::ErrorReport;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Who installs, as manifests name it; a new version looks at everything again.
 pub const INSTALLER_VERSION: &str = concat!("cjm-ctl ", env!("CARGO_PKG_VERSION"));
@@ -29,7 +31,32 @@ pub struct InstallOptions {
     /// Use no network.
     pub offline: bool,
     /// What a running host has in use: those environments are left alone, and their entries fail.
-    pub in_use: Option<InUse>,
+    pub in_use: Option<AskInUse>,
+}
+
+/// Asks what a running host has in use now; none where none runs.
+#[derive(Clone)]
+pub struct AskInUse(Arc<dyn Fn() -> Option<InUse> + Send + Sync>);
+
+impl AskInUse {
+    /// Who answers.
+    pub fn of(ask: impl Fn() -> Option<InUse> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+
+    /// Refuses to touch the environment of a capability that is in use at this moment.
+    ///
+    /// # Errors
+    /// When it is.
+    pub(crate) fn check(asked: Option<&Self>, capability: &str) -> Result<(), EnvironmentError> {
+        InUse::check(asked.and_then(|ask| (ask.0)()).as_ref(), capability)
+    }
+}
+
+impl fmt::Debug for AskInUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AskInUse")
+    }
 }
 
 /// What a running host has in use.

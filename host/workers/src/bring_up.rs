@@ -176,7 +176,10 @@ impl Spawned {
         let word = tokio::select! {
             biased;
             Ok(word) = first_word => word,
-            () = dead(&mut death) => return Err(common.died_at_start(plan)),
+            () = dead(&mut death) => {
+                let unfinished = refuse_unfinished(plan.installation.as_ref());
+                return Err(unfinished.err().unwrap_or_else(|| common.died_at_start(plan)));
+            }
             () = tokio::time::sleep(timeout) => {
                 common.kill_and_wait(OwnKill::StartTimeout { limit_ms: millis(timeout) }).await;
                 return Err(StartError::NeverReady {
@@ -186,6 +189,11 @@ impl Spawned {
                 });
             }
         };
+        // An installation that began meanwhile has taken its files from under it, and may have seen no worker.
+        if let Err(unfinished) = refuse_unfinished(plan.installation.as_ref()) {
+            common.kill_and_wait(OwnKill::StartFailed { why: unfinished.to_string() }).await;
+            return Err(unfinished);
+        }
         let (ready, genuine) = match word {
             FirstWord::Ready(ready) => {
                 if let Err(fault) = check_loaded(plan, &ready.supports) {
