@@ -129,10 +129,34 @@ fn adapters_and_compositions_are_told_from_others_by_parser_and_schema() {
     let node = |fields: &str| format!("name: f\nnodes:\n  a: {{{fields}}}\n");
     let small =
         node("capability: c, priority: -1, map: [1], args: {x: '${item}'}, after: [], allow_partial: true");
-    let good = [shipped[0].as_str(), &shipped[1], &small];
+    // A key with nothing after it counts as left out.
+    let whole = "name: f\nnodes:\n  a: {capability: c}\n";
+    let empty = ["description", "inputs", "failure", "monitor", "capabilities", "output"]
+        .map(|key| format!("{whole}{key}:\n"));
+    let keys = ["action", "task", "method", "map", "args", "after", "allow_partial", "priority"];
+    let of_node = keys.map(|key| format!("name: f\nnodes:\n  a:\n    capability: c\n    {key}:\n"));
+    let deeper = [
+        format!("{whole}inputs:\n  i:\n"),
+        format!("{whole}inputs:\n  i:\n    type:\n    default:\n    description:\n"),
+        format!("{whole}capabilities:\n  c:\n"),
+        format!("{whole}capabilities:\n  c:\n    instances:\n    config:\n"),
+    ];
+    let empty: Vec<String> = empty.into_iter().chain(of_node).chain(deeper).collect();
+    for text in &empty {
+        let read = Composition::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let node = &read.nodes["a"];
+        assert!(node.args.is_empty() && node.after.is_empty() && !node.allow_partial, "{text}");
+        assert_eq!((read.description.as_str(), node.priority), ("", 0), "{text}");
+    }
+    let others = [shipped[0].as_str(), &shipped[1], &small, "name: f\nnodes:\n"];
+    let good: Vec<&str> = others.into_iter().chain(empty.iter().map(String::as_str)).collect();
     let bad = [
         "name: f".to_owned(),
         node("action: x"),
+        "name:\nnodes: {a: {capability: c}}\n".to_owned(),
+        "name: f\nnodes:\n  a:\n".to_owned(),
+        node("capability: null"),
+        node("capability: c, after: [null]"),
         node("capability: c, oops: 1"),
         node("capability: c, after: b"),
         node("capability: c, priority: high"),

@@ -1,8 +1,9 @@
 //! Every next step that an error names is tried: what stands in backticks is run as a person would type it, and shows
 //! what it promises. A step that leads to nothing is worse than none.
 
+use cjm_platform::process::Signal;
 use cjm_tests::repo;
-use cjm_tests::world::{COMMAND_MAX, Outcome, World};
+use cjm_tests::world::{COMMAND_MAX, Outcome, World, eventually};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
@@ -314,6 +315,125 @@ fn an_error_as_json_says_what_a_program_must_know() {
     assert!(stream["error"]["run_id"].is_string(), "{stream:#}");
     let refused = world.run(&["call", "shell", "--action", "say", "n=1", "--json"]).expect(1).json();
     assert_eq!(refused["error"]["fields_invalid"], json!(["n"]), "{refused:#}");
+}
+
+/// Every command that a document names, whatever it is nested in.
+fn commands_of(document: &Value) -> Vec<String> {
+    match document {
+        Value::String(text) => commands(text).into_iter().map(str::to_owned).collect(),
+        Value::Array(items) => items.iter().flat_map(commands_of).collect(),
+        Value::Object(fields) => fields.values().flat_map(commands_of).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Documents name commands as the text does: whoever runs one stands in the same directory.
+#[test]
+fn the_commands_of_a_document_find_the_same_directory() {
+    let world = world();
+    let run = |name: &str, nodes: &str| {
+        world.write(name, format!("name: r\nnodes:\n  {nodes}\n")).display().to_string()
+    };
+    let fails = run("fails.yaml", "a: {capability: kit, action: key}");
+    let waits = run("waits.yaml", "a: {capability: shell, action: wait}");
+    let install =
+        json!({"python_path": "/nowhere/python", "conda_env": "gone", "installer_version": "cjm-ctl 0.1.0"});
+    let code = json!({"module": "m", "class": "C"});
+    world.install("gone", &cjm_tests::world::manifest("gone", &code, &install));
+    let interrupted = world.start(&["run", &waits, "--json"]);
+    eventually("a running job", COMMAND_MAX, || {
+        world.run(&["logs", "--journal"]).stdout.contains("running").then_some(())
+    });
+    interrupted.signal(Signal::INT);
+    let told = [
+        (interrupted.wait(COMMAND_MAX).expect(130), "--run"),
+        (world.run(&["run", &fails, "--json"]).expect(16), "--run"),
+        (world.run(&["run", &waits, "--timeout", "0.5", "--json"]).expect(13), "--run"),
+        (world.run(&["call", "kit", "--action", "key", "--json"]).expect(12), "--job"),
+        (world.run(&["call", "gone", "--json"]), "install-all"),
+        (world.run(&["list", "--json"]).expect(0), "validate PATH"),
+    ];
+    for (outcome, words) in told {
+        let named = commands_of(&outcome.json());
+        assert!(named.iter().any(|command| command.contains(words)), "{named:?}: {}", outcome.describe());
+        let directory = format!(" --data-dir {} ", world.data_dir().display());
+        for command in &named {
+            assert_eq!(command.matches(&directory).count(), 1, "{command}: {}", outcome.describe());
+        }
+        if let Some(story) = named.iter().find(|command| command.contains("logs --journal")) {
+            assert!(follow(&world, story).expect(0).stdout.contains("[job="), "{story}");
+        }
+    }
+    // What a tool says stays as it is.
+    let said = "`cjm-ctl list`";
+    let result =
+        world.run(&["call", "shell", "--action", "say", &format!("text={said}"), "--json"]).expect(0);
+    assert_eq!(result.json()["result"], said);
+    world.assert_nothing_left();
+}
+
+/// A file of another kind is named as what it is; as a composition, everything in it would be wrong.
+#[test]
+fn a_file_that_is_no_composition_is_named_as_what_it_is() {
+    let world = world();
+    world.write("cjm.yaml", "data_dir: ./.cjm\n");
+    let manifest = world.data_dir().join("manifests/kit.json").display().to_string();
+    let file = |name: &str| world.file(name).display().to_string();
+    for (path, what, shown) in [
+        (file("capabilities.yaml"), "is a list of capabilities, not a composition", "Nothing to install"),
+        (manifest, "is the manifest of a tool, not a composition", ""),
+        (file("cjm.yaml"), "is the settings of a project, not a composition", ""),
+    ] {
+        let told = world.run(&["run", &path, "--json"]).expect(1);
+        let error = &told.json()["error"];
+        assert_eq!(error["code"], "composition.another_file", "{}", told.describe());
+        assert!(error["message"].as_str().is_some_and(|words| words.ends_with(what)), "{}", told.describe());
+        let next = error["next_step"].as_str().unwrap_or_default();
+        assert!(next.contains("`nodes`"), "{next}");
+        for command in commands(next).into_iter().filter(|command| !command.contains("NAME")) {
+            assert!(follow(&world, command).expect(0).stdout.contains(shown), "{command}");
+        }
+    }
+    // What is wrong with a composition is told as before.
+    assert_eq!(
+        world.run(&["run", &file("wrong.yaml"), "--json"]).expect(1).json()["error"]["code"],
+        "composition.malformed"
+    );
+    world.assert_nothing_left();
+}
+
+/// Where the usual step would lead nowhere, another one is told.
+#[test]
+fn a_step_fits_what_the_tool_has() {
+    let world = world();
+    let bare = "from cjm_sdk import Capability\n\nclass Bare(Capability):\n    name = 'bare'\n    config_schema = {'a': 1}\n";
+    world.install_python("bare", "Bare", bare);
+    let check = |arguments: &[&str], exit: u8, words: &str, never: &str| {
+        let told = world.run(arguments).expect(exit);
+        assert!(told.stderr.contains(words) && !told.stderr.contains(never), "{}", told.describe());
+    };
+    check(&["call", "shell", "say", "text=a"], 2, "name it with `--action say`", "no name before");
+    check(&["call", "shell", "sya", "text=a"], 2, "`sya` has no `=`", "--action");
+    check(&["call", "bare", "x=1"], 1, "mark a method of the tool's class with `@action`", "--action NAME");
+    check(&["call", "bare", "--config", "{\"b\": 1}"], 1, "as the message says", "list --json");
+    check(
+        &["call", "kit", "--config", "{\"b\": 1}"],
+        1,
+        "list --json` shows its schema",
+        "as the message says",
+    );
+    let _ = world.run(&["call", "kit", "--action", "key"]).expect(12);
+    let logs = world.run(&["logs", "--level", "ERROR"]).expect(0);
+    assert!(logs.stdout.lines().any(|line| line.contains(" kit] ")), "{}", logs.describe());
+    let empty = world.run(&["set-secret", "kit", "K", "--value", "", "--json"]).expect(1);
+    let error = empty.json()["error"].clone();
+    assert_eq!(error["code"], "secrets.empty", "{}", empty.describe());
+    assert_eq!(world.run(&["list-secrets", "kit", "--json"]).expect(0).json()["keys"], json!([]));
+    let _ = world.run(&["set-secret", "kit", "K", "--value", "long enough"]).expect(0);
+    let next = error["next_step"].as_str().unwrap_or_default();
+    let removal = commands(next)[0];
+    assert!(follow(&world, removal).expect(0).stdout.contains("Removed secret 'K'"), "{removal}");
+    world.assert_nothing_left();
 }
 
 /// Options and subcommands that an error names exist, whether or not a test provokes that error.

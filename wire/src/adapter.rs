@@ -6,7 +6,7 @@
 
 use crate::InstanceId;
 use crate::describe::Described;
-use crate::manifest::MANIFEST_BYTES_MAX;
+use crate::manifest::{MANIFEST_BYTES_MAX, words_without_place};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -137,13 +137,10 @@ impl AdapterManifest {
         if text.len() > MANIFEST_BYTES_MAX {
             return Err(AdapterError::TooLarge(text.len()));
         }
-        let adapter: Self = serde_json::from_str(text).map_err(|error| {
-            let message = error.to_string();
-            AdapterError::Malformed {
-                line: error.line(),
-                column: error.column(),
-                message: message.rfind(" at line ").map_or(message.as_str(), |at| &message[..at]).to_owned(),
-            }
+        let adapter: Self = serde_json::from_str(text).map_err(|error| AdapterError::Malformed {
+            line: error.line(),
+            column: error.column(),
+            message: words_without_place(&error),
         })?;
         if adapter.unit != ADAPTER_UNIT {
             return Err(AdapterError::OtherUnit(adapter.unit));

@@ -1,5 +1,6 @@
-//! Integers beyond 64 bits in YAML, digit by digit. The YAML reader makes floating-point numbers of them; here the
-//! document is read a second time with the place of each number, and the digits are taken from there.
+//! Integers in YAML, digit by digit. The YAML reader makes floating-point numbers of those beyond 64 bits and of those
+//! with a leading zero, which are integers in YAML 1.2; here the document is read a second time with the place of each
+//! number, and the digits are taken from there.
 
 use crate::json::{Json, numbers};
 use indexmap::IndexMap;
@@ -18,24 +19,60 @@ pub(crate) fn may_be_rounded(value: &Json) -> bool {
 }
 
 fn is_large(number: &f64) -> bool {
-    number.abs() >= ROUNDED_FROM
+    number.is_nan() || number.abs() >= ROUNDED_FROM
+}
+
+/// Whether a text may have an integer with a leading zero in it.
+pub(crate) fn may_have_leading_zeros(text: &str) -> bool {
+    let begins = |c: char| c.is_whitespace() || matches!(c, '[' | '{' | ',' | ':');
+    text.split(begins).any(|token| {
+        let digits = token.strip_prefix(['-', '+']).unwrap_or(token).as_bytes();
+        digits.first() == Some(&b'0') && digits.get(1).is_some_and(u8::is_ascii_digit)
+    })
+}
+
+/// `10` of `010`, as YAML 1.2 reads it; none where the text is no integer with a leading zero.
+fn without_leading_zeros(written: &str) -> Option<String> {
+    let (sign, digits) = match written.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", written.strip_prefix('+').unwrap_or(written)),
+    };
+    if !digits.starts_with('0') || digits.len() < 2 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    match digits.trim_start_matches('0') {
+        "" => Some("0".to_owned()),
+        digits => Some(format!("{sign}{digits}")),
+    }
 }
 
 /// The whole document as one value, large numbers as they are written. `None` when one of them cannot be found in the
 /// text or is written in a way that JSON has not.
 pub(crate) fn parse(text: &str) -> Option<Json> {
-    let document: Spanned<Part> = crate::yaml::from_str(text).ok()?;
+    let (document, _): (Spanned<Part>, _) = crate::yaml::with_infinite(text).ok()?;
     exact(&document, text)
+}
+
+/// The part of the document as it is written.
+fn written<'a>(part: &Spanned<Part>, text: &'a str) -> Option<&'a str> {
+    let span = part.defined.span();
+    let start = usize::try_from(span.byte_offset()?).ok()?;
+    let end = start + usize::try_from(span.byte_len()?).ok()?;
+    text.get(start..end).map(str::trim)
 }
 
 fn exact(part: &Spanned<Part>, text: &str) -> Option<Json> {
     match &part.value {
         Part::Plain(json) => Some(json.clone()),
-        Part::LargeFloat => {
-            let span = part.defined.span();
-            let start = usize::try_from(span.byte_offset()?).ok()?;
-            let end = start + usize::try_from(span.byte_len()?).ok()?;
-            let written = text.get(start..end)?.trim();
+        Part::Float(value) => {
+            let written = written(part, text);
+            if let Some(digits) = written.and_then(without_leading_zeros) {
+                return Json::parse(&digits).ok();
+            }
+            if !is_large(value) {
+                return Some(Json::of(*value));
+            }
+            let written = written?;
             Json::parse(&written.strip_prefix('+').unwrap_or(written).replace('_', "")).ok()
         }
         Part::List(items) => {
@@ -55,7 +92,7 @@ fn exact(part: &Spanned<Part>, text: &str) -> Option<Json> {
 /// A part of a document.
 enum Part {
     Plain(Json),
-    LargeFloat,
+    Float(f64),
     List(Vec<Spanned<Part>>),
     Object(IndexMap<String, Spanned<Part>>),
 }
@@ -92,7 +129,7 @@ impl<'de> Visitor<'de> for PartVisitor {
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Part, E> {
-        Ok(if is_large(&value) { Part::LargeFloat } else { Part::Plain(Json::of(value)) })
+        Ok(Part::Float(value))
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Part, E> {
@@ -113,5 +150,80 @@ impl<'de> Visitor<'de> for PartVisitor {
             fields.insert(key, value);
         }
         Ok(Part::Object(fields))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::composition::{Composition, CompositionError};
+    use crate::inputs_file::parse_inputs;
+
+    /// The argument of a composition whose file says `written`.
+    fn argument(written: &str) -> Result<String, CompositionError> {
+        let text = format!("name: t\nnodes: {{a: {{capability: c, args: {{v: {written}}}}}}}\n");
+        Composition::parse(&text).map(|read| read.nodes["a"].args["v"].compact())
+    }
+
+    #[test]
+    fn integers_of_any_length_keep_their_digits_and_what_is_no_number_is_told() {
+        for digits in [308, 309, 310, 10_000] {
+            let number = "9".repeat(digits);
+            for (written, read) in [
+                (number.clone(), number.clone()),
+                (format!("-{number}"), format!("-{number}")),
+                (format!("+{number}"), number.clone()),
+                (format!("00{number}"), number.clone()),
+                (format!("[1, {number}, 0.5, '{number}']"), format!("[1,{number},0.5,\"{number}\"]")),
+            ] {
+                assert_eq!(argument(&written).expect("a number"), read);
+            }
+            let inputs = parse_inputs(&format!("n: {number}\nm:\n- {number}\n")).expect("inputs");
+            assert_eq!((inputs["n"].text(), inputs["m"].compact()), (&*number, format!("[{number}]")));
+        }
+        assert_eq!(argument("1e400").expect("a number"), "1e400");
+        let config = |written: &str| {
+            let head = "name: t\nnodes: {a: {capability: c}}\ncapabilities:\n  c: {config: {v: ";
+            Composition::parse(&format!("{head}{written}}}}}\n"))
+        };
+        let refused = config(&"9".repeat(400)).expect_err("it would be rounded").to_string();
+        assert!(refused.contains("capabilities.c.config") && refused.len() < 150, "{refused}");
+        for none in [".inf", "-.inf", ".nan", "[.inf]"] {
+            for error in [argument(none).expect_err(none), config(none).expect_err(none)] {
+                let told = error.to_string();
+                assert!(matches!(error, CompositionError::Malformed(_)), "{none}: {told}");
+                assert!(told.starts_with("line ") && told.contains("not a finite number"), "{told}");
+            }
+            assert!(parse_inputs(&format!("n: {none}\n")).is_err(), "{none}");
+        }
+    }
+
+    #[test]
+    fn an_integer_with_a_leading_zero_is_an_integer() {
+        for (written, read) in [
+            ("010", "10"),
+            ("007", "7"),
+            ("-010", "-10"),
+            ("+010", "10"),
+            ("00", "0"),
+            ("-00", "0"),
+            ("010.0", "10.0"),
+            ("0.5", "0.5"),
+            ("10.0", "10.0"),
+            ("'010'", "\"010\""),
+            ("[010, {k: 08}]", "[10,{\"k\":8}]"),
+            ("2026-01-02", "\"2026-01-02\""),
+        ] {
+            assert_eq!(argument(written).expect(written), read, "{written}");
+        }
+        let inputs = parse_inputs("n: 010\nm: [007]\n").expect("inputs");
+        assert_eq!((inputs["n"].text(), inputs["m"].compact()), ("10", "[7]".to_owned()));
+        let text = "name: 007\ninputs: {n: {default: 010}}\ncapabilities: {c: {config: {n: 010}}}\n\
+                    nodes: {a: {capability: c, map: [08]}}\noutput: 09\n";
+        let read = Composition::parse(text).expect("a good one");
+        assert_eq!(read.name, "007");
+        assert_eq!(read.inputs["n"].default.as_ref().expect("given").text(), "10");
+        assert_eq!(read.capabilities["c"].config, Some(serde_json::json!({"n": 10})));
+        assert_eq!(read.nodes["a"].map.as_ref().expect("given").compact(), "[8]");
+        assert_eq!(read.output.expect("given").text(), "9");
     }
 }

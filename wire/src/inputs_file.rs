@@ -12,11 +12,13 @@ pub fn parse_inputs(text: &str) -> Result<Arguments, CompositionError> {
     if let Some(inputs) = Json::parse(text).ok().and_then(|json| json.fields()) {
         return Ok(inputs);
     }
-    let inputs: Arguments = crate::yaml::from_str(text).map_err(CompositionError::Malformed)?;
-    if !inputs.values().any(exact_yaml::may_be_rounded) {
+    let (inputs, infinite): (Arguments, _) =
+        crate::yaml::with_infinite(text).map_err(CompositionError::Malformed)?;
+    if !exact_yaml::may_have_leading_zeros(text) && !inputs.values().any(exact_yaml::may_be_rounded) {
         return Ok(inputs);
     }
-    exact_yaml::parse(text).and_then(|exact| exact.fields()).ok_or(CompositionError::Inexact)
+    let exact = exact_yaml::parse(text).and_then(|exact| exact.fields());
+    exact.ok_or_else(|| infinite.map_or(CompositionError::Inexact, CompositionError::Malformed))
 }
 
 #[cfg(test)]

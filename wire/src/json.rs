@@ -20,6 +20,8 @@ pub const JSON_DEPTH_MAX: usize = 10_000;
 pub const VALUE_DEPTH_MAX: usize = 127;
 /// Longest number quoted in an error, in characters.
 const NUMBER_SHOWN_MAX: usize = 40;
+/// A number that no double holds, where another format gives nothing but that it is infinite.
+const BEYOND_DOUBLES: &str = "1e999";
 /// The name by which `serde_json` hands over a value as text. A test notices if a later version changes it.
 const RAW_TOKEN: &str = "$serde_json::private::RawValue";
 
@@ -436,7 +438,13 @@ impl<'de> Visitor<'de> for OfScalars {
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Json, E> {
-        if value.is_finite() { Ok(Json::of(value)) } else { Err(E::custom("not a finite number")) }
+        match value {
+            _ if value.is_finite() => Ok(Json::of(value)),
+            // Whoever lets its reader give such a one takes the digits from the text.
+            _ if value == f64::INFINITY => Json::parse(BEYOND_DOUBLES).map_err(E::custom),
+            _ if value == f64::NEG_INFINITY => Json::parse(&format!("-{BEYOND_DOUBLES}")).map_err(E::custom),
+            _ => Err(E::custom("not a finite number")),
+        }
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Json, E> {

@@ -22,6 +22,7 @@ mod input_kind;
 pub mod inputs_file;
 pub mod json;
 pub mod keeper;
+mod left_out;
 pub mod link;
 pub mod manifest;
 pub mod ndjson;

@@ -5,6 +5,7 @@
 //! whether an interpreter exists is asked when it is needed.
 
 use crate::describe::Described;
+use crate::json::VALUE_DEPTH_MAX;
 use crate::runtime::Runtime;
 use crate::{InstanceId, Timestamp, canonical};
 use indexmap::IndexMap;
@@ -225,7 +226,7 @@ impl Manifest {
         let malformed = |error: &serde_json::Error| ManifestError::Malformed {
             line: error.line(),
             column: error.column(),
-            message: strip_place(&error.to_string()),
+            message: words_without_place(error),
         };
         // The version first: a manifest of another version may differ in any other key.
         #[derive(Deserialize)]
@@ -335,9 +336,14 @@ impl Manifest {
     }
 }
 
-/// serde_json ends its message with the place, which we give in fields.
-fn strip_place(message: &str) -> String {
-    message.rfind(" at line ").map_or(message, |at| &message[..at]).to_owned()
+/// What the parser says without the place that it ends with, for who tells that by itself.
+pub(crate) fn words_without_place(error: &serde_json::Error) -> String {
+    let words = error.to_string();
+    let words = words.rfind(" at line ").map_or(words.as_str(), |at| &words[..at]);
+    match words {
+        "recursion limit exceeded" => format!("nested deeper than the {VALUE_DEPTH_MAX} levels allowed"),
+        words => words.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -411,6 +417,16 @@ mod tests {
                 assert!(!message.contains(" at line "), "{message}");
             }
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn one_that_is_too_deep_is_told_with_the_limit() {
+        for levels in [200, 500, 50_000] {
+            let deep = format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+            let text = minimal().to_string().replacen('{', &format!("{{\"later\": {deep},"), 1);
+            let error = Manifest::parse(&text).expect_err("too deep").to_string();
+            assert!(error.contains("nested deeper than the 127 levels allowed"), "{error}");
         }
     }
 

@@ -25,7 +25,7 @@ impl Placed {
     /// # Errors
     /// What the reader says, with line and column in it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let tree: Tree = crate::yaml::from_str(text)?;
+        let (tree, _): (Tree, _) = crate::yaml::with_infinite(text)?;
         let mut places = HashMap::new();
         let value = tree.into_value(&mut String::new(), &mut places);
         Ok(Self { value, places })
@@ -139,8 +139,9 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
-        // What no JSON can say counts as nothing, as it does where it is written out.
-        Ok(Node::Leaf(Number::from_f64(value).map_or(Value::Null, Value::Number)))
+        // A number that no double holds is a number all the same; what is none counts as nothing.
+        let number = Number::from_f64(value.clamp(f64::MIN, f64::MAX));
+        Ok(Node::Leaf(number.map_or(Value::Null, Value::Number)))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Node, E> {

@@ -3,7 +3,7 @@
 
 use serde::de::DeserializeOwned;
 use serde_saphyr::budget::BudgetBreach;
-use serde_saphyr::{Error, Options, UserMessageFormatter};
+use serde_saphyr::{Error, NonFiniteFloatPolicy, Options, UserMessageFormatter};
 
 /// Deepest nesting of a document, in YAML as in JSON. The reader recurses: at twice this a thread's usual stack of 2 MiB
 /// overflows in a debug build.
@@ -11,28 +11,64 @@ pub const DOCUMENT_DEPTH_MAX: usize = 64;
 
 /// Values that all aliases of a document together may stand for.
 const ALIASED_VALUES_MAX: usize = 20_000;
+/// Most characters of a number in a message.
+const NUMBER_CHARS_MAX: usize = 40;
+/// What the reader says where nesting is too deep even for the part of it that reads no values.
+const READER_TOO_DEEP: &str = "recursion limit exceeded";
 
 /// The document, as `T`.
 ///
 /// # Errors
 /// With line and column in its words, which speak of the document and not of the reader's options.
 pub(crate) fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    read(text, NonFiniteFloatPolicy::Reject).map_err(|error| words(&error))
+}
+
+/// [`from_str`] for who takes large numbers from the text itself: one that no double holds comes as infinity. With it comes
+/// what [`from_str`] would have said of such a number, or of `.inf`, which comes as the same.
+pub(crate) fn with_infinite<T: DeserializeOwned>(text: &str) -> Result<(T, Option<String>), String> {
+    match read(text, NonFiniteFloatPolicy::Reject) {
+        Ok(document) => Ok((document, None)),
+        Err(error) if matches!(error.without_snippet(), Error::NonFiniteFloat { .. }) => {
+            let document = read(text, NonFiniteFloatPolicy::PassThrough).map_err(|error| words(&error))?;
+            Ok((document, Some(words(&error))))
+        }
+        Err(error) => Err(words(&error)),
+    }
+}
+
+fn read<T: DeserializeOwned>(text: &str, infinite: NonFiniteFloatPolicy) -> Result<T, Error> {
     let mut options = Options::default();
+    options.non_finite_float_policy = infinite;
     options.alias_limits.max_total_replayed_events = ALIASED_VALUES_MAX;
     if let Some(budget) = &mut options.budget {
         budget.max_depth = DOCUMENT_DEPTH_MAX;
     }
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        if let Error::Budget { breach: BudgetBreach::Depth { .. }, location } = error.without_snippet() {
-            let (line, column) = (location.line(), location.column());
-            return format!(
-                "line {line} column {column}: nested deeper than the {DOCUMENT_DEPTH_MAX} levels allowed"
-            );
+    serde_saphyr::from_str_with_options(text, options)
+}
+
+/// The error, in words of the document.
+fn words(error: &Error) -> String {
+    let at = |what: &str| match error.location() {
+        Some(location) => format!("line {} column {}: {what}", location.line(), location.column()),
+        None => what.to_owned(),
+    };
+    let too_deep = || at(&format!("nested deeper than the {DOCUMENT_DEPTH_MAX} levels allowed"));
+    match error.without_snippet() {
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => return too_deep(),
+        Error::NonFiniteFloat { value, .. } => {
+            let shown: String = value.chars().take(NUMBER_CHARS_MAX).collect();
+            let more = if shown.len() < value.len() { "…" } else { "" };
+            return at(&format!("the value `{shown}{more}` is not a finite number"));
         }
-        let words = error.render_with_formatter(&UserMessageFormatter);
-        // Whoever tells it says that it is one.
-        words.strip_prefix("error: ").map(str::to_owned).unwrap_or(words)
-    })
+        _ => {}
+    }
+    let words = error.render_with_formatter(&UserMessageFormatter);
+    if words.lines().next().is_some_and(|line| line.ends_with(READER_TOO_DEEP)) {
+        return too_deep();
+    }
+    // Whoever tells it says that it is one.
+    words.strip_prefix("error: ").map(str::to_owned).unwrap_or(words)
 }
 
 #[cfg(test)]
@@ -52,6 +88,29 @@ mod tests {
             assert!(error.contains(words), "{error}");
             assert!(!error.starts_with("error"), "{error}");
             assert!(!error.contains("Options") && !error.contains("Policy"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_deep_is_told_with_the_limit_however_deep_it_is() {
+        for levels in [65, 250, 256, 500, 5_000] {
+            let flow = format!("v: {}1{}", "[".repeat(levels), "]".repeat(levels));
+            let objects = format!("v: {}1{}", "{a: ".repeat(levels), "}".repeat(levels));
+            for text in [flow, objects, format!("v:\n  {}1\n", "- ".repeat(levels))] {
+                let error = from_str::<serde_json::Value>(&text).expect_err("too deep");
+                assert!(error.starts_with("line ") && error.contains("deeper than the 64 levels"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_told_in_short() {
+        let long = format!("v: {}", "9".repeat(10_000));
+        for (text, told) in
+            [("v: .inf", "line 1 column 4: the value `.inf` is not a finite number"), (&long, "…`")]
+        {
+            let error = from_str::<serde_json::Value>(text).expect_err("none");
+            assert!(error.contains(told) && error.len() < 120, "{error}");
         }
     }
 

@@ -7,6 +7,7 @@ use crate::cli::{CallArgs, Global};
 use crate::declared::{action_of, declared};
 use crate::fault::{CommandResult, Fault, current_dir};
 use crate::interrupt::{Interrupts, interrupted};
+use crate::list::actions;
 use crate::out_folder;
 use crate::output::Output;
 use crate::progress::Board;
@@ -61,6 +62,7 @@ pub(crate) async fn run(
     let entry = catalog.get(&args.name);
     let of_tool =
         |key: &str| entry.map_or(Declared::Unknown, |entry| declared(entry, args.action.as_deref(), key));
+    name_option_of_action(args, entry)?;
     let mut kwargs = arguments(object, &args.assignments, &cwd, stdin.file(), of_tool)?;
     // Before anything is made: a data directory that is not there is likely the wrong one.
     check_known(&options, [args.name.as_str()])?;
@@ -299,7 +301,7 @@ impl Call<'_> {
             let left_out = written.iter().flat_map(|written| &written.left_out);
             let written = written.iter().flat_map(|written| &written.files);
             let error = match &unwritten {
-                Some(Fault::Shown(report)) => Some(&**report),
+                Some(Fault::Shown(report)) => Some(self.output.typed_report(report)),
                 _ => None,
             };
             let document = CallDocument {
@@ -316,9 +318,9 @@ impl Call<'_> {
                 completed_at: outcome.completed_at.as_ref(),
                 written: written.map(|(path, _)| texts(path)).collect(),
                 left_out: left_out.map(texts).collect(),
-                error,
+                error: error.as_ref(),
             };
-            self.output.document(&document)?;
+            self.output.document_as_it_is(&document)?;
             return Ok(error.map_or(exit::OK, |report| report.exit_code));
         }
         self.print_result(result)?;
@@ -334,7 +336,7 @@ impl Call<'_> {
         if self.output.stdout_tty
             && let Ok(value) = serde_json::from_str::<Value>(result.get())
         {
-            return self.output.document(&value);
+            return self.output.document_as_it_is(&value);
         }
         // On a terminal this is deeper than a parsed value can be, or text that it cannot hold.
         self.output.json_text(result.get())
@@ -362,6 +364,22 @@ struct CallDocument<'a> {
     /// Why the result is not in the folder that was named.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a ErrorReport>,
+}
+
+/// Refuses a word that stands where arguments do and is the name of an action, with the option that it goes with.
+fn name_option_of_action(args: &CallArgs, entry: Option<&CatalogEntry>) -> Result<(), Fault> {
+    let actions = entry.map(actions).unwrap_or_default();
+    let is_action = |word: &&String| {
+        let mut named = actions.as_array().into_iter().flatten();
+        named.any(|action| action["name"].as_str() == Some(word.as_str()))
+    };
+    match args.assignments.iter().find(is_action) {
+        Some(word) => Err(Fault::usage(
+            format!("`{word}` is an action of \"{}\", and no argument: it has no `=`", args.name),
+            format!("name it with `--action {word}`; arguments are key=value"),
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Arguments that the manifest declares as paths start at the present directory, wherever the tool runs.

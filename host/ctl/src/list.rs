@@ -296,11 +296,7 @@ fn details(entry: &CatalogEntry) -> String {
     if !code.description.is_empty() {
         text.push_str(&format!("  {}\n", one_line(&code.description)));
     }
-    let actions = match entry.manifest.runtime() {
-        Runtime::Executable(executable) => actions_of(&executable),
-        _ => actions_of_code(code.unknown.get("actions")),
-    };
-    for action in actions.as_array().into_iter().flatten() {
+    for action in actions(entry).as_array().into_iter().flatten() {
         let name = action["name"].as_str().unwrap_or_default();
         text.push_str(&format!("  - {}{}\n", one_line(name), one_line(&parameters(&action["arguments"]))));
         if let Some(words) = action["description"].as_str().filter(|words| !words.is_empty()) {
@@ -421,6 +417,14 @@ fn capability(
         value["configured"] = file.capabilities.iter().any(|known| known.name == manifest.code.name).into();
     }
     value
+}
+
+/// The actions of a tool, as far as its manifest tells them: each has a name.
+pub(crate) fn actions(entry: &CatalogEntry) -> Value {
+    match entry.manifest.runtime() {
+        Runtime::Executable(executable) => actions_of(&executable),
+        _ => actions_of_code(entry.manifest.code.unknown.get("actions")),
+    }
 }
 
 /// Actions with the schema of their arguments.

@@ -22,10 +22,12 @@ pub(crate) const WORKER_ENDED_TYPE: &str = "worker_ended";
 const SNAPSHOT_KEY: &str = "job_snapshot";
 
 /// `2026-11-20 20:27:07 INFO     [11111111|99999999] lab.x: hello`, and further lines of the message and an exception's text
-/// indented below: at the edge they would pass for records of their own.
-pub(crate) fn record(record: &DiagnosticRecord) -> String {
+/// indented below: at the edge they would pass for records of their own. Where the tool of that session is known,
+/// `[11111111|99999999 tool]`.
+pub(crate) fn record(record: &DiagnosticRecord, tool: Option<&str>) -> String {
+    let tool = tool.map(|tool| format!(" {}", one_line(tool))).unwrap_or_default();
     let mut line = format!(
-        "{} {:8} [{}|{}] {}: {}",
+        "{} {:8} [{}|{}{tool}] {}: {}",
         record.ts.for_people(),
         one_line(&record.level),
         short(record.worker_session_id.as_deref()),
@@ -397,21 +399,22 @@ mod tests {
             exc_text: Some("Traceback\n  E".into()),
         };
         assert_eq!(
-            record(&said),
+            record(&said, None),
             "2026-11-20 20:27:08 WARNING  [11111111|-] lab: bad\n    Traceback\n      E"
         );
         said.logger_name = "lab\nforged".into();
         said.message = "first\n2026-11-20 20:27:08 ERROR    [-|-] bank: forged".into();
         said.exc_text = None;
         assert_eq!(
-            record(&said),
+            record(&said, None),
             "2026-11-20 20:27:08 WARNING  [11111111|-] lab\\nforged: first\n    \
             2026-11-20 20:27:08 ERROR    [-|-] bank: forged"
         );
         said.exc_text = Some(String::new());
         said.logger_name = String::new();
         said.message = String::new();
-        assert_eq!(record(&said), "2026-11-20 20:27:08 WARNING  [11111111|-] : ");
+        assert_eq!(record(&said, None), "2026-11-20 20:27:08 WARNING  [11111111|-] : ");
+        assert_eq!(record(&said, Some("lab\n-1")), "2026-11-20 20:27:08 WARNING  [11111111|- lab\\n-1] : ");
         let line = StreamChunk {
             ts: Timestamp::from_text("2026-11-20T20:27:09+00:00"),
             worker_session_id: None,

@@ -187,7 +187,10 @@ impl Entry {
     fn line(&self, tools: &Tools<'_>, whole: bool) -> String {
         match self {
             Self::Journal(row) => log_lines::journal(&row.row, whole),
-            Self::Record(record) => log_lines::record(&record.record),
+            Self::Record(record) => {
+                let tool = tools.of(record.record.worker_session_id.as_deref());
+                log_lines::record(&record.record, tool.as_deref())
+            }
             Self::Chunk(chunk) => {
                 let tool = tools.of(chunk.chunk.worker_session_id.as_deref());
                 log_lines::chunk(&chunk.chunk, tool.as_deref())

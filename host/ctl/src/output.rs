@@ -8,6 +8,7 @@ use crate::visible::{one_line, visible, visible_json};
 use cjm_platform::stdio::{WriteTo, is_one_file};
 use cjm_wire::describe::{Described, ErrorReport, exit};
 use serde::Serialize;
+use serde_json::Value;
 use std::io::{ErrorKind, IsTerminal};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -17,6 +18,9 @@ use std::time::{Duration, Instant};
 const LAST_WORDS_GRACE: Duration = Duration::from_millis(500);
 /// How often it is looked whether anybody still reads.
 const READER_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Keys of our documents whose texts name commands.
+const KEYS_WITH_COMMANDS: [&str; 2] = ["next_step", "warnings"];
 
 /// Said where standard output takes no more.
 const UNWRITTEN: &str = "cannot write to stdout";
@@ -80,6 +84,35 @@ impl Output {
         text.replace("`cjm-ctl ", &format!("`{} ", self.command))
     }
 
+    /// A report for a document, with the commands in it as they must be typed.
+    pub(crate) fn typed_report(&self, report: &ErrorReport) -> ErrorReport {
+        ErrorReport { next_step: self.typed(&report.next_step), ..report.clone() }
+    }
+
+    /// The same of all reports and warnings in a document of our own.
+    pub(crate) fn typed_document(&self, value: &mut Value) {
+        match value {
+            Value::Array(items) => items.iter_mut().for_each(|item| self.typed_document(item)),
+            Value::Object(fields) => {
+                for (key, value) in fields {
+                    match KEYS_WITH_COMMANDS.contains(&key.as_str()) {
+                        true => self.typed_texts(value),
+                        false => self.typed_document(value),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn typed_texts(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => *text = self.typed(text),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.typed_texts(item)),
+            _ => {}
+        }
+    }
+
     /// Bars are wanted, and there is a terminal to draw them on.
     pub(crate) fn draws_bars(&self) -> bool {
         self.stderr_tty && !self.quiet
@@ -134,12 +167,26 @@ impl Output {
         self.out.push(WriteTo::Stdout, text.as_bytes().to_vec()).map_err(|failed| closed(&failed))
     }
 
-    /// One JSON document: indented for people, on one line for programs. Escapes stand for what a terminal would obey, which
-    /// is the same value: a pipe may lead to a terminal.
+    /// One JSON document of our own: in its reports and warnings commands stand as they must be typed here.
     ///
     /// # Errors
     /// When stdout is closed or full.
     pub(crate) fn document(&self, value: &impl Serialize) -> Result<(), Fault> {
+        match serde_json::to_value(value) {
+            Ok(mut value) => {
+                self.typed_document(&mut value);
+                self.document_as_it_is(&value)
+            }
+            Err(_) => self.document_as_it_is(value),
+        }
+    }
+
+    /// One JSON document that may hold a tool's words: indented for people, on one line for programs. Escapes stand for what
+    /// a terminal would obey, which is the same value: a pipe may lead to a terminal.
+    ///
+    /// # Errors
+    /// When stdout is closed or full.
+    pub(crate) fn document_as_it_is(&self, value: &impl Serialize) -> Result<(), Fault> {
         let text =
             if self.stdout_tty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
         let text = text.unwrap_or_else(|error| format!("{{\"unwritable\":\"{error}\"}}"));
@@ -300,10 +347,9 @@ impl Output {
             // What stdout does not take is told on stderr once that is known.
             let _ = self.in_document.set(report.clone());
         }
-        report.next_step = self.typed(&report.next_step);
-        let report = &*report;
+        let report = &self.typed_report(&report);
         if self.json {
-            let _ = self.document(&serde_json::json!({ "error": report }));
+            let _ = self.document_as_it_is(&serde_json::json!({ "error": report }));
         } else {
             if report.message == UNWRITTEN {
                 let _ = self.told_unwritten.set(());

@@ -4,7 +4,7 @@
 use crate::allow::tell_choice;
 use crate::assign::{ARGUMENTS_BYTES_MAX, arguments, text_of_file};
 use crate::call::{deadline, host_options, read_in_time, start_host, time_left};
-use crate::cli::{Global, RunArgs};
+use crate::cli::{Format, Global, RunArgs};
 use crate::fault::{CommandResult, Fault, current_dir};
 use crate::interrupt::{Interrupts, interrupted};
 use crate::output::Output;
@@ -14,6 +14,7 @@ use crate::run_report::{document, state_text, table};
 use crate::stdin::Stdin;
 use crate::stopping::{end_of_cancelled, named, passed, shut_down, tell_late};
 use crate::story::{of_run, with_story_of_run};
+use crate::validate::detect;
 use cjm_engine::{CompositionOutcome, Host, HostError, HostEvent, NodeState, WorkerState};
 use cjm_wire::composition::{COMPOSITION_BYTES_MAX, Composition, RunOutcome};
 use cjm_wire::describe::{Described, ErrorReport, exit, shell_word};
@@ -36,6 +37,9 @@ const DEADLINE_GRACE: Duration = Duration::from_secs(15);
 
 /// How long a run that is to end may still be on its way to being accepted: its commit. Loading is given up.
 const ACCEPT_MAX: Duration = Duration::from_millis(300);
+
+/// The file is another one of ours, and no composition
+const NO_COMPOSITION: &str = "composition.another_file";
 
 /// What a run fails with whose time is over.
 const DEADLINE_CODE: &str = "composition.deadline";
@@ -152,6 +156,9 @@ fn of_file(file: Option<&str>, stdin: &Stdin, cwd: &Path) -> Result<Arguments, F
 fn read(path: &Path) -> Result<Composition, Fault> {
     let text = text_of_file(path, COMPOSITION_BYTES_MAX as u64)?;
     Composition::parse(&text).map_err(|error| {
+        if let Some(fault) = no_composition(path, &text) {
+            return fault;
+        }
         let mut report = ErrorReport::of(&error);
         report.message = format!("{}: {}", path.display(), report.message);
         report.next_step = format!(
@@ -161,6 +168,32 @@ fn read(path: &Path) -> Result<Composition, Fault> {
         );
         Fault::from_report(report)
     })
+}
+
+/// Where the file is another one of ours: what is wrong with it as a composition helps nobody.
+fn no_composition(path: &Path, text: &str) -> Option<Fault> {
+    let kind = detect(path, text).filter(|kind| *kind != Format::Composition)?;
+    let word = shell_word(&path.to_string_lossy());
+    let path = path.display();
+    let what = match kind {
+        Format::CapabilitiesYaml => {
+            return Some(Fault::new(
+                NO_COMPOSITION,
+                format!("{path} is a list of capabilities, not a composition"),
+                format!(
+                    "`cjm-ctl install-all --capabilities {word}` installs what it names; a composition has `nodes`"
+                ),
+            ));
+        }
+        Format::Settings => "the settings of a project",
+        Format::Adapter => "the manifest of an adapter",
+        Format::Manifest | Format::Source | Format::Composition => "the manifest of a tool",
+    };
+    Some(Fault::new(
+        NO_COMPOSITION,
+        format!("{path} is {what}, not a composition"),
+        "give a composition: it has `nodes`, which name the tools they call",
+    ))
 }
 
 async fn perform(
@@ -222,7 +255,7 @@ fn finish(
             Some(Fault::Shown(report)) => Some(&**report),
             _ => None,
         };
-        output.document(&document(outcome, run_id, report))?;
+        output.document_as_it_is(&document(outcome, run_id, report, output))?;
         return Ok(report.map_or(code, |report| report.exit_code));
     }
     let tell_steps = || {
@@ -249,7 +282,7 @@ fn finish(
             (_, Some(text)) => output.line(&text)?,
             (JsonKind::Null, _) => {}
             _ if output.stdout_tty && outcome.output.to_value().is_ok() => {
-                output.document(&outcome.output.to_value().unwrap_or_default())?;
+                output.document_as_it_is(&outcome.output.to_value().unwrap_or_default())?;
             }
             _ => output.line(&outcome.output.compact())?,
         }

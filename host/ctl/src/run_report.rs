@@ -1,5 +1,6 @@
 //! What a run of a composition took, node by node: a table for people, the numbers for programs.
 
+use crate::output::Output;
 use crate::visible::one_line;
 use cjm_engine::{CompositionOutcome, NodeOutcome, NodeState};
 use cjm_wire::ErrorReport;
@@ -93,8 +94,13 @@ pub(crate) fn state_text(state: NodeState) -> &'static str {
 }
 
 /// The whole run as one document.
-pub(crate) fn document(outcome: &CompositionOutcome, run_id: &str, why: Option<&ErrorReport>) -> Document {
-    let nodes: Value = outcome
+pub(crate) fn document(
+    outcome: &CompositionOutcome,
+    run_id: &str,
+    why: Option<&ErrorReport>,
+    output: &Output,
+) -> Document {
+    let mut nodes: Value = outcome
         .nodes
         .iter()
         .map(|node| {
@@ -103,6 +109,7 @@ pub(crate) fn document(outcome: &CompositionOutcome, run_id: &str, why: Option<&
             value
         })
         .collect();
+    output.typed_document(&mut nodes);
     let failures: Vec<Value> = outcome
         .failures
         .listed()
@@ -121,7 +128,7 @@ pub(crate) fn document(outcome: &CompositionOutcome, run_id: &str, why: Option<&
         failures_left_out: outcome.failures.left_out(),
         still_running: outcome.still_running,
         monitor_fault: outcome.monitor_fault.clone(),
-        error: why.cloned(),
+        error: why.map(|report| output.typed_report(report)),
     }
 }
 

@@ -245,11 +245,12 @@ pub(crate) fn remove(global: &Global, args: &RemoveSecretArgs, output: &Output) 
 
 async fn value(args: &SetSecretArgs, output: &Output) -> Result<String, Fault> {
     match (args.source.as_deref(), args.value.as_deref()) {
-        (Some(STDIN_MARK), None) | (None, Some(STDIN_MARK)) => from_stdin().await,
+        (Some(STDIN_MARK), None) | (None, Some(STDIN_MARK)) => from_stdin(args).await,
         (Some(_), _) => Err(Fault::usage(
             "a value does not stand on the command line by itself",
             "leave it out to be asked for it, or give `-` and the value on standard input",
         )),
+        (None, Some("")) => Err(nothing_given("the value is empty", args)),
         (None, Some(value)) => {
             output.note(
                 "note: a value given with --value stands in the shell's history and in the process list",
@@ -258,6 +259,15 @@ async fn value(args: &SetSecretArgs, output: &Output) -> Result<String, Fault> {
         }
         (None, None) => asked(args).await,
     }
+}
+
+/// Where no value was given: nothing stands in place of a secret but its removal.
+fn nothing_given(what: &str, args: &SetSecretArgs) -> Fault {
+    let (name, key) = (shell_word(&args.capability), shell_word(&args.key));
+    let scope = args.scope.as_ref().map(|scope| format!(" --scope {}", shell_word(scope)));
+    let scope = scope.unwrap_or_default();
+    let next = format!("give a value; `cjm-ctl remove-secret {name} {key}{scope}` takes one away");
+    Fault::new("secrets.empty", format!("{what}; no secret was stored"), next)
 }
 
 /// On the terminal, without echo. Dropping this brings the echo back.
@@ -288,7 +298,7 @@ async fn asked(args: &SetSecretArgs) -> Result<String, Fault> {
 }
 
 /// All of standard input, without the line's end that `echo` leaves.
-async fn from_stdin() -> Result<String, Fault> {
+async fn from_stdin(args: &SetSecretArgs) -> Result<String, Fault> {
     let reading = tokio::task::spawn_blocking(|| {
         let mut text = String::new();
         // One more than is accepted, so that what is too long is refused and not cut off.
@@ -301,8 +311,7 @@ async fn from_stdin() -> Result<String, Fault> {
     let text = text.strip_suffix('\n').unwrap_or(&text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     if text.is_empty() {
-        let message = "standard input was empty; no secret was stored";
-        return Err(Fault::new("secrets.empty", message, "give the value on standard input"));
+        return Err(nothing_given("standard input was empty", args));
     }
     Ok(text.to_owned())
 }

@@ -120,6 +120,8 @@ pub enum StartError {
         capability: String,
         /// What it said.
         message: String,
+        /// `list` shows what it takes.
+        has_schema: bool,
         /// The tool's last words.
         stderr_tail: Vec<String>,
     },
@@ -270,10 +272,15 @@ impl StartError {
                 let next_step = set.unwrap_or_else(|| tool_failure::facts(error, stderr_tail).next_step);
                 Facts::new("worker.initialize_failed", exit::TOOL_FAILED, next_step)
             }
-            Self::BadConfiguration { .. } => Facts::new(
+            Self::BadConfiguration { has_schema, .. } => Facts::new(
                 "worker.bad_configuration",
                 exit::DOMAIN,
-                "correct the configuration; `cjm-ctl list --json` shows its schema",
+                match has_schema {
+                    true => "correct the configuration; `cjm-ctl list --json` shows its schema",
+                    false => {
+                        "correct the configuration as the message says; its manifest has no schema of it"
+                    }
+                },
             ),
         }
     }

@@ -55,6 +55,8 @@ pub struct WorkerPlan {
     pub(crate) data_dir: PathBuf,
     /// The configuration that the worker gets.
     pub config: Map<String, Value>,
+    /// Its manifest says what that may be; for errors.
+    pub(crate) has_config_schema: bool,
     /// Its canonical hash; for the journal.
     pub config_hash: String,
     pub(crate) secrets: Map<String, Value>,
@@ -148,6 +150,7 @@ pub fn plan(
         adapters_named: load.adapters.is_some(),
         data_dir,
         config,
+        has_config_schema: manifest.code.config_schema.is_some(),
         config_hash,
         secrets: stored.secrets,
     })
@@ -299,6 +302,7 @@ pub fn effective_config(
     let bad = |message: String| StartError::BadConfiguration {
         capability: manifest.code.name.clone(),
         message,
+        has_schema: manifest.code.config_schema.is_some(),
         stderr_tail: Vec::new(),
     };
     let given = match given {

@@ -33,6 +33,8 @@ const NEEDS_STREAM: &str = "NeedsStream";
 /// Class of the shim and the SDKs for a call that they refused before the tool's own code ran. That fields are named says
 /// nothing of this: tools name them too, after they have run.
 const UNFIT: &str = "Unfit";
+/// Words of the Python SDK where the class of a tool has nothing to call.
+const NO_ACTIONS: &str = "no method is marked @action";
 
 /// Class of the shim's for a program that ended with an exit code that is none of success.
 const PROGRAM_EXIT: &str = "ProgramExit";
@@ -126,6 +128,12 @@ const NOT_BEGUN_CODE: &str = "call.not_begun";
 pub(crate) fn facts(error: &JobError, tail: &[String]) -> Facts {
     let failed = |next_step: &str| Facts::new(TOOL_FAILED, exit::TOOL_FAILED, next_step);
     match Origin::of(error) {
+        Origin::Refused if error.message.contains(NO_ACTIONS) => Facts::new(
+            ARGUMENTS_REFUSED,
+            exit::DOMAIN,
+            "mark a method of the tool's class with `@action` (`from cjm_sdk import action`): without one no call reaches it; \
+             the tool has not run",
+        ),
         Origin::Refused => Facts::new(
             ARGUMENTS_REFUSED,
             exit::DOMAIN,
@@ -343,6 +351,14 @@ mod tests {
             (error(UserInput, "UserInputError('x')", Some(IN_TOOL), &["a", "b"]), 12, "correct `a`, `b`"),
             (error(UserInput, "Unfit(\"x\")", None, &[]), 1, "correct the arguments"),
             (error(UserInput, "Unfit(\"x\")", None, &["n"]), 1, "correct `n`"),
+            (
+                JobError {
+                    message: "no action was named (actions: none: no method is marked @action)".to_owned(),
+                    ..error(UserInput, "Unfit(\"x\")", None, &["action"])
+                },
+                1,
+                "mark a method of the tool's class with `@action`",
+            ),
             (error(UserInput, "Unfit('x')", Some(IN_SDK), &[]), 1, "has not run"),
             (error(UserInput, "Unfit('x')", Some(IN_TOOL), &[]), 12, "correct the arguments"),
             (error(UserInput, "ToolError::UserInput(\"x\")", None, &["text"]), 12, "correct `text`"),

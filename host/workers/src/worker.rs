@@ -125,7 +125,10 @@ impl Common {
                 let unset = spoken_in(&self.unset, &error);
                 StartError::InitializeFailed { capability, error, unset, stderr_tail }
             }
-            Err(message) => StartError::BadConfiguration { capability, message, stderr_tail },
+            Err(message) => {
+                let has_schema = plan.has_config_schema;
+                StartError::BadConfiguration { capability, message, has_schema, stderr_tail }
+            }
         }
     }
 

@@ -86,6 +86,9 @@ def describe(module_name, class_name=None, adapters=()):
     document["python"] = "%d.%d.%d" % sys.version_info[:3]
     document["python_path"] = sys.executable
     document["warnings"] = [] if problem is None else ["no config_schema: " + errors.one_line(problem)]
+    if ours and not document["actions"] and _is_called_by_actions(cls):
+        words = "no method of %s is marked with @action, so that no call reaches it: mark one (from cjm_sdk import action)"
+        document["warnings"].append(words % cls.__name__)
     _clean(tool)
     return document
 
@@ -108,6 +111,11 @@ def _action(cls, name, method):
         "additionalProperties": signature.takes_others,
     }
     return {"name": name, "description": _first_line(getattr(cls, method).__doc__), "arguments": schema}
+
+
+def _is_called_by_actions(cls):
+    # A class may have an `execute` of its own.
+    return all(getattr(cls, name) is getattr(_base(), name) for name in ("execute", "execute_stream"))
 
 
 def _is_finite(value):

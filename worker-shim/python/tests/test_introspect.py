@@ -112,6 +112,22 @@ class Typed(Capability):
         self.assertIn("noise on import", noise)
         self.assertIn("noise at the end", noise)
 
+    def test_a_class_that_no_call_reaches_has_a_warning(self):
+        bare = "from cjm_sdk import Capability, action\n\nclass Tool(Capability):\n    def work(self): pass\n"
+        sources = {
+            "bare_tool": bare,
+            "marked_tool": bare.replace("    def", "    @action\n    def"),
+            "own_tool": bare + "    def execute(self, *args, **kwargs): pass\n",
+        }
+        with tempfile.TemporaryDirectory() as directory:
+            for name, text in sources.items():
+                with open(os.path.join(directory, name + ".py"), "w") as module:
+                    module.write(text)
+            said = {name: ask(name, path=directory)[1]["warnings"] for name in sources}
+        self.assertEqual(len(said["bare_tool"]), 1)
+        self.assertIn("no method of Tool is marked with @action", said["bare_tool"][0])
+        self.assertEqual((said["marked_tool"], said["own_tool"]), ([], []))
+
     def test_a_class_that_cannot_be_made_has_a_warning_and_no_schema(self):
         code, said, _ = ask("lab_tool", "--class", "Broken")
         self.assertEqual(code, 0)
@@ -155,7 +171,7 @@ class Tool(Capability):
             code, said, noise = ask("odd_tool", path=directory)
             self.assertEqual((code, said["class"]), (0, "Tool"), said)
             self.assertNotIn("observability_class", said)
-            self.assertEqual(said["warnings"], ["no config_schema: RuntimeError: no schema yet"])
+            self.assertEqual(said["warnings"][0], "no config_schema: RuntimeError: no schema yet")
             self.assertIn("cleaned", noise)
             self.assertIn("cleanup is broken too", noise)
             # NaN is no JSON, and neither would the document be.

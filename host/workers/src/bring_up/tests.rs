@@ -50,6 +50,7 @@ fn plan() -> WorkerPlan {
         adapters_named: false,
         data_dir: "/nowhere".into(),
         config: Map::new(),
+        has_config_schema: false,
         config_hash: String::new(),
         secrets: Map::new(),
     }
