@@ -167,6 +167,34 @@ mod tests {
         }
     }
 
+    /// A task's method is the adapter's, and an action that is bound when the node runs may be any.
+    #[test]
+    fn where_the_action_is_not_known_nothing_is_refused() {
+        let actions = json!([{"name": "go", "arguments": {"properties": {"n": {"type": "integer"}}}}]);
+        let code = json!({"name": "c", "version": "1", "module": "m", "class": "C", "actions": actions});
+        let manifest =
+            json!({"format_version": "2.0", "code": code, "install": {"python_path": "/usr/bin/python3"}});
+        let manifest = Manifest::parse(&manifest.to_string()).expect("a manifest");
+        for (node, faults) in [
+            (json!({"capability": "c", "args": {"n": "x"}}), 1),
+            (json!({"capability": "c", "args": {"n": "x", "action": "go"}}), 1),
+            (json!({"capability": "c", "args": {"n": "x", "action": "${inputs.which}"}}), 0),
+            (json!({"capability": "c", "args": {"n": "x"}, "action": "other"}), 0),
+            (json!({"capability": "c", "args": {"n": "x"}, "task": "t", "method": "go"}), 0),
+        ] {
+            let parsed: Node = serde_json::from_str(&node.to_string()).expect("a node");
+            assert_eq!(literal_faults("a", &parsed, &manifest).len(), faults, "{node}");
+        }
+        let several = json!([{"name": "go", "arguments": {"properties": {"n": {"type": "integer"}}}}, {"name": "stop"}]);
+        let code = json!({"name": "c", "version": "1", "module": "m", "class": "C", "actions": several});
+        let manifest =
+            json!({"format_version": "2.0", "code": code, "install": {"python_path": "/usr/bin/python3"}});
+        let manifest = Manifest::parse(&manifest.to_string()).expect("a manifest");
+        let unnamed: Node =
+            serde_json::from_str(r#"{"capability": "c", "args": {"n": "x"}}"#).expect("a node");
+        assert!(literal_faults("a", &unnamed, &manifest).is_empty(), "it may be the other one");
+    }
+
     #[test]
     fn a_program_is_given_neither_null_for_what_it_needs_nor_more_than_64_bits() {
         let big = "18446744073709551616";
