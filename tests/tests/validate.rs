@@ -466,7 +466,8 @@ fn a_manifest_that_is_not_allowed_is_told_as_that_with_the_command_that_allows_i
     let path = world.file(".cjm/manifests/tool.json").display().to_string();
     for (warning, place) in [(warnings[0], "nodes.a.capability: "), (warnings[2], "monitor: ")] {
         assert!(warning.starts_with(place) && warning.contains("you have not allowed it"), "{verdict:#}");
-        assert!(warning.contains(&format!("cjm-ctl allow {path}`")), "{verdict:#}");
+        let command = format!("`cjm-ctl --data-dir {} allow {path}`", world.data_dir().display());
+        assert!(warning.contains(&command), "{verdict:#}");
         assert!(!warning.contains("is not installed"), "{verdict:#}");
     }
     assert_eq!(warnings[1], "nodes.b.capability: \"absent\" is not installed");

@@ -77,7 +77,7 @@ fn faults_of_form_of_references_and_of_types_are_told_together_and_all_of_one_te
     assert_eq!(
         told,
         [
-            (2, "inputs.n: 3 is not of type \"object\""),
+            (2, "inputs.n: 3 is not of types \"null\", \"object\""),
             (4, "nodes.a.acton: there is no such key (did you mean \"action\"?)"),
             (4, "nodes.a.args.text: `${b..c}` is no reference (write `${node.field[0]}`)"),
             (4, "nodes.a.args.text: `${inputs.m}` is not declared under `inputs`"),
@@ -88,7 +88,7 @@ fn faults_of_form_of_references_and_of_types_are_told_together_and_all_of_one_te
             (7, "nodes.d: 7 is not of type \"object\""),
             (8, "nodes.e.after.1: [\"b\"] is not of types \"number\", \"string\""),
             (8, "nodes.e.after: there is no node `ghost` (there is a, b, c, d, e, f)"),
-            (8, "nodes.e.args: [1] is not of type \"object\""),
+            (8, "nodes.e.args: [1] is not of types \"null\", \"object\""),
             (8, "nodes.e.priority: 99999999999 is greater than the maximum of 2147483647"),
             (9, "nodes.f.task: [1] is not of types \"null\", \"number\", \"string\""),
         ],
