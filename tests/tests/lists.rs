@@ -183,8 +183,9 @@ fn a_tool_that_has_another_name_now_is_told_as_one_that_is_gone() {
     let list = write_list(&world, "list.yaml", text);
     let install = ["install-all", "--capabilities", &list, "--json"];
     let _ = world.json(&install);
-    let _ =
-        world.run(&["set-secret", "mood", "API_KEY", "--value", "a long secret"]).expect(exit::OK);
+    let _ = world.run(&["set-secret", "mood", "API_KEY", "--value", "a long secret"]).expect(exit::OK);
+    // A journal begins with the first host.
+    let _ = world.run(&["call", "mood"]).expect(exit::OK);
     class("moody");
     let entry = world.json(&install)["entries"][0].clone();
     assert_eq!(
