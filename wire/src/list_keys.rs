@@ -1,5 +1,5 @@
-//! Keys of a list of capabilities that nobody reads. They are no errors, since the list may be shared with programs that know
-//! more of them; but a mistyped one would be silently without effect.
+//! Keys of a list of capabilities that nobody reads. They are no errors, since the list may be shared with programs that
+//! know more of them; but a mistyped one would be silently without effect.
 
 use crate::placed::{Place, Placed, place_of_key};
 use crate::suggestions::{in_words, suggestions};

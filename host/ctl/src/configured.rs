@@ -24,8 +24,8 @@ impl Configured {
         Ok(Self { path: path.to_owned(), base, file })
     }
 
-    /// The entry that gives an installed tool: of its name, else of its environment or its manifest, for an entry may have
-    /// another name than what it gives.
+    /// The entry that gives an installed tool: of its name, else of its environment or its manifest, for an entry may
+    /// have another name than what it gives.
     pub(crate) fn entry_of(&self, installed: &CatalogEntry) -> Option<&Entry> {
         let entries = || self.file.capabilities.iter();
         let named = entries().find(|entry| entry.name == installed.manifest.code.name);

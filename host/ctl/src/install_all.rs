@@ -80,7 +80,8 @@ fn name_list(entry: &mut EntryReport, list: &Path) {
     entry.warnings.iter_mut().for_each(|warning| *warning = with_list(warning, list));
 }
 
-/// That a capability has another name now: whoever calls the old one calls nothing, and its secrets are not the new one's.
+/// That a capability has another name now: whoever calls the old one calls nothing, and its secrets are not those of
+/// the new one.
 fn tell_new_name(entry: &mut EntryReport, settings: &Settings) {
     let (Some(old), Some(new)) = (&entry.renamed_from, &entry.capability) else { return };
     let secrets = FileSecrets::of(&settings.data_dir).names(None, old).unwrap_or_default();

@@ -420,7 +420,8 @@ impl<'a> PythonEntry<'a> {
         replaced_in_words(capability, list_of(&existing).as_deref(), self.list)
     }
 
-    /// The package was renamed: its old manifest would lead into an environment that no longer holds it. Whether it is gone.
+    /// The package was renamed: its old manifest would lead into an environment that no longer holds it. Whether it is
+    /// gone.
     fn remove_manifest(&self, capability: &str) -> bool {
         let path = self.manifests.join(format!("{capability}.json"));
         let ours = read_existing(&path)
