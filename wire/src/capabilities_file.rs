@@ -1,14 +1,18 @@
 //! `capabilities.yaml`: what to install. An entry is a Python package for an environment of its own, or a manifest
-//! of a tool that needs none. Unknown keys are ignored, as the ancestor does.
+//! of a tool that needs none. Keys that nobody reads are no errors, as with the ancestor, and are told.
 
 use crate::describe::Described;
+use crate::list_keys::{self, Unread};
 use crate::runtime::PythonWorker;
+use crate::suggestions::{in_words, suggestions};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Most keys of a file that is no list that are told.
 const KEYS_TOLD_MAX: usize = 8;
+/// The key that makes it a list.
+const LIST: &str = "capabilities";
 
 /// The file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,12 +20,16 @@ pub struct CapabilitiesFile {
     /// Entries, in order.
     #[serde(default)]
     pub capabilities: Vec<Entry>,
+    /// Its own keys that nobody reads, in words. See [`CapabilitiesFile::parse_each`].
+    #[serde(skip)]
+    pub unread: Vec<String>,
 }
 
 /// One capability to install.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Name in this file.
+    #[serde(default)]
     pub name: String,
     /// Manifest of a tool that needs no environment, relative to this file. Excludes `package`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,6 +58,9 @@ pub struct Entry {
     /// Why it cannot be installed: the rule that it breaks. See [`CapabilitiesFile::parse_each`].
     #[serde(skip)]
     pub fault: Option<CapabilitiesFileError>,
+    /// Keys that nobody reads, in words; those that a `fault` names are not told twice.
+    #[serde(skip)]
+    pub unread: Vec<String>,
 }
 
 /// A task adapter of an entry.
@@ -85,7 +96,14 @@ pub enum CapabilitiesFileError {
 }
 
 fn keys(found: &[String]) -> String {
-    if found.is_empty() { String::new() } else { format!(" (its keys: {})", found.join(", ")) }
+    let Some(first) = found.iter().find(|key| is_like(key, LIST)) else {
+        return if found.is_empty() { String::new() } else { format!(" (its keys: {})", found.join(", ")) };
+    };
+    format!(" (its keys: {}); did you mean \"{LIST}\" by `{first}`?", found.join(", "))
+}
+
+fn is_like(key: &str, meant: &str) -> bool {
+    !suggestions(key, std::iter::once(meant)).is_empty()
 }
 
 impl Described for CapabilitiesFileError {
@@ -130,25 +148,31 @@ impl CapabilitiesFile {
     /// When it is no such list.
     pub fn parse_each(text: &str) -> Result<Self, CapabilitiesFileError> {
         let mut file = Self::list(text)?;
+        let unread = list_keys::unread(text);
         let mut names = std::collections::BTreeSet::new();
         for (index, entry) in file.capabilities.iter_mut().enumerate() {
+            let unread: Vec<&Unread> = unread.iter().filter(|key| key.entry == Some(index)).collect();
             let told = if entry.name.is_empty() {
                 format!("number {}", index + 1)
             } else {
                 format!("\"{}\"", entry.name)
             };
-            let twice = ("the name stands twice in the file", "give it a name of its own");
+            let twice = ("the name stands twice in the file".to_owned(), "give it a name of its own");
             let checked = entry
                 .check()
+                .map_err(|broken| broken.with_misspelt(&unread))
                 .and_then(|()| if names.insert(entry.name.clone()) { Ok(()) } else { Err(twice) });
             if let Err((message, cure)) = checked {
                 if entry.name.is_empty() {
                     entry.name.clone_from(&told);
                 }
-                entry.fault =
-                    Some(CapabilitiesFileError::Invalid { entry: told, message: message.to_owned(), cure });
+                entry.fault = Some(CapabilitiesFileError::Invalid { entry: told, message, cure });
             }
+            let named = entry.fault.as_ref().map(ToString::to_string).unwrap_or_default();
+            let others = unread.iter().filter(|key| !named.contains(&format!("`{}`", key.name)));
+            entry.unread = others.map(|key| key.in_words()).collect();
         }
+        file.unread = unread.iter().filter(|key| key.entry.is_none()).map(Unread::in_words).collect();
         Ok(file)
     }
 
@@ -161,38 +185,79 @@ impl CapabilitiesFile {
         // An empty file is read as nothing at all.
         let file: Option<File> = crate::yaml::from_str(text).map_err(CapabilitiesFileError::Malformed)?;
         if let Some(File { capabilities: Some(capabilities) }) = file {
-            return Ok(Self { capabilities });
+            return Ok(Self { capabilities, unread: Vec::new() });
         }
         let keys: Option<BTreeMap<String, IgnoredAny>> = crate::yaml::from_str(text).unwrap_or_default();
-        let told =
-            keys.unwrap_or_default().into_keys().filter(|key| key != "capabilities").take(KEYS_TOLD_MAX);
+        let told = keys.unwrap_or_default().into_keys().filter(|key| key != LIST).take(KEYS_TOLD_MAX);
         Err(CapabilitiesFileError::NoList(told.collect()))
     }
 }
 
+/// A rule that an entry breaks.
+struct Broken {
+    message: &'static str,
+    /// Keys whose absence breaks it: one that is like them was meant.
+    missing: &'static [&'static str],
+    cure: &'static str,
+}
+
+impl Broken {
+    /// In words, with the key by which the missing one was meant, and what to write instead.
+    fn with_misspelt(self, unread: &[&Unread]) -> (String, &'static str) {
+        let known = || self.missing.iter().copied();
+        let misspelt = unread.iter().find_map(|key| {
+            let meant = suggestions(&key.name, known());
+            (!meant.is_empty()).then(|| format!(", and has `{}`{}", key.name, in_words(&meant)))
+        });
+        (format!("{}{}", self.message, misspelt.unwrap_or_default()), self.cure)
+    }
+}
+
 impl Entry {
-    /// What is wrong, and what to write instead.
-    fn check(&self) -> Result<(), (&'static str, &'static str)> {
+    fn check(&self) -> Result<(), Broken> {
+        let broken = |message, missing, cure| Err(Broken { message, missing, cure });
+        if self.name.is_empty() {
+            return broken("needs a `name`", &["name"], "write `name: NAME`, by which it is told");
+        }
         if !crate::InstanceId::is_valid(&self.name) {
-            let cure = "write another `name`";
-            return Err(("`name` must be 1 to 64 letters, digits, `-` or `_`", cure));
+            return broken("`name` must be 1 to 64 letters, digits, `-` or `_`", &[], "write another `name`");
         }
         match (&self.manifest, self.package.is_empty()) {
             (Some(_), true) => Ok(()),
-            (Some(_), false) => Err(("`manifest` and `package` exclude each other", "remove one of the two")),
-            (None, true) => Err((
+            (Some(_), false) => {
+                broken("`manifest` and `package` exclude each other", &[], "remove one of the two")
+            }
+            (None, true) => broken(
                 "needs a `package` (with `env_name` and `python_version`) or a `manifest`",
+                &["package", "manifest"],
                 "write `package: ./FOLDER`, `env_name: NAME` and `python_version: \">=3.10\"`, or `manifest: FILE`",
-            )),
-            (None, false) if !crate::InstanceId::is_valid(&self.env_name) => Err((
-                "`env_name` must be 1 to 64 letters, digits, `-` or `_`",
-                "write `env_name: NAME`, the name of its environment",
-            )),
-            (None, false) if self.env_file.is_some() == self.python_version.is_some() => Err((
+            ),
+            (None, false) => self.check_environment(),
+        }
+    }
+
+    /// What a package needs beside itself.
+    fn check_environment(&self) -> Result<(), Broken> {
+        let broken = |message, missing, cure| Err(Broken { message, missing, cure });
+        let name_it = "write `env_name: NAME`, the name of its environment";
+        if self.env_name.is_empty() {
+            return broken("needs an `env_name`", &["env_name"], name_it);
+        }
+        if !crate::InstanceId::is_valid(&self.env_name) {
+            return broken("`env_name` must be 1 to 64 letters, digits, `-` or `_`", &[], name_it);
+        }
+        match (self.env_file.is_some(), self.python_version.is_some()) {
+            (true, true) => broken(
+                "needs exactly one of `python_version` and `env_file`, and has both",
+                &[],
+                "remove `python_version`, which conda's file says, or `env_file`",
+            ),
+            (false, false) => broken(
                 "needs exactly one of `python_version` and `env_file`",
+                &["python_version", "env_file"],
                 "write `python_version: \">=3.10\"`, or `env_file: FILE` for conda, and not both",
-            )),
-            (None, false) => Ok(()),
+            ),
+            (true, false) | (false, true) => Ok(()),
         }
     }
 }
@@ -232,7 +297,8 @@ mod tests {
             let told = keys.iter().map(|key| (*key).to_owned()).collect();
             assert_eq!(refused, CapabilitiesFileError::NoList(told), "{text}");
         }
-        assert_eq!(CapabilitiesFile::parse("capabilities: []\nlater: 1\n"), Ok(CapabilitiesFile::default()));
+        let later = CapabilitiesFile::parse("capabilities: []\nlater: 1\n").expect("a list");
+        assert_eq!(later.unread, ["line 2, column 1: `later`: there is no such key, and nobody reads it"]);
         let mixed = "capabilities:\n- {name: a, manifest: m}\n- {name: b}\n- {manifest: m, name: ''}\n- {name: c, manifest: m}\n";
         let each = CapabilitiesFile::parse_each(mixed).expect("a list").capabilities;
         let faults: Vec<_> = each.iter().map(|entry| (entry.name.as_str(), entry.fault.is_some())).collect();
@@ -241,5 +307,51 @@ mod tests {
             CapabilitiesFile::parse("capabilities: 3\n"),
             Err(CapabilitiesFileError::Malformed(_))
         ));
+    }
+    /// Each entry's fault, and its keys that nobody reads.
+    fn told(entries: &str) -> Vec<(String, Vec<String>)> {
+        let file = CapabilitiesFile::parse_each(&format!("capabilities:\n{entries}")).expect("a list");
+        let told = |entry: &Entry| {
+            let fault = entry.fault.as_ref().map(ToString::to_string).unwrap_or_default();
+            (fault, entry.unread.clone())
+        };
+        file.capabilities.iter().map(told).collect()
+    }
+
+    #[test]
+    fn a_key_that_nobody_reads_is_told_and_one_that_was_meant_for_a_missing_one_is_named_there() {
+        let python = "package: p, env_name: e, python_version: 3.11";
+        for (entry, fault) in [
+            ("{name: a, manfest: m}", "or a `manifest`, and has `manfest` (did you mean \"manifest\"?)"),
+            (
+                "{name: a, package: p, env_nam: e}",
+                "needs an `env_name`, and has `env_nam` (did you mean \"env_name\"?)",
+            ),
+            ("{nam: a, manifest: m}", "needs a `name`, and has `nam` (did you mean \"name\"?)"),
+            ("{name: a, package: p, env_name: e, python: 3.11}", "`python_version` and `env_file`"),
+            ("{name: a, package: p, env_name: e, python_versoin: 3}", "(did you mean \"python_version\"?)"),
+            (
+                "{name: a, package: p, env_name: e, python_version: 3, env_file: f}",
+                "`env_file`, and has both",
+            ),
+        ] {
+            let told = told(&format!("- {entry}\n"));
+            assert!(told[0].0.ends_with(fault), "{entry}: {told:?}");
+            assert!(told[0].1.is_empty() || entry.contains("python:"), "told once: {told:?}");
+        }
+        let entries = format!(
+            "- {{name: a, {python},\n   adaptors: [x], adapters: [{{impl: 'm:C', libs: l}}]}}\n\
+             - {{name: b, {python}, interface_libs: [l], worker: genuine}}\n"
+        );
+        let keys = [
+            "line 3, column 4: `adaptors`: there is no such key (did you mean \"adapters\"?), and nobody reads it",
+            "line 3, column 46: `libs`: there is no such key (did you mean \"lib\"?), and nobody reads it",
+        ];
+        assert_eq!(
+            told(&entries),
+            [(String::new(), keys.map(str::to_owned).to_vec()), (String::new(), vec![])]
+        );
+        let refused = CapabilitiesFile::parse("capabilites: []\n").expect_err("no list").to_string();
+        assert!(refused.ends_with("did you mean \"capabilities\" by `capabilites`?"), "{refused}");
     }
 }

@@ -171,8 +171,13 @@ pub enum ManifestError {
         message: String,
     },
     /// Another `format_version`.
-    #[error("format_version is \"{0}\", and only \"{FORMAT_VERSION}\" is supported")]
-    UnsupportedVersion(String),
+    #[error("format_version is \"{version}\", and only \"{FORMAT_VERSION}\" is supported")]
+    UnsupportedVersion {
+        /// The one that it names.
+        version: String,
+        /// Whether an installation wrote it, which can do so again.
+        is_installed: bool,
+    },
     /// A rule beyond the types is broken.
     #[error("{key}: {message}")]
     Invalid {
@@ -190,7 +195,7 @@ impl Described for ManifestError {
     fn code(&self) -> &'static str {
         match self {
             Self::Malformed { .. } => "manifest.malformed",
-            Self::UnsupportedVersion(_) => "manifest.unsupported_version",
+            Self::UnsupportedVersion { .. } => "manifest.unsupported_version",
             Self::Invalid { .. } => "manifest.invalid",
             Self::TooLarge(_) => "manifest.too_large",
         }
@@ -203,9 +208,12 @@ impl Described for ManifestError {
                     "correct the file at line {line}; `cjm-ctl validate PATH` checks it without running anything"
                 )
             }
-            Self::UnsupportedVersion(_) => {
+            Self::UnsupportedVersion { is_installed: true, .. } => {
                 "run `cjm-ctl install-all` again for this entry, which writes the present format".to_owned()
             }
+            Self::UnsupportedVersion { is_installed: false, .. } => format!(
+                "write `\"format_version\": \"{FORMAT_VERSION}\"` and what docs/MANIFESTS.md says of that format"
+            ),
             Self::Invalid { key, .. } => format!("correct `{key}`; `manifests/schema` describes every key"),
             Self::TooLarge(_) => {
                 "move bulky data out of the manifest into the capability's data directory".to_owned()
@@ -232,10 +240,14 @@ impl Manifest {
         #[derive(Deserialize)]
         struct Version {
             format_version: String,
+            #[serde(default)]
+            install: Value,
         }
         let version: Version = serde_json::from_str(text).map_err(|error| malformed(&error))?;
         if version.format_version != FORMAT_VERSION {
-            return Err(ManifestError::UnsupportedVersion(version.format_version));
+            let installer = version.install["installer_version"].as_str();
+            let is_installed = installer.is_some_and(|installer| !installer.is_empty());
+            return Err(ManifestError::UnsupportedVersion { version: version.format_version, is_installed });
         }
         let manifest: Self = serde_json::from_str(text).map_err(|error| malformed(&error))?;
         manifest.check()?;
@@ -408,7 +420,7 @@ mod tests {
             }
         }
         assert!(
-            matches!(broken("/format_version", json!("3.0")), Err(ManifestError::UnsupportedVersion(v)) if v == "3.0")
+            matches!(broken("/format_version", json!("3.0")), Err(ManifestError::UnsupportedVersion { version, .. }) if version == "3.0")
         );
         assert!(matches!(broken("/code/name", json!(7)), Err(ManifestError::Malformed { line: 1, .. })));
         match Manifest::parse("{\n  \"format_version\": \"2.0\",\n  oops\n}") {

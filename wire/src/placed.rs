@@ -51,6 +51,15 @@ impl Placed {
     }
 }
 
+/// Where a key stands: at or before its value, of which the reader knows the line.
+#[must_use]
+pub fn place_of_key(text: &str, value_line: usize, key: &str) -> Option<Place> {
+    let lines: Vec<&str> = text.lines().take(value_line).collect();
+    let found =
+        |(index, line): (usize, &&str)| Some((index + 1, line[..line.find(key)?].chars().count() + 1));
+    lines.iter().enumerate().rev().find_map(found)
+}
+
 struct Tree(Spanned<Node>);
 
 enum Node {

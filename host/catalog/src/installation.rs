@@ -6,13 +6,13 @@
 
 use crate::catalog::{Catalog, CatalogEntry};
 use crate::installer::Installer;
-use crate::suggestions::in_words;
 use cjm_platform::files::read_regular_to_string;
 use cjm_wire::InstanceId;
 use cjm_wire::describe::{Described, ErrorDetails, exit, shell_word};
 use cjm_wire::error::ErrorCategory;
 use cjm_wire::manifest::{MANIFEST_BYTES_MAX, Manifest};
 use cjm_wire::runtime::Runtime;
+use cjm_wire::suggestions::in_words;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +36,17 @@ pub fn install_all_step(list: Option<&Path>) -> String {
         }
         None => "`cjm-ctl install-all`".to_owned(),
     }
+}
+
+/// That a tool was replaced which another list had installed; none where it was the same one, or nobody knows.
+#[must_use]
+pub fn replaced_in_words(capability: &str, before: Option<&Path>, list: &Path) -> Option<String> {
+    let before = before.filter(|before| *before != list)?;
+    Some(format!(
+        "{capability} was installed from {} before, and is from {} now",
+        before.display(),
+        list.display()
+    ))
 }
 
 /// The list that an installed tool came from, where its manifest says so.

@@ -10,13 +10,13 @@ pub mod installer;
 pub mod programs;
 pub mod settings;
 mod settings_error;
-pub mod suggestions;
 mod unread;
 
 pub use catalog::{
     Catalog, CatalogEntry, CatalogError, CatalogProblem, MANIFESTS_MAX, NotAllowed, Unheard, allow_step,
 };
 pub use cjm_wire::manifest::MANIFEST_BYTES_MAX;
+pub use cjm_wire::suggestions;
 pub use folders::{ManifestFolder, Standing, manifest_folders};
 pub use programs::ProgramError;
 pub use settings::{CliOverrides, Settings, SettingsError};

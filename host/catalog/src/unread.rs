@@ -1,9 +1,9 @@
 //! Keys of a `cjm.yaml` that nobody reads. They are no errors, since a file may be shared with programs that know more of
 //! them; but a mistyped one would be silently without effect.
 
-use crate::suggestions::{in_words, suggestions};
-use cjm_wire::placed::{Place, Placed};
+use cjm_wire::placed::{Placed, place_of_key};
 use cjm_wire::settings_file::{RuntimeSection, SettingsFile, SubstrateSection};
+use cjm_wire::suggestions::{in_words, suggestions};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -50,14 +50,6 @@ fn in_its_place(text: &str, file: &Placed, section: &str, key: &str, known: &[St
     let place = place.map(|(line, column)| format!("line {line}, column {column}: ")).unwrap_or_default();
     let meant = in_words(&suggestions(key, known.iter().map(String::as_str)));
     format!("{place}{dotted}: there is no such key{meant}, and nobody reads it")
-}
-
-/// Where a key stands: at or before its value, of which the reader knows the line.
-fn place_of_key(text: &str, value_line: usize, key: &str) -> Option<Place> {
-    let lines: Vec<&str> = text.lines().take(value_line).collect();
-    let found =
-        |(index, line): (usize, &&str)| Some((index + 1, line[..line.find(key)?].chars().count() + 1));
-    lines.iter().enumerate().rev().find_map(found)
 }
 
 /// The keys of a section, by the type that it is read into.

@@ -5,13 +5,16 @@ use crate::cli::{Global, InstallAllArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::install_progress::InstallBoard;
 use crate::journaled;
+use crate::named_list::with_list;
 use crate::output::{Output, path_text};
 use crate::sdk;
+use cjm_catalog::Settings;
 use cjm_environments::{
     AskInUse, CondaOptions, EntryReport, InstallOptions, InstallReport, Outcome, install_all,
     read_each_capability,
 };
 use cjm_platform::stdio::WriteTo;
+use cjm_store::{FileSecrets, Secrets as _};
 use cjm_wire::describe::exit;
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use comfy_table::{ContentArrangement, Table, presets};
@@ -37,15 +40,22 @@ pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output)
     let board = InstallBoard::new(output, &names);
     let report = install_all(&options, &file, &|event| board.show(event)).await;
     board.end();
-    let report = report?;
+    let mut report = report?;
+    report.entries.iter_mut().for_each(|entry| tell_new_name(entry, &settings));
+    if let Some(list) = &args.capabilities {
+        report.entries.iter_mut().for_each(|entry| name_list(entry, list));
+    }
     journaled::remember_settings(&settings, output);
     let left_alone = |outcome: Outcome| matches!(outcome, Outcome::Unchanged | Outcome::Kept);
     let changed = report.entries.iter().filter(|entry| !left_alone(entry.outcome));
-    let rows = changed.map(|entry| row(entry, options.force)).collect();
+    let rows = changed.flat_map(|entry| gone(entry).into_iter().chain([row(entry, options.force)])).collect();
     journaled::note(&settings.data_dir, rows, output);
     if output.json {
-        output.document(&document(&report))?;
+        output.document(&document(&report, &file.unread))?;
     } else {
+        for key in &file.unread {
+            output.note(&format!("warning: {}: {key}", list.display()));
+        }
         sum_up(&report, output)?;
     }
     Ok(exit_code(&report))
@@ -61,6 +71,42 @@ fn exit_code(report: &InstallReport) -> u8 {
     } else {
         exit::DOMAIN
     }
+}
+
+/// Steps and warnings name the list that was named: typed without it, they would read another one.
+fn name_list(entry: &mut EntryReport, list: &Path) {
+    if let Some(error) = &mut entry.error {
+        error.next_step = with_list(&error.next_step, list);
+    }
+    entry.warnings.iter_mut().for_each(|warning| *warning = with_list(warning, list));
+}
+
+/// That a capability has another name now: whoever calls the old one calls nothing, and its secrets are not those of
+/// the new one.
+fn tell_new_name(entry: &mut EntryReport, settings: &Settings) {
+    let (Some(old), Some(new)) = (&entry.renamed_from, &entry.capability) else { return };
+    let secrets = FileSecrets::of(&settings.data_dir).names(None, old).unwrap_or_default();
+    let kept = if secrets.is_empty() {
+        String::new()
+    } else {
+        format!("; its secrets stay under the old name: `cjm-ctl list-secrets {old}` shows them")
+    };
+    entry.warnings.push(format!(
+        "{old} is called {new} now, as its class says: {old} can be called no more, and its manifest is gone{kept}"
+    ));
+}
+
+/// What the journal keeps of a capability that is gone because it has another name now.
+fn gone(entry: &EntryReport) -> Option<JournalRow> {
+    let old = entry.renamed_from.as_ref()?;
+    let manifest = entry.manifest.as_ref().map(|new| path_text(new.with_file_name(format!("{old}.json"))));
+    let payload = json!({
+        "manifest": manifest,
+        "environment": entry.environment.as_ref().map(path_text),
+        "environment_removed": false,
+        "renamed_to": entry.capability,
+    });
+    Some(journaled::row(EventType::CapabilityRemoved, Some(old), payload))
 }
 
 /// What the journal keeps of an entry that was installed, or failed.
@@ -167,9 +213,10 @@ fn versions(entry: &EntryReport) -> String {
     }
 }
 
-fn document(report: &InstallReport) -> Value {
+fn document(report: &InstallReport, unread: &[String]) -> Value {
     json!({
         "ok": report.all_well(),
+        "warnings": unread,
         "seconds": report.seconds,
         "entries": report.entries.iter().map(entry_document).collect::<Value>(),
     })
@@ -182,6 +229,7 @@ fn entry_document(entry: &EntryReport) -> Value {
         "capability": entry.capability,
         "version": entry.version,
         "version_before": entry.version_before,
+        "renamed_from": entry.renamed_from,
         "manifest": entry.manifest.as_ref().map(path_text),
         "environment": entry.environment.as_ref().map(path_text),
         "python_version": entry.python_version,

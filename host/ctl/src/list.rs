@@ -3,7 +3,8 @@
 
 use crate::assign::lock_not_asked;
 use crate::cli::{Global, ListArgs};
-use crate::fault::{CommandResult, Fault};
+use crate::configured::Configured;
+use crate::fault::CommandResult;
 use crate::not_set;
 use crate::output::{Output, path_text};
 use crate::status::installation_document;
@@ -13,10 +14,9 @@ use cjm_catalog::installer::Installer;
 use cjm_catalog::programs::{Lost, ProgramError, capability_program, find, make_executable};
 use cjm_catalog::{Catalog, CatalogEntry, NotAllowed, Settings, allow_step};
 use cjm_environments::{
-    Conda, CondaOptions, Unused, env_name_of, environments_at_work, read_each_capability, running_host,
-    unused_environments,
+    Conda, CondaOptions, Unused, env_name_of, environments_at_work, running_host, unused_environments,
 };
-use cjm_wire::capabilities_file::{CapabilitiesFile, Entry};
+use cjm_wire::capabilities_file::Entry;
 use cjm_wire::describe::{Described, ErrorReport, exit};
 use cjm_wire::runtime::{Executable, Runtime};
 use serde_json::{Value, json};
@@ -29,10 +29,9 @@ pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> Co
     running_host(&settings.data_dir).map_err(|error| lock_not_asked(&error))?;
     let before = Installer::at_work(&settings.data_dir);
     let catalog = Catalog::discover(&settings.manifest_dirs());
-    let configured = args.capabilities.as_deref().map(read_list).transpose()?;
+    let configured = args.capabilities.as_deref().map(Configured::read).transpose()?;
     let environments = Environments::look(&settings, &catalog, args.envs || output.json).await;
-    let absent = configured.as_ref().zip(args.capabilities.as_deref());
-    let absent = absent.map(|(file, path)| not_installed(&catalog, file, path)).unwrap_or_default();
+    let absent = configured.as_ref().map(|list| list.not_installed(&catalog)).unwrap_or_default();
     let nobodys = Nobodys::look(&settings.data_dir, &catalog, before);
     if output.json {
         let mut document = document(&settings, &catalog, &environments, configured.as_ref());
@@ -59,7 +58,7 @@ pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> Co
                 catalog.shadowed_by(&entry.manifest.code.name),
                 args.envs.then_some(&environments),
                 args.long.then_some(&settings),
-                configured.as_ref().zip(args.capabilities.as_deref()),
+                configured.as_ref(),
             ))?;
         }
     }
@@ -83,25 +82,6 @@ pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> Co
         output.warning_of(problem.path.display(), &problem.error);
     }
     Ok(exit::OK)
-}
-
-/// One entry that breaks a rule hides nothing of the others.
-fn read_list(path: &Path) -> Result<CapabilitiesFile, Fault> {
-    read_each_capability(path).map_err(Fault::from)
-}
-
-/// Entries that nothing here was installed from: by the name, the environment, or the manifest that they ask for.
-fn not_installed<'f>(catalog: &Catalog, file: &'f CapabilitiesFile, path: &Path) -> Vec<&'f Entry> {
-    let base = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let base = base.parent().unwrap_or(Path::new("/"));
-    let gives = |entry: &Entry, installed: &CatalogEntry| {
-        let named = entry.manifest.as_ref().map(|manifest| base.join(manifest).display().to_string());
-        installed.manifest.code.name == entry.name
-            || env_name_of(installed).as_ref() == Some(&entry.env_name)
-            || named.is_some_and(|named| installed.manifest.install.package_source == named)
-    };
-    let absent = |entry: &&Entry| !catalog.entries().any(|installed| gives(entry, installed));
-    file.capabilities.iter().filter(absent).collect()
 }
 
 /// A warning for each folder: a project may bring a dozen manifests, and one word allows them all.
@@ -245,7 +225,7 @@ fn block(
     shadowed: &[PathBuf],
     environments: Option<&Environments>,
     long: Option<&Settings>,
-    configured: Option<(&CapabilitiesFile, &Path)>,
+    configured: Option<&Configured>,
 ) -> String {
     let manifest = &entry.manifest;
     let mut text = format!("{} v{}\n", one_line(&manifest.code.name), one_line(&manifest.code.version));
@@ -271,13 +251,16 @@ fn block(
     }
     if long.is_some() || !shadowed.is_empty() {
         text.push_str(&format!("  Manifest: {}\n", entry.path.display()));
+        if let Some(list) = list_of(manifest).filter(|_| long.is_some()) {
+            text.push_str(&format!("  Installed from: {}\n", one_line(&list.display().to_string())));
+        }
         for path in shadowed {
             text.push_str(&format!("  Shadows: {}\n", path.display()));
         }
     }
-    if let Some((file, path)) = configured {
-        match file.capabilities.iter().find(|known| known.name == manifest.code.name) {
-            None => text.push_str(&format!("  (not in {})\n", path.display())),
+    if let Some(list) = configured {
+        match list.entry_of(entry) {
+            None => text.push_str(&format!("  (not in {})\n", list.path.display())),
             Some(known)
                 if !known.env_name.is_empty() && Some(&known.env_name) != env_name_of(entry).as_ref() =>
             {
@@ -348,7 +331,7 @@ fn document(
     settings: &Settings,
     catalog: &Catalog,
     environments: &Environments,
-    configured: Option<&CapabilitiesFile>,
+    configured: Option<&Configured>,
 ) -> Value {
     let capability = |entry: &CatalogEntry| {
         let mut value = capability(catalog, entry, environments, configured);
@@ -375,7 +358,7 @@ fn capability(
     catalog: &Catalog,
     entry: &CatalogEntry,
     environments: &Environments,
-    configured: Option<&CapabilitiesFile>,
+    configured: Option<&Configured>,
 ) -> Value {
     let manifest = &entry.manifest;
     let mut value = json!({
@@ -384,6 +367,7 @@ fn capability(
         "description": manifest.code.description,
         "runtime": manifest.runtime().kind(),
         "manifest": path_text(&entry.path),
+        "capabilities_file": list_of(manifest).map(path_text),
         "shadows": catalog.shadowed_by(&manifest.code.name).iter().map(path_text).collect::<Vec<_>>(),
         "config_schema": manifest.code.config_schema,
         "idempotent": manifest.code.idempotent,
@@ -413,8 +397,8 @@ fn capability(
     if value["program"].is_string() {
         value["program_missing"] = json!(missing_program(entry).map(|missing| ErrorReport::of(&missing)));
     }
-    if let Some(file) = configured {
-        value["configured"] = file.capabilities.iter().any(|known| known.name == manifest.code.name).into();
+    if let Some(list) = configured {
+        value["configured"] = list.entry_of(entry).is_some().into();
     }
     value
 }

@@ -8,11 +8,11 @@ use cjm_catalog::programs::make_executable;
 use cjm_platform::files::FileError;
 use cjm_store::room::is_about_room;
 use cjm_wire::capabilities_file::CapabilitiesFileError;
-use cjm_wire::describe::{Described, ErrorDetails, exit};
+use cjm_wire::describe::{Described, ErrorDetails, exit, shell_word};
 use cjm_wire::error::ErrorCategory;
 use cjm_wire::manifest::ManifestError;
 use cjm_wire::settings_file::CondaType;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why the installation, or one entry of it, failed.
 #[derive(Debug, thiserror::Error)]
@@ -306,6 +306,19 @@ fn install_step(program: &str) -> String {
     )
 }
 
+/// What to do about a manifest that an entry names: whoever wrote it, no installation writes it anew.
+fn source_step(error: &ManifestError, path: &Path) -> String {
+    let error = match error {
+        ManifestError::UnsupportedVersion { version, .. } => {
+            &ManifestError::UnsupportedVersion { version: version.clone(), is_installed: false }
+        }
+        other => other,
+    };
+    error
+        .next_step()
+        .replace("validate PATH`", &format!("validate {}`", shell_word(&path.display().to_string())))
+}
+
 impl Described for EnvironmentError {
     fn code(&self) -> &'static str {
         match self {
@@ -382,7 +395,7 @@ impl Described for EnvironmentError {
                  then run the same command again"
                     .to_owned()
             }
-            Self::Manifest { source, .. } => source.next_step(),
+            Self::Manifest { source, path } => source_step(source, path),
             Self::ProgramMissing { program, .. } => install_step(program),
             Self::NotExecutable { path } => format!("{}; then run install-all again", make_executable(path)),
             Self::NoConda { kind: CondaType::Micromamba, .. } => {

@@ -157,7 +157,7 @@ impl Installation<'_> {
             }));
         }
         if let Some(manifest) = &entry.manifest {
-            return ended(self.install_tool(entry, manifest));
+            return ended(Ok(self.install_tool(entry, manifest)));
         }
         let shared = entries[..index].iter().find(|other| {
             other.env_name == entry.env_name && other.manifest.is_none() && other.fault.is_none()
@@ -178,32 +178,47 @@ impl Installation<'_> {
                     ended(claimed.map(|()| EntryReport { version_before: before, ..report(&python, done) }))
                 }
                 None => match python.held().map(|held| AskInUse::check(self.in_use.as_ref(), &held)) {
-                    Some(Err(error)) => ended(Err(error)),
+                    Some(Err(error)) => {
+                        let mut refused = failed(entry, &ErrorReport::of(&error));
+                        tell_what_was_installed(&mut refused, python.installed(), || python.installed());
+                        ended(Ok(refused))
+                    }
                     _ => FirstLook::ToInstall(python),
                 },
             },
         }
     }
 
-    fn install_tool(&self, entry: &Entry, manifest: &str) -> Result<EntryReport, EnvironmentError> {
+    fn install_tool(&self, entry: &Entry, manifest: &str) -> EntryReport {
         let manifests = self.common.data_dir.join("manifests");
         let source = self.common.base.join(manifest);
         let mut claimed = None;
         let claim = |capability: &str| self.claim(entry, capability, &mut claimed);
-        let copied = tool_entry::install(&source, &manifests, self.force, claim);
-        let copied = copied.inspect_err(|_| self.give_up(claimed));
-        let Copied { manifest, outcome, version_before, values } = copied?;
-        let path = manifests.join(manifest.file_name());
-        remember_installed(std::slice::from_ref(&path));
-        Ok(EntryReport {
-            outcome,
-            manifest: Some(path),
-            capability: Some(manifest.code.name),
-            version: Some(manifest.code.version),
-            version_before,
-            values,
-            ..blank(entry)
-        })
+        match tool_entry::install(&source, &manifests, Some(&self.common.list), self.force, claim) {
+            Ok(Copied { manifest, outcome, version_before, values, warnings }) => {
+                let path = manifests.join(manifest.file_name());
+                remember_installed(std::slice::from_ref(&path));
+                EntryReport {
+                    outcome,
+                    manifest: Some(path),
+                    capability: Some(manifest.code.name),
+                    version: Some(manifest.code.version),
+                    version_before,
+                    values,
+                    warnings: [entry.unread.clone(), warnings].concat(),
+                    ..blank(entry)
+                }
+            }
+            Err(error) => {
+                self.give_up(claimed);
+                let mut report = failed(entry, &ErrorReport::of(&error));
+                let installed = tool_entry::installed_from(&source, &manifests);
+                let is_whole = installed.as_ref().is_some_and(|installed| installed.is_whole);
+                let before = installed.map(|installed| (installed.capability, installed.version));
+                tell_what_was_installed(&mut report, before.clone(), || before.filter(|_| is_whole));
+                report
+            }
+        }
     }
 
     async fn install_python(
@@ -233,12 +248,7 @@ impl Installation<'_> {
             Some(Err(error)) => failed(entry.entry, error),
             None => blank(entry.entry),
         };
-        if let Some((capability, version)) = before {
-            ended.version_before = Some(version);
-            if ended.outcome == Outcome::Failed {
-                tell_what_is_left(&mut ended, capability, entry.installed());
-            }
-        }
+        tell_what_was_installed(&mut ended, before, || entry.installed());
         ended.seconds = started.elapsed().as_secs_f64();
         ended
     }
@@ -323,10 +333,24 @@ fn blank(entry: &Entry) -> EntryReport {
         python_version: None,
         lock_hash: None,
         to_fetch: None,
+        renamed_from: None,
         values: Vec::new(),
-        warnings: Vec::new(),
+        warnings: entry.unread.clone(),
         seconds: 0.0,
         error: None,
+    }
+}
+
+/// Of a tool that was to be brought up to date: what it was `before`, and what is there `now` of one that failed.
+fn tell_what_was_installed(
+    ended: &mut EntryReport,
+    before: Option<(String, String)>,
+    now: impl FnOnce() -> Option<(String, String)>,
+) {
+    let Some((capability, version)) = before else { return };
+    ended.version_before = Some(version);
+    if ended.outcome == Outcome::Failed {
+        tell_what_is_left(ended, capability, now());
     }
 }
 
@@ -361,7 +385,8 @@ fn report(entry: &PythonEntry<'_>, done: Done) -> EntryReport {
         python_version: Some(done.python_version),
         lock_hash: Some(done.lock_hash),
         to_fetch: done.estimate,
-        warnings: done.warnings,
+        renamed_from: done.renamed_from,
+        warnings: [entry.entry.unread.clone(), done.warnings].concat(),
         ..blank(entry.entry)
     }
 }

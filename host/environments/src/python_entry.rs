@@ -15,7 +15,7 @@ use crate::package::Requirements;
 use crate::report::{INSTALLER_VERSION, Outcome, Step};
 use crate::stamp::Stamp;
 use crate::uv::Uv;
-use cjm_catalog::installation::{LIST_KEY, list_beside};
+use cjm_catalog::installation::{LIST_KEY, list_beside, list_of, replaced_in_words};
 use cjm_wire::capabilities_file::Entry;
 use cjm_wire::manifest::{Code, DriftTracking, FORMAT_VERSION, Install};
 use cjm_wire::runtime::Runtime;
@@ -74,6 +74,8 @@ pub(crate) struct Done {
     pub(crate) python_version: String,
     pub(crate) lock_hash: String,
     pub(crate) warnings: Vec<String>,
+    /// The name that its capability had before, whose manifest is gone.
+    pub(crate) renamed_from: Option<String>,
     /// What conda had to fetch.
     pub(crate) estimate: Option<Estimate>,
 }
@@ -127,6 +129,7 @@ impl<'a> PythonEntry<'a> {
             lock_hash: stamp.lock_hash,
             warnings: Vec::new(),
             capability: stamp.capability,
+            renamed_from: None,
             estimate: None,
         })
     }
@@ -195,7 +198,7 @@ impl<'a> PythonEntry<'a> {
             reporter.line,
         )
         .await?;
-        let warnings = found.warnings.clone();
+        let mut warnings = found.warnings.clone();
         // Before anything of it takes the place of what another entry gives.
         claim(&found.code.name)?;
         (reporter.step)(Step::Writing);
@@ -209,10 +212,10 @@ impl<'a> PythonEntry<'a> {
             former.keep_manifests(&names)?;
         }
         let adapters = self.write_adapters(adapters)?;
+        warnings.extend(self.replaced_list(&capability));
         let manifest = self.write_manifest(found.code, &lock, &version, &tools.uv)?;
-        if let Some(old) = before.filter(|old| old.capability != capability) {
-            self.remove_manifest(&old.capability);
-        }
+        let renamed_from = before.map(|old| old.capability).filter(|old| *old != capability);
+        let renamed_from = renamed_from.filter(|old| self.remove_manifest(old));
         let adapter_files = adapters.iter().map(|name| self.manifests.join(name)).collect();
         let stamp =
             Stamp::new(self.request.clone(), &interpreter, lock.hash.clone(), capability.clone(), adapters);
@@ -231,6 +234,7 @@ impl<'a> PythonEntry<'a> {
             manifest,
             adapters: adapter_files,
             warnings,
+            renamed_from,
             estimate,
         })
     }
@@ -416,15 +420,20 @@ impl<'a> PythonEntry<'a> {
         adapters.into_iter().map(write).collect()
     }
 
-    /// The package was renamed: its old manifest would lead into an environment that no longer holds it.
-    fn remove_manifest(&self, capability: &str) {
+    /// That what is replaced came from another list.
+    fn replaced_list(&self, capability: &str) -> Option<String> {
+        let existing = read_existing(&self.manifests.join(format!("{capability}.json")))?;
+        replaced_in_words(capability, list_of(&existing).as_deref(), self.list)
+    }
+
+    /// The package was renamed: its old manifest would lead into an environment that no longer holds it. Whether it is
+    /// gone.
+    fn remove_manifest(&self, capability: &str) -> bool {
         let path = self.manifests.join(format!("{capability}.json"));
         let ours = read_existing(&path)
             .is_some_and(|manifest| Path::new(&manifest.install.python_path) == self.python());
-        if ours {
-            // One that stays is reported when somebody loads it.
-            let _ = std::fs::remove_file(path);
-        }
+        // One that stays is reported when somebody loads it.
+        ours && std::fs::remove_file(path).is_ok()
     }
 }
 

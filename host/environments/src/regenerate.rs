@@ -173,7 +173,7 @@ impl Regeneration {
         let manifests = self.entry.path.parent().unwrap_or(Path::new("/"));
         let Copied { manifest, values, .. } = {
             // It is this capability already.
-            tool_entry::install(Path::new(&self.package), manifests, true, |_| Ok(()))?
+            tool_entry::install(Path::new(&self.package), manifests, None, true, |_| Ok(()))?
         };
         let changed = manifest.code != self.entry.manifest.code;
         Ok(Regenerated {

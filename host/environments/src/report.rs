@@ -194,6 +194,8 @@ pub struct EntryReport {
     pub lock_hash: Option<String>,
     /// What conda had to fetch for it.
     pub to_fetch: Option<Estimate>,
+    /// The name that its capability had before, where it has another now and the manifest of the old name is gone.
+    pub renamed_from: Option<String>,
     /// What became of values that its source and the installed manifest had differently: replaced, or kept.
     pub values: Vec<String>,
     /// What is odd, and no error.

@@ -6,6 +6,7 @@ use crate::files::write_whole;
 use crate::manifests::{keep_installation, read_existing};
 use crate::report::{INSTALLER_VERSION, Outcome};
 use crate::user_values::settle;
+use cjm_catalog::installation::{LIST_KEY, list_of, replaced_in_words};
 use cjm_catalog::programs::Lost;
 use cjm_catalog::{MANIFEST_BYTES_MAX, programs};
 use cjm_platform::files::read_regular_to_string;
@@ -38,9 +39,31 @@ pub(crate) struct Copied {
     pub(crate) version_before: Option<String>,
     /// What became of values that source and installed manifest had differently.
     pub(crate) values: Vec<String>,
+    /// What is odd, and no error.
+    pub(crate) warnings: Vec<String>,
 }
 
-/// Installs the manifest at `source` into `manifests`.
+/// A tool that is installed, as far as its manifest and program go.
+#[derive(Debug)]
+pub(crate) struct Installed {
+    pub(crate) capability: String,
+    pub(crate) version: String,
+    /// Whether its program is there.
+    pub(crate) is_whole: bool,
+}
+
+/// What is installed already of the manifest at `source`, which may be broken now: what came from this file.
+pub(crate) fn installed_from(source: &Path, manifests: &Path) -> Option<Installed> {
+    let files = std::fs::read_dir(manifests).ok()?.flatten();
+    let source = source.display().to_string();
+    let mut all = files.filter_map(|file| read_existing(&file.path()));
+    let mut found = all.find(|manifest| manifest.install.package_source == source)?;
+    let is_whole = resolve_program(&mut found, Path::new("/")).is_ok();
+    Some(Installed { capability: found.code.name, version: found.code.version, is_whole })
+}
+
+/// Installs the manifest at `source` into `manifests`. It is asked for by `list`; without one, that of the installed
+/// manifest stays.
 ///
 /// # Errors
 /// When it is not a manifest, its program is not on this machine, or another entry gives its capability; nothing was
@@ -48,6 +71,7 @@ pub(crate) struct Copied {
 pub(crate) fn install(
     source: &Path,
     manifests: &Path,
+    list: Option<&Path>,
     force: bool,
     claim: impl FnOnce(&str) -> Result<(), EnvironmentError>,
 ) -> Result<Copied, EnvironmentError> {
@@ -60,6 +84,8 @@ pub(crate) fn install(
     manifest.install.package_source = source.display().to_string();
     manifest.install.installer_version = INSTALLER_VERSION.to_owned();
     manifest.install.installed_at = Some(Timestamp::now());
+    let list_before = existing.as_ref().and_then(list_of);
+    name_list(&mut manifest, list_before.as_deref().or(list));
     let settled = settle(&mut manifest, existing.as_ref(), &target);
     if let Some(existing) = &existing {
         keep_installation(&mut manifest, existing);
@@ -72,17 +98,31 @@ pub(crate) fn install(
         manifest.install.python_path = worker.display().to_string();
     }
     manifest.seal();
+    let mut warnings = Vec::new();
     let outcome = match &existing {
+        // Another list that asks for the very same changes nothing.
         Some(existing) if !force && *existing == manifest => match settled.kept.is_empty() {
             true => Outcome::Unchanged,
             false => Outcome::Kept,
         },
         _ => {
+            if let Some(list) = list {
+                name_list(&mut manifest, Some(list));
+                warnings.extend(replaced_in_words(&manifest.code.name, list_before.as_deref(), list));
+            }
             write_whole(&target, manifest.to_file_text().as_bytes())?;
             Outcome::Installed
         }
     };
-    Ok(Copied { manifest, outcome, version_before, values: settled.lines() })
+    Ok(Copied { manifest, outcome, version_before, values: settled.lines(), warnings })
+}
+
+/// Writes down the list that asks for it. A manifest that is installed from an installed one brings that one's along.
+fn name_list(manifest: &mut Manifest, list: Option<&Path>) {
+    manifest.install.unknown.remove(LIST_KEY);
+    if let Some(list) = list {
+        manifest.install.unknown.insert(LIST_KEY.to_owned(), list.display().to_string().into());
+    }
 }
 
 fn resolve_program(manifest: &mut Manifest, source: &Path) -> Result<(), EnvironmentError> {
@@ -116,7 +156,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn copy(source: &Path, manifests: &Path, force: bool) -> Result<Copied, EnvironmentError> {
-        install(source, manifests, force, |_| Ok(()))
+        install(source, manifests, None, force, |_| Ok(()))
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Checks documents: by the parser that reads them when they are used, whose word counts, and by the published schema,
 //! which finds all faults where the parser ends at the first.
 
+use crate::named_list::with_list;
 use crate::validate::finding::Finding;
 use crate::validate::known;
 use crate::validate::machine;
@@ -13,7 +14,7 @@ use cjm_environments::{EnvironmentError, Refusal, refusals};
 use cjm_platform::files::read_regular_to_string;
 use cjm_wire::Manifest;
 use cjm_wire::adapter::{AdapterError, AdapterManifest};
-use cjm_wire::capabilities_file::{CapabilitiesFile, CapabilitiesFileError};
+use cjm_wire::capabilities_file::{CapabilitiesFile, CapabilitiesFileError, Entry};
 use cjm_wire::composition::{Composition, CompositionError};
 use cjm_wire::describe::ErrorReport;
 use cjm_wire::manifest::ManifestError;
@@ -48,7 +49,7 @@ pub(crate) fn manifest(path: &Path, text: &str) -> Checked {
         let (place, key) = match &error {
             ManifestError::Malformed { line, column, .. } => (Some((*line, *column)), None),
             ManifestError::Invalid { key, .. } => (place_of(document.as_ref(), key), Some(key.clone())),
-            ManifestError::UnsupportedVersion(_) => (place_of(document.as_ref(), "format_version"), None),
+            ManifestError::UnsupportedVersion { .. } => (place_of(document.as_ref(), "format_version"), None),
             ManifestError::TooLarge(_) => (None, None),
         };
         let message = match &error {
@@ -56,7 +57,7 @@ pub(crate) fn manifest(path: &Path, text: &str) -> Checked {
             other => other.to_string(),
         };
         // A manifest of another version may differ in any key.
-        let alone = matches!(error, ManifestError::UnsupportedVersion(_) | ManifestError::TooLarge(_));
+        let alone = matches!(error, ManifestError::UnsupportedVersion { .. } | ManifestError::TooLarge(_));
         let finding = Box::new(Finding { message, ..Finding::of(&error, place) });
         First { finding, key, alone, mended: false }
     });
@@ -138,10 +139,20 @@ pub(crate) fn capabilities(path: &Path, text: &str) -> Checked {
         Err(error) => vec![first(error)],
     };
     let mut errors = gather(&firsts, document.as_ref(), CAPABILITIES_SCHEMA, CAPABILITIES_FILE_FAULT);
+    if let Ok(file) = &parsed {
+        errors.extend(refused(file, document.as_ref(), &base_of(path)));
+    }
+    errors.iter_mut().for_each(|error| error.next_step = with_list(&error.next_step, path));
     let Ok(file) = parsed else { return (errors, Vec::new()) };
-    let base = base_of(path);
-    errors.extend(refused(&file, document.as_ref(), &base));
-    let warnings = if errors.is_empty() { machine::capabilities_warnings(&file, &base) } else { Vec::new() };
+    let mut warnings = file.unread.clone();
+    let of_entry = |entry: &Entry| {
+        let name = entry.name.clone();
+        entry.unread.clone().into_iter().map(move |key| format!("entry \"{name}\": {key}"))
+    };
+    warnings.extend(file.capabilities.iter().flat_map(of_entry));
+    if errors.is_empty() {
+        warnings.extend(machine::capabilities_warnings(&file, &base_of(path)));
+    }
     (errors, warnings)
 }
 

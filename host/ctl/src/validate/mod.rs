@@ -22,6 +22,7 @@ use crate::validate::format::FILE_BYTES_MAX;
 pub(crate) use crate::validate::format::detect;
 use crate::visible::one_line;
 use cjm_catalog::Catalog;
+use cjm_catalog::suggestions::{in_words, suggestions};
 use cjm_wire::describe::exit;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -149,8 +150,9 @@ fn read(path: &Path, asked: Option<Format>) -> Result<(Format, String), Fault> {
             let what = match keys.as_slice() {
                 [] => "by its name".to_owned(),
                 keys => format!(
-                    "by its keys ({}): a list has `capabilities`, a composition has `nodes`",
-                    one_line(&keys.join(", "))
+                    "by its keys ({}): a list has `capabilities`, a composition has `nodes`{}",
+                    one_line(&keys.join(", ")),
+                    one_line(&meant(keys))
                 ),
             };
             Err(Fault::new(
@@ -160,6 +162,15 @@ fn read(path: &Path, asked: Option<Format>) -> Result<(Format, String), Fault> {
             ))
         }
     }
+}
+
+/// What the keys of a file that is nothing we know may have been meant for.
+fn meant(keys: &[String]) -> String {
+    let like = |key: &String| {
+        let like = suggestions(key, ["capabilities", "nodes"].into_iter());
+        (!like.is_empty()).then(|| format!("; it has `{key}`{}", in_words(&like)))
+    };
+    keys.iter().filter_map(like).collect()
 }
 
 fn kind(format: Format) -> &'static str {

@@ -124,6 +124,16 @@ fn faults_of(error: &ValidationError<'_>, schema: &Value, faults: &mut Vec<Schem
                 faults.push(SchemaFault::new(pointer, message));
             }
         }
+        ValidationErrorKind::OneOfMultipleValid { .. } => {
+            let forms = holder(schema, error)["oneOf"].as_array();
+            let needed = forms.into_iter().flatten().filter_map(|form| form["required"][0].as_str());
+            let needed: Vec<String> = needed.map(|name| format!("`{name}`")).collect();
+            let message = match needed.is_empty() {
+                true => format!("{} has several of the forms of which it can have one", shown(error)),
+                false => format!("{} exclude each other", needed.join(" and ")),
+            };
+            faults.push(SchemaFault::new(pointer, message));
+        }
         ValidationErrorKind::AdditionalProperties { unexpected } => {
             let known = known_keys(schema, error);
             for name in unexpected {

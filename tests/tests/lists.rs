@@ -1,0 +1,201 @@
+//! Lists of capabilities as people write and keep them: keys that are mistyped, several lists, entries whose names are not
+//! those of their tools, tools that get another name, and updates that fail.
+
+use cjm_tests::repo;
+use cjm_tests::world::{World, manifest};
+use cjm_wire::describe::exit;
+use serde_json::{Value, json};
+
+/// A manifest of a program that says a word.
+fn write_tool(world: &World, file: &str, name: &str, program: &str, version: &str) {
+    let actions = json!({"say": {"argv": ["-c", "echo hi"], "result": "stdout_text"}});
+    let runtime = json!({"kind": "executable", "program": program, "actions": actions});
+    let text = manifest(name, &json!({"runtime": runtime, "version": version}), &json!({})).to_string();
+    world.write(file, text);
+}
+
+fn write_list(world: &World, name: &str, text: &str) -> String {
+    world.write(name, text).display().to_string()
+}
+
+fn words(value: &Value) -> String {
+    value
+        .as_array()
+        .expect("words")
+        .iter()
+        .map(|word| word.as_str().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn a_mistyped_key_is_told_by_validate_and_install_all_with_what_is_like_it() {
+    let world = World::new();
+    write_tool(&world, "tool.json", "tool", "sh", "1.0.0");
+    let text = "capabilities:\n- name: a\n  manifest: tool.json\n  adaptors: [x]\n- name: b\n  manfest: tool.json\n\
+                - name: c\n  package: p\n  env_nam: c\n  python_version: 3.11\nsubstrat: 1\n";
+    let list = write_list(&world, "list.yaml", text);
+    let stray = "`adaptors`: there is no such key (did you mean \"adapters\"?), and nobody reads it";
+    let faults = ["has `manfest` (did you mean \"manifest\"?)", "has `env_nam` (did you mean \"env_name\"?)"];
+    let verdict = world.run(&["validate", &list, "--json"]).expect(exit::DOMAIN).json();
+    let warnings = words(&verdict["warnings"]);
+    assert!(warnings.contains(&format!("entry \"a\": line 4, column 3: {stray}")), "{verdict:#}");
+    assert!(warnings.contains("line 11, column 1: `substrat`"), "{verdict:#}");
+    let installed =
+        world.run(&["install-all", "--capabilities", &list, "--json"]).expect(exit::DOMAIN).json();
+    assert!(words(&installed["warnings"]).contains("`substrat`"), "{installed:#}");
+    assert!(words(&installed["entries"][0]["warnings"]).contains(stray), "{installed:#}");
+    for (index, fault) in faults.into_iter().enumerate() {
+        let error = verdict["errors"][index]["message"].as_str().expect("a message");
+        assert!(error.ends_with(fault), "{verdict:#}");
+        let error = installed["entries"][index + 1]["error"]["message"].as_str().expect("a message");
+        assert!(error.ends_with(fault), "{installed:#}");
+    }
+    let no_list = write_list(&world, "tools.yaml", "capabilites: []\n");
+    for command in [&["validate", &no_list][..], &["install-all", "--capabilities", &no_list]] {
+        let told = world.run(command).expect(exit::DOMAIN);
+        assert!(told.stderr.contains("did you mean \"capabilities\""), "{}", told.describe());
+    }
+    // What only the schema sees is told in words as well.
+    let both = "capabilities:\n- {name: x, package: p, env_name: e, python_version: 3, env_file: f}\n\
+                - {name: [], manifest: m}\n";
+    let told = world.run(&["validate", &write_list(&world, "both.yaml", both)]).expect(exit::DOMAIN);
+    assert!(
+        told.stderr.contains("`python_version` and `env_file` exclude each other"),
+        "{}",
+        told.describe()
+    );
+}
+
+#[test]
+fn the_steps_of_a_failed_entry_name_the_list_that_was_named_and_lead_out_of_no_circle() {
+    let world = World::new();
+    write_tool(&world, "gone.json", "gone", "no-such-program", "1.0.0");
+    let later = manifest("later", &json!({}), &json!({})).to_string().replace("\"2.0\"", "\"3.0\"");
+    world.write("later.json", later);
+    world.write("none.json", "{");
+    let text = "capabilities:\n- {name: gone, manifest: gone.json}\n- {name: later, manifest: later.json}\n\
+                - {name: wrong}\n- {name: none, manifest: none.json}\n";
+    let list = write_list(&world, "my list.yaml", text);
+    let named = format!("`cjm-ctl install-all --capabilities '{list}'`");
+    let report = world.run(&["install-all", "--capabilities", &list, "--json"]).expect(exit::DOMAIN).json();
+    let step =
+        |index: usize| report["entries"][index]["error"]["next_step"].as_str().expect("a step").to_owned();
+    assert!(step(0).contains(&named) && step(2).contains(&named), "{report:#}");
+    assert!(
+        step(1).contains("\"format_version\": \"2.0\"") && !step(1).contains("install-all"),
+        "{report:#}"
+    );
+    assert!(
+        step(3).contains(&format!("`cjm-ctl validate {}`", world.file("none.json").display())),
+        "{report:#}"
+    );
+    let verdict = world.run(&["validate", &list, "--json"]).expect(exit::DOMAIN).json();
+    assert!(verdict["errors"].to_string().contains(&named), "{verdict:#}");
+    let verdict = world.run(&["validate", &world.file("later.json").display().to_string(), "--json"]);
+    let verdict = verdict.expect(exit::DOMAIN).json();
+    assert!(!verdict["errors"].to_string().contains("install-all"), "{verdict:#}");
+}
+
+#[test]
+fn an_update_of_a_manifest_that_fails_says_that_the_tool_stays_and_whether_it_can_be_called() {
+    let world = World::new();
+    let program = world.file("program").display().to_string();
+    cjm_tests::world::write_script(program.as_ref(), "#!/bin/sh\necho hi\n");
+    write_tool(&world, "tool.json", "tool", &program, "1.0.0");
+    let list = write_list(&world, "list.yaml", "capabilities: [{name: its-entry, manifest: tool.json}]\n");
+    let install = ["install-all", "--capabilities", &list, "--json"];
+    let _ = world.json(&install);
+    let failed = || world.run(&install).expect(exit::DOMAIN).json()["entries"][0].clone();
+    write_tool(&world, "tool.json", "tool", "programm", "2.0.0");
+    let entry = failed();
+    let told = ["capability", "version_before", "version"].map(|key| entry[key].as_str().unwrap_or_default());
+    assert_eq!(told, ["tool", "1.0.0", "1.0.0"], "{entry:#}");
+    assert!(
+        words(&entry["warnings"]).contains("tool 1.0.0 stays installed as it was, and can be called"),
+        "{entry:#}"
+    );
+    assert_eq!(world.run(&["call", "tool", "--action", "say", "-r"]).expect(exit::OK).stdout, "hi\n");
+    world.write("tool.json", "{");
+    assert_eq!(failed()["version_before"], "1.0.0", "known by the file that it came from");
+    std::fs::remove_file(&program).expect("removed");
+    let entry = failed();
+    assert!(words(&entry["warnings"]).contains("cannot be called until"), "{entry:#}");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_tool_is_in_the_list_that_gives_it_whatever_its_entry_is_called_and_says_which_list_that_is() {
+    let world = World::new();
+    write_tool(&world, "tool.json", "tool", "sh", "1.0.0");
+    write_tool(&world, "other.json", "tool", "sh", "9.0.0");
+    let first = write_list(&world, "first.yaml", "capabilities: [{name: its-entry, manifest: tool.json}]\n");
+    let same = write_list(&world, "same.yaml", "capabilities: [{name: its-entry, manifest: tool.json}]\n");
+    let second =
+        write_list(&world, "second.yaml", "capabilities: [{name: tool-too, manifest: other.json}]\n");
+    let install =
+        |list: &str| world.json(&["install-all", "--capabilities", list, "--json"])["entries"][0].clone();
+    let listed =
+        |list: &str| world.json(&["list", "--capabilities", list, "--json"])["capabilities"][0].clone();
+    assert_eq!(install(&first)["warnings"], json!([]));
+    assert_eq!(install(&same)["result"], "unchanged");
+    let tool = listed(&first);
+    assert_eq!((&tool["configured"], &tool["capabilities_file"]), (&json!(true), &json!(first)), "{tool:#}");
+    assert_eq!(listed(&second)["configured"], false);
+    let text = world.run(&["list", "--long", "--capabilities", &first]).expect(exit::OK);
+    assert!(text.stdout.contains(&format!("  Installed from: {first}\n")), "{}", text.describe());
+    assert!(!text.stdout.contains("(not in"), "{}", text.describe());
+    let replaced = install(&second);
+    let told = words(&replaced["warnings"]);
+    assert_eq!(
+        told,
+        format!("tool was installed from {first} before, and is from {second} now"),
+        "{replaced:#}"
+    );
+    assert_eq!(listed(&second)["capabilities_file"], json!(second));
+    let _ = world.run(&["regenerate-manifest", "tool"]).expect(exit::OK);
+    assert_eq!(listed(&second)["capabilities_file"], json!(second), "it is as it was");
+}
+
+#[test]
+fn a_tool_that_has_another_name_now_is_told_as_one_that_is_gone() {
+    let mut world = World::new();
+    if let Err(error) = world.offer_uv() {
+        return repo::skip("a_tool_that_has_another_name_now_is_told_as_one_that_is_gone", &error);
+    }
+    let class = |name: &str| {
+        let declared = "WORKER_ENV = [{\"name\": \"API_KEY\", \"secret\": True}]";
+        let text = format!(
+            "from cjm_sdk import Capability, action\n\n\nclass Tool(Capability):\n    name = \"{name}\"\n    version = \
+             \"1.0.0\"\n    {declared}\n\n    @action\n    def who(self):\n        return \"{name}\"\n"
+        );
+        world.write("pack/pack/capability.py", text);
+    };
+    std::fs::create_dir_all(world.file("pack/pack")).expect("a folder");
+    world.write(
+        "pack/pyproject.toml",
+        "[project]\nname = \"pack\"\nversion = \"1.0.0\"\n\n[build-system]\nrequires = [\"uv_build\"]\nbuild-backend = \
+         \"uv_build\"\n\n[tool.uv.build-backend]\nmodule-root = \"\"\n",
+    );
+    world.write("pack/pack/__init__.py", "");
+    class("mood");
+    let text = "capabilities: [{name: entry, package: ./pack, env_name: pack, python_version: \">=3.9\"}]\n";
+    let list = write_list(&world, "list.yaml", text);
+    let install = ["install-all", "--capabilities", &list, "--json"];
+    let _ = world.json(&install);
+    let _ = world.run(&["set-secret", "mood", "API_KEY", "--value", "a long secret"]).expect(exit::OK);
+    // A journal begins with the first host.
+    let _ = world.run(&["call", "mood"]).expect(exit::OK);
+    class("moody");
+    let entry = world.json(&install)["entries"][0].clone();
+    assert_eq!(
+        (&entry["renamed_from"], &entry["capability"]),
+        (&json!("mood"), &json!("moody")),
+        "{entry:#}"
+    );
+    let told = words(&entry["warnings"]);
+    assert!(told.contains("mood is called moody now") && told.contains("list-secrets mood`"), "{entry:#}");
+    let rows = world.run(&["logs", "--journal", "--type", "capability_removed", "--json"]).expect(exit::OK);
+    assert!(rows.stdout.contains("\"renamed_to\":\"moody\""), "{}", rows.describe());
+    world.assert_nothing_left();
+}
