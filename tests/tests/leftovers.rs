@@ -88,6 +88,21 @@ fn an_interrupted_upgrade_is_told_by_list() {
     assert_eq!(fs::read_dir(world.data_dir().join("envs")).expect("there").count(), 0);
 }
 
+/// Removing the capability of that name would take a tool away that works.
+#[test]
+fn an_environment_that_has_the_name_of_a_tool_elsewhere_is_not_removed_by_that_name() {
+    let world = World::new();
+    python_tool_in(&world, "moved", "its-env");
+    let left = make_folder(&world, "envs/moved");
+    let listed = world.run(&["list"]).expect(exit::OK);
+    assert!(
+        listed.stderr.contains(&format!("`rm -r {}` takes it away", left.display())),
+        "{}",
+        listed.describe()
+    );
+    assert!(!listed.stderr.contains("goes on with it"), "{}", listed.describe());
+}
+
 #[test]
 fn what_is_in_the_list_and_not_installed_is_told_and_a_fault_of_one_entry_hides_nothing() {
     let world = World::new();

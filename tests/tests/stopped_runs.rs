@@ -322,6 +322,37 @@ fn whoever_presses_twice_in_haste_does_not_wait() {
     assert!(rows.iter().any(|row| row.terminal() == Some("cancelled")), "{}", journal::tell(&rows));
 }
 
+/// Nothing runs yet that could be cancelled, and yet it is told what became of the run.
+#[test]
+fn whoever_presses_twice_while_a_run_loads_is_told_all_the_same() {
+    let world = World::new();
+    let at = world.file("at");
+    let loads = format!("import time\nopen({:?}, 'w').close()\ntime.sleep(600)\n", at.display().to_string());
+    world.install_python("deaf", "Deaf", &format!("{loads}{DEAF}"));
+    let text = "name: slow\nnodes:\n  deaf: { capability: deaf, action: sleep }\n";
+    let file = world.write("slow.yaml", text).display().to_string();
+    for json in [false, true] {
+        let _ = std::fs::remove_file(&at);
+        let command: &[&str] = if json { &["run", &file, "--json"] } else { &["run", &file] };
+        let running = world.start(command);
+        eventually("it loads", LONG, || at.exists().then_some(()));
+        let asked = Instant::now();
+        running.signal(Signal::INT);
+        while asked.elapsed() < Duration::from_millis(70) && !running.has_ended() {
+            std::thread::yield_now();
+        }
+        if !running.has_ended() {
+            running.signal(Signal::INT);
+        }
+        let told = running.wait(LONG).expect(130);
+        if json {
+            assert_eq!(told.json()["error"]["code"], "ctl.interrupted", "{}", told.describe());
+        }
+        assert!(told.describe().contains("interrupted"), "{}", told.describe());
+        assert_all_has_ended(&world);
+    }
+}
+
 /// What a run that failed fast has cancelled does not obey: one Ctrl-C waits no longer, and the last table says how it ended.
 #[test]
 fn whoever_leaves_a_run_that_failed_is_told_how_all_of_it_ended() {

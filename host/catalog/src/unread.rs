@@ -7,6 +7,9 @@ use cjm_wire::suggestions::{in_words, suggestions};
 use serde::Serialize;
 use serde_json::Value;
 
+/// How many of them are told: each is looked for in the text, by every command.
+const TOLD_MAX: usize = 8;
+
 /// What of a settings file nobody reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unread {
@@ -30,14 +33,23 @@ impl Unread {
             file.value.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect();
         let is_known = |key: &String| sections[0].1.contains(key);
         let all = if keys.iter().any(is_known) { Vec::new() } else { keys };
-        let mut told = Vec::new();
-        for (section, known) in sections {
-            let there = if section.is_empty() { Some(&file.value) } else { file.value.get(section) };
+        let mut unread = Vec::new();
+        for (section, known) in &sections {
+            let there = if section.is_empty() { Some(&file.value) } else { file.value.get(*section) };
             for key in there.and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key) {
                 if !known.contains(key) {
-                    told.push(in_its_place(text, &file, section, key, &known));
+                    unread.push((section, key));
                 }
             }
+        }
+        let mut told: Vec<String> = Vec::new();
+        for (section, key) in unread.iter().take(TOLD_MAX) {
+            let known =
+                sections.iter().find(|(name, _)| name == *section).map_or(&[][..], |(_, known)| known);
+            told.push(in_its_place(text, &file, section, key, known));
+        }
+        if unread.len() > TOLD_MAX {
+            told.push(format!("{} more keys that nobody reads", unread.len() - TOLD_MAX));
         }
         Self { told, all }
     }
@@ -61,6 +73,14 @@ fn keys_of(section: &impl Serialize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_many_keys_some_are_told_and_the_others_counted() {
+        let text: String = (0..3000).map(|number| format!("key{number}: 1\n")).collect();
+        let told = Unread::of(&text).told;
+        assert_eq!(told.len(), TOLD_MAX + 1);
+        assert_eq!(told.last().map(String::as_str), Some("2992 more keys that nobody reads"));
+    }
 
     #[test]
     fn a_file_none_of_whose_keys_is_known_names_them_all() {

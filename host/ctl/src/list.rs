@@ -17,9 +17,10 @@ use cjm_environments::{
     Conda, CondaOptions, Unused, env_name_of, environments_at_work, running_host, unused_environments,
 };
 use cjm_wire::capabilities_file::Entry;
-use cjm_wire::describe::{Described, ErrorReport, exit};
+use cjm_wire::describe::{Described, ErrorReport, exit, shell_word};
 use cjm_wire::runtime::{Executable, Runtime};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Runs the command.
@@ -141,6 +142,8 @@ struct Nobodys {
     unused: Vec<Unused>,
     /// On which somebody works, so that they may belong to somebody soon.
     at_work: Vec<(Unused, Installer)>,
+    /// Names of what is installed, wherever it lives.
+    names: BTreeSet<String>,
 }
 
 impl Nobodys {
@@ -158,7 +161,8 @@ impl Nobodys {
                 }
             }
         }
-        Self { unused, at_work }
+        let names = catalog.entries().map(|entry| entry.manifest.code.name.clone()).collect();
+        Self { unused, at_work, names }
     }
 
     fn add_to(&self, document: &mut Value) {
@@ -181,11 +185,18 @@ impl Nobodys {
             )
         });
         let unused = self.unused.iter().map(|Unused { name, path }| {
+            // A tool of its name lives elsewhere, and would go in its place.
+            let step = match self.names.contains(name) {
+                true => format!("`rm -r {}` takes it away", shell_word(&path.to_string_lossy())),
+                false => format!(
+                    "{} goes on with it; `cjm-ctl remove {name}` takes it away",
+                    install_all_step(list_of_environment(path).as_deref())
+                ),
+            };
             format!(
                 "warning: {} belongs to no capability that is installed: an installation failed or was broken off, or \
-                 its manifest is gone\n  next: {} goes on with it; `cjm-ctl remove {name}` takes it away",
-                path.display(),
-                install_all_step(list_of_environment(path).as_deref())
+                 its manifest is gone\n  next: {step}",
+                path.display()
             )
         });
         at_work.chain(unused).collect()

@@ -85,10 +85,17 @@ pub(crate) async fn run(
         }
         Ok(told) => (Some(told), None),
         Err(fault) => {
-            if !submitting.is_terminated()
-                && let Ok(Ok(id)) = tokio::time::timeout(ACCEPT_MAX, &mut submitting).await
-            {
-                board.running.replace(Some(id));
+            if !submitting.is_terminated() {
+                let accepted = tokio::time::timeout(ACCEPT_MAX, &mut submitting);
+                tokio::select! {
+                    accepted = accepted => {
+                        if let Ok(Ok(id)) = accepted {
+                            board.running.replace(Some(id));
+                        }
+                    }
+                    // Who asks again while this is waited for waits no longer, and is told all the same.
+                    () = interrupts.second(), if interrupts.was_asked() => host.waive_unload_grace(),
+                }
             }
             (cancel(&host, &what, &board, interrupts).await, Some(fault))
         }

@@ -69,7 +69,7 @@ impl Former {
             match read_regular(&path, u64::MAX) {
                 Ok(content) => {
                     let kept = copy.join(KEPT).join(name);
-                    write_whole(&kept, &content)?;
+                    put(&path, &kept, &content)?;
                     pass_word_on(&path, &kept, &content);
                 }
                 Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => {}
@@ -123,9 +123,9 @@ fn put_back_manifests(copy: &Path, manifests: &Path) -> Result<(), EnvironmentEr
     if note.is_file() {
         for name in String::from_utf8_lossy(&read(&note)?).lines().filter(|name| is_manifest_name(name)) {
             let (path, before) = (manifests.join(name), kept.join(name));
-            if before.is_file() {
+            if before.symlink_metadata().is_ok_and(|found| found.is_file()) {
                 let content = read(&before)?;
-                write_whole(&path, &content)?;
+                put(&before, &path, &content)?;
                 pass_word_on(&before, &path, &content);
             } else {
                 remove_file(&path)?;
@@ -135,6 +135,20 @@ fn put_back_manifests(copy: &Path, manifests: &Path) -> Result<(), EnvironmentEr
         remove_file(&note)?;
     }
     remove_dir(&kept)
+}
+
+/// Gives a manifest a second name, in the place of what has it now. That needs no room on the disk; manifests are replaced
+/// and never written into. Where it cannot be done, a copy is written.
+fn put(manifest: &Path, name: &Path, content: &[u8]) -> Result<(), EnvironmentError> {
+    let folder = name.parent().unwrap_or(Path::new("/"));
+    let beside = name.with_extension(format!("link-{}", std::process::id()));
+    let linked = std::fs::create_dir_all(folder)
+        .and_then(|()| gone(std::fs::remove_file(&beside)))
+        .and_then(|()| std::fs::hard_link(manifest, &beside))
+        .and_then(|()| std::fs::rename(&beside, name))
+        // Of two names of one file the other one stays: renaming it does nothing then.
+        .and_then(|()| gone(std::fs::remove_file(&beside)));
+    linked.or_else(|_| write_whole(name, content))
 }
 
 /// A note may have come with a folder from elsewhere: it speaks of manifests beside each other, and of nothing else.

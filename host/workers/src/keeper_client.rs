@@ -6,7 +6,7 @@
 //! time.
 
 use cjm_platform::lock::FileLock;
-use cjm_platform::seqpacket::{Received, SeqPacket};
+use cjm_platform::seqpacket::{MESSAGE_BYTES_MAX, Received, SeqPacket};
 use cjm_platform::spawn::{Spawned, spawn_small};
 use cjm_platform::tree::is_stopped;
 use cjm_platform::{Pid, PidFd, Signal, WaitStatus, process};
@@ -160,6 +160,8 @@ impl Keeper {
     ) -> Result<SpawnedWorker, SpawnRefusal> {
         let (answer, receiver) = oneshot::channel();
         let worker = request.worker.clone();
+        let request = HostToKeeper::Spawn(request);
+        check_size(&request)?;
         {
             let mut table = lock(&self.table);
             if table.gone || table.ending {
@@ -169,7 +171,7 @@ impl Keeper {
         }
         // Also when the caller drops this future: what comes of the request then is nobody's, and is killed.
         let _given_up = GiveUp { table: &self.table, worker: &worker };
-        self.request(HostToKeeper::Spawn(request), fds)?;
+        self.request(request, fds)?;
         tokio::select! {
             biased;
             answer = receiver => answer.unwrap_or_else(|_| Err(SpawnRefusal::gone())),
@@ -292,6 +294,27 @@ impl Keeper {
             ),
         }
     }
+}
+
+/// A start travels in one message. What takes most room in it are variables.
+fn check_size(request: &HostToKeeper) -> Result<(), SpawnRefusal> {
+    // Serialising our own structs cannot fail.
+    let bytes = serde_json::to_vec(request).map_or(0, |text| text.len());
+    let HostToKeeper::Spawn(SpawnWorker { env, .. }) = request else { return Ok(()) };
+    if bytes <= MESSAGE_BYTES_MAX {
+        return Ok(());
+    }
+    let largest = env.iter().max_by_key(|(_, value)| value.len());
+    let largest = largest.map_or_else(String::new, |(name, value)| {
+        format!("; the largest of its variables is {name} with {} bytes", value.len())
+    });
+    Err(SpawnRefusal {
+        message: format!("its start takes {bytes} bytes, and {MESSAGE_BYTES_MAX} may be sent{largest}"),
+        next_step:
+            "give what is bulky in a file, and its path in the variable: `install.env_vars` of the manifest, \
+                    or the environment that the host was started in"
+                .to_owned(),
+    })
 }
 
 /// A keeper that has not shown that it is one. If it never does, it is killed and reaped.

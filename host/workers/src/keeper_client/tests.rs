@@ -288,6 +288,19 @@ async fn a_worker_that_is_killed_again_is_ended_once() {
 }
 
 #[tokio::test]
+async fn a_start_that_is_larger_than_a_message_is_refused_at_once_with_what_is_large() {
+    let (keeper, _theirs) = mute_keeper();
+    let env =
+        vec![("PATH".to_owned(), "/bin".to_owned()), ("BULKY".to_owned(), "x".repeat(MESSAGE_BYTES_MAX))];
+    let request = SpawnWorker { env, ..spawn_request("w") };
+    let spawning = keeper.spawn(request, Vec::new());
+    let refused = tokio::time::timeout(Duration::from_secs(2), spawning).await.expect("nobody is asked");
+    let refused = refused.map(|_| ()).expect_err("it is too large");
+    assert!(refused.message.contains("BULKY with 131072 bytes"), "{}", refused.message);
+    assert!(lock(&keeper.table).spawning.is_empty());
+}
+
+#[tokio::test]
 async fn a_start_that_was_given_up_is_forgotten_and_not_sent_any_more() {
     let (keeper, theirs) = mute_keeper();
     let spawn = keeper.spawn(spawn_request("abandoned"), Vec::new());
