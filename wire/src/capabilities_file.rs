@@ -345,7 +345,7 @@ mod tests {
         );
         let keys = [
             "line 3, column 4: `adaptors`: there is no such key (did you mean \"adapters\"?), and nobody reads it",
-            "line 3, column 46: `libs`: there is no such key (did you mean \"lib\"?), and nobody reads it",
+            "line 3, column 44: `libs`: there is no such key (did you mean \"lib\"?), and nobody reads it",
         ];
         assert_eq!(
             told(&entries),
