@@ -246,7 +246,7 @@ impl Composition {
         let is_other = may_be_rounded || composition.values().any(exact_yaml::may_be_rounded);
         if is_other || infinite.is_some() || exact_yaml::may_have_leading_zeros(text) {
             let inexact = || infinite.map_or(CompositionError::Inexact, CompositionError::Malformed);
-            composition.take_exact(exact_yaml::parse(text).ok_or_else(inexact)?)?;
+            composition.take_exact(&exact_yaml::parse(text).ok_or_else(inexact)?)?;
         }
         Ok(composition)
     }
@@ -259,9 +259,9 @@ impl Composition {
     }
 
     /// Puts the numbers of the document in the place of those that its reader rounded.
-    fn take_exact(&mut self, exact: Json) -> Result<(), CompositionError> {
+    fn take_exact(&mut self, exact: &Json) -> Result<(), CompositionError> {
         let fields = |value: Option<&Json>| value.and_then(Json::fields).unwrap_or_default();
-        let exact = fields(Some(&exact));
+        let exact = fields(Some(exact));
         let [inputs, nodes, capabilities] =
             ["inputs", "nodes", "capabilities"].map(|key| fields(exact.get(key)));
         let put = |value: &mut Json, exact: Option<&Json>| {

@@ -176,15 +176,7 @@ impl<'a> PythonEntry<'a> {
         let before = Stamp::read(&self.environment);
         // Dropped before the new one has its stamp, it takes its place again.
         let former = Former::keep(&self.environment, &self.manifests)?;
-        Stamp::remove(&self.environment)?;
-        match &before {
-            None => self.note_list()?,
-            // A call that began before the stamp was gone is seen now; one that begins later sees that it is gone.
-            Some(stamp) => check_unused(&stamp.capability).or_else(|in_use| {
-                stamp.write(&self.environment)?;
-                Err(in_use)
-            })?,
-        }
+        self.take_from_calls(before.as_ref(), check_unused)?;
         (reporter.step)(Step::Environment);
         let (interpreter, estimate) = self.environment(tools, force, reporter).await?;
         let version = interpreter.version.to_string();
@@ -237,6 +229,23 @@ impl<'a> PythonEntry<'a> {
             renamed_from,
             estimate,
         })
+    }
+
+    /// From here on no call begins with what is there.
+    fn take_from_calls(
+        &self,
+        before: Option<&Stamp>,
+        check_unused: impl Fn(&str) -> Result<(), EnvironmentError>,
+    ) -> Result<(), EnvironmentError> {
+        Stamp::remove(&self.environment)?;
+        match before {
+            None => self.note_list(),
+            // A call that began before the stamp was gone is seen now; one that begins later sees that it is gone.
+            Some(stamp) => check_unused(&stamp.capability).or_else(|in_use| {
+                stamp.write(&self.environment)?;
+                Err(in_use)
+            }),
+        }
     }
 
     /// Where no manifest speaks for what it makes, it says which list asks for it.
