@@ -77,7 +77,7 @@ fn the_steps_of_a_failed_entry_name_the_list_that_was_named_and_lead_out_of_no_c
     let text = "capabilities:\n- {name: gone, manifest: gone.json}\n- {name: later, manifest: later.json}\n\
                 - {name: wrong}\n- {name: none, manifest: none.json}\n";
     let list = write_list(&world, "my list.yaml", text);
-    let named = format!("`cjm-ctl install-all --capabilities '{list}'`");
+    let named = format!(" install-all --capabilities '{list}'`");
     let report = world.run(&["install-all", "--capabilities", &list, "--json"]).expect(exit::DOMAIN).json();
     let step =
         |index: usize| report["entries"][index]["error"]["next_step"].as_str().expect("a step").to_owned();
@@ -86,10 +86,7 @@ fn the_steps_of_a_failed_entry_name_the_list_that_was_named_and_lead_out_of_no_c
         step(1).contains("\"format_version\": \"2.0\"") && !step(1).contains("install-all"),
         "{report:#}"
     );
-    assert!(
-        step(3).contains(&format!("`cjm-ctl validate {}`", world.file("none.json").display())),
-        "{report:#}"
-    );
+    assert!(step(3).contains(&format!(" validate {}`", world.file("none.json").display())), "{report:#}");
     let verdict = world.run(&["validate", &list, "--json"]).expect(exit::DOMAIN).json();
     assert!(verdict["errors"].to_string().contains(&named), "{verdict:#}");
     let verdict = world.run(&["validate", &world.file("later.json").display().to_string(), "--json"]);
