@@ -322,7 +322,7 @@ impl Output {
         }
     }
 
-    /// A line on stderr that may be left out where nobody reads, as it is.
+    /// A line on stderr that may be left out where nobody reads, with the commands that it names as they must be typed here.
     pub(crate) fn remark(&self, line: &str) {
         self.err.remark(WriteTo::Stderr, format!("{}\n", self.typed(line)).into_bytes());
     }

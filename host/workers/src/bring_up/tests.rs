@@ -6,6 +6,7 @@ use crate::death::Death;
 use crate::keeper_client::tests::Mute;
 use crate::sinks::nowhere::nowhere;
 use crate::worker::tests::{common_of, is_kill_of};
+use cjm_catalog::installation::{Installation, former_of};
 use cjm_decide::death::{Evidence, SincePhaseBegan, verdict};
 use cjm_wire::channel::LoadFailure;
 use cjm_wire::describe::Described as _;
@@ -371,4 +372,28 @@ fn the_ancestors_worker_is_told_its_parent_and_dies_with_it_and_has_no_link() {
     assert!(!ours.env.iter().any(|(name, _)| name == "A_KEY"), "secrets travel over the link");
     assert_eq!(theirs.argv, ["--ppid".to_owned(), mute.keeper.pid().to_string()]);
     assert!(theirs.dies_with_keeper && theirs.env.contains(&("A_KEY".to_owned(), "v".to_owned())));
+}
+
+/// An update that began after the start was asked for has taken files from under it, whatever the tool says of that.
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_environment_began_to_change_while_it_started_is_not_used() {
+    let load_failed =
+        LoadFailure { message: "No module named 't'".to_owned(), signal: None, traceback: None };
+    for word in [Some(is_ready(&[])), Some(FirstWord::LoadFailed(load_failed)), None] {
+        let data_dir = tempfile::tempdir().unwrap();
+        let installation = Installation::named(data_dir.path(), "t");
+        let mut stage = stage(WorkerPlan { installation, ..plan() });
+        std::fs::create_dir_all(former_of(&data_dir.path().join("envs/t"))).unwrap();
+        let is_dead = word.is_none();
+        match word {
+            Some(word) => stage.says(word),
+            None => drop(stage.dying.send_replace(a_death(|_| {}))),
+        }
+        let (started, stage) = stage.start().await;
+        let error = started.err().expect("its environment is another one");
+        assert!(matches!(error, StartError::Unfinished(_)), "{error}");
+        if !is_dead {
+            stage.was_killed("StartFailed");
+        }
+    }
 }
