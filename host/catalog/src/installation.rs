@@ -96,7 +96,8 @@ pub enum Unfinished {
     },
     /// Somebody installs tools whose names nobody knows before they are there, and this may be one of them.
     #[error(
-        "no capability \"{capability}\" is installed yet, and what {by} installs has a name only when it is there{}",
+        "no capability \"{capability}\" is installed yet; it may be one that is being installed by {by}, for names are known \
+         only once tools are there{}",
         in_words(.suggestions)
     )]
     MayBeAtWork {
