@@ -106,11 +106,12 @@ fn a_host_that_is_told_to_end_does_so_and_leaves_nothing() {
 #[test]
 fn a_deadline_is_kept_where_keeper_and_worker_stand_still() {
     let scene = Scene::new();
-    let (running, watch, keeper) = scene.start(&["call", "first", "--action", "run", "--timeout", "1"]);
+    // The time covers the start, which takes a while where processors are busy.
+    let (running, watch, keeper) = scene.start(&["call", "first", "--action", "run", "--timeout", "6"]);
     let [worker] = watch.children_of(keeper)[..] else { panic!("one worker: {watch:?}") };
     signal(&watch, worker, Signal::STOP);
     signal(&watch, keeper, Signal::STOP);
-    let _ = running.wait(END_MAX).expect(exit::TIMED_OUT);
+    let _ = running.wait(END_MAX + Duration::from_secs(6)).expect(exit::TIMED_OUT);
     scene.world.assert_nothing_left();
     scene.assert_every_end_is_told();
 }

@@ -21,6 +21,8 @@ pub(crate) struct Stat {
     pub(crate) ppid: i32,
     pub(crate) pgid: i32,
     pub(crate) sid: i32,
+    /// The kernel's flags of the process, `PF_*`.
+    pub(crate) flags: u32,
     /// utime + stime + the same of reaped children.
     pub(crate) cpu_ticks: u64,
     pub(crate) threads: u64,
@@ -157,7 +159,8 @@ fn parse(line: &[u8]) -> Option<Stat> {
     let ppid = field(0)?.parse().ok()?;
     let pgid = field(0)?.parse().ok()?;
     let sid = field(0)?.parse().ok()?;
-    let mut cpu_ticks = field(7)?.parse::<u64>().ok()?; // field 14, utime
+    let flags = field(2)?.parse().ok()?; // field 9
+    let mut cpu_ticks = field(4)?.parse::<u64>().ok()?; // field 14, utime
     for _ in 0..3 {
         // cutime and cstime are signed in the kernel's format but never negative in practice.
         cpu_ticks += field(0)?.parse::<u64>().unwrap_or(0);
@@ -166,7 +169,7 @@ fn parse(line: &[u8]) -> Option<Stat> {
     let start_ticks = field(1)?.parse().ok()?; // field 22
     let rss_pages = field(1)?.parse::<i64>().ok()?.max(0) as u64; // field 24
     let exit_code = field(27).and_then(|code| code.parse().ok()).unwrap_or(0); // field 52
-    Some(Stat { pid, state, ppid, pgid, sid, cpu_ticks, threads, start_ticks, rss_pages, exit_code })
+    Some(Stat { pid, state, ppid, pgid, sid, flags, cpu_ticks, threads, start_ticks, rss_pages, exit_code })
 }
 
 #[cfg(test)]
@@ -183,6 +186,7 @@ mod tests {
             ppid: 12,
             pgid: 34,
             sid: 56,
+            flags: 4_194_560,
             cpu_ticks: 124,
             threads: 7,
             start_ticks: 98765,
@@ -201,16 +205,22 @@ mod tests {
     }
 
     #[test]
-    fn children_are_listed_and_a_gone_process_has_none() {
+    fn children_are_listed_and_a_gone_process_has_none_and_is_told_as_one_that_ends() {
         let mut child = std::process::Command::new("/bin/sleep").arg("100").spawn().unwrap();
         let id = child.id() as i32;
         if lists_children() {
             let own = children(std::process::id() as i32).unwrap();
             assert!(own.pids.contains(&id) && own.threads >= 1, "{own:?}");
         }
+        let raw = crate::Pid::from_raw(id).unwrap();
+        assert!(!crate::tree::is_exiting(raw));
         child.kill().unwrap();
+        while read(id).is_none_or(|stat| stat.state != 'Z') {
+            std::thread::yield_now();
+        }
+        assert!(crate::tree::is_exiting(raw), "it is not reaped yet");
         child.wait().unwrap();
-        assert!(children(id).unwrap().pids.is_empty());
+        assert!(children(id).unwrap().pids.is_empty() && !crate::tree::is_exiting(raw));
     }
 
     #[test]

@@ -61,6 +61,15 @@ pub fn zombie_status(pid: Pid) -> Option<WaitStatus> {
     })
 }
 
+/// `PF_EXITING` of the kernel: set before a process that ends closes its first file.
+const EXITING: u32 = 0x4;
+
+/// Whether `pid` is on its way out, or has ended and is not reaped yet. Its files may be closed some time before its end
+/// can be waited for, where processors are busy.
+pub fn is_exiting(pid: Pid) -> bool {
+    proc_stat::read(pid.as_raw()).is_some_and(|stat| stat.flags & EXITING != 0)
+}
+
 /// Whether `pid` stands still, by a signal or under a debugger, with all threads that it has left: the first one may have
 /// ended before the others.
 pub fn is_stopped(pid: Pid) -> bool {

@@ -15,6 +15,7 @@ use cjm_platform::child::signal_group;
 use cjm_platform::fds::stream_pair;
 use cjm_platform::process::peek_exit;
 use cjm_platform::spawn::{SessionMode, SpawnRequest};
+use cjm_platform::tree::is_exiting;
 use cjm_platform::{Pid, Signal, WaitStatus};
 use cjm_wire::channel::{
     CHANNEL_FD, CHANNEL_FD_VARIABLE, CHANNEL_VERSION, LoadFailure, READY_BYTES_MAX, ToolReady, ToolStart,
@@ -37,6 +38,8 @@ use tokio_util::sync::CancellationToken;
 const READY_WAIT_MAX: Duration = Duration::from_secs(600);
 /// How long what a dead tool has said last is read.
 const LAST_WORDS_MAX: Duration = Duration::from_millis(50);
+/// How long one that is on its way out is waited for; a core dump takes a while.
+const EXIT_MAX: Duration = Duration::from_secs(10);
 /// What is said of a tool that could hear no call.
 const DEAF: &str = "closed its channel, or shut down the side that it reads, before it was ready";
 
@@ -198,7 +201,7 @@ async fn wait_until_ready(
     };
     match first? {
         // A start that failed is told to who waits; as a tool that ended later it would be started again, in vain.
-        Some(_) if hears.is_some_and(ReaderWatch::has_left) && lives_on(watch).await => {
+        Some(_) if hears.is_some_and(ReaderWatch::has_left) && lives_on(watch, pid).await => {
             Err(failure(&format!("the tool's process {DEAF}")))
         }
         Some(ready) if ready.channel_version == CHANNEL_VERSION => Ok(ready),
@@ -207,7 +210,7 @@ async fn wait_until_ready(
             ready.channel_version
         ))),
         None => {
-            lives_on(watch).await;
+            lives_on(watch, pid).await;
             let (how, signal) = match peek_exit(pid) {
                 Ok(Some(status @ WaitStatus::Signaled { signal, .. })) => {
                     (format!("was ended by {status} before it was ready"), Some(signal))
@@ -220,9 +223,11 @@ async fn wait_until_ready(
     }
 }
 
-/// Whether it does not end in this moment: the channel of one that ends closes a little earlier.
-async fn lives_on(watch: &ProcessWatch) -> bool {
-    tokio::time::timeout(LAST_WORDS_MAX, watch.exited()).await.is_err()
+/// Whether it does not end in this moment: the channel of one that ends closes a little earlier, or much earlier where
+/// processors are busy.
+async fn lives_on(watch: &ProcessWatch, pid: Pid) -> bool {
+    let wait = if is_exiting(pid) { EXIT_MAX } else { LAST_WORDS_MAX };
+    tokio::time::timeout(wait, watch.exited()).await.is_err()
 }
 
 async fn stops_hearing(hears: Option<&ReaderWatch>) {
