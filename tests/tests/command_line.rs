@@ -183,12 +183,14 @@ fn whoever_holds_the_diagnostics_holds_no_command() {
     let _ = world.run(&count).expect(exit::TOOL_FAILED);
     let other = rusqlite::Connection::open(world.data_dir().join("diagnostics.db")).expect("opens");
     other.execute_batch("BEGIN IMMEDIATE").expect("locked");
-    let held = world.start(&count).wait(Duration::from_secs(15)).expect(exit::TOOL_FAILED);
-    assert!(
-        held.stderr.contains("not kept") && held.stderr.contains("holds diagnostics.db"),
-        "{}",
-        held.describe()
-    );
+    let held = world.start(&count).wait(COMMAND_MAX).expect(exit::TOOL_FAILED);
+    let holder = format!("process {})", std::process::id());
+    for words in
+        ["not kept", "database is locked (diagnostics.db, by ", &holder, "end what holds diagnostics.db"]
+    {
+        assert!(held.stderr.contains(words), "{words}: {}", held.describe());
+    }
+    assert!(!held.stderr.contains("has not ended yet"), "nobody waits for it: {}", held.describe());
     world.assert_nothing_left();
 }
 
@@ -204,6 +206,12 @@ fn whoever_holds_the_journal_is_told_of_after_seconds() {
         let held = world.start(&call).wait(Duration::from_secs(12)).expect(exit::STORE);
         assert!(
             held.stderr.contains("database is locked") && held.stderr.contains("end the other program"),
+            "{}",
+            held.describe()
+        );
+        let holder = format!("process {})", std::process::id());
+        assert!(
+            held.stderr.contains("(journal.db, by ") && held.stderr.contains(&holder),
             "{}",
             held.describe()
         );
@@ -234,6 +242,8 @@ fn a_deadline_is_told_where_somebody_holds_the_journal() {
         for words in ["did not end within 3 s", "database is locked", "end the other program"] {
             assert!(held.stderr.contains(words), "{}", held.describe());
         }
+        let warnings = held.stderr.lines().filter(|line| line.starts_with("warning: ")).count();
+        assert!(warnings <= 2, "that it is locked, and that rows were given up: {}", held.describe());
         world.assert_nothing_left();
     }
 }

@@ -53,7 +53,8 @@ pub(crate) trait History: Send + Sync {
 impl Services {
     /// Writes a row that nobody waits for. Where too much waits for the disk already it is dropped, with a warning.
     pub(crate) fn note(&self, row: JournalRow) {
-        if let Err(error) = self.journal.commit_detached(Commit::telling().row(self.signed(row))) {
+        let lost = self.journal.commit_detached(Commit::telling().row(self.signed(row))).err();
+        if let Some(error) = lost.filter(|error| !error.is_said_by_writer()) {
             tracing::warn!(%error, "a row of the journal was lost");
         }
     }
@@ -64,7 +65,9 @@ impl Services {
         commit.rows = commit.rows.into_iter().map(|row| self.signed(row)).collect();
         let mut writing = self.journal.commit(commit);
         let told = |outcome: Result<_, StoreError>| {
-            if let Err(error) = outcome {
+            if let Err(error) = outcome
+                && !error.is_said_by_writer()
+            {
                 let next_step = error.next_step();
                 tracing::error!(%error, next_step, "a row of the journal was lost");
             }

@@ -192,7 +192,7 @@ fn select_old_rows(
 /// Its journal mode is SQLite's own, so that one file is all of it; what was written is on disk when it is committed.
 fn open_new(folder: &Path, path: &Path) -> Result<Connection, StoreError> {
     create_private(folder, path)?;
-    let failed = |error: rusqlite::Error| StoreError::database(format!("open {}", path.display()), &error);
+    let failed = |error: rusqlite::Error| StoreError::database_at("open", path, &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let archive = Connection::open_with_flags(path, flags).map_err(failed)?;
     archive.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
@@ -201,7 +201,7 @@ fn open_new(folder: &Path, path: &Path) -> Result<Connection, StoreError> {
 }
 
 fn copy(archive: &mut Connection, batch: &[Row], path: &Path) -> Result<(), StoreError> {
-    let failed = |error: rusqlite::Error| StoreError::database(format!("write {}", path.display()), &error);
+    let failed = |error: rusqlite::Error| StoreError::database_at("write", path, &error);
     let marks = vec!["?"; ROW_COLUMNS.split(',').count()].join(",");
     let insert = format!("INSERT INTO journal ({ROW_COLUMNS}) VALUES ({marks})");
     let transaction = archive.transaction().map_err(failed)?;

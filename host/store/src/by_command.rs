@@ -20,7 +20,7 @@ pub fn note_command(data_dir: &Path, rows: Vec<JournalRow>) -> Result<bool, Stor
         return Ok(false);
     }
     let commit = Prepared::of(rows.into_iter().fold(Commit::telling(), Commit::row))?;
-    let failed = |error: &rusqlite::Error| StoreError::database("write the journal", error);
+    let failed = |error: &rusqlite::Error| StoreError::database_at("write", &path, error);
     let mut connection = open_journal(data_dir, Durability::Process)?;
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)

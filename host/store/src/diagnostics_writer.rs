@@ -9,10 +9,11 @@ use crate::diagnostics::{
 };
 use crate::error::StoreError;
 use crate::fault::{Disk, DiskStep};
+use crate::holders::with_holders;
 use crate::records::{DiagnosticRecord, StreamChunk};
 use crate::retention::{MB_BYTES, Retention, SWEEP_BATCHES_MAX, held_bytes, sweep};
 use crate::room::{SMALL_DISK_BYTES, available};
-use crate::schema::open_diagnostics;
+use crate::schema::{DIAGNOSTICS_FILE, open_diagnostics};
 use rusqlite::{Connection, ErrorCode, params};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,12 +26,14 @@ const MAKE_ROOM: &str = "free space on the disk of the data directory; `cjm-ctl 
 /// What whoever reads of a loss can do where another process holds the file.
 const LET_GO: &str = "end what holds diagnostics.db of the data directory, or wait for it";
 /// How long another process is waited for in each attempt: short, so that the end of the host is heard between two.
-const BUSY_WAIT: Duration = Duration::from_secs(1);
+const BUSY_WAIT: Duration = Duration::from_millis(50);
+/// How long it is waited for in all before a batch is dropped and counted.
+const OTHERS_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long it is waited for with all that is left when the host ends, which waits for this.
-const CLOSING_WAIT_MAX: Duration = Duration::from_millis(800);
-/// How often a batch is tried before it is dropped and counted.
+const CLOSING_WAIT_MAX: Duration = Duration::from_millis(300);
+/// How often a batch is tried that fails for another reason.
 const DIAGNOSTICS_ATTEMPTS_MAX: u32 = 5;
-/// First pause between the attempts; each further one is twice as long.
+/// First pause between the attempts; each further one is twice as long, where it is not for another process.
 const PAUSE_MS: u64 = 20;
 /// A disk with less room than this, beside what a batch takes in log and file, gets no diagnostics.
 const LEFT_TO_OTHERS_BYTES: u64 = 1024 * 1024;
@@ -184,6 +187,7 @@ impl Writer {
     }
 
     fn try_some_times(&mut self, batch: &[Item], untold: DroppedCounts) -> Result<(), Refused> {
+        let begun = Instant::now();
         let mut attempt = 0;
         loop {
             let Err(error) = self.transaction(batch, untold) else { return Ok(()) };
@@ -192,10 +196,15 @@ impl Writer {
             {
                 tracing::warn!(%error, "roll back a failed batch of diagnostics");
             }
-            attempt += 1;
-            if is_busy(&error) && (attempt == DIAGNOSTICS_ATTEMPTS_MAX || !self.is_patient()) {
-                return Err(Refused { reason: error.to_string(), next_step: LET_GO });
+            if is_busy(&error) {
+                if begun.elapsed() >= OTHERS_WAIT_MAX || !self.is_patient() {
+                    let reason = with_holders(error.to_string(), &self.data_dir.join(DIAGNOSTICS_FILE));
+                    return Err(Refused { reason, next_step: LET_GO });
+                }
+                thread::sleep(Duration::from_millis(PAUSE_MS));
+                continue;
             }
+            attempt += 1;
             // Room does not come back within the time that anybody could wait.
             let is_full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
             if is_full || attempt == DIAGNOSTICS_ATTEMPTS_MAX {
@@ -357,18 +366,29 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_tried_once_and_one_in_use_some_times() {
+    fn a_full_disk_is_tried_once_a_broken_one_some_times_and_one_in_use_for_a_while() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let disk = Arc::new(Refusing::default());
         let mut writer = Writer::open(dir.path(), Arc::new(Queue::new()), disk.clone(), Retention::default())
             .expect("opens");
         let batch = [Item::Record(DroppedCounts::default().as_record())];
-        for (code, tries) in [(ffi::SQLITE_FULL, 1), (ffi::SQLITE_BUSY, DIAGNOSTICS_ATTEMPTS_MAX)] {
+        let tries = |writer: &mut Writer, code| {
             disk.code.store(code, Ordering::Relaxed);
             disk.begun.store(0, Ordering::Relaxed);
+            writer.is_losing = false;
+            let begun = Instant::now();
             assert!(!writer.write(&batch, DroppedCounts::default()));
-            assert_eq!(disk.begun.load(Ordering::Relaxed).unsigned_abs(), tries);
-        }
+            (disk.begun.load(Ordering::Relaxed).unsigned_abs(), begun.elapsed())
+        };
+        assert_eq!(tries(&mut writer, ffi::SQLITE_FULL).0, 1);
+        assert_eq!(tries(&mut writer, ffi::SQLITE_IOERR).0, DIAGNOSTICS_ATTEMPTS_MAX);
+        let (count, took) = tries(&mut writer, ffi::SQLITE_BUSY);
+        assert!(count > DIAGNOSTICS_ATTEMPTS_MAX && took >= OTHERS_WAIT_MAX, "{count} in {took:?}");
+        writer.closing_since = Some(Instant::now());
+        let (count, took) = tries(&mut writer, ffi::SQLITE_BUSY);
+        assert!(count > 1 && took >= CLOSING_WAIT_MAX && took < OTHERS_WAIT_MAX, "{count} in {took:?}");
+        assert_eq!(tries(&mut writer, ffi::SQLITE_BUSY).0, 1, "what comes later waits no more");
+        writer.closing_since = None;
         disk.code.store(0, Ordering::Relaxed);
         assert!(writer.write(&batch, DroppedCounts { records: 5, chunks: 0, bytes: 0 }));
         let rows = |table: &str| -> i64 {

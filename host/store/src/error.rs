@@ -1,11 +1,12 @@
 //! What can go wrong with a store, told apart by who must hear of it: the caller whose rows were refused, everybody
 //! who waits while the disk fails, or a person because a file is not what it should be.
 
+use crate::holders::with_holders;
 use crate::room::{is_about_room, said_of};
 use cjm_wire::describe::{Described, exit};
 use cjm_wire::error::ErrorCategory;
 use cjm_wire::error::NO_INODE;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a store did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -133,12 +134,29 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the journal's writer says this itself, once for all that it does not take.
+    #[must_use]
+    pub fn is_said_by_writer(&self) -> bool {
+        matches!(self, Self::Closed { .. } | Self::Unwritten { .. })
+    }
+
     pub(crate) fn database(doing: impl Into<String>, error: &rusqlite::Error) -> Self {
         let damaged = matches!(
             error.sqlite_error_code(),
             Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
         );
         Self::Database { doing: doing.into(), message: error.to_string(), damaged }
+    }
+
+    /// [`Self::database`] for what is done to the file itself: where others lock it, they are named.
+    pub(crate) fn database_at(doing: &str, path: &Path, error: &rusqlite::Error) -> Self {
+        let doing = format!("{doing} {}", path.display());
+        match Self::database(doing, error) {
+            Self::Database { doing, message, damaged } => {
+                Self::Database { doing, message: with_holders(message, path), damaged }
+            }
+            other => other,
+        }
     }
 
     pub(crate) fn file(doing: &'static str, path: impl Into<PathBuf>, error: &std::io::Error) -> Self {
@@ -187,7 +205,7 @@ const MOVED: &str = "was removed or replaced while the host was using it";
 const MOVED_STEP: &str = "end this host and start another one; where the file was renamed, put it back first";
 
 /// What SQLite says of a database that another process holds.
-const LOCKED: &str = "database is locked";
+pub(crate) const LOCKED: &str = "database is locked";
 /// What the system says of a file system that takes nothing.
 const READ_ONLY: &str = "Read-only file system";
 /// What SQLite says of a disk without room.

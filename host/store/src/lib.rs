@@ -22,6 +22,7 @@ mod error;
 pub mod events;
 pub mod fault;
 mod filters;
+mod holders;
 mod identity;
 pub mod input_hashes;
 pub mod journal;

@@ -5,6 +5,7 @@
 //! What must hold: a commit that makes the journal longer leaves room beside it, for deleting needs a log, too: new work
 //! more of it than the ends of what runs.
 
+use crate::holders::with_holders;
 use crate::room::{SMALL_DISK_BYTES, available};
 use crate::schema::JOURNAL_FILE;
 use rusqlite::{Connection, OpenFlags, ffi};
@@ -49,6 +50,11 @@ impl Place {
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");
         Self { path, log: log.into() }
+    }
+
+    /// What SQLite says of the database, with whoever holds it where it is locked.
+    pub(crate) fn with_holders(&self, message: String) -> String {
+        with_holders(message, &self.path)
     }
 
     /// Bytes in the write-ahead log.

@@ -214,8 +214,7 @@ pub(crate) fn open_named_reader(data_dir: &Path, file: &str) -> Result<Connectio
         }
         Err(error) => return Err(StoreError::file("read", path, &error)),
     }
-    let doing = || format!("read {}", path.display());
-    let failed = |error: rusqlite::Error| StoreError::database(doing(), &error);
+    let failed = |error: rusqlite::Error| StoreError::database_at("read", &path, &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(&path, flags).map_err(failed)?;
     connection.busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS)).map_err(failed)?;
@@ -237,10 +236,10 @@ pub(crate) fn open_named_reader(data_dir: &Path, file: &str) -> Result<Connectio
         {
             let uri = format!("file:{}?immutable=1", percent_encoded(&path));
             let connection = Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
-                .map_err(|error| StoreError::database(doing(), &error))?;
+                .map_err(|error| StoreError::database_at("read", &path, &error))?;
             Ok(connection)
         }
-        Err(error) => Err(StoreError::database(doing(), &error)),
+        Err(error) => Err(StoreError::database_at("read", &path, &error)),
     }
 }
 
@@ -284,7 +283,7 @@ fn open_for_writing(
     migrations: &'static [M<'static>],
     durability: Durability,
 ) -> Result<Connection, StoreError> {
-    let failed = |error: rusqlite::Error| StoreError::database(format!("open {}", path.display()), &error);
+    let failed = |error: rusqlite::Error| StoreError::database_at("open", path, &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     connection.busy_timeout(WRITER_BUSY_WAIT).map_err(failed)?;
@@ -330,11 +329,9 @@ fn migrate(
         MigrationError::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => {
             StoreError::Newer { path: path.to_owned() }
         }
-        MigrationError::RusqliteError { err, .. } => {
-            StoreError::database(format!("bring {} up to date", path.display()), &err)
-        }
+        MigrationError::RusqliteError { err, .. } => StoreError::database_at("bring up to date", path, &err),
         other => StoreError::Database {
-            doing: format!("bring {} up to date", path.display()),
+            doing: format!("bring up to date {}", path.display()),
             message: other.to_string(),
             damaged: false,
         },

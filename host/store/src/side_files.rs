@@ -24,7 +24,7 @@ pub(crate) fn open_existing(
 pub(crate) fn open_writer(data_dir: &Path, file: &str, table_sql: &str) -> Result<Connection, StoreError> {
     let path = data_dir.join(file);
     create_private(data_dir, &path)?;
-    let failed = |error: rusqlite::Error| StoreError::database(format!("open {}", path.display()), &error);
+    let failed = |error: rusqlite::Error| StoreError::database_at("open", &path, &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(&path, flags).map_err(failed)?;
     connection.busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS)).map_err(failed)?;

@@ -14,7 +14,7 @@ use crate::fault::DiskStep;
 use crate::keeping::PAYLOAD_REST;
 use crate::place::Longer;
 use crate::schema::WRITER_BUSY_WAIT;
-use crate::writer::{BATCH_COMMITS_MAX, Entry, Message, Trouble, Writer, answer, fail_all, trouble};
+use crate::writer::{BATCH_COMMITS_MAX, Entry, Message, Trouble, Writer, answer, fail_all};
 use cjm_wire::describe::Described;
 use std::collections::VecDeque;
 use std::sync::PoisonError;
@@ -261,7 +261,7 @@ impl Writer {
             connection.execute_batch("COMMIT")?;
             Ok(Some(()))
         };
-        self.transaction(put).map_err(|error| trouble(&error))?;
+        self.transaction(put).map_err(|error| self.trouble(&error))?;
         // What stays is taken away with the next one.
         let remove = || connection.execute("DELETE FROM room_probe", []).map(Some);
         if let Err(error) = self.transaction(remove) {

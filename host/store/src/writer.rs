@@ -189,7 +189,7 @@ impl Writer {
             done => done,
         };
         // With savepoints there are always outcomes.
-        done.map(Option::unwrap_or_default).map_err(|error| trouble(&error))
+        done.map(Option::unwrap_or_default).map_err(|error| self.trouble(&error))
     }
 
     /// Does `work`, which begins and ends a transaction. Nothing of it stays in the file unless it returns something.
@@ -205,6 +205,25 @@ impl Writer {
             tracing::warn!(%error, "roll back a failed batch");
         }
         done
+    }
+
+    pub(crate) fn trouble(&self, error: &rusqlite::Error) -> Trouble {
+        match error.sqlite_error_code() {
+            // A quota and the greatest length of a file are told as errors of the disk.
+            Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => Trouble::Room(error.to_string()),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                Trouble::Passing(self.place.with_holders(error.to_string()))
+            }
+            Some(
+                ErrorCode::ReadOnly
+                | ErrorCode::CannotOpen
+                | ErrorCode::PermissionDenied
+                | ErrorCode::FileLockingProtocolFailed
+                | ErrorCode::OutOfMemory
+                | ErrorCode::SchemaChanged,
+            ) => Trouble::Passing(error.to_string()),
+            _ => Trouble::Hopeless(StoreError::database("write the journal", error)),
+        }
     }
 
     /// Applies a batch. None says that a commit was refused which was not kept apart.
@@ -269,24 +288,6 @@ impl Writer {
             }
             answer(entry.reply, outcome);
         }
-    }
-}
-
-pub(crate) fn trouble(error: &rusqlite::Error) -> Trouble {
-    match error.sqlite_error_code() {
-        // A quota and the greatest length of a file are told as errors of the disk.
-        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => Trouble::Room(error.to_string()),
-        Some(
-            ErrorCode::DatabaseBusy
-            | ErrorCode::DatabaseLocked
-            | ErrorCode::ReadOnly
-            | ErrorCode::CannotOpen
-            | ErrorCode::PermissionDenied
-            | ErrorCode::FileLockingProtocolFailed
-            | ErrorCode::OutOfMemory
-            | ErrorCode::SchemaChanged,
-        ) => Trouble::Passing(error.to_string()),
-        _ => Trouble::Hopeless(StoreError::database("write the journal", error)),
     }
 }
 

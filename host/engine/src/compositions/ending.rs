@@ -157,7 +157,9 @@ impl Driver {
 
 /// The failure of a run whose end could not be written.
 fn unwritten(error: StoreError) -> Failure {
-    let next_step = error.next_step();
-    tracing::error!(%error, next_step, "the end of a composition could not be written");
+    if !error.is_said_by_writer() {
+        let next_step = error.next_step();
+        tracing::error!(%error, next_step, "the end of a composition could not be written");
+    }
     refusal("its end could not be written", &HostError::Store(error))
 }

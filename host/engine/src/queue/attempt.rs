@@ -212,8 +212,10 @@ pub(crate) async fn finish(runner: Runner, active: Arc<ActiveJob>, end: End) {
     let outcome = match runner.services.journal.commit(commit).await {
         Ok(_) => outcome_of(&active, body),
         Err(error) => {
-            let next_step = error.next_step();
-            tracing::error!(%error, job = %active.id, next_step, "the end of a job could not be written");
+            if !error.is_said_by_writer() {
+                let next_step = error.next_step();
+                tracing::error!(%error, job = %active.id, next_step, "the end of a job could not be written");
+            }
             if active.record().status == JobStatus::Failed && !is_too_large_to_keep(&error) {
                 return tell_end(&runner, &active, outcome_of(&active, None));
             }
