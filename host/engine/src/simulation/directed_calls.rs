@@ -3,6 +3,7 @@
 use super::directed::{Set, hanging_start, request, sound_stage, stage_of};
 use super::journal::Moment;
 use super::scenario::arguments;
+use crate::deadlines::Timeout;
 use crate::error::HostError;
 use crate::host::Host;
 use crate::instances::{Instance, NoWorker};
@@ -260,6 +261,37 @@ async fn a_late_stream_that_nobody_reads_harms_nobody_else() {
         assert!(matches!(last, Some(Err(CallError::DeadlinePassed { .. }))), "{last:?}");
         host.shutdown().await;
     }
+}
+
+/// Whoever has spent a part of the time already gave the whole of it.
+#[tokio::test(start_paused = true)]
+async fn what_is_late_is_told_in_the_time_that_was_given() {
+    let timeout = Timeout { given: Duration::from_secs(7), left: Duration::from_secs(2) };
+    let seconds = |told: &CallError| match told {
+        CallError::DeadlinePassed { seconds, .. } => *seconds,
+        other => panic!("{other:?}"),
+    };
+    let (host, instance, _starting) = hanging_start().await;
+    let (begun, seven) = (Instant::now(), 7.0);
+    let opening = host.call_stream_within(&instance.id, direct("ok"), timeout).await.map(drop);
+    assert_eq!(seconds(&opening.expect_err("no worker")), seven);
+    assert!(begun.elapsed() < timeout.left + SOON, "{:?}", begun.elapsed());
+    host.shutdown().await;
+
+    let set = sound_stage();
+    let Set { host, instance, .. } = &set;
+    let mut late =
+        host.call_stream_within(&instance.id, streamed("hang", 0), timeout).await.expect("it opens");
+    assert_eq!(seconds(&late.next().await.expect("an end").expect_err("it is late")), seven);
+    drop(host.call(&instance.id, direct("stubborn"), Some(timeout.given)).await.expect_err("it is late"));
+    tokio::time::sleep(timeout.given).await;
+    let messages: Vec<String> = set.journal.kept(|kept| {
+        let rows = kept.direct_calls_failed.iter();
+        rows.map(|row| row.payload["report"]["message"].as_str().unwrap_or_default().to_owned()).collect()
+    });
+    assert_eq!(messages.len(), 2, "{messages:?}");
+    assert!(messages.iter().all(|message| message.contains("within 7 s")), "{messages:?}");
+    set.host.shutdown().await;
 }
 
 /// What the journal says of calls that are no jobs: how they ended, their code, and for whom.

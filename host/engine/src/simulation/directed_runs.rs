@@ -140,6 +140,41 @@ async fn an_end_that_is_not_on_the_disk_is_told_as_a_failure() {
     host.shutdown().await;
 }
 
+/// A failure stays what it was; no other end is told that nobody may find again.
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_or_partial_run_whose_end_is_not_on_the_disk_has_failed() {
+    let document = |policy, acts: [&str; 2]| {
+        let [one, two] = acts.map(one_call);
+        composition(json!({"name": "t", "failure": policy, "nodes": {"one": one, "two": two}}))
+    };
+    for (policy, acts, code) in [
+        ("best_effort", ["ok", "fail"], "store.unwritten"),
+        ("fail_fast", ["ok", "hang"], "store.unwritten"),
+        ("best_effort", ["fail", "fail"], "call.tool_failed"),
+    ] {
+        let Set { host, journal, .. } = sound_stage();
+        journal.watch(|moment, commit| {
+            let ends = commit.writes.iter().any(|write| matches!(write, Write::EndComposition(_)));
+            ends && moment == Moment::HandedIn
+        });
+        let id = host.submit_composition(document(policy, acts), Arguments::new()).await.expect("accepted");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if acts[1] == "hang" {
+            host.cancel_composition(&id);
+        }
+        let told = host.wait_composition(&id).await.expect("told");
+        let failure = told.failure.as_ref().expect("why");
+        assert_eq!(
+            (told.outcome, told.status),
+            (RunOutcome::Failed, JobStatus::Failed),
+            "{policy}, {acts:?}"
+        );
+        assert_eq!(failure.report.code, code, "{policy}, {acts:?}");
+        journal.set_failing(false);
+        host.shutdown().await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_result_without_room_ends_its_job_though_its_end_had_to_wait() {
     let Set { host, journal, .. } = sound_stage();
