@@ -7,16 +7,21 @@ CLONE="$CACHE/fresh-clone"
 # The Python SDK, with the interpreter of Debian and with the oldest and the newest that answer here: it promises 3.9.
 # The ancestor's releases, which the section rust has installed, lend it their genuine base class.
 python() {
-    local interpreter status=0 number=0 release
+    local interpreter release found=() runs=() status=0 number
     CJM_GENUINE_PYTHON=""
     for release in "$CACHE"/ancestor-*/bin/python; do
         [ -x "$release" ] && CJM_GENUINE_PYTHON="${CJM_GENUINE_PYTHON:+$CJM_GENUINE_PYTHON:}$release"
     done
     export CJM_GENUINE_PYTHON
-    for interpreter in $(interpreters); do
-        number=$((number + 1))
-        echo "$interpreter ($("$interpreter" -V))"
-        unittests "$1.$number" "$interpreter" worker-shim/python worker-shim/python/tests || status=1
+    mapfile -t found < <(interpreters)
+    for number in "${!found[@]}"; do
+        run_unittests "$1.$number" "${found[$number]}" worker-shim/python worker-shim/python/tests &
+        runs+=($!)
+    done
+    for number in "${!found[@]}"; do
+        echo "${found[$number]} ($("${found[$number]}" -V))"
+        wait "${runs[$number]}"
+        tell_unittests "$1.$number" $? || status=1
     done
     return "$status"
 }
@@ -33,15 +38,20 @@ tools() {
             continue
         fi
         echo "$name"
-        unittests "$1.$name" "$interpreter" "capabilities/$name:worker-shim/python" "$folder" || status=1
+        run_unittests "$1.$name" "$interpreter" "capabilities/$name:worker-shim/python" "$folder"
+        tell_unittests "$1.$name" $? || status=1
     done
     return "$status"
 }
 
-# unittests LOG INTERPRETER PATH FOLDER: runs and counts them, shows all of it if one fails.
-unittests() {
+# run_unittests LOG INTERPRETER PATH FOLDER
+run_unittests() {
     PYTHONPATH="$3" PYTHONDONTWRITEBYTECODE=1 "$2" -W ignore::ResourceWarning -m unittest discover -s "$4" >"$1" 2>&1
-    local status=$?
+}
+
+# tell_unittests LOG STATUS: counts what ran, and shows all of it if one failed.
+tell_unittests() {
+    local status="$2"
     count_python "$1" || status=1
     if [ "$status" -eq 0 ]; then tail -3 "$1" | sed 's/^/    /'; else cat "$1"; fi
     return "$status"
