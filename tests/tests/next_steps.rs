@@ -223,12 +223,16 @@ fn the_step_that_installs_names_the_list_that_the_tool_came_from() {
     for name in ["half", "first"] {
         std::fs::create_dir_all(environments.join(name)).expect("a folder");
     }
-    std::fs::write(environments.join(".first.list"), list.display().to_string()).expect("written");
+    std::fs::write(environments.join(".first.list"), format!("{}\nentry-of-first", list.display()))
+        .expect("written");
     let check = |is_there: bool| {
         for (arguments, steps) in [
             (&["call", "gone"][..], 1),
             (&["call", "half"], 1),
             (&["call", "first"], 1),
+            (&["call", "entry-of-first"], 1),
+            (&["call", "any"], 1),
+            (&["status"], 1),
             (&["list"], 3),
             (&["validate", &gone], 1),
         ] {

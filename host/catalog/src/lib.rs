@@ -2,6 +2,7 @@
 //! makes nothing, runs nothing, and knows neither workers nor jobs.
 
 pub mod allowed;
+pub mod beginning;
 mod catalog;
 mod folders;
 pub mod home;

@@ -251,6 +251,21 @@ pub(crate) fn refuse_unfinished(installation: Option<&Installation>) -> Result<(
     installation.and_then(Installation::unfinished).map_or(Ok(()), |unfinished| Err(unfinished.into()))
 }
 
+/// Likewise, once a worker has started: an environment that was removed meanwhile, and by whom nobody knows any more.
+pub(crate) fn refuse_changed(plan: &WorkerPlan) -> Result<(), StartError> {
+    let installation = plan.installation.as_ref();
+    refuse_unfinished(installation)?;
+    let lost = installation.and_then(Installation::lost_interpreter);
+    lost.map_or(Ok(()), |(path, list)| {
+        Err(StartError::InterpreterMissing {
+            capability: plan.capability.clone(),
+            path: path.to_owned(),
+            problem: "was removed while its worker started".to_owned(),
+            list: list.map(Path::to_owned),
+        })
+    })
+}
+
 fn check_interpreter(manifest: &Manifest, python: &Path) -> Result<(), StartError> {
     let missing = |problem: &str| StartError::InterpreterMissing {
         capability: manifest.code.name.clone(),
