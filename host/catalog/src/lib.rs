@@ -3,6 +3,7 @@
 
 pub mod allowed;
 pub mod beginning;
+pub mod by_hand;
 mod catalog;
 mod folders;
 pub mod home;

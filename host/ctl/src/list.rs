@@ -10,6 +10,7 @@ use crate::output::{Output, path_text};
 use crate::status::installation_document;
 use crate::visible::one_line;
 use cjm_catalog::beginning::note_beside;
+use cjm_catalog::by_hand::place_to_correct;
 use cjm_catalog::installation::{Installation, Unfinished, install_all_step, list_of};
 use cjm_catalog::installer::Installer;
 use cjm_catalog::programs::{Lost, ProgramError, capability_program, find, make_executable};
@@ -238,10 +239,13 @@ fn tell_what_is_wrong(entry: &CatalogEntry, output: &Output) {
     if let Some(unfinished) = unfinished(entry) {
         output.error(&format!("warning: {unfinished}\n  next: {}", unfinished.next_step()));
     } else if !python.is_empty() && !python_exists(entry) {
+        let step = match place_to_correct(&entry.manifest, &entry.path) {
+            Some(place) => format!("correct `install.python_path` {place}"),
+            None => format!("{} makes it anew", install_all_step(list_of(&entry.manifest).as_deref())),
+        };
         output.error(&format!(
-            "warning: \"{name}\" cannot be called: its environment is gone ({python})\n  next: {} makes it anew; \
-             `cjm-ctl remove {name}` takes the rest away",
-            install_all_step(list_of(&entry.manifest).as_deref())
+            "warning: \"{name}\" cannot be called: its environment is gone ({python})\n  next: {step}; \
+             `cjm-ctl remove {name}` takes the rest away"
         ));
     } else if let Err(Lost::NotExecutable(path)) = find(python, None) {
         output.error(&format!(
