@@ -491,7 +491,7 @@ fn a_first_installation_is_told_while_it_is_at_work_and_when_it_was_killed() {
     let running = gate.stop_at(&world, &["install-all"]);
     check_refused(&world, 15, "installation.at_work", &format!("process {}", running.pid()));
     // What is done is waited for no more, whatever its entry is called.
-    cjm_tests::world::eventually("the other one is there", cjm_tests::world::COMMAND_MAX, || {
+    cjm_tests::world::eventually("the other one is there", std::time::Duration::from_secs(60), || {
         let installation = world.json(&["status", "--json"])["installation"].clone();
         (installation["environments"] == serde_json::json!(["tool-one"])).then_some(())
     });
