@@ -326,15 +326,16 @@ fn install_step(program: &str) -> String {
 
 /// What to do about a manifest that an entry names: whoever wrote it, no installation writes it anew.
 fn source_step(error: &ManifestError, path: &Path) -> String {
-    let error = match error {
+    match error {
+        ManifestError::Malformed { line, .. } => format!(
+            "correct the file at line {line}; `cjm-ctl validate {}` checks it without running anything",
+            shell_word(&path.display().to_string())
+        ),
         ManifestError::UnsupportedVersion { version, .. } => {
-            &ManifestError::UnsupportedVersion { version: version.clone(), is_installed: false }
+            ManifestError::UnsupportedVersion { version: version.clone(), is_installed: false }.next_step()
         }
-        other => other,
-    };
-    error
-        .next_step()
-        .replace("validate PATH`", &format!("validate {}`", shell_word(&path.display().to_string())))
+        other => other.next_step(),
+    }
 }
 
 impl Described for EnvironmentError {
