@@ -67,11 +67,78 @@ fn it_is_told_from_the_first_instant_by_the_names_of_its_entry_and_its_environme
     }
     running.signal(Signal::TERM);
     let _ = running.wait(COMMAND_MAX).expect(143);
-    let gone = world.run(&["call", "whisper", "--json"]).expect(exit::DOMAIN).json();
-    assert_eq!(gone["error"]["code"], "host.unknown_capability", "{gone}");
+    world.assert_nothing_left();
+}
+
+/// `name`'s first installation is told as broken off, with a step that names the list.
+fn check_broken_off(world: &World, name: &str, words: &str) {
+    let refused = world.run(&["call", name, "--json"]).expect(exit::WORKER_START).json();
+    let error = &refused["error"];
+    let code_and_retriable = (&error["code"], &error["retriable"]);
+    assert_eq!(code_and_retriable, (&json!("installation.broken_off"), &json!(false)), "{name}: {error}");
+    assert!(error["message"].as_str().is_some_and(|message| message.contains(words)), "{name}: {error}");
+    let list = world.file("capabilities.yaml").display().to_string();
+    assert!(error["next_step"].as_str().is_some_and(|step| step.contains(&list)), "{name}: {error}");
+}
+
+/// Also where it had made nothing yet: whoever looks is told what to go on with, and may take it away.
+#[test]
+fn one_that_was_killed_is_told_by_its_names_also_where_it_had_made_nothing() {
+    let mut world = World::new();
+    let running = stands_at_its_beginning(&mut world);
+    let environment = world.data_dir().join("envs/its-env");
+    running.signal(Signal::KILL);
+    let _ = running.wait(COMMAND_MAX);
+    eventually("its helpers to be gone", COMMAND_MAX, || {
+        let installation = world.json(&["status", "--json"])["installation"].clone();
+        for pid in installation["helper_pids"].as_array().into_iter().flatten() {
+            // One that is gone by now needs no signal.
+            let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).output().expect("runs");
+        }
+        installation.is_null().then_some(())
+    });
+    assert!(!environment.exists(), "nothing is made yet");
+    let unfinished = "its installation failed or was broken off";
+    for name in ["speech", "its-env"] {
+        check_broken_off(&world, name, &format!("\"{name}\" is not installed: {unfinished}"));
+    }
+    // Its own name is known when it is there: it may be any, until an installation has found it out.
+    check_broken_off(
+        &world,
+        "whisper",
+        "it may be that of \"speech\", whose installation failed or was broken off",
+    );
+    let told = "the installation of \"speech\" failed or was broken off";
+    let listed = world.run(&["list"]).expect(exit::OK);
+    assert!(
+        listed.stderr.contains(told) && listed.stderr.contains("remove speech`"),
+        "{}",
+        listed.describe()
+    );
+    assert!(world.run(&["status"]).expect(exit::OK).stdout.contains(told));
+    let status = world.json(&["status", "--json"]);
+    assert_eq!(status["unfinished_installations"][0]["entry"], "speech", "{status:#}");
     let document = world.json(&["list", "--json"]);
-    assert_eq!(document["environments_at_work"], json!([]), "{document:#}");
-    assert_eq!(document["unused_environments"][0]["name"], "its-env", "{document:#}");
+    let unused = &document["unused_environments"];
+    assert_eq!(
+        (&unused[0]["entry"], &unused[0]["exists"]),
+        (&json!("speech"), &json!(false)),
+        "{document:#}"
+    );
+
+    let note = world.data_dir().join("envs/.its-env.list");
+    let known = std::fs::read_to_string(&note).expect("a note") + "\nwhisper";
+    std::fs::write(&note, known).expect("written");
+    check_broken_off(&world, "whisper", &format!("\"whisper\" is not installed: {unfinished}"));
+    let other = world.run(&["call", "other", "--json"]).expect(exit::DOMAIN).json();
+    assert_eq!(other["error"]["code"], "host.unknown_capability", "{other}");
+    let told = "the installation of \"whisper\" (entry \"speech\") failed or was broken off";
+    assert!(world.run(&["list"]).expect(exit::OK).stderr.contains(told));
+
+    let _ = world.run(&["remove", "speech", "-y"]).expect(exit::OK);
+    assert!(world.run(&["list"]).expect(exit::OK).stderr.lines().all(|line| line.starts_with("next: ")));
+    let gone = world.run(&["call", "speech", "--json"]).expect(exit::DOMAIN).json();
+    assert_eq!(gone["error"]["code"], "host.unknown_capability", "{gone}");
     world.assert_nothing_left();
 }
 
@@ -98,6 +165,11 @@ fn an_installation_of_tools_that_have_their_names_hides_no_mistake() {
         assert_eq!(refused["error"]["code"], expected, "{work}: {refused}");
         let message = refused["error"]["message"].as_str().unwrap_or_default();
         assert!(message.contains("did you mean \"whisper\""), "{work}: {refused}");
+        let listed = world.json(&["list", "--json"]);
+        let coming: Vec<&Value> =
+            listed["environments_at_work"].as_array().into_iter().flatten().map(|one| &one["name"]).collect();
+        // What a manifest names is no environment of nobody.
+        assert_eq!(coming, if work.contains("speech other") { vec!["other"] } else { vec![] }, "{work}");
         let _ = world.run(&["call", "shell", "--action", "go"]).expect(exit::OK);
         drop(lock);
     }

@@ -329,11 +329,12 @@ fn write_gated_package(world: &World) -> Gate {
     );
     let source = std::fs::read_to_string(&module).expect("written above");
     std::fs::write(&module, stands + &source).expect("a module");
-    let entry = |name: &str| {
-        format!("- {{name: {name}, package: ./{name}, env_name: {name}, python_version: \">=3.9\"}}\n")
+    let entry = |name: &str, tool: &str| {
+        format!("- {{name: {name}, package: ./{tool}, env_name: {tool}, python_version: \">=3.9\"}}\n")
     };
     write_package(&world.file(""), "tool-two");
-    world.write("capabilities.yaml", format!("capabilities:\n{}{}", entry("tool-one"), entry("tool-two")));
+    let list = format!("capabilities:\n{}{}", entry("tool-one", "tool-one"), entry("second", "tool-two"));
+    world.write("capabilities.yaml", list);
     gate
 }
 
@@ -489,11 +490,43 @@ fn a_first_installation_is_told_while_it_is_at_work_and_when_it_was_killed() {
     let gate = write_gated_package(&world);
     let running = gate.stop_at(&world, &["install-all"]);
     check_refused(&world, 15, "installation.at_work", &format!("process {}", running.pid()));
+    // What is done is waited for no more, whatever its entry is called.
+    cjm_tests::world::eventually("the other one is there", std::time::Duration::from_secs(60), || {
+        let installation = world.json(&["status", "--json"])["installation"].clone();
+        (installation["environments"] == serde_json::json!(["tool-one"])).then_some(())
+    });
     gate.kill(&world, running);
     check_refused(&world, 10, "installation.broken_off", "failed or was broken off");
     let _ = world.run(&["install-all"]).expect(exit::OK);
     let called = world.run(&["call", "tool-one"]).expect(exit::OK);
     assert!(called.stdout.contains("I am tool-one"), "{}", called.describe());
+    world.assert_nothing_left();
+}
+
+/// Whoever looks later, in whatever folder, is told which list it was, and which tool it was to be.
+#[test]
+fn an_installation_leaves_word_of_its_list_its_entry_and_its_tool() {
+    const NAME: &str = "an_installation_leaves_word_of_its_list_its_entry_and_its_tool";
+    let Some(world) = world_with_uv(NAME) else { return };
+    write_package(&world.file(""), "tool-one");
+    let entry = "{name: speech, package: ./tool-one, env_name: its-env, python_version: \">=3.9\"}";
+    let list = world.write("tools.yaml", format!("capabilities: [{entry}]\n")).display().to_string();
+    let manifest = world.data_dir().join("manifests/tool-one.json");
+    std::fs::create_dir_all(manifest.join("in-the-way")).expect("a folder");
+    let install = ["install-all", "--capabilities", &list];
+    let _ = world.run(&install).expect(exit::DOMAIN);
+    std::fs::remove_dir_all(&manifest).expect("removed");
+    let refused = world.run(&["call", "tool-one", "--json"]).expect(exit::WORKER_START).json();
+    assert_eq!(refused["error"]["code"], "installation.broken_off", "{refused:#}");
+    let step = refused["error"]["next_step"].as_str().unwrap_or_default();
+    assert!(step.contains(&format!("--capabilities {list}`")), "{step}");
+    let unused = world.json(&["list", "--json"])["unused_environments"][0].clone();
+    assert_eq!((&unused["entry"], &unused["capability"]), (&"speech".into(), &"tool-one".into()), "{unused}");
+
+    let _ = world.run(&install).expect(exit::OK);
+    let tool = world.json(&["list", "--json"])["capabilities"][0].clone();
+    assert_eq!((&tool["name"], &tool["capabilities_file"]), (&"tool-one".into(), &list.into()), "{tool}");
+    assert!(!world.data_dir().join("envs/.its-env.list").exists(), "the manifest says it from now on");
     world.assert_nothing_left();
 }
 

@@ -43,7 +43,8 @@ fn an_environment_of_nobody_and_a_broken_manifest_are_told_and_can_be_removed() 
     );
     assert!(listed.stderr.contains(&format!("its environment is gone ({python})")), "{}", listed.describe());
     let document = world.json(&["list", "--json"]);
-    let expected = json!([{"name": "broken", "path": unused.display().to_string()}]);
+    let expected = json!([{"name": "broken", "path": unused.display().to_string(), "exists": true, "entry": null,
+        "capability": null}]);
     assert_eq!(document["unused_environments"], expected, "{document}");
     // Nobody answers: it stays.
     let _ = world.run(&["remove", "broken"]).expect(exit::DOMAIN);

@@ -223,12 +223,16 @@ fn the_step_that_installs_names_the_list_that_the_tool_came_from() {
     for name in ["half", "first"] {
         std::fs::create_dir_all(environments.join(name)).expect("a folder");
     }
-    std::fs::write(environments.join(".first.list"), list.display().to_string()).expect("written");
+    std::fs::write(environments.join(".first.list"), format!("{}\nentry-of-first", list.display()))
+        .expect("written");
     let check = |is_there: bool| {
         for (arguments, steps) in [
             (&["call", "gone"][..], 1),
             (&["call", "half"], 1),
             (&["call", "first"], 1),
+            (&["call", "entry-of-first"], 1),
+            (&["call", "any"], 1),
+            (&["status"], 1),
             (&["list"], 3),
             (&["validate", &gone], 1),
         ] {
@@ -433,6 +437,56 @@ fn a_step_fits_what_the_tool_has() {
     let next = error["next_step"].as_str().unwrap_or_default();
     let removal = commands(next)[0];
     assert!(follow(&world, removal).expect(0).stdout.contains("Removed secret 'K'"), "{removal}");
+    world.assert_nothing_left();
+}
+
+/// No installation made it, so none makes it anew: the step names the file that somebody wrote, and the key.
+#[test]
+fn what_is_wrong_in_a_python_manifest_that_somebody_wrote_is_corrected_there() {
+    let world = world();
+    let path = world.data_dir().join("manifests/kit.json");
+    let good: Value = serde_json::from_slice(&std::fs::read(&path).expect("read")).expect("JSON");
+    let file = path.display().to_string();
+    let needs = "import nowhere_to_be_had\n";
+    std::fs::write(world.python_dir().join("needy.py"), format!("{needs}{KIT}")).expect("a module");
+    std::fs::write(world.python_dir().join("faulty.py"), format!("1 / 0\n{KIT}")).expect("a module");
+    for (section, key, value, step) in [
+        ("install", "python_path", "/nowhere/python", format!("correct `install.python_path` in {file}")),
+        ("install", "python_path", "/bin/false", format!("`code.class` are corrected in {file}")),
+        (
+            "code",
+            "module",
+            "kti",
+            format!("correct `code.module` in {file}; or name the folder that holds `kti`"),
+        ),
+        (
+            "code",
+            "module",
+            "kti.deep",
+            format!("correct `code.module` in {file}; or name the folder that holds `kti`"),
+        ),
+        ("code", "module", "needy", "install `nowhere_to_be_had` for ".to_owned()),
+        ("code", "module", "faulty", format!("`code.class` are corrected in {file}")),
+        ("code", "class", "Kti", format!("correct `code.class` in {file}")),
+    ] {
+        let mut wrong = good.clone();
+        wrong[section][key] = value.into();
+        std::fs::write(&path, wrong.to_string()).expect("written");
+        let told = world.run(&["call", "kit", "--action", "key", "--json"]).expect(10);
+        let next = told.json()["error"]["next_step"].as_str().unwrap_or_default().to_owned();
+        assert!(next.contains(&step) && !next.contains("install-all"), "{value}: {}", told.describe());
+        if value == "/nowhere/python" {
+            let listed = world.run(&["list"]).expect(0);
+            assert!(listed.stderr.contains(&step), "{}", listed.describe());
+            let checked = world.run(&["validate", &file]).expect(0);
+            let words = format!("{value} is not there; correct it in {file}");
+            assert!(
+                checked.stdout.contains(&words) || checked.stderr.contains(&words),
+                "{}",
+                checked.describe()
+            );
+        }
+    }
     world.assert_nothing_left();
 }
 

@@ -1,12 +1,13 @@
 //! A data directory whose file system takes nothing for another reason than a lack of bytes: no inode is free, or it is
 //! read-only. And what stands in the place of the host's own files. Each is told as what it is.
 
+use cjm_tests::package::{world_with_uv, write_package};
 use cjm_tests::repo;
 use cjm_tests::small_disk::SmallDisk;
-use cjm_tests::world::{Outcome, World};
+use cjm_tests::world::{COMMAND_MAX, Outcome, World};
 use serde_json::json;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Command;
 
 /// Could not be written.
@@ -102,6 +103,43 @@ fn a_folder_that_cannot_be_made_is_named() {
     assert!(refused.stderr.contains(&words), "{}", refused.describe());
 }
 
+/// A tool that is there is not called unknown.
+#[test]
+fn a_directory_that_may_not_be_read_is_told_as_that_by_a_call() {
+    let world = World::new();
+    with_tool(&world);
+    let manifests = world.data_dir().join("manifests");
+    let check = |refused: &Outcome, why: &str| {
+        let error = &refused.json()["error"];
+        assert_eq!(error["code"], "host.manifests_unreadable", "{}", refused.describe());
+        let message = error["message"].as_str().unwrap_or_default();
+        let words = format!("cannot read {}: {why}", manifests.display());
+        assert!(message.contains(&words), "{}", refused.describe());
+        let step = error["next_step"].as_str().unwrap_or_default();
+        assert!(step.contains(&format!("`namei -l {}`", manifests.display())), "{}", refused.describe());
+    };
+    let call = ["call", "tool", "--action", "small", "--json"];
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
+    fs::set_permissions(&manifests, fs::Permissions::from_mode(0o000)).expect("nobody may");
+    if is_root {
+        // Whom no rights hold back asks as somebody else. The way there is open.
+        let folders = manifests.ancestors().skip(1).filter(|folder| folder.starts_with(world.file("")));
+        folders.for_each(|folder| {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("all may");
+        });
+        let mut other = Command::new("setpriv");
+        other.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(repo::binary("cjm-ctl"));
+        other.arg("--data-dir").arg(world.data_dir()).args(call);
+        check(&world.start_command(other).wait(COMMAND_MAX).expect(1), "Permission denied");
+    } else {
+        check(&world.run(&call).expect(1), "Permission denied");
+    }
+    fs::set_permissions(&manifests, fs::Permissions::from_mode(0o755)).expect("all may");
+    fs::rename(&manifests, world.data_dir().join("elsewhere")).expect("moved");
+    fs::write(&manifests, "").expect("written");
+    check(&world.run(&call).expect(1), "Not a directory");
+}
+
 #[test]
 fn more_days_than_there_are_are_refused() {
     let world = World::new();
@@ -117,6 +155,50 @@ fn more_days_than_there_are_are_refused() {
     }
     let refused = world.run(&["retention", "--max-total-mb", "1e308"]).expect(2);
     assert!(refused.stderr.contains("or more than 1000000000"), "{}", refused.describe());
+}
+
+/// Whatever of an installation finds none, itself or a helper, says so.
+#[test]
+fn an_installation_that_finds_no_inode_says_so_at_each_of_its_steps() {
+    const NAME: &str = "an_installation_that_finds_no_inode_says_so_at_each_of_its_steps";
+    let Some(world) = world_with_uv(NAME) else { return };
+    let _disk = match SmallDisk::of(&world, "size=200m,nr_inodes=3000") {
+        Ok(disk) => disk,
+        Err(reason) => return repo::skip(NAME, &reason),
+    };
+    write_package(&world.file(""), "tool-one");
+    let entry = "{name: tool-one, package: ./tool-one, env_name: tool-one, python_version: \">=3.9\"}";
+    world.write("capabilities.yaml", format!("capabilities: [{entry}]\n"));
+    let filler = |number: usize| world.data_dir().join(format!("filler-{number}"));
+    let mut taken = 0;
+    let (mut by_us, mut by_helpers) = (0, 0);
+    for free in [0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512] {
+        while fs::write(filler(taken), "").is_ok() {
+            taken += 1;
+        }
+        for _ in 0..free {
+            taken -= 1;
+            fs::remove_file(filler(taken)).expect("it was made");
+        }
+        let outcome = world.run(&["install-all", "--json"]);
+        if outcome.code == Some(0) {
+            break;
+        }
+        let document = outcome.json();
+        let error =
+            if document["error"].is_object() { &document["error"] } else { &document["entries"][0]["error"] };
+        let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
+        assert!(text("message").contains("no inode is free"), "{free}: {}", outcome.describe());
+        assert!(text("next_step").contains("`df -i` counts"), "{free}: {}", outcome.describe());
+        assert_eq!(outcome.code, Some(STORE.into()), "{free}: {}", outcome.describe());
+        *(if error["stderr_tail"].as_array().is_some_and(|tail| !tail.is_empty()) {
+            &mut by_helpers
+        } else {
+            &mut by_us
+        }) += 1;
+    }
+    assert!(by_us > 0 && by_helpers > 0, "{by_us} by the installation, {by_helpers} by its helpers");
+    let _ = world.run(&["call", "tool-one", "--action", "who"]).expect(0);
 }
 
 /// Whatever of a call finds no inode, host or worker, says so: each number of free ones ends another step.

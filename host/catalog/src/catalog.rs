@@ -292,6 +292,17 @@ impl Catalog {
         self.problems.iter().find(|problem| problem.path.file_stem().is_some_and(|stem| stem == name))
     }
 
+    /// The first directory that is there and cannot be looked at, and why: it may hold any capability.
+    #[must_use]
+    pub fn unreadable_folder(&self) -> Option<(&Path, &std::io::Error)> {
+        self.problems.iter().find_map(|problem| match &problem.error {
+            CatalogError::Unreadable(error) if self.folders.contains(&problem.path) => {
+                Some((problem.path.as_path(), error))
+            }
+            _ => None,
+        })
+    }
+
     /// The directories that were looked at.
     #[must_use]
     pub fn folders(&self) -> &[PathBuf] {

@@ -4,6 +4,7 @@
 //! What must hold: an environment with a stamp is whole, whoever holds the lock, so an installation of one tool is in no
 //! other's way; a process that ended holds no lock, however it ended.
 
+use crate::beginning::{Beginning, is_whole};
 use crate::catalog::{Catalog, CatalogEntry};
 use crate::installer::Installer;
 use cjm_platform::files::read_regular_to_string;
@@ -16,14 +17,10 @@ use cjm_wire::suggestions::in_words;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// In an environment that is whole: it is removed before anything else of it changes, and written last.
-pub const STAMP_FILE: &str = "cjm-stamp.json";
 /// What `install.installer_version` of a manifest begins with that our installation wrote: such an environment has a
 /// stamp once it is whole.
 pub const INSTALLER: &str = "cjm-ctl ";
 
-/// Longest path of a list that is read.
-const PATH_BYTES_MAX: u64 = 4096;
 /// In section `install` of a manifest that our installation wrote: the list that its tool came from.
 pub const LIST_KEY: &str = "capabilities_file";
 
@@ -55,22 +52,6 @@ pub fn list_of(manifest: &Manifest) -> Option<PathBuf> {
     manifest.install.unknown.get(LIST_KEY)?.as_str().map(PathBuf::from)
 }
 
-/// Beside an environment that is made for the first time, for which no manifest speaks yet: a file with the path of the
-/// list that asks for it.
-#[must_use]
-pub fn list_beside(environment: &Path) -> PathBuf {
-    let name = environment.file_name().unwrap_or_default().to_string_lossy();
-    environment.with_file_name(format!(".{name}.list"))
-}
-
-/// The list that asks for an environment which no manifest names.
-#[must_use]
-pub fn list_of_environment(environment: &Path) -> Option<PathBuf> {
-    let path = read_regular_to_string(&list_beside(environment), PATH_BYTES_MAX).ok()?;
-    // It may have come along with a folder, and is told to people.
-    (!path.contains(char::is_control)).then(|| PathBuf::from(path))
-}
-
 /// Where the environment of one Python tool is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installation {
@@ -87,7 +68,7 @@ pub struct Installation {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfinished {
     /// Somebody works on it.
-    #[error("\"{capability}\" is being installed by {by}")]
+    #[error("\"{capability}\" is being {} by {by}", .by.verb())]
     AtWork {
         /// The tool.
         capability: String,
@@ -124,13 +105,41 @@ pub enum Unfinished {
         /// The list that asks for it.
         list: Option<PathBuf>,
     },
+    /// Likewise, of tools whose names nobody knows before they are there, and this may be one of them.
+    #[error(
+        "no capability \"{capability}\" is installed; it may be that of {}, whose installation failed or was broken off, for \
+         names are known only once tools are there{}",
+        in_short(.entries),
+        in_words(.suggestions)
+    )]
+    MayBeBrokenOff {
+        /// The name that was asked for.
+        capability: String,
+        /// The entries that ask for such tools.
+        entries: Vec<String>,
+        /// The list of the first of them.
+        list: Option<PathBuf>,
+        /// Names like it of what is installed.
+        suggestions: Vec<String>,
+    },
+}
+
+/// `"one", "two" and 3 more`.
+fn in_short(entries: &[String]) -> String {
+    const NAMED_MAX: usize = 3;
+    let named: Vec<String> = entries.iter().take(NAMED_MAX).map(|entry| format!("\"{entry}\"")).collect();
+    let more = entries.len().saturating_sub(NAMED_MAX);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("{}{more}", named.join(", "))
 }
 
 impl Described for Unfinished {
     fn code(&self) -> &'static str {
         match self {
             Self::AtWork { .. } | Self::MayBeAtWork { .. } => "installation.at_work",
-            Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } => "installation.broken_off",
+            Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } | Self::MayBeBrokenOff { .. } => {
+                "installation.broken_off"
+            }
         }
     }
 
@@ -147,13 +156,18 @@ impl Described for Unfinished {
             Self::FirstBrokenOff { list, .. } => {
                 format!("{} goes on with it", install_all_step(list.as_deref()))
             }
+            Self::MayBeBrokenOff { list, .. } => {
+                format!("correct the name; or {} goes on with it", install_all_step(list.as_deref()))
+            }
         }
     }
 
     fn exit_code(&self) -> u8 {
         match self {
             Self::AtWork { .. } | Self::MayBeAtWork { .. } => exit::DIRECTORY_IN_USE,
-            Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } => exit::WORKER_START,
+            Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } | Self::MayBeBrokenOff { .. } => {
+                exit::WORKER_START
+            }
         }
     }
 
@@ -169,7 +183,9 @@ impl Unfinished {
     pub fn kind(&self) -> (ErrorCategory, bool) {
         match self {
             Self::AtWork { .. } | Self::MayBeAtWork { .. } => (ErrorCategory::Transient, true),
-            Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } => (ErrorCategory::Fatal, false),
+            Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } | Self::MayBeBrokenOff { .. } => {
+                (ErrorCategory::Fatal, false)
+            }
         }
     }
 }
@@ -231,37 +247,54 @@ impl Installation {
         if let Some(by) = Installer::at_work(&self.data_dir).filter(|by| by.installs(&self.capability)) {
             return Some(Unfinished::AtWork { capability: self.capability.clone(), by: Box::new(by) });
         }
-        let made = self.environment.symlink_metadata().is_ok();
-        if !made || self.is_whole() {
-            return None;
-        }
+        let begun =
+            Beginning::unended(&self.data_dir).into_iter().find(|one| one.goes_by(&self.capability))?;
         let capability = self.capability.clone();
-        match self.installer() {
+        match self.installer_of(&begun.environment) {
             Some(by) => Some(Unfinished::AtWork { capability, by }),
-            None => (!self.is_whole()).then(|| Unfinished::FirstBrokenOff {
-                capability,
-                list: list_of_environment(&self.environment),
-            }),
+            // It may have come to its end between the two looks.
+            None => (!is_whole(&begun.environment))
+                .then_some(Unfinished::FirstBrokenOff { capability, list: begun.list }),
         }
     }
 
-    /// Why a tool was not found that may be among those which are being installed here: whose name no manifest has yet.
-    /// `used` says whether a manifest names an environment, and `suggestions` which names are like it.
+    /// Why a tool was not found that may be among those which are being installed here, or were to be: whose name no
+    /// manifest has yet. `used` says whether a manifest names an environment, and `suggestions` which names are like it.
     #[must_use]
     pub fn may_be(&self, used: impl Fn(&str) -> bool, suggestions: Vec<String>) -> Option<Unfinished> {
-        let by = Installer::at_work(&self.data_dir).filter(Installer::is_install_all)?;
-        let is_first = by.environments.as_ref().is_none_or(|all| all.iter().any(|one| !used(one)));
         let capability = self.capability.clone();
-        is_first.then(|| Unfinished::MayBeAtWork { capability, by: Box::new(by), suggestions })
+        let is_first = |by: &Installer| {
+            by.is_install_all() && by.environments.as_ref().is_none_or(|all| all.iter().any(|one| !used(one)))
+        };
+        if let Some(by) = Installer::at_work(&self.data_dir).filter(is_first) {
+            return Some(Unfinished::MayBeAtWork { capability, by: Box::new(by), suggestions });
+        }
+        let begun = Beginning::unended(&self.data_dir).into_iter();
+        let nameless: Vec<Beginning> =
+            begun.filter(|one| one.is_noted && one.capability.is_none() && !used(&one.env_name)).collect();
+        let list = nameless.first()?.list.clone();
+        let entries = nameless.iter().map(|one| one.label().to_owned()).collect();
+        Some(Unfinished::MayBeBrokenOff { capability, entries, list, suggestions })
+    }
+
+    /// Its interpreter, where our installation made it and it is there no more; with the list that it came from.
+    #[must_use]
+    pub fn lost_interpreter(&self) -> Option<(&Path, Option<&Path>)> {
+        let python = self.made_by_us.as_deref().filter(|python| !python.exists())?;
+        Some((python, self.list.as_deref()))
     }
 
     fn is_whole(&self) -> bool {
-        self.environment.join(STAMP_FILE).is_file()
+        is_whole(&self.environment)
     }
 
     /// Who works on this environment, or will. That somebody works on others finishes nothing here.
     fn installer(&self) -> Option<Box<Installer>> {
-        let name = self.environment.file_name()?.to_str()?;
+        self.installer_of(&self.environment)
+    }
+
+    fn installer_of(&self, environment: &Path) -> Option<Box<Installer>> {
+        let name = environment.file_name()?.to_str()?;
         Installer::at_work(&self.data_dir).filter(|by| by.concerns(name)).map(Box::new)
     }
 }
@@ -308,6 +341,7 @@ pub fn env_name_of(manifest: &Manifest) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::beginning::STAMP_FILE;
     use crate::installer::{INSTALL_LOCK, Signature};
     use cjm_platform::lock::FileLock;
     use std::time::Duration;

@@ -21,6 +21,8 @@ const HELPERS_MAX: usize = 16;
 
 /// The command that installs.
 pub const INSTALL_ALL: &str = "install-all";
+/// The command that takes tools away.
+pub const REMOVE: &str = "remove";
 /// Between an environment and the entry that asks for it; no name has it.
 const OF_ENTRY: char = '=';
 
@@ -135,6 +137,11 @@ impl Installer {
     #[must_use]
     pub fn is_install_all(&self) -> bool {
         self.command.as_deref() == Some(INSTALL_ALL)
+    }
+
+    /// What it does to a tool: `removed`, or `installed`.
+    pub(crate) fn verb(&self) -> &'static str {
+        if self.command.as_deref() == Some(REMOVE) { "removed" } else { "installed" }
     }
 
     /// `kill 8 9`: ends what a killed one had started; none where nothing of that is seen.

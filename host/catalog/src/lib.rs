@@ -2,6 +2,8 @@
 //! makes nothing, runs nothing, and knows neither workers nor jobs.
 
 pub mod allowed;
+pub mod beginning;
+pub mod by_hand;
 mod catalog;
 mod folders;
 pub mod home;

@@ -9,7 +9,9 @@ use crate::not_set;
 use crate::output::{Output, path_text};
 use crate::status::installation_document;
 use crate::visible::one_line;
-use cjm_catalog::installation::{Installation, Unfinished, install_all_step, list_of, list_of_environment};
+use cjm_catalog::beginning::note_beside;
+use cjm_catalog::by_hand::place_to_correct;
+use cjm_catalog::installation::{Installation, Unfinished, install_all_step, list_of};
 use cjm_catalog::installer::Installer;
 use cjm_catalog::programs::{Lost, ProgramError, capability_program, find, make_executable};
 use cjm_catalog::{Catalog, CatalogEntry, NotAllowed, Settings, allow_step};
@@ -156,7 +158,7 @@ impl Nobodys {
             let coming = environments_at_work(data_dir, catalog, &by);
             let all: Vec<Unused> = made.chain(coming).collect();
             for one in all {
-                if !at_work.iter().any(|(known, _)| *known == one) {
+                if !at_work.iter().any(|(known, _)| known.name == one.name) {
                     at_work.push((one, by.clone()));
                 }
             }
@@ -166,7 +168,14 @@ impl Nobodys {
     }
 
     fn add_to(&self, document: &mut Value) {
-        let named = |one: &Unused| json!({"name": one.name, "path": path_text(&one.path)});
+        let named = |one: &Unused| {
+            let begun = one.begun.as_ref();
+            json!({
+                "name": one.name, "path": path_text(&one.path), "exists": one.path.symlink_metadata().is_ok(),
+                "entry": begun.and_then(|begun| begun.entry.as_ref()),
+                "capability": begun.and_then(|begun| begun.capability.as_ref()),
+            })
+        };
         document["unused_environments"] = self.unused.iter().map(named).collect();
         let at_work = self.at_work.iter().map(|(one, by)| {
             let mut environment = named(one);
@@ -184,22 +193,36 @@ impl Nobodys {
                 one.path.display()
             )
         });
-        let unused = self.unused.iter().map(|Unused { name, path }| {
-            // A tool of its name lives elsewhere, and would go in its place.
-            let step = match self.names.contains(name) {
-                true => format!("`rm -r {}` takes it away", shell_word(&path.to_string_lossy())),
-                false => format!(
-                    "{} goes on with it; `cjm-ctl remove {name}` takes it away",
-                    install_all_step(list_of_environment(path).as_deref())
-                ),
-            };
-            format!(
-                "warning: {} belongs to no capability that is installed: an installation failed or was broken off, or \
-                 its manifest is gone\n  next: {step}",
+        at_work.chain(self.unused.iter().map(|one| self.line_of_unused(one))).collect()
+    }
+
+    fn line_of_unused(&self, one: &Unused) -> String {
+        let path = &one.path;
+        let begun = one.begun.as_ref();
+        let names = begun.into_iter().flat_map(|begun| [&begun.capability, &begun.entry]).flatten();
+        // A tool of such a name lives elsewhere, and would go in its place.
+        let mut free = names.chain([&one.name]).filter(|name| !self.names.contains(*name));
+        let word = |path: &Path| shell_word(&path.to_string_lossy());
+        let step = match free.next() {
+            None if begun.is_some_and(|begun| begun.is_noted) => {
+                format!("`rm -rf {} {}` takes it away", word(path), word(&note_beside(path)))
+            }
+            None => format!("`rm -r {}` takes it away", word(path)),
+            Some(name) => format!(
+                "{} goes on with it; `cjm-ctl remove {}` takes it away",
+                install_all_step(begun.and_then(|begun| begun.list.as_deref())),
+                shell_word(name)
+            ),
+        };
+        let what = match begun.filter(|begun| begun.is_noted) {
+            Some(begun) => format!("{} ({})", one_line(&begun.broken_off()), path.display()),
+            None => format!(
+                "{} belongs to no capability that is installed: an installation failed or was broken off, or its manifest is \
+                 gone",
                 path.display()
-            )
-        });
-        at_work.chain(unused).collect()
+            ),
+        };
+        format!("warning: {what}\n  next: {step}")
     }
 }
 
@@ -216,10 +239,13 @@ fn tell_what_is_wrong(entry: &CatalogEntry, output: &Output) {
     if let Some(unfinished) = unfinished(entry) {
         output.error(&format!("warning: {unfinished}\n  next: {}", unfinished.next_step()));
     } else if !python.is_empty() && !python_exists(entry) {
+        let step = match place_to_correct(&entry.manifest, &entry.path) {
+            Some(place) => format!("correct `install.python_path` {place}"),
+            None => format!("{} makes it anew", install_all_step(list_of(&entry.manifest).as_deref())),
+        };
         output.error(&format!(
-            "warning: \"{name}\" cannot be called: its environment is gone ({python})\n  next: {} makes it anew; \
-             `cjm-ctl remove {name}` takes the rest away",
-            install_all_step(list_of(&entry.manifest).as_deref())
+            "warning: \"{name}\" cannot be called: its environment is gone ({python})\n  next: {step}; \
+             `cjm-ctl remove {name}` takes the rest away"
         ));
     } else if let Err(Lost::NotExecutable(path)) = find(python, None) {
         output.error(&format!(

@@ -34,8 +34,10 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
     }
     let claim = removal.claim()?;
     // The question may have stood there for hours.
-    spare_what_runs()?;
-    if takes_environment {
+    if !takes_environment {
+        spare_what_runs()?;
+    } else {
+        removal.take_from_calls(spare_what_runs)?;
         take_environment(&removal, &claim, output).await?;
     }
     if let Some(manifest) = &removal.manifest {

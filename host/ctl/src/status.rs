@@ -6,6 +6,8 @@ use crate::cli::Global;
 use crate::fault::{CommandResult, Fault};
 use crate::output::{Output, path_text};
 use crate::visible::one_line;
+use cjm_catalog::beginning::Beginning;
+use cjm_catalog::installation::install_all_step;
 use cjm_catalog::installer::Installer;
 use cjm_environments::running_host;
 use cjm_platform::lock::{holding_process, since_of};
@@ -38,7 +40,7 @@ pub(crate) fn run(global: &Global, output: &Output) -> CommandResult {
     let pid = pid.map(Pid::as_raw);
     if output.json {
         let mut document = json!({"data_dir": path_text(&data_dir), "holder": holder, "pid": pid, "since": since, "command": command, "stopped": stands_still});
-        document["installation"] = installation_document(installer.as_ref());
+        add_installations(&data_dir, installer.as_ref(), &mut document);
         let code = match &now {
             Ok(now) => {
                 now.add_to(&mut document);
@@ -59,7 +61,7 @@ pub(crate) fn run(global: &Global, output: &Output) -> CommandResult {
     for line in now.as_ref().map(Now::lines).unwrap_or_default() {
         output.line(&line)?;
     }
-    tell_installation(installer.as_ref(), output)?;
+    tell_installation(&data_dir, installer.as_ref(), output)?;
     if let Some(pid) = pid.filter(|_| stands_still) {
         output.line("that host is stopped: it does nothing until it goes on")?;
         output.note(&format!(
@@ -81,7 +83,7 @@ fn tell_of_no_host(data_dir: &Path, installer: Option<&Installer>, output: &Outp
         let mut document = json!({"data_dir": path_text(data_dir), "holder": null, "pid": null, "since": null, "command": null});
         Now::default().add_to(&mut document);
         document["left_by_dead_host_count"] = left.into();
-        document["installation"] = installation_document(installer);
+        add_installations(data_dir, installer, &mut document);
         output.document(&document)?;
         return Ok(exit::OK);
     }
@@ -93,12 +95,34 @@ fn tell_of_no_host(data_dir: &Path, installer: Option<&Installer>, output: &Outp
             "its last host died with {jobs} had not ended: the next command here ends {them} as failed"
         ))?;
     }
-    tell_installation(installer, output)?;
+    tell_installation(data_dir, installer, output)?;
     Ok(exit::OK)
 }
 
-/// Who changes what is installed here, and how to end what a killed one left.
-fn tell_installation(installer: Option<&Installer>, output: &Output) -> Result<(), Fault> {
+/// First installations that came to no end, and on which nobody works.
+fn left_installations(data_dir: &Path, installer: Option<&Installer>) -> Vec<Beginning> {
+    let at_work = |begun: &Beginning| installer.is_some_and(|by| by.concerns(&begun.env_name));
+    Beginning::unended(data_dir).into_iter().filter(|begun| begun.is_noted && !at_work(begun)).collect()
+}
+
+fn add_installations(data_dir: &Path, installer: Option<&Installer>, document: &mut Value) {
+    document["installation"] = installation_document(installer);
+    let left = left_installations(data_dir, installer).into_iter().map(|begun| {
+        let next_step = format!("{} goes on with it", install_all_step(begun.list.as_deref()));
+        json!({
+            "environment": begun.env_name, "path": path_text(&begun.environment), "entry": begun.entry,
+            "capability": begun.capability, "next_step": next_step,
+        })
+    });
+    document["unfinished_installations"] = left.collect();
+}
+
+/// Who changes what is installed here, how to end what a killed one left, and what was broken off.
+fn tell_installation(data_dir: &Path, installer: Option<&Installer>, output: &Output) -> Result<(), Fault> {
+    for begun in left_installations(data_dir, installer) {
+        output.line(&one_line(&begun.broken_off()))?;
+        output.note(&format!("next: {} goes on with it", install_all_step(begun.list.as_deref())));
+    }
     let Some(installer) = installer else { return Ok(()) };
     output.line(&format!("what is installed is being changed by {}", one_line(&installer.to_string())))?;
     if let Some(kill) = installer.kill_command() {

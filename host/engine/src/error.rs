@@ -113,6 +113,16 @@ pub enum HostError {
         /// What is wrong with it.
         message: String,
     },
+    /// There may be a manifest of this name, where nobody can look.
+    #[error("whether there is a capability named \"{name}\" cannot be told: cannot read {}: {message}", path.display())]
+    ManifestsUnreadable {
+        /// The name asked for.
+        name: String,
+        /// The folder of manifests.
+        path: PathBuf,
+        /// The system's answer.
+        message: String,
+    },
     /// No instance has this id.
     #[error("no instance \"{0}\" is loaded")]
     UnknownInstance(InstanceId),
@@ -237,6 +247,13 @@ fn its_end(directory: &Path, holder: &str) -> String {
     }
 }
 
+fn let_read(folder: &Path) -> String {
+    let word = shell_word(&folder.to_string_lossy());
+    format!(
+        "let this user read that directory (`namei -l {word}` shows whose it is), or name another one with --data-dir"
+    )
+}
+
 impl HostError {
     fn facts(&self) -> Facts {
         let domain = |code, next_step: &str| Facts::new(code, exit::DOMAIN, next_step);
@@ -274,6 +291,7 @@ impl HostError {
                 "host.broken_manifest",
                 &format!("correct the file; `cjm-ctl validate {}` shows its faults", shell_word(&path.to_string_lossy())),
             ),
+            Self::ManifestsUnreadable { path, .. } => domain("host.manifests_unreadable", &let_read(path)),
             Self::UnknownInstance(_) => domain("host.unknown_instance", "load it first"),
             Self::InstanceExists(_) => domain("host.instance_exists", "unload it, or choose another id"),
             Self::BadInstanceId(_) => domain("host.bad_instance_id", "use 1 to 64 letters, digits, `-`, `_`"),

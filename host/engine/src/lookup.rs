@@ -38,6 +38,10 @@ pub(crate) fn find<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c CatalogEn
             message: problem.error.to_string(),
         });
     }
+    if let Some((path, error)) = catalog.unreadable_folder() {
+        let (name, path) = (name.to_owned(), path.to_owned());
+        return Err(HostError::ManifestsUnreadable { name, path, message: error.to_string() });
+    }
     let first = |folder: &PathBuf| Installation::named(folder.parent()?, name)?.first();
     if let Some(unfinished) = catalog.folders().iter().find_map(first) {
         return Err(StartError::Unfinished(unfinished).into());

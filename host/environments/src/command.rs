@@ -1,8 +1,8 @@
 //! Runs one helper program of an installation (an interpreter, uv) and reads what it says. Not for workers: those
 //! belong to the keeper. A helper leads its own process group, and the group dies with the future that runs it.
 
-use crate::error::EnvironmentError;
-use crate::files::input_of_helper;
+use crate::error::{EnvironmentError, lacks_inodes, speaks_of_room};
+use crate::files::{data_dir_of_work, input_of_helper};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -170,12 +170,18 @@ pub(crate) async fn run_well(
     if answer.success {
         return Ok(answer);
     }
-    Err(EnvironmentError::HelperFailed {
-        what: what.to_owned(),
-        program,
-        ending: answer.ending,
-        stderr_tail: answer.stderr_tail,
-    })
+    // At once: what has failed makes room when it is cleared away.
+    Err(ended_badly(what, program, answer))
+}
+
+fn ended_badly(what: &str, program: String, answer: Answer) -> EnvironmentError {
+    let Answer { ending, stderr_tail, .. } = answer;
+    let data_dir =
+        data_dir_of_work().filter(|data_dir| speaks_of_room(&stderr_tail) && lacks_inodes(data_dir));
+    match data_dir {
+        Some(path) => EnvironmentError::NoInode { action: "write into", path, stderr_tail },
+        None => EnvironmentError::HelperFailed { what: what.to_owned(), program, ending, stderr_tail },
+    }
 }
 
 /// Kills its process group when it is dropped armed.

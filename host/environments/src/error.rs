@@ -5,11 +5,12 @@ use cjm_catalog::allowed::AllowedError;
 use cjm_catalog::installation::Unfinished;
 use cjm_catalog::installer::Installer;
 use cjm_catalog::programs::make_executable;
+use cjm_platform::disk::DiskRoom;
 use cjm_platform::files::FileError;
 use cjm_store::room::is_about_room;
 use cjm_wire::capabilities_file::CapabilitiesFileError;
 use cjm_wire::describe::{Described, ErrorDetails, exit, shell_word};
-use cjm_wire::error::ErrorCategory;
+use cjm_wire::error::{ErrorCategory, NO_INODE};
 use cjm_wire::manifest::ManifestError;
 use cjm_wire::settings_file::CondaType;
 use std::path::{Path, PathBuf};
@@ -82,6 +83,16 @@ pub enum EnvironmentError {
         /// The system's answer.
         #[source]
         source: std::io::Error,
+    },
+    /// The disk takes no further file, though bytes are free.
+    #[error("cannot {action} {}: {NO_INODE} on its disk", path.display())]
+    NoInode {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Last words of the helper that tried it.
+        stderr_tail: Vec<String>,
     },
     /// No interpreter satisfies the entry.
     #[error("no Python {wanted} on this machine (found: {found})")]
@@ -287,7 +298,9 @@ pub(crate) fn speaks_of_room(stderr_tail: &[String]) -> bool {
 impl EnvironmentError {
     /// What the system answered where something was to be written.
     pub(crate) fn writing(action: &'static str, path: PathBuf, source: std::io::Error) -> Self {
-        if is_about_room(&source) {
+        if is_about_room(&source) && lacks_inodes(&path) {
+            Self::NoInode { action, path, stderr_tail: Vec::new() }
+        } else if is_about_room(&source) {
             Self::NoRoom { action, path, source }
         } else if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem {
             Self::ReadOnly { action, path, source }
@@ -295,6 +308,11 @@ impl EnvironmentError {
             Self::File { action, path, source }
         }
     }
+}
+
+/// Whether the disk of this path takes no further file though bytes are free, which the system calls full, too.
+pub(crate) fn lacks_inodes(path: &Path) -> bool {
+    DiskRoom::of(path).is_some_and(|room| room.lacks_inodes)
 }
 
 /// What to do when the program of a manifest is nowhere.
@@ -308,15 +326,16 @@ fn install_step(program: &str) -> String {
 
 /// What to do about a manifest that an entry names: whoever wrote it, no installation writes it anew.
 fn source_step(error: &ManifestError, path: &Path) -> String {
-    let error = match error {
+    match error {
+        ManifestError::Malformed { line, .. } => format!(
+            "correct the file at line {line}; `cjm-ctl validate {}` checks it without running anything",
+            shell_word(&path.display().to_string())
+        ),
         ManifestError::UnsupportedVersion { version, .. } => {
-            &ManifestError::UnsupportedVersion { version: version.clone(), is_installed: false }
+            ManifestError::UnsupportedVersion { version: version.clone(), is_installed: false }.next_step()
         }
-        other => other,
-    };
-    error
-        .next_step()
-        .replace("validate PATH`", &format!("validate {}`", shell_word(&path.display().to_string())))
+        other => other.next_step(),
+    }
 }
 
 impl Described for EnvironmentError {
@@ -328,6 +347,7 @@ impl Described for EnvironmentError {
             Self::HostRuns { .. } => "install.host_runs",
             Self::File { .. } => "install.file",
             Self::NoRoom { .. } => "install.no_room",
+            Self::NoInode { .. } => "install.no_inode",
             Self::ReadOnly { .. } => "install.read_only",
             Self::NoInterpreter { .. } => "install.no_interpreter",
             Self::BadConstraint(_) => "install.bad_python_version",
@@ -372,6 +392,7 @@ impl Described for EnvironmentError {
             Self::NoRoom { path, .. } => {
                 format!("free space on the disk of {}, then run it again: it goes on where it stopped", path.display())
             }
+            Self::NoInode { .. } => "remove files from that disk (`df -i` counts inodes), then run it again: it goes on".to_owned(),
             Self::File { .. } => "check the path, its permissions and the space on its disk".to_owned(),
             Self::NoInterpreter { wanted, .. } => format!(
                 "install a Python that satisfies `{wanted}` (Debian: `apt-get install python3`), or widen \
@@ -431,7 +452,7 @@ impl Described for EnvironmentError {
         match self {
             Self::InUse { .. } | Self::HostRuns { .. } => exit::DIRECTORY_IN_USE,
             Self::Unfinished(error) => error.exit_code(),
-            Self::NoRoom { .. } | Self::ReadOnly { .. } => exit::STORE,
+            Self::NoRoom { .. } | Self::NoInode { .. } | Self::ReadOnly { .. } => exit::STORE,
             Self::HelperFailed { stderr_tail, .. } => {
                 if speaks_of_room(stderr_tail) {
                     exit::STORE
@@ -457,6 +478,7 @@ impl Described for EnvironmentError {
     fn stderr_tail(&self) -> Vec<String> {
         match self {
             Self::NoUv { stderr_tail, .. }
+            | Self::NoInode { stderr_tail, .. }
             | Self::HelperFailed { stderr_tail, .. }
             | Self::Introspection { stderr_tail, .. } => stderr_tail.clone(),
             _ => Vec::new(),

@@ -54,6 +54,11 @@ pub(crate) fn input_of_helper() -> std::io::Result<Stdio> {
     HELD.try_with(|lock| lock.share().map(Stdio::from)).unwrap_or_else(|_| Ok(Stdio::null()))
 }
 
+/// The data directory that this task works on, where it has the right to.
+pub(crate) fn data_dir_of_work() -> Option<PathBuf> {
+    HELD.try_with(|lock| lock.path().parent().map(Path::to_owned)).ok().flatten()
+}
+
 /// One installation at a time works on a data directory: who has the lock, and what `command` does to which
 /// environments, is told to the next.
 pub(crate) fn lock<'e>(

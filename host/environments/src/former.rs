@@ -6,14 +6,19 @@
 //!
 //! What must hold: a copy is whole or has another name; an environment that has a stamp is newer than its copy; no manifest
 //! is touched before the note is there, and the note goes before the environment takes its place again, but after the
-//! manifests have; each step can be done twice, so that a kill at any of them changes nothing of the end.
+//! manifests have; each step can be done twice, so that a kill at any of them changes nothing of the end; a manifest that
+//! has come to name another environment since is newer than what is kept, and stays.
 
 use crate::error::EnvironmentError;
 use crate::files::{remove_dir, write_whole};
 use crate::manifests::pass_word_on;
 use crate::stamp::Stamp;
-use cjm_catalog::installation::{former_of, list_beside};
-use cjm_platform::files::{FileError, read_regular};
+use cjm_catalog::MANIFEST_BYTES_MAX;
+use cjm_catalog::beginning::note_beside;
+use cjm_catalog::installation::{env_name_of, former_of};
+use cjm_platform::files::{FileError, read_regular, read_regular_to_string};
+use cjm_wire::{AdapterManifest, Manifest};
+use std::ffi::OsStr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -107,7 +112,7 @@ pub(crate) fn recover(environment: &Path, manifests: &Path) -> Result<(), Enviro
     if Stamp::read(environment).is_some() {
         return remove_dir(&copy);
     }
-    put_back_manifests(&copy, manifests)?;
+    put_back_manifests(environment, manifests)?;
     if environment.is_symlink() {
         std::fs::remove_file(environment)
             .map_err(|source| EnvironmentError::writing("remove", environment.to_owned(), source))?;
@@ -117,12 +122,16 @@ pub(crate) fn recover(environment: &Path, manifests: &Path) -> Result<(), Enviro
         .map_err(|source| EnvironmentError::writing("put back", environment.to_owned(), source))
 }
 
-fn put_back_manifests(copy: &Path, manifests: &Path) -> Result<(), EnvironmentError> {
+fn put_back_manifests(environment: &Path, manifests: &Path) -> Result<(), EnvironmentError> {
+    let copy = former_of(environment);
     let read = |path: &Path| read_regular(path, u64::MAX).map_err(|error| unreadable(path, error));
     let (note, kept) = (copy.join(NOTE), copy.join(KEPT));
     if note.is_file() {
         for name in String::from_utf8_lossy(&read(&note)?).lines().filter(|name| is_manifest_name(name)) {
             let (path, before) = (manifests.join(name), kept.join(name));
+            if names_another(&path, environment) {
+                continue;
+            }
             if before.symlink_metadata().is_ok_and(|found| found.is_file()) {
                 let content = read(&before)?;
                 put(&before, &path, &content)?;
@@ -135,6 +144,14 @@ fn put_back_manifests(copy: &Path, manifests: &Path) -> Result<(), EnvironmentEr
         remove_file(&note)?;
     }
     remove_dir(&kept)
+}
+
+/// Whether the manifest that lies there is of a tool or an adapter in another environment: made since, under another name.
+fn names_another(manifest: &Path, environment: &Path) -> bool {
+    let Ok(text) = read_regular_to_string(manifest, MANIFEST_BYTES_MAX as u64) else { return false };
+    let of_tool = Manifest::parse(&text).ok().and_then(|manifest| env_name_of(&manifest));
+    let named = of_tool.or_else(|| Some(AdapterManifest::parse(&text).ok()?.conda_env));
+    named.is_some_and(|name| !name.is_empty() && environment.file_name() != Some(OsStr::new(&name)))
 }
 
 /// Gives a manifest a second name, in the place of what has it now. That needs no room on the disk; manifests are replaced
@@ -178,7 +195,7 @@ fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
 /// # Errors
 /// When it stays.
 pub(crate) fn forget(environment: &Path) -> Result<(), EnvironmentError> {
-    remove_file(&list_beside(environment))?;
+    remove_file(&note_beside(environment))?;
     remove_dir(&former_of(environment))?;
     remove_dir(&beside(environment, "copying"))
 }
@@ -338,7 +355,7 @@ mod tests {
                 let copy = former_of(&home);
                 if copy.is_dir() && Stamp::read(&home).is_none() {
                     if recovered > 0 {
-                        put_back_manifests(&copy, &manifests(&home)).expect("put back");
+                        put_back_manifests(&home, &manifests(&home)).expect("put back");
                     }
                     if recovered > 1 {
                         std::fs::remove_file(home.join("bin/tool")).expect("killed when it removed");
@@ -382,13 +399,53 @@ mod tests {
         write_whole(&note, b"").expect("written");
         remove_dir(&kept).expect("removed");
         std::fs::write(&kept, "").expect("written");
-        assert!(put_back_manifests(&former_of(&home), &manifests(&home)).is_err());
+        assert!(put_back_manifests(&home, &manifests(&home)).is_err());
         assert!(!note.exists(), "a note without what it speaks of removes manifests");
         std::fs::remove_file(&kept).expect("removed");
         former.let_go();
-        std::fs::write(list_beside(&home), "list.yaml").expect("written");
+        std::fs::write(note_beside(&home), "list.yaml").expect("written");
         forget(&home).expect("forgotten");
-        assert!(!list_beside(&home).exists());
+        assert!(!note_beside(&home).exists());
+    }
+
+    /// The tool was installed into another environment after an update had been killed.
+    #[test]
+    fn a_manifest_that_names_another_environment_since_is_newer_than_what_is_kept() {
+        let tool = |env_name: &str, version: &str| {
+            format!(
+                r#"{{"format_version":"2.0","install":{{"python_path":"/p","conda_env":"{env_name}"}},"code":{{"name":"c","version":"{version}",
+                "module":"m","class":"C"}}}}"#
+            )
+        };
+        let adapter = |env_name: &str| {
+            let class = r#""unit":"adapter","name":"m.A","task_name":"t","module":"m","class":"A""#;
+            format!(r#"{{{class},"conda_env":"{env_name}"}}"#)
+        };
+        for (env_name, stays) in [("tool", false), ("other", true)] {
+            let (_folder, home) = environment();
+            let write = |name: &str, text: &str| {
+                write_whole(&manifests(&home).join(name), text.as_bytes()).expect("written");
+            };
+            let old = [("a.json", adapter("tool")), ("c.json", tool("tool", "1"))];
+            old.iter().for_each(|(name, text)| write(name, text));
+            let former =
+                Former::keep(&home, &manifests(&home)).expect("kept").expect("something was installed");
+            replace(&home);
+            former.keep_manifests(&["a.json", "b.json", "c.json"].map(str::to_owned)).expect("kept");
+            std::mem::forget(former);
+            let new = [
+                ("a.json", adapter(env_name)),
+                ("b.json", adapter(env_name)),
+                ("c.json", tool(env_name, "2")),
+            ];
+            new.iter().for_each(|(name, text)| write(name, text));
+            recover(&home, &manifests(&home)).expect("put back");
+            assert_eq!(module(&home), "old");
+            let expected = if stays { &new[..] } else { &old[..] };
+            let expected: Vec<_> =
+                expected.iter().map(|(name, text)| ((*name).to_owned(), text.clone())).collect();
+            assert_eq!(written(&home), expected, "{env_name}");
+        }
     }
 
     #[test]

@@ -177,14 +177,20 @@ impl Installation<'_> {
                     let claimed = self.claim(entry, &done.capability, &mut None);
                     ended(claimed.map(|()| EntryReport { version_before: before, ..report(&python, done) }))
                 }
-                None => match python.held().map(|held| AskInUse::check(self.in_use.as_ref(), &held)) {
-                    Some(Err(error)) => {
-                        let mut refused = failed(entry, &ErrorReport::of(&error));
-                        tell_what_was_installed(&mut refused, python.installed(), || python.installed());
-                        ended(Ok(refused))
+                None => {
+                    let may_begin = match python.held() {
+                        Some(held) => AskInUse::check(self.in_use.as_ref(), &held),
+                        None => python.note_beginning(),
+                    };
+                    match may_begin {
+                        Err(error) => {
+                            let mut refused = failed(entry, &ErrorReport::of(&error));
+                            tell_what_was_installed(&mut refused, python.installed(), || python.installed());
+                            ended(Ok(refused))
+                        }
+                        Ok(()) => FirstLook::ToInstall(python),
                     }
-                    _ => FirstLook::ToInstall(python),
-                },
+                }
             },
         }
     }

@@ -15,7 +15,8 @@ use crate::package::Requirements;
 use crate::report::{INSTALLER_VERSION, Outcome, Step};
 use crate::stamp::Stamp;
 use crate::uv::Uv;
-use cjm_catalog::installation::{LIST_KEY, list_beside, list_of, replaced_in_words};
+use cjm_catalog::beginning::{Beginning, note_beside, note_text};
+use cjm_catalog::installation::{LIST_KEY, list_of, replaced_in_words};
 use cjm_wire::capabilities_file::Entry;
 use cjm_wire::manifest::{Code, DriftTracking, FORMAT_VERSION, Install};
 use cjm_wire::runtime::Runtime;
@@ -193,6 +194,9 @@ impl<'a> PythonEntry<'a> {
         let mut warnings = found.warnings.clone();
         // Before anything of it takes the place of what another entry gives.
         claim(&found.code.name)?;
+        if before.is_none() {
+            self.note(Some(&found.code.name))?;
+        }
         (reporter.step)(Step::Writing);
         let (capability, new_version) = (found.code.name.clone(), found.code.version.clone());
         let adapters = self.name_adapters(found.adapters)?;
@@ -213,7 +217,7 @@ impl<'a> PythonEntry<'a> {
             Stamp::new(self.request.clone(), &interpreter, lock.hash.clone(), capability.clone(), adapters);
         stamp.write(&self.environment)?;
         // The manifest says it from now on.
-        let _ = std::fs::remove_file(list_beside(&self.environment));
+        let _ = std::fs::remove_file(note_beside(&self.environment));
         if let Some(former) = former {
             former.let_go();
         }
@@ -238,19 +242,28 @@ impl<'a> PythonEntry<'a> {
         check_unused: impl Fn(&str) -> Result<(), EnvironmentError>,
     ) -> Result<(), EnvironmentError> {
         Stamp::remove(&self.environment)?;
-        match before {
-            None => self.note_list(),
-            // A call that began before the stamp was gone is seen now; one that begins later sees that it is gone.
-            Some(stamp) => check_unused(&stamp.capability).or_else(|in_use| {
-                stamp.write(&self.environment)?;
-                Err(in_use)
-            }),
-        }
+        let Some(stamp) = before else { return Ok(()) };
+        // A call that began before the stamp was gone is seen now; one that begins later sees that it is gone.
+        check_unused(&stamp.capability).or_else(|in_use| {
+            stamp.write(&self.environment)?;
+            Err(in_use)
+        })
     }
 
-    /// Where no manifest speaks for what it makes, it says which list asks for it.
-    fn note_list(&self) -> Result<(), EnvironmentError> {
-        write_whole(&list_beside(&self.environment), self.list.display().to_string().as_bytes())
+    /// Says that this environment is made for the first time, before anything of it is: no manifest speaks for it.
+    ///
+    /// # Errors
+    /// When it cannot be said; nothing was made then.
+    pub(crate) fn note_beginning(&self) -> Result<(), EnvironmentError> {
+        // What an earlier run of the same entry has found out stays known.
+        let known = Beginning::read(&self.environment);
+        let same = known.entry.as_ref() == Some(&self.entry.name);
+        self.note(known.capability.as_deref().filter(|_| same))
+    }
+
+    fn note(&self, capability: Option<&str>) -> Result<(), EnvironmentError> {
+        let text = note_text(self.list, &self.entry.name, capability);
+        write_whole(&note_beside(&self.environment), text.as_bytes())
     }
 
     /// Of the environment itself, where a link leads to one of conda's.

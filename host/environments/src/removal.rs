@@ -8,9 +8,11 @@ use crate::conda::{Conda, CondaOptions};
 use crate::error::EnvironmentError;
 use crate::files::{Claim, check_nobody_installs, lock, own_home, remove_dir};
 use crate::former::forget;
-use crate::leftovers::unused_environments;
+use crate::leftovers::{Unused, unused_environments};
 use crate::list::read_capabilities;
 use crate::manifests::env_name_of;
+use crate::stamp::Stamp;
+use cjm_catalog::installer::REMOVE;
 use cjm_catalog::{Catalog, CatalogEntry, Settings};
 use cjm_wire::InstanceId;
 use cjm_wire::runtime::Runtime;
@@ -146,7 +148,10 @@ fn remains(settings: &Settings, catalog: &Catalog, name: &str) -> Result<Removal
     let problem = catalog.problem_of(name).filter(|_| catalog.withheld_of(name).is_none());
     let unused = unused_environments(&settings.data_dir, catalog);
     // Where conda put it is not known; what it made, `conda env remove` takes away.
-    let environment = unused.into_iter().find(|unused| unused.name == name && !unused.path.is_symlink());
+    let own: Vec<Unused> = unused.into_iter().filter(|unused| !unused.path.is_symlink()).collect();
+    let by_name = own.iter().find(|unused| unused.name == name);
+    let by_other = || own.iter().find(|one| one.begun.as_ref().is_some_and(|begun| begun.goes_by(name)));
+    let environment = by_name.or_else(by_other).cloned();
     if problem.is_none() && environment.is_none() || catalog.withheld_of(name).is_some() {
         return Err(not_installed(settings, catalog, name));
     }
@@ -175,7 +180,27 @@ impl Removal {
     /// # Errors
     /// When one is at work.
     pub fn claim(&self) -> Result<Claim, EnvironmentError> {
-        lock(&self.data_dir, "remove", self.env_name.as_deref())
+        lock(&self.data_dir, REMOVE, self.env_name.as_deref())
+    }
+
+    /// From here on no call begins with the environment that goes; one that had begun before is seen by `check_unused`,
+    /// which is asked once that is so. Where it refuses, everything is as it was.
+    ///
+    /// # Errors
+    /// What it answers, or that the environment cannot be written.
+    pub fn take_from_calls<E: From<EnvironmentError>>(
+        &self,
+        check_unused: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let home = self.env_name.as_deref().map(|name| own_home(&self.data_dir, name));
+        let whole = home.and_then(|home| Some((Stamp::read(&home)?, home)));
+        // What others made has no stamp, and nothing by which a call could see that it goes.
+        let Some((stamp, home)) = whole else { return check_unused() };
+        Stamp::remove(&home)?;
+        check_unused().or_else(|in_use| {
+            stamp.write(&home)?;
+            Err(in_use)
+        })
     }
 
     /// Removes the environment and its adapters' manifests. It needs the right to.
@@ -229,4 +254,47 @@ fn remove_file(path: &Path) -> Result<(), EnvironmentError> {
         path: path.to_owned(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interpreters::Interpreter;
+
+    #[test]
+    fn who_uses_an_environment_is_asked_once_no_call_begins_with_it_and_what_is_used_stays_whole() {
+        let data = tempfile::tempdir().expect("tempdir");
+        let home = own_home(data.path(), "its-env");
+        let python = Interpreter {
+            path: "/usr/bin/python3".into(),
+            version: crate::constraint::PythonVersion(3, 11, 7),
+            is_default: true,
+        };
+        let stamp = Stamp::new("r".into(), &python, "l".into(), "tool".into(), Vec::new());
+        let removal = Removal {
+            capability: "tool".to_owned(),
+            manifest: None,
+            broken: None,
+            needs_environment: true,
+            env_name: Some("its-env".to_owned()),
+            environment: Place::Own(home.clone()),
+            shared_with: Vec::new(),
+            adapters: Vec::new(),
+            data_dir: data.path().to_owned(),
+        };
+        let mut asked = 0;
+        let mut ask = |answer: Result<(), EnvironmentError>| {
+            asked += 1;
+            assert_eq!(Stamp::read(&home), None, "a call that begins now is refused");
+            answer
+        };
+        removal.take_from_calls(|| ask(Ok(()))).expect("nothing is there");
+        stamp.write(&home).expect("written");
+        let in_use = EnvironmentError::EnvironmentMissing { env_name: "any".to_owned() };
+        let refused = removal.take_from_calls(|| ask(Err(in_use))).expect_err("it is used");
+        assert!(matches!(refused, EnvironmentError::EnvironmentMissing { .. }), "{refused}");
+        assert_eq!(Stamp::read(&home), Some(stamp), "it is as it was");
+        removal.take_from_calls(|| ask(Ok(()))).expect("nobody uses it");
+        assert_eq!((Stamp::read(&home), asked), (None, 3));
+    }
 }

@@ -5,7 +5,7 @@ use crate::error::EnvironmentError;
 use crate::files::write_whole;
 use crate::interpreters::Interpreter;
 use crate::manifests::read_existing;
-use cjm_catalog::installation::STAMP_FILE;
+use cjm_catalog::beginning::STAMP_FILE;
 use cjm_platform::files::read_regular;
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;

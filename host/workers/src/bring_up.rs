@@ -20,7 +20,7 @@ use crate::keeper_client::table::SpawnedWorker;
 use crate::life::{Life, LinkEnd};
 use crate::no_folder::NoFolder;
 use crate::phase::Phases;
-use crate::plan::{WorkerPlan, refuse_unfinished};
+use crate::plan::{WorkerPlan, refuse_changed, refuse_unfinished};
 use crate::proxy::Proxy;
 use crate::pump::Tail;
 use crate::redaction::Redaction;
@@ -177,8 +177,7 @@ impl Spawned {
             biased;
             Ok(word) = first_word => word,
             () = dead(&mut death) => {
-                let unfinished = refuse_unfinished(plan.installation.as_ref());
-                return Err(unfinished.err().unwrap_or_else(|| common.died_at_start(plan)));
+                return Err(refuse_changed(plan).err().unwrap_or_else(|| common.died_at_start(plan)));
             }
             () = tokio::time::sleep(timeout) => {
                 common.kill_and_wait(OwnKill::StartTimeout { limit_ms: millis(timeout) }).await;
@@ -189,10 +188,10 @@ impl Spawned {
                 });
             }
         };
-        // An installation that began meanwhile has taken its files from under it, and may have seen no worker.
-        if let Err(unfinished) = refuse_unfinished(plan.installation.as_ref()) {
-            common.kill_and_wait(OwnKill::StartFailed { why: unfinished.to_string() }).await;
-            return Err(unfinished);
+        // An installation or a removal that began meanwhile has taken its files from under it, and may have seen no worker.
+        if let Err(changed) = refuse_changed(plan) {
+            common.kill_and_wait(OwnKill::StartFailed { why: changed.to_string() }).await;
+            return Err(changed);
         }
         let (ready, genuine) = match word {
             FirstWord::Ready(ready) => {

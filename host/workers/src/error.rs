@@ -3,10 +3,11 @@
 use crate::binding::AdapterFault;
 use crate::no_folder::NoFolder;
 use crate::required::{Missing, cure_of_failure, names_in};
+use crate::start_advice::Hints;
 use crate::stored_settings::StoredSettingsFault;
 use crate::{start_advice, tool_failure};
 use cjm_catalog::ProgramError;
-use cjm_catalog::installation::{Unfinished, install_all_step};
+use cjm_catalog::installation::Unfinished;
 use cjm_decide::death::Verdict;
 use cjm_wire::InstanceId;
 use cjm_wire::describe::{Described, ErrorDetails, ErrorReport, Facts, Seconds, exit};
@@ -32,8 +33,8 @@ pub enum StartError {
         path: PathBuf,
         /// What is wrong with it.
         problem: String,
-        /// The list that the tool came from.
-        list: Option<PathBuf>,
+        /// What to do.
+        next_step: String,
     },
     /// Its installation is at work, or was broken off.
     #[error(transparent)]
@@ -58,14 +59,14 @@ pub enum StartError {
     #[error(transparent)]
     Folder(#[from] NoFolder),
     /// The tool could not be loaded: its import or constructor failed.
-    #[error("\"{capability}\" could not be loaded: {message}{}", missing_text(not_passed))]
+    #[error("\"{capability}\" could not be loaded: {message}{}", missing_text(&hints.not_passed))]
     LoadFailed {
         /// The capability.
         capability: String,
         /// One line from the tool.
         message: Box<str>,
-        /// Variables that the host has and the worker did not get, and that the failure speaks of.
-        not_passed: Box<[String]>,
+        /// What bears on what to do.
+        hints: Box<Hints>,
         /// Variables that its manifest declares and that have no value, and that the failure speaks of.
         unset: Box<[Missing]>,
         /// The signal that ended its process.
@@ -76,7 +77,7 @@ pub enum StartError {
         stderr_tail: Vec<String>,
     },
     /// It ended before it was ready.
-    #[error("\"{capability}\" ended while it started: {verdict}{}", missing_text(not_passed))]
+    #[error("\"{capability}\" ended while it started: {verdict}{}", missing_text(&hints.not_passed))]
     Died {
         /// The capability.
         capability: String,
@@ -85,7 +86,7 @@ pub enum StartError {
         /// What to do where something from outside ended it: its variables and last lines have no part in that.
         next_step: Option<Box<str>>,
         /// See `LoadFailed`.
-        not_passed: Box<[String]>,
+        hints: Box<Hints>,
         /// See `LoadFailed`.
         unset: Box<[Missing]>,
         /// The tool's last words.
@@ -238,13 +239,7 @@ impl StartError {
         let start = |code, next_step: &str| Facts::new(code, exit::WORKER_START, next_step);
         match self {
             Self::Program(error) => Facts::of(error),
-            Self::InterpreterMissing { capability, list, .. } => {
-                let step = install_all_step(list.as_deref());
-                start(
-                    "worker.interpreter_missing",
-                    &format!("run {step}, which makes the environment of \"{capability}\" anew"),
-                )
-            }
+            Self::InterpreterMissing { next_step, .. } => start("worker.interpreter_missing", next_step),
             Self::Unfinished(unfinished) => Facts::of(unfinished),
             Self::StoredSettings(fault) => Facts::of(&**fault),
             Self::Adapter(fault) => Facts::of(fault).with_exit(exit::WORKER_START),
@@ -253,14 +248,15 @@ impl StartError {
             Self::LoadFailed { signal: Some(signal), .. } => {
                 start("worker.load_failed", start_advice::after_signal(*signal))
             }
-            Self::LoadFailed { capability, unset, not_passed, .. } => {
+            Self::LoadFailed { capability, unset, hints, .. } => {
                 let set = cure_of_failure(capability, unset);
-                start("worker.load_failed", &set.unwrap_or_else(|| start_advice::last_lines(not_passed)))
+                let next_step = set.unwrap_or_else(|| start_advice::last_lines(hints));
+                start("worker.load_failed", &next_step)
             }
-            Self::Died { capability, unset, not_passed, next_step, .. } => {
-                let next_step =
-                    next_step.as_deref().map(str::to_owned).or_else(|| cure_of_failure(capability, unset));
-                let next_step = next_step.unwrap_or_else(|| start_advice::last_lines(not_passed));
+            Self::Died { capability, unset, hints, next_step, .. } => {
+                let outside = next_step.as_deref().map(str::to_owned);
+                let set = outside.or_else(|| cure_of_failure(capability, unset));
+                let next_step = set.unwrap_or_else(|| start_advice::last_lines(hints));
                 start("worker.died_at_start", &next_step)
             }
             Self::NeverReady { .. } => start(
@@ -536,7 +532,10 @@ mod tests {
         StartError::LoadFailed {
             capability: "t".to_owned(),
             unset: Box::default(),
-            not_passed: spoken_of(&host, [message, traceback.unwrap_or_default()]).into(),
+            hints: Box::new(Hints {
+                not_passed: spoken_of(&host, [message, traceback.unwrap_or_default()]),
+                by_hand: None,
+            }),
             message: message.into(),
             signal: None,
             traceback: traceback.map(Box::from),

@@ -55,4 +55,5 @@ pub use plan::{WorkerPlan, effective_config, plan, unset_variables};
 pub use proxy::Reply;
 pub use required::Missing;
 pub use sinks::Sinks;
+pub use start_advice::Hints;
 pub use stored_settings::{NOTES, StoredSettingsFault};

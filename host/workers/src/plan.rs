@@ -7,8 +7,10 @@ use crate::error::StartError;
 use crate::genuine;
 use crate::options::{HostOptions, LoadOptions};
 use crate::required::Missing;
+use crate::start_advice;
 use crate::stored_settings::{NOTES, check_required, stored_settings};
-use cjm_catalog::installation::{Installation, list_of};
+use cjm_catalog::by_hand::place_to_correct;
+use cjm_catalog::installation::{Installation, install_all_step, list_of};
 use cjm_catalog::{CatalogEntry, ProgramError, programs};
 use cjm_wire::link::Launch;
 use cjm_wire::manifest::{DeclaredVariable, DriftTracking, Manifest};
@@ -50,6 +52,8 @@ pub struct WorkerPlan {
     pub adapters: Vec<BoundAdapter>,
     /// Of a Python tool: where its environment is made, which may be made anew while a host is up.
     pub(crate) installation: Option<Installation>,
+    /// Of a Python tool whose manifest somebody wrote: where that is corrected; for errors.
+    pub(crate) place_to_correct: Option<String>,
     /// They were asked for, not only found.
     pub(crate) adapters_named: bool,
     pub(crate) data_dir: PathBuf,
@@ -87,6 +91,12 @@ impl WorkerPlan {
             (key.clone(), shown)
         };
         self.config.iter().map(shown).collect()
+    }
+
+    /// What to do about a tool that could not be loaded, as its words say, where somebody wrote its manifest.
+    pub(crate) fn cure_by_hand(&self, words: &str) -> Option<String> {
+        let place = self.place_to_correct.as_deref()?;
+        start_advice::by_hand(place, &self.launch, words)
     }
 
     /// What the journal names as the module: the Python module, or the program.
@@ -147,6 +157,7 @@ pub fn plan(
         },
         adapters,
         installation,
+        place_to_correct: place_to_correct(manifest, &entry.path),
         adapters_named: load.adapters.is_some(),
         data_dir,
         config,
@@ -218,7 +229,7 @@ fn launch(
     match manifest.runtime() {
         Runtime::Python { .. } => {
             let python = PathBuf::from(manifest.interpreter());
-            check_interpreter(manifest, &python)?;
+            check_interpreter(entry, &python)?;
             let launch = Launch::Python {
                 python_path: manifest.interpreter().to_owned(),
                 module: manifest.code.module.clone(),
@@ -251,10 +262,33 @@ pub(crate) fn refuse_unfinished(installation: Option<&Installation>) -> Result<(
     installation.and_then(Installation::unfinished).map_or(Ok(()), |unfinished| Err(unfinished.into()))
 }
 
-fn check_interpreter(manifest: &Manifest, python: &Path) -> Result<(), StartError> {
+/// Likewise, once a worker has started: an environment that was removed meanwhile, and by whom nobody knows any more.
+pub(crate) fn refuse_changed(plan: &WorkerPlan) -> Result<(), StartError> {
+    let installation = plan.installation.as_ref();
+    refuse_unfinished(installation)?;
+    let lost = installation.and_then(Installation::lost_interpreter);
+    lost.map_or(Ok(()), |(path, list)| {
+        Err(StartError::InterpreterMissing {
+            capability: plan.capability.clone(),
+            path: path.to_owned(),
+            problem: "was removed while its worker started".to_owned(),
+            next_step: made_anew(&plan.capability, list),
+        })
+    })
+}
+
+fn made_anew(capability: &str, list: Option<&Path>) -> String {
+    format!("run {}, which makes the environment of \"{capability}\" anew", install_all_step(list))
+}
+
+fn check_interpreter(entry: &CatalogEntry, python: &Path) -> Result<(), StartError> {
+    let manifest = &entry.manifest;
     let missing = |problem: &str| StartError::InterpreterMissing {
         capability: manifest.code.name.clone(),
-        list: list_of(manifest),
+        next_step: match place_to_correct(manifest, &entry.path) {
+            Some(place) => format!("correct `install.python_path` {place}"),
+            None => made_anew(&manifest.code.name, list_of(manifest).as_deref()),
+        },
         path: python.to_owned(),
         problem: problem.to_owned(),
     };
@@ -531,7 +565,8 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().expect("tempdir");
         let file = folder.path().join("python");
-        let tool = manifest(&json!({"module": "m", "class": "C"}));
+        let manifest = manifest(&json!({"module": "m", "class": "C"}));
+        let tool = CatalogEntry { path: folder.path().join("tool.json"), manifest };
         let told = |path: &Path| check_interpreter(&tool, path).expect_err("none").to_string();
         assert!(told(&file).contains("does not exist"));
         std::fs::write(&file, "").expect("written");

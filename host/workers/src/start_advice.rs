@@ -1,6 +1,7 @@
 //! What to do when a tool ended while it was loaded, or could not be: the advice follows the cause.
 
 use crate::environment;
+use cjm_wire::link::Launch;
 
 /// What to do when a signal ended a tool while it was loaded: nothing that it lacks does that.
 pub(crate) fn after_signal(signal: i32) -> &'static str {
@@ -17,9 +18,41 @@ pub(crate) fn after_signal(signal: i32) -> &'static str {
     }
 }
 
+/// What to do when a tool could not be loaded, as its `words` say, whose manifest somebody wrote: `place` is where it is
+/// corrected.
+pub(crate) fn by_hand(place: &str, launch: &Launch, words: &str) -> Option<String> {
+    let Launch::Python { python_path, module, class, .. } = launch else { return None };
+    let missing = words.split_once("No module named '").and_then(|(_, rest)| rest.split('\'').next());
+    let is_its_own = |name: &str| module == name || module.starts_with(&format!("{name}."));
+    Some(match missing {
+        Some(name) if is_its_own(name) => format!(
+            "correct `code.module` {place}; or name the folder that holds `{name}` as PYTHONPATH of `install.env_vars` there"
+        ),
+        Some(name) => format!("install `{name}` for {python_path}; or correct `install.python_path` {place}"),
+        None if words.contains(&format!("has no attribute '{class}'")) => {
+            format!("correct `code.class` {place}")
+        }
+        None => format!(
+            "read what it said last; `install.python_path`, `code.module` and `code.class` are corrected {place}"
+        ),
+    })
+}
+
+/// What bears on what to do when a tool ended while it started or could not be loaded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// Variables that the host has and the worker did not get, and that the failure speaks of.
+    pub not_passed: Vec<String>,
+    /// What to do where somebody wrote its manifest.
+    pub by_hand: Option<String>,
+}
+
 /// What to do when a tool ended or could not be loaded.
-pub(crate) fn last_lines(not_passed: &[String]) -> String {
-    let Some(name) = not_passed.first() else {
+pub(crate) fn last_lines(hints: &Hints) -> String {
+    let Some(name) = hints.not_passed.first() else {
+        if let Some(by_hand) = &hints.by_hand {
+            return by_hand.clone();
+        }
         return "read what it said last; if a module is missing, run `cjm-ctl install-all` again".to_owned();
     };
     if environment::is_secret_name(name) {

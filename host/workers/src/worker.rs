@@ -12,6 +12,7 @@ use crate::plan::WorkerPlan;
 use crate::proxy::{Failed, Proxy, Reply};
 use crate::pump::Tail;
 use crate::required::{self, Missing};
+use crate::start_advice::Hints;
 use crate::tool_failure;
 use bytes::Bytes;
 use cjm_decide::death::{Cause, LifePhase, OwnKill};
@@ -139,8 +140,11 @@ impl Common {
         let words = words.into_iter().chain(stderr_tail.iter().map(String::as_str));
         StartError::LoadFailed {
             capability: plan.capability.clone(),
-            unset: required::spoken_of(&plan.unset, words.clone()),
-            not_passed: spoken_of(&plan.not_passed, words).into(),
+            hints: Box::new(Hints {
+                by_hand: plan.cure_by_hand(&failure.message),
+                not_passed: spoken_of(&plan.not_passed, words.clone()),
+            }),
+            unset: required::spoken_of(&plan.unset, words),
             message: failure.message.into(),
             signal: failure.signal,
             traceback: failure.traceback.map(Box::from),
@@ -164,8 +168,11 @@ impl Common {
         let by_itself = death.iter().filter(|_| outside.is_none());
         let words = by_itself.flat_map(|death| death.stderr_tail.iter().map(String::as_str));
         StartError::Died {
-            unset: required::spoken_of(&plan.unset, words.clone()),
-            not_passed: spoken_of(&plan.not_passed, words).into(),
+            hints: Box::new(Hints {
+                by_hand: plan.cure_by_hand(&words.clone().collect::<Vec<_>>().join("\n")),
+                not_passed: spoken_of(&plan.not_passed, words.clone()),
+            }),
+            unset: required::spoken_of(&plan.unset, words),
             capability: plan.capability.clone(),
             next_step: outside.map(|death| death.verdict.next_step().into()),
             verdict: death

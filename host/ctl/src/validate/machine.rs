@@ -2,6 +2,7 @@
 //! Warnings only, because the file may be meant for another machine.
 
 use cjm_catalog::MANIFEST_BYTES_MAX;
+use cjm_catalog::by_hand::place_to_correct;
 use cjm_catalog::installation::{install_all_step, list_of};
 use cjm_catalog::programs::{self, Lost, make_executable};
 use cjm_platform::files::read_regular_to_string;
@@ -28,11 +29,13 @@ pub(crate) fn manifest_warnings(manifest: &Manifest, path: &Path) -> Vec<String>
         Runtime::Python { .. } => {
             let python = Path::new(&manifest.install.python_path);
             if !python.is_file() {
-                warnings.push(format!(
-                    "install.python_path: {} is not there; {} makes the environment",
-                    python.display(),
-                    install_all_step(list_of(manifest).as_deref())
-                ));
+                let step = match place_to_correct(manifest, &path) {
+                    Some(place) => format!("correct it {place}"),
+                    None => {
+                        format!("{} makes the environment", install_all_step(list_of(manifest).as_deref()))
+                    }
+                };
+                warnings.push(format!("install.python_path: {} is not there; {step}", python.display()));
             } else if !is_executable(python) {
                 warnings.push(not_executable("install.python_path", python));
             } else if !module_is_there(python, &manifest.code.module) {

@@ -88,7 +88,7 @@ impl StartingWorker for Starting {
                         capability,
                         verdict: death.verdict().to_string().into(),
                         next_step: None,
-                        not_passed: Box::default(),
+                        hints: Box::default(),
                         unset: Box::default(),
                         stderr_tail: Vec::new(),
                     }
@@ -121,7 +121,7 @@ fn load_failed(capability: String) -> StartError {
     StartError::LoadFailed {
         capability,
         message: "no module".into(),
-        not_passed: Box::default(),
+        hints: Box::default(),
         unset: Box::default(),
         signal: None,
         traceback: None,

@@ -43,6 +43,7 @@ fn plan() -> WorkerPlan {
         overlay_keys: Vec::new(),
         not_passed: Vec::new(),
         unset: Vec::new(),
+        place_to_correct: None,
         launch: Launch::Native {},
         genuine: false,
         drift: DriftTracking::default(),
@@ -134,7 +135,7 @@ async fn what_could_not_be_loaded_is_killed_and_says_why_before_its_death_does()
     let (started, stage) = stage.start().await;
     let error = started.err().expect("it was not loaded");
     assert!(
-        matches!(&error, StartError::LoadFailed { not_passed, .. } if **not_passed == ["MY_VAR"]),
+        matches!(&error, StartError::LoadFailed { hints, .. } if hints.not_passed == ["MY_VAR"]),
         "{error}"
     );
     stage.was_killed("StartFailed { why: \"KeyError: 'MY_VAR'\" }");
@@ -172,8 +173,8 @@ async fn a_death_during_a_start_is_told_with_what_to_do_about_it() {
         stage.dying.send_replace(a_death(evidence));
         let (started, _stage) = stage.start().await;
         let error = started.err().expect("it is dead");
-        let StartError::Died { not_passed: named, next_step, .. } = &error else { panic!("{error}") };
-        assert_eq!((named.len(), next_step.is_some()), (not_passed, not_passed == 0), "{error}");
+        let StartError::Died { hints, next_step, .. } = &error else { panic!("{error}") };
+        assert_eq!((hints.not_passed.len(), next_step.is_some()), (not_passed, not_passed == 0), "{error}");
         assert!(error.next_step().contains(next), "{}", error.next_step());
         assert_eq!(error.stderr_tail(), ["VARIABLE is missing"]);
     }
