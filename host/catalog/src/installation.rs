@@ -137,9 +137,8 @@ impl Described for Unfinished {
     fn code(&self) -> &'static str {
         match self {
             Self::AtWork { .. } | Self::MayBeAtWork { .. } => "installation.at_work",
-            Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } | Self::MayBeBrokenOff { .. } => {
-                "installation.broken_off"
-            }
+            Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } => "installation.broken_off",
+            Self::MayBeBrokenOff { .. } => "installation.may_be_broken_off",
         }
     }
 
@@ -165,9 +164,9 @@ impl Described for Unfinished {
     fn exit_code(&self) -> u8 {
         match self {
             Self::AtWork { .. } | Self::MayBeAtWork { .. } => exit::DIRECTORY_IN_USE,
-            Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } | Self::MayBeBrokenOff { .. } => {
-                exit::WORKER_START
-            }
+            Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } => exit::WORKER_START,
+            // Most often it is a name that nobody has.
+            Self::MayBeBrokenOff { .. } => exit::DOMAIN,
         }
     }
 
