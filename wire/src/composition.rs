@@ -340,6 +340,14 @@ impl Composition {
                     .to_owned();
             faults.push(invalid(place.clone(), message));
         }
+        let names = [
+            ("capability", Some(&node.capability)),
+            ("task", node.task.as_ref()),
+            ("method", node.method.as_ref()),
+        ];
+        for (key, _) in names.into_iter().filter(|(_, name)| name.is_some_and(String::is_empty)) {
+            faults.push(invalid(format!("{place}.{key}"), "it is empty, and names nothing".to_owned()));
+        }
         if node.task.is_some() != node.method.is_some() {
             faults.push(invalid(place.clone(), "`task` and `method` go together".to_owned()));
         }
@@ -485,6 +493,19 @@ mod tests {
                 "nodes.index: a node's name is letters, digits, `-` and `_`, and not `inputs`, `item` or `index`",
                 "nodes.index.map: `map` takes a list, and this is 3",
                 "output: `${inputs.m}` is not declared under `inputs`",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_name_that_is_empty_is_refused_at_its_key() {
+        check_faults(
+            "",
+            "nodes:\n  a: {capability: ''}\n  b: {capability: c, task: '', method: m}\n  d: {capability: c, task: t, method: ''}",
+            &[
+                "nodes.a.capability: it is empty, and names nothing",
+                "nodes.b.task: it is empty, and names nothing",
+                "nodes.d.method: it is empty, and names nothing",
             ],
         );
     }
