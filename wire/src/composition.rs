@@ -498,19 +498,6 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_empty_is_refused_at_its_key() {
-        check_faults(
-            "",
-            "nodes:\n  a: {capability: ''}\n  b: {capability: c, task: '', method: m}\n  d: {capability: c, task: t, method: ''}",
-            &[
-                "nodes.a.capability: it is empty, and names nothing",
-                "nodes.b.task: it is empty, and names nothing",
-                "nodes.d.method: it is empty, and names nothing",
-            ],
-        );
-    }
-
-    #[test]
     fn a_default_fits_its_type_and_a_map_may_be_a_list() {
         let nodes = "nodes: {a: {capability: c}}";
         for fits in [

@@ -345,6 +345,29 @@ mod tests {
                 "substrate.prefetch_stall_threshold_seconds",
                 "a number of seconds",
             ),
+            ("substrate:\n  worker_env_pass: A", 2, "substrate.worker_env_pass", "a list of names"),
+        ] {
+            let said = SettingsFile::parse(text).expect_err(text).to_string();
+            let words = format!("line {line} ");
+            assert!(
+                said.starts_with(&words) && said.contains(&format!("`{key}` is not {wanted}")),
+                "{text}: {said}"
+            );
+            assert!(!said.contains("error"), "{text}: {said}");
+        }
+        for text in ["- a", "hello", "3"] {
+            let said = SettingsFile::parse(text).expect_err(text).to_string();
+            assert!(said.starts_with("line 1 column 1: the file is not keys with values"), "{text}: {said}");
+        }
+        for text in ["a: b: c", "runtime:\n\tmode: local", "data_dir: [1"] {
+            let said = SettingsFile::parse(text).expect_err(text).to_string();
+            assert!(said.starts_with("line ") && !said.contains("error"), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn of_several_wrong_values_the_first_is_named_and_numbers_and_paths_that_nothing_holds_are() {
+        for (text, line, key, wanted) in [
             (
                 "substrate: {jobs_retention_days: 1e400}",
                 1,
@@ -363,23 +386,10 @@ mod tests {
             ("data_dir: \"a\\0b\"", 1, "data_dir", "a path"),
             ("runtime: {prefix: \"a\\0b\"}", 1, "runtime.prefix", "a path"),
             ("runtime: {binaries: {x: \"a\\0b\"}}", 1, "runtime.binaries", "platforms with their programs"),
-            ("substrate:\n  worker_env_pass: A", 2, "substrate.worker_env_pass", "a list of names"),
         ] {
             let said = SettingsFile::parse(text).expect_err(text).to_string();
-            let words = format!("line {line} ");
-            assert!(
-                said.starts_with(&words) && said.contains(&format!("`{key}` is not {wanted}")),
-                "{text}: {said}"
-            );
-            assert!(!said.contains("error"), "{text}: {said}");
-        }
-        for text in ["- a", "hello", "3"] {
-            let said = SettingsFile::parse(text).expect_err(text).to_string();
-            assert!(said.starts_with("line 1 column 1: the file is not keys with values"), "{text}: {said}");
-        }
-        for text in ["a: b: c", "runtime:\n\tmode: local", "data_dir: [1"] {
-            let said = SettingsFile::parse(text).expect_err(text).to_string();
-            assert!(said.starts_with("line ") && !said.contains("error"), "{text}: {said}");
+            let is_named = said.contains(&format!("`{key}` is not {wanted}"));
+            assert!(said.starts_with(&format!("line {line} ")) && is_named, "{text}: {said}");
         }
     }
 
