@@ -258,3 +258,89 @@ fn what_is_told_is_told_once_with_names_that_are_like_it_and_commands_that_a_she
     );
     assert!(error["message"].to_string().contains("data_dir is \\\"~bob/x\\\""), "{verdict:#}");
 }
+
+#[track_caller]
+fn check_told(world: &World, flow: &str, expected: &[&str]) {
+    put(world, "flow.yaml", flow);
+    let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(1).json();
+    let told: Vec<&str> = verdict["errors"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|error| error["message"].as_str().expect("a message"))
+        .collect();
+    assert_eq!(told, expected, "{flow}: {verdict:#}");
+    let _ = world.run(&["run", "flow.yaml"]).expect(1);
+}
+
+#[test]
+fn no_fault_is_told_that_nobody_wrote_and_none_twice() {
+    let world = World::new();
+    world.install_executable("tool", "/bin/true", &json!({"go": {"argv": []}}));
+    let node = |keys: &str| format!("name: f\nnodes:\n  a: {{capability: tool{keys}}}\n");
+    let stray = |key: &str, meant: &str| format!("{key}: there is no such key (did you mean \"{meant}\"?)");
+    check_told(&world, &node(", tasks: x"), &[&stray("nodes.a.tasks", "task")]);
+    check_told(&world, &node(", mapp: 3"), &[&stray("nodes.a.mapp", "map")]);
+    check_told(&world, &node(", args: {}, arg: {x: '${nobody}'}"), &[&stray("nodes.a.arg", "args")]);
+    check_told(
+        &world,
+        "name: f\nnodes:\n  a: {capabilty: 3}\n",
+        &[&stray("nodes.a.capabilty", "capability"), "nodes.a: needs `capability`"],
+    );
+    check_told(
+        &world,
+        &node(", task: [1], method: m"),
+        &["nodes.a.task: [1] is not of types \"null\", \"number\", \"string\""],
+    );
+    check_told(
+        &world,
+        &(node(", args: {x: '${inputs.a} ${inputs.b}'}") + "inputs: [a]\n"),
+        &["inputs: [\"a\"] is not of types \"null\", \"object\""],
+    );
+    check_told(
+        &world,
+        &(node(", args: {x: '${inputs.a}'}") + "inputz: {a: {}}\n"),
+        &[&stray("inputz", "inputs")],
+    );
+    check_told(
+        &world,
+        "name: f\nnodes: [a]\noutput: '${a}'\n",
+        &["nodes: [\"a\"] is not of types \"null\", \"object\""],
+    );
+    check_told(&world, &node(", after: [zz, zz]"), &["nodes.a.after: there is no node `zz` (there is a)"]);
+    check_told(
+        &world,
+        &node(", after: [[1], [2], zz]"),
+        &[
+            "nodes.a.after: there is no node `zz` (there is a)",
+            "nodes.a.after.0: [1] is not of types \"number\", \"string\"",
+            "nodes.a.after.1: [2] is not of types \"number\", \"string\"",
+        ],
+    );
+    check_told(
+        &world,
+        &(node(", acton: go, after: [zz], map: 3") + "inputs: {n: 3}\n"),
+        &[
+            "nodes.a.map: `map` takes a list, and this is 3",
+            "nodes.a.after: there is no node `zz` (there is a)",
+            &stray("nodes.a.acton", "action"),
+            "inputs.n: 3 is not of types \"null\", \"object\"",
+        ],
+    );
+}
+
+#[test]
+fn an_empty_name_is_refused_by_validate_and_run_in_the_same_words() {
+    let world = World::new();
+    world.install_executable("tool", "/bin/true", &json!({"go": {"argv": []}}));
+    for (key, node) in [
+        ("capability", "capability: ''"),
+        ("task", "capability: tool, task: '', method: m"),
+        ("method", "capability: tool, task: t, method: ''"),
+    ] {
+        let told = format!("nodes.a.{key}: it is empty, and names nothing");
+        check_told(&world, &format!("name: f\nnodes:\n  a: {{{node}}}\n"), &[&told]);
+        let refused = world.run(&["run", "flow.yaml", "--json"]).expect(1).json();
+        assert!(refused["error"]["message"].as_str().is_some_and(|said| said.contains(&told)), "{refused:#}");
+    }
+}

@@ -340,6 +340,14 @@ impl Composition {
                     .to_owned();
             faults.push(invalid(place.clone(), message));
         }
+        let names = [
+            ("capability", Some(&node.capability)),
+            ("task", node.task.as_ref()),
+            ("method", node.method.as_ref()),
+        ];
+        for (key, _) in names.into_iter().filter(|(_, name)| name.is_some_and(String::is_empty)) {
+            faults.push(invalid(format!("{place}.{key}"), "it is empty, and names nothing".to_owned()));
+        }
         if node.task.is_some() != node.method.is_some() {
             faults.push(invalid(place.clone(), "`task` and `method` go together".to_owned()));
         }

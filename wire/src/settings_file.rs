@@ -20,13 +20,13 @@ pub struct SettingsFile {
     #[serde(default)]
     pub runtime: Option<RuntimeSection>,
     /// Everything the host keeps, relative to the file.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "path")]
     pub data_dir: Option<PathBuf>,
     /// The list of what to install, relative to the file.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "path")]
     pub capabilities_config: Option<PathBuf>,
     /// Where tools keep models, relative to the file.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "path")]
     pub models_dir: Option<PathBuf>,
     /// Section `substrate`.
     #[serde(default)]
@@ -43,10 +43,10 @@ pub struct RuntimeSection {
     #[serde(default)]
     pub conda_type: Option<CondaType>,
     /// Folder of the project's own environments, relative to the file.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "path")]
     pub prefix: Option<PathBuf>,
     /// Platform (`linux-x64`) → program, relative to the file.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "paths")]
     pub binaries: Option<BTreeMap<String, PathBuf>>,
 }
 
@@ -135,6 +135,27 @@ fn number<'de, D: Deserializer<'de>>(
     match Option::<f64>::deserialize(value)? {
         Some(number) if !is_right(number) => Err(D::Error::custom(format!("{number} is not {}", wanted()))),
         said => Ok(said),
+    }
+}
+
+/// No system takes a path with a zero byte in it, and its refusal would name no key.
+fn path<'de, D: Deserializer<'de>>(value: D) -> Result<Option<PathBuf>, D::Error> {
+    let said = Option::<PathBuf>::deserialize(value)?;
+    said.map(without_zero_byte).transpose()
+}
+
+fn paths<'de, D: Deserializer<'de>>(value: D) -> Result<Option<BTreeMap<String, PathBuf>>, D::Error> {
+    let said = Option::<BTreeMap<String, PathBuf>>::deserialize(value)?;
+    let whole = |all: BTreeMap<String, PathBuf>| {
+        all.into_iter().map(|(platform, path)| Ok((platform, without_zero_byte(path)?))).collect()
+    };
+    said.map(whole).transpose()
+}
+
+fn without_zero_byte<E: serde::de::Error>(path: PathBuf) -> Result<PathBuf, E> {
+    match path.as_os_str().as_encoded_bytes().contains(&0) {
+        true => Err(E::custom(format!("{path:?} is no path: it holds a zero byte"))),
+        false => Ok(path),
     }
 }
 
@@ -341,6 +362,34 @@ mod tests {
         for text in ["a: b: c", "runtime:\n\tmode: local", "data_dir: [1"] {
             let said = SettingsFile::parse(text).expect_err(text).to_string();
             assert!(said.starts_with("line ") && !said.contains("error"), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn of_several_wrong_values_the_first_is_named_and_numbers_and_paths_that_nothing_holds_are() {
+        for (text, line, key, wanted) in [
+            (
+                "substrate: {jobs_retention_days: 1e400}",
+                1,
+                "substrate.jobs_retention_days",
+                "a number of days",
+            ),
+            (
+                "substrate:\n  jobs_retention_days: 1e400",
+                2,
+                "substrate.jobs_retention_days",
+                "a number of days",
+            ),
+            ("runtime: {conda_type: pip, mode: globe}", 1, "runtime.conda_type", "micromamba"),
+            ("runtime: {\n  prefix: p, mode: globe}", 2, "runtime.mode", "local or system"),
+            ("models_dir: [1]\nruntime: {mode: globe}", 1, "models_dir", "a path"),
+            ("data_dir: \"a\\0b\"", 1, "data_dir", "a path"),
+            ("runtime: {prefix: \"a\\0b\"}", 1, "runtime.prefix", "a path"),
+            ("runtime: {binaries: {x: \"a\\0b\"}}", 1, "runtime.binaries", "platforms with their programs"),
+        ] {
+            let said = SettingsFile::parse(text).expect_err(text).to_string();
+            let is_named = said.contains(&format!("`{key}` is not {wanted}"));
+            assert!(said.starts_with(&format!("line {line} ")) && is_named, "{text}: {said}");
         }
     }
 

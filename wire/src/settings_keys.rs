@@ -1,10 +1,15 @@
 //! The keys of `cjm.yaml`, and what belongs under each, in the words of refusals. The reader of YAML says where a value is
 //! wrong, and not of which key. It reads nothing by itself.
 
+use crate::yaml::NOT_FINITE;
 use serde_json::{Value, json};
 
 /// As a refused number is told.
 pub(crate) const NO_NUMBER: &str = " is not a number of ";
+/// As the reader of YAML tells one that no double holds, where a number is wanted.
+const NO_FLOAT: &str = "invalid floating point";
+/// How the words for each key of a number begin.
+const A_NUMBER: &str = "a number of ";
 const SECTION: &str = "a section: keys with values, each on its own line and indented";
 const PATH: &str = "a path";
 const SWITCH: &str = "true or false";
@@ -39,12 +44,9 @@ pub(crate) fn named(words: &str, text: &str, is_file: impl Fn(Value) -> bool) ->
         return words.to_owned();
     };
     // Syntax has no key.
-    let document = match crate::yaml::from_str::<Value>(text) {
-        Ok(document) => document,
-        // JSON cannot hold `.nan`: the line alone tells the key.
-        Err(_) if head.contains(NO_NUMBER) => Value::Null,
-        Err(_) => return words.to_owned(),
-    };
+    let Ok((document, _)) = crate::yaml::with_infinite::<Value>(text) else { return words.to_owned() };
+    // What is no number, as `.nan`, comes as null.
+    let is_no_number = [NO_NUMBER, NOT_FINITE, NO_FLOAT].iter().any(|words| head.contains(words));
     if !matches!(document, Value::Object(_) | Value::Null) {
         return format!("{place}: the file is not keys with values, as in `data_dir: ./.cjm`\n{drawn}");
     }
@@ -52,15 +54,39 @@ pub(crate) fn named(words: &str, text: &str, is_file: impl Fn(Value) -> bool) ->
     let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
     let key_of_line = line.split_once(':').map(|(key, _)| key.trim());
     // A section's own key stands before what is wrong in it, too, where all is on one line.
-    let is_wrong =
-        |(section, key, _): &&(Option<&str>, &str, &str)| is_refused(&document, *section, key, &is_file);
-    let on_line = KEYS.iter().find(|(_, key, wanted)| Some(*key) == key_of_line && *wanted != SECTION);
-    match on_line.or_else(|| KEYS.iter().find(is_wrong)) {
+    let is_wrong = |(section, key, wanted): &&(Option<&str>, &str, &str)| {
+        let is_null = || value_of(&document, *section, key).is_some_and(Value::is_null);
+        is_refused(&document, *section, key, &is_file)
+            || (is_no_number && wanted.starts_with(A_NUMBER) && is_null())
+    };
+    // The reader ended at the first of them.
+    let first_wrong =
+        KEYS.iter().filter(is_wrong).min_by_key(|(section, key, _)| position(&document, *section, key));
+    let on_line = || KEYS.iter().find(|(_, key, wanted)| Some(*key) == key_of_line && *wanted != SECTION);
+    match first_wrong.or_else(on_line) {
         Some((section, key, wanted)) => {
             let section = section.map(|section| format!("{section}.")).unwrap_or_default();
             format!("{place}: `{section}{key}` is not {wanted}\n{drawn}")
         }
         None => words.to_owned(),
+    }
+}
+
+fn value_of<'a>(document: &'a Value, section: Option<&str>, key: &str) -> Option<&'a Value> {
+    section.map_or(Some(document), |section| document.get(section))?.get(key)
+}
+
+/// Where a key stands among all, in the order of the document; a section after what is in it.
+fn position(document: &Value, section: Option<&str>, key: &str) -> (Option<usize>, usize) {
+    let index = |holder: Option<&Value>, key: &str| {
+        holder.and_then(Value::as_object).and_then(|keys| keys.keys().position(|known| known == key))
+    };
+    match section {
+        Some(section) => {
+            let within = index(document.get(section), key).unwrap_or(usize::MAX);
+            (index(Some(document), section), within)
+        }
+        None => (index(Some(document), key), usize::MAX),
     }
 }
 

@@ -11,6 +11,8 @@ pub const DOCUMENT_DEPTH_MAX: usize = 64;
 
 /// Values that all aliases of a document together may stand for.
 const ALIASED_VALUES_MAX: usize = 20_000;
+/// What is said of a number that no double holds.
+pub(crate) const NOT_FINITE: &str = " is not a finite number";
 /// Most characters of a number in a message.
 const NUMBER_CHARS_MAX: usize = 40;
 /// What the reader says where nesting is too deep even for the part of it that reads no values.
@@ -59,7 +61,7 @@ fn words(error: &Error) -> String {
         Error::NonFiniteFloat { value, .. } => {
             let shown: String = value.chars().take(NUMBER_CHARS_MAX).collect();
             let more = if shown.len() < value.len() { "…" } else { "" };
-            return at(&format!("the value `{shown}{more}` is not a finite number"));
+            return at(&format!("the value `{shown}{more}`{NOT_FINITE}"));
         }
         _ => {}
     }

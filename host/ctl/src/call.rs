@@ -450,3 +450,16 @@ fn timed_out(args: &CallArgs) -> Fault {
     )
     .with_exit(exit::TIMED_OUT)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_a_time_is_what_has_not_passed_of_it() {
+        let began = Instant::now().checked_sub(Duration::from_secs(3600)).unwrap_or_else(Instant::now);
+        let timeout = time_left(Some(5.0), Some(began)).expect("a time");
+        assert_eq!((timeout.given, timeout.left), (Duration::from_secs(5), Duration::ZERO));
+        assert!(time_left(None, None).is_none());
+    }
+}

@@ -6,7 +6,7 @@ use crate::validate::finding::Finding;
 use crate::validate::known;
 use crate::validate::machine;
 pub(crate) use crate::validate::machine::base_of;
-use crate::validate::mended::mended;
+use crate::validate::mended::{Mended, mended};
 use crate::validate::schema::{First, gather};
 use cjm_catalog::{Catalog, MANIFEST_BYTES_MAX};
 use cjm_decide::composition::{Graph, GraphError};
@@ -195,16 +195,21 @@ pub(crate) fn composition(text: &str, catalog: &Catalog) -> Checked {
         let alone = matches!(error, GraphError::Document(CompositionError::TooLarge(_)));
         First { finding: Box::new(Finding::of(&error, place)), key, alone, mended: true }
     };
-    let (readable, refused) = match Composition::read(text) {
-        Ok(composition) => (Some(composition), None),
+    let (readable, faults, refused) = match Composition::read(text) {
+        Ok(composition) => {
+            let faults = Graph::faults(&composition);
+            (Some(composition), faults, None)
+        }
         // What has another form than it should hides nothing of the rest.
         Err(error) => {
             let document = document.as_ref().filter(|_| !matches!(error, CompositionError::TooLarge(_)));
-            (document.and_then(|document| mended(&document.value, COMPOSITION_SCHEMA)), Some(error))
+            let mended = document.and_then(|document| mended(&document.value, COMPOSITION_SCHEMA));
+            let faults = mended.as_ref().map(Mended::faults).unwrap_or_default();
+            (mended.map(|mended| mended.composition), faults, Some(error))
         }
     };
     let refused = refused.map(GraphError::from).into_iter();
-    let firsts: Vec<First> = refused.chain(readable.iter().flat_map(Graph::faults)).map(first).collect();
+    let firsts: Vec<First> = refused.chain(faults).map(first).collect();
     let errors = gather(&firsts, document.as_ref(), COMPOSITION_SCHEMA, COMPOSITION_FAULT);
     let warnings = readable.map(|readable| known::composition_warnings(&readable, catalog));
     (errors, warnings.unwrap_or_default())

@@ -5,7 +5,7 @@
 use cjm_catalog::suggestions::{in_words, suggestions};
 use cjm_catalog::{Catalog, CatalogEntry};
 use cjm_decide::adapters::choose;
-use cjm_decide::composition::{DeclaredAction, Meant, argument_faults, declared_actions, meant};
+use cjm_decide::composition::{DeclaredAction, DeclaredTools, Meant, argument_faults, meant};
 use cjm_wire::Manifest;
 use cjm_wire::composition::{Composition, Node};
 use cjm_wire::describe::Described;
@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 
 /// Of a composition.
 pub(super) fn composition_warnings(composition: &Composition, catalog: &Catalog) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let (mut warnings, mut tools) = (Vec::new(), DeclaredTools::default());
     // One that names nothing is told as a fault of the form.
     for (name, node) in composition.nodes.iter().filter(|(_, node)| !node.capability.is_empty()) {
         match catalog.get(&node.capability) {
@@ -23,7 +23,7 @@ pub(super) fn composition_warnings(composition: &Composition, catalog: &Catalog)
                 warnings.push(not_there(&format!("nodes.{name}.capability"), &node.capability, catalog));
             }
             Some(entry) => {
-                warnings.extend(node_warnings(name, node, &entry.manifest));
+                warnings.extend(node_warnings(name, node, &entry.manifest, &mut tools));
                 warnings.extend(task_warning(name, node, &entry.manifest, catalog));
             }
         }
@@ -52,11 +52,16 @@ fn not_there(place: &str, name: &str, catalog: &Catalog) -> String {
     }
 }
 
-fn node_warnings(name: &str, node: &Node, manifest: &Manifest) -> Vec<String> {
-    let Some(actions) = declared_actions(manifest) else { return Vec::new() };
+fn node_warnings<'a>(
+    name: &str,
+    node: &'a Node,
+    manifest: &Manifest,
+    tools: &mut DeclaredTools<'a>,
+) -> Vec<String> {
+    let Some(actions) = tools.actions(&node.capability, manifest) else { return Vec::new() };
     let capability = &node.capability;
     let known = || actions.keys().map(String::as_str);
-    let wrong = match meant(node, &actions) {
+    let wrong = match meant(node, actions) {
         Meant::Action(action) => return argument_warnings(name, node, action),
         Meant::Open => return Vec::new(),
         Meant::NoSuch(named) => {

@@ -2,48 +2,99 @@
 //! rest. Nothing of this is run.
 
 use crate::validate::schema::{Mend, SchemaFault, all_faults};
-use cjm_wire::composition::Composition;
+use cjm_decide::composition::{Graph, GraphError};
+use cjm_wire::composition::{Composition, CompositionError};
+use cjm_wire::template::{PathStep, Template};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// What is mended in each round. A value that was put in the place of another may lack a key of its own, and a number that
 /// is too large is often told better by whoever reads it.
 const ROUNDS: [fn(&Mend) -> bool; 3] = [|mend| *mend != Mend::Limit, |mend| *mend != Mend::Limit, |_| true];
 
+/// A composition that was made readable.
+pub(super) struct Mended {
+    pub(super) composition: Composition,
+    /// JSON pointers of what stands there now and was not written there.
+    put_in: BTreeSet<String>,
+}
+
+impl Mended {
+    /// Everything that is wrong with what was written: not with what was put in, and not for want of what was taken out.
+    pub(super) fn faults(&self) -> Vec<GraphError> {
+        let has_its_nodes = !self.put_in.contains("/nodes");
+        let is_written = |error: &GraphError| match error {
+            GraphError::UnknownNode { .. } => has_its_nodes,
+            GraphError::Document(CompositionError::Invalid { place, .. }) => !self.is_put_in(place),
+            _ => true,
+        };
+        Graph::faults(&self.composition).into_iter().filter(is_written).collect()
+    }
+
+    fn is_put_in(&self, place: &str) -> bool {
+        self.put_in.contains(&format!("/{}", place.replace('.', "/")))
+    }
+}
+
 /// The composition; none where not even this has its form.
-pub(super) fn mended(document: &Value, schema: &str) -> Option<Composition> {
-    let mut value = document.clone();
+pub(super) fn mended(document: &Value, schema: &str) -> Option<Mended> {
+    let (mut value, mut put_in) = (document.clone(), BTreeSet::new());
     for of_this_round in ROUNDS {
         // The last of a list first, so that the others keep their places.
         for SchemaFault { pointer, mend, .. } in all_faults(&value, schema).into_iter().rev() {
             if let Some(mend) = mend.filter(of_this_round) {
-                apply(&mut value, &pointer, mend);
+                apply(&mut value, &pointer, mend, &mut put_in);
             }
         }
         // Read as it will be, where a number may stand for text.
-        if let Ok(composition) = Composition::read(&value.to_string()) {
-            return Some(composition);
+        if let Ok(mut composition) = Composition::read(&value.to_string()) {
+            if put_in.contains("/inputs") {
+                declare_all(&mut composition);
+            }
+            return Some(Mended { composition, put_in });
         }
     }
     None
 }
 
-/// A fault that another one has taken away needs no mending.
-fn apply(document: &mut Value, pointer: &str, mend: Mend) {
+/// Which inputs there are is not known: whatever is referred to may be one.
+fn declare_all(composition: &mut Composition) {
+    let nodes = composition.nodes.values().flat_map(|node| node.args.values().chain(&node.map));
+    let names: Vec<String> = nodes
+        .chain(&composition.output)
+        .flat_map(|template| {
+            let template = Template::read(template).0;
+            let inputs = template.references().into_iter().filter(|reference| reference.root == "inputs");
+            inputs.filter_map(|reference| reference.path.first().cloned()).collect::<Vec<_>>()
+        })
+        .filter_map(|step| if let PathStep::Field(name) = step { Some(name) } else { None })
+        .collect();
+    for name in names {
+        composition.inputs.entry(name).or_default();
+    }
+}
+
+/// A fault that another one has taken away needs no mending. What a stray key holds is not judged as if it stood under
+/// another key, which would tell of faults that nobody wrote.
+fn apply(document: &mut Value, pointer: &str, mend: Mend, put_in: &mut BTreeSet<String>) {
     match mend {
         Mend::Stray { meant } => {
-            let stray = remove(document, pointer);
-            let holder = pointer.rsplit_once('/').and_then(|(holder, _)| document.pointer_mut(holder));
-            if let (Some(stray), Some(meant), Some(Value::Object(holder))) = (stray, meant, holder) {
-                holder.entry(meant).or_insert(stray);
+            let _ = remove(document, pointer);
+            // The rest of the document may refer to what is in it.
+            if let (Some(meant @ ("inputs" | "nodes")), 1) = (meant.as_deref(), pointer.matches('/').count())
+            {
+                put_in.insert(format!("/{meant}"));
             }
         }
         Mend::Missing { name, blank } => {
             if let Some(Value::Object(holder)) = document.pointer_mut(pointer) {
+                put_in.insert(format!("{pointer}/{name}"));
                 holder.entry(name).or_insert(blank);
             }
         }
         Mend::Other { blank: Some(blank) } if !is_in_list(document, pointer) => {
             if let Some(value) = document.pointer_mut(pointer) {
+                put_in.insert(pointer.to_owned());
                 *value = blank;
             }
         }

@@ -28,9 +28,23 @@ pub struct DeclaredAction {
     pub(super) strict: bool,
 }
 
+/// What the manifests of a composition's tools declare. Each is read once, however many nodes call the tool.
+#[derive(Debug, Default)]
+pub struct DeclaredTools<'a>(BTreeMap<&'a str, Option<BTreeMap<String, DeclaredAction>>>);
+
+impl<'a> DeclaredTools<'a> {
+    /// The actions of a capability, by name; none where its manifest does not say which there are.
+    pub fn actions(
+        &mut self,
+        capability: &'a str,
+        manifest: &Manifest,
+    ) -> Option<&BTreeMap<String, DeclaredAction>> {
+        self.0.entry(capability).or_insert_with(|| declared_actions(manifest)).as_ref()
+    }
+}
+
 /// The actions of a tool by name; none where its manifest does not say which there are.
-#[must_use]
-pub fn declared_actions(manifest: &Manifest) -> Option<BTreeMap<String, DeclaredAction>> {
+fn declared_actions(manifest: &Manifest) -> Option<BTreeMap<String, DeclaredAction>> {
     let actions: BTreeMap<String, DeclaredAction> = match manifest.runtime() {
         Runtime::Executable(executable) => executable
             .actions
@@ -111,5 +125,26 @@ pub fn meant<'a>(node: &Node, actions: &'a BTreeMap<String, DeclaredAction>) -> 
         },
         (Some(named), _) => actions.get(named).map_or_else(|| Meant::NoSuch(named.clone()), Meant::Action),
         (None, Some(named)) => actions.get(&named).map_or(Meant::NoSuch(named), Meant::Action),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_is_read_once_however_many_nodes_call_its_tool() {
+        let manifest = |action: &str| {
+            let text = format!(
+                r#"{{"format_version": "2.0", "code": {{"name": "c", "version": "1", "module": "m", "class": "C",
+                    "actions": ["{action}"]}}, "install": {{"python_path": "/usr/bin/python3"}}}}"#
+            );
+            Manifest::parse(&text).expect("a manifest")
+        };
+        let mut tools = DeclaredTools::default();
+        let first = std::ptr::from_ref(tools.actions("c", &manifest("go")).expect("declared"));
+        let again = tools.actions("c", &manifest("other")).expect("declared");
+        assert!(std::ptr::eq(first, again) && again.contains_key("go"), "{again:?}");
+        assert!(tools.actions("d", &manifest("other")).expect("declared").contains_key("other"));
     }
 }

@@ -226,7 +226,7 @@ fn needs_of(name: &str, node: &Node, names: &IndexSet<String>, faults: &mut Vec<
             need(&place, &root);
         }
     }
-    for earlier in &node.after {
+    for earlier in node.after.iter().collect::<IndexSet<_>>() {
         need(&format!("nodes.{name}.after"), earlier);
     }
     needs.into_iter().collect()

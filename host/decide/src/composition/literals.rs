@@ -1,7 +1,7 @@
 //! Arguments that a document writes out, held against what the tool says of its parameters: a value that the tool is known to
 //! refuse need not wait for the calls before it. What is bound when the node runs may be anything, and null is not given.
 
-use super::declared::{DeclaredAction, Meant, declared_actions, meant};
+use super::declared::{DeclaredAction, DeclaredTools, Meant, meant};
 use super::graph::GraphError;
 use cjm_wire::Manifest;
 use cjm_wire::composition::{Node, in_short};
@@ -12,9 +12,13 @@ use serde_json::Value;
 /// The arguments of a node that its tool is known to refuse by its manifest, each with its place; none where that says
 /// nothing of them.
 #[must_use]
-pub fn literal_faults(name: &str, node: &Node, manifest: &Manifest) -> Vec<GraphError> {
-    let actions = declared_actions(manifest);
-    match actions.as_ref().map(|actions| meant(node, actions)) {
+pub fn literal_faults<'a>(
+    name: &str,
+    node: &'a Node,
+    manifest: &Manifest,
+    tools: &mut DeclaredTools<'a>,
+) -> Vec<GraphError> {
+    match tools.actions(&node.capability, manifest).map(|actions| meant(node, actions)) {
         Some(Meant::Action(action)) => argument_faults(name, node, action),
         _ => Vec::new(),
     }
@@ -117,7 +121,12 @@ mod tests {
         let manifest =
             json!({"format_version": "2.0", "code": code, "install": {"python_path": "/usr/bin/python3"}})
                 .to_string();
-        let found = literal_faults("a", &node, &Manifest::parse(&manifest).expect("a manifest"));
+        let found = literal_faults(
+            "a",
+            &node,
+            &Manifest::parse(&manifest).expect("a manifest"),
+            &mut DeclaredTools::default(),
+        );
         let found: Vec<String> = found.iter().map(ToString::to_string).collect();
         assert_eq!(found, expected, "{property} {given}");
     }
@@ -156,13 +165,17 @@ mod tests {
             };
             for args in [r#"{"n": 5.0}"#, r#"{"n": 1e3}"#, r#"{"e": 1.0}"#] {
                 assert_eq!(
-                    literal_faults("a", &node(args), &manifest).len(),
+                    literal_faults("a", &node(args), &manifest, &mut DeclaredTools::default()).len(),
                     usize::from(is_refused),
                     "{args}"
                 );
             }
             for args in [r#"{"n": 5.5}"#, r#"{"e": 3}"#] {
-                assert_eq!(literal_faults("a", &node(args), &manifest).len(), 1, "{args}");
+                assert_eq!(
+                    literal_faults("a", &node(args), &manifest, &mut DeclaredTools::default()).len(),
+                    1,
+                    "{args}"
+                );
             }
         }
     }
@@ -183,7 +196,11 @@ mod tests {
             (json!({"capability": "c", "args": {"n": "x"}, "task": "t", "method": "go"}), 0),
         ] {
             let parsed: Node = serde_json::from_str(&node.to_string()).expect("a node");
-            assert_eq!(literal_faults("a", &parsed, &manifest).len(), faults, "{node}");
+            assert_eq!(
+                literal_faults("a", &parsed, &manifest, &mut DeclaredTools::default()).len(),
+                faults,
+                "{node}"
+            );
         }
         let several = json!([{"name": "go", "arguments": {"properties": {"n": {"type": "integer"}}}}, {"name": "stop"}]);
         let code = json!({"name": "c", "version": "1", "module": "m", "class": "C", "actions": several});
@@ -192,7 +209,10 @@ mod tests {
         let manifest = Manifest::parse(&manifest.to_string()).expect("a manifest");
         let unnamed: Node =
             serde_json::from_str(r#"{"capability": "c", "args": {"n": "x"}}"#).expect("a node");
-        assert!(literal_faults("a", &unnamed, &manifest).is_empty(), "it may be the other one");
+        assert!(
+            literal_faults("a", &unnamed, &manifest, &mut DeclaredTools::default()).is_empty(),
+            "it may be the other one"
+        );
     }
 
     #[test]
@@ -220,8 +240,10 @@ mod tests {
         ] {
             let node = format!("{{\"capability\": \"c\", \"args\": {args}}}");
             let node: Node = serde_json::from_str(&node).expect("a node");
-            let found: Vec<String> =
-                literal_faults("a", &node, &manifest).iter().map(ToString::to_string).collect();
+            let found: Vec<String> = literal_faults("a", &node, &manifest, &mut DeclaredTools::default())
+                .iter()
+                .map(ToString::to_string)
+                .collect();
             let expected: Vec<String> =
                 expected.iter().map(|words| format!("nodes.a.args.n: {words}")).collect();
             assert_eq!(found, expected, "{args}");

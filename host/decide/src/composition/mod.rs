@@ -17,7 +17,7 @@ mod state;
 mod types;
 
 pub use bind::{BindError, Found, Scope, bind};
-pub use declared::{DeclaredAction, Meant, declared_actions, meant};
+pub use declared::{DeclaredAction, DeclaredTools, Meant, meant};
 pub use elements::NODE_IN_FLIGHT_MAX;
 pub use graph::{Graph, GraphError};
 pub use inputs::InputsError;

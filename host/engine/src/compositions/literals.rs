@@ -3,15 +3,16 @@
 
 use crate::error::HostError;
 use crate::host::Host;
-use cjm_decide::composition::literal_faults;
+use cjm_decide::composition::{DeclaredTools, literal_faults};
 use cjm_wire::composition::Composition;
 use cjm_wire::describe::Described;
 
 /// Refuses the first of them.
 pub(super) fn check_literals(host: &Host, composition: &Composition) -> Result<(), HostError> {
+    let mut tools = DeclaredTools::default();
     for (name, node) in &composition.nodes {
         let Some(entry) = host.catalog().get(&node.capability) else { continue };
-        if let Some(error) = literal_faults(name, node, &entry.manifest).first() {
+        if let Some(error) = literal_faults(name, node, &entry.manifest, &mut tools).first() {
             return Err(HostError::Graph {
                 message: error.to_string(),
                 code: error.code(),
