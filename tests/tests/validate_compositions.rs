@@ -330,6 +330,25 @@ fn no_fault_is_told_that_nobody_wrote_and_none_twice() {
 }
 
 #[test]
+fn a_literal_that_a_manifest_refuses_is_refused_in_whichever_node_it_stands() {
+    let world = World::new();
+    let go = json!({"go": {"parameters": {"n": {"type": "integer"}, "m": {"type": "integer"}}, "argv": ["{n}", "{m}"]}});
+    world.install_executable("tool", "/bin/true", &go);
+    let node = |n: &str, m: &str| format!("{{capability: tool, action: go, args: {{n: {n}, m: {m}}}}}");
+    for (place, first, second) in [
+        ("nodes.a.args.m", node("1", "x"), node("1", "1")),
+        ("nodes.a.args.n", node("x", "1"), node("1", "1")),
+        ("nodes.b.args.n", node("1", "1"), node("x", "1")),
+    ] {
+        world.write("flow.yaml", format!("name: f\nnodes:\n  a: {first}\n  b: {second}\n"));
+        let refused = world.run(&["run", "flow.yaml", "--json"]).expect(1).json();
+        assert!(refused["error"]["message"].as_str().is_some_and(|said| said.contains(place)), "{refused:#}");
+    }
+    let sound = world.write("flow.yaml", format!("name: f\nnodes:\n  a: {}\n", node("1", "1")));
+    let _ = world.run(&["run", &sound.display().to_string()]).expect(0);
+}
+
+#[test]
 fn an_empty_name_is_refused_by_validate_and_run_in_the_same_words() {
     let world = World::new();
     world.install_executable("tool", "/bin/true", &json!({"go": {"argv": []}}));

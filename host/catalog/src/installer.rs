@@ -223,6 +223,9 @@ mod tests {
             "{named}"
         );
         assert!(!named.concerns("tool"), "an entry is no environment");
+        lock.set_owner(&Signature::new(REMOVE).text([&*word_of("d", "tool")])).expect("written");
+        let remover = Installer::at_work(data.path()).expect("somebody");
+        assert!(remover.concerns("d") && !remover.installs("d") && !remover.installs("tool"), "{remover}");
         lock.set_owner(&signature.text([])).expect("written");
         let done = Installer::at_work(data.path()).expect("somebody");
         assert!(!done.concerns("d") && done.work().as_deref() == Some("install-all"), "{done}");

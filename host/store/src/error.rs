@@ -1,7 +1,7 @@
 //! What can go wrong with a store, told apart by who must hear of it: the caller whose rows were refused, everybody
 //! who waits while the disk fails, or a person because a file is not what it should be.
 
-use crate::holders::with_holders;
+use crate::holders::{LOCKED, with_holders};
 use crate::room::{is_about_room, said_of};
 use cjm_wire::describe::{Described, exit};
 use cjm_wire::error::ErrorCategory;
@@ -204,8 +204,6 @@ const MOVED: &str = "was removed or replaced while the host was using it";
 /// What to do then.
 const MOVED_STEP: &str = "end this host and start another one; where the file was renamed, put it back first";
 
-/// What SQLite says of a database that another process holds.
-pub(crate) const LOCKED: &str = "database is locked";
 /// What the system says of a file system that takes nothing.
 const READ_ONLY: &str = "Read-only file system";
 /// What SQLite says of a disk without room.

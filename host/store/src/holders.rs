@@ -1,11 +1,13 @@
 //! Who holds a database, so that it is locked for us.
 
-use crate::error::LOCKED;
 use rustix::fs::{major, minor};
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+
+/// What SQLite says of a database that another process holds.
+pub(crate) const LOCKED: &str = "database is locked";
 
 /// Where SQLite's `message` says that `database` is locked: with the file's name and whoever the kernel says holds it. A
 /// lock that was given back meanwhile, and one of another container's, have no holder that could be told.

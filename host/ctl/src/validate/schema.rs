@@ -277,6 +277,35 @@ mod tests {
     }
 
     #[test]
+    fn one_thing_that_schema_and_parser_see_is_told_once() {
+        let first = |key: &str, mended: bool| {
+            let finding = Finding {
+                code: "x".to_owned(),
+                message: "the parser's words".to_owned(),
+                next_step: String::new(),
+                file: None,
+                place: None,
+            };
+            First { finding: Box::new(finding), key: Some(key.to_owned()), alone: false, mended }
+        };
+        for (parser, mended, schema, mend, same) in [
+            ("nodes.a", false, "nodes.a", None, true),
+            ("nodes.a.map", false, "nodes.a", None, true),
+            ("nodes.a", false, "nodes.a.map", None, true),
+            ("nodes.a", false, "nodes.ab", None, false),
+            ("nodes.a", false, "inputs.n", None, false),
+            ("nodes.a", false, "", None, true),
+            ("nodes.a", true, "nodes.a", None, true),
+            ("nodes.a", true, "nodes.a", Some(Mend::Limit), true),
+            ("nodes.a", true, "nodes.a", Some(Mend::Stray { meant: None }), false),
+            ("nodes.a", true, "nodes", None, false),
+        ] {
+            let said = says_the_same(&first(parser, mended), schema, mend.as_ref());
+            assert_eq!(said, same, "{parser} (mended: {mended}), {schema}, {mend:?}");
+        }
+    }
+
+    #[test]
     fn a_value_is_shown_as_long_as_it_is_short_and_faults_are_listed_up_to_a_number() {
         let fits = "x".repeat(VALUE_BYTES_MAX - 2);
         let told = messages(&json!({"a": fits, "b": format!("{fits}x")}));
