@@ -329,6 +329,22 @@ fn no_fault_is_told_that_nobody_wrote_and_none_twice() {
     );
 }
 
+/// What a node asks of its tool is known once its keys are right.
+#[test]
+fn no_warning_is_given_for_want_of_what_a_stray_key_holds() {
+    let world = World::new();
+    let action = json!({"parameters": {"n": {"type": "integer", "required": true}}, "argv": ["{n}"]});
+    world.install_executable("tool", "/bin/true", &json!({"go": action, "stay": action}));
+    let warnings = |keys: &str, code: u8| {
+        put(&world, "flow.yaml", &format!("name: f\nnodes:\n  a: {{capability: tool{keys}}}\n"));
+        world.run(&["validate", "flow.yaml", "--json"]).expect(code).json()["warnings"].clone()
+    };
+    for keys in [", acton: go, args: {n: 1}", ", action: go, arg: {n: 1}", ", action: go, args: [1]"] {
+        assert_eq!(warnings(keys, 1), json!([]), "{keys}");
+    }
+    assert_eq!(warnings(", args: {n: 1}", 0).as_array().map(Vec::len), Some(1), "a sound one is looked at");
+}
+
 #[test]
 fn a_literal_that_a_manifest_refuses_is_refused_in_whichever_node_it_stands() {
     let world = World::new();

@@ -20,6 +20,7 @@ use cjm_wire::describe::ErrorReport;
 use cjm_wire::manifest::ManifestError;
 use cjm_wire::placed::{Place, Placed};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// A manifest is not what its schema asks for
@@ -195,6 +196,7 @@ pub(crate) fn composition(text: &str, catalog: &Catalog) -> Checked {
         let alone = matches!(error, GraphError::Document(CompositionError::TooLarge(_)));
         First { finding: Box::new(Finding::of(&error, place)), key, alone, mended: true }
     };
+    let mut changed = BTreeSet::new();
     let (readable, faults, refused) = match Composition::read(text) {
         Ok(composition) => {
             let faults = Graph::faults(&composition);
@@ -205,13 +207,17 @@ pub(crate) fn composition(text: &str, catalog: &Catalog) -> Checked {
             let document = document.as_ref().filter(|_| !matches!(error, CompositionError::TooLarge(_)));
             let mended = document.and_then(|document| mended(&document.value, COMPOSITION_SCHEMA));
             let faults = mended.as_ref().map(Mended::faults).unwrap_or_default();
-            (mended.map(|mended| mended.composition), faults, Some(error))
+            let readable = mended.map(|mended| {
+                changed = mended.changed;
+                mended.composition
+            });
+            (readable, faults, Some(error))
         }
     };
     let refused = refused.map(GraphError::from).into_iter();
     let firsts: Vec<First> = refused.chain(faults).map(first).collect();
     let errors = gather(&firsts, document.as_ref(), COMPOSITION_SCHEMA, COMPOSITION_FAULT);
-    let warnings = readable.map(|readable| known::composition_warnings(&readable, catalog));
+    let warnings = readable.map(|readable| known::composition_warnings(&readable, &changed, catalog));
     (errors, warnings.unwrap_or_default())
 }
 

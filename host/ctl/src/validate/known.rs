@@ -13,8 +13,12 @@ use cjm_wire::runtime::Runtime;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// Of a composition.
-pub(super) fn composition_warnings(composition: &Composition, catalog: &Catalog) -> Vec<String> {
+/// Of a composition. Of the nodes in `changed` it is not known what they ask of their tools.
+pub(super) fn composition_warnings(
+    composition: &Composition,
+    changed: &BTreeSet<String>,
+    catalog: &Catalog,
+) -> Vec<String> {
     let (mut warnings, mut tools) = (Vec::new(), DeclaredTools::default());
     // One that names nothing is told as a fault of the form.
     for (name, node) in composition.nodes.iter().filter(|(_, node)| !node.capability.is_empty()) {
@@ -22,6 +26,7 @@ pub(super) fn composition_warnings(composition: &Composition, catalog: &Catalog)
             None => {
                 warnings.push(not_there(&format!("nodes.{name}.capability"), &node.capability, catalog));
             }
+            Some(_) if changed.contains(name) => {}
             Some(entry) => {
                 warnings.extend(node_warnings(name, node, &entry.manifest, &mut tools));
                 warnings.extend(task_warning(name, node, &entry.manifest, catalog));

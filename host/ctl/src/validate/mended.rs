@@ -17,6 +17,8 @@ pub(super) struct Mended {
     pub(super) composition: Composition,
     /// JSON pointers of what stands there now and was not written there.
     put_in: BTreeSet<String>,
+    /// The nodes that are not as they were written: what their tools would say of them is not known.
+    pub(super) changed: BTreeSet<String>,
 }
 
 impl Mended {
@@ -38,11 +40,15 @@ impl Mended {
 
 /// The composition; none where not even this has its form.
 pub(super) fn mended(document: &Value, schema: &str) -> Option<Mended> {
-    let (mut value, mut put_in) = (document.clone(), BTreeSet::new());
+    let (mut value, mut put_in, mut changed) = (document.clone(), BTreeSet::new(), BTreeSet::new());
     for of_this_round in ROUNDS {
         // The last of a list first, so that the others keep their places.
         for SchemaFault { pointer, mend, .. } in all_faults(&value, schema).into_iter().rev() {
             if let Some(mend) = mend.filter(of_this_round) {
+                let mut steps = pointer.split('/').skip(1);
+                if let (Some("nodes"), Some(node)) = (steps.next(), steps.next()) {
+                    changed.insert(node.replace("~1", "/").replace("~0", "~"));
+                }
                 apply(&mut value, &pointer, mend, &mut put_in);
             }
         }
@@ -51,7 +57,7 @@ pub(super) fn mended(document: &Value, schema: &str) -> Option<Mended> {
             if put_in.contains("/inputs") {
                 declare_all(&mut composition);
             }
-            return Some(Mended { composition, put_in });
+            return Some(Mended { composition, put_in, changed });
         }
     }
     None
