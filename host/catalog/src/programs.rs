@@ -65,6 +65,9 @@ impl Described for ProgramError {
             Self::NotText { .. } => {
                 "give the folder or file a name in UTF-8, or put it under another folder".to_owned()
             }
+            Self::ProgramMissing { program, .. } if program.contains('/') => {
+                format!("put `{program}` back, or correct `code.runtime.program` in the manifest")
+            }
             Self::ProgramMissing { program, .. } => {
                 format!(
                     "install `{program}`, or give its absolute path in the manifest (`code.runtime.program`)"

@@ -92,7 +92,7 @@ fn tell_of_no_host(data_dir: &Path, installer: Option<&Installer>, output: &Outp
         let (jobs, them) =
             if left == 1 { ("1 job that", "it") } else { (&*format!("{left} jobs that"), "them") };
         output.line(&format!(
-            "its last host died with {jobs} had not ended: the next command here ends {them} as failed"
+            "its last host died with {jobs} had not ended: the next `call` or `run` here ends {them} as failed"
         ))?;
     }
     tell_installation(data_dir, installer, output)?;

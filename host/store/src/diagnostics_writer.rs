@@ -21,8 +21,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// What whoever reads of a loss can do.
-const MAKE_ROOM: &str = "free space on the disk of the data directory; `cjm-ctl retention --max-total-mb 100` forgets \
-                         old records and output";
+const MAKE_ROOM: &str = "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.001 \
+                         --max-total-mb 0` does (it forgets all jobs that have ended, and all logs)";
 /// What whoever reads of a loss can do where another process holds the file.
 const LET_GO: &str = "end what holds diagnostics.db of the data directory, or wait for it";
 /// How long another process is waited for in each attempt: short, so that the end of the host is heard between two.

@@ -137,7 +137,7 @@ impl StoreError {
     /// Whether the journal's writer says this itself, once for all that it does not take.
     #[must_use]
     pub fn is_said_by_writer(&self) -> bool {
-        matches!(self, Self::Closed { .. } | Self::Unwritten { .. })
+        matches!(self, Self::Closed { .. } | Self::Unwritten { .. } | Self::Moved { .. })
     }
 
     pub(crate) fn database(doing: impl Into<String>, error: &rusqlite::Error) -> Self {
@@ -206,7 +206,9 @@ const MOVED_STEP: &str = "end this host and start another one; where the file wa
 
 /// What the system says of a file system that takes nothing.
 const READ_ONLY: &str = "Read-only file system";
-/// What SQLite says of a disk without room.
+/// What is said of a disk without room where SQLite only says that it could not write.
+pub(crate) const DISK_HAS: &str = "its disk has";
+/// What SQLite says of a disk that takes no more.
 const FULL: &str = "database or disk is full";
 
 impl Described for StoreError {
@@ -273,7 +275,7 @@ impl Described for StoreError {
             Self::Database { message, .. } if message.contains(LOCKED) => {
                 "end the other program that holds the database, then try again".into()
             }
-            Self::Database { message, .. } if message.contains(FULL) => {
+            Self::Database { message, .. } if message.contains(FULL) || message.contains(DISK_HAS) => {
                 "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.001 --max-total-mb 0` does (it forgets all jobs that have ended, and all logs), then try again".into()
             }
             Self::Database { .. } => "check free space and permissions of the data directory, then try again".into(),

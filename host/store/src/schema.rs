@@ -4,7 +4,7 @@
 //! the same files. It never looks at `user_version`, so that number is ours: it counts our migrations. Every
 //! statement of the first one therefore says IF NOT EXISTS, for the file may be the ancestor's.
 
-use crate::error::StoreError;
+use crate::error::{DISK_HAS, StoreError};
 use crate::room::{SMALL_DISK_BYTES, available, lacks_inodes};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rusqlite_migration::{Error as MigrationError, M, MigrationDefinitionError, Migrations};
@@ -270,7 +270,7 @@ fn with_cause(error: StoreError, path: &Path) -> StoreError {
     let StoreError::Database { doing, message, damaged: false } = error else { return error };
     let refused = OpenOptions::new().write(true).open(path).err().map(|error| error.to_string());
     let is_full = |bytes: &u64| *bytes < INDEX_BYTES;
-    let full = || available(path).filter(is_full).map(|bytes| format!("its disk has {bytes} bytes left"));
+    let full = || available(path).filter(is_full).map(|bytes| format!("{DISK_HAS} {bytes} bytes left"));
     let message = match refused.or_else(|| lacks_inodes(path)).or_else(full) {
         Some(cause) => format!("{message} ({cause})"),
         None => message,

@@ -205,6 +205,7 @@ fn failures_tell_the_code_the_last_words_and_the_category() {
             "output `out` is a directory and no file",
         ),
         ("kill -SEGV $$", json!({}), "fatal", "sh was ended by SIGSEGV"),
+        ("kill -TERM $$", json!({}), "transient", "sh was ended by SIGTERM, from outside or by itself"),
         (
             "kill -KILL $$",
             json!({}),

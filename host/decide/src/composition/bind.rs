@@ -90,7 +90,7 @@ impl Described for BindError {
             }
             Self::Unknown { root, .. } => format!("give `{root}` a value, or refer to something else"),
             Self::Path { .. } => {
-                "compare the reference with what the node really returned (see its job's result)".to_owned()
+                "compare the reference with what the node returns: a `call` of its capability with the same arguments shows it".to_owned()
             }
             Self::NotAList { .. } => {
                 "let `map` refer to a list, for example to a field of the result, or give the input a list"

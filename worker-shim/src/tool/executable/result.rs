@@ -61,10 +61,17 @@ pub(crate) fn judge<'a>(
             return Err(with_tail(killed(&name, &ended, available_mb()), &ended));
         }
         WaitStatus::Signaled { signal, core_dumped } => {
-            let signal =
-                Signal::from_raw(signal).map_or_else(|| signal.to_string(), |signal| signal.to_string());
+            // Those by which a process is asked to end; all others tell of a fault in it.
+            let known = Signal::from_raw(signal);
+            let is_wish = matches!(known, Some(Signal::TERM | Signal::INT | Signal::HUP | Signal::QUIT));
+            let signal = known.map_or_else(|| signal.to_string(), |signal| signal.to_string());
             let core = if core_dumped { " and dumped core" } else { "" };
-            return Err(with_tail(ToolError::fatal(format!("{name} was ended by {signal}{core}")), &ended));
+            let error = if is_wish {
+                ToolError::killed(format!("{name} was ended by {signal}, from outside or by itself"))
+            } else {
+                ToolError::fatal(format!("{name} was ended by {signal}{core}"))
+            };
+            return Err(with_tail(error, &ended));
         }
     };
     let good = action.success_exit_codes.as_deref().unwrap_or(&[0]);
