@@ -214,8 +214,9 @@ impl Removal {
     ) -> Result<(), EnvironmentError> {
         match &self.environment {
             Place::Own(path) => {
-                forget(path)?;
                 remove_dir(path)?;
+                // By its note a removal that is broken off is found again under all its names.
+                forget(path)?;
             }
             Place::Conda(_, conda) => {
                 let name = self.env_name.as_deref().unwrap_or_default();

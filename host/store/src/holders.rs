@@ -83,6 +83,19 @@ mod tests {
         }
     }
 
+    /// What this process holds is in nobody's way.
+    #[test]
+    fn a_process_does_not_name_itself() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let file = dir.path().join("journal.db");
+        let ours = rusqlite::Connection::open(&file).expect("opens");
+        ours.execute_batch(
+            "PRAGMA journal_mode = WAL; CREATE TABLE t (x); BEGIN IMMEDIATE; INSERT INTO t VALUES (1)",
+        )
+        .expect("held");
+        assert_eq!(with_holders(LOCKED.to_owned(), &file), "database is locked (journal.db)");
+    }
+
     #[test]
     fn what_is_locked_is_named_also_without_a_holder() {
         let dir = tempfile::tempdir().expect("temporary directory");
