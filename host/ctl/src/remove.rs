@@ -37,6 +37,7 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
     if !takes_environment {
         spare_what_runs()?;
     } else {
+        removal.check_alone(&Catalog::discover(&settings.manifest_dirs()))?;
         removal.take_from_calls(spare_what_runs)?;
         take_environment(&removal, &claim, output).await?;
     }

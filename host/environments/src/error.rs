@@ -179,6 +179,14 @@ pub enum EnvironmentError {
         /// The other entry.
         other: String,
     },
+    /// While it was asked whether to remove it, another tool came to live in its environment.
+    #[error("nothing was removed: \"{other}\" lives in the environment of \"{capability}\" by now")]
+    SharedSince {
+        /// What was to be removed.
+        capability: String,
+        /// The other tool.
+        other: String,
+    },
     /// The capability cannot be looked into.
     #[error("the installed package cannot be introspected: {message}")]
     Introspection {
@@ -359,6 +367,7 @@ impl Described for EnvironmentError {
             Self::BrokenProject { .. } => "install.broken_project",
             Self::Unsupported(_) => "install.unsupported",
             Self::SharedEnvironment { .. } => "install.shared_environment",
+            Self::SharedSince { .. } => "remove.shared_since",
             Self::Introspection { .. } => "install.introspection",
             Self::Manifest { source, .. } => source.code(),
             Self::ProgramMissing { .. } => "install.program_missing",
@@ -411,6 +420,7 @@ impl Described for EnvironmentError {
             }
             Self::Unsupported(_) => "write it in another way; see docs/ENVIRONMENTS.md".to_owned(),
             Self::SharedEnvironment { .. } => "give each entry an `env_name` of its own".to_owned(),
+            Self::SharedSince { .. } => "run it again: it says what goes now, and leaves that environment".to_owned(),
             Self::Introspection { .. } => {
                 "read the last lines: the module must import in its own environment and hold one capability class; \
                  then run the same command again"

@@ -117,11 +117,7 @@ pub async fn plan_removal(
         Some(name) => find_environment(settings, name).await?,
         None => Place::Missing,
     };
-    let same = |other: &CatalogEntry| {
-        other.manifest.code.name != capability && env_name.is_some() && env_name_of(other) == env_name
-    };
-    let shared_with =
-        catalog.entries().filter(|other| same(other)).map(|other| other.manifest.code.name.clone()).collect();
+    let shared_with = sharers(&catalog, capability, env_name.as_deref());
     let manifests = entry.path.parent().unwrap_or(Path::new("/"));
     let adapters = catalog
         .adapters()
@@ -141,6 +137,16 @@ pub async fn plan_removal(
         adapters,
         data_dir: settings.data_dir.clone(),
     })
+}
+
+/// The other capabilities that live in an environment.
+fn sharers(catalog: &Catalog, capability: &str, env_name: Option<&str>) -> Vec<String> {
+    let names = |entry: &CatalogEntry| {
+        let name = &entry.manifest.code.name;
+        (env_name.is_some() && name != capability && env_name_of(entry).as_deref() == env_name)
+            .then(|| name.clone())
+    };
+    catalog.entries().filter_map(names).collect()
 }
 
 /// What there is of a capability that is not installed.
@@ -173,6 +179,18 @@ impl Removal {
     #[must_use]
     pub fn takes_environment(&self) -> bool {
         self.environment.exists() && self.shared_with.is_empty()
+    }
+
+    /// Refuses to take an environment in which others have come to live since it was looked at. To be asked when
+    /// installations are kept away.
+    ///
+    /// # Errors
+    /// Who lives there.
+    pub fn check_alone(&self, catalog: &Catalog) -> Result<(), EnvironmentError> {
+        match sharers(catalog, &self.capability, self.env_name.as_deref()).into_iter().next() {
+            Some(other) => Err(EnvironmentError::SharedSince { capability: self.capability.clone(), other }),
+            None => Ok(()),
+        }
     }
 
     /// Keeps installations away until it is dropped.
@@ -261,6 +279,39 @@ fn remove_file(path: &Path) -> Result<(), EnvironmentError> {
 mod tests {
     use super::*;
     use crate::interpreters::Interpreter;
+
+    #[test]
+    fn an_environment_in_which_another_tool_lives_by_now_stays() {
+        let data = tempfile::tempdir().expect("tempdir");
+        let manifests = data.path().join("manifests");
+        std::fs::create_dir(&manifests).expect("made");
+        let removal = Removal {
+            capability: "tool".to_owned(),
+            manifest: None,
+            broken: None,
+            needs_environment: true,
+            env_name: Some("its-env".to_owned()),
+            environment: Place::Own(own_home(data.path(), "its-env")),
+            shared_with: Vec::new(),
+            adapters: Vec::new(),
+            data_dir: data.path().to_owned(),
+        };
+        let is_refused = |name: &str, env_name: &str| {
+            let python = format!("/none/envs/{env_name}/bin/python");
+            let manifest = serde_json::json!({
+                "format_version": "2.0",
+                "install": {"conda_env": env_name, "python_path": python},
+                "code": {"name": name, "version": "1", "module": "m", "class": "C"},
+            });
+            std::fs::write(manifests.join(format!("{name}.json")), manifest.to_string()).expect("written");
+            let told =
+                removal.check_alone(&Catalog::discover(&[cjm_catalog::ManifestFolder::named(&manifests)]));
+            told.is_err_and(|error| error.to_string().contains("\"other\""))
+        };
+        assert!(!is_refused("tool", "its-env"));
+        assert!(!is_refused("third", "third-env"));
+        assert!(is_refused("other", "its-env"));
+    }
 
     #[test]
     fn who_uses_an_environment_is_asked_once_no_call_begins_with_it_and_what_is_used_stays_whole() {
