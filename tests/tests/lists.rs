@@ -196,3 +196,30 @@ fn a_tool_that_has_another_name_now_is_told_as_one_that_is_gone() {
     assert!(rows.stdout.contains("\"renamed_to\":\"moody\""), "{}", rows.describe());
     world.assert_nothing_left();
 }
+
+/// Secrets and settings are of its name: who takes it would get them.
+#[test]
+fn a_tool_stays_with_its_entry_though_that_cannot_be_read() {
+    let world = World::new();
+    write_tool(&world, "a.json", "up", "sh", "1.0.0");
+    write_tool(&world, "b.json", "low", "sh", "2.0.0");
+    let both = "capabilities:\n- {name: low, manifest: b.json}\n- {name: up, manifest: a.json}\n";
+    let list = write_list(&world, "list.yaml", both);
+    let install =
+        |code: u8| world.run(&["install-all", "--capabilities", &list, "--json"]).expect(code).json();
+    let _ = install(exit::OK);
+    write_tool(&world, "b.json", "up", "sh", "9.0.0");
+    for is_there in [true, false] {
+        if !is_there {
+            std::fs::remove_file(world.file("a.json")).expect("removed");
+        }
+        let told = install(exit::DOMAIN);
+        let refused = &told["entries"][0]["error"];
+        assert_eq!(refused["code"], "install.capability_twice", "{told:#}");
+        assert_eq!(refused["message"], "\"up\" is already installed by the entry \"up\"", "{told:#}");
+        let listed = world.json(&["list", "--json"]);
+        assert!(!listed.to_string().contains("9.0.0"), "{listed:#}");
+    }
+    world.write("list.yaml", "capabilities:\n- {name: low, manifest: b.json}\n");
+    assert_eq!(install(exit::OK)["entries"][0]["version"], "9.0.0", "its entry has gone");
+}

@@ -6,6 +6,7 @@ use crate::error::EnvironmentError;
 use crate::files::{Claim, hash_folder, lock};
 use crate::interpreters;
 use crate::manifests::remember_installed;
+use crate::owners::owners;
 use crate::python_entry::{Common, Done, PythonEntry, Reporter, Tools};
 use crate::report::{AskInUse, EntryReport, InstallEvent, InstallOptions, InstallReport, Outcome};
 use crate::tool_entry::{self, Copied};
@@ -45,19 +46,22 @@ pub async fn install_all(
     let wanted: Vec<String> = wanted.map(word).collect();
     let claim = lock(&data_dir, INSTALL_ALL, wanted.iter().map(String::as_str))?;
     let list = absolute(&options.capabilities_file);
+    let common = Common {
+        list: list.clone(),
+        base: list.parent().unwrap_or(Path::new("/")).to_owned(),
+        sdk_hash: hash_folder(&options.python_sdk)?,
+        sdk: absolute(&options.python_sdk),
+        substrate_source: options.substrate_source.clone(),
+        conda: options.conda.clone(),
+        data_dir,
+    };
+    let owners = owners(&file.capabilities, &common.base, &common.data_dir.join("manifests"));
     let installation = Installation {
-        common: Common {
-            list: list.clone(),
-            base: list.parent().unwrap_or(Path::new("/")).to_owned(),
-            sdk_hash: hash_folder(&options.python_sdk)?,
-            sdk: absolute(&options.python_sdk),
-            substrate_source: options.substrate_source.clone(),
-            conda: options.conda.clone(),
-            data_dir,
-        },
+        common,
         claim: &claim,
         to_change: Mutex::default(),
         claims: Mutex::default(),
+        owners,
         force: options.force,
         offline: options.offline,
         in_use: options.in_use.clone(),
@@ -77,6 +81,8 @@ struct Installation<'a> {
     to_change: Mutex<Vec<String>>,
     /// Capability → entry that gives it.
     claims: Mutex<HashMap<String, String>>,
+    /// Capability → entry that gave it before.
+    owners: HashMap<String, String>,
     tell: &'a (dyn Fn(InstallEvent) + Send + Sync),
 }
 
@@ -286,14 +292,25 @@ impl Installation<'_> {
         })
     }
 
-    /// The first entry that gives a capability has it.
+    /// The first entry that gives a capability has it, but what is installed stays with its entry: that may have failed,
+    /// and its tool, whose secrets are of that name, is still there.
     fn claim(
         &self,
         entry: &Entry,
         capability: &str,
         claimed: &mut Option<String>,
     ) -> Result<(), EnvironmentError> {
-        match self.claims().entry(capability.to_owned()) {
+        let mut claims = self.claims();
+        let gives_another = |owner: &String| claims.values().any(|by| by == owner);
+        let owner =
+            self.owners.get(capability).filter(|owner| **owner != entry.name && !gives_another(owner));
+        if let Some(owner) = owner {
+            return Err(EnvironmentError::CapabilityTwice {
+                capability: capability.to_owned(),
+                other: owner.clone(),
+            });
+        }
+        match claims.entry(capability.to_owned()) {
             hash_map::Entry::Vacant(place) => {
                 place.insert(entry.name.clone());
                 *claimed = Some(capability.to_owned());

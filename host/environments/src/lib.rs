@@ -18,6 +18,7 @@ mod leftovers;
 mod list;
 mod lock;
 mod manifests;
+mod owners;
 mod package;
 mod pip_settings;
 mod python_entry;
