@@ -280,22 +280,27 @@ mod tests {
     use super::*;
     use crate::interpreters::Interpreter;
 
-    #[test]
-    fn an_environment_in_which_another_tool_lives_by_now_stays() {
-        let data = tempfile::tempdir().expect("tempdir");
-        let manifests = data.path().join("manifests");
-        std::fs::create_dir(&manifests).expect("made");
-        let removal = Removal {
+    /// That of `tool`, which lives in an environment of its own.
+    fn of_its_env(data_dir: &Path) -> Removal {
+        Removal {
             capability: "tool".to_owned(),
             manifest: None,
             broken: None,
             needs_environment: true,
             env_name: Some("its-env".to_owned()),
-            environment: Place::Own(own_home(data.path(), "its-env")),
+            environment: Place::Own(own_home(data_dir, "its-env")),
             shared_with: Vec::new(),
             adapters: Vec::new(),
-            data_dir: data.path().to_owned(),
-        };
+            data_dir: data_dir.to_owned(),
+        }
+    }
+
+    #[test]
+    fn an_environment_in_which_another_tool_lives_by_now_stays() {
+        let data = tempfile::tempdir().expect("tempdir");
+        let manifests = data.path().join("manifests");
+        std::fs::create_dir(&manifests).expect("made");
+        let removal = of_its_env(data.path());
         let is_refused = |name: &str, env_name: &str| {
             let python = format!("/none/envs/{env_name}/bin/python");
             let manifest = serde_json::json!({
@@ -323,17 +328,7 @@ mod tests {
             is_default: true,
         };
         let stamp = Stamp::new("r".into(), &python, "l".into(), "tool".into(), Vec::new());
-        let removal = Removal {
-            capability: "tool".to_owned(),
-            manifest: None,
-            broken: None,
-            needs_environment: true,
-            env_name: Some("its-env".to_owned()),
-            environment: Place::Own(home.clone()),
-            shared_with: Vec::new(),
-            adapters: Vec::new(),
-            data_dir: data.path().to_owned(),
-        };
+        let removal = of_its_env(data.path());
         let mut asked = 0;
         let mut ask = |answer: Result<(), EnvironmentError>| {
             asked += 1;
