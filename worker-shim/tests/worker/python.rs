@@ -307,8 +307,13 @@ fn a_tool_that_stops_reading_costs_its_callers_and_not_the_surface() {
     wait_until_stopped(tool);
     // Far more than the socket's buffer, so that it waits in the shim.
     let filler = worker.execute_beside("echo", json!({"x": "y".repeat(4 << 20)}), "filler");
+    let running = |count: usize| {
+        worker.wait_for("calls", || (worker.get("/health").json()["calls_running"] == count).then_some(()));
+    };
+    // The first to be queued is the one that is being written from then on.
+    running(2);
     let doomed = worker.execute_beside("echo", json!({"x": "y".repeat(4 << 20)}), "doomed");
-    worker.wait_for("three", || (worker.get("/health").json()["calls_running"] == 3).then_some(()));
+    running(3);
     worker.post("/cancel", r#"{"job_id":"doomed"}"#);
     assert_eq!(doomed.join().unwrap().unwrap().status, 409, "a call that never left is answered here");
     assert!(!filler.is_finished() && !stopped.is_finished());

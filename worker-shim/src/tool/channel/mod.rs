@@ -89,16 +89,8 @@ impl ChannelTool {
     }
 
     pub(crate) fn cancel(&self, calls: &[Arc<CallState>], scope: CancelScope) {
-        let mut reached = Vec::new();
-        for call in calls {
-            if self.shared.outgoing.withdraw(call.id) {
-                // It never left; the tool knows nothing of it.
-                let error = ToolError::cancelled();
-                self.shared.waiting.refuse(call.id, &error, &self.shared.name);
-            } else {
-                reached.push(call.id);
-            }
-        }
+        let ids = calls.iter().map(|call| call.id);
+        let reached: Vec<u64> = ids.filter(|id| !self.shared.take_back(*id)).collect();
         match scope {
             CancelScope::All => self.shared.outgoing.cancel(0),
             CancelScope::These => reached.into_iter().for_each(|id| self.shared.outgoing.cancel(id)),
@@ -139,6 +131,7 @@ pub(crate) async fn checked_chunk(chunk: Bytes) -> Result<Bytes, Bytes> {
 impl Shared {
     fn send_call(&self, frame: Frame, call: RunningCall, answer: Answer) {
         let id = frame.call_id;
+        let state = Arc::clone(call.state());
         self.waiting.insert(id, call, answer);
         if !self.outgoing.call(frame) {
             let error = ToolError::transient(
@@ -146,6 +139,19 @@ impl Shared {
             );
             self.waiting.refuse(id, &error, &self.name);
         }
+        // A cancel that came between the beginning of the call and this found nothing to take back.
+        if state.cancel.is_cancelled() && !self.take_back(id) {
+            self.outgoing.cancel(id);
+        }
+    }
+
+    /// Answers a cancelled call that has not left, of which the tool knows nothing; false where it has left.
+    fn take_back(&self, id: u64) -> bool {
+        let is_taken = self.outgoing.withdraw(id);
+        if is_taken {
+            self.waiting.refuse(id, &ToolError::cancelled(), &self.name);
+        }
+        is_taken
     }
 
     /// Kills a tool that broke the rules of the channel.
@@ -240,6 +246,43 @@ const CANCELLED: u16 = 409;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calls::{CallKind, Calls};
+    use crate::children::Children;
+    use crate::link::HostLink;
+
+    /// A tool to which nothing is written yet.
+    fn unread_tool() -> ChannelTool {
+        let link = HostLink::default();
+        let context = Context {
+            calls: Calls::new(link.clone()),
+            link,
+            children: Children::default(),
+            events: mpsc::channel(1).0,
+        };
+        let shared = Shared {
+            name: "lab".to_owned(),
+            writes_json: true,
+            pid: Pid::from_raw(1).expect("a process"),
+            outgoing: Outgoing::default(),
+            waiting: Waiting::default(),
+            context,
+            exited: CancellationToken::new(),
+            reset: AtomicBool::new(false),
+            fault: OnceLock::new(),
+        };
+        ChannelTool { shared: Arc::new(shared) }
+    }
+
+    #[tokio::test]
+    async fn a_call_whose_cancel_came_before_it_was_queued_is_answered_and_never_sent() {
+        let tool = unread_tool();
+        let calls = tool.shared.context.calls.clone();
+        let call = calls.begin(CallKind::Work, Some("job".to_owned())).expect("begins");
+        tool.cancel(&calls.cancel(Some("job")), CancelScope::These);
+        let failure = tool.call(Operation::Execute, call, Bytes::new()).await.expect_err("cancelled");
+        assert_eq!(failure.status, CANCELLED);
+        assert_eq!(calls.running(), 0);
+    }
 
     #[test]
     fn whatever_a_failure_says_it_is_no_chunk() {
