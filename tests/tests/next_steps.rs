@@ -355,7 +355,7 @@ fn the_commands_of_a_document_find_the_same_directory() {
         (world.run(&["run", &waits, "--timeout", "0.5", "--json"]).expect(13), "--run"),
         (world.run(&["call", "kit", "--action", "key", "--json"]).expect(12), "--job"),
         (world.run(&["call", "gone", "--json"]), "install-all"),
-        (world.run(&["list", "--json"]).expect(0), "validate PATH"),
+        (world.run(&["list", "--json"]).expect(0), "validate /"),
     ];
     for (outcome, words) in told {
         let named = commands_of(&outcome.json());

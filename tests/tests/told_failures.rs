@@ -353,6 +353,11 @@ fn a_run_says_why_each_node_did_not_complete_in_words_and_in_the_journal() {
     let outcome = world.run(&["run", &path]).expect(16);
     says(&outcome, "all: skipped: ");
     says(&outcome, "logs --journal --run ");
+    // Each failure, and which element it was; how many elements there would have been of what never began is not known.
+    for failure in ["\neach[0]: ", "\neach[1]: ", "\neach: failed: element [0]: ", "\nall: skipped\n"] {
+        says(&outcome, failure);
+    }
+    assert!(!outcome.stderr.contains("0/0"), "{}", outcome.describe());
     let run = outcome.stderr.split("--run ").nth(1).and_then(|rest| rest.split('`').next()).expect("a run");
     let rows = world.run(&["logs", "--journal", "--run", run]).expect(0);
     assert!(rows.stdout.contains("\n    node all: skipped: "), "{}", rows.describe());

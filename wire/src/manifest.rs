@@ -4,14 +4,14 @@
 //! Reading checks shape and meaning and reports the first fault with its place; it does not look at the disk:
 //! whether an interpreter exists is asked when it is needed.
 
-use crate::describe::Described;
+use crate::describe::{Described, shell_word};
 use crate::json::VALUE_DEPTH_MAX;
 use crate::runtime::Runtime;
 use crate::{InstanceId, Timestamp, canonical};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The only format version there is.
 pub const FORMAT_VERSION: &str = "2.0";
@@ -204,9 +204,7 @@ impl Described for ManifestError {
     fn next_step(&self) -> String {
         match self {
             Self::Malformed { line, .. } => {
-                format!(
-                    "correct the file at line {line}; `cjm-ctl validate PATH` checks it without running anything"
-                )
+                format!("correct the file at line {line}")
             }
             Self::UnsupportedVersion { is_installed: true, .. } => {
                 "run `cjm-ctl install-all` again for this entry, which writes the present format".to_owned()
@@ -214,10 +212,25 @@ impl Described for ManifestError {
             Self::UnsupportedVersion { is_installed: false, .. } => format!(
                 "write `\"format_version\": \"{FORMAT_VERSION}\"` and what docs/MANIFESTS.md says of that format"
             ),
-            Self::Invalid { key, .. } => format!("correct `{key}`; `manifests/schema` describes every key"),
+            Self::Invalid { key, .. } => format!("correct `{key}`; docs/MANIFESTS.md describes every key"),
             Self::TooLarge(_) => {
                 "move bulky data out of the manifest into the capability's data directory".to_owned()
             }
+        }
+    }
+}
+
+impl ManifestError {
+    /// What to do about the file at `path`, with the command that checks it.
+    #[must_use]
+    pub fn next_step_at(&self, path: &Path) -> String {
+        match self {
+            Self::Malformed { .. } => format!(
+                "{}; `cjm-ctl validate {}` checks it without running anything",
+                self.next_step(),
+                shell_word(&path.display().to_string())
+            ),
+            other => other.next_step(),
         }
     }
 }

@@ -34,6 +34,27 @@ pub struct CatalogProblem {
     pub error: CatalogError,
 }
 
+impl std::fmt::Display for CatalogProblem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for CatalogProblem {}
+
+impl Described for CatalogProblem {
+    fn code(&self) -> &'static str {
+        self.error.code()
+    }
+
+    fn next_step(&self) -> String {
+        match &self.error {
+            CatalogError::Manifest(error) => error.next_step_at(&self.path),
+            other => other.next_step(),
+        }
+    }
+}
+
 /// Why a file is no manifest.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {

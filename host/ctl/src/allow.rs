@@ -48,7 +48,7 @@ pub(crate) fn run(global: &Global, args: &AllowArgs, output: &Output) -> Command
             .push((path.clone(), read_regular(path, MANIFEST_BYTES_MAX as u64).map_err(|e| unreadable(&e))?));
     }
     for problem in catalog.problems() {
-        output.warning_of(problem.path.display(), &problem.error);
+        output.warning_of(problem.path.display(), problem);
     }
     if manifests.is_empty() && settings.is_none() {
         let looked: Vec<String> = folders.iter().map(|folder| folder.path.display().to_string()).collect();

@@ -82,7 +82,7 @@ pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> Co
         output.error(&warning);
     }
     for problem in catalog.problems() {
-        output.warning_of(problem.path.display(), &problem.error);
+        output.warning_of(problem.path.display(), problem);
     }
     Ok(exit::OK)
 }
@@ -198,6 +198,13 @@ impl Nobodys {
 
     fn line_of_unused(&self, one: &Unused) -> String {
         let path = &one.path;
+        if one.is_rest {
+            return format!(
+                "warning: {} is what is left of an environment that was removed\n  next: `rm -rf {}` takes it away",
+                path.display(),
+                shell_word(&path.to_string_lossy())
+            );
+        }
         let begun = one.begun.as_ref();
         let names = begun.into_iter().flat_map(|begun| [&begun.capability, &begun.entry]).flatten();
         // A tool of such a name lives elsewhere, and would go in its place.
@@ -386,7 +393,7 @@ fn document(
     let problems: Vec<Value> = catalog
         .problems()
         .iter()
-        .map(|problem| json!({"path": path_text(&problem.path), "error": ErrorReport::of(&problem.error)}))
+        .map(|problem| json!({"path": path_text(&problem.path), "error": ErrorReport::of(problem)}))
         .collect();
     json!({"capabilities": capabilities, "withheld": withheld, "problems": problems})
 }

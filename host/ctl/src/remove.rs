@@ -7,7 +7,7 @@ use crate::journaled;
 use crate::output::{Output, path_text};
 use crate::visible::one_line;
 use cjm_catalog::{Catalog, Settings};
-use cjm_environments::{Claim, InUse, Place, Removal, plan_removal};
+use cjm_environments::{InUse, Place, Removal, plan_removal};
 use cjm_store::{FileSecrets, Secrets as _};
 use cjm_wire::InstanceId;
 use cjm_wire::describe::exit;
@@ -38,8 +38,12 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
         spare_what_runs()?;
     } else {
         removal.check_alone(&Catalog::discover(&settings.manifest_dirs()))?;
+        let (_, what) = words(&removal);
+        let name = removal.env_name.as_deref().unwrap_or_default();
+        say(output, &format!("Removing {what}: {name}..."))?;
         removal.take_from_calls(spare_what_runs)?;
-        take_environment(&removal, &claim, output).await?;
+        removal.remove_of_conda(&claim, &|line| output.note(line)).await?;
+        say(output, &format!("  Removed: {name}"))?;
     }
     if let Some(manifest) = &removal.manifest {
         say(output, &format!("Removing manifest: {}...", manifest.display()))?;
@@ -47,6 +51,8 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
         let file = manifest.file_name().unwrap_or_default().to_string_lossy().into_owned();
         say(output, &format!("  Removed: {file}"))?;
     }
+    // Last, since it may fail in the middle, and takes time.
+    let deleted = if takes_environment { removal.delete_rest() } else { Ok(()) };
     let manifest = removal.manifest.as_ref().map(path_text);
     let payload = json!({
         "manifest": manifest, "environment": removal.environment.path().map(path_text),
@@ -54,6 +60,7 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
     });
     let row = journaled::row(EventType::CapabilityRemoved, Some(&removal.capability), payload);
     journaled::note(&settings.data_dir, vec![row], output);
+    deleted?;
     let stays = Stays::of(&settings, &removal.capability);
     let what = if removal.manifest.is_some() { "Capability" } else { "Environment" };
     say(output, &format!("\n{what} '{}' removed successfully.", args.capability))?;
@@ -149,14 +156,6 @@ fn show(removal: &Removal, keep: bool, output: &Output) -> Result<(), Fault> {
         }
     }
     output.line("")
-}
-
-async fn take_environment(removal: &Removal, claim: &Claim, output: &Output) -> Result<(), Fault> {
-    let name = removal.env_name.as_deref().unwrap_or_default();
-    let (_, what) = words(removal);
-    say(output, &format!("Removing {what}: {name}..."))?;
-    removal.remove_environment(claim, &|line| output.note(line)).await?;
-    say(output, &format!("  Removed: {name}"))
 }
 
 /// What an environment is called: the ancestor knows conda's alone.

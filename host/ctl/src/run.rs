@@ -275,8 +275,9 @@ fn finish(
     let has_made = outcome.nodes.iter().any(|node| node.elements_completed > 0);
     let is_good = matches!(outcome.outcome, RunOutcome::Completed | RunOutcome::Partial);
     let is_stopped = is_late || outcome.outcome == RunOutcome::Cancelled;
-    if is_good || (is_stopped && has_made) {
-        // Why one failed by itself is told in full at the end.
+    // The only failure of a run that failed is told in full at the end.
+    let has_more = outcome.failures.listed().len() > 1;
+    if is_good || has_more || (is_stopped && has_made) {
         for failure in outcome.failures.listed() {
             output.error(&failure.to_string());
         }
@@ -391,6 +392,7 @@ impl RunBoard {
                         row.say("running");
                     }
                     NodeState::Completed => row.finish(&format!("completed ({elements_done}/{total})")),
+                    NodeState::Skipped => row.finish("skipped"),
                     // The table says how many of them completed.
                     ended => {
                         let total = total.max(*elements_done);

@@ -71,7 +71,12 @@ fn cells(node: &NodeOutcome) -> [String; 8] {
     [
         one_line(&node.name).into_owned(),
         state_text(node.status).to_owned(),
-        format!("{}/{}", node.elements_completed, node.elements_total),
+        if node.elements_total == 0 && node.status != NodeState::Completed {
+            // How many there would have been is not known.
+            "-".to_owned()
+        } else {
+            format!("{}/{}", node.elements_completed, node.elements_total)
+        },
         seconds(node.wall_seconds),
         seconds(node.busy_seconds),
         if pids.is_empty() { "-".to_owned() } else { pids.join(" ") },

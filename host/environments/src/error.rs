@@ -187,6 +187,16 @@ pub enum EnvironmentError {
         /// The other tool.
         other: String,
     },
+    /// The tool is gone, and something of it could not be deleted.
+    #[error("\"{capability}\" is removed, but {} cannot be deleted: {source}", path.display())]
+    RestStays {
+        /// What was removed.
+        capability: String,
+        /// What lies there still.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The capability cannot be looked into.
     #[error("the installed package cannot be introspected: {message}")]
     Introspection {
@@ -335,14 +345,10 @@ fn install_step(program: &str) -> String {
 /// What to do about a manifest that an entry names: whoever wrote it, no installation writes it anew.
 fn source_step(error: &ManifestError, path: &Path) -> String {
     match error {
-        ManifestError::Malformed { line, .. } => format!(
-            "correct the file at line {line}; `cjm-ctl validate {}` checks it without running anything",
-            shell_word(&path.display().to_string())
-        ),
         ManifestError::UnsupportedVersion { version, .. } => {
             ManifestError::UnsupportedVersion { version: version.clone(), is_installed: false }.next_step()
         }
-        other => other.next_step(),
+        other => other.next_step_at(path),
     }
 }
 
@@ -368,6 +374,7 @@ impl Described for EnvironmentError {
             Self::Unsupported(_) => "install.unsupported",
             Self::SharedEnvironment { .. } => "install.shared_environment",
             Self::SharedSince { .. } => "remove.shared_since",
+            Self::RestStays { .. } => "remove.rest_stays",
             Self::Introspection { .. } => "install.introspection",
             Self::Manifest { source, .. } => source.code(),
             Self::ProgramMissing { .. } => "install.program_missing",
@@ -421,6 +428,10 @@ impl Described for EnvironmentError {
             Self::Unsupported(_) => "write it in another way; see docs/ENVIRONMENTS.md".to_owned(),
             Self::SharedEnvironment { .. } => "give each entry an `env_name` of its own".to_owned(),
             Self::SharedSince { .. } => "run it again: it says what goes now, and leaves that environment".to_owned(),
+            Self::RestStays { path, .. } => {
+                let path = path.to_string_lossy();
+                format!("no tool needs it any more: `rm -rf {}` takes it away, run by its owner", shell_word(&path))
+            }
             Self::Introspection { .. } => {
                 "read the last lines: the module must import in its own environment and hold one capability class; \
                  then run the same command again"

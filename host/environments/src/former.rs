@@ -30,6 +30,9 @@ const KEPT: &str = "cjm-manifests";
 /// In the copy: the file names of the manifests that are replaced, one a line; those that are not kept were not there.
 const NOTE: &str = "cjm-replaced-manifests";
 
+/// How the name of an environment ends that is being removed.
+const REMOVED: &str = "removed";
+
 /// The copy of an environment, which takes its place again unless it is [let go](Former::let_go).
 #[derive(Debug)]
 pub(crate) struct Former {
@@ -43,6 +46,8 @@ impl Former {
     /// # Errors
     /// When it cannot be copied; nothing was changed then.
     pub(crate) fn keep(environment: &Path, manifests: &Path) -> Result<Option<Self>, EnvironmentError> {
+        // What a removal could not delete, it has told of; it is in nobody's way.
+        let _ = remove_dir(&removed_of(environment));
         recover(environment, manifests)?;
         if environment.is_symlink() || Stamp::read(environment).is_none() {
             return Ok(None);
@@ -183,7 +188,7 @@ fn remove_file(path: &Path) -> Result<(), EnvironmentError> {
 }
 
 /// What is missing is removed already.
-fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
+pub(crate) fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
     match removed {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         other => other,
@@ -198,6 +203,16 @@ pub(crate) fn forget(environment: &Path) -> Result<(), EnvironmentError> {
     remove_file(&note_beside(environment))?;
     remove_dir(&former_of(environment))?;
     remove_dir(&beside(environment, "copying"))
+}
+
+/// Where an environment that is removed lies until all of it is deleted.
+pub(crate) fn removed_of(environment: &Path) -> PathBuf {
+    beside(environment, REMOVED)
+}
+
+/// The environment of which this is what a removal could not delete.
+pub(crate) fn removed_name(file_name: &str) -> Option<&str> {
+    file_name.strip_prefix('.')?.strip_suffix(REMOVED)?.strip_suffix('.')
 }
 
 /// As [`former_of`].

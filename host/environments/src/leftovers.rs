@@ -1,6 +1,7 @@
-//! What installations that failed or were interrupted left behind: environments that no manifest names.
+//! What installations and removals that failed or were interrupted left behind: environments that no manifest names.
 
 use crate::files::own_home;
+use crate::former::removed_name;
 use cjm_catalog::Catalog;
 use cjm_catalog::beginning::Beginning;
 use cjm_catalog::installation::used_environments;
@@ -18,6 +19,8 @@ pub struct Unused {
     pub path: PathBuf,
     /// Who asked for it, where it is not whole.
     pub begun: Option<Beginning>,
+    /// It is what a removal could not delete; a tool of this name may have an environment by now.
+    pub is_rest: bool,
 }
 
 /// Environments below the data directory that no manifest there is names, sorted, and those that were to be made there. Of
@@ -28,14 +31,18 @@ pub fn unused_environments(data_dir: &Path, catalog: &Catalog) -> Vec<Unused> {
     let listing = std::fs::read_dir(data_dir.join("envs")).into_iter().flatten().flatten();
     let there = listing
         .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))
-        .filter(|(name, path)| InstanceId::is_valid(name) && (path.is_dir() || path.is_symlink()))
-        .map(|(name, path)| (name.clone(), Unused { name, path, begun: None }));
-    let mut all: BTreeMap<String, Unused> = there.collect();
+        .filter(|(_, path)| path.is_dir() || path.is_symlink())
+        .filter_map(|(file, path)| {
+            let (name, is_rest) = removed_name(&file).map_or((file.as_str(), false), |name| (name, true));
+            let name = InstanceId::is_valid(name).then(|| name.to_owned())?;
+            Some(((name.clone(), is_rest), Unused { name, path, begun: None, is_rest }))
+        });
+    let mut all: BTreeMap<(String, bool), Unused> = there.collect();
     for begun in Beginning::unended(data_dir) {
         let (name, path) = (begun.env_name.clone(), begun.environment.clone());
-        all.insert(name.clone(), Unused { name, path, begun: Some(begun) });
+        all.insert((name.clone(), false), Unused { name, path, begun: Some(begun), is_rest: false });
     }
-    all.into_values().filter(|one| !used.contains(&one.name)).collect()
+    all.into_values().filter(|one| one.is_rest || !used.contains(&one.name)).collect()
 }
 
 /// Environments that no manifest names yet, since `by` makes them for the first time; they need not be there.
@@ -43,5 +50,9 @@ pub fn unused_environments(data_dir: &Path, catalog: &Catalog) -> Vec<Unused> {
 pub fn environments_at_work(data_dir: &Path, catalog: &Catalog, by: &Installer) -> Vec<Unused> {
     let used = used_environments(catalog);
     let names = by.environments.iter().flatten().filter(|name| by.installs(name) && !used.contains(*name));
-    names.map(|name| Unused { name: name.clone(), path: own_home(data_dir, name), begun: None }).collect()
+    let unmade = |name: &String| {
+        let path = own_home(data_dir, name);
+        Unused { name: name.clone(), path, begun: None, is_rest: false }
+    };
+    names.map(unmade).collect()
 }

@@ -1,13 +1,15 @@
-//! Takes a capability away: its environment, the manifests of the adapters that lived there, and its manifest last, so
-//! that what is interrupted can be run again.
+//! Takes a capability away: its environment, its manifest, and the manifests of the adapters that lived there.
 //!
-//! What must hold: no folder is deleted but `<data_dir>/envs/NAME`; what conda made, conda removes; an environment that
-//! another capability lives in stays.
+//! An environment of ours gets another name first, in one step; it is deleted once the manifest is gone. So a removal that
+//! fails leaves the tool whole, or gone with something that lies about and is named.
+//!
+//! What must hold: no folder is deleted but `<data_dir>/envs/NAME` and what lies beside it under names of ours; what conda
+//! made, conda removes, before the manifest goes; an environment that another capability lives in stays.
 
 use crate::conda::{Conda, CondaOptions};
 use crate::error::EnvironmentError;
 use crate::files::{Claim, check_nobody_installs, lock, own_home, remove_dir};
-use crate::former::forget;
+use crate::former::{forget, gone, removed_of};
 use crate::leftovers::{Unused, unused_environments};
 use crate::list::read_capabilities;
 use crate::manifests::env_name_of;
@@ -202,59 +204,100 @@ impl Removal {
     }
 
     /// From here on no call begins with the environment that goes; one that had begun before is seen by `check_unused`,
-    /// which is asked once that is so. Where it refuses, everything is as it was.
+    /// which is asked once that is so. Then environment and manifest go, unless conda has to be asked for that. Where
+    /// anything of it fails, everything is as it was.
     ///
     /// # Errors
-    /// What it answers, or that the environment cannot be written.
+    /// What was answered, or that environment or manifest cannot be taken away.
     pub fn take_from_calls<E: From<EnvironmentError>>(
         &self,
         check_unused: impl FnOnce() -> Result<(), E>,
     ) -> Result<(), E> {
+        let take = || check_unused().and_then(|()| Ok(self.set_aside()?));
         let home = self.env_name.as_deref().map(|name| own_home(&self.data_dir, name));
         let whole = home.and_then(|home| Some((Stamp::read(&home)?, home)));
         // What others made has no stamp, and nothing by which a call could see that it goes.
-        let Some((stamp, home)) = whole else { return check_unused() };
+        let Some((stamp, home)) = whole else { return take() };
         Stamp::remove(&home)?;
-        check_unused().or_else(|in_use| {
+        take().or_else(|refused| {
             stamp.write(&home)?;
-            Err(in_use)
+            Err(refused)
         })
     }
 
-    /// Removes the environment and its adapters' manifests. It needs the right to.
+    /// Gives an environment of ours another name, and removes the manifest.
+    fn set_aside(&self) -> Result<(), EnvironmentError> {
+        let Place::Own(path) = &self.environment else { return Ok(()) };
+        let aside = self.aside(path);
+        if *path == aside {
+            return self.remove_manifest();
+        }
+        // What an earlier removal could not delete.
+        remove_dir(&aside)?;
+        let failed = |source| EnvironmentError::File { action: "remove", path: path.clone(), source };
+        // Of one that was to be made there may be nothing but the note.
+        let is_there = path.symlink_metadata().is_ok();
+        if is_there {
+            std::fs::rename(path, &aside).map_err(failed)?;
+        }
+        self.remove_manifest().or_else(|refused| {
+            if is_there {
+                std::fs::rename(&aside, path).map_err(failed)?;
+            }
+            Err(refused)
+        })
+    }
+
+    /// The other name of an environment of ours that goes.
+    fn aside(&self, path: &Path) -> PathBuf {
+        self.env_name.as_deref().map_or_else(|| path.to_owned(), |name| removed_of(&own_home(&self.data_dir, name)))
+    }
+
+    /// Has conda remove what it made.
     ///
     /// # Errors
     /// When it stays; then the manifest should stay as well.
-    pub async fn remove_environment(
+    pub async fn remove_of_conda(
         &self,
         claim: &Claim,
         on_line: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<(), EnvironmentError> {
-        match &self.environment {
-            Place::Own(path) => {
-                remove_dir(path)?;
-                // By its note a removal that is broken off is found again under all its names.
-                forget(path)?;
-            }
-            Place::Conda(_, conda) => {
-                let name = self.env_name.as_deref().unwrap_or_default();
-                claim.during(conda.remove(name, on_line)).await?;
-                let link = own_home(&self.data_dir, name);
-                if link.is_symlink() {
-                    remove_file(&link)?;
-                }
-            }
-            Place::Missing => {}
-        }
-        self.adapters.iter().try_for_each(|path| remove_file(path))
+        let Place::Conda(_, conda) = &self.environment else { return Ok(()) };
+        let name = self.env_name.as_deref().unwrap_or_default();
+        claim.during(conda.remove(name, on_line)).await?;
+        let link = own_home(&self.data_dir, name);
+        if link.is_symlink() { remove_file(&link) } else { Ok(()) }
     }
 
-    /// Removes the manifest.
+    /// Removes the manifest, if it is still there.
     ///
     /// # Errors
     /// When it stays.
     pub fn remove_manifest(&self) -> Result<(), EnvironmentError> {
         self.manifest.as_deref().map_or(Ok(()), remove_file)
+    }
+
+    /// Deletes what nothing speaks for any more: the environment that was set aside, what was kept beside it, and the
+    /// manifests of its adapters. It needs the right to.
+    ///
+    /// # Errors
+    /// What could not be deleted. The tool is gone all the same.
+    pub fn delete_rest(&self) -> Result<(), EnvironmentError> {
+        let deleted = match &self.environment {
+            // By its note a removal that is broken off is found again under all its names.
+            Place::Own(path) => remove_dir(&self.aside(path)).and_then(|()| match &self.env_name {
+                Some(name) => forget(&own_home(&self.data_dir, name)),
+                None => Ok(()),
+            }),
+            Place::Conda(..) | Place::Missing => Ok(()),
+        };
+        let without_adapters = self.adapters.iter().map(|path| remove_file(path));
+        without_adapters.fold(deleted, Result::and).map_err(|error| match error {
+            EnvironmentError::File { path, source, .. } => {
+                EnvironmentError::RestStays { capability: self.capability.clone(), path, source }
+            }
+            other => other,
+        })
     }
 }
 
@@ -268,7 +311,7 @@ pub(crate) fn not_installed(settings: &Settings, catalog: &Catalog, capability: 
 }
 
 fn remove_file(path: &Path) -> Result<(), EnvironmentError> {
-    std::fs::remove_file(path).map_err(|source| EnvironmentError::File {
+    gone(std::fs::remove_file(path)).map_err(|source| EnvironmentError::File {
         action: "remove",
         path: path.to_owned(),
         source,
@@ -316,6 +359,47 @@ mod tests {
         assert!(!is_refused("tool", "its-env"));
         assert!(!is_refused("third", "third-env"));
         assert!(is_refused("other", "its-env"));
+    }
+
+    #[test]
+    fn a_removal_that_fails_leaves_the_tool_whole_or_gone_with_a_rest_that_is_named() {
+        let data = tempfile::tempdir().expect("tempdir");
+        let home = own_home(data.path(), "its-env");
+        let deep = home.join("lib/deep");
+        std::fs::create_dir_all(&deep).expect("made");
+        std::fs::write(home.join("pyvenv.cfg"), "x").expect("written");
+        // What is no file cannot be removed as one, whoever asks.
+        let manifest = data.path().join("tool.json");
+        std::fs::create_dir(&manifest).expect("made");
+        let removal = Removal { manifest: Some(manifest.clone()), ..of_its_env(data.path()) };
+        let ok = || Ok::<(), EnvironmentError>(());
+        removal.take_from_calls(ok).expect_err("the manifest stays");
+        assert!(deep.is_dir() && home.join("pyvenv.cfg").is_file(), "it is as it was");
+
+        std::fs::remove_dir(&manifest).expect("removed");
+        std::fs::write(&manifest, "{}").expect("written");
+        let adapter = data.path().join("adapter.json");
+        std::fs::create_dir(&adapter).expect("made");
+        let removal = Removal { adapters: vec![adapter.clone()], ..removal };
+        removal.take_from_calls(ok).expect("taken");
+        let aside = data.path().join("envs/.its-env.removed");
+        assert!(!manifest.exists() && !home.exists() && aside.is_dir());
+        let found = unused_environments(data.path(), &Catalog::default());
+        assert_eq!(found.iter().map(|one| (&one.path, one.is_rest)).collect::<Vec<_>>(), [(&aside, true)]);
+        let told = removal.delete_rest().expect_err("the adapter stays");
+        assert!(
+            matches!(&told, EnvironmentError::RestStays { path, .. } if *path == adapter),
+            "{told}"
+        );
+        assert!(!aside.exists());
+        // What could not be deleted is in nobody's way, and goes with the next one.
+        std::fs::create_dir_all(&deep).expect("made");
+        std::fs::create_dir_all(aside.join("old")).expect("made");
+        let removal = Removal { adapters: Vec::new(), ..removal };
+        removal.take_from_calls(ok).expect("taken");
+        assert!(aside.join("lib/deep").is_dir() && !aside.join("old").exists());
+        removal.delete_rest().expect("deleted");
+        assert_eq!(std::fs::read_dir(data.path().join("envs")).expect("read").count(), 0);
     }
 
     #[test]

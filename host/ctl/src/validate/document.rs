@@ -7,7 +7,9 @@ use crate::validate::known;
 use crate::validate::machine;
 pub(crate) use crate::validate::machine::base_of;
 use crate::validate::mended::{Mended, mended};
-use crate::validate::schema::{First, gather};
+use crate::validate::schema::{
+    ADAPTER_FAULT, CAPABILITIES_FILE_FAULT, COMPOSITION_FAULT, First, MANIFEST_FAULT, gather,
+};
 use cjm_catalog::{Catalog, MANIFEST_BYTES_MAX};
 use cjm_decide::composition::{Graph, GraphError};
 use cjm_environments::{EnvironmentError, Refusal, refusals};
@@ -23,14 +25,6 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// A manifest is not what its schema asks for
-const MANIFEST_FAULT: &str = "manifest.schema";
-/// The manifest of an adapter is not what its schema asks for
-const ADAPTER_FAULT: &str = "adapter.schema";
-/// A list of capabilities is not what its schema asks for
-const CAPABILITIES_FILE_FAULT: &str = "capabilities_file.schema";
-/// A composition is not what its schema asks for
-const COMPOSITION_FAULT: &str = "composition.schema";
 
 /// Resource keys that the host once read; what a tool needs is measured now.
 const STALE_RESOURCES: [&str; 3] = ["min_gpu_vram_mb", "recommended_gpu_vram_mb", "min_system_ram_mb"];

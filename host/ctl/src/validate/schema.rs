@@ -12,6 +12,15 @@ use std::collections::BTreeSet;
 /// Longest value that a message shows, in bytes of its JSON.
 const VALUE_BYTES_MAX: usize = 80;
 
+/// A manifest is not what its schema asks for
+pub(super) const MANIFEST_FAULT: &str = "manifest.schema";
+/// The manifest of an adapter is not what its schema asks for
+pub(super) const ADAPTER_FAULT: &str = "adapter.schema";
+/// A list of capabilities is not what its schema asks for
+pub(super) const CAPABILITIES_FILE_FAULT: &str = "capabilities_file.schema";
+/// A composition is not what its schema asks for
+pub(super) const COMPOSITION_FAULT: &str = "composition.schema";
+
 /// What the parser ended at.
 pub(super) struct First {
     pub(super) finding: Box<Finding>,
@@ -43,12 +52,21 @@ pub(super) fn gather(firsts: &[First], document: Option<&Placed>, schema: &str, 
         findings.push(Finding {
             code: code.to_owned(),
             message: if key.is_empty() { message } else { format!("{key}: {message}") },
-            next_step: "correct it; `manifests/schema` describes every key".to_owned(),
+            next_step: format!("correct it; {} describes every key", page_of(code)),
             file: None,
             place: document.and_then(|document| document.place(&pointer)),
         });
     }
     listed(findings)
+}
+
+/// The page that says what may stand in a document whose faults have this code.
+fn page_of(code: &str) -> &'static str {
+    match code {
+        CAPABILITIES_FILE_FAULT => "docs/ENVIRONMENTS.md",
+        COMPOSITION_FAULT => "docs/COMPOSITIONS.md",
+        _ => "docs/MANIFESTS.md",
+    }
 }
 
 /// Everything that is wrong with a document by its schema.

@@ -211,7 +211,8 @@ impl Elements {
             };
             (NodeStatus::Partial, Some(reason))
         } else if let Some(first) = self.failures.first() {
-            (NodeStatus::Failed, Some(first.message.clone()))
+            let at = first.element.map_or_else(String::new, |element| format!("element [{element}]: "));
+            (NodeStatus::Failed, Some(format!("{at}{}", first.message)))
         } else {
             let reason = match (&self.shape, self.halted) {
                 _ if good == 0 && !self.cut_off => "it was not begun".to_owned(),
