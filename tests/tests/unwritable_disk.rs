@@ -8,6 +8,7 @@ use cjm_tests::world::{COMMAND_MAX, Outcome, World};
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
 use std::process::Command;
 
 /// Could not be written.
@@ -88,7 +89,8 @@ fn a_journal_that_is_a_link_is_neither_written_nor_read() {
         &["retention", "--jobs-max-age-days", "1"],
     ] {
         let refused = world.run(arguments).expect(STORE);
-        assert!(refused.stderr.contains("journal.db: it is not a regular file"), "{}", refused.describe());
+        let words = "journal.db: it is not a regular file\n  next: move it away, or put the file itself there";
+        assert!(refused.stderr.contains(words), "{}", refused.describe());
     }
 }
 
@@ -101,6 +103,57 @@ fn a_folder_that_cannot_be_made_is_named() {
     let refused = call(&world).expect(1);
     let words = format!("cannot make {}\n", folder.display());
     assert!(refused.stderr.contains(&words), "{}", refused.describe());
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
+}
+
+/// As somebody who may go to the data directory, and whom the rights of what lies there hold back.
+fn run_without_rights(world: &World, arguments: &[&str]) -> Outcome {
+    if Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout != b"0\n") {
+        return world.run(arguments);
+    }
+    let above = world.data_dir().ancestors().skip(1).map(Path::to_owned).collect::<Vec<_>>();
+    above.iter().filter(|folder| folder.starts_with(world.file(""))).for_each(|folder| set_mode(folder, 0o755));
+    let mut other = Command::new("setpriv");
+    other.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(repo::binary("cjm-ctl"));
+    other.arg("--data-dir").arg(world.data_dir()).args(arguments);
+    world.start_command(other).wait(COMMAND_MAX)
+}
+
+#[test]
+fn a_data_directory_of_somebody_else_is_told_as_that_by_every_command() {
+    let world = World::new();
+    with_tool(&world);
+    let _ = call(&world).expect(0);
+    let composition = world.write("one.yaml", "name: one\nnodes:\n  a: {capability: tool, action: small}\n");
+    set_mode(&composition, 0o644);
+    let composition = composition.display().to_string();
+    let is_refused = |path: &Path| {
+        set_mode(path, 0o000);
+        for arguments in [
+            &["list"][..],
+            &["call", "tool", "--action", "small"],
+            &["run", &composition],
+            &["logs"],
+            &["logs", "--journal"],
+            &["status"],
+            &["retention"],
+            &["remove", "tool", "-y"],
+            &["list-secrets", "tool"],
+        ] {
+            let refused = run_without_rights(&world, arguments).expect(STORE);
+            let words = format!("error: this user may not read {}: ", path.display());
+            assert!(refused.stderr.starts_with(&words), "{arguments:?}: {}", refused.describe());
+            assert!(refused.stderr.contains(&format!("`namei -l {}`", path.display())), "{}", refused.describe());
+        }
+    };
+    // As it lies there once its files are used, and as a whole.
+    set_mode(&world.data_dir(), 0o755);
+    is_refused(&world.data_dir().join("host.lock"));
+    is_refused(&world.data_dir());
+    set_mode(&world.data_dir(), 0o700);
 }
 
 /// A tool that is there is not called unknown.
@@ -119,22 +172,9 @@ fn a_directory_that_may_not_be_read_is_told_as_that_by_a_call() {
         assert!(step.contains(&format!("`namei -l {}`", manifests.display())), "{}", refused.describe());
     };
     let call = ["call", "tool", "--action", "small", "--json"];
-    let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
-    fs::set_permissions(&manifests, fs::Permissions::from_mode(0o000)).expect("nobody may");
-    if is_root {
-        // Whom no rights hold back asks as somebody else. The way there is open.
-        let folders = manifests.ancestors().skip(1).filter(|folder| folder.starts_with(world.file("")));
-        folders.for_each(|folder| {
-            fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("all may");
-        });
-        let mut other = Command::new("setpriv");
-        other.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(repo::binary("cjm-ctl"));
-        other.arg("--data-dir").arg(world.data_dir()).args(call);
-        check(&world.start_command(other).wait(COMMAND_MAX).expect(1), "Permission denied");
-    } else {
-        check(&world.run(&call).expect(1), "Permission denied");
-    }
-    fs::set_permissions(&manifests, fs::Permissions::from_mode(0o755)).expect("all may");
+    set_mode(&manifests, 0o000);
+    check(&run_without_rights(&world, &call).expect(1), "Permission denied");
+    set_mode(&manifests, 0o755);
     fs::rename(&manifests, world.data_dir().join("elsewhere")).expect("moved");
     fs::write(&manifests, "").expect("written");
     check(&world.run(&call).expect(1), "Not a directory");

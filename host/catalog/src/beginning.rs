@@ -143,4 +143,14 @@ mod tests {
         std::fs::write(home("noted").join(STAMP_FILE), "").expect("written");
         assert_eq!(Beginning::unended(data.path()).len(), 2, "one is whole, though its note is there yet");
     }
+
+    #[test]
+    fn a_link_that_leads_nowhere_was_begun_as_well_and_a_folder_is_no_stamp() {
+        let data = tempfile::tempdir().expect("tempdir");
+        let home = |name: &str| data.path().join("envs").join(name);
+        std::fs::create_dir_all(home("made").join(STAMP_FILE)).expect("a folder");
+        std::os::unix::fs::symlink("/nonexistent/of-conda", home("of-conda")).expect("linked");
+        let all = Beginning::unended(data.path());
+        assert_eq!(all.iter().map(Beginning::label).collect::<Vec<_>>(), ["made", "of-conda"]);
+    }
 }

@@ -511,5 +511,17 @@ mod tests {
             no_folder.problems().iter().map(|p| p.error.code()).collect::<Vec<_>>(),
             ["manifest.unreadable"]
         );
+        assert_eq!(no_folder.unreadable_folder().map(|(place, _)| place), Some(path("good.json").as_path()));
+    }
+
+    #[test]
+    fn a_manifest_that_cannot_be_read_hides_no_other_and_is_no_folder_that_may_hold_any() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let unreadable = folder.path().join("tool.json");
+        std::os::unix::fs::symlink(&unreadable, &unreadable).expect("a link to itself");
+        let catalog = Catalog::discover(&[ManifestFolder::named(folder.path())]);
+        let problem = catalog.problem_of("tool").expect("it is told");
+        assert!(matches!(problem.error, CatalogError::Unreadable(_)), "{problem:?}");
+        assert!(catalog.unreadable_folder().is_none());
     }
 }

@@ -1,5 +1,6 @@
 //! The command line, as clap reads it. Only names and help: what a command does is in the file named like it.
 
+use crate::data_dir;
 use crate::fault::Fault;
 use cjm_catalog::{CliOverrides, Settings};
 pub(crate) use cjm_wire::describe::shell_word;
@@ -446,9 +447,11 @@ impl Global {
     /// What holds for this command: the command line, the environment, `cjm.yaml`, the defaults.
     ///
     /// # Errors
-    /// When a settings file is named or found and cannot be used.
+    /// When a settings file is named or found and cannot be used, or the data directory is somebody else's.
     pub(crate) fn settings(&self) -> Result<Settings, Fault> {
-        Settings::resolve(&self.overrides()).map_err(Fault::from)
+        let settings = Settings::resolve(&self.overrides())?;
+        data_dir::check_may_be_read(&settings.data_dir)?;
+        Ok(settings)
     }
 
     /// What the command line says of it.

@@ -7,6 +7,7 @@ mod call;
 mod cli;
 mod configured;
 mod confirm;
+mod data_dir;
 mod declared;
 mod fault;
 mod install_all;

@@ -342,6 +342,12 @@ fn install_step(program: &str) -> String {
     )
 }
 
+/// Whether it is a folder, a device or the like, which no right and no room on a disk would mend.
+fn is_no_file(error: &std::io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<FileError>());
+    matches!(cause, Some(FileError::NotRegular { .. }))
+}
+
 /// What to do about a manifest that an entry names: whoever wrote it, no installation writes it anew.
 fn source_step(error: &ManifestError, path: &Path) -> String {
     match error {
@@ -409,6 +415,9 @@ impl Described for EnvironmentError {
                 format!("free space on the disk of {}, then run it again: it goes on where it stopped", path.display())
             }
             Self::NoInode { .. } => "remove files from that disk (`df -i` counts inodes), then run it again: it goes on".to_owned(),
+            Self::File { source, path, .. } if is_no_file(source) => {
+                format!("name a file in the place of {}, or put one there", path.display())
+            }
             Self::File { .. } => "check the path, its permissions and the space on its disk".to_owned(),
             Self::NoInterpreter { wanted, .. } => format!(
                 "install a Python that satisfies `{wanted}` (Debian: `apt-get install python3`), or widen \

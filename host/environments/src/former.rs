@@ -419,8 +419,12 @@ mod tests {
         std::fs::remove_file(&kept).expect("removed");
         former.let_go();
         std::fs::write(note_beside(&home), "list.yaml").expect("written");
+        for begun in [former_of(&home), beside(&home, "copying")] {
+            std::fs::create_dir_all(begun.join("lib")).expect("made");
+        }
         forget(&home).expect("forgotten");
-        assert!(!note_beside(&home).exists());
+        let left = std::fs::read_dir(home.parent().expect("a folder")).expect("there").flatten();
+        assert_eq!(left.map(|one| one.path()).collect::<Vec<_>>(), [home]);
     }
 
     /// The tool was installed into another environment after an update had been killed.
@@ -436,7 +440,8 @@ mod tests {
             let class = r#""unit":"adapter","name":"m.A","task_name":"t","module":"m","class":"A""#;
             format!(r#"{{{class},"conda_env":"{env_name}"}}"#)
         };
-        for (env_name, stays) in [("tool", false), ("other", true)] {
+        // One that names no environment is of nobody who could have written it since.
+        for (env_name, stays) in [("tool", false), ("", false), ("other", true)] {
             let (_folder, home) = environment();
             let write = |name: &str, text: &str| {
                 write_whole(&manifests(&home).join(name), text.as_bytes()).expect("written");
@@ -461,6 +466,26 @@ mod tests {
                 expected.iter().map(|(name, text)| ((*name).to_owned(), text.clone())).collect();
             assert_eq!(written(&home), expected, "{env_name}");
         }
+    }
+
+    /// A copy of an environment may have come with a folder from elsewhere.
+    #[test]
+    fn a_note_speaks_of_manifests_beside_each_other_and_of_nothing_else() {
+        let (folder, home) = environment();
+        let mine = folder.path().join("mine.json");
+        write_whole(&mine, b"mine").expect("written");
+        let copy = former_of(&home);
+        write_whole(&manifests(&home).join("keep.txt"), b"mine").expect("written");
+        write_whole(&manifests(&home).join("c.json"), b"new").expect("written");
+        let inner = manifests(&home).join("inner");
+        write_whole(&inner.join("d.json"), b"mine").expect("written");
+        let absolute = mine.display();
+        let note = format!("../mine.json\n{absolute}\ninner/d.json\nkeep.txt\n\n..\nc.json");
+        write_whole(&copy.join(NOTE), note.as_bytes()).expect("written");
+        put_back_manifests(&home, &manifests(&home)).expect("put back");
+        assert!(mine.is_file() && inner.join("d.json").is_file());
+        assert!(manifests(&home).join("keep.txt").is_file());
+        assert!(!manifests(&home).join("c.json").exists(), "what was not there before goes");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use crate::holders::{LOCKED, with_holders};
 use crate::room::{is_about_room, said_of};
+use crate::schema::NOT_OURS;
 use cjm_wire::describe::{Described, exit};
 use cjm_wire::error::ErrorCategory;
 use cjm_wire::error::NO_INODE;
@@ -279,6 +280,9 @@ impl Described for StoreError {
                 "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.001 --max-total-mb 0` does (it forgets all jobs that have ended, and all logs), then try again".into()
             }
             Self::Database { .. } => "check free space and permissions of the data directory, then try again".into(),
+            Self::File { message, .. } if message.contains(NOT_OURS) => {
+                "move it away, or put the file itself there".into()
+            }
             Self::File { .. } => "check that the data directory is yours, writable and on a healthy disk".into(),
             Self::Unreadable { .. } => "restore the data directory from a backup, or run the job again".into(),
         }

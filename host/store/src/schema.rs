@@ -339,7 +339,7 @@ fn migrate(
 }
 
 /// What is said of a database that is a link, a FIFO, a folder.
-const NOT_OURS: &str = "it is not a regular file; move it away, or put the file itself there";
+pub(crate) const NOT_OURS: &str = "it is not a regular file";
 
 /// The file is private before SQLite writes a byte into it; its log and index take the mode over from it.
 pub(crate) fn create_private(data_dir: &Path, path: &Path) -> Result<(), StoreError> {
