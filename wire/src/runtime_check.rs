@@ -96,10 +96,13 @@ fn check_action(action: &Action) -> Result<(), (String, String)> {
             if let TemplatePart::Name { name, .. } = part
                 && !known(&name)
             {
-                return Err((key.to_owned(), format!(
+                return Err((
+                    key.to_owned(),
+                    format!(
                         "`{{{name}}}` is neither a parameter nor an output; a brace that stands for itself is written \
                          twice, `{{{{` and `}}}}`"
-                    )));
+                    ),
+                ));
             }
         }
         Ok(())

@@ -250,7 +250,9 @@ impl Removal {
 
     /// The other name of an environment of ours that goes.
     fn aside(&self, path: &Path) -> PathBuf {
-        self.env_name.as_deref().map_or_else(|| path.to_owned(), |name| removed_of(&own_home(&self.data_dir, name)))
+        self.env_name
+            .as_deref()
+            .map_or_else(|| path.to_owned(), |name| removed_of(&own_home(&self.data_dir, name)))
     }
 
     /// Has conda remove what it made.
@@ -387,10 +389,7 @@ mod tests {
         let found = unused_environments(data.path(), &Catalog::default());
         assert_eq!(found.iter().map(|one| (&one.path, one.is_rest)).collect::<Vec<_>>(), [(&aside, true)]);
         let told = removal.delete_rest().expect_err("the adapter stays");
-        assert!(
-            matches!(&told, EnvironmentError::RestStays { path, .. } if *path == adapter),
-            "{told}"
-        );
+        assert!(matches!(&told, EnvironmentError::RestStays { path, .. } if *path == adapter), "{told}");
         assert!(!aside.exists());
         // What could not be deleted is in nobody's way, and goes with the next one.
         std::fs::create_dir_all(&deep).expect("made");

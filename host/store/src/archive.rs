@@ -161,7 +161,7 @@ fn old_rows(
     last_seq: i64,
 ) -> Result<Vec<Row>, StoreError> {
     select_old_rows(journal, before, after_seq, last_seq)
-        .map_err(|error| StoreError::database("read the journal", &error))
+        .map_err(|error| StoreError::database_of("read", journal, &error))
 }
 
 fn select_old_rows(

@@ -136,7 +136,7 @@ impl SqliteConfigs {
         Shape::of(&connection)
             .and_then(|shape| query(&connection, &shape))
             .map(Some)
-            .map_err(|error| StoreError::database("read the configurations", &error))
+            .map_err(|error| StoreError::database_of("read", &connection, &error))
     }
 }
 

@@ -159,7 +159,7 @@ impl SqliteEmpirical {
             let rows = statement.query_map(rusqlite::params_from_iter(values), from_row)?;
             rows.collect()
         };
-        read().map_err(|error| StoreError::database("read the measurements", &error))
+        read().map_err(|error| StoreError::database_of("read", &connection, &error))
     }
 }
 

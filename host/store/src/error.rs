@@ -7,7 +7,12 @@ use crate::schema::NOT_OURS;
 use cjm_wire::describe::{Described, exit};
 use cjm_wire::error::ErrorCategory;
 use cjm_wire::error::NO_INODE;
+use rusqlite::Connection;
 use std::path::{Path, PathBuf};
+
+/// What SQLite says of a file that is damaged, in the reasons that are kept as text.
+const DAMAGED: [&str; 2] = ["database disk image is malformed", "file is not a database"];
+const DAMAGED_STEP: &str = "keep the file, restore a backup or move it away, and check the disk";
 
 /// Why a store did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -149,6 +154,12 @@ impl StoreError {
         Self::Database { doing: doing.into(), message: error.to_string(), damaged }
     }
 
+    /// [`Self::database`] for what is done to whatever file this is a connection to.
+    pub(crate) fn database_of(doing: &str, connection: &Connection, error: &rusqlite::Error) -> Self {
+        let path = connection.path().unwrap_or("the database");
+        Self::database(format!("{doing} {path}"), error)
+    }
+
     /// [`Self::database`] for what is done to the file itself: where others lock it, they are named.
     pub(crate) fn database_at(doing: &str, path: &Path, error: &rusqlite::Error) -> Self {
         let doing = format!("{doing} {}", path.display());
@@ -248,6 +259,10 @@ impl Described for StoreError {
                     .into()
             }
             Self::Closed { reason } | Self::Unwritten { reason, .. } if reason.contains(MOVED) => MOVED_STEP.into(),
+            Self::Database { damaged: true, .. } => DAMAGED_STEP.into(),
+            Self::Closed { reason } | Self::Unwritten { reason, .. } if DAMAGED.iter().any(|said| reason.contains(said)) => {
+                DAMAGED_STEP.into()
+            }
             Self::Closed { reason: said } | Self::Unwritten { reason: said, .. } | Self::NoRoom { reason: said, .. }
             | Self::Database { message: said, damaged: false, .. } | Self::File { message: said, .. }
                 if said.contains(NO_INODE) =>
@@ -270,9 +285,6 @@ impl Described for StoreError {
             Self::Overloaded { .. } => "send fewer calls at a time, or wait for each to be written".into(),
             Self::ShutDown { .. } => "start the host again; what was committed is kept".into(),
             Self::Newer { .. } => "use the version of cjm-substrate that wrote it, or another data directory".into(),
-            Self::Database { damaged: true, .. } => {
-                "keep the file, restore a backup or move it away, and check the disk".into()
-            }
             Self::Database { message, .. } if message.contains(LOCKED) => {
                 "end the other program that holds the database, then try again".into()
             }
@@ -325,8 +337,19 @@ mod tests {
             let closed = StoreError::Closed { reason: error.to_string() };
             let is_moved = matches!(error, StoreError::Moved { .. });
             assert_eq!(closed.next_step() == MOVED_STEP, is_moved, "{error:?}");
+            assert!(closed.next_step() != DAMAGED_STEP, "{error:?}");
             assert_eq!(error.exit_code(), exit::STORE);
         }
         assert_eq!(StoreError::ShutDown { detail: String::new() }.to_string(), "the store is closed");
+        for said in DAMAGED {
+            let error =
+                StoreError::Database { doing: "write /d".into(), message: said.into(), damaged: true };
+            let closed = StoreError::Closed { reason: error.to_string() };
+            assert_eq!(
+                [error.next_step(), closed.next_step()],
+                [DAMAGED_STEP; 2],
+                "no room on a disk mends it"
+            );
+        }
     }
 }

@@ -130,7 +130,7 @@ pub(crate) fn seq_floor(
     let ends = format!("SELECT coalesce(min(seq), 1), coalesce(max(seq), 0) FROM {table}");
     let (mut low, mut high): (i64, i64) = connection
         .query_row(&ends, [], |row| Ok((row.get(0)?, row.get(1)?)))
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| failed(connection, &error))?;
     let at = format!("SELECT ts FROM {table} WHERE seq >= ?1 ORDER BY seq LIMIT 1");
     // All before `low` are older, as far as was looked at; what is at `high` or after it is not.
     while low < high {
@@ -138,7 +138,7 @@ pub(crate) fn seq_floor(
         let ts: String = connection
             .prepare_cached(&at)
             .and_then(|mut select| select.query_row([middle], |row| row.get(0)))
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| failed(connection, &error))?;
         if ts.as_str() < before.as_str() {
             low = middle + 1;
         } else {

@@ -172,7 +172,7 @@ pub(crate) fn last_seq(connection: &Connection) -> Result<i64, StoreError> {
                coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'journal'), 0))";
     connection
         .query_row(sql, [], |row| row.get(0))
-        .map_err(|error| StoreError::database("read the journal", &error))
+        .map_err(|error| StoreError::database_of("read", connection, &error))
 }
 
 /// A payload as any writer left it. What is not JSON is kept as text under `unparsed`: a reader of a journal of

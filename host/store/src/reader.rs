@@ -309,10 +309,10 @@ pub(crate) fn collect<T>(
     values: &[Sql],
     read: fn(&Columns<'_, '_>) -> Result<T, StoreError>,
 ) -> Result<Vec<T>, StoreError> {
-    let mut statement = connection.prepare_cached(sql).map_err(|error| failed(&error))?;
-    let mut rows = statement.query(params_from_iter(values)).map_err(|error| failed(&error))?;
+    let mut statement = connection.prepare_cached(sql).map_err(|error| failed(connection, &error))?;
+    let mut rows = statement.query(params_from_iter(values)).map_err(|error| failed(connection, &error))?;
     let mut found = Vec::new();
-    while let Some(row) = rows.next().map_err(|error| failed(&error))? {
+    while let Some(row) = rows.next().map_err(|error| failed(connection, &error))? {
         found.push(read(&Columns(row))?);
     }
     Ok(found)
@@ -330,6 +330,6 @@ pub(crate) fn marks(count: usize) -> String {
     vec!["?"; count].join(",")
 }
 
-pub(crate) fn failed(error: &rusqlite::Error) -> StoreError {
-    StoreError::database("read the journal", error)
+pub(crate) fn failed(connection: &Connection, error: &rusqlite::Error) -> StoreError {
+    StoreError::database_of("read", connection, error)
 }

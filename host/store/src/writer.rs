@@ -222,7 +222,7 @@ impl Writer {
                 | ErrorCode::OutOfMemory
                 | ErrorCode::SchemaChanged,
             ) => Trouble::Passing(error.to_string()),
-            _ => Trouble::Hopeless(StoreError::database("write the journal", error)),
+            _ => Trouble::Hopeless(StoreError::database_of("write", &self.connection, error)),
         }
     }
 

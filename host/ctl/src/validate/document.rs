@@ -25,7 +25,6 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-
 /// Resource keys that the host once read; what a tool needs is measured now.
 const STALE_RESOURCES: [&str; 3] = ["min_gpu_vram_mb", "recommended_gpu_vram_mb", "min_system_ram_mb"];
 
