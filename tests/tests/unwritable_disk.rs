@@ -4,7 +4,7 @@
 use cjm_tests::package::{world_with_uv, write_package};
 use cjm_tests::repo;
 use cjm_tests::small_disk::SmallDisk;
-use cjm_tests::world::{COMMAND_MAX, Outcome, World};
+use cjm_tests::world::{COMMAND_MAX, Outcome, World, eventually};
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -92,6 +92,29 @@ fn a_journal_that_is_a_link_is_neither_written_nor_read() {
         let words =
             "journal.db: it is not a regular file\n  next: move it away, or put the file itself there";
         assert!(refused.stderr.contains(words), "{}", refused.describe());
+    }
+}
+
+#[test]
+fn a_journal_that_was_taken_away_is_named_and_nobody_is_sent_to_it() {
+    let world = World::new();
+    let (begun, go) = (world.file("begun"), world.file("go"));
+    let script = format!("touch {}; until [ -e {} ]; do sleep 0.02; done", begun.display(), go.display());
+    let action = json!({"argv": ["-c", script], "result": "stdout_text"});
+    world.install_executable("tool", "/bin/sh", &json!({"small": action}));
+    let path = world.write("one.yaml", "name: one\nnodes:\n  a: {capability: tool, action: small}\n");
+    let path = path.display().to_string();
+    for arguments in [&["call", "tool", "--action", "small"][..], &["run", &path]] {
+        let _ = fs::remove_file(&begun);
+        let _ = fs::remove_file(&go);
+        let command = world.start(arguments);
+        eventually("the program runs", COMMAND_MAX, || begun.exists().then_some(()));
+        fs::remove_file(world.journal()).expect("removed");
+        fs::write(&go, "").expect("written");
+        let told = command.wait(COMMAND_MAX);
+        assert!(told.code != Some(0), "{}", told.describe());
+        assert!(told.stderr.contains("journal.db was removed or replaced"), "{}", told.describe());
+        assert!(!told.stderr.contains("logs --journal"), "{}", told.describe());
     }
 }
 

@@ -13,7 +13,7 @@ use crate::output::Output;
 use crate::progress::Board;
 use crate::stdin::Stdin;
 use crate::stopping::{end_of_cancelled, named, passed, shut_down, tell_late};
-use crate::story::{of_run, with_story_of_job};
+use crate::story::{add_story_of_job, of_run};
 use crate::visible::one_line;
 use cjm_catalog::{Catalog, CatalogEntry, Settings};
 use cjm_engine::{
@@ -254,7 +254,7 @@ impl Call<'_> {
     /// A failed job as a fault: with its ids, and where its story stands.
     fn failed(&self, report: ErrorReport, job: &JobId) -> Fault {
         let mut report = report.of_job(job.clone(), Some(self.host.run_id().clone()));
-        report.next_step = with_story_of_job(&report.next_step, job);
+        add_story_of_job(&mut report, job);
         Fault::from_report(report)
     }
 
@@ -262,7 +262,7 @@ impl Call<'_> {
     fn of_job(&self, fault: Fault, job: &JobId) -> Fault {
         let Fault::Shown(report) = fault else { return fault };
         let mut report = report.of_job(job.clone(), Some(self.host.run_id().clone()));
-        report.next_step = with_story_of_job(&report.next_step, job);
+        add_story_of_job(&mut report, job);
         Fault::from_report(report)
     }
 

@@ -13,7 +13,7 @@ use crate::run_inputs::{self, resolve};
 use crate::run_report::{document, state_text, table};
 use crate::stdin::Stdin;
 use crate::stopping::{end_of_cancelled, named, passed, shut_down, tell_late};
-use crate::story::{of_run, with_story_of_run};
+use crate::story::{add_story_of_run, of_run};
 use crate::validate::detect;
 use cjm_engine::{CompositionOutcome, Host, HostError, HostEvent, NodeState, WorkerState};
 use cjm_wire::composition::{COMPOSITION_BYTES_MAX, Composition, RunOutcome};
@@ -307,14 +307,15 @@ fn why(outcome: &CompositionOutcome, is_late: bool, name: &str, run_id: &str) ->
     }
     Some(match &outcome.failure {
         Some(failure) if is_late => {
-            let next_step = with_story_of_run(&failure.report.next_step, run_id);
-            Fault::from_report(ErrorReport { next_step, ..failure.report.clone() })
+            let mut report = failure.report.clone();
+            add_story_of_run(&mut report, run_id);
+            Fault::from_report(report)
         }
         Some(failure) => {
             let mut report = failure.report.clone();
             report.message =
                 format!("composition \"{name}\" {}: {}", ended_words(outcome.outcome), report.message);
-            report.next_step = with_story_of_run(&report.next_step, run_id);
+            add_story_of_run(&mut report, run_id);
             report.details.run_id = Some(RunId::from_text(run_id));
             Fault::from_report(report)
         }

@@ -2,17 +2,27 @@
 
 use crate::fault::Fault;
 use cjm_store::{JournalFilter, JournalReader};
-use cjm_wire::{JobId, RunId};
+use cjm_wire::{ErrorReport, JobId, RunId};
 use std::path::Path;
 
-/// A next step, and where the whole story of a job stands.
-pub(crate) fn with_story_of_job(next_step: &str, job: &JobId) -> String {
-    format!("{next_step}; `cjm-ctl logs --journal --job {}` tells its story", job.short())
+/// The code of an error whose cause is that the journal is another file by now.
+const JOURNAL_MOVED: &str = "store.moved";
+
+/// Says where the whole story of a job stands.
+pub(crate) fn add_story_of_job(report: &mut ErrorReport, job: &JobId) {
+    add(report, &format!("--job {}", job.short()));
 }
 
 /// The same of a run.
-pub(crate) fn with_story_of_run(next_step: &str, run_id: &str) -> String {
-    format!("{next_step}; `cjm-ctl logs --journal --run {run_id}` tells its story")
+pub(crate) fn add_story_of_run(report: &mut ErrorReport, run_id: &str) {
+    add(report, &format!("--run {run_id}"));
+}
+
+fn add(report: &mut ErrorReport, of: &str) {
+    // A journal that was taken away tells nothing any more.
+    if report.code != JOURNAL_MOVED {
+        report.next_step.push_str(&format!("; `cjm-ctl logs --journal {of}` tells its story"));
+    }
 }
 
 /// A fault without a job of its own, with its run. Its host has ended, so that what there is to tell is in the journal: a
@@ -22,7 +32,7 @@ pub(crate) fn of_run(fault: Fault, data_dir: &Path, run_id: &RunId) -> Fault {
     if report.details.job_id.is_none() {
         report.details.run_id.get_or_insert_with(|| run_id.clone());
         if has_rows(data_dir, run_id) {
-            report.next_step = with_story_of_run(&report.next_step, run_id.short());
+            add_story_of_run(&mut report, run_id.short());
         }
     }
     Fault::Shown(report)
