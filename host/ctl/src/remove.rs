@@ -45,12 +45,7 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
         removal.remove_of_conda(&claim, &|line| output.note(line)).await?;
         say(output, &format!("  Removed: {name}"))?;
     }
-    if let Some(manifest) = &removal.manifest {
-        say(output, &format!("Removing manifest: {}...", manifest.display()))?;
-        removal.remove_manifest()?;
-        let file = manifest.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        say(output, &format!("  Removed: {file}"))?;
-    }
+    take_manifest(&removal, output)?;
     // Last, since it may fail in the middle, and takes time.
     let deleted = if takes_environment { removal.delete_rest() } else { Ok(()) };
     let manifest = removal.manifest.as_ref().map(path_text);
@@ -86,6 +81,14 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
         }
     }
     Ok(exit::OK)
+}
+
+fn take_manifest(removal: &Removal, output: &Output) -> Result<(), Fault> {
+    let Some(manifest) = &removal.manifest else { return Ok(()) };
+    say(output, &format!("Removing manifest: {}...", manifest.display()))?;
+    removal.remove_manifest()?;
+    let file = manifest.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    say(output, &format!("  Removed: {file}"))
 }
 
 /// The manifest that stood behind the one that went: whoever calls the name gets another tool from now on.

@@ -348,6 +348,15 @@ fn is_no_file(error: &std::io::Error) -> bool {
     matches!(cause, Some(FileError::NotRegular { .. }))
 }
 
+/// What to do when what makes conda's environments is nowhere.
+fn conda_step(kind: CondaType) -> String {
+    let place = match kind {
+        CondaType::Micromamba => "`cjm-ctl setup-runtime` says where micromamba belongs; or".to_owned(),
+        other => format!("put `{}` on the PATH, or", other.program()),
+    };
+    format!("{place} choose another with --conda-type, CJM_CONDA_TYPE or `runtime.conda_type` in cjm.yaml")
+}
+
 /// What to do about a manifest that an entry names: whoever wrote it, no installation writes it anew.
 fn source_step(error: &ManifestError, path: &Path) -> String {
     match error {
@@ -437,10 +446,10 @@ impl Described for EnvironmentError {
             Self::Unsupported(_) => "write it in another way; see docs/ENVIRONMENTS.md".to_owned(),
             Self::SharedEnvironment { .. } => "give each entry an `env_name` of its own".to_owned(),
             Self::SharedSince { .. } => "run it again: it says what goes now, and leaves that environment".to_owned(),
-            Self::RestStays { path, .. } => {
-                let path = path.to_string_lossy();
-                format!("no tool needs it any more: `rm -rf {}` takes it away, run by its owner", shell_word(&path))
-            }
+            Self::RestStays { path, .. } => format!(
+                "no tool needs it any more: `rm -rf {}` takes it away, run by its owner",
+                shell_word(&path.to_string_lossy())
+            ),
             Self::Introspection { .. } => {
                 "read the last lines: the module must import in its own environment and hold one capability class; \
                  then run the same command again"
@@ -449,16 +458,7 @@ impl Described for EnvironmentError {
             Self::Manifest { source, path } => source_step(source, path),
             Self::ProgramMissing { program, .. } => install_step(program),
             Self::NotExecutable { path } => format!("{}; then run install-all again", make_executable(path)),
-            Self::NoConda { kind: CondaType::Micromamba, .. } => {
-                "`cjm-ctl setup-runtime` says where micromamba belongs; or choose another with --conda-type, \
-                 CJM_CONDA_TYPE or `runtime.conda_type` in cjm.yaml"
-                    .to_owned()
-            }
-            Self::NoConda { kind, .. } => format!(
-                "put `{}` on the PATH, or choose another with --conda-type, CJM_CONDA_TYPE or `runtime.conda_type` in \
-                 cjm.yaml",
-                kind.program()
-            ),
+            Self::NoConda { kind, .. } => conda_step(*kind),
             Self::CondaAnswer { program, .. } => format!("see that `{program} env list --json` works"),
             Self::EnvironmentMissing { .. } => "`cjm-ctl install-all` makes it; `cjm-ctl list --envs` shows which there are".to_owned(),
             Self::NoPythonInside { .. } => "name `python` among the dependencies of the `env_file`, then run \

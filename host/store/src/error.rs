@@ -3,12 +3,14 @@
 
 use crate::holders::{LOCKED, with_holders};
 use crate::room::{is_about_room, said_of};
-use crate::schema::NOT_OURS;
 use cjm_wire::describe::{Described, exit};
 use cjm_wire::error::ErrorCategory;
 use cjm_wire::error::NO_INODE;
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
+
+/// What is said of a database that is a link, a FIFO, a folder.
+pub(crate) const NOT_OURS: &str = "it is not a regular file";
 
 /// What SQLite says of a file that is damaged, in the reasons that are kept as text.
 const DAMAGED: [&str; 2] = ["database disk image is malformed", "file is not a database"];

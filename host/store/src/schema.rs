@@ -4,7 +4,7 @@
 //! the same files. It never looks at `user_version`, so that number is ours: it counts our migrations. Every
 //! statement of the first one therefore says IF NOT EXISTS, for the file may be the ancestor's.
 
-use crate::error::{DISK_HAS, StoreError};
+use crate::error::{DISK_HAS, NOT_OURS, StoreError};
 use crate::room::{SMALL_DISK_BYTES, available, lacks_inodes};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rusqlite_migration::{Error as MigrationError, M, MigrationDefinitionError, Migrations};
@@ -337,9 +337,6 @@ fn migrate(
         },
     })
 }
-
-/// What is said of a database that is a link, a FIFO, a folder.
-pub(crate) const NOT_OURS: &str = "it is not a regular file";
 
 /// The file is private before SQLite writes a byte into it; its log and index take the mode over from it.
 pub(crate) fn create_private(data_dir: &Path, path: &Path) -> Result<(), StoreError> {
