@@ -249,6 +249,7 @@ mod tests {
     use crate::calls::{CallKind, Calls};
     use crate::children::Children;
     use crate::link::HostLink;
+    use std::time::Duration;
 
     /// A tool to which nothing is written yet.
     fn unread_tool() -> ChannelTool {
@@ -279,7 +280,9 @@ mod tests {
         let calls = tool.shared.context.calls.clone();
         let call = calls.begin(CallKind::Work, Some("job".to_owned())).expect("begins");
         tool.cancel(&calls.cancel(Some("job")), CancelScope::These);
-        let failure = tool.call(Operation::Execute, call, Bytes::new()).await.expect_err("cancelled");
+        let answered = tool.call(Operation::Execute, call, Bytes::new());
+        let answered = tokio::time::timeout(Duration::ZERO, answered).await.expect("it waits for nobody");
+        let failure = answered.expect_err("cancelled");
         assert_eq!(failure.status, CANCELLED);
         assert_eq!(calls.running(), 0);
     }
