@@ -70,6 +70,27 @@ fn an_environment_of_nobody_and_a_broken_manifest_are_told_and_can_be_removed() 
 }
 
 #[test]
+fn nothing_is_removed_where_no_manifest_can_be_read_and_a_removal_that_was_killed_is_run_again() {
+    let world = World::new();
+    python_tool(&world, "tool");
+    let environment = make_folder(&world, "envs/tool");
+    let (manifests, aside) = (world.data_dir().join("manifests"), world.data_dir().join("aside"));
+    fs::rename(&manifests, &aside).expect("moved");
+    fs::write(&manifests, "").expect("written");
+    let refused = world.run(&["remove", "tool", "-y"]).expect(exit::DOMAIN);
+    assert!(refused.stderr.contains("what it says of environments is not known"), "{}", refused.describe());
+    assert!(!world.run(&["list"]).stderr.contains("remove tool"), "it is not offered either");
+    assert!(environment.is_dir());
+    fs::remove_file(&manifests).expect("removed");
+    fs::rename(&aside, &manifests).expect("moved");
+    // Killed between its first two steps, and what it was about to delete is there.
+    fs::rename(&environment, world.data_dir().join("envs/.tool.removed-1")).expect("renamed");
+    let _ = world.run(&["remove", "tool", "-y"]).expect(exit::OK);
+    let left = fs::read_dir(world.data_dir().join("envs")).expect("a folder").count();
+    assert_eq!((left, manifests.join("tool.json").exists()), (0, false));
+}
+
+#[test]
 fn an_interrupted_upgrade_is_told_by_list() {
     let world = World::new();
     let python = python_tool(&world, "used");

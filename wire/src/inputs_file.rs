@@ -35,6 +35,10 @@ mod tests {
             assert_eq!(inputs["b"].items().expect("a list")[0], Json::of("x"), "{text}");
             assert_eq!(inputs["c"].compact(), r#"{"d":null}"#, "{text}");
         }
+        // Words that were booleans before YAML 1.2.
+        let words = parse_inputs("a: [de, no, y, on, Off]\nb: true\n").expect("read");
+        assert_eq!(words["a"].compact(), r#"["de","no","y","on","Off"]"#);
+        assert_eq!(words["b"].text(), "true");
         for text in ["[1]", "3", "a: [", "a: 1\na: 2"] {
             assert!(parse_inputs(text).is_err(), "{text}");
         }

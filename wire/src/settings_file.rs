@@ -215,7 +215,7 @@ impl SettingsFile {
         if text.len() > SETTINGS_BYTES_MAX {
             return Err(SettingsFileError::TooLarge(text.len()));
         }
-        let file: Option<Self> = crate::yaml::from_str(text).map_err(|words| {
+        let file: Option<Self> = crate::yaml::from_str_as_the_ancestor(text).map_err(|words| {
             SettingsFileError::Malformed(settings_keys::named(&words, text, |alone| {
                 serde_json::from_value::<Self>(alone).is_ok()
             }))

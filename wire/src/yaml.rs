@@ -23,24 +23,44 @@ const READER_TOO_DEEP: &str = "recursion limit exceeded";
 /// # Errors
 /// With line and column in its words, which speak of the document and not of the reader's options.
 pub(crate) fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    read(text, NonFiniteFloatPolicy::Reject).map_err(|error| words(&error))
+    read(text, NonFiniteFloatPolicy::Reject, Booleans::TrueAndFalse).map_err(|error| words(&error))
+}
+
+/// [`from_str`] for a file that the ancestor reads as well, and for it `yes` and `on` are true.
+pub(crate) fn from_str_as_the_ancestor<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    read(text, NonFiniteFloatPolicy::Reject, Booleans::AlsoYesAndNo).map_err(|error| words(&error))
+}
+
+/// What counts as a boolean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Booleans {
+    /// As YAML 1.2 says: `no` is a word, also the code of a language and of a country.
+    TrueAndFalse,
+    /// As YAML 1.1 says.
+    AlsoYesAndNo,
 }
 
 /// [`from_str`] for who takes large numbers from the text itself: one that no double holds comes as infinity. With it comes
 /// what [`from_str`] would have said of such a number, or of `.inf`, which comes as the same.
 pub(crate) fn with_infinite<T: DeserializeOwned>(text: &str) -> Result<(T, Option<String>), String> {
-    match read(text, NonFiniteFloatPolicy::Reject) {
+    let read = |infinite| read(text, infinite, Booleans::TrueAndFalse);
+    match read(NonFiniteFloatPolicy::Reject) {
         Ok(document) => Ok((document, None)),
         Err(error) if matches!(error.without_snippet(), Error::NonFiniteFloat { .. }) => {
-            let document = read(text, NonFiniteFloatPolicy::PassThrough).map_err(|error| words(&error))?;
+            let document = read(NonFiniteFloatPolicy::PassThrough).map_err(|error| words(&error))?;
             Ok((document, Some(words(&error))))
         }
         Err(error) => Err(words(&error)),
     }
 }
 
-fn read<T: DeserializeOwned>(text: &str, infinite: NonFiniteFloatPolicy) -> Result<T, Error> {
+fn read<T: DeserializeOwned>(
+    text: &str,
+    infinite: NonFiniteFloatPolicy,
+    booleans: Booleans,
+) -> Result<T, Error> {
     let mut options = Options::default();
+    options.strict_booleans = booleans == Booleans::TrueAndFalse;
     options.non_finite_float_policy = infinite;
     options.alias_limits.max_total_replayed_events = ALIASED_VALUES_MAX;
     if let Some(budget) = &mut options.budget {

@@ -313,15 +313,18 @@ impl Catalog {
         self.problems.iter().find(|problem| problem.path.file_stem().is_some_and(|stem| stem == name))
     }
 
+    /// Directories and files that are there and cannot be read, and why: nobody knows what they say.
+    pub fn unreadable(&self) -> impl Iterator<Item = (&Path, &std::io::Error)> {
+        self.problems.iter().filter_map(|problem| match &problem.error {
+            CatalogError::Unreadable(error) => Some((problem.path.as_path(), error)),
+            _ => None,
+        })
+    }
+
     /// The first directory that is there and cannot be looked at, and why: it may hold any capability.
     #[must_use]
     pub fn unreadable_folder(&self) -> Option<(&Path, &std::io::Error)> {
-        self.problems.iter().find_map(|problem| match &problem.error {
-            CatalogError::Unreadable(error) if self.folders.contains(&problem.path) => {
-                Some((problem.path.as_path(), error))
-            }
-            _ => None,
-        })
+        self.unreadable().find(|(path, _)| self.folders.iter().any(|folder| folder == path))
     }
 
     /// The directories that were looked at.

@@ -27,12 +27,14 @@ pub(crate) fn run(global: &Global, args: &AllowArgs, output: &Output) -> Command
     if args.list {
         return list(&register, output);
     }
+    // Asked before anything is done: who gave his word stands in the journal, and its settings may be at fault.
+    let data_dir = global.settings()?.data_dir;
     if args.place.as_ref().is_none_or(|place| place.is_relative()) {
         current_dir()?;
     }
     let place = place(args)?;
     if args.revoke {
-        return revoke(global, &register, &place, output);
+        return revoke(&data_dir, &register, &place, output);
     }
     let (folders, settings) = folders(global, &place, args.place.is_some())?;
     // A settings file of the folder may name programs, and goes with the manifests.
@@ -79,7 +81,7 @@ pub(crate) fn run(global: &Global, args: &AllowArgs, output: &Output) -> Command
     }
     let fresh: Vec<&Value> = shown.iter().filter(|manifest| manifest["standing"] != UNCHANGED).collect();
     if !args.dry_run && !fresh.is_empty() {
-        journal(global, EventType::ManifestsAllowed, &fresh, output)?;
+        journal(&data_dir, EventType::ManifestsAllowed, &fresh, output);
     }
     tell(&shown, args, &register, output)
 }
@@ -136,10 +138,10 @@ fn list(register: &Register, output: &Output) -> CommandResult {
     Ok(exit::OK)
 }
 
-fn revoke(global: &Global, register: &Register, place: &Path, output: &Output) -> CommandResult {
+fn revoke(data_dir: &Path, register: &Register, place: &Path, output: &Output) -> CommandResult {
     let taken: Vec<String> = register.revoke(place)?.iter().map(path_text).collect();
     if !taken.is_empty() {
-        journal(global, EventType::ManifestsRevoked, &taken, output)?;
+        journal(data_dir, EventType::ManifestsRevoked, &taken, output);
     }
     if output.json {
         output.document(&json!({"revoked": taken}))?;
@@ -155,15 +157,9 @@ fn revoke(global: &Global, register: &Register, place: &Path, output: &Output) -
 }
 
 /// Who gave the word, and for what, stands in the journal as well, if there is one.
-fn journal(
-    global: &Global,
-    kind: EventType,
-    manifests: &impl serde::Serialize,
-    output: &Output,
-) -> Result<(), Fault> {
+fn journal(data_dir: &Path, kind: EventType, manifests: &impl serde::Serialize, output: &Output) {
     let row = journaled::row(kind, None, json!({"manifests": manifests}));
-    journaled::note(&global.settings()?.data_dir, vec![row], output);
-    Ok(())
+    journaled::note(data_dir, vec![row], output);
 }
 
 fn place(args: &AllowArgs) -> Result<PathBuf, Fault> {

@@ -17,7 +17,8 @@ pub(crate) fn check_may_be_read(data_dir: &Path) -> Result<(), Fault> {
         "ctl.data_dir_unreadable",
         format!("this user may not read {}: {source}", path.display()),
         format!(
-            "run it as the user whose data directory that is (`namei -l {}` shows it), or name another one with --data-dir",
+            "run it as the user whose that is (`namei -l {}` shows it), `chown` it where it is yours, or name another data \
+             directory with --data-dir",
             shell_word(&path.to_string_lossy())
         ),
     )

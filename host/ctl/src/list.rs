@@ -215,6 +215,9 @@ impl Nobodys {
                 format!("`rm -rf {} {}` takes it away", word(path), word(&note_beside(path)))
             }
             None => format!("`rm -r {}` takes it away", word(path)),
+            Some(name) if begun.is_none_or(|begun| begun.list.is_none()) => {
+                format!("`cjm-ctl remove {}` takes it away", shell_word(name))
+            }
             Some(name) => format!(
                 "{} goes on with it; `cjm-ctl remove {}` takes it away",
                 install_all_step(begun.and_then(|begun| begun.list.as_deref())),
@@ -224,8 +227,8 @@ impl Nobodys {
         let what = match begun.filter(|begun| begun.is_noted) {
             Some(begun) => format!("{} ({})", one_line(&begun.broken_off()), path.display()),
             None => format!(
-                "{} belongs to no capability that is installed: an installation failed or was broken off, or its manifest is \
-                 gone",
+                "{} belongs to no capability that is installed: an installation failed or was broken off, its manifest is gone, \
+                 or its tool lives in another environment by now",
                 path.display()
             ),
         };

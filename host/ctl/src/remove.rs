@@ -41,13 +41,11 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
         let (_, what) = words(&removal);
         let name = removal.env_name.as_deref().unwrap_or_default();
         say(output, &format!("Removing {what}: {name}..."))?;
-        removal.take_from_calls(spare_what_runs)?;
-        removal.remove_of_conda(&claim, &|line| output.note(line)).await?;
+        let taken = removal.take_from_calls(spare_what_runs)?;
+        removal.remove_of_conda(&taken, &claim, &|line| output.note(line)).await?;
         say(output, &format!("  Removed: {name}"))?;
     }
     take_manifest(&removal, output)?;
-    // Last, since it may fail in the middle, and takes time.
-    let deleted = if takes_environment { removal.delete_rest() } else { Ok(()) };
     let manifest = removal.manifest.as_ref().map(path_text);
     let payload = json!({
         "manifest": manifest, "environment": removal.environment.path().map(path_text),
@@ -55,7 +53,13 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
     });
     let row = journaled::row(EventType::CapabilityRemoved, Some(&removal.capability), payload);
     journaled::note(&settings.data_dir, vec![row], output);
-    deleted?;
+    if !args.keep_env && removal.shared_with.is_empty() {
+        // Last, since it may fail in the middle; and beside, since it takes time in which Ctrl-C is heard.
+        let rest = removal.clone();
+        let deleted = tokio::task::spawn_blocking(move || rest.delete_rest()).await;
+        deleted
+            .map_err(|_| Fault::new("remove.panicked", "deleting what is left panicked", "run it again"))??;
+    }
     let stays = Stays::of(&settings, &removal.capability);
     let what = if removal.manifest.is_some() { "Capability" } else { "Environment" };
     say(output, &format!("\n{what} '{}' removed successfully.", args.capability))?;

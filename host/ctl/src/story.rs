@@ -7,6 +7,8 @@ use std::path::Path;
 
 /// The code of an error whose cause is that the journal is another file by now.
 const JOURNAL_MOVED: &str = "store.moved";
+/// What every error says that follows from it.
+const JOURNAL_MOVED_WORDS: &str = "was removed or replaced while the host was using it";
 
 /// Says where the whole story of a job stands.
 pub(crate) fn add_story_of_job(report: &mut ErrorReport, job: &JobId) {
@@ -20,7 +22,7 @@ pub(crate) fn add_story_of_run(report: &mut ErrorReport, run_id: &str) {
 
 fn add(report: &mut ErrorReport, of: &str) {
     // A journal that was taken away tells nothing any more.
-    if report.code != JOURNAL_MOVED {
+    if report.code != JOURNAL_MOVED && !report.message.contains(JOURNAL_MOVED_WORDS) {
         report.next_step.push_str(&format!("; `cjm-ctl logs --journal {of}` tells its story"));
     }
 }

@@ -179,6 +179,24 @@ pub enum EnvironmentError {
         /// The other entry.
         other: String,
     },
+    /// A folder that is written as the name of a package of a registry is.
+    #[error(
+        "`{text}` would be looked for in a registry of packages, and there is a folder of that name or it is a path"
+    )]
+    FolderAsName {
+        /// As it is written.
+        text: String,
+    },
+    /// Whether a tool lives in an environment that was to go cannot be told.
+    #[error("nothing of \"{capability}\" was removed: {} cannot be read, and what it says of environments is not known: {message}", path.display())]
+    ManifestsUnread {
+        /// What was to be removed.
+        capability: String,
+        /// A manifest, or a folder of them.
+        path: PathBuf,
+        /// Why.
+        message: String,
+    },
     /// While it was asked whether to remove it, another tool came to live in its environment.
     #[error("nothing was removed: \"{other}\" lives in the environment of \"{capability}\" by now")]
     SharedSince {
@@ -388,6 +406,8 @@ impl Described for EnvironmentError {
             Self::BrokenProject { .. } => "install.broken_project",
             Self::Unsupported(_) => "install.unsupported",
             Self::SharedEnvironment { .. } => "install.shared_environment",
+            Self::FolderAsName { .. } => "install.folder_as_name",
+            Self::ManifestsUnread { .. } => "remove.manifests_unread",
             Self::SharedSince { .. } => "remove.shared_since",
             Self::RestStays { .. } => "remove.rest_stays",
             Self::Introspection { .. } => "install.introspection",
@@ -445,6 +465,12 @@ impl Described for EnvironmentError {
             }
             Self::Unsupported(_) => "write it in another way; see docs/ENVIRONMENTS.md".to_owned(),
             Self::SharedEnvironment { .. } => "give each entry an `env_name` of its own".to_owned(),
+            Self::ManifestsUnread { path, .. } => {
+                format!("let this user read it, or move it away (`namei -l {}` shows whose it is)", shell_word(&path.to_string_lossy()))
+            }
+            Self::FolderAsName { text } => {
+                format!("write `./{text}` for the folder; for the package of a registry, name its version: `NAME==VERSION`")
+            }
             Self::SharedSince { .. } => "run it again: it says what goes now, and leaves that environment".to_owned(),
             Self::RestStays { path, .. } => format!(
                 "no tool needs it any more: `rm -rf {}` takes it away, run by its owner",

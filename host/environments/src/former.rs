@@ -47,7 +47,7 @@ impl Former {
     /// When it cannot be copied; nothing was changed then.
     pub(crate) fn keep(environment: &Path, manifests: &Path) -> Result<Option<Self>, EnvironmentError> {
         // What a removal could not delete, it has told of; it is in nobody's way.
-        let _ = remove_dir(&removed_of(environment));
+        rests_of(environment).iter().for_each(|rest| drop(remove_dir(rest)));
         recover(environment, manifests)?;
         if environment.is_symlink() || Stamp::read(environment).is_none() {
             return Ok(None);
@@ -139,6 +139,10 @@ fn put_back_manifests(environment: &Path, manifests: &Path) -> Result<(), Enviro
             }
             if before.symlink_metadata().is_ok_and(|found| found.is_file()) {
                 let content = read(&before)?;
+                // Nobody has touched it, and its folder may take nothing.
+                if read(&path).is_ok_and(|now| now == content) {
+                    continue;
+                }
                 put(&before, &path, &content)?;
                 pass_word_on(&before, &path, &content);
             } else {
@@ -205,14 +209,29 @@ pub(crate) fn forget(environment: &Path) -> Result<(), EnvironmentError> {
     remove_dir(&beside(environment, "copying"))
 }
 
-/// Where an environment that is removed lies until all of it is deleted.
-pub(crate) fn removed_of(environment: &Path) -> PathBuf {
-    beside(environment, REMOVED)
+/// A place for an environment that is removed, until all of it is deleted. What earlier removals could not delete stays in
+/// nobody's way.
+pub(crate) fn free_place(environment: &Path) -> PathBuf {
+    let place = |number: u32| beside(environment, &format!("{REMOVED}-{number}"));
+    let is_free = |place: &PathBuf| place.symlink_metadata().is_err();
+    (1..u32::MAX).map(place).find(is_free).unwrap_or_else(|| place(0))
 }
 
 /// The environment of which this is what a removal could not delete.
 pub(crate) fn removed_name(file_name: &str) -> Option<&str> {
-    file_name.strip_prefix('.')?.strip_suffix(REMOVED)?.strip_suffix('.')
+    let (name, kind) = file_name.strip_prefix('.')?.rsplit_once('.')?;
+    let number = kind.strip_prefix(REMOVED)?.strip_prefix('-')?;
+    number.bytes().all(|byte| byte.is_ascii_digit()).then_some(name)
+}
+
+/// What removals of an environment have not deleted.
+pub(crate) fn rests_of(environment: &Path) -> Vec<PathBuf> {
+    let listing = environment.parent().map(std::fs::read_dir).into_iter().flatten().flatten().flatten();
+    let is_one = |path: &PathBuf| {
+        let name = path.file_name().and_then(OsStr::to_str).and_then(removed_name);
+        name.is_some_and(|name| environment.file_name() == Some(OsStr::new(name)))
+    };
+    listing.map(|entry| entry.path()).filter(is_one).collect()
 }
 
 /// As [`former_of`].
@@ -486,6 +505,23 @@ mod tests {
         assert!(mine.is_file() && inner.join("d.json").is_file());
         assert!(manifests(&home).join("keep.txt").is_file());
         assert!(!manifests(&home).join("c.json").exists(), "what was not there before goes");
+    }
+
+    #[test]
+    fn a_manifest_that_nobody_touched_is_left_since_its_folder_may_take_nothing() {
+        let (_folder, home) = environment();
+        write_whole(&manifests(&home).join("c.json"), b"old").expect("written");
+        let former = Former::keep(&home, &manifests(&home)).expect("kept").expect("something was installed");
+        replace(&home);
+        former.keep_manifests(&["c.json".to_owned()]).expect("kept");
+        // What is written into a folder first has these names.
+        for taken in ["c.link", "c.json.new"] {
+            let place = manifests(&home).join(format!("{taken}-{}", std::process::id()));
+            std::fs::create_dir_all(place.join("x")).expect("made");
+        }
+        drop(former);
+        assert_eq!(module(&home), "old");
+        assert!(Stamp::read(&home).is_some());
     }
 
     #[test]

@@ -27,6 +27,10 @@ pub struct Unused {
 /// a manifest that is broken nobody knows which it names.
 #[must_use]
 pub fn unused_environments(data_dir: &Path, catalog: &Catalog) -> Vec<Unused> {
+    // Where a manifest cannot be read, any of them may be its tool's.
+    if catalog.unreadable().next().is_some() {
+        return Vec::new();
+    }
     let used = used_environments(catalog);
     let listing = std::fs::read_dir(data_dir.join("envs")).into_iter().flatten().flatten();
     let there = listing

@@ -148,8 +148,21 @@ impl Package {
         if text.starts_with('-') || text.contains(['\n', '\r']) {
             return Err(EnvironmentError::Unsupported(format!("the requirement {text:?}")));
         }
+        check_is_no_folder(text, base)?;
         Ok(Self::Named(text.to_owned()))
     }
+}
+
+/// Refuses what looks like a folder and would be looked for in a registry, where somebody else's package may have that name.
+fn check_is_no_folder(text: &str, base: &Path) -> Result<(), EnvironmentError> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let looks_like_path = text.contains('/') && text.chars().all(|c| is_name(c) || c == '/');
+    let folder = base.join(text);
+    let holds_package = || ["pyproject.toml", "setup.py"].iter().any(|file| folder.join(file).is_file());
+    if looks_like_path || (text.chars().all(is_name) && holds_package()) {
+        return Err(EnvironmentError::FolderAsName { text: text.to_owned() });
+    }
+    Ok(())
 }
 
 impl Folder {

@@ -9,15 +9,18 @@
 use crate::conda::{Conda, CondaOptions};
 use crate::error::EnvironmentError;
 use crate::files::{Claim, check_nobody_installs, lock, own_home, remove_dir};
-use crate::former::{forget, gone, removed_of};
+use crate::former::{forget, free_place, gone, removed_name, rests_of};
 use crate::leftovers::{Unused, unused_environments};
 use crate::list::read_capabilities;
 use crate::manifests::env_name_of;
 use crate::stamp::Stamp;
 use cjm_catalog::installer::REMOVE;
-use cjm_catalog::{Catalog, CatalogEntry, Settings};
+use cjm_catalog::{Catalog, CatalogEntry, MANIFEST_BYTES_MAX, Settings, installation};
+use cjm_platform::files::read_regular_to_string;
 use cjm_wire::InstanceId;
+use cjm_wire::Manifest;
 use cjm_wire::runtime::Runtime;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// What there is to take away.
@@ -79,8 +82,13 @@ pub async fn find_environment(settings: &Settings, env_name: &str) -> Result<Pla
         return Ok(Place::Missing);
     }
     let own = own_home(&settings.data_dir, env_name);
-    if own.join("pyvenv.cfg").is_file() && !own.is_symlink() {
-        return Ok(Place::Own(own));
+    match own.symlink_metadata() {
+        // Also one of which an update that was killed has left a part; what conda made has this folder.
+        Ok(found) if found.is_dir() && !own.join("conda-meta").exists() => return Ok(Place::Own(own)),
+        Err(source) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            return Err(EnvironmentError::File { action: "look at", path: own, source });
+        }
+        _ => {}
     }
     let conda = match Conda::find(&CondaOptions::of(settings)).await {
         Ok(conda) => conda,
@@ -106,6 +114,9 @@ pub async fn plan_removal(
 ) -> Result<Removal, EnvironmentError> {
     check_nobody_installs(&settings.data_dir)?;
     let catalog = Catalog::discover(&settings.manifest_dirs());
+    if let Some((path, error)) = catalog.unreadable_folder() {
+        return Err(unread(capability, path, error));
+    }
     let Some(entry) = catalog.get(capability) else { return remains(settings, &catalog, capability) };
     let mut env_name = env_name_of(entry);
     if env_name.is_none()
@@ -119,7 +130,10 @@ pub async fn plan_removal(
         Some(name) => find_environment(settings, name).await?,
         None => Place::Missing,
     };
-    let shared_with = sharers(&catalog, capability, env_name.as_deref());
+    let shared_with = sharers(&catalog, &entry.path, env_name.as_deref());
+    if environment.exists() {
+        check_all_read(&catalog, capability)?;
+    }
     let manifests = entry.path.parent().unwrap_or(Path::new("/"));
     let adapters = catalog
         .adapters()
@@ -141,14 +155,41 @@ pub async fn plan_removal(
     })
 }
 
-/// The other capabilities that live in an environment.
-fn sharers(catalog: &Catalog, capability: &str, env_name: Option<&str>) -> Vec<String> {
-    let names = |entry: &CatalogEntry| {
+/// The capabilities that live in an environment by other manifests than this one: also by one that it shadows, which is
+/// used once it is gone.
+fn sharers(catalog: &Catalog, but: &Path, env_name: Option<&str>) -> Vec<String> {
+    let Some(env_name) = env_name else { return Vec::new() };
+    let lives_there =
+        |entry: &CatalogEntry| entry.path != but && env_name_of(entry).as_deref() == Some(env_name);
+    let mut names = BTreeSet::new();
+    for entry in catalog.entries() {
         let name = &entry.manifest.code.name;
-        (env_name.is_some() && name != capability && env_name_of(entry).as_deref() == env_name)
-            .then(|| name.clone())
-    };
-    catalog.entries().filter_map(names).collect()
+        let shadowed = catalog.shadowed_by(name).iter().filter(|path| *path != but);
+        if lives_there(entry) || shadowed.into_iter().any(|path| names_environment(path, env_name)) {
+            names.insert(name.clone());
+        }
+    }
+    names.into_iter().collect()
+}
+
+/// Whether the manifest that lies there names this environment; one that cannot be read may.
+fn names_environment(manifest: &Path, env_name: &str) -> bool {
+    let Ok(text) = read_regular_to_string(manifest, MANIFEST_BYTES_MAX as u64) else { return true };
+    Manifest::parse(&text).is_ok_and(|read| installation::env_name_of(&read).as_deref() == Some(env_name))
+}
+
+/// Refuses where a manifest cannot be read: its tool may live in the environment that goes.
+fn check_all_read(catalog: &Catalog, capability: &str) -> Result<(), EnvironmentError> {
+    let own = catalog.problem_of(capability).map(|problem| problem.path.as_path());
+    match catalog.unreadable().find(|(path, _)| Some(*path) != own) {
+        Some((path, error)) => Err(unread(capability, path, error)),
+        None => Ok(()),
+    }
+}
+
+fn unread(capability: &str, path: &Path, error: &std::io::Error) -> EnvironmentError {
+    let (capability, path) = (capability.to_owned(), path.to_owned());
+    EnvironmentError::ManifestsUnread { capability, path, message: error.to_string() }
 }
 
 /// What there is of a capability that is not installed.
@@ -160,6 +201,9 @@ fn remains(settings: &Settings, catalog: &Catalog, name: &str) -> Result<Removal
     let by_name = own.iter().find(|unused| unused.name == name);
     let by_other = || own.iter().find(|one| one.begun.as_ref().is_some_and(|begun| begun.goes_by(name)));
     let environment = by_name.or_else(by_other).cloned();
+    if environment.is_some() {
+        check_all_read(catalog, name)?;
+    }
     if problem.is_none() && environment.is_none() || catalog.withheld_of(name).is_some() {
         return Err(not_installed(settings, catalog, name));
     }
@@ -176,6 +220,20 @@ fn remains(settings: &Settings, catalog: &Catalog, name: &str) -> Result<Removal
     })
 }
 
+/// An environment with which no call begins any more.
+#[derive(Debug)]
+pub struct Taken(Option<(Stamp, PathBuf)>);
+
+impl Taken {
+    /// Calls begin with it again, where it is whole.
+    fn give_back(&self) -> Result<(), EnvironmentError> {
+        match &self.0 {
+            Some((stamp, home)) if home.is_dir() => stamp.write(home),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Removal {
     /// Whether the environment goes too, when it is not to be kept.
     #[must_use]
@@ -189,7 +247,9 @@ impl Removal {
     /// # Errors
     /// Who lives there.
     pub fn check_alone(&self, catalog: &Catalog) -> Result<(), EnvironmentError> {
-        match sharers(catalog, &self.capability, self.env_name.as_deref()).into_iter().next() {
+        check_all_read(catalog, &self.capability)?;
+        let own = self.manifest.as_deref().unwrap_or(Path::new(""));
+        match sharers(catalog, own, self.env_name.as_deref()).into_iter().next() {
             Some(other) => Err(EnvironmentError::SharedSince { capability: self.capability.clone(), other }),
             None => Ok(()),
         }
@@ -212,28 +272,32 @@ impl Removal {
     pub fn take_from_calls<E: From<EnvironmentError>>(
         &self,
         check_unused: impl FnOnce() -> Result<(), E>,
-    ) -> Result<(), E> {
+    ) -> Result<Taken, E> {
         let take = || check_unused().and_then(|()| Ok(self.set_aside()?));
         let home = self.env_name.as_deref().map(|name| own_home(&self.data_dir, name));
         let whole = home.and_then(|home| Some((Stamp::read(&home)?, home)));
         // What others made has no stamp, and nothing by which a call could see that it goes.
-        let Some((stamp, home)) = whole else { return take() };
+        let Some((stamp, home)) = whole else { return take().map(|()| Taken(None)) };
         Stamp::remove(&home)?;
-        take().or_else(|refused| {
-            stamp.write(&home)?;
-            Err(refused)
-        })
+        let taken = Taken(Some((stamp, home)));
+        match take() {
+            Ok(()) => Ok(taken),
+            Err(refused) => {
+                taken.give_back()?;
+                Err(refused)
+            }
+        }
     }
 
     /// Gives an environment of ours another name, and removes the manifest.
     fn set_aside(&self) -> Result<(), EnvironmentError> {
         let Place::Own(path) = &self.environment else { return Ok(()) };
-        let aside = self.aside(path);
-        if *path == aside {
+        let is_rest =
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| removed_name(name).is_some());
+        if is_rest {
             return self.remove_manifest();
         }
-        // What an earlier removal could not delete.
-        remove_dir(&aside)?;
+        let aside = free_place(path);
         let failed = |source| EnvironmentError::File { action: "remove", path: path.clone(), source };
         // Of one that was to be made there may be nothing but the note.
         let is_there = path.symlink_metadata().is_ok();
@@ -248,25 +312,21 @@ impl Removal {
         })
     }
 
-    /// The other name of an environment of ours that goes.
-    fn aside(&self, path: &Path) -> PathBuf {
-        self.env_name
-            .as_deref()
-            .map_or_else(|| path.to_owned(), |name| removed_of(&own_home(&self.data_dir, name)))
-    }
-
     /// Has conda remove what it made.
     ///
     /// # Errors
     /// When it stays; then the manifest should stay as well.
     pub async fn remove_of_conda(
         &self,
+        taken: &Taken,
         claim: &Claim,
         on_line: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<(), EnvironmentError> {
         let Place::Conda(_, conda) = &self.environment else { return Ok(()) };
         let name = self.env_name.as_deref().unwrap_or_default();
-        claim.during(conda.remove(name, on_line)).await?;
+        if let Err(failed) = claim.during(conda.remove(name, on_line)).await {
+            return taken.give_back().and(Err(failed));
+        }
         let link = own_home(&self.data_dir, name);
         if link.is_symlink() { remove_file(&link) } else { Ok(()) }
     }
@@ -285,16 +345,13 @@ impl Removal {
     /// # Errors
     /// What could not be deleted. The tool is gone all the same.
     pub fn delete_rest(&self) -> Result<(), EnvironmentError> {
-        let deleted = match &self.environment {
-            // By its note a removal that is broken off is found again under all its names.
-            Place::Own(path) => remove_dir(&self.aside(path)).and_then(|()| match &self.env_name {
-                Some(name) => forget(&own_home(&self.data_dir, name)),
-                None => Ok(()),
-            }),
-            Place::Conda(..) | Place::Missing => Ok(()),
-        };
-        let without_adapters = self.adapters.iter().map(|path| remove_file(path));
-        without_adapters.fold(deleted, Result::and).map_err(|error| match error {
+        // What is small goes first: whatever stops this later, no command would find it again.
+        let mut all: Vec<_> = self.adapters.iter().map(|path| remove_file(path)).collect();
+        if let Some(home) = self.env_name.as_deref().map(|name| own_home(&self.data_dir, name)) {
+            all.push(forget(&home));
+            all.extend(rests_of(&home).iter().map(|rest| remove_dir(rest)));
+        }
+        all.into_iter().collect::<Result<(), _>>().map_err(|error| match error {
             EnvironmentError::File { path, source, .. } => {
                 EnvironmentError::RestStays { capability: self.capability.clone(), path, source }
             }
@@ -345,7 +402,7 @@ mod tests {
         let data = tempfile::tempdir().expect("tempdir");
         let manifests = data.path().join("manifests");
         std::fs::create_dir(&manifests).expect("made");
-        let removal = of_its_env(data.path());
+        let removal = Removal { manifest: Some(manifests.join("tool.json")), ..of_its_env(data.path()) };
         let is_refused = |name: &str, env_name: &str| {
             let python = format!("/none/envs/{env_name}/bin/python");
             let manifest = serde_json::json!({
@@ -361,6 +418,41 @@ mod tests {
         assert!(!is_refused("tool", "its-env"));
         assert!(!is_refused("third", "third-env"));
         assert!(is_refused("other", "its-env"));
+    }
+
+    #[test]
+    fn an_environment_stays_that_a_shadowed_manifest_names_or_one_that_cannot_be_read_may_name() {
+        let data = tempfile::tempdir().expect("tempdir");
+        let folders = ["project", "installed"].map(|name| data.path().join(name));
+        let manifest = |name: &str| {
+            serde_json::json!({
+                "format_version": "2.0",
+                "install": {"conda_env": "its-env", "python_path": "/none/envs/its-env/bin/python"},
+                "code": {"name": name, "version": "1", "module": "m", "class": "C"},
+            })
+            .to_string()
+        };
+        for folder in &folders {
+            std::fs::create_dir(folder).expect("made");
+            std::fs::write(folder.join("tool.json"), manifest("tool")).expect("written");
+        }
+        let look =
+            || Catalog::discover(&folders.each_ref().map(|path| cjm_catalog::ManifestFolder::named(path)));
+        let but = |folder: &Path| sharers(&look(), &folder.join("tool.json"), Some("its-env"));
+        assert_eq!(but(&folders[0]), ["tool"], "its own manifest is used once the first is gone");
+        assert_eq!(sharers(&look(), &folders[0].join("tool.json"), Some("other")), [""; 0]);
+        std::fs::remove_file(folders[0].join("tool.json")).expect("removed");
+        assert_eq!(but(&folders[1]), [""; 0]);
+
+        let unreadable = folders[1].join("second.json");
+        std::os::unix::fs::symlink(&unreadable, &unreadable).expect("a link to itself");
+        check_all_read(&look(), "second").expect("it is the one that goes");
+        let refused = check_all_read(&look(), "tool").expect_err("it may live there");
+        assert!(
+            matches!(&refused, EnvironmentError::ManifestsUnread { path, .. } if *path == unreadable),
+            "{refused}"
+        );
+        assert_eq!(unused_environments(data.path(), &look()), [], "none is offered for removal");
     }
 
     #[test]
@@ -384,7 +476,7 @@ mod tests {
         std::fs::create_dir(&adapter).expect("made");
         let removal = Removal { adapters: vec![adapter.clone()], ..removal };
         removal.take_from_calls(ok).expect("taken");
-        let aside = data.path().join("envs/.its-env.removed");
+        let aside = data.path().join("envs/.its-env.removed-1");
         assert!(!manifest.exists() && !home.exists() && aside.is_dir());
         let found = unused_environments(data.path(), &Catalog::default());
         assert_eq!(found.iter().map(|one| (&one.path, one.is_rest)).collect::<Vec<_>>(), [(&aside, true)]);
@@ -394,10 +486,12 @@ mod tests {
         // What could not be deleted is in nobody's way, and goes with the next one.
         std::fs::create_dir_all(&deep).expect("made");
         std::fs::create_dir_all(aside.join("old")).expect("made");
+        std::fs::create_dir_all(data.path().join("envs/.other.removed-1")).expect("made");
         let removal = Removal { adapters: Vec::new(), ..removal };
         removal.take_from_calls(ok).expect("taken");
-        assert!(aside.join("lib/deep").is_dir() && !aside.join("old").exists());
+        assert!(aside.join("old").is_dir() && data.path().join("envs/.its-env.removed-2/lib/deep").is_dir());
         removal.delete_rest().expect("deleted");
+        std::fs::remove_dir(data.path().join("envs/.other.removed-1")).expect("of another one");
         assert_eq!(std::fs::read_dir(data.path().join("envs")).expect("read").count(), 0);
     }
 

@@ -53,7 +53,7 @@ pub(crate) fn last_lines(hints: &Hints) -> String {
         if let Some(by_hand) = &hints.by_hand {
             return by_hand.clone();
         }
-        return "read what it said last; if a module is missing, run `cjm-ctl install-all` again".to_owned();
+        return "read what it said last; if a module is missing, `cjm-ctl install-all --force` makes its environment anew".to_owned();
     };
     if environment::is_secret_name(name) {
         return format!(

@@ -158,7 +158,7 @@ pub(crate) fn facts(error: &JobError, tail: &[String]) -> Facts {
         Origin::Inside => {
             failed("the fault is in the tool, unless the message speaks of an argument: then correct that")
         }
-        Origin::Program if said(error) => failed(
+        Origin::Program if said(error) || !tail.is_empty() => failed(
             "read the program's last lines: they say whether an argument, the input or the program is at fault",
         ),
         Origin::Program => failed(
