@@ -366,6 +366,27 @@ fn is_no_file(error: &std::io::Error) -> bool {
     matches!(cause, Some(FileError::NotRegular { .. }))
 }
 
+/// What to do about a folder that is written as a package's name is.
+fn folder_step(text: &str) -> String {
+    format!(
+        "write `./{text}` for the folder; for the package of a registry, name its version: `NAME==VERSION`"
+    )
+}
+
+/// What to do about something of a removed tool that could not be deleted.
+fn rest_step(path: &Path) -> String {
+    let word = shell_word(&path.to_string_lossy());
+    format!(
+        "no tool needs it any more: `rm -rf {word}` takes it away, run by its owner; unmount first what is mounted in it"
+    )
+}
+
+/// What to do about manifests that cannot be read.
+fn unread_step(path: &Path) -> String {
+    let word = shell_word(&path.to_string_lossy());
+    format!("let this user read it, or move it away (`namei -l {word}` shows whose it is)")
+}
+
 /// What to do when what makes conda's environments is nowhere.
 fn conda_step(kind: CondaType) -> String {
     let place = match kind {
@@ -465,17 +486,10 @@ impl Described for EnvironmentError {
             }
             Self::Unsupported(_) => "write it in another way; see docs/ENVIRONMENTS.md".to_owned(),
             Self::SharedEnvironment { .. } => "give each entry an `env_name` of its own".to_owned(),
-            Self::ManifestsUnread { path, .. } => {
-                format!("let this user read it, or move it away (`namei -l {}` shows whose it is)", shell_word(&path.to_string_lossy()))
-            }
-            Self::FolderAsName { text } => {
-                format!("write `./{text}` for the folder; for the package of a registry, name its version: `NAME==VERSION`")
-            }
+            Self::ManifestsUnread { path, .. } => unread_step(path),
+            Self::FolderAsName { text } => folder_step(text),
             Self::SharedSince { .. } => "run it again: it says what goes now, and leaves that environment".to_owned(),
-            Self::RestStays { path, .. } => format!(
-                "no tool needs it any more: `rm -rf {}` takes it away, run by its owner",
-                shell_word(&path.to_string_lossy())
-            ),
+            Self::RestStays { path, .. } => rest_step(path),
             Self::Introspection { .. } => {
                 "read the last lines: the module must import in its own environment and hold one capability class; \
                  then run the same command again"

@@ -436,8 +436,7 @@ mod tests {
             std::fs::create_dir(folder).expect("made");
             std::fs::write(folder.join("tool.json"), manifest("tool")).expect("written");
         }
-        let look =
-            || Catalog::discover(&folders.each_ref().map(|path| cjm_catalog::ManifestFolder::named(path)));
+        let look = || Catalog::discover(&folders.each_ref().map(cjm_catalog::ManifestFolder::named));
         let but = |folder: &Path| sharers(&look(), &folder.join("tool.json"), Some("its-env"));
         assert_eq!(but(&folders[0]), ["tool"], "its own manifest is used once the first is gone");
         assert_eq!(sharers(&look(), &folders[0].join("tool.json"), Some("other")), [""; 0]);

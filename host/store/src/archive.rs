@@ -74,7 +74,7 @@ pub fn archive_journal(data_dir: &Path, before: &Timestamp) -> Result<Archived, 
     })();
     let path = copied.inspect_err(|_| drop(fs::remove_file(&unfinished)))?;
     let rows = leave(&journal, &archive)
-        .map_err(|error| StoreError::database("take rows out of the journal", &error))?;
+        .map_err(|error| StoreError::database_of("take rows out of", &journal, &error))?;
     Ok(Archived { rows, path })
 }
 

@@ -14,7 +14,6 @@ pub(crate) const NOT_OURS: &str = "it is not a regular file";
 
 /// What SQLite says of a file that is damaged, in the reasons that are kept as text.
 const DAMAGED: [&str; 2] = ["database disk image is malformed", "file is not a database"];
-const DAMAGED_STEP: &str = "keep the file, restore a backup or move it away, and check the disk";
 
 /// Why a store did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -261,9 +260,9 @@ impl Described for StoreError {
                     .into()
             }
             Self::Closed { reason } | Self::Unwritten { reason, .. } if reason.contains(MOVED) => MOVED_STEP.into(),
-            Self::Database { damaged: true, .. } => DAMAGED_STEP.into(),
+            Self::Database { damaged: true, .. } => "keep the file, restore a backup or move it away, and check the disk".into(),
             Self::Closed { reason } | Self::Unwritten { reason, .. } if DAMAGED.iter().any(|said| reason.contains(said)) => {
-                DAMAGED_STEP.into()
+                Self::Database { doing: reason.clone(), message: reason.clone(), damaged: true }.next_step()
             }
             Self::Closed { reason: said } | Self::Unwritten { reason: said, .. } | Self::NoRoom { reason: said, .. }
             | Self::Database { message: said, damaged: false, .. } | Self::File { message: said, .. }
@@ -339,19 +338,21 @@ mod tests {
             let closed = StoreError::Closed { reason: error.to_string() };
             let is_moved = matches!(error, StoreError::Moved { .. });
             assert_eq!(closed.next_step() == MOVED_STEP, is_moved, "{error:?}");
-            assert!(closed.next_step() != DAMAGED_STEP, "{error:?}");
+            assert!(!closed.next_step().starts_with("keep the file"), "{error:?}");
             assert_eq!(error.exit_code(), exit::STORE);
         }
         assert_eq!(StoreError::ShutDown { detail: String::new() }.to_string(), "the store is closed");
-        for said in DAMAGED {
+        for said in ["database disk image is malformed", "file is not a database"] {
             let error =
                 StoreError::Database { doing: "write /d".into(), message: said.into(), damaged: true };
             let closed = StoreError::Closed { reason: error.to_string() };
-            assert_eq!(
-                [error.next_step(), closed.next_step()],
-                [DAMAGED_STEP; 2],
-                "no room on a disk mends it"
-            );
+            let unwritten = StoreError::Unwritten { waited_s: 1, reason: error.to_string() };
+            for told in [&error, &closed, &unwritten] {
+                assert!(
+                    told.next_step().starts_with("keep the file"),
+                    "no room on a disk mends it: {told:?}"
+                );
+            }
         }
     }
 }

@@ -75,7 +75,7 @@ pub fn forget_jobs(data_dir: &Path, days: f64) -> Result<ForgottenJobs, StoreErr
 fn forget_all(data_dir: &Path, days: f64) -> Result<ForgottenJobs, StoreError> {
     let connection = open_journal(data_dir, Durability::Process)?;
     let mut keeping = Keeping { rest: rest_of_bodies(data_dir), ..Keeping::new(data_dir, days) };
-    let failed = |error| StoreError::database("forget old jobs", &error);
+    let failed = |error| StoreError::database_of("forget old jobs of", &connection, &error);
     while !keeping.turn(&connection).map_err(failed)? {
         // A log of many turns would need as much room as what goes.
         connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).map_err(failed)?;

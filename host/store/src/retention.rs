@@ -64,7 +64,7 @@ fn forget(data_dir: &Path, retention: &Retention) -> Result<Forgotten, StoreErro
     let connection = schema::open_diagnostics(data_dir)?;
     let is_tight = available(data_dir).is_some_and(|bytes| bytes < SMALL_DISK_BYTES);
     let steps = Steps { connection: &connection, is_tight, batches_max: u64::MAX };
-    let failed = |error| StoreError::database("delete old diagnostics", &error);
+    let failed = |error| StoreError::database_of("delete old rows of", &connection, &error);
     let forgotten = steps.sweep(retention).map_err(failed)?;
     if is_tight {
         give_back(&connection, TIGHT_VACUUM_PAGES).map_err(failed)?;
