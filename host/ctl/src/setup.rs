@@ -47,10 +47,7 @@ pub(crate) async fn runtime(global: &Global, args: &SetupRuntimeArgs, output: &O
     if settings.conda_type != CondaType::Micromamba {
         say(output, "Runtime setup is only needed for micromamba mode.")?;
         say(output, &format!("Current conda_type: {}", settings.conda_type.as_str()))?;
-        say(
-            output,
-            "Set 'conda_type: micromamba' below 'runtime:' in cjm.yaml to use project-local runtime.",
-        )?;
+        say(output, "Set 'conda_type: micromamba' in cjm.yaml to use project-local runtime.")?;
         return finish(
             output,
             &json!({"conda_type": settings.conda_type, "needed": false, "fetched": false}),

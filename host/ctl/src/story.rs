@@ -12,18 +12,18 @@ const JOURNAL_MOVED_WORDS: &str = "was removed or replaced while the host was us
 
 /// Says where the whole story of a job stands.
 pub(crate) fn add_story_of_job(report: &mut ErrorReport, job: &JobId) {
-    add(report, &format!("--job {}", job.short()));
+    add(report, &format!("; `cjm-ctl logs --journal --job {}` tells its story", job.short()));
 }
 
 /// The same of a run.
 pub(crate) fn add_story_of_run(report: &mut ErrorReport, run_id: &str) {
-    add(report, &format!("--run {run_id}"));
+    add(report, &format!("; `cjm-ctl logs --journal --run {run_id}` tells its story"));
 }
 
-fn add(report: &mut ErrorReport, of: &str) {
+fn add(report: &mut ErrorReport, story: &str) {
     // A journal that was taken away tells nothing any more.
     if report.code != JOURNAL_MOVED && !report.message.contains(JOURNAL_MOVED_WORDS) {
-        report.next_step.push_str(&format!("; `cjm-ctl logs --journal {of}` tells its story"));
+        report.next_step.push_str(story);
     }
 }
 
