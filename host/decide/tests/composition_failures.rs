@@ -129,7 +129,7 @@ fn failing_fast_tells_the_failure_at_once_and_cancels_what_runs() {
                     "skipped after_b",
                     "cancel a[0] any",
                     "cancelled after_a",
-                    "failed b: late",
+                    "failed b: element [1]: late",
                 ],
             ),
             ("cancel", &[]),
@@ -167,7 +167,7 @@ fn best_effort_makes_all_that_can_be_made() {
         &[
             ("start", &["submit a[0] {}", "submit a[1] {}"]),
             ("a[1] !two", &[]),
-            ("a[0] !one", &["failed a: two", "ended failed {} (a[1]: two; a[0]: one)"]),
+            ("a[0] !one", &["failed a: element [1]: two", "ended failed {} (a[1]: two; a[0]: one)"]),
         ],
     );
 }
