@@ -129,6 +129,20 @@ pub(crate) async fn checked_chunk(chunk: Bytes) -> Result<Bytes, Bytes> {
 }
 
 impl Shared {
+    fn new(name: String, writes_json: bool, pid: Pid, context: Context) -> Self {
+        Self {
+            name,
+            writes_json,
+            pid,
+            outgoing: Outgoing::default(),
+            waiting: Waiting::default(),
+            context,
+            exited: CancellationToken::new(),
+            reset: AtomicBool::new(false),
+            fault: OnceLock::new(),
+        }
+    }
+
     fn send_call(&self, frame: Frame, call: RunningCall, answer: Answer) {
         let id = frame.call_id;
         let state = Arc::clone(call.state());
@@ -260,18 +274,8 @@ mod tests {
             children: Children::default(),
             events: mpsc::channel(1).0,
         };
-        let shared = Shared {
-            name: "lab".to_owned(),
-            writes_json: true,
-            pid: Pid::from_raw(1).expect("a process"),
-            outgoing: Outgoing::default(),
-            waiting: Waiting::default(),
-            context,
-            exited: CancellationToken::new(),
-            reset: AtomicBool::new(false),
-            fault: OnceLock::new(),
-        };
-        ChannelTool { shared: Arc::new(shared) }
+        let pid = Pid::from_raw(1).expect("a process");
+        ChannelTool { shared: Arc::new(Shared::new("lab".to_owned(), true, pid, context)) }
     }
 
     #[tokio::test]

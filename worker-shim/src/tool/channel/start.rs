@@ -1,7 +1,6 @@
 //! Bringing the tool's process up, and seeing it end.
 
-use super::outgoing::{Outgoing, Unread};
-use super::waiting::Waiting;
+use super::outgoing::Unread;
 use super::{ChannelTool, Shared, incoming, sdk_files};
 use crate::context::{Context, Event};
 use crate::frames::{Frame, FrameReader, ReadError, write_frame};
@@ -26,12 +25,11 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio_util::sync::CancellationToken;
 
 /// Longest time from the start of the process until the class is loaded. Generous, since imports may load
 /// models; a host that wants less kills the worker.
@@ -54,17 +52,8 @@ pub(super) async fn load(spec: WorkerSpec, context: Context) -> Result<Loaded, L
             return Err(failure);
         }
     };
-    let shared = Arc::new(Shared {
-        name: ready.name.clone(),
-        writes_json: matches!(spec.launch, Launch::Python { .. }),
-        pid,
-        outgoing: Outgoing::default(),
-        waiting: Waiting::default(),
-        context,
-        exited: CancellationToken::new(),
-        reset: AtomicBool::new(false),
-        fault: OnceLock::new(),
-    });
+    let writes_json = matches!(spec.launch, Launch::Python { .. });
+    let shared = Arc::new(Shared::new(ready.name.clone(), writes_json, pid, context));
     let writing = Arc::clone(&shared);
     tokio::spawn(async move {
         // A call that is waited for no more was refused meanwhile, and is the tool's to answer all the same.
