@@ -53,12 +53,9 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
     });
     let row = journaled::row(EventType::CapabilityRemoved, Some(&removal.capability), payload);
     journaled::note(&settings.data_dir, vec![row], output);
-    if !args.keep_env && removal.shared_with.is_empty() {
-        // Last, since it may fail in the middle; and beside, since it takes time in which Ctrl-C is heard.
-        let rest = removal.clone();
-        let deleted = tokio::task::spawn_blocking(move || rest.delete_rest()).await;
-        deleted
-            .map_err(|_| Fault::new("remove.panicked", "deleting what is left panicked", "run it again"))??;
+    let takes_rest = !args.keep_env && removal.shared_with.is_empty();
+    if takes_rest {
+        delete_rest(&removal).await?;
     }
     let stays = Stays::of(&settings, &removal.capability);
     let what = if removal.manifest.is_some() { "Capability" } else { "Environment" };
@@ -71,7 +68,7 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
             "environment": removal.environment.path().map(path_text),
             "environment_removed": takes_environment,
             "shared_with": removal.shared_with,
-            "adapters_removed": removal.adapters.iter().filter(|_| takes_environment).map(path_text).collect::<Vec<_>>(),
+            "adapters_removed": removal.adapters.iter().filter(|_| takes_rest).map(path_text).collect::<Vec<_>>(),
             "kept": {"secrets": stays.secrets, "data": stays.data.as_ref().map(path_text)},
             "answers_now": answers_now(&settings, &removal.capability).as_ref().map(path_text),
         }))?;
@@ -85,6 +82,15 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
         }
     }
     Ok(exit::OK)
+}
+
+/// Last, since it may fail in the middle; and beside, since it takes time in which Ctrl-C is heard.
+async fn delete_rest(removal: &Removal) -> Result<(), Fault> {
+    let rest = removal.clone();
+    let deleted = tokio::task::spawn_blocking(move || rest.delete_rest()).await;
+    deleted
+        .map_err(|_| Fault::new("remove.panicked", "deleting what is left panicked", "run it again"))??;
+    Ok(())
 }
 
 fn take_manifest(removal: &Removal, output: &Output) -> Result<(), Fault> {
