@@ -96,26 +96,33 @@ pub(crate) fn completed_with(result: impl Into<bytes::Bytes>) -> JobOutcome {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_long_result_is_read_beside_the_driver() {
-        use futures_util::FutureExt as _;
+    #[test]
+    fn a_long_result_is_read_beside_the_driver() {
+        // The one thread that reads long results is busy until the gate opens.
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build();
+        let runtime = runtime.expect("a runtime");
+        let (gate, closed) = std::sync::mpsc::channel::<()>();
+        runtime.spawn_blocking(move || closed.recv());
         let outcome = |bytes: usize| Arc::new(completed_with(format!("\"{}\"", "r".repeat(bytes - 2))));
         assert!(!is_long(&outcome(RESULT_READ_AT_ONCE_BYTES_MAX)));
         let outcome = outcome(RESULT_READ_AT_ONCE_BYTES_MAX + 1);
         assert!(is_long(&outcome));
         let (sender, told) = mpsc::unbounded_channel();
         let mut ends = Ends::new(told);
-        let end = ElementEnd { node: "n".to_owned(), element: 3, outcome: Arc::clone(&outcome) };
-        assert!(sender.send(end).is_ok());
-        assert!(ends.next().now_or_never().is_none(), "its task does not wait for it");
+        let end = |element, outcome| ElementEnd { node: "n".to_owned(), element, outcome };
+        assert!(sender.send(end(3, Arc::clone(&outcome))).is_ok());
+        runtime.block_on(async {
+            use futures_util::FutureExt as _;
+            assert!(ends.next().now_or_never().is_none(), "its task does not wait for it");
+        });
         // What comes meanwhile is not kept waiting, and what was given up is not lost.
         let failed = JobOutcome { status: JobStatus::Failed, result: None, ..(*outcome).clone() };
-        let end = ElementEnd { node: "n".to_owned(), element: 4, outcome: Arc::new(failed) };
-        assert!(sender.send(end).is_ok());
-        let (one, other) = (ends.next().await.expect("one"), ends.next().await.expect("other"));
-        let both = std::collections::BTreeMap::from([one, other].map(|(end, read)| (end.element, read)));
-        assert_eq!(both[&3], element_outcome(&outcome));
-        assert_eq!(both[&4], ElementOutcome::Failed("failed".to_owned()));
+        assert!(sender.send(end(4, Arc::new(failed))).is_ok());
+        let (meanwhile, read) = runtime.block_on(ends.next()).expect("what came meanwhile");
+        assert_eq!((meanwhile.element, read), (4, ElementOutcome::Failed("failed".to_owned())));
+        drop(gate);
+        let (long, read) = runtime.block_on(ends.next()).expect("the long one");
+        assert_eq!((long.element, read), (3, element_outcome(&outcome)));
     }
 
     #[test]
