@@ -549,3 +549,37 @@ fn a_large_result_holds_no_signal() {
         }
     }
 }
+
+/// Longer than a tool has that asks for nothing.
+#[test]
+fn a_tool_has_the_time_to_end_well_that_its_manifest_says() {
+    let world = World::new();
+    let (begun, tidied) = (world.file("begun"), world.file("tidied"));
+    let script = format!(
+        "trap 'sleep 3.3; touch {tidied}; exit 1' INT; touch {begun}; while :; do sleep 0.05; done",
+        tidied = tidied.display(),
+        begun = begun.display(),
+    );
+    let cancel = json!({"signal": "SIGINT", "grace_ms": 20_000});
+    let action = json!({"argv": ["-c", script], "cancel": cancel, "result": "stdout_text"});
+    world.install_executable("tidy", "sh", &json!({"work": action}));
+    let text = "name: once\nnodes:\n  only: { capability: tidy, action: work }\n";
+    let file = world.write("once.yaml", text).display().to_string();
+    for command in [&["call", "tidy"][..], &["run", &file], &["call", "tidy", "--timeout", "2"]] {
+        for file in [&begun, &tidied] {
+            let _ = std::fs::remove_file(file);
+        }
+        let running = world.start(command);
+        eventually("the tool to work", LONG, || begun.exists().then_some(()));
+        if !command.contains(&"--timeout") {
+            running.signal(Signal::INT);
+        }
+        let outcome = running.wait(LONG);
+        assert!(tidied.exists(), "{}", outcome.describe());
+        assert!(outcome.stderr.contains("it is killed within 21 s"), "{}", outcome.describe());
+        let rows = journal::rows(&world.journal());
+        let killed = rows.iter().any(|row| row.payload["to"] == "force");
+        assert!(!killed, "{}", journal::tell(&rows));
+    }
+    assert_all_has_ended(&world);
+}

@@ -491,6 +491,15 @@ fn a_result_that_cannot_be_written_is_printed_and_no_file_of_the_users_is_lost()
         "{told:#}"
     );
     assert_eq!(std::fs::read_to_string(folder.join("out.txt")).expect("there"), "mine");
+    // What a result names in another way is told to be left where it is.
+    let script = r#"printf '{"page": "/etc/hostname", "text": "/nowhere"}'"#;
+    world.install_executable(
+        "namer",
+        "sh",
+        &json!({"go": {"argv": ["-c", script], "result": "stdout_json"}}),
+    );
+    let named = world.run(&["call", "namer", "-o", &world.file("named").display().to_string()]).expect(0);
+    says(&named, "warning: /etc/hostname was not copied: a result tells a file as an object with its `path`");
     let jobs =
         || journal::rows(&world.journal()).iter().filter(|row| row.event_type == "worker_spawned").count();
     let before = jobs();

@@ -488,6 +488,7 @@ mod tests {
             (json!({"argv": [], "parameters": {"n": {"type": "integer", "default": "1"}}}), "parameters.n"),
             (json!({"argv": [], "parameters": {"action": {"type": "string"}}}), "parameters.action"),
             (json!({"argv": [], "cancel": {"signal": "SIGKILL", "grace_ms": 1}}), "cancel.signal"),
+            (json!({"argv": [], "cancel": {"signal": "SIGINT", "grace_ms": 60_001}}), "cancel.grace_ms"),
             (json!({"argv": [], "progress": {"stream": "stdout", "pattern": "(x"}}), "progress.pattern"),
             (json!({"argv": [], "progress": {"stream": "stdout", "pattern": "x"}}), "progress.pattern"),
             (json!({"argv": [], "timeout_seconds": 0.0}), "timeout_seconds"),

@@ -5,6 +5,8 @@ use crate::runtime::{Action, Argument, CACHE_DIR_PREFIX, Executable, ParameterKi
 
 /// Words every template may use besides parameters and outputs.
 pub const BUILT_IN_NAMES: [&str; 3] = ["work_dir", "data_dir", "cache_dir"];
+/// The longest time, in milliseconds, that an action may take to end after its signal: whoever stops a call waits for it.
+pub const CANCEL_GRACE_MS_MAX: u64 = 60_000;
 /// Signals a cancel rule may name.
 pub const CANCEL_SIGNALS: [&str; 4] = ["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP"];
 
@@ -134,6 +136,12 @@ fn check_action(action: &Action) -> Result<(), (String, String)> {
     if let Some(rule) = action.cancel.as_ref().filter(|rule| !CANCEL_SIGNALS.contains(&rule.signal.as_str()))
     {
         return Err(("cancel.signal".into(), format!("`{}` is none of {CANCEL_SIGNALS:?}", rule.signal)));
+    }
+    if action.cancel.as_ref().is_some_and(|rule| rule.grace_ms > CANCEL_GRACE_MS_MAX) {
+        return Err((
+            "cancel.grace_ms".into(),
+            format!("must be at most {CANCEL_GRACE_MS_MAX}, which is a minute"),
+        ));
     }
     if let Some(progress) = &action.progress {
         check_progress(&progress.pattern).map_err(|message| ("progress.pattern".to_owned(), message))?;

@@ -8,11 +8,11 @@ use crate::declared::{action_of, declared};
 use crate::fault::{CommandResult, Fault, current_dir};
 use crate::interrupt::{Interrupts, interrupted};
 use crate::list::actions;
-use crate::out_folder;
+use crate::out_folder::{self, Written};
 use crate::output::Output;
 use crate::progress::Board;
 use crate::stdin::Stdin;
-use crate::stopping::{end_of_cancelled, named, passed, shut_down, tell_late};
+use crate::stopping::{end_of_cancelled, longest_grace, named, passed, shut_down, tell_late};
 use crate::story::{add_story_of_job, of_run};
 use crate::visible::one_line;
 use cjm_catalog::{Catalog, CatalogEntry, Settings};
@@ -35,11 +35,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a cancelled job may take to end before its worker is ended with it.
-const CANCEL_GRACE: Duration = Duration::from_secs(4);
-
-/// How long a job may take to end once its deadline has passed: the tool is asked, then its worker is ended.
-const DEADLINE_GRACE: Duration = Duration::from_secs(15);
+/// How long a job may take to end once its deadline has passed and the grace of its tool is over: its worker is ended.
+pub(crate) const DEADLINE_SLACK: Duration = Duration::from_secs(12);
 /// The same of a stream, whose reader may not read: the host ends the call at its deadline in any case.
 const STREAM_DEADLINE_GRACE: Duration = Duration::from_millis(100);
 
@@ -188,20 +185,21 @@ impl Call<'_> {
         // The job tells the journal that it was a deadline.
         request.timeout = time_left(self.args.timeout, deadline);
         let name = named(&self.args.name);
+        let grace = longest_grace(self.host.catalog(), [self.args.name.as_str()]);
         let events = self.host.events();
         let job = self.host.submit(request).await?;
         let outcome = tokio::select! {
             outcome = self.host.wait(&job) => outcome?,
             never = show_progress(events, &job, &board, &self.args.name) => match never {},
-            never = tell_late(deadline, &name, &board) => match never {},
+            never = tell_late(deadline, &name, grace, &board) => match never {},
             code = interrupts.wait() => {
-                self.cancel(&job, &board, interrupts).await;
+                self.cancel(&job, grace, &board, interrupts).await;
                 board.clear();
                 return Err(self.of_job(interrupted(code), &job));
             }
             // The job has the same deadline and ends by itself; this is for a host that does not see to it.
-            () = passed(deadline.and_then(|at| at.checked_add(DEADLINE_GRACE))) => {
-                self.cancel(&job, &board, interrupts).await;
+            () = passed(deadline.and_then(|at| at.checked_add(grace + DEADLINE_SLACK))) => {
+                self.cancel(&job, grace, &board, interrupts).await;
                 board.clear();
                 return Err(self.of_job(timed_out(self.args), &job));
             }
@@ -217,12 +215,11 @@ impl Call<'_> {
     }
 
     /// Asks for the end of the job, and waits for it.
-    async fn cancel(&self, job: &JobId, board: &Board, interrupts: &Interrupts) {
+    async fn cancel(&self, job: &JobId, grace: Duration, board: &Board, interrupts: &Interrupts) {
         self.host.cancel(job);
-        let ended = tokio::time::timeout(CANCEL_GRACE, self.host.wait(job));
-        let at_once = || self.host.cancel_at_once(job);
+        let (what, at_once) = (named(&self.args.name), || self.host.cancel_at_once(job));
         // One that does not end in time ends with its worker.
-        let _ = end_of_cancelled(ended, &named(&self.args.name), board, interrupts, at_once).await;
+        let _ = end_of_cancelled(self.host.wait(job), &what, grace, board, interrupts, at_once).await;
     }
 
     async fn stream(&self, instance: &InstanceId, deadline: Option<Instant>) -> CommandResult {
@@ -289,16 +286,10 @@ impl Call<'_> {
             Err(fault) => (None, Some(self.of_job(fault, &outcome.job_id))),
         };
         let result = written.as_ref().map_or(result, |written| &written.result);
-        for (path, bytes) in written.iter().flat_map(|written| &written.files) {
-            self.output.note(&format!("wrote {} ({bytes} bytes)", one_line(&path.to_string_lossy())));
-        }
-        for path in written.iter().flat_map(|written| &written.left_out) {
-            let path = path.to_string_lossy();
-            self.output.error(&format!("warning: {} was not copied: it is no file", one_line(&path)));
-        }
+        written.iter().for_each(|written| self.tell(written));
         if self.output.json {
             let texts = |path: &PathBuf| path.to_string_lossy().into_owned();
-            let left_out = written.iter().flat_map(|written| &written.left_out);
+            let left_out = written.iter().flat_map(|written| written.left_out.iter().chain(&written.untold));
             let written = written.iter().flat_map(|written| &written.files);
             let error = match &unwritten {
                 Some(Fault::Shown(report)) => Some(self.output.typed_report(report)),
@@ -325,6 +316,23 @@ impl Call<'_> {
         }
         self.print_result(result)?;
         unwritten.map_or(Ok(exit::OK), Err)
+    }
+
+    /// Says what was copied, and what was not.
+    fn tell(&self, written: &Written) {
+        for (path, bytes) in &written.files {
+            self.output.note(&format!("wrote {} ({bytes} bytes)", one_line(&path.to_string_lossy())));
+        }
+        for path in &written.left_out {
+            let path = path.to_string_lossy();
+            self.output.error(&format!("warning: {} was not copied: it is no file", one_line(&path)));
+        }
+        let Some((path, more)) = written.untold.split_first() else { return };
+        let more = if more.is_empty() { String::new() } else { format!(" (and {} more)", more.len()) };
+        self.output.error(&format!(
+            "warning: {}{more} was not copied: a result tells a file as an object with its `path` and its `bytes`",
+            one_line(&path.to_string_lossy())
+        ));
     }
 
     fn print_result(&self, result: &RawValue) -> Result<(), Fault> {

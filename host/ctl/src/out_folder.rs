@@ -25,6 +25,8 @@ const LIST_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const RESULTS: [&str; 2] = ["result.json", "result.txt"];
 /// Most files of one result, those in folders included.
 const FILES_MAX: usize = 100_000;
+/// Texts of one result that are looked at for whether they name files.
+const UNTOLD_MAX: usize = 1_000;
 /// Copies of one name at most.
 const SAME_NAME_MAX: usize = 10_000;
 /// Why a file is not copied whose content is another than its result says.
@@ -41,6 +43,8 @@ pub(crate) struct Written {
     pub(crate) files: Vec<(PathBuf, u64)>,
     /// What lies in the tool's folders and was not copied: links, pipes, devices.
     pub(crate) left_out: Vec<PathBuf>,
+    /// Files that the result names in another way than files are told: they were not copied.
+    pub(crate) untold: Vec<PathBuf>,
 }
 
 /// Makes the folder and looks at what is there, so that a call is not made whose result has nowhere to go.
@@ -118,6 +122,7 @@ pub(crate) fn write(folder: &Path, result: &RawValue, given: &Arguments) -> Resu
         taken: BTreeSet::from([LIST.to_owned()]),
         files: Vec::new(),
         left_out: Vec::new(),
+        untold: Vec::new(),
     };
     let written = out.write(result, given);
     // Also where it failed: what was written until then may be overwritten the next time.
@@ -126,7 +131,7 @@ pub(crate) fn write(folder: &Path, result: &RawValue, given: &Arguments) -> Resu
         replace(&folder.join(LIST), |file| file.write_all(list.as_bytes()), || Ok(()))?;
     }
     let result = written?;
-    Ok(Written { result, files: out.files, left_out: out.left_out })
+    Ok(Written { result, files: out.files, left_out: out.left_out, untold: out.untold })
 }
 
 /// A file or folder in the folder.
@@ -167,6 +172,7 @@ struct Out<'a> {
     taken: BTreeSet<String>,
     files: Vec<(PathBuf, u64)>,
     left_out: Vec<PathBuf>,
+    untold: Vec<PathBuf>,
 }
 
 impl Out<'_> {
@@ -178,7 +184,10 @@ impl Out<'_> {
             // What a value cannot hold is nested deeper than any list of paths.
             collect_texts(&argument.to_value().unwrap_or_default(), &mut self.given);
         }
+        let mut texts = BTreeSet::new();
+        collect_texts(&value, &mut texts);
         let is_changed = self.copy_files(&mut value)?;
+        self.untold = self.untold_files(texts);
         let content = match &value {
             Value::String(text) => text.clone() + "\n",
             // A number of many digits would lose some on the way through a value.
@@ -199,6 +208,14 @@ impl Out<'_> {
         } else {
             result.to_owned()
         })
+    }
+
+    /// Those of the texts of a result that name a file which the caller did not give and nobody has copied.
+    fn untold_files(&self, texts: BTreeSet<String>) -> Vec<PathBuf> {
+        let paths = texts.into_iter().filter(|text| text.starts_with('/') && !self.given.contains(text));
+        let paths = paths.map(PathBuf::from).filter(|path| !self.copies.contains_key(path));
+        // What is a pipe or a device is no file that anybody would take.
+        paths.take(UNTOLD_MAX).filter(|path| path.is_file() || path.is_dir()).collect()
     }
 
     /// Copies all files that `value` names and renames them in it; true when there was one.

@@ -3,7 +3,7 @@
 
 use crate::allow::tell_choice;
 use crate::assign::{ARGUMENTS_BYTES_MAX, arguments, text_of_file};
-use crate::call::{deadline, host_options, read_in_time, start_host, time_left};
+use crate::call::{DEADLINE_SLACK, deadline, host_options, read_in_time, start_host, time_left};
 use crate::cli::{Format, Global, RunArgs};
 use crate::fault::{CommandResult, Fault, current_dir};
 use crate::interrupt::{Interrupts, interrupted};
@@ -12,7 +12,7 @@ use crate::progress::{Board, Row};
 use crate::run_inputs::{self, resolve};
 use crate::run_report::{document, state_text, table};
 use crate::stdin::Stdin;
-use crate::stopping::{end_of_cancelled, named, passed, shut_down, tell_late};
+use crate::stopping::{end_of_cancelled, longest_grace, named, passed, shut_down, tell_late};
 use crate::story::{add_story_of_run, of_run};
 use crate::validate::detect;
 use cjm_engine::{CompositionOutcome, Host, HostError, HostEvent, NodeState, WorkerState};
@@ -29,11 +29,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-
-/// How long a cancelled composition, or what a failed one has cancelled, may take to end before its workers are ended.
-const CANCEL_GRACE: Duration = Duration::from_secs(5);
-/// How long a composition may take to end once its time is over: its calls are asked, then their workers are ended.
-const DEADLINE_GRACE: Duration = Duration::from_secs(15);
 
 /// How long a run that is to end may still be on its way to being accepted: its commit. Loading is given up.
 const ACCEPT_MAX: Duration = Duration::from_millis(300);
@@ -64,7 +59,9 @@ pub(crate) async fn run(
     let options = host_options(&global.settings()?);
     let directory = options.data_dir.clone();
     let host = start_host(options, deadline, interrupts).await?;
-    tell_choice(host.catalog(), composition.nodes.values().map(|node| node.capability.as_str()), output);
+    let tools = || composition.nodes.values().map(|node| node.capability.as_str());
+    tell_choice(host.catalog(), tools(), output);
+    let grace = longest_grace(host.catalog(), tools());
     let board = RunBoard::new(output, &composition);
     let name = composition.name.clone();
     let what = format!("composition {}", named(&name));
@@ -74,14 +71,14 @@ pub(crate) async fn run(
     let mut submitting = Box::pin(host.submit_composition_within(composition, inputs, timeout).fuse());
     let told = tokio::select! {
         told = perform(&host, &mut submitting, &board) => told,
-        never = tell_late(deadline, &what, &board.board) => match never {},
+        never = tell_late(deadline, &what, grace, &board.board) => match never {},
         code = interrupts.wait() => Err(interrupted(code)),
         // The run has the same deadline and ends by itself; this is for a host that does not see to it.
-        () = passed(deadline.and_then(|at| at.checked_add(DEADLINE_GRACE))) => Err(timed_out(&name, args)),
+        () = passed(deadline.and_then(|at| at.checked_add(grace + DEADLINE_SLACK))) => Err(timed_out(&name, args)),
     };
     let (ended, stopped) = match told {
         Ok(told) if told.still_running > 0 => {
-            (Some(end_of_failed(&host, told, &name, &board, interrupts).await), None)
+            (Some(end_of_failed(&host, told, &name, grace, &board, interrupts).await), None)
         }
         Ok(told) => (Some(told), None),
         Err(fault) => {
@@ -97,7 +94,7 @@ pub(crate) async fn run(
                     () = interrupts.second(), if interrupts.was_asked() => host.waive_unload_grace(),
                 }
             }
-            (cancel(&host, &what, &board, interrupts).await, Some(fault))
+            (cancel(&host, &what, grace, &board, interrupts).await, Some(fault))
         }
     };
     drop(submitting);
@@ -119,6 +116,7 @@ async fn end_of_failed(
     host: &Host,
     told: Arc<CompositionOutcome>,
     name: &str,
+    grace: Duration,
     board: &RunBoard,
     interrupts: &Interrupts,
 ) -> Arc<CompositionOutcome> {
@@ -128,12 +126,12 @@ async fn end_of_failed(
         calls_in_words(told.calls_running, told.still_running)
     ));
     let id = &told.composition_id;
-    let ended = tokio::time::timeout(CANCEL_GRACE, host.wait_composition_end(id));
+    let ended = host.wait_composition_end(id);
     let at_once = || host.cancel_composition_at_once(id);
     let what = "what runs of it";
-    let ended = end_of_cancelled(ended, what, &board.board, interrupts, at_once).await;
+    let ended = end_of_cancelled(ended, what, grace, &board.board, interrupts, at_once).await;
     // What does not end in time ends with its worker, and the host writes its end.
-    ended.ok().and_then(Result::ok).unwrap_or(told)
+    ended.and_then(Result::ok).unwrap_or(told)
 }
 
 /// Calls that have not ended: those that run, and those that wait.
@@ -228,15 +226,16 @@ async fn perform(
 async fn cancel(
     host: &Host,
     what: &str,
+    grace: Duration,
     board: &RunBoard,
     interrupts: &Interrupts,
 ) -> Option<Arc<CompositionOutcome>> {
     let id = board.running.borrow().clone()?;
     host.cancel_composition(&id);
-    let ended = tokio::time::timeout(CANCEL_GRACE, host.wait_composition_end(&id));
+    let ended = host.wait_composition_end(&id);
     let at_once = || host.cancel_composition_at_once(&id);
     // One that does not end in time ends with its workers.
-    end_of_cancelled(ended, what, &board.board, interrupts, at_once).await.ok()?.ok()
+    end_of_cancelled(ended, what, grace, &board.board, interrupts, at_once).await?.ok()
 }
 
 fn finish(

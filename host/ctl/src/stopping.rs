@@ -4,11 +4,13 @@ use crate::interrupt::Interrupts;
 use crate::output::Output;
 use crate::progress::Board;
 use crate::visible::{one_line, visible};
-use cjm_decide::queue::CANCEL_GRACE_MS;
-use cjm_engine::{Host, UNLOAD_GRACE_DEFAULT};
+use cjm_decide::queue::cancel_grace;
+use cjm_engine::{Catalog, Host, UNLOAD_GRACE_DEFAULT};
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
+/// What the host has to write, once the grace of what it stopped is over.
+const END_SLACK: Duration = Duration::from_secs(2);
 /// How long what was stopped is waited for without a word.
 const SILENT_WAIT: Duration = Duration::from_millis(400);
 /// The same where nobody asked for an end: tools may clean up for a while.
@@ -27,18 +29,25 @@ pub(crate) fn named(capability: &str) -> String {
     format!("\"{}\"", one_line(capability))
 }
 
-/// What was cancelled, until it has `ended`.
+/// How long calls of these tools may take to notice that they are stopped: the longest.
+pub(crate) fn longest_grace<'a>(catalog: &Catalog, names: impl IntoIterator<Item = &'a str>) -> Duration {
+    let entries = names.into_iter().filter_map(|name| catalog.get(name));
+    entries.map(|entry| cancel_grace(&entry.manifest.runtime())).max().unwrap_or_default()
+}
+
+/// What was cancelled, until it has `ended`: the host sees to that within `grace`. None: it did not.
 pub(crate) async fn end_of_cancelled<T>(
     ended: impl Future<Output = T>,
     what: &str,
+    grace: Duration,
     board: &Board,
     interrupts: &Interrupts,
     at_once: impl FnOnce(),
-) -> T {
+) -> Option<T> {
     let told = async {
         tokio::time::sleep(SILENT_WAIT).await;
         let again = if interrupts.was_asked() { " again" } else { "" };
-        board.say(&lasts(what, "is cancelled", &format!("; Ctrl-C{again} ends it at once")));
+        board.say(&lasts(what, "is cancelled", grace, &format!("; Ctrl-C{again} ends it at once")));
         std::future::pending::<Infallible>().await
     };
     let again = async {
@@ -46,16 +55,21 @@ pub(crate) async fn end_of_cancelled<T>(
         std::future::pending::<Infallible>().await
     };
     tokio::select! {
-        ended = ended => ended,
+        ended = tokio::time::timeout(grace + END_SLACK, ended) => ended.ok(),
         never = told => match never {},
         never = again => match never {},
     }
 }
 
 /// Says what is waited for once the time is over; the host has stopped it by then.
-pub(crate) async fn tell_late(deadline: Option<Instant>, what: &str, board: &Board) -> Infallible {
+pub(crate) async fn tell_late(
+    deadline: Option<Instant>,
+    what: &str,
+    grace: Duration,
+    board: &Board,
+) -> Infallible {
     passed(deadline.and_then(|at| at.checked_add(SILENT_WAIT))).await;
-    board.say(&lasts(what, "is late", ""));
+    board.say(&lasts(what, "is late", grace, ""));
     std::future::pending().await
 }
 
@@ -84,7 +98,7 @@ pub(crate) async fn shut_down(host: Host, what: &str, interrupts: &Interrupts, o
     }
 }
 
-fn lasts(what: &str, how: &str, way_out: &str) -> String {
-    let seconds = Duration::from_millis(CANCEL_GRACE_MS).as_secs();
+fn lasts(what: &str, how: &str, grace: Duration, way_out: &str) -> String {
+    let seconds = grace.as_secs_f64().ceil();
     format!("{what} {how} and has not ended yet: it is killed within {seconds} s{way_out}")
 }

@@ -133,6 +133,7 @@ impl World {
             session,
             capability: "c".to_owned(),
             concurrency_max: self.bounds.cap,
+            cancel_grace_ms: 0,
         });
     }
 

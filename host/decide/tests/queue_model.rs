@@ -469,6 +469,7 @@ fn added(instance: usize, session: u64, capability_number: usize, cap: u32) -> Q
         session: session_id(session),
         capability: capability(capability_number),
         concurrency_max: cap,
+        cancel_grace_ms: 0,
     }
 }
 

@@ -18,7 +18,7 @@ fn event(words: &[&str]) -> QueueEvent {
     };
     let job = JobId::from_text;
     match *words {
-        ["add", name, capability, cap] => {
+        ["add", name, capability, cap, ref grace @ ..] => {
             let (instance, session) = instance(name);
             let concurrency_max = cap.parse().expect("a cap");
             QueueEvent::InstanceAdded {
@@ -26,6 +26,7 @@ fn event(words: &[&str]) -> QueueEvent {
                 session,
                 capability: capability.to_owned(),
                 concurrency_max,
+                cancel_grace_ms: grace.first().map_or(0, |ms| ms.parse().expect("a grace")),
             }
         }
         ["remove", name] => {
@@ -252,6 +253,21 @@ fn a_cancel_without_answer_recycles_the_instance() {
         ("remove a/s1", &[]),
         ("end j3#1@s2 ok", &["ended j3 running>completed"]),
     ]);
+}
+
+#[test]
+fn a_tool_that_asks_for_a_longer_grace_has_it_and_a_shorter_one_is_the_queues_own() {
+    for (grace, ends) in [("10000", 10_010), ("1", 3_010)] {
+        let (add, wake) = (format!("add a/s asr 1 {grace}"), format!("wake {ends}"));
+        let (before, at) = (format!("@{} tick", ends - 1), format!("@{ends} tick"));
+        check(&[
+            (&add, &[]),
+            ("submit j1 asr 0", &["start j1#1 a/s"]),
+            ("@10 cancel j1", &["phase j1 none>cooperative", "send-cancel j1#1 a/s", &wake]),
+            (&before, &[]),
+            (&at, &["phase j1 cooperative>force", "recycle a/s for j1"]),
+        ]);
+    }
 }
 
 #[test]

@@ -6,7 +6,6 @@ use crate::instances::{DirectCallCount, Instance, NoWorker};
 use crate::queue::attempt::{CANCEL_REPEAT, Runner};
 use bytes::Bytes;
 use cjm_decide::death::OwnKill;
-use cjm_decide::queue::CANCEL_GRACE_MS;
 use cjm_store::rows;
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use cjm_wire::{JobId, RunId};
@@ -15,7 +14,6 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -141,7 +139,7 @@ impl Called {
             }
         };
         // The call itself says when it is over; nothing else ends the asking.
-        let _ = tokio::time::timeout(Duration::from_millis(CANCEL_GRACE_MS), ask).await;
+        let _ = tokio::time::timeout(self.instance.plan.cancel_grace, ask).await;
         let Runner { services, jobs, .. } = &self.runner;
         self.instance.recycle(services, jobs, &self.worker.facts().session, reason);
     }

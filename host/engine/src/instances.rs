@@ -182,6 +182,7 @@ impl Instance {
             session: session.clone(),
             capability: self.plan.capability.clone(),
             concurrency_max: self.concurrency_max,
+            cancel_grace_ms: u64::try_from(self.plan.cancel_grace.as_millis()).unwrap_or(u64::MAX),
         });
     }
 

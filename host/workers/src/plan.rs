@@ -19,6 +19,7 @@ use cjm_wire::{AdapterManifest, InstanceId};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Longest value of a configuration that the journal keeps, in bytes.
 const SHOWN_BYTES_MAX: usize = 1024;
@@ -64,6 +65,8 @@ pub struct WorkerPlan {
     /// Its canonical hash; for the journal.
     pub config_hash: String,
     pub(crate) secrets: Map<String, Value>,
+    /// How long its calls may take to notice a cancel.
+    pub cancel_grace: Duration,
 }
 
 impl WorkerPlan {
@@ -164,6 +167,7 @@ pub fn plan(
         has_config_schema: manifest.code.config_schema.is_some(),
         config_hash,
         secrets: stored.secrets,
+        cancel_grace: cjm_decide::queue::cancel_grace(&manifest.runtime()),
     })
 }
 

@@ -43,6 +43,8 @@ const PROGRAM_EXIT: &str = "ProgramExit";
 const NOT_BEGUN: &str = "NotBegun";
 /// Class of the shim's for a program that somebody killed, and not for lack of memory.
 const PROGRAM_KILLED: &str = "ProgramKilled";
+/// Class of the shim's for a program that ran longer than its manifest lets it.
+const PROGRAM_TOO_SLOW: &str = "ProgramTooSlow";
 
 /// Whose failure it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,8 @@ enum Origin {
     Machine,
     /// Somebody killed the program.
     Killed,
+    /// A program ran longer than its manifest lets it.
+    Slow,
     /// The tool says that its caller is wrong.
     Caller,
     /// A file of the caller's is not as the tool needs it.
@@ -94,6 +98,7 @@ impl Origin {
         }
         match error.category {
             ErrorCategory::Transient if class == PROGRAM_KILLED => Self::Killed,
+            ErrorCategory::Transient if class == PROGRAM_TOO_SLOW => Self::Slow,
             ErrorCategory::Transient => Self::Later,
             ErrorCategory::Resource => Self::Resource,
             ErrorCategory::Fatal if class == PROGRAM_EXIT => Self::Program,
@@ -143,6 +148,9 @@ pub(crate) fn facts(error: &JobError, tail: &[String]) -> Facts {
         Origin::Killed => failed(
             "find out who killed it (itself, a supervisor, a limit of its processor time: `ulimit -t`), then call again",
         ),
+        Origin::Slow => {
+            failed("give it less to do, or raise `timeout_seconds` of the action in the tool's manifest")
+        }
         Origin::Caller => failed(&format!("correct {} and call again", arguments(error))),
         Origin::File => failed("see that the file is there and may be read, then call again"),
         Origin::Unclear if has_frames(error) => failed(
@@ -203,7 +211,8 @@ pub(crate) fn words(error: &JobError) -> String {
     let message = error.message.trim();
     match class.filter(|class| {
         !TOLD_CLASSES.contains(class)
-            && ![UNWRITABLE, NEEDS_STREAM, UNFIT, NOT_BEGUN, PROGRAM_EXIT, PROGRAM_KILLED].contains(class)
+            && ![UNWRITABLE, NEEDS_STREAM, UNFIT, NOT_BEGUN, PROGRAM_EXIT, PROGRAM_KILLED, PROGRAM_TOO_SLOW]
+                .contains(class)
     }) {
         Some(class) if message.is_empty() || message == class => class.to_owned(),
         Some(class) => format!("{class}: {message}"),
@@ -367,6 +376,7 @@ mod tests {
             (error(Fatal, "NotBegun(\"x\")", None, &[]), 10, "mend what the message names, then"),
             (error(Fatal, "NotBegun('x')", Some(IN_TOOL), &[]), 12, "the traceback ends"),
             (error(Transient, "ProgramKilled(\"x\")", None, &[]), 12, "find out who killed it"),
+            (error(Transient, "ProgramTooSlow(\"x\")", None, &[]), 12, "give it less to do"),
             // A tool on the channel writes its own error object.
             (error(UserInput, "", None, &["text"]), 12, "correct `text`"),
             (error(UserInput, "ToolError::UserInput(\"x\")", None, &[]), 12, "correct the arguments"),

@@ -32,6 +32,8 @@ pub(crate) enum Kind {
     NotBegun(ErrorCategory),
     /// A program was killed, and not for lack of memory as far as the kernel says.
     Killed,
+    /// A program ran longer than its manifest lets it.
+    TooSlow,
     /// A program ended with an exit code that is none of success: it alone says whose fault that is.
     ExitCode,
     Cancelled,
@@ -120,13 +122,18 @@ impl ToolError {
         Self::new(Kind::Killed, message)
     }
 
+    /// A program ran longer than its manifest lets it: the next time it would, too.
+    pub(crate) fn too_slow(message: impl Into<String>) -> Self {
+        Self::new(Kind::TooSlow, message)
+    }
+
     /// The same failure, of a call of which the tool's own code has not run: what would be its caller's is a refusal, and
     /// the rest is this machine's.
     pub(crate) fn not_begun(mut self) -> Self {
         self.details.kind = match self.details.kind {
             Kind::Category(ErrorCategory::UserInput) => Kind::Unfit,
             Kind::Category(category) => Kind::NotBegun(category),
-            Kind::ExitCode | Kind::Killed => Kind::NotBegun(ErrorCategory::Fatal),
+            Kind::ExitCode | Kind::Killed | Kind::TooSlow => Kind::NotBegun(ErrorCategory::Fatal),
             told @ (Kind::Unfit | Kind::NotBegun(_) | Kind::Cancelled | Kind::NotSupported) => told,
         };
         self
@@ -150,12 +157,16 @@ impl ToolError {
             // The same mark for what is nobody's who called or wrote the tool.
             Kind::NotBegun(category) => (category, "NotBegun"),
             Kind::Killed => (ErrorCategory::Transient, "ProgramKilled"),
+            Kind::TooSlow => (ErrorCategory::Transient, "ProgramTooSlow"),
             Kind::Category(category) => (category, variant(category)),
         };
         let mut error = JobError::new(category, self.details.message.clone());
         if self.details.kind == Kind::Cancelled {
             error.retriable = false;
             error.message = format!("Capability '{capability}' cancelled by operator");
+        }
+        if self.details.kind == Kind::TooSlow {
+            error.retriable = false;
         }
         error.original_exc_repr = format!("{name}({:?})", error.message);
         error.traceback = self.details.traceback.clone();
@@ -175,6 +186,7 @@ impl ToolError {
             | Kind::Unfit
             | Kind::NotBegun(_)
             | Kind::Killed
+            | Kind::TooSlow
             | Kind::ExitCode
             | Kind::Category(_) => CallFailure::job_error(&self.job_error(capability)),
         }

@@ -330,6 +330,7 @@ impl<T: Capability> Hosted<T> {
             | Kind::NotBegun(_)
             | Kind::Killed
             | Kind::ExitCode
+            | Kind::TooSlow
             | Kind::Cancelled => plain(error),
         })
     }

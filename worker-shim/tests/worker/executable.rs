@@ -212,7 +212,24 @@ fn failures_tell_the_code_the_last_words_and_the_category() {
             "transient",
             "by itself or at a limit of its processor time; not for lack",
         ),
-        ("sleep 100", json!({"timeout_seconds": 0.05}), "transient", "ran longer than 0.05 s"),
+        (
+            "echo half; sleep 100",
+            json!({"timeout_seconds": 0.05, "result": "stdout_text"}),
+            "transient",
+            "ran longer than 0.05 s, which is the `timeout_seconds` of its action",
+        ),
+        (
+            "echo the reason; exit 3",
+            json!({"result": "stdout_text"}),
+            "fatal",
+            "sh ended with exit code 3: the reason",
+        ),
+        (
+            "echo on stdout; echo on stderr >&2; exit 3",
+            json!({"result": "stdout_lines"}),
+            "fatal",
+            "sh ended with exit code 3: on stderr",
+        ),
         (
             "head -c 70000000 /dev/zero",
             json!({"result": "stdout_text"}),
@@ -225,6 +242,14 @@ fn failures_tell_the_code_the_last_words_and_the_category() {
         let message = error["message"].as_str().unwrap();
         assert!(message.contains(words), "{text}: {message}");
         assert_eq!(error["category"], category, "{text}");
+        assert_eq!(error["retriable"], error["category"] == "transient" && !text.contains("half"), "{text}");
+        match text {
+            "echo half; sleep 100" => assert_eq!(error["traceback"], "half"),
+            "echo on stdout; echo on stderr >&2; exit 3" => {
+                assert_eq!(error["traceback"], "on stdout\non stderr");
+            }
+            _ => {}
+        }
         if text.contains("late") {
             assert_eq!(error["traceback"], "early\nlate");
             worker.wait_for("stderr", || worker.stderr().contains("early\nlate\n").then_some(()));

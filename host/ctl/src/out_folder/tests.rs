@@ -53,6 +53,7 @@ fn files_are_copied_and_inputs_are_not() {
     let written = lab.write(&result, &json!({"page": page})).expect("written");
     assert_eq!((lab.read("a.txt").as_str(), lab.read("a-2.txt").as_str()), ("abc", "other"));
     assert!(!lab.out().join("page.png").exists() && !lab.out().join("hostname").exists());
+    assert_eq!(written.untold, [Path::new("/etc/hostname")], "it is told that it is not copied");
     let names: Vec<String> = written
         .files
         .iter()
@@ -222,6 +223,7 @@ fn out(folder: &Path) -> Out<'_> {
         taken: BTreeSet::new(),
         files: Vec::new(),
         left_out: Vec::new(),
+        untold: Vec::new(),
     }
 }
 

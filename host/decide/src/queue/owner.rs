@@ -62,8 +62,23 @@ impl Queue {
     pub fn handle(&mut self, event: QueueEvent, now_ms: u64) -> Result<Vec<QueueEffect>, QueueError> {
         let mut effects = Vec::new();
         match event {
-            QueueEvent::InstanceAdded { instance, session, capability, concurrency_max } => {
-                self.add_instance(&instance, session, capability, concurrency_max, now_ms, &mut effects);
+            QueueEvent::InstanceAdded {
+                instance: id,
+                session,
+                capability,
+                concurrency_max,
+                cancel_grace_ms,
+            } => {
+                let instance = Instance {
+                    session,
+                    capability,
+                    concurrency_max: concurrency_max.max(1),
+                    cancel_grace_ms,
+                    running: BTreeSet::new(),
+                    idle_since_ms: now_ms,
+                    recycle: None,
+                };
+                self.add_instance(&id, instance, &mut effects);
             }
             QueueEvent::InstanceRemoved { instance, session } => {
                 self.remove_instance(&instance, &session, &mut effects);
@@ -116,27 +131,11 @@ impl Queue {
         self.jobs.iter().map(|(id, job)| (id, job.life.status()))
     }
 
-    fn add_instance(
-        &mut self,
-        id: &InstanceId,
-        session: WorkerSessionId,
-        capability: String,
-        concurrency_max: u32,
-        now_ms: u64,
-        effects: &mut Vec<QueueEffect>,
-    ) {
-        if self.pool.current(id, &session).is_some() {
+    fn add_instance(&mut self, id: &InstanceId, instance: Instance, effects: &mut Vec<QueueEffect>) {
+        if self.pool.current(id, &instance.session).is_some() {
             return;
         }
-        self.touch(id, &capability);
-        let instance = Instance {
-            session,
-            capability,
-            concurrency_max: concurrency_max.max(1),
-            running: BTreeSet::new(),
-            idle_since_ms: now_ms,
-            recycle: None,
-        };
+        self.touch(id, &instance.capability);
         if let Some(earlier) = self.pool.put(id, instance) {
             self.instance_gone(id, earlier, effects);
         }
@@ -196,7 +195,10 @@ impl Queue {
         now_ms: u64,
         effects: &mut Vec<QueueEffect>,
     ) -> Result<(), QueueError> {
-        let grace_ends_ms = now_ms.saturating_add(self.limits.cancel_grace_ms);
+        let run = self.jobs.get(id).and_then(|job| job.life.run());
+        let tool = run.and_then(|run| self.pool.current(&run.instance, &run.session));
+        let grace_ms = tool.map_or(0, |tool| tool.cancel_grace_ms).max(self.limits.cancel_grace_ms);
+        let grace_ends_ms = now_ms.saturating_add(grace_ms);
         self.step(id, LifeEvent::StopAsked { reach, reason, grace_ends_ms }, now_ms, effects)
     }
 

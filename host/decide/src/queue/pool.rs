@@ -12,6 +12,7 @@ pub(super) struct Instance {
     pub(super) session: WorkerSessionId,
     pub(super) capability: String,
     pub(super) concurrency_max: u32,
+    pub(super) cancel_grace_ms: u64,
     pub(super) running: BTreeSet<JobId>,
     /// When a call on it last ended, or when it was added.
     pub(super) idle_since_ms: u64,

@@ -4,8 +4,10 @@
 use super::ladder::BlockReason;
 use cjm_wire::describe::Described;
 use cjm_wire::event::JobStatus;
+use cjm_wire::runtime::Runtime;
 use cjm_wire::{CompositionId, InstanceId, JobId, WorkerSessionId};
 use std::fmt;
+use std::time::Duration;
 
 /// Attempts that run side by side when nothing else is configured.
 pub const LANES_DEFAULT: u32 = 4;
@@ -13,6 +15,17 @@ pub const LANES_DEFAULT: u32 = 4;
 pub const PENDING_MAX_DEFAULT: usize = 100_000;
 /// How long a tool may take to notice a cancel, in milliseconds; then its instance is recycled.
 pub const CANCEL_GRACE_MS: u64 = 3_000;
+/// What a worker has, in milliseconds, to kill a program whose own grace is over and to say so.
+const KILL_MS: u64 = 1_000;
+
+/// How long a call of the tool may take to notice a cancel: the program that it started is killed before its worker is.
+#[must_use]
+pub fn cancel_grace(runtime: &Runtime) -> Duration {
+    let Runtime::Executable(executable) = runtime else { return Duration::from_millis(CANCEL_GRACE_MS) };
+    let rules = executable.actions.values().filter_map(|action| action.cancel.as_ref());
+    let longest_ms = rules.map(|rule| rule.grace_ms).max().unwrap_or(0);
+    Duration::from_millis(longest_ms.saturating_add(KILL_MS).max(CANCEL_GRACE_MS))
+}
 
 /// Attempts of one job that may find an incarnation which dies without having taken any call; then the job fails.
 pub const NOT_TAKEN_MAX: u32 = 4;
@@ -24,7 +37,7 @@ pub struct QueueLimits {
     pub lanes: u32,
     /// Jobs that may wait.
     pub pending_max: usize,
-    /// See [`CANCEL_GRACE_MS`].
+    /// See [`CANCEL_GRACE_MS`]; an instance may be given more.
     pub cancel_grace_ms: u64,
 }
 
@@ -96,6 +109,8 @@ pub enum QueueEvent {
         capability: String,
         /// Calls it takes at once; 0 (unset) counts as 1.
         concurrency_max: u32,
+        /// How long its tool may take to notice a cancel, in milliseconds, where that is more than the queue's own.
+        cancel_grace_ms: u64,
     },
     /// An incarnation is gone, unloaded or dead. Its calls still end by their own `AttemptEnded`.
     InstanceRemoved {

@@ -55,6 +55,7 @@ fn plan() -> WorkerPlan {
         has_config_schema: false,
         config_hash: String::new(),
         secrets: Map::new(),
+        cancel_grace: Duration::from_secs(3),
     }
 }
 

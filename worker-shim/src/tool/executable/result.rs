@@ -4,6 +4,7 @@ use super::Program;
 use super::arguments::kind_of_file;
 use super::cache::file_value;
 use super::hashing::{Hashes, digits};
+use super::lines::{LINE_BYTES_MAX, LineCutter, LineEnd, Tail};
 use super::plan::Plan;
 use super::process::{Ended, SIGKILL, Stop};
 use crate::calls::truncated;
@@ -16,6 +17,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
+/// Bytes at the end of a failed result in which its last lines are looked for.
+const STDOUT_TAIL_BYTES: usize = 16 * 1024;
 /// Bytes of garbage quoted in an error.
 const QUOTE_BYTES_MAX: usize = 200;
 /// Free memory, in MB, with which nobody kills for lack of it; as workers are judged.
@@ -41,8 +44,8 @@ pub(crate) fn judge<'a>(
     match ended.stop {
         Some(Stop::Cancelled) => return Err(ToolError::cancelled()),
         Some(Stop::TimedOut(limit)) => {
-            let error = ToolError::transient(format!(
-                "{name} was stopped: it ran longer than {} s",
+            let error = ToolError::too_slow(format!(
+                "{name} was stopped: it ran longer than {} s, which is the `timeout_seconds` of its action",
                 limit.as_secs_f64()
             ));
             return Err(with_tail(error, &ended));
@@ -50,6 +53,8 @@ pub(crate) fn judge<'a>(
         Some(Stop::TooMuchOutput(bytes_max)) => {
             let message =
                 format!("{name} was stopped: it wrote more than {bytes_max} bytes where its result is read");
+            // The end of so much says nothing.
+            let ended = Ended { stdout: Vec::new(), ..ended };
             return Err(with_tail(ToolError::fatal(message), &ended));
         }
         None => {}
@@ -76,7 +81,9 @@ pub(crate) fn judge<'a>(
     };
     let good = action.success_exit_codes.as_deref().unwrap_or(&[0]);
     if !good.contains(&code) {
-        let words = ended.tail.last().map(|line| format!(": {line}")).unwrap_or_default();
+        let said =
+            ended.tail.last().map(str::to_owned).or_else(|| stdout_tail(&ended).last().map(str::to_owned));
+        let words = said.map(|line| format!(": {line}")).unwrap_or_default();
         return Err(with_tail(
             ToolError::exit_code(format!("{name} ended with exit code {code}{words}")),
             &ended,
@@ -236,10 +243,18 @@ fn available_mb() -> Option<u64> {
 
 /// Adds the last lines of standard error.
 fn with_tail(error: ToolError, ended: &Ended) -> ToolError {
-    match ended.tail.text() {
-        Some(tail) => error.traceback(tail),
-        None => error,
-    }
+    let said: Vec<String> = stdout_tail(ended).text().into_iter().chain(ended.tail.text()).collect();
+    if said.is_empty() { error } else { error.traceback(said.join("\n")) }
+}
+
+/// The last lines of what was to be the result.
+fn stdout_tail(ended: &Ended) -> Tail {
+    let mut tail = Tail::default();
+    let mut lines = LineCutter::new(LineEnd::NewlineOrReturn, LINE_BYTES_MAX);
+    let from = ended.stdout.len().saturating_sub(STDOUT_TAIL_BYTES);
+    lines.push(&ended.stdout[from..], |line, end| tail.push(line, end));
+    lines.finish(|line, end| tail.push(line, end));
+    tail
 }
 
 #[cfg(test)]
