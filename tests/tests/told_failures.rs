@@ -492,7 +492,7 @@ fn a_result_that_cannot_be_written_is_printed_and_no_file_of_the_users_is_lost()
     );
     assert_eq!(std::fs::read_to_string(folder.join("out.txt")).expect("there"), "mine");
     // What a result names in another way is told to be left where it is.
-    let script = r#"printf '{"page": "/etc/hostname", "text": "/nowhere"}'"#;
+    let script = r#"printf '{{"page": "/etc/hostname", "text": "/nowhere"}}'"#;
     world.install_executable(
         "namer",
         "sh",
