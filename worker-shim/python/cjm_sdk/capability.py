@@ -18,6 +18,13 @@ from .json_codec import Unfit
 ACCOUNT_TYPES = ("task_account", "result_saved", "cache_hit", "graph_extended")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _ACTION_MARK = "_cjm_action"
+# What the host calls beside the actions; nobody awaits what these give back either.
+_CALLED_BY_HOST = (
+    "execute execute_stream initialize reconfigure prefetch on_enable on_disable cleanup cancel get_config_schema "
+    "get_current_config get_config_options"
+).split()
+# Of `async def`, and of one that yields (`inspect` has names for them, and is slow to import).
+_ASYNC_FLAGS = 0x80 | 0x200
 _JSON_TYPES = {
     "string": str,
     "boolean": bool,
@@ -51,6 +58,15 @@ class Capability:
     config_schema = {}
     # Field name → name of the method that releases what depends on it, called before `initialize` runs again.
     reload_triggers = {}
+
+    def __init_subclass__(cls, **kwargs):
+        """Refuses a class with an `async def` that the host would call: its call would give back what nobody awaits."""
+        super().__init_subclass__(**kwargs)
+        for method in (*cls.actions().values(), *_CALLED_BY_HOST):
+            if _is_async(getattr(cls, method)):
+                words = "%s.%s is `async def`, and nobody awaits what its call gives back: make it `def`, and run the "
+                words += "coroutine inside it with asyncio.run(…)"
+                raise TypeError(words % (cls.__name__, method))
 
     # --- configuration
 
@@ -295,6 +311,11 @@ class _Heartbeat:
         while not self._ended.wait(self._interval_s) and not self._call.done:
             elapsed_s = time.monotonic() - self._began
             self._call.report_progress(self._progress, "%s (%.1fs)" % (self._phase, elapsed_s))
+
+
+def _is_async(method):
+    function = getattr(method, "__func__", method)
+    return bool(getattr(getattr(function, "__code__", None), "co_flags", 0) & _ASYNC_FLAGS)
 
 
 def _property(value):

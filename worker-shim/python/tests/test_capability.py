@@ -143,6 +143,48 @@ class Picking(unittest.TestCase):
                 Static().execute(action=name, **kwargs)
 
 
+class Awaited(unittest.TestCase):
+    """A class whose calls give back what nobody awaits is refused where it is written."""
+
+    def refused(self, body, method):
+        source = "class Tool(Plain):\n" + "".join("    %s\n" % line for line in body)
+        with self.assertRaises(TypeError) as caught:
+            exec(source, {"Plain": Plain, "action": action})
+        self.assertIn("Tool.%s is `async def`" % method, str(caught.exception))
+        self.assertIn("make it `def`", str(caught.exception))
+        # The same without the word is a tool.
+        exec(source.replace("async ", ""), {"Plain": Plain, "action": action})
+
+    def test_an_action_is_no_coroutine_and_yields_to_no_loop_whoever_marked_it(self):
+        self.refused(["@action", "async def go(self): return 1"], "go")
+        self.refused(["@action('other')", "async def go(self): yield 1"], "go")
+        self.refused(["@action('go')", "@staticmethod", "async def go(): return 1"], "go")
+        self.refused(["async def plain(self): return 1"], "plain")
+
+    def test_nor_is_what_the_host_calls_beside_the_actions(self):
+        for method in ("execute", "execute_stream", "initialize", "cleanup", "cancel", "get_config_options"):
+            self.refused(["async def %s(self, *args, **kwargs): return 1" % method], method)
+
+    def test_what_no_host_calls_may_be_awaited(self):
+        class Tool(Plain):
+            async def ask(self):
+                return 7
+
+            @action
+            def go(self):
+                import asyncio
+
+                return asyncio.run(self.ask())
+
+        self.assertEqual(Tool().execute("go"), 7)
+
+
+class Plain(Capability):
+    @action
+    def plain(self):
+        return 0
+
+
 class Configuration(unittest.TestCase):
     def refused(self, problems, **config):
         """Expects field → words."""

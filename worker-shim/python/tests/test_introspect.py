@@ -179,6 +179,23 @@ class Tool(Capability):
             self.assertEqual((code, said["error"]), (1, "load_failed"))
             self.assertIn("not JSON compliant", said["message"])
 
+    def test_an_action_that_nobody_would_await_is_no_action(self):
+        source = """
+from cjm_sdk import Capability, action
+
+class Tool(Capability):
+    @action
+    async def go(self):
+        return 1
+"""
+        with tempfile.TemporaryDirectory() as directory:
+            with open(os.path.join(directory, "async_tool.py"), "w") as module:
+                module.write(source)
+            code, said, _ = ask("async_tool", path=directory)
+            self.assertEqual((code, said["error"]), (1, "load_failed"), said)
+            self.assertIn("Tool.go is `async def`", said["message"])
+            self.assertIn("make it `def`, and run the coroutine inside it with asyncio.run(…)", said["message"])
+
     def test_failures_are_documents(self):
         for arguments, error, word in (
             (["nowhere_at_all"], "module_missing", "nowhere_at_all"),
