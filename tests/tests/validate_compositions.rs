@@ -274,6 +274,60 @@ fn check_told(world: &World, flow: &str, expected: &[&str]) {
 }
 
 #[test]
+fn what_is_set_for_a_capability_that_no_node_calls_is_refused_with_the_name_that_is_meant() {
+    let world = World::new();
+    let touch = json!({"touch": {"argv": [world.file("ran").display().to_string()]}});
+    world.install_executable("tool", "/usr/bin/touch", &touch);
+    let flow = |set: &str| {
+        format!("name: f\ncapabilities: {{{set}: {{config: {{}}}}}}\nnodes:\n  a: {{capability: tool}}\n")
+    };
+    let told = "capabilities.toll: no node calls `toll` (did you mean \"tool\"?), so that nothing reads what is set here; \
+                the nodes call tool";
+    check_told(&world, &flow("toll"), &[told]);
+    let refused = world.run(&["run", "flow.yaml", "--json"]).expect(1).json();
+    assert_eq!(refused["error"]["code"], "composition.uncalled_capability", "{refused:#}");
+    assert!(!world.file("ran").exists(), "nothing was started");
+    // Whose name of a capability cannot be read may be who calls it.
+    let misspelt = flow("toll").replace("{capability: tool}", "{capabilty: toll}");
+    let stray = "nodes.a.capabilty: there is no such key (did you mean \"capability\"?)";
+    check_told(&world, &misspelt, &[stray, "nodes.a: needs `capability`"]);
+    let other = flow("toll").replace("capability: tool", "capability: tool, acton: touch");
+    check_told(&world, &other, &[told, "nodes.a.acton: there is no such key (did you mean \"action\"?)"]);
+    put(&world, "flow.yaml", &flow("tool"));
+    let _ = world.run(&["run", "flow.yaml"]).expect(0);
+    assert!(world.file("ran").exists());
+}
+
+#[test]
+fn a_relative_file_is_told_and_refused_before_a_run_where_the_tool_takes_an_absolute_one() {
+    let world = World::new();
+    let touch = json!({"touch": {"argv": [world.file("ran").display().to_string()]}});
+    world.install_executable("first", "/usr/bin/touch", &touch);
+    let parameters = json!({"file": {"type": "input_file", "required": true}});
+    world.install_executable("tool", "/bin/true", &json!({"go": {"argv": [], "parameters": parameters}}));
+    put(&world, "a.txt", "a");
+    let flow = |inputs: &str, file: &str| {
+        format!(
+            "name: f\ninputs: {inputs}\nnodes:\n  a: {{capability: first}}\n  b: {{capability: tool, after: [a], \
+             args: {{file: '{file}'}}}}\n"
+        )
+    };
+    put(&world, "flow.yaml", &flow("{}", "a.txt"));
+    let told = "nodes.b.args.file: \"a.txt\" is given, and the tool takes an absolute path; an input of `type: file` (its \
+                default may be a.txt) is made one";
+    let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(0).json();
+    assert_eq!(verdict["warnings"], json!([told]));
+    let refused = world.run(&["run", "flow.yaml", "--json"]).expect(1).json();
+    assert_eq!(refused["error"]["code"], "composition.argument_type", "{refused:#}");
+    assert!(!world.file("ran").exists(), "nothing was started");
+    // What is told to be written goes well.
+    put(&world, "flow.yaml", &flow("{file: {type: file, default: a.txt}}", "${inputs.file}"));
+    let _ = world.run(&["validate", "flow.yaml"]).expect(0);
+    let _ = world.run(&["run", "flow.yaml"]).expect(0);
+    assert!(world.file("ran").exists());
+}
+
+#[test]
 fn no_fault_is_told_that_nobody_wrote_and_none_twice() {
     let world = World::new();
     world.install_executable("tool", "/bin/true", &json!({"go": {"argv": []}}));

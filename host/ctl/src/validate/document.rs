@@ -220,6 +220,7 @@ fn key_of(error: &GraphError) -> Option<String> {
         GraphError::Document(CompositionError::Invalid { place, .. })
         | GraphError::UnknownNode { place, .. }
         | GraphError::SelfReference { place, .. }
+        | GraphError::Uncalled { place, .. }
         | GraphError::ArgumentType { place, .. } => Some(place.clone()),
         GraphError::Cycle { path } => path.first().map(|node| format!("nodes.{node}")),
         GraphError::Document(_) => None,

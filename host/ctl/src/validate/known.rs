@@ -36,7 +36,9 @@ pub(super) fn composition_warnings(
     if let Some(monitor) = composition.monitor.as_ref().filter(|name| catalog.get(name).is_none()) {
         warnings.push(not_there("monitor", monitor, catalog));
     }
-    for (name, wanted) in &composition.capabilities {
+    // One that no node calls is a fault by itself.
+    let is_called = |name: &String| composition.nodes.values().any(|node| node.capability == *name);
+    for (name, wanted) in composition.capabilities.iter().filter(|(name, _)| is_called(name)) {
         let place = format!("capabilities.{name}");
         match catalog.get(name) {
             None => warnings.push(not_there(&place, name, catalog)),

@@ -27,10 +27,18 @@ impl Mended {
         let has_its_nodes = !self.put_in.contains("/nodes");
         let is_written = |error: &GraphError| match error {
             GraphError::UnknownNode { .. } => has_its_nodes,
+            GraphError::Uncalled { .. } => has_its_nodes && self.has_all_calls(),
             GraphError::Document(CompositionError::Invalid { place, .. }) => !self.is_put_in(place),
             _ => true,
         };
         Graph::faults(&self.composition).into_iter().filter(is_written).collect()
+    }
+
+    /// Whether each node calls what was written there.
+    fn has_all_calls(&self) -> bool {
+        let is_call = |pointer: &String| pointer.starts_with("/nodes/") && pointer.ends_with("/capability");
+        let nodes = &self.composition.nodes;
+        self.changed.iter().all(|node| nodes.contains_key(node)) && !self.put_in.iter().any(is_call)
     }
 
     fn is_put_in(&self, place: &str) -> bool {

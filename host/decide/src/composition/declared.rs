@@ -3,7 +3,7 @@
 
 use cjm_wire::Manifest;
 use cjm_wire::composition::Node;
-use cjm_wire::runtime::{Executable, Runtime};
+use cjm_wire::runtime::{Executable, Parameter, ParameterKind, Runtime};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -21,6 +21,8 @@ pub struct DeclaredAction {
     pub closed: bool,
     /// The JSON Schema of the arguments.
     pub(super) schema: Value,
+    /// Those that are files of a program, which it is given by absolute paths alone.
+    pub(super) files: Vec<String>,
     /// It is a program that its manifest describes: null is no value, and a number has 64 bits.
     pub(super) of_program: bool,
     /// A number with a point is no whole number to whoever checks the arguments. To JSON Schema 5.0 is one, and a program
@@ -51,7 +53,9 @@ fn declared_actions(manifest: &Manifest) -> Option<BTreeMap<String, DeclaredActi
             .iter()
             .map(|(name, action)| {
                 let schema = Executable::arguments_schema(action);
-                (name.clone(), DeclaredAction { strict: true, ..DeclaredAction::of(&schema, true) })
+                let is_file = |(_, parameter): &(_, &Parameter)| parameter.kind == ParameterKind::InputFile;
+                let files = action.parameters.iter().filter(is_file).map(|(name, _)| name.clone()).collect();
+                (name.clone(), DeclaredAction { strict: true, files, ..DeclaredAction::of(&schema, true) })
             })
             .collect(),
         _ => {
@@ -82,6 +86,7 @@ impl DeclaredAction {
             required: names(&schema["required"]),
             closed: schema["additionalProperties"] == Value::Bool(false) && schema["properties"].is_object(),
             schema: schema.clone(),
+            files: Vec::new(),
             of_program,
             strict: false,
         }

@@ -4,6 +4,7 @@
 use cjm_wire::composition::{Composition, CompositionError, Node, RESERVED_NODE_NAMES};
 use cjm_wire::describe::Described;
 use cjm_wire::json::Json;
+use cjm_wire::suggestions::{in_words, suggestions};
 use cjm_wire::template::Template;
 use indexmap::IndexSet;
 use std::collections::BTreeSet;
@@ -47,6 +48,21 @@ pub enum GraphError {
         /// The node.
         node: String,
     },
+    /// Settings of a capability that no node calls: they would be lost without a word, and more often than not the name is
+    /// mistyped.
+    #[error(
+        "{place}: no node calls `{name}`{meant}, so that nothing reads what is set here; the nodes call {called}"
+    )]
+    Uncalled {
+        /// Dotted path.
+        place: String,
+        /// The name.
+        name: String,
+        /// Names like it that nodes call, as an error appends them.
+        meant: String,
+        /// Names that nodes call.
+        called: String,
+    },
     /// An argument that the tool is known to refuse.
     #[error("{place}: {message}")]
     ArgumentType {
@@ -69,6 +85,7 @@ impl Described for GraphError {
             Self::Document(error) => error.code(),
             Self::UnknownNode { .. } => "composition.unknown_node",
             Self::SelfReference { .. } => "composition.self_reference",
+            Self::Uncalled { .. } => "composition.uncalled_capability",
             Self::ArgumentType { .. } => "composition.argument_type",
             Self::Cycle { .. } => "composition.cycle",
         }
@@ -80,6 +97,9 @@ impl Described for GraphError {
             Self::UnknownNode { place, .. } => format!("correct the name at `{place}`, or add the node"),
             Self::SelfReference { place, .. } => {
                 format!("take the reference to the node itself out of `{place}`")
+            }
+            Self::Uncalled { place, .. } => {
+                format!("write under `{place}` the name as the nodes have it, or take the key out")
             }
             Self::ArgumentType { place, .. } => format!("correct the value at `{place}`"),
             Self::Cycle { path } => {
@@ -192,7 +212,22 @@ fn read(composition: &Composition) -> (IndexSet<String>, Vec<Vec<usize>>, Vec<Gr
     for root in composition.output.iter().flat_map(nodes_of) {
         faults.extend(find("output", &root, &names).err());
     }
+    faults.extend(uncalled(composition));
     (names, dependencies, faults)
+}
+
+/// What is set for capabilities that no node calls. The monitor is none of those either: it is loaded as it is.
+fn uncalled(composition: &Composition) -> Vec<GraphError> {
+    let called: IndexSet<&String> = composition.nodes.values().map(|node| &node.capability).collect();
+    let strays = composition.capabilities.keys().filter(|name| !called.contains(name));
+    strays
+        .map(|name| GraphError::Uncalled {
+            place: format!("capabilities.{name}"),
+            name: name.clone(),
+            meant: in_words(&suggestions(name, called.iter().map(|name| name.as_str()))),
+            called: list(called.iter().copied()),
+        })
+        .collect()
 }
 
 fn dependents(dependencies: &[Vec<usize>]) -> Vec<Vec<usize>> {
@@ -337,6 +372,13 @@ mod tests {
             Err("nodes need each other in a circle: a → b → a"),
         );
         check("a: {capability: c}}\noutput: {x: '${q}'", Err("output: there is no node `q` (there is a)"));
+        check(
+            "a: {capability: tool}, b: {capability: other}}\nmonitor: m\ncapabilities: {tool: {}, toll: {}, m: {}",
+            Err(
+                "capabilities.toll: no node calls `toll` (did you mean \"tool\"?), so that nothing reads what is set here; \
+                 the nodes call tool, other",
+            ),
+        );
     }
 
     #[test]

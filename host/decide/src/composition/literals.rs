@@ -35,7 +35,8 @@ pub fn argument_faults(name: &str, node: &Node, action: &DeclaredAction) -> Vec<
             Ok(Value::Null) if action.of_program && action.required.contains(key) => {
                 Some("the tool needs a value".to_owned())
             }
-            Ok(value) => misfit(property, &value, action.strict),
+            Ok(value) => misfit(property, &value, action.strict)
+                .or_else(|| action.files.contains(key).then(|| relative(&value))?),
             // A tool with code of its own may take what no parsed value can hold.
             Err(JsonError::Inexact(_)) if action.of_program => {
                 Some("the tool takes numbers of 64 bits".to_owned())
@@ -48,6 +49,15 @@ pub fn argument_faults(name: &str, node: &Node, action: &DeclaredAction) -> Vec<
         })
     };
     node.args.iter().filter_map(misfit).collect()
+}
+
+/// The same of a file: a program runs in a folder of its own, where a relative path means something else.
+fn relative(value: &Value) -> Option<String> {
+    let given = value.as_str().filter(|path| !path.starts_with('/'))?;
+    // What is made absolute is an input, and only there it is known from which folder.
+    Some(format!(
+        "the tool takes an absolute path; an input of `type: file` (its default may be {given}) is made one"
+    ))
 }
 
 /// What is wanted, as the end of a sentence, where the value is known to be something else.
@@ -248,6 +258,30 @@ mod tests {
                 expected.iter().map(|words| format!("nodes.a.args.n: {words}")).collect();
             assert_eq!(found, expected, "{args}");
         }
+    }
+
+    #[test]
+    fn a_file_of_a_program_is_written_with_an_absolute_path() {
+        let parameters = json!({"f": {"type": "input_file"}, "p": {"type": "path"}, "s": {"type": "string"}});
+        let runtime = json!({"kind": "executable", "program": "true", "actions": {"go": {"argv": [], "parameters": parameters}}});
+        let manifest =
+            json!({"format_version": "2.0", "code": {"name": "c", "version": "1", "runtime": runtime}})
+                .to_string();
+        let manifest = Manifest::parse(&manifest).expect("a manifest");
+        let told = |args: &str| {
+            let node = format!("{{\"capability\": \"c\", \"args\": {args}}}");
+            let node: Node = serde_json::from_str(&node).expect("a node");
+            let faults = literal_faults("a", &node, &manifest, &mut DeclaredTools::default());
+            faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        for fits in [r#"{"f": "/a.wav", "p": "a", "s": "a"}"#, r#"{"f": "${inputs.f}"}"#, r#"{"f": null}"#] {
+            assert_eq!(told(fits), [""; 0], "{fits}");
+        }
+        let wanted = "the tool takes an absolute path; an input of `type: file` (its default may be ./a.wav) is made one";
+        assert_eq!(
+            told(r#"{"f": "./a.wav"}"#),
+            [format!("nodes.a.args.f: \"./a.wav\" is given, and {wanted}")]
+        );
     }
 
     #[test]
