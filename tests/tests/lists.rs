@@ -155,6 +155,85 @@ fn a_tool_is_in_the_list_that_gives_it_whatever_its_entry_is_called_and_says_whi
 }
 
 #[test]
+fn a_list_is_the_same_file_however_its_path_is_written_and_so_is_a_manifest_in_it() {
+    let world = World::new();
+    std::fs::create_dir_all(world.file("t")).expect("a folder");
+    write_tool(&world, "t/tool.json", "tool", "sh", "1.0.0");
+    let text = "capabilities: [{name: its-entry, manifest: ./tool.json}]\n";
+    let list = write_list(&world, "t/l.yaml", text);
+    let entry =
+        |list: &str| world.json(&["install-all", "--capabilities", list, "--json"])["entries"][0].clone();
+    assert_eq!(entry("./t/../t/l.yaml")["result"], "installed");
+    let listed =
+        world.json(&["list", "--capabilities", "t/../t/./l.yaml", "--json"])["capabilities"][0].clone();
+    assert_eq!(
+        (&listed["configured"], &listed["capabilities_file"]),
+        (&json!(true), &json!(list)),
+        "{listed:#}"
+    );
+    write_list(&world, "t/l.yaml", "capabilities: [{name: its-entry, manifest: ../t/tool.json}]\n");
+    std::os::unix::fs::symlink(world.file("t"), world.file("link")).expect("a link");
+    for written in ["t/l.yaml", &list, "link/l.yaml"] {
+        write_tool(&world, "t/tool.json", "tool", "sh", &format!("1.0.{}", written.len()));
+        let told = entry(written);
+        assert_eq!(
+            (&told["result"], &told["warnings"]),
+            (&json!("installed"), &json!([])),
+            "{written}: {told:#}"
+        );
+    }
+    let manifest = std::fs::read_to_string(world.data_dir().join("manifests/tool.json")).expect("a manifest");
+    assert!(!manifest.contains("/../") && !manifest.contains("/./"), "{manifest}");
+    // It is known by the file that it came from.
+    write_tool(&world, "t/tool.json", "tool", "no-such-program", "2.0.0");
+    let failed =
+        world.run(&["install-all", "--capabilities", "./t/l.yaml", "--json"]).expect(exit::DOMAIN).json();
+    assert_eq!(failed["entries"][0]["capability"], "tool", "{failed:#}");
+}
+
+#[test]
+fn a_module_that_is_missing_is_told_with_the_list_to_install_from() {
+    let world = World::new();
+    std::fs::create_dir_all(world.file("t")).expect("a folder");
+    world.write("t/tool.py", "import a_module_that_is_not_there\n");
+    let list = write_list(&world, "its list.yaml", "capabilities: []\n");
+    let folder = world.file("t").display().to_string();
+    let install = json!({"python_path": cjm_tests::python::interpreter(), "env_vars": {"PYTHONPATH": folder},
+        "installer_version": "cjm-ctl 0.1.0", "package_source": folder, "capabilities_file": list});
+    world.install("tool", &manifest("tool", &json!({"module": "tool", "class": "Tool"}), &install));
+    let refused = world.run(&["call", "tool", "--json"]);
+    let step = refused.json()["error"]["next_step"].as_str().unwrap_or_default().to_owned();
+    let command = format!(" install-all --capabilities '{list}' --force`");
+    assert!(step.contains(&command), "{}", refused.describe());
+}
+
+#[test]
+fn a_folder_that_is_written_as_a_name_is_refused_by_validate_as_by_install_all() {
+    let world = World::new();
+    std::fs::create_dir_all(world.file("pack")).expect("a folder");
+    world.write("pack/pyproject.toml", "[project]\nname = \"pack\"\nversion = \"1.0.0\"\n");
+    for (package, rest) in [
+        ("pack", "python_version: '>=3.9'"),
+        ("pack/", "python_version: '>=3.9'"),
+        ("pack", "env_file: env.yml"),
+        ("./pack", "interface_libs: [pack], python_version: '>=3.9'"),
+        ("./pack", "adapters: [{impl: 'm:C', lib: pack}], python_version: '>=3.9'"),
+    ] {
+        let text = format!("capabilities: [{{name: p, package: {package}, env_name: p, {rest}}}]\n");
+        let list = write_list(&world, "list.yaml", &text);
+        let verdict = world.run(&["validate", &list, "--json"]).expect(exit::DOMAIN).json();
+        let codes: Vec<&Value> =
+            verdict["errors"].as_array().expect("errors").iter().map(|e| &e["code"]).collect();
+        let installed =
+            world.run(&["install-all", "--capabilities", &list, "--json"]).expect(exit::DOMAIN).json();
+        assert!(
+            codes.contains(&&installed["entries"][0]["error"]["code"]),
+            "{text}: {verdict:#} {installed:#}"
+        );
+    }
+}
+
+#[test]
 fn a_tool_that_has_another_name_now_is_told_as_one_that_is_gone() {
     let mut world = World::new();
     if let Err(error) = world.offer_uv() {

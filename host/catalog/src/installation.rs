@@ -7,6 +7,7 @@
 use crate::beginning::{Beginning, is_whole};
 use crate::catalog::{Catalog, CatalogEntry};
 use crate::installer::Installer;
+use crate::plain_path::is_same_file;
 use cjm_platform::files::read_regular_to_string;
 use cjm_wire::InstanceId;
 use cjm_wire::describe::{Described, ErrorDetails, exit, shell_word};
@@ -27,18 +28,24 @@ pub const LIST_KEY: &str = "capabilities_file";
 /// The command that makes a tool anew, in backticks: from the list that it came from, while that is there.
 #[must_use]
 pub fn install_all_step(list: Option<&Path>) -> String {
+    format!("`{}`", install_all_command(list))
+}
+
+/// The same without backticks, for who adds to it.
+#[must_use]
+pub fn install_all_command(list: Option<&Path>) -> String {
     match list.filter(|list| list.is_absolute() && list.is_file()) {
         Some(list) => {
-            format!("`cjm-ctl install-all --capabilities {}`", shell_word(&list.display().to_string()))
+            format!("cjm-ctl install-all --capabilities {}", shell_word(&list.display().to_string()))
         }
-        None => "`cjm-ctl install-all`".to_owned(),
+        None => "cjm-ctl install-all".to_owned(),
     }
 }
 
 /// That a tool was replaced which another list had installed; none where it was the same one, or nobody knows.
 #[must_use]
 pub fn replaced_in_words(capability: &str, before: Option<&Path>, list: &Path) -> Option<String> {
-    let before = before.filter(|before| *before != list)?;
+    let before = before.filter(|before| !is_same_file(before, list))?;
     Some(format!(
         "{capability} was installed from {} before, and is from {} now",
         before.display(),

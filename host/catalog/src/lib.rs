@@ -9,6 +9,7 @@ mod folders;
 pub mod home;
 pub mod installation;
 pub mod installer;
+pub mod plain_path;
 pub mod programs;
 pub mod settings;
 mod settings_error;

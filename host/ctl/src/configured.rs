@@ -1,6 +1,7 @@
 //! A list of capabilities beside what is installed: which entry gives which tool.
 
 use crate::fault::Fault;
+use cjm_catalog::plain_path::is_same_file;
 use cjm_catalog::{Catalog, CatalogEntry};
 use cjm_environments::{env_name_of, read_each_capability};
 use cjm_wire::capabilities_file::{CapabilitiesFile, Entry};
@@ -39,9 +40,10 @@ impl Configured {
     }
 
     fn gives(&self, entry: &Entry, installed: &CatalogEntry) -> bool {
-        let named = entry.manifest.as_ref().map(|manifest| self.base.join(manifest).display().to_string());
+        let source = Path::new(&installed.manifest.install.package_source);
+        let named = entry.manifest.as_ref().map(|manifest| self.base.join(manifest));
         installed.manifest.code.name == entry.name
             || env_name_of(installed).as_ref() == Some(&entry.env_name)
-            || named.is_some_and(|named| installed.manifest.install.package_source == named)
+            || named.is_some_and(|named| is_same_file(source, &named))
     }
 }

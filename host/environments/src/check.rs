@@ -7,6 +7,7 @@ use crate::constraint::Constraint;
 use crate::error::EnvironmentError;
 use crate::package::{Folder, Requirements};
 use crate::tool_entry;
+use cjm_catalog::plain_path::plain_path;
 use cjm_wire::capabilities_file::{CapabilitiesFile, Entry};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ pub fn refusals(file: &CapabilitiesFile, base: &Path) -> Vec<Refusal> {
     let mut found = Vec::new();
     for (index, entry) in file.capabilities.iter().enumerate().filter(|(_, entry)| entry.fault.is_none()) {
         let looked = match &entry.manifest {
-            Some(manifest) => tool(&base.join(manifest), entry, &mut capabilities),
+            Some(manifest) => tool(&plain_path(&base.join(manifest)), entry, &mut capabilities),
             None => package(entry, base, &mut environments),
         };
         if let Err(error) = looked {

@@ -12,6 +12,7 @@ use crate::report::{AskInUse, EntryReport, InstallEvent, InstallOptions, Install
 use crate::tool_entry::{self, Copied};
 use crate::uv::Uv;
 use cjm_catalog::installer::{INSTALL_ALL, word_of};
+use cjm_catalog::plain_path::plain_path;
 use cjm_wire::ErrorReport;
 use cjm_wire::capabilities_file::{CapabilitiesFile, Entry};
 use futures_util::{StreamExt, stream};
@@ -45,7 +46,7 @@ pub async fn install_all(
     let wanted = file.capabilities.iter().filter(|entry| entry.manifest.is_none() && entry.fault.is_none());
     let wanted: Vec<String> = wanted.map(word).collect();
     let claim = lock(&data_dir, INSTALL_ALL, wanted.iter().map(String::as_str))?;
-    let list = absolute(&options.capabilities_file);
+    let list = plain_path(&options.capabilities_file);
     let common = Common {
         list: list.clone(),
         base: list.parent().unwrap_or(Path::new("/")).to_owned(),
@@ -203,7 +204,7 @@ impl Installation<'_> {
 
     fn install_tool(&self, entry: &Entry, manifest: &str) -> EntryReport {
         let manifests = self.common.data_dir.join("manifests");
-        let source = self.common.base.join(manifest);
+        let source = plain_path(&self.common.base.join(manifest));
         let mut claimed = None;
         let claim = |capability: &str| self.claim(entry, capability, &mut claimed);
         match tool_entry::install(&source, &manifests, Some(&self.common.list), self.force, claim) {

@@ -2,6 +2,7 @@
 
 use crate::manifests::read_existing;
 use cjm_catalog::installation::env_name_of;
+use cjm_catalog::plain_path::is_same_file;
 use cjm_wire::Manifest;
 use cjm_wire::capabilities_file::Entry;
 use std::collections::HashMap;
@@ -22,7 +23,7 @@ pub(crate) fn owners(entries: &[Entry], base: &Path, manifests: &Path) -> HashMa
 
 fn came_from(manifest: &Manifest, entry: &Entry, base: &Path) -> bool {
     match &entry.manifest {
-        Some(source) => manifest.install.package_source == base.join(source).display().to_string(),
+        Some(source) => is_same_file(Path::new(&manifest.install.package_source), &base.join(source)),
         None => env_name_of(manifest).is_some_and(|name| name == entry.env_name),
     }
 }

@@ -7,6 +7,7 @@ use crate::manifests::{keep_installation, read_existing};
 use crate::report::{INSTALLER_VERSION, Outcome};
 use crate::user_values::settle;
 use cjm_catalog::installation::{LIST_KEY, list_of, replaced_in_words};
+use cjm_catalog::plain_path::is_same_file;
 use cjm_catalog::programs::Lost;
 use cjm_catalog::{MANIFEST_BYTES_MAX, programs};
 use cjm_platform::files::read_regular_to_string;
@@ -55,9 +56,8 @@ pub(crate) struct Installed {
 /// What is installed already of the manifest at `source`, which may be broken now: what came from this file.
 pub(crate) fn installed_from(source: &Path, manifests: &Path) -> Option<Installed> {
     let files = std::fs::read_dir(manifests).ok()?.flatten();
-    let source = source.display().to_string();
     let mut all = files.filter_map(|file| read_existing(&file.path()));
-    let mut found = all.find(|manifest| manifest.install.package_source == source)?;
+    let mut found = all.find(|manifest| is_same_file(Path::new(&manifest.install.package_source), source))?;
     let is_whole = resolve_program(&mut found, Path::new("/")).is_ok();
     Some(Installed { capability: found.code.name, version: found.code.version, is_whole })
 }

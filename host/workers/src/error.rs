@@ -534,7 +534,7 @@ mod tests {
             unset: Box::default(),
             hints: Box::new(Hints {
                 not_passed: spoken_of(&host, [message, traceback.unwrap_or_default()]),
-                by_hand: None,
+                ..Hints::default()
             }),
             message: message.into(),
             signal: None,

@@ -55,6 +55,8 @@ pub struct WorkerPlan {
     pub(crate) installation: Option<Installation>,
     /// Of a Python tool whose manifest somebody wrote: where that is corrected; for errors.
     pub(crate) place_to_correct: Option<String>,
+    /// The list that it was installed from; for errors.
+    pub(crate) list: Option<PathBuf>,
     /// They were asked for, not only found.
     pub(crate) adapters_named: bool,
     pub(crate) data_dir: PathBuf,
@@ -161,6 +163,7 @@ pub fn plan(
         adapters,
         installation,
         place_to_correct: place_to_correct(manifest, &entry.path),
+        list: list_of(manifest),
         adapters_named: load.adapters.is_some(),
         data_dir,
         config,

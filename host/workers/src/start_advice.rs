@@ -1,7 +1,9 @@
 //! What to do when a tool ended while it was loaded, or could not be: the advice follows the cause.
 
 use crate::environment;
+use cjm_catalog::installation::install_all_command;
 use cjm_wire::link::Launch;
+use std::path::PathBuf;
 
 /// What to do when a signal ended a tool while it was loaded: nothing that it lacks does that.
 pub(crate) fn after_signal(signal: i32) -> &'static str {
@@ -45,6 +47,8 @@ pub struct Hints {
     pub not_passed: Vec<String>,
     /// What to do where somebody wrote its manifest.
     pub by_hand: Option<String>,
+    /// The list that it was installed from.
+    pub list: Option<PathBuf>,
 }
 
 /// What to do when a tool ended or could not be loaded.
@@ -53,7 +57,10 @@ pub(crate) fn last_lines(hints: &Hints) -> String {
         if let Some(by_hand) = &hints.by_hand {
             return by_hand.clone();
         }
-        return "read what it said last; if a module is missing, `cjm-ctl install-all --force` makes its environment anew".to_owned();
+        let command = install_all_command(hints.list.as_deref());
+        return format!(
+            "read what it said last; if a module is missing, `{command} --force` makes its environment anew"
+        );
     };
     if environment::is_secret_name(name) {
         return format!(

@@ -142,6 +142,7 @@ impl Common {
             capability: plan.capability.clone(),
             hints: Box::new(Hints {
                 by_hand: plan.cure_by_hand(&failure.message),
+                list: plan.list.clone(),
                 not_passed: spoken_of(&plan.not_passed, words.clone()),
             }),
             unset: required::spoken_of(&plan.unset, words),
@@ -170,6 +171,7 @@ impl Common {
         StartError::Died {
             hints: Box::new(Hints {
                 by_hand: plan.cure_by_hand(&words.clone().collect::<Vec<_>>().join("\n")),
+                list: plan.list.clone(),
                 not_passed: spoken_of(&plan.not_passed, words.clone()),
             }),
             unset: required::spoken_of(&plan.unset, words),

@@ -10,6 +10,7 @@ use crate::validate::mended::{Mended, mended};
 use crate::validate::schema::{
     ADAPTER_FAULT, CAPABILITIES_FILE_FAULT, COMPOSITION_FAULT, First, MANIFEST_FAULT, gather,
 };
+use cjm_catalog::plain_path::plain_path;
 use cjm_catalog::{Catalog, MANIFEST_BYTES_MAX};
 use cjm_decide::composition::{Graph, GraphError};
 use cjm_environments::{EnvironmentError, Refusal, refusals};
@@ -156,7 +157,7 @@ fn refused(file: &CapabilitiesFile, document: Option<&Placed>, base: &Path) -> V
     for Refusal { entry, error } in refusals(file, base) {
         let named = &file.capabilities[entry];
         if let (EnvironmentError::Manifest { .. }, Some(named)) = (&error, &named.manifest) {
-            let manifest_path = base.join(named);
+            let manifest_path = plain_path(&base.join(named));
             let text = read_regular_to_string(&manifest_path, MANIFEST_BYTES_MAX as u64).unwrap_or_default();
             let found = manifest(&manifest_path, &text).0;
             errors.extend(found.into_iter().map(|finding| finding.in_file(&manifest_path)));

@@ -44,6 +44,7 @@ fn plan() -> WorkerPlan {
         not_passed: Vec::new(),
         unset: Vec::new(),
         place_to_correct: None,
+        list: None,
         launch: Launch::Native {},
         genuine: false,
         drift: DriftTracking::default(),
