@@ -462,9 +462,17 @@ fn a_failed_installation_on_a_terminal_is_in_colour_and_its_table_fits() {
     command.arg("--data-dir").arg(world.data_dir()).arg("install-all");
     let outcome = world.start_command(command).wait(cjm_tests::world::COMMAND_MAX).expect(1);
     let said = &outcome.stdout;
+    fits(said);
     assert!(said.contains(&format!("{long}: \u{1b}[1;31merror:\u{1b}[0m ")), "{}", outcome.describe());
     assert!(!said.contains("\\x1b"), "{}", outcome.describe());
+    let into_a_file = world.run(&["install-all"]).expect(1);
+    fits(&into_a_file.stdout);
+}
+
+/// Whether the lines of the table are no longer than a line is where nobody says how long.
+#[track_caller]
+fn fits(said: &str) {
     let table: Vec<&str> = said.lines().skip_while(|line| !line.contains("RESULT")).take(4).collect();
-    assert!(table.len() == 4 && table[0].contains("SECONDS"), "{}", outcome.describe());
+    assert!(table.len() == 4 && table[0].contains("SECONDS"), "{said}");
     assert!(table[1..].iter().all(|line| line.chars().count() <= 80), "{table:#?}");
 }

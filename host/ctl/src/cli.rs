@@ -241,7 +241,8 @@ pub(crate) struct LogsArgs {
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) since: Option<String>,
     /// Only rows of this type, as they are shown (implies --journal); may be repeated. worker_died is deaths alone,
-    /// worker_ended the workers that the host ended itself; with --json both have the type worker_died
+    /// worker_ended the workers that the host ended itself; with --json both have the type worker_died. Likewise
+    /// direct_call_failed and direct_call_cancelled
     #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
     pub(crate) types: Vec<String>,
     /// Only what became pending, running, completed, failed or cancelled (implies --journal); may be repeated

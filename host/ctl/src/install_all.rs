@@ -7,13 +7,13 @@ use crate::install_progress::InstallBoard;
 use crate::journaled;
 use crate::named_list::with_list;
 use crate::output::{Output, path_text};
+use crate::run_report::columns;
 use crate::sdk;
 use cjm_catalog::Settings;
 use cjm_environments::{
     AskInUse, CondaOptions, EntryReport, InstallOptions, InstallReport, Outcome, install_all,
     read_each_capability,
 };
-use cjm_platform::stdio::WriteTo;
 use cjm_store::{FileSecrets, Secrets as _};
 use cjm_wire::describe::exit;
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
@@ -162,12 +162,8 @@ fn sum_up(report: &InstallReport, output: &Output) -> Result<(), Fault> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["ENTRY", "RESULT", "CAPABILITY", "VERSION", "PYTHON", "SECONDS"]);
-    if output.stdout_tty
-        && let Some((width, _)) = WriteTo::Stdout.terminal_size()
-    {
-        // Of a terminal alone: a file has lines of any length.
-        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
-    }
+    // In a file too: what is for programs is the document.
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns());
     for entry in &report.entries {
         table.add_row([
             entry.name.clone(),

@@ -4,7 +4,7 @@
 use crate::cli::LogsArgs;
 use crate::fault::Fault;
 use crate::instant::instant;
-use crate::log_lines::{WORKER_ENDED, WORKER_ENDED_TYPE, end_of_node};
+use crate::log_lines::{TYPES_AS_SHOWN, end_of_node, type_of};
 use cjm_catalog::{Catalog, Settings};
 use cjm_store::diagnostics_reader::LEVELS;
 use cjm_store::{
@@ -13,6 +13,7 @@ use cjm_store::{
 };
 use cjm_wire::Timestamp;
 use cjm_wire::event::{EventType, JobStatus};
+use cjm_wire::suggestions::{in_words, suggestions};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -147,7 +148,7 @@ impl Asked {
     /// # Errors
     /// When a name or id names nothing or several things, or the store cannot be read.
     pub(crate) fn journal(&self, reader: &JournalReader, args: &LogsArgs) -> Result<JournalFilter, Fault> {
-        let (types, ended_by_host) = types_as_shown(&args.types);
+        let types: Vec<String> = args.types.iter().map(|name| type_of(name).0.to_owned()).collect();
         let whole = |kind, option, id: &Option<String>| {
             id.as_deref().map(|id| whole_id(reader, kind, option, id, self.ids_may_come)).transpose()
         };
@@ -166,7 +167,8 @@ impl Asked {
             element,
             capability: args.capability.clone(),
             event_types: types.clone(),
-            ended_by_host,
+            ended_by_host: of_two(&args.types, EventType::WorkerDied),
+            direct_call_cancelled: of_two(&args.types, EventType::DirectCallFailed),
             statuses: self.statuses.clone(),
             since: self.since.clone(),
         };
@@ -174,9 +176,13 @@ impl Asked {
             // A later version may have written it.
             let one = JournalFilter { event_types: vec![kind.clone()], ..JournalFilter::default() };
             if reader.last(&one, 1)?.is_empty() {
-                let known = EventType::ALL.iter().map(|kind| kind.as_str()).chain([WORKER_ENDED_TYPE]);
-                let known = known.collect::<Vec<_>>().join(", ");
-                return Err(Fault::usage(format!("there is no type \"{kind}\""), format!("one of {known}")));
+                let known = || EventType::ALL.iter().map(|kind| kind.as_str()).chain(TYPES_AS_SHOWN);
+                let meant = in_words(&suggestions(kind, known()));
+                let known = known().collect::<Vec<_>>().join(", ");
+                return Err(Fault::usage(
+                    format!("there is no type \"{kind}\"{meant}"),
+                    format!("one of {known}"),
+                ));
             }
         }
         for (option, name, may_come, one) in [
@@ -274,14 +280,11 @@ impl Asked {
     }
 }
 
-/// The types of rows that are shown by these names. The ends of workers have one type and two names: whether those are
-/// asked for that the host ended itself, or the others, where it is one of the two.
-fn types_as_shown(names: &[String]) -> (Vec<String>, Option<bool>) {
-    let died = EventType::WorkerDied.as_str();
-    let is_end = |name: &str| name == WORKER_ENDED || name == WORKER_ENDED_TYPE;
-    let types = names.iter().map(|name| if is_end(name) { died.to_owned() } else { name.clone() });
-    let (ends, deaths) = (names.iter().any(|name| is_end(name)), names.iter().any(|name| name == died));
-    (types.collect(), (ends != deaths).then_some(ends))
+/// Of a type whose rows are shown by two names: which of them is asked for, where it is one alone.
+fn of_two(names: &[String], kind: EventType) -> Option<bool> {
+    let asked = names.iter().map(|name| type_of(name)).filter(|(name, _)| *name == kind.as_str());
+    let asked: BTreeSet<Option<bool>> = asked.map(|(_, other)| other).collect();
+    if asked.len() == 1 { asked.into_iter().next().flatten() } else { None }
 }
 
 /// What the ends of runs say of a node that never began, and so has no row of its own.

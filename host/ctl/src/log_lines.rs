@@ -15,9 +15,15 @@ const PAYLOAD_CHARS_MAX: usize = 160;
 /// Most characters of a failure's message on its line.
 const MESSAGE_CHARS_MAX: usize = 300;
 /// How a row of type `worker_died` is labelled that tells of such an end.
-pub(crate) const WORKER_ENDED: &str = "worker ended";
+const WORKER_ENDED: &str = "worker ended";
 /// The same as one word, as the types of rows are.
-pub(crate) const WORKER_ENDED_TYPE: &str = "worker_ended";
+const WORKER_ENDED_TYPE: &str = "worker_ended";
+/// How a row of type `direct_call_failed` is labelled; and one that tells of a cancel, in words and as one word.
+const DIRECT_CALL_FAILED: &str = "direct call failed";
+pub(crate) const DIRECT_CALL_CANCELLED: &str = "direct call cancelled";
+pub(crate) const DIRECT_CALL_CANCELLED_TYPE: &str = "direct_call_cancelled";
+/// Words for types of which the journal keeps another one.
+pub(crate) const TYPES_AS_SHOWN: [&str; 2] = [WORKER_ENDED_TYPE, DIRECT_CALL_CANCELLED_TYPE];
 /// Payload key whose value is too long for a line.
 const SNAPSHOT_KEY: &str = "job_snapshot";
 
@@ -97,6 +103,19 @@ pub(crate) fn journal(row: &JournalRow, whole: bool) -> String {
     line
 }
 
+/// The type that the journal keeps for a word that rows are shown by, and whether it is one of the two words of a type for
+/// which rows of it are shown that tell of something else than its name.
+pub(crate) fn type_of(shown: &str) -> (&str, Option<bool>) {
+    let (died, failed) = (EventType::WorkerDied.as_str(), EventType::DirectCallFailed.as_str());
+    match shown {
+        WORKER_ENDED | WORKER_ENDED_TYPE => (died, Some(true)),
+        DIRECT_CALL_CANCELLED | DIRECT_CALL_CANCELLED_TYPE => (failed, Some(true)),
+        DIRECT_CALL_FAILED => (failed, Some(false)),
+        name if name == died || name == failed => (name, Some(false)),
+        name => (name, None),
+    }
+}
+
 /// What a row of our own tells before its payload.
 #[derive(Default)]
 struct Told<'a> {
@@ -132,8 +151,8 @@ impl<'a> Told<'a> {
             Some(EventType::DirectCallFailed) => {
                 let failure = Self::failure(row, row.payload.get("error"), whole);
                 let label = match row.payload.get("status").and_then(Value::as_str) {
-                    Some("cancelled") => "direct call cancelled",
-                    _ => "direct call failed",
+                    Some("cancelled") => DIRECT_CALL_CANCELLED,
+                    _ => DIRECT_CALL_FAILED,
                 };
                 Self { label: Some(label), keys: &["report", "error", "status"], ..failure }
             }

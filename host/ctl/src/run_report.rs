@@ -55,7 +55,7 @@ pub(crate) fn table(outcome: &CompositionOutcome) -> Vec<String> {
 }
 
 /// How wide a table may be: as COLUMNS says, else as the terminal is, else 80.
-fn columns() -> u16 {
+pub(crate) fn columns() -> u16 {
     let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let terminal = || comfy_table::Table::new().width();
     told.or_else(terminal).filter(|columns| *columns >= COLUMNS_MIN).unwrap_or(COLUMNS_DEFAULT)

@@ -3,7 +3,7 @@
 use crate::cli::{Cli, CompletionsArgs, ManArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::log_filter::STATUSES;
-use crate::log_lines::WORKER_ENDED_TYPE;
+use crate::log_lines::TYPES_AS_SHOWN;
 use crate::output::Output;
 use cjm_store::diagnostics_reader::LEVELS;
 use cjm_wire::describe::exit;
@@ -33,7 +33,7 @@ pub(crate) fn completions(args: &CompletionsArgs, output: &Output) -> CommandRes
 /// words of its own.
 fn with_words(command: Command) -> Command {
     let types = EventType::ALL.iter().map(|kind| kind.as_str());
-    let types = PossibleValuesParser::new(types.chain([WORKER_ENDED_TYPE]));
+    let types = PossibleValuesParser::new(types.chain(TYPES_AS_SHOWN));
     let statuses = PossibleValuesParser::new(STATUSES.map(JobStatus::as_str));
     let levels = PossibleValuesParser::new(LEVELS);
     command.mut_subcommand("logs", |logs| {

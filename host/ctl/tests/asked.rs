@@ -150,6 +150,31 @@ fn deaths_of_workers_and_their_orderly_ends_are_asked_for_apart() {
 }
 
 #[test]
+fn direct_calls_that_failed_and_those_that_were_cancelled_are_asked_for_as_they_are_shown() {
+    let ended = |status: &str| row(EventType::DirectCallFailed, json!({"call": "c", "status": status}));
+    let rows = [ended("failed"), ended("cancelled"), ended("failed"), row(EventType::RunStarted, json!({}))];
+    let data = journal_of(rows.into());
+    let counted = |name: &str| {
+        let answer = in_folder(data.path(), &["logs", "--type", name]).output().expect("runs");
+        assert!(answer.status.success(), "{name}: {answer:?}");
+        let shown = String::from_utf8(answer.stdout).expect("UTF-8");
+        let of = |word: &str| shown.lines().filter(|line| line.contains(word)).count();
+        (of(" direct call failed "), of(" direct call cancelled "), shown.lines().count())
+    };
+    for (name, expected) in [
+        ("direct call failed", (2, 0, 2)),
+        ("direct_call_failed", (2, 0, 2)),
+        ("direct call cancelled", (0, 1, 1)),
+        ("direct_call_cancelled", (0, 1, 1)),
+        ("direct_call_cancelled,direct_call_failed", (2, 1, 3)),
+        ("direct call cancelled,run_started", (0, 1, 2)),
+    ] {
+        assert_eq!(counted(name), expected, "{name}");
+    }
+    refused_in(data.path(), &["logs", "--type", "direct call faild"], 2, "did you mean");
+}
+
+#[test]
 fn an_id_that_means_many_says_how_many_and_a_part_of_what_is_shown_is_enough() {
     let of_job = |id: String| {
         let mut row = row(EventType::StateTransition, json!({"to": "failed"}));

@@ -30,6 +30,8 @@ pub struct JournalFilter {
     pub event_types: Vec<String>,
     /// Of rows of type `worker_died`, only those of workers that the host ended itself, or only the others.
     pub ended_by_host: Option<bool>,
+    /// Of rows of type `direct_call_failed`, only those of calls that were cancelled, or only the others.
+    pub direct_call_cancelled: Option<bool>,
     /// Of this node of a composition.
     pub node: Option<String>,
     /// Of this element of a node.
@@ -94,6 +96,13 @@ pub(crate) fn rows_of(
              coalesce(substr(payload ->> 'verdict', 1, length(?)) = ?, 0) ELSE 0 END = ?)",
         );
         values.extend([text(ENDED_BY_HOST), text(ENDED_BY_HOST), Sql::Integer(i64::from(by_host))]);
+    }
+    if let Some(cancelled) = filter.direct_call_cancelled {
+        condition.push_str(
+            " AND (+event_type <> 'direct_call_failed' OR CASE WHEN json_valid(payload) THEN \
+             coalesce(payload ->> 'status' = 'cancelled', 0) ELSE 0 END = ?)",
+        );
+        values.push(Sql::Integer(i64::from(cancelled)));
     }
     if let Some(since) = &filter.since {
         condition.push_str(" AND +ts >= ?");
