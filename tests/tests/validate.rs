@@ -99,7 +99,11 @@ fn a_folder_is_looked_through_and_each_fault_has_its_place() {
         [
             place("project/cjm.yaml", 2, "settings_file.malformed"),
             place("project/flow.yaml", 3, "composition.schema"),
+            // Its name, its module, its class and, where that would stand, its interpreter.
             place("project/manifest.json", 3, "manifest.invalid"),
+            place("project/manifest.json", 3, "manifest.invalid"),
+            place("project/manifest.json", 3, "manifest.invalid"),
+            place("project/manifest.json", 1, "manifest.invalid"),
             place("project/scripts/ours.py", 2, "source.syntax"),
         ],
         "{verdict}"
@@ -258,6 +262,40 @@ const TOOL_OF_FAULTS: &str = r#"{
     }
   }
 }"#;
+
+#[test]
+fn rules_of_a_manifest_that_are_broken_are_told_together_with_faults_of_its_form() {
+    let world = world();
+    let text = r#"{
+  "format_version": "2.0",
+  "code": {"name": "a", "version": "1", "runtime": {"kind": "executable", "program": "true", "actions": {
+    "go": {"argv": ["{nobody}", "{nobody}", "{"]},
+    "stop": {"argv": [], "stdin": "{neither}", "timeout_seconds": 0,
+      "parameters": {"n": {"type": "integer", "default": "x"}, "data_dir": {"type": "string"}}}
+  }}}
+}"#;
+    put(&world, "a.json", text);
+    let verdict = world.run(&["validate", "a.json", "--json"]).expect(1).json();
+    let told: Vec<(u64, &str)> = verdict["errors"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|error| (error["line"].as_u64().expect("a line"), error["message"].as_str().expect("a message")))
+        .collect();
+    let expected = [
+        (4, "go.argv: `{nobody}` is neither"),
+        (4, "go.argv: a `{` without its `}`"),
+        (5, "stop.stdin: `{neither}` is neither"),
+        (5, "stop.timeout_seconds: "),
+        (6, "stop.parameters.n: \"x\" is not of type"),
+        (6, "stop.parameters.data_dir: the name is reserved"),
+    ];
+    assert_eq!(told.len(), expected.len(), "{verdict:#}");
+    for (line, words) in expected {
+        let is_told = |one: &&(u64, &str)| one.0 == line && one.1.contains(words);
+        assert_eq!(told.iter().filter(is_told).count(), 1, "{words}: {verdict:#}");
+    }
+}
 
 #[test]
 fn every_fault_of_a_manifest_is_told_at_its_key() {

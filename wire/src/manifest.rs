@@ -241,6 +241,15 @@ impl Manifest {
     /// # Errors
     /// The first fault found, with its place.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        let manifest = Self::read(text)?;
+        manifest.faults().into_iter().next().map_or(Ok(manifest), Err)
+    }
+
+    /// [`Self::parse`] without the checks beyond the types, for who wants all [`Self::faults`].
+    ///
+    /// # Errors
+    /// When it is no document of this shape.
+    pub fn read(text: &str) -> Result<Self, ManifestError> {
         if text.len() > MANIFEST_BYTES_MAX {
             return Err(ManifestError::TooLarge(text.len()));
         }
@@ -262,9 +271,7 @@ impl Manifest {
             let is_installed = installer.is_some_and(|installer| !installer.is_empty());
             return Err(ManifestError::UnsupportedVersion { version: version.format_version, is_installed });
         }
-        let manifest: Self = serde_json::from_str(text).map_err(|error| malformed(&error))?;
-        manifest.check()?;
-        Ok(manifest)
+        serde_json::from_str(text).map_err(|error| malformed(&error))
     }
 
     /// The text of the file: the ancestor's key order, two spaces, a final newline.
@@ -322,17 +329,20 @@ impl Manifest {
             self.code.structural_surface.as_ref().map(canonical::canonical_hash_of);
     }
 
-    fn check(&self) -> Result<(), ManifestError> {
-        let invalid =
-            |key: &str, message: String| Err(ManifestError::Invalid { key: key.to_owned(), message });
+    /// Everything that [`Self::parse`] finds beyond the types, each with its key.
+    #[must_use]
+    pub fn faults(&self) -> Vec<ManifestError> {
+        let mut faults = Vec::new();
+        let mut invalid =
+            |key: &str, message: String| faults.push(ManifestError::Invalid { key: key.to_owned(), message });
         if !InstanceId::is_valid(&self.code.name) {
-            return invalid(
+            invalid(
                 "code.name",
                 format!("\"{}\" must be 1 to 64 letters, digits, `-` or `_`", self.code.name),
             );
         }
         if self.code.version.is_empty() {
-            return invalid("code.version", "is empty".to_owned());
+            invalid("code.version", "is empty".to_owned());
         }
         match self.runtime() {
             Runtime::Python { .. } => {
@@ -342,22 +352,22 @@ impl Manifest {
                     ("install.python_path", &self.install.python_path),
                 ] {
                     if value.is_empty() {
-                        return invalid(key, "a Python capability needs it".to_owned());
+                        invalid(key, "a Python capability needs it".to_owned());
                     }
                 }
             }
             Runtime::Native { program, .. } | Runtime::Channel { program, .. } => {
                 if program.is_empty() {
-                    return invalid("code.runtime.program", "is empty".to_owned());
+                    invalid("code.runtime.program", "is empty".to_owned());
                 }
             }
             Runtime::Executable(executable) => {
-                if let Err((key, message)) = crate::runtime_check::check(&executable) {
-                    return invalid(&format!("code.runtime.{key}"), message);
+                for (key, message) in crate::runtime_check::faults(&executable) {
+                    invalid(&format!("code.runtime.{key}"), message);
                 }
             }
         }
-        Ok(())
+        faults
     }
 }
 

@@ -71,90 +71,107 @@ pub fn parse_template(text: &str) -> Result<Vec<TemplatePart>, String> {
 }
 
 /// Key below `runtime`, and what is wrong with it.
-pub(crate) fn check(executable: &Executable) -> Result<(), (String, String)> {
+type Fault = (String, String);
+
+/// Everything that is wrong with an executable, each thing once.
+pub(crate) fn faults(executable: &Executable) -> Vec<Fault> {
+    let mut faults: Vec<Fault> = Vec::new();
     if executable.program.is_empty() {
-        return Err(("program".into(), "is empty".into()));
+        faults.push(("program".into(), "is empty".into()));
     }
     if executable.actions.is_empty() {
-        return Err(("actions".into(), "an executable needs at least one action".into()));
+        faults.push(("actions".into(), "an executable needs at least one action".into()));
     }
     if executable.concurrency_max == Some(0) {
-        return Err(("concurrency_max".into(), "must be at least 1".into()));
+        faults.push(("concurrency_max".into(), "must be at least 1".into()));
     }
     for (name, action) in &executable.actions {
-        check_action(action).map_err(|(key, message)| (format!("actions.{name}.{key}"), message))?;
+        for (key, message) in of_action(action) {
+            let fault = (format!("actions.{name}.{key}"), message);
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        }
     }
-    Ok(())
+    faults
 }
 
-fn check_action(action: &Action) -> Result<(), (String, String)> {
-    let known = |name: &str| {
+fn of_action(action: &Action) -> Vec<Fault> {
+    let mut faults = of_templates(action);
+    faults.extend(of_parameters(action));
+    faults.extend(check_cache(action).err());
+    if let Some(rule) = action.cancel.as_ref().filter(|rule| !CANCEL_SIGNALS.contains(&rule.signal.as_str()))
+    {
+        faults.push(("cancel.signal".into(), format!("`{}` is none of {CANCEL_SIGNALS:?}", rule.signal)));
+    }
+    if action.cancel.as_ref().is_some_and(|rule| rule.grace_ms > CANCEL_GRACE_MS_MAX) {
+        let message = format!("must be at most {CANCEL_GRACE_MS_MAX}, which is a minute");
+        faults.push(("cancel.grace_ms".into(), message));
+    }
+    if let Some(message) =
+        action.progress.as_ref().and_then(|progress| check_progress(&progress.pattern).err())
+    {
+        faults.push(("progress.pattern".to_owned(), message));
+    }
+    if action.timeout_seconds.is_some_and(|seconds| !seconds.is_finite() || seconds <= 0.0) {
+        faults.push(("timeout_seconds".into(), "must be above 0".into()));
+    }
+    faults
+}
+
+fn of_templates(action: &Action) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for argument in &action.argv {
+        let texts = match argument {
+            Argument::Always(text) => std::slice::from_ref(text),
+            Argument::When { when, args } => {
+                if !action.parameters.contains_key(when) {
+                    faults.push(("argv".into(), format!("`when` names `{when}`, which is no parameter")));
+                }
+                args.as_slice()
+            }
+        };
+        texts.iter().for_each(|text| faults.extend(of_template(action, "argv", text)));
+    }
+    if let Some(text) = &action.stdin {
+        faults.extend(of_template(action, "stdin", text));
+    }
+    for (name, text) in &action.outputs {
+        let key = format!("outputs.{name}");
+        if BUILT_IN_NAMES.contains(&name.as_str()) || action.parameters.contains_key(name) {
+            faults.push((key.clone(), "the name is taken".into()));
+        }
+        faults.extend(of_template(action, &key, text));
+    }
+    faults
+}
+
+fn of_template(action: &Action, key: &str, text: &str) -> Vec<Fault> {
+    let parts = match parse_template(text) {
+        Ok(parts) => parts,
+        Err(message) => return vec![(key.to_owned(), message)],
+    };
+    let is_known = |name: &str| {
         BUILT_IN_NAMES.contains(&name)
             || action.parameters.contains_key(name)
             || action.outputs.contains_key(name)
     };
-    let template = |key: &str, text: &str| -> Result<(), (String, String)> {
-        for part in parse_template(text).map_err(|message| (key.to_owned(), message))? {
-            if let TemplatePart::Name { name, .. } = part
-                && !known(&name)
-            {
-                return Err((
-                    key.to_owned(),
-                    format!(
-                        "`{{{name}}}` is neither a parameter nor an output; a brace that stands for itself is written \
-                         twice, `{{{{` and `}}}}`"
-                    ),
-                ));
-            }
-        }
-        Ok(())
-    };
-    for argument in &action.argv {
-        match argument {
-            Argument::Always(text) => template("argv", text)?,
-            Argument::When { when, args } => {
-                if !action.parameters.contains_key(when) {
-                    return Err(("argv".into(), format!("`when` names `{when}`, which is no parameter")));
-                }
-                for text in args {
-                    template("argv", text)?;
-                }
-            }
-        }
-    }
-    if let Some(text) = &action.stdin {
-        template("stdin", text)?;
-    }
-    for (name, text) in &action.outputs {
-        if BUILT_IN_NAMES.contains(&name.as_str()) || action.parameters.contains_key(name) {
-            return Err((format!("outputs.{name}"), "the name is taken".into()));
-        }
-        template(&format!("outputs.{name}"), text)?;
-    }
-    check_parameters(action)?;
-    check_cache(action)?;
-    if let Some(rule) = action.cancel.as_ref().filter(|rule| !CANCEL_SIGNALS.contains(&rule.signal.as_str()))
-    {
-        return Err(("cancel.signal".into(), format!("`{}` is none of {CANCEL_SIGNALS:?}", rule.signal)));
-    }
-    if action.cancel.as_ref().is_some_and(|rule| rule.grace_ms > CANCEL_GRACE_MS_MAX) {
-        return Err((
-            "cancel.grace_ms".into(),
-            format!("must be at most {CANCEL_GRACE_MS_MAX}, which is a minute"),
-        ));
-    }
-    if let Some(progress) = &action.progress {
-        check_progress(&progress.pattern).map_err(|message| ("progress.pattern".to_owned(), message))?;
-    }
-    if action.timeout_seconds.is_some_and(|seconds| !seconds.is_finite() || seconds <= 0.0) {
-        return Err(("timeout_seconds".into(), "must be above 0".into()));
-    }
-    Ok(())
+    let unknown = parts.into_iter().filter_map(|part| match part {
+        TemplatePart::Name { name, .. } if !is_known(&name) => Some((
+            key.to_owned(),
+            format!(
+                "`{{{name}}}` is neither a parameter nor an output; a brace that stands for itself is written twice, \
+                 `{{{{` and `}}}}`"
+            ),
+        )),
+        _ => None,
+    });
+    unknown.collect()
 }
 
 /// What is kept is files, all of them, and they depend on a file: else the next call would find half a result, or an
 /// old one.
-fn check_cache(action: &Action) -> Result<(), (String, String)> {
+fn check_cache(action: &Action) -> Result<(), Fault> {
     let in_argv = action.argv.iter().flat_map(|argument| match argument {
         Argument::Always(text) => std::slice::from_ref(text),
         Argument::When { args, .. } => args.as_slice(),
@@ -190,11 +207,12 @@ fn check_cache(action: &Action) -> Result<(), (String, String)> {
     Ok(())
 }
 
-fn check_parameters(action: &Action) -> Result<(), (String, String)> {
+fn of_parameters(action: &Action) -> Vec<Fault> {
+    let mut faults = Vec::new();
     for (name, parameter) in &action.parameters {
         let key = format!("parameters.{name}");
         if BUILT_IN_NAMES.contains(&name.as_str()) || name == crate::envelope::ACTION_KEY {
-            return Err((key, "the name is reserved".into()));
+            faults.push((key.clone(), "the name is reserved".into()));
         }
         let fits = |value: &serde_json::Value| match parameter.kind {
             ParameterKind::Boolean => value.is_boolean(),
@@ -204,10 +222,10 @@ fn check_parameters(action: &Action) -> Result<(), (String, String)> {
         };
         let given = parameter.default.iter().chain(parameter.choices.iter().flatten());
         if let Some(value) = given.into_iter().find(|value| !fits(value)) {
-            return Err((key, format!("{value} is not of type {:?}", parameter.kind)));
+            faults.push((key, format!("{value} is not of type {:?}", parameter.kind)));
         }
     }
-    Ok(())
+    faults
 }
 
 fn check_progress(pattern: &str) -> Result<(), String> {

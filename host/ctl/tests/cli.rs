@@ -234,7 +234,8 @@ fn validate_refuses_what_is_wrong_with_line_and_column() {
         ("b.json", "{\"format_version\": \"3.0\"}", "manifest.unsupported_version", Some(1)),
         (
             "c.json",
-            "{\"format_version\": \"2.0\",\n \"code\": {\"name\": \"a b\",\n  \"version\": \"1\"}}",
+            "{\"format_version\": \"2.0\", \"install\": {\"python_path\": \"/p\"},\n \"code\": {\"name\": \"a b\",\n  \
+             \"version\": \"1\", \"module\": \"m\", \"class\": \"C\"}}",
             "manifest.invalid",
             Some(2),
         ),

@@ -40,7 +40,14 @@ pub(crate) type Checked = (Vec<Finding>, Vec<String>);
 /// Checks a capability's manifest.
 pub(crate) fn manifest(path: &Path, text: &str) -> Checked {
     let document = json(text);
-    let parsed = Manifest::parse(text).map_err(|error| {
+    let (parsed, faults) = match Manifest::read(text) {
+        Ok(manifest) => {
+            let faults = manifest.faults();
+            (Some(manifest), faults)
+        }
+        Err(error) => (None, vec![error]),
+    };
+    let first = |error: ManifestError| {
         let (place, key) = match &error {
             ManifestError::Malformed { line, column, .. } => (Some((*line, *column)), None),
             ManifestError::Invalid { key, .. } => (place_of(document.as_ref(), key), Some(key.clone())),
@@ -55,15 +62,11 @@ pub(crate) fn manifest(path: &Path, text: &str) -> Checked {
         let alone = matches!(error, ManifestError::UnsupportedVersion { .. } | ManifestError::TooLarge(_));
         let finding = Box::new(Finding { message, ..Finding::of(&error, place) });
         First { finding, key, alone, mended: false }
-    });
-    let errors = gather(
-        parsed.as_ref().err().map_or(&[], std::slice::from_ref),
-        document.as_ref(),
-        MANIFEST_SCHEMA,
-        MANIFEST_FAULT,
-    );
+    };
+    let firsts: Vec<First> = faults.into_iter().map(first).collect();
+    let errors = gather(&firsts, document.as_ref(), MANIFEST_SCHEMA, MANIFEST_FAULT);
     let warnings = match &parsed {
-        Ok(manifest) if errors.is_empty() => {
+        Some(manifest) if errors.is_empty() => {
             let mut warnings = machine::manifest_warnings(manifest, path);
             warnings.extend(odd_in_manifest(manifest));
             warnings
