@@ -328,6 +328,25 @@ fn a_relative_file_is_told_and_refused_before_a_run_where_the_tool_takes_an_abso
 }
 
 #[test]
+fn a_number_in_a_file_of_inputs_is_text_as_it_is_written_where_text_is_declared() {
+    let world = World::new();
+    let parameters = json!({"page": {"type": "string"}});
+    let say = json!({"argv": ["{page}"], "parameters": parameters, "result": "stdout_text"});
+    world.install_executable("tool", "/bin/echo", &json!({"say": say}));
+    let flow = "name: f\ninputs: {page: {type: string, default: 0x10}}\nnodes:\n  a: {capability: tool, args: {page: \
+                '${inputs.page}'}}\noutput: '${a}'\n";
+    put(&world, "flow.yaml", flow);
+    put(&world, "inputs.yaml", "page: 007\n");
+    let said = |arguments: &[&str]| {
+        let ended = world.run(&[&["run", "flow.yaml", "--json"], arguments].concat()).expect(0);
+        ended.json()["output"].clone()
+    };
+    assert_eq!(said(&["--inputs", "inputs.yaml"]), "007");
+    assert_eq!(said(&["page=007"]), "007");
+    assert_eq!(said(&[]), "0x10");
+}
+
+#[test]
 fn no_fault_is_told_that_nobody_wrote_and_none_twice() {
     let world = World::new();
     world.install_executable("tool", "/bin/true", &json!({"go": {"argv": []}}));

@@ -2,7 +2,7 @@
 //! with a leading zero, which are integers in YAML 1.2; here the document is read a second time with the place of each
 //! number, and the digits are taken from there.
 
-use crate::json::{Json, numbers};
+use crate::json::{Json, JsonKind, numbers};
 use indexmap::IndexMap;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
@@ -51,6 +51,24 @@ fn without_leading_zeros(written: &str) -> Option<String> {
 pub(crate) fn parse(text: &str) -> Option<Json> {
     let (document, _): (Spanned<Part>, _) = crate::yaml::with_infinite(text).ok()?;
     exact(&document, text)
+}
+
+/// Makes text of a number that stands where text is wanted, as it is written: `007` is no 7 there. `path` is where it stands.
+pub(crate) fn keep_text(value: &mut Json, text: &str, path: &[&str]) {
+    if value.kind() != JsonKind::Number {
+        return;
+    }
+    let Ok((document, _)) = crate::yaml::with_infinite::<Spanned<Part>>(text) else { return };
+    let field = |part, key: &&str| match part {
+        &Spanned { value: Part::Object(ref fields), .. } => fields.get(*key),
+        _ => None,
+    };
+    let part = path.iter().try_fold(&document, field);
+    // One with a tag or an anchor before it is the number that it was read as.
+    let is_plain = |written: &&str| written.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
+    if let Some(written) = part.and_then(|part| written(part, text)).filter(is_plain) {
+        *value = Json::of(written);
+    }
 }
 
 /// The part of the document as it is written.
@@ -177,7 +195,7 @@ mod tests {
             ] {
                 assert_eq!(argument(&written).expect("a number"), read);
             }
-            let inputs = parse_inputs(&format!("n: {number}\nm:\n- {number}\n")).expect("inputs");
+            let inputs = parse_inputs(&format!("n: {number}\nm:\n- {number}\n"), |_| false).expect("inputs");
             assert_eq!((inputs["n"].text(), inputs["m"].compact()), (&*number, format!("[{number}]")));
         }
         assert_eq!(argument("1e400").expect("a number"), "1e400");
@@ -193,7 +211,7 @@ mod tests {
                 assert!(matches!(error, CompositionError::Malformed(_)), "{none}: {told}");
                 assert!(told.starts_with("line ") && told.contains("not a finite number"), "{told}");
             }
-            assert!(parse_inputs(&format!("n: {none}\n")).is_err(), "{none}");
+            assert!(parse_inputs(&format!("n: {none}\n"), |_| false).is_err(), "{none}");
         }
     }
 
@@ -215,7 +233,7 @@ mod tests {
         ] {
             assert_eq!(argument(written).expect(written), read, "{written}");
         }
-        let inputs = parse_inputs("n: 010\nm: [007]\n").expect("inputs");
+        let inputs = parse_inputs("n: 010\nm: [007]\n", |_| false).expect("inputs");
         assert_eq!((inputs["n"].text(), inputs["m"].compact()), ("10", "[7]".to_owned()));
         let text = "name: 007\ninputs: {n: {default: 010}}\ncapabilities: {c: {config: {n: 010}}}\n\
                     nodes: {a: {capability: c, map: [08]}}\noutput: 09\n";

@@ -28,6 +28,12 @@ pub enum InputKind {
 }
 
 impl InputKind {
+    /// Whether a value of it is text, whatever that looks like.
+    #[must_use]
+    pub fn is_text(self) -> bool {
+        matches!(self, Self::String | Self::File | Self::Path)
+    }
+
     /// What a value of this kind is, for people.
     #[must_use]
     pub fn in_words(self) -> &'static str {

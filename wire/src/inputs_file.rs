@@ -4,11 +4,19 @@ use crate::composition::CompositionError;
 use crate::exact_yaml;
 use crate::json::{Arguments, Json};
 
-/// Reads the text of such a file.
+/// Reads the text of such a file. A number where `is_text` says that text is wanted is the text as it is written.
 ///
 /// # Errors
 /// When it is no object, or has a number whose digits its reader would lose.
-pub fn parse_inputs(text: &str) -> Result<Arguments, CompositionError> {
+pub fn parse_inputs(text: &str, is_text: impl Fn(&str) -> bool) -> Result<Arguments, CompositionError> {
+    let mut inputs = parse(text)?;
+    for (name, value) in inputs.iter_mut().filter(|(name, _)| is_text(name)) {
+        exact_yaml::keep_text(value, text, &[name]);
+    }
+    Ok(inputs)
+}
+
+fn parse(text: &str) -> Result<Arguments, CompositionError> {
     if let Some(inputs) = Json::parse(text).ok().and_then(|json| json.fields()) {
         return Ok(inputs);
     }
@@ -24,6 +32,25 @@ pub fn parse_inputs(text: &str) -> Result<Arguments, CompositionError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse_inputs(text: &str) -> Result<Arguments, CompositionError> {
+        super::parse_inputs(text, |_| false)
+    }
+
+    #[test]
+    fn a_number_is_the_text_that_is_written_where_text_is_wanted() {
+        let text = "page: 007\nother: 007\nversion: 1.10\nlong: 123456789012345678901234567890\nword: x\nlist: [007]\n";
+        let inputs = super::parse_inputs(text, |name| name != "other").expect("inputs");
+        let texts: Vec<String> = inputs.values().map(Json::compact).collect();
+        assert_eq!(texts, ["\"007\"", "7", "\"1.10\"", "\"123456789012345678901234567890\"", "\"x\"", "[7]"]);
+        let json = super::parse_inputs(r#"{"version": 1.10, "page": "007"}"#, |_| true).expect("inputs");
+        assert_eq!((json["version"].text(), json["page"].text()), ("\"1.10\"", "\"007\""));
+        let document = "name: t\ninputs:\n  page: {type: string, default: 007}\n  n: {type: number, default: 007}\nnodes: {}\n";
+        let composition = crate::composition::Composition::parse(document).expect("a composition");
+        let defaults: Vec<_> =
+            composition.inputs.values().filter_map(|input| input.default.as_ref()).collect();
+        assert_eq!((defaults[0].text(), defaults[1].text()), ("\"007\"", "7"));
+    }
 
     #[test]
     fn both_forms_give_the_same_values_digit_by_digit() {

@@ -2,7 +2,7 @@
 //! took, then the output.
 
 use crate::allow::tell_choice;
-use crate::assign::{ARGUMENTS_BYTES_MAX, arguments, text_of_file};
+use crate::assign::{ARGUMENTS_BYTES_MAX, Declared, arguments, text_of_file};
 use crate::call::{DEADLINE_SLACK, deadline, host_options, read_in_time, start_host, time_left};
 use crate::cli::{Format, Global, RunArgs};
 use crate::fault::{CommandResult, Fault, current_dir};
@@ -52,7 +52,8 @@ pub(crate) async fn run(
     let stdin = Stdin::read(args.inputs_file.as_deref(), &args.inputs, output, interrupts);
     let stdin = read_in_time(stdin, deadline).await?;
     let declared = |name: &str| run_inputs::declared(&composition, name);
-    let mut given = of_file(args.inputs_file.as_deref(), &stdin, &cwd)?;
+    let mut given =
+        of_file(args.inputs_file.as_deref(), &stdin, &cwd, |name| declared(name) == Declared::Text)?;
     given.extend(arguments(None, &args.inputs, &cwd, stdin.file(), declared)?);
     let inputs = resolve(&composition, &given, &cwd)?;
     output.ends_at(deadline);
@@ -145,13 +146,18 @@ fn calls_in_words(running: usize, all: usize) -> String {
 }
 
 /// The inputs that `--inputs` names: a file of JSON or YAML, or standard input.
-fn of_file(file: Option<&str>, stdin: &Stdin, cwd: &Path) -> Result<Arguments, Fault> {
+fn of_file(
+    file: Option<&str>,
+    stdin: &Stdin,
+    cwd: &Path,
+    is_text: impl Fn(&str) -> bool,
+) -> Result<Arguments, Fault> {
     let Some(file) = file else { return Ok(Arguments::new()) };
     let text = match stdin.text(None) {
         Some(text) => text.to_owned(),
         None => text_of_file(&cwd.join(file), ARGUMENTS_BYTES_MAX)?,
     };
-    let inputs = parse_inputs(&text).map_err(|error| {
+    let inputs = parse_inputs(&text, is_text).map_err(|error| {
         let next_step = "write one object of inputs by name, as JSON or YAML";
         Fault::new(error.code(), format!("--inputs {file}: {error}"), next_step)
     })?;
