@@ -89,6 +89,10 @@ fn one_that_was_killed_is_told_by_its_names_also_where_it_had_made_nothing() {
     let environment = world.data_dir().join("envs/its-env");
     running.signal(Signal::KILL);
     let _ = running.wait(COMMAND_MAX);
+    let told = world.run(&["status"]).expect(exit::OK);
+    let again = format!(" install-all --capabilities {}` goes on", world.file("capabilities.yaml").display());
+    assert!(told.stderr.contains(&again), "{}", told.describe());
+    assert!(told.stderr.contains("ends it; then `"), "{}", told.describe());
     eventually("its helpers to be gone", COMMAND_MAX, || {
         let installation = world.json(&["status", "--json"])["installation"].clone();
         for pid in installation["helper_pids"].as_array().into_iter().flatten() {

@@ -79,6 +79,12 @@ fn the_steps_of_a_failed_entry_name_the_list_that_was_named_and_lead_out_of_no_c
     let list = write_list(&world, "my list.yaml", text);
     let named = format!(" install-all --capabilities '{list}'`");
     let report = world.run(&["install-all", "--capabilities", &list, "--json"]).expect(exit::DOMAIN).json();
+    // A path is the name of no package.
+    write_tool(&world, "path.json", "path", "./mm.sh", "1.0.0");
+    let of_path = write_list(&world, "path.yaml", "capabilities: [{name: path, manifest: path.json}]\n");
+    let told = world.run(&["install-all", "--capabilities", &of_path]).expect(exit::DOMAIN);
+    assert!(!told.stderr.contains("apt-get"), "{}", told.describe());
+    assert!(told.stderr.contains("put a program at `./mm.sh`, or correct the path"), "{}", told.describe());
     let step =
         |index: usize| report["entries"][index]["error"]["next_step"].as_str().expect("a step").to_owned();
     assert!(step(0).contains(&named) && step(2).contains(&named), "{report:#}");

@@ -21,6 +21,8 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 /// Lines of jobs of each kind, and of workers; the others are counted.
+/// What a worker without a job may be at: only its host knows.
+const WITHOUT_JOB: &str = "idle, or at a stream or a direct call";
 const SHOWN_MAX: usize = 50;
 
 /// Of the host's command line.
@@ -126,7 +128,10 @@ fn tell_installation(data_dir: &Path, installer: Option<&Installer>, output: &Ou
     let Some(installer) = installer else { return Ok(()) };
     output.line(&format!("what is installed is being changed by {}", one_line(&installer.to_string())))?;
     if let Some(kill) = installer.kill_command() {
-        output.note(&format!("next: `{kill}` ends it; then `cjm-ctl install-all` goes on"));
+        let of_it = |begun: &Beginning| installer.concerns(&begun.env_name);
+        let list = Beginning::unended(data_dir).into_iter().filter(of_it).find_map(|begun| begun.list);
+        let again = install_all_step(list.as_deref());
+        output.note(&format!("next: `{kill}` ends it; then {again} goes on"));
     }
     Ok(())
 }
@@ -207,10 +212,14 @@ impl Now {
             self.running.listed.iter().any(|job| job.worker_session_id.as_ref() == session)
         };
         let idle: Vec<&WorkerRecord> = self.workers.iter().filter(|worker| !is_busy(worker)).collect();
-        // Whether a direct call runs on it, only its host knows.
+        // Whether a direct call or a stream runs on it, only its host knows.
         lines.extend(idle.iter().take(SHOWN_MAX).map(|worker| {
             let age = age(&worker.spawned_at).map_or_else(String::new, |age| format!(", for {age}"));
-            format!("worker   {} (pid {}{age}), without a job", one_line(&worker.instance_id), worker.pid)
+            format!(
+                "worker   {} (pid {}{age}), without a job ({WITHOUT_JOB})",
+                one_line(&worker.instance_id),
+                worker.pid
+            )
         }));
         lines.extend(and_more("worker", idle.len()));
         if lines.is_empty() {
@@ -362,7 +371,11 @@ mod tests {
         let lines = Now { running, pending, workers, is_unknown: false }.lines();
         let has = |line: &str| lines.iter().filter(|known| known.as_str() == line).count();
         assert_eq!((has("running  and 2 more"), has("pending  and 10 more")), (1, 1), "{lines:#?}");
-        assert_eq!(has("worker   tool (pid 7, for 1m 10s), without a job"), 1, "{lines:#?}");
+        assert_eq!(
+            has("worker   tool (pid 7, for 1m 10s), without a job (idle, or at a stream or a direct call)"),
+            1,
+            "{lines:#?}"
+        );
         let idle = (0..SHOWN_MAX + 3).map(|_| worker(WorkerSessionId::new())).collect();
         let lines = Now { workers: idle, ..Now::default() }.lines();
         assert_eq!(

@@ -353,10 +353,15 @@ pub(crate) fn lacks_inodes(path: &Path) -> bool {
 
 /// What to do when the program of a manifest is nowhere.
 fn install_step(program: &str) -> String {
+    if program.contains('/') {
+        return format!(
+            "put a program at `{program}`, or correct the path in the manifest (one that is not absolute starts at the \
+             manifest's folder); then run install-all again"
+        );
+    }
     format!(
-        "install `{program}` (on Debian often `apt-get install {package}`), or give its absolute path in the manifest; \
-         then run install-all again",
-        package = program.rsplit('/').next().unwrap_or(program)
+        "install `{program}` (on Debian often `apt-get install {program}`), or give its absolute path in the manifest; then \
+         run install-all again"
     )
 }
 
