@@ -1,10 +1,16 @@
 //! What failed, interrupted and removed installations leave behind: `list` tells it, `remove` takes it away, and what is the
 //! user's own is named and stays.
 
+use cjm_tests::repo;
 use cjm_tests::world::{World, manifest, write_script};
 use cjm_wire::describe::exit;
 use serde_json::{Value, json};
 use std::fs;
+use std::process::Command;
+
+/// Of an environment that is whole.
+const STAMP: &str = r#"{"request": "r", "python_path": "p", "python_version": "3", "python_file": "f", "lock_hash": "l",
+    "capability": "tool"}"#;
 
 fn make_folder(world: &World, name: &str) -> std::path::PathBuf {
     let path = world.data_dir().join(name);
@@ -44,7 +50,7 @@ fn an_environment_of_nobody_and_a_broken_manifest_are_told_and_can_be_removed() 
     assert!(listed.stderr.contains(&format!("its environment is gone ({python})")), "{}", listed.describe());
     let document = world.json(&["list", "--json"]);
     let expected = json!([{"name": "broken", "path": unused.display().to_string(), "exists": true, "entry": null,
-        "capability": null}]);
+        "capability": null, "is_rest": false}]);
     assert_eq!(document["unused_environments"], expected, "{document}");
     // Nobody answers: it stays.
     let _ = world.run(&["remove", "broken"]).expect(exit::DOMAIN);
@@ -123,6 +129,118 @@ fn an_environment_that_has_the_name_of_a_tool_elsewhere_is_not_removed_by_that_n
         listed.describe()
     );
     assert!(!listed.stderr.contains("goes on with it"), "{}", listed.describe());
+}
+
+/// Where an environment of that name lives, the rest goes and nothing else.
+#[test]
+fn a_rest_beside_a_living_environment_of_its_name_is_removed_by_that_name() {
+    let world = World::new();
+    python_tool_in(&world, "tool", "its-env");
+    let living = make_folder(&world, "envs/its-env").join("cjm-stamp.json");
+    fs::write(&living, STAMP).expect("a file");
+    let copy = make_folder(&world, "envs/.its-env.former");
+    let rest = make_folder(&world, "envs/.its-env.removed-1");
+    let listed = world.run(&["list"]).expect(exit::OK);
+    assert!(listed.stderr.contains("remove its-env` takes it away"), "{}", listed.describe());
+    let document = world.json(&["list", "--json"]);
+    let expected = json!([{"name": "its-env", "path": rest.display().to_string(), "exists": true, "entry": null,
+        "capability": null, "is_rest": true}]);
+    assert_eq!(document["unused_environments"], expected, "{document}");
+    let removed = world.run(&["remove", "its-env", "-y"]).expect(exit::OK);
+    assert!(removed.stdout.contains(&format!("Removing environment: {}", rest.display())), "{removed:?}");
+    assert!(!rest.exists() && living.exists() && copy.exists(), "{}", removed.describe());
+    assert!(world.data_dir().join("manifests/tool.json").exists());
+
+    // A tool of that name would go in its place.
+    python_tool_in(&world, "its-env", "third-env");
+    make_folder(&world, "envs/.its-env.removed-1");
+    let listed = world.run(&["list"]).expect(exit::OK);
+    assert!(
+        listed.stderr.contains(&format!("`rm -rf {}` takes it away", rest.display())),
+        "{}",
+        listed.describe()
+    );
+}
+
+/// What conda made, conda removes: where it does not, nothing of the tool has gone.
+#[test]
+fn a_removal_that_conda_refuses_leaves_the_tool_whole() {
+    let mut world = World::new();
+    let (bin, busy) = (world.file("bin"), world.file("busy"));
+    let home = world.file("conda/envs/lab");
+    for folder in [&bin, &home.join("conda-meta"), &world.data_dir().join("envs")] {
+        fs::create_dir_all(folder).expect("a folder");
+    }
+    let stamp = home.join("cjm-stamp.json");
+    fs::write(&stamp, STAMP).expect("a file");
+    let link = world.data_dir().join("envs/lab");
+    std::os::unix::fs::symlink(&home, &link).expect("a link");
+    python_tool_in(&world, "tool", "lab");
+    let manifest = world.data_dir().join("manifests/tool.json");
+    let conda = format!(
+        "#!/bin/sh\ncase \"$*\" in\n--version) echo 1 ;;\n'env list --json') echo '{{\"envs\": [\"{home}\"]}}' ;;\n\
+         'env remove'*) [ ! -e {busy} ] || {{ echo the prefix is busy >&2; exit 1; }}; rm -r {home} ;;\nesac\n",
+        home = home.display(),
+        busy = busy.display()
+    );
+    write_script(&bin.join("conda"), &conda);
+    world.offer_first(&bin);
+    fs::write(&busy, "").expect("a file");
+    let refused = world.run(&["remove", "tool", "-y"]).expect(exit::DOMAIN);
+    assert!(refused.stderr.contains("removing the conda environment failed"), "{}", refused.describe());
+    assert!(refused.stderr.contains("the prefix is busy"), "{}", refused.describe());
+    let there = [&manifest, &stamp, &link].map(|path| path.exists());
+    assert_eq!(there, [true; 3], "manifest, stamp and link: {}", refused.describe());
+    assert!(world.run(&["list"]).expect(exit::OK).stdout.contains("tool v1.0.0"));
+
+    fs::remove_file(&busy).expect("it was made");
+    let _ = world.run(&["remove", "tool", "-y"]).expect(exit::OK);
+    let left = [manifest, home, link].map(|path| path.symlink_metadata().is_ok());
+    assert_eq!(left, [false; 3], "manifest, environment and link");
+    world.assert_nothing_left();
+}
+
+/// A mount; unmounted when dropped.
+struct Bound(std::path::PathBuf);
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Also of a folder on the same disk, whose device number is that of the environment.
+#[test]
+fn what_is_mounted_in_an_environment_is_not_deleted_through() {
+    let world = World::new();
+    python_tool(&world, "tool");
+    let environment = make_folder(&world, "envs/tool");
+    let place = make_folder(&world, "envs/tool/lib/of somebody");
+    let theirs = make_folder(&world, "theirs").join("pyvenv.cfg");
+    let mount = Command::new("mount").arg("--bind").arg(world.data_dir().join("theirs")).arg(&place).output();
+    if !mount.as_ref().is_ok_and(|done| done.status.success()) {
+        let why = format!("a folder cannot be mounted: {mount:?}");
+        return repo::skip("what_is_mounted_in_an_environment_is_not_deleted_through", &why);
+    }
+    let mut bound = Bound(place.clone());
+    let refused = world.run(&["remove", "tool", "-y"]).expect(exit::DOMAIN);
+    let words = format!("nothing of {} was deleted: {} is mounted", environment.display(), place.display());
+    assert!(refused.stderr.contains(&words), "{}", refused.describe());
+    assert!(refused.stderr.contains(&format!("`umount '{}'`", place.display())), "{}", refused.describe());
+    assert!(environment.join("pyvenv.cfg").exists() && theirs.exists());
+    assert!(world.data_dir().join("manifests/tool.json").exists());
+    // One in what an earlier removal left is spared, too.
+    let rest = world.data_dir().join("envs/.tool.removed-1");
+    fs::rename(&environment, &rest).expect("renamed");
+    make_folder(&world, "envs/tool");
+    let told = world.run(&["remove", "tool", "-y"]).expect(exit::DOMAIN);
+    assert!(told.stderr.contains("unmount first what is mounted in it"), "{}", told.describe());
+    assert!(rest.join("pyvenv.cfg").exists() && theirs.exists() && !environment.exists());
+    // The mount went along.
+    bound.0 = rest.join("lib/of somebody");
+    drop(bound);
+    let _ = world.run(&["remove", "tool", "-y"]).expect(exit::OK);
+    assert!(!rest.exists() && theirs.exists());
 }
 
 #[test]

@@ -4,10 +4,10 @@
 use cjm_tests::package::{world_with_uv, write_package};
 use cjm_tests::repo;
 use cjm_tests::small_disk::SmallDisk;
-use cjm_tests::world::{COMMAND_MAX, Outcome, World, eventually};
+use cjm_tests::world::{COMMAND_MAX, Outcome, World, eventually, manifest};
 use serde_json::json;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -238,6 +238,37 @@ fn a_directory_that_may_not_be_read_is_told_as_that_by_a_call() {
     fs::rename(&manifests, world.data_dir().join("elsewhere")).expect("moved");
     fs::write(&manifests, "").expect("written");
     check(&world.run(&call).expect(1), "Not a directory");
+}
+
+/// An environment that is hidden is not gone, and making it anew would mend nothing.
+#[test]
+fn environments_that_may_not_be_looked_at_are_told_as_that() {
+    let world = World::new();
+    let environments = world.data_dir().join("envs");
+    fs::create_dir_all(environments.join("tool/bin")).expect("made");
+    let python = environments.join("tool/bin/python");
+    fs::write(&python, "").expect("written");
+    let check = |installer: &str| {
+        let install = json!({"python_path": python, "conda_env": "tool", "installer_version": installer});
+        world.install("tool", &manifest("tool", &json!({"module": "m", "class": "C"}), &install));
+        let owned = Command::new("chown").args(["-R", "65534:65534"]).arg(world.file("").join("..")).status();
+        let _ = owned.is_ok_and(|done| done.success()) && chown(&environments, Some(0), Some(0)).is_ok();
+        set_mode(&environments, 0o000);
+        for arguments in [&["call", "tool", "--action", "small"][..], &["list"]] {
+            let told = run_without_rights(&world, arguments);
+            let words =
+                format!("\"tool\" cannot be called: this user may not look at {}", environments.display());
+            assert!(told.stderr.contains(&words), "{installer}: {}", told.describe());
+            assert!(
+                told.stderr.contains("Permission denied") && told.stderr.contains("`namei -l "),
+                "{told:?}"
+            );
+            assert!(!told.stderr.contains("install-all"), "{}", told.describe());
+        }
+        set_mode(&environments, 0o755);
+    };
+    check("");
+    check("cjm-ctl 0.1.0");
 }
 
 #[test]

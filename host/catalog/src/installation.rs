@@ -4,7 +4,7 @@
 //! What must hold: an environment with a stamp is whole, whoever holds the lock, so an installation of one tool is in no
 //! other's way; a process that ended holds no lock, however it ended.
 
-use crate::beginning::{Beginning, is_whole};
+use crate::beginning::{Beginning, STAMP_FILE, is_whole};
 use crate::catalog::{Catalog, CatalogEntry};
 use crate::installer::Installer;
 use crate::plain_path::is_same_file;
@@ -16,6 +16,7 @@ use cjm_wire::manifest::{MANIFEST_BYTES_MAX, Manifest};
 use cjm_wire::runtime::Runtime;
 use cjm_wire::suggestions::in_words;
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// What `install.installer_version` of a manifest begins with that our installation wrote: such an environment has a
@@ -65,7 +66,9 @@ pub struct Installation {
     capability: String,
     data_dir: PathBuf,
     environment: PathBuf,
-    /// Its interpreter by its manifest, where our installation made it.
+    /// Its interpreter by its manifest, whoever made it.
+    python: PathBuf,
+    /// The same, where our installation made it.
     made_by_us: Option<PathBuf>,
     /// The list that it came from, by its manifest.
     list: Option<PathBuf>,
@@ -95,6 +98,16 @@ pub enum Unfinished {
         by: Box<Installer>,
         /// Names like it of what is installed.
         suggestions: Vec<String>,
+    },
+    /// Whether it is whole this user may not see.
+    #[error("\"{capability}\" cannot be called: this user may not look at {}: {message}", path.display())]
+    Unseen {
+        /// The tool.
+        capability: String,
+        /// Its interpreter, or a file of its environment.
+        path: PathBuf,
+        /// The system's answer.
+        message: String,
     },
     /// Nobody works on it any more, and it did not come to its end.
     #[error("the installation of \"{capability}\" was broken off")]
@@ -144,6 +157,7 @@ impl Described for Unfinished {
     fn code(&self) -> &'static str {
         match self {
             Self::AtWork { .. } | Self::MayBeAtWork { .. } => "installation.at_work",
+            Self::Unseen { .. } => "installation.unseen",
             Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } => "installation.broken_off",
             Self::MayBeBrokenOff { .. } => "installation.may_be_broken_off",
         }
@@ -155,6 +169,10 @@ impl Described for Unfinished {
             Self::MayBeAtWork { by, .. } => {
                 by.next_step("correct the name, or wait for its end (`cjm-ctl status`), then try again")
             }
+            Self::Unseen { path, .. } => format!(
+                "run it as the user whose that is (`namei -l {}` shows it), or let this user look there",
+                shell_word(&path.display().to_string())
+            ),
             Self::BrokenOff { list, .. } => format!(
                 "{} puts back what was there before, where that was kept, and goes on",
                 install_all_step(list.as_deref())
@@ -171,7 +189,7 @@ impl Described for Unfinished {
     fn exit_code(&self) -> u8 {
         match self {
             Self::AtWork { .. } | Self::MayBeAtWork { .. } => exit::DIRECTORY_IN_USE,
-            Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } => exit::WORKER_START,
+            Self::Unseen { .. } | Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } => exit::WORKER_START,
             // Most often it is a name that nobody has.
             Self::MayBeBrokenOff { .. } => exit::DOMAIN,
         }
@@ -189,9 +207,10 @@ impl Unfinished {
     pub fn kind(&self) -> (ErrorCategory, bool) {
         match self {
             Self::AtWork { .. } | Self::MayBeAtWork { .. } => (ErrorCategory::Transient, true),
-            Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } | Self::MayBeBrokenOff { .. } => {
-                (ErrorCategory::Fatal, false)
-            }
+            Self::Unseen { .. }
+            | Self::BrokenOff { .. }
+            | Self::FirstBrokenOff { .. }
+            | Self::MayBeBrokenOff { .. } => (ErrorCategory::Fatal, false),
         }
     }
 }
@@ -207,7 +226,9 @@ impl Installation {
         let data_dir = entry.path.parent().and_then(Path::parent)?;
         let made_by_us =
             install.installer_version.starts_with(INSTALLER).then(|| PathBuf::from(&install.python_path));
-        let found = Self { made_by_us, list: list_of(&entry.manifest), ..Self::named(data_dir, &env_name)? };
+        let python = PathBuf::from(&install.python_path);
+        let list = list_of(&entry.manifest);
+        let found = Self { made_by_us, list, python, ..Self::named(data_dir, &env_name)? };
         is_python.then(|| Self { capability: code.name.clone(), ..found })
     }
 
@@ -219,6 +240,7 @@ impl Installation {
             capability: name.to_owned(),
             environment: data_dir.join("envs").join(name),
             data_dir: data_dir.to_owned(),
+            python: PathBuf::new(),
             made_by_us: None,
             list: None,
         })
@@ -232,6 +254,9 @@ impl Installation {
             return None;
         }
         let capability = self.capability.clone();
+        if let Some((path, message)) = self.refused() {
+            return Some(Unfinished::Unseen { capability, path, message });
+        }
         let half_made = former_of(&self.environment).is_dir()
             || (self.made_by_us.is_some() && self.environment.symlink_metadata().is_ok());
         let is_gone = self.made_by_us.as_ref().is_some_and(|python| !python.exists());
@@ -288,6 +313,16 @@ impl Installation {
     pub fn lost_interpreter(&self) -> Option<(&Path, Option<&Path>)> {
         let python = self.made_by_us.as_deref().filter(|python| !python.exists())?;
         Some((python, self.list.as_deref()))
+    }
+
+    /// What of it the kernel does not let this user see: what is hidden is not gone.
+    fn refused(&self) -> Option<(PathBuf, String)> {
+        let stamp = self.made_by_us.is_some().then(|| self.environment.join(STAMP_FILE));
+        let looked_at = stamp.into_iter().chain([self.python.clone()]);
+        looked_at.into_iter().find_map(|path| {
+            let error = path.metadata().err()?;
+            (error.kind() == ErrorKind::PermissionDenied).then(|| (path, error.to_string()))
+        })
     }
 
     fn is_whole(&self) -> bool {
@@ -347,7 +382,6 @@ pub fn env_name_of(manifest: &Manifest) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::beginning::STAMP_FILE;
     use crate::installer::{INSTALL_LOCK, Signature};
     use cjm_platform::lock::FileLock;
     use std::time::Duration;

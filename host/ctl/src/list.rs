@@ -173,7 +173,7 @@ impl Nobodys {
             json!({
                 "name": one.name, "path": path_text(&one.path), "exists": one.path.symlink_metadata().is_ok(),
                 "entry": begun.and_then(|begun| begun.entry.as_ref()),
-                "capability": begun.and_then(|begun| begun.capability.as_ref()),
+                "capability": begun.and_then(|begun| begun.capability.as_ref()), "is_rest": one.is_rest,
             })
         };
         document["unused_environments"] = self.unused.iter().map(named).collect();
@@ -199,10 +199,14 @@ impl Nobodys {
     fn line_of_unused(&self, one: &Unused) -> String {
         let path = &one.path;
         if one.is_rest {
+            // A tool of that name would go in its place.
+            let step = match self.names.contains(&one.name) {
+                true => format!("rm -rf {}", shell_word(&path.to_string_lossy())),
+                false => format!("cjm-ctl remove {}", shell_word(&one.name)),
+            };
             return format!(
-                "warning: {} is what is left of an environment that was removed\n  next: `rm -rf {}` takes it away",
+                "warning: {} is what is left of an environment that was removed\n  next: `{step}` takes it away",
                 path.display(),
-                shell_word(&path.to_string_lossy())
             );
         }
         let begun = one.begun.as_ref();

@@ -39,7 +39,7 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
     } else {
         removal.check_alone(&Catalog::discover(&settings.manifest_dirs()))?;
         let (_, what) = words(&removal);
-        let name = removal.env_name.as_deref().unwrap_or_default();
+        let name = environment_text(&removal);
         say(output, &format!("Removing {what}: {name}..."))?;
         let taken = removal.take_from_calls(spare_what_runs)?;
         removal.remove_of_conda(&taken, &claim, &|line| output.note(line)).await?;
@@ -153,14 +153,15 @@ fn show(removal: &Removal, keep: bool, output: &Output) -> Result<(), Fault> {
         return output.line("");
     }
     let (label, _) = words(removal);
+    let name = environment_text(removal);
     let text = match &removal.env_name {
         None => "(not specified)".to_owned(),
-        Some(name) if !removal.environment.exists() => format!("{name} (does not exist)"),
-        Some(name) if keep => format!("{name} (will be kept)"),
-        Some(name) if !removal.shared_with.is_empty() => {
+        Some(_) if !removal.environment.exists() => format!("{name} (does not exist)"),
+        Some(_) if keep => format!("{name} (will be kept)"),
+        Some(_) if !removal.shared_with.is_empty() => {
             format!("{name} (will be kept: {} lives there too)", removal.shared_with.join(", "))
         }
-        Some(name) => format!("{name} (will be removed)"),
+        Some(_) => format!("{name} (will be removed)"),
     };
     output.line(&format!("{label}: {text}"))?;
     if removal.takes_environment() && !keep {
@@ -169,6 +170,14 @@ fn show(removal: &Removal, keep: bool, output: &Output) -> Result<(), Fault> {
         }
     }
     output.line("")
+}
+
+/// Its name; of what an earlier removal could not delete the path, since a tool may live in an environment of that name.
+fn environment_text(removal: &Removal) -> String {
+    match removal.environment.path() {
+        Some(path) if removal.is_rest() => path_text(path),
+        _ => removal.env_name.clone().unwrap_or_default(),
+    }
 }
 
 /// What an environment is called: the ancestor knows conda's alone.

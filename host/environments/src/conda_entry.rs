@@ -5,7 +5,7 @@
 
 use crate::conda::{Conda, CondaOptions, Estimate};
 use crate::error::EnvironmentError;
-use crate::files::remove_dir;
+use crate::files::{check_nothing_mounted, remove_dir};
 use crate::interpreters::{Interpreter, probe};
 use cjm_platform::files::read_regular;
 use cjm_wire::capabilities_file::Entry;
@@ -72,7 +72,8 @@ impl<'a> CondaEntry<'a> {
     ) -> Result<Made, EnvironmentError> {
         let conda = Conda::find(self.options).await?;
         let mut found = conda.environment(self.name).await?;
-        if force && found.is_some() {
+        if let Some(there) = found.as_deref().filter(|_| force) {
+            check_nothing_mounted(there)?;
             conda.remove(self.name, on_line).await?;
             found = None;
         }

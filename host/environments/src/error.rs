@@ -215,6 +215,14 @@ pub enum EnvironmentError {
         /// Why.
         source: std::io::Error,
     },
+    /// Deleting it would go through to what is another's.
+    #[error("nothing of {} was deleted: {} is mounted in it", path.display(), mount.display())]
+    Mounted {
+        /// What was to be deleted.
+        path: PathBuf,
+        /// Where in it.
+        mount: PathBuf,
+    },
     /// The capability cannot be looked into.
     #[error("the installed package cannot be introspected: {message}")]
     Introspection {
@@ -386,6 +394,11 @@ fn rest_step(path: &Path) -> String {
     )
 }
 
+/// What to do about what is mounted in an environment that was to go.
+fn mounted_step(mount: &Path) -> String {
+    format!("`umount {}`, then run it again", shell_word(&mount.to_string_lossy()))
+}
+
 /// What to do about manifests that cannot be read.
 fn unread_step(path: &Path) -> String {
     let word = shell_word(&path.to_string_lossy());
@@ -436,6 +449,7 @@ impl Described for EnvironmentError {
             Self::ManifestsUnread { .. } => "remove.manifests_unread",
             Self::SharedSince { .. } => "remove.shared_since",
             Self::RestStays { .. } => "remove.rest_stays",
+            Self::Mounted { .. } => "remove.mounted",
             Self::Introspection { .. } => "install.introspection",
             Self::Manifest { source, .. } => source.code(),
             Self::ProgramMissing { .. } => "install.program_missing",
@@ -495,6 +509,7 @@ impl Described for EnvironmentError {
             Self::FolderAsName { text } => folder_step(text),
             Self::SharedSince { .. } => "run it again: it says what goes now, and leaves that environment".to_owned(),
             Self::RestStays { path, .. } => rest_step(path),
+            Self::Mounted { mount, .. } => mounted_step(mount),
             Self::Introspection { .. } => {
                 "read the last lines: the module must import in its own environment and hold one capability class; \
                  then run the same command again"

@@ -5,6 +5,7 @@ use crate::error::EnvironmentError;
 use cjm_catalog::installer::{INSTALL_LOCK, Installer, Signature};
 use cjm_platform::files::FileError;
 use cjm_platform::lock::{FileLock, LockError, held_by};
+use cjm_platform::mounts::mounted_within;
 use cjm_wire::canonical::hex;
 use sha2::{Digest, Sha256};
 use std::io::Read;
@@ -117,8 +118,19 @@ pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<(), EnvironmentErr
     })
 }
 
-/// Removes a directory with all it holds; one that is missing is removed already.
+/// Refuses a folder in which something is mounted: deleting would go through to what is another's.
+pub(crate) fn check_nothing_mounted(path: &Path) -> Result<(), EnvironmentError> {
+    match mounted_within(path) {
+        Ok(None) => Ok(()),
+        Ok(Some(mount)) => Err(EnvironmentError::Mounted { path: path.to_owned(), mount }),
+        Err(source) => Err(EnvironmentError::File { action: "look at", path: path.to_owned(), source }),
+    }
+}
+
+/// Removes a directory with all it holds; one that is missing is removed already, and one in which something is mounted
+/// stays whole.
 pub(crate) fn remove_dir(path: &Path) -> Result<(), EnvironmentError> {
+    check_nothing_mounted(path)?;
     match std::fs::remove_dir_all(path) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
             Err(EnvironmentError::File { action: "remove", path: path.to_owned(), source })

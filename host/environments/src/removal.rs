@@ -8,12 +8,13 @@
 
 use crate::conda::{Conda, CondaOptions};
 use crate::error::EnvironmentError;
-use crate::files::{Claim, check_nobody_installs, lock, own_home, remove_dir};
+use crate::files::{Claim, check_nobody_installs, check_nothing_mounted, lock, own_home, remove_dir};
 use crate::former::{forget, free_place, gone, removed_name, rests_of};
 use crate::leftovers::{Unused, unused_environments};
 use crate::list::read_capabilities;
 use crate::manifests::env_name_of;
 use crate::stamp::Stamp;
+use cjm_catalog::installation::used_environments;
 use cjm_catalog::installer::REMOVE;
 use cjm_catalog::{Catalog, CatalogEntry, MANIFEST_BYTES_MAX, Settings, installation};
 use cjm_platform::files::read_regular_to_string;
@@ -42,6 +43,8 @@ pub struct Removal {
     pub shared_with: Vec<String>,
     /// Manifests of adapters that live there.
     pub adapters: Vec<PathBuf>,
+    /// It is what an earlier removal could not delete, and a tool lives in an environment of its name, which stays.
+    pub spares_namesake: bool,
     data_dir: PathBuf,
 }
 
@@ -151,6 +154,7 @@ pub async fn plan_removal(
         environment,
         shared_with,
         adapters,
+        spares_namesake: false,
         data_dir: settings.data_dir.clone(),
     })
 }
@@ -207,12 +211,14 @@ fn remains(settings: &Settings, catalog: &Catalog, name: &str) -> Result<Removal
     if problem.is_none() && environment.is_none() || catalog.withheld_of(name).is_some() {
         return Err(not_installed(settings, catalog, name));
     }
+    let is_used = |one: &Unused| used_environments(catalog).contains(&one.name);
     Ok(Removal {
         capability: name.to_owned(),
         manifest: problem.map(|problem| problem.path.clone()),
         broken: problem.map(|problem| problem.error.to_string()),
         needs_environment: environment.is_some(),
         env_name: environment.as_ref().map(|environment| environment.name.clone()),
+        spares_namesake: environment.as_ref().is_some_and(|one| one.is_rest && is_used(one)),
         environment: environment.map_or(Place::Missing, |environment| Place::Own(environment.path)),
         shared_with: Vec::new(),
         adapters: Vec::new(),
@@ -235,6 +241,13 @@ impl Taken {
 }
 
 impl Removal {
+    /// Whether it is what an earlier removal could not delete.
+    #[must_use]
+    pub fn is_rest(&self) -> bool {
+        let name = self.environment.path().and_then(Path::file_name).and_then(|name| name.to_str());
+        name.is_some_and(|name| removed_name(name).is_some())
+    }
+
     /// Whether the environment goes too, when it is not to be kept.
     #[must_use]
     pub fn takes_environment(&self) -> bool {
@@ -248,6 +261,9 @@ impl Removal {
     /// Who lives there.
     pub fn check_alone(&self, catalog: &Catalog) -> Result<(), EnvironmentError> {
         check_all_read(catalog, &self.capability)?;
+        if self.spares_namesake {
+            return Ok(());
+        }
         let own = self.manifest.as_deref().unwrap_or(Path::new(""));
         match sharers(catalog, own, self.env_name.as_deref()).into_iter().next() {
             Some(other) => Err(EnvironmentError::SharedSince { capability: self.capability.clone(), other }),
@@ -273,8 +289,12 @@ impl Removal {
         &self,
         check_unused: impl FnOnce() -> Result<(), E>,
     ) -> Result<Taken, E> {
+        if let Some(path) = self.environment.path() {
+            check_nothing_mounted(path)?;
+        }
         let take = || check_unused().and_then(|()| Ok(self.set_aside()?));
         let home = self.env_name.as_deref().map(|name| own_home(&self.data_dir, name));
+        let home = home.filter(|_| !self.spares_namesake);
         let whole = home.and_then(|home| Some((Stamp::read(&home)?, home)));
         // What others made has no stamp, and nothing by which a call could see that it goes.
         let Some((stamp, home)) = whole else { return take().map(|()| Taken(None)) };
@@ -292,9 +312,7 @@ impl Removal {
     /// Gives an environment of ours another name, and removes the manifest.
     fn set_aside(&self) -> Result<(), EnvironmentError> {
         let Place::Own(path) = &self.environment else { return Ok(()) };
-        let is_rest =
-            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| removed_name(name).is_some());
-        if is_rest {
+        if self.is_rest() {
             return self.remove_manifest();
         }
         let aside = free_place(path);
@@ -348,11 +366,18 @@ impl Removal {
         // What is small goes first: whatever stops this later, no command would find it again.
         let mut all: Vec<_> = self.adapters.iter().map(|path| remove_file(path)).collect();
         if let Some(home) = self.env_name.as_deref().map(|name| own_home(&self.data_dir, name)) {
-            all.push(forget(&home));
+            // A copy of the namesake is its own.
+            if !self.spares_namesake {
+                all.push(forget(&home));
+            }
             all.extend(rests_of(&home).iter().map(|rest| remove_dir(rest)));
         }
         all.into_iter().collect::<Result<(), _>>().map_err(|error| match error {
             EnvironmentError::File { path, source, .. } => {
+                EnvironmentError::RestStays { capability: self.capability.clone(), path, source }
+            }
+            EnvironmentError::Mounted { path, mount } => {
+                let source = std::io::Error::other(format!("{} is mounted in it", mount.display()));
                 EnvironmentError::RestStays { capability: self.capability.clone(), path, source }
             }
             other => other,
@@ -393,6 +418,7 @@ mod tests {
             environment: Place::Own(own_home(data_dir, "its-env")),
             shared_with: Vec::new(),
             adapters: Vec::new(),
+            spares_namesake: false,
             data_dir: data_dir.to_owned(),
         }
     }

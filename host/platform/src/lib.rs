@@ -15,6 +15,7 @@ pub mod files;
 pub mod limits;
 pub mod lock;
 pub mod memory;
+pub mod mounts;
 pub mod poll;
 mod proc_stat;
 pub mod process;
