@@ -162,9 +162,24 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
 }
 
+/// Makes all of a world that of whom [`run_without_rights`] runs as, but this folder.
+fn give_away(world: &World, but: &Path) {
+    if is_root() {
+        let all = world.data_dir();
+        let all = all.parent().expect("a folder");
+        let given = Command::new("chown").args(["-R", "65534:65534"]).arg(all).status();
+        assert!(given.is_ok_and(|done| done.success()));
+        chown(but, Some(0), Some(0)).expect("root may");
+    }
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n")
+}
+
 /// As somebody who may go to the data directory, and whom the rights of what lies there hold back.
 fn run_without_rights(world: &World, arguments: &[&str]) -> Outcome {
-    if Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout != b"0\n") {
+    if !is_root() {
         return world.run(arguments);
     }
     let above = world.data_dir().ancestors().skip(1).map(Path::to_owned).collect::<Vec<_>>();
@@ -211,8 +226,155 @@ fn a_data_directory_of_somebody_else_is_told_as_that_by_every_command() {
     };
     // As it lies there once its files are used, and as a whole.
     set_mode(&world.data_dir(), 0o755);
-    is_refused(&world.data_dir().join("host.lock"));
+    fs::write(world.data_dir().join("install.lock"), "").expect("written");
+    for lock in ["host.lock", "tree.lock", "install.lock"] {
+        let lock = world.data_dir().join(lock);
+        is_refused(&lock);
+        set_mode(&lock, 0o644);
+    }
     is_refused(&world.data_dir());
+    set_mode(&world.data_dir(), 0o700);
+}
+
+/// The commands that change something there, as they are given to one that is not writable.
+fn commands_that_write(composition: &str) -> [Vec<&str>; 8] {
+    [
+        vec!["call", "tool", "--action", "small"],
+        vec!["run", composition],
+        vec!["set-secret", "tool", "KEY", "--value", "a secret value"],
+        vec!["remove-secret", "tool", "KEY"],
+        vec!["install-all"],
+        vec!["regenerate-manifest", "tool"],
+        vec!["remove", "tool", "-y"],
+        vec!["retention"],
+    ]
+}
+
+/// Whoever only looks is served; whoever changes something is told what may not be written, and by whom.
+#[test]
+fn a_data_directory_that_may_only_be_read_is_told_as_that_by_whatever_writes() {
+    let world = World::new();
+    with_tool(&world);
+    let _ = call(&world).expect(0);
+    let composition = world.write("one.yaml", "name: one\nnodes:\n  a: {capability: tool, action: small}\n");
+    set_mode(&composition, 0o644);
+    let composition = composition.display().to_string();
+    fs::write(world.data_dir().join("install.lock"), "").expect("written");
+    set_mode(&world.data_dir(), 0o755);
+    for name in ["host.lock", "tree.lock", "install.lock", "journal.db", "diagnostics.db"] {
+        set_mode(&world.data_dir().join(name), 0o644);
+    }
+    for arguments in [&["list"][..], &["status"], &["validate", &composition]] {
+        let told = run_without_rights(&world, arguments).expect(0);
+        assert!(!told.stderr.contains("error"), "{}", told.describe());
+    }
+    let is_refused = |path: &Path| {
+        for arguments in commands_that_write(&composition) {
+            let refused = run_without_rights(&world, &arguments).expect(STORE);
+            let words = format!("error: this user may not write {}: Permission denied", path.display());
+            assert!(refused.stderr.starts_with(&words), "{arguments:?}: {}", refused.describe());
+            let step = format!("`namei -l {}`", path.display());
+            assert!(refused.stderr.contains(&step), "{}", refused.describe());
+        }
+    };
+    if is_root() {
+        is_refused(&world.data_dir());
+        set_mode(&world.data_dir(), 0o777);
+    } else {
+        set_mode(&world.data_dir(), 0o555);
+        is_refused(&world.data_dir());
+        set_mode(&world.data_dir(), 0o700);
+    }
+    for lock in ["host.lock", "tree.lock", "install.lock"] {
+        let lock = world.data_dir().join(lock);
+        set_mode(&lock, 0o444);
+        is_refused(&lock);
+        set_mode(&lock, 0o666);
+    }
+    set_mode(&world.data_dir(), 0o700);
+}
+
+/// Nothing waits for somebody who writes into it, and it is named as what it is.
+#[test]
+fn what_stands_in_the_place_of_a_lock_is_told_in_the_same_words_by_every_command() {
+    let world = World::new();
+    with_tool(&world);
+    let _ = call(&world).expect(0);
+    let composition = world.write("one.yaml", "name: one\nnodes:\n  a: {capability: tool, action: small}\n");
+    let composition = composition.display().to_string();
+    let looks = [vec!["list"], vec!["status"], vec!["logs"], vec!["list-secrets", "tool"]];
+    for name in ["host.lock", "tree.lock", "install.lock"] {
+        let lock = world.data_dir().join(name);
+        let _ = fs::remove_file(&lock);
+        assert!(Command::new("mkfifo").arg(&lock).status().is_ok_and(|made| made.success()));
+        for arguments in commands_that_write(&composition).iter().chain(&looks) {
+            let refused = world.run(arguments).expect(1);
+            let words = format!("error: {} is a FIFO, not a regular file\n  next: remove it", lock.display());
+            assert!(refused.stderr.starts_with(&words), "{arguments:?}: {}", refused.describe());
+        }
+        fs::remove_file(&lock).expect("it was made");
+    }
+}
+
+#[test]
+fn a_file_in_the_place_of_the_data_directory_is_told_in_the_same_words_by_every_command() {
+    let world = World::new();
+    let file = world.write("file", "").display().to_string();
+    world.write("one.yaml", "name: one\nnodes:\n  a: {capability: tool, action: small}\n");
+    let looks = [vec!["list"], vec!["status"], vec!["logs"], vec!["list-secrets", "tool"]];
+    for arguments in commands_that_write("one.yaml").iter().chain(&looks) {
+        let mut command = Command::new(repo::binary("cjm-ctl"));
+        command.args(["--data-dir", &file]).args(arguments);
+        let refused = world.start_command(command).wait(COMMAND_MAX).expect(1);
+        let words = format!("error: {file} is no directory, and so no data directory");
+        assert!(refused.stderr.starts_with(&words), "{arguments:?}: {}", refused.describe());
+    }
+}
+
+#[test]
+fn status_and_validate_say_what_they_could_not_read() {
+    let world = World::new();
+    with_tool(&world);
+    let _ = call(&world).expect(0);
+    let whole = fs::read(world.journal()).expect("a journal");
+    fs::write(world.journal(), vec![0x55; whole.len()]).expect("written");
+    let told = world.run(&["status"]).expect(STORE);
+    let words = format!("{}: file is not a database", world.journal().display());
+    assert!(told.stdout.contains("no host uses") && told.stderr.contains(&words), "{}", told.describe());
+    let document = world.run(&["status", "--json"]).expect(STORE).json();
+    assert!(document["error"]["message"].as_str().is_some_and(|text| text.contains(&words)), "{document}");
+    fs::write(world.journal(), whole).expect("written");
+    let _ = world.run(&["status"]).expect(0);
+
+    let project = world.file("project");
+    for folder in ["source", "compositions"] {
+        fs::create_dir_all(project.join(folder)).expect("made");
+    }
+    fs::write(
+        project.join("compositions/one.yaml"),
+        "name: one\nnodes:\n  a: {capability: tool, action: small}\n",
+    )
+    .expect("written");
+    let (source, list) = (project.join("source"), project.join("other.yaml"));
+    fs::write(&list, "capabilities: []\n").expect("written");
+    let named = project.display().to_string();
+    let validate = || run_without_rights(&world, &["validate", &named]);
+    set_mode(&world.data_dir(), 0o755);
+    let warned = |hidden: &Path, words: &str| {
+        set_mode(hidden, 0o000);
+        let told = validate();
+        assert!(told.stderr.contains(words), "{words}: {}", told.describe());
+        set_mode(hidden, if hidden.is_dir() { 0o755 } else { 0o644 });
+    };
+    warned(&source, &format!("{}: what lies in it cannot be read: Permission denied", source.display()));
+    warned(&list, &format!("{} cannot be opened: Permission denied", list.display()));
+    warned(&world.data_dir().join("manifests"), "what is installed is not known");
+    warned(&world.data_dir(), "what is installed is not known");
+    set_mode(&world.data_dir(), 0o755);
+    set_mode(&project, 0o000);
+    let refused = validate().expect(1);
+    assert!(refused.stderr.contains(&format!("error: cannot read: {named}")), "{}", refused.describe());
+    set_mode(&project, 0o755);
     set_mode(&world.data_dir(), 0o700);
 }
 
@@ -232,6 +394,7 @@ fn a_directory_that_may_not_be_read_is_told_as_that_by_a_call() {
         assert!(step.contains(&format!("`namei -l {}`", manifests.display())), "{}", refused.describe());
     };
     let call = ["call", "tool", "--action", "small", "--json"];
+    give_away(&world, &manifests);
     set_mode(&manifests, 0o000);
     check(&run_without_rights(&world, &call).expect(1), "Permission denied");
     set_mode(&manifests, 0o755);
@@ -251,8 +414,7 @@ fn environments_that_may_not_be_looked_at_are_told_as_that() {
     let check = |installer: &str| {
         let install = json!({"python_path": python, "conda_env": "tool", "installer_version": installer});
         world.install("tool", &manifest("tool", &json!({"module": "m", "class": "C"}), &install));
-        let owned = Command::new("chown").args(["-R", "65534:65534"]).arg(world.file("").join("..")).status();
-        let _ = owned.is_ok_and(|done| done.success()) && chown(&environments, Some(0), Some(0)).is_ok();
+        give_away(&world, &environments);
         set_mode(&environments, 0o000);
         for arguments in [&["call", "tool", "--action", "small"][..], &["list"]] {
             let told = run_without_rights(&world, arguments);

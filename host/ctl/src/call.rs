@@ -47,7 +47,7 @@ pub(crate) async fn run(
     output: &Output,
     interrupts: &Interrupts,
 ) -> CommandResult {
-    let options = host_options(&global.settings()?);
+    let options = host_options(&global.settings_to_write()?);
     let cwd = current_dir()?;
     let deadline = deadline(args.timeout)?;
     let stdin = Stdin::read(args.args.as_deref(), &args.assignments, output, interrupts);

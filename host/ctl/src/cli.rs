@@ -448,10 +448,20 @@ impl Global {
     /// What holds for this command: the command line, the environment, `cjm.yaml`, the defaults.
     ///
     /// # Errors
-    /// When a settings file is named or found and cannot be used, or the data directory is somebody else's.
+    /// When a settings file is named or found and cannot be used, or the data directory is somebody else's or none.
     pub(crate) fn settings(&self) -> Result<Settings, Fault> {
         let settings = Settings::resolve(&self.overrides())?;
         data_dir::check_may_be_read(&settings.data_dir)?;
+        Ok(settings)
+    }
+
+    /// Likewise, of a command that changes something in the data directory.
+    ///
+    /// # Errors
+    /// Also when this user may not write there.
+    pub(crate) fn settings_to_write(&self) -> Result<Settings, Fault> {
+        let settings = self.settings()?;
+        data_dir::check_may_be_written(&settings.data_dir)?;
         Ok(settings)
     }
 

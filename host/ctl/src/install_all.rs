@@ -23,7 +23,7 @@ use std::path::Path;
 
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output) -> CommandResult {
-    let settings = global.settings()?;
+    let settings = global.settings_to_write()?;
     let list = args.capabilities.as_ref().unwrap_or(&settings.capabilities_config);
     let file = read_each_capability(list)?;
     let options = InstallOptions {

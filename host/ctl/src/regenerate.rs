@@ -12,7 +12,7 @@ use serde_json::json;
 
 /// Runs `regenerate-manifest`.
 pub(crate) async fn manifest(global: &Global, args: &RegenerateArgs, output: &Output) -> CommandResult {
-    let settings = global.settings()?;
+    let settings = global.settings_to_write()?;
     let (package, list) = (args.package.as_deref(), args.capabilities.as_deref());
     let planned = plan_regeneration(&settings, &args.capability, package, list).await?;
     // Only a Python tool has a module; of any other, what has no source was refused.
@@ -48,7 +48,7 @@ pub(crate) async fn manifest(global: &Global, args: &RegenerateArgs, output: &Ou
 
 /// Runs `generate-adapter-manifest`.
 pub(crate) async fn adapter(global: &Global, args: &GenerateAdapterArgs, output: &Output) -> CommandResult {
-    let settings = global.settings()?;
+    let settings = global.settings_to_write()?;
     let sdk = sdk::python_sdk(&settings.data_dir)?;
     let (path, adapter) =
         generate_adapter_manifest(&settings, &args.env_name, &args.target, &sdk, &|_| {}).await?;

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> CommandResult {
-    let settings = global.settings()?;
+    let settings = global.settings_to_write()?;
     let removal = plan_removal(&settings, &args.capability, args.capabilities.as_deref()).await?;
     let takes_environment = removal.takes_environment() && !args.keep_env;
     let spare_what_runs = || match args.while_running {

@@ -56,7 +56,7 @@ pub(crate) fn run(global: &Global, args: &RetentionArgs, output: &Output) -> Com
     }
     let before =
         args.archive_journal.as_deref().map(|text| instant("--archive-journal", text)).transpose()?;
-    let settings = global.settings()?;
+    let settings = global.settings_to_write()?;
     let data_dir = settings.data_dir.as_path();
     let mut told = Told { output, document: Map::new() };
     let asks_for_diagnostics = args.max_age_days.is_some() || args.max_total_mb.is_some();

@@ -57,7 +57,7 @@ pub(crate) async fn run(
     given.extend(arguments(None, &args.inputs, &cwd, stdin.file(), declared)?);
     let inputs = resolve(&composition, &given, &cwd)?;
     output.ends_at(deadline);
-    let options = host_options(&global.settings()?);
+    let options = host_options(&global.settings_to_write()?);
     let directory = options.data_dir.clone();
     let host = start_host(options, deadline, interrupts).await?;
     let tools = || composition.nodes.values().map(|node| node.capability.as_str());

@@ -26,7 +26,7 @@ const REDACTED_BYTES_MIN: usize = 8;
 
 /// Runs `set-secret`.
 pub(crate) async fn set(global: &Global, args: &SetSecretArgs, output: &Output) -> CommandResult {
-    let settings = global.settings()?;
+    let settings = global.settings_to_write()?;
     let store = FileSecrets::of(&settings.data_dir);
     // Asked before the value is: nobody types a secret in vain.
     let owner = owner(&settings, args)?;
@@ -220,7 +220,7 @@ fn whose(settings: &Settings, entry: Option<&CatalogEntry>, owner: Option<&Path>
 
 /// Runs `remove-secret`.
 pub(crate) fn remove(global: &Global, args: &RemoveSecretArgs, output: &Output) -> CommandResult {
-    let data_dir = global.settings()?.data_dir;
+    let data_dir = global.settings_to_write()?.data_dir;
     let store = FileSecrets::of(&data_dir);
     let capability = quoted(&args.capability);
     let kept_for = store.owner_of(args.scope.as_deref(), &args.capability, &args.key)?;

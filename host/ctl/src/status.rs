@@ -80,14 +80,20 @@ pub(crate) fn run(global: &Global, output: &Output) -> CommandResult {
 
 /// What there is to tell where no host uses the directory.
 fn tell_of_no_host(data_dir: &Path, installer: Option<&Installer>, output: &Output) -> CommandResult {
-    let left = left_by_the_dead(data_dir);
+    let (left, code, unread) = match left_by_the_dead(data_dir) {
+        Ok(left) => (left, exit::OK, None),
+        Err(error) => (0, ErrorReport::of(&error).exit_code, Some(error)),
+    };
     if output.json {
         let mut document = json!({"data_dir": path_text(data_dir), "holder": null, "pid": null, "since": null, "command": null});
         Now::default().add_to(&mut document);
         document["left_by_dead_host_count"] = left.into();
         add_installations(data_dir, installer, &mut document);
+        if let Some(error) = &unread {
+            document["error"] = json!(ErrorReport::of(error));
+        }
         output.document(&document)?;
-        return Ok(exit::OK);
+        return Ok(code);
     }
     output.line(&format!("no host uses {}", data_dir.display()))?;
     if left > 0 {
@@ -98,7 +104,7 @@ fn tell_of_no_host(data_dir: &Path, installer: Option<&Installer>, output: &Outp
         ))?;
     }
     tell_installation(data_dir, installer, output)?;
-    Ok(exit::OK)
+    unread.map_or(Ok(exit::OK), |error| Err(error.into()))
 }
 
 /// First installations that came to no end, and on which nobody works.
@@ -145,11 +151,13 @@ pub(crate) fn installation_document(installer: Option<&Installer>) -> Value {
     })
 }
 
-/// Jobs that the journal has as unfinished though no host lives that could finish them. Where it cannot be read, its own
-/// commands say so.
-fn left_by_the_dead(data_dir: &Path) -> usize {
+/// Jobs that the journal has as unfinished though no host lives that could finish them.
+fn left_by_the_dead(data_dir: &Path) -> Result<usize, StoreError> {
     let filter = JobFilter { statuses: vec![JobStatus::Running, JobStatus::Pending], ..JobFilter::default() };
-    JournalReader::open(data_dir).and_then(|reader| reader.count_jobs(&filter)).unwrap_or_default()
+    match JournalReader::open(data_dir).and_then(|reader| reader.count_jobs(&filter)) {
+        Err(StoreError::NothingYet { .. }) => Ok(0),
+        other => other,
+    }
 }
 
 /// What a host runs.

@@ -138,6 +138,23 @@ pub fn read_regular_to_string(path: &Path, bytes_max: u64) -> Result<String, Fil
     })
 }
 
+/// Refuses what stands at `path` where that is something else than a regular file; a link is followed.
+///
+/// # Errors
+/// What it is. Whatever else hinders a look is left to whoever opens it.
+pub fn refuse_what_is_no_file(path: &Path) -> Result<(), FileError> {
+    std::fs::metadata(path).map_or(Ok(()), |found| refuse_irregular(path, found.file_type()))
+}
+
+/// Whether the kernel would let this user write there, by the rights that the process acts with.
+///
+/// # Errors
+/// Why not.
+pub fn may_be_written(path: &Path) -> io::Result<()> {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    Ok(accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS)?)
+}
+
 /// Lets two paths of one file system change places, so that at no moment anything is missing at either.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::files::FileError;
+use crate::files::{FileError, refuse_what_is_no_file};
 use crate::process::Pid;
 use rustix::fs::FlockOperation;
 
@@ -68,6 +68,8 @@ impl FileLock {
     /// As `try_acquire`, but waits at most `timeout` for the holder to let go.
     pub fn acquire(path: &Path, owner: &str, timeout: Duration) -> Result<Self, LockError> {
         let failed = |source: io::Error| LockError::Io { path: path.to_owned(), source };
+        // A FIFO opens, and takes no text at a place.
+        refuse_what_is_no_file(path).map_err(|error| failed(io::Error::other(error)))?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -321,6 +323,16 @@ mod tests {
         assert!(lock.is_some() && DirectoryLock::try_acquire(dir.path()).unwrap().is_none());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         DirectoryLock::try_acquire(&dir.path().join("missing")).unwrap_err();
+    }
+
+    #[test]
+    fn what_is_no_file_is_no_lock_and_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("host.lock");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let refused = FileLock::try_acquire(&path, "me").unwrap_err().to_string();
+        assert!(refused.ends_with("host.lock is a FIFO, not a regular file"), "{refused}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use cjm_wire::adapter::is_adapter;
 use cjm_wire::capabilities_file::CapabilitiesFile;
 use cjm_wire::settings_file::SETTINGS_FILE;
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The list of a project, by its usual name.
@@ -26,8 +27,7 @@ const MANIFEST: &str = "manifest.json";
 /// Errors and warnings, and whether anything but source was looked at.
 pub(crate) async fn check(folder: &Path, catalog: Result<Catalog, Fault>) -> (Checked, bool) {
     let mut found = Found::default();
-    // Settings that are broken are found below, and are no reason to look at nothing else.
-    let catalog = catalog.unwrap_or_else(|_| Catalog::discover(&[]));
+    let catalog = found.known(catalog);
     let mut listed = Vec::new();
     let project = Project::of(folder);
     found.warnings.extend(project.left_out);
@@ -39,6 +39,7 @@ pub(crate) async fn check(folder: &Path, catalog: Result<Catalog, Fault>) -> (Ch
                 "{}: it has no key `nodes`, and so was not looked at as a composition",
                 path.display()
             )),
+            What::Unseen(why) => found.warnings.push(format!("{why}; it was not looked at")),
             What::Unreadable(finding) => found.add(&path, (vec![finding], Vec::new())),
             What::Settings(text) => found.add(&path, settings::check(&text)),
             What::Document(Format::CapabilitiesYaml, text) => {
@@ -99,6 +100,24 @@ struct Found {
 }
 
 impl Found {
+    /// What is installed; what of it cannot be read is told, since a composition may call it.
+    fn known(&mut self, catalog: Result<Catalog, Fault>) -> Catalog {
+        let catalog = catalog.unwrap_or_else(|fault| {
+            // Settings that are broken are found with the folder, and are no reason to look at nothing else.
+            if let Fault::Shown(report) = fault
+                && !report.code.starts_with("settings.")
+            {
+                self.warnings.push(format!("what is installed is not known: {}", report.message));
+            }
+            Catalog::discover(&[])
+        });
+        if let Some((path, error)) = catalog.unreadable_folder() {
+            let path = path.display();
+            self.warnings.push(format!("what is installed is not known: {path} cannot be read: {error}"));
+        }
+        catalog
+    }
+
     fn add(&mut self, path: &Path, (errors, warnings): Checked) {
         self.any = true;
         self.errors.extend(errors.into_iter().map(|finding| finding.in_file(path)));
@@ -141,6 +160,8 @@ enum What {
     Nothing,
     /// It lies among compositions and has none of their keys.
     NoComposition,
+    /// Nobody knows what it is: this user may not read it.
+    Unseen(String),
     Unreadable(Finding),
     Settings(String),
     Document(Format, String),
@@ -176,6 +197,9 @@ fn what(path: &Path, is_list: bool) -> What {
                 file: None,
                 place: None,
             });
+        }
+        Err(error) if error.io_kind() == Some(ErrorKind::PermissionDenied) => {
+            return What::Unseen(error.to_string());
         }
         Err(_) => return What::Nothing,
     };

@@ -23,7 +23,7 @@ pub(crate) use crate::validate::format::detect;
 use crate::visible::one_line;
 use cjm_catalog::Catalog;
 use cjm_catalog::suggestions::{in_words, suggestions};
-use cjm_wire::describe::exit;
+use cjm_wire::describe::{exit, shell_word};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -128,6 +128,16 @@ fn read(path: &Path, asked: Option<Format>) -> Result<(Format, String), Fault> {
             .caused_by(&error)
     })?;
     if meta.is_dir() {
+        // Nothing that lies there was looked at; that nothing is wrong with it nobody can say.
+        if let Err(error) = std::fs::read_dir(path) {
+            let next_step = format!("`namei -l {}` shows who may", shell_word(&path.to_string_lossy()));
+            return Err(Fault::new(
+                "validate.unreadable",
+                format!("cannot read: {}", path.display()),
+                next_step,
+            )
+            .caused_by(&error));
+        }
         return match asked {
             None | Some(Format::Source) => Ok((Format::Source, String::new())),
             Some(_) => Err(Fault::new(

@@ -21,14 +21,13 @@ const METHOD: &str = "basicConfig";
 
 /// The files of a package, or the file itself; and a word if there are more than are looked at.
 pub(crate) fn files(path: &Path) -> (Vec<PathBuf>, Vec<String>) {
-    let mut files = Vec::new();
+    let (mut files, mut warnings) = (Vec::new(), Vec::new());
     if path.is_dir() {
-        collect(path, 0, &mut files);
+        collect(path, 0, &mut files, &mut warnings);
     } else {
         files.push(path.to_owned());
     }
     files.sort();
-    let mut warnings = Vec::new();
     if files.len() == FILES_MAX {
         warnings.push(format!("only the first {FILES_MAX} files were looked at"));
     }
@@ -96,8 +95,14 @@ pub(crate) async fn syntax(files: &[PathBuf], python_version: Option<&str>) -> (
     }
 }
 
-fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
-    let Ok(listing) = std::fs::read_dir(folder) else { return };
+fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>, unread: &mut Vec<String>) {
+    let listing = match std::fs::read_dir(folder) {
+        Ok(listing) => listing,
+        Err(error) => {
+            unread.push(format!("{}: what lies in it cannot be read: {error}", folder.display()));
+            return;
+        }
+    };
     for entry in listing.filter_map(Result::ok) {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
         if name.starts_with('.') || NOT_LOOKED_AT.contains(&name.as_str()) || files.len() >= FILES_MAX {
@@ -107,7 +112,7 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             // What others wrote is theirs to correct.
             if depth < DEPTH_MAX && !path.join("pyvenv.cfg").exists() {
-                collect(&path, depth + 1, files);
+                collect(&path, depth + 1, files, unread);
             }
         } else if path.extension().is_some_and(|extension| extension == "py") {
             files.push(path);
