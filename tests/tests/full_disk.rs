@@ -38,6 +38,7 @@ fn small(test: &str) -> Option<(SmallDisk, World)> {
     let sh = |script: &str| json!({"argv": ["-c", script], "result": "stdout_text"});
     let actions = json!({
         "small": sh("echo small"),
+        "middling": sh("head -c 30000 /dev/zero | tr '\\0' x"),
         "big": sh("head -c 3000000 /dev/zero | tr '\\0' x"),
         "flood": sh("head -c 9000000 /dev/zero | tr '\\0' x >&2; echo flooded"),
         "file": {"argv": ["-c", "head -c 3000000 /dev/zero > \"$0\"", "{out}"], "outputs": {"out": "out"}, "result": "files"},
@@ -198,6 +199,26 @@ fn a_disk_that_is_full_before_anything_ran_is_told_too() {
     let faults: Vec<String> =
         [0, 16, 64, 256, 1024].iter().flat_map(|level| at_level(*level, false)).collect();
     assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n\n"));
+}
+
+/// A refusal gives no room to the next host, which would accept a larger call in the place of the ends of running jobs.
+#[test]
+fn what_is_refused_for_want_of_room_is_refused_again_and_leaves_the_reserve() {
+    for left_kb in [64, 128, 256, 384] {
+        let Some((disk, world)) = small("full_disk") else { return };
+        let reserve = world.data_dir().join("journal.reserve");
+        let _ = world.run(&["call", "tool", "--action", "small"]).expect(0);
+        disk.fill(left_kb * 1024);
+        for action in ["small", "middling", "small", "middling"] {
+            let refused = world.run(&["call", "tool", "--action", action]);
+            let what = format!("{left_kb} kB left\n{}", refused.describe());
+            assert_eq!(refused.code, Some(STORE), "{what}");
+            // Beside the reserve there may be no room to open anything.
+            assert!(left_kb == 64 || refused.stderr.contains("new work is not accepted"), "{what}");
+            assert!(reserve.exists(), "{what}");
+        }
+        assert_well_again(&disk, &world, &format!("{left_kb} kB left"));
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! needs room, and gives the whole log to the disk: retention, and the next host, find room where a run left none.
 //!
 //! What must hold: a commit that makes the journal longer leaves room beside it, for deleting needs a log, too: new work
-//! more of it than the ends of what runs.
+//! more of it than the ends of what runs, also where the file has a free page for it.
 
 use crate::holders::with_holders;
 use crate::room::{SMALL_DISK_BYTES, available};
@@ -32,9 +32,11 @@ static LENGTHENED: Mutex<Vec<File>> = Mutex::new(Vec::new());
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Longer {
     /// Small commits that tell of what was accepted before.
-    ByEnds,
-    /// New work, and large results.
-    ByWork,
+    Ends,
+    /// Large results.
+    Results,
+    /// New work.
+    Work,
 }
 
 /// Where a journal lies.
@@ -64,10 +66,7 @@ impl Place {
 
     /// Bytes that the file lacks of what `connection` sees, its own transaction included.
     pub(crate) fn lacking_bytes(&self, connection: &Connection) -> rusqlite::Result<u64> {
-        let number = |pragma: &str| -> rusqlite::Result<i64> {
-            connection.prepare_cached(pragma)?.query_row([], |row| row.get(0))
-        };
-        let bytes = number("PRAGMA page_count")?.saturating_mul(number("PRAGMA page_size")?).unsigned_abs();
+        let bytes = bytes_of(connection, "PRAGMA page_count")?;
         // A file that cannot be looked at is the next statement's trouble.
         Ok(fs::metadata(&self.path).map_or(0, |found| bytes.saturating_sub(found.len())))
     }
@@ -78,17 +77,20 @@ impl Place {
             return Ok(());
         };
         let lacking = self.lacking_bytes(connection)?;
-        if lacking == 0 {
-            return Ok(());
-        }
         let left = match what {
-            Longer::ByEnds => LEFT_BY_ENDS_BYTES,
-            Longer::ByWork => LEFT_BY_WORK_BYTES,
+            Longer::Ends => LEFT_BY_ENDS_BYTES,
+            Longer::Results | Longer::Work => LEFT_BY_WORK_BYTES,
         };
-        if !has_room(free, self.log_bytes(), lacking, left) {
+        let inside = match (lacking, what) {
+            // Whether a page of the file happens to be free for it shall not decide which of two calls is taken.
+            (0, Longer::Work) => bytes_of(connection, "PRAGMA freelist_count")?,
+            (0, _) => return Ok(()),
+            _ => 0,
+        };
+        if !has_room(free, self.log_bytes() + inside, lacking, left) {
             return Err(full());
         }
-        self.lengthen(lacking)
+        if lacking > 0 { self.lengthen(lacking) } else { Ok(()) }
     }
 
     fn lengthen(&self, lacking: u64) -> rusqlite::Result<()> {
@@ -117,6 +119,14 @@ impl Place {
             _ => Ok(()),
         }
     }
+}
+
+/// What so many pages take.
+fn bytes_of(connection: &Connection, pages: &str) -> rusqlite::Result<u64> {
+    let number = |pragma: &str| -> rusqlite::Result<i64> {
+        connection.prepare_cached(pragma)?.query_row([], |row| row.get(0))
+    };
+    Ok(number(pages)?.saturating_mul(number("PRAGMA page_size")?).unsigned_abs())
 }
 
 /// Whether the disk has the `lacking` bytes, and `left` beside them, the log counted with it.

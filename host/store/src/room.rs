@@ -142,6 +142,13 @@ impl Reserve {
         self.state != ReserveState::GivenUp
     }
 
+    /// Makes it again for the next host, where its room is there still.
+    pub(crate) fn leave(&mut self) {
+        if make_reserve(&self.data_dir, 0) {
+            self.state = ReserveState::Held;
+        }
+    }
+
     pub(crate) fn is_given_up(&self) -> bool {
         self.state == ReserveState::GivenUp
     }

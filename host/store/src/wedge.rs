@@ -3,10 +3,10 @@
 //! ```text
 //! open ──a commit is not taken, and a small one neither──▶ closed ──all is written, the reserve is there──▶ open
 //! ```
-//! A large commit that does not fit while a small one does fails alone, and the gate stays open. While it is closed, the
-//! reserve is given up and small commits are written in its room: ends of jobs, of workers, of compositions. What does not
-//! fit there waits in memory, in order and bounded. Whoever waits for a commit is told after [`COMMIT_WAIT_MAX`]; the
-//! commit itself goes on waiting.
+//! A large commit that does not fit while a small one does fails alone, and the gate stays open. While it is closed, new work
+//! is refused, and the reserve is given up for what tells of work that was accepted before, and for nothing else: small
+//! commits are written in its room, ends of jobs, of workers, of compositions. What does not fit there waits in memory, in
+//! order and bounded. Whoever waits for a commit is told after [`COMMIT_WAIT_MAX`]; the commit itself goes on waiting.
 
 use crate::commit::{SMALL_COMMIT_BYTES, WhenClosed};
 use crate::error::StoreError;
@@ -100,8 +100,10 @@ impl Writer {
                 Attempt::AllWritten => {}
                 Attempt::Stuck(stuck) => {
                     self.shared.close_gate(&stuck.reason);
-                    refuse_new_work(&mut waiting.entries, &stuck.reason);
-                    if stuck.for_room && self.use_reserve() {
+                    let was_new = refuse_new_work(&mut waiting.entries, &stuck.reason);
+                    // What new work does not get, what is left may: it leaves less room beside it. And where nothing is left,
+                    // the next host would take the room of a reserve that was given up for nothing.
+                    if was_new || stuck.for_room && self.use_reserve() {
                         attempt = self.attempt(&mut waiting.entries);
                         continue;
                     }
@@ -194,7 +196,7 @@ impl Writer {
                     log_was_cut = true;
                 }
                 Err(Trouble::Room(reason)) => {
-                    if first_is_small || self.probe().is_err() {
+                    if first_is_small || self.probe(Longer::Ends).is_err() {
                         return Attempt::Stuck(Stuck { reason, for_room: true });
                     }
                     self.fail_alone(waiting, &reason);
@@ -219,7 +221,7 @@ impl Writer {
     }
 
     /// True when nothing is left to do here. The gate is open then, unless the file was moved away: the disk takes a
-    /// small commit, and the reserve is there for the next time.
+    /// small commit of new work, and the reserve is there for the next time.
     fn is_well(&mut self) -> bool {
         if let Err(error) = self.shared.files.lock().unwrap_or_else(PoisonError::into_inner).check() {
             self.shared.close_gate(&error.to_string());
@@ -229,7 +231,7 @@ impl Writer {
         if self.reserve.is_given_up() && !self.reserve.restore(log_bytes) {
             return false;
         }
-        if !self.shared.gate.borrow().is_open() && self.probe().is_err() {
+        if !self.shared.gate.borrow().is_open() && self.probe(Longer::Work).is_err() {
             return false;
         }
         self.shared.open_gate();
@@ -248,8 +250,18 @@ impl Writer {
         true
     }
 
-    /// Whether the disk takes a commit of [`SMALL_COMMIT_BYTES`].
-    fn probe(&self) -> Result<(), Trouble> {
+    /// What the ends of this host did not need of the reserve: the next one would take it for room.
+    pub(crate) fn leave_reserve(self) {
+        let Self { connection, mut reserve, .. } = self;
+        // It gives its log to the disk.
+        drop(connection);
+        if reserve.is_given_up() {
+            reserve.leave();
+        }
+    }
+
+    /// Whether the disk takes a commit of [`SMALL_COMMIT_BYTES`] of this kind.
+    fn probe(&self, what: Longer) -> Result<(), Trouble> {
         let (connection, disk) = (&self.connection, &self.shared.disk);
         let put = || {
             disk.before(DiskStep::Begin, connection)?;
@@ -257,7 +269,7 @@ impl Writer {
             disk.before(DiskStep::Write, connection)?;
             connection.execute(PROBE_SQL, [])?;
             disk.before(DiskStep::Commit, connection)?;
-            self.place.make_for(connection, Longer::ByEnds)?;
+            self.place.make_for(connection, what)?;
             connection.execute_batch("COMMIT")?;
             Ok(Some(()))
         };
@@ -301,14 +313,16 @@ impl Writer {
     }
 }
 
-/// New work is not accepted while the gate is closed, also where it was handed in just before.
-fn refuse_new_work(waiting: &mut VecDeque<Entry>, reason: &str) {
+/// New work is not accepted while the gate is closed, also where it was handed in just before. True when there was some.
+fn refuse_new_work(waiting: &mut VecDeque<Entry>, reason: &str) -> bool {
     let (new, told): (VecDeque<Entry>, VecDeque<Entry>) =
         waiting.drain(..).partition(|entry| entry.commit.when_closed == WhenClosed::Refuse);
     *waiting = told;
+    let was_new = !new.is_empty();
     for entry in new {
         answer(entry.reply, Err(StoreError::Closed { reason: reason.to_owned() }));
     }
+    was_new
 }
 
 fn is_small(entry: &Entry) -> bool {

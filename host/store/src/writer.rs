@@ -130,7 +130,7 @@ impl Writer {
             // A host in which nothing happens forgets, too.
             let turn_at = self.keeping.as_ref().map(Keeping::due);
             let mut next = match block_until(self.queue.recv(), turn_at) {
-                Some(None) => return,
+                Some(None) => return self.leave_reserve(),
                 Some(message) => message,
                 None => None,
             };
@@ -246,10 +246,7 @@ impl Writer {
             });
         }
         shared.disk.before(DiskStep::Commit, connection)?;
-        let are_ends = batch.iter().all(|entry| {
-            entry.commit.when_closed != WhenClosed::Refuse && entry.commit.bytes <= SMALL_COMMIT_BYTES
-        });
-        self.place.make_for(connection, if are_ends { Longer::ByEnds } else { Longer::ByWork })?;
+        self.place.make_for(connection, longer_by(batch))?;
         connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(Some(outcomes))
     }
@@ -288,6 +285,17 @@ impl Writer {
             }
             answer(entry.reply, outcome);
         }
+    }
+}
+
+/// What a batch makes the journal longer by.
+fn longer_by(batch: &[Entry]) -> Longer {
+    if batch.iter().any(|entry| entry.commit.when_closed == WhenClosed::Refuse) {
+        Longer::Work
+    } else if batch.iter().all(|entry| entry.commit.bytes <= SMALL_COMMIT_BYTES) {
+        Longer::Ends
+    } else {
+        Longer::Results
     }
 }
 
