@@ -140,7 +140,7 @@ impl AdapterManifest {
         let adapter: Self = serde_json::from_str(text).map_err(|error| AdapterError::Malformed {
             line: error.line(),
             column: error.column(),
-            message: words_without_place(&error),
+            message: words_without_place(text, &error),
         })?;
         if adapter.unit != ADAPTER_UNIT {
             return Err(AdapterError::OtherUnit(adapter.unit));

@@ -256,7 +256,7 @@ impl Manifest {
         let malformed = |error: &serde_json::Error| ManifestError::Malformed {
             line: error.line(),
             column: error.column(),
-            message: words_without_place(error),
+            message: words_without_place(text, error),
         };
         // The version first: a manifest of another version may differ in any other key.
         #[derive(Deserialize)]
@@ -371,8 +371,14 @@ impl Manifest {
     }
 }
 
+/// Editors of some systems put it before text, where nobody sees it.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// What the parser says without the place that it ends with, for who tells that by itself.
-pub(crate) fn words_without_place(error: &serde_json::Error) -> String {
+pub(crate) fn words_without_place(text: &str, error: &serde_json::Error) -> String {
+    if text.starts_with(BYTE_ORDER_MARK) {
+        return "it begins with a byte order mark (BOM), which JSON does not know: save it as UTF-8 without one".to_owned();
+    }
     let words = error.to_string();
     let words = words.rfind(" at line ").map_or(words.as_str(), |at| &words[..at]);
     match words {
@@ -452,6 +458,16 @@ mod tests {
                 assert!(!message.contains(" at line "), "{message}");
             }
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_which_nobody_sees_is_told_as_that() {
+        let marked = format!("\u{feff}{}", minimal());
+        let of_manifest = Manifest::parse(&marked).expect_err("no JSON").to_string();
+        let of_adapter = crate::AdapterManifest::parse(&marked).expect_err("no JSON").to_string();
+        for told in [of_manifest, of_adapter] {
+            assert!(told.contains("byte order mark") && told.contains("UTF-8 without one"), "{told}");
         }
     }
 

@@ -3,7 +3,7 @@
 
 use crate::apply::{NotApplied, apply};
 use crate::commit::{Commit, Prepared};
-use crate::error::StoreError;
+use crate::error::{NOT_OURS, StoreError};
 use crate::schema::{Durability, JOURNAL_FILE, open_journal};
 use cjm_wire::event::JournalRow;
 use rusqlite::TransactionBehavior;
@@ -16,8 +16,12 @@ use std::path::Path;
 /// When the journal cannot be opened or written; it has none of the rows then.
 pub fn note_command(data_dir: &Path, rows: Vec<JournalRow>) -> Result<bool, StoreError> {
     let path = data_dir.join(JOURNAL_FILE);
-    if !std::fs::metadata(&path).is_ok_and(|found| found.is_file() && found.len() > 0) {
-        return Ok(false);
+    match std::fs::metadata(&path) {
+        Ok(found) if !found.is_file() => {
+            return Err(StoreError::File { doing: "write", path, message: NOT_OURS.to_owned() });
+        }
+        Ok(found) if found.len() > 0 => {}
+        _ => return Ok(false),
     }
     let commit = Prepared::of(rows.into_iter().fold(Commit::telling(), Commit::row))?;
     let failed = |error: &rusqlite::Error| StoreError::database_at("write", &path, error);
@@ -58,5 +62,22 @@ mod tests {
         let rows = reader.page(&JournalFilter::default(), 0, 10).expect("rows");
         let kinds: Vec<&str> = rows.iter().map(|found| found.row.event_type.as_str()).collect();
         assert_eq!(kinds, ["run_started", "secret_set", "secret_set", "run_started"]);
+    }
+
+    #[test]
+    fn what_stands_in_the_place_of_the_journal_is_told_and_not_waited_for() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = folder.path().join(JOURNAL_FILE);
+        let refused = || {
+            let row = JournalRow::new(EventType::SecretSet, Map::new());
+            note_command(folder.path(), vec![row]).expect_err("no journal").to_string()
+        };
+        let words = format!("write {}: {NOT_OURS}", path.display());
+        std::fs::create_dir(&path).expect("made");
+        assert_eq!(refused(), words);
+        std::fs::remove_dir(&path).expect("removed");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo");
+        assert!(made.success());
+        assert_eq!(refused(), words);
     }
 }
