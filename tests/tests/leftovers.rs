@@ -1,7 +1,6 @@
 //! What failed, interrupted and removed installations leave behind: `list` tells it, `remove` takes it away, and what is the
 //! user's own is named and stays.
 
-use cjm_tests::repo;
 use cjm_tests::world::{World, manifest, write_script};
 use cjm_wire::describe::exit;
 use serde_json::{Value, json};
@@ -198,50 +197,6 @@ fn a_removal_that_conda_refuses_leaves_the_tool_whole() {
     let left = [manifest, home, link].map(|path| path.symlink_metadata().is_ok());
     assert_eq!(left, [false; 3], "manifest, environment and link");
     world.assert_nothing_left();
-}
-
-/// The places where a mount may be by now; unmounted when dropped, also where the test fails.
-struct Bound([std::path::PathBuf; 2]);
-
-impl Drop for Bound {
-    fn drop(&mut self) {
-        for place in self.0.iter().filter(|place| place.exists()) {
-            let _ = Command::new("umount").arg("-lq").arg(place).status();
-        }
-    }
-}
-
-/// Also of a folder on the same disk, whose device number is that of the environment.
-#[test]
-fn what_is_mounted_in_an_environment_is_not_deleted_through() {
-    let world = World::new();
-    python_tool(&world, "tool");
-    let environment = make_folder(&world, "envs/tool");
-    let place = make_folder(&world, "envs/tool/lib/of somebody");
-    let theirs = make_folder(&world, "theirs").join("pyvenv.cfg");
-    let mount = Command::new("mount").arg("--bind").arg(world.data_dir().join("theirs")).arg(&place).output();
-    if !mount.as_ref().is_ok_and(|done| done.status.success()) {
-        let why = format!("a folder cannot be mounted: {mount:?}");
-        return repo::skip("what_is_mounted_in_an_environment_is_not_deleted_through", &why);
-    }
-    // It goes along with its environment.
-    let rest = world.data_dir().join("envs/.tool.removed-1");
-    let bound = Bound([place.clone(), rest.join("lib/of somebody")]);
-    let refused = world.run(&["remove", "tool", "-y"]).expect(exit::DOMAIN);
-    let words = format!("nothing of {} was deleted: {} is mounted", environment.display(), place.display());
-    assert!(refused.stderr.contains(&words), "{}", refused.describe());
-    assert!(refused.stderr.contains(&format!("`umount '{}'`", place.display())), "{}", refused.describe());
-    assert!(environment.join("pyvenv.cfg").exists() && theirs.exists());
-    assert!(world.data_dir().join("manifests/tool.json").exists());
-    // One in what an earlier removal left is spared, too.
-    fs::rename(&environment, &rest).expect("renamed");
-    make_folder(&world, "envs/tool");
-    let told = world.run(&["remove", "tool", "-y"]).expect(exit::DOMAIN);
-    assert!(told.stderr.contains("unmount first what is mounted in it"), "{}", told.describe());
-    assert!(rest.join("pyvenv.cfg").exists() && theirs.exists() && !environment.exists());
-    drop(bound);
-    let _ = world.run(&["remove", "tool", "-y"]).expect(exit::OK);
-    assert!(!rest.exists() && theirs.exists());
 }
 
 #[test]
