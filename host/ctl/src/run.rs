@@ -51,11 +51,7 @@ pub(crate) async fn run(
     let deadline = deadline(args.timeout)?;
     let stdin = Stdin::read(args.inputs_file.as_deref(), &args.inputs, output, interrupts);
     let stdin = read_in_time(stdin, deadline).await?;
-    let declared = |name: &str| run_inputs::declared(&composition, name);
-    let mut given =
-        of_file(args.inputs_file.as_deref(), &stdin, &cwd, |name| declared(name) == Declared::Text)?;
-    given.extend(arguments(None, &args.inputs, &cwd, stdin.file(), declared)?);
-    let inputs = resolve(&composition, &given, &cwd)?;
+    let inputs = resolve(&composition, &given(&composition, args, &stdin, &cwd)?, &cwd)?;
     output.ends_at(deadline);
     let options = host_options(&global.settings_to_write()?);
     let directory = options.data_dir.clone();
@@ -143,6 +139,15 @@ fn calls_in_words(running: usize, all: usize) -> String {
         (running, 0) => format!("{running} running {}", calls(running)),
         (running, waiting) => format!("{running} running and {waiting} waiting calls"),
     }
+}
+
+/// The inputs of the command line, over those of a file.
+fn given(composition: &Composition, args: &RunArgs, stdin: &Stdin, cwd: &Path) -> Result<Arguments, Fault> {
+    let declared = |name: &str| run_inputs::declared(composition, name);
+    let mut given =
+        of_file(args.inputs_file.as_deref(), stdin, cwd, |name| declared(name) == Declared::Text)?;
+    given.extend(arguments(None, &args.inputs, cwd, stdin.file(), declared)?);
+    Ok(given)
 }
 
 /// The inputs that `--inputs` names: a file of JSON or YAML, or standard input.
