@@ -5,7 +5,6 @@ use cjm_tests::world::{World, manifest, write_script};
 use cjm_wire::describe::exit;
 use serde_json::{Value, json};
 use std::fs;
-use std::process::Command;
 
 /// Of an environment that is whole.
 const STAMP: &str = r#"{"request": "r", "python_path": "p", "python_version": "3", "python_file": "f", "lock_hash": "l",

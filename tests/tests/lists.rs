@@ -308,3 +308,33 @@ fn a_tool_stays_with_its_entry_though_that_cannot_be_read() {
     world.write("list.yaml", "capabilities:\n- {name: low, manifest: b.json}\n");
     assert_eq!(install(exit::OK)["entries"][0]["version"], "9.0.0", "its entry has gone");
 }
+
+#[test]
+fn a_change_of_name_takes_no_tool_of_another_list() {
+    let world = World::new();
+    write_tool(&world, "one.json", "first", "sh", "1.0.0");
+    write_tool(&world, "two.json", "second", "sh", "1.0.0");
+    let one = write_list(&world, "one.yaml", "capabilities: [{name: first, manifest: one.json}]\n");
+    let two = write_list(&world, "two.yaml", "capabilities: [{name: second, manifest: two.json}]\n");
+    let install = |list: &str, code: u8| {
+        world.run(&["install-all", "--capabilities", list, "--json"]).expect(code).json()
+    };
+    for list in [&one, &two] {
+        let _ = install(list, exit::OK);
+    }
+    write_tool(&world, "two.json", "first", "sh", "2.0.0");
+    let told = install(&two, exit::DOMAIN);
+    let error = &told["entries"][0]["error"];
+    assert_eq!(error["code"], "install.capability_of_another_list", "{told:#}");
+    let words = format!("\"first\" is installed from {one}, and this entry gave \"second\" until now");
+    assert_eq!(error["message"], words.as_str(), "{told:#}");
+    let listed = world.run(&["list"]).expect(exit::OK);
+    assert!(
+        listed.stdout.contains("first v1.0.0") && listed.stdout.contains("second"),
+        "{}",
+        listed.describe()
+    );
+    // Where that list is gone nobody is robbed.
+    std::fs::remove_file(&one).expect("removed");
+    let _ = install(&two, exit::OK);
+}

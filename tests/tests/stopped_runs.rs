@@ -561,11 +561,15 @@ fn a_tool_has_the_time_to_end_well_that_its_manifest_says() {
         begun = begun.display(),
     );
     let cancel = json!({"signal": "SIGINT", "grace_ms": 20_000});
-    let action = json!({"argv": ["-c", script], "cancel": cancel, "result": "stdout_text"});
-    world.install_executable("tidy", "sh", &json!({"work": action}));
+    let action = |result| json!({"argv": ["-c", script], "cancel": cancel, "result": result});
+    let actions = json!({"work": action("stdout_text"), "lines": action("stdout_lines")});
+    world.install_executable("tidy", "sh", &actions);
     let text = "name: once\nnodes:\n  only: { capability: tidy, action: work }\n";
     let file = world.write("once.yaml", text).display().to_string();
-    for command in [&["call", "tidy"][..], &["run", &file], &["call", "tidy", "--timeout", "2"]] {
+    let (call, stream) =
+        (["call", "tidy", "--action", "work"], ["call", "tidy", "--action", "lines", "--stream"]);
+    let late = [&call[..], &["--timeout", "2"]].concat();
+    for command in [&call[..], &["run", &file], &stream, &late] {
         for file in [&begun, &tidied] {
             let _ = std::fs::remove_file(file);
         }
@@ -576,7 +580,7 @@ fn a_tool_has_the_time_to_end_well_that_its_manifest_says() {
         }
         let outcome = running.wait(LONG);
         assert!(tidied.exists(), "{}", outcome.describe());
-        assert!(outcome.stderr.contains("it is killed within 21 s"), "{}", outcome.describe());
+        assert!(outcome.stderr.contains("is killed within 21 s"), "{}", outcome.describe());
         let rows = journal::rows(&world.journal());
         let killed = rows.iter().any(|row| row.payload["to"] == "force");
         assert!(!killed, "{}", journal::tell(&rows));

@@ -1,5 +1,5 @@
 //! A data directory whose file system takes nothing for another reason than a lack of bytes: no inode is free, or it is
-//! read-only. And what stands in the place of the host's own files, or is mounted among them. Each is told as what it is.
+//! read-only. And what stands in the place of the host's own files. Each is told as what it is.
 
 use cjm_tests::package::{world_with_uv, write_package};
 use cjm_tests::repo;
@@ -8,13 +8,11 @@ use cjm_tests::world::{COMMAND_MAX, Outcome, World, eventually, manifest};
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 /// Could not be written.
 const STORE: u8 = 17;
-/// Could not be met.
-const DOMAIN: u8 = 1;
 
 fn with_tool(world: &World) {
     let small = json!({"argv": ["-c", "echo small"], "result": "stdout_text"});
@@ -192,8 +190,12 @@ fn run_without_rights(world: &World, arguments: &[&str]) -> Outcome {
     let mut other = Command::new("setpriv");
     other.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(repo::binary("cjm-ctl"));
     other.arg("--data-dir").arg(world.data_dir()).args(arguments);
-    // What is refused starts no worker, and where ours lies this user may not look.
-    other.env("CJM_WORKER", "/bin/true");
+    // Where ours lies this user may not look.
+    let worker = world.file("cjm-worker");
+    if !worker.exists() {
+        fs::copy(repo::binary("cjm-worker"), &worker).expect("copied");
+    }
+    other.env("CJM_WORKER", worker);
     world.start_command(other).wait(COMMAND_MAX)
 }
 
@@ -533,56 +535,4 @@ fn a_call_that_finds_no_inode_for_its_directory_says_so() {
     }
     assert!(by_workers > 0, "no number of free inodes led to a worker that had none");
     let _ = call(&world).expect(0);
-}
-
-/// The places where a mount may be by now; unmounted when dropped, also where the test fails.
-struct Bound([PathBuf; 2]);
-
-impl Drop for Bound {
-    fn drop(&mut self) {
-        for place in self.0.iter().filter(|place| place.exists()) {
-            let _ = Command::new("umount").arg("-lq").arg(place).status();
-        }
-    }
-}
-
-/// Also of a folder on the same disk, whose device number is that of the environment.
-#[test]
-fn what_is_mounted_in_an_environment_is_not_deleted_through() {
-    let world = World::new();
-    let python = world.data_dir().join("envs/tool/bin/python").display().to_string();
-    let install = json!({"python_path": python, "conda_env": "tool"});
-    world.install("tool", &manifest("tool", &json!({"module": "m", "class": "C"}), &install));
-    let make_folder = |name: &str| {
-        let path = world.data_dir().join(name);
-        fs::create_dir_all(&path).expect("a folder");
-        fs::write(path.join("pyvenv.cfg"), "").expect("a file");
-        path
-    };
-    let environment = make_folder("envs/tool");
-    let place = make_folder("envs/tool/lib/of somebody");
-    let theirs = make_folder("theirs").join("pyvenv.cfg");
-    let mount = Command::new("mount").arg("--bind").arg(world.data_dir().join("theirs")).arg(&place).output();
-    if !mount.as_ref().is_ok_and(|done| done.status.success()) {
-        let why = format!("a folder cannot be mounted: {mount:?}");
-        return repo::skip("what_is_mounted_in_an_environment_is_not_deleted_through", &why);
-    }
-    // It goes along with its environment.
-    let rest = world.data_dir().join("envs/.tool.removed-1");
-    let bound = Bound([place.clone(), rest.join("lib/of somebody")]);
-    let refused = world.run(&["remove", "tool", "-y"]).expect(DOMAIN);
-    let words = format!("nothing of {} was deleted: {} is mounted", environment.display(), place.display());
-    assert!(refused.stderr.contains(&words), "{}", refused.describe());
-    assert!(refused.stderr.contains(&format!("`umount '{}'`", place.display())), "{}", refused.describe());
-    assert!(environment.join("pyvenv.cfg").exists() && theirs.exists());
-    assert!(world.data_dir().join("manifests/tool.json").exists());
-    // One in what an earlier removal left is spared, too.
-    fs::rename(&environment, &rest).expect("renamed");
-    make_folder("envs/tool");
-    let told = world.run(&["remove", "tool", "-y"]).expect(DOMAIN);
-    assert!(told.stderr.contains("unmount first what is mounted in it"), "{}", told.describe());
-    assert!(rest.join("pyvenv.cfg").exists() && theirs.exists() && !environment.exists());
-    drop(bound);
-    let _ = world.run(&["remove", "tool", "-y"]).expect(0);
-    assert!(!rest.exists() && theirs.exists());
 }

@@ -248,9 +248,10 @@ impl Composition {
             let inexact = || infinite.map_or(CompositionError::Inexact, CompositionError::Malformed);
             composition.take_exact(&exact_yaml::parse(text).ok_or_else(inexact)?)?;
         }
+        let written = exact_yaml::Written::of(text);
         for (name, input) in composition.inputs.iter_mut().filter(|(_, input)| input.kind.is_text()) {
             let default = input.default.iter_mut();
-            default.for_each(|value| exact_yaml::keep_text(value, text, &["inputs", name, "default"]));
+            default.for_each(|value| written.keep_text(value, &["inputs", name, "default"]));
         }
         Ok(composition)
     }

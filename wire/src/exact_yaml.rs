@@ -6,6 +6,7 @@ use crate::json::{Json, JsonKind, numbers};
 use indexmap::IndexMap;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
+use std::cell::OnceCell;
 use std::fmt;
 
 /// 2^63: below it every integer of a document is read as an integer.
@@ -53,21 +54,36 @@ pub(crate) fn parse(text: &str) -> Option<Json> {
     exact(&document, text)
 }
 
-/// Makes text of a number that stands where text is wanted, as it is written: `007` is no 7 there. `path` is where it stands.
-pub(crate) fn keep_text(value: &mut Json, text: &str, path: &[&str]) {
-    if value.kind() != JsonKind::Number {
-        return;
+/// A document with the places of its parts, which is read when the first of them is asked for, and once.
+pub(crate) struct Written<'a> {
+    text: &'a str,
+    document: OnceCell<Option<Spanned<Part>>>,
+}
+
+impl<'a> Written<'a> {
+    pub(crate) fn of(text: &'a str) -> Self {
+        Self { text, document: OnceCell::new() }
     }
-    let Ok((document, _)) = crate::yaml::with_infinite::<Spanned<Part>>(text) else { return };
-    let field = |part, key: &&str| match part {
-        &Spanned { value: Part::Object(ref fields), .. } => fields.get(*key),
-        _ => None,
-    };
-    let part = path.iter().try_fold(&document, field);
-    // One with a tag or an anchor before it is the number that it was read as.
-    let is_plain = |written: &&str| written.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
-    if let Some(written) = part.and_then(|part| written(part, text)).filter(is_plain) {
-        *value = Json::of(written);
+
+    /// Makes text of a number that stands where text is wanted, as it is written: `007` is no 7 there. `path` is where it
+    /// stands.
+    pub(crate) fn keep_text(&self, value: &mut Json, path: &[&str]) {
+        if value.kind() != JsonKind::Number {
+            return;
+        }
+        let read = || crate::yaml::with_infinite(self.text).ok().map(|(document, _)| document);
+        let Some(document) = self.document.get_or_init(read) else { return };
+        let field = |part, key: &&str| match part {
+            &Spanned { value: Part::Object(ref fields), .. } => fields.get(*key),
+            _ => None,
+        };
+        let part = path.iter().try_fold(document, field);
+        // One with a tag or an anchor before it is the number that it was read as.
+        let is_plain =
+            |written: &&str| written.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
+        if let Some(written) = part.and_then(|part| written(part, self.text)).filter(is_plain) {
+            *value = Json::of(written);
+        }
     }
 }
 

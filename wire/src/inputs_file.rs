@@ -1,25 +1,31 @@
 //! Inputs of a composition in a file of their own: one object by name, JSON or YAML. Values keep their digits.
 
 use crate::composition::CompositionError;
-use crate::exact_yaml;
-use crate::json::{Arguments, Json};
+use crate::exact_yaml::{self, Written};
+use crate::json::{Arguments, Json, JsonKind};
 
 /// Reads the text of such a file. A number where `is_text` says that text is wanted is the text as it is written.
 ///
 /// # Errors
 /// When it is no object, or has a number whose digits its reader would lose.
 pub fn parse_inputs(text: &str, is_text: impl Fn(&str) -> bool) -> Result<Arguments, CompositionError> {
+    if let Some(mut inputs) = Json::parse(text).ok().and_then(|json| json.fields()) {
+        // A number of JSON is kept as it is written.
+        let wanted =
+            inputs.iter_mut().filter(|(name, value)| value.kind() == JsonKind::Number && is_text(name));
+        wanted.for_each(|(_, value)| *value = Json::of(value.text()));
+        return Ok(inputs);
+    }
     let mut inputs = parse(text)?;
+    let written = Written::of(text);
     for (name, value) in inputs.iter_mut().filter(|(name, _)| is_text(name)) {
-        exact_yaml::keep_text(value, text, &[name]);
+        written.keep_text(value, &[name]);
     }
     Ok(inputs)
 }
 
+/// Of YAML.
 fn parse(text: &str) -> Result<Arguments, CompositionError> {
-    if let Some(inputs) = Json::parse(text).ok().and_then(|json| json.fields()) {
-        return Ok(inputs);
-    }
     let (inputs, infinite): (Arguments, _) =
         crate::yaml::with_infinite(text).map_err(CompositionError::Malformed)?;
     if !exact_yaml::may_have_leading_zeros(text) && !inputs.values().any(exact_yaml::may_be_rounded) {

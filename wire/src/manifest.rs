@@ -344,6 +344,13 @@ impl Manifest {
         if self.code.version.is_empty() {
             invalid("code.version", "is empty".to_owned());
         }
+        for name in self.install.env_vars.keys().filter(|name| name.is_empty() || name.contains(['=', '\0']))
+        {
+            invalid(
+                "install.env_vars",
+                format!("{name:?} is no name of a variable: it is empty, or has a `=`"),
+            );
+        }
         match self.runtime() {
             Runtime::Python { .. } => {
                 for (key, value) in [
@@ -432,6 +439,10 @@ mod tests {
 
     #[test]
     fn faults_name_their_place() {
+        let text = json!({"format_version": "2.0", "install": {"env_vars": {"A=B": "1", "C": "2"}},
+            "code": {"name": "a", "version": "1", "runtime": {"kind": "native", "program": "x"}}});
+        let told = Manifest::parse(&text.to_string()).expect_err("no name").to_string();
+        assert!(told.contains("install.env_vars") && told.contains("\"A=B\" is no name"), "{told}");
         let broken = |pointer: &str, value: Value| {
             let mut manifest = minimal();
             *manifest.pointer_mut(pointer).expect(pointer) = value;

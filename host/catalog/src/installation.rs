@@ -250,12 +250,13 @@ impl Installation {
     /// and nothing of an installation lies there.
     #[must_use]
     pub fn unfinished(&self) -> Option<Unfinished> {
-        if self.is_whole() {
-            return None;
-        }
         let capability = self.capability.clone();
+        // A stamp is no word of an interpreter that a link of the environment leads to.
         if let Some((path, message)) = self.refused() {
             return Some(Unfinished::Unseen { capability, path, message });
+        }
+        if self.is_whole() {
+            return None;
         }
         let half_made = former_of(&self.environment).is_dir()
             || (self.made_by_us.is_some() && self.environment.symlink_metadata().is_ok());

@@ -74,7 +74,8 @@ pub(crate) async fn run(
     let run_id = host.run_id().clone();
     let call = Call { host: &host, args, kwargs, config, output };
     let result = call.perform(deadline, interrupts).await;
-    shut_down(host, &named(&args.name), interrupts, output).await;
+    let grace = longest_grace(host.catalog(), [args.name.as_str()]);
+    shut_down(host, &named(&args.name), grace, interrupts, output).await;
     result.map_err(|fault| of_run(fault, &directory, &run_id))
 }
 

@@ -212,10 +212,14 @@ impl Out<'_> {
 
     /// Those of the texts of a result that name a file which the caller did not give and nobody has copied.
     fn untold_files(&self, texts: BTreeSet<String>) -> Vec<PathBuf> {
-        let paths = texts.into_iter().filter(|text| text.starts_with('/') && !self.given.contains(text));
-        let paths = paths.map(PathBuf::from).filter(|path| !self.copies.contains_key(path));
-        // What is a pipe or a device is no file that anybody would take.
-        paths.take(UNTOLD_MAX).filter(|path| path.is_file() || path.is_dir()).collect()
+        let paths = texts.into_iter().filter(|text| text.starts_with('/')).map(PathBuf::from);
+        // Also by a folder in which it lies.
+        let is_known = |path: &Path| {
+            self.copies.contains_key(path) || path.to_str().is_some_and(|path| self.given.contains(path))
+        };
+        let unknown = paths.filter(|path| !path.ancestors().any(is_known));
+        // A folder is seldom a result, and what is a pipe or a device is no file that anybody would take.
+        unknown.take(UNTOLD_MAX).filter(|path| path.is_file()).collect()
     }
 
     /// Copies all files that `value` names and renames them in it; true when there was one.

@@ -97,7 +97,7 @@ pub(crate) async fn run(
     drop(submitting);
     board.board.clear();
     let run_id = host.run_id().clone();
-    shut_down(host, &what, interrupts, output).await;
+    shut_down(host, &what, grace, interrupts, output).await;
     let stopped = stopped.map(|fault| of_run(fault, &directory, &run_id));
     let run_id = run_id.to_string();
     match (ended, stopped) {

@@ -7,8 +7,9 @@ use crate::fault::{CommandResult, Fault};
 use crate::output::{Output, path_text};
 use crate::visible::one_line;
 use cjm_catalog::beginning::Beginning;
-use cjm_catalog::installation::install_all_step;
+use cjm_catalog::installation::{env_name_of, install_all_step, list_of};
 use cjm_catalog::installer::Installer;
+use cjm_catalog::{Catalog, CatalogEntry, ManifestFolder};
 use cjm_environments::running_host;
 use cjm_platform::lock::{holding_process, since_of};
 use cjm_platform::process::Pid;
@@ -18,11 +19,11 @@ use cjm_wire::describe::{ErrorReport, exit};
 use cjm_wire::event::JobStatus;
 use cjm_wire::{Timestamp, ids};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Lines of jobs of each kind, and of workers; the others are counted.
 /// What a worker without a job may be at: only its host knows.
 const WITHOUT_JOB: &str = "idle, or at a stream or a direct call";
+/// Lines of jobs of each kind, and of workers; the others are counted.
 const SHOWN_MAX: usize = 50;
 
 /// Of the host's command line.
@@ -136,10 +137,20 @@ fn tell_installation(data_dir: &Path, installer: Option<&Installer>, output: &Ou
     if let Some(kill) = installer.kill_command() {
         let of_it = |begun: &Beginning| installer.concerns(&begun.env_name);
         let list = Beginning::unended(data_dir).into_iter().filter(of_it).find_map(|begun| begun.list);
+        let list = list.or_else(|| list_of_changed(data_dir, installer));
         let again = install_all_step(list.as_deref());
         output.note(&format!("next: `{kill}` ends it; then {again} goes on"));
     }
     Ok(())
+}
+
+/// The list from which a tool came whose environment is being made anew, by its manifest.
+fn list_of_changed(data_dir: &Path, installer: &Installer) -> Option<PathBuf> {
+    let catalog = Catalog::discover(&[ManifestFolder::named(data_dir.join("manifests"))]);
+    let is_changed = |entry: &&CatalogEntry| {
+        env_name_of(&entry.manifest).is_some_and(|env_name| installer.concerns(&env_name))
+    };
+    catalog.entries().find(is_changed).and_then(|entry| list_of(&entry.manifest))
 }
 
 pub(crate) fn installation_document(installer: Option<&Installer>) -> Value {

@@ -323,6 +323,16 @@ pub enum EnvironmentError {
     /// What was allowed cannot be read or kept.
     #[error(transparent)]
     Allowed(#[from] AllowedError),
+    /// An entry whose tool has another name now, which is that of another list's tool.
+    #[error("\"{capability}\" is installed from {}, and this entry gave \"{before}\" until now", list.display())]
+    CapabilityOfAnotherList {
+        /// The name that it gives now.
+        capability: String,
+        /// The list that the tool of this name came from.
+        list: PathBuf,
+        /// The name that it gave before.
+        before: String,
+    },
     /// The same capability comes from two entries.
     #[error("\"{capability}\" is already installed by the entry \"{other}\"")]
     CapabilityTwice {
@@ -399,6 +409,12 @@ fn mounted_step(mount: &Path) -> String {
     format!("`umount {}`, then run it again", shell_word(&mount.to_string_lossy()))
 }
 
+/// What to do where a tool would take the name of another list's.
+fn another_name_step(capability: &str) -> String {
+    let word = shell_word(capability);
+    format!("give it another name; where it is to take that place, `cjm-ctl remove {word}` first")
+}
+
 /// What to do about manifests that cannot be read.
 fn unread_step(path: &Path) -> String {
     let word = shell_word(&path.to_string_lossy());
@@ -407,10 +423,7 @@ fn unread_step(path: &Path) -> String {
 
 /// What to do when what makes conda's environments is nowhere.
 fn conda_step(kind: CondaType) -> String {
-    let place = match kind {
-        CondaType::Micromamba => "`cjm-ctl setup-runtime` says where micromamba belongs; or".to_owned(),
-        other => format!("put `{}` on the PATH, or", other.program()),
-    };
+    let place = format!("put `{}` on the PATH, or", kind.program());
     format!("{place} choose another with --conda-type, CJM_CONDA_TYPE or `runtime.conda_type` in cjm.yaml")
 }
 
@@ -466,6 +479,7 @@ impl Described for EnvironmentError {
             Self::Allowed(error) => error.code(),
             Self::Unfinished(error) => error.code(),
             Self::CapabilityTwice { .. } => "install.capability_twice",
+            Self::CapabilityOfAnotherList { .. } => "install.capability_of_another_list",
         }
     }
 
@@ -535,6 +549,7 @@ impl Described for EnvironmentError {
             Self::Allowed(error) => error.next_step(),
             Self::Unfinished(error) => error.next_step(),
             Self::CapabilityTwice { .. } => "remove one of the two entries".to_owned(),
+            Self::CapabilityOfAnotherList { capability, .. } => another_name_step(capability),
         }
     }
 

@@ -5,14 +5,16 @@ use crate::constraint::Constraint;
 use crate::error::EnvironmentError;
 use crate::files::{Claim, hash_folder, lock};
 use crate::interpreters;
+use crate::manifests::read_existing;
 use crate::manifests::remember_installed;
 use crate::owners::owners;
 use crate::python_entry::{Common, Done, PythonEntry, Reporter, Tools};
 use crate::report::{AskInUse, EntryReport, InstallEvent, InstallOptions, InstallReport, Outcome};
 use crate::tool_entry::{self, Copied};
 use crate::uv::Uv;
+use cjm_catalog::installation::list_of;
 use cjm_catalog::installer::{INSTALL_ALL, word_of};
-use cjm_catalog::plain_path::plain_path;
+use cjm_catalog::plain_path::{is_same_file, plain_path};
 use cjm_wire::ErrorReport;
 use cjm_wire::capabilities_file::{CapabilitiesFile, Entry};
 use futures_util::{StreamExt, stream};
@@ -311,6 +313,9 @@ impl Installation<'_> {
                 other: owner.clone(),
             });
         }
+        if let Some(taken) = self.of_another_list(entry, capability) {
+            return Err(taken);
+        }
         match claims.entry(capability.to_owned()) {
             hash_map::Entry::Vacant(place) => {
                 place.insert(entry.name.clone());
@@ -322,6 +327,20 @@ impl Installation<'_> {
                 other: place.get().clone(),
             }),
         }
+    }
+
+    /// Whether an entry whose tool has another name now would take the tool of a list that is there still. A list may take
+    /// over what another one installed; a change of name is no word of that.
+    fn of_another_list(&self, entry: &Entry, capability: &str) -> Option<EnvironmentError> {
+        let mut given = self.owners.iter().filter(|(_, owner)| **owner == entry.name).map(|(name, _)| name);
+        let before =
+            given.find(|name| *name != capability).filter(|_| !self.owners.contains_key(capability))?;
+        let manifests = self.common.data_dir.join("manifests");
+        let installed = read_existing(&manifests.join(format!("{capability}.json")))?;
+        let list =
+            list_of(&installed).filter(|list| list.is_file() && !is_same_file(list, &self.common.list))?;
+        let (capability, before) = (capability.to_owned(), before.clone());
+        Some(EnvironmentError::CapabilityOfAnotherList { capability, list, before })
     }
 
     /// The entry that had claimed it has failed: another one may give it.

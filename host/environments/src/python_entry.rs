@@ -5,7 +5,7 @@ use crate::conda::{CondaOptions, Estimate};
 use crate::conda_entry::{CondaEntry, home};
 use crate::constraint::Constraint;
 use crate::error::EnvironmentError;
-use crate::files::{hash_bytes, own_home, remove_dir, write_whole};
+use crate::files::{check_nothing_mounted, hash_bytes, own_home, remove_dir, write_whole};
 use crate::former::{Former, recover};
 use crate::interpreters::{Interpreter, choose, probe};
 use crate::introspection;
@@ -174,8 +174,9 @@ impl<'a> PythonEntry<'a> {
         check_unused: impl Fn(&str) -> Result<(), EnvironmentError>,
         claim: impl FnOnce(&str) -> Result<(), EnvironmentError>,
     ) -> Result<Done, EnvironmentError> {
+        check_nothing_mounted(&self.environment)?;
         let before = Stamp::read(&self.environment);
-        // Dropped before the new one has its stamp, it takes its place again.
+        // Nothing was changed until here. Dropped before the new one has its stamp, it takes its place again.
         let former = Former::keep(&self.environment, &self.manifests)?;
         self.take_from_calls(before.as_ref(), check_unused)?;
         (reporter.step)(Step::Environment);

@@ -146,13 +146,13 @@ pub fn refuse_what_is_no_file(path: &Path) -> Result<(), FileError> {
     std::fs::metadata(path).map_or(Ok(()), |found| refuse_irregular(path, found.file_type()))
 }
 
-/// Whether the kernel would let this user write there, by the rights that the process acts with.
+/// Whether the kernel would let this user write there. By the older of its two calls: what old containers do not know of
+/// the other one they refuse.
 ///
 /// # Errors
 /// Why not.
 pub fn may_be_written(path: &Path) -> io::Result<()> {
-    use rustix::fs::{Access, AtFlags, CWD, accessat};
-    Ok(accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS)?)
+    Ok(rustix::fs::access(path, rustix::fs::Access::WRITE_OK)?)
 }
 
 /// Lets two paths of one file system change places, so that at no moment anything is missing at either.

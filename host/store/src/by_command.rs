@@ -16,7 +16,8 @@ use std::path::Path;
 /// When the journal cannot be opened or written; it has none of the rows then.
 pub fn note_command(data_dir: &Path, rows: Vec<JournalRow>) -> Result<bool, StoreError> {
     let path = data_dir.join(JOURNAL_FILE);
-    match std::fs::metadata(&path) {
+    // A journal that is a link is not written, whatever it leads to.
+    match path.symlink_metadata() {
         Ok(found) if !found.is_file() => {
             return Err(StoreError::File { doing: "write", path, message: NOT_OURS.to_owned() });
         }

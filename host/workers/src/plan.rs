@@ -100,6 +100,11 @@ impl WorkerPlan {
 
     /// What to do about a tool that could not be loaded, as its words say, where somebody wrote its manifest.
     pub(crate) fn cure_by_hand(&self, words: &str) -> Option<String> {
+        if let Launch::Channel { .. } = self.launch {
+            // No installation of ours has made anything that it lacks.
+            let words = "read what it said last; what is started, and with which arguments, stands in `code.runtime` of its manifest";
+            return Some(words.to_owned());
+        }
         let place = self.place_to_correct.as_deref()?;
         start_advice::by_hand(place, &self.launch, words)
     }

@@ -28,7 +28,7 @@ This index is made from the source by a test, which fails when it is stale; `CJM
 /// Its checks have names of the same form.
 const CONFORMANCE: &str = "worker-shim/conformance";
 /// Texts of the same form that are keys of a manifest.
-const KEYS: [&str; 2] = ["install.python_path", "manifest.install.package_source"];
+const KEYS: [&str; 3] = ["install.python_path", "install.env_vars", "manifest.install.package_source"];
 /// How such texts end that are files.
 const FILES: [&str; 5] = [".json", ".lock", ".db", ".yaml", ".reserve"];
 

@@ -67,16 +67,20 @@ def describe(module_name, class_name=None, adapters=()):
         identity["description"] = identity["description"] or _first_line(cls.__doc__)
     document = dict(identity)
     document["module"], document["class"] = module.__name__, cls.__name__
-    if problem is None and hasattr(tool, "get_config_schema"):
+    from cjm_sdk import errors, surface
+
+    warnings = []
+    if problem is not None:
+        words = "%s cannot be made (%s): as long as that is so, no call of it works, and its configuration is not known"
+        warnings.append(words % (cls.__name__, errors.one_line(problem)))
+    elif hasattr(tool, "get_config_schema"):
         try:
             document["config_schema"] = tool.get_config_schema()
         except Exception as error:
-            problem = error
+            warnings.append("no config_schema: " + errors.one_line(error))
     worker_env = getattr(cls, "WORKER_ENV", None)
     if worker_env:
         document["worker_env"] = [_plain(entry) for entry in worker_env]
-    from cjm_sdk import errors, surface
-
     document["structural_surface"] = surface.derive(cls)
     if getattr(cls, "observability_class", None) in ("full", "ambient"):
         document["observability_class"] = cls.observability_class
@@ -85,7 +89,7 @@ def describe(module_name, class_name=None, adapters=()):
     document["adapters"] = [_adapter(spec) for spec in adapters]
     document["python"] = "%d.%d.%d" % sys.version_info[:3]
     document["python_path"] = sys.executable
-    document["warnings"] = [] if problem is None else ["no config_schema: " + errors.one_line(problem)]
+    document["warnings"] = warnings
     if ours and not document["actions"] and _is_called_by_actions(cls):
         words = "no method of %s is marked with @action, so that no call reaches it: mark one (from cjm_sdk import action)"
         document["warnings"].append(words % cls.__name__)

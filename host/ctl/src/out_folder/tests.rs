@@ -54,6 +54,13 @@ fn files_are_copied_and_inputs_are_not() {
     assert_eq!((lab.read("a.txt").as_str(), lab.read("a-2.txt").as_str()), ("abc", "other"));
     assert!(!lab.out().join("page.png").exists() && !lab.out().join("hostname").exists());
     assert_eq!(written.untold, [Path::new("/etc/hostname")], "it is told that it is not copied");
+    // What lies in a folder that is copied, or that the caller gave, is known; so is a folder itself.
+    let pages = lab.file("pages/1.txt", "one");
+    let folder = pages.parent().expect("a folder");
+    let named = json!({"pages": {"path": folder, "bytes": 1}, "first": pages, "mounts": ["/", "/etc"]});
+    assert!(lab.write(&named, &json!({})).expect("written").untold.is_empty());
+    let given = json!({"folder": folder});
+    assert!(lab.write(&json!([pages]), &given).expect("written").untold.is_empty());
     let names: Vec<String> = written
         .files
         .iter()

@@ -224,7 +224,10 @@ fn uncalled(composition: &Composition) -> Vec<GraphError> {
         .map(|name| GraphError::Uncalled {
             place: format!("capabilities.{name}"),
             name: name.clone(),
-            meant: in_words(&suggestions(name, called.iter().map(|name| name.as_str()))),
+            meant: match composition.monitor.as_ref().is_some_and(|monitor| monitor == name) {
+                true => " (it is the monitor, which is loaded as it is)".to_owned(),
+                false => in_words(&suggestions(name, called.iter().map(|name| name.as_str()))),
+            },
             called: list(called.iter().copied()),
         })
         .collect()
@@ -372,6 +375,13 @@ mod tests {
             Err("nodes need each other in a circle: a → b → a"),
         );
         check("a: {capability: c}}\noutput: {x: '${q}'", Err("output: there is no node `q` (there is a)"));
+        check(
+            "a: {capability: tool}}\nmonitor: m\ncapabilities: {m: {}",
+            Err(
+                "capabilities.m: no node calls `m` (it is the monitor, which is loaded as it is), so that nothing reads what is \
+                 set here; the nodes call tool",
+            ),
+        );
         check(
             "a: {capability: tool}, b: {capability: other}}\nmonitor: m\ncapabilities: {tool: {}, toll: {}, m: {}",
             Err(

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 /// A cancel is repeated after this time while the call goes on.
 pub(crate) const CANCEL_REPEAT: Duration = Duration::from_millis(250);
-/// How often it is sent; the queue's grace ends before.
+/// How often it is sent: one that is lost is sent again, and a tool that has a longer grace has heard of it by then.
 const CANCEL_REQUESTS_MAX: u32 = 12;
 
 /// What runs jobs.

@@ -1,0 +1,90 @@
+//! What somebody has mounted in an environment: neither a removal nor an installation deletes through it, and both leave the
+//! tool as it was. Only root mounts.
+
+use cjm_tests::package::{world_with_uv, write_package};
+use cjm_tests::repo;
+use cjm_tests::world::{World, manifest};
+use cjm_wire::describe::exit;
+use serde_json::json;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// The places where a mount may be by now; unmounted when dropped, also where the test fails.
+struct Bound([PathBuf; 2]);
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        for place in self.0.iter().filter(|place| place.exists()) {
+            let _ = Command::new("umount").arg("-lq").arg(place).status();
+        }
+    }
+}
+
+/// Also of a folder on the same disk, whose device number is that of the environment.
+#[test]
+fn what_is_mounted_in_an_environment_is_not_deleted_through() {
+    let world = World::new();
+    let python = world.data_dir().join("envs/tool/bin/python").display().to_string();
+    let install = json!({"python_path": python, "conda_env": "tool"});
+    world.install("tool", &manifest("tool", &json!({"module": "m", "class": "C"}), &install));
+    let make_folder = |name: &str| {
+        let path = world.data_dir().join(name);
+        fs::create_dir_all(&path).expect("a folder");
+        fs::write(path.join("pyvenv.cfg"), "").expect("a file");
+        path
+    };
+    let environment = make_folder("envs/tool");
+    let place = make_folder("envs/tool/lib/of somebody");
+    let theirs = make_folder("theirs").join("pyvenv.cfg");
+    let mount = Command::new("mount").arg("--bind").arg(world.data_dir().join("theirs")).arg(&place).output();
+    if !mount.as_ref().is_ok_and(|done| done.status.success()) {
+        let why = format!("a folder cannot be mounted: {mount:?}");
+        return repo::skip("what_is_mounted_in_an_environment_is_not_deleted_through", &why);
+    }
+    // It goes along with its environment.
+    let rest = world.data_dir().join("envs/.tool.removed-1");
+    let bound = Bound([place.clone(), rest.join("lib/of somebody")]);
+    let refused = world.run(&["remove", "tool", "-y"]).expect(exit::DOMAIN);
+    let words = format!("nothing of {} was deleted: {} is mounted", environment.display(), place.display());
+    assert!(refused.stderr.contains(&words), "{}", refused.describe());
+    assert!(refused.stderr.contains(&format!("`umount '{}'`", place.display())), "{}", refused.describe());
+    assert!(environment.join("pyvenv.cfg").exists() && theirs.exists());
+    assert!(world.data_dir().join("manifests/tool.json").exists());
+    // One in what an earlier removal left is spared, too.
+    fs::rename(&environment, &rest).expect("renamed");
+    make_folder("envs/tool");
+    let told = world.run(&["remove", "tool", "-y"]).expect(exit::DOMAIN);
+    assert!(told.stderr.contains("unmount first what is mounted in it"), "{}", told.describe());
+    assert!(rest.join("pyvenv.cfg").exists() && theirs.exists() && !environment.exists());
+    drop(bound);
+    let _ = world.run(&["remove", "tool", "-y"]).expect(exit::OK);
+    assert!(!rest.exists() && theirs.exists());
+}
+
+#[test]
+fn an_installation_over_a_mount_is_refused_and_leaves_the_tool_as_it_was() {
+    const NAME: &str = "an_installation_over_a_mount_is_refused_and_leaves_the_tool_as_it_was";
+    let Some(world) = world_with_uv(NAME) else { return };
+    write_package(&world.file(""), "tool-one");
+    let entry = "{name: tool-one, package: ./tool-one, env_name: tool-one, python_version: \">=3.9\"}";
+    world.write("capabilities.yaml", format!("capabilities: [{entry}]\n"));
+    let _ = world.run(&["install-all"]).expect(exit::OK);
+    let environment = world.data_dir().join("envs/tool-one");
+    let [place, theirs] = [environment.join("theirs"), world.file("theirs")];
+    for folder in [&place, &theirs] {
+        fs::create_dir_all(folder).expect("a folder");
+    }
+    let mount = Command::new("mount").arg("--bind").args([&theirs, &place]).output();
+    if !mount.as_ref().is_ok_and(|done| done.status.success()) {
+        return repo::skip(NAME, &format!("a folder cannot be mounted: {mount:?}"));
+    }
+    let bound = Bound([place, world.data_dir().join("envs/.tool-one.former/theirs")]);
+    let told = world.run(&["install-all", "--force", "--json"]).expect(exit::DOMAIN).json();
+    assert_eq!(told["entries"][0]["error"]["code"], "remove.mounted", "{told:#}");
+    let listed = world.run(&["list"]).expect(exit::OK);
+    assert!(!listed.stderr.contains("cannot be called"), "{}", listed.describe());
+    let _ = world.run(&["call", "tool-one", "--action", "who"]).expect(exit::OK);
+    drop(bound);
+    let _ = world.run(&["install-all", "--force"]).expect(exit::OK);
+}
