@@ -54,13 +54,6 @@ fn files_are_copied_and_inputs_are_not() {
     assert_eq!((lab.read("a.txt").as_str(), lab.read("a-2.txt").as_str()), ("abc", "other"));
     assert!(!lab.out().join("page.png").exists() && !lab.out().join("hostname").exists());
     assert_eq!(written.untold, [Path::new("/etc/hostname")], "it is told that it is not copied");
-    // What lies in a folder that is copied, or that the caller gave, is known; so is a folder itself.
-    let pages = lab.file("pages/1.txt", "one");
-    let folder = pages.parent().expect("a folder");
-    let named = json!({"pages": {"path": folder, "bytes": 1}, "first": pages, "mounts": ["/", "/etc"]});
-    assert!(lab.write(&named, &json!({})).expect("written").untold.is_empty());
-    let given = json!({"folder": folder});
-    assert!(lab.write(&json!([pages]), &given).expect("written").untold.is_empty());
     let names: Vec<String> = written
         .files
         .iter()
@@ -139,6 +132,19 @@ fn a_folder_is_copied_whole_and_never_over_another() {
     assert_eq!(lab.read("pages/deep/2.txt"), "two");
     let error = lab.write(&result, &json!({})).expect_err("refused");
     assert!(error.contains("is there already"), "{error}");
+}
+
+#[test]
+fn what_lies_in_a_known_folder_is_not_told_to_be_left() {
+    let lab = Lab::new();
+    let page = lab.file("pages/1.txt", "one");
+    let folder = page.parent().expect("a folder");
+    // Nor is a folder that is no file of the result.
+    let named = json!({"pages": {"path": folder, "bytes": 1}, "first": page, "mounts": ["/", "/etc"]});
+    assert!(lab.write(&named, &json!({})).expect("written").untold.is_empty());
+    let given = json!({"folder": folder});
+    assert!(lab.write(&json!([page]), &given).expect("written").untold.is_empty());
+    assert_eq!(lab.write(&json!([page]), &json!({})).expect("written").untold, [page]);
 }
 
 #[test]
