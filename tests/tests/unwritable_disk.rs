@@ -19,6 +19,13 @@ fn with_tool(world: &World) {
     world.install_executable("tool", "/bin/sh", &json!({"small": small}));
 }
 
+/// A run of that tool, which anybody may read; its path.
+fn write_composition(world: &World) -> String {
+    let path = world.write("one.yaml", "name: one\nnodes:\n  a: {capability: tool, action: small}\n");
+    set_mode(&path, 0o644);
+    path.display().to_string()
+}
+
 fn call(world: &World) -> Outcome {
     world.run(&["call", "tool", "--action", "small"])
 }
@@ -102,8 +109,7 @@ fn a_journal_that_was_taken_away_is_named_and_nobody_is_sent_to_it() {
     let script = format!("touch {}; until [ -e {} ]; do sleep 0.02; done", begun.display(), go.display());
     let action = json!({"argv": ["-c", script], "result": "stdout_text"});
     world.install_executable("tool", "/bin/sh", &json!({"small": action}));
-    let path = world.write("one.yaml", "name: one\nnodes:\n  a: {capability: tool, action: small}\n");
-    let path = path.display().to_string();
+    let path = write_composition(&world);
     for arguments in [&["call", "tool", "--action", "small"][..], &["run", &path]] {
         let _ = fs::remove_file(&begun);
         let _ = fs::remove_file(&go);
@@ -204,9 +210,7 @@ fn a_data_directory_of_somebody_else_is_told_as_that_by_every_command() {
     let world = World::new();
     with_tool(&world);
     let _ = call(&world).expect(0);
-    let composition = world.write("one.yaml", "name: one\nnodes:\n  a: {capability: tool, action: small}\n");
-    set_mode(&composition, 0o644);
-    let composition = composition.display().to_string();
+    let composition = write_composition(&world);
     let is_refused = |path: &Path| {
         set_mode(path, 0o000);
         for arguments in [
@@ -262,9 +266,7 @@ fn a_data_directory_that_may_only_be_read_is_told_as_that_by_whatever_writes() {
     let world = World::new();
     with_tool(&world);
     let _ = call(&world).expect(0);
-    let composition = world.write("one.yaml", "name: one\nnodes:\n  a: {capability: tool, action: small}\n");
-    set_mode(&composition, 0o644);
-    let composition = composition.display().to_string();
+    let composition = write_composition(&world);
     fs::write(world.data_dir().join("install.lock"), "").expect("written");
     set_mode(&world.data_dir(), 0o755);
     for name in ["host.lock", "tree.lock", "install.lock", "journal.db", "diagnostics.db"] {
@@ -306,8 +308,7 @@ fn what_stands_in_the_place_of_a_lock_is_told_in_the_same_words_by_every_command
     let world = World::new();
     with_tool(&world);
     let _ = call(&world).expect(0);
-    let composition = world.write("one.yaml", "name: one\nnodes:\n  a: {capability: tool, action: small}\n");
-    let composition = composition.display().to_string();
+    let composition = write_composition(&world);
     let looks = [vec!["list"], vec!["status"], vec!["logs"], vec!["list-secrets", "tool"]];
     for name in ["host.lock", "tree.lock", "install.lock"] {
         let lock = world.data_dir().join(name);
@@ -326,7 +327,7 @@ fn what_stands_in_the_place_of_a_lock_is_told_in_the_same_words_by_every_command
 fn a_file_in_the_place_of_the_data_directory_is_told_in_the_same_words_by_every_command() {
     let world = World::new();
     let file = world.write("file", "").display().to_string();
-    world.write("one.yaml", "name: one\nnodes:\n  a: {capability: tool, action: small}\n");
+    write_composition(&world);
     let looks = [vec!["list"], vec!["status"], vec!["logs"], vec!["list-secrets", "tool"]];
     for arguments in commands_that_write("one.yaml").iter().chain(&looks) {
         let mut command = Command::new(repo::binary("cjm-ctl"));

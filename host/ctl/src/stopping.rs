@@ -4,7 +4,7 @@ use crate::interrupt::Interrupts;
 use crate::output::Output;
 use crate::progress::Board;
 use crate::visible::{one_line, visible};
-use cjm_decide::queue::{CANCEL_GRACE_MS, cancel_grace};
+use cjm_decide::queue::{cancel_grace, end_grace};
 use cjm_engine::{Catalog, Host, UNLOAD_GRACE_DEFAULT};
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -85,10 +85,7 @@ pub(crate) async fn shut_down(
     let wait = if interrupts.was_asked() { SILENT_WAIT } else { SILENT_CLEANUP };
     let told = async {
         tokio::time::sleep(wait).await;
-        // As the host has it: what asks for no more has what every worker has.
-        let is_longer = grace > Duration::from_millis(CANCEL_GRACE_MS);
-        let seconds = if is_longer { grace } else { UNLOAD_GRACE_DEFAULT };
-        let seconds = seconds.as_secs_f64().ceil();
+        let seconds = end_grace(UNLOAD_GRACE_DEFAULT, grace).as_secs_f64().ceil();
         if !output.quiet {
             let words = format!(
                 "the host of {what} has not ended yet: what still runs is killed within {seconds} s; Ctrl-C ends it at once"

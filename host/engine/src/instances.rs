@@ -8,7 +8,7 @@ use crate::queue::state::Jobs;
 use crate::services::Services;
 use cjm_decide::death::OwnKill;
 use cjm_decide::instance::{Entry, Lifecycle, Recycling, Renewal};
-use cjm_decide::queue::{CANCEL_GRACE_MS, QueueEvent};
+use cjm_decide::queue::{QueueEvent, end_grace};
 use cjm_store::rows::died_id;
 use cjm_store::{Commit, WorkerRecord, Write};
 use cjm_wire::event::{EventType, JournalRow};
@@ -22,7 +22,6 @@ use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, btree_map};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 /// One loaded instance.
@@ -353,16 +352,9 @@ impl Instance {
             tokio::select! {
                 biased;
                 () = services.grace_waived.cancelled() => worker.kill(reason).await,
-                () = worker.unload(self.unload_grace(services), reason.clone()) => {}
+                () = worker.unload(end_grace(services.options.unload_grace, self.plan.cancel_grace), reason.clone()) => {}
             }
         }
-    }
-
-    /// How long its worker has to end. What it runs may need longer, by its manifest.
-    fn unload_grace(&self, services: &Services) -> Duration {
-        let asked_for = self.plan.cancel_grace;
-        let usual = services.options.unload_grace;
-        if asked_for > Duration::from_millis(CANCEL_GRACE_MS) { asked_for.max(usual) } else { usual }
     }
 
     fn spawned_commit(

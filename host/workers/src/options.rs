@@ -52,7 +52,8 @@ pub struct HostOptions {
     pub call_timeout: Duration,
     /// How long to wait for the processes of a dead host on the same directory.
     pub lock_wait: Duration,
-    /// How long a worker may take to end well before its tree is killed.
+    /// How long a worker may take to end well before its tree is killed; one whose manifest asks for more
+    /// (`cancel.grace_ms`) has that.
     pub unload_grace: Duration,
     /// Least level of records that tools send.
     pub log_level: String,

@@ -19,5 +19,5 @@ pub use owner::Queue;
 pub use types::{
     AttemptOutcome, CANCEL_GRACE_MS, CancelPhase, CancelReach, LANES_DEFAULT, NOT_TAKEN_MAX,
     PENDING_MAX_DEFAULT, QueueEffect, QueueError, QueueEvent, QueueLimits, QueuedJob, Start, StopReason,
-    Target, cancel_grace,
+    Target, cancel_grace, end_grace,
 };

@@ -27,6 +27,13 @@ pub fn cancel_grace(runtime: &Runtime) -> Duration {
     Duration::from_millis(longest_ms.saturating_add(KILL_MS).max(CANCEL_GRACE_MS))
 }
 
+/// How long the worker of a tool with this cancel grace may take to end: as long as `usual`, unless its tool asks for more
+/// than others do.
+#[must_use]
+pub fn end_grace(usual: Duration, cancel_grace: Duration) -> Duration {
+    if cancel_grace > Duration::from_millis(CANCEL_GRACE_MS) { cancel_grace.max(usual) } else { usual }
+}
+
 /// Attempts of one job that may find an incarnation which dies without having taken any call; then the job fails.
 pub const NOT_TAKEN_MAX: u32 = 4;
 
