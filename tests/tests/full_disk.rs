@@ -357,6 +357,34 @@ fn a_run_fills(disk_kb: u64, result_bytes: u64, elements: usize, is_killed: bool
     journal::assert_every_job_ended_once(&world.journal());
 }
 
+/// Such a disk never had room for the reserve; what others put there is in nobody's hand here.
+#[test]
+fn where_forgetting_finds_no_room_either_the_word_is_not_to_forget() {
+    let world = World::new();
+    let disk = match SmallDisk::of(&world, "size=1500k") {
+        Ok(disk) => disk,
+        Err(reason) => return repo::skip("full_disk", &reason),
+    };
+    world.install_executable("tool", "/bin/sh", &json!({"small": {"argv": ["-c", "echo small"]}}));
+    let _ = world.run(&["call", "tool"]).expect(0);
+    disk.fill(0);
+    for forget in [["retention", "--max-total-mb", "0"], ["retention", "--jobs-max-age-days", "0.001"]] {
+        let refused = world.run(&forget).expect(cjm_wire::describe::exit::STORE);
+        let next = refused.stderr.lines().find(|line| line.contains("next: ")).unwrap_or_default();
+        assert!(
+            next.contains("make 1 MB free") && !next.contains("cjm-ctl retention"),
+            "{}",
+            refused.describe()
+        );
+    }
+    disk.free();
+    for forget in [["retention", "--max-total-mb", "0"], ["retention", "--jobs-max-age-days", "0.001"]] {
+        let _ = world.run(&forget).expect(0);
+    }
+    let _ = world.run(&["call", "tool"]).expect(0);
+    assert_databases_are_sound(&world.data_dir());
+}
+
 #[test]
 fn a_run_that_filled_the_disk_leaves_room_to_retention_and_to_the_next_call() {
     for (disk_kb, result_bytes, elements) in [

@@ -472,6 +472,16 @@ fn a_tool_that_is_put_in_again_says_so_and_one_whose_installation_was_killed_say
     };
     assert_eq!(unfinished("tool-one"), "installation.broken_off", "{document:#}");
     assert_eq!(unfinished("tool-two"), Value::Null, "{document:#}");
+    let status = world.run(&["status"]).expect(exit::OK);
+    assert!(
+        status.stdout.contains("the installation of \"tool-one\" was broken off\n")
+            && status.stderr.contains("puts back what was there before"),
+        "{}",
+        status.describe()
+    );
+    let left = world.json(&["status", "--json"])["unfinished_installations"].clone();
+    assert_eq!(left.as_array().map(Vec::len), Some(1), "{left:#}");
+    assert_eq!((&left[0]["environment"], &left[0]["capability"]), (&"tool-one".into(), &"tool-one".into()));
 
     let _ = world.run(&["install-all"]).expect(exit::OK);
     let called = world.run(&["call", "tool-one"]).expect(exit::OK);

@@ -10,12 +10,15 @@ use cjm_store::{
     Retention, StoreError, apply_retention, archive_journal, forget_jobs,
 };
 use cjm_wire::Timestamp;
-use cjm_wire::describe::exit;
+use cjm_wire::describe::{ErrorReport, exit};
 use cjm_wire::settings_file::{RETENTION_DAYS_MAX, RETENTION_MB};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
 const MB_BYTES: f64 = 1024.0 * 1024.0;
+/// What to do where not even the room is left that it takes to forget.
+const ROOM_BY_HAND: &str = "make 1 MB free on the disk of the data directory by removing or moving other files there, since \
+                            forgetting takes some room itself; then run it again";
 
 /// Runs the command.
 pub(crate) fn run(global: &Global, args: &RetentionArgs, output: &Output) -> CommandResult {
@@ -92,7 +95,7 @@ struct Told<'a> {
 impl Told<'_> {
     fn diagnostics(&mut self, data_dir: &Path, retention: &Retention) -> Result<(), Fault> {
         let found =
-            self.unless_nothing(apply_retention(data_dir, retention), "diagnostics store", DIAGNOSTICS_FILE)?;
+            self.forgotten(apply_retention(data_dir, retention), "diagnostics store", DIAGNOSTICS_FILE)?;
         if let Some(Forgotten { records, chunks, file_bytes, free_bytes }) = found {
             let aged = match retention.age_max_days {
                 Some(_) => "",
@@ -118,7 +121,7 @@ impl Told<'_> {
     }
 
     fn jobs(&mut self, data_dir: &Path, days: f64) -> Result<(), Fault> {
-        let found = self.unless_nothing(forget_jobs(data_dir, days), "journal", JOURNAL_FILE)?;
+        let found = self.forgotten(forget_jobs(data_dir, days), "journal", JOURNAL_FILE)?;
         let forgotten = found.unwrap_or_default();
         let ForgottenJobs {
             jobs,
@@ -196,6 +199,17 @@ impl Told<'_> {
                 Ok(None)
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The same where something is forgotten: of a full disk the usual word would send its reader here once more.
+    fn forgotten<T>(&self, done: Result<T, StoreError>, store: &str, file: &str) -> Result<Option<T>, Fault> {
+        match done {
+            Err(error) if error.is_about_room() => {
+                let report = ErrorReport { next_step: ROOM_BY_HAND.to_owned(), ..ErrorReport::of(&error) };
+                Err(Fault::from_report(report))
+            }
+            done => self.unless_nothing(done, store, file),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::fault::{CommandResult, Fault};
 use crate::output::{Output, path_text};
 use crate::visible::one_line;
 use cjm_catalog::beginning::Beginning;
-use cjm_catalog::installation::{env_name_of, install_all_step, list_of};
+use cjm_catalog::installation::{Installation, Unfinished, env_name_of, install_all_step, list_of};
 use cjm_catalog::installer::Installer;
 use cjm_catalog::{Catalog, CatalogEntry, ManifestFolder};
 use cjm_environments::running_host;
@@ -15,7 +15,7 @@ use cjm_platform::lock::{holding_process, since_of};
 use cjm_platform::process::Pid;
 use cjm_platform::tree::is_stopped;
 use cjm_store::{JobFilter, JobRecord, JournalReader, StoreError, WorkerRecord};
-use cjm_wire::describe::{ErrorReport, exit};
+use cjm_wire::describe::{Described as _, ErrorReport, exit};
 use cjm_wire::event::JobStatus;
 use cjm_wire::{Timestamp, ids};
 use serde_json::{Value, json};
@@ -108,19 +108,60 @@ fn tell_of_no_host(data_dir: &Path, installer: Option<&Installer>, output: &Outp
     unread.map_or(Ok(exit::OK), |error| Err(error.into()))
 }
 
-/// First installations that came to no end, and on which nobody works.
-fn left_installations(data_dir: &Path, installer: Option<&Installer>) -> Vec<Beginning> {
-    let at_work = |begun: &Beginning| installer.is_some_and(|by| by.concerns(&begun.env_name));
-    Beginning::unended(data_dir).into_iter().filter(|begun| begun.is_noted && !at_work(begun)).collect()
+/// An installation that came to no end, and on which nobody works.
+struct BrokenOff {
+    env_name: String,
+    capability: Option<String>,
+    entry: Option<String>,
+    words: String,
+    next_step: String,
+}
+
+impl BrokenOff {
+    /// All of a data directory: first ones by their notes, updates by the manifests of their tools.
+    fn all(data_dir: &Path, installer: Option<&Installer>) -> Vec<Self> {
+        let nobody_works_on = |env_name: &str| installer.is_none_or(|by| !by.concerns(env_name));
+        let first = Beginning::unended(data_dir).into_iter().filter(|begun| begun.is_noted).map(Self::first);
+        let mut all: Vec<Self> = first.collect();
+        for entry in catalog_of(data_dir).entries() {
+            let update = Self::update(entry);
+            all.extend(update.filter(|new| all.iter().all(|known| known.env_name != new.env_name)));
+        }
+        all.retain(|one| nobody_works_on(&one.env_name));
+        all
+    }
+
+    fn first(begun: Beginning) -> Self {
+        let next_step = format!("{} goes on with it", install_all_step(begun.list.as_deref()));
+        let words = begun.broken_off();
+        Self { env_name: begun.env_name, capability: begun.capability, entry: begun.entry, words, next_step }
+    }
+
+    fn update(entry: &CatalogEntry) -> Option<Self> {
+        let unfinished = Installation::of(entry)?.unfinished()?;
+        let Unfinished::BrokenOff { capability, .. } = &unfinished else { return None };
+        Some(Self {
+            env_name: env_name_of(&entry.manifest)?,
+            capability: Some(capability.clone()),
+            entry: None,
+            words: unfinished.to_string(),
+            next_step: unfinished.next_step(),
+        })
+    }
+}
+
+/// What is installed here.
+fn catalog_of(data_dir: &Path) -> Catalog {
+    Catalog::discover(&[ManifestFolder::named(data_dir.join("manifests"))])
 }
 
 fn add_installations(data_dir: &Path, installer: Option<&Installer>, document: &mut Value) {
     document["installation"] = installation_document(installer);
-    let left = left_installations(data_dir, installer).into_iter().map(|begun| {
-        let next_step = format!("{} goes on with it", install_all_step(begun.list.as_deref()));
+    let left = BrokenOff::all(data_dir, installer).into_iter().map(|one| {
+        let path = data_dir.join("envs").join(&one.env_name);
         json!({
-            "environment": begun.env_name, "path": path_text(&begun.environment), "entry": begun.entry,
-            "capability": begun.capability, "next_step": next_step,
+            "environment": one.env_name, "path": path_text(&path), "entry": one.entry,
+            "capability": one.capability, "next_step": one.next_step,
         })
     });
     document["unfinished_installations"] = left.collect();
@@ -128,9 +169,9 @@ fn add_installations(data_dir: &Path, installer: Option<&Installer>, document: &
 
 /// Who changes what is installed here, how to end what a killed one left, and what was broken off.
 fn tell_installation(data_dir: &Path, installer: Option<&Installer>, output: &Output) -> Result<(), Fault> {
-    for begun in left_installations(data_dir, installer) {
-        output.line(&one_line(&begun.broken_off()))?;
-        output.note(&format!("next: {} goes on with it", install_all_step(begun.list.as_deref())));
+    for one in BrokenOff::all(data_dir, installer) {
+        output.line(&one_line(&one.words))?;
+        output.note(&format!("next: {}", one.next_step));
     }
     let Some(installer) = installer else { return Ok(()) };
     output.line(&format!("what is installed is being changed by {}", one_line(&installer.to_string())))?;
@@ -146,7 +187,7 @@ fn tell_installation(data_dir: &Path, installer: Option<&Installer>, output: &Ou
 
 /// The list from which a tool came whose environment is being made anew, by its manifest.
 fn list_of_changed(data_dir: &Path, installer: &Installer) -> Option<PathBuf> {
-    let catalog = Catalog::discover(&[ManifestFolder::named(data_dir.join("manifests"))]);
+    let catalog = catalog_of(data_dir);
     let is_changed = |entry: &&CatalogEntry| {
         env_name_of(&entry.manifest).is_some_and(|env_name| installer.concerns(&env_name))
     };

@@ -147,6 +147,13 @@ impl StoreError {
         matches!(self, Self::Closed { .. } | Self::Unwritten { .. } | Self::Moved { .. })
     }
 
+    /// Whether a disk without room is the cause, of bytes: those of which inodes are all in use lack something else.
+    #[must_use]
+    pub fn is_about_room(&self) -> bool {
+        let Self::Database { message, damaged: false, .. } = self else { return false };
+        (message.contains(FULL) || message.contains(DISK_HAS)) && !message.contains(NO_INODE)
+    }
+
     pub(crate) fn database(doing: impl Into<String>, error: &rusqlite::Error) -> Self {
         let damaged = matches!(
             error.sqlite_error_code(),
@@ -289,7 +296,7 @@ impl Described for StoreError {
             Self::Database { message, .. } if message.contains(LOCKED) => {
                 "end the other program that holds the database, then try again".into()
             }
-            Self::Database { message, .. } if message.contains(FULL) || message.contains(DISK_HAS) => {
+            Self::Database { .. } if self.is_about_room() => {
                 "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.001 --max-total-mb 0` does (it forgets all jobs that have ended, and all logs), then try again".into()
             }
             Self::Database { .. } => "check free space and permissions of the data directory, then try again".into(),
