@@ -1,4 +1,4 @@
-//! A Python tool holds its interpreter's lock for ten seconds; its worker answers all the while, because the shim
+//! A Python tool holds its interpreter's lock for five seconds; its worker answers all the while, because the shim
 //! serves the surface and not the tool.
 
 use cjm_tests::world::{COMMAND_MAX, World, eventually};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long the tool holds the lock.
-const HOLD: Duration = Duration::from_secs(10);
+const HOLD: Duration = Duration::from_secs(5);
 /// The goal for each answer.
 const ANSWER_GOAL: Duration = Duration::from_millis(20);
 /// How many times the goal all but one answer in a hundred may take.
