@@ -62,8 +62,9 @@ class Capability:
     def __init_subclass__(cls, **kwargs):
         """Refuses a class with an `async def` that the host would call: its call would give back what nobody awaits."""
         super().__init_subclass__(**kwargs)
-        for method in (*cls.actions().values(), *_CALLED_BY_HOST):
-            if _is_async(getattr(cls, method)):
+        releases = [name for name in cls.reload_triggers.values() if isinstance(name, str)]
+        for method in (*cls.actions().values(), *releases, *_CALLED_BY_HOST):
+            if _is_async(getattr(cls, method, None)):
                 words = "%s.%s is `async def`, and nobody awaits what its call gives back: make it `def`, and run the "
                 words += "coroutine inside it with asyncio.run(…)"
                 raise TypeError(words % (cls.__name__, method))

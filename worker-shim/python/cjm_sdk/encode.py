@@ -93,6 +93,8 @@ def _plain(value):
     hint = ""
     if hasattr(value, "__next__"):
         hint = " (an iterator: call the action as a stream)"
+    if hasattr(value, "__await__"):
+        hint = " (what an `async def` gives back: run it inside of a plain method with asyncio.run(…))"
     raise TypeError("Object of type %s is not JSON serializable%s" % (type(value).__name__, hint))
 
 

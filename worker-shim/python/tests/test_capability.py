@@ -162,8 +162,23 @@ class Awaited(unittest.TestCase):
         self.refused(["async def plain(self): return 1"], "plain")
 
     def test_nor_is_what_the_host_calls_beside_the_actions(self):
-        for method in ("execute", "execute_stream", "initialize", "cleanup", "cancel", "get_config_options"):
+        hooks = "execute execute_stream initialize reconfigure prefetch on_enable on_disable cleanup cancel"
+        for method in (hooks + " get_config_schema get_current_config get_config_options").split():
             self.refused(["async def %s(self, *args, **kwargs): return 1" % method], method)
+        self.refused(["reload_triggers = {'model': 'release'}", "async def release(self): return 1"], "release")
+
+    def test_classes_beside_it_hear_of_a_subclass_too(self):
+        heard = []
+
+        class Registered:
+            def __init_subclass__(cls, word, **kwargs):
+                super().__init_subclass__(**kwargs)
+                heard.append((cls.__name__, word))
+
+        class Tool(Plain, Registered, word="x"):
+            pass
+
+        self.assertEqual(heard, [("Tool", "x")])
 
     def test_what_no_host_calls_may_be_awaited(self):
         class Tool(Plain):

@@ -73,6 +73,15 @@ class Results(unittest.TestCase):
             with self.assertRaisesRegex(Exception, "of type type"):
                 encode.result_bytes([cls])
 
+    def test_what_nobody_awaited_is_told_as_that(self):
+        async def work():
+            return 1
+
+        forgotten = work()
+        self.addCleanup(forgotten.close)
+        with self.assertRaisesRegex(places.Unwritable, r"result\[0\] is of type coroutine \(what an `async def` gives back"):
+            encode.result_bytes([forgotten])
+
     def test_the_search_for_what_is_to_blame_has_an_end(self):
         with mock.patch.object(places, "VALUES_MAX", 10):
             with self.assertRaisesRegex(places.Unwritable, r"result\[8\] is of type set"):
