@@ -1,14 +1,16 @@
-//! What somebody has mounted in an environment: neither a removal nor an installation deletes through it, and both leave the
-//! tool as it was. Only root mounts.
+//! What somebody has mounted in an environment, or a program where it ran: nothing deletes through it, and whoever would
+//! have leaves the rest as it was, and says so. Only root mounts.
 
+use cjm_platform::Signal;
 use cjm_tests::package::{world_with_uv, write_package};
 use cjm_tests::repo;
-use cjm_tests::world::{World, manifest};
+use cjm_tests::world::{COMMAND_MAX, World, eventually, manifest};
 use cjm_wire::describe::exit;
 use serde_json::json;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 /// The places where a mount may be by now; unmounted when dropped, also where the test fails.
 struct Bound([PathBuf; 2]);
@@ -87,4 +89,67 @@ fn an_installation_over_a_mount_is_refused_and_leaves_the_tool_as_it_was() {
     let _ = world.run(&["call", "tool-one", "--action", "who"]).expect(exit::OK);
     drop(bound);
     let _ = world.run(&["install-all", "--force"]).expect(exit::OK);
+}
+
+/// The places that the program of the next test has said it mounted; unmounted when dropped.
+struct Said<'w>(&'w World);
+
+impl Said<'_> {
+    fn places(&self) -> Vec<PathBuf> {
+        let said = fs::read_to_string(self.0.file("places")).unwrap_or_default();
+        said.lines().map(PathBuf::from).collect()
+    }
+}
+
+impl Drop for Said<'_> {
+    fn drop(&mut self) {
+        for place in self.places() {
+            let _ = Command::new("umount").arg("-lq").arg(place).status();
+        }
+    }
+}
+
+/// A program may mount a share or a home where it runs, and not come to unmount it.
+#[test]
+fn what_a_call_mounted_where_it_ran_is_not_deleted_through() {
+    const NAME: &str = "what_a_call_mounted_where_it_ran_is_not_deleted_through";
+    let world = World::new();
+    let theirs = world.file("theirs/file");
+    fs::create_dir_all(world.file("theirs")).expect("a folder");
+    fs::write(&theirs, "x").expect("a file");
+    let said = Said(&world);
+    let [from, to] = [world.file("theirs"), world.file("places")].map(|path| path.display().to_string());
+    let mounts = |then: &str| {
+        let script = format!("mkdir sub && mount --bind {from} sub && echo $PWD/sub >> {to} && {then}");
+        json!({"argv": ["-c", script], "result": "stdout_text"})
+    };
+    let actions =
+        json!({"fails": mounts("exit 3"), "ends": mounts("echo done"), "lasts": mounts("exec sleep 600")});
+    world.install_executable("tool", "/bin/sh", &actions);
+    let failed = world.run(&["call", "tool", "--action", "fails"]);
+    if said.places().is_empty() {
+        return repo::skip(NAME, &format!("a folder cannot be mounted: {}", failed.stderr));
+    }
+    let _ = failed.expect(exit::TOOL_FAILED);
+    assert!(theirs.exists(), "deleted with what a failed call left");
+    let logs = world.run(&["logs"]).expect(exit::OK).stdout;
+    assert!(logs.contains("stays: something is mounted at ") && logs.contains("/sub"), "{logs}");
+    let _ = world.run(&["call", "tool", "--action", "ends"]).expect(exit::OK);
+
+    let lasting = world.start(&["call", "tool", "--action", "lasts"]);
+    eventually("the third call runs", Duration::from_secs(30), || (said.places().len() == 3).then_some(()));
+    lasting.signal(Signal::KILL);
+    let _ = lasting.wait(COMMAND_MAX);
+    let forget = ["retention", "--jobs-max-age-days", "0.0000001", "--json"];
+    let _ = world.run(&["call", "tool", "--action", "ends"]).expect(exit::OK);
+    assert!(theirs.exists(), "deleted with what a killed call left");
+    let left = world.run(&forget).expect(exit::OK).json()["work_directories_left"].clone();
+    assert!(theirs.exists(), "deleted with what was old");
+    assert_eq!(left.as_array().map(Vec::len), Some(4), "{left:#}");
+    let told = world.run(&forget[..3]).expect(exit::OK).stdout;
+    assert_eq!(told.matches(" stays: something is mounted at ").count(), 4, "{told}");
+    drop(said);
+    let done = world.run(&forget).expect(exit::OK).json();
+    assert_eq!((&done["work_directories_deleted"], &done["work_directories_left"]), (&4.into(), &json!([])));
+    assert!(theirs.exists());
 }

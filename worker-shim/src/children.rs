@@ -7,7 +7,7 @@
 
 use cjm_platform::child::{LifetimeUsage, own_children, reap_with_usage, signal_group};
 use cjm_platform::spawn::{SpawnError, SpawnRequest, Spawned, spawn};
-use cjm_platform::tree::{Clear, kill_descendants, reap_adopted};
+use cjm_platform::tree::{Clear, kill_descendants, process_info, reap_adopted};
 use cjm_platform::{Pid, Signal, WaitStatus};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -65,6 +65,16 @@ impl Children {
         if let Ok(Err(error)) = clearing.await {
             eprintln!("clearing what process {leader} left failed: {error}");
         }
+    }
+
+    /// Whether a process of the exited `leader`'s group lives. It is a child of this process by now, or below one.
+    pub(crate) fn has_group(&self, leader: Pid) -> bool {
+        let is_of_it = |pid: &Pid| {
+            *pid != leader
+                && process_info(*pid)
+                    .is_some_and(|found| found.pgid == leader.as_raw() && !matches!(found.state, 'Z' | 'X'))
+        };
+        own_children().is_some_and(|children| children.iter().any(is_of_it))
     }
 
     /// Kills and reaps everything below this process. Blocks; for the end of the process.

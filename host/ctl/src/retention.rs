@@ -4,7 +4,8 @@
 use crate::cli::{Global, RetentionArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::instant::instant;
-use crate::output::Output;
+use crate::output::{Output, path_text};
+use crate::visible::one_line;
 use cjm_store::{
     Archived, DIAGNOSTICS_FILE, DIAGNOSTICS_MB_MAX_DEFAULT, Forgotten, ForgottenJobs, JOURNAL_FILE,
     Retention, StoreError, apply_retention, archive_journal, forget_jobs,
@@ -122,6 +123,7 @@ impl Told<'_> {
 
     fn jobs(&mut self, data_dir: &Path, days: f64) -> Result<(), Fault> {
         let found = self.forgotten(forget_jobs(data_dir, days), "journal", JOURNAL_FILE)?;
+        let is_told = found.is_some();
         let forgotten = found.unwrap_or_default();
         let ForgottenJobs {
             jobs,
@@ -130,10 +132,11 @@ impl Told<'_> {
             file_bytes,
             work_dirs,
             work_bytes,
+            work_dirs_left,
             unfinished,
             free_bytes,
         } = forgotten;
-        if found.is_some() {
+        if is_told {
             self.line(&format!(
                 "jobs: forgot {jobs} job(s) + {compositions} composition(s) that ended more than {days} day(s) ago, {files} \
                  file(s) of large bodies ({:.1} MB), and {work_dirs} directory(ies) in which programs left results ({:.1} MB). \
@@ -142,6 +145,9 @@ impl Told<'_> {
                 mb(work_bytes),
                 mb(free_bytes)
             ))?;
+            for (path, reason) in &work_dirs_left {
+                self.line(&format!("jobs: {} stays: {}", path_text(path), one_line(reason)))?;
+            }
             if unfinished > 0 {
                 self.line(&format!(
                     "jobs: {unfinished} run(s) and job(s) have not ended and stay. What a host left that is gone is ended by \
@@ -149,6 +155,10 @@ impl Told<'_> {
                 ))?;
             }
         }
+        let left: Vec<Value> = work_dirs_left
+            .iter()
+            .map(|(path, reason)| json!({"path": path_text(path), "reason": reason}))
+            .collect();
         self.add(&json!({
             "jobs_max_age_days": days,
             "jobs_deleted": jobs,
@@ -157,6 +167,7 @@ impl Told<'_> {
             "payload_bytes_deleted": file_bytes,
             "work_directories_deleted": work_dirs,
             "work_bytes_deleted": work_bytes,
+            "work_directories_left": left,
             "unfinished": unfinished,
             "journal_free_bytes": free_bytes,
         }));

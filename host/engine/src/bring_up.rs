@@ -13,6 +13,7 @@ use cjm_catalog::Catalog;
 use cjm_catalog::programs::{as_text, worker_binary};
 use cjm_decide::queue::QueueLimits;
 use cjm_platform::lock::FileLock;
+use cjm_platform::mounts::remove_tree;
 use cjm_platform::runtime_dir::{name_for, private_dir, runtime_dir};
 use cjm_store::{
     CompositionBody, Diagnostics, HostRecord, InputHashes, Journal, JournalFilter, JournalOptions,
@@ -182,7 +183,7 @@ fn open(options: &HostOptions) -> Result<Opened, HostError> {
         ASKED_MAX,
     )
     .map_err(|error| HostError::from_lock(error, directory.clone()))?;
-    match std::fs::remove_dir_all(&socket_dir) {
+    match remove_tree(&socket_dir) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
             return Err(HostError::writing("clear", socket_dir, source));
         }

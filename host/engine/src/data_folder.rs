@@ -2,6 +2,7 @@
 //! And what killed calls left in theirs goes with the next host: nothing lives there any more.
 
 use cjm_platform::lock::FileLock;
+use cjm_platform::mounts::remove_tree;
 use cjm_wire::cache::marked_directory;
 use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -43,16 +44,15 @@ pub(crate) fn clear_killed_calls(data_dir: &Path) -> usize {
             let Some(left) = marked_directory(&mark) else { continue };
             // A worker of the ancestor's host may be at work here; its call holds the lock.
             let Ok(_lock) = FileLock::try_acquire(&mark, "") else { continue };
-            let gone = match std::fs::remove_dir_all(&left) {
-                Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-                Ok(()) => true,
-            };
-            if gone {
+            match remove_tree(&left) {
                 // What stays is found again by the next host.
-                let _ = std::fs::remove_file(&mark);
-                cleared += 1;
-            } else {
-                tracing::warn!(path = %left.display(), "what a killed call left cannot be removed");
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!(path = %left.display(), %error, "what a killed call left cannot be removed");
+                }
+                _ => {
+                    let _ = std::fs::remove_file(&mark);
+                    cleared += 1;
+                }
             }
         }
         // Succeeds when nothing else lies there.

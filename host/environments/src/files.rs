@@ -5,7 +5,7 @@ use crate::error::EnvironmentError;
 use cjm_catalog::installer::{INSTALL_LOCK, Installer, Signature};
 use cjm_platform::files::FileError;
 use cjm_platform::lock::{FileLock, LockError, held_by};
-use cjm_platform::mounts::mounted_within;
+use cjm_platform::mounts::{mounted_within, remove_tree};
 use cjm_wire::canonical::hex;
 use sha2::{Digest, Sha256};
 use std::io::Read;
@@ -131,7 +131,7 @@ pub(crate) fn check_nothing_mounted(path: &Path) -> Result<(), EnvironmentError>
 /// stays whole.
 pub(crate) fn remove_dir(path: &Path) -> Result<(), EnvironmentError> {
     check_nothing_mounted(path)?;
-    match std::fs::remove_dir_all(path) {
+    match remove_tree(path) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
             Err(EnvironmentError::File { action: "remove", path: path.to_owned(), source })
         }

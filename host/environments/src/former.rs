@@ -17,6 +17,7 @@ use cjm_catalog::MANIFEST_BYTES_MAX;
 use cjm_catalog::beginning::note_beside;
 use cjm_catalog::installation::{env_name_of, former_of};
 use cjm_platform::files::{FileError, read_regular, read_regular_to_string};
+use cjm_platform::mounts::remove_tree;
 use cjm_wire::{AdapterManifest, Manifest};
 use std::ffi::OsStr;
 use std::os::unix::fs::symlink;
@@ -57,7 +58,7 @@ impl Former {
         let whole = copy(environment, &copying, false)
             // What lies in the environment under these names is no note of an update.
             .and_then(|()| gone(std::fs::remove_file(copying.join(NOTE))))
-            .and_then(|()| gone(std::fs::remove_dir_all(copying.join(KEPT))))
+            .and_then(|()| gone(remove_tree(&copying.join(KEPT))))
             .and_then(|()| std::fs::rename(&copying, former_of(environment)))
             .map_err(|source| EnvironmentError::writing("keep a copy of", environment.to_owned(), source));
         if whole.is_err() {

@@ -116,7 +116,7 @@ impl RuntimeSetup {
                 .map_err(file("put in place", &self.destination))
         });
         // A scratch folder that stays is of no further use, and no second error.
-        let _ = std::fs::remove_dir_all(&scratch);
+        let _ = cjm_platform::mounts::remove_tree(&scratch);
         placed
     }
 

@@ -27,6 +27,20 @@ pub fn mounted_within(folder: &Path) -> io::Result<Option<PathBuf>> {
     Ok(first_within(&std::fs::read(LIST)?, &real))
 }
 
+/// Removes a folder with all it holds, unless something is mounted at it or in it: then nothing of it goes.
+///
+/// # Errors
+/// As [`std::fs::remove_dir_all`]; `ResourceBusy` with the place where something is mounted.
+pub fn remove_tree(folder: &Path) -> io::Result<()> {
+    match mounted_within(folder)? {
+        Some(place) => {
+            let words = format!("something is mounted at {}", place.display());
+            Err(io::Error::new(io::ErrorKind::ResourceBusy, words))
+        }
+        None => std::fs::remove_dir_all(folder),
+    }
+}
+
 fn first_within(list: &[u8], folder: &Path) -> Option<PathBuf> {
     let places = list.split(|byte| *byte == b'\n').filter_map(|line| {
         let place = line.split(|byte| *byte == b' ').nth(PLACE_FIELD)?;

@@ -39,7 +39,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(3600);
 const TURN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What went.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ForgottenJobs {
     /// Jobs, with arguments and results.
     pub jobs: u64,
@@ -53,6 +53,8 @@ pub struct ForgottenJobs {
     pub work_dirs: u64,
     /// Bytes in those directories.
     pub work_bytes: u64,
+    /// Such directories that could not be removed, each with the reason.
+    pub work_dirs_left: Vec<(PathBuf, String)>,
     /// Runs and jobs that have no end, and stay.
     pub unfinished: u64,
     /// How much of the journal's file is free for new rows.
@@ -81,7 +83,7 @@ fn forget_all(data_dir: &Path, days: f64) -> Result<ForgottenJobs, StoreError> {
         connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).map_err(failed)?;
     }
     let before = keeping.oldest_needed(&connection).map_err(failed)?;
-    let work_dirs::Gone { directories, bytes } = work_dirs::forget(data_dir, before);
+    let work_dirs::Gone { directories, bytes, left } = work_dirs::forget(data_dir, before);
     if available(data_dir).is_some_and(|bytes| bytes < SMALL_DISK_BYTES)
         && let Err(error) = give_back(&connection, TIGHT_VACUUM_PAGES)
     {
@@ -96,6 +98,7 @@ fn forget_all(data_dir: &Path, days: f64) -> Result<ForgottenJobs, StoreError> {
     Ok(ForgottenJobs {
         work_dirs: directories,
         work_bytes: bytes,
+        work_dirs_left: left,
         unfinished: unfinished.unsigned_abs(),
         free_bytes: free.unsigned_abs(),
         ..keeping.forgotten

@@ -1,18 +1,22 @@
 //! Directories in which calls of programs ran and left their results: `WORKER/CALL` in the folder `work` of each capability's
 //! own data. They go with the jobs of their age.
 //!
-//! What must hold: a call that runs keeps its directory, and a link leads nowhere: what it points to stays.
+//! What must hold: a call that runs keeps its directory, and neither a link nor a mount leads anywhere: what lies behind it
+//! stays.
 
+use cjm_platform::mounts::remove_tree;
 use cjm_wire::cache::running_mark;
 use std::fs::{self, File, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// What went.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Gone {
     pub(crate) directories: u64,
     pub(crate) bytes: u64,
+    /// What could not be removed, with the reason.
+    pub(crate) left: Vec<(PathBuf, String)>,
 }
 
 /// Removes the directories that were last changed before that. One that cannot be removed stays for the next time.
@@ -23,10 +27,13 @@ pub(crate) fn forget(data_dir: &Path, before: SystemTime) -> Gone {
             for call in folders(&worker) {
                 if is_older(&call, before) && !runs(&call) {
                     let bytes = bytes_below(&call);
-                    if fs::remove_dir_all(&call).is_ok() {
-                        gone.directories += 1;
-                        gone.bytes += bytes;
-                        let _ = fs::remove_file(running_mark(&call));
+                    match remove_tree(&call) {
+                        Ok(()) => {
+                            gone.directories += 1;
+                            gone.bytes += bytes;
+                            let _ = fs::remove_file(running_mark(&call));
+                        }
+                        Err(error) => gone.left.push((call, error.to_string())),
                     }
                 }
             }
@@ -38,7 +45,7 @@ pub(crate) fn forget(data_dir: &Path, before: SystemTime) -> Gone {
 }
 
 /// Folders in a folder, without links.
-fn folders(folder: &Path) -> Vec<std::path::PathBuf> {
+fn folders(folder: &Path) -> Vec<PathBuf> {
     let is_folder = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     entries.flatten().filter(is_folder).map(|entry| entry.path()).collect()
@@ -73,7 +80,6 @@ fn bytes_below(folder: &Path) -> u64 {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
-    use std::path::PathBuf;
     use std::time::Duration;
 
     /// A call's directory with so many bytes in it, last changed so long ago.
@@ -106,12 +112,12 @@ mod tests {
         symlink(&elsewhere, data.join("linked")).expect("linked");
         symlink(&outside, sort.join("w2/link")).expect("linked");
         let before = SystemTime::now() - Duration::from_secs(3600);
-        assert_eq!(forget(dir, before), Gone { directories: 3, bytes: 190 });
+        assert_eq!(forget(dir, before), Gone { directories: 3, bytes: 190, left: Vec::new() });
         assert!([&old, &older, &killed].iter().all(|gone| !gone.exists()));
         assert!([&new, &running, &own, &outside].iter().all(|kept| kept.join("deep/result").exists()));
         assert!(!sort.join("w1").exists() && !other.join("w4").exists());
         drop(lock);
-        assert_eq!(forget(dir, before), Gone { directories: 1, bytes: 80 });
+        assert_eq!(forget(dir, before), Gone { directories: 1, bytes: 80, left: Vec::new() });
         assert_eq!(forget(&dir.join("nowhere"), before), Gone::default());
     }
 }

@@ -12,7 +12,8 @@ const ALLOWED: [(&str, &[&str]); 18] = [
     ("cjm-platform", &[]),
     ("cjm-keeper", &["cjm-platform", "cjm-wire"]),
     ("cjm-decide", &["cjm-wire"]),
-    ("cjm-store", &["cjm-wire"]),
+    // Of platform only what keeps a deletion out of what is mounted in a folder.
+    ("cjm-store", &["cjm-platform", "cjm-wire"]),
     ("cjm-catalog", &["cjm-store", "cjm-platform", "cjm-wire"]),
     ("cjm-environments", &["cjm-catalog", "cjm-store", "cjm-platform", "cjm-wire"]),
     ("cjm-workers", &["cjm-catalog", "cjm-decide", "cjm-store", "cjm-platform", "cjm-wire"]),

@@ -144,6 +144,24 @@ fn unsafe_code_lives_in_platform_and_says_why_it_is_sound() {
     assert_none(&complaints);
 }
 
+/// Deleting a folder goes through what a tool, or somebody else, has mounted in it.
+#[test]
+fn folders_are_deleted_in_one_place_that_spares_what_is_mounted_in_them() {
+    let mut complaints = Vec::new();
+    for file in all_files().iter().filter(|file| file.extension() == "rs" && file.path.contains("/src/")) {
+        let is_of_tests = file.path.starts_with("tests/") || file.path.starts_with("scripts/");
+        if is_of_tests || file.path == "host/platform/src/mounts.rs" {
+            continue;
+        }
+        let code = source::rust_code_only(&file.text);
+        let product = code.split("#[cfg(test)]").next().unwrap_or_default();
+        for (index, _) in product.lines().enumerate().filter(|(_, line)| line.contains("remove_dir_all")) {
+            complaints.push(format!("{}:{}: use `mounts::remove_tree`", file.path, index + 1));
+        }
+    }
+    assert_none(&complaints);
+}
+
 #[test]
 fn lints_are_silenced_only_where_they_fire_and_with_a_reason() {
     let mut complaints = Vec::new();

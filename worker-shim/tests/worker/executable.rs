@@ -338,6 +338,23 @@ fn a_cooperative_cancel_sends_the_rules_signal() {
     assert_eq!(std::fs::read_to_string(worker.data_dir().join("stopped")).unwrap(), "stopping\n");
 }
 
+/// A shell dies of the signal at once, and does not wait for what it was waiting for.
+#[test]
+fn who_was_asked_to_stop_has_the_grace_also_where_the_first_process_did_not_wait() {
+    let inner = |trap: &str| {
+        format!("sh -c 'trap \"{trap}\" TERM; echo $$ > {{data_dir}}/up; while :; do sleep 0.01; done'; true")
+    };
+    let ends_well = inner("sleep 0.3; echo done > {data_dir}/cleaned; exit 0");
+    for (text, grace_ms, is_well) in [(ends_well, 20_000, true), (inner(""), 200, false)] {
+        let worker = run(&text, json!({"cancel": {"signal": "SIGTERM", "grace_ms": grace_ms}}));
+        let call = worker.execute_beside("run", json!({}), "job");
+        let pid = wait_number(&worker.data_dir().join("up"));
+        worker.post("/cancel", "");
+        assert_eq!(call.join().unwrap().unwrap().status, 409);
+        assert_eq!((lives(pid), worker.data_dir().join("cleaned").exists()), (false, is_well));
+    }
+}
+
 #[test]
 fn a_cancel_that_is_ignored_kills_and_clears_what_left_the_group() {
     let text = "trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$ > {data_dir}/escaped; sleep 1000' & \

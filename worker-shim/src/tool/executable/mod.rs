@@ -252,7 +252,7 @@ impl Program {
         {
             self.tell_replaced(name, state.job_id.clone());
         }
-        plan.tidy(if done.is_ok() { plan::Succeeded::Yes } else { plan::Succeeded::No });
+        self.tidy(&plan, state, if done.is_ok() { plan::Succeeded::Yes } else { plan::Succeeded::No });
         done
     }
 
@@ -290,21 +290,33 @@ impl Program {
         };
         let plan = plan::make(self, action, &values, state)?;
         if !state.give() {
-            plan.tidy(plan::Succeeded::No);
+            self.tidy(&plan, state, plan::Succeeded::No);
             return Err(ToolError::transient("the worker is ending").into());
         }
         Ok(Before::Prepared(Box::new(Prepared { name, action, hashes, slot, plan, permit })))
     }
 
+    /// Clears what the call left, and puts into the logs what stays of it.
+    fn tidy(&self, plan: &plan::Plan, state: &CallState, succeeded: plan::Succeeded) {
+        if let Err(error) = plan.tidy(succeeded) {
+            let message = format!("what the call left in {} stays: {error}", plan.work_dir.display());
+            self.warn("cjm_worker.work_dir", message, state.job_id.clone());
+        }
+    }
+
     /// Puts into the logs that a result is not byte for byte what was written.
     fn tell_replaced(&self, action: &str, job_id: Option<String>) {
+        let message =
+            format!("the output of `{action}` is not UTF-8: \u{fffd} stands for each byte that is none");
+        self.warn("cjm_worker.result", message, job_id);
+    }
+
+    fn warn(&self, logger_name: &str, message: String, job_id: Option<String>) {
         self.context.link.record(&Record {
             ts: Some(Timestamp::now()),
             level: "WARNING".to_owned(),
-            logger_name: "cjm_worker.result".to_owned(),
-            message: format!(
-                "the output of `{action}` is not UTF-8: \u{fffd} stands for each byte that is none"
-            ),
+            logger_name: logger_name.to_owned(),
+            message,
             exc_text: None,
             job_id,
         });

@@ -10,6 +10,7 @@ use super::not_made::{is_full, not_made};
 use crate::calls::CallState;
 use crate::sdk::ToolError;
 use cjm_platform::lock::{FileLock, LockError};
+use cjm_platform::mounts::remove_tree;
 use cjm_wire::cache::running_mark;
 use cjm_wire::runtime::{Action, Argument};
 use cjm_wire::runtime_check::{TemplatePart, parse_template};
@@ -61,7 +62,7 @@ fn in_fresh<T>(
     match fill() {
         Ok(filled) => Ok((running, filled)),
         Err(error) => {
-            let _ = std::fs::remove_dir_all(work_dir);
+            let _ = remove_tree(work_dir);
             let _ = std::fs::remove_file(running.path());
             Err(error)
         }
@@ -81,18 +82,22 @@ pub(crate) fn outputs_in(
 
 impl Plan {
     /// Removes what the call leaves in its directory when it failed, and the directory when it is empty.
-    pub(crate) fn tidy(&self, succeeded: Succeeded) {
-        // What cannot be removed is a leftover below the capability's own directory; retention finds it.
+    ///
+    /// # Errors
+    /// Why what a failed call left stays, below the capability's own directory; retention finds it.
+    pub(crate) fn tidy(&self, succeeded: Succeeded) -> std::io::Result<()> {
         let removed = match succeeded {
             Succeeded::Yes => std::fs::remove_dir(&self.work_dir),
-            Succeeded::No => std::fs::remove_dir_all(&self.work_dir),
+            Succeeded::No => remove_tree(&self.work_dir),
         };
         // Last, so that what is interrupted in between counts as left by a killed call.
         let _ = std::fs::remove_file(self.running.path());
-        if let (Ok(()), Some(of_session)) = (removed, self.work_dir.parent()) {
+        if let (Ok(()), Some(of_session)) = (&removed, self.work_dir.parent()) {
             // Succeeds when no other call has anything there.
             let _ = std::fs::remove_dir(of_session);
         }
+        // Results are what a call that succeeded leaves.
+        if succeeded == Succeeded::Yes { Ok(()) } else { removed }
     }
 }
 
@@ -325,7 +330,7 @@ mod tests {
                 matches!(taken, Err(LockError::Held { .. })),
                 "a call that runs is taken for a killed one"
             );
-            call.tidy(succeeded);
+            call.tidy(succeeded).expect("nothing is in the way");
             assert!(
                 !running_mark(&work_dir).exists(),
                 "{succeeded:?}: an ended call is taken for a killed one"

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //!   running ──cancel, deadline or too much output──► stopping ──grace over──► killed
-//!      │                                                │                        │
+//!      │                                                │ exit                   │
+//!      │                                                ▼                        │
+//!      │                          what it started in its group ends, or grace over
 //!      └──────────────────── exit ──────────────────────┴────────────────────────┘
 //!                              └──► leftovers cleared ──► output drained ──► reaped
 //! ```
@@ -45,6 +47,8 @@ const ARGUMENTS_TOO_LONG: i32 = 7;
 pub(crate) const SIGKILL: i32 = 9;
 /// Silence after the exit that ends the reading of output.
 const DRAIN_SILENCE: Duration = Duration::from_millis(50);
+/// How often is looked whether what was asked to stop has ended.
+const GROUP_LOOK: Duration = Duration::from_millis(20);
 /// Grace of a cancel without a rule.
 const CANCEL_GRACE_DEFAULT: Duration = Duration::from_secs(2);
 /// Bytes read at once.
@@ -196,17 +200,17 @@ impl Run<'_> {
     /// Attends to the process until it has exited, its leftovers are cleared and its output is read.
     async fn attend(&self, started: &mut Started, output: &mut Output<'_>) -> Option<Stop> {
         let mut stop = None;
-        let mut exited = false;
+        let (mut exited, mut cleared) = (false, false);
+        let children = &self.program.context.children;
         let timeout =
             self.action.timeout_seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         let far = Instant::now() + Duration::from_secs(86_400 * 365);
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout)).unwrap_or(far);
-        let mut kill_at = far;
-        let mut silent_at = far;
+        let (mut kill_at, mut silent_at, mut look_at) = (far, far, far);
         let mut out_bytes = vec![0; READ_BYTES];
         let mut err_bytes = vec![0; READ_BYTES];
         loop {
-            if exited && started.out.is_none() && started.err.is_none() && !output.is_behind() {
+            if cleared && started.out.is_none() && started.err.is_none() && !output.is_behind() {
                 return stop;
             }
             let running = !exited && stop.is_none();
@@ -229,8 +233,18 @@ impl Run<'_> {
                 }
                 () = started.watch.exited(), if !exited => {
                     exited = true;
-                    self.program.context.children.clear_after(started.pid).await;
-                    silent_at = Instant::now() + DRAIN_SILENCE;
+                    look_at = Instant::now();
+                }
+                () = sleep_until(look_at), if exited && !cleared => {
+                    // Whoever was asked to stop has the grace, also where the first process did not wait for the others.
+                    let is_asked = stop.is_some() && kill_at != far && Instant::now() < kill_at;
+                    if is_asked && children.has_group(started.pid) {
+                        look_at = Instant::now() + GROUP_LOOK;
+                    } else {
+                        cleared = true;
+                        children.clear_after(started.pid).await;
+                        silent_at = Instant::now() + DRAIN_SILENCE;
+                    }
                 }
                 () = output.send_pending(), if output.is_behind() => {}
                 read = read_some(&mut started.out, &mut out_bytes), if started.out.is_some() && !output.is_behind() => {
@@ -238,7 +252,7 @@ impl Run<'_> {
                         0 => started.out = None,
                         count => {
                             output.take_stdout(&out_bytes[..count]);
-                            silent_at = later(exited, silent_at);
+                            silent_at = later(cleared, silent_at);
                             if let Some(refused) = output.refused().filter(|_| stop.is_none()) {
                                 stop = Some(refused);
                                 kill_at = Instant::now();
@@ -250,10 +264,10 @@ impl Run<'_> {
                     0 => started.err = None,
                     count => {
                         output.take_stderr(&err_bytes[..count]);
-                        silent_at = later(exited, silent_at);
+                        silent_at = later(cleared, silent_at);
                     }
                 },
-                () = sleep_until(silent_at), if exited && !output.is_behind() => return stop,
+                () = sleep_until(silent_at), if cleared && !output.is_behind() => return stop,
             }
         }
     }

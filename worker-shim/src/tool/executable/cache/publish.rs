@@ -9,6 +9,7 @@ use super::super::plan::Plan;
 use super::{KeptFile, RECORD_FILE, Record, Slot};
 use cjm_platform::files::exchange;
 use cjm_platform::lock::DirectoryLock;
+use cjm_platform::mounts::remove_tree;
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -48,7 +49,7 @@ impl Slot {
         }
         let Ok(published) = self.publish(plan, outputs, hashes, files).await else { return false };
         // What was not kept, or was replaced. What cannot be removed is a leftover in the call's own directory.
-        let _ = std::fs::remove_dir_all(&plan.cache_dir);
+        let _ = remove_tree(&plan.cache_dir);
         match published {
             Published::Anothers(theirs) => {
                 *files = theirs;
@@ -94,7 +95,7 @@ impl Slot {
                 let aside = plan.work_dir.join("replaced");
                 std::fs::rename(&self.dir, &aside)?;
                 std::fs::rename(&plan.cache_dir, &self.dir)?;
-                let _ = std::fs::remove_dir_all(&aside);
+                let _ = remove_tree(&aside);
             }
             exchanged => exchanged?,
         }
