@@ -517,6 +517,14 @@ mod tests {
         let Runtime::Executable(executable) = kept.runtime() else { panic!("an executable") };
         assert!(executable.actions["a"].uses_cache_dir());
         assert_eq!(executable.actions["a"].main_input(), Some("page"));
+        for (cancel, signal, grace_ms) in
+            [(json!({"grace_ms": 5000}), "SIGTERM", 5000), (json!({"signal": "SIGINT"}), "SIGINT", 2000)]
+        {
+            let stopped = with_action(json!({"argv": [], "cancel": cancel})).expect("a good action");
+            let Runtime::Executable(executable) = stopped.runtime() else { panic!("an executable") };
+            let rule = executable.actions["a"].cancel.clone().expect("a rule");
+            assert_eq!((rule.signal.as_str(), rule.grace_ms), (signal, grace_ms));
+        }
         for (action, key) in [
             (json!({"argv": ["{nope}"]}), "argv"),
             (json!({"argv": ["{open"]}), "argv"),

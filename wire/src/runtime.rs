@@ -239,12 +239,18 @@ pub enum OutputStream {
 
 /// How a call is stopped: the signal to its process group, then SIGKILL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct CancelRule {
     /// `SIGTERM`, `SIGINT`, `SIGQUIT` or `SIGHUP`.
     pub signal: String,
     /// Milliseconds until SIGKILL.
     pub grace_ms: u64,
+}
+
+impl Default for CancelRule {
+    fn default() -> Self {
+        Self { signal: "SIGTERM".to_owned(), grace_ms: 2_000 }
+    }
 }
 
 impl Action {

@@ -49,8 +49,6 @@ pub(crate) const SIGKILL: i32 = 9;
 const DRAIN_SILENCE: Duration = Duration::from_millis(50);
 /// How often is looked whether what was asked to stop has ended.
 const GROUP_LOOK: Duration = Duration::from_millis(20);
-/// Grace of a cancel without a rule.
-const CANCEL_GRACE_DEFAULT: Duration = Duration::from_secs(2);
 /// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -274,17 +272,16 @@ impl Run<'_> {
 
     /// Sends the signal of the action's cancel rule; returns when to kill.
     fn ask_to_stop(&self, leader: Pid) -> Instant {
-        let rule = self.action.cancel.as_ref();
-        let signal = match rule.map(|rule| rule.signal.as_str()) {
-            Some("SIGINT") => Signal::INT,
-            Some("SIGQUIT") => Signal::QUIT,
-            Some("SIGHUP") => Signal::HUP,
+        let rule = self.action.cancel.clone().unwrap_or_default();
+        let signal = match rule.signal.as_str() {
+            "SIGINT" => Signal::INT,
+            "SIGQUIT" => Signal::QUIT,
+            "SIGHUP" => Signal::HUP,
             _ => Signal::TERM,
         };
         // ESRCH cannot be: the leader is not reaped.
         let _ = signal_group(leader, signal);
-        let grace = rule.map_or(CANCEL_GRACE_DEFAULT, |rule| Duration::from_millis(rule.grace_ms));
-        Instant::now() + grace
+        Instant::now() + Duration::from_millis(rule.grace_ms)
     }
 
     fn reads_progress(&self, stream: OutputStream) -> bool {
