@@ -368,7 +368,7 @@ fn where_forgetting_finds_no_room_either_the_word_is_not_to_forget() {
     world.install_executable("tool", "/bin/sh", &json!({"small": {"argv": ["-c", "echo small"]}}));
     let _ = world.run(&["call", "tool"]).expect(0);
     disk.fill(0);
-    for forget in [["retention", "--max-total-mb", "0"], ["retention", "--jobs-max-age-days", "0.001"]] {
+    for forget in [["retention", "--max-total-mb", "0"], ["retention", "--jobs-max-age-days", "0.00001"]] {
         let refused = world.run(&forget).expect(cjm_wire::describe::exit::STORE);
         let next = refused.stderr.lines().find(|line| line.contains("next: ")).unwrap_or_default();
         assert!(
@@ -378,7 +378,7 @@ fn where_forgetting_finds_no_room_either_the_word_is_not_to_forget() {
         );
     }
     disk.free();
-    for forget in [["retention", "--max-total-mb", "0"], ["retention", "--jobs-max-age-days", "0.001"]] {
+    for forget in [["retention", "--max-total-mb", "0"], ["retention", "--jobs-max-age-days", "0.00001"]] {
         let _ = world.run(&forget).expect(0);
     }
     let _ = world.run(&["call", "tool"]).expect(0);

@@ -55,7 +55,7 @@ pub(crate) fn run(global: &Global, args: &RetentionArgs, output: &Output) -> Com
     }
     if args.jobs_max_age_days.is_some_and(|days| days <= 0.0) {
         // Elsewhere 0 is for ever; nobody shall lose all jobs by it.
-        let next_step = "give more than 0; 0.001 forgets all that ended over a minute and a half ago";
+        let next_step = "give more than 0; 0.00001 forgets all that ended over a second ago";
         return Err(Fault::usage("--jobs-max-age-days is 0 or less", next_step));
     }
     let before =

@@ -21,7 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// What whoever reads of a loss can do.
-const MAKE_ROOM: &str = "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.001 \
+const MAKE_ROOM: &str = "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.00001 \
                          --max-total-mb 0` does (it forgets all jobs that have ended, and all logs)";
 /// What whoever reads of a loss can do where another process holds the file.
 const LET_GO: &str = "end what holds diagnostics.db of the data directory, or wait for it";

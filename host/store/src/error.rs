@@ -281,13 +281,13 @@ impl Described for StoreError {
                 "make the file system of the data directory writable, or name another directory with --data-dir".into()
             }
             Self::Closed { .. } => {
-                "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.001 --max-total-mb 0` does (it forgets all jobs that have ended, and all logs), or make it writable; work is accepted again by itself".into()
+                "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.00001 --max-total-mb 0` does (it forgets all jobs that have ended, and all logs), or make it writable; work is accepted again by itself".into()
             }
             Self::NoRoom { .. } => {
-                "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.001 --max-total-mb 0` does (it forgets all jobs that have ended, and all logs), or pass bulky data as files elsewhere; then run it again".into()
+                "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.00001 --max-total-mb 0` does (it forgets all jobs that have ended, and all logs), or pass bulky data as files elsewhere; then run it again".into()
             }
             Self::Unwritten { .. } => {
-                "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.001 --max-total-mb 0` does (it forgets all jobs that have ended, and all logs), or make it writable; a host that still lives then writes what waits".into()
+                "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.00001 --max-total-mb 0` does (it forgets all jobs that have ended, and all logs), or make it writable; a host that still lives then writes what waits".into()
             }
             Self::Moved { .. } => MOVED_STEP.into(),
             Self::Overloaded { .. } => "send fewer calls at a time, or wait for each to be written".into(),
@@ -297,7 +297,7 @@ impl Described for StoreError {
                 "end the other program that holds the database, then try again".into()
             }
             Self::Database { .. } if self.is_about_room() => {
-                "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.001 --max-total-mb 0` does (it forgets all jobs that have ended, and all logs), then try again".into()
+                "free space on the disk of the data directory, as `cjm-ctl retention --jobs-max-age-days 0.00001 --max-total-mb 0` does (it forgets all jobs that have ended, and all logs), then try again".into()
             }
             Self::Database { .. } => "check free space and permissions of the data directory, then try again".into(),
             Self::File { message, .. } if message.contains(NOT_OURS) => {
