@@ -9,6 +9,7 @@ pub mod both;
 pub mod document;
 pub mod hostile;
 pub mod journal;
+pub mod other_user;
 pub mod package;
 pub mod python;
 pub mod repo;

@@ -1,13 +1,14 @@
 //! A data directory whose file system takes nothing for another reason than a lack of bytes: no inode is free, or it is
 //! read-only. And what stands in the place of the host's own files. Each is told as what it is.
 
+use cjm_tests::other_user::{give_away, is_root, run_without_rights, set_mode};
 use cjm_tests::package::{world_with_uv, write_package};
 use cjm_tests::repo;
 use cjm_tests::small_disk::SmallDisk;
 use cjm_tests::world::{COMMAND_MAX, Outcome, World, eventually, manifest};
 use serde_json::json;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::{chown, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -162,47 +163,6 @@ fn a_folder_that_cannot_be_made_is_named() {
     let refused = call(&world).expect(1);
     let words = format!("cannot make {}\n", folder.display());
     assert!(refused.stderr.contains(&words), "{}", refused.describe());
-}
-
-fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
-}
-
-/// Makes all of a world that of whom [`run_without_rights`] runs as, but this folder.
-fn give_away(world: &World, but: &Path) {
-    if is_root() {
-        let all = world.data_dir();
-        let all = all.parent().expect("a folder");
-        let given = Command::new("chown").args(["-R", "65534:65534"]).arg(all).status();
-        assert!(given.is_ok_and(|done| done.success()));
-        chown(but, Some(0), Some(0)).expect("root may");
-    }
-}
-
-fn is_root() -> bool {
-    Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n")
-}
-
-/// As somebody who may go to the data directory, and whom the rights of what lies there hold back.
-fn run_without_rights(world: &World, arguments: &[&str]) -> Outcome {
-    if !is_root() {
-        return world.run(arguments);
-    }
-    let above = world.data_dir().ancestors().skip(1).map(Path::to_owned).collect::<Vec<_>>();
-    above
-        .iter()
-        .filter(|folder| folder.starts_with(world.file("")))
-        .for_each(|folder| set_mode(folder, 0o755));
-    let mut other = Command::new("setpriv");
-    other.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(repo::binary("cjm-ctl"));
-    other.arg("--data-dir").arg(world.data_dir()).args(arguments);
-    // Where ours lies this user may not look.
-    let worker = world.file("cjm-worker");
-    if !worker.exists() {
-        fs::copy(repo::binary("cjm-worker"), &worker).expect("copied");
-    }
-    other.env("CJM_WORKER", worker);
-    world.start_command(other).wait(COMMAND_MAX)
 }
 
 #[test]
@@ -369,11 +329,12 @@ fn status_and_validate_say_what_they_could_not_read() {
     set_mode(&world.data_dir(), 0o755);
     let warned = |hidden: &Path, words: &str| {
         set_mode(hidden, 0o000);
-        let told = validate();
+        // Of what lies elsewhere only this machine lacks something.
+        let told = validate().expect(u8::from(hidden.starts_with(&project)));
         assert!(told.stderr.contains(words), "{words}: {}", told.describe());
         set_mode(hidden, if hidden.is_dir() { 0o755 } else { 0o644 });
     };
-    warned(&source, &format!("{}: what lies in it cannot be read: Permission denied", source.display()));
+    warned(&source, "project/source: what lies in it cannot be read: Permission denied");
     warned(&list, &format!("{} cannot be opened: Permission denied", list.display()));
     warned(&world.data_dir().join("manifests"), "what is installed is not known");
     warned(&world.data_dir(), "what is installed is not known");
@@ -408,6 +369,69 @@ fn a_directory_that_may_not_be_read_is_told_as_that_by_a_call() {
     fs::rename(&manifests, world.data_dir().join("elsewhere")).expect("moved");
     fs::write(&manifests, "").expect("written");
     check(&world.run(&call).expect(1), "Not a directory");
+}
+
+/// What cannot be read may be the tool: nobody says that there is none.
+#[test]
+fn manifests_that_may_not_be_read_are_told_by_whoever_looks_for_a_tool() {
+    let world = World::new();
+    with_tool(&world);
+    let small = json!({"small": {"argv": ["-c", "echo small"], "result": "stdout_text"}});
+    world.install_executable("other", "/bin/sh", &small);
+    let composition = write_composition(&world);
+    world.write("capabilities.yaml", "capabilities: [{name: tool, manifest: tool.json}]\n");
+    let manifests = world.data_dir().join("manifests");
+    give_away(&world, &manifests);
+    set_mode(&manifests, 0o755);
+    let check = |hidden: &Path| {
+        let is_told = |told: Outcome, words: &str| {
+            assert!(
+                !told.stderr.contains("no capability") && !told.stderr.contains("not installed"),
+                "{told:?}"
+            );
+            let words = words.replace("HIDDEN", &hidden.display().to_string());
+            let step = format!("(`namei -l {}` shows whose it is)", hidden.display());
+            assert!(told.stderr.contains(&words) && told.stderr.contains(&step), "{}", told.describe());
+            told
+        };
+        set_mode(hidden, 0o000);
+        let words = "\"tool\" cannot be told: cannot read HIDDEN: Permission denied";
+        for arguments in [
+            &["call", "tool", "--action", "small"][..],
+            &["run", &composition],
+            &["set-secret", "tool", "KEY", "--value", "a secret value"],
+            &["list-secrets", "tool"],
+            &["regenerate-manifest", "tool"],
+        ] {
+            is_told(run_without_rights(&world, arguments).expect(1), words);
+        }
+        is_told(run_without_rights(&world, &["validate", &composition]).expect(0), words);
+        let list = ["list", "--capabilities", "capabilities.yaml"];
+        let listed =
+            is_told(run_without_rights(&world, &list).expect(0), "HIDDEN: cannot be read: Permission");
+        assert!(listed.stdout.contains("Perhaps not installed, but in"), "{}", listed.describe());
+        assert!(!listed.stdout.contains("No capabilities found"), "{}", listed.describe());
+        assert_eq!(listed.stdout.contains("other v"), hidden != manifests, "{}", listed.describe());
+        let document = run_without_rights(&world, &[&list[..], &["--json"]].concat()).expect(0).json();
+        let error = &document["not_installed"][0]["error"];
+        assert_eq!(error["code"], "host.manifests_unreadable", "{document:#}");
+        // What is kept for a tool is shown, whether it is there or not.
+        let kept = ["set-secret", "tool", "KEY", "--value", "a secret value", "--force"];
+        let noted = run_without_rights(&world, &kept).expect(0);
+        assert!(!noted.stderr.contains("not installed"), "{}", noted.describe());
+        let shown = is_told(run_without_rights(&world, &["list-secrets", "tool"]).expect(0), words);
+        assert!(shown.stdout.contains("- KEY"), "{}", shown.describe());
+        let _ = run_without_rights(&world, &["remove-secret", "tool", "KEY"]).expect(0);
+        let folder = world.data_dir().display().to_string();
+        is_told(run_without_rights(&world, &["validate", &folder]).expect(1), "HIDDEN");
+        set_mode(hidden, if hidden.is_dir() { 0o755 } else { 0o644 });
+    };
+    check(&manifests);
+    let manifest = manifests.join("tool.json");
+    if is_root() {
+        chown(&manifest, Some(0), Some(0)).expect("root may");
+    }
+    check(&manifest);
 }
 
 /// An environment that is hidden is not gone, and making it anew would mend nothing.

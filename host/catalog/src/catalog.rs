@@ -4,10 +4,12 @@
 
 use crate::allowed::{Allowed, AllowedError, Register};
 use crate::folders::{ManifestFolder, Standing};
+use crate::may_be_unread::{MayBeUnread, unread_step};
 use cjm_platform::files::{FileError, read_regular_to_string};
 use cjm_wire::adapter::{AdapterError, AdapterManifest, is_adapter};
 use cjm_wire::describe::{Described, shell_word};
 use cjm_wire::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
+use cjm_wire::suggestions::suggestions;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -42,6 +44,14 @@ impl std::fmt::Display for CatalogProblem {
 
 impl std::error::Error for CatalogProblem {}
 
+impl CatalogProblem {
+    /// Whether nobody knows what it says, since it cannot be read.
+    #[must_use]
+    pub fn is_unread(&self) -> bool {
+        matches!(self.error, CatalogError::Unreadable(_))
+    }
+}
+
 impl Described for CatalogProblem {
     fn code(&self) -> &'static str {
         self.error.code()
@@ -50,6 +60,7 @@ impl Described for CatalogProblem {
     fn next_step(&self) -> String {
         match &self.error {
             CatalogError::Manifest(error) => error.next_step_at(&self.path),
+            CatalogError::Unreadable(_) => unread_step(&self.path),
             other => other.next_step(),
         }
     }
@@ -217,6 +228,8 @@ impl Catalog {
                         catalog.weigh(path, found, &text, allowed);
                     }
                     Ok((found, _)) => catalog.take(path, found),
+                    // It was removed after the folder had been listed.
+                    Err(_) if is_gone(&path) => {}
                     Err(error) => catalog.problems.push(CatalogProblem { path, error }),
                 }
             }
@@ -321,6 +334,21 @@ impl Catalog {
         })
     }
 
+    /// That a capability which was not found may be in what could not be read; none where all was read.
+    #[must_use]
+    pub fn may_be_unread(&self, name: &str) -> Option<MayBeUnread> {
+        let own = |path: &Path| path.file_stem().is_some_and(|stem| stem == name);
+        let likely = self.unreadable_folder().or_else(|| self.unreadable().find(|(path, _)| own(path)));
+        let (path, error) = likely.or_else(|| self.unreadable().next())?;
+        Some(MayBeUnread {
+            name: name.to_owned(),
+            suggestions: suggestions(name, self.entries.keys().map(String::as_str)),
+            path: path.to_owned(),
+            message: error.to_string(),
+            more: self.unreadable().count() - 1,
+        })
+    }
+
     /// The first directory that is there and cannot be looked at, and why: it may hold any capability.
     #[must_use]
     pub fn unreadable_folder(&self) -> Option<(&Path, &std::io::Error)> {
@@ -348,6 +376,10 @@ fn manifest_files(directory: &Path) -> Result<Vec<PathBuf>, CatalogError> {
         .collect();
     files.sort();
     Ok(files)
+}
+
+fn is_gone(path: &Path) -> bool {
+    path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 enum Found {
@@ -526,5 +558,29 @@ mod tests {
         let problem = catalog.problem_of("tool").expect("it is told");
         assert!(matches!(problem.error, CatalogError::Unreadable(_)), "{problem:?}");
         assert!(catalog.unreadable_folder().is_none());
+    }
+
+    #[test]
+    fn what_is_not_found_may_be_in_what_cannot_be_read_and_the_likeliest_is_named() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = |name: &str| folder.path().join(name);
+        let text = r#"{"format_version":"2.0","code":{"name":"tool","version":"1","runtime":{"kind":"native","program":"x"}}}"#;
+        std::fs::write(path("tool.json"), text).expect("write");
+        let look = || Catalog::discover(&[ManifestFolder::named(folder.path())]);
+        assert_eq!(look().may_be_unread("tol"), None);
+        for name in ["a.json", "tol.json"] {
+            std::os::unix::fs::symlink(path(name), path(name)).expect("a link to itself");
+        }
+        let unread = look().may_be_unread("tol").expect("two are unread");
+        assert_eq!((&unread.path, unread.more), (&path("tol.json"), 1));
+        let words = unread.to_string();
+        let told = "cannot be told (did you mean \"tool\"?): cannot read ";
+        assert!(words.contains(told) && words.ends_with("; nor can 1 more be read"), "{words}");
+        assert_eq!(look().may_be_unread("other").expect("the same").path, path("a.json"));
+        let file = Catalog::discover(&[
+            ManifestFolder::named(path("tool.json")),
+            ManifestFolder::named(folder.path()),
+        ]);
+        assert_eq!(file.may_be_unread("tol").expect("a file is no folder").path, path("tool.json"));
     }
 }

@@ -9,6 +9,7 @@ mod folders;
 pub mod home;
 pub mod installation;
 pub mod installer;
+mod may_be_unread;
 pub mod plain_path;
 pub mod programs;
 pub mod settings;
@@ -21,5 +22,6 @@ pub use catalog::{
 pub use cjm_wire::manifest::MANIFEST_BYTES_MAX;
 pub use cjm_wire::suggestions;
 pub use folders::{ManifestFolder, Standing, manifest_folders};
+pub use may_be_unread::{MayBeUnread, unread_step};
 pub use programs::ProgramError;
 pub use settings::{CliOverrides, Settings, SettingsError};

@@ -8,7 +8,7 @@ use crate::output::{Output, path_text};
 use crate::visible::one_line;
 use cjm_catalog::allowed::{Allowed, Register};
 use cjm_catalog::home::variable;
-use cjm_catalog::{Catalog, MANIFEST_BYTES_MAX, ManifestFolder, Settings, Standing};
+use cjm_catalog::{Catalog, MANIFEST_BYTES_MAX, ManifestFolder, Settings, Standing, unread_step};
 use cjm_platform::files::read_regular;
 use cjm_wire::Manifest;
 use cjm_wire::describe::{Described, exit};
@@ -53,6 +53,11 @@ pub(crate) fn run(global: &Global, args: &AllowArgs, output: &Output) -> Command
         output.warning_of(problem.path.display(), problem);
     }
     if manifests.is_empty() && settings.is_none() {
+        if let Some((path, error)) = catalog.unreadable().next() {
+            let message =
+                format!("what needs your word cannot be told: cannot read {}: {error}", path.display());
+            return Err(Fault::new("allow.unreadable", message, unread_step(path)));
+        }
         let looked: Vec<String> = folders.iter().map(|folder| folder.path.display().to_string()).collect();
         return Err(Fault::new(
             "allow.nothing",

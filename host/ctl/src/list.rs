@@ -40,7 +40,9 @@ pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> Co
         let mut document = document(&settings, &catalog, &environments, configured.as_ref());
         nobodys.add_to(&mut document);
         if configured.is_some() {
-            let error = |entry: &Entry| entry.fault.as_ref().map(|fault| ErrorReport::of(fault));
+            let unread = |entry: &Entry| Some(ErrorReport::of(&catalog.may_be_unread(&entry.name)?));
+            let fault = |entry: &Entry| entry.fault.as_ref().map(|fault| ErrorReport::of(fault));
+            let error = |entry: &Entry| fault(entry).or_else(|| unread(entry));
             let entries = absent.iter().map(|entry| json!({"name": entry.name, "error": error(entry)}));
             document["not_installed"] = entries.collect();
         }
@@ -48,7 +50,11 @@ pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> Co
         return Ok(exit::OK);
     }
     let entries: Vec<&CatalogEntry> = catalog.entries().collect();
-    if entries.is_empty() {
+    let is_unread = catalog.unreadable().next().is_some();
+    if entries.is_empty() && is_unread {
+        output
+            .line(&format!("What is installed in {} cannot be told", settings.manifests_dir().display()))?;
+    } else if entries.is_empty() {
         output.line(&format!("No capabilities found in {}", settings.manifests_dir().display()))?;
         if catalog.withheld().is_empty() && nobodys.at_work.is_empty() {
             output.note("next: `cjm-ctl install-all` installs what a capabilities.yaml names");
@@ -66,7 +72,8 @@ pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> Co
         }
     }
     if let (false, Some(path)) = (absent.is_empty(), &args.capabilities) {
-        output.line(&format!("=== Not installed, but in {} ({}) ===\n", path.display(), absent.len()))?;
+        let what = if is_unread { "Perhaps not installed" } else { "Not installed" };
+        output.line(&format!("=== {what}, but in {} ({}) ===\n", path.display(), absent.len()))?;
         for entry in &absent {
             let why = entry.fault.as_ref().map(|fault| format!("\n  {}", one_line(&fault.to_string())));
             output.line(&format!("{}{}", one_line(&entry.name), why.unwrap_or_default()))?;

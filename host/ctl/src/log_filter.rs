@@ -134,7 +134,8 @@ impl Asked {
     /// A follower waits for the first rows of a tool that is installed.
     pub(crate) fn expect_installed(&mut self, args: &LogsArgs, settings: &Settings) {
         if let Some(name) = args.capability.as_deref().filter(|_| args.follow) {
-            self.capability_may_come = Catalog::discover(&settings.manifest_dirs()).get(name).is_some();
+            let catalog = Catalog::discover(&settings.manifest_dirs());
+            self.capability_may_come = catalog.get(name).is_some() || catalog.may_be_unread(name).is_some();
         }
     }
 

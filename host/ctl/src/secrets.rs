@@ -10,7 +10,7 @@ use cjm_platform::terminal::Hidden;
 use cjm_store::owners::belongs_to;
 use cjm_store::secrets::SECRET_BYTES_MAX;
 use cjm_store::{FileSecrets, Secrets as _};
-use cjm_wire::describe::{exit, shell_word};
+use cjm_wire::describe::{Described as _, exit, shell_word};
 use cjm_wire::event::EventType;
 use serde_json::json;
 use std::io::Read;
@@ -30,17 +30,17 @@ pub(crate) async fn set(global: &Global, args: &SetSecretArgs, output: &Output) 
     let store = FileSecrets::of(&settings.data_dir);
     // Asked before the value is: nobody types a secret in vain.
     let owner = owner(&settings, args)?;
-    match &owner {
-        Some(entry) => {
-            spare_another(&settings, &store, entry, args)?;
-            tell_undeclared(entry, &args.key, output);
-        }
-        None => output.note(&format!(
-            "note: {} is not installed; its tool gets the secret once it is, from {}",
-            quoted(&args.capability),
-            settings.manifests_dir().display()
-        )),
+    if let Ok(entry) = &owner {
+        spare_another(&settings, &store, entry, args)?;
+        tell_undeclared(entry, &args.key, output);
     }
+    if let Err(why) = &owner {
+        output.note(&format!(
+            "note: {why}; the tool of {} gets the secret once it is there",
+            settings.manifests_dir().display()
+        ));
+    }
+    let owner = owner.ok();
     let value = value(args, output).await?;
     if value.len() < REDACTED_BYTES_MIN {
         output.note(&format!(
@@ -72,8 +72,8 @@ pub(crate) async fn set(global: &Global, args: &SetSecretArgs, output: &Output) 
     Ok(exit::OK)
 }
 
-/// The manifest that the secret is for; none where the user keeps one for what is to come.
-fn owner(settings: &Settings, args: &SetSecretArgs) -> Result<Option<CatalogEntry>, Fault> {
+/// The manifest that the secret is for; why there is none, where the user keeps one for what is to come.
+fn owner(settings: &Settings, args: &SetSecretArgs) -> Result<Result<CatalogEntry, String>, Fault> {
     let name = &args.capability;
     let folders = match &args.manifest {
         Some(file) => {
@@ -87,15 +87,22 @@ fn owner(settings: &Settings, args: &SetSecretArgs) -> Result<Option<CatalogEntr
         args.manifest.as_ref().is_none_or(|file| file.file_name() == entry.path.file_name())
     };
     if let Some(entry) = catalog.get(name).filter(is_meant) {
-        return Ok(Some(entry.clone()));
+        return Ok(Ok(entry.clone()));
     }
+    let unread = catalog.may_be_unread(name);
     if let Some(file) = &args.manifest {
+        // Another manifest beside it is not meant.
+        let is_meant = |path: &Path| path.is_dir() || path.file_name() == file.file_name();
+        if let Some(unread) = unread.filter(|unread| is_meant(&unread.path)) {
+            return Err(unread.into());
+        }
         let message = format!("{} is not the manifest of a capability {}", file.display(), quoted(name));
         let next = format!("`cjm-ctl validate {}` says what it is", shell_word(&file.to_string_lossy()));
         return Err(Fault::new("secrets.manifest", message, next));
     }
     if args.force {
-        return Ok(None);
+        let absent = format!("{} is not installed", quoted(name));
+        return Ok(Err(unread.map_or(absent, |unread| unread.to_string())));
     }
     let next =
         "`cjm-ctl list` shows what is installed; `--force` keeps the secret for what is to be installed";
@@ -105,6 +112,9 @@ fn owner(settings: &Settings, args: &SetSecretArgs) -> Result<Option<CatalogEntr
 fn unknown(catalog: &Catalog, name: &str, next: &str) -> Fault {
     if let Some(withheld) = catalog.withheld_of(name) {
         return withheld.clone().into();
+    }
+    if let Some(unread) = catalog.may_be_unread(name) {
+        return unread.into();
     }
     let near = suggestions(name, catalog.entries().map(|entry| entry.manifest.code.name.as_str()));
     let message = format!("there is no capability {}{}", quoted(name), in_words(&near));
@@ -166,6 +176,11 @@ pub(crate) fn list(global: &Global, args: &ListSecretsArgs, output: &Output) -> 
     if entry.is_none() && names.is_empty() {
         // What is kept for a tool that is gone, or to come, is shown; a name that nobody knows is a slip.
         return Err(unknown(&catalog, &args.capability, "`cjm-ctl list` shows what is installed"));
+    }
+    if entry.is_none()
+        && let Some(unread) = catalog.may_be_unread(&args.capability)
+    {
+        output.error(&format!("warning: {unread}\n  next: {}", unread.next_step()));
     }
     let undeclared: Vec<&String> = names.iter().filter(|name| is_undeclared(entry, name)).collect();
     let owner = |name: &String| store.owner_of(scope, &args.capability, name);

@@ -1,6 +1,6 @@
 //! What can go wrong in the host, for people: each with a stable code, the cause, and the next step.
 
-use cjm_catalog::{NotAllowed, suggestions};
+use cjm_catalog::{MayBeUnread, NotAllowed, suggestions};
 use cjm_decide::queue::QueueError;
 use cjm_platform::lock::{LockError, holding_process};
 use cjm_platform::runtime_dir::RuntimeDirError;
@@ -114,15 +114,8 @@ pub enum HostError {
         message: String,
     },
     /// There may be a manifest of this name, where nobody can look.
-    #[error("whether there is a capability named \"{name}\" cannot be told: cannot read {}: {message}", path.display())]
-    ManifestsUnreadable {
-        /// The name asked for.
-        name: String,
-        /// The folder of manifests.
-        path: PathBuf,
-        /// The system's answer.
-        message: String,
-    },
+    #[error(transparent)]
+    MayBeUnread(#[from] MayBeUnread),
     /// No instance has this id.
     #[error("no instance \"{0}\" is loaded")]
     UnknownInstance(InstanceId),
@@ -247,13 +240,6 @@ fn its_end(directory: &Path, holder: &str) -> String {
     }
 }
 
-fn let_read(folder: &Path) -> String {
-    let word = shell_word(&folder.to_string_lossy());
-    format!(
-        "let this user read that directory (`namei -l {word}` shows whose it is), or name another one with --data-dir"
-    )
-}
-
 impl HostError {
     fn facts(&self) -> Facts {
         let domain = |code, next_step: &str| Facts::new(code, exit::DOMAIN, next_step);
@@ -291,7 +277,7 @@ impl HostError {
                 "host.broken_manifest",
                 &format!("correct the file; `cjm-ctl validate {}` shows its faults", shell_word(&path.to_string_lossy())),
             ),
-            Self::ManifestsUnreadable { path, .. } => domain("host.manifests_unreadable", &let_read(path)),
+            Self::MayBeUnread(error) => Facts::of(error),
             Self::UnknownInstance(_) => domain("host.unknown_instance", "load it first"),
             Self::InstanceExists(_) => domain("host.instance_exists", "unload it, or choose another id"),
             Self::BadInstanceId(_) => domain("host.bad_instance_id", "use 1 to 64 letters, digits, `-`, `_`"),

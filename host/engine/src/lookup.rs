@@ -31,20 +31,23 @@ pub(crate) fn find<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c CatalogEn
     if let Some(withheld) = catalog.withheld_of(name) {
         return Err(withheld.clone().into());
     }
-    if let Some(problem) = catalog.problem_of(name) {
+    let unread = catalog.may_be_unread(name);
+    if let Some(problem) = catalog.problem_of(name).filter(|problem| !problem.is_unread()) {
         return Err(HostError::BrokenManifest {
             name: name.to_owned(),
             path: problem.path.clone(),
             message: problem.error.to_string(),
         });
     }
-    if let Some((path, error)) = catalog.unreadable_folder() {
-        let (name, path) = (name.to_owned(), path.to_owned());
-        return Err(HostError::ManifestsUnreadable { name, path, message: error.to_string() });
+    if let Some(unread) = unread.clone().filter(|_| catalog.unreadable_folder().is_some()) {
+        return Err(unread.into());
     }
     let first = |folder: &PathBuf| Installation::named(folder.parent()?, name)?.first();
     if let Some(unfinished) = catalog.folders().iter().find_map(first) {
         return Err(StartError::Unfinished(unfinished).into());
+    }
+    if let Some(unread) = unread {
+        return Err(unread.into());
     }
     let names = catalog.entries().map(|entry| entry.manifest.code.name.as_str());
     let suggestions = suggestions(name, names);

@@ -1,10 +1,10 @@
 //! What can go wrong when an environment is made, for people.
 
-use cjm_catalog::NotAllowed;
 use cjm_catalog::allowed::AllowedError;
 use cjm_catalog::installation::Unfinished;
 use cjm_catalog::installer::Installer;
 use cjm_catalog::programs::make_executable;
+use cjm_catalog::{MayBeUnread, NotAllowed, unread_step};
 use cjm_platform::disk::DiskRoom;
 use cjm_platform::files::FileError;
 use cjm_store::room::is_about_room;
@@ -197,6 +197,9 @@ pub enum EnvironmentError {
         /// Why.
         message: String,
     },
+    /// It was not found, and may be in a manifest that cannot be read.
+    #[error(transparent)]
+    MayBeUnread(#[from] MayBeUnread),
     /// While it was asked whether to remove it, another tool came to live in its environment.
     #[error("nothing was removed: \"{other}\" lives in the environment of \"{capability}\" by now")]
     SharedSince {
@@ -415,12 +418,6 @@ fn another_name_step(capability: &str) -> String {
     format!("give it another name; where it is to take that place, `cjm-ctl remove {word}` first")
 }
 
-/// What to do about manifests that cannot be read.
-fn unread_step(path: &Path) -> String {
-    let word = shell_word(&path.to_string_lossy());
-    format!("let this user read it, or move it away (`namei -l {word}` shows whose it is)")
-}
-
 /// What to do when what makes conda's environments is nowhere.
 fn conda_step(kind: CondaType) -> String {
     let place = format!("put `{}` on the PATH, or", kind.program());
@@ -460,6 +457,7 @@ impl Described for EnvironmentError {
             Self::SharedEnvironment { .. } => "install.shared_environment",
             Self::FolderAsName { .. } => "install.folder_as_name",
             Self::ManifestsUnread { .. } => "remove.manifests_unread",
+            Self::MayBeUnread(error) => error.code(),
             Self::SharedSince { .. } => "remove.shared_since",
             Self::RestStays { .. } => "remove.rest_stays",
             Self::Mounted { .. } => "remove.mounted",
@@ -520,6 +518,7 @@ impl Described for EnvironmentError {
             Self::Unsupported(_) => "write it in another way; see docs/ENVIRONMENTS.md".to_owned(),
             Self::SharedEnvironment { .. } => "give each entry an `env_name` of its own".to_owned(),
             Self::ManifestsUnread { path, .. } => unread_step(path),
+            Self::MayBeUnread(error) => error.next_step(),
             Self::FolderAsName { text } => folder_step(text),
             Self::SharedSince { .. } => "run it again: it says what goes now, and leaves that environment".to_owned(),
             Self::RestStays { path, .. } => rest_step(path),

@@ -389,8 +389,14 @@ pub(crate) fn not_installed(settings: &Settings, catalog: &Catalog, capability: 
     if let Some(withheld) = catalog.withheld_of(capability) {
         return withheld.clone().into();
     }
+    let broken = catalog.problem_of(capability).filter(|problem| !problem.is_unread());
+    if broken.is_none()
+        && let Some(unread) = catalog.may_be_unread(capability)
+    {
+        return unread.into();
+    }
+    let broken = broken.map(|problem| problem.error.to_string());
     let expected = settings.manifests_dir().join(format!("{capability}.json"));
-    let broken = catalog.problem_of(capability).map(|problem| problem.error.to_string());
     EnvironmentError::NotInstalled { capability: capability.to_owned(), expected, broken }
 }
 

@@ -184,8 +184,8 @@ fn refused(file: &CapabilitiesFile, document: Option<&Placed>, base: &Path) -> V
     errors
 }
 
-/// Checks a composition.
-pub(crate) fn composition(text: &str, catalog: &Catalog) -> Checked {
+/// Checks a composition, and holds it against what is installed, where that is known.
+pub(crate) fn composition(text: &str, catalog: Option<&Catalog>) -> Checked {
     let document = Placed::parse(text).ok();
     let first = |error: GraphError| {
         let key = key_of(&error);
@@ -214,7 +214,9 @@ pub(crate) fn composition(text: &str, catalog: &Catalog) -> Checked {
     let refused = refused.map(GraphError::from).into_iter();
     let firsts: Vec<First> = refused.chain(faults).map(first).collect();
     let errors = gather(&firsts, document.as_ref(), COMPOSITION_SCHEMA, COMPOSITION_FAULT);
-    let warnings = readable.map(|readable| known::composition_warnings(&readable, &changed, catalog));
+    let warnings = readable
+        .zip(catalog)
+        .map(|(readable, catalog)| known::composition_warnings(&readable, &changed, catalog));
     (errors, warnings.unwrap_or_default())
 }
 

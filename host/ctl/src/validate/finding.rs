@@ -1,6 +1,7 @@
 //! One thing that is wrong with a file, as people and programs are told.
 
 use crate::output::path_text;
+use cjm_catalog::unread_step;
 use cjm_wire::describe::Described;
 use cjm_wire::placed::Place;
 use serde_json::{Value, json};
@@ -52,6 +53,17 @@ impl Finding {
             file: None,
             place,
         }
+    }
+
+    /// A file or a folder that cannot be read: that nothing is wrong with it nobody can say.
+    pub(crate) fn unread(path: &Path, message: String) -> Self {
+        let (code, next_step) = ("validate.unreadable".to_owned(), unread_step(path));
+        Self { code, message, next_step, file: Some(path.to_owned()), place: None }
+    }
+
+    /// A folder that cannot be listed.
+    pub(crate) fn unread_folder(folder: &Path, error: &std::io::Error) -> Self {
+        Self::unread(folder, format!("what lies in it cannot be read: {error}"))
     }
 
     /// The same, in this file.

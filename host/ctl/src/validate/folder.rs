@@ -30,7 +30,8 @@ pub(crate) async fn check(folder: &Path, catalog: Result<Catalog, Fault>) -> (Ch
     let catalog = found.known(catalog);
     let mut listed = Vec::new();
     let project = Project::of(folder);
-    found.warnings.extend(project.left_out);
+    found.errors.extend(project.left_out.0);
+    found.warnings.extend(project.left_out.1);
     for path in project.paths {
         let is_list = project.list.as_ref().is_some_and(|list| same_file(list, &path));
         match what(&path, is_list) {
@@ -39,7 +40,7 @@ pub(crate) async fn check(folder: &Path, catalog: Result<Catalog, Fault>) -> (Ch
                 "{}: it has no key `nodes`, and so was not looked at as a composition",
                 path.display()
             )),
-            What::Unseen(why) => found.warnings.push(format!("{why}; it was not looked at")),
+            What::Unseen(why) => found.errors.push(Finding::unread(&path, why)),
             What::Unreadable(finding) => found.add(&path, (vec![finding], Vec::new())),
             What::Settings(text) => found.add(&path, settings::check(&text)),
             What::Document(Format::CapabilitiesYaml, text) => {
@@ -47,7 +48,7 @@ pub(crate) async fn check(folder: &Path, catalog: Result<Catalog, Fault>) -> (Ch
                 listed.extend(packages(&path, &text));
             }
             What::Document(Format::Composition, text) => {
-                found.add(&path, document::composition(&text, &catalog));
+                found.add(&path, document::composition(&text, catalog.as_ref()));
             }
             What::Document(Format::Adapter, text) => found.add(&path, document::adapter(&path, &text)),
             What::Document(_, text) => found.add(&path, document::manifest(&path, &text)),
@@ -59,7 +60,7 @@ pub(crate) async fn check(folder: &Path, catalog: Result<Catalog, Fault>) -> (Ch
     }
     let only_source = !found.any;
     found.sources(folder, listed).await;
-    if only_source && found.sources == 0 {
+    if only_source && found.sources == 0 && found.errors.is_empty() {
         found.warnings.push(format!(
             "{}: there is nothing to check: no list, manifest, composition, settings, package or Python source",
             folder.display()
@@ -100,22 +101,22 @@ struct Found {
 }
 
 impl Found {
-    /// What is installed; what of it cannot be read is told, since a composition may call it.
-    fn known(&mut self, catalog: Result<Catalog, Fault>) -> Catalog {
-        let catalog = catalog.unwrap_or_else(|fault| {
-            // Settings that are broken are found with the folder, and are no reason to look at nothing else.
-            if let Fault::Shown(report) = fault
-                && !report.code.starts_with("settings.")
-            {
-                self.warnings.push(format!("what is installed is not known: {}", report.message));
+    /// What is installed, where that is known; what of it cannot be read is told, since a composition may call it.
+    fn known(&mut self, catalog: Result<Catalog, Fault>) -> Option<Catalog> {
+        match catalog {
+            Ok(catalog) => {
+                self.warnings.extend(catalog.unreadable().map(|(path, error)| {
+                    format!("what is installed is not known: {} cannot be read: {error}", path.display())
+                }));
+                Some(catalog)
             }
-            Catalog::discover(&[])
-        });
-        if let Some((path, error)) = catalog.unreadable_folder() {
-            let path = path.display();
-            self.warnings.push(format!("what is installed is not known: {path} cannot be read: {error}"));
+            // Settings that are broken are found with the folder, and are no reason to look at nothing else.
+            Err(Fault::Shown(report)) if !report.code.starts_with("settings.") => {
+                self.warnings.push(format!("what is installed is not known: {}", report.message));
+                None
+            }
+            Err(_) => None,
         }
-        catalog
     }
 
     fn add(&mut self, path: &Path, (errors, warnings): Checked) {
@@ -144,8 +145,9 @@ impl Found {
     }
 
     async fn source(&mut self, folder: &Path, python_version: Option<&str>, seen: &mut BTreeSet<PathBuf>) {
-        let (mut files, warnings) = source::files(folder);
-        self.warnings.extend(warnings);
+        let (mut files, left_out) = source::files(folder);
+        self.errors.extend(left_out.0);
+        self.warnings.extend(left_out.1);
         files.retain(|file| seen.insert(file.canonicalize().unwrap_or_else(|_| file.clone())));
         self.sources += files.len();
         for (errors, warnings) in [source::syntax(&files, python_version).await, source::logging(&files)] {
@@ -186,6 +188,9 @@ fn what(path: &Path, is_list: bool) -> What {
     }
     let text = match read_regular_to_string(path, FILE_BYTES_MAX) {
         Ok(text) => text,
+        Err(error) if error.io_kind() == Some(ErrorKind::PermissionDenied) => {
+            return What::Unseen(error.to_string());
+        }
         Err(error) if is_named => {
             return What::Unreadable(Finding {
                 code: error.code().to_owned(),
@@ -197,9 +202,6 @@ fn what(path: &Path, is_list: bool) -> What {
                 file: None,
                 place: None,
             });
-        }
-        Err(error) if error.io_kind() == Some(ErrorKind::PermissionDenied) => {
-            return What::Unseen(error.to_string());
         }
         Err(_) => return What::Nothing,
     };

@@ -50,9 +50,10 @@ pub(super) fn composition_warnings(
 
 /// Of a capability that cannot be had: one that the user has not allowed is there.
 fn not_there(place: &str, name: &str, catalog: &Catalog) -> String {
-    match catalog.withheld_of(name) {
-        Some(withheld) => format!("{place}: {withheld}; {}", withheld.next_step()),
-        None => {
+    match (catalog.withheld_of(name), catalog.may_be_unread(name)) {
+        (Some(withheld), _) => format!("{place}: {withheld}; {}", withheld.next_step()),
+        (None, Some(unread)) => format!("{place}: {unread}; {}", unread.next_step()),
+        (None, None) => {
             let names = catalog.entries().map(|entry| entry.manifest.code.name.as_str());
             format!("{place}: \"{name}\" is not installed{}", in_words(&suggestions(name, names)))
         }

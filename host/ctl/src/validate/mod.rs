@@ -21,9 +21,9 @@ use crate::validate::finding::Finding;
 use crate::validate::format::FILE_BYTES_MAX;
 pub(crate) use crate::validate::format::detect;
 use crate::visible::one_line;
-use cjm_catalog::Catalog;
 use cjm_catalog::suggestions::{in_words, suggestions};
-use cjm_wire::describe::{exit, shell_word};
+use cjm_catalog::{Catalog, unread_step};
+use cjm_wire::describe::exit;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -47,7 +47,7 @@ pub(crate) async fn run(global: &Global, args: &ValidateArgs, output: &Output) -
                 (document::capabilities(path, &text), folder::sources_of_list(path, &text).await);
             ([list.0, sources.0].concat(), [list.1, sources.1].concat())
         }
-        Format::Composition => document::composition(&text, &catalog()?),
+        Format::Composition => document::composition(&text, Some(&catalog()?)),
         Format::Settings => settings::check(&text),
         Format::Source if path.is_dir() && args.format.is_none() => {
             let (checked, more_than_source) = folder::check(path, catalog()).await;
@@ -57,10 +57,11 @@ pub(crate) async fn run(global: &Global, args: &ValidateArgs, output: &Output) -
             checked
         }
         Format::Source => {
-            let (files, limits) = source::files(path);
+            let (files, left_out) = source::files(path);
             let logging = source::logging(&files);
             let syntax = source::syntax(&files, None).await;
-            ([syntax.0, logging.0].concat(), [limits, syntax.1, logging.1].concat())
+            let errors = [left_out.0, syntax.0, logging.0].concat();
+            (errors, [left_out.1, syntax.1, logging.1].concat())
         }
     };
     errors.iter_mut().for_each(name_from_here);
@@ -130,11 +131,10 @@ fn read(path: &Path, asked: Option<Format>) -> Result<(Format, String), Fault> {
     if meta.is_dir() {
         // Nothing that lies there was looked at; that nothing is wrong with it nobody can say.
         if let Err(error) = std::fs::read_dir(path) {
-            let next_step = format!("`namei -l {}` shows who may", shell_word(&path.to_string_lossy()));
             return Err(Fault::new(
                 "validate.unreadable",
                 format!("cannot read: {}", path.display()),
-                next_step,
+                unread_step(path),
             )
             .caused_by(&error));
         }

@@ -1,6 +1,8 @@
 //! Which files of a folder `validate` looks at: those directly in it, those in its folders of manifests and compositions,
 //! and the list that its settings name.
 
+use crate::validate::document::Checked;
+use crate::validate::finding::Finding;
 use crate::validate::format::FILE_BYTES_MAX;
 use cjm_catalog::home::{HOME, expand_home, variable};
 use cjm_platform::files::read_regular_to_string;
@@ -22,8 +24,8 @@ pub(crate) struct Project {
     pub(crate) list: Option<PathBuf>,
     /// Each file once.
     pub(crate) paths: Vec<PathBuf>,
-    /// Warnings of what is not looked at.
-    pub(crate) left_out: Vec<String>,
+    /// What cannot be read, and warnings of what is not looked at.
+    pub(crate) left_out: Checked,
 }
 
 impl Project {
@@ -37,8 +39,8 @@ impl Project {
         let home = variable(HOME).map(PathBuf::from);
         let named = |path: PathBuf| Some(folder.join(expand_home(&path, home.as_deref()).ok()?));
         let list = settings.capabilities_config.and_then(named);
-        let (mut paths, left_out) = entries(folder, ENTRIES_MAX);
-        let mut left_out: Vec<String> = left_out.into_iter().collect();
+        let mut left_out = Checked::default();
+        let mut paths = entries(folder, ENTRIES_MAX, &mut left_out);
         let mut add = |path: PathBuf| {
             if !paths.iter().any(|known| same_file(known, &path)) {
                 paths.push(path);
@@ -56,8 +58,7 @@ impl Project {
             if !folder.is_dir() || seen.iter().any(|known| same_file(known, &folder)) {
                 continue;
             }
-            let (files, warning) = entries(&folder, ENTRIES_MAX);
-            left_out.extend(warning);
+            let files = entries(&folder, ENTRIES_MAX, &mut left_out);
             let list = list.as_deref().filter(|list| list.parent() == Some(&folder));
             paths.extend(files.into_iter().filter(|file| !list.is_some_and(|list| same_file(list, file))));
             seen.push(folder);
@@ -71,23 +72,27 @@ pub(crate) fn same_file(one: &Path, other: &Path) -> bool {
     one == other || one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
 }
 
-/// What lies directly in the folder, in the order of its names, and a warning of what is not looked at.
-fn entries(folder: &Path, count_max: usize) -> (Vec<PathBuf>, Option<String>) {
-    let place = folder.display();
+/// What lies directly in the folder, in the order of its names; what is not looked at is added to `left_out`.
+fn entries(folder: &Path, count_max: usize, left_out: &mut Checked) -> Vec<PathBuf> {
     let listed = std::fs::read_dir(folder)
         .and_then(|files| files.map(|file| file.map(|file| file.path())).collect::<std::io::Result<_>>());
     let mut paths: Vec<PathBuf> = match listed {
         Ok(paths) => paths,
-        Err(error) => return (Vec::new(), Some(format!("{place}: what lies in it cannot be read: {error}"))),
+        Err(error) => {
+            left_out.0.push(Finding::unread_folder(folder, &error));
+            return Vec::new();
+        }
     };
     paths.sort();
-    let left_out = paths.len().saturating_sub(count_max);
-    let warning = (left_out > 0).then(|| {
-        let last = paths[count_max - 1].display();
-        format!("{place}: {left_out} files were not looked at, those behind {last}: more than {count_max} are there")
-    });
+    let more = paths.len().saturating_sub(count_max);
+    if more > 0 {
+        let (place, last) = (folder.display(), paths[count_max - 1].display());
+        left_out.1.push(format!(
+            "{place}: {more} files were not looked at, those behind {last}: more than {count_max} are there"
+        ));
+    }
     paths.truncate(count_max);
-    (paths, warning)
+    paths
 }
 
 #[cfg(test)]
@@ -101,13 +106,14 @@ mod tests {
             std::fs::write(folder.path().join(name), "").expect("written");
         }
         let path = |name: &str| folder.path().join(name);
-        assert_eq!(entries(folder.path(), 4), (["a", "b", "c", "d"].map(path).to_vec(), None));
-        let (paths, warning) = entries(folder.path(), 3);
-        assert_eq!(paths, ["a", "b", "c"].map(path));
-        let warning = warning.expect("one is left out");
+        let mut left_out = Checked::default();
+        assert_eq!(entries(folder.path(), 4, &mut left_out), ["a", "b", "c", "d"].map(path));
+        assert_eq!(left_out, Checked::default());
+        assert_eq!(entries(folder.path(), 3, &mut left_out), ["a", "b", "c"].map(path));
+        let [warning] = left_out.1.as_slice() else { panic!("{left_out:?}") };
         assert!(warning.contains("1 files were not looked at"), "{warning}");
         assert!(warning.contains(&path("c").display().to_string()), "{warning}");
-        let (paths, warning) = entries(&path("a"), 3);
-        assert!(paths.is_empty() && warning.is_some_and(|words| words.contains("cannot be read")));
+        assert!(entries(&path("a"), 3, &mut left_out).is_empty());
+        assert!(left_out.0.iter().any(|found| found.text().contains("cannot be read")), "{left_out:?}");
     }
 }

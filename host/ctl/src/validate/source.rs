@@ -4,9 +4,11 @@
 //! It reads Python as far as comments, strings and names go; what is called by another way (`getattr`, a variable) is
 //! not found.
 
+use crate::validate::document::Checked;
 use crate::validate::finding::{Finding, listed};
 use cjm_environments::{SyntaxFault, interpreter_for, syntax_faults};
 use cjm_platform::files::{FileError, read_regular};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Most files that are looked at.
@@ -19,11 +21,11 @@ const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const NOT_LOOKED_AT: [&str; 4] = ["tests_manual", "_proc", "node_modules", "target"];
 const METHOD: &str = "basicConfig";
 
-/// The files of a package, or the file itself; and a word if there are more than are looked at.
-pub(crate) fn files(path: &Path) -> (Vec<PathBuf>, Vec<String>) {
-    let (mut files, mut warnings) = (Vec::new(), Vec::new());
+/// The files of a package, or the file itself; and what cannot be read, and a word if there are more than are looked at.
+pub(crate) fn files(path: &Path) -> (Vec<PathBuf>, Checked) {
+    let (mut files, mut unread, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     if path.is_dir() {
-        collect(path, 0, &mut files, &mut warnings);
+        collect(path, 0, &mut files, &mut unread);
     } else {
         files.push(path.to_owned());
     }
@@ -31,7 +33,7 @@ pub(crate) fn files(path: &Path) -> (Vec<PathBuf>, Vec<String>) {
     if files.len() == FILES_MAX {
         warnings.push(format!("only the first {FILES_MAX} files were looked at"));
     }
-    (files, warnings)
+    (files, (unread, warnings))
 }
 
 /// How these files configure logging: errors, warnings.
@@ -44,6 +46,10 @@ pub(crate) fn logging(files: &[PathBuf]) -> (Vec<Finding>, Vec<String>) {
                 continue;
             }
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) if error.io_kind() == Some(ErrorKind::PermissionDenied) => {
+                errors.push(Finding::unread(file, error.to_string()));
+                continue;
+            }
             Err(error) => {
                 warnings.push(format!("{}: cannot be read: {error}", file.display()));
                 continue;
@@ -95,11 +101,11 @@ pub(crate) async fn syntax(files: &[PathBuf], python_version: Option<&str>) -> (
     }
 }
 
-fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>, unread: &mut Vec<String>) {
+fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>, unread: &mut Vec<Finding>) {
     let listing = match std::fs::read_dir(folder) {
         Ok(listing) => listing,
         Err(error) => {
-            unread.push(format!("{}: what lies in it cannot be read: {error}", folder.display()));
+            unread.push(Finding::unread_folder(folder, &error));
             return;
         }
     };
