@@ -197,6 +197,55 @@ fn a_list_is_the_same_file_however_its_path_is_written_and_so_is_a_manifest_in_i
     assert_eq!(failed["entries"][0]["capability"], "tool", "{failed:#}");
 }
 
+/// What was installed through one of them is unchanged through the other, whichever was first; so is the program that lies
+/// beside it.
+#[test]
+fn a_list_in_a_linked_folder_is_the_list_in_the_real_one() {
+    let world = World::new();
+    std::fs::create_dir_all(world.file("t")).expect("a folder");
+    std::os::unix::fs::symlink(world.file("t"), world.file("link")).expect("a link");
+    cjm_tests::world::write_script(&world.file("t/program"), "#!/bin/sh\necho hi\n");
+    write_list(&world, "t/l.yaml", "capabilities: [{name: its-entry, manifest: tool.json}]\n");
+    let installed =
+        || std::fs::read_to_string(world.data_dir().join("manifests/tool.json")).expect("a manifest");
+    let paths = ["link/l.yaml", "t/l.yaml"];
+    for (version, [first, second]) in [paths, [paths[1], paths[0]]].into_iter().enumerate() {
+        let _ = std::fs::remove_dir_all(world.data_dir().join("manifests"));
+        let entry =
+            |list: &str| world.json(&["install-all", "--capabilities", list, "--json"])["entries"][0].clone();
+        write_tool(&world, "t/tool.json", "tool", "./program", &format!("{version}.1"));
+        assert_eq!(entry(first)["result"], "installed");
+        let before = installed();
+        let told = entry(second);
+        assert_eq!((&told["result"], &told["warnings"]), (&json!("unchanged"), &json!([])), "{told:#}");
+        assert_eq!(installed(), before);
+        for list in paths {
+            let listed = world.json(&["list", "--capabilities", list, "--json"]);
+            let facts = (&listed["capabilities"][0]["configured"], &listed["not_installed"]);
+            assert_eq!(facts, (&json!(true), &json!([])), "{listed:#}");
+        }
+        // An update is one of the same tool, which keeps the paths that it has.
+        write_tool(&world, "t/tool.json", "tool", "./program", &format!("{version}.2"));
+        let told = entry(second);
+        assert_eq!((&told["result"], &told["warnings"]), (&json!("installed"), &json!([])), "{told:#}");
+        let folder = format!("{}/", world.file(first).parent().expect("a folder").display());
+        assert_eq!(installed().matches(&folder).count(), 3, "list, source and program: {}", installed());
+    }
+    // One that has another name now is still that of its list.
+    write_tool(&world, "other.json", "renamed", "sh", "1.0.0");
+    let other = write_list(&world, "other.yaml", "capabilities: [{name: x, manifest: other.json}]\n");
+    let _ = world.json(&["install-all", "--capabilities", &other, "--json"]);
+    write_tool(&world, "t/tool.json", "renamed", "./program", "3");
+    for list in paths {
+        let refused =
+            world.run(&["install-all", "--capabilities", list, "--json"]).expect(exit::DOMAIN).json();
+        assert_eq!(
+            refused["entries"][0]["error"]["code"], "install.capability_of_another_list",
+            "{refused:#}"
+        );
+    }
+}
+
 #[test]
 fn a_module_that_is_missing_is_told_with_the_list_to_install_from() {
     let world = World::new();

@@ -251,7 +251,7 @@ impl Composition {
         let written = exact_yaml::Written::of(text);
         for (name, input) in composition.inputs.iter_mut().filter(|(_, input)| input.kind.is_text()) {
             let default = input.default.iter_mut();
-            default.for_each(|value| written.keep_text(value, &["inputs", name, "default"]));
+            default.for_each(|value| written.keep_text(value, &["inputs", name, "default"], input.kind));
         }
         Ok(composition)
     }

@@ -2,6 +2,7 @@
 //! with a leading zero, which are integers in YAML 1.2; here the document is read a second time with the place of each
 //! number, and the digits are taken from there.
 
+use crate::input_kind::InputKind;
 use crate::json::{Json, JsonKind, numbers};
 use indexmap::IndexMap;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -65,10 +66,12 @@ impl<'a> Written<'a> {
         Self { text, document: OnceCell::new() }
     }
 
-    /// Makes text of a number that stands where text is wanted, as it is written: `007` is no 7 there. `path` is where it
-    /// stands.
-    pub(crate) fn keep_text(&self, value: &mut Json, path: &[&str]) {
-        if value.kind() != JsonKind::Number {
+    /// Makes text of a number that stands where text is wanted, as it is written: `007` is no 7 there; so of each in a list
+    /// of files. `path` is where it stands.
+    pub(crate) fn keep_text(&self, value: &mut Json, path: &[&str], kind: InputKind) {
+        let is_number = |value: &Json| value.kind() == JsonKind::Number;
+        let items = value.items().filter(|_| kind == InputKind::Files);
+        if !is_number(value) && !items.iter().flatten().any(is_number) {
             return;
         }
         let read = || crate::yaml::with_infinite(self.text).ok().map(|(document, _)| document);
@@ -77,11 +80,22 @@ impl<'a> Written<'a> {
             &Spanned { value: Part::Object(ref fields), .. } => fields.get(*key),
             _ => None,
         };
-        let part = path.iter().try_fold(document, field);
-        // One with a tag or an anchor before it is the number that it was read as.
+        let Some(part) = path.iter().try_fold(document, field) else { return };
+        match (items, &part.value) {
+            (Some(mut items), Part::List(parts)) => {
+                let numbers = items.iter_mut().zip(parts).filter(|(item, _)| is_number(item));
+                numbers.for_each(|(item, part)| self.take_text(item, part));
+                *value = Json::list(&items);
+            }
+            _ => self.take_text(value, part),
+        }
+    }
+
+    /// The number as it is written; one with a tag or an anchor before it is the number that it was read as.
+    fn take_text(&self, value: &mut Json, part: &Spanned<Part>) {
         let is_plain =
             |written: &&str| written.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
-        if let Some(written) = part.and_then(|part| written(part, self.text)).filter(is_plain) {
+        if let Some(written) = written(part, self.text).filter(is_plain) {
             *value = Json::of(written);
         }
     }
@@ -190,6 +204,7 @@ impl<'de> Visitor<'de> for PartVisitor {
 #[cfg(test)]
 mod tests {
     use crate::composition::{Composition, CompositionError};
+    use crate::input_kind::InputKind;
     use crate::inputs_file::parse_inputs;
 
     /// The argument of a composition whose file says `written`.
@@ -211,7 +226,8 @@ mod tests {
             ] {
                 assert_eq!(argument(&written).expect("a number"), read);
             }
-            let inputs = parse_inputs(&format!("n: {number}\nm:\n- {number}\n"), |_| false).expect("inputs");
+            let inputs =
+                parse_inputs(&format!("n: {number}\nm:\n- {number}\n"), |_| InputKind::Any).expect("inputs");
             assert_eq!((inputs["n"].text(), inputs["m"].compact()), (&*number, format!("[{number}]")));
         }
         assert_eq!(argument("1e400").expect("a number"), "1e400");
@@ -227,7 +243,7 @@ mod tests {
                 assert!(matches!(error, CompositionError::Malformed(_)), "{none}: {told}");
                 assert!(told.starts_with("line ") && told.contains("not a finite number"), "{told}");
             }
-            assert!(parse_inputs(&format!("n: {none}\n"), |_| false).is_err(), "{none}");
+            assert!(parse_inputs(&format!("n: {none}\n"), |_| InputKind::Any).is_err(), "{none}");
         }
     }
 
@@ -249,7 +265,7 @@ mod tests {
         ] {
             assert_eq!(argument(written).expect(written), read, "{written}");
         }
-        let inputs = parse_inputs("n: 010\nm: [007]\n", |_| false).expect("inputs");
+        let inputs = parse_inputs("n: 010\nm: [007]\n", |_| InputKind::Any).expect("inputs");
         assert_eq!((inputs["n"].text(), inputs["m"].compact()), ("10", "[7]".to_owned()));
         let text = "name: 007\ninputs: {n: {default: 010}}\ncapabilities: {c: {config: {n: 010}}}\n\
                     nodes: {a: {capability: c, map: [08]}}\noutput: 09\n";

@@ -28,10 +28,10 @@ pub enum InputKind {
 }
 
 impl InputKind {
-    /// Whether a value of it is text, whatever that looks like.
+    /// Whether a value of it is text, whatever that looks like; of files also a list of such.
     #[must_use]
     pub fn is_text(self) -> bool {
-        matches!(self, Self::String | Self::File | Self::Path)
+        matches!(self, Self::String | Self::File | Self::Files | Self::Path)
     }
 
     /// What a value of this kind is, for people.

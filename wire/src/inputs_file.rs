@@ -2,26 +2,44 @@
 
 use crate::composition::CompositionError;
 use crate::exact_yaml::{self, Written};
+use crate::input_kind::InputKind;
 use crate::json::{Arguments, Json, JsonKind};
 
-/// Reads the text of such a file. A number where `is_text` says that text is wanted is the text as it is written.
+/// Reads the text of such a file. A number where text is wanted, by the `kind` of that name, is the text as it is written.
 ///
 /// # Errors
 /// When it is no object, or has a number whose digits its reader would lose.
-pub fn parse_inputs(text: &str, is_text: impl Fn(&str) -> bool) -> Result<Arguments, CompositionError> {
+pub fn parse_inputs(text: &str, kind: impl Fn(&str) -> InputKind) -> Result<Arguments, CompositionError> {
     if let Some(mut inputs) = Json::parse(text).ok().and_then(|json| json.fields()) {
-        // A number of JSON is kept as it is written.
-        let wanted =
-            inputs.iter_mut().filter(|(name, value)| value.kind() == JsonKind::Number && is_text(name));
-        wanted.for_each(|(_, value)| *value = Json::of(value.text()));
+        inputs.iter_mut().for_each(|(name, value)| keep_text(value, kind(name)));
         return Ok(inputs);
     }
     let mut inputs = parse(text)?;
     let written = Written::of(text);
-    for (name, value) in inputs.iter_mut().filter(|(name, _)| is_text(name)) {
-        written.keep_text(value, &[name]);
+    for (name, value) in &mut inputs {
+        let kind = kind(name);
+        if kind.is_text() {
+            written.keep_text(value, &[name], kind);
+        }
     }
     Ok(inputs)
+}
+
+/// Of JSON, whose numbers are kept as they are written.
+fn keep_text(value: &mut Json, kind: InputKind) {
+    let text = |value: &mut Json| {
+        if value.kind() == JsonKind::Number {
+            *value = Json::of(value.text());
+        }
+    };
+    match value.items() {
+        Some(mut items) if kind == InputKind::Files => {
+            items.iter_mut().for_each(text);
+            *value = Json::list(&items);
+        }
+        _ if kind.is_text() => text(value),
+        _ => {}
+    }
 }
 
 /// Of YAML.
@@ -40,22 +58,32 @@ mod tests {
     use super::*;
 
     fn parse_inputs(text: &str) -> Result<Arguments, CompositionError> {
-        super::parse_inputs(text, |_| false)
+        super::parse_inputs(text, |_| InputKind::Any)
     }
 
     #[test]
     fn a_number_is_the_text_that_is_written_where_text_is_wanted() {
-        let text = "page: 007\nother: 007\nversion: 1.10\nlong: 123456789012345678901234567890\nword: x\nlist: [007]\n";
-        let inputs = super::parse_inputs(text, |name| name != "other").expect("inputs");
+        let text = "page: 007\nother: 007\nversion: 1.10\nlong: 123456789012345678901234567890\nword: x\nlist: [007, 1.10, x, [007]]\n";
+        let kind = |name: &str| match name {
+            "other" => InputKind::Any,
+            "list" => InputKind::Files,
+            _ => InputKind::String,
+        };
+        let inputs = super::parse_inputs(text, kind).expect("inputs");
         let texts: Vec<String> = inputs.values().map(Json::compact).collect();
-        assert_eq!(texts, ["\"007\"", "7", "\"1.10\"", "\"123456789012345678901234567890\"", "\"x\"", "[7]"]);
-        let json = super::parse_inputs(r#"{"version": 1.10, "page": "007"}"#, |_| true).expect("inputs");
+        let list = "[\"007\",\"1.10\",\"x\",[7]]";
+        assert_eq!(texts, ["\"007\"", "7", "\"1.10\"", "\"123456789012345678901234567890\"", "\"x\"", list]);
+        let json = super::parse_inputs(r#"{"version": 1.10, "page": "007", "list": [1.10, "x"]}"#, kind);
+        let json = json.expect("inputs");
         assert_eq!((json["version"].text(), json["page"].text()), ("\"1.10\"", "\"007\""));
-        let document = "name: t\ninputs:\n  page: {type: string, default: 007}\n  n: {type: number, default: 007}\nnodes: {}\n";
+        assert_eq!(json["list"].compact(), r#"["1.10","x"]"#);
+        let document = "name: t\ninputs:\n  page: {type: string, default: 007}\n  n: {type: number, default: 007}\n  \
+                        f: {type: files, default: [007, 1.10]}\n  one: {type: files, default: 1.10}\nnodes: {}\n";
         let composition = crate::composition::Composition::parse(document).expect("a composition");
         let defaults: Vec<_> =
             composition.inputs.values().filter_map(|input| input.default.as_ref()).collect();
-        assert_eq!((defaults[0].text(), defaults[1].text()), ("\"007\"", "7"));
+        let defaults: Vec<String> = defaults.into_iter().map(Json::compact).collect();
+        assert_eq!(defaults, ["\"007\"", "7", "[\"007\",\"1.10\"]", "\"1.10\""]);
     }
 
     #[test]

@@ -25,6 +25,13 @@ pub fn is_same_file(one: &Path, other: &Path) -> bool {
     one == other || real(one) == real(other)
 }
 
+/// The path as it was written before, where that leads to the same file: what was installed through a linked folder does not
+/// change because somebody comes by the real one.
+#[must_use]
+pub fn as_written_before<'p>(before: Option<&'p Path>, path: &'p Path) -> &'p Path {
+    before.filter(|before| is_same_file(before, path)).unwrap_or(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,7 +48,14 @@ mod tests {
             assert_eq!(plain_path(&base.join(written)), plain, "{written}");
         }
         assert_eq!(plain_path(&base.join("link/l.yaml")), base.join("link/l.yaml"), "as it was named");
-        assert!(is_same_file(&base.join("link/l.yaml"), &plain));
+        let linked = base.join("link/l.yaml");
+        assert!(is_same_file(&linked, &plain));
+        assert_eq!(as_written_before(Some(&linked), &plain), linked);
+        let other = base.join("none");
+        assert_eq!(
+            (as_written_before(None, &plain), as_written_before(Some(&other), &plain)),
+            (&*plain, &*plain)
+        );
         assert!(is_same_file(&base.join("./none"), &base.join("none")));
         assert!(!is_same_file(&base.join("none"), &plain));
     }

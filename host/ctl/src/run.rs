@@ -2,7 +2,7 @@
 //! took, then the output.
 
 use crate::allow::tell_choice;
-use crate::assign::{ARGUMENTS_BYTES_MAX, Declared, arguments, text_of_file};
+use crate::assign::{ARGUMENTS_BYTES_MAX, arguments, text_of_file};
 use crate::call::{DEADLINE_SLACK, deadline, host_options, read_in_time, start_host, time_left};
 use crate::cli::{Format, Global, RunArgs};
 use crate::fault::{CommandResult, Fault, current_dir};
@@ -16,7 +16,7 @@ use crate::stopping::{end_of_cancelled, longest_grace, named, passed, shut_down,
 use crate::story::{add_story_of_run, of_run};
 use crate::validate::detect;
 use cjm_engine::{CompositionOutcome, Host, HostError, HostEvent, NodeState, WorkerState};
-use cjm_wire::composition::{COMPOSITION_BYTES_MAX, Composition, RunOutcome};
+use cjm_wire::composition::{COMPOSITION_BYTES_MAX, Composition, InputKind, RunOutcome};
 use cjm_wire::describe::{Described, ErrorReport, exit, shell_word};
 use cjm_wire::inputs_file::parse_inputs;
 use cjm_wire::json::{Arguments, JsonKind};
@@ -144,8 +144,8 @@ fn calls_in_words(running: usize, all: usize) -> String {
 /// The inputs of the command line, over those of a file.
 fn given(composition: &Composition, args: &RunArgs, stdin: &Stdin, cwd: &Path) -> Result<Arguments, Fault> {
     let declared = |name: &str| run_inputs::declared(composition, name);
-    let mut given =
-        of_file(args.inputs_file.as_deref(), stdin, cwd, |name| declared(name) == Declared::Text)?;
+    let kind = |name: &str| composition.inputs.get(name).map(|input| input.kind).unwrap_or_default();
+    let mut given = of_file(args.inputs_file.as_deref(), stdin, cwd, kind)?;
     given.extend(arguments(None, &args.inputs, cwd, stdin.file(), declared)?);
     Ok(given)
 }
@@ -155,14 +155,14 @@ fn of_file(
     file: Option<&str>,
     stdin: &Stdin,
     cwd: &Path,
-    is_text: impl Fn(&str) -> bool,
+    kind: impl Fn(&str) -> InputKind,
 ) -> Result<Arguments, Fault> {
     let Some(file) = file else { return Ok(Arguments::new()) };
     let text = match stdin.text(None) {
         Some(text) => text.to_owned(),
         None => text_of_file(&cwd.join(file), ARGUMENTS_BYTES_MAX)?,
     };
-    let inputs = parse_inputs(&text, is_text).map_err(|error| {
+    let inputs = parse_inputs(&text, kind).map_err(|error| {
         let next_step = "write one object of inputs by name, as JSON or YAML";
         Fault::new(error.code(), format!("--inputs {file}: {error}"), next_step)
     })?;

@@ -17,6 +17,7 @@ use crate::stamp::Stamp;
 use crate::uv::Uv;
 use cjm_catalog::beginning::{Beginning, note_beside, note_text};
 use cjm_catalog::installation::{LIST_KEY, list_of, replaced_in_words};
+use cjm_catalog::plain_path::as_written_before;
 use cjm_wire::capabilities_file::Entry;
 use cjm_wire::manifest::{Code, DriftTracking, FORMAT_VERSION, Install};
 use cjm_wire::runtime::Runtime;
@@ -398,6 +399,9 @@ impl<'a> PythonEntry<'a> {
         let path = self.manifests.join(manifest.file_name());
         if let Some(existing) = read_existing(&path) {
             keep_from(&mut manifest, &existing);
+            let list_before = list_of(&existing);
+            let list = as_written_before(list_before.as_deref(), self.list).display().to_string();
+            manifest.install.unknown.insert(LIST_KEY.to_owned(), list.into());
         }
         manifest.seal();
         let text = manifest.to_file_text();

@@ -7,7 +7,7 @@ use crate::manifests::{keep_installation, read_existing};
 use crate::report::{INSTALLER_VERSION, Outcome};
 use crate::user_values::settle;
 use cjm_catalog::installation::{LIST_KEY, list_of, replaced_in_words};
-use cjm_catalog::plain_path::is_same_file;
+use cjm_catalog::plain_path::{as_written_before, is_same_file};
 use cjm_catalog::programs::Lost;
 use cjm_catalog::{MANIFEST_BYTES_MAX, programs};
 use cjm_platform::files::read_regular_to_string;
@@ -76,10 +76,13 @@ pub(crate) fn install(
     claim: impl FnOnce(&str) -> Result<(), EnvironmentError>,
 ) -> Result<Copied, EnvironmentError> {
     let mut manifest = read(source)?;
-    resolve_program(&mut manifest, source)?;
-    claim(&manifest.code.name)?;
     let target = manifests.join(manifest.file_name());
     let existing = read_existing(&target);
+    let source_before = existing.as_ref().map(|existing| Path::new(&existing.install.package_source));
+    // The program's path begins with it as well.
+    let source = as_written_before(source_before, source);
+    resolve_program(&mut manifest, source)?;
+    claim(&manifest.code.name)?;
     let version_before = existing.as_ref().map(|existing| existing.code.version.clone());
     manifest.install.package_source = source.display().to_string();
     manifest.install.installer_version = INSTALLER_VERSION.to_owned();
@@ -107,7 +110,7 @@ pub(crate) fn install(
         },
         _ => {
             if let Some(list) = list {
-                name_list(&mut manifest, Some(list));
+                name_list(&mut manifest, Some(as_written_before(list_before.as_deref(), list)));
                 warnings.extend(replaced_in_words(&manifest.code.name, list_before.as_deref(), list));
             }
             write_whole(&target, manifest.to_file_text().as_bytes())?;
