@@ -8,7 +8,7 @@ use cjm_tests::small_disk::SmallDisk;
 use cjm_tests::world::{COMMAND_MAX, Outcome, World, eventually, manifest};
 use serde_json::json;
 use std::fs;
-use std::os::unix::fs::{chown, symlink};
+use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::Command;
 
@@ -81,26 +81,6 @@ fn a_read_only_disk_is_told_as_that_by_whatever_writes() {
         read_only("remount,rw", used);
     }
     let _ = call(&world).expect(0);
-}
-
-#[test]
-fn a_journal_that_is_a_link_is_neither_written_nor_read() {
-    let world = World::new();
-    with_tool(&world);
-    let _ = call(&world).expect(0);
-    let elsewhere = world.data_dir().parent().expect("a folder").join("elsewhere.db");
-    fs::rename(world.journal(), &elsewhere).expect("moved");
-    symlink(&elsewhere, world.journal()).expect("linked");
-    for arguments in [
-        &["call", "tool", "--action", "small"][..],
-        &["logs", "--journal"],
-        &["retention", "--jobs-max-age-days", "1"],
-    ] {
-        let refused = world.run(arguments).expect(STORE);
-        let words =
-            "journal.db: it is not a regular file\n  next: move it away, or put the file itself there";
-        assert!(refused.stderr.contains(words), "{}", refused.describe());
-    }
 }
 
 #[test]

@@ -344,6 +344,16 @@ fn a_number_in_a_file_of_inputs_is_text_as_it_is_written_where_text_is_declared(
     assert_eq!(said(&["--inputs", "inputs.yaml"]), "007");
     assert_eq!(said(&["page=007"]), "007");
     assert_eq!(said(&[]), "0x10");
+    ["007", "1.10"].iter().for_each(|name| put(&world, name, ""));
+    put(
+        &world,
+        "flow.yaml",
+        "name: f\ninputs: {f: {type: files, default: [1.10]}}\nnodes: {}\noutput: '${inputs.f}'\n",
+    );
+    put(&world, "inputs.yaml", "f: [007, 1.10]\n");
+    let paths = |names: &[&str]| json!(names.iter().map(|name| world.file(name)).collect::<Vec<_>>());
+    assert_eq!(said(&["--inputs", "inputs.yaml"]), paths(&["007", "1.10"]));
+    assert_eq!(said(&[]), paths(&["1.10"]));
 }
 
 #[test]

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// What is said of a database that is a link, a FIFO, a folder.
 pub(crate) const NOT_OURS: &str = "it is not a regular file";
+/// What is said of something else in the place of a folder.
+pub(crate) const NO_FOLDER: &str = "it is not a folder";
 
 /// What SQLite says of a file that is damaged, in the reasons that are kept as text.
 const DAMAGED: [&str; 2] = ["database disk image is malformed", "file is not a database"];
@@ -302,6 +304,9 @@ impl Described for StoreError {
             Self::Database { .. } => "check free space and permissions of the data directory, then try again".into(),
             Self::File { message, .. } if message.contains(NOT_OURS) => {
                 "move it away, or put the file itself there".into()
+            }
+            Self::File { message, .. } if message.contains(NO_FOLDER) => {
+                "move it away; the folder is made again, or put back the one that was there".into()
             }
             Self::File { .. } => "check that the data directory is yours, writable and on a healthy disk".into(),
             Self::Unreadable { .. } => "restore the data directory from a backup, or run the job again".into(),

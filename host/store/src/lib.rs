@@ -30,6 +30,7 @@ pub mod keeping;
 mod lent_reserve;
 pub mod lookup;
 mod no_diagnostics;
+mod not_ours;
 pub mod owners;
 pub mod payload;
 mod place;

@@ -2,6 +2,7 @@
 //! any commit names it; identical content is one file. What no commit names any more is retention's to remove.
 
 use crate::error::StoreError;
+use crate::not_ours::refuse_no_folder;
 use crate::records::Body;
 use crate::room::{LEFT_FREE_BYTES, available};
 use cjm_wire::canonical::hex;
@@ -108,6 +109,7 @@ impl Payloads {
         if OpenOptions::new().write(true).open(&path).is_ok_and(|file| is_kept(&file, &path, bytes as u64)) {
             return self.sync_dir();
         }
+        refuse_no_folder("write", &self.dir)?;
         match DirBuilder::new().mode(0o700).create(&self.dir) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                 return Err(StoreError::writing("create", &self.dir, bytes, &error));

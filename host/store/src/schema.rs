@@ -5,6 +5,8 @@
 //! statement of the first one therefore says IF NOT EXISTS, for the file may be the ancestor's.
 
 use crate::error::{DISK_HAS, NOT_OURS, StoreError};
+use crate::not_ours::{files_of, refuse_no_files, refuse_no_folder};
+use crate::payload::PAYLOADS_DIR;
 use crate::room::{SMALL_DISK_BYTES, available, lacks_inodes};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rusqlite_migration::{Error as MigrationError, M, MigrationDefinitionError, Migrations};
@@ -189,13 +191,7 @@ pub(crate) fn open_input_hashes(data_dir: &Path) -> Result<Connection, StoreErro
 /// cannot be written.
 pub(crate) fn open_reader(data_dir: &Path, file: &str) -> Result<Connection, StoreError> {
     // Who writes follows no link either: what it leads to is not this directory's.
-    if data_dir.join(file).is_symlink() {
-        return Err(StoreError::File {
-            doing: "read",
-            path: data_dir.join(file),
-            message: NOT_OURS.to_owned(),
-        });
-    }
+    refuse_what_is_not_ours("read", data_dir, file)?;
     open_named_reader(data_dir, file)
 }
 
@@ -260,6 +256,7 @@ fn open_writer(
     durability: Durability,
 ) -> Result<Connection, StoreError> {
     let path = data_dir.join(file);
+    refuse_what_is_not_ours("write", data_dir, file)?;
     create_private(data_dir, &path)?;
     let _turn = turn(data_dir);
     open_for_writing(&path, migrations, durability).map_err(|error| with_cause(error, &path))
@@ -355,20 +352,21 @@ pub(crate) fn create_private(data_dir: &Path, path: &Path) -> Result<(), StoreEr
 /// A file the ancestor created is readable for everybody; it will hold arguments and results from now on. What is no file
 /// is refused: SQLite would follow a link and write into whatever it leads to, and so would a change of the mode.
 fn tighten(path: &Path) -> Result<(), StoreError> {
-    for suffix in ["", "-wal", "-shm"] {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        match fs::symlink_metadata(&name) {
-            Ok(found) if !found.is_file() => {
-                let message = NOT_OURS.to_owned();
-                return Err(StoreError::File { doing: "write", path: name.into(), message });
-            }
-            Ok(found) if found.permissions().mode() & 0o077 != 0 => {
-                fs::set_permissions(&name, fs::Permissions::from_mode(0o600))
-                    .map_err(|error| StoreError::file("make private", &name, &error))?;
-            }
-            _ => {}
+    refuse_no_files("write", path)?;
+    for name in files_of(path) {
+        if fs::symlink_metadata(&name).is_ok_and(|found| found.permissions().mode() & 0o077 != 0) {
+            fs::set_permissions(&name, fs::Permissions::from_mode(0o600))
+                .map_err(|error| StoreError::file("make private", &name, &error))?;
         }
+    }
+    Ok(())
+}
+
+/// Whoever opens a database hears it in the same words, and before anything runs whose result could not be kept.
+fn refuse_what_is_not_ours(doing: &'static str, data_dir: &Path, file: &str) -> Result<(), StoreError> {
+    refuse_no_files(doing, &data_dir.join(file))?;
+    if file == JOURNAL_FILE {
+        refuse_no_folder(doing, &data_dir.join(PAYLOADS_DIR))?;
     }
     Ok(())
 }
