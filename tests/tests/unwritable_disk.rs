@@ -294,7 +294,8 @@ fn status_and_validate_say_what_they_could_not_read() {
     let _ = world.run(&["status"]).expect(0);
 
     let project = world.file("project");
-    for folder in ["source", "compositions"] {
+    let kept = ".cjm/manifests";
+    for folder in ["source", "compositions", kept] {
         fs::create_dir_all(project.join(folder)).expect("made");
     }
     fs::write(
@@ -315,6 +316,10 @@ fn status_and_validate_say_what_they_could_not_read() {
         set_mode(hidden, if hidden.is_dir() { 0o755 } else { 0o644 });
     };
     warned(&source, "project/source: what lies in it cannot be read: Permission denied");
+    warned(
+        &project.join(kept),
+        &format!("project/{kept}: what lies in it cannot be read: Permission denied"),
+    );
     warned(&list, &format!("{} cannot be opened: Permission denied", list.display()));
     warned(&world.data_dir().join("manifests"), "what is installed is not known");
     warned(&world.data_dir(), "what is installed is not known");
