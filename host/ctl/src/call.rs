@@ -68,7 +68,8 @@ pub(crate) async fn run(
     let config =
         args.config.as_deref().map(|text| json_object(text, "--config")).transpose()?.map(Value::Object);
     output.ends_at(deadline);
-    args.output.as_deref().map(out_folder::make).transpose()?;
+    // Kept until the result is written.
+    let _claimed = args.output.as_deref().map(out_folder::make).transpose()?;
     let directory = options.data_dir.clone();
     let host = start_host(options, deadline, interrupts).await?;
     let run_id = host.run_id().clone();

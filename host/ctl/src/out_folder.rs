@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -47,14 +47,38 @@ pub(crate) struct Written {
     pub(crate) untold: Vec<PathBuf>,
 }
 
+/// The folder, in which no other command writes until this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Claimed {
+    _lock: Option<File>,
+}
+
 /// Makes the folder and looks at what is there, so that a call is not made whose result has nowhere to go.
 ///
 /// # Errors
-/// When it cannot be made, or the place of the result is taken.
-pub(crate) fn make(folder: &Path) -> Result<(), Fault> {
+/// When it cannot be made, another command writes there, or the place of the result is taken.
+pub(crate) fn make(folder: &Path) -> Result<Claimed, Fault> {
+    if folder.symlink_metadata().is_ok() && !folder.is_dir() {
+        let message = format!("{} is there, and is no folder", folder.display());
+        let next_step = "name a folder with --output; one that is not there is made";
+        return Err(Fault::new("ctl.output", message, next_step));
+    }
     std::fs::create_dir_all(folder).map_err(|error| failed("make the folder", folder, &error))?;
+    // Two would take each other's files for somebody else's. Where the folder may not be read, or its file system has no locks,
+    // nobody is kept away.
+    let lock = File::open(folder).ok();
+    if let Some(Err(TryLockError::WouldBlock)) = lock.as_ref().map(File::try_lock) {
+        let message = format!("another call writes into {} now", folder.display());
+        return Err(Fault::new(
+            "ctl.output",
+            message,
+            "wait for its end, or name another folder with --output",
+        ));
+    }
     let made = made_before(folder);
-    RESULTS.iter().try_for_each(|name| check_place(folder, Path::new(name), &made, None))
+    RESULTS.iter().try_for_each(|name| check_place(folder, Path::new(name), &made, None))?;
+    Ok(Claimed { _lock: lock })
 }
 
 /// What earlier calls wrote into the folder. A list that cannot be read is none: then nothing is overwritten.

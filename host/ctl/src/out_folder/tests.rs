@@ -25,7 +25,7 @@ impl Lab {
 
     fn write(&self, result: &Value, given: &Value) -> Result<Written, String> {
         let given = cjm_wire::Json::from(given).fields().expect("an object");
-        make(&self.out()).expect("a folder");
+        let _claimed = make(&self.out()).expect("a folder");
         let result = to_raw_value(result).expect("raw");
         write(&self.out(), &result, &given).map_err(|fault| match fault {
             Fault::Shown(report) => format!("{} {:?}", report.message, report.causes),
@@ -108,7 +108,7 @@ fn what_somebody_else_wrote_or_changed_is_not_overwritten() {
         std::os::unix::fs::symlink("/etc/hostname", lab.out().join(name)).expect("a link");
         assert!(make(&lab.out()).is_err(), "{name}");
         std::fs::remove_file(lab.out().join(name)).expect("removed");
-        make(&lab.out()).expect("free");
+        let _claimed = make(&lab.out()).expect("free");
     }
 }
 
@@ -295,4 +295,33 @@ fn a_call_that_failed_half_way_is_followed_by_one_that_works() {
     std::fs::write(&first, "other").expect("written");
     lab.write(&json!({"path": first, "bytes": 5}), &json!({})).expect("written");
     assert_eq!(lab.read("a.txt"), "other");
+}
+
+#[test]
+fn one_command_at_a_time_writes_into_a_folder_and_what_is_no_folder_is_told_as_that() {
+    let lab = Lab::new();
+    let refused = |out: &Path| match make(out).expect_err("refused") {
+        Fault::Shown(report) => format!("{} → {}", report.message, report.next_step),
+        Fault::OutputClosed => "closed".to_owned(),
+    };
+    let first = make(&lab.out()).expect("free");
+    let told = refused(&lab.out());
+    assert!(told.contains("another call writes into") && told.contains("wait for its end"), "{told}");
+    drop(first);
+    let again = make(&lab.out());
+    assert!(again.is_ok(), "{again:?}");
+    let file = lab.file("a file", "mine");
+    let link = lab.folder.path().join("link");
+    std::os::unix::fs::symlink(lab.folder.path().join("nowhere"), &link).expect("linked");
+    for no_folder in [&file, &link] {
+        let told = refused(no_folder);
+        assert_eq!(
+            told,
+            format!(
+                "{} is there, and is no folder → name a folder with --output; one that is not there is made",
+                no_folder.display()
+            )
+        );
+    }
+    assert_eq!(std::fs::read_to_string(&file).expect("it is there"), "mine");
 }
