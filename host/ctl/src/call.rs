@@ -73,7 +73,7 @@ pub(crate) async fn run(
     let directory = options.data_dir.clone();
     let host = start_host(options, deadline, interrupts).await?;
     let run_id = host.run_id().clone();
-    let call = Call { host: &host, args, kwargs, config, output };
+    let call = Call { host: &host, kept: &directory.join("data"), args, kwargs, config, output };
     let result = call.perform(deadline, interrupts).await;
     let grace = longest_grace(host.catalog(), [args.name.as_str()]);
     shut_down(host, &named(&args.name), grace, interrupts, output).await;
@@ -145,6 +145,8 @@ pub(crate) fn time_left(seconds: Option<f64>, deadline: Option<Instant>) -> Opti
 
 struct Call<'a> {
     host: &'a Host,
+    /// Where tools keep what is theirs.
+    kept: &'a Path,
     args: &'a CallArgs,
     kwargs: Arguments,
     config: Option<Value>,
@@ -281,7 +283,8 @@ impl Call<'_> {
                 .with_exit(exit::TOOL_FAILED)
         })?;
         let folder = self.args.output.as_deref();
-        let written = folder.map(|folder| out_folder::write(folder, result, &self.kwargs)).transpose();
+        let write = |folder: &Path| out_folder::write(folder, self.kept, result, &self.kwargs);
+        let written = folder.map(write).transpose();
         // The call is made, and its result is not lost with the folder.
         let (written, unwritten) = match written {
             Ok(written) => (written, None),

@@ -25,7 +25,7 @@ const LIST_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const RESULTS: [&str; 2] = ["result.json", "result.txt"];
 /// Most files of one result, those in folders included.
 const FILES_MAX: usize = 100_000;
-/// Texts of one result that are looked at for whether they name files.
+/// Files that a result names in another way and that are told.
 const UNTOLD_MAX: usize = 1_000;
 /// Copies of one name at most.
 const SAME_NAME_MAX: usize = 10_000;
@@ -132,14 +132,21 @@ impl Write for HashOf<'_> {
     }
 }
 
-/// Writes the files of `result` and the result itself into `folder`.
+/// Writes the files of `result` and the result itself into `folder`. `kept` is where tools keep what is theirs, `given` what
+/// the caller said.
 ///
 /// # Errors
 /// When a file is gone, is not what the result says, or cannot be written.
-pub(crate) fn write(folder: &Path, result: &RawValue, given: &Arguments) -> Result<Written, Fault> {
+pub(crate) fn write(
+    folder: &Path,
+    kept: &Path,
+    result: &RawValue,
+    given: &Arguments,
+) -> Result<Written, Fault> {
     let made = made_before(folder);
     let mut out = Out {
         folder,
+        kept,
         made: made.clone(),
         given: BTreeSet::new(),
         copies: BTreeMap::new(),
@@ -187,6 +194,8 @@ impl Promised {
 
 struct Out<'a> {
     folder: &'a Path,
+    /// Where tools keep what is theirs.
+    kept: &'a Path,
     /// Names of files in the folder that calls wrote, with their hashes.
     made: BTreeMap<String, String>,
     /// Paths that the caller gave.
@@ -237,13 +246,17 @@ impl Out<'_> {
     /// Those of the texts of a result that name a file which the caller did not give and nobody has copied.
     fn untold_files(&self, texts: BTreeSet<String>) -> Vec<PathBuf> {
         let paths = texts.into_iter().filter(|text| text.starts_with('/')).map(PathBuf::from);
-        // Also by a folder in which it lies.
-        let is_known = |path: &Path| {
-            self.copies.contains_key(path) || path.to_str().is_some_and(|path| self.given.contains(path))
+        let copied = |path: &Path| path.ancestors().any(|folder| self.copies.contains_key(folder));
+        let is_given = |path: &Path| path.to_str().is_some_and(|path| self.given.contains(path));
+        // Also by a folder in which it lies, but what tools keep lies in one of ours, whoever names a folder above it.
+        let given = |path: &Path| {
+            is_given(path)
+                || !path.starts_with(self.kept)
+                    && path.ancestors().skip(1).any(|up| up.parent().is_some() && is_given(up))
         };
-        let unknown = paths.filter(|path| !path.ancestors().any(is_known));
+        let unknown = paths.filter(|path| !copied(path) && !given(path)).take(FILES_MAX);
         // A folder is seldom a result, and what is a pipe or a device is no file that anybody would take.
-        unknown.take(UNTOLD_MAX).filter(|path| path.is_file()).collect()
+        unknown.filter(|path| path.is_file()).take(UNTOLD_MAX).collect()
     }
 
     /// Copies all files that `value` names and renames them in it; true when there was one.
@@ -281,15 +294,9 @@ impl Out<'_> {
         let target = self.folder.join(&name);
         let found = std::fs::metadata(path).map_err(|error| failed("read", path, &error))?;
         let content = if found.is_dir() {
-            if target.exists() {
-                let message = format!("the folder {} is there already", target.display());
-                return Err(Fault::new(
-                    "ctl.output",
-                    message,
-                    "remove it, or name another one with --output",
-                ));
-            }
+            let before = self.own_files_in(&target, &name)?;
             self.copy_folder(path, &target)?;
+            self.remove_stale(before, &target);
             None
         } else {
             Some(self.copy_file(path, &target, Some(promised))?)
@@ -298,8 +305,45 @@ impl Out<'_> {
         Ok(name)
     }
 
+    /// Files of this folder that an earlier call wrote there. A folder in which none did is somebody else's.
+    fn own_files_in(&self, target: &Path, name: &str) -> Result<BTreeSet<String>, Fault> {
+        let within = format!("{name}/");
+        let own: BTreeSet<String> =
+            self.made.keys().filter(|known| known.starts_with(&within)).cloned().collect();
+        let is_empty = || std::fs::read_dir(target).is_ok_and(|mut listing| listing.next().is_none());
+        match target.symlink_metadata() {
+            Err(_) => Ok(own),
+            Ok(meta) if meta.is_dir() && (!own.is_empty() || is_empty()) => Ok(own),
+            Ok(_) => {
+                let message = format!("{} is there already, and no call wrote it", target.display());
+                Err(Fault::new("ctl.output", message, "move it away, or name another folder with --output"))
+            }
+        }
+    }
+
+    /// What the folder had `before` and has no more goes, unless somebody has changed it since.
+    fn remove_stale(&mut self, before: BTreeSet<String>, target: &Path) {
+        for name in before {
+            let file = self.folder.join(&name);
+            if self.files.iter().any(|(path, _)| *path == file) {
+                continue;
+            }
+            if check_place(self.folder, Path::new(&name), &self.made, None).is_ok() {
+                // What cannot be removed is told by nobody who looks for results.
+                let _ = std::fs::remove_file(&file);
+                let inside = file.ancestors().skip(1).take_while(|folder| *folder != target);
+                // From the inside out, as far as nothing else lies there.
+                inside.map(std::fs::remove_dir).take_while(Result::is_ok).for_each(drop);
+            }
+            self.made.remove(&name);
+        }
+    }
+
     fn copy_folder(&mut self, from: &Path, to: &Path) -> Result<(), Fault> {
         std::fs::create_dir_all(to).map_err(|error| failed("make the folder", to, &error))?;
+        if to.is_symlink() {
+            return Err(failed("make the folder", to, &"a link is there"));
+        }
         let listing = std::fs::read_dir(from).map_err(|error| failed("read", from, &error))?;
         for entry in listing {
             let entry = entry.map_err(|error| failed("read", from, &error))?;

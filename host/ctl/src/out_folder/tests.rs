@@ -27,7 +27,7 @@ impl Lab {
         let given = cjm_wire::Json::from(given).fields().expect("an object");
         let _claimed = make(&self.out()).expect("a folder");
         let result = to_raw_value(result).expect("raw");
-        write(&self.out(), &result, &given).map_err(|fault| match fault {
+        write(&self.out(), &self.folder.path().join("kept"), &result, &given).map_err(|fault| match fault {
             Fault::Shown(report) => format!("{} {:?}", report.message, report.causes),
             Fault::OutputClosed => "closed".to_owned(),
         })
@@ -118,20 +118,49 @@ fn results_without_files_are_written_as_they_are() {
     assert_eq!(lab.write(&json!("some\ntext"), &json!({})).expect("written").files.len(), 1);
     assert_eq!(lab.read("result.txt"), "some\ntext\n");
     let many = RawValue::from_string("{\"n\": 123456789012345678901234567890}".to_owned()).expect("JSON");
-    let written = write(&lab.out(), &many, &Arguments::new()).expect("written");
+    let written = write(&lab.out(), Path::new("/nowhere"), &many, &Arguments::new()).expect("written");
     assert_eq!((lab.read("result.json").trim_end(), written.result.get()), (many.get(), many.get()));
 }
 
 #[test]
-fn a_folder_is_copied_whole_and_never_over_another() {
+fn a_folder_is_copied_whole_and_over_none_but_one_of_its_own() {
     let lab = Lab::new();
     lab.file("pages/1.txt", "one");
-    lab.file("pages/deep/2.txt", "two");
+    let two = lab.file("pages/deep/2.txt", "two");
     let result = json!({"path": lab.folder.path().join("pages"), "bytes": 4096});
-    lab.write(&result, &json!({})).expect("written");
+    let write = || lab.write(&result, &json!({}));
+    write().expect("written");
     assert_eq!(lab.read("pages/deep/2.txt"), "two");
-    let error = lab.write(&result, &json!({})).expect_err("refused");
-    assert!(error.contains("is there already"), "{error}");
+    // As a file of an earlier result is: what has changed is new, and what is no more goes, but for what others wrote.
+    lab.file("pages/1.txt", "three");
+    std::fs::remove_dir_all(two.parent().expect("a folder")).expect("removed");
+    let note = lab.file("out/pages/note", "theirs");
+    write().expect("written again");
+    assert_eq!((lab.read("pages/1.txt"), lab.read("pages/note")), ("three".to_owned(), "theirs".to_owned()));
+    assert!(!lab.out().join("pages/deep").exists());
+    lab.file("out/pages/1.txt", "changed");
+    assert!(write().expect_err("refused").contains("no file that a call wrote here"));
+    assert_eq!(lab.read("pages/1.txt"), "changed");
+    std::fs::remove_dir_all(lab.out()).expect("removed");
+    let outside = lab.folder.path().join("outside");
+    std::fs::create_dir_all(&outside).expect("mkdir");
+    for is_link in [false, true] {
+        std::fs::create_dir_all(lab.out()).expect("mkdir");
+        match is_link {
+            true => std::os::unix::fs::symlink(&outside, lab.out().join("pages")).expect("linked"),
+            false => drop(lab.file("out/pages/note", "theirs")),
+        }
+        assert!(write().expect_err("refused").contains("is there already, and no call wrote it"));
+        std::fs::remove_dir_all(lab.out()).expect("removed");
+    }
+    // One that lies deeper leads nowhere either.
+    lab.file("pages/deep/2.txt", "two");
+    write().expect("written");
+    std::fs::remove_dir_all(lab.out().join("pages/deep")).expect("removed");
+    std::os::unix::fs::symlink(&outside, lab.out().join("pages/deep")).expect("linked");
+    assert!(write().expect_err("refused").contains("a link is there"));
+    assert_eq!(std::fs::read_dir(&outside).expect("there").count(), 0);
+    assert!(note.symlink_metadata().is_err());
 }
 
 #[test]
@@ -144,7 +173,19 @@ fn what_lies_in_a_known_folder_is_not_told_to_be_left() {
     assert!(lab.write(&named, &json!({})).expect("written").untold.is_empty());
     let given = json!({"folder": folder});
     assert!(lab.write(&json!([page]), &given).expect("written").untold.is_empty());
-    assert_eq!(lab.write(&json!([page]), &json!({})).expect("written").untold, [page]);
+    assert_eq!(lab.write(&json!([page]), &json!({})).expect("written").untold, [page.clone()]);
+    // What is above all folders, or above what tools keep, says nothing of one file.
+    let kept = lab.file("kept/tool/1.txt", "one");
+    for (file, above) in [(&page, "/"), (&kept, "/"), (&kept, &*lab.folder.path().display().to_string())] {
+        let told = lab.write(&json!([file]), &json!({"b": above})).expect("written").untold;
+        assert_eq!(told, [file.clone()], "{above}");
+    }
+    let given = lab.write(&json!([kept]), &json!({"b": kept})).expect("written").untold;
+    assert!(given.is_empty(), "{given:?}");
+    // Texts that name no file hide none.
+    let mut texts: Vec<Value> = (0..UNTOLD_MAX + 10).map(|n| json!(format!("/api/{n}"))).collect();
+    texts.push(json!(page));
+    assert_eq!(lab.write(&json!(texts), &json!({})).expect("written").untold, [page]);
 }
 
 #[test]
@@ -230,6 +271,7 @@ fn a_tools_file_takes_no_name_that_the_folder_needs_itself() {
 fn out(folder: &Path) -> Out<'_> {
     Out {
         folder,
+        kept: Path::new("/nowhere"),
         made: BTreeMap::new(),
         given: BTreeSet::new(),
         copies: BTreeMap::new(),
