@@ -56,15 +56,90 @@ fn a_mistyped_key_is_told_by_validate_and_install_all_with_what_is_like_it() {
         let told = world.run(command).expect(exit::DOMAIN);
         assert!(told.stderr.contains("did you mean \"capabilities\""), "{}", told.describe());
     }
-    // What only the schema sees is told in words as well.
+    // A fault of form in one entry hides no rule that another one breaks.
     let both = "capabilities:\n- {name: x, package: p, env_name: e, python_version: 3, env_file: f}\n\
                 - {name: [], manifest: m}\n";
     let told = world.run(&["validate", &write_list(&world, "both.yaml", both)]).expect(exit::DOMAIN);
+    for words in ["`python_version` and `env_file`, and has both", "entry number 2: `name` is []"] {
+        assert!(told.stderr.contains(words), "{}", told.describe());
+    }
+}
+
+#[test]
+fn a_value_of_a_wrong_kind_fails_its_entry_alone_and_the_others_are_installed() {
+    let world = World::new();
+    write_tool(&world, "one.json", "one", "sh", "1.0.0");
+    write_tool(&world, "two.json", "two", "sh", "1.0.0");
+    let python = "env_name: e, package: p, python_version: 3.10";
+    let text = format!(
+        "capabilities:\n- {{name: one, manifest: one.json}}\n- {{name: wrong, {python}, worker: genuin}}\n\
+         - {{name: worse, {python}, adapters: word, interface_libs: word}}\n- word\n- {{name: two, manifest: two.json}}\n"
+    );
+    let list = write_list(&world, "list.yaml", &text);
+    let report = world.run(&["install-all", "--capabilities", &list, "--json"]).expect(exit::DOMAIN).json();
+    let entries = report["entries"].as_array().expect("entries");
+    let results: Vec<_> = entries.iter().map(|entry| (&entry["name"], &entry["result"])).collect();
+    let expected = ["one", "wrong", "worse", "number 4", "two"]
+        .map(|name| json!([name, if ["one", "two"].contains(&name) { "installed" } else { "failed" }]));
+    assert_eq!(json!(results), json!(expected), "{report:#}");
+    let verdict = world.run(&["validate", &list, "--json"]).expect(exit::DOMAIN).json();
+    let findings = verdict["errors"].as_array().expect("errors");
+    let expected = [
+        (
+            1,
+            3,
+            "`worker` is \"genuin\", and must be `shim` or `genuine` (did you mean \"genuine\"?)",
+            "write `worker: ",
+        ),
+        (2, 4, "`interface_libs` is \"word\", and must be a list", "write `interface_libs: ["),
+        (2, 4, "`adapters` is \"word\", and must be a list", "write `adapters: [{impl: "),
+        (3, 5, "it is \"word\", and must be keys with values", "write `{name: NAME, "),
+    ];
+    assert_eq!(findings.len(), expected.len(), "{verdict:#}");
+    for ((index, line, words, cure), finding) in expected.into_iter().zip(findings) {
+        let error = &entries[index]["error"];
+        assert_eq!(error["code"], "install.capabilities_invalid", "{report:#}");
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (message, step) = (text(&error["message"]), text(&error["next_step"]));
+        assert!(message.contains(&format!("line {line}, column ")) && message.contains(words), "{report:#}");
+        let others = format!(
+            "`cjm-ctl --data-dir {} install-all --capabilities {list}` installs the others",
+            world.data_dir().display()
+        );
+        assert!(step.contains(cure) && step.contains(&others), "{step}");
+        assert_eq!(
+            (&finding["line"], &finding["code"]),
+            (&json!(line), &json!("capabilities_file.wrong_kind"))
+        );
+        assert!(
+            text(&finding["message"]).ends_with(words) && text(&finding["next_step"]).contains(cure),
+            "{finding:#}"
+        );
+    }
+    let shown = world.run(&["install-all", "--capabilities", &list]).expect(exit::DOMAIN);
     assert!(
-        told.stderr.contains("`python_version` and `env_file` exclude each other"),
+        shown.stderr.contains("3 of 5 entries failed; the others are installed."),
+        "{}",
+        shown.describe()
+    );
+    let listed = world.run(&["list", "--capabilities", &list]).expect(exit::OK);
+    assert!(listed.stdout.contains("two v1.0.0"), "{}", listed.describe());
+}
+
+#[test]
+fn a_list_without_entries_is_one_and_what_is_none_says_what_it_is() {
+    let world = World::new();
+    let empty = write_list(&world, "empty.yaml", "capabilities: []\n");
+    let told = world.run(&["install-all", "--capabilities", &empty]).expect(exit::OK);
+    assert!(
+        told.stdout.contains(&format!("Nothing to install: {empty} has no entries.")),
         "{}",
         told.describe()
     );
+    let none = write_list(&world, "none.yaml", "capabilities:\n");
+    let told = world.run(&["install-all", "--capabilities", &none]).expect(exit::DOMAIN);
+    assert!(told.stderr.contains("`capabilities` is empty, and must be a list"), "{}", told.describe());
+    assert!(told.stderr.contains("an empty list is `capabilities: []`"), "{}", told.describe());
 }
 
 #[test]

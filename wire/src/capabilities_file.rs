@@ -2,12 +2,14 @@
 //! of a tool that needs none. Keys that nobody reads are no errors, as with the ancestor, and are told.
 
 use crate::describe::Described;
+use crate::each_of_list::read_each;
 use crate::list_keys::{self, Unread};
+pub use crate::list_kinds::WrongKind;
+use crate::list_kinds::{shown, wrong_kinds};
+use crate::placed::Placed;
 use crate::runtime::PythonWorker;
 use crate::suggestions::{in_words, suggestions};
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// Most keys of a file that is no list that are told.
 const KEYS_TOLD_MAX: usize = 8;
@@ -83,6 +85,17 @@ pub enum CapabilitiesFileError {
     /// There is no list in it; the keys that there are.
     #[error("it is no list of capabilities: it has no key `capabilities`{}", keys(.0))]
     NoList(Vec<String>),
+    /// The key is there, and what it holds is no list.
+    #[error("`capabilities` is {0}, and must be a list of entries")]
+    NotAList(String),
+    /// Values of an entry are of another kind than their keys take.
+    #[error("entry {entry}: {}", in_a_row(.faults))]
+    WrongKind {
+        /// Its name, or its place in the list.
+        entry: String,
+        /// All of them.
+        faults: Vec<WrongKind>,
+    },
     /// An entry breaks a rule.
     #[error("entry {entry}: {message}")]
     Invalid {
@@ -93,6 +106,10 @@ pub enum CapabilitiesFileError {
         /// What to write instead.
         cure: &'static str,
     },
+}
+
+fn in_a_row(faults: &[WrongKind]) -> String {
+    faults.iter().map(WrongKind::in_words).collect::<Vec<_>>().join("; ")
 }
 
 fn keys(found: &[String]) -> String {
@@ -111,6 +128,8 @@ impl Described for CapabilitiesFileError {
         match self {
             Self::Malformed(_) => "capabilities_file.malformed",
             Self::NoList(_) => "capabilities_file.no_list",
+            Self::NotAList(_) => "capabilities_file.not_a_list",
+            Self::WrongKind { .. } => "capabilities_file.wrong_kind",
             Self::Invalid { .. } => "capabilities_file.invalid",
         }
     }
@@ -118,15 +137,25 @@ impl Described for CapabilitiesFileError {
     fn next_step(&self) -> String {
         match self {
             Self::Malformed(_) => "correct the file where the message points".to_owned(),
-            Self::NoList(_) => {
+            Self::NoList(_) | Self::NotAList(_) => {
                 "write the entries as a list below `capabilities:`; an empty list is `capabilities: []`"
                     .to_owned()
             }
+            Self::WrongKind { entry, faults } => format!(
+                "correct entry {entry}: {}; `cjm-ctl install-all` installs the others without it",
+                cures(faults)
+            ),
             Self::Invalid { entry, cure, .. } => {
                 format!("correct entry {entry}: {cure}; `cjm-ctl install-all` installs the others without it")
             }
         }
     }
+}
+
+fn cures(faults: &[WrongKind]) -> String {
+    let mut cures: Vec<&str> = faults.iter().map(|fault| fault.cure).collect();
+    cures.dedup();
+    cures.join(", and ")
 }
 
 impl CapabilitiesFile {
@@ -152,21 +181,19 @@ impl CapabilitiesFile {
         let mut names = std::collections::BTreeSet::new();
         for (index, entry) in file.capabilities.iter_mut().enumerate() {
             let unread: Vec<&Unread> = unread.iter().filter(|key| key.entry == Some(index)).collect();
-            let told = if entry.name.is_empty() {
-                format!("number {}", index + 1)
-            } else {
-                format!("\"{}\"", entry.name)
-            };
+            let told = told_by(&entry.name, index);
             let twice = ("the name stands twice in the file".to_owned(), "give it a name of its own");
-            let checked = entry
-                .check()
-                .map_err(|broken| broken.with_misspelt(&unread))
-                .and_then(|()| if names.insert(entry.name.clone()) { Ok(()) } else { Err(twice) });
-            if let Err((message, cure)) = checked {
-                if entry.name.is_empty() {
-                    entry.name.clone_from(&told);
-                }
-                entry.fault = Some(CapabilitiesFileError::Invalid { entry: told, message, cure });
+            if entry.fault.is_none() {
+                let checked = entry
+                    .check()
+                    .map_err(|broken| broken.with_misspelt(&unread))
+                    .and_then(|()| if names.insert(entry.name.clone()) { Ok(()) } else { Err(twice) });
+                let invalid =
+                    |(message, cure)| CapabilitiesFileError::Invalid { entry: told.clone(), message, cure };
+                entry.fault = checked.err().map(invalid);
+            }
+            if entry.name.is_empty() {
+                entry.name = told;
             }
             let named = entry.fault.as_ref().map(ToString::to_string).unwrap_or_default();
             let others = unread.iter().filter(|key| !named.contains(&format!("`{}`", key.name)));
@@ -183,13 +210,69 @@ impl CapabilitiesFile {
             capabilities: Option<Vec<Entry>>,
         }
         // An empty file is read as nothing at all.
-        let file: Option<File> = crate::yaml::from_str(text).map_err(CapabilitiesFileError::Malformed)?;
-        if let Some(File { capabilities: Some(capabilities) }) = file {
+        let (capabilities, error) = match crate::yaml::from_str::<Option<File>>(text) {
+            Ok(file) => (file.and_then(|file| file.capabilities), None),
+            Err(error) => (Self::each(text), Some(error)),
+        };
+        if let Some(capabilities) = capabilities {
             return Ok(Self { capabilities, unread: Vec::new() });
         }
-        let keys: Option<BTreeMap<String, IgnoredAny>> = crate::yaml::from_str(text).unwrap_or_default();
-        let told = keys.unwrap_or_default().into_keys().filter(|key| key != LIST).take(KEYS_TOLD_MAX);
-        Err(CapabilitiesFileError::NoList(told.collect()))
+        let document = Placed::parse(text).map(|document| document.value).unwrap_or_default();
+        let found = document.get(LIST).filter(|found| !found.is_array());
+        Err(match (found, error) {
+            (Some(found), _) => CapabilitiesFileError::NotAList(shown(found)),
+            (None, Some(error)) => CapabilitiesFileError::Malformed(error),
+            (None, None) => {
+                let keys = document.as_object().into_iter().flatten().map(|(key, _)| key.clone());
+                CapabilitiesFileError::NoList(keys.take(KEYS_TOLD_MAX).collect())
+            }
+        })
+    }
+
+    /// The entries where some are of a wrong kind: those have their `fault`, and of the rest what others know them by.
+    fn each(text: &str) -> Option<Vec<Entry>> {
+        let read = read_each::<Entry>(text, LIST).ok()??;
+        let document = Placed::parse(text).ok();
+        let mut entries = Vec::new();
+        for (index, entry) in read.into_iter().enumerate() {
+            entries.push(entry.unwrap_or_else(|words| {
+                let document = document.as_ref();
+                let salvaged = document.map(|document| salvaged(document, index)).unwrap_or_default();
+                let faults = document.map(|document| wrong_kinds(document, index)).unwrap_or_default();
+                let entry = told_by(&salvaged.name, index);
+                let fault = if faults.is_empty() {
+                    let message = words.lines().next().unwrap_or_default().to_owned();
+                    CapabilitiesFileError::Invalid {
+                        entry,
+                        message,
+                        cure: "mend it where the message points",
+                    }
+                } else {
+                    CapabilitiesFileError::WrongKind { entry, faults }
+                };
+                Entry { fault: Some(fault), ..salvaged }
+            }));
+        }
+        Some(entries)
+    }
+}
+
+/// What an entry is called in words.
+fn told_by(name: &str, index: usize) -> String {
+    if name.is_empty() { format!("number {}", index + 1) } else { format!("\"{name}\"") }
+}
+
+/// What an entry with a fault is known by, so that what was installed from it stays its own.
+fn salvaged(document: &Placed, index: usize) -> Entry {
+    let text = |key: &str| {
+        let value = document.value.pointer(&format!("/{LIST}/{index}/{key}"))?;
+        value.as_str().map(str::to_owned)
+    };
+    Entry {
+        name: text("name").unwrap_or_default(),
+        manifest: text("manifest"),
+        env_name: text("env_name").unwrap_or_default(),
+        ..Entry::default()
     }
 }
 
@@ -290,12 +373,14 @@ mod tests {
                 other => panic!("{entry}: {other:?}"),
             }
         }
-        for (text, keys) in
-            [("capabilites: []\nfoo: 1\n", &["capabilites", "foo"][..]), ("", &[]), ("capabilities:\n", &[])]
-        {
+        for (text, keys) in [("capabilites: []\nfoo: 1\n", &["capabilites", "foo"][..]), ("", &[])] {
             let refused = CapabilitiesFile::parse(text).expect_err("no list");
             let told = keys.iter().map(|key| (*key).to_owned()).collect();
             assert_eq!(refused, CapabilitiesFileError::NoList(told), "{text}");
+        }
+        for (text, found) in [("capabilities:\n", "empty"), ("capabilities: 3\n", "3")] {
+            let refused = CapabilitiesFile::parse(text).expect_err("no list");
+            assert_eq!(refused, CapabilitiesFileError::NotAList(found.to_owned()));
         }
         let later = CapabilitiesFile::parse("capabilities: []\nlater: 1\n").expect("a list");
         assert_eq!(later.unread, ["line 2, column 1: `later`: there is no such key, and nobody reads it"]);
@@ -304,10 +389,70 @@ mod tests {
         let faults: Vec<_> = each.iter().map(|entry| (entry.name.as_str(), entry.fault.is_some())).collect();
         assert_eq!(faults, [("a", false), ("b", true), ("number 3", true), ("c", false)]);
         assert!(matches!(
-            CapabilitiesFile::parse("capabilities: 3\n"),
+            CapabilitiesFile::parse("capabilities: [\n"),
             Err(CapabilitiesFileError::Malformed(_))
         ));
     }
+
+    /// Keys of a package that are right.
+    const PYTHON: &str = "env_name: e, package: p, python_version: 3.10";
+
+    /// An entry, what it is called, the column of what is wrong with it, words of that, and of what to write.
+    const WRONG_KINDS: &[(&str, &str, u32, &str, &str)] = &[
+        ("{name: a, PYTHON, worker: genuin}", "a", 68, "did you mean \"genuine\"", "worker: shim"),
+        ("{name: a, PYTHON, worker: }", "a", 66, "`worker` is empty", "worker: shim"),
+        ("{name: a, PYTHON, adapters: word}", "a", 70, "`adapters` is \"word\"", "adapters: [{impl:"),
+        ("{name: a, PYTHON, adapters: [word]}", "a", 71, "holds \"word\"", "adapters: [{impl:"),
+        ("{name: a, PYTHON, adapters: [{lib: l}]}", "a", 71, "needs an `impl`", "adapters: [{impl:"),
+        ("{name: a, PYTHON, adapters: [{impl: m, lib: []}]}", "a", 86, "`lib` is []", "adapters: ["),
+        ("{name: a, PYTHON, interface_libs: l}", "a", 76, "must be a list", "interface_libs: ["),
+        ("{name: a, PYTHON, interface_libs: [{}]}", "a", 77, "must hold texts", "interface_libs: ["),
+        ("{name: a, manifest: [m]}", "a", 23, "`manifest` is [\"m\"]", "manifest: FILE"),
+        ("{name: a, package: {}}", "a", 22, "`package` is {}", "package: ./FOLDER"),
+        ("{name: a, env_name: }", "a", 21, "`env_name` is empty", "env_name: NAME"),
+        ("{name: a, env_file: []}", "a", 23, "`env_file` is []", "env_file: FILE"),
+        ("{name: a, python_version: [3]}", "a", 29, "`python_version` is [3]", "python_version: \""),
+        ("{name: [a], manifest: m}", "number 2", 10, "`name` is [\"a\"]", "name: NAME"),
+        ("word", "number 2", 3, "it is \"word\"", "{name: NAME"),
+    ];
+
+    #[test]
+    fn a_value_of_a_wrong_kind_is_the_fault_of_its_entry_and_every_one_is_told_with_its_place() {
+        for (entry, name, column, words, cure) in WRONG_KINDS {
+            let entry = entry.replace("PYTHON", PYTHON);
+            let text = format!(
+                "capabilities:\n- {{name: good, manifest: m}}\n- {entry}\n- {{name: b, manifest: m}}\n"
+            );
+            let read = CapabilitiesFile::parse_each(&text).expect("a list").capabilities;
+            let names: Vec<_> =
+                read.iter().map(|entry| (entry.name.as_str(), entry.fault.is_some())).collect();
+            assert_eq!(names, [("good", false), (*name, true), ("b", false)], "{entry}");
+            let fault = read[1].fault.as_ref().expect("a fault");
+            let (told, step) = (fault.to_string(), fault.next_step());
+            assert!(told.contains(&format!("line 3, column {column}: ")) && told.contains(words), "{told}");
+            assert!(step.contains(&format!("write `{cure}")), "{entry}: {step}");
+        }
+    }
+
+    #[test]
+    fn an_entry_of_a_wrong_kind_is_known_by_what_can_be_read_of_it() {
+        let faults = |entry: &str| {
+            let read = CapabilitiesFile::parse_each(&format!("capabilities:\n- {entry}\n")).expect("a list");
+            let entry = read.capabilities.into_iter().next().expect("an entry");
+            let fault = entry.fault.as_ref().map(ToString::to_string).unwrap_or_default();
+            (entry, fault)
+        };
+        let (entry, told) = faults(&format!("{{name: a, {PYTHON}, worker: [], adapters: 3}}"));
+        assert_eq!((entry.name.as_str(), entry.env_name.as_str()), ("a", "e"));
+        assert!(told.contains("`worker` is []") && told.contains("; line 2, "), "{told}");
+        let (entry, _) = faults("{name: a, manifest: m, worker: x}");
+        assert_eq!(entry.manifest.as_deref(), Some("m"));
+        // What only the reader can say of one is told in its words.
+        let (entry, told) = faults("{name: b, manifest: m, ? [x] : 1}");
+        assert_eq!(entry.name, "number 1");
+        assert!(told.starts_with("entry number 1: line 2 column "), "{told}");
+    }
+
     /// Each entry's fault, and its keys that nobody reads.
     fn told(entries: &str) -> Vec<(String, Vec<String>)> {
         let file = CapabilitiesFile::parse_each(&format!("capabilities:\n{entries}")).expect("a list");

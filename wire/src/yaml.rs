@@ -1,7 +1,7 @@
 //! Reads YAML that somebody else wrote: with fewer values behind its aliases than the reader would allow by itself, since
 //! a few lines of aliases of aliases stand for millions and keep it busy for seconds.
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, DeserializeSeed};
 use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{Error, NonFiniteFloatPolicy, Options, UserMessageFormatter};
 
@@ -24,6 +24,13 @@ const READER_TOO_DEEP: &str = "recursion limit exceeded";
 /// With line and column in its words, which speak of the document and not of the reader's options.
 pub(crate) fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     read(text, NonFiniteFloatPolicy::Reject, Booleans::TrueAndFalse).map_err(|error| words(&error))
+}
+
+/// [`from_str`] into what the seed makes of it.
+pub(crate) fn from_str_as<'de, S: DeserializeSeed<'de>>(text: &'de str, seed: S) -> Result<S::Value, String> {
+    let options = options(NonFiniteFloatPolicy::Reject, Booleans::TrueAndFalse);
+    serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| seed.deserialize(reader))
+        .map_err(|error| words(&error))
 }
 
 /// [`from_str`] for a file that the ancestor reads as well, and for it `yes` and `on` are true.
@@ -59,6 +66,10 @@ fn read<T: DeserializeOwned>(
     infinite: NonFiniteFloatPolicy,
     booleans: Booleans,
 ) -> Result<T, Error> {
+    serde_saphyr::from_str_with_options(text, options(infinite, booleans))
+}
+
+fn options(infinite: NonFiniteFloatPolicy, booleans: Booleans) -> Options {
     let mut options = Options::default();
     options.strict_booleans = booleans == Booleans::TrueAndFalse;
     options.non_finite_float_policy = infinite;
@@ -66,7 +77,7 @@ fn read<T: DeserializeOwned>(
     if let Some(budget) = &mut options.budget {
         budget.max_depth = DOCUMENT_DEPTH_MAX;
     }
-    serde_saphyr::from_str_with_options(text, options)
+    options
 }
 
 /// The error, in words of the document.

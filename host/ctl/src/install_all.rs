@@ -56,7 +56,7 @@ pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output)
         for key in &file.unread {
             output.note(&format!("warning: {}: {key}", list.display()));
         }
-        sum_up(&report, output)?;
+        sum_up(&report, list, output)?;
     }
     Ok(exit_code(&report))
 }
@@ -155,9 +155,12 @@ fn substrate_source(text: &str) -> String {
     }
 }
 
-fn sum_up(report: &InstallReport, output: &Output) -> Result<(), Fault> {
+fn sum_up(report: &InstallReport, list: &Path, output: &Output) -> Result<(), Fault> {
     if report.entries.is_empty() {
-        return output.line("Nothing to install: the list is empty.");
+        let list = list.display();
+        return output.line(&format!(
+            "Nothing to install: {list} has no entries. Write them as a list below `capabilities:`, and run this again."
+        ));
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);

@@ -42,7 +42,7 @@ pub fn refusals(file: &CapabilitiesFile, base: &Path) -> Vec<Refusal> {
 /// The folders of source that the entries name, with what each asks of Python; those that are no packages are left out.
 #[must_use]
 pub fn package_folders(file: &CapabilitiesFile, base: &Path) -> Vec<(PathBuf, Option<String>)> {
-    let packages = file.capabilities.iter().filter(|entry| entry.manifest.is_none());
+    let packages = file.capabilities.iter().filter(|entry| entry.manifest.is_none() && entry.fault.is_none());
     let folders = packages.filter_map(|entry| {
         let requirements = Requirements::of(entry, base).ok()?;
         let folders: Vec<_> = requirements.folders().map(|folder| folder.path.clone()).collect();

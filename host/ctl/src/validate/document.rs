@@ -17,7 +17,7 @@ use cjm_environments::{EnvironmentError, Refusal, refusals};
 use cjm_platform::files::read_regular_to_string;
 use cjm_wire::Manifest;
 use cjm_wire::adapter::{AdapterError, AdapterManifest};
-use cjm_wire::capabilities_file::{CapabilitiesFile, CapabilitiesFileError, Entry};
+use cjm_wire::capabilities_file::{CapabilitiesFile, CapabilitiesFileError, Entry, WrongKind};
 use cjm_wire::composition::{Composition, CompositionError};
 use cjm_wire::describe::ErrorReport;
 use cjm_wire::manifest::ManifestError;
@@ -120,21 +120,13 @@ pub(crate) fn adapter(path: &Path, text: &str) -> Checked {
 /// Checks a list of capabilities.
 pub(crate) fn capabilities(path: &Path, text: &str) -> Checked {
     let document = Placed::parse(text).ok();
-    let first = |error: &CapabilitiesFileError| {
-        let pointer = match error {
-            CapabilitiesFileError::Invalid { entry, .. } => entry_pointer(document.as_ref(), entry),
-            CapabilitiesFileError::Malformed(_) | CapabilitiesFileError::NoList(_) => None,
-        };
-        let place = pointer.as_ref().and_then(|pointer| document.as_ref()?.place(pointer));
-        let key = pointer.map(|pointer| pointer.trim_start_matches('/').replace('/', "."));
-        // Without the key there is nothing that a schema could say more of.
-        let alone = matches!(error, CapabilitiesFileError::NoList(_));
-        First { finding: Box::new(Finding::of(error, place)), key, alone, mended: false }
-    };
     let parsed = CapabilitiesFile::parse_each(text);
     let firsts: Vec<First> = match &parsed {
-        Ok(file) => file.capabilities.iter().filter_map(|entry| entry.fault.as_ref()).map(first).collect(),
-        Err(error) => vec![first(error)],
+        Ok(file) => {
+            let faults = file.capabilities.iter().filter_map(|entry| entry.fault.as_ref());
+            faults.flat_map(|fault| firsts_of_list(fault, document.as_ref())).collect()
+        }
+        Err(error) => firsts_of_list(error, document.as_ref()),
     };
     let mut errors = gather(&firsts, document.as_ref(), CAPABILITIES_SCHEMA, CAPABILITIES_FILE_FAULT);
     if let Ok(file) = &parsed {
@@ -152,6 +144,35 @@ pub(crate) fn capabilities(path: &Path, text: &str) -> Checked {
         warnings.extend(machine::capabilities_warnings(&file, &base_of(path)));
     }
     (errors, warnings)
+}
+
+/// What the parser says of a list or of an entry of it: of values of a wrong kind, of each at its own place.
+fn firsts_of_list(error: &CapabilitiesFileError, document: Option<&Placed>) -> Vec<First> {
+    // Without the key there is nothing that a schema could say more of.
+    let alone = matches!(error, CapabilitiesFileError::NoList(_));
+    let first = |pointer: Option<&str>, finding: Finding| {
+        let key = pointer.map(|pointer| pointer.trim_start_matches('/').replace('/', "."));
+        First { finding: Box::new(finding), key, alone, mended: false }
+    };
+    match error {
+        CapabilitiesFileError::WrongKind { entry, faults } => {
+            let of_one = |fault: &WrongKind| {
+                let message = format!("entry {entry}: {}", fault.message);
+                let alone =
+                    CapabilitiesFileError::WrongKind { entry: entry.clone(), faults: vec![fault.clone()] };
+                first(Some(&fault.pointer), Finding { message, ..Finding::of(&alone, fault.place) })
+            };
+            faults.iter().map(of_one).collect()
+        }
+        CapabilitiesFileError::Invalid { entry, .. } => {
+            let pointer = entry_pointer(document, entry);
+            let place = pointer.as_ref().and_then(|pointer| document?.place(pointer));
+            vec![first(pointer.as_deref(), Finding::of(error, place))]
+        }
+        CapabilitiesFileError::Malformed(_)
+        | CapabilitiesFileError::NoList(_)
+        | CapabilitiesFileError::NotAList(_) => vec![first(None, Finding::of(error, None))],
+    }
 }
 
 /// What `install-all` would refuse of the entries; where that is a manifest, all that is wrong with it.

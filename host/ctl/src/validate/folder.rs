@@ -222,6 +222,6 @@ fn what(path: &Path, is_list: bool) -> What {
 }
 
 fn packages(path: &Path, text: &str) -> Vec<(PathBuf, Option<String>)> {
-    let Ok(file) = CapabilitiesFile::parse(text) else { return Vec::new() };
+    let Ok(file) = CapabilitiesFile::parse_each(text) else { return Vec::new() };
     package_folders(&file, &document::base_of(path))
 }
