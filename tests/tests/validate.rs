@@ -287,7 +287,7 @@ fn rules_of_a_manifest_that_are_broken_are_told_together_with_faults_of_its_form
         (4, "go.argv: a `{` without its `}`"),
         (5, "stop.stdin: `{neither}` is neither"),
         (5, "stop.timeout_seconds: "),
-        (6, "stop.parameters.n: \"x\" is not of type"),
+        (6, "stop.parameters.n: its default is \"x\", and a whole number is expected"),
         (6, "stop.parameters.data_dir: the name is reserved"),
     ];
     assert_eq!(told.len(), expected.len(), "{verdict:#}");

@@ -372,6 +372,11 @@ impl Manifest {
                 for (key, message) in crate::runtime_check::faults(&executable) {
                     invalid(&format!("code.runtime.{key}"), message);
                 }
+                let schema = self.code.config_schema.as_ref();
+                let declared = schema.and_then(|schema| schema.get("properties")?.as_object());
+                if let Some(key) = declared.and_then(|declared| declared.keys().next()) {
+                    invalid("code.config_schema", crate::runtime_check::no_configuration(key));
+                }
             }
         }
         faults

@@ -1,7 +1,10 @@
 //! Checks an executable's actions beyond their types: templates name things that exist, patterns compile, signals
 //! are known. Pure; used when a manifest is read.
 
-use crate::runtime::{Action, Argument, CACHE_DIR_PREFIX, Executable, ParameterKind, ResultSource};
+use crate::runtime::{
+    Action, Argument, CACHE_DIR_PREFIX, Executable, Parameter, ParameterKind, ResultSource,
+};
+use serde_json::Value;
 
 /// Words every template may use besides parameters and outputs.
 pub const BUILT_IN_NAMES: [&str; 3] = ["work_dir", "data_dir", "cache_dir"];
@@ -9,6 +12,46 @@ pub const BUILT_IN_NAMES: [&str; 3] = ["work_dir", "data_dir", "cache_dir"];
 pub const CANCEL_GRACE_MS_MAX: u64 = 60_000;
 /// Signals a cancel rule may name.
 pub const CANCEL_SIGNALS: [&str; 4] = ["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP"];
+
+/// What is said of a key of a configuration that an executable is given, wherever that is found out.
+#[must_use]
+pub fn no_configuration(key: &str) -> String {
+    format!("an executable has no configuration, and `{key}` was given; pass it with each call")
+}
+
+/// What is wrong with a value of a parameter, as the end of a sentence; files are not looked for.
+///
+/// # Errors
+/// When it is of another type, no choice, or beyond a limit.
+pub fn check_value(parameter: &Parameter, value: &Value) -> Result<(), String> {
+    let expected = match parameter.kind {
+        ParameterKind::String | ParameterKind::InputFile | ParameterKind::Path => {
+            (!value.is_string()).then_some("text")
+        }
+        ParameterKind::Integer => (!value.is_i64() && !value.is_u64()).then_some("a whole number"),
+        ParameterKind::Number => (!value.is_number()).then_some("a number"),
+        ParameterKind::Boolean => (!value.is_boolean()).then_some("true or false"),
+    };
+    if let Some(expected) = expected {
+        return Err(format!("is {value}, and {expected} is expected"));
+    }
+    if value.as_str().is_some_and(|text| text.contains('\0')) {
+        return Err("holds a NUL character, which no program can be given".to_owned());
+    }
+    if let Some(choices) = parameter.choices.as_ref().filter(|choices| !choices.contains(value)) {
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let choices = choices.iter().map(text).collect::<Vec<_>>().join(", ");
+        return Err(format!("is {value}, and only these are allowed: {choices}"));
+    }
+    let number = value.as_f64().unwrap_or(0.0);
+    if let Some(minimum) = parameter.minimum.filter(|minimum| value.is_number() && number < *minimum) {
+        return Err(format!("is {value}, below the minimum of {minimum}"));
+    }
+    if let Some(maximum) = parameter.maximum.filter(|maximum| value.is_number() && number > *maximum) {
+        return Err(format!("is {value}, above the maximum of {maximum}"));
+    }
+    Ok(())
+}
 
 /// One part of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,15 +257,21 @@ fn of_parameters(action: &Action) -> Vec<Fault> {
         if BUILT_IN_NAMES.contains(&name.as_str()) || name == crate::envelope::ACTION_KEY {
             faults.push((key.clone(), "the name is reserved".into()));
         }
-        let fits = |value: &serde_json::Value| match parameter.kind {
-            ParameterKind::Boolean => value.is_boolean(),
-            ParameterKind::Integer => value.is_i64() || value.is_u64(),
-            ParameterKind::Number => value.is_number(),
-            ParameterKind::String | ParameterKind::InputFile | ParameterKind::Path => value.is_string(),
-        };
-        let given = parameter.default.iter().chain(parameter.choices.iter().flatten());
-        if let Some(value) = given.into_iter().find(|value| !fits(value)) {
-            faults.push((key, format!("{value} is not of type {:?}", parameter.kind)));
+        let of_its_type = Parameter { kind: parameter.kind, ..Parameter::default() };
+        let mut choices = parameter.choices.iter().flatten();
+        if let Some(why) = choices.find_map(|choice| check_value(&of_its_type, choice).err()) {
+            faults.push((key.clone(), format!("a choice of its `enum` {why}")));
+        }
+        if let Some(why) =
+            parameter.default.as_ref().and_then(|default| check_value(parameter, default).err())
+        {
+            faults.push((key.clone(), format!("its default {why}")));
+        }
+        if let (Some(minimum), Some(maximum)) = (parameter.minimum, parameter.maximum)
+            && minimum > maximum
+        {
+            let message = format!("its minimum of {minimum} is above its maximum of {maximum}");
+            faults.push((key, message));
         }
     }
     faults

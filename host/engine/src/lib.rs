@@ -27,7 +27,7 @@ pub use cjm_decide::queue::Target;
 pub use cjm_store::{Event as RowEvent, Subscription as RowSubscription};
 pub use cjm_workers::{
     AdapterFault, CallError, ChunkStream, HostEvent, HostOptions, LoadOptions, NOTES, NodeState, StartError,
-    UNLOAD_GRACE_DEFAULT, WorkerState, actor, unset_variables,
+    UNLOAD_GRACE_DEFAULT, WorkerState, actor, effective_config, unset_variables,
 };
 pub use compositions::state::{CompositionOutcome, NodeOutcome, NodeUsage};
 pub use deadlines::Timeout;

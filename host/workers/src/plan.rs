@@ -15,6 +15,7 @@ use cjm_catalog::{CatalogEntry, ProgramError, programs};
 use cjm_wire::link::Launch;
 use cjm_wire::manifest::{DeclaredVariable, DriftTracking, Manifest};
 use cjm_wire::runtime::Runtime;
+use cjm_wire::runtime_check::no_configuration;
 use cjm_wire::{AdapterManifest, InstanceId};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -356,6 +357,9 @@ pub fn effective_config(
         Some(Value::Object(map)) => map.clone(),
         Some(other) => return Err(bad(format!("a configuration is a JSON object, not {other}"))),
     };
+    if let (Some(Runtime::Executable(_)), Some(key)) = (&manifest.code.runtime, given.keys().next()) {
+        return if ignore_unknown { Ok(Map::new()) } else { Err(bad(no_configuration(key))) };
+    }
     let properties = manifest
         .code
         .config_schema

@@ -7,6 +7,7 @@ use crate::validate::known;
 use crate::validate::machine;
 pub(crate) use crate::validate::machine::base_of;
 use crate::validate::mended::{Mended, mended};
+use crate::validate::mended_manifest;
 use crate::validate::schema::{
     ADAPTER_FAULT, CAPABILITIES_FILE_FAULT, COMPOSITION_FAULT, First, MANIFEST_FAULT, gather,
 };
@@ -45,8 +46,15 @@ pub(crate) fn manifest(path: &Path, text: &str) -> Checked {
             let faults = manifest.faults();
             (Some(manifest), faults)
         }
-        Err(error) => (None, vec![error]),
+        Err(error) => {
+            // A manifest of another version may differ in any key; in this one a fault of form hides no rule.
+            let of_form = document.as_ref().filter(|_| matches!(error, ManifestError::Malformed { .. }));
+            let rules =
+                of_form.map(|document| mended_manifest::rules_broken(&document.value, MANIFEST_SCHEMA));
+            (None, std::iter::once(error).chain(rules.unwrap_or_default()).collect())
+        }
     };
+    let mended = parsed.is_none();
     let first = |error: ManifestError| {
         let (place, key) = match &error {
             ManifestError::Malformed { line, column, .. } => (Some((*line, *column)), None),
@@ -61,7 +69,7 @@ pub(crate) fn manifest(path: &Path, text: &str) -> Checked {
         // A manifest of another version may differ in any key.
         let alone = matches!(error, ManifestError::UnsupportedVersion { .. } | ManifestError::TooLarge(_));
         let finding = Box::new(Finding { message, ..Finding::of(&error, place) });
-        First { finding, key, alone, mended: false }
+        First { finding, key, alone, mended }
     };
     let firsts: Vec<First> = faults.into_iter().map(first).collect();
     let errors = gather(&firsts, document.as_ref(), MANIFEST_SCHEMA, MANIFEST_FAULT);
@@ -233,7 +241,13 @@ pub(crate) fn composition(text: &str, catalog: Option<&Catalog>) -> Checked {
         }
     };
     let refused = refused.map(GraphError::from).into_iter();
-    let firsts: Vec<First> = refused.chain(faults).map(first).collect();
+    let mut firsts: Vec<First> = refused.chain(faults).map(first).collect();
+    let not_taken = readable.iter().flat_map(|readable| known::configuration_faults(readable, catalog));
+    firsts.extend(not_taken.map(|(key, error)| {
+        let finding = Finding::of(&error, place_of(document.as_ref(), &key));
+        let finding = Box::new(Finding { message: format!("{key}: {error}"), ..finding });
+        First { finding, key: Some(key), alone: false, mended: true }
+    }));
     let errors = gather(&firsts, document.as_ref(), COMPOSITION_SCHEMA, COMPOSITION_FAULT);
     let warnings = readable
         .zip(catalog)

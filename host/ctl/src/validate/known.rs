@@ -6,8 +6,9 @@ use cjm_catalog::suggestions::{in_words, suggestions};
 use cjm_catalog::{Catalog, CatalogEntry};
 use cjm_decide::adapters::choose;
 use cjm_decide::composition::{DeclaredAction, DeclaredTools, Meant, argument_faults, meant};
+use cjm_engine::{StartError, effective_config};
 use cjm_wire::Manifest;
-use cjm_wire::composition::{Composition, Node};
+use cjm_wire::composition::{CapabilityUse, Composition, Node};
 use cjm_wire::describe::Described;
 use cjm_wire::runtime::Runtime;
 use serde_json::Value;
@@ -46,6 +47,26 @@ pub(super) fn composition_warnings(
         }
     }
     warnings
+}
+
+/// Configurations that no machine takes, each with its dotted key: of a tool that has none whatever is given. Said as a run
+/// says it.
+pub(super) fn configuration_faults(
+    composition: &Composition,
+    catalog: &Catalog,
+) -> Vec<(String, StartError)> {
+    let refused = |(name, wanted): (&String, &CapabilityUse)| {
+        let manifest = &catalog.get(name)?.manifest;
+        let key = wanted.config.as_ref()?.as_object()?.keys().next()?;
+        let place = format!("capabilities.{name}.config.{key}");
+        match manifest.runtime() {
+            Runtime::Executable(_) => {
+                Some((place, effective_config(manifest, wanted.config.as_ref(), false).err()?))
+            }
+            _ => None,
+        }
+    };
+    composition.capabilities.iter().filter_map(refused).collect()
 }
 
 /// Of a capability that cannot be had: one that the user has not allowed is there.

@@ -10,7 +10,12 @@ use std::collections::BTreeSet;
 
 /// What is mended in each round. A value that was put in the place of another may lack a key of its own, and a number that
 /// is too large is often told better by whoever reads it.
-const ROUNDS: [fn(&Mend) -> bool; 3] = [|mend| *mend != Mend::Limit, |mend| *mend != Mend::Limit, |_| true];
+const ROUNDS: [fn(&Mend) -> bool; 3] =
+    [is_of_form, is_of_form, |mend| is_of_form(mend) || *mend == Mend::Limit];
+
+fn is_of_form(mend: &Mend) -> bool {
+    !matches!(mend, Mend::Limit | Mend::NoForm)
+}
 
 /// A composition that was made readable.
 pub(super) struct Mended {
@@ -48,24 +53,56 @@ impl Mended {
 
 /// The composition; none where not even this has its form.
 pub(super) fn mended(document: &Value, schema: &str) -> Option<Mended> {
-    let (mut value, mut put_in, mut changed) = (document.clone(), BTreeSet::new(), BTreeSet::new());
-    for of_this_round in ROUNDS {
+    // Read as it will be, where a number may stand for text.
+    let read = |value: &Value| Composition::read(&value.to_string()).ok();
+    let Readable { value: mut composition, mut put_in, mends } = readable(document, schema, &ROUNDS, read)?;
+    let mut changed = BTreeSet::new();
+    for (pointer, mend) in mends {
+        let mut steps = pointer.split('/').skip(1);
+        if let (Some("nodes"), Some(node)) = (steps.next(), steps.next()) {
+            changed.insert(node.replace("~1", "/").replace("~0", "~"));
+        }
+        // The rest of the document may refer to what is in a stray key.
+        if let Mend::Stray { meant: Some(meant) } = mend
+            && ["inputs", "nodes"].contains(&meant.as_str())
+            && pointer.matches('/').count() == 1
+        {
+            put_in.insert(format!("/{meant}"));
+        }
+    }
+    if put_in.contains("/inputs") {
+        declare_all(&mut composition);
+    }
+    Some(Mended { composition, put_in, changed })
+}
+
+/// What was read of a document once its form was mended.
+pub(super) struct Readable<T> {
+    pub(super) value: T,
+    /// JSON pointers of what stands there now and was not written there.
+    pub(super) put_in: BTreeSet<String>,
+    /// What was mended, by its JSON pointer.
+    pub(super) mends: Vec<(String, Mend)>,
+}
+
+/// Mends the form of a document, in rounds, until it can be read.
+pub(super) fn readable<T>(
+    document: &Value,
+    schema: &str,
+    rounds: &[fn(&Mend) -> bool],
+    read: impl Fn(&Value) -> Option<T>,
+) -> Option<Readable<T>> {
+    let (mut mended, mut put_in, mut mends) = (document.clone(), BTreeSet::new(), Vec::new());
+    for of_this_round in rounds {
         // The last of a list first, so that the others keep their places.
-        for SchemaFault { pointer, mend, .. } in all_faults(&value, schema).into_iter().rev() {
+        for SchemaFault { pointer, mend, .. } in all_faults(&mended, schema).into_iter().rev() {
             if let Some(mend) = mend.filter(of_this_round) {
-                let mut steps = pointer.split('/').skip(1);
-                if let (Some("nodes"), Some(node)) = (steps.next(), steps.next()) {
-                    changed.insert(node.replace("~1", "/").replace("~0", "~"));
-                }
-                apply(&mut value, &pointer, mend, &mut put_in);
+                apply(&mut mended, &pointer, mend.clone(), &mut put_in);
+                mends.push((pointer, mend));
             }
         }
-        // Read as it will be, where a number may stand for text.
-        if let Ok(mut composition) = Composition::read(&value.to_string()) {
-            if put_in.contains("/inputs") {
-                declare_all(&mut composition);
-            }
-            return Some(Mended { composition, put_in, changed });
+        if let Some(value) = read(&mended) {
+            return Some(Readable { value, put_in, mends });
         }
     }
     None
@@ -92,14 +129,6 @@ fn declare_all(composition: &mut Composition) {
 /// another key, which would tell of faults that nobody wrote.
 fn apply(document: &mut Value, pointer: &str, mend: Mend, put_in: &mut BTreeSet<String>) {
     match mend {
-        Mend::Stray { meant } => {
-            let _ = remove(document, pointer);
-            // The rest of the document may refer to what is in it.
-            if let (Some(meant @ ("inputs" | "nodes")), 1) = (meant.as_deref(), pointer.matches('/').count())
-            {
-                put_in.insert(format!("/{meant}"));
-            }
-        }
         Mend::Missing { name, blank } => {
             if let Some(Value::Object(holder)) = document.pointer_mut(pointer) {
                 put_in.insert(format!("{pointer}/{name}"));
@@ -112,7 +141,8 @@ fn apply(document: &mut Value, pointer: &str, mend: Mend, put_in: &mut BTreeSet<
                 *value = blank;
             }
         }
-        Mend::Other { .. } | Mend::Limit => {
+        Mend::NoForm if !is_in_list(document, pointer) => {}
+        Mend::Stray { .. } | Mend::Other { .. } | Mend::Limit | Mend::NoForm => {
             let _ = remove(document, pointer);
         }
     }

@@ -8,6 +8,7 @@ mod format;
 mod known;
 mod machine;
 mod mended;
+mod mended_manifest;
 mod project;
 mod schema;
 mod settings;

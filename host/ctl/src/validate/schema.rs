@@ -83,7 +83,7 @@ pub(super) fn all_faults(document: &Value, schema: &str) -> Vec<SchemaFault> {
 /// which holds it.
 fn says_the_same(first: &First, key: &str, mend: Option<&Mend>) -> bool {
     if first.mended {
-        return first.key.as_deref() == Some(key) && matches!(mend, None | Some(Mend::Limit));
+        return first.key.as_deref() == Some(key) && matches!(mend, None | Some(Mend::Limit | Mend::NoForm));
     }
     let within = |inner: &str, outer: &str| {
         inner == outer
@@ -113,6 +113,8 @@ pub(super) enum Mend {
     Other { blank: Option<Value> },
     /// Without a number that is too small or too large.
     Limit,
+    /// Without an element of a list that has none of the forms that are possible there.
+    NoForm,
 }
 
 impl SchemaFault {
@@ -139,7 +141,7 @@ fn faults_of(error: &ValidationError<'_>, schema: &Value, faults: &mut Vec<Schem
                 let message = missing_mark(context).unwrap_or_else(|| {
                     format!("{} has none of the forms that are possible here", shown(error))
                 });
-                faults.push(SchemaFault::new(pointer, message));
+                faults.push(SchemaFault::new(pointer, message).mended_by(Mend::NoForm));
             }
         }
         ValidationErrorKind::OneOfMultipleValid { .. } => {
@@ -163,8 +165,8 @@ fn faults_of(error: &ValidationError<'_>, schema: &Value, faults: &mut Vec<Schem
             }
         }
         ValidationErrorKind::Required { property: Value::String(name) } => {
-            let wanted = &holder(schema, error)["properties"][name.as_str()]["type"];
-            let mend = Mend::Missing { name: name.clone(), blank: blank(wanted).unwrap_or_default() };
+            let wanted = &holder(schema, error)["properties"][name.as_str()];
+            let mend = Mend::Missing { name: name.clone(), blank: blank_or_first(wanted) };
             faults.push(SchemaFault::new(pointer, format!("needs `{name}`")).mended_by(mend));
         }
         ValidationErrorKind::Enum { options } => {
@@ -203,6 +205,12 @@ fn blank(wanted: &Value) -> Option<Value> {
         ("array", Value::from(Vec::<Value>::new())),
     ];
     blanks.into_iter().find(|(name, _)| is_wanted(name)).map(|(_, blank)| blank)
+}
+
+/// [`blank`], or the first value of several that are possible.
+fn blank_or_first(wanted: &Value) -> Value {
+    let number = || (wanted["type"] == "integer").then(|| Value::from(0));
+    blank(&wanted["type"]).or_else(number).unwrap_or_else(|| wanted["enum"][0].clone())
 }
 
 /// The keys that there are where a fault is of one that there is not.

@@ -4,6 +4,7 @@
 use super::before::NotBegun;
 use crate::sdk::ToolError;
 use cjm_wire::runtime::{Action, Parameter, ParameterKind};
+use cjm_wire::runtime_check::check_value;
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 use std::fs::FileType;
@@ -48,7 +49,7 @@ pub(crate) fn check(
     for (name, parameter) in &action.parameters {
         let given = kwargs.get(name).filter(|value| !value.is_null());
         let Some(value) = given.or(parameter.default.as_ref()) else { continue };
-        check_value(parameter, value)
+        check_argument(parameter, value)
             .map_err(|why| ToolError::unfit(format!("argument `{name}` {why}")).fields([name]))?;
         values.insert(name.clone(), value.clone());
     }
@@ -64,32 +65,8 @@ pub(crate) fn text(value: &Value) -> String {
 }
 
 /// What is wrong with a value, as the end of a sentence.
-fn check_value(parameter: &Parameter, value: &Value) -> Result<(), String> {
-    let expected = match parameter.kind {
-        ParameterKind::String | ParameterKind::InputFile | ParameterKind::Path => {
-            (!value.is_string()).then_some("text")
-        }
-        ParameterKind::Integer => (!value.is_i64() && !value.is_u64()).then_some("a whole number"),
-        ParameterKind::Number => (!value.is_number()).then_some("a number"),
-        ParameterKind::Boolean => (!value.is_boolean()).then_some("true or false"),
-    };
-    if let Some(expected) = expected {
-        return Err(format!("is {value}, and {expected} is expected"));
-    }
-    if value.as_str().is_some_and(|text| text.contains('\0')) {
-        return Err("holds a NUL character, which no program can be given".to_owned());
-    }
-    if let Some(choices) = parameter.choices.as_ref().filter(|choices| !choices.contains(value)) {
-        let choices = choices.iter().map(text).collect::<Vec<_>>().join(", ");
-        return Err(format!("is {value}, and only these are allowed: {choices}"));
-    }
-    let number = value.as_f64().unwrap_or(0.0);
-    if let Some(minimum) = parameter.minimum.filter(|minimum| value.is_number() && number < *minimum) {
-        return Err(format!("is {value}, below the minimum of {minimum}"));
-    }
-    if let Some(maximum) = parameter.maximum.filter(|maximum| value.is_number() && number > *maximum) {
-        return Err(format!("is {value}, above the maximum of {maximum}"));
-    }
+fn check_argument(parameter: &Parameter, value: &Value) -> Result<(), String> {
+    check_value(parameter, value)?;
     if parameter.kind == ParameterKind::InputFile {
         let path = value.as_str().unwrap_or_default();
         return check_input_file(Path::new(path));

@@ -36,6 +36,7 @@ use cjm_wire::channel::{CallFailure, LoadFailure, Record};
 use cjm_wire::envelope::{ACTION_KEY, ExecuteRequest, TaskRequest};
 use cjm_wire::link::{Launch, WorkerReady, WorkerSpec};
 use cjm_wire::runtime::{Action, Executable, ResultSource};
+use cjm_wire::runtime_check::no_configuration;
 use forward::Forwarder;
 use hashing::Hashes;
 use indexmap::IndexMap;
@@ -389,10 +390,7 @@ fn initialize(body: &[u8]) -> Outcome {
         serde_json::from_slice(body).map_err(|error| CallFailure::detail(400, &error.to_string()))?;
     match config.keys().next() {
         None => Ok(status_body("ok")),
-        Some(key) => Err(CallFailure::detail(
-            400,
-            &format!("an executable has no configuration, and `{key}` was given; pass it with each call"),
-        )),
+        Some(key) => Err(CallFailure::detail(400, &no_configuration(key))),
     }
 }
 
