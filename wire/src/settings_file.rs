@@ -2,9 +2,11 @@
 //! not known are ignored, as the ancestor does. Which setting wins over which is the engine's to say.
 
 use crate::describe::Described;
+use crate::placed::Placed;
 use crate::settings_keys;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -216,15 +218,60 @@ impl SettingsFile {
             return Err(SettingsFileError::TooLarge(text.len()));
         }
         let file: Option<Self> = crate::yaml::from_str_as_the_ancestor(text).map_err(|words| {
-            SettingsFileError::Malformed(settings_keys::named(&words, text, |alone| {
-                serde_json::from_value::<Self>(alone).is_ok()
-            }))
+            // As the file is read: a number stands for text, too.
+            let is_file =
+                |alone: Value| crate::yaml::from_str_as_the_ancestor::<Self>(&alone.to_string()).is_ok();
+            SettingsFileError::Malformed(settings_keys::named(&words, text, is_file))
         })?;
         let file = file.unwrap_or_default();
         if file.data_dir.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
             return Err(SettingsFileError::EmptyDataDir);
         }
         Ok(file)
+    }
+
+    /// Everything that is wrong with the file: each key whose value is none, where [`Self::parse`] ends at the first.
+    #[must_use]
+    pub fn faults(text: &str) -> Vec<SettingsFileError> {
+        let Err(first) = Self::parse(text) else { return Vec::new() };
+        let mut faults = vec![first];
+        let Ok(document) = Placed::parse(text) else { return faults };
+        let mut rest = document.value.clone();
+        settings_keys::take_words_for_switches(&mut rest);
+        // Each round takes one key out.
+        while let Some(key) = faults.last().and_then(SettingsFileError::key)
+            && settings_keys::remove(&mut rest, &key)
+        {
+            match Self::parse(&rest.to_string()) {
+                Ok(_) => break,
+                Err(SettingsFileError::Malformed(words)) => {
+                    let place = document.place_of_keys(&named_key(&words).unwrap_or_default());
+                    let (line, column) = place.unwrap_or((1, 1));
+                    let head = words.lines().next().unwrap_or_default();
+                    let what = head.split_once(": ").map_or(head, |(_, what)| what);
+                    faults.push(SettingsFileError::Malformed(format!("line {line} column {column}: {what}")));
+                }
+                Err(other) => faults.push(other),
+            }
+        }
+        faults
+    }
+}
+
+/// The key that the words of a refusal name.
+fn named_key(words: &str) -> Option<String> {
+    let (_, named) = words.split_once(": `")?;
+    Some(named.split_once("` is not ")?.0.to_owned())
+}
+
+impl SettingsFileError {
+    /// The dotted key that it is about.
+    fn key(&self) -> Option<String> {
+        match self {
+            Self::Malformed(words) => named_key(words),
+            Self::EmptyDataDir => Some("data_dir".to_owned()),
+            Self::TooLarge(_) => None,
+        }
     }
 }
 
@@ -269,6 +316,29 @@ mod tests {
         assert_eq!(refused.code(), "settings_file.empty_data_dir");
         assert!(refused.to_string().contains("`data_dir`"), "{refused}");
         assert_eq!(SettingsFile::parse("data_dir:\n").expect("nothing said").data_dir, None);
+    }
+
+    #[test]
+    fn every_wrong_key_is_told_at_its_place_and_no_right_one() {
+        let text = "data_dir: 5\nmodels_dir: [1]\nruntime:\n  mode: globe\n  conda_type: conda\nsubstrate:\n  \
+                    drift_detection: yes\n  empirical_tracking: maybe\n  jobs_retention_days: x\n  \
+                    worker_env_pass: ['A=B']\n";
+        let faults: Vec<String> = SettingsFile::faults(text).iter().map(ToString::to_string).collect();
+        let expected = [
+            "line 2 column 13: `models_dir` is not a path",
+            "line 4 column 9: `runtime.mode` is not local",
+            "line 8 column 23: `substrate.empirical_tracking` is not true",
+            "line 9 column 24: `substrate.jobs_retention_days` is not a number",
+            "line 10 column 20: `substrate.worker_env_pass` is not a list",
+        ];
+        assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+        for (fault, words) in faults.iter().zip(expected) {
+            assert!(fault.starts_with(words), "{fault}");
+        }
+        let empty = SettingsFile::faults("data_dir: ''\nmodels_dir: []\n");
+        assert_eq!(empty.len(), 2, "{empty:?}");
+        assert_eq!(SettingsFile::faults("data_dir: d\nsubstrate: {drift_detection: on}\n"), []);
+        assert_eq!(SettingsFile::faults("a: b: c").len(), 1);
     }
 
     #[test]

@@ -13,6 +13,8 @@ const A_NUMBER: &str = "a number of ";
 const SECTION: &str = "a section: keys with values, each on its own line and indented";
 const PATH: &str = "a path";
 const SWITCH: &str = "true or false";
+/// What is true or false for the ancestor, too.
+const SWITCH_WORDS: [&str; 6] = ["yes", "no", "on", "off", "y", "n"];
 const DAYS: &str = "a number of days, at most 1000000 (0 or less: for ever)";
 
 /// Section, if it is in one, key, and what belongs there.
@@ -70,6 +72,31 @@ pub(crate) fn named(words: &str, text: &str, is_file: impl Fn(Value) -> bool) ->
         }
         None => words.to_owned(),
     }
+}
+
+/// A switch says yes or no in words, which a document that was read anew holds as texts.
+pub(crate) fn take_words_for_switches(document: &mut Value) {
+    for (section, key, _) in KEYS.iter().filter(|(_, _, wanted)| *wanted == SWITCH) {
+        let holder = match section {
+            Some(section) => document.get_mut(section),
+            None => Some(&mut *document),
+        };
+        let value = holder.and_then(|holder| holder.get_mut(*key));
+        if let Some(value) = value
+            && value.as_str().is_some_and(|word| SWITCH_WORDS.contains(&word.to_lowercase().as_str()))
+        {
+            *value = true.into();
+        }
+    }
+}
+
+/// Takes the value of a dotted key out of the document; whether it was there.
+pub(crate) fn remove(document: &mut Value, dotted: &str) -> bool {
+    let (holder, key) = match dotted.split_once('.') {
+        Some((section, key)) => (document.get_mut(section), key),
+        None => (Some(document), dotted),
+    };
+    holder.and_then(Value::as_object_mut).is_some_and(|keys| keys.shift_remove(key).is_some())
 }
 
 fn value_of<'a>(document: &'a Value, section: Option<&str>, key: &str) -> Option<&'a Value> {

@@ -18,7 +18,7 @@ pub(super) fn check(text: &str) -> Checked {
         Finding { message: message.unwrap_or_else(|| found.message.clone()), ..found }
     };
     let homes = parsed.as_ref().map(|settings| without_home(text, settings)).unwrap_or_default();
-    (parsed.as_ref().err().map(finding).into_iter().chain(homes).collect(), Unread::of(text).told)
+    (SettingsFile::faults(text).iter().map(finding).chain(homes).collect(), Unread::of(text).told)
 }
 
 /// The words of a reader without the place before them, which is told in another way.
@@ -77,5 +77,16 @@ mod tests {
              nobody reads it",
         ];
         assert_eq!(warnings, expected);
+    }
+
+    #[test]
+    fn every_wrong_key_has_its_place_and_what_belongs_there() {
+        let (errors, _) =
+            check("data_dir: [1]\nsubstrate:\n  drift_detection: yes\n  jobs_retention_days: x\n");
+        let told: Vec<_> = errors.iter().map(|error| (error.place, error.message.as_str())).collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].1.starts_with("`data_dir` is not a path"), "{told:?}");
+        assert!(told[1].1.starts_with("`substrate.jobs_retention_days` is not a number of days"), "{told:?}");
+        assert_eq!((told[0].0, told[1].0), (Some((1, 11)), Some((4, 24))));
     }
 }
