@@ -242,7 +242,10 @@ pub(crate) fn composition(text: &str, catalog: Option<&Catalog>) -> Checked {
     };
     let refused = refused.map(GraphError::from).into_iter();
     let mut firsts: Vec<First> = refused.chain(faults).map(first).collect();
-    let not_taken = readable.iter().flat_map(|readable| known::configuration_faults(readable, catalog));
+    let not_taken = readable
+        .iter()
+        .zip(catalog)
+        .flat_map(|(readable, known)| known::configuration_faults(readable, known));
     firsts.extend(not_taken.map(|(key, error)| {
         let finding = Finding::of(&error, place_of(document.as_ref(), &key));
         let finding = Box::new(Finding { message: format!("{key}: {error}"), ..finding });

@@ -197,16 +197,14 @@ impl Run<'_> {
 
     /// Attends to the process until it has exited, its leftovers are cleared and its output is read.
     async fn attend(&self, started: &mut Started, output: &mut Output<'_>) -> Option<Stop> {
-        let mut stop = None;
-        let (mut exited, mut cleared) = (false, false);
+        let (mut stop, mut exited, mut cleared) = (None, false, false);
         let children = &self.program.context.children;
         let timeout =
             self.action.timeout_seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         let far = Instant::now() + Duration::from_secs(86_400 * 365);
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout)).unwrap_or(far);
         let (mut kill_at, mut silent_at, mut look_at) = (far, far, far);
-        let mut out_bytes = vec![0; READ_BYTES];
-        let mut err_bytes = vec![0; READ_BYTES];
+        let (mut out_bytes, mut err_bytes) = (vec![0; READ_BYTES], vec![0; READ_BYTES]);
         loop {
             if cleared && started.out.is_none() && started.err.is_none() && !output.is_behind() {
                 return stop;
@@ -235,8 +233,7 @@ impl Run<'_> {
                 }
                 () = sleep_until(look_at), if exited && !cleared => {
                     // Whoever was asked to stop has the grace, also where the first process did not wait for the others.
-                    let is_asked = stop.is_some() && kill_at != far && Instant::now() < kill_at;
-                    if is_asked && children.has_group(started.pid) {
+                    if stop.is_some() && kill_at != far && Instant::now() < kill_at && children.has_group(started.pid) {
                         look_at = Instant::now() + GROUP_LOOK;
                     } else {
                         cleared = true;
