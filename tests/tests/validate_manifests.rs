@@ -201,3 +201,22 @@ fn a_default_outside_its_own_limits_is_a_fault() {
         assert!(refused.stderr.contains(&message), "{}", refused.describe());
     }
 }
+
+#[test]
+fn what_stands_in_another_place_than_it_belongs_is_told_as_that() {
+    let world = World::new();
+    let runtime = |parameters: Value| {
+        let actions = json!({"go": {"argv": [], "parameters": parameters}});
+        json!({"kind": "executable", "program": "/bin/true", "actions": actions})
+    };
+    let mut beside = manifest("tool", &json!({}), &json!({}));
+    beside["runtime"] = runtime(json!({}));
+    let found = told(&world, &beside.to_string());
+    let hint = "a Python capability needs it; the `runtime` of another belongs into `code`";
+    assert!(found.iter().any(|(_, message)| message.ends_with(hint)), "{found:?}");
+    // A schema of the parameters in the place of the parameters.
+    let schema = runtime(json!({"type": "object"}));
+    let found = told(&world, &manifest("tool", &json!({"runtime": schema}), &json!({})).to_string());
+    let message = "parameters.type: the text \"object\" is not of type \"object\"";
+    assert!(found.iter().any(|(_, told)| told.ends_with(message)), "{found:?}");
+}

@@ -359,7 +359,11 @@ impl Manifest {
                     ("install.python_path", &self.install.python_path),
                 ] {
                     if value.is_empty() {
-                        invalid(key, "a Python capability needs it".to_owned());
+                        let misplaced = match self.unknown.contains_key("runtime") {
+                            true => "; the `runtime` of another belongs into `code`",
+                            false => "",
+                        };
+                        invalid(key, format!("a Python capability needs it{misplaced}"));
                     }
                 }
             }

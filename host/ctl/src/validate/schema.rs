@@ -180,7 +180,11 @@ fn faults_of(error: &ValidationError<'_>, schema: &Value, faults: &mut Vec<Schem
             faults.push(SchemaFault::new(format!("{pointer}/{name}"), message));
         }
         kind => {
-            let fault = SchemaFault::new(pointer, error.masked_with(shown(error)).to_string());
+            let message = error.masked_with(shown(error)).to_string();
+            // `"object" is not of type "object"` would be a riddle.
+            let is_text = matches!(kind, ValidationErrorKind::Type { .. }) && error.instance().is_string();
+            let message = if is_text { format!("the text {message}") } else { message };
+            let fault = SchemaFault::new(pointer, message);
             faults.push(match kind {
                 ValidationErrorKind::Type { .. } => {
                     let blank = blank(&holder(schema, error)["type"]);
