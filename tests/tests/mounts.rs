@@ -1,14 +1,16 @@
-//! What somebody has mounted in an environment, or a program where it ran: nothing deletes through it, and whoever would
-//! have leaves the rest as it was, and says so. Only root mounts.
+//! What lies in an environment and cannot be deleted, and what a program mounted where it ran. Through what somebody has
+//! mounted nothing deletes, and whoever would have leaves the rest as it was, and says so; only root mounts. What is another
+//! user's is put aside.
 
 use cjm_platform::Signal;
 use cjm_tests::package::{world_with_uv, write_package};
-use cjm_tests::repo;
-use cjm_tests::world::{COMMAND_MAX, World, eventually, manifest};
+use cjm_tests::world::{COMMAND_MAX, Outcome, World, eventually, manifest};
+use cjm_tests::{python, repo};
 use cjm_wire::describe::exit;
 use serde_json::json;
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -152,4 +154,93 @@ fn what_a_call_mounted_where_it_ran_is_not_deleted_through() {
     let done = world.run(&forget).expect(exit::OK).json();
     assert_eq!((&done["work_directories_deleted"], &done["work_directories_left"]), (&4.into(), &json!([])));
     assert!(theirs.exists());
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("its mode");
+}
+
+/// Whom rights hold back: this user, and where that is root, another one.
+struct Nobody<'w> {
+    world: &'w World,
+    is_other: bool,
+}
+
+impl<'w> Nobody<'w> {
+    fn of(world: &'w World) -> Self {
+        let id = Command::new("id").arg("-u").output().expect("it runs");
+        let is_other = id.stdout == b"0\n";
+        if is_other {
+            let whole = world.data_dir().join("..");
+            set_mode(&whole, 0o755);
+            let given = Command::new("chown").args(["-R", "65534:65534"]).arg(&whole).status();
+            assert!(given.is_ok_and(|status| status.success()));
+        }
+        Self { world, is_other }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Outcome {
+        let mut command = if self.is_other {
+            let mut other = Command::new("setpriv");
+            other.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(repo::binary("cjm-ctl"));
+            other
+        } else {
+            Command::new(repo::binary("cjm-ctl"))
+        };
+        command.arg("--data-dir").arg(self.world.data_dir()).args(arguments);
+        command.env("HOME", self.world.file("")).env("UV_CACHE_DIR", self.world.file("cache"));
+        command.env("CJM_WORKER", self.world.file("cjm-worker"));
+        self.world.start_command(command).wait(COMMAND_MAX)
+    }
+}
+
+#[test]
+fn an_update_puts_aside_what_it_cannot_delete_and_one_that_fails_leaves_the_tool_as_it_was() {
+    const NAME: &str =
+        "an_update_puts_aside_what_it_cannot_delete_and_one_that_fails_leaves_the_tool_as_it_was";
+    let Some(mut world) = world_with_uv(NAME) else { return };
+    let uv = python::uv(&world).expect("it is there");
+    for (program, name) in [(&uv, "uv"), (&repo::binary("cjm-worker"), "cjm-worker")] {
+        fs::copy(program, world.file(name)).expect("copied");
+    }
+    world.set("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", world.file("").display()));
+    write_package(&world.file(""), "tool-one");
+    let entry = "{name: tool-one, package: ./tool-one, env_name: tool-one, python_version: \">=3.9\"}";
+    world.write("capabilities.yaml", format!("capabilities: [{entry}]\n"));
+    let nobody = Nobody::of(&world);
+    let install = |more: &[&str], code: u8| {
+        let told = nobody.run(&[&["install-all", "--json"], more].concat()).expect(code).json();
+        told["entries"][0].clone()
+    };
+    let is_callable = || drop(nobody.run(&["call", "tool-one", "--action", "who"]).expect(exit::OK));
+    let put_there = || {
+        let held = world.data_dir().join("envs/tool-one/lib/held");
+        fs::create_dir_all(&held).expect("a folder");
+        fs::write(held.join("file"), "").expect("a file");
+        let _whose_it_is_now = Nobody::of(&world);
+        set_mode(&held, 0o555);
+    };
+    let rest = |number: u32| world.data_dir().join(format!("envs/.tool-one.removed-{number}"));
+    let _ = install(&[], exit::OK);
+    put_there();
+    let told = install(&["--force"], exit::OK);
+    assert!(told["warnings"].to_string().contains(&format!("`rm -rf {}`", rest(1).display())), "{told:#}");
+    is_callable();
+    assert!(rest(1).join("lib/held/file").exists());
+    put_there();
+    world.write("tool-one/tool_one/capability.py", "raise SystemExit(3)\n");
+    let told = install(&[], exit::DOMAIN);
+    assert_eq!(told["error"]["code"], "install.introspection", "{told:#}");
+    let warnings = told["warnings"].to_string();
+    assert!(warnings.contains("tool-one 1.0.0 stays installed as it was, and can be called"), "{told:#}");
+    assert!(warnings.contains(&rest(2).display().to_string()), "{told:#}");
+    is_callable();
+    let listed = nobody.run(&["list"]).expect(exit::OK);
+    for number in [1, 2] {
+        assert!(listed.stderr.contains(&rest(number).display().to_string()), "{}", listed.describe());
+        set_mode(&rest(number).join("lib/held"), 0o755);
+    }
+    // Once its owner lets go of it, it goes with the next one.
+    let _ = install(&[], exit::DOMAIN);
+    assert!(!rest(1).exists() && !rest(2).exists());
 }

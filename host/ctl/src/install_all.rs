@@ -19,6 +19,7 @@ use cjm_wire::describe::exit;
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::path::Path;
 
 /// Runs the command.
@@ -41,14 +42,16 @@ pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output)
     let report = install_all(&options, &file, &|event| board.show(event)).await;
     board.end();
     let mut report = report?;
-    report.entries.iter_mut().for_each(|entry| tell_new_name(entry, &settings));
+    tell_new_names(&mut report.entries, &settings);
     if let Some(list) = &args.capabilities {
         report.entries.iter_mut().for_each(|entry| name_list(entry, list));
     }
     journaled::remember_settings(&settings, output);
     let left_alone = |outcome: Outcome| matches!(outcome, Outcome::Unchanged | Outcome::Kept);
     let changed = report.entries.iter().filter(|entry| !left_alone(entry.outcome));
-    let rows = changed.flat_map(|entry| gone(entry).into_iter().chain([row(entry, options.force)])).collect();
+    // A name may be gone from one tool and be another one's now: that comes later.
+    let rows =
+        changed.clone().filter_map(gone).chain(changed.map(|entry| row(entry, options.force))).collect();
     journaled::note(&settings.data_dir, rows, output);
     if output.json {
         output.document(&document(&report, &file.unread))?;
@@ -81,19 +84,32 @@ fn name_list(entry: &mut EntryReport, list: &Path) {
     entry.warnings.iter_mut().for_each(|warning| *warning = with_list(warning, list));
 }
 
-/// That a capability has another name now: whoever calls the old one calls nothing, and its secrets are not those of
-/// the new one.
-fn tell_new_name(entry: &mut EntryReport, settings: &Settings) {
-    let (Some(old), Some(new)) = (&entry.renamed_from, &entry.capability) else { return };
-    let secrets = FileSecrets::of(&settings.data_dir).names(None, old).unwrap_or_default();
-    let kept = if secrets.is_empty() {
-        String::new()
-    } else {
-        format!("; its secrets stay under the old name: `cjm-ctl list-secrets {old}` shows them")
-    };
-    entry.warnings.push(format!(
-        "{old} is called {new} now, as its class says: {old} can be called no more, and its manifest is gone{kept}"
-    ));
+/// That a capability has another name now: whoever calls the old one calls nothing, or another tool, and its secrets are
+/// not those of the new one.
+fn tell_new_names(entries: &mut [EntryReport], settings: &Settings) {
+    let is_there = |entry: &&EntryReport| entry.outcome != Outcome::Failed;
+    let names = |entry: &EntryReport| Some((entry.capability.clone()?, entry.name.clone()));
+    let given: HashMap<String, String> = entries.iter().filter(is_there).filter_map(names).collect();
+    for entry in entries {
+        let (Some(old), Some(new)) = (&entry.renamed_from, &entry.capability) else { continue };
+        let taken_by = given.get(old);
+        let secrets = FileSecrets::of(&settings.data_dir).names(None, old).unwrap_or_default();
+        let kept = match taken_by {
+            _ if secrets.is_empty() => String::new(),
+            None => {
+                format!("; its secrets stay under the old name: `cjm-ctl list-secrets {old}` shows them")
+            }
+            Some(_) => format!(
+                "; its secrets stay under that name, for the tool that has it now: `cjm-ctl list-secrets {old}` shows them"
+            ),
+        };
+        let says = if entry.environment.is_some() { "class" } else { "source" };
+        let gone = match taken_by {
+            None => format!("{old} can be called no more, and its manifest is gone"),
+            Some(other) => format!("{old} is the tool of the entry {other} now"),
+        };
+        entry.warnings.push(format!("{old} is called {new} now, as its {says} says: {gone}{kept}"));
+    }
 }
 
 /// What the journal keeps of a capability that is gone because it has another name now.

@@ -5,7 +5,8 @@
 
 use crate::conda::{Conda, CondaOptions, Estimate};
 use crate::error::EnvironmentError;
-use crate::files::{check_nothing_mounted, remove_dir};
+use crate::files::check_nothing_mounted;
+use crate::former::clear_place;
 use crate::interpreters::{Interpreter, probe};
 use cjm_platform::files::read_regular;
 use cjm_wire::capabilities_file::Entry;
@@ -107,7 +108,7 @@ fn lead(link: &Path, home: &Path) -> Result<(), EnvironmentError> {
     if link.is_symlink() {
         std::fs::remove_file(link).map_err(failed)?;
     } else {
-        remove_dir(link)?;
+        clear_place(link)?;
     }
     std::fs::create_dir_all(link.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
     std::os::unix::fs::symlink(home, link).map_err(failed)

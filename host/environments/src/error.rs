@@ -1,5 +1,9 @@
 //! What can go wrong when an environment is made, for people.
 
+use crate::steps::{
+    another_entry_step, another_name_step, broken_step, conda_step, environment_step, folder_step,
+    install_step, mounted_step, own_name_step, rest_step, source_step,
+};
 use cjm_catalog::allowed::AllowedError;
 use cjm_catalog::installation::Unfinished;
 use cjm_catalog::installer::Installer;
@@ -9,7 +13,7 @@ use cjm_platform::disk::DiskRoom;
 use cjm_platform::files::FileError;
 use cjm_store::room::is_about_room;
 use cjm_wire::capabilities_file::CapabilitiesFileError;
-use cjm_wire::describe::{Described, ErrorDetails, exit, shell_word};
+use cjm_wire::describe::{Described, ErrorDetails, exit};
 use cjm_wire::error::{ErrorCategory, NO_INODE};
 use cjm_wire::manifest::ManifestError;
 use cjm_wire::settings_file::CondaType;
@@ -336,12 +340,40 @@ pub enum EnvironmentError {
         /// The name that it gave before.
         before: String,
     },
+    /// What an installed tool was made from has another name now.
+    #[error("it calls itself \"{now}\" now, not \"{capability}\"; install it under its new name")]
+    AnotherName {
+        /// The name that it is installed under.
+        capability: String,
+        /// The name that it gives now.
+        now: String,
+        /// The list that it came from.
+        list: Option<PathBuf>,
+    },
+    /// The environment of an entry holds the tool of another list.
+    #[error("`env_name: {env_name}` is the environment of \"{capability}\", which is installed from {}", list.display())]
+    EnvironmentOfAnotherList {
+        /// The environment.
+        env_name: String,
+        /// The tool that lives there.
+        capability: String,
+        /// The list that it came from.
+        list: PathBuf,
+    },
     /// The same capability comes from two entries.
     #[error("\"{capability}\" is already installed by the entry \"{other}\"")]
     CapabilityTwice {
         /// The capability.
         capability: String,
         /// The entry that came first.
+        other: String,
+    },
+    /// An entry gives the name of what another one has installed, and may have another name for by now.
+    #[error("\"{capability}\" is already installed by the entry \"{other}\"")]
+    CapabilityOfAnotherEntry {
+        /// The capability.
+        capability: String,
+        /// The entry that it is installed from.
         other: String,
     },
 }
@@ -372,66 +404,10 @@ pub(crate) fn lacks_inodes(path: &Path) -> bool {
     DiskRoom::of(path).is_some_and(|room| room.lacks_inodes)
 }
 
-/// What to do when the program of a manifest is nowhere.
-fn install_step(program: &str) -> String {
-    if program.contains('/') {
-        return format!(
-            "put a program at `{program}`, or correct the path in the manifest (one that is not absolute starts at the \
-             manifest's folder); then run install-all again"
-        );
-    }
-    format!(
-        "install `{program}` (on Debian often `apt-get install {program}`), or give its absolute path in the manifest; then \
-         run install-all again"
-    )
-}
-
 /// Whether it is a folder, a device or the like, which no right and no room on a disk would mend.
 fn is_no_file(error: &std::io::Error) -> bool {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<FileError>());
     matches!(cause, Some(FileError::NotRegular { .. }))
-}
-
-/// What to do about a folder that is written as a package's name is.
-fn folder_step(text: &str) -> String {
-    format!(
-        "write `./{text}` for the folder; for the package of a registry, name its version: `NAME==VERSION`"
-    )
-}
-
-/// What to do about something of a removed tool that could not be deleted.
-fn rest_step(path: &Path) -> String {
-    let word = shell_word(&path.to_string_lossy());
-    format!(
-        "no tool needs it any more: `rm -rf {word}` takes it away, run by its owner; unmount first what is mounted in it"
-    )
-}
-
-/// What to do about what is mounted in an environment that was to go.
-fn mounted_step(mount: &Path) -> String {
-    format!("`umount {}`, then run it again", shell_word(&mount.to_string_lossy()))
-}
-
-/// What to do where a tool would take the name of another list's.
-fn another_name_step(capability: &str) -> String {
-    let word = shell_word(capability);
-    format!("give it another name; where it is to take that place, `cjm-ctl remove {word}` first")
-}
-
-/// What to do when what makes conda's environments is nowhere.
-fn conda_step(kind: CondaType) -> String {
-    let place = format!("put `{}` on the PATH, or", kind.program());
-    format!("{place} choose another with --conda-type, CJM_CONDA_TYPE or `runtime.conda_type` in cjm.yaml")
-}
-
-/// What to do about a manifest that an entry names: whoever wrote it, no installation writes it anew.
-fn source_step(error: &ManifestError, path: &Path) -> String {
-    match error {
-        ManifestError::UnsupportedVersion { version, .. } => {
-            ManifestError::UnsupportedVersion { version: version.clone(), is_installed: false }.next_step()
-        }
-        other => other.next_step_at(path),
-    }
 }
 
 impl Described for EnvironmentError {
@@ -476,7 +452,11 @@ impl Described for EnvironmentError {
             Self::NotAllowed(error) => error.code(),
             Self::Allowed(error) => error.code(),
             Self::Unfinished(error) => error.code(),
-            Self::CapabilityTwice { .. } => "install.capability_twice",
+            Self::AnotherName { .. } => "install.another_name",
+            Self::EnvironmentOfAnotherList { .. } => "install.environment_of_another_list",
+            Self::CapabilityTwice { .. } | Self::CapabilityOfAnotherEntry { .. } => {
+                "install.capability_twice"
+            }
             Self::CapabilityOfAnotherList { .. } => "install.capability_of_another_list",
         }
     }
@@ -539,15 +519,16 @@ impl Described for EnvironmentError {
                 .to_owned(),
             Self::NoPlaceForMicromamba => "Set 'runtime.prefix' or 'runtime.binaries' in cjm.yaml, or give --conda-prefix".to_owned(),
             Self::AdapterTarget(_) => "write the module, a colon, and the class in it".to_owned(),
-            Self::NotInstalled { capability, broken: Some(_), .. } => {
-                format!("correct the file; or `cjm-ctl remove {capability}` takes it away")
-            }
+            Self::NotInstalled { capability, broken: Some(_), .. } => broken_step(capability),
             Self::NotInstalled { .. } => "`cjm-ctl list` shows what is installed".to_owned(),
             Self::ByHand { path, .. } => format!("edit the file itself: {}", path.display()),
             Self::NotAllowed(error) => error.next_step(),
             Self::Allowed(error) => error.next_step(),
             Self::Unfinished(error) => error.next_step(),
+            Self::AnotherName { list, .. } => own_name_step(list.as_deref()),
+            Self::EnvironmentOfAnotherList { capability, .. } => environment_step(capability),
             Self::CapabilityTwice { .. } => "remove one of the two entries".to_owned(),
+            Self::CapabilityOfAnotherEntry { capability, other } => another_entry_step(capability, other),
             Self::CapabilityOfAnotherList { capability, .. } => another_name_step(capability),
         }
     }

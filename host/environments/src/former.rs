@@ -119,11 +119,7 @@ pub(crate) fn recover(environment: &Path, manifests: &Path) -> Result<(), Enviro
         return remove_dir(&copy);
     }
     put_back_manifests(environment, manifests)?;
-    if environment.is_symlink() {
-        std::fs::remove_file(environment)
-            .map_err(|source| EnvironmentError::writing("remove", environment.to_owned(), source))?;
-    }
-    remove_dir(environment)?;
+    clear_place(environment)?;
     std::fs::rename(&copy, environment)
         .map_err(|source| EnvironmentError::writing("put back", environment.to_owned(), source))
 }
@@ -210,12 +206,24 @@ pub(crate) fn forget(environment: &Path) -> Result<(), EnvironmentError> {
     remove_dir(&beside(environment, "copying"))
 }
 
-/// A place for an environment that is removed, until all of it is deleted. What earlier removals could not delete stays in
+/// A place for an environment that is removed or made anew, until all of it is deleted. What earlier removals could not delete stays in
 /// nobody's way.
 pub(crate) fn free_place(environment: &Path) -> PathBuf {
     let place = |number: u32| beside(environment, &format!("{REMOVED}-{number}"));
     let is_free = |place: &PathBuf| place.symlink_metadata().is_err();
     (1..u32::MAX).map(place).find(is_free).unwrap_or_else(|| place(0))
+}
+
+/// Sees that nothing lies where an environment goes. What of an earlier one this user cannot delete gets another name.
+///
+/// # Errors
+/// When it stays there.
+pub(crate) fn clear_place(environment: &Path) -> Result<(), EnvironmentError> {
+    let Err(refused) = remove_dir(environment) else { return Ok(()) };
+    if matches!(refused, EnvironmentError::Mounted { .. }) {
+        return Err(refused);
+    }
+    std::fs::rename(environment, free_place(environment)).map_err(|_| refused)
 }
 
 /// The environment of which this is what a removal could not delete.
@@ -225,14 +233,16 @@ pub(crate) fn removed_name(file_name: &str) -> Option<&str> {
     number.bytes().all(|byte| byte.is_ascii_digit()).then_some(name)
 }
 
-/// What removals of an environment have not deleted.
+/// What removals of an environment have not deleted, sorted.
 pub(crate) fn rests_of(environment: &Path) -> Vec<PathBuf> {
     let listing = environment.parent().map(std::fs::read_dir).into_iter().flatten().flatten().flatten();
     let is_one = |path: &PathBuf| {
         let name = path.file_name().and_then(OsStr::to_str).and_then(removed_name);
         name.is_some_and(|name| environment.file_name() == Some(OsStr::new(name)))
     };
-    listing.map(|entry| entry.path()).filter(is_one).collect()
+    let mut rests: Vec<PathBuf> = listing.map(|entry| entry.path()).filter(is_one).collect();
+    rests.sort();
+    rests
 }
 
 /// As [`former_of`].

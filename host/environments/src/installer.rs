@@ -10,7 +10,7 @@ use crate::manifests::remember_installed;
 use crate::owners::owners;
 use crate::python_entry::{Common, Done, PythonEntry, Reporter, Tools};
 use crate::report::{AskInUse, EntryReport, InstallEvent, InstallOptions, InstallReport, Outcome};
-use crate::tool_entry::{self, Copied};
+use crate::tool_entry::{self, Asked, Copied};
 use crate::uv::Uv;
 use cjm_catalog::installation::list_of;
 use cjm_catalog::installer::{INSTALL_ALL, word_of};
@@ -27,6 +27,9 @@ use std::time::Instant;
 
 /// Environments made side by side: enough to hide waiting for the network, few enough for two cores.
 pub const ENTRIES_AT_ONCE: usize = 3;
+/// The code of an entry that gives the name of what another one of the list has installed.
+const CAPABILITY_TWICE: &str = "install.capability_twice";
+
 /// Installs every entry of the list; `tell` hears what happens, from this task. Dropping the future stops the
 /// helpers that run; the next call goes on from there.
 ///
@@ -58,7 +61,7 @@ pub async fn install_all(
         conda: options.conda.clone(),
         data_dir,
     };
-    let owners = owners(&file.capabilities, &common.base, &common.data_dir.join("manifests"));
+    let owners = owners(&file.capabilities, &common.list, &common.data_dir.join("manifests"));
     let installation = Installation {
         common,
         claim: &claim,
@@ -111,10 +114,15 @@ impl FirstLook<'_> {
     }
 }
 
+/// Whether it is a tool without an environment whose name is that of what another entry has installed.
+fn waits_for_its_name(entry: &Entry, looked: &FirstLook<'_>) -> bool {
+    let FirstLook::Settled(report) = looked else { return false };
+    entry.manifest.is_some() && report.error.as_ref().is_some_and(|error| error.code == CAPABILITY_TWICE)
+}
+
 impl Installation<'_> {
     async fn install(&self, entries: &[Entry]) -> Vec<EntryReport> {
-        let looked: Vec<FirstLook<'_>> =
-            entries.iter().enumerate().map(|(index, entry)| self.look(entries, index, entry)).collect();
+        let looked = self.look_at_all(entries);
         let to_change = looked.iter().filter_map(FirstLook::to_change).collect();
         self.tell_to_change(|environments| *environments = to_change);
         let wanted: Vec<Constraint> = looked.iter().filter_map(FirstLook::constraint).collect();
@@ -142,6 +150,25 @@ impl Installation<'_> {
             .await;
         reports.sort_by_key(|(index, _)| *index);
         reports.into_iter().map(|(_, report)| report).collect()
+    }
+
+    /// An entry may give the name that another tool of the list has had until now: it is looked at again once that one has
+    /// its new name, however the list is ordered.
+    fn look_at_all<'e>(&'e self, entries: &'e [Entry]) -> Vec<FirstLook<'e>> {
+        let mut looked: Vec<FirstLook<'_>> =
+            entries.iter().enumerate().map(|(index, entry)| self.look(entries, index, entry)).collect();
+        let mut waiting: Vec<usize> = Vec::new();
+        loop {
+            let waits = |index: &usize| waits_for_its_name(&entries[*index], &looked[*index]);
+            let still: Vec<usize> = (0..entries.len()).filter(waits).collect();
+            if still.is_empty() || still == waiting {
+                return looked;
+            }
+            for index in &still {
+                looked[*index] = self.look(entries, *index, &entries[*index]);
+            }
+            waiting = still;
+        }
     }
 
     /// Changes which environments are still to be changed, for whoever asks.
@@ -208,9 +235,14 @@ impl Installation<'_> {
         let manifests = self.common.data_dir.join("manifests");
         let source = plain_path(&self.common.base.join(manifest));
         let mut claimed = None;
-        let claim = |capability: &str| self.claim(entry, capability, &mut claimed);
-        match tool_entry::install(&source, &manifests, Some(&self.common.list), self.force, claim) {
-            Ok(Copied { manifest, outcome, version_before, values, warnings }) => {
+        let claim = |capability: &str, renamed: Option<&str>| {
+            self.claim(entry, capability, &mut claimed)?;
+            renamed.map_or(Ok(()), |old| AskInUse::check(self.in_use.as_ref(), old))
+        };
+        let given = self.given_by(entry).cloned().collect();
+        let asked = Asked { list: &self.common.list, given };
+        match tool_entry::install(&source, &manifests, Some(&asked), self.force, claim) {
+            Ok(Copied { manifest, outcome, version_before, values, warnings, renamed_from }) => {
                 let path = manifests.join(manifest.file_name());
                 remember_installed(std::slice::from_ref(&path));
                 EntryReport {
@@ -219,6 +251,7 @@ impl Installation<'_> {
                     capability: Some(manifest.code.name),
                     version: Some(manifest.code.version),
                     version_before,
+                    renamed_from,
                     values,
                     warnings: [entry.unread.clone(), warnings].concat(),
                     ..blank(entry)
@@ -264,6 +297,7 @@ impl Installation<'_> {
             None => blank(entry.entry),
         };
         tell_what_was_installed(&mut ended, before, || entry.installed());
+        ended.warnings.extend(entry.rests());
         ended.seconds = started.elapsed().as_secs_f64();
         ended
     }
@@ -308,7 +342,7 @@ impl Installation<'_> {
         let owner =
             self.owners.get(capability).filter(|owner| **owner != entry.name && !gives_another(owner));
         if let Some(owner) = owner {
-            return Err(EnvironmentError::CapabilityTwice {
+            return Err(EnvironmentError::CapabilityOfAnotherEntry {
                 capability: capability.to_owned(),
                 other: owner.clone(),
             });
@@ -329,10 +363,15 @@ impl Installation<'_> {
         }
     }
 
+    /// The tools that were installed from this entry.
+    fn given_by(&self, entry: &Entry) -> impl Iterator<Item = &String> {
+        self.owners.iter().filter(|(_, owner)| **owner == entry.name).map(|(name, _)| name)
+    }
+
     /// Whether an entry whose tool has another name now would take the tool of a list that is there still. A list may take
     /// over what another one installed; a change of name is no word of that.
     fn of_another_list(&self, entry: &Entry, capability: &str) -> Option<EnvironmentError> {
-        let mut given = self.owners.iter().filter(|(_, owner)| **owner == entry.name).map(|(name, _)| name);
+        let mut given = self.given_by(entry);
         let before =
             given.find(|name| *name != capability).filter(|_| !self.owners.contains_key(capability))?;
         let manifests = self.common.data_dir.join("manifests");

@@ -275,7 +275,8 @@ fn distribution(requirements: &Requirements) -> String {
     }
 }
 
-fn requirement_name(text: &str) -> &str {
+/// The name at the beginning of a requirement.
+pub(crate) fn requirement_name(text: &str) -> &str {
     let named = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     // `git+https://host/name.git@v1` has no name in front; its last part is one more often than not.
     let text = if text.contains("://") && !text.contains(" @ ") {

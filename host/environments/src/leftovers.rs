@@ -39,12 +39,13 @@ pub fn unused_environments(data_dir: &Path, catalog: &Catalog) -> Vec<Unused> {
         .filter_map(|(file, path)| {
             let (name, is_rest) = removed_name(&file).map_or((file.as_str(), false), |name| (name, true));
             let name = InstanceId::is_valid(name).then(|| name.to_owned())?;
-            Some(((name.clone(), is_rest), Unused { name, path, begun: None, is_rest }))
+            Some(((name.clone(), is_rest, path.clone()), Unused { name, path, begun: None, is_rest }))
         });
-    let mut all: BTreeMap<(String, bool), Unused> = there.collect();
+    let mut all: BTreeMap<(String, bool, PathBuf), Unused> = there.collect();
     for begun in Beginning::unended(data_dir) {
         let (name, path) = (begun.env_name.clone(), begun.environment.clone());
-        all.insert((name.clone(), false), Unused { name, path, begun: Some(begun), is_rest: false });
+        let key = (name.clone(), false, path.clone());
+        all.insert(key, Unused { name, path, begun: Some(begun), is_rest: false });
     }
     all.into_values().filter(|one| one.is_rest || !used.contains(&one.name)).collect()
 }

@@ -27,6 +27,7 @@ mod removal;
 mod report;
 mod setup;
 mod stamp;
+mod steps;
 mod syntax;
 mod tool_entry;
 mod user_values;

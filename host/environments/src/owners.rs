@@ -1,29 +1,163 @@
 //! Whose the installed tools are: the entry of the list that each came from.
 
+use crate::error::EnvironmentError;
+use crate::introspection::requirement_name;
 use crate::manifests::read_existing;
-use cjm_catalog::installation::env_name_of;
+use crate::package::{Folder, folder_of};
+use cjm_catalog::installation::{env_name_of, list_of};
 use cjm_catalog::plain_path::is_same_file;
 use cjm_wire::Manifest;
 use cjm_wire::capabilities_file::Entry;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Capability → entry of `entries` that it came from, of all whose manifests are in `manifests`. `base` is the list's folder.
-pub(crate) fn owners(entries: &[Entry], base: &Path, manifests: &Path) -> HashMap<String, String> {
-    let files = std::fs::read_dir(manifests).into_iter().flatten().flatten();
-    let installed = files.filter_map(|file| read_existing(&file.path()));
+/// Capability → entry of the list that it came from, of all whose manifests are in `manifests`.
+pub(crate) fn owners(entries: &[Entry], list: &Path, manifests: &Path) -> HashMap<String, String> {
     let owned = |manifest: Manifest| {
-        let mut from = entries.iter().filter(|entry| came_from(&manifest, entry, base));
+        let mut from = entries.iter().filter(|entry| came_from(&manifest, entry, list));
         // One with a fault of its own gives nothing now, and another one may name the same file.
         let owner = from.clone().find(|entry| entry.fault.is_none()).or_else(|| from.next())?;
         Some((manifest.code.name, owner.name.clone()))
     };
-    installed.filter_map(owned).collect()
+    installed(manifests).filter_map(owned).collect()
 }
 
-fn came_from(manifest: &Manifest, entry: &Entry, base: &Path) -> bool {
+fn installed(manifests: &Path) -> impl Iterator<Item = Manifest> {
+    let files = std::fs::read_dir(manifests).into_iter().flatten().flatten();
+    files.filter_map(|file| read_existing(&file.path()))
+}
+
+fn came_from(manifest: &Manifest, entry: &Entry, list: &Path) -> bool {
+    let base = list.parent().unwrap_or(Path::new("/"));
     match &entry.manifest {
         Some(source) => is_same_file(Path::new(&manifest.install.package_source), &base.join(source)),
-        None => env_name_of(manifest).is_some_and(|name| name == entry.env_name),
+        None => {
+            let lives_there = env_name_of(manifest).is_some_and(|name| name == entry.env_name);
+            lives_there && (other_list(manifest, list).is_none() || is_from(manifest, &entry.package, base))
+        }
+    }
+}
+
+/// The list that the tool came from, where that is another one, and is there still.
+fn other_list(manifest: &Manifest, list: &Path) -> Option<PathBuf> {
+    list_of(manifest).filter(|other| other.is_file() && !is_same_file(other, list))
+}
+
+/// Whether the tool was made from this package, of whatever version.
+fn is_from(manifest: &Manifest, package: &str, base: &Path) -> bool {
+    let source = &manifest.install.package_source;
+    match folder_of(package, base) {
+        Some(folder) => is_same_file(Path::new(source), &folder),
+        None => {
+            !source.starts_with('/') && is_named_alike(requirement_name(source), requirement_name(package))
+        }
+    }
+}
+
+/// Whether it was made from a package of the same name, wherever that lies.
+fn is_from_namesake(manifest: &Manifest, package: &str, base: &Path) -> bool {
+    let name_of = |text: &str| match folder_of(text, base) {
+        Some(folder) => Folder::read(&folder).ok()?.distribution,
+        None => Some(requirement_name(text).to_owned()),
+    };
+    let names = (name_of(&manifest.install.package_source), name_of(package));
+    matches!(names, (Some(one), Some(other)) if is_named_alike(&one, &other))
+}
+
+fn is_named_alike(one: &str, other: &str) -> bool {
+    !one.is_empty() && one.eq_ignore_ascii_case(other)
+}
+
+/// Refuses to put the tool `now` of an entry into the environment that another list's tool lives in. The same tool may be
+/// taken over, and so may what the same package calls otherwise. Before the name is known, a package of that name is taken
+/// for the same.
+///
+/// # Errors
+/// Whose it is.
+pub(crate) fn check_own_environment(
+    entry: &Entry,
+    now: Option<&str>,
+    list: &Path,
+    manifests: &Path,
+) -> Result<(), EnvironmentError> {
+    let base = list.parent().unwrap_or(Path::new("/"));
+    let is_same = |manifest: &Manifest| match now {
+        Some(now) => manifest.code.name == now,
+        None => is_from_namesake(manifest, &entry.package, base),
+    };
+    let theirs = installed(manifests).find_map(|manifest| {
+        let lives_there = env_name_of(&manifest).is_some_and(|name| name == entry.env_name);
+        let is_ours = || is_same(&manifest) || is_from(&manifest, &entry.package, base);
+        let other = other_list(&manifest, list).filter(|_| lives_there && !is_ours())?;
+        Some((manifest.code.name, other))
+    });
+    match theirs {
+        None => Ok(()),
+        Some((capability, list)) => {
+            let env_name = entry.env_name.clone();
+            Err(EnvironmentError::EnvironmentOfAnotherList { env_name, capability, list })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::write_whole;
+    use cjm_wire::describe::Described as _;
+
+    fn entry(package: &str) -> Entry {
+        let (name, env_name) = ("entry".to_owned(), "shared".to_owned());
+        Entry { name, env_name, package: package.to_owned(), ..Entry::default() }
+    }
+
+    /// The manifest of "theirs", which a list of this path installed from `source`.
+    fn install(manifests: &Path, list: &Path, source: &str) {
+        let text = format!(
+            r#"{{"format_version":"2.0","install":{{"conda_env":"shared","python_path":"/p","package_source":"{source}",
+            "capabilities_file":"{}"}},"code":{{"name":"theirs","version":"1","module":"m","class":"C"}}}}"#,
+            list.display()
+        );
+        write_whole(&manifests.join("theirs.json"), text.as_bytes()).expect("written");
+    }
+
+    #[test]
+    fn an_environment_is_that_of_the_list_whose_tool_lives_there_unless_it_is_the_same_tool() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let at = |name: &str| folder.path().join(name);
+        let (manifests, own, theirs) = (at("manifests"), at("own.yaml"), at("theirs.yaml"));
+        for (name, text) in [
+            ("own.yaml", ""),
+            ("theirs.yaml", ""),
+            ("here/pyproject.toml", "[project]\nname = 'tool'\nversion = '1'\n"),
+            ("there/pyproject.toml", "[project]\nname = 'Tool'\nversion = '2'\n"),
+            ("other/pyproject.toml", "[project]\nname = 'other'\nversion = '1'\n"),
+        ] {
+            write_whole(&at(name), text.as_bytes()).expect("written");
+        }
+        let here = at("here").display().to_string();
+        let allows = |package: &str, now: Option<&str>| {
+            let checked = check_own_environment(&entry(package), now, &own, &manifests);
+            checked.map_err(|error| assert_eq!(error.code(), "install.environment_of_another_list")).is_ok()
+        };
+        // Of each: known by its name, by another name, and not known yet.
+        let looks = |package: &str| [Some("theirs"), Some("another"), None].map(|now| allows(package, now));
+        install(&manifests, &theirs, &here);
+        assert_eq!(looks("./here"), [true, true, true]);
+        assert_eq!(looks("./there"), [true, false, true], "the same package from elsewhere");
+        assert_eq!(looks("./other"), [true, false, false]);
+        assert_eq!(looks("tool==2"), [true, false, true]);
+        install(&manifests, &theirs, "lab==1.0");
+        assert_eq!(looks("lab>=2"), [true, true, true]);
+        assert_eq!(looks("laboratory"), [true, false, false]);
+        let owned = |list: &Path| owners(&[entry("laboratory")], list, &manifests);
+        assert_eq!(
+            (owned(&own).len(), owned(&theirs).len()),
+            (0, 1),
+            "it stays with the list that it came from"
+        );
+        std::fs::remove_file(&theirs).expect("removed");
+        assert_eq!(looks("laboratory"), [true, true, true], "nobody is robbed");
+        assert_eq!(owned(&own).len(), 1);
     }
 }

@@ -140,9 +140,8 @@ impl Requirements {
 impl Package {
     fn parse(text: &str, base: &Path) -> Result<Self, EnvironmentError> {
         let text = text.trim();
-        let is_folder = text == "." || ["./", "../", "/"].iter().any(|start| text.starts_with(start));
-        if is_folder {
-            return Folder::read(&base.join(text)).map(Self::Folder);
+        if let Some(folder) = folder_of(text, base) {
+            return Folder::read(&folder).map(Self::Folder);
         }
         // Written into a file of requirements: a line of its own could smuggle in options of the installer.
         if text.starts_with('-') || text.contains(['\n', '\r']) {
@@ -151,6 +150,13 @@ impl Package {
         check_is_no_folder(text, base)?;
         Ok(Self::Named(text.to_owned()))
     }
+}
+
+/// The folder that a requirement is, where it is one.
+pub(crate) fn folder_of(text: &str, base: &Path) -> Option<PathBuf> {
+    let text = text.trim();
+    let is_folder = text == "." || ["./", "../", "/"].iter().any(|start| text.starts_with(start));
+    is_folder.then(|| base.join(text))
 }
 
 /// Refuses what looks like a folder and would be looked for in a registry, where somebody else's package may have that name.

@@ -5,12 +5,13 @@ use crate::conda::{CondaOptions, Estimate};
 use crate::conda_entry::{CondaEntry, home};
 use crate::constraint::Constraint;
 use crate::error::EnvironmentError;
-use crate::files::{check_nothing_mounted, hash_bytes, own_home, remove_dir, write_whole};
-use crate::former::{Former, recover};
+use crate::files::{check_nothing_mounted, hash_bytes, own_home, write_whole};
+use crate::former::{Former, clear_place, recover, rests_of};
 use crate::interpreters::{Interpreter, choose, probe};
 use crate::introspection;
 use crate::lock::{self, Lock};
 use crate::manifests::{keep_from, read_existing, write_installed};
+use crate::owners::check_own_environment;
 use crate::package::Requirements;
 use crate::report::{INSTALLER_VERSION, Outcome, Step};
 use crate::stamp::Stamp;
@@ -19,6 +20,7 @@ use cjm_catalog::beginning::{Beginning, note_beside, note_text};
 use cjm_catalog::installation::{LIST_KEY, list_of, replaced_in_words};
 use cjm_catalog::plain_path::as_written_before;
 use cjm_wire::capabilities_file::Entry;
+use cjm_wire::describe::shell_word;
 use cjm_wire::manifest::{Code, DriftTracking, FORMAT_VERSION, Install};
 use cjm_wire::runtime::Runtime;
 use cjm_wire::{AdapterManifest, Manifest, Timestamp};
@@ -153,6 +155,18 @@ impl<'a> PythonEntry<'a> {
             .map(|manifest| manifest.code.version)
     }
 
+    /// What of earlier environments could not be deleted, for people.
+    pub(crate) fn rests(&self) -> Vec<String> {
+        let told = |rest: &PathBuf| {
+            let word = shell_word(&rest.to_string_lossy());
+            format!(
+                "{} was part of its environment before and cannot be deleted: `rm -rf {word}` takes it away, run by its owner",
+                rest.display()
+            )
+        };
+        rests_of(&self.environment).iter().map(told).collect()
+    }
+
     /// Puts back what an installation that was killed had kept.
     ///
     /// # Errors
@@ -175,7 +189,7 @@ impl<'a> PythonEntry<'a> {
         check_unused: impl Fn(&str) -> Result<(), EnvironmentError>,
         claim: impl FnOnce(&str) -> Result<(), EnvironmentError>,
     ) -> Result<Done, EnvironmentError> {
-        check_nothing_mounted(&self.environment)?;
+        self.check_place()?;
         let before = Stamp::read(&self.environment);
         // Nothing was changed until here. Dropped before the new one has its stamp, it takes its place again.
         let former = Former::keep(&self.environment, &self.manifests)?;
@@ -195,6 +209,7 @@ impl<'a> PythonEntry<'a> {
         .await?;
         let mut warnings = found.warnings.clone();
         // Before anything of it takes the place of what another entry gives.
+        check_own_environment(self.entry, Some(&found.code.name), self.list, &self.manifests)?;
         claim(&found.code.name)?;
         if before.is_none() {
             self.note(Some(&found.code.name))?;
@@ -203,11 +218,7 @@ impl<'a> PythonEntry<'a> {
         let (capability, new_version) = (found.code.name.clone(), found.code.version.clone());
         let adapters = self.name_adapters(found.adapters)?;
         if let Some(former) = &former {
-            let held = before.as_ref().map(|old| &old.capability);
-            let capabilities = std::iter::once(&capability).chain(held).map(|name| format!("{name}.json"));
-            let names: Vec<String> =
-                adapters.iter().map(|(name, _)| name.clone()).chain(capabilities).collect();
-            former.keep_manifests(&names)?;
+            former.keep_manifests(&names_touched(&adapters, &capability, before.as_ref()))?;
         }
         let adapters = self.write_adapters(adapters)?;
         warnings.extend(self.replaced_list(&capability));
@@ -235,6 +246,16 @@ impl<'a> PythonEntry<'a> {
             renamed_from,
             estimate,
         })
+    }
+
+    /// Refuses where nothing may be changed at all.
+    fn check_place(&self) -> Result<(), EnvironmentError> {
+        check_nothing_mounted(&self.environment)?;
+        // Of what conda made no copy is kept, by which it would be as it was once the tool's name is known.
+        if self.conda.is_some() {
+            check_own_environment(self.entry, None, self.list, &self.manifests)?;
+        }
+        Ok(())
     }
 
     /// From here on no call begins with what is there.
@@ -286,7 +307,7 @@ impl<'a> PythonEntry<'a> {
             return Ok((made.interpreter, made.estimate));
         }
         if force || self.environment.is_symlink() {
-            remove_dir(&self.environment)?;
+            clear_place(&self.environment)?;
         }
         let interpreter = self.interpreter(&tools.interpreters)?;
         self.ensure_environment(&tools.uv, interpreter, reporter).await?;
@@ -339,7 +360,7 @@ impl<'a> PythonEntry<'a> {
         {
             return Ok(());
         }
-        remove_dir(&self.environment)?;
+        clear_place(&self.environment)?;
         if let Some(parent) = self.environment.parent() {
             std::fs::create_dir_all(parent)
                 .map_err(|source| EnvironmentError::writing("create", parent.to_owned(), source))?;
@@ -462,6 +483,13 @@ impl<'a> PythonEntry<'a> {
         // One that stays is reported when somebody loads it.
         ours && std::fs::remove_file(path).is_ok()
     }
+}
+
+/// The file names of the manifests that an installation writes or removes.
+fn names_touched(adapters: &[(String, AdapterManifest)], now: &str, before: Option<&Stamp>) -> Vec<String> {
+    let held = before.map(|old| old.capability.as_str());
+    let capabilities = std::iter::once(now).chain(held).map(|name| format!("{name}.json"));
+    adapters.iter().map(|(name, _)| name.clone()).chain(capabilities).collect()
 }
 
 fn same_file(one: &Path, other: &Path) -> bool {

@@ -14,7 +14,7 @@ use crate::removal::{find_environment, not_installed};
 use crate::report::INSTALLER_VERSION;
 use crate::tool_entry::{self, Copied};
 use cjm_catalog::Settings;
-use cjm_catalog::installation::Installation;
+use cjm_catalog::installation::{Installation, list_of};
 use cjm_catalog::{Catalog, CatalogEntry};
 use cjm_wire::manifest::Code;
 use cjm_wire::runtime::Runtime;
@@ -145,15 +145,7 @@ impl Regeneration {
         let subject =
             Subject { python: &self.python, directory: environment, module: Some(&module), variables };
         let Introspected { code, warnings, .. } = introspection::ask(&subject, sdk, &[], on_line).await?;
-        if code.name != existing.code.name {
-            return Err(EnvironmentError::Introspection {
-                message: format!(
-                    "it calls itself \"{}\" now, not \"{}\"; install it under its new name and remove the old one",
-                    code.name, existing.code.name
-                ),
-                stderr_tail: Vec::new(),
-            });
-        }
+        self.check_name(&code.name)?;
         let mut manifest = existing.clone();
         manifest.code = with_what_code_does_not_say(code, &existing.code);
         manifest.code.regenerated_at = Some(Timestamp::now());
@@ -168,13 +160,25 @@ impl Regeneration {
         Ok(Regenerated { path: self.entry.path.clone(), manifest, changed, values: Vec::new(), warnings })
     }
 
+    /// Another name would take the manifest, and with it the secrets, of the tool that has it.
+    fn check_name(&self, now: &str) -> Result<(), EnvironmentError> {
+        let existing = &self.entry.manifest;
+        if now == existing.code.name {
+            return Ok(());
+        }
+        Err(EnvironmentError::AnotherName {
+            capability: existing.code.name.clone(),
+            now: now.to_owned(),
+            list: list_of(existing),
+        })
+    }
+
     /// A tool without an environment says what it is in the manifest it was installed from.
     fn copy_again(&self) -> Result<Regenerated, EnvironmentError> {
         let manifests = self.entry.path.parent().unwrap_or(Path::new("/"));
-        let Copied { manifest, values, .. } = {
-            // It is this capability already.
-            tool_entry::install(Path::new(&self.package), manifests, None, true, |_| Ok(()))?
-        };
+        let claim = |name: &str, _: Option<&str>| self.check_name(name);
+        let Copied { manifest, values, .. } =
+            tool_entry::install(Path::new(&self.package), manifests, None, true, claim)?;
         let changed = manifest.code != self.entry.manifest.code;
         Ok(Regenerated {
             path: manifests.join(manifest.file_name()),

@@ -11,6 +11,7 @@ use cjm_catalog::plain_path::{as_written_before, is_same_file};
 use cjm_catalog::programs::Lost;
 use cjm_catalog::{MANIFEST_BYTES_MAX, programs};
 use cjm_platform::files::read_regular_to_string;
+use cjm_wire::describe::shell_word;
 use cjm_wire::runtime::Runtime;
 use cjm_wire::{Manifest, Timestamp};
 use std::path::{Path, PathBuf};
@@ -42,6 +43,16 @@ pub(crate) struct Copied {
     pub(crate) values: Vec<String>,
     /// What is odd, and no error.
     pub(crate) warnings: Vec<String>,
+    /// The name that it had before, whose manifest is gone.
+    pub(crate) renamed_from: Option<String>,
+}
+
+/// Who asks for a tool.
+#[derive(Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) list: &'a Path,
+    /// The tools that were installed from its entry until now.
+    pub(crate) given: Vec<String>,
 }
 
 /// A tool that is installed, as far as its manifest and program go.
@@ -62,35 +73,40 @@ pub(crate) fn installed_from(source: &Path, manifests: &Path) -> Option<Installe
     Some(Installed { capability: found.code.name, version: found.code.version, is_whole })
 }
 
-/// Installs the manifest at `source` into `manifests`. It is asked for by `list`; without one, that of the installed
-/// manifest stays.
+/// Installs the manifest at `source` into `manifests`, in the place of the name that it had before. `claim` hears its name
+/// and that one. It is asked for by a list; without one, that of the installed manifest stays.
 ///
 /// # Errors
-/// When it is not a manifest, its program is not on this machine, or another entry gives its capability; nothing was
-/// written then.
+/// When it is not a manifest, its program is not on this machine, or its name is refused; nothing was written then.
 pub(crate) fn install(
     source: &Path,
     manifests: &Path,
-    list: Option<&Path>,
+    asked: Option<&Asked<'_>>,
     force: bool,
-    claim: impl FnOnce(&str) -> Result<(), EnvironmentError>,
+    claim: impl FnOnce(&str, Option<&str>) -> Result<(), EnvironmentError>,
 ) -> Result<Copied, EnvironmentError> {
     let mut manifest = read(source)?;
     let target = manifests.join(manifest.file_name());
-    let existing = read_existing(&target);
-    let source_before = existing.as_ref().map(|existing| Path::new(&existing.install.package_source));
+    let there = read_existing(&target);
+    let given = asked.map(|asked| asked.given.as_slice()).unwrap_or_default();
+    let Names { renamed, mut warnings } =
+        names_before(source, manifests, &manifest.code.name, there.as_ref(), given);
+    // What the user set in a tool goes along with it.
+    let existing = renamed.as_ref().or(there.as_ref());
+    let source_before = existing.map(|existing| Path::new(&existing.install.package_source));
     // The program's path begins with it as well.
     let source = as_written_before(source_before, source);
     resolve_program(&mut manifest, source)?;
-    claim(&manifest.code.name)?;
-    let version_before = existing.as_ref().map(|existing| existing.code.version.clone());
+    claim(&manifest.code.name, renamed.as_ref().map(|renamed| renamed.code.name.as_str()))?;
+    let version_before = existing.map(|existing| existing.code.version.clone());
     manifest.install.package_source = source.display().to_string();
     manifest.install.installer_version = INSTALLER_VERSION.to_owned();
     manifest.install.installed_at = Some(Timestamp::now());
-    let list_before = existing.as_ref().and_then(list_of);
+    let list = asked.map(|asked| asked.list);
+    let list_before = existing.and_then(list_of);
     name_list(&mut manifest, list_before.as_deref().or(list));
-    let settled = settle(&mut manifest, existing.as_ref(), &target);
-    if let Some(existing) = &existing {
+    let settled = settle(&mut manifest, existing, &target);
+    if let Some(existing) = existing {
         keep_installation(&mut manifest, existing);
     }
     manifest.complete_for_the_ancestor();
@@ -101,8 +117,7 @@ pub(crate) fn install(
         manifest.install.python_path = worker.display().to_string();
     }
     manifest.seal();
-    let mut warnings = Vec::new();
-    let outcome = match &existing {
+    let outcome = match existing {
         // Another list that asks for the very same changes nothing.
         Some(existing) if !force && *existing == manifest => match settled.kept.is_empty() {
             true => Outcome::Unchanged,
@@ -111,13 +126,75 @@ pub(crate) fn install(
         _ => {
             if let Some(list) = list {
                 name_list(&mut manifest, Some(as_written_before(list_before.as_deref(), list)));
-                warnings.extend(replaced_in_words(&manifest.code.name, list_before.as_deref(), list));
+                let before = there.as_ref().and_then(list_of);
+                warnings.extend(replaced_in_words(&manifest.code.name, before.as_deref(), list));
             }
             write_whole(&target, manifest.to_file_text().as_bytes())?;
             Outcome::Installed
         }
     };
-    Ok(Copied { manifest, outcome, version_before, values: settled.lines(), warnings })
+    let renamed_from = renamed.and_then(|renamed| remove_old(manifests, &renamed, &mut warnings));
+    Ok(Copied { manifest, outcome, version_before, values: settled.lines(), warnings, renamed_from })
+}
+
+/// Under which names a tool was installed before.
+#[derive(Default)]
+struct Names {
+    /// Its manifest under the one name that it had.
+    renamed: Option<Manifest>,
+    warnings: Vec<String>,
+}
+
+/// What was installed from `source` under another name than `name`, of the tools that its entry gave.
+fn names_before(
+    source: &Path,
+    manifests: &Path,
+    name: &str,
+    there: Option<&Manifest>,
+    given: &[String],
+) -> Names {
+    let came_from = |manifest: &Manifest| is_same_file(Path::new(&manifest.install.package_source), source);
+    // What lies beside it from the same file was copied by hand: it was told when the name changed.
+    if there.is_some_and(came_from) {
+        return Names::default();
+    }
+    let others = given.iter().filter(|given| *given != name);
+    let mut others: Vec<Manifest> =
+        others.filter_map(|other| read_existing(&file_of(manifests, other))).filter(came_from).collect();
+    if others.len() < 2 {
+        return Names { renamed: others.pop(), warnings: Vec::new() };
+    }
+    // Which of them the user made nobody knows.
+    let stays = |other: Manifest| {
+        let old = other.code.name;
+        let word = shell_word(&old);
+        format!(
+            "{old} came from the same file, and stays beside {name}: `cjm-ctl remove {word}` takes it away"
+        )
+    };
+    Names { renamed: None, warnings: others.into_iter().map(stays).collect() }
+}
+
+fn file_of(manifests: &Path, capability: &str) -> PathBuf {
+    manifests.join(format!("{capability}.json"))
+}
+
+/// Removes the manifest of the name that a tool had before, and returns that name.
+fn remove_old(manifests: &Path, renamed: &Manifest, warnings: &mut Vec<String>) -> Option<String> {
+    let old = renamed.code.name.clone();
+    let path = file_of(manifests, &old);
+    match std::fs::remove_file(&path) {
+        Ok(()) => Some(old),
+        Err(error) => {
+            warnings.push(format!(
+                "{old}, as it was called before, can be called still: {} cannot be removed: {error}; `cjm-ctl remove {}` \
+                 takes it away",
+                path.display(),
+                shell_word(&old)
+            ));
+            None
+        }
+    }
 }
 
 /// Writes down the list that asks for it. A manifest that is installed from an installed one brings that one's along.
@@ -159,7 +236,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn copy(source: &Path, manifests: &Path, force: bool) -> Result<Copied, EnvironmentError> {
-        install(source, manifests, None, force, |_| Ok(()))
+        install(source, manifests, None, force, |_, _| Ok(()))
     }
 
     #[test]

@@ -1,0 +1,90 @@
+//! What to do next about what can go wrong when an environment is made, where that takes more than a line.
+
+use cjm_catalog::installation::install_all_step;
+use cjm_wire::describe::{Described as _, shell_word};
+use cjm_wire::manifest::ManifestError;
+use cjm_wire::settings_file::CondaType;
+use std::path::Path;
+
+/// What to do when the program of a manifest is nowhere.
+pub(crate) fn install_step(program: &str) -> String {
+    if program.contains('/') {
+        return format!(
+            "put a program at `{program}`, or correct the path in the manifest (one that is not absolute starts at the \
+             manifest's folder); then run install-all again"
+        );
+    }
+    format!(
+        "install `{program}` (on Debian often `apt-get install {program}`), or give its absolute path in the manifest; then \
+         run install-all again"
+    )
+}
+
+/// What to do about a folder that is written as a package's name is.
+pub(crate) fn folder_step(text: &str) -> String {
+    format!(
+        "write `./{text}` for the folder; for the package of a registry, name its version: `NAME==VERSION`"
+    )
+}
+
+/// What to do about something of a removed tool that could not be deleted.
+pub(crate) fn rest_step(path: &Path) -> String {
+    let word = shell_word(&path.to_string_lossy());
+    format!(
+        "no tool needs it any more: `rm -rf {word}` takes it away, run by its owner; unmount first what is mounted in it"
+    )
+}
+
+/// What to do about what is mounted in an environment that was to go.
+pub(crate) fn mounted_step(mount: &Path) -> String {
+    format!("`umount {}`, then run it again", shell_word(&mount.to_string_lossy()))
+}
+
+/// What to do where a tool would take the name of another list's.
+pub(crate) fn another_name_step(capability: &str) -> String {
+    let word = shell_word(capability);
+    format!("give it another name; where it is to take that place, `cjm-ctl remove {word}` first")
+}
+
+/// What to do where an entry names the environment of another list's tool.
+pub(crate) fn environment_step(capability: &str) -> String {
+    let word = shell_word(capability);
+    format!(
+        "give the entry another `env_name`; where it is to take that place, `cjm-ctl remove {word}` first"
+    )
+}
+
+/// What to do where an entry gives the name of what another one has installed.
+pub(crate) fn another_entry_step(capability: &str, other: &str) -> String {
+    let word = shell_word(capability);
+    format!(
+        "remove one of the two entries, or give it another name; where \"{other}\" has another name by now, `cjm-ctl remove \
+         {word}`, then run install-all again"
+    )
+}
+
+/// What to do when what makes conda's environments is nowhere.
+pub(crate) fn conda_step(kind: CondaType) -> String {
+    let place = format!("put `{}` on the PATH, or", kind.program());
+    format!("{place} choose another with --conda-type, CJM_CONDA_TYPE or `runtime.conda_type` in cjm.yaml")
+}
+
+/// What to do about a manifest that an entry names: whoever wrote it, no installation writes it anew.
+pub(crate) fn source_step(error: &ManifestError, path: &Path) -> String {
+    match error {
+        ManifestError::UnsupportedVersion { version, .. } => {
+            ManifestError::UnsupportedVersion { version: version.clone(), is_installed: false }.next_step()
+        }
+        other => other.next_step_at(path),
+    }
+}
+
+/// What to do where what a tool was made from calls itself otherwise now.
+pub(crate) fn own_name_step(list: Option<&Path>) -> String {
+    format!("{} does that, and the old name goes; or give it its old name again", install_all_step(list))
+}
+
+/// What to do about a manifest that is broken.
+pub(crate) fn broken_step(capability: &str) -> String {
+    format!("correct the file; or `cjm-ctl remove {}` takes it away", shell_word(capability))
+}
