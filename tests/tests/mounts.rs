@@ -156,6 +156,45 @@ fn what_a_call_mounted_where_it_ran_is_not_deleted_through() {
     assert!(theirs.exists());
 }
 
+#[test]
+fn a_manifest_that_something_is_mounted_over_is_told_as_that_by_what_would_write_or_remove_it() {
+    const NAME: &str =
+        "a_manifest_that_something_is_mounted_over_is_told_as_that_by_what_would_write_or_remove_it";
+    let world = World::new();
+    let actions = json!({"say": {"argv": ["-c", "echo hi"], "result": "stdout_text"}});
+    let write = |version: &str| {
+        let runtime = json!({"kind": "executable", "program": "sh", "actions": actions});
+        let text = manifest("tool", &json!({"runtime": runtime, "version": version}), &json!({})).to_string();
+        world.write("tool.json", text);
+    };
+    write("1.0.0");
+    world.write("capabilities.yaml", "capabilities: [{name: tool, manifest: tool.json}]\n");
+    let _ = world.run(&["install-all"]).expect(exit::OK);
+    let place = world.data_dir().join("manifests/tool.json");
+    let theirs = world.file("theirs.json");
+    fs::copy(&place, &theirs).expect("copied");
+    let mount = Command::new("mount").arg("--bind").args([&theirs, &place]).output();
+    if !mount.as_ref().is_ok_and(|done| done.status.success()) {
+        return repo::skip(NAME, &format!("a file cannot be mounted: {mount:?}"));
+    }
+    let bound = Bound([place.clone(), world.file("nothing")]);
+    write("2.0.0");
+    for (command, action) in [
+        (&["install-all"][..], "write"),
+        (&["regenerate-manifest", "tool"], "write"),
+        (&["remove", "tool", "-y"], "remove"),
+    ] {
+        let told = world.run(command).expect(exit::DOMAIN);
+        let words = format!("cannot {action} {}: something is mounted in its place", place.display());
+        assert!(told.stderr.contains(&words), "{}", told.describe());
+        assert!(told.stderr.contains(&format!("`umount {}`", place.display())), "{}", told.describe());
+        let _ = world.run(&["call", "tool", "--action", "say"]).expect(exit::OK);
+    }
+    drop(bound);
+    let _ = world.run(&["install-all"]).expect(exit::OK);
+    let _ = world.run(&["remove", "tool", "-y"]).expect(exit::OK);
+}
+
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("its mode");
 }

@@ -11,6 +11,7 @@ use cjm_catalog::programs::make_executable;
 use cjm_catalog::{MayBeUnread, NotAllowed, unread_step};
 use cjm_platform::disk::DiskRoom;
 use cjm_platform::files::FileError;
+use cjm_platform::mounts::is_mounted_over;
 use cjm_store::room::is_about_room;
 use cjm_wire::capabilities_file::CapabilitiesFileError;
 use cjm_wire::describe::{Described, ErrorDetails, exit};
@@ -230,6 +231,14 @@ pub enum EnvironmentError {
         /// Where in it.
         mount: PathBuf,
     },
+    /// What was to be written or removed is a mount itself.
+    #[error("cannot {action} {}: something is mounted in its place", path.display())]
+    MountedOver {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+    },
     /// The capability cannot be looked into.
     #[error("the installed package cannot be introspected: {message}")]
     Introspection {
@@ -385,9 +394,22 @@ pub(crate) fn speaks_of_room(stderr_tail: &[String]) -> bool {
 }
 
 impl EnvironmentError {
+    /// What the system answered where something was to be removed.
+    pub(crate) fn removing(path: PathBuf, source: std::io::Error) -> Self {
+        let action = "remove";
+        Self::mounted_over(action, &path, &source).unwrap_or(Self::File { action, path, source })
+    }
+
+    fn mounted_over(action: &'static str, path: &Path, source: &std::io::Error) -> Option<Self> {
+        let is_mount = source.kind() == std::io::ErrorKind::ResourceBusy && is_mounted_over(path);
+        is_mount.then(|| Self::MountedOver { action, path: path.to_owned() })
+    }
+
     /// What the system answered where something was to be written.
     pub(crate) fn writing(action: &'static str, path: PathBuf, source: std::io::Error) -> Self {
-        if is_about_room(&source) && lacks_inodes(&path) {
+        if let Some(mounted) = Self::mounted_over(action, &path, &source) {
+            mounted
+        } else if is_about_room(&source) && lacks_inodes(&path) {
             Self::NoInode { action, path, stderr_tail: Vec::new() }
         } else if is_about_room(&source) {
             Self::NoRoom { action, path, source }
@@ -436,7 +458,7 @@ impl Described for EnvironmentError {
             Self::MayBeUnread(error) => error.code(),
             Self::SharedSince { .. } => "remove.shared_since",
             Self::RestStays { .. } => "remove.rest_stays",
-            Self::Mounted { .. } => "remove.mounted",
+            Self::Mounted { .. } | Self::MountedOver { .. } => "remove.mounted",
             Self::Introspection { .. } => "install.introspection",
             Self::Manifest { source, .. } => source.code(),
             Self::ProgramMissing { .. } => "install.program_missing",
@@ -502,7 +524,7 @@ impl Described for EnvironmentError {
             Self::FolderAsName { text } => folder_step(text),
             Self::SharedSince { .. } => "run it again: it says what goes now, and leaves that environment".to_owned(),
             Self::RestStays { path, .. } => rest_step(path),
-            Self::Mounted { mount, .. } => mounted_step(mount),
+            Self::Mounted { mount: path, .. } | Self::MountedOver { path, .. } => mounted_step(path),
             Self::Introspection { .. } => {
                 "read the last lines: the module must import in its own environment and hold one capability class; \
                  then run the same command again"

@@ -184,8 +184,7 @@ fn unreadable(path: &Path, error: FileError) -> EnvironmentError {
 }
 
 fn remove_file(path: &Path) -> Result<(), EnvironmentError> {
-    let failed = |source| EnvironmentError::File { action: "remove", path: path.to_owned(), source };
-    gone(std::fs::remove_file(path)).map_err(failed)
+    gone(std::fs::remove_file(path)).map_err(|source| EnvironmentError::removing(path.to_owned(), source))
 }
 
 /// What is missing is removed already.

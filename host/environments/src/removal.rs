@@ -372,15 +372,18 @@ impl Removal {
             }
             all.extend(rests_of(&home).iter().map(|rest| remove_dir(rest)));
         }
-        all.into_iter().collect::<Result<(), _>>().map_err(|error| match error {
-            EnvironmentError::File { path, source, .. } => {
-                EnvironmentError::RestStays { capability: self.capability.clone(), path, source }
-            }
-            EnvironmentError::Mounted { path, mount } => {
-                let source = std::io::Error::other(format!("{} is mounted in it", mount.display()));
-                EnvironmentError::RestStays { capability: self.capability.clone(), path, source }
-            }
-            other => other,
+        all.into_iter().collect::<Result<(), _>>().map_err(|error| {
+            let (path, source) = match error {
+                EnvironmentError::File { path, source, .. } => (path, source),
+                EnvironmentError::Mounted { path, mount } => {
+                    (path, std::io::Error::other(format!("{} is mounted in it", mount.display())))
+                }
+                EnvironmentError::MountedOver { path, .. } => {
+                    (path, std::io::Error::other("something is mounted in its place"))
+                }
+                other => return other,
+            };
+            EnvironmentError::RestStays { capability: self.capability.clone(), path, source }
         })
     }
 }
@@ -401,11 +404,7 @@ pub(crate) fn not_installed(settings: &Settings, catalog: &Catalog, capability: 
 }
 
 fn remove_file(path: &Path) -> Result<(), EnvironmentError> {
-    gone(std::fs::remove_file(path)).map_err(|source| EnvironmentError::File {
-        action: "remove",
-        path: path.to_owned(),
-        source,
-    })
+    gone(std::fs::remove_file(path)).map_err(|source| EnvironmentError::removing(path.to_owned(), source))
 }
 
 #[cfg(test)]

@@ -41,14 +41,26 @@ pub fn remove_tree(folder: &Path) -> io::Result<()> {
     }
 }
 
+/// Whether something is mounted in the place of this file, which can then be neither replaced nor removed.
+#[must_use]
+pub fn is_mounted_over(file: &Path) -> bool {
+    let folder = file.parent().and_then(|folder| folder.canonicalize().ok());
+    let (Some(folder), Some(name)) = (folder, file.file_name()) else { return false };
+    let place = folder.join(name);
+    std::fs::read(LIST).is_ok_and(|list| places(&list).any(|mounted| mounted == place))
+}
+
 fn first_within(list: &[u8], folder: &Path) -> Option<PathBuf> {
-    let places = list.split(|byte| *byte == b'\n').filter_map(|line| {
-        let place = line.split(|byte| *byte == b' ').nth(PLACE_FIELD)?;
-        Some(PathBuf::from(OsString::from_vec(plain(place))))
-    });
-    places
+    places(list)
         .filter(|place| place.starts_with(folder))
         .min_by(|one, other| one.as_os_str().as_bytes().cmp(other.as_os_str().as_bytes()))
+}
+
+fn places(list: &[u8]) -> impl Iterator<Item = PathBuf> {
+    list.split(|byte| *byte == b'\n').filter_map(|line| {
+        let place = line.split(|byte| *byte == b' ').nth(PLACE_FIELD)?;
+        Some(PathBuf::from(OsString::from_vec(plain(place))))
+    })
 }
 
 /// A name as it is: the list writes blanks and backslashes as three octal digits after a backslash.
@@ -92,6 +104,8 @@ mod tests {
         assert_eq!(mounted_within(&link).unwrap(), None);
         assert_eq!(mounted_within(&dir.path().join("nowhere")).unwrap(), None);
         assert_eq!(mounted_within(dir.path()).unwrap(), None);
+        assert!(is_mounted_over(Path::new("/proc")));
+        assert!(!is_mounted_over(&dir.path().join("proc")) && !is_mounted_over(&link));
         assert_eq!(mounted_within(Path::new("/")).unwrap().as_deref(), Some(Path::new("/")));
     }
 }
