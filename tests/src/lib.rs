@@ -15,5 +15,6 @@ pub mod python;
 pub mod repo;
 pub mod small_disk;
 pub mod source;
+pub mod tool_lists;
 pub mod watch;
 pub mod world;

@@ -232,7 +232,7 @@ fn the_step_that_installs_names_the_list_that_the_tool_came_from() {
             (&["call", "first"], 1),
             (&["call", "entry-of-first"], 1),
             (&["call", "any"], 1),
-            (&["status"], 1),
+            (&["status"], 2),
             (&["list"], 3),
             (&["validate", &gone], 1),
         ] {

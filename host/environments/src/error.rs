@@ -2,7 +2,7 @@
 
 use crate::steps::{
     another_entry_step, another_name_step, broken_step, conda_step, environment_step, folder_step,
-    install_step, mounted_step, own_name_step, rest_step, source_step,
+    install_step, interpreter_step, mounted_step, own_name_step, rest_step, source_step,
 };
 use cjm_catalog::allowed::AllowedError;
 use cjm_catalog::installation::Unfinished;
@@ -502,10 +502,7 @@ impl Described for EnvironmentError {
                 format!("name a file in the place of {}, or put one there", path.display())
             }
             Self::File { .. } => "check the path, its permissions and the space on its disk".to_owned(),
-            Self::NoInterpreter { wanted, .. } => format!(
-                "install a Python that satisfies `{wanted}` (Debian: `apt-get install python3`), or widen \
-                 `python_version` in the entry"
-            ),
+            Self::NoInterpreter { wanted, .. } => interpreter_step(wanted),
             Self::BadConstraint(_) => "write `3.11`, `3.11.7`, or `>=3.9,<3.14`".to_owned(),
             Self::NoUv { next_step, .. } => next_step.clone(),
             Self::HelperNotRun { program, .. } => format!("see that `{program}` can be executed, then run install-all again"),

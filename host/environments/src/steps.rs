@@ -20,6 +20,14 @@ pub(crate) fn install_step(program: &str) -> String {
     )
 }
 
+/// What to do where no interpreter is one that an entry takes.
+pub(crate) fn interpreter_step(wanted: &str) -> String {
+    format!(
+        "install a Python that satisfies `{wanted}` (Debian: `apt-get install python3`), or widen `python_version` in the \
+         entry"
+    )
+}
+
 /// What to do about a folder that is written as a package's name is.
 pub(crate) fn folder_step(text: &str) -> String {
     format!(

@@ -1,0 +1,316 @@
+//! Tools that get another name: which of a list, of an entry and of what a user set goes along, and that none of another
+//! tool's is taken.
+
+use cjm_tests::package::{world_with_uv, write_package};
+use cjm_tests::repo;
+use cjm_tests::tool_lists::{write_list, write_tool};
+use cjm_tests::world::World;
+use cjm_wire::describe::exit;
+use serde_json::{Value, json};
+
+fn words(value: &Value) -> String {
+    value
+        .as_array()
+        .expect("words")
+        .iter()
+        .map(|word| word.as_str().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn a_tool_that_has_another_name_now_is_told_as_one_that_is_gone() {
+    let mut world = World::new();
+    if let Err(error) = world.offer_uv() {
+        return repo::skip("a_tool_that_has_another_name_now_is_told_as_one_that_is_gone", &error);
+    }
+    let class = |name: &str| {
+        let declared = "WORKER_ENV = [{\"name\": \"API_KEY\", \"secret\": True}]";
+        let text = format!(
+            "from cjm_sdk import Capability, action\n\n\nclass Tool(Capability):\n    name = \"{name}\"\n    version = \
+             \"1.0.0\"\n    {declared}\n\n    @action\n    def who(self):\n        return \"{name}\"\n"
+        );
+        world.write("pack/pack/capability.py", text);
+    };
+    std::fs::create_dir_all(world.file("pack/pack")).expect("a folder");
+    world.write(
+        "pack/pyproject.toml",
+        "[project]\nname = \"pack\"\nversion = \"1.0.0\"\n\n[build-system]\nrequires = [\"uv_build\"]\nbuild-backend = \
+         \"uv_build\"\n\n[tool.uv.build-backend]\nmodule-root = \"\"\n",
+    );
+    world.write("pack/pack/__init__.py", "");
+    class("mood");
+    let text = "capabilities: [{name: entry, package: ./pack, env_name: pack, python_version: \">=3.9\"}]\n";
+    let list = write_list(&world, "list.yaml", text);
+    let install = ["install-all", "--capabilities", &list, "--json"];
+    let _ = world.json(&install);
+    let _ = world.run(&["set-secret", "mood", "API_KEY", "--value", "a long secret"]).expect(exit::OK);
+    // A journal begins with the first host.
+    let _ = world.run(&["call", "mood"]).expect(exit::OK);
+    class("moody");
+    let entry = world.json(&install)["entries"][0].clone();
+    assert_eq!(
+        (&entry["renamed_from"], &entry["capability"]),
+        (&json!("mood"), &json!("moody")),
+        "{entry:#}"
+    );
+    let told = words(&entry["warnings"]);
+    assert!(told.contains("mood is called moody now") && told.contains("list-secrets mood`"), "{entry:#}");
+    let rows = world.run(&["logs", "--journal", "--type", "capability_removed", "--json"]).expect(exit::OK);
+    assert!(rows.stdout.contains("\"renamed_to\":\"moody\""), "{}", rows.describe());
+    world.assert_nothing_left();
+}
+
+/// Secrets and settings are of its name: who takes it would get them.
+#[test]
+fn a_tool_stays_with_its_entry_though_that_cannot_be_read() {
+    let world = World::new();
+    write_tool(&world, "a.json", "up", "sh", "1.0.0");
+    write_tool(&world, "b.json", "low", "sh", "2.0.0");
+    let both = "capabilities:\n- {name: low, manifest: b.json}\n- {name: up, manifest: a.json}\n";
+    let list = write_list(&world, "list.yaml", both);
+    let install =
+        |code: u8| world.run(&["install-all", "--capabilities", &list, "--json"]).expect(code).json();
+    let _ = install(exit::OK);
+    write_tool(&world, "b.json", "up", "sh", "9.0.0");
+    for is_there in [true, false] {
+        if !is_there {
+            std::fs::remove_file(world.file("a.json")).expect("removed");
+        }
+        let told = install(exit::DOMAIN);
+        let refused = &told["entries"][0]["error"];
+        assert_eq!(refused["code"], "install.capability_twice", "{told:#}");
+        assert_eq!(refused["message"], "\"up\" is already installed by the entry \"up\"", "{told:#}");
+        let listed = world.json(&["list", "--json"]);
+        assert!(!listed.to_string().contains("9.0.0"), "{listed:#}");
+    }
+    world.write("list.yaml", "capabilities:\n- {name: low, manifest: b.json}\n");
+    assert_eq!(install(exit::OK)["entries"][0]["version"], "9.0.0", "its entry has gone");
+}
+
+#[test]
+fn a_change_of_name_takes_no_tool_of_another_list() {
+    let world = World::new();
+    write_tool(&world, "one.json", "first", "sh", "1.0.0");
+    write_tool(&world, "two.json", "second", "sh", "1.0.0");
+    let one = write_list(&world, "one.yaml", "capabilities: [{name: first, manifest: one.json}]\n");
+    let two = write_list(&world, "two.yaml", "capabilities: [{name: second, manifest: two.json}]\n");
+    let install = |list: &str, code: u8| {
+        world.run(&["install-all", "--capabilities", list, "--json"]).expect(code).json()
+    };
+    for list in [&one, &two] {
+        let _ = install(list, exit::OK);
+    }
+    write_tool(&world, "two.json", "first", "sh", "2.0.0");
+    let told = install(&two, exit::DOMAIN);
+    let error = &told["entries"][0]["error"];
+    assert_eq!(error["code"], "install.capability_of_another_list", "{told:#}");
+    let words = format!("\"first\" is installed from {one}, and this entry gave \"second\" until now");
+    assert_eq!(error["message"], words.as_str(), "{told:#}");
+    let listed = world.run(&["list"]).expect(exit::OK);
+    assert!(
+        listed.stdout.contains("first v1.0.0") && listed.stdout.contains("second"),
+        "{}",
+        listed.describe()
+    );
+    // Where that list is gone nobody is robbed.
+    std::fs::remove_file(&one).expect("removed");
+    let _ = install(&two, exit::OK);
+}
+
+/// What `call` says of the tools that were asked for, one after the other.
+fn said(world: &World, tools: &[&str]) -> Vec<String> {
+    let say = |tool: &&str| world.run(&["call", tool, "--action", "say", "-r"]).expect(exit::OK).stdout;
+    tools.iter().map(say).collect()
+}
+
+fn names_installed(world: &World) -> Vec<String> {
+    let listed = world.json(&["list", "--json"]);
+    let all = listed["capabilities"].as_array().expect("tools").iter();
+    let mut names: Vec<String> = all.filter_map(|tool| Some(tool["name"].as_str()?.to_owned())).collect();
+    names.sort();
+    names
+}
+
+/// Secrets, settings and jobs are of a name.
+#[test]
+fn regenerating_a_tool_that_has_another_name_now_takes_the_place_of_none() {
+    let world = World::new();
+    for (file, name, version) in [("a.json", "one", "1.0.0"), ("b.json", "two", "2.0.0")] {
+        write_tool(&world, file, name, "sh", version);
+        let text = format!("capabilities: [{{name: {name}-entry, manifest: {file}}}]\n");
+        let list = write_list(&world, &format!("{name}.yaml"), &text);
+        let _ = world.run(&["install-all", "--capabilities", &list]).expect(exit::OK);
+    }
+    let manifest_of = |name: &str| std::fs::read(world.data_dir().join(format!("manifests/{name}.json")));
+    let before = ["one", "two"].map(|name| manifest_of(name).expect("installed"));
+    write_tool(&world, "a.json", "two", "sh", "9.0.0");
+    let other = world.file("b.json").display().to_string();
+    for command in [&["regenerate-manifest", "one"][..], &["regenerate-manifest", "one", "--package", &other]]
+    {
+        let refused = world.run(command).expect(exit::DOMAIN);
+        assert!(refused.stderr.contains("calls itself \"two\" now, not \"one\""), "{}", refused.describe());
+        let step = format!("install-all --capabilities {}`", world.file("one.yaml").display());
+        assert!(refused.stderr.contains(&step), "{}", refused.describe());
+        assert_eq!(["one", "two"].map(|name| manifest_of(name).expect("installed")), before);
+    }
+    write_tool(&world, "a.json", "one", "sh", "1.1.0");
+    let _ = world.run(&["regenerate-manifest", "one"]).expect(exit::OK);
+    assert_ne!(manifest_of("one").expect("installed"), before[0], "under its own name it is written anew");
+}
+
+#[test]
+fn an_environment_that_another_list_names_keeps_its_tool() {
+    let Some(world) = world_with_uv("an_environment_that_another_list_names_keeps_its_tool") else { return };
+    let folder = world.file("");
+    let write = |list: &str, package: &str| {
+        let entry =
+            format!("{{name: entry, package: ./{package}, env_name: shared, python_version: '>=3.9'}}");
+        write_list(&world, list, &format!("capabilities: [{entry}]\n"))
+    };
+    for package in ["first", "second"] {
+        write_package(&folder, package);
+    }
+    let (one, two) = (write("one.yaml", "first"), write("two.yaml", "second"));
+    let install = |list: &str, more: &[&str], code: u8| {
+        let command = [&["install-all", "--capabilities", list, "--json"], more].concat();
+        world.run(&command).expect(code).json()["entries"][0].clone()
+    };
+    let who = |tool: &str| world.run(&["call", tool, "--action", "who", "-r"]).expect(exit::OK).stdout;
+    let _ = install(&one, &[], exit::OK);
+    for more in [&[][..], &["--force"]] {
+        let told = install(&two, more, exit::DOMAIN);
+        assert_eq!(told["error"]["code"], "install.environment_of_another_list", "{told:#}");
+        let message =
+            format!("`env_name: shared` is the environment of \"first\", which is installed from {one}");
+        assert_eq!(told["error"]["message"], message.as_str(), "{told:#}");
+        let step = told["error"]["next_step"].as_str().unwrap_or_default();
+        assert!(step.contains("another `env_name`") && step.contains("remove first`"), "{told:#}");
+        assert_eq!(
+            (names_installed(&world), who("first").as_str()),
+            (vec!["first".to_owned()], "I am first\n")
+        );
+        assert_eq!(install(&one, &[], exit::OK)["result"], "unchanged");
+    }
+    // What another list makes of the same package is the same tool, whatever its name is now; and so is a tool of the same
+    // name from elsewhere.
+    let class = folder.join("first/first/capability.py");
+    let text = std::fs::read_to_string(&class).expect("a class");
+    std::fs::write(&class, text.replace("\"first\"", "\"renamed\"")).expect("written");
+    let copied = write("copied.yaml", "first");
+    assert_eq!(install(&copied, &[], exit::OK)["renamed_from"], "first");
+    let class = folder.join("second/second/capability.py");
+    let text = std::fs::read_to_string(&class).expect("a class");
+    std::fs::write(&class, text.replace("\"second\"", "\"renamed\"")).expect("written");
+    let told = install(&two, &[], exit::OK);
+    assert!(words(&told["warnings"]).contains(&format!("was installed from {copied} before")), "{told:#}");
+    // Where that list is gone nobody is robbed.
+    std::fs::write(&class, text).expect("written");
+    std::fs::remove_file(&two).expect("removed");
+    let three = write("three.yaml", "first");
+    std::fs::remove_file(&class).expect("removed");
+    assert_eq!(install(&three, &[], exit::OK)["capability"], "renamed");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_tool_without_an_environment_that_has_another_name_now_is_gone_under_the_old_one() {
+    let world = World::new();
+    write_tool(&world, "tool.json", "mood", "sh", "1.0.0");
+    let list = write_list(&world, "list.yaml", "capabilities: [{name: entry, manifest: tool.json}]\n");
+    let install = ["install-all", "--capabilities", &list, "--json"];
+    let _ = world.json(&install);
+    let _ = world.run(&["set-secret", "mood", "API_KEY", "--value", "a long secret"]).expect(exit::OK);
+    assert_eq!(said(&world, &["mood"]), ["hi\n"]);
+    // What the user set in it goes along.
+    let installed = |name: &str| world.data_dir().join(format!("manifests/{name}.json"));
+    let text = std::fs::read_to_string(installed("mood")).expect("installed");
+    let mut by_hand: Value = serde_json::from_str(&text).expect("a manifest");
+    by_hand["install"]["env_vars"]["MINE"] = json!("kept");
+    std::fs::write(installed("mood"), by_hand.to_string()).expect("written");
+    write_tool(&world, "tool.json", "moody", "sh", "2.0.0");
+    let entry = world.json(&install)["entries"][0].clone();
+    let told =
+        ["renamed_from", "capability", "version_before"].map(|key| entry[key].as_str().unwrap_or_default());
+    assert_eq!(told, ["mood", "moody", "1.0.0"], "{entry:#}");
+    let told = words(&entry["warnings"]);
+    assert!(told.contains("mood is called moody now, as its source says"), "{entry:#}");
+    assert!(told.contains("list-secrets mood`"), "{entry:#}");
+    assert_eq!(names_installed(&world), ["moody"]);
+    let text = std::fs::read_to_string(installed("moody")).expect("installed");
+    assert!(text.contains("\"MINE\": \"kept\""), "{text}");
+    let rows = world.run(&["logs", "--journal", "--type", "capability_removed", "--json"]).expect(exit::OK);
+    assert!(rows.stdout.contains("\"renamed_to\":\"moody\""), "{}", rows.describe());
+    // What the user copied under a name of its own is no old name of it.
+    std::fs::write(installed("mine"), text.replace("\"moody\"", "\"mine\"")).expect("written");
+    write_tool(&world, "tool.json", "moody", "sh", "3.0.0");
+    assert_eq!(world.json(&install)["entries"][0]["renamed_from"], Value::Null);
+    assert_eq!(names_installed(&world), ["mine", "moody"]);
+    write_tool(&world, "tool.json", "other", "sh", "4.0.0");
+    let entry = world.json(&install)["entries"][0].clone();
+    let told = words(&entry["warnings"]);
+    for old in ["mine", "moody"] {
+        let stays = format!("{old} came from the same file, and stays beside other");
+        assert!(told.contains(&stays) && told.contains(&format!("remove {old}`")), "{entry:#}");
+    }
+    assert_eq!(names_installed(&world), ["mine", "moody", "other"]);
+}
+
+#[test]
+fn tools_that_pass_their_names_on_are_all_there_in_whatever_order_the_list_has_them() {
+    for order in [["x", "y"], ["y", "x"]] {
+        let world = World::new();
+        let entry = |name: &str| format!("- {{name: {name}, manifest: {name}.json}}\n");
+        let text = format!("capabilities:\n{}", order.map(entry).concat());
+        let list = write_list(&world, "list.yaml", &text);
+        let give = |x: &str, y: &str, version: &str| {
+            write_tool(&world, "x.json", x, "sh", version);
+            write_tool(&world, "y.json", y, "sh", version);
+        };
+        let install = |code: u8| {
+            world.run(&["install-all", "--capabilities", &list, "--json"]).expect(code).json()["entries"]
+                .clone()
+        };
+        let of = |entries: &Value, name: &str| {
+            let all = entries.as_array().expect("entries").iter();
+            all.clone().find(|entry| entry["name"] == name).cloned().expect("its entry")
+        };
+        give("a", "b", "1.0.0");
+        let _ = install(exit::OK);
+        let _ = world.run(&["set-secret", "b", "API_KEY", "--value", "a long secret"]).expect(exit::OK);
+        give("b", "c", "2.0.0");
+        let entries = install(exit::OK);
+        for (name, old, new) in [("x", "a", "b"), ("y", "b", "c")] {
+            let told = of(&entries, name);
+            assert_eq!((&told["renamed_from"], &told["capability"]), (&json!(old), &json!(new)), "{told:#}");
+        }
+        let told = words(&of(&entries, "y")["warnings"]);
+        assert!(
+            told.contains("b is the tool of the entry x now; its secrets stay under that name"),
+            "{told}"
+        );
+        assert_eq!(
+            (names_installed(&world), said(&world, &["b", "c"]).len()),
+            (vec!["b".into(), "c".into()], 2)
+        );
+        // Of two that swap their names neither can be first, and the step says how.
+        give("c", "b", "3.0.0");
+        let entries = install(exit::DOMAIN);
+        for (name, taken, owner) in [("x", "c", "y"), ("y", "b", "x")] {
+            let error = of(&entries, name)["error"].clone();
+            assert_eq!(error["code"], "install.capability_twice", "{error:#}");
+            let step = error["next_step"].as_str().unwrap_or_default().to_owned();
+            let words = format!("where \"{owner}\" has another name by now");
+            assert!(step.contains(&words) && step.contains(&format!("remove {taken}`")), "{error:#}");
+        }
+        assert_eq!(
+            (names_installed(&world), said(&world, &["b", "c"]).len()),
+            (vec!["b".into(), "c".into()], 2)
+        );
+        let _ = world.run(&["remove", "c", "-y"]).expect(exit::OK);
+        let entries = install(exit::OK);
+        assert_eq!(of(&entries, "x")["capability"], "c", "{entries:#}");
+        assert_eq!(of(&entries, "y")["capability"], "b", "{entries:#}");
+        assert_eq!(names_installed(&world), ["b", "c"]);
+    }
+}
