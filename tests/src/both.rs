@@ -3,12 +3,13 @@
 //!
 //! What must hold: neither sees what the other left, and neither finds the home of the user.
 
-use crate::ancestor::Ancestor;
+use crate::ancestor::{Ancestor, Forks};
 use crate::repo;
 use crate::world::{World, write_script};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 /// Names by which the stand-in for conda can be called.
 const CONDA_NAMES: [&str; 3] = ["conda", "mamba", "micromamba"];
@@ -26,6 +27,8 @@ pub struct Both {
     root: PathBuf,
     python: PathBuf,
     path: String,
+    /// Once it has run a command line.
+    forks: Mutex<Option<Forks>>,
 }
 
 /// What one of them said.
@@ -66,6 +69,7 @@ impl Both {
             bin,
             python: python.to_owned(),
             path,
+            forks: Mutex::default(),
         }
     }
 
@@ -143,12 +147,11 @@ impl Both {
     /// As [`Both::run`], with these variables; without `CJM_DATA_DIR` when they do not name it.
     #[must_use]
     pub fn run_with(&self, who: Who, arguments: &[&str], stdin: &str, variables: &[(&str, &str)]) -> Said {
-        let program = match who {
-            Who::Theirs => self.ancestor.python().with_file_name("cjm-ctl"),
-            Who::Ours => repo::binary("cjm-ctl"),
-        };
+        if who == Who::Theirs {
+            return self.forked(arguments, stdin, variables);
+        }
         let mut child = self
-            .prepared(Command::new(program))
+            .prepared(Command::new(repo::binary("cjm-ctl")))
             .args(arguments)
             .envs(variables.iter().copied())
             .stdin(Stdio::piped())
@@ -161,6 +164,18 @@ impl Both {
         let output = child.wait_with_output().expect("cjm-ctl ends");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Said { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+
+    fn forked(&self, arguments: &[&str], stdin: &str, variables: &[(&str, &str)]) -> Said {
+        let mut command = self.prepared(Command::new(self.ancestor.ctl_path()));
+        command.args(arguments).envs(variables.iter().copied());
+        let mut forks = self.forks.lock().unwrap_or_else(PoisonError::into_inner);
+        let forks = forks.get_or_insert_with(|| {
+            let server = self.prepared(Command::new(self.ancestor.python()));
+            Forks::start(server, &self.bin.with_file_name("streams"))
+        });
+        let (code, [stdout, stderr]) = forks.run(&command, stdin);
+        Said { code, stdout, stderr }
     }
 
     /// Runs a program of the ancestor's, which prints one JSON document.

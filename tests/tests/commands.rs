@@ -51,6 +51,8 @@ fn with(versions: &[&'static str], test: &str, run: impl Fn(&Both)) {
             python::at_least(PYTHON_MIN.0, PYTHON_MIN.1).expect("the ancestor was installed with it");
         let both = Both::new(&world, ancestor, &python);
         run(&both);
+        // With what it still runs to fork from.
+        drop(both);
         world.assert_nothing_left();
     }
 }
@@ -122,6 +124,24 @@ fn install(both: &Both, name: &str, manifest: &Value) {
 }
 
 fn nothing(_: &Both) {}
+
+/// Its command lines are forked here; what they say is what they say when they are started.
+#[test]
+fn a_command_line_that_is_forked_says_what_a_started_one_says() {
+    with_each_release("a_command_line_that_is_forked_says_what_a_started_one_says", |both| {
+        both.empty();
+        install(both, "lab-capability", &manifest("lab-capability", PLAIN_PYTHON, "lab-env"));
+        for arguments in
+            [&["list"][..], &["--help"], &["list", "--nonsense"], &["logs"], &["validate", "none"]]
+        {
+            let forked = both.run(Who::Theirs, arguments, "");
+            let started = both.ancestor.ctl(&both.data(), arguments);
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let (stdout, stderr) = (text(&started.stdout), text(&started.stderr));
+            assert_eq!(forked, Said { code: started.status.code(), stdout, stderr }, "{arguments:?}");
+        }
+    });
+}
 
 #[test]
 fn lists_and_usage() {

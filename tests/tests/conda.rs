@@ -87,6 +87,7 @@ fn check(
     let removed = document(&ours(&["remove", "my-tool", "-y", "--json"]), 0);
     assert_eq!(removed["environment_removed"], true, "{removed}");
     assert!(!home.exists() && !Path::new(path).exists());
+    drop(both);
     world.assert_nothing_left();
 }
 

@@ -87,6 +87,8 @@ fn with_each_release(test: &str, run: impl Fn(&Both)) {
         let both = Both::new(&world, ancestor, &python);
         both.empty();
         run(&both);
+        // With what it still runs to fork from.
+        drop(both);
         world.assert_nothing_left();
     }
 }

@@ -183,7 +183,9 @@ fn faults_of(error: &ValidationError<'_>, schema: &Value, faults: &mut Vec<Schem
             let message = error.masked_with(shown(error)).to_string();
             // `"object" is not of type "object"` would be a riddle.
             let is_text = matches!(kind, ValidationErrorKind::Type { .. }) && error.instance().is_string();
-            let message = if is_text { format!("the text {message}") } else { message };
+            // A long one is not shown.
+            let is_shown = is_text && message.starts_with('"');
+            let message = if is_shown { format!("the text {message}") } else { message };
             let fault = SchemaFault::new(pointer, message);
             faults.push(match kind {
                 ValidationErrorKind::Type { .. } => {
