@@ -180,13 +180,7 @@ fn faults_of(error: &ValidationError<'_>, schema: &Value, faults: &mut Vec<Schem
             faults.push(SchemaFault::new(format!("{pointer}/{name}"), message));
         }
         kind => {
-            let message = error.masked_with(shown(error)).to_string();
-            // `"object" is not of type "object"` would be a riddle.
-            let is_text = matches!(kind, ValidationErrorKind::Type { .. }) && error.instance().is_string();
-            // A long one is not shown.
-            let is_shown = is_text && message.starts_with('"');
-            let message = if is_shown { format!("the text {message}") } else { message };
-            let fault = SchemaFault::new(pointer, message);
+            let fault = SchemaFault::new(pointer, in_plain_words(error));
             faults.push(match kind {
                 ValidationErrorKind::Type { .. } => {
                     let blank = blank(&holder(schema, error)["type"]);
@@ -199,6 +193,16 @@ fn faults_of(error: &ValidationError<'_>, schema: &Value, faults: &mut Vec<Schem
             });
         }
     }
+}
+
+/// What the library says of a fault; of a text of another type than it should have, that it is one: `"object" is not of type
+/// "object"` would be a riddle.
+fn in_plain_words(error: &ValidationError<'_>) -> String {
+    let message = error.masked_with(shown(error)).to_string();
+    let is_type = matches!(error.kind(), ValidationErrorKind::Type { .. });
+    // A long one is not shown.
+    let is_shown_text = error.instance().is_string() && message.starts_with('"');
+    if is_type && is_shown_text { format!("the text {message}") } else { message }
 }
 
 /// The emptiest value of the types that a schema names.
