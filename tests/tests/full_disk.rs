@@ -385,6 +385,23 @@ fn where_forgetting_finds_no_room_either_the_word_is_not_to_forget() {
     assert_databases_are_sound(&world.data_dir());
 }
 
+/// Kept files are a tool's own, and go by nobody's age.
+#[test]
+fn what_tools_keep_on_a_full_disk_is_named_by_retention() {
+    let Some((disk, world)) = small("full_disk") else { return };
+    let kept = world.data_dir().join("data/tool/kept/of/one");
+    std::fs::create_dir_all(&kept).expect("made");
+    std::fs::write(kept.join("page"), vec![b'x'; 1024 * 1024]).expect("written");
+    let forget = ["retention", "--max-total-mb", "0"];
+    let _ = world.run(&["call", "tool", "--action", "small"]).expect(0);
+    assert!(!world.run(&forget).expect(0).stdout.contains("nearly full"));
+    disk.fill(64 * 1024);
+    let told = world.run(&forget).expect(0).stdout;
+    let folder = world.data_dir().join("data/tool").display().to_string();
+    let words = format!("{folder} holds 1.0 MB that its tool keeps (`rm -r {folder}` takes them away)");
+    assert!(told.contains(&words), "{told}");
+}
+
 #[test]
 fn a_run_that_filled_the_disk_leaves_room_to_retention_and_to_the_next_call() {
     for (disk_kb, result_bytes, elements) in [

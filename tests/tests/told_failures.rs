@@ -508,3 +508,23 @@ fn a_result_that_cannot_be_written_is_printed_and_no_file_of_the_users_is_lost()
     says(&call(&[]).expect(1), "is no plain file");
     assert_eq!(jobs(), before, "the tool was not started");
 }
+
+/// Whatever its file is called.
+#[test]
+fn a_broken_manifest_is_told_by_the_name_that_it_says() {
+    let world = World::new();
+    let folder = world.data_dir().join("manifests");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let broken =
+        json!({"format_version": "2.0", "install": {}, "code": {"name": "word-count", "version": 1}});
+    std::fs::write(folder.join("mine.json"), broken.to_string()).expect("written");
+    for arguments in [
+        &["call", "word-count"][..],
+        &["set-secret", "word-count", "KEY", "--value", "x"],
+        &["list-secrets", "word-count"],
+    ] {
+        let refused = world.run(arguments).expect(cjm_wire::describe::exit::DOMAIN);
+        let told = refused.stderr.contains("mine.json of \"word-count\" cannot be used: ");
+        assert!(told && refused.stderr.contains(" validate "), "{}", refused.describe());
+    }
+}

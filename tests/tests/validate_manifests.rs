@@ -212,8 +212,15 @@ fn what_stands_in_another_place_than_it_belongs_is_told_as_that() {
     let mut beside = manifest("tool", &json!({}), &json!({}));
     beside["runtime"] = runtime(json!({}));
     let found = told(&world, &beside.to_string());
-    let hint = "a Python capability needs it; the `runtime` of another belongs into `code`";
-    assert!(found.iter().any(|(_, message)| message.ends_with(hint)), "{found:?}");
+    let hint = (1, "runtime: belongs into `code`".to_owned());
+    assert_eq!(found, [hint.clone()], "and nothing of what a Python class would need");
+    // Beside faults of form, too.
+    beside["code"]["version"] = json!(1);
+    beside.as_object_mut().expect("an object").remove("install");
+    let found = told(&world, &beside.to_string());
+    let words: Vec<&str> = found.iter().map(|(_, message)| message.as_str()).collect();
+    assert!(found[0] == hint && words.contains(&"code.version: 1 is not of type \"string\""), "{words:?}");
+    assert!(!words.iter().any(|words| words.contains("module") || words.contains("class")), "{words:?}");
     // A schema of the parameters in the place of the parameters.
     let schema = runtime(json!({"type": "object"}));
     let found = told(&world, &manifest("tool", &json!({"runtime": schema}), &json!({})).to_string());

@@ -352,6 +352,9 @@ impl Manifest {
             );
         }
         match self.runtime() {
+            Runtime::Python { .. } if self.unknown.contains_key("runtime") => {
+                invalid("runtime", "belongs into `code`".to_owned());
+            }
             Runtime::Python { .. } => {
                 for (key, value) in [
                     ("code.module", &self.code.module),
@@ -359,11 +362,7 @@ impl Manifest {
                     ("install.python_path", &self.install.python_path),
                 ] {
                     if value.is_empty() {
-                        let misplaced = match self.unknown.contains_key("runtime") {
-                            true => "; the `runtime` of another belongs into `code`",
-                            false => "",
-                        };
-                        invalid(key, format!("a Python capability needs it{misplaced}"));
+                        invalid(key, "a Python capability needs it".to_owned());
                     }
                 }
             }

@@ -320,10 +320,12 @@ impl Catalog {
         &self.problems
     }
 
-    /// The broken file that would have been `name`, if there is one.
+    /// The broken file that would have been `name`, if there is one: that is called so, or that says so of itself.
     #[must_use]
     pub fn problem_of(&self, name: &str) -> Option<&CatalogProblem> {
-        self.problems.iter().find(|problem| problem.path.file_stem().is_some_and(|stem| stem == name))
+        let is_called = |problem: &&CatalogProblem| problem.path.file_stem().is_some_and(|stem| stem == name);
+        let says_so = |problem: &&CatalogProblem| named_in(&problem.path).is_some_and(|said| said == name);
+        self.problems.iter().find(is_called).or_else(|| self.problems.iter().find(says_so))
     }
 
     /// Directories and files that are there and cannot be read, and why: nobody knows what they say.
@@ -405,6 +407,13 @@ fn read(path: &Path) -> Result<(Found, String), CatalogError> {
         Found::Capability(Box::new(Manifest::parse(&text)?))
     };
     Ok((found, text))
+}
+
+/// The name in a manifest that is none, as far as it is JSON.
+fn named_in(path: &Path) -> Option<String> {
+    let text = read_regular_to_string(path, MANIFEST_BYTES_MAX as u64).ok()?;
+    let document: serde_json::Value = serde_json::from_str(&text).ok()?;
+    document.pointer("/code/name")?.as_str().map(str::to_owned)
 }
 
 #[cfg(test)]

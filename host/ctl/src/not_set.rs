@@ -3,18 +3,23 @@
 use crate::visible::one_line;
 use cjm_catalog::{CatalogEntry, Settings};
 use cjm_engine::{HostOptions, unset_variables};
+use cjm_store::{FileSecrets, Secrets as _};
 use cjm_wire::manifest::DeclaredVariable;
 use serde_json::{Value, json};
 
 /// A line for each, with the way to set a secret.
 pub(crate) fn lines(entry: &CatalogEntry, settings: &Settings) -> String {
     let name = one_line(&entry.manifest.code.name);
+    // One that is there and not this tool's is another manifest's of this name.
+    let kept = FileSecrets::of(&settings.data_dir).names(None, &entry.manifest.code.name).unwrap_or_default();
+    let force = |variable: &DeclaredVariable| if kept.contains(&variable.name) { " --force" } else { "" };
     let line = |variable: &DeclaredVariable| {
         let required = if variable.required { ", required" } else { "" };
         let variable_name = one_line(&variable.name);
         match variable.secret {
             true => format!(
-                "  {variable_name} (secret{required}): not set; `cjm-ctl set-secret {name} {variable_name}` sets it\n"
+                "  {variable_name} (secret{required}): not set; `cjm-ctl set-secret {name} {variable_name}{}` sets it\n",
+                force(variable)
             ),
             false if variable.required => format!(
                 "  {variable_name} (required): not set; set it in {} (`install.env_vars`)\n",

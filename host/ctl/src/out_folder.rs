@@ -116,7 +116,11 @@ fn check_place(
     }
     let found = hex(&hasher.finalize());
     let is_own = made.get(&*name.to_string_lossy()) == Some(&found);
-    if is_own || new == Some(found.as_str()) { Ok(()) } else { Err(taken("no file that a call wrote here")) }
+    match made.get(&*name.to_string_lossy()) {
+        _ if is_own || new == Some(found.as_str()) => Ok(()),
+        Some(_) => Err(taken("another file than the call wrote here: it was changed since")),
+        None => Err(taken("no file that a call wrote here")),
+    }
 }
 
 struct HashOf<'a>(&'a mut Sha256);

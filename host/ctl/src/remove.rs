@@ -73,8 +73,9 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
             "answers_now": answers_now(&settings, &removal.capability).as_ref().map(path_text),
         }))?;
     } else {
-        stays.tell(&removal.capability, output)?;
-        if let Some(other) = answers_now(&settings, &removal.capability) {
+        let other = answers_now(&settings, &removal.capability);
+        stays.tell(&removal.capability, other.is_some(), output)?;
+        if let Some(other) = other {
             output.line(&format!(
                 "Another manifest has its name, and calls go there now: {}",
                 other.display()
@@ -124,13 +125,15 @@ impl Stays {
         }
     }
 
-    fn tell(&self, capability: &str, output: &Output) -> Result<(), Fault> {
+    /// `is_used`: by another manifest of that name.
+    fn tell(&self, capability: &str, is_used: bool, output: &Output) -> Result<(), Fault> {
         for secret in &self.secrets {
             output.say(&format!(
                 "Kept: its secret {secret} (`cjm-ctl remove-secret {capability} {secret}` takes it away)"
             ))?;
         }
         match &self.data {
+            Some(data) if is_used => output.line(&format!("Kept: what is stored in {}", data.display())),
             Some(data) => {
                 let (path, word) = (data.display(), shell_word(&path_text(data)));
                 output.line(&format!("Kept: what it stored in {path} (`rm -r {word}` takes it away)"))

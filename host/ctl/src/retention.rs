@@ -6,17 +6,25 @@ use crate::fault::{CommandResult, Fault};
 use crate::instant::instant;
 use crate::output::{Output, path_text};
 use crate::visible::one_line;
+use cjm_platform::disk::DiskRoom;
 use cjm_store::{
     Archived, DIAGNOSTICS_FILE, DIAGNOSTICS_MB_MAX_DEFAULT, Forgotten, ForgottenJobs, JOURNAL_FILE,
     Retention, StoreError, apply_retention, archive_journal, forget_jobs,
 };
 use cjm_wire::Timestamp;
-use cjm_wire::describe::{ErrorReport, exit};
+use cjm_wire::describe::{ErrorReport, exit, shell_word};
 use cjm_wire::settings_file::{RETENTION_DAYS_MAX, RETENTION_MB};
 use serde_json::{Map, Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const MB_BYTES: f64 = 1024.0 * 1024.0;
+/// A disk with less room than this is nearly full.
+const TIGHT_BYTES: u64 = 2 * 1024 * 1024;
+/// Folders of tools that are told then, at most, and what each holds at least.
+const KEPT_TOLD_MAX: usize = 3;
+const KEPT_TOLD_BYTES_MIN: u64 = 256 * 1024;
+/// Files of one tool that are looked at.
+const KEPT_FILES_MAX: usize = 100_000;
 /// What to do where not even the room is left that it takes to forget.
 const ROOM_BY_HAND: &str = "make 1 MB free on the disk of the data directory by removing or moving other files there, since \
                             forgetting takes some room itself; then run it again";
@@ -84,6 +92,7 @@ pub(crate) fn run(global: &Global, args: &RetentionArgs, output: &Output) -> Com
     if let Some(before) = before {
         told.journal(data_dir, &before)?;
     }
+    told.untouched(data_dir)?;
     told.end()
 }
 
@@ -174,6 +183,24 @@ impl Told<'_> {
         Ok(())
     }
 
+    /// Where the disk is nearly full still: what tools keep, which no retention takes.
+    fn untouched(&mut self, data_dir: &Path) -> Result<(), Fault> {
+        let is_tight = DiskRoom::of(data_dir).is_some_and(|room| room.bytes < TIGHT_BYTES);
+        let kept = if is_tight { kept_by_tools(data_dir) } else { Vec::new() };
+        for (folder, bytes) in &kept {
+            let word = shell_word(&path_text(folder));
+            self.line(&format!(
+                "the disk is nearly full still: {} holds {:.1} MB that its tool keeps (`rm -r {word}` takes them away)",
+                folder.display(),
+                mb(*bytes)
+            ))?;
+        }
+        let kept: Vec<Value> =
+            kept.iter().map(|(folder, bytes)| json!({"path": path_text(folder), "bytes": bytes})).collect();
+        self.add(&json!({"kept_by_tools": kept}));
+        Ok(())
+    }
+
     fn journal(&mut self, data_dir: &Path, before: &Timestamp) -> Result<(), Fault> {
         let found = self.unless_nothing(archive_journal(data_dir, before), "journal", JOURNAL_FILE)?;
         match &found {
@@ -238,6 +265,34 @@ impl Told<'_> {
         }
         Ok(exit::OK)
     }
+}
+
+/// The folders in which tools keep the most, and how many bytes each holds.
+fn kept_by_tools(data_dir: &Path) -> Vec<(PathBuf, u64)> {
+    let listing = std::fs::read_dir(data_dir.join("data")).into_iter().flatten().flatten();
+    let mut kept: Vec<(PathBuf, u64)> =
+        listing.map(|entry| (entry.path(), bytes_below(&entry.path(), &mut { KEPT_FILES_MAX }))).collect();
+    kept.retain(|(_, bytes)| *bytes >= KEPT_TOLD_BYTES_MIN);
+    kept.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    kept.truncate(KEPT_TOLD_MAX);
+    kept
+}
+
+/// Of at most so many files. Links lead nowhere.
+fn bytes_below(folder: &Path, files_left: &mut usize) -> u64 {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if *files_left == 0 {
+            break;
+        }
+        *files_left -= 1;
+        bytes += match entry.metadata() {
+            Ok(meta) if meta.is_dir() => bytes_below(&entry.path(), files_left),
+            Ok(meta) => meta.len(),
+            Err(_) => 0,
+        };
+    }
+    bytes
 }
 
 #[expect(clippy::cast_precision_loss, reason = "one decimal of megabytes is shown")]

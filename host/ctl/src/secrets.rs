@@ -6,6 +6,7 @@ use crate::journaled;
 use crate::output::{Output, path_text, quoted};
 use cjm_catalog::suggestions::{in_words, suggestions};
 use cjm_catalog::{Catalog, CatalogEntry, ManifestFolder, Settings};
+use cjm_engine::HostError;
 use cjm_platform::terminal::Hidden;
 use cjm_store::owners::belongs_to;
 use cjm_store::secrets::SECRET_BYTES_MAX;
@@ -112,6 +113,10 @@ fn owner(settings: &Settings, args: &SetSecretArgs) -> Result<Result<CatalogEntr
 fn unknown(catalog: &Catalog, name: &str, next: &str) -> Fault {
     if let Some(withheld) = catalog.withheld_of(name) {
         return withheld.clone().into();
+    }
+    if let Some(problem) = catalog.problem_of(name).filter(|problem| !problem.is_unread()) {
+        let (path, message) = (problem.path.clone(), problem.error.to_string());
+        return HostError::BrokenManifest { name: name.to_owned(), path, message }.into();
     }
     if let Some(unread) = catalog.may_be_unread(name) {
         return unread.into();

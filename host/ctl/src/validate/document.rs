@@ -23,7 +23,7 @@ use cjm_wire::composition::{Composition, CompositionError};
 use cjm_wire::describe::ErrorReport;
 use cjm_wire::manifest::ManifestError;
 use cjm_wire::placed::{Place, Placed};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -41,6 +41,35 @@ pub(crate) type Checked = (Vec<Finding>, Vec<String>);
 /// Checks a capability's manifest.
 pub(crate) fn manifest(path: &Path, text: &str) -> Checked {
     let document = json(text);
+    let Some(put_in) = document.as_ref().and_then(|document| with_runtime_in_code(&document.value)) else {
+        return manifest_as_it_is(path, text, document);
+    };
+    let message = "belongs into `code`".to_owned();
+    let misplaced = ManifestError::Invalid { key: "runtime".to_owned(), message };
+    let mut errors = vec![Finding {
+        message: misplaced.to_string(),
+        ..Finding::of(&misplaced, place_of(document.as_ref(), "runtime"))
+    }];
+    // What is no fault with it in its place is none.
+    let (left, _) = manifest(path, &put_in.to_string());
+    let (found, _) = manifest_as_it_is(path, text, document);
+    errors.extend(found.into_iter().filter(|one| left.iter().any(|other| other.message == one.message)));
+    (errors, Vec::new())
+}
+
+/// The manifest with the `runtime` in `code` that stands beside it, where nobody reads it; None where none does.
+fn with_runtime_in_code(document: &Value) -> Option<Value> {
+    let mut manifest = document.as_object()?.clone();
+    let runtime = manifest.remove("runtime")?;
+    let code = manifest.entry("code").or_insert_with(|| Value::Object(Map::new())).as_object_mut()?;
+    if code.contains_key("runtime") {
+        return None;
+    }
+    code.insert("runtime".to_owned(), runtime);
+    Some(Value::Object(manifest))
+}
+
+fn manifest_as_it_is(path: &Path, text: &str, document: Option<Placed>) -> Checked {
     let (parsed, faults) = match Manifest::read(text) {
         Ok(manifest) => {
             let faults = manifest.faults();
