@@ -5,7 +5,7 @@
 //! that somebody else wrote, or that was changed since it was written here.
 
 use crate::fault::Fault;
-use cjm_platform::files::open_regular;
+use cjm_platform::files::{create_fresh, open_regular};
 use cjm_wire::canonical::hex;
 use cjm_wire::json::Arguments;
 use serde_json::value::{RawValue, to_raw_value};
@@ -251,12 +251,13 @@ impl Out<'_> {
     fn untold_files(&self, texts: BTreeSet<String>) -> Vec<PathBuf> {
         let paths = texts.into_iter().filter(|text| text.starts_with('/')).map(PathBuf::from);
         let copied = |path: &Path| path.ancestors().any(|folder| self.copies.contains_key(folder));
+        let kept = self.kept.canonicalize().unwrap_or_else(|_| self.kept.to_owned());
+        let is_ours = |path: &Path| path.starts_with(self.kept) || path.starts_with(&kept);
         let is_given = |path: &Path| path.to_str().is_some_and(|path| self.given.contains(path));
         // Also by a folder in which it lies, but what tools keep lies in one of ours, whoever names a folder above it.
         let given = |path: &Path| {
             is_given(path)
-                || !path.starts_with(self.kept)
-                    && path.ancestors().skip(1).any(|up| up.parent().is_some() && is_given(up))
+                || !is_ours(path) && path.ancestors().skip(1).any(|up| up.parent().is_some() && is_given(up))
         };
         let unknown = paths.filter(|path| !copied(path) && !given(path)).take(FILES_MAX);
         // A folder is seldom a result, and what is a pipe or a device is no file that anybody would take.
@@ -298,9 +299,19 @@ impl Out<'_> {
         let target = self.folder.join(&name);
         let found = std::fs::metadata(path).map_err(|error| failed("read", path, &error))?;
         let content = if found.is_dir() {
-            let before = self.own_files_in(&target, &name)?;
+            if target.symlink_metadata().is_ok() {
+                let message = format!("the folder {} is there already", target.display());
+                return Err(Fault::new(
+                    "ctl.output",
+                    message,
+                    "remove it, or name another one with --output",
+                ));
+            }
+            if holds(path, self.folder) {
+                let message = format!("{} holds the folder of --output", path.display());
+                return Err(Fault::new("ctl.output", message, "name a folder outside of it with --output"));
+            }
             self.copy_folder(path, &target)?;
-            self.remove_stale(before, &target);
             None
         } else {
             Some(self.copy_file(path, &target, Some(promised))?)
@@ -309,45 +320,8 @@ impl Out<'_> {
         Ok(name)
     }
 
-    /// Files of this folder that an earlier call wrote there. A folder in which none did is somebody else's.
-    fn own_files_in(&self, target: &Path, name: &str) -> Result<BTreeSet<String>, Fault> {
-        let within = format!("{name}/");
-        let own: BTreeSet<String> =
-            self.made.keys().filter(|known| known.starts_with(&within)).cloned().collect();
-        let is_empty = || std::fs::read_dir(target).is_ok_and(|mut listing| listing.next().is_none());
-        match target.symlink_metadata() {
-            Err(_) => Ok(own),
-            Ok(meta) if meta.is_dir() && (!own.is_empty() || is_empty()) => Ok(own),
-            Ok(_) => {
-                let message = format!("{} is there already, and no call wrote it", target.display());
-                Err(Fault::new("ctl.output", message, "move it away, or name another folder with --output"))
-            }
-        }
-    }
-
-    /// What the folder had `before` and has no more goes, unless somebody has changed it since.
-    fn remove_stale(&mut self, before: BTreeSet<String>, target: &Path) {
-        for name in before {
-            let file = self.folder.join(&name);
-            if self.files.iter().any(|(path, _)| *path == file) {
-                continue;
-            }
-            if check_place(self.folder, Path::new(&name), &self.made, None).is_ok() {
-                // What cannot be removed is told by nobody who looks for results.
-                let _ = std::fs::remove_file(&file);
-                let inside = file.ancestors().skip(1).take_while(|folder| *folder != target);
-                // From the inside out, as far as nothing else lies there.
-                inside.map(std::fs::remove_dir).take_while(Result::is_ok).for_each(drop);
-            }
-            self.made.remove(&name);
-        }
-    }
-
     fn copy_folder(&mut self, from: &Path, to: &Path) -> Result<(), Fault> {
         std::fs::create_dir_all(to).map_err(|error| failed("make the folder", to, &error))?;
-        if to.is_symlink() {
-            return Err(failed("make the folder", to, &"a link is there"));
-        }
         let listing = std::fs::read_dir(from).map_err(|error| failed("read", from, &error))?;
         for entry in listing {
             let entry = entry.map_err(|error| failed("read", from, &error))?;
@@ -416,6 +390,11 @@ impl Out<'_> {
     }
 }
 
+/// Whether `outer` is `inner`, or a folder above it, whatever links lead there.
+fn holds(outer: &Path, inner: &Path) -> bool {
+    outer.canonicalize().is_ok_and(|outer| inner.canonicalize().is_ok_and(|inner| inner.starts_with(outer)))
+}
+
 /// The path of a file that a result names: absolute, with its length beside it.
 fn produced(map: &Map<String, Value>) -> Option<&str> {
     let path = map.get("path")?.as_str()?;
@@ -458,7 +437,7 @@ fn replace(
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let beside = target.with_file_name(format!(".{name}.{}.part", std::process::id()));
     let fail = |error: std::io::Error| failed("write", target, &error);
-    let written = File::create(&beside).and_then(|mut file| write(&mut file)).map_err(fail);
+    let written = create_fresh(&beside).and_then(|mut file| write(&mut file)).map_err(fail);
     let put = written.and_then(|()| check()).and_then(|()| std::fs::rename(&beside, target).map_err(fail));
     put.inspect_err(|_| {
         // What cannot be removed could not be written either.

@@ -3,12 +3,12 @@
 
 use crate::error::EnvironmentError;
 use cjm_catalog::installer::{INSTALL_LOCK, Installer, Signature};
-use cjm_platform::files::FileError;
+use cjm_platform::files::{FileError, create_fresh};
 use cjm_platform::lock::{FileLock, LockError, held_by};
 use cjm_platform::mounts::{mounted_within, remove_tree};
 use cjm_wire::canonical::hex;
 use sha2::{Digest, Sha256};
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -111,7 +111,8 @@ pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<(), EnvironmentErr
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".new-{}", std::process::id()));
     let beside = path.with_file_name(name);
-    std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, path)).map_err(|source| {
+    let written = create_fresh(&beside).and_then(|mut file| file.write_all(text));
+    written.and_then(|()| std::fs::rename(&beside, path)).map_err(|source| {
         // What cannot be renamed is of no use; that it stays is no second error.
         let _ = std::fs::remove_file(&beside);
         failed(source)

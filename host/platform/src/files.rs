@@ -95,6 +95,16 @@ pub fn open_regular(path: &Path) -> Result<File, FileError> {
     Ok(file)
 }
 
+/// Makes the new file `path`. What stands there goes first: a link, a pipe or a file that somebody left is neither followed
+/// nor written to.
+pub fn create_fresh(path: &Path) -> io::Result<File> {
+    let create = || OpenOptions::new().write(true).create_new(true).open(path);
+    create().or_else(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => std::fs::remove_file(path).and_then(|()| create()),
+        _ => Err(error),
+    })
+}
+
 /// Opens `path` for writing, empty: a new file, or a regular one that is there. Anything else is refused at once
 /// and left as it is.
 pub fn create_regular(path: &Path) -> Result<File, FileError> {

@@ -7,6 +7,7 @@
 use cjm_platform::mounts::remove_tree;
 use cjm_wire::cache::running_mark;
 use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -33,6 +34,8 @@ pub(crate) fn forget(data_dir: &Path, before: SystemTime) -> Gone {
                             gone.bytes += bytes;
                             let _ = fs::remove_file(running_mark(&call));
                         }
+                        // By somebody else, meanwhile.
+                        Err(error) if error.kind() == ErrorKind::NotFound => {}
                         Err(error) => gone.left.push((call, error.to_string())),
                     }
                 }

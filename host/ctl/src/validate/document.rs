@@ -42,7 +42,7 @@ pub(crate) type Checked = (Vec<Finding>, Vec<String>);
 pub(crate) fn manifest(path: &Path, text: &str) -> Checked {
     let document = json(text);
     let Some(put_in) = document.as_ref().and_then(|document| with_runtime_in_code(&document.value)) else {
-        return manifest_as_it_is(path, text, document);
+        return manifest_as_it_is(path, text, document.as_ref());
     };
     let message = "belongs into `code`".to_owned();
     let misplaced = ManifestError::Invalid { key: "runtime".to_owned(), message };
@@ -52,7 +52,7 @@ pub(crate) fn manifest(path: &Path, text: &str) -> Checked {
     }];
     // What is no fault with it in its place is none.
     let (left, _) = manifest(path, &put_in.to_string());
-    let (found, _) = manifest_as_it_is(path, text, document);
+    let (found, _) = manifest_as_it_is(path, text, document.as_ref());
     errors.extend(found.into_iter().filter(|one| left.iter().any(|other| other.message == one.message)));
     (errors, Vec::new())
 }
@@ -69,7 +69,7 @@ fn with_runtime_in_code(document: &Value) -> Option<Value> {
     Some(Value::Object(manifest))
 }
 
-fn manifest_as_it_is(path: &Path, text: &str, document: Option<Placed>) -> Checked {
+fn manifest_as_it_is(path: &Path, text: &str, document: Option<&Placed>) -> Checked {
     let (parsed, faults) = match Manifest::read(text) {
         Ok(manifest) => {
             let faults = manifest.faults();
@@ -77,7 +77,7 @@ fn manifest_as_it_is(path: &Path, text: &str, document: Option<Placed>) -> Check
         }
         Err(error) => {
             // A manifest of another version may differ in any key; in this one a fault of form hides no rule.
-            let of_form = document.as_ref().filter(|_| matches!(error, ManifestError::Malformed { .. }));
+            let of_form = document.filter(|_| matches!(error, ManifestError::Malformed { .. }));
             let rules =
                 of_form.map(|document| mended_manifest::rules_broken(&document.value, MANIFEST_SCHEMA));
             (None, std::iter::once(error).chain(rules.unwrap_or_default()).collect())
@@ -87,8 +87,8 @@ fn manifest_as_it_is(path: &Path, text: &str, document: Option<Placed>) -> Check
     let first = |error: ManifestError| {
         let (place, key) = match &error {
             ManifestError::Malformed { line, column, .. } => (Some((*line, *column)), None),
-            ManifestError::Invalid { key, .. } => (place_of(document.as_ref(), key), Some(key.clone())),
-            ManifestError::UnsupportedVersion { .. } => (place_of(document.as_ref(), "format_version"), None),
+            ManifestError::Invalid { key, .. } => (place_of(document, key), Some(key.clone())),
+            ManifestError::UnsupportedVersion { .. } => (place_of(document, "format_version"), None),
             ManifestError::TooLarge(_) => (None, None),
         };
         let message = match &error {
@@ -101,7 +101,7 @@ fn manifest_as_it_is(path: &Path, text: &str, document: Option<Placed>) -> Check
         First { finding, key, alone, mended }
     };
     let firsts: Vec<First> = faults.into_iter().map(first).collect();
-    let errors = gather(&firsts, document.as_ref(), MANIFEST_SCHEMA, MANIFEST_FAULT);
+    let errors = gather(&firsts, document, MANIFEST_SCHEMA, MANIFEST_FAULT);
     let warnings = match &parsed {
         Some(manifest) if errors.is_empty() => {
             let mut warnings = machine::manifest_warnings(manifest, path);

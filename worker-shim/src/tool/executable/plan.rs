@@ -90,6 +90,11 @@ impl Plan {
             Succeeded::Yes => std::fs::remove_dir(&self.work_dir),
             Succeeded::No => remove_tree(&self.work_dir),
         };
+        // A program may have removed its own directory.
+        let removed = removed.or_else(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        });
         // Last, so that what is interrupted in between counts as left by a killed call.
         let _ = std::fs::remove_file(self.running.path());
         if let (Ok(()), Some(of_session)) = (&removed, self.work_dir.parent()) {
