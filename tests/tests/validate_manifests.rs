@@ -213,7 +213,7 @@ fn what_stands_in_another_place_than_it_belongs_is_told_as_that() {
     beside["runtime"] = runtime(json!({}));
     let found = told(&world, &beside.to_string());
     let hint = (1, "runtime: belongs into `code`".to_owned());
-    assert_eq!(found, [hint.clone()], "and nothing of what a Python class would need");
+    assert_eq!(found, std::slice::from_ref(&hint), "and nothing of what a Python class would need");
     // Beside faults of form, too.
     beside["code"]["version"] = json!(1);
     beside.as_object_mut().expect("an object").remove("install");

@@ -67,7 +67,7 @@ impl Children {
         }
     }
 
-    /// Whether a process of the exited `leader`'s group lives. It is a child of this process by now, or below one.
+    /// Whether a process of the exited `leader`'s group lives that has fallen to this process, as its children do.
     pub(crate) fn has_group(&self, leader: Pid) -> bool {
         let is_of_it = |pid: &Pid| {
             *pid != leader
