@@ -462,3 +462,29 @@ fn in_a_directory_that_is_gone_nothing_is_looked_for_elsewhere() {
         assert!(words.iter().all(|words| told.stderr.contains(words)), "{command}: {}", told.describe());
     }
 }
+
+/// Two would take each other's files for somebody else's.
+#[test]
+fn a_call_holds_its_folder_of_results_until_they_are_written() {
+    let world = World::new();
+    let (begun, go) = (world.file("begun"), world.file("go"));
+    let waits =
+        format!("touch {}; while [ ! -e {} ]; do sleep 0.02; done; echo done", begun.display(), go.display());
+    world.install_executable(
+        "tool",
+        "sh",
+        &json!({"wait": {"argv": ["-c", waits], "result": "stdout_text"}}),
+    );
+    let out = world.file("out");
+    let call = ["call", "tool", "-o", out.to_str().expect("text")];
+    let running = world.start(&call);
+    eventually("the tool runs", Duration::from_secs(30), || begun.exists().then_some(()));
+    let folder = std::fs::File::open(&out).expect("it is there");
+    assert!(matches!(folder.try_lock(), Err(std::fs::TryLockError::WouldBlock)));
+    std::fs::write(&go, "").expect("written");
+    let _ = running.wait(COMMAND_MAX).expect(0);
+    assert!(out.join("result.txt").exists());
+    folder.try_lock().expect("nobody holds it any more");
+    let refused = world.run(&call).expect(1);
+    assert!(refused.stderr.contains("another call writes into"), "{}", refused.describe());
+}
