@@ -152,6 +152,15 @@ fn a_project_is_looked_at_where_its_parts_lie() {
     let files: Vec<String> = errors(&verdict).into_iter().map(|(file, ..)| file).collect();
     assert!(files.contains(&"p/lists/all.yaml".to_owned()), "{verdict}");
     assert!(files.contains(&"p/kept/manifests/mine.json".to_owned()), "{verdict}");
+    // So does the directory that a command names, where it lies in the folder.
+    std::fs::create_dir_all(world.data_dir().join("manifests")).expect("made");
+    std::fs::write(world.data_dir().join("manifests/odd.json"), "{").expect("written");
+    let names_odd = |folder: &str| {
+        let verdict = world.run(&["validate", folder, "--json"]).expect(1).json();
+        errors(&verdict).iter().any(|error| error.0.ends_with("manifests/odd.json"))
+    };
+    assert_eq!((names_odd(".."), names_odd("p")), (true, false));
+    std::fs::remove_file(world.data_dir().join("manifests/odd.json")).expect("removed");
 
     // One that is in order, looked at from within.
     for name in ["p/kept/manifests/mine.json", "p/.cjm/manifests/installed.json", "p/manifests/z.json"] {

@@ -25,11 +25,15 @@ const LIST: &str = "capabilities.yaml";
 const MANIFEST: &str = "manifest.json";
 
 /// Errors and warnings, and whether anything but source was looked at.
-pub(crate) async fn check(folder: &Path, catalog: Result<Catalog, Fault>) -> (Checked, bool) {
+pub(crate) async fn check(
+    folder: &Path,
+    data_dir: Option<&Path>,
+    catalog: Result<Catalog, Fault>,
+) -> (Checked, bool) {
     let mut found = Found::default();
     let catalog = found.known(catalog);
     let mut listed = Vec::new();
-    let project = Project::of(folder);
+    let project = Project::of(folder, data_dir);
     found.errors.extend(project.left_out.0);
     found.warnings.extend(project.left_out.1);
     for path in project.paths {

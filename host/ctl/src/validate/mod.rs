@@ -51,7 +51,8 @@ pub(crate) async fn run(global: &Global, args: &ValidateArgs, output: &Output) -
         Format::Composition => document::composition(&text, Some(&catalog()?)),
         Format::Settings => settings::check(&text),
         Format::Source if path.is_dir() && args.format.is_none() => {
-            let (checked, more_than_source) = folder::check(path, catalog()).await;
+            let (checked, more_than_source) =
+                folder::check(path, global.data_dir.as_deref(), catalog()).await;
             if more_than_source {
                 kind = "folder";
             }

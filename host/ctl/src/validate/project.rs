@@ -29,7 +29,8 @@ pub(crate) struct Project {
 }
 
 impl Project {
-    pub(crate) fn of(folder: &Path) -> Self {
+    /// `data_dir`: one that was named beside the settings; it counts where it lies in the folder.
+    pub(crate) fn of(folder: &Path, data_dir: Option<&Path>) -> Self {
         // Settings that cannot be read are a fault of their own, and name nothing.
         let settings = read_regular_to_string(&folder.join(SETTINGS_FILE), FILE_BYTES_MAX)
             .ok()
@@ -53,6 +54,11 @@ impl Project {
         let mut folders = vec![folder.join(MANIFESTS), folder.join(COMPOSITIONS)];
         folders.push(folder.join(DATA_DIR).join(MANIFESTS));
         folders.extend(kept);
+        let is_inside = |data_dir: &&Path| {
+            let real = |path: &Path| path.canonicalize();
+            real(data_dir).is_ok_and(|inner| real(folder).is_ok_and(|outer| inner.starts_with(outer)))
+        };
+        folders.extend(data_dir.filter(is_inside).map(|data_dir| data_dir.join(MANIFESTS)));
         let mut seen = vec![folder.to_owned()];
         for folder in folders {
             if !folder.is_dir() || seen.iter().any(|known| same_file(known, &folder)) {
