@@ -487,6 +487,11 @@ fn a_tool_that_is_put_in_again_says_so_and_one_whose_installation_was_killed_say
     let called = world.run(&["call", "tool-one"]).expect(exit::OK);
     assert!(called.stdout.contains("I became tool-one"), "{}", called.describe());
     assert!(world.run(&["list"]).expect(exit::OK).stderr.is_empty());
+    // What is in the folder by now is not what is installed.
+    let again = world.run(&["regenerate-manifest", "tool-one"]).expect(exit::OK);
+    assert!(again.stderr.contains("takes over what has changed in the folder since"), "{}", again.describe());
+    let refused = world.run(&["regenerate-manifest", "tool-one", "--package", "."]).expect(exit::USAGE);
+    assert!(refused.stderr.contains("the name of an installed package"), "{}", refused.describe());
     world.assert_nothing_left();
 }
 

@@ -1,7 +1,7 @@
 //! `regenerate-manifest` and `generate-adapter-manifest`: what is installed says once more what it is.
 
 use crate::cli::{GenerateAdapterArgs, Global, RegenerateArgs};
-use crate::fault::CommandResult;
+use crate::fault::{CommandResult, Fault};
 use crate::journaled;
 use crate::output::{Output, path_text};
 use crate::sdk;
@@ -9,15 +9,26 @@ use cjm_environments::{generate_adapter_manifest, plan_regeneration};
 use cjm_wire::describe::exit;
 use cjm_wire::event::EventType;
 use serde_json::json;
+use std::path::Path;
 
 /// Runs `regenerate-manifest`.
 pub(crate) async fn manifest(global: &Global, args: &RegenerateArgs, output: &Output) -> CommandResult {
     let settings = global.settings_to_write()?;
     let (package, list) = (args.package.as_deref(), args.capabilities.as_deref());
+    // A folder has the name of its package, which `.` does not tell.
+    if let Some(folder) = package.filter(|package| Path::new(package).file_name().is_none()) {
+        return Err(Fault::usage(
+            format!("--package takes the name of an installed package, and `{folder}` is none"),
+            "name the package as its pyproject.toml does, or leave --package out",
+        ));
+    }
     let planned = plan_regeneration(&settings, &args.capability, package, list).await?;
     // Only a Python tool has a module; of any other, what has no source was refused.
     let from = if planned.package.is_empty() { "its module" } else { &planned.package };
     output.note(&format!("Regenerating {} from {from} ({})...", args.capability, planned.source.as_str()));
+    if Path::new(&planned.package).is_absolute() && !planned.package.ends_with(".json") {
+        output.note("what is installed of it is looked at: `cjm-ctl install-all` takes over what has changed in the folder since");
+    }
     let sdk = sdk::python_sdk(&settings.data_dir)?;
     let done = planned.regenerate(&sdk, &|_| {}).await?;
     let payload = json!({"manifest": path_text(&done.path), "changed": done.changed, "version": done.manifest.code.version});
