@@ -213,6 +213,50 @@ fn an_environment_that_another_list_names_keeps_its_tool() {
     world.assert_nothing_left();
 }
 
+/// Also where the fault is in the name of the environment itself, and in whatever order the list has them.
+#[test]
+fn an_environment_stays_with_its_entry_though_that_has_a_fault_now() {
+    let Some(world) = world_with_uv("an_environment_stays_with_its_entry_though_that_has_a_fault_now") else {
+        return;
+    };
+    for package in ["tool-one", "tool-two"] {
+        write_package(&world.file(""), package);
+    }
+    let sound = "name: a, package: ./tool-one, env_name: 310, python_version: '>=3.9'";
+    let other = "name: b, package: ./tool-two, env_name: 310, python_version: '>=3.9'";
+    let install = |entries: &[&str], code: u8| {
+        let entries: String = entries.iter().map(|entry| format!("- {{{entry}}}\n")).collect();
+        let list = write_list(&world, "list.yaml", &format!("capabilities:\n{entries}"));
+        world.run(&["install-all", "--capabilities", &list, "--json"]).expect(code).json()["entries"].clone()
+    };
+    let _ = install(&[sound], exit::OK);
+    let faulty = [
+        format!("{sound}, worker: []"),
+        sound.replace("env_name", "env_nam"),
+        sound.replace("./tool-one", "[]"),
+        format!("{sound}, manifest: x.json"),
+        sound.to_owned(),
+    ];
+    for entry in &faulty {
+        for (entries, at) in [([entry, other], 1), ([other, entry], 0)] {
+            let told = install(&entries, exit::DOMAIN);
+            assert_eq!(told[at]["error"]["code"], "install.shared_environment", "{entry}: {told:#}");
+            let words = "`env_name: 310` is already the environment of \"a\"";
+            assert_eq!(told[at]["error"]["message"], words, "{entry}: {told:#}");
+            assert_eq!(names_installed(&world), ["tool-one"], "{entry}");
+        }
+    }
+    // One with a fault gives nothing: where nothing of it is there it is in nobody's way.
+    let _ = world.run(&["remove", "tool-one", "-y"]).expect(exit::OK);
+    let told = install(&[&faulty[0], other], exit::DOMAIN);
+    assert_eq!(
+        (&told[0]["result"], &told[1]["capability"]),
+        (&json!("failed"), &json!("tool-two")),
+        "{told:#}"
+    );
+    world.assert_nothing_left();
+}
+
 #[test]
 fn a_tool_without_an_environment_that_has_another_name_now_is_gone_under_the_old_one() {
     let world = World::new();

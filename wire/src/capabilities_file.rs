@@ -233,11 +233,12 @@ impl CapabilitiesFile {
     fn each(text: &str) -> Option<Vec<Entry>> {
         let read = read_each::<Entry>(text, LIST).ok()??;
         let document = Placed::parse(text).ok();
+        let mut salvaged = salvaged(text);
         let mut entries = Vec::new();
         for (index, entry) in read.into_iter().enumerate() {
             entries.push(entry.unwrap_or_else(|words| {
                 let document = document.as_ref();
-                let salvaged = document.map(|document| salvaged(document, index)).unwrap_or_default();
+                let salvaged = salvaged.get_mut(index).map(std::mem::take).unwrap_or_default();
                 let faults = document.map(|document| wrong_kinds(document, index)).unwrap_or_default();
                 let entry = told_by(&salvaged.name, index);
                 let fault = if faults.is_empty() {
@@ -262,18 +263,42 @@ fn told_by(name: &str, index: usize) -> String {
     if name.is_empty() { format!("number {}", index + 1) } else { format!("\"{name}\"") }
 }
 
-/// What an entry with a fault is known by, so that what was installed from it stays its own.
-fn salvaged(document: &Placed, index: usize) -> Entry {
-    let text = |key: &str| {
-        let value = document.value.pointer(&format!("/{LIST}/{index}/{key}"))?;
-        value.as_str().map(str::to_owned)
-    };
-    Entry {
-        name: text("name").unwrap_or_default(),
-        manifest: text("manifest"),
-        env_name: text("env_name").unwrap_or_default(),
-        ..Entry::default()
+/// What an entry with a fault is known by, so that what was installed from it stays its own: of each entry of the list. Each key is
+/// read by itself, as it is where nothing is wrong: `env_name: 310` is a text.
+fn salvaged(text: &str) -> Vec<Entry> {
+    #[derive(Deserialize)]
+    struct Name {
+        name: Option<String>,
     }
+    #[derive(Deserialize)]
+    struct Source {
+        manifest: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Environment {
+        env_name: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Package {
+        package: Option<String>,
+    }
+    fn each<T: serde::de::DeserializeOwned>(
+        text: &str,
+        entries: &mut Vec<Entry>,
+        take: impl Fn(&mut Entry, T),
+    ) {
+        let read = read_each::<T>(text, LIST).ok().flatten().unwrap_or_default();
+        entries.resize_with(entries.len().max(read.len()), Entry::default);
+        for (entry, element) in entries.iter_mut().zip(read) {
+            let _ = element.map(|element| take(entry, element));
+        }
+    }
+    let mut entries = Vec::new();
+    each(text, &mut entries, |entry, read: Name| entry.name = read.name.unwrap_or_default());
+    each(text, &mut entries, |entry, read: Source| entry.manifest = read.manifest);
+    each(text, &mut entries, |entry, read: Environment| entry.env_name = read.env_name.unwrap_or_default());
+    each(text, &mut entries, |entry, read: Package| entry.package = read.package.unwrap_or_default());
+    entries
 }
 
 /// A rule that an entry breaks.
@@ -447,6 +472,12 @@ mod tests {
         assert!(told.contains("`worker` is []") && told.contains("; line 2, "), "{told}");
         let (entry, _) = faults("{name: a, manifest: m, worker: x}");
         assert_eq!(entry.manifest.as_deref(), Some("m"));
+        // What looks like a number is the text that it is elsewhere.
+        let (entry, _) = faults("{name: 7, manifest: 1.10, env_name: 310, package: 0x1, worker: []}");
+        let Entry { name, manifest, env_name, package, .. } = entry;
+        assert_eq!([name, manifest.unwrap_or_default(), env_name, package], ["7", "1.10", "310", "0x1"]);
+        let (entry, _) = faults("{name: [], manifest: , env_name: 1, package: {}}");
+        assert_eq!((entry.env_name.as_str(), entry.package.as_str(), entry.manifest), ("1", "", None));
         // What only the reader can say of one is told in its words.
         let (entry, told) = faults("{name: b, manifest: m, ? [x] : 1}");
         assert_eq!(entry.name, "number 1");

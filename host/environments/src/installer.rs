@@ -7,7 +7,7 @@ use crate::files::{Claim, hash_folder, lock};
 use crate::interpreters;
 use crate::manifests::read_existing;
 use crate::manifests::remember_installed;
-use crate::owners::owners;
+use crate::owners::{homes, owners};
 use crate::python_entry::{Common, Done, PythonEntry, Reporter, Tools};
 use crate::report::{AskInUse, EntryReport, InstallEvent, InstallOptions, InstallReport, Outcome};
 use crate::tool_entry::{self, Asked, Copied};
@@ -61,13 +61,16 @@ pub async fn install_all(
         conda: options.conda.clone(),
         data_dir,
     };
-    let owners = owners(&file.capabilities, &common.list, &common.data_dir.join("manifests"));
+    let manifests = common.data_dir.join("manifests");
+    let owners = owners(&file.capabilities, &common.list, &manifests);
+    let homes = homes(&file.capabilities, &common.list, &manifests);
     let installation = Installation {
         common,
         claim: &claim,
         to_change: Mutex::default(),
         claims: Mutex::default(),
         owners,
+        homes,
         force: options.force,
         offline: options.offline,
         in_use: options.in_use.clone(),
@@ -89,6 +92,8 @@ struct Installation<'a> {
     claims: Mutex<HashMap<String, String>>,
     /// Capability → entry that gave it before.
     owners: HashMap<String, String>,
+    /// Environment → place in the list of the entry whose it is.
+    homes: HashMap<String, usize>,
     tell: &'a (dyn Fn(InstallEvent) + Send + Sync),
 }
 
@@ -195,9 +200,8 @@ impl Installation<'_> {
         if let Some(manifest) = &entry.manifest {
             return ended(Ok(self.install_tool(entry, manifest)));
         }
-        let shared = entries[..index].iter().find(|other| {
-            other.env_name == entry.env_name && other.manifest.is_none() && other.fault.is_none()
-        });
+        let home = self.homes.get(&entry.env_name).filter(|home| **home != index);
+        let shared = home.map(|home| &entries[*home]);
         if let Some(other) = shared {
             return ended(Err(EnvironmentError::SharedEnvironment {
                 env_name: entry.env_name.clone(),

@@ -14,12 +14,60 @@ use std::path::{Path, PathBuf};
 /// Capability → entry of the list that it came from, of all whose manifests are in `manifests`.
 pub(crate) fn owners(entries: &[Entry], list: &Path, manifests: &Path) -> HashMap<String, String> {
     let owned = |manifest: Manifest| {
-        let mut from = entries.iter().filter(|entry| came_from(&manifest, entry, list));
-        // One with a fault of its own gives nothing now, and another one may name the same file.
-        let owner = from.clone().find(|entry| entry.fault.is_none()).or_else(|| from.next())?;
-        Some((manifest.code.name, owner.name.clone()))
+        let (_, owner) = origins(&manifest, entries, list).min()?;
+        Some((manifest.code.name, entries[owner].name.clone()))
     };
     installed(manifests).filter_map(owned).collect()
+}
+
+/// Environment → place in the list of the entry whose it is, of all that entries make. What is installed there stays with
+/// its entry: that may have a fault now, and another one must not take its environment for it.
+pub(crate) fn homes(entries: &[Entry], list: &Path, manifests: &Path) -> HashMap<String, usize> {
+    let installed: Vec<Manifest> = installed(manifests).collect();
+    let makes = |entry: &Entry| entry.manifest.is_none() || !entry.package.is_empty();
+    let mut homes = HashMap::new();
+    for manifest in &installed {
+        let origins = origins(manifest, entries, list).filter(|(_, index)| makes(&entries[*index]));
+        if let (Some(env_name), Some(origin)) = (env_name_of(manifest), origins.min()) {
+            let nearest = homes.entry(env_name).or_insert(origin);
+            *nearest = origin.min(*nearest);
+        }
+    }
+    let mut homes: HashMap<String, usize> =
+        homes.into_iter().map(|(name, (_, index))| (name, index)).collect();
+    for (index, entry) in entries.iter().enumerate() {
+        if entry.fault.is_none() && entry.manifest.is_none() {
+            homes.entry(entry.env_name.clone()).or_insert(index);
+        }
+    }
+    homes
+}
+
+/// How likely a tool came from an entry that may have made it; the first is the likeliest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Likeness {
+    SameSource,
+    /// One with a fault gives nothing now, and another one may name the same source.
+    SameSourceWithFault,
+    /// What it names cannot be read.
+    NoSource,
+    OtherSource,
+}
+
+/// The places in the list of the entries that an installed tool may have come from.
+fn origins(manifest: &Manifest, entries: &[Entry], list: &Path) -> impl Iterator<Item = (Likeness, usize)> {
+    let base = list.parent().unwrap_or(Path::new("/"));
+    let from = entries.iter().enumerate().filter(move |(_, entry)| came_from(manifest, entry, list));
+    from.map(move |(index, entry)| {
+        let is_same = is_copied(manifest, entry, base) || is_from(manifest, &entry.package, base);
+        let likeness = match (is_same, entry.fault.is_some()) {
+            (true, false) => Likeness::SameSource,
+            (true, true) => Likeness::SameSourceWithFault,
+            (false, true) if entry.package.is_empty() => Likeness::NoSource,
+            (false, _) => Likeness::OtherSource,
+        };
+        (likeness, index)
+    })
 }
 
 fn installed(manifests: &Path) -> impl Iterator<Item = Manifest> {
@@ -29,13 +77,23 @@ fn installed(manifests: &Path) -> impl Iterator<Item = Manifest> {
 
 fn came_from(manifest: &Manifest, entry: &Entry, list: &Path) -> bool {
     let base = list.parent().unwrap_or(Path::new("/"));
-    match &entry.manifest {
-        Some(source) => is_same_file(Path::new(&manifest.install.package_source), &base.join(source)),
-        None => {
-            let lives_there = env_name_of(manifest).is_some_and(|name| name == entry.env_name);
-            lives_there && (other_list(manifest, list).is_none() || is_from(manifest, &entry.package, base))
-        }
+    // Only one with a fault has both.
+    if entry.manifest.is_some() && entry.package.is_empty() {
+        return is_copied(manifest, entry, base);
     }
+    let Some(env_name) = env_name_of(manifest) else { return false };
+    if entry.fault.is_some() && entry.env_name.is_empty() {
+        return is_from(manifest, &entry.package, base);
+    }
+    env_name == entry.env_name
+        && (other_list(manifest, list).is_none() || is_from(manifest, &entry.package, base))
+}
+
+/// Whether its manifest is that of the entry.
+fn is_copied(manifest: &Manifest, entry: &Entry, base: &Path) -> bool {
+    let is_source =
+        |source: &String| is_same_file(Path::new(&manifest.install.package_source), &base.join(source));
+    entry.manifest.as_ref().is_some_and(is_source)
 }
 
 /// The list that the tool came from, where that is another one, and is there still.
