@@ -195,6 +195,43 @@ fn a_manifest_that_something_is_mounted_over_is_told_as_that_by_what_would_write
     let _ = world.run(&["remove", "tool", "-y"]).expect(exit::OK);
 }
 
+/// The old name leads into the same environment.
+#[test]
+fn a_python_tool_that_has_another_name_now_and_stays_under_the_old_one_is_told() {
+    const NAME: &str = "a_python_tool_that_has_another_name_now_and_stays_under_the_old_one_is_told";
+    let Some(world) = world_with_uv(NAME) else { return };
+    write_package(&world.file(""), "tool-one");
+    let entry = "{name: a, package: ./tool-one, env_name: e, python_version: \">=3.9\"}";
+    world.write("capabilities.yaml", format!("capabilities: [{entry}]\n"));
+    let _ = world.run(&["install-all"]).expect(exit::OK);
+    let place = world.data_dir().join("manifests/tool-one.json");
+    let theirs = world.file("theirs.json");
+    fs::copy(&place, &theirs).expect("copied");
+    let mount = Command::new("mount").arg("--bind").args([&theirs, &place]).output();
+    if !mount.as_ref().is_ok_and(|done| done.status.success()) {
+        return repo::skip(NAME, &format!("a file cannot be mounted: {mount:?}"));
+    }
+    let bound = Bound([place.clone(), world.file("nothing")]);
+    let class = world.file("tool-one/tool_one/capability.py");
+    let text = fs::read_to_string(&class).expect("a class");
+    fs::write(&class, text.replace("\"tool-one\"", "\"renamed\"")).expect("written");
+    let told = world.run(&["install-all", "--json"]).expect(exit::OK).json()["entries"][0].clone();
+    assert_eq!((&told["capability"], &told["renamed_from"]), (&json!("renamed"), &json!(null)), "{told:#}");
+    let warnings = told["warnings"].to_string();
+    for words in [
+        format!(
+            "tool-one, as it was called before, can be called still: {} cannot be removed",
+            place.display()
+        ),
+        "remove tool-one` takes it away".to_owned(),
+    ] {
+        assert!(warnings.contains(&words), "{told:#}");
+    }
+    drop(bound);
+    let _ = world.run(&["remove", "tool-one", "-y"]).expect(exit::OK);
+    let _ = world.run(&["call", "renamed", "--action", "who"]).expect(exit::OK);
+}
+
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("its mode");
 }

@@ -9,6 +9,7 @@ use crate::list_kinds::{shown, wrong_kinds};
 use crate::placed::Placed;
 use crate::runtime::PythonWorker;
 use crate::suggestions::{in_words, suggestions};
+use crate::word::{maybe_word, word, words};
 use serde::{Deserialize, Serialize};
 
 /// Most keys of a file that is no list that are told.
@@ -49,7 +50,7 @@ pub struct Entry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub python_version: Option<String>,
     /// Further requirements that both sides of a call share.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "words")]
     pub interface_libs: Vec<String>,
     /// Task adapters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -69,10 +70,10 @@ pub struct Entry {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Adapter {
     /// `module:Class`.
-    #[serde(rename = "impl")]
+    #[serde(rename = "impl", deserialize_with = "word")]
     pub implementation: String,
     /// Requirement it comes from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "maybe_word")]
     pub lib: Option<String>,
 }
 
@@ -380,6 +381,9 @@ mod tests {
         let file = CapabilitiesFile::parse(good).expect("good");
         assert_eq!(file.capabilities[1].adapters[0].implementation, "m:C");
         assert_eq!(file.capabilities[1].worker, PythonWorker::Shim);
+        let quoted = good.replace("adapters:", "interface_libs: ['5', \"1.10\", a==1], adapters:");
+        let quoted = CapabilitiesFile::parse(&quoted).expect("good");
+        assert_eq!(quoted.capabilities[1].interface_libs, ["5", "1.10", "a==1"]);
         let genuine = good.replace("package: p", "package: p, worker: genuine");
         let genuine = CapabilitiesFile::parse(&genuine).expect("good");
         assert_eq!(genuine.capabilities[1].worker, PythonWorker::Genuine);
@@ -432,6 +436,23 @@ mod tests {
         ("{name: a, PYTHON, adapters: [{impl: m, lib: []}]}", "a", 86, "`lib` is []", "adapters: ["),
         ("{name: a, PYTHON, interface_libs: l}", "a", 76, "must be a list", "interface_libs: ["),
         ("{name: a, PYTHON, interface_libs: [{}]}", "a", 77, "must hold texts", "interface_libs: ["),
+        (
+            "{name: a, PYTHON, interface_libs: [5]}",
+            "a",
+            77,
+            "holds 5, and must hold texts",
+            "interface_libs: [",
+        ),
+        ("{name: a, PYTHON, interface_libs: [l, true]}", "a", 80, "holds true", "interface_libs: ["),
+        ("{name: a, PYTHON, interface_libs: [1.10]}", "a", 77, "must hold texts", "interface_libs: ["),
+        (
+            "{name: a, PYTHON, adapters: [{impl: 5}]}",
+            "a",
+            78,
+            "`impl` is 5, and must be",
+            "adapters: [{impl:",
+        ),
+        ("{name: a, PYTHON, adapters: [{impl: m, lib: 5}]}", "a", 86, "`lib` is 5", "adapters: [{impl:"),
         ("{name: a, manifest: [m]}", "a", 23, "`manifest` is [\"m\"]", "manifest: FILE"),
         ("{name: a, package: {}}", "a", 22, "`package` is {}", "package: ./FOLDER"),
         ("{name: a, env_name: }", "a", 21, "`env_name` is empty", "env_name: NAME"),

@@ -39,6 +39,7 @@ mod settings_keys;
 pub mod suggestions;
 pub mod template;
 pub mod time;
+mod word;
 mod yaml;
 
 pub use adapter::AdapterManifest;

@@ -39,6 +39,10 @@ enum Kind {
     Text,
     /// Text, or nothing at all.
     MaybeText,
+    /// Text that looks like no number, and neither like `true`.
+    Word,
+    /// Such text, or nothing at all.
+    MaybeWord,
     Texts,
     Adapters,
     Worker,
@@ -87,9 +91,12 @@ impl Look<'_> {
     fn at_key(&mut self, pointer: &str, (name, kind, cure): (&str, Kind, &'static str), value: &Value) {
         let is = |wanted: &str| format!("`{name}` is {}, and must be {wanted}", shown(value));
         match (kind, value) {
-            (Kind::MaybeText | Kind::Texts | Kind::Adapters, Value::Null) => {}
+            (Kind::MaybeText | Kind::MaybeWord | Kind::Texts | Kind::Adapters, Value::Null) => {}
+            (Kind::Word | Kind::MaybeWord, Value::String(_)) => {}
             (Kind::Text | Kind::MaybeText, value) if is_text(value) => {}
-            (Kind::Text | Kind::MaybeText, _) => self.tell(pointer, is("one text"), cure),
+            (Kind::Text | Kind::MaybeText | Kind::Word | Kind::MaybeWord, _) => {
+                self.tell(pointer, is("one text"), cure)
+            }
             (Kind::Worker, Value::String(worker)) if WORKERS.contains(&worker.as_str()) => {}
             (Kind::Worker, _) => {
                 let near = suggestions(value.as_str().unwrap_or_default(), WORKERS.into_iter());
@@ -100,7 +107,7 @@ impl Look<'_> {
                     let pointer = format!("{pointer}/{index}");
                     match kind {
                         Kind::Adapters => self.at_adapter(&pointer, item, cure),
-                        _ if is_text(item) => {}
+                        _ if item.is_string() => {}
                         _ => {
                             let message = format!("`{name}` holds {}, and must hold texts", shown(item));
                             self.tell(&pointer, message, cure);
@@ -119,10 +126,10 @@ impl Look<'_> {
         };
         match keys.get("impl") {
             None => self.tell(pointer, "an adapter needs an `impl`".to_owned(), cure),
-            Some(value) => self.at_key(&format!("{pointer}/impl"), ("impl", Kind::Text, cure), value),
+            Some(value) => self.at_key(&format!("{pointer}/impl"), ("impl", Kind::Word, cure), value),
         }
         if let Some(value) = keys.get("lib") {
-            self.at_key(&format!("{pointer}/lib"), ("lib", Kind::MaybeText, cure), value);
+            self.at_key(&format!("{pointer}/lib"), ("lib", Kind::MaybeWord, cure), value);
         }
     }
 
@@ -132,7 +139,7 @@ impl Look<'_> {
     }
 }
 
-/// A number or a word of yes and no is read as the text that it is.
+/// A number or a word of yes and no is read as the text that it is, save where a package or a class is named.
 fn is_text(value: &Value) -> bool {
     value.is_string() || value.is_number() || value.is_boolean()
 }

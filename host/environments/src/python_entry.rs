@@ -15,6 +15,7 @@ use crate::owners::check_own_environment;
 use crate::package::Requirements;
 use crate::report::{INSTALLER_VERSION, Outcome, Step};
 use crate::stamp::Stamp;
+use crate::tool_entry::remove_old;
 use crate::uv::Uv;
 use cjm_catalog::beginning::{Beginning, note_beside, note_text};
 use cjm_catalog::installation::{LIST_KEY, list_of, replaced_in_words};
@@ -224,7 +225,7 @@ impl<'a> PythonEntry<'a> {
         warnings.extend(self.replaced_list(&capability));
         let manifest = self.write_manifest(found.code, &lock, &version, &tools.uv)?;
         let renamed_from = before.map(|old| old.capability).filter(|old| *old != capability);
-        let renamed_from = renamed_from.filter(|old| self.remove_manifest(old));
+        let renamed_from = renamed_from.and_then(|old| self.remove_manifest(&old, &mut warnings));
         let adapter_files = adapters.iter().map(|name| self.manifests.join(name)).collect();
         let stamp =
             Stamp::new(self.request.clone(), &interpreter, lock.hash.clone(), capability.clone(), adapters);
@@ -474,14 +475,12 @@ impl<'a> PythonEntry<'a> {
         replaced_in_words(capability, list_of(&existing).as_deref(), self.list)
     }
 
-    /// The package was renamed: its old manifest would lead into an environment that no longer holds it. Whether it is
-    /// gone.
-    fn remove_manifest(&self, capability: &str) -> bool {
-        let path = self.manifests.join(format!("{capability}.json"));
-        let ours = read_existing(&path)
-            .is_some_and(|manifest| Path::new(&manifest.install.python_path) == self.python());
-        // One that stays is reported when somebody loads it.
-        ours && std::fs::remove_file(path).is_ok()
+    /// The package was renamed: its old manifest would lead into an environment that no longer holds it. Its name,
+    /// where it is gone now.
+    fn remove_manifest(&self, capability: &str, warnings: &mut Vec<String>) -> Option<String> {
+        let old = read_existing(&self.manifests.join(format!("{capability}.json")))?;
+        let is_ours = Path::new(&old.install.python_path) == self.python();
+        is_ours.then(|| remove_old(&self.manifests, &old, warnings)).flatten()
     }
 }
 

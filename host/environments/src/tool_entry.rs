@@ -180,7 +180,7 @@ fn file_of(manifests: &Path, capability: &str) -> PathBuf {
 }
 
 /// Removes the manifest of the name that a tool had before, and returns that name.
-fn remove_old(manifests: &Path, renamed: &Manifest, warnings: &mut Vec<String>) -> Option<String> {
+pub(crate) fn remove_old(manifests: &Path, renamed: &Manifest, warnings: &mut Vec<String>) -> Option<String> {
     let old = renamed.code.name.clone();
     let path = file_of(manifests, &old);
     match std::fs::remove_file(&path) {
