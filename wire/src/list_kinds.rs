@@ -95,7 +95,7 @@ impl Look<'_> {
             (Kind::Word | Kind::MaybeWord, Value::String(_)) => {}
             (Kind::Text | Kind::MaybeText, value) if is_text(value) => {}
             (Kind::Text | Kind::MaybeText | Kind::Word | Kind::MaybeWord, _) => {
-                self.tell(pointer, is("one text"), cure)
+                self.tell(pointer, is("one text"), cure);
             }
             (Kind::Worker, Value::String(worker)) if WORKERS.contains(&worker.as_str()) => {}
             (Kind::Worker, _) => {
