@@ -192,6 +192,11 @@ fn an_environment_that_another_list_names_keeps_its_tool() {
         );
         assert_eq!(install(&one, &[], exit::OK)["result"], "unchanged");
     }
+    // One of its own is in nobody's way.
+    let entry = "{name: entry, package: ./second, env_name: apart, python_version: '>=3.9'}";
+    let apart = write_list(&world, "apart.yaml", &format!("capabilities: [{entry}]\n"));
+    assert_eq!(install(&apart, &[], exit::OK)["capability"], "second");
+    let _ = world.run(&["remove", "second", "-y"]).expect(exit::OK);
     // What another list makes of the same package is the same tool, whatever its name is now; and so is a tool of the same
     // name from elsewhere.
     let class = folder.join("first/first/capability.py");

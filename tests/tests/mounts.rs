@@ -319,4 +319,13 @@ fn an_update_puts_aside_what_it_cannot_delete_and_one_that_fails_leaves_the_tool
     // Once its owner lets go of it, it goes with the next one.
     let _ = install(&[], exit::DOMAIN);
     assert!(!rest(1).exists() && !rest(2).exists());
+    // What may not even be read keeps the update from its copy, and is named.
+    let hidden = world.data_dir().join("envs/tool-one/lib/hidden");
+    fs::create_dir(&hidden).expect("a folder");
+    let _whose_it_is_now = Nobody::of(&world);
+    set_mode(&hidden, 0);
+    let told = install(&["--force"], exit::DOMAIN)["error"].to_string();
+    assert!(told.contains(&format!("{}: Permission denied", hidden.display())), "{told}");
+    is_callable();
+    set_mode(&hidden, 0o755);
 }

@@ -252,7 +252,7 @@ fn beside(environment: &Path, what: &str) -> PathBuf {
 
 fn copy(from: &Path, to: &Path, linked: bool) -> std::io::Result<()> {
     std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from)? {
+    for entry in std::fs::read_dir(from).map_err(|error| with_path(from, &error))? {
         let entry = entry?;
         let (path, target, kind) = (entry.path(), to.join(entry.file_name()), entry.file_type()?);
         if kind.is_symlink() {
@@ -260,10 +260,15 @@ fn copy(from: &Path, to: &Path, linked: bool) -> std::io::Result<()> {
         } else if kind.is_dir() {
             copy(&path, &target, linked || entry.file_name() == REPLACED)?;
         } else if kind.is_file() && !(linked && std::fs::hard_link(&path, &target).is_ok()) {
-            std::fs::copy(&path, &target)?;
+            std::fs::copy(&path, &target).map_err(|error| with_path(&path, &error))?;
         }
     }
     Ok(())
+}
+
+/// The same error, with what it is about.
+fn with_path(path: &Path, error: &std::io::Error) -> std::io::Error {
+    std::io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]
