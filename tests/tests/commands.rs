@@ -38,7 +38,7 @@ fn with_each_release(test: &str, run: impl Fn(&Both)) {
 }
 
 /// Runs `test` for the older release alone: of what it looks at the later one has changed nothing, and each command
-/// line costs a start of Python.
+/// line costs a run of Python.
 fn with_the_older_release(test: &str, run: impl Fn(&Both)) {
     with(&VERSIONS[..1], test, run);
 }

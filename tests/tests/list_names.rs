@@ -3,20 +3,10 @@
 
 use cjm_tests::package::{world_with_uv, write_package};
 use cjm_tests::repo;
-use cjm_tests::tool_lists::{write_list, write_tool};
+use cjm_tests::tool_lists::{words, write_list, write_tool};
 use cjm_tests::world::World;
 use cjm_wire::describe::exit;
 use serde_json::{Value, json};
-
-fn words(value: &Value) -> String {
-    value
-        .as_array()
-        .expect("words")
-        .iter()
-        .map(|word| word.as_str().unwrap_or_default())
-        .collect::<Vec<_>>()
-        .join("\n")
-}
 
 #[test]
 fn a_tool_that_has_another_name_now_is_told_as_one_that_is_gone() {

@@ -1,20 +1,10 @@
 //! Lists of capabilities as people write and keep them: keys that are mistyped, several lists, entries whose names are not
 //! those of their tools, and updates that fail.
 
-use cjm_tests::tool_lists::{write_list, write_tool};
+use cjm_tests::tool_lists::{words, write_list, write_tool};
 use cjm_tests::world::{World, manifest};
 use cjm_wire::describe::exit;
 use serde_json::{Value, json};
-
-fn words(value: &Value) -> String {
-    value
-        .as_array()
-        .expect("words")
-        .iter()
-        .map(|word| word.as_str().unwrap_or_default())
-        .collect::<Vec<_>>()
-        .join("\n")
-}
 
 #[test]
 fn a_mistyped_key_is_told_by_validate_and_install_all_with_what_is_like_it() {

@@ -3,14 +3,14 @@
 //! user's is put aside.
 
 use cjm_platform::Signal;
+use cjm_tests::other_user::{is_root, set_mode};
 use cjm_tests::package::{world_with_uv, write_package};
 use cjm_tests::world::{COMMAND_MAX, Outcome, World, eventually, manifest};
 use cjm_tests::{python, repo};
 use cjm_wire::describe::exit;
 use serde_json::json;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -232,10 +232,6 @@ fn a_python_tool_that_has_another_name_now_and_stays_under_the_old_one_is_told()
     let _ = world.run(&["call", "renamed", "--action", "who"]).expect(exit::OK);
 }
 
-fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("its mode");
-}
-
 /// Whom rights hold back: this user, and where that is root, another one.
 struct Nobody<'w> {
     world: &'w World,
@@ -244,8 +240,7 @@ struct Nobody<'w> {
 
 impl<'w> Nobody<'w> {
     fn of(world: &'w World) -> Self {
-        let id = Command::new("id").arg("-u").output().expect("it runs");
-        let is_other = id.stdout == b"0\n";
+        let is_other = is_root();
         if is_other {
             let whole = world.data_dir().join("..");
             set_mode(&whole, 0o755);

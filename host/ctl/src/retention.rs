@@ -9,7 +9,7 @@ use crate::visible::one_line;
 use cjm_platform::disk::DiskRoom;
 use cjm_store::{
     Archived, DIAGNOSTICS_FILE, DIAGNOSTICS_MB_MAX_DEFAULT, Forgotten, ForgottenJobs, JOURNAL_FILE,
-    Retention, StoreError, apply_retention, archive_journal, forget_jobs,
+    Retention, StoreError, apply_retention, archive_journal, bytes_below, forget_jobs,
 };
 use cjm_wire::Timestamp;
 use cjm_wire::describe::{ErrorReport, exit, shell_word};
@@ -23,8 +23,6 @@ const TIGHT_BYTES: u64 = 2 * 1024 * 1024;
 /// Folders of tools that are told then, at most, and what each holds at least.
 const KEPT_TOLD_MAX: usize = 3;
 const KEPT_TOLD_BYTES_MIN: u64 = 256 * 1024;
-/// Files of one tool that are looked at.
-const KEPT_FILES_MAX: usize = 100_000;
 /// What to do where not even the room is left that it takes to forget.
 const ROOM_BY_HAND: &str = "make 1 MB free on the disk of the data directory by removing or moving other files there, since \
                             forgetting takes some room itself; then run it again";
@@ -271,28 +269,11 @@ impl Told<'_> {
 fn kept_by_tools(data_dir: &Path) -> Vec<(PathBuf, u64)> {
     let listing = std::fs::read_dir(data_dir.join("data")).into_iter().flatten().flatten();
     let mut kept: Vec<(PathBuf, u64)> =
-        listing.map(|entry| (entry.path(), bytes_below(&entry.path(), &mut { KEPT_FILES_MAX }))).collect();
+        listing.map(|entry| (entry.path(), bytes_below(&entry.path()))).collect();
     kept.retain(|(_, bytes)| *bytes >= KEPT_TOLD_BYTES_MIN);
     kept.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
     kept.truncate(KEPT_TOLD_MAX);
     kept
-}
-
-/// Of at most so many files. Links lead nowhere.
-fn bytes_below(folder: &Path, files_left: &mut usize) -> u64 {
-    let mut bytes = 0;
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        if *files_left == 0 {
-            break;
-        }
-        *files_left -= 1;
-        bytes += match entry.metadata() {
-            Ok(meta) if meta.is_dir() => bytes_below(&entry.path(), files_left),
-            Ok(meta) => meta.len(),
-            Err(_) => 0,
-        };
-    }
-    bytes
 }
 
 #[expect(clippy::cast_precision_loss, reason = "one decimal of megabytes is shown")]

@@ -69,7 +69,9 @@ fn runs(call: &Path) -> bool {
     matches!(mark.try_lock(), Err(TryLockError::WouldBlock))
 }
 
-fn bytes_below(folder: &Path) -> u64 {
+/// The bytes of all files in a folder and below it; links lead nowhere.
+#[must_use]
+pub fn bytes_below(folder: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
     let sizes = entries.flatten().map(|entry| match entry.metadata() {
         Ok(meta) if meta.is_dir() => bytes_below(&entry.path()),

@@ -6,10 +6,11 @@ use crate::fault::Fault;
 use crate::validate::document::{self, Checked};
 use crate::validate::finding::Finding;
 use crate::validate::format::{FILE_BYTES_MAX, detect, has_nodes};
-use crate::validate::project::{COMPOSITIONS, MANIFESTS, Project, same_file};
+use crate::validate::project::{COMPOSITIONS, MANIFESTS, Project};
 use crate::validate::settings;
 use crate::validate::source;
 use cjm_catalog::Catalog;
+use cjm_catalog::plain_path::is_same_file;
 use cjm_environments::{EnvironmentError, package_folders, package_refusal};
 use cjm_platform::files::{FileError, read_regular_to_string};
 use cjm_wire::adapter::is_adapter;
@@ -37,7 +38,7 @@ pub(crate) async fn check(
     found.errors.extend(project.left_out.0);
     found.warnings.extend(project.left_out.1);
     for path in project.paths {
-        let is_list = project.list.as_ref().is_some_and(|list| same_file(list, &path));
+        let is_list = project.list.as_ref().is_some_and(|list| is_same_file(list, &path));
         match what(&path, is_list) {
             What::Nothing => {}
             What::NoComposition => found.warnings.push(format!(

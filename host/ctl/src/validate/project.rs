@@ -5,6 +5,7 @@ use crate::validate::document::Checked;
 use crate::validate::finding::Finding;
 use crate::validate::format::FILE_BYTES_MAX;
 use cjm_catalog::home::{HOME, expand_home, variable};
+use cjm_catalog::plain_path::is_same_file;
 use cjm_platform::files::read_regular_to_string;
 use cjm_wire::settings_file::{SETTINGS_FILE, SettingsFile};
 use std::path::{Path, PathBuf};
@@ -43,7 +44,7 @@ impl Project {
         let mut left_out = Checked::default();
         let mut paths = entries(folder, ENTRIES_MAX, &mut left_out);
         let mut add = |path: PathBuf| {
-            if !paths.iter().any(|known| same_file(known, &path)) {
+            if !paths.iter().any(|known| is_same_file(known, &path)) {
                 paths.push(path);
             }
         };
@@ -61,21 +62,16 @@ impl Project {
         folders.extend(data_dir.filter(is_inside).map(|data_dir| data_dir.join(MANIFESTS)));
         let mut seen = vec![folder.to_owned()];
         for folder in folders {
-            if !folder.is_dir() || seen.iter().any(|known| same_file(known, &folder)) {
+            if !folder.is_dir() || seen.iter().any(|known| is_same_file(known, &folder)) {
                 continue;
             }
             let files = entries(&folder, ENTRIES_MAX, &mut left_out);
             let list = list.as_deref().filter(|list| list.parent() == Some(&folder));
-            paths.extend(files.into_iter().filter(|file| !list.is_some_and(|list| same_file(list, file))));
+            paths.extend(files.into_iter().filter(|file| !list.is_some_and(|list| is_same_file(list, file))));
             seen.push(folder);
         }
         Self { list, paths, left_out }
     }
-}
-
-/// Whether both name one file: `./a` and `a`, and what leads to it by a link.
-pub(crate) fn same_file(one: &Path, other: &Path) -> bool {
-    one == other || one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
 }
 
 /// What lies directly in the folder, in the order of its names; what is not looked at is added to `left_out`.
