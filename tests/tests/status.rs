@@ -212,3 +212,29 @@ fn a_stopped_host_is_told_as_that_with_steps_that_end_it() {
     let _ = first.wait(COMMAND_MAX).expect(143);
     world.assert_nothing_left();
 }
+
+/// The kernel knows who holds the directory, whatever became of the files in it.
+#[test]
+fn a_host_whose_lock_was_removed_is_told_as_that_and_the_next_call_begins_nothing() {
+    for names in [&["host.lock"][..], &["host.lock", "tree.lock"]] {
+        let world = World::new();
+        let first = busy(&world);
+        for name in names {
+            std::fs::remove_file(world.data_dir().join(name)).expect("removed");
+        }
+        let who = format!("pid {}, whose host.lock was removed", first.pid());
+        let step = format!("`kill {}`", first.pid());
+        let refused = world.run(&["call", "sleeper", "--action", "wait"]).expect(exit::DIRECTORY_IN_USE);
+        assert!(refused.stderr.contains(&who) && refused.stderr.contains(&step), "{}", refused.describe());
+        // Also beside the file that the refused call has made.
+        let status = world.run(&["status"]).expect(exit::OK);
+        assert!(status.stdout.contains(&who) && status.stderr.contains(&step), "{}", status.describe());
+        assert_eq!(world.json(&["status", "--json"])["pid"], first.pid().as_raw());
+        let kept = world.run(&["remove", "sleeper"]).expect(exit::DIRECTORY_IN_USE);
+        assert!(kept.stderr.contains(&who), "{}", kept.describe());
+        first.signal(Signal::TERM);
+        let _ = first.wait(COMMAND_MAX);
+        assert!(world.run(&["status"]).expect(exit::OK).stdout.starts_with("no host uses "));
+        world.assert_nothing_left();
+    }
+}

@@ -8,7 +8,7 @@ use crate::canonical::canonical_hash_of;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 /// Longest stem, in characters.
@@ -20,6 +20,8 @@ pub const CONFIG_HASH_DIGITS: usize = 12;
 /// What stands before the digits of a hash.
 pub const HASH_PREFIX: &str = "sha256:";
 
+/// Characters of a UUID as sessions have it.
+const UUID_CHARS: usize = 36;
 /// Ends of the name of the mark that stands beside a call's directory while the call runs.
 const RUNNING_MARK: (&str, &str) = (".", ".running");
 
@@ -37,6 +39,21 @@ pub fn running_mark(work_dir: &Path) -> PathBuf {
 pub fn marked_directory(mark: &Path) -> Option<PathBuf> {
     let name = mark.file_name()?.to_str()?.strip_prefix(RUNNING_MARK.0)?.strip_suffix(RUNNING_MARK.1)?;
     (!name.is_empty() && !name.starts_with('.')).then(|| mark.with_file_name(name))
+}
+
+/// Whether a folder has the name of one in which the calls of a worker run: its session's, a UUID. Nobody names folders of
+/// one's own like that.
+#[must_use]
+pub fn is_session_directory(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str);
+    name.is_some_and(|name| name.len() == UUID_CHARS && uuid::Uuid::try_parse(name).is_ok())
+}
+
+/// Whether a folder has the name of one in which a call runs: its number, in the folder of its worker.
+#[must_use]
+pub fn is_call_directory(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str);
+    name.is_some_and(|name| name.parse::<u64>().is_ok()) && path.parent().is_some_and(is_session_directory)
 }
 
 /// Characters that some file system cannot have in a name.

@@ -274,16 +274,21 @@ fn find_upwards(cwd: &Path) -> Option<PathBuf> {
 }
 
 /// What a host writes, replaces and removes must be in the directory itself where that came with a folder from elsewhere: a
-/// link at the name of `envs` would have an installation clear away what it leads to.
+/// link at the name of `envs` would have an installation clear away what it leads to, and one below `data` would have
+/// results of tools forgotten elsewhere. What tools and environments hold has links of its own.
 fn refuse_links(data_dir: &Path, file: &Path) -> Result<(), SettingsError> {
-    for entry in std::fs::read_dir(data_dir).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
-            let path = entry.path();
-            let target = std::fs::read_link(&path).unwrap_or_default();
-            return Err(SettingsError::LinkInside { path, target, file: file.to_owned() });
-        }
-    }
-    Ok(())
+    let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let of_tools = entries(&data_dir.join("data")).map(|entry| entry.path());
+    let work = of_tools.map(|tool| tool.join("work")).filter(|path| is_link(path));
+    let inside = [data_dir.to_owned(), data_dir.join("data")];
+    let inside = inside.iter().flat_map(|folder| entries(folder).map(|entry| entry.path()));
+    let Some(path) = inside.filter(|path| is_link(path)).chain(work).next() else { return Ok(()) };
+    let target = std::fs::read_link(&path).unwrap_or_default();
+    Err(SettingsError::LinkInside { path, target, file: file.to_owned() })
+}
+
+fn is_link(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())
 }
 
 /// The settings of a file, and its keys that nobody reads.

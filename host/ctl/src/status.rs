@@ -11,7 +11,7 @@ use cjm_catalog::installation::{Installation, Unfinished, env_name_of, install_a
 use cjm_catalog::installer::Installer;
 use cjm_catalog::{Catalog, CatalogEntry, ManifestFolder};
 use cjm_environments::running_host;
-use cjm_platform::lock::{holding_process, since_of};
+use cjm_platform::lock::{host_process, since_of};
 use cjm_platform::process::Pid;
 use cjm_platform::tree::is_stopped;
 use cjm_store::{JobFilter, JobRecord, JournalReader, StoreError, WorkerRecord};
@@ -36,7 +36,7 @@ pub(crate) fn run(global: &Global, output: &Output) -> CommandResult {
     let installer = Installer::at_work(&data_dir);
     let Some(holder) = holder else { return tell_of_no_host(&data_dir, installer.as_ref(), output) };
     let now = Now::read(&data_dir);
-    let (pid, since) = (holding_process(&data_dir.join("host.lock"), &holder), since_of(&holder));
+    let (pid, since) = (host_process(&data_dir, &holder), since_of(&holder));
     let command = pid.and_then(command_of);
     // It ends by no wait, and hears no signal before it goes on.
     let stands_still = pid.is_some_and(is_stopped);

@@ -12,7 +12,7 @@ use crate::services::{History, Services, StoredJob};
 use cjm_catalog::Catalog;
 use cjm_catalog::programs::{as_text, worker_binary};
 use cjm_decide::queue::QueueLimits;
-use cjm_platform::lock::FileLock;
+use cjm_platform::lock::{DirectoryLock, FileLock, folder_of_host, holder_without_file};
 use cjm_platform::mounts::remove_tree;
 use cjm_platform::runtime_dir::{name_for, private_dir, runtime_dir};
 use cjm_store::{
@@ -145,14 +145,41 @@ async fn watch_files(journal: Arc<dyn Journal>, closing: CancellationToken) {
 /// What a start hands over beside what runs jobs.
 pub(crate) struct StartedParts {
     pub(crate) diagnostics: Arc<SqliteDiagnostics>,
-    pub(crate) lock: FileLock,
+    pub(crate) lock: HostLocks,
     pub(crate) socket_dir: PathBuf,
     pub(crate) worker_binary: PathBuf,
 }
 
+/// What keeps other hosts out. Fields are dropped in their order: whoever finds the folder's held and the file's free
+/// takes that for a file that was removed.
+#[derive(Debug)]
+pub(crate) struct HostLocks {
+    /// The folder's, which stays where the file is removed; none where the file system has none.
+    _folder: Option<DirectoryLock>,
+    /// It names the host.
+    _file: FileLock,
+}
+
+impl HostLocks {
+    /// Both, or who has one.
+    fn take(directory: &Path, owner: &str) -> Result<Self, HostError> {
+        let file = FileLock::acquire(&directory.join("host.lock"), owner, ASKED_MAX)
+            .map_err(|error| HostError::from_lock(error, directory.to_owned()))?;
+        let folder = match DirectoryLock::acquire(&folder_of_host(directory), ASKED_MAX) {
+            Ok(None) => {
+                let holder = holder_without_file(directory);
+                return Err(HostError::DirectoryInUse { path: directory.to_owned(), holder });
+            }
+            Ok(held) => held,
+            Err(_) => None,
+        };
+        Ok(Self { _folder: folder, _file: file })
+    }
+}
+
 struct Opened {
     directory: PathBuf,
-    lock: FileLock,
+    lock: HostLocks,
     journal: SqliteJournal,
     diagnostics: Arc<SqliteDiagnostics>,
     socket_dir: PathBuf,
@@ -177,12 +204,7 @@ fn open(options: &HostOptions) -> Result<Opened, HostError> {
     // Named by the data directory, so that the next host on it can wipe what a dead one left.
     let socket_dir = base.join(name_for(&directory));
     let owner = format!("pid {} since {}", std::process::id(), Timestamp::now());
-    let lock = FileLock::acquire(
-        &directory.join("host.lock"),
-        &format!("{owner}, sockets in {}", socket_dir.display()),
-        ASKED_MAX,
-    )
-    .map_err(|error| HostError::from_lock(error, directory.clone()))?;
+    let lock = HostLocks::take(&directory, &format!("{owner}, sockets in {}", socket_dir.display()))?;
     match remove_tree(&socket_dir) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
             return Err(HostError::writing("clear", socket_dir, source));

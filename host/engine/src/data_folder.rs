@@ -3,7 +3,7 @@
 
 use cjm_platform::lock::FileLock;
 use cjm_platform::mounts::remove_tree;
-use cjm_wire::cache::marked_directory;
+use cjm_wire::cache::{is_call_directory, is_session_directory, marked_directory};
 use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -39,9 +39,10 @@ pub(crate) fn keep_private(data_dir: &Path) -> Result<(), (&'static str, PathBuf
 pub(crate) fn clear_killed_calls(data_dir: &Path) -> usize {
     let sessions = children(&data_dir.join("data")).into_iter().flat_map(|tool| children(&tool.join("work")));
     let mut cleared = 0;
-    for session in sessions {
+    // Others have another name: a disk may be mounted there that has more on it.
+    for session in sessions.filter(|path| is_session_directory(path)) {
         for mark in children_or_files(&session) {
-            let Some(left) = marked_directory(&mark) else { continue };
+            let Some(left) = marked_directory(&mark).filter(|path| is_call_directory(path)) else { continue };
             // A worker of the ancestor's host may be at work here; its call holds the lock.
             let Ok(_lock) = FileLock::try_acquire(&mark, "") else { continue };
             match remove_tree(&left) {
@@ -115,7 +116,8 @@ mod tests {
     fn what_killed_calls_left_goes_and_results_and_kept_files_stay() {
         use cjm_wire::cache::running_mark;
         let folder = tempfile::tempdir().expect("tempdir");
-        let session = folder.path().join("data/tool").join("work").join("s1");
+        let work = folder.path().join("data/tool").join("work");
+        let session = work.join("01a22857-1886-7071-832b-98ab3cc0675c");
         let call = |name: &str| {
             let path = session.join(name);
             std::fs::create_dir_all(&path).expect("mkdir");
@@ -127,11 +129,24 @@ mod tests {
         let held = FileLock::try_acquire(&running_mark(&runs), "").expect("lock");
         let kept = folder.path().join("data/tool/act/page/abc");
         std::fs::create_dir_all(&kept).expect("mkdir");
+        // What somebody keeps there, with names that are not the host's.
+        let others = [work.join("photos/1"), work.join("empty"), session.join("mine")];
+        for other in &others {
+            std::fs::create_dir_all(other).expect("mkdir");
+            std::fs::write(running_mark(other), "").expect("write");
+        }
+        let elsewhere = folder.path().join("elsewhere").join(session.file_name().expect("a name"));
+        std::fs::create_dir_all(elsewhere.join("1")).expect("mkdir");
+        std::fs::write(running_mark(&elsewhere.join("1")), "").expect("write");
+        std::fs::create_dir(folder.path().join("data/linked")).expect("mkdir");
+        std::os::unix::fs::symlink(folder.path().join("elsewhere"), folder.path().join("data/linked/work"))
+            .expect("linked");
         assert_eq!(clear_killed_calls(folder.path()), 1);
         assert!(!killed.exists() && !running_mark(&killed).exists());
         assert!(result.join("file").exists() && runs.join("file").exists() && kept.exists());
         drop(held);
         assert_eq!(clear_killed_calls(folder.path()), 1);
         assert!(!runs.exists() && result.exists());
+        assert!(others.iter().all(|other| other.exists()) && elsewhere.join("1").exists());
     }
 }

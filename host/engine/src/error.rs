@@ -2,7 +2,7 @@
 
 use cjm_catalog::{MayBeUnread, NotAllowed, suggestions};
 use cjm_decide::queue::QueueError;
-use cjm_platform::lock::{LockError, holding_process};
+use cjm_platform::lock::{LockError, host_process};
 use cjm_platform::runtime_dir::RuntimeDirError;
 use cjm_platform::tree::is_stopped;
 use cjm_store::StoreError;
@@ -231,7 +231,7 @@ impl Described for HostError {
 /// What whoever finds another host waits for, and how it is stopped, where that host says who it is. One that stands still
 /// ends by no wait, and hears no signal before it goes on.
 fn its_end(directory: &Path, holder: &str) -> String {
-    match holding_process(&directory.join("host.lock"), holder) {
+    match host_process(directory, holder) {
         Some(pid) if is_stopped(pid) => {
             format!("that host is stopped: `kill -CONT {pid}` lets it go on, and `kill {pid}` then ends it")
         }

@@ -1,7 +1,7 @@
 //! The host: start it, load capabilities, call them, end it. One executing host per data directory; everything it
 //! started is gone when it is, however it ends.
 
-use crate::bring_up::{StartedParts, start_parts};
+use crate::bring_up::{HostLocks, StartedParts, start_parts};
 use crate::compositions::state::CompositionHandle;
 use crate::deadlines::{Limit, Timeout};
 use crate::direct_call::{Caller, Calling};
@@ -16,7 +16,6 @@ use crate::streamed_call::StreamedCall;
 use cjm_catalog::{Catalog, CatalogEntry};
 use cjm_decide::death::OwnKill;
 use cjm_decide::queue::{CancelReach, QueueEvent};
-use cjm_platform::lock::FileLock;
 use cjm_platform::mounts::remove_tree;
 use cjm_store::Diagnostics;
 use cjm_wire::envelope::{CallEnvelope, ExecuteRequest};
@@ -49,7 +48,7 @@ struct Shared {
     diagnostics: Arc<dyn Diagnostics>,
     compositions: Mutex<HashMap<CompositionId, CompositionHandle>>,
     /// Released when the host has ended.
-    lock: Mutex<Option<FileLock>>,
+    lock: Mutex<Option<HostLocks>>,
     socket_dir: PathBuf,
     /// What plans of workers start.
     worker_binary: PathBuf,

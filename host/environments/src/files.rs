@@ -4,7 +4,7 @@
 use crate::error::EnvironmentError;
 use cjm_catalog::installer::{INSTALL_LOCK, Installer, Signature};
 use cjm_platform::files::{FileError, create_fresh};
-use cjm_platform::lock::{FileLock, LockError, held_by};
+use cjm_platform::lock::{DirectoryLock, FileLock, LockError, folder_of_host, held_by, holder_without_file};
 use cjm_platform::mounts::{mounted_within, remove_tree};
 use cjm_wire::canonical::hex;
 use sha2::{Digest, Sha256};
@@ -12,10 +12,12 @@ use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the lock is waited for: whoever asks whether somebody holds it has it for an instant.
 const ASKING_MAX: Duration = Duration::from_millis(100);
+/// How often a lock is asked for again: no change of it is told.
+const RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// Most files of one package folder.
 pub(crate) const FOLDER_FILES_MAX: usize = 20_000;
 /// Deepest nesting of one package folder.
@@ -88,13 +90,28 @@ pub(crate) fn check_nobody_installs(data_dir: &Path) -> Result<(), EnvironmentEr
     }
 }
 
-/// What the host that runs on this directory says of itself, if one does. Asking takes the lock, shared, for an instant.
+/// What the host that runs on this directory says of itself, if one does, also where its `host.lock` was removed. Asking
+/// takes the locks, shared, for an instant.
 ///
 /// # Errors
 /// When there is a lock, and it cannot be asked.
 pub fn running_host(data_dir: &Path) -> Result<Option<String>, FileError> {
-    let holder = held_by(&data_dir.join("host.lock"))?;
-    Ok(holder.map(|said| if said.is_empty() { "unnamed".to_owned() } else { said }))
+    let since = Instant::now();
+    loop {
+        let holder = held_by(&data_dir.join("host.lock"))?;
+        if let Some(said) = holder {
+            return Ok(Some(if said.is_empty() { "unnamed".to_owned() } else { said }));
+        }
+        // One that cannot be asked has no lock of a host: it is not there yet, or its file system has no such locks.
+        if !DirectoryLock::is_held(&folder_of_host(data_dir)).unwrap_or(false) {
+            return Ok(None);
+        }
+        // Of one that begins or ends, both are free or held in an instant.
+        if since.elapsed() >= ASKING_MAX {
+            return Ok(Some(holder_without_file(data_dir)));
+        }
+        std::thread::sleep(RETRY_PAUSE);
+    }
 }
 
 /// Where an environment of ours is, and where a link to conda's is.
@@ -292,9 +309,14 @@ mod tests {
     }
 
     #[test]
-    fn a_running_host_is_named_by_its_lock() {
+    fn a_running_host_is_named_by_its_lock_and_by_the_kernel_where_that_was_removed() {
         let folder = tempfile::tempdir().expect("tempdir");
         assert_eq!(running_host(folder.path()).expect("asked"), None);
+        std::fs::create_dir(folder_of_host(folder.path())).expect("made");
+        let own = DirectoryLock::try_acquire(&folder_of_host(folder.path())).expect("asked").expect("free");
+        let said = running_host(folder.path()).expect("asked").expect("it is in use");
+        assert_eq!(said, format!("pid {}, whose host.lock was removed", std::process::id()));
+        drop(own);
         let path = folder.path().join("host.lock");
         let lock = FileLock::try_acquire(&path, "pid 7 since then").expect("lock");
         assert_eq!(running_host(folder.path()).expect("asked").as_deref(), Some("pid 7 since then"));

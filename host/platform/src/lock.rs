@@ -149,14 +149,82 @@ impl DirectoryLock {
     /// # Errors
     /// When there is no such directory, or it cannot be locked.
     pub fn try_acquire(path: &Path) -> io::Result<Option<Self>> {
-        let directory =
-            OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path)?;
+        let directory = open_directory(path)?;
         match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Self { _directory: directory })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
+
+    /// As `try_acquire`, but waits at most `timeout` for the holder to let go. Blocks.
+    ///
+    /// # Errors
+    /// As `try_acquire`.
+    pub fn acquire(path: &Path, timeout: Duration) -> io::Result<Option<Self>> {
+        let start = Instant::now();
+        loop {
+            let acquired = Self::try_acquire(path)?;
+            let left = timeout.saturating_sub(start.elapsed());
+            if acquired.is_some() || left.is_zero() {
+                return Ok(acquired);
+            }
+            std::thread::sleep(left.min(RETRY_PAUSE));
+        }
+    }
+
+    /// Whether somebody holds it. Asking takes the lock, shared, for an instant.
+    ///
+    /// # Errors
+    /// When there is no such directory, or it cannot be asked.
+    pub fn is_held(path: &Path) -> io::Result<bool> {
+        match rustix::fs::flock(&open_directory(path)?, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(false),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn open_directory(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path)
+}
+
+/// The process that holds the lock of a file or a directory, where the kernel shows it: those of other users and of other
+/// containers are hidden.
+pub fn locking_process(path: &Path) -> Option<Pid> {
+    let (_, inode) = file_of(path)?;
+    let inode = format!(":{inode}");
+    // `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`, and `1: -> FLOCK …` for one that waits (proc_locks(5)).
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let holders = locks.lines().filter_map(|line| {
+        let [_, "FLOCK", _, "WRITE", pid, file, ..] = *line.split_whitespace().collect::<Vec<_>>() else {
+            return None;
+        };
+        Pid::from_raw(pid.parse().ok()?).filter(|_| file.ends_with(&inode))
+    });
+    // The number of a file is another file's on another disk.
+    holders.into_iter().find(|pid| has_open(*pid, path))
+}
+
+/// The folder that a host locks beside its `host.lock`, which somebody may remove. The lock of the data directory itself
+/// is that of whoever makes a database in it.
+pub fn folder_of_host(data_dir: &Path) -> PathBuf {
+    data_dir.join("data")
+}
+
+/// What is known of the host that holds the lock of its folder, of which the file that names it was removed.
+pub fn holder_without_file(data_dir: &Path) -> String {
+    let pid = locking_process(&folder_of_host(data_dir));
+    let who = pid.map_or_else(|| "a process".to_owned(), |pid| format!("pid {pid}"));
+    format!("{who}, whose host.lock was removed")
+}
+
+/// The process of the host that runs on a directory, by what it wrote into its lock, or by the kernel's word where that
+/// is gone.
+pub fn host_process(data_dir: &Path, holder: &str) -> Option<Pid> {
+    let named = holding_process(&data_dir.join("host.lock"), holder);
+    named.or_else(|| locking_process(&folder_of_host(data_dir)))
 }
 
 /// What the present or the last holder of `path` wrote about itself; None if nothing can be read. Only means
@@ -322,7 +390,30 @@ mod tests {
         let lock = DirectoryLock::try_acquire(dir.path()).unwrap();
         assert!(lock.is_some() && DirectoryLock::try_acquire(dir.path()).unwrap().is_none());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert!(DirectoryLock::is_held(dir.path()).unwrap());
+        assert_eq!(locking_process(dir.path()), Some(Pid::current()));
+        let asked_in_vain = Instant::now();
+        assert!(DirectoryLock::acquire(dir.path(), Duration::from_millis(20)).unwrap().is_none());
+        assert!(asked_in_vain.elapsed() >= Duration::from_millis(20));
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| DirectoryLock::acquire(dir.path(), Duration::from_secs(30)).unwrap());
+            drop(lock);
+            assert!(waiter.join().unwrap().is_some());
+        });
         DirectoryLock::try_acquire(&dir.path().join("missing")).unwrap_err();
+        DirectoryLock::is_held(&dir.path().join("missing")).unwrap_err();
+    }
+
+    #[test]
+    fn a_host_is_found_by_its_folder_where_its_file_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(host_process(dir.path(), "pid 1 since 1"), None);
+        std::fs::create_dir(folder_of_host(dir.path())).unwrap();
+        let _lock = DirectoryLock::try_acquire(&folder_of_host(dir.path())).unwrap();
+        let said = format!("pid {}, whose host.lock was removed", Pid::current());
+        assert_eq!(holder_without_file(dir.path()), said);
+        // What one wrote that is gone is nobody's name.
+        assert_eq!(host_process(dir.path(), "pid 1 since 1"), Some(Pid::current()));
     }
 
     #[test]

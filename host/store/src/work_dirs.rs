@@ -1,11 +1,12 @@
 //! Directories in which calls of programs ran and left their results: `WORKER/CALL` in the folder `work` of each capability's
 //! own data. They go with the jobs of their age.
 //!
-//! What must hold: a call that runs keeps its directory, and neither a link nor a mount leads anywhere: what lies behind it
-//! stays.
+//! What must hold: a call that runs keeps its directory; no link is followed, a directory in which something is mounted
+//! stays, and nothing goes that has not the name which the host gives: somebody may have mounted a disk with files of
+//! another kind there.
 
 use cjm_platform::mounts::remove_tree;
-use cjm_wire::cache::running_mark;
+use cjm_wire::cache::{is_call_directory, is_session_directory, running_mark};
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -24,8 +25,9 @@ pub(crate) struct Gone {
 pub(crate) fn forget(data_dir: &Path, before: SystemTime) -> Gone {
     let mut gone = Gone::default();
     for capability in folders(&data_dir.join("data")) {
-        for worker in folders(&capability.join("work")) {
-            for call in folders(&worker) {
+        let workers = folders(&capability.join("work")).into_iter().filter(|path| is_session_directory(path));
+        for worker in workers {
+            for call in folders(&worker).into_iter().filter(|path| is_call_directory(path)) {
                 if is_older(&call, before) && !runs(&call) {
                     let bytes = bytes_below(&call);
                     match remove_tree(&call) {
@@ -47,8 +49,11 @@ pub(crate) fn forget(data_dir: &Path, before: SystemTime) -> Gone {
     gone
 }
 
-/// Folders in a folder, without links.
+/// Folders in a folder, without links; none of one that is a link itself: what that leads to is not the data directory's.
 fn folders(folder: &Path) -> Vec<PathBuf> {
+    if !fs::symlink_metadata(folder).is_ok_and(|found| found.is_dir()) {
+        return Vec::new();
+    }
     let is_folder = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     entries.flatten().filter(is_folder).map(|entry| entry.path()).collect()
@@ -102,25 +107,39 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let dir = dir.path();
         let data = dir.join("data");
+        let session = |number: u8| format!("01a22857-1886-7071-832b-00000000000{number}");
+        let [w1, w2, w3, w4, w5, w6] = [1, 2, 3, 4, 5, 6].map(session);
         let [sort, other] = ["sort", "other"].map(|name| data.join(name).join("work"));
-        let old = call(&sort, "w1/1", 10, 5);
-        let older = call(&sort, "w1/2", 20, 50);
-        let new = call(&sort, "w2/1", 40, 0);
-        let running = call(&sort, "w3/1", 80, 50);
-        let killed = call(&other, "w4/1", 160, 50);
+        let old = call(&sort, &format!("{w1}/1"), 10, 5);
+        let older = call(&sort, &format!("{w1}/2"), 20, 50);
+        let new = call(&sort, &format!("{w2}/1"), 40, 0);
+        let running = call(&sort, &format!("{w3}/1"), 80, 50);
+        let killed = call(&other, &format!("{w4}/1"), 160, 50);
         let lock = File::create(running_mark(&running)).expect("made");
         lock.lock().expect("locked");
         File::create(running_mark(&killed)).expect("made");
-        let own = call(&data.join("sort/models"), "w5/1", 320, 50);
+        let own = call(&data.join("sort/models"), &format!("{w5}/1"), 320, 50);
         let elsewhere = dir.join("elsewhere");
-        let outside = call(&elsewhere.join("work"), "w6/1", 640, 50);
+        let outside = call(&elsewhere.join("work"), &format!("{w6}/1"), 640, 50);
         symlink(&elsewhere, data.join("linked")).expect("linked");
-        symlink(&outside, sort.join("w2/link")).expect("linked");
+        symlink(&outside, sort.join(&w2).join("7")).expect("linked");
+        fs::create_dir(data.join("own")).expect("made");
+        symlink(elsewhere.join("work"), data.join("own/work")).expect("linked");
+        // What somebody keeps on a disk that is mounted there.
+        let photos = call(&sort, "photos/2019", 1280, 50);
+        let empty = sort.join("plans");
+        fs::create_dir(&empty).expect("made");
+        let named = call(&sort, &format!("{w6}/2019-07"), 2560, 50);
         let before = SystemTime::now() - Duration::from_secs(3600);
         assert_eq!(forget(dir, before), Gone { directories: 3, bytes: 190, left: Vec::new() });
         assert!([&old, &older, &killed].iter().all(|gone| !gone.exists()));
-        assert!([&new, &running, &own, &outside].iter().all(|kept| kept.join("deep/result").exists()));
-        assert!(!sort.join("w1").exists() && !other.join("w4").exists());
+        assert!(
+            [&new, &running, &own, &outside, &photos, &named]
+                .iter()
+                .all(|kept| kept.join("deep/result").exists())
+        );
+        assert!(empty.is_dir(), "it was never ours");
+        assert!(!sort.join(&w1).exists() && !other.join(&w4).exists());
         drop(lock);
         assert_eq!(forget(dir, before), Gone { directories: 1, bytes: 80, left: Vec::new() });
         assert_eq!(forget(&dir.join("nowhere"), before), Gone::default());

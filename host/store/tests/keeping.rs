@@ -75,7 +75,7 @@ fn rest(data_dir: &Path) {
 
 /// The directory of a program's call that was over so many days ago.
 fn work_dir(data_dir: &Path, days: u64) -> PathBuf {
-    let call = data_dir.join("data/sort").join("work").join(format!("w{days}/1"));
+    let call = data_dir.join("data/sort").join("work").join(format!("01a22857-1886-7071-832b-{days:012}/1"));
     fs::create_dir_all(&call).expect("made");
     fs::write(call.join("made"), "made").expect("written");
     let changed = SystemTime::now() - Duration::from_secs(days * 24 * 3600);
