@@ -139,6 +139,11 @@ fn one_word_is_asked_for_a_folder_and_what_is_new_in_it_is_told() {
         list.describe()
     );
     assert_eq!(list.stderr.matches(&step).count(), 1, "{}", list.describe());
+    // A folder that was named is that one, and not what lies beside it.
+    std::fs::create_dir(project.join("inner")).expect("made");
+    let inner = there(&world, &project, &["allow", "inner"]).expect(1);
+    assert!(inner.stderr.contains("no manifest at "), "{}", inner.describe());
+    assert_eq!(there(&world, &project, &["list"]).expect(0).stderr.matches(&step).count(), 1);
     let _ = there(&world, &project, &["allow", &folder.display().to_string()]).expect(0);
     std::fs::write(folder.join("one.json"), tool("one", "changed").to_string()).expect("write");
     std::fs::write(folder.join("three.json"), tool("three", "3").to_string()).expect("write");

@@ -515,13 +515,17 @@ fn a_data_directory_that_came_along_gives_nothing_away_and_touches_nothing_outsi
     }
     // Where only a file of the folder names the directory, no link leads out of it.
     scene.write("cjm.yaml", "data_dir: ./.cjm\n");
-    for name in ["envs", "manifests", "data", "payloads", "journal.db"] {
+    for name in ["envs", "manifests", "data", "payloads", "journal.db", "data/words", "data/words/work"] {
         let _ = fs::remove_dir_all(scene.clone.join(".cjm"));
+        let folder = scene.clone.join(".cjm").join(name);
+        fs::create_dir_all(folder.parent().expect("a parent")).expect("a folder");
         scene.link(&format!(".cjm/{name}"), scene.world.file("home"));
         for command in commands {
             faults.extend(scene.faults(&format!("{name} leads out"), command));
             let refused = scene.start(command).expect(1);
-            assert!(refused.stderr.contains("is a link to"), "{}", refused.describe());
+            let step = format!("--data-dir {}\n", scene.clone.join(".cjm").display());
+            let says = [&format!("{name} is a link to"), &step].map(|words| refused.stderr.contains(words));
+            assert_eq!(says, [true; 2], "{}", refused.describe());
         }
     }
     assert_none(&faults);

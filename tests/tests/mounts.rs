@@ -7,6 +7,7 @@ use cjm_tests::other_user::{is_root, set_mode};
 use cjm_tests::package::{world_with_uv, write_package};
 use cjm_tests::world::{COMMAND_MAX, Outcome, World, eventually, manifest};
 use cjm_tests::{python, repo};
+use cjm_wire::cache::running_mark;
 use cjm_wire::describe::exit;
 use serde_json::json;
 use std::fs;
@@ -323,4 +324,47 @@ fn an_update_puts_aside_what_it_cannot_delete_and_one_that_fails_leaves_the_tool
     assert!(told.contains(&format!("{}: Permission denied", hidden.display())), "{told}");
     is_callable();
     set_mode(&hidden, 0o755);
+}
+
+/// Folders of one's own on a disk that is mounted, or that a link leads to, where calls of programs run.
+#[test]
+fn what_lies_where_calls_run_and_was_made_by_none_is_never_forgotten() {
+    const NAME: &str = "what_lies_where_calls_run_and_was_made_by_none_is_never_forgotten";
+    let world = World::new();
+    world.install_executable("tool", "/bin/sh", &json!({"ends": {"argv": ["-c", "echo done"]}}));
+    let _ = world.run(&["call", "tool", "--action", "ends"]).expect(exit::OK);
+    let theirs = world.file("theirs");
+    // As a killed call would have left it, but for where it lies.
+    let old = |folder: PathBuf| {
+        fs::create_dir_all(folder.join("in it")).expect("a folder");
+        fs::write(running_mark(&folder), "").expect("a mark");
+        let changed = std::time::SystemTime::now() - Duration::from_secs(60 * 24 * 3600);
+        fs::File::open(&folder).expect("opens").set_modified(changed).expect("set");
+        folder
+    };
+    let session = "01a22857-1886-7071-832b-98ab3cc0675c";
+    let kept = [old(theirs.join("2020")), old(theirs.join(session).join("1"))];
+    let work = |tool: &str| world.data_dir().join("data").join(tool).join("work");
+    let own = [old(work("tool").join("projects/2024")), old(work("tool").join(session).join("notes"))];
+    fs::create_dir_all(work("linked").parent().expect("a parent")).expect("a folder");
+    std::os::unix::fs::symlink(&theirs, work("linked")).expect("a link");
+    let ours = old(work("ours").join(session).join("1"));
+    let place = work("mounted").join(session);
+    fs::create_dir_all(&place).expect("a folder");
+    let mount = Command::new("mount").arg("--bind").args([&theirs, &place]).output();
+    if !mount.as_ref().is_ok_and(|done| done.status.success()) {
+        return repo::skip(NAME, &format!("a folder cannot be mounted: {mount:?}"));
+    }
+    let _bound = Bound([place, world.file("nothing")]);
+    // The marked ones go with the next host, the old ones with their age.
+    let forget = ["retention", "--jobs-max-age-days", "30", "--json"];
+    let told = world.run(&forget).expect(exit::OK).json();
+    assert_eq!(told["work_directories_deleted"], 1, "{told:#}");
+    assert!(!ours.exists());
+    let ours = old(work("ours").join(session).join("1"));
+    let _ = world.run(&["call", "tool", "--action", "ends"]).expect(exit::OK);
+    assert!(!ours.exists());
+    for folder in kept.iter().chain(&own) {
+        assert!(folder.join("in it").is_dir() && running_mark(folder).exists(), "{}", folder.display());
+    }
 }

@@ -72,9 +72,14 @@ impl InputKind {
 /// The beginning of a value, for a message.
 #[must_use]
 pub fn in_short(value: &Json) -> String {
-    let mut text: String = value.text().chars().take(EXCERPT_CHARS_MAX).collect();
-    if text.len() < value.text().len() {
-        text.push('…');
+    beginning_of(value.text())
+}
+
+/// The beginning of a text, for a message.
+pub(crate) fn beginning_of(text: &str) -> String {
+    let mut beginning: String = text.chars().take(EXCERPT_CHARS_MAX).collect();
+    if beginning.len() < text.len() {
+        beginning.push('…');
     }
-    text
+    beginning
 }

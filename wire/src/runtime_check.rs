@@ -1,6 +1,7 @@
 //! Checks an executable's actions beyond their types: templates name things that exist, patterns compile, signals
 //! are known. Pure; used when a manifest is read.
 
+use crate::input_kind::beginning_of;
 use crate::runtime::{
     Action, Argument, CACHE_DIR_PREFIX, Executable, Parameter, ParameterKind, ResultSource,
 };
@@ -24,6 +25,8 @@ pub fn no_configuration(key: &str) -> String {
 /// # Errors
 /// When it is of another type, no choice, or beyond a limit.
 pub fn check_value(parameter: &Parameter, value: &Value) -> Result<(), String> {
+    // A message is kept and shown in many places; a value may have megabytes.
+    let shown = || beginning_of(&value.to_string());
     let expected = match parameter.kind {
         ParameterKind::String | ParameterKind::InputFile | ParameterKind::Path => {
             (!value.is_string()).then_some("text")
@@ -33,7 +36,7 @@ pub fn check_value(parameter: &Parameter, value: &Value) -> Result<(), String> {
         ParameterKind::Boolean => (!value.is_boolean()).then_some("true or false"),
     };
     if let Some(expected) = expected {
-        return Err(format!("is {value}, and {expected} is expected"));
+        return Err(format!("is {}, and {expected} is expected", shown()));
     }
     if value.as_str().is_some_and(|text| text.contains('\0')) {
         return Err("holds a NUL character, which no program can be given".to_owned());
@@ -41,14 +44,14 @@ pub fn check_value(parameter: &Parameter, value: &Value) -> Result<(), String> {
     if let Some(choices) = parameter.choices.as_ref().filter(|choices| !choices.contains(value)) {
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let choices = choices.iter().map(text).collect::<Vec<_>>().join(", ");
-        return Err(format!("is {value}, and only these are allowed: {choices}"));
+        return Err(format!("is {}, and only these are allowed: {choices}", shown()));
     }
     let number = value.as_f64().unwrap_or(0.0);
     if let Some(minimum) = parameter.minimum.filter(|minimum| value.is_number() && number < *minimum) {
-        return Err(format!("is {value}, below the minimum of {minimum}"));
+        return Err(format!("is {}, below the minimum of {minimum}", shown()));
     }
     if let Some(maximum) = parameter.maximum.filter(|maximum| value.is_number() && number > *maximum) {
-        return Err(format!("is {value}, above the maximum of {maximum}"));
+        return Err(format!("is {}, above the maximum of {maximum}", shown()));
     }
     Ok(())
 }

@@ -284,7 +284,7 @@ fn refuse_links(data_dir: &Path, file: &Path) -> Result<(), SettingsError> {
     let inside = inside.iter().flat_map(|folder| entries(folder).map(|entry| entry.path()));
     let Some(path) = inside.filter(|path| is_link(path)).chain(work).next() else { return Ok(()) };
     let target = std::fs::read_link(&path).unwrap_or_default();
-    Err(SettingsError::LinkInside { path, target, file: file.to_owned() })
+    Err(SettingsError::LinkInside { path, target, data_dir: data_dir.to_owned(), file: file.to_owned() })
 }
 
 fn is_link(path: &Path) -> bool {

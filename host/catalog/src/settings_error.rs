@@ -48,6 +48,8 @@ pub enum SettingsError {
         path: PathBuf,
         /// Where it leads.
         target: PathBuf,
+        /// The data directory.
+        data_dir: PathBuf,
         /// The settings file.
         file: PathBuf,
     },
@@ -108,8 +110,8 @@ impl Described for SettingsError {
             Self::NoSettings { .. } => {
                 "name a cjm.yaml with --cjm-config; docs/CONFIGURATION.md lists its keys".to_owned()
             }
-            Self::LinkInside { path, .. } => {
-                let directory = path.parent().unwrap_or(path).display();
+            Self::LinkInside { data_dir, .. } => {
+                let directory = data_dir.display();
                 format!("remove the link; or, if you made it, name the directory: --data-dir {directory}")
             }
             Self::NotText { .. } => {

@@ -183,7 +183,8 @@ fn place(args: &AllowArgs) -> Result<PathBuf, Fault> {
     }
 }
 
-/// Where manifests lie that need a word: of a project, what a command there would find; else the folder itself.
+/// Where manifests lie that need a word: of a project, what a command there would find; of another folder that was named,
+/// what of this lies in it, else the folder itself. Whoever names a folder gives no word for what lies beside it.
 fn folders(
     global: &Global,
     place: &Path,
@@ -195,11 +196,18 @@ fn folders(
     let settings = Settings::resolve_from(&global.overrides(), &variable, place)?;
     let mut folders = settings.manifest_dirs();
     folders.retain(|folder| folder.standing == Standing::Found);
+    let is_of_project =
+        settings.file.as_deref().is_none_or(|file| file.parent().is_some_and(|of| same(of, place)));
+    let is_meant = is_of_project || !was_named;
+    if !is_meant {
+        folders
+            .retain(|folder| std::fs::canonicalize(&folder.path).is_ok_and(|real| real.starts_with(place)));
+    }
     let has_some = |folder: &ManifestFolder| folder.path.is_dir();
     if was_named && !folders.iter().any(has_some) {
         folders.push(ManifestFolder::found(place));
     }
-    Ok((folders, Some(settings)))
+    Ok((folders, is_meant.then_some(settings)))
 }
 
 /// A manifest, and whether the user knows it.

@@ -2,7 +2,7 @@
 //! And what killed calls left in theirs goes with the next host: nothing lives there any more.
 
 use cjm_platform::lock::FileLock;
-use cjm_platform::mounts::remove_tree;
+use cjm_platform::mounts::{is_mounted_over, remove_tree};
 use cjm_wire::cache::{is_call_directory, is_session_directory, marked_directory};
 use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -39,8 +39,8 @@ pub(crate) fn keep_private(data_dir: &Path) -> Result<(), (&'static str, PathBuf
 pub(crate) fn clear_killed_calls(data_dir: &Path) -> usize {
     let sessions = children(&data_dir.join("data")).into_iter().flat_map(|tool| children(&tool.join("work")));
     let mut cleared = 0;
-    // Others have another name: a disk may be mounted there that has more on it.
-    for session in sessions.filter(|path| is_session_directory(path)) {
+    // What has another name is not ours: a disk may be mounted there that has more on it.
+    for session in sessions.filter(|path| is_session_directory(path) && !is_mounted_over(path)) {
         for mark in children_or_files(&session) {
             let Some(left) = marked_directory(&mark).filter(|path| is_call_directory(path)) else { continue };
             // A worker of the ancestor's host may be at work here; its call holds the lock.

@@ -1,11 +1,11 @@
 //! Directories in which calls of programs ran and left their results: `WORKER/CALL` in the folder `work` of each capability's
 //! own data. They go with the jobs of their age.
 //!
-//! What must hold: a call that runs keeps its directory; no link is followed, a directory in which something is mounted
-//! stays, and nothing goes that has not the name which the host gives: somebody may have mounted a disk with files of
-//! another kind there.
+//! What must hold: a call that runs keeps its directory; no link is followed, nothing goes of what is mounted at the folder
+//! of a worker or in that of a call, and nothing that has not the name which the host gives: a disk may be mounted above
+//! with files of another kind.
 
-use cjm_platform::mounts::remove_tree;
+use cjm_platform::mounts::{is_mounted_over, remove_tree};
 use cjm_wire::cache::{is_call_directory, is_session_directory, running_mark};
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
@@ -25,8 +25,8 @@ pub(crate) struct Gone {
 pub(crate) fn forget(data_dir: &Path, before: SystemTime) -> Gone {
     let mut gone = Gone::default();
     for capability in folders(&data_dir.join("data")) {
-        let workers = folders(&capability.join("work")).into_iter().filter(|path| is_session_directory(path));
-        for worker in workers {
+        let is_worker = |path: &PathBuf| is_session_directory(path) && !is_mounted_over(path);
+        for worker in folders(&capability.join("work")).into_iter().filter(is_worker) {
             for call in folders(&worker).into_iter().filter(|path| is_call_directory(path)) {
                 if is_older(&call, before) && !runs(&call) {
                     let bytes = bytes_below(&call);

@@ -150,11 +150,15 @@ mod tests {
             (json!({"input": "/bin/sh", "codec": "ogg"}), "codec", "only these are allowed: wav, mp3"),
             (json!({"input": "/bin/sh", "codec": "a\u{0}b"}), "codec", "NUL"),
             (json!({"input": "/bin/sh", "mono": "yes"}), "mono", "true or false"),
+            (json!({"input": "/bin/sh", "codec": vec!["wav"; 20_000]}), "codec", "…, and text is expected"),
+            (json!({"input": "/bin/sh", "codec": "x".repeat(20_000)}), "codec", "…, and only these"),
         ] {
             let Value::Object(map) = kwargs.clone() else { panic!("an object") };
             let error = check("convert", &action(), &map).expect_err("is refused");
             let error = crate::sdk::ToolError::from(error);
             assert!(error.to_string().contains(words), "{kwargs}: {error}");
+            // It is kept, and shown more than once.
+            assert!(error.to_string().len() < 400, "{error}");
             let fields = error.job_error("lab").fields_invalid;
             assert_eq!(fields.as_deref(), Some([field.to_owned()].as_slice()), "{kwargs}");
         }
