@@ -227,3 +227,33 @@ fn what_stands_in_another_place_than_it_belongs_is_told_as_that() {
     let message = "parameters.type: the text \"object\" is not of type \"object\"";
     assert!(found.iter().any(|(_, told)| told.ends_with(message)), "{found:?}");
 }
+
+/// Earlier versions took these, so that they may be in use.
+#[test]
+fn an_installed_manifest_that_was_taken_before_is_told_with_the_step_that_helps() {
+    let world = World::new();
+    let parameters = |default: u32| json!({"n": {"type": "integer", "maximum": 3, "default": default}});
+    let actions = |default| json!({"go": {"argv": ["{n}"], "parameters": parameters(default)}});
+    let runtime =
+        |default| json!({"kind": "executable", "program": "/bin/echo", "actions": actions(default)});
+    let schema = json!({"properties": {"depth": {"type": "integer", "default": 1}}});
+    let limit = "code.runtime.actions.go.parameters.n: its default is 7, above the maximum of 3";
+    let depth = "an executable has no configuration, and `depth` was given";
+    for (code, words) in [
+        (json!({"runtime": runtime(7)}), limit),
+        (json!({"runtime": runtime(2), "config_schema": schema}), depth),
+    ] {
+        world.install("tool", &manifest("tool", &code, &json!({})));
+        let path = world.data_dir().join("manifests/tool.json").display().to_string();
+        let refused = world.run(&["call", "tool"]).expect(exit::DOMAIN);
+        let step = format!("validate {path}` shows its faults");
+        assert!(refused.stderr.contains(words) && refused.stderr.contains(&step), "{}", refused.describe());
+        let shown = world.run(&["validate", &path]).expect(exit::DOMAIN);
+        assert!(shown.stderr.contains(words), "{}", shown.describe());
+        let corrected = manifest("tool", &json!({"runtime": runtime(2)}), &json!({}));
+        std::fs::write(&path, corrected.to_string()).expect("written");
+        let _ = world.run(&["validate", &path]).expect(exit::OK);
+        let _ = world.run(&["call", "tool"]).expect(exit::OK);
+    }
+    world.assert_nothing_left();
+}

@@ -435,6 +435,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn that_stdout_takes_no_more_is_told_once() {
+        for (words, is_told) in [(UNWRITTEN, true), ("something else", false)] {
+            let output = Output::new(false, true);
+            let _ = output.show(&Fault::new("ctl.output", words, "n"));
+            assert_eq!(output.told_unwritten.get().is_some(), is_told, "{words}");
+        }
+    }
+
+    #[test]
     fn what_was_told_nowhere_else_ends_as_the_write_that_failed() {
         let failed = |kind: ErrorKind| Failed { kind, cause: "why".to_owned() };
         let full = || failed(ErrorKind::StorageFull);

@@ -424,6 +424,8 @@ mod tests {
         assert!(made.success());
         let refused = FileLock::try_acquire(&path, "me").unwrap_err().to_string();
         assert!(refused.ends_with("host.lock is a FIFO, not a regular file"), "{refused}");
+        held_by(&path).expect_err("nobody can tell whether it is held");
+        assert!(held_by(&dir.path().join("nothing")).unwrap().is_none());
     }
 
     #[test]
