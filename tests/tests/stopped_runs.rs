@@ -405,6 +405,7 @@ fn a_run_past_its_deadline_is_told_as_one_in_the_journal() {
     let words = "composition \"slow\" is late and has not ended yet: it is killed within 3 s";
     assert!(told.stderr.contains(words), "{}", told.describe());
     assert!(told.stderr.contains("\"slow\" did not end within 3 s"), "{}", told.describe());
+    assert!(!told.stderr.contains("died"), "the host has killed it: {}", told.describe());
     let logs = world.run(&["logs", "--journal"]).expect(exit::OK);
     assert!(logs.stdout.contains("composition.deadline"), "{}", logs.describe());
 }

@@ -311,7 +311,8 @@ impl Instance {
             let phase = if unloaded { "cleanup" } else { "running" };
             services.write(self.died_commit(&facts.session, death, phase));
         }
-        let state = if unloaded { WorkerState::Unloaded } else { WorkerState::Dead };
+        let was_told_to = unloaded || death.as_ref().is_some_and(|death| death.is_by_host());
+        let state = if was_told_to { WorkerState::Unloaded } else { WorkerState::Dead };
         self.tell(&services, state, Some(facts.pid));
         self.end_incarnation(&mut self.state(), &jobs, &facts.session);
     }

@@ -3,7 +3,7 @@
 
 use crate::error::CallError;
 use crate::keeper_client::table::WorkerEnd;
-use cjm_decide::death::Verdict;
+use cjm_decide::death::{Cause, Verdict};
 use cjm_wire::channel::LoadFailure;
 use cjm_wire::http::Health;
 use cjm_wire::link::{ToolExit, WorkerReady};
@@ -50,6 +50,12 @@ impl Death {
             (Some(given), Some(job)) => given.iter().any(|given| given == job),
             _ => true,
         }
+    }
+
+    /// Whether the host has ended it.
+    #[must_use]
+    pub fn is_by_host(&self) -> bool {
+        matches!(self.verdict.cause, Cause::HostKill { .. })
     }
 
     /// Why, with evidence.
