@@ -113,6 +113,8 @@ fn parse(
         })?
     } else if let (Some(path), "@-") = (stdin, right) {
         Json::of(absolute_text(key, path)?)
+    } else if right == "@" {
+        return Err(Fault::usage(format!("`{assignment}` names no file"), HELP));
     } else if let Some(path) = right.strip_prefix('@') {
         Json::of(existing_file(key, path, cwd)?)
     } else {
@@ -261,7 +263,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_understood_is_refused_with_the_right_exit_code() {
-        for (assignment, exit) in [("k", 2), ("=1", 2), (":=1", 2), ("k:=text", 2), ("k=@/nowhere/at/all", 1)]
+        for (assignment, exit) in
+            [("k", 2), ("=1", 2), (":=1", 2), ("k:=text", 2), ("k=@/nowhere/at/all", 1), ("k=@", 2)]
         {
             match parse(assignment, Path::new("/"), None, &|_: &str| Declared::Unknown) {
                 Err(Fault::Shown(report)) => assert_eq!(report.exit_code, exit, "{assignment}"),

@@ -161,8 +161,8 @@ pub(crate) struct CallArgs {
     /// The capability (see `cjm-ctl list`)
     pub(crate) name: String,
     /// Arguments: key=value (read as the tool declares it; where it declares nothing, JSON if it reads as a number,
-    /// true, false, null, list or object, else text), key:=JSON, key=@PATH (absolute path of an existing file),
-    /// key=@- (a file of what comes on standard input)
+    /// true, false, null, list or object, else text), key:=JSON, key=@PATH (absolute path of a file or folder that is
+    /// there), key=@- (a file of what comes on standard input)
     #[arg(value_name = "KEY=VALUE")]
     pub(crate) assignments: Vec<String>,
     /// Arguments as one JSON object; @FILE reads it from a file, - from standard input; key=value wins
