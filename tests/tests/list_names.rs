@@ -353,3 +353,54 @@ fn tools_that_pass_their_names_on_are_all_there_in_whatever_order_the_list_has_t
         assert_eq!(names_installed(&world), ["b", "c"]);
     }
 }
+
+/// What a Python tool is called is known only once it has been made.
+#[test]
+fn python_tools_that_pass_their_names_on_are_all_there_after_one_run() {
+    let Some(world) = world_with_uv("python_tools_that_pass_their_names_on_are_all_there_after_one_run")
+    else {
+        return;
+    };
+    for name in ["x", "y"] {
+        write_package(&world.file(""), name);
+    }
+    let class = |package: &str, name: &str| {
+        let path = world.file(&format!("{package}/{package}/capability.py"));
+        let text = std::fs::read_to_string(&path).expect("a class");
+        let line = text.lines().find(|line| line.trim_start().starts_with("name = ")).expect("its name");
+        let renamed = text.replace(line, &format!("    name = \"{name}\""));
+        std::fs::write(&path, renamed).expect("written");
+    };
+    let python = |name: &str| {
+        format!("- {{name: {name}, package: ./{name}, env_name: {name}, python_version: '>=3.9'}}\n")
+    };
+    write_tool(&world, "z.json", "c", "sh", "1.0.0");
+    let text = format!("capabilities:\n- {{name: z, manifest: z.json}}\n{}{}", python("x"), python("y"));
+    let list = write_list(&world, "list.yaml", &text);
+    let install = |code: u8| {
+        world.run(&["install-all", "--capabilities", &list, "--json"]).expect(code).json()["entries"].clone()
+    };
+    class("x", "a");
+    class("y", "b");
+    let _ = install(exit::OK);
+    assert_eq!(names_installed(&world), ["a", "b", "c"]);
+    // Each takes the name of the one after it, and what is no Python tool the first one's.
+    class("x", "b");
+    class("y", "d");
+    write_tool(&world, "z.json", "a", "sh", "2.0.0");
+    let entries = install(exit::OK);
+    for (at, old, new) in [(0, "c", "a"), (1, "a", "b"), (2, "b", "d")] {
+        let told = &entries[at];
+        assert_eq!((&told["renamed_from"], &told["capability"]), (&json!(old), &json!(new)), "{entries:#}");
+    }
+    assert_eq!(names_installed(&world), ["a", "b", "d"]);
+    for (tool, says) in [("b", "I am x\n"), ("d", "I am y\n")] {
+        assert_eq!(world.run(&["call", tool, "--action", "who", "-r"]).expect(exit::OK).stdout, says);
+    }
+    // One that is to have the name of a tool that stays is refused, and told once.
+    class("y", "b");
+    let told = world.run(&["install-all", "--capabilities", &list]).expect(exit::DOMAIN);
+    assert_eq!(told.stderr.matches("already installed by the entry").count(), 1, "{}", told.describe());
+    assert_eq!(names_installed(&world), ["a", "b", "d"]);
+    world.assert_nothing_left();
+}

@@ -18,7 +18,7 @@ use cjm_catalog::plain_path::{is_same_file, plain_path};
 use cjm_wire::ErrorReport;
 use cjm_wire::capabilities_file::{CapabilitiesFile, Entry};
 use futures_util::{StreamExt, stream};
-use std::collections::{HashMap, hash_map};
+use std::collections::{BTreeMap, HashMap, hash_map};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -122,39 +122,80 @@ impl FirstLook<'_> {
 /// Whether it is a tool without an environment whose name is that of what another entry has installed.
 fn waits_for_its_name(entry: &Entry, looked: &FirstLook<'_>) -> bool {
     let FirstLook::Settled(report) = looked else { return false };
-    entry.manifest.is_some() && report.error.as_ref().is_some_and(|error| error.code == CAPABILITY_TWICE)
+    entry.manifest.is_some() && is_name_taken(report)
+}
+
+/// Whether an entry failed because another one has the name of its tool.
+fn is_name_taken(report: &EntryReport) -> bool {
+    report.error.as_ref().is_some_and(|error| error.code == CAPABILITY_TWICE)
 }
 
 impl Installation<'_> {
     async fn install(&self, entries: &[Entry]) -> Vec<EntryReport> {
-        let looked = self.look_at_all(entries);
-        let to_change = looked.iter().filter_map(FirstLook::to_change).collect();
-        self.tell_to_change(|environments| *environments = to_change);
-        let wanted: Vec<Constraint> = looked.iter().filter_map(FirstLook::constraint).collect();
-        let tools = if looked.iter().any(|entry| matches!(entry, FirstLook::ToInstall(_))) {
-            Some(self.prepare(&wanted).await.map_err(|error| ErrorReport::of(&error)))
-        } else {
-            None
-        };
-        let tools = &tools;
-        let mut reports: Vec<(usize, EntryReport)> = stream::iter(looked.into_iter().enumerate())
-            .map(|(index, looked)| async move {
-                let report = match looked {
-                    FirstLook::Settled(report) => *report,
-                    FirstLook::ToInstall(entry) => {
-                        let report = self.install_python(index, &entry, tools.as_ref()).await;
-                        self.tell_to_change(|all| all.retain(|one| *one != word(entry.entry)));
-                        report
-                    }
-                };
-                (self.tell)(InstallEvent::Finished { entry: index, report: Box::new(report.clone()) });
-                (index, report)
-            })
-            .buffer_unordered(ENTRIES_AT_ONCE)
-            .collect()
-            .await;
-        reports.sort_by_key(|(index, _)| *index);
-        reports.into_iter().map(|(_, report)| report).collect()
+        let mut looked: Vec<_> = self.look_at_all(entries).into_iter().enumerate().collect();
+        let mut tools = None;
+        let mut reports = BTreeMap::new();
+        // Of a Python tool its name is known only once it is made: whose name it gives up may be had by another one then.
+        loop {
+            let to_change = looked.iter().filter_map(|(_, look)| look.to_change()).collect();
+            self.tell_to_change(|environments| *environments = to_change);
+            if tools.is_none() {
+                tools = self.prepare_for(&looked).await;
+            }
+            let installed = self.install_looked_at(looked, tools.as_ref()).await;
+            let has_given_up_a_name = installed.values().any(|report| report.renamed_from.is_some());
+            reports.extend(installed);
+            let waiting = reports.iter().filter(|(_, report)| is_name_taken(report)).map(|(index, _)| *index);
+            looked = match has_given_up_a_name {
+                true => waiting.map(|index| (index, self.look(entries, index, &entries[index]))).collect(),
+                false => Vec::new(),
+            };
+            if looked.is_empty() {
+                break;
+            }
+        }
+        for (index, report) in reports.iter().filter(|(_, report)| is_name_taken(report)) {
+            self.tell_finished(*index, report);
+        }
+        reports.into_values().collect()
+    }
+
+    /// What makes the environments, where one is to be made.
+    async fn prepare_for(&self, looked: &[(usize, FirstLook<'_>)]) -> Option<Result<Tools, ErrorReport>> {
+        let is_to_install = |(_, look): &(usize, FirstLook<'_>)| matches!(look, FirstLook::ToInstall(_));
+        if !looked.iter().any(is_to_install) {
+            return None;
+        }
+        let wanted: Vec<Constraint> = looked.iter().filter_map(|(_, look)| look.constraint()).collect();
+        Some(self.prepare(&wanted).await.map_err(|error| ErrorReport::of(&error)))
+    }
+
+    /// Installs what is to be installed, a few at a time. The end of one whose name another one has is not told: that one
+    /// may come to give it up.
+    async fn install_looked_at(
+        &self,
+        looked: Vec<(usize, FirstLook<'_>)>,
+        tools: Option<&Result<Tools, ErrorReport>>,
+    ) -> BTreeMap<usize, EntryReport> {
+        let installed = stream::iter(looked).map(|(index, looked)| async move {
+            let report = match looked {
+                FirstLook::Settled(report) => *report,
+                FirstLook::ToInstall(entry) => {
+                    let report = self.install_python(index, &entry, tools).await;
+                    self.tell_to_change(|all| all.retain(|one| *one != word(entry.entry)));
+                    report
+                }
+            };
+            if !is_name_taken(&report) {
+                self.tell_finished(index, &report);
+            }
+            (index, report)
+        });
+        installed.buffer_unordered(ENTRIES_AT_ONCE).collect().await
+    }
+
+    fn tell_finished(&self, entry: usize, report: &EntryReport) {
+        (self.tell)(InstallEvent::Finished { entry, report: Box::new(report.clone()) });
     }
 
     /// An entry may give the name that another tool of the list has had until now: it is looked at again once that one has
