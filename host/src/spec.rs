@@ -85,12 +85,7 @@ impl CapabilitySpec {
     }
 
     pub(crate) fn instance_ids(&self) -> Vec<InstanceId> {
-        (1..=self.instances)
-            .map(|number| match number {
-                1 => InstanceId::from_text(self.name.clone()),
-                number => InstanceId::from_text(format!("{}-{number}", self.name)),
-            })
-            .collect()
+        (1..=self.instances).map(|number| InstanceId::numbered(&self.name, number)).collect()
     }
 
     pub(crate) fn load_options(&self, id: InstanceId, strict: bool) -> LoadOptions {

@@ -129,6 +129,18 @@ impl InstanceId {
             && text.len() <= INSTANCE_ID_BYTES_MAX
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
     }
+
+    /// One of several instances of a capability, counted from 1: the first is named like the capability, the others by its
+    /// name and their number. A name that would be too long with it loses its end.
+    #[must_use]
+    pub fn numbered(capability: &str, number: u32) -> Self {
+        if number == 1 {
+            return Self(capability.to_owned());
+        }
+        let number = format!("-{number}");
+        let kept = capability.len().min(INSTANCE_ID_BYTES_MAX - number.len());
+        Self(format!("{}{number}", capability.get(..kept).unwrap_or(capability)))
+    }
 }
 
 #[cfg(test)]
@@ -174,5 +186,16 @@ mod tests {
         ] {
             assert_eq!(InstanceId::is_valid(text), valid, "{text:?}");
         }
+    }
+
+    #[test]
+    fn every_instance_of_a_capability_has_an_id_that_is_allowed() {
+        for (number, id) in [(1, "asr"), (2, "asr-2"), (10, "asr-10")] {
+            assert_eq!(InstanceId::numbered("asr", number).as_str(), id);
+        }
+        let longest = "x".repeat(INSTANCE_ID_BYTES_MAX);
+        let ids = [1, 2, 10, u32::MAX].map(|number| InstanceId::numbered(&longest, number));
+        assert!(ids.iter().all(|id| InstanceId::is_valid(id.as_str())), "{ids:?}");
+        assert!(ids[1].as_str().ends_with("x-2") && ids[2].as_str().ends_with("x-10"), "{ids:?}");
     }
 }

@@ -34,8 +34,7 @@ pub(super) async fn load_all(host: &Host, composition: &Composition) -> Result<(
             host.check(name)?;
         }
         for number in 1..=wanted.instances.unwrap_or(1).max(1) {
-            let id = if number == 1 { name.to_owned() } else { format!("{name}-{number}") };
-            let id = InstanceId::from_text(id);
+            let id = InstanceId::numbered(name, number);
             if !host.is_loaded(&id) {
                 loads.push(load_one(host, name, id, wanted.clone()));
             }
