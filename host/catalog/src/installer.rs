@@ -3,11 +3,12 @@
 //!
 //! What must hold: the text is one line, so that who reads it while it is written anew sees the old one or the new one.
 
-use cjm_platform::lock::{has_as_input, held_by, holding_process};
+use cjm_platform::lock::{has_as_input, held_by, holder, holding_process, locking_process};
 use cjm_platform::process::Pid;
 use cjm_wire::Timestamp;
 use std::fmt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Held, in a data directory, by whoever changes what is installed there, and by the helpers that it started.
 pub const INSTALL_LOCK: &str = "install.lock";
@@ -18,6 +19,10 @@ const TEXT_BYTES_MAX: usize = 4000;
 const NAMED_MAX: usize = 3;
 /// Helpers that are looked for; one installation has a few.
 const HELPERS_MAX: usize = 16;
+/// How long whoever has taken the lock may take to write who it is.
+const WRITTEN_MAX: Duration = Duration::from_millis(100);
+/// How often it is looked for.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The command that installs.
 pub const INSTALL_ALL: &str = "install-all";
@@ -89,9 +94,21 @@ impl Installer {
         (!installer.was_killed || holder().is_some()).then_some(installer)
     }
 
-    /// Who wrote this text into a lock that is held.
+    /// Who holds a lock in which this text was found. It may be that of the one before: who has just taken the lock is waited
+    /// for until it has written its own.
     #[must_use]
     pub fn read(lock: &Path, said: &str) -> Self {
+        let (mut said, since) = (said.to_owned(), Instant::now());
+        let lives_and_has_not_written =
+            |said: &str| holding_process(lock, said).is_none() && locking_process(lock).is_some();
+        while lives_and_has_not_written(&said) && since.elapsed() < WRITTEN_MAX {
+            std::thread::sleep(LOOK_INTERVAL);
+            said = holder(lock).unwrap_or_default();
+        }
+        Self::by_its_words(lock, &said)
+    }
+
+    fn by_its_words(lock: &Path, said: &str) -> Self {
         let pid = holding_process(lock, said);
         let said_pid = said.strip_prefix("pid ").and_then(|rest| rest.split([' ', ',']).next());
         let work = said.split_once(", ").map(|(_, work)| work);
@@ -233,6 +250,20 @@ mod tests {
         lock.set_owner(&signature.text(many.iter().map(String::as_str))).expect("written");
         let many = Installer::at_work(data.path()).expect("somebody");
         assert!(many.concerns("any") && many.command.as_deref() == Some("install-all"), "{many}");
+    }
+
+    #[test]
+    fn whoever_has_just_taken_the_lock_is_not_taken_for_the_one_before() {
+        let data = tempfile::tempdir().expect("tempdir");
+        let before = "pid 4194305 since 1, remove (a)";
+        let lock = FileLock::acquire(&data.path().join(INSTALL_LOCK), before, PATIENCE).expect("free");
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| Installer::read(lock.path(), before));
+            lock.set_owner(&Signature::new(INSTALL_ALL).text(["b"])).expect("written");
+            let found = asking.join().expect("no panic");
+            assert!(found.pid == Some(Pid::current()) && found.is_install_all(), "{found:?}");
+            assert!(!found.was_killed && found.concerns("b") && !found.concerns("a"), "{found:?}");
+        });
     }
 
     #[test]
