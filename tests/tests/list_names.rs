@@ -402,5 +402,54 @@ fn python_tools_that_pass_their_names_on_are_all_there_after_one_run() {
     let told = world.run(&["install-all", "--capabilities", &list]).expect(exit::DOMAIN);
     assert_eq!(told.stderr.matches("already installed by the entry").count(), 1, "{}", told.describe());
     assert_eq!(names_installed(&world), ["a", "b", "d"]);
+/// Changes the manifest of a tool as its user does, with an editor.
+fn edit_manifest(world: &World, tool: &str, edit: impl Fn(&mut Value)) {
+    let path = world.data_dir().join(format!("manifests/{tool}.json"));
+    let mut manifest: Value =
+        serde_json::from_slice(&std::fs::read(&path).expect("installed")).expect("JSON");
+    edit(&mut manifest);
+    std::fs::write(&path, manifest.to_string()).expect("written");
+}
+
+fn manifest_of(world: &World, tool: &str) -> Value {
+    let text = std::fs::read(world.data_dir().join(format!("manifests/{tool}.json"))).expect("installed");
+    serde_json::from_slice(&text).expect("JSON")
+}
+
+#[test]
+fn what_the_user_wrote_into_the_manifest_of_a_class_outlives_looking_again_and_an_update() {
+    let name = "what_the_user_wrote_into_the_manifest_of_a_class_outlives_looking_again_and_an_update";
+    let Some(world) = world_with_uv(name) else { return };
+    write_package(&world.file(""), "greeter");
+    let class = world.file("greeter/greeter/capability.py");
+    let text = std::fs::read_to_string(&class).expect("a class");
+    let text = text.replace("return begin", "import os\n        return os.environ[\"GREETING\"]");
+    std::fs::write(&class, &text).expect("written");
+    let entry = "{name: entry, package: ./greeter, env_name: greeter, python_version: '>=3.9'}";
+    let list = write_list(&world, "list.yaml", &format!("capabilities: [{entry}]\n"));
+    let install = ["install-all", "--capabilities", &list, "--json"];
+    let _ = world.json(&install);
+    edit_manifest(&world, "greeter", |manifest| {
+        manifest["code"]["worker_env"] = json!([{"name": "GREETING", "default": "Good day from"}]);
+        manifest["code"]["description"] = json!("Greets.");
+        manifest["code"]["idempotent"] = json!(true);
+    });
+    let is_as_written = || {
+        let said = world.run(&["call", "greeter", "--action", "who", "-r"]).expect(exit::OK).stdout;
+        assert_eq!(said, "Good day from greeter\n");
+        let code = manifest_of(&world, "greeter")["code"].clone();
+        assert_eq!(
+            (&code["description"], &code["idempotent"]),
+            (&json!("Greets."), &json!(true)),
+            "{code:#}"
+        );
+    };
+    is_as_written();
+    let _ = world.run(&["regenerate-manifest", "greeter"]).expect(exit::OK);
+    is_as_written();
+    std::fs::write(&class, text.replace("1.0.0", "1.1.0")).expect("written");
+    let told = world.json(&install)["entries"][0].clone();
+    assert_eq!((&told["result"], &told["version"]), (&json!("installed"), &json!("1.1.0")), "{told:#}");
+    is_as_written();
     world.assert_nothing_left();
 }

@@ -513,6 +513,7 @@ fn report(entry: &PythonEntry<'_>, done: Done) -> EntryReport {
         lock_hash: Some(done.lock_hash),
         to_fetch: done.estimate,
         renamed_from: done.renamed_from,
+        values: done.values,
         warnings: [entry.entry.unread.clone(), done.warnings].concat(),
         ..blank(entry.entry)
     }

@@ -7,7 +7,11 @@ use cjm_catalog::allowed::Register;
 use cjm_catalog::{CatalogEntry, MANIFEST_BYTES_MAX, installation};
 use cjm_platform::files::{read_regular, read_regular_to_string};
 use cjm_wire::Manifest;
+use cjm_wire::manifest::Code;
 use std::path::{Path, PathBuf};
+
+/// Keys of `code` beyond those of the type that only looking into a class gives.
+const SAID_BY_CLASS: [&str; 1] = ["actions"];
 
 /// Whoever installs something has allowed it. Where that cannot be kept, the manifests still run from a data directory
 /// that the user names, so it fails no installation; anywhere else the next call says what is missing.
@@ -62,6 +66,15 @@ pub(crate) fn keep_from(manifest: &mut Manifest, existing: &Manifest) {
         manifest.install.env_vars.insert(name.clone(), value.clone());
     }
     keep_installation(manifest, existing);
+}
+
+/// Takes over what a class cannot say of itself, and who wrote into the manifest has promised.
+pub(crate) fn keep_promises(code: &mut Code, existing: &Code) {
+    code.idempotent = code.idempotent.or(existing.idempotent);
+    code.resources = code.resources.take().or_else(|| existing.resources.clone());
+    for (key, value) in existing.unknown.iter().filter(|(key, _)| !SAID_BY_CLASS.contains(&key.as_str())) {
+        code.unknown.entry(key.clone()).or_insert_with(|| value.clone());
+    }
 }
 
 /// Takes over what an installation says of itself and no source can.

@@ -10,12 +10,13 @@ use crate::former::{Former, clear_place, recover, rests_of};
 use crate::interpreters::{Interpreter, choose, probe};
 use crate::introspection;
 use crate::lock::{self, Lock};
-use crate::manifests::{keep_from, read_existing, write_installed};
+use crate::manifests::{keep_from, keep_promises, read_existing, write_installed};
 use crate::owners::check_own_environment;
 use crate::package::Requirements;
 use crate::report::{INSTALLER_VERSION, Outcome, Step};
 use crate::stamp::Stamp;
 use crate::tool_entry::remove_old;
+use crate::user_values::settle_code;
 use crate::uv::Uv;
 use cjm_catalog::beginning::{Beginning, note_beside, note_text};
 use cjm_catalog::installation::{LIST_KEY, list_of, replaced_in_words};
@@ -78,6 +79,8 @@ pub(crate) struct Done {
     pub(crate) adapters: Vec<PathBuf>,
     pub(crate) python_version: String,
     pub(crate) lock_hash: String,
+    /// What became of values that its class and the installed manifest had differently.
+    pub(crate) values: Vec<String>,
     pub(crate) warnings: Vec<String>,
     /// The name that its capability had before, whose manifest is gone.
     pub(crate) renamed_from: Option<String>,
@@ -132,6 +135,7 @@ impl<'a> PythonEntry<'a> {
             adapters: stamp.adapters.iter().map(|name| self.manifests.join(name)).collect(),
             python_version: stamp.python_version,
             lock_hash: stamp.lock_hash,
+            values: Vec::new(),
             warnings: Vec::new(),
             capability: stamp.capability,
             renamed_from: None,
@@ -223,7 +227,7 @@ impl<'a> PythonEntry<'a> {
         }
         let adapters = self.write_adapters(adapters)?;
         warnings.extend(self.replaced_list(&capability));
-        let manifest = self.write_manifest(found.code, &lock, &version, &tools.uv)?;
+        let (manifest, values) = self.write_manifest(found.code, &lock, &version, &tools.uv)?;
         let renamed_from = before.map(|old| old.capability).filter(|old| *old != capability);
         let renamed_from = renamed_from.and_then(|old| self.remove_manifest(&old, &mut warnings));
         let adapter_files = adapters.iter().map(|name| self.manifests.join(name)).collect();
@@ -243,6 +247,7 @@ impl<'a> PythonEntry<'a> {
             capability,
             manifest,
             adapters: adapter_files,
+            values,
             warnings,
             renamed_from,
             estimate,
@@ -378,7 +383,7 @@ impl<'a> PythonEntry<'a> {
         lock: &Lock,
         python_version: &str,
         uv: &Uv,
-    ) -> Result<PathBuf, EnvironmentError> {
+    ) -> Result<(PathBuf, Vec<String>), EnvironmentError> {
         let mut unknown = Map::new();
         for (key, value) in [
             ("lock_hash", lock.hash.clone()),
@@ -419,8 +424,11 @@ impl<'a> PythonEntry<'a> {
             manifest.code.runtime = Some(Runtime::Python { worker: self.entry.worker });
         }
         let path = self.manifests.join(manifest.file_name());
-        if let Some(existing) = read_existing(&path) {
+        let existing = read_existing(&path);
+        let values = settle_code(&mut manifest, existing.as_ref(), &path).lines();
+        if let Some(existing) = existing {
             keep_from(&mut manifest, &existing);
+            keep_promises(&mut manifest.code, &existing.code);
             let list_before = list_of(&existing);
             let list = as_written_before(list_before.as_deref(), self.list).display().to_string();
             manifest.install.unknown.insert(LIST_KEY.to_owned(), list.into());
@@ -433,7 +441,7 @@ impl<'a> PythonEntry<'a> {
             stderr_tail: Vec::new(),
         })?;
         write_installed(&path, text.as_bytes())?;
-        Ok(path)
+        Ok((path, values))
     }
 
     /// The manifests of the entry's adapters, with the names of their files.

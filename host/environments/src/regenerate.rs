@@ -1,7 +1,7 @@
 //! Looks into what is installed once more: a capability's manifest is written anew, or an adapter's for the first time.
 //! Nothing is installed or made.
 //!
-//! What must hold: what belongs to the user (`overrides`, `env_vars`) and to the installation (`installed_at`, the
+//! What must hold: what belongs to the user (`overrides`, `env_vars`, what they wrote into `code`) and to the installation (`installed_at`, the
 //! interpreter, the lock) is as it was, but for what a source manifest has changed since; only what the code says of
 //! itself is new.
 
@@ -9,14 +9,14 @@ use crate::error::EnvironmentError;
 use crate::files::{check_nobody_installs, lock, write_whole};
 use crate::introspection::{self, Introspected, Subject};
 use crate::list::read_capabilities;
-use crate::manifests::{env_name_of, remember_installed};
+use crate::manifests::{env_name_of, keep_promises, remember_installed};
 use crate::removal::{find_environment, not_installed};
 use crate::report::INSTALLER_VERSION;
 use crate::tool_entry::{self, Copied};
+use crate::user_values::settle_code;
 use cjm_catalog::Settings;
 use cjm_catalog::installation::{Installation, list_of};
 use cjm_catalog::{Catalog, CatalogEntry};
-use cjm_wire::manifest::Code;
 use cjm_wire::runtime::Runtime;
 use cjm_wire::{AdapterManifest, Manifest, Timestamp};
 use std::path::{Path, PathBuf};
@@ -147,7 +147,10 @@ impl Regeneration {
         let Introspected { code, warnings, .. } = introspection::ask(&subject, sdk, &[], on_line).await?;
         self.check_name(&code.name)?;
         let mut manifest = existing.clone();
-        manifest.code = with_what_code_does_not_say(code, &existing.code);
+        manifest.code = code;
+        manifest.code.runtime.clone_from(&existing.code.runtime);
+        keep_promises(&mut manifest.code, &existing.code);
+        let values = settle_code(&mut manifest, Some(existing), &self.entry.path).lines();
         manifest.code.regenerated_at = Some(Timestamp::now());
         manifest.install.installer_version = INSTALLER_VERSION.to_owned();
         manifest.install.package_source.clone_from(&self.package);
@@ -157,7 +160,7 @@ impl Regeneration {
         manifest.seal();
         write_whole(&self.entry.path, checked_text(&manifest)?.as_bytes())?;
         let changed = manifest.drift_tracking != existing.drift_tracking;
-        Ok(Regenerated { path: self.entry.path.clone(), manifest, changed, values: Vec::new(), warnings })
+        Ok(Regenerated { path: self.entry.path.clone(), manifest, changed, values, warnings })
     }
 
     /// Another name would take the manifest, and with it the secrets, of the tool that has it.
@@ -267,17 +270,6 @@ async fn interpreter(settings: &Settings, entry: &CatalogEntry) -> Result<PathBu
 fn by_hand(entry: &CatalogEntry) -> EnvironmentError {
     let capability = entry.manifest.code.name.clone();
     EnvironmentError::ByHand { capability, path: entry.path.clone() }
-}
-
-/// A manifest also holds what nobody can read from the code: who serves it, what a user promised.
-fn with_what_code_does_not_say(mut code: Code, existing: &Code) -> Code {
-    code.runtime.clone_from(&existing.runtime);
-    code.idempotent = code.idempotent.or(existing.idempotent);
-    code.resources = code.resources.or_else(|| existing.resources.clone());
-    for (key, value) in &existing.unknown {
-        code.unknown.entry(key.clone()).or_insert_with(|| value.clone());
-    }
-    code
 }
 
 /// The rest is foreign, so that what is written must be what would be read.
