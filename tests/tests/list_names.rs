@@ -453,3 +453,67 @@ fn what_the_user_wrote_into_the_manifest_of_a_class_outlives_looking_again_and_a
     is_as_written();
     world.assert_nothing_left();
 }
+
+/// Makes the class of a package call itself otherwise.
+fn rename_class(world: &World, package: &str, from: &str, to: &str) {
+    let class = world.file(&format!("{package}/{package}/capability.py"));
+    let text = std::fs::read_to_string(&class).expect("a class");
+    std::fs::write(&class, text.replace(&format!("\"{from}\""), &format!("\"{to}\""))).expect("written");
+}
+
+fn set_by_hand(world: &World, tool: &str) {
+    edit_manifest(world, tool, |manifest| {
+        manifest["overrides"] = json!({"grace": 3});
+        manifest["install"]["env_vars"]["REGION"] = json!("mine");
+    });
+}
+
+fn values_set(world: &World, tool: &str) -> (Value, Value) {
+    let manifest = manifest_of(world, tool);
+    (manifest["overrides"]["grace"].clone(), manifest["install"]["env_vars"]["REGION"].clone())
+}
+
+#[test]
+fn what_was_set_in_a_python_tool_goes_along_with_its_new_name_and_into_no_other_tool() {
+    let name = "what_was_set_in_a_python_tool_goes_along_with_its_new_name_and_into_no_other_tool";
+    let Some(world) = world_with_uv(name) else { return };
+    for package in ["alpha", "beta"] {
+        write_package(&world.file(""), package);
+    }
+    let install = |list: &str, package: &str| {
+        let entry = format!("{{name: entry, package: ./{package}, env_name: ea, python_version: '>=3.9'}}");
+        let list = write_list(&world, list, &format!("capabilities: [{entry}]\n"));
+        world.json(&["install-all", "--capabilities", &list, "--json"])["entries"][0].clone()
+    };
+    let _ = install("list.yaml", "alpha");
+    // A journal begins with the first host.
+    let _ = world.run(&["call", "alpha"]).expect(exit::OK);
+    set_by_hand(&world, "alpha");
+    rename_class(&world, "alpha", "alpha", "delta");
+    let told = install("list.yaml", "alpha");
+    assert_eq!((&told["renamed_from"], &told["displaced"]), (&json!("alpha"), &Value::Null), "{told:#}");
+    assert_eq!(values_set(&world, "delta"), (json!(3), json!("mine")));
+
+    // The same entry, and the list of another one after this one is gone: both make another tool.
+    let check = |told: &Value, old: &str, new: &str| {
+        let named = [&told["capability"], &told["displaced"], &told["renamed_from"], &told["version_before"]];
+        assert_eq!(named, [&json!(new), &json!(old), &Value::Null, &Value::Null], "{told:#}");
+        let warned = words(&told["warnings"]);
+        assert!(
+            warned.contains(&format!("the environment of {old} is that of {new} now"))
+                && !warned.contains("is called"),
+            "{told:#}"
+        );
+        assert_eq!(
+            (names_installed(&world), values_set(&world, new)),
+            (vec![new.to_owned()], (Value::Null, Value::Null))
+        );
+    };
+    check(&install("list.yaml", "beta"), "delta", "beta");
+    let rows = world.run(&["logs", "--journal", "--type", "capability_removed", "--json"]).expect(exit::OK);
+    assert!(rows.stdout.contains("\"displaced_by\":\"beta\""), "{}", rows.describe());
+    set_by_hand(&world, "beta");
+    std::fs::remove_file(world.file("list.yaml")).expect("removed");
+    check(&install("another.yaml", "alpha"), "beta", "delta");
+    world.assert_nothing_left();
+}

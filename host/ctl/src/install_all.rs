@@ -91,7 +91,8 @@ fn tell_new_names(entries: &mut [EntryReport], settings: &Settings) {
     let names = |entry: &EntryReport| Some((entry.capability.clone()?, entry.name.clone()));
     let given: HashMap<String, String> = entries.iter().filter(is_there).filter_map(names).collect();
     for entry in entries {
-        let (Some(old), Some(new)) = (&entry.renamed_from, &entry.capability) else { continue };
+        let old = entry.renamed_from.as_ref().or(entry.displaced.as_ref());
+        let (Some(old), Some(new)) = (old, &entry.capability) else { continue };
         let taken_by = given.get(old);
         let secrets = FileSecrets::of(&settings.data_dir).names(None, old).unwrap_or_default();
         let kept = match taken_by {
@@ -108,19 +109,28 @@ fn tell_new_names(entries: &mut [EntryReport], settings: &Settings) {
             None => format!("{old} can be called no more, and its manifest is gone"),
             Some(other) => format!("{old} is the tool of the entry {other} now"),
         };
-        entry.warnings.push(format!("{old} is called {new} now, as its {says} says: {gone}{kept}"));
+        let how = match &entry.displaced {
+            None => format!("{old} is called {new} now, as its {says} says"),
+            Some(_) => format!(
+                "the environment of {old} is that of {new} now, which is of another package and takes over nothing of it"
+            ),
+        };
+        entry.warnings.push(format!("{how}: {gone}{kept}"));
     }
 }
 
-/// What the journal keeps of a capability that is gone because it has another name now.
+/// What the journal keeps of a capability that is gone because it has another name now, or another one has its place.
 fn gone(entry: &EntryReport) -> Option<JournalRow> {
-    let old = entry.renamed_from.as_ref()?;
+    let (old, gives) = match (&entry.renamed_from, &entry.displaced) {
+        (Some(old), _) => (old, "renamed_to"),
+        (None, displaced) => (displaced.as_ref()?, "displaced_by"),
+    };
     let manifest = entry.manifest.as_ref().map(|new| path_text(new.with_file_name(format!("{old}.json"))));
     let payload = json!({
         "manifest": manifest,
         "environment": entry.environment.as_ref().map(path_text),
         "environment_removed": false,
-        "renamed_to": entry.capability,
+        gives: entry.capability,
     });
     Some(journaled::row(EventType::CapabilityRemoved, Some(old), payload))
 }
@@ -245,6 +255,7 @@ fn entry_document(entry: &EntryReport) -> Value {
         "version": entry.version,
         "version_before": entry.version_before,
         "renamed_from": entry.renamed_from,
+        "displaced": entry.displaced,
         "manifest": entry.manifest.as_ref().map(path_text),
         "environment": entry.environment.as_ref().map(path_text),
         "python_version": entry.python_version,

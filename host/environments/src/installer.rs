@@ -461,6 +461,7 @@ fn blank(entry: &Entry) -> EntryReport {
         lock_hash: None,
         to_fetch: None,
         renamed_from: None,
+        displaced: None,
         values: Vec::new(),
         warnings: entry.unread.clone(),
         seconds: 0.0,
@@ -474,6 +475,8 @@ fn tell_what_was_installed(
     before: Option<(String, String)>,
     now: impl FnOnce() -> Option<(String, String)>,
 ) {
+    // The version of another tool says nothing of this one.
+    let before = before.filter(|(capability, _)| ended.displaced.as_ref() != Some(capability));
     let Some((capability, version)) = before else { return };
     ended.version_before = Some(version);
     if ended.outcome == Outcome::Failed {
@@ -513,6 +516,7 @@ fn report(entry: &PythonEntry<'_>, done: Done) -> EntryReport {
         lock_hash: Some(done.lock_hash),
         to_fetch: done.estimate,
         renamed_from: done.renamed_from,
+        displaced: done.displaced,
         values: done.values,
         warnings: [entry.entry.unread.clone(), done.warnings].concat(),
         ..blank(entry.entry)

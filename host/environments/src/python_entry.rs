@@ -11,7 +11,7 @@ use crate::interpreters::{Interpreter, choose, probe};
 use crate::introspection;
 use crate::lock::{self, Lock};
 use crate::manifests::{keep_from, keep_promises, read_existing, write_installed};
-use crate::owners::check_own_environment;
+use crate::owners::{check_own_environment, is_of_package};
 use crate::package::Requirements;
 use crate::report::{INSTALLER_VERSION, Outcome, Step};
 use crate::stamp::Stamp;
@@ -84,8 +84,17 @@ pub(crate) struct Done {
     pub(crate) warnings: Vec<String>,
     /// The name that its capability had before, whose manifest is gone.
     pub(crate) renamed_from: Option<String>,
+    /// The tool of another package that had its environment before, whose manifest is gone.
+    pub(crate) displaced: Option<String>,
     /// What conda had to fetch.
     pub(crate) estimate: Option<Estimate>,
+}
+
+/// The tool that had an environment under another name until now.
+struct Earlier {
+    manifest: Manifest,
+    /// Whether it was made from the same package, and has only another name.
+    is_same_tool: bool,
 }
 
 /// How an entry tells what it does.
@@ -139,6 +148,7 @@ impl<'a> PythonEntry<'a> {
             warnings: Vec::new(),
             capability: stamp.capability,
             renamed_from: None,
+            displaced: None,
             estimate: None,
         })
     }
@@ -227,9 +237,10 @@ impl<'a> PythonEntry<'a> {
         }
         let adapters = self.write_adapters(adapters)?;
         warnings.extend(self.replaced_list(&capability));
-        let (manifest, values) = self.write_manifest(found.code, &lock, &version, &tools.uv)?;
-        let renamed_from = before.map(|old| old.capability).filter(|old| *old != capability);
-        let renamed_from = renamed_from.and_then(|old| self.remove_manifest(&old, &mut warnings));
+        let earlier = before.and_then(|before| self.earlier(&before, &capability));
+        let (manifest, values) =
+            self.write_manifest(found.code, &lock, &version, &tools.uv, earlier.as_ref())?;
+        let (renamed_from, displaced) = self.remove_earlier(earlier, &mut warnings);
         let adapter_files = adapters.iter().map(|name| self.manifests.join(name)).collect();
         let stamp =
             Stamp::new(self.request.clone(), &interpreter, lock.hash.clone(), capability.clone(), adapters);
@@ -250,6 +261,7 @@ impl<'a> PythonEntry<'a> {
             values,
             warnings,
             renamed_from,
+            displaced,
             estimate,
         })
     }
@@ -383,6 +395,7 @@ impl<'a> PythonEntry<'a> {
         lock: &Lock,
         python_version: &str,
         uv: &Uv,
+        earlier: Option<&Earlier>,
     ) -> Result<(PathBuf, Vec<String>), EnvironmentError> {
         let mut unknown = Map::new();
         for (key, value) in [
@@ -424,12 +437,16 @@ impl<'a> PythonEntry<'a> {
             manifest.code.runtime = Some(Runtime::Python { worker: self.entry.worker });
         }
         let path = self.manifests.join(manifest.file_name());
-        let existing = read_existing(&path);
-        let values = settle_code(&mut manifest, existing.as_ref(), &path).lines();
+        let there = read_existing(&path);
+        let is_ours = |manifest: &&Manifest| self.is_here(manifest);
+        let renamed = earlier.filter(|earlier| earlier.is_same_tool).map(|earlier| &earlier.manifest);
+        // What the user set in a tool goes along with its name, unless it has been here under the new one.
+        let existing = there.as_ref().filter(is_ours).or(renamed).or(there.as_ref());
+        let values = settle_code(&mut manifest, existing, &path).lines();
         if let Some(existing) = existing {
-            keep_from(&mut manifest, &existing);
+            keep_from(&mut manifest, existing);
             keep_promises(&mut manifest.code, &existing.code);
-            let list_before = list_of(&existing);
+            let list_before = list_of(existing);
             let list = as_written_before(list_before.as_deref(), self.list).display().to_string();
             manifest.install.unknown.insert(LIST_KEY.to_owned(), list.into());
         }
@@ -483,12 +500,28 @@ impl<'a> PythonEntry<'a> {
         replaced_in_words(capability, list_of(&existing).as_deref(), self.list)
     }
 
-    /// The package was renamed: its old manifest would lead into an environment that no longer holds it. Its name,
-    /// where it is gone now.
-    fn remove_manifest(&self, capability: &str, warnings: &mut Vec<String>) -> Option<String> {
-        let old = read_existing(&self.manifests.join(format!("{capability}.json")))?;
-        let is_ours = Path::new(&old.install.python_path) == self.python();
-        is_ours.then(|| remove_old(&self.manifests, &old, warnings)).flatten()
+    fn is_here(&self, manifest: &Manifest) -> bool {
+        Path::new(&manifest.install.python_path) == self.python()
+    }
+
+    /// The tool that the environment held until now, where it has another name than what it holds `now`.
+    fn earlier(&self, before: &Stamp, now: &str) -> Option<Earlier> {
+        let held = Some(&before.capability).filter(|held| *held != now)?;
+        let manifest = read_existing(&self.manifests.join(format!("{held}.json")))?;
+        let is_same_tool = is_of_package(&manifest, self.entry, self.list);
+        self.is_here(&manifest).then_some(Earlier { manifest, is_same_tool })
+    }
+
+    /// Its manifest would lead into an environment that no longer holds it. Its name, where that is gone now: of the same
+    /// tool, or of another one.
+    fn remove_earlier(
+        &self,
+        earlier: Option<Earlier>,
+        warnings: &mut Vec<String>,
+    ) -> (Option<String>, Option<String>) {
+        let Some(Earlier { manifest, is_same_tool }) = earlier else { return (None, None) };
+        let gone = remove_old(&self.manifests, &manifest, warnings);
+        if is_same_tool { (gone, None) } else { (None, gone) }
     }
 }
 

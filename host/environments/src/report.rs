@@ -196,6 +196,8 @@ pub struct EntryReport {
     pub to_fetch: Option<Estimate>,
     /// The name that its capability had before, where it has another now and the manifest of the old name is gone.
     pub renamed_from: Option<String>,
+    /// The tool of another package that had its environment before, and whose manifest is gone.
+    pub displaced: Option<String>,
     /// What became of values that its source and the installed manifest had differently: replaced, or kept.
     pub values: Vec<String>,
     /// What is odd, and no error.
