@@ -340,3 +340,33 @@ fn a_folder_that_is_written_as_a_name_is_refused_by_validate_as_by_install_all()
         );
     }
 }
+
+#[test]
+fn a_number_in_the_place_of_a_name_is_told_once_by_validate_as_by_install_all() {
+    let world = World::new();
+    write_tool(&world, "5", "five", "sh", "1.0.0");
+    for (entry, words) in [
+        ("{name: a, manifest: 5}", "entry \"a\": `manifest` is 5, and must be one text"),
+        ("{name: true, manifest: '5'}", "entry \"true\": `name` is true, and must be one text"),
+        (
+            "{name: a, env_name: e, package: 5, python_version: 3.10}",
+            "entry \"a\": `package` is 5, and must be one text",
+        ),
+        (
+            "{name: a, env_name: 310, package: p, python_version: 3.10}",
+            "entry \"a\": `env_name` is 310, and must be one text",
+        ),
+    ] {
+        let list = write_list(&world, "list.yaml", &format!("capabilities:\n- {entry}\n"));
+        let verdict = world.run(&["validate", &list, "--json"]).expect(exit::DOMAIN).json();
+        let errors = verdict["errors"].as_array().expect("errors");
+        assert_eq!((errors.len(), &errors[0]["message"]), (1, &json!(words)), "{entry}: {verdict:#}");
+        let command = ["install-all", "--capabilities", &list, "--json"];
+        let failed = world.run(&command).expect(exit::DOMAIN).json()["entries"][0]["error"].clone();
+        let (_, of_key) = words.split_once(": ").expect("words");
+        assert!(failed["message"].as_str().is_some_and(|told| told.ends_with(of_key)), "{failed:#}");
+    }
+    let quoted = write_list(&world, "list.yaml", "capabilities: [{name: '5', manifest: '5'}]\n");
+    let _ = world.run(&["validate", &quoted]).expect(exit::OK);
+    let _ = world.run(&["install-all", "--capabilities", &quoted]).expect(exit::OK);
+}

@@ -105,6 +105,13 @@ fn lists_of_capabilities_are_told_from_others_by_parser_and_schema() {
         entry("env_name: e, package: p, python_version: '3', interface_libs: l"),
         entry("env_name: e, package: p, python_version: '3', adapters: [{lib: l}]"),
         entry("env_name: e/f, package: p, python_version: '3'"),
+        "capabilities:\n- {name: 5, manifest: m}\n".to_owned(),
+        "capabilities:\n- {name: true, manifest: m}\n".to_owned(),
+        entry("manifest: 5"),
+        entry("env_name: 310, package: p, python_version: '3'"),
+        entry("env_name: e, package: 5, python_version: '3'"),
+        entry("env_name: e, package: p, env_file: 5"),
+        entry("env_name: e, package: p, python_version: true"),
     ];
     check("capabilities", parse, &good.each_ref().map(String::as_str), &bad.each_ref().map(String::as_str));
 }

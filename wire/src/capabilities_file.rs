@@ -9,7 +9,7 @@ use crate::list_kinds::{shown, wrong_kinds};
 use crate::placed::Placed;
 use crate::runtime::PythonWorker;
 use crate::suggestions::{in_words, suggestions};
-use crate::word::{maybe_word, word, words};
+use crate::word::{maybe_version, maybe_word, word, words};
 use serde::{Deserialize, Serialize};
 
 /// Most keys of a file that is no list that are told.
@@ -32,22 +32,22 @@ pub struct CapabilitiesFile {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Name in this file.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     pub name: String,
     /// Manifest of a tool that needs no environment, relative to this file. Excludes `package`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "maybe_word")]
     pub manifest: Option<String>,
     /// Name of its environment.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "word")]
     pub env_name: String,
     /// Requirement for the installer (`name==1.0`), or a directory relative to this file (`./capabilities/x`).
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "word")]
     pub package: String,
     /// Conda environment file; excludes `python_version`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "maybe_word")]
     pub env_file: Option<String>,
     /// `3.11`, or a constraint such as `>=3.9`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "maybe_version")]
     pub python_version: Option<String>,
     /// Further requirements that both sides of a call share.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "words")]
@@ -265,7 +265,7 @@ fn told_by(name: &str, index: usize) -> String {
 }
 
 /// What an entry with a fault is known by, so that what was installed from it stays its own: of each entry of the list. Each key is
-/// read by itself, as it is where nothing is wrong: `env_name: 310` is a text.
+/// read by itself; `env_name: 310`, which is refused now, was the text that it looks like.
 fn salvaged(text: &str) -> Vec<Entry> {
     #[derive(Deserialize)]
     struct Name {
@@ -459,6 +459,13 @@ mod tests {
         ("{name: a, env_file: []}", "a", 23, "`env_file` is []", "env_file: FILE"),
         ("{name: a, python_version: [3]}", "a", 29, "`python_version` is [3]", "python_version: \""),
         ("{name: [a], manifest: m}", "number 2", 10, "`name` is [\"a\"]", "name: NAME"),
+        ("{name: 5, manifest: m}", "5", 10, "`name` is 5, and must be one text", "name: NAME"),
+        ("{name: true, manifest: m}", "true", 10, "`name` is true", "name: NAME"),
+        ("{name: a, manifest: 5}", "a", 23, "`manifest` is 5", "manifest: FILE"),
+        ("{name: a, env_name: 310, package: p}", "a", 23, "`env_name` is 310", "env_name: NAME"),
+        ("{name: a, package: 1.10}", "a", 22, "`package` is 1.1", "package: ./FOLDER"),
+        ("{name: a, package: p, env_file: 5}", "a", 35, "`env_file` is 5", "env_file: FILE"),
+        ("{name: a, python_version: true}", "a", 29, "`python_version` is true", "python_version: \""),
         ("word", "number 2", 3, "it is \"word\"", "{name: NAME"),
     ];
 
@@ -493,7 +500,7 @@ mod tests {
         assert!(told.contains("`worker` is []") && told.contains("; line 2, "), "{told}");
         let (entry, _) = faults("{name: a, manifest: m, worker: x}");
         assert_eq!(entry.manifest.as_deref(), Some("m"));
-        // What looks like a number is the text that it is elsewhere.
+        // What looks like a number is the text by which it was known when that was none.
         let (entry, _) = faults("{name: 7, manifest: 1.10, env_name: 310, package: 0x1, worker: []}");
         let Entry { name, manifest, env_name, package, .. } = entry;
         assert_eq!([name, manifest.unwrap_or_default(), env_name, package], ["7", "1.10", "310", "0x1"]);

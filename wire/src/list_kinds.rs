@@ -3,6 +3,7 @@
 
 use crate::placed::{Place, Placed};
 use crate::suggestions::{in_words, suggestions};
+use crate::word::is_yes_or_no;
 use serde_json::Value;
 
 /// Longest value that a message shows, in bytes of its JSON.
@@ -36,9 +37,8 @@ impl WrongKind {
 /// What a key takes.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
-    Text,
-    /// Text, or nothing at all.
-    MaybeText,
+    /// A version, as text or number, or nothing at all.
+    MaybeVersion,
     /// Text that looks like no number, and neither like `true`.
     Word,
     /// Such text, or nothing at all.
@@ -50,12 +50,12 @@ enum Kind {
 
 /// The keys of an entry: what each takes, and what to write.
 const ENTRY: [(&str, Kind, &str); 9] = [
-    ("name", Kind::Text, "write `name: NAME`, one word"),
-    ("manifest", Kind::MaybeText, "write `manifest: FILE`, one path"),
-    ("env_name", Kind::Text, "write `env_name: NAME`, one word"),
-    ("package", Kind::Text, "write `package: ./FOLDER` or `package: NAME==VERSION`, one text"),
-    ("env_file", Kind::MaybeText, "write `env_file: FILE`, one path"),
-    ("python_version", Kind::MaybeText, "write `python_version: \">=3.10\"`, one text"),
+    ("name", Kind::Word, "write `name: NAME`, one word, in quotes where it looks like a number"),
+    ("manifest", Kind::MaybeWord, "write `manifest: FILE`, one path, in quotes where it looks like a number"),
+    ("env_name", Kind::Word, "write `env_name: NAME`, one word, in quotes where it looks like a number"),
+    ("package", Kind::Word, "write `package: ./FOLDER` or `package: NAME==VERSION`, one text"),
+    ("env_file", Kind::MaybeWord, "write `env_file: FILE`, one path, in quotes where it looks like a number"),
+    ("python_version", Kind::MaybeVersion, "write `python_version: \">=3.10\"`, one text"),
     ("interface_libs", Kind::Texts, "write `interface_libs: [NAME==VERSION]`, a list of texts"),
     ("adapters", Kind::Adapters, "write `adapters: [{impl: \"MODULE:CLASS\", lib: NAME==VERSION}]`, a list"),
     ("worker", Kind::Worker, "write `worker: shim` or `worker: genuine`, or leave it out"),
@@ -91,10 +91,10 @@ impl Look<'_> {
     fn at_key(&mut self, pointer: &str, (name, kind, cure): (&str, Kind, &'static str), value: &Value) {
         let is = |wanted: &str| format!("`{name}` is {}, and must be {wanted}", shown(value));
         match (kind, value) {
-            (Kind::MaybeText | Kind::MaybeWord | Kind::Texts | Kind::Adapters, Value::Null) => {}
+            (Kind::MaybeVersion | Kind::MaybeWord | Kind::Texts | Kind::Adapters, Value::Null) => {}
             (Kind::Word | Kind::MaybeWord, Value::String(_)) => {}
-            (Kind::Text | Kind::MaybeText, value) if is_text(value) => {}
-            (Kind::Text | Kind::MaybeText | Kind::Word | Kind::MaybeWord, _) => {
+            (Kind::MaybeVersion, value) if is_version(value) => {}
+            (Kind::MaybeVersion | Kind::Word | Kind::MaybeWord, _) => {
                 self.tell(pointer, is("one text"), cure);
             }
             (Kind::Worker, Value::String(worker)) if WORKERS.contains(&worker.as_str()) => {}
@@ -139,9 +139,9 @@ impl Look<'_> {
     }
 }
 
-/// A number or a word of yes and no is read as the text that it is, save where a package or a class is named.
-fn is_text(value: &Value) -> bool {
-    value.is_string() || value.is_number() || value.is_boolean()
+/// A number is read as the text that it is written as where a version is meant, and nowhere else.
+fn is_version(value: &Value) -> bool {
+    value.is_number() || value.as_str().is_some_and(|text| !is_yes_or_no(text))
 }
 
 /// The value, or a word for one that is long.

@@ -1,5 +1,5 @@
-//! Texts that no number is taken for, nor `true`: requirements and names of classes. The reader makes text of those where
-//! text is wanted, and a package "5" would be looked for in a registry.
+//! Texts that no number is taken for, nor `true`: names, paths and requirements. The reader makes text of those where text
+//! is wanted, and a package "5" would be looked for in a registry.
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use std::fmt;
@@ -32,6 +32,18 @@ pub(crate) fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String,
 
 pub(crate) fn maybe_word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Option::<Word>::deserialize(deserializer).map(|word| word.map(|word| word.0))
+}
+
+/// A version is the number that it looks like, as it is written, and never `true`.
+pub(crate) fn maybe_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    match Option::<String>::deserialize(deserializer)? {
+        Some(text) if is_yes_or_no(&text) => Err(Error::custom("expected a version")),
+        read => Ok(read),
+    }
+}
+
+pub(crate) fn is_yes_or_no(text: &str) -> bool {
+    ["true", "false"].iter().any(|word| text.eq_ignore_ascii_case(word))
 }
 
 pub(crate) fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
