@@ -370,3 +370,51 @@ fn a_number_in_the_place_of_a_name_is_told_once_by_validate_as_by_install_all() 
     let _ = world.run(&["validate", &quoted]).expect(exit::OK);
     let _ = world.run(&["install-all", "--capabilities", &quoted]).expect(exit::OK);
 }
+
+/// A builder would read it until the memory ends.
+#[test]
+fn a_package_folder_with_a_device_in_it_is_refused_before_anything_is_built() {
+    let world = World::new();
+    std::fs::create_dir_all(world.file("pack/pack")).expect("a folder");
+    world.write("pack/pyproject.toml", "[project]\nname = \"pack\"\nversion = \"1.0.0\"\n");
+    std::os::unix::fs::symlink("/dev/zero", world.file("pack/pack/data.bin")).expect("linked");
+    let text = "capabilities: [{name: p, package: ./pack, env_name: p, python_version: '>=3.9'}]\n";
+    let list = write_list(&world, "list.yaml", text);
+    let verdict = world.run(&["validate", &list, "--json"]).expect(exit::DOMAIN).json();
+    let report = world.run(&["install-all", "--capabilities", &list, "--json"]).expect(exit::DOMAIN).json();
+    let error = &report["entries"][0]["error"];
+    for told in [&verdict["errors"][0], error] {
+        let (message, step) = (told["message"].as_str().unwrap_or_default(), &told["next_step"]);
+        assert_eq!(told["code"], "install.no_file_in_folder", "{verdict:#} {report:#}");
+        assert!(
+            message.ends_with(
+                "holds a device, or a link to one: PATH"
+                    .replace("PATH", &world.file("pack/pack/data.bin").display().to_string())
+                    .as_str()
+            ),
+            "{message}"
+        );
+        assert!(
+            step.as_str().is_some_and(|step| step.contains("rm ") && step.contains("data.bin`")),
+            "{told:#}"
+        );
+    }
+    assert_eq!(verdict["errors"].as_array().map(Vec::len), Some(1), "{verdict:#}");
+}
+
+#[test]
+fn a_list_without_its_key_or_in_another_encoding_is_told_alike_by_validate_and_install_all() {
+    let world = World::new();
+    let bare = write_list(&world, "bare.yaml", "- name: s\n");
+    let latin = world.write("latin.yaml", b"capabilities: []\n# caf\xe9\n").display().to_string();
+    for (list, words) in [
+        (&bare, "next: write `capabilities:` in a line of its own above"),
+        (&latin, "next: save it as UTF-8"),
+    ] {
+        for command in [&["validate", list][..], &["install-all", "--capabilities", list]] {
+            let told = world.run(command).expect(exit::DOMAIN);
+            assert_eq!(told.stderr.matches(words).count(), 1, "{}", told.describe());
+            assert_eq!(told.stderr.matches("next: ").count(), 1, "{}", told.describe());
+        }
+    }
+}

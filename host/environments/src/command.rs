@@ -1,8 +1,9 @@
 //! Runs one helper program of an installation (an interpreter, uv) and reads what it says. Not for workers: those
 //! belong to the keeper. A helper leads its own process group, and the group dies with the future that runs it.
 
-use crate::error::{EnvironmentError, lacks_inodes, speaks_of_room};
+use crate::error::{EnvironmentError, speaks_of_room};
 use crate::files::{data_dir_of_work, input_of_helper};
+use crate::system_answers::lacks_inodes;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::VecDeque;
 use std::path::Path;

@@ -2,23 +2,20 @@
 
 use crate::steps::{
     another_entry_step, another_name_step, broken_step, conda_step, environment_step, folder_step,
-    install_step, interpreter_step, mounted_step, own_name_step, rest_step, source_step,
+    install_step, interpreter_step, mounted_step, out_of_folder_step, own_name_step, rest_step, source_step,
 };
 use cjm_catalog::allowed::AllowedError;
 use cjm_catalog::installation::Unfinished;
 use cjm_catalog::installer::Installer;
 use cjm_catalog::programs::make_executable;
 use cjm_catalog::{MayBeUnread, NotAllowed, unread_step};
-use cjm_platform::disk::DiskRoom;
 use cjm_platform::files::FileError;
-use cjm_platform::mounts::is_mounted_over;
-use cjm_store::room::is_about_room;
 use cjm_wire::capabilities_file::CapabilitiesFileError;
 use cjm_wire::describe::{Described, ErrorDetails, exit};
 use cjm_wire::error::{ErrorCategory, NO_INODE};
 use cjm_wire::manifest::ManifestError;
 use cjm_wire::settings_file::CondaType;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Why the installation, or one entry of it, failed.
 #[derive(Debug, thiserror::Error)]
@@ -160,6 +157,16 @@ pub enum EnvironmentError {
         path: PathBuf,
         /// What it lacks.
         problem: String,
+    },
+    /// Building the package would read what has no end, or wait for whoever writes.
+    #[error("the package folder {} holds {what}, or a link to one: {}", folder.display(), path.display())]
+    NoFileInFolder {
+        /// The folder.
+        folder: PathBuf,
+        /// What lies in it.
+        path: PathBuf,
+        /// What that is.
+        what: &'static str,
     },
     /// The package's own description is no such thing.
     #[error("{}:{line}:{column}: {message}", path.display())]
@@ -393,39 +400,6 @@ pub(crate) fn speaks_of_room(stderr_tail: &[String]) -> bool {
     stderr_tail.iter().any(|line| FULL.iter().any(|words| line.contains(words)))
 }
 
-impl EnvironmentError {
-    /// What the system answered where something was to be removed.
-    pub(crate) fn removing(path: PathBuf, source: std::io::Error) -> Self {
-        let action = "remove";
-        Self::mounted_over(action, &path, &source).unwrap_or(Self::File { action, path, source })
-    }
-
-    fn mounted_over(action: &'static str, path: &Path, source: &std::io::Error) -> Option<Self> {
-        let is_mount = source.kind() == std::io::ErrorKind::ResourceBusy && is_mounted_over(path);
-        is_mount.then(|| Self::MountedOver { action, path: path.to_owned() })
-    }
-
-    /// What the system answered where something was to be written.
-    pub(crate) fn writing(action: &'static str, path: PathBuf, source: std::io::Error) -> Self {
-        if let Some(mounted) = Self::mounted_over(action, &path, &source) {
-            mounted
-        } else if is_about_room(&source) && lacks_inodes(&path) {
-            Self::NoInode { action, path, stderr_tail: Vec::new() }
-        } else if is_about_room(&source) {
-            Self::NoRoom { action, path, source }
-        } else if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem {
-            Self::ReadOnly { action, path, source }
-        } else {
-            Self::File { action, path, source }
-        }
-    }
-}
-
-/// Whether the disk of this path takes no further file though bytes are free, which the system calls full, too.
-pub(crate) fn lacks_inodes(path: &Path) -> bool {
-    DiskRoom::of(path).is_some_and(|room| room.lacks_inodes)
-}
-
 /// Whether it is a folder, a device or the like, which no right and no room on a disk would mend.
 fn is_no_file(error: &std::io::Error) -> bool {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<FileError>());
@@ -450,6 +424,7 @@ impl Described for EnvironmentError {
             Self::HelperTooSlow { .. } => "install.helper_too_slow",
             Self::HelperFailed { .. } => "install.helper_failed",
             Self::BadFolder { .. } => "install.bad_folder",
+            Self::NoFileInFolder { .. } => "install.no_file_in_folder",
             Self::BrokenProject { .. } => "install.broken_project",
             Self::Unsupported(_) => "install.unsupported",
             Self::SharedEnvironment { .. } => "install.shared_environment",
@@ -485,6 +460,9 @@ impl Described for EnvironmentError {
 
     fn next_step(&self) -> String {
         match self {
+            Self::CapabilitiesUnreadable {
+                source: source @ (FileError::NotText { .. } | FileError::TooLarge { .. }), ..
+            } => source.next_step().to_owned(),
             Self::CapabilitiesUnreadable { .. } => {
                 "name the file with --capabilities FILE, or run the command where capabilities.yaml lies".to_owned()
             }
@@ -514,6 +492,7 @@ impl Described for EnvironmentError {
             Self::BadFolder { .. } | Self::BrokenProject { .. } => {
                 "see docs/ENVIRONMENTS.md, \"Your own folder\", for a pyproject.toml that suffices".to_owned()
             }
+            Self::NoFileInFolder { path, .. } => out_of_folder_step(path),
             Self::Unsupported(_) => "write it in another way; see docs/ENVIRONMENTS.md".to_owned(),
             Self::SharedEnvironment { .. } => "give each entry an `env_name` of its own".to_owned(),
             Self::ManifestsUnread { path, .. } => unread_step(path),

@@ -3,7 +3,7 @@
 
 use crate::error::EnvironmentError;
 use cjm_catalog::installer::{INSTALL_LOCK, Installer, Signature};
-use cjm_platform::files::{FileError, create_fresh};
+use cjm_platform::files::{FileError, create_fresh, irregular};
 use cjm_platform::lock::{DirectoryLock, FileLock, LockError, folder_of_host, held_by, holder_without_file};
 use cjm_platform::mounts::{mounted_within, remove_tree};
 use cjm_wire::canonical::hex;
@@ -22,6 +22,10 @@ const RETRY_PAUSE: Duration = Duration::from_millis(5);
 pub(crate) const FOLDER_FILES_MAX: usize = 20_000;
 /// Deepest nesting of one package folder.
 const FOLDER_DEPTH_MAX: usize = 32;
+/// Most of one package folder that is looked at for what is no file.
+const LOOKED_AT_MAX: usize = 100_000;
+/// What of a package folder is large and no builder reads.
+const NOT_BUILT: [&str; 6] = [".git", ".hg", ".venv", "__pycache__", "node_modules", "venv"];
 /// What a package folder may hold besides its source; hidden files and folders are skipped too.
 const NOT_SOURCE: [&str; 6] = ["__pycache__", "build", "dist", "node_modules", "target", "venv"];
 
@@ -193,6 +197,37 @@ pub(crate) fn hash_folder(folder: &Path) -> Result<String, EnvironmentError> {
         whole.update(hash.finalize());
     }
     Ok(format!("sha256:{}", hex(&whole.finalize())))
+}
+
+/// Refuses a package folder that holds something else than files, folders and links to them: whoever builds it reads a
+/// device until the memory ends, and waits at a FIFO for ever. Links to folders are not followed.
+///
+/// # Errors
+/// What lies there. What may not be looked at is told by who needs it.
+pub(crate) fn check_holds_files_alone(root: &Path) -> Result<(), EnvironmentError> {
+    let mut folders = vec![(root.to_owned(), 0)];
+    let mut looked_at = 0;
+    while let Some((folder, depth)) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            looked_at += 1;
+            if looked_at > LOOKED_AT_MAX {
+                return Ok(());
+            }
+            let (path, own) = (entry.path(), entry.file_type());
+            let is_link = own.as_ref().is_ok_and(std::fs::FileType::is_symlink);
+            let kind = if is_link { path.metadata().map(|meta| meta.file_type()) } else { own };
+            let Ok(kind) = kind else { continue };
+            if kind.is_dir() {
+                let is_built = !is_link && !NOT_BUILT.iter().any(|name| entry.file_name() == *name);
+                if is_built && depth < FOLDER_DEPTH_MAX {
+                    folders.push((path, depth + 1));
+                }
+            } else if let Some(what) = irregular(kind) {
+                return Err(EnvironmentError::NoFileInFolder { folder: root.to_owned(), path, what });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn collect(

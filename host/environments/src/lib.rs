@@ -29,6 +29,7 @@ mod setup;
 mod stamp;
 mod steps;
 mod syntax;
+mod system_answers;
 mod tool_entry;
 mod user_values;
 mod uv;

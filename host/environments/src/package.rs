@@ -3,7 +3,7 @@
 //! package, so that the environment does not change when the folder does, until it is installed again.
 
 use crate::error::EnvironmentError;
-use crate::files::{hash_bytes, hash_folder};
+use crate::files::{check_holds_files_alone, hash_bytes, hash_folder};
 use cjm_platform::files::read_regular_to_string;
 use cjm_wire::capabilities_file::Entry;
 use serde::Deserialize;
@@ -203,6 +203,7 @@ impl Folder {
                 parsed.distribution().map_err(|message| broken(place(text, table), message))?
             }
         };
+        check_holds_files_alone(&path)?;
         let metadata = format!("{}\0{}", project.unwrap_or_default(), setup.unwrap_or_default());
         Ok(Self {
             content_hash: hash_folder(&path)?,
@@ -260,6 +261,36 @@ mod tests {
             panic!("{unnamed:?}")
         };
         assert!(message.contains("project.version"), "{message}");
+    }
+
+    #[test]
+    fn a_folder_that_holds_a_device_or_a_socket_is_refused_wherever_a_builder_would_look() {
+        let base = tempfile::tempdir().expect("tempdir");
+        let at = |name: &str| base.path().join(name);
+        for folder in ["data/.deep", ".git", "node_modules/x", ".venv"] {
+            std::fs::create_dir_all(at(folder)).expect("a folder");
+        }
+        std::fs::write(at("pyproject.toml"), "[project]\nname = 'a'\nversion = '1'\n").expect("written");
+        // A link to a folder leads out of it, and one to nothing is what it is to a builder as well.
+        for (target, link) in [("/dev", "dev"), ("/nonexistent", "nothing"), ("pyproject.toml", "file")] {
+            std::os::unix::fs::symlink(target, at(link)).expect("linked");
+        }
+        let read = || Folder::read(base.path());
+        for skipped in [".git/zero", "node_modules/x/zero", ".venv/zero"] {
+            std::os::unix::fs::symlink("/dev/zero", at(skipped)).expect("linked");
+        }
+        assert!(read().is_ok(), "{:?}", read());
+        let refused = |name: &str, kind: &str| {
+            let error = read().expect_err("it holds no file");
+            let EnvironmentError::NoFileInFolder { path, what, .. } = &error else { panic!("{error}") };
+            assert_eq!((path, *what), (&at(name), kind), "{error}");
+            std::fs::remove_file(at(name)).expect("removed");
+        };
+        std::os::unix::fs::symlink("/dev/zero", at("data/.deep/zero")).expect("linked");
+        refused("data/.deep/zero", "a device");
+        let _listener = std::os::unix::net::UnixListener::bind(at("socket")).expect("bound");
+        refused("socket", "a socket");
+        assert!(read().is_ok());
     }
 
     #[test]

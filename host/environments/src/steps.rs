@@ -35,6 +35,14 @@ pub(crate) fn folder_step(text: &str) -> String {
     )
 }
 
+/// What to do about something in a package's folder that is no file.
+pub(crate) fn out_of_folder_step(path: &Path) -> String {
+    let word = shell_word(&path.to_string_lossy());
+    format!(
+        "remove it (`rm {word}`) or put it elsewhere, for it is part of no package; then run install-all again"
+    )
+}
+
 /// What to do about something of a removed tool that could not be deleted.
 pub(crate) fn rest_step(path: &Path) -> String {
     let word = shell_word(&path.to_string_lossy());

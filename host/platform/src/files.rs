@@ -178,18 +178,26 @@ pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
 const GUARD_FLAGS: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
 
 fn refuse_irregular(path: &Path, kind: FileType) -> Result<(), FileError> {
-    let what = if kind.is_file() {
-        return Ok(());
+    match irregular(kind) {
+        None => Ok(()),
+        Some(what) => Err(FileError::NotRegular { path: path.to_owned(), what }),
+    }
+}
+
+/// What something is, in words, that is no regular file and no link.
+#[must_use]
+pub fn irregular(kind: FileType) -> Option<&'static str> {
+    if kind.is_file() {
+        None
     } else if kind.is_dir() {
-        "a directory"
+        Some("a directory")
     } else if kind.is_fifo() {
-        "a FIFO"
+        Some("a FIFO")
     } else if kind.is_socket() {
-        "a socket"
+        Some("a socket")
     } else {
-        "a device"
-    };
-    Err(FileError::NotRegular { path: path.to_owned(), what })
+        Some("a device")
+    }
 }
 
 #[cfg(test)]
