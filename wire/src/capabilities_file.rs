@@ -86,6 +86,9 @@ pub enum CapabilitiesFileError {
     /// There is no list in it; the keys that there are.
     #[error("it is no list of capabilities: it has no key `capabilities`{}", keys(.0))]
     NoList(Vec<String>),
+    /// There are entries, and nothing above them.
+    #[error("it is a list without the key `capabilities`")]
+    NoKey,
     /// The key is there, and what it holds is no list.
     #[error("`capabilities` is {0}, and must be a list of entries")]
     NotAList(String),
@@ -128,7 +131,7 @@ impl Described for CapabilitiesFileError {
     fn code(&self) -> &'static str {
         match self {
             Self::Malformed(_) => "capabilities_file.malformed",
-            Self::NoList(_) => "capabilities_file.no_list",
+            Self::NoList(_) | Self::NoKey => "capabilities_file.no_list",
             Self::NotAList(_) => "capabilities_file.not_a_list",
             Self::WrongKind { .. } => "capabilities_file.wrong_kind",
             Self::Invalid { .. } => "capabilities_file.invalid",
@@ -138,6 +141,7 @@ impl Described for CapabilitiesFileError {
     fn next_step(&self) -> String {
         match self {
             Self::Malformed(_) => "correct the file where the message points".to_owned(),
+            Self::NoKey => "write `capabilities:` in a line of its own above the first entry".to_owned(),
             Self::NoList(_) | Self::NotAList(_) => {
                 "write the entries as a list below `capabilities:`; an empty list is `capabilities: []`"
                     .to_owned()
@@ -219,6 +223,9 @@ impl CapabilitiesFile {
             return Ok(Self { capabilities, unread: Vec::new() });
         }
         let document = Placed::parse(text).map(|document| document.value).unwrap_or_default();
+        if document.is_array() {
+            return Err(CapabilitiesFileError::NoKey);
+        }
         let found = document.get(LIST).filter(|found| !found.is_array());
         Err(match (found, error) {
             (Some(found), _) => CapabilitiesFileError::NotAList(shown(found)),
@@ -411,6 +418,8 @@ mod tests {
             let refused = CapabilitiesFile::parse(text).expect_err("no list");
             assert_eq!(refused, CapabilitiesFileError::NotAList(found.to_owned()));
         }
+        let bare = CapabilitiesFile::parse("- {name: a, manifest: m}\n").expect_err("no list");
+        assert_eq!(bare, CapabilitiesFileError::NoKey);
         let later = CapabilitiesFile::parse("capabilities: []\nlater: 1\n").expect("a list");
         assert_eq!(later.unread, ["line 2, column 1: `later`: there is no such key, and nobody reads it"]);
         let mixed = "capabilities:\n- {name: a, manifest: m}\n- {name: b}\n- {manifest: m, name: ''}\n- {name: c, manifest: m}\n";

@@ -186,7 +186,7 @@ pub(crate) fn capabilities(path: &Path, text: &str) -> Checked {
 /// What the parser says of a list or of an entry of it: of values of a wrong kind, of each at its own place.
 fn firsts_of_list(error: &CapabilitiesFileError, document: Option<&Placed>) -> Vec<First> {
     // Without the key there is nothing that a schema could say more of.
-    let alone = matches!(error, CapabilitiesFileError::NoList(_));
+    let alone = matches!(error, CapabilitiesFileError::NoList(_) | CapabilitiesFileError::NoKey);
     let first = |pointer: Option<&str>, finding: Finding| {
         let key = pointer.map(|pointer| pointer.trim_start_matches('/').replace('/', "."));
         First { finding: Box::new(finding), key, alone, mended: false }
@@ -208,6 +208,7 @@ fn firsts_of_list(error: &CapabilitiesFileError, document: Option<&Placed>) -> V
         }
         CapabilitiesFileError::Malformed(_)
         | CapabilitiesFileError::NoList(_)
+        | CapabilitiesFileError::NoKey
         | CapabilitiesFileError::NotAList(_) => vec![first(None, Finding::of(error, None))],
     }
 }

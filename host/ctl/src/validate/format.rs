@@ -5,6 +5,7 @@ use cjm_wire::adapter::is_adapter;
 use cjm_wire::placed::Placed;
 use cjm_wire::settings_file::SETTINGS_FILE;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -12,6 +13,8 @@ use std::path::Path;
 pub(crate) const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// The list of a project, by its usual names.
 const LISTS: [&str; 2] = ["capabilities.yaml", "capabilities.yml"];
+/// What an entry of a list has.
+const ENTRY_KEYS: [&str; 3] = ["name", "package", "manifest"];
 /// Only compositions have it.
 const NODES: &str = "nodes";
 /// What a composition has whose author missed the name of its nodes.
@@ -41,6 +44,17 @@ pub(crate) fn detect(path: &Path, text: &str) -> Option<Format> {
         }
         _ => None,
     }
+}
+
+/// Whether it is a list of capabilities without its key. Other programs have lists of things with names, too: that is asked
+/// of a file that somebody names, and not of one that lies somewhere.
+pub(crate) fn is_bare_list(path: &Path, text: &str) -> bool {
+    let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+    let Some(Placed { value, .. }) = is_yaml.then(|| Placed::parse(text).ok()).flatten() else {
+        return false;
+    };
+    let is_entry = |element: &Value| ENTRY_KEYS.iter().any(|key| element.get(key).is_some());
+    value.as_array().is_some_and(|elements| !elements.is_empty() && elements.iter().all(is_entry))
 }
 
 /// Whether it is a composition for certain: other programs' files have inputs as well.

@@ -155,7 +155,8 @@ fn read(path: &Path, asked: Option<Format>) -> Result<(Format, String), Fault> {
         return Ok((Format::Source, String::new()));
     }
     let text = text_of_file(path, FILE_BYTES_MAX)?;
-    match asked.or_else(|| detect(path, &text)) {
+    let bare = || format::is_bare_list(path, &text).then_some(Format::CapabilitiesYaml);
+    match asked.or_else(|| detect(path, &text)).or_else(bare) {
         Some(format) => Ok((format, text)),
         None => {
             let keys: Vec<String> = format::keys(&text).into_iter().take(KEYS_TOLD_MAX).collect();
