@@ -125,6 +125,11 @@ fn waits_for_its_name(entry: &Entry, looked: &FirstLook<'_>) -> bool {
     entry.manifest.is_some() && is_name_taken(report)
 }
 
+/// Whether a name of a tool is free that was not before.
+fn gives_up_a_name(report: &EntryReport) -> bool {
+    report.renamed_from.is_some() || report.displaced.is_some()
+}
+
 /// Whether an entry failed because another one has the name of its tool.
 fn is_name_taken(report: &EntryReport) -> bool {
     report.error.as_ref().is_some_and(|error| error.code == CAPABILITY_TWICE)
@@ -143,7 +148,7 @@ impl Installation<'_> {
                 tools = self.prepare_for(&looked).await;
             }
             let installed = self.install_looked_at(looked, tools.as_ref()).await;
-            let has_given_up_a_name = installed.values().any(|report| report.renamed_from.is_some());
+            let has_given_up_a_name = installed.values().any(gives_up_a_name);
             reports.extend(installed);
             let waiting = reports.iter().filter(|(_, report)| is_name_taken(report)).map(|(index, _)| *index);
             looked = match has_given_up_a_name {
