@@ -335,7 +335,8 @@ impl Call<'_> {
         let Some((path, more)) = written.untold.split_first() else { return };
         let more = if more.is_empty() { String::new() } else { format!(" (and {} more)", more.len()) };
         self.output.error(&format!(
-            "warning: {}{more} was not copied: a result tells a file as an object with its `path` and its `bytes`",
+            "warning: {}{more} was not copied: a result tells a file as an object with its `path` from the root on, and its \
+             `bytes`",
             one_line(&path.to_string_lossy())
         ));
     }

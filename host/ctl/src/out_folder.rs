@@ -2,20 +2,24 @@
 //!
 //! A file of a result is an object with `path` and `bytes`, as executables give it, unless the path is one that the
 //! caller gave. What must hold: a copy is whole or not there, and holds what the result says it holds; no file is lost
-//! that somebody else wrote, or that was changed since it was written here.
+//! that somebody else wrote, or that was changed since it was written here; of the result nothing changes but the paths of
+//! what was copied.
 
 use crate::fault::Fault;
 use cjm_platform::files::{create_fresh, open_regular};
 use cjm_wire::canonical::hex;
 use cjm_wire::json::Arguments;
-use serde_json::value::{RawValue, to_raw_value};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use told::{Told, look_through, renamed};
+
+mod told;
 
 /// What calls wrote into the folder: names in it, and the SHA-256 of each file.
 const LIST: &str = ".cjm-output.json";
@@ -29,8 +33,6 @@ const FILES_MAX: usize = 100_000;
 const UNTOLD_MAX: usize = 1_000;
 /// Copies of one name at most.
 const SAME_NAME_MAX: usize = 10_000;
-/// Why a file is not copied whose content is another than its result says.
-const NOT_AS_PROMISED: &str = "it has changed since the tool made it";
 /// Bytes copied at once.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
@@ -163,7 +165,12 @@ pub(crate) fn write(
     // Also where it failed: what was written until then may be overwritten the next time.
     if out.made != made {
         let list = serde_json::to_string(&out.made).unwrap_or_default() + "\n";
-        replace(&folder.join(LIST), |file| file.write_all(list.as_bytes()), || Ok(()))?;
+        let path = folder.join(LIST);
+        replace(
+            &path,
+            |file| file.write_all(list.as_bytes()).map_err(|e| failed("write", &path, &e)),
+            || Ok(()),
+        )?;
     }
     let result = written?;
     Ok(Written { result, files: out.files, left_out: out.left_out, untold: out.untold })
@@ -191,8 +198,18 @@ struct Promised {
 }
 
 impl Promised {
-    fn is(&self, content: &Content) -> bool {
-        self.bytes == content.bytes && self.sha256.as_ref().is_none_or(|sha256| *sha256 == content.sha256)
+    fn check(&self, path: &Path, content: &Content) -> Result<(), Fault> {
+        let differs = if self.bytes != content.bytes {
+            format!("it holds {} bytes, and the result says {}", content.bytes, self.bytes)
+        } else if self.sha256.as_ref().is_some_and(|sha256| *sha256 != content.sha256) {
+            "it has another SHA-256 than the result says".to_owned()
+        } else {
+            return Ok(());
+        };
+        let next_step = "call again if something has changed the file since the tool made it; if nothing has, the fault \
+                         is in the tool, whose result is to say what its file holds";
+        let message = format!("{} is not what the result says: {differs}", path.display());
+        Err(Fault::new("ctl.output", message, next_step))
     }
 }
 
@@ -214,42 +231,37 @@ struct Out<'a> {
 
 impl Out<'_> {
     fn write(&mut self, result: &RawValue, given: &Arguments) -> Result<Box<RawValue>, Fault> {
-        let mut value: Value = serde_json::from_str(result.get()).unwrap_or_default();
-        let name = if value.is_string() { "result.txt" } else { "result.json" };
+        let json = result.get();
+        let text: Option<String> = serde_json::from_str(json).ok();
+        let name = if text.is_some() { "result.txt" } else { "result.json" };
         self.taken.insert(name.to_owned());
         for argument in given.values() {
-            // What a value cannot hold is nested deeper than any list of paths.
-            collect_texts(&argument.to_value().unwrap_or_default(), &mut self.given);
+            self.given.extend(look_through(argument.text()).texts);
         }
-        let mut texts = BTreeSet::new();
-        collect_texts(&value, &mut texts);
-        let is_changed = self.copy_files(&mut value)?;
-        self.untold = self.untold_files(texts);
-        let content = match &value {
-            Value::String(text) => text.clone() + "\n",
-            // A number of many digits would lose some on the way through a value.
-            _ if !is_changed => result.get().to_owned() + "\n",
-            value => serde_json::to_string_pretty(value).unwrap_or_default() + "\n",
-        };
+        let told = look_through(json);
+        let copied = self.copy_files(&told.files)?;
+        self.untold = self.untold_files(&told);
+        let content = text.unwrap_or_else(|| renamed(json, &copied)) + "\n";
         let path = self.folder.join(name);
         let hash = hex(&Sha256::digest(content.as_bytes()));
         let check = || check_place(self.folder, Path::new(name), &self.made, Some(&hash));
-        replace(&path, |file| file.write_all(content.as_bytes()), check)?;
+        replace(
+            &path,
+            |file| file.write_all(content.as_bytes()).map_err(|e| failed("write", &path, &e)),
+            check,
+        )?;
         self.made.insert(name.to_owned(), hash);
         self.files.push((path, content.len() as u64));
-        Ok(if is_changed {
-            // In the folder names are relative to it; who reads the command's output stands where the command stood.
-            let names = self.copies.values().map(|copied| copied.name.clone()).collect();
-            prefix_paths(&mut value, self.folder, &names);
-            to_raw_value(&value).unwrap_or_else(|_| result.to_owned())
-        } else {
-            result.to_owned()
-        })
+        // In the folder names are relative to it; who reads the command's output stands where the command stood.
+        let absolute = |name: &str| self.folder.join(name).to_string_lossy().into_owned();
+        let copied: Vec<_> = copied.into_iter().map(|(place, name)| (place, absolute(&name))).collect();
+        Ok(RawValue::from_string(renamed(json, &copied)).unwrap_or_else(|_| result.to_owned()))
     }
 
-    /// Those of the texts of a result that name a file which the caller did not give and nobody has copied.
-    fn untold_files(&self, texts: BTreeSet<String>) -> Vec<PathBuf> {
-        let paths = texts.into_iter().filter(|text| text.starts_with('/')).map(PathBuf::from);
+    /// Those files of a result that the caller did not give and nobody has copied: named by a text alone, or from a folder
+    /// that only the tool knows.
+    fn untold_files(&self, told: &Told) -> Vec<PathBuf> {
+        let paths = told.texts.iter().filter(|text| text.starts_with('/')).map(PathBuf::from);
         let copied = |path: &Path| path.ancestors().any(|folder| self.copies.contains_key(folder));
         let kept = self.kept.canonicalize().unwrap_or_else(|_| self.kept.to_owned());
         let is_ours = |path: &Path| path.starts_with(self.kept) || path.starts_with(&kept);
@@ -261,38 +273,37 @@ impl Out<'_> {
         };
         let unknown = paths.filter(|path| !copied(path) && !given(path)).take(FILES_MAX);
         // A folder is seldom a result, and what is a pipe or a device is no file that anybody would take.
-        unknown.filter(|path| path.is_file()).take(UNTOLD_MAX).collect()
+        let absolute = unknown.filter(|path| path.is_file());
+        let relative: BTreeSet<PathBuf> =
+            told.files.iter().filter_map(|file| file.path.as_ref()).map(PathBuf::from).collect();
+        let relative = relative.into_iter().filter(|path| path.is_relative() && !is_given(path));
+        relative.chain(absolute).take(UNTOLD_MAX).collect()
     }
 
-    /// Copies all files that `value` names and renames them in it; true when there was one.
-    fn copy_files(&mut self, value: &mut Value) -> Result<bool, Fault> {
-        match value {
-            Value::Array(items) => {
-                items.iter_mut().try_fold(false, |any, item| Ok(self.copy_files(item)? | any))
+    /// Copies all files that a result tells of, unless the caller gave them; says where the path of each stands and what it
+    /// is called here.
+    fn copy_files(&mut self, files: &[told::File]) -> Result<Vec<(Range<usize>, String)>, Fault> {
+        let mut copied = Vec::new();
+        for file in files {
+            let Some(path) = &file.path else {
+                let message = "the result names a file by a text that is no Unicode";
+                let next_step = "call without --output, and take what is needed; the fault is in the tool, whose files are to \
+                                 have names in Unicode";
+                return Err(Fault::new("ctl.output", message, next_step));
+            };
+            if self.given.contains(path) || Path::new(path).is_relative() {
+                continue;
             }
-            Value::Object(map) => {
-                let Some(path) = produced(map).filter(|path| !self.given.contains(*path)) else {
-                    return map.values_mut().try_fold(false, |any, item| Ok(self.copy_files(item)? | any));
-                };
-                let path = PathBuf::from(path);
-                let promised = Promised {
-                    bytes: map.get("bytes").and_then(Value::as_u64).unwrap_or_default(),
-                    sha256: map.get("sha256").and_then(Value::as_str).map(str::to_owned),
-                };
-                let name = self.copy(&path, &promised)?;
-                map.insert("path".to_owned(), name.into());
-                Ok(true)
-            }
-            _ => Ok(false),
+            let promised = Promised { bytes: file.bytes, sha256: file.sha256.clone() };
+            copied.push((file.place.clone(), self.copy(Path::new(path), &promised)?));
         }
+        Ok(copied)
     }
 
     /// Copies one file or folder, once; returns its name.
     fn copy(&mut self, path: &Path, promised: &Promised) -> Result<String, Fault> {
         if let Some(Copied { name, content }) = self.copies.get(path) {
-            if content.as_ref().is_some_and(|content| !promised.is(content)) {
-                return Err(failed("copy", path, &NOT_AS_PROMISED));
-            }
+            content.as_ref().map_or(Ok(()), |content| promised.check(path, content))?;
             return Ok(name.clone());
         }
         let name = self.free_name(path)?;
@@ -350,21 +361,11 @@ impl Out<'_> {
         replace(
             to,
             |target| {
-                let mut chunk = vec![0; CHUNK_BYTES];
-                let (mut hasher, mut bytes) = (Sha256::new(), 0);
-                loop {
-                    let count = source.read(&mut chunk)?;
-                    if count == 0 {
-                        break;
-                    }
-                    hasher.update(&chunk[..count]);
-                    target.write_all(&chunk[..count])?;
-                    bytes += count as u64;
-                }
-                let content = Content { bytes, sha256: hex(&hasher.finalize()) };
-                let is_other = promised.is_some_and(|promised| !promised.is(&content));
+                let content =
+                    copy_content(&mut source, target).map_err(|error| failed("write", to, &error))?;
+                promised.map_or(Ok(()), |promised| promised.check(from, &content))?;
                 copied.replace(content);
-                if is_other { Err(std::io::Error::other(NOT_AS_PROMISED)) } else { Ok(()) }
+                Ok(())
             },
             || check_place(self.folder, name, &self.made, Some(&copied.borrow().sha256)),
         )?;
@@ -395,49 +396,31 @@ fn holds(outer: &Path, inner: &Path) -> bool {
     outer.canonicalize().is_ok_and(|outer| inner.canonicalize().is_ok_and(|inner| inner.starts_with(outer)))
 }
 
-/// The path of a file that a result names: absolute, with its length beside it.
-fn produced(map: &Map<String, Value>) -> Option<&str> {
-    let path = map.get("path")?.as_str()?;
-    (map.get("bytes")?.is_u64() && Path::new(path).is_absolute()).then_some(path)
-}
-
-/// Every text in a value.
-fn collect_texts(value: &Value, into: &mut BTreeSet<String>) {
-    match value {
-        Value::String(text) => {
-            into.insert(text.clone());
+/// Copies what is left of a file; says what that is.
+fn copy_content(source: &mut File, target: &mut File) -> std::io::Result<Content> {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let (mut hasher, mut bytes) = (Sha256::new(), 0);
+    loop {
+        let count = source.read(&mut chunk)?;
+        if count == 0 {
+            return Ok(Content { bytes, sha256: hex(&hasher.finalize()) });
         }
-        Value::Array(items) => items.iter().for_each(|item| collect_texts(item, into)),
-        Value::Object(map) => map.values().for_each(|item| collect_texts(item, into)),
-        _ => {}
-    }
-}
-
-fn prefix_paths(value: &mut Value, folder: &Path, names: &BTreeSet<String>) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(|item| prefix_paths(item, folder, names)),
-        Value::Object(map) => {
-            if let Some(Value::String(path)) =
-                map.get_mut("path").filter(|path| path.as_str().is_some_and(|p| names.contains(p)))
-            {
-                *path = folder.join(&*path).to_string_lossy().into_owned();
-            }
-            map.values_mut().for_each(|item| prefix_paths(item, folder, names));
-        }
-        _ => {}
+        hasher.update(&chunk[..count]);
+        target.write_all(&chunk[..count])?;
+        bytes += count as u64;
     }
 }
 
 /// Writes beside the target and, if `check` allows it, renames.
 fn replace(
     target: &Path,
-    write: impl FnOnce(&mut File) -> std::io::Result<()>,
+    write: impl FnOnce(&mut File) -> Result<(), Fault>,
     check: impl FnOnce() -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let beside = target.with_file_name(format!(".{name}.{}.part", std::process::id()));
     let fail = |error: std::io::Error| failed("write", target, &error);
-    let written = create_fresh(&beside).and_then(|mut file| write(&mut file)).map_err(fail);
+    let written = create_fresh(&beside).map_err(fail).and_then(|mut file| write(&mut file));
     let put = written.and_then(|()| check()).and_then(|()| std::fs::rename(&beside, target).map_err(fail));
     put.inspect_err(|_| {
         // What cannot be removed could not be written either.

@@ -1,7 +1,8 @@
 //! Folders of results as calls leave them: what is copied under which name, what is refused, and the bounds.
 
 use super::*;
-use serde_json::json;
+use serde_json::value::to_raw_value;
+use serde_json::{Value, json};
 
 struct Lab {
     folder: tempfile::TempDir,
@@ -24,9 +25,13 @@ impl Lab {
     }
 
     fn write(&self, result: &Value, given: &Value) -> Result<Written, String> {
-        let given = cjm_wire::Json::from(given).fields().expect("an object");
+        self.write_raw(to_raw_value(result).expect("raw").get(), &given.to_string())
+    }
+
+    fn write_raw(&self, result: &str, given: &str) -> Result<Written, String> {
+        let given = cjm_wire::Json::parse(given).expect("JSON").fields().expect("an object");
         let _claimed = make(&self.out()).expect("a folder");
-        let result = to_raw_value(result).expect("raw");
+        let result = RawValue::from_string(result.to_owned()).expect("JSON");
         write(&self.out(), &self.folder.path().join("kept"), &result, &given).map_err(|fault| match fault {
             Fault::Shown(report) => format!("{} {:?}", report.message, report.causes),
             Fault::OutputClosed => "closed".to_owned(),
@@ -126,6 +131,63 @@ fn results_without_files_are_written_as_they_are() {
     assert_eq!((lab.read("result.json").trim_end(), written.result.get()), (many.get(), many.get()));
 }
 
+/// Each of these is more than a parsed value can hold, or less than it says.
+#[test]
+fn nothing_of_a_result_changes_but_the_paths_of_what_was_copied() {
+    let lab = Lab::new();
+    let (first, second) = (lab.file("a.txt", "abc"), lab.file("b.txt", "other"));
+    let tell = |path: &Path, bytes: usize| format!("{{\"path\": {}, \"bytes\":{bytes}}}", json!(path));
+    let deep = "[".repeat(500) + &tell(&second, 5) + &"]".repeat(500);
+    let result = |first: &str, second: &str| {
+        format!(
+            "{{ \"f\": {first},\"f\":0.1000000000000000055511151231257827,\"id\":12345678901234567890123,\n\
+             \"big\": [1e400, -0.0, 1E2], \"half\":\"\\ud800\",\"twice\": 1, \"twice\": 2, \
+             \"n\": {{\"path\": \"a.txt\"}}, \"deep\": {second}}}"
+        )
+    };
+    let given = result(&tell(&first, 3), &deep);
+    let written = lab.write_raw(&given, "{}").expect("written");
+    assert_eq!((lab.read("a.txt").as_str(), lab.read("b.txt").as_str()), ("abc", "other"));
+    let told = |folder: &Path| {
+        let named = |path: &Path| json!(folder.join(path.file_name().expect("a name"))).to_string();
+        given
+            .replace(&json!(first).to_string(), &named(&first))
+            .replace(&json!(second).to_string(), &named(&second))
+    };
+    assert_eq!(written.result.get(), told(&lab.out()));
+    assert_eq!(lab.read("result.json").trim_end(), told(Path::new("")));
+    // Of arguments, too, all is heard: what the caller gave is not copied.
+    let number = format!("{{\"n\": [1e400, {}]}}", json!(first));
+    let kept = lab.write_raw(&tell(&first, 3), &number).expect("written");
+    assert_eq!(kept.result.get(), tell(&first, 3));
+}
+
+#[test]
+fn keys_and_paths_are_understood_however_they_are_escaped_and_what_cannot_be_is_told() {
+    let lab = Lab::new();
+    let path = lab.file("a \"quoted\" \u{e9}.txt", "abc");
+    let escaped = json!(path).to_string().replace('/', "\\/").replace('\u{e9}', "\\u00e9");
+    let result =
+        format!("[{{\"p\\u0061th\":{escaped},\"bytes\":3,\"more\":[{{}},{{\"path\":1}}]}},\"\\\\\"]");
+    let written = lab.write_raw(&result, "{}").expect("written");
+    assert_eq!(lab.read("a \"quoted\" \u{e9}.txt"), "abc");
+    let told: Value = serde_json::from_str(written.result.get()).expect("JSON");
+    assert_eq!(told[0]["path"], json!(lab.out().join(path.file_name().expect("a name"))));
+    // As Python writes a name that is no Unicode.
+    let error = lab.write_raw("{\"path\":\"/a\\udcff\",\"bytes\":3}", "{}").expect_err("refused");
+    assert!(error.contains("names a file by a text that is no Unicode"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_named_from_a_folder_of_the_tools_is_told_to_be_left() {
+    let lab = Lab::new();
+    let result =
+        json!([{"path": "rel.txt", "bytes": 1}, {"path": "mine.txt", "bytes": 1}, {"path": "no_file"}]);
+    let written = lab.write(&result, &json!({"input": "mine.txt"})).expect("written");
+    assert_eq!(written.untold, [Path::new("rel.txt")]);
+    assert_eq!(written.result.get(), result.to_string());
+}
+
 #[test]
 fn a_folder_is_copied_whole_and_never_over_another_or_into_itself() {
     let lab = Lab::new();
@@ -213,13 +275,16 @@ fn a_file_that_is_gone_or_another_is_told() {
     let error = lab.write(&json!({"path": "/nowhere/x", "bytes": 1}), &json!({})).expect_err("refused");
     assert!(error.contains("cannot read /nowhere/x"), "{error}");
     let path = lab.file("a", "abcd");
-    for promised in [
-        json!({"path": path, "bytes": 4, "sha256": ABC}),
+    for (promised, differs) in [
+        (json!({"path": path, "bytes": 4, "sha256": ABC}), "it has another SHA-256 than the result says"),
         // Where it says no hash, its length is all there is to go by.
-        json!({"path": path, "bytes": 3}),
+        (json!({"path": path, "bytes": 3}), "it holds 4 bytes, and the result says 3"),
     ] {
         let error = lab.write(&promised, &json!({})).expect_err("refused");
-        assert!(error.contains("changed since the tool made it"), "{error}");
+        assert!(
+            error.contains(&format!("{} is not what the result says: {differs}", path.display())),
+            "{error}"
+        );
     }
     assert_eq!(std::fs::read_dir(lab.out()).expect("a folder").count(), 0, "nothing half is left");
 }
