@@ -6,7 +6,7 @@
 use cjm_platform::process::{Pid, Signal};
 use cjm_tests::hostile::{self, Ear};
 use cjm_tests::watch::{Watch, command_line};
-use cjm_tests::world::{COMMAND_MAX, World};
+use cjm_tests::world::{COMMAND_MAX, World, eventually};
 use cjm_tests::{journal, python, repo};
 use cjm_wire::describe::exit;
 use serde_json::json;
@@ -231,4 +231,44 @@ fn install_echo(world: &World) {
         "argv": ["-c", "import sys; print(sys.argv[1])", "{text}"], "result": "stdout_text",
     }});
     world.install_executable("echo", &python::interpreter().display().to_string(), &actions);
+}
+
+/// A file that is being copied, and one that is copied already.
+#[test]
+fn a_call_that_is_killed_while_it_copies_leaves_the_folder_to_the_next_one() {
+    let world = World::new();
+    let size = world.file("size").display().to_string();
+    let script = format!(
+        "n=$(cat '{size}') && printf %s $n > a.txt && truncate -s $n big && \
+         printf '{{{{\"a\": {{{{\"path\": \"%s/a.txt\", \"bytes\": %d}}}}, \"b\": {{{{\"path\": \"%s/big\", \"bytes\": %d}}}}}}}}' \
+         \"$PWD\" ${{{{#n}}}} \"$PWD\" $n"
+    );
+    world.install_executable(
+        "maker",
+        "sh",
+        &json!({"make": {"argv": ["-c", script], "result": "stdout_json"}}),
+    );
+    let out = world.file("out");
+    let parts = || {
+        let entries = std::fs::read_dir(&out).into_iter().flatten().flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(".part")).collect::<Vec<_>>()
+    };
+    world.write("size", "4000000000");
+    let killed = world.start(&["call", "maker", "-o", "out"]);
+    eventually("the large file is being copied", COMMAND_MAX, || {
+        assert!(!killed.has_ended(), "{}", killed.stderr_so_far());
+        let is_begun = |part: &std::fs::DirEntry| part.metadata().is_ok_and(|found| found.len() > 0);
+        (out.join("a.txt").exists() && parts().iter().any(is_begun)).then_some(())
+    });
+    killed.signal(Signal::KILL);
+    let _ = killed.wait(COMMAND_MAX);
+    assert_eq!(parts().len(), 1, "it was killed while it copied");
+    for size in ["17", "200"] {
+        world.write("size", size);
+        let _ = world.run(&["call", "maker", "-o", "out"]).expect(exit::OK);
+        assert_eq!(std::fs::read_to_string(out.join("a.txt")).expect("there"), size);
+        assert_eq!(std::fs::metadata(out.join("big")).expect("there").len().to_string(), size);
+    }
+    assert!(parts().is_empty());
+    world.assert_nothing_left();
 }

@@ -6,12 +6,15 @@
 //! what was copied.
 
 use crate::fault::Fault;
+use cjm_platform::disk::DiskRoom;
 use cjm_platform::files::{create_fresh, open_regular};
+use cjm_platform::mounts::remove_tree;
 use cjm_wire::canonical::hex;
+use cjm_wire::error::no_inode;
 use cjm_wire::json::Arguments;
+use list::{LIST, List, is_part, part_in};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
@@ -19,12 +22,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use told::{Told, look_through, renamed};
 
+mod list;
 mod told;
 
-/// What calls wrote into the folder: names in it, and the SHA-256 of each file.
-const LIST: &str = ".cjm-output.json";
-/// Longest list that is read.
-const LIST_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The files that hold results.
 const RESULTS: [&str; 2] = ["result.json", "result.txt"];
 /// Most files of one result, those in folders included.
@@ -33,6 +33,12 @@ const FILES_MAX: usize = 100_000;
 const UNTOLD_MAX: usize = 1_000;
 /// Copies of one name at most.
 const SAME_NAME_MAX: usize = 10_000;
+/// Longest name of a file, in bytes.
+const NAME_BYTES_MAX: usize = 255;
+/// Longest ending that stays one where a number comes before it.
+const ENDING_BYTES_MAX: usize = 32;
+/// What the system says of a disk that takes no more.
+const DISK_FULL: &str = "No space left on device";
 /// Bytes copied at once.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
@@ -56,10 +62,11 @@ pub(crate) struct Claimed {
     _lock: Option<File>,
 }
 
-/// Makes the folder and looks at what is there, so that a call is not made whose result has nowhere to go.
+/// Makes the folder and looks at what is there, so that a call is not made whose result has nowhere to go. What a call that
+/// was killed had not finished goes.
 ///
 /// # Errors
-/// When it cannot be made, another command writes there, or the place of the result is taken.
+/// When it cannot be made or written to, another command writes there, or the place of the result or of the list is taken.
 pub(crate) fn make(folder: &Path) -> Result<Claimed, Fault> {
     if folder.symlink_metadata().is_ok() && !folder.is_dir() {
         let message = format!("{} is there, and is no folder", folder.display());
@@ -78,50 +85,59 @@ pub(crate) fn make(folder: &Path) -> Result<Claimed, Fault> {
             "wait for its end, or name another folder with --output",
         ));
     }
-    let made = made_before(folder);
-    RESULTS.iter().try_for_each(|name| check_place(folder, Path::new(name), &made, None))?;
+    let list = folder.join(LIST);
+    if list.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+        return Err(taken(&list, "no plain file"));
+    }
+    let made = List::of(folder);
+    RESULTS.iter().try_for_each(|name| check_place(folder, name, &made, None))?;
+    if lock.is_some() {
+        clear_parts(folder, &made);
+    }
+    let part = part_in(folder);
+    let tried = create_fresh(&part).and_then(|_| std::fs::remove_file(&part));
+    tried.map_err(|error| failed("write into", folder, &error))?;
     Ok(Claimed { _lock: lock })
 }
 
-/// What earlier calls wrote into the folder. A list that cannot be read is none: then nothing is overwritten.
-fn made_before(folder: &Path) -> BTreeMap<String, String> {
-    let mut text = String::new();
-    let read = open_regular(&folder.join(LIST))
-        .ok()
-        .and_then(|file| file.take(LIST_BYTES_MAX).read_to_string(&mut text).ok());
-    read.and_then(|_| serde_json::from_str(&text).ok()).unwrap_or_default()
+/// Removes what was being written when a call was killed. What cannot be removed is in nobody's way.
+fn clear_parts(folder: &Path, made: &List) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_ours = |name: &str| is_part(name) && !made.has(name);
+    for entry in entries.filter(|entry| entry.file_name().to_str().is_some_and(is_ours)) {
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let remove = if is_folder { remove_tree } else { |path: &Path| std::fs::remove_file(path) };
+        if let Err(error) = remove(&entry.path()) {
+            tracing::debug!(%error, path = %entry.path().display(), "a part of a file stays");
+        }
+    }
+}
+
+fn taken(target: &Path, what: &str) -> Fault {
+    let message = format!("{} is {what}, and is not overwritten", target.display());
+    Fault::new("ctl.output", message, "move it away, or name another folder with --output")
 }
 
 /// Refuses to write where something stands that no call wrote, or that was changed since; `new` is the hash of what is to
 /// be written.
-fn check_place(
-    folder: &Path,
-    name: &Path,
-    made: &BTreeMap<String, String>,
-    new: Option<&str>,
-) -> Result<(), Fault> {
+fn check_place(folder: &Path, name: &str, made: &List, new: Option<&str>) -> Result<(), Fault> {
     let target = folder.join(name);
     if std::fs::symlink_metadata(&target).is_err() {
         return Ok(());
     }
-    let taken = |what: &str| {
-        let message = format!("{} is {what}, and is not overwritten", target.display());
-        Fault::new("ctl.output", message, "move it away, or name another folder with --output")
-    };
     let is_link = std::fs::symlink_metadata(&target).is_ok_and(|meta| meta.is_symlink());
     let mut hasher = Sha256::new();
     let is_read = !is_link
         && open_regular(&target)
             .is_ok_and(|mut file| std::io::copy(&mut file, &mut HashOf(&mut hasher)).is_ok());
     if !is_read {
-        return Err(taken("no plain file"));
+        return Err(taken(&target, "no plain file"));
     }
     let found = hex(&hasher.finalize());
-    let is_own = made.get(&*name.to_string_lossy()) == Some(&found);
-    match made.get(&*name.to_string_lossy()) {
-        _ if is_own || new == Some(found.as_str()) => Ok(()),
-        Some(_) => Err(taken("another file than the call wrote here: it was changed since")),
-        None => Err(taken("no file that a call wrote here")),
+    match made.has(name) {
+        _ if made.holds(name, &found) || new == Some(found.as_str()) => Ok(()),
+        true => Err(taken(&target, "another file than the call wrote here: it was changed since")),
+        false => Err(taken(&target, "no file that a call wrote here")),
     }
 }
 
@@ -149,11 +165,10 @@ pub(crate) fn write(
     result: &RawValue,
     given: &Arguments,
 ) -> Result<Written, Fault> {
-    let made = made_before(folder);
     let mut out = Out {
         folder,
         kept,
-        made: made.clone(),
+        made: List::of(folder),
         given: BTreeSet::new(),
         copies: BTreeMap::new(),
         taken: BTreeSet::from([LIST.to_owned()]),
@@ -162,15 +177,9 @@ pub(crate) fn write(
         untold: Vec::new(),
     };
     let written = out.write(result, given);
-    // Also where it failed: what was written until then may be overwritten the next time.
-    if out.made != made {
-        let list = serde_json::to_string(&out.made).unwrap_or_default() + "\n";
-        let path = folder.join(LIST);
-        replace(
-            &path,
-            |file| file.write_all(list.as_bytes()).map_err(|e| failed("write", &path, &e)),
-            || Ok(()),
-        )?;
+    // Its lines say the same where it cannot be written anew.
+    if let Err(error) = out.made.close() {
+        tracing::debug!(%error, "the list of a folder of results stays long");
     }
     let result = written?;
     Ok(Written { result, files: out.files, left_out: out.left_out, untold: out.untold })
@@ -218,7 +227,7 @@ struct Out<'a> {
     /// Where tools keep what is theirs.
     kept: &'a Path,
     /// Names of files in the folder that calls wrote, with their hashes.
-    made: BTreeMap<String, String>,
+    made: List,
     /// Paths that the caller gave.
     given: BTreeSet<String>,
     /// Path of the tool's → its copy.
@@ -244,13 +253,11 @@ impl Out<'_> {
         let content = text.unwrap_or_else(|| renamed(json, &copied)) + "\n";
         let path = self.folder.join(name);
         let hash = hex(&Sha256::digest(content.as_bytes()));
-        let check = || check_place(self.folder, Path::new(name), &self.made, Some(&hash));
-        replace(
-            &path,
-            |file| file.write_all(content.as_bytes()).map_err(|e| failed("write", &path, &e)),
-            check,
-        )?;
-        self.made.insert(name.to_owned(), hash);
+        let written =
+            create_fresh(&part_in(self.folder)).and_then(|mut file| file.write_all(content.as_bytes()));
+        let named =
+            written.map_err(|error| failed("write", &path, &error)).and_then(|()| self.put(name, &hash));
+        self.or_no_part(named)?;
         self.files.push((path, content.len() as u64));
         // In the folder names are relative to it; who reads the command's output stands where the command stood.
         let absolute = |name: &str| self.folder.join(name).to_string_lossy().into_owned();
@@ -325,23 +332,34 @@ impl Out<'_> {
             self.copy_folder(path, &target)?;
             None
         } else {
-            Some(self.copy_file(path, &target, Some(promised))?)
+            Some(self.copy_file(path, &name, Some(promised))?)
         };
         self.copies.insert(path.to_owned(), Copied { name: name.clone(), content });
         Ok(name)
     }
 
+    /// Under another name until it is whole.
     fn copy_folder(&mut self, from: &Path, to: &Path) -> Result<(), Fault> {
-        std::fs::create_dir_all(to).map_err(|error| failed("make the folder", to, &error))?;
+        let part = part_in(self.folder);
+        let copied = self.copy_tree(from, &part, to);
+        let named =
+            copied.and_then(|()| std::fs::rename(&part, to).map_err(|error| failed("write", to, &error)));
+        self.or_no_part(named)
+    }
+
+    /// Copies what is in `from` into the new folder `part`, which is going to be `to`.
+    fn copy_tree(&mut self, from: &Path, part: &Path, to: &Path) -> Result<(), Fault> {
+        std::fs::create_dir(part).map_err(|error| failed("make the folder", to, &error))?;
         let listing = std::fs::read_dir(from).map_err(|error| failed("read", from, &error))?;
         for entry in listing {
             let entry = entry.map_err(|error| failed("read", from, &error))?;
             let kind = entry.file_type().map_err(|error| failed("read", &entry.path(), &error))?;
-            let target = to.join(entry.file_name());
+            let (part, to) = (part.join(entry.file_name()), to.join(entry.file_name()));
             if kind.is_dir() {
-                self.copy_folder(&entry.path(), &target)?;
+                self.copy_tree(&entry.path(), &part, &to)?;
             } else if kind.is_file() {
-                self.copy_file(&entry.path(), &target, None)?;
+                let content = self.copy_content(&entry.path(), &part, &to)?;
+                self.files.push((to, content.bytes));
             } else {
                 // Links would lead out of the folder, and pipes have no content.
                 self.left_out.push(entry.path());
@@ -350,40 +368,64 @@ impl Out<'_> {
         Ok(())
     }
 
-    fn copy_file(&mut self, from: &Path, to: &Path, promised: Option<&Promised>) -> Result<Content, Fault> {
+    fn copy_file(&mut self, from: &Path, name: &str, promised: Option<&Promised>) -> Result<Content, Fault> {
+        let to = self.folder.join(name);
+        let copied = self.copy_content(from, &part_in(self.folder), &to).and_then(|content| {
+            promised.map_or(Ok(()), |promised| promised.check(from, &content))?;
+            self.put(name, &content.sha256)?;
+            Ok(content)
+        });
+        let content = self.or_no_part(copied)?;
+        self.files.push((to, content.bytes));
+        Ok(content)
+    }
+
+    fn copy_content(&self, from: &Path, part: &Path, to: &Path) -> Result<Content, Fault> {
         if self.files.len() >= FILES_MAX {
             let message = format!("the result names more than {FILES_MAX} files");
             return Err(Fault::new("ctl.output", message, "call without --output, and take what is needed"));
         }
         let mut source = open_regular(from).map_err(|error| failed("read", from, &error))?;
-        let copied = RefCell::new(Content { bytes: 0, sha256: String::new() });
-        let name = to.strip_prefix(self.folder).unwrap_or(to);
-        replace(
-            to,
-            |target| {
-                let content =
-                    copy_content(&mut source, target).map_err(|error| failed("write", to, &error))?;
-                promised.map_or(Ok(()), |promised| promised.check(from, &content))?;
-                copied.replace(content);
-                Ok(())
-            },
-            || check_place(self.folder, name, &self.made, Some(&copied.borrow().sha256)),
-        )?;
-        let copied = copied.into_inner();
-        self.made.insert(name.to_string_lossy().into_owned(), copied.sha256.clone());
-        self.files.push((to.to_owned(), copied.bytes));
-        Ok(copied)
+        create_fresh(part)
+            .and_then(|mut target| copy_all(&mut source, &mut target))
+            .map_err(|error| failed("write", to, &error))
+    }
+
+    /// Gives what was written its name, if what stands there may go.
+    fn put(&mut self, name: &str, sha256: &str) -> Result<(), Fault> {
+        check_place(self.folder, name, &self.made, Some(sha256))?;
+        let announced = self.made.announce(name, sha256);
+        announced.map_err(|error| failed("write", &self.folder.join(LIST), &error))?;
+        let target = self.folder.join(name);
+        let named = std::fs::rename(part_in(self.folder), &target);
+        named.map_err(|error| failed("write", &target, &error))?;
+        self.made.settle(name, sha256);
+        Ok(())
+    }
+
+    /// Where something failed, what was written until then goes.
+    fn or_no_part<T>(&self, done: Result<T, Fault>) -> Result<T, Fault> {
+        done.inspect_err(|_| {
+            let part = part_in(self.folder);
+            // What cannot be removed could not be written either, or the next call removes it.
+            let _ = std::fs::remove_file(&part).or_else(|_| remove_tree(&part));
+        })
     }
 
     /// The file's own name, or with a number before its ending when another file has it.
     fn free_name(&mut self, path: &Path) -> Result<String, Fault> {
         let text = |part: Option<&std::ffi::OsStr>| part.map(|part| part.to_string_lossy().into_owned());
         let name = text(path.file_name()).unwrap_or_else(|| "file".to_owned());
-        let stem = text(path.file_stem()).unwrap_or_else(|| name.clone());
         let ending = text(path.extension()).map_or_else(String::new, |ending| format!(".{ending}"));
+        let ending = Some(ending).filter(|ending| ending.len() <= ENDING_BYTES_MAX).unwrap_or_default();
+        let stem = name.strip_suffix(&ending).unwrap_or(&name);
+        let numbered = |turn: usize| {
+            let end = format!("-{turn}{ending}");
+            format!("{}{end}", &stem[..stem.floor_char_boundary(NAME_BYTES_MAX.saturating_sub(end.len()))])
+        };
         (1..=SAME_NAME_MAX)
-            .map(|turn| if turn == 1 { name.clone() } else { format!("{stem}-{turn}{ending}") })
-            .find(|name| self.taken.insert(name.clone()))
+            .map(|turn| if turn == 1 { name.clone() } else { numbered(turn) })
+            .find(|name| !is_part(name) && self.taken.insert(name.clone()))
             .ok_or_else(|| {
                 let message = format!("more than {SAME_NAME_MAX} files are named {name}");
                 Fault::new("ctl.output", message, "call without --output, and take what is needed")
@@ -397,7 +439,7 @@ fn holds(outer: &Path, inner: &Path) -> bool {
 }
 
 /// Copies what is left of a file; says what that is.
-fn copy_content(source: &mut File, target: &mut File) -> std::io::Result<Content> {
+fn copy_all(source: &mut File, target: &mut File) -> std::io::Result<Content> {
     let mut chunk = vec![0; CHUNK_BYTES];
     let (mut hasher, mut bytes) = (Sha256::new(), 0);
     loop {
@@ -411,27 +453,22 @@ fn copy_content(source: &mut File, target: &mut File) -> std::io::Result<Content
     }
 }
 
-/// Writes beside the target and, if `check` allows it, renames.
-fn replace(
-    target: &Path,
-    write: impl FnOnce(&mut File) -> Result<(), Fault>,
-    check: impl FnOnce() -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let beside = target.with_file_name(format!(".{name}.{}.part", std::process::id()));
-    let fail = |error: std::io::Error| failed("write", target, &error);
-    let written = create_fresh(&beside).map_err(fail).and_then(|mut file| write(&mut file));
-    let put = written.and_then(|()| check()).and_then(|()| std::fs::rename(&beside, target).map_err(fail));
-    put.inspect_err(|_| {
-        // What cannot be removed could not be written either.
-        let _ = std::fs::remove_file(&beside);
-    })
-}
-
 fn failed(doing: &str, path: &Path, error: &dyn ToString) -> Fault {
-    let message = format!("cannot {doing} {}", path.display());
-    Fault::new("ctl.output", message, "check the path, its permissions and the space on its disk")
-        .caused_by(error)
+    let (message, said) = (format!("cannot {doing} {}", path.display()), error.to_string());
+    // The kernel calls a disk full whose inodes are all in use.
+    let room = said.contains(DISK_FULL).then(|| DiskRoom::of(path)).flatten();
+    match room.filter(|room| room.lacks_inodes) {
+        Some(room) => {
+            let next_step = "remove files that are not needed from that disk (`df -i` counts inodes), or name a folder on \
+                             another one with --output";
+            Fault::new("ctl.output", message, next_step)
+                .caused_by(&format!("{said} ({})", no_inode(room.bytes)))
+        }
+        None => {
+            let next_step = "check the path, its permissions and the space on its disk";
+            Fault::new("ctl.output", message, next_step).caused_by(&said)
+        }
+    }
 }
 
 #[cfg(test)]

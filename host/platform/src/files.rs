@@ -105,6 +105,25 @@ pub fn create_fresh(path: &Path) -> io::Result<File> {
     })
 }
 
+/// Opens `path` for adding to its end: a new file, or a regular one of ours. A link is not followed, nothing is waited for.
+pub fn append_own(path: &Path) -> io::Result<File> {
+    open_own(path, OpenOptions::new().append(true).create(true))
+}
+
+/// Opens `path` as a file to be locked, of this user alone where it is made. A link is not followed, nothing is waited for.
+pub fn open_to_lock(path: &Path) -> io::Result<File> {
+    open_own(path, OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600))
+}
+
+/// Opens what must be a regular file by that very name.
+fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    // As for reading: asked before, since opening can disturb, and after, since the name may lead elsewhere by then.
+    refuse_what_is_no_file(path).map_err(io::Error::other)?;
+    let file = options.custom_flags(GUARD_FLAGS | libc::O_NOFOLLOW).open(path)?;
+    refuse_irregular(path, file.metadata()?.file_type()).map_err(io::Error::other)?;
+    Ok(file)
+}
+
 /// Opens `path` for writing, empty: a new file, or a regular one that is there. Anything else is refused at once
 /// and left as it is.
 pub fn create_regular(path: &Path) -> Result<File, FileError> {

@@ -1,5 +1,6 @@
 //! Folders of results as calls leave them: what is copied under which name, what is refused, and the bounds.
 
+use super::list::LIST_BYTES_MAX;
 use super::*;
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
@@ -209,8 +210,9 @@ fn a_folder_is_copied_whole_and_never_over_another_or_into_itself() {
 fn what_stands_in_the_place_of_a_file_that_is_being_written_is_not_written_to() {
     let lab = Lab::new();
     let victim = lab.file("victim", "theirs");
+    let list = RawValue::from_string("[1]".to_owned()).expect("JSON");
     std::fs::create_dir(lab.out()).expect("a folder");
-    let part = lab.out().join(format!(".result.json.{}.part", std::process::id()));
+    let part = part_in(&lab.out());
     let fifo = |path: &Path| std::process::Command::new("mkfifo").arg(path).status().expect("it runs");
     for make in [
         &(|| std::os::unix::fs::symlink(&victim, &part).expect("linked")) as &dyn Fn(),
@@ -218,7 +220,8 @@ fn what_stands_in_the_place_of_a_file_that_is_being_written_is_not_written_to() 
         &|| std::fs::write(&part, "of one that was killed").expect("written"),
     ] {
         make();
-        lab.write(&json!([1]), &json!({})).expect("written");
+        // Without the look that a call takes at the folder first, since it may be put there after that.
+        write(&lab.out(), Path::new("/nowhere"), &list, &Arguments::new()).expect("written");
         assert_eq!((lab.read("result.json").trim_end(), part.symlink_metadata().is_ok()), ("[1]", false));
     }
     assert_eq!(std::fs::read_to_string(victim).expect("there"), "theirs");
@@ -336,7 +339,7 @@ fn out(folder: &Path) -> Out<'_> {
     Out {
         folder,
         kept: Path::new("/nowhere"),
-        made: BTreeMap::new(),
+        made: List::of(folder),
         given: BTreeSet::new(),
         copies: BTreeMap::new(),
         taken: BTreeSet::new(),
@@ -354,10 +357,8 @@ fn of_one_result_a_bounded_number_of_files_is_copied_and_of_one_name_too() {
     let folder = lab.out();
     let mut many = out(&folder);
     many.files = vec![(PathBuf::new(), 0); FILES_MAX - 1];
-    many.copy_file(&path, &folder.join("last"), None).expect("the last one that may be");
-    let Err(Fault::Shown(report)) = many.copy_file(&path, &folder.join("more"), None) else {
-        panic!("copied")
-    };
+    many.copy_file(&path, "last", None).expect("the last one that may be");
+    let Err(Fault::Shown(report)) = many.copy_file(&path, "more", None) else { panic!("copied") };
     assert!(report.message.contains("more than 100000 files"), "{}", report.message);
     assert!(!folder.join("more").exists());
     let mut same = out(&folder);
@@ -386,9 +387,9 @@ fn a_list_that_is_too_long_is_none_and_then_nothing_is_overwritten() {
         + &" ".repeat(usize::try_from(LIST_BYTES_MAX).expect("small"))
         + "}";
     std::fs::write(lab.out().join(LIST), long).expect("written");
-    assert!(made_before(&lab.out()).is_empty());
+    assert!(!List::of(&lab.out()).has("a.txt"));
     std::fs::write(lab.out().join(LIST), list).expect("written");
-    assert_eq!(made_before(&lab.out()).len(), 2);
+    assert!(List::of(&lab.out()).has("a.txt") && List::of(&lab.out()).has("result.json"));
 }
 
 #[test]
@@ -401,6 +402,100 @@ fn a_call_that_failed_half_way_is_followed_by_one_that_works() {
     std::fs::write(&first, "other").expect("written");
     lab.write(&json!({"path": first, "bytes": 5}), &json!({})).expect("written");
     assert_eq!(lab.read("a.txt"), "other");
+}
+
+/// What a call that is killed never comes to is what stands at its end.
+#[test]
+fn a_call_that_was_killed_leaves_nothing_in_the_way_of_the_next_one() {
+    let lab = Lab::new();
+    let first = lab.file("a.txt", "abc");
+    lab.write(&json!({"path": first, "bytes": 3}), &json!({})).expect("written");
+    let folder = lab.out();
+    let killed_after = |content: &str, is_named: bool| {
+        std::fs::write(&first, content).expect("written");
+        let mut killed = out(&folder);
+        killed.copy_file(&first, "b.txt", None).expect("copied");
+        if is_named {
+            killed.copy_file(&first, "a.txt", None).expect("copied");
+        } else {
+            // Between the two steps.
+            killed.made.announce("a.txt", &hex(&Sha256::digest(content))).expect("told");
+        }
+        std::fs::write(part_in(&folder), "half").expect("written");
+        std::fs::write(folder.join(".cjm-output.1.part"), "half").expect("written");
+        std::fs::create_dir_all(folder.join(".cjm-output.2.part/deep")).expect("made");
+        let mut list = std::fs::OpenOptions::new().append(true).open(folder.join(LIST)).expect("there");
+        list.write_all(b"\n{\"cut.txt").expect("written");
+    };
+    std::fs::write(folder.join(".cjm-output.part"), "mine").expect("written");
+    for (turn, is_named) in [true, false, false].into_iter().enumerate() {
+        killed_after(&format!("killed {turn}"), is_named);
+        for content in ["again", "other"] {
+            let (a, b) = (lab.file("1/a.txt", content), lab.file("1/b.txt", content));
+            let result = json!([{"path": a, "bytes": 5}, {"path": b, "bytes": 5}]);
+            lab.write(&result, &json!({})).unwrap_or_else(|error| panic!("{turn}: {error}"));
+            assert_eq!((lab.read("a.txt").as_str(), lab.read("b.txt").as_str()), (content, content));
+        }
+        let mut left: Vec<_> =
+            std::fs::read_dir(&folder).expect("a folder").map(|e| e.expect("entry").file_name()).collect();
+        left.sort();
+        assert_eq!(left, [LIST, ".cjm-output.part", "a.txt", "b.txt", "result.json"]);
+        let list = lab.read(LIST);
+        assert_eq!((list.lines().count(), list.matches("a.txt").count()), (1, 1), "{list}");
+    }
+    // What is no call's is still nobody's to overwrite.
+    std::fs::write(folder.join("a.txt"), "corrected by hand").expect("written");
+    let result = json!({"path": first, "bytes": 8});
+    let error = lab.write(&result, &json!({})).expect_err("refused");
+    assert!(error.contains("it was changed since"), "{error}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_or_whose_list_is_no_file_is_refused_before_the_call() {
+    let lab = Lab::new();
+    let list = lab.out().join(LIST);
+    let refused = || match make(&lab.out()).expect_err("refused") {
+        Fault::Shown(report) => report.message,
+        Fault::OutputClosed => "closed".to_owned(),
+    };
+    std::fs::create_dir(lab.out()).expect("made");
+    let elsewhere = lab.file("elsewhere", "theirs");
+    std::os::unix::fs::symlink(&elsewhere, &list).expect("linked");
+    assert!(refused().contains(&format!("{} is no plain file", list.display())));
+    std::fs::remove_file(&list).expect("removed");
+    assert!(std::process::Command::new("mkfifo").arg(&list).status().expect("mkfifo").success());
+    assert!(refused().contains(&format!("{} is no plain file", list.display())));
+    // Nor is it followed or waited for where it comes later.
+    let mut late = List::of(&lab.out());
+    late.announce("a", ABC).expect_err("refused");
+    std::fs::remove_file(&list).expect("removed");
+    std::os::unix::fs::symlink(&elsewhere, &list).expect("linked");
+    late.announce("a", ABC).expect_err("refused");
+    assert_eq!(std::fs::read_to_string(&elsewhere).expect("there"), "theirs");
+    // There nobody may make a file, not even root.
+    let no_place = make(Path::new("/proc")).expect_err("refused");
+    let Fault::Shown(report) = no_place else { panic!("closed") };
+    assert_eq!(report.message, "cannot write into /proc");
+}
+
+#[test]
+fn the_longest_name_is_copied_also_where_it_needs_a_number() {
+    let lab = Lab::new();
+    let long = "\u{e9}".repeat(125) + ".json";
+    let (first, second) = (lab.file(&format!("1/{long}"), "abc"), lab.file(&format!("2/{long}"), "other"));
+    let without = "x".repeat(255);
+    let (third, fourth) =
+        (lab.file(&format!("1/{without}"), "third"), lab.file(&format!("2/{without}"), "the 4th"));
+    let result = json!([{"path": first, "bytes": 3}, {"path": second, "bytes": 5}, {"path": third, "bytes": 5},
+        {"path": fourth, "bytes": 7}]);
+    let written = lab.write(&result, &json!({})).expect("written");
+    let told: Value = serde_json::from_str(written.result.get()).expect("JSON");
+    for (at, content) in ["abc", "other", "third", "the 4th"].into_iter().enumerate() {
+        let path = told[at]["path"].as_str().expect("a path");
+        assert_eq!(std::fs::read_to_string(path).expect("there"), content);
+    }
+    assert_eq!(told[0]["path"], json!(lab.out().join(&long)));
+    assert!(told[1]["path"].as_str().expect("a path").ends_with("-2.json"), "{told}");
 }
 
 #[test]
