@@ -330,6 +330,31 @@ fn a_store_that_is_no_file_is_told_and_waited_for_by_nobody() {
     }
 }
 
+/// Whoever made it, an archive or a secret waits for nobody.
+#[test]
+fn a_lock_that_is_no_file_is_told_and_waited_for_by_nobody() {
+    let world = World::new();
+    world.install_executable("tool", "/bin/true", &json!({"go": {"argv": []}}));
+    let _ = world.run(&["call", "tool"]).expect(exit::OK);
+    let archive = ["retention", "--archive-journal", "0s"];
+    let set = ["set-secret", "tool", "KEY", "--value", "x"];
+    for (lock, arguments, code) in [
+        ("archives/lock", &archive[..], "store.file"),
+        ("secrets/.secrets.lock", &set[..], "secrets.damaged"),
+    ] {
+        let lock = world.data_dir().join(lock);
+        std::fs::create_dir_all(lock.parent().expect("a folder")).expect("made");
+        assert!(Command::new("mkfifo").arg(&lock).status().is_ok_and(|made| made.success()));
+        let error = check(&world, arguments, code, exit::STORE);
+        let message = error["message"].as_str().unwrap_or_default();
+        assert!(message.contains("not a regular file") && message.contains("lock"), "{error:#}");
+        let next_step = error["next_step"].as_str().unwrap_or_default();
+        assert!(next_step.contains("move it away"), "{error:#}");
+        std::fs::remove_file(&lock).expect("removed");
+        let _ = world.run(arguments).expect(exit::OK);
+    }
+}
+
 #[test]
 fn a_written_file_is_named_on_one_line() {
     let world = World::new();

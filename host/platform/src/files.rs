@@ -115,6 +115,11 @@ pub fn open_to_lock(path: &Path) -> io::Result<File> {
     open_own(path, OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600))
 }
 
+/// Opens `path`, which is there, for writing over it. A link is not followed, nothing is waited for.
+pub fn open_own_to_write(path: &Path) -> io::Result<File> {
+    open_own(path, OpenOptions::new().write(true))
+}
+
 /// Opens what must be a regular file by that very name.
 fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     // As for reading: asked before, since opening can disturb, and after, since the name may lead elsewhere by then.
@@ -328,6 +333,26 @@ mod tests {
             assert_eq!(error.io_kind(), Some(io::ErrorKind::PermissionDenied));
             assert!(error.next_step().contains("right"));
         }
+    }
+
+    #[test]
+    fn a_file_of_ours_is_no_link_and_nothing_that_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, theirs) = (dir.path().join("the-file"), dir.path().join("theirs"));
+        std::fs::write(&theirs, "theirs").unwrap();
+        let opened = || [append_own(&path), open_to_lock(&path), open_own_to_write(&path)];
+        fifo(&path);
+        assert!(opened().iter().all(Result::is_err));
+        std::fs::remove_file(&path).unwrap();
+        symlink(&theirs, &path).unwrap();
+        assert!(opened().iter().all(Result::is_err));
+        std::fs::remove_file(&path).unwrap();
+        assert!(open_own_to_write(&path).is_err(), "it makes none");
+        assert!(opened().iter().all(Result::is_ok));
+        append_own(&path).unwrap().write_all(b"one").unwrap();
+        append_own(&path).unwrap().write_all(b" two").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one two");
+        assert_eq!(std::fs::read_to_string(&theirs).unwrap(), "theirs");
     }
 
     #[test]

@@ -7,15 +7,15 @@
 //! an archive is made stays in the journal, also where the row it ends is younger than that: no archive holds the death of
 //! a worker whose beginning is still in the journal.
 
-use crate::error::StoreError;
+use crate::error::{NOT_OURS, StoreError};
 use crate::query::{ROW_COLUMNS, last_seq};
 use crate::schema::{Durability, JOURNAL_FILE, JOURNAL_TABLES, create_private, open_journal};
+use cjm_platform::files::open_to_lock;
 use cjm_wire::Timestamp;
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OpenFlags, params, params_from_iter};
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Folder of the archives in the data directory.
@@ -125,8 +125,10 @@ fn file_name(before: &Timestamp, number: u32) -> String {
 fn take_turn(folder: &Path) -> Result<File, StoreError> {
     fs::create_dir_all(folder).map_err(|error| StoreError::file("create", folder, &error))?;
     let path = folder.join(LOCK_FILE);
-    let options = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-    let lock = options.map_err(|error| StoreError::file("open", &path, &error))?;
+    if fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
+        return Err(StoreError::File { doing: "lock", path, message: NOT_OURS.to_owned() });
+    }
+    let lock = open_to_lock(&path).map_err(|error| StoreError::file("open", &path, &error))?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

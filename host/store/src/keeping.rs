@@ -11,10 +11,10 @@ use crate::retention::{cutoff, give_back};
 use crate::room::{SMALL_DISK_BYTES, available};
 use crate::schema::{Durability, JOURNAL_FILE, open_journal};
 use crate::work_dirs;
+use cjm_platform::files::open_regular;
 use cjm_wire::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeSet;
-use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -109,7 +109,7 @@ fn forget_all(data_dir: &Path, days: f64) -> Result<ForgottenJobs, StoreError> {
 /// host that starts from here on says so of what it uses.
 fn rest_of_bodies(data_dir: &Path) -> Rest {
     // Asked as whoever only wants to know who runs asks; a host that starts waits for that.
-    let lock = OpenOptions::new().read(true).open(data_dir.join(HOST_LOCK_FILE));
+    let lock = open_regular(&data_dir.join(HOST_LOCK_FILE));
     if lock.is_ok_and(|lock| lock.try_lock_shared().is_ok()) {
         Rest::Since(Instant::now())
     } else {

@@ -5,6 +5,7 @@ use crate::error::StoreError;
 use crate::not_ours::refuse_no_folder;
 use crate::records::Body;
 use crate::room::{LEFT_FREE_BYTES, available};
+use cjm_platform::files::open_own_to_write;
 use cjm_wire::canonical::hex;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -106,7 +107,7 @@ impl Payloads {
         static UNIQUE: AtomicU64 = AtomicU64::new(0);
         let path = self.path(&payload.hash);
         let bytes = payload.content.len();
-        if OpenOptions::new().write(true).open(&path).is_ok_and(|file| is_kept(&file, &path, bytes as u64)) {
+        if open_own_to_write(&path).is_ok_and(|file| is_kept(&file, &path, bytes as u64)) {
             return self.sync_dir();
         }
         refuse_no_folder("write", &self.dir)?;
@@ -166,10 +167,7 @@ impl Payloads {
     pub(crate) fn keep(&self, hash: &str, rest: Duration) {
         let path = self.path(hash);
         if is_at_rest(&path, rest)
-            && let Err(error) = OpenOptions::new()
-                .write(true)
-                .open(&path)
-                .and_then(|file| file.set_modified(SystemTime::now()))
+            && let Err(error) = open_own_to_write(&path).and_then(|file| file.set_modified(SystemTime::now()))
         {
             tracing::warn!(%error, path = %path.display(), "a body that is needed may go with old ones");
         }
@@ -251,6 +249,22 @@ pub(crate) fn spill(body: Body) -> Result<(Body, Option<PendingPayload>), StoreE
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    /// A data directory may come from elsewhere.
+    #[test]
+    fn a_pipe_in_the_place_of_a_body_is_waited_for_by_nobody_and_gives_way() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let payloads = Payloads::of(dir.path());
+        let (body, pending) = spill(Body::Inline(vec![b'x'; INLINE_BYTES_MAX + 1])).expect("fits");
+        let pending = pending.expect("too large for the database");
+        fs::create_dir(dir.path().join(PAYLOADS_DIR)).expect("made");
+        let pipe = payloads.path(&pending.hash);
+        let mode = rustix::fs::Mode::from(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).expect("made");
+        payloads.keep(&pending.hash, Duration::ZERO);
+        payloads.ensure(&pending).expect("written");
+        payloads.load(&body).expect("kept");
+    }
 
     #[test]
     fn content_is_kept_once_privately_and_checked_when_read() {

@@ -7,6 +7,7 @@
 //! What must hold: the folder is 0700 and the file 0600, from their first instant; a reader sees the old file or the
 //! new one; a file that is not what it should be is refused and kept, never written over.
 
+use cjm_platform::files::open_to_lock;
 use cjm_wire::canonical::hex;
 use cjm_wire::describe::{Described, exit, shell_word};
 use cjm_wire::ids::{INSTANCE_ID_BYTES_MAX, InstanceId};
@@ -257,13 +258,11 @@ impl FileSecrets {
 
     fn lock(&self) -> Result<File, SecretsError> {
         self.make_folder()?;
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(FILE_MODE)
-            .open(self.folder.join(LOCK_FILE))
-            .map_err(self.failed("lock"))?;
+        let path = self.folder.join(LOCK_FILE);
+        if std::fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
+            return Err(SecretsError::Damaged { path, problem: "not a regular file".to_owned() });
+        }
+        let file = open_to_lock(&path).map_err(self.failed("lock"))?;
         let start = Instant::now();
         loop {
             match file.try_lock() {
