@@ -5,6 +5,7 @@
 use cjm_platform::Signal;
 use cjm_tests::other_user::{is_root, set_mode};
 use cjm_tests::package::{world_with_uv, write_package};
+use cjm_tests::small_disk::SmallDisk;
 use cjm_tests::world::{COMMAND_MAX, Outcome, World, eventually, manifest};
 use cjm_tests::{python, repo};
 use cjm_wire::cache::running_mark;
@@ -65,6 +66,56 @@ fn what_is_mounted_in_an_environment_is_not_deleted_through() {
     drop(bound);
     let _ = world.run(&["remove", "tool", "-y"]).expect(exit::OK);
     assert!(!rest.exists() && theirs.exists());
+}
+
+/// What lies elsewhere is neither counted as a tool's nor emptied by a command that is told.
+#[test]
+fn what_is_mounted_or_linked_in_what_tools_keep_is_not_counted_and_unmounted_first() {
+    const NAME: &str = "what_is_mounted_or_linked_in_what_tools_keep_is_not_counted_and_unmounted_first";
+    let world = World::new();
+    let disk = match SmallDisk::under(&world) {
+        Ok(disk) => disk,
+        Err(reason) => return repo::skip(NAME, &reason),
+    };
+    world.install_executable("tool", "/bin/true", &json!({"go": {"argv": []}}));
+    let _ = world.run(&["call", "tool"]).expect(exit::OK);
+    let [own, place, inner] = ["data/tool", "data/tool/of somebody", "data/tool/of somebody/in"]
+        .map(|name| world.data_dir().join(name));
+    let theirs = world.file("theirs");
+    for folder in [&place, &theirs.join("in")] {
+        fs::create_dir_all(folder).expect("a folder");
+    }
+    fs::write(own.join("page"), vec![b'x'; 1024 * 1024]).expect("written");
+    fs::write(theirs.join("photo"), vec![b'x'; 3 * 1024 * 1024]).expect("written");
+    std::os::unix::fs::symlink("/usr", world.data_dir().join("data/link")).expect("linked");
+    let bound = Bound([inner.clone(), place.clone()]);
+    for place in [&place, &inner] {
+        let mount = Command::new("mount").arg("--bind").args([&theirs, place]).output();
+        if !mount.as_ref().is_ok_and(|done| done.status.success()) {
+            return repo::skip(NAME, &format!("a folder cannot be mounted: {mount:?}"));
+        }
+    }
+    disk.fill(512 * 1024);
+    let forget = ["retention", "--max-total-mb", "0"];
+    let told = world.run(&forget).expect(exit::OK).stdout;
+    let way = format!(
+        "`umount '{}' '{}'` first, for what is mounted there would be emptied; then `rm -r {}` takes it away",
+        inner.display(),
+        place.display(),
+        own.display()
+    );
+    assert!(told.contains(&format!("{} holds 1.0 MB that its tool keeps ({way})", own.display())), "{told}");
+    assert!(!told.contains("data/link"), "{told}");
+    disk.free();
+    let removed = world.run(&["remove", "tool", "-y"]).expect(exit::OK);
+    assert!(removed.stdout.contains(&format!("{} ({way})", own.display())), "{}", removed.describe());
+    world.install_executable("link", "/bin/true", &json!({"go": {"argv": []}}));
+    let removed = world.run(&["remove", "link", "-y"]).expect(exit::OK);
+    let way = "`rm {}` takes the link away"
+        .replace("{}", &world.data_dir().join("data/link").display().to_string());
+    assert!(removed.stdout.contains(&way), "{}", removed.describe());
+    assert!(theirs.join("photo").exists());
+    drop(bound);
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod install_progress;
 mod instant;
 mod interrupt;
 mod journaled;
+mod kept;
 mod lane;
 mod limits;
 mod list;

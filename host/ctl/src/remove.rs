@@ -1,9 +1,10 @@
 //! `remove`: says what will go, asks, and takes a capability away.
 
-use crate::cli::{Global, RemoveArgs, shell_word};
+use crate::cli::{Global, RemoveArgs};
 use crate::confirm::confirm;
 use crate::fault::{CommandResult, Fault};
 use crate::journaled;
+use crate::kept::way_to_remove;
 use crate::output::{Output, path_text};
 use crate::visible::one_line;
 use cjm_catalog::{Catalog, Settings};
@@ -135,8 +136,7 @@ impl Stays {
         match &self.data {
             Some(data) if is_used => output.line(&format!("Kept: what is stored in {}", data.display())),
             Some(data) => {
-                let (path, word) = (data.display(), shell_word(&path_text(data)));
-                output.line(&format!("Kept: what it stored in {path} (`rm -r {word}` takes it away)"))
+                output.line(&format!("Kept: what it stored in {} ({})", data.display(), way_to_remove(data)))
             }
             None => Ok(()),
         }

@@ -4,18 +4,19 @@
 use crate::cli::{Global, RetentionArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::instant::instant;
+use crate::kept::{Kept, largest_in, way_to_remove};
 use crate::output::{Output, path_text};
 use crate::visible::one_line;
 use cjm_platform::disk::DiskRoom;
 use cjm_store::{
     Archived, DIAGNOSTICS_FILE, DIAGNOSTICS_MB_MAX_DEFAULT, Forgotten, ForgottenJobs, JOURNAL_FILE,
-    Retention, StoreError, apply_retention, archive_journal, bytes_below, forget_jobs,
+    Retention, StoreError, apply_retention, archive_journal, forget_jobs,
 };
 use cjm_wire::Timestamp;
-use cjm_wire::describe::{ErrorReport, exit, shell_word};
+use cjm_wire::describe::{ErrorReport, exit};
 use cjm_wire::settings_file::{RETENTION_DAYS_MAX, RETENTION_MB};
 use serde_json::{Map, Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const MB_BYTES: f64 = 1024.0 * 1024.0;
 /// A disk with less room than this is nearly full.
@@ -184,17 +185,18 @@ impl Told<'_> {
     /// Where the disk is nearly full still: what tools keep, which no retention takes.
     fn untouched(&mut self, data_dir: &Path) -> Result<(), Fault> {
         let is_tight = DiskRoom::of(data_dir).is_some_and(|room| room.bytes < TIGHT_BYTES);
-        let kept = if is_tight { kept_by_tools(data_dir) } else { Vec::new() };
-        for (folder, bytes) in &kept {
-            let word = shell_word(&path_text(folder));
+        let of_tools = || largest_in(&data_dir.join("data"), KEPT_TOLD_MAX, KEPT_TOLD_BYTES_MIN);
+        let kept = if is_tight { of_tools() } else { Vec::new() };
+        for Kept { path, bytes } in &kept {
             self.line(&format!(
-                "the disk is nearly full still: {} holds {:.1} MB that its tool keeps (`rm -r {word}` takes them away)",
-                folder.display(),
-                mb(*bytes)
+                "the disk is nearly full still: {} holds {:.1} MB that its tool keeps ({})",
+                path.display(),
+                mb(*bytes),
+                way_to_remove(path)
             ))?;
         }
         let kept: Vec<Value> =
-            kept.iter().map(|(folder, bytes)| json!({"path": path_text(folder), "bytes": bytes})).collect();
+            kept.iter().map(|kept| json!({"path": path_text(&kept.path), "bytes": kept.bytes})).collect();
         self.add(&json!({"kept_by_tools": kept}));
         Ok(())
     }
@@ -263,17 +265,6 @@ impl Told<'_> {
         }
         Ok(exit::OK)
     }
-}
-
-/// The folders in which tools keep the most, and how many bytes each holds.
-fn kept_by_tools(data_dir: &Path) -> Vec<(PathBuf, u64)> {
-    let listing = std::fs::read_dir(data_dir.join("data")).into_iter().flatten().flatten();
-    let mut kept: Vec<(PathBuf, u64)> =
-        listing.map(|entry| (entry.path(), bytes_below(&entry.path()))).collect();
-    kept.retain(|(_, bytes)| *bytes >= KEPT_TOLD_BYTES_MIN);
-    kept.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
-    kept.truncate(KEPT_TOLD_MAX);
-    kept
 }
 
 #[expect(clippy::cast_precision_loss, reason = "one decimal of megabytes is shown")]

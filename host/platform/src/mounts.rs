@@ -27,6 +27,21 @@ pub fn mounted_within(folder: &Path) -> io::Result<Option<PathBuf>> {
     Ok(first_within(&std::fs::read(LIST)?, &real))
 }
 
+/// All places at `folder` or below it where something is mounted, sorted; a link is not followed.
+///
+/// # Errors
+/// As [`mounted_within`].
+pub fn mounted_at_or_below(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let Some(first) = mounted_within(folder)? else { return Ok(Vec::new()) };
+    let real = folder.canonicalize()?;
+    let mut all: Vec<PathBuf> =
+        places(&std::fs::read(LIST)?).filter(|place| place.starts_with(&real)).collect();
+    all.push(first);
+    all.sort();
+    all.dedup();
+    Ok(all)
+}
+
 /// Removes a folder with all it holds, unless something is mounted at it or in it: then nothing of it goes.
 ///
 /// # Errors
@@ -107,5 +122,12 @@ mod tests {
         assert!(is_mounted_over(Path::new("/proc")));
         assert!(!is_mounted_over(&dir.path().join("proc")) && !is_mounted_over(&link));
         assert_eq!(mounted_within(Path::new("/")).unwrap().as_deref(), Some(Path::new("/")));
+        let all = mounted_at_or_below(Path::new("/")).unwrap();
+        assert!(all.len() > 1 && all.is_sorted() && all[0] == Path::new("/"), "{all:?}");
+        assert!(all.contains(&PathBuf::from("/proc")), "{all:?}");
+        assert!(
+            mounted_at_or_below(dir.path()).unwrap().is_empty()
+                && mounted_at_or_below(&link).unwrap().is_empty()
+        );
     }
 }

@@ -75,5 +75,4 @@ pub use retention::{Forgotten, Retention, apply_retention};
 pub use schema::{DIAGNOSTICS_FILE, Durability, JOURNAL_FILE};
 pub use secrets::{FileSecrets, Secrets, SecretsError};
 pub use wedge::{BACKOFF_MS_MAX, BACKOFF_MS_MIN, CLOSING_ATTEMPTS_MAX, COMMIT_WAIT_MAX};
-pub use work_dirs::bytes_below;
 pub use writer::{BATCH_BYTES_MAX, BATCH_COMMITS_MAX};

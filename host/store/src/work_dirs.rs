@@ -75,8 +75,7 @@ fn runs(call: &Path) -> bool {
 }
 
 /// The bytes of all files in a folder and below it; links lead nowhere.
-#[must_use]
-pub fn bytes_below(folder: &Path) -> u64 {
+fn bytes_below(folder: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
     let sizes = entries.flatten().map(|entry| match entry.metadata() {
         Ok(meta) if meta.is_dir() => bytes_below(&entry.path()),
