@@ -210,14 +210,24 @@ fn whoever_holds_the_journal_is_told_of_after_seconds() {
             held.describe()
         );
         let holder = format!("process {})", std::process::id());
-        assert!(
-            held.stderr.contains("(journal.db, by ") && held.stderr.contains(&holder),
-            "{}",
-            held.describe()
-        );
+        let forget = ["retention", "--jobs-max-age-days", "0.0000001"];
+        let archive = ["retention", "--archive-journal", "0s"];
+        let run =
+            |arguments: &[&str]| world.start(arguments).wait(Duration::from_secs(12)).expect(exit::STORE);
+        for held in [held, run(&forget), run(&archive)] {
+            assert!(
+                held.stderr.contains("(journal.db, by ") && held.stderr.contains(&holder),
+                "{}",
+                held.describe()
+            );
+        }
         other.execute_batch("ROLLBACK").expect("let go");
     }
     drop(other);
+    let left = std::fs::read_dir(world.data_dir().join("archives")).into_iter().flatten().flatten();
+    let unfinished =
+        |entry: &std::fs::DirEntry| entry.path().extension().is_some_and(|ending| ending == "new");
+    assert!(!left.into_iter().any(|entry| unfinished(&entry)));
     let _ = world.run(&call).expect(exit::TOOL_FAILED);
     world.assert_nothing_left();
 }

@@ -398,8 +398,66 @@ fn what_tools_keep_on_a_full_disk_is_named_by_retention() {
     disk.fill(64 * 1024);
     let told = world.run(&forget).expect(0).stdout;
     let folder = world.data_dir().join("data/tool").display().to_string();
-    let words = format!("{folder} holds 1.0 MB that its tool keeps (`rm -r {folder}` takes them away)");
+    let words = format!("{folder} holds 1.0 MB that its tool keeps (`rm -r {folder}` takes it away)");
     assert!(told.contains(&words), "{told}");
+    // Nor is the next word to forget once more, but what else takes the room.
+    let disk_word = world.data_dir().display().to_string();
+    assert!(told.contains("nearly full still: 0.1 MB of it are free"), "{told}");
+    assert!(told.contains(&format!("(`du -xah {disk_word} | sort -h")), "{told}");
+    assert!(
+        told.contains(&format!("{disk_word}/filler holds ")) && !told.contains("cjm-ctl retention"),
+        "{told}"
+    );
+    let document = world.run(&["retention", "--max-total-mb", "0", "--json"]).expect(0).json();
+    let largest = document["disk_nearly_full"]["largest"][0]["path"].clone();
+    assert_eq!(largest, json!(world.data_dir().join("filler")), "{document:#}");
+}
+
+/// The kernel calls it full, and there is nothing to be seen of that in its bytes.
+#[test]
+fn where_no_inode_is_free_secrets_and_folders_of_results_say_so() {
+    let world = World::new();
+    let _disk = match SmallDisk::of(&world, "size=20m,nr_inodes=60") {
+        Ok(disk) => disk,
+        Err(reason) => return repo::skip("full_disk", &reason),
+    };
+    world.install_executable("tool", "/bin/sh", &json!({"small": {"argv": ["-c", "echo small"]}}));
+    let _ = world.run(&["set-secret", "tool", "KEY", "--value", "kept"]).expect(0);
+    let (out, new) = (world.data_dir().join("out"), world.data_dir().join("new"));
+    std::fs::create_dir(&out).expect("made");
+    let empty = |number: usize| std::fs::write(world.data_dir().join(format!("empty-{number}")), "");
+    assert!((0..60).any(|number| empty(number).is_err()), "there are inodes still");
+    let refused = |arguments: &[&str]| {
+        let refused = world.run(arguments);
+        assert_ne!(refused.code, Some(0), "{}", refused.describe());
+        let says =
+            refused.stderr.contains("no inode is free") && refused.stderr.contains("next: remove files");
+        assert!(says, "{}", refused.describe());
+    };
+    for folder in [out, new] {
+        refused(&["call", "tool", "-o", &folder.display().to_string()]);
+    }
+    refused(&["set-secret", "tool", "KEY", "--value", "other"]);
+    refused(&["remove-secret", "tool", "KEY"]);
+}
+
+/// What is not whole holds secrets, too.
+#[test]
+fn a_secret_that_is_not_kept_or_removed_for_want_of_room_leaves_no_file() {
+    let Some((disk, world)) = small("full_disk") else { return };
+    for key in ["ONE", "TWO"] {
+        let _ = world.run(&["set-secret", "tool", key, "--value", &key.repeat(20_000)]).expect(0);
+    }
+    disk.fill(16 * 1024);
+    let files = || {
+        let entries = std::fs::read_dir(world.data_dir().join("secrets")).expect("there").flatten();
+        entries.map(|entry| entry.file_name()).collect::<BTreeSet<_>>()
+    };
+    let before = files();
+    for arguments in [&["remove-secret", "tool", "ONE"][..], &["set-secret", "tool", "TWO", "--value", "x"]] {
+        let refused = world.run(arguments).expect(cjm_wire::describe::exit::STORE);
+        assert_eq!(files(), before, "{}", refused.describe());
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use crate::cli::{Global, RetentionArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::instant::instant;
-use crate::kept::{Kept, largest_in, way_to_remove};
+use crate::kept::{Kept, disk_of, largest_in, way_to_remove};
 use crate::output::{Output, path_text};
 use crate::visible::one_line;
 use cjm_platform::disk::DiskRoom;
@@ -13,7 +13,7 @@ use cjm_store::{
     Retention, StoreError, apply_retention, archive_journal, forget_jobs,
 };
 use cjm_wire::Timestamp;
-use cjm_wire::describe::{ErrorReport, exit};
+use cjm_wire::describe::{ErrorReport, exit, shell_word};
 use cjm_wire::settings_file::{RETENTION_DAYS_MAX, RETENTION_MB};
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -24,9 +24,11 @@ const TIGHT_BYTES: u64 = 2 * 1024 * 1024;
 /// Folders of tools that are told then, at most, and what each holds at least.
 const KEPT_TOLD_MAX: usize = 3;
 const KEPT_TOLD_BYTES_MIN: u64 = 256 * 1024;
+/// What else is told then of the data directory, at most.
+const LARGEST_TOLD_MAX: usize = 3;
 /// What to do where not even the room is left that it takes to forget.
 const ROOM_BY_HAND: &str = "make 1 MB free on the disk of the data directory by removing or moving other files there, since \
-                            forgetting takes some room itself; then run it again";
+                            forgetting takes some room itself, as archives do; then run it again";
 
 /// Runs the command.
 pub(crate) fn run(global: &Global, args: &RetentionArgs, output: &Output) -> CommandResult {
@@ -185,11 +187,14 @@ impl Told<'_> {
     /// Where the disk is nearly full still: what tools keep, which no retention takes.
     fn untouched(&mut self, data_dir: &Path) -> Result<(), Fault> {
         let is_tight = DiskRoom::of(data_dir).is_some_and(|room| room.bytes < TIGHT_BYTES);
+        if is_tight {
+            self.full(data_dir)?;
+        }
         let of_tools = || largest_in(&data_dir.join("data"), KEPT_TOLD_MAX, KEPT_TOLD_BYTES_MIN);
         let kept = if is_tight { of_tools() } else { Vec::new() };
         for Kept { path, bytes } in &kept {
             self.line(&format!(
-                "the disk is nearly full still: {} holds {:.1} MB that its tool keeps ({})",
+                "{} holds {:.1} MB that its tool keeps ({})",
                 path.display(),
                 mb(*bytes),
                 way_to_remove(path)
@@ -201,8 +206,38 @@ impl Told<'_> {
         Ok(())
     }
 
+    /// What takes the room of a disk that is nearly full still. The next word is not to forget once more.
+    fn full(&mut self, data_dir: &Path) -> Result<(), Fault> {
+        let Some(room) = DiskRoom::of(data_dir) else { return Ok(()) };
+        let mut own = largest_in(data_dir, usize::MAX, 0);
+        let own_bytes: u64 = own.iter().map(|kept| kept.bytes).sum();
+        own.retain(|kept| kept.bytes >= KEPT_TOLD_BYTES_MIN && !kept.path.ends_with("data"));
+        own.truncate(LARGEST_TOLD_MAX);
+        let disk = disk_of(data_dir);
+        self.line(&format!(
+            "the disk is nearly full still: {:.1} MB of it are free, and all that this was to take is gone. Of what is on it, \
+             {:.1} MB are {}; make room by removing or moving other files (`du -xah {} | sort -h | tail -n 20` shows the largest).",
+            mb(room.bytes),
+            mb(own_bytes),
+            data_dir.display(),
+            shell_word(&path_text(&disk))
+        ))?;
+        for Kept { path, bytes } in &own {
+            self.line(&format!("{} holds {:.1} MB", path.display(), mb(*bytes)))?;
+        }
+        let largest: Vec<Value> =
+            own.iter().map(|kept| json!({"path": path_text(&kept.path), "bytes": kept.bytes})).collect();
+        self.add(&json!({"disk_nearly_full": {
+            "disk": path_text(&disk),
+            "free_bytes": room.bytes,
+            "data_directory_bytes": own_bytes,
+            "largest": largest,
+        }}));
+        Ok(())
+    }
+
     fn journal(&mut self, data_dir: &Path, before: &Timestamp) -> Result<(), Fault> {
-        let found = self.unless_nothing(archive_journal(data_dir, before), "journal", JOURNAL_FILE)?;
+        let found = self.forgotten(archive_journal(data_dir, before), "journal", JOURNAL_FILE)?;
         match &found {
             Some(Archived { rows: 0, .. }) => {
                 self.line(&format!("journal: nothing that ended is from before {before}; nothing moved."))?;
@@ -240,7 +275,7 @@ impl Told<'_> {
         }
     }
 
-    /// The same where something is forgotten: of a full disk the usual word would send its reader here once more.
+    /// The same where something is forgotten or moved: of a full disk the usual word would send its reader here once more.
     fn forgotten<T>(&self, done: Result<T, StoreError>, store: &str, file: &str) -> Result<Option<T>, Fault> {
         match done {
             Err(error) if error.is_about_room() => {

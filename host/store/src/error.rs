@@ -164,10 +164,9 @@ impl StoreError {
         Self::Database { doing: doing.into(), message: error.to_string(), damaged }
     }
 
-    /// [`Self::database`] for what is done to whatever file this is a connection to.
+    /// [`Self::database_at`] for what is done to whatever file this is a connection to.
     pub(crate) fn database_of(doing: &str, connection: &Connection, error: &rusqlite::Error) -> Self {
-        let path = connection.path().unwrap_or("the database");
-        Self::database(format!("{doing} {path}"), error)
+        Self::database_at(doing, Path::new(connection.path().unwrap_or("the database")), error)
     }
 
     /// [`Self::database`] for what is done to the file itself: where others lock it, they are named.

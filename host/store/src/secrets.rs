@@ -7,9 +7,11 @@
 //! What must hold: the folder is 0700 and the file 0600, from their first instant; a reader sees the old file or the
 //! new one; a file that is not what it should be is refused and kept, never written over.
 
+use crate::room::said_of;
 use cjm_platform::files::open_to_lock;
 use cjm_wire::canonical::hex;
 use cjm_wire::describe::{Described, exit, shell_word};
+use cjm_wire::error::NO_INODE;
 use cjm_wire::ids::{INSTANCE_ID_BYTES_MAX, InstanceId};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -159,6 +161,10 @@ impl Described for SecretsError {
                 shell_word(&path.to_string_lossy()),
                 shell_word(&format!("{}.damaged", path.display()))
             ),
+            Self::File { source, .. } if source.to_string().contains(NO_INODE) => {
+                "remove files that are not needed from that disk, or give it more inodes (`df -i` counts them); then try again"
+                    .to_owned()
+            }
             Self::File { .. } => "see that the data directory is yours and its disk has space".to_owned(),
             Self::LinkedOpen { path } => format!(
                 "close it yourself (`chmod 700 {}/`), or remove the link, and set the secret again",
@@ -198,7 +204,10 @@ impl FileSecrets {
 
     fn failed_at(&self, doing: &'static str, file: &str) -> impl Fn(std::io::Error) -> SecretsError {
         let path = self.folder.join(file);
-        move |source| SecretsError::File { doing, path: path.clone(), source }
+        move |source| {
+            let said = said_of(&source, &path);
+            SecretsError::File { doing, path: path.clone(), source: std::io::Error::new(source.kind(), said) }
+        }
     }
 
     /// Reads the file; where it is no JSON, a few times: somebody may be writing it in place.
@@ -281,7 +290,11 @@ impl FileSecrets {
         // All are on the disk before one takes its place: where there is no room for one of them, none is changed.
         for (file, scopes) in files {
             let text = serde_json::to_string_pretty(scopes).unwrap_or_default();
-            self.write_beside(file, &text).map_err(self.failed_at("write", file))?;
+            self.write_beside(file, &text).map_err(|error| {
+                // What cannot be removed was not written either, and holds nothing that was not there before.
+                files.iter().for_each(|(file, _)| drop(std::fs::remove_file(self.beside(file))));
+                self.failed_at("write", file)(error)
+            })?;
         }
         for (file, _) in files {
             std::fs::rename(self.beside(file), self.folder.join(file))
