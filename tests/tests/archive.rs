@@ -2,6 +2,7 @@
 //! story as before.
 
 use cjm_tests::journal;
+use cjm_tests::other_user::{give_away, run_without_rights, set_mode};
 use cjm_tests::world::World;
 use serde_json::{Value, json};
 
@@ -57,6 +58,23 @@ fn old_jobs_are_forgotten_on_request_and_their_rows_stay() {
     let gone = world.json(&["retention", "--jobs-max-age-days", "0.0000001", "--json"]);
     assert_eq!(gone["jobs_deleted"], 1, "{gone}");
     assert_eq!(told(&world), before);
+}
+
+#[test]
+fn what_old_directories_of_calls_cannot_be_looked_into_are_named() {
+    let world = world();
+    let _ = world.run(&["call", "echo", "text=first"]).expect(0);
+    let kept = world.data_dir().join("data/echo");
+    std::fs::create_dir_all(kept.join("work")).expect("made");
+    give_away(&world, &world.data_dir().join("manifests"));
+    set_mode(&kept, 0o000);
+    let retention = ["retention", "--jobs-max-age-days", "0.0000001"];
+    let told = run_without_rights(&world, &retention).expect(0);
+    let words = format!("{} stays: it cannot be looked into: Permission denied", kept.join("work").display());
+    assert!(told.stdout.contains(&words), "{}", told.describe());
+    set_mode(&kept, 0o700);
+    let told = run_without_rights(&world, &retention).expect(0);
+    assert!(!told.stdout.contains("stays: it"), "{}", told.describe());
 }
 
 #[test]

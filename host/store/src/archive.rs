@@ -27,6 +27,8 @@ const LOCK_FILE: &str = "lock";
 /// How the name of an archive ends, and of one that is being made.
 const ENDING: &str = "db";
 const UNFINISHED_ENDING: &str = "new";
+/// How the name of SQLite's own journal ends beside one that is being made.
+const JOURNAL_OF_UNFINISHED_ENDING: &str = "new-journal";
 
 /// What was moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +61,10 @@ pub fn archive_journal(data_dir: &Path, before: &Timestamp) -> Result<Archived, 
     let last = last_seq(&journal)?;
     let mut batch = old_rows(&journal, &before, 0, last)?;
     if batch.is_empty() {
+        if folder.is_dir() {
+            // Who was killed may have left something. Somebody who is at it now sees to that, and nothing is lost by it.
+            drop(take_turn(&folder));
+        }
         return Ok(Archived { rows: 0, path: folder.join(file_name(&before, 1)) });
     }
     let _turn = take_turn(&folder)?;
@@ -139,7 +145,11 @@ fn take_turn(folder: &Path) -> Result<File, StoreError> {
     }
     let left = fs::read_dir(folder).map_err(|error| StoreError::file("read", folder, &error))?;
     for path in left.flatten().map(|entry| entry.path()) {
-        if path.extension().is_some_and(|extension| extension == UNFINISHED_ENDING) {
+        // SQLite would take the journal of one for that of the next one with its name.
+        if path
+            .extension()
+            .is_some_and(|ending| ending == UNFINISHED_ENDING || ending == JOURNAL_OF_UNFINISHED_ENDING)
+        {
             fs::remove_file(&path).map_err(|error| StoreError::file("remove", &path, &error))?;
         }
     }
@@ -259,6 +269,29 @@ mod tests {
             rows.into_iter().map(|row| row.seq).collect()
         };
         assert_eq!((seqs(last), seqs(last + 1)), (vec![last], vec![last, last + 1]));
+    }
+
+    #[test]
+    fn what_whoever_was_killed_left_half_made_goes_with_its_journal() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = SqliteJournal::open(folder.path(), JournalOptions::default()).expect("opens");
+        let archives_dir = folder.path().join(ARCHIVES_DIR);
+        fs::create_dir(&archives_dir).expect("made");
+        let kept = archives_dir.join("journal-before-mine.db-journal");
+        fs::write(&kept, "").expect("written");
+        let archive = || {
+            let names = ["journal-before-20200101T000000.new", "journal-before-20200101T000000.new-journal"];
+            let half = names.map(|name| archives_dir.join(name));
+            half.iter().for_each(|path| fs::write(path, "half").expect("written"));
+            let archived = archive_journal(folder.path(), &Timestamp::from_micros(2)).expect("moved");
+            assert!(half.iter().all(|path| !path.exists()) && kept.exists());
+            archived.rows
+        };
+        assert_eq!(archive(), 0, "also where there is nothing to move");
+        let mut row = JournalRow::new(EventType::RunStarted, Map::new());
+        row.ts = Timestamp::from_micros(1);
+        journal.commit_blocking(Commit::telling().row(row)).expect("written");
+        assert_eq!(archive(), 1);
     }
 
     #[test]

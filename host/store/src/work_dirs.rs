@@ -8,7 +8,7 @@
 use cjm_platform::mounts::{is_mounted_over, remove_tree};
 use cjm_wire::cache::{is_call_directory, is_session_directory, running_mark};
 use std::fs::{self, File, TryLockError};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -17,17 +17,18 @@ use std::time::SystemTime;
 pub(crate) struct Gone {
     pub(crate) directories: u64,
     pub(crate) bytes: u64,
-    /// What could not be removed, with the reason.
+    /// What could not be removed or looked into, with the reason.
     pub(crate) left: Vec<(PathBuf, String)>,
 }
 
 /// Removes the directories that were last changed before that. One that cannot be removed stays for the next time.
 pub(crate) fn forget(data_dir: &Path, before: SystemTime) -> Gone {
     let mut gone = Gone::default();
-    for capability in folders(&data_dir.join("data")) {
+    let left = &mut gone.left;
+    for capability in folders(&data_dir.join("data"), left) {
         let is_worker = |path: &PathBuf| is_session_directory(path) && !is_mounted_over(path);
-        for worker in folders(&capability.join("work")).into_iter().filter(is_worker) {
-            for call in folders(&worker).into_iter().filter(|path| is_call_directory(path)) {
+        for worker in folders(&capability.join("work"), left).into_iter().filter(is_worker) {
+            for call in folders(&worker, left).into_iter().filter(|path| is_call_directory(path)) {
                 if is_older(&call, before) && !runs(&call) {
                     let bytes = bytes_below(&call);
                     match remove_tree(&call) {
@@ -38,7 +39,7 @@ pub(crate) fn forget(data_dir: &Path, before: SystemTime) -> Gone {
                         }
                         // By somebody else, meanwhile.
                         Err(error) if error.kind() == ErrorKind::NotFound => {}
-                        Err(error) => gone.left.push((call, error.to_string())),
+                        Err(error) => left.push((call, error.to_string())),
                     }
                 }
             }
@@ -50,13 +51,22 @@ pub(crate) fn forget(data_dir: &Path, before: SystemTime) -> Gone {
 }
 
 /// Folders in a folder, without links; none of one that is a link itself: what that leads to is not the data directory's.
-fn folders(folder: &Path) -> Vec<PathBuf> {
-    if !fs::symlink_metadata(folder).is_ok_and(|found| found.is_dir()) {
-        return Vec::new();
-    }
+/// One that cannot be looked into is left.
+fn folders(folder: &Path, left: &mut Vec<(PathBuf, String)>) -> Vec<PathBuf> {
     let is_folder = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    entries.flatten().filter(is_folder).map(|entry| entry.path()).collect()
+    let entries = fs::symlink_metadata(folder).and_then(|found| match found.is_dir() {
+        true => fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>(),
+        false => Ok(Vec::new()),
+    });
+    match entries {
+        Ok(entries) => entries.into_iter().filter(is_folder).map(|entry| entry.path()).collect(),
+        Err(error) => {
+            if error.kind() != ErrorKind::NotFound {
+                left.push((folder.to_owned(), format!("it cannot be looked into: {error}")));
+            }
+            Vec::new()
+        }
+    }
 }
 
 fn is_older(folder: &Path, before: SystemTime) -> bool {
