@@ -404,6 +404,9 @@ fn python_tools_that_pass_their_names_on_are_all_there_after_one_run() {
     let told = world.run(&["install-all", "--capabilities", &list]).expect(exit::DOMAIN);
     assert_eq!(told.stderr.matches("already installed by the entry").count(), 1, "{}", told.describe());
     assert_eq!(names_installed(&world), ["a", "b", "d"]);
+    world.assert_nothing_left();
+}
+
 /// Changes the manifest of a tool as its user does, with an editor.
 fn edit_manifest(world: &World, tool: &str, edit: impl Fn(&mut Value)) {
     let path = world.data_dir().join(format!("manifests/{tool}.json"));
