@@ -139,11 +139,6 @@ fn one_word_is_asked_for_a_folder_and_what_is_new_in_it_is_told() {
         list.describe()
     );
     assert_eq!(list.stderr.matches(&step).count(), 1, "{}", list.describe());
-    // A folder that was named is that one, and not what lies beside it.
-    std::fs::create_dir(project.join("inner")).expect("made");
-    let inner = there(&world, &project, &["allow", "inner"]).expect(1);
-    assert!(inner.stderr.contains("no manifest at "), "{}", inner.describe());
-    assert_eq!(there(&world, &project, &["list"]).expect(0).stderr.matches(&step).count(), 1);
     let _ = there(&world, &project, &["allow", &folder.display().to_string()]).expect(0);
     std::fs::write(folder.join("one.json"), tool("one", "changed").to_string()).expect("write");
     std::fs::write(folder.join("three.json"), tool("three", "3").to_string()).expect("write");
@@ -490,4 +485,37 @@ fn without_a_home_nothing_is_made_in_the_present_folder() {
         assert_eq!(told["data_dir"], kept, "an explicit one needs no home");
     }
     assert_eq!(std::fs::read_dir(&folder).expect("a folder").count(), 0, "nothing was made here");
+}
+
+/// The word for a folder is none for what lies beside it, though `cjm.yaml` of a folder above leads there.
+#[test]
+fn a_folder_that_was_named_is_allowed_and_nothing_beside_it() {
+    let world = World::new();
+    home(&world, &[]);
+    let project = cloned(&world, &[("one.json", shell("one", "echo 1", &json!({})))]);
+    let settings = "data_dir: ./.cjm\nruntime: {conda_type: micromamba, binaries: {linux-x64: ./evil}}\n";
+    std::fs::write(project.join("cjm.yaml"), settings).expect("written");
+    let inner = project.join("inner");
+    std::fs::create_dir(&inner).expect("made");
+    let named = there(&world, &project, &["allow", "inner"]).expect(1);
+    assert!(named.stderr.contains("no manifest at "), "{}", named.describe());
+    let _ = there(&world, &project, &["call", "one"]).expect(1);
+    // What lies in it is meant, by whatever name the settings lead there.
+    let of_data = there(&world, &project, &["allow", ".cjm"]).expect(0);
+    assert!(
+        of_data.stdout.contains("Allowed one") && !of_data.stdout.contains("evil"),
+        "{}",
+        of_data.describe()
+    );
+    assert_eq!(there(&world, &project, &["call", "one", "-r"]).expect(0).stdout.trim(), "1");
+    let _ = there(&world, &project, &["allow", "--revoke"]).expect(0);
+    // Without a name it is the project, from wherever in it.
+    let whole = there(&world, &inner, &["allow"]).expect(0);
+    assert!(
+        whole.stdout.contains("Allowed one") && whole.stdout.contains("cjm.yaml"),
+        "{}",
+        whole.describe()
+    );
+    assert_eq!(there(&world, &inner, &["call", "one", "-r"]).expect(0).stdout.trim(), "1");
+    world.assert_nothing_left();
 }

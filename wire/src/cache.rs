@@ -41,12 +41,15 @@ pub fn marked_directory(mark: &Path) -> Option<PathBuf> {
     (!name.is_empty() && !name.starts_with('.')).then(|| mark.with_file_name(name))
 }
 
-/// Whether a folder has the name of one in which the calls of a worker run: its session's, a UUID. Nobody names folders of
-/// one's own like that.
+/// Whether a folder has the name of one in which the calls of a worker run: its session's, a UUID, or `pid-4711` of one that
+/// was started by hand. Nobody names folders of one's own like that.
 #[must_use]
 pub fn is_session_directory(path: &Path) -> bool {
-    let name = path.file_name().and_then(OsStr::to_str);
-    name.is_some_and(|name| name.len() == UUID_CHARS && uuid::Uuid::try_parse(name).is_ok())
+    let is_session = |name: &str| match name.strip_prefix("pid-") {
+        Some(pid) => pid.parse::<u32>().is_ok(),
+        None => name.len() == UUID_CHARS && uuid::Uuid::try_parse(name).is_ok(),
+    };
+    path.file_name().and_then(OsStr::to_str).is_some_and(is_session)
 }
 
 /// Whether a folder has the name of one in which a call runs: its number, in the folder of its worker.
@@ -127,6 +130,30 @@ fn safe_name(text: &str) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn only_the_host_gives_the_names_of_directories_of_calls() {
+        let session = "01a22857-1886-7071-832b-98ab3cc0675c";
+        let is_session = |name: &str| is_session_directory(&Path::new("work").join(name));
+        assert!(is_session(session) && is_session("pid-4711"));
+        for theirs in [
+            "photos",
+            "2019",
+            "pid-",
+            "pid-x",
+            "01a2285718867071832b98ab3cc0675c",
+            "{01a22857-1886-7071-832b-98ab3cc0675c}",
+            "a folder of somebody of 36 characters",
+        ] {
+            assert!(!is_session(theirs), "{theirs}");
+        }
+        let is_call = |name: &str| is_call_directory(&Path::new("work").join(session).join(name));
+        assert!(is_call("1") && is_call("18446744073709551615"));
+        for theirs in ["1.5", "-1", "inf", "1e3", "notes", ""] {
+            assert!(!is_call(theirs), "{theirs}");
+        }
+        assert!(!is_call_directory(Path::new("work/photos/1")) && !is_call_directory(Path::new("1")));
+    }
 
     #[test]
     fn stems_are_the_ancestors() {

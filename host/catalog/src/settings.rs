@@ -277,14 +277,30 @@ fn find_upwards(cwd: &Path) -> Option<PathBuf> {
 /// link at the name of `envs` would have an installation clear away what it leads to, and one below `data` would have
 /// results of tools forgotten elsewhere. What tools and environments hold has links of its own.
 fn refuse_links(data_dir: &Path, file: &Path) -> Result<(), SettingsError> {
-    let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let of_tools = entries(&data_dir.join("data")).map(|entry| entry.path());
-    let work = of_tools.map(|tool| tool.join("work")).filter(|path| is_link(path));
-    let inside = [data_dir.to_owned(), data_dir.join("data")];
-    let inside = inside.iter().flat_map(|folder| entries(folder).map(|entry| entry.path()));
-    let Some(path) = inside.filter(|path| is_link(path)).chain(work).next() else { return Ok(()) };
+    let entries = |folder: &Path| match std::fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>(),
+        Err(error) if is_absent(&error) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    };
+    let data = data_dir.join("data");
+    // One that cannot be listed is told as that by whoever uses it.
+    let in_it = entries(data_dir).unwrap_or_default();
+    // Of a link none is looked at behind it.
+    let of_tools = if is_link(&data) { Ok(Vec::new()) } else { entries(&data) };
+    let of_tools = of_tools.map_err(|source| SettingsError::LinksUntold {
+        path: data.clone(),
+        data_dir: data_dir.to_owned(),
+        source,
+    })?;
+    let work = of_tools.iter().map(|tool| tool.join("work"));
+    let all: Vec<PathBuf> = in_it.into_iter().chain(of_tools.iter().cloned()).chain(work).collect();
+    let Some(path) = all.into_iter().find(|path| is_link(path)) else { return Ok(()) };
     let target = std::fs::read_link(&path).unwrap_or_default();
     Err(SettingsError::LinkInside { path, target, data_dir: data_dir.to_owned(), file: file.to_owned() })
+}
+
+fn is_absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
 }
 
 fn is_link(path: &Path) -> bool {
@@ -332,6 +348,7 @@ mod tests {
     use cjm_platform::files::FileError;
     use cjm_wire::describe::Described as _;
     use std::collections::HashMap;
+    use std::os::unix::fs::PermissionsExt as _;
 
     const FILE: &str = "data_dir: ./.cjm\ncapabilities_config: tools.yaml\nmodels_dir: /models\nruntime: {mode: local, \
                         conda_type: miniforge, prefix: rt, binaries: {linux-x64: ./bin/mm}}\nsubstrate: \
@@ -450,6 +467,18 @@ mod tests {
         let refused = resolve(&nothing, &home, project.path()).expect_err("it leads out of the folder");
         assert_eq!(refused.code(), "settings.link_inside");
         assert_eq!(standing(&told, &home, project.path()), Standing::Named, "the user's own link");
+        // A link is told by its name, and what cannot be listed, if only by some, as that.
+        std::fs::remove_file(project.path().join(".cjm/envs")).expect("removed");
+        let data = project.path().join(".cjm/data");
+        std::fs::create_dir(&data).expect("mkdir");
+        assert_eq!(standing(&nothing, &home, project.path()), Standing::Found);
+        std::os::unix::fs::symlink("/home/u", data.join("tool")).expect("link");
+        std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o300)).expect("chmod");
+        let can_list = std::fs::read_dir(&data).is_ok();
+        let refused = resolve(&nothing, &home, project.path()).expect_err("it may lead out of the folder");
+        let code = if can_list { "settings.link_inside" } else { "settings.links_untold" };
+        assert_eq!(refused.code(), code);
+        std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700)).expect("chmod");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::home::HomeError;
 use cjm_platform::files::FileError;
-use cjm_wire::describe::Described;
+use cjm_wire::describe::{Described, shell_word};
 use cjm_wire::settings_file::SettingsFileError;
 use std::path::PathBuf;
 
@@ -53,6 +53,16 @@ pub enum SettingsError {
         /// The settings file.
         file: PathBuf,
     },
+    /// Whether a data directory that only a found file names leads out of itself cannot be told.
+    #[error("whether links lead out of the data directory {} cannot be told: cannot list {}: {source}", data_dir.display(), path.display())]
+    LinksUntold {
+        /// The folder.
+        path: PathBuf,
+        /// The data directory.
+        data_dir: PathBuf,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
     /// The data directory is no text, and manifests and workers are told of it as text.
     #[error("the data directory {} has a name that is not UTF-8", path.display())]
     NotText {
@@ -92,6 +102,7 @@ impl Described for SettingsError {
             Self::File { source, .. } => source.code(),
             Self::NoSettings { .. } => "settings.no_settings",
             Self::LinkInside { .. } => "settings.link_inside",
+            Self::LinksUntold { .. } => "settings.links_untold",
             Self::NotText { .. } => "settings.path_not_text",
             Self::Home { source, .. } => source.code(),
             Self::NoDataDir { .. } => "settings.no_data_dir",
@@ -111,8 +122,12 @@ impl Described for SettingsError {
                 "name a cjm.yaml with --cjm-config; docs/CONFIGURATION.md lists its keys".to_owned()
             }
             Self::LinkInside { data_dir, .. } => {
-                let directory = data_dir.display();
+                let directory = shell_word(&data_dir.to_string_lossy());
                 format!("remove the link; or, if you made it, name the directory: --data-dir {directory}")
+            }
+            Self::LinksUntold { path, data_dir, .. } => {
+                let [path, data_dir] = [path, data_dir].map(|path| shell_word(&path.to_string_lossy()));
+                format!("let this user list it (`chmod u+r {path}`); or, if it is yours, name it: --data-dir {data_dir}")
             }
             Self::NotText { .. } => {
                 "name another one with --data-dir, or give its folder a name in UTF-8".to_owned()

@@ -12,7 +12,7 @@ use crate::services::{History, Services, StoredJob};
 use cjm_catalog::Catalog;
 use cjm_catalog::programs::{as_text, worker_binary};
 use cjm_decide::queue::QueueLimits;
-use cjm_platform::lock::{DirectoryLock, FileLock, folder_of_host, holder_without_file};
+use cjm_platform::lock::{DirectoryLock, FileLock, held_by, holder_without_file, take_folder_of_host};
 use cjm_platform::mounts::remove_tree;
 use cjm_platform::runtime_dir::{name_for, private_dir, runtime_dir};
 use cjm_store::{
@@ -22,6 +22,7 @@ use cjm_store::{
 use cjm_wire::event::EventType;
 use cjm_wire::{CompositionId, JobId, RunId, Timestamp};
 use cjm_workers::{HostOptions, Sinks, StartError, events::EVENTS_BEHIND_MAX};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -150,8 +151,8 @@ pub(crate) struct StartedParts {
     pub(crate) worker_binary: PathBuf,
 }
 
-/// What keeps other hosts out. Fields are dropped in their order: whoever finds the folder's held and the file's free
-/// takes that for a file that was removed.
+/// What keeps other hosts out. Who finds the folder held and the file free waits for as long as a beginning or an end may
+/// take before that is a file that was removed.
 #[derive(Debug)]
 pub(crate) struct HostLocks {
     /// The folder's, which stays where the file is removed; none where the file system has none.
@@ -161,18 +162,18 @@ pub(crate) struct HostLocks {
 }
 
 impl HostLocks {
-    /// Both, or who has one.
+    /// Both, or who has one. The folder first: who is refused has not written into the file that it is the host.
     fn take(directory: &Path, owner: &str) -> Result<Self, HostError> {
-        let file = FileLock::acquire(&directory.join("host.lock"), owner, ASKED_MAX)
+        // Where it cannot be made another one is locked.
+        let _ = std::fs::DirBuilder::new().mode(0o700).create(directory.join("payloads"));
+        let path = directory.join("host.lock");
+        let folder = take_folder_of_host(directory, ASKED_MAX).map_err(|_| {
+            let named = held_by(&path).ok().flatten().filter(|said| !said.is_empty());
+            let holder = named.unwrap_or_else(|| holder_without_file(directory));
+            HostError::DirectoryInUse { path: directory.to_owned(), holder }
+        })?;
+        let file = FileLock::acquire(&path, owner, ASKED_MAX)
             .map_err(|error| HostError::from_lock(error, directory.to_owned()))?;
-        let folder = match DirectoryLock::acquire(&folder_of_host(directory), ASKED_MAX) {
-            Ok(None) => {
-                let holder = holder_without_file(directory);
-                return Err(HostError::DirectoryInUse { path: directory.to_owned(), holder });
-            }
-            Ok(held) => held,
-            Err(_) => None,
-        };
         Ok(Self { _folder: folder, _file: file })
     }
 }

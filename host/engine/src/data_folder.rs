@@ -2,7 +2,7 @@
 //! And what killed calls left in theirs goes with the next host: nothing lives there any more.
 
 use cjm_platform::lock::FileLock;
-use cjm_platform::mounts::{is_mounted_over, remove_tree};
+use cjm_platform::mounts::{mounted_in, remove_tree};
 use cjm_wire::cache::{is_call_directory, is_session_directory, marked_directory};
 use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -37,10 +37,11 @@ pub(crate) fn keep_private(data_dir: &Path) -> Result<(), (&'static str, PathBuf
 /// Removes the directories of calls that were killed; says how many. Results of calls that ended well, and files kept for
 /// later calls, have no mark and stay. The caller holds the host's lock, and no worker of a dead host lives.
 pub(crate) fn clear_killed_calls(data_dir: &Path) -> usize {
-    let sessions = children(&data_dir.join("data")).into_iter().flat_map(|tool| children(&tool.join("work")));
+    // Whoever has put `data` on another disk has put these there, too; in one that came along no link stands there.
+    let data = std::fs::canonicalize(data_dir.join("data")).unwrap_or_else(|_| data_dir.join("data"));
+    let sessions = children(&data).into_iter().flat_map(|tool| sessions(&tool.join("work")));
     let mut cleared = 0;
-    // What has another name is not ours: a disk may be mounted there that has more on it.
-    for session in sessions.filter(|path| is_session_directory(path) && !is_mounted_over(path)) {
+    for session in sessions {
         for mark in children_or_files(&session) {
             let Some(left) = marked_directory(&mark).filter(|path| is_call_directory(path)) else { continue };
             // A worker of the ancestor's host may be at work here; its call holds the lock.
@@ -60,6 +61,15 @@ pub(crate) fn clear_killed_calls(data_dir: &Path) -> usize {
         let _ = std::fs::remove_dir(&session);
     }
     cleared
+}
+
+/// Where the calls of workers ran. What has another name is not ours, nor is what is mounted there.
+fn sessions(work: &Path) -> Vec<PathBuf> {
+    let mut sessions = children(work);
+    let mounted = if sessions.is_empty() { Vec::new() } else { mounted_in(work) };
+    let is_mounted = |path: &Path| mounted.iter().any(|name| path.file_name() == Some(name));
+    sessions.retain(|path| is_session_directory(path) && !is_mounted(path));
+    sessions
 }
 
 /// Folders in a folder, links not followed.

@@ -4,7 +4,7 @@
 use crate::error::EnvironmentError;
 use cjm_catalog::installer::{INSTALL_LOCK, Installer, Signature};
 use cjm_platform::files::{FileError, create_fresh, irregular};
-use cjm_platform::lock::{DirectoryLock, FileLock, LockError, folder_of_host, held_by, holder_without_file};
+use cjm_platform::lock::{FileLock, LockError, held_by, holder_without_file, is_folder_of_host_held};
 use cjm_platform::mounts::{mounted_within, remove_tree};
 use cjm_wire::canonical::hex;
 use sha2::{Digest, Sha256};
@@ -106,8 +106,7 @@ pub fn running_host(data_dir: &Path) -> Result<Option<String>, FileError> {
         if let Some(said) = holder {
             return Ok(Some(if said.is_empty() { "unnamed".to_owned() } else { said }));
         }
-        // One that cannot be asked has no lock of a host: it is not there yet, or its file system has no such locks.
-        if !DirectoryLock::is_held(&folder_of_host(data_dir)).unwrap_or(false) {
+        if !is_folder_of_host_held(data_dir) {
             return Ok(None);
         }
         // Of one that begins or ends, both are free or held in an instant.
@@ -265,6 +264,7 @@ fn collect(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cjm_platform::lock::take_folder_of_host;
 
     #[test]
     fn the_hash_of_a_folder_is_its_source_and_nothing_else() {
@@ -347,8 +347,9 @@ mod tests {
     fn a_running_host_is_named_by_its_lock_and_by_the_kernel_where_that_was_removed() {
         let folder = tempfile::tempdir().expect("tempdir");
         assert_eq!(running_host(folder.path()).expect("asked"), None);
-        std::fs::create_dir(folder_of_host(folder.path())).expect("made");
-        let own = DirectoryLock::try_acquire(&folder_of_host(folder.path())).expect("asked").expect("free");
+        std::fs::create_dir(folder.path().join("data")).expect("made");
+        let own = take_folder_of_host(folder.path(), ASKING_MAX).expect("free");
+        assert!(own.is_some());
         let said = running_host(folder.path()).expect("asked").expect("it is in use");
         assert_eq!(said, format!("pid {}, whose host.lock was removed", std::process::id()));
         drop(own);

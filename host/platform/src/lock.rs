@@ -157,22 +157,6 @@ impl DirectoryLock {
         }
     }
 
-    /// As `try_acquire`, but waits at most `timeout` for the holder to let go. Blocks.
-    ///
-    /// # Errors
-    /// As `try_acquire`.
-    pub fn acquire(path: &Path, timeout: Duration) -> io::Result<Option<Self>> {
-        let start = Instant::now();
-        loop {
-            let acquired = Self::try_acquire(path)?;
-            let left = timeout.saturating_sub(start.elapsed());
-            if acquired.is_some() || left.is_zero() {
-                return Ok(acquired);
-            }
-            std::thread::sleep(left.min(RETRY_PAUSE));
-        }
-    }
-
     /// Whether somebody holds it. Asking takes the lock, shared, for an instant.
     ///
     /// # Errors
@@ -207,15 +191,52 @@ pub fn locking_process(path: &Path) -> Option<Pid> {
     holders.into_iter().find(|pid| has_open(*pid, path))
 }
 
-/// The folder that a host locks beside its `host.lock`, which somebody may remove. The lock of the data directory itself
-/// is that of whoever makes a database in it.
-pub fn folder_of_host(data_dir: &Path) -> PathBuf {
-    data_dir.join("data")
+/// The folders of a data directory of which a host locks the first that there is, beside its `host.lock`, which somebody may
+/// remove. The lock of the data directory itself is that of whoever makes a database in it, and what a link leads to may be
+/// another's, too.
+const FOLDERS_OF_HOST: [&str; 3] = ["payloads", "data", "manifests"];
+
+fn folders_of_host(data_dir: &Path) -> impl Iterator<Item = PathBuf> {
+    FOLDERS_OF_HOST.iter().map(|name| data_dir.join(name))
+}
+
+/// Takes the lock of the folder of a host, and waits at most `timeout` for whoever has it; none where no folder can be locked.
+/// Blocks.
+///
+/// # Errors
+/// `WouldBlock` when somebody has it.
+pub fn take_folder_of_host(data_dir: &Path, timeout: Duration) -> io::Result<Option<DirectoryLock>> {
+    let start = Instant::now();
+    loop {
+        if !is_folder_of_host_held(data_dir) {
+            let mut tried = folders_of_host(data_dir).map(|folder| DirectoryLock::try_acquire(&folder));
+            match tried.find_map(Result::ok) {
+                None => return Ok(None),
+                Some(Some(lock)) => return Ok(Some(lock)),
+                Some(None) => {}
+            }
+        }
+        let left = timeout.saturating_sub(start.elapsed());
+        if left.is_zero() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        std::thread::sleep(left.min(RETRY_PAUSE));
+    }
+}
+
+/// Whether a host has the lock of its folder. Asking takes the lock, shared, for an instant. One that cannot be asked has no
+/// lock of a host: it is not there yet, or its file system has no such locks.
+pub fn is_folder_of_host_held(data_dir: &Path) -> bool {
+    folders_of_host(data_dir).any(|folder| DirectoryLock::is_held(&folder).unwrap_or(false))
+}
+
+fn process_with_folder(data_dir: &Path) -> Option<Pid> {
+    folders_of_host(data_dir).find_map(|folder| locking_process(&folder))
 }
 
 /// What is known of the host that holds the lock of its folder, of which the file that names it was removed.
 pub fn holder_without_file(data_dir: &Path) -> String {
-    let pid = locking_process(&folder_of_host(data_dir));
+    let pid = process_with_folder(data_dir);
     let who = pid.map_or_else(|| "a process".to_owned(), |pid| format!("pid {pid}"));
     format!("{who}, whose host.lock was removed")
 }
@@ -223,8 +244,7 @@ pub fn holder_without_file(data_dir: &Path) -> String {
 /// The process of the host that runs on a directory, by what it wrote into its lock, or by the kernel's word where that
 /// is gone.
 pub fn host_process(data_dir: &Path, holder: &str) -> Option<Pid> {
-    let named = holding_process(&data_dir.join("host.lock"), holder);
-    named.or_else(|| locking_process(&folder_of_host(data_dir)))
+    holding_process(&data_dir.join("host.lock"), holder).or_else(|| process_with_folder(data_dir))
 }
 
 /// What the present or the last holder of `path` wrote about itself; None if nothing can be read. Only means
@@ -392,14 +412,6 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         assert!(DirectoryLock::is_held(dir.path()).unwrap());
         assert_eq!(locking_process(dir.path()), Some(Pid::current()));
-        let asked_in_vain = Instant::now();
-        assert!(DirectoryLock::acquire(dir.path(), Duration::from_millis(20)).unwrap().is_none());
-        assert!(asked_in_vain.elapsed() >= Duration::from_millis(20));
-        std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| DirectoryLock::acquire(dir.path(), Duration::from_secs(30)).unwrap());
-            drop(lock);
-            assert!(waiter.join().unwrap().is_some());
-        });
         DirectoryLock::try_acquire(&dir.path().join("missing")).unwrap_err();
         DirectoryLock::is_held(&dir.path().join("missing")).unwrap_err();
     }
@@ -407,13 +419,33 @@ mod tests {
     #[test]
     fn a_host_is_found_by_its_folder_where_its_file_is_gone() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(host_process(dir.path(), "pid 1 since 1"), None);
-        std::fs::create_dir(folder_of_host(dir.path())).unwrap();
-        let _lock = DirectoryLock::try_acquire(&folder_of_host(dir.path())).unwrap();
+        let data_dir = dir.path();
+        let take = || take_folder_of_host(data_dir, Duration::from_millis(20));
+        assert!(take().unwrap().is_none(), "there is no folder");
+        assert_eq!(host_process(data_dir, "pid 1 since 1"), None);
+        // The first that is a folder of its own: a link may lead to what another one has, too.
+        std::os::unix::fs::symlink(dir.path(), data_dir.join("payloads")).unwrap();
+        for name in ["data", "manifests"] {
+            std::fs::create_dir(data_dir.join(name)).unwrap();
+        }
+        let lock = take().unwrap().unwrap();
+        assert!(DirectoryLock::is_held(&data_dir.join("data")).unwrap() && is_folder_of_host_held(data_dir));
+        assert!(!DirectoryLock::is_held(&data_dir.join("manifests")).unwrap());
         let said = format!("pid {}, whose host.lock was removed", Pid::current());
-        assert_eq!(holder_without_file(dir.path()), said);
+        assert_eq!(holder_without_file(data_dir), said);
         // What one wrote that is gone is nobody's name.
-        assert_eq!(host_process(dir.path(), "pid 1 since 1"), Some(Pid::current()));
+        assert_eq!(host_process(data_dir, "pid 1 since 1"), Some(Pid::current()));
+        // Also where another folder has come to be since.
+        std::fs::remove_file(data_dir.join("payloads")).unwrap();
+        std::fs::create_dir(data_dir.join("payloads")).unwrap();
+        let asked_in_vain = Instant::now();
+        assert_eq!(take().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(asked_in_vain.elapsed() >= Duration::from_millis(20));
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| take_folder_of_host(data_dir, Duration::from_secs(30)).unwrap());
+            drop(lock);
+            assert!(waiter.join().unwrap().is_some());
+        });
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! the home of a user, or to a share. The device numbers of files do not tell it, since a folder can be mounted a second
 //! time on its own disk.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -63,6 +63,14 @@ pub fn is_mounted_over(file: &Path) -> bool {
     let (Some(folder), Some(name)) = (folder, file.file_name()) else { return false };
     let place = folder.join(name);
     std::fs::read(LIST).is_ok_and(|list| places(&list).any(|mounted| mounted == place))
+}
+
+/// The names of what lies in a folder and is a place where something is mounted. The list is read once for all of them.
+#[must_use]
+pub fn mounted_in(folder: &Path) -> Vec<OsString> {
+    let (Ok(real), Ok(list)) = (folder.canonicalize(), std::fs::read(LIST)) else { return Vec::new() };
+    let inside = places(&list).filter(|place| place.parent() == Some(&real));
+    inside.filter_map(|place| place.file_name().map(OsStr::to_owned)).collect()
 }
 
 fn first_within(list: &[u8], folder: &Path) -> Option<PathBuf> {

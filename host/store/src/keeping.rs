@@ -12,6 +12,7 @@ use crate::room::{SMALL_DISK_BYTES, available};
 use crate::schema::{Durability, JOURNAL_FILE, open_journal};
 use crate::work_dirs;
 use cjm_platform::files::open_regular;
+use cjm_platform::lock::is_folder_of_host_held;
 use cjm_wire::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeSet;
@@ -110,7 +111,7 @@ fn forget_all(data_dir: &Path, days: f64) -> Result<ForgottenJobs, StoreError> {
 fn rest_of_bodies(data_dir: &Path) -> Rest {
     // Asked as whoever only wants to know who runs asks; a host that starts waits for that.
     let lock = open_regular(&data_dir.join(HOST_LOCK_FILE));
-    if lock.is_ok_and(|lock| lock.try_lock_shared().is_ok()) {
+    if lock.is_ok_and(|lock| lock.try_lock_shared().is_ok()) && !is_folder_of_host_held(data_dir) {
         Rest::Since(Instant::now())
     } else {
         Rest::For(PAYLOAD_REST)

@@ -5,7 +5,7 @@
 //! of a worker or in that of a call, and nothing that has not the name which the host gives: a disk may be mounted above
 //! with files of another kind.
 
-use cjm_platform::mounts::{is_mounted_over, remove_tree};
+use cjm_platform::mounts::{mounted_in, remove_tree};
 use cjm_wire::cache::{is_call_directory, is_session_directory, running_mark};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
@@ -25,9 +25,15 @@ pub(crate) struct Gone {
 pub(crate) fn forget(data_dir: &Path, before: SystemTime) -> Gone {
     let mut gone = Gone::default();
     let left = &mut gone.left;
-    for capability in folders(&data_dir.join("data"), left) {
-        let is_worker = |path: &PathBuf| is_session_directory(path) && !is_mounted_over(path);
-        for worker in folders(&capability.join("work"), left).into_iter().filter(is_worker) {
+    // Whoever has put `data` on another disk has put these there, too; in one that came along no link stands there.
+    let Ok(data) = fs::canonicalize(data_dir.join("data")) else { return gone };
+    for capability in folders(&data, left) {
+        let work = capability.join("work");
+        let workers = folders(&work, left);
+        let mounted = if workers.is_empty() { Vec::new() } else { mounted_in(&work) };
+        let is_mounted = |path: &Path| mounted.iter().any(|name| path.file_name() == Some(name));
+        let is_worker = |path: &PathBuf| is_session_directory(path) && !is_mounted(path);
+        for worker in workers.into_iter().filter(is_worker) {
             for call in folders(&worker, left).into_iter().filter(|path| is_call_directory(path)) {
                 if is_older(&call, before) && !runs(&call) {
                     let bytes = bytes_below(&call);
@@ -152,5 +158,12 @@ mod tests {
         drop(lock);
         assert_eq!(forget(dir, before), Gone { directories: 1, bytes: 80, left: Vec::new() });
         assert_eq!(forget(&dir.join("nowhere"), before), Gone::default());
+        // The user has put it on another disk.
+        let named = dir.join("named");
+        fs::create_dir(&named).expect("made");
+        symlink(&data, named.join("data")).expect("linked");
+        let again = call(&sort, &format!("{w1}/1"), 10, 5);
+        assert_eq!(forget(&named, before).directories, 1);
+        assert!(!again.exists() && photos.exists() && outside.exists());
     }
 }
