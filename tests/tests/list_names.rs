@@ -522,3 +522,60 @@ fn what_was_set_in_a_python_tool_goes_along_with_its_new_name_and_into_no_other_
     check(&install("another.yaml", "alpha"), "beta", "delta");
     world.assert_nothing_left();
 }
+
+/// Whose file was changed is told, and not who has had the name all along.
+#[test]
+fn of_two_entries_of_one_name_the_one_whose_file_was_changed_is_blamed_by_validate_as_by_install_all() {
+    for order in [["a", "b"], ["b", "a"]] {
+        let world = World::new();
+        write_tool(&world, "a.json", "sort-lines", "sh", "1.0.0");
+        write_tool(&world, "b.json", "b", "sh", "1.0.0");
+        let entries: String =
+            order.map(|name| format!("- {{name: {name}, manifest: {name}.json}}\n")).concat();
+        let list = write_list(&world, "list.yaml", &format!("capabilities:\n{entries}"));
+        let install = ["install-all", "--capabilities", &list, "--json"];
+        let _ = world.json(&install);
+        write_tool(&world, "a.json", "b", "sh", "1.0.0");
+        let report = world.run(&install).expect(exit::DOMAIN).json();
+        let verdict = world.run(&["validate", &list, "--json"]).expect(exit::DOMAIN).json();
+        let errors = verdict["errors"].as_array().expect("errors");
+        assert_eq!(
+            (errors.len(), errors[0]["message"].as_str().unwrap_or_default()),
+            (1, "entry \"a\": \"b\" is already installed by the entry \"b\""),
+            "{verdict:#}"
+        );
+        let failed: Vec<&Value> = report["entries"]
+            .as_array()
+            .expect("entries")
+            .iter()
+            .filter(|entry| entry["result"] == "failed")
+            .collect();
+        assert_eq!((failed.len(), &failed[0]["name"]), (1, &json!("a")), "{report:#}");
+        for told in [&errors[0], &failed[0]["error"]] {
+            let step = told["next_step"].as_str().unwrap_or_default();
+            assert!(told["code"] == "install.capability_twice" && step.contains("another name"), "{told:#}");
+        }
+        // What gives a name up is in nobody's way, in whatever order.
+        write_tool(&world, "b.json", "c", "sh", "1.0.0");
+        let _ = world.run(&["validate", &list]).expect(exit::OK);
+        let _ = world.run(&install).expect(exit::OK);
+        // Two that swap their names wait for each other.
+        write_tool(&world, "a.json", "c", "sh", "1.0.0");
+        write_tool(&world, "b.json", "b", "sh", "1.0.0");
+        let report = world.run(&install).expect(exit::DOMAIN).json();
+        let verdict = world.run(&["validate", &list, "--json"]).expect(exit::DOMAIN).json();
+        let codes = |all: &Value, key: &str| {
+            all.as_array()
+                .expect("entries")
+                .iter()
+                .map(|one| one.pointer(key).cloned().unwrap_or_default())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            codes(&verdict["errors"], "/code"),
+            codes(&report["entries"], "/error/code"),
+            "{verdict:#} {report:#}"
+        );
+        assert_eq!(codes(&verdict["errors"], "/code"), ["install.capability_twice"; 2]);
+    }
+}

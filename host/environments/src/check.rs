@@ -5,6 +5,7 @@ use crate::conda::CondaOptions;
 use crate::conda_entry::CondaEntry;
 use crate::constraint::Constraint;
 use crate::error::EnvironmentError;
+use crate::owners::owners;
 use crate::package::{Folder, Requirements};
 use crate::tool_entry;
 use cjm_catalog::plain_path::plain_path;
@@ -21,21 +22,27 @@ pub struct Refusal {
     pub error: EnvironmentError,
 }
 
-/// What is wrong with each entry that has no `fault` already; `base` is the folder of the list.
+/// What is wrong with each entry of `list` that has no `fault` already; `manifests` are those of what is installed, where
+/// that is known.
 #[must_use]
-pub fn refusals(file: &CapabilitiesFile, base: &Path) -> Vec<Refusal> {
-    let mut capabilities: HashMap<String, &str> = HashMap::new();
+pub fn refusals(file: &CapabilitiesFile, list: &Path, manifests: Option<&Path>) -> Vec<Refusal> {
+    let base = list.parent().unwrap_or(Path::new("/"));
+    let mut tools: Vec<(usize, String)> = Vec::new();
     let mut environments: HashMap<&str, &str> = HashMap::new();
     let mut found = Vec::new();
     for (index, entry) in file.capabilities.iter().enumerate().filter(|(_, entry)| entry.fault.is_none()) {
         let looked = match &entry.manifest {
-            Some(manifest) => tool(&plain_path(&base.join(manifest)), entry, &mut capabilities),
+            Some(manifest) => tool_entry::read(&plain_path(&base.join(manifest)))
+                .map(|manifest| tools.push((index, manifest.code.name))),
             None => package(entry, base, &mut environments),
         };
         if let Err(error) = looked {
             found.push(Refusal { entry: index, error });
         }
     }
+    let owners = manifests.map(|manifests| owners(&file.capabilities, list, manifests)).unwrap_or_default();
+    found.extend(names_taken(&file.capabilities, tools, &owners));
+    found.sort_by_key(|refusal| refusal.entry);
     found
 }
 
@@ -60,16 +67,42 @@ pub fn package_refusal(folder: &Path) -> Option<EnvironmentError> {
     Folder::read(folder).err()
 }
 
-fn tool<'e>(
-    manifest: &Path,
-    entry: &'e Entry,
-    capabilities: &mut HashMap<String, &'e str>,
-) -> Result<(), EnvironmentError> {
-    let capability = tool_entry::read(manifest)?.code.name;
-    match capabilities.insert(capability.clone(), &entry.name) {
-        None => Ok(()),
-        Some(other) => Err(EnvironmentError::CapabilityTwice { capability, other: other.to_owned() }),
+/// Of the `tools` that entries give, those whose names others have: what is installed under a name keeps it as long as its
+/// entry gives it no other one, and of the rest the first has it. As an installation does, it looks again at who waits.
+fn names_taken(
+    entries: &[Entry],
+    mut tools: Vec<(usize, String)>,
+    owners: &HashMap<String, String>,
+) -> Vec<Refusal> {
+    let mut given: HashMap<String, &str> = HashMap::new();
+    let mut refused = Vec::new();
+    loop {
+        let before = tools.len();
+        tools.retain(|(index, capability)| {
+            let name = entries[*index].name.as_str();
+            let gives = |owner: &String| given.values().any(|by| by == owner);
+            if owners.get(capability).is_some_and(|owner| owner != name && !gives(owner)) {
+                return true;
+            }
+            match given.get(capability) {
+                None => drop(given.insert(capability.clone(), name)),
+                Some(other) => {
+                    let (capability, other) = (capability.clone(), (*other).to_owned());
+                    let error = EnvironmentError::CapabilityTwice { capability, other };
+                    refused.push(Refusal { entry: *index, error });
+                }
+            }
+            false
+        });
+        if tools.len() == before {
+            break;
+        }
     }
+    let waits = |(entry, capability): (usize, String)| {
+        let other = owners.get(&capability).cloned().unwrap_or_default();
+        Refusal { entry, error: EnvironmentError::CapabilityOfAnotherEntry { capability, other } }
+    };
+    refused.into_iter().chain(tools.into_iter().map(waits)).collect()
 }
 
 fn package<'e>(
@@ -122,8 +155,10 @@ mod tests {
                     - {name: j, env_name: j, package: '--pre', python_version: '3.12'}\n\
                     - {name: k, env_name: k, package: named, env_file: missing.yml}\n";
         let file = CapabilitiesFile::parse(text).expect("a list");
-        let found: Vec<_> =
-            refusals(&file, base).iter().map(|found| (found.entry, found.error.code())).collect();
+        let found: Vec<_> = refusals(&file, &base.join("list.yaml"), None)
+            .iter()
+            .map(|found| (found.entry, found.error.code()))
+            .collect();
         assert_eq!(
             found,
             [

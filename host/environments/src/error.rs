@@ -525,7 +525,10 @@ impl Described for EnvironmentError {
             Self::Unfinished(error) => error.next_step(),
             Self::AnotherName { list, .. } => own_name_step(list.as_deref()),
             Self::EnvironmentOfAnotherList { capability, .. } => environment_step(capability),
-            Self::CapabilityTwice { .. } => "remove one of the two entries".to_owned(),
+            Self::CapabilityTwice { .. } => {
+                "give one of the two another name (`code.name` in its manifest, `name` in its class), or remove its entry"
+                    .to_owned()
+            }
             Self::CapabilityOfAnotherEntry { capability, other } => another_entry_step(capability, other),
             Self::CapabilityOfAnotherList { capability, .. } => another_name_step(capability),
         }

@@ -154,8 +154,8 @@ pub(crate) fn adapter(path: &Path, text: &str) -> Checked {
     (errors, warnings)
 }
 
-/// Checks a list of capabilities.
-pub(crate) fn capabilities(path: &Path, text: &str) -> Checked {
+/// Checks a list of capabilities, and holds it against the `manifests` of what is installed, where that is known.
+pub(crate) fn capabilities(path: &Path, text: &str, manifests: Option<&Path>) -> Checked {
     let document = Placed::parse(text).ok();
     let parsed = CapabilitiesFile::parse_each(text);
     let firsts: Vec<First> = match &parsed {
@@ -167,7 +167,7 @@ pub(crate) fn capabilities(path: &Path, text: &str) -> Checked {
     };
     let mut errors = gather(&firsts, document.as_ref(), CAPABILITIES_SCHEMA, CAPABILITIES_FILE_FAULT);
     if let Ok(file) = &parsed {
-        errors.extend(refused(file, document.as_ref(), &base_of(path)));
+        errors.extend(refused(file, document.as_ref(), &plain_path(path), manifests));
     }
     errors.iter_mut().for_each(|error| error.next_step = with_list(&error.next_step, path));
     let Ok(file) = parsed else { return (errors, Vec::new()) };
@@ -214,9 +214,15 @@ fn firsts_of_list(error: &CapabilitiesFileError, document: Option<&Placed>) -> V
 }
 
 /// What `install-all` would refuse of the entries; where that is a manifest, all that is wrong with it.
-fn refused(file: &CapabilitiesFile, document: Option<&Placed>, base: &Path) -> Vec<Finding> {
+fn refused(
+    file: &CapabilitiesFile,
+    document: Option<&Placed>,
+    list: &Path,
+    manifests: Option<&Path>,
+) -> Vec<Finding> {
+    let base = list.parent().unwrap_or(Path::new("/"));
     let mut errors = Vec::new();
-    for Refusal { entry, error } in refusals(file, base) {
+    for Refusal { entry, error } in refusals(file, list, manifests) {
         let named = &file.capabilities[entry];
         if let (EnvironmentError::Manifest { .. }, Some(named)) = (&error, &named.manifest) {
             let manifest_path = plain_path(&base.join(named));

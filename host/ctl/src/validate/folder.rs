@@ -29,6 +29,7 @@ const MANIFEST: &str = "manifest.json";
 pub(crate) async fn check(
     folder: &Path,
     data_dir: Option<&Path>,
+    manifests: Option<&Path>,
     catalog: Result<Catalog, Fault>,
 ) -> (Checked, bool) {
     let mut found = Found::default();
@@ -49,7 +50,7 @@ pub(crate) async fn check(
             What::Unreadable(finding) => found.add(&path, (vec![finding], Vec::new())),
             What::Settings(text) => found.add(&path, settings::check(&text)),
             What::Document(Format::CapabilitiesYaml, text) => {
-                found.add(&path, document::capabilities(&path, &text));
+                found.add(&path, document::capabilities(&path, &text, manifests));
                 listed.extend(packages(&path, &text));
             }
             What::Document(Format::Composition, text) => {

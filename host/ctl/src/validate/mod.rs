@@ -39,20 +39,24 @@ pub(crate) async fn run(global: &Global, args: &ValidateArgs, output: &Output) -
     }
     let (format, text) = read(path, args.format)?;
     let catalog = || -> Result<Catalog, Fault> { Ok(Catalog::discover(&global.settings()?.manifest_dirs())) };
+    // Where the settings are broken nothing is known of what is installed; a list needs neither.
+    let manifests = || global.settings().ok().map(|settings| settings.manifests_dir());
     let mut kind = kind(format);
     let (mut errors, mut warnings) = match format {
         Format::Manifest => document::manifest(path, &text),
         Format::Adapter => document::adapter(path, &text),
         Format::CapabilitiesYaml => {
-            let (list, sources) =
-                (document::capabilities(path, &text), folder::sources_of_list(path, &text).await);
+            let (list, sources) = (
+                document::capabilities(path, &text, manifests().as_deref()),
+                folder::sources_of_list(path, &text).await,
+            );
             ([list.0, sources.0].concat(), [list.1, sources.1].concat())
         }
         Format::Composition => document::composition(&text, Some(&catalog()?)),
         Format::Settings => settings::check(&text),
         Format::Source if path.is_dir() && args.format.is_none() => {
             let (checked, more_than_source) =
-                folder::check(path, global.data_dir.as_deref(), catalog()).await;
+                folder::check(path, global.data_dir.as_deref(), manifests().as_deref(), catalog()).await;
             if more_than_source {
                 kind = "folder";
             }
