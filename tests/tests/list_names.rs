@@ -145,7 +145,11 @@ fn regenerating_a_tool_that_has_another_name_now_takes_the_place_of_none() {
         assert_eq!(["one", "two"].map(|name| manifest_of(name).expect("installed")), before);
     }
     write_tool(&world, "a.json", "one", "sh", "1.1.0");
-    let _ = world.run(&["regenerate-manifest", "one"]).expect(exit::OK);
+    let _ = world.run(&["regenerate-manifest", "one", "--package", "gone.json"]).expect(exit::DOMAIN);
+    let _ = world.run(&["regenerate-manifest", "one", "--package", "a.json"]).expect(exit::OK);
+    let text = String::from_utf8(manifest_of("one").expect("installed")).expect("text");
+    let source = format!("\"package_source\": \"{}\"", world.file("a.json").display());
+    assert!(text.contains(&source), "{text}");
     assert_ne!(manifest_of("one").expect("installed"), before[0], "under its own name it is written anew");
 }
 
@@ -451,6 +455,17 @@ fn what_the_user_wrote_into_the_manifest_of_a_class_outlives_looking_again_and_a
     };
     is_as_written();
     let _ = world.run(&["regenerate-manifest", "greeter"]).expect(exit::OK);
+    is_as_written();
+    let told_from = |package: &str, code: u8| {
+        let command = ["regenerate-manifest", "greeter", "--package", package];
+        let told = world.run(&command).expect(code).stderr;
+        (told, manifest_of(&world, "greeter")["install"]["package_source"].clone())
+    };
+    let source = json!(world.file("greeter").display().to_string());
+    let (told, kept) = told_from("./nowhere/greeter", exit::DOMAIN);
+    assert!(told.contains("cannot find the package") && told.contains("/nowhere/greeter"), "{told}");
+    assert_eq!(kept, source);
+    assert_eq!(told_from("./greeter/", exit::OK).1, source);
     is_as_written();
     std::fs::write(&class, text.replace("1.0.0", "1.1.0")).expect("written");
     let told = world.json(&install)["entries"][0].clone();

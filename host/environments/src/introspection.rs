@@ -125,10 +125,17 @@ pub(crate) async fn ask_adapters(
 /// When it has several and none is named like it.
 pub(crate) fn module_of_package(environment: &Path, package: &str) -> Result<String, EnvironmentError> {
     let package = package.trim().trim_start_matches("-e ").trim_end_matches('/');
-    let is_path = !package.contains("://") && package.contains('/');
-    let name =
-        if is_path { package.rsplit('/').next().unwrap_or(package) } else { requirement_name(package) };
+    let name = if is_path(package) {
+        package.rsplit('/').next().unwrap_or(package)
+    } else {
+        requirement_name(package)
+    };
     module_of(environment, name)
+}
+
+/// Whether a package is told by where it lies.
+pub(crate) fn is_path(package: &str) -> bool {
+    !package.contains("://") && package.contains('/')
 }
 
 async fn answer<T: for<'de> Deserialize<'de>>(

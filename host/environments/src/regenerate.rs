@@ -7,7 +7,7 @@
 
 use crate::error::EnvironmentError;
 use crate::files::{check_nobody_installs, lock, write_whole};
-use crate::introspection::{self, Introspected, Subject};
+use crate::introspection::{self, Introspected, Subject, is_path};
 use crate::list::read_capabilities;
 use crate::manifests::{env_name_of, keep_promises, remember_installed};
 use crate::removal::{find_environment, not_installed};
@@ -16,6 +16,7 @@ use crate::tool_entry::{self, Copied};
 use crate::user_values::settle_code;
 use cjm_catalog::Settings;
 use cjm_catalog::installation::{Installation, list_of};
+use cjm_catalog::plain_path::plain_path;
 use cjm_catalog::{Catalog, CatalogEntry};
 use cjm_wire::runtime::Runtime;
 use cjm_wire::{AdapterManifest, Manifest, Timestamp};
@@ -91,7 +92,7 @@ pub async fn plan_regeneration(
     let catalog = Catalog::discover(&settings.manifest_dirs());
     let entry = catalog.get(capability).ok_or_else(|| not_installed(settings, &catalog, capability))?;
     let (package, source) = match package {
-        Some(told) => (told.to_owned(), PackageSource::Told),
+        Some(told) => (told_package(entry, told)?, PackageSource::Told),
         None => package_of(entry, list)?,
     };
     let python = match entry.manifest.runtime() {
@@ -229,6 +230,23 @@ pub async fn generate_adapter_manifest(
     write_whole(&path, adapter.to_file_text().as_bytes())?;
     remember_installed(std::slice::from_ref(&path));
     Ok((path, adapter))
+}
+
+/// A folder or a file that was told, by its whole path: whoever reads the manifest later stands somewhere else. The name
+/// of a package is what it is.
+fn told_package(entry: &CatalogEntry, told: &str) -> Result<String, EnvironmentError> {
+    let text = told.trim();
+    let text = text.strip_prefix("-e ").map_or(text, str::trim);
+    let is_python = matches!(entry.manifest.runtime(), Runtime::Python { .. });
+    // Any other tool is told by its manifest.
+    if is_python && !is_path(text) {
+        return Ok(told.to_owned());
+    }
+    let path = plain_path(Path::new(text));
+    match path.metadata() {
+        Ok(_) => Ok(path.display().to_string()),
+        Err(source) => Err(EnvironmentError::File { action: "find the package", path, source }),
+    }
 }
 
 fn package_of(
