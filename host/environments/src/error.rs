@@ -1,8 +1,9 @@
 //! What can go wrong when an environment is made, for people.
 
 use crate::steps::{
-    another_entry_step, another_name_step, broken_step, conda_step, environment_step, folder_step,
-    install_step, interpreter_step, mounted_step, out_of_folder_step, own_name_step, rest_step, source_step,
+    ONE_NAME_STEP, another_entry_step, another_name_step, broken_step, conda_step, environment_step,
+    folder_step, install_step, interpreter_step, list_step, mounted_step, out_of_folder_step, own_name_step,
+    rest_step, source_step,
 };
 use cjm_catalog::allowed::AllowedError;
 use cjm_catalog::installation::Unfinished;
@@ -460,12 +461,7 @@ impl Described for EnvironmentError {
 
     fn next_step(&self) -> String {
         match self {
-            Self::CapabilitiesUnreadable {
-                source: source @ (FileError::NotText { .. } | FileError::TooLarge { .. }), ..
-            } => source.next_step().to_owned(),
-            Self::CapabilitiesUnreadable { .. } => {
-                "name the file with --capabilities FILE, or run the command where capabilities.yaml lies".to_owned()
-            }
+            Self::CapabilitiesUnreadable { source, .. } => list_step(source),
             Self::CapabilitiesInvalid { source, .. } => source.next_step(),
             Self::HostRuns { .. } => {
                 "end that host, or let it unload the capability; `--while-running` does it all the same".to_owned()
@@ -525,10 +521,7 @@ impl Described for EnvironmentError {
             Self::Unfinished(error) => error.next_step(),
             Self::AnotherName { list, .. } => own_name_step(list.as_deref()),
             Self::EnvironmentOfAnotherList { capability, .. } => environment_step(capability),
-            Self::CapabilityTwice { .. } => {
-                "give one of the two another name (`code.name` in its manifest, `name` in its class), or remove its entry"
-                    .to_owned()
-            }
+            Self::CapabilityTwice { .. } => ONE_NAME_STEP.to_owned(),
             Self::CapabilityOfAnotherEntry { capability, other } => another_entry_step(capability, other),
             Self::CapabilityOfAnotherList { capability, .. } => another_name_step(capability),
         }

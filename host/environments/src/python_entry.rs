@@ -438,10 +438,7 @@ impl<'a> PythonEntry<'a> {
         }
         let path = self.manifests.join(manifest.file_name());
         let there = read_existing(&path);
-        let is_ours = |manifest: &&Manifest| self.is_here(manifest);
-        let renamed = earlier.filter(|earlier| earlier.is_same_tool).map(|earlier| &earlier.manifest);
-        // What the user set in a tool goes along with its name, unless it has been here under the new one.
-        let existing = there.as_ref().filter(is_ours).or(renamed).or(there.as_ref());
+        let existing = self.goes_along(there.as_ref(), earlier);
         let values = settle_code(&mut manifest, existing, &path).lines();
         if let Some(existing) = existing {
             keep_from(&mut manifest, existing);
@@ -498,6 +495,16 @@ impl<'a> PythonEntry<'a> {
     fn replaced_list(&self, capability: &str) -> Option<String> {
         let existing = read_existing(&self.manifests.join(format!("{capability}.json")))?;
         replaced_in_words(capability, list_of(&existing).as_deref(), self.list)
+    }
+
+    /// What the user set in a tool goes along with its new name, unless it has been here under that one.
+    fn goes_along<'m>(
+        &self,
+        there: Option<&'m Manifest>,
+        earlier: Option<&'m Earlier>,
+    ) -> Option<&'m Manifest> {
+        let renamed = earlier.filter(|earlier| earlier.is_same_tool).map(|earlier| &earlier.manifest);
+        there.filter(|there| self.is_here(there)).or(renamed).or(there)
     }
 
     fn is_here(&self, manifest: &Manifest) -> bool {

@@ -1,10 +1,25 @@
 //! What to do next about what can go wrong when an environment is made, where that takes more than a line.
 
 use cjm_catalog::installation::install_all_step;
+use cjm_platform::files::FileError;
 use cjm_wire::describe::{Described as _, shell_word};
 use cjm_wire::manifest::ManifestError;
 use cjm_wire::settings_file::CondaType;
 use std::path::Path;
+
+/// What to do where two entries come to one name.
+pub(crate) const ONE_NAME_STEP: &str = "give one of the two another name (`code.name` in its manifest, `name` in its class), or remove its entry";
+
+/// What to do about a list that cannot be read.
+pub(crate) fn list_step(error: &FileError) -> String {
+    match error {
+        FileError::NotText { .. } | FileError::TooLarge { .. } => error.next_step().to_owned(),
+        FileError::NotRegular { .. } | FileError::Io { .. } => {
+            "name the file with --capabilities FILE, or run the command where capabilities.yaml lies"
+                .to_owned()
+        }
+    }
+}
 
 /// What to do when the program of a manifest is nowhere.
 pub(crate) fn install_step(program: &str) -> String {
