@@ -182,3 +182,50 @@ fn an_installation_of_tools_that_have_their_names_hides_no_mistake() {
     assert_eq!(world.json(&["status", "--json"])["installation"], Value::Null);
     world.assert_nothing_left();
 }
+
+/// What nothing asks for any more no installation goes on with.
+#[test]
+fn one_that_failed_and_is_in_the_list_no_more_is_told_with_the_command_that_takes_it_away() {
+    let world = World::new();
+    let list = world.file("list.yaml").display().to_string();
+    let entry = "- {name: speech, package: ./missing, env_name: its-env, python_version: '>=3.9'}\n";
+    std::fs::create_dir_all(world.data_dir().join("envs")).expect("a folder");
+    let note = world.data_dir().join("envs/.its-env.list");
+    let steps = || {
+        let status = world.json(&["status", "--json"])["unfinished_installations"].clone();
+        let listed = world.run(&["list"]).expect(exit::OK).stderr;
+        let called =
+            ["speech", "whisper"].map(|name| world.run(&["call", name, "--json"]).json()["error"].clone());
+        let step = |value: &Value| value["next_step"].as_str().unwrap_or_default().to_owned();
+        [step(&status[0]), listed, step(&called[0]), step(&called[1])]
+    };
+    let goes_on = format!("install-all --capabilities {list}` goes on with it");
+    for (text, is_asked_for) in [
+        (Some(format!("capabilities:\n{entry}")), true),
+        (Some(format!("capabilities:\n{}", entry.replace("name: speech", "name: other"))), true),
+        (Some(format!("capabilities:\n{}", entry.replace("its-env", "[]"))), true),
+        (Some("capabilities: [\n".to_owned()), true),
+        (Some("capabilities: []\n".to_owned()), false),
+        (None, false),
+    ] {
+        let _ = std::fs::remove_file(&list);
+        if let Some(text) = &text {
+            std::fs::write(&list, text).expect("written");
+        }
+        std::fs::write(&note, format!("{list}\nspeech")).expect("written");
+        for (step, removes) in steps().iter().zip(["its-env", "speech", "speech", ""]) {
+            assert_eq!(step.contains(&goes_on), is_asked_for, "{text:?}: {step}");
+            let takes_away = if removes.is_empty() {
+                " list` says".to_owned()
+            } else {
+                format!("remove {removes}` takes it away")
+            };
+            assert!(
+                is_asked_for || (step.contains("no list asks for") && step.contains(&takes_away)),
+                "{text:?}: {step}"
+            );
+        }
+    }
+    let _ = world.run(&["remove", "its-env", "-y"]).expect(exit::OK);
+    assert_eq!(world.json(&["status", "--json"])["unfinished_installations"], json!([]));
+}

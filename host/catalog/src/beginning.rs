@@ -5,7 +5,9 @@
 
 use cjm_platform::files::read_regular_to_string;
 use cjm_wire::InstanceId;
+use cjm_wire::capabilities_file::{CapabilitiesFile, Entry};
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// In an environment that is whole: it is removed before anything else of it changes, and written last.
@@ -13,6 +15,8 @@ pub const STAMP_FILE: &str = "cjm-stamp.json";
 
 /// What a note is called, between a dot and this: the name of its environment.
 const NOTE_SUFFIX: &str = ".list";
+/// Largest list that is looked into.
+const LIST_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Longest note that is read: a path and two names.
 const NOTE_BYTES_MAX: u64 = 8192;
 
@@ -95,6 +99,24 @@ impl Beginning {
             }
         }
         found.into_values().collect()
+    }
+
+    /// Whether its list still asks for it: only then an installation goes on with it. A list that cannot be read may do so, and
+    /// of what is in no note nobody knows.
+    #[must_use]
+    pub fn is_asked_for(&self) -> bool {
+        let Some(list) = &self.list else { return true };
+        let text = match read_regular_to_string(list, LIST_BYTES_MAX) {
+            Ok(text) => text,
+            Err(error) => return error.io_kind() != Some(ErrorKind::NotFound),
+        };
+        let Ok(file) = CapabilitiesFile::parse_each(&text) else { return true };
+        // Of one with a fault not all names can be read.
+        let asks = |entry: &Entry| match entry.fault {
+            None => entry.manifest.is_none() && entry.env_name == self.env_name,
+            Some(_) => entry.env_name == self.env_name || self.entry.as_ref() == Some(&entry.name),
+        };
+        file.capabilities.iter().any(asks)
     }
 
     /// Whether somebody may ask for it by this name: its tool's, its entry's or its own.

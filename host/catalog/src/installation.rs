@@ -43,6 +43,13 @@ pub fn install_all_command(list: Option<&Path>) -> String {
     }
 }
 
+/// What to do about an installation that was broken off and that no list asks for any more; `name` is one that it goes by,
+/// and no other tool.
+#[must_use]
+pub fn taken_away_step(name: &str) -> String {
+    format!("no list asks for it any more: `cjm-ctl remove {}` takes it away", shell_word(name))
+}
+
 /// That a tool was replaced which another list had installed; none where it was the same one, or nobody knows.
 #[must_use]
 pub fn replaced_in_words(capability: &str, before: Option<&Path>, list: &Path) -> Option<String> {
@@ -124,6 +131,8 @@ pub enum Unfinished {
         capability: String,
         /// The list that asks for it.
         list: Option<PathBuf>,
+        /// Whether it still does.
+        is_asked_for: bool,
     },
     /// Likewise, of tools whose names nobody knows before they are there, and this may be one of them.
     #[error(
@@ -137,8 +146,8 @@ pub enum Unfinished {
         capability: String,
         /// The entries that ask for such tools.
         entries: Vec<String>,
-        /// The list of the first of them.
-        list: Option<PathBuf>,
+        /// The list of the first of them that is asked for still; none where no list asks for any.
+        list: Option<Option<PathBuf>>,
         /// Names like it of what is installed.
         suggestions: Vec<String>,
     },
@@ -177,11 +186,16 @@ impl Described for Unfinished {
                 "{} puts back what was there before, where that was kept, and goes on",
                 install_all_step(list.as_deref())
             ),
-            Self::FirstBrokenOff { list, .. } => {
+            Self::FirstBrokenOff { list, is_asked_for: true, .. } => {
                 format!("{} goes on with it", install_all_step(list.as_deref()))
             }
-            Self::MayBeBrokenOff { list, .. } => {
+            Self::FirstBrokenOff { capability, .. } => taken_away_step(capability),
+            Self::MayBeBrokenOff { list: Some(list), .. } => {
                 format!("correct the name; or {} goes on with it", install_all_step(list.as_deref()))
+            }
+            Self::MayBeBrokenOff { list: None, .. } => {
+                "correct the name; no list asks for the other any more, and `cjm-ctl list` says what takes it away"
+                    .to_owned()
             }
         }
     }
@@ -285,8 +299,10 @@ impl Installation {
         match self.installer_of(&begun.environment) {
             Some(by) => Some(Unfinished::AtWork { capability, by }),
             // It may have come to its end between the two looks.
-            None => (!is_whole(&begun.environment))
-                .then_some(Unfinished::FirstBrokenOff { capability, list: begun.list }),
+            None => (!is_whole(&begun.environment)).then(|| {
+                let is_asked_for = begun.is_asked_for();
+                Unfinished::FirstBrokenOff { capability, list: begun.list, is_asked_for }
+            }),
         }
     }
 
@@ -304,7 +320,10 @@ impl Installation {
         let begun = Beginning::unended(&self.data_dir).into_iter();
         let nameless: Vec<Beginning> =
             begun.filter(|one| one.is_noted && one.capability.is_none() && !used(&one.env_name)).collect();
-        let list = nameless.first()?.list.clone();
+        if nameless.is_empty() {
+            return None;
+        }
+        let list = nameless.iter().find(|one| one.is_asked_for()).map(|one| one.list.clone());
         let entries = nameless.iter().map(|one| one.label().to_owned()).collect();
         Some(Unfinished::MayBeBrokenOff { capability, entries, list, suggestions })
     }

@@ -11,7 +11,7 @@ use crate::status::installation_document;
 use crate::visible::one_line;
 use cjm_catalog::beginning::note_beside;
 use cjm_catalog::by_hand::place_to_correct;
-use cjm_catalog::installation::{Installation, Unfinished, install_all_step, list_of};
+use cjm_catalog::installation::{Installation, Unfinished, install_all_step, list_of, taken_away_step};
 use cjm_catalog::installer::Installer;
 use cjm_catalog::programs::{Lost, ProgramError, capability_program, find, make_executable};
 use cjm_catalog::{Catalog, CatalogEntry, NotAllowed, Settings, allow_step};
@@ -229,6 +229,7 @@ impl Nobodys {
             Some(name) if begun.is_none_or(|begun| begun.list.is_none()) => {
                 format!("`cjm-ctl remove {}` takes it away", shell_word(name))
             }
+            Some(name) if begun.is_some_and(|begun| !begun.is_asked_for()) => taken_away_step(name),
             Some(name) => format!(
                 "{} goes on with it; `cjm-ctl remove {}` takes it away",
                 install_all_step(begun.and_then(|begun| begun.list.as_deref())),

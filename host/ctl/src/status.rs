@@ -7,7 +7,9 @@ use crate::fault::{CommandResult, Fault};
 use crate::output::{Output, path_text};
 use crate::visible::one_line;
 use cjm_catalog::beginning::Beginning;
-use cjm_catalog::installation::{Installation, Unfinished, env_name_of, install_all_step, list_of};
+use cjm_catalog::installation::{
+    Installation, Unfinished, env_name_of, install_all_step, list_of, taken_away_step,
+};
 use cjm_catalog::installer::Installer;
 use cjm_catalog::{Catalog, CatalogEntry, ManifestFolder};
 use cjm_environments::running_host;
@@ -121,9 +123,10 @@ impl BrokenOff {
     /// All of a data directory: first ones by their notes, updates by the manifests of their tools.
     fn all(data_dir: &Path, installer: Option<&Installer>) -> Vec<Self> {
         let nobody_works_on = |env_name: &str| installer.is_none_or(|by| !by.concerns(env_name));
-        let first = Beginning::unended(data_dir).into_iter().filter(|begun| begun.is_noted).map(Self::first);
-        let mut all: Vec<Self> = first.collect();
-        for entry in catalog_of(data_dir).entries() {
+        let catalog = catalog_of(data_dir);
+        let first = Beginning::unended(data_dir).into_iter().filter(|begun| begun.is_noted);
+        let mut all: Vec<Self> = first.map(|begun| Self::first(begun, &catalog)).collect();
+        for entry in catalog.entries() {
             let update = Self::update(entry);
             all.extend(update.filter(|new| all.iter().all(|known| known.env_name != new.env_name)));
         }
@@ -131,8 +134,14 @@ impl BrokenOff {
         all
     }
 
-    fn first(begun: Beginning) -> Self {
-        let next_step = format!("{} goes on with it", install_all_step(begun.list.as_deref()));
+    fn first(begun: Beginning, catalog: &Catalog) -> Self {
+        let names = [Some(&begun.env_name), begun.entry.as_ref(), begun.capability.as_ref()];
+        // A tool of such a name lives elsewhere, and would go in its place.
+        let free = names.into_iter().flatten().find(|name| catalog.get(name).is_none());
+        let next_step = match free.filter(|_| !begun.is_asked_for()) {
+            Some(name) => taken_away_step(name),
+            None => format!("{} goes on with it", install_all_step(begun.list.as_deref())),
+        };
         let words = begun.broken_off();
         Self { env_name: begun.env_name, capability: begun.capability, entry: begun.entry, words, next_step }
     }
