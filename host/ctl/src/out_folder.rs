@@ -454,7 +454,8 @@ fn copy_all(source: &mut File, target: &mut File) -> std::io::Result<Content> {
 }
 
 fn failed(doing: &str, path: &Path, error: &dyn ToString) -> Fault {
-    let (message, said) = (format!("cannot {doing} {}", path.display()), error.to_string());
+    let message = format!("cannot {doing} {}", path.display());
+    let said = error.to_string();
     // The kernel calls a disk full whose inodes are all in use.
     let room = said.contains(DISK_FULL).then(|| DiskRoom::of(path)).flatten();
     match room.filter(|room| room.lacks_inodes) {
