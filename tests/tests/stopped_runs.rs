@@ -588,3 +588,13 @@ fn a_tool_has_the_time_to_end_well_that_its_manifest_says() {
     }
     assert_all_has_ended(&world);
 }
+
+#[test]
+fn a_worker_that_dies_by_itself_is_told_while_its_run_goes_on() {
+    let world = World::new();
+    world.install_executable("mean", "/bin/sh", &json!({"go": {"argv": ["-c", "kill -9 $PPID"]}}));
+    let file = world.write("mean.yaml", "name: mean\nnodes:\n  a: { capability: mean }\n");
+    let failed = world.run(&["run", &file.display().to_string()]);
+    assert_ne!(failed.code, Some(0), "{}", failed.describe());
+    assert!(failed.stderr.contains("the worker of mean died"), "{}", failed.describe());
+}

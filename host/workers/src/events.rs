@@ -74,6 +74,6 @@ pub enum WorkerState {
     Ready,
     /// Died by itself; the next call starts it again.
     Dead,
-    /// Ended because it was told to.
+    /// Ended by the host, which may start it again for the next call.
     Unloaded,
 }
