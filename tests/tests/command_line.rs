@@ -486,3 +486,21 @@ fn fits(said: &str) {
     assert!(table.len() == 4 && table[0].contains("SECONDS"), "{said}");
     assert!(table[1..].iter().all(|line| line.chars().count() <= 80), "{table:#?}");
 }
+
+/// A person reads it in lines; no digit of it is another one for that.
+#[test]
+fn a_result_keeps_its_digits_on_a_terminal() {
+    let world = World::new();
+    let numbers = r#"{"id":12345678901234567890123,"part":0.1000000000000000055511151231257827}"#;
+    let in_braces = |text: &str| text.replace('{', "{{").replace('}', "}}");
+    let say = |text: &str| json!({"argv": ["%s", in_braces(text)], "result": "stdout_json"});
+    let actions = json!({"long": say(numbers), "short": say(r#"{"id":1}"#)});
+    world.install_executable("numbers", "printf", &actions);
+    for (action, told) in [("long", numbers), ("short", "{\r\n  \"id\": 1\r\n}")] {
+        let mut command = std::process::Command::new("/usr/bin/python3");
+        command.args(["-c", ON_A_TERMINAL]).arg(cjm_tests::repo::binary("cjm-ctl"));
+        command.arg("--data-dir").arg(world.data_dir()).args(["call", "numbers", "--action", action]);
+        let outcome = world.start_command(command).wait(cjm_tests::world::COMMAND_MAX).expect(0);
+        assert!(outcome.stdout.contains(told), "{}", outcome.describe());
+    }
+}

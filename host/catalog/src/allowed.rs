@@ -5,16 +5,16 @@
 //! What must hold: nothing that lies in such a folder can give the word; a register that cannot be read allows nothing.
 
 use crate::home::{HOME, variable};
-use cjm_platform::files::{FileError, read_regular};
+use cjm_platform::files::{FileError, create_fresh, read_regular};
 use cjm_platform::lock::{FileLock, LockError};
 use cjm_wire::canonical::hex;
 use cjm_wire::describe::{Described, shell_word};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -230,8 +230,8 @@ impl Register {
 
     fn write(&self, allowed: &Allowed) -> std::io::Result<()> {
         let beside = self.folder.join(format!(".{FILE}.new"));
-        let mut file =
-            OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&beside)?;
+        let mut file = create_fresh(&beside)?;
+        file.set_permissions(Permissions::from_mode(0o600))?;
         file.write_all(serde_json::to_string_pretty(allowed)?.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&beside, self.path())

@@ -347,12 +347,11 @@ impl Call<'_> {
         {
             return self.output.result(&text);
         }
-        if self.output.stdout_tty
-            && let Ok(value) = serde_json::from_str::<Value>(result.get())
-        {
+        let parsed = || Json::parse(result.get()).ok()?.to_value().ok();
+        if let Some(value) = self.output.stdout_tty.then(parsed).flatten() {
             return self.output.document_as_it_is(&value);
         }
-        // On a terminal this is deeper than a parsed value can be, or text that it cannot hold.
+        // On a terminal this is what a parsed value cannot hold: more levels, longer numbers, other texts.
         self.output.json_text(result.get())
     }
 }
