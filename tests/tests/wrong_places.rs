@@ -62,6 +62,7 @@ fn what_stands_in_the_place_of_the_log_or_of_large_bodies_is_told_in_the_same_wo
         ("payloads", "link", bodies),
     ] {
         let path = world.data_dir().join(name);
+        let _ = fs::remove_dir(&path);
         make(kind, &path);
         let _ = fs::remove_file(&ran);
         for arguments in [
