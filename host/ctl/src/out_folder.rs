@@ -20,6 +20,7 @@ use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use told::{Told, look_through, renamed};
 
 mod list;
@@ -39,6 +40,10 @@ const NAME_BYTES_MAX: usize = 255;
 const ENDING_BYTES_MAX: usize = 32;
 /// What the system says of a disk that takes no more.
 const DISK_FULL: &str = "No space left on device";
+/// How long another call may be about to let go of the folder.
+const LOCK_WAIT_MAX: Duration = Duration::from_millis(500);
+/// How often the lock is tried again.
+const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// Bytes copied at once.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
@@ -77,7 +82,7 @@ pub(crate) fn make(folder: &Path) -> Result<Claimed, Fault> {
     // Two would take each other's files for somebody else's. Where the folder may not be read, or its file system has no locks,
     // nobody is kept away.
     let lock = File::open(folder).ok();
-    if let Some(Err(TryLockError::WouldBlock)) = lock.as_ref().map(File::try_lock) {
+    if lock.as_ref().is_some_and(is_locked_by_another) {
         let message = format!("another call writes into {} now", folder.display());
         return Err(Fault::new(
             "ctl.output",
@@ -98,6 +103,19 @@ pub(crate) fn make(folder: &Path) -> Result<Claimed, Fault> {
     let tried = create_fresh(&part).and_then(|_| std::fs::remove_file(&part));
     tried.map_err(|error| failed("write into", folder, &error))?;
     Ok(Claimed { _lock: lock })
+}
+
+/// Takes the lock, and says whether another one keeps it. What a call that has just ended was starting has it until it is
+/// another program.
+fn is_locked_by_another(folder: &File) -> bool {
+    let since = Instant::now();
+    while let Err(TryLockError::WouldBlock) = folder.try_lock() {
+        if since.elapsed() >= LOCK_WAIT_MAX {
+            return true;
+        }
+        std::thread::sleep(LOCK_RETRY_PAUSE);
+    }
+    false
 }
 
 /// Removes what was being written when a call was killed. What cannot be removed is in nobody's way.
