@@ -173,6 +173,8 @@ fn cpu_ticks(text: &str) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read as _;
+    use std::process::Stdio;
 
     #[test]
     fn kernel_texts_are_read() {
@@ -195,7 +197,12 @@ mod tests {
     #[test]
     fn a_tree_sums_its_members_and_a_dead_one_is_empty() {
         let own = Pid::current();
-        let mut child = std::process::Command::new("/bin/sleep").arg("100").spawn().unwrap();
+        // It has said a word: one that has only been started may have no memory yet.
+        let mut shell = std::process::Command::new("/bin/sh");
+        shell.args(["-c", "echo up; read over"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = shell.spawn().unwrap();
+        let mut word = [0; 3];
+        child.stdout.as_mut().unwrap().read_exact(&mut word).unwrap();
         let child_pid = Pid::from_raw(child.id() as i32).unwrap();
         let tree = sample_tree(own).unwrap();
         assert!(tree.pids.contains(&own) && tree.pids.contains(&child_pid));
