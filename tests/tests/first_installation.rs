@@ -226,6 +226,17 @@ fn one_that_failed_and_is_in_the_list_no_more_is_told_with_the_command_that_take
             );
         }
     }
+    // One entry had two environments, and the name of either alone says which is meant.
+    let other = world.data_dir().join("envs/.its-other.list");
+    for place in [&note, &other] {
+        std::fs::write(place, format!("{list}\nspeech")).expect("written");
+    }
+    let listed = world.run(&["list"]).expect(exit::OK).stderr;
+    for name in ["its-env", "its-other"] {
+        assert!(listed.contains(&format!("remove {name}` takes it away")), "{listed}");
+    }
+    let _ = world.run(&["remove", "its-other", "-y"]).expect(exit::OK);
+    assert!(note.exists() && !other.exists());
     let _ = world.run(&["remove", "its-env", "-y"]).expect(exit::OK);
     assert_eq!(world.json(&["status", "--json"])["unfinished_installations"], json!([]));
 }

@@ -411,6 +411,18 @@ fn what_tools_keep_on_a_full_disk_is_named_by_retention() {
     let document = world.run(&["retention", "--max-total-mb", "0", "--json"]).expect(0).json();
     let largest = document["disk_nearly_full"]["largest"][0]["path"].clone();
     assert_eq!(largest, json!(world.data_dir().join("filler")), "{document:#}");
+    // Results of jobs are none of what the tool keeps: they go with their jobs.
+    disk.free();
+    std::fs::remove_dir_all(world.data_dir().join("data/tool/kept")).expect("removed");
+    let call = world.data_dir().join("data/tool/work/01a22857-1886-7071-832b-98ab3cc0675c/1");
+    std::fs::create_dir_all(&call).expect("made");
+    std::fs::write(call.join("page"), vec![b'x'; 1024 * 1024]).expect("written");
+    disk.fill(64 * 1024);
+    let told = world.run(&forget).expect(0).stdout;
+    assert!(told.contains("1.0 MB of it are results of jobs; `cjm-ctl"), "{told}");
+    assert!(told.contains("retention --jobs-max-age-days 7` forgets") && !told.contains("rm -r"), "{told}");
+    let asked = world.run(&["retention", "--jobs-max-age-days", "300"]).expect(0).stdout;
+    assert!(!asked.contains("results of jobs") && !asked.contains("rm -r"), "{asked}");
 }
 
 /// The kernel calls it full, and there is nothing to be seen of that in its bytes.

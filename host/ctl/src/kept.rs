@@ -5,6 +5,7 @@
 use crate::cli::shell_word;
 use crate::output::path_text;
 use cjm_platform::mounts::mounted_at_or_below;
+use cjm_wire::cache::is_session_directory;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -20,11 +21,36 @@ pub(crate) struct Kept {
 
 /// The largest of what lies in a folder, each of so many bytes at least; none of a link.
 pub(crate) fn largest_in(folder: &Path, count_max: usize, bytes_min: u64) -> Vec<Kept> {
+    largest(folder, count_max, bytes_min, own_bytes)
+}
+
+/// The largest folders of tools by what the tools keep there themselves: results of jobs go with their jobs.
+pub(crate) fn largest_of_tools(data_dir: &Path, count_max: usize, bytes_min: u64) -> Vec<Kept> {
+    let without_results = |tool: &Path| own_bytes(tool).saturating_sub(results_of(tool));
+    largest(&data_dir.join("data"), count_max, bytes_min, without_results)
+}
+
+/// The room that results of programs take in the folders in which their calls ran.
+pub(crate) fn results_in(data_dir: &Path) -> u64 {
+    let tools = fs::read_dir(data_dir.join("data")).into_iter().flatten().flatten();
+    tools.map(|tool| results_of(&tool.path())).sum()
+}
+
+fn results_of(tool: &Path) -> u64 {
+    let work = tool.join("work");
+    if !fs::symlink_metadata(&work).is_ok_and(|found| found.is_dir()) {
+        return 0;
+    }
+    let sessions = fs::read_dir(work).into_iter().flatten().flatten().map(|entry| entry.path());
+    sessions.filter(|path| is_session_directory(path)).map(|path| own_bytes(&path)).sum()
+}
+
+fn largest(folder: &Path, count_max: usize, bytes_min: u64, bytes_of: impl Fn(&Path) -> u64) -> Vec<Kept> {
     if !fs::symlink_metadata(folder).is_ok_and(|found| found.is_dir()) {
         return Vec::new();
     }
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let sized = entries.map(|entry| Kept { bytes: own_bytes(&entry.path()), path: entry.path() });
+    let sized = entries.map(|entry| Kept { bytes: bytes_of(&entry.path()), path: entry.path() });
     let mut kept: Vec<Kept> = sized.filter(|kept| kept.bytes >= bytes_min).collect();
     kept.sort_by_key(|kept| std::cmp::Reverse(kept.bytes));
     kept.truncate(count_max);

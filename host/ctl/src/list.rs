@@ -219,7 +219,9 @@ impl Nobodys {
         let begun = one.begun.as_ref();
         let names = begun.into_iter().flat_map(|begun| [&begun.capability, &begun.entry]).flatten();
         // A tool of such a name lives elsewhere, and would go in its place.
-        let mut free = names.chain([&one.name]).filter(|name| !self.names.contains(*name));
+        // What several have in common says of none of them which is meant.
+        let is_of_one = |name: &&String| self.unused.iter().filter(|other| begun_as(other, name)).count() < 2;
+        let mut free = names.filter(is_of_one).chain([&one.name]).filter(|name| !self.names.contains(*name));
         let word = |path: &Path| shell_word(&path.to_string_lossy());
         let step = match free.next() {
             None if begun.is_some_and(|begun| begun.is_noted) => {
@@ -246,6 +248,12 @@ impl Nobodys {
         };
         format!("warning: {what}\n  next: {step}")
     }
+}
+
+/// Whether an environment was begun for a tool or an entry of this name.
+fn begun_as(one: &Unused, name: &str) -> bool {
+    let names = one.begun.iter().flat_map(|begun| [&begun.capability, &begun.entry]).flatten();
+    names.into_iter().any(|begun| begun == name)
 }
 
 /// A tool that stands in the list and cannot be called as it is.

@@ -4,7 +4,7 @@
 use crate::cli::{Global, RetentionArgs};
 use crate::fault::{CommandResult, Fault};
 use crate::instant::instant;
-use crate::kept::{Kept, disk_of, largest_in, way_to_remove};
+use crate::kept::{Kept, disk_of, largest_in, largest_of_tools, results_in, way_to_remove};
 use crate::output::{Output, path_text};
 use crate::visible::one_line;
 use cjm_platform::disk::DiskRoom;
@@ -93,7 +93,7 @@ pub(crate) fn run(global: &Global, args: &RetentionArgs, output: &Output) -> Com
     if let Some(before) = before {
         told.journal(data_dir, &before)?;
     }
-    told.untouched(data_dir)?;
+    told.untouched(data_dir, args.jobs_max_age_days.is_some())?;
     told.end()
 }
 
@@ -185,12 +185,20 @@ impl Told<'_> {
     }
 
     /// Where the disk is nearly full still: what tools keep, which no retention takes.
-    fn untouched(&mut self, data_dir: &Path) -> Result<(), Fault> {
+    fn untouched(&mut self, data_dir: &Path, forgot_jobs: bool) -> Result<(), Fault> {
         let is_tight = DiskRoom::of(data_dir).is_some_and(|room| room.bytes < TIGHT_BYTES);
         if is_tight {
             self.full(data_dir)?;
         }
-        let of_tools = || largest_in(&data_dir.join("data"), KEPT_TOLD_MAX, KEPT_TOLD_BYTES_MIN);
+        let results = if is_tight && !forgot_jobs { results_in(data_dir) } else { 0 };
+        if results >= KEPT_TOLD_BYTES_MIN {
+            self.line(&format!(
+                "{:.1} MB of it are results of jobs; `cjm-ctl retention --jobs-max-age-days 7` forgets those that ended over a \
+                 week ago, and 0.00001 in place of 7 all",
+                mb(results)
+            ))?;
+        }
+        let of_tools = || largest_of_tools(data_dir, KEPT_TOLD_MAX, KEPT_TOLD_BYTES_MIN);
         let kept = if is_tight { of_tools() } else { Vec::new() };
         for Kept { path, bytes } in &kept {
             self.line(&format!(
