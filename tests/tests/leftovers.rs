@@ -1,6 +1,7 @@
 //! What failed, interrupted and removed installations leave behind: `list` tells it, `remove` takes it away, and what is the
 //! user's own is named and stays.
 
+use cjm_tests::package::{world_with_uv, write_package};
 use cjm_tests::world::{World, manifest, write_script};
 use cjm_wire::describe::exit;
 use serde_json::{Value, json};
@@ -70,6 +71,30 @@ fn an_environment_of_nobody_and_a_broken_manifest_are_told_and_can_be_removed() 
     fs::create_dir(&broken).expect("a folder");
     let _ = world.run(&["remove", "brk", "-y"]).expect(exit::DOMAIN);
     assert!(broken.exists());
+    world.assert_nothing_left();
+}
+
+/// A slip of the pen costs no tool: whoever follows the words in their order corrects the file.
+#[test]
+fn the_environment_of_a_tool_whose_manifest_is_broken_is_not_offered_for_removal() {
+    const NAME: &str = "the_environment_of_a_tool_whose_manifest_is_broken_is_not_offered_for_removal";
+    let Some(world) = world_with_uv(NAME) else { return };
+    write_package(&world.file(""), "tool-one");
+    let entry = "{name: tool-one, package: ./tool-one, env_name: its-env, python_version: '>=3.9'}";
+    world.write("capabilities.yaml", format!("capabilities: [{entry}]\n"));
+    let _ = world.run(&["install-all"]).expect(exit::OK);
+    let manifest = world.data_dir().join("manifests/tool-one.json");
+    let text = fs::read_to_string(&manifest).expect("a manifest");
+    fs::write(&manifest, text.replacen('{', "{,", 1)).expect("written");
+    let listed = world.run(&["list"]).expect(exit::OK);
+    assert!(listed.stderr.contains("tool-one.json"), "{}", listed.describe());
+    assert!(!listed.stderr.contains("belongs to no capability"), "{}", listed.describe());
+    assert_eq!(world.json(&["list", "--json"])["unused_environments"], json!([]));
+    fs::write(&manifest, text).expect("written");
+    let _ = world.run(&["call", "tool-one", "--action", "who"]).expect(exit::OK);
+    fs::remove_file(&manifest).expect("removed");
+    let listed = world.run(&["list"]).expect(exit::OK);
+    assert!(listed.stderr.contains("belongs to no capability"), "{}", listed.describe());
     world.assert_nothing_left();
 }
 

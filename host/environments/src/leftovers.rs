@@ -2,6 +2,7 @@
 
 use crate::files::own_home;
 use crate::former::removed_name;
+use crate::stamp::Stamp;
 use cjm_catalog::Catalog;
 use cjm_catalog::beginning::Beginning;
 use cjm_catalog::installation::used_environments;
@@ -24,7 +25,7 @@ pub struct Unused {
 }
 
 /// Environments below the data directory that no manifest there is names, sorted, and those that were to be made there. Of
-/// a manifest that is broken nobody knows which it names.
+/// a manifest that is broken nobody knows which it names, but an environment says whose it is.
 #[must_use]
 pub fn unused_environments(data_dir: &Path, catalog: &Catalog) -> Vec<Unused> {
     // Where a manifest cannot be read, any of them may be its tool's.
@@ -47,7 +48,10 @@ pub fn unused_environments(data_dir: &Path, catalog: &Catalog) -> Vec<Unused> {
         let key = (name.clone(), false, path.clone());
         all.insert(key, Unused { name, path, begun: Some(begun), is_rest: false });
     }
-    all.into_values().filter(|one| one.is_rest || !used.contains(&one.name)).collect()
+    let is_of_broken = |one: &Unused| {
+        Stamp::read(&one.path).is_some_and(|stamp| catalog.problem_of(&stamp.capability).is_some())
+    };
+    all.into_values().filter(|one| one.is_rest || !used.contains(&one.name) && !is_of_broken(one)).collect()
 }
 
 /// Environments that no manifest names yet, since `by` makes them for the first time; they need not be there.
