@@ -57,6 +57,8 @@ fn what_stands_in_the_place_of_the_log_or_of_large_bodies_is_told_in_the_same_wo
         ("journal.db-wal", "folder", log),
         ("journal.db-wal", "FIFO", log),
         ("journal.db-wal", "link", log),
+        ("journal.db-journal", "FIFO", log),
+        ("journal.db-journal", "folder", log),
         ("payloads", "file", bodies),
         ("payloads", "FIFO", bodies),
         ("payloads", "link", bodies),

@@ -225,18 +225,28 @@ struct Promised {
 }
 
 impl Promised {
-    fn check(&self, path: &Path, content: &Content) -> Result<(), Fault> {
-        let differs = if self.bytes != content.bytes {
-            format!("it holds {} bytes, and the result says {}", content.bytes, self.bytes)
-        } else if self.sha256.as_ref().is_some_and(|sha256| *sha256 != content.sha256) {
-            "it has another SHA-256 than the result says".to_owned()
-        } else {
+    /// Before it is copied: it may be larger than any disk.
+    fn check_length(&self, path: &Path, bytes: u64) -> Result<(), Fault> {
+        if self.bytes == bytes {
             return Ok(());
-        };
+        }
+        Err(Self::differs(path, &format!("it holds {bytes} bytes, and the result says {}", self.bytes)))
+    }
+
+    fn check(&self, path: &Path, content: &Content) -> Result<(), Fault> {
+        self.check_length(path, content.bytes)?;
+        let is_another = self.sha256.as_ref().is_some_and(|sha256| *sha256 != content.sha256);
+        match is_another {
+            true => Err(Self::differs(path, "it has another SHA-256 than the result says")),
+            false => Ok(()),
+        }
+    }
+
+    fn differs(path: &Path, differs: &str) -> Fault {
         let next_step = "call again if something has changed the file since the tool made it; if nothing has, the fault \
                          is in the tool, whose result is to say what its file holds";
         let message = format!("{} is not what the result says: {differs}", path.display());
-        Err(Fault::new("ctl.output", message, next_step))
+        Fault::new("ctl.output", message, next_step)
     }
 }
 
@@ -350,6 +360,10 @@ impl Out<'_> {
             self.copy_folder(path, &target)?;
             None
         } else {
+            // What is no file is told as that.
+            if found.is_file() {
+                promised.check_length(path, found.len())?;
+            }
             Some(self.copy_file(path, &name, Some(promised))?)
         };
         self.copies.insert(path.to_owned(), Copied { name: name.clone(), content });

@@ -526,3 +526,13 @@ fn one_command_at_a_time_writes_into_a_folder_and_what_is_no_folder_is_told_as_t
     }
     assert_eq!(std::fs::read_to_string(&file).expect("it is there"), "mine");
 }
+
+/// It may be larger than the disk, and whoever waits for it has waited for nothing.
+#[test]
+fn a_file_of_another_length_is_refused_before_it_is_copied() {
+    let lab = Lab::new();
+    let big = lab.file("big", "");
+    File::options().write(true).open(&big).and_then(|file| file.set_len(1 << 42)).expect("sparse");
+    let refused = lab.write(&json!({"path": big, "bytes": 7}), &json!({})).expect_err("it is another");
+    assert!(refused.contains("it holds 4398046511104 bytes, and the result says 7"), "{refused}");
+}
