@@ -414,7 +414,8 @@ fn what_tools_keep_on_a_full_disk_is_named_by_retention() {
     // Results of jobs are none of what the tool keeps: they go with their jobs.
     disk.free();
     std::fs::remove_dir_all(world.data_dir().join("data/tool/kept")).expect("removed");
-    let call = world.data_dir().join("data/tool/work/01a22857-1886-7071-832b-98ab3cc0675c/1");
+    let session = "01a22857-1886-7071-832b-98ab3cc0675c";
+    let call = world.data_dir().join("data/tool").join("work").join(session).join("1");
     std::fs::create_dir_all(&call).expect("made");
     std::fs::write(call.join("page"), vec![b'x'; 1024 * 1024]).expect("written");
     disk.fill(64 * 1024);
