@@ -216,11 +216,13 @@ fn a_stopped_host_is_told_as_that_with_steps_that_end_it() {
 /// The kernel knows who holds the directory, whatever became of the files in it.
 #[test]
 fn a_host_whose_lock_was_removed_is_told_as_that_and_the_next_call_begins_nothing() {
-    for names in [&["host.lock"][..], &["host.lock", "tree.lock"]] {
+    for names in [&["host.lock"][..], &["host.lock", "tree.lock"], &["host.lock", "payloads"]] {
         let world = World::new();
         let first = busy(&world);
-        for name in names {
-            std::fs::remove_file(world.data_dir().join(name)).expect("removed");
+        for path in names.iter().map(|name| world.data_dir().join(name)) {
+            let removed =
+                if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+            removed.expect("removed");
         }
         let who = format!("pid {}, whose host.lock was removed", first.pid());
         let step = format!("`kill {}`", first.pid());

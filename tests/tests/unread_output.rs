@@ -1,15 +1,16 @@
 //! Output that nobody reads: a pipe that stays full holds neither a deadline nor a signal, and no worker, keeper or lock
-//! lives on behind it; what is read slowly comes whole and in order.
+//! lives on behind it; what is read slowly comes whole and in order. Nor does a large file that is copied with `-o`.
 
 use cjm_platform::process::Signal;
 use cjm_tests::repo;
 use cjm_tests::world::{COMMAND_MAX, Running, World, eventually};
 use cjm_wire::describe::exit;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a pipe may take to fill, a tool to start included.
 const FULL_MAX: Duration = Duration::from_secs(30);
@@ -305,4 +306,58 @@ fn a_command_whose_output_cannot_be_written_says_so_and_what_it_was_to_say() {
             }
         }
     }
+}
+
+/// Makes a file of four gigabytes that takes no room.
+const SPARSE: &str = r#"
+import os
+from cjm_sdk import Capability, action
+
+class Sparse(Capability):
+    name = "sparse"
+    version = "1.0.0"
+
+    @action
+    def make(self):
+        path = os.path.abspath("large.bin")
+        with open(path, "wb") as file:
+            file.truncate(4 << 30)
+        return {"path": path, "bytes": 4 << 30}
+"#;
+
+/// The call is made then, and its result is told.
+#[test]
+fn a_large_file_of_a_result_holds_no_signal_and_no_deadline() {
+    let world = World::new();
+    world.install_python("sparse", "Sparse", SPARSE);
+    let out = world.file("out");
+    let folder = out.display().to_string();
+    let call = ["call", "sparse", "--action", "make", "-o", &folder, "--json"];
+    let is_told = |result: &Value| result["path"].as_str().is_some_and(|path| Path::new(path).is_file());
+    let parts = || {
+        let found = std::fs::read_dir(&out).into_iter().flatten().flatten();
+        found.map(|entry| entry.path()).find(|path| path.extension().is_some_and(|ending| ending == "part"))
+    };
+    let is_at_work = || parts().filter(|part| part.metadata().is_ok_and(|part| part.len() > 0));
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let running = world.start(&call);
+        eventually("a part of the file", COMMAND_MAX, is_at_work);
+        running.signal(signal);
+        let ended = running.wait(END_MAX).expect(code);
+        assert!(is_told(&ended.json()["result"]), "{}", ended.describe());
+        assert_eq!(ended.json()["error"]["code"], "ctl.interrupted", "{}", ended.describe());
+        assert!(parts().is_none() && !out.join("large.bin").exists());
+    }
+    // Enough for the call. It stands still until its time is over, lest the file be copied by then.
+    let (began, timeout) = (Instant::now(), Duration::from_secs(10));
+    let running = world.start(&[&call[..], &["--timeout", "10"]].concat());
+    eventually("a part of the file", timeout, is_at_work);
+    running.signal(Signal::STOP);
+    std::thread::sleep(timeout.saturating_sub(began.elapsed()));
+    running.signal(Signal::CONT);
+    let timed = running.wait(COMMAND_MAX).expect(exit::TIMED_OUT).json();
+    assert_eq!(timed["error"]["code"], "ctl.output_deadline", "{timed}");
+    assert!(timed["status"] == "completed" && is_told(&timed["result"]), "{timed}");
+    assert!(parts().is_none());
+    world.assert_nothing_left();
 }

@@ -274,29 +274,42 @@ fn find_upwards(cwd: &Path) -> Option<PathBuf> {
 }
 
 /// What a host writes, replaces and removes must be in the directory itself where that came with a folder from elsewhere: a
-/// link at the name of `envs` would have an installation clear away what it leads to, and one below `data` would have
-/// results of tools forgotten elsewhere. What tools and environments hold has links of its own.
+/// link at the name of `envs` would have an installation clear away what it leads to, one below `data` would have results of
+/// tools forgotten elsewhere, and one at the name of an action would have files kept there. What tools and environments hold
+/// has links of its own; those in the folder of a tool may stay as long as they lead to what is in it.
 fn refuse_links(data_dir: &Path, file: &Path) -> Result<(), SettingsError> {
-    let entries = |folder: &Path| match std::fs::read_dir(folder) {
-        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>(),
-        Err(error) if is_absent(&error) => Ok(Vec::new()),
-        Err(error) => Err(error),
-    };
     let data = data_dir.join("data");
+    let untold = |path: &Path| {
+        let (path, data_dir) = (path.to_owned(), data_dir.to_owned());
+        move |source| SettingsError::LinksUntold { path, data_dir, source }
+    };
     // One that cannot be listed is told as that by whoever uses it.
-    let in_it = entries(data_dir).unwrap_or_default();
+    let mut all = entries(data_dir).unwrap_or_default();
     // Of a link none is looked at behind it.
-    let of_tools = if is_link(&data) { Ok(Vec::new()) } else { entries(&data) };
-    let of_tools = of_tools.map_err(|source| SettingsError::LinksUntold {
-        path: data.clone(),
-        data_dir: data_dir.to_owned(),
-        source,
-    })?;
-    let work = of_tools.iter().map(|tool| tool.join("work"));
-    let all: Vec<PathBuf> = in_it.into_iter().chain(of_tools.iter().cloned()).chain(work).collect();
+    let tools = if is_link(&data) { Vec::new() } else { entries(&data).map_err(untold(&data))? };
+    for tool in tools.iter().filter(|tool| !is_link(tool)) {
+        let leads_out = |link: &PathBuf| is_link(link) && (link.ends_with("work") || !leads_into(link, tool));
+        all.extend(entries(tool).map_err(untold(tool))?.into_iter().filter(leads_out));
+    }
+    all.extend(tools);
     let Some(path) = all.into_iter().find(|path| is_link(path)) else { return Ok(()) };
     let target = std::fs::read_link(&path).unwrap_or_default();
     Err(SettingsError::LinkInside { path, target, data_dir: data_dir.to_owned(), file: file.to_owned() })
+}
+
+/// What is in a folder; nothing where there is none.
+fn entries(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    match std::fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+        Err(error) if is_absent(&error) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether there is something in the folder to which the link leads.
+fn leads_into(link: &Path, folder: &Path) -> bool {
+    link.canonicalize()
+        .is_ok_and(|target| folder.canonicalize().is_ok_and(|folder| target.starts_with(folder)))
 }
 
 fn is_absent(error: &std::io::Error) -> bool {
@@ -479,6 +492,26 @@ mod tests {
         let code = if can_list { "settings.link_inside" } else { "settings.links_untold" };
         assert_eq!(refused.code(), code);
         std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700)).expect("chmod");
+    }
+
+    #[test]
+    fn a_link_in_the_folder_of_a_tool_that_was_found_leads_nowhere_else() {
+        let project = tempfile::tempdir().expect("tempdir");
+        std::fs::write(project.path().join("cjm.yaml"), FILE).expect("write");
+        let data = project.path().join(".cjm/data");
+        for folder in ["tool/runs/3", "other"] {
+            std::fs::create_dir_all(data.join(folder)).expect("mkdir");
+        }
+        let action = data.join("tool/convert");
+        for (target, is_refused) in
+            [("runs/3", false), ("/home/u", true), ("../other", true), ("../..", true), ("nowhere", true)]
+        {
+            std::os::unix::fs::symlink(target, &action).expect("link");
+            let resolved = resolve(&CliOverrides::default(), &[("HOME", "/home/u")], project.path());
+            let code = resolved.as_ref().err().map(|refused| refused.code());
+            assert_eq!(code, is_refused.then_some("settings.link_inside"), "{target}");
+            std::fs::remove_file(&action).expect("removed");
+        }
     }
 
     #[test]

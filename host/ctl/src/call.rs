@@ -209,7 +209,7 @@ impl Call<'_> {
             }
         };
         board.clear();
-        self.print(&outcome)
+        self.print(&outcome, deadline, interrupts)
     }
 
     /// Flags of the call.
@@ -267,7 +267,12 @@ impl Call<'_> {
         Fault::from_report(report)
     }
 
-    fn print(&self, outcome: &Arc<JobOutcome>) -> CommandResult {
+    fn print(
+        &self,
+        outcome: &Arc<JobOutcome>,
+        deadline: Option<Instant>,
+        interrupts: &Interrupts,
+    ) -> CommandResult {
         if let Some(failure) = &outcome.failure {
             return Err(self.failed(failure.report.clone(), &outcome.job_id));
         }
@@ -283,7 +288,8 @@ impl Call<'_> {
                 .with_exit(exit::TOOL_FAILED)
         })?;
         let folder = self.args.output.as_deref();
-        let write = |folder: &Path| out_folder::write(folder, self.kept, result, &self.kwargs);
+        let go_on = || self.copying_goes_on(deadline, interrupts);
+        let write = |folder: &Path| out_folder::write(folder, self.kept, result, &self.kwargs, &go_on);
         let written = folder.map(write).transpose();
         // The call is made, and its result is not lost with the folder.
         let (written, unwritten) = match written {
@@ -321,6 +327,23 @@ impl Call<'_> {
         }
         self.print_result(result)?;
         unwritten.map_or(Ok(exit::OK), Err)
+    }
+
+    /// Whether files of the result are copied any longer.
+    fn copying_goes_on(&self, deadline: Option<Instant>, interrupts: &Interrupts) -> Result<(), Fault> {
+        if let Some(code) = interrupts.asked() {
+            return Err(interrupted(code));
+        }
+        if deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            return Ok(());
+        }
+        let given = Seconds::of(self.args.timeout.unwrap_or_default());
+        let message = format!(
+            "\"{}\" has done its work, and its files were not all copied within {given}",
+            one_line(&self.args.name)
+        );
+        let next_step = "give it more time with --timeout; the result tells where the files are";
+        Err(Fault::new("ctl.output_deadline", message, next_step).with_exit(exit::TIMED_OUT))
     }
 
     /// Says what was copied, and what was not.

@@ -108,7 +108,12 @@ impl Interrupts {
 
     /// Whether the program was asked to end.
     pub(crate) fn was_asked(&self) -> bool {
-        self.first.borrow().is_some()
+        self.asked().is_some()
+    }
+
+    /// The exit code with which the program was asked to end, if it was.
+    pub(crate) fn asked(&self) -> Option<u8> {
+        *self.first.borrow()
     }
 
     /// Returns when the program was asked to end once more. While this is waited for, that does not end the program; the

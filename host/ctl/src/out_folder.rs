@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
-use std::io::{Read, Write};
+use std::io::{Read as _, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -46,6 +46,9 @@ const LOCK_WAIT_MAX: Duration = Duration::from_millis(500);
 const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// Bytes copied at once.
 const CHUNK_BYTES: usize = 1024 * 1024;
+
+/// Asked before each part of a long work: whether it goes on, or ends with that.
+pub(crate) type GoOn<'a> = &'a dyn Fn() -> Result<(), Fault>;
 
 /// What was written.
 #[derive(Debug)]
@@ -95,7 +98,8 @@ pub(crate) fn make(folder: &Path) -> Result<Claimed, Fault> {
         return Err(taken(&list, "no plain file"));
     }
     let made = List::of(folder);
-    RESULTS.iter().try_for_each(|name| check_place(folder, name, &made, None))?;
+    let place = |name| Place { folder, name, made: &made };
+    RESULTS.iter().try_for_each(|name| place(name).check(None, &|| Ok(())))?;
     if lock.is_some() {
         clear_parts(folder, &made);
     }
@@ -136,54 +140,49 @@ fn taken(target: &Path, what: &str) -> Fault {
     Fault::new("ctl.output", message, "move it away, or name another folder with --output")
 }
 
-/// Refuses to write where something stands that no call wrote, or that was changed since; `new` is the hash of what is to
-/// be written.
-fn check_place(folder: &Path, name: &str, made: &List, new: Option<&str>) -> Result<(), Fault> {
-    let target = folder.join(name);
-    if std::fs::symlink_metadata(&target).is_err() {
-        return Ok(());
-    }
-    let is_link = std::fs::symlink_metadata(&target).is_ok_and(|meta| meta.is_symlink());
-    let mut hasher = Sha256::new();
-    let is_read = !is_link
-        && open_regular(&target)
-            .is_ok_and(|mut file| std::io::copy(&mut file, &mut HashOf(&mut hasher)).is_ok());
-    if !is_read {
-        return Err(taken(&target, "no plain file"));
-    }
-    let found = hex(&hasher.finalize());
-    match made.has(name) {
-        _ if made.holds(name, &found) || new == Some(found.as_str()) => Ok(()),
-        true => Err(taken(&target, "another file than the call wrote here: it was changed since")),
-        false => Err(taken(&target, "no file that a call wrote here")),
-    }
+/// Where a file is to stand.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    folder: &'a Path,
+    name: &'a str,
+    made: &'a List,
 }
 
-struct HashOf<'a>(&'a mut Sha256);
-
-impl Write for HashOf<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
+impl Place<'_> {
+    /// Refuses to write where something stands that no call wrote, or that was changed since; `new` is the hash of what is
+    /// to be written.
+    fn check(self, new: Option<&str>, go_on: GoOn<'_>) -> Result<(), Fault> {
+        let target = self.folder.join(self.name);
+        let Ok(standing) = std::fs::symlink_metadata(&target) else { return Ok(()) };
+        let opened = if standing.is_symlink() { None } else { open_regular(&target).ok() };
+        let mut opened = opened.ok_or_else(|| taken(&target, "no plain file"))?;
+        let found = match read_all(&mut opened, go_on, |_| Ok(())) {
+            Ok(found) => found.sha256,
+            Err(Broken::Stopped(fault)) => return Err(fault),
+            Err(Broken::Read(error) | Broken::Write(error)) => return Err(failed("read", &target, &error)),
+        };
+        match self.made.has(self.name) {
+            _ if self.made.holds(self.name, &found) || new == Some(found.as_str()) => Ok(()),
+            true => Err(taken(&target, "another file than the call wrote here: it was changed since")),
+            false => Err(taken(&target, "no file that a call wrote here")),
+        }
     }
 }
 
 /// Writes the files of `result` and the result itself into `folder`. `kept` is where tools keep what is theirs, `given` what
-/// the caller said.
+/// the caller said. Blocks, for as long as `go_on` lets it.
 ///
 /// # Errors
-/// When a file is gone, is not what the result says, or cannot be written.
+/// When a file is gone, is not what the result says, or cannot be written; what `go_on` says.
 pub(crate) fn write(
     folder: &Path,
     kept: &Path,
     result: &RawValue,
     given: &Arguments,
+    go_on: GoOn<'_>,
 ) -> Result<Written, Fault> {
     let mut out = Out {
+        go_on,
         folder,
         kept,
         made: List::of(folder),
@@ -251,6 +250,7 @@ impl Promised {
 }
 
 struct Out<'a> {
+    go_on: GoOn<'a>,
     folder: &'a Path,
     /// Where tools keep what is theirs.
     kept: &'a Path,
@@ -418,14 +418,17 @@ impl Out<'_> {
             return Err(Fault::new("ctl.output", message, "call without --output, and take what is needed"));
         }
         let mut source = open_regular(from).map_err(|error| failed("read", from, &error))?;
-        create_fresh(part)
-            .and_then(|mut target| copy_all(&mut source, &mut target))
-            .map_err(|error| failed("write", to, &error))
+        let mut target = create_fresh(part).map_err(|error| failed("write", to, &error))?;
+        read_all(&mut source, self.go_on, |bytes| target.write_all(bytes)).map_err(|broken| match broken {
+            Broken::Read(error) => failed("read", from, &error),
+            Broken::Write(error) => failed("write", to, &error),
+            Broken::Stopped(fault) => fault,
+        })
     }
 
     /// Gives what was written its name, if what stands there may go.
     fn put(&mut self, name: &str, sha256: &str) -> Result<(), Fault> {
-        check_place(self.folder, name, &self.made, Some(sha256))?;
+        Place { folder: self.folder, name, made: &self.made }.check(Some(sha256), self.go_on)?;
         let announced = self.made.announce(name, sha256);
         announced.map_err(|error| failed("write", &self.folder.join(LIST), &error))?;
         let target = self.folder.join(name);
@@ -470,17 +473,29 @@ fn holds(outer: &Path, inner: &Path) -> bool {
     outer.canonicalize().is_ok_and(|outer| inner.canonicalize().is_ok_and(|inner| inner.starts_with(outer)))
 }
 
-/// Copies what is left of a file; says what that is.
-fn copy_all(source: &mut File, target: &mut File) -> std::io::Result<Content> {
+/// Why a file was not read to its end.
+enum Broken {
+    Read(std::io::Error),
+    Write(std::io::Error),
+    Stopped(Fault),
+}
+
+/// Hands what is left of a file to `take`, and says what it is.
+fn read_all(
+    source: &mut File,
+    go_on: GoOn<'_>,
+    mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
+) -> Result<Content, Broken> {
     let mut chunk = vec![0; CHUNK_BYTES];
     let (mut hasher, mut bytes) = (Sha256::new(), 0);
     loop {
-        let count = source.read(&mut chunk)?;
+        go_on().map_err(Broken::Stopped)?;
+        let count = source.read(&mut chunk).map_err(Broken::Read)?;
         if count == 0 {
             return Ok(Content { bytes, sha256: hex(&hasher.finalize()) });
         }
         hasher.update(&chunk[..count]);
-        target.write_all(&chunk[..count])?;
+        take(&chunk[..count]).map_err(Broken::Write)?;
         bytes += count as u64;
     }
 }

@@ -12,7 +12,7 @@ use crate::services::{History, Services, StoredJob};
 use cjm_catalog::Catalog;
 use cjm_catalog::programs::{as_text, worker_binary};
 use cjm_decide::queue::QueueLimits;
-use cjm_platform::lock::{DirectoryLock, FileLock, held_by, holder_without_file, take_folder_of_host};
+use cjm_platform::lock::{FileLock, FoldersOfHost, held_by, holder_without_file, take_folders_of_host};
 use cjm_platform::mounts::remove_tree;
 use cjm_platform::runtime_dir::{name_for, private_dir, runtime_dir};
 use cjm_store::{
@@ -155,26 +155,26 @@ pub(crate) struct StartedParts {
 /// take before that is a file that was removed.
 #[derive(Debug)]
 pub(crate) struct HostLocks {
-    /// The folder's, which stays where the file is removed; none where the file system has none.
-    _folder: Option<DirectoryLock>,
+    /// The folders', which stay where the file is removed.
+    _folders: FoldersOfHost,
     /// It names the host.
     _file: FileLock,
 }
 
 impl HostLocks {
-    /// Both, or who has one. The folder first: who is refused has not written into the file that it is the host.
+    /// All, or who has one. The folders first: who is refused has not written into the file that it is the host.
     fn take(directory: &Path, owner: &str) -> Result<Self, HostError> {
-        // Where it cannot be made another one is locked.
+        // Where it cannot be made the others are locked.
         let _ = std::fs::DirBuilder::new().mode(0o700).create(directory.join("payloads"));
         let path = directory.join("host.lock");
-        let folder = take_folder_of_host(directory, ASKED_MAX).map_err(|_| {
+        let folders = take_folders_of_host(directory, ASKED_MAX).map_err(|_| {
             let named = held_by(&path).ok().flatten().filter(|said| !said.is_empty());
             let holder = named.unwrap_or_else(|| holder_without_file(directory));
             HostError::DirectoryInUse { path: directory.to_owned(), holder }
         })?;
         let file = FileLock::acquire(&path, owner, ASKED_MAX)
             .map_err(|error| HostError::from_lock(error, directory.to_owned()))?;
-        Ok(Self { _folder: folder, _file: file })
+        Ok(Self { _folders: folders, _file: file })
     }
 }
 

@@ -191,30 +191,43 @@ pub fn locking_process(path: &Path) -> Option<Pid> {
     holders.into_iter().find(|pid| has_open(*pid, path))
 }
 
-/// The folders of a data directory of which a host locks the first that there is, beside its `host.lock`, which somebody may
-/// remove. The lock of the data directory itself is that of whoever makes a database in it, and what a link leads to may be
+/// The folders of a data directory that a host locks, those of them that there are, beside its `host.lock`: somebody may
+/// remove that, and any of them, too. The lock of the data directory itself is that of whoever makes a database in it, and what a link leads to may be
 /// another's, too.
 const FOLDERS_OF_HOST: [&str; 3] = ["payloads", "data", "manifests"];
+
+/// The locks that a host has of folders of its data directory.
+#[derive(Debug)]
+#[must_use]
+pub struct FoldersOfHost(Vec<DirectoryLock>);
+
+impl FoldersOfHost {
+    /// Whether there was no folder that can be locked.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them, or none where somebody has one.
+    fn try_acquire(data_dir: &Path) -> Option<Self> {
+        // One that is not there, or cannot be locked, keeps nobody out.
+        let tried = folders_of_host(data_dir).filter_map(|folder| DirectoryLock::try_acquire(&folder).ok());
+        tried.collect::<Option<_>>().map(Self)
+    }
+}
 
 fn folders_of_host(data_dir: &Path) -> impl Iterator<Item = PathBuf> {
     FOLDERS_OF_HOST.iter().map(|name| data_dir.join(name))
 }
 
-/// Takes the lock of the folder of a host, and waits at most `timeout` for whoever has it; none where no folder can be locked.
-/// Blocks.
+/// Takes the locks of the folders of a host, and waits at most `timeout` for whoever has one. Blocks.
 ///
 /// # Errors
 /// `WouldBlock` when somebody has it.
-pub fn take_folder_of_host(data_dir: &Path, timeout: Duration) -> io::Result<Option<DirectoryLock>> {
+pub fn take_folders_of_host(data_dir: &Path, timeout: Duration) -> io::Result<FoldersOfHost> {
     let start = Instant::now();
     loop {
-        if !is_folder_of_host_held(data_dir) {
-            let mut tried = folders_of_host(data_dir).map(|folder| DirectoryLock::try_acquire(&folder));
-            match tried.find_map(Result::ok) {
-                None => return Ok(None),
-                Some(Some(lock)) => return Ok(Some(lock)),
-                Some(None) => {}
-            }
+        if let Some(folders) = FoldersOfHost::try_acquire(data_dir) {
+            return Ok(folders);
         }
         let left = timeout.saturating_sub(start.elapsed());
         if left.is_zero() {
@@ -224,7 +237,7 @@ pub fn take_folder_of_host(data_dir: &Path, timeout: Duration) -> io::Result<Opt
     }
 }
 
-/// Whether a host has the lock of its folder. Asking takes the lock, shared, for an instant. One that cannot be asked has no
+/// Whether a host has the lock of a folder of its own. Asking takes the lock, shared, for an instant. One that cannot be asked has no
 /// lock of a host: it is not there yet, or its file system has no such locks.
 pub fn is_folder_of_host_held(data_dir: &Path) -> bool {
     folders_of_host(data_dir).any(|folder| DirectoryLock::is_held(&folder).unwrap_or(false))
@@ -234,7 +247,7 @@ fn process_with_folder(data_dir: &Path) -> Option<Pid> {
     folders_of_host(data_dir).find_map(|folder| locking_process(&folder))
 }
 
-/// What is known of the host that holds the lock of its folder, of which the file that names it was removed.
+/// What is known of the host that holds the locks of its folders, of which the file that names it was removed.
 pub fn holder_without_file(data_dir: &Path) -> String {
     let pid = process_with_folder(data_dir);
     let who = pid.map_or_else(|| "a process".to_owned(), |pid| format!("pid {pid}"));
@@ -420,31 +433,34 @@ mod tests {
     fn a_host_is_found_by_its_folder_where_its_file_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let data_dir = dir.path();
-        let take = || take_folder_of_host(data_dir, Duration::from_millis(20));
-        assert!(take().unwrap().is_none(), "there is no folder");
+        let take = || take_folders_of_host(data_dir, Duration::from_millis(20));
+        assert!(take().unwrap().is_empty(), "there is no folder");
         assert_eq!(host_process(data_dir, "pid 1 since 1"), None);
-        // The first that is a folder of its own: a link may lead to what another one has, too.
+        // Those that are folders of its own: a link may lead to what another one has, too.
         std::os::unix::fs::symlink(dir.path(), data_dir.join("payloads")).unwrap();
         for name in ["data", "manifests"] {
             std::fs::create_dir(data_dir.join(name)).unwrap();
         }
-        let lock = take().unwrap().unwrap();
-        assert!(DirectoryLock::is_held(&data_dir.join("data")).unwrap() && is_folder_of_host_held(data_dir));
-        assert!(!DirectoryLock::is_held(&data_dir.join("manifests")).unwrap());
+        let locks = take().unwrap();
+        assert!(
+            ["data", "manifests"].iter().all(|name| DirectoryLock::is_held(&data_dir.join(name)).unwrap())
+        );
+        assert!(is_folder_of_host_held(data_dir) && !DirectoryLock::is_held(data_dir).unwrap());
         let said = format!("pid {}, whose host.lock was removed", Pid::current());
         assert_eq!(holder_without_file(data_dir), said);
         // What one wrote that is gone is nobody's name.
         assert_eq!(host_process(data_dir, "pid 1 since 1"), Some(Pid::current()));
-        // Also where another folder has come to be since.
+        // Also where another folder has come to be since, and one that was locked is gone.
         std::fs::remove_file(data_dir.join("payloads")).unwrap();
         std::fs::create_dir(data_dir.join("payloads")).unwrap();
+        std::fs::remove_dir(data_dir.join("data")).unwrap();
         let asked_in_vain = Instant::now();
         assert_eq!(take().unwrap_err().kind(), io::ErrorKind::WouldBlock);
         assert!(asked_in_vain.elapsed() >= Duration::from_millis(20));
         std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| take_folder_of_host(data_dir, Duration::from_secs(30)).unwrap());
-            drop(lock);
-            assert!(waiter.join().unwrap().is_some());
+            let waiter = scope.spawn(|| take_folders_of_host(data_dir, Duration::from_secs(30)).unwrap());
+            drop(locks);
+            assert!(!waiter.join().unwrap().is_empty());
         });
     }
 

@@ -33,9 +33,11 @@ impl Lab {
         let given = cjm_wire::Json::parse(given).expect("JSON").fields().expect("an object");
         let _claimed = make(&self.out()).expect("a folder");
         let result = RawValue::from_string(result.to_owned()).expect("JSON");
-        write(&self.out(), &self.folder.path().join("kept"), &result, &given).map_err(|fault| match fault {
-            Fault::Shown(report) => format!("{} {:?}", report.message, report.causes),
-            Fault::OutputClosed => "closed".to_owned(),
+        write(&self.out(), &self.folder.path().join("kept"), &result, &given, &|| Ok(())).map_err(|fault| {
+            match fault {
+                Fault::Shown(report) => format!("{} {:?}", report.message, report.causes),
+                Fault::OutputClosed => "closed".to_owned(),
+            }
         })
     }
 
@@ -128,7 +130,8 @@ fn results_without_files_are_written_as_they_are() {
     assert_eq!(lab.write(&json!("some\ntext"), &json!({})).expect("written").files.len(), 1);
     assert_eq!(lab.read("result.txt"), "some\ntext\n");
     let many = RawValue::from_string("{\"n\": 123456789012345678901234567890}".to_owned()).expect("JSON");
-    let written = write(&lab.out(), Path::new("/nowhere"), &many, &Arguments::new()).expect("written");
+    let written =
+        write(&lab.out(), Path::new("/nowhere"), &many, &Arguments::new(), &|| Ok(())).expect("written");
     assert_eq!((lab.read("result.json").trim_end(), written.result.get()), (many.get(), many.get()));
 }
 
@@ -221,7 +224,7 @@ fn what_stands_in_the_place_of_a_file_that_is_being_written_is_not_written_to() 
     ] {
         make();
         // Without the look that a call takes at the folder first, since it may be put there after that.
-        write(&lab.out(), Path::new("/nowhere"), &list, &Arguments::new()).expect("written");
+        write(&lab.out(), Path::new("/nowhere"), &list, &Arguments::new(), &|| Ok(())).expect("written");
         assert_eq!((lab.read("result.json").trim_end(), part.symlink_metadata().is_ok()), ("[1]", false));
         assert_eq!(std::fs::read_to_string(&victim).expect("there"), "theirs");
     }
@@ -337,6 +340,7 @@ fn a_tools_file_takes_no_name_that_the_folder_needs_itself() {
 /// What is being written into `folder`.
 fn out(folder: &Path) -> Out<'_> {
     Out {
+        go_on: &|| Ok(()),
         folder,
         kept: Path::new("/nowhere"),
         made: List::of(folder),
@@ -535,4 +539,29 @@ fn a_file_of_another_length_is_refused_before_it_is_copied() {
     File::options().write(true).open(&big).and_then(|file| file.set_len(1 << 42)).expect("sparse");
     let refused = lab.write(&json!({"path": big, "bytes": 7}), &json!({})).expect_err("it is another");
     assert!(refused.contains("it holds 4398046511104 bytes, and the result says 7"), "{refused}");
+}
+
+#[test]
+fn a_copy_ends_when_it_is_asked_to_and_leaves_no_part() {
+    let lab = Lab::new();
+    let big = lab.file("big", &"x".repeat(3 * CHUNK_BYTES));
+    let result = to_raw_value(&json!({"path": big, "bytes": 3 * CHUNK_BYTES})).expect("raw");
+    let asked = std::cell::Cell::new(0);
+    // First while it is copied, then while what stands in its place is looked at, which is read to its end in four turns.
+    for (whole, stop_at) in [(false, 2), (true, 6)] {
+        if whole {
+            lab.write_raw(result.get(), "{}").expect("written");
+        }
+        let _claimed = make(&lab.out()).expect("a folder");
+        asked.set(0);
+        let go_on = || {
+            asked.set(asked.get() + 1);
+            let stop = || Fault::new("ctl.interrupted", "interrupted", "");
+            if asked.get() < stop_at { Ok(()) } else { Err(stop()) }
+        };
+        let stopped = write(&lab.out(), Path::new("/nowhere"), &result, &Arguments::new(), &go_on);
+        let Err(Fault::Shown(report)) = stopped else { panic!("{stopped:?}") };
+        assert_eq!((report.message.as_str(), asked.get()), ("interrupted", stop_at));
+        assert!(!part_in(&lab.out()).exists() && lab.out().join("big").exists() == whole);
+    }
 }
