@@ -288,7 +288,15 @@ fn an_upgrade_that_fails_leaves_the_tool_as_it_was_and_one_that_succeeds_says_fr
     };
 
     std::fs::write(&module, format!("import a_module_that_is_not_there\n{second}")).expect("a module");
-    for arguments in [&["install-all", "--json"][..], &["install-all", "--force", "--json"]] {
+    let [folder, aside] = ["tool-one", "aside"].map(|name| world.file(name));
+    for (arguments, is_folder_there) in [
+        (&["install-all", "--json"][..], true),
+        (&["install-all", "--force", "--json"], true),
+        (&["install-all", "--json"], false),
+    ] {
+        if !is_folder_there {
+            std::fs::rename(&folder, &aside).expect("moved");
+        }
         let failed = world.run(arguments).expect(exit::DOMAIN);
         let entry = &failed.json()["entries"][0];
         assert_eq!(entry["version"], "1.0.0", "{entry}");
@@ -299,6 +307,7 @@ fn an_upgrade_that_fails_leaves_the_tool_as_it_was_and_one_that_succeeds_says_fr
         assert!(called.stdout.contains("I am tool-one"), "{}", called.describe());
         assert_eq!(environments(), ["tool-one"], "no copy is left");
     }
+    std::fs::rename(&aside, &folder).expect("moved back");
     // What is put back is what it was installed from: taking the fault back needs no installation.
     std::fs::write(&module, &first).expect("a module");
     assert_eq!(world.json(&["install-all", "--json"])["entries"][0]["result"], "unchanged");

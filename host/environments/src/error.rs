@@ -1,9 +1,9 @@
 //! What can go wrong when an environment is made, for people.
 
 use crate::steps::{
-    ONE_NAME_STEP, another_entry_step, another_name_step, broken_step, conda_step, environment_step,
-    folder_step, install_step, interpreter_step, list_step, mounted_step, out_of_folder_step, own_name_step,
-    rest_step, source_step,
+    ONE_NAME_STEP, OTHER_VERSION_STEP, another_entry_step, another_name_step, broken_step, conda_step,
+    environment_step, folder_step, install_step, interpreter_step, list_step, mounted_step,
+    out_of_folder_step, own_name_step, rest_step, source_step,
 };
 use cjm_catalog::allowed::AllowedError;
 use cjm_catalog::installation::Unfinished;
@@ -357,6 +357,16 @@ pub enum EnvironmentError {
         /// The name that it gave before.
         before: String,
     },
+    /// Another version of a package is installed than was told.
+    #[error("{name} {wanted} is not installed: it is {installed}")]
+    OtherVersion {
+        /// The package.
+        name: String,
+        /// The version that was told.
+        wanted: String,
+        /// The one that is there.
+        installed: String,
+    },
     /// What an installed tool was made from has another name now.
     #[error("it calls itself \"{now}\" now, not \"{capability}\"; install it under its new name")]
     AnotherName {
@@ -450,6 +460,7 @@ impl Described for EnvironmentError {
             Self::NotAllowed(error) => error.code(),
             Self::Allowed(error) => error.code(),
             Self::Unfinished(error) => error.code(),
+            Self::OtherVersion { .. } => "install.other_version",
             Self::AnotherName { .. } => "install.another_name",
             Self::EnvironmentOfAnotherList { .. } => "install.environment_of_another_list",
             Self::CapabilityTwice { .. } | Self::CapabilityOfAnotherEntry { .. } => {
@@ -519,6 +530,7 @@ impl Described for EnvironmentError {
             Self::NotAllowed(error) => error.next_step(),
             Self::Allowed(error) => error.next_step(),
             Self::Unfinished(error) => error.next_step(),
+            Self::OtherVersion { .. } => OTHER_VERSION_STEP.to_owned(),
             Self::AnotherName { list, .. } => own_name_step(list.as_deref()),
             Self::EnvironmentOfAnotherList { capability, .. } => environment_step(capability),
             Self::CapabilityTwice { .. } => ONE_NAME_STEP.to_owned(),

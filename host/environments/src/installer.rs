@@ -3,12 +3,12 @@
 
 use crate::constraint::Constraint;
 use crate::error::EnvironmentError;
-use crate::files::{Claim, hash_folder, lock};
+use crate::files::{Claim, hash_folder, lock, own_home};
 use crate::interpreters;
 use crate::manifests::read_existing;
 use crate::manifests::remember_installed;
 use crate::owners::{homes, owners};
-use crate::python_entry::{Common, Done, PythonEntry, Reporter, Tools};
+use crate::python_entry::{Common, Done, PythonEntry, Reporter, Tools, installed_in};
 use crate::report::{AskInUse, EntryReport, InstallEvent, InstallOptions, InstallReport, Outcome};
 use crate::tool_entry::{self, Asked, Copied};
 use crate::uv::Uv;
@@ -256,7 +256,7 @@ impl Installation<'_> {
         }
         let read = PythonEntry::read(entry, &self.common);
         match read.and_then(|python| python.recover().map(|()| python)) {
-            Err(error) => ended(Err(error)),
+            Err(error) => ended(Ok(self.refused(entry, &error))),
             Ok(python) => match (!self.force).then(|| python.current()).flatten() {
                 Some(done) => {
                     let before = done.version.clone();
@@ -269,16 +269,21 @@ impl Installation<'_> {
                         None => python.note_beginning(),
                     };
                     match may_begin {
-                        Err(error) => {
-                            let mut refused = failed(entry, &ErrorReport::of(&error));
-                            tell_what_was_installed(&mut refused, python.installed(), || python.installed());
-                            ended(Ok(refused))
-                        }
+                        Err(error) => ended(Ok(self.refused(entry, &error))),
                         Ok(()) => FirstLook::ToInstall(python),
                     }
                 }
             },
         }
+    }
+
+    /// A Python entry of which nothing was changed: what it gave before is there as it was.
+    fn refused(&self, entry: &Entry, error: &EnvironmentError) -> EntryReport {
+        let data_dir = &self.common.data_dir;
+        let installed = || installed_in(&own_home(data_dir, &entry.env_name), &data_dir.join("manifests"));
+        let mut refused = failed(entry, &ErrorReport::of(error));
+        tell_what_was_installed(&mut refused, installed(), installed);
+        refused
     }
 
     fn install_tool(&self, entry: &Entry, manifest: &str) -> EntryReport {

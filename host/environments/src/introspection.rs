@@ -3,7 +3,7 @@
 
 use crate::command::{Answer, STDERR_LINES_MAX, command, run};
 use crate::error::EnvironmentError;
-use crate::package::{Package, Requirements};
+use crate::package::{Folder, Package, Requirements};
 use cjm_wire::AdapterManifest;
 use cjm_wire::capabilities_file::Entry;
 use cjm_wire::manifest::{Code, DeclaredVariable};
@@ -122,15 +122,38 @@ pub(crate) async fn ask_adapters(
 /// The module of a package by its requirement or folder.
 ///
 /// # Errors
-/// When it has several and none is named like it.
+/// When it has several and none is named like it, the folder is no package, or another version is installed.
 pub(crate) fn module_of_package(environment: &Path, package: &str) -> Result<String, EnvironmentError> {
     let package = package.trim().trim_start_matches("-e ").trim_end_matches('/');
-    let name = if is_path(package) {
-        package.rsplit('/').next().unwrap_or(package)
-    } else {
-        requirement_name(package)
-    };
+    if is_path(package) {
+        let path = Path::new(package);
+        let called = if path.is_dir() { Folder::read(path)?.distribution } else { None };
+        let name = called.unwrap_or_else(|| package.rsplit('/').next().unwrap_or(package).to_owned());
+        return module_of(environment, &name);
+    }
+    let name = requirement_name(package);
+    if let (Some(wanted), Some((_, installed))) = (pinned(package), installed(environment, name))
+        && without_zeros(wanted) != without_zeros(&installed)
+    {
+        let [name, wanted] = [name, wanted].map(str::to_owned);
+        return Err(EnvironmentError::OtherVersion { name, wanted, installed });
+    }
     module_of(environment, name)
+}
+
+/// The version that a requirement asks for, where it asks for just one.
+fn pinned(requirement: &str) -> Option<&str> {
+    let (_, version) = requirement.split_once("==")?;
+    Some(version.trim_start_matches('=').trim()).filter(|version| !version.contains(['*', ',', ';', ' ']))
+}
+
+/// `1.0.0` is the version `1` (PEP 440).
+fn without_zeros(version: &str) -> &str {
+    let mut version = version;
+    while let Some(shorter) = version.strip_suffix(".0") {
+        version = shorter;
+    }
+    version
 }
 
 /// Whether a package is told by where it lies.
@@ -209,19 +232,10 @@ fn refused(answer: Answer) -> EnvironmentError {
 
 /// The importable module of an installed distribution: the one named like it, or its only one.
 fn module_of(environment: &Path, distribution: &str) -> Result<String, EnvironmentError> {
-    let wanted = normalized(distribution);
-    let record = site_packages(environment).into_iter().find(|path| {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let name = name
-            .strip_suffix(".dist-info")
-            .and_then(|name| name.split_once('-'))
-            .map(|(name, _)| name.to_owned());
-        name.is_some_and(|name| normalized(&name) == wanted)
-    });
-    let text =
-        record.and_then(|folder| std::fs::read_to_string(folder.join("RECORD")).ok()).unwrap_or_default();
+    let record = installed(environment, distribution).map(|(folder, _)| folder.join("RECORD"));
+    let text = record.and_then(|record| std::fs::read_to_string(record).ok()).unwrap_or_default();
     let modules = modules_in(&text);
-    let named = wanted.replace('-', "_");
+    let named = normalized(distribution).replace('-', "_");
     match modules.iter().find(|module| module.to_lowercase() == named).or(modules.iter().next()) {
         Some(module) if modules.len() == 1 || module.to_lowercase() == named => Ok(module.clone()),
         // An editable install lists no files of its own; the name is all there is to go by.
@@ -237,6 +251,16 @@ fn module_of(environment: &Path, distribution: &str) -> Result<String, Environme
             })
         }
     }
+}
+
+/// Where an installed distribution says what it is, and its version.
+fn installed(environment: &Path, distribution: &str) -> Option<(PathBuf, String)> {
+    let wanted = normalized(distribution);
+    site_packages(environment).into_iter().find_map(|path| {
+        let folder = path.file_name()?.to_string_lossy().into_owned();
+        let (name, version) = folder.strip_suffix(".dist-info")?.split_once('-')?;
+        (normalized(name) == wanted).then(|| (path, version.to_owned()))
+    })
 }
 
 fn site_packages(environment: &Path) -> Vec<PathBuf> {
@@ -299,6 +323,7 @@ pub(crate) fn requirement_name(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cjm_wire::describe::Described as _;
 
     #[tokio::test]
     async fn what_is_set_for_the_worker_is_set_for_the_look_too() {
@@ -331,6 +356,29 @@ mod tests {
         std::fs::write(info.join("RECORD"), "a.py,,\nb.py,,\n").expect("write");
         assert!(module_of(environment.path(), "lab-tool").is_err());
         assert_eq!(module_of(environment.path(), "not-there").expect("a guess"), "not_there");
+    }
+
+    #[test]
+    fn a_package_that_is_told_is_the_one_that_is_installed() {
+        let environment = tempfile::tempdir().expect("tempdir");
+        let info = environment.path().join("lib/python3.11/site-packages/Lab.Tool-1.0.dist-info");
+        std::fs::create_dir_all(&info).expect("mkdir");
+        std::fs::write(info.join("RECORD"), "lab/__init__.py,,\n").expect("write");
+        let module = |package: &str| module_of_package(environment.path(), package);
+        for package in ["lab-tool", "lab-tool==1", "lab_tool[more] == 1.0.0", "lab-tool==1.*", "lab-tool>=2"]
+        {
+            assert_eq!(module(package).unwrap_or_else(|error| panic!("{package}: {error}")), "lab");
+        }
+        for package in ["lab-tool==1.1", "lab-tool===10"] {
+            let refused = module(package).expect_err("another is installed");
+            assert_eq!(refused.code(), "install.other_version", "{package}");
+        }
+        // A folder is called by what it says.
+        let folder = environment.path().join("checkout");
+        std::fs::create_dir(&folder).expect("mkdir");
+        let project = "[project]\nname = \"lab-tool\"\nversion = \"2\"\n";
+        std::fs::write(folder.join("pyproject.toml"), project).expect("write");
+        assert_eq!(module(&folder.display().to_string()).expect("by its project"), "lab");
     }
 
     #[test]

@@ -103,6 +103,17 @@ pub(crate) struct Reporter<'a> {
     pub(crate) line: &'a (dyn Fn(&str) + Send + Sync),
 }
 
+/// Name and version of what is installed in an environment, while it is whole.
+pub(crate) fn installed_in(environment: &Path, manifests: &Path) -> Option<(String, String)> {
+    let capability = Stamp::read(environment)?.capability;
+    let version = version_in(manifests, &capability)?;
+    Some((capability, version))
+}
+
+fn version_in(manifests: &Path, capability: &str) -> Option<String> {
+    read_existing(&manifests.join(format!("{capability}.json"))).map(|manifest| manifest.code.version)
+}
+
 impl<'a> PythonEntry<'a> {
     /// Reads what the entry asks for.
     ///
@@ -160,14 +171,11 @@ impl<'a> PythonEntry<'a> {
 
     /// Name and version of what is installed, while its environment is whole.
     pub(crate) fn installed(&self) -> Option<(String, String)> {
-        let capability = self.held()?;
-        let version = self.version_of(&capability)?;
-        Some((capability, version))
+        installed_in(&self.environment, &self.manifests)
     }
 
     fn version_of(&self, capability: &str) -> Option<String> {
-        read_existing(&self.manifests.join(format!("{capability}.json")))
-            .map(|manifest| manifest.code.version)
+        version_in(&self.manifests, capability)
     }
 
     /// What of earlier environments could not be deleted, for people.

@@ -10,6 +10,9 @@ use std::path::Path;
 /// What to do where two entries come to one name.
 pub(crate) const ONE_NAME_STEP: &str = "give one of the two another name (`code.name` in its manifest, `name` in its class), or remove its entry";
 
+/// What to do where another version of a package is installed.
+pub(crate) const OTHER_VERSION_STEP: &str = "name the version that is there, or none; another one is installed by `cjm-ctl install-all`, once the list asks for it";
+
 /// What to do about a list that cannot be read.
 pub(crate) fn list_step(error: &FileError) -> String {
     match error {
