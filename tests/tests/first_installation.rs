@@ -232,8 +232,10 @@ fn one_that_failed_and_is_in_the_list_no_more_is_told_with_the_command_that_take
         std::fs::write(place, format!("{list}\nspeech")).expect("written");
     }
     let listed = world.run(&["list"]).expect(exit::OK).stderr;
+    let status = world.run(&["status"]).expect(exit::OK).stdout;
     for name in ["its-env", "its-other"] {
         assert!(listed.contains(&format!("remove {name}` takes it away")), "{listed}");
+        assert!(status.contains(&format!("envs/{name})")), "{status}");
     }
     let _ = world.run(&["remove", "its-other", "-y"]).expect(exit::OK);
     assert!(note.exists() && !other.exists());

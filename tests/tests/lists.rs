@@ -406,9 +406,11 @@ fn a_package_folder_with_a_device_in_it_is_refused_before_anything_is_built() {
 fn a_list_without_its_key_or_in_another_encoding_is_told_alike_by_validate_and_install_all() {
     let world = World::new();
     let bare = write_list(&world, "bare.yaml", "- name: s\n");
+    let empty = write_list(&world, "empty.yaml", "capabilities:\n");
     let latin = world.write("latin.yaml", b"capabilities: []\n# caf\xe9\n").display().to_string();
     for (list, words) in [
         (&bare, "next: write `capabilities:` in a line of its own above"),
+        (&empty, "next: write the entries as a list below `capabilities:`"),
         (&latin, "next: save it as UTF-8"),
     ] {
         for command in [&["validate", list][..], &["install-all", "--capabilities", list]] {

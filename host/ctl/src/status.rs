@@ -179,7 +179,8 @@ fn add_installations(data_dir: &Path, installer: Option<&Installer>, document: &
 /// Who changes what is installed here, how to end what a killed one left, and what was broken off.
 fn tell_installation(data_dir: &Path, installer: Option<&Installer>, output: &Output) -> Result<(), Fault> {
     for one in BrokenOff::all(data_dir, installer) {
-        output.line(&one_line(&one.words))?;
+        let path = data_dir.join("envs").join(&one.env_name);
+        output.line(&one_line(&format!("{} ({})", one.words, path.display())))?;
         output.note(&format!("next: {}", one.next_step));
     }
     let Some(installer) = installer else { return Ok(()) };

@@ -239,6 +239,12 @@ class Capability:
         properties = self.get_config_schema().get("properties", {})
         return {key: value["default"] for key, value in properties.items() if "default" in value}
 
+    def _wrong_defaults(self):
+        """Why a tool that is given no configuration refuses its own: key to reason."""
+        properties = self.get_config_schema().get("properties", {})
+        problems = ((key, _problem(value, properties[key])) for key, value in self._defaults().items())
+        return {key: problem for key, problem in problems if problem}
+
     def _checked(self, config):
         if not isinstance(config, dict):
             raise UserInputError("the configuration must be an object, not %s" % type(config).__name__)

@@ -76,8 +76,12 @@ def describe(module_name, class_name=None, adapters=()):
     elif hasattr(tool, "get_config_schema"):
         try:
             document["config_schema"] = tool.get_config_schema()
+            wrong = tool._wrong_defaults() if ours else {}
         except Exception as error:
             warnings.append("no config_schema: " + errors.one_line(error))
+        else:
+            words = "the default of `%s` %s: no call works until its configuration says otherwise"
+            warnings.extend(words % item for item in sorted(wrong.items()))
     worker_env = getattr(cls, "WORKER_ENV", None)
     if worker_env:
         document["worker_env"] = [_plain(entry) for entry in worker_env]

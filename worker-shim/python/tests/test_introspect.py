@@ -128,6 +128,19 @@ class Typed(Capability):
         self.assertIn("no method of Tool is marked with @action", said["bare_tool"][0])
         self.assertEqual((said["marked_tool"], said["own_tool"]), ([], []))
 
+    def test_a_default_that_its_own_schema_refuses_has_a_warning(self):
+        source = "from cjm_sdk import Capability, action\n\nclass Tool(Capability):\n    config_schema = {'properties': {%s}}\n" \
+                 "    @action\n    def work(self): pass\n"
+        n = "'n': {'type': 'integer', 'maximum': 3, 'default': %d}, 'must': {'type': 'string'}"
+        with tempfile.TemporaryDirectory() as directory:
+            for value in (3, 9):
+                with open(os.path.join(directory, "tool_%d.py" % value), "w") as module:
+                    module.write(source % (n % value))
+            self.assertEqual(ask("tool_3", path=directory)[1]["warnings"], [])
+            said = ask("tool_9", path=directory)[1]["warnings"]
+        words = "the default of `n` must be at most 3: no call works until its configuration says otherwise"
+        self.assertEqual(said, [words])
+
     def test_a_class_that_cannot_be_made_has_a_warning_and_no_schema(self):
         code, said, _ = ask("lab_tool", "--class", "Broken")
         self.assertEqual(code, 0)

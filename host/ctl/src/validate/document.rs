@@ -185,8 +185,9 @@ pub(crate) fn capabilities(path: &Path, text: &str, manifests: Option<&Path>) ->
 
 /// What the parser says of a list or of an entry of it: of values of a wrong kind, of each at its own place.
 fn firsts_of_list(error: &CapabilitiesFileError, document: Option<&Placed>) -> Vec<First> {
-    // Without the key there is nothing that a schema could say more of.
-    let alone = matches!(error, CapabilitiesFileError::NoList(_) | CapabilitiesFileError::NoKey);
+    // Without the list there is nothing that a schema could say more of.
+    use CapabilitiesFileError::{NoKey, NoList, NotAList};
+    let alone = matches!(error, NoList(_) | NoKey | NotAList(_));
     let first = |pointer: Option<&str>, finding: Finding| {
         let key = pointer.map(|pointer| pointer.trim_start_matches('/').replace('/', "."));
         First { finding: Box::new(finding), key, alone, mended: false }
@@ -206,10 +207,13 @@ fn firsts_of_list(error: &CapabilitiesFileError, document: Option<&Placed>) -> V
             let place = pointer.as_ref().and_then(|pointer| document?.place(pointer));
             vec![first(pointer.as_deref(), Finding::of(error, place))]
         }
-        CapabilitiesFileError::Malformed(_)
-        | CapabilitiesFileError::NoList(_)
-        | CapabilitiesFileError::NoKey
-        | CapabilitiesFileError::NotAList(_) => vec![first(None, Finding::of(error, None))],
+        NotAList(_) => {
+            let place = document.and_then(|document| document.place("/capabilities"));
+            vec![first(None, Finding::of(error, place))]
+        }
+        CapabilitiesFileError::Malformed(_) | NoList(_) | NoKey => {
+            vec![first(None, Finding::of(error, None))]
+        }
     }
 }
 
