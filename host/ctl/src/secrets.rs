@@ -31,9 +31,10 @@ pub(crate) async fn set(global: &Global, args: &SetSecretArgs, output: &Output) 
     let store = FileSecrets::of(&settings.data_dir);
     // Asked before the value is: nobody types a secret in vain.
     let owner = owner(&settings, args)?;
+    let mut reaches_a_tool = true;
     if let Ok(entry) = &owner {
         spare_another(&settings, &store, entry, args)?;
-        tell_undeclared(entry, &args.key, output);
+        reaches_a_tool = tell_undeclared(entry, &args.key, output);
     }
     if let Err(why) = &owner {
         output.note(&format!(
@@ -69,7 +70,9 @@ pub(crate) async fn set(global: &Global, args: &SetSecretArgs, output: &Output) 
         quoted(&args.capability),
         store.path().display()
     ))?;
-    output.line(NEXT_START_HINT)?;
+    if reaches_a_tool {
+        output.line(NEXT_START_HINT)?;
+    }
     Ok(exit::OK)
 }
 
@@ -150,13 +153,13 @@ fn spare_another(
     Err(Fault::new("secrets.of_another", message, next))
 }
 
-/// A secret that the manifest does not declare reaches nobody.
-fn tell_undeclared(entry: &CatalogEntry, key: &str, output: &Output) {
+/// A secret that the manifest does not declare reaches nobody; whether this one does.
+fn tell_undeclared(entry: &CatalogEntry, key: &str, output: &Output) -> bool {
     let declared = || entry.manifest.code.worker_env.iter().flatten();
     let secrets: Vec<&str> =
         declared().filter(|variable| variable.secret).map(|variable| variable.name.as_str()).collect();
     if secrets.contains(&key) {
-        return;
+        return true;
     }
     let known = if secrets.is_empty() { "none".to_owned() } else { secrets.join(", ") };
     let what = match declared().any(|variable| variable.name == key) {
@@ -168,6 +171,7 @@ fn tell_undeclared(entry: &CatalogEntry, key: &str, output: &Output) {
         entry.path.display(),
         in_words(&suggestions(key, secrets.into_iter()))
     ));
+    false
 }
 
 /// Runs `list-secrets`.

@@ -154,7 +154,8 @@ fn names_before(
     given: &[String],
 ) -> Names {
     let came_from = |manifest: &Manifest| is_same_file(Path::new(&manifest.install.package_source), source);
-    // What lies beside it from the same file was copied by hand: it was told when the name changed.
+    // What lies beside it from the same file was copied by hand, and told when the name changed; or an installation was killed
+    // between the two names. Nobody can tell them apart, and what may be the user's stays.
     if there.is_some_and(came_from) {
         return Names::default();
     }
