@@ -205,7 +205,11 @@ fn failures_tell_the_code_the_last_words_and_the_category() {
             "output `out` is a directory and no file",
         ),
         ("kill -SEGV $$", json!({}), "fatal", "sh was ended by SIGSEGV"),
+        ("kill -ABRT $$", json!({}), "fatal", "sh was ended by SIGABRT"),
         ("kill -TERM $$", json!({}), "transient", "sh was ended by SIGTERM, from outside or by itself"),
+        ("kill -INT $$", json!({}), "transient", "sh was ended by SIGINT, from outside or by itself"),
+        ("kill -HUP $$", json!({}), "transient", "sh was ended by SIGHUP, from outside or by itself"),
+        ("kill -QUIT $$", json!({}), "transient", "sh was ended by SIGQUIT, from outside or by itself"),
         (
             "kill -KILL $$",
             json!({}),
@@ -323,19 +327,25 @@ fn progress_is_read_from_lines_that_a_return_ends() {
 
 #[test]
 fn a_cooperative_cancel_sends_the_rules_signal() {
-    let text = "trap 'echo stopping > {data_dir}/stopped; exit 0' INT; echo $$ > {data_dir}/up; while :; do sleep 0.01; done";
-    let worker = run(text, json!({"cancel": {"signal": "SIGINT", "grace_ms": 20_000}}));
-    let call = worker.execute_beside("run", json!({}), "job");
-    let pid = wait_number(&worker.data_dir().join("up"));
-    worker.post("/cancel", r#"{"job_id":"other"}"#);
-    assert!(lives(pid));
-    worker.post("/cancel", r#"{"job_id":"job"}"#);
-    let answer = call.join().unwrap().unwrap();
-    assert_eq!(
-        (answer.status, answer.text()),
-        (409, r#"{"detail":"Capability 'lab' cancelled by operator"}"#)
-    );
-    assert_eq!(std::fs::read_to_string(worker.data_dir().join("stopped")).unwrap(), "stopping\n");
+    for signal in ["INT", "TERM", "HUP", "QUIT"] {
+        let traps = ["INT", "TERM", "HUP", "QUIT"]
+            .map(|name| format!("trap 'echo {name} > {{data_dir}}/stopped; exit 0' {name}; "))
+            .concat();
+        let text = format!("{traps}echo $$ > {{data_dir}}/up; while :; do sleep 0.01; done");
+        let worker = run(&text, json!({"cancel": {"signal": format!("SIG{signal}"), "grace_ms": 20_000}}));
+        let call = worker.execute_beside("run", json!({}), "job");
+        let pid = wait_number(&worker.data_dir().join("up"));
+        worker.post("/cancel", r#"{"job_id":"other"}"#);
+        assert!(lives(pid));
+        worker.post("/cancel", r#"{"job_id":"job"}"#);
+        let answer = call.join().unwrap().unwrap();
+        assert_eq!(
+            (answer.status, answer.text()),
+            (409, r#"{"detail":"Capability 'lab' cancelled by operator"}"#)
+        );
+        let stopped = std::fs::read_to_string(worker.data_dir().join("stopped")).unwrap();
+        assert_eq!(stopped, format!("{signal}\n"));
+    }
 }
 
 /// A shell dies of the signal at once, and does not wait for what it was waiting for.
@@ -353,6 +363,12 @@ fn who_was_asked_to_stop_has_the_grace_also_where_the_first_process_did_not_wait
         assert_eq!(call.join().unwrap().unwrap().status, 409);
         assert_eq!((lives(pid), worker.data_dir().join("cleaned").exists()), (false, is_well));
     }
+    // Also whom nobody asked but its own limit.
+    let rule = json!({"cancel": {"signal": "SIGTERM", "grace_ms": 20_000}, "timeout_seconds": 1});
+    let worker = run(&inner("sleep 0.3; echo done > {data_dir}/cleaned; exit 0"), rule);
+    let error = worker.post("/execute", "{}").job_error();
+    assert!(error["message"].as_str().is_some_and(|message| message.contains("timeout_seconds")), "{error}");
+    assert!(worker.data_dir().join("cleaned").exists());
 }
 
 #[test]
