@@ -425,6 +425,11 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         assert!(DirectoryLock::is_held(dir.path()).unwrap());
         assert_eq!(locking_process(dir.path()), Some(Pid::current()));
+        // Whoever else asks at this moment holds nothing.
+        let other = tempfile::tempdir().unwrap();
+        let asker = open_directory(other.path()).unwrap();
+        rustix::fs::flock(&asker, FlockOperation::NonBlockingLockShared).unwrap();
+        assert!(!DirectoryLock::is_held(other.path()).unwrap());
         DirectoryLock::try_acquire(&dir.path().join("missing")).unwrap_err();
         DirectoryLock::is_held(&dir.path().join("missing")).unwrap_err();
     }
