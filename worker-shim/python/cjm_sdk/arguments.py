@@ -26,8 +26,8 @@ _SHOWN_CHARS_MAX = 200
 
 def call(function, args, kwargs):
     """Calls a method of the tool. An argument with the name of its first parameter, which is the tool, is refused."""
-    code = getattr(getattr(function, "__func__", None), "__code__", None)
-    if code is not None and kwargs and code.co_argcount and not code.co_posonlyargcount and code.co_varnames[0] in kwargs:
+    code = getattr(getattr(function, "__func__", None), "__code__", None) if kwargs else None
+    if code is not None and code.co_argcount and not code.co_posonlyargcount and code.co_varnames[0] in kwargs:
         name = code.co_varnames[0]
         words = "no argument can have the name `%s`, which is the tool itself in `%s`; give it another"
         raise Unfit(words % (name, function.__name__), fields_invalid=[name])

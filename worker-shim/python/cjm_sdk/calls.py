@@ -25,19 +25,21 @@ RUNNING = {}
 class Call:
     """One call, from its frame to its answer. `sink` is the host (None outside one)."""
 
+    # What most calls never change stands here once for all of them: making a call is part of each call's time.
+    started = False
+    cancelled = False
+    done = False
+    _credit = STREAM_CREDIT_INITIAL
+    _credit_changed = None
+    _progress_at = 0.0
+    progress_held = None
+
     def __init__(self, call_id, sink=None, envelope=None):
         self.id = call_id
         self.sink = sink
         self.envelope = envelope if isinstance(envelope, dict) else {}
-        self.started = False
-        self.cancelled = False
-        self.done = False
         self.state = {}
         self.callbacks = []
-        self._credit = STREAM_CREDIT_INITIAL
-        self._credit_changed = None
-        self._progress_at = 0.0
-        self._progress_held = None
 
     @property
     def job_id(self):
@@ -60,7 +62,7 @@ class Call:
         """Sends progress, at most one frame per interval; what was held back follows with the next or the end."""
         if self.sink is None or self.done:
             return
-        self._progress_held = (progress, message)
+        self.progress_held = (progress, message)
         moment = time.monotonic()
         if moment - self._progress_at >= PROGRESS_INTERVAL_SECONDS_MIN:
             self._progress_at = moment
@@ -68,7 +70,7 @@ class Call:
 
     def flush_progress(self):
         """Sends the progress that was held back."""
-        held, self._progress_held = self._progress_held, None
+        held, self.progress_held = self.progress_held, None
         if held is not None and self.sink is not None:
             self.sink.send_small(frames.PROGRESS, self.id, {"progress": _fraction(held[0]), "message": errors.shown(str(held[1]))})
 

@@ -14,6 +14,8 @@ import sys
 from .json_codec import encoder
 
 _KINDS = {}
+# What writing a value raises that has no form in JSON.
+_UNWRITTEN = (TypeError, ValueError, OverflowError, RecursionError)
 
 _compact = encoder(False, (",", ":"), lambda value: _plain(value))
 _escaped = encoder(True, (",", ":"), lambda value: _plain(value))
@@ -37,12 +39,18 @@ def wire_type(kind):
 
 def result_bytes(value):
     """The body of a 200 answer."""
-    return _of_tool(plain_bytes, value)
+    try:
+        return plain_bytes(_tagged(value))
+    except _UNWRITTEN as error:
+        raise _told(value, error) from None
 
 
 def line_bytes(value):
     """One line of a stream, without its newline."""
-    return _of_tool(spaced_bytes, value)
+    try:
+        return spaced_bytes(_tagged(value))
+    except _UNWRITTEN as error:
+        raise _told(value, error) from None
 
 
 def plain_bytes(value):
@@ -59,13 +67,10 @@ def spaced_bytes(value):
     return _spaced(value).encode("ascii")
 
 
-def _of_tool(write, value):
-    try:
-        return write(_tagged(value))
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        from .places import unwritable
+def _told(value, error):
+    from .places import unwritable
 
-        raise unwritable(value, error, _plain) from None
+    return unwritable(value, error, _plain)
 
 
 def _tagged(value):

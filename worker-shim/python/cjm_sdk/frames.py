@@ -58,17 +58,25 @@ class Channel:
 
     def read(self):
         """The next frame as (kind, call id, payload), or None when the peer closed the channel."""
-        head = self._take(HEADER_BYTES, at_boundary=True)
-        if head is None:
-            return None
-        size = int.from_bytes(head[:4], "big")
-        if head[5:8] != b"\0\0\0":
+        buffer = self._buffer
+        while len(buffer) < HEADER_BYTES:
+            got = self._read_some()
+            if not got:
+                return self._ended(not buffer)
+            buffer = buffer + got if buffer else got
+        size = int.from_bytes(buffer[:4], "big")
+        if buffer[5:8] != b"\0\0\0":
             raise ChannelError("a frame header has reserved bytes set: the peer does not speak this protocol")
         if size > PAYLOAD_BYTES_MAX:
             words = "a frame of %d bytes was announced, more than the %d allowed"
             raise ChannelError(words % (size, PAYLOAD_BYTES_MAX))
-        payload = self._take(size) if size else b""
-        return head[4], int.from_bytes(head[8:16], "big"), payload
+        end = HEADER_BYTES + size
+        if len(buffer) >= end:
+            payload, self._buffer = buffer[HEADER_BYTES:end], buffer[end:]
+        else:
+            self._buffer = buffer[HEADER_BYTES:]
+            payload = self._take(size)
+        return buffer[4], int.from_bytes(buffer[8:HEADER_BYTES], "big"), payload
 
     def send(self, kind, call_id, payload=b"", open_calls=None):
         """Writes one frame. After the peer is gone this does nothing: the reader sees the end and acts on it.
@@ -88,12 +96,17 @@ class Channel:
                     self._unwritten.append((head, bytes(payload), []))
                 return
             # A signal may come between any two of these steps: its frame joins the list, or takes the list along.
-            self._unwritten.append((head, payload, []))
+            unwritten = self._unwritten
+            unwritten.append((head, payload, []))
             raised = None
-            while self._unwritten:
+            while unwritten:
                 try:
                     self._is_writing = True
-                    self._write_all()
+                    # Asked only now: who came between has taken the list along.
+                    while unwritten:
+                        self._write(*unwritten[0])
+                        # Not before: whoever is interrupted here, or comes after him, finds what is left of it.
+                        del unwritten[0]
                     self._sound_to = get_ident()
                     self._is_writing = False
                 except BaseException as error:
@@ -103,12 +116,6 @@ class Channel:
                         raised = error
             if raised is not None:
                 raise raised
-
-    def _write_all(self):
-        while self._unwritten:
-            self._write(*self._unwritten[0])
-            # Not before: whoever is interrupted here, or comes after him, finds what is left of it.
-            del self._unwritten[0]
 
     def forget(self):
         """In a forked child: let go of the channel, which belongs to the parent."""
@@ -142,9 +149,10 @@ class Channel:
         if self.closed:
             return
         self._check()
+        size = HEADER_BYTES + len(payload)
         while not self.closed:
             done = sum(written)
-            if done >= HEADER_BYTES + len(payload):
+            if done >= size:
                 return
             if done < HEADER_BYTES:
                 parts = (head[done:], payload)
@@ -160,17 +168,14 @@ class Channel:
                 self._check()
                 self.closed = True
 
-    def _take(self, size, at_boundary=False):
+    def _take(self, size):
         have = len(self._buffer)
-        if have >= size:
-            taken, self._buffer = self._buffer[:size], self._buffer[size:]
-            return taken
         if size <= READ_AHEAD_BYTES:
             parts = self._buffer
             while len(parts) < size:
                 got = self._read_some()
                 if not got:
-                    return self._ended(at_boundary and not parts)
+                    return self._ended(False)
                 parts += got
             taken, self._buffer = parts[:size], parts[size:]
             return taken

@@ -238,7 +238,8 @@ class Host:
         except BaseException as error:
             errors.print_exception("cjm: a call failed outside the tool:", error)
             answer = frames.FAILURE, ops.failure_bytes(ops.Failure(500))
-        self._end_child(int(answer[0] == frames.FAILURE))
+        if self.channel.is_childs:
+            self._end_child(int(answer[0] == frames.FAILURE))
         try:
             self._answer(call, *answer)
         except Exception as error:
@@ -270,7 +271,8 @@ class Host:
 
     def _answer(self, call, kind, payload):
         try:
-            call.flush_progress()
+            if call.progress_held is not None:
+                call.flush_progress()
         finally:
             # Whatever a signal handler raises meanwhile.
             call.done = True

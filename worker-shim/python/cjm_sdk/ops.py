@@ -225,8 +225,9 @@ def _request(call, payload):
 def _executable(host):
     """The tool's `execute`; where it has none (its author meant adapters to be called), one that takes its public
     methods as actions."""
-    if hasattr(host.tool, "execute"):
-        return host.tool.execute
+    execute = getattr(host.tool, "execute", None)
+    if execute is not None:
+        return execute
     from . import methods
 
     return lambda *args, **kwargs: methods.run(host.tool, args, kwargs)
