@@ -419,3 +419,35 @@ fn what_lies_where_calls_run_and_was_made_by_none_is_never_forgotten() {
         assert!(folder.join("in it").is_dir() && running_mark(folder).exists(), "{}", folder.display());
     }
 }
+
+/// Data directories may share a folder that is mounted in both: none of their hosts is told as another's.
+#[test]
+fn hosts_of_directories_that_share_a_mounted_folder_run_side_by_side() {
+    const NAME: &str = "hosts_of_directories_that_share_a_mounted_folder_run_side_by_side";
+    let world = World::new();
+    let actions = json!({"wait": {"argv": ["-c", "exec sleep 600"]}, "say": {"argv": ["-c", "true"]}});
+    let path = world.install_executable("sh", "/bin/sh", &actions);
+    let shared = world.file("shared");
+    fs::create_dir_all(&shared).expect("a folder");
+    fs::copy(path, shared.join("sh.json")).expect("copied");
+    let second = world.file("second");
+    let bound = Bound([world.data_dir(), second.clone()].map(|data_dir| data_dir.join("manifests")));
+    fs::create_dir_all(&bound.0[1]).expect("a folder");
+    for place in &bound.0 {
+        let mount = Command::new("mount").arg("--bind").args([&shared, place]).output();
+        if !mount.as_ref().is_ok_and(|done| done.status.success()) {
+            return repo::skip(NAME, &format!("a folder cannot be mounted: {mount:?}"));
+        }
+    }
+    let running = world.start(&["call", "sh", "--action", "wait"]);
+    eventually("the call runs", COMMAND_MAX, || {
+        (world.json(&["status", "--json"])["running_count"] == 1).then_some(())
+    });
+    let second = second.display().to_string();
+    let _ = world.run(&["--data-dir", &second, "call", "sh", "--action", "say"]).expect(exit::OK);
+    let status = world.run(&["--data-dir", &second, "status"]).expect(exit::OK);
+    assert!(status.stdout.starts_with("no host uses "), "{}", status.describe());
+    running.signal(Signal::TERM);
+    let _ = running.wait(COMMAND_MAX).expect(143);
+    drop(bound);
+}

@@ -29,7 +29,19 @@ pub const LIST_KEY: &str = "capabilities_file";
 /// The command that makes a tool anew, in backticks: from the list that it came from, while that is there.
 #[must_use]
 pub fn install_all_step(list: Option<&Path>) -> String {
-    format!("`{}`", install_all_command(list))
+    let command = install_all_command(list);
+    match list.filter(|list| is_gone(list)) {
+        Some(list) => format!(
+            "`{command}` (its list {} is gone: name the one of today with --capabilities)",
+            list.display()
+        ),
+        None => format!("`{command}`"),
+    }
+}
+
+/// Whether a list is not where it was: it was moved, or deleted.
+fn is_gone(list: &Path) -> bool {
+    list.is_absolute() && !list.is_file()
 }
 
 /// The same without backticks, for who adds to it.
@@ -43,11 +55,19 @@ pub fn install_all_command(list: Option<&Path>) -> String {
     }
 }
 
-/// What to do about an installation that was broken off and that no list asks for any more; `name` is one that it goes by,
+/// What to do about an installation that was broken off and for which its list asks no more; `name` is one that it goes by,
 /// and no other tool.
 #[must_use]
-pub fn taken_away_step(name: &str) -> String {
-    format!("no list asks for it any more: `cjm-ctl remove {}` takes it away", shell_word(name))
+pub fn taken_away_step(name: &str, list: Option<&Path>) -> String {
+    let name = shell_word(name);
+    match list.filter(|list| is_gone(list)) {
+        Some(list) => format!(
+            "its list {} is gone: `cjm-ctl remove {name}` takes it away, and an `install-all` of the list of today goes on \
+             with it where that asks for it",
+            list.display()
+        ),
+        None => format!("no list asks for it any more: `cjm-ctl remove {name}` takes it away"),
+    }
 }
 
 /// That a tool was replaced which another list had installed; none where it was the same one, or nobody knows.
@@ -189,12 +209,12 @@ impl Described for Unfinished {
             Self::FirstBrokenOff { list, is_asked_for: true, .. } => {
                 format!("{} goes on with it", install_all_step(list.as_deref()))
             }
-            Self::FirstBrokenOff { capability, .. } => taken_away_step(capability),
+            Self::FirstBrokenOff { capability, list, .. } => taken_away_step(capability, list.as_deref()),
             Self::MayBeBrokenOff { list: Some(list), .. } => {
                 format!("correct the name; or {} goes on with it", install_all_step(list.as_deref()))
             }
             Self::MayBeBrokenOff { list: None, .. } => {
-                "correct the name; no list asks for the other any more, and `cjm-ctl list` says what takes it away"
+                "correct the name; no list asks for the other any more, or its list is gone, and `cjm-ctl list` says what takes it away"
                     .to_owned()
             }
         }

@@ -288,13 +288,19 @@ fn refuse_links(data_dir: &Path, file: &Path) -> Result<(), SettingsError> {
     // Of a link none is looked at behind it.
     let tools = if is_link(&data) { Vec::new() } else { entries(&data).map_err(untold(&data))? };
     for tool in tools.iter().filter(|tool| !is_link(tool)) {
-        let leads_out = |link: &PathBuf| is_link(link) && (link.ends_with("work") || !leads_into(link, tool));
-        all.extend(entries(tool).map_err(untold(tool))?.into_iter().filter(leads_out));
+        let leads_out = |link: &PathBuf| link.ends_with("work") || !leads_into(link, tool);
+        let in_tool = entries(tool).map_err(untold(tool))?;
+        all.extend(in_tool.into_iter().filter(|path| leads_somewhere(path) && leads_out(path)));
     }
-    all.extend(tools);
+    all.extend(tools.into_iter().filter(|tool| leads_somewhere(tool)));
     let Some(path) = all.into_iter().find(|path| is_link(path)) else { return Ok(()) };
     let target = std::fs::read_link(&path).unwrap_or_default();
     Err(SettingsError::LinkInside { path, target, data_dir: data_dir.to_owned(), file: file.to_owned() })
+}
+
+/// Whether it is a link to something. No folder is made through one that leads nowhere, and tools leave such links.
+fn leads_somewhere(path: &Path) -> bool {
+    is_link(path) && path.exists()
 }
 
 /// What is in a folder; nothing where there is none.
@@ -485,7 +491,9 @@ mod tests {
         let data = project.path().join(".cjm/data");
         std::fs::create_dir(&data).expect("mkdir");
         assert_eq!(standing(&nothing, &home, project.path()), Standing::Found);
-        std::os::unix::fs::symlink("/home/u", data.join("tool")).expect("link");
+        std::os::unix::fs::symlink("/home/u/nowhere", data.join("lock")).expect("link");
+        assert_eq!(standing(&nothing, &home, project.path()), Standing::Found, "nobody goes there");
+        std::os::unix::fs::symlink("/", data.join("tool")).expect("link");
         std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o300)).expect("chmod");
         let can_list = std::fs::read_dir(&data).is_ok();
         let refused = resolve(&nothing, &home, project.path()).expect_err("it may lead out of the folder");
@@ -504,7 +512,7 @@ mod tests {
         }
         let action = data.join("tool/convert");
         for (target, is_refused) in
-            [("runs/3", false), ("/home/u", true), ("../other", true), ("../..", true), ("nowhere", true)]
+            [("runs/3", false), ("/", true), ("../other", true), ("../..", true), ("nowhere", false)]
         {
             std::os::unix::fs::symlink(target, &action).expect("link");
             let resolved = resolve(&CliOverrides::default(), &[("HOME", "/home/u")], project.path());

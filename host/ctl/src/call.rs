@@ -69,7 +69,8 @@ pub(crate) async fn run(
         args.config.as_deref().map(|text| json_object(text, "--config")).transpose()?.map(Value::Object);
     output.ends_at(deadline);
     // Kept until the result is written.
-    let _claimed = args.output.as_deref().map(out_folder::make).transpose()?;
+    let claim = |folder: &Path| out_folder::make(folder, &|| copying_goes_on(args, deadline, interrupts));
+    let _claimed = args.output.as_deref().map(claim).transpose().map_err(of_no_call)?;
     let directory = options.data_dir.clone();
     let host = start_host(options, deadline, interrupts).await?;
     let run_id = host.run_id().clone();
@@ -78,6 +79,28 @@ pub(crate) async fn run(
     let grace = longest_grace(host.catalog(), [args.name.as_str()]);
     shut_down(host, &named(&args.name), grace, interrupts, output).await;
     result.map_err(|fault| of_run(fault, &directory, &run_id))
+}
+
+/// Whether files of a result are read and copied any longer.
+fn copying_goes_on(args: &CallArgs, deadline: Option<Instant>, interrupts: &Interrupts) -> Result<(), Fault> {
+    if let Some(code) = interrupts.asked() {
+        return Err(interrupted(code));
+    }
+    if deadline.is_none_or(|deadline| Instant::now() < deadline) {
+        return Ok(());
+    }
+    let given = Seconds::of(args.timeout.unwrap_or_default());
+    let message = format!("the time for the files of the result was over after {given}");
+    let next_step = "give it more time with --timeout; where there is a result, it tells where its files are";
+    Err(Fault::new("ctl.output_deadline", message, next_step).with_exit(exit::TIMED_OUT))
+}
+
+/// A fault before the tool was asked for anything.
+fn of_no_call(mut fault: Fault) -> Fault {
+    if let Fault::Shown(report) = &mut fault {
+        report.message.push_str("; the tool was not run");
+    }
+    fault
 }
 
 /// The options of the host that a command starts for itself.
@@ -288,7 +311,7 @@ impl Call<'_> {
                 .with_exit(exit::TOOL_FAILED)
         })?;
         let folder = self.args.output.as_deref();
-        let go_on = || self.copying_goes_on(deadline, interrupts);
+        let go_on = || copying_goes_on(self.args, deadline, interrupts);
         let write = |folder: &Path| out_folder::write(folder, self.kept, result, &self.kwargs, &go_on);
         let written = folder.map(write).transpose();
         // The call is made, and its result is not lost with the folder.
@@ -327,23 +350,6 @@ impl Call<'_> {
         }
         self.print_result(result)?;
         unwritten.map_or(Ok(exit::OK), Err)
-    }
-
-    /// Whether files of the result are copied any longer.
-    fn copying_goes_on(&self, deadline: Option<Instant>, interrupts: &Interrupts) -> Result<(), Fault> {
-        if let Some(code) = interrupts.asked() {
-            return Err(interrupted(code));
-        }
-        if deadline.is_none_or(|deadline| Instant::now() < deadline) {
-            return Ok(());
-        }
-        let given = Seconds::of(self.args.timeout.unwrap_or_default());
-        let message = format!(
-            "\"{}\" has done its work, and its files were not all copied within {given}",
-            one_line(&self.args.name)
-        );
-        let next_step = "give it more time with --timeout; the result tells where the files are";
-        Err(Fault::new("ctl.output_deadline", message, next_step).with_exit(exit::TIMED_OUT))
     }
 
     /// Says what was copied, and what was not.

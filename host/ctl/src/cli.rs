@@ -384,7 +384,7 @@ pub(crate) struct SetSecretArgs {
     /// The value; it stays in the shell's history
     #[arg(long, value_name = "VALUE", allow_hyphen_values = true)]
     pub(crate) value: Option<String>,
-    /// Whose secret it is, where several people share the directory
+    /// Whose secret it is, for programs that ask for a person's; tools that are called here get those without a scope
     #[arg(long)]
     pub(crate) scope: Option<String>,
     /// The manifest it is for, and no other of that name [default: the one that `list` shows]

@@ -231,7 +231,9 @@ impl Nobodys {
             Some(name) if begun.is_none_or(|begun| begun.list.is_none()) => {
                 format!("`cjm-ctl remove {}` takes it away", shell_word(name))
             }
-            Some(name) if begun.is_some_and(|begun| !begun.is_asked_for()) => taken_away_step(name),
+            Some(name) if begun.is_some_and(|begun| !begun.is_asked_for()) => {
+                taken_away_step(name, begun.and_then(|begun| begun.list.as_deref()))
+            }
             Some(name) => format!(
                 "{} goes on with it; `cjm-ctl remove {}` takes it away",
                 install_all_step(begun.and_then(|begun| begun.list.as_deref())),

@@ -8,7 +8,9 @@
 use crate::fault::Fault;
 use cjm_platform::disk::DiskRoom;
 use cjm_platform::files::{create_fresh, open_regular};
+use cjm_platform::lock::DirectoryLock;
 use cjm_platform::mounts::remove_tree;
+use cjm_wire::cache::is_call_directory;
 use cjm_wire::canonical::hex;
 use cjm_wire::error::no_inode;
 use cjm_wire::json::Arguments;
@@ -71,11 +73,12 @@ pub(crate) struct Claimed {
 }
 
 /// Makes the folder and looks at what is there, so that a call is not made whose result has nowhere to go. What a call that
-/// was killed had not finished goes.
+/// was killed had not finished goes. Blocks, for as long as `go_on` lets it.
 ///
 /// # Errors
-/// When it cannot be made or written to, another command writes there, or the place of the result or of the list is taken.
-pub(crate) fn make(folder: &Path) -> Result<Claimed, Fault> {
+/// When it cannot be made or written to, another command writes there, or the place of the result or of the list is taken;
+/// what `go_on` says.
+pub(crate) fn make(folder: &Path, go_on: GoOn<'_>) -> Result<Claimed, Fault> {
     if folder.symlink_metadata().is_ok() && !folder.is_dir() {
         let message = format!("{} is there, and is no folder", folder.display());
         let next_step = "name a folder with --output; one that is not there is made";
@@ -99,7 +102,7 @@ pub(crate) fn make(folder: &Path) -> Result<Claimed, Fault> {
     }
     let made = List::of(folder);
     let place = |name| Place { folder, name, made: &made };
-    RESULTS.iter().try_for_each(|name| place(name).check(None, &|| Ok(())))?;
+    RESULTS.iter().try_for_each(|name| place(name).check(None, go_on))?;
     if lock.is_some() {
         clear_parts(folder, &made);
     }
@@ -156,6 +159,10 @@ impl Place<'_> {
         let Ok(standing) = std::fs::symlink_metadata(&target) else { return Ok(()) };
         let opened = if standing.is_symlink() { None } else { open_regular(&target).ok() };
         let mut opened = opened.ok_or_else(|| taken(&target, "no plain file"))?;
+        // Whatever it holds: it may be large.
+        if !self.made.has(self.name) && new.is_none() {
+            return Err(taken(&target, "no file that a call wrote here"));
+        }
         let found = match read_all(&mut opened, go_on, |_| Ok(())) {
             Ok(found) => found.sha256,
             Err(Broken::Stopped(fault)) => return Err(fault),
@@ -276,6 +283,7 @@ impl Out<'_> {
             self.given.extend(look_through(argument.text()).texts);
         }
         let told = look_through(json);
+        let _held = hold_call_directories(&told);
         let copied = self.copy_files(&told.files)?;
         self.untold = self.untold_files(&told);
         let content = text.unwrap_or_else(|| renamed(json, &copied)) + "\n";
@@ -384,6 +392,7 @@ impl Out<'_> {
         std::fs::create_dir(part).map_err(|error| failed("make the folder", to, &error))?;
         let listing = std::fs::read_dir(from).map_err(|error| failed("read", from, &error))?;
         for entry in listing {
+            (self.go_on)()?;
             let entry = entry.map_err(|error| failed("read", from, &error))?;
             let kind = entry.file_type().map_err(|error| failed("read", &entry.path(), &error))?;
             let (part, to) = (part.join(entry.file_name()), to.join(entry.file_name()));
@@ -466,6 +475,16 @@ impl Out<'_> {
                 Fault::new("ctl.output", message, "call without --output, and take what is needed")
             })
     }
+}
+
+/// Locks the directories of calls in which files of the result lie: retention leaves them alone then, however old they are.
+fn hold_call_directories(told: &Told) -> Vec<DirectoryLock> {
+    let paths = told.files.iter().filter_map(|file| file.path.as_deref());
+    let directories: BTreeSet<&Path> = paths
+        .filter_map(|path| Path::new(path).ancestors().find(|folder| is_call_directory(folder)))
+        .collect();
+    // Where one cannot be locked, nothing is lost but that.
+    directories.into_iter().filter_map(|folder| DirectoryLock::try_acquire(folder).ok().flatten()).collect()
 }
 
 /// Whether `outer` is `inner`, or a folder above it, whatever links lead there.

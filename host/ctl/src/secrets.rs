@@ -36,6 +36,10 @@ pub(crate) async fn set(global: &Global, args: &SetSecretArgs, output: &Output) 
         spare_another(&settings, &store, entry, args)?;
         reaches_a_tool = tell_undeclared(entry, &args.key, output);
     }
+    if args.scope.is_some() {
+        output.note("note: a tool that is called here gets secrets without a scope, and not this one");
+        reaches_a_tool = false;
+    }
     if let Err(why) = &owner {
         output.note(&format!(
             "note: {why}; the tool of {} gets the secret once it is there",

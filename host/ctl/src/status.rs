@@ -139,7 +139,7 @@ impl BrokenOff {
         // A tool of such a name lives elsewhere, and would go in its place.
         let free = names.into_iter().flatten().find(|name| catalog.get(name).is_none());
         let next_step = match free.filter(|_| !begun.is_asked_for()) {
-            Some(name) => taken_away_step(name),
+            Some(name) => taken_away_step(name, begun.list.as_deref()),
             None => format!("{} goes on with it", install_all_step(begun.list.as_deref())),
         };
         let words = begun.broken_off();

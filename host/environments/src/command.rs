@@ -7,10 +7,11 @@ use crate::system_answers::lacks_inodes;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::VecDeque;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
 
 /// Most bytes of standard output that are kept; more is an error.
 const STDOUT_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -18,6 +19,8 @@ const STDOUT_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub(crate) const STDERR_LINES_MAX: usize = 25;
 /// Longest of these lines, in bytes; the rest is cut off.
 const STDERR_LINE_BYTES_MAX: usize = 400;
+/// How long the output of a helper is read on once it has ended: what it has started may hold the other end.
+const READ_ON_MAX: Duration = Duration::from_secs(2);
 /// Where helpers run: nothing of a caller's project lies there, so no `json.py` is imported and no `pyproject.toml` obeyed.
 const NEUTRAL_FOLDER: &str = "/";
 /// Variables of the caller's own Python environments, which would lead a helper astray.
@@ -138,11 +141,7 @@ pub(crate) async fn run(
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(failed(std::io::Error::other("its output could not be opened")));
     };
-    let work = async {
-        let (stdout, stderr_tail) = tokio::join!(read_all(stdout), read_lines(stderr, on_line));
-        let status = child.wait().await?;
-        std::io::Result::Ok((stdout?, stderr_tail, status))
-    };
+    let work = hear(&mut child, stdout, stderr, on_line);
     let ended = tokio::time::timeout(timeout, work).await;
     match ended {
         Ok(Ok((stdout, stderr_tail, status))) => {
@@ -157,6 +156,37 @@ pub(crate) async fn run(
             seconds: timeout.as_secs(),
         }),
     }
+}
+
+/// What it writes, and how it ends.
+async fn hear(
+    child: &mut Child,
+    stdout: impl AsyncRead + Unpin,
+    stderr: impl AsyncRead + Unpin,
+    on_line: &(dyn Fn(&str) + Send + Sync),
+) -> std::io::Result<(Vec<u8>, Vec<String>, ExitStatus)> {
+    let (cut, is_cut) = watch::channel(());
+    let mut stdout = Output { stream: stdout, is_cut: is_cut.clone() };
+    let mut stderr = Output { stream: stderr, is_cut };
+    let reading = async { tokio::join!(read_all(&mut stdout), read_lines(&mut stderr, on_line)) };
+    tokio::pin!(reading);
+    let read = tokio::select! {
+        biased;
+        read = &mut reading => Some(read),
+        _ = child.wait() => None,
+    };
+    // What it has left behind may hold its output for ever, and says nothing that is its own.
+    let (stdout, stderr_tail) = match read {
+        Some(read) => read,
+        None => tokio::select! {
+            read = &mut reading => read,
+            () = tokio::time::sleep(READ_ON_MAX) => {
+                drop(cut);
+                reading.await
+            }
+        },
+    };
+    Ok((stdout?, stderr_tail, child.wait().await?))
 }
 
 /// [`run`], and an exit code other than 0 is an error too.
@@ -197,7 +227,7 @@ impl Drop for Group {
     }
 }
 
-fn describe_status(status: std::process::ExitStatus) -> String {
+fn describe_status(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
@@ -206,18 +236,40 @@ fn describe_status(status: std::process::ExitStatus) -> String {
     }
 }
 
-async fn read_all(mut stream: impl AsyncRead + Unpin) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    (&mut stream).take(STDOUT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).await?;
-    if bytes.len() > STDOUT_BYTES_MAX {
-        return Err(std::io::Error::other(format!("it printed more than {STDOUT_BYTES_MAX} bytes")));
+/// What a helper writes, until nobody holds the other end or it is cut off.
+struct Output<S> {
+    stream: S,
+    /// Its sender is gone when it is cut off.
+    is_cut: watch::Receiver<()>,
+}
+
+impl<S: AsyncRead + Unpin> Output<S> {
+    async fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        tokio::select! {
+            biased;
+            _ = self.is_cut.changed() => Ok(0),
+            count = self.stream.read(buffer) => count,
+        }
     }
-    Ok(bytes)
+}
+
+async fn read_all(output: &mut Output<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
+    let (mut bytes, mut buffer) = (Vec::new(), vec![0; 4096]);
+    loop {
+        let count = output.read(&mut buffer).await?;
+        if count == 0 {
+            return Ok(bytes);
+        }
+        bytes.extend_from_slice(&buffer[..count]);
+        if bytes.len() > STDOUT_BYTES_MAX {
+            return Err(std::io::Error::other(format!("it printed more than {STDOUT_BYTES_MAX} bytes")));
+        }
+    }
 }
 
 /// Reads to the end; `\n` and `\r` both end a line. A read error ends it like an end of file.
 async fn read_lines(
-    mut stream: impl AsyncRead + Unpin,
+    output: &mut Output<impl AsyncRead + Unpin>,
     on_line: &(dyn Fn(&str) + Send + Sync),
 ) -> Vec<String> {
     let mut tail = VecDeque::with_capacity(STDERR_LINES_MAX);
@@ -235,7 +287,7 @@ async fn read_lines(
         }
     };
     loop {
-        let count = stream.read(&mut buffer).await.unwrap_or(0);
+        let count = output.read(&mut buffer).await.unwrap_or(0);
         for byte in &buffer[..count] {
             match byte {
                 b'\n' | b'\r' => finish(&mut line),
@@ -334,6 +386,21 @@ mod tests {
         );
         let missing = run(command(Path::new("/nowhere/uv")), "try", Duration::from_secs(20), &|_| {}).await;
         assert!(matches!(missing, Err(EnvironmentError::HelperNotRun { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_helper_has_ended_when_it_has_whatever_it_leaves_behind() {
+        let script = "sleep 600 & echo $!; echo why >&2; exit 3";
+        let answer = run(shell(script), "try", Duration::from_secs(60), &|_| {}).await.expect("ran");
+        assert_eq!(
+            (answer.ending.as_str(), answer.stderr_tail.as_slice()),
+            ("exit code 3", &["why".to_owned()][..])
+        );
+        let left =
+            String::from_utf8(answer.stdout).expect("text").trim().parse().ok().and_then(Pid::from_raw);
+        let left = left.expect("a number");
+        rustix::process::test_kill_process(left).expect("it lives");
+        rustix::process::kill_process(left, Signal::KILL).expect("killed");
     }
 
     #[tokio::test]

@@ -133,7 +133,7 @@ pub(crate) fn module_of_package(environment: &Path, package: &str) -> Result<Str
     }
     let name = requirement_name(package);
     if let (Some(wanted), Some((_, installed))) = (pinned(package), installed(environment, name))
-        && without_zeros(wanted) != without_zeros(&installed)
+        && is_another(wanted, &installed)
     {
         let [name, wanted] = [name, wanted].map(str::to_owned);
         return Err(EnvironmentError::OtherVersion { name, wanted, installed });
@@ -145,6 +145,16 @@ pub(crate) fn module_of_package(environment: &Path, package: &str) -> Result<Str
 fn pinned(requirement: &str) -> Option<&str> {
     let (_, version) = requirement.split_once("==")?;
     Some(version.trim_start_matches('=').trim()).filter(|version| !version.contains(['*', ',', ';', ' ']))
+}
+
+/// Whether they are two versions by their numbers: of others, and of what follows a `+`, nothing is said (PEP 440).
+fn is_another(wanted: &str, installed: &str) -> bool {
+    let numbers = |version: &str| {
+        let version = version.split('+').next().unwrap_or_default().trim_start_matches('v');
+        let is_plain = version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        is_plain.then(|| without_zeros(version).to_owned())
+    };
+    matches!((numbers(wanted), numbers(installed)), (Some(wanted), Some(installed)) if wanted != installed)
 }
 
 /// `1.0.0` is the version `1` (PEP 440).
@@ -365,8 +375,16 @@ mod tests {
         std::fs::create_dir_all(&info).expect("mkdir");
         std::fs::write(info.join("RECORD"), "lab/__init__.py,,\n").expect("write");
         let module = |package: &str| module_of_package(environment.path(), package);
-        for package in ["lab-tool", "lab-tool==1", "lab_tool[more] == 1.0.0", "lab-tool==1.*", "lab-tool>=2"]
-        {
+        for package in [
+            "lab-tool",
+            "lab-tool==1",
+            "lab_tool[more] == 1.0.0",
+            "lab-tool==v1.0",
+            "lab-tool==1.0+cu118",
+            "lab-tool==1.0rc1",
+            "lab-tool==1.*",
+            "lab-tool>=2",
+        ] {
             assert_eq!(module(package).unwrap_or_else(|error| panic!("{package}: {error}")), "lab");
         }
         for package in ["lab-tool==1.1", "lab-tool===10"] {

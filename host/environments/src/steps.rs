@@ -99,7 +99,14 @@ pub(crate) fn another_entry_step(capability: &str, other: &str) -> String {
 
 /// What to do when what makes conda's environments is nowhere.
 pub(crate) fn conda_step(kind: CondaType) -> String {
-    let place = format!("put `{}` on the PATH, or", kind.program());
+    let place = match kind {
+        CondaType::Micromamba => {
+            "`cjm-ctl setup-runtime` fetches it where cjm.yaml says where to (`runtime.prefix`); or put `micromamba` on the \
+             PATH, or"
+                .to_owned()
+        }
+        CondaType::Miniforge | CondaType::Conda => format!("put `{}` on the PATH, or", kind.program()),
+    };
     format!("{place} choose another with --conda-type, CJM_CONDA_TYPE or `runtime.conda_type` in cjm.yaml")
 }
 

@@ -5,6 +5,7 @@ use crate::command::{Answer, command, run, run_well};
 use crate::error::{EnvironmentError, speaks_of_room};
 use crate::interpreters::Interpreter;
 use crate::pip_settings;
+use cjm_platform::disk::DiskRoom;
 use cjm_wire::Described;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +18,8 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(20);
 const BOOTSTRAP_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long one uv command may take: big wheels over a slow line.
 const UV_TIMEOUT: Duration = Duration::from_secs(3600);
+/// What uv takes at least, in bytes.
+const UV_BYTES: u64 = 30_000_000;
 /// Interpreters tried before giving up.
 const BOOTSTRAP_ATTEMPTS_MAX: usize = 4;
 
@@ -85,7 +88,9 @@ impl Uv {
                 Err(error) => last = Some(error),
             }
         }
-        if last.as_ref().is_some_and(|error| speaks_of_room(&error.stderr_tail())) {
+        // pip and its helpers do not always say what they failed at.
+        let is_full = DiskRoom::of(&home).is_some_and(|room| room.bytes < UV_BYTES);
+        if last.as_ref().is_some_and(|error| is_full || speaks_of_room(&error.stderr_tail())) {
             let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
             return Err(EnvironmentError::NoRoom { action: "install uv into", path: home, source });
         }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::files::{FileError, refuse_what_is_no_file};
+use crate::mounts::mounted_in;
 use crate::process::Pid;
 use rustix::fs::FlockOperation;
 
@@ -215,8 +216,11 @@ impl FoldersOfHost {
     }
 }
 
+/// Those of a data directory, without what is mounted there: other data directories may have the same.
 fn folders_of_host(data_dir: &Path) -> impl Iterator<Item = PathBuf> {
-    FOLDERS_OF_HOST.iter().map(|name| data_dir.join(name))
+    let mounted = mounted_in(data_dir);
+    let own = FOLDERS_OF_HOST.iter().filter(move |name| mounted.iter().all(|mount| mount != *name));
+    own.map(|name| data_dir.join(name))
 }
 
 /// Takes the locks of the folders of a host, and waits at most `timeout` for whoever has one. Blocks.

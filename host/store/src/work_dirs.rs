@@ -5,6 +5,7 @@
 //! of a worker or in that of a call, and nothing that has not the name which the host gives: a disk may be mounted above
 //! with files of another kind.
 
+use cjm_platform::lock::DirectoryLock;
 use cjm_platform::mounts::{mounted_in, remove_tree};
 use cjm_wire::cache::{is_call_directory, is_session_directory, running_mark};
 use std::fs::{self, File, TryLockError};
@@ -35,7 +36,7 @@ pub(crate) fn forget(data_dir: &Path, before: SystemTime) -> Gone {
         let is_worker = |path: &PathBuf| is_session_directory(path) && !is_mounted(path);
         for worker in workers.into_iter().filter(is_worker) {
             for call in folders(&worker, left).into_iter().filter(|path| is_call_directory(path)) {
-                if is_older(&call, before) && !runs(&call) {
+                if is_older(&call, before) && !is_in_use(&call) {
                     let bytes = bytes_below(&call);
                     match remove_tree(&call) {
                         Ok(()) => {
@@ -79,7 +80,12 @@ fn is_older(folder: &Path, before: SystemTime) -> bool {
     fs::symlink_metadata(folder).and_then(|meta| meta.modified()).is_ok_and(|changed| changed < before)
 }
 
-/// Whether the mark of the call is there and locked, as it is while the call runs.
+/// Whether the mark of the call is there and locked, as it is while the call runs, or the directory itself is, as it is while
+/// somebody copies what the call has made.
+fn is_in_use(call: &Path) -> bool {
+    runs(call) || DirectoryLock::is_held(call).unwrap_or(false)
+}
+
 fn runs(call: &Path) -> bool {
     let mark = running_mark(call);
     // A tool may have put a FIFO there, which nobody else would open.
@@ -156,6 +162,10 @@ mod tests {
         assert!(empty.is_dir(), "it was never ours");
         assert!(!sort.join(&w1).exists() && !other.join(&w4).exists());
         drop(lock);
+        // Nor goes what somebody copies.
+        let copied = DirectoryLock::try_acquire(&running).expect("locked");
+        assert_eq!(forget(dir, before), Gone::default());
+        drop(copied);
         assert_eq!(forget(dir, before), Gone { directories: 1, bytes: 80, left: Vec::new() });
         assert_eq!(forget(&dir.join("nowhere"), before), Gone::default());
         // The user has put it on another disk.
