@@ -346,6 +346,7 @@ fn a_secret_is_checked_and_one_that_is_required_is_asked_for() {
     assert!(unknown.stderr.contains("did you mean \"speech-api\"?"), "{}", unknown.describe());
     let undeclared = world.run(&["set-secret", "speech-api", "API_KEX", "--value", "v"]).expect(0);
     assert!(undeclared.stderr.contains("does not declare it"), "{}", undeclared.describe());
+    assert!(!undeclared.stdout.contains("next start"), "{}", undeclared.describe());
     assert!(undeclared.stderr.contains("did you mean \"API_KEY\"?"), "{}", undeclared.describe());
     let _ = world.run(&["set-secret", "later", "KEY", "--value", "v", "--force"]).expect(0);
     let _ = world.run(&["set-secret", "speech-api", "API_KEY", "--value", "hush"]).expect(0);

@@ -419,4 +419,6 @@ fn a_list_without_its_key_or_in_another_encoding_is_told_alike_by_validate_and_i
             assert_eq!(told.stderr.matches("next: ").count(), 1, "{}", told.describe());
         }
     }
+    let told = world.run(&["validate", &empty]).expect(exit::DOMAIN);
+    assert!(told.stderr.contains("line 1, column 13: `capabilities` is empty"), "{}", told.describe());
 }

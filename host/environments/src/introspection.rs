@@ -382,6 +382,8 @@ mod tests {
             "lab-tool==v1.0",
             "lab-tool==1.0+cu118",
             "lab-tool==1.0rc1",
+            "lab-tool==9,<10",
+            "lab-tool==9; python_version>'4'",
             "lab-tool==1.*",
             "lab-tool>=2",
         ] {

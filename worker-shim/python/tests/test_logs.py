@@ -10,7 +10,7 @@ from os.path import abspath, dirname
 
 sys.path.insert(0, dirname(dirname(abspath(__file__))))
 
-from cjm_sdk import logs  # noqa: E402
+from cjm_sdk import frames, host, json_codec, logs  # noqa: E402
 
 
 class Sink:
@@ -54,6 +54,19 @@ class Logs(unittest.TestCase):
         self.root.setLevel(logging.ERROR)
         self.assertIs(logs.attach(handler, self.sink, "INFO"), handler)
         self.assertEqual((self.root.handlers, self.root.level), ([handler], logging.ERROR))
+
+    def test_of_a_record_that_is_too_long_the_beginning_of_its_words_and_the_end_of_its_traceback_stay(self):
+        class Channel:
+            def send(self, kind, call_id, payload):
+                self.sent = payload
+
+        teller = object.__new__(host.Host)
+        teller.channel = Channel()
+        teller.record("ERROR", "lab", "begins" + "x" * 200_000, "y" * 200_000 + "ends")
+        self.assertLessEqual(len(teller.channel.sent), frames.SMALL_PAYLOAD_BYTES_MAX)
+        body = json_codec.loads(teller.channel.sent)
+        self.assertTrue(body["message"].startswith("begins") and body["message"].endswith("…"))
+        self.assertTrue(body["exc_text"].startswith("…") and body["exc_text"].endswith("ends"))
 
     def test_records_below_the_level_stay_and_what_fails_is_none_of_the_tools_business(self):
         logs.attach(None, self.sink, "INFO")

@@ -330,6 +330,10 @@ fn a_tools_file_takes_no_name_that_the_folder_needs_itself() {
         let told: Value = serde_json::from_str(written.result.get()).expect("JSON");
         assert_eq!(told[0]["path"], json!(lab.out().join("result-2.json")));
     }
+    // What is being written has such names, and is cleared away.
+    let part = lab.file(".cjm-output.7.part", "half");
+    lab.write(&json!({"path": part, "bytes": 4}), &json!({})).expect("written");
+    assert_eq!(lab.read(".cjm-output.7-2.part"), "half");
     // A text has another name, and leaves that one to files.
     let text = Lab::new();
     let file = text.file("result.txt", "mine");
