@@ -6,7 +6,7 @@ use crate::log_filter::STATUSES;
 use crate::log_lines::TYPES_AS_SHOWN;
 use crate::output::Output;
 use cjm_store::diagnostics_reader::LEVELS;
-use cjm_wire::describe::exit;
+use cjm_wire::describe::{exit, shell_word};
 use cjm_wire::event::{EventType, JobStatus};
 use clap::builder::PossibleValuesParser;
 use clap::{Command, CommandFactory};
@@ -52,6 +52,7 @@ pub(crate) fn man(args: &ManArgs, output: &Output) -> CommandResult {
         Fault::new("ctl.man", message, "check the path, its permissions and the space on its disk")
             .caused_by(&error)
     })?;
-    output.note(&format!("wrote pages; `man {}/{NAME}.1` shows one", args.folder.display()));
+    let page = args.folder.join(format!("{NAME}.1"));
+    output.note(&format!("wrote pages; `man {}` shows one", shell_word(&page.to_string_lossy())));
     Ok(exit::OK)
 }

@@ -268,7 +268,11 @@ impl Described for StoreError {
                     .into()
             }
             Self::Closed { reason } | Self::Unwritten { reason, .. } if reason.contains(MOVED) => MOVED_STEP.into(),
-            Self::Database { damaged: true, .. } => "keep the file, restore a backup or move it away, and check the disk".into(),
+            // A new journal counts its rows from one again.
+            Self::Database { damaged: true, .. } => "keep the file, restore a backup or move it away (a journal with the folder \
+                                                     `archives`, whose rows would be told among those of a new one), and check \
+                                                     the disk"
+                .into(),
             Self::Closed { reason } | Self::Unwritten { reason, .. } if DAMAGED.iter().any(|said| reason.contains(said)) => {
                 Self::Database { doing: reason.clone(), message: reason.clone(), damaged: true }.next_step()
             }
