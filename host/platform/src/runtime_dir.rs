@@ -122,17 +122,30 @@ pub fn private_dir(path: &Path) -> Result<(), RuntimeDirError> {
     Ok(())
 }
 
-/// Binds and listens on `path`, which must not exist.
+/// Binds and listens on `path`, which must not exist. Its directory is made again where it is gone: who clears runtime
+/// directories (the end of a login, a cleaner of `/tmp`) does not ask who lives there.
 pub fn bind_unix_listener(path: &Path) -> Result<UnixListener, RuntimeDirError> {
     let bytes = path.as_os_str().as_bytes().len();
     if bytes > SOCKET_PATH_BYTES_MAX {
         return Err(RuntimeDirError::PathTooLong { path: path.to_owned(), bytes });
     }
-    UnixListener::bind(path).map_err(|source| RuntimeDirError::Io {
-        step: "binding",
-        path: path.to_owned(),
-        source,
-    })
+    let bound = match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            remake_folder_of(path)?;
+            UnixListener::bind(path)
+        }
+        other => other,
+    };
+    bound.map_err(|source| RuntimeDirError::Io { step: "binding", path: path.to_owned(), source })
+}
+
+/// The one of the data directory, and the one above that all data directories of a user share.
+fn remake_folder_of(socket: &Path) -> Result<(), RuntimeDirError> {
+    let Some(folder) = socket.parent() else { return Ok(()) };
+    if let Some(above) = folder.parent().filter(|above| !above.exists()) {
+        private_dir(above)?;
+    }
+    private_dir(folder)
 }
 
 #[cfg(test)]
@@ -153,6 +166,17 @@ mod tests {
         std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(runtime_dir(Some(base.path())).unwrap(), dir);
         assert_eq!(mode(&dir), 0o700);
+    }
+
+    #[test]
+    fn the_folder_of_a_socket_is_made_again_where_it_was_cleared_away() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = base.path().join("cjm/0123");
+        let listener = bind_unix_listener(&folder.join("w.sock")).unwrap();
+        assert_eq!((mode(&folder), mode(&base.path().join("cjm"))), (0o700, 0o700));
+        drop(listener);
+        let refused = bind_unix_listener(&base.path().join("run/user/7/w.sock")).unwrap_err();
+        assert!(matches!(refused, RuntimeDirError::Io { step: "making", .. }), "{refused}");
     }
 
     #[test]
