@@ -73,6 +73,7 @@ class Host:
         self._queries = Pool("cjm-query", QUERY_THREADS_MAX)
         self._lanes = None
         self._log_handler = None
+        self._late_logging = None
         self._cleanup_lock = threading.Lock()
         self._cleaned = False
         self._ending = False
@@ -379,6 +380,10 @@ class Host:
             from . import logs
 
             self._log_handler = logs.attach(self._log_handler, self, self.start.get("log_level") or "INFO")
+        elif self._late_logging is None:
+            from . import late
+
+            self._late_logging = late.Logging(self._attach_logs)
 
     # --- cancellation and the end
 

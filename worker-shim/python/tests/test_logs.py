@@ -1,8 +1,11 @@
 """The handler of the `logging` module: where it stands, and what a tool's own settings mean.
 
-What not: records over the channel (`test_calls.py`). Must hold: the root logger of the tests is as it was.
+Also what a late import of it brings. What not: other records over the channel (`test_calls.py`). Must hold: the root logger of the tests is as it was.
 """
 
+import importlib
+import importlib.util
+import inspect
 import logging
 import sys
 import unittest
@@ -10,7 +13,8 @@ from os.path import abspath, dirname
 
 sys.path.insert(0, dirname(dirname(abspath(__file__))))
 
-from cjm_sdk import frames, host, json_codec, logs  # noqa: E402
+from cjm_sdk import frames, host, json_codec, late, logs  # noqa: E402
+from shim import READY, RECORD, Shim  # noqa: E402
 
 
 class Sink:
@@ -83,6 +87,45 @@ class Logs(unittest.TestCase):
         log.error("without", exc_info=True)
         said = [("INFO", "some.where", "said 1", None), ("ERROR", "some.where", "without", None)]
         self.assertEqual(self.sink.said, said)
+
+    def test_a_late_import_is_told_once_and_is_what_it_would_be(self):
+        self.addCleanup(setattr, sys, "meta_path", list(sys.meta_path))
+        self.addCleanup(sys.modules.__setitem__, "logging", logging)
+        told = []
+        watch = late.Logging(lambda: told.append(sys.modules["logging"].Handler))
+        # Who only asks for it does not import it.
+        loader = importlib.util.find_spec("json").loader
+        del sys.modules["logging"]
+        self.assertEqual(importlib.util.find_spec("logging").loader.path, logging.__file__)
+        self.assertEqual((told, watch in sys.meta_path), ([], True))
+        again = importlib.import_module("logging")
+        self.assertEqual((told, watch in sys.meta_path), ([again.Handler], False))
+        self.assertIs(again.__spec__.loader, again.__loader__)
+        self.assertIs(type(again.__loader__), type(loader))
+        self.assertIn("def getLogger", inspect.getsource(again))
+        importlib.reload(again)
+        self.assertEqual(len(told), 1)
+
+    def test_what_fails_in_the_watch_does_not_fail_the_import(self):
+        self.addCleanup(setattr, sys, "meta_path", list(sys.meta_path))
+        self.addCleanup(sys.modules.__setitem__, "logging", logging)
+        late.Logging(lambda: 1 / 0)
+        del sys.modules["logging"]
+        self.assertTrue(importlib.import_module("logging").getLogger())
+
+    def test_records_of_the_call_that_imports_it_arrive(self):
+        for action, library in [("log_late", None), ("log_late", "logging.handlers"), ("log_late", "late_library")]:
+            with Shim(module="late_logs_tool", cls="Late") as shim:
+                shim.until([READY])
+                # The SDK itself has not imported it.
+                self.assertIs(shim.execute("has_logging"), False)
+                shim.seen.clear()
+                shim.execute(action, envelope={"job_id": "J3"}, library=library)
+                records = [(one["level"], one["message"], one.get("job_id")) for one in shim.of_kind(RECORD)]
+                self.assertEqual(records, [("INFO", "said late", "J3")], library)
+                shim.seen.clear()
+                shim.execute(action, envelope={"job_id": "J4"}, library=library)
+                self.assertEqual([one["job_id"] for one in shim.of_kind(RECORD)], ["J4"])
 
 
 if __name__ == "__main__":

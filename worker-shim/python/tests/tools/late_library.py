@@ -1,0 +1,3 @@
+"""A library that is loaded lazily, and loads `logging`."""
+
+import logging  # noqa: F401
