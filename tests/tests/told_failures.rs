@@ -82,6 +82,20 @@ class SetsUp(Capability):
         return os.environ["WORDS_TOKEN"]
 "#;
 
+/// Cannot be without a configuration.
+const NEEDS_A_KEY: &str = r#"
+from cjm_sdk import Capability, action
+
+class Needs(Capability):
+    name = "needs"
+    version = "1.0.0"
+    config_schema = {"type": "object", "properties": {"level": {"type": "integer"}}, "required": ["level"]}
+
+    @action
+    def ask(self):
+        return 1
+"#;
+
 fn install_perl(world: &World, name: &str, script: &str, arguments: &[String]) {
     let path = world.write(&format!("{name}.pl"), script).display().to_string();
     let args: Vec<String> = std::iter::once(path).chain(arguments.iter().cloned()).collect();
@@ -211,6 +225,29 @@ fn a_failure_in_initialize_and_one_for_want_of_a_secret_are_told_as_what_they_ar
         world.json(&["list", "--json"])["capabilities"][0]["not_set"],
         json!([{"name": "WORDS_URL", "secret": false, "required": false}])
     );
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_configuration_key_that_nobody_gave_is_refused_before_the_call_as_a_wrong_one_is() {
+    let world = World::new();
+    let path = world.install_python("needs", "Needs", NEEDS_A_KEY);
+    let mut manifest: Value =
+        serde_json::from_str(&std::fs::read_to_string(&path).expect("read")).expect("JSON");
+    manifest["code"]["config_schema"] =
+        json!({"type": "object", "properties": {"level": {"type": "integer"}}, "required": ["level"]});
+    std::fs::write(&path, manifest.to_string()).expect("write");
+    let flow = "name: f\nnodes:\n  a: {capability: needs, action: ask}\n";
+    let flow = world.write("flow.yaml", flow).display().to_string();
+    for command in [&["call", "needs", "--action", "ask"][..], &["run", &flow]] {
+        let refused = world.run(command).expect(1);
+        says(&refused, "\"needs\" refused its configuration: wrong configuration (level: missing)");
+        says(&refused, "give `level` in it, as in `--config '{\"level\": …}'`");
+    }
+    let wrong = world.run(&["call", "needs", "--action", "ask", "--config", "{\"level\": \"x\"}"]).expect(1);
+    says(&wrong, "refused its configuration: wrong configuration (level: ");
+    assert!(!wrong.stderr.contains("give `level`"), "{}", wrong.describe());
+    let _ = world.run(&["call", "needs", "--action", "ask", "--config", "{\"level\": 3}"]).expect(0);
     world.assert_nothing_left();
 }
 

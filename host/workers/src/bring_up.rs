@@ -210,7 +210,8 @@ impl Spawned {
             }
         };
         let drifted = drift(&proxy, &plan.capability, &plan.drift).await;
-        if !plan.config.is_empty() {
+        // A tool that requires a key refuses to be without it here, and not in its first call, as a fault of that.
+        if !plan.config.is_empty() || !plan.keys_missing.is_empty() {
             let remaining = timeout.saturating_sub(started.elapsed());
             common.initialize(plan, &proxy, remaining).await?;
         }

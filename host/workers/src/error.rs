@@ -2,7 +2,7 @@
 
 use crate::binding::AdapterFault;
 use crate::no_folder::NoFolder;
-use crate::required::{Missing, cure_of_failure, names_in};
+use crate::required::{Missing, cure_of_configuration, cure_of_failure, names_in};
 use crate::start_advice::Hints;
 use crate::stored_settings::StoredSettingsFault;
 use crate::{start_advice, tool_failure};
@@ -123,6 +123,8 @@ pub enum StartError {
         message: String,
         /// `list` shows what it takes.
         has_schema: bool,
+        /// What it must hold and does not.
+        keys_missing: Box<[String]>,
         /// The tool's last words.
         stderr_tail: Vec<String>,
     },
@@ -268,16 +270,10 @@ impl StartError {
                 let next_step = set.unwrap_or_else(|| tool_failure::facts(error, stderr_tail).next_step);
                 Facts::new("worker.initialize_failed", exit::TOOL_FAILED, next_step)
             }
-            Self::BadConfiguration { has_schema, .. } => Facts::new(
-                "worker.bad_configuration",
-                exit::DOMAIN,
-                match has_schema {
-                    true => "correct the configuration; `cjm-ctl list --json` shows its schema",
-                    false => {
-                        "correct the configuration as the message says; its manifest has no schema of it"
-                    }
-                },
-            ),
+            Self::BadConfiguration { has_schema, keys_missing, .. } => {
+                let next_step = cure_of_configuration(*has_schema, keys_missing);
+                Facts::new("worker.bad_configuration", exit::DOMAIN, next_step)
+            }
         }
     }
 }

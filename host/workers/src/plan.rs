@@ -6,7 +6,7 @@ use crate::environment::{self, WorkerEnvironment};
 use crate::error::StartError;
 use crate::genuine;
 use crate::options::{HostOptions, LoadOptions};
-use crate::required::Missing;
+use crate::required::{Missing, keys_missing};
 use crate::start_advice;
 use crate::stored_settings::{NOTES, check_required, stored_settings};
 use cjm_catalog::by_hand::place_to_correct;
@@ -65,6 +65,8 @@ pub struct WorkerPlan {
     pub config: Map<String, Value>,
     /// Its manifest says what that may be; for errors.
     pub(crate) has_config_schema: bool,
+    /// Its keys that must be given and were not: the tool refuses it, also where it is empty.
+    pub(crate) keys_missing: Box<[String]>,
     /// Its canonical hash; for the journal.
     pub config_hash: String,
     pub(crate) secrets: Map<String, Value>,
@@ -172,6 +174,7 @@ pub fn plan(
         list: list_of(manifest),
         adapters_named: load.adapters.is_some(),
         data_dir,
+        keys_missing: keys_missing(manifest.code.config_schema.as_ref(), &config),
         config,
         has_config_schema: manifest.code.config_schema.is_some(),
         config_hash,
@@ -350,6 +353,7 @@ pub fn effective_config(
         capability: manifest.code.name.clone(),
         message,
         has_schema: manifest.code.config_schema.is_some(),
+        keys_missing: Box::default(),
         stderr_tail: Vec::new(),
     };
     let given = match given {

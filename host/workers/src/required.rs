@@ -1,9 +1,11 @@
-//! Variables that a tool cannot do without and that have no value: each is told with the way to give it one.
+//! Variables, and keys of its configuration, that a tool cannot do without and that have no value: each is told with the
+//! way to give it one.
 //!
 //! What must hold: a secret is never advised into a file that is no store of secrets. The manifest and `cjm.yaml` are
 //! for plain variables alone.
 
 use cjm_wire::describe::shell_word;
+use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
@@ -39,6 +41,31 @@ impl Display for InWords<'_> {
         }));
         formatter.write_str(&parts.join("; "))
     }
+}
+
+/// Keys that a schema requires and a configuration, which holds all defaults already, has not.
+pub(crate) fn keys_missing(schema: Option<&Value>, config: &Map<String, Value>) -> Box<[String]> {
+    let required = schema.and_then(|schema| schema.get("required")).and_then(Value::as_array);
+    let keys = required.into_iter().flatten().filter_map(Value::as_str);
+    keys.filter(|key| !config.contains_key(*key)).map(str::to_owned).collect()
+}
+
+/// What to do about a configuration that is refused: where the keys are given that it lacks.
+pub(crate) fn cure_of_configuration(has_schema: bool, keys: &[String]) -> String {
+    if !has_schema {
+        return "correct the configuration as the message says; its manifest has no schema of it".to_owned();
+    }
+    if keys.is_empty() {
+        return "correct the configuration; `cjm-ctl list --json` shows its schema".to_owned();
+    }
+    let names: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+    let object: Vec<String> = keys.iter().map(|key| format!("{}: …", Value::String(key.clone()))).collect();
+    format!(
+        "correct the configuration: give {} in it, as in `--config '{{{}}}'`, or under `capabilities:` of a composition; \
+         `cjm-ctl list --json` shows its schema",
+        names.join(", "),
+        object.join(", ")
+    )
 }
 
 /// Those that a failure speaks of.
@@ -130,6 +157,17 @@ mod tests {
     fn missing(name: &str, secret: bool, of_others: Option<&str>) -> Missing {
         let manifest = "/d/manifests/key.json".into();
         Missing { name: name.to_owned(), secret, manifest, of_others: of_others.map(PathBuf::from) }
+    }
+
+    #[test]
+    fn a_key_that_is_required_and_has_no_value_is_missing() {
+        let given = |text: &str| serde_json::from_str::<Map<String, Value>>(text).expect("an object");
+        let schema = serde_json::json!({"properties": {"a": {}, "b": {}}, "required": ["a", "b", "c"]});
+        assert_eq!(*keys_missing(Some(&schema), &given("{\"b\": 1}")), ["a", "c"]);
+        assert!(keys_missing(Some(&Value::Null), &given("{}")).is_empty());
+        assert!(keys_missing(None, &given("{}")).is_empty());
+        let step = cure_of_configuration(true, &["a".to_owned(), "c".to_owned()]);
+        assert!(step.contains("give `a`, `c` in it, as in `--config '{\"a\": …, \"c\": …}'`"), "{step}");
     }
 
     #[test]

@@ -127,8 +127,8 @@ impl Common {
                 StartError::InitializeFailed { capability, error, unset, stderr_tail }
             }
             Err(message) => {
-                let has_schema = plan.has_config_schema;
-                StartError::BadConfiguration { capability, message, has_schema, stderr_tail }
+                let (has_schema, keys_missing) = (plan.has_config_schema, plan.keys_missing.clone());
+                StartError::BadConfiguration { capability, message, has_schema, keys_missing, stderr_tail }
             }
         }
     }

@@ -54,6 +54,7 @@ fn plan() -> WorkerPlan {
         data_dir: "/nowhere".into(),
         config: Map::new(),
         has_config_schema: false,
+        keys_missing: Box::default(),
         config_hash: String::new(),
         secrets: Map::new(),
         cancel_grace: Duration::from_secs(3),
@@ -194,9 +195,14 @@ async fn whoever_kills_a_start_says_why_first() {
 
 #[tokio::test]
 async fn a_configuration_is_taken_or_ends_the_start() {
-    let config = json!({"a": 1}).as_object().cloned().unwrap();
-    for (status, body) in [(200, "{}"), (422, "{\"detail\": \"a is too small\"}")] {
-        let mut stage = stage(WorkerPlan { config: config.clone(), ..plan() });
+    const REFUSAL: &str = "{\"detail\": \"a is too small\"}";
+    // One that lacks what is required is told, too.
+    for (config, missing, status, body) in
+        [("{\"a\":1}", None, 200, "{}"), ("{\"a\":1}", None, 422, REFUSAL), ("{}", Some("a"), 422, REFUSAL)]
+    {
+        let keys_missing = missing.map(str::to_owned).into_iter().collect();
+        let map = serde_json::from_str(config).unwrap();
+        let mut stage = stage(WorkerPlan { config: map, keys_missing, has_config_schema: true, ..plan() });
         stage.says(is_ready(&[]));
         stage.dying.send_replace(None);
         let answer = async |listener: &UnixListener| {
@@ -214,7 +220,7 @@ async fn a_configuration_is_taken_or_ends_the_start() {
         let ends = async {
             let request = answer(&listener).await;
             assert!(request.starts_with(&format!("POST {} ", http::INITIALIZE)), "{request}");
-            assert!(request.ends_with("{\"a\":1}"), "{request}");
+            assert!(request.ends_with(&format!("\r\n\r\n{config}")), "{request}");
             if status != 200 {
                 // It is killed, and waited for.
                 let heard = tokio::task::spawn_blocking(move || (mute.hears(), mute)).await.unwrap();
@@ -232,6 +238,7 @@ async fn a_configuration_is_taken_or_ends_the_start() {
                     "{error}"
                 );
                 assert!(noted.contains("it refused its configuration: a is too small"), "{noted}");
+                assert_eq!(error.next_step().contains("give `a` in it"), missing.is_some(), "{error:?}");
             }
         }
     }
