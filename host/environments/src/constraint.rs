@@ -9,6 +9,9 @@ const CLAUSES_MAX: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PythonVersion(pub u32, pub u32, pub u32);
 
+/// The oldest interpreter that the SDK runs on.
+pub(crate) const SDK_NEEDS: PythonVersion = PythonVersion(3, 9, 0);
+
 impl fmt::Display for PythonVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.0, self.1, self.2)

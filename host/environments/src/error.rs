@@ -1,5 +1,6 @@
 //! What can go wrong when an environment is made, for people.
 
+use crate::constraint::PythonVersion;
 use crate::steps::{
     ONE_NAME_STEP, OTHER_VERSION_STEP, another_entry_step, another_name_step, broken_step, conda_step,
     environment_step, folder_step, install_step, interpreter_step, list_step, mounted_step,
@@ -104,6 +105,14 @@ pub enum EnvironmentError {
         wanted: String,
         /// The versions there are.
         found: String,
+    },
+    /// The interpreter that the entry comes to is older than those that the SDK runs on.
+    #[error("a Python tool needs Python 3.9 or later, and this entry gets {version}")]
+    OldInterpreter {
+        /// The one that was chosen.
+        version: PythonVersion,
+        /// It is the one of its conda environment.
+        from_conda: bool,
     },
     /// `python_version` cannot be read.
     #[error("`python_version: {0}` is no version and no constraint")]
@@ -252,6 +261,8 @@ pub enum EnvironmentError {
     Introspection {
         /// What the introspection said.
         message: String,
+        /// What to do.
+        next_step: &'static str,
         /// Last words of the interpreter.
         stderr_tail: Vec<String>,
     },
@@ -429,6 +440,7 @@ impl Described for EnvironmentError {
             Self::NoInode { .. } => "install.no_inode",
             Self::ReadOnly { .. } => "install.read_only",
             Self::NoInterpreter { .. } => "install.no_interpreter",
+            Self::OldInterpreter { .. } => "install.old_interpreter",
             Self::BadConstraint(_) => "install.bad_python_version",
             Self::NoUv { .. } => "install.no_uv",
             Self::HelperNotRun { .. } => "install.helper_not_run",
@@ -508,11 +520,11 @@ impl Described for EnvironmentError {
             Self::SharedSince { .. } => "run it again: it says what goes now, and leaves that environment".to_owned(),
             Self::RestStays { path, .. } => rest_step(path),
             Self::Mounted { mount: path, .. } | Self::MountedOver { path, .. } => mounted_step(path),
-            Self::Introspection { .. } => {
-                "read the last lines: the module must import in its own environment and hold one capability class; \
-                 then run the same command again"
-                    .to_owned()
-            }
+            Self::Introspection { next_step, .. } => (*next_step).to_owned(),
+            Self::OldInterpreter { from_conda, .. } => match from_conda {
+                true => "write `python>=3.9` among the dependencies of the `env_file`, then run install-all with --force".to_owned(),
+                false => "write `python_version: \">=3.9\"` in the entry; where only older ones are found, install a newer Python".to_owned(),
+            },
             Self::Manifest { source, path } => source_step(source, path),
             Self::ProgramMissing { program, .. } => install_step(program),
             Self::NotExecutable { path } => format!("{}; then run install-all again", make_executable(path)),

@@ -4,6 +4,7 @@
 use crate::command::{Answer, STDERR_LINES_MAX, command, run};
 use crate::error::EnvironmentError;
 use crate::package::{Folder, Package, Requirements};
+use crate::steps::{ADAPTER_STEP, CLASS_STEP, LOOK_STEP, MODULES_STEP, SHADOWED_STEP};
 use cjm_wire::AdapterManifest;
 use cjm_wire::capabilities_file::Entry;
 use cjm_wire::manifest::{Code, DeclaredVariable};
@@ -50,6 +51,8 @@ struct Document {
 /// The document it prints when it cannot.
 #[derive(Deserialize)]
 struct Refusal {
+    #[serde(default)]
+    error: Option<String>,
     message: String,
     #[serde(default)]
     traceback: Option<String>,
@@ -191,6 +194,7 @@ async fn answer<T: for<'de> Deserialize<'de>>(
     }
     serde_json::from_slice(&answer.stdout).map_err(|error| EnvironmentError::Introspection {
         message: format!("it described itself in a shape we cannot read: {error}"),
+        next_step: LOOK_STEP,
         stderr_tail: answer.stderr_tail,
     })
 }
@@ -231,12 +235,24 @@ fn refused(answer: Answer) -> EnvironmentError {
             let lines: Vec<String> = traceback.lines().map(str::to_owned).collect();
             let from = lines.len().saturating_sub(STDERR_LINES_MAX);
             let stderr_tail = answer.stderr_tail.into_iter().chain(lines[from..].to_vec()).collect();
-            EnvironmentError::Introspection { message: refusal.message, stderr_tail }
+            let next_step = step_after(refusal.error.as_deref().unwrap_or_default());
+            EnvironmentError::Introspection { message: refusal.message, next_step, stderr_tail }
         }
         Err(_) => EnvironmentError::Introspection {
             message: format!("the interpreter ended with {}", answer.ending),
+            next_step: LOOK_STEP,
             stderr_tail: answer.stderr_tail,
         },
+    }
+}
+
+/// What to do after a refusal of this code.
+fn step_after(code: &str) -> &'static str {
+    match code {
+        "class_missing" | "class_ambiguous" => CLASS_STEP,
+        "module_shadowed" => SHADOWED_STEP,
+        "adapter_malformed" | "adapter_missing" | "adapter_incomplete" => ADAPTER_STEP,
+        _ => LOOK_STEP,
     }
 }
 
@@ -257,6 +273,7 @@ fn module_of(environment: &Path, distribution: &str) -> Result<String, Environme
                     "the package {distribution} has several modules ({}) and none is named `{named}`",
                     all.join(", ")
                 ),
+                next_step: MODULES_STEP,
                 stderr_tail: Vec::new(),
             })
         }
@@ -349,6 +366,26 @@ mod tests {
         ask_adapters(&set, sdk.path(), &[], &|_| {}).await.expect("it found what it needs");
         let unset = ask_adapters(&subject(Vec::new()), sdk.path(), &[], &|_| {}).await;
         assert!(matches!(unset, Err(EnvironmentError::Introspection { .. })), "{unset:?}");
+    }
+
+    #[test]
+    fn what_to_do_after_a_look_is_of_what_it_failed_by() {
+        let ended = |stdout: &str| Answer {
+            success: false,
+            ending: "exit code 1".to_owned(),
+            stdout: stdout.as_bytes().to_vec(),
+            stderr_tail: Vec::new(),
+        };
+        for (said, step) in [
+            (r#"{"error": "load_failed", "message": "m"}"#, "must import"),
+            (r#"{"error": "adapter_missing", "message": "m"}"#, "MODULE:CLASS"),
+            (r#"{"error": "class_missing", "message": "m"}"#, "one capability class"),
+            (r#"{"error": "module_shadowed", "message": "m"}"#, "rename the package"),
+            ("no word of it", "must import"),
+        ] {
+            let told = refused(ended(said)).next_step();
+            assert!(told.contains(step), "{said}: {told}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use crate::conda::{CondaOptions, Estimate};
 use crate::conda_entry::{CondaEntry, home};
-use crate::constraint::Constraint;
+use crate::constraint::{Constraint, PythonVersion, SDK_NEEDS};
 use crate::error::EnvironmentError;
 use crate::files::{check_nothing_mounted, hash_bytes, own_home, write_whole};
 use crate::former::{Former, clear_place, recover, rests_of};
@@ -15,6 +15,7 @@ use crate::owners::{check_own_environment, is_of_package};
 use crate::package::Requirements;
 use crate::report::{INSTALLER_VERSION, Outcome, Step};
 use crate::stamp::Stamp;
+use crate::steps::{TASK_STEP, WORDS_STEP};
 use crate::tool_entry::remove_old;
 use crate::user_values::settle_code;
 use crate::uv::Uv;
@@ -330,12 +331,14 @@ impl<'a> PythonEntry<'a> {
         if let Some(conda) = &self.conda {
             let _turn = tools.conda_turn.lock().await;
             let made = conda.ensure(&self.environment, force, reporter.line).await?;
+            self.check_age(made.interpreter.version)?;
             return Ok((made.interpreter, made.estimate));
         }
         if force || self.environment.is_symlink() {
             clear_place(&self.environment)?;
         }
         let interpreter = self.interpreter(&tools.interpreters)?;
+        self.check_age(interpreter.version)?;
         self.ensure_environment(&tools.uv, interpreter, reporter).await?;
         Ok((interpreter.clone(), None))
     }
@@ -370,6 +373,15 @@ impl<'a> PythonEntry<'a> {
             let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
             EnvironmentError::NoInterpreter { wanted, found }
         })
+    }
+
+    /// Refuses an interpreter that the SDK does not run on before anything is made for it. The ancestor's own worker, which
+    /// brings a library of its own, is nothing that it is loaded into.
+    fn check_age(&self, version: PythonVersion) -> Result<(), EnvironmentError> {
+        if version >= SDK_NEEDS || !self.entry.worker.is_default() {
+            return Ok(());
+        }
+        Err(EnvironmentError::OldInterpreter { version, from_conda: self.conda.is_some() })
     }
 
     /// Keeps an environment that answers with the wanted interpreter; makes it anew otherwise.
@@ -460,6 +472,7 @@ impl<'a> PythonEntry<'a> {
         // The name became a file's name and the rest is foreign too: what we write must be what we would read.
         Manifest::parse(&text).map_err(|error| EnvironmentError::Introspection {
             message: error.to_string(),
+            next_step: WORDS_STEP,
             stderr_tail: Vec::new(),
         })?;
         write_installed(&path, text.as_bytes())?;
@@ -481,6 +494,7 @@ impl<'a> PythonEntry<'a> {
                         "the task \"{}\" of the adapter {} cannot be part of a file name",
                         adapter.task_name, adapter.name
                     ),
+                    next_step: TASK_STEP,
                     stderr_tail: Vec::new(),
                 })?;
                 Ok((name, adapter))

@@ -12,6 +12,7 @@ use crate::list::read_capabilities;
 use crate::manifests::{env_name_of, keep_promises, remember_installed};
 use crate::removal::{find_environment, not_installed};
 use crate::report::INSTALLER_VERSION;
+use crate::steps::{ADAPTER_STEP, TASK_STEP, WORDS_STEP};
 use crate::tool_entry::{self, Copied};
 use crate::user_values::settle_code;
 use cjm_catalog::Settings;
@@ -218,12 +219,14 @@ pub async fn generate_adapter_manifest(
     let found = introspection::ask_adapters(&subject, sdk, &[target], on_line).await?;
     let mut adapter = found.into_iter().next().ok_or_else(|| EnvironmentError::Introspection {
         message: "it described no adapter".to_owned(),
+        next_step: ADAPTER_STEP,
         stderr_tail: Vec::new(),
     })?;
     adapter.conda_env = env_name.to_owned();
     adapter.generated_at = Timestamp::now().to_string();
     let name = adapter.file_name().ok_or_else(|| EnvironmentError::Introspection {
         message: format!("the task \"{}\" cannot be part of a file name", adapter.task_name),
+        next_step: TASK_STEP,
         stderr_tail: Vec::new(),
     })?;
     let path = settings.manifests_dir().join(name);
@@ -295,6 +298,7 @@ fn checked_text(manifest: &Manifest) -> Result<String, EnvironmentError> {
     let text = manifest.to_file_text();
     Manifest::parse(&text).map(|_| ()).map_err(|error| EnvironmentError::Introspection {
         message: error.to_string(),
+        next_step: WORDS_STEP,
         stderr_tail: Vec::new(),
     })?;
     Ok(text)

@@ -46,6 +46,25 @@ pub(crate) fn interpreter_step(wanted: &str) -> String {
     )
 }
 
+/// What to do where a package does not import, or says what cannot be read.
+pub(crate) const LOOK_STEP: &str =
+    "read the last lines: the module must import in its own environment; then run the same command again";
+/// What to do where a module holds no capability class, or several.
+pub(crate) const CLASS_STEP: &str = "see that the module itself defines one capability class, whose methods are all there; then run the same command again";
+/// What to do where what is named as an adapter is none.
+pub(crate) const ADAPTER_STEP: &str = "name it as MODULE:CLASS, by a class of that module which has `task_name` and `required_tool_protocol`; then run the \
+     same command again";
+/// What to do where the words that a tool says of itself may not stand in a manifest.
+pub(crate) const WORDS_STEP: &str = "correct that in the class or in the package's pyproject.toml, whichever says it; then run the same command again";
+/// What to do where the task of an adapter is no name.
+pub(crate) const TASK_STEP: &str = "give the adapter a `task_name` of letters, digits, `-` and `_` (64 at most); then run the same command again";
+/// What to do where it cannot be told which module of a package is meant.
+pub(crate) const MODULES_STEP: &str = "call the module with the capability class as the package is called, or leave it alone in the package; then run the same \
+     command again";
+/// What to do where the standard library has a module of the same name.
+pub(crate) const SHADOWED_STEP: &str =
+    "rename the package, its module as well as `name` in its pyproject.toml; then run the same command again";
+
 /// What to do about a folder that is written as a package's name is.
 pub(crate) fn folder_step(text: &str) -> String {
     format!(

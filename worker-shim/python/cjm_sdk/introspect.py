@@ -152,12 +152,31 @@ def _import(name):
 def _only_class(module):
     found = [value for name, value in sorted(vars(module).items()) if _is_tool(value, module)]
     unique = list(dict.fromkeys(found))
+    if not unique and _is_of_python(module):
+        words = "Python itself has a module `%s`, which is found before the one of the package: that one cannot be imported"
+        raise IntrospectionError("module_shadowed", words % module.__name__)
     if len(unique) != 1:
         listed = ", ".join(cls.__name__ for cls in unique) or "none"
         words = "%s must define exactly one concrete capability class, found %d (%s): leave one in it, or write a manifest that names one in `code.class`"
         code = "class_ambiguous" if unique else "class_missing"
         raise IntrospectionError(code, words % (module.__name__, len(unique), listed))
     return unique[0]
+
+
+def _is_of_python(module):
+    """Whether the standard library has it, and not something that was installed."""
+    import sysconfig
+
+    spec = module.__spec__
+    if spec.origin in ("built-in", "frozen"):
+        return True
+    places = sysconfig.get_paths()
+    file = os.path.realpath(spec.origin or "")
+
+    def is_in(*keys):
+        return any(file.startswith(os.path.realpath(places[key]) + os.sep) for key in keys)
+
+    return is_in("stdlib", "platstdlib") and not is_in("purelib", "platlib")
 
 
 def _is_tool(value, module):

@@ -3,6 +3,7 @@
 What not: the ancestor's classes (`test_genuine.py`). Must hold: one JSON document on standard output, always.
 """
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -38,6 +39,19 @@ class Introspection(unittest.TestCase):
         self.assertEqual(said["python"], "%d.%d.%d" % sys.version_info[:3])
         self.assertEqual(said["warnings"], [])
         self.assertNotIn("worker_env", said)
+
+    def test_a_module_that_python_itself_has_is_told_as_the_one_that_was_found(self):
+        with tempfile.TemporaryDirectory() as folder:
+            # What is found on PYTHONPATH comes first, and what was installed comes last.
+            with open(os.path.join(folder, "no_tool.py"), "w") as file:
+                file.write("x = 1\n")
+            for module, error in [("json", "module_shadowed"), ("itertools", "module_shadowed"), ("no_tool", "class_missing")]:
+                code, said, _ = ask(module, path=folder)
+                self.assertEqual((code, said["error"]), (1, error), said)
+                self.assertEqual("Python itself has a module" in said["message"], error == "module_shadowed", said)
+            # `pip` was installed, and lies in a folder of the standard library's.
+            if importlib.util.find_spec("pip"):
+                self.assertEqual(ask("pip")[1]["error"], "class_missing")
 
     def test_annotations_say_what_an_action_takes(self):
         source = """
@@ -214,7 +228,7 @@ class Tool(Capability):
             (["nowhere_at_all"], "module_missing", "nowhere_at_all"),
             (["lab_tool"], "class_ambiguous", "`code.class`"),
             (["lab_tool", "--class", "Nope"], "class_missing", "Nope"),
-            (["shutil"], "class_missing", "none"),
+            (["late_library"], "class_missing", "none"),
             (["loud_import"], "load_failed", "a_module_that_is_not_there"),
             (["plain_tool", "--adapters", "x"], "adapter_malformed", "module:Class"),
             (["plain_tool", "--adapters", "lab_tool:Voice"], "adapter_incomplete", "task_name"),
