@@ -483,7 +483,8 @@ fn a_tool_that_is_put_in_again_says_so_and_one_whose_installation_was_killed_say
     assert_eq!(unfinished("tool-two"), Value::Null, "{document:#}");
     let status = world.run(&["status"]).expect(exit::OK);
     assert!(
-        status.stdout.contains("the installation of \"tool-one\" was broken off\n")
+        status.stdout.contains("the installation of \"tool-one\" was broken off (")
+            && status.stdout.contains("/envs/tool-one)\n")
             && status.stderr.contains("puts back what was there before"),
         "{}",
         status.describe()

@@ -247,7 +247,7 @@ fn validate_refuses_what_is_wrong_with_line_and_column() {
         ),
         ("m.py", "import logging\n\nlogging.basicConfig(force=True)\n", "source.logging_forced", Some(3)),
         ("e.yaml", "capabilities:\n- {name: x}\n", "capabilities_file.invalid", None),
-        ("f.yaml", "capabilities: 3\n", "capabilities_file.schema", Some(1)),
+        ("f.yaml", "capabilities: 3\n", "capabilities_file.not_a_list", Some(1)),
         ("capabilities.yaml", "capabilites: []\n", "capabilities_file.no_list", None),
         (
             "sub/cjm.yaml",

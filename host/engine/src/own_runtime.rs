@@ -20,9 +20,9 @@ const BLOCKING_THREADS_MAX: usize = 8;
 
 /// Threads that a host has at least: its runtime's, one for what blocks, two writers, the keeper's two.
 const THREADS_NEEDED: usize = THREADS + 5;
-/// Descriptors that a host opens at least: its runtime's, two databases with their logs, two locks, the keeper's socket. A
-/// database does not say that they have run out.
-const DESCRIPTORS_NEEDED: usize = 18;
+/// Descriptors that a host opens at least: its runtime's, two databases with their logs, the locks of two files and three
+/// folders, the keeper's socket. A database does not say that they have run out.
+const DESCRIPTORS_NEEDED: usize = 20;
 /// Stack of a thread that only shows that it can be.
 const TRIAL_STACK_BYTES: usize = 16 * 1024;
 
