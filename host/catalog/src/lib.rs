@@ -9,6 +9,7 @@ mod folders;
 pub mod home;
 pub mod installation;
 pub mod installer;
+mod links;
 mod may_be_unread;
 pub mod plain_path;
 pub mod programs;

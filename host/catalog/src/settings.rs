@@ -3,6 +3,7 @@
 use crate::allowed::{AllowedError, Register};
 use crate::folders::{ManifestFolder, Standing, manifest_folders};
 use crate::home::{HOME, expand_home, variable};
+use crate::links::refuse_links;
 pub use crate::settings_error::SettingsError;
 pub use crate::unread::Unread;
 use cjm_platform::files::{read_regular, read_regular_to_string};
@@ -273,59 +274,6 @@ fn find_upwards(cwd: &Path) -> Option<PathBuf> {
     cwd.ancestors().map(|folder| folder.join(SETTINGS_FILE)).find(|path| path.symlink_metadata().is_ok())
 }
 
-/// What a host writes, replaces and removes must be in the directory itself where that came with a folder from elsewhere: a
-/// link at the name of `envs` would have an installation clear away what it leads to, one below `data` would have results of
-/// tools forgotten elsewhere, and one at the name of an action would have files kept there. What tools and environments hold
-/// has links of its own; those in the folder of a tool may stay as long as they lead to what is in it.
-fn refuse_links(data_dir: &Path, file: &Path) -> Result<(), SettingsError> {
-    let data = data_dir.join("data");
-    let untold = |path: &Path| {
-        let (path, data_dir) = (path.to_owned(), data_dir.to_owned());
-        move |source| SettingsError::LinksUntold { path, data_dir, source }
-    };
-    // One that cannot be listed is told as that by whoever uses it.
-    let mut all = entries(data_dir).unwrap_or_default();
-    // Of a link none is looked at behind it.
-    let tools = if is_link(&data) { Vec::new() } else { entries(&data).map_err(untold(&data))? };
-    for tool in tools.iter().filter(|tool| !is_link(tool)) {
-        let leads_out = |link: &PathBuf| link.ends_with("work") || !leads_into(link, tool);
-        let in_tool = entries(tool).map_err(untold(tool))?;
-        all.extend(in_tool.into_iter().filter(|path| leads_somewhere(path) && leads_out(path)));
-    }
-    all.extend(tools.into_iter().filter(|tool| leads_somewhere(tool)));
-    let Some(path) = all.into_iter().find(|path| is_link(path)) else { return Ok(()) };
-    let target = std::fs::read_link(&path).unwrap_or_default();
-    Err(SettingsError::LinkInside { path, target, data_dir: data_dir.to_owned(), file: file.to_owned() })
-}
-
-/// Whether it is a link to something. No folder is made through one that leads nowhere, and tools leave such links.
-fn leads_somewhere(path: &Path) -> bool {
-    is_link(path) && path.exists()
-}
-
-/// What is in a folder; nothing where there is none.
-fn entries(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    match std::fs::read_dir(folder) {
-        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
-        Err(error) if is_absent(&error) => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
-}
-
-/// Whether there is something in the folder to which the link leads.
-fn leads_into(link: &Path, folder: &Path) -> bool {
-    link.canonicalize()
-        .is_ok_and(|target| folder.canonicalize().is_ok_and(|folder| target.starts_with(folder)))
-}
-
-fn is_absent(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
-}
-
-fn is_link(path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())
-}
-
 /// The settings of a file, and its keys that nobody reads.
 fn read(path: &Path, is_named: bool) -> Result<(SettingsFile, Vec<String>), SettingsError> {
     let text = read_regular_to_string(path, SETTINGS_BYTES_MAX as u64)
@@ -511,6 +459,12 @@ mod tests {
             std::fs::create_dir_all(data.join(folder)).expect("mkdir");
         }
         let action = data.join("tool/convert");
+        let manifests = project.path().join(".cjm/manifests");
+        std::fs::create_dir(&manifests).expect("mkdir");
+        let manifest = r#"{"code": {"name": "tool", "runtime": {"actions": {"convert": {}}}}}"#;
+        std::fs::write(manifests.join("any.json"), manifest).expect("write");
+        // A tool's own, or its user's.
+        std::os::unix::fs::symlink("/", data.join("tool/models")).expect("link");
         for (target, is_refused) in
             [("runs/3", false), ("/", true), ("../other", true), ("../..", true), ("nowhere", false)]
         {

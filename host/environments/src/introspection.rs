@@ -150,23 +150,18 @@ fn pinned(requirement: &str) -> Option<&str> {
     Some(version.trim_start_matches('=').trim()).filter(|version| !version.contains(['*', ',', ';', ' ']))
 }
 
-/// Whether they are two versions by their numbers: of others, and of what follows a `+`, nothing is said (PEP 440).
+/// Whether they are two versions by their numbers: `1.0` is `1`, and of other versions, and of what follows a `+`, nothing
+/// is said (PEP 440).
 fn is_another(wanted: &str, installed: &str) -> bool {
     let numbers = |version: &str| {
         let version = version.split('+').next().unwrap_or_default().trim_start_matches('v');
-        let is_plain = version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        is_plain.then(|| without_zeros(version).to_owned())
+        let mut numbers: Vec<u64> = version.split('.').map(str::parse).collect::<Result<_, _>>().ok()?;
+        while numbers.last() == Some(&0) {
+            numbers.pop();
+        }
+        Some(numbers)
     };
     matches!((numbers(wanted), numbers(installed)), (Some(wanted), Some(installed)) if wanted != installed)
-}
-
-/// `1.0.0` is the version `1` (PEP 440).
-fn without_zeros(version: &str) -> &str {
-    let mut version = version;
-    while let Some(shorter) = version.strip_suffix(".0") {
-        version = shorter;
-    }
-    version
 }
 
 /// Whether a package is told by where it lies.
@@ -417,6 +412,7 @@ mod tests {
             "lab-tool==1",
             "lab_tool[more] == 1.0.0",
             "lab-tool==v1.0",
+            "lab-tool==01.00",
             "lab-tool==1.0+cu118",
             "lab-tool==1.0rc1",
             "lab-tool==9,<10",

@@ -139,10 +139,14 @@ pub fn bind_unix_listener(path: &Path) -> Result<UnixListener, RuntimeDirError> 
     bound.map_err(|source| RuntimeDirError::Io { step: "binding", path: path.to_owned(), source })
 }
 
-/// The one of the data directory, and the one above that all data directories of a user share.
+/// The one of the data directory, and the one above that all data directories of a user share: somebody else may have made
+/// that since.
 fn remake_folder_of(socket: &Path) -> Result<(), RuntimeDirError> {
     let Some(folder) = socket.parent() else { return Ok(()) };
-    if let Some(above) = folder.parent().filter(|above| !above.exists()) {
+    let is_shared = |above: &&Path| {
+        above.file_name().and_then(std::ffi::OsStr::to_str).is_some_and(|name| name.starts_with(NAME))
+    };
+    if let Some(above) = folder.parent().filter(is_shared) {
         private_dir(above)?;
     }
     private_dir(folder)
@@ -175,6 +179,10 @@ mod tests {
         let listener = bind_unix_listener(&folder.join("w.sock")).unwrap();
         assert_eq!((mode(&folder), mode(&base.path().join("cjm"))), (0o700, 0o700));
         drop(listener);
+        std::fs::remove_dir_all(base.path().join("cjm")).unwrap();
+        symlink(base.path(), base.path().join("cjm")).unwrap();
+        let refused = bind_unix_listener(&folder.join("w.sock")).unwrap_err();
+        assert!(matches!(refused, RuntimeDirError::Refused { .. }), "{refused}");
         let refused = bind_unix_listener(&base.path().join("run/user/7/w.sock")).unwrap_err();
         assert!(matches!(refused, RuntimeDirError::Io { step: "making", .. }), "{refused}");
     }

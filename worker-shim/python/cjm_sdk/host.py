@@ -74,6 +74,7 @@ class Host:
         self._lanes = None
         self._log_handler = None
         self._late_logging = None
+        self._log_lock = threading.RLock()
         self._cleanup_lock = threading.Lock()
         self._cleaned = False
         self._ending = False
@@ -376,10 +377,17 @@ class Host:
         self.channel.send(kind, call_id, payload, self._calls if call_id else None)
 
     def _attach_logs(self):
+        if self.channel.is_childs:
+            # A child's records go where they would without us.
+            return
         if "logging" in sys.modules:
+            # First: who waits here for the one that imports it holds no lock that this one wants.
+            import logging  # noqa: F401
+
             from . import logs
 
-            self._log_handler = logs.attach(self._log_handler, self, self.start.get("log_level") or "INFO")
+            with self._log_lock:
+                self._log_handler = logs.attach(self._log_handler, self, self.start.get("log_level") or "INFO")
         elif self._late_logging is None:
             from . import late
 

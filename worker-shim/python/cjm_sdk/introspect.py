@@ -12,6 +12,9 @@ import json
 import os
 import sys
 
+# Standard input as it came, for as long as this runs.
+_HELD = None
+
 
 class IntrospectionError(Exception):
     """Something about the tool that its author must change; `code` names it."""
@@ -23,6 +26,7 @@ class IntrospectionError(Exception):
 
 def main(arguments):
     """Parses the command line, prints the document, returns the exit code."""
+    _keep_standard_input()
     document_out = _take_standard_output()
     _fix_path()
     from cjm_sdk import errors
@@ -76,9 +80,13 @@ def describe(module_name, class_name=None, adapters=()):
     elif hasattr(tool, "get_config_schema"):
         try:
             document["config_schema"] = tool.get_config_schema()
-            wrong = tool._wrong_defaults() if ours else {}
         except Exception as error:
             warnings.append("no config_schema: " + errors.one_line(error))
+    if ours and "config_schema" in document:
+        try:
+            wrong = tool._wrong_defaults()
+        except Exception as error:
+            warnings.append("its config_schema cannot be used: " + errors.one_line(error))
         else:
             words = "the default of `%s` %s: no call works until its configuration says otherwise"
             warnings.extend(words % item for item in sorted(wrong.items()))
@@ -292,6 +300,15 @@ def _parse(arguments):
     parser.add_argument("--adapters", default="", help="task adapters, module:Class, separated by commas")
     parsed = parser.parse_args(arguments)
     return parsed.module, parsed.class_name, [spec for spec in parsed.adapters.split(",") if spec]
+
+
+def _keep_standard_input():
+    """What a package starts when it is imported gets none: ours is the lock of the installation, and it may outlive us."""
+    global _HELD
+    _HELD = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
 
 
 def _take_standard_output():

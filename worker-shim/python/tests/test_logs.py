@@ -14,7 +14,7 @@ from os.path import abspath, dirname
 sys.path.insert(0, dirname(dirname(abspath(__file__))))
 
 from cjm_sdk import frames, host, json_codec, late, logs  # noqa: E402
-from shim import READY, RECORD, Shim  # noqa: E402
+from shim import EXECUTE, READY, RECORD, RESULT, Shim, request  # noqa: E402
 
 
 class Sink:
@@ -126,6 +126,24 @@ class Logs(unittest.TestCase):
                 shim.seen.clear()
                 shim.execute(action, envelope={"job_id": "J4"}, library=library)
                 self.assertEqual([one["job_id"] for one in shim.of_kind(RECORD)], ["J4"])
+
+    def test_records_of_first_calls_side_by_side_all_arrive_once(self):
+        for _ in range(12):
+            with Shim(module="late_logs_tool", cls="Late") as shim:
+                shim.until([READY])
+                shim.seen.clear()
+                for call_id in [shim.begin(EXECUTE, request("log_late", None)) for _ in range(4)]:
+                    self.assertEqual(shim.answer(call_id)[0], RESULT)
+                self.assertEqual(len(shim.of_kind(RECORD)), 4)
+                shim.seen.clear()
+                shim.execute("log_late")
+                self.assertEqual(len(shim.of_kind(RECORD)), 1)
+
+    def test_a_record_of_a_forked_child_is_printed_as_without_us(self):
+        with Shim(module="late_logs_tool", cls="Late") as shim:
+            shim.until([READY])
+            self.assertIsNone(shim.execute("log_in_child"))
+            self.assertIn("said in a child", shim.text())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Imports `logging` in a call, itself or by way of a library."""
 
+import os
 import sys
 from importlib import import_module
 
@@ -21,3 +22,13 @@ class Late(Capability):
         import logging
 
         logging.getLogger("late").info("said late")
+
+    @action
+    def log_in_child(self):
+        child = os.fork()
+        if child == 0:
+            import logging
+
+            logging.getLogger("late").warning("said in a child")
+            os._exit(0)
+        os.waitpid(child, 0)
