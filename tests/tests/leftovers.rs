@@ -383,3 +383,29 @@ fn the_second_entry_that_gives_a_capability_changes_nothing() {
     }
     world.assert_nothing_left();
 }
+
+#[test]
+fn what_a_package_leaves_running_when_it_is_imported_is_in_nobodys_way() {
+    const NAME: &str = "what_a_package_leaves_running_when_it_is_imported_is_in_nobodys_way";
+    let Some(world) = world_with_uv(NAME) else { return };
+    write_package(&world.file(""), "tool-one");
+    let module = world.file("tool-one/tool_one/capability.py");
+    let text = fs::read_to_string(&module).expect("written above");
+    let leaves = "import os, subprocess\nleft = subprocess.Popen(['sleep', '600'])\n";
+    let at = world.file("left").display().to_string();
+    let leaves = format!("{leaves}open({at:?}, 'a').write('%d\\n' % left.pid)\n");
+    fs::write(&module, format!("{leaves}{text}")).expect("a module");
+    world.write(
+        "capabilities.yaml",
+        "capabilities: [{name: tool-one, package: ./tool-one, env_name: tool-one, python_version: \">=3.9\"}]\n",
+    );
+    let _ = world.run(&["install-all"]).expect(exit::OK);
+    assert_eq!(world.json(&["status", "--json"])["installation"], Value::Null);
+    let _ = world.run(&["install-all", "--force"]).expect(exit::OK);
+    let left = fs::read_to_string(world.file("left")).expect("it was imported");
+    for pid in left.lines() {
+        let killed = std::process::Command::new("kill").args(["-9", pid]).status().expect("runs");
+        assert!(killed.success(), "it lived on: {pid}");
+    }
+    world.assert_nothing_left();
+}
