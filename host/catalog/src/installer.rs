@@ -3,7 +3,7 @@
 //!
 //! What must hold: the text is one line, so that who reads it while it is written anew sees the old one or the new one.
 
-use cjm_platform::lock::{has_as_input, held_by, holder, holding_process, locking_process};
+use cjm_platform::lock::{held_by, holder, holding_process, locking_process, processes_lent_the_lock};
 use cjm_platform::process::Pid;
 use cjm_wire::Timestamp;
 use std::fmt;
@@ -122,8 +122,8 @@ impl Installer {
         };
         let (environments, entries): (Vec<_>, Vec<_>) =
             names.unwrap_or_default().split_whitespace().map(parts).unzip();
-        // Each has the lock as its standard input, and so have those that it started.
-        let helpers = if pid.is_none() { has_as_input(lock, HELPERS_MAX) } else { Vec::new() };
+        // Each has a descriptor of the lock, and so have those that it started.
+        let helpers = if pid.is_none() { processes_lent_the_lock(lock, HELPERS_MAX) } else { Vec::new() };
         let is_gone = |pid: &str| !Path::new("/proc").join(pid).exists();
         Self {
             was_killed: pid.is_none() && (!helpers.is_empty() || said_pid.is_some_and(is_gone)),

@@ -307,13 +307,26 @@ pub fn has_open(process: Pid, path: &Path) -> bool {
     descriptors.is_ok_and(|mut all| all.any(|one| one.is_ok_and(|one| file_of(&one.path()) == Some(wanted))))
 }
 
-/// At most so many processes that have this file as their standard input; those of others are hidden.
-pub fn has_as_input(path: &Path, most: usize) -> Vec<Pid> {
+/// At most so many processes that hold the lock of this file, and have not taken it themselves; those of others are hidden.
+pub fn processes_lent_the_lock(path: &Path, most: usize) -> Vec<Pid> {
     let (Some(wanted), Ok(processes)) = (file_of(path), std::fs::read_dir("/proc")) else {
         return Vec::new();
     };
     let pids = processes.flatten().filter_map(|one| Pid::from_raw(one.file_name().to_str()?.parse().ok()?));
-    pids.filter(|pid| file_of(Path::new(&format!("/proc/{pid}/fd/0"))) == Some(wanted)).take(most).collect()
+    let taker = locking_process(path);
+    let others = pids.filter(|pid| Some(*pid) != taker);
+    others.filter(|pid| holds_lock_by_a_descriptor(*pid, wanted)).take(most).collect()
+}
+
+/// A descriptor tells of the lock which was taken by it, or by the one that it was inherited or copied from (proc(5), fdinfo);
+/// whoever only asks at this moment has another one.
+fn holds_lock_by_a_descriptor(process: Pid, wanted: (u64, u64)) -> bool {
+    let all = std::fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+    let of_file = all.filter(|one| file_of(&one.path()) == Some(wanted));
+    of_file.into_iter().any(|one| {
+        let told = PathBuf::from(format!("/proc/{process}/fdinfo")).join(one.file_name());
+        std::fs::read_to_string(told).is_ok_and(|told| told.lines().any(|line| line.starts_with("lock:")))
+    })
 }
 
 fn file_of(path: &Path) -> Option<(u64, u64)> {
