@@ -585,7 +585,7 @@ fn a_copy_ends_when_it_is_asked_to_and_leaves_no_part() {
 #[test]
 fn the_directory_of_a_call_is_locked_while_its_files_are_copied() {
     let lab = Lab::new();
-    let made = lab.file("kept/sh/work/01a22857-1886-7071-832b-000000000001/3/deep/a.txt", "abc");
+    let made = lab.file("kept/sh/01a22857-1886-7071-832b-000000000001/3/deep/a.txt", "abc");
     let call = made.parent().and_then(Path::parent).expect("a folder").to_owned();
     let result = to_raw_value(&json!({"path": made, "bytes": 3})).expect("raw");
     let _claimed = make(&lab.out(), &|| Ok(())).expect("a folder");
