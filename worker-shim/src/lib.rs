@@ -18,7 +18,7 @@ mod given;
 mod json_text;
 mod link;
 mod owner;
-mod quiet_socket;
+mod quiet_listener;
 mod sdk;
 mod serve;
 mod surface;

@@ -243,7 +243,8 @@ fn start_serving(
     Ok(match listening {
         Listening::Unix(listener) => {
             let stopped = async move { stop.cancelled().await };
-            let listener = crate::quiet_socket::QuietListener(tokio::net::UnixListener::from_std(listener)?);
+            let listener =
+                crate::quiet_listener::QuietListener(tokio::net::UnixListener::from_std(listener)?);
             tokio::spawn(async move {
                 let _ = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
             })

@@ -7,6 +7,7 @@
 
 use crate::redaction::Said;
 use bytes::{Bytes, BytesMut};
+use cjm_quiet_socket::QuietSocket;
 use cjm_wire::http::BODY_BYTES_MAX;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
@@ -21,7 +22,6 @@ use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
-use tokio::net::UnixStream;
 use tokio::runtime::{Handle, Id};
 
 /// Connections kept for later calls; the one unused longest goes first. More calls than this may run at once.
@@ -87,7 +87,7 @@ struct Idle {
 struct Line {
     sender: SendRequest<Full<Bytes>>,
     /// None: the connection has ended. Boxed, since it is large and changes hands at every call.
-    driver: Option<Box<Connection<TokioIo<UnixStream>, Full<Bytes>>>>,
+    driver: Option<Box<Connection<TokioIo<QuietSocket>, Full<Bytes>>>>,
 }
 
 impl Connections {
@@ -157,7 +157,7 @@ impl Connections {
 
 impl Line {
     async fn connect(socket: &Path) -> Result<Self, Broken> {
-        let stream = UnixStream::connect(socket).await.map_err(Broken::Connect)?;
+        let stream = cjm_quiet_socket::connect(socket).await.map_err(Broken::Connect)?;
         let (sender, driver) = handshake(TokioIo::new(stream)).await?;
         Ok(Self { sender, driver: Some(Box::new(driver)) })
     }

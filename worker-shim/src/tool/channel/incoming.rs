@@ -7,6 +7,7 @@ use crate::frames::{Frame, FrameReader, ReadError};
 use crate::json_text::show_lone_surrogates;
 use crate::link::HostLink;
 use crate::watch::ReaderWatch;
+use cjm_quiet_socket::QuietReader;
 use cjm_wire::Timestamp;
 use cjm_wire::channel::{CallFailure, Record, to_shim};
 use cjm_wire::frame::SMALL_PAYLOAD_BYTES_MAX;
@@ -16,7 +17,6 @@ use serde_json::{Map, Value};
 use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::net::unix::OwnedReadHalf;
 
 /// How long a tool that closed its channel may take to exit by itself.
 const EXIT_AFTER_CLOSE_MAX: Duration = Duration::from_secs(2);
@@ -38,7 +38,7 @@ enum Offence {
 }
 
 /// Reads until the channel ends or its rules are broken; in both cases the process will have to end.
-pub(super) async fn read_all(shared: &Shared, reader: &mut FrameReader<OwnedReadHalf>) {
+pub(super) async fn read_all(shared: &Shared, reader: &mut FrameReader<QuietReader>) {
     let why = loop {
         match reader.next().await {
             Ok(Some(frame)) => {
@@ -71,7 +71,7 @@ pub(super) async fn stops_hearing(shared: &Shared, hears: Option<&ReaderWatch>) 
 }
 
 /// Takes what an exited tool has left in the channel.
-pub(super) async fn read_last(shared: &Shared, reader: &mut FrameReader<OwnedReadHalf>) {
+pub(super) async fn read_last(shared: &Shared, reader: &mut FrameReader<QuietReader>) {
     loop {
         match reader.next().await {
             Ok(Some(frame)) => {

@@ -3,11 +3,11 @@
 //! What must hold: queueing never waits; a tool that does not read costs a named maximum of memory.
 
 use crate::frames::{Frame, write_frame};
+use cjm_quiet_socket::QuietWriter;
 use cjm_wire::channel::to_tool;
 use cjm_wire::frame::FRAME_PAYLOAD_BYTES_MAX;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::Notify;
 
 /// Bytes of calls that wait for the tool to read at most: the largest call, and as much again.
@@ -89,11 +89,7 @@ impl Outgoing {
 
     /// Writes what is queued until the channel breaks. `give` is asked before a call is written; returns the call that
     /// could not be written whole, if it was one.
-    pub(crate) async fn write_to(
-        &self,
-        mut stream: OwnedWriteHalf,
-        give: impl Fn(u64) -> bool,
-    ) -> Option<u64> {
+    pub(crate) async fn write_to(&self, mut stream: QuietWriter, give: impl Fn(u64) -> bool) -> Option<u64> {
         loop {
             let filled = self.filled.notified();
             let Some(frame) = self.next() else {

@@ -16,6 +16,7 @@ use cjm_platform::process::peek_exit;
 use cjm_platform::spawn::{SessionMode, SpawnRequest};
 use cjm_platform::tree::is_exiting;
 use cjm_platform::{Pid, Signal, WaitStatus};
+use cjm_quiet_socket::{QuietReader, QuietWriter};
 use cjm_wire::channel::{
     CHANNEL_FD, CHANNEL_FD_VARIABLE, CHANNEL_VERSION, LoadFailure, READY_BYTES_MAX, ToolReady, ToolStart,
     to_shim, to_tool,
@@ -28,8 +29,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 /// Longest time from the start of the process until the class is loaded. Generous, since imports may load
 /// models; a host that wants less kills the worker.
@@ -77,8 +76,8 @@ pub(super) async fn load(spec: WorkerSpec, context: Context) -> Result<Loaded, L
 struct Started {
     pid: Pid,
     watch: ProcessWatch,
-    reader: FrameReader<OwnedReadHalf>,
-    write_half: OwnedWriteHalf,
+    reader: FrameReader<QuietReader>,
+    write_half: QuietWriter,
     /// Says when it hears nothing more. Our SDK ends then by itself, and its calls shall not pay for a watch.
     hears: Option<ReaderWatch>,
 }
@@ -96,9 +95,8 @@ async fn start(spec: &WorkerSpec, context: &Context) -> Result<Started, LoadFail
         _ => None,
     };
     let hears = hears.transpose().map_err(trouble("the channel cannot be watched"))?;
-    let stream = std::os::unix::net::UnixStream::from(ours);
-    let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
-    let (read_half, mut write_half) = stream.map_err(trouble("no channel to the tool"))?.into_split();
+    let stream = cjm_quiet_socket::register(ours.into()).map_err(trouble("no channel to the tool"))?;
+    let (read_half, mut write_half) = stream.into_inner();
     let words = ToolStart {
         channel_version: CHANNEL_VERSION,
         capability_name: spec.capability_name.clone(),
@@ -166,7 +164,7 @@ fn request(argv: Vec<OsString>, channel: OwnedFd) -> io::Result<SpawnRequest> {
 }
 
 async fn wait_until_ready(
-    reader: &mut FrameReader<OwnedReadHalf>,
+    reader: &mut FrameReader<QuietReader>,
     watch: &ProcessWatch,
     hears: Option<&ReaderWatch>,
     pid: Pid,
@@ -228,7 +226,7 @@ async fn stops_hearing(hears: Option<&ReaderWatch>) {
 
 /// Reads until the tool says that it is ready, or that it is not. None at the end of the channel.
 async fn first_answer(
-    reader: &mut FrameReader<OwnedReadHalf>,
+    reader: &mut FrameReader<QuietReader>,
     context: &Context,
 ) -> Result<Option<ToolReady>, LoadFailure> {
     loop {
@@ -274,7 +272,7 @@ async fn first_answer(
 /// Attends to a tool from ready to reaped.
 async fn attend(
     shared: Arc<Shared>,
-    mut reader: FrameReader<OwnedReadHalf>,
+    mut reader: FrameReader<QuietReader>,
     watch: ProcessWatch,
     hears: Option<ReaderWatch>,
 ) {

@@ -1,0 +1,228 @@
+//! Unix sockets that wake their reader only when there is something to read.
+//!
+//! tokio's stream also hears each time that the peer has read something, since there might be room to write: one
+//! wake-up more for every answer, and a small call is little more than its wake-ups. Here room is waited for only after
+//! a write found none, through a second descriptor.
+
+use cjm_platform::read::read_behind;
+use std::io::{self, Write as _};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, Join, ReadBuf, join};
+
+/// One end of a connection; [`Join::into_inner`] gives its two directions, for two tasks.
+pub type QuietSocket = Join<QuietReader, QuietWriter>;
+
+/// What comes of a connection.
+#[derive(Debug)]
+pub struct QuietReader(Arc<AsyncFd<UnixStream>>);
+
+/// What goes into a connection; the peer hears of its end when it is dropped.
+#[derive(Debug)]
+pub struct QuietWriter {
+    stream: Arc<AsyncFd<UnixStream>>,
+    /// Made when a write has to wait for the first time.
+    writable: Option<AsyncFd<UnixStream>>,
+}
+
+/// One end of a pair, or of an accepted connection, on the runtime this is called in.
+///
+/// # Errors
+/// When the runtime does not take it.
+pub fn register(stream: UnixStream) -> io::Result<QuietSocket> {
+    stream.set_nonblocking(true)?;
+    let stream = Arc::new(attend(stream, Interest::READABLE)?);
+    Ok(join(QuietReader(Arc::clone(&stream)), QuietWriter { stream, writable: None }))
+}
+
+/// Connects to what listens at `path`.
+///
+/// # Errors
+/// When nobody listens there, or no descriptor is to be had.
+pub async fn connect(path: &Path) -> io::Result<QuietSocket> {
+    register(tokio::net::UnixStream::connect(path).await?.into_std()?)
+}
+
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe because some types may lie about their descriptor; a stream owns its own"
+)]
+fn attend(stream: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {
+    AsyncFd::try_with_interest(stream, interest).map_err(Into::into)
+}
+
+impl AsyncRead for QuietReader {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let room = buffer.remaining();
+        loop {
+            let mut ready = ready!(self.0.poll_read_ready(context))?;
+            match ready.try_io(|stream| read_behind(stream.get_ref(), buffer)) {
+                Ok(Ok(read)) => {
+                    // Less than there was room for: nothing is left, and the next look would only find that out.
+                    if 0 < read && read < room {
+                        ready.clear_ready();
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(Err(error)) => return Poll::Ready(Err(error)),
+                Err(_would_block) => {}
+            }
+        }
+    }
+}
+
+impl QuietWriter {
+    fn poll_write_with(
+        &mut self,
+        context: &mut Context<'_>,
+        mut write: impl FnMut(&mut &UnixStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let writable = match &mut self.writable {
+            Some(writable) => writable,
+            none => match write(&mut self.stream.get_ref()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let again = self.stream.get_ref().try_clone()?;
+                    none.insert(attend(again, Interest::WRITABLE)?)
+                }
+                done => return Poll::Ready(done),
+            },
+        };
+        loop {
+            let mut room = ready!(writable.poll_write_ready(context))?;
+            if let Ok(done) = room.try_io(|stream| write(&mut stream.get_ref())) {
+                return Poll::Ready(done);
+            }
+        }
+    }
+}
+
+impl AsyncWrite for QuietWriter {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_write_with(context, |stream| stream.write(bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_write_with(context, |stream| stream.write_vectored(pieces))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.stream.get_ref().shutdown(Shutdown::Write))
+    }
+}
+
+impl Drop for QuietWriter {
+    fn drop(&mut self) {
+        // One that is broken has ended already.
+        let _ = self.stream.get_ref().shutdown(Shutdown::Write);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    /// More than a socket's buffers hold.
+    const MUCH: usize = 4 * 1024 * 1024;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_does_not_fit_waits_for_room_and_all_arrives_in_order() {
+        let (ours, mut theirs) = tokio::net::UnixStream::pair().unwrap();
+        let mut ours = register(ours.into_std().unwrap()).unwrap();
+        let sent: Vec<u8> = (0..MUCH).map(|at| (at % 251) as u8).collect();
+        let expected = sent.clone();
+        let echo = tokio::spawn(async move {
+            let mut got = vec![0; MUCH];
+            theirs.read_exact(&mut got).await.unwrap();
+            theirs.write_all(&got).await.unwrap();
+            let mut rest = Vec::new();
+            theirs.read_to_end(&mut rest).await.unwrap();
+            rest
+        });
+        ours.write_all(&sent).await.unwrap();
+        assert!(ours.writer().writable.is_some(), "it had to wait");
+        let mut back = vec![0; MUCH];
+        ours.read_exact(&mut back).await.unwrap();
+        assert!(back == expected);
+        ours.write_all(b"the end").await.unwrap();
+        ours.shutdown().await.unwrap();
+        assert_eq!(echo.await.unwrap(), b"the end");
+        let mut rest = Vec::new();
+        ours.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"", "the peer is gone");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn who_waits_for_an_answer_is_not_woken_when_its_question_is_read() {
+        const ROUNDS: u64 = 50;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let peer = std::thread::spawn(move || {
+            let (mut stream, mut byte) = (listener.accept().unwrap().0, [0]);
+            while stream.read(&mut byte).unwrap() > 0 {
+                // Long enough for the one who asked to be woken by what was read, if it were.
+                std::thread::sleep(std::time::Duration::from_millis(1));
+                stream.write_all(&byte).unwrap();
+            }
+        });
+        let mut ours = connect(&path).await.unwrap();
+        let (metrics, mut byte) = (tokio::runtime::Handle::current().metrics(), [0]);
+        let before = metrics.worker_park_count(0);
+        for _ in 0..ROUNDS {
+            ours.write_all(b"?").await.unwrap();
+            ours.read_exact(&mut byte).await.unwrap();
+        }
+        let parked = metrics.worker_park_count(0) - before;
+        drop(ours);
+        peer.join().unwrap();
+        assert!(parked < ROUNDS * 3 / 2, "it slept {parked} times for {ROUNDS} answers");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_halves_work_side_by_side_and_the_peer_hears_of_the_end_of_each() {
+        let (ours, mut theirs) = tokio::net::UnixStream::pair().unwrap();
+        let (mut reader, mut writer) = register(ours.into_std().unwrap()).unwrap().into_inner();
+        let sent = vec![7; MUCH];
+        let writing = tokio::spawn(async move {
+            writer.write_all(&sent).await.unwrap();
+        });
+        theirs.write_all(b"meanwhile").await.unwrap();
+        let mut word = [0; 9];
+        reader.read_exact(&mut word).await.unwrap();
+        assert_eq!(&word, b"meanwhile");
+        let mut got = Vec::new();
+        // Though the reader holds the connection open.
+        theirs.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got.len(), MUCH);
+        writing.await.unwrap();
+        theirs.write_all(b"and later").await.unwrap();
+        reader.read_exact(&mut word).await.unwrap();
+        assert_eq!(&word, b"and later");
+        drop(reader);
+        assert!(theirs.write_all(b"nobody").await.is_err());
+    }
+}
