@@ -80,6 +80,8 @@ def _tagged(value):
         return {"__wire__": kind, "data": to_dict() if callable(to_dict) else _fields(value)}
     # The ancestor's classes register with the ancestor, in whose module the tool put them.
     ancestor = sys.modules.get("cjm_substrate.core.wire")
+    if ancestor is None:
+        return value
     encode = getattr(ancestor, "wire_encode", None)
     return encode(value) if callable(encode) else value
 

@@ -3,13 +3,14 @@
 What: the kinds, and one object that reads and writes whole frames on a descriptor.
 What not: the meaning of a payload. No `socket` module: `readv` and `writev` are enough and cost nothing to import.
 Must hold: a frame is written whole or the channel is closed, whatever a signal handler of the tool raises meanwhile, and
-that is raised when the frame is out; a descriptor that the tool closed, or that is another file now, is never written to
-or read from: the process ends with a word; two frames never mix, not even when a signal handler or a finalizer writes in
-the middle of a write of its own thread; a large payload is not copied here.
+that is raised when the frame is out; where the tool has closed the channel's descriptor no other file gets the frames, and
+the process ends with a word; two frames never mix, not even when a signal handler or a finalizer writes in the middle of a
+write of its own thread; a large payload is not copied here.
 """
 
 import os
-from threading import RLock, get_ident
+from errno import EBADF
+from threading import RLock
 
 CHANNEL_VERSION = 1
 HEADER_BYTES = 16
@@ -33,6 +34,23 @@ class ChannelError(Exception):
 
 # Exit code of a process that cannot go on talking.
 EXIT_BROKEN = 3
+# The number that the channel gets, or the greatest that the process may have: those of `select` end here.
+_NUMBER = 1023
+
+
+def set_apart(descriptor):
+    """The channel under a number that no other file gets, and no program that the tool starts.
+
+    A file gets the lowest number that is free. Where a tool closes descriptors that are none of its own, the channel's is
+    missing then, and not another file: nobody need look before each frame.
+    """
+    number = min(_NUMBER, os.sysconf("SC_OPEN_MAX") - 1)
+    if number <= descriptor:
+        os.set_inheritable(descriptor, False)
+        return descriptor
+    os.dup2(descriptor, number, inheritable=False)
+    os.close(descriptor)
+    return number
 
 
 class Channel:
@@ -40,16 +58,12 @@ class Channel:
 
     def __init__(self, descriptor):
         self._descriptor = descriptor
-        file = os.fstat(descriptor)
-        self._device, self._inode = file.st_dev, file.st_ino
         self._buffer = b""
         # Its own thread may take it again, and knows by that what it interrupted: no other mark is made in the same step.
         self._lock = RLock()
         # Whether the thread that has the lock is in the middle of a frame. Only that thread believes it: where signal
         # handlers raise twice in a row, it is taken back with the next frame.
         self._is_writing = False
-        # The thread that has just found the descriptor to be sound, and has run nothing of the tool since.
-        self._sound_to = 0
         # Frames in the order of their sending: head, payload, and how many bytes of both each write has taken.
         self._unwritten = []
         self.closed = False
@@ -84,7 +98,7 @@ class Channel:
         A report is sent only while its call is among `open_calls`: who answers takes the call out of them first.
         What a signal handler raises meanwhile is raised here, after the frame.
         """
-        head = len(payload).to_bytes(4, "big") + bytes((kind, 0, 0, 0)) + call_id.to_bytes(8, "big")
+        head = (len(payload) << 96 | kind << 88 | call_id).to_bytes(HEADER_BYTES, "big")
         is_interrupted = self._lock._is_owned()
         with self._lock:
             # Under the lock: a look before it could be older than the answer.
@@ -107,7 +121,6 @@ class Channel:
                         self._write(*unwritten[0])
                         # Not before: whoever is interrupted here, or comes after him, finds what is left of it.
                         del unwritten[0]
-                    self._sound_to = get_ident()
                     self._is_writing = False
                 except BaseException as error:
                     # By a signal handler. The frame goes on where it is: nobody else may write before its end.
@@ -127,16 +140,8 @@ class Channel:
         except OSError:
             pass
 
-    def _check(self):
+    def _lost(self):
         # A thread that reads holds the old file: nobody would ever see the end of it.
-        try:
-            found = os.fstat(self._descriptor)
-        except OSError as error:
-            if _is_of_a_handler(error):
-                raise
-        else:
-            if found.st_ino == self._inode and found.st_dev == self._device:
-                return
         self.closed = True
         words = b"cjm: the tool closed descriptor %d, which is its channel to the worker; the process ends\n"
         try:
@@ -146,26 +151,25 @@ class Channel:
         os._exit(EXIT_BROKEN)
 
     def _write(self, head, payload, written):
-        if self.closed:
-            return
-        self._check()
-        size = HEADER_BYTES + len(payload)
+        parts = head, payload
         while not self.closed:
-            done = sum(written)
-            if done >= size:
-                return
-            if done < HEADER_BYTES:
-                parts = (head[done:], payload)
-            else:
-                parts = (memoryview(payload)[done - HEADER_BYTES :],)
+            if written:
+                done = sum(written)
+                if done >= HEADER_BYTES + len(payload):
+                    return
+                if done < HEADER_BYTES:
+                    parts = head[done:], payload
+                else:
+                    parts = (memoryview(payload)[done - HEADER_BYTES :],)
             try:
                 # One step for the interpreter: no signal handler can raise between the write and the note of its size.
                 written.extend(map(os.writev, (self._descriptor,), (parts,)))
             except OSError as error:
                 if _is_of_a_handler(error):
                     raise
-                # Closed by the tool meanwhile, or the peer is gone.
-                self._check()
+                if error.errno == EBADF:
+                    self._lost()
+                # The peer is gone.
                 self.closed = True
 
     def _take(self, size):
@@ -186,23 +190,27 @@ class Channel:
         while have < size:
             try:
                 got = os.readv(self._descriptor, (view[have:],))
-            except ConnectionResetError:
-                got = 0
+            except OSError as error:
+                got = self._nothing(error)
             if not got:
                 return self._ended(False)
             have += got
         return whole
 
     def _read_some(self):
-        # Whoever reads what follows its own answer has only just looked.
-        if self._sound_to != get_ident():
-            self._check()
-        self._sound_to = 0
         try:
             return os.read(self._descriptor, READ_AHEAD_BYTES)
-        except ConnectionResetError:
-            # A peer that dies with unread bytes of ours resets the stream: an end like any other.
+        except OSError as error:
+            return self._nothing(error)
+
+    def _nothing(self, error):
+        """What was read by a read that failed with that, unless it is no end."""
+        if error.errno == EBADF:
+            self._lost()
+        # A peer that dies with unread bytes of ours resets the stream: an end like any other.
+        if isinstance(error, ConnectionResetError):
             return b""
+        raise error
 
     @staticmethod
     def _ended(cleanly):

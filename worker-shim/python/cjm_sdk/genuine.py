@@ -43,10 +43,9 @@ def make_per_call(tool):
 
 
 def prepare(tool, call):
-    """Callbacks registered outside any call (in the constructor, say) belong to every call."""
-    if has_shape(type(tool)):
-        idle = getattr(vars(type(tool)).get("_cancel_callbacks"), "idle", {})
-        call.state["_cancel_callbacks"] = list(idle.get("_cancel_callbacks", ()))
+    """Callbacks registered outside any call (in the constructor, say) belong to every call. For tools of that shape."""
+    idle = getattr(vars(type(tool)).get("_cancel_callbacks"), "idle", {})
+    call.state["_cancel_callbacks"] = list(idle.get("_cancel_callbacks", ()))
 
 
 def begin(call):

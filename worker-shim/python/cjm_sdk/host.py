@@ -39,10 +39,8 @@ _PLAIN_WORK = (frames.EXECUTE, frames.TASK)
 
 def main():
     """Runs the tool process to its end."""
-    descriptor = int(os.environ.pop(CHANNEL_FD_VARIABLE, "3"))
     # Neither a program that the tool starts nor a child it forks may hold the channel.
-    os.set_inheritable(descriptor, False)
-    channel = frames.Channel(descriptor)
+    channel = frames.Channel(frames.set_apart(int(os.environ.pop(CHANNEL_FD_VARIABLE, "3"))))
     os.register_at_fork(after_in_child=channel.forget)
     first = channel.read()
     if first is None:
@@ -66,6 +64,8 @@ class Host:
         self._initialize_error = None
         self.concurrency_max = min(32, (os.cpu_count() or 1) + 4)
         self._own = False
+        # The tool keeps the ancestor's cancel flag; and it is one for all calls.
+        self._has_flag = False
         self._one_flag = False
         self._calls = {}
         self._tried = threading.Event()
@@ -117,6 +117,7 @@ class Host:
         self.tool = tool = cls()
         capability = sys.modules.get("cjm_sdk.capability")
         self._own = capability is not None and isinstance(tool, capability.Capability)
+        self._has_flag = genuine.has_shape(type(tool))
         if not self._own and genuine.has_shape(cls):
             genuine.import_wire(tool)
             self._one_flag = not genuine.make_per_call(tool)
@@ -266,9 +267,10 @@ class Host:
         if call.cancelled and kind in _WORK:
             failure = ops.Failure(409, {"detail": str(errors.Cancelled(self.name))})
             return frames.FAILURE, ops.failure_bytes(failure)
-        genuine.prepare(self.tool, call)
-        if self._one_flag and kind in _WORK:
-            self.tool._cancel_requested = False
+        if self._has_flag:
+            genuine.prepare(self.tool, call)
+            if self._one_flag and kind in _WORK:
+                self.tool._cancel_requested = False
         return ops.perform(self, call, kind, payload)
 
     def _answer(self, call, kind, payload):
@@ -291,14 +293,6 @@ class Host:
                 self._call_ended.notify_all()
 
     # --- what operations ask of the process
-
-    def begin(self, call):
-        """Inside the call's context, before the tool's code runs."""
-        genuine.begin(call)
-
-    def end(self, call):
-        """Inside the call's context, after the tool's code ran."""
-        genuine.end(call)
 
     def initialize(self, config):
         """Initializes the tool."""

@@ -88,7 +88,7 @@ def task(host, call, payload):
 def execute_stream(host, call, payload):
     args, kwargs = _request(call, payload)
     call.open_stream()
-    host.begin(call)
+    genuine.begin(call)
     items = None
     try:
         host.ensure_initialized()
@@ -108,7 +108,7 @@ def execute_stream(host, call, payload):
         raise _failure_of(host, call, error, in_stream=True) from None
     finally:
         _close(items)
-        host.end(call)
+        genuine.end(call)
 
 
 def initialize(host, call, payload):
@@ -134,14 +134,14 @@ def reconfigure(host, call, payload):
 def prefetch(host, call, payload):
     if not hasattr(host.tool, "prefetch"):
         return frames.RESULT, _status("not_supported")
-    host.begin(call)
+    genuine.begin(call)
     try:
         host.ensure_initialized()
         host.tool.prefetch()
     except BaseException as error:
         raise _lifecycle_failure(host, 500, "prefetch", error) from None
     finally:
-        host.end(call)
+        genuine.end(call)
     return frames.RESULT, _status("prefetched")
 
 
@@ -243,7 +243,7 @@ def _streamed(host, args, kwargs):
 
 def _work(host, call, function):
     """Runs the tool's part of a unary call and encodes its result; a failure becomes the answer's failure."""
-    host.begin(call)
+    genuine.begin(call)
     try:
         host.ensure_initialized()
         body = encode.result_bytes(function())
@@ -252,7 +252,7 @@ def _work(host, call, function):
     except BaseException as error:
         raise _failure_of(host, call, error) from None
     finally:
-        host.end(call)
+        genuine.end(call)
 
 
 def _failure_of(host, call, error, in_stream=False):
