@@ -57,25 +57,35 @@ pub(crate) struct Called {
 }
 
 impl Calling {
-    /// Finds the living worker, started where there is none. A start that was begun goes on when the caller goes away.
+    fn to(self, worker: Arc<dyn Worker>) -> Called {
+        let Self { runner, instance, caller, limit, .. } = self;
+        Called { runner, instance, worker, caller, limit }
+    }
+
+    /// Finds the living worker, started where there is none.
     pub(crate) async fn begin(self, abandoned: &CancellationToken) -> Result<Called, CallError> {
-        let Self { runner, instance, caller, runtime, limit } = self;
-        if let Some(worker) = instance.worker() {
-            return Ok(Called { runner, instance, worker, caller, limit });
+        match self.instance.worker() {
+            Some(worker) => Ok(self.to(worker)),
+            // Apart: most calls need no room for it.
+            None => Box::pin(self.start(abandoned)).await,
         }
-        let capability = || instance.plan.capability.clone();
-        let (starting, Runner { services, jobs, .. }) = (Arc::clone(&instance), runner.clone());
-        let started = runtime.spawn(async move { starting.ensure_worker(&services, &jobs, None).await });
+    }
+
+    /// A start that was begun goes on when the caller goes away.
+    async fn start(self, abandoned: &CancellationToken) -> Result<Called, CallError> {
+        let capability = || self.instance.plan.capability.clone();
+        let (starting, Runner { services, jobs, .. }) = (Arc::clone(&self.instance), self.runner.clone());
+        let started = self.runtime.spawn(async move { starting.ensure_worker(&services, &jobs, None).await });
         let started = tokio::select! {
             biased;
             started = started => started,
             () = abandoned.cancelled() => return Err(CallError::Cancelled { capability: capability() }),
         };
         match started {
-            Ok(Ok(worker)) => Ok(Called { runner, instance, worker, caller, limit }),
+            Ok(Ok(worker)) => Ok(self.to(worker)),
             Ok(Err(NoWorker::Failed(error, _))) => Err(CallError::NotStarted(error)),
             Ok(Err(NoWorker::Missed | NoWorker::Retired)) => {
-                Err(CallError::NotLoaded { instance: instance.id.clone() })
+                Err(CallError::NotLoaded { instance: self.instance.id.clone() })
             }
             Err(_) => Err(CallError::HostEnded { capability: capability() }),
         }
@@ -98,7 +108,8 @@ impl Calling {
             () = found_abandoned(&abandoned) => tokio::select! {
                 biased;
                 answer = &mut calling => answer,
-                () = called.stop() => calling.await,
+                // Apart, likewise.
+                () = Box::pin(called.stop()) => calling.await,
             },
         };
         let outcome = called.account(answer);

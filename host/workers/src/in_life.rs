@@ -9,10 +9,13 @@ use std::time::Duration;
 /// How long an answer that was sent before its worker died may take to be read.
 const LAST_ANSWER_MAX: Duration = Duration::from_millis(200);
 
-/// What is waited for, unless it takes longer than a moment after the worker's death.
-pub(crate) async fn said_in_life<T>(death: &Watched, said: impl Future<Output = T>) -> Option<T> {
+/// What is waited for, unless it takes longer than a moment after the worker's death. Pinned by the caller, who would have
+/// room for it twice else.
+pub(crate) async fn said_in_life<T>(
+    death: &Watched,
+    mut said: impl Future<Output = T> + Unpin,
+) -> Option<T> {
     let mut death = death.clone();
-    tokio::pin!(said);
     tokio::select! {
         biased;
         said = &mut said => Some(said),
@@ -70,9 +73,9 @@ mod tests {
         assert!(matches!(end, Ok(Some(Err(Failed::Connection(_))))), "the sender is still there");
         assert!(items.next().await.is_none());
         assert_eq!(said_in_life(&death, std::future::pending::<()>()).await, None);
-        assert_eq!(said_in_life(&death, async { 4 }).await, Some(4));
+        assert_eq!(said_in_life(&death, std::future::ready(4)).await, Some(4));
         // What was sent before the death may still be on its way.
-        let on_its_way = async { tokio::time::sleep(LAST_ANSWER_MAX / 2).await };
+        let on_its_way = std::pin::pin!(tokio::time::sleep(LAST_ANSWER_MAX / 2));
         assert_eq!(said_in_life(&death, on_its_way).await, Some(()));
         drop(say);
     }

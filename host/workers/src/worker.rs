@@ -26,6 +26,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::unix::OwnedWriteHalf;
@@ -226,10 +227,11 @@ impl Worker for ProcessWorker {
             let _running = self.common.phases.call_begins();
             let _job = self.jobs.as_ref().and_then(|jobs| jobs.begin(&body));
             let body = Bytes::from(body);
-            match said_in_life(&self.common.death, self.proxy.call(path, body.clone())).await {
-                Some(Ok(reply)) => Ok(reply),
-                Some(Err(failed)) => Err(self.explain(failed, &body).await),
-                None => Err(self.explain(its_worker_is_dead(), &body).await),
+            let said = said_in_life(&self.common.death, pin!(self.proxy.call(path, body.clone()))).await;
+            match said.unwrap_or_else(|| Err(its_worker_is_dead())) {
+                Ok(reply) => Ok(reply),
+                // Apart: a call that fails needs much more room than one that does not.
+                Err(failed) => Err(Box::pin(self.explain(failed, &body)).await),
             }
         })
     }
@@ -237,7 +239,7 @@ impl Worker for ProcessWorker {
     fn stream(self: Arc<Self>, body: Vec<u8>) -> BoxFuture<'static, Result<ChunkStream, CallError>> {
         Box::pin(async move {
             let running = self.common.phases.call_begins();
-            let opened = said_in_life(&self.common.death, self.proxy.stream(body)).await;
+            let opened = said_in_life(&self.common.death, pin!(self.proxy.stream(body))).await;
             let lines = match opened.unwrap_or_else(|| Err(its_worker_is_dead())) {
                 Ok(lines) => lines,
                 Err(failed) => return Err(self.explain(failed, &[]).await),
