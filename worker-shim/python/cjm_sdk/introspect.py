@@ -12,9 +12,6 @@ import json
 import os
 import sys
 
-# Standard input as it came, for as long as this runs.
-_HELD = None
-
 
 class IntrospectionError(Exception):
     """Something about the tool that its author must change; `code` names it."""
@@ -175,7 +172,9 @@ def _is_of_python(module):
     """Whether the standard library has it, and not something that was installed."""
     import sysconfig
 
-    spec = module.__spec__
+    spec = getattr(module, "__spec__", None)
+    if spec is None:
+        return False
     if spec.origin in ("built-in", "frozen"):
         return True
     places = sysconfig.get_paths()
@@ -304,19 +303,30 @@ def _parse(arguments):
 
 def _keep_standard_input():
     """What a package starts when it is imported gets none: ours is the lock of the installation, and it may outlive us."""
-    global _HELD
-    _HELD = os.dup(0)
+    try:
+        _keep(os.dup(0))
+    except OSError:
+        # Nobody gave us one.
+        pass
     nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
+    if nothing != 0:
+        os.dup2(nothing, 0)
+        os.close(nothing)
 
 
 def _take_standard_output():
     """A descriptor of the real standard output; what anybody prints from now on goes to standard error."""
     sys.stdout.flush()
     document_out = os.dup(1)
+    _keep(document_out)
     os.dup2(2, 1)
     return document_out
+
+
+def _keep(descriptor):
+    """No program that the package starts gets it, and no child that it forks."""
+    held = [descriptor]
+    os.register_at_fork(after_in_child=lambda: held and os.close(held.pop()))
 
 
 def _fix_path():

@@ -15,18 +15,28 @@ class Logging:
 
     def __init__(self, attach):
         self._attach = attach
+        # In the middle of asking the others, one of which may do the same.
+        self._asks = False
         sys.meta_path.insert(0, self)
 
     def find_spec(self, name, path=None, target=None):
         """Of `logging` what the other finders say, with a loader that tells when it has run; of any other nothing."""
-        if name != _NAME:
+        if name != _NAME or self._asks:
             return None
+        self._asks = True
+        try:
+            spec = self._found_by_others(name, path, target)
+        finally:
+            self._asks = False
+        if spec is not None and hasattr(spec.loader, "exec_module"):
+            spec.loader = _Loader(spec.loader, self._imported)
+        return spec
+
+    def _found_by_others(self, *what):
         for finder in list(sys.meta_path):
             find = None if finder is self else getattr(finder, "find_spec", None)
-            spec = None if find is None else find(name, path, target)
+            spec = None if find is None else find(*what)
             if spec is not None:
-                if hasattr(spec.loader, "exec_module"):
-                    spec.loader = _Loader(spec.loader, self._imported)
                 return spec
         return None
 

@@ -12,12 +12,12 @@ import os
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import unittest
 import warnings
 from os.path import abspath, dirname
-from types import SimpleNamespace
 from unittest import mock
 
 sys.path.insert(0, dirname(dirname(abspath(__file__))))
@@ -63,12 +63,6 @@ class Frames(unittest.TestCase):
 
     def announce(self, size, kind=1, call_id=7, reserved=bytes(3)):
         self.peer.sendall(size.to_bytes(4, "big") + bytes([kind]) + reserved + call_id.to_bytes(8, "big"))
-
-    def replace_the_file(self):
-        """What a tool does that closes descriptors and opens a file, which then has the channel's number."""
-        other = os.open(os.devnull, os.O_RDWR)
-        os.dup2(other, self.descriptor)
-        os.close(other)
 
     @contextlib.contextmanager
     def ends(self):
@@ -435,52 +429,49 @@ class Frames(unittest.TestCase):
 
     # --- what the tool did to the descriptor
 
-    def test_a_descriptor_that_is_another_file_is_not_read(self):
-        self.replace_the_file()
-        with self.ends():
-            self.channel.read()
+    def test_a_closed_descriptor_ends_the_process_whoever_uses_it(self):
+        large = frames.READ_AHEAD_BYTES + 1
+        readv = os.readv
 
-    def test_a_thread_trusts_what_it_found_for_one_read(self):
-        with mock.patch.object(os, "fstat", wraps=os.fstat) as looks:
-            self.channel.send(frames.RESULT, 1)
-            self.announce(0)
-            self.assertEqual(self.channel.read(), (1, 7, b""))
-        self.assertEqual(looks.call_count, 1, "a short call pays for one look")
-        self.replace_the_file()
-        with self.ends():
-            self.channel.read()
+        def closed_before(descriptor, parts):
+            os.close(self.descriptor)
+            return readv(descriptor, parts)
 
-    def test_no_thread_trusts_what_another_found(self):
-        sender = threading.Thread(target=self.channel.send, args=(frames.RESULT, 1), daemon=True)
-        sender.start()
-        sender.join(DEADLINE_SECONDS)
-        self.replace_the_file()
-        with self.ends():
-            self.channel.read()
+        for use in ("read", "read on", "send"):
+            with self.subTest(use=use):
+                self.setUp()
+                if use == "read on":
+                    self.announce(large)
+                    with mock.patch.object(os, "readv", closed_before), self.ends():
+                        self.channel.read()
+                    continue
+                os.close(self.descriptor)
+                with self.ends():
+                    self.channel.read() if use == "read" else self.channel.send(frames.RESULT, 1, b"x")
 
-    def test_a_file_is_the_channel_only_by_number_and_device(self):
-        file = os.fstat(self.descriptor)
-        for inode, device in ((file.st_ino, file.st_dev + 1), (file.st_ino + 1, file.st_dev)):
-            found = SimpleNamespace(st_ino=inode, st_dev=device)
-            # Something to read, so that a read which nothing keeps from it ends.
-            self.announce(0)
-            reads, sends = frames.Channel(self.descriptor), frames.Channel(self.descriptor)
-            for use in (reads.read, lambda channel=sends: channel.send(frames.RESULT, 1)):
-                with mock.patch.object(os, "fstat", return_value=found), self.ends():
-                    use()
+    def test_the_channel_has_a_number_that_no_other_file_gets(self):
+        greatest = min(1023, os.sysconf("SC_OPEN_MAX") - 1)
+        number = frames.set_apart(self.descriptor)
+        self.addCleanup(close, number)
+        self.assertEqual(number, greatest)
+        self.assertFalse(os.get_inheritable(number))
+        with self.assertRaises(OSError):
+            os.fstat(self.descriptor)
+        frames.Channel(number).send(frames.RESULT, 1, b"x")
+        self.assertEqual(self.received(), (frames.RESULT, 1, b"x"))
+        # It has it already, or none is greater.
+        os.set_inheritable(number, True)
+        self.assertEqual(frames.set_apart(number), number)
+        self.assertFalse(os.get_inheritable(number))
 
-    def test_a_descriptor_that_is_closed_in_the_middle_of_a_write_ends_the_process(self):
-        fstat = os.fstat
-
-        def closed_after_the_look(descriptor):
-            # The next look is the kernel's own: what it raises comes from no function of ours.
-            os.fstat = fstat
-            found = fstat(descriptor)
-            os.close(descriptor)
-            return found
-
-        with mock.patch.object(os, "fstat", closed_after_the_look), self.ends():
-            self.channel.send(frames.RESULT, 1, b"x")
+    def test_a_process_of_few_descriptors_has_the_greatest(self):
+        program = "import sys, resource; sys.path.insert(0, %r); resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20)); "
+        program += "from cjm_sdk import frames; print(frames.set_apart(%d))"
+        program = program % (dirname(dirname(abspath(__file__))), self.descriptor)
+        said = subprocess.run(
+            [sys.executable, "-c", program], pass_fds=(self.descriptor,), stdout=subprocess.PIPE, timeout=DEADLINE_SECONDS
+        )
+        self.assertEqual(said.stdout, b"19\n")
 
 
 if __name__ == "__main__":

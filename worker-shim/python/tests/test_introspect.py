@@ -49,9 +49,54 @@ class Introspection(unittest.TestCase):
                 code, said, _ = ask(module, path=folder)
                 self.assertEqual((code, said["error"]), (1, error), said)
                 self.assertEqual("Python itself has a module" in said["message"], error == "module_shadowed", said)
+            # One that stands in its own place tells nothing of where it came from.
+            with open(os.path.join(folder, "itself.py"), "w") as file:
+                file.write("import sys, types\nsys.modules[__name__] = types.ModuleType(__name__)\n")
+            self.assertEqual(ask("itself", path=folder)[1]["error"], "class_missing")
             # `pip` was installed, and lies in a folder of the standard library's.
             if importlib.util.find_spec("pip"):
                 self.assertEqual(ask("pip")[1]["error"], "class_missing")
+
+    def test_no_child_of_the_package_holds_our_standard_input_and_none_is_needed(self):
+        source = """
+import os
+if os.fork() == 0:
+    for number in (1, 2):
+        os.close(number)
+    # Until it is told to end, which somebody must be able to do.
+    with open(os.environ["LAB_FIFO"]) as told:
+        told.read()
+    os._exit(0)
+from cjm_sdk import Capability
+class Forks(Capability):
+    name = "forks"
+"""
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "forks.py"), "w") as file:
+                file.write(source)
+            fifo = os.path.join(folder, "fifo")
+            os.mkfifo(fifo)
+            environment = dict(os.environ, PYTHONPATH=folder, LAB_FIFO=fifo)
+            for given in (True, False):
+                ours, theirs = os.pipe()
+                command = [sys.executable, INTROSPECT, "forks"]
+                close = None if given else lambda: os.close(0)
+                done = subprocess.run(
+                    command,
+                    env=environment,
+                    stdin=theirs,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    preexec_fn=close,
+                    timeout=60,
+                )
+                self.assertEqual(json.loads(done.stdout)["name"], "forks", done.stderr)
+                os.close(theirs)
+                # At its end, though the child lives.
+                self.assertEqual(os.read(ours, 1), b"")
+                os.close(ours)
+                with open(fifo, "w"):
+                    pass
 
     def test_annotations_say_what_an_action_takes(self):
         source = """

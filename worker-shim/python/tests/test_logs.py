@@ -106,6 +106,41 @@ class Logs(unittest.TestCase):
         importlib.reload(again)
         self.assertEqual(len(told), 1)
 
+    def test_other_finders_of_whatever_kind_are_asked_and_may_ask_all_others(self):
+        self.addCleanup(setattr, sys, "meta_path", list(sys.meta_path))
+        self.addCleanup(sys.modules.__setitem__, "logging", logging)
+
+        class Asking:
+            """As those do that change what others found."""
+
+            def find_spec(self, name, path=None, target=None):
+                found = (one.find_spec(name, path, target) for one in sys.meta_path if hasattr(one, "find_spec") and one is not self)
+                return next((spec for spec in found if spec is not None), None)
+
+        class Leaving:
+            """Finds nothing and goes away."""
+
+            def find_spec(self, name, path=None, target=None):
+                sys.meta_path.remove(self)
+
+        told = []
+        sys.meta_path[:0] = [object(), Leaving(), Asking()]
+        late.Logging(lambda: told.append(1))
+        del sys.modules["logging"]
+        self.assertTrue(importlib.import_module("logging").getLogger())
+        self.assertEqual(told, [1])
+
+    def test_what_a_loader_of_the_old_kind_loads_is_left_to_it(self):
+        self.addCleanup(setattr, sys, "meta_path", list(sys.meta_path))
+        loader = object()
+
+        class Finder:
+            def find_spec(self, name, path=None, target=None):
+                return importlib.util.spec_from_loader(name, loader)
+
+        sys.meta_path.insert(0, Finder())
+        self.assertIs(late.Logging(lambda: None).find_spec("logging").loader, loader)
+
     def test_what_fails_in_the_watch_does_not_fail_the_import(self):
         self.addCleanup(setattr, sys, "meta_path", list(sys.meta_path))
         self.addCleanup(sys.modules.__setitem__, "logging", logging)
