@@ -3,7 +3,9 @@
 //!
 //! What must hold: the text is one line, so that who reads it while it is written anew sees the old one or the new one.
 
-use cjm_platform::lock::{held_by, holder, holding_process, locking_process, processes_lent_the_lock};
+use cjm_platform::lock::{
+    held_by, holder, holding_process, locking_process, processes_lent_the_lock, sharing_process,
+};
 use cjm_platform::process::Pid;
 use cjm_wire::Timestamp;
 use std::fmt;
@@ -70,6 +72,10 @@ pub struct Installer {
     said_pid: Option<String>,
     /// It was killed: only its helpers hold the lock.
     pub was_killed: bool,
+    /// It has ended, with nothing left to do, and something that it started, or that somebody else did, holds its lock on.
+    has_ended: bool,
+    /// It has the lock and has written nothing there.
+    is_silent: bool,
     /// Since when it works.
     pub since: Option<Timestamp>,
     /// `install-all`, `remove`.
@@ -78,7 +84,7 @@ pub struct Installer {
     pub environments: Option<Vec<String>>,
     /// The entries that ask for them, where those have other names.
     entries: Vec<String>,
-    /// What a killed one had started, and is still at work.
+    /// What holds the lock of one that was killed, or has ended.
     pub helpers: Vec<Pid>,
 }
 
@@ -90,8 +96,8 @@ impl Installer {
         // A lock that cannot be asked is told by the installation, which needs it.
         let holder = || held_by(&path).ok().flatten();
         let installer = Self::read(&path, &holder()?);
-        // One that has just ended was not killed.
-        (!installer.was_killed || holder().is_some()).then_some(installer)
+        // One that has just ended was not killed, and nothing holds its lock.
+        (installer.pid.is_some() || holder().is_some()).then_some(installer)
     }
 
     /// Who holds a lock in which this text was found. It may be that of the one before: who has just taken the lock is waited
@@ -110,6 +116,13 @@ impl Installer {
 
     fn by_its_words(lock: &Path, said: &str) -> Self {
         let pid = holding_process(lock, said);
+        // The words are those of the one before, where another process has taken the lock: one of ours writes its own at
+        // once, and what took it by other means (flock(1)) never will.
+        if pid.is_none()
+            && let Some(taker) = locking_process(lock).or_else(|| sharing_process(lock))
+        {
+            return Self { pid: Some(taker), is_silent: true, ..Self::default() };
+        }
         let said_pid = said.strip_prefix("pid ").and_then(|rest| rest.split([' ', ',']).next());
         let work = said.split_once(", ").map(|(_, work)| work);
         let (command, names) = match work.and_then(|work| work.strip_suffix(')')?.split_once(" (")) {
@@ -125,8 +138,12 @@ impl Installer {
         // Each has a descriptor of the lock, and so have those that it started.
         let helpers = if pid.is_none() { processes_lent_the_lock(lock, HELPERS_MAX) } else { Vec::new() };
         let is_gone = |pid: &str| !Path::new("/proc").join(pid).exists();
+        let is_over = pid.is_none() && said_pid.is_some_and(|pid| !helpers.is_empty() || is_gone(pid));
+        let had_work_left = names.is_none_or(|names| !names.trim().is_empty());
         Self {
-            was_killed: pid.is_none() && (!helpers.is_empty() || said_pid.is_some_and(is_gone)),
+            was_killed: is_over && had_work_left,
+            has_ended: is_over && !had_work_left,
+            is_silent: false,
             said_pid: said_pid.filter(|_| pid.is_none()).map(str::to_owned),
             since: cjm_platform::lock::since_of(said).map(Timestamp::from_text),
             command: command.map(str::to_owned),
@@ -161,11 +178,13 @@ impl Installer {
         if self.command.as_deref() == Some(REMOVE) { "removed" } else { "installed" }
     }
 
-    /// `kill 8 9`: ends what a killed one had started; none where nothing of that is seen.
+    /// `kill 8 9`: ends what holds the lock of one that is no more; none where nothing of that is seen, or nobody knows whose
+    /// lock that is.
     #[must_use]
     pub fn kill_command(&self) -> Option<String> {
         let helpers: Vec<String> = self.helpers.iter().map(|pid| pid.as_raw().to_string()).collect();
-        (!helpers.is_empty()).then(|| format!("kill {}", helpers.join(" ")))
+        ((self.was_killed || self.has_ended) && !helpers.is_empty())
+            .then(|| format!("kill {}", helpers.join(" ")))
     }
 
     /// What to do: these words, which say to wait, and before them the command that makes waiting needless.
@@ -194,9 +213,15 @@ impl Installer {
 impl fmt::Display for Installer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.pid, &self.said_pid) {
+            (Some(pid), _) if self.is_silent => {
+                write!(f, "process {pid}, which has not said what it does")?;
+            }
             (Some(pid), _) => write!(f, "process {pid}")?,
             (None, Some(pid)) if self.was_killed => {
                 write!(f, "what process {pid}, which was killed, had started")?;
+            }
+            (None, Some(pid)) if self.has_ended => {
+                write!(f, "what still holds the lock of process {pid}, which has ended")?;
             }
             (None, Some(pid)) => write!(f, "process {pid}")?,
             (None, None) => write!(f, "a process that has not said which it is yet")?,
@@ -266,31 +291,96 @@ mod tests {
         });
     }
 
-    #[test]
-    fn a_killed_installer_is_told_by_its_number_while_its_helpers_work() {
-        let data = tempfile::tempdir().expect("tempdir");
-        let path = data.path().join(INSTALL_LOCK);
-        for (owner, words) in
-            [("pid 4194305", "what process 4194305, which was killed"), ("", "has not said")]
-        {
-            let _lock = FileLock::acquire(&path, owner, PATIENCE).expect("free");
-            let by = Installer::at_work(data.path()).expect("somebody");
-            assert!(by.to_string().contains(words), "{by}");
-            assert!(by.helpers.is_empty() && by.concerns("any"), "{by:?}");
-        }
-        // The number of one that was killed may be another process's by now.
-        let lock = FileLock::acquire(&path, "pid 1 since 1, remove (a)", PATIENCE).expect("free");
-        let mut helper = std::process::Command::new("/bin/cat");
+    /// Of a data directory: what was killed or has ended took its lock, wrote these words there, and what it had started holds
+    /// the lock on. The taker is seen no more.
+    fn left_with_the_lock(data: &Path, words: &str) -> std::process::Child {
+        let path = data.join(INSTALL_LOCK);
+        std::fs::write(&path, format!("{words}\n")).expect("written");
         // It works until nobody reads what it says.
-        helper.arg("/dev/zero").stdin(lock.share().expect("shared")).stdout(std::process::Stdio::piped());
+        let script = "exec 9<>\"$0\" && flock 9 && exec cat /dev/zero <&9 9>&-";
+        let mut helper = std::process::Command::new("/bin/sh");
+        helper.args(["-c", script]).arg(&path).stdout(std::process::Stdio::piped());
         let mut helper = helper.spawn().expect("starts");
-        let pid = helper.id();
-        let by = Installer::at_work(data.path()).expect("somebody");
-        assert_eq!(by.kill_command(), Some(format!("kill {pid}")), "{by:?}");
-        assert!(
-            by.was_killed && by.to_string().contains(&format!("had started (process {pid}, remove of a"))
-        );
+        let stdout = helper.stdout.as_mut().expect("piped");
+        std::io::Read::read_exact(stdout, &mut [0; 1]).expect("it has the lock");
+        helper
+    }
+
+    fn end(mut helper: std::process::Child) {
         helper.kill().expect("killed");
         helper.wait().expect("ends");
+    }
+
+    #[test]
+    fn a_killed_installer_is_told_by_its_number_while_its_helpers_work() {
+        // The number of one that was killed may be another process's by now.
+        for number in ["1", "4194305"] {
+            let data = tempfile::tempdir().expect("tempdir");
+            let helper = left_with_the_lock(data.path(), &format!("pid {number} since 1, remove (a)"));
+            let by = Installer::at_work(data.path()).expect("somebody");
+            let words = format!(
+                "what process {number}, which was killed, had started (process {}, remove of a",
+                helper.id()
+            );
+            assert!(by.was_killed && by.to_string().contains(&words), "{by}");
+            assert_eq!(by.kill_command(), Some(format!("kill {}", helper.id())), "{by:?}");
+            assert!(by.concerns("a") && !by.concerns("b"), "{by:?}");
+            end(helper);
+            assert_eq!(Installer::at_work(data.path()), None);
+        }
+    }
+
+    #[test]
+    fn one_that_had_nothing_left_to_do_was_not_killed_whatever_holds_its_lock() {
+        let data = tempfile::tempdir().expect("tempdir");
+        let helper = left_with_the_lock(data.path(), "pid 4194305 since 1, install-all ()");
+        let by = Installer::at_work(data.path()).expect("somebody");
+        let words = by.to_string();
+        let holder = format!(
+            "what still holds the lock of process 4194305, which has ended (process {}, install-all",
+            helper.id()
+        );
+        assert!(words.starts_with(&holder) && !words.contains("killed"), "{words}");
+        assert!(!by.was_killed && !by.concerns("a"), "{by:?}");
+        let step = by.next_step("wait");
+        assert_eq!(step, format!("`kill {}` ends it; or wait", helper.id()));
+        end(helper);
+    }
+
+    #[test]
+    fn a_lock_that_somebody_else_has_taken_is_told_with_his_number_and_none_of_the_words_before() {
+        let data = tempfile::tempdir().expect("tempdir");
+        let path = data.path().join(INSTALL_LOCK);
+        for owner in ["pid 4194305 since 1, install-all (a)", "pid 4194305 since 1, install-all ()", ""] {
+            let _lock = FileLock::acquire(&path, owner, PATIENCE).expect("free");
+            let by = Installer::at_work(data.path()).expect("somebody");
+            let us = format!("process {}, which has not said what it does", std::process::id());
+            assert_eq!(by.to_string(), us);
+            assert_eq!((by.kill_command(), by.was_killed, by.concerns("any")), (None, false, true), "{by:?}");
+        }
+        std::fs::write(&path, "pid 4194305 since 1, install-all (a)\n").expect("written");
+        let shared = std::process::Command::new("flock")
+            .arg("-s")
+            .arg(&path)
+            .args(["cat", "/dev/zero"])
+            .stdout(std::process::Stdio::piped())
+            .spawn();
+        let mut shared = shared.expect("flock(1)");
+        let stdout = shared.stdout.as_mut().expect("piped");
+        std::io::Read::read_exact(stdout, &mut [0; 1]).expect("it has the lock");
+        let refused = FileLock::try_acquire(&path, "us").expect_err("it is held");
+        assert_eq!(refused.code(), "lock.held");
+        let by = Installer::read(&path, &holder(&path).unwrap_or_default());
+        let him = format!("process {}, which has not said what it does", shared.id());
+        assert_eq!((by.to_string(), by.kill_command()), (him, None), "{by:?}");
+        // What it started ends with the pipe.
+        end(shared);
+        // Of a lock in which nobody wrote, what holds it may be anybody's.
+        let data = tempfile::tempdir().expect("tempdir");
+        let helper = left_with_the_lock(data.path(), "");
+        let by = Installer::at_work(data.path()).expect("somebody");
+        assert_eq!((by.was_killed, by.kill_command()), (false, None), "{by:?}");
+        assert!(by.to_string().contains("has not said which it is"), "{by}");
+        end(helper);
     }
 }

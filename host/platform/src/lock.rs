@@ -22,6 +22,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// Longest owner text that is read back.
 const OWNER_BYTES_MAX: u64 = 4096;
 
+/// What the kernel calls an exclusive lock.
+const EXCLUSIVE: &str = "WRITE";
+
 /// An exclusive lock, held until this and every copy of its descriptor are closed.
 #[derive(Debug)]
 pub struct FileLock {
@@ -178,15 +181,24 @@ fn open_directory(path: &Path) -> io::Result<File> {
 /// The process that holds the lock of a file or a directory, where the kernel shows it: those of other users and of other
 /// containers are hidden.
 pub fn locking_process(path: &Path) -> Option<Pid> {
+    process_with_lock(path, EXCLUSIVE)
+}
+
+/// A process that holds the lock of a file together with others, likewise. Nobody of ours does for longer than an instant.
+pub fn sharing_process(path: &Path) -> Option<Pid> {
+    process_with_lock(path, "READ")
+}
+
+fn process_with_lock(path: &Path, kind: &str) -> Option<Pid> {
     let (_, inode) = file_of(path)?;
     let inode = format!(":{inode}");
     // `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`, and `1: -> FLOCK …` for one that waits (proc_locks(5)).
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
     let holders = locks.lines().filter_map(|line| {
-        let [_, "FLOCK", _, "WRITE", pid, file, ..] = *line.split_whitespace().collect::<Vec<_>>() else {
+        let [_, "FLOCK", _, found, pid, file, ..] = *line.split_whitespace().collect::<Vec<_>>() else {
             return None;
         };
-        Pid::from_raw(pid.parse().ok()?).filter(|_| file.ends_with(&inode))
+        Pid::from_raw(pid.parse().ok()?).filter(|_| found == kind && file.ends_with(&inode))
     });
     // The number of a file is another file's on another disk.
     holders.into_iter().find(|pid| has_open(*pid, path))
@@ -319,14 +331,20 @@ pub fn processes_lent_the_lock(path: &Path, most: usize) -> Vec<Pid> {
 }
 
 /// A descriptor tells of the lock which was taken by it, or by the one that it was inherited or copied from (proc(5), fdinfo);
-/// whoever only asks at this moment has another one.
+/// whoever only asks at this moment has another one, and locks of other kinds are no matter of ours.
 fn holds_lock_by_a_descriptor(process: Pid, wanted: (u64, u64)) -> bool {
     let all = std::fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
     let of_file = all.filter(|one| file_of(&one.path()) == Some(wanted));
     of_file.into_iter().any(|one| {
         let told = PathBuf::from(format!("/proc/{process}/fdinfo")).join(one.file_name());
-        std::fs::read_to_string(told).is_ok_and(|told| told.lines().any(|line| line.starts_with("lock:")))
+        std::fs::read_to_string(told).is_ok_and(|told| told.lines().any(tells_of_our_lock))
     })
+}
+
+/// `lock:	1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`
+fn tells_of_our_lock(line: &str) -> bool {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    matches!(*words, ["lock:", _, "FLOCK", _, EXCLUSIVE, ..])
 }
 
 fn file_of(path: &Path) -> Option<(u64, u64)> {
@@ -449,6 +467,42 @@ mod tests {
         assert!(!DirectoryLock::is_held(other.path()).unwrap());
         DirectoryLock::try_acquire(&dir.path().join("missing")).unwrap_err();
         DirectoryLock::is_held(&dir.path().join("missing")).unwrap_err();
+    }
+
+    #[test]
+    fn only_those_that_have_an_exclusive_lock_by_a_descriptor_were_lent_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("install.lock");
+        let sleeper = |input: File| {
+            let mut sleep = std::process::Command::new("sleep");
+            sleep.arg("1000").stdin(input).spawn().unwrap()
+        };
+        // Somebody who reads the file, and somebody who holds it together with others.
+        std::fs::write(&path, "").unwrap();
+        let shared = File::open(&path).unwrap();
+        rustix::fs::flock(&shared, FlockOperation::NonBlockingLockShared).unwrap();
+        let mut all = vec![sleeper(File::open(&path).unwrap()), sleeper(shared.try_clone().unwrap())];
+        assert_eq!((processes_lent_the_lock(&path, 9), locking_process(&path)), (vec![], None));
+        assert_eq!(sharing_process(&path), Some(Pid::current()));
+        rustix::fs::flock(&shared, FlockOperation::Unlock).unwrap();
+        // Somebody with a lock of records, which is another one.
+        let record = "import fcntl, sys; f = open(sys.argv[1], 'r+'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()";
+        let mut other = std::process::Command::new("python3");
+        other.args(["-c", record]).arg(&path).stdin(std::process::Stdio::piped());
+        let mut other = other.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        other.stdout.as_mut().unwrap().read_exact(&mut [0; 1]).unwrap();
+        all.push(other);
+        assert_eq!((processes_lent_the_lock(&path, 9), locking_process(&path)), (vec![], None));
+        // Whoever has taken the lock is no helper, and whoever has it open beside a helper is none.
+        let lock = FileLock::acquire(&path, "pid 7", Duration::from_secs(30)).unwrap();
+        let helper = sleeper(lock.share().unwrap().into());
+        let pid = i32::try_from(helper.id()).ok().and_then(Pid::from_raw).unwrap();
+        all.push(helper);
+        assert_eq!((processes_lent_the_lock(&path, 9), sharing_process(&path)), (vec![pid], None));
+        for mut child in all {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
     }
 
     #[test]
