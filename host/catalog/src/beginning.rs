@@ -3,11 +3,11 @@
 //!
 //! What must hold: the note is there before the first deed, so that whatever was broken off is told by its names.
 
+use crate::list_steps::is_no_list;
 use cjm_platform::files::read_regular_to_string;
 use cjm_wire::InstanceId;
 use cjm_wire::capabilities_file::{CapabilitiesFile, Entry};
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// In an environment that is whole: it is removed before anything else of it changes, and written last.
@@ -108,7 +108,7 @@ impl Beginning {
         let Some(list) = &self.list else { return true };
         let text = match read_regular_to_string(list, LIST_BYTES_MAX) {
             Ok(text) => text,
-            Err(error) => return error.io_kind() != Some(ErrorKind::NotFound),
+            Err(error) => return !is_no_list(&error),
         };
         let Ok(file) = CapabilitiesFile::parse_each(&text) else { return true };
         // Of one with a fault not all names can be read.

@@ -7,6 +7,7 @@
 use crate::beginning::{Beginning, STAMP_FILE, is_whole};
 use crate::catalog::{Catalog, CatalogEntry};
 use crate::installer::Installer;
+pub use crate::list_steps::{install_all_command, install_all_step, taken_away_step};
 use crate::plain_path::is_same_file;
 use cjm_platform::files::read_regular_to_string;
 use cjm_wire::InstanceId;
@@ -25,50 +26,6 @@ pub const INSTALLER: &str = "cjm-ctl ";
 
 /// In section `install` of a manifest that our installation wrote: the list that its tool came from.
 pub const LIST_KEY: &str = "capabilities_file";
-
-/// The command that makes a tool anew, in backticks: from the list that it came from, while that is there.
-#[must_use]
-pub fn install_all_step(list: Option<&Path>) -> String {
-    let command = install_all_command(list);
-    match list.filter(|list| is_gone(list)) {
-        Some(list) => format!(
-            "`{command}` (its list {} is gone: name the one of today with --capabilities)",
-            list.display()
-        ),
-        None => format!("`{command}`"),
-    }
-}
-
-/// Whether a list is not where it was: it was moved, or deleted.
-fn is_gone(list: &Path) -> bool {
-    list.is_absolute() && !list.is_file()
-}
-
-/// The same without backticks, for who adds to it.
-#[must_use]
-pub fn install_all_command(list: Option<&Path>) -> String {
-    match list.filter(|list| list.is_absolute() && list.is_file()) {
-        Some(list) => {
-            format!("cjm-ctl install-all --capabilities {}", shell_word(&list.display().to_string()))
-        }
-        None => "cjm-ctl install-all".to_owned(),
-    }
-}
-
-/// What to do about an installation that was broken off and for which its list asks no more; `name` is one that it goes by,
-/// and no other tool.
-#[must_use]
-pub fn taken_away_step(name: &str, list: Option<&Path>) -> String {
-    let name = shell_word(name);
-    match list.filter(|list| is_gone(list)) {
-        Some(list) => format!(
-            "its list {} is gone: `cjm-ctl remove {name}` takes it away, and an `install-all` of the list of today goes on \
-             with it where that asks for it",
-            list.display()
-        ),
-        None => format!("no list asks for it any more: `cjm-ctl remove {name}` takes it away"),
-    }
-}
 
 /// That a tool was replaced which another list had installed; none where it was the same one, or nobody knows.
 #[must_use]

@@ -10,6 +10,7 @@ pub mod home;
 pub mod installation;
 pub mod installer;
 mod links;
+mod list_steps;
 mod may_be_unread;
 pub mod plain_path;
 pub mod programs;
