@@ -6,6 +6,7 @@ use crate::files::{data_dir_of_work, input_of_helper};
 use crate::system_answers::lacks_inodes;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -149,6 +150,10 @@ pub(crate) async fn run(
             let ending = describe_status(status);
             Ok(Answer { success: status.success(), ending, stdout, stderr_tail })
         }
+        Ok(Err(source)) if is_too_much(&source) => {
+            let (what, bytes_max) = (what.to_owned(), STDOUT_BYTES_MAX);
+            Err(EnvironmentError::HelperTooLoud { what, program, bytes_max })
+        }
         Ok(Err(source)) => Err(failed(source)),
         Err(_) => Err(EnvironmentError::HelperTooSlow {
             what: what.to_owned(),
@@ -168,7 +173,10 @@ async fn hear(
     let (cut, is_cut) = watch::channel(());
     let mut stdout = Output { stream: stdout, is_cut: is_cut.clone() };
     let mut stderr = Output { stream: stderr, is_cut };
-    let reading = async { tokio::join!(read_all(&mut stdout), read_lines(&mut stderr, on_line)) };
+    // It fails at once: whose output nobody reads on does not end.
+    let reading = async {
+        tokio::try_join!(read_all(&mut stdout), async { Ok(read_lines(&mut stderr, on_line).await) })
+    };
     tokio::pin!(reading);
     let read = tokio::select! {
         biased;
@@ -177,16 +185,16 @@ async fn hear(
     };
     // What it has left behind may hold its output for ever, and says nothing that is its own.
     let (stdout, stderr_tail) = match read {
-        Some(read) => read,
+        Some(read) => read?,
         None => tokio::select! {
-            read = &mut reading => read,
+            read = &mut reading => read?,
             () = tokio::time::sleep(READ_ON_MAX) => {
                 drop(cut);
-                reading.await
+                reading.await?
             }
         },
     };
-    Ok((stdout?, stderr_tail, child.wait().await?))
+    Ok((stdout, stderr_tail, child.wait().await?))
 }
 
 /// [`run`], and an exit code other than 0 is an error too.
@@ -253,6 +261,11 @@ impl<S: AsyncRead + Unpin> Output<S> {
     }
 }
 
+/// Whether a helper was not read on, since it prints too much: reading itself fails by other causes.
+fn is_too_much(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::FileTooLarge
+}
+
 async fn read_all(output: &mut Output<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
     let (mut bytes, mut buffer) = (Vec::new(), vec![0; 4096]);
     loop {
@@ -262,7 +275,7 @@ async fn read_all(output: &mut Output<impl AsyncRead + Unpin>) -> std::io::Resul
         }
         bytes.extend_from_slice(&buffer[..count]);
         if bytes.len() > STDOUT_BYTES_MAX {
-            return Err(std::io::Error::other(format!("it printed more than {STDOUT_BYTES_MAX} bytes")));
+            return Err(ErrorKind::FileTooLarge.into());
         }
     }
 }
@@ -307,6 +320,7 @@ async fn read_lines(
 mod tests {
     use super::*;
     use crate::files::lock;
+    use cjm_wire::describe::Described as _;
     use std::sync::Mutex;
 
     fn shell(script: &str) -> Command {
@@ -401,6 +415,35 @@ mod tests {
         let left = left.expect("a number");
         rustix::process::test_kill_process(left).expect("it lives");
         rustix::process::kill_process(left, Signal::KILL).expect("killed");
+    }
+
+    #[tokio::test]
+    async fn a_helper_that_prints_without_end_is_stopped_at_once_with_all_that_it_started() {
+        let limit = Duration::from_secs(300);
+        // The one that prints may be one that it started, and it may have ended itself.
+        for script in ["yes", "yes & echo $! >&2; wait", "yes & echo $! >&2"] {
+            let (since, lines) = (std::time::Instant::now(), Mutex::new(Vec::new()));
+            let heard = |line: &str| lines.lock().expect("lock").push(line.to_owned());
+            let refused = run(shell(script), "ask", limit, &heard).await.expect_err("nobody keeps so much");
+            assert!(since.elapsed() < limit / 10, "{script}: {:?}", since.elapsed());
+            let why = refused.to_string();
+            assert_eq!(refused.code(), "install.helper_too_loud", "{why}");
+            assert!(why.ends_with("it printed more than 8388608 bytes"), "{why}");
+            assert!(!refused.next_step().contains("network"), "{}", refused.next_step());
+            for pid in lines.into_inner().expect("lock") {
+                let gone = || {
+                    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                    stat.is_empty() || stat.contains(") Z ")
+                };
+                while !gone() {
+                    assert!(since.elapsed() < limit / 10, "{pid} prints on");
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+        }
+        // What is not kept may be as much as it likes.
+        let answer = run(shell("head -c 20000000 /dev/zero >&2"), "ask", limit, &|_| {}).await.expect("ran");
+        assert!(answer.success);
     }
 
     #[tokio::test]

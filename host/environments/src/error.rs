@@ -148,6 +148,16 @@ pub enum EnvironmentError {
         /// How long it was given.
         seconds: u64,
     },
+    /// A helper program printed more than is kept, and was stopped.
+    #[error("{what}: {program} was stopped: it printed more than {bytes_max} bytes")]
+    HelperTooLoud {
+        /// The step.
+        what: String,
+        /// The program.
+        program: String,
+        /// How much it may print.
+        bytes_max: usize,
+    },
     /// A helper program ended badly.
     #[error("{what} failed: {program} ended with {ending}")]
     HelperFailed {
@@ -445,6 +455,7 @@ impl Described for EnvironmentError {
             Self::NoUv { .. } => "install.no_uv",
             Self::HelperNotRun { .. } => "install.helper_not_run",
             Self::HelperTooSlow { .. } => "install.helper_too_slow",
+            Self::HelperTooLoud { .. } => "install.helper_too_loud",
             Self::HelperFailed { .. } => "install.helper_failed",
             Self::BadFolder { .. } => "install.bad_folder",
             Self::NoFileInFolder { .. } => "install.no_file_in_folder",
@@ -503,6 +514,7 @@ impl Described for EnvironmentError {
             Self::BadConstraint(_) => "write `3.11`, `3.11.7`, or `>=3.9,<3.14`".to_owned(),
             Self::NoUv { next_step, .. } => next_step.clone(),
             Self::HelperNotRun { program, .. } => format!("see that `{program}` can be executed, then run install-all again"),
+            Self::HelperTooLoud { .. } => "see what that program prints, and that it is the one which it is meant to be; then run the same command again".to_owned(),
             Self::HelperTooSlow { .. } => "check the network, then run install-all again: it goes on where it stopped".to_owned(),
             Self::HelperFailed { stderr_tail, .. } if speaks_of_room(stderr_tail) => {
                 "free space on its disk, then run install-all again: it goes on where it stopped".to_owned()

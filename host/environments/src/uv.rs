@@ -88,9 +88,8 @@ impl Uv {
                 Err(error) => last = Some(error),
             }
         }
-        // pip and its helpers do not always say what they failed at.
-        let is_full = DiskRoom::of(&home).is_some_and(|room| room.bytes < UV_BYTES);
-        if last.as_ref().is_some_and(|error| is_full || speaks_of_room(&error.stderr_tail())) {
+        let free_bytes = DiskRoom::of(&home).map(|room| room.bytes);
+        if last.as_ref().is_some_and(|error| is_for_room(error, free_bytes)) {
             let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
             return Err(EnvironmentError::NoRoom { action: "install uv into", path: home, source });
         }
@@ -181,6 +180,12 @@ async fn install_with(
     }
 }
 
+/// Whether it failed since the disk is full. pip and its helpers do not always say what they failed at.
+fn is_for_room(error: &EnvironmentError, free_bytes: Option<u64>) -> bool {
+    let is_full = free_bytes.is_some_and(|bytes| bytes < UV_BYTES);
+    is_full || speaks_of_room(&error.stderr_tail())
+}
+
 fn no_uv(last: Option<&EnvironmentError>, no_interpreter: bool) -> EnvironmentError {
     let stderr_tail = last.map(EnvironmentError::stderr_tail).unwrap_or_default();
     let (reason, next_step) = if no_interpreter {
@@ -189,6 +194,9 @@ fn no_uv(last: Option<&EnvironmentError>, no_interpreter: bool) -> EnvironmentEr
         let lacks_venv =
             stderr_tail.iter().any(|line| line.contains("ensurepip") || line.contains("python3-venv"));
         let reason = last.map_or_else(|| "it does not run".to_owned(), ToString::to_string);
+        if let Some(loud @ EnvironmentError::HelperTooLoud { .. }) = last {
+            return EnvironmentError::NoUv { reason, next_step: loud.next_step(), stderr_tail };
+        }
         if lacks_venv {
             (
                 reason,
@@ -208,6 +216,26 @@ mod tests {
     use crate::constraint::PythonVersion;
     use cjm_wire::describe::exit;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_disk_without_room_is_the_cause_whether_or_not_a_helper_says_so() {
+        let failed = |words: &str| EnvironmentError::HelperFailed {
+            what: "installing uv".to_owned(),
+            program: "pip".to_owned(),
+            ending: "exit code 1".to_owned(),
+            stderr_tail: vec![words.to_owned()],
+        };
+        let says_so = "OSError: [Errno 28] No space left on device";
+        for (words, free_bytes, expected) in [
+            ("pip failed", Some(UV_BYTES - 1), true),
+            ("pip failed", Some(UV_BYTES), false),
+            ("pip failed", None, false),
+            (says_so, Some(UV_BYTES), true),
+            (says_so, None, true),
+        ] {
+            assert_eq!(is_for_room(&failed(words), free_bytes), expected, "{words} {free_bytes:?}");
+        }
+    }
 
     #[tokio::test]
     async fn a_full_disk_is_told_as_one_and_not_as_a_network() {
