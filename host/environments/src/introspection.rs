@@ -5,6 +5,7 @@ use crate::command::{Answer, STDERR_LINES_MAX, command, run};
 use crate::error::EnvironmentError;
 use crate::package::{Folder, Package, Requirements};
 use crate::steps::{ADAPTER_STEP, CLASS_STEP, LOOK_STEP, MODULES_STEP, SHADOWED_STEP};
+use crate::version::accepts;
 use cjm_wire::AdapterManifest;
 use cjm_wire::capabilities_file::Entry;
 use cjm_wire::manifest::{Code, DeclaredVariable};
@@ -135,33 +136,30 @@ pub(crate) fn module_of_package(environment: &Path, package: &str) -> Result<Str
         return module_of(environment, &name);
     }
     let name = requirement_name(package);
-    if let (Some(wanted), Some((_, installed))) = (pinned(package), installed(environment, name))
-        && is_another(wanted, &installed)
+    let wanted = specifier(package);
+    if let (Some(wanted), Some((_, installed))) = (wanted, installed(environment, name))
+        && accepts(wanted, &installed) != Some(true)
     {
-        let [name, wanted] = [name, wanted].map(str::to_owned);
+        let wanted = wanted.strip_prefix("==").filter(|one| !one.contains(['=', ','])).unwrap_or(wanted);
+        let [name, wanted] = [name, wanted.trim()].map(str::to_owned);
         return Err(EnvironmentError::OtherVersion { name, wanted, installed });
     }
     module_of(environment, name)
 }
 
-/// The version that a requirement asks for, where it asks for just one.
-fn pinned(requirement: &str) -> Option<&str> {
-    let (_, version) = requirement.split_once("==")?;
-    Some(version.trim_start_matches('=').trim()).filter(|version| !version.contains(['*', ',', ';', ' ']))
-}
-
-/// Whether they are two versions by their numbers: `1.0` is `1`, and of other versions, and of what follows a `+`, nothing
-/// is said (PEP 440).
-fn is_another(wanted: &str, installed: &str) -> bool {
-    let numbers = |version: &str| {
-        let version = version.split('+').next().unwrap_or_default().trim_start_matches('v');
-        let mut numbers: Vec<u64> = version.split('.').map(str::parse).collect::<Result<_, _>>().ok()?;
-        while numbers.last() == Some(&0) {
-            numbers.pop();
-        }
-        Some(numbers)
+/// What a requirement says of versions: what follows its name and extras, up to a condition or a comment. None where it
+/// says nothing, or is a place that the package comes from.
+fn specifier(requirement: &str) -> Option<&str> {
+    let rest = requirement.get(requirement_name(requirement).len()..)?;
+    let rest = rest.split(';').next().unwrap_or(rest);
+    let rest = rest.split(" #").next().unwrap_or(rest).trim();
+    let rest = match rest.strip_prefix('[') {
+        Some(extras) => extras.split_once(']')?.1.trim(),
+        None => rest,
     };
-    matches!((numbers(wanted), numbers(installed)), (Some(wanted), Some(installed)) if wanted != installed)
+    let rest = rest.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).unwrap_or(rest).trim();
+    let is_place = rest.starts_with('@') || requirement.contains("://");
+    (!rest.is_empty() && !is_place).then_some(rest)
 }
 
 /// Whether a package is told by where it lies.
@@ -413,18 +411,34 @@ mod tests {
             "lab_tool[more] == 1.0.0",
             "lab-tool==v1.0",
             "lab-tool==01.00",
-            "lab-tool==1.0+cu118",
-            "lab-tool==1.0rc1",
-            "lab-tool==9,<10",
-            "lab-tool==9; python_version>'4'",
             "lab-tool==1.*",
-            "lab-tool>=2",
+            "lab-tool>=1,<2 # ours",
+            "lab-tool (==1.0)",
+            "lab-tool[more]",
+            "lab-tool; python_version>'3'",
+            "lab-tool @ https://host/lab_tool-2.0-py3-none-any.whl",
         ] {
             assert_eq!(module(package).unwrap_or_else(|error| panic!("{package}: {error}")), "lab");
         }
-        for package in ["lab-tool==1.1", "lab-tool===10"] {
+        for (package, wanted) in [
+            ("lab-tool==1.1", "1.1"),
+            ("lab-tool===10", "===10"),
+            ("lab-tool==1.0.post1", "1.0.post1"),
+            ("lab-tool==1!1.0", "1!1.0"),
+            ("lab-tool==2.0 # c", "2.0"),
+            ("lab-tool~=2.0", "~=2.0"),
+            ("lab-tool>=2", ">=2"),
+            ("lab-tool==9,<10", "==9,<10"),
+            ("lab-tool[more]==9; python_version>'3'", "9"),
+            ("lab-tool==1.0+cu118", "1.0+cu118"),
+            ("lab-tool==1.0rc1", "1.0rc1"),
+            ("lab-tool==1.0 --hash=sha256:00", "==1.0 --hash"),
+            ("lab-tool 1.0", "1.0"),
+        ] {
             let refused = module(package).expect_err("another is installed");
             assert_eq!(refused.code(), "install.other_version", "{package}");
+            let told = format!("lab-tool {wanted}");
+            assert!(refused.to_string().starts_with(&told), "{package}: {refused}");
         }
         // A folder is called by what it says.
         let folder = environment.path().join("checkout");

@@ -33,6 +33,7 @@ mod system_answers;
 mod tool_entry;
 mod user_values;
 mod uv;
+mod version;
 
 pub use check::{Refusal, package_folders, package_refusal, refusals};
 pub use conda::{Conda, CondaOptions, Estimate, micromamba_home};
