@@ -439,47 +439,6 @@ fn an_interrupted_installation_leaves_no_helper_behind() {
     world.assert_nothing_left();
 }
 
-#[test]
-fn an_interpreter_that_the_sdk_does_not_run_on_is_refused_before_anything_is_made() {
-    let mut world = World::new();
-    let folder = world.file("bin");
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let made = world.file("made");
-    let uv = format!(
-        "#!/bin/sh\n[ \"$1\" = --version ] && echo 'uv 0.13.8' && exit 0\necho > '{}'\nexit 1\n",
-        made.display()
-    );
-    write_script(&folder.join("uv"), &uv);
-    let python = folder.join("python3");
-    write_script(
-        &python,
-        &format!("#!/bin/sh\necho '[\"cpython\", [3, 8, 18], \"{}\"]'\n", python.display()),
-    );
-    let path = std::env::var("PATH").unwrap_or_default();
-    world.set("PATH", format!("{}:{path}", folder.display()));
-    let install = |worker: &str| {
-        let list = format!(
-            "capabilities:\n- {{name: x, package: nothing==1, env_name: x, python_version: '>=3.6'{worker}}}\n"
-        );
-        let file = world.write("capabilities.yaml", &list).display().to_string();
-        let document =
-            world.run(&["install-all", "--capabilities", &file, "--json"]).expect(exit::DOMAIN).json();
-        document["entries"][0]["error"].clone()
-    };
-    let error = install("");
-    assert_eq!(error["code"], "install.old_interpreter", "{error:#}");
-    assert!(error["message"].to_string().contains("3.9 or later, and this entry gets 3.8.18"), "{error:#}");
-    assert!(
-        error["next_step"].as_str().is_some_and(|step| step.contains("`python_version: \">=3.9\"`")),
-        "{error:#}"
-    );
-    assert!(!made.exists(), "nothing was made for it");
-    // The ancestor's own worker is none of ours.
-    let error = install(", worker: genuine");
-    assert_eq!(error["code"], "install.helper_failed", "{error:#}");
-    assert!(made.exists());
-}
-
 /// Runs a program on a terminal of 80 columns, and prints what it wrote there.
 const ON_A_TERMINAL: &str = "
 import fcntl, os, pty, struct, sys, termios

@@ -4,12 +4,14 @@
 //! What is there is kept, also when the file has changed since: `--force` makes it anew, as the ancestor does.
 
 use crate::conda::{Conda, CondaOptions, Estimate};
+use crate::constraint::PythonVersion;
 use crate::error::EnvironmentError;
 use crate::files::check_nothing_mounted;
 use crate::former::clear_place;
 use crate::interpreters::{Interpreter, probe};
 use cjm_platform::files::read_regular;
 use cjm_wire::capabilities_file::Entry;
+use cjm_wire::describe::Described as _;
 use std::path::{Path, PathBuf};
 
 /// Largest `env_file`, in bytes.
@@ -61,14 +63,16 @@ impl<'a> CondaEntry<'a> {
         Ok(Some(Self { env_file: path.display().to_string(), content_hash, name, options }))
     }
 
-    /// Sees that the environment is there, and that `link` leads to it; with `force`, makes it anew.
+    /// Sees that the environment is there, and that `link` leads to it; with `force`, makes it anew. One that was made now and
+    /// whose interpreter `check` refuses goes again: it would be found the next time, whatever the file says by then.
     ///
     /// # Errors
-    /// With conda's last lines, or when the environment holds no Python.
+    /// With conda's last lines, when the environment holds no Python, or with what `check` says of it.
     pub(crate) async fn ensure(
         &self,
         link: &Path,
         force: bool,
+        check: impl Fn(PythonVersion) -> Result<(), EnvironmentError>,
         on_line: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<Made, EnvironmentError> {
         let conda = Conda::find(self.options).await?;
@@ -79,7 +83,8 @@ impl<'a> CondaEntry<'a> {
             found = None;
         }
         let mut estimate = None;
-        if found.is_none() {
+        let is_new = found.is_none();
+        if is_new {
             estimate = conda.estimate(self.name, &self.env_file).await;
             if let Some(Estimate { bytes, packages }) = estimate {
                 on_line(&format!("{packages} packages to fetch, {} MB", bytes.div_ceil(MB_BYTES)));
@@ -89,12 +94,24 @@ impl<'a> CondaEntry<'a> {
         }
         let home =
             found.ok_or_else(|| EnvironmentError::EnvironmentMissing { env_name: self.name.to_owned() })?;
+        let interpreter = match self.interpreter(&home).await {
+            Ok(interpreter) => check(interpreter.version).map(|()| interpreter),
+            Err(error) => Err(error),
+        };
+        if let (Err(refused), true) = (&interpreter, is_new)
+            && let Err(error) = conda.remove(self.name, on_line).await
+        {
+            tracing::warn!(%refused, %error, next_step = error.next_step(), "what was refused stays there");
+        }
+        let interpreter = interpreter?;
         lead(link, &home)?;
-        let python = home.join("bin/python");
-        let interpreter = probe(&python, false)
-            .await
-            .ok_or_else(|| EnvironmentError::NoPythonInside { env_name: self.name.to_owned(), python })?;
         Ok(Made { interpreter, estimate })
+    }
+
+    async fn interpreter(&self, home: &Path) -> Result<Interpreter, EnvironmentError> {
+        let python = home.join("bin/python");
+        let found = probe(&python, false).await;
+        found.ok_or_else(|| EnvironmentError::NoPythonInside { env_name: self.name.to_owned(), python })
     }
 }
 

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// Versions are looked at up to these numbers, where it is asked whether there can be one: more were never given.
+const MINOR_MAX: u32 = 99;
+const PATCH_MAX: u32 = 99;
 /// Most clauses of one constraint.
 const CLAUSES_MAX: usize = 16;
 
@@ -58,6 +61,34 @@ impl Constraint {
     #[must_use]
     pub fn accepts(&self, version: PythonVersion) -> bool {
         self.0.iter().all(|clause| clause.accepts(version))
+    }
+
+    /// Whether it can be satisfied by a version from this one on.
+    pub(crate) fn accepts_some_from(&self, least: PythonVersion) -> bool {
+        (least.1..=MINOR_MAX)
+            .flat_map(|minor| (0..=PATCH_MAX).map(move |patch| PythonVersion(least.0, minor, patch)))
+            .any(|version| version >= least && self.accepts(version))
+    }
+}
+
+/// What an entry asks of its interpreter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// What it says.
+    pub(crate) constraint: Constraint,
+    /// The oldest that what is loaded into it runs on.
+    pub(crate) least: PythonVersion,
+}
+
+impl Wanted {
+    /// Of an entry whose worker is ours, or the ancestor's own, which brings a library of its own.
+    pub(crate) fn new(constraint: Constraint, is_ours: bool) -> Self {
+        Self { constraint, least: if is_ours { SDK_NEEDS } else { PythonVersion(0, 0, 0) } }
+    }
+
+    /// Whether `version` is one that it can use.
+    pub(crate) fn is_met_by(&self, version: PythonVersion) -> bool {
+        version >= self.least && self.constraint.accepts(version)
     }
 }
 
@@ -131,6 +162,19 @@ mod tests {
             for (a, b, c) in no {
                 assert!(!constraint.accepts(PythonVersion(a, b, c)), "{text} refuses {a}.{b}.{c}");
             }
+        }
+        for (text, has_one) in [
+            (">=3.8", true),
+            ("<3.13", true),
+            ("3.8", false),
+            ("<3.9", false),
+            ("<=3.9", true),
+            ("==3.11.7", true),
+            ("~=3.8.1", false),
+            ("2.7", false),
+        ] {
+            let constraint = Constraint::parse(text).expect(text);
+            assert_eq!(constraint.accepts_some_from(SDK_NEEDS), has_one, "{text}");
         }
         for text in ["", "three", "3.x", ">=", "3.11.1.1", "~=3", ">=3.9,,<4", "^3.9"] {
             assert_eq!(Constraint::parse(text), None, "{text:?}");

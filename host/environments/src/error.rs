@@ -4,7 +4,7 @@ use crate::constraint::PythonVersion;
 use crate::steps::{
     ONE_NAME_STEP, OTHER_VERSION_STEP, another_entry_step, another_name_step, broken_step, conda_step,
     environment_step, folder_step, install_step, interpreter_step, list_step, mounted_step,
-    out_of_folder_step, own_name_step, rest_step, source_step,
+    old_interpreter_step, out_of_folder_step, own_name_step, rest_step, source_step,
 };
 use cjm_catalog::allowed::AllowedError;
 use cjm_catalog::installation::Unfinished;
@@ -111,8 +111,8 @@ pub enum EnvironmentError {
     OldInterpreter {
         /// The one that was chosen.
         version: PythonVersion,
-        /// It is the one of its conda environment.
-        from_conda: bool,
+        /// What the entry says of it; none where it is the one of its conda environment.
+        wanted: Option<String>,
     },
     /// `python_version` cannot be read.
     #[error("`python_version: {0}` is no version and no constraint")]
@@ -533,10 +533,7 @@ impl Described for EnvironmentError {
             Self::RestStays { path, .. } => rest_step(path),
             Self::Mounted { mount: path, .. } | Self::MountedOver { path, .. } => mounted_step(path),
             Self::Introspection { next_step, .. } => (*next_step).to_owned(),
-            Self::OldInterpreter { from_conda, .. } => match from_conda {
-                true => "write `python>=3.9` among the dependencies of the `env_file`, then run install-all with --force".to_owned(),
-                false => "write `python_version: \">=3.9\"` in the entry; where only older ones are found, install a newer Python".to_owned(),
-            },
+            Self::OldInterpreter { wanted, .. } => old_interpreter_step(wanted.as_deref()),
             Self::Manifest { source, path } => source_step(source, path),
             Self::ProgramMissing { program, .. } => install_step(program),
             Self::NotExecutable { path } => format!("{}; then run install-all again", make_executable(path)),

@@ -1,7 +1,7 @@
 //! `install-all`: brings everything `capabilities.yaml` names onto this machine, side by side, and leaves alone what
 //! is there already. An entry that fails harms no other. One installation at a time works on a data directory.
 
-use crate::constraint::Constraint;
+use crate::constraint::Wanted;
 use crate::error::EnvironmentError;
 use crate::files::{Claim, hash_folder, lock, own_home};
 use crate::interpreters;
@@ -111,9 +111,9 @@ impl FirstLook<'_> {
         }
     }
 
-    fn constraint(&self) -> Option<Constraint> {
+    fn wanted(&self) -> Option<Wanted> {
         match self {
-            Self::ToInstall(entry) => Constraint::parse(entry.entry.python_version.as_deref()?),
+            Self::ToInstall(entry) => entry.wanted().ok(),
             Self::Settled(_) => None,
         }
     }
@@ -171,7 +171,7 @@ impl Installation<'_> {
         if !looked.iter().any(is_to_install) {
             return None;
         }
-        let wanted: Vec<Constraint> = looked.iter().filter_map(|(_, look)| look.constraint()).collect();
+        let wanted: Vec<Wanted> = looked.iter().filter_map(|(_, look)| look.wanted()).collect();
         Some(self.prepare(&wanted).await.map_err(|error| ErrorReport::of(&error)))
     }
 
@@ -344,11 +344,15 @@ impl Installation<'_> {
                     Ok(done) => report(entry, done),
                     Err(error) => {
                         self.give_up(claimed);
+                        entry.forget_beginning(Some(&error));
                         failed(entry.entry, &ErrorReport::of(&error))
                     }
                 }
             }
-            Some(Err(error)) => failed(entry.entry, error),
+            Some(Err(error)) => {
+                entry.forget_beginning(None);
+                failed(entry.entry, error)
+            }
             None => blank(entry.entry),
         };
         tell_what_was_installed(&mut ended, before, || entry.installed());
@@ -357,7 +361,7 @@ impl Installation<'_> {
         ended
     }
 
-    async fn prepare(&self, wanted: &[Constraint]) -> Result<Tools, EnvironmentError> {
+    async fn prepare(&self, wanted: &[Wanted]) -> Result<Tools, EnvironmentError> {
         (self.tell)(InstallEvent::Preparing("looking for Python and uv".to_owned()));
         let (mut interpreters, uv) =
             tokio::join!(interpreters::discover_for(wanted), Uv::find(&self.common.data_dir));
@@ -501,9 +505,14 @@ fn tell_what_is_left(ended: &mut EntryReport, capability: String, installed: Opt
         Some((capability, version)) => {
             format!("{capability} {version} stays installed as it was, and can be called")
         }
-        None => format!(
-            "{capability} {version}, which was installed before, cannot be called until `install-all` has made it anew"
-        ),
+        None => {
+            // What this error says to do is done by that command alone.
+            let needs_force = ended.error.as_ref().is_some_and(|error| error.next_step.contains("--force"));
+            let command = if needs_force { "install-all --force" } else { "install-all" };
+            format!(
+                "{capability} {version}, which was installed before, cannot be called until `{command}` has made it anew"
+            )
+        }
     });
     ended.version = installed.map(|(_, version)| version);
     ended.capability = Some(capability);

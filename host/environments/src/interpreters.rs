@@ -2,7 +2,7 @@
 //! an answer counts. It chooses; it installs nothing.
 
 use crate::command::{command, run};
-use crate::constraint::{Constraint, PythonVersion};
+use crate::constraint::{PythonVersion, Wanted};
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use std::collections::HashSet;
@@ -42,10 +42,11 @@ pub async fn discover() -> Vec<Interpreter> {
 }
 
 /// As [`discover`], but looks no further than the plainly named ones when they satisfy all of `wanted`.
-pub(crate) async fn discover_for(wanted: &[Constraint]) -> Vec<Interpreter> {
+pub(crate) async fn discover_for(wanted: &[Wanted]) -> Vec<Interpreter> {
     let (plain, versioned) = all_candidates();
     let mut found = in_order(probe_all(plain).await);
-    if wanted.iter().any(|constraint| choose(&found, constraint).is_none()) {
+    let has_none = |wanted: &Wanted| found.iter().all(|one| !wanted.is_met_by(one.version));
+    if wanted.iter().any(has_none) {
         found.extend(probe_all(versioned).await);
     }
     in_order(found)
@@ -92,13 +93,13 @@ fn in_order(mut found: Vec<Interpreter>) -> Vec<Interpreter> {
     found
 }
 
-/// The first of `interpreters` that satisfies the constraint.
+/// The first of `interpreters` that the entry can use; where there is none, the first that satisfies what it says, and is
+/// too old.
 #[must_use]
-pub(crate) fn choose<'a>(
-    interpreters: &'a [Interpreter],
-    constraint: &Constraint,
-) -> Option<&'a Interpreter> {
-    interpreters.iter().find(|interpreter| constraint.accepts(interpreter.version))
+pub(crate) fn choose<'a>(interpreters: &'a [Interpreter], wanted: &Wanted) -> Option<&'a Interpreter> {
+    let mut all = interpreters.iter();
+    all.find(|one| wanted.is_met_by(one.version))
+        .or_else(|| interpreters.iter().find(|one| wanted.constraint.accepts(one.version)))
 }
 
 /// What the interpreter at `path` says of itself; `None` when it does not answer or is not CPython.
@@ -168,6 +169,7 @@ fn is_versioned(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::constraint::Constraint;
     use std::os::unix::fs::PermissionsExt;
 
     #[tokio::test]
@@ -205,12 +207,20 @@ mod tests {
             is_default,
         };
         let all = [interpreter(11, true), interpreter(13, false), interpreter(12, false)];
-        let minor_for = |text: &str| {
-            choose(&all, &Constraint::parse(text).expect(text)).map(|interpreter| interpreter.version.1)
+        let minor_of = |all: &[Interpreter], text: &str, is_ours: bool| {
+            let wanted = Wanted::new(Constraint::parse(text).expect(text), is_ours);
+            choose(all, &wanted).map(|interpreter| interpreter.version.1)
         };
+        let minor_for = |text: &str| minor_of(&all, text, true);
         assert_eq!(minor_for(">=3.9"), Some(11));
         assert_eq!(minor_for(">=3.12"), Some(13));
         assert_eq!(minor_for("3.12"), Some(12));
         assert_eq!(minor_for("3.14"), None);
+        // One that is too old is taken only where there is no other, to be told; the ancestor's own worker may run on it.
+        let all = [interpreter(8, true), interpreter(13, false), interpreter(12, false)];
+        let minor_for = |text: &str| minor_of(&all, text, true);
+        assert_eq!((minor_for(">=3.8"), minor_for("<3.13")), (Some(13), Some(12)));
+        assert_eq!((minor_for("3.8"), minor_for("<3.10")), (Some(8), Some(8)));
+        assert_eq!(minor_of(&all, ">=3.8", false), Some(8));
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::conda::{CondaOptions, Estimate};
 use crate::conda_entry::{CondaEntry, home};
-use crate::constraint::{Constraint, PythonVersion, SDK_NEEDS};
+use crate::constraint::{Constraint, PythonVersion, SDK_NEEDS, Wanted};
 use crate::error::EnvironmentError;
 use crate::files::{check_nothing_mounted, hash_bytes, own_home, write_whole};
 use crate::former::{Former, clear_place, recover, rests_of};
@@ -20,7 +20,7 @@ use crate::tool_entry::remove_old;
 use crate::user_values::settle_code;
 use crate::uv::Uv;
 use cjm_catalog::beginning::{Beginning, note_beside, note_text};
-use cjm_catalog::installation::{LIST_KEY, list_of, replaced_in_words};
+use cjm_catalog::installation::{LIST_KEY, former_of, list_of, replaced_in_words};
 use cjm_catalog::plain_path::as_written_before;
 use cjm_wire::capabilities_file::Entry;
 use cjm_wire::describe::shell_word;
@@ -311,6 +311,21 @@ impl<'a> PythonEntry<'a> {
         self.note(known.capability.as_deref().filter(|_| same))
     }
 
+    /// Takes that back after a failure that left nothing which an installation could go on with, or somebody take away. What
+    /// conda has begun lies elsewhere. No error is one that came before all entries.
+    pub(crate) fn forget_beginning(&self, error: Option<&EnvironmentError>) {
+        let is_there = |path: &Path| path.symlink_metadata().is_ok();
+        let conda_may_have_begun = self.conda.is_some()
+            && error.is_some_and(|error| {
+                !matches!(error, EnvironmentError::OldInterpreter { .. } | EnvironmentError::NoConda { .. })
+            });
+        if conda_may_have_begun || is_there(&self.environment) || is_there(&former_of(&self.environment)) {
+            return;
+        }
+        // One that stays is told, and taken away by hand.
+        let _ = std::fs::remove_file(note_beside(&self.environment));
+    }
+
     fn note(&self, capability: Option<&str>) -> Result<(), EnvironmentError> {
         let text = note_text(self.list, &self.entry.name, capability);
         write_whole(&note_beside(&self.environment), text.as_bytes())
@@ -330,8 +345,8 @@ impl<'a> PythonEntry<'a> {
     ) -> Result<(Interpreter, Option<Estimate>), EnvironmentError> {
         if let Some(conda) = &self.conda {
             let _turn = tools.conda_turn.lock().await;
-            let made = conda.ensure(&self.environment, force, reporter.line).await?;
-            self.check_age(made.interpreter.version)?;
+            let check = |version| self.check_age(version);
+            let made = conda.ensure(&self.environment, force, check, reporter.line).await?;
             return Ok((made.interpreter, made.estimate));
         }
         if force || self.environment.is_symlink() {
@@ -365,14 +380,23 @@ impl<'a> PythonEntry<'a> {
     }
 
     fn interpreter<'i>(&self, interpreters: &'i [Interpreter]) -> Result<&'i Interpreter, EnvironmentError> {
-        let wanted = self.entry.python_version.clone().unwrap_or_default();
-        let constraint =
-            Constraint::parse(&wanted).ok_or_else(|| EnvironmentError::BadConstraint(wanted.clone()))?;
-        choose(interpreters, &constraint).ok_or_else(|| {
+        choose(interpreters, &self.wanted()?).ok_or_else(|| {
+            let wanted = self.entry.python_version.clone().unwrap_or_default();
             let found: Vec<String> = interpreters.iter().map(|found| found.version.to_string()).collect();
             let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
             EnvironmentError::NoInterpreter { wanted, found }
         })
+    }
+
+    /// What it asks of its interpreter.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub(crate) fn wanted(&self) -> Result<Wanted, EnvironmentError> {
+        let text = self.entry.python_version.as_deref().unwrap_or_default();
+        let constraint =
+            Constraint::parse(text).ok_or_else(|| EnvironmentError::BadConstraint(text.to_owned()))?;
+        Ok(Wanted::new(constraint, self.entry.worker.is_default()))
     }
 
     /// Refuses an interpreter that the SDK does not run on before anything is made for it. The ancestor's own worker, which
@@ -381,7 +405,7 @@ impl<'a> PythonEntry<'a> {
         if version >= SDK_NEEDS || !self.entry.worker.is_default() {
             return Ok(());
         }
-        Err(EnvironmentError::OldInterpreter { version, from_conda: self.conda.is_some() })
+        Err(EnvironmentError::OldInterpreter { version, wanted: self.entry.python_version.clone() })
     }
 
     /// Keeps an environment that answers with the wanted interpreter; makes it anew otherwise.

@@ -1,5 +1,6 @@
 //! What to do next about what can go wrong when an environment is made, where that takes more than a line.
 
+use crate::constraint::{Constraint, SDK_NEEDS};
 use cjm_catalog::installation::install_all_step;
 use cjm_platform::files::FileError;
 use cjm_wire::describe::{Described as _, shell_word};
@@ -43,6 +44,27 @@ pub(crate) fn interpreter_step(wanted: &str) -> String {
     format!(
         "install a Python that satisfies `{wanted}` (Debian: `apt-get install python3`), or widen `python_version` in the \
          entry"
+    )
+}
+
+/// What to do where the interpreter that an entry comes to is too old: this is what it says of it now, or that of its conda
+/// environment is meant. A newer one is taken where there is one, so that what is left is to allow it, or to install it.
+pub(crate) fn old_interpreter_step(wanted: Option<&str>) -> String {
+    let Some(wanted) = wanted else {
+        return "write `python>=3.9` among the dependencies of the `env_file`, then run `cjm-ctl install-all --force`"
+            .to_owned();
+    };
+    let at_least = format!(">={}.{}", SDK_NEEDS.0, SDK_NEEDS.1);
+    if !Constraint::parse(wanted).is_some_and(|wanted| wanted.accepts_some_from(SDK_NEEDS)) {
+        return format!(
+            "write `python_version: \"{at_least}\"` in the entry; where only older ones are found, install a newer Python"
+        );
+    }
+    // A lower bound that an older one satisfies says less than this.
+    let others = wanted.split(',').map(str::trim).filter(|clause| !clause.starts_with(">="));
+    let bounds = std::iter::once(&*at_least).chain(others).collect::<Vec<_>>().join(",");
+    format!(
+        "install a Python that satisfies `{bounds}` (Debian: `apt-get install python3`), then run install-all again"
     )
 }
 
@@ -147,4 +169,24 @@ pub(crate) fn own_name_step(list: Option<&Path>) -> String {
 /// What to do about a manifest that is broken.
 pub(crate) fn broken_step(capability: &str) -> String {
     format!("correct the file; or `cjm-ctl remove {}` takes it away", shell_word(capability))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_do_about_an_old_interpreter_keeps_what_the_entry_says_of_it_where_it_can() {
+        for (wanted, told) in [
+            (Some(">=3.8"), "a Python that satisfies `>=3.9` "),
+            (Some(">=3.6, <3.13"), "a Python that satisfies `>=3.9,<3.13` "),
+            (Some("<3.13,!=3.11"), "a Python that satisfies `>=3.9,<3.13,!=3.11` "),
+            (Some("3.8"), "`python_version: \">=3.9\"` in the entry"),
+            (Some("<3.9"), "`python_version: \">=3.9\"` in the entry"),
+            (None, "`python>=3.9` among the dependencies of the `env_file`"),
+        ] {
+            let step = old_interpreter_step(wanted);
+            assert!(step.contains(told), "{wanted:?}: {step}");
+        }
+    }
 }

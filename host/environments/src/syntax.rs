@@ -1,7 +1,7 @@
 //! Python source as the interpreter of an installation would read it: compiled and thrown away, never run.
 
 use crate::command::{command, run};
-use crate::constraint::Constraint;
+use crate::constraint::{Constraint, Wanted};
 use crate::error::EnvironmentError;
 use crate::interpreters::{Interpreter, choose, discover_for, usual};
 use serde::Deserialize;
@@ -40,8 +40,9 @@ struct Said {
 /// The interpreter that an entry with this `python_version` would get here, or the usual one.
 pub async fn interpreter_for(python_version: Option<&str>) -> Option<Interpreter> {
     let Some(constraint) = python_version.and_then(Constraint::parse) else { return usual().await };
-    let found = discover_for(std::slice::from_ref(&constraint)).await;
-    choose(&found, &constraint).cloned()
+    let wanted = Wanted::new(constraint, true);
+    let found = discover_for(std::slice::from_ref(&wanted)).await;
+    choose(&found, &wanted).cloned()
 }
 
 /// What in these files does not compile, in their order.

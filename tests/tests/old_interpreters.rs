@@ -1,0 +1,132 @@
+//! Interpreters that the SDK does not run on: passed over where there is a newer one, refused else, and nothing is left of
+//! what was begun for them.
+
+use cjm_tests::world::{World, write_script};
+use cjm_wire::describe::exit;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// An interpreter that says that it is of this minor version.
+fn write_python(path: &Path, minor: u32) {
+    write_script(
+        path,
+        &format!("#!/bin/sh\necho '[\"cpython\", [3, {minor}, 18], \"{}\"]'\n", path.display()),
+    );
+}
+
+/// A world whose PATH begins with a folder, in which a uv does nothing but say what it was asked.
+fn world() -> (World, PathBuf, PathBuf) {
+    let mut world = World::new();
+    let (folder, asked) = (world.file("bin"), world.file("asked"));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let uv = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] && echo 'uv 0.13.8' && exit 0\necho \"$*\" > '{}'\nexit 1\n",
+        asked.display()
+    );
+    write_script(&folder.join("uv"), &uv);
+    let path = std::env::var("PATH").unwrap_or_default();
+    world.set("PATH", format!("{}:{path}", folder.display()));
+    (world, folder, asked)
+}
+
+/// The error of the only entry, which is written so.
+fn install(world: &World, entry: &str, more: &[&str]) -> Value {
+    let list = format!("capabilities:\n- {{name: x, package: nothing==1, env_name: its-env, {entry}}}\n");
+    let file = world.write("capabilities.yaml", &list).display().to_string();
+    let arguments = [&["install-all", "--capabilities", &file, "--json"], more].concat();
+    world.run(&arguments).expect(exit::DOMAIN).json()["entries"][0]["error"].clone()
+}
+
+/// Nobody is told of an installation that made nothing.
+#[track_caller]
+fn assert_nothing_begun(world: &World) {
+    let status = world.json(&["status", "--json"]);
+    assert_eq!(status["unfinished_installations"], json!([]), "{status:#}");
+    let listed = world.run(&["list"]).expect(exit::OK);
+    assert!(!listed.stderr.contains("broken off"), "{}", listed.describe());
+    assert!(!world.data_dir().join("envs/.its-env.list").exists());
+}
+
+#[test]
+fn an_interpreter_that_the_sdk_does_not_run_on_is_refused_before_anything_is_made() {
+    let (world, folder, asked) = world();
+    write_python(&folder.join("python3"), 8);
+    let error = install(&world, "python_version: '3.8'", &[]);
+    assert_eq!(error["code"], "install.old_interpreter", "{error:#}");
+    assert!(error["message"].to_string().contains("3.9 or later, and this entry gets 3.8.18"), "{error:#}");
+    let step = error["next_step"].as_str().unwrap_or_default();
+    assert!(step.contains("`python_version: \">=3.9\"`"), "{error:#}");
+    assert!(!asked.exists(), "nothing was made for it");
+    assert_nothing_begun(&world);
+    // The ancestor's own worker is none of ours.
+    let error = install(&world, "python_version: '3.8', worker: genuine", &[]);
+    assert_eq!(error["code"], "install.helper_failed", "{error:#}");
+    assert!(asked.exists());
+}
+
+#[test]
+fn a_newer_interpreter_is_taken_where_the_first_one_is_too_old() {
+    let (mut world, folder, asked) = world();
+    let (old, new) = (folder.join("python3"), folder.join("python3.77"));
+    // Nobody else on the PATH is called so plainly.
+    world.set("PATH", folder.display().to_string());
+    write_python(&old, 8);
+    write_python(&new, 77);
+    for bounds in [">=3.8", "<3.99", "3"] {
+        let error = install(&world, &format!("python_version: '{bounds}'"), &[]);
+        assert_eq!(error["code"], "install.helper_failed", "{error:#}");
+        let uv = std::fs::read_to_string(&asked).expect("uv makes the environment");
+        assert!(uv.contains(&format!("--python {} ", new.display())), "{uv}");
+        std::fs::remove_file(&asked).expect("removed");
+    }
+    // Who asks for the old one gets it.
+    let error = install(&world, "python_version: '3.8'", &[]);
+    assert_eq!(error["code"], "install.old_interpreter", "{error:#}");
+}
+
+/// In the place of conda: it has one environment, whose interpreter is of the version that the file names.
+fn write_conda(folder: &Path, home: &Path) {
+    let script = r#"#!/bin/sh
+case "$*" in
+    --version) echo 'conda 1' ;;
+    'env list --json') [ -d 'HOME' ] && echo '{"envs": ["HOME"]}' || echo '{"envs": []}' ;;
+    *--dry-run*) exit 1 ;;
+    'env create '*) mkdir -p 'HOME/bin' && cp "$(cat "$4")" 'HOME/bin/python' ;;
+    'env remove '*) rm -rf 'HOME' ;;
+    *) exit 2 ;;
+esac
+"#;
+    write_script(&folder.join("conda"), &script.replace("HOME", &home.display().to_string()));
+}
+
+#[test]
+fn an_environment_that_conda_made_with_such_an_interpreter_goes_again_and_the_step_that_is_told_leads_on() {
+    let (mut world, folder, asked) = world();
+    let (home, old, new) = (world.file("conda/its-env"), world.file("old"), world.file("new"));
+    write_python(&old, 8);
+    write_python(&new, 12);
+    write_conda(&folder, &home);
+    world.set("CJM_CONDA_TYPE", "conda");
+    let made_with = |python: &Path| world.write("env.yml", &python.display().to_string());
+    for more in [&[][..], &["--force"]] {
+        made_with(&old);
+        let error = install(&world, "env_file: env.yml", more);
+        assert_eq!(error["code"], "install.old_interpreter", "{error:#}");
+        let step = error["next_step"].as_str().unwrap_or_default();
+        assert!(
+            step.contains("`python>=3.9`") && step.contains("install-all ") && step.ends_with(" --force`"),
+            "{error:#}"
+        );
+        assert!(!home.exists() && !asked.exists(), "it would be found the next time");
+        assert_nothing_begun(&world);
+    }
+    made_with(&new);
+    let error = install(&world, "env_file: env.yml", &[]);
+    assert_eq!(error["code"], "install.helper_failed", "{error:#}");
+    assert!(home.join("bin/python").exists() && asked.exists());
+    // What was there before is no deed of this installation, and stays.
+    std::fs::copy(&old, home.join("bin/python")).expect("replaced");
+    let error = install(&world, "env_file: env.yml", &[]);
+    assert_eq!(error["code"], "install.old_interpreter", "{error:#}");
+    assert!(home.join("bin/python").exists());
+}
