@@ -341,7 +341,7 @@ fn holds_lock_by_a_descriptor(process: Pid, wanted: (u64, u64)) -> bool {
     })
 }
 
-/// `lock:	1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`
+/// `lock:  1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`
 fn tells_of_our_lock(line: &str) -> bool {
     let words: Vec<&str> = line.split_whitespace().collect();
     matches!(*words, ["lock:", _, "FLOCK", _, EXCLUSIVE, ..])
