@@ -117,7 +117,9 @@ pub fn stem(path: &Path) -> String {
     safe_name(&stem)
 }
 
-fn safe_name(text: &str) -> String {
+/// A name as every file system can have it, which leads nowhere else: that of an action's folder, and of a stem.
+#[must_use]
+pub fn safe_name(text: &str) -> String {
     let replaced: String = text
         .chars()
         .map(|c| if UNSAFE_CHARACTERS.contains(&c) || u32::from(c) < 0x20 { '_' } else { c })

@@ -1,7 +1,9 @@
 //! Links in a data directory that came with a folder from elsewhere.
 
+use crate::folders::{Standing, manifest_folders};
 use crate::settings_error::SettingsError;
 use cjm_platform::files::read_regular_to_string;
+use cjm_wire::cache::safe_name;
 use cjm_wire::manifest::MANIFEST_BYTES_MAX;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -9,8 +11,8 @@ use std::path::{Path, PathBuf};
 /// What a host writes, replaces and removes must be in the directory itself where that came with a folder from elsewhere: a
 /// link at the name of `envs` would have an installation clear away what it leads to, one below `data` would have results of
 /// tools forgotten elsewhere, and one at the name of an action would have files kept there. What tools and environments hold
-/// has links of its own.
-pub(crate) fn refuse_links(data_dir: &Path, file: &Path) -> Result<(), SettingsError> {
+/// has links of its own, and is not listed: each name of the host's is looked at.
+pub(crate) fn refuse_links(data_dir: &Path, working_dir: &Path, file: &Path) -> Result<(), SettingsError> {
     let data = data_dir.join("data");
     let untold = |path: &Path| {
         let (path, data_dir) = (path.to_owned(), data_dir.to_owned());
@@ -20,31 +22,35 @@ pub(crate) fn refuse_links(data_dir: &Path, file: &Path) -> Result<(), SettingsE
     let mut all = links_in(data_dir).unwrap_or_default();
     // Of a link none is looked at behind it.
     let tools = if is_link(&data) { Vec::new() } else { entries(&data).map_err(untold(&data))? };
-    for tool in tools.iter().filter(|tool| !is_link(tool)) {
-        let links = links_in(tool).map_err(untold(tool))?;
-        let is_the_hosts = |link: &PathBuf| link.ends_with("work") || is_action(data_dir, tool, link);
-        let leads_out = |link: &PathBuf| link.exists() && !leads_into(link, tool) && is_the_hosts(link);
-        all.extend(links.into_iter().filter(leads_out));
-    }
+    let work = tools.iter().map(|tool| (tool.clone(), tool.join("work")));
+    let kept = if tools.is_empty() { Vec::new() } else { kept_by_actions(data_dir, working_dir) };
+    let leads_out =
+        |(tool, link): &(PathBuf, PathBuf)| is_link(link) && link.exists() && !leads_into(link, tool);
+    all.extend(work.chain(kept).filter(leads_out).map(|(_, link)| link));
     // No folder is made through one that leads nowhere, and programs leave such links.
-    all.extend(tools.into_iter().filter(|tool| is_link(tool) && tool.exists()));
+    all.extend(tools.iter().filter(|tool| is_link(tool) && tool.exists()).cloned());
     let Some(path) = all.into_iter().next() else { return Ok(()) };
     let target = std::fs::read_link(&path).unwrap_or_default();
     Err(SettingsError::LinkInside { path, target, data_dir: data_dir.to_owned(), file: file.to_owned() })
 }
 
-/// Whether a link in the folder of a tool has the name of an action of its, where files are kept.
-fn is_action(data_dir: &Path, tool: &Path, link: &Path) -> bool {
-    let manifests = entries(&data_dir.join("manifests")).unwrap_or_default();
-    let of_tool = manifests.iter().filter_map(|path| {
-        let text = read_regular_to_string(path, MANIFEST_BYTES_MAX as u64).ok()?;
-        let manifest: Value = serde_json::from_str(&text).ok()?;
-        tool.ends_with(manifest.pointer("/code/name")?.as_str()?).then_some(manifest)
-    });
-    let action = link.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-    let mut actions =
-        of_tool.filter_map(|mut manifest| manifest.pointer_mut("/code/runtime/actions").map(Value::take));
-    actions.any(|actions| actions.get(&action).is_some())
+/// Where files of actions are kept: the folder of each tool that any manifest here describes, and in it that of each action.
+fn kept_by_actions(data_dir: &Path, working_dir: &Path) -> Vec<(PathBuf, PathBuf)> {
+    let folders = manifest_folders(data_dir, Standing::Found, Some(working_dir));
+    let manifests = folders.iter().flat_map(|folder| entries(&folder.path).unwrap_or_default());
+    let mut kept = Vec::new();
+    for path in manifests {
+        let text = read_regular_to_string(&path, MANIFEST_BYTES_MAX as u64).unwrap_or_default();
+        let manifest: Value = serde_json::from_str(&text).unwrap_or_default();
+        let name = manifest.pointer("/code/name").and_then(Value::as_str);
+        let actions = manifest.pointer("/code/runtime/actions").and_then(Value::as_object);
+        let Some((name, actions)) = name.zip(actions).filter(|(name, _)| !name.contains('/')) else {
+            continue;
+        };
+        let tool = data_dir.join("data").join(name);
+        kept.extend(actions.keys().map(|action| (tool.clone(), tool.join(safe_name(action)))));
+    }
+    kept
 }
 
 fn links_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {

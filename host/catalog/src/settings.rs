@@ -140,7 +140,7 @@ impl Settings {
         let data_dir = first_said(["--data-dir", "CJM_DATA_DIR", "data_dir"], &cli.data_dir, file.data_dir)?
             .map_or_else(|| default_data_dir(home.as_deref()), Ok)?;
         if let (false, Some(found)) = (data_dir_named, &found) {
-            refuse_links(&data_dir, found)?;
+            refuse_links(&data_dir, cwd, found)?;
         }
         if data_dir.to_str().is_none() {
             return Err(SettingsError::NotText { path: data_dir });
@@ -458,22 +458,55 @@ mod tests {
         for folder in ["tool/runs/3", "other"] {
             std::fs::create_dir_all(data.join(folder)).expect("mkdir");
         }
-        let action = data.join("tool/convert");
-        let manifests = project.path().join(".cjm/manifests");
-        std::fs::create_dir(&manifests).expect("mkdir");
-        let manifest = r#"{"code": {"name": "tool", "runtime": {"actions": {"convert": {}}}}}"#;
-        std::fs::write(manifests.join("any.json"), manifest).expect("write");
-        // A tool's own, or its user's.
-        std::os::unix::fs::symlink("/", data.join("tool/models")).expect("link");
-        for (target, is_refused) in
-            [("runs/3", false), ("/", true), ("../other", true), ("../..", true), ("nowhere", false)]
-        {
-            std::os::unix::fs::symlink(target, &action).expect("link");
-            let resolved = resolve(&CliOverrides::default(), &[("HOME", "/home/u")], project.path());
-            let code = resolved.as_ref().err().map(|refused| refused.code());
-            assert_eq!(code, is_refused.then_some("settings.link_inside"), "{target}");
-            std::fs::remove_file(&action).expect("removed");
+        let (beside, own) =
+            (project.path().join("beside/.cjm/manifests"), project.path().join(".cjm/manifests"));
+        let manifest =
+            r#"{"code": {"name": "tool", "runtime": {"actions": {"convert": {}, "a:b": {}, "../up": {}}}}}"#;
+        // A tool's own, or its user's; the other one has no actions.
+        for links in ["tool/models", "other/convert", "tool/a:b"] {
+            std::os::unix::fs::symlink("/", data.join(links)).expect("link");
         }
+        // Wherever the catalog finds what describes it.
+        for manifests in [own, beside] {
+            std::fs::create_dir_all(&manifests).expect("mkdir");
+            std::fs::write(manifests.join("any.json"), manifest).expect("write");
+            let present = manifests.ancestors().nth(2).expect("a folder");
+            for (target, is_refused) in
+                [("runs/3", false), ("/", true), ("../other", true), ("../..", true), ("nowhere", false)]
+            {
+                for action in ["convert", "a_b", "_up"].map(|name| data.join("tool").join(name)) {
+                    std::os::unix::fs::symlink(target, &action).expect("link");
+                    let resolved = resolve(&CliOverrides::default(), &[("HOME", "/home/u")], present);
+                    let code = resolved.as_ref().err().map(|refused| refused.code());
+                    let expected = is_refused.then_some("settings.link_inside");
+                    assert_eq!(code, expected, "{} {target}", action.display());
+                    std::fs::remove_file(&action).expect("removed");
+                }
+            }
+            std::fs::remove_dir_all(&manifests).expect("removed");
+        }
+    }
+
+    #[test]
+    fn links_of_tools_cost_no_time_whatever_their_number() {
+        let project = tempfile::tempdir().expect("tempdir");
+        std::fs::write(project.path().join("cjm.yaml"), FILE).expect("write");
+        let (tool, manifests) =
+            (project.path().join(".cjm/data/tool"), project.path().join(".cjm/manifests"));
+        for folder in [&tool, &manifests] {
+            std::fs::create_dir_all(folder).expect("mkdir");
+        }
+        for n in 0..2000 {
+            std::os::unix::fs::symlink("/", tool.join(n.to_string())).expect("link");
+        }
+        for n in 0..100 {
+            let manifest = r#"{"code": {"name": "tool", "runtime": {"actions": {"convert": {}}}}}"#;
+            std::fs::write(manifests.join(format!("{n}.json")), manifest).expect("write");
+        }
+        let begun = std::time::Instant::now();
+        resolve(&CliOverrides::default(), &[("HOME", "/home/u")], project.path())
+            .expect("nothing of the host's");
+        assert!(begun.elapsed() < std::time::Duration::from_secs(1), "{:?}", begun.elapsed());
     }
 
     #[test]
