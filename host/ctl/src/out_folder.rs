@@ -34,6 +34,9 @@ const RESULTS: [&str; 2] = ["result.json", "result.txt"];
 const FILES_MAX: usize = 100_000;
 /// Files that a result names in another way and that are told.
 const UNTOLD_MAX: usize = 1_000;
+/// Directories of calls that are locked before the first file is copied; each takes a descriptor, of which a process has
+/// often no more than 1024.
+const LOCKED_AHEAD_MAX: usize = 256;
 /// Copies of one name at most.
 const SAME_NAME_MAX: usize = 10_000;
 /// Longest name of a file, in bytes.
@@ -283,7 +286,7 @@ impl Out<'_> {
             self.given.extend(look_through(argument.text()).texts);
         }
         let told = look_through(json);
-        let _held = hold_call_directories(&told);
+        let _held = lock_ahead(&told);
         let copied = self.copy_files(&told.files)?;
         self.untold = self.untold_files(&told);
         let content = text.unwrap_or_else(|| renamed(json, &copied)) + "\n";
@@ -338,6 +341,7 @@ impl Out<'_> {
                 continue;
             }
             let promised = Promised { bytes: file.bytes, sha256: file.sha256.clone() };
+            let _held = call_directory_of(path).and_then(locked);
             copied.push((file.place.clone(), self.copy(Path::new(path), &promised)?));
         }
         Ok(copied)
@@ -478,13 +482,20 @@ impl Out<'_> {
 }
 
 /// Locks the directories of calls in which files of the result lie: retention leaves them alone then, however old they are.
-fn hold_call_directories(told: &Told) -> Vec<DirectoryLock> {
+/// Of very many the last ones are locked when it is their turn.
+fn lock_ahead(told: &Told) -> Vec<DirectoryLock> {
     let paths = told.files.iter().filter_map(|file| file.path.as_deref());
-    let directories: BTreeSet<&Path> = paths
-        .filter_map(|path| Path::new(path).ancestors().find(|folder| is_call_directory(folder)))
-        .collect();
-    // Where one cannot be locked, nothing is lost but that.
-    directories.into_iter().filter_map(|folder| DirectoryLock::try_acquire(folder).ok().flatten()).collect()
+    let directories: BTreeSet<&Path> = paths.filter_map(call_directory_of).collect();
+    directories.into_iter().take(LOCKED_AHEAD_MAX).filter_map(locked).collect()
+}
+
+fn call_directory_of(path: &str) -> Option<&Path> {
+    Path::new(path).ancestors().find(|folder| is_call_directory(folder))
+}
+
+/// Shared with whoever else copies from it. Where it cannot be locked, nothing is lost but that.
+fn locked(call: &Path) -> Option<DirectoryLock> {
+    DirectoryLock::try_share(call).ok().flatten()
 }
 
 /// Whether `outer` is `inner`, or a folder above it, whatever links lead there.

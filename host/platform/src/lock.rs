@@ -140,28 +140,39 @@ impl FileLock {
     }
 }
 
-/// An exclusive lock of a directory, for which no file is made; held until this and every copy of its descriptor are
-/// closed.
+/// A lock of a directory, for which no file is made; held until this and every copy of its descriptor are closed.
 #[derive(Debug)]
 pub struct DirectoryLock {
     _directory: File,
 }
 
 impl DirectoryLock {
-    /// Takes the lock now; none where somebody else holds it.
+    /// Takes the lock now, alone; none where somebody else holds it, or shares it.
     ///
     /// # Errors
     /// When there is no such directory, or it cannot be locked.
     pub fn try_acquire(path: &Path) -> io::Result<Option<Self>> {
+        Self::take(path, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// Takes the lock now beside others who share it; none where somebody holds it alone.
+    ///
+    /// # Errors
+    /// As for [`DirectoryLock::try_acquire`].
+    pub fn try_share(path: &Path) -> io::Result<Option<Self>> {
+        Self::take(path, FlockOperation::NonBlockingLockShared)
+    }
+
+    fn take(path: &Path, how: FlockOperation) -> io::Result<Option<Self>> {
         let directory = open_directory(path)?;
-        match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+        match rustix::fs::flock(&directory, how) {
             Ok(()) => Ok(Some(Self { _directory: directory })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Whether somebody holds it. Asking takes the lock, shared, for an instant.
+    /// Whether somebody holds it alone. Asking takes the lock, shared, for an instant.
     ///
     /// # Errors
     /// When there is no such directory, or it cannot be asked.

@@ -36,7 +36,9 @@ pub(crate) fn forget(data_dir: &Path, before: SystemTime) -> Gone {
         let is_worker = |path: &PathBuf| is_session_directory(path) && !is_mounted(path);
         for worker in workers.into_iter().filter(is_worker) {
             for call in folders(&worker, left).into_iter().filter(|path| is_call_directory(path)) {
-                if is_older(&call, before) && !is_in_use(&call) {
+                if is_older(&call, before)
+                    && let Some(_alone) = taken(&call)
+                {
                     let bytes = bytes_below(&call);
                     match remove_tree(&call) {
                         Ok(()) => {
@@ -80,10 +82,17 @@ fn is_older(folder: &Path, before: SystemTime) -> bool {
     fs::symlink_metadata(folder).and_then(|meta| meta.modified()).is_ok_and(|changed| changed < before)
 }
 
-/// Whether the mark of the call is there and locked, as it is while the call runs, or the directory itself is, as it is while
-/// somebody copies what the call has made.
-fn is_in_use(call: &Path) -> bool {
-    runs(call) || DirectoryLock::is_held(call).unwrap_or(false)
+/// A directory that nobody uses, with its lock, so that nobody begins to copy from it while it goes; none where its mark is
+/// there and locked, as while the call runs, or the directory itself is, as while somebody copies what the call has made. One
+/// that cannot be locked is used by nobody.
+fn taken(call: &Path) -> Option<Option<DirectoryLock>> {
+    if runs(call) {
+        return None;
+    }
+    match DirectoryLock::try_acquire(call) {
+        Ok(lock) => lock.map(Some),
+        Err(_) => Some(None),
+    }
 }
 
 fn runs(call: &Path) -> bool {
@@ -163,9 +172,13 @@ mod tests {
         assert!(!sort.join(&w1).exists() && !other.join(&w4).exists());
         drop(lock);
         // Nor goes what somebody copies.
-        let copied = DirectoryLock::try_acquire(&running).expect("locked");
+        let copied = [(); 2].map(|()| DirectoryLock::try_share(&running).expect("asked").expect("locked"));
         assert_eq!(forget(dir, before), Gone::default());
         drop(copied);
+        // Nor does anybody begin to copy what goes.
+        let going = taken(&running).flatten().expect("nobody uses it");
+        assert!(DirectoryLock::try_share(&running).expect("asked").is_none());
+        drop(going);
         assert_eq!(forget(dir, before), Gone { directories: 1, bytes: 80, left: Vec::new() });
         assert_eq!(forget(&dir.join("nowhere"), before), Gone::default());
         // The user has put it on another disk.

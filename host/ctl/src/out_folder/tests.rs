@@ -5,6 +5,8 @@ use super::*;
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 
+mod locks;
+
 struct Lab {
     folder: tempfile::TempDir,
 }
@@ -580,20 +582,4 @@ fn a_copy_ends_when_it_is_asked_to_and_leaves_no_part() {
     lab.write(&json!({"said": "made"}), &json!({})).expect("written");
     let Err(Fault::Shown(report)) = make(&lab.out(), &stop) else { panic!("it was not asked") };
     assert_eq!(report.message, "interrupted");
-}
-
-#[test]
-fn the_directory_of_a_call_is_locked_while_its_files_are_copied() {
-    let lab = Lab::new();
-    let made = lab.file("kept/sh/01a22857-1886-7071-832b-000000000001/3/deep/a.txt", "abc");
-    let call = made.parent().and_then(Path::parent).expect("a folder").to_owned();
-    let result = to_raw_value(&json!({"path": made, "bytes": 3})).expect("raw");
-    let _claimed = make(&lab.out(), &|| Ok(())).expect("a folder");
-    let seen = std::cell::Cell::new(false);
-    let go_on = || {
-        seen.set(seen.get() || DirectoryLock::is_held(&call).expect("asked"));
-        Ok(())
-    };
-    write(&lab.out(), &lab.folder.path().join("kept"), &result, &Arguments::new(), &go_on).expect("written");
-    assert!(seen.get() && !DirectoryLock::is_held(&call).expect("asked"));
 }

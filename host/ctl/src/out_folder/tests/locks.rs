@@ -1,0 +1,51 @@
+//! What is locked while files are copied, and how much of it at once.
+
+use super::*;
+
+fn is_locked(call: &Path) -> bool {
+    DirectoryLock::try_acquire(call).expect("asked").is_none()
+}
+
+#[test]
+fn the_directory_of_a_call_is_locked_while_its_files_are_copied() {
+    let lab = Lab::new();
+    let session = "kept/sh/01a22857-1886-7071-832b-000000000001";
+    let made = ["1", "2"].map(|call| lab.file(&format!("{session}/{call}/deep/a.txt"), "abc"));
+    let calls = made.each_ref().map(|made| made.ancestors().nth(2).expect("a folder").to_owned());
+    let files = made.map(|path| json!({"path": path, "bytes": 3}));
+    let result = to_raw_value(&files).expect("raw");
+    let _claimed = make(&lab.out(), &|| Ok(())).expect("a folder");
+    // Of somebody else, who copies the same.
+    let _beside = DirectoryLock::try_share(&calls[0]).expect("asked").expect("locked");
+    let seen = std::cell::Cell::new(false);
+    let go_on = || {
+        // Those of all, while the first is copied.
+        seen.set(seen.get() || is_locked(&calls[1]) && !lab.out().join("a.txt").exists());
+        assert!(DirectoryLock::try_share(&calls[1]).expect("asked").is_some(), "others copy beside");
+        Ok(())
+    };
+    write(&lab.out(), &lab.folder.path().join("kept"), &result, &Arguments::new(), &go_on).expect("written");
+    assert!(seen.get() && !is_locked(&calls[1]));
+}
+
+#[test]
+fn of_very_many_directories_of_calls_few_are_open_at_once_and_each_is_locked_in_its_turn() {
+    let lab = Lab::new();
+    let session = "kept/sh/01a22857-1886-7071-832b-000000000001";
+    let number = LOCKED_AHEAD_MAX + 20;
+    let made: Vec<PathBuf> =
+        (0..number).map(|call| lab.file(&format!("{session}/{call}/{call}.txt"), "abc")).collect();
+    let files: Vec<_> = made.iter().map(|path| json!({"path": path, "bytes": 3})).collect();
+    let result = to_raw_value(&files).expect("raw");
+    let _claimed = make(&lab.out(), &|| Ok(())).expect("a folder");
+    let calls: Vec<&Path> = made.iter().filter_map(|path| path.parent()).collect();
+    let (seen, most) = (std::cell::RefCell::new(BTreeSet::new()), std::cell::Cell::new(0));
+    let go_on = || {
+        let held: Vec<&Path> = calls.iter().copied().filter(|call| is_locked(call)).collect();
+        most.set(most.get().max(held.len()));
+        seen.borrow_mut().extend(held);
+        Ok(())
+    };
+    write(&lab.out(), &lab.folder.path().join("kept"), &result, &Arguments::new(), &go_on).expect("written");
+    assert_eq!((seen.borrow().len(), most.get()), (number, LOCKED_AHEAD_MAX + 1));
+}
