@@ -261,3 +261,18 @@ fn a_record_that_is_no_file_is_no_record_and_holds_nobody() {
         assert_eq!(runs(&worker), round + 2, "what has no record is worked on again");
     }
 }
+
+#[test]
+fn nothing_is_kept_where_a_link_at_the_name_of_an_input_leads_to() {
+    let worker = worker(GREET);
+    let page = input(&worker, "page", "abc");
+    let elsewhere = worker.dir.path().join("elsewhere");
+    for folder in [&elsewhere, &worker.data_dir().join("greet")] {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    std::os::unix::fs::symlink(&elsewhere, worker.data_dir().join("greet/page")).unwrap();
+    let made = out_path(&greet(&worker, &page, &json!({})).json());
+    assert_eq!(std::fs::read_to_string(&made).unwrap(), "hello abc", "it is good for this call");
+    assert!(made.starts_with(worker.data_dir().join("work")), "{}", made.display());
+    assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
+}

@@ -78,6 +78,7 @@ impl Slot {
         self.write_record(plan, files)?;
         let parent = self.dir.parent().unwrap_or(&self.dir);
         std::fs::create_dir_all(parent)?;
+        // None where that is a link: one that came from elsewhere would have files moved to where it leads.
         let _turn = turn(parent).await?;
         match std::fs::rename(&plan.cache_dir, &self.dir) {
             Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {
