@@ -14,7 +14,7 @@ use cjm_catalog::programs::{as_text, worker_binary};
 use cjm_decide::queue::QueueLimits;
 use cjm_platform::lock::{FileLock, FoldersOfHost, held_by, holder_without_file, take_folders_of_host};
 use cjm_platform::mounts::remove_tree;
-use cjm_platform::runtime_dir::{name_for, private_dir, runtime_dir};
+use cjm_platform::runtime_dir::{folder_in_tmp, name_for, private_dir, runtime_dir};
 use cjm_store::{
     CompositionBody, Diagnostics, HostRecord, InputHashes, Journal, JournalFilter, JournalOptions,
     JournalReader, SqliteDiagnostics, SqliteJournal, StoreError, begin_host, end_dead_workers,
@@ -212,6 +212,9 @@ fn open(options: &HostOptions) -> Result<Opened, HostError> {
         }
         Ok(()) | Err(_) => {}
     }
+    if let Some(left) = folder_in_tmp(&socket_dir) {
+        let _ = remove_tree(&left);
+    }
     private_dir(&socket_dir)?;
     // Without the names of its locks this host would not keep another one out.
     let guarded = ["host.lock", "tree.lock"].map(|name| directory.join(name)).to_vec();
@@ -278,10 +281,14 @@ mod tests {
         assert!(text.contains(&socket_dir.display().to_string()), "{text}");
         let left = socket_dir.join("left.sock");
         std::fs::write(&left, "").expect("written");
+        // And where those stand that are made after a logout.
+        let in_tmp = runtime_dir(None).expect("made").join(socket_dir.file_name().expect("a name"));
+        std::fs::create_dir_all(in_tmp.join("deep")).expect("made");
         first.journal.close();
         drop(first);
         let second = open(&options).expect("it is free again");
         assert!(second.socket_dir == socket_dir && socket_dir.is_dir() && !left.exists());
+        assert!(!in_tmp.join("deep").exists());
         std::fs::remove_dir_all(&socket_dir).expect("removed");
     }
 

@@ -17,6 +17,7 @@ use cjm_catalog::{Catalog, CatalogEntry};
 use cjm_decide::death::OwnKill;
 use cjm_decide::queue::{CancelReach, QueueEvent};
 use cjm_platform::mounts::remove_tree;
+use cjm_platform::runtime_dir::folder_in_tmp;
 use cjm_store::Diagnostics;
 use cjm_wire::envelope::{CallEnvelope, ExecuteRequest};
 use cjm_wire::error::Failure;
@@ -509,7 +510,9 @@ impl Host {
             journal.close();
             diagnostics.close();
             // Sockets of workers that are gone; the directory is made anew by the next host.
-            let _ = remove_tree(&socket_dir);
+            for folder in folder_in_tmp(&socket_dir).into_iter().chain([socket_dir]) {
+                let _ = remove_tree(&folder);
+            }
         });
         // A panic in closing was reported by its thread; the lock is released all the same.
         let _ = closing.await;

@@ -83,7 +83,7 @@ pub fn runtime_dir(xdg: Option<&Path>) -> Result<PathBuf, RuntimeDirError> {
     };
     let path = match xdg.filter(usable) {
         Some(base) => base.join(NAME),
-        None => PathBuf::from(format!("/tmp/{NAME}-{uid}")),
+        None => Path::new("/tmp").join(name_in_tmp()),
     };
     private_dir(&path)?;
     Ok(path)
@@ -122,34 +122,47 @@ pub fn private_dir(path: &Path) -> Result<(), RuntimeDirError> {
     Ok(())
 }
 
-/// Binds and listens on `path`, which must not exist. Its directory is made again where it is gone: who clears runtime
-/// directories (the end of a login, a cleaner of `/tmp`) does not ask who lives there.
-pub fn bind_unix_listener(path: &Path) -> Result<UnixListener, RuntimeDirError> {
+/// Binds and listens on a socket of that name, which must not exist, in the folder of a data directory; says where it stands.
+/// The folder is looked at before each, as when its host began: who clears runtime directories (the end of a login, a cleaner
+/// of `/tmp`) does not ask who lives there, and somebody else may have made another in its place.
+pub fn bind_unix_listener(folder: &Path, name: &str) -> Result<(PathBuf, UnixListener), RuntimeDirError> {
+    let path = private_folder(folder)?.join(name);
     let bytes = path.as_os_str().as_bytes().len();
     if bytes > SOCKET_PATH_BYTES_MAX {
-        return Err(RuntimeDirError::PathTooLong { path: path.to_owned(), bytes });
+        return Err(RuntimeDirError::PathTooLong { path, bytes });
     }
-    let bound = match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            remake_folder_of(path)?;
-            UnixListener::bind(path)
-        }
-        other => other,
-    };
-    bound.map_err(|source| RuntimeDirError::Io { step: "binding", path: path.to_owned(), source })
+    match UnixListener::bind(&path) {
+        Ok(listener) => Ok((path, listener)),
+        Err(source) => Err(RuntimeDirError::Io { step: "binding", path, source }),
+    }
 }
 
-/// The one of the data directory, and the one above that all data directories of a user share: somebody else may have made
-/// that since.
-fn remake_folder_of(socket: &Path) -> Result<(), RuntimeDirError> {
-    let Some(folder) = socket.parent() else { return Ok(()) };
-    let is_shared = |above: &&Path| {
-        above.file_name().and_then(std::ffi::OsStr::to_str).is_some_and(|name| name.starts_with(NAME))
+/// The folder of a data directory and the one above, which all of a user's share, made again where they are gone: below `/tmp`
+/// where XDG_RUNTIME_DIR itself is, which goes with the last login.
+fn private_folder(folder: &Path) -> Result<PathBuf, RuntimeDirError> {
+    let (Some(above), Some(name)) = (folder.parent(), folder.file_name()) else {
+        return private_dir(folder).map(|()| folder.to_owned());
     };
-    if let Some(above) = folder.parent().filter(is_shared) {
-        private_dir(above)?;
-    }
-    private_dir(folder)
+    let above = match above.file_name() {
+        Some(shared) if shared == NAME => runtime_dir(above.parent())?,
+        Some(shared) if *shared == *name_in_tmp() => private_dir(above).map(|()| above.to_owned())?,
+        // A caller's own, whose mode is not ours to change.
+        _ => above.to_owned(),
+    };
+    let folder = above.join(name);
+    private_dir(&folder)?;
+    Ok(folder)
+}
+
+/// Where sockets of that folder stand that were made while XDG_RUNTIME_DIR was gone, if there is a directory of ours for them.
+pub fn folder_in_tmp(folder: &Path) -> Option<PathBuf> {
+    let above = Path::new("/tmp").join(name_in_tmp());
+    let found = std::fs::symlink_metadata(&above).ok()?;
+    (found.is_dir() && found.uid() == effective_uid()).then_some(above.join(folder.file_name()?))
+}
+
+fn name_in_tmp() -> String {
+    format!("{NAME}-{}", effective_uid())
 }
 
 #[cfg(test)]
@@ -176,15 +189,62 @@ mod tests {
     fn the_folder_of_a_socket_is_made_again_where_it_was_cleared_away() {
         let base = tempfile::tempdir().unwrap();
         let folder = base.path().join("cjm/0123");
-        let listener = bind_unix_listener(&folder.join("w.sock")).unwrap();
+        let (path, listener) = bind_unix_listener(&folder, "w.sock").unwrap();
+        assert_eq!(path, folder.join("w.sock"));
         assert_eq!((mode(&folder), mode(&base.path().join("cjm"))), (0o700, 0o700));
         drop(listener);
         std::fs::remove_dir_all(base.path().join("cjm")).unwrap();
         symlink(base.path(), base.path().join("cjm")).unwrap();
-        let refused = bind_unix_listener(&folder.join("w.sock")).unwrap_err();
+        let refused = bind_unix_listener(&folder, "w.sock").unwrap_err();
         assert!(matches!(refused, RuntimeDirError::Refused { .. }), "{refused}");
-        let refused = bind_unix_listener(&base.path().join("run/user/7/w.sock")).unwrap_err();
+        let refused = bind_unix_listener(&base.path().join("run/user/7"), "w.sock").unwrap_err();
         assert!(matches!(refused, RuntimeDirError::Io { step: "making", .. }), "{refused}");
+        // Nobody's but its caller's, and as it was.
+        let own = base.path().join("run");
+        std::fs::create_dir(&own).unwrap();
+        std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o755)).unwrap();
+        bind_unix_listener(&own.join("0123"), "w.sock").unwrap();
+        assert_eq!((mode(&own), mode(&own.join("0123"))), (0o755, 0o700));
+    }
+
+    #[test]
+    fn what_stands_in_the_place_of_a_folder_of_sockets_is_looked_at_before_each() {
+        let base = tempfile::tempdir().unwrap();
+        let (above, folder) = (base.path().join("cjm"), base.path().join("cjm/0123"));
+        for (turn, place) in [&above, &folder].into_iter().enumerate() {
+            bind_unix_listener(&folder, &format!("{turn}.sock")).unwrap();
+            std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o777)).unwrap();
+            bind_unix_listener(&folder, &format!("{turn}.wide.sock")).unwrap();
+            assert_eq!(mode(place), 0o700, "ours, and closed to others again");
+            std::fs::remove_dir_all(place).unwrap();
+            if effective_uid() == 0 {
+                std::fs::create_dir_all(&folder).unwrap();
+                std::os::unix::fs::chown(place, Some(65534), None).unwrap();
+                let refused = bind_unix_listener(&folder, "w.sock").unwrap_err();
+                assert!(
+                    matches!(&refused, RuntimeDirError::Refused { path, .. } if path == place),
+                    "{refused}"
+                );
+                std::os::unix::fs::chown(place, Some(0), None).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn sockets_are_in_tmp_while_the_directory_of_a_login_is_gone() {
+        let base = tempfile::tempdir().unwrap();
+        let login = base.path().join("login");
+        std::fs::create_dir(&login).unwrap();
+        let name = name_for(base.path());
+        let folder = runtime_dir(Some(&login)).unwrap().join(&name);
+        bind_unix_listener(&folder, "1.sock").unwrap();
+        std::fs::remove_dir_all(&login).unwrap();
+        let in_tmp = Path::new("/tmp").join(name_in_tmp()).join(&name);
+        assert_eq!(bind_unix_listener(&folder, "2.sock").unwrap().0, in_tmp.join("2.sock"));
+        assert_eq!(folder_in_tmp(&folder), Some(in_tmp.clone()));
+        std::fs::create_dir(&login).unwrap();
+        assert_eq!(bind_unix_listener(&folder, "3.sock").unwrap().0, folder.join("3.sock"));
+        std::fs::remove_dir_all(&in_tmp).unwrap();
     }
 
     #[test]
@@ -232,10 +292,10 @@ mod tests {
     fn a_socket_path_has_its_limit() {
         let base = tempfile::tempdir().unwrap();
         let used = base.path().as_os_str().len() + 1;
-        let fits = base.path().join("s".repeat(SOCKET_PATH_BYTES_MAX - used));
-        bind_unix_listener(&fits).unwrap();
-        let err = bind_unix_listener(&base.path().join("s".repeat(SOCKET_PATH_BYTES_MAX - used + 1)));
+        let fits = "s".repeat(SOCKET_PATH_BYTES_MAX - used);
+        bind_unix_listener(base.path(), &fits).unwrap();
+        let err = bind_unix_listener(base.path(), &format!("{fits}s"));
         assert_eq!(err.unwrap_err().code(), "runtime_dir.path_too_long");
-        assert_eq!(bind_unix_listener(&fits).unwrap_err().code(), "runtime_dir.io");
+        assert_eq!(bind_unix_listener(base.path(), &fits).unwrap_err().code(), "runtime_dir.io");
     }
 }

@@ -88,9 +88,8 @@ impl NotStarted {
         let io = |error: std::io::Error| refused(error.to_string(), "check open descriptors and permissions");
         NoFolder::make(&plan.capability, &plan.data_dir)?;
         let session = self.session.clone();
-        let socket = self.runtime_dir.join(format!("{session}.sock"));
-        let listener = runtime_dir::bind_unix_listener(&socket)
-            .map_err(|error| refused(error.to_string(), error.next_step()))?;
+        let bound = runtime_dir::bind_unix_listener(&self.runtime_dir, &format!("{session}.sock"));
+        let (socket, listener) = bound.map_err(|error| refused(error.to_string(), error.next_step()))?;
         let (stdout, stderr) = (fds::pipe_cloexec().map_err(io)?, fds::pipe_cloexec().map_err(io)?);
         let (link_here, link_there) =
             if plan.genuine { None } else { Some(fds::stream_pair().map_err(io)?) }.unzip();
