@@ -2,6 +2,7 @@
 //! with real processes. `CJM_ELEMENTS`, `CJM_ROUNDS`, `CJM_COMMANDS`, `CJM_JOBS` make it long.
 
 use cjm_host::{BlockingPipeline, JobHandle, JobOutcome, Pipeline, PipelineBuilder, create_pipeline};
+use cjm_platform::runtime_dir::{effective_uid, name_for};
 use cjm_tests::journal::{self, Row};
 use cjm_tests::repo;
 use cjm_tests::world::World;
@@ -10,6 +11,7 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -131,6 +133,45 @@ fn a_tool_that_leaves_after_each_answer_fails_no_element() {
     assert!(ends.len() == 40 && ends.values().all(|status| status == "completed"), "{ends:?}");
     assert_each_spawned_worker_died_once(&journal::rows(&world.journal()));
     world.assert_nothing_left();
+}
+
+/// Two of its calls run side by side, and what it clears away is where its own socket is.
+fn clearing() -> World {
+    let world = World::new();
+    let runtime = json!({"kind": "executable", "program": "/bin/sh", "concurrency_max": 2, "actions": {"go": {
+        "parameters": {"script": {"type": "string", "required": true}}, "argv": ["-c", "{script}"], "result": "stdout_text",
+    }}});
+    for name in ["first", "second"] {
+        let code = json!({"name": name, "version": "1", "runtime": runtime});
+        world.install(name, &json!({"format_version": "2.0", "code": code}));
+    }
+    world
+}
+
+#[test]
+fn workers_come_back_after_a_logout_has_taken_their_sockets_away() {
+    for what in ["$XDG_RUNTIME_DIR/cjm", "$XDG_RUNTIME_DIR"] {
+        let world = clearing();
+        let run = format!(
+            "name: r\nfailure: best_effort\nnodes:\n  a: {{ capability: first, action: go, args: {{ script: 'rm -rf {what}' }} }}\n  \
+             b: {{ capability: second, action: go, after: [a], map: [1, 2], args: {{ script: 'sleep 0.3; echo ${{item}}' }} }}\n  \
+             c: {{ capability: first, action: go, after: [b], map: [1, 2], args: {{ script: 'sleep 0.3; echo ${{item}}' }} }}\n"
+        );
+        let path = world.write("run.yaml", run);
+        let outcome = world.start(&["run", &path.display().to_string()]).wait(LONG);
+        assert_eq!(outcome.code, Some(0), "{what}: {}", outcome.stderr);
+        let ends = journal::assert_every_job_ended_once(&world.journal());
+        assert!(ends.len() == 5 && ends.values().all(|status| status == "completed"), "{what}: {ends:?}");
+        let rows = journal::rows(&world.journal());
+        assert_each_spawned_worker_died_once(&rows);
+        let died = rows.iter().filter(|row| row.event_type == "worker_died");
+        let verdicts: Vec<_> = died.map(|row| row.payload["verdict"].as_str().unwrap_or_default()).collect();
+        assert!(verdicts.iter().any(|verdict| verdict.contains("its socket was removed")), "{verdicts:?}");
+        world.assert_nothing_left();
+        // Where they were while there was no directory of a login.
+        let in_tmp = PathBuf::from(format!("/tmp/cjm-{}", effective_uid())).join(name_for(&world.data_dir()));
+        assert!(!in_tmp.exists(), "{what}");
+    }
 }
 
 #[test]

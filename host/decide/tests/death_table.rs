@@ -49,6 +49,7 @@ fn what_the_host_did_itself_never_reads_as_lack_of_memory() {
         OwnKill::Evicted,
         OwnKill::StartFailed { why: "x".to_owned() },
         OwnKill::Unresponsive,
+        OwnKill::SocketGone,
         OwnKill::Deadline { job: JobId::from_text("j7") },
     ] {
         for phase in [Starting, Idle, Calling, Stopping] {

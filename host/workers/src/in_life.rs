@@ -11,10 +11,7 @@ const LAST_ANSWER_MAX: Duration = Duration::from_millis(200);
 
 /// What is waited for, unless it takes longer than a moment after the worker's death. Pinned by the caller, who would have
 /// room for it twice else.
-pub(crate) async fn said_in_life<T>(
-    death: &Watched,
-    mut said: impl Future<Output = T> + Unpin,
-) -> Option<T> {
+pub(crate) async fn said_in_life<T>(death: &Watched, mut said: impl Future<Output = T> + Unpin) -> Option<T> {
     let mut death = death.clone();
     tokio::select! {
         biased;

@@ -22,6 +22,7 @@ pub(crate) struct Phases {
 struct Now {
     phase: LifePhase,
     calls: usize,
+    lost: usize,
     began: Instant,
     lines_before: u64,
     oom_kills: Option<u64>,
@@ -41,11 +42,21 @@ impl Drop for Running {
     }
 }
 
+/// Counts one of the calls as one that its worker hears no more until it is dropped.
+pub(crate) struct Lost(Phases);
+
+impl Drop for Lost {
+    fn drop(&mut self) {
+        self.0.now().lost -= 1;
+    }
+}
+
 impl Phases {
     pub(crate) fn starting(tail: Tail) -> Self {
         let now = Now {
             phase: LifePhase::Starting,
             calls: 0,
+            lost: 0,
             began: Instant::now(),
             lines_before: 0,
             oom_kills: usage::oom_kills(),
@@ -70,6 +81,18 @@ impl Phases {
         }
         drop(now);
         Running(self.clone())
+    }
+
+    /// The connection of a call that is counted has broken, or there was none.
+    pub(crate) fn call_is_lost(&self) -> Lost {
+        self.now().lost += 1;
+        Lost(self.clone())
+    }
+
+    /// Whether there is a call that its worker can still answer.
+    pub(crate) fn is_called(&self) -> bool {
+        let now = self.now();
+        now.calls > now.lost
     }
 
     /// What is known at the moment of its death.

@@ -25,6 +25,7 @@ use cjm_wire::{JobId, WorkerSessionId, http};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,6 +38,12 @@ const CLEAR_MAX: Duration = Duration::from_secs(10);
 const STOPPED_KEEPER_MAX: Duration = Duration::from_millis(500);
 /// How long a broken connection waits for the news of the worker's death.
 const DEATH_NEWS_MAX: Duration = Duration::from_secs(2);
+
+/// How long one that cannot be called any more may clean up.
+const NO_SOCKET_GRACE: Duration = Duration::from_secs(2);
+/// What is told where such a one has calls that may still end well.
+const NO_SOCKET: &str =
+    "somebody removed its socket, and it is replaced once the calls that it still runs have ended";
 
 const SIGTERM: i32 = 15;
 /// How a worker says in HTTP that a configuration is not one.
@@ -321,12 +328,36 @@ impl ProcessWorker {
             Failed::Answer(other) => other,
             Failed::Connection(message) | Failed::Unsent(message) => {
                 let capability = &self.common.capability;
-                match self.common.news_of_death().await {
+                let _lost = self.common.phases.call_is_lost();
+                let death = match self.common.news_of_death().await {
+                    None if self.has_lost_its_socket() => self.end_without_socket().await,
+                    death => death,
+                };
+                match death {
                     Some(death) => death.of_call(capability, sent, job_of(request).as_deref()),
+                    None if self.has_lost_its_socket() => {
+                        let message = format!("{message}; {NO_SOCKET}");
+                        CallError::Connection { capability: capability.clone(), message }
+                    }
                     None => CallError::Connection { capability: capability.clone(), message },
                 }
             }
         }
+    }
+
+    /// Whether somebody has removed it, as the end of a login or a cleaner of `/tmp` does.
+    fn has_lost_its_socket(&self) -> bool {
+        !std::fs::symlink_metadata(&self.common.socket).is_ok_and(|found| found.file_type().is_socket())
+    }
+
+    /// Nobody can call it any more: it ends as when it is unloaded, and the next call has another one in its place. While a
+    /// connection still carries a call it stays, since that may end well.
+    async fn end_without_socket(&self) -> Option<Arc<Death>> {
+        if self.common.phases.is_called() {
+            return None;
+        }
+        self.unload(NO_SOCKET_GRACE, OwnKill::SocketGone).await;
+        self.common.death.borrow().clone()
     }
 
     /// The ancestor's worker cleans up when it is asked, and ends by SIGTERM once its calls have ended.

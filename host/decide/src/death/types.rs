@@ -49,6 +49,8 @@ pub enum OwnKill {
     },
     /// It no longer answered.
     Unresponsive,
+    /// Its socket was removed by somebody, and it could be called no more.
+    SocketGone,
     /// It did not come to its first call: what the tool said, or what was found out about it.
     StartFailed {
         /// Why.

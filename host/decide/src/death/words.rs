@@ -150,6 +150,7 @@ impl fmt::Display for Why<'_> {
             }
             OwnKill::StartFailed { why } => write!(f, "its start failed: {why}"),
             OwnKill::Unresponsive => f.write_str("it no longer answered"),
+            OwnKill::SocketGone => f.write_str("its socket was removed, and nothing reached it any more"),
             OwnKill::Deadline { job } => write!(f, "job {job} ran past its deadline"),
         }
     }

@@ -195,6 +195,46 @@ async fn a_connection_that_breaks_waits_for_the_news_of_a_death_and_not_for_ever
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_socket_was_removed_is_ended_by_the_call_that_does_not_reach_it() {
+    let mut stage = stage(false);
+    std::fs::remove_file(&stage.worker.common.socket).unwrap();
+    let worker = Arc::clone(&stage.worker);
+    // Two that find it so at one moment hold each other up in nothing.
+    let calls = ["j", "k"].map(|job| worker.call(http::EXECUTE, request(job)));
+    let obeys = async {
+        let asked = frames::read(&mut stage.link, 4096).await.unwrap().expect("a request");
+        assert_eq!((asked.kind, stage.own_kill()), (to_shim::SHUTDOWN, Some(OwnKill::SocketGone)));
+        stage.dying.send_replace(a_death(None));
+    };
+    let called =
+        async { tokio::join!(tokio::time::timeout(LONG, futures_util::future::join_all(calls)), obeys) };
+    let (told, ()) = tokio::time::timeout(LONG, called).await.expect("it is asked to end");
+    for told in told.expect("they end") {
+        assert!(matches!(told, Err(CallError::NotTaken { others: false, .. })), "{told:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_socket_was_removed_stays_while_a_call_may_end_well() {
+    let stage = stage(false);
+    let first = stage.worker.call(http::EXECUTE, request("j"));
+    let others = async {
+        let mut taken = stage.take().await;
+        std::fs::remove_file(&stage.worker.common.socket).unwrap();
+        let told = stage.worker.call(http::EXECUTE, request("k")).await.expect_err("it is not reached");
+        assert!(
+            matches!(&told, CallError::Connection { message, .. } if message.contains(NO_SOCKET)),
+            "{told}"
+        );
+        assert_eq!(stage.own_kill(), None);
+        taken.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+        taken
+    };
+    let (told, _open) = tokio::join!(first, others);
+    assert_eq!(told.expect("it ended well").body, "{}");
+}
+
 #[tokio::test]
 async fn a_tools_last_lines_come_with_its_own_failures_and_not_with_its_callers() {
     let failure = |category: &str, traceback: Value| {
