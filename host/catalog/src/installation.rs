@@ -7,7 +7,7 @@
 use crate::beginning::{Beginning, STAMP_FILE, is_whole};
 use crate::catalog::{Catalog, CatalogEntry};
 use crate::installer::Installer;
-pub use crate::list_steps::{install_all_command, install_all_step, taken_away_step};
+pub use crate::list_steps::{install_all_command, install_all_step, is_gone, taken_away_step};
 use crate::plain_path::is_same_file;
 use cjm_platform::files::read_regular_to_string;
 use cjm_wire::InstanceId;

@@ -49,7 +49,8 @@ pub(crate) fn is_no_list(error: &FileError) -> bool {
 }
 
 /// Whether a list is not where it was: what cannot be looked at is not gone.
-fn is_gone(list: &Path) -> bool {
+#[must_use]
+pub fn is_gone(list: &Path) -> bool {
     list.is_absolute() && matches!(look_at_list(list), Looked::Gone)
 }
 

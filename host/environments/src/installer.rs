@@ -12,7 +12,7 @@ use crate::python_entry::{Common, Done, PythonEntry, Reporter, Tools, installed_
 use crate::report::{AskInUse, EntryReport, InstallEvent, InstallOptions, InstallReport, Outcome};
 use crate::tool_entry::{self, Asked, Copied};
 use crate::uv::Uv;
-use cjm_catalog::installation::list_of;
+use cjm_catalog::installation::{is_gone, list_of};
 use cjm_catalog::installer::{INSTALL_ALL, word_of};
 use cjm_catalog::plain_path::{is_same_file, plain_path};
 use cjm_wire::ErrorReport;
@@ -436,7 +436,7 @@ impl Installation<'_> {
         let manifests = self.common.data_dir.join("manifests");
         let installed = read_existing(&manifests.join(format!("{capability}.json")))?;
         let list =
-            list_of(&installed).filter(|list| list.is_file() && !is_same_file(list, &self.common.list))?;
+            list_of(&installed).filter(|list| !is_gone(list) && !is_same_file(list, &self.common.list))?;
         let (capability, before) = (capability.to_owned(), before.clone());
         Some(EnvironmentError::CapabilityOfAnotherList { capability, list, before })
     }

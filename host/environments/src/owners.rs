@@ -4,7 +4,7 @@ use crate::error::EnvironmentError;
 use crate::introspection::requirement_name;
 use crate::manifests::read_existing;
 use crate::package::{Folder, folder_of};
-use cjm_catalog::installation::{env_name_of, list_of};
+use cjm_catalog::installation::{env_name_of, is_gone, list_of};
 use cjm_catalog::plain_path::is_same_file;
 use cjm_wire::Manifest;
 use cjm_wire::capabilities_file::Entry;
@@ -98,7 +98,7 @@ fn is_copied(manifest: &Manifest, entry: &Entry, base: &Path) -> bool {
 
 /// The list that the tool came from, where that is another one, and is there still.
 fn other_list(manifest: &Manifest, list: &Path) -> Option<PathBuf> {
-    list_of(manifest).filter(|other| other.is_file() && !is_same_file(other, list))
+    list_of(manifest).filter(|other| !is_gone(other) && !is_same_file(other, list))
 }
 
 /// Whether the tool was made from this package, of whatever version.
@@ -200,6 +200,17 @@ mod tests {
         ] {
             write_whole(&at(name), text.as_bytes()).expect("written");
         }
+        // One that cannot be looked at may be there, and keeps its tools.
+        let hidden = at("hidden.yaml");
+        std::os::unix::fs::symlink(&hidden, &hidden).expect("a link to itself");
+        let of = |other: &Path| {
+            install(&manifests, other, "x");
+            other_list(&read_existing(&manifests.join("theirs.json")).expect("a manifest"), &own)
+        };
+        assert_eq!(
+            (of(&hidden), of(&theirs), of(&at("gone.yaml"))),
+            (Some(hidden), Some(theirs.clone()), None)
+        );
         let here = at("here").display().to_string();
         let allows = |package: &str, now: Option<&str>| {
             let checked = check_own_environment(&entry(package), now, &own, &manifests);
