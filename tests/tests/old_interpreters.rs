@@ -107,7 +107,7 @@ fn an_environment_that_conda_made_with_such_an_interpreter_goes_again_and_the_st
     write_python(&new, 12);
     write_conda(&folder, &home);
     world.set("CJM_CONDA_TYPE", "conda");
-    let made_with = |python: &Path| world.write("env.yml", &python.display().to_string());
+    let made_with = |python: &Path| world.write("env.yml", python.display().to_string());
     for more in [&[][..], &["--force"]] {
         made_with(&old);
         let error = install(&world, "env_file: env.yml", more);
