@@ -504,3 +504,28 @@ fn a_result_keeps_its_digits_on_a_terminal() {
         assert!(outcome.stdout.contains(told), "{}", outcome.describe());
     }
 }
+
+/// Whatever is in it, and however it came to be: nobody reads the characters of a file from a terminal.
+#[test]
+fn the_output_of_a_run_is_what_its_nodes_gave_byte_for_byte_in_a_file_or_pipe() {
+    let world = World::new();
+    let text = "page\u{c}one\r\n\u{1b}[1m \\x1b \u{200f}\u{2028}\u{202e}\u{85}\u{7f}";
+    world.install_executable(
+        "say",
+        "printf",
+        &json!({"it": {"argv": ["%s", "{text}"], "result": "stdout_text"}}),
+    );
+    let composition = |output: &str| {
+        let nodes = "nodes: { e: { capability: say, action: it, args: { text: \"${inputs.text}\" } } }";
+        let of = |text: &str| format!("name: w\ninputs: {{ text: {{}} }}\n{nodes}\noutput: {text}\n");
+        world.write("w.yaml", &of(output))
+    };
+    let given = world.write("text.json", &json!({"text": text}).to_string());
+    let run = |output: &str| {
+        let of = composition(output);
+        world.run(&["run", of.to_str().unwrap(), "--inputs", given.to_str().unwrap(), "-q"]).expect(0).stdout
+    };
+    assert_eq!(run("\"${e}\""), format!("{text}\n"));
+    let document = run("{ x: \"${e}\" }");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&document).expect("JSON"), json!({"x": text}));
+}

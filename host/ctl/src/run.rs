@@ -297,12 +297,12 @@ fn finish(
     }
     if is_good || has_made {
         match (outcome.output.kind(), outcome.output.as_text()) {
-            (_, Some(text)) => output.line(&text)?,
+            (_, Some(text)) => output.result(&text)?,
             (JsonKind::Null, _) => {}
             _ if output.stdout_tty && outcome.output.to_value().is_ok() => {
                 output.document_as_it_is(&outcome.output.to_value().unwrap_or_default())?;
             }
-            _ => output.line(&outcome.output.compact())?,
+            _ => output.json_text(&outcome.output.compact())?,
         }
     }
     // Last, so that a long output does not scroll it away.

@@ -13,6 +13,11 @@ from cjm_sdk import Capability, UserInputError, calls
 log = logging.getLogger("lab")
 
 
+def channel():
+    """The SDK's descriptor: the greatest, and the only socket."""
+    return max(int(name) for name in os.listdir("/proc/self/fd"))
+
+
 class Lab(Capability):
     name = "python-lab"
     version = "4.5.6"
@@ -118,7 +123,7 @@ class Lab(Capability):
         body = payload.encode()
         head = len(body).to_bytes(4, "big") + bytes((kind, 0, 0, 0)) + call_id.to_bytes(8, "big")
         for _ in range(repeat):
-            os.write(3, head + body)
+            os.write(channel(), head + body)
         return "said"
 
     def do_breach_and_answer(self):
@@ -126,21 +131,21 @@ class Lab(Capability):
         body = b'"answered all the same"'
         unknown = bytes((0, 0, 0, 0, 0x42, 0, 0, 0)) + bytes(8)
         answer = len(body).to_bytes(4, "big") + bytes((0x82, 0, 0, 0)) + calls.current().id.to_bytes(8, "big") + body
-        os.write(3, unknown + answer)
+        os.write(channel(), unknown + answer)
         time.sleep(1000)
 
     def do_garbage(self):
-        os.write(3, b"this is no frame at all, is it")
+        os.write(channel(), b"this is no frame at all, is it")
         time.sleep(1000)
 
     def do_close(self):
         """Says nothing more, and goes on running."""
-        socket.socket(fileno=os.dup(3)).shutdown(socket.SHUT_WR)
+        socket.socket(fileno=os.dup(channel())).shutdown(socket.SHUT_WR)
         time.sleep(1000)
 
     def do_deafen(self):
         """Hears nothing more."""
-        socket.socket(fileno=os.dup(3)).shutdown(socket.SHUT_RD)
+        socket.socket(fileno=os.dup(channel())).shutdown(socket.SHUT_RD)
         return 1
 
 

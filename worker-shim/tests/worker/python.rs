@@ -50,9 +50,9 @@ fn a_class_is_hosted_in_its_own_group_with_its_secrets_and_nothing_else() {
     );
     assert_eq!((&place["stdin"], &place["secret"]), (&json!("/dev/null"), &json!("s3cret")));
     assert_eq!(place["start_environment"], false, "no other process can read it from /proc");
-    // 4 is the listing itself, or the SDK's.
+    // 3 is the listing itself, and the SDK has its channel out of the way.
     let fds: Vec<u64> = serde_json::from_value(place["fds"].clone()).unwrap();
-    assert!(fds.iter().all(|fd| *fd <= 4), "{fds:?}");
+    assert!(fds.iter().filter(|fd| **fd > 3).count() <= 1, "{fds:?}");
     let health = worker.get("/health").json();
     assert_eq!((&health["name"], &health["tool_pid"]), (&json!("python-lab"), &json!(tool)));
     assert_eq!(worker.execute("echo", json!({"a": [1, "é"]})).text(), r#"{"a":[1,"é"]}"#);
