@@ -3,13 +3,14 @@
 What: the kinds, and one object that reads and writes whole frames on a descriptor.
 What not: the meaning of a payload. No `socket` module: `readv` and `writev` are enough and cost nothing to import.
 Must hold: a frame is written whole or the channel is closed, whatever a signal handler of the tool raises meanwhile, and
-that is raised when the frame is out; where the tool has closed the channel's descriptor no other file gets the frames, and
+that is raised when the frame is out; a descriptor that the tool closed, or that is another file now, is never written to:
 the process ends with a word; two frames never mix, not even when a signal handler or a finalizer writes in the middle of a
 write of its own thread; a large payload is not copied here.
 """
 
 import os
 from errno import EBADF
+from fcntl import F_GETSIG, F_SETSIG, fcntl
 from threading import RLock
 
 CHANNEL_VERSION = 1
@@ -36,13 +37,16 @@ class ChannelError(Exception):
 EXIT_BROKEN = 3
 # The number that the channel gets, or the greatest that the process may have: those of `select` end here.
 _NUMBER = 1023
+# What the channel's file is known by: the signal that it would send if it sent any, which no file does that was not told to.
+_MARK = 63
+# So often a frame is begun anew where signal handlers raise; whoever raises more often means to be heard.
+_ATTEMPTS_MAX = 1000
 
 
 def set_apart(descriptor):
-    """The channel under a number that no other file gets, and no program that the tool starts.
+    """The channel under a number that hardly another file gets, and no program that the tool starts.
 
-    A file gets the lowest number that is free. Where a tool closes descriptors that are none of its own, the channel's is
-    missing then, and not another file: nobody need look before each frame.
+    A file gets the lowest number that is free: a tool may close that which the channel came with, and use it.
     """
     number = min(_NUMBER, os.sysconf("SC_OPEN_MAX") - 1)
     if number <= descriptor:
@@ -58,13 +62,14 @@ class Channel:
 
     def __init__(self, descriptor):
         self._descriptor = descriptor
+        fcntl(descriptor, F_SETSIG, _MARK)
         self._buffer = b""
         # Its own thread may take it again, and knows by that what it interrupted: no other mark is made in the same step.
         self._lock = RLock()
         # Whether the thread that has the lock is in the middle of a frame. Only that thread believes it: where signal
         # handlers raise twice in a row, it is taken back with the next frame.
         self._is_writing = False
-        # Frames in the order of their sending: head, payload, and how many bytes of both each write has taken.
+        # Frames in the order of their sending.
         self._unwritten = []
         self.closed = False
         # This process is a child that the tool forked.
@@ -98,20 +103,38 @@ class Channel:
         A report is sent only while its call is among `open_calls`: who answers takes the call out of them first.
         What a signal handler raises meanwhile is raised here, after the frame.
         """
-        head = (len(payload) << 96 | kind << 88 | call_id).to_bytes(HEADER_BYTES, "big")
+        self.put(frame_of(kind, call_id, payload), call_id, open_calls)
+
+    def put(self, frame, call_id=0, open_calls=None):
+        """Writes a frame of `frame_of`, as `send` does. Once, however often it is asked to."""
+        raised = None
+        for _ in range(_ATTEMPTS_MAX):
+            try:
+                self._put(frame, call_id, open_calls)
+                break
+            except BaseException as error:
+                # By a signal handler, at whatever step: what is left is done anew.
+                if raised is None:
+                    raised = error
+        if raised is not None:
+            raise raised
+
+    def _put(self, frame, call_id, open_calls):
         is_interrupted = self._lock._is_owned()
         with self._lock:
             # Under the lock: a look before it could be older than the answer.
             if open_calls is not None and call_id not in open_calls:
                 return
+            unwritten = self._unwritten
             if is_interrupted and self._is_writing:
                 # A finalizer or a signal handler interrupted this thread between two writes of one frame, the first here.
-                if len(self._unwritten) <= DEFERRED_FRAMES_MAX:
-                    self._unwritten.append((head, bytes(payload), []))
+                if len(unwritten) <= DEFERRED_FRAMES_MAX and not _has(unwritten, frame):
+                    unwritten.append((frame[0], bytes(frame[1]), frame[2]))
                 return
-            # A signal may come between any two of these steps: its frame joins the list, or takes the list along.
-            unwritten = self._unwritten
-            unwritten.append((head, payload, []))
+            # A signal may come between any two of these steps: its frame joins the list, or takes the list along. One that
+            # has been written in part is in the list until all of it is.
+            if not frame[2] and not _has(unwritten, frame):
+                unwritten.append(frame)
             raised = None
             while unwritten:
                 try:
@@ -136,7 +159,8 @@ class Channel:
         self._lock = RLock()
         self._is_writing = False
         try:
-            os.close(self._descriptor)
+            if fcntl(self._descriptor, F_GETSIG) == _MARK:
+                os.close(self._descriptor)
         except OSError:
             pass
 
@@ -162,6 +186,8 @@ class Channel:
                 else:
                     parts = (memoryview(payload)[done - HEADER_BYTES :],)
             try:
+                if fcntl(self._descriptor, F_GETSIG) != _MARK:
+                    self._lost()
                 # One step for the interpreter: no signal handler can raise between the write and the note of its size.
                 written.extend(map(os.writev, (self._descriptor,), (parts,)))
             except OSError as error:
@@ -217,6 +243,16 @@ class Channel:
         if cleanly:
             return None
         raise ChannelError("the channel ended in the middle of a frame")
+
+
+def frame_of(kind, call_id, payload):
+    """A frame: head, payload, and how many bytes of both each write has taken."""
+    return (len(payload) << 96 | kind << 88 | call_id).to_bytes(HEADER_BYTES, "big"), payload, []
+
+
+def _has(frames, frame):
+    # Two may say the same; what was written of each is its own.
+    return any(one[2] is frame[2] for one in frames)
 
 
 def _is_of_a_handler(error):

@@ -216,7 +216,7 @@ class Host:
         if not taken:
             error = errors.TransientError("too many calls wait in the tool", retry_after_seconds=1)
             body = {"_job_error": errors.job_error(error, self.name)}
-            self._answer(call, frames.FAILURE, ops.failure_bytes(ops.Failure(500, body)))
+            self._answer(call, frames.frame_of(frames.FAILURE, call.id, ops.failure_bytes(ops.Failure(500, body))))
 
     def _accept_hook(self, kind, work):
         """What is no work: on the main thread where it belongs there, and not behind a call that may be long."""
@@ -236,18 +236,26 @@ class Host:
         return True
 
     def _run(self, call, kind, payload):
-        try:
-            answer = call.run(self._perform, call, kind, payload)
-        except BaseException as error:
-            errors.print_exception("cjm: a call failed outside the tool:", error)
-            answer = frames.FAILURE, ops.failure_bytes(ops.Failure(500))
-        if self.channel.is_childs:
-            self._end_child(int(answer[0] == frames.FAILURE))
-        try:
-            self._answer(call, *answer)
-        except Exception as error:
-            # By a signal handler of the tool, too late for its call, which is answered.
-            errors.print_exception("cjm: raised when the call was over:", error)
+        began, frame, end = False, None, None
+        while True:
+            try:
+                if not began:
+                    began = True
+                    answer = call.run(self._perform, call, kind, payload)
+                    if self.channel.is_childs:
+                        self._end_child(int(answer[0] == frames.FAILURE))
+                    frame = frames.frame_of(answer[0], call.id, answer[1])
+                if frame is None:
+                    frame = frames.frame_of(frames.FAILURE, call.id, ops.failure_bytes(ops.Failure(500)))
+                self._answer(call, frame)
+                break
+            except Exception as error:
+                # By a signal handler of the tool, too late for its call, which is to be answered all the same.
+                errors.print_exception("cjm: raised when the call was over:", error)
+            except BaseException as error:
+                end = error
+        if end is not None:
+            raise end
 
     def _end_child(self, code):
         """Ends a child that the tool forked and that came back from the tool's code: the rest is its parent's."""
@@ -273,7 +281,8 @@ class Host:
                 self.tool._cancel_requested = False
         return ops.perform(self, call, kind, payload)
 
-    def _answer(self, call, kind, payload):
+    def _answer(self, call, frame):
+        """Answers a call: once, however often it is asked to."""
         try:
             if call.progress_held is not None:
                 call.flush_progress()
@@ -284,7 +293,7 @@ class Host:
             self._calls.pop(call.id, None)
             calls.RUNNING.pop(call.id, None)
             try:
-                self.channel.send(kind, call.id, payload)
+                self.channel.put(frame)
             finally:
                 self._unanswered.discard(call.id)
         # Who waits for answers has set `_ending` before it looked at what is unanswered.

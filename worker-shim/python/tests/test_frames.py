@@ -14,6 +14,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import unittest
 import warnings
@@ -181,7 +182,7 @@ class Frames(unittest.TestCase):
             signal.alarm(0)
             signal.signal(signal.SIGALRM, before)
 
-    def send_with_a_handler_at(self, step, handler):
+    def send_with_a_handler_at(self, step, handler, frame=None):
         """Sends a frame and gives the number of its steps, before one of which the handler of a signal is run."""
         code, self.steps = frames.__file__, 0
 
@@ -198,7 +199,7 @@ class Frames(unittest.TestCase):
         before = sys.gettrace()
         sys.settrace(trace)
         try:
-            self.channel.send(frames.RESULT, 1, b"long")
+            self.channel.put(frame or frames.frame_of(frames.RESULT, 1, b"long"))
         finally:
             sys.settrace(before)
         return self.steps
@@ -322,8 +323,29 @@ class Frames(unittest.TestCase):
                 got = self.peer.recv(1000)
                 self.assertIn(got, (whole + end, end), step)
                 sent += got != end
-        # What is raised before it has its place is raised in place of it.
-        self.assertGreater(sent, steps // 2)
+        # Only what is raised before the first step towards it is raised in place of it.
+        self.assertGreater(sent, steps - 40)
+
+    def test_a_frame_is_out_once_however_often_it_is_asked_for(self):
+        whole = HEAD.pack(4, frames.RESULT, 1) + b"long"
+
+        def handler():
+            raise TimeoutError("late")
+
+        with self.ended_in_time():
+            steps = self.send_with_a_handler_at(0, handler, frames.frame_of(frames.RESULT, 1, b"long"))
+            self.assertEqual(self.peer.recv(1000), whole)
+            for step in range(1, steps + 1):
+                frame = frames.frame_of(frames.RESULT, 1, b"long")
+                with self.assertRaises(TimeoutError):
+                    self.send_with_a_handler_at(step, handler, frame)
+                for _ in range(2):
+                    self.channel.put(frame)
+                self.assertEqual(self.peer.recv(1000), whole, step)
+            # Two that say the same are two.
+            for _ in range(2):
+                self.channel.send(frames.RESULT, 1, b"long")
+            self.assertEqual(self.peer.recv(1000), 2 * whole)
 
     def test_a_report_is_sent_only_while_its_call_is_open_by_a_look_that_no_answer_can_overtake(self):
         channel = self.channel
@@ -448,6 +470,16 @@ class Frames(unittest.TestCase):
                 os.close(self.descriptor)
                 with self.ends():
                     self.channel.read() if use == "read" else self.channel.send(frames.RESULT, 1, b"x")
+
+    def test_another_file_under_its_number_gets_no_frame_and_is_not_closed(self):
+        with tempfile.TemporaryFile() as other:
+            os.dup2(other.fileno(), self.descriptor)
+            with self.ends():
+                self.channel.send(frames.RESULT, 1, b"x")
+            self.assertEqual(os.fstat(other.fileno()).st_size, 0)
+            # As the child of a tool does it.
+            self.channel.forget()
+            os.fstat(self.descriptor)
 
     def test_the_channel_has_a_number_that_no_other_file_gets(self):
         greatest = min(1023, os.sysconf("SC_OPEN_MAX") - 1)
