@@ -108,12 +108,14 @@ class Channel:
     def put(self, frame, call_id=0, open_calls=None):
         """Writes a frame of `frame_of`, as `send` does. Once, however often it is asked to."""
         raised = None
-        for _ in range(_ATTEMPTS_MAX):
+        attempts = 0
+        while attempts < _ATTEMPTS_MAX:
             try:
                 self._put(frame, call_id, open_calls)
                 break
             except BaseException as error:
                 # By a signal handler, at whatever step: what is left is done anew.
+                attempts += 1
                 if raised is None:
                     raised = error
         if raised is not None:
@@ -133,7 +135,7 @@ class Channel:
                 return
             # A signal may come between any two of these steps: its frame joins the list, or takes the list along. One that
             # has been written in part is in the list until all of it is.
-            if not frame[2] and not _has(unwritten, frame):
+            if not frame[2] and not (unwritten and _has(unwritten, frame)):
                 unwritten.append(frame)
             raised = None
             while unwritten:

@@ -270,7 +270,8 @@ class Host:
             os._exit(code)
 
     def _perform(self, call, kind, payload):
-        self._attach_logs()
+        if self._late_logging is None or "logging" in sys.modules:
+            self._attach_logs()
         call.started = True
         if call.cancelled and kind in _WORK:
             failure = ops.Failure(409, {"detail": str(errors.Cancelled(self.name))})
