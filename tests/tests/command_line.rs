@@ -513,7 +513,7 @@ fn the_output_of_a_run_is_what_its_nodes_gave_byte_for_byte_in_a_file_or_pipe() 
     world.install_executable(
         "say",
         "printf",
-        &json!({"it": {"argv": ["%s", "{text}"], "parameters": {"text": {}}, "result": "stdout_text"}}),
+        &json!({"it": {"argv": ["%s", "{text}"], "parameters": {"text": {"type": "string"}}, "result": "stdout_text"}}),
     );
     let composition = |output: &str| {
         let nodes = "nodes: { e: { capability: say, action: it, args: { text: \"${inputs.text}\" } } }";
