@@ -11,6 +11,11 @@ import time
 from . import arguments, encode, errors, frames, genuine
 from .json_codec import Unfit, loads
 
+# What the host reads of an answer and of one line of a stream: BODY_BYTES_MAX in wire/src/http.rs, LINE_BYTES_MAX in
+# wire/src/ndjson.rs. A frame may have more, and what is more than these would be refused where nobody knows what to do.
+RESULT_BYTES_MAX = 256 * 1024 * 1024
+CHUNK_BYTES_MAX = 64 * 1024 * 1024
+
 
 class Failure(Exception):
     """An answer that is not 200: status, and a body that is an object or None (the framework's plain text)."""
@@ -95,7 +100,7 @@ def execute_stream(host, call, payload):
         items = iter(_streamed(host, args, kwargs))
         for item in items:
             line = encode.line_bytes(item)
-            _check_size(line)
+            _check_size(line, CHUNK_BYTES_MAX, "an item of the stream")
             # A forked child that goes on in its parent's stream would wait for credit for ever.
             if host.channel.is_childs or not call.take_credit():
                 break
@@ -247,7 +252,7 @@ def _work(host, call, function):
     try:
         host.ensure_initialized()
         body = encode.result_bytes(function())
-        _check_size(body)
+        _check_size(body, RESULT_BYTES_MAX, "the result")
         return body
     except BaseException as error:
         raise _failure_of(host, call, error) from None
@@ -321,16 +326,16 @@ def _status(text):
     return encode.plain_bytes({"status": text})
 
 
-def _check_size(body):
-    if len(body) > frames.PAYLOAD_BYTES_MAX:
-        words = "the result has %d bytes, at most %d travel as JSON: write it to a file and return its path"
-        raise errors.FatalError(words % (len(body), frames.PAYLOAD_BYTES_MAX))
+def _check_size(body, bytes_max, what):
+    if len(body) > bytes_max:
+        words = "%s has %d bytes, at most %d travel as JSON: write it to a file and return its path"
+        raise errors.FatalError(words % (what, len(body), bytes_max))
 
 
 def _close(items):
-    close = getattr(items, "close", None)
-    if close is not None:
-        try:
+    try:
+        close = getattr(items, "close", None)
+        if close is not None:
             close()
-        except BaseException as error:
-            errors.print_exception("cjm: closing a stream failed:", error)
+    except BaseException as error:
+        errors.print_exception("cjm: closing a stream failed:", error)

@@ -31,6 +31,10 @@ from shim import (
     request,
 )
 
+sys.path.insert(0, os.path.dirname(os.path.dirname(RUN)))
+
+from cjm_sdk import frames, ops  # noqa: E402
+
 NOT_AT_START = (
     "asyncio",
     "logging",
@@ -231,19 +235,39 @@ class Living(unittest.TestCase):
 
 
 class Lengths(unittest.TestCase):
-    def test_what_is_longer_than_a_frame_may_be_is_refused_as_a_result_and_in_a_stream(self):
-        # A frame's maximum is more than a test should need: it is smaller here.
-        program = "import sys; sys.path.insert(0, %r); from cjm_sdk import frames, host; frames.PAYLOAD_BYTES_MAX = 1000; host.main()"
-        command = [sys.executable, "-u", "-c", program % os.path.dirname(os.path.dirname(RUN))]
+    def test_what_is_longer_than_the_host_takes_is_refused_as_a_result_and_in_a_stream(self):
+        # The maxima are more than a test should need: they are smaller here.
+        small = "ops.RESULT_BYTES_MAX, ops.CHUNK_BYTES_MAX = 1000, 500"
+        program = "import sys; sys.path.insert(0, %r); from cjm_sdk import host, ops; %s; host.main()"
+        command = [sys.executable, "-u", "-c", program % (os.path.dirname(os.path.dirname(RUN)), small)]
         with Shim(command=command) as shim:
             shim.ready()
-            for kind, longest in ((EXECUTE, RESULT), (STREAM, CHUNK)):
-                call = shim.begin(kind, request("large", size=998))
-                self.assertEqual(len(shim.until([longest], call)[2]), 1000)
-                call = shim.begin(kind, request("large", size=999))
+            for kind, longest, most, what in (
+                (EXECUTE, RESULT, 1000, "the result"),
+                (STREAM, CHUNK, 500, "an item of the stream"),
+            ):
+                # The letters are within quotation marks.
+                call = shim.begin(kind, request("large", size=most - 2))
+                self.assertEqual(len(shim.until([longest], call)[2]), most)
+                call = shim.begin(kind, request("large", size=most - 1))
                 error = json.loads(shim.until([FAILURE], call)[2])["body"]["_job_error"]
                 self.assertEqual(error["category"], "fatal")
-                self.assertIn("the result has 1001 bytes, at most 1000 travel as JSON", error["message"])
+                words = "%s has %d bytes, at most %d travel as JSON: write it to a file and return its path"
+                self.assertEqual(error["message"], words % (what, most + 1, most))
+
+    def test_what_may_be_sent_is_what_the_host_takes(self):
+        wire = os.path.join(os.path.dirname(RUN), "..", "..", "..", "wire", "src")
+        for file, name, ours in (
+            ("http.rs", "BODY_BYTES_MAX", ops.RESULT_BYTES_MAX),
+            ("ndjson.rs", "LINE_BYTES_MAX", ops.CHUNK_BYTES_MAX),
+        ):
+            with open(os.path.join(wire, file)) as source:
+                factors = re.search(r"\bconst %s: usize = ([0-9_ *]+);" % name, source.read()).group(1)
+            theirs = 1
+            for factor in factors.split("*"):
+                theirs *= int(factor)
+            self.assertEqual(ours, theirs, name)
+        self.assertLess(ops.RESULT_BYTES_MAX, frames.PAYLOAD_BYTES_MAX)
 
 
 class Refusals(unittest.TestCase):
