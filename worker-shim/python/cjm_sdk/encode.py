@@ -11,6 +11,7 @@ escape and comes out as it was; only the exact registered class at the top of a 
 import os
 import sys
 
+from . import errors
 from .json_codec import encoder
 
 _KINDS = {}
@@ -68,8 +69,12 @@ def spaced_bytes(value):
 
 
 def _told(value, error):
-    from .places import unwritable
-
+    try:
+        from .places import unwritable
+    except BaseException:
+        # No file can be opened any more, say. It is the result's fault all the same; only its place stays unknown.
+        cls = errors.NeedsStream if hasattr(value, "__next__") else errors.Unwritable
+        return cls("the result cannot be written as JSON: " + errors.text_of(error))
     return unwritable(value, error, _plain)
 
 

@@ -3,17 +3,26 @@
 What: the SDK's own exceptions; the classification of every other one by the class names of its method resolution
 order, which covers the ancestor's error classes without importing them; the `_job_error` object.
 What not: HTTP. Which status carries the object is the host's business (`ops.py`).
-Must hold: the object has exactly the wire's keys in the wire's order, and describing an exception never raises; an
-exception without words is told by its class, and what no reader could decode is shown escaped.
+Must hold: the object has exactly the wire's keys in the wire's order, and describing an exception never raises,
+whatever the exception does when it is asked, and also where nothing can be imported any more; an exception without
+words is told by its class, and what no reader could decode is shown escaped.
 """
 
 import sys
+import time
 
 TRACEBACK_CHARS_MAX = 64 * 1024
 MESSAGE_CHARS_MAX = 16 * 1024
 
 USER_INPUT, TRANSIENT, RESOURCE, FATAL = "user_input", "transient", "resource", "fatal"
+CATEGORIES = (USER_INPUT, TRANSIENT, RESOURCE, FATAL)
 RESOURCES = ("gpu_vram_mb", "system_ram_mb", "disk_mb")
+# Of a chain of causes, where the traceback is made by hand.
+CAUSES_MAX = 16
+
+# What an exception's class cannot change by members of its own.
+_name_of = type.__dict__["__name__"].__get__
+_classes_of = type.__dict__["__mro__"].__get__
 
 
 class SDKError(Exception):
@@ -60,6 +69,14 @@ class FatalError(SDKError):
     """Nobody but the tool's author can do something about it; it is not tried again."""
 
 
+class Unwritable(FatalError):
+    """A result that is no JSON: the tool's own fault. Hosts know it by this name."""
+
+
+class NeedsStream(Unwritable):
+    """The tool gives its results one by one, and was called for one. Hosts know it by this name."""
+
+
 class Cancelled(SDKError):
     """The call was stopped because somebody asked for it. `check_cancel()` raises it."""
 
@@ -104,10 +121,11 @@ _TOLD = frozenset(
 
 def classify(error):
     """The category of an exception: its own word first, then the first known name of its classes."""
-    if isinstance(error, SDKError):
-        return error.category
-    for cls in type(error).__mro__:
-        known = _CATEGORIES.get(cls.__name__)
+    if _is_ours(error, SDKError):
+        own = _tried(None, lambda: CATEGORIES[CATEGORIES.index(error.category)])
+        return FATAL if own is None else own
+    for name in _names(error):
+        known = _CATEGORIES.get(name)
         if known is not None:
             return known
     return FATAL
@@ -115,20 +133,19 @@ def classify(error):
 
 def is_told(error):
     """Whether the tool chose a class that says whose the failure is, and whose words are enough."""
-    return isinstance(error, SDKError) and not isinstance(error, FatalError) or any(
-        cls.__name__ in _TOLD for cls in type(error).__mro__
-    )
+    is_chosen = _is_ours(error, SDKError) and not _is_ours(error, FatalError)
+    return is_chosen or any(name in _TOLD for name in _names(error))
 
 
 def is_cancelled(error):
     """Whether this exception says that the call was cancelled, in our words or the ancestor's."""
-    return isinstance(error, Cancelled) or _is_a(error, "CapabilityCancelledError")
+    return _is_ours(error, Cancelled) or _is_a(error, "CapabilityCancelledError")
 
 
 def job_error(error, capability_name):
     """The wire's object for an exception: all keys, in the wire's order."""
     category = classify(error)
-    retriable = getattr(type(error), "default_retriable", None)
+    retriable = _tried(None, lambda: type(error).default_retriable)
     if not isinstance(retriable, bool):
         retriable = category != FATAL
     return {
@@ -137,9 +154,9 @@ def job_error(error, capability_name):
         "retriable": retriable,
         "original_exc_repr": repr_of(error)[:MESSAGE_CHARS_MAX],
         "traceback": traceback_of(error),
-        "retry_after_seconds": _seconds(getattr(error, "retry_after_seconds", None)),
+        "retry_after_seconds": _tried(None, lambda: _number(error.retry_after_seconds)),
         "fields_invalid": _fields(error),
-        "resource_shortfall": _shortfall(getattr(error, "resource_shortfall", None)),
+        "resource_shortfall": _tried(None, lambda: _shortfall(error.resource_shortfall)),
         "capability_name": capability_name,
         "capability_instance_id": None,
         "occurred_at": now(),
@@ -148,22 +165,21 @@ def job_error(error, capability_name):
 
 def now():
     """This instant as the wire writes it: UTC, ISO 8601, `+00:00`."""
-    from datetime import datetime, timezone
-
-    return datetime.now(timezone.utc).isoformat()
+    # Not by `datetime`: it may not have been loaded, and cannot be where the tool has used up its descriptors.
+    seconds, micros = divmod(time.time_ns() // 1000, 1_000_000)
+    return "%04d-%02d-%02dT%02d:%02d:%02d.%06d+00:00" % (time.gmtime(seconds)[:6] + (micros,))
 
 
 def text_of(error):
     """`str(error)`, whatever its class does; the name of the class where that says nothing."""
-    try:
-        text = str(error)
-        return shown(text) if text.strip() else type(error).__name__
-    except Exception:
-        return "<%s whose str() fails>" % type(error).__name__
+    text = _word(error)
+    return text if text.strip() else class_name(error)
 
 
 def shown(text):
     """The text for every reader: half a surrogate pair, as in the name of a file that is not UTF-8, as its escape."""
+    # Of a class of the tool's own only its letters are taken: what it does with them is its own business.
+    text = str.__str__(text)
     try:
         text.encode("utf-8")
         return text
@@ -175,37 +191,72 @@ def repr_of(error):
     """`repr(error)`, whatever its class does."""
     try:
         return shown(repr(error))
-    except Exception:
-        return "<%s whose repr() fails>" % type(error).__name__
+    except BaseException:
+        return "<%s whose repr() fails>" % class_name(error)
+
+
+def class_name(error):
+    """The name of its class, whatever that class says of itself."""
+    return _name(type(error))
 
 
 def one_line(error):
     """`ModuleNotFoundError: No module named 'x'`."""
-    name = type(error).__name__
+    name = class_name(error)
     first = text_of(error).strip().partition("\n")[0].rstrip()
     return name if first == name else "%s: %s" % (name, first)
 
 
 def traceback_of(error):
     """The formatted traceback with its causes, from the tool's first frame on, cut in the middle when very long."""
-    import traceback
+    begin = _tried(None, lambda: _first_of_the_tool(error))
+    try:
+        import traceback
 
+        text = shown("".join(traceback.format_exception(type(error), error, begin)))
+    except BaseException:
+        # No file can be opened, or no module be found any more: by descriptors, rights, another root, finders.
+        text = _tried(None, lambda: _by_hand(error, begin)) or repr_of(error)
+    if len(text) > TRACEBACK_CHARS_MAX:
+        half = TRACEBACK_CHARS_MAX // 2
+        text = text[:half] + "\n  … %d characters left out …\n" % (len(text) - 2 * half) + text[-half:]
+    return text
+
+
+def _first_of_the_tool(error):
     # The topmost frames are this SDK's way to the call: they tell the author of a tool nothing.
     home = __file__.rpartition("/")[0] + "/"
     entry = error.__traceback__
     while entry is not None and entry.tb_frame.f_code.co_filename.startswith(home):
         entry = entry.tb_next
-    try:
-        # Of an error that the SDK itself found, such as a wrong argument, they are all there is.
-        begin = entry if entry is not None or isinstance(error, SDKError) else error.__traceback__
-        text = "".join(traceback.format_exception(type(error), error, begin))
-    except Exception:
-        text = repr_of(error)
-    text = shown(text)
-    if len(text) > TRACEBACK_CHARS_MAX:
-        half = TRACEBACK_CHARS_MAX // 2
-        text = text[:half] + "\n  … %d characters left out …\n" % (len(text) - 2 * half) + text[-half:]
-    return text
+    # Of an error that the SDK itself found, such as a wrong argument, they are all there is.
+    return entry if entry is not None or _is_ours(error, SDKError) else error.__traceback__
+
+
+def _by_hand(error, begin):
+    """A traceback as `traceback` writes it, but for the lines of the source."""
+    told = []
+    for _ in range(CAUSES_MAX):
+        lines = ["Traceback (most recent call last):\n"] if begin is not None else []
+        while begin is not None:
+            code = begin.tb_frame.f_code
+            lines.append('  File "%s", line %d, in %s\n' % (code.co_filename, begin.tb_lineno or 0, code.co_name))
+            begin = begin.tb_next
+        name, text = class_name(error), text_of(error)
+        lines.append("%s\n" % name if text == name else "%s: %s\n" % (name, text))
+        told.append("".join(lines))
+        cause = error.__cause__
+        words = "The above exception was the direct cause of the following exception:"
+        if cause is None and not error.__suppress_context__:
+            cause, words = error.__context__, "During handling of the above exception, another exception occurred:"
+        if cause is None:
+            break
+        told.append("\n%s\n\n" % words)
+        error, begin = cause, cause.__traceback__
+    else:
+        # The last words lead to a cause that is one too many.
+        del told[-1]
+    return shown("".join(reversed(told)))
 
 
 def print_exception(context, error):
@@ -213,40 +264,72 @@ def print_exception(context, error):
     try:
         sys.stderr.write("%s\n%s" % (context, traceback_of(error)))
         sys.stderr.flush()
-    except Exception:
+    except BaseException:
         pass
 
 
-def _is_a(error, class_name):
-    return any(cls.__name__ == class_name for cls in type(error).__mro__)
+def _tried(otherwise, function):
+    """What the function gives, which asks an exception for what its class may have made fail in any way."""
+    try:
+        return function()
+    except BaseException:
+        return otherwise
+
+
+def _is_ours(error, cls):
+    # Not `isinstance`, which would also ask the exception for its class.
+    return issubclass(type(error), cls)
+
+
+def _names(error):
+    return [_name(cls) for cls in _classes_of(type(error))]
+
+
+def _name(cls):
+    return str.__str__(_name_of(cls))
+
+
+def _is_a(error, name):
+    return name in _names(error)
+
+
+def _word(value):
+    try:
+        return shown(str(value))
+    except BaseException:
+        # Also what ends a process elsewhere: here it would take the only word of the failure along.
+        return "<%s whose str() fails>" % class_name(value)
 
 
 def _fields(error):
-    fields = getattr(error, "fields_invalid", None)
-    if isinstance(fields, (list, tuple, set, frozenset)):
-        return [shown(str(field)) for field in fields]
-    is_input = isinstance(error, UserInputError) or _is_a(error, "CapabilityInputError")
+    fields = _tried(None, lambda: error.fields_invalid)
+    if issubclass(type(fields), (list, tuple, set, frozenset)):
+        told = _tried(None, lambda: [_word(field) for field in fields])
+        if told is not None:
+            return told
+    is_input = _is_ours(error, UserInputError) or _is_a(error, "CapabilityInputError")
     return [] if is_input else None
-
-
-def _seconds(value):
-    return value if _is_number(value) else None
 
 
 def _shortfall(value):
     if value is None:
         return None
     get = value.get if isinstance(value, dict) else lambda key: getattr(value, key, None)
-    if get("resource") not in RESOURCES:
+    resource = next((known for known in RESOURCES if known == get("resource")), None)
+    if resource is None:
         return None
-    needed, available = get("needed"), get("available")
     return {
-        "resource": get("resource"),
-        "needed": needed if _is_number(needed) else None,
-        "available": available if _is_number(available) else None,
+        "resource": resource,
+        "needed": _number(get("needed")),
+        "available": _number(get("available")),
     }
 
 
-def _is_number(value):
+def _number(value):
+    """The number as JSON can have it, or None."""
     is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_real and value - value == 0
+    if not is_real:
+        return None
+    number = int.__pos__(value) if isinstance(value, int) else float.__pos__(value)
+    # None that is no number, and none of more digits than are written.
+    return number if float(number) - float(number) == 0 else None

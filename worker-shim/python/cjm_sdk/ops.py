@@ -277,7 +277,11 @@ def _failure_of(host, call, error, in_stream=False):
 def _record(host, what, error, call=None):
     """Puts a failure where the logs are looked through for it, with its traceback."""
     words = "%s failed: %s" % (what, errors.one_line(error))
-    host.record("ERROR", "cjm_sdk", words, errors.traceback_of(error), call)
+    try:
+        host.record("ERROR", "cjm_sdk", words, errors.traceback_of(error), call)
+    except BaseException as raised:
+        # By a signal handler: the answer, which says the same to its caller, is still to come.
+        errors.print_exception("cjm: raised when a failure was recorded:", raised)
 
 
 def _lifecycle_failure(host, status, operation, error):

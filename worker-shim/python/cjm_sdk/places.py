@@ -5,7 +5,7 @@ a result fails.
 Must hold: the walk ends, whatever the value: it does not recurse, and looks at VALUES_MAX values at most.
 """
 
-from .errors import FatalError, repr_of
+from .errors import NeedsStream, Unwritable, repr_of, text_of
 
 VALUES_MAX = 100_000
 REPR_CHARS_MAX = 80
@@ -13,14 +13,6 @@ KEY_CHARS_MAX = 60
 # Deeper than any interpreter writes.
 DEPTH_MAX = 900
 _KEYS = (str, int, float, bool, type(None))
-
-
-class Unwritable(FatalError):
-    """A result that is no JSON: the tool's own fault."""
-
-
-class NeedsStream(Unwritable):
-    """The tool gives its results one by one, and was called for one. Hosts know it by this name."""
 
 
 def unwritable(value, cause, plain):
@@ -31,7 +23,7 @@ def unwritable(value, cause, plain):
     if hasattr(value, "__next__"):
         return NeedsStream("the result has no JSON form: %s is %s" % (found or ("result", "an iterator")))
     if found is None:
-        return Unwritable("the result cannot be written as JSON: %s" % cause)
+        return Unwritable("the result cannot be written as JSON: %s" % text_of(cause))
     return Unwritable("the result has no JSON form: %s is %s" % found)
 
 

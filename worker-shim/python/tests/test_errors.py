@@ -4,16 +4,18 @@ What not: how it travels (`test_calls.py`, `test_values.py`). Must hold: describ
 is described can be written as JSON.
 """
 
+import io
 import json
 import sys
 import unittest
 from os.path import abspath, dirname
 from types import SimpleNamespace
+from unittest import mock
 
 sys.path.insert(0, dirname(dirname(abspath(__file__))))
 
 from cjm_sdk import Cancelled, FatalError, ResourceError, TransientError, UserInputError  # noqa: E402
-from cjm_sdk import encode, errors  # noqa: E402
+from cjm_sdk import encode, errors, ops  # noqa: E402
 
 
 class Mute(Exception):
@@ -21,6 +23,31 @@ class Mute(Exception):
         raise RuntimeError("no words")
 
     __repr__ = __str__
+
+
+class Quitting(BaseException):
+    """Every question to it ends the process, unless somebody holds that up."""
+
+    def __str__(self):
+        raise SystemExit(1)
+
+    __repr__ = __str__
+    category = fields_invalid = retry_after_seconds = resource_shortfall = __class__ = property(__str__)
+
+
+class QuittingText(str):
+    def __str__(self):
+        raise SystemExit(1)
+
+    def __len__(self):
+        return 1 << 40
+
+    strip = encode = __getitem__ = __repr__ = __str__
+
+
+class QuittingInput(UserInputError):
+    def __str__(self):
+        return QuittingText("wrong")
 
 
 class Stubborn(TransientError):
@@ -46,7 +73,8 @@ class Described(unittest.TestCase):
             return json.loads(encode.plain_bytes(errors.job_error(caught, "tool")))
 
     def test_seconds_are_a_number_or_none(self):
-        for given, told in [(2.5, 2.5), (0, 0), (True, None), ("2", None), (float("nan"), None), (float("inf"), None)]:
+        unfit = (True, "2", float("nan"), float("inf"), 10**5000)
+        for given, told in [(2.5, 2.5), (0, 0), *((value, None) for value in unfit)]:
             said = self.described(TransientError("later", retry_after_seconds=given))
             self.assertEqual(said["retry_after_seconds"], told, given)
 
@@ -102,12 +130,69 @@ class Described(unittest.TestCase):
         self.assertEqual(said["original_exc_repr"], "<Mute whose repr() fails>")
         self.assertIn("Mute", said["traceback"])
 
+    def test_an_exception_that_ends_whoever_asks_it_is_told_by_its_class(self):
+        said = self.described(Quitting())
+        self.assertEqual(said["message"], "<Quitting whose str() fails>")
+        self.assertEqual(said["original_exc_repr"], "<Quitting whose repr() fails>")
+        self.assertIn("Quitting", said["traceback"])
+        self.assertEqual((said["category"], said["fields_invalid"]), ("fatal", None))
+        said = self.described(ValueError(QuittingText("x")))
+        self.assertEqual(said["message"], "<ValueError whose str() fails>")
+        self.assertEqual(said["category"], "user_input")
+
+    def test_fields_that_cannot_speak_are_told_by_their_class(self):
+        said = self.described(QuittingInput("x", fields_invalid=["a", Quitting(), QuittingText("c")]))
+        told = ["a", "<Quitting whose str() fails>", "<QuittingText whose str() fails>"]
+        self.assertEqual((said["message"], said["fields_invalid"]), ("wrong", told))
+        error = CapabilityInputError("x")
+        error.fields_invalid = type("Endless", (list,), {"__iter__": Quitting.__str__})()
+        self.assertEqual(self.described(error)["fields_invalid"], [])
+
+    def test_a_traceback_made_by_hand_is_the_usual_one_without_lines_of_source(self):
+        try:
+            try:
+                raise KeyError("first")
+            except KeyError:
+                raise ValueError("two\nlines") from None
+        except ValueError as caught:
+            error = caught
+        with mock.patch.dict(sys.modules, traceback=None):
+            told = errors.traceback_of(error)
+        line = r'  File "[^"]*test_errors.py", line \d+, in test_[a-z_]+'
+        self.assertRegex(told, r"^Traceback .*:\n%s\nValueError: two\nlines\n$" % line)
+
+    def test_a_chain_of_causes_without_end_is_told_in_part(self):
+        one, other = ValueError("one"), ValueError("other")
+        one.__cause__, other.__cause__ = other, one
+        with mock.patch.dict(sys.modules, traceback=None):
+            told = errors.traceback_of(one)
+        self.assertEqual(told.count("ValueError: "), errors.CAUSES_MAX)
+        self.assertTrue(told.startswith("ValueError: other\n"), told)
+
     def test_long_words_are_cut(self):
         said = self.described(ValueError("x" * 1_000_000))
         self.assertEqual(said["message"], "x" * errors.MESSAGE_CHARS_MAX)
         self.assertEqual(len(said["original_exc_repr"]), errors.MESSAGE_CHARS_MAX)
         self.assertLess(len(said["traceback"]), errors.TRACEBACK_CHARS_MAX + 100)
         self.assertRegex(said["traceback"], r"(?s)^Traceback.*… \d+ characters left out ….*x\n$")
+
+
+class Answered(unittest.TestCase):
+    """What happens beside the answer of a failure keeps no answer back."""
+
+    def raising(self, *_args):
+        raise SystemExit("by a signal handler")
+
+    def test_a_record_that_raises_takes_no_failure_along(self):
+        host = SimpleNamespace(name="tool", record=self.raising)
+        with mock.patch.object(sys, "stderr", io.StringIO()):
+            failure = ops._failure_of(host, SimpleNamespace(cancelled=False), ValueError("x"))
+        self.assertEqual((failure.status, failure.body["_job_error"]["message"]), (500, "x"))
+
+    def test_what_cannot_be_asked_to_close_is_no_failure(self):
+        with mock.patch.object(sys, "stderr", io.StringIO()) as said:
+            ops._close(type("Items", (), {"close": property(self.raising)})())
+        self.assertIn("closing a stream failed", said.getvalue())
 
 
 if __name__ == "__main__":

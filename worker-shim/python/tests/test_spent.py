@@ -1,0 +1,66 @@
+"""Failures of a tool whose process can load no module any more, because it has no descriptors left or no finders.
+
+What not: what is in the error object of a failure (`test_errors.py`). Must hold: the failure is told as it is anywhere
+else, but for the lines of the source.
+"""
+
+import unittest
+
+from shim import EXECUTE, FAILURE, RECORD, STREAM, Shim, request
+
+WAYS = ("descriptors", "finders")
+
+
+class Spent(unittest.TestCase):
+    def failures(self, *whats, kind=EXECUTE):
+        """(way, what, error object) of each failure, each way in a process of its own."""
+        for way in WAYS:
+            with Shim(module="spent_tool", cls="Spent") as shim:
+                shim.ready()
+                self.assertIsNone(shim.execute("spend", way=way))
+                for what in whats:
+                    # Nothing that failed before it may have loaded what the next one needs.
+                    missing = shim.execute("could_not_import")
+                    self.assertEqual(missing, ["traceback", "datetime", "cjm_sdk.places"], (way, what))
+                    answer, body = shim.ask(kind, request("fail", what=what))
+                    self.assertEqual((answer, body["status"]), (FAILURE, 500), (way, what))
+                    self.assertIn("body", body, (way, what, shim.text()))
+                    yield way, what, body["body"]["_job_error"], shim
+
+    def test_a_failure_is_told_with_its_class_its_words_and_its_place(self):
+        for kind in (EXECUTE, STREAM):
+            for way, _, error, shim in self.failures("other", kind=kind):
+                self.assertEqual((error["category"], error["message"]), ("fatal", "division by zero"), way)
+                self.assertEqual(error["original_exc_repr"], "ZeroDivisionError('division by zero')")
+                lines = error["traceback"].splitlines()
+                self.assertEqual(lines[0], "Traceback (most recent call last):")
+                self.assertRegex(lines[1], r'^  File ".*/spent_tool\.py", line \d+, in fail$')
+                self.assertEqual(lines[-1], "ZeroDivisionError: division by zero")
+                self.assertRegex(error["occurred_at"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00$")
+                record = [record for record in shim.of_kind(RECORD) if "a call failed" in record["message"]]
+                self.assertIn("spent_tool.py", record[0]["exc_text"])
+
+    def test_what_the_tool_says_of_its_callers_mistake_gets_through(self):
+        for way, _, error, _ in self.failures("input"):
+            self.assertEqual((error["category"], error["message"]), ("user_input", "no such page"), way)
+            self.assertEqual(error["fields_invalid"], ["page"], way)
+            self.assertIn("UserInputError: no such page", error["traceback"])
+
+    def test_the_cause_of_a_failure_is_told_before_it(self):
+        for way, _, error, _ in self.failures("cause"):
+            cause, words, failure = error["traceback"].split("\n\n")
+            self.assertRegex(cause, r"(?s)^Traceback.*in fail\nKeyError: 'missing'$", way)
+            self.assertIn("direct cause", words)
+            self.assertRegex(failure, r"(?s)^Traceback.*in fail\nZeroDivisionError: by a cause\n$", way)
+
+    def test_a_result_that_cannot_be_written_is_told_as_that(self):
+        for way, what, error, _ in self.failures("unwritable", "iterator"):
+            name = {"unwritable": "Unwritable(", "iterator": "NeedsStream("}[what]
+            self.assertEqual(error["original_exc_repr"][: len(name)], name, way)
+            self.assertEqual(error["category"], "fatal", way)
+            kind = {"unwritable": "set", "iterator": "tuple_iterator"}[what]
+            self.assertIn("the result cannot be written as JSON: Object of type %s " % kind, error["message"], way)
+
+
+if __name__ == "__main__":
+    unittest.main()
