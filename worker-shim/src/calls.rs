@@ -7,6 +7,7 @@
 
 use crate::given::Given;
 use crate::link::HostLink;
+use crate::unwritten::Unwritten;
 use cjm_wire::Timestamp;
 use cjm_wire::channel::Record;
 use cjm_wire::event::EventType;
@@ -64,6 +65,7 @@ struct Shared {
     closed: AtomicBool,
     /// A call ended.
     ended: Notify,
+    unwritten: Unwritten,
     link: HostLink,
 }
 
@@ -106,6 +108,7 @@ impl Calls {
             given: Mutex::default(),
             closed: AtomicBool::new(false),
             ended: Notify::new(),
+            unwritten: Unwritten::default(),
             link,
         };
         Self { shared: Arc::new(shared) }
@@ -206,6 +209,11 @@ impl Calls {
             }
             ended.await;
         }
+    }
+
+    /// Answers that were given and have not reached their clients.
+    pub(crate) fn unwritten(&self) -> &Unwritten {
+        &self.shared.unwritten
     }
 
     /// What the newest call said last.

@@ -24,6 +24,7 @@ mod serve;
 mod surface;
 mod tcp;
 mod tool;
+mod unwritten;
 mod watch;
 mod worker;
 

@@ -2,6 +2,7 @@
 //! of who asks and a limit for heads that never end.
 
 use crate::surface::only_this_machine;
+use crate::unwritten::{Answering, Unwritten};
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,6 +25,7 @@ pub(crate) async fn serve(
     listener: std::net::TcpListener,
     router: Router,
     stop: CancellationToken,
+    unwritten: Unwritten,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let router = router.layer(axum::middleware::from_fn(only_this_machine));
@@ -33,7 +35,12 @@ pub(crate) async fn serve(
             biased;
             () = stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(converse(stream, router.clone(), stop.clone()))),
+                Ok((stream, _)) => {
+                    // Without it small answers wait for the client's acknowledgement.
+                    let _ = stream.set_nodelay(true);
+                    let stream = Answering::new(stream, unwritten.clone());
+                    connections.spawn(converse(stream, router.clone(), stop.clone()));
+                }
                 Err(_) => tokio::time::sleep(REST).await,
             },
             Some(_) = connections.join_next() => {}
@@ -43,9 +50,7 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-async fn converse(stream: TcpStream, router: Router, stop: CancellationToken) {
-    // Without it small answers wait for the client's acknowledgement.
-    let _ = stream.set_nodelay(true);
+async fn converse(stream: Answering<TcpStream>, router: Router, stop: CancellationToken) {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));

@@ -171,6 +171,17 @@ fn ends_at_once(event: &Event) -> Ending {
     code.into()
 }
 
+/// What does not even wait for a worker that is ending already.
+async fn breaks_off(events: &mut mpsc::Receiver<Event>) -> Ending {
+    loop {
+        match events.recv().await {
+            Some(Event::Shutdown(_) | Event::Signalled { .. } | Event::ToolExited(_)) => {}
+            Some(event) => return ends_at_once(&event),
+            None => return exit::HOST_GONE.into(),
+        }
+    }
+}
+
 fn tool_died(exit: &ToolExit) -> Ending {
     Ending { code: exit::TOOL_DIED, tool: Some(exit.status) }
 }
@@ -226,7 +237,12 @@ async fn serve(
             // Nobody answers any call now: their connections end with this process, after these words.
             context.link.control(to_host::TOOL_EXIT, &exit);
             kind.last_words(&context, None).await;
-            tool_died(&exit)
+            // What the tool answered before counts, and may be more than a socket holds.
+            tokio::select! {
+                biased;
+                ending = breaks_off(&mut events) => ending,
+                () = surface.calls.unwritten().written() => tool_died(&exit),
+            }
         }
         Some(event) => ends_at_once(&event),
         None => exit::HOST_GONE.into(),
@@ -238,19 +254,20 @@ fn start_serving(
     surface: Arc<Surface>,
     stop: CancellationToken,
 ) -> io::Result<tokio::task::JoinHandle<()>> {
+    let unwritten = surface.calls.unwritten().clone();
     let router = router(surface);
     // Serving ends with the stop only: axum retries what accept reports.
     Ok(match listening {
         Listening::Unix(listener) => {
             let stopped = async move { stop.cancelled().await };
-            let listener =
-                crate::quiet_listener::QuietListener(tokio::net::UnixListener::from_std(listener)?);
+            let listener = tokio::net::UnixListener::from_std(listener)?;
+            let listener = crate::quiet_listener::QuietListener { listener, unwritten };
             tokio::spawn(async move {
                 let _ = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
             })
         }
         Listening::Tcp(listener) => {
-            let serving = crate::tcp::serve(listener, router, stop);
+            let serving = crate::tcp::serve(listener, router, stop, unwritten);
             tokio::spawn(async move {
                 if let Err(error) = serving.await {
                     eprintln!("the listening socket cannot be used: {error}");

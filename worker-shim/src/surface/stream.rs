@@ -77,7 +77,11 @@ impl Lines {
         if self.looking.is_none() {
             match ready!(self.chunks.lines.poll_recv(context)) {
                 Some(StreamLine::Chunk(chunk)) if self.chunks.is_unchecked => {
-                    self.looking = Some(Box::pin(checked_chunk(chunk)));
+                    let looked = self.surface.calls.unwritten().looked_at();
+                    self.looking = Some(Box::pin(async move {
+                        let _looked = looked;
+                        checked_chunk(chunk).await
+                    }));
                 }
                 word => return Poll::Ready(word),
             }

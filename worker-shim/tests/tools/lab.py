@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 from cjm_sdk import Capability, UserInputError, calls
@@ -104,6 +105,18 @@ class Lab(Capability):
         return 1
 
     def do_big(self, size):
+        return "x" * size
+
+    def do_big_then_die(self, size):
+        """Something else ends the process as soon as the whole answer is written."""
+        sink = calls.TOOL.sink
+
+        def end():
+            while sink._unanswered:
+                time.sleep(0.0005)
+            os._exit(7)
+
+        threading.Thread(target=end, daemon=True).start()
         return "x" * size
 
     def do_children(self, file):

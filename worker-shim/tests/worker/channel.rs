@@ -252,6 +252,49 @@ fn a_tool_that_shuts_what_it_reads_before_it_is_ready_has_failed_to_start() {
 }
 
 #[test]
+fn what_a_tool_said_before_its_end_reaches_its_clients_and_a_call_without_an_answer_gets_none() {
+    let mut worker = Worker::start(shim());
+    let (path, said) = (worker.dir.path().join("ends.pl"), worker.dir.path().join("said"));
+    // Each is looked at on a thread of its own.
+    let big = format!("\"{}\"", "x".repeat(4 << 20));
+    std::fs::write(&said, &big).unwrap();
+    // The third of its calls is a stream.
+    let ends = r#"{
+        push @ids, $id; next if @ids < 3;
+        open(my $f, '<', $ARGV[1]); local $/; my $big = <$f>;
+        say_(0x84, $ids[2], $big); say_(0x84, $ids[2], '1'); say_(0x82, $ids[0], $big); exit 0
+    }"#;
+    let source = ANSWERS.replace("{ say_($kind, $id, $answer) }", ends).replacen("my (", "my @ids; my (", 1);
+    std::fs::write(&path, source).unwrap();
+    worker.send_spec(launch("/usr/bin/perl".to_owned(), &[path, PathBuf::from("82"), said]), Map::new());
+    worker.wait_ready();
+    let mut begun = Vec::new();
+    for job in ["answered", "silent"] {
+        begun.push(worker.execute_beside("any", json!({}), job));
+        let running = || worker.get("/health").json()["calls_running"].as_u64();
+        worker.wait_for("its call", || (running() == Some(begun.len() as u64)).then_some(()));
+    }
+    let mut stream = worker.stream("any", json!({}));
+    let (mut lines, mut cut) = (Vec::new(), false);
+    while !cut {
+        match stream.chunk() {
+            Ok(Some(chunk)) => lines.extend_from_slice(&chunk),
+            Ok(None) => panic!("a stream without its end looks whole"),
+            Err(_) => cut = true,
+        }
+    }
+    // What a stream brings is chunked, and ends each piece with a line end.
+    let lines: Vec<usize> = String::from_utf8(lines).unwrap().lines().map(str::len).collect();
+    let lines: Vec<usize> = lines.into_iter().filter(|length| *length > 0).collect();
+    assert_eq!(lines, [big.len(), 1]);
+    let answers: Vec<_> = begun.into_iter().map(|call| call.join().unwrap()).collect();
+    assert_eq!(answers[0].as_ref().expect("its answer").body.len(), big.len());
+    assert!(answers[1].is_none(), "it was not answered");
+    assert_eq!(worker.frame(to_host::TOOL_EXIT)["calls_running"], json!(2));
+    assert_eq!(worker.exit_code(), 20);
+}
+
+#[test]
 fn an_answer_in_the_form_of_another_call_is_told_with_the_end_of_the_tool() {
     // END of a call, RESULT of a stream: no answer comes before the word of the breach, nor after it.
     for (kind, streams) in [("85", false), ("84", false), ("82", true)] {

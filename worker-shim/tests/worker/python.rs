@@ -212,6 +212,18 @@ fn a_tool_that_dies_is_reported_before_its_callers_are_let_go() {
 }
 
 #[test]
+fn an_answer_larger_than_a_socket_counts_though_its_tool_ends_right_after_it() {
+    let mut worker = lab();
+    let other = worker.execute_beside("echo", json!({}), "other");
+    other.join().unwrap().unwrap();
+    let call = worker.execute_beside("big_then_die", json!({"size": 20 << 20}), "job");
+    let exit = worker.frame(to_host::TOOL_EXIT);
+    assert_eq!(exit["status"], json!({"code": 7}));
+    assert_eq!(call.join().unwrap().expect("its answer").body.len(), (20 << 20) + 2);
+    assert_eq!(worker.exit_code(), 20);
+}
+
+#[test]
 fn a_tool_that_breaks_the_channel_is_killed_and_the_reason_said() {
     for (action, kwargs, words) in [
         ("garbage", json!({}), "reserved bytes"),

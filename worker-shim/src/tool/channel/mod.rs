@@ -72,7 +72,10 @@ impl ChannelTool {
         let frame = Frame { kind: frame_kind(operation), call_id: call.state().id, payload: body };
         self.shared.send_call(frame, call, Answer::Unary(answer));
         match outcome.await {
-            Ok(Ok(result)) if !self.shared.writes_json => checked("its result", result).await,
+            Ok(Ok(result)) if !self.shared.writes_json => {
+                let _looked = self.shared.context.calls.unwritten().looked_at();
+                checked("its result", result).await
+            }
             Ok(outcome) => outcome,
             // The worker is ending.
             Err(_) => Err(internal_server_error()),
