@@ -12,8 +12,16 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, Join, ReadBuf, join};
+use tokio::time::{Sleep, sleep};
+
+/// How often a write that waits for room is tried all the same: while there is none, nobody is told that the peer has
+/// shut down what it reads.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// How often it is tried while there is no descriptor to wait with.
+const REST: Duration = Duration::from_millis(20);
 
 /// One end of a connection; [`Join::into_inner`] gives its two directions, for two tasks.
 pub type QuietSocket = Join<QuietReader, QuietWriter>;
@@ -28,6 +36,8 @@ pub struct QuietWriter {
     stream: Arc<AsyncFd<UnixStream>>,
     /// Made when a write has to wait for the first time.
     writable: Option<AsyncFd<UnixStream>>,
+    /// While a write waits: when it is tried again, whatever is told until then.
+    again: Option<Pin<Box<Sleep>>>,
 }
 
 /// One end of a pair, or of an accepted connection, on the runtime this is called in.
@@ -37,7 +47,7 @@ pub struct QuietWriter {
 pub fn register(stream: UnixStream) -> io::Result<QuietSocket> {
     stream.set_nonblocking(true)?;
     let stream = Arc::new(attend(stream, Interest::READABLE)?);
-    Ok(join(QuietReader(Arc::clone(&stream)), QuietWriter { stream, writable: None }))
+    Ok(join(QuietReader(Arc::clone(&stream)), QuietWriter { stream, writable: None, again: None }))
 }
 
 /// Connects to what listens at `path`.
@@ -87,21 +97,40 @@ impl QuietWriter {
         context: &mut Context<'_>,
         mut write: impl FnMut(&mut &UnixStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        let writable = match &mut self.writable {
-            Some(writable) => writable,
-            none => match write(&mut self.stream.get_ref()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let again = self.stream.get_ref().try_clone()?;
-                    none.insert(attend(again, Interest::WRITABLE)?)
-                }
-                done => return Poll::Ready(done),
-            },
-        };
         loop {
-            let mut room = ready!(writable.poll_write_ready(context))?;
-            if let Ok(done) = room.try_io(|stream| write(&mut stream.get_ref())) {
-                return Poll::Ready(done);
+            let waits = match (&self.writable, &mut self.again) {
+                (Some(writable), again) => match writable.poll_write_ready(context)? {
+                    Poll::Ready(mut room) => {
+                        if let Ok(done) = room.try_io(|stream| write(&mut stream.get_ref())) {
+                            self.again = None;
+                            return Poll::Ready(done);
+                        }
+                        continue;
+                    }
+                    Poll::Pending => Some(again.get_or_insert_with(|| Box::pin(sleep(LOOK_INTERVAL)))),
+                },
+                (None, again) => again.as_mut(),
+            };
+            if let Some(waits) = waits {
+                ready!(waits.as_mut().poll(context));
+                self.again = None;
             }
+            match write(&mut self.stream.get_ref()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.begin_to_wait(),
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    /// Has room waited for, or the next try where there is no descriptor for that: what is half written goes on.
+    fn begin_to_wait(&mut self) {
+        if self.writable.is_some() {
+            return;
+        }
+        let second = self.stream.get_ref().try_clone();
+        match second.and_then(|second| attend(second, Interest::WRITABLE)) {
+            Ok(second) => self.writable = Some(second),
+            Err(_) => self.again = Some(Box::pin(sleep(REST))),
         }
     }
 }
@@ -200,6 +229,19 @@ mod tests {
         drop(ours);
         peer.join().unwrap();
         assert!(parked < ROUNDS * 3 / 2, "it slept {parked} times for {ROUNDS} answers");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_write_without_room_ends_when_the_peer_shuts_down_what_it_reads() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut ours = register(ours).unwrap();
+        let writing = tokio::spawn(async move { ours.write_all(&vec![7; MUCH]).await });
+        tokio::time::sleep(LOOK_INTERVAL / 2).await;
+        assert!(!writing.is_finished(), "it waits for room");
+        theirs.shutdown(Shutdown::Read).unwrap();
+        let ended =
+            tokio::time::timeout(20 * LOOK_INTERVAL, writing).await.expect("it does not wait for ever");
+        assert_eq!(ended.unwrap().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 
     #[tokio::test(flavor = "current_thread")]
