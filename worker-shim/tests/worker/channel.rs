@@ -399,6 +399,30 @@ fn a_tool_that_closes_its_channel_or_shuts_it_down_between_calls_is_ended() {
 }
 
 #[test]
+fn a_tool_that_shuts_what_it_reads_in_the_middle_of_a_call_is_ended() {
+    let mut worker = Worker::start(shim());
+    let (path, shut) = (worker.dir.path().join("shuts.pl"), worker.dir.path().join("shut"));
+    // It has read the head of the call, and some of what follows.
+    let takes = "take($n);";
+    assert!(ANSWERS.contains(takes));
+    let shuts = "if ($k == 2) { take(100000); shutdown($c, 0); open(my $f, '>', $ARGV[1]); close $f; sleep 1000 } take($n);";
+    std::fs::write(&path, ANSWERS.replace(takes, shuts)).unwrap();
+    let args = [path, PathBuf::from("82"), shut.clone()];
+    worker.send_spec(launch("/usr/bin/perl".to_owned(), &args), Map::new());
+    worker.wait_ready();
+    let call = worker.execute_beside("any", json!({"x": "y".repeat(20 << 20)}), "job");
+    worker.wait_for("the half call", || shut.exists().then_some(()));
+    let since = Instant::now();
+    let exit = worker.frame(to_host::TOOL_EXIT);
+    let took = since.elapsed();
+    let fault = exit["protocol_fault"].as_str().unwrap_or_default();
+    assert!(fault.contains("closed its channel, or shut it down"), "{exit}");
+    assert!(took < ENDS_WITHIN.0 + ENDS_WITHIN.1, "{took:?}");
+    assert!(call.join().unwrap().is_none(), "it has no answer");
+    assert_eq!(worker.exit_code(), 20);
+}
+
+#[test]
 fn what_a_tool_that_hears_nothing_more_still_answers_counts() {
     let mut worker = Worker::start(shim());
     let path = worker.dir.path().join("deaf.pl");

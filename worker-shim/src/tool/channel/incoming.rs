@@ -63,7 +63,11 @@ pub(super) async fn read_all(shared: &Shared, reader: &mut FrameReader<QuietRead
 /// Waits until the tool can hear nothing more, and ends it unless it ends; what it says meanwhile is `read_all`'s.
 pub(super) async fn stops_hearing(shared: &Shared, hears: Option<&ReaderWatch>) {
     match hears {
-        Some(hears) => hears.left().await,
+        // Of one that leaves while a frame waits for room only the write is told.
+        Some(hears) => tokio::select! {
+            () = hears.left() => {}
+            () = shared.outgoing.breaks() => {}
+        },
         None => std::future::pending().await,
     }
     tokio::time::sleep(EXIT_AFTER_CLOSE_MAX).await;

@@ -17,6 +17,8 @@ pub(crate) const QUEUE_BYTES_MAX: usize = 2 * FRAME_PAYLOAD_BYTES_MAX;
 pub(crate) struct Outgoing {
     queue: Mutex<Queue>,
     filled: Notify,
+    /// A frame could not be written.
+    broken: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -97,13 +99,21 @@ impl Outgoing {
                 continue;
             };
             let call = self.lock().writing;
-            if call.is_some_and(|id| !give(id)) || write_frame(&mut stream, frame).await.is_err() {
-                // The reader sees the end as well and acts on it.
+            if call.is_some_and(|id| !give(id)) {
+                return call;
+            }
+            if write_frame(&mut stream, frame).await.is_err() {
+                self.broken.notify_one();
                 return call;
             }
             let mut queue = self.lock();
             (queue.writing, queue.newest) = (None, call);
         }
+    }
+
+    /// Returns once a frame could not be written. For one who waits.
+    pub(crate) async fn breaks(&self) {
+        self.broken.notified().await;
     }
 
     fn next(&self) -> Option<Frame> {
