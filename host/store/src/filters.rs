@@ -118,8 +118,15 @@ pub(crate) fn rows_of(
         values.extend(filter.statuses.iter().map(|status| text(status.as_str())));
     }
     if let Some(element) = filter.element {
-        condition.push_str(" AND CASE WHEN json_valid(payload) THEN payload ->> 'element' = ? END");
-        values.push(Sql::Integer(i64::try_from(element).unwrap_or(i64::MAX)));
+        // What a tool reported of its job has no element of its own, nor have rows of earlier versions: the job's
+        // transitions tell it.
+        condition.push_str(
+            " AND (CASE WHEN json_valid(payload) THEN payload ->> 'element' = ? END OR EXISTS (SELECT 1 FROM journal \
+             AS told WHERE told.job_id = journal.job_id AND told.event_type = 'state_transition' AND CASE WHEN \
+             json_valid(told.payload) THEN told.payload ->> 'element' = ? END))",
+        );
+        let element = Sql::Integer(i64::try_from(element).unwrap_or(i64::MAX));
+        values.extend([element.clone(), element]);
     }
     values.push(limit_value(limit));
     let sql =

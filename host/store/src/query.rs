@@ -143,6 +143,10 @@ pub(crate) fn worker(columns: &Columns<'_, '_>) -> Result<WorkerRecord, StoreErr
     })
 }
 
+pub(crate) fn session(columns: &Columns<'_, '_>) -> Result<WorkerSessionId, StoreError> {
+    Ok(WorkerSessionId::from_text(columns.get::<String>(0)?))
+}
+
 pub(crate) fn record(columns: &Columns<'_, '_>) -> Result<SeqRecord, StoreError> {
     let record = DiagnosticRecord {
         ts: Timestamp::from_text(columns.get::<String>(1)?),

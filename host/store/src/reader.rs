@@ -264,6 +264,27 @@ impl JournalReader {
         self.ours(sql, &[limit_value(PAGE_ROWS_MAX)], query::worker)
     }
 
+    /// Those of [`Self::living_workers`] that load their tool still: the journal tells of their start and not that they
+    /// are ready. The row of a start is archived before that, so its lack says nothing.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn starting_workers(&self) -> Result<Vec<WorkerSessionId>, StoreError> {
+        let row = |kind: EventType| {
+            format!(
+                "EXISTS (SELECT 1 FROM journal WHERE journal.worker_session_id = workers.worker_session_id AND \
+                 +event_type = '{}')",
+                kind.as_str()
+            )
+        };
+        let (spawned, ready) = (row(EventType::WorkerSpawned), row(EventType::WorkerReady));
+        let sql = format!(
+            "SELECT worker_session_id FROM workers WHERE ended_at IS NULL AND {spawned} AND NOT {ready} \
+             ORDER BY worker_session_id LIMIT ?"
+        );
+        self.ours(&sql, &[limit_value(PAGE_ROWS_MAX)], query::session)
+    }
+
     fn rows(
         &self,
         filter: &JournalFilter,

@@ -209,17 +209,17 @@ fn transition(job: &JobRecord, from: Option<JobStatus>, to: JobStatus, ts: Times
     let mut payload = Map::new();
     payload.insert("from".into(), from.map_or(Value::Null, |status| status.as_str().into()));
     payload.insert("to".into(), to.as_str().into());
-    if let Some(element) = job.element_index {
-        payload.insert("element".into(), element.into());
-    }
     let mut row = JournalRow::new(EventType::StateTransition, payload);
     row.ts = ts;
     describe_job(&mut row, job);
     row
 }
 
-/// Fills the columns that say which job a row is about.
+/// Fills in which job a row is about. The element has no column: it stands in the payload, unless that is a tool's.
 pub fn describe_job(row: &mut JournalRow, job: &JobRecord) {
+    if let Some(element) = job.element_index.filter(|_| !row.worker_reported) {
+        row.payload.insert("element".into(), element.into());
+    }
     row.job_id = Some(job.job_id.to_string());
     row.run_id = job.run_id.as_ref().map(ToString::to_string);
     row.composition_id = job.composition_id.as_ref().map(ToString::to_string);

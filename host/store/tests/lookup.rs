@@ -56,6 +56,32 @@ async fn a_shortened_id_means_one_or_is_answered_with_what_it_may_mean() {
 }
 
 #[tokio::test]
+async fn every_row_of_a_job_is_one_of_its_element() {
+    let (dir, journal) = fresh();
+    for element in [1, 2] {
+        let mut job = JobRecord::new(JobId::from_text(format!("job-{element}")), "tool", Timestamp::now());
+        (job.node_id, job.element_index) = (Some("each".to_owned()), Some(element));
+        let mut admission = JournalRow::new(EventType::AdmissionDecided, Map::new());
+        rows::describe_job(&mut admission, &job);
+        assert_eq!(admission.payload["element"], element, "a line of it names the element");
+        // What the tool reports has its own payload, which may have such a word too.
+        let payload = Map::from_iter([("pages".to_owned(), json!(7))]);
+        let mut reported = JournalRow::new(EventType::TaskAccount, payload.clone());
+        reported.worker_reported = true;
+        rows::describe_job(&mut reported, &job);
+        assert_eq!(reported.payload, payload);
+        let begun = rows::running(&job, JobStatus::Pending);
+        let commit = Commit::telling().row(admission).row(begun).row(reported);
+        journal.commit(commit).await.expect("written");
+    }
+    let reader = JournalReader::open(dir.path()).expect("opens");
+    let filter = JournalFilter { node: Some("each".into()), element: Some(2), ..JournalFilter::default() };
+    let found = reader.last(&filter, 100).expect("reads");
+    let jobs: Vec<_> = found.iter().filter_map(|found| found.row.job_id.as_deref()).collect();
+    assert_eq!(jobs, ["job-2"; 3], "{found:#?}");
+}
+
+#[tokio::test]
 async fn rows_are_selected_by_time_capability_node_and_status() {
     let (dir, journal) = fresh();
     let second = 1_000_000;
