@@ -87,6 +87,42 @@ fn it_shows_who_uses_the_directory_and_what_runs_there() {
     world.assert_nothing_left();
 }
 
+/// Loading a tool may take minutes, in which no call gets through.
+#[test]
+fn a_worker_that_loads_its_tool_is_told_as_starting() {
+    let world = World::new();
+    let held = world.file("held");
+    std::fs::write(&held, "").expect("written");
+    let tool = format!(
+        "import os, time\nwhile os.path.exists({:?}):\n    time.sleep(0.05)\nfrom cjm_sdk import Capability, action\n\n\
+         class Slow(Capability):\n    name = \"slow\"\n\n    @action\n    def sleep(self):\n        time.sleep(3600)\n",
+        held.display().to_string(),
+    );
+    world.install_python("slow", "Slow", &tool);
+    let call = world.start(&["call", "slow"]);
+    let status = |is_starting: bool| {
+        eventually("a worker", BEGIN_MAX, || {
+            let status = world.json(&["status", "--json"]);
+            (status["workers"][0]["is_starting"] == is_starting).then_some(())
+        });
+        world.run(&["status"]).expect(exit::OK)
+    };
+    let told = status(true);
+    let line =
+        told.stdout.lines().find(|line| line.starts_with("worker   slow (pid ")).expect("a line of it");
+    assert!(
+        line.contains(", for ") && line.contains("), starting: it loads its tool"),
+        "{}",
+        told.describe()
+    );
+    std::fs::remove_file(&held).expect("removed");
+    let told = status(false);
+    assert!(!told.stdout.contains("starting"), "{}", told.describe());
+    call.signal(Signal::TERM);
+    let _ = call.wait(COMMAND_MAX);
+    world.assert_nothing_left();
+}
+
 /// A warning's command would do what it says to another directory.
 #[test]
 fn commands_that_warnings_name_find_the_same_directory() {

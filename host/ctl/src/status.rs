@@ -19,12 +19,14 @@ use cjm_platform::tree::is_stopped;
 use cjm_store::{JobFilter, JobRecord, JournalReader, StoreError, WorkerRecord};
 use cjm_wire::describe::{Described as _, ErrorReport, exit};
 use cjm_wire::event::JobStatus;
-use cjm_wire::{Timestamp, ids};
+use cjm_wire::{Timestamp, WorkerSessionId, ids};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// What a worker without a job may be at: only its host knows.
-const WITHOUT_JOB: &str = "idle, or at a stream or a direct call";
+const WITHOUT_JOB: &str = "without a job (idle, or at a stream or a direct call)";
+/// What one does before it takes any call.
+const STARTING: &str = "starting: it loads its tool, and takes no call before";
 /// Lines of jobs of each kind, and of workers; the others are counted.
 const SHOWN_MAX: usize = 50;
 
@@ -228,6 +230,8 @@ struct Now {
     running: Jobs,
     pending: Jobs,
     workers: Vec<WorkerRecord>,
+    /// Those that load their tool still.
+    starting: Vec<WorkerSessionId>,
     /// There is no journal.
     is_unknown: bool,
 }
@@ -259,6 +263,8 @@ impl Now {
             running: jobs(JobStatus::Running, usize::MAX)?,
             pending: jobs(JobStatus::Pending, SHOWN_MAX)?,
             workers: reader.living_workers()?,
+            // After the others, so that all of them that start are among these.
+            starting: reader.starting_workers()?,
             is_unknown: false,
         })
     }
@@ -268,7 +274,7 @@ impl Now {
             document[name] = jobs.listed.iter().map(|job| job_document(job, &self.workers)).collect();
             document[format!("{name}_count")] = jobs.count.into();
         }
-        document["workers"] = json!(self.workers);
+        document["workers"] = self.workers.iter().map(|worker| self.worker_document(worker)).collect();
     }
 
     fn lines(&self) -> Vec<String> {
@@ -282,15 +288,7 @@ impl Now {
             self.running.listed.iter().any(|job| job.worker_session_id.as_ref() == session)
         };
         let idle: Vec<&WorkerRecord> = self.workers.iter().filter(|worker| !is_busy(worker)).collect();
-        // Whether a direct call or a stream runs on it, only its host knows.
-        lines.extend(idle.iter().take(SHOWN_MAX).map(|worker| {
-            let age = age(&worker.spawned_at).map_or_else(String::new, |age| format!(", for {age}"));
-            format!(
-                "worker   {} (pid {}{age}), without a job ({WITHOUT_JOB})",
-                one_line(&worker.instance_id),
-                worker.pid
-            )
-        }));
+        lines.extend(idle.iter().take(SHOWN_MAX).map(|worker| self.worker_line(worker)));
         lines.extend(and_more("worker", idle.len()));
         if lines.is_empty() {
             lines.push(match self.is_unknown {
@@ -299,6 +297,19 @@ impl Now {
             });
         }
         lines
+    }
+
+    /// Of one that no running job is on.
+    fn worker_line(&self, worker: &WorkerRecord) -> String {
+        let age = age(&worker.spawned_at).map_or_else(String::new, |age| format!(", for {age}"));
+        let does = if self.starting.contains(&worker.worker_session_id) { STARTING } else { WITHOUT_JOB };
+        format!("worker   {} (pid {}{age}), {does}", one_line(&worker.instance_id), worker.pid)
+    }
+
+    fn worker_document(&self, worker: &WorkerRecord) -> Value {
+        let mut document = json!(worker);
+        document["is_starting"] = self.starting.contains(&worker.worker_session_id).into();
+        document
     }
 }
 
@@ -385,7 +396,7 @@ fn command_of(pid: Pid) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cjm_wire::{JobId, WorkerSessionId};
+    use cjm_wire::JobId;
 
     fn ago(seconds: i64) -> Timestamp {
         let now = Timestamp::now().as_micros().expect("an instant");
@@ -438,7 +449,7 @@ mod tests {
         workers.push(worker(WorkerSessionId::new()));
         let running = Jobs { count: running.len(), listed: running };
         let pending = Jobs { count: 60, listed: vec![job(9, None)] };
-        let lines = Now { running, pending, workers, is_unknown: false }.lines();
+        let lines = Now { running, pending, workers, ..Now::default() }.lines();
         let has = |line: &str| lines.iter().filter(|known| known.as_str() == line).count();
         assert_eq!((has("running  and 2 more"), has("pending  and 10 more")), (1, 1), "{lines:#?}");
         assert_eq!(
