@@ -20,7 +20,7 @@ _WORDS = {
     "object": "an object",
 }
 _NONE = type(None)
-_VARARGS, _VARKEYWORDS = 0x04, 0x08
+VARARGS, _VARKEYWORDS = 0x04, 0x08
 _SHOWN_CHARS_MAX = 200
 
 
@@ -134,7 +134,7 @@ def signature_of(function, is_bound):
     names = positional + code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
     values = function.__defaults__ or ()
     defaults = dict(zip(reversed(positional), reversed(values)), **(function.__kwdefaults__ or {}))
-    takes_others, takes_more = bool(code.co_flags & _VARKEYWORDS), bool(code.co_flags & _VARARGS)
+    takes_others, takes_more = bool(code.co_flags & _VARKEYWORDS), bool(code.co_flags & VARARGS)
     return _signature(function, names, defaults, takes_others, (0, len(positional)), takes_more)
 
 
@@ -161,7 +161,7 @@ def _inspected(function, first):
 
 def _signature(function, names, defaults, takes_others, by_position, takes_more, nameless=()):
     every = [*nameless, *names]
-    kinds = _kinds(function, every)
+    kinds = kinds_of(function, every)
     # `text: str = None` says that null is one of its values, too.
     for name in [name for name, kind in kinds.items() if kind[-1] != "?" and defaults.get(name, 0) is None]:
         kinds[name] += "?"
@@ -169,7 +169,8 @@ def _signature(function, names, defaults, takes_others, by_position, takes_more,
     return Signature(names, required, defaults, kinds, takes_others, by_position, takes_more, nameless)
 
 
-def _kinds(function, names):
+def kinds_of(function, names):
+    """Name → kind in JSON, of those parameters whose annotation says it."""
     try:
         hints = function.__annotations__
     except Exception:

@@ -11,7 +11,7 @@ import threading
 import time
 
 from . import calls
-from .arguments import call, signature_of
+from .arguments import VARARGS, call, kinds_of, signature_of
 from .errors import Cancelled, UserInputError
 from .json_codec import Unfit
 
@@ -60,7 +60,7 @@ class Capability:
     reload_triggers = {}
 
     def __init_subclass__(cls, **kwargs):
-        """Refuses a class with an `async def` that the host would call: its call would give back what nobody awaits."""
+        """Refuses methods that no call by the host could reach: `async def`, which nobody awaits, and those without `self`."""
         super().__init_subclass__(**kwargs)
         releases = [name for name in cls.reload_triggers.values() if isinstance(name, str)]
         for method in (*cls.actions().values(), *releases, *_CALLED_BY_HOST):
@@ -68,6 +68,10 @@ class Capability:
                 words = "%s.%s is `async def`, and nobody awaits what its call gives back: make it `def`, and run the "
                 words += "coroutine inside it with asyncio.run(…)"
                 raise TypeError(words % (cls.__name__, method))
+            if _is_without_self(_raw(cls, method)):
+                words = "%s.%s has no parameter for the tool itself, which each call gives it first: give `%s` a first "
+                words += "parameter `self`"
+                raise TypeError(words % (cls.__name__, method, method))
 
     # --- configuration
 
@@ -230,8 +234,7 @@ class Capability:
 
     @classmethod
     def _signature(cls, method):
-        raw = next(vars(klass)[method] for klass in cls.__mro__ if method in vars(klass))
-        function = getattr(cls, method)
+        function, raw = getattr(cls, method), _raw(cls, method)
         # Its first parameter is the tool or the class, which no caller gives.
         return signature_of(getattr(function, "__func__", function), is_bound=not isinstance(raw, staticmethod))
 
@@ -323,6 +326,24 @@ class _Heartbeat:
 def _is_async(method):
     function = getattr(method, "__func__", method)
     return bool(getattr(getattr(function, "__code__", None), "co_flags", 0) & _ASYNC_FLAGS)
+
+
+def _raw(cls, method):
+    """The attribute as the class has it: a function, or what a decorator made of it."""
+    return next((vars(klass)[method] for klass in cls.__mro__ if method in vars(klass)), None)
+
+
+def _is_without_self(raw):
+    """Whether a plain function is surely no method: its first parameter is missing, or one that a caller gives."""
+    # A staticmethod, a classmethod and other objects say themselves what a call gives them.
+    code = raw.__code__ if type(raw) is type(_raw) else None
+    if code is None or code.co_flags & VARARGS and not code.co_argcount:
+        return False
+    if not code.co_argcount:
+        return True
+    # What is not called `self` may be the tool still: only a default, or an annotation of a value, says that it is not.
+    first = code.co_varnames[0]
+    return first != "self" and (len(raw.__defaults__ or ()) == code.co_argcount or bool(kinds_of(raw, [first])))
 
 
 def _property(value):

@@ -194,6 +194,45 @@ class Awaited(unittest.TestCase):
         self.assertEqual(Tool().execute("go"), 7)
 
 
+class WithoutSelf(unittest.TestCase):
+    """A method that lacks `self` is refused where it is written: its callers were blamed for what each call gives it."""
+
+    def made(self, *body):
+        names = {"Plain": Plain, "action": action}
+        exec("class Tool(Plain):\n" + "".join("    %s\n" % line for line in body), names)
+        return names["Tool"]
+
+    def test_a_method_that_no_call_can_give_the_tool_itself_is_refused(self):
+        for head in (
+            "go()",
+            "go(*, text)",
+            "go(text: str)",
+            "go(text: 'str')",
+            "go(texts: list = ())",
+            "go(text='a', *, more=1)",
+            "go(text: str, /, more=1)",
+        ):
+            for mark in ("@action", "@action('other')"):
+                with self.subTest(head=head, mark=mark), self.assertRaises(TypeError) as caught:
+                    self.made(mark, "def %s: return 1" % head)
+                self.assertIn("give `go` a first parameter `self`", str(caught.exception))
+        for body in (["def cleanup(): pass"], ["reload_triggers = {'model': 'release'}", "def release(): pass"]):
+            with self.assertRaisesRegex(TypeError, "has no parameter for the tool itself"):
+                self.made(*body)
+
+    def test_whatever_it_is_called_what_may_be_the_tool_is_taken(self):
+        for head in ("go(self)", "go(me)", "go(self: object)", "go(self=None)", "go(me: 'Tool')", "go(*args)", "go(me, /)"):
+            with self.subTest(head=head):
+                self.assertEqual(self.made("@action", "def %s: return 1" % head)().execute("go"), 1)
+        for body in (
+            ["@action('go')", "@staticmethod", "def go(text: str = ''): return 1"],
+            ["@action('go')", "@staticmethod", "def go(): return 1"],
+            ["@action('go')", "@classmethod", "def go(cls): return 1"],
+        ):
+            self.assertEqual(self.made(*body)().execute("go"), 1)
+        self.assertEqual(self.made("def helper(): return 7", "@action", "def go(self): return 1").helper(), 7)
+
+
 class Plain(Capability):
     @action
     def plain(self):
