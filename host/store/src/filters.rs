@@ -15,6 +15,13 @@ const CLOCK_SLACK_MICROS: i64 = 86_400_000_000;
 /// How the verdict on a worker begins that the host ended itself.
 pub const ENDED_BY_HOST: &str = "ended by the host: ";
 
+/// Of an element. What a tool reported of its job has no element of its own, nor have rows of earlier versions: the job's
+/// transitions tell it. What other writers left may be no JSON to SQLite.
+const OF_ELEMENT: &str = " AND (CASE WHEN json_valid(payload) THEN payload ->> 'element' = ? END OR EXISTS (SELECT 1 \
+                          FROM journal AS told WHERE told.job_id = journal.job_id AND told.event_type = \
+                          'state_transition' AND CASE WHEN json_valid(told.payload) THEN told.payload ->> 'element' = ? \
+                          END))";
+
 /// Which journal rows; empty selects all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JournalFilter {
@@ -118,13 +125,7 @@ pub(crate) fn rows_of(
         values.extend(filter.statuses.iter().map(|status| text(status.as_str())));
     }
     if let Some(element) = filter.element {
-        // What a tool reported of its job has no element of its own, nor have rows of earlier versions: the job's
-        // transitions tell it.
-        condition.push_str(
-            " AND (CASE WHEN json_valid(payload) THEN payload ->> 'element' = ? END OR EXISTS (SELECT 1 FROM journal \
-             AS told WHERE told.job_id = journal.job_id AND told.event_type = 'state_transition' AND CASE WHEN \
-             json_valid(told.payload) THEN told.payload ->> 'element' = ? END))",
-        );
+        condition.push_str(OF_ELEMENT);
         let element = Sql::Integer(i64::try_from(element).unwrap_or(i64::MAX));
         values.extend([element.clone(), element]);
     }
