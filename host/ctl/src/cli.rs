@@ -354,15 +354,16 @@ pub(crate) struct RemoveArgs {
 /// Of `retention`.
 #[derive(Debug, Args)]
 pub(crate) struct RetentionArgs {
-    /// Forget what is older; 0 or less: nothing for its age [default: diagnostics_retention_days of cjm.yaml, else 30]
+    /// Forget what is older; 0 or less: nothing for its age [default: substrate.diagnostics_retention_days of cjm.yaml, else
+    /// 30]
     #[arg(long, value_name = "DAYS", allow_negative_numbers = true)]
     pub(crate) max_age_days: Option<f64>,
     /// Forget the oldest until the database holds no more: 0.1 or more, or 0 for nothing [default:
-    /// diagnostics_retention_max_mb of cjm.yaml, else 500]
+    /// substrate.diagnostics_retention_max_mb of cjm.yaml, else 500]
     #[arg(long, value_name = "MB", allow_negative_numbers = true)]
     pub(crate) max_total_mb: Option<f64>,
     /// Forget jobs and compositions that ended before that, with arguments and results; journal rows stay. A host does it
-    /// by itself, after jobs_retention_days of cjm.yaml [default there: 30]
+    /// by itself, after substrate.jobs_retention_days of cjm.yaml [default there: 30]
     #[arg(long, value_name = "DAYS", allow_negative_numbers = true)]
     pub(crate) jobs_max_age_days: Option<f64>,
     /// Move the journal's rows from before that time into a file below archives/, which `logs` still reads: how long ago

@@ -48,6 +48,8 @@ pub(crate) async fn runtime(global: &Global, args: &SetupRuntimeArgs, output: &O
         say(output, "Runtime setup is only needed for micromamba mode.")?;
         say(output, &format!("Current conda_type: {}", settings.conda_type.as_str()))?;
         say(output, "Set 'conda_type: micromamba' in cjm.yaml to use project-local runtime.")?;
+        // The line above is the ancestor's, whose key stands below another.
+        output.note("next: write `runtime: {conda_type: micromamba}` into cjm.yaml");
         return finish(
             output,
             &json!({"conda_type": settings.conda_type, "needed": false, "fetched": false}),

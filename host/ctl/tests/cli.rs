@@ -498,3 +498,13 @@ fn a_closed_output_ends_it_quietly() {
     assert_eq!(output.status.code(), Some(141), "as if SIGPIPE had ended it: {output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
 }
+
+#[test]
+fn a_key_of_the_settings_is_told_where_it_is_read() {
+    let place = Place::new();
+    let told = place.run(&["--conda-type", "conda", "setup-runtime"], 0);
+    let line = told.stderr.split('`').nth(1).expect("what to write").to_owned();
+    place.write("cjm.yaml", &line);
+    let read = place.run(&["--conda-prefix", "prefix", "setup-runtime", "--dry-run"], 0);
+    assert!(!read.stdout.contains("only needed for micromamba"), "{line}: {read:?}");
+}
