@@ -35,6 +35,8 @@ const NEEDS_STREAM: &str = "NeedsStream";
 const UNFIT: &str = "Unfit";
 /// Words of the Python SDK where the class of a tool has nothing to call.
 const NO_ACTIONS: &str = "no method is marked @action";
+/// Words of the Python SDK about a value that is no text.
+const TEXT_EXPECTED: &str = ", and text is expected";
 
 /// Class of the shim's for a program that ended with an exit code that is none of success.
 const PROGRAM_EXIT: &str = "ProgramExit";
@@ -142,7 +144,7 @@ pub(crate) fn facts(error: &JobError, tail: &[String]) -> Facts {
         Origin::Refused => Facts::new(
             ARGUMENTS_REFUSED,
             exit::DOMAIN,
-            format!("correct {} and call again; the tool has not run", arguments(error)),
+            format!("correct {} and call again; the tool has not run", refused_arguments(error)),
         ),
         Origin::Machine => machines(error),
         Origin::Killed => failed(
@@ -259,6 +261,26 @@ fn arguments(error: &JobError) -> String {
             };
             names.iter().map(words).collect::<Vec<_>>().join(", ")
         }
+    }
+}
+
+/// What to correct of a call that was refused. On a command line, what looks like a number is one wherever the manifest does
+/// not declare the argument: it is right there as it stands, and has to be written otherwise.
+fn refused_arguments(error: &JobError) -> String {
+    let value = error.message.split_once("` is ").and_then(|(_, rest)| rest.strip_suffix(TEXT_EXPECTED));
+    let is_number = |value: &str| value.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    let value = match value {
+        // One with a fraction may have been written with other digits.
+        Some(number) if is_number(number) && number.contains(['.', 'e', 'E']) => Some("…"),
+        Some("true" | "false" | "null") => value,
+        other => other.filter(|other| is_number(other)),
+    };
+    match (value, error.fields_invalid.as_deref()) {
+        (Some(value), Some([name])) => format!(
+            "`{name}` (`{name}:='\"{value}\"'` on a command line gives it as text; where the tool's manifest does not \
+             declare it, `cjm-ctl regenerate-manifest TOOL` lets `{name}={value}` do)"
+        ),
+        _ => arguments(error),
     }
 }
 
@@ -398,6 +420,26 @@ mod tests {
             assert_eq!(facts.code == "call.not_begun", exit_code == exit::WORKER_START, "{error:?}");
             let has_run = !facts.next_step.contains("the tool has not run");
             assert_eq!(has_run, exit_code == exit::TOOL_FAILED, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn what_looks_like_a_number_can_be_given_as_text() {
+        let refused = |message: &str| JobError {
+            message: message.to_owned(),
+            ..error(ErrorCategory::UserInput, "Unfit(\"x\")", None, &["text"])
+        };
+        for (value, shown) in [("42", "42"), ("-1.5", "…"), ("true", "true"), ("null", "null")] {
+            let step =
+                facts(&refused(&format!("argument `text` is {value}, and text is expected")), &[]).next_step;
+            assert!(step.contains(&format!("`text:='\"{shown}\"'`")), "{step}");
+            assert!(step.contains("regenerate-manifest") && step.ends_with("the tool has not run"), "{step}");
+        }
+        for other in
+            ["argument `text` is [1], and text is expected", "argument `text` is 1, and a list is expected"]
+        {
+            let step = facts(&refused(other), &[]).next_step;
+            assert_eq!(step, "correct `text` and call again; the tool has not run", "{other}");
         }
     }
 
