@@ -405,6 +405,7 @@ fn a_run_says_why_each_node_did_not_complete_in_words_and_in_the_journal() {
         let rows = world.run(&["logs", "--run", run, "--node", shown]).expect(0);
         assert!(rows.stdout.contains("node=each[0]]"), "{}", rows.describe());
         assert!(!rows.stdout.contains("node=each[1]]"), "{}", rows.describe());
+        assert!(rows.stdout.contains("admission_decided "), "{}", rows.describe());
     }
     says(&world.run(&["logs", "--node", "each[2]"]).expect(1), "nothing is known of it");
     let composition = outcome.stderr.split("composition ").find_map(|rest| rest.split_once(" · run "));
@@ -417,6 +418,32 @@ fn a_run_says_why_each_node_did_not_complete_in_words_and_in_the_journal() {
     let skipped = world.run(&["logs", "--run", run, "--node", "all"]).expect(1);
     says(&skipped, "it made no call; skipped: ");
     says(&world.run(&["logs", "--run", run, "--node", "nobody"]).expect(1), "nothing is known of it");
+}
+
+#[test]
+fn what_a_composition_has_wrong_is_told_once_with_the_key_to_correct() {
+    let world = World::new();
+    world.install_python("kit", "Kit", KIT);
+    for (node, error, step) in [
+        (
+            "action: say, map: \"${inputs.words}\"",
+            "error: composition \"r\" failed: node `a`: `map: ",
+            "next: at node `a`: let `map` refer to a list",
+        ),
+        (
+            "action: sya",
+            "failed: node a: \"kit\" failed: unknown action",
+            "next: correct `nodes.a.action` in",
+        ),
+        ("action: say, args: {wrod: x}", "has no parameter `wrod`", "next: correct `nodes.a.args.wrod` in"),
+    ] {
+        let text =
+            format!("name: r\ninputs: {{words: {{type: any}}}}\nnodes:\n  a: {{capability: kit, {node}}}\n");
+        let outcome =
+            world.run(&["run", &world.write("r.yaml", text).display().to_string(), "words=x"]).expect(16);
+        says(&outcome, error);
+        says(&outcome, step);
+    }
 }
 
 #[test]

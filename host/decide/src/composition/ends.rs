@@ -129,7 +129,7 @@ impl CompositionRun {
             outcome = if self.is_best_effort() { RunOutcome::Partial } else { RunOutcome::Failed };
         }
         for message in unbound {
-            self.failures.push(NodeError { node: None, element: None, message });
+            self.failures.push(NodeError { node: None, element: None, message, next_step: None });
         }
         effects.push(CompositionEffect::Ended {
             outcome,

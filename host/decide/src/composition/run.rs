@@ -27,6 +27,7 @@ use super::types::{
 };
 use crate::queue::CancelReach;
 use cjm_wire::composition::{MAP_ELEMENTS_MAX, Reference};
+use cjm_wire::describe::Described as _;
 use cjm_wire::json::{Json, JsonKind};
 use cjm_wire::template::Template;
 use std::cmp::Reverse;
@@ -154,7 +155,12 @@ impl CompositionRun {
 
     fn error_of(&self, node: usize, element: Option<usize>, message: String) -> NodeError {
         let element = element.filter(|_| self.node(node).map.is_some());
-        NodeError { node: Some(self.graph.name(node).to_owned()), element, message }
+        NodeError { node: Some(self.graph.name(node).to_owned()), element, message, next_step: None }
+    }
+
+    /// Of a node or an element whose references did not bind.
+    fn unbound(&self, node: usize, element: Option<usize>, error: &BindError) -> NodeError {
+        NodeError { next_step: Some(error.next_step()), ..self.error_of(node, element, error.to_string()) }
     }
 
     /// Remembers a failure and fails fast where that is the policy.
@@ -244,7 +250,7 @@ impl CompositionRun {
                 self.after_element(node, effects);
             }
             Err(error) => {
-                let error = self.error_of(node, None, error.to_string());
+                let error = self.unbound(node, None, &error);
                 let mut failures = Failures::default();
                 failures.push(error.clone());
                 let reason = Some(error.message.clone());
@@ -300,7 +306,7 @@ impl CompositionRun {
                 }
             }
             Some((element, Err(error))) => {
-                let error = self.error_of(node, Some(element), error.to_string());
+                let error = self.unbound(node, Some(element), &error);
                 if let Some(elements) = self.elements(node) {
                     elements.unbound(error.clone());
                 }

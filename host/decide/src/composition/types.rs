@@ -189,6 +189,8 @@ pub struct NodeError {
     pub element: Option<usize>,
     /// For people.
     pub message: String,
+    /// What would do, where it is known.
+    pub next_step: Option<String>,
 }
 
 impl fmt::Display for NodeError {

@@ -7,19 +7,47 @@ use cjm_wire::describe::{ErrorReport, exit};
 use cjm_wire::error::{ErrorCategory, Failure, JobError};
 use std::time::Duration;
 
+// Of `node_failure`.
+const NODE_FAILED: &str = "composition.node_failed";
+// Of the crate that talks to workers.
+const ARGUMENTS_REFUSED: &str = "call.arguments_refused";
+
 /// The failure that came first, told with its node and element; `known` is what its own job says of it.
 pub(super) fn failure_at(first: &NodeError, known: Option<&Failure>) -> Failure {
     let Some(name) = &first.node else {
         return node_failure("output", None, &first.message);
     };
-    let Some(mut failure) = known.cloned() else {
-        return node_failure(name, first.element, &first.message);
+    // What was kept of a node that no job carries names it already, and not what would do.
+    let Some(mut failure) = known.filter(|known| known.report.code != NODE_FAILED).cloned() else {
+        let mut failure = node_failure(name, first.element, &first.message);
+        if let Some(step) = &first.next_step {
+            failure.report.next_step = format!("at node `{name}`: {step}");
+        }
+        return failure;
     };
     let place = first.element.map_or_else(|| name.clone(), |element| format!("{name}[{element}]"));
     failure.report.message = format!("node {place}: {}", failure.report.message);
     failure.report.exit_code = exit::COMPOSITION_FAILED;
     failure.report = failure.report.at_node(name.clone(), first.element);
+    if let Some(keys) = keys_to_correct(name, &failure) {
+        failure.report.next_step =
+            format!("correct {keys} in the composition and run it again; the tool has not run");
+    }
     failure
+}
+
+/// Of a call that was refused for its arguments: where they stand in the composition, which has no options.
+fn keys_to_correct(node: &str, failure: &Failure) -> Option<String> {
+    let fields = failure.error.fields_invalid.as_deref().filter(|fields| !fields.is_empty())?;
+    // Others say what is amiss with the tool.
+    if failure.report.code != ARGUMENTS_REFUSED || !failure.report.next_step.starts_with("correct `") {
+        return None;
+    }
+    let key = |field: &String| match field.as_str() {
+        "action" => format!("`nodes.{node}.action`"),
+        field => format!("`nodes.{node}.args.{field}`"),
+    };
+    Some(fields.iter().map(key).collect::<Vec<_>>().join(", "))
 }
 
 /// The failure of a node that no job of it carries: its references did not bind.
@@ -65,6 +93,45 @@ mod tests {
     use super::*;
     use cjm_decide::queue::QueueError;
     use cjm_store::StoreError;
+
+    fn at(next_step: Option<&str>) -> NodeError {
+        NodeError {
+            node: Some("a".to_owned()),
+            element: None,
+            message: "words".to_owned(),
+            next_step: next_step.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_node_that_no_job_carries_is_named_once_with_what_would_do() {
+        let known = node_failure("a", None, "words");
+        for known in [Some(&known), None] {
+            let report = failure_at(&at(Some("refer to a list")), known).report;
+            assert_eq!(
+                (&*report.message, &*report.next_step),
+                ("node `a`: words", "at node `a`: refer to a list")
+            );
+            assert!(failure_at(&at(None), known).report.next_step.starts_with("correct node `a` "));
+        }
+    }
+
+    #[test]
+    fn what_was_refused_of_a_call_is_corrected_where_the_composition_has_it() {
+        let mut known = node_failure("a", None, "words");
+        known.report.code = "call.arguments_refused".to_owned();
+        known.report.next_step =
+            "correct `action` (`--action NAME`) and call again; the tool has not run".to_owned();
+        known.error.fields_invalid = Some(vec!["action".to_owned(), "text".to_owned()]);
+        let step = failure_at(&at(None), Some(&known)).report.next_step;
+        assert!(
+            step.starts_with("correct `nodes.a.action`, `nodes.a.args.text` in the composition"),
+            "{step}"
+        );
+        // What the tool lacks is corrected there.
+        known.report.next_step = "mark a method".to_owned();
+        assert_eq!(failure_at(&at(None), Some(&known)).report.next_step, "mark a method");
+    }
 
     #[test]
     fn what_a_refusal_is_to_the_caller_depends_on_who_refused() {

@@ -55,7 +55,7 @@ impl StoredComposition {
         };
         let mut failures = Failures::default();
         for ToldFailure { node, element, message } in told.failures {
-            failures.push(NodeError { node, element, message });
+            failures.push(NodeError { node, element, message, next_step: None });
         }
         Some(CompositionOutcome {
             composition_id: record.composition_id,
