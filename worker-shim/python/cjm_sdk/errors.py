@@ -187,6 +187,15 @@ def shown(text):
         return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def without_middle(text, chars_max):
+    """The text; of a longer one its beginning and its end, and how much is missing between them."""
+    if len(text) <= chars_max:
+        return text
+    half = chars_max // 2
+    end = len(text) - half
+    return "%s[%d bytes dropped here]%s" % (text[:half], len(text[half:end].encode()), text[end:])
+
+
 def repr_of(error):
     """`repr(error)`, whatever its class does."""
     try:

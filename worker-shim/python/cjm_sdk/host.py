@@ -349,7 +349,7 @@ class Host:
     # --- frames out
 
     def record(self, level, logger_name, message, exc_text=None, call=None):
-        """Sends one log record, cut to what a record may hold."""
+        """Sends one log record; of one that is too long the middle is dropped."""
         call = call or calls.current()
         shown = errors.shown
         message = shown(message)
@@ -362,9 +362,9 @@ class Host:
         payload = encode.spaced_bytes(body)
         while len(payload) > frames.SMALL_PAYLOAD_BYTES_MAX:
             limit //= 2
-            body["message"] = message[:limit] + "…"
+            body["message"] = errors.without_middle(message, limit)
             if exc_text:
-                body["exc_text"] = "…" + exc_text[-limit:]
+                body["exc_text"] = errors.without_middle(exc_text, limit)
             payload = encode.spaced_bytes(body)
         self.channel.send(frames.RECORD, 0 if call is None else call.id, payload)
 

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import logging
+import re
 import sys
 import unittest
 from os.path import abspath, dirname
@@ -59,18 +60,24 @@ class Logs(unittest.TestCase):
         self.assertIs(logs.attach(handler, self.sink, "INFO"), handler)
         self.assertEqual((self.root.handlers, self.root.level), ([handler], logging.ERROR))
 
-    def test_of_a_record_that_is_too_long_the_beginning_of_its_words_and_the_end_of_its_traceback_stay(self):
+    def test_of_a_record_that_is_too_long_the_middle_is_dropped_and_counted(self):
         class Channel:
             def send(self, kind, call_id, payload):
                 self.sent = payload
 
         teller = object.__new__(host.Host)
         teller.channel = Channel()
-        teller.record("ERROR", "lab", "begins" + "x" * 200_000, "y" * 200_000 + "ends")
+        message = "begins" + "é" * 200_000 + "THE END"
+        teller.record("ERROR", "lab", message, "y" * 200_000 + "ends")
         self.assertLessEqual(len(teller.channel.sent), frames.SMALL_PAYLOAD_BYTES_MAX)
         body = json_codec.loads(teller.channel.sent)
-        self.assertTrue(body["message"].startswith("begins") and body["message"].endswith("…"))
-        self.assertTrue(body["exc_text"].startswith("…") and body["exc_text"].endswith("ends"))
+        for text, begin, end, whole in (
+            (body["message"], "begins", "THE END", message),
+            (body["exc_text"], "yyyy", "ends", "y" * 200_000 + "ends"),
+        ):
+            head, dropped, rest = re.fullmatch(r"(.*)\[(\d+) bytes dropped here\](.*)", text).groups()
+            self.assertTrue(head.startswith(begin) and rest.endswith(end))
+            self.assertEqual(int(dropped), len(whole.encode()) - len((head + rest).encode()))
 
     def test_records_below_the_level_stay_and_what_fails_is_none_of_the_tools_business(self):
         logs.attach(None, self.sink, "INFO")
