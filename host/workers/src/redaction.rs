@@ -18,6 +18,8 @@ use std::borrow::Cow;
 pub(crate) const SECRET_BYTES_MIN: usize = 8;
 /// Shortest part of a value that is struck out where a text was cut through it.
 const PART_BYTES_MIN: usize = 4;
+/// What a tool's side writes where it took the middle out of a text, after the number.
+const CUT_MARK: &str = " bytes dropped here]";
 /// What stands in its place.
 const MARK: &str = "[secret]";
 
@@ -140,9 +142,23 @@ impl Redaction {
         )
     }
 
+    /// The text without the parts of values that stand where its middle was taken out.
+    fn whole_at_the_cut<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let found = text.split_once(CUT_MARK).and_then(|(before, rest)| {
+            let (head, number) = before.rsplit_once('[')?;
+            Some((head, number.parse::<usize>().ok()?, rest))
+        });
+        let Some((head, dropped, rest)) = found else { return Cow::Borrowed(text) };
+        let (before, behind) = self.cut(head.as_bytes(), rest.as_bytes());
+        let (head, rest) = (&head[..head.len() - before], &rest[behind..]);
+        Cow::Owned(format!("{head}[{}{CUT_MARK}{rest}", dropped.saturating_add(before + behind)))
+    }
+
     fn value(&self, value: Value) -> Value {
         match value {
-            Value::String(text) => Value::String(self.text(&text).into_owned()),
+            Value::String(text) => {
+                Value::String(self.text(self.whole_at_the_cut(&text).as_ref()).into_owned())
+            }
             Value::Number(number) if self.values.contains(&number.to_string()) => MARK.into(),
             Value::Array(items) => items.into_iter().map(|item| self.value(item)).collect(),
             Value::Object(map) => {
@@ -345,6 +361,21 @@ mod tests {
         let failed = r#"{"_job_error": {"category": "fatal", "message": "m", "retriable": false, "original_exc_repr": "E()"}}"#;
         for line in [failed, "second line", "\u{0}"] {
             assert!(Said::new(line).chunk().is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn no_half_of_a_secret_is_left_where_the_middle_of_a_record_was_taken_out() {
+        let secrets = serde_json::json!({"TOKEN": "tok-12345678-é"});
+        let redaction = Redaction::of(secrets.as_object().expect("an object"));
+        for (said, shown) in [
+            ("it is tok-12[5 bytes dropped here]678-é.", "it is [17 bytes dropped here]."),
+            ("[5 bytes dropped here]", "[5 bytes dropped here]"),
+            ("5 bytes dropped here] tok-12345678-é", "5 bytes dropped here] [secret]"),
+            ("[é bytes dropped here]", "[é bytes dropped here]"),
+        ] {
+            let said = Said::new(serde_json::to_vec(said).expect("writes"));
+            assert_eq!(redaction.read::<String>(&said).expect("a text"), shown);
         }
     }
 }
