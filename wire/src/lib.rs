@@ -17,6 +17,7 @@ pub mod error;
 pub mod event;
 mod exact_yaml;
 pub mod frame;
+pub mod held_back;
 pub mod http;
 pub mod ids;
 mod input_kind;

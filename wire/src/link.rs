@@ -166,8 +166,11 @@ pub struct ShutdownRequest {
 }
 
 /// Records were dropped between this frame and the one before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dropped {
     /// How many.
     pub records: u64,
+    /// The job in whose calls they were said, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<String>,
 }

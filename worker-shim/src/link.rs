@@ -2,12 +2,13 @@
 //! records that may be dropped. Reading it is `worker`'s.
 //!
 //! What must hold: `send` never waits and may be called from any thread; results and exits never stand behind
-//! records; a host that does not read costs records, never memory.
+//! records; a host that does not read costs records, never memory; of a flood of them the middle is dropped.
 
 use crate::frames::{Frame, write_frame};
 use bytes::Bytes;
 use cjm_wire::channel::Record;
 use cjm_wire::frame::SMALL_PAYLOAD_BYTES_MAX;
+use cjm_wire::held_back::{HeldBack, Word};
 use cjm_wire::link::{Dropped, ProgressReport, to_host};
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
@@ -17,7 +18,7 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Bytes of records that wait for the host at most; later ones are dropped and counted.
+/// Bytes of records that wait for the host at most; of later ones the last are held back, the others dropped and counted.
 pub(crate) const RECORDS_BYTES_MAX: usize = 1024 * 1024;
 /// Shortest time between two rounds of progress frames.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
@@ -66,9 +67,27 @@ struct Queues {
     round: VecDeque<Frame>,
     records: VecDeque<Bytes>,
     record_bytes: usize,
-    dropped: u64,
+    held: HeldBack<Waiting>,
     writing: bool,
     closed: bool,
+}
+
+/// A record that is held back.
+#[derive(Debug)]
+struct Waiting {
+    payload: Bytes,
+    is_grave: bool,
+    job_id: Option<String>,
+}
+
+impl Word for Waiting {
+    fn is_grave(&self) -> bool {
+        self.is_grave
+    }
+
+    fn job_id(&self) -> Option<&str> {
+        self.job_id.as_deref()
+    }
 }
 
 impl HostLink {
@@ -84,33 +103,35 @@ impl HostLink {
         self.shared.filled.notify_one();
     }
 
-    /// Queues a record, or drops it and counts.
+    /// Queues a record, or holds it back.
     pub(crate) fn record(&self, record: &Record) {
         match serde_json::to_vec(record) {
-            Ok(payload) if payload.len() <= SMALL_PAYLOAD_BYTES_MAX => self.record_payload(payload.into()),
+            Ok(payload) if payload.len() <= SMALL_PAYLOAD_BYTES_MAX => self.queue(record, payload.into()),
             Ok(_) => {
                 let shortened = shorten(record.clone());
-                self.record_payload(serde_json::to_vec(&shortened).unwrap_or_default().into());
+                self.queue(&shortened, serde_json::to_vec(&shortened).unwrap_or_default().into());
             }
-            Err(_) => self.lock().dropped += 1,
+            Err(_) => self.lock().held.count(record.job_id(), 1),
         }
     }
 
     /// Counts records that were dropped before they reached this queue.
     pub(crate) fn count_dropped(&self, records: u64) {
-        self.lock().dropped += records;
+        self.lock().held.count(None, records);
         self.shared.filled.notify_one();
     }
 
-    fn record_payload(&self, payload: Bytes) {
+    fn queue(&self, record: &Record, payload: Bytes) {
         let mut queues = self.lock();
-        let cost = payload.len() + RECORD_OVERHEAD_BYTES;
-        if queues.closed || queues.record_bytes + cost > RECORDS_BYTES_MAX {
-            queues.dropped += 1;
+        if queues.closed {
             return;
         }
-        queues.record_bytes += cost;
-        queues.records.push_back(payload);
+        if queues.held.holds() || queues.record_bytes + cost(&payload) > RECORDS_BYTES_MAX {
+            let (is_grave, job_id) = (record.is_grave(), record.job_id.clone());
+            queues.held.push(Waiting { payload, is_grave, job_id });
+            return;
+        }
+        queues.push_record(payload);
         drop(queues);
         self.shared.filled.notify_one();
     }
@@ -195,8 +216,13 @@ enum Next {
 
 impl Queues {
     fn is_idle(&self) -> bool {
-        let empty = self.control.is_empty() && self.records.is_empty() && self.dropped == 0;
+        let empty = self.control.is_empty() && self.records.is_empty() && self.held.is_empty();
         self.closed || (empty && self.progress.is_empty() && !self.writing)
+    }
+
+    fn push_record(&mut self, payload: Bytes) {
+        self.record_bytes += cost(&payload);
+        self.records.push_back(payload);
     }
 
     /// What to write next. `writing` stands for the frame taken last, until the writer has settled or must wait.
@@ -223,19 +249,26 @@ impl Queues {
         if let Some(frame) = self.round.pop_front() {
             return Next::Frame(frame);
         }
-        if let Some(payload) = self.records.pop_front() {
-            self.record_bytes = self.record_bytes.saturating_sub(payload.len() + RECORD_OVERHEAD_BYTES);
-            return Next::Frame(Frame { kind: to_host::RECORD, call_id: 0, payload });
+        if self.records.is_empty() {
+            if let Some((job_id, records)) = self.held.next_dropped() {
+                return Next::Frame(Frame::json(to_host::DROPPED, 0, &Dropped { records, job_id }));
+            }
+            let held = std::mem::take(&mut self.held).let_go().map(|held| held.payload).collect::<Vec<_>>();
+            held.into_iter().for_each(|payload| self.push_record(payload));
         }
-        if self.dropped > 0 {
-            let dropped = Dropped { records: std::mem::take(&mut self.dropped) };
-            return Next::Frame(Frame::json(to_host::DROPPED, 0, &dropped));
+        if let Some(payload) = self.records.pop_front() {
+            self.record_bytes = self.record_bytes.saturating_sub(cost(&payload));
+            return Next::Frame(Frame { kind: to_host::RECORD, call_id: 0, payload });
         }
         if self.progress.is_empty() { Next::Nothing } else { Next::Wait }
     }
 }
 
-/// Cuts the long texts of a record so that it fits a small frame, whatever escaping adds.
+fn cost(payload: &Bytes) -> usize {
+    payload.len() + RECORD_OVERHEAD_BYTES
+}
+
+/// Cuts the middle out of the long texts of a record so that it fits a small frame, whatever escaping adds.
 fn shorten(mut record: Record) -> Record {
     // Escaping makes at most six bytes of one.
     const TEXT_BYTES_MAX: usize = SMALL_PAYLOAD_BYTES_MAX / 6 / 5;
@@ -245,9 +278,9 @@ fn shorten(mut record: Record) -> Record {
         .chain([&mut record.logger_name, &mut record.level])
     {
         if text.len() > TEXT_BYTES_MAX {
-            let end = (0..=TEXT_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-            text.truncate(end);
-            text.push_str(" … (cut)");
+            let head = text.floor_char_boundary(TEXT_BYTES_MAX / 2);
+            let end = text.ceil_char_boundary(text.len() - TEXT_BYTES_MAX / 2);
+            text.replace_range(head..end, &format!("[{} bytes dropped here]", end - head));
         }
     }
     record
@@ -257,6 +290,7 @@ fn shorten(mut record: Record) -> Record {
 mod tests {
     use super::*;
     use crate::frames::FrameReader;
+    use cjm_wire::held_back::HELD_BACK_MAX;
     use tokio::net::UnixStream;
 
     fn record(message: String) -> Record {
@@ -271,13 +305,20 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn results_overtake_records_a_flood_is_counted_and_a_long_record_is_cut() {
+    async fn results_overtake_records_and_of_a_flood_and_a_long_record_the_middle_is_dropped_and_counted() {
         let link = HostLink::default();
         let sent = 3 * RECORDS_BYTES_MAX / 1024;
-        link.record(&record("\u{1}".repeat(SMALL_PAYLOAD_BYTES_MAX)));
+        link.record(&record("\u{1}".repeat(SMALL_PAYLOAD_BYTES_MAX) + "THE END"));
         for _ in 0..sent {
             link.record(&record("x".repeat(1024)));
         }
+        link.record(&Record {
+            level: "ERROR".into(),
+            job_id: Some("j".into()),
+            ..record("THE CAUSE".into())
+        });
+        (0..sent).for_each(|_| link.record(&record("x".repeat(1024))));
+        link.record(&record("last words".into()));
         link.control(to_host::READY, &serde_json::json!({}));
         for step in 0..1000 {
             link.progress(7, ProgressReport { job_id: None, progress: 0.1, message: step.to_string() });
@@ -288,9 +329,10 @@ mod tests {
         let mut reader = FrameReader::new(theirs);
         let mut kinds = Vec::new();
         let mut progress = Vec::new();
-        let mut dropped = 0;
-        while dropped == 0 {
-            let frame = reader.next().await.unwrap().unwrap();
+        let (mut said, mut dropped) = (Vec::new(), 0);
+        while said.last().is_none_or(|last| last != "last words") {
+            let next = tokio::time::timeout(Duration::from_secs(20), reader.next()).await;
+            let frame = next.expect("the last words come").unwrap().unwrap();
             kinds.push(frame.kind);
             assert!(frame.payload.len() <= SMALL_PAYLOAD_BYTES_MAX && !frame.payload.is_empty());
             match frame.kind {
@@ -298,15 +340,31 @@ mod tests {
                     progress.push(serde_json::from_slice::<ProgressReport>(&frame.payload).unwrap());
                 }
                 to_host::DROPPED => {
-                    dropped = serde_json::from_slice::<Dropped>(&frame.payload).unwrap().records;
+                    dropped += serde_json::from_slice::<Dropped>(&frame.payload).unwrap().records;
+                    said.push("dropped".to_owned());
+                }
+                to_host::RECORD => {
+                    said.push(serde_json::from_slice::<Record>(&frame.payload).unwrap().message);
                 }
                 _ => {}
             }
         }
         assert_eq!(kinds[0], to_host::READY, "what must arrive comes first");
         let records = kinds.iter().filter(|kind| **kind == to_host::RECORD).count() as u64;
-        assert_eq!(records + dropped, sent as u64 + 1);
+        assert_eq!(records + dropped, 2 * sent as u64 + 3);
         assert!(records > 100);
+        assert!(
+            said[0].contains(" bytes dropped here]") && said[0].ends_with("THE END"),
+            "{}",
+            said[0].len()
+        );
+        let end = &said[said.len() - HELD_BACK_MAX - 2..];
+        assert_eq!(
+            (end[0].as_str(), end[1].as_str()),
+            ("dropped", "THE CAUSE"),
+            "the loss is told where it is"
+        );
+        assert!(link.lock().record_bytes == 0 && link.lock().held.is_empty());
         assert_eq!(progress.len(), 1, "only the newest progress is sent");
         assert_eq!(progress[0].message, "999");
         assert!(link.flush(Duration::from_secs(5)).await);

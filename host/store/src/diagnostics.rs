@@ -21,8 +21,8 @@ use tokio::sync::oneshot;
 pub const RECORDS_WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most bytes of output that wait to be written.
 pub const CHUNKS_WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// What of that is left to output that cannot wait, such as the last words of a worker.
-const CHUNKS_RESERVE_BYTES: usize = 1024 * 1024;
+/// What of either is left to what cannot wait, such as the last words of a worker.
+const RESERVE_BYTES: usize = 1024 * 1024;
 /// Longest message, traceback or chunk; the rest of a longer one is cut off.
 pub const TEXT_BYTES_MAX: usize = 256 * 1024;
 /// Most rows in one transaction.
@@ -65,6 +65,10 @@ pub trait Diagnostics: Send + Sync + std::fmt::Debug {
     /// Whether there is room for a chunk that can wait. What cannot wait may be handed in without asking: the last part
     /// of what output may take is left to it.
     fn has_room(&self) -> bool {
+        true
+    }
+    /// The same of a record.
+    fn has_room_for_records(&self) -> bool {
         true
     }
     /// All that was dropped since the store was opened.
@@ -165,7 +169,11 @@ impl Diagnostics for SqliteDiagnostics {
     }
 
     fn has_room(&self) -> bool {
-        self.queue.lock().chunk_bytes <= CHUNKS_WAITING_BYTES_MAX - CHUNKS_RESERVE_BYTES
+        self.queue.lock().chunk_bytes <= CHUNKS_WAITING_BYTES_MAX - RESERVE_BYTES
+    }
+
+    fn has_room_for_records(&self) -> bool {
+        self.queue.lock().record_bytes <= RECORDS_WAITING_BYTES_MAX - RESERVE_BYTES
     }
 
     fn dropped(&self) -> DroppedCounts {

@@ -266,7 +266,7 @@ fn each_loss_is_told_once_whatever_is_waited_for_meanwhile() {
 }
 
 #[test]
-fn output_that_cannot_wait_finds_room_where_other_output_finds_none() {
+fn what_cannot_wait_finds_room_where_other_output_and_other_records_find_none() {
     const LAST_WORDS: usize = 20 * 16 * 1024;
     let dir = tempfile::tempdir().expect("temporary directory");
     let disk = Arc::new(SlowDisk::default());
@@ -279,8 +279,14 @@ fn output_that_cannot_wait_finds_room_where_other_output_finds_none() {
     for _ in 0..LAST_WORDS / line.len() {
         assert!(store.chunk(chunk("S", line.as_str())), "the last words of a worker");
     }
+    while store.has_room_for_records() {
+        assert!(store.record(record("INFO", line.as_str())), "and so is it with records");
+    }
+    for _ in 0..LAST_WORDS / line.len() {
+        assert!(store.record(record("ERROR", line.as_str())), "the last words of a worker");
+    }
     drop(held);
     store.flush_blocking();
-    assert!(store.has_room());
+    assert!(store.has_room() && store.has_room_for_records());
     assert_eq!(store.dropped(), DroppedCounts::default());
 }

@@ -1,61 +1,72 @@
-//! What is stored of a stream that prints faster than anybody reads: a bounded number of bytes a second, and no more than
-//! the store has room for.
+//! What is stored of a stream that says more than anybody reads, lines or records: a bounded number of bytes a second, and
+//! no more than the store has room for.
 //!
 //! What must hold: the middle is dropped and counted, never the end, because what a tool says last is why it failed.
 
+use cjm_wire::held_back::{HELD_BACK_MAX, HeldBack, Word};
 use futures_util::future::BoxFuture;
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Lines kept for error messages, and held back of a flood.
-pub(crate) const TAIL_LINES_MAX: usize = 20;
+/// Lines kept for error messages, as many as are held back of a flood.
+pub(crate) const TAIL_LINES_MAX: usize = HELD_BACK_MAX;
 /// Bytes a second that are stored of one stream; what is above is dropped and counted.
 pub(crate) const STORED_BYTES_PER_SECOND_MAX: usize = 1024 * 1024;
 const METER_PERIOD: Duration = Duration::from_secs(1);
 /// How long the last words of a flood wait for what was stored before them.
 const SETTLE_MAX: Duration = Duration::from_secs(1);
 
-/// Where the lines of one stream are kept.
-pub(crate) trait LineStore: Send {
-    /// Whether there is room for lines that can wait. Last words are kept also where there is none.
+/// Where what one stream says is kept.
+pub(crate) trait FloodStore: Send {
+    /// A line, or a record.
+    type Item: Word;
+    /// What is stored of it in a second.
+    const BYTES_PER_SECOND_MAX: usize;
+    /// Whether there is room for items that can wait. Last words are kept also where there is none.
     fn has_room(&self) -> bool;
-    /// Keeps a line.
-    fn keep(&mut self, line: &str);
-    /// Waits until the lines before are stored.
+    /// What an item counts of that.
+    fn bytes(item: &Self::Item) -> usize;
+    /// Keeps an item.
+    fn keep(&mut self, item: Self::Item);
+    /// Keeps a word of so many dropped items.
+    fn keep_dropped(&mut self, items: u64, job_id: Option<String>);
+    /// Waits until the items before are stored.
     fn settled(&self) -> BoxFuture<'static, ()>;
 }
 
 /// Lets a bounded number of bytes a second through. Of what is above, and of what the store has no room for, the last
-/// lines are held back and come when the flood is over.
-pub(crate) struct Meter {
+/// items are held back and come when the flood is over.
+pub(crate) struct Meter<S: FloodStore> {
     second: Instant,
     spent: usize,
-    held: VecDeque<String>,
-    dropped: u64,
+    held: HeldBack<S::Item>,
 }
 
-impl Meter {
+impl<S: FloodStore> Meter<S> {
     pub(crate) fn new() -> Self {
-        Self { second: Instant::now(), spent: 0, held: VecDeque::new(), dropped: 0 }
+        Self { second: Instant::now(), spent: 0, held: HeldBack::default() }
     }
 
-    pub(crate) fn take(&mut self, line: &str, store: &mut impl LineStore) {
+    pub(crate) fn take(&mut self, item: S::Item, store: &mut S) {
         if self.second.elapsed() >= METER_PERIOD {
             self.release(store);
         }
-        self.spent += line.len();
-        if self.held.is_empty() && self.spent <= STORED_BYTES_PER_SECOND_MAX && store.has_room() {
-            return store.keep(line);
+        self.spent += S::bytes(&item);
+        if !self.holds() && self.spent <= S::BYTES_PER_SECOND_MAX && store.has_room() {
+            return store.keep(item);
         }
-        if self.held.len() == TAIL_LINES_MAX {
-            self.held.pop_front();
-            self.dropped += 1;
+        self.held.push(item);
+    }
+
+    /// Items were dropped before they came here.
+    pub(crate) fn count(&mut self, items: u64, job_id: Option<&str>, store: &mut S) {
+        self.held.count(job_id, items);
+        if !self.holds() {
+            self.let_go(store);
         }
-        self.held.push_back(line.to_owned());
     }
 
     pub(crate) fn holds(&self) -> bool {
-        !self.held.is_empty()
+        self.held.holds()
     }
 
     pub(crate) fn release_at(&self) -> Instant {
@@ -63,7 +74,7 @@ impl Meter {
     }
 
     /// Another second begins: what was held back is kept now, if there is room.
-    pub(crate) fn release(&mut self, store: &mut impl LineStore) {
+    pub(crate) fn release(&mut self, store: &mut S) {
         self.second = Instant::now();
         self.spent = 0;
         if store.has_room() {
@@ -72,24 +83,25 @@ impl Meter {
     }
 
     /// The stream has ended: what is held back is what matters most.
-    pub(crate) async fn end(mut self, store: &mut impl LineStore) {
+    pub(crate) async fn end(mut self, store: &mut S) {
         if self.holds() {
             let _ = tokio::time::timeout(SETTLE_MAX, store.settled()).await;
             self.let_go(store);
         }
     }
 
-    /// Says how many lines were dropped, then those that were held back.
-    fn let_go(&mut self, store: &mut impl LineStore) {
-        if self.dropped > 0 {
-            store.keep(&format!(
-                "[{} lines dropped here: printed faster than they could be stored]",
-                self.dropped
-            ));
-            self.dropped = 0;
+    /// Says how many were dropped, then those that were held back.
+    fn let_go(&mut self, store: &mut S) {
+        while let Some((job_id, items)) = self.held.next_dropped() {
+            store.keep_dropped(items, job_id);
         }
-        self.held.drain(..).for_each(|line| store.keep(&line));
+        self.held.let_go().for_each(|item| store.keep(item));
     }
+}
+
+/// What stands where lines are missing.
+pub(crate) fn dropped_lines(lines: u64) -> String {
+    format!("[{lines} lines dropped here: printed faster than they could be stored]")
 }
 
 #[cfg(test)]
@@ -124,15 +136,26 @@ mod tests {
         }
     }
 
-    impl LineStore for Kept {
+    impl FloodStore for Kept {
+        type Item = String;
+        const BYTES_PER_SECOND_MAX: usize = STORED_BYTES_PER_SECOND_MAX;
+
         fn has_room(&self) -> bool {
             self.lines.lock().expect("lock").len() < self.room.load(Ordering::Relaxed)
         }
 
-        fn keep(&mut self, line: &str) {
+        fn bytes(line: &String) -> usize {
+            line.len()
+        }
+
+        fn keep(&mut self, line: String) {
             if self.has_room() {
-                self.lines.lock().expect("lock").push(line.to_owned());
+                self.lines.lock().expect("lock").push(line);
             }
+        }
+
+        fn keep_dropped(&mut self, lines: u64, _: Option<String>) {
+            self.keep(dropped_lines(lines));
         }
 
         fn settled(&self) -> BoxFuture<'static, ()> {
@@ -158,9 +181,9 @@ mod tests {
         let line = "x".repeat(1000);
         let count = 10 * STORED_BYTES_PER_SECOND_MAX / line.len();
         for _ in 0..count {
-            meter.take(&line, &mut kept);
+            meter.take(line.clone(), &mut kept);
         }
-        meter.take("last words", &mut kept);
+        meter.take("last words".to_owned(), &mut kept);
         assert!(meter.holds());
         meter.end(&mut kept).await;
         assert_whole(&kept.lines(), count as u64 + 1);
@@ -172,7 +195,7 @@ mod tests {
         for flood in 0..2 {
             meter.spent = STORED_BYTES_PER_SECOND_MAX;
             for _ in 0..TAIL_LINES_MAX + 1 + flood {
-                meter.take("x", &mut kept);
+                meter.take("x".to_owned(), &mut kept);
             }
             meter.release(&mut kept);
         }
@@ -185,9 +208,9 @@ mod tests {
     async fn last_words_wait_for_a_store_that_has_no_room() {
         let (mut meter, mut kept) = (Meter::new(), Kept::with_room(10));
         for _ in 0..100 {
-            meter.take("short", &mut kept);
+            meter.take("short".to_owned(), &mut kept);
         }
-        meter.take("last words", &mut kept);
+        meter.take("last words".to_owned(), &mut kept);
         assert_eq!(kept.lines().len(), 10);
         meter.release(&mut kept);
         assert_eq!(kept.lines().len(), 10, "another second brings no room");

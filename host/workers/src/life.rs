@@ -2,16 +2,17 @@
 //! gathers the evidence and has the verdict made. Nothing here sends the worker anything.
 
 use crate::death::{Death, FirstWord};
+use crate::flood::Meter;
 use crate::frames;
 use crate::keeper_client::table::WorkerEnd;
 use crate::phase::Phases;
 use crate::pump::{Tail, pump};
 use crate::redaction::{Redaction, Said};
-use crate::sinks::{OutputStreamName, Sinks, StoredLines};
+use crate::sinks::{OutputStreamName, Sinks, StoredLines, StoredRecords};
 use cjm_decide::death::{Evidence, OwnKill, verdict};
 use cjm_wire::channel::{LoadFailure, Record};
 use cjm_wire::frame::SMALL_PAYLOAD_BYTES_MAX;
-use cjm_wire::link::{LastWords, ProgressReport, ToolExit, to_host};
+use cjm_wire::link::{Dropped, LastWords, ProgressReport, ToolExit, to_host};
 use cjm_wire::{InstanceId, WorkerSessionId};
 use serde::de::DeserializeOwned;
 use std::os::fd::OwnedFd;
@@ -132,7 +133,9 @@ impl Life {
                     let _ = sender.send(word);
                 }
             };
-            while let Ok(Some(frame)) = frames::read(&mut link, LINK_PAYLOAD_BYTES_MAX).await {
+            let mut records = StoredRecords { sinks: Arc::clone(&sinks), session: session.clone() };
+            let mut meter = Meter::new();
+            while let Some(frame) = next_frame(&mut link, &mut meter, &mut records).await {
                 let payload = Payload { said: frame.payload, redaction: &redaction };
                 match frame.kind {
                     to_host::READY => payload.read().map(|ready| say(FirstWord::Ready(ready))),
@@ -143,7 +146,9 @@ impl Life {
                             Some(failure.clone());
                         say(FirstWord::LoadFailed(failure));
                     }),
-                    to_host::RECORD => payload.read::<Record>().map(|record| sinks.record(&session, record)),
+                    to_host::RECORD => {
+                        payload.read::<Record>().map(|record| meter.take(record, &mut records))
+                    }
                     to_host::PROGRESS => {
                         payload.read::<ProgressReport>().map(|report| sinks.progress(&instance, report))
                     }
@@ -153,17 +158,30 @@ impl Life {
                     to_host::LAST_WORDS => payload.read::<LastWords>().map(|words| {
                         news.lock().unwrap_or_else(PoisonError::into_inner).last_words = Some(words);
                     }),
-                    to_host::DROPPED => payload.read::<cjm_wire::link::Dropped>().map(|dropped| {
-                        sinks.chunk(
-                            &session,
-                            OutputStreamName::Stderr,
-                            &format!("[{} log records dropped here]", dropped.records),
-                        );
+                    to_host::DROPPED => payload.read::<Dropped>().map(|dropped| {
+                        meter.count(dropped.records, dropped.job_id.as_deref(), &mut records);
                     }),
                     // A later shim may say more than this host understands.
                     _ => Some(()),
                 };
             }
+            meter.end(&mut records).await;
+        }
+    }
+}
+
+/// The next frame; None when the link has ended. A flood of records may be over meanwhile, and its last words come.
+async fn next_frame(
+    link: &mut OwnedReadHalf,
+    meter: &mut Meter<StoredRecords>,
+    records: &mut StoredRecords,
+) -> Option<frames::Frame> {
+    let reading = frames::read(link, LINK_PAYLOAD_BYTES_MAX);
+    tokio::pin!(reading);
+    loop {
+        tokio::select! {
+            frame = &mut reading => return frame.ok().flatten(),
+            () = tokio::time::sleep_until(meter.release_at().into()), if meter.holds() => meter.release(records),
         }
     }
 }
@@ -199,6 +217,7 @@ mod tests {
     use cjm_decide::death::Cause;
     use cjm_platform::fds;
     use cjm_store::{DiagnosticRecord, Diagnostics, DroppedCounts, StreamChunk};
+    use cjm_wire::held_back::HELD_BACK_MAX;
     use cjm_wire::link::ExitStatus;
     use serde_json::{Value, json};
     use std::time::Duration;
@@ -206,9 +225,12 @@ mod tests {
 
     const SECRET: &str = "tok-12345678";
 
-    /// Keeps words in memory.
+    /// Keeps words in memory. Has no room for records that can wait once there are so many, until it is asked to settle.
     #[derive(Debug, Default)]
     struct Words(Mutex<Vec<String>>);
+
+    /// Words for which there is room.
+    const ROOM: usize = 100;
 
     impl Diagnostics for Words {
         fn record(&self, record: DiagnosticRecord) -> bool {
@@ -219,6 +241,10 @@ mod tests {
         fn chunk(&self, chunk: StreamChunk) -> bool {
             self.0.lock().expect("lock").push(format!("{}: {}", chunk.stream, chunk.content));
             true
+        }
+
+        fn has_room_for_records(&self) -> bool {
+            self.0.lock().expect("lock").len() < ROOM
         }
 
         fn dropped(&self) -> DroppedCounts {
@@ -367,7 +393,7 @@ mod tests {
     async fn records_that_a_worker_dropped_and_lines_of_both_streams_are_told() {
         let mut stage = stage();
         say(&mut stage.link, 250, json!("a later shim says more")).await;
-        say(&mut stage.link, to_host::DROPPED, json!({"records": 7})).await;
+        say(&mut stage.link, to_host::DROPPED, json!({"records": 7, "job_id": "j"})).await;
         let of_its_own_time =
             json!({"ts": "2020-01-02T03:04:05+00:00", "level": "INFO", "logger_name": "x", "message": "m"});
         say(&mut stage.link, to_host::RECORD, of_its_own_time).await;
@@ -375,10 +401,58 @@ mod tests {
         rustix::io::write(&stage.stderr, b"on stderr\n").expect("written");
         let death = died(&mut stage, Some(ExitStatus::Code(0))).await;
         let words = stage.words.0.lock().expect("lock").clone();
-        for told in ["stderr: [7 log records dropped here]", "stdout: on stdout", "stderr: on stderr"] {
+        for told in ["stdout: on stdout", "stderr: on stderr"] {
             assert!(words.iter().any(|word| word == told), "{words:?}");
         }
         assert!(words.iter().any(|word| word.contains("2020-01-02T03:04:05")), "{words:?}");
+        // As a record: whoever asks for those of a job, or of its worker, sees that some are missing.
+        let is_told = |word: &String| {
+            word.starts_with("DiagnosticRecord")
+                && word.contains("[7 log records dropped here")
+                && word.contains(r#"job_id: Some("j")"#)
+                && word.contains("WARNING")
+        };
+        assert!(words.iter().any(is_told), "{words:?}");
         assert_eq!(death.stderr_tail.len(), 2, "{:?}", death.stderr_tail);
+    }
+
+    #[tokio::test]
+    async fn of_records_for_which_the_store_has_no_room_the_last_are_kept_and_the_loss_is_told() {
+        let mut stage = stage();
+        let record = |level: &str, message: &str| json!({"level": level, "logger_name": "x", "message": message, "job_id": "j"});
+        for _ in 0..10 * ROOM {
+            say(&mut stage.link, to_host::RECORD, record("INFO", "flood")).await;
+        }
+        say(&mut stage.link, to_host::RECORD, record("ERROR", "THE CAUSE")).await;
+        for _ in 0..10 * ROOM {
+            say(&mut stage.link, to_host::RECORD, record("INFO", "flood")).await;
+        }
+        say(&mut stage.link, to_host::RECORD, record("INFO", "last words")).await;
+        died(&mut stage, Some(ExitStatus::Code(0))).await;
+        let words = stage.words.0.lock().expect("lock").clone();
+        let at = |said: &str| words.iter().position(|word| word.contains(said)).expect(said);
+        let dropped = 20 * ROOM + 2 - ROOM - HELD_BACK_MAX - 1;
+        assert_eq!(at(&format!("[{dropped} log records dropped here")), ROOM);
+        assert_eq!((at("THE CAUSE"), at("last words")), (ROOM + 1, words.len() - 1));
+    }
+
+    #[tokio::test]
+    async fn the_last_records_of_a_flood_come_when_there_is_room_again() {
+        let mut stage = stage();
+        let record = |message: &str| json!({"level": "INFO", "logger_name": "x", "message": message});
+        for _ in 0..2 * ROOM {
+            say(&mut stage.link, to_host::RECORD, record("flood")).await;
+        }
+        say(&mut stage.link, to_host::RECORD, record("last words")).await;
+        let told = async {
+            loop {
+                let words = std::mem::take(&mut *stage.words.0.lock().expect("lock"));
+                if words.iter().any(|word| word.contains("last words")) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), told).await.expect("while the worker lives");
     }
 }

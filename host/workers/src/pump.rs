@@ -2,7 +2,7 @@
 //! store, the last ones are kept for errors. Above a named rate the middle is dropped and counted. After a death it
 //! reads what is in the pipe, and on for a moment, never to the end of file: somebody else may hold the pipe, and fill it.
 
-use crate::flood::{LineStore, Meter, TAIL_LINES_MAX};
+use crate::flood::{FloodStore, Meter, TAIL_LINES_MAX};
 use crate::redaction::Redaction;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::VecDeque;
@@ -87,7 +87,7 @@ pub(crate) async fn pump(
     tail: Tail,
     redaction: Arc<Redaction>,
     mut dead: watch::Receiver<bool>,
-    mut store: impl LineStore,
+    mut store: impl FloodStore<Item = String>,
 ) {
     let Ok(receiver) = pipe::Receiver::from_owned_fd(pipe_end).map(Arc::new) else { return };
     tail.pipes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&receiver));
@@ -132,7 +132,7 @@ pub(crate) async fn pump(
             owed_bytes = owed_bytes.saturating_sub(count as u64);
             lines.feed(&buffer[..count], &mut |line| {
                 tail.push(line);
-                meter.take(line, &mut store);
+                meter.take(line.to_owned(), &mut store);
             });
         }
         // Other tasks of this thread, and its clocks, have their turn beside a flood.
@@ -140,7 +140,7 @@ pub(crate) async fn pump(
     }
     lines.finish(&mut |line| {
         tail.push(line);
-        meter.take(line, &mut store);
+        meter.take(line.to_owned(), &mut store);
     });
     meter.end(&mut store).await;
 }
@@ -344,12 +344,23 @@ mod tests {
     /// A machine so busy that the moment after a death is over with the first reading.
     struct Slow(Kept);
 
-    impl LineStore for Slow {
+    impl FloodStore for Slow {
+        type Item = String;
+        const BYTES_PER_SECOND_MAX: usize = Kept::BYTES_PER_SECOND_MAX;
+
+        fn bytes(line: &String) -> usize {
+            line.len()
+        }
+
+        fn keep_dropped(&mut self, lines: u64, job_id: Option<String>) {
+            self.0.keep_dropped(lines, job_id);
+        }
+
         fn has_room(&self) -> bool {
             true
         }
 
-        fn keep(&mut self, line: &str) {
+        fn keep(&mut self, line: String) {
             if self.0.lines().is_empty() {
                 std::thread::sleep(AFTER_DEATH_MAX);
             }

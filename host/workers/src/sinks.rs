@@ -2,7 +2,7 @@
 //! blocks a worker: a store that cannot keep up drops and counts.
 
 use crate::events::HostEvent;
-use crate::flood::LineStore;
+use crate::flood::{FloodStore, STORED_BYTES_PER_SECOND_MAX, dropped_lines};
 use cjm_store::{DiagnosticRecord, Diagnostics, StreamChunk};
 use cjm_wire::channel::Record;
 use cjm_wire::link::ProgressReport;
@@ -27,7 +27,7 @@ pub struct Sinks {
 }
 
 impl Sinks {
-    pub(crate) fn chunk(&self, session: &WorkerSessionId, stream: OutputStreamName, line: &str) {
+    pub(crate) fn chunk(&self, session: &WorkerSessionId, stream: OutputStreamName, line: String) {
         self.diagnostics.chunk(StreamChunk {
             ts: Timestamp::now(),
             worker_session_id: Some(session.to_string()),
@@ -35,7 +35,7 @@ impl Sinks {
                 OutputStreamName::Stdout => "stdout".to_owned(),
                 OutputStreamName::Stderr => "stderr".to_owned(),
             },
-            content: line.to_owned(),
+            content: line,
         });
     }
 
@@ -69,13 +69,65 @@ pub(crate) struct StoredLines {
     pub(crate) stream: OutputStreamName,
 }
 
-impl LineStore for StoredLines {
+impl FloodStore for StoredLines {
+    type Item = String;
+    const BYTES_PER_SECOND_MAX: usize = STORED_BYTES_PER_SECOND_MAX;
+
+    fn bytes(line: &String) -> usize {
+        line.len()
+    }
+
     fn has_room(&self) -> bool {
         self.sinks.diagnostics.has_room()
     }
 
-    fn keep(&mut self, line: &str) {
+    fn keep(&mut self, line: String) {
         self.sinks.chunk(&self.session, self.stream, line);
+    }
+
+    fn keep_dropped(&mut self, lines: u64, _: Option<String>) {
+        self.keep(dropped_lines(lines));
+    }
+
+    fn settled(&self) -> BoxFuture<'static, ()> {
+        self.sinks.diagnostics.flush()
+    }
+}
+
+/// The records of a worker, in the diagnostics store.
+pub(crate) struct StoredRecords {
+    pub(crate) sinks: Arc<Sinks>,
+    pub(crate) session: WorkerSessionId,
+}
+
+impl FloodStore for StoredRecords {
+    type Item = Record;
+    /// The worker's own queue bounds them; what the store has room for is kept.
+    const BYTES_PER_SECOND_MAX: usize = usize::MAX;
+
+    fn has_room(&self) -> bool {
+        self.sinks.diagnostics.has_room_for_records()
+    }
+
+    fn bytes(record: &Record) -> usize {
+        record.message.len()
+    }
+
+    fn keep(&mut self, record: Record) {
+        self.sinks.record(&self.session, record);
+    }
+
+    fn keep_dropped(&mut self, records: u64, job_id: Option<String>) {
+        self.keep(Record {
+            ts: None,
+            level: "WARNING".to_owned(),
+            logger_name: "cjm.records".to_owned(),
+            message: format!(
+                "[{records} log records dropped here: they came faster than they could be kept, or could not be read]"
+            ),
+            exc_text: None,
+            job_id,
+        });
     }
 
     fn settled(&self) -> BoxFuture<'static, ()> {

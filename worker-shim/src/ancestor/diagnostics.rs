@@ -109,7 +109,7 @@ fn lost(dropped: &Dropped) -> Record {
         logger_name: "cjm_worker.records".to_owned(),
         message: format!("{} record(s) were dropped before this one", dropped.records),
         exc_text: None,
-        job_id: None,
+        job_id: dropped.job_id.clone(),
     }
 }
 
@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     fn frame(message: &str) -> Frame {
-        let mut record = lost(&Dropped { records: 0 });
+        let mut record = lost(&Dropped { records: 0, job_id: None });
         record.message = message.to_owned();
         record.job_id = Some("job".to_owned());
         Frame::json(to_host::RECORD, 0, &record)
@@ -220,7 +220,7 @@ mod tests {
         for step in 0..200 {
             recorder.put(&frame(&format!("é {step}"))).await;
         }
-        recorder.put(&Frame::json(to_host::DROPPED, 0, &Dropped { records: 7 })).await;
+        recorder.put(&Frame::json(to_host::DROPPED, 0, &Dropped { records: 7, job_id: None })).await;
         recorder.put(&Frame::json(to_host::READY, 0, &serde_json::json!({}))).await;
         recorder.settle().await;
         let rows: Vec<(String, String, Option<String>)> = Connection::open(&path)
