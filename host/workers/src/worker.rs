@@ -43,7 +43,7 @@ const DEATH_NEWS_MAX: Duration = Duration::from_secs(2);
 const NO_SOCKET_GRACE: Duration = Duration::from_secs(2);
 /// What is told where such a one has calls that may still end well.
 const NO_SOCKET: &str =
-    "somebody removed its socket, and it is replaced once the calls that it still runs have ended";
+    "somebody removed its socket, and the first call that finds no other one running has it replaced";
 
 const SIGTERM: i32 = 15;
 /// How a worker says in HTTP that a configuration is not one.
