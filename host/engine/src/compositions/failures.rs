@@ -153,7 +153,12 @@ mod tests {
 
     #[test]
     fn a_run_that_fails_has_one_exit_code_whatever_that_of_the_job_which_failed() {
-        let first = NodeError { node: Some("many".to_owned()), element: Some(3), message: "no".to_owned() };
+        let first = NodeError {
+            node: Some("many".to_owned()),
+            element: Some(3),
+            message: "no".to_owned(),
+            next_step: None,
+        };
         let mut job = node_failure("many", Some(3), "no");
         (job.report.exit_code, job.report.code) = (exit::OK + 12, "call.tool_failed".to_owned());
         for known in [Some(&job), None] {
