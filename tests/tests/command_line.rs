@@ -518,9 +518,9 @@ fn the_output_of_a_run_is_what_its_nodes_gave_byte_for_byte_in_a_file_or_pipe() 
     let composition = |output: &str| {
         let nodes = "nodes: { e: { capability: say, action: it, args: { text: \"${inputs.text}\" } } }";
         let of = |text: &str| format!("name: w\ninputs: {{ text: {{}} }}\n{nodes}\noutput: {text}\n");
-        world.write("w.yaml", &of(output))
+        world.write("w.yaml", of(output))
     };
-    let given = world.write("text.json", &json!({"text": text}).to_string());
+    let given = world.write("text.json", json!({"text": text}).to_string());
     let run = |output: &str| {
         let of = composition(output);
         world.run(&["run", of.to_str().unwrap(), "--inputs", given.to_str().unwrap(), "-q"]).expect(0).stdout
