@@ -134,8 +134,8 @@ class Channel:
                     unwritten.append((frame[0], bytes(frame[1]), frame[2]))
                 return
             # A signal may come between any two of these steps: its frame joins the list, or takes the list along. One that
-            # has been written in part is in the list until all of it is.
-            if not frame[2] and not (unwritten and _has(unwritten, frame)):
+            # has been written in part is in the list until all of it is; of one that is out already nothing is left to write.
+            if not (unwritten and _has(unwritten, frame)):
                 unwritten.append(frame)
             raised = None
             while unwritten:
