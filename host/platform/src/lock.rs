@@ -482,17 +482,25 @@ mod tests {
 
     #[test]
     fn only_those_that_have_an_exclusive_lock_by_a_descriptor_were_lent_it() {
+        /// Ended also where the test fails.
+        struct Ended(std::process::Child);
+        impl Drop for Ended {
+            fn drop(&mut self) {
+                let _ = self.0.kill();
+                let _ = self.0.wait();
+            }
+        }
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("install.lock");
         let sleeper = |input: File| {
             let mut sleep = std::process::Command::new("sleep");
-            sleep.arg("1000").stdin(input).spawn().unwrap()
+            Ended(sleep.arg("1000").stdin(input).spawn().unwrap())
         };
         // Somebody who reads the file, and somebody who holds it together with others.
         std::fs::write(&path, "").unwrap();
         let shared = File::open(&path).unwrap();
         rustix::fs::flock(&shared, FlockOperation::NonBlockingLockShared).unwrap();
-        let mut all = vec![sleeper(File::open(&path).unwrap()), sleeper(shared.try_clone().unwrap())];
+        let _readers = [sleeper(File::open(&path).unwrap()), sleeper(shared.try_clone().unwrap())];
         assert_eq!((processes_lent_the_lock(&path, 9), locking_process(&path)), (vec![], None));
         assert_eq!(sharing_process(&path), Some(Pid::current()));
         rustix::fs::flock(&shared, FlockOperation::Unlock).unwrap();
@@ -500,20 +508,14 @@ mod tests {
         let record = "import fcntl, sys; f = open(sys.argv[1], 'r+'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()";
         let mut other = std::process::Command::new("python3");
         other.args(["-c", record]).arg(&path).stdin(std::process::Stdio::piped());
-        let mut other = other.stdout(std::process::Stdio::piped()).spawn().unwrap();
-        other.stdout.as_mut().unwrap().read_exact(&mut [0; 1]).unwrap();
-        all.push(other);
+        let mut other = Ended(other.stdout(std::process::Stdio::piped()).spawn().unwrap());
+        other.0.stdout.as_mut().unwrap().read_exact(&mut [0; 1]).unwrap();
         assert_eq!((processes_lent_the_lock(&path, 9), locking_process(&path)), (vec![], None));
         // Whoever has taken the lock is no helper, and whoever has it open beside a helper is none.
         let lock = FileLock::acquire(&path, "pid 7", Duration::from_secs(30)).unwrap();
         let helper = sleeper(lock.share().unwrap().into());
-        let pid = i32::try_from(helper.id()).ok().and_then(Pid::from_raw).unwrap();
-        all.push(helper);
+        let pid = i32::try_from(helper.0.id()).ok().and_then(Pid::from_raw).unwrap();
         assert_eq!((processes_lent_the_lock(&path, 9), sharing_process(&path)), (vec![pid], None));
-        for mut child in all {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
     }
 
     #[test]
