@@ -25,6 +25,7 @@ use crate::proxy::Proxy;
 use crate::pump::Tail;
 use crate::redaction::Redaction;
 use crate::sinks::Sinks;
+use crate::unsent::UnsentCalls;
 use crate::worker::{Common, ProcessWorker};
 use cjm_decide::death::{LifePhase, OwnKill};
 use cjm_platform::{fds, runtime_dir};
@@ -220,7 +221,7 @@ impl Spawned {
         let jobs = genuine.is_some().then(|| genuine::follow(&proxy, plan.instance.clone(), sinks));
         let facts =
             WorkerFacts { session: common.session.clone(), pid, ready, wait_seconds, drifted, genuine };
-        Ok(ProcessWorker { common, facts, proxy, link, jobs })
+        Ok(ProcessWorker { common, facts, proxy, link, jobs, unsent: UnsentCalls::default() })
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Whole {
 pub(crate) enum Unheard {
     /// The connection broke, or it took too long.
     Connection(String),
+    /// There was no connection, so nothing was sent.
+    Unsent(String),
     /// It is longer than any may be: what of it, in words.
     TooLong { status: u16, what: String },
 }
@@ -66,7 +68,7 @@ impl Client {
     pub(crate) async fn stream(
         &self,
         path: &str,
-        body: Vec<u8>,
+        body: Bytes,
     ) -> Result<Opened<impl Stream<Item = Result<Said, Unheard>> + Send + use<>>, Unheard> {
         let request = self.http.post(format!("{BASE}{path}")).header("content-type", "application/json");
         let response = request.body(body).send().await?;
@@ -160,7 +162,8 @@ fn bounded(request: reqwest::RequestBuilder, within: Option<Duration>) -> reqwes
 
 impl From<reqwest::Error> for Unheard {
     fn from(error: reqwest::Error) -> Self {
-        Self::Connection(chain(&error))
+        let message = chain(&error);
+        if error.is_connect() { Self::Unsent(message) } else { Self::Connection(message) }
     }
 }
 
@@ -235,7 +238,7 @@ mod tests {
         client.line_bytes_max = 4;
         let head = "HTTP/1.1 200 OK\r\ncontent-length: 25\r\n\r\n";
         let said = [head.as_bytes(), b"abcd\n\n\xff\nabcdefghij"].concat();
-        let (opened, mut stream) = tokio::join!(client.stream("/x", Vec::new()), answer(&listener, &said));
+        let (opened, mut stream) = tokio::join!(client.stream("/x", Bytes::new()), answer(&listener, &said));
         let Ok(Opened::Lines(lines)) = opened else { panic!("refused") };
         let mut lines = Box::pin(lines);
         for expected in [b"abcd".as_slice(), b"", b"\xff"] {
@@ -261,7 +264,7 @@ mod tests {
         for (bytes, whole) in [(3, true), (9, false)] {
             let said = format!("HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\nconnection: close\r\n\r\n1\n2");
             let (opened, open) =
-                tokio::join!(client.stream("/x", Vec::new()), answer(&listener, said.as_bytes()));
+                tokio::join!(client.stream("/x", Bytes::new()), answer(&listener, said.as_bytes()));
             drop(open);
             let Ok(Opened::Lines(lines)) = opened else { panic!("refused") };
             let told: Vec<_> = lines.collect().await;

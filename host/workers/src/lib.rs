@@ -36,6 +36,7 @@ mod sinks;
 mod start_advice;
 mod stored_settings;
 mod tool_failure;
+mod unsent;
 mod worker;
 
 pub use api::{

@@ -5,8 +5,10 @@ use crate::death::millis;
 use crate::pump::Tail;
 use cjm_decide::death::{LifePhase, MemoryEvidence, SincePhaseBegan};
 use cjm_platform::usage;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// The kernel's count of processes killed for lack of memory is read again for a call that begins so long after the last
 /// reading: it takes longer to read than a short call takes.
@@ -17,12 +19,16 @@ const OOM_KILLS_AGE_MAX: Duration = Duration::from_secs(1);
 pub(crate) struct Phases {
     now: Arc<Mutex<Now>>,
     tail: Tail,
+    /// Of one that takes no more calls: those that it has are fewer.
+    fewer: Arc<Notify>,
 }
 
 struct Now {
     phase: LifePhase,
     calls: usize,
     lost: usize,
+    /// It takes no more calls.
+    leaves: bool,
     began: Instant,
     lines_before: u64,
     oom_kills: Option<u64>,
@@ -38,6 +44,9 @@ impl Drop for Running {
         now.calls -= 1;
         if now.calls == 0 {
             self.0.begin(&mut now);
+        }
+        if now.leaves {
+            self.0.fewer.notify_waiters();
         }
     }
 }
@@ -57,12 +66,13 @@ impl Phases {
             phase: LifePhase::Starting,
             calls: 0,
             lost: 0,
+            leaves: false,
             began: Instant::now(),
             lines_before: 0,
             oom_kills: usage::oom_kills(),
             oom_kills_read: Instant::now(),
         };
-        Self { now: Arc::new(Mutex::new(now)), tail }
+        Self { now: Arc::new(Mutex::new(now)), tail, fewer: Arc::default() }
     }
 
     /// It has come to another phase.
@@ -72,27 +82,42 @@ impl Phases {
         self.begin(&mut now);
     }
 
-    /// A call begins; of calls that run side by side the first one counts.
-    pub(crate) fn call_begins(&self) -> Running {
+    /// A call begins; of calls that run side by side the first one counts. False: it is not to be sent.
+    pub(crate) fn call_begins(&self) -> (Running, bool) {
         let mut now = self.now();
         now.calls += 1;
         if now.calls == 1 {
             self.begin(&mut now);
         }
+        let is_taken = !now.leaves;
         drop(now);
-        Running(self.clone())
+        (Running(self.clone()), is_taken)
     }
 
     /// The connection of a call that is counted has broken, or there was none.
     pub(crate) fn call_is_lost(&self) -> Lost {
         self.now().lost += 1;
+        self.fewer.notify_waiters();
         Lost(self.clone())
     }
 
-    /// Whether there is a call that its worker can still answer.
-    pub(crate) fn is_called(&self) -> bool {
-        let now = self.now();
-        now.calls > now.lost
+    /// It takes no more calls. True: nor has it one that it can still answer.
+    pub(crate) fn leaves(&self) -> bool {
+        let mut now = self.now();
+        now.leaves = true;
+        now.calls <= now.lost
+    }
+
+    /// Of one that takes no more calls: resolves when it has none that it can still answer.
+    pub(crate) async fn last_call_ended(&self) {
+        loop {
+            let mut fewer = pin!(self.fewer.notified());
+            fewer.as_mut().enable();
+            if self.leaves() {
+                return;
+            }
+            fewer.await;
+        }
     }
 
     /// What is known at the moment of its death.
@@ -135,6 +160,7 @@ impl Phases {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
 
     #[test]
     fn a_verdict_sees_what_was_printed_since_the_phase_or_the_first_running_call_began() {
@@ -148,7 +174,7 @@ mod tests {
         assert_eq!(seen(), (LifePhase::Starting, vec!["loading".to_owned()]));
         phases.set(LifePhase::Idle);
         assert_eq!(seen(), (LifePhase::Idle, Vec::new()));
-        let first = phases.call_begins();
+        let (first, _) = phases.call_begins();
         tail.push("MemoryError: handled");
         let second = phases.call_begins();
         tail.push("more");
@@ -160,6 +186,26 @@ mod tests {
         assert_eq!(seen(), (LifePhase::Idle, Vec::new()), "the call that printed it is over");
         let _third = phases.call_begins();
         assert_eq!(seen(), (LifePhase::Calling, Vec::new()));
+    }
+
+    #[tokio::test]
+    async fn one_that_leaves_takes_no_call_and_waits_for_those_that_it_can_still_answer() {
+        let phases = Phases::starting(Tail::default());
+        let (one, is_taken) = phases.call_begins();
+        let (other, _) = phases.call_begins();
+        assert!(is_taken);
+        drop(phases.call_is_lost());
+        assert!(!phases.leaves());
+        let (late, is_taken) = phases.call_begins();
+        assert!(!is_taken);
+        let mut last = pin!(phases.last_call_ended());
+        assert!(last.as_mut().now_or_never().is_none());
+        let _late_is_lost = phases.call_is_lost();
+        drop(one);
+        assert!(last.as_mut().now_or_never().is_none(), "the other one may end well");
+        drop(other);
+        tokio::time::timeout(Duration::from_secs(10), last).await.expect("it is told");
+        drop(late);
     }
 
     #[test]

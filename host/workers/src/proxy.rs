@@ -90,7 +90,7 @@ impl Proxy {
     /// `POST /execute_stream`; yields lines.
     pub(crate) async fn stream(
         &self,
-        body: Vec<u8>,
+        body: Bytes,
     ) -> Result<impl futures_util::Stream<Item = Result<Box<RawValue>, Failed>> + Send + use<>, Failed> {
         self.check_size(body.len())?;
         let opened = self.client.stream(http::EXECUTE_STREAM, body).await;
@@ -152,6 +152,7 @@ impl Proxy {
     fn unheard(&self, unheard: Unheard) -> Failed {
         match unheard {
             Unheard::Connection(message) => Failed::Connection(message),
+            Unheard::Unsent(message) => Failed::Unsent(message),
             Unheard::TooLong { status, what } => Failed::Answer(self.bad_answer(status, what)),
         }
     }
@@ -270,7 +271,7 @@ mod tests {
     }
 
     async fn end_of_stream(proxy: &Proxy) -> Failed {
-        let mut lines = match proxy.stream(b"{}".to_vec()).await {
+        let mut lines = match proxy.stream(Bytes::from_static(b"{}")).await {
             Ok(lines) => Box::pin(lines),
             Err(failed) => return failed,
         };
@@ -359,7 +360,7 @@ mod tests {
         let proxy = proxy_of(dir.path(), 413, "", r#"{"detail": "too large"}"#);
         for failed in [
             nobody.call("/execute", large().into()).await.expect_err("refused"),
-            nobody.stream(large()).await.err().expect("refused"),
+            nobody.stream(large().into()).await.err().expect("refused"),
             proxy.call("/execute", Bytes::from_static(b"{}")).await.expect_err("refused"),
             end_of_stream(&proxy).await,
         ] {

@@ -14,6 +14,7 @@ use crate::pump::Tail;
 use crate::required::{self, Missing};
 use crate::start_advice::Hints;
 use crate::tool_failure;
+use crate::unsent::UnsentCalls;
 use bytes::Bytes;
 use cjm_decide::death::{Cause, LifePhase, OwnKill};
 use cjm_wire::channel::LoadFailure;
@@ -41,9 +42,9 @@ const DEATH_NEWS_MAX: Duration = Duration::from_secs(2);
 
 /// How long one that cannot be called any more may clean up.
 const NO_SOCKET_GRACE: Duration = Duration::from_secs(2);
-/// What is told where such a one has calls that may still end well.
+/// What a call is told that was on its way to such a one.
 const NO_SOCKET: &str =
-    "somebody removed its socket, and the first call that finds no other one running has it replaced";
+    "somebody removed its socket, and once its calls have ended another worker takes its place";
 
 const SIGTERM: i32 = 15;
 /// How a worker says in HTTP that a configuration is not one.
@@ -74,6 +75,7 @@ pub(crate) struct ProcessWorker {
     pub(crate) link: Option<tokio::sync::Mutex<OwnedWriteHalf>>,
     /// Of the ancestor's own worker: the jobs whose progress is asked for.
     pub(crate) jobs: Option<Arc<RunningJobs>>,
+    pub(crate) unsent: UnsentCalls,
 }
 
 impl Common {
@@ -231,10 +233,13 @@ impl Worker for ProcessWorker {
 
     fn call<'a>(&'a self, path: &'a str, body: Vec<u8>) -> BoxFuture<'a, Result<Reply, CallError>> {
         Box::pin(async move {
-            let _running = self.common.phases.call_begins();
+            let (_running, is_taken) = self.common.phases.call_begins();
             let _job = self.jobs.as_ref().and_then(|jobs| jobs.begin(&body));
             let body = Bytes::from(body);
-            let said = said_in_life(&self.common.death, pin!(self.proxy.call(path, body.clone()))).await;
+            let said = match is_taken {
+                true => said_in_life(&self.common.death, pin!(self.proxy.call(path, body.clone()))).await,
+                false => Some(Err(it_leaves())),
+            };
             match said.unwrap_or_else(|| Err(its_worker_is_dead())) {
                 Ok(reply) => Ok(reply),
                 // Apart: a call that fails needs much more room than one that does not.
@@ -245,11 +250,15 @@ impl Worker for ProcessWorker {
 
     fn stream(self: Arc<Self>, body: Vec<u8>) -> BoxFuture<'static, Result<ChunkStream, CallError>> {
         Box::pin(async move {
-            let running = self.common.phases.call_begins();
-            let opened = said_in_life(&self.common.death, pin!(self.proxy.stream(body))).await;
+            let (running, is_taken) = self.common.phases.call_begins();
+            let body = Bytes::from(body);
+            let opened = match is_taken {
+                true => said_in_life(&self.common.death, pin!(self.proxy.stream(body.clone()))).await,
+                false => Some(Err(it_leaves())),
+            };
             let lines = match opened.unwrap_or_else(|| Err(its_worker_is_dead())) {
                 Ok(lines) => lines,
-                Err(failed) => return Err(self.explain(failed, &[]).await),
+                Err(failed) => return Err(self.explain(failed, &body).await),
             };
             let lines = in_life(self.common.death.clone(), lines);
             let stream: ChunkStream = Box::pin(lines.then(move |item| {
@@ -267,6 +276,7 @@ impl Worker for ProcessWorker {
 
     fn cancel<'a>(&'a self, job: &'a JobId) -> BoxFuture<'a, ()> {
         Box::pin(async move {
+            self.unsent.cancel(job);
             let body = serde_json::to_vec(&CancelRequest { job_id: Some(job.clone()) }).unwrap_or_default();
             // No answer is needed: the call itself ends, or the grace does.
             let _ = self.proxy.cancel(body).await;
@@ -306,7 +316,6 @@ impl Worker for ProcessWorker {
 impl ProcessWorker {
     /// Turns what the client saw of this request into what happened.
     async fn explain(&self, failed: Failed, request: &[u8]) -> CallError {
-        let sent = !matches!(failed, Failed::Unsent(_));
         match failed {
             Failed::Answer(CallError::Tool { capability, error, accounts, .. }) => {
                 let stderr_tail = match &error.traceback {
@@ -326,22 +335,35 @@ impl ProcessWorker {
                 CallError::BadAnswer { capability, status, excerpt, stderr_tail: self.common.tail.lines() }
             }
             Failed::Answer(other) => other,
-            Failed::Connection(message) | Failed::Unsent(message) => {
-                let capability = &self.common.capability;
-                let _lost = self.common.phases.call_is_lost();
-                let death = match self.common.news_of_death().await {
-                    None if self.has_lost_its_socket() => self.end_without_socket().await,
-                    death => death,
-                };
-                match death {
-                    Some(death) => death.of_call(capability, sent, job_of(request).as_deref()),
-                    None if self.has_lost_its_socket() => {
-                        let message = format!("{message}; {NO_SOCKET}");
-                        CallError::Connection { capability: capability.clone(), message }
+            Failed::Connection(message) => self.unanswered(message, true, job_of(request).as_deref()).await,
+            Failed::Unsent(message) => {
+                let job = job_of(request);
+                tokio::select! {
+                    biased;
+                    () = self.unsent.cancelled(job.as_deref()) => {
+                        CallError::Cancelled { capability: self.common.capability.clone() }
                     }
-                    None => CallError::Connection { capability: capability.clone(), message },
+                    error = self.unanswered(message, false, job.as_deref()) => error,
                 }
             }
+        }
+    }
+
+    /// What became of a call without an answer. One that was not sent waits for a worker in place of one without a socket.
+    async fn unanswered(&self, message: String, sent: bool, job: Option<&str>) -> CallError {
+        let capability = &self.common.capability;
+        let _lost = self.common.phases.call_is_lost();
+        let death = match self.common.news_of_death().await {
+            None if self.has_lost_its_socket() => self.end_without_socket(sent).await,
+            death => death,
+        };
+        match death {
+            Some(death) => death.of_call(capability, sent, job),
+            None if self.has_lost_its_socket() => {
+                let message = format!("{message}; {NO_SOCKET}");
+                CallError::Connection { capability: capability.clone(), message }
+            }
+            None => CallError::Connection { capability: capability.clone(), message },
         }
     }
 
@@ -350,13 +372,18 @@ impl ProcessWorker {
         !std::fs::symlink_metadata(&self.common.socket).is_ok_and(|found| found.file_type().is_socket())
     }
 
-    /// Nobody can call it any more: it ends as when it is unloaded, and the next call has another one in its place. While a
-    /// connection still carries a call it stays, since that may end well.
-    async fn end_without_socket(&self) -> Option<Arc<Death>> {
-        if self.common.phases.is_called() {
+    /// Few can call it any more, and from now on nobody: it ends as when it is unloaded, and the next call has another one in
+    /// its place. While a connection still carries a call it stays, since that may end well; only a call that was not sent
+    /// waits for that.
+    async fn end_without_socket(&self, sent: bool) -> Option<Arc<Death>> {
+        let is_called = !self.common.phases.leaves();
+        if is_called && sent {
             return None;
         }
-        self.unload(NO_SOCKET_GRACE, OwnKill::SocketGone).await;
+        self.common.phases.last_call_ended().await;
+        if !self.is_dead() {
+            self.unload(NO_SOCKET_GRACE, OwnKill::SocketGone).await;
+        }
         self.common.death.borrow().clone()
     }
 
@@ -370,6 +397,10 @@ impl ProcessWorker {
             self.common.kill_and_wait(reason).await;
         }
     }
+}
+
+fn it_leaves() -> Failed {
+    Failed::Unsent(String::from("it takes no more calls"))
 }
 
 /// What a tool's failure speaks of. Its traceback quotes lines of source, which name more than failed.

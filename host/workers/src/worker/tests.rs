@@ -80,7 +80,8 @@ fn stage(calls_have_tails: bool) -> Stage {
     let facts = WorkerFacts { session, pid: 1, ready, wait_seconds: 0.0, drifted: Vec::new(), genuine: None };
     let proxy = Proxy::new("t", &socket, Arc::new(Redaction::default())).unwrap();
     let link = Some(tokio::sync::Mutex::new(into_stream(here).into_split().1));
-    let worker = Arc::new(ProcessWorker { common, facts, proxy, link, jobs: None });
+    let unsent = UnsentCalls::default();
+    let worker = Arc::new(ProcessWorker { common, facts, proxy, link, jobs: None, unsent });
     Stage { worker, mute, dying, link: into_stream(there), listener, _dir: dir }
 }
 
@@ -198,13 +199,17 @@ async fn a_connection_that_breaks_waits_for_the_news_of_a_death_and_not_for_ever
 #[tokio::test(start_paused = true)]
 async fn a_worker_whose_socket_was_removed_is_ended_by_the_call_that_does_not_reach_it() {
     let mut stage = stage(false);
-    std::fs::remove_file(&stage.worker.common.socket).unwrap();
     let worker = Arc::clone(&stage.worker);
+    std::fs::remove_file(&worker.common.socket).unwrap();
+    // Nor can it be called by what somebody has put there.
+    std::fs::write(&worker.common.socket, "").unwrap();
     // Two that find it so at one moment hold each other up in nothing.
     let calls = ["j", "k"].map(|job| worker.call(http::EXECUTE, request(job)));
     let obeys = async {
         let asked = frames::read(&mut stage.link, 4096).await.unwrap().expect("a request");
         assert_eq!((asked.kind, stage.own_kill()), (to_shim::SHUTDOWN, Some(OwnKill::SocketGone)));
+        let request: Value = Redaction::default().read(&asked.payload).unwrap();
+        assert_eq!(request["grace_ms"], millis(NO_SOCKET_GRACE), "it may clean up");
         stage.dying.send_replace(a_death(None));
     };
     let called =
@@ -215,24 +220,116 @@ async fn a_worker_whose_socket_was_removed_is_ended_by_the_call_that_does_not_re
     }
 }
 
+const ENDED_WELL: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+
 #[tokio::test(start_paused = true)]
-async fn a_worker_whose_socket_was_removed_stays_while_a_call_may_end_well() {
+async fn a_worker_whose_socket_was_removed_stays_while_a_call_may_end_well_and_who_came_too_late_waits() {
+    let mut stage = stage(false);
+    let worker = Arc::clone(&stage.worker);
+    let mut first = worker.call(http::EXECUTE, request("j"));
+    let mut taken = tokio::select! {
+        _ = &mut first => panic!("nobody answers yet"),
+        taken = stage.take() => taken,
+    };
+    std::fs::remove_file(&worker.common.socket).unwrap();
+    let mut late = ["k", "l"].map(|job| worker.call(http::EXECUTE, request(job)));
+    let mut streamed = Arc::clone(&worker).stream(request("s"));
+    let waited = tokio::time::timeout(LONG, async {
+        tokio::select! {
+            _ = futures_util::future::select_all(&mut late) => panic!("told before the first one has ended"),
+            _ = &mut streamed => panic!("told before the first one has ended"),
+        }
+    });
+    assert!(waited.await.is_err() && stage.own_kill().is_none(), "it is left to its call");
+    // Its connection is free then; who comes later is sent nothing over it.
+    taken.write_all(ENDED_WELL).await.unwrap();
+    let later = worker.call(http::EXECUTE, request("m"));
+    let ended = async {
+        assert_eq!(first.await.expect("it ended well").body, "{}");
+        let asked = frames::read(&mut stage.link, 4096).await.unwrap().expect("a request");
+        assert_eq!((asked.kind, stage.own_kill()), (to_shim::SHUTDOWN, Some(OwnKill::SocketGone)));
+        stage.dying.send_replace(a_death(None));
+    };
+    let called = async { tokio::join!(ended, futures_util::future::join_all(late), later, streamed) };
+    let ((), late, later, streamed) = tokio::time::timeout(LONG, called).await.expect("they end with it");
+    for told in late.into_iter().chain([later]) {
+        assert!(matches!(told, Err(CallError::NotTaken { others: false, .. })), "{told:?}");
+    }
+    assert!(matches!(streamed, Err(CallError::NotTaken { .. })));
+    let read = taken.try_read(&mut [0; 64]);
+    assert!(
+        matches!(read, Err(ref error) if error.kind() == std::io::ErrorKind::WouldBlock),
+        "{read:?} was sent"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_another_worker_ends_when_it_is_cancelled_or_the_worker_dies() {
+    let stage = stage(false);
+    let worker = Arc::clone(&stage.worker);
+    let mut first = worker.call(http::EXECUTE, request("j"));
+    let _taken = tokio::select! {
+        _ = &mut first => panic!("nobody answers"),
+        taken = stage.take() => taken,
+    };
+    std::fs::remove_file(&worker.common.socket).unwrap();
+    let (cancelled, waits) =
+        (worker.call(http::EXECUTE, request("k")), worker.call(http::EXECUTE, request("l")));
+    let cancels = async {
+        tokio::time::sleep(2 * DEATH_NEWS_MAX).await;
+        worker.cancel(&JobId::from_text("k")).await;
+    };
+    let (told, ()) =
+        tokio::time::timeout(LONG, async { tokio::join!(cancelled, cancels) }).await.expect("it ends");
+    assert!(matches!(told, Err(CallError::Cancelled { .. })), "{told:?}");
+    assert_eq!(stage.own_kill(), None, "its worker has a call that may end well");
+    stage.dying.send_replace(a_death(Some(&["j"])));
+    let (first, waits) = tokio::join!(first, waits);
+    assert!(matches!(first, Err(CallError::Died { .. })), "{first:?}");
+    assert!(matches!(waits, Err(CallError::NotTaken { others: true, .. })), "{waits:?}");
+}
+
+#[tokio::test]
+async fn a_stream_counts_as_a_call_before_it_is_answered_and_until_it_is_dropped() {
+    let stage = stage(false);
+    stage.worker.common.phases.set(LifePhase::Idle);
+    let phase = || stage.worker.common.phases.at_death().0;
+    let mut opening = Arc::clone(&stage.worker).stream(request("j"));
+    let mut taken = tokio::select! {
+        _ = &mut opening => panic!("nobody answers yet"),
+        taken = stage.take() => taken,
+    };
+    assert_eq!(phase(), LifePhase::Calling);
+    taken.write_all(b"HTTP/1.1 200 OK\r\n\r\n1\n").await.unwrap();
+    let mut stream = opening.await.unwrap();
+    assert_eq!(stream.next().await.expect("a line").unwrap().get(), "1");
+    assert_eq!(phase(), LifePhase::Calling);
+    drop(stream);
+    assert_eq!(phase(), LifePhase::Idle);
+}
+
+/// It was sent: whether its tool did it nobody knows.
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_connection_broke_where_the_socket_was_removed_is_told_so() {
     let stage = stage(false);
     let first = stage.worker.call(http::EXECUTE, request("j"));
-    let others = async {
+    let second = stage.worker.call(http::EXECUTE, request("k"));
+    let breaks = async {
         let mut taken = stage.take().await;
+        drop(stage.take().await);
         std::fs::remove_file(&stage.worker.common.socket).unwrap();
-        let told = stage.worker.call(http::EXECUTE, request("k")).await.expect_err("it is not reached");
-        assert!(
-            matches!(&told, CallError::Connection { message, .. } if message.contains(NO_SOCKET)),
-            "{told}"
-        );
-        assert_eq!(stage.own_kill(), None);
-        taken.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+        tokio::time::sleep(2 * DEATH_NEWS_MAX).await;
+        taken.write_all(ENDED_WELL).await.unwrap();
         taken
     };
-    let (told, _open) = tokio::join!(first, others);
-    assert_eq!(told.expect("it ended well").body, "{}");
+    let (first, second, _open) = tokio::join!(first, second, breaks);
+    let told = match (first, second) {
+        (Ok(reply), Err(told)) | (Err(told), Ok(reply)) if reply.body == "{}" => told,
+        (first, second) => panic!("{first:?} {second:?}"),
+    };
+    let is_told = |message: &str| message.contains(NO_SOCKET);
+    assert!(matches!(&told, CallError::Connection { message, .. } if is_told(message)), "{told}");
+    assert_eq!(stage.own_kill(), None);
 }
 
 #[tokio::test]
