@@ -209,7 +209,7 @@ async fn a_worker_whose_socket_was_removed_is_ended_by_the_call_that_does_not_re
         let asked = frames::read(&mut stage.link, 4096).await.unwrap().expect("a request");
         assert_eq!((asked.kind, stage.own_kill()), (to_shim::SHUTDOWN, Some(OwnKill::SocketGone)));
         let request: Value = Redaction::default().read(&asked.payload).unwrap();
-        assert_eq!(request["grace_ms"], millis(NO_SOCKET_GRACE), "it may clean up");
+        assert_eq!(request["grace_ms"], 2_000, "it may clean up");
         stage.dying.send_replace(a_death(None));
     };
     let called =
@@ -241,17 +241,20 @@ async fn a_worker_whose_socket_was_removed_stays_while_a_call_may_end_well_and_w
         }
     });
     assert!(waited.await.is_err() && stage.own_kill().is_none(), "it is left to its call");
-    // Its connection is free then; who comes later is sent nothing over it.
     taken.write_all(ENDED_WELL).await.unwrap();
-    let later = worker.call(http::EXECUTE, request("m"));
-    let ended = async {
-        assert_eq!(first.await.expect("it ended well").body, "{}");
+    let ends = async {
         let asked = frames::read(&mut stage.link, 4096).await.unwrap().expect("a request");
         assert_eq!((asked.kind, stage.own_kill()), (to_shim::SHUTDOWN, Some(OwnKill::SocketGone)));
         stage.dying.send_replace(a_death(None));
     };
-    let called = async { tokio::join!(ended, futures_util::future::join_all(late), later, streamed) };
-    let ((), late, later, streamed) = tokio::time::timeout(LONG, called).await.expect("they end with it");
+    let ended = async {
+        assert_eq!(first.await.expect("it ended well").body, "{}");
+        // Its connection is free now; who comes later is sent nothing over it.
+        let later = worker.call(http::EXECUTE, request("m"));
+        tokio::join!(later, ends)
+    };
+    let called = async { tokio::join!(ended, futures_util::future::join_all(late), streamed) };
+    let ((later, ()), late, streamed) = tokio::time::timeout(LONG, called).await.expect("they end with it");
     for told in late.into_iter().chain([later]) {
         assert!(matches!(told, Err(CallError::NotTaken { others: false, .. })), "{told:?}");
     }
