@@ -171,7 +171,10 @@ impl Drop for QuietWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::poll_fn;
     use std::io::Read as _;
+    use std::pin::pin;
+    use std::time::Instant;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     /// More than a socket's buffers hold.
@@ -189,6 +192,7 @@ mod tests {
             theirs.write_all(&got).await.unwrap();
             let mut rest = Vec::new();
             theirs.read_to_end(&mut rest).await.unwrap();
+            theirs.write_all(b"heard").await.unwrap();
             rest
         });
         ours.write_all(&sent).await.unwrap();
@@ -201,7 +205,7 @@ mod tests {
         assert_eq!(echo.await.unwrap(), b"the end");
         let mut rest = Vec::new();
         ours.read_to_end(&mut rest).await.unwrap();
-        assert_eq!(rest, b"", "the peer is gone");
+        assert_eq!(rest, b"heard", "what is written has ended, not what is read");
     }
 
     #[tokio::test(flavor = "current_thread")]
@@ -229,6 +233,60 @@ mod tests {
         drop(ours);
         peer.join().unwrap();
         assert!(parked < ROUNDS * 3 / 2, "it slept {parked} times for {ROUNDS} answers");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_a_reader_had_no_room_for_it_gets_next() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut ours = register(ours).unwrap();
+        theirs.write_all(b"one and another").unwrap();
+        for expected in ["one ", "and ", "anot", "her"] {
+            let mut got = vec![0; expected.len()];
+            let read = tokio::time::timeout(Duration::from_secs(20), ours.read_exact(&mut got)).await;
+            read.expect("it is there").unwrap();
+            assert_eq!(got, expected.as_bytes());
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_lies_in_pieces_is_written_at_once() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut ours = register(ours).unwrap();
+        assert!(ours.is_write_vectored());
+        let pieces = [io::IoSlice::new(b"head"), io::IoSlice::new(b"body")];
+        assert_eq!(ours.write_vectored(&pieces).await.unwrap(), 8);
+        let mut got = [0; 8];
+        theirs.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"headbody");
+    }
+
+    #[test]
+    fn a_write_without_room_keeps_no_thread_and_goes_on_as_soon_as_there_is_some() {
+        const ROUNDS: u32 = 20;
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (filled, fills) = std::sync::mpsc::channel();
+        let writing = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let mut ours = register(ours).unwrap();
+                for _ in 0..ROUNDS {
+                    let mut write = pin!(ours.write_all(&[7; MUCH]));
+                    // It has filled what room there is.
+                    let waits =
+                        poll_fn(|context| Poll::Ready(write.as_mut().poll(context).is_pending())).await;
+                    filled.send(waits).unwrap();
+                    write.await.unwrap();
+                }
+            });
+        });
+        let (begun, mut got) = (Instant::now(), vec![0; MUCH]);
+        for _ in 0..ROUNDS {
+            assert!(fills.recv_timeout(Duration::from_secs(20)).expect("its thread goes on"), "all had room");
+            theirs.read_exact(&mut got).unwrap();
+        }
+        writing.join().unwrap();
+        // Not by the next look, of which each round would need many.
+        assert!(begun.elapsed() < ROUNDS * LOOK_INTERVAL, "{:?}", begun.elapsed());
     }
 
     #[tokio::test(flavor = "current_thread")]
