@@ -228,7 +228,8 @@ async fn a_configuration_is_taken_or_ends_the_start() {
                 assert!(is_kill_of(&heard.0, "w"));
             }
         };
-        let (started, ()) = tokio::join!(starting.ready(LONG), ends);
+        let ended = tokio::time::timeout(LONG, async { tokio::join!(starting.ready(LONG), ends) }).await;
+        let (started, ()) = ended.expect("it is told of its configuration");
         let noted = format!("{:?}", own_kill.lock().unwrap());
         match started {
             Ok(_) => assert_eq!((status, noted.as_str()), (200, "None")),
