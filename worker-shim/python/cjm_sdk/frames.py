@@ -233,6 +233,8 @@ class Channel:
 
     def _nothing(self, error):
         """What was read by a read that failed with that, unless it is no end."""
+        if _is_of_a_handler(error):
+            raise error
         if error.errno == EBADF:
             self._lost()
         # A peer that dies with unread bytes of ours resets the stream: an end like any other.

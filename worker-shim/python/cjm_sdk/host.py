@@ -20,7 +20,7 @@ import time
 from . import calls, encode, errors, frames, genuine, ops
 from .json_codec import loads
 from .lanes import Lanes
-from .pool import Pool
+from .pool import NO_THREAD, Pool
 from .reading import Turns
 
 QUERY_THREADS_MAX = 4
@@ -89,8 +89,8 @@ class Host:
 
     def run(self):
         """Loads the tool and serves it until the channel says stop."""
-        threading.Thread(target=self._turns.read, name="cjm-channel", daemon=True).start()
         try:
+            threading.Thread(target=self._turns.read, name="cjm-channel", daemon=True).start()
             self._load()
         except BaseException as error:
             failure = {"message": errors.one_line(error), "traceback": errors.traceback_of(error)}
@@ -102,8 +102,10 @@ class Host:
         while True:
             try:
                 self._lanes.serve()
-            except KeyboardInterrupt:
-                self._finish()
+            except BaseException as error:
+                # By a signal handler of the tool between two calls. What the main thread had just taken is lost, and threads
+                # of the tool could hold up an end of this one alone, while calls come that nobody takes.
+                self._finish(_exit_code(error))
 
     def _load(self):
         secrets = self.start.get("secrets") or {}
@@ -170,6 +172,7 @@ class Host:
             while mine():
                 frame = self.channel.read()
                 if frame is None:
+                    self._end()
                     break
                 self._take(*frame)
             else:
@@ -179,9 +182,11 @@ class Host:
                 sys.stderr.write("cjm: %s\n" % error)
                 os._exit(EXIT_CHANNEL_BROKEN)
         except BaseException as error:
+            if self._lanes is not None and self._lanes.on_main():
+                # By a signal handler of the tool, as where this thread waits for work.
+                raise
             errors.print_exception("cjm: the channel's reader failed:", error)
             os._exit(EXIT_CHANNEL_BROKEN)
-        self._end()
         if self._lanes is None or not self._lanes.on_main():
             time.sleep(ORPHAN_SECONDS_MAX)
             os._exit(0)
@@ -447,14 +452,19 @@ class Host:
         self._lanes.put(self._finish)
         if self._lanes.on_main():
             self._turns.leave()
-        threading.Thread(target=self._finish_beside, name="cjm-end", daemon=True).start()
+        try:
+            threading.Thread(target=self._finish_beside, name="cjm-end", daemon=True).start()
+        except NO_THREAD:
+            # The main thread, where it is the one that reads, finishes by itself.
+            if not self._lanes.on_main():
+                self._finish_beside()
 
     def _finish_beside(self):
         """Finishes where the main thread has a call that does not end."""
         if not self._finish_begun.wait(SHUTDOWN_CALLS_SECONDS_MAX):
             self._finish()
 
-    def _finish(self):
+    def _finish(self, code=0):
         if not self._finishing.acquire(blocking=False):
             # Another thread is at it, and ends the process.
             threading.Event().wait()
@@ -474,7 +484,7 @@ class Host:
         except BaseException as error:
             errors.print_exception("cjm: an exit handler failed:", error)
         self._flush()
-        os._exit(0)
+        os._exit(code)
 
     @staticmethod
     def _flush():
@@ -483,3 +493,14 @@ class Host:
                 stream.flush()
             except Exception:
                 pass
+
+
+def _exit_code(error):
+    """With which a program of Python ends by that, which is told where it would be; ours is free to be interrupted."""
+    if isinstance(error, KeyboardInterrupt):
+        return 0
+    code = error.code if isinstance(error, SystemExit) else error
+    if code is None or isinstance(code, int):
+        return (code or 0) & 0xFF
+    errors.print_exception("cjm: a signal handler of the tool raised while no call ran:", error)
+    return 1

@@ -26,7 +26,7 @@ class Lanes:
         self._queue = SimpleQueue()
         self._lock = Lock()
         self._busy = True
-        self._pool = Pool("cjm-call", threads_max - 1) if threads_max > 1 else None
+        self._pool = Pool("cjm-call", threads_max - 1, is_helped=True) if threads_max > 1 else None
 
     @property
     def only_main(self):

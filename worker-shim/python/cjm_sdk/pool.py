@@ -15,14 +15,17 @@ except ImportError:
     from queue import SimpleQueue
 
 QUEUED_MAX = 4096
+# What the start of a thread raises where the process may have no more of them.
+NO_THREAD = (RuntimeError, MemoryError)
 
 
 class Pool:
-    """Runs functions on up to `threads_max` daemon threads."""
+    """Runs functions on up to `threads_max` daemon threads. `is_helped`: somebody else takes what waits as well."""
 
-    def __init__(self, name, threads_max):
+    def __init__(self, name, threads_max, is_helped=False):
         self._name = name
         self._threads_max = threads_max
+        self._is_helped = is_helped
         self._queue = SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
@@ -35,7 +38,7 @@ class Pool:
         return self._threads
 
     def submit(self, function, *args, threads_wanted=None):
-        """Queues a call of `function`; False when too much waits already.
+        """Queues a call of `function`; False when too much waits already, or nobody would ever take it.
 
         `threads_wanted`: as many as there is work that is not done, this included, where the caller knows better than
         the pool. To the pool a thread is busy that has given its answer and is on its way back.
@@ -50,10 +53,23 @@ class Pool:
             if grow:
                 self._threads += 1
                 number = self._threads
+        # The thread first: where the process may have no more, the work is for those there are.
+        if grow and not self._begin(number):
+            with self._lock:
+                self._threads -= 1
+                if not self._threads and not self._is_helped:
+                    self._queued -= 1
+                    self._undone -= 1
+                    return False
         self._queue.put((function, args))
-        if grow:
-            threading.Thread(target=self._work, name="%s-%d" % (self._name, number), daemon=True).start()
         return True
+
+    def _begin(self, number):
+        try:
+            threading.Thread(target=self._work, name="%s-%d" % (self._name, number), daemon=True).start()
+            return True
+        except NO_THREAD:
+            return False
 
     def take(self):
         """Work that waits, for a thread that is not of this pool; None when none waits."""

@@ -449,22 +449,69 @@ class Frames(unittest.TestCase):
                     else:
                         self.assertIsNone(self.channel.read())
 
+    def test_a_read_that_fails_is_no_end_of_the_channel(self):
+        folder = os.open("/", os.O_RDONLY)
+        self.addCleanup(os.close, folder)
+        large = frames.READ_AHEAD_BYTES + 1
+        for size in (None, 5, large):
+            with self.subTest(size=size):
+                self.setUp()
+                if size is not None:
+                    self.announce(size)
+                    # What is read ahead of it is there already.
+                    self.channel._buffer = os.read(self.descriptor, HEAD.size)
+                # Its errors are the kernel's.
+                os.dup2(folder, self.descriptor)
+                with self.assertRaises(IsADirectoryError):
+                    self.channel.read()
+
+    def test_what_a_handler_raises_in_a_read_is_nothing_that_happened_to_the_channel(self):
+        for error in (OSError(errno.EBADF, "of another file"), ConnectionResetError("of another peer"), TimeoutError("late")):
+            for size in (None, 5, frames.READ_AHEAD_BYTES + 1):
+                with self.subTest(error=error, size=size):
+                    self.setUp()
+
+                    def handler(*_, error=error):
+                        raise error
+
+                    before = signal.signal(signal.SIGALRM, handler)
+                    self.addCleanup(signal.signal, signal.SIGALRM, before)
+                    if size is not None:
+                        self.announce(size)
+                    with self.assertRaises(OSError) as raised:
+                        # One is enough where this waits for what nobody sends; the next finds it there on a busy machine.
+                        signal.setitimer(signal.ITIMER_REAL, 0.02, 0.5)
+                        try:
+                            self.channel.read()
+                        finally:
+                            signal.setitimer(signal.ITIMER_REAL, 0)
+                    self.assertIs(raised.exception, error)
+
+    def test_the_id_of_a_call_has_eight_bytes(self):
+        for call_id in (1 << 32, (1 << 32) + 7, (1 << 63) + 5, (1 << 64) - 1):
+            self.channel.send(frames.RESULT, call_id, b"x")
+            self.assertEqual(self.received(), (frames.RESULT, call_id, b"x"))
+            self.announce(0, call_id=call_id)
+            self.assertEqual(self.channel.read(), (1, call_id, b""))
+
     # --- what the tool did to the descriptor
 
     def test_a_closed_descriptor_ends_the_process_whoever_uses_it(self):
         large = frames.READ_AHEAD_BYTES + 1
-        readv = os.readv
+        read = os.read
 
-        def closed_before(descriptor, parts):
+        def closed_behind(descriptor, size):
+            found = read(descriptor, size)
             os.close(self.descriptor)
-            return readv(descriptor, parts)
+            return found
 
         for use in ("read", "read on", "send"):
             with self.subTest(use=use):
                 self.setUp()
                 if use == "read on":
                     self.announce(large)
-                    with mock.patch.object(os, "readv", closed_before), self.ends():
+                    # The kernel itself refuses the rest: what another function raised would be a handler's.
+                    with mock.patch.object(os, "read", closed_behind), self.ends():
                         self.channel.read()
                     continue
                 os.close(self.descriptor)

@@ -1,12 +1,17 @@
 """On which thread a tool's code runs, and that nothing waits behind it that must not."""
 
+import contextlib
 import json
+import os
+import signal
 import struct
+import subprocess
+import sys
 import time
 import unittest
 
-from shim import CANCEL, CONFIG_OPTIONS, DEADLINE_SECONDS, EXECUTE, FAILURE, INITIALIZE, ON_ENABLE, PROGRESS, RESULT, SHUTDOWN, STREAM
-from shim import Shim, request
+from shim import CANCEL, CONFIG_OPTIONS, DEADLINE_SECONDS, EXECUTE, FAILURE, INITIALIZE, LOAD_FAILED, ON_ENABLE, PROGRESS, RESULT
+from shim import RUN, SHUTDOWN, STREAM, Shim, request
 
 # Calls that may wait for the thread of a tool.
 QUEUED_MAX = 4096
@@ -145,6 +150,72 @@ class Threads(unittest.TestCase):
                 self.assertEqual(shim.exit_code(), 0)
                 said = [line.split()[0] for line in shim.journal()]
                 self.assertEqual(said, ["cleanup"], (cls, action, leave))
+
+    def test_without_another_thread_calls_wait_for_the_main_one_and_questions_are_refused(self):
+        shim = self.start("Threads")
+        self.assertIn("can't start new thread", shim.execute("start_no_more_threads"))
+        running, _ = self.began(shim, "wait")
+        waiting = [shim.begin(EXECUTE, request("where")) for _ in range(2)]
+        for _ in range(2):
+            kind, failure = shim.ask(CONFIG_OPTIONS)
+            error = failure["body"]["_job_error"]
+            self.assertEqual((kind, error["category"], error["retriable"]), (FAILURE, "transient", True))
+        shim.send(CANCEL, running)
+        self.assertEqual(shim.answer(running)[1]["status"], 409)
+        for call in waiting:
+            self.assertEqual(shim.answer(call), (RESULT, "main"))
+        self.assertEqual(shim.ask(ON_ENABLE), (RESULT, {"status": "enabled"}))
+
+    def test_a_process_that_may_start_no_thread_does_not_outlive_its_channel(self):
+        for action in ("where", "wait", "deaf"):
+            for leave in ("shutdown", "hang up"):
+                shim = self.start("Threads")
+                shim.execute("start_no_more_threads")
+                if action == "where":
+                    shim.execute(action)
+                else:
+                    self.began(shim, action)
+                if leave == "shutdown":
+                    shim.send(SHUTDOWN)
+                else:
+                    shim.socket.close()
+                self.assertEqual(shim.exit_code(), 0, (action, leave))
+                said = [line.split()[0] for line in shim.journal()]
+                self.assertEqual(said, ["cleanup"], (action, leave))
+
+    def test_a_process_that_cannot_have_its_reader_says_so(self):
+        program = "import sys, threading; sys.path.insert(0, %r); from cjm_sdk import host; threading.stack_size(1 << 47); host.main()"
+        command = [sys.executable, "-u", "-c", program % os.path.dirname(os.path.dirname(RUN))]
+        with Shim("thread_tool", "Threads", command=command) as shim:
+            _, _, payload = shim.until([LOAD_FAILED])
+            self.assertIn("can't start new thread", json.loads(payload)["message"])
+            self.assertEqual(shim.exit_code(), 1)
+
+    def interrupt_until_it_ends(self, shim):
+        """By one signal, but for those that find the main thread on its way back from a call, which are only told."""
+        sent = 0
+        while shim.process.poll() is None:
+            if shim.text().count("raised when the call was over") == sent:
+                shim.process.send_signal(signal.SIGUSR1)
+                sent += 1
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                shim.process.wait(0.01)
+
+    def test_a_handler_that_raises_between_calls_ends_the_process_whoever_reads(self):
+        words = "a signal handler of the tool raised while no call ran"
+        for what, code, told in ((7, 7, False), (None, 0, False), ("told", 1, True), ("reset", 1, True)):
+            # Where the main thread waits for the reader's word; and where it reads.
+            for main_reads in (False, True):
+                shim = self.start("Threads")
+                deadline = time.monotonic() + DEADLINE_SECONDS
+                shim.execute("raise_when_idle", what=what)
+                while main_reads and not shim.execute("reads"):
+                    self.assertLess(time.monotonic(), deadline)
+                self.interrupt_until_it_ends(shim)
+                self.assertEqual(shim.exit_code(), code, (what, main_reads))
+                self.assertEqual(words in shim.text(), told, (what, main_reads))
+                self.assertNotIn("which is its channel", shim.text())
+                self.assertEqual(shim.journal(), ["cleanup on main"], (what, main_reads))
 
     def test_after_shutdown_it_does_not_matter_how_the_channel_ends(self):
         shim = self.start("Threads")

@@ -1,5 +1,6 @@
 """A tool whose things belong to the thread that made them."""
 
+import errno
 import os
 import signal
 import sqlite3
@@ -35,6 +36,15 @@ class Threads(Capability):
     @action
     def reads(self):
         return reads_too()
+
+    @action
+    def start_no_more_threads(self):
+        """As where the process has as many as it may: no memory is so large as the stack of the next."""
+        threading.stack_size(1 << 47)
+        try:
+            threading.Thread(target=int).start()
+        except RuntimeError as error:
+            return str(error)
 
     @action
     def alarm(self):
@@ -82,6 +92,17 @@ class Threads(Capability):
 
     def on_enable(self):
         self.report_progress(0.1, "enabled on " + thread())
+
+    @action
+    def raise_when_idle(self, what):
+        """A signal has a handler that raises, as one of a time limit that outlives its call; a thread is no daemon's."""
+        errors = {"told": OSError(errno.EBADF, "of another file"), "reset": ConnectionResetError("of another peer")}
+
+        def handler(*_):
+            raise errors[what] if what in errors else SystemExit(what)
+
+        signal.signal(signal.SIGUSR1, handler)
+        threading.Thread(target=threading.Event().wait).start()
 
     def cleanup(self):
         with open(os.environ["LAB_JOURNAL"], "a") as journal:
