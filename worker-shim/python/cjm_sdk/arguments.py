@@ -139,12 +139,12 @@ def signature_of(function, is_bound):
 
 
 def _inspected(function, first):
-    import inspect
-
     try:
+        import inspect
+
         parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        # A signature that nobody can tell refuses nothing.
+    except Exception:
+        # A signature that nobody can tell refuses nothing; nor does one that is told by a module which cannot be loaded.
         return Signature()
     takes_others = any(p.kind == p.VAR_KEYWORD for p in parameters)
     takes_more = any(p.kind == p.VAR_POSITIONAL for p in parameters)

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 
-from . import calls, encode, errors, frames, genuine, ops
+from . import calls, encode, errors, frames, genuine, logs, ops
 from .json_codec import loads
 from .lanes import Lanes
 from .pool import NO_THREAD, Pool
@@ -74,6 +74,7 @@ class Host:
         self._lanes = None
         self._log_handler = None
         self._late_logging = None
+        self._logs_failed = False
         self._log_lock = threading.RLock()
         self._cleanup_lock = threading.Lock()
         self._cleaned = False
@@ -116,6 +117,9 @@ class Host:
         module = import_module(self.start["module"])
         self._attach_logs()
         cls = getattr(module, self.start["class"])
+        if not hasattr(cls, "execute"):
+            # Its calls need it, and the tool may give up the right to read it.
+            from . import methods  # noqa: F401
         self.tool = tool = cls()
         capability = sys.modules.get("cjm_sdk.capability")
         self._own = capability is not None and isinstance(tool, capability.Capability)
@@ -389,18 +393,20 @@ class Host:
         if self.channel.is_childs:
             # A child's records go where they would without us.
             return
-        if "logging" in sys.modules:
-            # First: who waits here for the one that imports it holds no lock that this one wants.
-            import logging  # noqa: F401
+        try:
+            if "logging" in sys.modules:
+                # First: who waits here for the one that imports it holds no lock that this one wants.
+                import logging  # noqa: F401
 
-            from . import logs
-
-            with self._log_lock:
-                self._log_handler = logs.attach(self._log_handler, self, self.start.get("log_level") or "INFO")
-        elif self._late_logging is None:
-            from . import late
-
-            self._late_logging = late.Logging(self._attach_logs)
+                with self._log_lock:
+                    self._log_handler = logs.attach(self._log_handler, self, self.start.get("log_level") or "INFO")
+            elif self._late_logging is None:
+                self._late_logging = logs.Watch(self._attach_logs)
+        except Exception as error:
+            # It is another module of that name, say. No call is worse for that; said once, because each asks for it.
+            if not self._logs_failed:
+                self._logs_failed = True
+                errors.print_exception("cjm: records of the module `logging` do not arrive:", error)
 
     # --- cancellation and the end
 

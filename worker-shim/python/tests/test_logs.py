@@ -14,7 +14,7 @@ from os.path import abspath, dirname
 
 sys.path.insert(0, dirname(dirname(abspath(__file__))))
 
-from cjm_sdk import frames, host, json_codec, late, logs  # noqa: E402
+from cjm_sdk import frames, host, json_codec, logs  # noqa: E402
 from shim import EXECUTE, READY, RECORD, RESULT, Shim, request  # noqa: E402
 
 
@@ -99,7 +99,7 @@ class Logs(unittest.TestCase):
         self.addCleanup(setattr, sys, "meta_path", list(sys.meta_path))
         self.addCleanup(sys.modules.__setitem__, "logging", logging)
         told = []
-        watch = late.Logging(lambda: told.append(sys.modules["logging"].Handler))
+        watch = logs.Watch(lambda: told.append(sys.modules["logging"].Handler))
         # Who only asks for it does not import it.
         loader = importlib.util.find_spec("json").loader
         del sys.modules["logging"]
@@ -132,8 +132,50 @@ class Logs(unittest.TestCase):
 
         told = []
         sys.meta_path[:0] = [object(), Leaving(), Asking()]
-        late.Logging(lambda: told.append(1))
+        logs.Watch(lambda: told.append(1))
         del sys.modules["logging"]
+        self.assertTrue(importlib.import_module("logging").getLogger())
+        self.assertEqual(told, [1])
+
+    def test_a_finder_that_goes_away_hides_no_other(self):
+        self.addCleanup(setattr, sys, "meta_path", list(sys.meta_path))
+        self.addCleanup(sys.modules.__setitem__, "logging", logging)
+        others = list(sys.meta_path)
+
+        class Leaving:
+            def find_spec(self, name, path=None, target=None):
+                if name == "logging":
+                    sys.meta_path.remove(self)
+
+        class Only:
+            """The one that finds anything, next to one that goes away."""
+
+            def find_spec(self, name, path=None, target=None):
+                return next(filter(None, (one.find_spec(name, path, target) for one in others)), None)
+
+        told = []
+        sys.meta_path[:] = [Leaving(), Only()]
+        logs.Watch(lambda: told.append(1))
+        del sys.modules["logging"]
+        self.assertTrue(importlib.import_module("logging").getLogger())
+        self.assertEqual(told, [1])
+
+    def test_a_finder_that_fails_once_fails_one_import(self):
+        self.addCleanup(setattr, sys, "meta_path", list(sys.meta_path))
+        self.addCleanup(sys.modules.__setitem__, "logging", logging)
+        failures = [ImportError("not now")]
+
+        class Failing:
+            def find_spec(self, name, path=None, target=None):
+                if name == "logging" and failures:
+                    raise failures.pop()
+
+        told = []
+        sys.meta_path.insert(0, Failing())
+        logs.Watch(lambda: told.append(1))
+        del sys.modules["logging"]
+        with self.assertRaisesRegex(ImportError, "not now"):
+            importlib.import_module("logging")
         self.assertTrue(importlib.import_module("logging").getLogger())
         self.assertEqual(told, [1])
 
@@ -146,12 +188,12 @@ class Logs(unittest.TestCase):
                 return importlib.util.spec_from_loader(name, loader)
 
         sys.meta_path.insert(0, Finder())
-        self.assertIs(late.Logging(lambda: None).find_spec("logging").loader, loader)
+        self.assertIs(logs.Watch(lambda: None).find_spec("logging").loader, loader)
 
     def test_what_fails_in_the_watch_does_not_fail_the_import(self):
         self.addCleanup(setattr, sys, "meta_path", list(sys.meta_path))
         self.addCleanup(sys.modules.__setitem__, "logging", logging)
-        late.Logging(lambda: 1 / 0)
+        logs.Watch(lambda: 1 / 0)
         del sys.modules["logging"]
         self.assertTrue(importlib.import_module("logging").getLogger())
 
@@ -168,6 +210,21 @@ class Logs(unittest.TestCase):
                 shim.seen.clear()
                 shim.execute(action, envelope={"job_id": "J4"}, library=library)
                 self.assertEqual([one["job_id"] for one in shim.of_kind(RECORD)], ["J4"])
+
+    def test_records_arrive_where_the_tool_may_read_nothing_of_the_sdk_any_more(self):
+        with Shim(module="late_logs_tool", cls="Late") as shim:
+            shim.until([READY])
+            self.assertIsNone(shim.execute("give_up_rights"))
+            shim.execute("log_late")
+            self.assertEqual([one["message"] for one in shim.of_kind(RECORD)], ["said late"])
+
+    def test_a_module_of_that_name_to_which_nobody_can_listen_fails_no_call_and_is_told_once(self):
+        for what in ("nothing", "another"):
+            with Shim(module="late_logs_tool", cls="Late") as shim:
+                shim.until([READY])
+                for _ in range(3):
+                    self.assertEqual(shim.execute("replace_logging", what=what), "went on")
+                self.assertEqual(shim.text().count("records of the module `logging` do not arrive"), 1, shim.text())
 
     def test_records_of_first_calls_side_by_side_all_arrive_once(self):
         for _ in range(12):

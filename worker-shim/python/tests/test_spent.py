@@ -6,7 +6,7 @@ else, but for the lines of the source.
 
 import unittest
 
-from shim import EXECUTE, FAILURE, RECORD, STREAM, Shim, request
+from shim import EXECUTE, FAILURE, INITIALIZE, RECORD, RESULT, STREAM, Shim, request
 
 WAYS = ("descriptors", "finders")
 
@@ -60,6 +60,15 @@ class Spent(unittest.TestCase):
             self.assertEqual(error["category"], "fatal", way)
             kind = {"unwritable": "set", "iterator": "tuple_iterator"}[what]
             self.assertIn("the result cannot be written as JSON: Object of type %s " % kind, error["message"], way)
+
+    def test_a_call_needs_nothing_that_was_not_loaded_before_it(self):
+        with Shim(module="spent_tool", cls="Unusual") as shim:
+            shim.ready()
+            self.assertEqual(shim.ask(EXECUTE, {"args": ["double", 4]}), (RESULT, 8))
+        with Shim(module="spent_tool", cls="WithoutExecute") as shim:
+            shim.ready()
+            self.assertEqual(shim.ask(INITIALIZE, {}), (RESULT, {"status": "ok"}))
+            self.assertEqual(shim.execute("double", x=4), 8)
 
 
 if __name__ == "__main__":

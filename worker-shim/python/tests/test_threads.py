@@ -193,8 +193,8 @@ class Threads(unittest.TestCase):
 
     def interrupt_until_it_ends(self, shim):
         """By one signal, but for those that find the main thread on its way back from a call, which are only told."""
-        sent = 0
-        while shim.process.poll() is None:
+        sent, deadline = 0, time.monotonic() + DEADLINE_SECONDS
+        while shim.process.poll() is None and time.monotonic() < deadline:
             if shim.text().count("raised when the call was over") == sent:
                 shim.process.send_signal(signal.SIGUSR1)
                 sent += 1

@@ -4,6 +4,7 @@ import os
 import sys
 from importlib import import_module
 
+import spent_tool
 from cjm_sdk import Capability, action
 
 
@@ -22,6 +23,15 @@ class Late(Capability):
         import logging
 
         logging.getLogger("late").info("said late")
+
+    @action
+    def give_up_rights(self):
+        spent_tool.WAYS["rights"]()
+
+    @action
+    def replace_logging(self, what):
+        sys.modules["logging"] = None if what == "nothing" else type(sys)("logging")
+        return "went on"
 
     @action
     def log_in_child(self):

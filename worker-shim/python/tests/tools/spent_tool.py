@@ -22,14 +22,25 @@ def _lose_finders():
     sys.meta_path = None
 
 
-_WAYS = {"descriptors": _use_up_descriptors, "finders": _lose_finders}
+def _give_up_rights():
+    """To read the SDK, as another user has none in the folders of the first."""
+
+    class Refusing:
+        def find_spec(self, name, path=None, target=None):
+            if name.startswith("cjm_sdk."):
+                raise PermissionError(13, "Permission denied", name)
+
+    sys.meta_path.insert(0, Refusing())
+
+
+WAYS = {"descriptors": _use_up_descriptors, "finders": _lose_finders, "rights": _give_up_rights}
 
 
 class Spent(Capability):
     @action
     def spend(self, way: str):
         """Nothing can be imported from here on."""
-        _WAYS[way]()
+        WAYS[way]()
 
     @action
     def fail(self, what: str):
@@ -51,3 +62,27 @@ class Spent(Capability):
     def could_not_import(self):
         """Whether the modules are missing that describe a failure elsewhere."""
         return [name for name in ("traceback", "datetime", "cjm_sdk.places") if name not in sys.modules]
+
+
+class Unusual(Capability):
+    """Spent before its first call, whose signature takes another module to be told."""
+
+    def initialize(self, config=None):
+        super().initialize(config)
+        _lose_finders()
+
+    @action
+    def double(self, x, /):
+        return 2 * x
+
+
+class WithoutExecute:
+    """Spent before its first call, which is of a method."""
+
+    name, version = "without", "1"
+
+    def initialize(self, config):
+        _give_up_rights()
+
+    def double(self, x):
+        return 2 * x
