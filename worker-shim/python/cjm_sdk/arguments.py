@@ -10,7 +10,7 @@ from .json_codec import Unfit
 
 # What a value is in JSON, by its annotation.
 _KINDS = {str: "string", int: "integer", float: "number", bool: "boolean", list: "array", dict: "object"}
-_NAMES = {cls.__name__: kind for cls, kind in _KINDS.items()}
+NAMES = {cls.__name__: kind for cls, kind in _KINDS.items()}
 _WORDS = {
     "string": "text",
     "integer": "a whole number",
@@ -180,9 +180,19 @@ def kinds_of(function, names):
     return {name: kind for name, kind in found.items() if kind is not None}
 
 
+def hint_of(function, name):
+    """The annotation of a parameter, as text where nobody can evaluate it; None where there is none."""
+    try:
+        hint = function.__annotations__.get(name)
+    except Exception:
+        # As in `kinds_of`.
+        return None
+    return hint if hint is None else _evaluated(hint, function)
+
+
 def _evaluated(hint, function):
     """An annotation that was written as text; the text itself where that is a plain name, or nobody can evaluate it."""
-    if not isinstance(hint, str) or hint in _NAMES:
+    if not isinstance(hint, str) or hint in NAMES:
         return hint
     try:
         return eval(hint, getattr(function, "__globals__", {}))
@@ -192,7 +202,7 @@ def _evaluated(hint, function):
 
 def _kind(hint):
     if isinstance(hint, str):
-        return _NAMES.get(hint)
+        return NAMES.get(hint)
     origin = getattr(hint, "__origin__", None)
     if origin is not None and "Union" not in (getattr(origin, "__name__", None), getattr(origin, "_name", None)):
         # list[str], Dict[str, int]; what is in it says nothing here.

@@ -11,13 +11,14 @@ import threading
 import time
 
 from . import calls
-from .arguments import VARARGS, call, kinds_of, signature_of
+from .arguments import NAMES, VARARGS, call, hint_of, signature_of
 from .errors import Cancelled, UserInputError
 from .json_codec import Unfit
 
 ACCOUNT_TYPES = ("task_account", "result_saved", "cache_hit", "graph_extended")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _ACTION_MARK = "_cjm_action"
+_WRAPPERS = (classmethod, staticmethod)
 # What the host calls beside the actions; nobody awaits what these give back either.
 _CALLED_BY_HOST = (
     "execute execute_stream initialize reconfigure prefetch on_enable on_disable cleanup cancel get_config_schema "
@@ -38,15 +39,20 @@ _JSON_TYPES = {
 
 def action(name):
     """Marks a method as an action: `@action` under the method's name, `@action("name")` under another."""
-    if callable(name):
-        setattr(name, _ACTION_MARK, name.__name__)
-        return name
+    if isinstance(name, str):
 
-    def mark(function):
-        setattr(function, _ACTION_MARK, name)
-        return function
+        def mark(function):
+            setattr(function, _ACTION_MARK, name)
+            return function
 
-    return mark
+        return mark
+    # A class method has its name in what it wraps.
+    own = getattr(getattr(name, "__func__", name), "__name__", None)
+    if not isinstance(own, str) or not (callable(name) or isinstance(name, _WRAPPERS)):
+        words = "@action marks a method, and is given a %s: write @action(\"name\") above `def`, with a name for its callers"
+        raise TypeError(words % type(name).__name__)
+    setattr(name, _ACTION_MARK, own)
+    return name
 
 
 class Capability:
@@ -68,7 +74,7 @@ class Capability:
                 words = "%s.%s is `async def`, and nobody awaits what its call gives back: make it `def`, and run the "
                 words += "coroutine inside it with asyncio.run(…)"
                 raise TypeError(words % (cls.__name__, method))
-            if _is_without_self(_raw(cls, method)):
+            if _is_without_self(cls, _raw(cls, method)):
                 words = "%s.%s has no parameter for the tool itself, which each call gives it first: give `%s` a first "
                 words += "parameter `self`"
                 raise TypeError(words % (cls.__name__, method, method))
@@ -201,6 +207,9 @@ class Capability:
         for klass in reversed(cls.__mro__):
             for attribute, value in vars(klass).items():
                 name = getattr(value, _ACTION_MARK, None)
+                if name is None and isinstance(value, _WRAPPERS):
+                    # The mark stands below `@classmethod`.
+                    name = getattr(value.__func__, _ACTION_MARK, None)
                 if isinstance(name, str):
                     found[name] = attribute
         return found
@@ -333,7 +342,7 @@ def _raw(cls, method):
     return next((vars(klass)[method] for klass in cls.__mro__ if method in vars(klass)), None)
 
 
-def _is_without_self(raw):
+def _is_without_self(cls, raw):
     """Whether a plain function is surely no method: its first parameter is missing, or one that a caller gives."""
     # A staticmethod, a classmethod and other objects say themselves what a call gives them.
     code = raw.__code__ if type(raw) is type(_raw) else None
@@ -343,7 +352,23 @@ def _is_without_self(raw):
         return True
     # What is not called `self` may be the tool still: only a default, or an annotation of a value, says that it is not.
     first = code.co_varnames[0]
-    return first != "self" and (len(raw.__defaults__ or ()) == code.co_argcount or bool(kinds_of(raw, [first])))
+    return first != "self" and (len(raw.__defaults__ or ()) == code.co_argcount or _is_of_a_value(cls, hint_of(raw, first)))
+
+
+def _is_of_a_value(cls, hint):
+    """Whether an annotation is of something else than a tool of that class."""
+    if isinstance(hint, str):
+        # A class has no name yet where its methods are written. Nobody can evaluate it: it says something of JSON, or nothing.
+        return hint in NAMES
+    # Tool[T] is one of Tool.
+    hint = getattr(hint, "__origin__", hint)
+    if isinstance(hint, type):
+        # `object` is as good as none. By name: a module that is loaded anew has the old class still. A protocol may be what
+        # the class keeps to without a word.
+        names = [one.__name__ for one in cls.__mro__[:-1]]
+        return hint.__name__ not in names and not getattr(hint, "_is_protocol", False)
+    # `Self`, or a variable that stands for it.
+    return hint is not None and getattr(hint, "_name", None) != "Self" and type(hint).__name__ != "TypeVar"
 
 
 def _property(value):

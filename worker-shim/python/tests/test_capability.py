@@ -7,9 +7,12 @@ wait has a deadline.
 
 import sys
 import threading
+import typing
 import unittest
 from concurrent.futures import ThreadPoolExecutor
+from functools import singledispatchmethod
 from os.path import abspath, dirname
+from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
@@ -143,6 +146,42 @@ class Picking(unittest.TestCase):
                 Static().execute(action=name, **kwargs)
 
 
+    def test_a_mark_works_above_and_below_what_makes_a_method_need_no_tool(self):
+        class Static(Capability):
+            @action
+            @staticmethod
+            def above(x: int):
+                return 2 * x
+
+            @staticmethod
+            @action
+            def below(x: int):
+                return 3 * x
+
+            @action
+            @classmethod
+            def called(cls, what: str = ""):
+                return cls.__name__ + what
+
+            @classmethod
+            @action("other")
+            def named(cls, what: str = ""):
+                return what + cls.__name__
+
+        self.assertEqual(Static.actions(), {"above": "above", "below": "below", "called": "called", "other": "named"})
+        tool = Static()
+        self.assertEqual([tool.execute("above", 4), tool.execute("below", x=4)], [8, 12])
+        self.assertEqual([tool.execute("called", "!"), tool.execute(action="other", what="!")], ["Static!", "!Static"])
+        for name, kwargs in (("above", {"x": "a"}), ("below", {"x": "a"}), ("called", {"what": 1}), ("other", {"what": 1})):
+            with self.assertRaises(Unfit):
+                tool.execute(action=name, **kwargs)
+
+    def test_what_is_no_method_cannot_be_marked(self):
+        for what, name in ((property(len), "property"), (singledispatchmethod(len), "singledispatchmethod"), (5, "int")):
+            with self.assertRaisesRegex(TypeError, r'is given a %s: write @action\("name"\) above `def`' % name):
+                action(what)
+
+
 class Awaited(unittest.TestCase):
     """A class whose calls give back what nobody awaits is refused where it is written."""
 
@@ -198,7 +237,7 @@ class WithoutSelf(unittest.TestCase):
     """A method that lacks `self` is refused where it is written: its callers were blamed for what each call gives it."""
 
     def made(self, *body):
-        names = {"Plain": Plain, "action": action}
+        names = dict(vars(typing), Plain=Plain, Limits=Limits, Path=Path, action=action, T=typing.TypeVar("T"), Some=Some)
         exec("class Tool(Plain):\n" + "".join("    %s\n" % line for line in body), names)
         return names["Tool"]
 
@@ -211,6 +250,14 @@ class WithoutSelf(unittest.TestCase):
             "go(texts: list = ())",
             "go(text='a', *, more=1)",
             "go(text: str, /, more=1)",
+            "go(place: Path)",
+            "go(place: 'Path')",
+            "go(place: Any)",
+            "go(place: object)",
+            "go(places: List[Path])",
+            "go(place: Union[str, Path])",
+            "go(place: Optional[Path])",
+            "go(other: Limits)",
         ):
             for mark in ("@action", "@action('other')"):
                 with self.subTest(head=head, mark=mark), self.assertRaises(TypeError) as caught:
@@ -221,7 +268,10 @@ class WithoutSelf(unittest.TestCase):
                 self.made(*body)
 
     def test_whatever_it_is_called_what_may_be_the_tool_is_taken(self):
-        for head in ("go(self)", "go(me)", "go(self: object)", "go(self=None)", "go(me: 'Tool')", "go(*args)", "go(me, /)"):
+        heads = ["go(self)", "go(me)", "go(self: object)", "go(self: Path)", "go(self=None)", "go(*args)", "go(me, /)"]
+        hints = ["'Tool'", "Plain", "'Plain'", "T", "'Nobody'", "Some", "'Self'", "'Generic[T]'", "None"]
+        hints += ["Self"] if hasattr(typing, "Self") else []
+        for head in heads + ["go(me: %s)" % hint for hint in hints]:
             with self.subTest(head=head):
                 self.assertEqual(self.made("@action", "def %s: return 1" % head)().execute("go"), 1)
         for body in (
@@ -233,7 +283,12 @@ class WithoutSelf(unittest.TestCase):
         self.assertEqual(self.made("def helper(): return 7", "@action", "def go(self): return 1").helper(), 7)
 
 
-class Plain(Capability):
+class Some(typing.Protocol):
+    def plain(self):
+        pass
+
+
+class Plain(Capability, typing.Generic[typing.TypeVar("T")]):
     @action
     def plain(self):
         return 0
