@@ -72,7 +72,10 @@ class Call:
         """Sends the progress that was held back."""
         held, self.progress_held = self.progress_held, None
         if held is not None and self.sink is not None:
-            self.sink.send_small(frames.PROGRESS, self.id, {"progress": _fraction(held[0]), "message": errors.shown(str(held[1]))})
+            progress, message = held
+            # Text is only shown: what a signal handler raises just then is none of its faults.
+            message = errors.shown(message) if type(message) is str else errors.word(message)
+            self.sink.send_small(frames.PROGRESS, self.id, {"progress": _fraction(progress), "message": message})
 
     def report_usage(self, usage):
         """Sends what the call used: unit → number."""
@@ -156,11 +159,13 @@ def follow_threads():
 
 
 def _fraction(value):
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return -1.0
-    return number if number - number == 0 else -1.0
+    """The number that it is, or the one for what cannot be said; whatever its class does."""
+    if type(value) is not float:
+        try:
+            value = float(value)
+        except BaseException:
+            value = -1.0
+    return value if value - value == 0 else -1.0
 
 
 TOOL = Call(0)

@@ -16,7 +16,10 @@ from .json_codec import encoder
 
 _KINDS = {}
 # What writing a value raises that has no form in JSON.
-_UNWRITTEN = (TypeError, ValueError, OverflowError, RecursionError)
+UNWRITTEN = (TypeError, ValueError, OverflowError, RecursionError)
+
+# How a line begins in which hosts read the failure of the call (wire/src/ndjson.rs).
+_FAILURE = b'{"_job_error"'
 
 _compact = encoder(False, (",", ":"), lambda value: _plain(value))
 _escaped = encoder(True, (",", ":"), lambda value: _plain(value))
@@ -42,16 +45,18 @@ def result_bytes(value):
     """The body of a 200 answer."""
     try:
         return plain_bytes(_tagged(value))
-    except _UNWRITTEN as error:
+    except UNWRITTEN as error:
         raise _told(value, error) from None
 
 
 def line_bytes(value):
-    """One line of a stream, without its newline."""
+    """One line of a stream, without its newline. None begins as the failure does that would be its last."""
     try:
-        return spaced_bytes(_tagged(value))
-    except _UNWRITTEN as error:
+        line = spaced_bytes(_tagged(value))
+    except UNWRITTEN as error:
         raise _told(value, error) from None
+    # The shim would put the blank there, too late to count for the length that a line may have.
+    return line if not line.startswith(_FAILURE) else b"{ " + line[1:]
 
 
 def plain_bytes(value):

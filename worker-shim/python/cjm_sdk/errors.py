@@ -172,8 +172,17 @@ def now():
 
 def text_of(error):
     """`str(error)`, whatever its class does; the name of the class where that says nothing."""
-    text = _word(error)
+    text = word(error)
     return text if text.strip() else class_name(error)
+
+
+def word(value):
+    """`str(value)`, whatever its class does."""
+    try:
+        return shown(str(value))
+    except BaseException:
+        # Also what ends a process elsewhere: here it would take the only word of the failure along.
+        return "<%s whose str() fails>" % class_name(value)
 
 
 def shown(text):
@@ -302,18 +311,10 @@ def _is_a(error, name):
     return name in _names(error)
 
 
-def _word(value):
-    try:
-        return shown(str(value))
-    except BaseException:
-        # Also what ends a process elsewhere: here it would take the only word of the failure along.
-        return "<%s whose str() fails>" % class_name(value)
-
-
 def _fields(error):
     fields = _tried(None, lambda: error.fields_invalid)
     if issubclass(type(fields), (list, tuple, set, frozenset)):
-        told = _tried(None, lambda: [_word(field) for field in fields])
+        told = _tried(None, lambda: [word(field) for field in fields])
         if told is not None:
             return told
     is_input = _is_ours(error, UserInputError) or _is_a(error, "CapabilityInputError")

@@ -102,7 +102,7 @@ def bind_adapters(tool, specs, failed):
             module, _, name = spec.rpartition(":")
             cls = getattr(import_module(module), name)
             task = getattr(cls, "task_name", "")
-            if not task:
+            if not task or not isinstance(task, str):
                 raise ValueError("the class has no task_name")
             if task in bound:
                 raise ValueError("task %r is bound already; the first adapter stays" % task)

@@ -381,7 +381,7 @@ class Host:
         """Sends progress, usage or an account; what cannot be sent is said in a record instead."""
         try:
             payload = encode.plain_bytes(body)
-        except (TypeError, ValueError) as error:
+        except encode.UNWRITTEN as error:
             self.record("WARNING", "cjm_sdk", "a report was dropped: " + errors.one_line(error))
             return
         if len(payload) > frames.SMALL_PAYLOAD_BYTES_MAX:

@@ -113,7 +113,7 @@ def execute_stream(host, call, payload):
         raise _failure_of(host, call, error, in_stream=True) from None
     finally:
         _close(items)
-        genuine.end(call)
+        _end(call)
 
 
 def initialize(host, call, payload):
@@ -146,7 +146,7 @@ def prefetch(host, call, payload):
     except BaseException as error:
         raise _lifecycle_failure(host, 500, "prefetch", error) from None
     finally:
-        genuine.end(call)
+        _end(call)
     return frames.RESULT, _status("prefetched")
 
 
@@ -257,14 +257,14 @@ def _work(host, call, function):
     except BaseException as error:
         raise _failure_of(host, call, error) from None
     finally:
-        genuine.end(call)
+        _end(call)
 
 
 def _failure_of(host, call, error, in_stream=False):
     if errors.is_cancelled(error) or call.cancelled:
         if not errors.is_cancelled(error):
             # Killing a child process to stop a call makes the call fail; that is how it stopped.
-            host.record("INFO", "cjm_sdk", "cancelled call ended with " + errors.one_line(error), call=call)
+            _say(host, "INFO", "cancelled call ended with " + errors.one_line(error), None, call)
             error = errors.Cancelled(host.name)
         if in_stream:
             return Failure(409, {"_job_error": errors.job_error(error, host.name)})
@@ -276,9 +276,12 @@ def _failure_of(host, call, error, in_stream=False):
 
 def _record(host, what, error, call=None):
     """Puts a failure where the logs are looked through for it, with its traceback."""
-    words = "%s failed: %s" % (what, errors.one_line(error))
+    _say(host, "ERROR", "%s failed: %s" % (what, errors.one_line(error)), errors.traceback_of(error), call)
+
+
+def _say(host, level, words, trace, call):
     try:
-        host.record("ERROR", "cjm_sdk", words, errors.traceback_of(error), call)
+        host.record(level, "cjm_sdk", words, trace, call)
     except BaseException as raised:
         # By a signal handler: the answer, which says the same to its caller, is still to come.
         errors.print_exception("cjm: raised when a failure was recorded:", raised)
@@ -334,6 +337,14 @@ def _check_size(body, bytes_max, what):
     if len(body) > bytes_max:
         words = "%s has %d bytes, at most %d travel as JSON: write it to a file and return its path"
         raise errors.FatalError(words % (what, len(body), bytes_max))
+
+
+def _end(call):
+    try:
+        genuine.end(call)
+    except BaseException as error:
+        # What the tool wrote there is its own business; the answer is its caller's.
+        errors.print_exception("cjm: accounts of a call were dropped:", error)
 
 
 def _close(items):

@@ -207,9 +207,17 @@ class Calls(unittest.TestCase):
         self.assertEqual(self.shim.execute("report_what_cannot_be_sent"), "went on")
         self.assertEqual(self.shim.of_kind(USAGE), [{"tokens": 1}])
         dropped = [record["message"] for record in self.shim.of_kind(RECORD) if record["level"] == "WARNING"]
-        self.assertEqual(len(dropped), 3, dropped)
-        for message, word in zip(dropped, ("a report was dropped: TypeError", "a report was dropped: ValueError", "it is too long")):
+        words = ("a report was dropped: TypeError", "a report was dropped: ValueError", "it is too long", "dropped: RecursionError")
+        self.assertEqual(len(dropped), len(words), dropped)
+        for message, word in zip(dropped, words):
             self.assertIn(word, message)
+
+    def test_progress_that_cannot_speak_is_told_by_its_class_and_ends_nothing(self):
+        self.shim.seen.clear()
+        self.assertEqual(self.shim.execute("report_what_cannot_speak"), "went on")
+        messages = [body["message"] for body in self.shim.of_kind(PROGRESS)]
+        self.assertEqual(messages, ["<Quitting whose str() fails>"] * 2)
+        self.assertEqual(self.shim.execute("echo"), {})
 
     def test_progress_is_thinned_and_ends_with_the_last(self):
         self.shim.seen.clear()
@@ -343,6 +351,15 @@ class Ducks(unittest.TestCase):
         with Shim(cls="Sealed") as shim:
             self.assertEqual(shim.ready()["concurrency_max"], 1)
             self.assertEqual([shim.execute("set"), shim.execute("get")], [True, False])
+
+    def test_a_question_beside_a_call_leaves_its_flag_up(self):
+        with Shim(cls="Sealed") as shim:
+            shim.ready()
+            call = shim.begin(STREAM, {})
+            self.assertEqual(shim.until([CHUNK], call)[2], b'"up"')
+            self.assertEqual(shim.ask(CONFIG), (RESULT, {}))
+            self.assertEqual(shim.until([CHUNK], call)[2], b"true")
+            self.assertEqual(shim.answer(call), (END, None))
 
     def test_a_tool_that_cannot_say_who_it_is_yet_has_the_name_of_its_manifest_and_is_not_initialized(self):
         with Shim(cls="Shy") as shim:

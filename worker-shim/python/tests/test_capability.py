@@ -24,6 +24,15 @@ from cjm_sdk.json_codec import Unfit  # noqa: E402
 DEADLINE_SECONDS = 30
 
 
+class Quitting:
+    """Every question to it ends the process, unless somebody holds that up."""
+
+    def __str__(self):
+        raise SystemExit(1)
+
+    __float__ = __str__
+
+
 class Sink:
     """A host that keeps what it is told; `later(number)` waits until so much was told."""
 
@@ -567,10 +576,18 @@ class Belonging(unittest.TestCase):
             (float("-inf"), -1.0),
             ("half", -1.0),
             (None, -1.0),
+            (10**400, -1.0),
+            (Quitting(), -1.0),
         ]:
             call = self.call(1)
             call.run(self.tool.report_progress, value, None)
             self.assertEqual(self.sink.sent.pop(), (frames.PROGRESS, 1, {"progress": said, "message": "None"}))
+
+    def test_a_message_that_cannot_speak_is_told_by_its_class(self):
+        for message, said in (("x", "x"), (7, "7"), ("\udce9", "\\udce9"), (Quitting(), "<Quitting whose str() fails>")):
+            call = self.call(1)
+            call.run(self.tool.report_progress, 0.5, message)
+            self.assertEqual(self.sink.sent.pop(), (frames.PROGRESS, 1, {"progress": 0.5, "message": said}))
 
     def test_a_callback_runs_once_whoever_comes_first(self):
         call, ran = self.call(1), []

@@ -189,6 +189,18 @@ class Answered(unittest.TestCase):
             failure = ops._failure_of(host, SimpleNamespace(cancelled=False), ValueError("x"))
         self.assertEqual((failure.status, failure.body["_job_error"]["message"]), (500, "x"))
 
+    def test_a_record_that_raises_leaves_a_cancelled_call_cancelled(self):
+        host = SimpleNamespace(name="tool", record=self.raising)
+        with mock.patch.object(sys, "stderr", io.StringIO()):
+            failure = ops._failure_of(host, SimpleNamespace(cancelled=True), ValueError("x"))
+        self.assertEqual(failure.status, 409)
+
+    def test_accounts_that_cannot_be_told_take_no_result_along(self):
+        host = SimpleNamespace(name="tool", ensure_initialized=lambda: None)
+        with mock.patch.object(ops.genuine, "end", self.raising), mock.patch.object(sys, "stderr", io.StringIO()) as said:
+            self.assertEqual(ops._work(host, None, lambda: 7), b"7")
+        self.assertIn("accounts of a call were dropped", said.getvalue())
+
     def test_what_cannot_be_asked_to_close_is_no_failure(self):
         with mock.patch.object(sys, "stderr", io.StringIO()) as said:
             ops._close(type("Items", (), {"close": property(self.raising)})())

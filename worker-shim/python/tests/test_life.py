@@ -98,12 +98,13 @@ class Loading(unittest.TestCase):
         self.assertIn("cjm_sdk.capability", loaded)
 
     def test_adapters_that_fail_do_not_stop_the_tool(self):
-        with Shim(adapters=["nowhere:Adapter", "lab_tool:Voice"]) as shim:
+        with Shim(adapters=["nowhere:Adapter", "lab_tool:Voice", "lab_tool:Numbered"]) as shim:
             shim.ready()
             said = [record["message"] for record in shim.of_kind(RECORD)]
-            self.assertEqual(len(said), 2)
+            self.assertEqual(len(said), 3)
             self.assertIn("nowhere:Adapter is not bound: ModuleNotFoundError", said[0])
             self.assertIn("has no task_name", said[1])
+            self.assertIn("has no task_name", said[2])
             self.assertEqual(shim.execute("echo"), {})
 
     def test_the_folder_of_the_caller_is_on_no_path(self):
@@ -254,6 +255,15 @@ class Lengths(unittest.TestCase):
                 self.assertEqual(error["category"], "fatal")
                 words = "%s has %d bytes, at most %d travel as JSON: write it to a file and return its path"
                 self.assertEqual(error["message"], words % (what, most + 1, most))
+
+            # The shim would make an item longer that begins as a failure does: it comes with that blank.
+            begin, end = b'{ "_job_error": "', b'"}'
+            size = 500 - len(begin + end)
+            call = shim.begin(STREAM, request("mistakable", size=size))
+            self.assertEqual(shim.until([CHUNK], call)[2], begin + b"x" * size + end)
+            call = shim.begin(STREAM, request("mistakable", size=size + 1))
+            error = json.loads(shim.until([FAILURE], call)[2])["body"]["_job_error"]
+            self.assertIn("an item of the stream has 501 bytes", error["message"])
 
     def test_what_may_be_sent_is_what_the_host_takes(self):
         wire = os.path.join(os.path.dirname(RUN), "..", "..", "..", "wire", "src")

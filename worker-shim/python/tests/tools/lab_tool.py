@@ -5,6 +5,7 @@ What not: an example for authors; it does what no tool should. Must hold: it wai
 
 import os
 import sys
+import threading
 import time
 
 from cjm_sdk import Cancelled, Capability, FatalError, ResourceError, TransientError, UserInputError, action, wire_type
@@ -92,6 +93,11 @@ class Lab(Capability):
         return "x" * size
 
     @action
+    def mistakable(self, size):
+        """What begins as the failure of a call does."""
+        return {"_job_error": "x" * size}
+
+    @action
     def wait(self, name="w"):
         """Runs until cancelled; says that it began through its progress."""
         self.report_progress(0.25, name)
@@ -172,7 +178,22 @@ class Lab(Capability):
         self.report_usage({"tokens": object()})
         self.report_usage({"tokens": float("nan")})
         self.report_usage({"tokens": "x" * 100_000})
+        deep = []
+        for _ in range(100_000):
+            deep = [deep]
+        self.report_usage({"tokens": deep})
         self.report_usage({"tokens": 1})
+        return "went on"
+
+    @action
+    def report_what_cannot_speak(self):
+        class Quitting:
+            def __str__(self):
+                raise SystemExit("by its words")
+
+        for _ in range(2):
+            # The last is held back until the answer.
+            self.report_progress(0.5, Quitting())
         return "went on"
 
     @action
@@ -431,6 +452,27 @@ class Sealed(metaclass=Unchanging):
         if action == "set":
             self._cancel_requested = True
         return self._cancel_requested
+
+
+    def execute_stream(self):
+        self._cancel_requested = True
+        self.asked = threading.Event()
+        yield "up"
+        self.asked.wait(20)
+        yield self._cancel_requested
+
+    def get_current_config(self):
+        self.asked.set()
+        return {}
+
+
+class Numbered:
+    """An adapter whose task has no name."""
+
+    task_name = 7
+
+    def __init__(self, tool):
+        pass
 
 
 class Numbers:
