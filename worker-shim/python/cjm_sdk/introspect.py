@@ -309,7 +309,10 @@ def _keep_standard_input():
         # Nobody gave us one.
         pass
     nothing = os.open(os.devnull, os.O_RDONLY)
-    if nothing != 0:
+    if nothing == 0:
+        # A program that the package starts has it as well.
+        os.set_inheritable(0, True)
+    else:
         os.dup2(nothing, 0)
         os.close(nothing)
 

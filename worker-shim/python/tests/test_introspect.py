@@ -98,6 +98,57 @@ class Forks(Capability):
                 with open(fifo, "w"):
                     pass
 
+    def test_standard_input_is_empty_for_the_package_and_for_what_it_starts(self):
+        source = """
+import os, subprocess
+shown = "import os; print(os.readlink('/proc/self/fd/0'), sorted(map(int, os.listdir('/proc/self/fd')))[:4])"
+started = subprocess.run([os.environ["LAB_PYTHON"], "-c", shown], stdout=subprocess.PIPE).stdout.decode()
+from cjm_sdk import Capability
+class Asks(Capability):
+    WORKER_ENV = [{"own": os.readlink("/proc/self/fd/0"), "started": started}]
+"""
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "asks.py"), "w") as file:
+                file.write(source)
+            environment = dict(os.environ, PYTHONPATH=folder, LAB_PYTHON=sys.executable)
+            for close in (None, lambda: os.close(0)):
+                done = subprocess.run(
+                    [sys.executable, INTROSPECT, "asks"], env=environment, stdout=subprocess.PIPE, preexec_fn=close, timeout=60
+                )
+                # Three of them, and the one that lists them.
+                told = [{"own": os.devnull, "started": os.devnull + " [0, 1, 2, 3]\n"}]
+                self.assertEqual(json.loads(done.stdout)["worker_env"], told)
+
+    def test_a_child_of_a_child_keeps_the_files_that_it_opened(self):
+        source = """
+import os
+def codes_of_a_child(work):
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = work()
+        finally:
+            os._exit(code)
+    return os.waitpid(child, 0)[1]
+def child():
+    # They have the numbers that ours had.
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(4)]
+    def grandchild():
+        for file in files:
+            os.fstat(file)
+        return 0
+    return 0 if codes_of_a_child(grandchild) == 0 else 2
+from cjm_sdk import Capability
+class Forks(Capability):
+    WORKER_ENV = [{"status": codes_of_a_child(child)}]
+"""
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "forks.py"), "w") as file:
+                file.write(source)
+            code, said, noise = ask("forks", path=folder)
+        self.assertEqual((code, said["worker_env"], noise), (0, [{"status": 0}], ""))
+
     def test_annotations_say_what_an_action_takes(self):
         source = """
 from typing import Dict, List, Optional
