@@ -14,6 +14,7 @@ from . import calls
 from .arguments import NAMES, VARARGS, call, hint_of, signature_of
 from .errors import Cancelled, UserInputError
 from .json_codec import Unfit
+from .pool import NO_THREAD
 
 ACCOUNT_TYPES = ("task_account", "result_saved", "cache_hit", "graph_extended")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -22,7 +23,7 @@ _WRAPPERS = (classmethod, staticmethod)
 # What the host calls beside the actions; nobody awaits what these give back either.
 _CALLED_BY_HOST = (
     "execute execute_stream initialize reconfigure prefetch on_enable on_disable cleanup cancel get_config_schema "
-    "get_current_config get_config_options"
+    "get_current_config get_config_options get_system_status list_processes"
 ).split()
 # Of `async def`, and of one that yields (`inspect` has names for them, and is slow to import).
 _ASYNC_FLAGS = 0x80 | 0x200
@@ -320,7 +321,11 @@ class _Heartbeat:
     def __enter__(self):
         self._began = time.monotonic()
         self._call.report_progress(self._progress, self._phase)
-        threading.Thread(target=self._beat, name="cjm-heartbeat", daemon=True).start()
+        try:
+            threading.Thread(target=self._beat, name="cjm-heartbeat", daemon=True).start()
+        except NO_THREAD:
+            # A step that is seen only to begin is better than none.
+            pass
         return self
 
     def __exit__(self, *_):

@@ -17,6 +17,8 @@ MESSAGE_CHARS_MAX = 16 * 1024
 USER_INPUT, TRANSIENT, RESOURCE, FATAL = "user_input", "transient", "resource", "fatal"
 CATEGORIES = (USER_INPUT, TRANSIENT, RESOURCE, FATAL)
 RESOURCES = ("gpu_vram_mb", "system_ram_mb", "disk_mb")
+# Whoever gives a wrong argument chooses its name.
+FIELDS_MAX, FIELD_CHARS_MAX = 256, 1024
 # Of a chain of causes, where the traceback is made by hand.
 CAUSES_MAX = 16
 
@@ -150,7 +152,7 @@ def job_error(error, capability_name):
         retriable = category != FATAL
     return {
         "category": category,
-        "message": text_of(error)[:MESSAGE_CHARS_MAX],
+        "message": text_of(error),
         "retriable": retriable,
         "original_exc_repr": repr_of(error)[:MESSAGE_CHARS_MAX],
         "traceback": traceback_of(error),
@@ -171,8 +173,8 @@ def now():
 
 
 def text_of(error):
-    """`str(error)`, whatever its class does; the name of the class where that says nothing."""
-    text = word(error)
+    """`str(error)`, whatever its class does, up to a length; the name of the class where that says nothing."""
+    text = word(error)[:MESSAGE_CHARS_MAX]
     return text if text.strip() else class_name(error)
 
 
@@ -279,8 +281,13 @@ def _by_hand(error, begin):
 
 def print_exception(context, error):
     """Says on standard error what has no other way to its reader."""
+    say("%s\n%s" % (context, traceback_of(error)))
+
+
+def say(words):
+    """Writes to standard error, which the tool may have closed, or nobody read any more."""
     try:
-        sys.stderr.write("%s\n%s" % (context, traceback_of(error)))
+        sys.stderr.write(words)
         sys.stderr.flush()
     except BaseException:
         pass
@@ -314,11 +321,15 @@ def _is_a(error, name):
 def _fields(error):
     fields = _tried(None, lambda: error.fields_invalid)
     if issubclass(type(fields), (list, tuple, set, frozenset)):
-        told = _tried(None, lambda: [word(field) for field in fields])
+        told = _tried(None, lambda: [_name_of_field(field) for field, _ in zip(fields, range(FIELDS_MAX))])
         if told is not None:
             return told
     is_input = _is_ours(error, UserInputError) or _is_a(error, "CapabilityInputError")
     return [] if is_input else None
+
+
+def _name_of_field(field):
+    return without_middle(word(field), FIELD_CHARS_MAX)
 
 
 def _shortfall(value):

@@ -24,6 +24,8 @@ from .pool import NO_THREAD, Pool
 from .reading import Turns
 
 QUERY_THREADS_MAX = 4
+# Of the names in a record, which are never cut for its message.
+NAME_CHARS_MAX = 1024
 # How long running calls may take to notice that all is over, before cleanup() runs beside them.
 SHUTDOWN_CALLS_SECONDS_MAX = 0.5
 # How long cleanup() may take when the channel has ended and nobody waits for it.
@@ -46,7 +48,7 @@ def main():
     if first is None:
         os._exit(0)
     if first[0] != frames.START:
-        sys.stderr.write("cjm: the first frame is of kind %#x, not START\n" % first[0])
+        errors.say("cjm: the first frame is of kind %#x, not START\n" % first[0])
         os._exit(EXIT_CHANNEL_BROKEN)
     Host(channel, loads(first[2])).run()
 
@@ -104,9 +106,9 @@ class Host:
             try:
                 self._lanes.serve()
             except BaseException as error:
-                # By a signal handler of the tool between two calls. What the main thread had just taken is lost, and threads
-                # of the tool could hold up an end of this one alone, while calls come that nobody takes.
-                self._finish(_exit_code(error))
+                # By a signal handler of the tool between two calls. What the main thread had just taken is lost, and
+                # threads of the tool could hold up an end of this one alone, while calls come that nobody takes.
+                self._finish_unasked(_exit_code(error))
 
     def _load(self):
         secrets = self.start.get("secrets") or {}
@@ -183,7 +185,7 @@ class Host:
                 return
         except frames.ChannelError as error:
             if not self._ending:
-                sys.stderr.write("cjm: %s\n" % error)
+                errors.say("cjm: %s\n" % error)
                 os._exit(EXIT_CHANNEL_BROKEN)
         except BaseException as error:
             if self._lanes is not None and self._lanes.on_main():
@@ -272,11 +274,9 @@ class Host:
             return
         how = "failed" if code else "returned"
         words = "cjm: a forked child %s where its parent goes on; it ends here (let it end by os._exit())\n"
-        try:
-            sys.stderr.write(words % how)
-        finally:
-            self._flush()
-            os._exit(code)
+        errors.say(words % how)
+        self._flush()
+        os._exit(code)
 
     def _perform(self, call, kind, payload):
         if self._late_logging is None or "logging" in sys.modules:
@@ -362,9 +362,12 @@ class Host:
         call = call or calls.current()
         shown = errors.shown
         message = shown(message)
-        body = {"level": level, "logger_name": shown(logger_name), "message": message}
-        if call is not None and call.job_id is not None:
-            body["job_id"] = call.job_id
+        level, logger_name = (errors.without_middle(shown(name), NAME_CHARS_MAX) for name in (level, logger_name))
+        body = {"level": level, "logger_name": logger_name, "message": message}
+        job_id = None if call is None else call.job_id
+        # Of an id that nobody gives, no part is any job's.
+        if job_id is not None and len(job_id) <= NAME_CHARS_MAX:
+            body["job_id"] = job_id
         if exc_text:
             body["exc_text"] = exc_text = shown(exc_text)
         limit = frames.SMALL_PAYLOAD_BYTES_MAX
@@ -469,6 +472,19 @@ class Host:
         """Finishes where the main thread has a call that does not end."""
         if not self._finish_begun.wait(SHUTDOWN_CALLS_SECONDS_MAX):
             self._finish()
+
+    def _finish_unasked(self, code):
+        """Finishes where nobody waits for it, who would end what takes too long."""
+
+        def exit_late():
+            time.sleep(ORPHAN_SECONDS_MAX)
+            os._exit(code)
+
+        try:
+            threading.Thread(target=exit_late, name="cjm-exit", daemon=True).start()
+        except NO_THREAD:
+            pass
+        self._finish(code)
 
     def _finish(self, code=0):
         if not self._finishing.acquire(blocking=False):

@@ -16,6 +16,10 @@ def _number(text):
     return value
 
 
+# What may stand around a value.
+_SPACE = " \t\n\r"
+
+
 class _Context:
     """What the scanner asks its maker for; the values are those of `json.loads`, but that no number becomes infinite."""
 
@@ -68,13 +72,13 @@ def loads(data):
     What is no JSON raises ValueError; what is, and would have to be changed to be had in Python, raises Unfit.
     """
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-8").strip(_SPACE)
         value, end = _scan(text, 0)
         if end == len(text):
             return value
     except Exception:
         pass
-    # Space around it, another encoding, or no JSON at all, which is told with its place.
+    # Another encoding, or no JSON at all, which is told with its place.
     import json
 
     try:

@@ -28,7 +28,9 @@ class Failure(Exception):
 def perform(host, call, kind, payload):
     """Runs one operation and returns its answer's frame: kind and payload. Streams send their chunks themselves."""
     try:
-        return OPERATIONS[kind](host, call, payload)
+        kind_of_answer, body = OPERATIONS[kind](host, call, payload)
+        _check_size(body, RESULT_BYTES_MAX, "the answer")
+        return kind_of_answer, body
     except Unfit as error:
         failure = Failure(500, {"_job_error": errors.job_error(error, host.name)})
         return frames.FAILURE, failure_bytes(failure, spaced=kind == frames.EXECUTE_STREAM)
@@ -63,13 +65,13 @@ def task(host, call, payload):
     name, method = data.get("task"), data.get("method") or ""
     kwargs = data.get("kwargs", {})
     if name not in host.adapters:
-        detail = "No adapter bound for task %r (bound: %s)" % (name, sorted(host.adapters))
+        detail = "No adapter bound for task %.200r (bound: %s)" % (name, sorted(host.adapters))
         raise Failure(404, {"detail": detail})
     if not isinstance(method, str) or not method or method.startswith("_"):
-        raise Failure(404, {"detail": "Invalid task method %r" % (method,)})
+        raise Failure(404, {"detail": "Invalid task method %.200r" % (method,)})
     function = getattr(host.adapters[name], method, None)
     if not callable(function):
-        raise Failure(404, {"detail": "Task %r adapter has no method %r" % (name, method)})
+        raise Failure(404, {"detail": "Task %r adapter has no method %.200r" % (name, method)})
     account = {"task": name, "method": method, "ok": True}
     began = time.monotonic()
 

@@ -211,7 +211,8 @@ class Awaited(unittest.TestCase):
 
     def test_nor_is_what_the_host_calls_beside_the_actions(self):
         hooks = "execute execute_stream initialize reconfigure prefetch on_enable on_disable cleanup cancel"
-        for method in (hooks + " get_config_schema get_current_config get_config_options").split():
+        hooks += " get_config_schema get_current_config get_config_options get_system_status list_processes"
+        for method in hooks.split():
             self.refused(["async def %s(self, *args, **kwargs): return 1" % method], method)
         self.refused(["reload_triggers = {'model': 'release'}", "async def release(self): return 1"], "release")
 

@@ -169,9 +169,16 @@ class Described(unittest.TestCase):
         self.assertEqual(told.count("ValueError: "), errors.CAUSES_MAX)
         self.assertTrue(told.startswith("ValueError: other\n"), told)
 
+    def test_fields_of_any_number_and_length_are_cut(self):
+        said = self.described(UserInputError("x", fields_invalid=["a" * 100_000, *range(1_000_000)]))
+        self.assertEqual(len(said["fields_invalid"]), errors.FIELDS_MAX)
+        self.assertEqual(said["fields_invalid"][1:3], ["0", "1"])
+        self.assertRegex(said["fields_invalid"][0], r"^a{512}\[98976 bytes dropped here\]a{512}$")
+
     def test_long_words_are_cut(self):
         said = self.described(ValueError("x" * 1_000_000))
         self.assertEqual(said["message"], "x" * errors.MESSAGE_CHARS_MAX)
+        self.assertEqual(errors.one_line(KeyError("x" * 1_000_000)), "KeyError: '" + "x" * (errors.MESSAGE_CHARS_MAX - 1))
         self.assertEqual(len(said["original_exc_repr"]), errors.MESSAGE_CHARS_MAX)
         self.assertLess(len(said["traceback"]), errors.TRACEBACK_CHARS_MAX + 100)
         self.assertRegex(said["traceback"], r"(?s)^Traceback.*… \d+ characters left out ….*x\n$")

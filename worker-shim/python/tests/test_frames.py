@@ -326,6 +326,26 @@ class Frames(unittest.TestCase):
         # Only what is raised before the first step towards it is raised in place of it.
         self.assertGreater(sent, steps - 40)
 
+    def test_what_a_handler_sends_before_it_raises_is_in_no_other_frame(self):
+        write = os.write
+        whole, own = HEAD.pack(4, frames.RESULT, 1) + b"long", HEAD.pack(5, frames.RECORD, 2) + b"short"
+
+        def in_parts(descriptor, parts):
+            return write(descriptor, b"".join(parts)[:9])
+
+        def handler():
+            self.channel.send(frames.RECORD, 2, b"short")
+            raise TimeoutError("late")
+
+        with mock.patch.object(os, "writev", in_parts), self.ended_in_time():
+            steps = self.send_with_a_handler_at(0, handler)
+            self.assertEqual(self.peer.recv(1000), whole)
+            for step in range(1, steps + 1):
+                with self.assertRaises(TimeoutError):
+                    self.send_with_a_handler_at(step, handler)
+                # The frame itself is missing where its first step was not reached.
+                self.assertIn(self.peer.recv(1000), (whole + own, own + whole, own), step)
+
     def test_a_frame_is_out_once_however_often_it_is_asked_for(self):
         whole = HEAD.pack(4, frames.RESULT, 1) + b"long"
 

@@ -26,6 +26,7 @@ from shim import (
     RUN,
     SHUTDOWN,
     STREAM,
+    SURFACE,
     Shim,
     json,
     request,
@@ -256,6 +257,9 @@ class Lengths(unittest.TestCase):
                 words = "%s has %d bytes, at most %d travel as JSON: write it to a file and return its path"
                 self.assertEqual(error["message"], words % (what, most + 1, most))
 
+            # Whatever else is asked is no result, and has no place for words.
+            self.assertEqual(shim.ask(SURFACE), (FAILURE, {"status": 500}))
+            self.assertIn("the answer has ", shim.text())
             # The shim would make an item longer that begins as a failure does: it comes with that blank.
             begin, end = b'{ "_job_error": "', b'"}'
             size = 500 - len(begin + end)

@@ -8,13 +8,14 @@ import importlib.util
 import inspect
 import logging
 import re
+import signal
 import sys
 import unittest
 from os.path import abspath, dirname
 
 sys.path.insert(0, dirname(dirname(abspath(__file__))))
 
-from cjm_sdk import frames, host, json_codec, logs  # noqa: E402
+from cjm_sdk import calls, frames, host, json_codec, logs  # noqa: E402
 from shim import EXECUTE, READY, RECORD, RESULT, Shim, request  # noqa: E402
 
 
@@ -78,6 +79,28 @@ class Logs(unittest.TestCase):
             head, dropped, rest = re.fullmatch(r"(.*)\[(\d+) bytes dropped here\](.*)", text).groups()
             self.assertTrue(head.startswith(begin) and rest.endswith(end))
             self.assertEqual(int(dropped), len(whole.encode()) - len((head + rest).encode()))
+
+    def test_names_in_a_record_are_cut_and_half_an_id_is_none(self):
+        class Channel:
+            def send(self, kind, call_id, payload):
+                self.sent = json_codec.loads(payload)
+
+        def too_late(*_):
+            raise AssertionError("a record is cut for ever")
+
+        self.addCleanup(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, too_late))
+        self.addCleanup(signal.alarm, 0)
+        signal.alarm(20)
+        teller = object.__new__(host.Host)
+        teller.channel = Channel()
+        most = host.NAME_CHARS_MAX
+        for name in ("x" * most, "x" * (most + 1), "\U0001f600" * 100_000):
+            call = calls.Call(7, teller, {"job_id": name})
+            teller.record(name, name, "y" * 200_000, call=call)
+            sent = teller.channel.sent
+            self.assertEqual((sent["level"] == name, sent["logger_name"] == name), (len(name) <= most,) * 2)
+            self.assertEqual("job_id" in sent, len(name) <= most)
+            self.assertTrue(sent["message"].startswith("yyy"))
 
     def test_records_below_the_level_stay_and_what_fails_is_none_of_the_tools_business(self):
         logs.attach(None, self.sink, "INFO")

@@ -165,6 +165,14 @@ class Threads(unittest.TestCase):
         for call in waiting:
             self.assertEqual(shim.answer(call), (RESULT, "main"))
         self.assertEqual(shim.ask(ON_ENABLE), (RESULT, {"status": "enabled"}))
+        self.assertEqual(shim.execute("beat"), "went on")
+
+    def test_a_broken_channel_ends_a_process_that_cannot_say_so(self):
+        shim = self.start("Threads")
+        shim.execute("say_nothing_more")
+        shim.socket.sendall(b"half a head")
+        shim.socket.close()
+        self.assertEqual(shim.exit_code(), 3)
 
     def test_a_process_that_may_start_no_thread_does_not_outlive_its_channel(self):
         for action in ("where", "wait", "deaf"):
@@ -216,6 +224,12 @@ class Threads(unittest.TestCase):
                 self.assertEqual(words in shim.text(), told, (what, main_reads))
                 self.assertNotIn("which is its channel", shim.text())
                 self.assertEqual(shim.journal(), ["cleanup on main"], (what, main_reads))
+
+    def test_an_end_that_nobody_asked_for_does_not_wait_for_a_cleanup_that_stays(self):
+        shim = self.start("Staying")
+        shim.execute("raise_when_idle", what=7)
+        self.interrupt_until_it_ends(shim)
+        self.assertEqual((shim.exit_code(), shim.journal()), (7, ["cleanup on main"]))
 
     def test_after_shutdown_it_does_not_matter_how_the_channel_ends(self):
         shim = self.start("Threads")

@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import sqlite3
+import sys
 import threading
 import time
 
@@ -45,6 +46,15 @@ class Threads(Capability):
             threading.Thread(target=int).start()
         except RuntimeError as error:
             return str(error)
+
+    @action
+    def beat(self):
+        with self.heartbeat("beats"):
+            return "went on"
+
+    @action
+    def say_nothing_more(self):
+        sys.stderr.close()
 
     @action
     def alarm(self):
@@ -114,6 +124,12 @@ class OneThread(Threads):
 
     def get_config_options(self):
         return {"seen": self.add()[0]}
+
+
+class Staying(Threads):
+    def cleanup(self):
+        super().cleanup()
+        threading.Event().wait()
 
 
 class TwoThreads(Threads):
