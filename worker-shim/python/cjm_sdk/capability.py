@@ -357,13 +357,14 @@ def _is_without_self(cls, raw):
         return True
     # What is not called `self` may be the tool still: only a default, or an annotation of a value, says that it is not.
     first = code.co_varnames[0]
-    return first != "self" and (len(raw.__defaults__ or ()) == code.co_argcount or _is_of_a_value(cls, hint_of(raw, first)))
+    has_default = len(raw.__defaults__ or ()) == code.co_argcount
+    return first != "self" and (has_default or _is_of_a_value(cls, hint_of(raw, first)))
 
 
 def _is_of_a_value(cls, hint):
     """Whether an annotation is of something else than a tool of that class."""
     if isinstance(hint, str):
-        # A class has no name yet where its methods are written. Nobody can evaluate it: it says something of JSON, or nothing.
+        # A class has no name yet where its methods are written. What nobody can evaluate is of JSON, or says nothing.
         return hint in NAMES
     # Tool[T] is one of Tool.
     hint = getattr(hint, "__origin__", hint)

@@ -1,9 +1,9 @@
 """The `logging` module's records on the runtime channel, whenever a tool imports that module.
 
-What: one handler on the root logger; and a finder in front of `sys.meta_path`, which finds what the others find and goes
-away once `logging` was imported: in a call, say, or by a library that is loaded only then.
-What not: `logging` itself, which costs more time than a start may take. This module is loaded at the start, since the tool
-may give up the right to read it before it imports `logging`.
+What: one handler on the root logger; and a finder in front of `sys.meta_path`, which finds what the others find and
+goes away once `logging` was imported: in a call, say, or by a library that is loaded only then.
+What not: `logging` itself, which costs more time than a start may take. This module is loaded at the start, since the
+tool may give up the right to read it before it imports `logging`.
 Must hold: a record is sent with the job in whose call it was said; a handler that a tool removed comes back with the
 next call; a module that the finder finds is what it would be without it; nothing here raises into the tool.
 """
