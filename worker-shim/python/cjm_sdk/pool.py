@@ -85,9 +85,20 @@ class Pool:
             self._undone -= 1
         return work
 
+    def _next(self):
+        taken = []
+        while not taken:
+            try:
+                # One step for the interpreter: what a tool's time limit raises in this thread, too late for its own call,
+                # takes no other along.
+                taken.extend(map(self._queue.get, (True,)))
+            except BaseException as error:
+                print_exception("cjm: raised in an idle thread of the pool %s:" % self._name, error)
+        return taken[0]
+
     def _work(self):
         while True:
-            function, args = self._queue.get()
+            function, args = self._next()
             with self._lock:
                 self._queued -= 1
             try:

@@ -4,6 +4,7 @@ What not: which call runs where in a real process (`test_threads.py`). Must hold
 """
 
 import contextlib
+import ctypes
 import io
 import sys
 import threading
@@ -11,6 +12,7 @@ import time
 import unittest
 import weakref
 from os.path import abspath, dirname
+from queue import SimpleQueue
 from unittest import mock
 
 sys.path.insert(0, dirname(dirname(abspath(__file__))))
@@ -100,6 +102,19 @@ class Pools(unittest.TestCase):
             self.assertTrue(done.wait(DEADLINE_SECONDS))
         self.assertIn("a thread of the pool some failed", said.getvalue())
         self.assertIn("ValueError: a fault", said.getvalue())
+
+    def test_what_is_raised_in_an_idle_thread_takes_no_work_along(self):
+        threads = pool.Pool("some", 1)
+        identities = SimpleQueue()
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            for number in range(20):
+                self.assertTrue(threads.submit(lambda: identities.put(threading.get_ident())))
+                identity = identities.get(timeout=DEADLINE_SECONDS)
+                # Idle, but for what it does last.
+                until(lambda: threads._undone == 0)
+                raised = ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(identity), ctypes.py_object(TimeoutError))
+                self.assertEqual(raised, 1)
+        self.assertIn("raised in an idle thread of the pool some:", said.getvalue())
 
     def test_nothing_of_finished_work_is_kept(self):
         class Large:
