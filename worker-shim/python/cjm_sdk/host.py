@@ -108,7 +108,9 @@ class Host:
             except BaseException as error:
                 # By a signal handler of the tool between two calls. What the main thread had just taken is lost, and
                 # threads of the tool could hold up an end of this one alone, while calls come that nobody takes.
-                self._finish_unasked(_exit_code(error))
+                code = _exit_code(error)
+                self._end_child(code)
+                self._finish_unasked(code)
 
     def _load(self):
         secrets = self.start.get("secrets") or {}
@@ -273,6 +275,7 @@ class Host:
         if not self.channel.is_childs:
             return
         how = "failed" if code else "returned"
+        # What it has to clean up is its parent's.
         words = "cjm: a forked child %s where its parent goes on; it ends here (let it end by os._exit())\n"
         errors.say(words % how)
         self._flush()

@@ -225,6 +225,16 @@ class Threads(unittest.TestCase):
                 self.assertNotIn("which is its channel", shim.text())
                 self.assertEqual(shim.journal(), ["cleanup on main"], (what, main_reads))
 
+    def test_a_child_of_a_handler_cleans_nothing_up(self):
+        shim = self.start("Threads")
+        shim.execute("fork_when_idle")
+        shim.process.send_signal(signal.SIGUSR1)
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not shim.journal():
+            self.assertLess(time.monotonic(), deadline)
+        self.assertEqual(shim.execute("where"), "main")
+        self.assertEqual(shim.journal(), ["child ended with 5"])
+
     def test_an_end_that_nobody_asked_for_does_not_wait_for_a_cleanup_that_stays(self):
         shim = self.start("Staying")
         shim.execute("raise_when_idle", what=7)

@@ -114,6 +114,20 @@ class Threads(Capability):
         signal.signal(signal.SIGUSR1, handler)
         threading.Thread(target=threading.Event().wait).start()
 
+    @action
+    def fork_when_idle(self):
+        """A signal has a handler that starts a child, which ends itself."""
+
+        def handler(*_):
+            child = os.fork()
+            if child == 0:
+                sys.exit(5)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            with open(os.environ["LAB_JOURNAL"], "a") as journal:
+                journal.write("child ended with %d\n" % code)
+
+        signal.signal(signal.SIGUSR1, handler)
+
     def cleanup(self):
         with open(os.environ["LAB_JOURNAL"], "a") as journal:
             journal.write("cleanup on main\n" if thread() == "main" else "cleanup\n")
