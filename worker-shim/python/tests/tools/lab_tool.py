@@ -163,7 +163,7 @@ class Lab(Capability):
         """One callback before the cancel, one after it."""
         import threading
 
-        ran = threading.Event()
+        ran, before = threading.Event(), self.cancels
         with self.cancel_signal_to(lambda: self.said("signals of what is over")):
             pass
         self.report_progress(0.5, "signals")
@@ -171,6 +171,10 @@ class Lab(Capability):
             time.sleep(0.002)
         with self.cancel_signal_to(lambda: (self.said("signals at once"), ran.set())):
             ran.wait(20)
+        # Whatever the cancel runs of this call it has run before this.
+        deadline = time.monotonic() + 20
+        while self.cancels == before and time.monotonic() < deadline:
+            time.sleep(0.002)
         self.check_cancel()
 
     @action
