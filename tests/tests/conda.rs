@@ -169,11 +169,8 @@ fn what_conda_cannot_do_is_told_and_force_begins_anew() {
     assert_eq!(document(&install(&[]), 0)["entries"][0]["result"], "installed");
     assert!(mark.exists());
     assert_eq!(document(&install(&["--force"]), 0)["entries"][0]["result"], "installed");
-    assert!(
-        !mark.exists() && both.asked().contains(&"conda env remove -n my-env -y".to_owned()),
-        "{:?}",
-        both.asked()
-    );
+    assert!(!mark.exists());
+    assert_eq!(names_beside(&both), ["my-env"]);
 
     both.write("env.yml", "");
     std::fs::remove_file(both.file("env.yml")).expect("removed");
@@ -188,6 +185,48 @@ fn what_conda_cannot_do_is_told_and_force_begins_anew() {
     std::os::unix::fs::symlink(uv, silent.join("uv")).expect("a link");
     let missing = both.run_with(Who::Ours, &["install-all", "--json"], "", &variables);
     assert_eq!(document(&missing, 1)["entries"][0]["error"]["code"], "install.no_conda");
+    world.assert_nothing_left();
+}
+
+/// What lies where conda makes its environments.
+fn names_beside(both: &Both) -> Vec<String> {
+    let home = both.environment("my-env");
+    let listing = std::fs::read_dir(home.parent().expect("a folder")).expect("listed").flatten();
+    listing.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn force_takes_a_good_environment_only_when_the_new_one_is_known_to_be_good() {
+    let world = World::new();
+    let test = "force_takes_a_good_environment_only_when_the_new_one_is_known_to_be_good";
+    let Some(both) = project(&world, test) else { return };
+    let install = |more: &[&str]| both.run(Who::Ours, &[&["install-all", "--json"], more].concat(), "");
+    assert_eq!(document(&install(&[]), 0)["entries"][0]["result"], "installed");
+    let home = both.environment("my-env");
+    std::fs::write(home.join("mark"), "").expect("written");
+    for (file, code) in [
+        ("dependencies: [python=3.8]\n", "install.old_interpreter"),
+        ("dependencies: [unsatisfiable]\n", "install.helper_failed"),
+    ] {
+        both.write("env.yml", file);
+        let failed = document(&install(&["--force"]), 1);
+        assert_eq!(failed["entries"][0]["error"]["code"], code, "{failed}");
+        assert_eq!(failed["entries"][0]["version"], "1.0.0", "it is there as it was: {failed}");
+        assert!(home.join("mark").exists());
+        assert_eq!(names_beside(&both), ["my-env"]);
+        let called = both.run(Who::Ours, &["call", "my-tool", "--action", "where", "--raw"], "");
+        assert_eq!(called.stdout.trim_end(), home.display().to_string(), "{called:#?}");
+        let status = document(&both.run(Who::Ours, &["status", "--json"], ""), 0);
+        assert_eq!(status["unfinished_installations"], json!([]), "{status}");
+    }
+    // Also where the new one is found to be no good later than that.
+    both.write("env.yml", "dependencies: [python]\n");
+    both.write("my-tool/my_tool/__init__.py", "raise SystemExit(3)\n");
+    let failed = document(&install(&["--force"]), 1);
+    assert!(home.join("mark").exists() && names_beside(&both) == ["my-env"], "{failed}");
+    both.write("my-tool/my_tool/__init__.py", MODULE);
+    assert_eq!(document(&install(&["--force"]), 0)["entries"][0]["result"], "installed");
+    assert!(!home.join("mark").exists() && names_beside(&both) == ["my-env"]);
     world.assert_nothing_left();
 }
 

@@ -1,7 +1,8 @@
 //! Interpreters that the SDK does not run on: passed over where there is a newer one, refused else, and nothing is left of
 //! what was begun for them.
 
-use cjm_tests::world::{World, write_script};
+use cjm_platform::process::Signal;
+use cjm_tests::world::{COMMAND_MAX, World, eventually, write_script};
 use cjm_wire::describe::exit;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -84,15 +85,19 @@ fn a_newer_interpreter_is_taken_where_the_first_one_is_too_old() {
     assert_eq!(error["code"], "install.old_interpreter", "{error:#}");
 }
 
-/// In the place of conda: it has one environment, whose interpreter is of the version that the file names.
+/// In the place of conda: it has one environment, whose interpreter is the one that the file names. Where there is a file
+/// `slow` it stands still when it has made it, and removes nothing where there is one `stays`.
 fn write_conda(folder: &Path, home: &Path) {
     let script = r#"#!/bin/sh
 case "$*" in
     --version) echo 'conda 1' ;;
     'env list --json') [ -d 'HOME' ] && echo '{"envs": ["HOME"]}' || echo '{"envs": []}' ;;
     *--dry-run*) exit 1 ;;
-    'env create '*) mkdir -p 'HOME/bin' && cp "$(cat "$4")" 'HOME/bin/python' ;;
-    'env remove '*) rm -rf 'HOME' ;;
+    'env create '*) mkdir -p 'HOME/bin' && cp "$(cat "$4")" 'HOME/bin/python'
+        [ -e HOME.slow ] && : >HOME.begun && exec sleep 600
+        exit 0 ;;
+    'env remove '*) [ -e HOME.stays ] && exit 1
+        rm -rf 'HOME' ;;
     *) exit 2 ;;
 esac
 "#;
@@ -129,4 +134,106 @@ fn an_environment_that_conda_made_with_such_an_interpreter_goes_again_and_the_st
     let error = install(&world, "env_file: env.yml", &[]);
     assert_eq!(error["code"], "install.old_interpreter", "{error:#}");
     assert!(home.join("bin/python").exists());
+}
+
+/// Whoever looks is told of the first installation that came to no end.
+#[track_caller]
+fn assert_told(world: &World) {
+    let status = world.json(&["status", "--json"]);
+    assert_eq!(status["unfinished_installations"][0]["environment"], "its-env", "{status:#}");
+    let told = "the installation of \"x\" failed or was broken off";
+    let listed = world.run(&["list"]).expect(exit::OK);
+    assert!(
+        listed.stderr.contains(told) && listed.stderr.contains(" remove x` takes it away"),
+        "{}",
+        listed.describe()
+    );
+    let called = world.run(&["call", "x", "--json"]).expect(exit::WORKER_START).json();
+    assert_eq!(called["error"]["code"], "installation.broken_off", "{called:#}");
+}
+
+/// A world in which conda is about to make an environment whose interpreter is too old; with its home.
+fn world_with_conda() -> (World, PathBuf, PathBuf) {
+    let (mut world, folder, _) = world();
+    let (home, old) = (world.file("conda/its-env"), world.file("old"));
+    std::fs::create_dir_all(world.file("conda")).expect("a folder");
+    write_python(&old, 8);
+    write_conda(&folder, &home);
+    world.set("CJM_CONDA_TYPE", "conda");
+    world.write("env.yml", old.display().to_string());
+    (world, folder, home)
+}
+
+const BY_CONDA: &str = "env_file: env.yml";
+
+#[test]
+fn what_a_killed_run_had_conda_begin_is_told_until_it_is_removed_however_the_next_one_fails() {
+    let (world, folder, home) = world_with_conda();
+    let (slow, begun) = (home.with_extension("slow"), home.with_extension("begun"));
+    std::fs::write(&slow, "").expect("written");
+    let list = format!("capabilities:\n- {{name: x, package: nothing==1, env_name: its-env, {BY_CONDA}}}\n");
+    let list = world.write("capabilities.yaml", &list).display().to_string();
+    let running = world.start(&["install-all", "--capabilities", &list]);
+    eventually("conda makes it", COMMAND_MAX, || {
+        assert!(!running.has_ended(), "{}", running.stderr_so_far());
+        begun.exists().then_some(())
+    });
+    running.signal(Signal::KILL);
+    let _ = running.wait(COMMAND_MAX);
+    eventually("its helpers to be gone", COMMAND_MAX, || {
+        let installation = world.json(&["status", "--json"])["installation"].clone();
+        for pid in installation["helper_pids"].as_array().into_iter().flatten() {
+            // One that is gone by now needs no signal.
+            let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).output().expect("runs");
+        }
+        installation.is_null().then_some(())
+    });
+    std::fs::remove_file(&slow).expect("removed");
+    assert_told(&world);
+    let error = install(&world, BY_CONDA, &[]);
+    assert_eq!(error["code"], "install.old_interpreter", "{error:#}");
+    assert!(home.exists(), "it may be another's by now");
+    assert_told(&world);
+    let (conda, away) = (folder.join("conda"), folder.join("away"));
+    std::fs::rename(&conda, &away).expect("moved");
+    let error = install(&world, BY_CONDA, &[]);
+    assert_eq!(error["code"], "install.no_conda", "{error:#}");
+    assert_told(&world);
+    // Nobody finds it without conda.
+    let refused = world.run(&["remove", "x", "-y", "--json"]).expect(exit::DOMAIN).json();
+    assert_eq!(refused["error"]["code"], "install.no_conda", "{refused:#}");
+    assert_told(&world);
+    std::fs::rename(&away, &conda).expect("moved");
+    let error = install(&world, "python_version: '2.7'", &[]);
+    assert_eq!(error["code"], "install.no_interpreter", "{error:#}");
+    assert_told(&world);
+    let _ = world.run(&["remove", "x", "-y"]).expect(exit::OK);
+    assert!(!home.exists());
+    assert_nothing_begun(&world);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn what_conda_has_made_and_does_not_remove_is_told() {
+    let (world, _, home) = world_with_conda();
+    let stays = home.with_extension("stays");
+    std::fs::write(&stays, "").expect("written");
+    let error = install(&world, BY_CONDA, &[]);
+    assert_eq!(error["code"], "install.old_interpreter", "{error:#}");
+    assert!(home.exists());
+    assert_told(&world);
+    std::fs::remove_file(&stays).expect("removed");
+    let _ = world.run(&["remove", "x", "-y"]).expect(exit::OK);
+    assert!(!home.exists());
+    assert_nothing_begun(&world);
+}
+
+#[test]
+fn a_conda_environment_without_an_interpreter_goes_again_and_nobody_is_told() {
+    let (world, _, home) = world_with_conda();
+    world.write("env.yml", "/dev/null");
+    let error = install(&world, BY_CONDA, &[]);
+    assert_eq!(error["code"], "install.no_python_inside", "{error:#}");
+    assert!(!home.exists());
+    assert_nothing_begun(&world);
 }

@@ -15,6 +15,8 @@ pub const STAMP_FILE: &str = "cjm-stamp.json";
 
 /// What a note is called, between a dot and this: the name of its environment.
 const NOTE_SUFFIX: &str = ".list";
+/// The line of a note that says whom else was asked.
+const OF_CONDA: &str = "conda";
 /// Largest list that is looked into.
 const LIST_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Longest note that is read: a path and two names.
@@ -33,14 +35,17 @@ pub fn note_beside(environment: &Path) -> PathBuf {
     environment.with_file_name(format!(".{name}{NOTE_SUFFIX}"))
 }
 
-/// What the note says: the list that asks for the environment, the name of its entry, and that of the tool once it is
-/// known, one a line.
+/// What the note says, one a line: the list that asks for the environment, the name of its entry, that of the tool once it
+/// is known, and that conda was asked to make it, where it was.
 #[must_use]
-pub fn note_text(list: &Path, entry: &str, capability: Option<&str>) -> String {
+pub fn note_text(list: &Path, entry: &str, capability: Option<&str>, of_conda: bool) -> String {
     let list = list.display().to_string();
     // It is told to people, and ends with its line.
     let list = if list.contains(char::is_control) { String::new() } else { list };
-    [list.as_str(), entry].into_iter().chain(capability).collect::<Vec<_>>().join("\n")
+    let mut lines = vec![list.as_str(), entry];
+    lines.extend(capability.or(of_conda.then_some("")));
+    lines.extend(of_conda.then_some(OF_CONDA));
+    lines.join("\n")
 }
 
 /// An environment that was begun and is not whole.
@@ -58,6 +63,8 @@ pub struct Beginning {
     pub entry: Option<String>,
     /// Its tool, once that is known.
     pub capability: Option<String>,
+    /// Whether conda was asked to make it, and has not removed it since: then something may lie where conda puts it.
+    pub of_conda: bool,
 }
 
 impl Beginning {
@@ -78,6 +85,7 @@ impl Beginning {
             list: next().map(PathBuf::from),
             entry: next(),
             capability: next(),
+            of_conda: next().as_deref() == Some(OF_CONDA),
             is_noted: text.is_some(),
         }
     }
@@ -151,15 +159,17 @@ mod tests {
         std::fs::create_dir_all(home("bare")).expect("a folder");
         std::fs::create_dir_all(home(".bare.former")).expect("a folder");
         std::fs::write(home("a-file"), "").expect("written");
-        std::fs::write(note_beside(&home("noted")), note_text(Path::new("/l.yaml"), "speech", None))
+        std::fs::write(note_beside(&home("noted")), note_text(Path::new("/l.yaml"), "speech", None, true))
             .expect("written");
-        let text = note_text(Path::new("/two\nlines"), "e", Some("tool"));
+        let text = note_text(Path::new("/two\nlines"), "e", Some("tool"), false);
         std::fs::write(note_beside(&home("other")), text).expect("written");
         let all = Beginning::unended(data.path());
         let labels: Vec<&str> = all.iter().map(Beginning::label).collect();
         assert_eq!(labels, ["bare", "speech", "tool"], "{all:?}");
         assert_eq!(all[1].list.as_deref(), Some(Path::new("/l.yaml")));
         assert_eq!((&all[2].list, all[2].entry.as_deref()), (&None, Some("e")));
+        assert_eq!(all.iter().map(|one| one.of_conda).collect::<Vec<_>>(), [false, true, false]);
+        assert_eq!(all[1].capability, None, "its line is there and empty");
         assert!(["other", "e", "tool"].iter().all(|name| all[2].goes_by(name)) && !all[2].goes_by("speech"));
         std::fs::create_dir_all(home("noted")).expect("a folder");
         std::fs::write(home("noted").join(STAMP_FILE), "").expect("written");

@@ -92,7 +92,7 @@ mod tests {
         let begun = || {
             let (environment, note) = (folder.path().join("envs/one"), folder.path().join("envs/.one.list"));
             std::fs::create_dir_all(folder.path().join("envs")).expect("mkdir");
-            std::fs::write(note, note_text(&list, "one", None)).expect("written");
+            std::fs::write(note, note_text(&list, "one", None, false)).expect("written");
             Beginning::read(&environment).is_asked_for()
         };
         let command = format!("`cjm-ctl install-all --capabilities {}`", list.display());

@@ -2,13 +2,15 @@
 //! down as the lock. A link at `<data_dir>/envs/NAME` leads to it, wherever conda put it.
 //!
 //! What is there is kept, also when the file has changed since: `--force` makes it anew, as the ancestor does.
+//!
+//! What must hold: nothing of what is there goes before the new one has an interpreter that will do.
 
 use crate::conda::{Conda, CondaOptions, Estimate};
 use crate::constraint::PythonVersion;
 use crate::error::EnvironmentError;
-use crate::files::check_nothing_mounted;
-use crate::former::clear_place;
 use crate::interpreters::{Interpreter, probe};
+use crate::set_aside::{SetAside, lead};
+use crate::stamp::Stamp;
 use cjm_platform::files::read_regular;
 use cjm_wire::capabilities_file::Entry;
 use cjm_wire::describe::Described as _;
@@ -30,12 +32,30 @@ pub(crate) struct CondaEntry<'a> {
     options: &'a CondaOptions,
 }
 
-/// A conda environment that is there.
+/// What conda has of an entry's environment.
+#[derive(Debug)]
+pub(crate) struct Looked {
+    conda: Conda,
+    name: String,
+    env_file: String,
+    there: There,
+}
+
+#[derive(Debug)]
+enum There {
+    Nothing,
+    ToKeep(PathBuf, Interpreter),
+    ToReplace(PathBuf),
+}
+
+/// An environment that is there.
 #[derive(Debug)]
 pub(crate) struct Made {
     pub(crate) interpreter: Interpreter,
-    /// What was to be fetched, when it was made now and conda could say.
+    /// What was to be fetched, when conda made it now and could say.
     pub(crate) estimate: Option<Estimate>,
+    /// What conda had made before, which takes its place again unless it is let go.
+    pub(crate) former: Option<SetAside>,
 }
 
 impl<'a> CondaEntry<'a> {
@@ -63,72 +83,87 @@ impl<'a> CondaEntry<'a> {
         Ok(Some(Self { env_file: path.display().to_string(), content_hash, name, options }))
     }
 
-    /// Sees that the environment is there, and that `link` leads to it; with `force`, makes it anew. One that was made now and
-    /// whose interpreter `check` refuses goes again: it would be found the next time, whatever the file says by then.
+    /// Looks what is there, before anything is changed; with `force`, all of it is made anew. What stays is refused here where
+    /// `check` refuses its interpreter.
     ///
     /// # Errors
-    /// With conda's last lines, when the environment holds no Python, or with what `check` says of it.
-    pub(crate) async fn ensure(
+    /// When there is no conda, when the environment holds no Python, or what `check` says of it.
+    pub(crate) async fn look(
         &self,
-        link: &Path,
         force: bool,
         check: impl Fn(PythonVersion) -> Result<(), EnvironmentError>,
-        on_line: &(dyn Fn(&str) + Send + Sync),
-    ) -> Result<Made, EnvironmentError> {
+    ) -> Result<Looked, EnvironmentError> {
         let conda = Conda::find(self.options).await?;
-        let mut found = conda.environment(self.name).await?;
-        if let Some(there) = found.as_deref().filter(|_| force) {
-            check_nothing_mounted(there)?;
-            conda.remove(self.name, on_line).await?;
-            found = None;
-        }
-        let mut estimate = None;
-        let is_new = found.is_none();
-        if is_new {
-            estimate = conda.estimate(self.name, &self.env_file).await;
-            if let Some(Estimate { bytes, packages }) = estimate {
-                on_line(&format!("{packages} packages to fetch, {} MB", bytes.div_ceil(MB_BYTES)));
+        let there = match conda.environment(self.name).await? {
+            None => There::Nothing,
+            Some(home) if force => There::ToReplace(home),
+            Some(home) => {
+                let interpreter = interpreter_in(self.name, &home).await?;
+                check(interpreter.version)?;
+                There::ToKeep(home, interpreter)
             }
-            conda.create(self.name, &self.env_file, on_line).await?;
-            found = conda.environment(self.name).await?;
-        }
-        let home =
-            found.ok_or_else(|| EnvironmentError::EnvironmentMissing { env_name: self.name.to_owned() })?;
-        let interpreter = match self.interpreter(&home).await {
-            Ok(interpreter) => check(interpreter.version).map(|()| interpreter),
-            Err(error) => Err(error),
         };
-        if let (Err(refused), true) = (&interpreter, is_new)
-            && let Err(error) = conda.remove(self.name, on_line).await
-        {
-            tracing::warn!(%refused, %error, next_step = error.next_step(), "what was refused stays there");
-        }
-        let interpreter = interpreter?;
-        lead(link, &home)?;
-        Ok(Made { interpreter, estimate })
-    }
-
-    async fn interpreter(&self, home: &Path) -> Result<Interpreter, EnvironmentError> {
-        let python = home.join("bin/python");
-        let found = probe(&python, false).await;
-        found.ok_or_else(|| EnvironmentError::NoPythonInside { env_name: self.name.to_owned(), python })
+        let (name, env_file) = (self.name.to_owned(), self.env_file.clone());
+        Ok(Looked { conda, name, env_file, there })
     }
 }
 
-/// Makes `link` lead to `home`.
-fn lead(link: &Path, home: &Path) -> Result<(), EnvironmentError> {
-    if std::fs::read_link(link).is_ok_and(|known| known == home) {
-        return Ok(());
+impl Looked {
+    /// Sees that the environment is there, and that `link` leads to it. One that is replaced waits beside the new one, with
+    /// `stamp` if the link has led to it. One that was made now and whose interpreter `check` refuses goes again: it would be
+    /// found the next time, whatever the file says by then. `note` is told before conda begins what nothing else speaks for, and
+    /// when that is gone.
+    ///
+    /// # Errors
+    /// With conda's last lines, when the environment holds no Python, or with what `check` says of it. What was there is there.
+    pub(crate) async fn ensure(
+        self,
+        link: &Path,
+        stamp: Option<&Stamp>,
+        check: impl Fn(PythonVersion) -> Result<(), EnvironmentError>,
+        note: impl Fn(bool) -> Result<(), EnvironmentError>,
+        on_line: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<Made, EnvironmentError> {
+        let former = match &self.there {
+            There::ToKeep(home, interpreter) => {
+                lead(link, home)?;
+                return Ok(Made { interpreter: interpreter.clone(), estimate: None, former: None });
+            }
+            There::ToReplace(home) => Some(SetAside::take(home, link, stamp)?),
+            There::Nothing => None,
+        };
+        let (conda, name) = (&self.conda, self.name.as_str());
+        let estimate = conda.estimate(name, &self.env_file).await;
+        if let Some(Estimate { bytes, packages }) = estimate {
+            on_line(&format!("{packages} packages to fetch, {} MB", bytes.div_ceil(MB_BYTES)));
+        }
+        // Of one that is replaced the link speaks, and what was there takes its place again.
+        if former.is_none() {
+            note(true)?;
+        }
+        conda.create(name, &self.env_file, on_line).await?;
+        let found = conda.environment(name).await?;
+        let home = found.ok_or_else(|| EnvironmentError::EnvironmentMissing { env_name: name.to_owned() })?;
+        let interpreter = match interpreter_in(name, &home).await {
+            Ok(interpreter) => check(interpreter.version).map(|()| interpreter),
+            Err(error) => Err(error),
+        };
+        if let (Err(refused), None) = (&interpreter, &former) {
+            let removed = conda.remove(name, on_line).await.and_then(|()| note(false));
+            if let Err(error) = removed {
+                tracing::warn!(%refused, %error, next_step = error.next_step(), "what was refused stays there");
+            }
+        }
+        let interpreter = interpreter?;
+        lead(link, &home)?;
+        Ok(Made { interpreter, estimate, former })
     }
-    let failed = |source| EnvironmentError::writing("link", link.to_owned(), source);
-    // A link is removed and not followed; a folder there is an environment that this one takes the place of.
-    if link.is_symlink() {
-        std::fs::remove_file(link).map_err(failed)?;
-    } else {
-        clear_place(link)?;
-    }
-    std::fs::create_dir_all(link.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
-    std::os::unix::fs::symlink(home, link).map_err(failed)
+}
+
+async fn interpreter_in(env_name: &str, home: &Path) -> Result<Interpreter, EnvironmentError> {
+    let python = home.join("bin/python");
+    let found = probe(&python, false).await;
+    found.ok_or_else(|| EnvironmentError::NoPythonInside { env_name: env_name.to_owned(), python })
 }
 
 /// Where an environment is: what a link leads to, or the folder itself.

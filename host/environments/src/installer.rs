@@ -266,7 +266,7 @@ impl Installation<'_> {
                 None => {
                     let may_begin = match python.held() {
                         Some(held) => AskInUse::check(self.in_use.as_ref(), &held),
-                        None => python.note_beginning(),
+                        None => python.note().begin(),
                     };
                     match may_begin {
                         Err(error) => ended(Ok(self.refused(entry, &error))),
@@ -344,13 +344,13 @@ impl Installation<'_> {
                     Ok(done) => report(entry, done),
                     Err(error) => {
                         self.give_up(claimed);
-                        entry.forget_beginning(Some(&error));
+                        entry.note().forget();
                         failed(entry.entry, &ErrorReport::of(&error))
                     }
                 }
             }
             Some(Err(error)) => {
-                entry.forget_beginning(None);
+                entry.note().forget();
                 failed(entry.entry, error)
             }
             None => blank(entry.entry),

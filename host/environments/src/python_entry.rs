@@ -2,10 +2,11 @@
 //! this order. Each step finds what an interrupted run left and goes on with it.
 
 use crate::conda::{CondaOptions, Estimate};
-use crate::conda_entry::{CondaEntry, home};
+use crate::conda_entry::{CondaEntry, Looked, Made, home};
 use crate::constraint::{Constraint, PythonVersion, SDK_NEEDS, Wanted};
 use crate::error::EnvironmentError;
-use crate::files::{check_nothing_mounted, hash_bytes, own_home, write_whole};
+use crate::files::{check_nothing_mounted, hash_bytes, own_home};
+use crate::first_note::FirstNote;
 use crate::former::{Former, clear_place, recover, rests_of};
 use crate::interpreters::{Interpreter, choose, probe};
 use crate::introspection;
@@ -14,13 +15,13 @@ use crate::manifests::{keep_from, keep_promises, read_existing, write_installed}
 use crate::owners::{check_own_environment, is_of_package};
 use crate::package::Requirements;
 use crate::report::{INSTALLER_VERSION, Outcome, Step};
+use crate::set_aside::{SetAside, put_back};
 use crate::stamp::Stamp;
 use crate::steps::{TASK_STEP, WORDS_STEP};
 use crate::tool_entry::remove_old;
 use crate::user_values::settle_code;
 use crate::uv::Uv;
-use cjm_catalog::beginning::{Beginning, note_beside, note_text};
-use cjm_catalog::installation::{LIST_KEY, former_of, list_of, replaced_in_words};
+use cjm_catalog::installation::{LIST_KEY, list_of, replaced_in_words};
 use cjm_catalog::plain_path::as_written_before;
 use cjm_wire::capabilities_file::Entry;
 use cjm_wire::describe::shell_word;
@@ -196,6 +197,9 @@ impl<'a> PythonEntry<'a> {
     /// # Errors
     /// When it cannot.
     pub(crate) fn recover(&self) -> Result<(), EnvironmentError> {
+        if let Ok(of_conda) = std::fs::read_link(&self.environment) {
+            put_back(&of_conda)?;
+        }
         recover(&self.environment, &self.manifests)
     }
 
@@ -214,12 +218,14 @@ impl<'a> PythonEntry<'a> {
         claim: impl FnOnce(&str) -> Result<(), EnvironmentError>,
     ) -> Result<Done, EnvironmentError> {
         self.check_place()?;
+        let of_conda = self.look_at_conda(force).await?;
         let before = Stamp::read(&self.environment);
         // Nothing was changed until here. Dropped before the new one has its stamp, it takes its place again.
         let former = Former::keep(&self.environment, &self.manifests)?;
         self.take_from_calls(before.as_ref(), check_unused)?;
         (reporter.step)(Step::Environment);
-        let (interpreter, estimate) = self.environment(tools, force, reporter).await?;
+        let made = self.environment(tools, of_conda, force, before.as_ref(), reporter).await?;
+        let Made { interpreter, estimate, former: former_of_conda } = made;
         let version = interpreter.version.to_string();
         let lock = self.packages(&tools.uv, &version, offline, reporter).await?;
         (reporter.step)(Step::Introspecting);
@@ -235,9 +241,7 @@ impl<'a> PythonEntry<'a> {
         // Before anything of it takes the place of what another entry gives.
         check_own_environment(self.entry, Some(&found.code.name), self.list, &self.manifests)?;
         claim(&found.code.name)?;
-        if before.is_none() {
-            self.note(Some(&found.code.name))?;
-        }
+        self.tell_made(before.is_none(), &found.code.name, former_of_conda)?;
         (reporter.step)(Step::Writing);
         let (capability, new_version) = (found.code.name.clone(), found.code.version.clone());
         let adapters = self.name_adapters(found.adapters)?;
@@ -255,7 +259,7 @@ impl<'a> PythonEntry<'a> {
             Stamp::new(self.request.clone(), &interpreter, lock.hash.clone(), capability.clone(), adapters);
         stamp.write(&self.environment)?;
         // The manifest says it from now on.
-        let _ = std::fs::remove_file(note_beside(&self.environment));
+        self.note().remove();
         if let Some(former) = former {
             former.let_go();
         }
@@ -278,7 +282,7 @@ impl<'a> PythonEntry<'a> {
     /// Refuses where nothing may be changed at all.
     fn check_place(&self) -> Result<(), EnvironmentError> {
         check_nothing_mounted(&self.environment)?;
-        // Of what conda made no copy is kept, by which it would be as it was once the tool's name is known.
+        // Of what conda made no copy is kept while packages are added, by which it would be as it was once the tool's name is known.
         if self.conda.is_some() {
             check_own_environment(self.entry, None, self.list, &self.manifests)?;
         }
@@ -300,35 +304,9 @@ impl<'a> PythonEntry<'a> {
         })
     }
 
-    /// Says that this environment is made for the first time, before anything of it is: no manifest speaks for it.
-    ///
-    /// # Errors
-    /// When it cannot be said; nothing was made then.
-    pub(crate) fn note_beginning(&self) -> Result<(), EnvironmentError> {
-        // What an earlier run of the same entry has found out stays known.
-        let known = Beginning::read(&self.environment);
-        let same = known.entry.as_ref() == Some(&self.entry.name);
-        self.note(known.capability.as_deref().filter(|_| same))
-    }
-
-    /// Takes that back after a failure that left nothing which an installation could go on with, or somebody take away. What
-    /// conda has begun lies elsewhere. No error is one that came before all entries.
-    pub(crate) fn forget_beginning(&self, error: Option<&EnvironmentError>) {
-        let is_there = |path: &Path| path.symlink_metadata().is_ok();
-        let conda_may_have_begun = self.conda.is_some()
-            && error.is_some_and(|error| {
-                !matches!(error, EnvironmentError::OldInterpreter { .. } | EnvironmentError::NoConda { .. })
-            });
-        if conda_may_have_begun || is_there(&self.environment) || is_there(&former_of(&self.environment)) {
-            return;
-        }
-        // One that stays is told, and taken away by hand.
-        let _ = std::fs::remove_file(note_beside(&self.environment));
-    }
-
-    fn note(&self, capability: Option<&str>) -> Result<(), EnvironmentError> {
-        let text = note_text(self.list, &self.entry.name, capability);
-        write_whole(&note_beside(&self.environment), text.as_bytes())
+    /// What says that it is made for the first time.
+    pub(crate) fn note(&self) -> FirstNote<'_> {
+        FirstNote { list: self.list, entry: &self.entry.name, environment: &self.environment }
     }
 
     /// Of the environment itself, where a link leads to one of conda's.
@@ -336,18 +314,26 @@ impl<'a> PythonEntry<'a> {
         home(&self.environment).join("bin/python")
     }
 
-    /// Sees that the environment is there, whoever makes it.
+    /// What conda has of it, before anything is changed: none of an entry that needs no conda.
+    async fn look_at_conda(&self, force: bool) -> Result<Option<Looked>, EnvironmentError> {
+        let Some(conda) = &self.conda else { return Ok(None) };
+        conda.look(force, |version| self.check_age(version)).await.map(Some)
+    }
+
+    /// Sees that the environment is there, whoever makes it: conda, where it was looked at.
     async fn environment(
         &self,
         tools: &Tools,
+        of_conda: Option<Looked>,
         force: bool,
+        before: Option<&Stamp>,
         reporter: &Reporter<'_>,
-    ) -> Result<(Interpreter, Option<Estimate>), EnvironmentError> {
-        if let Some(conda) = &self.conda {
+    ) -> Result<Made, EnvironmentError> {
+        if let Some(looked) = of_conda {
             let _turn = tools.conda_turn.lock().await;
             let check = |version| self.check_age(version);
-            let made = conda.ensure(&self.environment, force, check, reporter.line).await?;
-            return Ok((made.interpreter, made.estimate));
+            let note = |of_conda| self.note().tell_conda(of_conda);
+            return looked.ensure(&self.environment, before, check, note, reporter.line).await;
         }
         if force || self.environment.is_symlink() {
             clear_place(&self.environment)?;
@@ -355,7 +341,20 @@ impl<'a> PythonEntry<'a> {
         let interpreter = self.interpreter(&tools.interpreters)?;
         self.check_age(interpreter.version)?;
         self.ensure_environment(&tools.uv, interpreter, reporter).await?;
-        Ok((interpreter.clone(), None))
+        Ok(Made { interpreter: interpreter.clone(), estimate: None, former: None })
+    }
+
+    /// Its tool loads: what is written from now on speaks of it, and what conda had made before is not needed any more.
+    fn tell_made(
+        &self,
+        is_first: bool,
+        capability: &str,
+        former: Option<SetAside>,
+    ) -> Result<(), EnvironmentError> {
+        if is_first {
+            self.note().tell_capability(capability)?;
+        }
+        former.map_or(Ok(()), SetAside::let_go)
     }
 
     /// Sees that the packages are in it. What conda put there stays, so that only what is ours can be resolved first.

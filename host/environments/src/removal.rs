@@ -13,6 +13,7 @@ use crate::former::{forget, free_place, gone, removed_name, rests_of};
 use crate::leftovers::{Unused, unused_environments};
 use crate::list::read_capabilities;
 use crate::manifests::env_name_of;
+use crate::set_aside;
 use crate::stamp::Stamp;
 use cjm_catalog::installation::used_environments;
 use cjm_catalog::installer::REMOVE;
@@ -120,7 +121,7 @@ pub async fn plan_removal(
     if let Some((path, error)) = catalog.unreadable_folder() {
         return Err(unread(capability, path, error));
     }
-    let Some(entry) = catalog.get(capability) else { return remains(settings, &catalog, capability) };
+    let Some(entry) = catalog.get(capability) else { return remains(settings, &catalog, capability).await };
     let mut env_name = env_name_of(entry);
     if env_name.is_none()
         && let Some(list) = list
@@ -197,11 +198,13 @@ fn unread(capability: &str, path: &Path, error: &std::io::Error) -> EnvironmentE
 }
 
 /// What there is of a capability that is not installed.
-fn remains(settings: &Settings, catalog: &Catalog, name: &str) -> Result<Removal, EnvironmentError> {
+async fn remains(settings: &Settings, catalog: &Catalog, name: &str) -> Result<Removal, EnvironmentError> {
     let problem = catalog.problem_of(name).filter(|_| catalog.withheld_of(name).is_none());
     let unused = unused_environments(&settings.data_dir, catalog);
-    // Where conda put it is not known; what it made, `conda env remove` takes away.
-    let own: Vec<Unused> = unused.into_iter().filter(|unused| !unused.path.is_symlink()).collect();
+    // Where conda put what is in no note is not known; `conda env remove` takes it away.
+    let is_of_conda = |one: &Unused| one.begun.as_ref().is_some_and(|begun| begun.of_conda);
+    let is_own = |one: &Unused| is_of_conda(one) || !one.path.is_symlink();
+    let own: Vec<Unused> = unused.into_iter().filter(is_own).collect();
     let by_name = own.iter().find(|unused| unused.name == name);
     let by_other = || own.iter().find(|one| one.begun.as_ref().is_some_and(|begun| begun.goes_by(name)));
     let environment = by_name.or_else(by_other).cloned();
@@ -219,10 +222,23 @@ fn remains(settings: &Settings, catalog: &Catalog, name: &str) -> Result<Removal
         needs_environment: environment.is_some(),
         env_name: environment.as_ref().map(|environment| environment.name.clone()),
         spares_namesake: environment.as_ref().is_some_and(|one| one.is_rest && is_used(one)),
-        environment: environment.map_or(Place::Missing, |environment| Place::Own(environment.path)),
+        environment: match environment {
+            Some(unused) if is_of_conda(&unused) => place_of_begun(settings, unused).await?,
+            Some(unused) => Place::Own(unused.path),
+            None => Place::Missing,
+        },
         shared_with: Vec::new(),
         adapters: Vec::new(),
         data_dir: settings.data_dir.clone(),
+    })
+}
+
+/// Where that is which conda has begun. It can be found by conda alone: without it the note stays.
+async fn place_of_begun(settings: &Settings, unused: Unused) -> Result<Place, EnvironmentError> {
+    let conda = Conda::find(&CondaOptions::of(settings)).await?;
+    Ok(match conda.environment(&unused.name).await? {
+        Some(home) => Place::Conda(home, conda),
+        None => Place::Own(unused.path),
     })
 }
 
@@ -340,11 +356,12 @@ impl Removal {
         claim: &Claim,
         on_line: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<(), EnvironmentError> {
-        let Place::Conda(_, conda) = &self.environment else { return Ok(()) };
+        let Place::Conda(home, conda) = &self.environment else { return Ok(()) };
         let name = self.env_name.as_deref().unwrap_or_default();
         if let Err(failed) = claim.during(conda.remove(name, on_line)).await {
             return taken.give_back().and(Err(failed));
         }
+        set_aside::forget(home)?;
         let link = own_home(&self.data_dir, name);
         if link.is_symlink() { remove_file(&link) } else { Ok(()) }
     }

@@ -1,0 +1,205 @@
+//! A conda environment that is made anew: what was there waits beside the new one, under a name of ours, until that is known to
+//! be good. It cannot be copied, since its files hold its path; under its old path it is what it was.
+//!
+//! What must hold: the link in the data directory leads to the place before anything is moved, so that whoever comes after a
+//! kill finds what waits; what waits goes in one step, so that nothing half deleted takes its place again.
+
+use crate::error::EnvironmentError;
+use crate::files::{check_nothing_mounted, remove_dir};
+use crate::former::{clear_place, free_place, rests_of};
+use crate::stamp::Stamp;
+use std::path::{Path, PathBuf};
+
+/// The environment that waits; it takes its place again unless it is [let go](SetAside::let_go).
+#[derive(Debug)]
+pub(crate) struct SetAside {
+    home: PathBuf,
+    /// Made for this alone.
+    link: Option<PathBuf>,
+}
+
+impl SetAside {
+    /// Moves what is at `home`, and gives it `stamp` where `link` has led there: by that it is whole once it is back.
+    ///
+    /// # Errors
+    /// When it cannot be moved; it is where it was then.
+    pub(crate) fn take(home: &Path, link: &Path, stamp: Option<&Stamp>) -> Result<Self, EnvironmentError> {
+        check_nothing_mounted(home)?;
+        rests_of(home).iter().for_each(|rest| drop(remove_dir(rest)));
+        let is_led_to = std::fs::read_link(link).is_ok_and(|known| known == home);
+        if !is_led_to {
+            lead(link, home)?;
+        }
+        let (aside, link) = (aside_of(home), (!is_led_to).then(|| link.to_owned()));
+        if let Err(source) = std::fs::rename(home, &aside) {
+            // One that stays is told, and leads to what is there.
+            link.map(std::fs::remove_file);
+            return Err(EnvironmentError::writing("set aside", home.to_owned(), source));
+        }
+        // Only now does something wait: what is put back takes the place of what is there.
+        let taken = Self { home: home.to_owned(), link };
+        stamp.filter(|_| is_led_to).map_or(Ok(()), |stamp| stamp.write(&aside))?;
+        Ok(taken)
+    }
+
+    /// The new one is good: this one is not needed any more.
+    ///
+    /// # Errors
+    /// When it cannot be taken out of the way; then it takes its place again.
+    pub(crate) fn let_go(mut self) -> Result<(), EnvironmentError> {
+        let (aside, rest) = (aside_of(&self.home), free_place(&self.home));
+        std::fs::rename(&aside, &rest).map_err(|source| EnvironmentError::removing(aside, source))?;
+        self.link = None;
+        // From here on nothing finds it but the next one that is made anew, or removed.
+        let _ = remove_dir(&rest);
+        Ok(())
+    }
+}
+
+impl Drop for SetAside {
+    fn drop(&mut self) {
+        if let Err(error) = put_back(&self.home) {
+            let next_step = "run install-all again, which puts it back first";
+            tracing::error!(%error, next_step, "the conda environment as it was could not be put back");
+        } else if let Some(link) = &self.link {
+            // One that stays is told, and leads to what is there.
+            let _ = std::fs::remove_file(link);
+        }
+    }
+}
+
+/// Puts back what waits beside the place of a conda environment, if something does.
+///
+/// # Errors
+/// When it stays there.
+pub(crate) fn put_back(home: &Path) -> Result<(), EnvironmentError> {
+    let aside = aside_of(home);
+    if !aside.is_dir() {
+        return Ok(());
+    }
+    clear_place(home)?;
+    std::fs::rename(&aside, home)
+        .map_err(|source| EnvironmentError::writing("put back", home.to_owned(), source))
+}
+
+/// Makes `link` lead to `home`.
+pub(crate) fn lead(link: &Path, home: &Path) -> Result<(), EnvironmentError> {
+    if std::fs::read_link(link).is_ok_and(|known| known == home) {
+        return Ok(());
+    }
+    let failed = |source| EnvironmentError::writing("link", link.to_owned(), source);
+    // A link is removed and not followed; a folder there is an environment that this one takes the place of.
+    if link.is_symlink() {
+        std::fs::remove_file(link).map_err(failed)?;
+    } else {
+        clear_place(link)?;
+    }
+    std::fs::create_dir_all(link.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
+    std::os::unix::fs::symlink(home, link).map_err(failed)
+}
+
+/// Deletes what of an environment that is removed waits beside its place, or could not be deleted earlier.
+///
+/// # Errors
+/// When it stays.
+pub(crate) fn forget(home: &Path) -> Result<(), EnvironmentError> {
+    rests_of(home).iter().try_for_each(|rest| remove_dir(rest))?;
+    remove_dir(&aside_of(home))
+}
+
+/// Where an environment waits.
+pub(crate) fn aside_of(home: &Path) -> PathBuf {
+    let name = home.file_name().unwrap_or_default().to_string_lossy();
+    home.with_file_name(format!(".{name}.cjm-former"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAMP: &str = r#"{"request":"r","python_path":"p","python_version":"3","python_file":"f",
+                            "lock_hash":"l","capability":"c"}"#;
+
+    /// The home of an environment that conda made, with a file, and a link that leads there; its stamp is taken away.
+    fn environment(folder: &Path) -> (PathBuf, PathBuf, Stamp) {
+        let (home, link) = (folder.join("conda/its-env"), folder.join("envs/its-env"));
+        std::fs::create_dir_all(&home).expect("mkdir");
+        std::fs::write(home.join("old"), "").expect("written");
+        lead(&link, &home).expect("linked");
+        std::fs::write(home.join("cjm-stamp.json"), STAMP).expect("written");
+        let stamp = Stamp::read(&home).expect("a stamp");
+        Stamp::remove(&home).expect("removed");
+        (home, link, stamp)
+    }
+
+    fn names(home: &Path) -> Vec<String> {
+        let listing = std::fs::read_dir(home.parent().expect("a folder")).expect("listed").flatten();
+        listing.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    /// Half of the new one.
+    fn make(home: &Path) {
+        std::fs::create_dir(home).expect("its place is free");
+        std::fs::write(home.join("new"), "").expect("written");
+    }
+
+    #[test]
+    fn what_waits_takes_its_place_again_whole_also_after_a_kill_unless_it_was_let_go() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let (home, link, stamp) = environment(folder.path());
+        let is_as_it_was = || {
+            let is_old = home.join("old").exists() && !home.join("new").exists();
+            is_old && Stamp::read(&link).is_some() && names(&home) == ["its-env"]
+        };
+        for is_made in [false, true] {
+            for is_killed in [false, true] {
+                Stamp::remove(&home).expect("removed");
+                let waits = SetAside::take(&home, &link, Some(&stamp)).expect("set aside");
+                assert!(Stamp::read(&link).is_none(), "no call begins with it");
+                if is_made {
+                    make(&home);
+                }
+                if is_killed {
+                    std::mem::forget(waits);
+                    put_back(&home).expect("put back");
+                } else {
+                    drop(waits);
+                }
+                assert!(is_as_it_was(), "made: {is_made}, killed: {is_killed}");
+            }
+        }
+        let waits = SetAside::take(&home, &link, Some(&stamp)).expect("set aside");
+        make(&home);
+        waits.let_go().expect("let go");
+        put_back(&home).expect("nothing waits");
+        assert!(home.join("new").exists() && names(&home) == ["its-env"] && link.exists());
+    }
+
+    #[test]
+    fn what_no_link_of_ours_led_to_is_found_after_a_kill_and_gets_no_stamp() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let (home, link, stamp) = environment(folder.path());
+        std::fs::remove_file(&link).expect("removed");
+        drop(SetAside::take(&home, &link, Some(&stamp)).expect("set aside"));
+        assert!(home.join("old").exists() && Stamp::read(&home).is_none());
+        assert!(link.symlink_metadata().is_err(), "there was none");
+        std::mem::forget(SetAside::take(&home, &link, None).expect("set aside"));
+        put_back(&std::fs::read_link(&link).expect("a link")).expect("put back");
+        assert!(home.join("old").exists());
+        // One that cannot be moved stays, and so does what was there.
+        std::fs::remove_file(&link).expect("removed");
+        std::fs::create_dir_all(aside_of(&home).join("in the way")).expect("mkdir");
+        assert!(SetAside::take(&home, &link, None).is_err());
+        assert!(home.join("old").exists(), "it was never moved");
+    }
+
+    #[test]
+    fn what_is_removed_leaves_nothing_that_waits() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let (home, _, _) = environment(folder.path());
+        std::fs::rename(&home, aside_of(&home)).expect("moved");
+        std::fs::create_dir(free_place(&home)).expect("mkdir");
+        forget(&home).expect("deleted");
+        assert_eq!(names(&home), [""; 0]);
+    }
+}
