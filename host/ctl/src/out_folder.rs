@@ -8,7 +8,7 @@
 use crate::fault::Fault;
 use cjm_platform::disk::DiskRoom;
 use cjm_platform::files::{create_fresh, open_regular};
-use cjm_platform::lock::DirectoryLock;
+use cjm_platform::lock::{DirectoryLock, is_for_nobody};
 use cjm_platform::mounts::remove_tree;
 use cjm_wire::cache::is_call_directory;
 use cjm_wire::canonical::hex;
@@ -286,7 +286,7 @@ impl Out<'_> {
             self.given.extend(look_through(argument.text()).texts);
         }
         let told = look_through(json);
-        let _held = lock_ahead(&told);
+        let _held = lock_ahead(&told)?;
         let copied = self.copy_files(&told.files)?;
         self.untold = self.untold_files(&told);
         let content = text.unwrap_or_else(|| renamed(json, &copied)) + "\n";
@@ -341,7 +341,7 @@ impl Out<'_> {
                 continue;
             }
             let promised = Promised { bytes: file.bytes, sha256: file.sha256.clone() };
-            let _held = call_directory_of(path).and_then(locked);
+            let _held = call_directory_of(path).map(locked).transpose()?;
             copied.push((file.place.clone(), self.copy(Path::new(path), &promised)?));
         }
         Ok(copied)
@@ -483,19 +483,34 @@ impl Out<'_> {
 
 /// Locks the directories of calls in which files of the result lie: retention leaves them alone then, however old they are.
 /// Of very many the last ones are locked when it is their turn.
-fn lock_ahead(told: &Told) -> Vec<DirectoryLock> {
+///
+/// # Errors
+/// When one of them is going.
+fn lock_ahead(told: &Told) -> Result<Vec<DirectoryLock>, Fault> {
     let paths = told.files.iter().filter_map(|file| file.path.as_deref());
     let directories: BTreeSet<&Path> = paths.filter_map(call_directory_of).collect();
-    directories.into_iter().take(LOCKED_AHEAD_MAX).filter_map(locked).collect()
+    let ahead = directories.into_iter().take(LOCKED_AHEAD_MAX);
+    // What else keeps one from being locked is told in its turn, if it does so then.
+    let locked = ahead.filter_map(|call| DirectoryLock::try_share(call).ok().map(|lock| (call, lock)));
+    locked.map(|(call, lock)| lock.ok_or_else(|| forgotten(call))).collect()
 }
 
 fn call_directory_of(path: &str) -> Option<&Path> {
     Path::new(path).ancestors().find(|folder| is_call_directory(folder))
 }
 
-/// Shared with whoever else copies from it. Where it cannot be locked, nothing is lost but that.
-fn locked(call: &Path) -> Option<DirectoryLock> {
-    DirectoryLock::try_share(call).ok().flatten()
+/// Shared with whoever else copies from it. What nobody can lock is forgotten by nobody; else no copy begins without the lock.
+fn locked(call: &Path) -> Result<Option<DirectoryLock>, Fault> {
+    match DirectoryLock::try_share(call) {
+        Ok(lock) => lock.map(Some).ok_or_else(|| forgotten(call)),
+        Err(error) if is_for_nobody(&error) => Ok(None),
+        Err(error) => Err(failed("lock", call, &error)),
+    }
+}
+
+fn forgotten(call: &Path) -> Fault {
+    let message = format!("the files in {} are being forgotten, with the jobs of their age", call.display());
+    Fault::new("ctl.output", message, "call again, so that they are made anew")
 }
 
 /// Whether `outer` is `inner`, or a folder above it, whatever links lead there.

@@ -1,9 +1,10 @@
 //! The folders of a data directory are the user's own, whatever umask made them: what tools keep there may be anything.
 //! And what killed calls left in theirs goes with the next host: nothing lives there any more.
 
-use cjm_platform::lock::FileLock;
-use cjm_platform::mounts::{mounted_in, remove_tree};
-use cjm_wire::cache::{is_call_directory, is_session_directory, marked_directory};
+use cjm_platform::lock::{DirectoryLock, FileLock};
+use cjm_platform::mounts::remove_tree;
+use cjm_store::work_dirs::sessions;
+use cjm_wire::cache::{is_call_directory, marked_directory};
 use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -37,15 +38,24 @@ pub(crate) fn keep_private(data_dir: &Path) -> Result<(), (&'static str, PathBuf
 /// Removes the directories of calls that were killed; says how many. Results of calls that ended well, and files kept for
 /// later calls, have no mark and stay. The caller holds the host's lock, and no worker of a dead host lives.
 pub(crate) fn clear_killed_calls(data_dir: &Path) -> usize {
-    // Whoever has put `data` on another disk has put these there, too; in one that came along no link stands there.
-    let data = std::fs::canonicalize(data_dir.join("data")).unwrap_or_else(|_| data_dir.join("data"));
-    let sessions = children(&data).into_iter().flat_map(|tool| sessions(&tool.join("work")));
+    let mut unread = Vec::new();
+    let sessions = sessions(data_dir, &mut unread);
+    for (path, error) in unread {
+        tracing::debug!(path = %path.display(), error, "what killed calls left there is not seen");
+    }
     let mut cleared = 0;
     for session in sessions {
-        for mark in children_or_files(&session) {
+        for mark in children(&session) {
             let Some(left) = marked_directory(&mark).filter(|path| is_call_directory(path)) else { continue };
             // A worker of the ancestor's host may be at work here; its call holds the lock.
             let Ok(_lock) = FileLock::try_acquire(&mark, "") else { continue };
+            // Nor does anybody copy from it, or begin to.
+            let is_directory = std::fs::symlink_metadata(&left).is_ok_and(|meta| meta.is_dir());
+            let alone = is_directory.then(|| DirectoryLock::try_acquire(&left)).transpose();
+            if !matches!(alone, Ok(None | Some(Some(_)))) {
+                tracing::info!(path = %left.display(), ?alone, "what a killed call left is used, and stays");
+                continue;
+            }
             match remove_tree(&left) {
                 // What stays is found again by the next host.
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -63,26 +73,7 @@ pub(crate) fn clear_killed_calls(data_dir: &Path) -> usize {
     cleared
 }
 
-/// Where the calls of workers ran. What has another name is not ours, nor is what is mounted there.
-fn sessions(work: &Path) -> Vec<PathBuf> {
-    let mut sessions = children(work);
-    let mounted = if sessions.is_empty() { Vec::new() } else { mounted_in(work) };
-    let is_mounted = |path: &Path| mounted.iter().any(|name| path.file_name() == Some(name));
-    sessions.retain(|path| is_session_directory(path) && !is_mounted(path));
-    sessions
-}
-
-/// Folders in a folder, links not followed.
 fn children(folder: &Path) -> Vec<PathBuf> {
-    if !std::fs::symlink_metadata(folder).is_ok_and(|meta| meta.is_dir()) {
-        return Vec::new();
-    }
-    let Ok(listing) = std::fs::read_dir(folder) else { return Vec::new() };
-    let is_folder = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
-    listing.filter_map(Result::ok).filter(is_folder).map(|entry| entry.path()).collect()
-}
-
-fn children_or_files(folder: &Path) -> Vec<PathBuf> {
     let Ok(listing) = std::fs::read_dir(folder) else { return Vec::new() };
     listing.filter_map(Result::ok).map(|entry| entry.path()).collect()
 }
@@ -151,6 +142,10 @@ mod tests {
         std::fs::create_dir(folder.path().join("data/linked")).expect("mkdir");
         std::os::unix::fs::symlink(folder.path().join("elsewhere"), folder.path().join("data/linked/work"))
             .expect("linked");
+        let copied = DirectoryLock::try_share(&killed).expect("asked").expect("locked");
+        assert_eq!(clear_killed_calls(folder.path()), 0);
+        assert!(killed.join("file").exists(), "somebody copies it");
+        drop(copied);
         assert_eq!(clear_killed_calls(folder.path()), 1);
         assert!(!killed.exists() && !running_mark(&killed).exists());
         assert!(result.join("file").exists() && runs.join("file").exists() && kept.exists());

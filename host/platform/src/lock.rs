@@ -185,6 +185,16 @@ impl DirectoryLock {
     }
 }
 
+/// Whether an error of [`DirectoryLock`] says that nobody of this user can lock that path, whenever he tries: there is no such
+/// directory, or its file system has no locks. Of others, as of too many open files, somebody else may know nothing.
+#[must_use]
+pub fn is_for_nobody(error: &io::Error) -> bool {
+    let without_locks = [libc::ENOSYS, libc::EOPNOTSUPP, libc::ENOLCK];
+    let no_such_directory = [libc::ENOENT, libc::ENOTDIR, libc::ELOOP, libc::EACCES];
+    let is_one = |code: &i32| error.raw_os_error() == Some(*code);
+    without_locks.iter().chain(&no_such_directory).any(is_one)
+}
+
 fn open_directory(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path)
 }
@@ -370,6 +380,18 @@ pub fn since_of(holder: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_that_others_need_not_have_is_no_word_of_them() {
+        let of_nobody = |code: i32| is_for_nobody(&io::Error::from_raw_os_error(code));
+        for code in [libc::ENOENT, libc::ENOTDIR, libc::ELOOP, libc::EACCES, libc::ENOSYS, libc::EOPNOTSUPP] {
+            assert!(of_nobody(code), "{code}");
+        }
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EINTR, libc::EIO] {
+            assert!(!of_nobody(code), "{code}");
+        }
+        assert!(!is_for_nobody(&io::Error::other("of no kernel")));
+    }
 
     #[test]
     fn a_host_is_read_from_what_it_wrote() {

@@ -45,7 +45,7 @@ pub mod schema;
 pub mod secrets;
 mod side_files;
 pub mod wedge;
-mod work_dirs;
+pub mod work_dirs;
 mod writer;
 
 pub use archive::{Archived, archive_journal, archives};

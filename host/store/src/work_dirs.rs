@@ -26,37 +26,52 @@ pub(crate) struct Gone {
 pub(crate) fn forget(data_dir: &Path, before: SystemTime) -> Gone {
     let mut gone = Gone::default();
     let left = &mut gone.left;
+    for worker in sessions(data_dir, left) {
+        for call in folders(&worker, left).into_iter().filter(|path| is_call_directory(path)) {
+            if !is_older(&call, before) {
+                continue;
+            }
+            let bytes = bytes_below(&call);
+            match forget_unused(&call) {
+                Ok(true) => {
+                    gone.directories += 1;
+                    gone.bytes += bytes;
+                }
+                Ok(false) => {}
+                // By somebody else, meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => left.push((call, error.to_string())),
+            }
+        }
+        // Succeeds where nothing is left in it.
+        let _ = fs::remove_dir(&worker);
+    }
+    gone
+}
+
+/// The folders in which the calls of workers ran. What has another name is not ours, nor is what is mounted there. What
+/// cannot be looked into is added to `left`.
+pub fn sessions(data_dir: &Path, left: &mut Vec<(PathBuf, String)>) -> Vec<PathBuf> {
     // Whoever has put `data` on another disk has put these there, too; in one that came along no link stands there.
-    let Ok(data) = fs::canonicalize(data_dir.join("data")) else { return gone };
+    let Ok(data) = fs::canonicalize(data_dir.join("data")) else { return Vec::new() };
+    let mut all = Vec::new();
     for capability in folders(&data, left) {
         let work = capability.join("work");
         let workers = folders(&work, left);
         let mounted = if workers.is_empty() { Vec::new() } else { mounted_in(&work) };
         let is_mounted = |path: &Path| mounted.iter().any(|name| path.file_name() == Some(name));
-        let is_worker = |path: &PathBuf| is_session_directory(path) && !is_mounted(path);
-        for worker in workers.into_iter().filter(is_worker) {
-            for call in folders(&worker, left).into_iter().filter(|path| is_call_directory(path)) {
-                if is_older(&call, before)
-                    && let Some(_alone) = taken(&call)
-                {
-                    let bytes = bytes_below(&call);
-                    match remove_tree(&call) {
-                        Ok(()) => {
-                            gone.directories += 1;
-                            gone.bytes += bytes;
-                            let _ = fs::remove_file(running_mark(&call));
-                        }
-                        // By somebody else, meanwhile.
-                        Err(error) if error.kind() == ErrorKind::NotFound => {}
-                        Err(error) => left.push((call, error.to_string())),
-                    }
-                }
-            }
-            // Succeeds where nothing is left in it.
-            let _ = fs::remove_dir(&worker);
-        }
+        all.extend(workers.into_iter().filter(|path| is_session_directory(path) && !is_mounted(path)));
     }
-    gone
+    all
+}
+
+/// Removes the directory of a call; false where somebody uses it.
+fn forget_unused(call: &Path) -> io::Result<bool> {
+    let unseen = |error: io::Error| io::Error::new(error.kind(), format!("who uses it is not seen: {error}"));
+    let Some(_alone) = taken(call).map_err(unseen)? else { return Ok(false) };
+    remove_tree(call)?;
+    let _ = fs::remove_file(running_mark(call));
+    Ok(true)
 }
 
 /// Folders in a folder, without links; none of one that is a link itself: what that leads to is not the data directory's.
@@ -83,26 +98,29 @@ fn is_older(folder: &Path, before: SystemTime) -> bool {
 }
 
 /// A directory that nobody uses, with its lock, so that nobody begins to copy from it while it goes; none where its mark is
-/// there and locked, as while the call runs, or the directory itself is, as while somebody copies what the call has made. One
-/// that cannot be locked is used by nobody.
-fn taken(call: &Path) -> Option<Option<DirectoryLock>> {
-    if runs(call) {
-        return None;
-    }
-    match DirectoryLock::try_acquire(call) {
-        Ok(lock) => lock.map(Some),
-        Err(_) => Some(None),
-    }
+/// there and locked, as while the call runs, or the directory itself is, as while somebody copies what the call has made.
+///
+/// # Errors
+/// When that cannot be seen. Of one that nobody can lock somebody may make a copy all the same.
+fn taken(call: &Path) -> io::Result<Option<DirectoryLock>> {
+    if runs(call)? { Ok(None) } else { DirectoryLock::try_acquire(call) }
 }
 
-fn runs(call: &Path) -> bool {
+fn runs(call: &Path) -> io::Result<bool> {
     let mark = running_mark(call);
+    let is_file = match fs::metadata(&mark) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        found => found?.is_file(),
+    };
     // A tool may have put a FIFO there, which nobody else would open.
-    if !fs::metadata(&mark).is_ok_and(|found| found.is_file()) {
-        return false;
+    if !is_file {
+        return Ok(false);
     }
-    let Ok(mark) = File::open(mark) else { return false };
-    matches!(mark.try_lock(), Err(TryLockError::WouldBlock))
+    match File::open(mark)?.try_lock() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// The bytes of all files in a folder and below it; links lead nowhere.
@@ -176,7 +194,7 @@ mod tests {
         assert_eq!(forget(dir, before), Gone::default());
         drop(copied);
         // Nor does anybody begin to copy what goes.
-        let going = taken(&running).flatten().expect("nobody uses it");
+        let going = taken(&running).expect("asked").expect("nobody uses it");
         assert!(DirectoryLock::try_share(&running).expect("asked").is_none());
         drop(going);
         assert_eq!(forget(dir, before), Gone { directories: 1, bytes: 80, left: Vec::new() });
@@ -188,5 +206,23 @@ mod tests {
         let again = call(&sort, &format!("{w1}/1"), 10, 5);
         assert_eq!(forget(&named, before).directories, 1);
         assert!(!again.exists() && photos.exists() && outside.exists());
+    }
+
+    #[test]
+    fn what_cannot_be_asked_who_uses_it_stays_and_is_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let work = dir.path().join("data/sort/work");
+        let [asked, unseen] = ["1", "2"]
+            .map(|number| call(&work, &format!("01a22857-1886-7071-832b-000000000001/{number}"), 10, 50));
+        // The kernel follows it for as long as it does.
+        symlink(running_mark(&unseen), running_mark(&unseen)).expect("linked");
+        let gone = forget(dir.path(), SystemTime::now() - Duration::from_secs(3600));
+        assert_eq!((gone.directories, gone.left.len()), (1, 1), "{gone:?}");
+        assert!(!asked.exists() && unseen.join("deep/result").exists());
+        assert!(gone.left[0].0 == unseen && gone.left[0].1.contains("who uses it is not seen"), "{gone:?}");
+        // As with the directory itself.
+        let linked = work.join("01a22857-1886-7071-832b-000000000001/3");
+        symlink(&unseen, &linked).expect("linked");
+        assert!(taken(&linked).is_err() && taken(&work.join("none")).is_err());
     }
 }

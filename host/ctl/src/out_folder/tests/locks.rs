@@ -49,3 +49,26 @@ fn of_very_many_directories_of_calls_few_are_open_at_once_and_each_is_locked_in_
     write(&lab.out(), &lab.folder.path().join("kept"), &result, &Arguments::new(), &go_on).expect("written");
     assert_eq!((seen.borrow().len(), most.get()), (number, LOCKED_AHEAD_MAX + 1));
 }
+
+#[test]
+fn nothing_is_copied_from_what_is_being_forgotten_and_what_nobody_can_lock_is_copied() {
+    let lab = Lab::new();
+    let session = "kept/sh/01a22857-1886-7071-832b-000000000001";
+    let made = ["1", "2"].map(|call| lab.file(&format!("{session}/{call}/{call}.txt"), "abc"));
+    let result = json!(made.each_ref().map(|path| json!({"path": path, "bytes": 3})));
+    let going = made[1].parent().expect("a folder");
+    let alone = DirectoryLock::try_acquire(going).expect("asked").expect("locked");
+    let refused = lab.write(&result, &json!({})).expect_err("one is going");
+    assert!(refused.contains("2 are being forgotten"), "{refused}");
+    assert!(!lab.out().join("1.txt").exists(), "it is told before anything is copied");
+    // Nor where it is too late to be told before.
+    let held = locked(going).expect_err("it is going");
+    assert!(matches!(held, Fault::Shown(report) if report.message.contains("being forgotten")));
+    drop(alone);
+    drop(lab.write(&result, &json!({})).expect("copied"));
+    // Retention follows no link.
+    let linked = lab.folder.path().join(session).join("3");
+    std::os::unix::fs::symlink(going, &linked).expect("linked");
+    let result = json!({"path": linked.join("2.txt"), "bytes": 3});
+    drop(lab.write(&result, &json!({})).expect("copied"));
+}
