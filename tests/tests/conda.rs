@@ -219,6 +219,14 @@ fn force_takes_a_good_environment_only_when_the_new_one_is_known_to_be_good() {
         let status = document(&both.run(Who::Ours, &["status", "--json"], ""), 0);
         assert_eq!(status["unfinished_installations"], json!([]), "{status}");
     }
+    // Nor does one go that conda does not know any more, as after a change of its settings.
+    let known = home.ancestors().nth(2).expect("a root").join("environments.txt");
+    let all = std::fs::read_to_string(&known).expect("a list");
+    std::fs::write(&known, "").expect("written");
+    let failed = document(&install(&["--force"]), 1);
+    assert_eq!(failed["entries"][0]["error"]["code"], "install.helper_failed", "{failed}");
+    assert_eq!(failed["entries"][0]["version"], "1.0.0", "{failed}");
+    std::fs::write(&known, all).expect("written");
     // Also where the new one is found to be no good later than that.
     both.write("env.yml", "dependencies: [python]\n");
     both.write("my-tool/my_tool/__init__.py", "raise SystemExit(3)\n");

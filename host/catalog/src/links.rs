@@ -91,3 +91,37 @@ fn is_absent(error: &std::io::Error) -> bool {
 fn is_link(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn behind_a_link_in_the_place_of_data_nothing_is_looked_at_and_no_tool_is_named_by_a_path() {
+        let project = tempfile::tempdir().expect("tempdir");
+        let data_dir = project.path().join(".cjm");
+        let (data, file) = (data_dir.join("data"), project.path().join("cjm.yaml"));
+        for folder in ["manifests", "x", "data/tool"] {
+            std::fs::create_dir_all(data_dir.join(folder)).expect("mkdir");
+        }
+        let is_refused_for_a_link = || match refuse_links(&data_dir, project.path(), &file) {
+            Ok(()) => false,
+            Err(SettingsError::LinkInside { .. }) => true,
+            Err(other) => panic!("{other}"),
+        };
+        for link in ["x/convert", "data/tool/convert"] {
+            std::os::unix::fs::symlink("/", data_dir.join(link)).expect("link");
+        }
+        // The first leads to no folder of a tool's, whatever a manifest says.
+        for (name, expected) in [("../x", false), ("x", false), ("tool", true)] {
+            let code = serde_json::json!({"name": name, "runtime": {"actions": {"convert": {}}}});
+            let manifest = serde_json::json!({"code": code}).to_string();
+            std::fs::write(data_dir.join("manifests/any.json"), manifest).expect("write");
+            assert_eq!(is_refused_for_a_link(), expected, "{name}");
+        }
+        std::fs::remove_dir_all(&data).expect("removed");
+        // It leads to itself: whoever looked behind it would be told of that.
+        std::os::unix::fs::symlink(&data, &data).expect("link");
+        assert!(is_refused_for_a_link());
+    }
+}

@@ -120,4 +120,22 @@ mod tests {
             assert!(!begun(), "nothing goes on with it");
         }
     }
+
+    #[test]
+    fn a_list_below_what_is_a_file_now_is_gone_and_one_of_whatever_folder_is_not_looked_for() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let file = folder.path().join("project");
+        std::fs::write(&file, "").expect("written");
+        let list = file.join("capabilities.yaml");
+        assert!(is_gone(&list) && install_all_step(Some(&list)).contains("is gone"));
+        let note = note_text(&list, "one", None, false);
+        std::fs::write(crate::beginning::note_beside(&folder.path().join("one")), note).expect("written");
+        assert!(!Beginning::read(&folder.path().join("one")).is_asked_for());
+        // One of them is there for who stands where this test does.
+        for relative in ["Cargo.toml", "none.yaml"].map(Path::new) {
+            assert!(!is_gone(relative));
+            assert_eq!(install_all_step(Some(relative)), "`cjm-ctl install-all`");
+            assert!(!taken_away_step("one", Some(relative)).contains("is gone"));
+        }
+    }
 }

@@ -505,14 +505,9 @@ fn tell_what_is_left(ended: &mut EntryReport, capability: String, installed: Opt
         Some((capability, version)) => {
             format!("{capability} {version} stays installed as it was, and can be called")
         }
-        None => {
-            // What this error says to do is done by that command alone.
-            let needs_force = ended.error.as_ref().is_some_and(|error| error.next_step.contains("--force"));
-            let command = if needs_force { "install-all --force" } else { "install-all" };
-            format!(
-                "{capability} {version}, which was installed before, cannot be called until `{command}` has made it anew"
-            )
-        }
+        None => format!(
+            "{capability} {version}, which was installed before, cannot be called until `install-all` has made it anew"
+        ),
     });
     ended.version = installed.map(|(_, version)| version);
     ended.capability = Some(capability);

@@ -333,7 +333,12 @@ impl<'a> PythonEntry<'a> {
             let _turn = tools.conda_turn.lock().await;
             let check = |version| self.check_age(version);
             let note = |of_conda| self.note().tell_conda(of_conda);
-            return looked.ensure(&self.environment, before, check, note, reporter.line).await;
+            let made = looked.ensure(&self.environment, before, check, note, reporter.line).await;
+            // Also of one that conda does not know: nothing of it was changed.
+            if let (Err(_), Some(stamp)) = (&made, before.filter(|_| self.environment.is_dir())) {
+                stamp.write(&self.environment)?;
+            }
+            return made;
         }
         if force || self.environment.is_symlink() {
             clear_place(&self.environment)?;

@@ -237,6 +237,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_step_after_uv_was_not_to_be_had_is_about_what_failed() {
+        let failed = |line: &str| EnvironmentError::HelperFailed {
+            what: "installing uv".to_owned(),
+            program: "python3".to_owned(),
+            ending: "exit code 1".to_owned(),
+            stderr_tail: vec![line.to_owned()],
+        };
+        let (what, program) = ("installing uv".to_owned(), "python3".to_owned());
+        let loud = EnvironmentError::HelperTooLoud { what, program, bytes_max: 1 };
+        for (last, no_interpreter, step) in [
+            (Some(&failed("No module named ensurepip")), false, "apt-get install python3-venv"),
+            (Some(&failed("no route to host")), false, "check the network"),
+            (Some(&loud), false, "see what that program prints"),
+            (None, false, "check the network"),
+            (None, true, "apt-get install python3 python3-venv"),
+        ] {
+            let told = no_uv(last, no_interpreter);
+            assert!(told.next_step().contains(step), "{told}: {}", told.next_step());
+            assert_eq!(told.stderr_tail(), last.map(EnvironmentError::stderr_tail).unwrap_or_default());
+        }
+    }
+
     #[tokio::test]
     async fn a_full_disk_is_told_as_one_and_not_as_a_network() {
         let folder = tempfile::tempdir().expect("tempdir");
