@@ -59,6 +59,11 @@ fn an_interpreter_that_the_sdk_does_not_run_on_is_refused_before_anything_is_mad
     assert!(step.contains("`python_version: \">=3.9\"`"), "{error:#}");
     assert!(!asked.exists(), "nothing was made for it");
     assert_nothing_begun(&world);
+    for (version, code) in [("2.7", "install.no_interpreter"), ("three", "install.bad_python_version")] {
+        let error = install(&world, &format!("python_version: '{version}'"), &[]);
+        assert_eq!(error["code"], code, "{error:#}");
+        assert_nothing_begun(&world);
+    }
     // The ancestor's own worker is none of ours.
     let error = install(&world, "python_version: '3.8', worker: genuine", &[]);
     assert_eq!(error["code"], "install.helper_failed", "{error:#}");

@@ -386,6 +386,9 @@ impl Removal {
             // A copy of the namesake is its own.
             if !self.spares_namesake {
                 all.push(forget(&home));
+                // An installation that was killed had set aside what conda had made, and nothing was in its place yet.
+                let of_conda = std::fs::read_link(&home).ok().filter(|of_conda| !of_conda.exists());
+                all.extend(of_conda.map(|of_conda| set_aside::forget(&of_conda).and(remove_file(&home))));
             }
             all.extend(rests_of(&home).iter().map(|rest| remove_dir(rest)));
         }
@@ -443,6 +446,22 @@ mod tests {
             spares_namesake: false,
             data_dir: data_dir.to_owned(),
         }
+    }
+
+    #[test]
+    fn what_waited_for_its_successor_goes_with_its_tool_and_what_only_conda_knows_stays() {
+        let data = tempfile::tempdir().expect("tempdir");
+        let (link, home) = (own_home(data.path(), "its-env"), data.path().join("conda/its-env"));
+        std::fs::create_dir_all(link.parent().expect("a folder")).expect("mkdir");
+        std::fs::create_dir_all(&home).expect("mkdir");
+        std::os::unix::fs::symlink(&home, &link).expect("linked");
+        let removal = Removal { environment: Place::Missing, ..of_its_env(data.path()) };
+        removal.delete_rest().expect("nothing to delete");
+        assert!(link.exists(), "the conda of today does not know it");
+        let aside = set_aside::aside_of(&home);
+        std::fs::rename(&home, &aside).expect("moved");
+        removal.delete_rest().expect("deleted");
+        assert!(!aside.exists() && link.symlink_metadata().is_err());
     }
 
     #[test]
