@@ -11,6 +11,8 @@ pub mod to_shim {
     pub const SPEC: u8 = 0x01;
     /// End well within the given time: [`super::ShutdownRequest`].
     pub const SHUTDOWN: u8 = 0x02;
+    /// What `POST /cancel` asks, for one whose socket was removed: [`CancelRequest`](crate::envelope::CancelRequest).
+    pub const CANCEL: u8 = 0x03;
 }
 
 /// Kinds of frames, shim → host.

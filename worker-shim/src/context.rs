@@ -4,6 +4,7 @@
 use crate::calls::Calls;
 use crate::children::Children;
 use crate::link::HostLink;
+use cjm_wire::envelope::CancelRequest;
 use cjm_wire::link::ToolExit;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -16,6 +17,8 @@ pub(crate) enum Event {
     LinkBroken(String),
     /// The host's order.
     Shutdown(Duration),
+    /// The host's as well.
+    Cancel(CancelRequest),
     /// Somebody else's.
     Signalled {
         signal: i32,

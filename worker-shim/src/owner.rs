@@ -12,6 +12,7 @@ use crate::link::LinkWriter;
 use crate::tool::failures::shortened;
 use crate::watch::{ProcessWatch, lifeline_ended};
 use cjm_wire::channel::LoadFailure;
+use cjm_wire::envelope::CancelRequest;
 use cjm_wire::keeper::worker_fd::LISTENER;
 use cjm_wire::link::{ExitStatus, LastWords, ShutdownRequest, WorkerSpec, to_host, to_shim};
 use std::io;
@@ -216,12 +217,18 @@ async fn read_link(mut reader: FrameReader<OwnedReadHalf>, events: mpsc::Sender<
                     Err(error) => Event::LinkBroken(error.to_string()),
                 }
             }
+            Ok(Some(frame)) if frame.kind == to_shim::CANCEL => {
+                match serde_json::from_slice::<CancelRequest>(&frame.payload) {
+                    Ok(request) => Event::Cancel(request),
+                    Err(error) => Event::LinkBroken(error.to_string()),
+                }
+            }
             // A kind of a later version; it has to be one that may be ignored.
             Ok(Some(_)) => continue,
             Ok(None) => Event::HostGone,
             Err(error) => Event::LinkBroken(error.to_string()),
         };
-        let last = !matches!(event, Event::Shutdown(_));
+        let last = !matches!(event, Event::Shutdown(_) | Event::Cancel(_));
         if events.send(event).await.is_err() || last {
             return;
         }

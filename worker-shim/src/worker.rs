@@ -149,8 +149,8 @@ async fn next_end(events: &mut mpsc::Receiver<Event>, kind: &Kind, context: &Con
                 kind.last_words(context, Some(signal)).await;
                 return exit::OK.into();
             }
-            // Whoever loads the tool sees it as well, and knows more.
-            Some(Event::ToolExited(_)) => {}
+            // Whoever loads the tool sees it as well, and knows more; and no call has begun.
+            Some(Event::ToolExited(_) | Event::Cancel(_)) => {}
             Some(event) => return ends_at_once(&event),
             None => return exit::HOST_GONE.into(),
         }
@@ -166,7 +166,7 @@ fn ends_at_once(event: &Event) -> Ending {
             exit::LINK_BROKEN
         }
         Event::ToolExited(exit) => return tool_died(exit),
-        Event::HostGone | Event::Shutdown(_) | Event::Signalled { .. } => exit::HOST_GONE,
+        Event::HostGone | Event::Shutdown(_) | Event::Cancel(_) | Event::Signalled { .. } => exit::HOST_GONE,
     };
     code.into()
 }
@@ -175,7 +175,7 @@ fn ends_at_once(event: &Event) -> Ending {
 async fn breaks_off(events: &mut mpsc::Receiver<Event>) -> Ending {
     loop {
         match events.recv().await {
-            Some(Event::Shutdown(_) | Event::Signalled { .. } | Event::ToolExited(_)) => {}
+            Some(Event::Shutdown(_) | Event::Cancel(_) | Event::Signalled { .. } | Event::ToolExited(_)) => {}
             Some(event) => return ends_at_once(&event),
             None => return exit::HOST_GONE.into(),
         }
@@ -212,7 +212,13 @@ async fn serve(
         }
     };
     context.link.control(to_host::READY, &loaded.ready);
-    match events.recv().await {
+    let event = loop {
+        match events.recv().await {
+            Some(Event::Cancel(request)) => surface.cancel(&request),
+            event => break event,
+        }
+    };
+    match event {
         Some(Event::Shutdown(grace)) => {
             kind.close(&context.calls);
             stop.cancel();
@@ -303,7 +309,8 @@ async fn shut_down(
                     context.link.control(to_host::TOOL_EXIT, &exit);
                     surface.tool.forget_calls();
                 }
-                Some(Event::Shutdown(_) | Event::Signalled { .. }) => {}
+                // All calls are cancelled.
+                Some(Event::Shutdown(_) | Event::Cancel(_) | Event::Signalled { .. }) => {}
                 Some(event) => return ends_at_once(&event),
                 None => return exit::HOST_GONE.into(),
             }

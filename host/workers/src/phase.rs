@@ -29,10 +29,20 @@ struct Now {
     lost: usize,
     /// It takes no more calls.
     leaves: bool,
+    /// The connection of one of its calls has ever broken.
+    broke: bool,
     began: Instant,
     lines_before: u64,
     oom_kills: Option<u64>,
     oom_kills_read: Instant,
+}
+
+/// How one that takes no more calls came to have none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LastCall {
+    Ended,
+    /// Or one before it, which may be the first that is known of a death.
+    Broke,
 }
 
 /// Counts one call as running until it is dropped.
@@ -67,6 +77,7 @@ impl Phases {
             calls: 0,
             lost: 0,
             leaves: false,
+            broke: false,
             began: Instant::now(),
             lines_before: 0,
             oom_kills: usage::oom_kills(),
@@ -94,9 +105,12 @@ impl Phases {
         (Running(self.clone()), is_taken)
     }
 
-    /// The connection of a call that is counted has broken, or there was none.
-    pub(crate) fn call_is_lost(&self) -> Lost {
-        self.now().lost += 1;
+    /// The connection of a call that is counted has broken, or there was none and nothing of it was sent.
+    pub(crate) fn call_is_lost(&self, sent: bool) -> Lost {
+        let mut now = self.now();
+        now.lost += 1;
+        now.broke |= sent;
+        drop(now);
         self.fewer.notify_waiters();
         Lost(self.clone())
     }
@@ -109,12 +123,12 @@ impl Phases {
     }
 
     /// Of one that takes no more calls: resolves when it has none that it can still answer.
-    pub(crate) async fn last_call_ended(&self) {
+    pub(crate) async fn last_call_ended(&self) -> LastCall {
         loop {
             let mut fewer = pin!(self.fewer.notified());
             fewer.as_mut().enable();
             if self.leaves() {
-                return;
+                return if self.now().broke { LastCall::Broke } else { LastCall::Ended };
             }
             fewer.await;
         }
@@ -194,17 +208,20 @@ mod tests {
         let (one, is_taken) = phases.call_begins();
         let (other, _) = phases.call_begins();
         assert!(is_taken);
-        drop(phases.call_is_lost());
+        drop(phases.call_is_lost(false));
         assert!(!phases.leaves());
         let (late, is_taken) = phases.call_begins();
         assert!(!is_taken);
         let mut last = pin!(phases.last_call_ended());
         assert!(last.as_mut().now_or_never().is_none());
-        let _late_is_lost = phases.call_is_lost();
+        let _late_is_lost = phases.call_is_lost(false);
         drop(one);
         assert!(last.as_mut().now_or_never().is_none(), "the other one may end well");
         drop(other);
-        tokio::time::timeout(Duration::from_secs(10), last).await.expect("it is told");
+        let told = tokio::time::timeout(Duration::from_secs(10), last).await.expect("it is told");
+        assert_eq!(told, LastCall::Ended);
+        drop(phases.call_is_lost(true));
+        assert_eq!(phases.last_call_ended().await, LastCall::Broke);
         drop(late);
     }
 

@@ -7,7 +7,7 @@ use crate::frames;
 use crate::genuine::RunningJobs;
 use crate::in_life::{in_life, its_worker_is_dead, said_in_life};
 use crate::keeper_client::Keeper;
-use crate::phase::Phases;
+use crate::phase::{LastCall, Phases};
 use crate::plan::WorkerPlan;
 use crate::proxy::{Failed, Proxy, Reply};
 use crate::pump::Tail;
@@ -279,7 +279,11 @@ impl Worker for ProcessWorker {
             self.unsent.cancel(job);
             let body = serde_json::to_vec(&CancelRequest { job_id: Some(job.clone()) }).unwrap_or_default();
             // No answer is needed: the call itself ends, or the grace does.
-            let _ = self.proxy.cancel(body).await;
+            if let (Err(Failed::Unsent(_)), Some(link)) = (self.proxy.cancel(body.clone()).await, &self.link)
+            {
+                // Its socket was removed, say; a broken link says that it is dying.
+                let _ = frames::write(&mut *link.lock().await, to_shim::CANCEL, &body).await;
+            }
         })
     }
 
@@ -352,7 +356,7 @@ impl ProcessWorker {
     /// What became of a call without an answer. One that was not sent waits for a worker in place of one without a socket.
     async fn unanswered(&self, message: String, sent: bool, job: Option<&str>) -> CallError {
         let capability = &self.common.capability;
-        let _lost = self.common.phases.call_is_lost();
+        let _lost = self.common.phases.call_is_lost(sent);
         let death = match self.common.news_of_death().await {
             None if self.has_lost_its_socket() => self.end_without_socket(sent).await,
             death => death,
@@ -380,10 +384,13 @@ impl ProcessWorker {
         if is_called && sent {
             return None;
         }
-        self.common.phases.last_call_ended().await;
-        if !self.is_dead() {
-            self.unload(NO_SOCKET_GRACE, OwnKill::SocketGone).await;
+        if is_called
+            && self.common.phases.last_call_ended().await == LastCall::Broke
+            && let Some(death) = self.common.news_of_death().await
+        {
+            return Some(death);
         }
+        self.unload(NO_SOCKET_GRACE, OwnKill::SocketGone).await;
         self.common.death.borrow().clone()
     }
 

@@ -3,7 +3,8 @@
 use super::Identity;
 use super::cpu::CpuMeter;
 use crate::calls::Calls;
-use crate::tool::Tool;
+use crate::tool::{CancelScope, Tool};
+use cjm_wire::envelope::CancelRequest;
 
 /// What the handlers of one worker share.
 #[derive(Debug)]
@@ -16,4 +17,14 @@ pub(crate) struct Surface {
     pub(crate) tool: Tool,
     pub(crate) calls: Calls,
     pub(crate) cpu: CpuMeter,
+}
+
+impl Surface {
+    /// Asks the tool to stop the call of a job, or all.
+    pub(crate) fn cancel(&self, request: &CancelRequest) {
+        let job_id = request.job_id.as_ref().map(|job| job.as_str());
+        let calls = self.calls.cancel(job_id);
+        let scope = if job_id.is_none() { CancelScope::All } else { CancelScope::These };
+        self.tool.cancel(&calls, scope);
+    }
 }

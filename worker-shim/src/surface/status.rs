@@ -3,7 +3,6 @@
 use super::answer;
 use super::body;
 use super::state::Surface;
-use crate::tool::CancelScope;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -64,9 +63,6 @@ pub(crate) async fn cancel(State(surface): State<Arc<Surface>>, body: Body) -> R
             }
         }
     };
-    let job_id = request.job_id.as_ref().map(|job| job.as_str());
-    let calls = surface.calls.cancel(job_id);
-    let scope = if job_id.is_none() { CancelScope::All } else { CancelScope::These };
-    surface.tool.cancel(&calls, scope);
+    surface.cancel(&request);
     answer::ok(&StatusBody { status: "cancelled".to_owned(), detail: None })
 }

@@ -268,10 +268,10 @@ async fn a_worker_whose_socket_was_removed_stays_while_a_call_may_end_well_and_w
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_waits_for_another_worker_ends_when_it_is_cancelled_or_the_worker_dies() {
-    let stage = stage(false);
+    let mut stage = stage(false);
     let worker = Arc::clone(&stage.worker);
     let mut first = worker.call(http::EXECUTE, request("j"));
-    let _taken = tokio::select! {
+    let taken = tokio::select! {
         _ = &mut first => panic!("nobody answers"),
         taken = stage.take() => taken,
     };
@@ -286,10 +286,23 @@ async fn a_call_that_waits_for_another_worker_ends_when_it_is_cancelled_or_the_w
         tokio::time::timeout(LONG, async { tokio::join!(cancelled, cancels) }).await.expect("it ends");
     assert!(matches!(told, Err(CallError::Cancelled { .. })), "{told:?}");
     assert_eq!(stage.own_kill(), None, "its worker has a call that may end well");
-    stage.dying.send_replace(a_death(Some(&["j"])));
-    let (first, waits) = tokio::join!(first, waits);
+    // The tool hears of it over the link: nothing else leads there.
+    worker.cancel(&JobId::from_text("j")).await;
+    for job in ["k", "j"] {
+        let asked = frames::read(&mut stage.link, 4096).await.unwrap().expect("a request");
+        let request: Value = Redaction::default().read(&asked.payload).unwrap();
+        assert_eq!((asked.kind, request), (to_shim::CANCEL, json!({"job_id": job})));
+    }
+    // Its death breaks the connection before it is told; the host has not ended it.
+    drop(taken);
+    let dies = async {
+        tokio::time::sleep(DEATH_NEWS_MAX / 2).await;
+        stage.dying.send_replace(a_death(Some(&["j"])));
+    };
+    let (first, waits, ()) = tokio::join!(first, waits, dies);
     assert!(matches!(first, Err(CallError::Died { .. })), "{first:?}");
     assert!(matches!(waits, Err(CallError::NotTaken { others: true, .. })), "{waits:?}");
+    assert_eq!(stage.own_kill(), None);
 }
 
 #[tokio::test]
