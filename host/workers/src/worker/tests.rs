@@ -289,7 +289,8 @@ async fn a_call_that_waits_for_another_worker_ends_when_it_is_cancelled_or_the_w
     // The tool hears of it over the link: nothing else leads there.
     worker.cancel(&JobId::from_text("j")).await;
     for job in ["k", "j"] {
-        let asked = frames::read(&mut stage.link, 4096).await.unwrap().expect("a request");
+        let asked = tokio::time::timeout(LONG, frames::read(&mut stage.link, 4096)).await;
+        let asked = asked.expect("it is asked").unwrap().expect("a request");
         let request: Value = Redaction::default().read(&asked.payload).unwrap();
         assert_eq!((asked.kind, request), (to_shim::CANCEL, json!({"job_id": job})));
     }
