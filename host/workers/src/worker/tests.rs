@@ -276,14 +276,17 @@ async fn a_call_that_waits_for_another_worker_ends_when_it_is_cancelled_or_the_w
         taken = stage.take() => taken,
     };
     std::fs::remove_file(&worker.common.socket).unwrap();
-    let (cancelled, waits) =
-        (worker.call(http::EXECUTE, request("k")), worker.call(http::EXECUTE, request("l")));
+    let cancelled = worker.call(http::EXECUTE, request("k"));
+    let mut waits = worker.call(http::EXECUTE, request("l"));
     let cancels = async {
         tokio::time::sleep(2 * DEATH_NEWS_MAX).await;
         worker.cancel(&JobId::from_text("k")).await;
     };
-    let (told, ()) =
-        tokio::time::timeout(LONG, async { tokio::join!(cancelled, cancels) }).await.expect("it ends");
+    let ended = tokio::time::timeout(LONG, async { tokio::join!(cancelled, cancels) });
+    let (told, ()) = tokio::select! {
+        told = ended => told.expect("it ends"),
+        told = &mut waits => panic!("{told:?}"),
+    };
     assert!(matches!(told, Err(CallError::Cancelled { .. })), "{told:?}");
     assert_eq!(stage.own_kill(), None, "its worker has a call that may end well");
     // The tool hears of it over the link: nothing else leads there.
