@@ -6,6 +6,7 @@ use crate::instances::{DirectCallCount, Instance, NoWorker};
 use crate::queue::attempt::{CANCEL_REPEAT, Runner};
 use bytes::Bytes;
 use cjm_decide::death::OwnKill;
+use cjm_decide::queue::NOT_TAKEN_MAX;
 use cjm_store::rows;
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use cjm_wire::{JobId, RunId};
@@ -100,17 +101,18 @@ impl Calling {
         abandoned: CancellationToken,
     ) -> Result<Bytes, CallError> {
         let _counted = DirectCallCount::on(&self.instance);
-        let called = self.begin(&abandoned).await?;
-        let mut calling = pin!(called.worker.call(path, body));
-        let answer = tokio::select! {
-            biased;
-            answer = &mut calling => answer.map_err(|error| called.instance.told(error, false)),
-            () = found_abandoned(&abandoned) => tokio::select! {
-                biased;
-                answer = &mut calling => answer,
-                // Apart, likewise.
-                () = Box::pin(called.stop()) => calling.await,
-            },
+        let (runtime, body) = (self.runtime.clone(), Bytes::from(body));
+        let mut called = self.begin(&abandoned).await?;
+        let mut attempts_left = NOT_TAKEN_MAX;
+        let answer = loop {
+            attempts_left -= 1;
+            match called.answer(path, body.clone(), &abandoned).await {
+                // As with a job: nothing of it was done.
+                Err(CallError::NotTaken { .. }) if attempts_left > 0 && !abandoned.is_cancelled() => {
+                    called = Box::pin(called.again(&runtime).begin(&abandoned)).await?;
+                }
+                answer => break answer,
+            }
         };
         let outcome = called.account(answer);
         match (&outcome, abandoned.is_cancelled()) {
@@ -130,6 +132,32 @@ async fn found_abandoned(abandoned: &CancellationToken) {
 }
 
 impl Called {
+    /// The same call, to be sent to whoever lives now.
+    pub(crate) fn again(self, runtime: &Handle) -> Calling {
+        let Self { runner, instance, caller, limit, .. } = self;
+        Calling { runner, instance, caller, runtime: runtime.clone(), limit }
+    }
+
+    /// What the worker answers. Once `abandoned`, the call is brought to its end.
+    async fn answer(
+        &self,
+        path: &str,
+        body: Bytes,
+        abandoned: &CancellationToken,
+    ) -> Result<Reply, CallError> {
+        let mut calling = pin!(self.worker.call(path, body));
+        tokio::select! {
+            biased;
+            answer = &mut calling => answer.map_err(|error| self.instance.told(error, false)),
+            () = found_abandoned(abandoned) => tokio::select! {
+                biased;
+                answer = &mut calling => answer,
+                // Apart, likewise.
+                () = Box::pin(self.stop()) => calling.await,
+            },
+        }
+    }
+
     pub(crate) fn cancelled(&self) -> CallError {
         CallError::Cancelled { capability: self.instance.plan.capability.clone() }
     }

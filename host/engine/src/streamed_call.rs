@@ -6,6 +6,8 @@
 use crate::deadlines::Limit;
 use crate::direct_call::{Called, Calling};
 use crate::instances::DirectCallCount;
+use bytes::Bytes;
+use cjm_decide::queue::NOT_TAKEN_MAX;
 use cjm_workers::{CallError, ChunkStream};
 use futures_util::stream::Fuse;
 use futures_util::{Stream, StreamExt};
@@ -68,8 +70,19 @@ impl StreamedCall {
     ) -> Result<Self, CallError> {
         let limit = calling.limit;
         let (counted, runtime) = (DirectCallCount::on(&calling.instance), calling.runtime.clone());
-        let called = calling.begin(&abandoned).await?;
-        let opened = Self::opened(&called, body, &abandoned).await;
+        let body = Bytes::from(body);
+        let mut called = calling.begin(&abandoned).await?;
+        let mut attempts_left = NOT_TAKEN_MAX;
+        let opened = loop {
+            attempts_left -= 1;
+            match Self::opened(&called, body.clone(), &abandoned).await {
+                // As with a job: nothing of it was done.
+                Err(CallError::NotTaken { .. }) if attempts_left > 0 && !abandoned.is_cancelled() => {
+                    called = called.again(&runtime).begin(&abandoned).await?;
+                }
+                opened => break opened,
+            }
+        };
         let chunks = opened.inspect_err(|error| called.tell(error, abandoned.is_cancelled()))?;
         let (late, over) = (CancellationToken::new(), CancellationToken::new());
         let ended = over.clone();
@@ -88,7 +101,7 @@ impl StreamedCall {
 
     async fn opened(
         called: &Called,
-        body: Vec<u8>,
+        body: Bytes,
         abandoned: &CancellationToken,
     ) -> Result<ChunkStream, CallError> {
         let mut opening = Arc::clone(&called.worker).stream(body);

@@ -109,14 +109,14 @@ pub trait Worker: Send + Sync {
     ///
     /// # Errors
     /// When the tool failed, was cancelled, or the worker died.
-    fn call<'a>(&'a self, path: &'a str, body: Vec<u8>) -> BoxFuture<'a, Result<Reply, CallError>>;
+    fn call<'a>(&'a self, path: &'a str, body: Bytes) -> BoxFuture<'a, Result<Reply, CallError>>;
 
     /// One streamed call; what breaks it is explained as [`Worker::call`] explains it. It counts as a call until the
     /// stream is dropped.
     ///
     /// # Errors
     /// When the worker refuses the call or died.
-    fn stream(self: Arc<Self>, body: Vec<u8>) -> BoxFuture<'static, Result<ChunkStream, CallError>>;
+    fn stream(self: Arc<Self>, body: Bytes) -> BoxFuture<'static, Result<ChunkStream, CallError>>;
 
     /// Asks the tool to stop the call with this id.
     fn cancel<'a>(&'a self, job: &'a JobId) -> BoxFuture<'a, ()>;

@@ -29,7 +29,7 @@ use serde::Deserialize;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::net::unix::OwnedWriteHalf;
 
@@ -42,6 +42,8 @@ const DEATH_NEWS_MAX: Duration = Duration::from_secs(2);
 
 /// How long one that cannot be called any more may clean up.
 const NO_SOCKET_GRACE: Duration = Duration::from_secs(2);
+/// How long a call that did not reach it waits for those that did. A stream may never end, or wait for that very call.
+const LAST_CALL_MAX: Duration = Duration::from_secs(600);
 /// What a call is told that was on its way to such a one.
 const NO_SOCKET: &str =
     "somebody removed its socket, and once its calls have ended another worker takes its place";
@@ -76,6 +78,13 @@ pub(crate) struct ProcessWorker {
     /// Of the ancestor's own worker: the jobs whose progress is asked for.
     pub(crate) jobs: Option<Arc<RunningJobs>>,
     pub(crate) unsent: UnsentCalls,
+}
+
+/// What becomes of a worker that gave no answer.
+enum Fate {
+    IsDead(Arc<Death>),
+    IsToEnd,
+    Stays,
 }
 
 impl Common {
@@ -231,11 +240,10 @@ impl Worker for ProcessWorker {
         Box::pin(async move { death.wait_for(Option::is_some).await.ok()?.clone() })
     }
 
-    fn call<'a>(&'a self, path: &'a str, body: Vec<u8>) -> BoxFuture<'a, Result<Reply, CallError>> {
+    fn call<'a>(&'a self, path: &'a str, body: Bytes) -> BoxFuture<'a, Result<Reply, CallError>> {
         Box::pin(async move {
             let (_running, is_taken) = self.common.phases.call_begins();
             let _job = self.jobs.as_ref().and_then(|jobs| jobs.begin(&body));
-            let body = Bytes::from(body);
             let said = match is_taken {
                 true => said_in_life(&self.common.death, pin!(self.proxy.call(path, body.clone()))).await,
                 false => Some(Err(it_leaves())),
@@ -248,10 +256,9 @@ impl Worker for ProcessWorker {
         })
     }
 
-    fn stream(self: Arc<Self>, body: Vec<u8>) -> BoxFuture<'static, Result<ChunkStream, CallError>> {
+    fn stream(self: Arc<Self>, body: Bytes) -> BoxFuture<'static, Result<ChunkStream, CallError>> {
         Box::pin(async move {
             let (running, is_taken) = self.common.phases.call_begins();
-            let body = Bytes::from(body);
             let opened = match is_taken {
                 true => said_in_life(&self.common.death, pin!(self.proxy.stream(body.clone()))).await,
                 false => Some(Err(it_leaves())),
@@ -261,12 +268,18 @@ impl Worker for ProcessWorker {
                 Err(failed) => return Err(self.explain(failed, &body).await),
             };
             let lines = in_life(self.common.death.clone(), lines);
+            // Until it is dropped, it counts as a call; once it has failed, as none that may end well.
+            let counted = Arc::new((running, OnceLock::new()));
             let stream: ChunkStream = Box::pin(lines.then(move |item| {
-                let (worker, _counted) = (Arc::clone(&self), &running);
+                let (worker, counted) = (Arc::clone(&self), Arc::clone(&counted));
                 async move {
                     match item {
                         Ok(chunk) => Ok(chunk),
-                        Err(failed) => Err(worker.explain(failed, &[]).await),
+                        Err(failed) => {
+                            let error = worker.explain(failed, &[]).await;
+                            counted.1.get_or_init(|| worker.common.phases.call_is_lost(true));
+                            Err(error)
+                        }
                     }
                 }
             }));
@@ -339,30 +352,34 @@ impl ProcessWorker {
                 CallError::BadAnswer { capability, status, excerpt, stderr_tail: self.common.tail.lines() }
             }
             Failed::Answer(other) => other,
-            Failed::Connection(message) => self.unanswered(message, true, job_of(request).as_deref()).await,
-            Failed::Unsent(message) => {
-                let job = job_of(request);
-                tokio::select! {
-                    biased;
-                    () = self.unsent.cancelled(job.as_deref()) => {
-                        CallError::Cancelled { capability: self.common.capability.clone() }
-                    }
-                    error = self.unanswered(message, false, job.as_deref()) => error,
-                }
-            }
+            Failed::Connection(message) => self.unanswered(message, true, request).await,
+            Failed::Unsent(message) => self.unanswered(message, false, request).await,
         }
     }
 
-    /// What became of a call without an answer. One that was not sent waits for a worker in place of one without a socket.
-    async fn unanswered(&self, message: String, sent: bool, job: Option<&str>) -> CallError {
-        let capability = &self.common.capability;
+    /// What became of a call without an answer. A job that was not sent waits for a worker in place of one without a socket.
+    async fn unanswered(&self, message: String, sent: bool, request: &[u8]) -> CallError {
+        let (capability, job) = (&self.common.capability, job_of(request));
         let _lost = self.common.phases.call_is_lost(sent);
-        let death = match self.common.news_of_death().await {
-            None if self.has_lost_its_socket() => self.end_without_socket(sent).await,
-            death => death,
+        // What nobody can cancel does not wait.
+        let waits = !sent && job.is_some();
+        let fate = tokio::select! {
+            biased;
+            () = self.unsent.cancelled(job.as_deref()), if waits => {
+                return CallError::Cancelled { capability: capability.clone() };
+            }
+            fate = self.fate(waits) => fate,
+        };
+        let death = match fate {
+            Fate::IsDead(death) => Some(death),
+            Fate::IsToEnd => {
+                self.unload(NO_SOCKET_GRACE, OwnKill::SocketGone).await;
+                self.common.death.borrow().clone()
+            }
+            Fate::Stays => None,
         };
         match death {
-            Some(death) => death.of_call(capability, sent, job),
+            Some(death) => death.of_call(capability, sent, job.as_deref()),
             None if self.has_lost_its_socket() => {
                 let message = format!("{message}; {NO_SOCKET}");
                 CallError::Connection { capability: capability.clone(), message }
@@ -371,27 +388,31 @@ impl ProcessWorker {
         }
     }
 
+    /// What becomes of a worker that a call did not reach, or that broke its connection. One that lost its socket can be called
+    /// by few, and from now on by nobody: it ends as when it is unloaded, and the next call has another one in its place.
+    /// While a connection still carries a call it stays, since that may end well; only who `waits` waits for that.
+    async fn fate(&self, waits: bool) -> Fate {
+        match self.common.news_of_death().await {
+            Some(death) => return Fate::IsDead(death),
+            None if !self.has_lost_its_socket() => return Fate::Stays,
+            None => {}
+        }
+        if self.common.phases.leaves() {
+            return Fate::IsToEnd;
+        }
+        if !waits {
+            return Fate::Stays;
+        }
+        match tokio::time::timeout(LAST_CALL_MAX, self.common.phases.last_call_ended()).await {
+            Ok(LastCall::Broke) => self.common.news_of_death().await.map_or(Fate::IsToEnd, Fate::IsDead),
+            Ok(LastCall::Ended) => Fate::IsToEnd,
+            Err(_) => Fate::Stays,
+        }
+    }
+
     /// Whether somebody has removed it, as the end of a login or a cleaner of `/tmp` does.
     fn has_lost_its_socket(&self) -> bool {
         !std::fs::symlink_metadata(&self.common.socket).is_ok_and(|found| found.file_type().is_socket())
-    }
-
-    /// Few can call it any more, and from now on nobody: it ends as when it is unloaded, and the next call has another one in
-    /// its place. While a connection still carries a call it stays, since that may end well; only a call that was not sent
-    /// waits for that.
-    async fn end_without_socket(&self, sent: bool) -> Option<Arc<Death>> {
-        let is_called = !self.common.phases.leaves();
-        if is_called && sent {
-            return None;
-        }
-        if is_called
-            && self.common.phases.last_call_ended().await == LastCall::Broke
-            && let Some(death) = self.common.news_of_death().await
-        {
-            return Some(death);
-        }
-        self.unload(NO_SOCKET_GRACE, OwnKill::SocketGone).await;
-        self.common.death.borrow().clone()
     }
 
     /// The ancestor's worker cleans up when it is asked, and ends by SIGTERM once its calls have ended.

@@ -129,7 +129,7 @@ async fn try_attempt(runner: &Runner, active: &ActiveJob, start: &Start) -> Atte
     if active.stopping.is_cancelled() {
         return cancelled();
     }
-    match worker.call(active.path, body).await {
+    match worker.call(active.path, body.into()).await {
         Err(error @ CallError::NotTaken { others, .. }) => AttemptEnd::NotTaken { error, others },
         Err(error) => AttemptEnd::Over(Err(instance.told(error, active.stopping.is_cancelled()))),
         answer => AttemptEnd::Over(answer),

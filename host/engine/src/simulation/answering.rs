@@ -144,6 +144,15 @@ impl SimulatedWorker {
         }
     }
 
+    fn not_taken(&self, death: &Death) -> CallError {
+        CallError::NotTaken {
+            capability: self.body.capability.clone(),
+            others: self.body.has_taken.load(Ordering::Relaxed),
+            verdict: Box::new(death.verdict().clone()),
+            stderr_tail: Vec::new(),
+        }
+    }
+
     /// A monitor's samples, of every worker there was: each holds [`RSS_MB_PER_PID`] for each number of its process. They end
     /// when their reader goes away.
     async fn watch(&self, chunks: &mpsc::Sender<Chunk>) {
@@ -250,7 +259,7 @@ impl Worker for SimulatedWorker {
         Box::pin(self.body.dead().map(Some))
     }
 
-    fn call<'a>(&'a self, _: &'a str, body: Vec<u8>) -> BoxFuture<'a, Result<Reply, CallError>> {
+    fn call<'a>(&'a self, _: &'a str, body: Bytes) -> BoxFuture<'a, Result<Reply, CallError>> {
         Box::pin(async move {
             let request: ExecuteRequest = serde_json::from_slice(&body).expect("a request");
             let counted = self.enter(&request);
@@ -284,23 +293,26 @@ impl Worker for SimulatedWorker {
             }
             // Nothing of it was done: it may be sent again.
             self.body.seen().sent.remove(&job);
-            Err(CallError::NotTaken {
-                capability: self.body.capability.clone(),
-                others: self.body.has_taken.load(Ordering::Relaxed),
-                verdict: Box::new(death.verdict().clone()),
-                stderr_tail: Vec::new(),
-            })
+            Err(self.not_taken(&death))
         })
     }
 
-    fn stream(self: Arc<Self>, body: Vec<u8>) -> BoxFuture<'static, Result<ChunkStream, CallError>> {
+    fn stream(self: Arc<Self>, body: Bytes) -> BoxFuture<'static, Result<ChunkStream, CallError>> {
         Box::pin(async move {
             let request: ExecuteRequest = serde_json::from_slice(&body).expect("a request");
             let on_its_way = self.body.seed().millis(8);
+            let is_taken = request.kwargs.get("do").is_none_or(|act| act != "untaken");
+            let arrives = async {
+                tokio::time::sleep(on_its_way).await;
+                if !is_taken {
+                    self.body.kill(Why::ByItself);
+                    std::future::pending::<()>().await;
+                }
+            };
             tokio::select! {
                 biased;
-                death = self.body.dead() => return Err(self.died(&death)),
-                () = tokio::time::sleep(on_its_way) => {}
+                death = self.body.dead() => return Err(self.not_taken(&death)),
+                () = arrives => {}
             }
             if request.kwargs.contains_key("unopened") {
                 return Err(self.never_open(&request).await);

@@ -7,7 +7,7 @@ use crate::deadlines::Timeout;
 use crate::error::HostError;
 use crate::host::Host;
 use crate::instances::{Instance, NoWorker};
-use cjm_decide::queue::{CANCEL_GRACE_MS, QueueLimits};
+use cjm_decide::queue::{CANCEL_GRACE_MS, NOT_TAKEN_MAX, QueueLimits};
 use cjm_store::Write;
 use cjm_wire::envelope::ExecuteRequest;
 use cjm_wire::event::JobStatus;
@@ -50,6 +50,24 @@ async fn the_time_of_a_call_covers_the_start_of_its_worker() {
     assert!(begun.elapsed() < 2 * given + SOON, "{:?}", begun.elapsed());
     assert!(!starting.is_finished(), "it starts for others");
     host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_direct_call_that_no_tool_has_taken_is_sent_again_some_times() {
+    for is_stream in [false, true] {
+        let Set { host, instance, seen, .. } = sound_stage();
+        let called = async {
+            match is_stream {
+                true => host.call_stream(&instance.id, streamed("untaken", 1)).await.map(drop),
+                false => host.call(&instance.id, direct("untaken"), None).await.map(drop),
+            }
+        };
+        let told = tokio::time::timeout(Duration::from_secs(60), called).await.expect("it gives up");
+        assert!(matches!(told, Err(CallError::NotTaken { .. })), "{told:?}");
+        let sessions = seen.lock().expect("not poisoned").sessions.len();
+        assert_eq!(sessions, usize::try_from(NOT_TAKEN_MAX).expect("a few"), "each had a worker of its own");
+        host.shutdown().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

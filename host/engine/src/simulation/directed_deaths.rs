@@ -94,11 +94,11 @@ impl Worker for SilentWorker {
         std::future::pending().boxed()
     }
 
-    fn call<'a>(&'a self, _: &'a str, _: Vec<u8>) -> BoxFuture<'a, Result<Reply, CallError>> {
+    fn call<'a>(&'a self, _: &'a str, _: Bytes) -> BoxFuture<'a, Result<Reply, CallError>> {
         std::future::pending().boxed()
     }
 
-    fn stream(self: Arc<Self>, _: Vec<u8>) -> BoxFuture<'static, Result<ChunkStream, CallError>> {
+    fn stream(self: Arc<Self>, _: Bytes) -> BoxFuture<'static, Result<ChunkStream, CallError>> {
         std::future::pending().boxed()
     }
 

@@ -92,8 +92,8 @@ fn a_death(given: Option<&[&str]>) -> Option<Arc<Death>> {
     Some(Arc::new(Death { given, ..death }))
 }
 
-fn request(job: &str) -> Vec<u8> {
-    json!({"args": [], "kwargs": {}, "envelope": {"job_id": job}}).to_string().into_bytes()
+fn request(job: &str) -> Bytes {
+    json!({"args": [], "kwargs": {}, "envelope": {"job_id": job}}).to_string().into()
 }
 
 impl Stage {
@@ -277,21 +277,24 @@ async fn a_call_that_waits_for_another_worker_ends_when_it_is_cancelled_or_the_w
     };
     std::fs::remove_file(&worker.common.socket).unwrap();
     let cancelled = worker.call(http::EXECUTE, request("k"));
+    let streamed = Arc::clone(&worker).stream(request("s"));
     let mut waits = worker.call(http::EXECUTE, request("l"));
     let cancels = async {
         tokio::time::sleep(2 * DEATH_NEWS_MAX).await;
         worker.cancel(&JobId::from_text("k")).await;
+        worker.cancel(&JobId::from_text("s")).await;
     };
-    let ended = tokio::time::timeout(LONG, async { tokio::join!(cancelled, cancels) });
-    let (told, ()) = tokio::select! {
+    let ended = tokio::time::timeout(LONG, async { tokio::join!(cancelled, streamed, cancels) });
+    let (told, streamed, ()) = tokio::select! {
         told = ended => told.expect("it ends"),
         told = &mut waits => panic!("{told:?}"),
     };
     assert!(matches!(told, Err(CallError::Cancelled { .. })), "{told:?}");
+    assert!(matches!(streamed, Err(CallError::Cancelled { .. })));
     assert_eq!(stage.own_kill(), None, "its worker has a call that may end well");
     // The tool hears of it over the link: nothing else leads there.
     worker.cancel(&JobId::from_text("j")).await;
-    for job in ["k", "j"] {
+    for job in ["k", "s", "j"] {
         let asked = tokio::time::timeout(LONG, frames::read(&mut stage.link, 4096)).await;
         let asked = asked.expect("it is asked").unwrap().expect("a request");
         let request: Value = Redaction::default().read(&asked.payload).unwrap();
@@ -307,6 +310,47 @@ async fn a_call_that_waits_for_another_worker_ends_when_it_is_cancelled_or_the_w
     assert!(matches!(first, Err(CallError::Died { .. })), "{first:?}");
     assert!(matches!(waits, Err(CallError::NotTaken { others: true, .. })), "{waits:?}");
     assert_eq!(stage.own_kill(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cannot_be_cancelled_waits_for_no_other_worker_and_nobody_for_ever() {
+    let stage = stage(false);
+    let mut first = stage.worker.call(http::EXECUTE, request("j"));
+    let _taken = tokio::select! {
+        _ = &mut first => panic!("nobody answers"),
+        taken = stage.take() => taken,
+    };
+    std::fs::remove_file(&stage.worker.common.socket).unwrap();
+    for (body, waits_max) in [(Bytes::new(), 2 * DEATH_NEWS_MAX), (request("k"), Duration::from_secs(3_600))]
+    {
+        let begun = Instant::now();
+        let told = tokio::time::timeout(waits_max, stage.worker.call(http::GET_SYSTEM_STATUS, body)).await;
+        let told = told.expect("it does not wait on").expect_err("it was not sent");
+        assert!(
+            matches!(&told, CallError::Connection { message, .. } if message.contains(NO_SOCKET)),
+            "{told}"
+        );
+        assert_eq!(begun.elapsed() >= LAST_CALL_MAX, waits_max > LONG);
+    }
+    assert_eq!(stage.own_kill(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_does_not_stop_the_end_of_a_worker_without_a_socket() {
+    let mut stage = stage(false);
+    let worker = Arc::clone(&stage.worker);
+    std::fs::remove_file(&worker.common.socket).unwrap();
+    let called = worker.call(http::EXECUTE, request("j"));
+    let obeys = async {
+        let asked = frames::read(&mut stage.link, 4096).await.unwrap().expect("a request");
+        assert_eq!(asked.kind, to_shim::SHUTDOWN);
+        worker.cancel(&JobId::from_text("j")).await;
+        tokio::time::sleep(NO_SOCKET_GRACE / 2).await;
+        stage.dying.send_replace(a_death(None));
+    };
+    let (told, ()) =
+        tokio::time::timeout(LONG, async { tokio::join!(called, obeys) }).await.expect("it ends");
+    assert!(matches!(told, Err(CallError::NotTaken { .. })), "{told:?}");
 }
 
 #[tokio::test]
