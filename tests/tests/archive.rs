@@ -141,6 +141,76 @@ fn an_archive_that_cannot_be_read_is_told_and_hides_no_other_row() {
     );
 }
 
+/// The only file below `archives/`.
+fn archive_of(world: &World) -> std::path::PathBuf {
+    let folder = std::fs::read_dir(world.data_dir().join("archives")).expect("archives");
+    let is_archive = |path: &std::path::PathBuf| path.extension().is_some_and(|ending| ending == "db");
+    folder.map(|file| file.expect("a file").path()).find(is_archive).expect("an archive")
+}
+
+#[test]
+fn what_may_stand_in_an_archive_that_cannot_be_read_is_not_called_unknown() {
+    let world = world();
+    let _ = world.run(&["call", "echo", "text=first"]).expect(0);
+    let rows = journal::rows(&world.journal());
+    let job = rows.iter().find_map(|row| row.job_id.clone()).expect("a job");
+    let session = rows.iter().find_map(|row| row.worker.clone()).expect("a worker");
+    let _ = world.run(&["retention", "--archive-journal", "0s"]).expect(0);
+    let archive = archive_of(&world);
+    std::fs::write(&archive, "garbage").expect("damaged");
+    let name = archive.file_name().expect("a name").to_string_lossy();
+    for (option, value) in [
+        ("--job", job.as_str()),
+        ("--session", &session),
+        ("--run", "0190aaaa"),
+        ("--capability", "echo"),
+        ("--node", "each"),
+    ] {
+        for more in [&["--journal"][..], &["--journal", "--json"]] {
+            let told = world.run(&[&["logs", option, value], more].concat()).expect(17);
+            assert!(told.stderr.contains(&*name), "{option}: {}", told.describe());
+        }
+    }
+    for view in [&["logs", "--capability", "echo"][..], &["logs", "--chunks", "--capability", "echo"]] {
+        let told = world.run(view).expect(17);
+        assert!(told.stderr.contains(&*name), "{}", told.describe());
+    }
+}
+
+/// Of two workers' output, the rows that say whose it is stand half in the archive.
+#[test]
+fn output_whose_tool_stands_in_an_archive_that_cannot_be_read_is_told_to_be_missing() {
+    let world = world();
+    let _ = world.run(&["call", "echo", "text=first"]).expect(0);
+    let _ = world.run(&["retention", "--archive-journal", "0s"]).expect(0);
+    let _ = world.run(&["call", "echo", "text=second"]).expect(0);
+    let archive = archive_of(&world);
+    std::fs::write(&archive, "garbage").expect("damaged");
+    let told = world.run(&["logs", "--chunks", "--capability", "echo"]).expect(17);
+    assert!(told.stdout.contains("second") && told.stderr.contains("whose this is"), "{}", told.describe());
+    let _ = world.run(&["logs", "--chunks"]).expect(0);
+}
+
+#[test]
+fn where_the_journal_is_gone_its_archives_are_read_and_it_is_named() {
+    let world = world();
+    let _ = world.run(&["call", "echo", "text=first"]).expect(0);
+    let before = told(&world).as_array().map(Vec::len);
+    let _ = world.run(&["retention", "--archive-journal", "0s"]).expect(0);
+    for gone in [true, false] {
+        for ending in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(world.data_dir().join(format!("journal.db{ending}")));
+        }
+        if !gone {
+            std::fs::write(world.journal(), "").expect("written");
+        }
+        let shown = world.run(&["logs", "--journal", "--json", "-n", "0"]).expect(17);
+        let rows: Value = serde_json::from_str(&shown.stdout).expect("one document");
+        assert_eq!(rows.as_array().map(Vec::len), before, "{}", shown.describe());
+        assert!(shown.stderr.contains("journal.db is missing or empty"), "{}", shown.describe());
+    }
+}
+
 #[test]
 fn a_move_that_is_killed_at_any_instant_hides_no_row() {
     let world = world();
@@ -165,9 +235,7 @@ fn an_odd_row_of_an_archive_takes_none_of_the_journal_away() {
     let _ = world.run(&["retention", "--archive-journal", "0s"]).expect(0);
     let _ = world.run(&["call", "echo", "text=second"]).expect(0);
     let live = journal::rows(&world.journal()).len();
-    let folder = std::fs::read_dir(world.data_dir().join("archives")).expect("archives");
-    let is_archive = |path: &std::path::PathBuf| path.extension().is_some_and(|ending| ending == "db");
-    let archive = folder.map(|file| file.expect("a file").path()).find(is_archive).expect("an archive");
+    let archive = archive_of(&world);
     let damaged = rusqlite::Connection::open(&archive).expect("opens");
     damaged
         .execute("UPDATE journal SET ts = x'ff' WHERE seq = (SELECT min(seq) FROM journal)", [])

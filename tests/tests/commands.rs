@@ -26,6 +26,8 @@ enum Equal {
     Deleted,
     /// Exit code, and the first line of standard output.
     FirstLine,
+    /// Standard output; what was answered with no is a success to them alone.
+    Declined,
     /// The exit code.
     Code,
     /// Nothing: the exit codes are theirs and ours.
@@ -85,6 +87,12 @@ fn check(both: &Both, equal: Equal, arguments: &[&str], theirs: &Said, ours: &Sa
         Equal::Verdict => {
             assert_eq!(theirs.code, ours.code, "{story}");
             assert_eq!(verdict(theirs), verdict(ours), "{story}");
+        }
+        Equal::Declined => {
+            assert_eq!((theirs.code, ours.code), (Some(0), Some(1)), "{story}");
+            let shown = QUESTIONS.iter().fold(theirs.stdout.clone(), |text, asked| text.replace(asked, ""));
+            assert_eq!(shown.strip_suffix("Aborted.\n"), Some(ours.stdout.as_str()), "{story}");
+            assert!(ours.stderr.contains("nothing was done"), "{story}");
         }
         Equal::Words => {
             assert_eq!(theirs.code, ours.code, "{story}");
@@ -426,7 +434,6 @@ fn removals() {
         };
         let remove = ["remove", "lab-capability"];
         for (arguments, stdin, left) in [
-            (&remove[..], "n\n", (true, true)),
             (&[&remove[..], &["--keep-env", "-y"]].concat(), "", (true, false)),
             (&[&remove[..], &["--yes"]].concat(), "", (false, false)),
             (&remove, "y\n", (false, false)),
@@ -435,6 +442,11 @@ fn removals() {
             let manifest = both.data().join("manifests/lab-capability.json");
             assert_eq!((both.environment("lab-env").exists(), manifest.exists()), left, "{arguments:?}");
         }
+        compare(both, Equal::Declined, &installed, &remove, "n\n");
+        assert!(
+            both.environment("lab-env").exists()
+                && both.data().join("manifests/lab-capability.json").exists()
+        );
         let gone = |both: &Both| {
             installed(both);
             std::fs::remove_dir_all(both.environment("lab-env")).expect("removed");
@@ -478,7 +490,7 @@ fn setups_say_what_they_would_do() {
                 "capabilities:\n- {name: a, env_name: a, package: p, python_version: '3.12'}\n",
             );
         };
-        compare(both, Equal::Words, &list, &["setup-host"], "n\n");
+        compare(both, Equal::Declined, &list, &["setup-host"], "n\n");
         compare(both, Equal::Words, &list, &["setup-host", "--capabilities", "none.yaml"], "");
         compare(both, Equal::Code, &list, &["setup-host", "--capabilities", "nowhere.yaml"], "");
         both.empty();

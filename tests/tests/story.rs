@@ -145,3 +145,37 @@ fn two_instances_of_one_tool_work_at_the_same_time() {
     assert_eq!(workers.len(), 2, "{spans:?}");
     assert!(journal::overlap(&spans), "two workers at once: {spans:?}");
 }
+
+#[test]
+fn a_mistyped_word_is_told_with_those_like_it_and_an_installed_tool_is_not_called_unknown() {
+    let world = World::new();
+    let actions = json!({"say": {"argv": ["hello"], "result": "stdout_text"}});
+    for name in ["greeter", "silent"] {
+        world.install_executable(name, "echo", &actions);
+    }
+    let _ = world.run(&["call", "greeter"]).expect(0);
+    for (arguments, code, words) in [
+        (["--capability", "gretter"], 1, "did you mean \"greeter\"?"),
+        (["--level", "warn"], 2, "did you mean \"WARNING\"?"),
+        (["--type", "died"], 2, "did you mean \"worker_died\"?"),
+        (["--status", "complete"], 2, "did you mean \"completed\"?"),
+        (["--capability", "silent"], 1, "it is installed, and was not called"),
+    ] {
+        let told = world.run(&[&["logs"][..], &arguments].concat()).expect(code);
+        assert!(told.stderr.contains(words), "{}", told.describe());
+    }
+    let of_journal = world.run(&["logs", "--journal", "--capability", "silent"]).expect(1);
+    assert!(of_journal.stderr.contains("was not called"), "{}", of_journal.describe());
+}
+
+#[test]
+fn a_removal_that_is_declined_is_no_success() {
+    let world = World::new();
+    let manifest = world.install_executable("greeter", "echo", &json!({"say": {"argv": ["hello"]}}));
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "echo n | \"$0\" --data-dir \"$1\" remove greeter"]);
+    shell.arg(cjm_tests::repo::binary("cjm-ctl")).arg(world.data_dir());
+    let declined = world.start_command(shell).wait(cjm_tests::world::COMMAND_MAX).expect(1);
+    assert!(declined.stderr.contains("nothing was done"), "{}", declined.describe());
+    assert!(manifest.exists());
+}

@@ -3,12 +3,19 @@
 /// Names offered for an unknown one.
 const SUGGESTIONS_MAX: usize = 3;
 
-/// Names that share a beginning or most letters with `name`.
+/// Least length of a name that is looked for inside others.
+const PART_BYTES_MIN: usize = 3;
+
+/// Names that share a beginning or most letters with `name`, or have it as a part.
 #[must_use]
 pub fn suggestions<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let lower = name.to_lowercase();
+    let is_part = |candidate: &str| lower.len() >= PART_BYTES_MIN && candidate.contains(&lower);
     let mut scored: Vec<(usize, &str)> = known
-        .map(|candidate| (distance(&name.to_lowercase(), &candidate.to_lowercase()), candidate))
-        .filter(|(d, c)| *d <= 1 + c.len().max(name.len()) / 3)
+        .map(|candidate| (candidate.to_lowercase(), candidate))
+        .map(|(of_it, candidate)| (distance(&lower, &of_it), is_part(&of_it), candidate))
+        .filter(|(d, is_part, c)| *is_part || *d <= 1 + c.len().max(name.len()) / 3)
+        .map(|(d, _, candidate)| (d, candidate))
         .collect();
     scored.sort();
     scored.into_iter().take(SUGGESTIONS_MAX).map(|(_, candidate)| candidate.to_owned()).collect()
@@ -51,5 +58,7 @@ mod tests {
         assert_eq!(suggestions("speech-detect", known.into_iter()), ["speech-detector"]);
         assert_eq!(suggestions("LAB", ["ffmpeg", "lab"].into_iter()), ["lab"], "another case is near");
         assert!(suggestions("zzz", known.into_iter()).is_empty());
+        assert_eq!(suggestions("died", ["job_done", "worker_died"].into_iter()), ["worker_died"], "a part");
+        assert_eq!(suggestions("warn", ["INFO", "WARNING"].into_iter()), ["WARNING"]);
     }
 }

@@ -67,6 +67,7 @@ pub(crate) enum Command {
     /// Show who uses the data directory, and what runs there now
     Status,
     /// Show what happened: records of tools, their raw output, or the journal
+    #[command(after_help = "Times are shown in UTC.")]
     Logs(LogsArgs),
     /// Install everything that capabilities.yaml names
     InstallAll(InstallAllArgs),

@@ -9,11 +9,12 @@ use std::io::{BufRead, Read};
 /// Longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: u64 = 4096;
 
-/// Whether to go on. Anything but a yes is a no.
+/// Asks whether to go on. Anything but a yes is a no.
 ///
 /// # Errors
-/// When nobody can be asked: standard input has ended, or a program reads the answer.
-pub(crate) async fn confirm(question: &str, output: &Output) -> Result<bool, Fault> {
+/// When the answer is no: whoever reads the exit code must not take it for done. When nobody can be asked: standard input
+/// has ended, or a program reads the answer.
+pub(crate) async fn confirm(question: &str, output: &Output) -> Result<(), Fault> {
     if output.json {
         return Err(Fault::usage("there is nobody to ask with --json", "give -y as well"));
     }
@@ -25,7 +26,12 @@ pub(crate) async fn confirm(question: &str, output: &Output) -> Result<bool, Fau
     });
     let line = reading.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
     match line {
-        Ok(line) if !line.is_empty() => Ok(matches!(line.trim().to_lowercase().as_str(), "y" | "yes")),
+        Ok(line) if matches!(line.trim().to_lowercase().as_str(), "y" | "yes") => Ok(()),
+        Ok(line) if !line.is_empty() => Err(Fault::new(
+            "ctl.declined",
+            "Aborted: the answer was no, and nothing was done",
+            "run it again and answer y, or give -y to go on without asking",
+        )),
         _ => Err(Fault::new(
             "ctl.not_confirmed",
             "Aborted: nobody answered",

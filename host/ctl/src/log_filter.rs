@@ -12,6 +12,7 @@ use cjm_store::{
     JournalReader, ResolvedId, StoreError,
 };
 use cjm_wire::Timestamp;
+use cjm_wire::describe::ErrorReport;
 use cjm_wire::event::{EventType, JobStatus};
 use cjm_wire::suggestions::{in_words, suggestions};
 use std::collections::BTreeSet;
@@ -96,6 +97,8 @@ pub(crate) struct Asked {
     ids_may_come: bool,
     /// Whether rows of a capability may come of which nothing is known.
     capability_may_come: bool,
+    /// Names of the tools that are installed, where one is asked for.
+    installed: Vec<String>,
 }
 
 impl Asked {
@@ -108,7 +111,7 @@ impl Asked {
             && !LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level))
         {
             return Err(Fault::usage(
-                format!("there is no level \"{level}\""),
+                format!("there is no level \"{level}\"{}", in_words(&suggestions(level, LEVELS.into_iter()))),
                 format!("one of {}", LEVELS.join(", ")),
             ));
         }
@@ -120,8 +123,10 @@ impl Asked {
         }
         let statuses = args.status.iter().map(|text| {
             JobStatus::parse(&text.to_lowercase()).ok_or_else(|| {
-                let known = STATUSES.map(JobStatus::as_str).join(", ");
-                Fault::usage(format!("there is no status \"{text}\""), format!("one of {known}"))
+                let known = STATUSES.map(JobStatus::as_str);
+                let meant = in_words(&suggestions(text, known.into_iter()));
+                let known = known.join(", ");
+                Fault::usage(format!("there is no status \"{text}\"{meant}"), format!("one of {known}"))
             })
         });
         Ok(Self {
@@ -131,12 +136,27 @@ impl Asked {
         })
     }
 
-    /// A follower waits for the first rows of a tool that is installed.
+    /// A follower waits for the first rows of a tool that is installed; others hear that there are none.
     pub(crate) fn expect_installed(&mut self, args: &LogsArgs, settings: &Settings) {
-        if let Some(name) = args.capability.as_deref().filter(|_| args.follow) {
+        if let Some(name) = args.capability.as_deref() {
             let catalog = Catalog::discover(&settings.manifest_dirs());
-            self.capability_may_come = catalog.get(name).is_some() || catalog.may_be_unread(name).is_some();
+            let is_there = catalog.get(name).is_some() || catalog.may_be_unread(name).is_some();
+            self.capability_may_come = args.follow && is_there;
+            self.installed = catalog.entries().map(|entry| entry.manifest.code.name.clone()).collect();
         }
+    }
+
+    /// Where rows are missing, nobody knows that there were none.
+    fn unknown_capability(&self, name: &str, missing: &[StoreError]) -> Fault {
+        if missing.is_empty() && self.installed.iter().any(|installed| installed == name) {
+            return Fault::new(
+                "logs.not_called",
+                format!("--capability {name}: it is installed, and was not called"),
+                format!("`cjm-ctl list --long` shows how it is called; `cjm-ctl call {name} …` does it"),
+            );
+        }
+        let meant = in_words(&suggestions(name, self.installed.iter().map(String::as_str)));
+        unknown("--capability", &format!("{name}{meant}"), missing)
     }
 
     /// Once something is followed, or its store is waited for, nothing is refused any more for being unknown.
@@ -212,13 +232,18 @@ impl Asked {
                 {
                     return Err(told);
                 }
-                return Err(unknown(option, name));
+                let missing = reader.unreadable();
+                return Err(match option {
+                    "--capability" => self.unknown_capability(name, &missing),
+                    _ => unknown(option, name, &missing),
+                });
             }
         }
         Ok(filter)
     }
 
-    /// The filter of records or output. What is known of ids stands in the journal, if there is one.
+    /// The filter of records or output, and what is missing of the journal where it says whose they are. What is known of
+    /// ids stands in the journal, if there is one.
     ///
     /// # Errors
     /// As [`Self::journal`].
@@ -228,7 +253,7 @@ impl Asked {
         data_dir: &Path,
         args: &LogsArgs,
         view: View,
-    ) -> Result<DiagnosticsFilter, Fault> {
+    ) -> Result<(DiagnosticsFilter, Vec<StoreError>), Fault> {
         let journal = match JournalReader::open_with_archives(data_dir) {
             Ok(journal) => Some(journal),
             Err(StoreError::NothingYet { .. }) => None,
@@ -247,7 +272,7 @@ impl Asked {
         let whole = |kind, option, id: &str, one: DiagnosticsFilter| -> Result<String, Fault> {
             match &journal {
                 Some(journal) if !said(&one)? => whole_id(journal, kind, option, id, self.ids_may_come),
-                None if !self.ids_may_come && !said(&one)? => Err(unknown(option, id)),
+                None if !self.ids_may_come && !said(&one)? => Err(unknown(option, id, &[])),
                 _ => Ok(id.to_owned()),
             }
         };
@@ -263,7 +288,8 @@ impl Asked {
             let sessions = journal.as_ref().map(|journal| journal.sessions_of(name)).transpose()?;
             let sessions = sessions.unwrap_or_default();
             if sessions.is_empty() && !self.capability_may_come {
-                return Err(unknown("--capability", name));
+                let missing = journal.as_ref().map(JournalReader::unreadable).unwrap_or_default();
+                return Err(self.unknown_capability(name, &missing));
             }
             filter.sessions = Some(sessions);
         }
@@ -277,7 +303,8 @@ impl Asked {
                 None => of_job.into_iter().collect(),
             });
         }
-        Ok(filter)
+        let asked_for = journal.filter(|_| filter.sessions.is_some());
+        Ok((filter, asked_for.map(|journal| journal.unreadable()).unwrap_or_default()))
     }
 }
 
@@ -364,7 +391,7 @@ fn whole_id(
     match reader.resolve_id(kind, id)? {
         ResolvedId::One(id) => Ok(id),
         ResolvedId::Unknown if may_come => Ok(id.to_owned()),
-        ResolvedId::Unknown => Err(unknown(option, id)),
+        ResolvedId::Unknown => Err(unknown(option, id, &reader.unreadable())),
         ResolvedId::Several(ids, more) => {
             let (number, ids) = (ids.len(), ids.join(", "));
             let (number, ids) =
@@ -378,10 +405,17 @@ fn whole_id(
     }
 }
 
-fn unknown(option: &str, name: &str) -> Fault {
-    Fault::new(
-        "logs.unknown",
-        format!("{option} {name}: nothing is known of it"),
-        "`cjm-ctl logs --journal` shows what there was, with ids that may be given here",
-    )
+/// Where rows are missing, it may stand in those: what keeps them from being read is what has to be told.
+fn unknown(option: &str, name: &str, missing: &[StoreError]) -> Fault {
+    let Some(first) = missing.first() else {
+        return Fault::new(
+            "logs.unknown",
+            format!("{option} {name}: nothing is known of it"),
+            "`cjm-ctl logs --journal` shows what there was, with ids that may be given here",
+        );
+    };
+    let mut report = ErrorReport::of(first);
+    report.message = format!("{option} {name}: nothing is known of it in what can be read");
+    report.causes = missing.iter().map(ToString::to_string).collect();
+    Fault::from_report(report)
 }

@@ -204,15 +204,16 @@ impl<'a> Told<'a> {
         let told = Self::failure(row, row.payload.get("error"), whole);
         let Some(outcome) = row.payload.get("outcome").and_then(Value::as_str) else { return told };
         let reason = with_outcome(outcome, told.reason);
-        let nodes = row.payload.get("nodes").and_then(Value::as_array).into_iter().flatten();
-        let nodes = nodes.filter_map(|node| {
-            let name = node.get("name")?.as_str()?;
-            Some(format!("node {name}: {}", end_of_node(node)?))
-        });
+        let listed = |key| row.payload.get(key).and_then(Value::as_array).map(Vec::as_slice);
+        let nodes: Vec<String> = match listed("nodes") {
+            Some(nodes) => nodes.iter().filter_map(node_that_did_not_complete).collect(),
+            // Whoever ended the run of a dead host knew no more.
+            None => listed("failures").unwrap_or_default().iter().filter_map(node_that_failed).collect(),
+        };
         // Nodes stand below, and each failure has a row of its own.
         let keys =
             &["outcome", "status", "partial", "report", "error", "nodes", "failures", "failures_left_out"];
-        Self { reason: Some(reason), keys, nodes: nodes.collect(), ..told }
+        Self { reason: Some(reason), keys, nodes, ..told }
     }
 
     fn failure(row: &JournalRow, error: Option<&'a Value>, whole: bool) -> Self {
@@ -250,6 +251,20 @@ impl<'a> Told<'a> {
 /// `failed: why`, or the outcome alone.
 fn with_outcome(outcome: &str, reason: Option<String>) -> String {
     reason.map_or_else(|| outcome.to_owned(), |reason| format!("{outcome}: {reason}"))
+}
+
+/// `node each: skipped: why`; nothing for one that completed.
+fn node_that_did_not_complete(node: &Value) -> Option<String> {
+    let name = node.get("name")?.as_str()?;
+    Some(format!("node {name}: {}", end_of_node(node)?))
+}
+
+/// `node each[3]: failed: why`, of an entry of `failures` that names its node.
+fn node_that_failed(failure: &Value) -> Option<String> {
+    let name = failure.get("node")?.as_str()?;
+    let element = failure.get("element").and_then(Value::as_u64);
+    let element = element.map_or_else(String::new, |element| format!("[{element}]"));
+    Some(format!("node {name}{element}: failed: {}", failure.get("message")?.as_str()?))
 }
 
 /// How a node of a `run_finished` row ended, and why, where the row says why.
@@ -293,6 +308,21 @@ mod tests {
         row.event_type = event_type.to_owned();
         row.ts = Timestamp::from_text("2026-11-20T20:27:03.5+00:00");
         row
+    }
+
+    /// As the next host writes it, which knows of no nodes.
+    #[test]
+    fn the_end_of_a_run_whose_host_died_has_a_line_for_what_was_cut_off() {
+        let failure = |node: Value, element: Value| json!({"node": node, "element": element, "message": "the host ended"});
+        let ended = |failures: Value| {
+            let payload = json!({"outcome": "failed", "failures": failures, "failures_left_out": 0});
+            journal(&row("run_finished", payload), false)
+        };
+        let told = ended(json!([failure(json!("s"), json!(0)), failure(json!("t"), Value::Null)]));
+        let below: Vec<&str> = told.lines().skip(1).map(str::trim).collect();
+        assert_eq!(below, ["node s[0]: failed: the host ended", "node t: failed: the host ended"], "{told}");
+        let nowhere = ended(json!([failure(Value::Null, Value::Null)]));
+        assert_eq!(nowhere.lines().count(), 1, "{nowhere}");
     }
 
     /// The lines are captured from the ancestor's `cjm-ctl logs`, 0.0.51.

@@ -163,7 +163,8 @@ async fn newest(source: &Source, wanted: usize, printer: &mut Printer<'_>) -> Re
 
 enum Source {
     Journal(JournalReader, JournalFilter),
-    Diagnostics(DiagnosticsReader, DiagnosticsFilter, View),
+    /// With what is missing of the journal where that says whose they are.
+    Diagnostics(DiagnosticsReader, DiagnosticsFilter, View, Vec<StoreError>),
 }
 
 /// One row of any view; as JSON it is the row itself.
@@ -232,7 +233,7 @@ impl Source {
                 .map(|reader| asked.journal(&reader, args).map(|filter| Self::Journal(reader, filter))),
             View::Records | View::Chunks => DiagnosticsReader::open(data_dir).map(|reader| {
                 let filter = asked.diagnostics(&reader, data_dir, args, view);
-                filter.map(|filter| Self::Diagnostics(reader, filter, view))
+                filter.map(|(filter, missing)| Self::Diagnostics(reader, filter, view, missing))
             }),
         };
         match opened {
@@ -245,21 +246,25 @@ impl Source {
     /// Output and records carry no capability: which sessions are meant stands in the journal, and further ones begin
     /// while this follows.
     fn look_up_anew(&mut self, data_dir: &Path, asked: &Asked, args: &LogsArgs) {
-        let Self::Diagnostics(reader, filter, view) = self else { return };
+        let Self::Diagnostics(reader, filter, view, _) = self else { return };
         if filter.sessions.is_some()
             // One that cannot be read now is read the next time.
-            && let Ok(now) = asked.diagnostics(reader, data_dir, args, *view)
+            && let Ok((now, _)) = asked.diagnostics(reader, data_dir, args, *view)
         {
             *filter = now;
         }
     }
 
-    /// Names archives whose rows could not be shown; the exit code says so too.
+    /// Names files whose rows could not be shown; the exit code says so too.
     fn tell_what_is_missing(&self, output: &Output) -> u8 {
-        let Self::Journal(reader, _) = self else { return exit::OK };
-        let unreadable = reader.unreadable();
+        let (words, unreadable) = match self {
+            Self::Journal(reader, _) => ("rows of the journal are missing here", reader.unreadable()),
+            Self::Diagnostics(_, _, _, missing) => {
+                ("rows of the journal that say whose this is are missing", missing.clone())
+            }
+        };
         for error in &unreadable {
-            output.warning_of("the rows of an archive are missing here", error);
+            output.warning_of(words, error);
         }
         if unreadable.is_empty() { exit::OK } else { exit::STORE }
     }
@@ -267,10 +272,10 @@ impl Source {
     fn page(&self, after_seq: i64, limit: usize) -> Result<Vec<Entry>, StoreError> {
         Ok(match self {
             Self::Journal(reader, filter) => journal_entries(reader.page(filter, after_seq, limit)?),
-            Self::Diagnostics(reader, filter, View::Chunks) => {
+            Self::Diagnostics(reader, filter, View::Chunks, _) => {
                 reader.chunks(filter, after_seq, limit)?.into_iter().map(Entry::Chunk).collect()
             }
-            Self::Diagnostics(reader, filter, _) => {
+            Self::Diagnostics(reader, filter, ..) => {
                 reader.records(filter, after_seq, limit)?.into_iter().map(Entry::Record).collect()
             }
         })
@@ -279,10 +284,10 @@ impl Source {
     fn last(&self, n: usize) -> Result<Vec<Entry>, StoreError> {
         Ok(match self {
             Self::Journal(reader, filter) => journal_entries(reader.last(filter, n)?),
-            Self::Diagnostics(reader, filter, View::Chunks) => {
+            Self::Diagnostics(reader, filter, View::Chunks, _) => {
                 reader.last_chunks(filter, n)?.into_iter().map(Entry::Chunk).collect()
             }
-            Self::Diagnostics(reader, filter, _) => {
+            Self::Diagnostics(reader, filter, ..) => {
                 reader.last_records(filter, n)?.into_iter().map(Entry::Record).collect()
             }
         })

@@ -29,9 +29,8 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
     if !output.json {
         show(&removal, args.keep_env, output)?;
     }
-    if !args.yes && !confirm("Proceed with removal?", output).await? {
-        output.line("Aborted.")?;
-        return Ok(exit::OK);
+    if !args.yes {
+        confirm("Proceed with removal?", output).await?;
     }
     let claim = removal.claim()?;
     // The question may have stood there for hours.

@@ -32,9 +32,8 @@ pub(crate) async fn host(global: &Global, args: &SetupHostArgs, output: &Output)
     if args.dry_run {
         return finish(output, &document(false));
     }
-    if !args.yes && !confirm("Install these in the current Python environment?", output).await? {
-        output.line("Aborted.")?;
-        return Ok(exit::OK);
+    if !args.yes {
+        confirm("Install these in the current Python environment?", output).await?;
     }
     setup.install(&|line| output.note(line)).await?;
     say(output, "\nHost environment setup complete.")?;

@@ -6,7 +6,9 @@
 use crate::fault::Fault;
 use crate::interrupt::{Interrupts, interrupted};
 use crate::output::Output;
+use std::fs::Permissions;
 use std::io::{IsTerminal, Read};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Largest file that is made of standard input.
@@ -16,6 +18,9 @@ const TEXT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// How an assignment asks for it, and `--args`.
 const FILE_MARK: &str = "=@-";
 const TEXT_MARK: &str = "-";
+/// Other users of the machine read nothing of it, whatever the umask.
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
 /// The file's name, and so the stem of what tools make of it.
 const FILE_NAME: &str = "stdin";
 
@@ -89,7 +94,9 @@ fn text_of(stdin: impl Read) -> Result<Stdin, Fault> {
 }
 
 fn file_of(stdin: impl Read, path: &Path) -> Result<(), Fault> {
-    let mut file = std::fs::File::create_new(path).map_err(|error| unkept(&error))?;
+    let options = &mut std::fs::OpenOptions::new();
+    let opened = options.write(true).create_new(true).mode(FILE_MODE).open(path);
+    let mut file = opened.map_err(|error| unkept(&error))?;
     let bytes = std::io::copy(&mut stdin.take(FILE_BYTES_MAX + 1), &mut file).map_err(|error| {
         // Reading and writing fail with the same type; a full disk is what happens.
         if error.kind() == std::io::ErrorKind::StorageFull { unkept(&error) } else { unreadable(&error) }
@@ -109,7 +116,9 @@ struct Folder {
 
 impl Folder {
     fn new() -> Result<Self, Fault> {
-        let folder = tempfile::Builder::new().prefix("cjm-").tempdir().map_err(|error| unkept(&error))?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("cjm-").permissions(Permissions::from_mode(FOLDER_MODE));
+        let folder = builder.tempdir().map_err(|error| unkept(&error))?;
         Ok(Self { file: folder.path().join(FILE_NAME), _folder: folder })
     }
 
@@ -169,6 +178,10 @@ mod tests {
         let read = Stdin { text: None, file: Some(folder) };
         let path = read.file().expect("a file").to_owned();
         assert_eq!(std::fs::read(&path).expect("readable"), content);
+        for (place, mode) in [(path.as_path(), FILE_MODE), (path.parent().expect("a folder"), FOLDER_MODE)] {
+            let found = std::fs::metadata(place).expect("there").permissions().mode() & 0o777;
+            assert_eq!(found, mode, "{}: {found:o}", place.display());
+        }
         assert_eq!(path.file_name().and_then(|name| name.to_str()), Some(FILE_NAME));
         drop(read);
         assert!(!path.exists());

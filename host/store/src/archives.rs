@@ -53,6 +53,11 @@ impl Archives {
         }
     }
 
+    /// Whether there are any, or may be.
+    pub(crate) fn holds_something(&self) -> bool {
+        !self.known.is_empty() || self.left_out.is_some()
+    }
+
     /// Why some are not read.
     pub(crate) fn unreadable(&self) -> Vec<StoreError> {
         let unreadable = self.known.values().filter_map(|archive| match archive {

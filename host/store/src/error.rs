@@ -3,6 +3,7 @@
 
 use crate::holders::{LOCKED, with_holders};
 use crate::room::{is_about_room, said_of};
+use crate::schema::JOURNAL_FILE;
 use cjm_wire::describe::{Described, exit};
 use cjm_wire::error::ErrorCategory;
 use cjm_wire::error::NO_INODE;
@@ -53,6 +54,12 @@ pub enum StoreError {
         path: PathBuf,
         /// Why.
         reason: String,
+    },
+    /// The journal is gone, and what was moved out of it is not.
+    #[error("{} is missing or empty, though it has archives", .path.display())]
+    JournalLost {
+        /// Where it would be.
+        path: PathBuf,
     },
     /// Larger than one commit may be.
     #[error("{what} is {bytes} bytes long, more than the {bytes_max} allowed")]
@@ -240,6 +247,7 @@ impl Described for StoreError {
             Self::Busy { .. } => "store.busy",
             Self::LeftOut { .. } => "store.left_out",
             Self::Archive { .. } => "store.archive",
+            Self::JournalLost { .. } => "store.journal_lost",
             Self::TooLarge { .. } => "store.too_large",
             Self::Closed { .. } => "store.closed",
             Self::NoRoom { .. } => "store.no_room",
@@ -262,17 +270,26 @@ impl Described for StoreError {
             Self::Busy { .. } => "wait until that has ended, then run this again".into(),
             Self::Archive { .. } => "put the file back from a backup, or move it out of the folder; its rows are missing".into(),
             Self::LeftOut { .. } => "move archives that are not needed out of the folder, then run this again".into(),
+            Self::JournalLost { .. } => {
+                "put the file back from a backup, or move the folder `archives` away as well: a new journal counts its rows from \
+                 one again"
+                    .into()
+            }
             Self::TooLarge { .. } => "pass bulky data as files and give their paths".into(),
             Self::Closed { reason } | Self::Unwritten { reason, .. } if reason.contains(LOCKED) => {
                 "end the other program that holds the database of the data directory; a host that still lives then writes what waits"
                     .into()
             }
             Self::Closed { reason } | Self::Unwritten { reason, .. } if reason.contains(MOVED) => MOVED_STEP.into(),
-            // A new journal counts its rows from one again.
-            Self::Database { damaged: true, .. } => "keep the file, restore a backup or move it away (a journal with the folder \
-                                                     `archives`, whose rows would be told among those of a new one), and check \
-                                                     the disk"
-                .into(),
+            // A new journal counts its rows from one again; what else is damaged has no archives.
+            Self::Database { doing, damaged: true, .. } if doing.contains(JOURNAL_FILE) => {
+                "keep the file, restore a backup or move it away (the journal with the folder `archives`, whose rows would be \
+                 told among those of a new one), and check the disk"
+                    .into()
+            }
+            Self::Database { damaged: true, .. } => {
+                "keep the file, restore a backup or move it away, and check the disk".into()
+            }
             Self::Closed { reason } | Self::Unwritten { reason, .. } if DAMAGED.iter().any(|said| reason.contains(said)) => {
                 Self::Database { doing: reason.clone(), message: reason.clone(), damaged: true }.next_step()
             }
@@ -338,6 +355,7 @@ mod tests {
             StoreError::NoRoom { bytes: 1, reason: "disk full".into() },
             StoreError::Unwritten { waited_s: 1, reason: "disk full".into() },
             StoreError::Moved { path: path.clone() },
+            StoreError::JournalLost { path: path.clone() },
             StoreError::ShutDown { detail: String::new() },
             StoreError::Newer { path: path.clone() },
             StoreError::Database { doing: "open".into(), message: "m".into(), damaged: false },
@@ -357,6 +375,11 @@ mod tests {
             assert_eq!(error.exit_code(), exit::STORE);
         }
         assert_eq!(StoreError::ShutDown { detail: String::new() }.to_string(), "the store is closed");
+        for (file, has_archives) in [("/d/journal.db", true), ("/d/diagnostics.db", false)] {
+            let (doing, message) = (format!("read {file}"), "file is not a database".to_owned());
+            let damaged = StoreError::Database { doing, message, damaged: true };
+            assert_eq!(damaged.next_step().contains("archives"), has_archives, "{file}");
+        }
         for said in ["database disk image is malformed", "file is not a database"] {
             let error =
                 StoreError::Database { doing: "write /d".into(), message: said.into(), damaged: true };

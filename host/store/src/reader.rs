@@ -8,7 +8,7 @@ use crate::filters::{JobFilter, JournalFilter, job_condition, rows_of, statuses_
 use crate::payload::Payloads;
 use crate::query::{self, Columns};
 use crate::records::{Body, CompositionBody, CompositionRecord, JobRecord, SeqJob, SeqRow, WorkerRecord};
-use crate::schema::{JOURNAL_FILE, has_table};
+use crate::schema::{JOURNAL_FILE, JOURNAL_TABLES, has_table};
 use cjm_wire::event::{EventType, JobStatus};
 use cjm_wire::ids::{CompositionId, JobId, WorkerSessionId};
 use rusqlite::types::Value as Sql;
@@ -25,6 +25,8 @@ pub struct JournalReader {
     connection: Connection,
     /// Files into which old rows were moved, if they are to be read.
     archives: Option<Box<RefCell<Archives>>>,
+    /// The journal itself is gone; its archives are read all the same.
+    lost: Option<StoreError>,
     payloads: Payloads,
 }
 
@@ -36,23 +38,32 @@ impl JournalReader {
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
         let connection = open_journal_table(data_dir, JOURNAL_FILE)?;
         let payloads = Payloads::of(data_dir);
-        Ok(Self { connection, archives: None, payloads })
+        Ok(Self { connection, archives: None, lost: None, payloads })
     }
 
     /// [`Self::open`], and reads what was moved into archives as if it had stayed. An archive that cannot be read keeps
-    /// nobody from the rest: [`Self::unreadable`] names it.
+    /// nobody from the rest: [`Self::unreadable`] names it; and the journal, where it is missing and archives are there.
     ///
     /// # Errors
-    /// As there.
+    /// As there; [`StoreError::NothingYet`] where there are no archives either.
     pub fn open_with_archives(data_dir: &Path) -> Result<Self, StoreError> {
-        let reader = Self::open(data_dir)?;
-        Ok(Self { archives: Some(Box::new(RefCell::new(Archives::of(data_dir)))), ..reader })
+        let archives = Archives::of(data_dir);
+        let reader = match Self::open(data_dir) {
+            Err(StoreError::NothingYet { path }) if archives.holds_something() => {
+                let connection = empty_journal()?;
+                let lost = Some(StoreError::JournalLost { path });
+                Self { connection, archives: None, lost, payloads: Payloads::of(data_dir) }
+            }
+            opened => opened?,
+        };
+        Ok(Self { archives: Some(Box::new(RefCell::new(archives))), ..reader })
     }
 
-    /// Why archives could not be read so far; their rows are missing in every answer.
+    /// Why archives, or the journal beside them, could not be read so far; their rows are missing in every answer.
     #[must_use]
     pub fn unreadable(&self) -> Vec<StoreError> {
-        self.archives.as_ref().map(|archives| archives.borrow().unreadable()).unwrap_or_default()
+        let of_archives = self.archives.as_ref().map(|archives| archives.borrow().unreadable());
+        self.lost.iter().cloned().chain(of_archives.unwrap_or_default()).collect()
     }
 
     /// Opens one file of rows, such as an archive that was moved elsewhere.
@@ -61,7 +72,7 @@ impl JournalReader {
     /// As [`Self::open`].
     pub fn open_archive(path: &Path) -> Result<Self, StoreError> {
         let payloads = Payloads::of(path.parent().unwrap_or(path));
-        Ok(Self { connection: open_file(path)?, archives: None, payloads })
+        Ok(Self { connection: open_file(path)?, archives: None, lost: None, payloads })
     }
 
     /// The journal itself.
@@ -321,6 +332,14 @@ impl JournalReader {
             other => other,
         }
     }
+}
+
+/// What is asked in place of a journal that is gone.
+fn empty_journal() -> Result<Connection, StoreError> {
+    let failed = |error| StoreError::database("stand in for a journal that is gone", &error);
+    let connection = Connection::open_in_memory().map_err(failed)?;
+    connection.execute_batch(JOURNAL_TABLES).map_err(failed)?;
+    Ok(connection)
 }
 
 /// Runs one query to its end.

@@ -9,11 +9,12 @@ use crate::lent_reserve::with_reserve;
 use crate::room::{SMALL_DISK_BYTES, available};
 use crate::schema::{self, DIAGNOSTICS_FILE};
 use cjm_wire::Timestamp;
+use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 use std::path::Path;
 
-/// Most rows of one table that one transaction deletes. The ancestor's figure: where a size decides, both stop at the
-/// same row.
+/// Most rows of one table that one transaction deletes. The ancestor's figure; it takes so many of both, whatever their
+/// age, where a size decides.
 pub const RETENTION_BATCH_ROWS: i64 = 500;
 /// Most batches of each table when a host starts; what is left goes the next time.
 pub const SWEEP_BATCHES_MAX: u64 = 100;
@@ -104,8 +105,7 @@ impl Steps<'_> {
             let mut batches = 0;
             while batches < self.batches_max && held_bytes(self.connection)? > mb * MB_BYTES {
                 batches += 1;
-                let records = self.delete_oldest("records")?;
-                let chunks = self.delete_oldest("stream_chunks")?;
+                let (records, chunks) = self.delete_oldest()?;
                 forgotten.records += records;
                 forgotten.chunks += chunks;
                 if records + chunks == 0 {
@@ -137,9 +137,23 @@ impl Steps<'_> {
         Ok(deleted)
     }
 
-    fn delete_oldest(&self, table: &str) -> rusqlite::Result<u64> {
-        let sql = format!("DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table} ORDER BY seq LIMIT ?1)");
-        let deleted = self.connection.execute(&sql, [self.rows()])? as u64;
+    /// One step over both tables, by time: nothing goes while something older stays in the other table, however many
+    /// rows either has. Returns how many records and chunks went.
+    fn delete_oldest(&self) -> rusqlite::Result<(u64, u64)> {
+        let last_of =
+            |table| format!("SELECT max(ts) AS ts FROM (SELECT ts FROM {table} ORDER BY ts LIMIT ?1)");
+        let sql =
+            format!("SELECT min(ts) FROM ({} UNION ALL {})", last_of("records"), last_of("stream_chunks"));
+        let cutoff: Value = self.connection.query_row(&sql, [self.rows()], |row| row.get(0))?;
+        let records = self.delete_until("records", &cutoff)?;
+        Ok((records, self.delete_until("stream_chunks", &cutoff)?))
+    }
+
+    fn delete_until(&self, table: &str, cutoff: &Value) -> rusqlite::Result<u64> {
+        let sql = format!(
+            "DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table} WHERE ts <= ?1 ORDER BY ts, seq LIMIT ?2)"
+        );
+        let deleted = self.connection.execute(&sql, params![cutoff, self.rows()])? as u64;
         self.shorten_log()?;
         Ok(deleted)
     }
@@ -229,8 +243,8 @@ mod tests {
                 message: "m".repeat(1000),
                 exc_text: None,
             };
-            // Later rows have smaller ids of jobs and earlier times: only their place says what is older.
-            record.ts = Timestamp::from_micros(2_000_000_000 - n);
+            // Later rows have smaller ids of jobs: time alone says what is older, and the place of what is as old.
+            record.ts = Timestamp::from_micros(2_000_000_000 + n / 7);
             assert!(store.record(record));
         }
         store.close();
@@ -241,6 +255,44 @@ mod tests {
         let left = reader.records(&DiagnosticsFilter::default(), 0, 5000).expect("reads");
         assert_eq!(left.first().map(|found| found.seq), Some(i64::try_from(forgotten).expect("small") + 1));
         assert_eq!(left.len() as u64, 2000 - forgotten);
+    }
+
+    /// A tool that prints much must not cost what others said after it.
+    #[test]
+    fn what_is_newer_in_one_table_outlives_what_is_older_in_the_other() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let store = SqliteDiagnostics::open(folder.path()).expect("opens");
+        let chunk = |n: i64| {
+            let ts = Timestamp::from_micros(n);
+            let content = format!("{n} {}", "c".repeat(1000));
+            store.chunk(StreamChunk { ts, worker_session_id: None, stream: "stderr".into(), content })
+        };
+        let record = |n: i64| {
+            store.record(DiagnosticRecord {
+                ts: Timestamp::from_micros(n),
+                worker_session_id: None,
+                job_id: None,
+                level: "ERROR".into(),
+                logger_name: "t".into(),
+                message: format!("record {n}"),
+                exc_text: None,
+            })
+        };
+        assert!((0..4000).all(&chunk) && (0..10).all(&record), "old ones");
+        assert!((5000..5010).all(&record) && (6000..6100).all(&chunk), "new ones");
+        store.close();
+        let size = Retention { age_max_days: None, size_max_mb: Some(1.5) };
+        let forgotten = apply_retention(folder.path(), &size).expect("applies");
+        let reader = DiagnosticsReader::open(folder.path()).expect("opens");
+        let all = DiagnosticsFilter::default();
+        let records = reader.records(&all, 0, 100).expect("reads");
+        let chunks = reader.chunks(&all, 0, 5000).expect("reads");
+        assert_eq!(records.len(), 10, "the old ones went, and none of the new: {forgotten:?}");
+        assert_eq!(records[0].record.message, "record 5000");
+        assert!((101..2000).contains(&chunks.len()), "and of the output the oldest: {forgotten:?}");
+        let rest = Retention { age_max_days: None, size_max_mb: Some(0.0) };
+        apply_retention(folder.path(), &rest).expect("applies");
+        assert_eq!(held(folder.path()), (0, 0), "one table without rows holds nothing back");
     }
 
     #[test]
