@@ -169,6 +169,7 @@ fn what_may_stand_in_an_archive_that_cannot_be_read_is_not_called_unknown() {
         for more in [&["--journal"][..], &["--journal", "--json"]] {
             let told = world.run(&[&["logs", option, value], more].concat()).expect(17);
             assert!(told.stderr.contains(&*name), "{option}: {}", told.describe());
+            assert!(!told.stderr.contains("did you mean"), "{}", told.describe());
         }
     }
     for view in [&["logs", "--capability", "echo"][..], &["logs", "--chunks", "--capability", "echo"]] {

@@ -146,16 +146,26 @@ impl Asked {
         }
     }
 
+    fn unknown_name(&self, reader: &JournalReader, option: &str, name: &str) -> Fault {
+        let missing = reader.unreadable();
+        match option {
+            "--capability" => self.unknown_capability(name, &missing),
+            _ => unknown(option, name, &missing),
+        }
+    }
+
     /// Where rows are missing, nobody knows that there were none.
     fn unknown_capability(&self, name: &str, missing: &[StoreError]) -> Fault {
-        if missing.is_empty() && self.installed.iter().any(|installed| installed == name) {
+        let is_installed = self.installed.iter().any(|installed| installed == name);
+        if is_installed && missing.is_empty() {
             return Fault::new(
                 "logs.not_called",
                 format!("--capability {name}: it is installed, and was not called"),
                 format!("`cjm-ctl list --long` shows how it is called; `cjm-ctl call {name} …` does it"),
             );
         }
-        let meant = in_words(&suggestions(name, self.installed.iter().map(String::as_str)));
+        let others = self.installed.iter().filter(|_| !is_installed);
+        let meant = in_words(&suggestions(name, others.map(String::as_str)));
         unknown("--capability", &format!("{name}{meant}"), missing)
     }
 
@@ -232,11 +242,7 @@ impl Asked {
                 {
                     return Err(told);
                 }
-                let missing = reader.unreadable();
-                return Err(match option {
-                    "--capability" => self.unknown_capability(name, &missing),
-                    _ => unknown(option, name, &missing),
-                });
+                return Err(self.unknown_name(reader, option, name));
             }
         }
         Ok(filter)
