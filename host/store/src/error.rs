@@ -3,7 +3,6 @@
 
 use crate::holders::{LOCKED, with_holders};
 use crate::room::{is_about_room, said_of};
-use crate::schema::JOURNAL_FILE;
 use cjm_wire::describe::{Described, exit};
 use cjm_wire::error::ErrorCategory;
 use cjm_wire::error::NO_INODE;
@@ -14,6 +13,9 @@ use std::path::{Path, PathBuf};
 pub(crate) const NOT_OURS: &str = "it is not a regular file";
 /// What is said of something else in the place of a folder.
 pub(crate) const NO_FOLDER: &str = "it is not a folder";
+
+/// The database with archives, the journal, as its path ends. What opens it needs this module.
+const HAS_ARCHIVES: &str = "/journal.db";
 
 /// What SQLite says of a file that is damaged, in the reasons that are kept as text.
 const DAMAGED: [&str; 2] = ["database disk image is malformed", "file is not a database"];
@@ -282,7 +284,7 @@ impl Described for StoreError {
             }
             Self::Closed { reason } | Self::Unwritten { reason, .. } if reason.contains(MOVED) => MOVED_STEP.into(),
             // A new journal counts its rows from one again; what else is damaged has no archives.
-            Self::Database { doing, damaged: true, .. } if doing.contains(JOURNAL_FILE) => {
+            Self::Database { doing, damaged: true, .. } if doing.contains(HAS_ARCHIVES) => {
                 "keep the file, restore a backup or move it away (the journal with the folder `archives`, whose rows would be \
                  told among those of a new one), and check the disk"
                     .into()
