@@ -178,7 +178,7 @@ mod tests {
         let read = Stdin { text: None, file: Some(folder) };
         let path = read.file().expect("a file").to_owned();
         assert_eq!(std::fs::read(&path).expect("readable"), content);
-        for (place, mode) in [(path.as_path(), FILE_MODE), (path.parent().expect("a folder"), FOLDER_MODE)] {
+        for (place, mode) in [(path.as_path(), 0o600), (path.parent().expect("a folder"), 0o700)] {
             let found = std::fs::metadata(place).expect("there").permissions().mode() & 0o777;
             assert_eq!(found, mode, "{}: {found:o}", place.display());
         }
