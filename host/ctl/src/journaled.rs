@@ -7,6 +7,7 @@ use crate::output::Output;
 use cjm_catalog::Settings;
 use cjm_engine::actor;
 use cjm_environments::{InUse, running_host};
+use cjm_platform::lock::host_process;
 use cjm_store::{JournalReader, StoreError, note_command};
 use cjm_wire::event::{EventType, JournalRow};
 use serde_json::Value;
@@ -54,5 +55,6 @@ pub(crate) fn in_use(data_dir: &Path) -> Result<Option<InUse>, Fault> {
         Err(error) => return Err(error.into()),
     };
     let capabilities = workers.into_iter().map(|worker| worker.capability_name).collect();
-    Ok(Some(InUse { holder, capabilities }))
+    let pid = host_process(data_dir, &holder).map(|pid| pid.as_raw_nonzero().get());
+    Ok(Some(InUse { holder, pid, capabilities }))
 }

@@ -5,6 +5,7 @@ use crate::fault::{CommandResult, Fault};
 use crate::journaled;
 use crate::output::{Output, path_text};
 use crate::sdk;
+use cjm_catalog::installation::install_all_step;
 use cjm_environments::{generate_adapter_manifest, plan_regeneration};
 use cjm_wire::describe::exit;
 use cjm_wire::event::EventType;
@@ -27,7 +28,10 @@ pub(crate) async fn manifest(global: &Global, args: &RegenerateArgs, output: &Ou
     let from = if planned.package.is_empty() { "its module" } else { &planned.package };
     output.note(&format!("Regenerating {} from {from} ({})...", args.capability, planned.source.as_str()));
     if Path::new(&planned.package).is_absolute() && !planned.package.ends_with(".json") {
-        output.note("what is installed of it is looked at: `cjm-ctl install-all` takes over what has changed in the folder since");
+        output.note(&format!(
+            "what is installed of it is looked at: {} takes over what has changed in the folder since",
+            install_all_step(planned.installed_by().as_deref())
+        ));
     }
     let sdk = sdk::python_sdk(&settings.data_dir)?;
     let done = planned.regenerate(&sdk, &|_| {}).await?;

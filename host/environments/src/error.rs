@@ -3,7 +3,7 @@
 use crate::constraint::PythonVersion;
 use crate::steps::{
     ONE_NAME_STEP, OTHER_VERSION_STEP, another_entry_step, another_name_step, broken_step, conda_step,
-    environment_step, folder_step, install_step, interpreter_step, list_step, mounted_step,
+    environment_step, folder_step, host_step, install_step, interpreter_step, list_step, mounted_step,
     old_interpreter_step, out_of_folder_step, own_name_step, rest_step, source_step,
 };
 use cjm_catalog::allowed::AllowedError;
@@ -17,6 +17,7 @@ use cjm_wire::describe::{Described, ErrorDetails, exit};
 use cjm_wire::error::{ErrorCategory, NO_INODE};
 use cjm_wire::manifest::ManifestError;
 use cjm_wire::settings_file::CondaType;
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 /// Why the installation, or one entry of it, failed.
@@ -54,6 +55,8 @@ pub enum EnvironmentError {
         capability: String,
         /// What the host wrote about itself.
         holder: String,
+        /// Its process.
+        pid: Option<i32>,
     },
     /// A file or directory cannot be used.
     #[error("cannot {action} {}", path.display())]
@@ -272,7 +275,7 @@ pub enum EnvironmentError {
         /// What the introspection said.
         message: String,
         /// What to do.
-        next_step: &'static str,
+        next_step: Cow<'static, str>,
         /// Last words of the interpreter.
         stderr_tail: Vec<String>,
     },
@@ -497,9 +500,7 @@ impl Described for EnvironmentError {
         match self {
             Self::CapabilitiesUnreadable { source, .. } => list_step(source),
             Self::CapabilitiesInvalid { source, .. } => source.next_step(),
-            Self::HostRuns { .. } => {
-                "end that host, or let it unload the capability; `--while-running` does it all the same".to_owned()
-            }
+            Self::HostRuns { pid, .. } => host_step(*pid),
             Self::InUse { by, .. } => by.next_step("wait for its end (`cjm-ctl status`), then run this again"),
             Self::ReadOnly { .. } => "make that file system writable, or name another directory".to_owned(),
             Self::NoRoom { path, .. } => {
@@ -532,7 +533,7 @@ impl Described for EnvironmentError {
             Self::SharedSince { .. } => "run it again: it says what goes now, and leaves that environment".to_owned(),
             Self::RestStays { path, .. } => rest_step(path),
             Self::Mounted { mount: path, .. } | Self::MountedOver { path, .. } => mounted_step(path),
-            Self::Introspection { next_step, .. } => (*next_step).to_owned(),
+            Self::Introspection { next_step, .. } => next_step.clone().into_owned(),
             Self::OldInterpreter { wanted, .. } => old_interpreter_step(wanted.as_deref()),
             Self::Manifest { source, path } => source_step(source, path),
             Self::ProgramMissing { program, .. } => install_step(program),

@@ -4,7 +4,7 @@
 use crate::command::{Answer, STDERR_LINES_MAX, command, run};
 use crate::error::EnvironmentError;
 use crate::package::{Folder, Package, Requirements};
-use crate::steps::{ADAPTER_STEP, CLASS_STEP, LOOK_STEP, MODULES_STEP, SHADOWED_STEP};
+use crate::steps::{ADAPTER_STEP, CLASS_STEP, LOOK_STEP, MODULES_STEP, SHADOWED_STEP, requirement_step};
 use crate::version::accepts;
 use cjm_wire::AdapterManifest;
 use cjm_wire::capabilities_file::Entry;
@@ -57,6 +57,9 @@ struct Refusal {
     message: String,
     #[serde(default)]
     traceback: Option<String>,
+    /// What it imports and nobody installed.
+    #[serde(default)]
+    module_missing: Option<String>,
 }
 
 /// Imports the entry's package and describes it.
@@ -72,8 +75,13 @@ pub(crate) async fn introspect(
 ) -> Result<Introspected, EnvironmentError> {
     let module = module_of(environment, &distribution(requirements))?;
     let python = environment.join("bin/python");
+    let folder = match requirements.packages.first() {
+        Some(Package::Folder(folder)) => Some(folder.path.as_path()),
+        _ => None,
+    };
+    let variables = Vec::new();
     let subject =
-        Subject { python: &python, directory: environment, module: Some(&module), variables: Vec::new() };
+        Subject { python: &python, directory: environment, module: Some(&module), variables, folder };
     let adapters: Vec<&str> = entry.adapters.iter().map(|adapter| adapter.implementation.as_str()).collect();
     ask(&subject, sdk, &adapters, on_line).await
 }
@@ -89,6 +97,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) module: Option<&'a str>,
     /// What a manifest written by hand has its worker start with, `PYTHONPATH` for one.
     pub(crate) variables: Vec<(&'a str, &'a str)>,
+    /// The folder of the package's source, which names what the package requires.
+    pub(crate) folder: Option<&'a Path>,
 }
 
 /// Imports a module and the adapters, and describes the capability.
@@ -183,11 +193,11 @@ async fn answer<T: for<'de> Deserialize<'de>>(
     }
     let answer = run(question, "introspecting", INTROSPECTION_TIMEOUT, on_line).await?;
     if !answer.success {
-        return Err(refused(answer));
+        return Err(refused(answer, subject.folder));
     }
     serde_json::from_slice(&answer.stdout).map_err(|error| EnvironmentError::Introspection {
         message: format!("it described itself in a shape we cannot read: {error}"),
-        next_step: LOOK_STEP,
+        next_step: LOOK_STEP.into(),
         stderr_tail: answer.stderr_tail,
     })
 }
@@ -221,19 +231,22 @@ impl Document {
 }
 
 /// The introspection says itself what is wrong; where it cannot, the interpreter's last words have to do.
-fn refused(answer: Answer) -> EnvironmentError {
+fn refused(answer: Answer, folder: Option<&Path>) -> EnvironmentError {
     match serde_json::from_slice::<Refusal>(&answer.stdout) {
         Ok(refusal) => {
             let traceback = refusal.traceback.unwrap_or_default();
             let lines: Vec<String> = traceback.lines().map(str::to_owned).collect();
             let from = lines.len().saturating_sub(STDERR_LINES_MAX);
             let stderr_tail = answer.stderr_tail.into_iter().chain(lines[from..].to_vec()).collect();
-            let next_step = step_after(refusal.error.as_deref().unwrap_or_default());
+            let next_step = match &refusal.module_missing {
+                Some(module) => requirement_step(module, folder).into(),
+                None => step_after(refusal.error.as_deref().unwrap_or_default()).into(),
+            };
             EnvironmentError::Introspection { message: refusal.message, next_step, stderr_tail }
         }
         Err(_) => EnvironmentError::Introspection {
             message: format!("the interpreter ended with {}", answer.ending),
-            next_step: LOOK_STEP,
+            next_step: LOOK_STEP.into(),
             stderr_tail: answer.stderr_tail,
         },
     }
@@ -266,7 +279,7 @@ fn module_of(environment: &Path, distribution: &str) -> Result<String, Environme
                     "the package {distribution} has several modules ({}) and none is named `{named}`",
                     all.join(", ")
                 ),
-                next_step: MODULES_STEP,
+                next_step: MODULES_STEP.into(),
                 stderr_tail: Vec::new(),
             })
         }
@@ -354,7 +367,13 @@ mod tests {
         let found =
             std::process::Command::new("/usr/bin/env").args(["which", "python3"]).output().expect("which");
         let python = PathBuf::from(String::from_utf8_lossy(&found.stdout).trim());
-        let subject = |variables| Subject { python: &python, directory: sdk.path(), module: None, variables };
+        let subject = |variables| Subject {
+            python: &python,
+            directory: sdk.path(),
+            module: None,
+            variables,
+            folder: None,
+        };
         let set = subject(vec![("LAB_PATH", "/lab"), ("LAB_DIR", "${CAPABILITY_DATA_DIR}/x")]);
         ask_adapters(&set, sdk.path(), &[], &|_| {}).await.expect("it found what it needs");
         let unset = ask_adapters(&subject(Vec::new()), sdk.path(), &[], &|_| {}).await;
@@ -376,9 +395,19 @@ mod tests {
             (r#"{"error": "module_shadowed", "message": "m"}"#, "rename the package"),
             ("no word of it", "must import"),
         ] {
-            let told = refused(ended(said)).next_step();
+            let told = refused(ended(said), None).next_step();
             assert!(told.contains(step), "{said}: {told}");
         }
+        let missing = r#"{"error": "load_failed", "message": "m", "module_missing": "yaml"}"#;
+        let folder = tempfile::tempdir().expect("tempdir");
+        let list = "add the package that brings `yaml` to `interface_libs` of its entry";
+        assert!(refused(ended(missing), None).next_step().starts_with(list));
+        let project = folder.path().join("pyproject.toml");
+        std::fs::write(&project, "").expect("write");
+        let told = refused(ended(missing), Some(folder.path())).next_step();
+        let expected =
+            format!("add the package that brings `yaml` to `dependencies` in {}", project.display());
+        assert!(told.starts_with(&expected) && !told.contains("same command"), "{told}");
     }
 
     #[test]

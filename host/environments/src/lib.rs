@@ -36,6 +36,7 @@ mod tool_entry;
 mod user_values;
 mod uv;
 mod version;
+mod whole_code;
 
 pub use check::{Refusal, package_folders, package_refusal, refusals};
 pub use conda::{Conda, CondaOptions, Estimate, micromamba_home};

@@ -500,7 +500,7 @@ impl<'a> PythonEntry<'a> {
         // The name became a file's name and the rest is foreign too: what we write must be what we would read.
         Manifest::parse(&text).map_err(|error| EnvironmentError::Introspection {
             message: error.to_string(),
-            next_step: WORDS_STEP,
+            next_step: WORDS_STEP.into(),
             stderr_tail: Vec::new(),
         })?;
         write_installed(&path, text.as_bytes())?;
@@ -522,7 +522,7 @@ impl<'a> PythonEntry<'a> {
                         "the task \"{}\" of the adapter {} cannot be part of a file name",
                         adapter.task_name, adapter.name
                     ),
-                    next_step: TASK_STEP,
+                    next_step: TASK_STEP.into(),
                     stderr_tail: Vec::new(),
                 })?;
                 Ok((name, adapter))

@@ -108,6 +108,12 @@ pub async fn plan_regeneration(
 }
 
 impl Regeneration {
+    /// The list that it was installed from, where its manifest knows it.
+    #[must_use]
+    pub fn installed_by(&self) -> Option<PathBuf> {
+        list_of(&self.entry.manifest)
+    }
+
     /// Looks, and writes the manifest.
     ///
     /// # Errors
@@ -144,8 +150,10 @@ impl Regeneration {
         };
         let set = existing.install.env_vars.iter();
         let variables = set.map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let subject =
-            Subject { python: &self.python, directory: environment, module: Some(&module), variables };
+        let folder =
+            Some(Path::new(&self.package)).filter(|package| package.is_absolute() && package.is_dir());
+        let module = Some(module.as_str());
+        let subject = Subject { python: &self.python, directory: environment, module, variables, folder };
         let Introspected { code, warnings, .. } = introspection::ask(&subject, sdk, &[], on_line).await?;
         self.check_name(&code.name)?;
         let mut manifest = existing.clone();
@@ -215,18 +223,24 @@ pub async fn generate_adapter_manifest(
     let environment =
         place.path().ok_or_else(|| EnvironmentError::EnvironmentMissing { env_name: env_name.to_owned() })?;
     let python = environment.join("bin/python");
-    let subject = Subject { python: &python, directory: environment, module: None, variables: Vec::new() };
+    let subject = Subject {
+        python: &python,
+        directory: environment,
+        module: None,
+        variables: Vec::new(),
+        folder: None,
+    };
     let found = introspection::ask_adapters(&subject, sdk, &[target], on_line).await?;
     let mut adapter = found.into_iter().next().ok_or_else(|| EnvironmentError::Introspection {
         message: "it described no adapter".to_owned(),
-        next_step: ADAPTER_STEP,
+        next_step: ADAPTER_STEP.into(),
         stderr_tail: Vec::new(),
     })?;
     adapter.conda_env = env_name.to_owned();
     adapter.generated_at = Timestamp::now().to_string();
     let name = adapter.file_name().ok_or_else(|| EnvironmentError::Introspection {
         message: format!("the task \"{}\" cannot be part of a file name", adapter.task_name),
-        next_step: TASK_STEP,
+        next_step: TASK_STEP.into(),
         stderr_tail: Vec::new(),
     })?;
     let path = settings.manifests_dir().join(name);
@@ -298,7 +312,7 @@ fn checked_text(manifest: &Manifest) -> Result<String, EnvironmentError> {
     let text = manifest.to_file_text();
     Manifest::parse(&text).map(|_| ()).map_err(|error| EnvironmentError::Introspection {
         message: error.to_string(),
-        next_step: WORDS_STEP,
+        next_step: WORDS_STEP.into(),
         stderr_tail: Vec::new(),
     })?;
     Ok(text)

@@ -64,6 +64,8 @@ impl fmt::Debug for AskInUse {
 pub struct InUse {
     /// What the host wrote about itself.
     pub holder: String,
+    /// Its process, where that is told, and is one here.
+    pub pid: Option<i32>,
     /// Capabilities whose workers it has.
     pub capabilities: BTreeSet<String>,
 }
@@ -79,6 +81,7 @@ impl InUse {
             Some(in_use) => Err(EnvironmentError::HostRuns {
                 capability: capability.to_owned(),
                 holder: in_use.holder.clone(),
+                pid: in_use.pid,
             }),
         }
     }

@@ -71,6 +71,27 @@ pub(crate) fn old_interpreter_step(wanted: Option<&str>) -> String {
 /// What to do where a package does not import, or says what cannot be read.
 pub(crate) const LOOK_STEP: &str =
     "read the last lines: the module must import in its own environment; then run the same command again";
+/// What to do where a package imports what nobody installed: where what it requires is said, in its folder or in its entry.
+pub(crate) fn requirement_step(module: &str, folder: Option<&Path>) -> String {
+    let first = module.split('.').next().unwrap_or(module);
+    let brings = format!("add the package that brings `{first}`");
+    let again = "then run install-all again";
+    let Some(folder) = folder else {
+        return format!("{brings} to `interface_libs` of its entry in the list; {again}");
+    };
+    let project = folder.join("pyproject.toml");
+    match project.exists() {
+        true => format!("{brings} to `dependencies` in {}; {again}", project.display()),
+        false => format!("{brings} to `install_requires` in {}; {again}", folder.join("setup.py").display()),
+    }
+}
+
+/// What to do about a host that has a worker of what would go.
+pub(crate) fn host_step(pid: Option<i32>) -> String {
+    let ends = pid.map_or_else(|| "end that host".to_owned(), |pid| format!("`kill {pid}` ends that host"));
+    format!("{ends}, or let it unload the capability; `--while-running` does it all the same")
+}
+
 /// What to do where a module holds no capability class, or several.
 pub(crate) const CLASS_STEP: &str = "see that the module itself defines one capability class, whose methods are all there; then run the same command again";
 /// What to do where what is named as an adapter is none.
@@ -188,5 +209,11 @@ mod tests {
             let step = old_interpreter_step(wanted);
             assert!(step.contains(told), "{wanted:?}: {step}");
         }
+    }
+
+    #[test]
+    fn what_a_host_uses_is_refused_with_the_command_that_ends_the_host() {
+        assert!(host_step(Some(7)).starts_with("`kill 7` ends that host, or"), "{}", host_step(Some(7)));
+        assert!(host_step(None).starts_with("end that host, or"));
     }
 }

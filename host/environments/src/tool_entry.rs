@@ -6,6 +6,7 @@ use crate::files::write_whole;
 use crate::manifests::{keep_installation, read_existing};
 use crate::report::{INSTALLER_VERSION, Outcome};
 use crate::user_values::settle;
+use crate::whole_code::settle_whole_code;
 use cjm_catalog::installation::{LIST_KEY, list_of, replaced_in_words};
 use cjm_catalog::plain_path::{as_written_before, is_same_file};
 use cjm_catalog::programs::Lost;
@@ -105,11 +106,13 @@ pub(crate) fn install(
     let list = asked.map(|asked| asked.list);
     let list_before = existing.and_then(list_of);
     name_list(&mut manifest, list_before.as_deref().or(list));
-    let settled = settle(&mut manifest, existing, &target);
+    let mut settled = settle(&mut manifest, existing, &target);
+    // What it fills in is nobody's change.
+    manifest.complete_for_the_ancestor();
+    settled.join(settle_whole_code(&mut manifest, existing, &target));
     if let Some(existing) = existing {
         keep_installation(&mut manifest, existing);
     }
-    manifest.complete_for_the_ancestor();
     if manifest.install.python_path.is_empty()
         && let Ok(worker) = programs::worker_binary(None)
     {
@@ -301,6 +304,41 @@ mod tests {
             let (outcome, region, told) = again(force);
             assert_eq!((outcome, region.as_str(), told.len()), (expected, "my", 1), "{told:?}");
             assert!(told[0].contains(&target.display().to_string()), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_written_by_hand_into_a_copy_is_kept_and_told_whoever_installs_it_again() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let (source, manifests) = (folder.path().join("shy.json"), folder.path().join("manifests"));
+        let target = manifests.join("shy.json");
+        let write = |script: &str| {
+            let text = format!(
+                r#"{{"format_version":"2.0","code":{{"name":"shy","version":"1","runtime":{{"kind":"executable",
+                     "program":"/bin/sh","actions":{{"go":{{"argv":["-c","{script}"],"timeout_seconds":2}}}}}}}}}}"#
+            );
+            std::fs::write(&source, text).expect("write");
+        };
+        write("true");
+        assert_eq!(copy(&source, &manifests, false).expect("installs").outcome, Outcome::Installed);
+        let mut by_hand = read_existing(&target).expect("readable");
+        let Some(Runtime::Executable(program)) = &mut by_hand.code.runtime else { panic!("an executable") };
+        program.actions["go"].timeout_seconds = Some(4.0);
+        write_whole(&target, by_hand.to_file_text().as_bytes()).expect("write");
+        for (script, force, expected) in [
+            ("true", false, Outcome::Kept),
+            ("true", true, Outcome::Installed),
+            ("false", false, Outcome::Installed),
+        ] {
+            write(script);
+            let copied = copy(&source, &manifests, force).expect("installs");
+            assert_eq!((copied.outcome, copied.values.len()), (expected, 1), "{:?}", copied.values);
+            assert!(copied.values[0].contains("timeout_seconds: 4 stays"), "{:?}", copied.values);
+            let Some(Runtime::Executable(now)) = read_existing(&target).expect("readable").code.runtime
+            else {
+                panic!("an executable")
+            };
+            assert_eq!(now.actions["go"].timeout_seconds, Some(4.0));
         }
     }
 }

@@ -1,21 +1,26 @@
-//! Values of a manifest that both its source and the user may set (`install.env_vars`, `overrides`; of a Python tool
-//! `code.worker_env` and `code.description`, whose source is the class): who wins when the source is installed again.
+//! Values of a manifest that both its source and the user may set (`install.env_vars`, `overrides`, of a `manifest:` entry
+//! all of `code`; of a Python tool `code.worker_env` and `code.description`, whose source is the class): who wins when
+//! the source is installed again.
 //!
 //! What must hold: what the source says wins where the source has changed since it was installed; what the user set by
-//! hand stays where it has not; and whatever is replaced, or kept although the source says otherwise, is told. What the
-//! source said is written down in the installed manifest; of one that was written before this was so, nothing is known,
-//! and the source wins where it names a key.
+//! hand, or took out, stays where it has not; and whatever of the user's is replaced, or kept although the source says
+//! otherwise, is told. What the source said is written down in the installed manifest; of one that was written before this
+//! was so, nothing is known, and the source wins where it names a key (of `code` as a whole: a key that it no longer names
+//! would be taken for the user's).
 
 use cjm_wire::Manifest;
 use cjm_wire::manifest::Code;
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 use std::path::Path;
 
 /// In `install`: what the source said when it was installed.
-const SOURCE_VALUES: &str = "source_values";
+pub(crate) const SOURCE_VALUES: &str = "source_values";
 /// Sections of what a class says.
-const DECLARED: &str = "worker_env";
-const WORDS: &str = "code";
+pub(crate) const DECLARED: &str = "worker_env";
+pub(crate) const WORDS: &str = "code";
+/// Longest value other than a text that is shown whole, in characters.
+const SHOWN_MAX: usize = 80;
 /// Parts of names whose values are shown to nobody.
 const SECRET_PARTS: [&str; 4] = ["TOKEN", "KEY", "SECRET", "PASSWORD"];
 
@@ -29,6 +34,11 @@ pub(crate) struct Settled {
 }
 
 impl Settled {
+    pub(crate) fn join(&mut self, other: Self) {
+        self.replaced.extend(other.replaced);
+        self.kept.extend(other.kept);
+    }
+
     /// All of it, in words.
     pub(crate) fn lines(self) -> Vec<String> {
         self.replaced.into_iter().chain(self.kept).collect()
@@ -53,8 +63,8 @@ pub(crate) fn settle(manifest: &mut Manifest, installed: Option<&Manifest>, targ
                     _ => installed.overrides.clone(),
                 };
                 let before = said_before(installed, section);
-                let tells = Tells::EveryChange;
-                Section { section, before, mine, target, tells }.settle(theirs, &mut settled)
+                let section = Section { section, target, tells: Tells::EveryChange, is_deep: false };
+                section.settle("", before, &mine, theirs, &mut settled)
             }
             None => theirs,
         });
@@ -87,9 +97,9 @@ pub(crate) fn settle_code(manifest: &mut Manifest, installed: Option<&Manifest>,
             false => record.insert(section.to_owned(), Value::Object(theirs.clone())),
         };
         let Some(installed) = installed else { continue };
-        let (before, tells) = (said_before(installed, section), Tells::WhatTheUserLoses);
-        let section = Section { section, before, mine: of(&installed.code), target, tells };
-        let result = section.settle(theirs, &mut settled);
+        let before = said_before(installed, section);
+        let section = Section { section, target, tells: Tells::WhatTheUserLoses, is_deep: false };
+        let result = section.settle("", before, &of(&installed.code), theirs, &mut settled);
         if of(&manifest.code) != result {
             write_down(&mut manifest.code, &installed.code, section.section, result);
         }
@@ -101,7 +111,7 @@ pub(crate) fn settle_code(manifest: &mut Manifest, installed: Option<&Manifest>,
 }
 
 /// The variables that a worker wants, by their names.
-fn declared(code: &Code) -> Map<String, Value> {
+pub(crate) fn declared(code: &Code) -> Map<String, Value> {
     let all = code.worker_env.iter().flatten();
     all.filter_map(|one| Some((one.name.clone(), serde_json::to_value(one).ok()?))).collect()
 }
@@ -125,7 +135,7 @@ fn write_down(code: &mut Code, installed: &Code, section: &str, mut values: Map<
 }
 
 /// What the source of an installed manifest said in one section when it was installed.
-fn said_before<'m>(installed: &'m Manifest, section: &str) -> Option<&'m Map<String, Value>> {
+pub(crate) fn said_before<'m>(installed: &'m Manifest, section: &str) -> Option<&'m Map<String, Value>> {
     installed.install.unknown.get(SOURCE_VALUES)?.get(section)?.as_object()
 }
 
@@ -136,95 +146,163 @@ fn as_values(manifest: &Manifest) -> Map<String, Value> {
 
 /// Which of the values that the source replaces are told.
 #[derive(Clone, Copy, PartialEq)]
-enum Tells {
+pub(crate) enum Tells {
     EveryChange,
     WhatTheUserLoses,
 }
 
-struct Section<'a> {
-    section: &'a str,
-    /// What the source said when it was installed.
-    before: Option<&'a Map<String, Value>>,
-    /// What is installed.
-    mine: Map<String, Value>,
-    target: &'a Path,
-    tells: Tells,
+pub(crate) struct Section<'a> {
+    pub(crate) section: &'a str,
+    pub(crate) target: &'a Path,
+    pub(crate) tells: Tells,
+    /// Whether what is an object on both sides is settled key by key, and the source is all where nothing is known of it.
+    pub(crate) is_deep: bool,
+}
+
+/// One value: where it stands in its section, what the source said when it was installed, and what is installed.
+struct One<'a> {
+    name: String,
+    before: Option<&'a Value>,
+    mine: Option<&'a Value>,
 }
 
 impl Section<'_> {
-    fn settle(&self, theirs: Map<String, Value>, settled: &mut Settled) -> Map<String, Value> {
-        let Self { section, before, mine, target, tells } = self;
-        let before = |name: &str| before.and_then(|before| before.get(name));
-        let is_told = |name: &str, mine: Option<&Value>| {
-            *tells == Tells::EveryChange || mine.is_some_and(|mine| before(name) != Some(mine))
+    /// Settles the values below `at`, which ends with a dot or is the section itself.
+    pub(crate) fn settle(
+        &self,
+        at: &str,
+        before: Option<&Map<String, Value>>,
+        mine: &Map<String, Value>,
+        theirs: Map<String, Value>,
+        settled: &mut Settled,
+    ) -> Map<String, Value> {
+        let one = |name: &str| One {
+            name: format!("{at}{name}"),
+            before: before.and_then(|before| before.get(name)),
+            mine: mine.get(name),
         };
-        let place = match *section {
-            "env_vars" => format!("install.{section}"),
-            DECLARED => format!("code.{section}"),
-            other => other.to_owned(),
-        };
-        let stays = |name: &str, mine: &Value, of_source: &str| {
-            format!(
-                "{section} {name}: {} stays, which was set by hand ({of_source}); change it under `{place}` in {}",
-                shown(name, mine),
-                target.display()
-            )
-        };
+        let named_by_source: HashSet<String> = theirs.keys().cloned().collect();
         let mut result = Map::new();
         for (name, theirs) in theirs {
-            let value = match mine.get(&name) {
-                Some(mine) if *mine == theirs => theirs,
-                Some(mine) if before(&name) == Some(&theirs) => {
-                    let of_source = format!("the source says {}", shown(&name, &theirs));
-                    settled.kept.push(stays(&name, mine, &of_source));
-                    mine.clone()
-                }
-                mine if !is_told(&name, mine) => theirs,
-                mine => {
-                    // The first time that it is named, nothing of anybody's is replaced.
-                    if mine.is_some() || before(&name).is_some() {
-                        let from = mine.map_or_else(|| "nothing".to_owned(), |mine| shown(&name, mine));
-                        settled
-                            .replaced
-                            .push(format!("{section} {name}: {from} -> {}", shown(&name, &theirs)));
-                    } else {
-                        settled.replaced.push(format!("{section} {name}: {} is new", shown(&name, &theirs)));
-                    }
-                    theirs
-                }
-            };
-            result.insert(name, value);
+            if let Some(value) = self.named_by_source(&one(&name), theirs, settled) {
+                result.insert(name, value);
+            }
         }
-        for (name, mine) in mine {
-            if result.contains_key(name) {
-                continue;
+        for (name, mine) in mine.iter().filter(|(name, _)| !named_by_source.contains(*name)) {
+            if self.stays_alone(&one(name), mine, before.is_some(), settled) {
+                result.insert(name.clone(), mine.clone());
             }
-            match before(name) {
-                Some(before) if before == mine => {
-                    if is_told(name, Some(mine)) {
-                        let shown = shown(name, mine);
-                        settled
-                            .replaced
-                            .push(format!("{section} {name}: {shown} is gone, as from the source"));
-                    }
-                    continue;
-                }
-                Some(_) => settled.kept.push(stays(name, mine, "the source no longer names it")),
-                None => {}
-            }
-            result.insert(name.clone(), mine.clone());
         }
         result
     }
+
+    /// What becomes of a value that the source names; none where the user took it out.
+    fn named_by_source(&self, one: &One<'_>, theirs: Value, settled: &mut Settled) -> Option<Value> {
+        let One { name, before, mine } = one;
+        match mine {
+            Some(mine) if **mine == theirs => return Some(theirs),
+            Some(Value::Object(mine)) if self.is_deep && of_one_kind(mine, &theirs) => {
+                let Value::Object(theirs) = theirs else { return Some(theirs) };
+                // Of a key that is new in the source nothing was said, which is known.
+                let nothing = Map::new();
+                let known = before.map(|before| before.as_object().unwrap_or(&nothing));
+                return Some(Value::Object(self.settle(&format!("{name}."), known, mine, theirs, settled)));
+            }
+            mine if *before == Some(&theirs) => {
+                let of_source = format!("the source says {}", self.shown(name, &theirs));
+                settled.kept.push(self.stays(name, *mine, &of_source));
+                return mine.cloned();
+            }
+            mine if !self.is_told(one, *mine) => {}
+            // The first time that it is named, nothing of anybody's is replaced.
+            None if before.is_none() => {
+                settled.replaced.push(format!(
+                    "{} {name}: {} is new",
+                    self.section,
+                    self.shown(name, &theirs)
+                ));
+            }
+            mine => {
+                let from = mine.map_or_else(|| "nothing".to_owned(), |mine| self.shown(name, mine));
+                let to = self.shown(name, &theirs);
+                settled.replaced.push(format!("{} {name}: {from} -> {to}", self.section));
+            }
+        }
+        Some(theirs)
+    }
+
+    /// Whether a value stays that the source does not name. `is_known`: what it said before is.
+    fn stays_alone(&self, one: &One<'_>, mine: &Value, is_known: bool, settled: &mut Settled) -> bool {
+        let One { name, before, .. } = one;
+        let is_of_source = if is_known { *before == Some(mine) } else { self.is_deep };
+        if is_of_source {
+            if self.is_told(one, Some(mine)) {
+                let shown = self.shown(name, mine);
+                settled
+                    .replaced
+                    .push(format!("{} {name}: {shown} is gone, as from the source", self.section));
+            }
+            return false;
+        }
+        if before.is_some() {
+            settled.kept.push(self.stays(name, Some(mine), "the source no longer names it"));
+        }
+        true
+    }
+
+    fn is_told(&self, one: &One<'_>, mine: Option<&Value>) -> bool {
+        self.tells == Tells::EveryChange || mine.is_some_and(|mine| one.before != Some(mine))
+    }
+
+    fn stays(&self, name: &str, mine: Option<&Value>, of_source: &str) -> String {
+        let place = match self.section {
+            section @ "env_vars" => format!("install.{section}"),
+            section @ DECLARED => format!("code.{section}"),
+            section => section.to_owned(),
+        };
+        let what = match mine {
+            Some(mine) => format!("{} stays, which was set", self.shown(name, mine)),
+            None => "it stays left out, which was done".to_owned(),
+        };
+        format!(
+            "{} {name}: {what} by hand ({of_source}); change it under `{place}` in {}",
+            self.section,
+            self.target.display()
+        )
+    }
+
+    /// A value in a line: of what is named like a secret, not the value.
+    fn shown(&self, name: &str, value: &Value) -> String {
+        // Of the path of a value only the names of variables and the last key say what it is.
+        let named = match self.is_deep && !name.starts_with(DECLARED) {
+            true => name.rsplit('.').next().unwrap_or(name),
+            false => name,
+        };
+        let upper = named.to_ascii_uppercase();
+        match value {
+            _ if SECRET_PARTS.iter().any(|part| upper.contains(part)) => "(hidden)".to_owned(),
+            Value::String(text) if !text.is_empty() => text.clone(),
+            // As people write it: a number of a type that has fractions need not have one.
+            Value::Number(number) => {
+                let text = number.to_string();
+                text.strip_suffix(".0").unwrap_or(&text).to_owned()
+            }
+            other => match other.to_string() {
+                text if text.chars().count() > SHOWN_MAX => {
+                    text.chars().take(SHOWN_MAX).chain(['…']).collect()
+                }
+                text => text,
+            },
+        }
+    }
 }
 
-/// A value in a line: of what is named like a secret, not the value.
-fn shown(name: &str, value: &Value) -> String {
-    let upper = name.to_ascii_uppercase();
-    match value {
-        _ if SECRET_PARTS.iter().any(|part| upper.contains(part)) => "(hidden)".to_owned(),
-        Value::String(text) if !text.is_empty() => text.clone(),
-        other => other.to_string(),
+/// Whether the keys of two objects mean the same, so that those of one can stand beside those of the other.
+fn of_one_kind(mine: &Map<String, Value>, theirs: &Value) -> bool {
+    let Value::Object(theirs) = theirs else { return false };
+    match (mine.get("kind"), theirs.get("kind")) {
+        (Some(Value::String(mine)), Some(Value::String(theirs))) => mine == theirs,
+        _ => true,
     }
 }
 

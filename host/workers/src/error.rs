@@ -267,7 +267,8 @@ impl StartError {
             ),
             Self::InitializeFailed { capability, error, unset, stderr_tail } => {
                 let set = cure_of_failure(capability, unset);
-                let next_step = set.unwrap_or_else(|| tool_failure::facts(error, stderr_tail).next_step);
+                let next_step =
+                    set.unwrap_or_else(|| tool_failure::facts(capability, error, stderr_tail).next_step);
                 Facts::new("worker.initialize_failed", exit::TOOL_FAILED, next_step)
             }
             Self::BadConfiguration { has_schema, keys_missing, .. } => {
@@ -367,7 +368,7 @@ impl CallError {
                 Facts::new("call.cancelled", exit::CANCELLED, "submit it again when it is wanted")
             }
             Self::Tool { capability, error, unset, stderr_tail, .. } => {
-                let facts = tool_failure::facts(error, stderr_tail);
+                let facts = tool_failure::facts(capability, error, stderr_tail);
                 match cure_of_failure(capability, unset) {
                     Some(set) => Facts { next_step: set, ..facts },
                     None => facts,

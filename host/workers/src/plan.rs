@@ -7,7 +7,7 @@ use crate::error::StartError;
 use crate::genuine;
 use crate::options::{HostOptions, LoadOptions};
 use crate::required::{Missing, keys_missing};
-use crate::start_advice;
+use crate::start_advice::{self, absent};
 use crate::stored_settings::{NOTES, check_required, stored_settings};
 use cjm_catalog::by_hand::place_to_correct;
 use cjm_catalog::installation::{Installation, install_all_step, list_of};
@@ -310,7 +310,7 @@ fn check_interpreter(entry: &CatalogEntry, python: &Path) -> Result<(), StartErr
     };
     use std::os::unix::fs::PermissionsExt;
     match std::fs::metadata(python) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(missing("does not exist")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(missing(absent(python))),
         Err(error) => Err(missing(&format!("cannot be used: {error}"))),
         Ok(meta) if !meta.is_file() => Err(missing("is no file")),
         Ok(meta) if meta.permissions().mode() & 0o111 == 0 => {

@@ -3,7 +3,15 @@
 use crate::environment;
 use cjm_catalog::installation::install_all_command;
 use cjm_wire::link::Launch;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// What is wrong with an interpreter that is not there: no name is looked up, though the PATH may have one.
+pub(crate) fn absent(python: &Path) -> &'static str {
+    match python.is_absolute() {
+        true => "does not exist",
+        false => "is no absolute path, and no name is looked up on the PATH",
+    }
+}
 
 /// What to do when a signal ended a tool while it was loaded: nothing that it lacks does that.
 pub(crate) fn after_signal(signal: i32) -> &'static str {
@@ -77,4 +85,17 @@ pub(crate) fn last_lines(hints: &Hints) -> String {
         "name {name} in `cjm.yaml` (`substrate: {{worker_env_pass: [{name}]}}`), or set it in the manifest \
          (`install.env_vars`)"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interpreter_that_is_told_by_its_name_alone_is_refused_for_that() {
+        assert_eq!(absent(Path::new("/none/python3")), "does not exist");
+        for name in ["python3", "env/bin/python"] {
+            assert!(absent(Path::new(name)).starts_with("is no absolute path"), "{name}");
+        }
+    }
 }

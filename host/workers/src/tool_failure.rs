@@ -3,7 +3,7 @@
 //! The wire's categories come from the ancestor, which counts every `KeyError` as the caller's mistake. What must hold
 //! here: advice follows where the failure arose, and the exit code says that a tool failed only if it ran.
 
-use cjm_wire::describe::{Facts, exit};
+use cjm_wire::describe::{Facts, exit, shell_word};
 use cjm_wire::error::{ErrorCategory, JobError, NO_INODE, Resource};
 
 /// Classes by which a tool says whose the failure is; its words are enough, the class would only repeat them.
@@ -35,6 +35,8 @@ const NEEDS_STREAM: &str = "NeedsStream";
 const UNFIT: &str = "Unfit";
 /// Words of the Python SDK where the class of a tool has nothing to call.
 const NO_ACTIONS: &str = "no method is marked @action";
+/// Words of Python's before the name of a module that is not there.
+const NO_MODULE: &str = "No module named '";
 /// Words of the Python SDK about a value that is no text.
 const TEXT_EXPECTED: &str = ", and text is expected";
 
@@ -131,8 +133,8 @@ const ARGUMENTS_REFUSED: &str = "call.arguments_refused";
 /// This machine was in the way before the tool ran
 const NOT_BEGUN_CODE: &str = "call.not_begun";
 
-/// Code, exit code and next step; `tail` are the last lines that are shown with it.
-pub(crate) fn facts(error: &JobError, tail: &[String]) -> Facts {
+/// Code, exit code and next step for a failure of `capability`; `tail` are the last lines that are shown with it.
+pub(crate) fn facts(capability: &str, error: &JobError, tail: &[String]) -> Facts {
     let failed = |next_step: &str| Facts::new(TOOL_FAILED, exit::TOOL_FAILED, next_step);
     match Origin::of(error) {
         Origin::Refused if error.message.contains(NO_ACTIONS) => Facts::new(
@@ -144,15 +146,15 @@ pub(crate) fn facts(error: &JobError, tail: &[String]) -> Facts {
         Origin::Refused => Facts::new(
             ARGUMENTS_REFUSED,
             exit::DOMAIN,
-            format!("correct {} and call again; the tool has not run", refused_arguments(error)),
+            format!("correct {} and call again; the tool has not run", refused_arguments(capability, error)),
         ),
         Origin::Machine => machines(error),
         Origin::Killed => failed(
             "find out who killed it (itself, a supervisor, a limit of its processor time: `ulimit -t`), then call again",
         ),
-        Origin::Slow => {
-            failed("give it less to do, or raise `timeout_seconds` of the action in the tool's manifest")
-        }
+        Origin::Slow => failed(
+            "give it less to do, or raise `timeout_seconds` of the action in the tool's manifest (`cjm-ctl list --long` names the file)",
+        ),
         Origin::Caller => failed(&format!("correct {} and call again", arguments(error))),
         Origin::File => failed("see that the file is there and may be read, then call again"),
         Origin::Unclear if has_frames(error) => failed(
@@ -175,13 +177,7 @@ pub(crate) fn facts(error: &JobError, tail: &[String]) -> Facts {
             "it wrote no reason: see in its manual what this exit code means, and whether its arguments and its input \
              are right",
         ),
-        Origin::Tool if has_frames(error) => failed(
-            "look where the traceback ends: the fault is in the tool, and other arguments only avoid it",
-        ),
-        Origin::Tool if said(error) || !tail.is_empty() => {
-            failed("read the message and the tool's last lines: the fault is in the tool")
-        }
-        Origin::Tool => failed("read the message: the fault is in the tool"),
+        Origin::Tool => failed(&of_tool(error, tail)),
         Origin::Result => failed(
             "let the tool return plain JSON values (no NaN, no sets, no objects of its own), or the path of a file",
         ),
@@ -221,6 +217,30 @@ pub(crate) fn words(error: &JobError) -> String {
         None if message.is_empty() => "it gave no reason".to_owned(),
         None => message.to_owned(),
     }
+}
+
+/// What to do about a fault in the tool itself.
+fn of_tool(error: &JobError, tail: &[String]) -> String {
+    if let Some(module) = missing_module(error) {
+        return requirement_step(module);
+    }
+    let step = match has_frames(error) {
+        true => "look where the traceback ends: the fault is in the tool, and other arguments only avoid it",
+        false if said(error) || !tail.is_empty() => {
+            "read the message and the tool's last lines: the fault is in the tool"
+        }
+        false => "read the message: the fault is in the tool",
+    };
+    step.to_owned()
+}
+
+/// What to do where a tool imports what its environment has not.
+fn requirement_step(module: &str) -> String {
+    format!(
+        "add the package that brings `{module}` to `dependencies` in the pyproject.toml of the tool (of a package that is no \
+         folder: to `interface_libs` of its entry in the list), then run install-all again; if nothing is called \
+         `{module}`, correct the import"
+    )
 }
 
 /// Of what kept this machine from beginning the call.
@@ -266,7 +286,7 @@ fn arguments(error: &JobError) -> String {
 
 /// What to correct of a call that was refused. On a command line, what looks like a number is one wherever the manifest does
 /// not declare the argument: it is right there as it stands, and has to be written otherwise.
-fn refused_arguments(error: &JobError) -> String {
+fn refused_arguments(capability: &str, error: &JobError) -> String {
     let value = error.message.split_once("` is ").and_then(|(_, rest)| rest.strip_suffix(TEXT_EXPECTED));
     let is_number = |value: &str| value.starts_with(|c: char| c == '-' || c.is_ascii_digit());
     let value = match value {
@@ -276,12 +296,30 @@ fn refused_arguments(error: &JobError) -> String {
         other => other.filter(|other| is_number(other)),
     };
     match (value, error.fields_invalid.as_deref()) {
+        // All that a program takes is declared in its manifest.
+        (Some(value), Some([name])) if is_of_rust(error) => {
+            format!("`{name}` (`{name}={value}` on a command line gives it as text)")
+        }
         (Some(value), Some([name])) => format!(
             "`{name}` (`{name}:='\"{value}\"'` on a command line gives it as text; where the tool's manifest does not \
-             declare it, `cjm-ctl regenerate-manifest TOOL` lets `{name}={value}` do)"
+             declare it, `cjm-ctl regenerate-manifest {}` lets `{name}={value}` do)",
+            shell_word(capability)
         ),
         _ => arguments(error),
     }
+}
+
+/// Whether the failure is in the form of the shim's own, and not in that of Python's `repr()`.
+fn is_of_rust(error: &JobError) -> bool {
+    error.original_exc_repr.trim_start().starts_with("Unfit(\"")
+}
+
+/// The module that a Python tool imports and that is not there, by the words of Python's own.
+fn missing_module(error: &JobError) -> Option<&str> {
+    let class = error.exception_class().map(last_name)?;
+    let (_, rest) = error.message.split_once(NO_MODULE).filter(|_| class == "ModuleNotFoundError")?;
+    let name = rest.split('\'').next()?;
+    Some(name.split('.').next().unwrap_or(name)).filter(|name| !name.is_empty())
 }
 
 fn last_name(class: &str) -> &str {
@@ -349,7 +387,7 @@ mod tests {
         for (message, advice) in
             [("full", "free space on that disk"), (&*no_inode(1), "`df -i` counts inodes")]
         {
-            let facts = facts(&full(message), &[]);
+            let facts = facts("lab", &full(message), &[]);
             assert_eq!((facts.code, facts.exit_code), ("call.not_begun", exit::STORE));
             let has_run = !facts.next_step.contains("the tool has not run");
             assert!(facts.next_step.contains(advice) && !has_run, "{facts:?}");
@@ -413,7 +451,7 @@ mod tests {
             (error(Transient, "TransientError('x')", Some(IN_TOOL), &[]), 12, "try again"),
             (error(Resource, "MemoryError()", Some(IN_TOOL), &[]), 12, "free what"),
         ] {
-            let facts = facts(&error, &[]);
+            let facts = facts("lab", &error, &[]);
             assert!(facts.next_step.contains(advice), "{error:?}: {facts:?}");
             assert_eq!(facts.exit_code, exit_code, "{error:?}");
             assert_eq!(facts.code == "call.arguments_refused", exit_code == exit::DOMAIN, "{error:?}");
@@ -427,20 +465,56 @@ mod tests {
     fn what_looks_like_a_number_can_be_given_as_text() {
         let refused = |message: &str| JobError {
             message: message.to_owned(),
-            ..error(ErrorCategory::UserInput, "Unfit(\"x\")", None, &["text"])
+            ..error(ErrorCategory::UserInput, "Unfit('x')", None, &["text"])
         };
         for (value, shown) in [("42", "42"), ("-1.5", "…"), ("true", "true"), ("null", "null")] {
             let step =
-                facts(&refused(&format!("argument `text` is {value}, and text is expected")), &[]).next_step;
+                facts("my lab", &refused(&format!("argument `text` is {value}, and text is expected")), &[])
+                    .next_step;
             assert!(step.contains(&format!("`text:='\"{shown}\"'`")), "{step}");
-            assert!(step.contains("regenerate-manifest") && step.ends_with("the tool has not run"), "{step}");
+            assert!(
+                step.contains("`cjm-ctl regenerate-manifest 'my lab'` lets")
+                    && step.ends_with("the tool has not run"),
+                "{step}"
+            );
         }
         for other in
             ["argument `text` is [1], and text is expected", "argument `text` is 1, and a list is expected"]
         {
-            let step = facts(&refused(other), &[]).next_step;
+            let step = facts("lab", &refused(other), &[]).next_step;
             assert_eq!(step, "correct `text` and call again; the tool has not run", "{other}");
         }
+        let program = JobError {
+            original_exc_repr: "Unfit(\"x\")".to_owned(),
+            ..refused("argument `text` is 5, and text is expected")
+        };
+        let step = facts("lab", &program, &[]).next_step;
+        assert_eq!(
+            step,
+            "correct `text` (`text=5` on a command line gives it as text) and call again; the tool has not run"
+        );
+    }
+
+    #[test]
+    fn a_module_that_a_tool_lacks_is_told_as_a_requirement_to_add() {
+        let lacks = |repr: &str, message: &str| {
+            let error = JobError {
+                message: message.to_owned(),
+                ..error(ErrorCategory::Fatal, repr, Some(IN_TOOL), &[])
+            };
+            facts("lab", &error, &[])
+        };
+        for module in ["numpyy", "numpyy.linalg"] {
+            let told = lacks(
+                "ModuleNotFoundError(\"No module named 'numpyy'\")",
+                &format!("No module named '{module}'"),
+            );
+            let step = &told.next_step;
+            assert!(step.starts_with("add the package that brings `numpyy` to `dependencies`"), "{step}");
+            assert_eq!((told.code, told.exit_code), (TOOL_FAILED, exit::TOOL_FAILED));
+        }
+        let other = lacks("RuntimeError('x')", "No module named 'numpyy'");
+        assert!(other.next_step.contains("the traceback ends"), "{other:?}");
     }
 
     #[test]

@@ -41,6 +41,7 @@ def main(arguments):
             "error": getattr(error, "code", None) if isinstance(error, IntrospectionError) else "load_failed",
             "message": str(error) if isinstance(error, IntrospectionError) else errors.one_line(error),
             "traceback": errors.traceback_of(error),
+            "module_missing": _missing_requirement(error, arguments),
         }
         text = json.dumps(failure, indent=2)
         code = 1
@@ -154,6 +155,18 @@ def _import(name):
     return import_module(name)
 
 
+def _missing_requirement(error, arguments):
+    """The module that a package imports and nobody installed; None where it is the package's own, or Python's."""
+    name = getattr(error, "name", None)
+    if not isinstance(error, ModuleNotFoundError) or not isinstance(name, str) or not name:
+        return None
+    top = name.partition(".")[0]
+    own = [word.partition(":")[0].partition(".")[0] for text in arguments for word in text.split(",")]
+    # Where the first part is there, a part of what is installed is missing: no further package brings it.
+    is_there = top in sys.modules or top in sys.builtin_module_names
+    return None if is_there or top in own or top in getattr(sys, "stdlib_module_names", ()) else name
+
+
 def _only_class(module):
     found = [value for name, value in sorted(vars(module).items()) if _is_tool(value, module)]
     unique = list(dict.fromkeys(found))
@@ -163,9 +176,19 @@ def _only_class(module):
     if len(unique) != 1:
         listed = ", ".join(cls.__name__ for cls in unique) or "none"
         words = "%s must define exactly one concrete capability class, found %d (%s): leave one in it, or write a manifest that names one in `code.class`"
-        code = "class_ambiguous" if unique else "class_missing"
-        raise IntrospectionError(code, words % (module.__name__, len(unique), listed))
+        words %= (module.__name__, len(unique), listed)
+        if not unique:
+            words += "; " + _looked_at(module)
+        raise IntrospectionError("class_ambiguous" if unique else "class_missing", words)
     return unique[0]
+
+
+def _looked_at(module):
+    """Where a class was looked for: in no other module of the package."""
+    place = "it was looked for in %s" % (getattr(module, "__file__", None) or module.__name__)
+    if not hasattr(module, "__path__"):
+        return place + " alone, and is to be defined there"
+    return place + " alone, for the package has no capability.py: put the class into a file of that name beside it, or there"
 
 
 def _is_of_python(module):

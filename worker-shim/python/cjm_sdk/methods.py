@@ -28,8 +28,12 @@ def run(tool, args, kwargs):
     action = kwargs.pop("action", None)
     if not isinstance(action, str) or not _is_action(tool, action):
         what = "An action is needed" if action is None else "Unknown action: %s" % (action,)
-        words = "%s (this tool has no execute; its methods are: %s)" % (what, ", ".join(names(tool)) or "none")
-        raise _input_error(words)
+        known = names(tool)
+        if not known:
+            cls = type(tool)
+            words = "%s: the class %s of %s is no Capability, and has neither an execute nor a public method (%s)"
+            raise _input_error(words % (what, cls.__name__, cls.__module__, "`code.class` of the manifest names it"))
+        raise _input_error("%s (this tool has no execute; its methods are: %s)" % (what, ", ".join(known)))
     return arguments.call(getattr(tool, action), args, kwargs)
 
 

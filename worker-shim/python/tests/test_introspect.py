@@ -57,6 +57,31 @@ class Introspection(unittest.TestCase):
             if importlib.util.find_spec("pip"):
                 self.assertEqual(ask("pip")[1]["error"], "class_missing")
 
+    def test_a_package_that_requires_what_is_not_there_is_told_by_its_module(self):
+        with tempfile.TemporaryDirectory() as folder:
+            def write(name, text):
+                with open(os.path.join(folder, name), "w") as file:
+                    file.write(text)
+
+            write("lacks.py", "import no_such_requirement.part\n")
+            write("own.py", "import own.nothing\n")
+            write("part.py", "import json.no_such_part\n")
+            write("broken.py", "raise ImportError('no')\n")
+            for module, missing in [("lacks", "no_such_requirement"), ("own", None), ("part", None), ("broken", None)]:
+                code, said, _ = ask(module, path=folder)
+                self.assertEqual((code, said["error"], said["module_missing"]), (1, "load_failed", missing), said)
+
+    def test_a_class_that_is_not_found_is_told_with_the_place_where_it_was_looked_for(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.mkdir(os.path.join(folder, "mod"))
+            for name in ("mod/__init__.py", "mod/tool.py", "flat.py"):
+                with open(os.path.join(folder, name), "w") as file:
+                    file.write("x = 1\n")
+            for module, place in [("mod", "mod/__init__.py alone, for the package has no capability.py"), ("flat", "flat.py alone")]:
+                code, said, _ = ask(module, path=folder)
+                self.assertEqual((code, said["error"]), (1, "class_missing"), said)
+                self.assertIn("it was looked for in " + os.path.join(folder, place), said["message"])
+
     def test_no_child_of_the_package_holds_our_standard_input_and_none_is_needed(self):
         source = """
 import os

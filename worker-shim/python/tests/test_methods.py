@@ -36,6 +36,13 @@ class Methods(unittest.TestCase):
             status, body = shim.execute("split", zz=1)
             self.assertEqual(body["_job_error"]["category"], "user_input")
 
+    def test_a_class_that_has_nothing_to_call_is_what_is_blamed(self):
+        with Shim("methods_tool", "Nothing") as shim:
+            shim.ready()
+            error = shim.execute("num")[1]["_job_error"]
+            words = "Unknown action: num: the class Nothing of methods_tool is no Capability, and has neither"
+            self.assertTrue(error["message"].startswith(words), error)
+
     def test_an_argument_named_as_the_tool_itself_is_refused_with_the_reason(self):
         words = "no argument can have the name `self`, which is the tool itself in `%s`; give it another"
         for cls, method in (("Segmenter", "split"), ("Streaming", "execute_stream")):
