@@ -249,6 +249,10 @@ impl Installation<'_> {
         let home = self.homes.get(&entry.env_name).filter(|home| **home != index);
         let shared = home.map(|home| &entries[*home]);
         if let Some(other) = shared {
+            // One that names no environment only has its tool there: what is wrong with this one is said first.
+            if let (true, Err(error)) = (other.env_name.is_empty(), PythonEntry::read(entry, &self.common)) {
+                return ended(Err(error));
+            }
             return ended(Err(EnvironmentError::SharedEnvironment {
                 env_name: entry.env_name.clone(),
                 other: other.name.clone(),
@@ -540,6 +544,7 @@ fn report(entry: &PythonEntry<'_>, done: Done) -> EntryReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::write_whole;
 
     /// The first of them is refused as well, for its package is missing, so that nothing is installed here.
     #[tokio::test]
@@ -562,8 +567,11 @@ mod tests {
             offline: true,
             in_use: None,
         };
-        let file = CapabilitiesFile::parse_each(list).expect("a list");
-        let report = install_all(&options, &file, &|_| {}).await.expect("it looks at each");
+        let install = async |list: &str| {
+            let file = CapabilitiesFile::parse_each(list).expect("a list");
+            install_all(&options, &file, &|_| {}).await.expect("it looks at each")
+        };
+        let report = install(list).await;
         let mut errors = report.entries.iter().filter_map(|entry| entry.error.as_ref());
         let codes: Vec<&str> = errors.clone().map(|error| error.code.as_str()).collect();
         assert_eq!(
@@ -571,5 +579,22 @@ mod tests {
             ["install.capabilities_invalid", "install.file", "install.file", "install.shared_environment"]
         );
         assert!(errors.next_back().is_some_and(|error| error.message.contains("\"first\"")), "{report:?}");
+
+        // An entry without a name has what was installed there, and no environment of its own.
+        let greeter = folder.path().join("greeter");
+        write_whole(&greeter.join("pyproject.toml"), b"[project]\nname = 'greeter'\nversion = '1'\n")
+            .expect("written");
+        let installed = serde_json::json!({"format_version": "2.0", "code": {"name": "greeter", "version": "1",
+            "module": "greeter", "class": "C"}, "install": {"conda_env": "two", "python_path": "/none",
+            "package_source": greeter, "capabilities_file": options.capabilities_file}});
+        let manifest = options.data_dir.join("manifests/greeter.json");
+        write_whole(&manifest, installed.to_string().as_bytes()).expect("written");
+        let named = "- {name: greeter, env_name: two, package: PACKAGE, python_version: '3.12'}\n- {package: ./greeter}\n";
+        let told = [("greeter", "install.folder_as_name"), ("lab==1", "install.shared_environment")];
+        for (package, code) in told {
+            let report = install(&format!("capabilities:\n{}", named.replace("PACKAGE", package))).await;
+            let error = report.entries[0].error.as_ref().expect("an error");
+            assert_eq!(error.code, code, "{error:?}");
+        }
     }
 }
