@@ -55,6 +55,6 @@ pub(crate) fn in_use(data_dir: &Path) -> Result<Option<InUse>, Fault> {
         Err(error) => return Err(error.into()),
     };
     let capabilities = workers.into_iter().map(|worker| worker.capability_name).collect();
-    let pid = host_process(data_dir, &holder).map(|pid| pid.as_raw_nonzero().get());
+    let pid = host_process(data_dir, &holder).map(|pid| pid.as_raw());
     Ok(Some(InUse { holder, pid, capabilities }))
 }
