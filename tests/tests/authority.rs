@@ -387,6 +387,24 @@ fn a_secret_of_a_project_that_moved_is_set_anew_as_the_error_says() {
 }
 
 #[test]
+fn short_lines_of_a_secret_are_told_where_they_are_set_and_are_what_the_logs_then_show() {
+    let world = World::new();
+    world.install("sec", &shell("sec", "echo \"$API_KEY\" >&2", &declares_key(true)));
+    let set = |value: &str| world.run(&["set-secret", "sec", "API_KEY", "--value", value]).expect(0);
+    let short = set("pin1234\npin5678");
+    let told = "each line of the value has fewer than 8 bytes, so they are not struck out";
+    assert!(short.stderr.contains(told), "{}", short.describe());
+    let _ = world.run(&["call", "sec"]).expect(0);
+    let mixed = set("pin5678\nlong enough");
+    assert!(mixed.stderr.contains("1 of the 2 lines of the value has fewer"), "{}", mixed.describe());
+    let _ = world.run(&["call", "sec"]).expect(0);
+    let logs = world.run(&["logs", "--chunks"]).expect(0);
+    assert_eq!(logs.stdout.matches("] pin5678").count(), 2, "{}", logs.describe());
+    assert!(logs.stdout.contains("[secret]") && !logs.stdout.contains("long enough"), "{}", logs.describe());
+    world.assert_nothing_left();
+}
+
+#[test]
 fn a_default_without_a_value_is_told() {
     let world = World::new();
     let declares = json!({"worker_env": [{"name": "HUB", "default": "${CJM_MODELS_DIR}/hf"}]});

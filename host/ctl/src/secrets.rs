@@ -6,7 +6,7 @@ use crate::journaled;
 use crate::output::{Output, path_text, quoted};
 use cjm_catalog::suggestions::{in_words, suggestions};
 use cjm_catalog::{Catalog, CatalogEntry, ManifestFolder, Settings};
-use cjm_engine::HostError;
+use cjm_engine::{HostError, SECRET_BYTES_MIN, is_struck_out};
 use cjm_platform::terminal::Hidden;
 use cjm_store::owners::belongs_to;
 use cjm_store::secrets::SECRET_BYTES_MAX;
@@ -21,9 +21,6 @@ use std::path::Path;
 const STDIN_MARK: &str = "-";
 /// A running worker keeps the variables that it was started with.
 const NEXT_START_HINT: &str = "A tool that runs now knows of it from its next start on.";
-
-/// Shorter values are not struck out of what tools print: they would be found everywhere. As the workers have it.
-const REDACTED_BYTES_MIN: usize = 8;
 
 /// Runs `set-secret`.
 pub(crate) async fn set(global: &Global, args: &SetSecretArgs, output: &Output) -> CommandResult {
@@ -48,10 +45,8 @@ pub(crate) async fn set(global: &Global, args: &SetSecretArgs, output: &Output) 
     }
     let owner = owner.ok();
     let value = value(args, output).await?;
-    if value.len() < REDACTED_BYTES_MIN {
-        output.note(&format!(
-            "note: the value has fewer than {REDACTED_BYTES_MIN} bytes, so it is not struck out of what the tool prints"
-        ));
+    if let Some(short) = told_short(&value) {
+        output.note(&short);
     }
     let (scope, manifest) = (args.scope.as_deref(), owner.as_ref().map(|entry| &entry.path));
     match manifest {
@@ -271,6 +266,28 @@ pub(crate) fn remove(global: &Global, args: &RemoveSecretArgs, output: &Output) 
     Ok(exit::OK)
 }
 
+/// Of a value that the tool may print in the clear: all of it, or lines of it, since a tool prints line by line.
+fn told_short(value: &str) -> Option<String> {
+    let lines = || value.lines().filter(|line| !line.trim().is_empty());
+    let (all, short) = (lines().count(), lines().filter(|line| !is_struck_out(line)).count());
+    let what = match (all, short) {
+        (1.., 0) => return None,
+        (0 | 1, _) => format!("the value has fewer than {SECRET_BYTES_MIN} bytes, so it is"),
+        (all, short) if all == short => {
+            format!("each line of the value has fewer than {SECRET_BYTES_MIN} bytes, so they are")
+        }
+        (all, 1) => {
+            format!("1 of the {all} lines of the value has fewer than {SECRET_BYTES_MIN} bytes, so it is")
+        }
+        (all, short) => {
+            format!(
+                "{short} of the {all} lines of the value have fewer than {SECRET_BYTES_MIN} bytes, so they are"
+            )
+        }
+    };
+    Some(format!("note: {what} not struck out of what the tool prints"))
+}
+
 async fn value(args: &SetSecretArgs, output: &Output) -> Result<String, Fault> {
     match (args.source.as_deref(), args.value.as_deref()) {
         (Some(STDIN_MARK), None) | (None, Some(STDIN_MARK)) => from_stdin(args).await,
@@ -342,4 +359,29 @@ async fn from_stdin(args: &SetSecretArgs) -> Result<String, Fault> {
         return Err(nothing_given("standard input was empty", args));
     }
     Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_of_a_value_a_tool_may_print_in_the_clear_is_told() {
+        for (value, told) in [
+            ("long enough", None),
+            ("long enough\n\nthis one, too\n", None),
+            ("hush", Some("the value has fewer than 8 bytes, so it is")),
+            ("  hush         ", Some("the value has fewer than 8 bytes, so it is")),
+            ("          ", Some("the value has fewer than 8 bytes, so it is")),
+            ("pin1234\npin5678", Some("each line of the value has fewer than 8 bytes, so they are")),
+            ("user\nlong enough", Some("1 of the 2 lines of the value has fewer than 8 bytes, so it is")),
+            (
+                "a\r\nb\r\nlong enough",
+                Some("2 of the 3 lines of the value have fewer than 8 bytes, so they are"),
+            ),
+        ] {
+            let told = told.map(|told| format!("note: {told} not struck out of what the tool prints"));
+            assert_eq!(told_short(value), told, "{value:?}");
+        }
+    }
 }

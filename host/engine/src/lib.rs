@@ -26,8 +26,9 @@ pub use cjm_catalog::{Catalog, CatalogEntry, ManifestFolder, NotAllowed, Setting
 pub use cjm_decide::queue::Target;
 pub use cjm_store::{Event as RowEvent, Subscription as RowSubscription};
 pub use cjm_workers::{
-    AdapterFault, CallError, ChunkStream, HostEvent, HostOptions, LoadOptions, NOTES, NodeState, StartError,
-    UNLOAD_GRACE_DEFAULT, WorkerState, actor, effective_config, unset_variables,
+    AdapterFault, CallError, ChunkStream, HostEvent, HostOptions, LoadOptions, NOTES, NodeState,
+    SECRET_BYTES_MIN, StartError, UNLOAD_GRACE_DEFAULT, WorkerState, actor, effective_config, is_struck_out,
+    unset_variables,
 };
 pub use compositions::state::{CompositionOutcome, NodeOutcome, NodeUsage};
 pub use deadlines::Timeout;

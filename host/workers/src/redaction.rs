@@ -4,8 +4,9 @@
 //! What must hold: whoever reads from a worker hands on [`Said`], which nobody can look into. There are two ways out of it:
 //! through a [`Redaction`], or as a result, which is its caller's as it is.
 //!
-//! Values are looked for as they are, with the escapes of any writer (JSON, Python's `repr`, one in the other), and line by line. Shorter ones than [`SECRET_BYTES_MIN`] would
-//! strike out innocent words and are left.
+//! Values are looked for as they are, with the escapes of any writer (JSON, Python's `repr`, one in the other), and line by
+//! line. Values and lines shorter than [`SECRET_BYTES_MIN`] would strike out innocent words and are left; whoever sets such
+//! a one is told by [`is_struck_out`].
 
 use bytes::Bytes;
 use cjm_wire::ndjson::Line;
@@ -14,14 +15,20 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
-/// Shortest value that is struck out.
-pub(crate) const SECRET_BYTES_MIN: usize = 8;
+/// Shortest value that is struck out, and shortest line of one.
+pub const SECRET_BYTES_MIN: usize = 8;
 /// Shortest part of a value that is struck out where a text was cut through it.
 const PART_BYTES_MIN: usize = 4;
 /// What a tool's side writes where it took the middle out of a text, after the number.
 const CUT_MARK: &str = " bytes dropped here]";
 /// What stands in its place.
 const MARK: &str = "[secret]";
+
+/// Whether a value of a secret, or a line of one, is struck out of what its tool says.
+#[must_use]
+pub fn is_struck_out(text: &str) -> bool {
+    text.trim().len() >= SECRET_BYTES_MIN
+}
 
 /// What a worker said, as it came.
 pub(crate) struct Said(Bytes);
@@ -66,7 +73,7 @@ impl Redaction {
         for secret in secrets.values().filter_map(Value::as_str) {
             for value in std::iter::once(secret).chain(secret.lines()) {
                 let value = value.trim();
-                if value.len() < SECRET_BYTES_MIN {
+                if !is_struck_out(value) {
                     continue;
                 }
                 let quoted = Value::from(value).to_string();
