@@ -59,6 +59,9 @@ impl std::fmt::Debug for PipelineError {
         for cause in &report.causes {
             write!(f, "\n  because: {cause}")?;
         }
+        for (label, words) in report.also_told() {
+            write!(f, "\n  {label} {words}")?;
+        }
         for line in report.traceback_end() {
             write!(f, "\n  > {line}")?;
         }

@@ -80,6 +80,16 @@ pub const TRACEBACK_LINE_CHARS_MAX: usize = 1_000;
 
 /// Lines of a traceback that people are shown: the last frames, and what was raised.
 const TRACEBACK_LINES_SHOWN: usize = 6;
+/// What Python writes between two exceptions of a chain.
+const CHAIN_WORDS: [&str; 2] = [
+    "The above exception was the direct cause of the following exception:",
+    "During handling of the above exception, another exception occurred:",
+];
+/// What it writes above the frames of one.
+const TRACEBACK_BEGIN: &str = "Traceback (most recent call last)";
+/// Most exceptions of a chain that are told beside the last one, and the longest line of one, in characters.
+const CHAIN_MAX: usize = 6;
+const RAISED_CHARS_MAX: usize = 300;
 /// Where the frames of the Python SDK lie.
 const SDK_FOLDER: &str = "/cjm_sdk/";
 
@@ -161,6 +171,9 @@ pub struct ErrorDetails {
     /// Last lines of its traceback.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub traceback: Vec<String>,
+    /// Class and words of the exceptions that this one was raised from, or while it was dealt with them; the nearest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub raised_after: Vec<String>,
     /// The job that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_id: Option<JobId>,
@@ -187,6 +200,7 @@ impl ErrorDetails {
             resource_shortfall: error.resource_shortfall,
             exception: error.exception_class().map(str::to_owned),
             traceback: error.traceback.as_deref().map(last_lines).unwrap_or_default(),
+            raised_after: error.traceback.as_deref().map(raised_after).unwrap_or_default(),
             ..Self::default()
         }
     }
@@ -257,6 +271,24 @@ impl ErrorReport {
         &traceback[traceback.len().saturating_sub(TRACEBACK_LINES_SHOWN)..]
     }
 
+    /// What else people are told of it, each with its label: what ran short, and the exceptions before the last one.
+    #[must_use]
+    pub fn also_told(&self) -> Vec<(&'static str, String)> {
+        let mut told = Vec::new();
+        if let Some(ResourceShortfall { resource, needed, available }) = self.details.resource_shortfall {
+            let of = |words: &str, number: Option<f64>| number.map(|number| format!("{number} MB {words}"));
+            let numbers = [of("needed", needed), of("available", available)].into_iter().flatten();
+            let numbers = numbers.collect::<Vec<_>>().join(", ");
+            if !numbers.is_empty() {
+                told.push(("short of:", format!("{}: {numbers}", resource.for_people())));
+            }
+        }
+        if !self.traceback_end().is_empty() {
+            told.extend(self.details.raised_after.iter().map(|raised| ("raised after:", raised.clone())));
+        }
+        told
+    }
+
     /// With the job it is about, and that job's run.
     #[must_use]
     pub fn of_job(mut self, job_id: JobId, run_id: Option<RunId>) -> Self {
@@ -277,7 +309,46 @@ impl ErrorReport {
 fn last_lines(traceback: &str) -> Vec<String> {
     let lines: Vec<&str> = traceback.trim_end().lines().collect();
     let last = &lines[lines.len().saturating_sub(TRACEBACK_LINES_MAX)..];
-    last.iter().map(|line| line.chars().take(TRACEBACK_LINE_CHARS_MAX).collect()).collect()
+    last.iter().map(|line| without_middle(line, TRACEBACK_LINE_CHARS_MAX)).collect()
+}
+
+/// The text; of a longer one its beginning and its end, and how much is missing between them.
+#[must_use]
+pub fn without_middle(text: &str, chars_max: usize) -> String {
+    let count = text.chars().count();
+    if count <= chars_max {
+        return text.to_owned();
+    }
+    let at = |number: usize| text.char_indices().nth(number).map_or(text.len(), |(at, _)| at);
+    let (begin, end) = (at(chars_max / 2), at(count - chars_max / 2));
+    format!("{}[{} bytes dropped here]{}", &text[..begin], end - begin, &text[end..])
+}
+
+/// The last line of each exception of a chain but of the last one, as Python writes chains; the nearest first. Of a long chain
+/// the middle is left out: what was raised first is what most often says why.
+fn raised_after(traceback: &str) -> Vec<String> {
+    let lines: Vec<&str> = traceback.lines().collect();
+    let parts: Vec<&[&str]> = lines.split(|line| CHAIN_WORDS.contains(line)).collect();
+    let Some((_, before)) = parts.split_last() else { return Vec::new() };
+    let mut raised: Vec<String> = before.iter().rev().filter_map(|part| what_was_raised(part)).collect();
+    if raised.len() > CHAIN_MAX {
+        let half = CHAIN_MAX / 2;
+        let left_out = raised.len() - 2 * half;
+        let end = raised.split_off(half + left_out);
+        raised.truncate(half);
+        raised.push(format!("[{left_out} exceptions left out here]"));
+        raised.extend(end);
+    }
+    raised
+}
+
+/// `KeyError: 'x'`: the first line behind the frames, which are indented. Its words may have further lines, and notes follow.
+fn what_was_raised(lines: &[&str]) -> Option<String> {
+    let is_indented = |line: &&str| line.starts_with([' ', '\t']);
+    let behind = lines.iter().rposition(|line| line.starts_with("  File \"")).map_or(0, |frame| frame + 1);
+    let is_raised =
+        |line: &&&str| !line.trim().is_empty() && !is_indented(*line) && !line.starts_with(TRACEBACK_BEGIN);
+    lines[behind..].iter().find(is_raised).map(|line| without_middle(line, RAISED_CHARS_MAX))
 }
 
 /// A word as a shell reads it back.
@@ -293,6 +364,7 @@ pub fn shell_word(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Resource;
 
     #[test]
     fn a_time_reads_the_same_whoever_tells_it() {
@@ -306,6 +378,59 @@ mod tests {
             (-1.0, "0 s"),
         ] {
             assert_eq!(Seconds::of(seconds).to_string(), told);
+        }
+    }
+
+    fn report_of(traceback: &str) -> ErrorReport {
+        let mut error = JobError::new(ErrorCategory::Fatal, "m");
+        error.traceback = Some(traceback.to_owned());
+        ErrorReport::new("call.tool_failed", "failed", "look", exit::TOOL_FAILED).with_job_error(&error)
+    }
+
+    fn raised(class: &str) -> String {
+        let frame = "  File \"t.py\", line 7, in go\n    raise it\n";
+        format!("Traceback (most recent call last):\n{frame}{class}\n")
+    }
+
+    #[test]
+    fn of_a_chain_of_exceptions_each_is_told_and_of_a_long_one_its_ends() {
+        let two = [raised("FileNotFoundError: '/nope'\nsecond line"), raised("RuntimeError: cannot load")];
+        for words in CHAIN_WORDS {
+            let told = report_of(&two.join(&format!("\n{words}\n\n"))).also_told();
+            assert_eq!(told, [("raised after:", "FileNotFoundError: '/nope'".to_owned())], "{words}");
+        }
+        let bare = format!("KeyError: 'x'\n\n{}\n\n{}", CHAIN_WORDS[0], two[1]);
+        assert_eq!(report_of(&bare).details.raised_after, ["KeyError: 'x'"]);
+        assert_eq!(report_of(&two[1]).also_told(), []);
+        let many: Vec<String> = (0..12).map(|number| raised(&format!("E: {number}"))).collect();
+        let told = report_of(&many.join(&format!("\n{}\n\n", CHAIN_WORDS[1]))).details.raised_after;
+        let expected = ["E: 10", "E: 9", "E: 8", "[5 exceptions left out here]", "E: 2", "E: 1", "E: 0"];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn of_a_long_line_the_end_is_kept_and_what_is_missing_is_counted() {
+        let report = report_of(&raised(&format!("ValueError: {}END", "é".repeat(20_000))));
+        let last = report.traceback_end().last().expect("a line").clone();
+        assert!(last.starts_with("ValueError: é") && last.ends_with("éEND"), "{last}");
+        let kept = last.chars().filter(|letter| *letter == 'é').count();
+        assert!(last.contains(&format!("[{} bytes dropped here]", 2 * (20_000 - kept))), "{last}");
+        assert_eq!(without_middle("four", 4), "four");
+    }
+
+    #[test]
+    fn what_ran_short_is_told_with_its_numbers() {
+        let mut report = report_of("");
+        let shortfall =
+            |needed, available| ResourceShortfall { resource: Resource::GpuVram, needed, available };
+        for (shortfall, told) in [
+            (shortfall(Some(9000.0), Some(10.5)), Some("GPU memory: 9000 MB needed, 10.5 MB available")),
+            (shortfall(Some(9000.0), None), Some("GPU memory: 9000 MB needed")),
+            (shortfall(None, None), None),
+        ] {
+            report.details.resource_shortfall = Some(shortfall);
+            let expected: Vec<_> = told.iter().map(|told| ("short of:", (*told).to_owned())).collect();
+            assert_eq!(report.also_told(), expected);
         }
     }
 

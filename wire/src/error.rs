@@ -54,6 +54,18 @@ pub enum Resource {
     Disk,
 }
 
+impl Resource {
+    /// In words.
+    #[must_use]
+    pub fn for_people(self) -> &'static str {
+        match self {
+            Self::GpuVram => "GPU memory",
+            Self::SystemRam => "main memory",
+            Self::Disk => "disk space",
+        }
+    }
+}
+
 /// Said of a disk that takes no further file, and found again where only the words of an error are left.
 pub const NO_INODE: &str = "no inode is free for another file";
 

@@ -85,7 +85,9 @@ pub(crate) fn text(report: &ErrorReport, color: bool) -> String {
     for cause in &report.causes {
         lines.push(format!("  {} {}", paint("1", "cause:"), indent(cause)));
     }
-    let quoted = |line: &String| format!("    | {}", shortened(&one_line(line)));
+    let also = report.also_told();
+    lines.extend(also.iter().map(|(label, words)| format!("  {} {}", paint("1", label), indent(words))));
+    let quoted = |line: &String| format!("    | {}", shortened(&one_line(line), LINE_CHARS_MAX));
     let traceback = report.traceback_end();
     if !traceback.is_empty() {
         lines.push(format!("  {}", paint("1", "the end of its traceback:")));
@@ -100,9 +102,9 @@ pub(crate) fn text(report: &ErrorReport, color: bool) -> String {
 }
 
 /// A line of a tool without its middle, if it is long: it may have megabytes.
-fn shortened(line: &str) -> String {
-    let Some((begin, _)) = line.char_indices().nth(LINE_CHARS_MAX / 2) else { return line.to_owned() };
-    match line.char_indices().rev().nth(LINE_CHARS_MAX / 2 - 1) {
+pub(crate) fn shortened(line: &str, chars_max: usize) -> String {
+    let Some((begin, _)) = line.char_indices().nth(chars_max / 2) else { return line.to_owned() };
+    match line.char_indices().rev().nth(chars_max / 2 - 1) {
         Some((end, _)) if end > begin => {
             format!("{} … ({} bytes left out) … {}", &line[..begin], end - begin, &line[end..])
         }

@@ -1,6 +1,7 @@
 //! How rows of the stores look to people: the ancestor's lines, byte for byte, so that what reads its output reads
 //! ours. Where a row of our own knows why something ended, that stands first.
 
+use crate::fault::shortened;
 use crate::visible::one_line;
 use cjm_store::{DiagnosticRecord, ENDED_BY_HOST, StreamChunk};
 use cjm_wire::error::JobError;
@@ -222,7 +223,7 @@ impl<'a> Told<'a> {
         let report = row.payload.get("report");
         let code = report.and_then(|report| report.get("code")).and_then(Value::as_str);
         let mut reason = code.unwrap_or(error.category.as_str()).to_owned();
-        let message: String = error.message.chars().take(MESSAGE_CHARS_MAX).collect();
+        let message = shortened(&error.message, MESSAGE_CHARS_MAX);
         for part in
             [error.exception_class().filter(|class| !class.contains("::")).unwrap_or_default(), &message]
         {
@@ -407,6 +408,15 @@ mod tests {
         failed.node_id = None;
         let whole = journal(&failed, true);
         assert!(whole.starts_with(&line) && whole.ends_with("\n    KeyError: 'nokey'"), "{whole}");
+    }
+
+    #[test]
+    fn of_a_long_message_a_row_has_both_ends_and_says_what_is_missing() {
+        let error = json!({"category": "user_input", "message": format!("{}END", "x".repeat(400)), "retriable": true,
+            "original_exc_repr": "ValueError('x')", "traceback": null});
+        let line = journal(&row("direct_call_failed", json!({"status": "failed", "error": error})), false);
+        let (begin, end) = ("x".repeat(150), "x".repeat(147));
+        assert!(line.contains(&format!("ValueError: {begin} … (103 bytes left out) … {end}END")), "{line}");
     }
 
     #[test]

@@ -154,7 +154,7 @@ def job_error(error, capability_name):
         "category": category,
         "message": text_of(error),
         "retriable": retriable,
-        "original_exc_repr": repr_of(error)[:MESSAGE_CHARS_MAX],
+        "original_exc_repr": without_middle(repr_of(error), MESSAGE_CHARS_MAX),
         "traceback": traceback_of(error),
         "retry_after_seconds": _tried(None, lambda: _number(error.retry_after_seconds)),
         "fields_invalid": _fields(error),
@@ -173,8 +173,9 @@ def now():
 
 
 def text_of(error):
-    """`str(error)`, whatever its class does, up to a length; the name of the class where that says nothing."""
-    text = word(error)[:MESSAGE_CHARS_MAX]
+    """`str(error)`, whatever its class does; the middle of a long one is left out; the name of the class where that
+    says nothing."""
+    text = without_middle(word(error), MESSAGE_CHARS_MAX)
     return text if text.strip() else class_name(error)
 
 
