@@ -38,7 +38,8 @@ impl Driver {
         let tally = first.node.as_ref().and_then(|node| self.tallies.get(node));
         // An element without a place in a list is the only one.
         let known = tally.and_then(|tally| tally.failure_of(first.element.unwrap_or(0)));
-        Some(failure_at(first, known))
+        let nodes = &self.run.composition().nodes;
+        Some(failure_at(first, known, first.node.as_ref().and_then(|node| nodes.get(node))))
     }
 
     /// What callers of a run that fails fast are told while others of its calls are being cancelled. The failure is kept

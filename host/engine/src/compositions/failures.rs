@@ -2,7 +2,8 @@
 //! is over, or whose calls were refused.
 
 use crate::error::HostError;
-use cjm_decide::composition::NodeError;
+use cjm_decide::composition::{NodeError, sources};
+use cjm_wire::composition::Node;
 use cjm_wire::describe::{ErrorReport, exit};
 use cjm_wire::error::{ErrorCategory, Failure, JobError};
 use std::time::Duration;
@@ -11,9 +12,12 @@ use std::time::Duration;
 const NODE_FAILED: &str = "composition.node_failed";
 // Of the crate that talks to workers.
 const ARGUMENTS_REFUSED: &str = "call.arguments_refused";
+// Of the workers, of an argument whose name the action does not have.
+const NO_PARAMETER: &str = "has no parameter";
 
-/// The failure that came first, told with its node and element; `known` is what its own job says of it.
-pub(super) fn failure_at(first: &NodeError, known: Option<&Failure>) -> Failure {
+/// The failure that came first, told with its node and element; `known` is what its own job says of it, `node` is as the
+/// document has it.
+pub(super) fn failure_at(first: &NodeError, known: Option<&Failure>, node: Option<&Node>) -> Failure {
     let Some(name) = &first.node else {
         return node_failure("output", None, &first.message);
     };
@@ -29,25 +33,40 @@ pub(super) fn failure_at(first: &NodeError, known: Option<&Failure>) -> Failure 
     failure.report.message = format!("node {place}: {}", failure.report.message);
     failure.report.exit_code = exit::COMPOSITION_FAILED;
     failure.report = failure.report.at_node(name.clone(), first.element);
-    if let Some(keys) = keys_to_correct(name, &failure) {
-        failure.report.next_step =
-            format!("correct {keys} in the composition and run it again; the tool has not run");
+    if let Some(what) = what_to_correct(name, node, first.element, &failure) {
+        failure.report.next_step = format!("correct {what} and run it again; the tool has not run");
     }
     failure
 }
 
-/// Of a call that was refused for its arguments: where they stand in the composition, which has no options.
-fn keys_to_correct(node: &str, failure: &Failure) -> Option<String> {
+/// Of a call that was refused for its arguments: where they stand. That is the composition, which has no options, or what it
+/// refers to, and then the reference is right.
+fn what_to_correct(
+    name: &str,
+    node: Option<&Node>,
+    element: Option<usize>,
+    failure: &Failure,
+) -> Option<String> {
     let fields = failure.error.fields_invalid.as_deref().filter(|fields| !fields.is_empty())?;
     // Others say what is amiss with the tool.
     if failure.report.code != ARGUMENTS_REFUSED || !failure.report.next_step.starts_with("correct `") {
         return None;
     }
-    let key = |field: &String| match field.as_str() {
-        "action" => format!("`nodes.{node}.action`"),
-        field => format!("`nodes.{node}.args.{field}`"),
-    };
-    Some(fields.iter().map(key).collect::<Vec<_>>().join(", "))
+    // Of a parameter that there is not, the name is wrong, whatever its value.
+    let node = node.filter(|_| !failure.error.message.contains(NO_PARAMETER));
+    let (mut written, mut referred) = (Vec::new(), Vec::new());
+    for field in fields {
+        let key = match field.as_str() {
+            "action" => format!("`nodes.{name}.action`"),
+            field => format!("`nodes.{name}.args.{field}`"),
+        };
+        match node.map(|node| sources(node, field, element)).unwrap_or_default().as_slice() {
+            [] => written.push(key),
+            found => referred.push(format!("{}, to which {key} refers,", found.join(" or "))),
+        }
+    }
+    let written = (!written.is_empty()).then(|| format!("{} in the composition", written.join(", ")));
+    Some(written.into_iter().chain(referred).collect::<Vec<_>>().join(", and "))
 }
 
 /// The failure of a node that no job of it carries: its references did not bind.
@@ -107,12 +126,12 @@ mod tests {
     fn a_node_that_no_job_carries_is_named_once_with_what_would_do() {
         let known = node_failure("a", None, "words");
         for known in [Some(&known), None] {
-            let report = failure_at(&at(Some("refer to a list")), known).report;
+            let report = failure_at(&at(Some("refer to a list")), known, None).report;
             assert_eq!(
                 (&*report.message, &*report.next_step),
                 ("node `a`: words", "at node `a`: refer to a list")
             );
-            assert!(failure_at(&at(None), known).report.next_step.starts_with("correct node `a` "));
+            assert!(failure_at(&at(None), known, None).report.next_step.starts_with("correct node `a` "));
         }
     }
 
@@ -123,14 +142,23 @@ mod tests {
         known.report.next_step =
             "correct `action` (`--action NAME`) and call again; the tool has not run".to_owned();
         known.error.fields_invalid = Some(vec!["action".to_owned(), "text".to_owned()]);
-        let step = failure_at(&at(None), Some(&known)).report.next_step;
+        let step = failure_at(&at(None), Some(&known), None).report.next_step;
         assert!(
             step.starts_with("correct `nodes.a.action`, `nodes.a.args.text` in the composition"),
             "{step}"
         );
+        let node =
+            r#"{"capability": "c", "action": "go", "map": "${inputs.all}", "args": {"text": "${item}"}}"#;
+        let node = serde_json::from_str(node).expect("a node");
+        let third = NodeError { element: Some(2), ..at(None) };
+        assert_eq!(
+            failure_at(&third, Some(&known), Some(&node)).report.next_step,
+            "correct `nodes.a.action` in the composition, and the input `all[2]`, to which `nodes.a.args.text` refers, and \
+             run it again; the tool has not run"
+        );
         // What the tool lacks is corrected there.
         known.report.next_step = "mark a method".to_owned();
-        assert_eq!(failure_at(&at(None), Some(&known)).report.next_step, "mark a method");
+        assert_eq!(failure_at(&at(None), Some(&known), None).report.next_step, "mark a method");
     }
 
     #[test]
@@ -162,11 +190,11 @@ mod tests {
         let mut job = node_failure("many", Some(3), "no");
         (job.report.exit_code, job.report.code) = (exit::OK + 12, "call.tool_failed".to_owned());
         for known in [Some(&job), None] {
-            let failure = failure_at(&first, known);
+            let failure = failure_at(&first, known, None);
             assert_eq!(failure.report.exit_code, exit::COMPOSITION_FAILED, "{failure:?}");
             assert_eq!(failure.report.details.element, Some(3));
         }
-        let told = failure_at(&first, Some(&job)).report;
+        let told = failure_at(&first, Some(&job), None).report;
         assert_eq!(told.code, "call.tool_failed", "what happened is told as its job tells it");
         assert!(told.message.starts_with("node many[3]: "), "{}", told.message);
     }
