@@ -529,3 +529,13 @@ fn the_output_of_a_run_is_what_its_nodes_gave_byte_for_byte_in_a_file_or_pipe() 
     let document = run("{ x: \"${e}\" }");
     assert_eq!(serde_json::from_str::<serde_json::Value>(&document).expect("JSON"), json!({"x": text}));
 }
+
+#[test]
+fn an_argument_in_the_place_of_the_capability_is_told_with_the_order() {
+    let world = World::new();
+    let swapped = world.run(&["call", "--action", "greet", "name=A B", "greeter", "who=C"]).expect(2);
+    assert!(swapped.stderr.contains("`name=A B` is an argument"), "{}", swapped.describe());
+    assert!(swapped.stderr.contains("call greeter 'name=A B' who=C`"), "{}", swapped.describe());
+    let alone = world.run(&["call", "name=A"]).expect(2);
+    assert!(alone.stderr.contains("call CAPABILITY name=A`"), "{}", alone.describe());
+}

@@ -306,7 +306,7 @@ fn a_start_whose_time_is_over_is_told_as_that() {
     let world = World::new();
     world.install_python("kit", "Kit", &format!("import time\ntime.sleep(60)\n{KIT}"));
     let outcome = world.run(&["call", "kit", "--action", "say", "--timeout", "1.5"]).expect(13);
-    says(&outcome, "did not end within 1.5 s");
+    says(&outcome, "was not ready within 1.5 s; its start was stopped, and the call was not begun");
     says(&outcome, "logs --journal --run");
     assert_eq!(verdict(&world), "not ready within 1.5 s");
     world.assert_nothing_left();

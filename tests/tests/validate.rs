@@ -380,6 +380,10 @@ fn a_file_that_is_nothing_we_know_is_told_so_and_is_no_empty_list() {
             "{verdict}"
         );
     }
+    let once = world.run(&["validate", ".", "--json"]).expect(1).json();
+    let malformed =
+        errors(&once).into_iter().filter(|(_, _, code)| *code == "settings_file.malformed").count();
+    assert_eq!((malformed, &once["warnings"]), (1, &json!([])), "{once:#}");
     put(&world, "cjm.yaml", "substrate: {diagnostics_retention_days: 3}\n");
     let good = world.run(&["validate", "cjm.yaml"]).expect(0);
     assert_eq!(good.stdout, "✓ cjm.yaml (settings): valid\n", "{}", good.describe());
@@ -393,6 +397,12 @@ fn a_folder_with_nothing_in_it_is_told_so() {
     let verdict = world.json(&["validate", &folder.display().to_string(), "--json"]);
     let warning = verdict["warnings"][0].as_str().expect("a warning");
     assert!(warning.contains("there is nothing to check"), "{verdict:#}");
+    let list = "capabilities:\n- {name: a, package: }\n";
+    std::fs::write(folder.join("two.yaml"), list).expect("written");
+    let verdict = world.json(&["validate", &folder.display().to_string(), "--json"]);
+    let [warning] = verdict["warnings"].as_array().expect("a list").as_slice() else { panic!("{verdict:#}") };
+    assert!(warning.to_string().contains("two.yaml` checks it"), "{verdict:#}");
+    std::fs::remove_file(folder.join("two.yaml")).expect("removed");
     std::fs::write(folder.join("tool.py"), "x = 1\n").expect("written");
     let verdict = world.json(&["validate", &folder.display().to_string(), "--json"]);
     assert_eq!(verdict["warnings"], json!([]), "{verdict:#}");
@@ -477,8 +487,14 @@ nodes:
   k: {capability: words, args: {action: cont, text: x}}
 ";
     put(&world, "flow.yaml", flow);
-    let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(0).json();
+    let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(1).json();
     let has = "it has the actions count, open";
+    assert_eq!(
+        verdict["errors"][0]["message"],
+        "capabilities.words.config.langage: \"words\" refused its configuration: there is no key \"langage\" (there are: \
+         language, depth) (did you mean \"language\"?)"
+    );
+    assert_eq!(verdict["errors"].as_array().map(Vec::len), Some(1), "{verdict:#}");
     assert_eq!(
         verdict["warnings"],
         json!([
@@ -490,8 +506,6 @@ nodes:
             "nodes.i.action: \"named\" has no action \"oen\" (did you mean \"one\"?); it has the actions \
              one, two",
             format!("nodes.k.action: \"words\" has no action \"cont\" (did you mean \"count\"?); {has}"),
-            "capabilities.words.config.langage: \"words\" has no such key in its configuration (did you mean \"language\"?); \
-             it has language, depth",
         ]),
         "{verdict:#}"
     );

@@ -1,7 +1,7 @@
 //! `cjm-ctl validate` of compositions: every fault with its place, and what `run` refuses before anything starts.
 
 use cjm_tests::world::{World, manifest};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 
 fn put(world: &World, name: &str, text: &str) {
@@ -85,6 +85,7 @@ fn faults_of_form_of_references_and_of_types_are_told_together_and_all_of_one_te
             (4, "nodes.a.args.text: there is no node `nobody` (there is a, b, c, d, e, f)"),
             (5, "nodes.b.args.x: a `${` without its `}` in \"${inputs.n} ${a\""),
             (5, "nodes.b: needs `capability`"),
+            (6, "nodes.c.args.level: \"high\" is given, and the tool takes a whole number"),
             (7, "nodes.d: 7 is not of type \"object\""),
             (8, "nodes.e.after.1: [\"b\"] is not of types \"number\", \"string\""),
             (8, "nodes.e.after: there is no node `ghost` (there is a, b, c, d, e, f)"),
@@ -94,10 +95,60 @@ fn faults_of_form_of_references_and_of_types_are_told_together_and_all_of_one_te
         ],
         "{verdict:#}"
     );
-    assert_eq!(
-        verdict["warnings"],
-        json!(["nodes.c.args.level: \"high\" is given, and the tool takes a whole number"])
-    );
+    assert_eq!(verdict["warnings"], json!([]));
+}
+
+fn messages(verdict: &Value) -> Vec<&str> {
+    let errors = verdict["errors"].as_array().expect("a list").iter();
+    errors.map(|error| error["message"].as_str().expect("a text")).collect()
+}
+
+const GREETER: &str = r#"
+from cjm_sdk import Capability, action
+
+class Greeter(Capability):
+    name = "greeter"
+    version = "1.0.0"
+    config_schema = {"type": "object", "properties": {"greeting": {"type": "string"}}}
+
+    @action
+    def greet(self):
+        return self.config["greeting"]
+"#;
+
+#[test]
+fn a_configuration_that_a_run_refuses_is_an_error_where_the_tool_is_installed() {
+    let world = World::new();
+    let path = world.install_python("greeter", "Greeter", GREETER);
+    let mut manifest: Value = serde_json::from_str(&fs::read_to_string(&path).expect("read")).expect("JSON");
+    manifest["code"]["config_schema"] =
+        json!({"type": "object", "properties": {"greeting": {"type": "string"}}});
+    manifest["code"]["actions"] =
+        json!([{"name": "greet", "arguments": {"type": "object", "properties": {}}}]);
+    fs::write(&path, manifest.to_string()).expect("written");
+    let flow = |config: &str| {
+        let config = format!("capabilities: {{greeter: {{config: {config}}}}}\n");
+        put(
+            &world,
+            "flow.yaml",
+            &format!("name: f\n{config}nodes:\n  a: {{capability: greeter, action: greet}}\n"),
+        );
+    };
+    flow("{greeting: 5}");
+    let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(1).json();
+    let told = "\"greeter\" refused its configuration: `greeting` is 5, and the tool takes text";
+    assert_eq!(messages(&verdict), [format!("capabilities.greeter.config.greeting: {told}")]);
+    let refused = world.run(&["run", "flow.yaml"]).expect(1);
+    assert!(refused.stderr.contains("refused its configuration"), "{}", refused.describe());
+    flow("{greetin: hi}");
+    let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(1).json();
+    assert!(messages(&verdict)[0].contains("there is no key \"greetin\""), "{verdict:#}");
+    assert!(messages(&verdict)[0].contains("did you mean \"greeting\""), "{verdict:#}");
+    let _ = world.run(&["run", "flow.yaml"]).expect(1);
+    flow("{greeting: hi}");
+    let _ = world.run(&["validate", "flow.yaml"]).expect(0);
+    let _ = world.run(&["run", "flow.yaml"]).expect(0);
+    world.assert_nothing_left();
 }
 
 #[test]
@@ -121,14 +172,14 @@ fn an_argument_of_the_wrong_type_is_told_and_a_run_refuses_it_before_anything_st
         "flow.yaml",
         &(flow("{level: high, text: '${a}'}") + "  c: {capability: words, args: {text: 7}}\n"),
     );
-    let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(0).json();
-    assert_eq!(
-        verdict["warnings"],
-        json!([
-            "nodes.b.args.level: \"high\" is given, and the tool takes a whole number",
-            "nodes.c.args.text: 7 is given, and the tool takes text",
-        ])
-    );
+    let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(1).json();
+    let told = [
+        "nodes.b.args.level: \"high\" is given, and the tool takes a whole number",
+        "nodes.c.args.text: 7 is given, and the tool takes text",
+    ];
+    assert_eq!(messages(&verdict), told, "{verdict:#}");
+    assert_eq!(verdict["errors"][0]["code"], "composition.argument_type", "{verdict:#}");
+    assert_eq!(verdict["errors"][1]["line"], 5, "{verdict:#}");
     put(&world, "flow.yaml", &flow("{level: 0}"));
     let refused = world.run(&["run", "flow.yaml", "--json"]).expect(1).json();
     assert_eq!(refused["error"]["code"], "composition.argument_type", "{refused:#}");
@@ -169,9 +220,9 @@ fn what_a_tool_refuses_by_its_manifest_is_told_and_refused_before_a_run_for_ever
         ("{capability: code, args: {n: null}}", None),
     ] {
         put(&world, "flow.yaml", &format!("name: f\nnodes:\n  a: {node}\n"));
-        let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(0).json();
-        let warnings: Vec<String> = told.iter().map(|told| format!("nodes.a.{told}")).collect();
-        assert_eq!(verdict["warnings"], json!(warnings), "{node}");
+        let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(u8::from(told.is_some())).json();
+        let expected: Vec<String> = told.iter().map(|told| format!("nodes.a.{told}")).collect();
+        assert_eq!(messages(&verdict), expected, "{node}");
         let ended = world.run(&["run", "flow.yaml", "--json"]);
         assert_eq!(
             ended.stdout.contains("composition.argument_type"),
@@ -315,8 +366,8 @@ fn a_relative_file_is_told_and_refused_before_a_run_where_the_tool_takes_an_abso
     put(&world, "flow.yaml", &flow("{}", "a.txt"));
     let told = "nodes.b.args.file: \"a.txt\" is given, and the tool takes an absolute path; an input of `type: file` (its \
                 default may be a.txt) is made one";
-    let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(0).json();
-    assert_eq!(verdict["warnings"], json!([told]));
+    let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(1).json();
+    assert_eq!(messages(&verdict), [told]);
     let refused = world.run(&["run", "flow.yaml", "--json"]).expect(1).json();
     assert_eq!(refused["error"]["code"], "composition.argument_type", "{refused:#}");
     assert!(!world.file("ran").exists(), "nothing was started");
@@ -461,4 +512,50 @@ fn an_empty_name_is_refused_by_validate_and_run_in_the_same_words() {
         let refused = world.run(&["run", "flow.yaml", "--json"]).expect(1).json();
         assert!(refused["error"]["message"].as_str().is_some_and(|said| said.contains(&told)), "{refused:#}");
     }
+}
+
+#[test]
+fn what_a_reference_brings_is_corrected_where_it_stands() {
+    let world = World::new();
+    let source = "from cjm_sdk import Capability, action\n\nclass Kit(Capability):\n    @action\n    \
+                  def say(self, word: str = 'word'):\n        return word\n\n    @action\n    \
+                  def count(self):\n        return {'n': 1}\n";
+    world.install_python("kit", "Kit", source);
+    let refers = "nodes: {b: {capability: kit, action: count}, a: {capability: kit, action: say, ";
+    for (node, step) in [
+        (
+            "args: {word: '${inputs.number}'}",
+            "the input `number`, to which `nodes.a.args.word` refers, and run it",
+        ),
+        (
+            "map: '${inputs.list}', args: {word: '${item}'}",
+            "the input `list[1]`, to which `nodes.a.args.word` refers, and run it",
+        ),
+        (
+            "args: {word: '${b.n}'}",
+            "what node `b` returns (`${b.n}`), to which `nodes.a.args.word` refers, and run it",
+        ),
+        // Of a parameter that there is not, the name is wrong.
+        ("args: {wrod: '${inputs.number}'}", "`nodes.a.args.wrod` in the composition and run it"),
+    ] {
+        let inputs = "inputs: {number: {default: 5}, list: {default: [a, 3]}}";
+        put(&world, "flow.yaml", &format!("name: f\n{inputs}\n{refers}{node}}}}}\n"));
+        let failed = world.run(&["run", "flow.yaml"]).expect(16);
+        let step = format!("next: correct {step} again; the tool has not run");
+        assert!(failed.stderr.contains(&step), "{}", failed.describe());
+    }
+}
+
+#[test]
+fn a_file_without_nodes_is_checked_by_the_command_that_is_told() {
+    let world = World::new();
+    put(&world, "flow.txt", "name: f\n");
+    let refused = world.run(&["run", "flow.txt"]).expect(1);
+    assert!(
+        refused.stderr.contains("validate --format composition flow.txt` checks it"),
+        "{}",
+        refused.describe()
+    );
+    let checked = world.run(&["validate", "--format", "composition", "flow.txt"]).expect(1);
+    assert!(checked.stderr.contains("needs `nodes`"), "{}", checked.describe());
 }

@@ -20,7 +20,7 @@ use cjm_engine::{
     CallError, Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Target, Timeout, actor,
     check_known,
 };
-use cjm_wire::describe::{ErrorReport, Seconds, exit};
+use cjm_wire::describe::{ErrorReport, Seconds, exit, shell_word};
 use cjm_wire::envelope::{ACTION_KEY, ExecuteRequest};
 use cjm_wire::event::JobStatus;
 use cjm_wire::json::{Arguments, Json};
@@ -50,6 +50,7 @@ pub(crate) async fn run(
     let options = host_options(&global.settings_to_write()?);
     let cwd = current_dir()?;
     let deadline = deadline(args.timeout)?;
+    name_comes_first(args)?;
     let stdin = Stdin::read(args.args.as_deref(), &args.assignments, output, interrupts);
     let stdin = read_in_time(stdin, deadline).await?;
     let file = args.args.as_deref().and_then(|text| text.strip_prefix('@'));
@@ -190,7 +191,7 @@ impl Call<'_> {
                 let instance = InstanceId::from_text(self.args.name.clone());
                 // An error says that it is gone already.
                 let _ = self.host.give_up_start(&instance, given).await;
-                return Err(timed_out(self.args));
+                return Err(not_begun_in_time(self.args));
             }
         };
         if self.args.stream {
@@ -408,6 +409,25 @@ struct CallDocument<'a> {
     error: Option<&'a ErrorReport>,
 }
 
+/// Refuses an argument in the place of the capability, which no name can look like.
+fn name_comes_first(args: &CallArgs) -> Result<(), Fault> {
+    if !args.name.contains('=') {
+        return Ok(());
+    }
+    let given = args.assignments.iter().find(|word| !word.contains('='));
+    let (name, others) = (given.map_or("CAPABILITY", String::as_str), args.assignments.iter());
+    let others = others.filter(|word| Some(*word) != given);
+    let words = std::iter::once(&args.name).chain(others).map(|word| shell_word(word));
+    let words = words.collect::<Vec<_>>().join(" ");
+    Err(Fault::usage(
+        format!("`{}` is an argument, and stands where the capability does", args.name),
+        format!(
+            "the capability comes first, its arguments behind it: `cjm-ctl call {} {words}`",
+            shell_word(name)
+        ),
+    ))
+}
+
 /// Refuses a word that stands where arguments do and is the name of an action, with the option that it goes with.
 fn name_option_of_action(args: &CallArgs, entry: Option<&CatalogEntry>) -> Result<(), Fault> {
     let actions = entry.map(actions).unwrap_or_default();
@@ -478,6 +498,20 @@ async fn show_progress(
 )]
 fn percent(progress: f64) -> u64 {
     (progress * 100.0).clamp(0.0, 100.0) as u64
+}
+
+/// The time went into the start: what the tool does was not begun.
+fn not_begun_in_time(args: &CallArgs) -> Fault {
+    Fault::new(
+        "call.timed_out",
+        format!(
+            "\"{}\" was not ready within {}; its start was stopped, and the call was not begun",
+            args.name,
+            Seconds::of(args.timeout.unwrap_or_default())
+        ),
+        "give it more time with --timeout, or see what its start did: `cjm-ctl logs --chunks`",
+    )
+    .with_exit(exit::TIMED_OUT)
 }
 
 fn timed_out(args: &CallArgs) -> Fault {

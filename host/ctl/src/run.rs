@@ -178,8 +178,10 @@ fn read(path: &Path) -> Result<Composition, Fault> {
         let mut report = ErrorReport::of(&error);
         report.message = format!("{}: {}", path.display(), report.message);
         report.next_step = format!(
-            "{}; `cjm-ctl validate {}` checks it",
+            "{}; `cjm-ctl validate {}{}` checks it",
             report.next_step,
+            // By a name that says nothing, and without `nodes`, nobody knows that it is meant as one.
+            if detect(path, &text).is_none() { "--format composition " } else { "" },
             shell_word(&path.to_string_lossy())
         );
         Fault::from_report(report)

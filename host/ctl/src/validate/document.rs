@@ -281,14 +281,17 @@ pub(crate) fn composition(text: &str, catalog: Option<&Catalog>) -> Checked {
         }
     };
     let refused = refused.map(GraphError::from).into_iter();
-    let mut firsts: Vec<First> = refused.chain(faults).map(first).collect();
+    let known = readable.iter().zip(catalog);
+    let refused_here =
+        known.flat_map(|(readable, known)| known::refused_arguments(readable, &changed, known));
+    let mut firsts: Vec<First> = refused.chain(faults).chain(refused_here).map(first).collect();
     let not_taken = readable
         .iter()
         .zip(catalog)
         .flat_map(|(readable, known)| known::configuration_faults(readable, known));
-    firsts.extend(not_taken.map(|(key, error)| {
+    firsts.extend(not_taken.map(|(key, error, message)| {
         let finding = Finding::of(&error, place_of(document.as_ref(), &key));
-        let finding = Box::new(Finding { message: format!("{key}: {error}"), ..finding });
+        let finding = Box::new(Finding { message, ..finding });
         First { finding, key: Some(key), alone: false, mended: true }
     }));
     let errors = gather(&firsts, document.as_ref(), COMPOSITION_SCHEMA, COMPOSITION_FAULT);

@@ -15,6 +15,7 @@ use cjm_environments::{EnvironmentError, package_folders, package_refusal};
 use cjm_platform::files::{FileError, read_regular_to_string};
 use cjm_wire::adapter::is_adapter;
 use cjm_wire::capabilities_file::CapabilitiesFile;
+use cjm_wire::describe::shell_word;
 use cjm_wire::settings_file::SETTINGS_FILE;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -33,7 +34,7 @@ pub(crate) async fn check(
     catalog: Result<Catalog, Fault>,
 ) -> (Checked, bool) {
     let mut found = Found::default();
-    let catalog = found.known(catalog);
+    let catalog = found.known(catalog, folder);
     let mut listed = Vec::new();
     let project = Project::of(folder, data_dir);
     found.errors.extend(project.left_out.0);
@@ -45,6 +46,12 @@ pub(crate) async fn check(
             What::NoComposition => found.warnings.push(format!(
                 "{}: it has no key `nodes`, and so was not looked at as a composition",
                 path.display()
+            )),
+            What::OtherList => found.warnings.push(format!(
+                "{}: it reads like a list of capabilities and was not looked at, since {LIST} is the list here; \
+                 `cjm-ctl validate {}` checks it (`capabilities_config` in {SETTINGS_FILE} names another list)",
+                path.display(),
+                shell_word(&path.to_string_lossy())
             )),
             What::Unseen(why) => found.errors.push(Finding::unread(&path, why)),
             What::Unreadable(finding) => found.add(&path, (vec![finding], Vec::new())),
@@ -66,7 +73,7 @@ pub(crate) async fn check(
     }
     let only_source = !found.any;
     found.sources(folder, listed).await;
-    if only_source && found.sources == 0 && found.errors.is_empty() {
+    if only_source && found.sources == 0 && found.errors.is_empty() && found.warnings.is_empty() {
         found.warnings.push(format!(
             "{}: there is nothing to check: no list, manifest, composition, settings, package or Python source",
             folder.display()
@@ -108,7 +115,11 @@ struct Found {
 
 impl Found {
     /// What is installed, where that is known; what of it cannot be read is told, since a composition may call it.
-    fn known(&mut self, catalog: Result<Catalog, Fault>) -> Option<Catalog> {
+    fn known(&mut self, catalog: Result<Catalog, Fault>, folder: &Path) -> Option<Catalog> {
+        let is_found_here = |code: &str| {
+            let of_file = code.starts_with("settings_file.") && folder.join(SETTINGS_FILE).exists();
+            of_file || code.starts_with("settings.")
+        };
         match catalog {
             Ok(catalog) => {
                 self.warnings.extend(catalog.unreadable().map(|(path, error)| {
@@ -117,7 +128,7 @@ impl Found {
                 Some(catalog)
             }
             // Settings that are broken are found with the folder, and are no reason to look at nothing else.
-            Err(Fault::Shown(report)) if !report.code.starts_with("settings.") => {
+            Err(Fault::Shown(report)) if !is_found_here(&report.code) => {
                 self.warnings.push(format!("what is installed is not known: {}", report.message));
                 None
             }
@@ -168,6 +179,8 @@ enum What {
     Nothing,
     /// It lies among compositions and has none of their keys.
     NoComposition,
+    /// A list by its keys, and not by its name.
+    OtherList,
     /// Nobody knows what it is: this user may not read it.
     Unseen(String),
     Unreadable(Finding),
@@ -223,6 +236,7 @@ fn what(path: &Path, is_list: bool) -> What {
             What::Document(format, text)
         }
         (_, None) if in_compositions => What::NoComposition,
+        (_, Some(Format::CapabilitiesYaml)) => What::OtherList,
         _ => What::Nothing,
     }
 }

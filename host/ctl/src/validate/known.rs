@@ -1,17 +1,21 @@
 //! Holds a composition against what the manifests that were found know of their tools: actions, arguments, keys of the
-//! configuration. Warnings only, since the file may be meant for another machine; and nothing is guessed: where a manifest
-//! does not say what there is, nothing is missing. No tool is asked, since asking would run it.
+//! configuration. What a run here refuses before it starts anything is an error; the rest are warnings only, since the file
+//! may be meant for another machine; and nothing is guessed: where a manifest does not say what there is, nothing is missing.
+//! No tool is asked, since asking would run it.
 
+use cjm_catalog::Catalog;
 use cjm_catalog::suggestions::{in_words, suggestions};
-use cjm_catalog::{Catalog, CatalogEntry};
 use cjm_decide::adapters::choose;
-use cjm_decide::composition::{DeclaredAction, DeclaredTools, Meant, argument_faults, meant};
+use cjm_decide::composition::{
+    DeclaredAction, DeclaredTools, GraphError, Meant, configuration_misfit, literal_faults, meant,
+};
 use cjm_engine::{StartError, effective_config};
 use cjm_wire::Manifest;
-use cjm_wire::composition::{CapabilityUse, Composition, Node};
+use cjm_wire::composition::{Composition, Node, in_short};
 use cjm_wire::describe::Described;
+use cjm_wire::json::Json;
 use cjm_wire::runtime::Runtime;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
 /// Of a composition. Of the nodes in `changed` it is not known what they ask of their tools.
@@ -39,34 +43,79 @@ pub(super) fn composition_warnings(
     }
     // One that no node calls is a fault by itself.
     let is_called = |name: &String| composition.nodes.values().any(|node| node.capability == *name);
-    for (name, wanted) in composition.capabilities.iter().filter(|(name, _)| is_called(name)) {
-        let place = format!("capabilities.{name}");
-        match catalog.get(name) {
-            None => warnings.push(not_there(&place, name, catalog)),
-            Some(entry) => warnings.extend(configuration_warnings(&place, wanted.config.as_ref(), entry)),
-        }
-    }
+    let absent = |name: &&String| is_called(name) && catalog.get(name).is_none();
+    let absent = composition.capabilities.keys().filter(absent);
+    warnings.extend(absent.map(|name| not_there(&format!("capabilities.{name}"), name, catalog)));
     warnings
 }
 
-/// Configurations that no machine takes, each with its dotted key: of a tool that has none whatever is given. Said as a run
-/// says it.
+/// Arguments that a run refuses before it starts anything, by what the installed tools say of them, in the words of a run.
+/// Of the nodes in `changed` it is not known what they ask of their tools.
+pub(super) fn refused_arguments(
+    composition: &Composition,
+    changed: &BTreeSet<String>,
+    catalog: &Catalog,
+) -> Vec<GraphError> {
+    let mut tools = DeclaredTools::default();
+    let mut refused = Vec::new();
+    for (name, node) in composition.nodes.iter().filter(|(name, _)| !changed.contains(*name)) {
+        if let Some(entry) = catalog.get(&node.capability) {
+            refused.extend(literal_faults(name, node, &entry.manifest, &mut tools));
+        }
+    }
+    refused
+}
+
+/// Configurations that a run refuses by what the installed tools say of them, each with its dotted key, and what is told of
+/// it. Said as a run says it.
 pub(super) fn configuration_faults(
     composition: &Composition,
     catalog: &Catalog,
-) -> Vec<(String, StartError)> {
-    let refused = |(name, wanted): (&String, &CapabilityUse)| {
-        let manifest = &catalog.get(name)?.manifest;
-        let key = wanted.config.as_ref()?.as_object()?.keys().next()?;
-        let place = format!("capabilities.{name}.config.{key}");
-        match manifest.runtime() {
-            Runtime::Executable(_) => {
-                Some((place, effective_config(manifest, wanted.config.as_ref(), false).err()?))
+) -> Vec<(String, StartError, String)> {
+    let mut faults = Vec::new();
+    for (name, wanted) in &composition.capabilities {
+        let Some(manifest) = catalog.get(name).map(|entry| &entry.manifest) else { continue };
+        let Some(config) = wanted.config.as_ref().and_then(Value::as_object) else { continue };
+        for (key, value) in config {
+            let one = Value::Object(Map::from_iter([(key.clone(), value.clone())]));
+            let unfit =
+                || configuration_misfit(manifest, key, value).map(|why| unfit(manifest, key, value, &why));
+            let Some(error) = effective_config(manifest, Some(&one), false).err().or_else(unfit) else {
+                continue;
+            };
+            let place = format!("capabilities.{name}.config.{key}");
+            let message = format!("{place}: {error}{}", like_key(manifest, key));
+            faults.push((place, error, message));
+            // One that has no configuration has none of any key.
+            if matches!(manifest.runtime(), Runtime::Executable(_)) {
+                break;
             }
-            _ => None,
         }
-    };
-    composition.capabilities.iter().filter_map(refused).collect()
+    }
+    faults
+}
+
+/// A value of another kind than the tool takes.
+fn unfit(manifest: &Manifest, key: &str, value: &Value, why: &str) -> StartError {
+    StartError::BadConfiguration {
+        capability: manifest.code.name.clone(),
+        message: format!("`{key}` is {}, and {why}", in_short(&Json::of(value.clone()))),
+        has_schema: true,
+        keys_missing: Box::default(),
+        stderr_tail: Vec::new(),
+    }
+}
+
+/// Keys that are like one that there is not, as an error appends them.
+fn like_key(manifest: &Manifest, key: &str) -> String {
+    let schema = manifest.code.config_schema.as_ref();
+    let properties = schema.and_then(|schema| schema.get("properties")).and_then(Value::as_object);
+    match properties {
+        Some(properties) if !properties.contains_key(key) => {
+            in_words(&suggestions(key, properties.keys().map(String::as_str)))
+        }
+        _ => String::new(),
+    }
 }
 
 /// Of a capability that cannot be had: one that the user has not allowed is there.
@@ -134,29 +183,6 @@ fn argument_warnings(name: &str, node: &Node, action: &DeclaredAction) -> Vec<St
             let meant = in_words(&suggestions(key, action.arguments.iter().map(String::as_str)));
             format!("nodes.{name}.args.{key}: the action has no such parameter{meant}")
         })
-        .chain(argument_faults(name, node, action).iter().map(ToString::to_string))
         .chain(missing.map(|key| format!("nodes.{name}.args: the action needs `{key}`")))
-        .collect()
-}
-
-/// Keys that a load refuses.
-fn configuration_warnings(place: &str, config: Option<&Value>, entry: &CatalogEntry) -> Vec<String> {
-    let schema = entry.manifest.code.config_schema.as_ref();
-    let properties = schema.and_then(|schema| schema.get("properties")).and_then(Value::as_object);
-    let (Some(properties), Some(config)) = (properties, config.and_then(Value::as_object)) else {
-        return Vec::new();
-    };
-    let known = || properties.keys().map(String::as_str);
-    let unknown = config.keys().filter(|key| !properties.contains_key(*key));
-    unknown
-        .map(|key| {
-            let meant = in_words(&suggestions(key, known()));
-            let all = known().collect::<Vec<_>>();
-            let all = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
-            format!(
-                "{place}.config.{key}: \"{}\" has no such key in its configuration{meant}; it has {all}",
-                entry.manifest.code.name
-            )
-        })
         .collect()
 }

@@ -21,6 +21,31 @@ pub(super) const CAPABILITIES_FILE_FAULT: &str = "capabilities_file.schema";
 /// A composition is not what its schema asks for
 pub(super) const COMPOSITION_FAULT: &str = "composition.schema";
 
+/// Keys that other programs have, and ours.
+const KEYS_ELSEWHERE: [(&str, &str); 6] = [
+    ("needs", "after"),
+    ("depends_on", "after"),
+    ("requires", "after"),
+    ("uses", "capability"),
+    ("with", "args"),
+    ("arguments", "args"),
+];
+/// Types that manifests and other programs have, and those of inputs.
+const TYPES_ELSEWHERE: [(&str, &str); 12] = [
+    ("integer", "number"),
+    ("int", "number"),
+    ("float", "number"),
+    ("text", "string"),
+    ("str", "string"),
+    ("bool", "boolean"),
+    ("input_file", "file"),
+    ("array", "any"),
+    ("list", "any"),
+    ("object", "any"),
+    ("dict", "any"),
+    ("json", "any"),
+];
+
 /// What the parser ended at.
 pub(super) struct First {
     pub(super) finding: Box<Finding>,
@@ -52,7 +77,10 @@ pub(super) fn gather(firsts: &[First], document: Option<&Placed>, schema: &str, 
         findings.push(Finding {
             code: code.to_owned(),
             message: if key.is_empty() { message } else { format!("{key}: {message}") },
-            next_step: format!("correct it; {} describes every key", page_of(code)),
+            next_step: match form_of(code, &key, mend.as_ref()) {
+                Some(form) => format!("write {form}; {} describes every key", page_of(code)),
+                None => format!("correct it; {} describes every key", page_of(code)),
+            },
             file: None,
             place: document.and_then(|document| document.place(&pointer)),
         });
@@ -67,6 +95,23 @@ fn page_of(code: &str) -> &'static str {
         COMPOSITION_FAULT => "docs/COMPOSITIONS.md",
         _ => "docs/MANIFESTS.md",
     }
+}
+
+/// What is to be written where a composition has something else than values by name.
+fn form_of(code: &str, key: &str, mend: Option<&Mend>) -> Option<&'static str> {
+    if code != COMPOSITION_FAULT || !matches!(mend, Some(Mend::Other { .. })) {
+        return None;
+    }
+    Some(match key.split('.').collect::<Vec<_>>().as_slice() {
+        ["nodes"] => "calls by name, as in `nodes: {NAME: {capability: NAME}}`",
+        ["nodes", _] => "a call, as in `{capability: NAME, args: {NAME: VALUE}}`",
+        ["nodes", _, "args"] => "arguments by name, as in `args: {NAME: VALUE}`",
+        ["inputs"] => "inputs by name, as in `inputs: {NAME: {type: string}}`",
+        ["inputs", _] => "what the input is, as in `{type: string, default: VALUE}`",
+        ["capabilities"] => "settings by capability, as in `capabilities: {NAME: {instances: 2}}`",
+        ["capabilities", _, "config"] => "a configuration by key, as in `config: {KEY: VALUE}`",
+        _ => return None,
+    })
 }
 
 /// Everything that is wrong with a document by its schema.
@@ -158,7 +203,7 @@ fn faults_of(error: &ValidationError<'_>, schema: &Value, faults: &mut Vec<Schem
             let known = known_keys(schema, error);
             for name in unexpected {
                 let pointer = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
-                let meant = suggestions(name, known.iter().map(String::as_str));
+                let meant = meant(name, &known, &KEYS_ELSEWHERE);
                 let message = format!("there is no such key{}", in_words_of(&meant));
                 let mend = Mend::Stray { meant: meant.into_iter().next() };
                 faults.push(SchemaFault::new(pointer, message).mended_by(mend));
@@ -170,8 +215,11 @@ fn faults_of(error: &ValidationError<'_>, schema: &Value, faults: &mut Vec<Schem
             faults.push(SchemaFault::new(pointer, format!("needs `{name}`")).mended_by(mend));
         }
         ValidationErrorKind::Enum { options } => {
+            let words: Vec<String> = options.as_array().into_iter().flatten().filter_map(text_of).collect();
+            let meant = error.instance().as_str().map(|given| meant(given, &words, &TYPES_ELSEWHERE));
             let options = in_words(options.as_array().into_iter().flatten());
-            let message = format!("{} is none of {options}", shown(error));
+            let like = in_words_of(&meant.unwrap_or_default());
+            let message = format!("{} is none of {options}{like}", shown(error));
             faults.push(SchemaFault::new(pointer, message).mended_by(Mend::Other { blank: None }));
         }
         ValidationErrorKind::PropertyNames { error: of_name } => {
@@ -193,6 +241,19 @@ fn faults_of(error: &ValidationError<'_>, schema: &Value, faults: &mut Vec<Schem
             });
         }
     }
+}
+
+/// What is like a word, or what it is called here where it has another name elsewhere.
+fn meant(given: &str, known: &[String], elsewhere: &[(&str, &str)]) -> Vec<String> {
+    let is_known = |name: &str| known.iter().any(|one| one == name);
+    match elsewhere.iter().find(|(other, ours)| *other == given && is_known(ours)) {
+        Some((_, ours)) => vec![(*ours).to_owned()],
+        None => suggestions(given, known.iter().map(String::as_str)),
+    }
+}
+
+fn text_of(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
 }
 
 /// What the library says of a fault; of a text of another type than it should have, that it is one: `"object" is not of type
@@ -339,6 +400,33 @@ mod tests {
             let said = says_the_same(&first(parser, mended), schema, mend.as_ref());
             assert_eq!(said, same, "{parser} (mended: {mended}), {schema}, {mend:?}");
         }
+    }
+
+    #[test]
+    fn of_values_by_name_the_form_is_told() {
+        let schema = r#"{"type": "object", "properties": {"nodes": {"type": ["null", "object"]}, "name": {"type": "string"}}}"#;
+        let document = Placed::parse("nodes: [a]\nname: {}\n").expect("a document");
+        let found = gather(&[], Some(&document), schema, COMPOSITION_FAULT);
+        let step = |key: &str| {
+            let one = found.iter().find(|one| one.message.starts_with(key)).expect("told");
+            one.next_step.clone()
+        };
+        assert!(step("nodes").starts_with("write calls by name, as in `nodes: {NAME: "), "{found:?}");
+        assert!(step("name:").starts_with("correct it; "), "{found:?}");
+    }
+
+    #[test]
+    fn what_is_called_otherwise_elsewhere_is_known() {
+        let known = ["after", "args", "number"].map(str::to_owned);
+        for (given, ours) in [("needs", "after"), ("arguments", "args"), ("afer", "after")] {
+            assert_eq!(meant(given, &known, &KEYS_ELSEWHERE), [ours], "{given}");
+        }
+        assert_eq!(meant("integer", &known, &TYPES_ELSEWHERE), ["number"]);
+        assert_eq!(
+            meant("needs", &known[1..], &KEYS_ELSEWHERE),
+            [""; 0],
+            "it is nothing where ours is not known"
+        );
     }
 
     #[test]

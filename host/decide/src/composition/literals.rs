@@ -6,6 +6,7 @@ use super::graph::GraphError;
 use cjm_wire::Manifest;
 use cjm_wire::composition::{Node, in_short};
 use cjm_wire::json::{Json, JsonError};
+use cjm_wire::runtime::Runtime;
 use cjm_wire::template::Template;
 use serde_json::Value;
 
@@ -24,9 +25,21 @@ pub fn literal_faults<'a>(
     }
 }
 
-/// The arguments of a node that the action is known to refuse, each with its place.
+/// What is wanted, as the end of a sentence, of a value in a configuration that the tool is known to refuse by its manifest.
+/// That is a Python class with actions: it holds its configuration against its schema before it begins. Of other tools only
+/// their own code knows what they take.
 #[must_use]
-pub fn argument_faults(name: &str, node: &Node, action: &DeclaredAction) -> Vec<GraphError> {
+pub fn configuration_misfit(manifest: &Manifest, key: &str, value: &Value) -> Option<String> {
+    let is_checked = matches!(manifest.runtime(), Runtime::Python { .. });
+    let actions = manifest.code.unknown.get("actions")?.as_array().filter(|_| is_checked)?;
+    if !actions.iter().any(|action| action.get("arguments").is_some()) {
+        return None;
+    }
+    misfit(manifest.code.config_schema.as_ref()?.get("properties")?.get(key)?, value, true)
+}
+
+/// The arguments of a node that the action is known to refuse, each with its place.
+fn argument_faults(name: &str, node: &Node, action: &DeclaredAction) -> Vec<GraphError> {
     let misfit = |(key, given): (&String, &Json)| {
         let property = action.schema.get("properties")?.get(key)?;
         let Ok(Template::Plain(value)) = Template::parse(given) else { return None };

@@ -13,6 +13,7 @@ mod graph;
 mod inputs;
 mod literals;
 mod run;
+mod sources;
 mod state;
 mod types;
 
@@ -21,7 +22,8 @@ pub use declared::{DeclaredAction, DeclaredTools, Meant, meant};
 pub use elements::NODE_IN_FLIGHT_MAX;
 pub use graph::{Graph, GraphError};
 pub use inputs::InputsError;
-pub use literals::{argument_faults, literal_faults};
+pub use literals::{configuration_misfit, literal_faults};
+pub use sources::sources;
 pub use state::{CompositionRun, RUN_IN_FLIGHT_MAX};
 pub use types::{
     CompositionEffect, CompositionError, CompositionEvent, ElementOutcome, FAILURES_LISTED_MAX, Failures,
