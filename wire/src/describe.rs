@@ -347,7 +347,7 @@ fn what_was_raised(lines: &[&str]) -> Option<String> {
     let is_indented = |line: &&str| line.starts_with([' ', '\t']);
     let behind = lines.iter().rposition(|line| line.starts_with("  File \"")).map_or(0, |frame| frame + 1);
     let is_raised =
-        |line: &&&str| !line.trim().is_empty() && !is_indented(*line) && !line.starts_with(TRACEBACK_BEGIN);
+        |line: &&&str| !line.trim().is_empty() && !is_indented(line) && !line.starts_with(TRACEBACK_BEGIN);
     lines[behind..].iter().find(is_raised).map(|line| without_middle(line, RAISED_CHARS_MAX))
 }
 
