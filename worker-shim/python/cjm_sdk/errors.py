@@ -148,7 +148,7 @@ def job_error(error, capability_name):
     """The wire's object for an exception: all keys, in the wire's order."""
     category = classify(error)
     retriable = _tried(None, lambda: type(error).default_retriable)
-    if not isinstance(retriable, bool):
+    if type(retriable) is not bool:
         retriable = category != FATAL
     return {
         "category": category,

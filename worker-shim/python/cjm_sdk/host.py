@@ -31,7 +31,14 @@ SHUTDOWN_CALLS_SECONDS_MAX = 0.5
 # How long cleanup() may take when the channel has ended and nobody waits for it.
 ORPHAN_SECONDS_MAX = 1.0
 EXIT_LOAD_FAILED, EXIT_CHANNEL_BROKEN = 1, frames.EXIT_BROKEN
+EXIT_UNANSWERED = 70
 CHANNEL_FD_VARIABLE = "CJM_CHANNEL_FD"
+# How often an answer is tried that a signal handler of the tool interrupts; what is raised each time is something else.
+ANSWER_TRIES_MAX = 20
+# Set aside for the words of a failure where a tool has used up all memory; never written, and so not used.
+RESERVE_BYTES = 8 << 20
+# With so much at once, a failure is told without it.
+ROOM_BYTES = 2 << 20
 
 _MAIN_THREAD = (frames.INITIALIZE, frames.RECONFIGURE, frames.ON_ENABLE, frames.ON_DISABLE, frames.CLEANUP)
 _WORK = (frames.EXECUTE, frames.EXECUTE_STREAM, frames.TASK, frames.PREFETCH)
@@ -85,6 +92,7 @@ class Host:
         self._finish_begun = threading.Event()
         self._finish_at = 0.0
         self._unanswered = set()
+        self._reserve = bytes(RESERVE_BYTES)
         self._call_ended = threading.Condition()
         calls.TOOL.sink = self
 
@@ -249,8 +257,11 @@ class Host:
         return True
 
     def _run(self, call, kind, payload):
-        began, frame, end = False, None, None
+        began, frame, end, tries = False, None, None, 0
         while True:
+            tries += 1
+            if tries > ANSWER_TRIES_MAX:
+                self._give_up()
             try:
                 if not began:
                     began = True
@@ -264,11 +275,35 @@ class Host:
                 break
             except Exception as error:
                 # By a signal handler of the tool, too late for its call, which is to be answered all the same.
-                errors.print_exception("cjm: raised when the call was over:", error)
+                self._say_late(error)
             except BaseException as error:
                 end = error
         if end is not None:
             raise end
+
+    def _say_late(self, error):
+        try:
+            errors.print_exception("cjm: raised when the call was over:", error)
+        except BaseException:
+            # Not even words can be made; the call is still to be answered.
+            pass
+
+    def _give_up(self):
+        """Ends a process that cannot answer, as where the tool has overwritten what answers are made with."""
+        try:
+            os.write(2, b"cjm: a call cannot be answered: whatever is tried raises, as where a tool overwrites builtins\n")
+            self._flush()
+        finally:
+            os._exit(EXIT_UNANSWERED)
+
+    def make_room(self):
+        """For the words of a failure."""
+        try:
+            bytes(ROOM_BYTES)
+            if self._reserve is None:
+                self._reserve = bytes(RESERVE_BYTES)
+        except MemoryError:
+            self._reserve = None
 
     def _end_child(self, code):
         """Ends a child that the tool forked and that came back from the tool's code: the rest is its parent's."""

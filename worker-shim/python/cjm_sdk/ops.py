@@ -263,6 +263,7 @@ def _work(host, call, function):
 
 
 def _failure_of(host, call, error, in_stream=False):
+    host.make_room()
     if errors.is_cancelled(error) or call.cancelled:
         if not errors.is_cancelled(error):
             # Killing a child process to stop a call makes the call fail; that is how it stopped.

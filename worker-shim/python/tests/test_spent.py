@@ -70,6 +70,26 @@ class Spent(unittest.TestCase):
             self.assertEqual(shim.ask(INITIALIZE, {}), (RESULT, {"status": "ok"}))
             self.assertEqual(shim.execute("double", x=4), 8)
 
+    def test_a_failure_is_told_where_all_memory_is_used_up_and_once_more(self):
+        with Shim(module="spent_tool", cls="Hopeless") as shim:
+            shim.ready()
+            for _ in range(2):
+                answer, body = shim.ask(EXECUTE, request("without_memory"))
+                self.assertEqual((answer, body["status"]), (FAILURE, 500))
+                self.assertEqual(body.get("body", {}).get("_job_error", {}).get("message"), "too many pages", shim.text())
+                self.assertIsNone(shim.execute("free"))
+
+    def test_a_process_that_can_answer_nothing_ends_with_words(self):
+        for beside in (False, True):
+            with Shim(module="spent_tool", cls="Hopeless") as shim:
+                shim.ready()
+                if beside:
+                    # The main thread has this one, and the next is another's.
+                    shim.begin(EXECUTE, request("wait", file=shim.journal_path + ".never"))
+                shim.begin(EXECUTE, request("without_builtins"))
+                self.assertEqual(shim.exit_code(), 70)
+                self.assertIn("cjm: a call cannot be answered", shim.text())
+
 
 if __name__ == "__main__":
     unittest.main()

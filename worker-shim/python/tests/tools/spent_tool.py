@@ -86,3 +86,41 @@ class WithoutExecute:
 
     def double(self, x):
         return 2 * x
+
+
+class Hopeless(Capability):
+    # Its calls run on other threads than the main one, too.
+    concurrency_max = 4
+
+    @action
+    def without_memory(self):
+        """Fails when it has used up all of it."""
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 20_000_000, -1))
+        self.kept, size = [], 1 << 20
+        while size >= 64:
+            try:
+                while True:
+                    self.kept.append(bytearray(size))
+            except MemoryError:
+                size //= 2
+        raise UserInputError("too many pages")
+
+    @action
+    def free(self):
+        self.kept = None
+
+    @action
+    def without_builtins(self):
+        """Overwrites what answers are made with."""
+        import builtins
+
+        for name in ("str", "repr", "isinstance", "issubclass", "type", "len"):
+            setattr(builtins, name, None)
+        raise UserInputError("nobody can say it")
+
+    @action
+    def wait(self, file: str):
+        """Keeps the thread that it has."""
+        while not os.path.exists(file):
+            self.check_cancel()
