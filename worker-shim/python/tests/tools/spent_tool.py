@@ -94,21 +94,25 @@ class Hopeless(Capability):
 
     @action
     def without_memory(self):
-        """Fails when it has used up all of it."""
+        """Fails when it has used up all of it, but for the room of what it raises."""
+        error = UserInputError("too many pages")
         used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + 20_000_000, -1))
         self.kept, size = [], 1 << 20
-        while size >= 64:
+        while size:
             try:
                 while True:
                     self.kept.append(bytearray(size))
             except MemoryError:
                 size //= 2
-        raise UserInputError("too many pages")
-
-    @action
-    def free(self):
-        self.kept = None
+        for size in range(512, 0, -8):
+            # Of each size that the interpreter keeps together.
+            try:
+                while True:
+                    self.kept = self.kept, bytes(size)
+            except MemoryError:
+                pass
+        raise error
 
     @action
     def without_builtins(self):
