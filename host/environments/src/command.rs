@@ -6,7 +6,6 @@ use crate::files::{data_dir_of_work, input_of_helper};
 use crate::system_answers::lacks_inodes;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::VecDeque;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -16,6 +15,9 @@ use tokio::sync::watch;
 
 /// Most bytes of standard output that are kept; more is an error.
 const STDOUT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Most bytes of standard error that are heard; more is an error. Progress of a long installation is far from it, and one that
+/// prints without end is soon there.
+const STDERR_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most lines of standard error that ride in an error.
 pub(crate) const STDERR_LINES_MAX: usize = 25;
 /// Longest of these lines, in bytes; the rest is cut off.
@@ -150,11 +152,10 @@ pub(crate) async fn run(
             let ending = describe_status(status);
             Ok(Answer { success: status.success(), ending, stdout, stderr_tail })
         }
-        Ok(Err(source)) if is_too_much(&source) => {
-            let (what, bytes_max) = (what.to_owned(), STDOUT_BYTES_MAX);
-            Err(EnvironmentError::HelperTooLoud { what, program, bytes_max })
+        Ok(Err(Unheard::TooMuch { bytes_max })) => {
+            Err(EnvironmentError::HelperTooLoud { what: what.to_owned(), program, bytes_max })
         }
-        Ok(Err(source)) => Err(failed(source)),
+        Ok(Err(Unheard::Failed(source))) => Err(failed(source)),
         Err(_) => Err(EnvironmentError::HelperTooSlow {
             what: what.to_owned(),
             program,
@@ -163,20 +164,27 @@ pub(crate) async fn run(
     }
 }
 
+/// Why a helper was not heard to its end.
+#[derive(Debug)]
+enum Unheard {
+    /// It prints too much, on one of its outputs.
+    TooMuch { bytes_max: usize },
+    /// It could not be read, or waited for.
+    Failed(std::io::Error),
+}
+
 /// What it writes, and how it ends.
 async fn hear(
     child: &mut Child,
     stdout: impl AsyncRead + Unpin,
     stderr: impl AsyncRead + Unpin,
     on_line: &(dyn Fn(&str) + Send + Sync),
-) -> std::io::Result<(Vec<u8>, Vec<String>, ExitStatus)> {
+) -> Result<(Vec<u8>, Vec<String>, ExitStatus), Unheard> {
     let (cut, is_cut) = watch::channel(());
     let mut stdout = Output { stream: stdout, is_cut: is_cut.clone() };
     let mut stderr = Output { stream: stderr, is_cut };
     // It fails at once: whose output nobody reads on does not end.
-    let reading = async {
-        tokio::try_join!(read_all(&mut stdout), async { Ok(read_lines(&mut stderr, on_line).await) })
-    };
+    let reading = async { tokio::try_join!(read_all(&mut stdout), read_lines(&mut stderr, on_line)) };
     tokio::pin!(reading);
     let read = tokio::select! {
         biased;
@@ -194,7 +202,8 @@ async fn hear(
             }
         },
     };
-    Ok((stdout, stderr_tail, child.wait().await?))
+    let status = child.wait().await.map_err(Unheard::Failed)?;
+    Ok((stdout, stderr_tail, status))
 }
 
 /// [`run`], and an exit code other than 0 is an error too.
@@ -261,30 +270,26 @@ impl<S: AsyncRead + Unpin> Output<S> {
     }
 }
 
-/// Whether a helper was not read on, since it prints too much: reading itself fails by other causes.
-fn is_too_much(error: &std::io::Error) -> bool {
-    error.kind() == ErrorKind::FileTooLarge
-}
-
-async fn read_all(output: &mut Output<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
+async fn read_all(output: &mut Output<impl AsyncRead + Unpin>) -> Result<Vec<u8>, Unheard> {
     let (mut bytes, mut buffer) = (Vec::new(), vec![0; 4096]);
     loop {
-        let count = output.read(&mut buffer).await?;
+        let count = output.read(&mut buffer).await.map_err(Unheard::Failed)?;
         if count == 0 {
             return Ok(bytes);
         }
         bytes.extend_from_slice(&buffer[..count]);
         if bytes.len() > STDOUT_BYTES_MAX {
-            return Err(ErrorKind::FileTooLarge.into());
+            return Err(Unheard::TooMuch { bytes_max: STDOUT_BYTES_MAX });
         }
     }
 }
 
-/// Reads to the end; `\n` and `\r` both end a line. A read error ends it like an end of file.
+/// Reads to the end; `\n` and `\r` both end a line. A read error ends it like an end of file; too much is an error, for nobody
+/// would stop a helper that prints on.
 async fn read_lines(
     output: &mut Output<impl AsyncRead + Unpin>,
     on_line: &(dyn Fn(&str) + Send + Sync),
-) -> Vec<String> {
+) -> Result<Vec<String>, Unheard> {
     let mut tail = VecDeque::with_capacity(STDERR_LINES_MAX);
     let mut line = Vec::new();
     let mut buffer = vec![0; 4096];
@@ -299,8 +304,13 @@ async fn read_lines(
             tail.push_back(text);
         }
     };
+    let mut heard = 0;
     loop {
         let count = output.read(&mut buffer).await.unwrap_or(0);
+        heard += count;
+        if heard > STDERR_BYTES_MAX {
+            return Err(Unheard::TooMuch { bytes_max: STDERR_BYTES_MAX });
+        }
         for byte in &buffer[..count] {
             match byte {
                 b'\n' | b'\r' => finish(&mut line),
@@ -313,7 +323,7 @@ async fn read_lines(
             break;
         }
     }
-    tail.into()
+    Ok(tail.into())
 }
 
 #[cfg(test)]
@@ -419,33 +429,41 @@ mod tests {
 
     #[tokio::test]
     async fn a_helper_that_prints_without_end_is_stopped_at_once_with_all_that_it_started() {
-        let limit = Duration::from_secs(40);
-        // The one that prints may be one that it started, and it may have ended itself. The first one stops by itself, so that
+        let limit = Duration::from_secs(60);
+        // The one that prints may be one that it started, and it may have ended itself. The first ones stop by themselves, so that
         // a fault fills no memory.
-        for script in
-            ["head -c 40000000 /dev/zero; sleep 600", "yes", "yes & echo $! >&2; wait", "yes & echo $! >&2"]
-        {
+        for (script, bytes_max) in [
+            ("head -c 40000000 /dev/zero; sleep 600", STDOUT_BYTES_MAX),
+            ("yes", STDOUT_BYTES_MAX),
+            ("yes & echo $! >&2; wait", STDOUT_BYTES_MAX),
+            ("yes & echo $! >&2", STDOUT_BYTES_MAX),
+            ("head -c 80000000 /dev/zero >&2; sleep 600", STDERR_BYTES_MAX),
+            ("sleep 600 & echo $! >&2; while :; do head -c 1000000 /dev/zero >&2; done", STDERR_BYTES_MAX),
+            ("(exec tr '\\0' x < /dev/zero >&2) & echo $! >&2", STDERR_BYTES_MAX),
+        ] {
             let (since, lines) = (std::time::Instant::now(), Mutex::new(Vec::new()));
             let heard = |line: &str| lines.lock().expect("lock").push(line.to_owned());
-            let refused = run(shell(script), "ask", limit, &heard).await.expect_err("nobody keeps so much");
+            let refused = run(shell(script), "ask", limit, &heard).await.expect_err("nobody hears so much");
             assert!(since.elapsed() < limit / 2, "{script}: {:?}", since.elapsed());
             let why = refused.to_string();
-            assert_eq!(refused.code(), "install.helper_too_loud", "{why}");
-            assert!(why.ends_with("it printed more than 8388608 bytes"), "{why}");
+            assert_eq!(refused.code(), "install.helper_too_loud", "{script}: {why}");
+            assert!(why.ends_with(&format!("it printed more than {bytes_max} bytes")), "{script}: {why}");
             assert!(!refused.next_step().contains("network"), "{}", refused.next_step());
-            for pid in lines.into_inner().expect("lock") {
+            // Others of its words are no numbers.
+            let lines = lines.into_inner().expect("lock");
+            for pid in lines.iter().filter_map(|line| line.parse::<i32>().ok()) {
                 let gone = || {
                     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
                     stat.is_empty() || stat.contains(") Z ")
                 };
                 while !gone() {
-                    assert!(since.elapsed() < limit / 2, "{pid} prints on");
+                    assert!(since.elapsed() < limit / 2, "{script}: {pid} goes on");
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             }
         }
-        // What is not kept may be as much as it likes.
-        let answer = run(shell("head -c 20000000 /dev/zero >&2"), "ask", limit, &|_| {}).await.expect("ran");
+        // Progress that is not kept may be much.
+        let answer = run(shell("head -c 60000000 /dev/zero >&2"), "ask", limit, &|_| {}).await.expect("ran");
         assert!(answer.success);
     }
 
