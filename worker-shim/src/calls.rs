@@ -63,6 +63,8 @@ struct Shared {
     given: Mutex<Given>,
     /// The worker is ending: no call begins any more.
     closed: AtomicBool,
+    /// One came since.
+    came_late: AtomicBool,
     /// A call ended.
     ended: Notify,
     unwritten: Unwritten,
@@ -107,6 +109,7 @@ impl Calls {
             table: Mutex::default(),
             given: Mutex::default(),
             closed: AtomicBool::new(false),
+            came_late: AtomicBool::new(false),
             ended: Notify::new(),
             unwritten: Unwritten::default(),
             link,
@@ -118,6 +121,7 @@ impl Calls {
     pub(crate) fn begin(&self, kind: CallKind, job_id: Option<String>) -> Result<RunningCall, NotBegun> {
         let mut table = self.lock();
         if self.shared.closed.load(Ordering::Acquire) {
+            self.shared.came_late.store(true, Ordering::Release);
             return Err(NotBegun::Ending);
         }
         if table.running.len() >= CALLS_MAX {
@@ -198,6 +202,11 @@ impl Calls {
     /// How many run, questions not counted.
     pub(crate) fn running(&self) -> usize {
         self.lock().running.values().filter(|call| call.kind != CallKind::Question).count()
+    }
+
+    /// Whether somebody has no answer, and gets none but the end of a worker that is ending.
+    pub(crate) fn wait_for_end(&self) -> bool {
+        self.shared.came_late.load(Ordering::Acquire) || self.running() > 0
     }
 
     /// Waits until nothing runs, questions included.

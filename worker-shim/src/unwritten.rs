@@ -14,10 +14,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-/// How long nobody may take anything of what is left.
-const STILL_MAX: Duration = Duration::from_millis(500);
-/// How long the rest may take in all, however steadily it is read.
-const ALL_MAX: Duration = Duration::from_secs(5);
+/// How long whoever reads may take for what was given.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// How long nobody may take anything of what is left.
+    still: Duration,
+    /// How long the rest may take in all, however steadily it is read.
+    all: Duration,
+}
+
+/// Where only those who read are kept.
+const WITH_READERS: Patience = Patience { still: Duration::from_secs(2), all: Duration::from_secs(30) };
+/// Since somebody else waits for the end of the worker, which is all the answer that he gets.
+const WITH_OTHERS: Patience = Patience { still: Duration::from_millis(500), all: Duration::from_secs(5) };
 /// Time between two looks at what is left.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -72,12 +81,14 @@ impl Unwritten {
         self.count(why).load(Ordering::Relaxed) > 0
     }
 
-    /// Waits until all that was given is written, or until nobody reads it. For the thread that serves, on which nothing
-    /// else runs: what was handed over in memory has been tried to be written when that thread has slept since.
-    pub(crate) async fn written(&self) {
+    /// Waits until all that was given is written, or until nobody reads it, or until it takes too long for others, who wait
+    /// for the end of this worker: while `others_wait`. For the thread that serves, on which nothing else runs: what was
+    /// handed over in memory has been tried to be written when that thread has slept since.
+    pub(crate) async fn written(&self, others_wait: impl Fn() -> bool) {
         let metrics = Handle::current().metrics();
         let began = Instant::now();
         let (mut moved, mut moved_at) = (self.moved(), began);
+        let mut others_since = None;
         loop {
             let slept = metrics.worker_park_count(0);
             tokio::time::sleep(LOOK_INTERVAL).await;
@@ -89,7 +100,11 @@ impl Unwritten {
             if moved != moved_before || self.owes(Why::Looked) {
                 moved_at = now;
             }
-            if now - moved_at > STILL_MAX || now - began > ALL_MAX {
+            others_since = others_wait().then(|| others_since.unwrap_or(now));
+            let is_over = |patience: Patience, since: Instant| {
+                now - moved_at.max(since) > patience.still || now - since > patience.all
+            };
+            if is_over(WITH_READERS, began) || others_since.is_some_and(|since| is_over(WITH_OTHERS, since)) {
                 return;
             }
         }
@@ -175,45 +190,87 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    #[tokio::test(flavor = "current_thread")]
+    /// How long what is owed is waited for.
+    async fn waited(unwritten: &Unwritten, others_wait: impl Fn() -> bool) -> Duration {
+        let began = Instant::now();
+        unwritten.written(others_wait).await;
+        began.elapsed()
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
     async fn what_is_read_is_waited_for_and_who_does_not_read_is_not() {
         let unwritten = Unwritten::default();
-        let waited = async || {
-            let began = Instant::now();
-            unwritten.written().await;
-            began.elapsed()
-        };
-        assert!(waited().await < STILL_MAX, "nothing is owed");
+        for (patience, others_wait) in [(WITH_READERS, false), (WITH_OTHERS, true)] {
+            let waited = async || waited(&unwritten, || others_wait).await;
+            let Patience { still, all } = patience;
+            assert!(waited().await < still / 2, "nothing is owed");
 
+            let (ours, mut theirs) = tokio::io::duplex(1);
+            let mut ours = Answering::new(ours, unwritten.clone());
+            let writing = tokio::spawn(async move { ours.write_all(b"12345").await.map(|()| ours) });
+            let reading = tokio::spawn(async move {
+                let mut last = 0;
+                for _ in 0..5 {
+                    tokio::time::sleep(still * 4 / 5).await;
+                    last = theirs.read_u8().await.expect("read");
+                }
+                (last, theirs)
+            });
+            assert!(waited().await > still * 3, "longer in all, since it is read on");
+            let (mut ours, (last, theirs)) =
+                (writing.await.expect("ends").expect("written"), reading.await.expect("ends"));
+            assert_eq!(last, b'5');
+
+            let writing = tokio::spawn(async move { ours.write_all(b"1234").await });
+            let took = waited().await;
+            assert!((still..still * 3 / 2).contains(&took), "nobody reads: {took:?}");
+            writing.abort();
+            let _ = writing.await;
+            drop(theirs);
+            assert!(waited().await < still / 2, "a connection that is gone waits for nothing");
+
+            // A byte in each short time, for ever.
+            let (ours, mut theirs) = tokio::io::duplex(1);
+            let mut ours = Answering::new(ours, unwritten.clone());
+            let writing = tokio::spawn(async move { while ours.write_all(b"1").await.is_ok() {} });
+            let reading = tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(still / 2).await;
+                    theirs.read_u8().await.expect("read");
+                }
+            });
+            let took = waited().await;
+            assert!((all..all + still).contains(&took), "however steadily it is read: {took:?}");
+            reading.abort();
+            let _ = (reading.await, writing.await);
+
+            let looked = unwritten.looked_at();
+            let looking = tokio::spawn(async move {
+                tokio::time::sleep(still * 3 / 2).await;
+                drop(looked);
+            });
+            assert!(waited().await > still * 5 / 4, "whoever looks is no slow reader");
+            looking.await.expect("ends");
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn who_comes_later_and_waits_for_the_end_waits_no_longer_than_one_who_was_there() {
+        let unwritten = Unwritten::default();
         let (ours, mut theirs) = tokio::io::duplex(1);
         let mut ours = Answering::new(ours, unwritten.clone());
-        let writing = tokio::spawn(async move { ours.write_all(b"12345").await.map(|()| ours) });
+        let writing = tokio::spawn(async move { while ours.write_all(b"1").await.is_ok() {} });
         let reading = tokio::spawn(async move {
-            let mut last = 0;
-            for _ in 0..5 {
-                tokio::time::sleep(STILL_MAX * 2 / 5).await;
-                last = theirs.read_u8().await.expect("read");
+            loop {
+                tokio::time::sleep(WITH_OTHERS.still / 2).await;
+                theirs.read_u8().await.expect("read");
             }
-            (last, theirs)
         });
-        assert!(waited().await > STILL_MAX * 3 / 2, "longer in all, since it is read on");
-        let (mut ours, (last, _theirs)) =
-            (writing.await.expect("ends").expect("written"), reading.await.expect("ends"));
-        assert_eq!(last, b'5');
-
-        let writing = tokio::spawn(async move { ours.write_all(b"1234").await });
-        let took = waited().await;
-        assert!((STILL_MAX..ALL_MAX).contains(&took), "nobody reads: {took:?}");
-        writing.abort();
-        let _ = writing.await;
-        assert!(waited().await < STILL_MAX, "a connection that is gone waits for nothing");
-
-        let looked = unwritten.looked_at();
-        let looking = tokio::spawn(async move {
-            tokio::time::sleep(STILL_MAX * 3 / 2).await;
-            drop(looked);
-        });
-        assert!(waited().await > STILL_MAX * 5 / 4, "whoever looks is no slow reader");
-        looking.await.expect("ends");
+        let (began, comes_after) = (Instant::now(), WITH_OTHERS.all * 2);
+        let took = waited(&unwritten, || began.elapsed() > comes_after).await;
+        let expected = comes_after + WITH_OTHERS.all;
+        assert!((expected..expected + WITH_OTHERS.still).contains(&took), "{took:?}");
+        reading.abort();
+        let _ = (reading.await, writing.await);
     }
 }

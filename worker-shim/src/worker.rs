@@ -30,12 +30,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Events that wait for the main loop at most; each source sends one or two in its life.
 const EVENTS_MAX: usize = 16;
-/// How long answers already given may take to reach their clients at the end.
-const LINGER_MAX: Duration = Duration::from_millis(200);
 /// Threads for short blocking work: reading `/proc`, clearing.
 const BLOCKING_THREADS_MAX: usize = 4;
 /// How long such a thread stays without work.
@@ -171,14 +170,31 @@ fn ends_at_once(event: &Event) -> Ending {
     code.into()
 }
 
-/// What does not even wait for a worker that is ending already.
-async fn breaks_off(events: &mut mpsc::Receiver<Event>) -> Ending {
+/// What does not even wait for a worker that is ending already, as `ending`. Whoever asks it to end has the end that it is at,
+/// within the grace that he gives.
+async fn breaks_off(events: &mut mpsc::Receiver<Event>, ending: Ending) -> Ending {
+    let mut until: Option<Instant> = None;
     loop {
-        match events.recv().await {
-            Some(Event::Shutdown(_) | Event::Cancel(_) | Event::Signalled { .. } | Event::ToolExited(_)) => {}
+        let event = tokio::select! {
+            event = events.recv() => event,
+            () = reached(until) => return ending,
+        };
+        match event {
+            Some(Event::Shutdown(grace) | Event::Signalled { grace, .. }) => {
+                until.get_or_insert(Instant::now() + grace);
+            }
+            Some(Event::ToolExited(_) | Event::Cancel(_)) => {}
             Some(event) => return ends_at_once(&event),
             None => return exit::HOST_GONE.into(),
         }
+    }
+}
+
+/// Returns at an instant; where there is none, never.
+async fn reached(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -204,13 +220,10 @@ async fn serve(
         cpu: crate::surface::CpuMeter::new(),
     });
     let stop = CancellationToken::new();
-    let serving = match start_serving(listening, Arc::clone(&surface), stop.clone()) {
-        Ok(serving) => serving,
-        Err(error) => {
-            eprintln!("the listening socket cannot be used: {error}");
-            return exit::LISTEN.into();
-        }
-    };
+    if let Err(error) = start_serving(listening, Arc::clone(&surface), stop.clone()) {
+        eprintln!("the listening socket cannot be used: {error}");
+        return exit::LISTEN.into();
+    }
     context.link.control(to_host::READY, &loaded.ready);
     let event = loop {
         match events.recv().await {
@@ -223,7 +236,9 @@ async fn serve(
             kind.close(&context.calls);
             stop.cancel();
             let calls = surface.calls.cancel(None);
-            let ending = shut_down(&surface, &calls, &context, &mut events, serving, grace).await;
+            // Whoever asked waits as long as he said, and not for slow readers.
+            let limits = Limits { calls: grace, all: Some(grace) };
+            let ending = shut_down(&surface, &calls, &context, &mut events, limits).await;
             if ending.has_last_words() {
                 kind.last_words(&context, None).await;
             }
@@ -233,7 +248,8 @@ async fn serve(
             kind.close(&context.calls);
             stop.cancel();
             let calls = surface.calls.interrupt();
-            let ending = shut_down(&surface, &calls, &context, &mut events, serving, grace).await;
+            let limits = Limits { calls: grace, all: None };
+            let ending = shut_down(&surface, &calls, &context, &mut events, limits).await;
             if ending.has_last_words() {
                 kind.last_words(&context, Some(signal)).await;
             }
@@ -243,11 +259,12 @@ async fn serve(
             // Nobody answers any call now: their connections end with this process, after these words.
             context.link.control(to_host::TOOL_EXIT, &exit);
             kind.last_words(&context, None).await;
+            let others_wait = || exit.calls_running > 0 || surface.calls.wait_for_end();
             // What the tool answered before counts, and may be more than a socket holds.
             tokio::select! {
                 biased;
-                ending = breaks_off(&mut events) => ending,
-                () = surface.calls.unwritten().written() => tool_died(&exit),
+                ending = breaks_off(&mut events, tool_died(&exit)) => ending,
+                () = surface.calls.unwritten().written(others_wait) => tool_died(&exit),
             }
         }
         Some(event) => ends_at_once(&event),
@@ -255,22 +272,18 @@ async fn serve(
     }
 }
 
-fn start_serving(
-    listening: Listening,
-    surface: Arc<Surface>,
-    stop: CancellationToken,
-) -> io::Result<tokio::task::JoinHandle<()>> {
+fn start_serving(listening: Listening, surface: Arc<Surface>, stop: CancellationToken) -> io::Result<()> {
     let unwritten = surface.calls.unwritten().clone();
     let router = router(surface);
     // Serving ends with the stop only: axum retries what accept reports.
-    Ok(match listening {
+    match listening {
         Listening::Unix(listener) => {
             let stopped = async move { stop.cancelled().await };
             let listener = tokio::net::UnixListener::from_std(listener)?;
             let listener = crate::quiet_listener::QuietListener { listener, unwritten };
             tokio::spawn(async move {
                 let _ = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
-            })
+            });
         }
         Listening::Tcp(listener) => {
             let serving = crate::tcp::serve(listener, router, stop, unwritten);
@@ -278,9 +291,19 @@ fn start_serving(
                 if let Err(error) = serving.await {
                     eprintln!("the listening socket cannot be used: {error}");
                 }
-            })
+            });
         }
-    })
+    }
+    Ok(())
+}
+
+/// How long an end may take that somebody asked for.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Until calls have ended, and the tool.
+    calls: Duration,
+    /// All of it; none where nobody counts it, and the bounds of what is unwritten do.
+    all: Option<Duration>,
 }
 
 /// Has the tool stop `calls`, lets it clean up once, and lets answers reach their clients.
@@ -289,28 +312,49 @@ async fn shut_down(
     calls: &[Arc<CallState>],
     context: &Context,
     events: &mut mpsc::Receiver<Event>,
-    serving: tokio::task::JoinHandle<()>,
-    grace: Duration,
+    limits: Limits,
 ) -> Ending {
+    let began = Instant::now();
     if !calls.is_empty() {
         surface.tool.cancel(calls, CancelScope::All);
     }
-    let end = async {
+    let calls_end = async {
         surface.calls.wait_until_idle().await;
         surface.tool.finish().await;
-        let _ = tokio::time::timeout(LINGER_MAX, serving).await;
-        context.link.flush(FLUSH_MAX).await;
+    };
+    let end = async {
+        let ended = tokio::time::timeout(limits.calls, calls_end).await;
+        let written = surface.calls.unwritten().written(|| surface.calls.wait_for_end());
+        let told = async {
+            written.await;
+            context.link.flush(FLUSH_MAX).await;
+        };
+        match limits.all {
+            // Cut where it takes longer; what was asked for has been done.
+            Some(all) => drop(tokio::time::timeout_at(began + all, told).await),
+            None => told.await,
+        }
+        if ended.is_ok() { exit::OK } else { exit::GRACE_OVER }
     };
     let interrupted = async {
+        let mut until: Option<Instant> = None;
         loop {
-            match events.recv().await {
+            let event = tokio::select! {
+                event = events.recv() => event,
+                () = reached(until) => return exit::GRACE_OVER.into(),
+            };
+            match event {
                 // Expected now; the host may still want to know how.
                 Some(Event::ToolExited(exit)) => {
                     context.link.control(to_host::TOOL_EXIT, &exit);
                     surface.tool.forget_calls();
                 }
+                // Whoever orders an end that somebody else has begun waits as long as he says.
+                Some(Event::Shutdown(grace)) => {
+                    until.get_or_insert(Instant::now() + grace);
+                }
                 // All calls are cancelled.
-                Some(Event::Shutdown(_) | Event::Cancel(_) | Event::Signalled { .. }) => {}
+                Some(Event::Cancel(_) | Event::Signalled { .. }) => {}
                 Some(event) => return ends_at_once(&event),
                 None => return exit::HOST_GONE.into(),
             }
@@ -319,9 +363,6 @@ async fn shut_down(
     tokio::select! {
         biased;
         ending = interrupted => ending,
-        ended = tokio::time::timeout(grace, end) => match ended {
-            Ok(()) => exit::OK.into(),
-            Err(_) => exit::GRACE_OVER.into(),
-        },
+        code = end => code.into(),
     }
 }

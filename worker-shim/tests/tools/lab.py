@@ -79,6 +79,11 @@ class Lab(Capability):
             self.check_cancel()
             time.sleep(0.002)
 
+    def do_deaf(self):
+        """Hears no cancel."""
+        self.report_progress(0.5, "deaf")
+        time.sleep(1000)
+
     def do_fail(self, kind):
         raise {"input": UserInputError("bad", fields_invalid=["x"]), "value": ValueError("v"), "os": OSError("o"),
                "runtime": RuntimeError("r"), "memory": MemoryError("m")}[kind]

@@ -112,6 +112,19 @@ impl Streaming {
         self.headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked")
     }
 
+    /// How many bytes of a body that is not chunked there are until its end, read in pieces.
+    pub(crate) fn read_slowly(mut self, piece_bytes: u64, pause: Duration) -> u64 {
+        let mut sum = 0;
+        loop {
+            // One that is broken off is over as well.
+            match std::io::copy(&mut self.reader.by_ref().take(piece_bytes), &mut std::io::sink()) {
+                Ok(0) | Err(_) => return sum,
+                Ok(bytes) => sum += bytes,
+            }
+            std::thread::sleep(pause);
+        }
+    }
+
     /// The next chunk of a chunked body; None after the last.
     pub(crate) fn chunk(&mut self) -> std::io::Result<Option<Vec<u8>>> {
         let mut line = String::new();

@@ -13,4 +13,5 @@ mod lifecycle;
 mod native;
 mod not_begun;
 mod python;
+mod slow_readers;
 mod surface;

@@ -27,7 +27,7 @@ fn told(launch: Launch, secrets: &Value) -> Worker {
     worker
 }
 
-fn lab() -> Worker {
+pub(crate) fn lab() -> Worker {
     let mut worker = told(launch("lab", "Lab"), &json!({}));
     worker.wait_ready();
     worker
