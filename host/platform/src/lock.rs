@@ -74,6 +74,11 @@ impl FileLock {
         let failed = |source: io::Error| LockError::Io { path: path.to_owned(), source };
         // A FIFO opens, and takes no text at a place.
         refuse_what_is_no_file(path).map_err(|error| failed(io::Error::other(error)))?;
+        // What it leads to may be another's lock, and the kernel would speak of "too many levels".
+        if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_symlink()) {
+            let link = FileError::NotRegular { path: path.to_owned(), what: "a symbolic link" };
+            return Err(failed(io::Error::other(link)));
+        }
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -380,6 +385,21 @@ pub fn since_of(holder: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_in_the_place_of_a_lock_is_told_as_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("install.lock"), dir.path().join("other"));
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        for leads_somewhere in [false, true] {
+            let refused = FileLock::try_acquire(&path, "us").unwrap_err();
+            let place = path.display();
+            let words = format!("cannot lock {place}: {place} is a symbolic link, not a regular file");
+            assert_eq!((refused.code(), refused.to_string()), ("lock.io", words), "{leads_somewhere}");
+            assert_eq!(other.exists(), leads_somewhere, "nothing is made where it leads");
+            std::fs::write(&other, "").unwrap();
+        }
+    }
 
     #[test]
     fn an_error_that_others_need_not_have_is_no_word_of_them() {
