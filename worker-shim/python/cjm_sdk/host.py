@@ -259,10 +259,10 @@ class Host:
     def _run(self, call, kind, payload):
         began, frame, end, tries = False, None, None, 0
         while True:
-            tries += 1
-            if tries > ANSWER_TRIES_MAX:
-                self._give_up()
             try:
+                tries += 1
+                if tries > ANSWER_TRIES_MAX:
+                    self._give_up()
                 if not began:
                     began = True
                     answer = call.run(self._perform, call, kind, payload)
