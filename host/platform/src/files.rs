@@ -180,6 +180,17 @@ pub fn refuse_what_is_no_file(path: &Path) -> Result<(), FileError> {
     std::fs::metadata(path).map_or(Ok(()), |found| refuse_irregular(path, found.file_type()))
 }
 
+/// The same for a file that is nobody else's, which a link may lead to.
+///
+/// # Errors
+/// As for [`refuse_what_is_no_file`], and where there is a symbolic link, wherever it leads.
+pub fn refuse_link_or_no_file(path: &Path) -> Result<(), FileError> {
+    if path.is_symlink() {
+        return Err(FileError::NotRegular { path: path.to_owned(), what: "a symbolic link" });
+    }
+    refuse_what_is_no_file(path)
+}
+
 /// Whether the kernel would let this user write there. By the older of its two calls: what old containers do not know of
 /// the other one they refuse.
 ///
