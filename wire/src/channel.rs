@@ -4,7 +4,9 @@
 //! It is a trust boundary. The tool may lie, flood, or stop reading: sizes are bounded, a stream's chunks are
 //! bounded by credit, and nothing a tool says here is believed beyond its own calls.
 
-use crate::error::JobError;
+use crate::cut::{self, without_middle};
+use crate::error::{JobError, JobErrorBody, MESSAGE_BYTES_MAX};
+use crate::http::DetailBody;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -21,6 +23,8 @@ pub const READY_BYTES_MAX: usize = crate::frame::SMALL_PAYLOAD_BYTES_MAX;
 pub const LOAD_FAILURE_MESSAGE_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of its traceback that are passed on: the last ones.
 pub const LOAD_FAILURE_TRACEBACK_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of the body of a [`CallFailure`] that may be passed on unread.
+const FAILURE_BYTES_MAX: usize = 128 * 1024;
 /// Version of the channel, in [`ToolStart`] and [`ToolReady`].
 pub const CHANNEL_VERSION: u32 = 1;
 
@@ -175,6 +179,20 @@ pub struct LoadFailure {
     pub signal: Option<i32>,
 }
 
+impl LoadFailure {
+    /// The same as the host takes it: of a long message the middle is missing, of a long traceback the beginning.
+    #[must_use]
+    pub fn shortened(&self) -> Self {
+        let Self { message, traceback, signal } = self;
+        let end = |text: &String| cut::end(text, LOAD_FAILURE_TRACEBACK_BYTES_MAX).into_owned();
+        Self {
+            message: without_middle(message, LOAD_FAILURE_MESSAGE_BYTES_MAX).into_owned(),
+            traceback: traceback.as_ref().map(end),
+            signal: *signal,
+        }
+    }
+}
+
 impl CallFailure {
     /// A 500 that carries the taxonomy's error.
     #[must_use]
@@ -200,7 +218,64 @@ impl CallFailure {
         Self::detail(409, &format!("Capability '{capability}' cancelled by operator"))
     }
 
+    /// The same with the middle of its long texts taken out: an answer has a maximum, and a line of a stream a lower one.
+    #[must_use]
+    pub fn shortened(self) -> Self {
+        let Self { status, body: Some(body) } = self else { return self };
+        let text = body.get();
+        if text.len() <= FAILURE_BYTES_MAX {
+            return Self { status, body: Some(body) };
+        }
+        let error = serde_json::from_str::<JobErrorBody>(text).ok().map(|body| body.job_error.shortened());
+        let detail = serde_json::from_str::<DetailBody>(text).ok();
+        let detail = detail.as_ref().map(|body| without_middle(&body.detail, MESSAGE_BYTES_MAX));
+        match (detail, error) {
+            (None, Some(error)) => Self { status, ..Self::job_error(&error) },
+            (Some(detail), None) => Self::detail(status, &detail),
+            (Some(detail), Some(error)) => Self::detail_of(status, &detail, &error),
+            (None, None) => Self::detail(status, &without_middle(text, MESSAGE_BYTES_MAX)),
+        }
+    }
+
     fn with_body(status: u16, body: &Value) -> Self {
         Self { status, body: RawValue::from_string(body.to_string()).ok() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_failure_that_is_passed_on_has_a_maximum() {
+        let long = format!("begin{}end", "x".repeat(1_000_000));
+        let error = json!({"category": "user_input", "message": long, "retriable": true, "traceback": long});
+        for (status, body, words) in [
+            (500, json!({"_job_error": error}), r#""category":"user_input""#),
+            (400, json!({"_job_error": error, "detail": long}), r#""detail":"beginx"#),
+            (404, json!({"detail": long}), r#"{"detail":"beginx"#),
+            (400, json!({"why": long}), r#"{"detail":"{\"why\":\"beginx"#),
+        ] {
+            let short = CallFailure::with_body(status, &body).shortened();
+            let told = short.body.as_ref().expect("a body").get();
+            assert!(told.contains(words) && told.contains("xend"), "{told}");
+            assert!(
+                told.len() <= FAILURE_BYTES_MAX && told.contains(" bytes dropped here]"),
+                "{}",
+                told.len()
+            );
+            assert_eq!(short.status, status);
+            assert_eq!(
+                short.clone().shortened().body.expect("a body").get(),
+                told,
+                "a second time changes nothing"
+            );
+        }
+        let short = json!({"a": 1});
+        assert_eq!(
+            CallFailure::with_body(400, &short).shortened().body.expect("a body").get(),
+            short.to_string()
+        );
     }
 }

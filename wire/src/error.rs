@@ -4,7 +4,7 @@
 //! The field set is closed: the ancestor drops an error object with a key it does not know. What the host knows
 //! beyond it (verdict, stderr tail) travels in [`Failure`], beside it.
 
-use crate::{Timestamp, describe::ErrorReport};
+use crate::{Timestamp, cut::without_middle, describe::ErrorReport};
 use serde::{Deserialize, Serialize};
 
 /// Who can do something about a failure.
@@ -121,6 +121,13 @@ pub struct JobError {
     pub occurred_at: Option<Timestamp>,
 }
 
+/// Bytes of a failure's message, and of its `repr`, that are kept.
+pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of its traceback that are kept.
+pub const TRACEBACK_BYTES_MAX: usize = 64 * 1024;
+/// Names of arguments that are kept, and bytes of each, as of any other name.
+const FIELDS_MAX: usize = 100;
+const NAME_BYTES_MAX: usize = 200;
 /// What is shorter has not been cut.
 const REPR_CUT_BYTES: usize = 1_000;
 
@@ -144,6 +151,29 @@ impl JobError {
         }
     }
 
+    /// The same with the middle of each long text taken out: a failure has a maximum, whichever kind of tool says it.
+    #[must_use]
+    pub fn shortened(mut self) -> Self {
+        shorten(&mut self.message, MESSAGE_BYTES_MAX);
+        shorten(&mut self.original_exc_repr, MESSAGE_BYTES_MAX);
+        if let Some(traceback) = &mut self.traceback {
+            shorten(traceback, TRACEBACK_BYTES_MAX);
+        }
+        for name in self.capability_name.iter_mut().chain(&mut self.capability_instance_id) {
+            shorten(name, NAME_BYTES_MAX);
+        }
+        if let Some(fields) = &mut self.fields_invalid {
+            // One more is what says how many are missing.
+            if fields.len() > FIELDS_MAX + 1 {
+                let left_out = fields.len() - FIELDS_MAX;
+                fields.truncate(FIELDS_MAX);
+                fields.push(format!("… {left_out} more"));
+            }
+            fields.iter_mut().for_each(|field| shorten(field, NAME_BYTES_MAX));
+        }
+        self
+    }
+
     /// The class of the exception, from its `repr()`: `KeyError` of `KeyError('x')`. `None` where the text is no such
     /// form.
     #[must_use]
@@ -155,6 +185,12 @@ impl JobError {
         let mut chars = class.chars();
         let begins = chars.next().is_some_and(|c| c.is_alphabetic() || c == '_');
         (begins && chars.all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | ':'))).then_some(class)
+    }
+}
+
+fn shorten(text: &mut String, bytes_max: usize) {
+    if let std::borrow::Cow::Owned(shorter) = without_middle(text, bytes_max) {
+        *text = shorter;
     }
 }
 
@@ -210,6 +246,35 @@ pub fn classify_bare_exception<'a>(class_names: impl IntoIterator<Item = &'a str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_has_a_maximum_and_says_what_is_missing() {
+        let long = format!("begin{}end", "x".repeat(1_000_000));
+        let said = JobError {
+            original_exc_repr: long.clone(),
+            traceback: Some(long.clone()),
+            fields_invalid: Some(vec![long.clone(); 1_000]),
+            capability_name: Some(long.clone()),
+            capability_instance_id: Some(long.clone()),
+            ..JobError::new(ErrorCategory::Fatal, long)
+        };
+        let short = said.shortened();
+        let fields = short.fields_invalid.clone().expect("fields");
+        assert_eq!((fields.len(), fields[100].as_str()), (101, "… 900 more"));
+        let names = short.capability_name.iter().chain(&short.capability_instance_id).chain(&fields[..100]);
+        let texts = [
+            (&short.message, MESSAGE_BYTES_MAX),
+            (&short.original_exc_repr, MESSAGE_BYTES_MAX),
+            (short.traceback.as_ref().expect("a traceback"), TRACEBACK_BYTES_MAX),
+        ];
+        for (text, bytes_max) in texts.into_iter().chain(names.map(|name| (name, NAME_BYTES_MAX))) {
+            assert!(text.len() <= bytes_max + crate::cut::MARK_BYTES_MAX, "{}", text.len());
+            assert!(
+                text.starts_with("beginx") && text.ends_with("xend") && text.contains(" bytes dropped here]")
+            );
+        }
+        assert_eq!(short.clone().shortened(), short, "a second time changes nothing");
+    }
 
     #[test]
     fn the_captured_object_reads_and_writes_back_key_for_key() {

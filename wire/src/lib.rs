@@ -10,6 +10,7 @@ pub mod canonical;
 pub mod capabilities_file;
 pub mod channel;
 pub mod composition;
+pub mod cut;
 pub mod describe;
 mod each_of_list;
 pub mod envelope;

@@ -10,6 +10,7 @@ use crate::link::HostLink;
 use crate::unwritten::Unwritten;
 use cjm_wire::Timestamp;
 use cjm_wire::channel::Record;
+use cjm_wire::cut;
 use cjm_wire::event::EventType;
 use cjm_wire::http::{ACCOUNTS_BYTES_MAX, Account, Progress};
 use cjm_wire::link::ProgressReport;
@@ -243,7 +244,7 @@ impl Calls {
     fn store_progress(&self, call_id: u64, job_id: Option<&str>, progress: f64, message: &str) {
         // Finite or nothing: NaN never reaches the wire.
         let progress = if progress.is_finite() { progress.clamp(-1.0, 1.0) } else { -1.0 };
-        let message = truncated(message, PROGRESS_MESSAGE_BYTES_MAX).to_owned();
+        let message = cut::beginning(message, PROGRESS_MESSAGE_BYTES_MAX).into_owned();
         let mut table = self.lock();
         if call_id == 0 || call_id >= table.newest {
             table.progress = Progress { progress, message: message.clone() };
@@ -330,12 +331,6 @@ impl CallState {
     }
 }
 
-/// The longest beginning of `text` within `bytes_max`, cut at a character.
-pub(crate) fn truncated(text: &str, bytes_max: usize) -> &str {
-    let end = (0..=bytes_max.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    &text[..end]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -376,7 +371,7 @@ mod tests {
         {
             new.state().report_progress(given, "é".repeat(PROGRESS_MESSAGE_BYTES_MAX).as_str());
             assert_eq!(calls.progress().progress, kept, "{given}");
-            assert!(calls.progress().message.len() <= PROGRESS_MESSAGE_BYTES_MAX);
+            assert!(calls.progress().message.len() <= PROGRESS_MESSAGE_BYTES_MAX + cut::MARK_BYTES_MAX);
         }
     }
 

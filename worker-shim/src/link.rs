@@ -7,6 +7,7 @@
 use crate::frames::{Frame, write_frame};
 use bytes::Bytes;
 use cjm_wire::channel::Record;
+use cjm_wire::cut::without_middle;
 use cjm_wire::frame::SMALL_PAYLOAD_BYTES_MAX;
 use cjm_wire::held_back::{HeldBack, Word};
 use cjm_wire::link::{Dropped, ProgressReport, to_host};
@@ -277,11 +278,7 @@ fn shorten(mut record: Record) -> Record {
         .flatten()
         .chain([&mut record.logger_name, &mut record.level])
     {
-        if text.len() > TEXT_BYTES_MAX {
-            let head = text.floor_char_boundary(TEXT_BYTES_MAX / 2);
-            let end = text.ceil_char_boundary(text.len() - TEXT_BYTES_MAX / 2);
-            text.replace_range(head..end, &format!("[{} bytes dropped here]", end - head));
-        }
+        *text = without_middle(text, TEXT_BYTES_MAX).into_owned();
     }
     record
 }

@@ -9,7 +9,6 @@ use crate::descriptors::{take_lifeline, take_link};
 use crate::exit;
 use crate::frames::FrameReader;
 use crate::link::LinkWriter;
-use crate::tool::failures::shortened;
 use crate::watch::{ProcessWatch, lifeline_ended};
 use cjm_wire::channel::LoadFailure;
 use cjm_wire::envelope::CancelRequest;
@@ -159,7 +158,7 @@ impl Kind {
     pub(crate) fn load_failed(&self, context: &Context, failure: &LoadFailure) {
         match self {
             // Not on standard error as well: there stand the tool's own last words, with which the host tells it.
-            Self::Host => context.link.control(to_host::LOAD_FAILED, &shortened(failure)),
+            Self::Host => context.link.control(to_host::LOAD_FAILED, &failure.shortened()),
             Self::Ancestor { tool } => ancestor::tell_load_failure(tool, failure),
         }
     }

@@ -4,12 +4,11 @@
 use crate::client::{Client, Opened, Unheard, Whole, chain};
 use crate::connections::{Answer, Broken, Connections};
 use crate::error::CallError;
-use crate::redaction::{Redaction, Said};
+use crate::redaction::{LastLine, Redaction, Said};
 use bytes::Bytes;
 use cjm_wire::error::JobErrorBody;
 use cjm_wire::event::EventType;
-use cjm_wire::http::{self, Account, DetailBody};
-use cjm_wire::ndjson::Line;
+use cjm_wire::http::{self, Account};
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -20,6 +19,8 @@ use std::time::Duration;
 /// How long questions about state may take (health, stats, progress, cancel).
 const QUESTION_MAX: Duration = Duration::from_secs(2);
 const EXCERPT_CHARS_MAX: usize = 200;
+/// How much of an answer that nobody understands is looked at.
+const LOOKED_AT_BYTES_MAX: usize = 4 * 1024;
 
 /// A client of one worker.
 #[derive(Debug, Clone)]
@@ -159,17 +160,16 @@ impl Proxy {
 
     /// What ended a stream: a line that is no chunk.
     fn last_line(&self, line: &Said) -> CallError {
-        let words = String::from_utf8_lossy(&self.redaction.answer(line)).into_owned();
-        let excerpt = excerpt(&words);
+        let excerpt = || excerpt(&self.redaction.first_words(line, LOOKED_AT_BYTES_MAX));
         if !line.is_text() {
-            return self.bad_answer(200, format!("a stream line that is not UTF-8 text: {excerpt}"));
+            return self.bad_answer(200, format!("a stream line that is not UTF-8 text: {}", excerpt()));
         }
-        match Line::read(words) {
-            Ok(Line::Cancelled) => self.cancelled(),
-            Ok(Line::Failed(body)) => self.tool(*body),
-            Ok(Line::Chunk(_)) => self.bad_answer(200, format!("a stream line that is not JSON: {excerpt}")),
-            Err(fault) => {
-                self.bad_answer(200, format!("a stream line that is not JSON ({fault}): {excerpt}"))
+        match self.redaction.last_line(line) {
+            Ok(LastLine::Cancelled) => self.cancelled(),
+            Ok(LastLine::Failed(body)) => self.tool(body),
+            Err(None) => self.bad_answer(200, format!("a stream line that cannot be read: {}", excerpt())),
+            Err(Some(fault)) => {
+                self.bad_answer(200, format!("a stream line that is not JSON ({fault}): {}", excerpt()))
             }
         }
     }
@@ -180,11 +180,11 @@ impl Proxy {
             413 => return self.too_large(),
             _ => {}
         }
-        if let Some(body) = self.read::<JobErrorBody>(body) {
+        if let Some(body) = self.redaction.failure(body) {
             return self.tool(body);
         }
-        let detail = self.read::<DetailBody>(body).map(|body| body.detail);
-        self.bad_answer(status, detail.unwrap_or_else(|| excerpt(&self.redaction.words(body))))
+        let excerpt = || excerpt(&self.redaction.first_words(body, LOOKED_AT_BYTES_MAX));
+        self.bad_answer(status, self.redaction.detail(body).unwrap_or_else(excerpt))
     }
 
     /// Only the worker's own kinds of rows: it must not be able to forge another job's history.
@@ -235,6 +235,7 @@ fn excerpt(text: &str) -> String {
 mod tests {
     use super::*;
     use cjm_wire::describe::{Described as _, exit};
+    use cjm_wire::http::DetailBody;
     use serde_json::json;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::UnixListener;
@@ -321,6 +322,32 @@ mod tests {
             let proxy = proxy_of(dir.path(), 200, "", format!("\"{SECRET}\"\n{last}\n"));
             let failed = told(&end_of_stream(&proxy).await);
             assert!(!failed.contains("tok-") && failed.contains("[secret]"), "{failed}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failure_of_any_length_is_told_within_its_maximum() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let long = format!("{}{SECRET}", "\\".repeat(1_000_000));
+        let failure = json!({"_job_error": {
+            "category": "fatal", "message": format!("begin {long}"), "retriable": false, "original_exc_repr": long,
+            "traceback": long, "fields_invalid": vec!["field"; 10_000],
+        }});
+        for body in [failure.to_string(), json!({"detail": long}).to_string(), long] {
+            let proxy = proxy_of(dir.path(), 500, "", &body);
+            let streamed = proxy_of(dir.path(), 200, "", format!("{body}\n"));
+            let mut failed = vec![
+                proxy.call("/execute", Bytes::from_static(b"{}")).await.expect_err("refused"),
+                end_of_stream(&proxy).await,
+            ];
+            // As a line of a stream a detail is a chunk as any other.
+            if !body.starts_with("{\"detail") {
+                failed.push(end_of_stream(&streamed).await);
+            }
+            for failed in failed {
+                let told = told(&failed);
+                assert!(told.len() < 400_000 && !told.contains("tok-"), "{} bytes", told.len());
+            }
         }
     }
 

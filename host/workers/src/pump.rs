@@ -4,6 +4,7 @@
 
 use crate::flood::{FloodStore, Meter, TAIL_LINES_MAX};
 use crate::redaction::Redaction;
+use cjm_wire::cut;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -183,14 +184,22 @@ impl Lines {
         self.dropped += gone + rest.len() - kept.len();
     }
 
+    /// Takes as much more out at the end of the beginning, and at the beginning of the end.
+    fn take_out(&mut self, head: &mut Vec<u8>, before: usize, behind: usize) {
+        head.truncate(head.len() - before);
+        self.end.drain(..behind);
+        self.dropped += before + behind;
+    }
+
     fn finish(&mut self, emit: &mut impl FnMut(&str)) {
         let mut whole = std::mem::take(&mut self.head);
         if self.dropped > 0 {
+            // What says of an earlier cut must not be half of it.
+            let (before, behind) = cut::halves(&whole, self.end.make_contiguous());
+            self.take_out(&mut whole, before, behind);
             let (before, behind) = self.redaction.cut(&whole, self.end.make_contiguous());
-            whole.truncate(whole.len() - before);
-            self.end.drain(..behind);
-            let dropped = self.dropped + before + behind;
-            whole.extend_from_slice(format!("[{dropped} bytes dropped here]").as_bytes());
+            self.take_out(&mut whole, before, behind);
+            whole.extend_from_slice(cut::mark(self.dropped).as_bytes());
         }
         whole.extend(self.end.drain(..));
         self.dropped = 0;

@@ -9,6 +9,9 @@
 //! a one is told by [`is_struck_out`].
 
 use bytes::Bytes;
+use cjm_wire::cut;
+use cjm_wire::error::{JobErrorBody, MESSAGE_BYTES_MAX};
+use cjm_wire::http::DetailBody;
 use cjm_wire::ndjson::Line;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -19,8 +22,8 @@ use std::borrow::Cow;
 pub const SECRET_BYTES_MIN: usize = 8;
 /// Shortest part of a value that is struck out where a text was cut through it.
 const PART_BYTES_MIN: usize = 4;
-/// What a tool's side writes where it took the middle out of a text, after the number.
-const CUT_MARK: &str = " bytes dropped here]";
+/// Most that quoting makes of one letter: a few backslashes and the number of a character.
+const QUOTED_BYTES_MAX: usize = 16;
 /// What stands in its place.
 const MARK: &str = "[secret]";
 
@@ -57,6 +60,12 @@ impl Said {
             _ => Err(self),
         }
     }
+}
+
+/// What ended a stream.
+pub(crate) enum LastLine {
+    Cancelled,
+    Failed(JobErrorBody),
 }
 
 /// The values of one worker, longest first.
@@ -96,6 +105,52 @@ impl Redaction {
         self.text(&String::from_utf8_lossy(&said.0)).into_owned()
     }
 
+    /// The first of them, and how many bytes more there are. What they are of has no maximum, and is looked at only so far.
+    pub(crate) fn first_words(&self, said: &Said, bytes_max: usize) -> String {
+        let is_letter = |at: &usize| said.0.get(*at).is_none_or(|byte| byte & 0xc0 != 0x80);
+        let at = said.0.len().min(bytes_max);
+        let at = (at.saturating_sub(3)..=at).rev().find(is_letter).unwrap_or(at);
+        let (first, rest) = said.0.split_at(at);
+        let mut words = String::from_utf8_lossy(first).into_owned();
+        if !rest.is_empty() {
+            words.push_str(&cut::mark(rest.len()));
+        }
+        self.text(&words).into_owned()
+    }
+
+    /// The failure that it tells; none where it tells something else. A tool says as much as it likes: first it is made as
+    /// long as a failure may be, and only then are values looked for.
+    pub(crate) fn failure(&self, said: &Said) -> Option<JobErrorBody> {
+        self.struck(serde_json::from_slice(&said.0).ok()?)
+    }
+
+    fn struck(&self, body: JobErrorBody) -> Option<JobErrorBody> {
+        let body = JobErrorBody { job_error: body.job_error.shortened() };
+        if self.values.is_empty() {
+            return Some(body);
+        }
+        serde_json::from_value(self.value(serde_json::to_value(body).ok()?)).ok()
+    }
+
+    /// The detail that it tells, likewise.
+    pub(crate) fn detail(&self, said: &Said) -> Option<String> {
+        let body: DetailBody = serde_json::from_slice(&said.0).ok()?;
+        Some(self.text(&cut::without_middle(&body.detail, MESSAGE_BYTES_MAX)).into_owned())
+    }
+
+    /// The last line of a stream, likewise.
+    ///
+    /// # Errors
+    /// When it is neither a failure nor a cancellation, with what is wrong if it is no JSON either.
+    pub(crate) fn last_line(&self, said: &Said) -> Result<LastLine, Option<serde_json::Error>> {
+        match Line::read(String::from_utf8_lossy(&said.0).into_owned()) {
+            Ok(Line::Cancelled) => Ok(LastLine::Cancelled),
+            Ok(Line::Failed(body)) => self.struck(*body).map(LastLine::Failed).ok_or(None),
+            Ok(Line::Chunk(_)) => Err(None),
+            Err(fault) => Err(Some(fault)),
+        }
+    }
+
     /// The words of a JSON text. They are struck out after it was read, because a writer may escape any character.
     ///
     /// # Errors
@@ -116,20 +171,18 @@ impl Redaction {
         words.unwrap_or_else(|_| self.words(said)).into()
     }
 
-    /// The text without the values.
+    /// The text without the values, and without the parts of one wherever it was cut.
     pub(crate) fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let mut struck = Cow::Borrowed(text);
+        let mut struck = self.whole_at_the_cuts(text);
         for value in &self.values {
             if struck.contains(value.as_str()) {
                 struck = Cow::Owned(struck.replace(value.as_str(), MARK));
             }
         }
-        for value in &self.bare {
-            if struck.contains('\\')
-                && let Some(without) = without_escaped(&struck, value)
-            {
-                struck = Cow::Owned(without);
-            }
+        if struck.contains('\\')
+            && let Some(without) = without_escaped(&struck, &self.bare)
+        {
+            struck = Cow::Owned(without);
         }
         struck
     }
@@ -144,28 +197,105 @@ impl Redaction {
             parts.max().unwrap_or(0)
         };
         (
-            longest(&|value, length| head.ends_with(&value[..length])),
-            longest(&|value, length| rest.starts_with(&value[value.len() - length..])),
+            longest(&|value, length| head.ends_with(&value[..length])).max(self.escaped_before(head)),
+            longest(&|value, length| rest.starts_with(&value[value.len() - length..]))
+                .max(self.escaped_behind(rest)),
         )
     }
 
-    /// The text without the parts of values that stand where its middle was taken out.
-    fn whole_at_the_cut<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let found = text.split_once(CUT_MARK).and_then(|(before, rest)| {
-            let (head, number) = before.rsplit_once('[')?;
-            Some((head, number.parse::<usize>().ok()?, rest))
+    /// The same of the end of `head` where a writer has escaped the value, perhaps with half an escape at the cut.
+    fn escaped_before(&self, head: &[u8]) -> usize {
+        let window = &head[head.len().saturating_sub(self.window())..];
+        let begin = window.iter().take_while(|byte| **byte & 0xc0 == 0x80).count();
+        let Ok(window) = std::str::from_utf8(&window[begin..]) else { return 0 };
+        let Some(last) = window.rfind('\\') else { return 0 };
+        let last = window[..last].trim_end_matches('\\').len();
+        let ends = [Some(window.len()), Some(last).filter(|last| window.len() - last <= QUOTED_BYTES_MAX)];
+        let struck = ends.into_iter().flatten().filter_map(|end| {
+            let letters = bare(&window[..end]);
+            self.longest_part(letters.len(), |value, length| {
+                let part = &letters[letters.len() - length..];
+                same(part, &value[..length]).then(|| window.len() - part[0].begin)
+            })
         });
-        let Some((head, dropped, rest)) = found else { return Cow::Borrowed(text) };
-        let (before, behind) = self.cut(head.as_bytes(), rest.as_bytes());
-        let (head, rest) = (&head[..head.len() - before], &rest[behind..]);
-        Cow::Owned(format!("{head}[{}{CUT_MARK}{rest}", dropped.saturating_add(before + behind)))
+        struck.max().unwrap_or(0)
+    }
+
+    /// The same of the beginning of `rest`.
+    fn escaped_behind(&self, rest: &[u8]) -> usize {
+        let window = &rest[..rest.len().min(self.window())];
+        let end = std::str::from_utf8(window).map_or_else(|error| error.valid_up_to(), str::len);
+        let Ok(window) = std::str::from_utf8(&window[..end]) else { return 0 };
+        if !window.contains('\\') {
+            return 0;
+        }
+        let is_of_escape = |byte: &u8| matches!(byte, b'\\' | b'u' | b'U' | b'x') || byte.is_ascii_hexdigit();
+        let skipped_max = window.bytes().take(QUOTED_BYTES_MAX).take_while(|byte| is_of_escape(byte)).count();
+        let struck = (0..=skipped_max).filter_map(|skipped| {
+            let letters = bare(&window[skipped..]);
+            self.longest_part(letters.len(), |value, length| {
+                let part = &letters[..length];
+                same(part, &value[value.len() - length..]).then(|| skipped + part[length - 1].end)
+            })
+        });
+        struck.max().unwrap_or(0)
+    }
+
+    /// In so many bytes stands all of a value, however it is quoted.
+    fn window(&self) -> usize {
+        self.bare.first().map_or(0, |longest| longest.len() * QUOTED_BYTES_MAX)
+    }
+
+    /// What `found` says of the longest part that it finds, among parts of at most so many letters.
+    fn longest_part(&self, letters: usize, found: impl Fn(&[char], usize) -> Option<usize>) -> Option<usize> {
+        let parts = self.bare.iter().filter_map(|value| {
+            let longest = letters.min(value.len());
+            (PART_BYTES_MIN..=longest).rev().find_map(|length| found(value, length))
+        });
+        parts.max()
+    }
+
+    /// The text without the parts of values that stand at any of the marks which say that it was cut.
+    fn whole_at_the_cuts<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if self.values.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        let cuts: Vec<cut::Cut> = cut::cuts(text).collect();
+        if cuts.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        // What stands between the marks, and how much of its beginning and of its end is to go.
+        let begins = std::iter::once(0).chain(cuts.iter().map(|cut| cut.place.end));
+        let ends = cuts.iter().map(|cut| cut.place.start).chain([text.len()]);
+        let pieces: Vec<&str> = begins.zip(ends).map(|(begin, end)| &text[begin..end]).collect();
+        let last = pieces.len() - 1;
+        let gone = |(at, piece): (usize, &&str)| {
+            let bytes = piece.as_bytes();
+            let (before, _) = self.cut(if at < last { bytes } else { b"" }, b"");
+            let (_, behind) = self.cut(b"", if at > 0 { bytes } else { b"" });
+            let is_inside = at > 0 && at < last && self.is_part(piece);
+            // What both are part of goes whole.
+            if is_inside || before + behind > piece.len() { (piece.len(), 0) } else { (behind, before) }
+        };
+        let gone: Vec<(usize, usize)> = pieces.iter().enumerate().map(gone).collect();
+        let mut out = String::with_capacity(text.len());
+        for (at, (piece, (first, behind))) in pieces.iter().zip(&gone).enumerate() {
+            out.push_str(&piece[*first..piece.len() - behind]);
+            if let Some(cut) = cuts.get(at) {
+                out.push_str(&cut::mark(cut.dropped.saturating_add(behind + gone[at + 1].0)));
+            }
+        }
+        Cow::Owned(out)
+    }
+
+    /// Whether a text between two cuts is nothing but a part of a value.
+    fn is_part(&self, text: &str) -> bool {
+        text.len() >= PART_BYTES_MIN && self.values.iter().any(|value| value.contains(text))
     }
 
     fn value(&self, value: Value) -> Value {
         match value {
-            Value::String(text) => {
-                Value::String(self.text(self.whole_at_the_cut(&text).as_ref()).into_owned())
-            }
+            Value::String(text) => Value::String(self.text(&text).into_owned()),
             Value::Number(number) if self.values.contains(&number.to_string()) => MARK.into(),
             Value::Array(items) => items.into_iter().map(|item| self.value(item)).collect(),
             Value::Object(map) => {
@@ -235,14 +365,17 @@ fn unquoted(text: &str) -> Option<(char, usize)> {
     }
 }
 
-/// The text without a value that it holds with escapes; None where it does not.
-fn without_escaped(text: &str, value: &[char]) -> Option<String> {
+/// The text without the values that it holds with escapes, the first of them first; None where it holds none.
+fn without_escaped(text: &str, values: &[Vec<char>]) -> Option<String> {
     let letters = bare(text);
     let mut out = String::new();
     let (mut at, mut copied) = (0, 0);
-    while at + value.len() <= letters.len() {
-        let place = &letters[at..at + value.len()];
-        if place.iter().zip(value).all(|(letter, wanted)| letter.character == *wanted) {
+    while at < letters.len() {
+        let here = &letters[at..];
+        let found = values.iter().find(|value| {
+            here.len() >= value.len() && here[0].character == value[0] && same(&here[..value.len()], value)
+        });
+        if let Some(value) = found {
             out.push_str(&text[copied..letters[at].begin]);
             out.push_str(MARK);
             at += value.len();
@@ -252,6 +385,11 @@ fn without_escaped(text: &str, value: &[char]) -> Option<String> {
         }
     }
     (copied > 0).then(|| out + &text[copied..])
+}
+
+/// Whether the letters are these.
+fn same(letters: &[Letter], value: &[char]) -> bool {
+    letters.iter().map(|letter| &letter.character).eq(value)
 }
 
 /// As writers do that write ASCII alone: every other character by its number.
@@ -373,13 +511,35 @@ mod tests {
 
     #[test]
     fn no_half_of_a_secret_is_left_where_the_middle_of_a_record_was_taken_out() {
-        let secrets = serde_json::json!({"TOKEN": "tok-12345678-é"});
+        let secrets = serde_json::json!({"TOKEN": "tok-12345678-é", "PASSWORD": "pässwört-99"});
         let redaction = Redaction::of(secrets.as_object().expect("an object"));
         for (said, shown) in [
             ("it is tok-12[5 bytes dropped here]678-é.", "it is [17 bytes dropped here]."),
             ("[5 bytes dropped here]", "[5 bytes dropped here]"),
             ("5 bytes dropped here] tok-12345678-é", "5 bytes dropped here] [secret]"),
             ("[é bytes dropped here]", "[é bytes dropped here]"),
+            // Each of the marks, and what a tool may have written to hide one.
+            (
+                "5 bytes dropped here] it is tok-12[5 bytes dropped here].",
+                "5 bytes dropped here] it is [11 bytes dropped here].",
+            ),
+            (
+                "[é bytes dropped here]tok-12[5 bytes dropped here]",
+                "[é bytes dropped here][11 bytes dropped here]",
+            ),
+            (
+                "tok-[1 bytes dropped here]1234[2 bytes dropped here]78-é",
+                "[9 bytes dropped here][7 bytes dropped here]",
+            ),
+            (
+                "tok-1[1 bytes dropped here] tok-1[2 bytes dropped here]",
+                "[6 bytes dropped here] [7 bytes dropped here]",
+            ),
+            ("tok-12345678-é[1 bytes dropped here]tok-12345678-é", "[secret][1 bytes dropped here][secret]"),
+            // However it was quoted, and where the cut fell into an escape.
+            (r"tok-12345678-\\u00[1 bytes dropped here]", "[19 bytes dropped here]"),
+            (r"[1 bytes dropped here]5678-\\u00e9.", "[13 bytes dropped here]."),
+            (r"[1 bytes dropped here]e4ssw\u00f6rt-99.", "[17 bytes dropped here]."),
         ] {
             let said = Said::new(serde_json::to_vec(said).expect("writes"));
             assert_eq!(redaction.read::<String>(&said).expect("a text"), shown);

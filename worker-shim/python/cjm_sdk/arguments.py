@@ -240,11 +240,11 @@ def _fits(value, kind):
 
 def _shown(value):
     from .encode import plain_bytes
-    from .errors import repr_of
+    from .errors import repr_of, without_middle
 
     try:
         text = plain_bytes(value).decode("utf-8", "replace")
     except Exception:
         # Only a program that calls the tool itself can give what is no JSON.
         text = repr_of(value)
-    return text if len(text) <= _SHOWN_CHARS_MAX else text[:_SHOWN_CHARS_MAX] + "…"
+    return without_middle(text, _SHOWN_CHARS_MAX)

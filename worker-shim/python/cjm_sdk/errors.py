@@ -19,6 +19,9 @@ CATEGORIES = (USER_INPUT, TRANSIENT, RESOURCE, FATAL)
 RESOURCES = ("gpu_vram_mb", "system_ram_mb", "disk_mb")
 # Whoever gives a wrong argument chooses its name.
 FIELDS_MAX, FIELD_CHARS_MAX = 256, 1024
+# What stands where a text was cut, after `[` and the number. Hosts know it: at this mark alone they find half a password.
+CUT_MARK = " bytes dropped here]"
+CUT_DIGITS_MAX = 20
 # Of a chain of causes, where the traceback is made by hand.
 CAUSES_MAX = 16
 
@@ -201,11 +204,29 @@ def shown(text):
 
 def without_middle(text, chars_max):
     """The text; of a longer one its beginning and its end, and how much is missing between them."""
-    if len(text) <= chars_max:
+    # What is longer by a mark alone was cut here before.
+    if len(text) <= chars_max + 1 + CUT_DIGITS_MAX + len(CUT_MARK):
         return text
     half = chars_max // 2
-    end = len(text) - half
-    return "%s[%d bytes dropped here]%s" % (text[:half], len(text[half:end].encode()), text[end:])
+    begin, end, marks, dropped = half, len(text) - half, 0, 0
+    for mark_begin, mark_end, number in _marks(text):
+        if mark_begin <= len(text) - half and mark_end >= half:
+            # None is cut in two, and what it says is counted.
+            begin, end = min(begin, mark_begin), max(end, mark_end)
+            marks, dropped = marks + mark_end - mark_begin, dropped + number
+    dropped += len(text[begin:end].encode()) - marks
+    return "%s[%d%s%s" % (text[:begin], dropped, CUT_MARK, text[end:])
+
+
+def _marks(text):
+    """Where the text was cut before: begin and end of each mark, and its number."""
+    at = text.find(CUT_MARK)
+    while at >= 0:
+        begin = text.rfind("[", max(0, at - CUT_DIGITS_MAX - 1), at)
+        number = text[begin + 1 : at]
+        if begin >= 0 and number.isascii() and number.isdigit():
+            yield begin, at + len(CUT_MARK), int(number)
+        at = text.find(CUT_MARK, at + 1)
 
 
 def repr_of(error):
@@ -229,7 +250,7 @@ def one_line(error):
 
 
 def traceback_of(error):
-    """The formatted traceback with its causes, from the tool's first frame on, cut in the middle when very long."""
+    """The formatted traceback with its causes, from the tool's first frame on, without its middle when very long."""
     begin = _tried(None, lambda: _first_of_the_tool(error))
     try:
         import traceback
@@ -238,10 +259,7 @@ def traceback_of(error):
     except BaseException:
         # No file can be opened, or no module be found any more: by descriptors, rights, another root, finders.
         text = _tried(None, lambda: _by_hand(error, begin)) or repr_of(error)
-    if len(text) > TRACEBACK_CHARS_MAX:
-        half = TRACEBACK_CHARS_MAX // 2
-        text = text[:half] + "\n  … %d characters left out …\n" % (len(text) - 2 * half) + text[-half:]
-    return text
+    return without_middle(text, TRACEBACK_CHARS_MAX)
 
 
 def _first_of_the_tool(error):

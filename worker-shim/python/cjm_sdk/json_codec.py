@@ -6,13 +6,16 @@ and so is everything where the interpreter has no such functions.
 Must hold: no number is rounded beyond what a float is, and none becomes infinite.
 """
 
-from .errors import UserInputError
+from .errors import UserInputError, without_middle
+
+# Of a number, in an error.
+NUMBER_CHARS_MAX = 80
 
 
 def _number(text):
     value = float(text)
     if value - value != 0:
-        raise ValueError("the number %.80s is beyond what a float can hold" % text)
+        raise ValueError("the number %s is beyond what a float can hold" % without_middle(text, NUMBER_CHARS_MAX))
     return value
 
 

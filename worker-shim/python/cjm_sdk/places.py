@@ -5,7 +5,7 @@ a result fails.
 Must hold: the walk ends, whatever the value: it does not recurse, and looks at VALUES_MAX values at most.
 """
 
-from .errors import NeedsStream, Unwritable, repr_of, text_of
+from .errors import NeedsStream, Unwritable, repr_of, text_of, without_middle
 
 VALUES_MAX = 100_000
 REPR_CHARS_MAX = 80
@@ -42,7 +42,7 @@ def _find(value, plain):
             problem = "nested too deeply, or holds itself"
         elif isinstance(value, dict):
             problem = next((_of_key(key) for key in value if not isinstance(key, _KEYS)), None)
-            inner = [("%s[%.*s]" % (place, KEY_CHARS_MAX, repr_of(key)), item, depth + 1) for key, item in value.items()]
+            inner = [("%s[%s]" % (place, _key(key)), item, depth + 1) for key, item in value.items()]
             waiting.extend(reversed(inner))
         elif isinstance(value, (list, tuple)):
             problem = None
@@ -69,12 +69,16 @@ def _of_key(key):
     return "a dict with a key of type %s" % type(key).__name__
 
 
+def _key(key):
+    return without_middle(repr_of(key), KEY_CHARS_MAX)
+
+
 def _of_other(value, plain, place, depth, waiting):
     try:
         waiting.append((place, plain(value), depth + 1))
         return None
     except TypeError as error:
         hint = str(error).partition(" is not JSON serializable")[2]
-        return "of type %s%s: %.*s" % (type(value).__name__, hint, REPR_CHARS_MAX, repr_of(value))
+        return "of type %s%s: %s" % (type(value).__name__, hint, without_middle(repr_of(value), REPR_CHARS_MAX))
     except Exception as error:
         return "of type %s, and making JSON of it failed: %s" % (type(value).__name__, repr_of(error))

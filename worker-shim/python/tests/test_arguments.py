@@ -144,7 +144,7 @@ class Arguments(unittest.TestCase):
             ("count", "1", '"1"', "a whole number"),
             ("count", True, "true", "a whole number"),
             ("count", 1.5, "1.5", "a whole number"),
-            ("rate", "x" * 500, '"' + "x" * 199 + "…", "a number"),
+            ("rate", "x" * 500, '"' + "x" * 99 + "[302 bytes dropped here]" + "x" * 99 + '"', "a number"),
             ("rate", False, "false", "a number"),
             ("flag", 0, "0", "true or false"),
             ("items", {}, "{}", "a list"),

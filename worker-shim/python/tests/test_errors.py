@@ -187,13 +187,25 @@ class Described(unittest.TestCase):
         self.assertEqual(said["fields_invalid"][1:3], ["0", "1"])
         self.assertRegex(said["fields_invalid"][0], r"^a{512}\[98976 bytes dropped here\]a{512}$")
 
+    def test_each_cut_leaves_the_mark_and_no_half_of_one(self):
+        once = "a" * 5000 + "[7 bytes dropped here]" + "b" * 5000
+        for text, limit in [(once, 10_000 - 44), (once, 9_000), (once + "c" * 9, 9_970), ("x" * 3 + once, 9_000), ("é" * 9_000, 100)]:
+            for padded in (text, "y" * 11 + text, text + "y" * 11):
+                cut = errors.without_middle(padded, limit)
+                marks = list(errors._marks(cut))
+                self.assertEqual(len(marks), cut.count("["), cut)
+                kept = len(cut.encode()) - sum(end - begin for begin, end, _ in marks)
+                whole = len(padded.encode()) - (22 - 7 if "[" in padded else 0)
+                self.assertEqual(kept + sum(number for _, _, number in marks), whole)
+                self.assertEqual(errors.without_middle(cut, limit), cut)
+
     def test_long_words_are_cut(self):
         said = self.described(ValueError("x" * 1_000_000 + "END"))
         self.assertRegex(said["message"], r"^x{8192}\[983619 bytes dropped here\]x{8189}END$")
         self.assertRegex(errors.one_line(KeyError("x" * 1_000_000)), r"^KeyError: 'x{8191}\[\d+ bytes dropped here\]x{8191}'$")
         self.assertRegex(said["original_exc_repr"], r"^ValueError\('x+\[\d+ bytes dropped here\]x+END'\)$")
         self.assertLess(len(said["traceback"]), errors.TRACEBACK_CHARS_MAX + 100)
-        self.assertRegex(said["traceback"], r"(?s)^Traceback.*… \d+ characters left out ….*xEND\n$")
+        self.assertRegex(said["traceback"], r"(?s)^Traceback.*x\[\d+ bytes dropped here\]x*END\n$")
 
 
 class Answered(unittest.TestCase):

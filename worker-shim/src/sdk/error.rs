@@ -168,6 +168,8 @@ impl ToolError {
         if self.details.kind == Kind::TooSlow {
             error.retriable = false;
         }
+        // Before it is quoted, which takes as long as it is.
+        error = error.shortened();
         error.original_exc_repr = format!("{name}({:?})", error.message);
         error.traceback = self.details.traceback.clone();
         error.retry_after_seconds = self.details.retry_after_seconds;
@@ -175,7 +177,7 @@ impl ToolError {
             (!self.details.fields_invalid.is_empty()).then(|| self.details.fields_invalid.clone());
         error.resource_shortfall = self.details.shortfall;
         error.capability_name = Some(capability.to_owned());
-        error
+        error.shortened()
     }
 
     /// The HTTP answer of a unary call.

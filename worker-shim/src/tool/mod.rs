@@ -17,6 +17,7 @@ use crate::json_text::{has_lone_surrogate, unfit_number};
 use crate::sdk::ToolError;
 use bytes::Bytes;
 use cjm_wire::channel::CallFailure;
+use cjm_wire::cut;
 use cjm_wire::error::{ErrorCategory, JobError};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -158,7 +159,7 @@ pub(crate) enum Unreadable {
 pub(crate) fn read_call<T: DeserializeOwned>(body: &[u8]) -> Result<T, Unreadable> {
     let unfit = |why: &str| Unreadable::Unfit(unfit_call(body, why));
     if let Some(number) = unfit_number(body) {
-        let shown = crate::calls::truncated(number, NUMBER_BYTES_SHOWN_MAX);
+        let shown = cut::beginning(number, NUMBER_BYTES_SHOWN_MAX);
         return Err(unfit(&format!(
             "the number {shown} is beyond what this tool can be given (integers of 64 bits, floats of double precision), \
              and it is not rounded"
@@ -236,7 +237,7 @@ pub(crate) fn internal_server_error() -> CallFailure {
 /// The failure of a call whose tool gave a result, or a chunk of it, that is not JSON. Its class is the one that the Python SDK has for
 /// results which cannot be written, so that hosts give the same advice.
 pub(crate) fn not_json(what: &str, fault: &serde_json::Error, result: &[u8]) -> CallFailure {
-    let shown = String::from_utf8_lossy(&result[..result.len().min(RESULT_BYTES_SHOWN_MAX)]);
+    let shown = quote(result, RESULT_BYTES_SHOWN_MAX);
     let message = if result.is_empty() {
         format!("{what} is empty, and no JSON")
     } else {
@@ -247,6 +248,19 @@ pub(crate) fn not_json(what: &str, fault: &serde_json::Error, result: &[u8]) -> 
         original_exc_repr: repr,
         ..JobError::new(ErrorCategory::Fatal, message)
     })
+}
+
+/// The beginning of what is no JSON, perhaps no text, and how much more there is.
+fn quote(said: &[u8], bytes_max: usize) -> String {
+    // A byte that is no text is shown as three.
+    let looked_at = &said[..said.len().min(bytes_max + cut::MARK_BYTES_MAX + 4)];
+    let text = String::from_utf8_lossy(looked_at);
+    if looked_at.len() == said.len() {
+        return cut::beginning(&text, bytes_max).into_owned();
+    }
+    let end = text.floor_char_boundary(bytes_max);
+    let kept = text[..end].chars().map(|c| if c == char::REPLACEMENT_CHARACTER { 1 } else { c.len_utf8() });
+    format!("{}{}", &text[..end], cut::mark(said.len().saturating_sub(kept.sum())))
 }
 
 /// A failure that is the worker's own, not the tool's.

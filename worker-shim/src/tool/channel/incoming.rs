@@ -118,7 +118,7 @@ fn take(shared: &Shared, frame: Frame) -> Result<(), Offence> {
         to_shim::FAILURE => {
             let failure: CallFailure =
                 serde_json::from_slice(&show_lone_surrogates(&payload)).map_err(Offence::Failure)?;
-            shared.waiting.failure(call_id, failure, stream_line_of)?;
+            shared.waiting.failure(call_id, failure.shortened(), stream_line_of)?;
         }
         to_shim::CHUNK => shared.waiting.chunk(call_id, payload)?,
         to_shim::END => shared.waiting.end(call_id)?,

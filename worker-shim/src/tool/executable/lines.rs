@@ -1,15 +1,14 @@
 //! Lines out of a stream of bytes, and the last few of them kept.
 
+use cjm_wire::cut;
 use std::collections::VecDeque;
 
 /// Lines of standard error kept for an error's text.
 const TAIL_LINES_MAX: usize = 20;
-/// Longest line kept there, or looked at for progress, in bytes; of a longer one the middle goes.
+/// Longest line kept there, or looked at for progress, in bytes; of a longer one the middle goes, and is counted.
 pub(crate) const LINE_BYTES_MAX: usize = 2048;
 /// How much of the end of a long line is kept at most, in bytes.
 const LAST_BYTES_MAX: usize = LINE_BYTES_MAX / 2;
-/// What stands for the middle of a long line.
-const CUT_MARK: &[u8] = " … ".as_bytes();
 
 /// Which bytes end a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,12 +38,14 @@ pub(crate) struct LineCutter {
     open: Vec<u8>,
     /// What came behind the beginning, the newest at the end.
     rest: VecDeque<u8>,
+    /// How much of that is kept no more.
+    dropped: usize,
     overflowed: bool,
 }
 
 impl LineCutter {
     pub(crate) fn new(end: LineEnd, bytes_max: usize) -> Self {
-        Self { end, bytes_max, open: Vec::new(), rest: VecDeque::new(), overflowed: false }
+        Self { end, bytes_max, open: Vec::new(), rest: VecDeque::new(), dropped: 0, overflowed: false }
     }
 
     /// Gives each line that `bytes` completes to `take`, without its end.
@@ -91,6 +92,7 @@ impl LineCutter {
         let newest = &behind[behind.len().saturating_sub(last_max)..];
         let too_many = (self.rest.len() + newest.len()).saturating_sub(last_max);
         self.rest.drain(..too_many);
+        self.dropped += behind.len() - newest.len() + too_many;
         self.rest.extend(newest);
     }
 
@@ -99,11 +101,18 @@ impl LineCutter {
         if !self.rest.is_empty() {
             let last_max = self.last_max();
             let end: Vec<u8> = self.open.iter().chain(&self.rest).copied().collect();
+            let whole = end.len() + self.dropped;
             let end = &end[end.len().saturating_sub(last_max)..];
-            self.open.truncate(self.bytes_max.saturating_sub(last_max + CUT_MARK.len()));
-            self.open.extend_from_slice(CUT_MARK);
+            let end = &end[end.iter().take(3).take_while(|byte| is_inside(**byte)).count()..];
+            self.open.truncate(before_letter(&self.open, self.bytes_max - last_max));
+            let (before, behind) = cut::halves(&self.open, end);
+            self.open.truncate(self.open.len() - before);
+            let end = &end[behind..];
+            let dropped = whole - self.open.len() - end.len();
+            self.open.extend_from_slice(cut::mark(dropped).as_bytes());
             self.open.extend_from_slice(end);
             self.rest.clear();
+            self.dropped = 0;
         }
         &self.open
     }
@@ -111,6 +120,21 @@ impl LineCutter {
     /// How much of the end of a long line is kept.
     fn last_max(&self) -> usize {
         (self.bytes_max / 2).min(LAST_BYTES_MAX)
+    }
+}
+
+/// Whether it is no first byte of a letter of UTF-8.
+fn is_inside(byte: u8) -> bool {
+    byte & 0b1100_0000 == 0b1000_0000
+}
+
+/// The same place, or that of the letter which would be cut in two there.
+fn before_letter(text: &[u8], at: usize) -> usize {
+    match text.get(at) {
+        Some(byte) if is_inside(*byte) => {
+            (at.saturating_sub(3)..at).rev().find(|at| !is_inside(text[*at])).unwrap_or(at)
+        }
+        _ => at,
     }
 }
 
@@ -184,10 +208,16 @@ mod tests {
             let lines = cut(LineEnd::NewlineOrReturn, 100, &pieces);
             assert_eq!(lines.len(), 1);
             assert!(lines[0].starts_with("beginxx") && lines[0].ends_with("xxend"), "{size}: {lines:?}");
-            assert!(lines[0].contains(" … ") && lines[0].len() <= 100, "{size}: {lines:?}");
+            assert!(
+                lines[0].contains(&format!("x{}x", cut::mark(4908))) && lines[0].len() == 125,
+                "{size}: {lines:?}"
+            );
         }
         // What comes behind a long line is whole.
-        assert_eq!(cut(LineEnd::Newline, 10, &["0123456789abcdefgh\nnext\n"]), [" … defgh", "next"]);
+        assert_eq!(
+            cut(LineEnd::Newline, 10, &["0123456789abcdefgh\nnext\n"]),
+            ["01234[8 bytes dropped here]defgh", "next"]
+        );
     }
 
     #[test]

@@ -7,11 +7,12 @@ use super::hashing::{Hashes, digits};
 use super::lines::{LINE_BYTES_MAX, LineCutter, LineEnd, Tail};
 use super::plan::Plan;
 use super::process::{Ended, SIGKILL, Stop};
-use crate::calls::truncated;
 use crate::sdk::ToolError;
+use crate::tool::quote;
 use bytes::Bytes;
 use cjm_platform::usage::sample_machine;
 use cjm_platform::{Signal, WaitStatus};
+use cjm_wire::cut;
 use cjm_wire::runtime::{Action, ResultSource};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -180,8 +181,7 @@ fn json_body(ended: Ended) -> Result<Bytes, ToolError> {
             Err(ToolError::fatal(format!("the program wrote nothing where JSON was promised ({error})")))
         }
         Err(error) => {
-            let text = String::from_utf8_lossy(&trimmed[..trimmed.len().min(QUOTE_BYTES_MAX)]);
-            let quote = truncated(&text, QUOTE_BYTES_MAX);
+            let quote = quote(&trimmed, QUOTE_BYTES_MAX);
             let message =
                 format!("the program wrote something else where JSON was promised ({error}): {quote:?}");
             let error = ToolError::fatal(message);
@@ -252,6 +252,9 @@ fn stdout_tail(ended: &Ended) -> Tail {
     let mut tail = Tail::default();
     let mut lines = LineCutter::new(LineEnd::NewlineOrReturn, LINE_BYTES_MAX);
     let from = ended.stdout.len().saturating_sub(STDOUT_TAIL_BYTES);
+    if from > 0 {
+        lines.push(cut::mark(from).as_bytes(), |_, _| {});
+    }
     lines.push(&ended.stdout[from..], |line, end| tail.push(line, end));
     lines.finish(|line, end| tail.push(line, end));
     tail
