@@ -384,10 +384,15 @@ fn diagnostics(both: &Both, rows: usize) {
              CREATE INDEX idx_records_ts ON records (ts); CREATE INDEX idx_chunks_ts ON stream_chunks (ts);",
         )
         .expect("tables");
+    // In both tables at the same instants, in their order: where the size is too large ours forgets by time over both, theirs
+    // as many rows of each.
+    let now: String = connection
+        .query_row("SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now')", [], |row| row.get(0))
+        .expect("a time");
     let insert = format!(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})
-         INSERT INTO TABLE_ (ts, COLUMN_) SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now',
-            CASE WHEN i % 2 THEN '-40 days' ELSE '-1 hour' END) || '000+00:00', printf('%0500d', i) FROM n"
+         INSERT INTO TABLE_ (ts, COLUMN_) SELECT strftime('%Y-%m-%dT%H:%M:%f', '{now}',
+            CASE WHEN 2 * i <= {rows} THEN '-40 days' ELSE '-1 hour' END) || '000+00:00', printf('%0500d', i) FROM n"
     );
     for (table, column) in [("records", "message"), ("stream_chunks", "content")] {
         connection.execute(&insert.replace("TABLE_", table).replace("COLUMN_", column), []).expect("rows");

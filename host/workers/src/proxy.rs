@@ -166,7 +166,7 @@ impl Proxy {
         }
         match self.redaction.last_line(line) {
             Ok(LastLine::Cancelled) => self.cancelled(),
-            Ok(LastLine::Failed(body)) => self.tool(body),
+            Ok(LastLine::Failed(body)) => self.tool(*body),
             Err(None) => self.bad_answer(200, format!("a stream line that cannot be read: {}", excerpt())),
             Err(Some(fault)) => {
                 self.bad_answer(200, format!("a stream line that is not JSON ({fault}): {}", excerpt()))

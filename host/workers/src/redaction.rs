@@ -65,7 +65,7 @@ impl Said {
 /// What ended a stream.
 pub(crate) enum LastLine {
     Cancelled,
-    Failed(JobErrorBody),
+    Failed(Box<JobErrorBody>),
 }
 
 /// The values of one worker, longest first.
@@ -145,7 +145,7 @@ impl Redaction {
     pub(crate) fn last_line(&self, said: &Said) -> Result<LastLine, Option<serde_json::Error>> {
         match Line::read(String::from_utf8_lossy(&said.0).into_owned()) {
             Ok(Line::Cancelled) => Ok(LastLine::Cancelled),
-            Ok(Line::Failed(body)) => self.struck(*body).map(LastLine::Failed).ok_or(None),
+            Ok(Line::Failed(body)) => self.struck(*body).map(Box::new).map(LastLine::Failed).ok_or(None),
             Ok(Line::Chunk(_)) => Err(None),
             Err(fault) => Err(Some(fault)),
         }
