@@ -384,11 +384,8 @@ fn diagnostics(both: &Both, rows: usize) {
              CREATE INDEX idx_records_ts ON records (ts); CREATE INDEX idx_chunks_ts ON stream_chunks (ts);",
         )
         .expect("tables");
-    // In both tables at the same instants, in their order: where the size is too large ours forgets by time over both, theirs
-    // as many rows of each.
-    let now: String = connection
-        .query_row("SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now')", [], |row| row.get(0))
-        .expect("a time");
+    // In both tables at the same instants: for a size ours forgets by time over both, theirs as many rows of each.
+    let now: String = connection.query_row("SELECT datetime('now')", [], |row| row.get(0)).expect("a time");
     let insert = format!(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})
          INSERT INTO TABLE_ (ts, COLUMN_) SELECT strftime('%Y-%m-%dT%H:%M:%f', '{now}',
