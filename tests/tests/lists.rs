@@ -282,7 +282,12 @@ fn a_list_in_a_linked_folder_is_the_list_in_the_real_one() {
         let told = entry(second);
         assert_eq!((&told["result"], &told["warnings"]), (&json!("installed"), &json!([])), "{told:#}");
         let folder = format!("{}/", world.file(first).parent().expect("a folder").display());
-        assert_eq!(installed().matches(&folder).count(), 3, "list, source and program: {}", installed());
+        assert_eq!(
+            installed().matches(&folder).count(),
+            4,
+            "list, source and twice the program: {}",
+            installed()
+        );
     }
     // One that has another name now is still that of its list.
     write_tool(&world, "other.json", "renamed", "sh", "1.0.0");

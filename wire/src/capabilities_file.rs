@@ -541,7 +541,10 @@ mod tests {
                 "needs an `env_name`, and has `env_nam` (did you mean \"env_name\"?)",
             ),
             ("{nam: a, manifest: m}", "needs a `name`, and has `nam` (did you mean \"name\"?)"),
-            ("{name: a, package: p, env_name: e, python: 3.11}", "`python_version` and `env_file`"),
+            (
+                "{name: a, package: p, env_name: e, python: 3.11}",
+                "`env_file`, and has `python` (did you mean \"python_version\"?)",
+            ),
             ("{name: a, package: p, env_name: e, python_versoin: 3}", "(did you mean \"python_version\"?)"),
             (
                 "{name: a, package: p, env_name: e, python_version: 3, env_file: f}",

@@ -24,11 +24,14 @@ pub trait Word {
     }
 }
 
+/// What a tool of any language may call what went wrong.
+const GRAVE_LEVELS: [&str; 3] = ["ERROR", "CRITICAL", "FATAL"];
+
 impl Word for String {}
 
 impl Word for Record {
     fn is_grave(&self) -> bool {
-        matches!(self.level.as_str(), "ERROR" | "CRITICAL")
+        GRAVE_LEVELS.iter().any(|level| self.level.eq_ignore_ascii_case(level))
     }
 
     fn job_id(&self) -> Option<&str> {
@@ -127,6 +130,15 @@ mod tests {
         let kept: Vec<usize> = held.let_go().map(|record| record.message.parse().unwrap()).collect();
         assert_eq!(kept, (80..100).chain(980..1000).collect::<Vec<_>>());
         assert!(held.is_empty());
+    }
+
+    #[test]
+    fn what_went_wrong_is_grave_however_it_is_written() {
+        for (level, is_grave) in
+            [("ERROR", true), ("CRITICAL", true), ("FATAL", true), ("error", true), ("WARNING", false)]
+        {
+            assert_eq!(record(level, 1, "a").is_grave(), is_grave, "{level}");
+        }
     }
 
     #[test]

@@ -190,6 +190,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn each_second_has_its_own_room_and_no_more() {
+        let (mut meter, mut kept) = (Meter::new(), Kept::default());
+        let line = "x".repeat(STORED_BYTES_PER_SECOND_MAX / 4);
+        for held_before in [0, 4, 4] {
+            let before = kept.lines().len();
+            for _ in 0..8 {
+                meter.take(line.clone(), &mut kept);
+            }
+            assert_eq!(kept.lines().len() - before, held_before + 4);
+            assert!(meter.holds());
+            meter.second -= METER_PERIOD;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_loss_that_is_told_in_a_flood_lets_nothing_past_it() {
+        let (mut meter, mut kept) = (Meter::new(), Kept::default());
+        meter.count(2, None, &mut kept);
+        assert_eq!(kept.lines(), [dropped_lines(2)], "there is no flood");
+        meter.spent = STORED_BYTES_PER_SECOND_MAX;
+        meter.take("held".to_owned(), &mut kept);
+        meter.count(5, None, &mut kept);
+        assert_eq!(kept.lines().len(), 1);
+        meter.end(&mut kept).await;
+        assert_eq!(kept.lines()[1..], [dropped_lines(5), "held".to_owned()]);
+    }
+
+    #[tokio::test]
     async fn what_was_told_as_dropped_is_not_told_again() {
         let (mut meter, mut kept) = (Meter::new(), Kept::default());
         for flood in 0..2 {

@@ -208,6 +208,29 @@ class Described(unittest.TestCase):
         self.assertRegex(said["traceback"], r"(?s)^Traceback.*x\[\d+ bytes dropped here\]x*END\n$")
 
 
+class Understood(unittest.TestCase):
+    """What the classes and attributes of an exception mean."""
+
+    def test_fields_may_stand_in_any_collection(self):
+        for kind in (list, tuple, set, frozenset):
+            error = UserInputError("wrong")
+            error.fields_invalid = kind(["a"])
+            self.assertEqual(errors.job_error(error, "tool")["fields_invalid"], ["a"], kind)
+
+    def test_a_category_that_nobody_knows_is_a_fault_of_the_tool(self):
+        error = TransientError("x")
+        error.category = "odd"
+        self.assertEqual(errors.classify(error), "fatal")
+
+    def test_whose_words_are_enough(self):
+        ancestors = [type("Capability%sError" % name, (Exception,), {}) for name in ("Cancelled", "Input", "Other")]
+        chosen = [UserInputError("x"), TransientError("x"), ResourceError("x"), Cancelled("x"), FatalError("x")]
+        told = [errors.is_told(error) for error in chosen + [kind("x") for kind in ancestors]]
+        self.assertEqual(told, [True, True, True, True, False, True, True, False])
+        cancelled = [errors.is_cancelled(error) for error in chosen + [kind("x") for kind in ancestors]]
+        self.assertEqual(cancelled, [False, False, False, True, False, True, False, False])
+
+
 class Answered(unittest.TestCase):
     """What happens beside the answer of a failure keeps no answer back."""
 
