@@ -6,8 +6,8 @@ use crate::files::write_whole;
 use cjm_catalog::allowed::Register;
 use cjm_catalog::{CatalogEntry, MANIFEST_BYTES_MAX, installation};
 use cjm_platform::files::{read_regular, read_regular_to_string};
-use cjm_wire::Manifest;
 use cjm_wire::manifest::Code;
+use cjm_wire::{Manifest, Timestamp};
 use std::path::{Path, PathBuf};
 
 /// Keys of `code` beyond those of the type that only looking into a class gives.
@@ -54,6 +54,26 @@ fn give_word<'m>(given: impl IntoIterator<Item = (&'m Path, &'m [u8])>) {
 /// The manifest at `path`, if there is one that can be read; a broken one is replaced.
 pub(crate) fn read_existing(path: &Path) -> Option<Manifest> {
     Manifest::parse(&read_regular_to_string(path, MANIFEST_BYTES_MAX as u64).ok()?).ok()
+}
+
+/// Keeps a copy of what stands in the place of a manifest and is none, for whoever wrote it; says where.
+///
+/// # Errors
+/// When it cannot be copied; nothing has changed then.
+pub(crate) fn keep_what_is_none(path: &Path) -> Result<Option<String>, EnvironmentError> {
+    let has_words = std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() > 0);
+    if !has_words || read_existing(path).is_some() {
+        return Ok(None);
+    }
+    let mut kept = path.as_os_str().to_owned();
+    kept.push(format!(".broken-{}", Timestamp::now().as_micros().unwrap_or_default()));
+    let kept = PathBuf::from(kept);
+    std::fs::copy(path, &kept).map_err(|source| EnvironmentError::writing("keep", kept.clone(), source))?;
+    Ok(Some(format!(
+        "{}: what stood there was no manifest, and is kept as {}: copy from it what you need",
+        path.display(),
+        kept.display()
+    )))
 }
 
 /// Takes over what belongs to the user where no source says otherwise: overrides, variables, and the date of the first

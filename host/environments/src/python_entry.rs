@@ -11,11 +11,11 @@ use crate::former::{Former, clear_place, recover, rests_of};
 use crate::interpreters::{Interpreter, choose, probe};
 use crate::introspection;
 use crate::lock::{self, Lock};
-use crate::manifests::{keep_from, keep_promises, read_existing, write_installed};
+use crate::manifests::{keep_from, keep_promises, keep_what_is_none, read_existing, write_installed};
 use crate::owners::{check_own_environment, is_of_package};
 use crate::package::Requirements;
 use crate::report::{INSTALLER_VERSION, Outcome, Step};
-use crate::set_aside::{SetAside, put_back};
+use crate::set_aside::{SetAside, found_in_its_place, put_back_after_a_kill};
 use crate::stamp::Stamp;
 use crate::steps::{TASK_STEP, WORDS_STEP};
 use crate::tool_entry::remove_old;
@@ -189,7 +189,8 @@ impl<'a> PythonEntry<'a> {
                 rest.display()
             )
         };
-        rests_of(&self.environment).iter().map(told).collect()
+        let of_conda = std::fs::read_link(&self.environment).map(|home| found_in_its_place(&home));
+        rests_of(&self.environment).iter().map(told).chain(of_conda.into_iter().flatten()).collect()
     }
 
     /// Puts back what an installation that was killed had kept.
@@ -198,7 +199,7 @@ impl<'a> PythonEntry<'a> {
     /// When it cannot.
     pub(crate) fn recover(&self) -> Result<(), EnvironmentError> {
         if let Ok(of_conda) = std::fs::read_link(&self.environment) {
-            put_back(&of_conda)?;
+            put_back_after_a_kill(&of_conda)?;
         }
         recover(&self.environment, &self.manifests)
     }
@@ -487,7 +488,7 @@ impl<'a> PythonEntry<'a> {
         let path = self.manifests.join(manifest.file_name());
         let there = read_existing(&path);
         let existing = self.goes_along(there.as_ref(), earlier);
-        let values = settle_code(&mut manifest, existing, &path).lines();
+        let mut values = settle_code(&mut manifest, existing, &path).lines();
         if let Some(existing) = existing {
             keep_from(&mut manifest, existing);
             keep_promises(&mut manifest.code, &existing.code);
@@ -503,6 +504,7 @@ impl<'a> PythonEntry<'a> {
             next_step: WORDS_STEP.into(),
             stderr_tail: Vec::new(),
         })?;
+        values.extend(keep_what_is_none(&path)?);
         write_installed(&path, text.as_bytes())?;
         Ok((path, values))
     }

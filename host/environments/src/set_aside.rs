@@ -8,6 +8,7 @@ use crate::error::EnvironmentError;
 use crate::files::{check_nothing_mounted, remove_dir};
 use crate::former::{clear_place, free_place, rests_of};
 use crate::stamp::Stamp;
+use cjm_wire::describe::shell_word;
 use std::path::{Path, PathBuf};
 
 /// The environment that waits; it takes its place again unless it is [let go](SetAside::let_go).
@@ -80,6 +81,46 @@ pub(crate) fn put_back(home: &Path) -> Result<(), EnvironmentError> {
     clear_place(home)?;
     std::fs::rename(&aside, home)
         .map_err(|source| EnvironmentError::writing("put back", home.to_owned(), source))
+}
+
+/// As [`put_back`], of a run that was killed: what has come to stand in the place since may be somebody's, and is kept.
+///
+/// # Errors
+/// When it stays there.
+pub(crate) fn put_back_after_a_kill(home: &Path) -> Result<(), EnvironmentError> {
+    if aside_of(home).is_dir() && home.symlink_metadata().is_ok() {
+        check_nothing_mounted(home)?;
+        let place = |number: u32| home.with_file_name(format!("{}{number}", found_name(home)));
+        let is_free = |place: &PathBuf| place.symlink_metadata().is_err();
+        let kept = (1..u32::MAX).map(place).find(is_free).unwrap_or_else(|| place(0));
+        std::fs::rename(home, kept)
+            .map_err(|source| EnvironmentError::writing("set aside", home.to_owned(), source))?;
+    }
+    put_back(home)
+}
+
+/// What was found in the place of an environment when that was put back after a kill, for people.
+pub(crate) fn found_in_its_place(home: &Path) -> Vec<String> {
+    let listing = home.parent().map(std::fs::read_dir).into_iter().flatten().flatten().flatten();
+    let name = found_name(home);
+    let is_one = |path: &PathBuf| {
+        path.file_name().is_some_and(|found| found.to_string_lossy().starts_with(name.as_str()))
+    };
+    let mut found: Vec<PathBuf> = listing.map(|entry| entry.path()).filter(is_one).collect();
+    found.sort();
+    let told = |path: PathBuf| {
+        let word = shell_word(&path.to_string_lossy());
+        format!(
+            "{} stood in the place of its environment when that was put back after a kill: `rm -rf {word}` takes it away \
+             where nobody needs it",
+            path.display()
+        )
+    };
+    found.into_iter().map(told).collect()
+}
+
+fn found_name(home: &Path) -> String {
+    format!(".{}.cjm-found-", home.file_name().unwrap_or_default().to_string_lossy())
 }
 
 /// Makes `link` lead to `home`.
@@ -161,7 +202,14 @@ mod tests {
                 }
                 if is_killed {
                     std::mem::forget(waits);
-                    put_back(&home).expect("put back");
+                    put_back_after_a_kill(&home).expect("put back");
+                    // It may be somebody's who came meanwhile.
+                    let kept = folder.path().join("conda/.its-env.cjm-found-1");
+                    assert_eq!(kept.join("new").exists(), is_made);
+                    let told = found_in_its_place(&home);
+                    assert_eq!(told.len(), usize::from(is_made));
+                    assert!(told.iter().all(|told| told.contains(&kept.display().to_string())), "{told:?}");
+                    let _ = std::fs::remove_dir_all(kept);
                 } else {
                     drop(waits);
                 }

@@ -3,7 +3,7 @@
 
 use crate::error::EnvironmentError;
 use crate::files::write_whole;
-use crate::manifests::{keep_installation, read_existing};
+use crate::manifests::{keep_installation, keep_what_is_none, read_existing};
 use crate::report::{INSTALLER_VERSION, Outcome};
 use crate::user_values::settle;
 use crate::whole_code::settle_whole_code;
@@ -132,6 +132,7 @@ pub(crate) fn install(
                 let before = there.as_ref().and_then(list_of);
                 warnings.extend(replaced_in_words(&manifest.code.name, before.as_deref(), list));
             }
+            warnings.extend(keep_what_is_none(&target)?);
             write_whole(&target, manifest.to_file_text().as_bytes())?;
             Outcome::Installed
         }
@@ -241,6 +242,37 @@ mod tests {
 
     fn copy(source: &Path, manifests: &Path, force: bool) -> Result<Copied, EnvironmentError> {
         install(source, manifests, None, force, |_, _| Ok(()))
+    }
+
+    #[test]
+    fn what_stands_in_the_place_of_a_manifest_and_is_none_is_kept_and_told() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let (source, manifests) = (folder.path().join("m.json"), folder.path().join("manifests"));
+        let text = r#"{"format_version":"2.0","code":{"name":"tool","version":"1","runtime":{"kind":"native","program":"sh"}}}"#;
+        std::fs::write(&source, text).expect("write");
+        let target = manifests.join("tool.json");
+        assert_eq!(copy(&source, &manifests, false).expect("installs").warnings, Vec::<String>::new());
+        for (turn, words) in
+            ["{\"code\": {\"description\": \"mine\",}}", "another fault", ""].iter().enumerate()
+        {
+            std::fs::write(&target, words).expect("write");
+            let told = copy(&source, &manifests, false).expect("installs").warnings;
+            assert!(read_existing(&target).is_some());
+            let broken = |path: &PathBuf| path.to_string_lossy().contains("tool.json.broken-");
+            let listing = std::fs::read_dir(&manifests).expect("listed").flatten().map(|entry| entry.path());
+            let kept: Vec<PathBuf> = listing.filter(broken).collect();
+            // Nobody wrote into an empty one.
+            assert_eq!(
+                (kept.len(), told.len()),
+                ((turn + 1).min(2), usize::from(!words.is_empty())),
+                "{told:?}"
+            );
+            let is_told =
+                |path: &&PathBuf| told.iter().any(|told| told.contains(&path.display().to_string()));
+            for path in kept.iter().filter(is_told) {
+                assert_eq!(std::fs::read_to_string(path).expect("read"), *words);
+            }
+        }
     }
 
     #[test]
