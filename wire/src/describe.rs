@@ -1,6 +1,7 @@
 //! What every error of the product must be able to say of itself, and the exit codes of `cjm-ctl`.
 //! Public text lives here; details for a log stay in each error's `Debug`.
 
+use crate::cut::without_middle;
 use crate::error::{ErrorCategory, JobError, ResourceShortfall};
 use crate::ids::{JobId, RunId};
 use serde::{Deserialize, Serialize};
@@ -75,8 +76,8 @@ impl std::fmt::Display for Seconds {
 
 /// Most lines of a traceback in a report: the last ones, which say what and where.
 pub const TRACEBACK_LINES_MAX: usize = 20;
-/// Longest line of a traceback in a report, in characters.
-pub const TRACEBACK_LINE_CHARS_MAX: usize = 1_000;
+/// Longest line of a traceback in a report, in bytes, but for the mark of a cut.
+pub const TRACEBACK_LINE_BYTES_MAX: usize = 1_000;
 
 /// Lines of a traceback that people are shown: the last frames, and what was raised.
 const TRACEBACK_LINES_SHOWN: usize = 6;
@@ -87,9 +88,9 @@ const CHAIN_WORDS: [&str; 2] = [
 ];
 /// What it writes above the frames of one.
 const TRACEBACK_BEGIN: &str = "Traceback (most recent call last)";
-/// Most exceptions of a chain that are told beside the last one, and the longest line of one, in characters.
+/// Most exceptions of a chain that are told beside the last one, and the longest line of one, in bytes.
 const CHAIN_MAX: usize = 6;
-const RAISED_CHARS_MAX: usize = 300;
+const RAISED_BYTES_MAX: usize = 300;
 /// Where the frames of the Python SDK lie.
 const SDK_FOLDER: &str = "/cjm_sdk/";
 
@@ -309,19 +310,7 @@ impl ErrorReport {
 fn last_lines(traceback: &str) -> Vec<String> {
     let lines: Vec<&str> = traceback.trim_end().lines().collect();
     let last = &lines[lines.len().saturating_sub(TRACEBACK_LINES_MAX)..];
-    last.iter().map(|line| without_middle(line, TRACEBACK_LINE_CHARS_MAX)).collect()
-}
-
-/// The text; of a longer one its beginning and its end, and how much is missing between them.
-#[must_use]
-pub fn without_middle(text: &str, chars_max: usize) -> String {
-    let count = text.chars().count();
-    if count <= chars_max {
-        return text.to_owned();
-    }
-    let at = |number: usize| text.char_indices().nth(number).map_or(text.len(), |(at, _)| at);
-    let (begin, end) = (at(chars_max / 2), at(count - chars_max / 2));
-    format!("{}[{} bytes dropped here]{}", &text[..begin], end - begin, &text[end..])
+    last.iter().map(|line| without_middle(line, TRACEBACK_LINE_BYTES_MAX).into_owned()).collect()
 }
 
 /// The last line of each exception of a chain but of the last one, as Python writes chains; the nearest first. Of a long chain
@@ -348,7 +337,7 @@ fn what_was_raised(lines: &[&str]) -> Option<String> {
     let behind = lines.iter().rposition(|line| line.starts_with("  File \"")).map_or(0, |frame| frame + 1);
     let is_raised =
         |line: &&&str| !line.trim().is_empty() && !is_indented(line) && !line.starts_with(TRACEBACK_BEGIN);
-    lines[behind..].iter().find(is_raised).map(|line| without_middle(line, RAISED_CHARS_MAX))
+    lines[behind..].iter().find(is_raised).map(|line| without_middle(line, RAISED_BYTES_MAX).into_owned())
 }
 
 /// A word as a shell reads it back.
@@ -415,7 +404,14 @@ mod tests {
         assert!(last.starts_with("ValueError: é") && last.ends_with("éEND"), "{last}");
         let kept = last.chars().filter(|letter| *letter == 'é').count();
         assert!(last.contains(&format!("[{} bytes dropped here]", 2 * (20_000 - kept))), "{last}");
-        assert_eq!(without_middle("four", 4), "four");
+        // What its tool has left out already counts as well, and its mark is not cut.
+        let line =
+            format!("ValueError: {}{}END", "x".repeat(480), crate::cut::mark(5_000) + &"z".repeat(20_000));
+        let report = report_of(&raised(&line));
+        let last = report.traceback_end().last().expect("a line");
+        let told: Vec<usize> = crate::cut::cuts(last).map(|cut| cut.dropped).collect();
+        let kept = last.matches(['x', 'z']).count();
+        assert_eq!(told, [480 + 5_000 + 20_000 - kept], "{last}");
     }
 
     #[test]
