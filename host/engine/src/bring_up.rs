@@ -206,15 +206,7 @@ fn open(options: &HostOptions) -> Result<Opened, HostError> {
     let socket_dir = base.join(name_for(&directory));
     let owner = format!("pid {} since {}", std::process::id(), Timestamp::now());
     let lock = HostLocks::take(&directory, &format!("{owner}, sockets in {}", socket_dir.display()))?;
-    match remove_tree(&socket_dir) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            return Err(HostError::writing("clear", socket_dir, source));
-        }
-        Ok(()) | Err(_) => {}
-    }
-    if let Some(left) = folder_in_tmp(&socket_dir) {
-        let _ = remove_tree(&left);
-    }
+    clear_sockets(&socket_dir)?;
     private_dir(&socket_dir)?;
     // Without the names of its locks this host would not keep another one out.
     let guarded = ["host.lock", "tree.lock"].map(|name| directory.join(name)).to_vec();
@@ -223,6 +215,20 @@ fn open(options: &HostOptions) -> Result<Opened, HostError> {
         SqliteJournal::open(&directory, JournalOptions { guarded, jobs_days, ..JournalOptions::default() })?;
     let diagnostics = Arc::new(SqliteDiagnostics::open_keeping(&directory, options.retention)?);
     Ok(Opened { directory, lock, journal, diagnostics, socket_dir })
+}
+
+/// Removes the sockets that a dead host left, wherever they stand.
+fn clear_sockets(socket_dir: &Path) -> Result<(), HostError> {
+    match remove_tree(socket_dir) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            return Err(HostError::writing("clear", socket_dir.to_owned(), source));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    if let Some(left) = folder_in_tmp(socket_dir) {
+        let _ = remove_tree(&left);
+    }
+    Ok(())
 }
 
 /// Writes down that this host began, and ends what a dead one left unfinished; it runs none of it again.
@@ -290,6 +296,23 @@ mod tests {
         assert!(second.socket_dir == socket_dir && socket_dir.is_dir() && !left.exists());
         assert!(!in_tmp.join("deep").exists());
         std::fs::remove_dir_all(&socket_dir).expect("removed");
+    }
+
+    #[test]
+    fn sockets_of_a_dead_host_go_from_the_folder_of_a_login_and_from_that_below_tmp() {
+        let login = tempfile::tempdir().expect("a folder");
+        let socket_dir = login.path().join("cjm").join(name_for(login.path()));
+        let in_tmp = runtime_dir(None).expect("made").join(socket_dir.file_name().expect("a name"));
+        clear_sockets(&socket_dir).expect("where nothing is, nothing is left");
+        for folder in [&socket_dir, &in_tmp] {
+            std::fs::create_dir_all(folder).expect("made");
+            std::fs::write(folder.join("left.sock"), "").expect("written");
+        }
+        clear_sockets(&socket_dir).expect("cleared");
+        assert!(!socket_dir.exists() && !in_tmp.exists());
+        std::fs::create_dir_all(login.path().join("cjm")).expect("made");
+        std::fs::write(&socket_dir, "").expect("written");
+        clear_sockets(&socket_dir).expect_err("what is no folder of sockets is not ours");
     }
 
     #[test]

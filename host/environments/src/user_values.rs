@@ -21,6 +21,8 @@ pub(crate) const DECLARED: &str = "worker_env";
 pub(crate) const WORDS: &str = "code";
 /// Longest value other than a text that is shown whole, in characters.
 const SHOWN_MAX: usize = 80;
+/// In place of what is shown to nobody.
+const HIDDEN: &str = "(hidden)";
 /// Parts of names whose values are shown to nobody.
 const SECRET_PARTS: [&str; 4] = ["TOKEN", "KEY", "SECRET", "PASSWORD"];
 
@@ -251,7 +253,8 @@ impl Section<'_> {
     }
 
     fn is_told(&self, one: &One<'_>, mine: Option<&Value>) -> bool {
-        self.tells == Tells::EveryChange || mine.is_some_and(|mine| one.before != Some(mine))
+        // What was taken out is the user's as what was written is.
+        self.tells == Tells::EveryChange || mine != one.before
     }
 
     fn stays(&self, name: &str, mine: Option<&Value>, of_source: &str) -> String {
@@ -271,29 +274,49 @@ impl Section<'_> {
         )
     }
 
-    /// A value in a line: of what is named like a secret, not the value.
+    /// A value in a line: of what is named like a secret, not the value; of what stands below such a name, no text.
     fn shown(&self, name: &str, value: &Value) -> String {
-        // Of the path of a value only the names of variables and the last key say what it is.
+        // Of the path of a value only the names of variables and the last key say what a number is: `max_tokens.default`.
         let named = match self.is_deep && !name.starts_with(DECLARED) {
             true => name.rsplit('.').next().unwrap_or(name),
             false => name,
         };
-        let upper = named.to_ascii_uppercase();
         match value {
-            _ if SECRET_PARTS.iter().any(|part| upper.contains(part)) => "(hidden)".to_owned(),
+            _ if is_named_like_a_secret(named) => HIDDEN.to_owned(),
+            Value::String(_) if is_named_like_a_secret(name) => HIDDEN.to_owned(),
             Value::String(text) if !text.is_empty() => text.clone(),
             // As people write it: a number of a type that has fractions need not have one.
             Value::Number(number) => {
                 let text = number.to_string();
                 text.strip_suffix(".0").unwrap_or(&text).to_owned()
             }
-            other => match other.to_string() {
+            other => match without_secrets(other).to_string() {
                 text if text.chars().count() > SHOWN_MAX => {
                     text.chars().take(SHOWN_MAX).chain(['…']).collect()
                 }
                 text => text,
             },
         }
+    }
+}
+
+fn is_named_like_a_secret(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    SECRET_PARTS.iter().any(|part| upper.contains(part))
+}
+
+/// A value without what stands below keys that are named like secrets.
+fn without_secrets(value: &Value) -> Value {
+    match value {
+        Value::Object(object) => {
+            let shown = |(key, value): (&String, &Value)| match is_named_like_a_secret(key) {
+                true => (key.clone(), Value::from(HIDDEN)),
+                false => (key.clone(), without_secrets(value)),
+            };
+            Value::Object(object.iter().map(shown).collect())
+        }
+        Value::Array(values) => values.iter().map(without_secrets).collect(),
+        other => other.clone(),
     }
 }
 
@@ -378,6 +401,27 @@ mod tests {
             told,
             ["env_vars REGION: eu -> us", "env_vars A_KEY: (hidden) -> (hidden)", "overrides grace: 3 -> 5"]
         );
+    }
+
+    #[test]
+    fn of_what_is_named_like_a_secret_no_value_is_shown_and_below_such_a_name_no_text() {
+        let section =
+            Section { section: "code", target: Path::new("m"), tells: Tells::EveryChange, is_deep: true };
+        for (name, value, shown) in [
+            ("runtime.environment.API_KEY", json!(7), HIDDEN),
+            ("runtime.secrets.db", json!("x"), HIDDEN),
+            ("actions.say.max_tokens.default", json!(512), "512"),
+            (
+                "runtime.environment",
+                json!({"REGION": "eu", "A_TOKEN": ["x"]}),
+                "{\"REGION\":\"eu\",\"A_TOKEN\":\"(hidden)\"}",
+            ),
+            ("runtime.list", json!([{"password": "x"}]), "[{\"password\":\"(hidden)\"}]"),
+            ("worker_env.A_KEY", json!({"name": "A_KEY", "default": "x"}), HIDDEN),
+            ("worker_env.REGION", json!({"default": "eu"}), "{\"default\":\"eu\"}"),
+        ] {
+            assert_eq!(section.shown(name, &value), shown, "{name}");
+        }
     }
 
     fn class(declared: Value, description: &str) -> Manifest {

@@ -144,8 +144,8 @@ mod tests {
         );
         assert_eq!(again.code, expected.code);
         // The source changes the same.
-        let same = program(json!({"go": action(&["-c", "sleep 1"], Some(9.0))}), "It waits.");
-        let (again, told) = installed_again(same, &again);
+        let same = || program(json!({"go": action(&["-c", "sleep 1"], Some(9.0))}), "It waits.");
+        let (again, told) = installed_again(same(), &again);
         assert_eq!((seconds(&again, "go"), told.kept.len()), (json!(9.0), 1), "{told:?}");
         assert_eq!(told.replaced, ["code runtime.actions.go.timeout_seconds: 4 -> 9"]);
         // What was taken out stays out, and what nobody touched changes without a word.
@@ -157,6 +157,10 @@ mod tests {
             told.kept[0].contains("timeout_seconds: it stays left out") && told.kept.len() == 1,
             "{told:?}"
         );
+        // Until the source changes it: then it comes back, which is told as any other loss.
+        let (back, told) = installed_again(same(), &without);
+        assert_eq!(seconds(&back, "go"), json!(9.0));
+        assert_eq!(told.replaced, ["code runtime.actions.go.timeout_seconds: nothing -> 9"]);
     }
 
     #[test]

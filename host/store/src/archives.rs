@@ -4,6 +4,7 @@
 
 use crate::archive::archives;
 use crate::error::StoreError;
+use crate::query;
 use crate::schema::{has_table, open_named_reader, open_reader};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +52,21 @@ impl Archives {
                 *archive = Archive::Unreadable(of_archive(path, &error));
             }
         }
+    }
+
+    /// Whether their rows were moved out of another journal: each gives a place once.
+    pub(crate) fn are_of_another_than(&mut self, journal: &Connection) -> Result<bool, StoreError> {
+        let first = query::first_place(journal)?;
+        let last_seq = query::last_seq(journal)?;
+        let mut are = false;
+        self.ask_each(|archive| {
+            are |= query::has_place_after(archive, last_seq)?;
+            if let Some((seq, event)) = &first {
+                are |= query::has_other_at(archive, *seq, event)?;
+            }
+            Ok(())
+        });
+        Ok(are)
     }
 
     /// Whether there are any, or may be.
@@ -127,7 +143,6 @@ mod tests {
     use crate::commit::Commit;
     use crate::filters::JournalFilter;
     use crate::journal::{Journal as _, JournalOptions, SqliteJournal};
-    use crate::query;
     use crate::reader::{JournalReader, collect};
     use cjm_wire::Timestamp;
     use cjm_wire::event::{EventType, JournalRow};
@@ -182,6 +197,36 @@ mod tests {
         let reader = JournalReader::open_with_archives(dir.path()).expect("opens");
         assert_eq!(archive_journal(dir.path(), &Timestamp::from_micros(2)).expect("archives").rows, 5);
         assert_eq!(all(&reader), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_journal_that_is_not_the_one_of_its_archives_is_told_as_long_as_it_has_its_first_row() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let lost = || {
+            let reader = JournalReader::open_with_archives(dir.path()).expect("opens");
+            reader.unreadable().iter().map(|error| error.to_string()).collect::<Vec<_>>()
+        };
+        let journal = dir.path().join("journal.db");
+        rows_of(dir.path(), 3, 1);
+        fs::copy(&journal, dir.path().join("backup")).expect("copied");
+        rows_of(dir.path(), 1, 3);
+        archive_journal(dir.path(), &Timestamp::from_micros(2)).expect("archives");
+        assert!(lost().is_empty(), "{:?}", lost());
+        archive_journal(dir.path(), &Timestamp::from_micros(4)).expect("archives");
+        assert!(lost().is_empty(), "nothing is left, and nothing is lost: {:?}", lost());
+        let another = |when: &str| {
+            let lost = lost();
+            let told = lost.iter().any(|words| words.contains("not the one whose rows stand in `archives`"));
+            assert!(told && lost.len() == 1, "{when}: {lost:?}");
+        };
+        let other = |name: &str| fs::rename(dir.path().join(name), &journal).expect("moved");
+        other("backup");
+        another("older than what was moved");
+        fs::remove_file(&journal).expect("removed");
+        rows_of(dir.path(), 2, 5);
+        another("begun anew");
+        rows_of(dir.path(), 20, 5);
+        another("and longer than what was moved");
     }
 
     #[test]

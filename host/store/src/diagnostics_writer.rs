@@ -25,6 +25,8 @@ const MAKE_ROOM: &str = "free space on the disk of the data directory, as `cjm-c
                          --max-total-mb 0` does (it forgets all jobs that have ended, and all logs)";
 /// What whoever reads of a loss can do where another process holds the file.
 const LET_GO: &str = "end what holds diagnostics.db of the data directory, or wait for it";
+/// What whoever reads of a loss can do where the file is damaged.
+const MOVE_AWAY: &str = "end the host, move diagnostics.db of the data directory away, and check the disk";
 /// How long another process is waited for in each attempt: short, so that the end of the host is heard between two.
 const BUSY_WAIT: Duration = Duration::from_millis(50);
 /// How long it is waited for in all before a batch is dropped and counted.
@@ -205,6 +207,9 @@ impl Writer {
                 continue;
             }
             attempt += 1;
+            if is_damaged(&error) {
+                return Err(Refused { reason: error.to_string(), next_step: MOVE_AWAY });
+            }
             // Room does not come back within the time that anybody could wait.
             let is_full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
             if is_full || attempt == DIAGNOSTICS_ATTEMPTS_MAX {
@@ -244,6 +249,10 @@ impl Writer {
 
 fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+fn is_damaged(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
 fn is_small_disk(data_dir: &Path) -> bool {
@@ -348,8 +357,8 @@ mod tests {
         let batch = || vec![Item::Record(DroppedCounts::default().as_record())];
         let said = || log.0.lock().expect("lock").len();
         tracing::subscriber::with_default(log.clone(), || {
-            for losses in 1..=2 {
-                disk.code.store(ffi::SQLITE_FULL, Ordering::Relaxed);
+            for (losses, code) in (1..).zip([ffi::SQLITE_FULL, ffi::SQLITE_FULL, ffi::SQLITE_CORRUPT]) {
+                disk.code.store(code, Ordering::Relaxed);
                 for _ in 0..3 {
                     assert!(!writer.write(&batch(), DroppedCounts::default()));
                     assert_eq!(said(), losses, "a flood of losses is no flood of words");
@@ -358,8 +367,10 @@ mod tests {
                 assert!(writer.write(&batch(), DroppedCounts::default()));
             }
         });
-        for words in log.0.lock().expect("lock").iter() {
-            for part in ["reason=", "database or disk is full", "rows=1", "next_step=\"free space"] {
+        let full = ["reason=", "database or disk is full", "rows=1", "next_step=\"free space"];
+        let damaged = ["malformed", "rows=1", "next_step=\"end the host, move diagnostics.db", "away"];
+        for (words, parts) in log.0.lock().expect("lock").iter().zip([full, full, damaged]) {
+            for part in parts {
                 assert!(words.contains(part), "{words}");
             }
         }

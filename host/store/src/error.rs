@@ -58,10 +58,12 @@ pub enum StoreError {
         reason: String,
     },
     /// The journal is gone, and what was moved out of it is not.
-    #[error("{} is missing or empty, though it has archives", .path.display())]
+    #[error("{} is {}", .path.display(), if *.another { "not the one whose rows stand in `archives`" } else { "missing or empty, though it has archives" })]
     JournalLost {
         /// Where it would be.
         path: PathBuf,
+        /// Another one stands there.
+        another: bool,
     },
     /// Larger than one commit may be.
     #[error("{what} is {bytes} bytes long, more than the {bytes_max} allowed")]
@@ -273,8 +275,8 @@ impl Described for StoreError {
             Self::Archive { .. } => "put the file back from a backup, or move it out of the folder; its rows are missing".into(),
             Self::LeftOut { .. } => "move archives that are not needed out of the folder, then run this again".into(),
             Self::JournalLost { .. } => {
-                "put the file back from a backup, or move the folder `archives` away as well: a new journal counts its rows from \
-                 one again"
+                "put back from a backup the one that its archives are of, or move the folder `archives` away: another one counts \
+                 its rows from one again"
                     .into()
             }
             Self::TooLarge { .. } => "pass bulky data as files and give their paths".into(),
@@ -357,7 +359,8 @@ mod tests {
             StoreError::NoRoom { bytes: 1, reason: "disk full".into() },
             StoreError::Unwritten { waited_s: 1, reason: "disk full".into() },
             StoreError::Moved { path: path.clone() },
-            StoreError::JournalLost { path: path.clone() },
+            StoreError::JournalLost { path: path.clone(), another: false },
+            StoreError::JournalLost { path: path.clone(), another: true },
             StoreError::ShutDown { detail: String::new() },
             StoreError::Newer { path: path.clone() },
             StoreError::Database { doing: "open".into(), message: "m".into(), damaged: false },

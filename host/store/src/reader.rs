@@ -47,15 +47,18 @@ impl JournalReader {
     /// # Errors
     /// As there; [`StoreError::NothingYet`] where there are no archives either.
     pub fn open_with_archives(data_dir: &Path) -> Result<Self, StoreError> {
-        let archives = Archives::of(data_dir);
-        let reader = match Self::open(data_dir) {
+        let mut archives = Archives::of(data_dir);
+        let mut reader = match Self::open(data_dir) {
             Err(StoreError::NothingYet { path }) if archives.holds_something() => {
                 let connection = empty_journal()?;
-                let lost = Some(StoreError::JournalLost { path });
+                let lost = Some(StoreError::JournalLost { path, another: false });
                 Self { connection, archives: None, lost, payloads: Payloads::of(data_dir) }
             }
             opened => opened?,
         };
+        if reader.lost.is_none() && archives.are_of_another_than(&reader.connection)? {
+            reader.lost = Some(StoreError::JournalLost { path: data_dir.join(JOURNAL_FILE), another: true });
+        }
         Ok(Self { archives: Some(Box::new(RefCell::new(archives))), ..reader })
     }
 
