@@ -271,6 +271,7 @@ mod tests {
         lock.set_owner(&signature.text([])).expect("written");
         let done = Installer::at_work(data.path()).expect("somebody");
         assert!(!done.concerns("d") && done.work().as_deref() == Some("install-all"), "{done}");
+        assert!(!done.has_ended, "it only has nothing left to do");
         let many: Vec<String> = (0..100).map(|number| format!("{number:060}")).collect();
         lock.set_owner(&signature.text(many.iter().map(String::as_str))).expect("written");
         let many = Installer::at_work(data.path()).expect("somebody");
@@ -291,15 +292,42 @@ mod tests {
         });
     }
 
+    #[test]
+    fn a_process_that_is_there_and_holds_nothing_has_neither_ended_nor_been_killed() {
+        let data = tempfile::tempdir().expect("tempdir");
+        let lock = data.path().join(INSTALL_LOCK);
+        std::fs::write(&lock, "").expect("written");
+        for words in ["pid 1 since 1, remove ()", "pid 1 since 1, remove (a)", "pid 1 since 1, remove"] {
+            let by = Installer::by_its_words(&lock, words);
+            assert!(!by.has_ended && !by.was_killed, "{words}: {by:?}");
+        }
+    }
+
+    #[test]
+    fn as_many_holders_are_looked_for_as_are_asked_for() {
+        let data = tempfile::tempdir().expect("tempdir");
+        let holds = "cat /dev/zero <&9 9>&-";
+        let two = left_by(data.path(), "", &format!("{holds} & exec {holds}"));
+        let lock = data.path().join(INSTALL_LOCK);
+        for (most, found) in [(0, 0), (1, 1), (2, 2), (16, 2)] {
+            assert_eq!(processes_lent_the_lock(&lock, most).len(), found, "of {most}");
+        }
+        end(two);
+    }
+
     /// Of a data directory: what was killed or has ended took its lock, wrote these words there, and what it had started holds
     /// the lock on. The taker is seen no more.
     fn left_with_the_lock(data: &Path, words: &str) -> std::process::Child {
+        // It works until nobody reads what it says.
+        left_by(data, words, "exec cat /dev/zero <&9 9>&-")
+    }
+
+    fn left_by(data: &Path, words: &str, works: &str) -> std::process::Child {
         let path = data.join(INSTALL_LOCK);
         std::fs::write(&path, format!("{words}\n")).expect("written");
-        // It works until nobody reads what it says.
-        let script = "exec 9<>\"$0\" && flock 9 && exec cat /dev/zero <&9 9>&-";
+        let script = format!("exec 9<>\"$0\"; flock 9; {works}");
         let mut helper = std::process::Command::new("/bin/sh");
-        helper.args(["-c", script]).arg(&path).stdout(std::process::Stdio::piped());
+        helper.args(["-c", &script]).arg(&path).stdout(std::process::Stdio::piped());
         let mut helper = helper.spawn().expect("starts");
         let stdout = helper.stdout.as_mut().expect("piped");
         std::io::Read::read_exact(stdout, &mut [0; 1]).expect("it has the lock");
@@ -316,6 +344,10 @@ mod tests {
         // The number of one that was killed may be another process's by now.
         for number in ["1", "4194305"] {
             let data = tempfile::tempdir().expect("tempdir");
+            let silent = left_with_the_lock(data.path(), &format!("pid {number} since 1, remove"));
+            let by = Installer::at_work(data.path()).expect("somebody");
+            assert!(by.was_killed && by.concerns("any"), "it may have had anything left to do: {by:?}");
+            end(silent);
             let helper = left_with_the_lock(data.path(), &format!("pid {number} since 1, remove (a)"));
             let by = Installer::at_work(data.path()).expect("somebody");
             let words = format!(

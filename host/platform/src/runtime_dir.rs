@@ -156,8 +156,11 @@ fn private_folder(folder: &Path) -> Result<PathBuf, RuntimeDirError> {
 
 /// Where sockets of that folder stand that were made while XDG_RUNTIME_DIR was gone, if there is a directory of ours for them.
 pub fn folder_in_tmp(folder: &Path) -> Option<PathBuf> {
-    let above = Path::new("/tmp").join(name_in_tmp());
-    let found = std::fs::symlink_metadata(&above).ok()?;
+    below_ours(&Path::new("/tmp").join(name_in_tmp()), folder)
+}
+
+fn below_ours(above: &Path, folder: &Path) -> Option<PathBuf> {
+    let found = std::fs::symlink_metadata(above).ok()?;
     (found.is_dir() && found.uid() == effective_uid()).then_some(above.join(folder.file_name()?))
 }
 
@@ -245,6 +248,22 @@ mod tests {
         std::fs::create_dir(&login).unwrap();
         assert_eq!(bind_unix_listener(&folder, "3.sock").unwrap().0, folder.join("3.sock"));
         std::fs::remove_dir_all(&in_tmp).unwrap();
+    }
+
+    /// What stands below it is removed with a host.
+    #[test]
+    fn a_folder_below_tmp_is_only_ours_where_it_is_a_directory_of_ours() {
+        let base = tempfile::tempdir().unwrap();
+        let (above, link, folder) =
+            (base.path().join("above"), base.path().join("link"), Path::new("/run/user/7/cjm/0123"));
+        assert_eq!(below_ours(&above, folder), None);
+        std::fs::create_dir(&above).unwrap();
+        symlink(&above, &link).unwrap();
+        assert_eq!((below_ours(&above, folder), below_ours(&link, folder)), (Some(above.join("0123")), None));
+        if effective_uid() == 0 {
+            std::os::unix::fs::chown(&above, Some(65534), None).unwrap();
+            assert_eq!(below_ours(&above, folder), None, "somebody else's");
+        }
     }
 
     #[test]
