@@ -89,11 +89,15 @@ pub fn runtime_dir(xdg: Option<&Path>) -> Result<PathBuf, RuntimeDirError> {
     Ok(path)
 }
 
-/// A short name for what belongs to `path`: the same for the same bytes, another for any others, UTF-8 or not.
+/// A short name for what belongs to `path`: the same for the same bytes, another for any others, UTF-8 or not; and for a
+/// directory at them the same only while it is that one. Two containers that share `/tmp` may each have one at `/data`.
 pub fn name_for(path: &Path) -> String {
+    let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_dir);
+    let place = found.map(|found| [found.dev().to_le_bytes(), found.ino().to_le_bytes()]);
+    let bytes = path.as_os_str().as_bytes().iter().chain(place.iter().flatten().flatten());
     // FNV-1a, 64 bits, of which 48 are shown: a socket's path has little room. Names of one user's own
     // directories need no protection from that user.
-    let hash = path.as_os_str().as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
     format!("{:012x}", (hash >> 48) ^ (hash & 0xffff_ffff_ffff))
@@ -279,8 +283,17 @@ mod tests {
     fn names_differ_where_the_bytes_of_the_path_do() {
         use std::ffi::OsStr;
         let name = |bytes: &[u8]| name_for(Path::new(OsStr::from_bytes(bytes)));
+        let base = tempfile::tempdir().unwrap();
+        let (data, kept) = (base.path().join("data"), base.path().join("kept"));
+        std::fs::create_dir(&data).unwrap();
+        let first = name_for(&data);
+        assert_eq!(name_for(&data), first);
+        std::fs::rename(&data, &kept).unwrap();
+        std::fs::create_dir(&data).unwrap();
+        assert_ne!(name_for(&data), first, "another directory at the same path");
         // What people are shown of the first two is the same.
-        let paths: [&[u8]; 5] = [b"/data/\xfe", b"/data/\xff", b"/data/\xef\xbf\xbd", b"/data", b"/data/"];
+        let paths: [&[u8]; 5] =
+            [b"/no/data/\xfe", b"/no/data/\xff", b"/no/data/\xef\xbf\xbd", b"/no/data", b"/no/data/"];
         let names: std::collections::BTreeSet<String> = paths.iter().map(|path| name(path)).collect();
         assert_eq!(names.len(), paths.len());
         assert!(names.iter().all(|name| name.len() == 12 && name.chars().all(|c| c.is_ascii_hexdigit())));
