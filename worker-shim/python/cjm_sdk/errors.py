@@ -17,11 +17,13 @@ MESSAGE_CHARS_MAX = 16 * 1024
 USER_INPUT, TRANSIENT, RESOURCE, FATAL = "user_input", "transient", "resource", "fatal"
 CATEGORIES = (USER_INPUT, TRANSIENT, RESOURCE, FATAL)
 RESOURCES = ("gpu_vram_mb", "system_ram_mb", "disk_mb")
-# Whoever gives a wrong argument chooses its name.
-FIELDS_MAX, FIELD_CHARS_MAX = 256, 1024
+# Whoever gives a wrong argument chooses its name. As many as hosts keep (wire/src/error.rs), who count what came to them.
+FIELDS_MAX, FIELD_CHARS_MAX = 100, 1024
 # What stands where a text was cut, after `[` and the number. Hosts know it: at this mark alone they find half a password.
 CUT_MARK = " bytes dropped here]"
 CUT_DIGITS_MAX = 20
+# None that is greater is a number to hosts.
+CUT_NUMBER_MAX = (1 << 64) - 1
 # Of a chain of causes, where the traceback is made by hand.
 CAUSES_MAX = 16
 
@@ -214,7 +216,7 @@ def without_middle(text, chars_max):
             # None is cut in two, and what it says is counted.
             begin, end = min(begin, mark_begin), max(end, mark_end)
             marks, dropped = marks + mark_end - mark_begin, dropped + number
-    dropped += len(text[begin:end].encode()) - marks
+    dropped = min(dropped + len(text[begin:end].encode()) - marks, CUT_NUMBER_MAX)
     return "%s[%d%s%s" % (text[:begin], dropped, CUT_MARK, text[end:])
 
 
@@ -224,7 +226,7 @@ def _marks(text):
     while at >= 0:
         begin = text.rfind("[", max(0, at - CUT_DIGITS_MAX - 1), at)
         number = text[begin + 1 : at]
-        if begin >= 0 and number.isascii() and number.isdigit():
+        if begin >= 0 and number.isascii() and number.isdigit() and int(number) <= CUT_NUMBER_MAX:
             yield begin, at + len(CUT_MARK), int(number)
         at = text.find(CUT_MARK, at + 1)
 
@@ -340,15 +342,19 @@ def _is_a(error, name):
 def _fields(error):
     fields = _tried(None, lambda: error.fields_invalid)
     if issubclass(type(fields), (list, tuple, set, frozenset)):
-        told = _tried(None, lambda: [_name_of_field(field) for field, _ in zip(fields, range(FIELDS_MAX))])
+        told = _tried(None, lambda: _first_fields(fields))
         if told is not None:
             return told
     is_input = _is_ours(error, UserInputError) or _is_a(error, "CapabilityInputError")
     return [] if is_input else None
 
 
-def _name_of_field(field):
-    return without_middle(word(field), FIELD_CHARS_MAX)
+def _first_fields(fields):
+    # One more is as long as the words that say how many more there are.
+    told = [without_middle(word(field), FIELD_CHARS_MAX) for field, _ in zip(fields, range(FIELDS_MAX + 1))]
+    if len(fields) > len(told):
+        told[FIELDS_MAX:] = ["… %d more" % (len(fields) - FIELDS_MAX)]
+    return told
 
 
 def _shortfall(value):

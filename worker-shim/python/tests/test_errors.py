@@ -6,10 +6,11 @@ is described can be written as JSON.
 
 import io
 import json
+import re
 import sys
 import unittest
-from os.path import abspath, dirname
-from types import SimpleNamespace
+from os.path import abspath, dirname, join
+from types import SimpleNamespace, TracebackType
 from unittest import mock
 
 sys.path.insert(0, dirname(dirname(abspath(__file__))))
@@ -183,9 +184,32 @@ class Described(unittest.TestCase):
 
     def test_fields_of_any_number_and_length_are_cut(self):
         said = self.described(UserInputError("x", fields_invalid=["a" * 100_000, *range(1_000_000)]))
-        self.assertEqual(len(said["fields_invalid"]), errors.FIELDS_MAX)
         self.assertEqual(said["fields_invalid"][1:3], ["0", "1"])
+        # Of the tool's whole list.
+        self.assertEqual(said["fields_invalid"][errors.FIELDS_MAX :], ["… %d more" % (1_000_001 - errors.FIELDS_MAX)])
         self.assertRegex(said["fields_invalid"][0], r"^a{512}\[98976 bytes dropped here\]a{512}$")
+
+    def test_fields_are_cut_so_that_no_host_cuts_and_counts_them_again(self):
+        root = join(dirname(abspath(__file__)), "..", "..", "..")
+        with open(join(root, "wire", "src", "error.rs"), encoding="utf-8") as file:
+            source = file.read()
+        self.assertIn("const FIELDS_MAX: usize = %d;" % errors.FIELDS_MAX, source)
+        self.assertIn("if fields.len() > FIELDS_MAX + 1 {", source)
+        self.assertIn('format!("… {left_out} more")', source)
+        for number, told in ((100, 100), (101, 101), (102, 101)):
+            said = self.described(UserInputError("x", fields_invalid=map(str, range(number))))["fields_invalid"]
+            self.assertEqual((len(said), said[-1]), (told, str(number - 1) if number == told else "… 2 more"))
+
+    def test_a_mark_is_one_where_the_host_reads_its_number(self):
+        # As in wire/src/cut.rs.
+        greatest = "[18446744073709551615 bytes dropped here]"
+        too_great = greatest.replace("15 ", "16 ")
+        for none in ("5 bytes dropped here]", "[é bytes dropped here]", "[ bytes dropped here]", too_great):
+            self.assertEqual(list(errors._marks(none)), [], none)
+        self.assertEqual(list(errors._marks(greatest)), [(0, len(greatest), (1 << 64) - 1)])
+        # What is missing twice is no number that is none to the host.
+        cut = errors.without_middle("a" * 500 + greatest + "b" * 500, 100)
+        self.assertEqual(cut, "a" * 50 + greatest + "b" * 50)
 
     def test_each_cut_leaves_the_mark_and_no_half_of_one(self):
         once = "a" * 5000 + "[7 bytes dropped here]" + "b" * 5000
@@ -206,6 +230,57 @@ class Described(unittest.TestCase):
         self.assertRegex(said["original_exc_repr"], r"^ValueError\('x+\[\d+ bytes dropped here\]x+END'\)$")
         self.assertLess(len(said["traceback"]), errors.TRACEBACK_CHARS_MAX + 100)
         self.assertRegex(said["traceback"], r"(?s)^Traceback.*x\[\d+ bytes dropped here\]x*END\n$")
+
+
+class Placed(unittest.TestCase):
+    """Which frames of a traceback are told."""
+
+    HOME = dirname(abspath(errors.__file__))
+
+    def told(self, error, *files):
+        """The files of the frames that are told of an error which was raised through these, the last in its own."""
+        def call(names):
+            names = list(names)
+            code = compile("call(rest) if rest else fail()", names.pop(0), "exec")
+            exec(code, {"call": call, "rest": names, "fail": fail})
+
+        def fail():
+            raise error
+
+        try:
+            call(files)
+        except Exception as caught:
+            text = errors.traceback_of(without_own_frames(caught))
+        return re.findall('File "([^"]+)"', text), text
+
+    def test_the_way_of_the_sdk_to_the_tool_is_not_told(self):
+        sdk, tool = join(self.HOME, "ops.py"), "/tools/tool.py"
+        self.assertEqual(self.told(ValueError("x"), sdk, sdk, tool)[0], [tool])
+        # What the tool calls of the SDK is its own way.
+        self.assertEqual(self.told(ValueError("x"), sdk, tool, sdk)[0], [tool, sdk])
+
+    def test_a_folder_whose_name_only_begins_as_that_of_the_sdk_is_the_tools(self):
+        sdk, tool = join(self.HOME, "ops.py"), self.HOME + "_of_mine/tool.py"
+        self.assertEqual(self.told(ValueError("x"), sdk, tool)[0], [tool])
+
+    def test_of_an_error_that_the_sdk_found_no_frame_is_told_and_of_its_own_faults_all_are(self):
+        sdk = join(self.HOME, "arguments.py")
+        files, text = self.told(UserInputError("no such page"), sdk, sdk)
+        self.assertEqual((files, text.strip()), ([], "cjm_sdk.errors.UserInputError: no such page"))
+        self.assertEqual(self.told(ValueError("x"), sdk, sdk)[0], [sdk, sdk])
+
+
+def without_own_frames(error):
+    """The error with the frames alone that stand in other files than this."""
+    def rest(entry):
+        if entry is None:
+            return None
+        following = rest(entry.tb_next)
+        if entry.tb_frame.f_code.co_filename == __file__:
+            return following
+        return TracebackType(following, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+
+    return error.with_traceback(rest(error.__traceback__))
 
 
 class Understood(unittest.TestCase):

@@ -346,6 +346,25 @@ class Frames(unittest.TestCase):
                 # The frame itself is missing where its first step was not reached.
                 self.assertIn(self.peer.recv(1000), (whole + own, own + whole, own), step)
 
+    def test_of_two_handlers_that_raise_one_after_the_other_the_first_is_heard(self):
+        whole = HEAD.pack(4, frames.RESULT, 1) + b"long"
+        # In the middle of the frame, and between two attempts at it.
+        for place, name in ((os, "writev"), (self.channel, "_put")):
+            first, second = LookupError("first"), TimeoutError("second")
+            real, raised = getattr(place, name), iter([first, second])
+
+            def interrupted(*args, real=real, raised=raised):
+                error = next(raised, None)
+                if error is not None:
+                    raise error
+                return real(*args)
+
+            with mock.patch.object(place, name, interrupted), self.assertRaises(LookupError) as heard:
+                self.channel.send(frames.RESULT, 1, b"long")
+            self.assertIs(heard.exception, first)
+            self.assertIsNone(next(raised, None), "both were raised")
+            self.assertEqual(self.peer.recv(1000), whole)
+
     def test_a_frame_is_out_once_however_often_it_is_asked_for(self):
         whole = HEAD.pack(4, frames.RESULT, 1) + b"long"
 
