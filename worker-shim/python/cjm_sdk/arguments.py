@@ -6,6 +6,7 @@ nothing about JSON refuses nothing; `inspect` is imported for unusual signatures
 start.
 """
 
+from .kept import builtins as __builtins__
 from .json_codec import Unfit
 
 # What a value is in JSON, by its annotation.

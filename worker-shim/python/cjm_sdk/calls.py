@@ -7,9 +7,8 @@ call while it lasts; outside a host (an author's unit test) everything here stil
 """
 
 import contextvars
-import threading
-import time
 
+from .kept import builtins as __builtins__, threading, time
 from . import errors, frames
 
 STREAM_CREDIT_INITIAL = 64
@@ -33,6 +32,8 @@ class Call:
     _credit_changed = None
     _progress_at = 0.0
     progress_held = None
+    # Since when its answer is tried anew.
+    retried_at = None
 
     def __init__(self, call_id, sink=None, envelope=None):
         self.id = call_id

@@ -7,9 +7,7 @@ Must hold: a subclass that does not call `super().__init__()` works; outside a h
 method works and reports go nowhere; a wrong configuration is refused with the names of the wrong fields.
 """
 
-import threading
-import time
-
+from .kept import builtins as __builtins__, threading, time
 from . import calls
 from .arguments import NAMES, VARARGS, call, hint_of, signature_of
 from .errors import Cancelled, UserInputError

@@ -8,9 +8,9 @@ where it stands and what it is; half a surrogate pair, as in the name of a file 
 escape and comes out as it was; only the exact registered class at the top of a result is tagged.
 """
 
-import os
 import sys
 
+from .kept import builtins as __builtins__, os
 from . import errors
 from .json_codec import encoder
 

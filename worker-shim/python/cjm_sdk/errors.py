@@ -9,7 +9,8 @@ words is told by its class, and what no reader could decode is shown escaped.
 """
 
 import sys
-import time
+
+from .kept import builtins as __builtins__, time
 
 TRACEBACK_CHARS_MAX = 64 * 1024
 MESSAGE_CHARS_MAX = 16 * 1024

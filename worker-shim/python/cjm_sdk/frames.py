@@ -8,10 +8,11 @@ the process ends with a word; two frames never mix, not even when a signal handl
 write of its own thread; a large payload is not copied here.
 """
 
-import os
 from errno import EBADF
 from fcntl import F_GETSIG, F_SETSIG, fcntl
 from threading import RLock
+
+from .kept import builtins as __builtins__, os
 
 CHANNEL_VERSION = 1
 HEADER_BYTES = 16

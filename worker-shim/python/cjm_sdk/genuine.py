@@ -14,6 +14,7 @@ hit; a class that refuses the descriptors runs one call at a time.
 
 import sys
 
+from .kept import builtins as __builtins__
 from . import calls
 
 _MISSING = object()

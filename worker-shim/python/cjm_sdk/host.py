@@ -12,11 +12,9 @@ Must hold: every call gets exactly one answer, after all its reports; `cleanup()
 ends the process ends soon, whatever the tool is doing; what the tool prints never reaches the channel.
 """
 
-import os
 import sys
-import threading
-import time
 
+from .kept import builtins as __builtins__, os, threading, time
 from . import calls, encode, errors, frames, genuine, logs, ops
 from .json_codec import loads
 from .lanes import Lanes
@@ -33,8 +31,10 @@ ORPHAN_SECONDS_MAX = 1.0
 EXIT_LOAD_FAILED, EXIT_CHANNEL_BROKEN = 1, frames.EXIT_BROKEN
 EXIT_UNANSWERED = 70
 CHANNEL_FD_VARIABLE = "CJM_CHANNEL_FD"
-# How often an answer is tried that a signal handler of the tool interrupts; what is raised each time is something else.
+# How often, and for how long, an answer is tried anew that a signal handler of the tool interrupts; what is raised each
+# time is something else.
 ANSWER_TRIES_MAX = 20
+ANSWER_SECONDS_MAX = 10.0
 # Set aside for the words of a failure where a tool has used up all memory; never written, and so not used.
 RESERVE_BYTES = 8 << 20
 # With so much at once, a failure is told without it.
@@ -116,9 +116,16 @@ class Host:
             except BaseException as error:
                 # By a signal handler of the tool between two calls. What the main thread had just taken is lost, and
                 # threads of the tool could hold up an end of this one alone, while calls come that nobody takes.
-                code = _exit_code(error)
-                self._end_child(code)
-                self._finish_unasked(code)
+                code = 1
+                try:
+                    code = _exit_code(error)
+                    self._end_child(code)
+                    self._finish_unasked(code)
+                except BaseException as failed:
+                    # Where the tool has overwritten what threads are made with, say.
+                    errors.print_exception("cjm: the end failed:", failed)
+                finally:
+                    os._exit(code)
 
     def _load(self):
         secrets = self.start.get("secrets") or {}
@@ -261,7 +268,7 @@ class Host:
         while True:
             try:
                 tries += 1
-                if tries > ANSWER_TRIES_MAX:
+                if tries > 1 and self._is_hopeless(call, tries):
                     self._give_up()
                 if not began:
                     began = True
@@ -281,6 +288,12 @@ class Host:
         if end is not None:
             raise end
 
+    @staticmethod
+    def _is_hopeless(call, tries):
+        if call.retried_at is None:
+            call.retried_at = time.monotonic()
+        return tries > ANSWER_TRIES_MAX or time.monotonic() - call.retried_at > ANSWER_SECONDS_MAX
+
     def _say_late(self, error):
         try:
             errors.print_exception("cjm: raised when the call was over:", error)
@@ -291,7 +304,8 @@ class Host:
     def _give_up(self):
         """Ends a process that cannot answer, as where the tool has overwritten what answers are made with."""
         try:
-            os.write(2, b"cjm: a call cannot be answered: whatever is tried raises, as where a tool overwrites builtins\n")
+            why = b"whatever is tried raises, as where a tool overwrites this SDK"
+            os.write(2, b"cjm: a call cannot be answered: " + why + b"\n")
             self._flush()
         finally:
             os._exit(EXIT_UNANSWERED)
@@ -548,10 +562,11 @@ class Host:
 
     @staticmethod
     def _flush():
-        for stream in (sys.stdout, sys.stderr):
+        for name in ("stdout", "stderr"):
             try:
-                stream.flush()
-            except Exception:
+                getattr(sys, name).flush()
+            except BaseException:
+                # Also what ends a process elsewhere: this one is about to end, with the code that it has.
                 pass
 
 

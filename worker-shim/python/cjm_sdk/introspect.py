@@ -12,6 +12,9 @@ import json
 import os
 import sys
 
+# A package may overwrite it.
+from os import _exit
+
 
 class IntrospectionError(Exception):
     """Something about the tool that its author must change; `code` names it."""
@@ -372,4 +375,4 @@ if __name__ == "__main__":
     code = main(sys.argv[1:])
     sys.stderr.flush()
     # Threads a tool started at import must not keep an answered question from ending.
-    os._exit(code)
+    _exit(code)

@@ -6,6 +6,7 @@ and so is everything where the interpreter has no such functions.
 Must hold: no number is rounded beyond what a float is, and none becomes infinite.
 """
 
+from .kept import builtins as __builtins__
 from .errors import UserInputError, without_middle
 
 # Of a number, in an error.

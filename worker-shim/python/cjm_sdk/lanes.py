@@ -15,6 +15,7 @@ who waits is taken by whichever thread is free first.
 
 from threading import Lock, get_ident
 
+from .kept import builtins as __builtins__
 from .pool import QUEUED_MAX, Pool, SimpleQueue
 
 

@@ -10,6 +10,8 @@ next call; a module that the finder finds is what it would be without it; nothin
 
 import sys
 
+from .kept import builtins as __builtins__
+
 _NAME = "logging"
 
 

@@ -8,6 +8,7 @@ Must hold: what belongs to the worker's life (initialize, cleanup, …) is no ac
 
 import sys
 
+from .kept import builtins as __builtins__
 from . import arguments, errors
 
 # What a worker's surface calls by other paths.

@@ -6,8 +6,7 @@ What not: threads, frames and their order (`host.py`).
 Must hold: no exception of a tool gets past `perform`; what a cancelled call raises is its cancellation.
 """
 
-import time
-
+from .kept import builtins as __builtins__, time
 from . import arguments, encode, errors, frames, genuine
 from .json_codec import Unfit, loads
 

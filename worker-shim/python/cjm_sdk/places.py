@@ -5,6 +5,7 @@ a result fails.
 Must hold: the walk ends, whatever the value: it does not recurse, and looks at VALUES_MAX values at most.
 """
 
+from .kept import builtins as __builtins__
 from .errors import NeedsStream, Unwritable, repr_of, text_of, without_middle
 
 VALUES_MAX = 100_000

@@ -5,8 +5,7 @@ Must hold: daemon threads, so that a call that never ends cannot keep the proces
 and no more waiting work than QUEUED_MAX.
 """
 
-import threading
-
+from .kept import builtins as __builtins__, threading
 from .errors import print_exception
 
 try:

@@ -12,9 +12,7 @@ Must hold: exactly one thread reads; while a call runs on the caller, somebody r
 of the watch, so that a cancel or a second call waits no longer than that.
 """
 
-import threading
-import time
-
+from .kept import builtins as __builtins__, threading, time
 from .pool import SimpleQueue
 
 SHORT_SECONDS_MAX = 0.001

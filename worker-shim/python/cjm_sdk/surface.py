@@ -5,6 +5,8 @@ What not: instances; nothing is constructed or called.
 Must hold: equal, entry for entry, to what the ancestor records for the same class, because hosts compare hashes.
 """
 
+from .kept import builtins as __builtins__
+
 
 def derive(cls):
     """`{"methods": […], "properties": […], "attributes": […]}`, each sorted by name."""

@@ -4,14 +4,21 @@ What not: how a frame gets out (`test_frames.py`), or a whole process (`test_cal
 is given, and nothing else is played.
 """
 
+import io
+import itertools
 import sys
 import unittest
 from os.path import abspath, dirname
+from types import SimpleNamespace
 from unittest import mock
 
 sys.path.insert(0, dirname(dirname(abspath(__file__))))
 
 from cjm_sdk import calls, errors, frames, host  # noqa: E402
+
+
+class End(BaseException):
+    """Instead of the end of this process."""
 
 
 class Answers(unittest.TestCase):
@@ -27,13 +34,18 @@ class Answers(unittest.TestCase):
             if not any(one is frame for one in self.frames):
                 self.frames.append(frame)
 
-    def answered(self, step):
-        """The number of steps; before this one a handler raises, and whether that came to who had the call run."""
+    def begun(self):
+        """A host, and the one call that it has."""
         served = object.__new__(host.Host)
         served.channel, served._calls, served._unanswered, served._ending = self.Channel(), {}, {1}, False
         served._perform = lambda *_: (frames.RESULT, b"1")
         call = served._calls[1] = calls.RUNNING[1] = calls.Call(1, served)
         self.addCleanup(calls.RUNNING.clear)
+        return served, call
+
+    def answered(self, step):
+        """The number of steps; before this one a handler raises, and whether that came to who had the call run."""
+        served, call = self.begun()
         count = 0
 
         def trace(frame, event, _):
@@ -67,6 +79,37 @@ class Answers(unittest.TestCase):
             escaped = sum(self.answered(step)[1] for step in range(1, steps + 1))
         self.assertGreater(steps, 60)
         self.assertLess(escaped, 15, "only what comes before the call, or after its answer")
+
+    def test_an_answer_is_tried_so_often_and_so_long(self):
+        for seconds, fewest, most in ((0, host.ANSWER_TRIES_MAX, host.ANSWER_TRIES_MAX), (2, 3, 8)):
+            served, call = self.begun()
+            tries, moments = [], itertools.count()
+            served._give_up = lambda tries=tries: tries.append(None)
+
+            def answer(*_, tries=tries):
+                # The end of this process is played.
+                if None not in tries and len(tries) < 100:
+                    tries.append("tried")
+                    raise TimeoutError("late")
+
+            served._answer = answer
+            now = mock.patch.object(host.time, "monotonic", lambda step=seconds, moments=moments: step * next(moments))
+            with now, mock.patch.object(errors, "print_exception"):
+                served._run(call, frames.EXECUTE, b"")
+            self.assertIn(None, tries, "it gives up")
+            self.assertTrue(fewest <= tries.index(None) <= most, tries)
+
+    def test_an_end_that_fails_ends_the_process_with_words(self):
+        served, _ = self.begun()
+        served._turns, served._load = SimpleNamespace(read=lambda: None), lambda: None
+        served._lanes = SimpleNamespace(serve=mock.Mock(side_effect=TimeoutError("late")))
+        served._finish_unasked = mock.Mock(side_effect=TypeError("overwritten"))
+        ending = mock.patch.object(host.os, "_exit", side_effect=End)
+        with ending as ended, mock.patch.object(sys, "stderr", io.StringIO()) as said, self.assertRaises(End):
+            served.run()
+        ended.assert_called_once_with(1)
+        words = "(?s)raised while no call ran.*TimeoutError: late.*the end failed.*TypeError: overwritten"
+        self.assertRegex(said.getvalue(), words)
 
 
 if __name__ == "__main__":

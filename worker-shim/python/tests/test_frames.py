@@ -76,9 +76,9 @@ class Frames(unittest.TestCase):
             said.append(bytes(data))
             return len(data)
 
-        with mock.patch.object(os, "_exit", side_effect=End) as ended, mock.patch.object(os, "write", kept):
-            with self.assertRaises(End):
-                yield
+        ending = mock.patch.object(frames.os, "_exit", side_effect=End)
+        with ending as ended, mock.patch.object(frames.os, "write", kept), self.assertRaises(End):
+            yield
         ended.assert_called_once_with(frames.EXIT_BROKEN)
         self.assertIn(b"closed descriptor %d, which is its channel" % self.descriptor, said[0])
 
@@ -99,7 +99,7 @@ class Frames(unittest.TestCase):
                 for kind, call_id, body in ((frames.RESULT, first, payload), (frames.END, later, b"")):
                     # The first write takes so much, each of the others as much as it may.
                     writes = itertools.chain([take_first], itertools.repeat(take_more))
-                    with mock.patch.object(os, "writev", lambda *args, writes=writes: next(writes)(*args)):
+                    with mock.patch.object(frames.os, "writev", lambda *args, writes=writes: next(writes)(*args)):
                         self.channel.send(kind, call_id, body)
                 self.assertEqual(self.received(), (frames.RESULT, first, payload), (first, later))
                 self.assertEqual(self.received(), (frames.END, later, b""), (first, later))
@@ -120,7 +120,7 @@ class Frames(unittest.TestCase):
         interval = sys.getswitchinterval()
         sys.setswitchinterval(1e-5)
         self.addCleanup(sys.setswitchinterval, interval)
-        with mock.patch.object(os, "writev", in_parts):
+        with mock.patch.object(frames.os, "writev", in_parts):
             threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(4)]
             for thread in threads:
                 thread.start()
@@ -313,7 +313,7 @@ class Frames(unittest.TestCase):
                 return self.steps, True
             return self.steps, False
 
-        with mock.patch.object(os, "writev", in_parts), self.ended_in_time():
+        with mock.patch.object(frames.os, "writev", in_parts), self.ended_in_time():
             steps, _ = raised_at(0)
             self.assertEqual(self.peer.recv(1000), whole)
             sent = 0
@@ -337,7 +337,7 @@ class Frames(unittest.TestCase):
             self.channel.send(frames.RECORD, 2, b"short")
             raise TimeoutError("late")
 
-        with mock.patch.object(os, "writev", in_parts), self.ended_in_time():
+        with mock.patch.object(frames.os, "writev", in_parts), self.ended_in_time():
             steps = self.send_with_a_handler_at(0, handler)
             self.assertEqual(self.peer.recv(1000), whole)
             for step in range(1, steps + 1):
@@ -349,7 +349,7 @@ class Frames(unittest.TestCase):
     def test_of_two_handlers_that_raise_one_after_the_other_the_first_is_heard(self):
         whole = HEAD.pack(4, frames.RESULT, 1) + b"long"
         # In the middle of the frame, and between two attempts at it.
-        for place, name in ((os, "writev"), (self.channel, "_put")):
+        for place, name in ((frames.os, "writev"), (self.channel, "_put")):
             first, second = LookupError("first"), TimeoutError("second")
             real, raised = getattr(place, name), iter([first, second])
 
@@ -550,7 +550,7 @@ class Frames(unittest.TestCase):
                 if use == "read on":
                     self.announce(large)
                     # The kernel itself refuses the rest: what another function raised would be a handler's.
-                    with mock.patch.object(os, "read", closed_behind), self.ends():
+                    with mock.patch.object(frames.os, "read", closed_behind), self.ends():
                         self.channel.read()
                     continue
                 os.close(self.descriptor)

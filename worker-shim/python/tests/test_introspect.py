@@ -327,6 +327,14 @@ class Tool(Capability):
             self.assertEqual((code, said["error"]), (1, "load_failed"))
             self.assertIn("not JSON compliant", said["message"])
 
+    def test_what_a_package_overwrites_takes_no_document_along(self):
+        source = "import os\nfrom cjm_sdk import Capability\nos._exit = None\nclass Tool(Capability):\n    pass\n"
+        with tempfile.TemporaryDirectory() as directory:
+            with open(os.path.join(directory, "harsh_tool.py"), "w") as module:
+                module.write(source)
+            code, said, noise = ask("harsh_tool", path=directory)
+        self.assertEqual((code, said["class"], noise), (0, "Tool", ""))
+
     def test_an_action_that_nobody_would_await_is_no_action(self):
         source = """
 from cjm_sdk import Capability, action

@@ -1,12 +1,21 @@
 """Failures of a tool whose process can load no module any more, because it has no descriptors left or no finders.
 
+And of one that has overwritten what Python itself is used by.
+
 What not: what is in the error object of a failure (`test_errors.py`). Must hold: the failure is told as it is anywhere
 else, but for the lines of the source.
 """
 
+import os
+import sys
 import unittest
+from importlib import import_module
 
-from shim import EXECUTE, FAILURE, INITIALIZE, RECORD, RESULT, STREAM, Shim, request
+from shim import EXECUTE, FAILURE, INITIALIZE, RECORD, RESULT, RUN, SHUTDOWN, STREAM, Shim, request
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(RUN)))
+
+from cjm_sdk import kept  # noqa: E402
 
 WAYS = ("descriptors", "finders")
 
@@ -86,9 +95,36 @@ class Spent(unittest.TestCase):
                 if beside:
                     # The main thread has this one, and the next is another's.
                     shim.begin(EXECUTE, request("wait", file=shim.journal_path + ".never"))
-                shim.begin(EXECUTE, request("without_builtins"))
+                shim.begin(EXECUTE, request("overwrite", answers=True))
                 self.assertEqual(shim.exit_code(), 70)
                 self.assertIn("cjm: a call cannot be answered", shim.text())
+
+    def test_what_a_tool_overwrites_of_python_itself_keeps_no_answer_back(self):
+        for beside in (False, True):
+            with Shim(module="spent_tool", cls="Hopeless") as shim:
+                shim.ready()
+                if beside:
+                    shim.begin(EXECUTE, request("wait", file=shim.journal_path + ".never"))
+                for message in ("nobody can say it", "'NoneType' object is not callable"):
+                    answer, body = shim.ask(EXECUTE, request("overwrite"))
+                    self.assertEqual((answer, body["status"]), (FAILURE, 500), shim.text())
+                    self.assertEqual(body["body"]["_job_error"]["message"], message)
+                    self.assertIn("spent_tool.py", body["body"]["_job_error"]["traceback"])
+                shim.send(SHUTDOWN)
+                # With the words of this SDK, and not by what the interpreter says of a program that has failed. Threads need
+                # what is overwritten: whichever of them finds it missing first ends the process.
+                self.assertIn(shim.exit_code(), (1, 3, 70))
+                self.assertRegex(shim.text(), "^cjm: ")
+                self.assertNotIn("run.py", shim.text())
+
+    def test_each_module_that_runs_a_tool_has_python_as_it_was_before(self):
+        for name in sorted(os.listdir(os.path.dirname(RUN))):
+            # These are done before the tool is there, or run without one.
+            if name.endswith(".py") and name not in ("__init__.py", "run.py", "introspect.py", "kept.py"):
+                module = vars(import_module("cjm_sdk." + name[:-3]))
+                self.assertIs(module["__builtins__"], kept.builtins, name)
+                for used in ("os", "threading", "time"):
+                    self.assertIs(module.get(used, getattr(kept, used)), getattr(kept, used), name)
 
 
 if __name__ == "__main__":

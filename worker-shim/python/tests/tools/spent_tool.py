@@ -4,7 +4,7 @@ import os
 import resource
 import sys
 
-from cjm_sdk import Capability, UserInputError, action
+from cjm_sdk import Capability, UserInputError, action, frames
 
 DESCRIPTORS_MAX = 64
 
@@ -115,13 +115,25 @@ class Hopeless(Capability):
         raise error
 
     @action
-    def without_builtins(self):
-        """Overwrites what answers are made with."""
+    def overwrite(self, answers=False):
+        """Takes from the process what Python itself is used by; with `answers` what answers are made with, too."""
         import builtins
+        import threading
+        import time
 
-        for name in ("str", "repr", "isinstance", "issubclass", "type", "len"):
-            setattr(builtins, name, None)
-        raise UserInputError("nobody can say it")
+        error = UserInputError("nobody can say it")
+        if answers:
+            frames.frame_of = None
+        lost = [name for name in vars(builtins) if not name.startswith("__")]
+        for module, names in (
+            (os, ("_exit", "read", "readv", "write", "writev", "close")),
+            (time, ("monotonic", "sleep", "time_ns", "gmtime")),
+            (threading, ("Thread", "Event", "Condition", "Lock")),
+            (builtins, lost),
+        ):
+            # As `setattr` does it, which is overwritten as well.
+            module.__dict__.update(dict.fromkeys(names))
+        raise error
 
     @action
     def wait(self, file: str):
