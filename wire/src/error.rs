@@ -131,6 +131,23 @@ const NAME_BYTES_MAX: usize = 200;
 /// What is shorter has not been cut.
 const REPR_CUT_BYTES: usize = 1_000;
 
+/// Keeps the first names of arguments, and says how many more there are: also of those that whoever told them has counted.
+pub fn keep_fields(fields: &mut Vec<String>, kept: usize) {
+    let counted = fields.last().and_then(|last| fields_left_out(last));
+    let left_out = fields.len().saturating_sub(kept);
+    if left_out > 0 {
+        let left_out = counted.map_or(left_out, |counted| counted.saturating_add(left_out - 1));
+        fields.truncate(kept);
+        fields.push(format!("… {left_out} more"));
+    }
+}
+
+/// How many names an entry stands for that [`keep_fields`] or an SDK has written.
+#[must_use]
+pub fn fields_left_out(entry: &str) -> Option<usize> {
+    entry.strip_prefix("… ")?.strip_suffix(" more")?.parse().ok()
+}
+
 impl JobError {
     /// An error of `category` with its default retriability, occurring now.
     #[must_use]
@@ -165,9 +182,7 @@ impl JobError {
         if let Some(fields) = &mut self.fields_invalid {
             // One more is what says how many are missing.
             if fields.len() > FIELDS_MAX + 1 {
-                let left_out = fields.len() - FIELDS_MAX;
-                fields.truncate(FIELDS_MAX);
-                fields.push(format!("… {left_out} more"));
+                keep_fields(fields, FIELDS_MAX);
             }
             fields.iter_mut().for_each(|field| shorten(field, NAME_BYTES_MAX));
         }
@@ -261,6 +276,13 @@ mod tests {
         let short = said.shortened();
         let fields = short.fields_invalid.clone().expect("fields");
         assert_eq!((fields.len(), fields[100].as_str()), (101, "… 900 more"));
+        let mut again = fields.clone();
+        for (kept, words) in
+            [(101, "… 900 more"), (100, "… 900 more"), (40, "… 960 more"), (0, "… 1000 more")]
+        {
+            keep_fields(&mut again, kept);
+            assert_eq!((again.len(), again.last().map(String::as_str)), (100.min(kept) + 1, Some(words)));
+        }
         let names = short.capability_name.iter().chain(&short.capability_instance_id).chain(&fields[..100]);
         let texts = [
             (&short.message, MESSAGE_BYTES_MAX),

@@ -4,7 +4,7 @@
 use crate::records::{CompositionEnd, CompositionRecord, JobRecord};
 use cjm_wire::Timestamp;
 use cjm_wire::composition::RunOutcome;
-use cjm_wire::error::{Failure, JobError};
+use cjm_wire::error::{Failure, JobError, keep_fields};
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use cjm_wire::ids::{EventId, JobId};
 use serde_json::{Map, Value};
@@ -262,11 +262,7 @@ fn bound_fields(fields: &mut Vec<String>) {
         bytes <= FIELDS_BYTES_MAX
     };
     let kept = fields.iter().take_while(fits).count();
-    let left_out = fields.len() - kept;
-    fields.truncate(kept);
-    if left_out > 0 {
-        fields.push(format!("… {left_out} more"));
-    }
+    keep_fields(fields, kept);
 }
 
 /// Keeps the first and last half of what is too long: a traceback's first lines say where, its last say what.

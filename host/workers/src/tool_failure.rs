@@ -4,7 +4,7 @@
 //! here: advice follows where the failure arose, and the exit code says that a tool failed only if it ran.
 
 use cjm_wire::describe::{Facts, exit, shell_word};
-use cjm_wire::error::{ErrorCategory, JobError, NO_INODE, Resource};
+use cjm_wire::error::{ErrorCategory, JobError, NO_INODE, Resource, fields_left_out, keep_fields};
 
 /// Classes by which a tool says whose the failure is; its words are enough, the class would only repeat them.
 const TOLD_CLASSES: [&str; 11] = [
@@ -39,6 +39,8 @@ const NO_ACTIONS: &str = "no method is marked @action";
 const NO_MODULE: &str = "No module named '";
 /// Words of the Python SDK about a value that is no text.
 const TEXT_EXPECTED: &str = ", and text is expected";
+/// Wrong arguments that a step names; the others are counted.
+const NAMED_MAX: usize = 5;
 
 /// Class of the shim's for a program that ended with an exit code that is none of success.
 const PROGRAM_EXIT: &str = "ProgramExit";
@@ -274,12 +276,18 @@ fn arguments(error: &JobError) -> String {
     match error.fields_invalid.as_deref() {
         None | Some([]) => "the arguments".to_owned(),
         Some(names) => {
+            let mut named = names.to_vec();
+            // A failure has them all; one more is as long as the words that say how many.
+            if named.len() > NAMED_MAX + 1 {
+                keep_fields(&mut named, NAMED_MAX);
+            }
             let words = |name: &String| match name.as_str() {
+                name if fields_left_out(name).is_some() => name.to_owned(),
                 // It has an option of its own, which the name alone does not tell.
                 "action" => "`action` (`--action NAME`)".to_owned(),
                 name => format!("`{name}`"),
             };
-            names.iter().map(words).collect::<Vec<_>>().join(", ")
+            named.iter().map(words).collect::<Vec<_>>().join(", ")
         }
     }
 }
@@ -439,6 +447,16 @@ mod tests {
             (error(Transient, "ProgramTooSlow(\"x\")", None, &[]), 12, "give it less to do"),
             // A tool on the channel writes its own error object.
             (error(UserInput, "", None, &["text"]), 12, "correct `text`"),
+            (
+                error(UserInput, "", None, &["a", "b", "c", "d", "e", "f"]),
+                12,
+                "correct `a`, `b`, `c`, `d`, `e`, `f`",
+            ),
+            (
+                error(UserInput, "", None, &["a", "b", "c", "d", "e", "f", "g", "… 94 more"]),
+                12,
+                "correct `a`, `b`, `c`, `d`, `e`, … 96 more",
+            ),
             (error(UserInput, "ToolError::UserInput(\"x\")", None, &[]), 12, "correct the arguments"),
             (error(UserInput, "ValueError('NaN')", Some(IN_RESULT), &[]), 12, "plain JSON"),
             (error(Fatal, "Unwritable('x')", None, &[]), 12, "plain JSON"),
