@@ -92,12 +92,14 @@ pub fn halves(head: &[u8], rest: &[u8]) -> (usize, usize) {
 
 /// The text without what stands there, and the marks that this would touch as one.
 fn without(text: &str, gap: Range<usize>) -> String {
-    let (mut begin, mut end, mut dropped) = (gap.start, gap.end, 0_usize);
+    let (mut begin, mut end, mut dropped, mut marks) = (gap.start, gap.end, 0_usize, 0);
     for cut in cuts(text).filter(|cut| cut.place.start <= gap.end && cut.place.end >= gap.start) {
         (begin, end) = (begin.min(cut.place.start), end.max(cut.place.end));
-        dropped = dropped.saturating_add(cut.dropped).saturating_sub(cut.place.len());
+        dropped = dropped.saturating_add(cut.dropped);
+        marks += cut.place.len();
     }
-    let dropped = dropped.saturating_add(end - begin);
+    // A mark may be longer than what it stands for.
+    let dropped = dropped.saturating_add(end - begin - marks);
     format!("{}{}{}", &text[..begin], mark(dropped), &text[end..])
 }
 
@@ -112,6 +114,8 @@ mod tests {
         assert_eq!(without_middle(&long, 203), long);
         assert_eq!(beginning(&long, 101), format!("{}{}", "a".repeat(100), mark(103)), "no half of a letter");
         assert_eq!(end(&long, 102), format!("{}{}", mark(102), "b".repeat(101)));
+        let short = format!("{}{}{}", "a".repeat(50), mark(5), "b".repeat(50));
+        assert_eq!(without_middle(&short, 40), format!("{}{}{}", "a".repeat(20), mark(65), "b".repeat(20)));
         let once = without_middle(&long, 20);
         assert_eq!(without_middle(&once, 20), once, "what was cut is not cut again");
         // Wherever the second cut falls, what is left and what is missing make the whole.
