@@ -235,6 +235,21 @@ mod tests {
     }
 
     #[test]
+    fn an_archive_that_is_no_file_is_named_and_not_waited_for() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        rows_of(dir.path(), 1, 1);
+        let folder = dir.path().join("archives");
+        fs::create_dir_all(folder.join("journal-before-2020-1.db")).expect("made");
+        let pipe = folder.join("journal-before-2020-2.db");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo(1)").success());
+        let reader = JournalReader::open_with_archives(dir.path()).expect("opens");
+        assert_eq!(all(&reader), [1]);
+        let unreadable: Vec<String> = reader.unreadable().iter().map(ToString::to_string).collect();
+        assert_eq!(unreadable.len(), 2, "{unreadable:?}");
+        assert!(unreadable.iter().all(|words| words.ends_with("it is not a regular file")), "{unreadable:?}");
+    }
+
+    #[test]
     fn of_any_number_of_archives_each_is_read_or_named() {
         let dir = tempfile::tempdir().expect("temporary directory");
         rows_of(dir.path(), 2, 1);

@@ -119,29 +119,68 @@ fn check(root: &Path, mutations: &[Mutation]) -> Result<()> {
 mod tests {
     use super::*;
     use crate::steps::root;
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
 
     /// Fewer would mean that entries were thrown away where tests should have been written.
     const MUTATIONS_MIN: usize = 40;
 
-    fn sources(folder: &Path, into: &mut String) {
+    fn each_file(folder: &Path, take: &mut impl FnMut(&Path)) {
         for entry in std::fs::read_dir(folder).expect("a folder") {
             let path = entry.expect("an entry").path();
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             if path.is_dir() && name != "target" && !name.starts_with('.') {
-                sources(&path, into);
-            } else if name.ends_with(".rs") || name.ends_with(".py") {
-                into.push_str(&std::fs::read_to_string(&path).expect("text"));
+                each_file(&path, take);
+            } else {
+                take(&path);
             }
         }
+    }
+
+    /// The folders of all packages, by their names.
+    fn packages() -> BTreeMap<String, PathBuf> {
+        let mut packages = BTreeMap::new();
+        each_file(&root(), &mut |path| {
+            if path.ends_with("Cargo.toml") {
+                let text = std::fs::read_to_string(path).expect("text");
+                let parsed: toml::Value = toml::from_str(&text).expect("a manifest");
+                let name = parsed.get("package").and_then(|package| package.get("name")?.as_str());
+                let folder = path.parent().expect("a folder").to_owned();
+                packages.extend(name.map(|name| (name.to_owned(), folder)));
+            }
+        });
+        packages
+    }
+
+    /// What the program of tests is made of that an entry names.
+    fn sources(folder: &Path, target: &str) -> String {
+        let tests = folder.join("tests").join(target);
+        let is_of_target = |path: &Path| match target {
+            "lib" | "bins" => path.starts_with(folder.join("src")),
+            PYTHON_TARGET => path.starts_with(folder.join("tests")),
+            _ => path.starts_with(&tests) || path == tests.with_extension("rs"),
+        };
+        let mut text = String::new();
+        each_file(folder, &mut |path| {
+            if is_of_target(path) && path.extension().is_some_and(|kind| kind == "rs" || kind == "py") {
+                text.push_str(&std::fs::read_to_string(path).expect("text"));
+            }
+        });
+        text
     }
 
     #[test]
     fn every_mutation_can_be_planted_and_its_test_is_there() {
         let mutations = read(&root()).expect("the entries");
         assert!(mutations.len() >= MUTATIONS_MIN, "{} mutations", mutations.len());
-        let mut text = String::new();
-        sources(&root(), &mut text);
+        let packages = packages();
+        let mut texts = BTreeMap::new();
         for mutation in mutations {
+            let Mutation { package, target, .. } = &mutation;
+            let text = texts.entry((package.clone(), target.clone())).or_insert_with(|| {
+                let folder = packages.get(package).cloned().unwrap_or_else(|| root().join(package));
+                sources(&folder, target)
+            });
             let (between, keyword) = if mutation.is_pythons() { (".", "def") } else { ("::", "fn") };
             let function = mutation.test.rsplit(between).next().expect("a name");
             assert!(
