@@ -32,6 +32,7 @@ mod proxy;
 mod pump;
 mod redaction;
 mod required;
+mod secret_parts;
 mod sinks;
 mod start_advice;
 mod stored_settings;

@@ -8,6 +8,7 @@
 //! line. Values and lines shorter than [`SECRET_BYTES_MIN`] would strike out innocent words and are left; whoever sets such
 //! a one is told by [`is_struck_out`].
 
+use crate::secret_parts::{Parts, Rows};
 use bytes::Bytes;
 use cjm_wire::cut;
 use cjm_wire::error::{JobErrorBody, MESSAGE_BYTES_MAX};
@@ -72,8 +73,10 @@ pub(crate) enum LastLine {
 #[derive(Default)]
 pub(crate) struct Redaction {
     values: Vec<String>,
+    parts: Parts<u8>,
+    rows: Rows<PART_BYTES_MIN>,
     /// The same without their escapes.
-    bare: Vec<Vec<char>>,
+    bare: Parts<char>,
 }
 
 impl Redaction {
@@ -95,9 +98,8 @@ impl Redaction {
         let without = |value: &String| bare(value).into_iter().map(|letter| letter.character).collect();
         let mut bare: Vec<Vec<char>> = values.iter().map(without).collect();
         bare.retain(|value| value.len() >= SECRET_BYTES_MIN);
-        bare.sort_unstable_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
-        bare.dedup();
-        Self { values, bare }
+        let (parts, rows) = (Parts::of(&values), Rows::of(&values));
+        Self { parts, rows, bare: Parts::of(&bare), values }
     }
 
     /// The words, as text.
@@ -189,17 +191,11 @@ impl Redaction {
 
     /// How much of the end of `head` and of the beginning of `rest` is part of a value that was cut between them.
     pub(crate) fn cut(&self, head: &[u8], rest: &[u8]) -> (usize, usize) {
-        let longest = |holds: &dyn Fn(&[u8], usize) -> bool| {
-            let parts = self.values.iter().filter_map(|value| {
-                let value = value.as_bytes();
-                (PART_BYTES_MIN..value.len()).rev().find(|length| holds(value, *length))
-            });
-            parts.max().unwrap_or(0)
-        };
+        let before = self.parts.at_end(head, |byte| *byte, false);
+        let behind = self.parts.at_beginning(rest, |byte| *byte, false);
         (
-            longest(&|value, length| head.ends_with(&value[..length])).max(self.escaped_before(head)),
-            longest(&|value, length| rest.starts_with(&value[value.len() - length..]))
-                .max(self.escaped_behind(rest)),
+            long_enough(before).unwrap_or(0).max(self.escaped_before(head)),
+            long_enough(behind).unwrap_or(0).max(self.escaped_behind(rest)),
         )
     }
 
@@ -213,10 +209,8 @@ impl Redaction {
         let ends = [Some(window.len()), Some(last).filter(|last| window.len() - last <= QUOTED_BYTES_MAX)];
         let struck = ends.into_iter().flatten().filter_map(|end| {
             let letters = bare(&window[..end]);
-            self.longest_part(letters.len(), |value, length| {
-                let part = &letters[letters.len() - length..];
-                same(part, &value[..length]).then(|| window.len() - part[0].begin)
-            })
+            let length = long_enough(self.bare.at_end(&letters, |letter| letter.character, true))?;
+            Some(window.len() - letters[letters.len() - length].begin)
         });
         struck.max().unwrap_or(0)
     }
@@ -233,26 +227,15 @@ impl Redaction {
         let skipped_max = window.bytes().take(QUOTED_BYTES_MAX).take_while(|byte| is_of_escape(byte)).count();
         let struck = (0..=skipped_max).filter_map(|skipped| {
             let letters = bare(&window[skipped..]);
-            self.longest_part(letters.len(), |value, length| {
-                let part = &letters[..length];
-                same(part, &value[value.len() - length..]).then(|| skipped + part[length - 1].end)
-            })
+            let length = long_enough(self.bare.at_beginning(&letters, |letter| letter.character, true))?;
+            Some(skipped + letters[length - 1].end)
         });
         struck.max().unwrap_or(0)
     }
 
     /// In so many bytes stands all of a value, however it is quoted.
     fn window(&self) -> usize {
-        self.bare.first().map_or(0, |longest| longest.len() * QUOTED_BYTES_MAX)
-    }
-
-    /// What `found` says of the longest part that it finds, among parts of at most so many letters.
-    fn longest_part(&self, letters: usize, found: impl Fn(&[char], usize) -> Option<usize>) -> Option<usize> {
-        let parts = self.bare.iter().filter_map(|value| {
-            let longest = letters.min(value.len());
-            (PART_BYTES_MIN..=longest).rev().find_map(|length| found(value, length))
-        });
-        parts.max()
+        self.bare.longest() * QUOTED_BYTES_MAX
     }
 
     /// The text without the parts of values that stand at any of the marks which say that it was cut.
@@ -273,8 +256,8 @@ impl Redaction {
             let bytes = piece.as_bytes();
             let (before, _) = self.cut(if at < last { bytes } else { b"" }, b"");
             let (_, behind) = self.cut(b"", if at > 0 { bytes } else { b"" });
-            let is_inside = at > 0 && at < last && self.is_part(piece);
-            // What both are part of goes whole.
+            let is_inside = at > 0 && at < last && self.rows.hold(piece);
+            // What both are part of goes whole, and what lies between two cuts inside a value.
             if is_inside || before + behind > piece.len() { (piece.len(), 0) } else { (behind, before) }
         };
         let gone: Vec<(usize, usize)> = pieces.iter().enumerate().map(gone).collect();
@@ -286,11 +269,6 @@ impl Redaction {
             }
         }
         Cow::Owned(out)
-    }
-
-    /// Whether a text between two cuts is nothing but a part of a value.
-    fn is_part(&self, text: &str) -> bool {
-        text.len() >= PART_BYTES_MIN && self.values.iter().any(|value| value.contains(text))
     }
 
     fn value(&self, value: Value) -> Value {
@@ -365,31 +343,22 @@ fn unquoted(text: &str) -> Option<(char, usize)> {
     }
 }
 
-/// The text without the values that it holds with escapes, the first of them first; None where it holds none.
-fn without_escaped(text: &str, values: &[Vec<char>]) -> Option<String> {
+/// The text without the values that it holds with escapes; None where it holds none.
+fn without_escaped(text: &str, values: &Parts<char>) -> Option<String> {
     let letters = bare(text);
     let mut out = String::new();
-    let (mut at, mut copied) = (0, 0);
-    while at < letters.len() {
-        let here = &letters[at..];
-        let found = values.iter().find(|value| {
-            here.len() >= value.len() && here[0].character == value[0] && same(&here[..value.len()], value)
-        });
-        if let Some(value) = found {
-            out.push_str(&text[copied..letters[at].begin]);
-            out.push_str(MARK);
-            at += value.len();
-            copied = letters[at - 1].end;
-        } else {
-            at += 1;
-        }
+    let mut copied = 0;
+    for place in values.places(&letters, |letter| letter.character) {
+        out.push_str(&text[copied..letters[place.start].begin]);
+        out.push_str(MARK);
+        copied = letters[place.end - 1].end;
     }
     (copied > 0).then(|| out + &text[copied..])
 }
 
-/// Whether the letters are these.
-fn same(letters: &[Letter], value: &[char]) -> bool {
-    letters.iter().map(|letter| &letter.character).eq(value)
+/// A part that is not any word's.
+fn long_enough(length: usize) -> Option<usize> {
+    Some(length).filter(|length| *length >= PART_BYTES_MIN)
 }
 
 /// As writers do that write ASCII alone: every other character by its number.
@@ -543,6 +512,36 @@ mod tests {
         ] {
             let said = Said::new(serde_json::to_vec(said).expect("writes"));
             assert_eq!(redaction.read::<String>(&said).expect("a text"), shown);
+        }
+    }
+
+    #[test]
+    fn a_long_secret_is_looked_for_no_longer_than_a_short_one_whatever_a_tool_says() {
+        const LETTERS: usize = 60_000;
+        let (a_long, half) = ("a".repeat(LETTERS), "a".repeat(LETTERS / 2));
+        let mixed: String =
+            (0..LETTERS as u32).map(|at| char::from(b'a' + (at * at / 7 % 26) as u8)).collect();
+        let mark = cut::mark(1);
+        for (secret, said) in [
+            // Marks without number, with what may be parts of the secret between them.
+            (mixed.clone(), format!("xyzxyz{mark}").repeat(100_000)),
+            (format!("{mixed}0123"), format!("0123{mark}").repeat(100_000)),
+            // Letters that are nearly the secret wherever one begins to compare, as they are and with escapes.
+            (format!("{half}b{half}"), format!("{a_long}{mark}{a_long}")),
+            (format!("{half}b{half}"), format!("{a_long}\\n{a_long}{mark}{a_long}\\n{a_long}")),
+        ] {
+            let redaction = |secret: &str| {
+                let secrets = json!({"TOKEN": secret});
+                Redaction::of(secrets.as_object().expect("an object"))
+            };
+            let took = |redaction: &Redaction| {
+                let begun = std::time::Instant::now();
+                let _ = redaction.text(&said);
+                begun.elapsed()
+            };
+            let (long, short) = (redaction(&secret), redaction(&secret[secret.len() - 60..]));
+            let (long, short) = (took(&long), took(&short));
+            assert!(long < short * 5 + std::time::Duration::from_millis(500), "{long:?} and not {short:?}");
         }
     }
 }
