@@ -4,6 +4,7 @@
 //! It is a trust boundary. The tool may lie, flood, or stop reading: sizes are bounded, a stream's chunks are
 //! bounded by credit, and nothing a tool says here is believed beyond its own calls.
 
+use crate::Timestamp;
 use crate::cut::{self, without_middle};
 use crate::error::{JobError, JobErrorBody, MESSAGE_BYTES_MAX};
 use crate::http::DetailBody;
@@ -148,9 +149,9 @@ pub struct CallFailure {
 /// One structured log record, on the runtime channel and on the host link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// When; the receiver fills it in when absent.
+    /// When, as the tool says it; see [`made_at`](Self::made_at).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ts: Option<crate::Timestamp>,
+    pub ts: Option<Timestamp>,
     /// `DEBUG`, `INFO`, `WARNING`, `ERROR`, `CRITICAL`.
     pub level: String,
     /// Dotted name.
@@ -164,6 +165,16 @@ pub struct Record {
     /// The job in whose call it was said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_id: Option<String>,
+}
+
+impl Record {
+    /// When it was made, written as the stores write it. What is kept goes by its time, so none is later than the present:
+    /// a tool whose clock is ahead would keep its records, and those of all others would go.
+    #[must_use]
+    pub fn made_at(&self, now: Timestamp) -> Timestamp {
+        let told = self.ts.as_ref().and_then(Timestamp::as_micros);
+        told.filter(|told| now.as_micros().is_none_or(|now| *told <= now)).map_or(now, Timestamp::from_micros)
+    }
 }
 
 /// Why a tool could not be loaded.
@@ -246,6 +257,26 @@ impl CallFailure {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_record_is_made_at_no_time_that_is_to_come_and_text_order_is_time_order() {
+        let now = "2026-11-20T20:27:12.224970+00:00";
+        for (ts, made_at) in [
+            (None, now),
+            (Some("yesterday"), now),
+            (Some("2026-11-20 20:27:12"), now),
+            (Some("2026-11-20T20:27:12.224971+00:00"), now),
+            (Some("9999-01-01T00:00:00+00:00"), now),
+            (Some("2026-11-20T19:27:12+00:00"), "2026-11-20T19:27:12+00:00"),
+            (Some("2026-11-20T20:57:12+02:00"), "2026-11-20T18:57:12+00:00"),
+            (Some("2026-11-20T20:27:12.2Z"), "2026-11-20T20:27:12.200000+00:00"),
+            (Some(now), now),
+        ] {
+            let record = json!({"ts": ts, "level": "INFO", "message": "m"});
+            let record: Record = serde_json::from_value(record).expect("a record");
+            assert_eq!(record.made_at(Timestamp::from_text(now)).as_str(), made_at, "{ts:?}");
+        }
+    }
 
     #[test]
     fn a_failure_that_is_passed_on_has_a_maximum() {

@@ -397,6 +397,8 @@ mod tests {
         let of_its_own_time =
             json!({"ts": "2020-01-02T03:04:05+00:00", "level": "INFO", "logger_name": "x", "message": "m"});
         say(&mut stage.link, to_host::RECORD, of_its_own_time).await;
+        let to_come = json!({"ts": "9998-01-02T03:04:05+00:00", "level": "INFO", "logger_name": "x", "message": "ahead"});
+        say(&mut stage.link, to_host::RECORD, to_come).await;
         std::io::Write::write_all(&mut stage.stdout, b"on stdout\n").expect("written");
         rustix::io::write(&stage.stderr, b"on stderr\n").expect("written");
         let death = died(&mut stage, Some(ExitStatus::Code(0))).await;
@@ -405,6 +407,11 @@ mod tests {
             assert!(words.iter().any(|word| word == told), "{words:?}");
         }
         assert!(words.iter().any(|word| word.contains("2020-01-02T03:04:05")), "{words:?}");
+        assert!(words.iter().any(|word| word.contains("ahead")), "{words:?}");
+        assert!(
+            !words.iter().any(|word| word.contains("9998")),
+            "a clock that is ahead keeps no row: {words:?}"
+        );
         // As a record: whoever asks for those of a job, or of its worker, sees that some are missing.
         let is_told = |word: &String| {
             word.starts_with("DiagnosticRecord")

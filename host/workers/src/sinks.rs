@@ -41,7 +41,7 @@ impl Sinks {
 
     pub(crate) fn record(&self, session: &WorkerSessionId, record: Record) {
         self.diagnostics.record(DiagnosticRecord {
-            ts: record.ts.unwrap_or_else(Timestamp::now),
+            ts: record.made_at(Timestamp::now()),
             worker_session_id: Some(session.to_string()),
             job_id: record.job_id,
             level: record.level,

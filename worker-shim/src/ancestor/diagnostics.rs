@@ -167,7 +167,7 @@ impl Writer {
         {
             let mut statement = transaction.prepare_cached(INSERT)?;
             for record in records {
-                let ts = record.ts.clone().unwrap_or_else(Timestamp::now);
+                let ts = record.made_at(Timestamp::now());
                 statement.execute(params![
                     ts.as_str(),
                     self.session,
