@@ -95,6 +95,12 @@ impl<T: Word> HeldBack<T> {
         self.dropped.pop_first()
     }
 
+    /// The first that is held, if there is room for it.
+    pub fn let_go_first(&mut self, has_room: impl FnOnce(&T) -> bool) -> Option<T> {
+        let first = if self.grave.is_empty() { &mut self.last } else { &mut self.grave };
+        first.pop_front_if(|item| has_room(item))
+    }
+
     /// What was held, in its order.
     pub fn let_go(&mut self) -> impl Iterator<Item = T> + '_ {
         self.grave.drain(..).chain(self.last.drain(..))

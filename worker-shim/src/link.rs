@@ -6,8 +6,9 @@
 
 use crate::frames::{Frame, write_frame};
 use bytes::Bytes;
+use cjm_wire::Timestamp;
 use cjm_wire::channel::Record;
-use cjm_wire::cut::without_middle;
+use cjm_wire::cut::{MARK_BYTES_MAX, without_middle};
 use cjm_wire::frame::SMALL_PAYLOAD_BYTES_MAX;
 use cjm_wire::held_back::{HeldBack, Word};
 use cjm_wire::link::{Dropped, ProgressReport, to_host};
@@ -254,8 +255,13 @@ impl Queues {
             if let Some((job_id, records)) = self.held.next_dropped() {
                 return Next::Frame(Frame::json(to_host::DROPPED, 0, &Dropped { records, job_id }));
             }
-            let held = std::mem::take(&mut self.held).let_go().map(|held| held.payload).collect::<Vec<_>>();
-            held.into_iter().for_each(|payload| self.push_record(payload));
+            // What finds no room goes when these are written; later ones are held back behind it.
+            while let Some(held) = {
+                let room = RECORDS_BYTES_MAX - self.record_bytes;
+                self.held.let_go_first(|held| cost(&held.payload) <= room)
+            } {
+                self.push_record(held.payload);
+            }
         }
         if let Some(payload) = self.records.pop_front() {
             self.record_bytes = self.record_bytes.saturating_sub(cost(&payload));
@@ -271,8 +277,11 @@ fn cost(payload: &Bytes) -> usize {
 
 /// Cuts the middle out of the long texts of a record so that it fits a small frame, whatever escaping adds.
 fn shorten(mut record: Record) -> Record {
+    // Beside the texts: the names of the fields, and the time.
+    const REST_BYTES_MAX: usize = 256;
     // Escaping makes at most six bytes of one.
-    const TEXT_BYTES_MAX: usize = SMALL_PAYLOAD_BYTES_MAX / 6 / 5;
+    const TEXT_BYTES_MAX: usize = (SMALL_PAYLOAD_BYTES_MAX - REST_BYTES_MAX) / 6 / 5 - MARK_BYTES_MAX;
+    record.ts = record.ts.is_some().then(|| record.made_at(Timestamp::now()));
     for text in [Some(&mut record.message), record.exc_text.as_mut(), record.job_id.as_mut()]
         .into_iter()
         .flatten()
@@ -299,6 +308,114 @@ mod tests {
             exc_text: None,
             job_id: None,
         }
+    }
+
+    fn next_record(link: &HostLink) -> Option<Frame> {
+        let next = link.lock().take(true);
+        let Next::Frame(frame) = next else { return None };
+        (frame.kind == to_host::RECORD).then_some(frame)
+    }
+
+    #[test]
+    fn every_text_of_a_record_is_shortened_and_all_of_it_fits() {
+        // Nothing takes more bytes when it is written.
+        let long =
+            |name: &str| format!("begin of {name}{}end of {name}", "\u{1}".repeat(SMALL_PAYLOAD_BYTES_MAX));
+        let link = HostLink::default();
+        link.record(&Record {
+            // An instant, however much stands behind it.
+            ts: Some(Timestamp::from_text(format!(
+                "2020-01-02T03:04:05Z[u-ca={}]",
+                "x".repeat(SMALL_PAYLOAD_BYTES_MAX)
+            ))),
+            level: long("level"),
+            logger_name: long("name"),
+            message: long("message"),
+            exc_text: Some(long("traceback")),
+            job_id: Some(long("job")),
+        });
+        let payload = next_record(&link).expect("a record").payload;
+        assert!(payload.len() <= SMALL_PAYLOAD_BYTES_MAX, "{}", payload.len());
+        let told: Record = serde_json::from_slice(&payload).expect("reads");
+        for (name, text) in [
+            ("level", Some(told.level)),
+            ("name", Some(told.logger_name)),
+            ("message", Some(told.message)),
+            ("traceback", told.exc_text),
+            ("job", told.job_id),
+        ] {
+            let text = text.expect(name);
+            assert!(text.starts_with(&format!("begin of {name}")), "{text}");
+            assert!(
+                text.ends_with(&format!("end of {name}")) && text.contains(" bytes dropped here]"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn texts_that_are_hardly_too_long_for_a_record_are_shortened_too() {
+        for length in SMALL_PAYLOAD_BYTES_MAX / 6 / 5 - 100..SMALL_PAYLOAD_BYTES_MAX / 6 / 5 + 100 {
+            let text = || "\u{1}".repeat(length);
+            let texts = Record { level: text(), logger_name: text(), ..record(text()) };
+            let link = HostLink::default();
+            link.record(&Record { exc_text: Some(text()), job_id: Some(text()), ..texts });
+            let payload = next_record(&link).expect("a record").payload;
+            assert!(payload.len() <= SMALL_PAYLOAD_BYTES_MAX, "{} of {length}", payload.len());
+        }
+    }
+
+    #[test]
+    fn what_was_held_back_comes_behind_its_losses_within_the_maximum_and_before_what_is_said_later() {
+        let link = HostLink::default();
+        let say = |level: &str, job: &str, message: &str| {
+            let message = message.to_owned() + &" ".repeat(SMALL_PAYLOAD_BYTES_MAX - 1024);
+            link.record(&Record { level: level.into(), job_id: Some(job.into()), ..record(message) });
+        };
+        let queued = RECORDS_BYTES_MAX / SMALL_PAYLOAD_BYTES_MAX;
+        (0..queued).for_each(|number| say("INFO", "a", &format!("queued {number}")));
+        (0..3).for_each(|_| say("INFO", "b", "lost"));
+        (0..HELD_BACK_MAX).for_each(|number| say("ERROR", "a", &format!("grave {number}")));
+        (0..2).for_each(|_| say("INFO", "a", "lost"));
+        (0..HELD_BACK_MAX).for_each(|number| say("INFO", "a", &format!("last {number}")));
+        let mut told = Vec::new();
+        loop {
+            let next = link.lock().take(true);
+            let Next::Frame(frame) = next else { break };
+            assert!(link.lock().record_bytes <= RECORDS_BYTES_MAX, "{}", link.lock().record_bytes);
+            told.push(if frame.kind == to_host::DROPPED {
+                let Dropped { records, job_id } = serde_json::from_slice(&frame.payload).expect("a loss");
+                format!("{records} of {}", job_id.unwrap_or_default())
+            } else {
+                let told: Record = serde_json::from_slice(&frame.payload).expect("a record");
+                told.message.trim_end().to_owned()
+            });
+            // Not all was let go yet.
+            if told.last().is_some_and(|told| told == "last 0") {
+                say("INFO", "a", "later");
+            }
+        }
+        let of = |what: &str, count: usize| {
+            (0..count).map(|number| format!("{what} {number}")).collect::<Vec<_>>()
+        };
+        let losses = vec!["2 of a".to_owned(), "3 of b".to_owned()];
+        let later = vec!["later".to_owned()];
+        let (grave, last) = (of("grave", HELD_BACK_MAX), of("last", HELD_BACK_MAX));
+        assert_eq!(told, [of("queued", queued), losses, grave, last, later].concat());
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn who_waits_until_all_is_written_waits_for_losses_too() {
+        let link = HostLink::default();
+        link.count_dropped(3);
+        assert!(!link.flush(Duration::from_secs(5)).await, "nobody writes yet");
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (_keep, write_half) = ours.into_split();
+        let writer = tokio::spawn(link.clone().run_writer(LinkWriter::Host(write_half)));
+        assert!(link.flush(Duration::from_secs(5)).await);
+        let frame = FrameReader::new(theirs).next().await.unwrap().unwrap();
+        assert_eq!(frame.kind, to_host::DROPPED);
+        writer.abort();
     }
 
     #[tokio::test(flavor = "current_thread")]
