@@ -5,8 +5,10 @@ use crate::error::JobErrorBody;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
-/// Longest line, in bytes, without its newline.
-pub const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Longest chunk, in bytes.
+pub const CHUNK_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Longest line, in bytes, without its newline: a chunk, and the blank that [`chunk_text`] may put into it.
+pub const LINE_BYTES_MAX: usize = CHUNK_BYTES_MAX + 1;
 /// How a line begins that is no chunk, in the ancestor's exact spelling. A tool's own object with this key further
 /// behind stays a chunk.
 const ERROR_PREFIX: &str = "{\"_job_error\"";
@@ -72,6 +74,10 @@ mod tests {
         ] {
             let written = String::from_utf8(chunk_text(chunk.as_bytes()).into_owned()).expect("text");
             let Ok(Line::Chunk(read)) = Line::read(written.clone()) else { panic!("{written}") };
+            assert!(
+                written.len() - chunk.len() <= LINE_BYTES_MAX - CHUNK_BYTES_MAX,
+                "the longest one fits into a line: {written}"
+            );
             let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
             assert_eq!(value(read.get()), value(&chunk));
             assert_eq!(

@@ -10,7 +10,7 @@ from .kept import builtins as __builtins__, time
 from . import arguments, encode, errors, frames, genuine
 from .json_codec import Unfit, loads
 
-# What the host reads of an answer and of one line of a stream: BODY_BYTES_MAX in wire/src/http.rs, LINE_BYTES_MAX in
+# What the host reads of an answer and of one line of a stream: BODY_BYTES_MAX in wire/src/http.rs, CHUNK_BYTES_MAX in
 # wire/src/ndjson.rs. A frame may have more, and what is more than these would be refused where nobody knows what to do.
 RESULT_BYTES_MAX = 256 * 1024 * 1024
 CHUNK_BYTES_MAX = 64 * 1024 * 1024
