@@ -254,6 +254,25 @@ mod tests {
         }
     }
 
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_was_handed_over_is_waited_for_before_its_thread_came_to_write_it() {
+        let unwritten = Unwritten::default();
+        let (ours, mut theirs) = tokio::io::duplex(1);
+        let mut ours = Answering::new(ours, unwritten.clone());
+        let writing = tokio::spawn(async move {
+            // So much else is to be done first that many looks find nothing which has begun to be written.
+            let begun = std::time::Instant::now();
+            while begun.elapsed() < LOOK_INTERVAL * 50 {
+                tokio::task::yield_now().await;
+            }
+            ours.write_all(b"12").await
+        });
+        let reading = tokio::spawn(async move { theirs.read_u16().await });
+        unwritten.written(|| false).await;
+        assert!(writing.is_finished());
+        reading.await.expect("ends").expect("read");
+    }
+
     #[tokio::test(flavor = "current_thread", start_paused = true)]
     async fn who_comes_later_and_waits_for_the_end_waits_no_longer_than_one_who_was_there() {
         let unwritten = Unwritten::default();

@@ -290,6 +290,23 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
+    async fn a_write_without_room_is_tried_once_in_each_interval() {
+        const LOOKS: u32 = 4;
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let (_reader, mut writer) = register(ours).unwrap().into_inner();
+        let mut tries = 0;
+        let mut write = |_: &mut &UnixStream| {
+            tries += 1;
+            assert!(tries < 10 * LOOKS, "it is tried without end");
+            Err(io::ErrorKind::WouldBlock.into())
+        };
+        let waiting = poll_fn(|context| writer.poll_write_with(context, &mut write));
+        assert!(tokio::time::timeout(LOOKS * LOOK_INTERVAL, waiting).await.is_err(), "it has no room");
+        // Once more at the beginning, and where the kernel says that there is room.
+        assert!((2..=LOOKS + 2).contains(&tries), "{tries}");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
     async fn a_write_without_room_ends_when_the_peer_shuts_down_what_it_reads() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut ours = register(ours).unwrap();
