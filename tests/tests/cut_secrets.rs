@@ -24,12 +24,12 @@ class Told:
 class Tells(Capability):
     name = "tells"
     version = "1.0.0"
-    config_schema = {"how": "", "pad": 0}
+    config_schema = {"how": "", "pad": 0, "times": 0}
 
     def initialize(self, config=None):
         super().initialize(config)
         if (config or {}).get("how") == "initialize":
-            raise RuntimeError("x" * config["pad"] + self.many(400))
+            raise RuntimeError("x" * config["pad"] + self.many(config["times"]))
 
     def many(self, times=3000):
         return os.environ["TOK"] * times
@@ -45,6 +45,10 @@ class Tells(Capability):
     @action
     def field(self, pad=0):
         raise UserInputError("bad", fields_invalid=["x" * pad + self.many()] * 300)
+
+    @action
+    def message(self, pad=0):
+        raise UserInputError("x" * pad + self.many())
 
     @action
     def trace(self, pad=0):
@@ -142,7 +146,8 @@ fn no_part_of_a_secret_is_told_wherever_a_tool_side_cuts_a_text() {
     // The first of these lies otherwise across a cut than the second does.
     for pad in [0, 13] {
         let pad_argument = format!("pad={pad}");
-        for action in ["place", "key", "field", "trace", "record", "logger", "progress", "printed"] {
+        for action in ["place", "key", "field", "message", "trace", "record", "logger", "progress", "printed"]
+        {
             let told = world.run(&["call", "tells", "--action", action, &pad_argument, "--json"]);
             tells_no_part(&world, action, &told);
         }
@@ -152,9 +157,12 @@ fn no_part_of_a_secret_is_told_wherever_a_tool_side_cuts_a_text() {
                 world.run(&["call", "program", "--action", action, &how_argument, &pad_argument, "--json"]);
             tells_no_part(&world, how, &told.expect(12));
         }
-        let config = json!({"how": "initialize", "pad": pad}).to_string();
-        let told = world.run(&["call", "tells", "--action", "place", "--config", &config, "--json"]);
-        tells_no_part(&world, "initialize", &told.expect(12));
+        // Less than the longest text of a failure, and more.
+        for times in [400, 1000] {
+            let config = json!({"how": "initialize", "pad": pad, "times": times}).to_string();
+            let told = world.run(&["call", "tells", "--action", "place", "--config", &config, "--json"]);
+            tells_no_part(&world, "initialize", &told.expect(12));
+        }
         let name = format!("unloaded{pad}");
         let path = world.install_python(&name, "Unloaded", UNLOADED);
         with_secret(&world, &name, &path, &json!({"PAD": pad.to_string()}));
