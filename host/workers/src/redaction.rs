@@ -97,6 +97,13 @@ impl Redaction {
         values.dedup();
         let without = |value: &String| bare(value).into_iter().map(|letter| letter.character).collect();
         let mut bare: Vec<Vec<char>> = values.iter().map(without).collect();
+        // As Python shows bytes, each is a character of its own: `b'p\xc3\xa4ss'`.
+        bare.extend(
+            values
+                .iter()
+                .filter(|value| !value.is_ascii())
+                .map(|value| value.bytes().map(char::from).collect()),
+        );
         bare.retain(|value| value.len() >= SECRET_BYTES_MIN);
         let (parts, rows) = (Parts::of(&values), Rows::of(&values));
         Self { parts, rows, bare: Parts::of(&bare), values }
@@ -437,6 +444,18 @@ mod tests {
             assert!(!shown.contains("Hunter") && !shown.contains("ghi") && !shown.contains("ssw"), "{shown}");
         }
         assert_eq!(redaction.text(r"C:\new\table is innocent\"), r"C:\new\table is innocent\");
+    }
+
+    #[test]
+    fn a_value_that_is_shown_as_bytes_is_struck_out() {
+        let redaction = Redaction::of(json!({"TOKEN": "pässwörd-7"}).as_object().expect("an object"));
+        for (said, shown) in [
+            (r"b'p\xc3\xa4ssw\xc3\xb6rd-7' it was", "b'[secret]' it was"),
+            (r#"{"is": "b'p\\xc3\\xa4ssw\\xc3\\xb6rd-7'"}"#, r#"{"is": "b'[secret]'"}"#),
+            ("it is pässwörd-7", "it is [secret]"),
+        ] {
+            assert_eq!(redaction.text(said), shown);
+        }
     }
 
     #[test]
