@@ -119,12 +119,6 @@ impl FirstLook<'_> {
     }
 }
 
-/// Whether it is a tool without an environment whose name is that of what another entry has installed.
-fn waits_for_its_name(entry: &Entry, looked: &FirstLook<'_>) -> bool {
-    let FirstLook::Settled(report) = looked else { return false };
-    entry.manifest.is_some() && is_name_taken(report)
-}
-
 /// Whether a name of a tool is free that was not before.
 fn gives_up_a_name(report: &EntryReport) -> bool {
     report.renamed_from.is_some() || report.displaced.is_some()
@@ -137,10 +131,13 @@ fn is_name_taken(report: &EntryReport) -> bool {
 
 impl Installation<'_> {
     async fn install(&self, entries: &[Entry]) -> Vec<EntryReport> {
-        let mut looked: Vec<_> = self.look_at_all(entries).into_iter().enumerate().collect();
+        let looked =
+            entries.iter().enumerate().map(|(index, entry)| (index, self.look(entries, index, entry)));
+        let mut looked: Vec<_> = looked.collect();
         let mut tools = None;
         let mut reports = BTreeMap::new();
-        // Of a Python tool its name is known only once it is made: whose name it gives up may be had by another one then.
+        // An entry may give the name that another tool of the list has had until now, which of a Python tool is known only once
+        // it is made: it is looked at again once that one has its new name, however the list is ordered.
         loop {
             let to_change = looked.iter().filter_map(|(_, look)| look.to_change()).collect();
             self.tell_to_change(|environments| *environments = to_change);
@@ -201,25 +198,6 @@ impl Installation<'_> {
 
     fn tell_finished(&self, entry: usize, report: &EntryReport) {
         (self.tell)(InstallEvent::Finished { entry, report: Box::new(report.clone()) });
-    }
-
-    /// An entry may give the name that another tool of the list has had until now: it is looked at again once that one has
-    /// its new name, however the list is ordered.
-    fn look_at_all<'e>(&'e self, entries: &'e [Entry]) -> Vec<FirstLook<'e>> {
-        let mut looked: Vec<FirstLook<'_>> =
-            entries.iter().enumerate().map(|(index, entry)| self.look(entries, index, entry)).collect();
-        let mut waiting: Vec<usize> = Vec::new();
-        loop {
-            let waits = |index: &usize| waits_for_its_name(&entries[*index], &looked[*index]);
-            let still: Vec<usize> = (0..entries.len()).filter(waits).collect();
-            if still.is_empty() || still == waiting {
-                return looked;
-            }
-            for index in &still {
-                looked[*index] = self.look(entries, *index, &entries[*index]);
-            }
-            waiting = still;
-        }
     }
 
     /// Changes which environments are still to be changed, for whoever asks.
