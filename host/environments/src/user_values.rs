@@ -9,13 +9,17 @@
 //! would be taken for the user's).
 
 use cjm_wire::Manifest;
+use cjm_wire::canonical::canonical_hash_of;
 use cjm_wire::manifest::Code;
 use serde_json::{Map, Value};
 use std::collections::HashSet;
 use std::path::Path;
 
 /// In `install`: what the source said when it was installed.
-pub(crate) const SOURCE_VALUES: &str = "source_values";
+const SOURCE_VALUES: &str = "source_values";
+/// In there: the hash of the rest. A record that was changed by hand, as by who replaces a value wherever it stands, says
+/// nothing of the source.
+const SEAL: &str = "sha256";
 /// Sections of what a class says.
 pub(crate) const DECLARED: &str = "worker_env";
 pub(crate) const WORDS: &str = "code";
@@ -64,7 +68,8 @@ pub(crate) fn settle(manifest: &mut Manifest, installed: Option<&Manifest>, targ
                     "env_vars" => as_values(installed),
                     _ => installed.overrides.clone(),
                 };
-                let before = said_before(installed, section);
+                let same = theirs.clone();
+                let before = said_before(installed, section, &same);
                 let section = Section { section, target, tells: Tells::EveryChange, is_deep: false };
                 section.settle("", before, &mine, theirs, &mut settled)
             }
@@ -75,12 +80,48 @@ pub(crate) fn settle(manifest: &mut Manifest, installed: Option<&Manifest>, targ
     let variables = results.pop().unwrap_or_default();
     manifest.install.env_vars =
         variables.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_owned()))).collect();
+    if installed.and_then(record_of).is_some_and(is_changed) {
+        settled.kept.push(format!(
+            "install.{SOURCE_VALUES}: it was changed by hand, and only says what the source said; values are set under \
+             `code`, `overrides` and `install.env_vars` in {}",
+            target.display()
+        ));
+    }
     // A manifest that is installed from an installed one brings that one's record along.
+    write_record(manifest, record);
+    settled
+}
+
+fn record_of(manifest: &Manifest) -> Option<&Map<String, Value>> {
+    manifest.install.unknown.get(SOURCE_VALUES)?.as_object()
+}
+
+/// Takes out what is written down, to be written anew.
+pub(crate) fn take_record(manifest: &mut Manifest) -> Map<String, Value> {
+    match manifest.install.unknown.remove(SOURCE_VALUES) {
+        Some(Value::Object(record)) => record,
+        _ => Map::new(),
+    }
+}
+
+/// Writes down what the source said, with the hash of it.
+pub(crate) fn write_record(manifest: &mut Manifest, mut record: Map<String, Value>) {
+    record.remove(SEAL);
     manifest.install.unknown.remove(SOURCE_VALUES);
     if !record.is_empty() {
+        record.insert(SEAL.to_owned(), Value::from(hash_of(&record)));
         manifest.install.unknown.insert(SOURCE_VALUES.to_owned(), Value::Object(record));
     }
-    settled
+}
+
+/// Whether it is not as it was written. Of one without a hash, which is older, that is not known.
+fn is_changed(record: &Map<String, Value>) -> bool {
+    let mut rest = record.clone();
+    rest.remove(SEAL).is_some_and(|seal| seal.as_str() != Some(&hash_of(&rest)))
+}
+
+fn hash_of(record: &Map<String, Value>) -> String {
+    canonical_hash_of(&Value::Object(record.clone()))
 }
 
 /// Settles what `manifest`, which is as the class has it, says of the worker's variables and of the tool in a sentence with what
@@ -88,10 +129,7 @@ pub(crate) fn settle(manifest: &mut Manifest, installed: Option<&Manifest>, targ
 /// it takes the place of what the user wrote, and not otherwise.
 pub(crate) fn settle_code(manifest: &mut Manifest, installed: Option<&Manifest>, target: &Path) -> Settled {
     let mut settled = Settled::default();
-    let mut record = match manifest.install.unknown.remove(SOURCE_VALUES) {
-        Some(Value::Object(record)) => record,
-        _ => Map::new(),
-    };
+    let mut record = take_record(manifest);
     for (section, of) in [(DECLARED, declared as fn(&Code) -> Map<String, Value>), (WORDS, words)] {
         let theirs = of(&manifest.code);
         match theirs.is_empty() {
@@ -99,16 +137,15 @@ pub(crate) fn settle_code(manifest: &mut Manifest, installed: Option<&Manifest>,
             false => record.insert(section.to_owned(), Value::Object(theirs.clone())),
         };
         let Some(installed) = installed else { continue };
-        let before = said_before(installed, section);
+        let same = theirs.clone();
+        let before = said_before(installed, section, &same);
         let section = Section { section, target, tells: Tells::WhatTheUserLoses, is_deep: false };
         let result = section.settle("", before, &of(&installed.code), theirs, &mut settled);
         if of(&manifest.code) != result {
             write_down(&mut manifest.code, &installed.code, section.section, result);
         }
     }
-    if !record.is_empty() {
-        manifest.install.unknown.insert(SOURCE_VALUES.to_owned(), Value::Object(record));
-    }
+    write_record(manifest, record);
     settled
 }
 
@@ -136,9 +173,15 @@ fn write_down(code: &mut Code, installed: &Code, section: &str, mut values: Map<
     code.worker_env = Some(settled.collect());
 }
 
-/// What the source of an installed manifest said in one section when it was installed.
-pub(crate) fn said_before<'m>(installed: &'m Manifest, section: &str) -> Option<&'m Map<String, Value>> {
-    installed.install.unknown.get(SOURCE_VALUES)?.get(section)?.as_object()
+/// What the source of an installed manifest said in one section when it was installed. Where that is not known any more, it is
+/// taken to have said what it says now: then all that differs is the user's, and stays.
+pub(crate) fn said_before<'m>(
+    installed: &'m Manifest,
+    section: &str,
+    now: &'m Map<String, Value>,
+) -> Option<&'m Map<String, Value>> {
+    let record = record_of(installed)?;
+    if is_changed(record) { Some(now) } else { record.get(section)?.as_object() }
 }
 
 fn as_values(manifest: &Manifest) -> Map<String, Value> {
@@ -388,6 +431,20 @@ mod tests {
             settled(json!({"REGION": "eu"}), &mine_alone),
             (json!({"REGION": "eu", "MINE": "1"}), vec![])
         );
+    }
+
+    #[test]
+    fn where_what_the_source_said_was_changed_by_hand_what_differs_is_the_users_and_stays() {
+        let text = serde_json::to_string(&installed(json!({"REGION": "eu"}))).expect("text");
+        let edited = Manifest::parse(&text.replace("\"eu\"", "\"us\"")).expect("a manifest");
+        let (kept, told) = settled(json!({"REGION": "eu"}), &edited);
+        assert_eq!((kept, told.len()), (json!({"REGION": "us"}), 2), "{told:?}");
+        assert!(told[0].starts_with("env_vars REGION: us stays, which was set by hand"), "{told:?}");
+        assert!(told[1].starts_with("install.source_values: it was changed by hand"), "{told:?}");
+        // Of one that an earlier version wrote this is not known.
+        let mut older = installed(json!({"REGION": "eu"}));
+        older.install.unknown[SOURCE_VALUES].as_object_mut().expect("a record").remove(SEAL);
+        assert_eq!(settled(json!({"REGION": "us"}), &older).1, ["env_vars REGION: eu -> us"]);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //!
 //! What must hold: what comes out is a manifest; and nothing that the user wrote goes without a word.
 
-use crate::user_values::{DECLARED, SOURCE_VALUES, Section, Settled, Tells, WORDS, declared, said_before};
+use crate::user_values::{
+    DECLARED, Section, Settled, Tells, WORDS, declared, said_before, take_record, write_record,
+};
 use cjm_wire::Manifest;
 use cjm_wire::manifest::{Code, MANIFEST_BYTES_MAX};
 use serde_json::{Map, Value};
@@ -22,14 +24,15 @@ pub(crate) fn settle_whole_code(
     let mut settled = Settled::default();
     let theirs = tree_of(&manifest.code);
     // What was written down of a class is not all of it.
-    let known =
-        |installed: &Manifest| said_before(installed, WORDS).is_some_and(|said| said.contains_key("version"));
+    let known = |installed: &Manifest| {
+        said_before(installed, WORDS, &theirs).is_some_and(|said| said.contains_key("version"))
+    };
     // Another kind of tool of which nothing is known was another tool: nothing in it is anybody's change of this one.
     let is_this = |of: &&Manifest| known(of) || of.runtime().kind() == manifest.runtime().kind();
     if let Some(installed) = installed.filter(is_this) {
         let section = Section { section: WORDS, target, tells: Tells::WhatTheUserLoses, is_deep: true };
         let mine = tree_of(&installed.code);
-        let before = said_before(installed, WORDS).filter(|_| known(installed));
+        let before = said_before(installed, WORDS, &theirs).filter(|_| known(installed));
         let result = section.settle("", before, &mine, theirs.clone(), &mut settled);
         if result != theirs {
             match joined(manifest, result) {
@@ -45,11 +48,11 @@ pub(crate) fn settle_whole_code(
             }
         }
     }
-    let record = Value::Object(theirs);
-    if record.to_string().len() <= RECORD_BYTES_MAX {
-        let all = manifest.install.unknown.entry(SOURCE_VALUES).or_insert_with(|| Value::Object(Map::new()));
-        all[WORDS] = record;
+    let mut record = take_record(manifest);
+    if Value::Object(theirs.clone()).to_string().len() <= RECORD_BYTES_MAX {
+        record.insert(WORDS.to_owned(), Value::Object(theirs));
     }
+    write_record(manifest, record);
     settled
 }
 
@@ -161,6 +164,26 @@ mod tests {
         let (back, told) = installed_again(same(), &without);
         assert_eq!(seconds(&back, "go"), json!(9.0));
         assert_eq!(told.replaced, ["code runtime.actions.go.timeout_seconds: nothing -> 9"]);
+    }
+
+    #[test]
+    fn what_was_replaced_wherever_it_stands_in_a_copy_stays_as_what_was_replaced_where_it_is_read() {
+        let source = || program(json!({"go": action(&["-c", "sleep 3"], Some(2.0))}), "It waits.");
+        let mut installed = source();
+        assert_eq!(settle_whole_code(&mut installed, None, Path::new("m")), Settled::default());
+        let text = serde_json::to_string(&installed).expect("text");
+        assert_eq!(text.matches("\"timeout_seconds\":2.0").count(), 2, "{text}");
+        let edited = Manifest::parse(&text.replace("\"timeout_seconds\":2.0", "\"timeout_seconds\":4.0"));
+        let (again, told) = installed_again(source(), &edited.expect("a manifest"));
+        assert_eq!(
+            (seconds(&again, "go"), told.kept.len(), told.replaced.len()),
+            (json!(4.0), 1, 0),
+            "{told:?}"
+        );
+        // What is written down is the source's again.
+        let changed = program(json!({"go": action(&["-c", "sleep 3"], Some(9.0))}), "It waits.");
+        let (again, told) = installed_again(changed, &again);
+        assert_eq!((seconds(&again, "go"), told.replaced.len()), (json!(9.0), 1), "{told:?}");
     }
 
     #[test]
