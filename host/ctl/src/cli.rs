@@ -9,14 +9,7 @@ use std::path::PathBuf;
 
 /// Runs tools that cannot live in one process, each in its own; writes down what happened.
 #[derive(Debug, Parser)]
-#[command(
-    name = "cjm-ctl",
-    version,
-    about,
-    arg_required_else_help = true,
-    subcommand_required = true,
-    args_override_self = true
-)]
+#[command(name = "cjm-ctl", version, about, arg_required_else_help = true, subcommand_required = true)]
 #[command(
     after_help = "Exit codes: 0 ok, 1 the request could not be met, 2 usage, 10 a worker did not start, \
                         11 a worker died, 12 the tool failed, 13 timed out, 14 cancelled, 15 the data directory is \
@@ -30,26 +23,28 @@ pub(crate) struct Cli {
 }
 
 /// Options of every command.
+// They may stand in an alias, and once more in a step that was copied: the last one counts. Of any other option one would be
+// lost without a word: a second one is refused.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Everything the host keeps: manifests, environments, journal [env: CJM_DATA_DIR] [default: ~/.cjm]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, overrides_with = "data_dir", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Settings [default: the cjm.yaml of this folder or the next one above]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, overrides_with = "cjm_config", value_name = "FILE")]
     pub(crate) cjm_config: Option<PathBuf>,
     /// Where a project keeps its own conda environments [env: CJM_CONDA_PREFIX]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, overrides_with = "conda_prefix", value_name = "DIR")]
     pub(crate) conda_prefix: Option<PathBuf>,
     /// What makes conda environments: micromamba, miniforge or conda [env: CJM_CONDA_TYPE]
-    #[arg(long, global = true, value_name = "TYPE")]
+    #[arg(long, global = true, overrides_with = "conda_type", value_name = "TYPE")]
     pub(crate) conda_type: Option<String>,
     /// One JSON document on stdout; a line of JSON each while following or streaming
-    #[arg(long, global = true)]
+    #[arg(long, global = true, overrides_with = "json")]
     pub(crate) json: bool,
     /// Nothing on stderr but errors
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, overrides_with = "quiet")]
     pub(crate) quiet: bool,
 }
 
@@ -500,5 +495,22 @@ mod tests {
             .expect("parses");
         assert!(cli.global.json);
         assert!(matches!(cli.command, Command::Call(call) if call.assignments == ["a=1", "b:=[2]"]));
+    }
+
+    #[test]
+    fn an_option_that_is_given_twice_is_refused_unless_an_alias_may_give_it() {
+        for refused in [
+            &["install-all", "--capabilities", "a", "--capabilities", "b"][..],
+            &["logs", "--capability", "a", "--capability", "b"],
+            &["call", "x", "--timeout", "1", "--timeout", "2"],
+        ] {
+            let error = Cli::try_parse_from([&["cjm-ctl"][..], refused].concat()).expect_err("refused");
+            assert_eq!(error.kind(), clap::error::ErrorKind::ArgumentConflict, "{refused:?}");
+        }
+        let twice = ["cjm-ctl", "--json", "--data-dir", "a", "--data-dir", "b", "list", "-q", "--json", "-q"];
+        let cli = Cli::try_parse_from(twice).expect("parses");
+        assert_eq!(cli.global.data_dir, Some("b".into()));
+        let cli = Cli::try_parse_from([&twice[..], &["--data-dir", "c"]].concat()).expect("parses");
+        assert!(cli.global.data_dir == Some("c".into()) && cli.global.json && cli.global.quiet);
     }
 }
