@@ -29,6 +29,30 @@ fn python_tool_in(world: &World, name: &str, env_name: &str) -> String {
     python
 }
 
+/// It may be the only one.
+#[test]
+fn a_manifest_that_no_installation_made_is_kept_when_its_tool_is_removed() {
+    let world = World::new();
+    let program = json!({"kind": "executable", "program": "/bin/true", "actions": {"go": {"argv": []}}});
+    let code = json!({"runtime": program});
+    let path = world.data_dir().join("manifests/tool.json");
+    for (source, is_kept) in [("", true), ("/from/elsewhere.json", false)] {
+        world.install("tool", &manifest("tool", &code, &json!({"package_source": source})));
+        let text = fs::read_to_string(&path).expect("a manifest");
+        let removed = world.run(&["remove", "tool", "-y", "--json"]).expect(exit::OK).json();
+        let kept = removed["kept"]["manifest"].as_str();
+        assert_eq!((kept.is_some(), path.exists()), (is_kept, false), "{removed}");
+        if let Some(kept) = kept {
+            assert_eq!(fs::read_to_string(kept).expect("kept"), text);
+            let listed = world.json(&["list", "--json"]);
+            assert_eq!((&listed["capabilities"], &listed["problems"]), (&json!([]), &json!([])), "{listed}");
+        }
+    }
+    fs::write(&path, "{").expect("a file");
+    let removed = world.run(&["remove", "tool", "-y"]).expect(exit::OK);
+    assert!(removed.stdout.contains("Kept: no installation made it, so it is "), "{}", removed.describe());
+}
+
 #[test]
 fn an_environment_of_nobody_and_a_broken_manifest_are_told_and_can_be_removed() {
     let world = World::new();
@@ -284,7 +308,8 @@ fn remove_tells_what_of_the_users_stays() {
     assert!(!removed.stdout.contains("Conda"), "{}", removed.describe());
     install();
     let document = world.json(&["remove", "tool", "-y", "--json"]);
-    let kept = json!({"secrets": ["API_KEY"], "data": data.display().to_string()});
+    let manifest = document["kept"]["manifest"].clone();
+    let kept = json!({"manifest": manifest, "secrets": ["API_KEY"], "data": data.display().to_string()});
     assert_eq!(document["kept"], kept, "{document}");
 }
 

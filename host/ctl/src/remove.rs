@@ -69,7 +69,9 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
             "environment_removed": takes_environment,
             "shared_with": removal.shared_with,
             "adapters_removed": removal.adapters.iter().filter(|_| takes_rest).map(path_text).collect::<Vec<_>>(),
-            "kept": {"secrets": stays.secrets, "data": stays.data.as_ref().map(path_text)},
+            "kept": {
+                "manifest": removal.kept.as_ref().map(path_text), "secrets": stays.secrets, "data": stays.data.as_ref().map(path_text),
+            },
             "answers_now": answers_now(&settings, &removal.capability).as_ref().map(path_text),
         }))?;
     } else {
@@ -99,7 +101,13 @@ fn take_manifest(removal: &Removal, output: &Output) -> Result<(), Fault> {
     say(output, &format!("Removing manifest: {}...", manifest.display()))?;
     removal.remove_manifest()?;
     let file = manifest.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    say(output, &format!("  Removed: {file}"))
+    say(output, &format!("  Removed: {file}"))?;
+    match &removal.kept {
+        Some(kept) => {
+            say(output, &format!("  Kept: no installation made it, so it is {} now", kept.display()))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The manifest that stood behind the one that went: whoever calls the name gets another tool from now on.

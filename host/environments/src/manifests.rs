@@ -56,6 +56,20 @@ pub(crate) fn read_existing(path: &Path) -> Option<Manifest> {
     Manifest::parse(&read_regular_to_string(path, MANIFEST_BYTES_MAX as u64).ok()?).ok()
 }
 
+/// A name beside a manifest under which it is none, for what is kept of it.
+fn kept_name(path: &Path, why: &str) -> PathBuf {
+    let mut kept = path.as_os_str().to_owned();
+    kept.push(format!(".{why}-{}", Timestamp::now().as_micros().unwrap_or_default()));
+    PathBuf::from(kept)
+}
+
+/// Where a manifest is kept when its tool is taken away, if no installation made it; it need not be one.
+pub(crate) fn kept_of(path: &Path) -> Option<PathBuf> {
+    let is_installed = read_existing(path).is_some_and(|read| !read.install.package_source.is_empty());
+    let is_file = std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_dir());
+    (is_file && !is_installed).then(|| kept_name(path, "removed"))
+}
+
 /// Keeps a copy of what stands in the place of a manifest and is none, for whoever wrote it; says where.
 ///
 /// # Errors
@@ -65,9 +79,7 @@ pub(crate) fn keep_what_is_none(path: &Path) -> Result<Option<String>, Environme
     if !has_words || read_existing(path).is_some() {
         return Ok(None);
     }
-    let mut kept = path.as_os_str().to_owned();
-    kept.push(format!(".broken-{}", Timestamp::now().as_micros().unwrap_or_default()));
-    let kept = PathBuf::from(kept);
+    let kept = kept_name(path, "broken");
     std::fs::copy(path, &kept).map_err(|source| EnvironmentError::writing("keep", kept.clone(), source))?;
     Ok(Some(format!(
         "{}: what stood there was no manifest, and is kept as {}: copy from it what you need",

@@ -12,7 +12,7 @@ use crate::files::{Claim, check_nobody_installs, check_nothing_mounted, lock, ow
 use crate::former::{forget, free_place, gone, removed_name, rests_of};
 use crate::leftovers::{Unused, unused_environments};
 use crate::list::read_capabilities;
-use crate::manifests::env_name_of;
+use crate::manifests::{env_name_of, kept_of};
 use crate::set_aside;
 use crate::stamp::Stamp;
 use cjm_catalog::installation::used_environments;
@@ -32,6 +32,8 @@ pub struct Removal {
     pub capability: String,
     /// Its manifest; none of an environment that a failed installation left.
     pub manifest: Option<PathBuf>,
+    /// Where it is kept: one that no installation made may be the only one of its user.
+    pub kept: Option<PathBuf>,
     /// Why that manifest cannot be read, if it cannot.
     pub broken: Option<String>,
     /// Whether its tool needs an environment at all.
@@ -149,6 +151,7 @@ pub async fn plan_removal(
     Ok(Removal {
         capability: capability.to_owned(),
         manifest: Some(entry.path.clone()),
+        kept: kept_of(&entry.path),
         broken: None,
         needs_environment: matches!(entry.manifest.runtime(), Runtime::Python { .. }),
         env_name,
@@ -218,6 +221,7 @@ async fn remains(settings: &Settings, catalog: &Catalog, name: &str) -> Result<R
     Ok(Removal {
         capability: name.to_owned(),
         manifest: problem.map(|problem| problem.path.clone()),
+        kept: problem.and_then(|problem| kept_of(&problem.path)),
         broken: problem.map(|problem| problem.error.to_string()),
         needs_environment: environment.is_some(),
         env_name: environment.as_ref().map(|environment| environment.name.clone()),
@@ -366,12 +370,16 @@ impl Removal {
         if link.is_symlink() { remove_file(&link) } else { Ok(()) }
     }
 
-    /// Removes the manifest, if it is still there.
+    /// Removes the manifest, if it is still there; one that is [kept](Self::kept) gets its other name.
     ///
     /// # Errors
     /// When it stays.
     pub fn remove_manifest(&self) -> Result<(), EnvironmentError> {
-        self.manifest.as_deref().map_or(Ok(()), remove_file)
+        match (&self.manifest, &self.kept) {
+            (Some(manifest), Some(kept)) => gone(std::fs::rename(manifest, kept))
+                .map_err(|source| EnvironmentError::removing(manifest.clone(), source)),
+            (manifest, _) => manifest.as_deref().map_or(Ok(()), remove_file),
+        }
     }
 
     /// Deletes what nothing speaks for any more: the environment that was set aside, what was kept beside it, and the
@@ -437,6 +445,7 @@ mod tests {
         Removal {
             capability: "tool".to_owned(),
             manifest: None,
+            kept: None,
             broken: None,
             needs_environment: true,
             env_name: Some("its-env".to_owned()),
