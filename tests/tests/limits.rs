@@ -6,6 +6,7 @@ use cjm_tests::world::{COMMAND_MAX, Outcome, World};
 use cjm_wire::describe::exit;
 use serde_json::json;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 fn world() -> World {
     let world = World::new();
@@ -134,4 +135,21 @@ fn assert_modes(folder: &std::path::Path) {
             assert_modes(&path);
         }
     }
+}
+
+/// Its content names what is kept of a call, so it is read before the tool is called: nobody waits for that beyond their time.
+#[test]
+fn a_call_whose_input_takes_long_to_read_ends_in_its_time() {
+    let world = World::new();
+    let input = json!({"type": "input_file", "required": true});
+    let action = json!({"argv": ["-c", "true"], "parameters": {"f": input}, "outputs": {"o": "{cache_dir}/o"}, "result": "files"});
+    world.install_executable("shell", "sh", &json!({"kept": action}));
+    let large = world.write("large", "");
+    // Without content it takes no room, and minutes to be read.
+    std::fs::File::options().write(true).open(&large).expect("opened").set_len(1 << 40).expect("made large");
+    let begun = Instant::now();
+    let ended = world.run(&["call", "shell", "--timeout", "1", &format!("f={}", large.display())]);
+    let ended = ended.expect(exit::TIMED_OUT);
+    assert!(begun.elapsed() < Duration::from_secs(30), "{}", ended.describe());
+    world.assert_nothing_left();
 }

@@ -57,11 +57,11 @@ impl InputHashes {
         Self { data_dir: data_dir.to_owned(), connection: Mutex::new(Opened::NotYet) }
     }
 
-    /// What the file is now. Blocks, for as long as reading the file takes when it is new or changed.
+    /// What the file is now. Blocks, for as long as reading the file takes when it is new or changed, or until nobody waits.
     ///
     /// # Errors
-    /// When the file is none, cannot be read, or changes all the time.
-    pub fn state(&self, path: &Path) -> io::Result<FileState> {
+    /// When the file is none, cannot be read, changes all the time, or nobody waits any more.
+    pub fn state(&self, path: &Path, is_given_up: &dyn Fn() -> bool) -> io::Result<FileState> {
         let path = std::path::absolute(path)?;
         let before = metadata(&path)?;
         if let Some(content_hash) = self.look_up(&path, &before) {
@@ -69,7 +69,7 @@ impl InputHashes {
         }
         let mut before = before;
         for _ in 0..READS_MAX {
-            let content_hash = content_hash(&path)?;
+            let content_hash = content_hash(&path, is_given_up)?;
             let after = metadata(&path)?;
             if identity(&before) == identity(&after) {
                 if has_rested(&after) {
@@ -163,7 +163,7 @@ impl InputHashes {
 }
 
 /// `sha256:` and the digits, of a file's content.
-fn content_hash(path: &Path) -> io::Result<String> {
+fn content_hash(path: &Path, is_given_up: &dyn Fn() -> bool) -> io::Result<String> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
@@ -171,6 +171,9 @@ fn content_hash(path: &Path) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
+        if is_given_up() {
+            return Err(io::Error::other("nobody waits for it any more"));
+        }
         match file.read(&mut chunk) {
             Ok(0) => return Ok(format!("{HASH_PREFIX}{}", hex(&hasher.finalize()))),
             Ok(count) => hasher.update(&chunk[..count]),
@@ -251,7 +254,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = file(&folder, "a", "abc", 100);
         let hashes = InputHashes::of(folder.path());
-        let first = hashes.state(&path).unwrap();
+        let first = hashes.state(&path, &|| false).unwrap();
         assert_eq!((first.content_hash.as_str(), first.size), (ABC, 3));
         assert_eq!(
             rows(&folder),
@@ -265,19 +268,22 @@ mod tests {
             connection.execute(change, [&planted, path.to_str().unwrap()]).unwrap()
         };
         assert_eq!(plant(&path), 1);
-        assert_eq!(hashes.state(&path).unwrap().content_hash, planted, "it was not read");
+        assert_eq!(hashes.state(&path, &|| false).unwrap().content_hash, planted, "it was not read");
         // As archives and copies with times leave it: same size and time of change, other content.
         let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
         std::fs::write(folder.path().join("b"), "xyz").unwrap();
         File::options().write(true).open(folder.path().join("b")).unwrap().set_modified(modified).unwrap();
         std::fs::rename(folder.path().join("b"), &path).unwrap();
-        let replaced = hashes.state(&path).unwrap();
+        let replaced = hashes.state(&path, &|| false).unwrap();
         assert_eq!((replaced.size, replaced.mtime_ns), (first.size, first.mtime_ns));
         assert!(replaced.content_hash != planted && replaced.content_hash != ABC, "{replaced:?}");
         let path = file(&folder, "a", "xyz", 50);
-        assert_ne!(hashes.state(&path).unwrap().content_hash, ABC);
+        assert_ne!(hashes.state(&path, &|| false).unwrap().content_hash, ABC);
         assert_eq!(rows(&folder).len(), 1, "what the file was is forgotten");
-        assert_eq!(InputHashes::of(folder.path()).state(&path).unwrap(), hashes.state(&path).unwrap());
+        assert_eq!(
+            InputHashes::of(folder.path()).state(&path, &|| false).unwrap(),
+            hashes.state(&path, &|| false).unwrap()
+        );
     }
 
     #[test]
@@ -289,7 +295,7 @@ mod tests {
         let later = SystemTime::now() + Duration::from_secs(3600);
         File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
         let hashes = InputHashes::of(folder.path());
-        assert_eq!(hashes.state(&path).unwrap().content_hash, ABC);
+        assert_eq!(hashes.state(&path, &|| false).unwrap().content_hash, ABC);
         assert!(rows(&folder).is_empty());
     }
 
@@ -300,7 +306,7 @@ mod tests {
         std::fs::write(folder.path().join(INPUT_HASHES_FILE), "no database at all, but long enough").unwrap();
         let hashes = InputHashes::of(folder.path());
         for _ in 0..2 {
-            assert_eq!(hashes.state(&path).unwrap().content_hash, ABC);
+            assert_eq!(hashes.state(&path, &|| false).unwrap().content_hash, ABC);
         }
     }
 
@@ -308,7 +314,10 @@ mod tests {
     fn what_is_no_file_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let hashes = InputHashes::of(folder.path());
-        assert_eq!(hashes.state(&folder.path().join("missing")).unwrap_err().kind(), io::ErrorKind::NotFound);
-        assert!(hashes.state(folder.path()).is_err());
+        assert_eq!(
+            hashes.state(&folder.path().join("missing"), &|| false).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+        assert!(hashes.state(folder.path(), &|| false).is_err());
     }
 }

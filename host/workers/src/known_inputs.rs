@@ -13,8 +13,10 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
-/// The body with what is known of its input files; the body as it is where nothing need be known.
+/// The body with what is known of its input files; the body as it is where nothing need be known. Who drops it ends the
+/// reading.
 pub async fn with_known_hashes(hashes: &Arc<InputHashes>, plan: &WorkerPlan, body: &[u8]) -> Vec<u8> {
     let Launch::Executable { executable, .. } = &plan.launch else { return body.to_vec() };
     let paths = input_paths(executable, body);
@@ -22,9 +24,11 @@ pub async fn with_known_hashes(hashes: &Arc<InputHashes>, plan: &WorkerPlan, bod
         return body.to_vec();
     }
     let hashes = Arc::clone(hashes);
+    let given_up = CancellationToken::new();
+    let _waits = given_up.clone().drop_guard();
     let reading = tokio::task::spawn_blocking(move || {
         let known = paths.into_iter().filter_map(|path| {
-            let state = hashes.state(Path::new(&path)).ok()?;
+            let state = hashes.state(Path::new(&path), &|| given_up.is_cancelled()).ok()?;
             Some((path, state))
         });
         known.collect::<BTreeMap<String, FileState>>()

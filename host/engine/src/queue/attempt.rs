@@ -125,10 +125,12 @@ async fn try_attempt(runner: &Runner, active: &ActiveJob, start: &Start) -> Atte
         let message = error.to_string();
         return AttemptEnd::Over(Err(CallError::NotJournaled { capability, message }));
     }
-    let body = with_known_hashes(&runner.services.input_hashes, &instance.plan, &active.body).await;
-    if active.stopping.is_cancelled() {
-        return cancelled();
-    }
+    let body = tokio::select! {
+        biased;
+        // A large file takes its time to be read.
+        () = active.stopping.cancelled() => return cancelled(),
+        body = with_known_hashes(&runner.services.input_hashes, &instance.plan, &active.body) => body,
+    };
     match worker.call(active.path, body.into()).await {
         Err(error @ CallError::NotTaken { others, .. }) => AttemptEnd::NotTaken { error, others },
         Err(error) => AttemptEnd::Over(Err(instance.told(error, active.stopping.is_cancelled()))),
