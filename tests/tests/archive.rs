@@ -209,6 +209,15 @@ fn where_the_journal_is_gone_its_archives_are_read_and_it_is_named() {
         let rows: Value = serde_json::from_str(&shown.stdout).expect("one document");
         assert_eq!(rows.as_array().map(Vec::len), before, "{}", shown.describe());
         assert!(shown.stderr.contains("journal.db is missing or empty"), "{}", shown.describe());
+        let refused = world.run(&["retention", "--archive-journal", "0s"]).expect(17);
+        assert!(refused.stderr.contains("journal.db is missing or empty"), "{}", refused.describe());
+    }
+    // The next call begins another one: that rows are missing is told as before, and no archive hides it.
+    let _ = world.run(&["call", "echo", "text=second"]).expect(0);
+    for command in [&["logs", "--journal"][..], &["retention", "--archive-journal", "0s"]] {
+        let told = world.run(command).expect(17);
+        let words = "journal.db is not the one whose rows stand in `archives`";
+        assert!(told.stderr.contains(words), "{}", told.describe());
     }
 }
 

@@ -100,7 +100,7 @@ fn a_journal_that_was_taken_away_is_named_and_nobody_is_sent_to_it() {
         fs::write(&go, "").expect("written");
         let told = command.wait(COMMAND_MAX);
         assert!(told.code != Some(0), "{}", told.describe());
-        assert!(told.stderr.contains("journal.db was removed or replaced"), "{}", told.describe());
+        assert!(told.stderr.contains("journal.db was removed, replaced or emptied"), "{}", told.describe());
         assert!(!told.stderr.contains("logs --journal"), "{}", told.describe());
     }
 }

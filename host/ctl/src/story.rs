@@ -8,7 +8,7 @@ use std::path::Path;
 /// The code of an error whose cause is that the journal is another file by now.
 const JOURNAL_MOVED: &str = "store.moved";
 /// What every error says that follows from it.
-const JOURNAL_MOVED_WORDS: &str = "was removed or replaced while the host was using it";
+const JOURNAL_MOVED_WORDS: &str = "was removed, replaced or emptied while the host was using it";
 
 /// Says where the whole story of a job stands.
 pub(crate) fn add_story_of_job(report: &mut ErrorReport, job: &JobId) {

@@ -231,7 +231,7 @@ impl StoreError {
 }
 
 /// Said of a file that has lost its name, and found again where only the words of an error are left.
-const MOVED: &str = "was removed or replaced while the host was using it";
+const MOVED: &str = "was removed, replaced or emptied while the host was using it";
 
 /// What to do then.
 const MOVED_STEP: &str = "end this host and start another one; where the file was renamed, put it back first";
@@ -359,7 +359,6 @@ mod tests {
             StoreError::NoRoom { bytes: 1, reason: "disk full".into() },
             StoreError::Unwritten { waited_s: 1, reason: "disk full".into() },
             StoreError::Moved { path: path.clone() },
-            StoreError::JournalLost { path: path.clone(), another: false },
             StoreError::JournalLost { path: path.clone(), another: true },
             StoreError::ShutDown { detail: String::new() },
             StoreError::Newer { path: path.clone() },

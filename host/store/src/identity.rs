@@ -18,17 +18,29 @@ struct Known {
     path: PathBuf,
     device: u64,
     inode: u64,
+    /// It held something, and is as good as gone once it does not.
+    holds_something: bool,
 }
 
 impl Known {
     fn of(path: &Path) -> Option<Self> {
         let found = fs::metadata(path).ok()?;
-        Some(Self { path: path.to_owned(), device: found.dev(), inode: found.ino() })
+        Some(Self { path: path.to_owned(), device: found.dev(), inode: found.ino(), holds_something: false })
+    }
+
+    /// A lock may be empty at any time; what holds rows is not.
+    fn with_content(path: &Path) -> Option<Self> {
+        let holds_something = fs::metadata(path).is_ok_and(|found| found.len() > 0);
+        Self::of(path).map(|known| Self { holds_something, ..known })
+    }
+
+    fn is_it(&self, found: &fs::Metadata) -> bool {
+        (found.dev(), found.ino()) == (self.device, self.inode) && (found.len() > 0 || !self.holds_something)
     }
 
     fn check(&self) -> Result<(), StoreError> {
         match fs::metadata(&self.path) {
-            Ok(found) if (found.dev(), found.ino()) == (self.device, self.inode) => Ok(()),
+            Ok(found) if self.is_it(&found) => Ok(()),
             // A folder that cannot be entered for once is no proof.
             Err(error)
                 if !matches!(
@@ -60,7 +72,7 @@ impl HeldFiles {
         let mut log_path = journal.as_os_str().to_owned();
         log_path.push("-wal");
         Self {
-            journal: Known::of(journal),
+            journal: Known::with_content(journal),
             log_path: log_path.into(),
             log: None,
             others: others.iter().filter_map(|path| Known::of(path)).collect(),

@@ -27,7 +27,7 @@ async fn check(what: &str, take_away: impl Fn(&Path), put_back: Option<&dyn Fn(&
     let error = journal.commit(Commit::telling().row(account("j", 0))).await.expect_err(what);
     assert_eq!((error.code(), error.exit_code()), ("store.moved", 17), "{what}");
     let Gate::Closed { reason, .. } = journal.gate().borrow().clone() else { panic!("{what}: open") };
-    assert!(reason.contains("was removed or replaced"), "{what}: {reason}");
+    assert!(reason.contains("was removed, replaced or emptied"), "{what}: {reason}");
     let error = journal.commit(accept(&job("asr"), &json!({}))).await.expect_err("no new work");
     assert_eq!(error.code(), "store.moved", "{what}");
     if let Some(put_back) = put_back {
@@ -46,6 +46,7 @@ async fn a_journal_that_was_removed_replaced_or_moved_is_told() {
         fs::rename(dir.join("copy"), journal(dir)).expect("replaced");
     };
     check("replaced", replace, None).await;
+    check("emptied", |dir| fs::write(journal(dir), "").expect("emptied"), None).await;
     check("without its log", |dir| fs::remove_file(dir.join("journal.db-wal")).expect("removed"), None).await;
     check("without its directory", |dir| fs::remove_dir_all(dir).expect("removed"), None).await;
     let away = |dir: &Path| fs::rename(dir, dir.with_extension("away")).expect("moved");
@@ -106,7 +107,7 @@ async fn a_journal_that_was_removed_while_the_disk_failed_takes_no_work_once_the
     disk.set(Plan::Healthy);
     let told = |gate: &Gate| match gate {
         Gate::Open => true,
-        Gate::Closed { reason, .. } => reason.contains("was removed or replaced"),
+        Gate::Closed { reason, .. } => reason.contains("was removed, replaced or emptied"),
     };
     gate.wait_for(told).await.expect("alive");
     // Joins the writer, which says nothing after that.

@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// Shortest value that is struck out, and shortest line of one.
 pub const SECRET_BYTES_MIN: usize = 8;
@@ -98,12 +99,11 @@ impl Redaction {
         let without = |value: &String| bare(value).into_iter().map(|letter| letter.character).collect();
         let mut bare: Vec<Vec<char>> = values.iter().map(without).collect();
         // As Python shows bytes, each is a character of its own: `b'p\xc3\xa4ss'`.
-        bare.extend(
-            values
-                .iter()
-                .filter(|value| !value.is_ascii())
-                .map(|value| value.bytes().map(char::from).collect()),
-        );
+        let as_bytes =
+            |letters: &Vec<char>| letters.iter().collect::<String>().bytes().map(char::from).collect();
+        let of_bytes: Vec<Vec<char>> =
+            bare.iter().filter(|letters| !letters.iter().all(char::is_ascii)).map(as_bytes).collect();
+        bare.extend(of_bytes);
         bare.retain(|value| value.len() >= SECRET_BYTES_MIN);
         let (parts, rows) = (Parts::of(&values), Rows::of(&values));
         Self { parts, rows, bare: Parts::of(&bare), values }
@@ -183,10 +183,9 @@ impl Redaction {
     /// The text without the values, and without the parts of one wherever it was cut.
     pub(crate) fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let mut struck = self.whole_at_the_cuts(text);
-        for value in &self.values {
-            if struck.contains(value.as_str()) {
-                struck = Cow::Owned(struck.replace(value.as_str(), MARK));
-            }
+        if self.values.iter().any(|value| struck.contains(value.as_str())) {
+            let places = self.parts.places(struck.as_bytes(), |byte| *byte);
+            struck = Cow::Owned(without_places(&struck, &places));
         }
         if struck.contains('\\')
             && let Some(without) = without_escaped(&struck, &self.bare)
@@ -200,16 +199,39 @@ impl Redaction {
     pub(crate) fn cut(&self, head: &[u8], rest: &[u8]) -> (usize, usize) {
         let before = self.parts.at_end(head, |byte| *byte, false);
         let behind = self.parts.at_beginning(rest, |byte| *byte, false);
+        let before = long_enough(before).unwrap_or(0).max(self.escaped_before(head));
+        let behind = long_enough(behind).unwrap_or(0).max(self.escaped_behind(rest));
+        // A whole value of which only the end, or the beginning, went with the cut would be known by nobody.
+        let window = self.window().max(self.parts.longest());
+        let head = &head[head.len().saturating_sub(before + window)..];
+        let rest = &rest[..rest.len().min(behind + window)];
+        let at = head.len() - before;
         (
-            long_enough(before).unwrap_or(0).max(self.escaped_before(head)),
-            long_enough(behind).unwrap_or(0).max(self.escaped_behind(rest)),
+            self.whole_at(head, at).map_or(before, |whole| head.len() - whole.start),
+            self.whole_at(rest, behind).map_or(behind, |whole| whole.end),
         )
+    }
+
+    /// The value, or those that overlap, on both sides of this place; as it is or escaped.
+    fn whole_at(&self, text: &[u8], at: usize) -> Option<Range<usize>> {
+        let is_there = |whole: &Range<usize>| whole.start < at && at < whole.end;
+        let plain = self.parts.places(text, |byte| *byte).into_iter().find(is_there);
+        let skipped = text.iter().take_while(|byte| is_inside_a_letter(**byte)).count();
+        let escaped = || {
+            let text = valid_utf8(&text[skipped..]);
+            let letters = text.contains('\\').then(|| bare(text))?;
+            let places = self.bare.places(&letters, |letter| letter.character).into_iter();
+            let mut places = places
+                .map(|place| skipped + letters[place.start].begin..skipped + letters[place.end - 1].end);
+            places.find(is_there)
+        };
+        plain.or_else(escaped)
     }
 
     /// The same of the end of `head` where a writer has escaped the value, perhaps with half an escape at the cut.
     fn escaped_before(&self, head: &[u8]) -> usize {
         let window = &head[head.len().saturating_sub(self.window())..];
-        let begin = window.iter().take_while(|byte| **byte & 0xc0 == 0x80).count();
+        let begin = window.iter().take_while(|byte| is_inside_a_letter(**byte)).count();
         let Ok(window) = std::str::from_utf8(&window[begin..]) else { return 0 };
         let Some(last) = window.rfind('\\') else { return 0 };
         let last = window[..last].trim_end_matches('\\').len();
@@ -353,14 +375,31 @@ fn unquoted(text: &str) -> Option<(char, usize)> {
 /// The text without the values that it holds with escapes; None where it holds none.
 fn without_escaped(text: &str, values: &Parts<char>) -> Option<String> {
     let letters = bare(text);
-    let mut out = String::new();
+    let places = values.places(&letters, |letter| letter.character).into_iter();
+    let places: Vec<_> = places.map(|place| letters[place.start].begin..letters[place.end - 1].end).collect();
+    (!places.is_empty()).then(|| without_places(text, &places))
+}
+
+/// The text with a mark in each of these places, which stand in order.
+fn without_places(text: &str, places: &[Range<usize>]) -> String {
+    let mut out = String::with_capacity(text.len());
     let mut copied = 0;
-    for place in values.places(&letters, |letter| letter.character) {
-        out.push_str(&text[copied..letters[place.start].begin]);
+    for place in places {
+        out.push_str(&text[copied..place.start]);
         out.push_str(MARK);
-        copied = letters[place.end - 1].end;
+        copied = place.end;
     }
-    (copied > 0).then(|| out + &text[copied..])
+    out + &text[copied..]
+}
+
+fn is_inside_a_letter(byte: u8) -> bool {
+    byte & 0xc0 == 0x80
+}
+
+/// As much of it as is text: the rest may be half a letter.
+fn valid_utf8(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes)
+        .unwrap_or_else(|error| std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default())
 }
 
 /// A part that is not any word's.
@@ -447,10 +486,42 @@ mod tests {
     }
 
     #[test]
+    fn of_values_that_overlap_each_other_or_a_cut_nothing_is_left() {
+        let struck = |secrets: serde_json::Value, text: &str| {
+            Redaction::of(secrets.as_object().expect("an object")).text(text).into_owned()
+        };
+        let overlap = || json!({"A": "abcdefgh", "B": "efghijkl"});
+        assert_eq!(struck(overlap(), "abcdefghijkl"), "[secret]");
+        assert_eq!(struck(overlap(), r"abcdef\ghijkl"), "[secret]");
+        assert_eq!(struck(overlap(), "abcdefghefghijkl"), "[secret][secret]");
+        let cut = cut::mark(5);
+        for (secrets, whole) in [
+            (json!({"A": "hunter12hunter12"}), "hunter12hunter12"),
+            (json!({"A": "admin-pw-2024", "B": "2024-other-secret"}), "admin-pw-2024"),
+            (json!({"A": "s3cret/2024", "B": "2024-other-secret"}), r"s3cret\/2024"),
+        ] {
+            let shown = struck(secrets, &format!("it is {whole}{cut} here"));
+            assert_eq!(shown, format!("it is {} here", cut::mark(5 + whole.len())));
+        }
+        let behind = json!({"A": "hunter12hunter12", "C": "-----KEY-----"});
+        assert_eq!(
+            struck(behind.clone(), &format!("it is {cut}hunter12hunter12 here")),
+            format!("it is {} here", cut::mark(21))
+        );
+        assert_eq!(
+            struck(behind, &format!("it is {cut}-----KEY----- here")),
+            format!("it is {} here", cut::mark(18))
+        );
+    }
+
+    #[test]
     fn a_value_that_is_shown_as_bytes_is_struck_out() {
-        let redaction = Redaction::of(json!({"TOKEN": "pässwörd-7"}).as_object().expect("an object"));
+        let redaction = Redaction::of(
+            json!({"TOKEN": "pässwörd-7", "B": r"pä\ssword-8"}).as_object().expect("an object"),
+        );
         for (said, shown) in [
             (r"b'p\xc3\xa4ssw\xc3\xb6rd-7' it was", "b'[secret]' it was"),
+            (r"b'p\xc3\xa4\\ssword-8' it was", "b'[secret]' it was"),
             (r#"{"is": "b'p\\xc3\\xa4ssw\\xc3\\xb6rd-7'"}"#, r#"{"is": "b'[secret]'"}"#),
             ("it is pässwörd-7", "it is [secret]"),
         ] {
