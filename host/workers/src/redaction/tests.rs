@@ -1,0 +1,200 @@
+//! What is struck out of what tools say, and what is not: as it is, escaped by any writer, and cut anywhere.
+
+use super::*;
+use serde_json::json;
+
+fn redaction() -> Redaction {
+    let secrets = json!({"TOKEN": "tok-\"1234\"-ä", "KEY": "first line\nsecond line", "PIN": "1234", "NUMBER": "12345678"});
+    Redaction::of(secrets.as_object().expect("an object"))
+}
+
+#[test]
+fn values_are_struck_out_however_they_are_written() {
+    let redaction = redaction();
+    for (said, shown) in [
+        (r#"url?t=tok-"1234"-ä&x"#, "url?t=[secret]&x"),
+        (r#"{"t": "tok-\"1234\"-ä"}"#, r#"{"t": "[secret]"}"#),
+        (r#"{"t": "tok-\"1234\"-\u00e4"}"#, r#"{"t": "[secret]"}"#),
+        ("first line\nsecond line", "[secret]"),
+        ("only the second line of it", "only the [secret] of it"),
+        ("the PIN is 1234", "the PIN is 1234"),
+        ("nothing", "nothing"),
+    ] {
+        assert_eq!(redaction.text(said), shown);
+        assert_eq!(redaction.words(&Said::new(said)), shown);
+    }
+    let broken = Said::new([b"\xff ".as_slice(), b"second line"].concat());
+    assert_eq!(
+        redaction.words(&broken),
+        "\u{fffd} [secret]",
+        "what is no text holds its values all the same"
+    );
+    assert!(!format!("{redaction:?}").contains("tok-"));
+}
+
+#[test]
+fn values_are_struck_out_with_the_escapes_of_any_writer() {
+    let secrets = json!({"A": "Abc/dEf+ghi==12", "B": "pässwört-😀-lang", "C": "it's-a-\"q\"-Hunter3",
+                         "D": "pass\\word-Hunter2", "E": "tab\there-Hunter4"});
+    let redaction = Redaction::of(secrets.as_object().expect("an object"));
+    for said in [
+        r#"{"t": "Abc\/dEf+ghi==12"}"#,
+        r#"{"t": "Abc/dEf\u002Bghi==12"}"#,
+        r#"{"t":"p\u00E4ssw\u00F6rt-\uD83D\uDE00-lang"}"#,
+        r"'p\xe4ssw\xf6rt-\U0001f600-lang'",
+        r#"KeyError: 'it\'s-a-"q"-Hunter3'"#,
+        r#"KeyError(\'it\\\\\'s-a-\"q\"-Hunter3\')"#,
+        r"'pass\\word-Hunter2'",
+        r"ValueError('pass\\\\word-Hunter2')",
+        r"{'v': 'tab\there-Hunter4'}",
+    ] {
+        let shown = redaction.text(said);
+        assert!(shown.contains(MARK), "{said} is shown as {shown}");
+        assert!(!shown.contains("Hunter") && !shown.contains("ghi") && !shown.contains("ssw"), "{shown}");
+    }
+    assert_eq!(redaction.text(r"C:\new\table is innocent\"), r"C:\new\table is innocent\");
+}
+
+#[test]
+fn of_values_that_overlap_each_other_or_a_cut_nothing_is_left() {
+    let struck = |secrets: serde_json::Value, text: &str| {
+        Redaction::of(secrets.as_object().expect("an object")).text(text).into_owned()
+    };
+    let overlap = || json!({"A": "abcdefgh", "B": "efghijkl"});
+    assert_eq!(struck(overlap(), "abcdefghijkl"), "[secret]");
+    assert_eq!(struck(overlap(), r"abcdef\ghijkl"), "[secret]");
+    assert_eq!(struck(overlap(), "abcdefghefghijkl"), "[secret][secret]");
+    let cut = cut::mark(5);
+    for (secrets, whole) in [
+        (json!({"A": "hunter12hunter12"}), "hunter12hunter12"),
+        (json!({"A": "admin-pw-2024", "B": "2024-other-secret"}), "admin-pw-2024"),
+        (json!({"A": "s3cret/2024", "B": "2024-other-secret"}), r"s3cret\/2024"),
+    ] {
+        let shown = struck(secrets, &format!("it is {whole}{cut} here"));
+        assert_eq!(shown, format!("it is {} here", cut::mark(5 + whole.len())));
+    }
+    let behind = json!({"A": "hunter12hunter12", "C": "-----KEY-----"});
+    assert_eq!(
+        struck(behind.clone(), &format!("it is {cut}hunter12hunter12 here")),
+        format!("it is {} here", cut::mark(21))
+    );
+    assert_eq!(
+        struck(behind, &format!("it is {cut}-----KEY----- here")),
+        format!("it is {} here", cut::mark(18))
+    );
+}
+
+#[test]
+fn a_value_that_is_shown_as_bytes_is_struck_out() {
+    let redaction =
+        Redaction::of(json!({"TOKEN": "pässwörd-7", "B": r"pä\ssword-8"}).as_object().expect("an object"));
+    for (said, shown) in [
+        (r"b'p\xc3\xa4ssw\xc3\xb6rd-7' it was", "b'[secret]' it was"),
+        (r"b'p\xc3\xa4\\ssword-8' it was", "b'[secret]' it was"),
+        (r#"{"is": "b'p\\xc3\\xa4ssw\\xc3\\xb6rd-7'"}"#, r#"{"is": "b'[secret]'"}"#),
+        ("it is pässwörd-7", "it is [secret]"),
+    ] {
+        assert_eq!(redaction.text(said), shown);
+    }
+}
+
+#[test]
+fn of_json_every_text_is_struck_whatever_its_writer_escaped() {
+    let redaction = redaction();
+    let said = r#"{"\u0066irst line": ["t\u006fk-\"1234\"-\u00e4", 12345678, 123456789, true]}"#;
+    let shown = json!({"[secret]": ["[secret]", "[secret]", 123_456_789, true]});
+    assert_eq!(redaction.read::<Value>(&Said::new(said)).expect("reads"), shown);
+    assert_eq!(redaction.answer(&Said::new(said)), shown.to_string());
+    assert_eq!(redaction.answer(&Said::new("no JSON: 12345678")), "no JSON: [secret]");
+    assert!(
+        redaction
+            .read::<u64>(&Said::new("\"second line\""))
+            .is_err_and(|error| { !error.to_string().contains("second line") })
+    );
+    let none = Redaction::default();
+    assert_eq!(none.answer(&Said::new("{\"a\": 1.50}")), "{\"a\": 1.50}", "nothing to strike: as it came");
+}
+
+#[test]
+fn of_a_value_that_was_cut_both_parts_are_found() {
+    let redaction = redaction();
+    assert_eq!(redaction.cut(b"it is second l", b"nd line, I say"), (8, 7));
+    assert_eq!(redaction.cut(b"it is sec", b"e, I say"), (0, 0), "a few letters are any word's");
+    assert_eq!(redaction.cut(b"", b""), (0, 0));
+}
+
+#[test]
+fn a_chunk_is_a_result_and_nothing_else_is() {
+    let chunk = Said::new("{\"t\": \"second line\"}").chunk();
+    assert_eq!(chunk.map_err(drop).expect("a chunk").get(), "{\"t\": \"second line\"}");
+    let failed = r#"{"_job_error": {"category": "fatal", "message": "m", "retriable": false, "original_exc_repr": "E()"}}"#;
+    for line in [failed, "second line", "\u{0}"] {
+        assert!(Said::new(line).chunk().is_err(), "{line}");
+    }
+}
+
+#[test]
+fn no_half_of_a_secret_is_left_where_the_middle_of_a_record_was_taken_out() {
+    let secrets = serde_json::json!({"TOKEN": "tok-12345678-é", "PASSWORD": "pässwört-99"});
+    let redaction = Redaction::of(secrets.as_object().expect("an object"));
+    for (said, shown) in [
+        ("it is tok-12[5 bytes dropped here]678-é.", "it is [17 bytes dropped here]."),
+        ("[5 bytes dropped here]", "[5 bytes dropped here]"),
+        ("5 bytes dropped here] tok-12345678-é", "5 bytes dropped here] [secret]"),
+        ("[é bytes dropped here]", "[é bytes dropped here]"),
+        // Each of the marks, and what a tool may have written to hide one.
+        (
+            "5 bytes dropped here] it is tok-12[5 bytes dropped here].",
+            "5 bytes dropped here] it is [11 bytes dropped here].",
+        ),
+        (
+            "[é bytes dropped here]tok-12[5 bytes dropped here]",
+            "[é bytes dropped here][11 bytes dropped here]",
+        ),
+        (
+            "tok-[1 bytes dropped here]1234[2 bytes dropped here]78-é",
+            "[9 bytes dropped here][7 bytes dropped here]",
+        ),
+        (
+            "tok-1[1 bytes dropped here] tok-1[2 bytes dropped here]",
+            "[6 bytes dropped here] [7 bytes dropped here]",
+        ),
+        ("tok-12345678-é[1 bytes dropped here]tok-12345678-é", "[secret][1 bytes dropped here][secret]"),
+        // However it was quoted, and where the cut fell into an escape.
+        (r"tok-12345678-\\u00[1 bytes dropped here]", "[19 bytes dropped here]"),
+        (r"[1 bytes dropped here]5678-\\u00e9.", "[13 bytes dropped here]."),
+        (r"[1 bytes dropped here]e4ssw\u00f6rt-99.", "[17 bytes dropped here]."),
+    ] {
+        let said = Said::new(serde_json::to_vec(said).expect("writes"));
+        assert_eq!(redaction.read::<String>(&said).expect("a text"), shown);
+    }
+}
+
+#[test]
+fn a_long_secret_is_looked_for_no_longer_than_a_short_one_whatever_a_tool_says() {
+    const LETTERS: usize = 60_000;
+    let (a_long, half) = ("a".repeat(LETTERS), "a".repeat(LETTERS / 2));
+    let mixed: String = (0..LETTERS as u32).map(|at| char::from(b'a' + (at * at / 7 % 26) as u8)).collect();
+    let mark = cut::mark(1);
+    for (secret, said) in [
+        // Marks without number, with what may be parts of the secret between them.
+        (mixed.clone(), format!("xyzxyz{mark}").repeat(100_000)),
+        (format!("{mixed}0123"), format!("0123{mark}").repeat(100_000)),
+        // Letters that are nearly the secret wherever one begins to compare, as they are and with escapes.
+        (format!("{half}b{half}"), format!("{a_long}{mark}{a_long}")),
+        (format!("{half}b{half}"), format!("{a_long}\\n{a_long}{mark}{a_long}\\n{a_long}")),
+    ] {
+        let redaction = |secret: &str| {
+            let secrets = json!({"TOKEN": secret});
+            Redaction::of(secrets.as_object().expect("an object"))
+        };
+        let took = |redaction: &Redaction| {
+            let begun = std::time::Instant::now();
+            let _ = redaction.text(&said);
+            begun.elapsed()
+        };
+        let (long, short) = (redaction(&secret), redaction(&secret[secret.len() - 60..]));
+        let (long, short) = (took(&long), took(&short));
+        assert!(long < short * 5 + std::time::Duration::from_millis(500), "{long:?} and not {short:?}");
+    }
+}
