@@ -54,18 +54,28 @@ impl Archives {
         }
     }
 
-    /// Whether their rows were moved out of another journal: each gives a place once.
+    /// Whether rows were moved here out of more than one journal, or out of another one: each gives a place once.
     pub(crate) fn are_of_another_than(&mut self, journal: &Connection) -> Result<bool, StoreError> {
-        let first = query::first_place(journal)?;
         let last_seq = query::last_seq(journal)?;
-        let mut are = false;
+        let mut places: BTreeSet<(i64, String)> = query::outer_places(journal)?.into_iter().collect();
         self.ask_each(|archive| {
-            are |= query::has_place_after(archive, last_seq)?;
-            if let Some((seq, event)) = &first {
-                are |= query::has_other_at(archive, *seq, event)?;
-            }
+            places.extend(query::outer_places(archive)?);
             Ok(())
         });
+        let mut are = places.iter().any(|(seq, _)| *seq > last_seq);
+        let mut look = |file: &Connection| {
+            let outer = query::outer_places(file)?;
+            let (Some((first, _)), Some((last, _))) = (outer.iter().min(), outer.iter().max()) else {
+                return Ok(());
+            };
+            // Those of one journal have few places between those of another file.
+            for (seq, event) in places.range((*first, String::new())..(last + 1, String::new())) {
+                are |= query::has_other_at(file, *seq, event)?;
+            }
+            Ok(())
+        };
+        look(journal)?;
+        self.ask_each(look);
         Ok(are)
     }
 
@@ -200,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_that_is_not_the_one_of_its_archives_is_told_as_long_as_it_has_its_first_row() {
+    fn a_journal_that_is_not_the_one_of_its_archives_is_told_as_long_as_it_is_so() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let lost = || {
             let reader = JournalReader::open_with_archives(dir.path()).expect("opens");
@@ -227,11 +237,15 @@ mod tests {
         let other = |name: &str| fs::rename(dir.path().join(name), &journal).expect("moved");
         other("backup");
         another("older than what was moved");
+        rows_of(dir.path(), 9, 5);
+        another("and longer by now than what was moved");
         fs::remove_file(&journal).expect("removed");
         rows_of(dir.path(), 2, 5);
         another("begun anew");
         rows_of(dir.path(), 20, 5);
         another("and longer than what was moved");
+        archive_journal(dir.path(), &Timestamp::from_micros(6)).expect("archives");
+        another("and moved as well");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use cjm_wire::Timestamp;
 use cjm_wire::event::{JobStatus, JournalRow};
 use cjm_wire::ids::{CompositionId, EventId, JobId, RunId, WorkerSessionId};
 use rusqlite::types::FromSql;
-use rusqlite::{Connection, OptionalExtension as _, Params, Row};
+use rusqlite::{Connection, Row};
 use serde_json::{Map, Value};
 
 pub(crate) const ROW_COLUMNS: &str = "seq, event_id, ts, event_type, run_id, job_id, composition_id, node_id, \
@@ -179,28 +179,20 @@ pub(crate) fn last_seq(connection: &Connection) -> Result<i64, StoreError> {
         .map_err(|error| StoreError::database_of("read", connection, &error))
 }
 
-/// Place and name of the first row that is there.
-pub(crate) fn first_place(connection: &Connection) -> Result<Option<(i64, String)>, StoreError> {
-    let sql = "SELECT seq, event_id FROM journal ORDER BY seq LIMIT 1";
-    connection
-        .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()
-        .map_err(|error| StoreError::database_of("read", connection, &error))
-}
-
-/// Whether a row stands behind a place.
-pub(crate) fn has_place_after(connection: &Connection, seq: i64) -> Result<bool, StoreError> {
-    exists(connection, "SELECT 1 FROM journal WHERE seq > ?1", [seq])
+/// Places and names of the first row that is there and of the last.
+pub(crate) fn outer_places(connection: &Connection) -> Result<Vec<(i64, String)>, StoreError> {
+    let failed = |error| StoreError::database_of("read", connection, &error);
+    let sql = "SELECT seq, event_id FROM journal WHERE seq IN ((SELECT min(seq) FROM journal), (SELECT max(seq) FROM journal))";
+    let mut statement = connection.prepare(sql).map_err(failed)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(failed)?;
+    rows.collect::<rusqlite::Result<_>>().map_err(failed)
 }
 
 /// Whether another row stands at a place.
 pub(crate) fn has_other_at(connection: &Connection, seq: i64, event: &str) -> Result<bool, StoreError> {
-    exists(connection, "SELECT 1 FROM journal WHERE seq = ?1 AND event_id <> ?2", (seq, event))
-}
-
-fn exists(connection: &Connection, sql: &str, values: impl Params) -> Result<bool, StoreError> {
+    let sql = "SELECT EXISTS(SELECT 1 FROM journal WHERE seq = ?1 AND event_id <> ?2)";
     connection
-        .query_row(&format!("SELECT EXISTS({sql})"), values, |row| row.get(0))
+        .query_row(sql, (seq, event), |row| row.get(0))
         .map_err(|error| StoreError::database_of("read", connection, &error))
 }
 
