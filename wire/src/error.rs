@@ -276,6 +276,9 @@ mod tests {
         let short = said.shortened();
         let fields = short.fields_invalid.clone().expect("fields");
         assert_eq!((fields.len(), fields[100].as_str()), (101, "… 900 more"));
+        let mut most = vec!["a".to_owned(), format!("… {} more", usize::MAX)];
+        keep_fields(&mut most, 0);
+        assert_eq!(most, [format!("… {} more", usize::MAX)]);
         let mut again = fields.clone();
         for (kept, words) in
             [(101, "… 900 more"), (100, "… 900 more"), (40, "… 960 more"), (0, "… 1000 more")]

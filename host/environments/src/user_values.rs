@@ -317,7 +317,7 @@ impl Section<'_> {
         )
     }
 
-    /// A value in a line: of what is named like a secret, not the value; of what stands below such a name, no text.
+    /// A value in a line: of what is named like a secret, not the value; of what stands below such a name, numbers alone.
     fn shown(&self, name: &str, value: &Value) -> String {
         // Of the path of a value only the names of variables and the last key say what a number is: `max_tokens.default`.
         let named = match self.is_deep && !name.starts_with(DECLARED) {
@@ -326,7 +326,9 @@ impl Section<'_> {
         };
         match value {
             _ if is_named_like_a_secret(named) => HIDDEN.to_owned(),
-            Value::String(_) if is_named_like_a_secret(name) => HIDDEN.to_owned(),
+            Value::String(_) | Value::Array(_) | Value::Object(_) if is_named_like_a_secret(name) => {
+                HIDDEN.to_owned()
+            }
             Value::String(text) if !text.is_empty() => text.clone(),
             // As people write it: a number of a type that has fractions need not have one.
             Value::Number(number) => {
@@ -348,11 +350,14 @@ fn is_named_like_a_secret(name: &str) -> bool {
     SECRET_PARTS.iter().any(|part| upper.contains(part))
 }
 
-/// A value without what stands below keys that are named like secrets.
+/// A value without what stands below keys that are named like secrets, or beside such a name.
 fn without_secrets(value: &Value) -> Value {
     match value {
         Value::Object(object) => {
-            let shown = |(key, value): (&String, &Value)| match is_named_like_a_secret(key) {
+            let is_one = object.get("name").and_then(Value::as_str).is_some_and(is_named_like_a_secret);
+            let shown = |(key, value): (&String, &Value)| match is_named_like_a_secret(key)
+                || is_one && key != "name"
+            {
                 true => (key.clone(), Value::from(HIDDEN)),
                 false => (key.clone(), without_secrets(value)),
             };
@@ -467,6 +472,15 @@ mod tests {
         for (name, value, shown) in [
             ("runtime.environment.API_KEY", json!(7), HIDDEN),
             ("runtime.secrets.db", json!("x"), HIDDEN),
+            ("runtime.secrets.db", json!(["x"]), HIDDEN),
+            ("runtime.secrets.db", json!({"dsn": "x"}), HIDDEN),
+            ("runtime.deep", json!({"a": {"password": "x"}}), "{\"a\":{\"password\":\"(hidden)\"}}"),
+            (
+                "runtime.list",
+                json!([{"name": "API_KEY", "value": "x"}]),
+                "[{\"name\":\"API_KEY\",\"value\":\"(hidden)\"}]",
+            ),
+            ("worker_env.A_KEY.default", json!(7), HIDDEN),
             ("actions.say.max_tokens.default", json!(512), "512"),
             (
                 "runtime.environment",

@@ -357,7 +357,9 @@ mod tests {
         let batch = || vec![Item::Record(DroppedCounts::default().as_record())];
         let said = || log.0.lock().expect("lock").len();
         tracing::subscriber::with_default(log.clone(), || {
-            for (losses, code) in (1..).zip([ffi::SQLITE_FULL, ffi::SQLITE_FULL, ffi::SQLITE_CORRUPT]) {
+            for (losses, code) in
+                (1..).zip([ffi::SQLITE_FULL, ffi::SQLITE_FULL, ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB])
+            {
                 disk.code.store(code, Ordering::Relaxed);
                 for _ in 0..3 {
                     assert!(!writer.write(&batch(), DroppedCounts::default()));
@@ -368,8 +370,8 @@ mod tests {
             }
         });
         let full = ["reason=", "database or disk is full", "rows=1", "next_step=\"free space"];
-        let damaged = ["malformed", "rows=1", "next_step=\"end the host, move diagnostics.db", "away"];
-        for (words, parts) in log.0.lock().expect("lock").iter().zip([full, full, damaged]) {
+        let damaged = ["reason=", "rows=1", "next_step=\"end the host, move diagnostics.db", "away"];
+        for (words, parts) in log.0.lock().expect("lock").iter().zip([full, full, damaged, damaged]) {
             for part in parts {
                 assert!(words.contains(part), "{words}");
             }
