@@ -90,7 +90,7 @@ class Call:
 
     def open_stream(self):
         """Prepares the waiting for credit; called before the stream's first chunk."""
-        self._credit_changed = threading.Condition()
+        self._credit_changed = threading.Condition(threading.RLock())
 
     def grant(self, chunks):
         """More chunks are welcome; also wakes the waiting stream to look at its flag."""

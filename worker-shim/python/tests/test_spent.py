@@ -117,6 +117,13 @@ class Spent(unittest.TestCase):
                 self.assertRegex(shim.text(), "^cjm: ")
                 self.assertNotIn("run.py", shim.text())
 
+    def test_a_stream_needs_no_lock_of_a_module_that_a_tool_has_emptied(self):
+        with Shim(module="spent_tool", cls="Spent") as shim:
+            shim.ready()
+            self.assertIsNone(shim.execute("spend", way="locks"))
+            answer, body = shim.ask(STREAM, request("fail", what="other"))
+            self.assertEqual((answer, body["body"]["_job_error"]["message"]), (FAILURE, "division by zero"))
+
     def test_each_module_that_runs_a_tool_has_python_as_it_was_before(self):
         for name in sorted(os.listdir(os.path.dirname(RUN))):
             # These are done before the tool is there, or run without one.

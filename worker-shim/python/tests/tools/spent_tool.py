@@ -33,7 +33,19 @@ def _give_up_rights():
     sys.meta_path.insert(0, Refusing())
 
 
-WAYS = {"descriptors": _use_up_descriptors, "finders": _lose_finders, "rights": _give_up_rights}
+def _lose_locks():
+    """Nothing of `threading` itself can make one."""
+    import threading
+
+    threading.RLock = threading.Lock = None
+
+
+WAYS = {
+    "descriptors": _use_up_descriptors,
+    "finders": _lose_finders,
+    "rights": _give_up_rights,
+    "locks": _lose_locks,
+}
 
 
 class Spent(Capability):
