@@ -22,6 +22,8 @@ pub const SWEEP_BATCHES_MAX: u64 = 100;
 const TIGHT_BATCH_ROWS: i64 = 25;
 /// Pages that one transaction gives back to the disk.
 const TIGHT_VACUUM_PAGES: i64 = 32;
+/// What goes at least in one step where a size decides, however little would do: no step for each row.
+const BATCH_BYTES_MIN: f64 = 64.0 * 1024.0;
 const DAY_MICROS: f64 = 86_400e6;
 pub(crate) const MB_BYTES: f64 = 1024.0 * 1024.0;
 
@@ -102,10 +104,24 @@ impl Steps<'_> {
             forgotten.chunks += self.delete_older("stream_chunks", &cutoff)?;
         }
         if let Some(mb) = retention.size_max_mb {
+            let bytes_max = mb * MB_BYTES;
             let mut batches = 0;
-            while batches < self.batches_max && held_bytes(self.connection)? > mb * MB_BYTES {
+            let mut row_bytes = None;
+            loop {
+                let held = held_bytes(self.connection)?;
+                if batches == self.batches_max || held <= bytes_max {
+                    break;
+                }
+                let row_bytes = match row_bytes {
+                    Some(known) => known,
+                    None => *row_bytes.insert(held / rows_held(self.connection)?),
+                };
                 batches += 1;
-                let (records, chunks) = self.delete_oldest()?;
+                // No more goes than has to, where there is time for small steps.
+                let bytes = if self.batches_max == u64::MAX { held - bytes_max } else { f64::INFINITY };
+                let rows = (bytes.max(BATCH_BYTES_MIN) / row_bytes).clamp(1.0, 1e9);
+                #[expect(clippy::cast_possible_truncation, reason = "it is no larger than that")]
+                let (records, chunks) = self.delete_oldest(self.rows().min(rows as i64))?;
                 forgotten.records += records;
                 forgotten.chunks += chunks;
                 if records + chunks == 0 {
@@ -138,22 +154,22 @@ impl Steps<'_> {
     }
 
     /// One step over both tables, by time: nothing goes while something older stays in the other table, however many
-    /// rows either has. Returns how many records and chunks went.
-    fn delete_oldest(&self) -> rusqlite::Result<(u64, u64)> {
+    /// `rows` either has. Returns how many records and chunks went.
+    fn delete_oldest(&self, rows: i64) -> rusqlite::Result<(u64, u64)> {
         let last_of =
             |table| format!("SELECT max(ts) AS ts FROM (SELECT ts FROM {table} ORDER BY ts LIMIT ?1)");
         let sql =
             format!("SELECT min(ts) FROM ({} UNION ALL {})", last_of("records"), last_of("stream_chunks"));
-        let cutoff: Value = self.connection.query_row(&sql, [self.rows()], |row| row.get(0))?;
-        let records = self.delete_until("records", &cutoff)?;
-        Ok((records, self.delete_until("stream_chunks", &cutoff)?))
+        let cutoff: Value = self.connection.query_row(&sql, [rows], |row| row.get(0))?;
+        let records = self.delete_until("records", &cutoff, rows)?;
+        Ok((records, self.delete_until("stream_chunks", &cutoff, rows)?))
     }
 
-    fn delete_until(&self, table: &str, cutoff: &Value) -> rusqlite::Result<u64> {
+    fn delete_until(&self, table: &str, cutoff: &Value, rows: i64) -> rusqlite::Result<u64> {
         let sql = format!(
             "DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table} WHERE ts <= ?1 ORDER BY ts, seq LIMIT ?2)"
         );
-        let deleted = self.connection.execute(&sql, params![cutoff, self.rows()])? as u64;
+        let deleted = self.connection.execute(&sql, params![cutoff, rows])? as u64;
         self.shorten_log()?;
         Ok(deleted)
     }
@@ -188,6 +204,12 @@ pub(crate) fn cutoff(days: f64) -> Timestamp {
     let now = Timestamp::now().as_micros().unwrap_or_default();
     #[expect(clippy::cast_possible_truncation, reason = "`as` saturates, and nothing is older than that")]
     Timestamp::from_micros(now.saturating_sub((days * DAY_MICROS) as i64).max(0))
+}
+
+/// Records and chunks; one at least.
+fn rows_held(connection: &Connection) -> rusqlite::Result<f64> {
+    let sql = "SELECT (SELECT count(*) FROM records) + (SELECT count(*) FROM stream_chunks)";
+    connection.query_row(sql, [], |row| row.get::<_, f64>(0)).map(|rows| rows.max(1.0))
 }
 
 /// What the file holds, without the pages that are free.
@@ -227,6 +249,17 @@ mod tests {
             assert!(store.chunk(StreamChunk { ts, worker_session_id: None, stream, content: "c".into() }));
         }
         store.close();
+    }
+
+    #[test]
+    fn no_more_goes_than_has_to() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        fill(folder.path(), &[2; 100], 60_000);
+        let mb =
+            held_bytes(&schema::open_diagnostics(folder.path()).expect("opens")).expect("reads") / MB_BYTES;
+        let size = Retention { age_max_days: None, size_max_mb: Some(mb - 0.5) };
+        let forgotten = apply_retention(folder.path(), &size).expect("applies").records;
+        assert!((5..20).contains(&forgotten), "{forgotten} of 100");
     }
 
     #[test]
