@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn without_a_usable_xdg_directory_it_is_in_tmp() {
         let expected = PathBuf::from(format!("/tmp/cjm-{}", effective_uid()));
-        for xdg in [None, Some(Path::new("relative")), Some(Path::new("/nonexistent"))] {
+        for xdg in [None, Some(Path::new("relative")), Some(Path::new("/dev/null/nothing"))] {
             assert_eq!(runtime_dir(xdg).unwrap(), expected);
         }
         assert_eq!(mode(&expected), 0o700);

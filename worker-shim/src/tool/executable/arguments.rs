@@ -139,7 +139,7 @@ mod tests {
             (json!({"input": null}), "input", "needs `input`"),
             (json!({"input": "/bin/sh", "x": 1}), "x", "there are: input, rate, gain, codec, mono"),
             (json!({"input": 1}), "input", "text is expected"),
-            (json!({"input": "/nonexistent"}), "input", "cannot be read"),
+            (json!({"input": "/dev/null/nothing"}), "input", "cannot be read"),
             (json!({"input": "/bin/"}), "input", "is a directory"),
             (json!({"input": "/dev/null"}), "input", "is a device and no file"),
             (json!({"input": "sh"}), "input", "absolute path"),
