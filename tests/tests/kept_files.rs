@@ -8,7 +8,7 @@ use cjm_store::{
 use cjm_tests::ancestor::{Ancestor, PYTHON_MIN, VERSIONS};
 use cjm_tests::both::{Both, Who};
 use cjm_tests::python;
-use cjm_tests::world::World;
+use cjm_tests::world::{World, manifest};
 use cjm_wire::Timestamp;
 use cjm_wire::describe::exit;
 use serde_json::{Map, Value, json};
@@ -375,4 +375,44 @@ fn what_its_stores_wrote_is_told_by_both_in_the_same_words() {
         let rows: Value = serde_json::from_str(&rows.stdout).expect("one document");
         assert_eq!(rows.as_array().map(Vec::len), Some(4), "{rows}");
     });
+}
+
+/// What a tool makes is of its settings too, also where the next host keeps nothing else of it.
+#[test]
+fn files_are_made_anew_with_another_setting_or_secret_of_their_tool() {
+    let world = World::new();
+    let page = text(&world.write("page", "abc"));
+    let install = |region: &str| {
+        let action = json!({
+            "argv": ["-c", "echo \"$REGION $LEVEL $A_KEY\" > \"$1\"", "sh", "{out}"],
+            "parameters": {"page": {"type": "input_file", "required": true}},
+            "outputs": {"out": "{cache_dir}/out"},
+            "result": "files",
+        });
+        let runtime = json!({"kind": "executable", "program": "/bin/sh", "actions": {"tell": action}});
+        let declared = json!([{"name": "LEVEL", "default": "low"}, {"name": "A_KEY", "secret": true}]);
+        let code = json!({"runtime": runtime, "worker_env": declared});
+        world.install("lab", &manifest("lab", &code, &json!({"env_vars": {"REGION": region}})));
+    };
+    let argument = format!("page={page}");
+    let made = || {
+        let answer = world.json(&["call", "lab", &argument, "--json"]);
+        let path = answer["result"]["out"]["path"].as_str().unwrap_or_else(|| panic!("{answer:#}"));
+        std::fs::read_to_string(path).expect("a file")
+    };
+    let hits = || {
+        let rows = world.json(&["logs", "--journal", "-n", "0", "--json"]);
+        let rows = rows.as_array().expect("rows").iter();
+        rows.filter(|row| row["event_type"] == "cache_hit").count()
+    };
+    install("eu");
+    assert_eq!((made(), made(), hits()), ("eu low \n".into(), "eu low \n".into(), 1));
+    install("us");
+    assert_eq!((made(), made(), hits()), ("us low \n".into(), "us low \n".into(), 2));
+    for (key, expected) in [("s3cret-one", 3), ("s3cret-two", 4)] {
+        world.run(&["set-secret", "lab", "A_KEY", "--value", key]).expect(0);
+        let told = format!("us low {key}\n");
+        assert_eq!((made(), made(), hits()), (told.clone(), told, expected), "{key}");
+    }
+    world.assert_nothing_left();
 }

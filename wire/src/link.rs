@@ -4,6 +4,7 @@
 use crate::runtime::Executable;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 
 /// Kinds of frames, host → shim.
 pub mod to_shim {
@@ -53,6 +54,9 @@ pub struct WorkerSpec {
     /// Variables for the tool alone.
     #[serde(default)]
     pub secrets: Map<String, Value>,
+    /// Names of the other variables that are set for this tool on purpose, and not only passed on to it.
+    #[serde(default)]
+    pub own_variables: BTreeSet<String>,
 }
 
 /// What to start.

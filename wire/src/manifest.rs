@@ -11,8 +11,11 @@ use crate::{InstanceId, Timestamp, canonical};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+/// Where tools keep models: the one variable of a declared default that may have no value.
+pub const MODELS_VARIABLE: &str = "CJM_MODELS_DIR";
 /// The only format version there is.
 pub const FORMAT_VERSION: &str = "2.0";
 /// Largest manifest file, in bytes.
@@ -272,6 +275,15 @@ impl Manifest {
             return Err(ManifestError::UnsupportedVersion { version: version.format_version, is_installed });
         }
         serde_json::from_str(text).map_err(|error| malformed(&error))
+    }
+
+    /// Names of the variables that are set for this tool on purpose, so that what it makes may depend on them: those of
+    /// `env_vars`, those that it declares, and where models are. What merely passes is no matter of the tool's.
+    #[must_use]
+    pub fn own_variables(&self) -> BTreeSet<String> {
+        let declared = self.code.worker_env.iter().flatten().map(|declared| &declared.name);
+        let named = self.install.env_vars.keys().chain(declared).cloned();
+        named.chain([MODELS_VARIABLE.to_owned()]).collect()
     }
 
     /// The text of the file: the ancestor's key order, two spaces, a final newline.

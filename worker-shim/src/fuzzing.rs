@@ -11,6 +11,7 @@ use crate::tool::native::NativeTool;
 use bytes::Bytes;
 use cjm_wire::link::{Launch, WorkerSpec};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +77,7 @@ impl Served {
             data_dir: "/nonexistent".to_owned(),
             log_level: "INFO".to_owned(),
             secrets: Map::new(),
+            own_variables: BTreeSet::new(),
         };
         let (tool, facts) = NativeTool::load::<Echo>(Setup::new(spec, link.clone())).await?;
         let calls = Calls::new(link);

@@ -304,6 +304,7 @@ fn worker_spec(plan: &WorkerPlan, session: &WorkerSessionId, log_level: &str) ->
         data_dir: plan.data_dir.display().to_string(),
         log_level: log_level.to_owned(),
         secrets: plan.secrets.clone(),
+        own_variables: plan.own_variables.clone(),
     }
 }
 

@@ -89,7 +89,9 @@ pub(crate) fn is_forbidden(name: &str) -> bool {
 /// Whether a name says that its value is nobody's business.
 pub(crate) fn is_secret_name(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
+    // Telemetry is sent with headers, of which one says who sends it.
     NEVER_CONTAINS.iter().any(|part| upper.contains(part))
+        || (upper.starts_with("OTEL_") && upper.contains("HEADERS"))
 }
 
 #[cfg(test)]
@@ -110,16 +112,47 @@ mod tests {
             "MY_VAR",
             "MY_SECRET",
             "https_proxy",
+            "OTEL_SERVICE_NAME",
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
             "PWD",
         ];
         let extra = ["MY_VAR".to_owned(), "MY_SECRET".to_owned()];
         let chosen = choose(host.map(|name| (name.to_owned(), "v".to_owned())), &extra);
         let passed: Vec<&str> = chosen.variables.keys().map(String::as_str).collect();
-        assert_eq!(passed, ["CUDA_VISIBLE_DEVICES", "LC_ALL", "MY_VAR", "PATH", "https_proxy"]);
+        assert_eq!(
+            passed,
+            ["CUDA_VISIBLE_DEVICES", "LC_ALL", "MY_VAR", "OTEL_SERVICE_NAME", "PATH", "https_proxy"]
+        );
         assert_eq!(
             chosen.not_passed,
-            ["CONDA_PREFIX", "HF_HUB_TOKEN", "MY_SECRET", "OPENAI_API_KEY", "PYTHONPATH", "VIRTUAL_ENV"]
+            [
+                "CONDA_PREFIX",
+                "HF_HUB_TOKEN",
+                "MY_SECRET",
+                "OPENAI_API_KEY",
+                "OTEL_EXPORTER_OTLP_HEADERS",
+                "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+                "PYTHONPATH",
+                "VIRTUAL_ENV"
+            ]
         );
+    }
+
+    #[test]
+    fn the_page_on_manifests_lists_what_passes() {
+        let page = include_str!("../../../docs/MANIFESTS.md");
+        let (_, list) = page.split_once("**Variables.**").expect("a paragraph");
+        let (list, _) = list.split_once("\n## ").expect("its end");
+        for name in PASS_EXACT {
+            assert!(list.contains(&format!("`{name}`")), "{name} passes, and the page does not say so");
+        }
+        for prefix in PASS_PREFIX {
+            assert!(list.contains(&format!("`{prefix}*`")), "{prefix}* passes, and the page does not say so");
+        }
+        for part in NEVER_CONTAINS.into_iter().chain(NEVER_PREFIX).chain(NEVER_EXACT) {
+            assert!(list.contains(&format!("`{part}")), "{part} never passes, and the page does not say so");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod bring_up;
 mod client;
 mod connections;
 mod death;
+mod declared_default;
 mod drift;
 mod environment;
 mod error;

@@ -2,6 +2,7 @@
 //! interpreter there?), starts nothing. Every failure here names the capability and what to do.
 
 use crate::binding::{self, BoundAdapter};
+use crate::declared_default::expand;
 use crate::environment::{self, WorkerEnvironment};
 use crate::error::StartError;
 use crate::genuine;
@@ -13,19 +14,17 @@ use cjm_catalog::by_hand::place_to_correct;
 use cjm_catalog::installation::{Installation, install_all_step, list_of};
 use cjm_catalog::{CatalogEntry, ProgramError, programs};
 use cjm_wire::link::Launch;
-use cjm_wire::manifest::{DeclaredVariable, DriftTracking, Manifest};
+use cjm_wire::manifest::{DeclaredVariable, DriftTracking, MODELS_VARIABLE, Manifest};
 use cjm_wire::runtime::Runtime;
 use cjm_wire::runtime_check::no_configuration;
 use cjm_wire::{AdapterManifest, InstanceId};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Longest value of a configuration that the journal keeps, in bytes.
 const SHOWN_BYTES_MAX: usize = 1024;
-/// Where tools keep models: the one variable of a default that may have no value.
-const MODELS_VARIABLE: &str = "CJM_MODELS_DIR";
 
 /// All that is needed to start the worker of one instance, again and again.
 #[derive(Debug, Clone)]
@@ -41,6 +40,8 @@ pub struct WorkerPlan {
     pub(crate) env: BTreeMap<String, String>,
     /// Names (names only) of what the manifest and the host add to the environment; for the journal.
     pub overlay_keys: Vec<String>,
+    /// Names of the variables that are set for this tool on purpose; what it makes may depend on them.
+    pub(crate) own_variables: BTreeSet<String>,
     /// Names of variables that the host has and the worker does not get; for errors.
     pub(crate) not_passed: Vec<String>,
     /// What its manifest declares and has no value; for errors.
@@ -146,6 +147,8 @@ pub fn plan(
     let stored = stored_settings(entry, &instance, options).map_err(not_to_be_had)?;
     let config = configuration(manifest, load, stored.config)?;
     let data_dir = data_dir_of(manifest, options);
+    let mut own_variables = manifest.own_variables();
+    own_variables.extend(stored.worker_env.keys().cloned());
     let Surroundings { env, overlay_keys, not_passed } =
         surroundings(manifest, options, &data_dir, stored.worker_env)?;
     let has = |variable: &str| env.contains_key(variable) || stored.secrets.contains_key(variable);
@@ -160,6 +163,7 @@ pub fn plan(
         argv,
         env,
         overlay_keys,
+        own_variables,
         not_passed,
         unset,
         launch,
@@ -432,42 +436,6 @@ fn overlay(
     Ok(env)
 }
 
-/// Why a default has no value.
-#[derive(Debug, PartialEq, Eq)]
-enum Unset {
-    /// It names a variable that is known and has no value.
-    Variable(String),
-    /// It names what nobody knows, or does not end.
-    Unknown(String),
-}
-
-impl Unset {
-    fn text(&self) -> String {
-        match self {
-            Self::Variable(name) => format!("{name}, which is not set (`models_dir` in cjm.yaml sets it)"),
-            Self::Unknown(name) => format!("`{name}`, which there is not"),
-        }
-    }
-}
-
-/// Replaces `${NAME}` in one pass.
-fn expand(template: &str, lookup: &impl Fn(&str) -> Option<String>) -> Result<String, Unset> {
-    let mut out = String::new();
-    let mut rest = template;
-    while let Some(at) = rest.find("${") {
-        let end = rest[at..].find('}').ok_or_else(|| Unset::Unknown(rest[at..].to_owned()))? + at;
-        out.push_str(&rest[..at]);
-        let name = &rest[at + 2..end];
-        out.push_str(&lookup(name).ok_or_else(|| match name {
-            MODELS_VARIABLE => Unset::Variable(name.to_owned()),
-            _ => Unset::Unknown(name.to_owned()),
-        })?);
-        rest = &rest[end + 1..];
-    }
-    out.push_str(rest);
-    Ok(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -521,9 +489,6 @@ mod tests {
             let refused = overlay(&manifest, options, data_dir).expect_err("no text");
             assert!(matches!(refused, ProgramError::NotText { .. }), "{refused}");
         }
-        let without = |template: &str| expand(template, &|_| None).expect_err("unset").text();
-        assert!(without("${CJM_MODELS_DIR}/hf").contains("CJM_MODELS_DIR, which is not set"));
-        assert!(without("a ${NOPE}").contains("`NOPE`") && without("a ${NO").contains("`${NO`"));
     }
 
     #[test]
@@ -533,11 +498,12 @@ mod tests {
         let of_host = environment::choose(environment::host_variables(), &[]).not_passed;
         let one = of_host.first().cloned().unwrap_or_else(|| "ONE".to_owned());
         let folder = tempfile::tempdir().expect("tempdir");
-        let manifest = manifest(&json!({
+        let mut manifest = manifest(&json!({
             "runtime": {"kind": "native", "program": "/bin/true"},
             "config_schema": {"properties": {"a": {"default": 1}, "b": {"default": 2}}},
             "worker_env": [{"name": "A_KEY", "secret": true, "required": true}, {"name": "NEEDED", "required": true}],
         }));
+        manifest.install.env_vars.insert("REGION".to_owned(), "eu".to_owned());
         let entry = CatalogEntry { path: folder.path().join("manifests/t.json"), manifest };
         let options = HostOptions::new(folder.path());
         let plan = |config: Option<Value>| {
@@ -559,6 +525,8 @@ mod tests {
         let others: Vec<String> = of_host.into_iter().filter(|name| *name != one).collect();
         assert_eq!(stored.not_passed, others, "it gets one of that name");
         assert!(stored.overlay_keys.iter().any(|name| name == "NEEDED"));
+        let own = ["A_KEY", "NEEDED", one.as_str(), "REGION", "CJM_MODELS_DIR"].map(str::to_owned);
+        assert_eq!(stored.own_variables, own.into(), "and nothing that merely passes");
         assert_eq!(
             Value::Object(stored.config),
             json!({"a": 5, "b": 2}),

@@ -14,6 +14,7 @@ use cjm_wire::link::Launch;
 use cjm_wire::manifest::{MANIFEST_BYTES_MAX, Manifest};
 use cjm_wire::runtime::Runtime;
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -58,6 +59,7 @@ pub(super) fn find(program: Program, arguments: &Arguments) -> Result<Found, Err
                 launch,
                 data_dir,
                 secrets: Map::new(),
+                own_variables: BTreeSet::new(),
             })));
         }
         Err(error) => return Err(error),
@@ -78,10 +80,11 @@ pub(super) fn find(program: Program, arguments: &Arguments) -> Result<Found, Err
             return Ok(Found::Program { program, args });
         }
     };
-    let secrets = secrets(&manifest);
+    let (secrets, own_variables) = (secrets(&manifest), manifest.own_variables());
     let name = manifest.code.name;
     let data_dir = place.data_dir(&name)?;
-    Ok(Found::Tool(Box::new(FoundTool { name, version: manifest.code.version, launch, data_dir, secrets })))
+    let version = manifest.code.version;
+    Ok(Found::Tool(Box::new(FoundTool { name, version, launch, data_dir, secrets, own_variables })))
 }
 
 /// The secrets that the manifest declares and the host has set.

@@ -23,6 +23,7 @@ use diagnostics::Recorder;
 use error::AncestorStartError;
 use manifest::Found;
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
@@ -116,6 +117,7 @@ pub(crate) fn start(program: Program, arguments: &[OsString]) -> Result<(Listeni
         data_dir: found.data_dir.display().to_string(),
         log_level: variable(LOG_LEVEL_VARIABLE).unwrap_or_else(|| "INFO".to_owned()).to_uppercase(),
         secrets: found.secrets,
+        own_variables: found.own_variables,
     };
     let tool = arguments.tool();
     Ok((listening, AncestorHost { process, spec, recorder, tool }))
@@ -172,4 +174,5 @@ struct FoundTool {
     data_dir: PathBuf,
     /// This host sets declared secrets as variables; a tool asks for them as it does under a host of ours.
     secrets: Map<String, Value>,
+    own_variables: BTreeSet<String>,
 }

@@ -8,6 +8,7 @@ use cjm_platform::{Pid, PidFd, Signal, WaitStatus};
 use cjm_wire::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use cjm_wire::link::{Launch, WorkerReady, WorkerSpec, to_host, to_shim};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -124,7 +125,12 @@ impl Worker {
     }
 
     pub(crate) fn send_spec(&mut self, launch: Launch, secrets: Map<String, Value>) {
-        let spec = WorkerSpec {
+        let spec = self.spec(launch, secrets);
+        self.send(to_shim::SPEC, &serde_json::to_vec(&spec).unwrap());
+    }
+
+    pub(crate) fn spec(&self, launch: Launch, secrets: Map<String, Value>) -> WorkerSpec {
+        WorkerSpec {
             capability_name: "lab".into(),
             capability_version: "1.2.3".into(),
             instance_id: "lab".into(),
@@ -133,8 +139,8 @@ impl Worker {
             data_dir: self.dir.path().join("data").to_string_lossy().into_owned(),
             log_level: "INFO".into(),
             secrets,
-        };
-        self.send(to_shim::SPEC, &serde_json::to_vec(&spec).unwrap());
+            own_variables: BTreeSet::new(),
+        }
     }
 
     pub(crate) fn send(&mut self, kind: u8, payload: &[u8]) {

@@ -4,7 +4,7 @@ use crate::harness::{Worker, call, shim};
 use crate::http::Answer;
 use crate::lifecycle::script;
 use cjm_wire::cache::relative_dir;
-use cjm_wire::link::Launch;
+use cjm_wire::link::{Launch, to_shim};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
@@ -275,4 +275,109 @@ fn nothing_is_kept_where_a_link_at_the_name_of_an_input_leads_to() {
     assert_eq!(std::fs::read_to_string(&made).unwrap(), "hello abc", "it is good for this call");
     assert!(made.starts_with(worker.data_dir().join("work")), "{}", made.display());
     assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
+}
+
+/// What calls with these settings of their tool make, one worker after the other with one directory.
+#[test]
+fn with_other_settings_of_its_tool_an_input_is_worked_on_again_and_in_another_shell_it_is_not() {
+    let data = tempfile::tempdir().unwrap();
+    let page = data.path().join("page");
+    std::fs::write(&page, "abc").unwrap();
+    let settings = [
+        (1, "eu", "one", json!({})),
+        (1, "eu", "another", json!({})),
+        (2, "us", "one", json!({})),
+        (3, "us", "one", json!({"LAB_KEY": "s3cret"})),
+        (4, "us", "one", json!({"LAB_KEY": "s3cret two"})),
+        (4, "us", "another", json!({"LAB_KEY": "s3cret two"})),
+    ];
+    for (expected, region, shell, secrets) in settings {
+        let action = json!({
+            "argv": ["-c", "echo run >> \"$3/runs\"; echo \"$REGION $LAB_KEY\" > \"$2\"", "sh", "{input}", "{out}", "{data_dir}"],
+            "parameters": {"input": {"type": "input_file", "required": true}},
+            "outputs": {"out": "{cache_dir}/out"},
+            "result": "files",
+        });
+        let variables = vec![("REGION", region.to_owned()), ("SHELL_SESSION", shell.to_owned())];
+        let mut worker = Worker::start_with(shim(), |_| variables);
+        let mut spec = worker.spec(script(json!({"tell": action})), secrets.as_object().unwrap().clone());
+        spec.data_dir = data.path().to_str().unwrap().to_owned();
+        spec.own_variables = ["REGION".to_owned()].into();
+        worker.send(to_shim::SPEC, &serde_json::to_vec(&spec).unwrap());
+        worker.wait_ready();
+        let made = out_path(&worker.execute("tell", json!({"input": page})).json());
+        let key = secrets["LAB_KEY"].as_str().unwrap_or_default();
+        assert_eq!(std::fs::read_to_string(&made).unwrap(), format!("{region} {key}\n"));
+        let runs = std::fs::read_to_string(data.path().join("runs")).unwrap();
+        assert_eq!(runs.lines().count(), expected, "{region}, {shell}, {secrets}");
+        let record = std::fs::read_to_string(made.with_file_name(".kept.json")).unwrap();
+        assert!(!record.contains("s3cret"), "{record}");
+    }
+}
+
+/// Another file in its place, of the same size and time.
+fn replace(path: &Path) {
+    let new = path.with_extension("new");
+    let copied = std::process::Command::new("cp").arg("-p").args([path, &new]).status();
+    assert!(copied.expect("cp").success());
+    std::fs::rename(new, path).unwrap();
+}
+
+#[test]
+fn with_another_file_that_its_arguments_name_a_program_makes_its_files_anew() {
+    let tool = tempfile::tempdir().unwrap();
+    let file = |name: &str| tool.path().join(name);
+    for name in ["tool.py", "model", "optional", "later"] {
+        std::fs::write(file(name), "x").unwrap();
+    }
+    let copied = std::process::Command::new("cp").args([Path::new("/bin/sh"), &file("program")]).status();
+    assert!(copied.expect("cp").success());
+    let line = "echo run >> \"$3/runs\"; cat \"$1\" > \"$2\"";
+    let action = json!({
+        "argv": ["-c", line, "sh", "{input}", "{out}", "{data_dir}", file("tool.py"), "../../../beside",
+            format!("--model={}", file("model").display()), {"when": "careful", "args": [file("optional")]},
+            {"when": "list", "args": ["{list}"]}],
+        "parameters": {"input": {"type": "input_file", "required": true}, "list": {"type": "path"},
+            "careful": {"type": "boolean"}},
+        "outputs": {"out": "{cache_dir}/out"},
+        "result": "files",
+    });
+    let mut launch = script(json!({"greet": action}));
+    if let Launch::Executable { program, .. } = &mut launch {
+        *program = file("program").to_str().unwrap().to_owned();
+    }
+    let worker = Worker::ready(shim(), launch).0;
+    let page = input(&worker, "page", "abc");
+    let expect = |expected: usize, what: &str, more: Value| {
+        for round in ["first", "again"] {
+            greet(&worker, &page, &more).json();
+            assert_eq!(runs(&worker), expected, "{what}, {round}");
+        }
+    };
+    expect(1, "nothing is kept", json!({}));
+    replace(&file("program"));
+    expect(2, "another program", json!({}));
+    replace(&file("tool.py"));
+    expect(3, "another file among the arguments", json!({}));
+    std::fs::write(file("model"), "another").unwrap();
+    expect(4, "another file of an option", json!({}));
+    std::fs::write(worker.data_dir().join("beside"), "x").unwrap();
+    expect(5, "a file named as the program sees it", json!({}));
+    std::fs::write(file("optional"), "another").unwrap();
+    expect(5, "a file that is no argument of this call", json!({}));
+    expect(6, "it is one now", json!({"careful": true}));
+    replace(&file("optional"));
+    expect(7, "and another", json!({"careful": true}));
+
+    let list = json!({"list": file("list")});
+    expect(8, "a path where nothing is", list.clone());
+    std::fs::write(file("list"), "x").unwrap();
+    expect(9, "now there is a file", list.clone());
+    replace(&file("list"));
+    expect(10, "and another", list.clone());
+    std::fs::remove_file(file("list")).unwrap();
+    std::fs::create_dir(file("list")).unwrap();
+    expect(11, "a folder", list.clone());
+    std::fs::write(file("list").join("in it"), "x").unwrap();
+    expect(11, "what lies in a folder is not looked at", list);
 }

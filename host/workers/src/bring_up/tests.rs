@@ -14,6 +14,7 @@ use cjm_wire::link::{ExitStatus, Launch, WorkerReady};
 use cjm_wire::manifest::DriftTracking;
 use cjm_wire::{InstanceId, http};
 use serde_json::{Map, json};
+use std::collections::BTreeSet;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;
 
@@ -41,6 +42,7 @@ fn plan() -> WorkerPlan {
         argv: Vec::new(),
         env: [("A".to_owned(), "b".to_owned())].into(),
         overlay_keys: Vec::new(),
+        own_variables: BTreeSet::new(),
         not_passed: Vec::new(),
         unset: Vec::new(),
         place_to_correct: None,

@@ -2,21 +2,22 @@
 //! what exactly they are of.
 //!
 //! ```text
-//!   (none) ──program ran, staging renamed──► kept ──same input, arguments, program, files──► given again
+//!   (none) ──program ran, staging renamed──► kept ──same input, arguments, maker, files──► given again
 //!      ▲                                      │
 //!      └────── anything of it differs: run again, replaced as a whole ◄┘
 //! ```
 //! What must hold: a directory is whole or not there; of calls that make the same at one moment the first to be done is
 //! kept and given to all (`publish`); what is given again is what the call would make, as far as
-//! program, arguments, content of the inputs and the files' sizes and times can tell; trouble with it costs the saving
-//! and never the call.
+//! program, settings, arguments, content of the inputs and which files the arguments name can tell; trouble with it
+//! costs the saving and never the call.
 
 mod publish;
 
 use super::Program;
 use super::arguments::{Values, text};
 use super::before::NotBegun;
-use super::hashing::{Hashes, digits, mtime_ns};
+use super::hashing::{Hashes, digits, mtime_ns, unread_state};
+use super::plan::argument_templates;
 use crate::calls::CallState;
 use cjm_platform::files::read_regular;
 use cjm_wire::cache::{FileState, relative_dir};
@@ -24,10 +25,12 @@ use cjm_wire::canonical::canonical_hash_of;
 use cjm_wire::event::EventType;
 use cjm_wire::http::Account;
 use cjm_wire::runtime::{Action, ParameterKind};
+use cjm_wire::runtime_check::{TemplatePart, parse_template};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -56,7 +59,7 @@ struct Key {
     action: String,
     input_hash: String,
     config_hash: String,
-    /// The program's file and what the manifest says of the action.
+    /// See [`maker_hash`].
     maker_hash: String,
 }
 
@@ -108,7 +111,7 @@ impl Slot {
             action: name.to_owned(),
             input_hash: input.1,
             config_hash: canonical_hash_of(&Value::Object(config)),
-            maker_hash: maker_hash(program, action),
+            maker_hash: maker_hash(program, action, values),
         };
         Ok(Self { dir: program.data_dir.join(relative), key, inputs, replaces: None })
     }
@@ -199,12 +202,64 @@ pub(crate) fn file_value(path: &Path, bytes: u64, sha256: Option<&str>) -> Value
     value
 }
 
-/// Another program, or the same one told otherwise, makes other files.
-fn maker_hash(program: &Program, action: &Action) -> String {
-    let file = std::fs::metadata(&program.path).map(|found| json!([found.len(), mtime_ns(&found)]));
+/// Another program, or the same one told otherwise or with other files in its hands, makes other files.
+fn maker_hash(program: &Program, action: &Action, values: &Values) -> String {
+    let states = files_named(program, action, values)
+        .filter_map(|path| Some((path.to_string_lossy().into_owned(), unread_state(&path)?)));
     canonical_hash_of(&json!({
         "program": program.path.to_string_lossy(),
-        "file": file.unwrap_or_default(),
+        "settings": program.settings_hash,
+        "files": states.collect::<BTreeMap<_, _>>(),
         "action": serde_json::to_value(action).unwrap_or_default(),
     }))
+}
+
+/// Of the variables of these names. The rest of an environment is of whoever started the host: with it nothing would be
+/// given again in another shell. The values, of which some are secret, cannot be read from it.
+pub(crate) fn settings_hash(environment: &[(OsString, OsString)], names: &BTreeSet<&String>) -> String {
+    let set = environment.iter().filter_map(|(name, value)| {
+        let name = name.to_str().filter(|name| names.iter().any(|own| own == name))?;
+        Some((name.to_owned(), Value::from(value.to_string_lossy())))
+    });
+    canonical_hash_of(&Value::Object(set.collect()))
+}
+
+/// What may be files that the program reads, beside its inputs: it itself, what its arguments name whoever calls
+/// (`FILE`, `--option=FILE`), and parameters that are paths.
+fn files_named<'a>(
+    program: &'a Program,
+    action: &'a Action,
+    values: &'a Values,
+) -> impl Iterator<Item = PathBuf> + 'a {
+    let literals = argument_templates(action, values).filter_map(|template| literal(template));
+    let literals = literals.flat_map(|text| {
+        let of_option = text.split_once('=').map(|(_, value)| value.to_owned());
+        std::iter::once(text).chain(of_option)
+    });
+    let is_path = |name: &String| {
+        action.parameters.get(name).is_some_and(|declared| declared.kind == ParameterKind::Path)
+    };
+    let paths = values.iter().filter(move |(name, _)| is_path(name)).map(|(_, value)| text(value));
+    let named = literals.chain(paths).map(|name| as_the_program_sees(&program.work_dir, &name));
+    std::iter::once(program.path.clone()).chain(named)
+}
+
+/// A template that stands for nothing but itself.
+fn literal(template: &str) -> Option<String> {
+    let parts = parse_template(template).ok()?.into_iter().map(|part| match part {
+        TemplatePart::Text(text) => Some(text),
+        TemplatePart::Name { .. } => None,
+    });
+    parts.collect()
+}
+
+/// The path of what the program calls so: it starts in an empty directory below `work_dir`, which is not made yet.
+fn as_the_program_sees(work_dir: &Path, name: &str) -> PathBuf {
+    let mut directory = work_dir.join("of-the-call");
+    let mut parts = Path::new(name).components();
+    while parts.as_path().starts_with("..") {
+        parts.next();
+        directory.pop();
+    }
+    directory.join(parts.as_path())
 }

@@ -117,6 +117,12 @@ pub(crate) fn is_unchanged(known: &FileState, found: &Metadata) -> bool {
     *known == state_of(found, known.content_hash.clone())
 }
 
+/// Which file lies there, as far as that can be told without reading it; None where none does, or a folder.
+pub(crate) fn unread_state(path: &Path) -> Option<FileState> {
+    let found = std::fs::metadata(path).ok().filter(Metadata::is_file)?;
+    Some(state_of(&found, String::new()))
+}
+
 fn state_of(found: &Metadata, content_hash: String) -> FileState {
     let ctime_ns = found.ctime().saturating_mul(1_000_000_000).saturating_add(found.ctime_nsec());
     FileState {

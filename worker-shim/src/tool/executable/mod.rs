@@ -93,6 +93,8 @@ pub(crate) struct Program {
     /// Holds a directory for each call of this worker.
     work_dir: PathBuf,
     environment: Vec<(OsString, OsString)>,
+    /// Of what is set for it on purpose in that environment.
+    settings_hash: String,
     permits: Semaphore,
     context: Context,
     stdout: Forwarder,
@@ -112,6 +114,7 @@ impl ExecutableTool {
             std::env::vars_os().filter(|(name, _)| !is_secret(name)).collect();
         let secrets = spec.secrets.iter().filter_map(|(name, value)| Some((name, value.as_str()?)));
         environment.extend(secrets.map(|(name, value)| (name.into(), value.into())));
+        let own_variables = spec.own_variables.iter().chain(spec.secrets.keys());
         let program = Program {
             capability: spec.capability_name.clone(),
             path: program.into(),
@@ -119,6 +122,7 @@ impl ExecutableTool {
             executable,
             work_dir: Path::new(&spec.data_dir).join("work").join(&spec.worker_session_id),
             data_dir: spec.data_dir.into(),
+            settings_hash: cache::settings_hash(&environment, &own_variables.collect()),
             environment,
             permits: Semaphore::new(concurrency as usize),
             stdout: Forwarder::start(1),

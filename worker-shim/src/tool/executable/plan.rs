@@ -80,6 +80,19 @@ pub(crate) fn outputs_in(
     action.outputs.keys().map(|name| Ok((name.clone(), names.output(name, 0)?))).collect()
 }
 
+/// The templates of the arguments that are there with these values.
+pub(crate) fn argument_templates<'a>(
+    action: &'a Action,
+    values: &'a Values,
+) -> impl Iterator<Item = &'a String> {
+    let has = |name: &String| values.get(name).is_some_and(|value| *value != Value::Bool(false));
+    action.argv.iter().flat_map(move |argument| match argument {
+        Argument::Always(template) => std::slice::from_ref(template),
+        Argument::When { when, args } if has(when) => args.as_slice(),
+        Argument::When { .. } => &[],
+    })
+}
+
 impl Plan {
     /// Removes what the call leaves in its directory when it failed, and the directory when it is empty.
     ///
@@ -145,17 +158,8 @@ fn render(
         outputs.insert(name.clone(), path);
     }
     let mut argv = vec![program.path.to_string_lossy().into_owned()];
-    for argument in &action.argv {
-        match argument {
-            Argument::Always(template) => argv.push(names.render(template, 0)?),
-            Argument::When { when, args } => {
-                if values.get(when).is_some_and(|value| *value != Value::Bool(false)) {
-                    for template in args {
-                        argv.push(names.render(template, 0)?);
-                    }
-                }
-            }
-        }
+    for template in argument_templates(action, values) {
+        argv.push(names.render(template, 0)?);
     }
     let stdin = action.stdin.as_ref().map(|template| names.render(template, 0)).transpose()?;
     Ok(Rendered { argv, stdin, outputs, cache_dir })
