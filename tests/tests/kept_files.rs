@@ -410,7 +410,7 @@ fn files_are_made_anew_with_another_setting_or_secret_of_their_tool() {
     install("us");
     assert_eq!((made(), made(), hits()), ("us low \n".into(), "us low \n".into(), 2));
     for (key, expected) in [("s3cret-one", 3), ("s3cret-two", 4)] {
-        world.run(&["set-secret", "lab", "A_KEY", "--value", key]).expect(0);
+        let _ = world.run(&["set-secret", "lab", "A_KEY", "--value", key]).expect(0);
         let told = format!("us low {key}\n");
         assert_eq!((made(), made(), hits()), (told.clone(), told, expected), "{key}");
     }
