@@ -23,6 +23,8 @@ pub use crate::yaml::DOCUMENT_DEPTH_MAX;
 pub const NODES_MAX: usize = 10_000;
 /// Most elements one mapped node may run over.
 pub const MAP_ELEMENTS_MAX: usize = 100_000;
+/// Most failures of a node or a run that are told one by one; the rest is counted.
+pub const FAILURES_LISTED_MAX: usize = 100;
 /// Most instances of one capability: each is a process, and a machine runs few of them well.
 pub const INSTANCES_MAX: u32 = 256;
 /// Largest composition file, in bytes.

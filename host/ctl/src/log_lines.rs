@@ -208,7 +208,7 @@ impl<'a> Told<'a> {
         let listed = |key| row.payload.get(key).and_then(Value::as_array).map(Vec::as_slice);
         let nodes: Vec<String> = match listed("nodes") {
             Some(nodes) => nodes.iter().filter_map(node_that_did_not_complete).collect(),
-            // Whoever ended the run of a dead host knew no more.
+            // Whoever ended the run of a dead host knew no more than its jobs.
             None => listed("failures").unwrap_or_default().iter().filter_map(node_that_failed).collect(),
         };
         // Nodes stand below, and each failure has a row of its own.

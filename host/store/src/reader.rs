@@ -189,6 +189,15 @@ impl JournalReader {
         Ok(jobs)
     }
 
+    /// The `n` jobs of a composition that failed first.
+    pub(crate) fn failed_first(&self, of: &CompositionId, n: usize) -> Result<Vec<SeqJob>, StoreError> {
+        let sql = format!(
+            "SELECT {} FROM jobs WHERE composition_id = ? AND +status = 'failed' ORDER BY completed_at, seq LIMIT ?",
+            query::JOB_COLUMNS
+        );
+        self.ours(&sql, &[text(of.as_str()), limit_value(n)], query::job)
+    }
+
     /// What a job was called with; `None` for an unknown job, or once it is past its retention.
     ///
     /// # Errors

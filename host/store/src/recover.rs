@@ -6,9 +6,12 @@ use crate::error::StoreError;
 use crate::filters::JobFilter;
 use crate::journal::Journal;
 use crate::reader::JournalReader;
-use crate::records::{CompositionEnd, CompositionRecord, HostRecord, JobEnd, JobRecord, WorkerRecord};
-use crate::rows;
+use crate::records::{
+    CompositionBody, CompositionEnd, CompositionRecord, HostRecord, JobEnd, JobRecord, SeqJob, WorkerRecord,
+};
+use crate::rows::{self, ToldFailure};
 use cjm_wire::Timestamp;
+use cjm_wire::composition::{Composition, FAILURES_LISTED_MAX, FailurePolicy, RunOutcome};
 use cjm_wire::describe::{ErrorReport, exit};
 use cjm_wire::error::{ErrorCategory, Failure, JobError};
 use cjm_wire::event::JobStatus;
@@ -64,8 +67,11 @@ pub fn begin_host(
         let Some((last, _)) = page.last() else { break };
         after_seq = *last;
         for (_, composition) in page {
+            let document = document_of(reader, &composition)?;
             let cut_off = cut_off(&recovered.jobs, &composition);
-            recovered.compositions.push(end_composition(journal, composition, cut_off, now)?);
+            let reason = cut_off_with_its_host(cut_off, document.as_ref(), now);
+            let known = known_of(reader, &composition, document.as_ref())?;
+            recovered.compositions.push(end_composition(journal, composition, reason, &known, now)?);
         }
     }
     Ok(recovered)
@@ -207,34 +213,111 @@ fn cut_off<'a>(jobs: &'a [JobRecord], composition: &CompositionRecord) -> Option
     of_it().find(|job| job.attempt > 0).or_else(|| of_it().next())
 }
 
+/// The document that it was submitted with; None where that cannot be read any more.
+fn document_of(
+    reader: &JournalReader,
+    composition: &CompositionRecord,
+) -> Result<Option<Composition>, StoreError> {
+    let body = reader.composition_body(&composition.composition_id, CompositionBody::Document)?;
+    // A file that is lost must not keep a host from its start.
+    let text = body.and_then(|body| String::from_utf8(reader.load(&body).ok()?).ok());
+    Ok(text.and_then(|text| Composition::read(&text).ok()))
+}
+
+/// The element of a job as a run tells it: that of a plain call has none.
+fn element_of(job: &JobRecord, document: Option<&Composition>) -> Option<usize> {
+    let node = job.node_id.as_ref().and_then(|node| document?.nodes.get(node));
+    job.element_index.filter(|_| node.is_none_or(|node| node.map.is_some())).map(|element| element as usize)
+}
+
 /// How a composition fails whose host is gone: with the place of what was cut off.
-fn cut_off_with_its_host(job: Option<&JobRecord>, now: &Timestamp) -> Failure {
+fn cut_off_with_its_host(
+    job: Option<&JobRecord>,
+    document: Option<&Composition>,
+    now: &Timestamp,
+) -> Failure {
     let mut failure = host_restarted("", None, now);
     if let Some((job, node)) = job.and_then(|job| Some((job, job.node_id.as_ref()?))) {
-        failure.report = failure.report.at_node(node, job.element_index.map(|element| element as usize));
+        failure.report = failure.report.at_node(node, element_of(job, document));
         failure.report.details.job_id = Some(job.job_id.clone());
     }
     failure
 }
 
+/// What the store knows of a run that its host did not end.
+struct Known {
+    outcome: RunOutcome,
+    failures: Vec<ToldFailure>,
+    failures_left_out: usize,
+}
+
+/// What came of a run whose jobs have all ended, as its own host would have told it.
+fn known_of(
+    reader: &JournalReader,
+    composition: &CompositionRecord,
+    document: Option<&Composition>,
+) -> Result<Known, StoreError> {
+    let of_it = |status| JobFilter {
+        statuses: vec![status],
+        composition: Some(composition.composition_id.to_string()),
+        ..JobFilter::default()
+    };
+    let goes_on = document.is_some_and(|document| document.failure == FailurePolicy::BestEffort);
+    let is_partial = goes_on && reader.count_jobs(&of_it(JobStatus::Completed))? > 0;
+    let listed = reader.failed_first(&composition.composition_id, FAILURES_LISTED_MAX)?;
+    let failed = reader.count_jobs(&of_it(JobStatus::Failed))?;
+    let mut failures: Vec<ToldFailure> = listed
+        .into_iter()
+        .map(|SeqJob { job, .. }| ToldFailure {
+            element: element_of(&job, document),
+            message: job.failure.map_or_else(|| "failed".to_owned(), |failure| failure.report.message),
+            node: job.node_id,
+        })
+        .collect();
+    let mut failures_left_out = failed.saturating_sub(failures.len());
+    // What callers were told of a node that no job carries.
+    if let Some(Failure { error, report }) = &composition.failure
+        && let (Some(node), element) = (&report.details.node, report.details.element)
+        && !failures.iter().any(|known| known.node.as_ref() == Some(node) && known.element == element)
+    {
+        let message = error.message.clone();
+        failures.insert(0, ToldFailure { node: Some(node.clone()), element, message });
+        failures_left_out += failures.len().saturating_sub(FAILURES_LISTED_MAX);
+        failures.truncate(FAILURES_LISTED_MAX);
+    }
+    let outcome = if is_partial { RunOutcome::Partial } else { RunOutcome::Failed };
+    Ok(Known { outcome, failures, failures_left_out })
+}
+
 fn end_composition(
     journal: &dyn Journal,
     mut composition: CompositionRecord,
-    cut_off: Option<&JobRecord>,
+    reason: Failure,
+    known: &Known,
     now: &Timestamp,
 ) -> Result<CompositionRecord, StoreError> {
     let end = CompositionEnd {
         composition_id: composition.composition_id.clone(),
-        status: JobStatus::Failed,
+        status: known.outcome.job_status(),
         completed_at: now.clone(),
         // What its callers were told already stays the reason.
-        failure: composition.failure.clone().or_else(|| Some(cut_off_with_its_host(cut_off, now))),
+        failure: composition.failure.clone().or(Some(reason)),
         output: None,
     };
-    let row = rows::composition_finished(&composition, &end);
+    let mut row = rows::composition_finished(&composition, &end);
+    rows::tell_outcome(&mut row, known.outcome, &known.failures, known.failures_left_out);
     composition.status = end.status;
     composition.completed_at = Some(now.clone());
     composition.failure.clone_from(&end.failure);
-    journal.commit_blocking(Commit::telling().write(Write::EndComposition(Box::new(end))).row(row))?;
+    let commit = |row| Commit::telling().write(Write::EndComposition(Box::new(end.clone()))).row(row);
+    match journal.commit_blocking(commit(row.clone())) {
+        Err(StoreError::TooLarge { .. }) => {
+            rows::shorten_end(&mut row);
+            journal.commit_blocking(commit(row))?;
+        }
+        other => {
+            other?;
+        }
+    }
     Ok(composition)
 }

@@ -7,6 +7,7 @@ use cjm_wire::composition::RunOutcome;
 use cjm_wire::error::{Failure, JobError, keep_fields};
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use cjm_wire::ids::{EventId, JobId};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// Longest text of one field of an error kept in a row, as it stands there: in JSON, which escapes what is not ASCII. The
@@ -138,7 +139,8 @@ pub fn composition_started(composition: &CompositionRecord) -> JournalRow {
     row
 }
 
-/// `run_finished` of a composition. Its id is derived, as that of a job's terminal row.
+/// `run_finished` of a composition, to which [`tell_outcome`] adds what came of it. Its id is derived, as that of a job's
+/// terminal row.
 #[must_use]
 pub fn composition_finished(composition: &CompositionRecord, end: &CompositionEnd) -> JournalRow {
     let mut row = composition_row(EventType::RunFinished, composition, end.completed_at.clone());
@@ -151,21 +153,36 @@ pub fn composition_finished(composition: &CompositionRecord, end: &CompositionEn
     if let Some(Failure { report, .. }) = &failure {
         row.payload.insert("report".into(), serde_json::to_value(report).unwrap_or_default());
     }
-    // Who ran it knows better and says so; of a run whose host died no more is known.
-    let outcome = match end.status {
-        JobStatus::Completed => RunOutcome::Completed,
-        JobStatus::Cancelled => RunOutcome::Cancelled,
-        _ => RunOutcome::Failed,
-    };
-    row.payload.insert("outcome".into(), outcome.as_str().into());
-    row.payload.insert("partial".into(), false.into());
-    let failures = failure.iter().map(|failure| {
-        let details = &failure.report.details;
-        serde_json::json!({"node": details.node, "element": details.element, "message": failure.report.message})
-    });
-    row.payload.insert("failures".into(), failures.collect());
-    row.payload.insert("failures_left_out".into(), 0.into());
     row
+}
+
+/// One failure of a run, as the row of its end tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldFailure {
+    /// The node; None where the run's output did not bind.
+    pub node: Option<String>,
+    /// The element of a mapped node.
+    pub element: Option<usize>,
+    /// For people.
+    pub message: String,
+}
+
+/// Adds to the row of a run's end what came of it: whoever ends it tells that in the same keys.
+pub fn tell_outcome(row: &mut JournalRow, outcome: RunOutcome, failures: &[ToldFailure], left_out: usize) {
+    row.payload.insert("outcome".into(), outcome.as_str().into());
+    row.payload.insert("partial".into(), (outcome == RunOutcome::Partial).into());
+    row.payload.insert("failures".into(), serde_json::to_value(failures).unwrap_or_default());
+    row.payload.insert("failures_left_out".into(), left_out.into());
+}
+
+/// Leaves out of the row of an end that is larger than a row may be what is told of each node and failure: the journal has
+/// it job by job.
+pub fn shorten_end(row: &mut JournalRow) {
+    let listed = row.payload.get("failures").and_then(Value::as_array).map_or(0, Vec::len);
+    let before = row.payload.get("failures_left_out").and_then(Value::as_u64).unwrap_or(0);
+    row.payload.insert("failures".into(), Value::Array(Vec::new()));
+    row.payload.insert("failures_left_out".into(), (before + listed as u64).into());
+    row.payload.remove("nodes");
 }
 
 /// The id of the one `worker_died` row of a worker: whoever tells of its end second is refused, as when a directory was taken

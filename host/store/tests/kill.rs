@@ -237,7 +237,8 @@ fn the_next_host_ends_what_a_dead_one_left() {
         (&json!("failed"), &json!("host restarted"))
     );
     // The element that a tool was at, and not the one that waited.
-    assert_documented_end(finished, &json!("each"), &json!(149));
+    assert_eq!(finished.payload["report"]["element"], 149);
+    assert_documented_end(finished, &json!("each"), [148, 149]);
     assert_eq!(finished.payload["report"]["job_id"], json!(running.job_id));
 
     journal
@@ -266,9 +267,11 @@ fn accept_jobs_and_a_composition(journal: &SqliteJournal) -> Vec<JobRecord> {
 }
 
 /// The keys that the page on compositions promises of every end.
-fn assert_documented_end(finished: &cjm_wire::event::JournalRow, node: &Value, element: &Value) {
-    let documented = json!({"outcome": "failed", "partial": false, "failures_left_out": 0,
-        "failures": [{"node": node, "element": element, "message": finished.payload["report"]["message"]}]});
+fn assert_documented_end(finished: &cjm_wire::event::JournalRow, node: &Value, elements: [u32; 2]) {
+    let message = &finished.payload["report"]["message"];
+    let failed = elements.map(|element| json!({"node": node, "element": element, "message": message}));
+    let documented =
+        json!({"outcome": "failed", "partial": false, "failures_left_out": 0, "failures": failed});
     for (key, value) in documented.as_object().expect("an object") {
         assert_eq!(finished.payload.get(key), Some(value), "{key}");
     }
@@ -301,4 +304,118 @@ fn a_composition_whose_failure_was_told_keeps_it_when_its_host_dies() {
     assert_eq!(finished.payload["status"], "failed");
     assert_eq!(finished.payload["report"]["message"], "node read[3]: no such page");
     assert!(journal.commit_blocking(fails()).is_err(), "it has ended");
+}
+
+/// Accepts a run that makes all it can, and its jobs: `good` and one of `bad` completed, two of `bad` failed by themselves,
+/// one of `long` runs, and one waits. So many more of `bad` failed.
+fn accept_a_run(journal: &SqliteJournal, id: &CompositionRecord, policy: &str, words: &str, more: u32) {
+    let document = json!({"name": "c", "failure": policy, "nodes": {
+        "good": {"capability": "t"}, "bad": {"capability": "t", "map": [0, 1, 2]}, "long": {"capability": "t", "map": [0, 1]}}});
+    let insert =
+        Write::InsertComposition(Box::new(id.clone()), Body::of_json(&document), Body::of_json(&json!({})));
+    journal.commit_blocking(Commit::admitting().write(insert)).expect("accepted");
+    let jobs = [
+        ("long", 0, None),
+        ("long", 1, None),
+        ("good", 0, Some(JobStatus::Completed)),
+        ("bad", 0, Some(JobStatus::Failed)),
+        ("bad", 1, Some(JobStatus::Completed)),
+        ("bad", 2, Some(JobStatus::Failed)),
+    ];
+    let more = (3..3 + more).map(|element| ("bad", element, Some(JobStatus::Failed)));
+    for (node, element, end) in jobs.into_iter().chain(more) {
+        let mut job = job("t");
+        job.composition_id = Some(id.composition_id.clone());
+        (job.node_id, job.element_index) = (Some(node.to_owned()), Some(element));
+        journal.commit_blocking(accept(&job, &json!({}))).expect("accepted");
+        if (node, element) == ("long", 1) {
+            continue;
+        }
+        let mut running = started(&job, 1);
+        journal.commit_blocking(begin(&running, JobStatus::Pending)).expect("begun");
+        let Some(end) = end else { continue };
+        if end == JobStatus::Failed {
+            let mut failure = host_restarted("t", None, &Timestamp::from_micros(3));
+            failure.report.message = words.to_owned();
+            running.failure = Some(failure);
+        }
+        let result = (end == JobStatus::Completed).then(|| json!(1));
+        journal.commit_blocking(finish(&ended(&running, end), result.as_ref())).expect("ended");
+    }
+}
+
+fn end_of_run(dir: &Path, id: &CompositionRecord) -> serde_json::Map<String, Value> {
+    let reader = JournalReader::open(dir).expect("opens");
+    let filter = JournalFilter {
+        event_types: vec!["run_finished".into()],
+        composition: Some(id.composition_id.to_string()),
+        ..JournalFilter::default()
+    };
+    reader.last(&filter, 9).expect("reads")[0].row.payload.clone()
+}
+
+#[test]
+fn the_end_of_a_dead_hosts_run_is_told_from_its_jobs() {
+    let (dir, journal) = fresh();
+    let [whole, fast] = [composition("c"), composition("c")];
+    accept_a_run(&journal, &whole, "best_effort", "no such page", 0);
+    accept_a_run(&journal, &fast, "fail_fast", "no such page", 0);
+    let long = composition("c");
+    // Of each message 64 KiB are kept, and a row holds a mebibyte.
+    accept_a_run(&journal, &long, "best_effort", &"w".repeat(65 * 1024), 16);
+    let reader = JournalReader::open(dir.path()).expect("opens");
+    let host = HostRecord { host_session_id: "second".into(), pid: 1, started_at: Timestamp::from_micros(1) };
+    begin_host(&*journal, &reader, &host, &Timestamp::from_micros(9_000_001)).expect("recovers");
+    let of = |node: &str, element: usize, message: &str| json!({"node": node, "element": element, "message": message});
+    let failures = json!([
+        of("bad", 0, "no such page"),
+        of("bad", 2, "no such page"),
+        of("long", 0, "host restarted"),
+        of("long", 1, "host restarted"),
+    ]);
+    for (run, outcome, failures, left_out) in [
+        (&whole, "partial", &failures, 0),
+        (&fast, "failed", &failures, 0),
+        (&long, "partial", &json!([]), 20),
+    ] {
+        let told = end_of_run(dir.path(), run);
+        assert_eq!((&told["outcome"], &told["partial"]), (&json!(outcome), &json!(outcome == "partial")));
+        assert!(&told["failures"] == failures, "{outcome}");
+        assert_eq!(told["failures_left_out"], left_out);
+        assert_eq!((&told["status"], &told["report"]["node"]), (&json!("failed"), &json!("long")));
+    }
+}
+
+/// At most so many are named as a living host names, and a plain call is no element of a list.
+#[test]
+fn the_end_of_a_dead_hosts_run_names_its_first_failures_and_counts_the_rest() {
+    let (dir, journal) = fresh();
+    let id = composition("c");
+    let document =
+        json!({"name": "c", "nodes": {"one": {"capability": "t"}, "each": {"capability": "t", "map": []}}});
+    let insert =
+        Write::InsertComposition(Box::new(id.clone()), Body::of_json(&document), Body::of_json(&json!({})));
+    journal.commit_blocking(Commit::admitting().write(insert)).expect("accepted");
+    for element in 0..=120 {
+        let mut job = job("t");
+        job.composition_id = Some(id.composition_id.clone());
+        let (node, element) = if element == 0 { ("one", 0) } else { ("each", element - 1) };
+        (job.node_id, job.element_index) = (Some(node.to_owned()), Some(element));
+        journal.commit_blocking(accept(&job, &json!({}))).expect("accepted");
+    }
+    let mut told = host_restarted("t", None, &Timestamp::from_micros(3));
+    told.error.message = "there is no such page".to_owned();
+    told.report = told.report.at_node("two", None);
+    let fails = Write::CompositionFails(id.composition_id.clone(), Box::new(told));
+    journal.commit_blocking(Commit::telling().write(fails)).expect("kept");
+    let reader = JournalReader::open(dir.path()).expect("opens");
+    let host = HostRecord { host_session_id: "second".into(), pid: 1, started_at: Timestamp::from_micros(1) };
+    begin_host(&*journal, &reader, &host, &Timestamp::from_micros(9_000_001)).expect("recovers");
+    let told = end_of_run(dir.path(), &id);
+    let failures = told["failures"].as_array().expect("a list");
+    assert_eq!((failures.len(), &told["failures_left_out"]), (100, &json!(22)));
+    // What was told of a node that no job carries is known from that alone.
+    assert_eq!(failures[0], json!({"node": "two", "element": null, "message": "there is no such page"}));
+    assert_eq!(failures[1], json!({"node": "one", "element": null, "message": "host restarted"}));
+    assert_eq!(failures[2], json!({"node": "each", "element": 0, "message": "host restarted"}));
 }

@@ -18,6 +18,7 @@ mod state;
 mod types;
 
 pub use bind::{BindError, Found, Scope, bind};
+pub use cjm_wire::composition::FAILURES_LISTED_MAX;
 pub use declared::{DeclaredAction, DeclaredTools, Meant, meant};
 pub use elements::NODE_IN_FLIGHT_MAX;
 pub use graph::{Graph, GraphError};
@@ -26,6 +27,6 @@ pub use literals::{configuration_misfit, literal_faults};
 pub use sources::sources;
 pub use state::{CompositionRun, RUN_IN_FLIGHT_MAX};
 pub use types::{
-    CompositionEffect, CompositionError, CompositionEvent, ElementOutcome, FAILURES_LISTED_MAX, Failures,
-    Halt, NodeError, NodeProgress, NodeStatus, SubmitElement,
+    CompositionEffect, CompositionError, CompositionEvent, ElementOutcome, Failures, Halt, NodeError,
+    NodeProgress, NodeStatus, SubmitElement,
 };

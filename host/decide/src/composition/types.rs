@@ -4,13 +4,10 @@
 use super::graph::GraphError;
 use super::inputs::InputsError;
 use crate::queue::CancelReach;
-use cjm_wire::composition::RunOutcome;
+use cjm_wire::composition::{FAILURES_LISTED_MAX, RunOutcome};
 use cjm_wire::describe::Described;
 use cjm_wire::json::{Arguments, Json};
 use std::fmt;
-
-/// Most failures of a node or a run that are told one by one; the rest is counted.
-pub const FAILURES_LISTED_MAX: usize = 100;
 
 /// What happens to a run.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,6 +5,7 @@ use crate::compositions::failures::{deadline_failure, failure_at, refusal};
 use crate::compositions::state::{CompositionOutcome, NodeOutcome};
 use crate::error::HostError;
 use cjm_decide::composition::{Failures, Halt};
+use cjm_store::rows::ToldFailure;
 use cjm_store::{Body, Commit, CompositionEnd, StoreError, Write, rows};
 use cjm_wire::Timestamp;
 use cjm_wire::composition::RunOutcome;
@@ -13,7 +14,6 @@ use cjm_wire::error::Failure;
 use cjm_wire::event::{JobStatus, JournalRow};
 use cjm_wire::json::Json;
 use cjm_workers::NodeState;
-use serde_json::json;
 
 impl Driver {
     /// Every node as it stands, in the document's order.
@@ -101,15 +101,14 @@ impl Driver {
         };
         let mut row = rows::composition_finished(&self.record, &end);
         row.payload.insert("nodes".to_owned(), serde_json::to_value(&nodes).unwrap_or_default());
-        row.payload.insert("outcome".to_owned(), outcome.as_str().into());
         if let Some(fault) = &monitor_fault {
             row.payload.insert("monitor_fault".to_owned(), fault.as_str().into());
         }
-        row.payload.insert("partial".to_owned(), (outcome == RunOutcome::Partial).into());
         let listed = failures.listed().iter();
-        let listed = listed.map(|f| json!({"node": f.node, "element": f.element, "message": f.message}));
-        row.payload.insert("failures".to_owned(), listed.collect());
-        row.payload.insert("failures_left_out".to_owned(), failures.left_out().into());
+        let listed: Vec<ToldFailure> = listed
+            .map(|f| ToldFailure { node: f.node.clone(), element: f.element, message: f.message.clone() })
+            .collect();
+        rows::tell_outcome(&mut row, outcome, &listed, failures.left_out());
         let committed = self.commit_end(end, row).await;
         // An end that is not on the disk is no success. The store may write it later, as that of a job.
         let (outcome, status, failure) = match committed {
@@ -135,20 +134,14 @@ impl Driver {
         }
     }
 
-    /// Of a row that is larger than a row may be, what is told of each node is left out: the journal has it job by job.
+    /// A row that is larger than a row may be is shortened.
     async fn commit_end(&self, end: CompositionEnd, row: JournalRow) -> Result<(), StoreError> {
         let journal = &self.host.services().journal;
         let commit = |row| Commit::telling().write(Write::EndComposition(Box::new(end.clone()))).row(row);
         match journal.commit(commit(row.clone())).await {
             Err(StoreError::TooLarge { .. }) => {
                 let mut row = row;
-                let failures =
-                    row.payload.remove("failures").and_then(|listed| Some(listed.as_array()?.len()));
-                let before = row.payload.get("failures_left_out").and_then(serde_json::Value::as_u64);
-                let left_out = before.unwrap_or(0) + failures.unwrap_or(0) as u64;
-                row.payload.insert("failures".to_owned(), json!([]));
-                row.payload.insert("failures_left_out".to_owned(), left_out.into());
-                row.payload.remove("nodes");
+                rows::shorten_end(&mut row);
                 journal.commit(commit(row)).await.map(|_| ())
             }
             other => other.map(|_| ()),

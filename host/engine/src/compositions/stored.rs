@@ -3,6 +3,7 @@
 use crate::compositions::state::{CompositionOutcome, NodeOutcome};
 use cjm_decide::composition::{Failures, NodeError};
 use cjm_store::CompositionRecord;
+use cjm_store::rows::ToldFailure;
 use cjm_wire::composition::RunOutcome;
 use cjm_wire::event::JobStatus;
 use cjm_wire::json::Json;
@@ -28,14 +29,6 @@ struct Told {
     #[serde(default)]
     failures_left_out: usize,
     monitor_fault: Option<String>,
-}
-
-/// One failure of a row.
-#[derive(Debug, Deserialize)]
-struct ToldFailure {
-    node: Option<String>,
-    element: Option<usize>,
-    message: String,
 }
 
 impl StoredComposition {
