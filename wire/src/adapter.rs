@@ -6,9 +6,10 @@
 
 use crate::InstanceId;
 use crate::describe::Described;
-use crate::manifest::{MANIFEST_BYTES_MAX, words_without_place};
+use crate::manifest::MANIFEST_BYTES_MAX;
+use crate::type_fault::{TypeFault, in_part, told};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// The `unit` that tells such a manifest from a capability's, which has none.
 pub const ADAPTER_UNIT: &str = "adapter";
@@ -137,10 +138,9 @@ impl AdapterManifest {
         if text.len() > MANIFEST_BYTES_MAX {
             return Err(AdapterError::TooLarge(text.len()));
         }
-        let adapter: Self = serde_json::from_str(text).map_err(|error| AdapterError::Malformed {
-            line: error.line(),
-            column: error.column(),
-            message: words_without_place(text, &error),
+        let adapter: Self = serde_json::from_str(text).map_err(|error| {
+            let (line, column, message) = told(text, &error, type_fault);
+            AdapterError::Malformed { line, column, message }
         })?;
         if adapter.unit != ADAPTER_UNIT {
             return Err(AdapterError::OtherUnit(adapter.unit));
@@ -194,6 +194,19 @@ pub fn is_adapter(text: &str) -> bool {
 
 fn no_version() -> String {
     "0.0.0".to_owned()
+}
+
+/// What in the manifest of an adapter is not of its type.
+fn type_fault(document: &Value) -> Option<TypeFault> {
+    let methods = document.pointer("/protocol_members/methods").and_then(Value::as_array).map_or(0, Vec::len);
+    let mut places = (0..methods).map(|index| format!("/protocol_members/methods/{index}"));
+    places
+        .find_map(|at| in_part::<Method>(document, &at, &json!({"name": ""})))
+        .or_else(|| in_part::<Members>(document, "/protocol_members", &json!({})))
+        .or_else(|| {
+            let blank = json!({"unit": "", "name": "", "task_name": "", "module": "", "class": ""});
+            in_part::<AdapterManifest>(document, "", &blank)
+        })
 }
 
 #[cfg(test)]

@@ -36,11 +36,13 @@ pub mod python_json;
 pub mod result;
 pub mod runtime;
 pub mod runtime_check;
+mod runtime_fault;
 pub mod settings_file;
 mod settings_keys;
 pub mod suggestions;
 pub mod template;
 pub mod time;
+mod type_fault;
 mod word;
 mod yaml;
 

@@ -5,12 +5,13 @@
 //! whether an interpreter exists is asked when it is needed.
 
 use crate::describe::{Described, shell_word};
-use crate::json::VALUE_DEPTH_MAX;
 use crate::runtime::Runtime;
+use crate::runtime_fault::in_runtime;
+use crate::type_fault::{TypeFault, in_part, told};
 use crate::{InstanceId, Timestamp, canonical};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -256,10 +257,9 @@ impl Manifest {
         if text.len() > MANIFEST_BYTES_MAX {
             return Err(ManifestError::TooLarge(text.len()));
         }
-        let malformed = |error: &serde_json::Error| ManifestError::Malformed {
-            line: error.line(),
-            column: error.column(),
-            message: words_without_place(text, error),
+        let malformed = |error: &serde_json::Error| {
+            let (line, column, message) = told(text, error, type_fault);
+            ManifestError::Malformed { line, column, message }
         };
         // The version first: a manifest of another version may differ in any other key.
         #[derive(Deserialize)]
@@ -398,26 +398,24 @@ impl Manifest {
     }
 }
 
-/// Editors of some systems put it before text, where nobody sees it.
-const BYTE_ORDER_MARK: char = '\u{feff}';
-
-/// What the parser says without the place that it ends with, for who tells that by itself.
-pub(crate) fn words_without_place(text: &str, error: &serde_json::Error) -> String {
-    if text.starts_with(BYTE_ORDER_MARK) {
-        return "it begins with a byte order mark (BOM), which JSON does not know: save it as UTF-8 without one".to_owned();
-    }
-    let words = error.to_string();
-    let words = words.rfind(" at line ").map_or(words.as_str(), |at| &words[..at]);
-    match words {
-        "recursion limit exceeded" => format!("nested deeper than the {VALUE_DEPTH_MAX} levels allowed"),
-        words => words.to_owned(),
-    }
+/// What in a manifest is not of its type.
+fn type_fault(document: &Value) -> Option<TypeFault> {
+    let code = json!({"name": "a", "version": "1"});
+    in_runtime(document)
+        .or_else(|| {
+            let declared = document.pointer("/code/worker_env")?.as_array()?.len();
+            let mut places = (0..declared).map(|index| format!("/code/worker_env/{index}"));
+            places.find_map(|at| in_part::<DeclaredVariable>(document, &at, &json!({"name": ""})))
+        })
+        .or_else(|| in_part::<Code>(document, "/code", &code))
+        .or_else(|| in_part::<Install>(document, "/install", &json!({})))
+        .or_else(|| in_part::<DriftTracking>(document, "/drift_tracking", &json!({})))
+        .or_else(|| in_part::<Manifest>(document, "", &json!({"format_version": "", "code": code})))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn minimal() -> Value {
         json!({
