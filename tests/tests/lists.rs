@@ -176,7 +176,12 @@ fn an_update_of_a_manifest_that_fails_says_that_the_tool_stays_and_whether_it_ca
     assert_eq!(failed()["version_before"], "1.0.0", "known by the file that it came from");
     std::fs::remove_file(&program).expect("removed");
     let entry = failed();
-    assert!(words(&entry["warnings"]).contains("cannot be called until"), "{entry:#}");
+    assert!(
+        words(&entry["warnings"]).contains("cannot be called until its program is there again"),
+        "{entry:#}"
+    );
+    cjm_tests::world::write_script(program.as_ref(), "#!/bin/sh\necho back\n");
+    assert_eq!(world.run(&["call", "tool", "--action", "say", "-r"]).expect(exit::OK).stdout, "back\n");
     world.assert_nothing_left();
 }
 

@@ -300,7 +300,12 @@ impl Installation<'_> {
                 let installed = tool_entry::installed_from(&source, &manifests);
                 let is_whole = installed.as_ref().is_some_and(|installed| installed.is_whole);
                 let before = installed.map(|installed| (installed.capability, installed.version));
-                tell_what_was_installed(&mut report, before.clone(), || before.filter(|_| is_whole));
+                tell_what_was_installed(
+                    &mut report,
+                    before.clone(),
+                    || before.filter(|_| is_whole),
+                    PUT_BACK,
+                );
                 report
             }
         }
@@ -337,7 +342,7 @@ impl Installation<'_> {
             }
             None => blank(entry.entry),
         };
-        tell_what_was_installed(&mut ended, before, || entry.installed());
+        tell_what_was_installed(&mut ended, before, || entry.installed(), MADE_ANEW);
         ended.warnings.extend(entry.rests());
         ended.seconds = started.elapsed().as_secs_f64();
         ended
@@ -465,30 +470,41 @@ fn blank(entry: &Entry) -> EntryReport {
     }
 }
 
+/// What a tool of an environment needs that cannot be called.
+const MADE_ANEW: &str = "`install-all` has made it anew";
+/// What one needs that is a program.
+const PUT_BACK: &str = "its program is there again";
+
 /// Of a tool that was to be brought up to date: what it was `before`, and what is there `now` of one that failed.
 fn tell_what_was_installed(
     ended: &mut EntryReport,
     before: Option<(String, String)>,
     now: impl FnOnce() -> Option<(String, String)>,
+    what_is_needed: &str,
 ) {
     // The version of another tool says nothing of this one.
     let before = before.filter(|(capability, _)| ended.displaced.as_ref() != Some(capability));
     let Some((capability, version)) = before else { return };
     ended.version_before = Some(version);
     if ended.outcome == Outcome::Failed {
-        tell_what_is_left(ended, capability, now());
+        tell_what_is_left(ended, capability, now(), what_is_needed);
     }
 }
 
 /// Of a tool that was installed and was to be brought up to date.
-fn tell_what_is_left(ended: &mut EntryReport, capability: String, installed: Option<(String, String)>) {
+fn tell_what_is_left(
+    ended: &mut EntryReport,
+    capability: String,
+    installed: Option<(String, String)>,
+    what_is_needed: &str,
+) {
     let version = ended.version_before.as_deref().unwrap_or_default();
     ended.warnings.push(match &installed {
         Some((capability, version)) => {
             format!("{capability} {version} stays installed as it was, and can be called")
         }
         None => format!(
-            "{capability} {version}, which was installed before, cannot be called until `install-all` has made it anew"
+            "{capability} {version}, which was installed before, cannot be called until {what_is_needed}"
         ),
     });
     ended.version = installed.map(|(_, version)| version);

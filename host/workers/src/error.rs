@@ -377,11 +377,9 @@ impl CallError {
             Self::Died { verdict, .. } | Self::NotTaken { verdict, .. } => {
                 Facts::new("call.worker_died", exit::WORKER_DIED, verdict.next_step())
             }
-            Self::BadAnswer { status: NOT_FOUND, .. } => Facts::new(
-                "call.unknown_method",
-                exit::DOMAIN,
-                "name a task and a method that the message lists, or that the adapter's source has",
-            ),
+            Self::BadAnswer { status: NOT_FOUND, excerpt, .. } => {
+                Facts::new("call.unknown_method", exit::DOMAIN, tool_failure::what_to_name(excerpt))
+            }
             Self::BadAnswer { stderr_tail, .. } => Facts::new(
                 "call.bad_answer",
                 exit::TOOL_FAILED,

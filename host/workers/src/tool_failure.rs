@@ -35,6 +35,8 @@ const NEEDS_STREAM: &str = "NeedsStream";
 const UNFIT: &str = "Unfit";
 /// Words of the Python SDK where the class of a tool has nothing to call.
 const NO_ACTIONS: &str = "no method is marked @action";
+/// How every worker lists the tasks that it has, ours and the ancestor's. None lists methods.
+const TASKS_LISTED: &str = "(bound: ";
 /// Words of Python's before the name of a module that is not there.
 const NO_MODULE: &str = "No module named '";
 /// Words of the Python SDK about a value that is no text.
@@ -363,6 +365,17 @@ fn writes_result(traceback: &str) -> bool {
         && frames(traceback).any(|file| RESULT_FILES.iter().any(|end| file.ends_with(end)))
 }
 
+/// What to name in place of a task or a method that a worker does not have, of which it says this.
+pub(crate) fn what_to_name(said: &str) -> &'static str {
+    match said.split_once(TASKS_LISTED) {
+        Some((_, "[])")) => {
+            "name its adapter under `adapters` of its entry in capabilities.yaml and run `cjm-ctl install-all`"
+        }
+        Some(_) => "name a task that the message lists",
+        None => "name a public method of the adapter's class: its source has them",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -383,6 +396,17 @@ mod tests {
                           TypeError: words\n";
     const IN_RESULT: &str = "Traceback (most recent call last):\n  File \"/c/cjm_sdk/ops.py\", line 1, in _work\n  File \
                              \"/c/cjm_sdk/encode.py\", line 2, in result_bytes\nValueError: words\n";
+
+    #[test]
+    fn a_step_speaks_of_a_list_only_where_the_message_has_one() {
+        for (said, step) in [
+            ("No adapter bound for task 'x' (bound: ['lab-task'])", "name a task that the message lists"),
+            ("No adapter bound for task 'x' (bound: [])", "name its adapter under `adapters`"),
+            ("Task 'lab-task' adapter has no method 'x'", "name a public method of the adapter's class"),
+        ] {
+            assert!(what_to_name(said).starts_with(step), "{said}");
+        }
+    }
 
     #[test]
     fn a_disk_that_took_no_call_is_told_as_other_full_disks_are() {
