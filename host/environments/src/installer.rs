@@ -264,7 +264,7 @@ impl Installation<'_> {
         let data_dir = &self.common.data_dir;
         let installed = || installed_in(&own_home(data_dir, &entry.env_name), &data_dir.join("manifests"));
         let mut refused = failed(entry, &ErrorReport::of(error));
-        tell_what_was_installed(&mut refused, installed(), installed);
+        tell_what_was_installed(&mut refused, installed(), installed, MADE_ANEW);
         refused
     }
 
@@ -470,9 +470,8 @@ fn blank(entry: &Entry) -> EntryReport {
     }
 }
 
-/// What a tool of an environment needs that cannot be called.
+/// What a tool that cannot be called needs, of an environment and of a program alone.
 const MADE_ANEW: &str = "`install-all` has made it anew";
-/// What one needs that is a program.
 const PUT_BACK: &str = "its program is there again";
 
 /// Of a tool that was to be brought up to date: what it was `before`, and what is there `now` of one that failed.
@@ -590,5 +589,12 @@ mod tests {
             let error = report.entries[0].error.as_ref().expect("an error");
             assert_eq!(error.code, code, "{error:?}");
         }
+        let source = folder.path().join("gone.json");
+        let gone = serde_json::json!({"format_version": "2.0", "install": {"package_source": source},
+            "code": {"name": "gone", "version": "1", "runtime": {"kind": "native", "program": "/none"}}});
+        write_whole(&manifest.with_file_name("gone.json"), gone.to_string().as_bytes()).expect("written");
+        let told =
+            install("capabilities: [{name: gone, manifest: gone.json}]").await.entries.remove(0).warnings;
+        assert!(told[0].ends_with("until its program is there again"), "{told:?}");
     }
 }
