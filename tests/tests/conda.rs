@@ -239,6 +239,97 @@ fn force_takes_a_good_environment_only_when_the_new_one_is_known_to_be_good() {
 }
 
 #[test]
+fn an_environment_that_a_tool_of_another_data_directory_lives_in_is_neither_changed_nor_taken_away() {
+    let world = World::new();
+    let test =
+        "an_environment_that_a_tool_of_another_data_directory_lives_in_is_neither_changed_nor_taken_away";
+    let Some(both) = project(&world, test) else { return };
+    both.write("cjm.yaml", "data_dir: ./.cjm\n");
+    let [ours, theirs] = [".cjm", "theirs"].map(|name| both.file(name));
+    let in_place = |data_dir: &Path, arguments: &[&str], code: i32| {
+        let place = data_dir.display().to_string();
+        document(&both.run(Who::Ours, &[arguments, &["--json", "--data-dir", &place]].concat(), ""), code)
+    };
+    assert_eq!(in_place(&ours, &["install-all"], 0)["entries"][0]["result"], "installed");
+    let home = both.environment("my-env");
+    let stamp = std::fs::read_to_string(home.join("cjm-stamp.json")).expect("a stamp");
+    for arguments in [&["install-all"][..], &["install-all", "--force"]] {
+        let refused = in_place(&theirs, arguments, 1);
+        let error = &refused["entries"][0]["error"];
+        assert_eq!(error["code"], "install.environment_of_another_list", "{refused}");
+        assert!(error["message"].to_string().contains(&ours.display().to_string()), "{refused}");
+        let now = std::fs::read_to_string(home.join("cjm-stamp.json")).expect("a stamp");
+        assert_eq!(now, stamp, "nothing of it was changed");
+    }
+    // As a version left it that wrote down nobody: the next one takes it, and then it is known whose it is.
+    let mut old: Value = serde_json::from_str(&stamp).expect("JSON");
+    old.as_object_mut().and_then(|stamp| stamp.remove("data_dir")).expect("it was there");
+    std::fs::write(home.join("cjm-stamp.json"), old.to_string()).expect("written");
+    assert_eq!(in_place(&theirs, &["install-all"], 0)["entries"][0]["result"], "installed");
+    let removed = in_place(&ours, &["remove", "my-tool", "-y"], 0);
+    assert_eq!(removed["environment_removed"], false, "{removed}");
+    assert!(removed["shared_with"][0].to_string().contains(&theirs.display().to_string()), "{removed}");
+    assert!(ours.join("envs/my-env").symlink_metadata().is_err(), "nothing leads there any more");
+    let place = theirs.display().to_string();
+    let call = ["call", "my-tool", "--action", "where", "--raw", "--data-dir", &place];
+    let called = both.run(Who::Ours, &call, "");
+    assert_eq!(called.stdout.trim_end(), home.display().to_string(), "{called:#?}");
+    assert_eq!(in_place(&theirs, &["remove", "my-tool", "-y"], 0)["environment_removed"], true);
+    assert!(!home.exists());
+    world.assert_nothing_left();
+}
+
+#[test]
+fn what_was_found_when_something_was_put_back_is_named_also_where_nothing_has_changed() {
+    let world = World::new();
+    let test = "what_was_found_when_something_was_put_back_is_named_also_where_nothing_has_changed";
+    let Some(both) = project(&world, test) else { return };
+    let install = || document(&both.run(Who::Ours, &["install-all", "--json"], ""), 0);
+    let installed = install();
+    let home = both.environment("my-env");
+    // As a kill leaves it, and somebody who came after it.
+    std::fs::rename(&home, home.with_file_name(".my-env.cjm-former")).expect("moved");
+    std::fs::create_dir(&home).expect("a folder");
+    let found = home.with_file_name(".my-env.cjm-found-1").display().to_string();
+    for _ in 0..2 {
+        let again = install();
+        assert_eq!(again["entries"][0]["result"], "unchanged", "{again}");
+        assert!(again["entries"][0]["warnings"].to_string().contains(&found), "{again}");
+    }
+    std::fs::remove_dir(&found).expect("removed");
+    assert_eq!(install()["entries"][0]["warnings"], json!([]));
+
+    // Of an environment of ours, an update was killed once its manifest was there.
+    both.write(
+        "capabilities.yaml",
+        &LIST.replace("env_file: env.yml", "python_version: \">=3.9\"").replace("my-env", "own"),
+    );
+    let manifest = Path::new(installed["entries"][0]["manifest"].as_str().expect("a manifest"));
+    std::fs::remove_file(manifest).expect("removed");
+    install();
+    let own = manifest.ancestors().nth(2).expect("a data directory").join("envs/own");
+    let former = own.with_file_name(".own.former");
+    std::fs::rename(&own, &former).expect("moved");
+    let before = std::fs::read(manifest).expect("a manifest");
+    std::fs::create_dir(former.join("cjm-manifests")).expect("a folder");
+    std::fs::write(former.join("cjm-manifests/my-tool.json"), &before).expect("written");
+    std::fs::write(former.join("cjm-replaced-manifests"), "my-tool.json").expect("written");
+    let mut mine: Value = serde_json::from_slice(&before).expect("JSON");
+    mine["overrides"] = json!({"mine": 1});
+    std::fs::write(manifest, mine.to_string()).expect("written");
+    let again = install();
+    let warnings = again["entries"][0]["warnings"].to_string();
+    assert_eq!(again["entries"][0]["result"], "unchanged", "{again}");
+    let listing = std::fs::read_dir(manifest.parent().expect("a folder")).expect("listed").flatten();
+    let is_kept = |path: &std::path::PathBuf| path.to_string_lossy().contains("my-tool.json.replaced-");
+    let kept: Vec<_> = listing.map(|one| one.path()).filter(is_kept).collect();
+    assert!(kept.len() == 1 && warnings.contains(&kept[0].display().to_string()), "{kept:?} {again}");
+    assert_eq!(std::fs::read_to_string(&kept[0]).expect("kept"), mine.to_string());
+    assert_eq!(std::fs::read(manifest).expect("a manifest"), before);
+    world.assert_nothing_left();
+}
+
+#[test]
 fn micromamba_is_fetched_to_its_place() {
     let world = World::new();
     let Some(both) = project(&world, "micromamba_is_fetched_to_its_place") else { return };

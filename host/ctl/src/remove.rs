@@ -53,6 +53,9 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
     });
     let row = journaled::row(EventType::CapabilityRemoved, Some(&removal.capability), payload);
     journaled::note(&settings.data_dir, vec![row], output);
+    if !takes_environment {
+        removal.leave_to_others()?;
+    }
     let takes_rest = !args.keep_env && removal.shared_with.is_empty();
     if takes_rest {
         delete_rest(&removal).await?;

@@ -114,7 +114,7 @@ fn package<'e>(
         let (env_name, other) = (entry.env_name.clone(), other.to_owned());
         return Err(EnvironmentError::SharedEnvironment { env_name, other });
     }
-    CondaEntry::read(entry, base, &CondaOptions::default())?;
+    CondaEntry::read(entry, base, base, &CondaOptions::default())?;
     if let Some(wanted) = &entry.python_version
         && Constraint::parse(wanted).is_none()
     {

@@ -3,10 +3,12 @@
 //!
 //! What is there is kept, also when the file has changed since: `--force` makes it anew, as the ancestor does.
 //!
-//! What must hold: nothing of what is there goes before the new one has an interpreter that will do.
+//! What must hold: nothing of what is there goes before the new one has an interpreter that will do, nor at all where a tool
+//! of another data directory lives in it.
 
 use crate::conda::{Conda, CondaOptions, Estimate};
 use crate::constraint::PythonVersion;
+use crate::elsewhere::check_not_of_another;
 use crate::error::EnvironmentError;
 use crate::interpreters::{Interpreter, probe};
 use crate::set_aside::{SetAside, lead};
@@ -29,6 +31,8 @@ pub(crate) struct CondaEntry<'a> {
     /// Hash of a file's content; a URL's is not known before conda has read it.
     pub(crate) content_hash: Option<String>,
     name: &'a str,
+    /// Whose it is to be.
+    pub(crate) data_dir: &'a Path,
     options: &'a CondaOptions,
 }
 
@@ -66,12 +70,19 @@ impl<'a> CondaEntry<'a> {
     pub(crate) fn read(
         entry: &'a Entry,
         base: &Path,
+        data_dir: &'a Path,
         options: &'a CondaOptions,
     ) -> Result<Option<Self>, EnvironmentError> {
         let Some(env_file) = &entry.env_file else { return Ok(None) };
         let name = &entry.env_name;
         if env_file.contains("://") {
-            return Ok(Some(Self { env_file: env_file.clone(), content_hash: None, name, options }));
+            return Ok(Some(Self {
+                env_file: env_file.clone(),
+                content_hash: None,
+                name,
+                data_dir,
+                options,
+            }));
         }
         let path = base.join(env_file);
         let text = read_regular(&path, ENV_FILE_BYTES_MAX).map_err(|error| EnvironmentError::File {
@@ -80,21 +91,23 @@ impl<'a> CondaEntry<'a> {
             source: std::io::Error::other(error),
         })?;
         let content_hash = Some(crate::files::hash_bytes(&text));
-        Ok(Some(Self { env_file: path.display().to_string(), content_hash, name, options }))
+        Ok(Some(Self { env_file: path.display().to_string(), content_hash, name, data_dir, options }))
     }
 
     /// Looks what is there, before anything is changed; with `force`, all of it is made anew. What stays is refused here where
     /// `check` refuses its interpreter.
     ///
     /// # Errors
-    /// When there is no conda, when the environment holds no Python, or what `check` says of it.
+    /// When there is no conda, when the environment holds no Python or is another data directory's, or what `check` says of it.
     pub(crate) async fn look(
         &self,
         force: bool,
         check: impl Fn(PythonVersion) -> Result<(), EnvironmentError>,
     ) -> Result<Looked, EnvironmentError> {
         let conda = Conda::find(self.options).await?;
-        let there = match conda.environment(self.name).await? {
+        let found = conda.environment(self.name).await?;
+        found.as_deref().map_or(Ok(()), |home| check_not_of_another(home, self.data_dir))?;
+        let there = match found {
             None => There::Nothing,
             Some(home) if force => There::ToReplace(home),
             Some(home) => {

@@ -2,9 +2,9 @@
 
 use crate::constraint::PythonVersion;
 use crate::steps::{
-    ONE_NAME_STEP, OTHER_VERSION_STEP, another_entry_step, another_name_step, broken_step, conda_step,
-    environment_step, folder_step, host_step, install_step, interpreter_step, list_step, mounted_step,
-    old_interpreter_step, out_of_folder_step, own_name_step, rest_step, source_step,
+    ONE_NAME_STEP, OTHER_VERSION_STEP, Whence, another_entry_step, another_name_step, broken_step,
+    conda_step, environment_step, folder_step, host_step, install_step, interpreter_step, list_step,
+    mounted_step, old_interpreter_step, out_of_folder_step, own_name_step, rest_step, source_step,
 };
 use cjm_catalog::allowed::AllowedError;
 use cjm_catalog::installation::Unfinished;
@@ -401,15 +401,15 @@ pub enum EnvironmentError {
         /// The list that it came from.
         list: Option<PathBuf>,
     },
-    /// The environment of an entry holds the tool of another list.
-    #[error("`env_name: {env_name}` is the environment of \"{capability}\", which is installed from {}", list.display())]
+    /// The environment of an entry holds the tool of another list, or of another data directory.
+    #[error("`env_name: {env_name}` is the environment of \"{capability}\", which is installed {whence}")]
     EnvironmentOfAnotherList {
         /// The environment.
         env_name: String,
         /// The tool that lives there.
         capability: String,
-        /// The list that it came from.
-        list: PathBuf,
+        /// Where it came from.
+        whence: Whence,
     },
     /// The same capability comes from two entries.
     #[error("\"{capability}\" is already installed by the entry \"{other}\"")]
@@ -554,7 +554,7 @@ impl Described for EnvironmentError {
             Self::Unfinished(error) => error.next_step(),
             Self::OtherVersion { .. } => OTHER_VERSION_STEP.to_owned(),
             Self::AnotherName { list, .. } => own_name_step(list.as_deref()),
-            Self::EnvironmentOfAnotherList { capability, .. } => environment_step(capability),
+            Self::EnvironmentOfAnotherList { capability, whence, .. } => environment_step(capability, whence),
             Self::CapabilityTwice { .. } => ONE_NAME_STEP.to_owned(),
             Self::CapabilityOfAnotherEntry { capability, other } => another_entry_step(capability, other),
             Self::CapabilityOfAnotherList { capability, .. } => another_name_step(capability),

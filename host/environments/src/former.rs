@@ -7,11 +7,12 @@
 //! What must hold: a copy is whole or has another name; an environment that has a stamp is newer than its copy; no manifest
 //! is touched before the note is there, and the note goes before the environment takes its place again, but after the
 //! manifests have; each step can be done twice, so that a kill at any of them changes nothing of the end; a manifest that
-//! has come to name another environment since is newer than what is kept, and stays.
+//! has come to name another environment since is newer than what is kept, and stays; a text that no installation wrote is
+//! kept beside its place before another one takes that.
 
 use crate::error::EnvironmentError;
 use crate::files::{remove_dir, write_whole};
-use crate::manifests::pass_word_on;
+use crate::manifests::{keep_replaced, pass_word_on, write_installed};
 use crate::stamp::Stamp;
 use cjm_catalog::MANIFEST_BYTES_MAX;
 use cjm_catalog::beginning::note_beside;
@@ -28,6 +29,8 @@ const REPLACED: &str = "lib";
 
 /// In the copy: the manifests as they were.
 const KEPT: &str = "cjm-manifests";
+/// In there, at the end of a manifest's name: what the installation writes in its place.
+const WRITTEN: &str = ".written";
 /// In the copy: the file names of the manifests that are replaced, one a line; those that are not kept were not there.
 const NOTE: &str = "cjm-replaced-manifests";
 
@@ -49,7 +52,7 @@ impl Former {
     pub(crate) fn keep(environment: &Path, manifests: &Path) -> Result<Option<Self>, EnvironmentError> {
         // What a removal could not delete, it has told of; it is in nobody's way.
         rests_of(environment).iter().for_each(|rest| drop(remove_dir(rest)));
-        recover(environment, manifests)?;
+        recover(environment, manifests, &mut Vec::new())?;
         if environment.is_symlink() || Stamp::read(environment).is_none() {
             return Ok(None);
         }
@@ -90,6 +93,18 @@ impl Former {
         write_whole(&copy.join(NOTE), names.join("\n").as_bytes())
     }
 
+    /// Writes an installed manifest. Of an update it is written down first: another text that stands there after a kill is
+    /// somebody's.
+    ///
+    /// # Errors
+    /// When it is not written.
+    pub(crate) fn write(former: Option<&Self>, path: &Path, text: &[u8]) -> Result<(), EnvironmentError> {
+        if let (Some(former), Some(name)) = (former, path.file_name()) {
+            write_whole(&written_of(&former_of(&former.environment).join(KEPT).join(name)), text)?;
+        }
+        write_installed(path, text)
+    }
+
     /// The new one has its stamp: the copy is not needed any more.
     pub(crate) fn let_go(self) {
         // What stays is removed by the next installation.
@@ -99,18 +114,25 @@ impl Former {
 
 impl Drop for Former {
     fn drop(&mut self) {
-        if let Err(error) = recover(&self.environment, &self.manifests) {
+        let mut kept = Vec::new();
+        if let Err(error) = recover(&self.environment, &self.manifests, &mut kept) {
             let next_step = "run install-all again, which puts it back first";
             tracing::error!(%error, next_step, "the environment as it was could not be put back");
         }
+        kept.iter().for_each(|kept| tracing::warn!("{kept}"));
     }
 }
 
-/// Puts back what an installation that came to no end had kept, and removes what one left that did.
+/// Puts back what an installation that came to no end had kept, and removes what one left that did. `told` gets what somebody
+/// has written since, and where that is kept.
 ///
 /// # Errors
 /// When it stays as it is.
-pub(crate) fn recover(environment: &Path, manifests: &Path) -> Result<(), EnvironmentError> {
+pub(crate) fn recover(
+    environment: &Path,
+    manifests: &Path,
+    told: &mut Vec<String>,
+) -> Result<(), EnvironmentError> {
     let copy = former_of(environment);
     if !copy.is_dir() {
         return Ok(());
@@ -118,13 +140,17 @@ pub(crate) fn recover(environment: &Path, manifests: &Path) -> Result<(), Enviro
     if Stamp::read(environment).is_some() {
         return remove_dir(&copy);
     }
-    put_back_manifests(environment, manifests)?;
+    put_back_manifests(environment, manifests, told)?;
     clear_place(environment)?;
     std::fs::rename(&copy, environment)
         .map_err(|source| EnvironmentError::writing("put back", environment.to_owned(), source))
 }
 
-fn put_back_manifests(environment: &Path, manifests: &Path) -> Result<(), EnvironmentError> {
+fn put_back_manifests(
+    environment: &Path,
+    manifests: &Path,
+    told: &mut Vec<String>,
+) -> Result<(), EnvironmentError> {
     let copy = former_of(environment);
     let read = |path: &Path| read_regular(path, u64::MAX).map_err(|error| unreadable(path, error));
     let (note, kept) = (copy.join(NOTE), copy.join(KEPT));
@@ -134,12 +160,19 @@ fn put_back_manifests(environment: &Path, manifests: &Path) -> Result<(), Enviro
             if names_another(&path, environment) {
                 continue;
             }
-            if before.symlink_metadata().is_ok_and(|found| found.is_file()) {
-                let content = read(&before)?;
-                // Nobody has touched it, and its folder may take nothing.
-                if read(&path).is_ok_and(|now| now == content) {
-                    continue;
-                }
+            let was_there = before.symlink_metadata().is_ok_and(|found| found.is_file());
+            let content = was_there.then(|| read(&before)).transpose()?;
+            let now = read(&path).ok();
+            // Nobody has touched it, and its folder may take nothing.
+            if now.is_some() && now == content {
+                continue;
+            }
+            if now.is_some_and(|now| {
+                !now.is_empty() && !read(&written_of(&before)).is_ok_and(|ours| ours == now)
+            }) {
+                told.push(keep_replaced(&path)?);
+            }
+            if let Some(content) = content {
                 put(&before, &path, &content)?;
                 pass_word_on(&before, &path, &content);
             } else {
@@ -150,6 +183,13 @@ fn put_back_manifests(environment: &Path, manifests: &Path) -> Result<(), Enviro
         remove_file(&note)?;
     }
     remove_dir(&kept)
+}
+
+/// Where in the copy that is which the installation writes in the place of what is kept as `kept`.
+fn written_of(kept: &Path) -> PathBuf {
+    let mut written = kept.as_os_str().to_owned();
+    written.push(WRITTEN);
+    PathBuf::from(written)
 }
 
 /// Whether the manifest that lies there is of a tool or an adapter in another environment: made since, under another name.
@@ -272,282 +312,4 @@ fn with_path(path: &Path, error: &std::io::Error) -> std::io::Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const STAMP: &str = r#"{"request":"r","python_path":"p","python_version":"3","python_file":"f",
-                            "lock_hash":"l","capability":"c"}"#;
-
-    /// An environment with a stamp, and what it holds as text.
-    fn environment() -> (tempfile::TempDir, PathBuf) {
-        let folder = tempfile::tempdir().expect("tempdir");
-        let home = folder.path().join("envs/tool");
-        for (name, text) in [("bin/tool", "old"), ("lib/python3/site-packages/m.py", "old")] {
-            let path = home.join(name);
-            std::fs::create_dir_all(path.parent().expect("a folder")).expect("mkdir");
-            std::fs::write(path, text).expect("write");
-        }
-        std::fs::write(home.join("cjm-stamp.json"), STAMP).expect("write");
-        symlink("lib", home.join("lib64")).expect("link");
-        (folder, home)
-    }
-
-    /// Beside the environments, as in a data directory.
-    fn manifests(home: &Path) -> PathBuf {
-        home.parent().and_then(Path::parent).expect("a data directory").join("manifests")
-    }
-
-    fn module(home: &Path) -> String {
-        std::fs::read_to_string(home.join("lib64/python3/site-packages/m.py")).unwrap_or_default()
-    }
-
-    /// As an installer does: the file is another one.
-    fn replace(home: &Path) {
-        Stamp::remove(home).expect("removed");
-        std::fs::write(home.join("bin/tool"), "new").expect("written into");
-        let path = home.join("lib/python3/site-packages/m.py");
-        std::fs::remove_file(&path).expect("removed");
-        std::fs::write(path, "new").expect("written");
-    }
-
-    #[test]
-    fn what_was_installed_comes_back_unless_the_new_one_came_to_its_end() {
-        let (folder, home) = environment();
-        let former = Former::keep(&home, &manifests(&home)).expect("kept").expect("something was installed");
-        replace(&home);
-        drop(former);
-        assert_eq!(
-            (module(&home), std::fs::read_to_string(home.join("bin/tool")).expect("there")),
-            ("old".into(), "old".into())
-        );
-        assert!(Stamp::read(&home).is_some());
-
-        let former = Former::keep(&home, &manifests(&home)).expect("kept").expect("something was installed");
-        replace(&home);
-        std::fs::write(home.join("cjm-stamp.json"), STAMP).expect("write");
-        former.let_go();
-        assert_eq!(module(&home), "new");
-        let left = std::fs::read_dir(folder.path().join("envs")).expect("there").count();
-        assert_eq!(left, 1, "nothing but the environment");
-    }
-
-    #[test]
-    fn one_that_was_killed_is_put_back_by_the_next() {
-        let (folder, home) = environment();
-        // A kill runs no destructor.
-        std::mem::forget(Former::keep(&home, &manifests(&home)).expect("kept"));
-        replace(&home);
-        remove_dir(&home).expect("killed when it made the environment anew");
-        recover(&home, &manifests(&home)).expect("put back");
-        assert_eq!(module(&home), "old");
-        std::fs::create_dir_all(beside(&home, "copying")).expect("killed when it copied");
-        std::mem::forget(Former::keep(&home, &manifests(&home)).expect("kept"));
-        recover(&home, &manifests(&home)).expect("the copy is removed");
-        assert_eq!(std::fs::read_dir(folder.path().join("envs")).expect("there").count(), 1);
-        remove_dir(&home).expect("removed");
-        assert!(Former::keep(&home, &manifests(&home)).expect("looked").is_none(), "nothing is installed");
-    }
-
-    /// Names of manifests, each with what it says.
-    fn written(home: &Path) -> Vec<(String, String)> {
-        let files = std::fs::read_dir(manifests(home)).expect("a folder").flatten();
-        let mut all: Vec<_> = files
-            .map(|file| {
-                let text = std::fs::read_to_string(file.path()).expect("a manifest");
-                (file.file_name().to_string_lossy().into_owned(), text)
-            })
-            .collect();
-        all.sort();
-        all
-    }
-
-    /// An update, up to the instant of its kill: how many of its steps it did. The capability `c` becomes `d`, its adapter
-    /// `a` is written anew and gets a companion, `b`.
-    fn update(home: &Path, steps: usize) {
-        let folder = manifests(home);
-        let write = |name: &str| write_whole(&folder.join(name), b"new").expect("written");
-        let mut former = None;
-        for step in 0..steps {
-            match step {
-                0 => former = Former::keep(home, &folder).expect("kept"),
-                1 => replace(home),
-                2 => {
-                    let names = ["a.json", "b.json", "d.json", "c.json"].map(str::to_owned);
-                    former.as_ref().expect("kept").keep_manifests(&names).expect("kept");
-                }
-                3 => write("a.json"),
-                4 => write("b.json"),
-                5 => write("d.json"),
-                6 => std::fs::remove_file(folder.join("c.json")).expect("removed"),
-                7 => write_whole(&home.join("cjm-stamp.json"), STAMP.as_bytes()).expect("written"),
-                _ => former.take().expect("kept").let_go(),
-            }
-        }
-        // A kill runs no destructor.
-        std::mem::forget(former);
-    }
-
-    const STEPS: usize = 9;
-
-    #[test]
-    fn manifests_and_environment_are_put_back_together_at_whatever_step_it_was_killed() {
-        let old = [("a.json", "old"), ("c.json", "old"), ("other.json", "old")];
-        let new = [("a.json", "new"), ("b.json", "new"), ("d.json", "new"), ("other.json", "old")];
-        for steps in 0..=STEPS {
-            // The recovery is killed as well: after so many of its own.
-            for recovered in 0..4 {
-                let (folder, home) = environment();
-                for (name, text) in old {
-                    write_whole(&manifests(&home).join(name), text.as_bytes()).expect("written");
-                }
-                update(&home, steps);
-                let copy = former_of(&home);
-                if copy.is_dir() && Stamp::read(&home).is_none() {
-                    if recovered > 0 {
-                        put_back_manifests(&home, &manifests(&home)).expect("put back");
-                    }
-                    if recovered > 1 {
-                        std::fs::remove_file(home.join("bin/tool")).expect("killed when it removed");
-                    }
-                    if recovered > 2 {
-                        remove_dir(&home).expect("removed");
-                    }
-                }
-                recover(&home, &manifests(&home)).expect("put back");
-                let is_done = steps > 7;
-                let expected = if is_done { &new[..] } else { &old[..] };
-                let expected: Vec<_> =
-                    expected.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
-                assert_eq!(written(&home), expected, "killed after {steps} and {recovered} steps");
-                assert_eq!(module(&home), if is_done { "new" } else { "old" }, "{steps} and {recovered}");
-                assert!(Stamp::read(&home).is_some(), "{steps} and {recovered}");
-                let left = std::fs::read_dir(folder.path().join("envs")).expect("there").count();
-                assert_eq!(left, 1, "nothing but the environment: {steps} and {recovered}");
-                assert!(!home.join(NOTE).exists() && !home.join(KEPT).exists(), "{steps} and {recovered}");
-            }
-        }
-    }
-
-    #[test]
-    fn the_note_comes_after_what_it_speaks_of_and_goes_before_it() {
-        let (_folder, home) = environment();
-        write_whole(&manifests(&home).join("c.json"), b"old").expect("written");
-        // What a package brings under these names is none.
-        write_whole(&home.join(NOTE), b"c.json").expect("written");
-        std::fs::create_dir(home.join(KEPT)).expect("mkdir");
-        let former = Former::keep(&home, &manifests(&home)).expect("kept").expect("something was installed");
-        let (note, kept) = (former_of(&home).join(NOTE), former_of(&home).join(KEPT));
-        assert!(!note.exists() && !kept.exists());
-        // A manifest that cannot be kept, since something stands in its place.
-        std::fs::create_dir_all(kept.join("c.json/x")).expect("mkdir");
-        assert!(former.keep_manifests(&["c.json".to_owned()]).is_err());
-        assert!(!note.exists(), "the manifest would be taken for one that was not there");
-        remove_dir(&kept).expect("removed");
-        former.keep_manifests(&["c.json".to_owned()]).expect("kept");
-        // What is kept cannot be removed.
-        write_whole(&note, b"").expect("written");
-        remove_dir(&kept).expect("removed");
-        std::fs::write(&kept, "").expect("written");
-        assert!(put_back_manifests(&home, &manifests(&home)).is_err());
-        assert!(!note.exists(), "a note without what it speaks of removes manifests");
-        std::fs::remove_file(&kept).expect("removed");
-        former.let_go();
-        std::fs::write(note_beside(&home), "list.yaml").expect("written");
-        for begun in [former_of(&home), beside(&home, "copying")] {
-            std::fs::create_dir_all(begun.join("lib")).expect("made");
-        }
-        forget(&home).expect("forgotten");
-        let left = std::fs::read_dir(home.parent().expect("a folder")).expect("there").flatten();
-        assert_eq!(left.map(|one| one.path()).collect::<Vec<_>>(), [home]);
-    }
-
-    /// The tool was installed into another environment after an update had been killed.
-    #[test]
-    fn a_manifest_that_names_another_environment_since_is_newer_than_what_is_kept() {
-        let tool = |env_name: &str, version: &str| {
-            format!(
-                r#"{{"format_version":"2.0","install":{{"python_path":"/p","conda_env":"{env_name}"}},"code":{{"name":"c","version":"{version}",
-                "module":"m","class":"C"}}}}"#
-            )
-        };
-        let adapter = |env_name: &str| {
-            let class = r#""unit":"adapter","name":"m.A","task_name":"t","module":"m","class":"A""#;
-            format!(r#"{{{class},"conda_env":"{env_name}"}}"#)
-        };
-        // One that names no environment is of nobody who could have written it since.
-        for (env_name, stays) in [("tool", false), ("", false), ("other", true)] {
-            let (_folder, home) = environment();
-            let write = |name: &str, text: &str| {
-                write_whole(&manifests(&home).join(name), text.as_bytes()).expect("written");
-            };
-            let old = [("a.json", adapter("tool")), ("c.json", tool("tool", "1"))];
-            old.iter().for_each(|(name, text)| write(name, text));
-            let former =
-                Former::keep(&home, &manifests(&home)).expect("kept").expect("something was installed");
-            replace(&home);
-            former.keep_manifests(&["a.json", "b.json", "c.json"].map(str::to_owned)).expect("kept");
-            std::mem::forget(former);
-            let new = [
-                ("a.json", adapter(env_name)),
-                ("b.json", adapter(env_name)),
-                ("c.json", tool(env_name, "2")),
-            ];
-            new.iter().for_each(|(name, text)| write(name, text));
-            recover(&home, &manifests(&home)).expect("put back");
-            assert_eq!(module(&home), "old");
-            let expected = if stays { &new[..] } else { &old[..] };
-            let expected: Vec<_> =
-                expected.iter().map(|(name, text)| ((*name).to_owned(), text.clone())).collect();
-            assert_eq!(written(&home), expected, "{env_name}");
-        }
-    }
-
-    /// A copy of an environment may have come with a folder from elsewhere.
-    #[test]
-    fn a_note_speaks_of_manifests_beside_each_other_and_of_nothing_else() {
-        let (folder, home) = environment();
-        let mine = folder.path().join("mine.json");
-        write_whole(&mine, b"mine").expect("written");
-        let copy = former_of(&home);
-        write_whole(&manifests(&home).join("keep.txt"), b"mine").expect("written");
-        write_whole(&manifests(&home).join("c.json"), b"new").expect("written");
-        let inner = manifests(&home).join("inner");
-        write_whole(&inner.join("d.json"), b"mine").expect("written");
-        let absolute = mine.display();
-        let note = format!("../mine.json\n{absolute}\ninner/d.json\nkeep.txt\n\n..\nc.json");
-        write_whole(&copy.join(NOTE), note.as_bytes()).expect("written");
-        put_back_manifests(&home, &manifests(&home)).expect("put back");
-        assert!(mine.is_file() && inner.join("d.json").is_file());
-        assert!(manifests(&home).join("keep.txt").is_file());
-        assert!(!manifests(&home).join("c.json").exists(), "what was not there before goes");
-    }
-
-    #[test]
-    fn a_manifest_that_nobody_touched_is_left_since_its_folder_may_take_nothing() {
-        let (_folder, home) = environment();
-        write_whole(&manifests(&home).join("c.json"), b"old").expect("written");
-        let former = Former::keep(&home, &manifests(&home)).expect("kept").expect("something was installed");
-        replace(&home);
-        former.keep_manifests(&["c.json".to_owned()]).expect("kept");
-        // What is written into a folder first has these names.
-        for taken in ["c.link", "c.json.new"] {
-            let place = manifests(&home).join(format!("{taken}-{}", std::process::id()));
-            std::fs::create_dir_all(place.join("x")).expect("made");
-        }
-        drop(former);
-        assert_eq!(module(&home), "old");
-        assert!(Stamp::read(&home).is_some());
-    }
-
-    #[test]
-    fn an_update_that_fails_puts_its_manifests_back() {
-        let (_folder, home) = environment();
-        write_whole(&manifests(&home).join("c.json"), b"old").expect("written");
-        let former = Former::keep(&home, &manifests(&home)).expect("kept").expect("something was installed");
-        replace(&home);
-        former.keep_manifests(&["c.json".to_owned()]).expect("kept");
-        write_whole(&manifests(&home).join("c.json"), b"new").expect("written");
-        drop(former);
-        assert_eq!(written(&home), [("c.json".to_owned(), "old".to_owned())]);
-    }
-}
+mod tests;

@@ -8,8 +8,9 @@ use crate::interpreters;
 use crate::manifests::read_existing;
 use crate::manifests::remember_installed;
 use crate::owners::{homes, owners};
-use crate::python_entry::{Common, Done, PythonEntry, Reporter, Tools, installed_in};
+use crate::python_entry::{Common, Done, PythonEntry, Reporter, Tools};
 use crate::report::{AskInUse, EntryReport, InstallEvent, InstallOptions, InstallReport, Outcome};
+use crate::stamp::installed_in;
 use crate::tool_entry::{self, Asked, Copied};
 use crate::uv::Uv;
 use cjm_catalog::installation::{is_gone, list_of};
@@ -236,35 +237,35 @@ impl Installation<'_> {
                 other: other.name.clone(),
             }));
         }
-        let read = PythonEntry::read(entry, &self.common);
-        match read.and_then(|python| python.recover().map(|()| python)) {
-            Err(error) => ended(Ok(self.refused(entry, &error))),
-            Ok(python) => match (!self.force).then(|| python.current()).flatten() {
-                Some(done) => {
-                    let before = done.version.clone();
-                    let claimed = self.claim(entry, &done.capability, &mut None);
-                    ended(claimed.map(|()| EntryReport { version_before: before, ..report(&python, done) }))
-                }
-                None => {
-                    let may_begin = match python.held() {
-                        Some(held) => AskInUse::check(self.in_use.as_ref(), &held),
-                        None => python.note().begin(),
-                    };
-                    match may_begin {
-                        Err(error) => ended(Ok(self.refused(entry, &error))),
-                        Ok(()) => FirstLook::ToInstall(python),
-                    }
-                }
-            },
+        let mut python = match PythonEntry::read(entry, &self.common) {
+            Ok(python) => python,
+            Err(error) => return ended(Ok(self.refused(entry, &error, Vec::new()))),
+        };
+        if let Err(error) = python.recover() {
+            return ended(Ok(self.refused(entry, &error, python.found())));
+        }
+        if let Some(done) = (!self.force).then(|| python.current()).flatten() {
+            let before = done.version.clone();
+            let claimed = self.claim(entry, &done.capability, &mut None);
+            return ended(claimed.map(|()| EntryReport { version_before: before, ..report(&python, done) }));
+        }
+        let may_begin = match python.held() {
+            Some(held) => AskInUse::check(self.in_use.as_ref(), &held),
+            None => python.note().begin(),
+        };
+        match may_begin {
+            Err(error) => ended(Ok(self.refused(entry, &error, python.found()))),
+            Ok(()) => FirstLook::ToInstall(python),
         }
     }
 
     /// A Python entry of which nothing was changed: what it gave before is there as it was.
-    fn refused(&self, entry: &Entry, error: &EnvironmentError) -> EntryReport {
+    fn refused(&self, entry: &Entry, error: &EnvironmentError, found: Vec<String>) -> EntryReport {
         let data_dir = &self.common.data_dir;
         let installed = || installed_in(&own_home(data_dir, &entry.env_name), &data_dir.join("manifests"));
         let mut refused = failed(entry, &ErrorReport::of(error));
         tell_what_was_installed(&mut refused, installed(), installed, MADE_ANEW);
+        refused.warnings.extend(found);
         refused
     }
 

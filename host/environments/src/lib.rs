@@ -8,6 +8,7 @@ mod command;
 mod conda;
 mod conda_entry;
 mod constraint;
+mod elsewhere;
 mod error;
 mod files;
 mod first_note;

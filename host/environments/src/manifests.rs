@@ -13,6 +13,11 @@ use std::path::{Path, PathBuf};
 /// Keys of `code` beyond those of the type that only looking into a class gives.
 const SAID_BY_CLASS: [&str; 1] = ["actions"];
 
+/// In the name under which something is kept that is no manifest.
+const BROKEN: &str = "broken";
+/// Largest of those that are compared with what is to be kept, in bytes.
+const KEPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
 /// Whoever installs something has allowed it. Where that cannot be kept, the manifests still run from a data directory
 /// that the user names, so it fails no installation; anywhere else the next call says what is missing.
 pub(crate) fn remember_installed(manifests: &[PathBuf]) {
@@ -70,22 +75,62 @@ pub(crate) fn kept_of(path: &Path) -> Option<PathBuf> {
     (is_file && !is_installed).then(|| kept_name(path, "removed"))
 }
 
-/// Keeps a copy of what stands in the place of a manifest and is none, for whoever wrote it; says where.
+/// Keeps what stands in the place of a manifest and is none under a second name, for whoever wrote it; says which. What an
+/// installation that failed had kept so is not kept again.
 ///
 /// # Errors
-/// When it cannot be copied; nothing has changed then.
+/// When it cannot be kept; nothing has changed then.
 pub(crate) fn keep_what_is_none(path: &Path) -> Result<Option<String>, EnvironmentError> {
     let has_words = std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() > 0);
     if !has_words || read_existing(path).is_some() {
         return Ok(None);
     }
-    let kept = kept_name(path, "broken");
-    std::fs::copy(path, &kept).map_err(|source| EnvironmentError::writing("keep", kept.clone(), source))?;
+    let kept = match kept_already(path) {
+        Some(kept) => kept,
+        None => keep_once(path)?,
+    };
     Ok(Some(format!(
         "{}: what stood there was no manifest, and is kept as {}: copy from it what you need",
         path.display(),
         kept.display()
     )))
+}
+
+fn keep_once(path: &Path) -> Result<PathBuf, EnvironmentError> {
+    let kept = kept_name(path, BROKEN);
+    // That needs no room on the disk; manifests are replaced and never written into.
+    let done = std::fs::hard_link(path, &kept).or_else(|_| std::fs::copy(path, &kept).map(|_| ()));
+    done.map_err(|source| {
+        // Half a copy is of no use; that it stays is no second error.
+        let _ = std::fs::remove_file(&kept);
+        EnvironmentError::writing("keep", kept.clone(), source)
+    })?;
+    Ok(kept)
+}
+
+/// Where the very same is kept.
+fn kept_already(path: &Path) -> Option<PathBuf> {
+    let words = read_regular(path, KEPT_BYTES_MAX).ok()?;
+    let begins = format!("{}.{BROKEN}-", path.file_name()?.to_string_lossy());
+    let beside = std::fs::read_dir(path.parent()?).ok()?.flatten();
+    let mut kept = beside.filter(|one| one.file_name().to_string_lossy().starts_with(&begins));
+    kept.find(|one| read_regular(&one.path(), KEPT_BYTES_MAX).is_ok_and(|kept| kept == words))
+        .map(|one| one.path())
+}
+
+/// Gives what stands in the place of a manifest another name, since what an installation that was killed had kept takes its
+/// place again; says which.
+///
+/// # Errors
+/// When it stays there.
+pub(crate) fn keep_replaced(path: &Path) -> Result<String, EnvironmentError> {
+    let kept = kept_name(path, "replaced");
+    std::fs::rename(path, &kept).map_err(|source| EnvironmentError::writing("keep", kept.clone(), source))?;
+    Ok(format!(
+        "{}: what was written there after an update had been killed is kept as {}: copy from it what you need",
+        path.display(),
+        kept.display()
+    ))
 }
 
 /// Takes over what belongs to the user where no source says otherwise: overrides, variables, and the date of the first
@@ -123,4 +168,26 @@ pub(crate) fn keep_installation(manifest: &mut Manifest, existing: &Manifest) {
 #[must_use]
 pub fn env_name_of(entry: &CatalogEntry) -> Option<String> {
     installation::env_name_of(&entry.manifest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt as _;
+
+    #[test]
+    fn what_is_no_manifest_is_kept_once_and_takes_no_room_however_often_an_installation_fails() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = folder.path().join("tool.json");
+        std::fs::write(&path, "mine").expect("written");
+        let keep = || keep_what_is_none(&path).expect("kept").expect("told");
+        let told = keep();
+        assert_eq!(keep(), told, "the same name is told again");
+        assert_eq!(path.metadata().expect("there").nlink(), 2, "no half of a copy on a full disk");
+        write_whole(&path, b"").expect("replaced");
+        assert!(keep_what_is_none(&path).expect("nothing to keep").is_none());
+        write_whole(&path, b"other").expect("replaced");
+        assert_ne!(keep(), told);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 3);
+    }
 }

@@ -4,6 +4,7 @@ use crate::error::EnvironmentError;
 use crate::introspection::requirement_name;
 use crate::manifests::read_existing;
 use crate::package::{Folder, folder_of};
+use crate::steps::Whence;
 use cjm_catalog::installation::{env_name_of, is_gone, list_of};
 use cjm_catalog::plain_path::is_same_file;
 use cjm_wire::Manifest;
@@ -159,8 +160,8 @@ pub(crate) fn check_own_environment(
     match theirs {
         None => Ok(()),
         Some((capability, list)) => {
-            let env_name = entry.env_name.clone();
-            Err(EnvironmentError::EnvironmentOfAnotherList { env_name, capability, list })
+            let (env_name, whence) = (entry.env_name.clone(), Whence::List(list));
+            Err(EnvironmentError::EnvironmentOfAnotherList { env_name, capability, whence })
         }
     }
 }

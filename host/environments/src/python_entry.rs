@@ -11,12 +11,12 @@ use crate::former::{Former, clear_place, recover, rests_of};
 use crate::interpreters::{Interpreter, choose, probe};
 use crate::introspection;
 use crate::lock::{self, Lock};
-use crate::manifests::{keep_from, keep_promises, keep_what_is_none, read_existing, write_installed};
+use crate::manifests::{keep_from, keep_promises, keep_what_is_none, read_existing};
 use crate::owners::{check_own_environment, is_of_package};
 use crate::package::Requirements;
 use crate::report::{INSTALLER_VERSION, Outcome, Step};
 use crate::set_aside::{SetAside, found_in_its_place, put_back_after_a_kill};
-use crate::stamp::Stamp;
+use crate::stamp::{Stamp, installed_in, version_in};
 use crate::steps::{TASK_STEP, WORDS_STEP};
 use crate::tool_entry::remove_old;
 use crate::user_values::settle_code;
@@ -67,6 +67,8 @@ pub(crate) struct PythonEntry<'a> {
     list: &'a Path,
     sdk: &'a Path,
     conda: Option<CondaEntry<'a>>,
+    /// What was found when an installation that was killed was put back, for people.
+    found: Vec<String>,
 }
 
 /// An entry that is installed.
@@ -105,24 +107,13 @@ pub(crate) struct Reporter<'a> {
     pub(crate) line: &'a (dyn Fn(&str) + Send + Sync),
 }
 
-/// Name and version of what is installed in an environment, while it is whole.
-pub(crate) fn installed_in(environment: &Path, manifests: &Path) -> Option<(String, String)> {
-    let capability = Stamp::read(environment)?.capability;
-    let version = version_in(manifests, &capability)?;
-    Some((capability, version))
-}
-
-fn version_in(manifests: &Path, capability: &str) -> Option<String> {
-    read_existing(&manifests.join(format!("{capability}.json"))).map(|manifest| manifest.code.version)
-}
-
 impl<'a> PythonEntry<'a> {
     /// Reads what the entry asks for.
     ///
     /// # Errors
     /// When the entry asks for what cannot be had.
     pub(crate) fn read(entry: &'a Entry, common: &'a Common) -> Result<Self, EnvironmentError> {
-        let conda = CondaEntry::read(entry, &common.base, &common.conda)?;
+        let conda = CondaEntry::read(entry, &common.base, &common.data_dir, &common.conda)?;
         let mut requirements = Requirements::of(entry, &common.base)?;
         if let Some(substrate) = &common.substrate_source {
             requirements = requirements.with(substrate, &common.base)?;
@@ -144,6 +135,7 @@ impl<'a> PythonEntry<'a> {
             sdk: &common.sdk,
             list: &common.list,
             conda,
+            found: Vec::new(),
         })
     }
 
@@ -158,7 +150,7 @@ impl<'a> PythonEntry<'a> {
             python_version: stamp.python_version,
             lock_hash: stamp.lock_hash,
             values: Vec::new(),
-            warnings: Vec::new(),
+            warnings: self.found(),
             capability: stamp.capability,
             renamed_from: None,
             displaced: None,
@@ -189,19 +181,24 @@ impl<'a> PythonEntry<'a> {
                 rest.display()
             )
         };
+        rests_of(&self.environment).iter().map(told).chain(self.found()).collect()
+    }
+
+    /// What somebody has put where something was put back after a kill, and where it is now, for people.
+    pub(crate) fn found(&self) -> Vec<String> {
         let of_conda = std::fs::read_link(&self.environment).map(|home| found_in_its_place(&home));
-        rests_of(&self.environment).iter().map(told).chain(of_conda.into_iter().flatten()).collect()
+        self.found.iter().cloned().chain(of_conda.into_iter().flatten()).collect()
     }
 
     /// Puts back what an installation that was killed had kept.
     ///
     /// # Errors
     /// When it cannot.
-    pub(crate) fn recover(&self) -> Result<(), EnvironmentError> {
+    pub(crate) fn recover(&mut self) -> Result<(), EnvironmentError> {
         if let Ok(of_conda) = std::fs::read_link(&self.environment) {
             put_back_after_a_kill(&of_conda)?;
         }
-        recover(&self.environment, &self.manifests)
+        recover(&self.environment, &self.manifests, &mut self.found)
     }
 
     /// Installs it; with `force`, from nothing.
@@ -249,15 +246,16 @@ impl<'a> PythonEntry<'a> {
         if let Some(former) = &former {
             former.keep_manifests(&names_touched(&adapters, &capability, before.as_ref()))?;
         }
-        let adapters = self.write_adapters(adapters)?;
+        let adapters = self.write_adapters(former.as_ref(), adapters)?;
         warnings.extend(self.replaced_list(&capability));
         let earlier = before.and_then(|before| self.earlier(&before, &capability));
         let (manifest, values) =
-            self.write_manifest(found.code, &lock, &version, &tools.uv, earlier.as_ref())?;
+            self.write_manifest(former.as_ref(), found.code, &lock, &version, &tools.uv, earlier.as_ref())?;
         let (renamed_from, displaced) = self.remove_earlier(earlier, &mut warnings);
         let adapter_files = adapters.iter().map(|name| self.manifests.join(name)).collect();
-        let stamp =
+        let mut stamp =
             Stamp::new(self.request.clone(), &interpreter, lock.hash.clone(), capability.clone(), adapters);
+        stamp.data_dir = self.conda.as_ref().map(|conda| conda.data_dir.to_owned());
         stamp.write(&self.environment)?;
         // The manifest says it from now on.
         self.note().remove();
@@ -440,6 +438,7 @@ impl<'a> PythonEntry<'a> {
 
     fn write_manifest(
         &self,
+        former: Option<&Former>,
         code: Code,
         lock: &Lock,
         python_version: &str,
@@ -505,7 +504,7 @@ impl<'a> PythonEntry<'a> {
             stderr_tail: Vec::new(),
         })?;
         values.extend(keep_what_is_none(&path)?);
-        write_installed(&path, text.as_bytes())?;
+        Former::write(former, &path, text.as_bytes())?;
         Ok((path, values))
     }
 
@@ -535,10 +534,12 @@ impl<'a> PythonEntry<'a> {
     /// Writes them, and returns the names of their files.
     fn write_adapters(
         &self,
+        former: Option<&Former>,
         adapters: Vec<(String, AdapterManifest)>,
     ) -> Result<Vec<String>, EnvironmentError> {
         let write = |(name, adapter): (String, AdapterManifest)| {
-            write_installed(&self.manifests.join(&name), adapter.to_file_text().as_bytes()).map(|()| name)
+            let text = adapter.to_file_text();
+            Former::write(former, &self.manifests.join(&name), text.as_bytes()).map(|()| name)
         };
         adapters.into_iter().map(write).collect()
     }

@@ -32,6 +32,9 @@ pub(crate) struct Stamp {
     /// File names of its adapters' manifests.
     #[serde(default)]
     pub(crate) adapters: Vec<String>,
+    /// Of one that conda keeps for others too: the data directory whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) data_dir: Option<PathBuf>,
 }
 
 impl Stamp {
@@ -50,6 +53,7 @@ impl Stamp {
             lock_hash,
             capability,
             adapters,
+            data_dir: None,
         }
     }
 
@@ -87,6 +91,18 @@ impl Stamp {
             && self.adapters.iter().all(|name| manifests.join(name).is_file())
             && installed().is_some_and(|path| Path::new(&path) == python)
     }
+}
+
+/// Name and version of what is installed in an environment, while it is whole.
+pub(crate) fn installed_in(environment: &Path, manifests: &Path) -> Option<(String, String)> {
+    let capability = Stamp::read(environment)?.capability;
+    let version = version_in(manifests, &capability)?;
+    Some((capability, version))
+}
+
+/// The version of an installed tool.
+pub(crate) fn version_in(manifests: &Path, capability: &str) -> Option<String> {
+    read_existing(&manifests.join(format!("{capability}.json"))).map(|manifest| manifest.code.version)
 }
 
 /// Size and time of change of what the path leads to.

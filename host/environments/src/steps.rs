@@ -6,7 +6,8 @@ use cjm_platform::files::FileError;
 use cjm_wire::describe::{Described as _, shell_word};
 use cjm_wire::manifest::ManifestError;
 use cjm_wire::settings_file::CondaType;
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 /// What to do where two entries come to one name.
 pub(crate) const ONE_NAME_STEP: &str = "give one of the two another name (`code.name` in its manifest, `name` in its class), or remove its entry";
@@ -142,12 +143,41 @@ pub(crate) fn another_name_step(capability: &str) -> String {
     format!("give it another name; where it is to take that place, `cjm-ctl remove {word}` first")
 }
 
-/// What to do where an entry names the environment of another list's tool.
-pub(crate) fn environment_step(capability: &str) -> String {
+/// Where a tool came from whose environment another entry names.
+#[derive(Debug)]
+pub enum Whence {
+    /// Another list.
+    List(PathBuf),
+    /// Another data directory.
+    DataDir(PathBuf),
+}
+
+impl fmt::Display for Whence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::List(list) => write!(f, "from {}", list.display()),
+            Self::DataDir(folder) => write!(f, "in the data directory {}", folder.display()),
+        }
+    }
+}
+
+/// What to do where an entry names the environment of another tool.
+pub(crate) fn environment_step(capability: &str, whence: &Whence) -> String {
     let word = shell_word(capability);
-    format!(
-        "give the entry another `env_name`; where it is to take that place, `cjm-ctl remove {word}` first"
-    )
+    match whence {
+        Whence::List(_) => {
+            format!(
+                "give the entry another `env_name`; where it is to take that place, `cjm-ctl remove {word}` first"
+            )
+        }
+        Whence::DataDir(folder) => {
+            let folder = shell_word(&folder.to_string_lossy());
+            format!(
+                "give the entry another `env_name`; where it is to take that place, take that tool away first: `remove {word}` \
+                 with `--data-dir {folder}`"
+            )
+        }
+    }
 }
 
 /// What to do where an entry gives the name of what another one has installed.
