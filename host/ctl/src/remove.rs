@@ -53,9 +53,6 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
     });
     let row = journaled::row(EventType::CapabilityRemoved, Some(&removal.capability), payload);
     journaled::note(&settings.data_dir, vec![row], output);
-    if !takes_environment {
-        removal.leave_to_others()?;
-    }
     let takes_rest = !args.keep_env && removal.shared_with.is_empty();
     if takes_rest {
         delete_rest(&removal).await?;
@@ -100,6 +97,7 @@ async fn delete_rest(removal: &Removal) -> Result<(), Fault> {
 }
 
 fn take_manifest(removal: &Removal, output: &Output) -> Result<(), Fault> {
+    removal.leave_to_others()?;
     let Some(manifest) = &removal.manifest else { return Ok(()) };
     say(output, &format!("Removing manifest: {}...", manifest.display()))?;
     removal.remove_manifest()?;

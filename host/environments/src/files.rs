@@ -139,6 +139,22 @@ pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<(), EnvironmentErr
     })
 }
 
+/// Removes what writes of processes that are gone have left among the manifests. To be done by who holds the lock.
+pub(crate) fn remove_begun_writes(manifests: &Path) {
+    let is_begun = |name: &str| {
+        let process = name.rsplit_once(".json.new-").map(|(_, process)| process);
+        process
+            .and_then(|id| id.parse::<u32>().ok())
+            .is_some_and(|id| !Path::new(&format!("/proc/{id}")).exists())
+    };
+    for one in std::fs::read_dir(manifests).into_iter().flatten().flatten() {
+        if one.file_name().to_str().is_some_and(is_begun) {
+            // One that stays is in nobody's way.
+            let _ = std::fs::remove_file(one.path());
+        }
+    }
+}
+
 /// Refuses a folder in which something is mounted: deleting would go through to what is another's.
 pub(crate) fn check_nothing_mounted(path: &Path) -> Result<(), EnvironmentError> {
     match mounted_within(path) {
@@ -314,6 +330,20 @@ mod tests {
         let names: Vec<_> = std::fs::read_dir(folder.path().join("new")).expect("list").collect();
         assert_eq!(names.len(), 2, "nothing is left beside it");
         assert!(remove_dir(&folder.path().join("missing")).is_ok());
+    }
+
+    #[test]
+    fn what_writers_of_manifests_that_are_gone_have_left_goes_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let alive = format!("a.json.new-{}", std::process::id());
+        // No process has such a number.
+        let names =
+            ["a.json", "a.json.new-4294967295", "a.json.new-mine", "a.json.broken-4294967295", &alive];
+        names.iter().for_each(|name| std::fs::write(folder.path().join(name), "").expect("written"));
+        remove_begun_writes(folder.path());
+        let stays = |name: &&&str| folder.path().join(name).exists();
+        assert_eq!(names.iter().filter(stays).count(), 4);
+        assert!(!folder.path().join(names[1]).exists());
     }
 
     #[tokio::test]

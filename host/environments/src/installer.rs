@@ -3,7 +3,7 @@
 
 use crate::constraint::Wanted;
 use crate::error::EnvironmentError;
-use crate::files::{Claim, hash_folder, lock, own_home};
+use crate::files::{Claim, hash_folder, lock, own_home, remove_begun_writes};
 use crate::interpreters;
 use crate::manifests::read_existing;
 use crate::manifests::remember_installed;
@@ -63,6 +63,7 @@ pub async fn install_all(
         data_dir,
     };
     let manifests = common.data_dir.join("manifests");
+    remove_begun_writes(&manifests);
     let owners = owners(&file.capabilities, &common.list, &manifests);
     let homes = homes(&file.capabilities, &common.list, &manifests);
     let installation = Installation {

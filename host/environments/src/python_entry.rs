@@ -259,9 +259,7 @@ impl<'a> PythonEntry<'a> {
         stamp.write(&self.environment)?;
         // The manifest says it from now on.
         self.note().remove();
-        if let Some(former) = former {
-            former.let_go();
-        }
+        former.into_iter().for_each(Former::let_go);
         Ok(Done {
             outcome: Outcome::Installed,
             version: Some(new_version),
@@ -445,16 +443,14 @@ impl<'a> PythonEntry<'a> {
         uv: &Uv,
         earlier: Option<&Earlier>,
     ) -> Result<(PathBuf, Vec<String>), EnvironmentError> {
-        let mut unknown = Map::new();
-        for (key, value) in [
+        let unknown = [
             ("lock_hash", lock.hash.clone()),
             (LIST_KEY, self.list.display().to_string()),
             ("lock_path", lock.path.display().to_string()),
             ("python_version", python_version.to_owned()),
             ("resolver", uv.version.clone()),
-        ] {
-            unknown.insert(key.to_owned(), Value::from(value));
-        }
+        ]
+        .map(|(key, value)| (key.to_owned(), Value::from(value)));
         let package_source = match self.requirements.folders().next() {
             Some(folder)
                 if !matches!(self.requirements.packages.first(), Some(crate::package::Package::Named(_))) =>
@@ -472,7 +468,7 @@ impl<'a> PythonEntry<'a> {
                 installed_at: Some(now.clone()),
                 installer_version: INSTALLER_VERSION.to_owned(),
                 package_source,
-                unknown,
+                unknown: unknown.into_iter().collect(),
                 ..Install::default()
             },
             code,

@@ -1,3 +1,5 @@
+//! Updates and recoveries that are killed at each of their steps, and what somebody wrote meanwhile.
+
 use super::*;
 
 const STAMP: &str = r#"{"request":"r","python_path":"p","python_version":"3","python_file":"f",

@@ -1,3 +1,5 @@
+//! Removals that fail, that are refused, and that leave what others use.
+
 use super::*;
 use crate::interpreters::Interpreter;
 
