@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 /// Keys of `code` beyond those of the type that only looking into a class gives.
 const SAID_BY_CLASS: [&str; 1] = ["actions"];
 
+/// A key that belongs into `code`: at the top it makes a manifest of some kinds none.
+const MISPLACED: &str = "runtime";
 /// In the name under which something is kept that is no manifest.
 const BROKEN: &str = "broken";
 /// Largest of those that are compared with what is to be kept, in bytes.
@@ -154,13 +156,16 @@ pub(crate) fn keep_promises(code: &mut Code, existing: &Code) {
     }
 }
 
-/// Takes over what an installation says of itself and no source can.
+/// Takes over what an installation says of itself and no source can, and top-level keys that nobody but the user knows.
 pub(crate) fn keep_installation(manifest: &mut Manifest, existing: &Manifest) {
     if existing.install.installed_at.is_some() {
         manifest.install.installed_at.clone_from(&existing.install.installed_at);
     }
     if manifest.install.db_path.is_empty() {
         manifest.install.db_path.clone_from(&existing.install.db_path);
+    }
+    for (key, value) in existing.unknown.iter().filter(|(key, _)| *key != MISPLACED) {
+        manifest.unknown.entry(key.clone()).or_insert_with(|| value.clone());
     }
 }
 

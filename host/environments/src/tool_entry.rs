@@ -295,6 +295,7 @@ mod tests {
         let mut changed = read_existing(&target).expect("readable");
         changed.overrides.insert("k".into(), 1.into());
         changed.install.env_vars.insert("A".into(), "b".into());
+        changed.unknown.insert("notes".into(), "mine".into());
         write_whole(&target, changed.to_file_text().as_bytes()).expect("write");
         assert_eq!(copy(&source, &manifests, false).expect("again").outcome, Outcome::Unchanged);
         std::fs::write(&source, text.replace("\"1\"", "\"2\"")).expect("write");
@@ -302,6 +303,7 @@ mod tests {
         let updated = read_existing(&target).expect("readable");
         assert_eq!((updated.code.version.as_str(), &updated.overrides), ("2", &changed.overrides));
         assert_eq!(updated.install.env_vars, changed.install.env_vars);
+        assert_eq!(updated.unknown, changed.unknown);
         assert_eq!(updated.install.installed_at, changed.install.installed_at);
     }
 
