@@ -102,7 +102,7 @@ struct Installation<'a> {
 /// An entry after the quick look that needs neither network nor processes.
 enum FirstLook<'a> {
     Settled(Box<EntryReport>),
-    ToInstall(PythonEntry<'a>),
+    ToInstall(Box<PythonEntry<'a>>),
 }
 
 impl FirstLook<'_> {
@@ -256,7 +256,7 @@ impl Installation<'_> {
         };
         match may_begin {
             Err(error) => ended(Ok(self.refused(entry, &error, python.found()))),
-            Ok(()) => FirstLook::ToInstall(python),
+            Ok(()) => FirstLook::ToInstall(Box::new(python)),
         }
     }
 
