@@ -5,8 +5,7 @@ use crate::constraint::Wanted;
 use crate::error::EnvironmentError;
 use crate::files::{Claim, hash_folder, lock, own_home, remove_begun_writes};
 use crate::interpreters;
-use crate::manifests::read_existing;
-use crate::manifests::remember_installed;
+use crate::manifests::{read_existing, remember_installed};
 use crate::owners::{homes, owners};
 use crate::python_entry::{Common, Done, PythonEntry, Reporter, Tools};
 use crate::report::{AskInUse, EntryReport, InstallEvent, InstallOptions, InstallReport, Outcome};
@@ -133,13 +132,12 @@ fn is_name_taken(report: &EntryReport) -> bool {
 
 impl Installation<'_> {
     async fn install(&self, entries: &[Entry]) -> Vec<EntryReport> {
-        let looked =
-            entries.iter().enumerate().map(|(index, entry)| (index, self.look(entries, index, entry)));
-        let mut looked: Vec<_> = looked.collect();
+        let look = |index| (index, self.look(entries, index, &entries[index]));
+        let mut looked: Vec<_> = (0..entries.len()).map(look).collect();
         let mut tools = None;
         let mut reports = BTreeMap::new();
-        // An entry may give the name that another tool of the list has had until now, which of a Python tool is known only once
-        // it is made: it is looked at again once that one has its new name, however the list is ordered.
+        // An entry may give the name that another tool has had until now, which of a Python tool is known only once it is made:
+        // it is looked at again once that one has its new name, however the list is ordered.
         loop {
             let to_change = looked.iter().filter_map(|(_, look)| look.to_change()).collect();
             self.tell_to_change(|environments| *environments = to_change);
@@ -151,7 +149,7 @@ impl Installation<'_> {
             reports.extend(installed);
             let waiting = reports.iter().filter(|(_, report)| is_name_taken(report)).map(|(index, _)| *index);
             looked = match has_given_up_a_name {
-                true => waiting.map(|index| (index, self.look(entries, index, &entries[index]))).collect(),
+                true => waiting.map(look).collect(),
                 false => Vec::new(),
             };
             if looked.is_empty() {
