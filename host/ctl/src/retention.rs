@@ -10,7 +10,7 @@ use crate::visible::one_line;
 use cjm_platform::disk::DiskRoom;
 use cjm_store::{
     Archived, DIAGNOSTICS_FILE, DIAGNOSTICS_MB_MAX_DEFAULT, Forgotten, ForgottenJobs, JOURNAL_FILE,
-    JournalReader, Retention, StoreError, apply_retention, archive_journal, forget_jobs,
+    JournalReader, Retention, StoreError, apply_retention, archive_journal, archives, forget_jobs,
 };
 use cjm_wire::Timestamp;
 use cjm_wire::describe::{ErrorReport, exit, shell_word};
@@ -245,11 +245,14 @@ impl Told<'_> {
     }
 
     fn journal(&mut self, data_dir: &Path, before: &Timestamp) -> Result<(), Fault> {
-        let unreadable = JournalReader::open_with_archives(data_dir).map(|reader| reader.unreadable());
-        let mut unreadable = unreadable.unwrap_or_default().into_iter();
         // Beside archives of another journal one of this hides that rows between them are lost.
-        if let Some(lost) = unreadable.find(|error| matches!(error, StoreError::JournalLost { .. })) {
-            return Err(lost.into());
+        if archives(data_dir).is_ok_and(|all| !all.is_empty()) {
+            let unreadable = JournalReader::open_with_archives(data_dir)?.unreadable();
+            if let Some(lost) =
+                unreadable.into_iter().find(|error| matches!(error, StoreError::JournalLost { .. }))
+            {
+                return Err(lost.into());
+            }
         }
         let found = self.forgotten(archive_journal(data_dir, before), "journal", JOURNAL_FILE)?;
         match &found {

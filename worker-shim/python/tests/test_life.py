@@ -273,7 +273,7 @@ class Lengths(unittest.TestCase):
         wire = os.path.join(os.path.dirname(RUN), "..", "..", "..", "wire", "src")
         for file, name, ours in (
             ("http.rs", "BODY_BYTES_MAX", ops.RESULT_BYTES_MAX),
-            ("ndjson.rs", "LINE_BYTES_MAX", ops.CHUNK_BYTES_MAX),
+            ("ndjson.rs", "CHUNK_BYTES_MAX", ops.CHUNK_BYTES_MAX),
         ):
             with open(os.path.join(wire, file)) as source:
                 factors = re.search(r"\bconst %s: usize = ([0-9_ *]+);" % name, source.read()).group(1)

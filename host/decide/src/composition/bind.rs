@@ -89,14 +89,23 @@ impl Described for BindError {
                 "write references as `${node.field[0]}`, and `$${` for a plain `${`".to_owned()
             }
             Self::Unknown { root, .. } => format!("give `{root}` a value, or refer to something else"),
-            Self::Path { .. } => {
-                "compare the reference with what the node returns: a `call` of its capability with the same arguments shows it".to_owned()
-            }
+            Self::Path { reference, .. } => compare_step(reference).to_owned(),
             Self::NotAList { .. } => {
                 "let `map` refer to a list, for example to a field of the result, or give the input a list"
                     .to_owned()
             }
             Self::TooManyElements { .. } => "split the list into several runs".to_owned(),
+        }
+    }
+}
+
+/// What to do where a reference leads nowhere, by what it begins with.
+fn compare_step(reference: &str) -> &'static str {
+    match reference.trim_start_matches("${").split(['.', '[', '}']).next() {
+        Some("item") => "compare the reference with the elements of the list that `map` names",
+        Some("inputs") => "compare the reference with what the input was given",
+        _ => {
+            "compare the reference with what the node returns: a `call` of its capability with the same arguments shows it"
         }
     }
 }
@@ -362,6 +371,19 @@ mod tests {
             (json!("${plain"), Err("a `${` without its `}` in \"${plain\"")),
         ] {
             check(&template, expected);
+        }
+    }
+
+    #[test]
+    fn where_a_reference_leads_nowhere_its_step_says_what_to_compare_it_with() {
+        let scope = Table(json!({"inputs": {"n": 3}, "item": {"k": 1}, "plain": {"text": "hi"}}));
+        for (template, words) in [
+            ("${item.x}", "with the elements of the list that `map` names"),
+            ("${inputs.n.x}", "with what the input was given"),
+            ("${plain.x}", "with what the node returns"),
+        ] {
+            let error = bind(&Json::from(json!(template)), &scope).expect_err(template);
+            assert!(error.next_step().contains(words), "{template}: {}", error.next_step());
         }
     }
 
