@@ -107,22 +107,13 @@ impl Steps<'_> {
         if let Some(mb) = retention.size_max_mb {
             let bytes_max = mb * MB_BYTES;
             let mut batches = 0;
-            let mut row_bytes = None;
-            loop {
+            while batches < self.batches_max {
                 let held = held_bytes(self.connection)?;
-                if batches == self.batches_max || held <= bytes_max {
+                if held <= bytes_max {
                     break;
                 }
-                let row_bytes = match row_bytes {
-                    Some(known) => known,
-                    None => *row_bytes.insert(held / rows_held(self.connection)?),
-                };
                 batches += 1;
-                // Of large rows no more goes than has to, where there is time for small steps.
-                let bytes = if self.batches_max == u64::MAX { held - bytes_max } else { f64::INFINITY };
-                let rows = (bytes.max(BATCH_BYTES_MIN) / row_bytes).clamp(1.0, 1e9);
-                #[expect(clippy::cast_possible_truncation, reason = "it is no larger than that")]
-                let (records, chunks) = self.delete_oldest(self.rows().min(rows as i64))?;
+                let (records, chunks) = self.delete_oldest(self.rows_of(held - bytes_max, held)?)?;
                 forgotten.records += records;
                 forgotten.chunks += chunks;
                 if records + chunks == 0 {
@@ -131,6 +122,17 @@ impl Steps<'_> {
             }
         }
         Ok(forgotten)
+    }
+
+    /// How many rows go in a step that is to free so many bytes of those held. Of large ones no more than has to, where there is
+    /// time for small steps.
+    fn rows_of(&self, bytes: f64, held: f64) -> rusqlite::Result<i64> {
+        if self.batches_max < u64::MAX {
+            return Ok(self.rows());
+        }
+        let rows = bytes.max(BATCH_BYTES_MIN) / held * rows_held(self.connection)?;
+        #[expect(clippy::cast_possible_truncation, reason = "`as` saturates, and more is not taken")]
+        Ok((rows as i64).clamp(1, self.rows()))
     }
 
     fn rows(&self) -> i64 {
