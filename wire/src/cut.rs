@@ -118,6 +118,11 @@ mod tests {
         assert_eq!(without_middle(&short, 40), format!("{}{}{}", "a".repeat(20), mark(65), "b".repeat(20)));
         let once = without_middle(&long, 20);
         assert_eq!(without_middle(&once, 20), once, "what was cut is not cut again");
+        for shorten in [without_middle, beginning, end] {
+            let longest = "a".repeat(20 + MARK_BYTES_MAX);
+            assert_eq!(shorten(&longest, 20), longest, "no longer than what is left of a longer one");
+            assert_eq!(cuts(&shorten(&format!("{longest}a"), 20)).count(), 1);
+        }
         // Wherever the second cut falls, what is left and what is missing make the whole.
         for at in 0..200 {
             let said = format!("{}{}{}", "x".repeat(at), mark(1000), "y".repeat(200 - at));

@@ -276,6 +276,13 @@ mod tests {
         let short = said.shortened();
         let fields = short.fields_invalid.clone().expect("fields");
         assert_eq!((fields.len(), fields[100].as_str()), (101, "… 900 more"));
+        for (names, kept) in [(101, 101), (102, 101)] {
+            let fields_invalid = Some(vec!["a".to_owned(); names]);
+            let short = JobError { fields_invalid, ..JobError::new(ErrorCategory::Fatal, "m") }.shortened();
+            let fields = short.fields_invalid.expect("fields");
+            let last = if names == 101 { "a" } else { "… 2 more" };
+            assert_eq!((fields.len(), fields[100].as_str()), (kept, last));
+        }
         let mut most = vec!["a".to_owned(), format!("… {} more", usize::MAX)];
         keep_fields(&mut most, 0);
         assert_eq!(most, [format!("… {} more", usize::MAX)]);

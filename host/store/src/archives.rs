@@ -240,6 +240,11 @@ mod tests {
         rows_of(dir.path(), 9, 5);
         another("and longer by now than what was moved");
         fs::remove_file(&journal).expect("removed");
+        let told = lost();
+        assert!(
+            told.len() == 1 && told[0].contains("is missing or empty"),
+            "missing, and not another: {told:?}"
+        );
         rows_of(dir.path(), 2, 5);
         another("begun anew");
         rows_of(dir.path(), 20, 5);

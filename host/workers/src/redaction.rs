@@ -24,8 +24,8 @@ use std::ops::Range;
 pub const SECRET_BYTES_MIN: usize = 8;
 /// Shortest part of a value that is struck out where a text was cut through it.
 const PART_BYTES_MIN: usize = 4;
-/// Most that quoting makes of one letter: a few backslashes and the number of a character.
-const QUOTED_BYTES_MAX: usize = 16;
+/// Most that quoting makes of one letter: a pair of surrogates, each with eight backslashes in front of it.
+const QUOTED_BYTES_MAX: usize = 2 * (8 + 5);
 /// What stands in its place.
 const MARK: &str = "[secret]";
 
@@ -104,7 +104,7 @@ impl Redaction {
         let of_bytes: Vec<Vec<char>> =
             bare.iter().filter(|letters| !letters.iter().all(char::is_ascii)).map(as_bytes).collect();
         bare.extend(of_bytes);
-        bare.retain(|value| value.len() >= SECRET_BYTES_MIN);
+        bare.retain(|value| value.iter().map(|letter| letter.len_utf8()).sum::<usize>() >= SECRET_BYTES_MIN);
         let (parts, rows) = (Parts::of(&values), Rows::of(&values));
         Self { parts, rows, bare: Parts::of(&bare), values }
     }
@@ -197,8 +197,8 @@ impl Redaction {
 
     /// How much of the end of `head` and of the beginning of `rest` is part of a value that was cut between them.
     pub(crate) fn cut(&self, head: &[u8], rest: &[u8]) -> (usize, usize) {
-        let before = self.parts.at_end(head, |byte| *byte, false);
-        let behind = self.parts.at_beginning(rest, |byte| *byte, false);
+        let before = self.parts.at_end(head, |byte| *byte);
+        let behind = self.parts.at_beginning(rest, |byte| *byte);
         let before = long_enough(before).unwrap_or(0).max(self.escaped_before(head));
         let behind = long_enough(behind).unwrap_or(0).max(self.escaped_behind(rest));
         // A whole value of which only the end, or the beginning, went with the cut would be known by nobody.
@@ -233,12 +233,14 @@ impl Redaction {
         let window = &head[head.len().saturating_sub(self.window())..];
         let begin = window.iter().take_while(|byte| is_inside_a_letter(**byte)).count();
         let Ok(window) = std::str::from_utf8(&window[begin..]) else { return 0 };
-        let Some(last) = window.rfind('\\') else { return 0 };
-        let last = window[..last].trim_end_matches('\\').len();
-        let ends = [Some(window.len()), Some(last).filter(|last| window.len() - last <= QUOTED_BYTES_MAX)];
-        let struck = ends.into_iter().flatten().filter_map(|end| {
+        // The text may end inside an escape, which then begins with one of its last backslashes.
+        let of_escape = window.bytes().rev().take(QUOTED_BYTES_MAX).take_while(is_of_escape).count();
+        let is_backslash = |at: &usize| window.as_bytes()[*at] == b'\\';
+        let ends = (window.len() - of_escape..window.len()).filter(is_backslash);
+        let ends = ends.chain(window.contains('\\').then_some(window.len()));
+        let struck = ends.filter_map(|end| {
             let letters = bare(&window[..end]);
-            let length = long_enough(self.bare.at_end(&letters, |letter| letter.character, true))?;
+            let length = long_enough(self.bare.at_end(&letters, |letter| letter.character))?;
             Some(window.len() - letters[letters.len() - length].begin)
         });
         struck.max().unwrap_or(0)
@@ -249,14 +251,13 @@ impl Redaction {
         let window = &rest[..rest.len().min(self.window())];
         let end = std::str::from_utf8(window).map_or_else(|error| error.valid_up_to(), str::len);
         let Ok(window) = std::str::from_utf8(&window[..end]) else { return 0 };
-        if !window.contains('\\') {
+        let skipped_max = window.bytes().take(QUOTED_BYTES_MAX).take_while(is_of_escape).count();
+        if skipped_max == 0 && !window.contains('\\') {
             return 0;
         }
-        let is_of_escape = |byte: &u8| matches!(byte, b'\\' | b'u' | b'U' | b'x') || byte.is_ascii_hexdigit();
-        let skipped_max = window.bytes().take(QUOTED_BYTES_MAX).take_while(|byte| is_of_escape(byte)).count();
         let struck = (0..=skipped_max).filter_map(|skipped| {
             let letters = bare(&window[skipped..]);
-            let length = long_enough(self.bare.at_beginning(&letters, |letter| letter.character, true))?;
+            let length = long_enough(self.bare.at_beginning(&letters, |letter| letter.character))?;
             Some(skipped + letters[length - 1].end)
         });
         struck.max().unwrap_or(0)
@@ -390,6 +391,11 @@ fn without_places(text: &str, places: &[Range<usize>]) -> String {
         copied = place.end;
     }
     out + &text[copied..]
+}
+
+/// What a number of a character may be written with.
+fn is_of_escape(byte: &u8) -> bool {
+    matches!(byte, b'\\' | b'u' | b'U' | b'x') || byte.is_ascii_hexdigit()
 }
 
 fn is_inside_a_letter(byte: u8) -> bool {

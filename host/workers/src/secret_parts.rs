@@ -97,13 +97,13 @@ impl<T: Copy + Default + Eq> Tree<T> {
         }
     }
 
-    /// How many letters of the end of these begin a secret: a part of one, or also all of it.
-    fn at_end(&self, letters: impl Iterator<Item = T>, with_whole: bool) -> usize {
+    /// How many letters of the end of these begin a secret, and are not all of it.
+    fn at_end(&self, letters: impl Iterator<Item = T>) -> usize {
         if self.longest == 0 {
             return 0;
         }
         let mut at = letters.fold(ROOT, |at, letter| self.step(at, letter));
-        while !with_whole && at != ROOT && self.nodes[at].first_child == 0 {
+        while at != ROOT && self.nodes[at].first_child == 0 {
             at = self.nodes[at].shorter as usize;
         }
         self.nodes[at].depth as usize
@@ -136,16 +136,16 @@ impl<T: Copy + Default + Eq> Parts<T> {
         self.beginnings.longest
     }
 
-    /// How many letters of the end of the text begin a secret.
-    pub(crate) fn at_end<L>(&self, text: &[L], letter: impl Fn(&L) -> T, with_whole: bool) -> usize {
+    /// How many letters of the end of the text begin a secret, without one that is whole.
+    pub(crate) fn at_end<L>(&self, text: &[L], letter: impl Fn(&L) -> T) -> usize {
         let text = &text[text.len().saturating_sub(self.longest())..];
-        self.beginnings.at_end(text.iter().map(letter), with_whole)
+        self.beginnings.at_end(text.iter().map(letter))
     }
 
-    /// How many letters of the beginning of the text end a secret.
-    pub(crate) fn at_beginning<L>(&self, text: &[L], letter: impl Fn(&L) -> T, with_whole: bool) -> usize {
+    /// How many letters of the beginning of the text end a secret, likewise.
+    pub(crate) fn at_beginning<L>(&self, text: &[L], letter: impl Fn(&L) -> T) -> usize {
         let text = &text[..text.len().min(self.longest())];
-        self.ends.at_end(text.iter().rev().map(letter), with_whole)
+        self.ends.at_end(text.iter().rev().map(letter))
     }
 
     /// Where secrets stand in the text, in order; where two overlap, both as one.
@@ -205,20 +205,14 @@ mod tests {
         }
         for text in texts {
             let bytes = text.as_bytes();
-            let longest = |holds: &dyn Fn(&str, usize) -> bool, with_whole: bool| {
-                let lengths = secrets.iter().filter_map(|secret| {
-                    let lengths = 1..secret.len() + usize::from(with_whole);
-                    lengths.rev().find(|length| holds(secret, *length))
-                });
-                lengths.max().unwrap_or(0)
+            let longest = |holds: &dyn Fn(&str, usize) -> bool| {
+                let lengths = |secret: &&str| (1..secret.len()).rev().find(|length| holds(secret, *length));
+                secrets.iter().filter_map(lengths).max().unwrap_or(0)
             };
-            for whole in [false, true] {
-                let ends = longest(&|secret, length| text.ends_with(&secret[..length]), whole);
-                assert_eq!(parts.at_end(bytes, |byte| *byte, whole), ends, "{text}");
-                let begins =
-                    longest(&|secret, length| text.starts_with(&secret[secret.len() - length..]), whole);
-                assert_eq!(parts.at_beginning(bytes, |byte| *byte, whole), begins, "{text}");
-            }
+            let ends = longest(&|secret, length| text.ends_with(&secret[..length]));
+            assert_eq!(parts.at_end(bytes, |byte| *byte), ends, "{text}");
+            let begins = longest(&|secret, length| text.starts_with(&secret[secret.len() - length..]));
+            assert_eq!(parts.at_beginning(bytes, |byte| *byte), begins, "{text}");
             let mut is_struck = vec![false; text.len()];
             for (secret, at) in secrets.iter().flat_map(|secret| (0..text.len()).map(move |at| (secret, at)))
             {

@@ -206,6 +206,7 @@ mod tests {
     fn frame(message: &str) -> Frame {
         let mut record = lost(&Dropped { records: 0, job_id: None });
         record.message = message.to_owned();
+        record.ts = Some(Timestamp::from_text("9999-01-01T00:00:00.000000+00:00"));
         record.job_id = Some("job".to_owned());
         Frame::json(to_host::RECORD, 0, &record)
     }
@@ -234,6 +235,10 @@ mod tests {
         assert_eq!(rows.len(), 201);
         assert_eq!(rows[199], ("é 199".into(), "session".into(), Some("job".into())));
         assert!(rows[200].0.contains("7 record"), "{rows:?}");
+        let to_come =
+            "SELECT count(*) FROM records WHERE ts > strftime('%Y-%m-%dT%H:%M:%f', 'now', '+1 hour')";
+        let to_come: i64 = Connection::open(&path).unwrap().query_row(to_come, [], |row| row.get(0)).unwrap();
+        assert_eq!(to_come, 0, "a tool's clock is not believed where it is ahead");
 
         let nowhere = Recorder::start(Some(folder.path().join("no/such/folder.db")), None);
         nowhere.put(&frame("said on standard error")).await;

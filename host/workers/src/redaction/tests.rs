@@ -65,6 +65,8 @@ fn of_values_that_overlap_each_other_or_a_cut_nothing_is_left() {
     assert_eq!(struck(overlap(), r"abcdef\ghijkl"), "[secret]");
     assert_eq!(struck(overlap(), "abcdefghefghijkl"), "[secret][secret]");
     let cut = cut::mark(5);
+    let both_ends = json!({"A": "secret-wxyz12", "B": "12abcd-secret"});
+    assert_eq!(struck(both_ends, &format!("{cut}wxyz12abcd{cut}")), cut::mark(15) + &cut);
     for (secrets, whole) in [
         (json!({"A": "hunter12hunter12"}), "hunter12hunter12"),
         (json!({"A": "admin-pw-2024", "B": "2024-other-secret"}), "admin-pw-2024"),
@@ -171,6 +173,87 @@ fn no_half_of_a_secret_is_left_where_the_middle_of_a_record_was_taken_out() {
     ] {
         let said = Said::new(serde_json::to_vec(said).expect("writes"));
         assert_eq!(redaction.read::<String>(&said).expect("a text"), shown);
+    }
+}
+
+/// How writers show a text: as it is, as JSON, as Python, and each of them in another.
+fn written(secret: &str) -> Vec<String> {
+    let json = |text: &str| {
+        let quoted = Value::from(text).to_string();
+        quoted[1..quoted.len() - 1].to_owned()
+    };
+    let python: String = json(secret)
+        .chars()
+        .map(|letter| if letter.is_ascii() { letter.into() } else { format!("\\U{:08X}", letter as u32) })
+        .collect();
+    let bytes: String = secret
+        .bytes()
+        .map(|byte| if byte.is_ascii() { char::from(byte).into() } else { format!("\\x{byte:02x}") })
+        .collect();
+    let once = json(&ascii_only(&json(secret)));
+    vec![
+        secret.to_owned(),
+        json(secret),
+        ascii_only(secret),
+        json(&json(&once)),
+        once,
+        json(&python),
+        python,
+        bytes,
+    ]
+}
+
+/// Runs of five letters of the value that are still there, in any spelling.
+fn left_of(secret: &str, shown: &str) -> Option<String> {
+    let letters = |text: &str| bare(text).into_iter().map(|letter| letter.character).collect::<Vec<_>>();
+    let as_bytes = |text: &str| text.bytes().map(char::from).collect::<Vec<_>>();
+    let shown = letters(shown);
+    let runs = [letters(secret), as_bytes(&letters(secret).into_iter().collect::<String>())];
+    let mut runs = runs.iter().flat_map(|run| run.windows(PART_BYTES_MIN + 1));
+    runs.find(|run| shown.windows(run.len()).any(|there| there == *run)).map(|run| run.iter().collect())
+}
+
+#[test]
+fn wherever_a_text_was_cut_nothing_of_a_value_is_left_beside_the_cut_or_before_or_behind_it() {
+    let secrets = [
+        "tok-\"1234\"-kxyz",
+        "pässwört-😀-lang",
+        "пароль",
+        "ключ",
+        "a\\b/c\td-Hunter2",
+        "ÄÖÜäöüßéèêëàáâãåæçñ",
+    ];
+    for secret in secrets {
+        let redaction = Redaction::of(json!({"S": secret}).as_object().expect("an object"));
+        let long = "—".repeat(redaction.window());
+        for written in written(secret) {
+            for at in (0..=written.len()).filter(|at| written.is_char_boundary(*at)) {
+                let (head, rest) = written.split_at(at);
+                let cut = cut::mark(7);
+                for said in [
+                    format!("it is {head}{cut}"),
+                    format!("{cut}{rest} it is"),
+                    format!("it is {head}{cut}{rest} it is"),
+                    format!("it {written} is {head}{cut}{rest} is {written} it"),
+                ] {
+                    let shown = redaction.text(&said);
+                    assert_eq!(left_of(secret, &shown), None, "{said} is shown as {shown}");
+                    assert!(
+                        !said.starts_with("it") || shown.starts_with("it "),
+                        "{said} is shown as {shown}"
+                    );
+                    assert!(!said.ends_with("it") || shown.ends_with(" it"), "{said} is shown as {shown}");
+                }
+                // Before and behind stands more than is looked at, so that letters are cut in two there as well.
+                let (head, rest) = (format!("{long}it is {head}"), format!("{rest} it is{long}"));
+                let (before, behind) = redaction.cut(head.as_bytes(), rest.as_bytes());
+                assert!(before <= head.len() - 6, "{head} loses {before}");
+                for shown in [&head[..head.len() - before], &rest[behind..]] {
+                    let shown = redaction.text(shown);
+                    assert_eq!(left_of(secret, &shown), None, "{head}|{rest} is cut to {shown}");
+                }
+            }
+        }
     }
 }
 
