@@ -209,7 +209,14 @@ impl<'a> Told<'a> {
         let nodes: Vec<String> = match listed("nodes") {
             Some(nodes) => nodes.iter().filter_map(node_that_did_not_complete).collect(),
             // Whoever ended the run of a dead host knew no more than its jobs.
-            None => listed("failures").unwrap_or_default().iter().filter_map(node_that_failed).collect(),
+            None => {
+                let left_out =
+                    row.payload.get("failures_left_out").and_then(Value::as_u64).filter(|n| *n > 0);
+                let failed = listed("failures").unwrap_or_default().iter().filter_map(node_that_failed);
+                failed
+                    .chain(left_out.map(|n| format!("{n} more failed: each has a row of its own")))
+                    .collect()
+            }
         };
         // Nodes stand below, and each failure has a row of its own.
         let keys =
@@ -315,14 +322,19 @@ mod tests {
     #[test]
     fn the_end_of_a_run_whose_host_died_has_a_line_for_what_was_cut_off() {
         let failure = |node: Value, element: Value| json!({"node": node, "element": element, "message": "the host ended"});
-        let ended = |failures: Value| {
-            let payload = json!({"outcome": "failed", "failures": failures, "failures_left_out": 0});
+        let ended = |failures: Value, left_out: u32| {
+            let payload = json!({"outcome": "failed", "failures": failures, "failures_left_out": left_out});
             journal(&row("run_finished", payload), false)
         };
-        let told = ended(json!([failure(json!("s"), json!(0)), failure(json!("t"), Value::Null)]));
+        let told = ended(json!([failure(json!("s"), json!(0)), failure(json!("t"), Value::Null)]), 7);
         let below: Vec<&str> = told.lines().skip(1).map(str::trim).collect();
-        assert_eq!(below, ["node s[0]: failed: the host ended", "node t: failed: the host ended"], "{told}");
-        let nowhere = ended(json!([failure(Value::Null, Value::Null)]));
+        let left_out = "7 more failed: each has a row of its own";
+        assert_eq!(
+            below,
+            ["node s[0]: failed: the host ended", "node t: failed: the host ended", left_out],
+            "{told}"
+        );
+        let nowhere = ended(json!([failure(Value::Null, Value::Null)]), 0);
         assert_eq!(nowhere.lines().count(), 1, "{nowhere}");
     }
 
