@@ -432,3 +432,23 @@ fn a_list_without_its_key_or_in_another_encoding_is_told_alike_by_validate_and_i
     let told = world.run(&["validate", &empty]).expect(exit::DOMAIN);
     assert!(told.stderr.contains("line 1, column 13: `capabilities` is empty"), "{}", told.describe());
 }
+
+#[test]
+fn of_two_entries_of_one_name_the_one_with_the_mistyped_key_is_told_once_at_its_place() {
+    let world = World::new();
+    write_tool(&world, "tool.json", "tool", "sh", "1.0.0");
+    let wrong = "- {name: tool, manifst: tool.json}\n";
+    let right = "- {name: tool, manifest: tool.json}\n";
+    for (entries, line, place) in [([wrong, right], 2, 0), ([right, wrong], 3, 1)] {
+        let list = write_list(&world, "list.yaml", &format!("capabilities:\n{}", entries.concat()));
+        let verdict = world.run(&["validate", &list, "--json"]).expect(exit::DOMAIN).json();
+        let errors = verdict["errors"].as_array().expect("errors");
+        let (message, at) = (errors[0]["message"].as_str().unwrap_or_default(), &errors[0]["line"]);
+        assert_eq!((errors.len(), at), (1, &json!(line)), "{verdict:#}");
+        assert!(message.contains("has `manifst` (did you mean \"manifest\"?)"), "{verdict:#}");
+        let install = ["install-all", "--capabilities", &list, "--json"];
+        let report = world.run(&install).expect(exit::DOMAIN).json();
+        let failed = |entry: usize| !report["entries"][entry]["error"].is_null();
+        assert_eq!((failed(place), failed(1 - place)), (true, false), "{report:#}");
+    }
+}

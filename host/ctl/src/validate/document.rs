@@ -160,10 +160,11 @@ pub(crate) fn capabilities(path: &Path, text: &str, manifests: Option<&Path>) ->
     let parsed = CapabilitiesFile::parse_each(text);
     let firsts: Vec<First> = match &parsed {
         Ok(file) => {
-            let faults = file.capabilities.iter().filter_map(|entry| entry.fault.as_ref());
-            faults.flat_map(|fault| firsts_of_list(fault, document.as_ref())).collect()
+            let entries = file.capabilities.iter().enumerate();
+            let faults = entries.filter_map(|(index, entry)| Some((index, entry.fault.as_ref()?)));
+            faults.flat_map(|(index, fault)| firsts_of_list(fault, document.as_ref(), Some(index))).collect()
         }
-        Err(error) => firsts_of_list(error, document.as_ref()),
+        Err(error) => firsts_of_list(error, document.as_ref(), None),
     };
     let mut errors = gather(&firsts, document.as_ref(), CAPABILITIES_SCHEMA, CAPABILITIES_FILE_FAULT);
     if let Ok(file) = &parsed {
@@ -183,8 +184,13 @@ pub(crate) fn capabilities(path: &Path, text: &str, manifests: Option<&Path>) ->
     (errors, warnings)
 }
 
-/// What the parser says of a list or of an entry of it: of values of a wrong kind, of each at its own place.
-fn firsts_of_list(error: &CapabilitiesFileError, document: Option<&Placed>) -> Vec<First> {
+/// What the parser says of a list or of the entry of this index in it: of values of a wrong kind, of each at its own
+/// place. Its name would not do: several may have it.
+fn firsts_of_list(
+    error: &CapabilitiesFileError,
+    document: Option<&Placed>,
+    index: Option<usize>,
+) -> Vec<First> {
     // Without the list there is nothing that a schema could say more of.
     use CapabilitiesFileError::{NoKey, NoList, NotAList};
     let alone = matches!(error, NoList(_) | NoKey | NotAList(_));
@@ -202,8 +208,8 @@ fn firsts_of_list(error: &CapabilitiesFileError, document: Option<&Placed>) -> V
             };
             faults.iter().map(of_one).collect()
         }
-        CapabilitiesFileError::Invalid { entry, .. } => {
-            let pointer = entry_pointer(document, entry);
+        CapabilitiesFileError::Invalid { .. } => {
+            let pointer = index.map(|index| format!("/capabilities/{index}"));
             let place = pointer.as_ref().and_then(|pointer| document?.place(pointer));
             vec![first(pointer.as_deref(), Finding::of(error, place))]
         }
@@ -322,19 +328,6 @@ fn json(text: &str) -> Option<Placed> {
 
 fn place_of(document: Option<&Placed>, dotted: &str) -> Option<Place> {
     document.and_then(|document| document.place_of_keys(dotted))
-}
-
-/// Where the entry is that the parser calls `"name"` or `number 3`.
-fn entry_pointer(document: Option<&Placed>, entry: &str) -> Option<String> {
-    let entries = document?.value.get("capabilities")?.as_array()?;
-    let index = match entry.strip_prefix("number ") {
-        Some(number) => number.parse::<usize>().ok()?.checked_sub(1)?,
-        // Of two with one name, the second is the one too many.
-        None => entries
-            .iter()
-            .rposition(|known| known.get("name").and_then(Value::as_str) == Some(entry.trim_matches('"')))?,
-    };
-    Some(format!("/capabilities/{index}"))
 }
 
 /// What is allowed and of no use.
