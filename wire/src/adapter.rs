@@ -7,7 +7,7 @@
 use crate::InstanceId;
 use crate::describe::Described;
 use crate::manifest::MANIFEST_BYTES_MAX;
-use crate::type_fault::{TypeFault, in_part, told};
+use crate::type_fault::{TypeFault, first_inexact, in_part, told};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -142,6 +142,9 @@ impl AdapterManifest {
             let (line, column, message) = told(text, &error, type_fault);
             AdapterError::Malformed { line, column, message }
         })?;
+        if let Some((line, column, message)) = first_inexact(text) {
+            return Err(AdapterError::Malformed { line, column, message });
+        }
         if adapter.unit != ADAPTER_UNIT {
             return Err(AdapterError::OtherUnit(adapter.unit));
         }
@@ -255,6 +258,8 @@ mod tests {
     #[test]
     fn faults_are_named() {
         let with = |from: &str, to: &str| AdapterManifest::parse(&EXAMPLE.replacen(from, to, 1));
+        let rounded = with("\"x\": 1", "\"x\": 18446744073709551616").expect_err("it would be rounded");
+        assert!(rounded.to_string().contains("does not fit into 64 bits"), "{rounded}");
         assert!(
             matches!(with("\"adapter\"", "\"tool\""), Err(AdapterError::OtherUnit(unit)) if unit == "tool")
         );

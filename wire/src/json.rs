@@ -249,8 +249,8 @@ impl Json {
             }
             _ => {}
         }
-        if let Some(number) = numbers(self.text()).find(|number| !is_exact(number)) {
-            return Err(JsonError::Inexact(number.chars().take(NUMBER_SHOWN_MAX).collect()));
+        if let Some((_, error)) = inexact(self.text()) {
+            return Err(error);
         }
         serde_json::from_str(self.text()).map_err(|error| malformed(&error))
     }
@@ -329,6 +329,12 @@ pub(crate) fn numbers(text: &str) -> impl Iterator<Item = &str> {
         inside || !(c.is_ascii_digit() || matches!(c, '-' | '+' | '.' | 'e' | 'E'))
     })
     .filter(|part| part.bytes().any(|b| b.is_ascii_digit()))
+}
+
+/// The first number in valid JSON text that a parsed value would not hold as it is, and what is said of it.
+pub(crate) fn inexact(text: &str) -> Option<(&str, JsonError)> {
+    let number = numbers(text).find(|number| !is_exact(number))?;
+    Some((number, JsonError::Inexact(number.chars().take(NUMBER_SHOWN_MAX).collect())))
 }
 
 /// Whether a parsed value holds this number as it is: an integer digit by digit, any other as the nearest double.

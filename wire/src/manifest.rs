@@ -7,7 +7,7 @@
 use crate::describe::{Described, shell_word};
 use crate::runtime::Runtime;
 use crate::runtime_fault::in_runtime;
-use crate::type_fault::{TypeFault, in_part, told};
+use crate::type_fault::{TypeFault, first_inexact, in_part, told};
 use crate::{InstanceId, Timestamp, canonical};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -274,7 +274,11 @@ impl Manifest {
             let is_installed = installer.is_some_and(|installer| !installer.is_empty());
             return Err(ManifestError::UnsupportedVersion { version: version.format_version, is_installed });
         }
-        serde_json::from_str(text).map_err(|error| malformed(&error))
+        let manifest = serde_json::from_str(text).map_err(|error| malformed(&error))?;
+        match first_inexact(text) {
+            Some((line, column, message)) => Err(ManifestError::Malformed { line, column, message }),
+            None => Ok(manifest),
+        }
     }
 
     /// Names of the variables that are set for this tool on purpose, so that what it makes may depend on them: those of

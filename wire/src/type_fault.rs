@@ -2,7 +2,7 @@
 //! knows what it is (a tagged form, keys beside those it knows): it blames the line at which that ends, or nothing but the
 //! whole. So what is at fault is found by trying each part alone.
 
-use crate::json::VALUE_DEPTH_MAX;
+use crate::json::{VALUE_DEPTH_MAX, inexact};
 use crate::placed::{Placed, place_of_key};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -70,6 +70,16 @@ pub(crate) fn told(
     (line, column, words)
 }
 
+/// The first number in valid JSON text that the reader would round: line and column, and what is wrong with it.
+pub(crate) fn first_inexact(text: &str) -> Option<(usize, usize, String)> {
+    let (number, error) = inexact(text)?;
+    // It is a part of the text.
+    let before = &text[..number.as_ptr() as usize - text.as_ptr() as usize];
+    let line = before.matches('\n').count() + 1;
+    let column = before.len() - before.rfind('\n').map_or(0, |at| at + 1) + 1;
+    Some((line, column, format!("{error} and would be rounded; as text it keeps its digits")))
+}
+
 /// What the parser says without the place that it ends with.
 fn words_without_place(text: &str, error: &serde_json::Error) -> String {
     if text.starts_with(BYTE_ORDER_MARK) {
@@ -80,5 +90,34 @@ fn words_without_place(text: &str, error: &serde_json::Error) -> String {
     match words {
         "recursion limit exceeded" => format!("nested deeper than the {VALUE_DEPTH_MAX} levels allowed"),
         words => words.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::manifest::{Manifest, ManifestError};
+
+    #[test]
+    fn an_integer_that_would_be_rounded_is_refused_at_its_place_and_others_pass() {
+        let with = |number: &str| {
+            let text = format!(
+                "{{\"format_version\": \"2.0\", \"install\": {{\"python_path\": \"p\"}}, \"overrides\": {{\"n\": \"99\",\n \
+                 \"k\": [{number}]}}, \"code\": {{\"name\": \"a\", \"version\": \"1\", \"module\": \"m\", \"class\": \"C\"}}}}"
+            );
+            Manifest::parse(&text).map(|manifest| manifest.overrides["k"][0].to_string())
+        };
+        for fits in ["18446744073709551615", "-9223372036854775808", "0.1", "\"18446744073709551616\""] {
+            assert_eq!(with(fits).expect("it fits"), fits);
+        }
+        for rounded in ["18446744073709551616", "-9223372036854775809"] {
+            match with(rounded) {
+                Err(ManifestError::Malformed { line: 2, column: 8, message }) => {
+                    let words =
+                        format!("the number {rounded} does not fit into 64 bits and would be rounded");
+                    assert!(message.starts_with(&words), "{message}");
+                }
+                other => panic!("{rounded}: {other:?}"),
+            }
+        }
     }
 }
