@@ -294,7 +294,11 @@ fn finish(
             output.error(&failure.to_string());
         }
         if outcome.failures.left_out() > 0 {
-            output.error(&format!("and {} more failures", outcome.failures.left_out()));
+            let left_out = outcome.failures.left_out();
+            output.error(&format!(
+                "and {left_out} more {}",
+                if left_out == 1 { "failure" } else { "failures" }
+            ));
         }
     }
     if is_good || has_made {
@@ -406,6 +410,8 @@ impl RunBoard {
                     }
                     NodeState::Completed => row.finish(&format!("completed ({elements_done}/{total})")),
                     NodeState::Skipped => row.finish("skipped"),
+                    // How many there would have been is not known of one whose list did not come about.
+                    ended if total.max(*elements_done) == 0 => row.finish(state_text(*ended)),
                     // The table says how many of them completed.
                     ended => {
                         let total = total.max(*elements_done);

@@ -279,7 +279,9 @@ fn problem(reference: &Reference, done: usize, inner: &Json, step: &PathStep) ->
         }
         (JsonKind::List, PathStep::Index(index)) => {
             let elements = inner.items().map_or(0, |items| items.len());
-            format!("`{before}` has {elements} elements, so there is no [{index}]")
+            let elements =
+                if elements == 1 { "1 element".to_owned() } else { format!("{elements} elements") };
+            format!("`{before}` has {elements}, so there is no [{index}]")
         }
         (_, PathStep::Field(name)) => {
             format!("`{before}` is {}, which has no field `{name}`", kind(inner))

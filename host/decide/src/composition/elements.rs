@@ -198,7 +198,8 @@ impl Elements {
     /// What came of a drained node. What its good elements made is kept however it ended.
     pub(super) fn conclude(&mut self, best_effort: bool) -> Conclusion {
         let (good, total) = (self.good, self.total());
-        let of = |count: usize| format!("{count} of {total} elements");
+        let of =
+            |count: usize| format!("{count} of {total} {}", if total == 1 { "element" } else { "elements" });
         let (status, reason) = if good == total {
             (NodeStatus::Completed, None)
         } else if best_effort && !self.halted && good > 0 {
@@ -218,6 +219,7 @@ impl Elements {
                 _ if good == 0 && !self.cut_off => "it was not begun".to_owned(),
                 (Shape::Single, _) => "its call was cancelled".to_owned(),
                 (Shape::Mapped(_), true) => format!("{} had completed when it was cancelled", of(good)),
+                (Shape::Mapped(_), false) if self.cancelled == 1 => format!("{} was cancelled", of(1)),
                 (Shape::Mapped(_), false) => format!("{} were cancelled", of(self.cancelled)),
             };
             (NodeStatus::Cancelled, Some(reason))

@@ -6,7 +6,7 @@
 //! reason to end is left to the next host.
 
 use crate::compositions::ends::Ends;
-use crate::compositions::failures::{deadline_failure, node_failure};
+use crate::compositions::failures::{deadline_failure, failure_at};
 use crate::compositions::monitor::Monitor;
 use crate::compositions::state::{CompositionOutcome, Wish};
 use crate::compositions::tally::Tally;
@@ -15,7 +15,8 @@ use crate::error::HostError;
 use crate::host::Host;
 use crate::queue::state::{ElementEnd, object};
 use cjm_decide::composition::{
-    CompositionEffect, CompositionEvent, CompositionRun, ElementOutcome, Halt, NodeProgress, NodeStatus,
+    CompositionEffect, CompositionEvent, CompositionRun, ElementOutcome, Halt, NodeError, NodeProgress,
+    NodeStatus,
 };
 use cjm_decide::queue::CancelReach;
 use cjm_store::{CompositionRecord, Gate, StoreError};
@@ -207,8 +208,8 @@ impl Driver {
                 }
                 // Callers learn it once all of this is performed: the cancels do not wait for the journal.
                 CompositionEffect::FirstFailure(_) => {}
-                CompositionEffect::NodeEnded { node, status, reason, .. } => {
-                    self.node_ended(&node, status, reason);
+                CompositionEffect::NodeEnded { node, status, reason, failures } => {
+                    self.node_ended(&node, status, reason, failures.first());
                 }
                 CompositionEffect::Advanced { completed_node, enqueued_nodes } => {
                     let payload =
@@ -243,7 +244,14 @@ impl Driver {
         }
     }
 
-    fn node_ended(&mut self, node: &str, status: NodeStatus, reason: Option<String>) {
+    fn node_ended(
+        &mut self,
+        node: &str,
+        status: NodeStatus,
+        reason: Option<String>,
+        first: Option<&NodeError>,
+    ) {
+        let document = &self.run.composition().nodes;
         let Some(tally) = self.tallies.get_mut(node) else { return };
         tally.state = match status {
             NodeStatus::Completed => NodeState::Completed,
@@ -252,10 +260,11 @@ impl Driver {
             NodeStatus::Cancelled => NodeState::Cancelled,
             NodeStatus::Skipped => NodeState::Skipped,
         };
-        tally.reason.clone_from(&reason);
-        if status == NodeStatus::Failed && tally.failure.is_none() {
-            let reason = reason.unwrap_or_else(|| "failed".to_owned());
-            tally.failure = Some((0, node_failure(node, None, &reason)));
+        tally.reason = reason;
+        // No job carries what did not bind, or whose result does not pass.
+        if let (Some(first), None) = (first, &tally.failure) {
+            let failure = failure_at(first, None, document.get(node));
+            tally.failure = Some((first.element.unwrap_or(0), failure));
         }
         self.tell(node);
     }

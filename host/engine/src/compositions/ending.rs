@@ -56,6 +56,8 @@ impl Driver {
         let failed = failures.first().and_then(|first| first.node.as_ref());
         for node in nodes.iter_mut().filter(|node| Some(&node.name) == failed) {
             node.status = NodeState::Failed;
+            // Kept of its job where one carries it; of what did not bind there is none.
+            node.failure = node.failure.take().or_else(|| failure.clone());
         }
         if let Some(failure) = failure.clone() {
             let id = self.record.composition_id.clone();

@@ -25,18 +25,22 @@ pub(super) fn failure_at(first: &NodeError, known: Option<&Failure>, node: Optio
     let Some(mut failure) = known.filter(|known| known.report.code != NODE_FAILED).cloned() else {
         let mut failure = node_failure(name, first.element, &first.message);
         if let Some(step) = &first.next_step {
-            failure.report.next_step = format!("at node `{name}`: {step}");
+            failure.report.next_step = format!("at node `{}`: {step}", place(name, first.element));
         }
         return failure;
     };
-    let place = first.element.map_or_else(|| name.clone(), |element| format!("{name}[{element}]"));
-    failure.report.message = format!("node {place}: {}", failure.report.message);
+    failure.report.message = format!("node {}: {}", place(name, first.element), failure.report.message);
     failure.report.exit_code = exit::COMPOSITION_FAILED;
     failure.report = failure.report.at_node(name.clone(), first.element);
     if let Some(what) = what_to_correct(name, node, first.element, &failure) {
         failure.report.next_step = format!("correct {what} and run it again; the tool has not run");
     }
     failure
+}
+
+/// A node, or one element of it, as people are told.
+fn place(node: &str, element: Option<usize>) -> String {
+    element.map_or_else(|| node.to_owned(), |element| format!("{node}[{element}]"))
 }
 
 /// Of a call that was refused for its arguments: where they stand. That is the composition, which has no options, or what it
@@ -75,7 +79,7 @@ pub(super) fn node_failure(node: &str, element: Option<usize>, message: &str) ->
         error: JobError::new(ErrorCategory::UserInput, message),
         report: ErrorReport {
             code: "composition.node_failed".to_owned(),
-            message: format!("node `{node}`: {message}"),
+            message: format!("node `{}`: {message}", place(node, element)),
             causes: Vec::new(),
             next_step: format!("correct node `{node}` of the composition, or what it refers to (inputs are given with the run)"),
             stderr_tail: Vec::new(),
@@ -132,6 +136,12 @@ mod tests {
                 ("node `a`: words", "at node `a`: refer to a list")
             );
             assert!(failure_at(&at(None), known, None).report.next_step.starts_with("correct node `a` "));
+            let third = NodeError { element: Some(2), ..at(Some("compare")) };
+            let report = failure_at(&third, known, None).report;
+            assert_eq!(
+                (&*report.message, &*report.next_step, report.details.element),
+                ("node `a[2]`: words", "at node `a[2]`: compare", Some(2))
+            );
         }
     }
 

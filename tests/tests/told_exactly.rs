@@ -1,0 +1,60 @@
+//! What is told names the thing that is meant: the element of a list, the number as it was written, the way that helps.
+
+use cjm_tests::world::{Outcome, World};
+use cjm_wire::describe::exit;
+use serde_json::json;
+
+fn says(outcome: &Outcome, words: &str) {
+    assert!(outcome.stderr.contains(words), "\"{words}\" is not told: {}", outcome.describe());
+}
+
+/// A tool that says the text it is given.
+fn world() -> World {
+    let world = World::new();
+    let parameters = json!({"text": {"type": "string", "required": true}, "n": {"type": "integer", "minimum": 1, "maximum": 9}});
+    let say = json!({"argv": ["%s", "{text}"], "parameters": parameters, "result": "stdout_text"});
+    world.install_executable("say", "printf", &json!({"it": say}));
+    world
+}
+
+/// The path of a composition whose node `e` runs over the input `all`.
+fn over_all(world: &World, more: &str) -> String {
+    let text = format!(
+        "name: w\ninputs: {{ all: {{ type: any }} }}\n{more}nodes:\n  e: {{ capability: say, action: it, map: \
+         '${{inputs.all}}', args: {{ text: '${{item.k}}' }} }}\n"
+    );
+    world.write("w.yaml", text).display().to_string()
+}
+
+#[test]
+fn an_element_whose_reference_does_not_bind_is_named_wherever_it_is_told() {
+    let world = world();
+    let flow = over_all(&world, "");
+    let run = |more: &[&str]| {
+        let given = ["run", &flow, "all:=[{\"k\": \"a\"}, {\"x\": 1}]"];
+        world.run(&[&given[..], more].concat()).expect(exit::COMPOSITION_FAILED)
+    };
+    for told in [run(&[]), run(&["-q"])] {
+        says(&told, "composition \"w\" failed: node `e[1]`: `${item.k}`: ");
+        says(&told, "next: at node `e[1]`: compare the reference with the elements");
+    }
+    let told = run(&["--json"]).json();
+    for error in [&told["error"], &told["nodes"][0]["error"]] {
+        let message = error["message"].as_str().unwrap_or_default();
+        assert!(message.contains("node `e[1]`: `${item.k}`"), "{told:#}");
+        assert_eq!((&error["node"], &error["element"]), (&json!("e"), &json!(1)), "{told:#}");
+    }
+    // What goes on without it says of which element that holds.
+    let flow = over_all(&world, "failure: best_effort\n");
+    let told = world.run(&["run", &flow, "all:=[{\"k\": \"a\"}, {\"x\": 1}]", "--json"]);
+    let told = told.expect(exit::COMPOSITION_FAILED).json();
+    assert_eq!(
+        (&told["outcome"], &told["failures"][0]["element"]),
+        (&json!("partial"), &json!(1)),
+        "{told:#}"
+    );
+    assert_eq!(told["nodes"][0]["error"]["element"], 1, "{told:#}");
+    // A list that does not come about has no elements that could have ended.
+    let told = world.run(&["run", &flow, "all:=3"]).expect(exit::COMPOSITION_FAILED);
+    assert!(!told.stderr.contains("0 of 0"), "{}", told.describe());
+}
