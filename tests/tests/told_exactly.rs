@@ -2,7 +2,7 @@
 
 use cjm_tests::world::{Outcome, World};
 use cjm_wire::describe::exit;
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn says(outcome: &Outcome, words: &str) {
     assert!(outcome.stderr.contains(words), "\"{words}\" is not told: {}", outcome.describe());
@@ -57,4 +57,37 @@ fn an_element_whose_reference_does_not_bind_is_named_wherever_it_is_told() {
     // A list that does not come about has no elements that could have ended.
     let told = world.run(&["run", &flow, "all:=3"]).expect(exit::COMPOSITION_FAILED);
     assert!(!told.stderr.contains("0 of 0"), "{}", told.describe());
+}
+
+#[test]
+fn a_document_has_the_same_keys_whatever_it_holds() {
+    let world = world();
+    world.install_python(
+        "kit",
+        "Kit",
+        "from cjm_sdk import Capability\n\n\nclass Kit(Capability):\n    pass\n",
+    );
+    let keys = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    let listed = world.json(&["list", "--json"]);
+    let tools = listed["capabilities"].as_array().expect("tools");
+    assert_eq!(keys(&tools[0]), keys(&tools[1]), "{listed:#}");
+    assert!(listed["not_installed"].is_null() && tools[0]["configured"].is_null(), "{listed:#}");
+    let called = world.json(&["call", "say", "text=a", "--json"]);
+    assert_eq!(
+        (&called["written"], &called["left_out"], called.get("error")),
+        (&json!([]), &json!([]), Some(&json!(null)))
+    );
+    let flow = over_all(&world, "");
+    let good = world.json(&["run", &flow, "all:=[{\"k\": \"a\"}]", "--json"]);
+    let bad = world.run(&["run", &flow, "all:=[{}]", "--json"]).expect(exit::COMPOSITION_FAILED).json();
+    assert_eq!(keys(&good), keys(&bad));
+    assert_eq!(
+        (&good["failures"], &good["still_running"], &good["error"]),
+        (&json!([]), &json!(0), &json!(null))
+    );
+    let status = world.json(&["status", "--json"]);
+    assert_eq!(
+        (&status["stopped"], &status["left_by_dead_host_count"], status.get("error")),
+        (&json!(false), &json!(0), Some(&json!(null)))
+    );
 }

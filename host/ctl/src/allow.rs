@@ -220,7 +220,8 @@ fn described(path: &Path, content: &[u8], before: &Allowed) -> Value {
     let manifest = std::str::from_utf8(content).ok().and_then(|text| Manifest::parse(text).ok());
     let Some(manifest) = manifest else {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        return json!({"name": name, "runs": "inside the tools that it fits (a task adapter)", "manifest": path_text(path), "standing": standing});
+        let runs = "inside the tools that it fits (a task adapter)";
+        return json!({"name": name, "runs": runs, "starts": [], "manifest": path_text(path), "standing": standing});
     };
     json!({
         "name": manifest.code.name, "runs": runs(&manifest), "starts": starts(&manifest), "manifest": path_text(path),

@@ -400,12 +400,9 @@ struct CallDocument<'a> {
     submitted_at: &'a Timestamp,
     started_at: Option<&'a Timestamp>,
     completed_at: Option<&'a Timestamp>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     written: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     left_out: Vec<String>,
     /// Why the result is not in the folder that was named.
-    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a ErrorReport>,
 }
 

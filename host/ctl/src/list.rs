@@ -39,6 +39,7 @@ pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> Co
     if output.json {
         let mut document = document(&settings, &catalog, &environments, configured.as_ref());
         nobodys.add_to(&mut document);
+        document["not_installed"] = Value::Null;
         if configured.is_some() {
             let unread = |entry: &Entry| Some(ErrorReport::of(&catalog.may_be_unread(&entry.name)?));
             let fault = |entry: &Entry| entry.fault.as_ref().map(|fault| ErrorReport::of(fault));
@@ -384,11 +385,31 @@ fn parameter_lines(schema: &Value) -> Vec<String> {
     let line = |(name, property): (&String, &Value)| {
         let description = property["description"].as_str().filter(|words| !words.is_empty());
         let default = property.get("default").filter(|value| !value.is_null());
-        let default = default.map(|value| format!("(default {})", shown(value)));
-        let words: Vec<String> = description.map(str::to_owned).into_iter().chain(default).collect();
+        let default = default.map(|value| format!("default {}", shown(value)));
+        let limits: Vec<String> = limits(property).into_iter().chain(default).collect();
+        let limits = (!limits.is_empty()).then(|| format!("({})", limits.join(", ")));
+        let words: Vec<String> = description.map(str::to_owned).into_iter().chain(limits).collect();
         (!words.is_empty()).then(|| format!("{}: {}", one_line(name), one_line(&words.join(" "))))
     };
     properties.into_iter().flatten().filter_map(line).collect()
+}
+
+/// `1 to 10`, `at least 1`: which numbers a parameter takes.
+fn limits(property: &Value) -> Option<String> {
+    let limit = |name: &str| property[name].as_f64();
+    let (least, most) = (limit("minimum"), limit("maximum"));
+    let (above, below) = (limit("exclusiveMinimum"), limit("exclusiveMaximum"));
+    let words = match (least, most) {
+        (Some(least), Some(most)) => vec![format!("{least} to {most}")],
+        _ => [("at least", least), ("at most", most)].into_iter().filter_map(with).collect(),
+    };
+    let words: Vec<String> =
+        words.into_iter().chain([("above", above), ("below", below)].into_iter().filter_map(with)).collect();
+    (!words.is_empty()).then(|| words.join(", "))
+}
+
+fn with((word, limit): (&str, Option<f64>)) -> Option<String> {
+    limit.map(|limit| format!("{word} {limit}"))
 }
 
 /// A value as it is typed: text without its quotes.
@@ -440,6 +461,10 @@ fn capability(
         "shadows": catalog.shadowed_by(&manifest.code.name).iter().map(path_text).collect::<Vec<_>>(),
         "config_schema": manifest.code.config_schema,
         "idempotent": manifest.code.idempotent,
+        // Of each kind of tool all keys are there.
+        "environment": null, "module": null, "class": null, "program": null, "program_missing": null,
+        "actions": actions(entry),
+        "configured": configured.map(|list| list.entry_of(entry).is_some()),
     });
     match manifest.runtime() {
         Runtime::Python { .. } => {
@@ -452,22 +477,13 @@ fn capability(
             });
             value["module"] = manifest.code.module.clone().into();
             value["class"] = manifest.code.class.clone().into();
-            value["actions"] = actions_of_code(manifest.code.unknown.get("actions"));
         }
-        Runtime::Executable(executable) => {
-            value["program"] = executable.program.clone().into();
-            value["actions"] = actions_of(&executable);
-        }
-        Runtime::Native { program, .. } | Runtime::Channel { program, .. } => {
-            value["program"] = program.into();
-            value["actions"] = actions_of_code(manifest.code.unknown.get("actions"));
-        }
+        Runtime::Executable(Executable { program, .. })
+        | Runtime::Native { program, .. }
+        | Runtime::Channel { program, .. } => value["program"] = program.into(),
     }
     if value["program"].is_string() {
         value["program_missing"] = json!(missing_program(entry).map(|missing| ErrorReport::of(&missing)));
-    }
-    if let Some(list) = configured {
-        value["configured"] = list.entry_of(entry).is_some().into();
     }
     value
 }
@@ -501,8 +517,12 @@ fn actions_of_code(actions: Option<&Value>) -> Value {
     actions
         .iter()
         .map(|action| match action {
-            Value::String(name) => json!({"name": name}),
-            other => other.clone(),
+            Value::String(name) => json!({"name": name, "description": null, "arguments": null}),
+            other => {
+                let mut action = json!({"name": null, "description": null, "arguments": null});
+                other.as_object().into_iter().flatten().for_each(|(key, value)| action[key] = value.clone());
+                action
+            }
         })
         .collect()
 }
@@ -545,15 +565,27 @@ mod tests {
             "properties": {
                 "page": {"type": "string", "description": "Picture of a page."},
                 "layout": {"enum": ["auto", 6], "default": "auto", "description": "How to look."},
-                "dpi": {"type": "integer"},
+                "dpi": {"type": "integer", "minimum": 1.0, "maximum": 600, "default": 300},
+                "least": {"type": "number", "minimum": 0.5},
+                "over": {"type": "number", "exclusiveMinimum": 0, "maximum": 9, "description": "Over."},
                 "any": {"default": 1.5},
             },
             "required": ["page"],
         });
-        assert_eq!(parameters(&schema), " page=STRING [layout=auto|6] [dpi=INTEGER] [any=VALUE]");
+        assert_eq!(
+            parameters(&schema),
+            " page=STRING [layout=auto|6] [dpi=INTEGER] [least=NUMBER] [over=NUMBER] [any=VALUE]"
+        );
         assert_eq!(
             parameter_lines(&schema),
-            ["page: Picture of a page.", "layout: How to look. (default auto)", "any: (default 1.5)"]
+            [
+                "page: Picture of a page.",
+                "layout: How to look. (default auto)",
+                "dpi: (1 to 600, default 300)",
+                "least: (at least 0.5)",
+                "over: Over. (at most 9, above 0)",
+                "any: (default 1.5)"
+            ]
         );
         assert!(parameters(&Value::Null).is_empty() && parameter_lines(&Value::Null).is_empty());
     }

@@ -147,21 +147,11 @@ pub(crate) struct Document {
     partial: bool,
     output: Json,
     nodes: Value,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     failures: Vec<Value>,
-    #[serde(skip_serializing_if = "is_zero")]
     failures_left_out: usize,
     /// Calls that did not end within their grace; their ends are written when the host ends.
-    #[serde(skip_serializing_if = "is_zero")]
     still_running: usize,
     /// Why the composition's monitor has measured nothing.
-    #[serde(skip_serializing_if = "Option::is_none")]
     monitor_fault: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorReport>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn is_zero(count: &usize) -> bool {
-    *count == 0
 }

@@ -51,7 +51,10 @@ pub(crate) async fn runtime(global: &Global, args: &SetupRuntimeArgs, output: &O
         output.note("next: write `runtime: {conda_type: micromamba}` into cjm.yaml");
         return finish(
             output,
-            &json!({"conda_type": settings.conda_type, "needed": false, "fetched": false}),
+            &json!({
+                "conda_type": settings.conda_type, "needed": false, "fetched": false, "platform": null,
+                "destination": null, "url": null,
+            }),
         );
     }
     let setup = RuntimeSetup::of(&settings)?;

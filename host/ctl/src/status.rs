@@ -46,7 +46,10 @@ pub(crate) fn run(global: &Global, output: &Output) -> CommandResult {
     let stands_still = pid.is_some_and(is_stopped);
     let pid = pid.map(Pid::as_raw);
     if output.json {
-        let mut document = json!({"data_dir": path_text(&data_dir), "holder": holder, "pid": pid, "since": since, "command": command, "stopped": stands_still});
+        let mut document = json!({
+            "data_dir": path_text(&data_dir), "holder": holder, "pid": pid, "since": since, "command": command,
+            "stopped": stands_still, "left_by_dead_host_count": 0, "error": null,
+        });
         add_installations(&data_dir, installer.as_ref(), &mut document);
         let code = match &now {
             Ok(now) => {
@@ -54,6 +57,7 @@ pub(crate) fn run(global: &Global, output: &Output) -> CommandResult {
                 exit::OK
             }
             Err(error) => {
+                Now::add_unknown(&mut document);
                 let report = ErrorReport::of(error);
                 document["error"] = json!(report);
                 report.exit_code
@@ -90,13 +94,13 @@ fn tell_of_no_host(data_dir: &Path, installer: Option<&Installer>, output: &Outp
         Err(error) => (0, ErrorReport::of(&error).exit_code, Some(error)),
     };
     if output.json {
-        let mut document = json!({"data_dir": path_text(data_dir), "holder": null, "pid": null, "since": null, "command": null});
+        let mut document = json!({
+            "data_dir": path_text(data_dir), "holder": null, "pid": null, "since": null, "command": null,
+            "stopped": false, "left_by_dead_host_count": unread.is_none().then_some(left),
+            "error": unread.as_ref().map(|error| ErrorReport::of(error)),
+        });
         Now::default().add_to(&mut document);
-        document["left_by_dead_host_count"] = left.into();
         add_installations(data_dir, installer, &mut document);
-        if let Some(error) = &unread {
-            document["error"] = json!(ErrorReport::of(error));
-        }
         output.document(&document)?;
         return Ok(code);
     }
@@ -277,10 +281,18 @@ impl Now {
         document["workers"] = self.workers.iter().map(|worker| self.worker_document(worker)).collect();
     }
 
+    /// The same keys where nobody knows what they hold.
+    fn add_unknown(document: &mut Value) {
+        for key in ["running", "running_count", "pending", "pending_count", "workers"] {
+            document[key] = Value::Null;
+        }
+    }
+
     fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for (word, jobs) in [("running", &self.running), ("pending", &self.pending)] {
-            lines.extend(jobs.listed.iter().take(SHOWN_MAX).map(|job| job_line(word, job, &self.workers)));
+            let line = |job: &JobRecord| job_line(word, job, &self.workers) + &self.what_it_waits_for(job);
+            lines.extend(jobs.listed.iter().take(SHOWN_MAX).map(line));
             lines.extend(and_more(word, jobs.count));
         }
         let is_busy = |worker: &WorkerRecord| {
@@ -297,6 +309,23 @@ impl Now {
             });
         }
         lines
+    }
+
+    /// Of a pending job, what the journal shows of its tool: a worker that starts, or other jobs that run.
+    fn what_it_waits_for(&self, job: &JobRecord) -> String {
+        if job.status != JobStatus::Pending {
+            return String::new();
+        }
+        let starts = |worker: &WorkerRecord| {
+            worker.capability_name == job.capability_name && self.starting.contains(&worker.worker_session_id)
+        };
+        let of_its_tool = |other: &&JobRecord| other.capability_name == job.capability_name;
+        match self.running.listed.iter().filter(of_its_tool).count() {
+            _ if self.workers.iter().any(starts) => ": its worker starts".to_owned(),
+            0 => String::new(),
+            1 => ": another job of its tool runs".to_owned(),
+            others => format!(": {others} other jobs of its tool run"),
+        }
     }
 
     /// Of one that no running job is on.
@@ -463,6 +492,30 @@ mod tests {
             (lines.len(), lines.last().map(String::as_str)),
             (SHOWN_MAX + 1, Some("worker   and 3 more"))
         );
+    }
+
+    #[test]
+    fn of_a_pending_job_what_its_tool_is_at_is_told() {
+        let (other, starting) =
+            (JobRecord::new(JobId::new(), "other", ago(9)), worker(WorkerSessionId::new()));
+        let now = |running: &[JobRecord], workers: &[WorkerRecord], starting: &[WorkerSessionId]| Now {
+            running: Jobs { count: running.len(), listed: running.to_vec() },
+            pending: Jobs { count: 1, listed: vec![job(9, None)] },
+            workers: workers.to_vec(),
+            starting: starting.to_vec(),
+            is_unknown: false,
+        };
+        let told = |now: &Now| {
+            let line = now.lines().into_iter().find(|line| line.starts_with("pending")).expect("a line");
+            line.split_once("for 9s").expect("an age").1.to_owned()
+        };
+        assert_eq!(told(&now(&[other], &[], &[])), "");
+        assert_eq!(told(&now(&[job(9, Some(5))], &[], &[])), ": another job of its tool runs");
+        let two = [job(9, Some(5)), job(9, Some(5))];
+        assert_eq!(told(&now(&two, &[], &[])), ": 2 other jobs of its tool run");
+        let session = starting.worker_session_id.clone();
+        assert_eq!(told(&now(&[], &[starting.clone()], &[])), "");
+        assert_eq!(told(&now(&[], &[starting], &[session])), ": its worker starts");
     }
 
     #[test]
