@@ -91,3 +91,44 @@ fn a_document_has_the_same_keys_whatever_it_holds() {
         (&json!(false), &json!(0), Some(&json!(null)))
     );
 }
+
+#[test]
+fn the_way_that_a_command_is_told_is_one_that_works() {
+    let world = world();
+    for (words, code, told) in [
+        (
+            &["call", "say", "--text", "a"][..],
+            exit::USAGE,
+            "an argument of the tool is written KEY=VALUE: 'text=VALUE'",
+        ),
+        (&["call", "say", "text=a", "--timeout", "-1"], exit::USAGE, "--timeout -1.0 is no time to wait"),
+        (&["install-all", "tools.yaml"], exit::USAGE, "'--capabilities FILE'"),
+    ] {
+        let outcome = world.run(words).expect(code);
+        says(&outcome, told);
+        assert!(!outcome.stderr.contains("as a value"), "{}", outcome.describe());
+    }
+    let _ = world.run(&["call", "say", "text=a"]).expect(exit::OK);
+    // No id has it, at its beginning or at its end.
+    let short = world.run(&["logs", "--job", "0f-"]).expect(exit::DOMAIN);
+    says(
+        &short,
+        "--job 0f- (of the beginning of an id as it is shown, at least 4 characters are needed): nothing is known of it",
+    );
+    let long = world.run(&["list", "--long"]).expect(exit::OK);
+    assert!(long.stdout.contains("n: (1 to 9)"), "{}", long.describe());
+    // A value that is refused is told as that alone.
+    let refused = world.run(&["set-secret", "say", "KEY", "--value", ""]).expect(exit::DOMAIN);
+    assert!(!refused.stderr.contains("note:"), "{}", refused.describe());
+    let kept = world.run(&["set-secret", "say", "KEY", "--value", "a long secret"]).expect(exit::OK);
+    says(&kept, "does not declare it");
+    says(&kept, "stands in the shell's history");
+    let mut manifest: Value =
+        cjm_tests::world::manifest("opt", &json!({"worker_env": [{"name": "MF_OPT"}]}), &json!({}));
+    manifest["code"]["runtime"] =
+        json!({"kind": "executable", "program": "true", "actions": {"go": {"argv": []}}});
+    let path = world.install("opt", &manifest);
+    let long = world.run(&["list", "--long"]).expect(exit::OK);
+    let line = format!("MF_OPT: not set; set it in {} (`install.env_vars`)", path.display());
+    assert!(long.stdout.contains(&line), "{}", long.describe());
+}

@@ -180,7 +180,7 @@ pub(crate) struct CallArgs {
     #[arg(long)]
     pub(crate) stream: bool,
     /// Give up after so many seconds
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub(crate) timeout: Option<f64>,
     /// Configuration of the capability, as a JSON object
     #[arg(long, value_name = "JSON")]
@@ -208,7 +208,7 @@ pub(crate) struct RunArgs {
     #[arg(long = "inputs", value_name = "FILE")]
     pub(crate) inputs_file: Option<String>,
     /// Give up after so many seconds
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub(crate) timeout: Option<f64>,
 }
 

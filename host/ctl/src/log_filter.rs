@@ -9,7 +9,7 @@ use cjm_catalog::{Catalog, Settings};
 use cjm_store::diagnostics_reader::LEVELS;
 use cjm_store::{
     DIAGNOSTICS_FILE, DiagnosticsFilter, DiagnosticsReader, IdKind, JOURNAL_FILE, JournalFilter,
-    JournalReader, ResolvedId, StoreError,
+    JournalReader, ResolvedId, SHOWN_CHARS_MIN, StoreError,
 };
 use cjm_wire::Timestamp;
 use cjm_wire::describe::ErrorReport;
@@ -397,7 +397,10 @@ fn whole_id(
     match reader.resolve_id(kind, id)? {
         ResolvedId::One(id) => Ok(id),
         ResolvedId::Unknown if may_come => Ok(id.to_owned()),
-        ResolvedId::Unknown => Err(unknown(option, id, &reader.unreadable())),
+        ResolvedId::Unknown => {
+            let short = too_short(id);
+            Err(unknown(option, short.as_deref().unwrap_or(id), &reader.unreadable()))
+        }
         ResolvedId::Several(ids, more) => {
             let (number, ids) = (ids.len(), ids.join(", "));
             let (number, ids) =
@@ -409,6 +412,13 @@ fn whole_id(
             ))
         }
     }
+}
+
+/// Said of an id that is too short to be the beginning of what is shown of one.
+fn too_short(id: &str) -> Option<String> {
+    let is_of_id = id.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
+    let is_short = is_of_id && id.len() < SHOWN_CHARS_MIN;
+    is_short.then(|| format!("{id} (of the beginning of an id as it is shown, at least {SHOWN_CHARS_MIN} characters are needed)"))
 }
 
 /// Where rows are missing, it may stand in those: what keeps them from being read is what has to be told.

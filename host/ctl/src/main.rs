@@ -42,6 +42,7 @@ mod status;
 mod stdin;
 mod stopping;
 mod story;
+mod tips;
 mod troubles;
 mod unread_keys;
 mod validate;
@@ -95,7 +96,10 @@ fn cannot_start(error: &std::io::Error) -> Fault {
 fn command_line() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return ExitCode::from(usage(&error)),
+        Err(error) => {
+            let words: Vec<_> = std::env::args_os().collect();
+            return ExitCode::from(usage(&tips::with_good_tips(error, &words)));
+        }
     };
     let output = Output::new(cli.global.json, cli.global.quiet).with_command(&cli.global.command());
     let troubles = start_log(&output);

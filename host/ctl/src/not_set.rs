@@ -7,7 +7,7 @@ use cjm_store::{FileSecrets, Secrets as _};
 use cjm_wire::manifest::DeclaredVariable;
 use serde_json::{Value, json};
 
-/// A line for each, with the way to set a secret.
+/// A line for each, with the way to set it.
 pub(crate) fn lines(entry: &CatalogEntry, settings: &Settings) -> String {
     let name = one_line(&entry.manifest.code.name);
     // One that is there and not this tool's is another manifest's of this name.
@@ -21,11 +21,11 @@ pub(crate) fn lines(entry: &CatalogEntry, settings: &Settings) -> String {
                 "  {variable_name} (secret{required}): not set; `cjm-ctl set-secret {name} {variable_name}{}` sets it\n",
                 force(variable)
             ),
-            false if variable.required => format!(
-                "  {variable_name} (required): not set; set it in {} (`install.env_vars`)\n",
+            false => format!(
+                "  {variable_name}{}: not set; set it in {} (`install.env_vars`)\n",
+                if variable.required { " (required)" } else { "" },
                 one_line(&entry.path.display().to_string())
             ),
-            false => format!("  {variable_name}: not set\n"),
         }
     };
     match unset_variables(entry, &HostOptions::from(settings)) {

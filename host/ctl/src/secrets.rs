@@ -19,6 +19,9 @@ use std::path::Path;
 
 /// How the command line says "read it from standard input".
 const STDIN_MARK: &str = "-";
+/// Of a value on the command line.
+const IN_HISTORY: &str =
+    "note: a value given with --value stands in the shell's history and in the process list";
 /// A running worker keeps the variables that it was started with.
 const NEXT_START_HINT: &str = "A tool that runs now knows of it from its next start on.";
 
@@ -28,31 +31,39 @@ pub(crate) async fn set(global: &Global, args: &SetSecretArgs, output: &Output) 
     let store = FileSecrets::of(&settings.data_dir);
     // Asked before the value is: nobody types a secret in vain.
     let owner = owner(&settings, args)?;
-    let mut reaches_a_tool = true;
+    let mut notes = Vec::new();
     if let Ok(entry) = &owner {
         spare_another(&settings, &store, entry, args)?;
-        reaches_a_tool = tell_undeclared(entry, &args.key, output);
+        notes.extend(undeclared(entry, &args.key));
     }
     if args.scope.is_some() {
-        output.note("note: a tool that is called here gets secrets without a scope, and not this one");
-        reaches_a_tool = false;
+        notes.push(
+            "note: a tool that is called here gets secrets without a scope, and not this one".to_owned(),
+        );
     }
+    let reaches_a_tool = notes.is_empty();
     if let Err(why) = &owner {
-        output.note(&format!(
+        let manifests = settings.manifests_dir();
+        notes.push(format!(
             "note: {why}; the tool of {} gets the secret once it is there",
-            settings.manifests_dir().display()
+            manifests.display()
         ));
     }
     let owner = owner.ok();
-    let value = value(args, output).await?;
-    if let Some(short) = told_short(&value) {
-        output.note(&short);
+    let is_asked_for = args.source.is_none() && args.value.is_none();
+    if is_asked_for {
+        notes.drain(..).for_each(|note| output.note(&note));
     }
+    let value = value(args).await?;
+    notes.extend(args.value.as_deref().filter(|value| *value != STDIN_MARK).map(|_| IN_HISTORY.to_owned()));
+    notes.extend(told_short(&value));
     let (scope, manifest) = (args.scope.as_deref(), owner.as_ref().map(|entry| &entry.path));
     match manifest {
         Some(path) => store.set_for(scope, &args.capability, &args.key, &value, path)?,
         None => store.set(scope, &args.capability, &args.key, &value)?,
     }
+    // Of what was refused there is nothing to note.
+    notes.iter().for_each(|note| output.note(note));
     let payload = json!({"key": args.key, "scope": args.scope, "manifest": manifest.map(path_text)});
     let row = journaled::row(EventType::SecretSet, Some(&args.capability), payload);
     journaled::note(&settings.data_dir, vec![row], output);
@@ -152,25 +163,24 @@ fn spare_another(
     Err(Fault::new("secrets.of_another", message, next))
 }
 
-/// A secret that the manifest does not declare reaches nobody; whether this one does.
-fn tell_undeclared(entry: &CatalogEntry, key: &str, output: &Output) -> bool {
+/// What is told of a secret that the manifest does not declare: it reaches nobody.
+fn undeclared(entry: &CatalogEntry, key: &str) -> Option<String> {
     let declared = || entry.manifest.code.worker_env.iter().flatten();
     let secrets: Vec<&str> =
         declared().filter(|variable| variable.secret).map(|variable| variable.name.as_str()).collect();
     if secrets.contains(&key) {
-        return true;
+        return None;
     }
     let known = if secrets.is_empty() { "none".to_owned() } else { secrets.join(", ") };
     let what = match declared().any(|variable| variable.name == key) {
         true => "declares it as a variable that is no secret",
         false => "does not declare it",
     };
-    output.note(&format!(
+    Some(format!(
         "note: {} {what}, so its tool does not get it (declared secrets: {known}){}",
         entry.path.display(),
         in_words(&suggestions(key, secrets.into_iter()))
-    ));
-    false
+    ))
 }
 
 /// Runs `list-secrets`.
@@ -288,7 +298,7 @@ fn told_short(value: &str) -> Option<String> {
     Some(format!("note: {what} not struck out of what the tool prints"))
 }
 
-async fn value(args: &SetSecretArgs, output: &Output) -> Result<String, Fault> {
+async fn value(args: &SetSecretArgs) -> Result<String, Fault> {
     match (args.source.as_deref(), args.value.as_deref()) {
         (Some(STDIN_MARK), None) | (None, Some(STDIN_MARK)) => from_stdin(args).await,
         (Some(_), _) => Err(Fault::usage(
@@ -296,12 +306,7 @@ async fn value(args: &SetSecretArgs, output: &Output) -> Result<String, Fault> {
             "leave it out to be asked for it, or give `-` and the value on standard input",
         )),
         (None, Some("")) => Err(nothing_given("the value is empty", args)),
-        (None, Some(value)) => {
-            output.note(
-                "note: a value given with --value stands in the shell's history and in the process list",
-            );
-            Ok(value.to_owned())
-        }
+        (None, Some(value)) => Ok(value.to_owned()),
         (None, None) => asked(args).await,
     }
 }

@@ -62,7 +62,7 @@ pub use filters::{ENDED_BY_HOST, JobFilter, JournalFilter};
 pub use input_hashes::InputHashes;
 pub use journal::{Committing, Journal, JournalOptions, SqliteJournal};
 pub use keeping::{ForgottenJobs, JOBS_DAYS_DEFAULT, forget_jobs};
-pub use lookup::{IdKind, ResolvedId, StoredOutcome};
+pub use lookup::{IdKind, ResolvedId, SHOWN_CHARS_MIN, StoredOutcome};
 pub use no_diagnostics::NoDiagnostics;
 pub use payload::{INLINE_BYTES_MAX, Payloads};
 pub use reader::JournalReader;

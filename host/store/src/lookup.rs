@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 /// Most ids that are told where a shortened one means several.
 pub const CANDIDATES_MAX: usize = 20;
 /// Least characters of the beginning of what is shown of an id: fewer would often mean another.
-const SHOWN_CHARS_MIN: usize = 4;
+pub const SHOWN_CHARS_MIN: usize = 4;
 /// Greater than any character of an id.
 const LAST_CHARACTER: char = '\u{10ffff}';
 

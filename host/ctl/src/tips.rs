@@ -1,0 +1,90 @@
+//! Tips of the command line's parser: none is shown that fails when it is followed, and those that it cannot know are added.
+
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, Error};
+use std::ffi::OsString;
+
+/// How the parser's tip goes by which an option would be an argument of ours. None of ours may begin with `-`, but for names
+/// of files, and those can be written with their folder.
+const AS_A_VALUE: &str = "as a value, use";
+
+/// The error that these words of a command line gave, with tips that help.
+pub(crate) fn with_good_tips(mut error: Error, words: &[OsString]) -> Error {
+    let tips = match error.remove(ContextKind::Suggested) {
+        Some(ContextValue::StyledStrs(tips)) => tips,
+        _ => Vec::new(),
+    };
+    let has_similar =
+        [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
+    let has_similar = has_similar.into_iter().any(|kind| error.get(kind).is_some());
+    let ours = if has_similar { None } else { meant(&error, words) };
+    let good = tips.into_iter().filter(|tip| !tip.to_string().contains(AS_A_VALUE));
+    let good: Vec<StyledStr> = good.chain(ours.map(StyledStr::from)).collect();
+    if !good.is_empty() {
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(good));
+    }
+    error
+}
+
+/// What was meant by an argument that the command does not have.
+fn meant(error: &Error, words: &[OsString]) -> Option<String> {
+    let (ErrorKind::UnknownArgument, Some(ContextValue::String(given))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+    else {
+        return None;
+    };
+    let all = crate::cli::Cli::command();
+    let command = words.iter().skip(1).find_map(|word| all.find_subcommand(word))?;
+    let name = given.strip_prefix("--").filter(|name| !name.is_empty());
+    match (command.get_name(), name) {
+        ("call", Some(name)) => Some(format!("an argument of the tool is written KEY=VALUE: '{name}=VALUE'")),
+        ("run", Some(name)) => {
+            Some(format!("an input of the composition is written KEY=VALUE: '{name}=VALUE'"))
+        }
+        _ if !given.starts_with('-') && command.get_arguments().any(|arg| arg.get_id() == "capabilities") => {
+            Some("the list is named by an option: '--capabilities FILE'".to_owned())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    fn told(line: &str) -> String {
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        let error = crate::cli::Cli::try_parse_from(&words).expect_err(line);
+        with_good_tips(error, &words).to_string()
+    }
+
+    #[test]
+    fn no_tip_is_shown_that_fails_and_what_was_meant_is_told() {
+        for (line, tip) in [
+            (
+                "cjm-ctl call greet --name Ada",
+                Some("tip: an argument of the tool is written KEY=VALUE: 'name=VALUE'"),
+            ),
+            ("cjm-ctl --data-dir /d run f.yaml --name=Ada", Some("is written KEY=VALUE: 'name=VALUE'")),
+            (
+                "cjm-ctl install-all tools.yaml",
+                Some("tip: the list is named by an option: '--capabilities FILE'"),
+            ),
+            ("cjm-ctl remove greet tools.yaml", Some("'--capabilities FILE'")),
+            ("cjm-ctl call greet --actoin go", Some("a similar argument exists: '--action'")),
+            ("cjm-ctl instal-all", Some("a similar subcommand exists: 'install-all'")),
+            ("cjm-ctl nothing-like-it", None),
+            ("cjm-ctl call greet -x", None),
+            ("cjm-ctl validate f -x", None),
+            ("cjm-ctl list tools.yaml --nothing", Some("'--capabilities FILE'")),
+            ("cjm-ctl status now", None),
+        ] {
+            let told = told(line);
+            assert!(!told.contains(AS_A_VALUE), "{line}: {told}");
+            assert_eq!(told.contains("tip:"), tip.is_some(), "{line}: {told}");
+            assert!(tip.is_none_or(|tip| told.contains(tip)), "{line}: {told}");
+        }
+    }
+}
