@@ -122,6 +122,9 @@ pub struct StatusBody {
 pub struct DetailBody {
     /// What is wrong.
     pub detail: String,
+    /// Where a task has no method of the name that was asked for: those that it has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<String>,
 }
 
 /// One entry of the accounts header.

@@ -184,6 +184,8 @@ pub enum CallError {
         status: u16,
         /// The beginning of the body.
         excerpt: String,
+        /// The methods of the task, where it has not the one that was called.
+        methods: Vec<String>,
         /// Its last lines on standard error.
         stderr_tail: Vec<String>,
     },
@@ -377,8 +379,9 @@ impl CallError {
             Self::Died { verdict, .. } | Self::NotTaken { verdict, .. } => {
                 Facts::new("call.worker_died", exit::WORKER_DIED, verdict.next_step())
             }
-            Self::BadAnswer { status: NOT_FOUND, excerpt, .. } => {
-                Facts::new("call.unknown_method", exit::DOMAIN, tool_failure::what_to_name(excerpt))
+            Self::BadAnswer { status: NOT_FOUND, excerpt, methods, .. } => {
+                let step = tool_failure::what_to_name(excerpt, methods);
+                Facts::new("call.unknown_method", exit::DOMAIN, step)
             }
             Self::BadAnswer { stderr_tail, .. } => Facts::new(
                 "call.bad_answer",

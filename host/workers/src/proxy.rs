@@ -183,8 +183,10 @@ impl Proxy {
         if let Some(body) = self.redaction.failure(body) {
             return self.tool(body);
         }
-        let excerpt = || excerpt(&self.redaction.first_words(body, LOOKED_AT_BYTES_MAX));
-        self.bad_answer(status, self.redaction.detail(body).unwrap_or_else(excerpt))
+        let Some(told) = self.redaction.detail(body) else {
+            return self.bad_answer(status, excerpt(&self.redaction.first_words(body, LOOKED_AT_BYTES_MAX)));
+        };
+        self.answer_without(status, told.detail, told.methods)
     }
 
     /// Only the worker's own kinds of rows: it must not be able to forge another job's history.
@@ -218,7 +220,12 @@ impl Proxy {
     }
 
     fn bad_answer(&self, status: u16, excerpt: String) -> CallError {
-        CallError::BadAnswer { capability: self.capability.clone(), status, excerpt, stderr_tail: Vec::new() }
+        self.answer_without(status, excerpt, Vec::new())
+    }
+
+    fn answer_without(&self, status: u16, excerpt: String, methods: Vec<String>) -> CallError {
+        let (capability, stderr_tail) = (self.capability.clone(), Vec::new());
+        CallError::BadAnswer { capability, status, excerpt, methods, stderr_tail }
     }
 }
 

@@ -26,6 +26,9 @@ pub const SECRET_BYTES_MIN: usize = 8;
 const PART_BYTES_MIN: usize = 4;
 /// Most that quoting makes of one letter: a pair of surrogates, each with eight backslashes in front of it.
 const QUOTED_BYTES_MAX: usize = 2 * (8 + 5);
+/// Most methods that are taken of a list of them, and most of the name of one.
+const METHODS_MAX: usize = 32;
+const METHOD_BYTES_MAX: usize = 100;
 /// What stands in its place.
 const MARK: &str = "[secret]";
 
@@ -141,10 +144,13 @@ impl Redaction {
         serde_json::from_value(self.value(serde_json::to_value(body).ok()?)).ok()
     }
 
-    /// The detail that it tells, likewise.
-    pub(crate) fn detail(&self, said: &Said) -> Option<String> {
+    /// The detail that it tells, likewise, and the methods that it lists.
+    pub(crate) fn detail(&self, said: &Said) -> Option<DetailBody> {
         let body: DetailBody = serde_json::from_slice(&said.0).ok()?;
-        Some(self.text(&cut::without_middle(&body.detail, MESSAGE_BYTES_MAX)).into_owned())
+        let short = |text: &str, max| self.text(&cut::without_middle(text, max)).into_owned();
+        let methods =
+            body.methods.iter().take(METHODS_MAX).map(|name| short(name, METHOD_BYTES_MAX)).collect();
+        Some(DetailBody { detail: short(&body.detail, MESSAGE_BYTES_MAX), methods })
     }
 
     /// The last line of a stream, likewise.

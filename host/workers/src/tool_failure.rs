@@ -365,15 +365,20 @@ fn writes_result(traceback: &str) -> bool {
         && frames(traceback).any(|file| RESULT_FILES.iter().any(|end| file.ends_with(end)))
 }
 
-/// What to name in place of a task or a method that a worker does not have, of which it says this.
-pub(crate) fn what_to_name(said: &str) -> &'static str {
-    match said.split_once(TASKS_LISTED) {
+/// What to name in place of a task or a method that a worker does not have, of which it says this, and lists these
+/// methods.
+pub(crate) fn what_to_name(said: &str, methods: &[String]) -> String {
+    let step = match said.split_once(TASKS_LISTED) {
         Some((_, "[])")) => {
             "name its adapter under `adapters` of its entry in capabilities.yaml and run `cjm-ctl install-all`"
         }
         Some(_) => "name a task that the message lists",
+        None if !methods.is_empty() => {
+            return format!("name a method of the adapter: {}", methods.join(", "));
+        }
         None => "name a public method of the adapter's class: its source has them",
-    }
+    };
+    step.to_owned()
 }
 
 #[cfg(test)]
@@ -404,8 +409,11 @@ mod tests {
             ("No adapter bound for task 'x' (bound: [])", "name its adapter under `adapters`"),
             ("Task 'lab-task' adapter has no method 'x'", "name a public method of the adapter's class"),
         ] {
-            assert!(what_to_name(said).starts_with(step), "{said}");
+            assert!(what_to_name(said, &[]).starts_with(step), "{said}");
         }
+        let methods = ["run", "wait"].map(str::to_owned);
+        let step = what_to_name("Task 'lab-task' adapter has no method 'x'", &methods);
+        assert_eq!(step, "name a method of the adapter: run, wait");
     }
 
     #[test]

@@ -347,9 +347,10 @@ impl ProcessWorker {
                 let unset = spoken_in(&self.common.unset, &error);
                 CallError::Tool { capability, error, accounts, unset, stderr_tail }
             }
-            Failed::Answer(CallError::BadAnswer { capability, status, excerpt, .. }) => {
+            Failed::Answer(CallError::BadAnswer { capability, status, excerpt, methods, .. }) => {
                 self.common.tail.caught_up().await;
-                CallError::BadAnswer { capability, status, excerpt, stderr_tail: self.common.tail.lines() }
+                let stderr_tail = self.common.tail.lines();
+                CallError::BadAnswer { capability, status, excerpt, methods, stderr_tail }
             }
             Failed::Answer(other) => other,
             Failed::Connection(message) => self.unanswered(message, true, request).await,

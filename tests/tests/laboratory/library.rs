@@ -35,7 +35,7 @@ async fn choose(world: &World) {
     assert!(pipeline.shutdown().await.tree_cleared);
 }
 
-async fn use_it(world: &World) {
+async fn use_it(world: &World, worker: WorkerKind) {
     let before = journal::rows(&world.journal()).last().map_or(0, |row| row.seq);
     let pipeline = builder(world, NAME.into()).start().await.unwrap_or_else(|error| panic!("{error}"));
     let binding = pipeline.binding(NAME).expect("a binding");
@@ -52,6 +52,12 @@ async fn use_it(world: &World) {
     assert!(error.to_string().contains("laboratory.GreedyAdapter does not fit"), "{error}");
     let error = binding.call_task::<Value>("lab-task", "nope", ()).await.expect_err("no such method");
     assert!(error.to_string().contains("has no method 'nope'"), "{error}");
+    // The worker of the ancestor lists none.
+    let step = match worker {
+        WorkerKind::Ours => "name a method of the adapter: run, wait",
+        WorkerKind::Theirs => "name a public method of the adapter's class: its source has them",
+    };
+    assert_eq!(error.next_step(), step);
     assert!(pipeline.shutdown().await.tree_cleared);
     // Direct calls account as jobs do, also for a failure.
     let rows = journal::rows(&world.journal());
@@ -102,7 +108,7 @@ fn adapters_are_chosen_refused_and_called() {
                 if worker == WorkerKind::Ours {
                     miss_one(&world).await;
                 }
-                use_it(&world).await;
+                use_it(&world, worker).await;
             });
             world.assert_nothing_left();
         }

@@ -14,6 +14,8 @@ from .json_codec import Unfit, loads
 # wire/src/ndjson.rs. A frame may have more, and what is more than these would be refused where nobody knows what to do.
 RESULT_BYTES_MAX = 256 * 1024 * 1024
 CHUNK_BYTES_MAX = 64 * 1024 * 1024
+# Methods of an adapter that are listed.
+METHODS_MAX = 32
 
 
 class Failure(Exception):
@@ -59,6 +61,12 @@ def execute(host, call, payload):
     return frames.RESULT, _work(host, call, lambda: arguments.call(_executable(host), args, kwargs))
 
 
+def _methods(adapter):
+    """Names of its public methods. The class is asked: nothing of the adapter runs."""
+    names = [name for name in dir(type(adapter)) if not name.startswith("_")]
+    return [name for name in names if callable(getattr(type(adapter), name, None))][:METHODS_MAX]
+
+
 def task(host, call, payload):
     data = _object(call, payload)
     name, method = data.get("task"), data.get("method") or ""
@@ -70,7 +78,8 @@ def task(host, call, payload):
         raise Failure(404, {"detail": "Invalid task method %.200r" % (method,)})
     function = getattr(host.adapters[name], method, None)
     if not callable(function):
-        raise Failure(404, {"detail": "Task %r adapter has no method %.200r" % (name, method)})
+        detail = "Task %r adapter has no method %.200r" % (name, method)
+        raise Failure(404, {"detail": detail, "methods": _methods(host.adapters[name])})
     account = {"task": name, "method": method, "ok": True}
     began = time.monotonic()
 

@@ -183,13 +183,13 @@ class Genuine(unittest.TestCase):
             accounts = [account["payload"] for account in shim.of_kind(ACCOUNT)]
             self.assertEqual([account["ok"] for account in accounts], [True, False])
             self.assertEqual(list(accounts[1]), ["task", "method", "ok", "duration_s", "error_category"])
-            for task, method, detail in (
-                ("nope", "run", "No adapter bound for task 'nope' (bound: ['lab-task'])"),
-                ("lab-task", "_x", "Invalid task method '_x'"),
-                ("lab-task", "zz", "Task 'lab-task' adapter has no method 'zz'"),
+            for task, method, body in (
+                ("nope", "run", {"detail": "No adapter bound for task 'nope' (bound: ['lab-task'])"}),
+                ("lab-task", "_x", {"detail": "Invalid task method '_x'"}),
+                ("lab-task", "zz", {"detail": "Task 'lab-task' adapter has no method 'zz'", "methods": ["run", "wait"]}),
             ):
                 answer = shim.ask(TASK, {"task": task, "method": method})
-                self.assertEqual(answer, (FAILURE, {"status": 404, "body": {"detail": detail}}))
+                self.assertEqual(answer, (FAILURE, {"status": 404, "body": body}))
             call = shim.begin(TASK, {"task": "lab-task", "method": "wait"})
             shim.until([PROGRESS], call)
             shim.send(CANCEL, call)
