@@ -8,6 +8,7 @@ use cjm_platform::lock::{FileLock, LockError, held_by, holder_without_file, is_f
 use cjm_platform::mounts::{mounted_within, remove_tree};
 use cjm_wire::canonical::hex;
 use sha2::{Digest, Sha256};
+use std::fs::Metadata;
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -122,7 +123,8 @@ pub(crate) fn own_home(data_dir: &Path, env_name: &str) -> PathBuf {
     data_dir.join("envs").join(env_name)
 }
 
-/// Writes a file in one step: readers see the old or the new text, never half of it.
+/// Writes a file in one step: readers see the old or the new text, never half of it. Who could not read the old one cannot
+/// read the new one.
 pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<(), EnvironmentError> {
     let failed = |source| EnvironmentError::writing("write", path.to_owned(), source);
     if let Some(folder) = path.parent() {
@@ -131,7 +133,12 @@ pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<(), EnvironmentErr
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".new-{}", std::process::id()));
     let beside = path.with_file_name(name);
-    let written = create_fresh(&beside).and_then(|mut file| file.write_all(text));
+    let mode = std::fs::metadata(path).ok().filter(Metadata::is_file).map(|found| found.permissions());
+    let written = create_fresh(&beside).and_then(|mut file| {
+        // Before there is anything to read.
+        mode.map_or(Ok(()), |mode| file.set_permissions(mode))?;
+        file.write_all(text)
+    });
     written.and_then(|()| std::fs::rename(&beside, path)).map_err(|source| {
         // What cannot be renamed is of no use; that it stays is no second error.
         let _ = std::fs::remove_file(&beside);
@@ -281,6 +288,28 @@ fn collect(
 mod tests {
     use super::*;
     use cjm_platform::lock::take_folders_of_host;
+
+    #[test]
+    fn who_could_not_read_a_file_cannot_read_what_takes_its_place() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = |name: &str| folder.path().join(name);
+        let mode = |name: &str| path(name).metadata().expect("there").permissions().mode() & 0o777;
+        for (name, set) in [("private", 0o600), ("read-only", 0o440), ("shared", 0o664)] {
+            std::fs::write(path(name), "old").expect("written");
+            std::fs::set_permissions(path(name), std::fs::Permissions::from_mode(set)).expect("set");
+            write_whole(&path(name), b"new").expect("replaced");
+            assert_eq!(
+                (mode(name), std::fs::read(path(name)).expect("reads")),
+                (set, b"new".to_vec()),
+                "{name}"
+            );
+        }
+        // A link is replaced by a file that is as private as what it led to, which stays.
+        std::os::unix::fs::symlink("private", path("link")).expect("linked");
+        write_whole(&path("link"), b"other").expect("replaced");
+        assert_eq!((mode("link"), std::fs::read(path("private")).expect("reads")), (0o600, b"new".to_vec()));
+    }
 
     #[test]
     fn the_hash_of_a_folder_is_its_source_and_nothing_else() {

@@ -98,6 +98,18 @@ pub(crate) fn keep_what_is_none(path: &Path) -> Result<Option<String>, Environme
     )))
 }
 
+/// What is told where the place of a manifest that is about to be written is a link: what it leads to is not ours to write,
+/// and may be the very source of the tool.
+pub(crate) fn link_in_words(path: &Path) -> Option<String> {
+    let leads_to = std::fs::read_link(path).ok()?;
+    let leads_to = path.parent().unwrap_or(Path::new("/")).join(leads_to);
+    Some(format!(
+        "{}: was a link to {}, and is a file of its own now; what it led to stays as it is",
+        path.display(),
+        leads_to.display()
+    ))
+}
+
 fn keep_once(path: &Path) -> Result<PathBuf, EnvironmentError> {
     let kept = kept_name(path, BROKEN);
     // That needs no room on the disk; manifests are replaced and never written into.
@@ -193,6 +205,11 @@ mod tests {
         assert!(keep_what_is_none(&path).expect("nothing to keep").is_none());
         write_whole(&path, b"other").expect("replaced");
         assert_ne!(keep(), told);
+        let linked = folder.path().join("linked.json");
+        std::os::unix::fs::symlink("tool.json", &linked).expect("linked");
+        let words = format!("linked.json: was a link to {}, and", path.display());
+        assert!(link_in_words(&linked).expect("told").contains(&words) && link_in_words(&path).is_none());
+        std::fs::remove_file(linked).expect("removed");
         assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 3);
     }
 }

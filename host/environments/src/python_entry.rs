@@ -11,7 +11,7 @@ use crate::former::{Former, clear_place, recover, rests_of};
 use crate::interpreters::{Interpreter, choose, probe};
 use crate::introspection;
 use crate::lock::{self, Lock};
-use crate::manifests::{keep_from, keep_promises, keep_what_is_none, read_existing};
+use crate::manifests::{keep_from, keep_promises, keep_what_is_none, link_in_words, read_existing};
 use crate::owners::{check_own_environment, is_of_package};
 use crate::package::Requirements;
 use crate::report::{INSTALLER_VERSION, Outcome, Step};
@@ -500,6 +500,7 @@ impl<'a> PythonEntry<'a> {
             stderr_tail: Vec::new(),
         })?;
         values.extend(keep_what_is_none(&path)?);
+        values.extend(link_in_words(&path));
         Former::write(former, &path, text.as_bytes())?;
         Ok((path, values))
     }

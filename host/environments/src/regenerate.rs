@@ -9,7 +9,7 @@ use crate::error::EnvironmentError;
 use crate::files::{check_nobody_installs, lock, write_whole};
 use crate::introspection::{self, Introspected, Subject, is_path};
 use crate::list::read_capabilities;
-use crate::manifests::{env_name_of, keep_promises, remember_installed};
+use crate::manifests::{env_name_of, keep_promises, link_in_words, remember_installed};
 use crate::removal::{find_environment, not_installed};
 use crate::report::INSTALLER_VERSION;
 use crate::steps::{ADAPTER_STEP, TASK_STEP, WORDS_STEP};
@@ -154,7 +154,7 @@ impl Regeneration {
             Some(Path::new(&self.package)).filter(|package| package.is_absolute() && package.is_dir());
         let module = Some(module.as_str());
         let subject = Subject { python: &self.python, directory: environment, module, variables, folder };
-        let Introspected { code, warnings, .. } = introspection::ask(&subject, sdk, &[], on_line).await?;
+        let Introspected { code, mut warnings, .. } = introspection::ask(&subject, sdk, &[], on_line).await?;
         self.check_name(&code.name)?;
         let mut manifest = existing.clone();
         manifest.code = code;
@@ -168,6 +168,7 @@ impl Regeneration {
             manifest.install.python_path = self.python.display().to_string();
         }
         manifest.seal();
+        warnings.extend(link_in_words(&self.entry.path));
         write_whole(&self.entry.path, checked_text(&manifest)?.as_bytes())?;
         let changed = manifest.drift_tracking != existing.drift_tracking;
         Ok(Regenerated { path: self.entry.path.clone(), manifest, changed, values, warnings })

@@ -3,7 +3,7 @@
 
 use crate::error::EnvironmentError;
 use crate::files::write_whole;
-use crate::manifests::{keep_installation, keep_what_is_none, read_existing};
+use crate::manifests::{keep_installation, keep_what_is_none, link_in_words, read_existing};
 use crate::report::{INSTALLER_VERSION, Outcome};
 use crate::user_values::settle;
 use crate::whole_code::settle_whole_code;
@@ -133,6 +133,7 @@ pub(crate) fn install(
                 warnings.extend(replaced_in_words(&manifest.code.name, before.as_deref(), list));
             }
             warnings.extend(keep_what_is_none(&target)?);
+            warnings.extend(link_in_words(&target));
             write_whole(&target, manifest.to_file_text().as_bytes())?;
             Outcome::Installed
         }
