@@ -63,8 +63,8 @@ def execute(host, call, payload):
 
 def _methods(adapter):
     """Names of its public methods. The class is asked: nothing of the adapter runs."""
-    names = [name for name in dir(type(adapter)) if not name.startswith("_")]
-    return [name for name in names if callable(getattr(type(adapter), name, None))][:METHODS_MAX]
+    of_class = ((name, getattr(type(adapter), name, None)) for name in dir(type(adapter)) if not name.startswith("_"))
+    return [name for name, member in of_class if callable(member) and not isinstance(member, type)][:METHODS_MAX]
 
 
 def task(host, call, payload):
