@@ -132,3 +132,17 @@ fn the_way_that_a_command_is_told_is_one_that_works() {
     let line = format!("MF_OPT: not set; set it in {} (`install.env_vars`)", path.display());
     assert!(long.stdout.contains(&line), "{}", long.describe());
 }
+
+#[test]
+fn what_a_failed_program_said_is_no_traceback() {
+    let world = World::new();
+    let fail = json!({"argv": ["-c", "echo half; echo whole >&2; exit 3"], "result": "stdout_text"});
+    world.install_executable("fails", "sh", &json!({"it": fail}));
+    let told = world.run(&["call", "fails", "--json"]).expect(exit::TOOL_FAILED).json();
+    let error = &told["error"];
+    assert_eq!(
+        (&error["stderr_tail"], error.get("traceback")),
+        (&json!(["half", "whole"]), None),
+        "{told:#}"
+    );
+}

@@ -245,7 +245,11 @@ impl ErrorReport {
             source = cause.source();
         }
         let report = Self::new(error.code(), message, error.next_step(), error.exit_code());
-        Self { causes, stderr_tail: error.stderr_tail(), details: Box::new(error.details()), ..report }
+        let (stderr_tail, mut details) = (error.stderr_tail(), Box::new(error.details()));
+        if is_output(&details.traceback, &stderr_tail) {
+            details.traceback.clear();
+        }
+        Self { causes, stderr_tail, details, ..report }
     }
 
     /// With what the wire's failure object says.
@@ -305,6 +309,12 @@ impl ErrorReport {
         self.details.element = element;
         self
     }
+}
+
+/// Whether what stands in the place of a traceback is the output of a failed program, which is told as that.
+fn is_output(traceback: &[String], stderr_tail: &[String]) -> bool {
+    let is_frame = |line: &String| line.trim_start_matches([' ', '|', '+', '-']).starts_with("File \"");
+    !traceback.iter().any(is_frame) && last_lines(&stderr_tail.join("\n")).ends_with(traceback)
 }
 
 fn last_lines(traceback: &str) -> Vec<String> {
