@@ -514,7 +514,7 @@ mod tests {
         let two = [job(9, Some(5)), job(9, Some(5))];
         assert_eq!(told(&now(&two, &[], &[])), ": 2 other jobs of its tool run");
         let session = starting.worker_session_id.clone();
-        assert_eq!(told(&now(&[], &[starting.clone()], &[])), "");
+        assert_eq!(told(&now(&[], std::slice::from_ref(&starting), &[])), "");
         assert_eq!(told(&now(&[], &[starting], &[session])), ": its worker starts");
     }
 

@@ -75,11 +75,12 @@ fn what_to_correct(
 
 /// The failure of a node that no job of it carries: its references did not bind.
 pub(super) fn node_failure(node: &str, element: Option<usize>, message: &str) -> Failure {
+    let place = place(node, element);
     Failure {
         error: JobError::new(ErrorCategory::UserInput, message),
         report: ErrorReport {
             code: "composition.node_failed".to_owned(),
-            message: format!("node `{}`: {message}", place(node, element)),
+            message: format!("node `{place}`: {message}"),
             causes: Vec::new(),
             next_step: format!("correct node `{node}` of the composition, or what it refers to (inputs are given with the run)"),
             stderr_tail: Vec::new(),
