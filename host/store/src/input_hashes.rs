@@ -250,6 +250,19 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_read_no_longer_than_somebody_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(&folder, "a", "abc", 100);
+        let hashes = InputHashes::of(folder.path());
+        let asked = std::cell::Cell::new(0);
+        let given_up = || asked.replace(asked.get() + 1) > 0;
+        let error = hashes.state(&path, &given_up).unwrap_err();
+        assert_eq!((error.to_string().as_str(), asked.get()), ("nobody waits for it any more", 2));
+        assert!(rows(&folder).is_empty(), "half of it is no content");
+        assert_eq!(hashes.state(&path, &|| false).unwrap().content_hash, ABC);
+    }
+
+    #[test]
     fn an_unchanged_file_is_not_read_again_and_a_changed_one_is() {
         let folder = tempfile::tempdir().unwrap();
         let path = file(&folder, "a", "abc", 100);
