@@ -4,6 +4,7 @@
 use crate::cut::without_middle;
 use crate::error::{ErrorCategory, JobError, ResourceShortfall};
 use crate::ids::{JobId, RunId};
+use crate::raised;
 use serde::{Deserialize, Serialize};
 
 /// Exit codes of `cjm-ctl`. 0, 1 and 2 are the ancestor's; further ones start at 10. Ended by a signal: 128+n.
@@ -81,16 +82,6 @@ pub const TRACEBACK_LINE_BYTES_MAX: usize = 1_000;
 
 /// Lines of a traceback that people are shown: the last frames, and what was raised.
 const TRACEBACK_LINES_SHOWN: usize = 6;
-/// What Python writes between two exceptions of a chain.
-const CHAIN_WORDS: [&str; 2] = [
-    "The above exception was the direct cause of the following exception:",
-    "During handling of the above exception, another exception occurred:",
-];
-/// What it writes above the frames of one.
-const TRACEBACK_BEGIN: &str = "Traceback (most recent call last)";
-/// Most exceptions of a chain that are told beside the last one, and the longest line of one, in bytes.
-const CHAIN_MAX: usize = 6;
-const RAISED_BYTES_MAX: usize = 300;
 /// Where the frames of the Python SDK lie.
 const SDK_FOLDER: &str = "/cjm_sdk/";
 
@@ -175,6 +166,9 @@ pub struct ErrorDetails {
     /// Class and words of the exceptions that this one was raised from, or while it was dealt with them; the nearest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub raised_after: Vec<String>,
+    /// Class and words of the exceptions that this one groups: the first few, and how many there are besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<String>,
     /// The job that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_id: Option<JobId>,
@@ -201,7 +195,8 @@ impl ErrorDetails {
             resource_shortfall: error.resource_shortfall,
             exception: error.exception_class().map(str::to_owned),
             traceback: error.traceback.as_deref().map(last_lines).unwrap_or_default(),
-            raised_after: error.traceback.as_deref().map(raised_after).unwrap_or_default(),
+            raised_after: error.traceback.as_deref().map(raised::before_the_last).unwrap_or_default(),
+            members: error.traceback.as_deref().map(raised::members).unwrap_or_default(),
             ..Self::default()
         }
     }
@@ -276,7 +271,8 @@ impl ErrorReport {
         &traceback[traceback.len().saturating_sub(TRACEBACK_LINES_SHOWN)..]
     }
 
-    /// What else people are told of it, each with its label: what ran short, and the exceptions before the last one.
+    /// What else people are told of it, each with its label: what ran short, the exceptions that
+    /// it groups, and those before it.
     #[must_use]
     pub fn also_told(&self) -> Vec<(&'static str, String)> {
         let mut told = Vec::new();
@@ -289,6 +285,7 @@ impl ErrorReport {
             }
         }
         if !self.traceback_end().is_empty() {
+            told.extend(self.details.members.iter().map(|member| ("of its group:", member.clone())));
             told.extend(self.details.raised_after.iter().map(|raised| ("raised after:", raised.clone())));
         }
         told
@@ -321,33 +318,6 @@ fn last_lines(traceback: &str) -> Vec<String> {
     let lines: Vec<&str> = traceback.trim_end().lines().collect();
     let last = &lines[lines.len().saturating_sub(TRACEBACK_LINES_MAX)..];
     last.iter().map(|line| without_middle(line, TRACEBACK_LINE_BYTES_MAX).into_owned()).collect()
-}
-
-/// The last line of each exception of a chain but of the last one, as Python writes chains; the nearest first. Of a long chain
-/// the middle is left out: what was raised first is what most often says why.
-fn raised_after(traceback: &str) -> Vec<String> {
-    let lines: Vec<&str> = traceback.lines().collect();
-    let parts: Vec<&[&str]> = lines.split(|line| CHAIN_WORDS.contains(line)).collect();
-    let Some((_, before)) = parts.split_last() else { return Vec::new() };
-    let mut raised: Vec<String> = before.iter().rev().filter_map(|part| what_was_raised(part)).collect();
-    if raised.len() > CHAIN_MAX {
-        let half = CHAIN_MAX / 2;
-        let left_out = raised.len() - 2 * half;
-        let end = raised.split_off(half + left_out);
-        raised.truncate(half);
-        raised.push(format!("[{left_out} exceptions left out here]"));
-        raised.extend(end);
-    }
-    raised
-}
-
-/// `KeyError: 'x'`: the first line behind the frames, which are indented. Its words may have further lines, and notes follow.
-fn what_was_raised(lines: &[&str]) -> Option<String> {
-    let is_indented = |line: &&str| line.starts_with([' ', '\t']);
-    let behind = lines.iter().rposition(|line| line.starts_with("  File \"")).map_or(0, |frame| frame + 1);
-    let is_raised =
-        |line: &&&str| !line.trim().is_empty() && !is_indented(line) && !line.starts_with(TRACEBACK_BEGIN);
-    lines[behind..].iter().find(is_raised).map(|line| without_middle(line, RAISED_BYTES_MAX).into_owned())
 }
 
 /// A word as a shell reads it back.
@@ -392,19 +362,16 @@ mod tests {
     }
 
     #[test]
-    fn of_a_chain_of_exceptions_each_is_told_and_of_a_long_one_its_ends() {
-        let two = [raised("FileNotFoundError: '/nope'\nsecond line"), raised("RuntimeError: cannot load")];
-        for words in CHAIN_WORDS {
-            let told = report_of(&two.join(&format!("\n{words}\n\n"))).also_told();
-            assert_eq!(told, [("raised after:", "FileNotFoundError: '/nope'".to_owned())], "{words}");
-        }
-        let bare = format!("KeyError: 'x'\n\n{}\n\n{}", CHAIN_WORDS[0], two[1]);
-        assert_eq!(report_of(&bare).details.raised_after, ["KeyError: 'x'"]);
-        assert_eq!(report_of(&two[1]).also_told(), []);
-        let many: Vec<String> = (0..12).map(|number| raised(&format!("E: {number}"))).collect();
-        let told = report_of(&many.join(&format!("\n{}\n\n", CHAIN_WORDS[1]))).details.raised_after;
-        let expected = ["E: 10", "E: 9", "E: 8", "[5 exceptions left out here]", "E: 2", "E: 1", "E: 0"];
-        assert_eq!(told, expected);
+    fn people_are_told_of_a_chain_and_of_a_group() {
+        let words = "The above exception was the direct cause of the following exception:";
+        let chain =
+            [raised("KeyError: 'x'"), raised("RuntimeError: cannot load")].join(&format!("\n{words}\n\n"));
+        assert_eq!(report_of(&chain).also_told(), [("raised after:", "KeyError: 'x'".to_owned())]);
+        let group = "  + Exception Group Traceback (most recent call last):\n  |   File \"t.py\", line 7, in go\n  | \
+                     ExceptionGroup: many (1 sub-exception)\n  +-+---------------- 1 ----------------\n    | \
+                     ValueError: 0\n    +------------------------------------\n";
+        assert_eq!(report_of(group).also_told(), [("of its group:", "ValueError: 0".to_owned())]);
+        assert_eq!(report_of(&raised("KeyError: 'x'")).also_told(), []);
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub mod manifest;
 pub mod ndjson;
 pub mod placed;
 pub mod python_json;
+mod raised;
 pub mod result;
 pub mod runtime;
 pub mod runtime_check;

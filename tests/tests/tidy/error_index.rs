@@ -16,8 +16,8 @@ const HEAD: &str = "# Errors
 Every error of cjm-substrate has a code that does not change, says what happened and why, and what to do next. With
 `--json` it is an object under `error`: `code`, `message`, `causes`, `next_step`, `stderr_tail`, `exit_code`, and where
 they are known `category` (`user_input`, `transient`, `resource`, `fatal`), `retriable`, `retry_after_seconds`,
-`fields_invalid`, `resource_shortfall`, `exception`, `traceback` (last lines), `raised_after`, `job_id`, `run_id`, `node`,
-`element`.
+`fields_invalid`, `resource_shortfall`, `exception`, `traceback` (last lines), `raised_after`, `members` (of a group of
+exceptions), `job_id`, `run_id`, `node`, `element`.
 
 This index is made from the source by a test, which fails when it is stale; `CJM_REWRITE_ERRORS=1 cargo test -p cjm-tests
 --test tidy error_index` writes it anew. `{…}` stands for what the error names; \"or\" parts what depends on the case.

@@ -25,12 +25,21 @@ CUT_MARK = " bytes dropped here]"
 CUT_DIGITS_MAX = 20
 # None that is greater is a number to hosts.
 CUT_NUMBER_MAX = (1 << 64) - 1
-# Of a chain of causes, where the traceback is made by hand.
-CAUSES_MAX = 16
+# Of a chain of exceptions so many are told at each of its ends, and of the others how many there are.
+CHAIN_ENDS_MAX = 8
+# How the words about those end; before them stands `[` and the number. Hosts add it to what they leave out themselves.
+LEFT_OUT_END = " exceptions left out here]"
+# As many members of a group as Python tells.
+MEMBERS_MAX = 15
 
 # What an exception's class cannot change by members of its own.
 _name_of = type.__dict__["__name__"].__get__
 _classes_of = type.__dict__["__mro__"].__get__
+_CAUSE, _CONTEXT, _IS_SUPPRESSED = (
+    vars(BaseException)[name] for name in ("__cause__", "__context__", "__suppress_context__")
+)
+# No Python before 3.11 has groups.
+_GROUP = __builtins__.get("BaseExceptionGroup")
 
 
 class SDKError(Exception):
@@ -255,14 +264,86 @@ def one_line(error):
 def traceback_of(error):
     """The formatted traceback with its causes, from the tool's first frame on, without its middle when very long."""
     begin = _tried(None, lambda: _first_of_the_tool(error))
+    links = []
+    try:
+        # What is too much for the memory is told whole, or by hand, or by its representation.
+        _tried(None, lambda: _cut_chains(error, links))
+        return _bounded(_formatted(error, begin))
+    finally:
+        for one, cause, context, is_suppressed in reversed(links):
+            _CAUSE.__set__(one, cause)
+            _CONTEXT.__set__(one, context)
+            _IS_SUPPRESSED.__set__(one, is_suppressed)
+
+
+def _formatted(error, begin):
     try:
         import traceback
 
-        text = shown("".join(traceback.format_exception(type(error), error, begin)))
+        return shown("".join(traceback.format_exception(type(error), error, begin)))
     except BaseException:
         # No file can be opened, or no module be found any more: by descriptors, rights, another root, finders.
-        text = _tried(None, lambda: _by_hand(error, begin)) or repr_of(error)
-    return without_middle(text, TRACEBACK_CHARS_MAX)
+        return _tried(None, lambda: _by_hand(error, begin)) or repr_of(error)
+
+
+def _bounded(text):
+    """The text of a traceback without its middle when very long; what tells how much of a chain is missing stays."""
+    at = text.find(LEFT_OUT_END) if len(text) > TRACEBACK_CHARS_MAX else -1
+    if at < 0:
+        return without_middle(text, TRACEBACK_CHARS_MAX)
+    begin, end = text.rfind("\n", 0, at) + 1, at + len(LEFT_OUT_END)
+    each = TRACEBACK_CHARS_MAX // 2 - 2 * (CUT_DIGITS_MAX + len(CUT_MARK))
+    return without_middle(text[:begin], each) + text[begin:end] + without_middle(text[end:], each)
+
+
+class _LeftOut(Exception):
+    """Stands in a chain for those that are left out of it; its class is named by the words about them."""
+
+    number = 0
+
+
+def _cut_chains(error, links):
+    """Lets long chains lead from their first exceptions to their last, within groups too; `links` gets what was there.
+
+    `traceback` would take seconds to tell thousands, or end at the depth of the stack.
+    """
+    todo, seen = [error], set()
+    # It grows meanwhile.
+    for first in todo:
+        chain = _chain(first)
+        if len(chain) > 2 * CHAIN_ENDS_MAX:
+            _cut_chain(chain, links)
+            del chain[CHAIN_ENDS_MAX:-CHAIN_ENDS_MAX]
+        for one in chain if _GROUP is not None else ():
+            if _is_ours(one, _GROUP) and id(one) not in seen:
+                seen.add(id(one))
+                todo.extend(_GROUP.exceptions.__get__(one)[:MEMBERS_MAX])
+
+
+def _cut_chain(chain, links):
+    middle = chain[CHAIN_ENDS_MAX:-CHAIN_ENDS_MAX]
+    # A group's members may lead to the same exceptions.
+    number = sum(type(one).number if _is_ours(one, _LeftOut) else 1 for one in middle)
+    stand_in = type("[%d%s" % (number, LEFT_OUT_END), (_LeftOut,), {"__module__": "builtins", "number": number})()
+    for one, before in ((chain[CHAIN_ENDS_MAX - 1], stand_in), (stand_in, chain[-CHAIN_ENDS_MAX])):
+        links.append((one, _CAUSE.__get__(one), _CONTEXT.__get__(one), _IS_SUPPRESSED.__get__(one)))
+        kind = _CAUSE if one is stand_in or _CAUSE.__get__(one) is not None else _CONTEXT
+        kind.__set__(one, before)
+
+
+def _chain(error):
+    """The exception, what it was raised from or while that was dealt with, and so on, as `traceback` follows them."""
+    chain, seen = [], set()
+    while error is not None and id(error) not in seen:
+        chain.append(error)
+        seen.add(id(error))
+        error = _before(error)
+    return chain
+
+
+def _before(error):
+    cause = _CAUSE.__get__(error)
+    return cause if cause is not None or _IS_SUPPRESSED.__get__(error) else _CONTEXT.__get__(error)
 
 
 def _first_of_the_tool(error):
@@ -276,29 +357,25 @@ def _first_of_the_tool(error):
 
 
 def _by_hand(error, begin):
-    """A traceback as `traceback` writes it, but for the lines of the source."""
+    """A traceback as `traceback` writes it, but for the lines of the source and the members of groups."""
     told = []
-    for _ in range(CAUSES_MAX):
+    for one in _chain(error):
+        if told:
+            begin = one.__traceback__
         lines = ["Traceback (most recent call last):\n"] if begin is not None else []
         while begin is not None:
             code = begin.tb_frame.f_code
             lines.append('  File "%s", line %d, in %s\n' % (code.co_filename, begin.tb_lineno or 0, code.co_name))
             begin = begin.tb_next
-        name, text = class_name(error), text_of(error)
+        name, text = class_name(one), text_of(one)
         lines.append("%s\n" % name if text == name else "%s: %s\n" % (name, text))
         told.append("".join(lines))
-        cause = error.__cause__
-        words = "The above exception was the direct cause of the following exception:"
-        if cause is None and not error.__suppress_context__:
-            cause, words = error.__context__, "During handling of the above exception, another exception occurred:"
-        if cause is None:
-            break
+        words = "During handling of the above exception, another exception occurred:"
+        if _CAUSE.__get__(one) is not None:
+            words = "The above exception was the direct cause of the following exception:"
         told.append("\n%s\n\n" % words)
-        error, begin = cause, cause.__traceback__
-    else:
-        # The last words lead to a cause that is one too many.
-        del told[-1]
-    return shown("".join(reversed(told)))
+    # The last words lead to nothing.
+    return shown("".join(reversed(told[:-1])))
 
 
 def print_exception(context, error):

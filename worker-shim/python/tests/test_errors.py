@@ -4,6 +4,7 @@ What not: how it travels (`test_calls.py`, `test_values.py`). Must hold: describ
 is described can be written as JSON.
 """
 
+import builtins
 import io
 import json
 import re
@@ -174,13 +175,62 @@ class Described(unittest.TestCase):
         line = r'  File "[^"]*test_errors.py", line \d+, in test_[a-z_]+'
         self.assertRegex(told, r"^Traceback .*:\n%s\nValueError: two\nlines\n$" % line)
 
-    def test_a_chain_of_causes_without_end_is_told_in_part(self):
+    def test_a_chain_of_causes_without_end_is_told_once(self):
         one, other = ValueError("one"), ValueError("other")
         one.__cause__, other.__cause__ = other, one
-        with mock.patch.dict(sys.modules, traceback=None):
-            told = errors.traceback_of(one)
-        self.assertEqual(told.count("ValueError: "), errors.CAUSES_MAX)
-        self.assertTrue(told.startswith("ValueError: other\n"), told)
+        for module in ({}, {"traceback": None}):
+            with mock.patch.dict(sys.modules, module):
+                told = errors.traceback_of(one)
+            self.assertEqual(re.findall("ValueError: (.*)", told), ["other", "one"])
+
+    def test_of_a_long_chain_the_ends_are_told_and_the_number_of_the_others(self):
+        for attribute, words in (("__cause__", "The above"), ("__context__", "During handling")):
+            chain = [ValueError(str(number)) for number in range(50_000)]
+            for one, before in zip(chain, chain[1:]):
+                setattr(one, attribute, before)
+            for module in ({}, {"traceback": None}):
+                with mock.patch.dict(sys.modules, module):
+                    told = errors.traceback_of(chain[0])
+                ends = [*range(49_999, 49_991, -1), *range(7, -1, -1)]
+                self.assertEqual(re.findall("ValueError: (.*)", told), [str(number) for number in ends])
+                self.assertEqual(told.splitlines().count("[49984 exceptions left out here]"), 1, told)
+                # Those before and behind these words are told as what led to one another.
+                self.assertEqual(told.count("\n\n%s" % words), 16 if attribute == "__cause__" else 15, told)
+            # It is the tool's, and as it was.
+            self.assertEqual([getattr(one, attribute) for one in chain[:-1]], chain[1:])
+            self.assertEqual({one.__suppress_context__ for one in chain[:-1]}, {attribute == "__cause__"})
+
+    def test_a_chain_that_is_just_short_enough_is_told_whole(self):
+        for length, left_out in ((16, []), (17, ["1"])):
+            chain = [KeyError(str(number)) for number in range(length)]
+            for one, before in zip(chain, chain[1:]):
+                one.__cause__ = before
+            told = errors.traceback_of(chain[0])
+            self.assertEqual(re.findall(r"^\[(\d+) exceptions left out here\]$", told, re.M), left_out)
+            self.assertEqual(told.count("KeyError: "), 16)
+
+    def test_how_many_are_left_out_stays_where_the_text_is_cut(self):
+        chain = [ValueError("x" * 20_000) for _ in range(100)]
+        for one, before in zip(chain, chain[1:]):
+            one.__cause__ = before
+        told = errors.traceback_of(chain[0])
+        self.assertIn("\n[84 exceptions left out here]\n", told)
+        self.assertLessEqual(len(told), errors.TRACEBACK_CHARS_MAX)
+        self.assertEqual(len(list(errors._marks(told))), 2)
+
+    @unittest.skipIf(sys.version_info < (3, 11), "there are no groups")
+    def test_the_chains_of_the_members_of_a_group_are_bounded_too(self):
+        chain = [ValueError(str(number)) for number in range(2_000)]
+        for one, before in zip(chain, chain[1:]):
+            one.__context__ = before
+        # The second joins the chain of the first.
+        joined = KeyError("second")
+        joined.__context__ = chain[1]
+        group = builtins.ExceptionGroup("both", [chain[0], joined])
+        told = errors.traceback_of(group)
+        # Python tells what both lead to once.
+        self.assertEqual(re.findall(r"\[(\d+) exceptions left out here\]", told), ["1984"])
+        self.assertEqual(chain[7].__context__, chain[8])
 
     def test_fields_of_any_number_and_length_are_cut(self):
         said = self.described(UserInputError("x", fields_invalid=["a" * 100_000, *range(1_000_000)]))
