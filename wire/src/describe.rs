@@ -284,8 +284,9 @@ impl ErrorReport {
                 told.push(("short of:", format!("{}: {numbers}", resource.for_people())));
             }
         }
+        // Its members may have no frames, and stand beyond the end of the traceback that is shown.
+        told.extend(self.details.members.iter().map(|member| ("of its group:", member.clone())));
         if !self.traceback_end().is_empty() {
-            told.extend(self.details.members.iter().map(|member| ("of its group:", member.clone())));
             told.extend(self.details.raised_after.iter().map(|raised| ("raised after:", raised.clone())));
         }
         told
@@ -367,10 +368,13 @@ mod tests {
         let chain =
             [raised("KeyError: 'x'"), raised("RuntimeError: cannot load")].join(&format!("\n{words}\n\n"));
         assert_eq!(report_of(&chain).also_told(), [("raised after:", "KeyError: 'x'".to_owned())]);
+        let after = "    +---------------- ... ----------------\n".repeat(2 * TRACEBACK_LINES_MAX);
         let group = "  + Exception Group Traceback (most recent call last):\n  |   File \"t.py\", line 7, in go\n  | \
                      ExceptionGroup: many (1 sub-exception)\n  +-+---------------- 1 ----------------\n    | \
                      ValueError: 0\n    +------------------------------------\n";
-        assert_eq!(report_of(group).also_told(), [("of its group:", "ValueError: 0".to_owned())]);
+        for group in [group.to_owned(), format!("{group}{after}")] {
+            assert_eq!(report_of(&group).also_told(), [("of its group:", "ValueError: 0".to_owned())]);
+        }
         assert_eq!(report_of(&raised("KeyError: 'x'")).also_told(), []);
     }
 

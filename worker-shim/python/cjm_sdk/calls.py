@@ -6,7 +6,7 @@ Must hold: cancelling one call never marks another; a thread that a tool starts 
 call while it lasts; outside a host (an author's unit test) everything here still works and reports go nowhere.
 """
 
-import contextvars
+from contextvars import ContextVar, copy_context
 
 from .kept import builtins as __builtins__, threading, time
 from . import errors, frames
@@ -14,7 +14,7 @@ from . import errors, frames
 STREAM_CREDIT_INITIAL = 64
 PROGRESS_INTERVAL_SECONDS_MIN = 0.01
 
-_CURRENT = contextvars.ContextVar("cjm_call", default=None)
+_CURRENT = ContextVar("cjm_call", default=None)
 _THREAD_MARK = "_cjm_call"
 
 RUNNING = {}
@@ -50,7 +50,7 @@ class Call:
 
     def run(self, function, *args):
         """Runs a function inside this call: in a context of its own, so that nothing it sets there stays."""
-        context = contextvars.copy_context()
+        context = copy_context()
         context.run(_CURRENT.set, self)
         return context.run(function, *args)
 

@@ -116,5 +116,6 @@ def _plain(value):
 
 
 def _fields(value):
-    dataclasses = sys.modules["dataclasses"]
-    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    # Not by the module, which the tool may have taken out of `sys.modules`: made anew, it knows no field for one.
+    fields = type(value).__dataclass_fields__.values()
+    return {field.name: getattr(value, field.name) for field in fields if field._field_type.name == "_FIELD"}

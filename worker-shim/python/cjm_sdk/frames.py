@@ -42,6 +42,11 @@ _NUMBER = 1023
 _MARK = 63
 # So often a frame is begun anew where signal handlers raise; whoever raises more often means to be heard.
 _ATTEMPTS_MAX = 1000
+# So often one write of frames is, which no handler does: what is raised then is raised by each write.
+_FAILURES_MAX = 100_000
+# So often the mark is asked for in vain, as where a tool lets no program ask (`sys.addaudithook`), before the file is known
+# by its number instead. A handler that raises just then looks the same.
+_REFUSALS_MAX = 3
 
 
 def set_apart(descriptor):
@@ -64,6 +69,8 @@ class Channel:
     def __init__(self, descriptor):
         self._descriptor = descriptor
         fcntl(descriptor, F_SETSIG, _MARK)
+        self._file = _file_of(descriptor)
+        self._refusals = 0
         self._buffer = b""
         # Its own thread may take it again, and knows by that what it interrupted: no other mark is made in the same step.
         self._lock = RLock()
@@ -138,7 +145,7 @@ class Channel:
             # has been written in part is in the list until all of it is; of one that is out already nothing is left to write.
             if not (unwritten and _has(unwritten, frame)):
                 unwritten.append(frame)
-            raised = None
+            raised, failures = None, 0
             while unwritten:
                 try:
                     self._is_writing = True
@@ -153,6 +160,9 @@ class Channel:
                     self._is_writing = False
                     if raised is None:
                         raised = error
+                    failures += 1
+                    if failures > _FAILURES_MAX:
+                        self._end_process(b"nothing can be written to the channel: each try raises; the process ends\n")
             if raised is not None:
                 raise raised
 
@@ -162,20 +172,37 @@ class Channel:
         self._lock = RLock()
         self._is_writing = False
         try:
-            if fcntl(self._descriptor, F_GETSIG) == _MARK:
+            # Not by the mark: the tool may let nobody ask for it.
+            if _file_of(self._descriptor) == self._file:
                 os.close(self._descriptor)
         except OSError:
             pass
 
     def _lost(self):
         # A thread that reads holds the old file: nobody would ever see the end of it.
+        words = b"the tool closed descriptor %d, which is its channel to the worker; the process ends\n"
+        self._end_process(words % self._descriptor)
+
+    def _end_process(self, words):
         self.closed = True
-        words = b"cjm: the tool closed descriptor %d, which is its channel to the worker; the process ends\n"
         try:
-            os.write(2, words % self._descriptor)
+            os.write(2, b"cjm: " + words)
         except OSError:
             pass
         os._exit(EXIT_BROKEN)
+
+    def _is_channels(self):
+        """Whether its number is still that of the channel's file."""
+        try:
+            if self._refusals < _REFUSALS_MAX:
+                return fcntl(self._descriptor, F_GETSIG) == _MARK
+            file = os.fstat(self._descriptor)
+            return (file.st_dev, file.st_ino) == self._file
+        except BaseException as error:
+            if isinstance(error, OSError) and error.errno == EBADF and not _is_of_a_handler(error):
+                return False
+            self._refusals += 1
+            raise
 
     def _write(self, head, payload, written):
         parts = head, payload
@@ -189,7 +216,7 @@ class Channel:
                 else:
                     parts = (memoryview(payload)[done - HEADER_BYTES :],)
             try:
-                if fcntl(self._descriptor, F_GETSIG) != _MARK:
+                if not self._is_channels():
                     self._lost()
                 # One step for the interpreter: no signal handler can raise between the write and the note of its size.
                 written.extend(map(os.writev, (self._descriptor,), (parts,)))
@@ -248,6 +275,11 @@ class Channel:
         if cleanly:
             return None
         raise ChannelError("the channel ended in the middle of a frame")
+
+
+def _file_of(descriptor):
+    file = os.fstat(descriptor)
+    return file.st_dev, file.st_ino
 
 
 def frame_of(kind, call_id, payload):

@@ -60,6 +60,17 @@ def main():
     Host(channel, loads(first[2])).run()
 
 
+_UNANSWERED = b"cjm: a call cannot be answered: whatever is tried raises, as where a tool overwrites this SDK\n"
+
+
+def _give_up(words=_UNANSWERED, write=os.write, leave=os._exit, code=EXIT_UNANSWERED):
+    # By names of its own alone.
+    try:
+        write(2, words)
+    finally:
+        leave(code)
+
+
 class Host:
     """One tool process."""
 
@@ -92,7 +103,7 @@ class Host:
         self._finish_begun = threading.Event()
         self._finish_at = 0.0
         self._unanswered = set()
-        self._reserve = bytes(RESERVE_BYTES)
+        self.reserve = bytes(RESERVE_BYTES)
         self._call_ended = threading.Condition()
         calls.TOOL.sink = self
 
@@ -101,7 +112,7 @@ class Host:
     def run(self):
         """Loads the tool and serves it until the channel says stop."""
         try:
-            threading.Thread(target=self._turns.read, name="cjm-channel", daemon=True).start()
+            threading.Thread(target=self._read, name="cjm-channel", daemon=True).start()
             self._load()
         except BaseException as error:
             failure = {"message": errors.one_line(error), "traceback": errors.traceback_of(error)}
@@ -190,6 +201,17 @@ class Host:
 
     # --- frames in
 
+    def _read(self, *, write=os.write, leave=os._exit, code=EXIT_CHANNEL_BROKEN):
+        """The reader's life. Its end is that of the process: nobody else would ever take a call."""
+        try:
+            self._turns.read()
+        except BaseException:
+            # Names of modules may be what is missing.
+            try:
+                write(2, b"cjm: the channel's reader failed, as where a tool overwrites this SDK; the process ends\n")
+            finally:
+                leave(code)
+
     def _read_frames(self, mine):
         try:
             while mine():
@@ -263,13 +285,20 @@ class Host:
             self._turns.leave()
         return True
 
-    def _run(self, call, kind, payload):
-        began, frame, end, tries = False, None, None, 0
+    def _run(self, call, kind, payload, *, give_up=_give_up):
+        began, frame, end, late, tries = False, None, None, None, 0
         while True:
             try:
                 tries += 1
+                if tries > 100:
+                    # Names of the module may be what is missing.
+                    give_up()
                 if tries > 1 and self._is_hopeless(call, tries):
                     self._give_up()
+                # What is raised from here on is another one.
+                said, late = late, None
+                if said is not None:
+                    self._say_late(said)
                 if not began:
                     began = True
                     answer = call.run(self._perform, call, kind, payload)
@@ -277,12 +306,18 @@ class Host:
                         self._end_child(int(answer[0] == frames.FAILURE))
                     frame = frames.frame_of(answer[0], call.id, answer[1])
                 if frame is None:
-                    frame = frames.frame_of(frames.FAILURE, call.id, ops.failure_bytes(ops.Failure(500)))
+                    # Once in words: they may be what cannot be made.
+                    why = said if said is not None else end
+                    failure = ops.not_run(self, why) if tries == 2 and why is not None else ops.Failure(500)
+                    frame = frames.frame_of(frames.FAILURE, call.id, ops.failure_bytes(failure))
                 self._answer(call, frame)
                 break
             except Exception as error:
                 # By a signal handler of the tool, too late for its call, which is to be answered all the same.
-                self._say_late(error)
+                # No function is called here: there may be no memory for it.
+                late = error
+                if type(error) is MemoryError:
+                    self.reserve = None
             except BaseException as error:
                 end = error
         if end is not None:
@@ -304,8 +339,7 @@ class Host:
     def _give_up(self):
         """Ends a process that cannot answer, as where the tool has overwritten what answers are made with."""
         try:
-            why = b"whatever is tried raises, as where a tool overwrites this SDK"
-            os.write(2, b"cjm: a call cannot be answered: " + why + b"\n")
+            os.write(2, _UNANSWERED)
             self._flush()
         finally:
             os._exit(EXIT_UNANSWERED)
@@ -314,10 +348,10 @@ class Host:
         """For the words of a failure."""
         try:
             bytes(ROOM_BYTES)
-            if self._reserve is None:
-                self._reserve = bytes(RESERVE_BYTES)
+            if self.reserve is None:
+                self.reserve = bytes(RESERVE_BYTES)
         except MemoryError:
-            self._reserve = None
+            self.reserve = None
 
     def _end_child(self, code):
         """Ends a child that the tool forked and that came back from the tool's code: the rest is its parent's."""

@@ -38,9 +38,26 @@ def perform(host, call, kind, payload):
     except Failure as failure:
         return frames.FAILURE, failure_bytes(failure, spaced=kind == frames.EXECUTE_STREAM)
     except BaseException as error:
-        errors.print_exception("cjm: %s failed:" % names()[kind], error)
-        _record(host, names()[kind], error)
-        return frames.FAILURE, failure_bytes(Failure(500))
+        if type(error) is MemoryError:
+            host.reserve = None
+        name = OPERATIONS[kind].__name__
+        errors.print_exception("cjm: %s failed:" % name, error)
+        _record(host, name, error)
+        # What is malformed has the framework's answer; of a module that is missing, say, the caller is told.
+        is_told = kind in _CALLS and not issubclass(type(error), (TypeError, ValueError))
+        failure = not_run(host, error) if is_told else Failure(500)
+        return frames.FAILURE, failure_bytes(failure, spaced=kind == frames.EXECUTE_STREAM)
+
+
+def not_run(host, error):
+    """The failure of a call that was not run, or whose end was not told, for what this raised."""
+    if type(error) is MemoryError:
+        return Failure(500, {"_job_error": errors.job_error(error, host.name)})
+    words = "the SDK could not run the call or tell its end: %s (a signal handler of the tool raised meanwhile, or the tool"
+    words += " overwrites or takes away what calls are run with: let it leave the modules of Python and of this SDK alone)"
+    told = errors.FatalError(words % errors.one_line(error))
+    told.__cause__ = error
+    return Failure(500, {"_job_error": errors.job_error(told, host.name)})
 
 
 def failure_bytes(failure, spaced=False):
@@ -149,8 +166,8 @@ def reconfigure(host, call, payload):
 def prefetch(host, call, payload):
     if not hasattr(host.tool, "prefetch"):
         return frames.RESULT, _status("not_supported")
-    genuine.begin(call)
     try:
+        genuine.begin(call)
         host.ensure_initialized()
         host.tool.prefetch()
     except BaseException as error:
@@ -220,6 +237,9 @@ OPERATIONS = {
 }
 
 
+_CALLS = (frames.EXECUTE, frames.EXECUTE_STREAM, frames.TASK, frames.PREFETCH)
+
+
 def _object(call, payload):
     """The request as an object, its envelope taken into the call. What is malformed is the framework's plain 500."""
     data = loads(payload)
@@ -258,8 +278,8 @@ def _streamed(host, args, kwargs):
 
 def _work(host, call, function):
     """Runs the tool's part of a unary call and encodes its result; a failure becomes the answer's failure."""
-    genuine.begin(call)
     try:
+        genuine.begin(call)
         host.ensure_initialized()
         body = encode.result_bytes(function())
         _check_size(body, RESULT_BYTES_MAX, "the result")

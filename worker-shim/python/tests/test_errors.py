@@ -254,7 +254,7 @@ class Described(unittest.TestCase):
         # As in wire/src/cut.rs.
         greatest = "[18446744073709551615 bytes dropped here]"
         too_great = greatest.replace("15 ", "16 ")
-        for none in ("5 bytes dropped here]", "[é bytes dropped here]", "[ bytes dropped here]", too_great):
+        for none in ("5 bytes dropped here]", "[é bytes dropped here]", "[ bytes dropped here]", "[٣ bytes dropped here]", too_great):
             self.assertEqual(list(errors._marks(none)), [], none)
         self.assertEqual(list(errors._marks(greatest)), [(0, len(greatest), (1 << 64) - 1)])
         # What is missing twice is no number that is none to the host.

@@ -57,6 +57,16 @@ class Introspection(unittest.TestCase):
             if importlib.util.find_spec("pip"):
                 self.assertEqual(ask("pip")[1]["error"], "class_missing")
 
+    def test_what_a_package_says_in_half_a_line_is_said(self):
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "half.py"), "w") as file:
+                source = "import sys\nfrom cjm_sdk import Capability\nclass Half(Capability):\n    pass\n"
+                # Also where somebody has put another file in its place, which writes no line by itself.
+                source += "sys.stderr = open(2, 'w', closefd=False)\nsys.stderr.write('half a line')\n"
+                file.write(source)
+            code, _, said = ask("half", path=folder)
+            self.assertEqual((code, said), (0, "half a line"))
+
     def test_a_package_that_requires_what_is_not_there_is_told_by_its_module(self):
         with tempfile.TemporaryDirectory() as folder:
             def write(name, text):

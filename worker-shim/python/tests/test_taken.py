@@ -1,0 +1,49 @@
+"""A tool that takes away what its calls are run with is answered all the same, or ends with words.
+
+What not: what it overwrites of Python itself (`test_spent.py`). Must hold: no call spins or waits for its deadline.
+"""
+
+import json
+import unittest
+
+from shim import EXECUTE, FAILURE, Shim, request
+
+
+class Taken(unittest.TestCase):
+    def shim(self):
+        shim = Shim("taking_tool", "Taking")
+        self.addCleanup(shim.close)
+        shim.ready()
+        return shim
+
+    def test_modules_and_system_calls_that_are_gone_are_missed_by_no_call(self):
+        for what in ("modules", "sdk", "none", "contexts", "fcntl"):
+            with self.subTest(what=what):
+                shim = self.shim()
+                for _ in range(2):
+                    self.assertIsNone(shim.execute("take", what=what))
+                    self.assertEqual(shim.execute("page"), {"number": 7})
+                status, body = shim.execute("fail")
+                self.assertEqual((status, body["_job_error"]["message"]), (500, "'missing'"))
+                self.assertIn("taking_tool.py", body["_job_error"]["traceback"])
+
+    def test_a_process_whose_sdk_has_no_names_any_more_ends_with_words(self):
+        shim = self.shim()
+        shim.begin(EXECUTE, request("take", what="names"))
+        self.assertIn(shim.exit_code(), (3, 70))
+        self.assertRegex(shim.text(), "(?m)^cjm: .*overwrites this SDK$")
+
+    def test_a_request_that_cannot_be_read_for_want_of_a_module_is_told_as_that(self):
+        shim = self.shim()
+        self.assertIsNone(shim.execute("take", what="json"))
+        # What is out of the ordinary is read by that package.
+        answer, body = shim.ask(EXECUTE, json.dumps(request("page")).encode("utf-16"))
+        self.assertEqual((answer, body["status"]), (FAILURE, 500))
+        error = body["body"]["_job_error"]
+        self.assertEqual((error["category"], error["original_exc_repr"][:11]), ("fatal", "FatalError("))
+        self.assertRegex(error["message"], "could not run the call.* ModuleNotFoundError: import of json halted")
+        self.assertIn("let it leave the modules of Python and of this SDK alone", error["message"])
+
+
+if __name__ == "__main__":
+    unittest.main()

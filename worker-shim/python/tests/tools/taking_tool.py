@@ -1,0 +1,52 @@
+"""A tool that takes away what its calls are run with: modules, names of the SDK, and what programs may ask for.
+
+What not: an example for authors; it does what no tool should.
+"""
+
+import dataclasses
+import sys
+
+from cjm_sdk import Capability, action
+
+
+@dataclasses.dataclass
+class Page:
+    number: int
+
+
+def refuse(event, _arguments):
+    """An audit hook that lets nobody use `fcntl`."""
+    if event == "fcntl.fcntl":
+        raise RuntimeError("no fcntl here")
+
+
+class Taking(Capability):
+    version = "1.0"
+
+    @action
+    def take(self, what=""):
+        if what == "modules":
+            sys.modules.clear()
+        if what == "sdk":
+            for name in [name for name in sys.modules if name.startswith("cjm")]:
+                del sys.modules[name]
+        if what == "none":
+            for name in [name for name in sys.modules if name.startswith("cjm") or name == "dataclasses"]:
+                sys.modules[name] = None
+        if what == "contexts":
+            vars(sys.modules["contextvars"]).clear()
+        if what == "fcntl":
+            sys.addaudithook(refuse)
+        if what == "names":
+            for name in [name for name in sys.modules if name.startswith("cjm_sdk.")]:
+                vars(sys.modules[name]).clear()
+        if what == "json":
+            sys.modules["json"] = None
+
+    @action
+    def page(self):
+        return Page(7)
+
+    @action
+    def fail(self):
+        raise KeyError("missing")
