@@ -58,11 +58,15 @@ pub(crate) fn cure_of_configuration(has_schema: bool, keys: &[String]) -> String
     if keys.is_empty() {
         return "correct the configuration; `cjm-ctl list --json` shows its schema".to_owned();
     }
+    format!("correct the configuration: give {}; `cjm-ctl list --json` shows its schema", ways_to_give(keys))
+}
+
+/// Where keys of a configuration are given.
+pub(crate) fn ways_to_give(keys: &[String]) -> String {
     let names: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
     let object: Vec<String> = keys.iter().map(|key| format!("{}: …", Value::String(key.clone()))).collect();
     format!(
-        "correct the configuration: give {} in it, as in `--config '{{{}}}'`, or under `capabilities:` of a composition; \
-         `cjm-ctl list --json` shows its schema",
+        "{} in it, as in `--config '{{{}}}'`, or under `capabilities:` of a composition",
         names.join(", "),
         object.join(", ")
     )

@@ -3,12 +3,14 @@
 //! The wire's categories come from the ancestor, which counts every `KeyError` as the caller's mistake. What must hold
 //! here: advice follows where the failure arose, and the exit code says that a tool failed only if it ran.
 
+use crate::required::ways_to_give;
 use cjm_wire::describe::{Facts, exit, shell_word};
 use cjm_wire::error::{ErrorCategory, JobError, NO_INODE, Resource, fields_left_out, keep_fields};
 
 /// Classes by which a tool says whose the failure is; its words are enough, the class would only repeat them.
-const TOLD_CLASSES: [&str; 11] = [
+const TOLD_CLASSES: [&str; 12] = [
     "UserInputError",
+    WRONG_CONFIGURATION,
     "TransientError",
     "ResourceError",
     "FatalError",
@@ -28,6 +30,12 @@ const SDK_FOLDER: &str = "/cjm_sdk/";
 const RESULT_FILES: [&str; 2] = ["/cjm_sdk/encode.py", "/cjm_sdk/json_codec.py"];
 /// Class of the SDK's own for a result that is no JSON.
 const UNWRITABLE: &str = "Unwritable";
+/// What Python raises where a value has no form in JSON; what else is raised there, as for want of a module, is no fault of it.
+const NO_JSON: [&str; 4] = ["TypeError", "ValueError", "OverflowError", "RecursionError"];
+/// Class of the Python SDK's for a configuration that does not fit what the tool declares.
+const WRONG_CONFIGURATION: &str = "WrongConfiguration";
+/// How a traceback of Python says that a line stands in the method that takes the configuration.
+const IN_INITIALIZE: &str = ", in initialize";
 /// Class of the Python SDK's for results that come one by one, where one was asked for.
 const NEEDS_STREAM: &str = "NeedsStream";
 /// Class of the shim and the SDKs for a call that they refused before the tool's own code ran. That fields are named says
@@ -59,6 +67,10 @@ const PROGRAM_TOO_SLOW: &str = "ProgramTooSlow";
 enum Origin {
     /// The arguments were refused before the tool ran.
     Refused,
+    /// Its configuration was refused, by a call where nobody had given one before; the tool has not run.
+    Configuration,
+    /// A key that `initialize` looks for and that is not there: it may be one of the configuration.
+    KeyOfConfiguration,
     /// This machine's, before the tool ran.
     Machine,
     /// Somebody killed the program.
@@ -94,12 +106,15 @@ impl Origin {
         if class == NEEDS_STREAM {
             return Self::Stream;
         }
-        if class == UNWRITABLE || traceback.is_some_and(writes_result) {
+        if class == UNWRITABLE || (NO_JSON.contains(&class) && traceback.is_some_and(writes_result)) {
             return Self::Result;
         }
         if class == UNFIT && error.category == ErrorCategory::UserInput && !traceback.is_some_and(names_tool)
         {
             return Self::Refused;
+        }
+        if class == WRONG_CONFIGURATION && error.category == ErrorCategory::UserInput {
+            return Self::Configuration;
         }
         if class == NOT_BEGUN && !traceback.is_some_and(names_tool) {
             return Self::Machine;
@@ -121,6 +136,9 @@ impl Origin {
                     _ if FILE_CLASSES.contains(&class) => Self::File,
                     // The category says that other arguments may do: so does the advice.
                     _ if class == "ValueError" => Self::Unclear,
+                    Some(text) if class == "KeyError" && fails_in_initialize(text) => {
+                        Self::KeyOfConfiguration
+                    }
                     _ if matches!(class, "KeyError" | "TypeError") => Self::Inside,
                     _ => Self::Caller,
                 }
@@ -131,6 +149,8 @@ impl Origin {
 
 /// The tool ran and reported a failure
 const TOOL_FAILED: &str = "call.tool_failed";
+/// It refused its configuration
+const BAD_CONFIGURATION: &str = "worker.bad_configuration";
 /// The arguments were refused before the tool ran
 const ARGUMENTS_REFUSED: &str = "call.arguments_refused";
 
@@ -152,6 +172,18 @@ pub(crate) fn facts(capability: &str, error: &JobError, tail: &[String]) -> Fact
             exit::DOMAIN,
             format!("correct {} and call again; the tool has not run", refused_arguments(capability, error)),
         ),
+        Origin::Configuration => Facts::new(
+            BAD_CONFIGURATION,
+            exit::DOMAIN,
+            format!(
+                "correct the configuration: give {}; the tool has not run",
+                ways_to_give(error.fields_invalid.as_deref().unwrap_or_default())
+            ),
+        ),
+        Origin::KeyOfConfiguration => failed(&format!(
+            "look where the traceback ends: if it reads its configuration there, give {}; else the fault is in the tool",
+            ways_to_give(&[error.message.trim_matches(['\'', '"']).to_owned()])
+        )),
         Origin::Machine => machines(error),
         Origin::Killed => failed(
             "find out who killed it (itself, a supervisor, a limit of its processor time: `ulimit -t`), then call again",
@@ -201,10 +233,15 @@ pub(crate) fn facts(capability: &str, error: &JobError, tail: &[String]) -> Fact
 pub(crate) fn is_of_input(error: &JobError) -> bool {
     let class = error.exception_class().map(last_name).unwrap_or_default();
     match Origin::of(error) {
-        Origin::Caller => true,
+        Origin::Caller | Origin::Configuration => true,
         Origin::Unclear | Origin::Refused => !matches!(class, "KeyError" | "TypeError"),
         _ => false,
     }
+}
+
+/// Whether the tool's own code ran in the call that ended so: what it said then may say why.
+pub(crate) fn has_run(error: &JobError) -> bool {
+    !matches!(Origin::of(error), Origin::Refused | Origin::Configuration)
 }
 
 /// The failure in words: with the class of the exception, unless the tool chose it to carry its words.
@@ -338,7 +375,17 @@ fn last_name(class: &str) -> &str {
 
 /// The files of a Python traceback, outermost first.
 fn frames(traceback: &str) -> impl Iterator<Item = &str> {
-    traceback.lines().filter_map(|line| line.trim_start().strip_prefix("File \"")?.split('"').next())
+    // Those of a group of exceptions stand behind a frame of lines.
+    let margin = [' ', '|', '+', '-'];
+    traceback
+        .lines()
+        .filter_map(move |line| line.trim_start_matches(margin).strip_prefix("File \"")?.split('"').next())
+}
+
+/// Whether the last frame of a tool's is of the method that takes its configuration.
+fn fails_in_initialize(traceback: &str) -> bool {
+    let mut frames = traceback.lines().filter(|line| line.trim_start().starts_with("File \""));
+    frames.next_back().is_some_and(|line| line.ends_with(IN_INITIALIZE) && !line.contains(SDK_FOLDER))
 }
 
 /// Whether there is a traceback of Python that ends somewhere.
@@ -417,6 +464,38 @@ mod tests {
     }
 
     #[test]
+    fn a_key_of_the_configuration_is_no_argument() {
+        use ErrorCategory::UserInput;
+        let refused = error(
+            UserInput,
+            "WrongConfiguration('wrong configuration (level: missing)')",
+            Some(IN_SDK),
+            &["level"],
+        );
+        let told = facts("lab", &refused, &[]);
+        assert_eq!((told.code, told.exit_code), (BAD_CONFIGURATION, exit::DOMAIN));
+        let way =
+            "`level` in it, as in `--config '{\"level\": …}'`, or under `capabilities:` of a composition";
+        assert_eq!(told.next_step, format!("correct the configuration: give {way}; the tool has not run"));
+        assert!(is_of_input(&refused) && !has_run(&refused));
+        let in_initialize = IN_TOOL.replace("in go", "in initialize");
+        let reads = JobError {
+            message: "'level'".to_owned(),
+            ..error(UserInput, "KeyError('level')", Some(&in_initialize), &[])
+        };
+        let told = facts("lab", &reads, &[]);
+        assert!(
+            told.next_step.contains(way) && told.next_step.contains("where the traceback ends"),
+            "{told:?}"
+        );
+        assert_eq!(told.exit_code, exit::TOOL_FAILED);
+        assert!(has_run(&reads));
+        // Another method reads other things.
+        let step = facts("lab", &error(UserInput, "KeyError('level')", Some(IN_TOOL), &[]), &[]).next_step;
+        assert!(!step.contains("configuration"), "{step}");
+    }
+
+    #[test]
     fn a_disk_that_took_no_call_is_told_as_other_full_disks_are() {
         let shortfall = ResourceShortfall { resource: Resource::Disk, needed: None, available: None };
         let full = |message: &str| JobError {
@@ -492,6 +571,8 @@ mod tests {
             (error(UserInput, "", None, &["text"]), 12, "correct `text`"),
             (error(UserInput, "ToolError::UserInput(\"x\")", None, &[]), 12, "correct the arguments"),
             (error(UserInput, "ValueError('NaN')", Some(IN_RESULT), &[]), 12, "plain JSON"),
+            (error(UserInput, "KeyError('dataclasses')", Some(IN_RESULT), &[]), 1, "correct the arguments"),
+            (error(Fatal, "ImportError('x')", Some(IN_RESULT), &[]), 12, "the traceback ends"),
             (error(Fatal, "Unwritable('x')", None, &[]), 12, "plain JSON"),
             (error(Fatal, "NeedsStream('x')", None, &[]), 12, "call it with `--stream`"),
             (error(Fatal, "RuntimeError('x')", Some(IN_TOOL), &[]), 12, "the traceback ends"),

@@ -10,7 +10,7 @@ method works and reports go nowhere; a wrong configuration is refused with the n
 from .kept import builtins as __builtins__, threading, time
 from . import calls
 from .arguments import NAMES, VARARGS, call, hint_of, signature_of
-from .errors import Cancelled, UserInputError
+from .errors import Cancelled, UserInputError, WrongConfiguration
 from .json_codec import Unfit
 from .pool import NO_THREAD
 
@@ -275,7 +275,7 @@ class Capability:
             listed = "; ".join("%s: %s" % item for item in sorted(problems.items()))
             known = ", ".join(sorted(properties)) or "none"
             message = "wrong configuration (%s). Fields: %s" % (listed, known)
-            raise UserInputError(message, fields_invalid=sorted(problems))
+            raise WrongConfiguration(message, fields_invalid=sorted(problems))
         return config
 
 

@@ -58,6 +58,10 @@ class UserInputError(SDKError):
         self.fields_invalid = list(fields_invalid or ())
 
 
+class WrongConfiguration(UserInputError):
+    """A configuration that does not fit what the tool declares. Hosts know it by this name."""
+
+
 class TransientError(SDKError):
     """The same call may succeed later, after `retry_after_seconds` if that is known."""
 
