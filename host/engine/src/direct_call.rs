@@ -8,6 +8,7 @@ use bytes::Bytes;
 use cjm_decide::death::OwnKill;
 use cjm_decide::queue::NOT_TAKEN_MAX;
 use cjm_store::rows;
+use cjm_wire::describe::Described;
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use cjm_wire::{JobId, RunId};
 use cjm_workers::{CallError, Reply, Worker};
@@ -188,7 +189,8 @@ impl Called {
         let (status, failure) = match was_abandoned {
             true if self.is_late() => {
                 let capability = self.instance.plan.capability.clone();
-                let late = CallError::DeadlinePassed { capability, seconds: self.limit.given.as_secs_f64() };
+                let (seconds, stderr_tail) = (self.limit.given.as_secs_f64(), error.stderr_tail());
+                let late = CallError::DeadlinePassed { capability, seconds, stderr_tail };
                 (JobStatus::Failed, late.to_failure(&self.instance.id))
             }
             true => (JobStatus::Cancelled, error.to_failure(&self.instance.id)),

@@ -367,7 +367,8 @@ impl Host {
             biased;
             // First: a late opening says that it was cancelled.
             () = late.cancelled() => {
-                Err(CallError::DeadlinePassed { capability, seconds: timeout.given.as_secs_f64() })
+                let seconds = timeout.given.as_secs_f64();
+                Err(CallError::DeadlinePassed { capability, seconds, stderr_tail: Vec::new() })
             }
             opened = opening => match opened {
                 Ok(stream) => Ok(Box::pin(stream?)),
@@ -429,7 +430,8 @@ impl Host {
         };
         let running = Enduring::new(&runtime, tasks, abandoned, running);
         let _due = deadlines.enter(due, running.taken_away());
-        let late = || Err(CallError::DeadlinePassed { capability, seconds: timeout.as_secs_f64() });
+        let seconds = timeout.as_secs_f64();
+        let late = || Err(CallError::DeadlinePassed { capability, seconds, stderr_tail: Vec::new() });
         running.await.unwrap_or_else(late)
     }
 

@@ -141,7 +141,7 @@ async fn stop_at(
 
 fn late_by(limit: Limit, called: &Called) -> CallError {
     let capability = called.instance.plan.capability.clone();
-    CallError::DeadlinePassed { capability, seconds: limit.given.as_secs_f64() }
+    CallError::DeadlinePassed { capability, seconds: limit.given.as_secs_f64(), stderr_tail: Vec::new() }
 }
 
 /// Brings a call to its end where its reader does not wait for it; the host does.

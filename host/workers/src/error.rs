@@ -212,6 +212,8 @@ pub enum CallError {
         capability: String,
         /// How long it was given.
         seconds: f64,
+        /// Its last lines on standard error, where it was ended for that.
+        stderr_tail: Vec<String>,
     },
     /// No instance has this id.
     #[error("no instance \"{instance}\" is loaded")]
@@ -352,7 +354,8 @@ impl Described for CallError {
             Self::Tool { stderr_tail, .. }
             | Self::Died { stderr_tail, .. }
             | Self::NotTaken { stderr_tail, .. }
-            | Self::BadAnswer { stderr_tail, .. } => stderr_tail.clone(),
+            | Self::BadAnswer { stderr_tail, .. }
+            | Self::DeadlinePassed { stderr_tail, .. } => stderr_tail.clone(),
             Self::NotStarted(error) => error.stderr_tail(),
             _ => Vec::new(),
         }

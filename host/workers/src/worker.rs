@@ -336,7 +336,8 @@ impl ProcessWorker {
         match failed {
             Failed::Answer(CallError::Tool { capability, error, accounts, .. }) => {
                 let stderr_tail = match &error.traceback {
-                    _ if error.category == ErrorCategory::UserInput => Vec::new(),
+                    // Nothing that it said is about a call that it never saw.
+                    _ if !tool_failure::has_run(&error) => Vec::new(),
                     // The worker's own tail may be another call's, or late behind a flood.
                     Some(lines) if self.common.calls_have_tails => lines.lines().map(str::to_owned).collect(),
                     _ => {

@@ -260,7 +260,11 @@ fn end_commit(active: &ActiveJob, end: End) -> (Option<bytes::Bytes>, Commit) {
         }
         (_, Some(StopReason::Deadline)) => {
             let seconds = active.timeout.given.as_secs_f64();
-            let error = CallError::DeadlinePassed { capability: record.capability_name.clone(), seconds };
+            // What the tool said before it was ended for that.
+            let stderr_tail = result.as_ref().and_then(|result| result.as_ref().err());
+            let stderr_tail = stderr_tail.map(Described::stderr_tail).unwrap_or_default();
+            let capability = record.capability_name.clone();
+            let error = CallError::DeadlinePassed { capability, seconds, stderr_tail };
             Some(error.to_failure(&instance))
         }
         (Some(Err(error)), _) if status == JobStatus::Failed => Some(error.to_failure(&instance)),

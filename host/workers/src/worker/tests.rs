@@ -397,15 +397,20 @@ async fn a_call_whose_connection_broke_where_the_socket_was_removed_is_told_so()
 }
 
 #[tokio::test]
-async fn a_tools_last_lines_come_with_its_own_failures_and_not_with_its_callers() {
+async fn a_tools_last_lines_come_with_each_failure_of_a_call_that_it_saw() {
     let failure = |category: &str, traceback: Value| {
         json!({"_job_error": {"category": category, "message": "m", "retriable": false, "original_exc_repr": "E()",
             "traceback": traceback}})
     };
     let of_worker = stage(false);
-    for (category, lines) in [("user_input", 0), ("fatal", 1), ("resource", 1), ("transient", 1)] {
+    for category in ["user_input", "fatal", "resource", "transient"] {
         let told = of_worker.fails_with(500, failure(category, Value::Null)).await;
-        assert_eq!(told.stderr_tail().len(), lines, "{category}");
+        assert_eq!(told.stderr_tail().len(), 1, "{category}");
+    }
+    for class in ["Unfit('x')", "WrongConfiguration('x')"] {
+        let mut refused = failure("user_input", Value::Null);
+        refused["_job_error"]["original_exc_repr"] = json!(class);
+        assert_eq!(of_worker.fails_with(500, refused).await.stderr_tail().len(), 0, "{class}");
     }
     let told = of_worker.fails_with(500, json!("no answer of the contract")).await;
     assert_eq!(told.stderr_tail(), ["its last line"]);
