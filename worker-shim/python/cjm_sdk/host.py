@@ -16,6 +16,8 @@ import sys
 
 from .kept import builtins as __builtins__, os, threading, time
 from . import calls, encode, errors, frames, genuine, logs, ops
+from .ending import EXIT_UNANSWERED, UNANSWERED, give_up
+from .ending import exit_code as _exit_code
 from .json_codec import loads
 from .lanes import Lanes
 from .pool import NO_THREAD, Pool
@@ -29,7 +31,6 @@ SHUTDOWN_CALLS_SECONDS_MAX = 0.5
 # How long cleanup() may take when the channel has ended and nobody waits for it.
 ORPHAN_SECONDS_MAX = 1.0
 EXIT_LOAD_FAILED, EXIT_CHANNEL_BROKEN = 1, frames.EXIT_BROKEN
-EXIT_UNANSWERED = 70
 CHANNEL_FD_VARIABLE = "CJM_CHANNEL_FD"
 # How often, and for how long, an answer is tried anew that a signal handler of the tool interrupts; what is raised each
 # time is something else.
@@ -58,17 +59,6 @@ def main():
         errors.say("cjm: the first frame is of kind %#x, not START\n" % first[0])
         os._exit(EXIT_CHANNEL_BROKEN)
     Host(channel, loads(first[2])).run()
-
-
-_UNANSWERED = b"cjm: a call cannot be answered: whatever is tried raises, as where a tool overwrites this SDK\n"
-
-
-def _give_up(words=_UNANSWERED, write=os.write, leave=os._exit, code=EXIT_UNANSWERED):
-    # By names of its own alone.
-    try:
-        write(2, words)
-    finally:
-        leave(code)
 
 
 class Host:
@@ -285,7 +275,7 @@ class Host:
             self._turns.leave()
         return True
 
-    def _run(self, call, kind, payload, *, give_up=_give_up):
+    def _run(self, call, kind, payload, *, give_up=give_up):
         began, frame, end, late, tries = False, None, None, None, 0
         while True:
             try:
@@ -339,7 +329,7 @@ class Host:
     def _give_up(self):
         """Ends a process that cannot answer, as where the tool has overwritten what answers are made with."""
         try:
-            os.write(2, _UNANSWERED)
+            os.write(2, UNANSWERED)
             self._flush()
         finally:
             os._exit(EXIT_UNANSWERED)
@@ -602,14 +592,3 @@ class Host:
             except BaseException:
                 # Also what ends a process elsewhere: this one is about to end, with the code that it has.
                 pass
-
-
-def _exit_code(error):
-    """With which a program of Python ends by that, which is told where it would be; ours is free to be interrupted."""
-    if isinstance(error, KeyboardInterrupt):
-        return 0
-    code = error.code if isinstance(error, SystemExit) else error
-    if code is None or isinstance(code, int):
-        return (code or 0) & 0xFF
-    errors.print_exception("cjm: a signal handler of the tool raised while no call ran:", error)
-    return 1
