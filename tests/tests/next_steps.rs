@@ -501,6 +501,10 @@ fn every_command_that_a_text_names_can_be_typed() {
     let _world = World::new();
     let mut seen = 0;
     for path in repo::sources() {
+        // Tests quote commands that users would have typed otherwise.
+        if path.ends_with("tests.rs") {
+            continue;
+        }
         let Ok(text) = std::fs::read_to_string(&path) else { continue };
         for command in commands(&text.replace("\\\n", " ")) {
             if command.len() > 120 || command.contains(['\n', '…', '|', '"', '&']) {

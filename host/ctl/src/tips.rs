@@ -37,12 +37,14 @@ fn meant(error: &Error, words: &[OsString]) -> Option<String> {
     let all = crate::cli::Cli::command();
     let command = words.iter().skip(1).find_map(|word| all.find_subcommand(word))?;
     let name = given.strip_prefix("--").filter(|name| !name.is_empty());
+    let takes_list = command.get_arguments().any(|arg| arg.get_id() == "capabilities");
+    let is_file = given.contains(['.', '/']);
     match (command.get_name(), name) {
         ("call", Some(name)) => Some(format!("an argument of the tool is written KEY=VALUE: '{name}=VALUE'")),
         ("run", Some(name)) => {
             Some(format!("an input of the composition is written KEY=VALUE: '{name}=VALUE'"))
         }
-        _ if !given.starts_with('-') && command.get_arguments().any(|arg| arg.get_id() == "capabilities") => {
+        (command, _) if !given.starts_with('-') && takes_list && (command == "install-all" || is_file) => {
             Some("the list is named by an option: '--capabilities FILE'".to_owned())
         }
         _ => None,
@@ -78,6 +80,8 @@ mod tests {
             ("cjm-ctl nothing-like-it", None),
             ("cjm-ctl call greet -x", None),
             ("cjm-ctl validate f -x", None),
+            ("cjm-ctl remove greet other", None),
+            ("cjm-ctl install-all -x", None),
             ("cjm-ctl list tools.yaml --nothing", Some("'--capabilities FILE'")),
             ("cjm-ctl status now", None),
         ] {

@@ -106,9 +106,10 @@ fn json_of(answer: &Answer) -> Result<Value, String> {
 /// A status with `{"detail": TEXT}` and nothing else; returns the text.
 fn detail_of(answer: &Answer, status: u16) -> Result<String, String> {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
-    // What the tool says of its failure may stand beside it.
-    let only =
-        body.as_object().is_some_and(|body| body.keys().all(|key| key == "detail" || key == "_job_error"));
+    // What the tool says of its failure may stand beside it, and what there is in place of what is not.
+    let only = body.as_object().is_some_and(|body| {
+        body.keys().all(|key| matches!(key.as_str(), "detail" | "_job_error" | "methods"))
+    });
     match body["detail"].as_str() {
         Some(detail) if only && answer.status == status => Ok(detail.to_owned()),
         _ => Err(format!("no {status} with a detail, but {}", shown(answer))),
