@@ -365,6 +365,8 @@ def _fix_path():
         # Whoever installs a tool may stand in any folder: its files are none of the tool's.
         del sys.path[0]
     sys.path.insert(0, parent)
+    with open(os.path.join(home, "whole.py"), encoding="utf-8") as whole:
+        exec(compile(whole.read(), whole.name, "exec"), {})
     import cjm_sdk  # noqa: F401  (found here before any package of its name)
 
     del sys.path[0]

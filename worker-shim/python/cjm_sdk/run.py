@@ -15,6 +15,8 @@ if __name__ == "__main__":
     if sys.path and os.path.abspath(sys.path[0]) == home:
         del sys.path[0]
     sys.path.insert(0, parent)
+    with open(os.path.join(home, "whole.py"), encoding="utf-8") as whole:
+        exec(compile(whole.read(), whole.name, "exec"), {})
     from cjm_sdk import host
 
     # Last, where it shadows nothing; the package itself is loaded and finds its parts by its own path.
